@@ -86,7 +86,9 @@ def _parser() -> argparse.ArgumentParser:
     edge.add_argument("--timeout", type=float, default=900.0, metavar="S", help="a library and row")
     edge.add_argument("--worst", type=int, metavar="N",
                       help="draw N shapes of data instead, and show those of most counted work")
-    edge.add_argument("--seed", type=int, default=0, help="the first of these")
+    edge.add_argument("--mixtures", action="store_true",
+                      help="recall of batches with queries unlike the rows instead")
+    edge.add_argument("--seed", type=int, default=0, help="the first of these shapes")
     edge.add_argument("--out", type=Path, default=RESULTS.with_name("edge.jsonl"))
     diverse = commands.add_parser("diverse", help="choosing rows that cover all others")
     diverse.add_argument("--k", default="200,1000", metavar="N,...", help="default: %(default)s")
@@ -114,17 +116,12 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("--cache", type=Path, default=datasets.CACHE)
     ablate.add_argument("--out", type=Path, default=RESULTS.with_name("ablate.jsonl"))
     posneg = commands.add_parser("posneg", help="does ranking by likes and dislikes pay?")
-    posneg.add_argument("--data", metavar="NAMES", help="sets of ratings (default: all that a "
-                        "part of it is made for)")
+    posneg.add_argument("--data", metavar="NAMES", help="sets of ratings (default: all)")
     posneg.add_argument("--seeds", type=int, default=3, help="splits (default 3)")
-    posneg.add_argument("--models", metavar="NAMES", help="MF and two towers by default")
     posneg.add_argument("--first-seed", type=int, metavar="N",
                         help="of the splits; the default is beyond those of the design")
-    posneg.add_argument("--only", choices=["sets", "quality", "times", "report"],
-                        help="hold fusions against single models on many sets, compare all "
-                        "fusions on two, time these, or write the report again")
     posneg.add_argument("--scale", action="store_true",
-                        help="speed on 30,000 labels and on a million impressions instead")
+                        help="speed on a million impressions instead")
     posneg.add_argument("--cache", type=Path, default=datasets.CACHE)
     posneg.add_argument("--out", type=Path, help="default: bench/results/posneg.jsonl")
     return parser
@@ -248,9 +245,12 @@ def _layers(arguments: argparse.Namespace) -> None:
 
 
 def _edge(arguments: argparse.Namespace) -> None:
-    from .edge import cases, worst
+    from .edge import cases, mixtures, worst
     from .edge import run as edge
 
+    if arguments.mixtures:
+        print(mixtures.table(list(mixtures.search(_names(arguments.only), arguments.scale))))
+        return
     if arguments.worst is not None:
         if arguments.worst < 1:
             raise ValueError(f"--worst must be 1 or more, got {arguments.worst}")
@@ -333,27 +333,18 @@ def _nearest(arguments: argparse.Namespace) -> None:
 
 
 def _posneg(arguments: argparse.Namespace) -> None:
-    from .posneg import feedback, scale, sets
-    from .posneg import report as pages
-    from .posneg import run as evidence
+    from .posneg import feedback, report, run, scale
 
-    out = arguments.out or evidence.OUT
+    out = arguments.out or run.OUT
     if arguments.scale:
-        for measure in (scale.fits, scale.run):
-            print("\n".join(measure(out, sys.argv[1:])))
+        print("\n".join(scale.run(out, sys.argv[1:])))
         return
     if arguments.seeds < 1:
         raise ValueError(f"--seeds must be 1 or more, got {arguments.seeds}")
-    first = evidence.FIRST_SEED if arguments.first_seed is None else arguments.first_seed
-    seeds, names = range(first, first + arguments.seeds), _names(arguments.data)
-    if arguments.only in (None, "sets"):
-        sets.run(names or feedback.NAMES, seeds, arguments.cache, out, sys.argv[1:],
-                 _names(arguments.models) or (sets.MF, sets.TOWERS))
-    if arguments.only in (None, "quality", "times"):
-        evidence.run(names or evidence.ALL, seeds, arguments.cache, out, sys.argv[1:],
-                     quality=arguments.only != "times", times=arguments.only != "quality")
-    for path in pages.write(out):
-        print(path)
+    first = run.FIRST_SEED if arguments.first_seed is None else arguments.first_seed
+    run.run(_names(arguments.data) or feedback.NAMES, range(first, first + arguments.seeds),
+            arguments.cache, out, sys.argv[1:])
+    print(report.write(out).read_text("utf-8"))
 
 
 def main() -> int:

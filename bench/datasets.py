@@ -28,7 +28,7 @@ Floats = NDArray[np.float32]
 CACHE = Path(__file__).parent / ".cache"
 QUERIES = 1000
 TRUTH_K = 100
-_FASHION = Path("/usr/share/datasets/fashion-mnist")
+FASHION = Path("/usr/share/datasets/fashion-mnist")
 _HELD_OUT = 2000
 
 
@@ -75,14 +75,14 @@ class DataSet:
 
 
 def _fashion_mnist(folder: Path) -> tuple[Floats, Floats]:
-    place = _FASHION
+    place = FASHION
     if not place.exists():
         unpacked = unpack_debian("dataset-fashion-mnist", folder, "Fashion-MNIST")
-        place = unpacked / _FASHION.relative_to("/")
-    return _idx(place / "train-images-idx3-ubyte.gz"), _idx(place / "t10k-images-idx3-ubyte.gz")
+        place = unpacked / FASHION.relative_to("/")
+    return idx(place / "train-images-idx3-ubyte.gz"), idx(place / "t10k-images-idx3-ubyte.gz")
 
 
-def _idx(path: Path) -> Floats:
+def idx(path: Path) -> Floats:
     """Images of a gzipped IDX file as float32 rows."""
     with gzip.open(path) as file:
         content = file.read()

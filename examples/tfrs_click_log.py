@@ -24,9 +24,11 @@ import click_log
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
+from towers import MixedNegatives, TwoTowers
 
 from farann import metrics
-from farann.adapters.tfrs import MixedNegatives, PosNegTopK, PosNegTowers, SignedTowers
+from farann.adapters.posneg import FusionRanker, SignedModel
+from farann.adapters.tfrs import BruteForceFusion
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("--rows", type=int, default=60_000,
@@ -75,16 +77,28 @@ def tower(features: dict[str, np.ndarray], shared: dict[str, Any]) -> tf.keras.M
 
 rows = {name: each[log.item] for name, each in items.items()}
 asked = {name: each[log.mail] for name, each in mails.items()}
-negatives = MixedNegatives(items, items["item_id"][log.item[train]], id="item_id",
-                           uniform=options.batch // 4)
+negatives = MixedNegatives(items, items["item_id"][log.item[train]], "item_id",
+                           options.batch // 4)
 shared: dict[str, Any] = {}
 models = []
 for sign in (1, -1, "both"):
     if options.apart:
         shared = {}
-    models.append(SignedTowers(tower(mails, shared), tower(items, shared), sign,
-                               negatives=negatives, explicit=options.explicit))
-model = PosNegTowers(*models)
+    models.append(TwoTowers(tower(mails, shared), tower(items, shared), sign, negatives,
+                            explicit=options.explicit))
+
+
+class Together(tf.keras.Model):
+    """Trains models that share embeddings, by the sum of their losses."""
+
+    def train_step(self, batch: Any) -> dict[str, tf.Tensor]:
+        """One step for all of them."""
+        with tf.GradientTape() as tape:
+            loss = tf.add_n([each.compute_loss(batch, training=True) for each in models])
+        weights = list({id(one): one for each in models for one in each.trainable_variables}
+                       .values())
+        self.optimizer.minimize(loss, weights, tape=tape)
+        return {"loss": loss}
 
 
 def some(features: dict[str, np.ndarray], which: np.ndarray) -> dict[str, np.ndarray]:
@@ -96,7 +110,7 @@ feed = tf.data.Dataset.from_tensor_slices((some(asked, train), some(rows, train)
                                            log.clicked[train]))
 feed = feed.shuffle(int(train.sum()), seed=0).batch(options.batch).prefetch(1)
 start = time.perf_counter()
-for each in models if options.apart else [model]:
+for each in models if options.apart else [Together()]:
     each.compile(optimizer=tf.keras.optimizers.legacy.Adam(0.005))
     each.fit(feed, epochs=options.epochs, verbose=0)
 print(f"three models, {'each by itself' if options.apart else 'together'}, "
@@ -104,28 +118,31 @@ print(f"three models, {'each by itself' if options.apart else 'together'}, "
 
 # ---- calibrate on the mails that came next ----
 
-queries = model.embed_queries(mails)
+
+def ranker_of(*which: int) -> FusionRanker:
+    """A ranker of some of the models, whose users are mails."""
+    signed = [SignedModel(models[m].item_model(items).numpy(), vectors[m], models[m].sign,
+                          ids=items["item_id"]) for m in which]
+    return FusionRanker(signed).fit(log.mail[then], shown[then], log.clicked[then])
+
+
+vectors = [each.user_model(mails).numpy() for each in models]
 then, later = log.balanced & (part == 1), part == 2
-layer = model.to_layer(items, "item_id", k=5)
-layer.calibrate(mails, items["item_id"][log.item[then]], log.clicked[then], users=log.mail[then],
-                prior=log.clicked[part == 1].mean())
-three = model.to_ranker(items).fit(
-    queries, log.item[then], log.clicked[then], users=log.mail[then],
-    prior=log.clicked[part == 1].mean(), drop=False)
+shown = items["item_id"][log.item]
+two, three = ranker_of(0, 1), ranker_of(0, 1, 2)
 
 # ---- judge by all that the last mails showed ----
 
-two = layer.to_ranker().evaluate(queries[0], queries[1], log.item[later], log.clicked[later],
-                                 users=log.mail[later], k=3)
-more = three.evaluate(queries, log.item[later], log.clicked[later], users=log.mail[later], k=3)
 print(f"\n{'order of what a mail showed':32}{'nDCG@3':>8}{'passed@3':>10}{'AUC':>8}")
+by_two, by_three = (each.evaluate(log.mail[later], shown[later], log.clicked[later], k=3)
+                    for each in (two, three))
 for name, table, row in (
-    ("model of clicks alone", two, "positive model alone"),
-    ("model of passes alone", two, "negative model alone"),
-    ("average of raw scores", two, "average of raw scores"),
-    ("PosNeg layer of both", two, "this ranker"),
-    ("model of both labels alone", more, "signed model alone"),
-    ("fusion of all three", more, "this ranker"),
+    ("model of clicks alone", by_two, "positive model alone"),
+    ("model of passes alone", by_two, "negative model alone"),
+    ("average of raw scores", by_two, "average of raw scores"),
+    ("fusion of both", by_two, "this ranker"),
+    ("model of both labels alone", by_three, "signed model alone"),
+    ("fusion of all three", by_three, "this ranker"),
 ):
     found = next(each for each in table.rows if each.name == row)
     print(f"{name:32}{found.ndcg.mean:8.3f}{found.disliked.mean:10.3f}{found.auc.mean:8.3f}")
@@ -136,37 +153,37 @@ print(f"{'the chances that made the log':32}{'':18}{best_auc:8.3f}")
 # ---- the best of all items, for the last mails ----
 
 someone = np.unique(log.mail[later])[:500]
-by_mail = [[log.item[later & (log.mail == mail) & which] for mail in someone]
+number = np.searchsorted(three.ids.astype(str), shown)
+by_mail = [[number[later & (log.mail == mail) & which] for mail in someone]
            for which in (log.clicked, ~log.clicked)]
-clicks, passes = (tf.ragged.constant([items["item_id"][each].tolist() for each in lists],
-                                     dtype=tf.string) for lists in by_mail)
-positive = tfrs.layers.factorized_top_k.BruteForce(models[0].query_model).index(
-    models[0].embed_candidates(items), tf.constant(items["item_id"]))
+query_models = [each.user_model for each in models]
+layer = BruteForceFusion(query_models, k=5).index_ranker(three)
+among_shown = BruteForceFusion(query_models, k=5).index_ranker(three, among="shown")
 print(f"\n{'the best 50 of all items':32}{'clicks':>8}{'passes':>10}")
-for name, ranking in (("model of clicks alone", positive), ("PosNeg layer of both", layer)):
-    metric = PosNegTopK(ranking, ks=(50,))
-    metric.update_state(some(mails, someone), clicks, passes)
-    found = metric.result()
-    print(f"{name:32}{found['recall_at_50']:8.3f}{found['disliked_at_50']:10.3f}")
-best = three.rank([each[someone] for each in queries], 50).ids
-share = [np.nanmean(measure(best, wanted, 50)) for measure, wanted in
-         zip((metrics.recall_at_k, metrics.disliked_at_k), by_mail, strict=True)]
-print(f"{'all three, and what is shown':32}{share[0]:8.3f}{share[1]:10.3f}")
+positive = tfrs.layers.factorized_top_k.BruteForce(query_models[0]).index(
+    models[0].item_model(items), tf.constant(items["item_id"]))
+for name, ranking in (("model of clicks alone", positive),
+                      ("all three, among what is shown", among_shown),
+                      ("all three, and what is shown", layer)):
+    best = np.searchsorted(three.ids.astype(str),
+                           ranking(some(mails, someone), k=50)[1].numpy().astype(str))
+    share = [np.nanmean(measure(best, wanted, 50)) for measure, wanted in
+             zip((metrics.recall_at_k, metrics.disliked_at_k), by_mail, strict=True)]
+    print(f"{name:32}{share[0]:8.3f}{share[1]:10.3f}")
 
 # ---- save, load, serve ----
 
 with tempfile.TemporaryDirectory() as folder:
-    exact = layer.to_exact()
     one = {name: tf.constant(each[-3:]) for name, each in mails.items()}
-    scores, best = exact(one)
-    exact.query_with_exclusions(one, best[:, :1])
-    tf.saved_model.save(exact, f"{folder}/served")
+    scores, best = among_shown(one)
+    among_shown.query_with_exclusions(one, best[:, :1])
+    tf.saved_model.save(among_shown, f"{folder}/served")
     served = tf.saved_model.load(f"{folder}/served")
     same = bool(tf.reduce_all(served(one)[1] == best))
-    layer.save(f"{folder}/layer.keras")
+    among_shown.save(f"{folder}/layer.keras")
     loaded = tf.keras.models.load_model(f"{folder}/layer.keras")
-    same_loaded = bool(tf.reduce_all(loaded(one)[1] == layer(one)[1]))
-chances = layer.probability(scores)[0].numpy()
+    same_loaded = bool(tf.reduce_all(loaded(one)[1] == best))
+chances = among_shown.probability(scores)[0].numpy()
 print("for the last mail: " + ", ".join(f"{item.decode()} ({chance:.2f})" for item, chance
                                         in zip(best[-1].numpy(), chances, strict=True)))
 print(f"the same after saving and loading: {same_loaded}, and served without farann: {same}")

@@ -1,8 +1,9 @@
-"""One list from two retrieval models: near to what a user likes, far from what they dislike.
+"""One list from several two-tower models: near to what a user likes, far from what they dislike.
 
-Trains a model of likes and one of dislikes on MovieLens 100K with TensorFlow Recommenders,
-calibrates both on ratings that neither has seen, ranks by them with one layer, evaluates, saves
-and serves. Needs `pip install '.[tfrs]'` in a checkout:
+Trains models of likes, of dislikes and of both on MovieLens 100K with TensorFlow Recommenders.
+`FusionRanker` cross-fits them: it trains each on folds, learns from what was held out what their
+scores mean, and trains them again on everything. Then one layer ranks by all of them; it is saved
+and served without farann. Needs `pip install '.[tfrs]'` in a checkout:
 
     python examples/tfrs_posneg.py
 """
@@ -24,118 +25,103 @@ import tensorflow_recommenders as tfrs
 import towers
 
 from farann import metrics
-from farann.adapters.tfrs import PosNeg
+from farann.adapters.posneg import FusionRanker, SignedModel
+from farann.adapters.tfrs import BruteForceFusion, BruteForcePosNeg
 
 K = 10
-options = towers.arguments(__doc__.splitlines()[0], logq=True).parse_args()
+parser = towers.arguments(__doc__.splitlines()[0], logq=True)
+parser.add_argument("--folds", type=int, default=3)
+options = parser.parse_args()
 tf.keras.utils.set_random_seed(0)
 
 data = movielens.load(options.ratings)
-users, user = np.unique(data.users, return_inverse=True)
-items, item = np.unique(data.items, return_inverse=True)
-liked, disliked = data.stars >= 4, data.stars <= 2
-# Three parts: for training, for calibration, and for the test.
-part = np.random.default_rng(0).choice(3, len(data.stars), p=[0.6, 0.2, 0.2])
-print(f"{len(data.stars):,} ratings by {len(users):,} users of {len(items):,} films: "
-      f"{liked.sum():,} likes, {disliked.sum():,} dislikes")
+rated = (data.stars >= 4) | (data.stars <= 2)
+users, items, liked = data.users[rated], data.items[rated], data.stars[rated] >= 4
+# A fifth for the test; what nobody else rated can't be judged.
+test = np.random.default_rng(0).random(len(liked)) < 0.2
+test &= np.isin(users, users[~test]) & np.isin(items, items[~test])
+print(f"{len(data.stars):,} ratings by {len(np.unique(users)):,} users of "
+      f"{len(np.unique(items)):,} films: {liked.sum():,} likes, {(~liked).sum():,} dislikes; "
+      f"{test.sum():,} are held out")
+
+# ---- train, cross-fitted ----
+
+trained: dict[int, list[towers.TwoTowers]] = {}
+
+
+def train(who: np.ndarray, what: np.ndarray, likes: np.ndarray) -> list[SignedModel]:
+    """Train the models on a fold, or on everything."""
+    who, what = who.astype(str), what.astype(str)
+    some = movielens.Ratings(who, what, likes.astype(np.float32), {})
+    models = [towers.train(some, likes, options), towers.train(some, ~likes, options),
+              towers.train(some, np.ones_like(likes), options, likes)]
+    trained[len(who)] = models
+    names, films = np.unique(who), np.unique(what)
+    return [SignedModel(model.item_model(films).numpy(), model.user_model(names).numpy(), sign,
+                        ids=films, user_ids=names)
+            for model, sign in zip(models, (1, -1, "both"), strict=True)]
+
 
 start = time.perf_counter()
-likes, dislikes = (towers.train(data, chosen & (part == 0), options)
-                   for chosen in (liked, disliked))
-print(f"trained a model of each for {options.epochs} epochs in {time.perf_counter() - start:.0f} s")
+ranker = FusionRanker(train).fit(users[~test], items[~test], liked[~test], cv=options.folds)
+likes, dislikes, both = trained[int((~test).sum())]
+print(f"trained three models {options.folds + 1} times, {options.epochs} epochs each, in "
+      f"{time.perf_counter() - start:.0f} s")
+for report in ranker.report:
+    print(f"  {report.name}: weight {report.weight:+.2f}, {report.share:.0%} of the score")
+print(ranker.evaluate(users[test], items[test], liked[test], k=K))
 
-# ---- one layer of both models ----
+# ---- one layer of all models ----
 
-films = tf.data.Dataset.from_tensor_slices(items).batch(256)
-films = films.map(lambda ids: (ids, likes.item_model(ids), dislikes.item_model(ids)))
-feedback = (part == 1) & (liked | disliked)
+query_models = [model.user_model for model in (likes, dislikes, both)]
+layer = BruteForceFusion(query_models, k=5).index_ranker(ranker)
+among_shown = BruteForceFusion(query_models, k=5).index_ranker(ranker, among="shown")
 
+someone = tf.constant(ranker.user_ids[:1].astype(str))
+known = data.items[data.users == ranker.user_ids[0]]
+print(f"\nfor user {ranker.user_ids[0]}, of the films they haven't rated:")
+for name, which in (("likely to be watched and liked", layer),
+                    ("likely to be liked if watched", among_shown)):
+    scores, found = which.query_with_exclusions(someone, known[np.newaxis])
+    titles = [data.titles[film.decode()] for film in found[0].numpy()]
+    print(f"  {name}: {'; '.join(titles)}")
+chances = among_shown.probability(scores)[0].numpy()
+print("  the chances of these: " + ", ".join(f"{chance:.2f}" for chance in chances))
 
-def posneg() -> PosNeg:
-    """A layer that takes names of users, with the films of both models."""
-    return PosNeg(likes.user_model, dislikes.user_model, k=5).index_from_dataset(films)
+# ---- the best of all films that weren't rated in training, by the ratings held out ----
 
-
-layer = posneg().calibrate(data.users[feedback], data.items[feedback], liked[feedback])
-mild = posneg().calibrate(data.users[feedback], data.items[feedback], liked[feedback],
-                          weight=0.9, item_prior=None)
-
-ranker = layer.to_ranker()  # the same, and says why
-line = ranker.linear_logit
-print(f"P(like)    = logistic({line.positive_slope:.2f} * positive score "
-      f"{line.positive_intercept:+.2f} + the film's own log-odds)")
-print(f"P(dislike) = logistic({line.negative_slope:.2f} * negative score "
-      f"{line.negative_intercept:+.2f} - the film's own log-odds)")
-print(f"weight of the positive model: {line.weight:.2f}")
-
-someone = tf.constant(users[:1])
-known = data.items[data.users == users[0]]
-scores, found = layer.query_with_exclusions(someone, known[np.newaxis])
-numbers = np.searchsorted(items, found[0].numpy().astype(str))
-why = ranker.score(likes.user_model(someone), dislikes.user_model(someone), numbers)
-print(f"\nfor user {users[0]}, of the films they haven't rated:")
-for number, chance, like, dislike in zip(numbers, layer.probability(scores)[0].numpy(),
-                                         why.positive[0], why.negative[0], strict=True):
-    print(f"  {data.titles[str(items[number])]}: P(like) {chance:.2f}; {like:.2f} by the positive "
-          f"model, and P(dislike) {dislike:.2f} by the negative")
-
-# ---- evaluate on the ratings held out ----
-
-test = part == 2
-shown = np.zeros((len(users), len(items)), bool)
-shown[user[test], item[test]] = True
-unseen = np.ones_like(shown)
-unseen[user[~test], item[~test]] = False
-enough = shown.sum(axis=1) > K
-
-
-def lists_of(kind: np.ndarray) -> list[np.ndarray]:
-    """Each user's films of a kind in the test part, by number."""
-    return [item[test & kind & (user == number)] for number in range(len(users))]
-
-
-liked_films, disliked_films = lists_of(liked), lists_of(disliked)
-
-
-def judge(name: str, ranking: tf.keras.Model) -> None:
-    """Print how well a layer orders the films of the test part, and all that weren't rated."""
-    found_scores, ids = ranking(tf.constant(users), k=len(items))
-    score = np.empty(shown.shape)
-    np.put_along_axis(score, np.searchsorted(items, ids.numpy().astype(str)),
-                      found_scores.numpy(), axis=1)
-    numbers = []
-    for among, counted in ((shown, enough), (unseen, np.ones_like(enough))):
-        best = np.argsort(np.where(among, -score, np.inf), axis=1, kind="stable")[:, :K]
-        best = np.where(np.take_along_axis(among, best, axis=1), best, -1)
-        for measure, wanted in ((metrics.ndcg_at_k, liked_films),
-                                (metrics.disliked_at_k, disliked_films)):
-            numbers.append(measure(best, wanted, K)[counted])
-    rated = test & (liked | disliked)
-    numbers.insert(2, metrics.auc_by_user(user[rated], liked[rated],
-                                          score[user[rated], item[rated]]))
-    print(f"{name:22}" + "".join(f"{metrics.mean_interval(each).mean:11.3f}" for each in numbers))
-
-
+films = tf.data.Dataset.from_tensor_slices(ranker.ids.astype(str)).batch(256)
 positive_only = tfrs.layers.factorized_top_k.BruteForce(likes.user_model)
-positive_only.index_from_dataset(films.map(lambda ids, positive, negative: (ids, positive)))
-print(f"\n{'':22}{'the films shown in the test':^33}{'all that was not rated':^22}")
-print(f"{'':22}{'nDCG@10':>11}{'disliked@10':>12}{'AUC':>10}{'nDCG@10':>11}{'disliked@10':>12}")
-judge("positive model alone", positive_only)
-judge("average of raw scores", posneg())  # what the layer gives if it isn't calibrated
-judge("PosNeg", layer)
-judge("PosNeg, mild", mild)
+positive_only.index_from_dataset(films.map(lambda ids: (ids, likes.item_model(ids))))
+average = BruteForcePosNeg(likes.user_model, dislikes.user_model)
+average.index_from_dataset(films.map(lambda ids: (ids, likes.item_model(ids),
+                                                  dislikes.item_model(ids))))
+everybody, names = ranker.user_ids.astype(str), ranker.ids.astype(str)
+user, item = np.searchsorted(everybody, users), np.searchsorted(names, items)
+seen = np.zeros((len(everybody), len(names)), bool)
+seen[user[~test], item[~test]] = True
+by_user = [[item[test & kind & (user == one)] for one in range(len(everybody))]
+           for kind in (liked, ~liked)]
+print(f"\n{'the best ' + str(K) + ' of all films':40}{'likes found':>12}{'disliked':>10}")
+for name, ranking in (("model of likes alone", positive_only), ("plain average of two", average),
+                      ("all three, cross-fitted", layer)):
+    found = np.searchsorted(names, ranking(tf.constant(everybody),
+                                           k=len(names))[1].numpy().astype(str))
+    new = np.argsort(np.take_along_axis(seen, found, axis=1), axis=1, kind="stable")[:, :K]
+    recall, disliked = (
+        np.nanmean(measure(np.take_along_axis(found, new, axis=1), lists, K)) for measure, lists in
+        zip((metrics.recall_at_k, metrics.disliked_at_k), by_user, strict=True))
+    print(f"{name:40}{recall:12.3f}{disliked:10.4f}")
 
 # ---- save, load, serve ----
 
+asked = tf.constant(everybody)
 with tempfile.TemporaryDirectory() as folder:
-    layer.save(Path(folder) / "posneg.keras")
-    loaded = tf.keras.models.load_model(Path(folder) / "posneg.keras")
-    everybody = tf.constant(users)
-    same = bool(tf.reduce_all(loaded(everybody)[1] == layer(everybody)[1]))
-    exact = layer.to_exact()
-    exact(someone)
-    tf.saved_model.save(exact, str(Path(folder) / "served"))
+    layer.save(Path(folder) / "fusion.keras")
+    loaded = tf.keras.models.load_model(Path(folder) / "fusion.keras")
+    same = bool(tf.reduce_all(loaded(asked)[1] == layer(asked)[1]))
+    tf.saved_model.save(layer, str(Path(folder) / "served"))
     served = tf.saved_model.load(str(Path(folder) / "served"))
-    same_served = bool(tf.reduce_all(served(everybody)[1] == exact(everybody)[1]))
+    same_served = bool(tf.reduce_all(served(asked)[1] == layer(asked)[1]))
 print(f"\nthe same after saving and loading: {same}, and served without farann: {same_served}")
 assert same and same_served

@@ -5,7 +5,6 @@ from farann.native.codes import Codes
 from farann.native.encoding import (
     CODE_SPAN,
     MOST_AXES,
-    MOST_SCALING,
     Transform,
     add_to_groups,
     code_extents,
@@ -54,7 +53,6 @@ __all__ = [
     "CODE_SPAN",
     "METRICS",
     "MOST_AXES",
-    "MOST_SCALING",
     "ApproximateTask",
     "CancelFlag",
     "Cancelled",

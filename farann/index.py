@@ -171,10 +171,9 @@ class Index:
             `rows`, `removed`, `added` (since the last build), `dim`, `metric`, `dtype`, `codes`,
             `isa`, `threads`, `built`, `keep_vectors`; `codes_recall`, without vectors the recall@10
             of a scan of all codes, measured on sample queries when they were made (None: it
-            wasn't); `bytes` by part, where "boxes" are what searches of rows that tie keep;
-            `directions`, how many leading directions the PCA filter goes along (0: none, all
-            coordinates are scanned); `axes`, along how many axes rows are coded (0: in all
-            coordinates); `last_search`, the fields of `SearchStats`.
+            wasn't); `bytes` by part; `directions`, how many leading directions the PCA filter goes
+            along (0: none, all coordinates are scanned); `axes`, along how many axes rows are coded
+            (0: in all coordinates); `last_search`, the fields of `SearchStats`.
         """
         return contents.stats(self._live)
 
@@ -385,8 +384,9 @@ class Index:
             A time limit for each query; n queries that are answered together have n times as long.
             What has been found by then is the answer, with true scores. The clock is looked at
             between some million multiply-adds, and not before each query has met about a thousand
-            rows, or 4 k. How much is found depends on the machine and on what else it does: where
-            that may not be, use `budget`.
+            rows, or 4 k, and found k: where filters leave fewer, all rows are scanned. How much is
+            found depends on the machine and on what else it does: where that may not be, use
+            `budget`.
         exclude : optional
             Ids to leave out: for all queries alike, as an int array (m,), a list or a set; or for
             each query its own, as an int array (n_queries, m) padded with -1, or a sequence of

@@ -137,7 +137,7 @@ static int features(void) { return NEON; }
 static int features(void) { return 0; }
 #endif
 
-/* All levels, slowest first, and what each needs. */
+/* All levels and what each needs; the products of codes of each cost no more than those before. */
 static const struct {
     const farann_kernels *kernels;
     int needs;
@@ -145,10 +145,10 @@ static const struct {
     {&farann_kernels_scalar, 0},
 #if FARANN_X86_64
     {&farann_kernels_avx2, AVX2},
+    {&farann_kernels_avx512, AVX2 | AVX512},
 #if FARANN_HAS_AVX_VNNI
     {&farann_kernels_avxvnni, AVX2 | VEX_VNNI},
 #endif
-    {&farann_kernels_avx512, AVX2 | AVX512},
     {&farann_kernels_avx512vnni, AVX2 | AVX512 | VNNI},
 #elif FARANN_AARCH64
     {&farann_kernels_neon, NEON},

@@ -168,10 +168,6 @@ typedef struct {
     void (*pack_rows_f64)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
                           int normalized, double *panels, double *norms);
 
-    /* The smallest and the largest of each coordinate of n rows, n > 0. */
-    void (*box_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim, float *low,
-                    float *high);
-
     /*
      * Compute the exact keys of packed rows first .. first + n, whole panels, for a tile of
      * key_queries queries, coordinate j of which is at [j * key_queries], the first `count` of them
@@ -251,14 +247,6 @@ typedef struct {
      * a multiple of FARANN_PADDING. There must be room for n numbers.
      */
     int64_t (*find_f32)(const float *scores, int64_t n, float threshold, int32_t *numbers);
-
-    /* From what the means of cells score, what the best rows of these may: a cell is a cap of the
-     * unit sphere, whose angular radius has the sine and cosine given. A query at the angle t from
-     * the mean's direction scores cos(t - radius) times `scale` plus `offset` there, or cos 0 in
-     * the cap. n is whole panels; `inv_scale` is 1 / scale. */
-    void (*cap_scores_f32)(float *scores, const float *inv_norms, const float *sines,
-                           const float *cosines, int64_t n, float inv_scale, float scale,
-                           float offset);
 
     /*
      * The largest of each of FARANN_SCORE_GROUPS groups of n scores, which take turns; n is a

@@ -110,13 +110,6 @@ double farann_query_slack_row_major(const farann_query *query, int normalized, d
     return query->unit_slack;
 }
 
-double farann_query_slack_one_sided(const farann_query *query, int64_t dim, int normalized,
-                                    double threshold) {
-    /* With the 2^-120 that lanes of row-major sums start with, over |x| >= 3 10^-13. */
-    double lost = query->lost_squares * (2.0 + query->vector_norm) + (normalized ? 0x1p-73 : 0.0);
-    return ((double)dim + 16.0) * U32 * 1.03 * fabs(threshold) + lost;
-}
-
 double farann_key_within(farann_metric metric, double sign, double threshold, double epsilon,
                          const farann_query *query) {
     if (threshold == -INFINITY) return threshold;

@@ -62,14 +62,6 @@ double farann_query_slack_row_major(const farann_query *query, int normalized, d
                                     double largest);
 
 /*
- * What rough scores near a threshold may be off by, where rows are not centred and no term of a
- * reduced key is above 0: a share of the score, so that of rows that score less it is more, and
- * still none of these reaches the threshold.
- */
-double farann_query_slack_one_sided(const farann_query *query, int64_t dim, int normalized,
-                                    double threshold);
-
-/*
  * The reduced key above which a row is more than `epsilon` further than one with the reduced key
  * `threshold`, or for s = -1 nearer: by that share of its distance (l2), or in dot product or
  * cosine.

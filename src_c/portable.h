@@ -42,20 +42,7 @@ static FARANN_INLINE void farann_store(int64_t *number, int64_t value) {
 static FARANN_INLINE int64_t farann_fetch_add(int64_t *number, int64_t value) {
     return _InterlockedExchangeAdd64(number, value);
 }
-/* What was written before a number is published is there for whoever reads that number. */
-static FARANN_INLINE int64_t farann_published(int64_t *number) {
-    return _InterlockedExchangeAdd64(number, 0);
-}
-static FARANN_INLINE void farann_publish(int64_t *number, int64_t value) {
-    _InterlockedExchange64(number, value);
-}
 #else
-static FARANN_INLINE int64_t farann_published(int64_t *number) {
-    return __atomic_load_n(number, __ATOMIC_ACQUIRE);
-}
-static FARANN_INLINE void farann_publish(int64_t *number, int64_t value) {
-    __atomic_store_n(number, value, __ATOMIC_RELEASE);
-}
 static FARANN_INLINE int64_t farann_load(const int64_t *number) {
     return __atomic_load_n(number, __ATOMIC_RELAXED);
 }
@@ -66,6 +53,15 @@ static FARANN_INLINE int64_t farann_fetch_add(int64_t *number, int64_t value) {
     return __atomic_fetch_add(number, value, __ATOMIC_RELAXED);
 }
 #endif
+
+/* Whether a flag is up. For tests: -n is one that goes up when it is looked at for the n-th time. */
+static FARANN_INLINE int farann_is_up(const int64_t *flag) {
+    const int64_t value = farann_load(flag);
+    if (value >= 0) return value != 0;
+    if (farann_fetch_add((int64_t *)flag, 1) != -1) return 0;
+    farann_store((int64_t *)flag, 1);
+    return 1;
+}
 
 #include <float.h>
 #if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0

@@ -30,16 +30,6 @@ double farann_along(const farann_kernels *kernels, const double *directions, int
     return fmax(left, 0.0) + REST_SHARE * squares;
 }
 
-/* Add `share` of what x is along p. */
-static void stretch(const farann_kernels *kernels, const farann_transform *turn, double share,
-                    int64_t dim, double *x) {
-    double along;
-    if (!turn->mean_direction) return;
-    kernels->project_f64(turn->mean_direction, 1, (dim + 7) / 8 * 8, x, &along);
-    along *= share;
-    for (int64_t j = 0; j < dim; j++) x[j] += along * turn->mean_direction[j];
-}
-
 /*
  * Put what x is along the axes in its place, with zeros behind, and rotate that. Gives the square of
  * what is left of x, rounded up.
@@ -58,7 +48,6 @@ static double rotate_along(const farann_kernels *kernels, const farann_transform
 
 double farann_transform_query(const farann_kernels *kernels, const farann_transform *turn,
                               int64_t dim, double *query_vector, double *scratch) {
-    stretch(kernels, turn, -turn->scaling, dim, query_vector);
     return sqrt(rotate_along(kernels, turn, dim, query_vector, scratch));
 }
 
@@ -73,7 +62,6 @@ static double turned_row(const farann_kernels *kernels, const float *row, int64_
         scale = 1.0 / sqrt(squares);
     }
     for (int64_t j = 0; j < dim; j++) z[j] = (double)row[j] * scale - centre[j];
-    stretch(kernels, turn, 1.0, dim, z);
     return rotate_along(kernels, turn, dim, z, z + (dim + 7) / 8 * 8);
 }
 
@@ -309,20 +297,6 @@ int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t grou
     int32_t sum = 0;
     for (int64_t j = 0; j < groups * FARANN_CODE_GROUP; j++) sum += (int32_t)u[j] * c[j];
     return sum;
-}
-
-float farann_code_score(const farann_pass_threshold *bar, float sum, float inv_scale,
-                        float square) {
-    return (sum * bar->step + bar->origin + square) / inv_scale;
-}
-
-int farann_code_passes(const farann_pass_threshold *bar, const farann_coded_rows *rows, int64_t row,
-                       float sum) {
-    const int64_t panel = row / FARANN_CODE_PANEL;
-    float limit = bar->offset + rows->inv_scales[panel] * bar->threshold;
-    if (rows->low_nibble_norm) limit += rows->low_nibble_norm[panel] * bar->low_nibble_norm;
-    if (rows->squares) limit += rows->squares[row] * bar->square;
-    return sum > limit;
 }
 
 void farann_pass_thresholds_set(farann_pass_thresholds *bars, int64_t i,

@@ -1,8 +1,7 @@
 /*
  * 8-bit codes of rows and queries. Vectors are first turned, which evens their coordinates out; they
- * may be stretched, and lose what is outside some axes. A row z is coded as c / w with an inverse
- * scale w of its own, a query vector a as t * u with one step t a query. docs/how-it-works bounds
- * what that leaves out.
+ * may lose what is outside some axes. A row z is coded as c / w with an inverse scale w of its own,
+ * a query vector a as t * u with one step t a query. docs/how-it-works bounds what that leaves out.
  */
 #ifndef FARANN_QUANTIZE_H
 #define FARANN_QUANTIZE_H
@@ -14,20 +13,17 @@
 enum {
     FARANN_ROTATION_ROUNDS = 3,
     FARANN_SPAN = 16, /* of inverse scales: the largest is at most so many times the smallest */
-    FARANN_MOST_SCALING = 8, /* rows become so many times as long in one direction at most */
 };
 
 /*
- * What rows and query vectors go through before they are coded: along p rows are stretched and
- * query vectors shrunk, which leaves their products; then only what they are along the axes is
- * kept; then a rotation. |p|^2 is at most FARANN_MOST_SCALING - 1.
+ * What rows and query vectors go through before they are coded: only what they are along the axes
+ * is kept; then a rotation.
  */
 typedef struct {
-    const double *signs;          /* FARANN_ROTATION_ROUNDS x coded */
-    const double *mean_direction; /* p, with zeros up to a multiple of 8; NULL: none */
-    double scaling;               /* 1 / (1 + |p|^2) */
-    const double *axes; /* coded x dim, orthonormal, each with such zeros; NULL: all is kept */
-    int64_t coded;      /* coordinates */
+    const double *signs; /* FARANN_ROTATION_ROUNDS x coded */
+    const double *axes;  /* coded x dim, orthonormal, each with zeros up to a multiple of 8; NULL:
+                            all is kept */
+    int64_t coded;       /* coordinates */
 } farann_transform;
 
 /*
@@ -128,13 +124,6 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
 farann_pass_threshold farann_pass_threshold_at(const farann_coded_query *coded,
                                                const farann_code_bounds *rows, double floor,
                                                double sign, int high_alone);
-
-/* The score of a row with that inverse scale and square by a sum, with its query's pass threshold. */
-float farann_code_score(const farann_pass_threshold *bar, float sum, float inv_scale, float square);
-
-/* Whether a row passes by a sum, with its query's pass threshold, as kernels decide it. */
-int farann_code_passes(const farann_pass_threshold *bar, const farann_coded_rows *rows, int64_t row,
-                       float sum);
 
 /* Ask for the first lines of n rows from `start` on, a panel's first; the rest follows by itself. */
 void farann_ask_for(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start, int64_t n);

@@ -321,7 +321,7 @@ static int64_t partition(farann_entry *entries, int64_t n) {
 
 /* Quicksort, which gives way to a heap where its pivots are bad (Musser, 1997: introsort). */
 static void sort_by_pivots(farann_entry *entries, int64_t n, int rounds, const int64_t *given_up) {
-    while (n > FARANN_FEW_ENTRIES && !farann_load(given_up)) {
+    while (n > FARANN_FEW_ENTRIES && !farann_is_up(given_up)) {
         if (rounds-- == 0) {
             sort_by_heap(entries, n);
             return;

@@ -55,7 +55,7 @@ def recalls_of(index: farann.Index, asked: Float32, truth: NDArray[np.int64],
 
 
 def assert_within(hits: farann.Hits, queries: Float32, rows: Float32, ids: NDArray[np.int64],
-                  metric: str, epsilon: float) -> None:
+                  metric: str, epsilon: float, *, nearest: bool = False) -> None:
     """Hold what was left out against the k-th found, by float64 scores of the oracle.
 
     The tolerances pay for the rounding of the oracle's own scores: a few units of 2^-53, of
@@ -71,8 +71,10 @@ def assert_within(hits: farann.Hits, queries: Float32, rows: Float32, ids: NDArr
         if len(left_out) == 0 or len(at) == 0:
             continue
         if metric == "l2":
-            assert left_out.max() <= (1.0 + epsilon) * scores[at].min() * (1.0 + 1e-12)
+            near, far = (left_out, scores[at])[:: 1 if nearest else -1]
+            assert far.max() <= (1.0 + epsilon) * near.min() * (1.0 + 1e-12)
             continue
         size = 1.0 if metric == "cosine" else (
             np.linalg.norm(query.astype("f8")) * np.linalg.norm(rows.astype("f8"), axis=1).max())
-        assert left_out.min() >= scores[at].max() - epsilon - 1e-12 * (size + epsilon)
+        low, high = (scores[at], left_out)[:: 1 if nearest else -1]
+        assert low.min() >= high.max() - epsilon - 1e-12 * (size + epsilon)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cache
 from typing import Any, NamedTuple
 
 import inside
@@ -28,18 +29,16 @@ Int64 = NDArray[np.int64]
 def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
             order: Int64 | None = None, centre: Float64 | None = None,
             isa: str = "scalar", by_length: bool = False,
-            lead: Float64 | None = None,
-            stretch: Float64 | None = None, axes: Float64 | None = None,
-            ) -> inside.CodeArrays:
+            lead: Float64 | None = None, axes: Float64 | None = None) -> inside.CodeArrays:
     """Codes of rows with a basis, or none, and an order of choice, of which outliers are left out.
 
-    `by_length`: the longest rows first; `lead`: those first that are most along it;
-    `stretch`: of rows, before they are coded; `axes`: along these.
+    `by_length`: the longest rows first; `lead`: those first that are most along it; `axes`: coded
+    along these.
     AssertionError where rows have no codes.
     """
     middle = np.zeros(rows.shape[1]) if centre is None else centre
     n_coded = rows.shape[1] if axes is None else len(axes)
-    turn = Transform(rotation_signs(n_coded, 0), stretch, projection(axes))
+    turn = Transform(rotation_signs(n_coded, 0), projection(axes))
     extents = measure_rows(rows, middle, metric == "cosine", turn, isa, False)
     assert extents is not None
     order = np.arange(len(rows)) if order is None else order
@@ -124,14 +123,19 @@ def filled(arrays: inside.CodeArrays) -> NDArray[np.intp]:
     return np.flatnonzero(arrays.slots >= 0)
 
 
+@cache
+def _hadamard(size: int) -> Float64:
+    matrix = np.ones((1, 1))
+    while len(matrix) < size:
+        matrix = np.block([[matrix, matrix], [matrix, -matrix]])
+    return matrix / math.sqrt(size)
+
+
 def turned(vectors: Float64, signs: NDArray[np.int8]) -> Float64:
     """The rotation of all coordinates, of each row."""
     dim = vectors.shape[1]
     size = 1 << (dim.bit_length() - 1)
-    hadamard = np.ones((1, 1))
-    while len(hadamard) < size:
-        hadamard = np.block([[hadamard, hadamard], [hadamard, -hadamard]])
-    hadamard /= math.sqrt(size)
+    hadamard = _hadamard(size)
     out = vectors.copy()
     for sign in signs:
         out *= sign
@@ -139,19 +143,6 @@ def turned(vectors: Float64, signs: NDArray[np.int8]) -> Float64:
         if size < dim:
             out[:, dim - size :] = out[:, dim - size :] @ hadamard
     return out
-
-
-def stretched(rows: Float64, stretch: Float64 | None) -> Float64:
-    """Rows times I + p p'."""
-    return rows if stretch is None else rows + np.outer(rows @ stretch, stretch)
-
-
-def shrunk(weights: Float64, stretch: Float64 | None) -> Float64:
-    """Weights times the inverse of that matrix."""
-    if stretch is None:
-        return weights
-    matrix = np.eye(len(stretch)) + np.outer(stretch, stretch)
-    return np.asarray(np.linalg.solve(matrix, weights.T).T, np.float64)
 
 
 def along_axes(vectors: Float64, axes: Float64 | None) -> tuple[Float64, Float64]:
@@ -319,8 +310,7 @@ def levels(asked: Question, arrays: inside.CodeArrays, sign: float,
            largest: int) -> Levels | None:
     """All kinds of scans of one query; None where the codes can't be used for it."""
     codes = codes_of(arrays)
-    along_them, lengths = along_axes(shrunk(asked.weights[None], arrays.mean_direction_scaling),
-                                     directions_of(arrays.pca_axes))
+    along_them, lengths = along_axes(asked.weights[None], directions_of(arrays.pca_axes))
     a, outside = turned(along_them, arrays.signs)[0], float(lengths[0])
     if arrays.pca_filter is None:
         assert arrays.low_nibble_norm is not None

@@ -15,10 +15,8 @@ import numpy.typing as npt
 import farann
 import farann._core as core
 import farann.adapters.posneg.factorization as factorization
-import farann.adapters.posneg.joint as joint
 import farann.adapters.posneg.ranker as posneg_ranker
-import farann.adapters.posneg.ranker_file as posneg_file
-import farann.adapters.posneg.retrieval as retrieval
+import farann.adapters.posneg.regression as posneg_regression
 import farann.adapters.ray.building as sharding
 import farann.cli.commands as commands
 import farann.contract.arrow as arrow
@@ -60,17 +58,7 @@ import farann.store.samples as samples
 import farann.tuning.guard as guard
 import farann.tuning.measure as measure
 from farann.adapters.posneg import FusionRanker
-from farann.adapters.posneg.blend import Blend
-from farann.adapters.posneg.calibration import (
-    Calibration,
-    Linear,
-    Steps,
-    item_log_odds,
-)
-from farann.adapters.posneg.fusion import FUSIONS, RANK_FUSIONS, SCORE_FUSIONS
-from farann.adapters.posneg.intercepts import fit_weights_within_users
-from farann.adapters.posneg.scoring import Model
-from farann.adapters.posneg.signed import Members
+from farann.adapters.posneg.regression import Learned
 from farann.adapters.ray.selecting import Selecting as Gathering
 from farann.adapters.ray.shard import Shard
 from farann.adapters.ray.storage import Storage
@@ -102,8 +90,9 @@ from farann.io.files import _sweep as sweep
 from farann.io.files import open_regular, replacing
 from farann.io.sections import DTYPES, MAGIC, read_table
 from farann.layout.added_rows import Added, Run
-from farann.layout.build import _ORDER_K as ORDER_K
-from farann.layout.coding import Sizes
+from farann.layout.coding import ORDER_K, Sizes
+from farann.layout.partitions import _FEWER_PER_ROOT as FEWER_PER_ROOT
+from farann.native.process import MECHANISMS, leave_out
 from farann.quantize.kmeans import _labels as labels
 from farann.quantize.projection import Projection
 from farann.quantize.records import CodeArrays, CodeBounds, Layout
@@ -116,7 +105,6 @@ from farann.runtime.batches import _is_long as is_long
 from farann.runtime.cost import cost_of
 from farann.runtime.pool import _forget_executors as forget_executors
 from farann.search.ask import laid_out
-from farann.search.guarded import _repeat as repeat_late
 from farann.store.depths import Answers
 from farann.store.groups import Groups
 from farann.store.ids import IdMap
@@ -254,64 +242,13 @@ def blas_limited() -> bool:
 # ---- rankers and layers ----
 
 
-def pair_of(ranker: Any) -> Any:
-    """Both models of a ranker."""
-    return ranker._pair
-
-
-def blend_of(ranker: FusionRanker) -> Blend:
-    """What a ranker of several models has found."""
-    assert ranker._blend is not None
-    return ranker._blend
-
-
-def members_of(ranker: FusionRanker) -> Members:
-    """Its models over all items."""
-    return ranker._members
-
-
-def model_of(ranker: Any) -> Model | None:
-    """What a ranker has fitted."""
-    model: Model | None = ranker._model
-    return model
-
-
-def put_model(ranker: Any, model: Model | None) -> None:
-    """Let a ranker rank by this model."""
-    ranker._model = model
-
-
-def fusion_of(ranker: Any) -> Any:
-    """How a ranker makes one score of two."""
-    return ranker._fusion
-
-
-def weight_of(ranker: Any) -> Any:
-    """What a ranker was given as weight, or "fit"."""
-    return ranker._weight
-
-
-def veto_of(ranker: Any) -> float | None:
-    """The probability from which a ranker leaves items out."""
-    model = model_of(ranker)
-    veto: float | None = None if model is None else ranker._threshold(model)
-    return veto
-
-
-def normalization_of(ranker: Any) -> str | None:
-    """How a ranker normalizes similarities."""
-    normalize: str | None = ranker._normalize
-    return normalize
+def learned_by(ranker: FusionRanker) -> Learned:
+    """What a fitted ranker knows."""
+    assert ranker._state is not None
+    return ranker._state.learned
 
 
 def index_options(layer: Any) -> dict[str, Any]:
     """Options with which a layer makes its index."""
-    options: dict[str, Any] = layer._index_options
+    options: dict[str, Any] = layer._how.of_index
     return options
-
-
-def fused_layers() -> Any:
-    """The module of layers of two models, which needs TensorFlow."""
-    import farann.adapters.tfrs.fused as fused
-
-    return fused

@@ -14,12 +14,8 @@ import pytest
 import training_oracle as oracle
 from numpy.typing import NDArray
 
-from farann.adapters.keras_rs import (
-    BruteForceFurthestRetrieval,
-    FurthestRetrieval,
-    MixedNegatives,
-    RetrievalTask,
-)
+from farann.adapters.keras_rs import BruteForceFurthestRetrieval, FurthestRetrieval
+from farann.adapters.training import logistic_losses, relative_log_q, retrieval_loss
 
 # Keras's own arrays don't know numpy 2's `copy` yet.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -173,12 +169,13 @@ def test_layers_that_need_keras_2() -> None:
 # ---- training ----
 
 
-def gradients_of(task: RetrievalTask, given: dict[str, Any]) -> dict[str, NDArray[Any]]:
+def gradients_of(given: dict[str, Any]) -> dict[str, NDArray[Any]]:
     """Derivatives by all embeddings, as this backend finds them."""
     derived = {name: given[name] for name in oracle.DERIVED if name in given}
 
     def loss(*embeddings: Any) -> Any:
-        return task(**{**given, **dict(zip(derived, embeddings, strict=True))})
+        changed = dict(zip(derived, embeddings, strict=True))
+        return retrieval_loss(keras.ops, **{**given, **changed})
 
     if BACKEND == "jax":
         import jax
@@ -202,41 +199,22 @@ def gradients_of(task: RetrievalTask, given: dict[str, Any]) -> dict[str, NDArra
 @pytest.mark.parametrize("name", ["everything", "huge"])
 def test_loss_and_gradient(name: str) -> None:
     case = oracle.CASES[name]
-    given = {each: part.astype(np.float32)
-             if isinstance(part, np.ndarray) and part.dtype == np.float64 else part
-             for each, part in case.items()}
-    options: dict[str, Any] = {
-        each: given.pop(each) for each in ("temperature", "dislike_weight") if each in given}
-    task = RetrievalTask(**options, reduction="sum")
-    np.testing.assert_allclose(numpy(task(**given)), oracle.loss(**case), rtol=1e-4)
-    mean = RetrievalTask(**options)(**given)
-    np.testing.assert_allclose(numpy(mean), oracle.loss(**case) / oracle.N, rtol=1e-4)
+    given: dict[str, Any] = {
+        each: part.astype(np.float32)
+        if isinstance(part, np.ndarray) and part.dtype == np.float64 else part
+        for each, part in case.items()}
+    np.testing.assert_allclose(numpy(retrieval_loss(keras.ops, **given)), oracle.loss(**case),
+                               rtol=1e-4)
     expected = oracle.gradients(case)
-    for each, gradient in gradients_of(task, given).items():
+    for each, gradient in gradients_of(given).items():
         np.testing.assert_allclose(gradient, expected[each], rtol=1e-3, atol=1e-4)
 
 
-def test_mixed_negatives() -> None:
-    counts = np.array([6, 3, 1, 0, 0])
-    catalogue = {"item": np.arange(5), "price": np.array([1.5, 2.5, 3.5, 4.5, 5.5])}
-    mixed = MixedNegatives(counts, catalogue, id="item", uniform=4000, seed=1)
-    given = {"item": np.array([1, 0, 9, 3]), "price": np.array([2.5, 1.5, 0, 4.5], np.float32)}
-    candidates, ids, log_q = mixed(given)
-    ids, log_q = numpy(ids), numpy(log_q)
-    assert ids[:4].tolist() == given["item"].tolist() and ids.shape == log_q.shape == (4004,)
-    np.testing.assert_allclose(np.bincount(ids[4:], minlength=5) / 4000, 0.2, atol=0.03)
-    assert (numpy(candidates["price"])[4:] == catalogue["price"][ids[4:]]).all()
-    # Items that never come, and one that isn't known, count as coming once.
-    times = np.maximum(np.append(counts, [0] * 5), 1)[ids]
-    chance = (4 * times / 10 + 4000 / 5) / 4004
-    np.testing.assert_allclose(log_q, np.log(chance * 5), atol=1e-5)
-    for wrong in ({"counts": [1, -1]}, {"counts": counts, "id": "item"},
-                  {"counts": counts, "catalogue": {"item": counts}, "id": "item"},
-                  {"counts": counts, "catalogue": {"item": np.arange(4)}, "id": "item"}):
-        with pytest.raises(ValueError, match="expected"):
-            MixedNegatives(**wrong)
-    with pytest.raises(ValueError, match="candidates: expected features with 'item'"):
-        mixed(given["item"])
+def test_logistic_losses() -> None:
+    scores, labels = np.array([0.0, 3.0, -50.0], np.float32), np.array([False, True, True])
+    found = numpy(logistic_losses(keras.ops, keras.ops.convert_to_tensor(scores), labels))
+    np.testing.assert_allclose(found, np.log1p(np.exp(np.where(labels, -scores, scores))),
+                               rtol=1e-5)
 
 
 def test_training() -> None:
@@ -246,17 +224,21 @@ def test_training() -> None:
         def __init__(self, counts: NDArray[Any]) -> None:
             super().__init__()
             self.users, self.items = (keras.layers.Embedding(n, 4) for n in (20, 30))
-            self.mixed = MixedNegatives(counts, uniform=8, seed=0)
-            self.task = RetrievalTask()
+            self.draw = keras.random.SeedGenerator(0)
+            self.frequency = keras.Variable(np.maximum(counts, 1) / counts.mean(), trainable=False)
 
         def call(self, inputs: Any) -> Any:
-            drawn = self.mixed(inputs["item"])
-            return self.users(inputs["user"]), self.items(drawn.ids), drawn.ids, drawn.log_q
+            ops = keras.ops
+            drawn = keras.random.randint((8,), 0, 30, "int32", self.draw)
+            ids = ops.concatenate([ops.cast(inputs["item"], "int32"), drawn], axis=0)
+            log_q = relative_log_q(ops, ops.take(self.frequency, ids), 100, 8)
+            return self.users(inputs["user"]), self.items(ids), ids, log_q
 
         def compute_loss(self, x: Any = None, y: Any = None, y_pred: Any = None,
                          sample_weight: Any = None, training: bool = True) -> Any:
             user, item, ids, log_q = y_pred
-            return self.task(user, item, sample_weight, labels=y, candidate_ids=ids, log_q=log_q)
+            return retrieval_loss(keras.ops, user, item, sample_weight, labels=y,
+                                  candidate_ids=ids, log_q=log_q) / 100
 
     rng = np.random.default_rng(0)
     user, item = rng.integers(0, 20, 2000), rng.integers(0, 24, 2000)
@@ -272,16 +254,18 @@ def test_training() -> None:
 
 
 def test_bad_training() -> None:
-    task, rows = RetrievalTask(), np.ones((3, 2), np.float32)
-    for given, text in (
+    rows = np.ones((3, 2), np.float32)
+    cases: list[tuple[dict[str, Any], str]] = [
         ({"candidate_embeddings": rows[:2]}, "candidate_embeddings: expected one a query or more"),
         ({"candidate_embeddings": rows[:, :1]}, r"candidate_embeddings: expected shape \(any, 2"),
         ({"labels": [1, 0]}, r"labels: expected shape \(3\), got"),
         ({"log_q": [[0.0, 0, 0]]}, r"log_q: expected shape \(3\)"),
         ({"negative_ids": [[1], [2], [3]]}, "negative_embeddings: expected with"),
         ({"negative_embeddings": rows}, r"negative_embeddings: expected shape \(3, any, 2\)"),
-    ):
+    ]
+    for given, text in cases:
         with pytest.raises(ValueError, match=text):
-            task(**{"query_embeddings": rows, "candidate_embeddings": rows, **given})
+            retrieval_loss(keras.ops, **{"query_embeddings": rows, "candidate_embeddings": rows,
+                                         **given})
     with pytest.raises(ValueError, match="temperature: expected a number above 0"):
-        RetrievalTask(temperature=0)
+        retrieval_loss(keras.ops, rows, rows, temperature=0)

@@ -7,7 +7,7 @@ Nothing here is fast, clever or shared with the library.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,25 +47,28 @@ def total(terms: Float64) -> Float64:
 
 def keys(query: Float32, rows: Float32, metric: str) -> Float64:
     """Float64 keys (n,) of the rows for one query (dim,): larger is further."""
-    return keys_of_columns(query, columns(rows), metric)
+    return Columns(rows, metric).keys(query)
 
 
-def columns(rows: Float32) -> Float64:
-    """Float64 coordinates (dim, n) of rows, those of one coordinate side by side."""
-    return np.ascontiguousarray(rows.T, np.float64)
+class Columns:
+    """Rows, those of one coordinate side by side, and what is the same for all queries."""
 
+    def __init__(self, rows: Float32, metric: str) -> None:
+        self.x, self.metric = np.ascontiguousarray(rows.T, np.float64), metric
+        cosine = metric == "cosine"
+        self.lengths = np.sqrt(total(self.x * self.x)) if cosine else np.ones(len(rows))
 
-def keys_of_columns(query: Float32, x: Float64, metric: str) -> Float64:
-    """The keys of rows that are given as columns."""
-    q = query.astype(np.float64)[:, None]
-    if metric == "l2":
-        difference = q - x
-        return total(difference * difference)
-    if metric == "dot":
-        return -total(q * x)
-    if metric == "cosine":
-        return -(total(q * x) / np.sqrt(total(x * x)))
-    raise ValueError(f"metric is {metric!r}")
+    def keys(self, query: Float32) -> Float64:
+        """The keys of all rows for one query."""
+        q = query.astype(np.float64)[:, None]
+        if self.metric == "l2":
+            difference = q - self.x
+            return total(difference * difference)
+        if self.metric == "dot":
+            return -total(q * self.x)
+        if self.metric == "cosine":
+            return -(total(q * self.x) / self.lengths)
+        raise ValueError(f"metric is {self.metric!r}")
 
 
 def scores_from_keys(query: Float32, key: Float64, metric: str) -> Float64:
@@ -84,16 +87,30 @@ def as_float32(scores: Float64) -> Float32:
         return scores.astype(np.float32)
 
 
-def _candidates(
-    ids: Int64, allowed: Iterable[int] | None, left_out: Iterable[int] | None
-) -> NDArray[np.intp]:
-    """Positions of the rows that may answer."""
-    keep = np.ones(len(ids), bool)
-    if allowed is not None:
-        keep = np.isin(ids, np.fromiter(allowed, np.int64))
+def _allowed(ids: Int64, allowed: Iterable[int] | None) -> NDArray[np.bool_]:
+    """Whether rows may answer."""
+    if allowed is None:
+        return np.ones(len(ids), bool)
+    return np.isin(ids, np.fromiter(allowed, np.int64))
+
+
+def _candidates(ids: Int64, keep: NDArray[np.bool_],
+                left_out: Iterable[int] | None) -> NDArray[np.intp]:
+    """Positions of the rows that may answer one query."""
     if left_out is not None:
-        keep &= ~np.isin(ids, np.fromiter(left_out, np.int64))
+        keep = keep & ~np.isin(ids, np.fromiter(left_out, np.int64))
     return np.flatnonzero(keep)
+
+
+def _first(k: int, cost: Float64, ids: Int64) -> NDArray[np.intp]:
+    """Where the k smallest costs are, in order, equal ones by smaller id; NaN is the largest.
+
+    Only those that reach the k-th are sorted, as to sort all took longer than their keys.
+    """
+    some = np.arange(len(cost))
+    if 0 < k < len(cost):
+        some = np.flatnonzero(~(cost > np.partition(cost, k - 1)[k - 1]))
+    return some[np.lexsort((ids[some], cost[some]))[:k]]
 
 
 def _search(
@@ -110,11 +127,12 @@ def _search(
     found = Found(
         np.full((len(queries), k), np.nan, np.float32), np.full((len(queries), k), -1, np.int64)
     )
-    x = columns(rows)  # once for all queries: the oracle takes most of the time of many tests
+    columns = Columns(rows, metric)  # once: the oracle takes most of the time of many tests
+    keep = _allowed(ids, allowed)
     for i, query in enumerate(queries):
-        at = _candidates(ids, allowed, None if exclude is None else exclude[i])
-        key = keys_of_columns(query, x, metric)[at]
-        best = np.lexsort((ids[at], -sign * key))[:k]
+        at = _candidates(ids, keep, None if exclude is None else exclude[i])
+        key = columns.keys(query)[at]
+        best = _first(k, -sign * key, ids[at])
         found.ids[i, : len(best)] = ids[at][best]
         found.scores[i, : len(best)] = as_float32(scores_from_keys(query, key, metric)[best])
     return found
@@ -153,31 +171,30 @@ def beyond(
     rows: Float32,
     radius: float,
     metric: str,
-    **filters: Any,
+    *,
+    ids: Int64 | None = None,
+    exclude: Sequence[Iterable[int]] | Int64 | None = None,
+    allowed: Iterable[int] | None = None,
 ) -> Beyond:
     """Every row with a float64 score strictly past the radius, furthest first."""
-    ids: Int64 = np.arange(len(rows)) if filters.get("ids") is None else filters["ids"]
-    found = furthest(queries, rows, len(rows), metric, **filters)
-    position = {i: p for p, i in enumerate(ids.tolist())}
-    scores, kept, offsets = [], [], [0]
-    for query, query_ids, query_scores in zip(queries, found.ids, found.scores, strict=True):
-        real = query_ids >= 0
-        at = np.array([position[i] for i in query_ids[real].tolist()], dtype=np.intp)
-        exact = scores_from_keys(query, keys(query, rows[at], metric), metric)
-        past = exact > radius if metric == "l2" else exact < radius
-        scores.append(query_scores[real][past])
-        kept.append(query_ids[real][past])
-        offsets.append(offsets[-1] + int(past.sum()))
-    return Beyond(
-        np.array(offsets, dtype=np.int64),
-        np.concatenate([np.empty(0, np.float32), *scores]),
-        np.concatenate([np.empty(0, np.int64), *kept]),
-    )
+    ids = np.arange(len(rows)) if ids is None else ids
+    columns, keep = Columns(rows, metric), _allowed(ids, allowed)
+    scores, kept, offsets = [np.empty(0, np.float32)], [np.empty(0, np.int64)], [0]
+    for i, query in enumerate(queries):
+        key = columns.keys(query)
+        exact = scores_from_keys(query, key, metric)
+        at = _candidates(ids, keep, None if exclude is None else exclude[i])
+        at = at[exact[at] > radius if metric == "l2" else exact[at] < radius]
+        best = at[np.lexsort((ids[at], -key[at]))]
+        scores.append(as_float32(exact[best]))
+        kept.append(ids[best])
+        offsets.append(offsets[-1] + len(best))
+    return Beyond(np.array(offsets, np.int64), np.concatenate(scores), np.concatenate(kept))
 
 
 def score(queries: Float32, rows: Float32, metric: str) -> Float32:
     """Scores (n_queries, n) of all given rows."""
-    out = np.empty((len(queries), len(rows)), np.float32)
+    out, columns = np.empty((len(queries), len(rows)), np.float32), Columns(rows, metric)
     for i, query in enumerate(queries):
-        out[i] = as_float32(scores_from_keys(query, keys(query, rows, metric), metric))
+        out[i] = as_float32(scores_from_keys(query, columns.keys(query), metric))
     return out

@@ -33,9 +33,9 @@ OPTIONS = {
 TESTS = {
     "address": [
         "exact", "kernels", "ties", "single", "codes", "cascade", "certificate", "code_files",
-        "absurd_codes", "cell_files", "filters", "files", "reach", "stretch", "axes", "quantized",
+        "absurd_codes", "cell_files", "filters", "files", "reach", "axes", "quantized",
         "relative_codes", "diverse", "row_types", "groups", "nearest", "nearest_l2",
-        "nearest_beyond", "merging", "codes_given_up", "time_limit", "one_sided", "selecting",
+        "nearest_beyond", "merging", "codes_given_up", "time_limit", "ceilings", "selecting",
     ],
     "thread": ["concurrency"],
 }

@@ -16,7 +16,7 @@ from cases import assert_same
 
 import farann
 from farann import metrics
-from farann.adapters.posneg import PosNegRanker
+from farann.adapters.posneg import Factorization, FusionRanker, SignedModel
 from farann.cli import main
 
 N, DIM = 90, 4
@@ -174,47 +174,37 @@ METRICS: dict[str, tuple[str, Call]] = {
 LIKED = np.random.default_rng(1).standard_normal((40, DIM)).astype(np.float32)
 
 
-HALF = farann.Index(DIM, "dot")  # which brings its ids, so it may be smaller
-HALF.add(-LIKED[:30])
+WHO, WHAT = np.arange(80) % 20, np.arange(80) // 2
+LABELS = (LIKED[WHO] * LIKED[WHAT]).sum(axis=1) + np.sin(np.arange(80)) > 0
+MODEL: dict[str, Any] = {"items": LIKED, "users": LIKED, "sign": "both"}
+FEEDBACK: dict[str, Any] = {"users": WHO, "items": WHAT, "labels": LABELS}
 
 
-def fitted(**options: Any) -> PosNegRanker:
-    usual: dict[str, Any] = {"positive": LIKED, "negative": HALF, "ids": None}
-    ranker = PosNegRanker(**usual | options)
-    return learned(ranker)
+def learned(**feedback: Any) -> FusionRanker:
+    return FusionRanker([SignedModel(**MODEL)]).fit(**FEEDBACK | feedback)
 
 
-def learned(ranker: PosNegRanker, **feedback: Any) -> PosNegRanker:
-    who, what = np.arange(80) % 20, np.arange(80) // 2
-    liked = (LIKED[who] * LIKED[what]).sum(axis=1) + np.sin(np.arange(80)) > 0
-    return ranker.fit(**{"positive_queries": LIKED, "negative_queries": LIKED, "item_ids": what,
-                         "labels": liked, "users": who} | feedback)
+def cross_fitted(cv: Any) -> FusionRanker:
+    return FusionRanker(lambda *_: [SignedModel(**MODEL)]).fit(**FEEDBACK, cv=cv)
 
 
-def fit_and_rank(**feedback: Any) -> None:
-    hits = learned(PosNegRanker(LIKED, -LIKED), **feedback).rank(TWO, TWO)
-    assert np.isfinite(hits.scores).all()
-
-
-RANKERS = {fusion: fitted(fusion=fusion) for fusion in ("logit", "combsum", "rrf")}
+RANKER = learned()
 OF_A_RANKER: dict[str, Call] = {
-    **{name: with_one(fitted, name) for name in (
-        "metric", "calibration", "fusion", "weight", "normalize", "item_prior", "missing", "veto",
-        "threads")},
-    "rank_constant": lambda v: fitted(fusion="rrf", rank_constant=v).rank(TWO, TWO),
-    "ids": lambda v: PosNegRanker(LIKED, LIKED, ids=v),
-    "positive": lambda v: PosNegRanker(v, LIKED),
-    "negative": lambda v: PosNegRanker(LIKED, v),
-    **{f"fit {name}": with_one(fit_and_rank, name)
-       for name in ("positive_queries", "negative_queries", "item_ids", "labels", "users",
-                    "sample_weight", "prior")},
-    **{f"{name} by {fusion}": with_one(
-        RANKERS[fusion].rank, name, positive_queries=TWO, negative_queries=TWO)
-       for name in ("positive_queries", "negative_queries", "k", "exclude", "allowed",
-                    "candidates")
-       for fusion in ("logit", "combsum", "rrf")},
-    "score item_ids": lambda v: RANKERS["logit"].score(TWO, TWO, v),
-    "probability scores": lambda v: RANKERS["logit"].probability(v),
+    **{f"model {name}": with_one(SignedModel, name, **MODEL)
+       for name in ("items", "users", "sign", "name", "ids", "user_ids", "metric")},
+    **{f"factorization {name}": with_one(Factorization, name)
+       for name in ("dim", "max_bytes", "seed", "rng")},
+    **{f"fit {name}": with_one(learned, name)
+       for name in ("users", "items", "labels", "sample_weight", "unseen", "exposure", "seed")},
+    "fit cv": cross_fitted,
+    "models": FusionRanker, "threads": lambda v: FusionRanker(threads=v),
+    **{f"rank {name}": with_one(RANKER.rank, name, users=[1, 2])
+       for name in ("users", "k", "among", "exposure", "exclude", "allowed")},
+    "rank queries": lambda v: RANKER.rank(queries=v),
+    **{f"score {name}": with_one(RANKER.score, name, users=[1, 2]) for name in ("users", "items")},
+    **{f"{judge.__name__} {name}": with_one(judge, name, **FEEDBACK)
+       for judge in (RANKER.evaluate, RANKER.diagnose) for name in FEEDBACK},
+    "evaluate k": lambda v: RANKER.evaluate(**FEEDBACK, k=v),
 }
 
 
@@ -243,14 +233,13 @@ def test_metrics(what: str) -> None:
 
 
 # An argument that is fine in itself, but not beside another, may be told by the other's name.
-OTHERS = {"positive_queries": "negative_queries", "item_ids": "users", "users": "item_ids"}
+OTHERS = {"items": "users", "labels": "users", "user_ids": "users", "seed": "rng",
+          "queries": "users"}
 
 
-@pytest.mark.filterwarnings("ignore:veto")  # that drops everything
 @pytest.mark.parametrize("what", OF_A_RANKER)
-@pytest.mark.filterwarnings("ignore:.*left out of account")
 def test_ranker(what: str) -> None:
-    name = what.split(" by ", maxsplit=1)[0].rsplit(maxsplit=1)[-1]
+    name = what.rsplit(maxsplit=1)[-1]
     assert not complaints(f"{name}|{OTHERS.get(name, name)}", OF_A_RANKER[what])
 
 
@@ -316,7 +305,7 @@ def test_padding() -> None:
     with pytest.raises(ValueError, match="k: expected at most 16777216 for 1 queries of 0 rows"):
         farann.Index(DIM).search_furthest(ONE, most + 1)
     with pytest.raises(ValueError, match=f"k: expected at most {most // 2} for 2 queries of 40"):
-        RANKERS["logit"].rank(TWO, TWO, most)
+        RANKER.rank([1, 2], most)
 
 
 def test_tuning_for_more_than_there_is() -> None:
@@ -329,28 +318,11 @@ def test_tuning_for_more_than_there_is() -> None:
 
 def test_the_scale_of_weights_does_not_matter() -> None:
     weights = 1.0 + np.arange(80) % 3
-    expected = fitted().rank(TWO, TWO)
-    usual = learned(PosNegRanker(LIKED, HALF), sample_weight=weights).rank(TWO, TWO)
-    assert not np.array_equal(usual.scores, expected.scores)
+    usual = learned(sample_weight=weights).rank([1, 2]).scores
+    assert not np.array_equal(usual, RANKER.rank([1, 2]).scores)
     for scale in (1e300, 1e-300, 2.0**-1000):
-        found = learned(PosNegRanker(LIKED, HALF), sample_weight=scale * weights)
-        np.testing.assert_allclose(found.rank(TWO, TWO).scores, usual.scores, rtol=1e-6)
-
-
-def test_lists_of_a_small_model() -> None:
-    """A model with few of the items, whose list ends long before the other's."""
-    rng = np.random.default_rng(3)
-    positive, negative = rng.standard_normal((2, 3000, DIM)).astype(np.float32)
-    few = farann.Index(DIM, "dot")
-    few.add(negative[:20], np.arange(20) * 3)
-    ranker = learned(PosNegRanker(positive, few, metric="dot", fusion="combsum"),
-                     positive_queries=positive[:40], negative_queries=negative[:40])
-    users = positive[:5], negative[:5]
-    found = ranker.rank(*users, k=30)
-    every = ranker.score(*users, np.arange(3000))
-    assert np.array_equal(found.scores, -np.sort(-every.scores, axis=1)[:, :30])
-    some = ranker.rank(*users, k=30, candidates=10**9)
-    assert np.array_equal(some.ids, found.ids)
+        found = learned(sample_weight=scale * weights).rank([1, 2]).scores
+        np.testing.assert_allclose(found, usual, rtol=1e-6)
 
 
 @pytest.mark.parametrize("value", [str(10**400), "9" * 5000, str(2**63), "-1", "1e999", "nan", ""])

@@ -140,27 +140,24 @@ def test_rows_that_differ_by_what_is_outside(seed: int, metric: str, dim: int, s
 @pytest.mark.parametrize("dim", [1, 7, 8, 50, 129])
 @pytest.mark.parametrize("isa", LEVELS)
 def test_turns(isa: str, dim: int, rng: np.random.Generator) -> None:
-    """In numpy as in the core, beside a stretch as well; products are of what is along axes."""
+    """In numpy as in the core; products are of what is along axes."""
     axes = model.orthonormal(rng, -(-dim // 2), dim)
     rows = rng.standard_normal((20, dim), dtype=np.float32)
     vectors, weights = rows.astype(np.float64), rng.standard_normal((9, dim))
-    for stretch in (None, 0.7 * model.orthonormal(rng, 1, dim)[0]):
-        turn = Transform(rotation_signs(len(axes), 3), stretch, inside.Projection(axes))
-        coded, asked = turn.rows(vectors), turn.query_vectors(weights)
-        assert coded.shape == (20, turn.n_coded) and turn.n_coded == len(axes)
-        whole, asked_whole = model.stretched(vectors, stretch), model.shrunk(weights, stretch)
-        projection = axes.T @ axes
-        np.testing.assert_allclose(asked @ coded.T, asked_whole @ projection @ whole.T, atol=1e-12)
-        np.testing.assert_allclose(coded, model.turned(whole @ axes.T, turn.signs), atol=1e-12)
-        np.testing.assert_allclose(
-            turn.rows_from(coded), model.shrunk(whole @ projection, stretch), atol=1e-12)
-        left = np.linalg.norm(whole - whole @ projection, axis=1)
-        assert turn.outside(vectors) == pytest.approx((left**2).mean() ** 0.5, abs=1e-12)
-        largest = np.empty(20)
-        core.code_extents(rows, np.zeros(dim), False, *turn, isa, largest)
-        # The share that rounds lengths up is 3e-5 of the row's.
-        expected = np.maximum(np.abs(coded).max(axis=1), left)
-        np.testing.assert_allclose(largest, expected, atol=1e-4)
+    turn = Transform(rotation_signs(len(axes), 3), inside.Projection(axes))
+    coded, asked = turn.rows(vectors), turn.query_vectors(weights)
+    assert coded.shape == (20, turn.n_coded) and turn.n_coded == len(axes)
+    projection = axes.T @ axes
+    np.testing.assert_allclose(asked @ coded.T, weights @ projection @ vectors.T, atol=1e-12)
+    np.testing.assert_allclose(coded, model.turned(vectors @ axes.T, turn.signs), atol=1e-12)
+    np.testing.assert_allclose(turn.rows_from(coded), vectors @ projection, atol=1e-12)
+    left = np.linalg.norm(vectors - vectors @ projection, axis=1)
+    assert turn.outside(vectors) == pytest.approx((left**2).mean() ** 0.5, abs=1e-12)
+    largest = np.empty(20)
+    core.code_extents(rows, np.zeros(dim), False, *turn, isa, largest)
+    # The share that rounds lengths up is 3e-5 of the row's.
+    expected = np.maximum(np.abs(coded).max(axis=1), left)
+    np.testing.assert_allclose(largest, expected, atol=1e-4)
 
 
 @pytest.mark.parametrize("metric", core.METRICS)
@@ -271,16 +268,6 @@ def test_queries_decide_too(rng: np.random.Generator) -> None:
 def test_none_for_codes_that_must_hold_all(options: dict[str, Any],
                                            rng: np.random.Generator) -> None:
     assert n_axes(built(flat(rng), "l2", **options)) is None
-
-
-def test_beside_a_stretch(rng: np.random.Generator) -> None:
-    """Both are of the same space: axes are those of rows that are stretched."""
-    rows, queries = flat(rng), flat(rng, 600)
-    common = 4.0 * np.abs(queries).mean() * np.ones(DIM, np.float32)
-    index = built(rows, "dot", queries=queries + common)
-    assert arrays_of(index).mean_direction_scaling is not None
-    assert n_axes(index) is not None
-    assert_exact(index, rows, np.vstack([queries[:20] + common, asked_of(rng, 5)]), [10])
 
 
 # ---- together with all else ----

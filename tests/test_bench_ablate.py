@@ -1,35 +1,82 @@
-"""What each mechanism of the search saves, on a small set."""
+"""What each mechanism of the search saves, on small sets that have something for it to do."""
 
 from __future__ import annotations
 
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
+import ablate_cases
+import inside
 import numpy as np
 import pytest
 
-from bench import datasets
-from bench.ablate import mechanisms, run
-from bench.datasets import DataSet
+from bench.ablate import mechanisms, questions, run
+
+# Sets on which mechanisms change what is counted.
+WHERE = {
+    "gaussian": {"codes", "joined-nibbles", "single-tiles", "row-major", "kept-vectors",
+        "rounding", "first-rows", "selecting", "best-first", "code-noise", "answers-first",
+        "parts-by-size", "added-runs", "listed-rows", "kept-singles", "small-tasks",
+        "member-order", "greedy-passes", "shrinking-blocks", "parts-of-rows", "futile-searches"},
+    "long": {"high-nibbles", "nibble-judge"},
+    "long-l2": {"guard"},
+    "wide": {"long-blocks"},
+    "low-rank": {"pca-filter", "hubs", "pca-filter-judge", "early-filters"},
+    "one-hot": {"key-scan", "integer-keys", "ceilings"},
+    "one-hot-dot": {"zero-columns"},
+    "few-directions": {"norm-pruning", "key-bounds", "pca-axes"},
+    "decaying": {"mean-query", "mmr-floor", "reaches", "lateness"},
+    "clusters": {"predicted-threshold", "partitions", "judged-layouts", "asking-ahead",
+        "merged-runs"},
+    "outliers": {"outliers"},
+    "alike": {"cost-judge", "code-trials", "single-judge", "scored-anew"},
+    "alike-l2": {"first-in-float32"},
+}
+# With these constants small sets need what pays on large ones.
+CONSTANTS: dict[str, list[tuple[Any, str, Any]]] = {
+    "futile-searches": [(inside.batches, "row_costs", lambda *_: (1e9, 1e9, 1e9, 1e9))],
+    "parts-of-rows": [(inside.batches, "_LONG_WORK", 1), (inside.batches, "_SMALL_WORK", 1 << 14)],
+}
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> DataSet:
-    """Rows near few directions, most queries of one kind."""
-    rng = np.random.default_rng(5)
-    shape = rng.standard_normal((12, 64), dtype=np.float32)
-    rows, queries, sample = (rng.standard_normal((n, 12), dtype=np.float32) @ shape
-                             for n in (9000, 120, 400))
-    datasets.store(tmp_path, rows, queries, sample)
-    return DataSet("small-dot", "Small, dot", "dot", tmp_path)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ablate")
 
 
-def test_a_mechanism_that_is_used_changes_what_is_counted(data: DataSet) -> None:
-    found = list(run.ablate(data, mechanisms.chosen(["axes", "hubs"]), 0.0))
-    assert [(saved.way, saved.mode) for saved in found[:4]] == [
-        ("exact", "batch"), ("exact", "single"), ("0.95", "batch"), ("0.95", "single")]
-    used = {saved.mechanism: saved.used for saved in found}
-    assert used == {"axes": True, "hubs": False}
-    assert all(saved.time > 0.0 and saved.lines > 3 for saved in found)
+@pytest.mark.parametrize("mechanism", mechanisms.MECHANISMS, ids=lambda known: known.name)
+def test_a_switch_changes_what_is_counted_and_no_exact_answer(
+        mechanism: mechanisms.Mechanism, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for where, what, value in CONSTANTS.get(mechanism.name, []):
+        monkeypatch.setattr(where, what, value)
+    name = next(name for name, names in WHERE.items() if mechanism.name in names)
+    data, question = ablate_cases.made(name, folder / name), mechanism.question
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        sides = [run.side(data, mechanism, off) for off in (False, True)]
+        differs = False
+        switches: list[run.Switch] = [nullcontext, mechanism.off]
+        for (way, _), ask in run.asks_of(mechanism).items():
+            found, answers = [], []
+            for side, switch in zip(sides, switches, strict=True):
+                with switch():
+                    found.append(questions.counts(
+                        side.index, questions.QUESTIONS[question], ask, data.queries()))
+                    answers.append(bits_of(ask(side.index, data.queries(), {})))
+            assert answers[0] == answers[1] or way != "exact"
+            differs |= found[0] != found[1]
+    assert differs == mechanism.counts
+
+
+def bits_of(answers: object) -> bytes:
+    """All numbers of some answers."""
+    if isinstance(answers, np.ndarray):
+        return answers.tobytes()
+    if isinstance(answers, tuple | list):
+        return b"".join(bits_of(part) for part in answers)
+    return np.array(answers).tobytes()
 
 
 def test_all_is_as_it_was_afterwards() -> None:
@@ -41,24 +88,35 @@ def test_all_is_as_it_was_afterwards() -> None:
         assert before == [getattr(where, what) for where, what, _ in mechanism.patches]
 
 
-@pytest.mark.parametrize("mechanism", mechanisms.MECHANISMS, ids=lambda known: known.name)
-def test_answers_stay_exact_without_it(mechanism: mechanisms.Mechanism, data: DataSet) -> None:
-    import farann
+def test_each_switch_of_the_core_is_one_of_a_mechanism() -> None:
+    named = sorted(mechanism.name for mechanism in mechanisms.MECHANISMS if mechanism.native)
+    assert named == sorted(inside.MECHANISMS)
+    with pytest.raises(ValueError, match="not in tuple"):
+        inside.leave_out("magic")
 
-    if dict(mechanism.options).get("keep_vectors") is False:
-        pytest.skip("its answers are not exact with it, either")
-    answers = []
-    for off in (False, True):
-        index = run.side(data, mechanism, off).index
-        assert isinstance(index, farann.Index)
-        answers.append(index.search_furthest(data.queries(), 10).ids)
-    assert np.array_equal(answers[0], answers[1])
+
+def test_lines_are_those_of_files_and_functions() -> None:
+    assert all(mechanism.lines > 0 for mechanism in mechanisms.MECHANISMS)
+    known = mechanisms.Mechanism("known", "", ("bench/ablate/mechanisms.py: chosen",))
+    assert known.lines == 7
+    for place, message in (("farann/gone.py", "no file 'farann/gone.py'"),
+                           ("bench/ablate/run.py: gone", "no function 'gone'")):
+        with pytest.raises(ValueError, match=message):
+            mechanisms.Mechanism("gone", "", (place,)).lines  # noqa: B018
+
+
+def test_times_are_told_in_turns(folder: Path) -> None:
+    data = ablate_cases.made("gaussian", folder / "gaussian")
+    found = list(run.ablate(data, mechanisms.chosen(["selecting", "hubs"]), 0.0))
+    assert [(saved.mechanism, saved.way, saved.mode) for saved in found] == [
+        ("selecting", "exact", "batch"), ("hubs", "exact", "batch"), ("hubs", "exact", "single"),
+        ("hubs", "0.95", "batch"), ("hubs", "0.95", "single")]
+    assert {saved.mechanism: saved.used for saved in found} == {"selecting": True, "hubs": False}
+    assert all(saved.time > 0.0 and saved.lines > 3 for saved in found)
 
 
 def test_the_table_leaves_out_what_makes_no_difference() -> None:
     saved = run.Saved("hubs", "a-dot", "exact", "batch", 1.05, 1.0, 1.0, 1.0, 40, True)
     assert "| 1 of 1 | none |" in run.table([saved])
-    with pytest.raises(ValueError, match="--only must be of pca-filter, .*, got 'magic'"):
+    with pytest.raises(ValueError, match="--only must be of codes, .*, got 'magic'"):
         mechanisms.chosen(["magic"])
-    # Words that no line has any more would make a mechanism look free.
-    assert all(mechanism.lines > 0 for mechanism in mechanisms.MECHANISMS)

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 import farann
 from bench import __main__ as command
-from bench import measures
+from bench import datasets, measures
 from bench import run as main_run
 from bench.algorithms import by_name
-from bench.edge import cases, data, run, worker, worst
+from bench.edge import cases, data, mixtures, run, splits, worker, worst
 from bench.fetch import Unavailable
 
 SCALE = 0.005
@@ -40,7 +40,7 @@ def made(name: str, rows: int = 2000, queries: int = 300) -> tuple[NDArray[Any],
 # Data
 
 
-@pytest.mark.parametrize("name", sorted(set(data.GENERATORS) - {"glove"}))
+@pytest.mark.parametrize("name", sorted(data.GENERATORS.keys() - data.REAL.keys()))
 def test_every_generator_gives_rows_and_queries_by_its_seed(name: str) -> None:
     rows, queries = data.GENERATORS[name](120, 7, 3)
     assert len(rows) == 120 and len(queries) == 7 and rows.shape[1] == queries.shape[1]
@@ -157,7 +157,8 @@ def of(records: list[dict[str, Any]], label: str, mode: str) -> dict[str, Any]:
     return found[0]
 
 
-@pytest.mark.parametrize("name", [case.name for case in cases.CASES if case.data != "glove"])
+@pytest.mark.parametrize("name", [
+    case.name for case in cases.CASES if case.data not in data.REAL])
 def test_farann_in_every_case(name: str) -> None:
     case = cases.named(name)
     scale = SCALE if case.rows < 500_000 else 0.001
@@ -425,3 +426,50 @@ def test_worst_is_counted_the_same_again(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(sys, "argv", ["bench", "edge", "--worst", "0"])
     assert command.main() == 2
     assert "--worst must be 1 or more, got 0" in capsys.readouterr().err
+
+
+# Queries unlike the rows
+
+
+def test_mixtures_of_a_split(monkeypatch: pytest.MonkeyPatch,
+                             capsys: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(0)
+    rows, like, other = (random.standard_normal((n, 16), np.float32) for n in (900, 40, 50))
+
+    def made_up() -> splits.Split:
+        return splits.Split(rows, like, {"other": other + 1})
+
+    def unavailable() -> splits.Split:
+        raise Unavailable("no network")
+
+    monkeypatch.setattr(mixtures, "SPLITS", {
+        "a": (made_up, ("l2", "dot")), "b": (unavailable, ("l2",))})
+    monkeypatch.setattr(mixtures, "BATCHES", (1, 30))
+    monkeypatch.setattr(sys, "argv", ["bench", "edge", "--mixtures", "--only", "*-l2"])
+    command.main()
+    shown = capsys.readouterr()
+    assert "left out: b: no network" in shown.err
+    lines = shown.out.splitlines()[2:]
+    # Requests, batches, kinds, layouts.
+    assert len(lines) == 3 * 2 * 2 * 2 and all(line.startswith("| a, l2") for line in lines)
+    assert sum("like the rows" in line for line in lines) == 12
+    assert all("+." in line for line in lines if "| 0.8 |" in line)
+    small = made_up().smaller(0.5)
+    assert len(small.rows) == 450 and len(small.unlike["other"]) == 25
+
+
+def test_splits_hold_out_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    vectors = np.arange(5000, dtype=np.float32)[:, None] + np.zeros(3, np.float32)
+
+    class Set:
+        def rows(self) -> NDArray[Any]:
+            return vectors
+
+        queries = sample = rows
+
+    monkeypatch.setattr(datasets, "load", lambda _: Set())
+    users = splits.users()
+    assert np.array_equal(users.rows, vectors) and np.isin(users.unlike["items"], vectors).all()
+    split = splits.held_out(vectors, 3000, {})
+    assert not np.isin(split.like[:, 0], split.rows[:, 0]).any() and len(split.like) == 1000
+    assert np.array_equal(split.unlike["mirrored"], -split.like)

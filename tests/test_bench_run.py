@@ -88,7 +88,7 @@ def test_unknown_and_unavailable_data(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(KeyError, match="no data set 'glove'; there are .*glove-cosine"):
         datasets.load("glove", tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(datasets, "_FASHION", Path("/nowhere/fashion-mnist"))
+    monkeypatch.setattr(datasets, "FASHION", Path("/nowhere/fashion-mnist"))
     with pytest.raises(fetch.Unavailable, match="Fashion-MNIST: apt-get is not on this system"):
         datasets.load("fashion-mnist-l2", tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []

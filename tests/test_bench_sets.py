@@ -253,7 +253,7 @@ def test_patches_are_cut_where_there_is_contrast() -> None:
 
 
 @pytest.mark.parametrize("make", [photos.descriptors, photos.patches])
-def test_photographs_are_mixed(
+def testphotographs_are_mixed(
     make: Callable[[Path, int], Floats], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")

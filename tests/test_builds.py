@@ -292,7 +292,7 @@ def test_auto_when_no_row_is_left(rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
 def test_one_sample_of_rows(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Typical rows in float64 take as much memory as all: stretch, axes, first look share them."""
+    """Typical rows in float64 take as much memory as all: axes and first look share them."""
     made, sample_of = [], inside.scalar.sample_of
 
     def counted(*args: Any) -> Any:

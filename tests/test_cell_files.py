@@ -188,7 +188,7 @@ def test_cells_need_codes(parts: Any, path: Path) -> None:
 def test_tunings(parts: Any, path: Path) -> None:
     metadata, arrays = parts
     metadata = {key: value for key, value in metadata.items()
-                if key not in ("single_costs", "lateness")}
+                if key not in ("single_costs", "lateness", "extended")}
     rows: list[list[Any]] = [[0.0, 0.5, 1.0], [2.0, 0.9, 2.0], [None, 1.0, 9.0]]
     assert not refused(path, {**metadata, "tunings": [[4, rows]]}, arrays)
     assert not refused(path, {**metadata, "tunings": [[4, rows[2:]]]}, arrays)

@@ -48,7 +48,6 @@ class Problem(NamedTuple):
     order: Int64
     metric: str
     sign: float
-    stretch: Float64 | None
     axes: Float64 | None
 
 
@@ -121,21 +120,17 @@ def problems(draw: st.DrawFn) -> Problem:
     queries = np.nan_to_num(np.vstack([queries_for(rng, rows, metric), *sized]), posinf=3e38,
                             neginf=-3e38)
     queries = queries[queries.any(axis=1)] if metric == "cosine" else queries
-    stretch = None
-    if metric != "l2" and draw(st.booleans()):
-        by = draw(st.sampled_from([1.5, 8.0]))
-        stretch = (by - 1.0) ** 0.5 * orthonormal(rng, 1, dim)[0]
     looks = draw(st.sampled_from([basis, None, None]))
     # The basis, which rows may lie along, or others that have no part in them.
     axes = draw(st.sampled_from([None, None, basis, orthonormal(rng, m, dim)]))
     return Problem(rows, np.ascontiguousarray(queries), looks, rng.permutation(n), metric,
-                   draw(st.sampled_from([1.0, -1.0])), stretch, axes)
+                   draw(st.sampled_from([1.0, -1.0])), axes)
 
 
 def laid_out(problem: Problem) -> inside.CodeArrays:
     try:
         return lay_out(problem.rows, problem.metric, problem.basis, order=problem.order,
-                       stretch=problem.stretch, axes=problem.axes)
+                       axes=problem.axes)
     except AssertionError:
         assume(False)  # such rows have no codes
         raise
@@ -305,9 +300,8 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
     n = 5037
     rows, queries = low_rank(rng, n, 37, 0.3), low_rank(rng, 9, 37, 0.3)
     basis = leading(rows, metric, layout) if isinstance(layout, int) else None
-    stretch = None if metric == "l2" else 1.5 * orthonormal(rng, 1, 37)[0]
     axes = leading(rows, metric, 36) if layout == "axes" else None
-    arrays = lay_out(rows, metric, basis, order=rng.permutation(n), stretch=stretch, axes=axes)
+    arrays = lay_out(rows, metric, basis, order=rng.permutation(n), axes=axes)
     arrays = four_bits(arrays) if layout == "four bits" else arrays
     centre, number = np.zeros(37), core.METRICS.index(metric)
     snapshot = core.Snapshot(rows, rows[:0], None, None, centre, number, isa,
@@ -332,7 +326,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                        "bytes_read": work.bytes_read}
             for name in Kept._fields:
                 low, high = (sum(getattr(kept, name)[i] for kept in every) for i in (0, 1))
-                # Rows that are put off are held against the floor once more, in float32.
+                # Kernels hold rows against the floor in float32.
                 assert low - 2 <= counted[name] <= high, name
                 assert high - low <= 2 + high // 200
             # Four bits may rule out nothing for one query.

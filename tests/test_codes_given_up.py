@@ -6,6 +6,7 @@ import inside
 import numpy as np
 import pytest
 import reference
+from approximate_cases import assert_within
 from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
 from inside import core
 from reference import METRICS
@@ -151,6 +152,33 @@ def test_batches_that_follow(rng: np.random.Generator) -> None:
         # Keys of all first rows would be 512.
         assert stats.rows_rescored < 200 * len(queries)
     assert by_codes == [True] * 2 + [False] * 7 + [True] + [False] * 2
+
+
+@pytest.mark.parametrize("certain", [False, True])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["bits", "one-hot"])
+def test_epsilon_finds_k_rows(
+    kind: str, metric: str, certain: bool, monkeypatch: pytest.MonkeyPatch,
+    rng: np.random.Generator
+) -> None:
+    """Rows that set a threshold lie below it plus epsilon, and are found if codes are given up."""
+    n, ids = 6000, np.arange(6000)
+    if certain:
+        monkeypatch.setattr(inside.batches, "row_costs", lambda *_: FOR_CERTAIN)
+    if kind == "bits":
+        rows, queries = (rng.integers(0, 2, (m, 16)).astype(np.float32) for m in (n, 40))
+        rows[:, 0] = queries[:, 0] = 1
+    else:
+        rows, queries = (np.eye(8, dtype=np.float32)[rng.integers(8, size=m)] for m in (n, 40))
+        ids = np.sort(rng.permutation(n)[: n // 10])
+    index = index_of(rows, metric, codes="int4").build()
+    index.remove(np.setdiff1d(np.arange(n), ids))
+    for k, epsilon in ((1, 0.1), (10, 0.1), (30, 0.001)):
+        for _ in range(9):
+            hits = index.search_furthest(queries, k, epsilon=epsilon)
+            assert hits.found.all()
+            assert index.search_nearest(queries, k, epsilon=epsilon).found.all()
+        assert_within(hits, queries, rows[ids], ids, metric, epsilon)
 
 
 def test_without_memory_for_it(rng: np.random.Generator) -> None:

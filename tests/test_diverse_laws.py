@@ -198,32 +198,58 @@ def test_a_selection_that_is_given_up_says_so() -> None:
         core.member_keys(snapshot, rows[:2], np.arange(5), np.empty((2, 5)), flag)
 
 
-@pytest.mark.parametrize("call", [
-    "index.select_diverse(5000)", "index.search_furthest_from(sets, 50)", "index.furthest_graph(3)",
-    "index.search_mmr(rows[:500], 10)", "index.diameter()"])
-def test_ctrl_c_ends_it(call: str, run_python: Callable[..., Arrays]) -> None:
+# A call, and which of its pieces of work is at work when the signal comes.
+INTERRUPTED = {"index.select_diverse(5000)": 3, "index.search_furthest_from(sets, 50)": 3,
+               "index.furthest_graph(3)": 20, "index.search_mmr(rows[:500], 10)": 50,
+               "index.diameter()": 3}
+
+
+def test_ctrl_c_ends_each(run_python: Callable[..., Arrays]) -> None:
+    """The piece of work goes on once the main thread has heard of it, and notices by itself."""
     told = run_python("""
-import os, signal, threading, time
+import os, signal
+from functools import partial
+from inside import core, pool
 import farann
 rng = np.random.default_rng(0)
 rows = rng.standard_normal((60_000, 48), dtype=np.float32)
 rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-index = farann.Index(metric="dot")
+index = farann.Index(metric="dot", threads=2)
 index.add(rows)
 index.build()
 sets = rng.standard_normal((3000, 8, 48), dtype=np.float32)
-def interrupt():
-    time.sleep(0.2)
-    os.kill(os.getpid(), signal.SIGINT)
-threading.Thread(target=interrupt).start()
-interrupted = False
-try:
-    CALL
-except KeyboardInterrupt:
-    interrupted = True
-give(interrupted=interrupted, same=(index.search_furthest(rows[:1], 1).ids[0, 0] >= 0))
-""".replace("CALL", call), threads=2, timeout=600)
-    assert told["interrupted"] and told["same"]
+run_all = pool.run_all
+
+def noisy(functions, threads, **options):
+    def work(function, flag):
+        begun.append(function)
+        if len(begun) != last:
+            return function(flag)
+        os.kill(os.getpid(), signal.SIGINT)
+        while not flag.is_cancelled():
+            pass
+        try:
+            function(flag)
+        except core.Cancelled:
+            noticed.append(True)
+            raise
+    run_all([partial(work, function) for function in functions], threads, **options)
+
+told = []
+for call, last in zip(given["calls"].tolist(), given["last"].tolist()):
+    begun, noticed, interrupted, made = [], [], False, eval("lambda: " + call)
+    pool.run_all = noisy
+    try:
+        made()
+    except KeyboardInterrupt:
+        interrupted = True
+    pool.run_all = run_all
+    same = index.search_furthest(rows[:1], 1).ids[0, 0] >= 0
+    told.append((interrupted, bool(noticed), len(begun) <= last + 1, same))
+give(told=told)
+""", calls=list(INTERRUPTED), last=list(INTERRUPTED.values()), timeout=600)
+    for call, what in zip(INTERRUPTED, told["told"].tolist(), strict=True):
+        assert what == [True] * 4, call
 
 
 def test_the_core_checks_what_it_is_given() -> None:

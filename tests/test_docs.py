@@ -53,9 +53,23 @@ def run_examples(examples: str, names: dict[str, object], where: str, line: int)
     assert not report, "".join(report)
 
 
+# Pages and modules about other libraries run where these are.
+NEEDS: dict[str, tuple[str, ...]] = dict.fromkeys(
+    ("adapters-tfrs.md", "training.md"),
+    ("tensorflow_recommenders", "tf_keras", "keras_rs"))
+NEEDS["farann.adapters.training"] = ("tensorflow",)
+
+
+def skip_without(name: str) -> None:
+    """Skip a page or module where what it needs isn't installed."""
+    for module in NEEDS.get(name, ()):
+        pytest.importorskip(module, reason=f"needs {module}")
+
+
 @pytest.mark.parametrize("name", modules())
 def test_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    skip_without(name)
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -69,17 +83,11 @@ def test_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert not report, "".join(report)
 
 
-# Pages about other libraries run where these are.
-NEEDS = dict.fromkeys(("adapters-tfrs.md", "training.md"),
-                      ("tensorflow_recommenders", "tf_keras", "keras_rs"))
-
-
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:(tensorflow|tf_keras|keras)")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_pages(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page run one after the other, in one namespace and an empty folder."""
-    for module in NEEDS.get(page.name, ()):
-        pytest.importorskip(module, reason=f"needs {module}")
+    skip_without(page.name)
     if page.name == "README.md" and isinstance(demo_data.load_glove(), str):
         pytest.skip("needs the words of GloVe")
     monkeypatch.chdir(tmp_path)

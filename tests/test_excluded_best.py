@@ -3,12 +3,16 @@ by these."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import inside
 import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_same, index_of
 from reference import METRICS
+
+import farann
 
 LEVELS = inside.levels()
 K = 10
@@ -30,6 +34,32 @@ def test_answers(metric: str, rng: np.random.Generator) -> None:
         inside.use_level(index, isa)
         for k in (1, K, 32):
             assert_same(index.search_furthest(queries, k, exclude=excluded), expected, k)
+
+
+@pytest.mark.parametrize("codes", ["float32", "int8"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_best_are_of_another_group(metric: str, codes: str, rng: np.random.Generator) -> None:
+    """Where rows are removed, too, or a mask leaves some out."""
+    rows, queries = gaussian(rng, 4000), gaussian(rng, 40)
+    best = np.unique(reference.furthest(queries, rows, 3 * K, metric).ids)
+    groups = np.isin(np.arange(4000), best).astype(int)
+    index = farann.Index(metric=metric, codes=codes)
+    index.add(rows, groups=groups)
+    index.build()
+    others = np.flatnonzero(groups == 0)
+    removed = others[::50]
+    mask = rng.random(4000) < 0.9
+    cases: tuple[tuple[Any, dict[str, Any]], ...] = (
+        (others[mask[others]], {"allowed": mask}), (others, {}))
+    for left, options in cases:
+        expected = reference.furthest(queries, rows, 32, metric, allowed=left)
+        for k in (1, K, 32):
+            assert_same(index.search_furthest(queries, k, outside=1, **options), expected, k)
+            assert_same(index.search_furthest(queries, k, within=0, **options), expected, k)
+    index.remove(removed)
+    expected = reference.furthest(queries, rows, 32, metric, allowed=np.setdiff1d(others, removed))
+    for k in (1, K, 32):
+        assert_same(index.search_furthest(queries, k, outside=1), expected, k)
 
 
 def test_few_more_rows_pass(rng: np.random.Generator) -> None:

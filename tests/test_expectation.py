@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -228,7 +227,6 @@ def test_fewer_rows_are_scanned(rng: np.random.Generator) -> None:
     index = index_of(rows, "cosine", cells=800).build()
     partitions = inside.store_of(index).partitions
     assert partitions is not None
-    inside.put(index, partitions=replace(partitions, inv_norms=None))  # caps need no prediction
     truth = index.search_furthest(queries, K).ids
     table = index.tune()
     effort = table.effort_for(0.95)

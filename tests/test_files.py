@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -195,7 +196,7 @@ class TestCrashes:
     """The old file or the new one, never something between, and nothing left lying about."""
 
     SAVE = """
-import os, threading
+import os, signal
 import farann
 
 real = os.replace
@@ -204,8 +205,10 @@ def die(*_, **__):
 def replace_and_die(*args, **options):
     real(*args, **options)
     os._exit(9)
-def killed_later(delay):
-    threading.Timer(delay, lambda: os.kill(os.getpid(), 9)).start()
+def killed_after(n_bytes):
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, n_bytes))
 {how}
 index = farann.Index(16)
 index.add(given["rows"])
@@ -234,15 +237,21 @@ while True:
             assert path.read_bytes() == saved
 
     @pytest.mark.skipif(os.name != "posix", reason="kills as POSIX does")
-    @pytest.mark.parametrize("delay", [0.002, 0.05, 0.1])
-    def test_killed_at_any_moment(
-        self, delay: float, saved: bytes, path: Path, run_python: Callable[..., Any]
+    @pytest.mark.parametrize("share", [0.0001, 0.5, 0.9999])
+    def test_killed_at_any_byte(
+        self, share: float, saved: bytes, path: Path, run_python: Callable[..., Any]
     ) -> None:
-        rows = grid(100_000, 16, seed=1)
-        code = self.SAVE.format(how=f"killed_later({delay})")
-        run_python(code, status=-9, path=str(path), rows=rows)
-        index = farann.Index.load(path)
-        assert path.read_bytes() == saved or np.array_equal(index.reconstruct(index.ids), rows)
+        """The system kills who writes more bytes of a file than it may."""
+        rows = grid(20_000, 16, seed=1)
+        index_of(rows).build().save(path.with_name("whole"))
+        n_bytes = int(share * path.with_name("whole").stat().st_size)
+        code = "import resource" + self.SAVE.format(how=f"killed_after({n_bytes})")
+        run_python(code, status=-signal.SIGXFSZ, path=str(path), rows=rows)
+        left = list(path.parent.glob(".farann-*.tmp"))
+        assert [file.stat().st_size for file in left] == [n_bytes]
+        assert path.read_bytes() == saved
+        farann.Index.load(path).save(path)
+        assert not left[0].exists()
 
     @pytest.mark.parametrize("step", ["fsync", "replace"])
     def test_a_failing_disk(

@@ -16,10 +16,11 @@ import farann
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMED = sorted(GOLDEN.glob("named/*.farann"))
-FILES = sorted(set(GOLDEN.glob("*/*.farann")) - set(NAMED))
+SCALED = [GOLDEN / "48f4ad5" / f"{name}.farann" for name in sorted(make.SCALED)]
+FILES = sorted(set(GOLDEN.glob("*/*.farann")) - set(NAMED) - set(SCALED))
 WHOLE = [path for path in FILES if "-alone" not in path.name]
 ALONE = [path for path in FILES if "-alone" in path.name]
-OF_TABLES = {"tunings", "guards", "single_costs", "lateness"}
+OF_TABLES = {"tunings", "guards", "single_costs", "lateness", "extended"}
 
 
 def name_of(path: Path) -> str:
@@ -30,10 +31,18 @@ def test_no_file_is_missing() -> None:
     folders = [path for path in GOLDEN.iterdir() if path.is_dir() and path.name != "__pycache__"]
     assert "48f4ad5" in {path.name for path in folders}
     for folder in folders:
-        files = make.NAMED if folder.name == "named" else make.FILES
-        assert set(files) == {path.stem for path in folder.glob("*.farann")}
+        files = {"named": set(make.NAMED), "unscaled": make.SCALED}.get(folder.name,
+                                                                        set(make.FILES))
+        assert files == {path.stem for path in folder.glob("*.farann")}
     assert all(path.stat().st_size < 30_000 for path in FILES)
     assert all(path.stat().st_size < 60_000 for path in NAMED)
+
+
+@pytest.mark.parametrize("mmap", [False, True])
+@pytest.mark.parametrize("path", SCALED, ids=name_of)
+def test_scaled_codes_are_refused(path: Path, mmap: bool) -> None:
+    with pytest.raises(farann.FormatError, match=r"'codes\.stretch' .* build the index again"):
+        farann.Index.load(path, mmap=mmap)
 
 
 @pytest.mark.parametrize("mmap", [False, True])

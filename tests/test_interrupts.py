@@ -21,89 +21,103 @@ import farann
 
 Arrays = dict[str, NDArray[np.generic]]
 
-# Sends itself a real SIGINT once tasks are at work, the first of several hundred.
+# Sends itself a real SIGINT once tasks are at work, the first of several hundred, for each call.
 INTERRUPTED = """
 import os, signal, threading
-from inside import batches, core
+from inside import core
 import farann
 
 rng = np.random.default_rng(0)
 rows = rng.standard_normal((30_000, 64), dtype=np.float32)
-threads = int(given["threads"])
-index = farann.Index(64, threads=threads, OPTIONS)
-index.add(rows)
-index.build()
 queries = np.tile(rows[:4000], (100, 1))
 few = queries[:20]
-
-def before_and_after():
-    return index.search_furthest(few, 5, budget=10**7)
-
-expected = before_and_after()
-begun, interrupted = threading.Semaphore(0), False
 tasks = {"Task": core.Task, "ApproximateTask": core.ApproximateTask}
-running, n_begun = [0], [0]
+built = {}
 
-def noisy(kind):
-    class Noisy(kind):
-        def run(self):
-            running[0] += 1
-            n_begun[0] += 1
-            begun.release()
-            try:
-                kind.run(self)
-            finally:
-                running[0] -= 1
-    return Noisy
+def index_of(options):
+    if options not in built:
+        built.clear()
+        index = built[options] = eval(f"farann.Index(64, {options})")
+        index.add(rows)
+        index.build()
+    return built[options]
 
-for name, kind in tasks.items():
-    setattr(core, name, noisy(kind))
+def interrupted_at(options, call, threads):
+    index, begun, interrupted = index_of(options), threading.Semaphore(0), False
+    running, n_begun = [0], [0]
 
-def interrupt():
-    for _ in range(min(threads, 2)):
-        begun.acquire()
-    os.kill(os.getpid(), signal.SIGINT)
+    def before_and_after():
+        return index.search_furthest(few, 5, budget=10**7)
 
-sender = threading.Thread(target=interrupt)
-sender.start()
-try:
-    CALL
-except KeyboardInterrupt:
-    interrupted = running[0] == 0  # nobody is left at work
-sender.join()
-for name, kind in tasks.items():
-    setattr(core, name, kind)
-found = before_and_after()
-give(interrupted=interrupted, begun=n_begun[0], same=(found.ids == expected.ids).all()
-     and (found.scores == expected.scores).all())
+    expected = before_and_after()
+
+    def noisy(kind):
+        class Noisy(kind):
+            def __init__(self, *arguments, flag, **options):
+                super().__init__(*arguments, flag=flag, **options)
+                self.flag = flag
+
+            def run(self):
+                running[0] += 1
+                n_begun[0] += 1
+                begun.release()
+                while n_begun[0] >= min(threads, 2) and not self.flag.is_cancelled():
+                    pass  # until the main thread has heard
+                try:
+                    kind.run(self)
+                finally:
+                    running[0] -= 1
+        return Noisy
+
+    for name, kind in tasks.items():
+        setattr(core, name, noisy(kind))
+
+    def interrupt():
+        for _ in range(min(threads, 2)):
+            begun.acquire()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    sender = threading.Thread(target=interrupt)
+    sender.start()
+    made = eval(f"lambda index: index.{call}")
+    try:
+        made(index)
+    except KeyboardInterrupt:
+        interrupted = running[0] == 0  # nobody is left at work
+    sender.join()
+    for name, kind in tasks.items():
+        setattr(core, name, kind)
+    found = before_and_after()
+    same = (found.ids == expected.ids).all() and (found.scores == expected.scores).all()
+    return interrupted, n_begun[0], same
+
+told = [interrupted_at(options, call, int(threads)) for options, call, threads in given["cases"]]
+give(told=np.array(told, int))
 """
 
+# An index, what it is asked, and the threads of that.
+CASES = [
+    ("", "search_furthest(queries, threads=1)", 1),
+    ("", "search_furthest(queries, threads=2)", 2),
+    ("", "search_furthest(queries, threads=4)", 4),
+    ("", "search_furthest(queries, k=500, threads=2)", 2),
+    ("", "search_beyond(queries, 1e9, threads=2)", 2),
+    ("codes='float32'", "search_nearest(queries, threads=1)", 1),
+    ("cells=200", "search_furthest(queries, budget=20_000, threads=2)", 2),
+    ("codes='int4', keep_vectors=False", "search_furthest(queries, recall=1.0, threads=2)", 2),
+]
 
-@pytest.mark.parametrize(
-    ("options", "call", "threads"),
-    [
-        ("", "index.search_furthest(queries)", 1),
-        ("", "index.search_furthest(queries)", 2),
-        ("", "index.search_furthest(queries)", 4),
-        ("", "index.search_furthest(queries, k=500)", 2),
-        ("codes='float32'", "index.search_nearest(queries)", 1),
-        ("cells=200", "index.search_furthest(queries, budget=20_000)", 2),
-        ("codes='int4', keep_vectors=False", "index.search_furthest(queries, recall=1.0)", 2),
-        ("", "index.search_beyond(queries, 1e9)", 2),
-    ],
-)
-def test_ctrl_c_ends_a_batch(
-    run_python: Callable[..., Arrays], options: str, call: str, threads: int
-) -> None:
+
+def test_ctrl_c_ends_a_batch(run_python: Callable[..., Arrays]) -> None:
     """All that are at work stop, the rest is never begun, and the index answers as before."""
-    code = INTERRUPTED.replace("OPTIONS", options).replace("CALL", call)
-    told = run_python(code, threads=threads, timeout=600)
-    assert told["interrupted"] and told["same"]
-    assert min(threads, 2) <= int(told["begun"]) < 98  # of 196 or more
+    told = run_python(INTERRUPTED, cases=CASES, timeout=600)["told"].tolist()
+    for case, (interrupted, begun, same) in zip(CASES, told, strict=True):
+        assert interrupted and same, case
+        assert min(case[-1], 2) <= begun <= case[-1], case  # of 196 or more
 
 
 def test_ctrl_c_ends_a_single_search(run_python: Callable[..., Arrays]) -> None:
-    """One query has one task, in which most of the time is spent at ordering what was found."""
+    """One query has one task, which goes on once the main thread has heard, and ends by itself."""
     told = run_python(
         """
 import os, signal, threading
@@ -111,13 +125,20 @@ from inside import core
 import farann
 
 class Noisy(core.Task):
+    def __init__(self, *arguments, flag, **options):
+        super().__init__(*arguments, flag=flag, **options)
+        self.flag = flag
+
     def run(self):
-        os.kill(os.getpid(), signal.SIGINT)  # heard by the main thread, while this one works
+        assert threading.current_thread() is not threading.main_thread()
+        os.kill(os.getpid(), signal.SIGINT)
+        while not self.flag.is_cancelled():
+            pass
         super().run()
         ended.append(True)
 
 ended = []
-rows = np.arange(3_000_000, dtype=np.float32)[:, None]
+rows = np.arange(5_000_000, dtype=np.float32)[:, None]  # so many that it counts as long
 index = farann.Index(1, codes="float32")
 index.add(rows)
 index.build()
@@ -161,7 +182,7 @@ def test_coding_and_checking_rows_look_for_signals() -> None:
     rows, signs = np.ones((2**19, 64), np.float32), np.ones((3, 64), np.int8)
     nowhere, extents = np.zeros(64), np.full(len(rows), np.nan)
     codes, unknown = np.zeros((len(rows), 64), np.uint8), np.zeros(len(rows), np.float32)
-    turn = (nowhere, False, signs, None, None)
+    turn = (nowhere, False, signs, None)
     calls: list[Callable[[], object]] = [
         partial(core.first_bad_row, rows, False),
         partial(core.code_extents, rows, *turn, "scalar", extents),
@@ -205,6 +226,68 @@ def test_a_task_that_is_given_up_says_so(rng: np.random.Generator) -> None:
     with pytest.raises(core.Cancelled):
         core.score_slots(snapshot, rows, np.arange(500), np.empty((500, 500), np.float32), 0,
                          500, cancelled())
+
+
+MANY = 10**12  # more looks than anybody takes
+
+
+def tasks_to_interrupt(rows: NDArray[np.float32]) -> dict[str, Callable[[core.CancelFlag], Any]]:
+    """What the core may be at work at for long, by name: each makes a task and runs it."""
+    queries, most = rows[:70], len(rows)
+    line = np.arange(100_000, dtype=np.float32)[:, None]
+    plain = inside.snapshot_of(index_of(rows, codes="float32").build())
+    coded, halves, cells = (index_of(rows, **options).build() for options in (
+        {"codes": "int8"}, {"codes": "int4"}, {"cells": 30}))
+    growing = index_of(rows[: most - 600]).build()
+    growing.add(rows[most - 600 :])
+    members = np.arange(0, 71, 7, dtype=np.int64)
+
+    def search(snapshot: core.Snapshot, k: int, option: Any = False, kind: Any = core.Task,
+               queries: NDArray[np.float32] = queries, **options: Any) -> Any:
+        return lambda flag: kind(snapshot, core.Filter(snapshot), queries, 0, len(queries), k,
+                                 option, flag=flag, **options).run()
+
+    found = {"float32": search(plain, 5), "sorting": search(
+        inside.snapshot_of(index_of(line, codes="float32").build()), len(line), queries=line[:1])}
+    for name, index in (("int8", coded), ("int4", halves), ("added", growing), ("cells", cells)):
+        snapshot = inside.snapshot_of(index)
+        found[name] = search(snapshot, 5)
+        found[f"{name}, nearest"] = search(snapshot, 5, True)
+        found[f"{name}, one query"] = search(snapshot, 5, queries=queries[:1])
+        found[f"{name}, approximate"] = search(snapshot, 5, inside.ALL_CODES, core.ApproximateTask)
+    snapshot = inside.snapshot_of(coded)
+    everything, slots = core.Filter(snapshot), np.arange(most)
+    found |= {
+        "beyond": lambda flag: core.Task(snapshot, everything, queries, 0, 70, 1, False,
+                                         radii=np.full(70, 1.0), flag=flag).run(),
+        "selection": lambda flag: core.Greedy(snapshot, everything, slots[:1], 300).run(300, flag),
+        "passes": lambda flag: core.GreedyPasses(rows, 0, coded.isa, slots[:1], 300).run(300, flag),
+        "sets": lambda flag: core.SetSearch(snapshot, everything, queries, members, 0, 5,
+                                            flag=flag).run(),
+        "pairs": lambda flag: core.PairSearch(snapshot, everything, rows[:300], 0, 300, 0.0,
+                                              flag).run(),
+        "keys": lambda flag: core.member_keys(snapshot, queries, slots, np.empty((70, most)), flag),
+        "scores": lambda flag: core.score_slots(
+            snapshot, queries, slots, np.empty((70, most), np.float32), 0, 70, flag),
+    }
+    return found
+
+
+def test_whenever_it_is_given_up() -> None:
+    """All that takes long looks often, and ends at whichever look it is told to."""
+    rows = np.random.default_rng(0).standard_normal((6000, 24), dtype=np.float32)
+    looks: dict[str, int] = {}
+    for name, run in tasks_to_interrupt(rows).items():
+        flag = core.CancelFlag()
+        flag.cancel_at(MANY)
+        run(flag)
+        looks[name] = MANY - flag.cancel_at(0)
+        for look in {1, 2, *np.linspace(1, looks[name], 7, dtype=int).tolist()}:
+            flag.cancel_at(look)
+            with pytest.raises(core.Cancelled):
+                run(flag)
+            assert flag.is_cancelled(), (name, look)
+    assert looks["sorting"] > 5000  # while what one query has found is put in order
 
 
 @pytest.mark.parametrize("long", [False, True])

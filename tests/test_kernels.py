@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import inside
@@ -54,25 +55,63 @@ def test_any_centre_gives_the_same_answers(isa: str, metric: str, rng: np.random
         np.testing.assert_array_equal(scores, expected.scores)
 
 
+SOURCES = Path(__file__).parents[1] / "src_c"
+from_sources = pytest.mark.skipif(not SOURCES.is_dir(), reason="there are no sources here")
+
+
+def levels_in_source() -> dict[str, list[str]]:
+    """All levels that the core is written for, by what each CPU of their kind has, in its order."""
+    text = (SOURCES / "dispatch.c").read_text()
+    listed = re.findall(r"\{&farann_kernels_(\w+), ([\w |]+)\}", text)
+    assert listed[0] == ("scalar", "0") and len(dict(listed)) == len(listed)
+    found: dict[str, list[str]] = {}
+    for level, needs in listed[1:]:
+        found.setdefault(needs.split(" | ")[0], ["scalar"]).append(level)
+    return found
+
+
+@from_sources
 def test_levels_in_order() -> None:
-    levels = core.isa_levels()
-    assert levels[0] == "scalar" and len(set(levels)) == len(levels)
-    # Measured in a large batch, slowest first.
-    products = [inside.cost.COSTS[level].code_product for level in levels]
-    assert products == sorted(products, reverse=True)
+    """Each level has costs, and its products of codes cost no more than those of a slower one."""
+    by_kind, cost = levels_in_source(), inside.cost
+    assert set(by_kind) == {"AVX2", "NEON"}
+    for table in (cost.COSTS, cost.SINGLE_COSTS):
+        assert set(table) == {level for levels in by_kind.values() for level in levels}
+        for levels in by_kind.values():
+            products = [table[level].code_product for level in levels]
+            assert products == sorted(products, reverse=True), levels
+    assert set(inside.FEWER_PER_ROOT) <= set(cost.COSTS)
+    # This CPU has some of one kind, in the same order.
+    here = core.isa_levels()
+    assert any([level for level in levels if level in here] == list(here)
+               for levels in by_kind.values())
 
 
+@from_sources
 def test_each_level_has_a_source_of_its_name() -> None:
-    sources = Path(__file__).parents[1] / "src_c" / "levels"
-    if not sources.is_dir():
-        pytest.skip("there are no sources beside the tests")
-    assert set(core.isa_levels()) <= {path.stem for path in sources.glob("*.c")}
+    levels = {level for levels in levels_in_source().values() for level in levels}
+    assert levels == {path.stem for path in (SOURCES / "levels").glob("*.c")}
+
+
+@from_sources
+def test_the_guide_lists_all_levels() -> None:
+    text = (SOURCES.parent / "docs" / "guide.md").read_text()
+    listed = text[text.index("`farann.isa_levels()` lists"):].partition("The fastest is used")[0]
+    named = re.findall(r"`(\w+)`", listed)
+    assert named == [level for levels in levels_in_source().values() for level in levels]
 
 
 def test_largest_codes_of_queries() -> None:
     """Sums of two products by codes of rows fit 16 bits, or are added in 32."""
     for level in inside.levels():
         assert inside.largest_code(level) in (63, 127)
+
+
+@from_sources
+def test_largest_codes_in_source() -> None:
+    """The same of the levels that this CPU doesn't have."""
+    words = "".join(path.read_text() for path in (SOURCES / "simd").glob("*.h"))
+    assert set(re.findall(r"LARGEST_CODE = (\w+)", words)) == {"63", "127"}
 
 
 def test_unknown_level() -> None:

@@ -1,4 +1,5 @@
-"""Queries of another kind are told by where their answers lie in the order of rows."""
+"""Queries of another kind are known by where their answers lie in the order of rows: more rows are
+scanned for them, or they are answered exactly."""
 
 from __future__ import annotations
 
@@ -9,7 +10,6 @@ from typing import Any
 
 import inside
 import numpy as np
-import numpy.typing as npt
 import pytest
 from approximate_cases import recall_of
 from cases import Float32, assert_same, float32, index_of
@@ -46,7 +46,13 @@ def cells() -> farann.Index:
 
 @pytest.fixture(scope="module")
 def index() -> farann.Index:
-    return index_of(skewed(N, 0), "dot", threads=1).build(tune=[10, 20])
+    return index_of(skewed(N, 0), "cosine", threads=1).build(tune=[10, 20])
+
+
+@pytest.fixture(scope="module")
+def watching(index: farann.Index) -> farann.Index:
+    """One whose searches aren't extended, as where these would cost too much."""
+    return otherwise(index, 10, extends=False)
 
 
 def table_of(index: farann.Index, k: int) -> Tuning:
@@ -61,41 +67,103 @@ def otherwise(index: farann.Index, k: int, **changes: Any) -> farann.Index:
     return other
 
 
-class TestRecall:
+class TestExtended:
+    """Twice as many rows are scanned for late queries, and again."""
+
+    @pytest.mark.parametrize("batch", [1, 40, 1000])
+    @pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 1.0])
+    @pytest.mark.parametrize("recall", [0.8, 0.9])
+    def test_mixtures(self, index: farann.Index, recall: float, share: float, batch: int) -> None:
+        """Nothing about mirrored queries is unusual but what answers them."""
+        n = round(1000 * share)
+        queries = np.vstack([skewed(1000 - n, 2), -skewed(n, 3)])
+        queries = queries[np.random.default_rng(0).permutation(1000)]
+        truth = index.search_furthest(queries).ids
+        parts = [queries[start : start + batch] for start in range(0, 1000, batch)]
+        found = [index.search_furthest(part, recall=recall).ids for part in parts]
+        assert recall_of(np.vstack(found), truth) >= recall - 0.01
+
+    @pytest.mark.parametrize("isa", inside.levels())
+    @pytest.mark.parametrize("n", [1, 5, 100])
+    def test_rows_that_are_scanned(self, index: farann.Index, isa: str, n: int) -> None:
+        """As many as answers are late for, whole when they stay so; none where they are early."""
+        queries = np.vstack([skewed(n, 5), -skewed(n, 5)])
+        truth = index.search_furthest(queries).ids
+        snapshot = inside.store_of(index).view(isa).snapshot
+        found, scanned = {}, {}
+        for late in (None, 1e9, 4.0, 0.0):
+            rule = inside.StopRule(rows=1024, extends_beyond=late)
+            task = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, 0, 2 * n, 10,
+                                        rule)
+            task.run()
+            ids, scores = np.empty((2 * n, 10), np.int64), np.empty((2 * n, 10), np.float32)
+            task.write_top(scores, ids, 0)
+            found[late], scanned[late] = ids, task.did()[0]
+        assert np.array_equal(found[None], found[1e9]) and scanned[None] == scanned[1e9]
+        assert scanned[None] == 2 * n * 1024 < scanned[4.0] < scanned[0.0] == 2 * n * N
+        assert recall_of(found[0.0], truth) > 0.99
+        if n == 100:
+            assert recall_of(found[None][n:], truth[n:]) < 0.2
+            assert recall_of(found[4.0][n:], truth[n:]) > 0.8
+
     @pytest.mark.parametrize("k", [10, 20])
     def test_mirrored(self, index: farann.Index, k: int) -> None:
-        """Nothing about these queries is unusual but what answers them."""
         queries = -skewed(ASKED, 1)
         truth = index.search_furthest(queries, k).ids
-        bare = otherwise(index, k, late=()).search_furthest(queries, k, recall=0.95).ids
-        assert recall_of(bare, truth) < 0.9
-        hits, stats = index.search_furthest(queries, k, recall=0.95, return_stats=True)
-        assert recall_of(hits.ids, truth) >= 0.94
-        assert stats.queries == ASKED and stats.queries_guarded > 0.5 * ASKED
+        bare = otherwise(index, k, late=(), extends=False).search_furthest(
+            queries, k, recall=0.9).ids
+        assert recall_of(bare, truth) < 0.5
+        assert recall_of(index.search_furthest(queries, k, recall=0.9).ids, truth) >= 0.9
 
     @pytest.mark.parametrize("seed", [2, 3, 4])
     def test_like_the_rows(self, index: farann.Index, seed: int) -> None:
-        """Some are late, as in the sample, and stay approximate."""
+        """It costs at most a tenth more than to scan as many rows for all queries."""
         queries = skewed(1000, seed)
-        hits, stats = index.search_furthest(queries, recall=0.95, return_stats=True)
-        assert stats.queries_guarded <= 15
-        bare = otherwise(index, 10, late=()).search_furthest(queries, recall=0.95)
-        assert (hits.ids == bare.ids).all(axis=1).sum() >= 985
+        plain, _ = inside.measure.measure(inside.snapshot_of(index),
+                                          inside.sample_queries(index, 2048), 10,
+                                          with_partitions=False, singles=False)
+        exact = index.search_furthest(queries, return_stats=True)[1]
+        of_exact = inside.cost_of(exact, DIM, index.isa)
+        ratios = []
+        for recall in (0.8, 0.9, 0.95, 0.99):
+            work = index.search_furthest(queries, recall=recall, return_stats=True)[1]
+            assert work.queries_guarded <= 15
+            ratios.append(inside.cost_of(work, DIM, index.isa) / of_exact / plain.cost_of(
+                plain.effort_for(recall)))
+        assert np.mean(ratios) <= 1.1
 
-    def test_some_of_a_batch(self, index: farann.Index) -> None:
+    def test_filters(self, index: farann.Index) -> None:
+        queries = np.vstack([skewed(100, 4), -skewed(100, 4)])
+        best = index.search_furthest(queries, 30).ids
+        allowed = np.random.default_rng(1).random(N) < 0.5
+        for more in ({"exclude": best}, {"allowed": allowed}):
+            truth = index.search_furthest(queries, **more)
+            hits = index.search_furthest(queries, recall=0.9, **more)
+            assert recall_of(hits.ids, truth.ids) >= 0.89
+
+
+class TestWatched:
+    def test_mirrored(self, watching: farann.Index) -> None:
+        queries = -skewed(ASKED, 1)
+        truth = watching.search_furthest(queries).ids
+        hits, stats = watching.search_furthest(queries, recall=0.95, return_stats=True)
+        assert recall_of(hits.ids, truth) >= 0.94
+        assert stats.queries == ASKED and stats.queries_guarded > 0.5 * ASKED
+
+    def test_some_of_a_batch(self, watching: farann.Index) -> None:
         """A fifth of a batch is told, too, and each answer is in its place."""
         queries = np.vstack([skewed(1200, 2), -skewed(300, 3)])
         order = np.random.default_rng(0).permutation(1500)
-        hits, stats = index.search_furthest(queries[order], recall=0.95, return_stats=True,
-                                            threads=2)
-        truth = index.search_furthest(queries[order])
+        hits, stats = watching.search_furthest(queries[order], recall=0.95, return_stats=True,
+                                               threads=2)
+        truth = watching.search_furthest(queries[order])
         assert recall_of(hits.ids[order >= 1200], truth.ids[order >= 1200]) >= 0.94
         assert 150 < stats.queries_guarded < 1000
         assert (hits.ids == truth.ids).all(axis=1).sum() > stats.queries_guarded
 
-    def test_one_by_one(self, index: farann.Index) -> None:
+    def test_one_by_one(self, watching: farann.Index) -> None:
         """After some of them; and not before, nor when queries are like the sample again."""
-        other = otherwise(index, 10)
+        other = otherwise(watching, 10)
         queries = -skewed(200, 3)
         truth = other.search_furthest(queries)
         found, guarded = [], []
@@ -118,32 +186,19 @@ class TestRecall:
                  for query in skewed(400, 6)]
         assert sum(alike[200:]) <= 6
 
-    def test_filters(self, index: farann.Index) -> None:
+    def test_filters(self, watching: farann.Index) -> None:
         queries = -skewed(60, 4)
-        best = index.search_furthest(queries, 30).ids
-        truth = index.search_furthest(queries, exclude=best)
-        hits, stats = index.search_furthest(queries, recall=0.95, exclude=best, return_stats=True)
+        best = watching.search_furthest(queries, 30).ids
+        truth = watching.search_furthest(queries, exclude=best)
+        hits, stats = watching.search_furthest(queries, recall=0.95, exclude=best,
+                                               return_stats=True)
         assert stats.queries_guarded > 30 and recall_of(hits.ids, truth.ids) >= 0.9
         assert not any(np.isin(a, b).any() for a, b in zip(hits.ids, best, strict=True))
 
-    def test_not_with_a_budget(self, index: farann.Index) -> None:
+    def test_not_with_a_budget(self, watching: farann.Index) -> None:
         queries = -skewed(60, 4)
-        stats = index.search_furthest(queries, budget=2000, return_stats=True)[1]
+        stats = watching.search_furthest(queries, budget=2000, return_stats=True)[1]
         assert stats.queries_guarded == 0 and stats.rows_scanned <= 60 * 2000
-
-    def test_few_rows_scanned(self) -> None:
-        """However few rows a plan takes."""
-        index = index_of(populations(N, 0), "dot", threads=1).build(tune=[10])
-        queries = populations(ASKED, 1, 1.0)
-        truth = index.search_furthest(queries).ids
-        bare, work = otherwise(index, 10, late=()).search_furthest(queries, recall=0.8,
-                                                                   return_stats=True)
-        assert recall_of(bare.ids, truth) < 0.3
-        hits = index.search_furthest(queries, recall=0.8)
-        assert recall_of(hits.ids, truth) >= 0.8
-        alike, stats = index.search_furthest(populations(1000, 2), recall=0.8, return_stats=True)
-        assert stats.queries_guarded <= 10 and stats.rows_scanned < 300 * 1000
-
 
 class TestCells:
     @pytest.mark.parametrize("n", [60, 1000])
@@ -171,60 +226,6 @@ class TestCells:
                 guarded.append(other.search_furthest(query, recall=0.95,
                                                      return_stats=True)[1].queries_guarded)
         assert sum(guarded[40:]) > 50
-
-
-class TestAudit:
-    """Some of an unusual batch are answered exactly; that tells whether the others have to be."""
-
-    def test_enough_was_found(self) -> None:
-        """Answers come late, and nearly all are found: only the audited queries are exact."""
-        index = index_of(populations(N, 0), "dot", cells=60, threads=1).build(tune=[10])
-        queries = populations(1000, 1, 1.0)
-        truth = index.search_furthest(queries)
-        bare = otherwise(index, 10, late=()).search_furthest(queries, recall=0.8)
-        lost = otherwise(index, 10, late=()).search_furthest(queries, recall=0.8,
-                                                             return_stats=True)[1].queries_guarded
-        hits, stats = index.search_furthest(queries, recall=0.8, return_stats=True)
-        assert recall_of(bare.ids, truth.ids) > 0.85
-        assert 60 < stats.queries_guarded - lost <= 128
-        hits, stats = index.search_furthest(queries, recall=0.95, return_stats=True)
-        assert recall_of(hits.ids, truth.ids) >= 0.94 and stats.queries_guarded > 500
-
-    @pytest.mark.parametrize(("shares", "late", "wanted"), [
-        ([1.0, 0.9], [False, True], "some"), ([1.0, 0.5], [False, True], "late"),
-        ([0.5, 0.9], [False, True], "all")])
-    def test_what_is_repeated(self, shares: list[float], late: list[bool], wanted: str) -> None:
-        """Late ones do where they make up for what is lacking."""
-        n = 1024
-        hits = farann.Hits(np.zeros((n, 10), np.float32), np.tile(np.arange(10), (n, 1)))
-        asked: list[int] = []
-
-        # Every eighth is audited; of these every other is of either kind.
-        kind = np.arange(n) // 8 % 2
-        hits.ids[:] += 100 * (np.arange(10) >= np.round(10 * np.array(shares)[kind])[:, None])
-
-        def search(which: npt.NDArray[np.int64]) -> None:
-            asked.extend(which.tolist())
-            hits.ids[which] = np.arange(10)
-
-        is_late = np.array(late)[kind]
-        again = inside.repeat_late(np.arange(n), is_late, 3.0, 0.9, hits, search)
-        audited = np.arange(0, n, 8)
-        expected = {"some": audited, "late": np.union1d(audited, np.flatnonzero(is_late)),
-                    "all": np.arange(n)}[wanted]
-        assert sorted(asked) == again.tolist() == expected.tolist()
-
-    def test_when(self) -> None:
-        """Early answers are unusual, too, and small batches are not audited."""
-        hits = farann.Hits(np.zeros((600, 1), np.float32), np.zeros((600, 1), np.int64))
-        late = np.arange(600) % 3 == 0
-
-        def repeated(n: int, how_late: float) -> int:
-            some = np.arange(n)
-            return len(inside.repeat_late(some, late[:n], how_late, 0.9, hits, lambda _: None))
-
-        assert repeated(600, 2.4) == 0 and repeated(600, 2.6) == repeated(600, -2.6) == 120
-        assert repeated(300, 3.9) == repeated(300, -9.0) == 0 and repeated(300, 4.1) == 100
 
 
 class TestWhatIsLate:
@@ -328,12 +329,13 @@ class TestTables:
         index.save(tmp_path / "index")
         metadata, arrays = inside.read_file(tmp_path / "index", mmap=False)
         lateness = metadata.pop("lateness")
+        assert metadata.pop("extended") == [[10], [20]]
         assert [k for k, *_ in lateness] == [10, 20]
         # What older versions wrote is something else, and isn't read.
         inside.write_file(tmp_path / "old", metadata | {"late": [[10, [0.1]]]}, arrays)
         old = farann.Index.load(tmp_path / "old")
         assert table_of(old, 10) == table_of(index, 10)._replace(
-            late=(), late_spread=(), sampled=0, target=0.95)
+            late=(), late_spread=(), sampled=0, extends=False, target=0.95)
         stats = old.search_furthest(-skewed(60, 4), recall=0.95, return_stats=True)[1]
         assert stats.queries_guarded < 30
         _, n, means, spreads = lateness[0]
@@ -343,4 +345,9 @@ class TestTables:
                         [[10, 0, means, spreads]], [[10, n, means, [-1.0, *spreads[1:]]]]):
             inside.write_file(tmp_path / "bad", metadata | {"lateness": damaged}, arrays)
             with pytest.raises(farann.FormatError, match="lateness"):
+                farann.Index.load(tmp_path / "bad")
+        for damaged in (3, [10], [[11]], [[10, 1]]):
+            inside.write_file(tmp_path / "bad", metadata | {
+                "lateness": lateness, "extended": damaged}, arrays)
+            with pytest.raises(farann.FormatError, match="extended"):
                 farann.Index.load(tmp_path / "bad")

@@ -1,441 +1,440 @@
-"""PosNegRanker.rank finds the k best of all items, by every way of searching."""
+"""FusionRanker: exact lists by one index, what they consist of, ids, files."""
 
 from __future__ import annotations
 
 import copy
-import itertools
 import pickle
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+import threading
 from pathlib import Path
 from typing import Any
 
 import inside
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from inside import FUSIONS, RANK_FUSIONS, SCORE_FUSIONS, Calibration, Linear, Model, Steps
 from numpy.typing import NDArray
-from posneg_oracle import assert_best, everything
 
 import farann
-from farann.adapters.posneg import PosNegHits, PosNegRanker
+from farann.adapters.posneg import FusionHits, FusionRanker, PosNegRanker, SignedModel
 
 Array = NDArray[Any]
-METRICS = ("dot", "cosine", "l2")
+N, USERS = 80, 60
+SIGNS: tuple[int | str, ...] = (1, -1, "both")
 
 
-@pytest.fixture(autouse=True)
-def go_down_the_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the threshold algorithm do its work on small data, not score everything."""
-    monkeypatch.setattr(inside.retrieval, "_DENSE", 2.0)
-    monkeypatch.setattr(inside.retrieval, "_DEPTH", 2)
-    monkeypatch.setattr(inside.joint, "SPARE", 1)
+class Log:
+    """Three models of the same users and items, and feedback that they explain."""
+
+    def __init__(self, n: int = 2500, seed: int = 0) -> None:
+        rng = self.rng = np.random.default_rng(seed)
+        self.items = [rng.standard_normal((N, dim), dtype=np.float32) for dim in (5, 4, 3)]
+        self.people = [rng.standard_normal((USERS, dim), dtype=np.float32) for dim in (5, 4, 3)]
+        self.users, self.what = rng.integers(0, USERS, n), rng.integers(0, N, n)
+        said = sum(times * (q[self.users] * x[self.what]).sum(axis=1) for times, q, x in
+                   zip((1.0, -0.7, 0.4), self.people, self.items, strict=True))
+        self.labels = rng.random(n) < 1 / (1 + np.exp(-said))
+
+    def models(self, **options: Any) -> list[SignedModel]:
+        return [SignedModel(x, q, sign, **options) for x, q, sign in
+                zip(self.items, self.people, SIGNS, strict=True)]
+
+    def fit(self, **options: Any) -> FusionRanker:
+        return FusionRanker(self.models()).fit(self.users, self.what, self.labels, **options)
 
 
-class Case:
-    """A ranker made of given numbers rather than fitted ones, and all that the oracle needs."""
-
-    def __init__(self, seed: int, *, n: int = 60, dims: tuple[int, int] = (5, 3),
-                 metric: str = "dot", curve: str = "line", grid: bool = False, holes: bool = False,
-                 queries: int = 3, **options: Any) -> None:
-        rng = np.random.default_rng(seed)
-        self.metric = metric
-        ids = np.sort(rng.choice(10 * n, n, replace=False))
-
-        def numbers(count: int, dim: int) -> Array:
-            if grid:  # exact in floating point, and full of ties
-                values = rng.integers(-2, 3, (count, dim)).astype(np.float32)
-                values[~values.any(axis=1), 0] = 1
-                return values
-            return rng.standard_normal((count, dim)).astype(np.float32)
-
-        rows = [numbers(n, dim) for dim in dims]
-        kept = [np.arange(n), np.arange(n)]
-        if holes:
-            kept = [np.flatnonzero(rng.random(n) < 0.7) for _ in dims]
-            kept = [some if len(some) else np.array([0]) for some in kept]
-        indexes = []
-        for side, some in zip(rows, kept, strict=True):
-            order = rng.permutation(some)
-            index = farann.Index(metric=metric)
-            index.add(side[order], ids[order])
-            indexes.append(index)
-        self.sides = [{int(ids[i]): side[i] for i in some}
-                      for side, some in zip(rows, kept, strict=True)]
-        self.queries = (numbers(queries, dims[0]), numbers(queries, dims[1]))
-        self.ranker = PosNegRanker(*indexes, **options)
-        known = set(self.ranker.ids.tolist())  # fewer than the rows where missing="drop"
-        self.sides = [{i: row for i, row in side.items() if i in known} for side in self.sides]
-        if inside.fusion_of(self.ranker).calibrated:
-            own = np.round(rng.normal(0, 0.5, len(self.ranker.ids)) * 4) / 4
-            calibrations: list[Calibration] = []
-            for sign in (1.0, -1.0):
-                chosen: Any = Linear(0.5 * rng.integers(1, 5), 0.5 * rng.integers(-2, 3))
-                if curve == "steps":
-                    knots = np.sort(rng.integers(-4, 5, 6).astype(np.float64))
-                    chances = np.sort(np.repeat(rng.uniform(0.05, 0.95, 3), 2))
-                    chosen = Steps(knots, chances)
-                calibrations.append(Calibration(
-                    chosen, item_weight=sign * 0.5 if curve != "none" else 0.0,
-                    unknown=0.25 * float(rng.integers(-4, 5))))
-            weight = inside.weight_of(self.ranker)
-            weight = 0.5 if weight == "fit" else weight
-            fusion = inside.fusion_of(self.ranker)._replace(weight=float(weight))
-            inside.put_model(self.ranker, Model(calibrations[0], calibrations[1], fusion, own))
-
-    def check(self, k: int, *, exact: bool = False, exclude: list[Array] | None = None,
-              allowed: Array | None = None) -> PosNegHits:
-        hits = self.ranker.rank(*self.queries, k, exclude=exclude, allowed=allowed)
-        pool = None if allowed is None else set(np.asarray(allowed).tolist())
-        for i in range(len(self.queries[0])):
-            left_out = set() if exclude is None else set(np.asarray(exclude[i]).tolist())
-            expected = everything(self.ranker, self.sides, self.metric,
-                                  (self.queries[0][i], self.queries[1][i]), pool, left_out)
-            assert_best(hits.scores[i], hits.ids[i], expected, exact=exact)
-            parts = {item.id: item for item in expected}
-            for id, p, n in zip(hits.ids[i].tolist(), hits.positive[i], hits.negative[i],
-                                strict=True):
-                if id >= 0:
-                    assert p == pytest.approx(parts[id].positive, abs=1e-9)
-                    assert n == pytest.approx(parts[id].negative, abs=1e-9)
-                else:
-                    assert np.isnan(p) and np.isnan(n)
-        return hits
+@pytest.fixture(scope="module")
+def log() -> Log:
+    return Log()
 
 
-cases = st.builds(
-    lambda **arguments: arguments,
-    seed=st.integers(0, 2**32 - 1), n=st.integers(1, 90),
-    dims=st.tuples(st.integers(1, 9), st.integers(1, 9)), metric=st.sampled_from(METRICS),
-    holes=st.booleans(), weight=st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]),
-    veto=st.sampled_from([None, None, 0.4]), missing=st.sampled_from(["prior", "drop"]),
-)
+@pytest.fixture(scope="module")
+def fitted(log: Log) -> FusionRanker:
+    return log.fit()
 
 
-def make(arguments: dict[str, Any], **more: Any) -> Case | None:
+def everything(ranker: FusionRanker, models: list[SignedModel], among: str,
+               exposure: float = 0.75) -> Array:
+    """All scores in float64, (n_users, n_items), in the most obvious numpy."""
+    learned = inside.learned_by(ranker)
+    times, other = (exposure, 1.0) if among == "all" and learned.exposure else (1.0, 0.0)
+    total = np.tile(times * learned.items, (len(ranker.user_ids), 1))
+    if other:
+        assert learned.exposure is not None
+        total = total + learned.exposure.items
+    for m, model in enumerate(models):
+        weight = times * learned.weights[m]
+        if other:
+            assert learned.exposure is not None
+            weight += learned.exposure.weights[m]
+        users, items = model.users.astype(float), model.items.astype(float)
+        similar = np.full(total.shape, np.nan)
+        knows = np.flatnonzero(users.any(axis=1))
+        rows = np.searchsorted(ranker.user_ids, model.user_ids[knows])
+        columns = np.searchsorted(ranker.ids, model.ids)
+        similar[np.ix_(rows, columns)] = users[knows] @ items.T
+        total += weight * np.where(np.isnan(similar), 0.0, similar - learned.centers[m])
+    return total
+
+
+def close(found: Any, expected: Any, size: float) -> None:
+    """Equal but for float32 queries."""
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * size)
+
+
+@settings(max_examples=8)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 50), st.sampled_from(["dot", "cosine"]),
+       st.lists(st.sampled_from([1, -1, "both"]), min_size=1, max_size=4),
+       st.sampled_from(["all", "shown"]))
+def test_all_items_are_searched_exactly(seed: int, k: int, metric: str, signs: list[Any],
+                                        among: str) -> None:
+    rng = np.random.default_rng(seed)
+    models = []
+    for m, sign in enumerate(signs):
+        dim = int(rng.integers(1, 6))
+        ids, who = (np.union1d(np.flatnonzero(rng.random(40) < 0.8), [3]) for _ in range(2))
+        users = rng.standard_normal((len(who), dim))
+        users[rng.random(len(who)) < 0.2] = 0.0
+        models.append(SignedModel(10.0 ** rng.integers(-4, 5) * rng.standard_normal(
+            (len(ids), dim)), users, sign, name=f"model {m}", ids=ids, user_ids=who,
+            metric=metric))
+    ranker = FusionRanker(models)
+    users, items = rng.choice(ranker.user_ids, 300), rng.choice(ranker.ids, 300)
     try:
-        return Case(**arguments, **more)
-    except ValueError as error:
-        assert "ids that the positive model has too" in str(error)  # all were dropped
-        return None
-
-
-@given(cases, st.integers(1, 100), st.sampled_from([None, "minmax", "zmuv", "softmax"]))
-def test_log_odds_by_one_index_are_exact(arguments: dict[str, Any], k: int,
-                                         normalize: str | None) -> None:
-    case = make(arguments, normalize=normalize)
-    if case is not None:
-        model = inside.model_of(case.ranker)
-        assert model is not None
-        served = inside.retrieval.Joint.serves(inside.pair_of(case.ranker), model)
-        assert served == (case.metric != "l2")
-        case.check(k)
-
-
-@given(cases, st.integers(1, 100), st.sampled_from(SCORE_FUSIONS),
-       st.sampled_from(["line", "steps"]), st.sampled_from([None, None, "minmax", "rank"]))
-def test_every_fusion_of_scores_is_exact(arguments: dict[str, Any], k: int, fusion: str,
-                                         curve: str, normalize: str | None) -> None:
-    case = make(arguments, fusion=fusion, curve=curve, normalize=normalize)
-    if case is not None:
-        case.check(k)
-
-
-@given(cases, st.integers(1, 40), st.sampled_from(RANK_FUSIONS))
-def test_every_fusion_of_ranks_is_exact(arguments: dict[str, Any], k: int, fusion: str) -> None:
-    case = make(arguments | {"n": min(arguments["n"], 40)}, fusion=fusion)
-    if case is not None:
-        case.check(k)
-
-
-@given(st.integers(0, 2**32 - 1), st.sampled_from(["logit", "veto"]),
-       st.sampled_from(["line", "steps"]), st.booleans(), st.integers(1, 60))
-def test_ties_go_to_the_more_similar_then_to_the_smaller_id(
-        seed: int, fusion: str, curve: str, holes: bool, k: int) -> None:
-    # Small integers and binary fractions: no two numbers differ by rounding, so ties are real.
-    case = Case(seed, dims=(2, 2), grid=True, fusion=fusion, curve=curve, holes=holes)
-    case.check(k, exact=True)
-
-
-@given(cases, st.data())
-def test_filters(arguments: dict[str, Any], data: st.DataObject) -> None:
-    fusion = data.draw(st.sampled_from(FUSIONS))
-    case = make(arguments | {"n": min(arguments["n"], 40)}, fusion=fusion)
-    if case is None:
+        ranker.fit(users, items, rng.random(300) < 0.5)
+    except ValueError as error:  # chance may look like a swapped sign
+        assert "speaks against its sign" in str(error)
         return
-    some = st.lists(st.sampled_from(case.ranker.ids.tolist()), unique=True)
-    exclude = [np.array([*data.draw(some), 10**9], np.int64) for _ in range(3)]
-    allowed = data.draw(st.one_of(st.none(), some.map(lambda ids: np.array(ids, np.int64))))
-    hits = case.check(7, exclude=exclude, allowed=allowed)
-    if allowed is not None:
-        mask = np.isin(case.ranker.ids, allowed)
-        again = case.ranker.rank(*case.queries, 7, exclude=exclude, allowed=mask)
-        for one, other in zip(hits, again, strict=True):
-            np.testing.assert_array_equal(one, other)
+    expected = everything(ranker, models, among)
+    size = np.abs(expected).max()
+    hits = ranker.rank(ranker.user_ids, k, among=among)
+    kept = min(k, len(ranker.ids))
+    close(hits.scores[:, :kept], -np.sort(-expected, axis=1)[:, :k], size)
+    assert (np.diff(hits.scores[:, :kept]) <= 0).all()
+    assert np.isnan(hits.scores[:, kept:]).all() and (hits.ids[:, kept:] == -1).all()
+    at = np.searchsorted(ranker.ids, hits.ids[:, :kept])
+    close(np.take_along_axis(expected, at, axis=1), hits.scores[:, :kept], size)
+    assert all(len(set(row)) == kept for row in hits.ids[:, :kept].tolist())
+    scored = ranker.score(ranker.user_ids, among=among)
+    close(scored.scores, expected, size)
+    close(sum(scored.parts.values()), scored.scores, size)
+    np.testing.assert_allclose(np.take_along_axis(scored.scores, at, axis=1),
+                               hits.scores[:, :kept], rtol=1e-12, atol=1e-12 * size)
 
 
-@pytest.mark.parametrize("fusion", ["logit", "convex"])
-def test_searches_look_at_few_items(fusion: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On larger data the k best come from a few candidates, and are those of all scores."""
-    monkeypatch.setattr(inside.retrieval, "_DENSE", 0.25)
-    case = Case(3, n=4000, dims=(4, 4), fusion=fusion, queries=5)
-    scored: list[int] = []
-    scorer: Any = vars(inside.retrieval)["Scorer"]
-    original = scorer.__call__
-
-    def counted(self: Any, items: Array, *rest: Any) -> Any:
-        scored.append(items.size)
-        return original(self, items, *rest)
-
-    monkeypatch.setattr(scorer, "__call__", counted)
-    monkeypatch.setattr(scorer, "everything", None)
-    case.check(10)
-    assert 0 < sum(scored) < 5 * 4000 * 0.6
+def test_chances_are_of_items_shown_to_this_user(log: Log, fitted: FusionRanker) -> None:
+    learned = inside.learned_by(fitted)
+    expected = 1 / (1 + np.exp(-everything(fitted, log.models(), "shown") - learned.intercept
+                               - learned.users[:, np.newaxis]))
+    for among in ("all", "shown"):
+        hits = fitted.score(np.arange(USERS), among=among)
+        np.testing.assert_allclose(hits.probability, expected, atol=1e-5)
+    assert np.abs(learned.users).max() > 0.1
+    stranger = fitted.score(queries=[each[0] for each in log.people]).probability
+    assert stranger.shape == (N,) and not np.allclose(stranger, expected[0], atol=1e-3)
 
 
-def test_the_threshold_gives_up_where_lists_disagree() -> None:
-    """Every item that is liked is disliked as well: no list end settles it, all are scored."""
-    rng = np.random.default_rng(0)
-    rows = rng.standard_normal((300, 4), dtype=np.float32)
-    ranker = PosNegRanker(rows, rows, calibration="none", fusion="convex")
-    queries = rng.standard_normal((2, 4), dtype=np.float32)
-    hits = ranker.rank(queries, queries, 300)
-    assert (np.sort(hits.ids, axis=1) == np.arange(300)).all()
-    np.testing.assert_allclose(hits.scores, 0.5)
+def test_parts_tell_why(log: Log, fitted: FusionRanker) -> None:
+    hits = fitted.rank([4, 5], 3, among="shown")
+    assert list(hits.parts) == ["positive", "negative", "signed", "items"]
+    learned = inside.learned_by(fitted)
+    dislikes = (log.people[1][[4, 5], np.newaxis] * log.items[1][hits.ids]).sum(axis=2)
+    np.testing.assert_allclose(hits.parts["negative"],
+                               learned.weights[1] * (dislikes - learned.centers[1]), atol=1e-5)
 
 
-def test_candidates_are_the_union_scored_under_both() -> None:
-    case = Case(5, n=200)
-    ranker, queries = case.ranker, case.queries
-    hits = ranker.rank(*queries, 5, candidates=12)
-    near = inside.pair_of(ranker).positive.index.search_nearest(queries[0], 12).ids
-    far = inside.pair_of(ranker).negative.index.search_furthest(queries[1], 12).ids
-    for i in range(3):
-        union = set(ranker.ids[near[i]].tolist()) | set(ranker.ids[far[i]].tolist())
-        expected = everything(ranker, case.sides, "dot", (queries[0][i], queries[1][i]), union)
-        assert hits.ids[i].tolist() == [item.id for item in expected[:5]]
-        assert hits.scores[i] == pytest.approx([item.fused for item in expected[:5]])
-    # With all items as candidates nothing can be missed.
-    for fusion in FUSIONS:
-        case = Case(6, n=40, fusion=fusion)
-        for one, other in zip(case.ranker.rank(*case.queries, 9, candidates=40),
-                              case.ranker.rank(*case.queries, 9), strict=True):
-            np.testing.assert_allclose(one, other, rtol=1e-12)
+def test_exposure_counts_in_scores_as_in_lists(fitted: FusionRanker) -> None:
+    one, other = (fitted.score([7], among=among).scores for among in ("all", "shown"))
+    assert not np.allclose(one, other)
+    for options in ({}, {"exposure": 3.0}, {"among": "shown"}):
+        hits = fitted.rank(7, N, **options)
+        scores = fitted.score(7, hits.ids, **options).scores
+        np.testing.assert_allclose(scores, hits.scores, rtol=1e-12)
+    assert (fitted.rank(7, 5, exposure=1e9).ids == fitted.rank(7, 5, among="shown").ids).all()
 
 
-def test_candidates_miss_what_is_second_under_both() -> None:
-    """What the documentation says: the best compromise is first under neither model."""
-    positive = np.array([[3.0], [2.0], [-3.0]], np.float32)
-    negative = np.array([[3.0], [-2.0], [-3.0]], np.float32)
-    ranker = PosNegRanker(positive, negative, calibration="none")
-    one = np.ones(1, np.float32)
-    assert ranker.rank(one, one, 1).ids.tolist() == [1]
-    assert ranker.rank(one, one, 1, candidates=1).ids.tolist() == [0]
+def test_single_users_filters_and_empty_batches(fitted: FusionRanker) -> None:
+    whole = fitted.rank(np.arange(USERS), 6)
+    alone = fitted.rank(3, 6)
+    assert alone.ids.shape == (6,) and (alone.ids == whole.ids[3]).all()
+    assert alone.parts["items"].shape == alone.probability.shape == (6,)
+    best = whole.ids[:, 0]
+    without = fitted.rank(np.arange(USERS), 5, exclude=best[:, np.newaxis])
+    assert (without.ids == whole.ids[:, 1:]).all()
+    assert (fitted.rank(3, 5, exclude=[best[3]]).ids == whole.ids[3, 1:]).all()
+    mask = np.isin(fitted.ids, [2, 40, 7])
+    few = fitted.rank([3], 5, allowed=mask)
+    assert set(few.ids[0, :3]) == {2, 7, 40} and (few.ids[0, 3:] == -1).all()
+    assert np.isnan(few.scores[0, 3:]).all() and np.isnan(few.probability[0, 3:]).all()
+    assert np.isnan(few.parts["signed"][0, 3:]).all()
+    assert (fitted.rank([3], 3, allowed=[40, 7, 2, 999]).ids[0] == few.ids[0, :3]).all()
+    assert fitted.rank([], 5).ids.shape == (0, 5) and fitted.score([], [1]).scores.shape == (0, 1)
 
 
-def test_combmnz_counts_lists_among_candidates() -> None:
-    positive = np.array([[0.9], [0.8], [0.1]], np.float32)
-    negative = np.array([[0.9], [0.2], [0.1]], np.float32)
-    one = np.ones(1, np.float32)
-    ranker = PosNegRanker(positive, negative, calibration="none", fusion="combmnz")
-    hits = ranker.rank(one, one, 3, candidates=3)
-    assert hits.scores == pytest.approx([2 * 1.6, 2 * 1.0, 2 * 1.0])
-    ranker = PosNegRanker(positive[:2], farann_index(negative[1:], [1, 2]), fusion="combmnz",
-                          calibration="none", missing="drop")
-    assert ranker.rank(one, one, 2).ids.tolist() == [1, -1]
+def test_equal_scores_go_by_id(log: Log, fitted: FusionRanker) -> None:
+    alike = [SignedModel(np.repeat(x.items[:8], 10, axis=0), x.users, x.sign,
+                         ids=1000 + np.arange(80)) for x in log.models()]
+    hits = fitted.replace(alike).rank(np.arange(USERS), 80)
+    tied = np.diff(hits.scores) == 0
+    assert tied.sum() == 72 * USERS and (np.diff(hits.ids)[tied] > 0).all()
 
 
-def farann_index(rows: Array, ids: list[int], metric: str = "dot") -> farann.Index:
-    index = farann.Index(metric=metric)
-    index.add(rows, ids)
-    return index
+def test_queries_are_like_users(log: Log, fitted: FusionRanker) -> None:
+    users = fitted.rank([1, 2], 5)
+    by_list = fitted.rank(queries=[each[[1, 2]] for each in log.people], k=5)
+    by_name = fitted.rank(queries=dict(zip(fitted.names, [each[[1, 2]] for each in log.people],
+                                           strict=True)), k=5)
+    assert (by_list.ids == users.ids).all() and (by_name.ids == users.ids).all()
+    np.testing.assert_array_equal(by_list.scores, users.scores)
+    lacking = fitted.score(queries={"negative": log.people[1][1]})
+    zeros = [np.zeros(5), log.people[1][1], np.zeros(3)]
+    np.testing.assert_array_equal(lacking.scores, fitted.score(queries=zeros).scores)
+    assert not lacking.parts["positive"].any() and lacking.parts["negative"].any()
 
 
-def test_equal_rows_tie_exactly_wherever_they_stand(rng: np.random.Generator) -> None:
-    rows = rng.standard_normal((97, 33), dtype=np.float32)
-    rows[1:] = rows[0]
-    queries = rng.standard_normal((4, 33), dtype=np.float32)
-    for fusion, metric in itertools.product(("logit", "convex"), METRICS):
-        ranker = PosNegRanker(rows, rows, metric=metric, calibration="none", fusion=fusion)
-        assert (ranker.rank(queries, queries[::-1], 9).ids == np.arange(9)).all()
-        pair = inside.pair_of(ranker)
-        every = pair.positive.similarity_to_all(queries)
-        some = pair.positive.similarity(queries, np.tile(np.arange(97), (4, 1)))
-        np.testing.assert_array_equal(every, some)
-        assert (every == every[:, :1]).all()
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+def test_the_linear_form_is_the_score(metric: str, log: Log) -> None:
+    models = log.models(metric=metric)
+    models[1] = SignedModel(log.items[1][:50], log.people[1], -1, metric=metric)
+    ranker = FusionRanker(models).fit(log.users, log.what, log.labels)
+    queries = [3.0 * each if metric == "cosine" else each for each in log.people]
+    for options in ({"among": "shown"}, {"among": "all"}, {"exposure": 0.2}):
+        form, hits = ranker.linear(**options), ranker.score(np.arange(USERS), **options)
+        scores = form.vectors(queries) @ form.rows.T
+        np.testing.assert_allclose(scores, hits.scores, atol=2e-5)
+        if options.get("among") == "shown":
+            leaning = inside.learned_by(ranker).users[:, np.newaxis]
+            np.testing.assert_allclose(1 / (1 + np.exp(-scores - form.intercept - leaning)),
+                                       hits.probability, atol=1e-5)
+        else:
+            assert np.isnan(form.intercept)
+    index = farann.Index(metric="dot")
+    index.add(form.rows, form.ids)
+    best = index.search_nearest(form.vectors(queries), 5)
+    assert (best.ids == ranker.rank(np.arange(USERS), 5, exposure=0.2).ids).all()
 
 
-def test_score_agrees_with_rank() -> None:
-    for fusion in FUSIONS:
-        case = Case(8, n=30, fusion=fusion, holes=True, veto=0.5 if fusion == "veto" else None)
-        hits = case.ranker.rank(*case.queries, 30)
-        scored = case.ranker.score(*case.queries, case.ranker.ids)
-        for i, ids in enumerate(hits.ids):
-            at = np.searchsorted(case.ranker.ids, ids[ids >= 0])
-            for part in ("scores", "positive", "negative"):
-                np.testing.assert_array_equal(getattr(hits, part)[i, : len(at)],
-                                              getattr(scored, part)[i, at])
-        if fusion == "veto":
-            assert np.isneginf(scored.scores[scored.negative > 0.5]).all()
+def test_before_fit_the_form_is_the_plain_average(log: Log) -> None:
+    ranker = FusionRanker(log.models()[:2])
+    form = ranker.linear()
+    expected = (log.people[0] @ log.items[0].T - log.people[1] @ log.items[1].T) / 2
+    np.testing.assert_allclose(form.vectors(log.people[:2]) @ form.rows.T, expected, atol=1e-5)
+    for ask in (lambda: ranker.rank([1]), lambda: ranker.score([1]), lambda: ranker.report,
+                lambda: ranker.evaluate([1], [1], [1]), lambda: ranker.save("x")):
+        with pytest.raises(RuntimeError, match="fit must be called first"):
+            ask()
+    with pytest.raises(RuntimeError, match="no models were trained yet"):
+        FusionRanker().linear()
 
 
-def test_a_single_query_gives_vectors() -> None:
-    case = Case(9)
-    hits = case.ranker.rank(case.queries[0][0], case.queries[1][0], 4, exclude=[1, 2])
-    assert [part.shape for part in hits] == [(4,)] * 4
-    batch = case.ranker.rank(case.queries[0][:1], case.queries[1][:1], 4, exclude=[[1, 2]])
-    np.testing.assert_array_equal(hits.ids, batch.ids[0])
-    assert case.ranker.score(case.queries[0][0], case.queries[1][0],
-                             case.ranker.ids[:3]).scores.shape == (3,)
+def test_two_models_have_a_constructor(log: Log) -> None:
+    pair = PosNegRanker(log.items[0], log.people[0], log.items[1], log.people[1])
+    pair.fit(log.users, log.what, log.labels)
+    same = FusionRanker(log.models()[:2]).fit(log.users, log.what, log.labels)
+    assert pair.names == ("positive", "negative") and repr(pair) == repr(same)
+    np.testing.assert_array_equal(pair.rank([1, 2]).scores, same.rank([1, 2]).scores)
 
 
-def test_batches_are_cut_and_put_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inside.posneg_ranker, "_QUERIES", 3)
-    monkeypatch.setattr(inside.posneg_ranker, "_FEW_QUERIES", 2)
-    monkeypatch.setattr(inside.retrieval, "_PAIRS", 10)
-    rankers: list[dict[str, Any]] = [
-        {}, {"fusion": "convex"}, {"normalize": "rank"}, {"fusion": "borda"}]
-    for options in rankers:
-        case = Case(12, n=40, queries=8, **options)
-        exclude = [case.ranker.ids[i::9] for i in range(8)]
-        case.check(6, exclude=exclude)
-        some = case.ranker.rank(*case.queries, 6, exclude=exclude, candidates=10)
-        alone = [case.ranker.rank(p, n, 6, exclude=one, candidates=10)
-                 for p, n, one in zip(*case.queries, exclude, strict=True)]
-        np.testing.assert_array_equal(some.ids, [one.ids for one in alone])
+def test_strings_answer_as_numbers_do(log: Log, fitted: FusionRanker, tmp_path: Path) -> None:
+    films, people = [f"film {i:02} ü" for i in range(N)], [f"person {i:02}" for i in range(USERS)]
+    ranker = FusionRanker(log.models(ids=films, user_ids=people))
+    ranker.fit([people[i] for i in log.users], [films[i] for i in log.what], log.labels)
+    ranker.save(tmp_path / "named")
+    for each in (ranker, FusionRanker.load(tmp_path / "named")):
+        hits = each.rank(people[:4], 5, exclude=[[films[1]], [], ["none such"], []])
+        same = fitted.rank([0, 1, 2, 3], 5, exclude=[[1], [], [], []])
+        assert (hits.ids == np.array(films, object)[same.ids]).all()
+        np.testing.assert_array_equal(hits.scores, same.scores)
+        assert each.rank("person 03", 2, allowed=films[:1]).ids.tolist() == [films[0], None]
+    assert ranker.score("person 03", films[5:7]).scores.shape == (2,)
+    with pytest.raises(KeyError, match="users: 'nobody' is in no model"):
+        ranker.rank(["nobody"])
+    with pytest.raises(TypeError, match="users: expected strings, as the models' ids are, got 3"):
+        ranker.rank([3])
 
 
-def test_no_queries_and_more_than_there_is() -> None:
-    case = Case(10, n=5)
-    hits = case.ranker.rank(case.queries[0][:0], case.queries[1][:0], 3)
-    assert hits.ids.shape == (0, 3)
-    hits = case.check(8)
-    assert (hits.ids[:, 5:] == -1).all()
+def test_an_index_brings_ids_and_its_metric(log: Log) -> None:
+    index = farann.Index(metric="cosine")
+    index.add(log.items[0][::-1], np.arange(N)[::-1])
+    model = SignedModel(index, log.people[0])
+    assert (model.ids == np.arange(N)[::-1]).all() and "'cosine'" in repr(model)
+    same = SignedModel(log.items[0], log.people[0], metric="cosine")
+    rankers = [FusionRanker([one]).fit(log.users, log.what, log.labels) for one in (model, same)]
+    np.testing.assert_allclose(rankers[0].score([1]).scores, rankers[1].score([1]).scores,
+                               atol=1e-5)
 
 
-def test_linear_logit_is_the_fused_score() -> None:
-    case = Case(11, holes=True, weight=0.3)
-    line = case.ranker.linear_logit
-    assert line is not None
-    own = dict(zip(case.ranker.ids.tolist(), case.ranker.item_log_odds.tolist(), strict=True))
-    hits = case.ranker.rank(*case.queries, 60)
-    for i, id in itertools.product(range(3), case.ranker.ids.tolist()):
-        parts = []
-        for side, rows in enumerate(case.sides):
-            slope, intercept, item, unknown = line[1 + 4 * side : 5 + 4 * side]
-            base = (slope * float(case.queries[side][i].astype(float) @ rows[id]) + intercept
-                    if id in rows else unknown)
-            parts.append(base + item * own[id])
-        fused = line.weight * parts[0] - (1 - line.weight) * parts[1]
-        assert hits.scores[i][hits.ids[i] == id] == pytest.approx([fused])
-    assert Case(11, fusion="convex").ranker.linear_logit is None
-    assert Case(11, curve="steps").ranker.linear_logit is None
+def test_models_are_replaced_under_what_was_learned(log: Log, fitted: FusionRanker) -> None:
+    models = log.models()
+    more = [SignedModel(np.vstack([x.items[10:], np.ones((1, x.items.shape[1]))]),
+                        x.users[:-1], x.sign, name=x.name, ids=np.arange(10, N + 1))
+            for x in models]
+    again = fitted.replace(more)
+    assert (again.ids == np.arange(10, N + 1)).all() and len(again.user_ids) == USERS - 1
+    kept = np.arange(10, N)
+    np.testing.assert_array_equal(again.score([3], kept).scores, fitted.score([3], kept).scores)
+    assert again.score([3], [N], among="shown").parts["items"] == 0.0
+    shown = inside.learned_by(fitted).exposure
+    assert shown is not None
+    assert again.score([3], [N], exposure=0.0).parts["items"] == pytest.approx(shown.items.min())
+    with pytest.raises(ValueError, match="to have the same names and signs"):
+        fitted.replace(models[::-1])
 
 
-def test_rows_are_copied() -> None:
-    rows = np.eye(3, dtype=np.float32)
-    index = farann_index(rows, [0, 1, 2])
-    ranker = PosNegRanker(index, rows, calibration="none")
-    before = ranker.rank(rows, rows, 3)
-    index.remove([1])
-    for one, other in zip(before, ranker.rank(rows, rows, 3), strict=True):
+# ---- files ----
+
+
+@pytest.mark.parametrize("way", ["file", "file without exposure", "pickle", "copy"])
+def test_copies_answer_the_same(way: str, log: Log, fitted: FusionRanker, tmp_path: Path) -> None:
+    ranker = log.fit(unseen=0) if way == "file without exposure" else fitted
+    if way.startswith("file"):
+        ranker.save(tmp_path / "ranker")
+        again = FusionRanker.load(tmp_path / "ranker", threads=1)
+        again.save(tmp_path / "twice")
+        assert (tmp_path / "ranker").read_bytes() == (tmp_path / "twice").read_bytes()
+    else:
+        again = pickle.loads(pickle.dumps(ranker)) if way == "pickle" else copy.deepcopy(ranker)
+    assert repr(again) == repr(ranker) and again.report == ranker.report
+    hits, same = (one.rank(np.arange(USERS), 7) for one in (again, ranker))
+    for one, other in zip(hits[:3], same[:3], strict=True):
         np.testing.assert_array_equal(one, other)
+    assert (again.evaluate(log.users, log.what, log.labels).advice
+            == ranker.evaluate(log.users, log.what, log.labels).advice)
+    again.fit(log.users, log.what, log.labels)  # it holds models
 
 
-# ---- files, copies, threads ----
-
-
-def rankers() -> Iterator[Case]:
-    yield Case(20, holes=True, weight=0.7)
-    yield Case(21, curve="steps", fusion="product", veto=0.6, normalize="minmax")
-    yield Case(22, fusion="rrf", rank_constant=10.0, metric="l2")
-    yield Case(23, calibration="none", normalize="zmuv", item_prior=None)
-
-
-COPIES: dict[str, Callable[[PosNegRanker, Path], PosNegRanker]] = {
-    "file": lambda ranker, folder: saved(ranker, folder / "one.farann"),
-    "pickle": lambda ranker, folder: pickle.loads(pickle.dumps(ranker)),
-    "copy": lambda ranker, folder: copy.deepcopy(ranker),
-}
-
-
-def saved(ranker: PosNegRanker, path: Path) -> PosNegRanker:
-    ranker.save(path)
-    return PosNegRanker.load(path)
-
-
-@pytest.mark.parametrize("way", COPIES)
-def test_copies_give_the_same_bits(way: str, tmp_path: Path) -> None:
-    for case in rankers():
-        again = COPIES[way](case.ranker, tmp_path)
-        assert repr(again) == repr(case.ranker)
-        for one, other in zip(case.ranker.rank(*case.queries, 20),
-                              again.rank(*case.queries, 20), strict=True):
-            np.testing.assert_array_equal(one, other)
-
-
-def test_a_file_is_the_same_each_time_and_holds_what_was_not_fitted(tmp_path: Path) -> None:
-    ranker = PosNegRanker(np.eye(3), np.eye(3), weight="fit", normalize="softmax")
-    ranker.save(tmp_path / "a")
-    again = PosNegRanker.load(tmp_path / "a")
-    with pytest.raises(RuntimeError, match="fit must be called first"):
-        again.rank(np.eye(3), np.eye(3))
-    again.save(tmp_path / "b")
-    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-
-
-def test_damaged_and_foreign_files(tmp_path: Path) -> None:
-    path = tmp_path / "ranker"
-    Case(24, curve="steps", n=8).ranker.save(path)
-    content = path.read_bytes()
+def test_damaged_files_are_refused(fitted: FusionRanker, tmp_path: Path) -> None:
+    file = tmp_path / "ranker"
+    fitted.save(file)
+    whole = file.read_bytes()
     rng = np.random.default_rng(0)
-    for at in rng.integers(0, len(content), 60):
-        altered = bytearray(content)
-        altered[at] ^= 0x40
-        path.write_bytes(altered)
-        try:
-            PosNegRanker.load(path)
-        except farann.FormatError:
-            continue
-        raise AssertionError(f"byte {at} was altered unseen")
-    farann_index(np.eye(2, dtype=np.float32), [0, 1]).save(path)
-    with pytest.raises(farann.FormatError, match="no PosNegRanker"):
-        PosNegRanker.load(path)
-    with pytest.raises(FileNotFoundError):
-        PosNegRanker.load(tmp_path / "nothing")
+    for place in rng.integers(0, len(whole), 40).tolist():
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        with pytest.raises(inside.FormatError):
+            FusionRanker.load(file)
+    for length in (0, 7, len(whole) // 2, len(whole) - 1):
+        file.write_bytes(whole[:length])
+        with pytest.raises(inside.FormatError):
+            FusionRanker.load(file)
 
 
-@pytest.mark.parametrize("change", [
-    {"fusion": "sum"}, {"weight": 7}, {"calibration": "magic"}, {"item_prior": -1},
-    {"positive_metric": "l1"}, {"fitted": {}}, {"fitted": 3}, {"kind": "index"},
+HOSTILE: list[tuple[str, Any]] = [
+    ("kind", "index"), ("models", []), ("models", [["a", 1]]), ("models", 3),
+    ("models", [["a", 1, "dot"]] * 3), ("models", [["a", True, "dot"]] * 3),
+    ("models", [["a", 2, "dot"], ["b", 1, "dot"], ["c", 1, "dot"]]),
+    ("models", [["a", [], "dot"], ["b", 1, "dot"], ["c", 1, "dot"]]),
+    ("models", [["a", 1, "l2"], ["b", 1, "dot"], ["c", 1, "dot"]]),
+    ("models", [["a", 1, "dot"], ["b", 1, "dot"]] + [[f"c{i}", 1, "dot"] for i in range(9)]),
+    ("intercept", "high"), ("intercept", None), ("preference", [1]),
+    ("@ids", b"[1, 2"), ("@ids", b"[[[["), ("@ids", b"[" * 100_000), ("@ids", b"{}"),
+    ("@ids", b"[]"), ("@ids", b"[3, 1]"), ("@ids", b'["a", 1]'), ("@ids", b"[1.5]"),
+    ("@ids", b'["\\ud800"]'), ("@ids", b"\xff"), ("@user_ids", b"7"), ("@user_ids", b"[1, 1]"),
+    ("@items.0", np.zeros((N, 0), np.float32)), ("@items.1", np.full((N, 4), np.nan, np.float32)),
+    ("@items.2", np.zeros((N, 3))), ("@users.0", np.zeros((USERS, 4), np.float32)),
+    ("@has", np.ones((N, 2), np.uint8)), ("@weights", np.full(3, np.inf)),
+    ("@centers", np.zeros(2)), ("@record", np.zeros(N, np.float32)), ("@items", np.zeros(N + 1)),
+    ("@users", np.zeros((USERS, 1))), ("@exposure.items", np.zeros(3)), ("@reports", np.zeros(9)),
+    ("@exposure.weights", None), ("@weights", None), ("@ids", None),
+]
+
+
+@pytest.mark.parametrize("change", HOSTILE, ids=lambda change: f"{change[0]} {change[1]!r:.20}")
+def test_files_that_no_ranker_wrote(change: tuple[str, Any], fitted: FusionRanker,
+                                    tmp_path: Path) -> None:
+    fitted.save(tmp_path / "ranker")
+    metadata, arrays = inside.read_file(tmp_path / "ranker")
+    (name, value), arrays = change, dict(arrays)
+    if not name.startswith("@"):
+        metadata[name] = value
+    elif value is None:
+        del arrays[name[1:]]
+    else:
+        arrays[name[1:]] = np.frombuffer(value, np.uint8) if isinstance(value, bytes) else value
+    inside.write_file(tmp_path / "bad", metadata, arrays)
+    with pytest.raises(inside.FormatError, match="bad"):
+        FusionRanker.load(tmp_path / "bad")
+
+
+# ---- errors ----
+
+
+@pytest.mark.parametrize("change, kind, message", [
+    ({"sign": 2}, ValueError, "sign: expected 1, -1 or 'both', got 2"),
+    ({"sign": True}, ValueError, "sign: expected 1, -1 or 'both', got True"),
+    ({"name": ""}, TypeError, "name: expected a string"),
+    ({"metric": "l2"}, ValueError, "metric: expected one of 'dot', 'cosine', got 'l2'"),
+    ({"items": np.zeros((0, 2))}, ValueError, "items: expected at least one item"),
+    ({"items": np.zeros((3, 2)), "metric": "cosine"}, ValueError, "a zero vector"),
+    ({"items": [[np.nan, 1.0]]}, ValueError, "items: .*NaN"),
+    ({"users": np.ones((4, 3))}, ValueError, "users: expected vectors of dimension 2, got 3"),
+    ({"ids": [1, 1, 2]}, ValueError, "ids: expected each id once, got 1 twice"),
+    ({"ids": ["a", "a", "b"]}, ValueError, "ids: expected each id once, got 'a' twice"),
+    ({"user_ids": [1]}, ValueError, "user_ids: expected 4 ids, one a row, got 1"),
 ])
-def test_files_that_no_ranker_wrote(change: dict[str, Any], tmp_path: Path) -> None:
-    path = tmp_path / "ranker"
-    Case(25, n=8).ranker.save(path)
-    metadata, arrays = inside.read_file(path)
-    inside.write_file(path, metadata | change, arrays)
-    with pytest.raises(farann.FormatError, match=str(path)):
-        PosNegRanker.load(path)
+def test_bad_models(change: dict[str, Any], kind: type[Exception], message: str) -> None:
+    usual: dict[str, Any] = {"items": np.ones((3, 2)), "users": np.ones((4, 2))}
+    with pytest.raises(kind, match=message):
+        SignedModel(**usual | change)
+
+
+def test_models_that_do_not_go_together(log: Log) -> None:
+    one, other, _ = log.models()
+    bad: list[tuple[Any, str]] = [
+        ([], "models: expected a list of SignedModel"), (one, "models: expected a list"),
+        ([log.items[0]], "models: expected SignedModel"),
+        ([one, one], "expected each name once, got 'positive' twice; name="),
+        ([one, SignedModel(np.ones((1, 2)), np.ones((USERS, 2)), -1, ids=["a"])],
+         "models: ids: expected integer ids or strings everywhere, got both"),
+    ]
+    for models, message in bad:
+        with pytest.raises((TypeError, ValueError), match=message):
+            FusionRanker(models)
+    index = farann.Index(2)
+    index.add(np.ones((2, 2)))
+    with pytest.raises(ValueError, match="metric: expected one of 'dot', 'cosine', got 'l2'"):
+        SignedModel(index, np.ones((1, 2)))
+    assert FusionRanker([one, other]).names == ("positive", "negative")
+
+
+@pytest.mark.parametrize("asked, kind, message", [
+    ({}, TypeError, "users: expected either users or queries="),
+    ({"users": [1], "queries": [[1]]}, TypeError, "users: expected either users or queries="),
+    ({"users": [USERS]}, KeyError, f"users: {USERS} is in no model"),
+    ({"users": ["a"]}, TypeError, "users: expected integers, as the models' ids are, got 'a'"),
+    ({"users": [1], "k": 0}, ValueError, "k: expected 1 or more, got 0"),
+    ({"users": [1], "among": "some"}, ValueError, "among: expected one of 'all', 'shown'"),
+    ({"users": [1], "exposure": -1.0}, ValueError, "exposure: expected a number from 0 to 1e"),
+    ({"users": [1], "exposure": 1.0, "among": "shown"}, ValueError, "expected among='all'"),
+    ({"users": [1], "allowed": np.ones(3, bool)}, ValueError, "allowed: "),
+    ({"queries": [np.ones(5)]}, ValueError, "queries: expected an array a model, those of pos"),
+    ({"queries": {"other": np.ones(5)}}, ValueError, "queries: expected an array a model"),
+    ({"queries": {}}, ValueError, "of one model at least, got none"),
+    ({"queries": [np.ones(5), np.ones((2, 4)), None]}, ValueError, "as many of each model"),
+    ({"queries": [np.ones(4), None, None]}, ValueError, "queries of 'positive': expected vectors"),
+])
+def test_bad_questions(asked: dict[str, Any], kind: type[Exception], message: str,
+                       fitted: FusionRanker) -> None:
+    with pytest.raises(kind, match=message):
+        fitted.rank(**asked)
 
 
 def test_threads_see_one_fit_or_the_other() -> None:
-    case = Case(30, n=300)
-    ranker, first = case.ranker, inside.model_of(case.ranker)
-    assert first is not None
-    second = Model(first.negative, first.positive, first.fusion, -first.items)
-    answers = []
-    for model in (first, second):
-        inside.put_model(ranker, model)
-        answers.append(ranker.rank(*case.queries, 5).scores.tolist())
-    assert answers[0] != answers[1]
+    log = Log(600)
+    ranker = log.fit()
+    one, other = ranker.rank([1, 2], 5).scores, log.fit(exposure=4.0).rank([1, 2], 5).scores
+    seen: list[FusionHits] = []
+    stop = threading.Event()
 
-    def switch(turn: int) -> list[list[float]]:
-        if turn % 5 == 0:
-            inside.put_model(ranker, (first, second)[turn // 5 % 2])
-        found: list[list[float]] = ranker.rank(*case.queries, 5).scores.tolist()
-        return found
+    def ask() -> None:
+        while not stop.is_set():
+            seen.append(ranker.rank([1, 2], 5))
 
-    with ThreadPoolExecutor(4) as pool:
-        assert all(scores in answers for scores in pool.map(switch, range(80)))
+    thread = threading.Thread(target=ask)
+    thread.start()
+    for exposure in (4.0, 0.75, 4.0):
+        ranker.fit(log.users, log.what, log.labels, exposure=exposure)
+    stop.set()
+    thread.join()
+    assert seen and all(np.array_equal(hits.scores, one) or np.array_equal(hits.scores, other)
+                        for hits in seen)
+    assert np.array_equal(ranker.rank([1, 2], 5).scores, other)

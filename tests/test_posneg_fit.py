@@ -1,605 +1,408 @@
-"""PosNegRanker.fit: calibration, weights, the items' own record, and bad feedback."""
+"""What a ranker learns: regressions against an oracle, folds, signs; and the models of a log."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
+import warnings
 from typing import Any
 
 import inside
 import numpy as np
 import pytest
-from inside import fit_weights_within_users, item_log_odds
 from numpy.typing import NDArray
-from sklearn.ensemble import GradientBoostingClassifier
-from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 
-import farann
 from farann import metrics
-from farann.adapters.posneg import PosNegRanker
+from farann.adapters.posneg import Factorization, FusionRanker, SignedModel
 
 Array = NDArray[Any]
-N, USERS, DIM = 80, 50, 6
+N, USERS = 50, 60
+RNG = np.random.default_rng(3)
 
 
-class Log:
-    """Feedback made by known log-odds: 2 * p - 1 by the positive model, 1 - 3 * n by the other."""
+def newton(columns: Array, target: Array, weight: Array, users: Array, n_users: int) -> Array:
+    """The same regression, dense and by Newton's method: coefficients, constant, intercepts."""
+    mean = np.average(columns, axis=0, weights=weight)
+    spread = np.sqrt(np.average((columns - mean) ** 2, axis=0, weights=weight))
+    m = columns.shape[1]
+    design = np.column_stack([(columns - mean) / spread, np.eye(n_users)[users],
+                              np.ones(len(users))])
+    prior = np.diag(np.append(np.ones(m + n_users), 0.0))
+    found = np.zeros(design.shape[1])
+    for _ in range(30):
+        chance = 1 / (1 + np.exp(-design @ found))
+        slope = design.T @ (weight * (chance - target)) + prior @ found
+        found -= np.linalg.solve((design.T * weight * chance * (1 - chance)) @ design + prior,
+                                 slope)
+    found[:m] /= spread
+    found[-1] -= mean @ found[:m]
+    return found
 
-    def __init__(self, n: int = 6000, seed: int = 0, item_effect: float = 0.0) -> None:
-        rng = np.random.default_rng(seed)
 
-        def directions(count: int) -> Array:
-            rows = rng.standard_normal((count, DIM))
-            unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-            return np.asarray(unit, np.float32)
+@pytest.mark.parametrize("seed", range(3))
+def test_the_regression_is_that_of_newtons_method(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    columns = rng.standard_normal((300, 3)) * [1.0, 100.0, 1e-3] + [5.0, 0.0, 0.0]
+    users, weight = rng.integers(0, 20, 300), rng.random(300) * 2
+    target = rng.random(300) < 1 / (1 + np.exp(-columns[:, 1] / 100 - np.sin(users)))
+    found = inside.posneg_regression.regression(columns, target, weight, users, 21)
+    expected = newton(columns, target, weight, users, 21)
+    np.testing.assert_allclose(found.coefficients, expected[:3], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.users, expected[3:-1], atol=1e-3)
+    assert found.constant == pytest.approx(expected[-1], abs=1e-3) and found.users[20] == 0.0
+    same = np.column_stack([columns[:, 1], np.full(300, 7.0)])
+    assert inside.posneg_regression.regression(same, target, weight, users, 21).coefficients[1] == 0
 
-        self.positive, self.negative = directions(N), directions(N)
-        self.queries = (directions(USERS), directions(USERS))
+
+class Shop:
+    """Feedback of tastes and distastes, and models of it that remember what they were given."""
+
+    def __init__(self, n: int = 4000, leaning: float = 0.0, charm: float = 0.0) -> None:
+        rng = np.random.default_rng(1)
+        self.taste = [rng.standard_normal((USERS, 3)) for _ in range(2)]
+        self.charm = [rng.standard_normal((N, 3)) for _ in range(2)]
+        self.leaning, self.own = leaning * rng.standard_normal(USERS), rng.standard_normal(N)
         self.users, self.items = rng.integers(0, USERS, n), rng.integers(0, N, n)
-        self.p = (self.queries[0][self.users] * self.positive[self.items]).sum(axis=1)
-        self.n = (self.queries[1][self.users] * self.negative[self.items]).sum(axis=1)
-        self.effect = item_effect * rng.standard_normal(N)
-        self.rng = rng
+        like, dislike = ((q[self.users] * x[self.items]).sum(axis=1)
+                         for q, x in zip(self.taste, self.charm, strict=True))
+        self.log_odds = like - 0.6 * dislike + self.leaning[self.users] + charm * self.own[
+            self.items]
+        self.labels = rng.random(n) < 1 / (1 + np.exp(-self.log_odds))
+        self.calls: list[set[tuple[int, int]]] = []
 
-    def labels(self, positive: float, negative: float, constant: float) -> Array:
-        log_odds = positive * self.p - negative * self.n + constant + self.effect[self.items]
-        return np.asarray(self.rng.random(len(self.p)) < 1 / (1 + np.exp(-log_odds)))
+    def models(self, *signs: int) -> list[SignedModel]:
+        return [SignedModel(x, q, sign) for x, q, sign in
+                zip(self.charm, self.taste, signs or (1, -1), strict=True)]
 
-    def ranker(self, labels: Array, *, sample_weight: Array | None = None,
-               prior: float | None = None, users: bool = True, **options: Any) -> PosNegRanker:
-        ranker = PosNegRanker(self.positive, self.negative, **options)
-        if users:
-            return ranker.fit(*self.queries, self.items, labels, users=self.users,
-                              sample_weight=sample_weight, prior=prior)
-        positive, negative = (queries[self.users] for queries in self.queries)
-        return ranker.fit(positive, negative, self.items, labels, sample_weight=sample_weight,
-                          prior=prior)
+    def fit(self, **options: Any) -> FusionRanker:
+        return FusionRanker(self.models()).fit(self.users, self.items, self.labels, **options)
 
-
-def reference(feature: Array, target: Array, weight: Array | None = None) -> tuple[float, float]:
-    model = LogisticRegression(C=1e9, tol=1e-10, max_iter=10_000)
-    model.fit(feature[:, np.newaxis], target, sample_weight=weight)
-    return float(model.coef_[0, 0]), float(model.intercept_[0])
+    def train(self, users: Array, items: Array, liked: Array) -> list[SignedModel]:
+        assert users.dtype == items.dtype == np.int64 and liked.dtype == np.bool_
+        self.calls.append(set(zip(users.tolist(), items.tolist(), strict=True)))
+        rated = np.zeros((USERS, N))
+        np.add.at(rated, (users, items), np.where(liked, 1.0, -1.0))
+        u, s, v = np.linalg.svd(rated)
+        return [SignedModel(v[:6].T, u[:, :6] * s[:6], "both")]
 
 
-def test_platt_is_logistic_regression() -> None:
-    log = Log()
-    labels = log.labels(2.0, 0.5, -1.0)
-    line = log.ranker(labels, item_prior=None).linear_logit
-    assert line is not None
-    expected = reference(log.p, labels)
-    assert (line.positive_slope, line.positive_intercept) == pytest.approx(expected, rel=0.01)
-    assert line.positive_slope == pytest.approx(2.0, abs=0.25)
-    assert (line.positive_item, line.negative_item) == (0.0, 0.0)
-    disliked = log.labels(0.5, 3.0, 1.0)
-    line = log.ranker(disliked, item_prior=None).linear_logit
-    assert line is not None
-    expected = reference(log.n, ~disliked)
-    assert (line.negative_slope, line.negative_intercept) == pytest.approx(expected, rel=0.01)
+def test_weights_and_intercepts_are_those_of_the_truth() -> None:
+    shop = Shop(20_000, leaning=1.0)
+    ranker = shop.fit(unseen=0)
+    learned = inside.learned_by(ranker)
+    np.testing.assert_allclose(learned.weights, [1.0, -0.6], atol=0.06)
+    assert np.corrcoef(learned.users, shop.leaning)[0, 1] > 0.97
+    assert [(each.name, each.sign) for each in ranker.report] == [("positive", 1), ("negative", -1)]
+    assert ranker.report[0].share > ranker.report[1].share > 0.2 and ranker.report[1].auc > 0.6
+    chance = ranker.score(np.arange(USERS)).probability[shop.users, shop.items]
+    assert np.abs(chance - 1 / (1 + np.exp(-shop.log_odds))).mean() < 0.03
 
 
-def test_platt_stays_finite_where_classes_separate() -> None:
-    log = Log(n=40)
-    log.n = -log.p
-    log.negative, log.queries = -log.positive, (log.queries[0], log.queries[0])
-    labels = log.p > np.median(log.p)
-    ranker = log.ranker(labels)
-    hits = ranker.rank(*log.queries, 5)
-    assert np.isfinite(hits.scores).all()
-    assert ((hits.positive > 0) & (hits.positive < 1)).all()
+@pytest.mark.parametrize("charm", [0.0, 1.5])
+def test_what_items_add_is_learned_where_it_helps(charm: float) -> None:
+    shop = Shop(charm=charm)
+    learned = inside.learned_by(shop.fit())
+    if charm:
+        assert np.corrcoef(learned.items, shop.own)[0, 1] > 0.9
+    else:
+        assert np.abs(learned.items).max() < 0.3
+    assert np.corrcoef(learned.record, shop.own)[0, 1] > 0.7 or not charm
 
 
-def test_isotonic_is_scikit_learns() -> None:
-    log = Log()
-    labels = log.labels(2.0, 1.0, 0.0)
-    ranker = log.ranker(labels, calibration="isotonic", item_prior=None)
-    margin = 1 / (len(labels) + 2)
-    expected = IsotonicRegression(y_min=margin, y_max=1 - margin, out_of_bounds="clip")
-    expected.fit(log.p, labels.astype(float))
-    scored = ranker.score(*log.queries, np.arange(N))
-    np.testing.assert_allclose(scored.positive[log.users, log.items], expected.predict(log.p),
-                               atol=1e-6)
-
-
-def test_temperature_has_no_intercept() -> None:
-    log = Log()
-    line = log.ranker(log.labels(2.0, 0.5, 0.0), calibration="temperature",
-                      item_prior=None).linear_logit
-    assert line is not None
-    assert line.positive_intercept == 0.0 and line.positive_slope == pytest.approx(2.0, abs=0.25)
-
-
-@pytest.mark.parametrize("estimator", [
-    GradientBoostingClassifier(n_estimators=5), LogisticRegression(),
-    IsotonicRegression(out_of_bounds="clip"),
-], ids=lambda estimator: type(estimator).__name__)
-def test_any_estimator_is_cloned_and_used(estimator: Any) -> None:
-    log = Log(n=1500)
-    labels = log.labels(3.0, 1.0, 0.0)
-    ranker = log.ranker(labels, calibration=estimator, item_prior=None)
-    assert not hasattr(estimator, "classes_") and not hasattr(estimator, "X_thresholds_")
-    fitted = type(estimator)(**estimator.get_params())
-    fitted.fit(log.p[:, np.newaxis], labels.astype(int))
-    values = log.p[:50, np.newaxis]
-    expected = (fitted.predict_proba(values)[:, 1] if hasattr(fitted, "predict_proba")
-                else fitted.predict(values))
-    scored = ranker.score(*log.queries, np.arange(N))
-    found = scored.positive[log.users[:50], log.items[:50]]
-    margin = 1 / (len(labels) + 2)
-    if isinstance(estimator, GradientBoostingClassifier):
-        expected = np.clip(expected, margin, 1 - margin)
-    np.testing.assert_allclose(found, np.clip(expected, margin, 1 - margin), atol=1e-3)
-    # Searched as exactly as the others: the best of all scores.
-    hits = ranker.rank(*log.queries, 7)
-    np.testing.assert_allclose(hits.scores, -np.sort(-scored.scores, axis=1)[:, :7])
-
-
-def test_only_what_a_file_can_hold_is_saved(tmp_path: Any) -> None:
-    log = Log(n=300)
-    labels = log.labels(2.0, 1.0, 0.0)
-    with pytest.raises(TypeError, match="calibration: expected one by name"):
-        log.ranker(labels, calibration=GradientBoostingClassifier(n_estimators=2)).save(
-            tmp_path / "x")
-    assert not list(tmp_path.iterdir())
-    ranker = log.ranker(labels, calibration=LogisticRegression(), weight="fit")
-    ranker.save(tmp_path / "x")
-    again = PosNegRanker.load(tmp_path / "x")
-    assert again.weight == ranker.weight and again.linear_logit == ranker.linear_logit
-    np.testing.assert_array_equal(again.probability([0.3]), ranker.probability([0.3]))
-
-
-def test_the_weight_finds_the_better_model() -> None:
-    log = Log()
-    both = log.ranker(log.labels(2.0, 2.0, 0.0), weight="fit", item_prior=None)
-    assert both.weight == pytest.approx(0.5, abs=0.05)
-    # Where nothing is calibrated, the weight has to tell the scales apart: 2 / (2 + 6).
-    raw = log.ranker(log.labels(2.0, 6.0, 0.0), weight="fit", calibration="none")
-    assert raw.weight == pytest.approx(0.25, abs=0.05)
-    small = Log(n=1500)
-    labels = small.labels(4.0, 0.4, 0.0)
-    for fusion in ("convex", "combsum", "product", "rrf", "borda"):
-        fitted = small.ranker(labels, weight="fit", fusion=fusion, calibration="none",
-                              normalize="minmax")
-        assert fitted.weight >= 0.55, fusion
-    with pytest.warns(UserWarning, match="negative: higher scores"):
-        wrong = log.ranker(log.labels(2.0, -2.0, 0.0), weight="fit", item_prior=None)
-    assert wrong.weight == 1.0
-
-
-def test_probabilities_are_calibrated() -> None:
-    log = Log(n=20_000, item_effect=0.5)
-    labels = log.labels(2.0, 2.0, 0.5)
-    train, test = slice(0, 10_000), slice(10_000, None)
-    for fusion in ("logit", "convex", "product", "rrf"):
-        ranker = PosNegRanker(log.positive, log.negative, fusion=fusion).fit(
-            *log.queries, log.items[train], labels[train], users=log.users[train])
-        scored = ranker.score(*log.queries, np.arange(N))
-        chance = ranker.probability(scored.scores)[log.users[test], log.items[test]]
-        error = metrics.expected_calibration_error(chance, labels[test])
-        assert error < 0.05, (fusion, error)
-        for part, target in ((scored.positive, labels), (scored.negative, ~labels)):
-            chance = part[log.users[test], log.items[test]]
-            assert metrics.expected_calibration_error(chance, target[test]) < 0.03
-    assert ranker.probability([-np.inf]) == [0.0]
-    assert np.isnan(ranker.probability([np.nan])).all()
-
-
-def test_the_prior_undoes_sampling() -> None:
-    log = Log(n=40_000)
-    labels = log.labels(2.0, 1.0, -3.0)  # few likes
-    kept = labels | (log.rng.random(len(labels)) < labels.mean() / (1 - labels.mean()))
-    balanced = PosNegRanker(log.positive, log.negative).fit(
-        *log.queries, log.items[kept], labels[kept], users=log.users[kept])
-    corrected = PosNegRanker(log.positive, log.negative).fit(
-        *log.queries, log.items[kept], labels[kept], users=log.users[kept],
-        prior=float(labels.mean()))
-
-    def error(ranker: PosNegRanker) -> float:
-        scored = ranker.score(*log.queries, np.arange(N))
-        return metrics.expected_calibration_error(scored.positive[log.users, log.items], labels)
-
-    assert error(balanced) > 0.2
-    assert error(corrected) < 0.02
-
-
-def test_items_have_a_record_of_their_own() -> None:
-    log = Log(item_effect=1.5)
-    labels = log.labels(1.0, 1.0, 0.0)
-    with_record, without = log.ranker(labels), log.ranker(labels, item_prior=None)
-    assert np.corrcoef(with_record.item_log_odds, log.effect)[0, 1] > 0.95
-    assert not without.item_log_odds.any()
-    fresh = Log(seed=0, item_effect=1.5)
-    fresh.rng = np.random.default_rng(77)
-    again = fresh.labels(1.0, 1.0, 0.0)
-    quality = [
-        np.nanmean(metrics.auc_by_user(
-            fresh.users, again,
-            ranker.score(*log.queries, np.arange(N)).scores[fresh.users, fresh.items]))
-        for ranker in (with_record, without)
-    ]
-    assert quality[0] > quality[1] + 0.1
-    # By hand, with the strength of 4: (likes + 4 m) / (dislikes + 4 (1 - m)) against m / (1 - m).
-    mean, item = labels.mean(), 3
-    mine = labels[log.items == item]
-    odds = (mine.sum() + 4 * mean) / ((~mine).sum() + 4 * (1 - mean))
-    record, _ = item_log_odds(log.items, N, labels, np.ones(len(labels)), 4.0)
-    assert record[item] == pytest.approx(np.log(odds / (mean / (1 - mean))))
-    # All vectors are of one length, so nothing else is known of items.
-    times = with_record.item_log_odds / record
-    assert 0.2 < times[0] < 1 and np.ptp(times) < 1e-9
-    line = with_record.linear_logit
-    assert line is not None and line.positive_item > 0 > line.negative_item
-
-
-def test_records_of_single_items_teach_nothing() -> None:
-    """With one feedback an item, its record without that feedback is the mean."""
+def test_lengths_tell_of_items_without_labels() -> None:
+    shop = Shop(charm=1.0)
+    shop.own[:] = np.linspace(-2, 2, N)
+    shop.charm[0] *= np.exp(shop.own)[:, np.newaxis]  # long vectors are of liked items
     rng = np.random.default_rng(0)
-    rows, queries = rng.standard_normal((2, 400, 4), dtype=np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    labels = rng.random(400) < 1 / (1 + np.exp(-(rows * queries).sum(axis=1)))
-    ranker = PosNegRanker(rows, -rows).fit(queries, queries, np.arange(400), labels)
-    assert not ranker.item_log_odds.any()
+    like = (shop.taste[0][shop.users] * shop.charm[0][shop.items]).sum(axis=1)
+    log_odds = 0.2 * like + shop.own[shop.items]
+    some = shop.items < 40
+    shop.users, shop.items = shop.users[some], shop.items[some]
+    shop.labels = rng.random(some.sum()) < 1 / (1 + np.exp(-log_odds[some]))
+    learned = inside.learned_by(shop.fit())
+    assert learned.items[40:].min() > learned.items[:20].max()
 
 
-def test_lengths_tell_of_items_without_a_record() -> None:
-    log = Log(n=3000)
-    times = np.exp(log.rng.standard_normal(N)).astype(np.float32)
-    log.negative *= times[:, np.newaxis]
-    log.n = log.n * times[log.items]
-    log.effect = -1.5 * np.log(times)  # what the negative model knows well is disliked
-    labels = log.labels(1.0, 1.0, 0.0)
-    seen = log.items < N // 2
-    log.users, log.items = log.users[seen], log.items[seen]
-    own = log.ranker(labels[seen]).item_log_odds
-    assert np.corrcoef(own[N // 2 :], log.effect[N // 2 :])[0, 1] > 0.95
-    assert not log.ranker(labels[seen], item_prior=None).item_log_odds.any()
-    # Cosines don't depend on lengths.
-    cosine = log.ranker(labels[seen], metric="cosine").item_log_odds
-    assert not cosine[N // 2 :].any() and cosine[: N // 2].any()
+def test_what_is_shown_is_learned() -> None:
+    shop = Shop(6000)
+    rng = np.random.default_rng(2)
+    shop.items = rng.choice(N, 6000, p=np.arange(1, N + 1) / (N * (N + 1) / 2))
+    like = (shop.taste[0][shop.users] * shop.charm[0][shop.items]).sum(axis=1)
+    shop.labels = rng.random(6000) < 1 / (1 + np.exp(-like))
+    ranker = shop.fit()
+    exposure = inside.learned_by(ranker).exposure
+    assert exposure is not None and exposure.preference == 0.75
+    assert np.corrcoef(exposure.items, np.log(np.arange(1, N + 1)))[0, 1] > 0.9
+    assert ranker.rank(np.arange(USERS), 5, exposure=0.0).ids.mean() > 40
+    without = shop.fit(unseen=0)
+    assert inside.learned_by(without).exposure is None
+    np.testing.assert_array_equal(without.rank([1]).ids, without.rank([1], among="shown").ids)
+    with pytest.raises(ValueError, match="whose fit had unseen of 1 or more"):
+        without.rank([1], exposure=1.0)
 
 
-def test_what_one_model_lacks_has_no_length_there() -> None:
-    log = Log()
-    log.negative *= log.rng.random((N, 1), dtype=np.float32)
-    half = farann.Index(metric="dot")
-    half.add(log.negative[: N // 2], np.arange(N // 2))
-    side = inside.pair_of(PosNegRanker(log.positive, half)).negative
-    lengths = np.linalg.norm(log.negative[: N // 2].astype(float), axis=1)
-    typical = np.sqrt(np.mean(lengths**2))
-    np.testing.assert_allclose(side.log_lengths()[: N // 2], np.log(lengths / typical + 0.1))
-    assert not side.log_lengths()[N // 2 :].any()
-
-
-def test_weights_are_those_within_users() -> None:
-    """Against scikit-learn, with a column a user; large features are hardly penalized there."""
+def test_unseen_pairs_were_not_shown() -> None:
     rng = np.random.default_rng(0)
-    n, m = 4000, 40
-    users, features = rng.integers(0, m, n), rng.standard_normal((n, 3))
-    leaning = rng.standard_normal(m)
-    features[:, 1] += leaning[users]  # who scores high likes little, all the same
-    log_odds = features @ [1.0, 1.0, -0.5] - 1.5 * leaning[users]
-    labels = rng.random(n) < 1 / (1 + np.exp(-log_odds))
-    weight = rng.random(n)
-    found = fit_weights_within_users(features, labels, weight, users, free=1)
-    each = weight * n / weight.sum()
-    likes = each[labels].sum()
-    soft = np.where(labels, (likes + 1) / (likes + 2), 1 / (n - likes + 2))
-    columns = np.hstack([1e4 * features, np.eye(m)[users]])
-    model = LogisticRegression(C=1.0, tol=1e-12, max_iter=100_000, solver="newton-cg")
-    model.fit(np.vstack([columns] * 2), np.repeat([1, 0], n),
-              sample_weight=np.concatenate([each * soft, each * (1 - soft)]))
-    np.testing.assert_allclose(found, 1e4 * model.coef_[0, :3], rtol=1e-3)
-    assert found[1] > 0.6
-    assert reference(features[:, 1], labels)[0] < 0.4  # whoever asks
-    alone = fit_weights_within_users(features[:, [0, 2]], labels, weight, users)
-    assert alone[1] == 0.0 < alone[0]
+    users, shown = rng.integers(0, 5, 30), np.unique(rng.integers(0, 100, 60))
+    who, what = inside.posneg_regression.unseen_pairs(users, shown, 50, rng, 20)
+    assert 300 < len(who) < 1500 and not np.isin(who * 20 + what, shown).any()
+    assert set(who * 20 + what) == {
+        user * 20 + item for user in set(users.tolist()) for item in range(20)} - set(shown)
 
 
-def test_two_models_that_say_the_same_share_the_weight() -> None:
-    log = Log()
-    labels = log.labels(2.0, 0.0, 0.0)
-    ranker = PosNegRanker(log.positive, -log.positive).fit(
-        log.queries[0], log.queries[0], log.items, labels, users=log.users)
-    assert ranker.weight == pytest.approx(0.5, abs=0.01)
+def test_weights_count_like_repeated_labels() -> None:
+    shop = Shop(1500)
+    times = np.random.default_rng(0).integers(0, 3, 1500)
+    options: dict[str, Any] = {"unseen": 0}
+    weighted = shop.fit(sample_weight=times * 1e300, **options)
+    again = np.repeat(np.arange(1500), times)
+    repeated = FusionRanker(shop.models()).fit(shop.users[again], shop.items[again],
+                                               shop.labels[again], **options)
+    # Folds and the mean weight differ, and with it the prior; nothing else does.
+    np.testing.assert_allclose(inside.learned_by(weighted).weights,
+                               inside.learned_by(repeated).weights, atol=0.06)
+    np.testing.assert_allclose(inside.learned_by(weighted).record,
+                               inside.learned_by(repeated).record, atol=0.4)
 
 
-def test_the_weight_is_fitted_by_default_where_one_index_answers() -> None:
-    log = Log()
-    labels = log.labels(2.0, 0.5, 0.0)
-    assert log.ranker(labels).weight == log.ranker(labels, weight="fit").weight != 0.5
-    fixed: list[dict[str, Any]] = [{"fusion": "convex"}, {"calibration": "none"}]
-    for options in fixed:
-        assert log.ranker(labels, **options).weight == 0.5
+def test_swapped_signs_are_an_error() -> None:
+    shop = Shop()
+    ranker = shop.fit()
+    before = ranker.rank([1]).scores
+    for models, labels in ((shop.models(-1, 1), shop.labels), (shop.models(), ~shop.labels)):
+        with pytest.raises(ValueError, match=r"'\w+' has sign -?1, but speaks against its sign by "
+                           r"itself \(AUC 0\.\d+ .*: swap what is swapped"):
+            FusionRanker(models).fit(shop.users, shop.items, labels)
+    with pytest.raises(ValueError, match="speaks against"):
+        ranker.fit(shop.users, shop.items, ~shop.labels)
+    np.testing.assert_array_equal(ranker.rank([1]).scores, before)
 
 
-@pytest.mark.parametrize("calibration", ["platt", "isotonic", "temperature"])
-def test_weights_count_like_repeated_feedback(calibration: str) -> None:
-    log = Log(n=1000)
-    labels = log.labels(2.0, 2.0, 0.0)
-    times = log.rng.integers(0, 4, 1000)
-    repeated = np.repeat(np.arange(1000), times)
-    # Without records: they leave out one row at a time, not its copies.
-    options: dict[str, Any] = {"calibration": calibration, "item_prior": None, "weight": "fit"}
-    weighted = log.ranker(labels, sample_weight=times / 7, **options)
-    log.users, log.items = log.users[repeated], log.items[repeated]
-    plain = log.ranker(labels[repeated], **options)
-    # Platt's targets and the isotonic margin count rows, so not bit for bit.
-    one, other = (ranker.score(*log.queries, np.arange(N)) for ranker in (weighted, plain))
-    np.testing.assert_allclose(one.positive, other.positive, atol=0.005)
-    assert weighted.weight == pytest.approx(plain.weight, abs=0.005)
+def test_a_model_that_helps_only_beside_another_is_no_swapped_one() -> None:
+    """Models of clicks and of passes both grow with how often items are shown."""
+    rng = np.random.default_rng(5)
+    shown, liked = rng.standard_normal((2, N))
+    ones = np.ones((USERS, 1))
+    models = [SignedModel((2 * shown + liked)[:, np.newaxis], ones),
+              SignedModel((2 * shown - 0.2 * liked)[:, np.newaxis], ones, -1)]
+    users, items = rng.integers(0, USERS, (2, 6000)) % [[USERS], [N]]
+    chance = 1 / (1 + np.exp(-liked - 1.5 * shown))
+    ranker = FusionRanker(models).fit(users, items, rng.random(6000) < chance[items])
+    assert ranker.report[1].auc < 0.4 and ranker.report[1].weight < 0
 
 
-def test_users_say_whose_feedback_it_is() -> None:
-    log = Log(n=500)
-    labels = log.labels(2.0, 2.0, 0.0)
-    rankers: list[dict[str, Any]] = [
-        {}, {"normalize": "minmax"}, {"normalize": "rank"}, {"fusion": "borda"},
-        {"normalize": "softmax", "metric": "cosine"}, {"normalize": "zmuv", "metric": "l2"}]
-    for options in rankers:
-        one, other = log.ranker(labels, **options), log.ranker(labels, users=False, **options)
-        for part, same in zip(one.rank(*log.queries, 5), other.rank(*log.queries, 5),
-                              strict=True):
-            np.testing.assert_allclose(part, same, rtol=1e-9)
+# ---- folds ----
 
 
-def test_a_veto_goes_by_the_feedback() -> None:
-    """At a click rate of 5 % P(dislike) is above .5 for every item."""
-    log = Log()
-    labels = log.labels(2.0, 2.0, -3.2)
-    ranker = log.ranker(labels, fusion="veto")
-    share = (ranker.rank(*log.queries, N).ids >= 0).mean()
-    assert labels.mean() < 0.08 and 0.2 < share < 0.8
-    model = inside.model_of(ranker)
-    assert model is not None and model.veto == pytest.approx(1 - labels.mean())
-    few = log.ranker(labels, veto=("quantile", 0.1))
-    assert 0.05 < (few.rank(*log.queries, N).ids >= 0).mean() < 0.2
-    with pytest.warns(UserWarning, match="veto: P.dislike. is above 0.5 for 100 % of what"):
-        nothing = log.ranker(labels, veto=0.5)
-    assert (nothing.rank(*log.queries, 5).ids == -1).all()
+def test_folds_are_held_out_and_everything_is_used() -> None:
+    shop = Shop()
+    ranker = FusionRanker(shop.train)
+    assert "not fitted" in repr(ranker)
+    ranker.fit(shop.users, shop.items, shop.labels)
+    everything, *folds = shop.calls
+    assert len(folds) == 5 and everything == set().union(*folds)
+    final = shop.train(shop.users, shop.items, shop.labels)[0]
+    hits = ranker.score(np.arange(USERS), among="shown")
+    learned = inside.learned_by(ranker)
+    expected = learned.weights[0] * (final.users @ final.items.T - learned.centers[0])
+    np.testing.assert_allclose(hits.parts["signed"], expected, atol=1e-4)
 
 
-def test_a_veto_by_feedback_is_saved(tmp_path: Any) -> None:
-    log = Log(n=500)
-    ranker = log.ranker(log.labels(2.0, 2.0, 0.0), veto=("lift", 1.5))
-    ranker.save(tmp_path / "x")
-    again = PosNegRanker.load(tmp_path / "x")
-    np.testing.assert_array_equal(again.rank(*log.queries, N).ids, ranker.rank(*log.queries, N).ids)
-    found = ranker.rank(*log.queries, 3).scores
-    np.testing.assert_array_equal(again.probability(found, np.arange(USERS)),
-                                  ranker.probability(found, np.arange(USERS)))
+def test_cross_fitting_is_not_surer_than_it_should_be() -> None:
+    shop, later = Shop(), Shop(8000)
+    rng = np.random.default_rng(9)
+    later.labels = rng.random(8000) < 1 / (1 + np.exp(-later.log_odds))
+    ranker = FusionRanker(shop.train).fit(shop.users, shop.items, shop.labels)
+    careless = FusionRanker(shop.train(shop.users, shop.items, shop.labels)).fit(
+        shop.users, shop.items, shop.labels)
+    errors = [each.evaluate(later.users, later.items, later.labels).calibration_error
+              for each in (ranker, careless)]
+    assert errors[0] < 0.05 < errors[1]
+    assert "surer before" in {each.kind for each in careless.diagnose(
+        later.users, later.items, later.labels)}
 
 
-def test_labels_of_minus_one_and_one() -> None:
-    log = Log(n=500)
-    labels = log.labels(2.0, 2.0, 0.0)
-    assert log.ranker(np.where(labels, 1, -1)).linear_logit == log.ranker(labels).linear_logit
-    with pytest.raises(ValueError, match="labels: expected 0 and 1, or -1 and 1, got all three"):
-        log.ranker(np.arange(500) % 3 - 1)
+def test_lists_of_splits_say_what_is_held_out() -> None:
+    shop = Shop(2000)
+    halves = [(list(range(1000)), np.arange(1000, 1500)), (np.arange(1500), range(1500, 2000))]
+    ranker = FusionRanker(shop.train).fit(shop.users, shop.items, shop.labels, cv=halves)
+    pairs = list(zip(shop.users.tolist(), shop.items.tolist(), strict=True))
+    assert shop.calls[1:] == [set(pairs[:1000]), set(pairs[:1500])]
+    assert repr(ranker) == f"<FusionRanker: {N} items, signed, fitted>"
+    numbered = FusionRanker(shop.train).fit(shop.users, shop.items, shop.labels, cv=2)
+    assert len(shop.calls) == 6 and numbered.report != ranker.report
 
 
-def test_a_user_whom_a_model_lacks_is_average_there() -> None:
-    log = Log()
-    labels = log.labels(2.0, 2.0, 0.0)
-    asked = log.queries[1].copy()
-    asked[:7] = 0.0
-    options: list[dict[str, Any]] = [
-        {}, {"fusion": "convex"}, {"fusion": "combmnz"}, {"fusion": "borda"},
-        {"normalize": "minmax"}, {"normalize": "rank"}, {"normalize": "zmuv"},
-        {"calibration": "isotonic"}, {"veto": ("lift", 1.2)}, {"normalize": "softmax"}]
-    for each in options:
-        ranker = log.ranker(labels, metric="cosine", **each)
-        hits = ranker.rank(log.queries[0], asked, 5)
-        scored = ranker.score(log.queries[0], asked, np.arange(N))
-        np.testing.assert_allclose(hits.scores, -np.sort(-scored.scores, axis=1)[:, :5])
-        assert np.isfinite(scored.negative).all()
-        whole = ranker.rank(*log.queries, 5)
-        np.testing.assert_array_equal(hits.ids[7:], whole.ids[7:])
-        if not each:  # the item's own part is all that differs
-            model = inside.model_of(ranker)
-            assert model is not None
-            known = model.negative.unknown + model.negative.item_weight * model.items
-            np.testing.assert_allclose(scored.negative[0], 1 / (1 + np.exp(-known)))
-        ranker.fit(log.queries[0], asked, log.items, labels, users=log.users)
-    with pytest.raises(ValueError, match="negative_queries: cosine needs"):
-        log.ranker(labels, metric="cosine", missing="drop").rank(log.queries[0], asked, 5)
+def test_trainers_may_lack_users_and_items_and_leave_models_out() -> None:
+    shop = Shop(1500)
+
+    def train(users: Array, items: Array, liked: Array) -> list[SignedModel]:
+        few = np.unique(items)[3:]
+        models = [SignedModel(shop.charm[0][few], shop.taste[0][np.unique(users)], ids=few,
+                              user_ids=np.unique(users))]
+        if len(users) < 1500:
+            models.append(SignedModel(shop.charm[1], shop.taste[1], -1))
+        return models
+
+    ranker = FusionRanker(train).fit(shop.users, shop.items, shop.labels)
+    assert ranker.names == ("positive",) and len(ranker.ids) == N
+    assert (ranker.score([1], [0, 1, 2], among="shown").parts["positive"] == 0).all()
+
+    def fickle(users: Array, items: Array, liked: Array) -> list[SignedModel]:
+        return shop.models(1, -1)[: 2 if len(users) == 1500 else 1]
+
+    with pytest.raises(ValueError, match="models: expected those of each fold"):
+        FusionRanker(fickle).fit(shop.users, shop.items, shop.labels)
 
 
-def test_models_are_replaced_under_what_was_learned() -> None:
-    log = Log(item_effect=1.0)
-    ranker = log.ranker(log.labels(2.0, 2.0, 0.0))
-    before = ranker.rank(*log.queries, 5)
-    same = ranker.replace(log.positive, log.negative)
-    np.testing.assert_array_equal(same.rank(*log.queries, 5).scores, before.scores)
-    grown = ranker.replace(*(np.vstack([rows[:1], rows]) for rows in (log.positive, log.negative)),
-                           ids=[N, *range(N)])
-    assert len(grown.ids) == N + 1 and grown.weight == ranker.weight
-    np.testing.assert_array_equal(grown.item_log_odds, [*ranker.item_log_odds, 0.0])
-    with pytest.raises(RuntimeError, match="fit must be called first"):
-        PosNegRanker(log.positive, log.negative).replace(log.positive, log.negative)
-
-
-def test_moments_are_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    log = Log(n=500)
-    ranker = log.ranker(log.labels(2.0, 2.0, 0.0), normalize="zmuv")
-    side = inside.pair_of(ranker).positive
-    monkeypatch.setattr(side, "rows", None)
-    mean, deviation = side.moments(log.queries[0])
-    every = log.queries[0].astype(float) @ log.positive.astype(float).T
-    np.testing.assert_allclose(mean, every.mean(axis=1))
-    np.testing.assert_allclose(deviation, every.std(axis=1))
-
-
-def test_users_who_like_more_have_better_chances() -> None:
-    log = Log(n=20_000)
-    leaning = log.rng.standard_normal(USERS)
-    labels = log.rng.random(20_000) < 1 / (1 + np.exp(-2 * log.p + 2 * log.n
-                                                     - 1.5 * leaning[log.users]))
-    ranker = log.ranker(labels)
-    scored = ranker.score(*log.queries, np.arange(N)).scores
-    chances = [ranker.probability(scored), ranker.probability(scored, np.arange(USERS))]
-    fresh = log.rng.random(20_000) < 1 / (1 + np.exp(-2 * log.p + 2 * log.n
-                                                    - 1.5 * leaning[log.users]))
-    plain, mine = (-np.log(np.where(fresh, chance, 1 - chance)).mean()
-                   for chance in (each[log.users, log.items] for each in chances))
-    assert mine < plain - 0.1
-    for chance in chances:
-        assert metrics.expected_calibration_error(chance[log.users, log.items], fresh) < 0.03
-    with pytest.raises(ValueError, match="users: expected a ranker whose fit had users="):
-        log.ranker(labels, users=False).probability(scored, np.arange(USERS))
-
-
-def test_missing_items_count_as_average() -> None:
-    log = Log()
-    labels = log.labels(2.0, 2.0, 1.0)
-    half = farann.Index(metric="dot")
-    half.add(log.negative[: N // 2], np.arange(N // 2))
-    ranker = PosNegRanker(log.positive, half, item_prior=None).fit(
-        *log.queries, log.items, labels, users=log.users)
-    scored = ranker.score(*log.queries, np.arange(N))
-    seen = log.items < N // 2  # what the negative model learned from
-    np.testing.assert_allclose(scored.negative[:, N // 2 :], 1 - labels[seen].mean(), rtol=1e-9)
-    np.testing.assert_array_equal(ranker.rank(*log.queries, 3).ids,
-                                  np.argsort(-scored.scores, axis=1)[:, :3])
-    dropped = PosNegRanker(log.positive, half, missing="drop")
-    assert dropped.ids.tolist() == list(range(N // 2))
-    with pytest.raises(KeyError, match="is in no model"):
-        dropped.fit(*log.queries, log.items, labels, users=log.users)
-
-
-def test_swapped_models_are_noticed() -> None:
-    log = Log()
-    labels = log.labels(2.0, 2.0, 0.0)
-    ranker = PosNegRanker(log.negative, log.positive, item_prior=None)
-    with pytest.warns(UserWarning, match="(positive|negative): higher scores don't go with"):
-        ranker.fit(*log.queries[::-1], log.items, labels, users=log.users)
-    # Left out of account: everything scores the same, and comes by the positive similarity.
-    line = ranker.linear_logit
-    assert line is not None and line.positive_slope == 0.0 == line.negative_slope
-    hits = ranker.rank(*log.queries[::-1], 3)
-    assert np.ptp(hits.scores) == 0.0
-    near = inside.pair_of(ranker).positive.index.search_nearest(log.queries[1], 3)
-    np.testing.assert_array_equal(hits.ids, near.ids)
-
-
-def test_one_kind_of_feedback_is_an_error_and_loses_nothing() -> None:
-    log = Log(n=400)
-    labels = log.labels(2.0, 2.0, 0.0)
-    ranker = log.ranker(labels)
-    before = ranker.rank(*log.queries, 5)
-    for given in (np.ones(400), np.zeros(400)):
-        with pytest.raises(ValueError, match="labels: expected likes and dislikes"):
-            ranker.fit(*log.queries, log.items, given, users=log.users)
-    with pytest.raises(ValueError, match="labels: expected likes and dislikes"):
-        ranker.fit(*log.queries, log.items, labels, users=log.users, sample_weight=labels)
-    for one, other in zip(before, ranker.rank(*log.queries, 5), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-FIT_ERRORS: list[tuple[dict[str, Any], type[Exception], str]] = [
-    ({"labels": [0, 2]}, ValueError, "labels: expected 0 and 1, got 2"),
-    ({"labels": [0, 1, 1]}, ValueError, r"labels: expected shape \(2,\)"),
-    ({"labels": ["a", "b"]}, TypeError, "labels: expected 0 and 1, got strings"),
-    ({"labels": [0, np.nan]}, ValueError, "labels: expected 0 and 1, got nan"),
-    ({"item_ids": [0, 99]}, KeyError, "item_ids: 99 is in no model"),
-    ({"item_ids": []}, ValueError, "item_ids: expected feedback, got none"),
-    ({"item_ids": [0.5, 1]}, TypeError, "item_ids: expected integer ids"),
-    ({"users": [0, 2]}, ValueError, "users: expected numbers of the 2 queries, got 2"),
-    ({"users": [0]}, ValueError, r"users: expected shape \(2,\)"),
-    ({"item_ids": [0], "labels": [1]}, ValueError, "expected 2 ids, one a query, got 1; users="),
-    ({"sample_weight": [1, -1]}, ValueError, "sample_weight: expected finite numbers of 0"),
-    ({"sample_weight": [0, 0]}, ValueError, "sample_weight: .* not all 0"),
-    ({"sample_weight": ["a", "b"]}, TypeError, "sample_weight: expected numbers"),
-    ({"prior": 1.0}, ValueError, "prior: expected a share between 0 and 1, got 1"),
-    ({"positive_queries": np.ones((2, 5))}, ValueError, "positive_queries: expected vectors of"),
-    ({"negative_queries": np.ones((3, 2))}, ValueError, "negative_queries: expected as many"),
-    ({"negative_queries": [[np.nan, 0], [0, 0]]}, ValueError, "negative_queries: .* got NaN"),
+BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"labels": [1, 0, 1]}, ValueError, "users: expected as many as items and labels"),
+    ({"items": [1]}, ValueError, "users: expected as many as items and labels, one or more, got 9"),
+    ({"users": [], "items": [], "labels": []}, ValueError, "one or more, got 0"),
+    ({"labels": [1] * 9}, ValueError, "labels: expected likes and dislikes .* only likes in 9"),
+    ({"labels": [0] * 9}, ValueError, "got only dislikes in 9"),
+    ({"labels": [2] + [0] * 8}, ValueError, "labels: expected 0 and 1, or -1 and 1, got 0, 2"),
+    ({"labels": [1, 0, -1] * 3}, ValueError, "got -1, 0, 1; leave out what was neither"),
+    ({"labels": ["yes"] * 9}, TypeError, "labels: expected 0 and 1, got "),
+    ({"users": [USERS] * 9}, KeyError, f"users: {USERS} is in no model"),
+    ({"items": [-1] * 9}, KeyError, "items: -1 is in no model"),
+    ({"users": ["a"] * 9}, TypeError, "users: expected integers, as the models' ids are, got 'a'"),
+    ({"sample_weight": [1.0]}, ValueError, "sample_weight: expected 9 finite numbers of 0 or more"),
+    ({"sample_weight": [0.0] * 9}, ValueError, "not all 0"),
+    ({"sample_weight": [-1.0] * 9}, ValueError, "sample_weight: "),
+    ({"unseen": -1}, ValueError, "unseen: expected 0 or more"),
+    ({"exposure": np.inf}, ValueError, "exposure: "),
+    ({"seed": -1}, ValueError, "seed: "), ({"seed": 1, "rng": 2}, ValueError, "rng: "),
+    ({"cv": 3}, ValueError, "cv: expected None for models that are trained already, got 3"),
+]
+BAD_FOLDS: list[tuple[Any, type[Exception], str]] = [
+    (1, ValueError, "cv: expected 2 or more"), (10, ValueError, "cv: expected at most 9"),
+    ("five", TypeError, "cv: expected a number of folds, or a list"), ([], TypeError, "cv: "),
+    ([([0], [0])], ValueError, r"cv\[0\]: expected numbers of rows from 0 to 8 to train on, and"),
+    ([([0], [9])], ValueError, r"cv\[0\]: "), ([([], [1])], ValueError, r"cv\[0\]: "),
+    ([([0], [1.5])], TypeError, r"cv\[0\]: expected numbers of rows"),
 ]
 
 
-@pytest.mark.parametrize("change, kind, message", FIT_ERRORS)
-def test_errors_of_fit(change: dict[str, Any], kind: type[Exception], message: str) -> None:
-    arguments: dict[str, Any] = {"positive_queries": np.eye(2), "negative_queries": np.eye(2),
-                                 "item_ids": [0, 1], "labels": [0, 1]}
-    ranker = PosNegRanker(np.eye(2), np.eye(2))
+@pytest.mark.parametrize("change, kind, message",
+                         BAD + [({"cv": cv}, kind, message) for cv, kind, message in BAD_FOLDS])
+def test_bad_feedback(change: dict[str, Any], kind: type[Exception], message: str) -> None:
+    shop = Shop(9)
+    trained = "cv" in change and change["cv"] != 3
+    ranker = FusionRanker(shop.train if trained else shop.models())
+    usual: dict[str, Any] = {"users": shop.users, "items": shop.items,
+                             "labels": [1, 0, 1, 1, 0, 1, 1, 0, 1]}
     with pytest.raises(kind, match=message):
-        ranker.fit(**arguments | change)
-    with pytest.raises(RuntimeError, match="fit must be called first"):
-        ranker.rank(np.eye(2), np.eye(2))
+        ranker.fit(**usual | change)
+    assert "not fitted" in repr(ranker)
 
 
-@pytest.mark.parametrize("change, kind, message", [
-    ({"fusion": "sum"}, ValueError, "fusion: expected one of"),
-    ({"calibration": "magic"}, ValueError, "calibration: expected one of"),
-    ({"calibration": 3}, TypeError, "calibration: expected one of"),
-    ({"calibration": LogisticRegression}, TypeError, "calibration: expected one of"),
-    ({"normalize": "max"}, ValueError, "normalize: expected one of"),
-    ({"missing": "zero"}, ValueError, "missing: expected one of"),
-    ({"metric": "l1"}, ValueError, "metric: expected one of"),
-    ({"weight": 1.5}, ValueError, "weight: expected a number from 0 to 1, got 1.5"),
-    ({"weight": "learn"}, TypeError, "weight: expected a number"),
-    ({"item_prior": 0}, ValueError, "item_prior: expected a number of 1e-06 or more"),
-    ({"item_prior": np.inf}, ValueError, "item_prior: expected a number of 1e-06 or more"),
-    ({"veto": np.inf}, ValueError, "veto: expected a finite number, got inf"),
-    ({"rank_constant": -1}, ValueError, "rank_constant: expected 0 or more"),
-    ({"threads": 0}, ValueError, "threads: expected 1 or more"),
-    ({"ids": [1, 1]}, ValueError, "ids: expected each id once"),
-    ({"ids": [1]}, ValueError, "ids: expected 2 ids"),
-    ({"positive": np.empty((0, 2))}, ValueError, "positive: expected at least one item"),
-    ({"positive": [[0.0, 0.0]], "metric": "cosine"}, ValueError, "positive: cosine needs"),
-    ({"calibration": "none", "fusion": "product"}, ValueError, "fusion: 'product' needs"),
-    ({"positive": np.eye(3, 2)}, ValueError, "negative: expected as many rows as positive, 3, got"),
-    ({"veto": ("share", 1)}, ValueError, "veto: expected a number, .'quantile', q. or"),
-    ({"veto": ("quantile", 2)}, ValueError, "veto: expected a number from 0 to 1, got 2"),
-    ({"veto": ("lift", 0)}, ValueError, "veto: expected a lift above 0, got 0"),
-    ({"veto": ("lift", 2), "calibration": "none"}, ValueError, "veto: without calibration"),
-])
-def test_errors_of_the_ranker(change: dict[str, Any], kind: type[Exception],
-                              message: str) -> None:
-    with pytest.raises(kind, match=message):
-        PosNegRanker(**{"positive": np.eye(2), "negative": np.eye(2)} | change)
+# ---- the models of a log ----
 
 
-def test_without_calibration_nothing_stands_for_what_a_model_lacks() -> None:
-    more = farann.Index(metric="dot")
-    more.add(np.eye(3, 2), np.arange(3))
-    with pytest.raises(ValueError, match="missing: without calibration"):
-        PosNegRanker(more, np.eye(2), calibration="none")
+def made_up(n: int = 900) -> tuple[Array, Array, Array]:
+    rng = np.random.default_rng(1)
+    taste, charm = rng.standard_normal((30, 3)), rng.standard_normal((40, 3))
+    users, items = np.divmod(rng.permutation(1200)[:n], 40)
+    return users, items, (taste[users] * charm[items]).sum(axis=1) > 0
 
 
-def test_errors_of_rank() -> None:
-    ranker = PosNegRanker(np.eye(2), np.eye(2), calibration="none")
-    refused: list[tuple[Callable[[], object], str]] = [
-        (lambda: ranker.rank(np.eye(2), np.eye(2), 0), "k: expected 1 or more"),
-        (lambda: ranker.rank(np.eye(2), np.eye(2), 3, candidates=2), "candidates: expected 3"),
-        (lambda: ranker.rank([1.0, 0.0], np.eye(2)), "negative_queries: expected as many"),
-        (lambda: ranker.rank(np.eye(2), np.eye(2), exclude=[[1]]), "exclude: expected ids"),
-        (lambda: ranker.rank(np.eye(2), np.eye(2), allowed=np.ones(3, bool)), "allowed: expected"),
-    ]
-    for call, message in refused:
+def test_five_models_order_what_they_have_not_seen() -> None:
+    users, items, liked = made_up()
+    models = Factorization(dim=4)(users[:700], items[:700], liked[:700])
+    assert [(each.name, each.sign) for each in models] == [
+        ("positive", 1), ("negative", -1), ("logistic", "both"), ("regression", "both"),
+        ("graph", "both")]
+    for model in models:
+        rows, columns = (np.searchsorted(ids, wanted) for ids, wanted in (
+            (model.user_ids, users[700:]), (model.ids, items[700:])))
+        said = (model.users[rows] * model.items[columns]).sum(axis=1)
+        if model.sign == "both":
+            assert np.nanmean(metrics.auc_by_user(users[700:], liked[700:], said)) > 0.6, model
+    for model, which in zip(models, (liked[:700], ~liked[:700]), strict=False):
+        scores = model.users @ model.items.T
+        assert set(model.ids) == set(items[:700][which])
+        told = scores[users[:700][which], np.searchsorted(model.ids, items[:700][which])]
+        assert told.mean() > scores.mean() + 0.02
+    same = Factorization(dim=4)([f"u{i}" for i in users[:700]], [f"i{i}" for i in items[:700]],
+                                liked[:700])
+    assert same[0].ids[0] == "i0" and {*same[4].user_ids} == {f"u{i}" for i in range(30)}
+
+
+def test_least_squares_find_the_least_loss() -> None:
+    users, items = np.nonzero(RNG.random((12, 9)) < 0.4)
+    targets = RNG.choice([-1.0, 1.0], len(users))
+    left, right = (part.astype(float) for part in inside.factorization.least_squares(
+        users, items, targets, (12, 9), dim=3, confidence=5.0, penalty=0.5, rounds=400))
+
+    def loss(scale: float) -> float:
+        weight, wanted = np.ones((12, 9)), np.zeros((12, 9))
+        weight[users, items] += 5.0
+        wanted[users, items] = targets
+        norms = 0.5 * (scale**2 * (left**2).sum() + (right**2).sum())
+        return float((weight * (scale * left @ right.T - wanted) ** 2).sum() + norms)
+
+    assert loss(1.0) <= min(loss(0.99), loss(1.01)) + 1e-6
+    assert loss(1.0) < 0.8 * 6.0 * len(users)
+
+
+@pytest.mark.parametrize("shape", [(30, 12), (12, 30)])
+def test_item_regression_is_ridge_regression_on_all_other_items(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(0)
+    users, items = np.nonzero(rng.random(shape) < 0.5)
+    liked = rng.random(len(users)) < 0.5
+    left, right = inside.factorization.item_regression(users, items, liked, shape, penalty=3.0,
+                                                       dim=99)
+    rated = np.zeros(shape)
+    rated[users, items] = np.where(liked, 1.0, -1.0)
+    for item in range(shape[1]):
+        others = np.delete(rated, item, axis=1)
+        weights = np.linalg.solve(others.T @ others + 3.0 * np.eye(shape[1] - 1),
+                                  others.T @ rated[:, item])
+        np.testing.assert_allclose((left @ right.T)[:, item], others @ weights, atol=1e-4)
+    least = np.linalg.svd(left @ right.T)[1][3:]
+    few = inside.factorization.item_regression(users, items, liked, shape, penalty=3.0, dim=3)
+    assert np.linalg.norm(few[0] @ few[1].T - left @ right.T) == pytest.approx(
+        np.linalg.norm(least), rel=1e-3)
+
+
+def test_the_regression_is_left_out_where_memory_is_short() -> None:
+    users, items, liked = made_up()
+    assert inside.factorization.regression_bytes((30, 40)) == 24 * 30 * 40
+    assert inside.factorization.regression_bytes((40, 30)) == 32 * 30 * 30
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(Factorization(2, max_bytes=24 * 30 * 40)(users, items, liked)) == 5
+    with pytest.warns(UserWarning, match="item regression is left out: it needs 28,800 bytes for "
+                      "30 users and 40 items, and max_bytes is 28,799"):
+        models = Factorization(2, max_bytes=28_799)(users, items, liked)
+    assert [each.name for each in models] == ["positive", "negative", "logistic", "graph"]
+
+
+def test_graph_convolution_lowers_the_pairwise_loss() -> None:
+    users, items, liked = made_up()
+
+    def loss(steps: int) -> float:
+        left, right = inside.factorization.graph_convolution(users, items, liked, (30, 40), dim=3,
+                                                             steps=steps, penalty=0.01)
+        said = (left[users] * right[items]).sum(axis=1)
+        pairs = [said[liked & (users == user)][:, np.newaxis] - said[~liked & (users == user)]
+                 for user in range(30)]
+        return float(np.mean([np.logaddexp(0, -each).mean() for each in pairs if each.size]))
+
+    losses = [loss(steps) for steps in (1, 10, 60)]
+    assert losses[0] > losses[1] > losses[2] and losses[2] < 0.4
+    # A user without dislikes, and one without likes.
+    one = np.array([0, 0, 1]), np.array([0, 1, 0]), np.array([True, True, False])
+    for part in inside.factorization.graph_convolution(*one, (2, 3), dim=2):
+        assert np.isfinite(part).all()
+
+
+def test_what_a_factorization_refuses() -> None:
+    train = Factorization(2)
+    with pytest.raises(ValueError, match="expected likes and dislikes"):
+        train([0, 1], [0, 1], [True, True])
+    with pytest.raises(ValueError, match="got 1 for 2 and 2"):
+        train([0, 1], [0, 1], [True])
+    for options, message in (({"dim": 0}, "dim: "), ({"max_bytes": -1}, "max_bytes: "),
+                             ({"seed": -1}, "seed: ")):
         with pytest.raises(ValueError, match=message):
-            call()
-    with pytest.raises(RuntimeError, match="probability: fit must be called first"):
-        ranker.probability([0.0])
-    with pytest.raises(KeyError, match="item_ids: 7"):
-        ranker.score(np.eye(2), np.eye(2), [7])
-
-
-def test_scikit_learn_is_imported_only_to_fit(run_python: Any) -> None:
-    run_python("""
-import sys
-import warnings
-import farann, farann.metrics, farann.adapters
-from farann.adapters.posneg import PosNegRanker
-sys.modules["sklearn"] = None
-ranker = PosNegRanker(np.eye(2), np.eye(2), calibration="none")
-assert ranker.rank(np.eye(2), np.eye(2), 1).ids.shape == (2, 1)
-try:
-    PosNegRanker(np.eye(2), np.eye(2)).fit(np.eye(2), np.eye(2), [0, 1], [0, 1])
-except ImportError:
-    pass
-else:
-    raise AssertionError("fitted without scikit-learn")
-""")
-    run_python("import sys, farann, farann.adapters.posneg; assert 'sklearn' not in sys.modules")
-    assert "sklearn" in sys.modules
+            Factorization(**options)

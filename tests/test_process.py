@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 import inside
@@ -17,7 +18,7 @@ from cases import assert_same, assert_same_beyond, assert_same_bits, index_of, r
 from inside import core
 from numpy.typing import NDArray
 from reference import METRICS
-from threadpoolctl import threadpool_info, threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits
 
 import farann
 
@@ -74,6 +75,26 @@ def test_threads_come_and_go(three_threads: list[int]) -> None:
         thread.join()
     one = [1] * len(three_threads)
     assert seen == [one] * (2 * n - 1) + [three_threads]
+
+
+def test_libraries_are_looked_for_again_where_modules_came(
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To look for them takes longer than to build a small index."""
+    looked: list[object] = []
+
+    class Looking(ThreadpoolController):  # type: ignore[misc]  # it has no types
+        def __init__(self) -> None:
+            looked.append(None)
+            super().__init__()
+
+    monkeypatch.setattr("threadpoolctl.ThreadpoolController", Looking)
+    for name in ("one more module", "and another"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+        for _ in range(3):
+            with inside.process.one_thread():
+                pass
+    assert len(looked) == 2
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])

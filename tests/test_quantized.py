@@ -574,8 +574,7 @@ class TestRotation:
         assert np.linalg.norm(turned, axis=1) == pytest.approx(np.linalg.norm(rows, axis=1))
         assert inside.transform.rotated_back(turned, signs) == pytest.approx(rows, abs=1e-12)
         largest = np.empty(20)
-        core.code_extents(rows, np.zeros(dim), False, signs, None, None, inside.levels()[-1],
-                          largest)
+        core.code_extents(rows, np.zeros(dim), False, signs, None, inside.levels()[-1], largest)
         assert np.abs(turned).max(axis=1) == pytest.approx(largest, rel=1e-12)
 
     @pytest.mark.parametrize("dim", [1, 3, 8, 50, 129, 784])

@@ -75,12 +75,13 @@ def test_of_a_dataset() -> None:
     np.testing.assert_allclose(bottom_k.result(), expected())
 
 
-def test_factorized_top_k_is_wrong_where_this_is_right() -> None:
+def test_factorized_top_k_is_wrong_by_scores_and_right_by_ids() -> None:
     layer = BruteForceFurthest().index(ROWS)
-    furthest = ROWS[layer(QUERIES, k=1)[1].numpy()[:, 0]]
-    for metric, share in ((FactorizedBottomK(layer, ks=[1]), 1.0),
-                          (tfrs.metrics.FactorizedTopK(layer, ks=[1]), 0.0)):
-        metric.update_state(QUERIES, furthest)
+    ids = layer(QUERIES, k=1)[1][:, 0]
+    for metric, true_ids, share in ((FactorizedBottomK(layer, ks=[1]), None, 1.0),
+                                    (tfrs.metrics.FactorizedTopK(layer, ks=[1]), None, 0.0),
+                                    (tfrs.metrics.FactorizedTopK(layer, ks=[1]), ids, 1.0)):
+        metric.update_state(QUERIES, ROWS[ids.numpy()], true_ids)
         assert metric.result() == [share]
 
 

@@ -1,4 +1,4 @@
-"""The layers for two models saved, loaded in other processes, exported, and weights restored."""
+"""The layers of several models saved, loaded in other processes, exported, and weights restored."""
 
 from __future__ import annotations
 
@@ -11,26 +11,21 @@ import numpy as np
 import pytest
 from tfrs_cases import Elsewhere, Run, tf
 from tfrs_posneg_cases import (
-    LAYERS,
+    ITEMS,
     NAMES,
-    NEGATIVE,
-    POSITIVE,
     QUERIES,
+    USER_NAMES,
     USERS,
     agree,
-    empty,
     filled,
-    fitted,
-    ranked,
+    ranker_of,
     text,
+    tower,
 )
 
-from farann.adapters.tfrs import BruteForcePosNeg, PosNeg
+from farann.adapters.tfrs import BruteForceFusion, BruteForcePosNeg
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:You are saving")
-
-# Items that a model lacks, so that more than embeddings has to be kept.
-LEFT, RIGHT = np.r_[0:60], np.r_[79:20:-1]
 
 
 @pytest.fixture
@@ -39,45 +34,44 @@ def elsewhere(tmp_path: Path, another_process: Elsewhere) -> Run:
     return partial(another_process.run, tmp_path, QUERIES)
 
 
-def with_holes(layer_class: Any, **options: Any) -> tuple[Any, Any]:
-    """A layer and what it finds, on its ranker's word."""
-    ranker = fitted("cosine", (LEFT, RIGHT))
-    layer = empty(layer_class, metric="cosine", **options).index_ranker(ranker, NAMES)
-    hits = ranked(ranker)
-    agree(layer(tf.constant(QUERIES)), hits)
-    return layer, hits
+def posneg() -> Any:
+    return BruteForcePosNeg(tower(USERS[0]), tower(USERS[1]), k=5, metric="cosine").index(
+        (ITEMS[0], ITEMS[1]), NAMES)
 
 
 @pytest.mark.parametrize("suffix", ["", ".keras"])
-@pytest.mark.parametrize("layer_class", LAYERS)
-def test_saved_layers_work_in_other_processes(layer_class: Any, suffix: str, tmp_path: Path,
-                                              elsewhere: Run) -> None:
-    layer, hits = with_holes(layer_class, missing="drop")
+@pytest.mark.parametrize("make", [lambda: filled(ranker_of(holes=True), among="shown"), posneg],
+                         ids=["fusion", "posneg"])
+def test_saved_layers_work_in_other_processes(make: Callable[[], Any], suffix: str,
+                                              tmp_path: Path, elsewhere: Run) -> None:
+    layer = make()
+    expected = layer(tf.constant(QUERIES))[1]
     layer.compile()
     layer.save(tmp_path / f"layer{suffix}")
     found = elsewhere(
         "import tensorflow as tf, farann.adapters.tfrs\n"
         "layer = tf.keras.models.load_model(given['path'])\n"
         "assert type(layer).__name__ == given['name'], layer\n"
-        "assert layer.get_config()['missing'] == 'drop'\n"
-        "assert repr(layer.to_ranker().weight) == given['weight']\n"
+        "assert str(layer.get_config()['k']) + layer.get_config().get('metric', '') == given['k']\n"
         "queries = tf.constant(queries)\n"
+        "assert repr(layer.probability([1.0]).numpy()) == given['chance']\n"
         "layer.query_with_exclusions(queries, [['item 3']] * 7)\n"
         "ids = np.stack([layer.predict(queries, verbose=0)[1], layer(queries)[1]])",
-        path=str(tmp_path / f"layer{suffix}"), name=layer_class.__name__,
-        weight=repr(layer.to_ranker().weight))
-    assert (found == NAMES[hits.ids]).all()
+        path=str(tmp_path / f"layer{suffix}"), name=type(layer).__name__,
+        k="5" + ("cosine" if make is posneg else ""),
+        chance=repr(layer.probability([1.0]).numpy()))
+    assert (found == text(expected)).all()
 
 
 def test_exported_layers_need_no_farann(tmp_path: Path, elsewhere: Run) -> None:
-    native, hits = with_holes(PosNeg, missing="drop")
-    exact = native.to_exact()
-    assert isinstance(exact, BruteForcePosNeg) and exact.get_config()["missing"] == "drop"
-    agree(exact(tf.constant(QUERIES)), hits)
-    exclusions = NAMES[hits.ids[:, :2]]
-    exact.query_with_exclusions(tf.constant(QUERIES), exclusions)
-    tf.saved_model.save(exact, tmp_path / "saved")
-    exact.export(tmp_path / "exported")
+    ranker = ranker_of(holes=True)
+    hits = ranker.rank(QUERIES, 5)
+    layer = filled(ranker)
+    agree(layer(tf.constant(QUERIES)), hits)
+    exclusions = hits.ids[:, :2].astype(str)
+    layer.query_with_exclusions(tf.constant(QUERIES), exclusions)
+    tf.saved_model.save(layer, tmp_path / "saved")
+    layer.export(tmp_path / "exported")
     code = ("import sys, tensorflow as tf\n"
             "model = tf.saved_model.load(given['path'])\n"
             "queries = tf.constant(queries)\n"
@@ -89,47 +83,16 @@ def test_exported_layers_need_no_farann(tmp_path: Path, elsewhere: Run) -> None:
         ("exported", "model.serve(queries)[1]"),
     ):
         found = elsewhere(code.format(call=call), path=str(tmp_path / name))
-        assert (found == NAMES[hits.ids]).all()
+        assert (found == hits.ids.astype(str)).all()
     left = elsewhere(
         code.format(call=f"model.query_with_exclusions(queries, {exclusions.tolist()})[1]"),
         path=str(tmp_path / "saved"))
-    assert (left[:, :3] == NAMES[hits.ids[:, 2:]]).all()
+    assert (left[:, :3] == hits.ids[:, 2:].astype(str)).all()
 
 
-def test_the_native_layer_refuses_to_be_exported(tmp_path: Path) -> None:
-    layer = filled(PosNeg)
-    layer(tf.constant(QUERIES))
-    inputs = tf.keras.Input((), dtype=tf.string)
-    inside = tf.keras.Model(inputs, layer(inputs))
-    for export in (layer.export, lambda path: tf.saved_model.save(layer, path),
-                   lambda path: tf.saved_model.save(inside, path)):
-        with pytest.raises(ValueError, match="PosNeg layer can't be exported: .*to_exact"):
-            export(tmp_path / "exported")
-    with pytest.raises(AssertionError, match="PosNeg layer.*to_exact"):
-        inside.export(tmp_path / "exported")
-
-
-@pytest.mark.parametrize("suffix", ["", ".keras"])
-def test_models_around_the_native_layer(suffix: str, tmp_path: Path, elsewhere: Run) -> None:
-    layer, hits = with_holes(PosNeg)
-    inputs = tf.keras.Input((), dtype=tf.string)
-    model = tf.keras.Model(inputs, layer(inputs))
-    agree(model(tf.constant(QUERIES)), hits)
-    model.save(tmp_path / f"model{suffix}")
-    code = "ids = {}(given['path'])(tf.constant(queries))[1]"
-    found = elsewhere("import tensorflow as tf, farann.adapters.tfrs\n"
-                      + code.format("tf.keras.models.load_model"),
-                      path=str(tmp_path / f"model{suffix}"))
-    assert (found == NAMES[hits.ids]).all()
-    if not suffix:  # without farann the trace answers, in TensorFlow
-        found = elsewhere("import tensorflow as tf\n" + code.format("tf.saved_model.load"),
-                          path=str(tmp_path / "model"))
-        assert (found == NAMES[hits.ids]).all()
-
-
-@pytest.mark.parametrize("layer_class", LAYERS)
-def test_restored_weights_are_searched(layer_class: Any, tmp_path: Path) -> None:
-    layer, hits = with_holes(layer_class)
+def test_restored_weights_are_searched(tmp_path: Path) -> None:
+    ranker = ranker_of(holes=True)
+    layer, hits = filled(ranker), ranker.rank(QUERIES, 5)
     queries = tf.constant(QUERIES)
     path = str(tmp_path / "weights")
     layer.save_weights(path)
@@ -140,38 +103,51 @@ def test_restored_weights_are_searched(layer_class: Any, tmp_path: Path) -> None
         lambda other: other.load_weights(path + ".weights.h5"),
         lambda other: other.set_weights(layer.get_weights()),
         lambda other: tf.train.Checkpoint(layer=other).restore(checkpoint),
-        lambda other: other.index_ranker(layer.to_ranker(), layer.identifiers),
+        lambda other: other.index_ranker(ranker),
     ]
     for restore in ways:
-        other = empty(layer_class, metric="cosine")
-        other.index((POSITIVE[:50], NEGATIVE[:50]), NAMES[:50])
+        other = filled(ranker_of(fit=False))
         function = tf.function(other)
         for ask in (other, function):
-            assert not (text(ask(queries)[1]) == NAMES[hits.ids]).all()
+            assert not (text(ask(queries)[1]) == hits.ids.astype(str)).all()
         restore(other)
         for ask in (other, function):
             agree(ask(queries), hits)
-    unfilled = empty(layer_class, metric="cosine", id_dtype="string")
+    unfilled = BruteForceFusion([tower(users) for users in USERS], k=5, id_dtype="string")
     unfilled.load_weights(path)
     agree(unfilled(queries), hits)
 
 
-@pytest.mark.parametrize("layer_class", LAYERS)
-def test_another_calibration_reaches_compiled_functions(layer_class: Any) -> None:
-    layer = empty(layer_class).index((POSITIVE, NEGATIVE), NAMES)
-    function = tf.function(layer)
-    function(tf.constant(QUERIES))
-    for options in ({}, {"weight": 0.9}, {"item_prior": None}):
-        ranker = fitted(**options)
-        layer.index_ranker(ranker, NAMES)
-        agree(function(tf.constant(QUERIES)), ranked(ranker))
-
-
-@pytest.mark.parametrize("layer_class", LAYERS)
-def test_without_query_models(layer_class: Any, tmp_path: Path) -> None:
-    layer = layer_class(k=5).index_ranker(fitted(), NAMES)
-    asked = (USERS[0][:6], USERS[1][:6])
-    hits = fitted().rank(*asked, 5)
-    agree(layer(asked), hits)
+def test_without_query_models(tmp_path: Path) -> None:
+    ranker = ranker_of()
+    layer = BruteForceFusion(k=5).index_ranker(ranker)
+    asked = tuple(users[:6] for users in USERS)
+    agree(layer(asked), ranker.rank(USER_NAMES[:6], 5))
     layer.save(tmp_path / "layer.keras")
-    agree(tf.keras.models.load_model(tmp_path / "layer.keras")(asked), hits)
+    loaded = tf.keras.models.load_model(tmp_path / "layer.keras")
+    agree(loaded(asked), ranker.rank(USER_NAMES[:6], 5))
+
+
+@pytest.mark.parametrize("suffix", ["", ".keras"])
+def test_query_models_that_share_layers(suffix: str, tmp_path: Path) -> None:
+    """Keras writes them once: each model comes back with what it needs."""
+    inputs = tf.keras.Input((), dtype=tf.string)
+    shared = tower(USERS[0])
+    models = []
+    for m, users in enumerate(USERS[:2]):
+        dense = tf.keras.layers.Dense(users.shape[1], use_bias=False)
+        models.append(tf.keras.Model(inputs, dense(shared(inputs))))
+        models[m].layers[-1].set_weights([np.eye(*dense.kernel.shape) * (m + 1)])
+    layer = BruteForcePosNeg(models[0], models[1], k=5).index((ITEMS[0], ITEMS[1]), NAMES)
+    queries = tf.constant(QUERIES)
+    before, excluded = layer(queries)[1].numpy(), [["item 03"]] * len(QUERIES)
+    without = layer.query_with_exclusions(queries, excluded)[1].numpy()
+    layer.save(tmp_path / f"layer{suffix}")
+    loaded = tf.keras.models.load_model(tmp_path / f"layer{suffix}")
+    assert (loaded(queries)[1].numpy() == before).all()
+    assert (loaded.query_with_exclusions(queries, excluded)[1].numpy() == without).all()
+    # The layer itself is as before, and can be exported with its exclusions.
+    assert layer.negative_query_model is models[1]
+    tf.saved_model.save(layer, tmp_path / "served")
+    served = tf.saved_model.load(tmp_path / "served")
+    assert (served.query_with_exclusions(queries, excluded)[1].numpy() == without).all()

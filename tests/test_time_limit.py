@@ -70,6 +70,37 @@ def test_many_are_asked_for(built: Any) -> None:
     assert hits.found.all()
 
 
+@pytest.mark.parametrize("codes", ["float32", "int8", "int4"])
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["bits", "gaussian"])
+def test_each_query_finds_k_rows(kind: str, metric: str, codes: str) -> None:
+    """The time may end while tiles of queries wait, or after codes were given up for others."""
+    rng = np.random.default_rng(0)
+    if kind == "bits":
+        both = rng.integers(0, 2, (N + 400, DIM)).astype(np.float32)
+        both[:, 0] = 1
+    else:
+        both = rng.standard_normal((N + 400, DIM), dtype=np.float32)
+    index = index_of(both[:N], metric, codes=codes, threads=1).build()
+    index.remove(np.arange(0, N, 2))
+    for search in (index.search_furthest, index.search_nearest):
+        for k, n in ((1, 400), (30, 40), (30, 400)):
+            for _ in range(3):
+                assert search(both[N : N + n], k, seconds=SOON).found.all()
+
+
+def test_all_rows_are_searched_where_few_may_be_found() -> None:
+    """Fewer than k: no time limit leaves any of them out."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((N, DIM), dtype=np.float32)
+    index = index_of(rows, "l2", threads=1).build()
+    few = rng.random(N) < 0.3
+    few[few.cumsum() > 8] = False
+    few[N - 1] = True
+    hits = index.search_furthest(rows[:400], 10, allowed=few, seconds=SOON)
+    assert_same(hits, reference.furthest(rows[:400], rows, 10, "l2", allowed=np.flatnonzero(few)))
+
+
 def test_filters_and_groups(built: Any) -> None:
     index, rows, queries = built("l2", codes="int8")
     some = np.random.default_rng(1).random(N) < 0.6

@@ -1,4 +1,4 @@
-"""What the tests of the layers for two models share: towers, candidates, a fitted ranker."""
+"""What the tests of the layers of several models share: towers, models, fitted rankers."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 from tfrs_cases import tf
 
-import farann
-from farann.adapters.posneg import PosNegHits, PosNegRanker
-from farann.adapters.tfrs import BruteForcePosNeg, PosNeg
+from farann.adapters.posneg import FusionHits, FusionRanker, SignedModel
+from farann.adapters.tfrs import BruteForceFusion
 
-LAYERS = [BruteForcePosNeg, PosNeg]
 RNG = np.random.default_rng(3)
-N, N_USERS, DIMS = 80, 30, (6, 4)
-POSITIVE, NEGATIVE = (RNG.standard_normal((N, dim), dtype=np.float32) for dim in DIMS)
-USERS = tuple(RNG.standard_normal((N_USERS, dim), dtype=np.float32) for dim in DIMS)
-NAMES = np.array([f"item {i}" for i in range(N)])
-USER_NAMES = np.array([f"user {i}" for i in range(N_USERS)])
+N, N_USERS, DIMS = 80, 30, (6, 4, 5)
+SIGNS: tuple[int | str, ...] = 1, -1, "both"
+ITEMS = [RNG.standard_normal((N, dim), dtype=np.float32) for dim in DIMS]
+USERS = [RNG.standard_normal((N_USERS, dim), dtype=np.float32) for dim in DIMS]
+NAMES = np.array([f"item {i:02}" for i in range(N)])
+USER_NAMES = np.array([f"user {i:02}" for i in range(N_USERS)])
 ASKED = np.array([4, 0, 17, 29, 9, 9, 12])
 QUERIES = USER_NAMES[ASKED]
 
-# Feedback whose likes come from both models, on scales of their own, and from the items.
+# Feedback whose likes come from all models, on scales of their own, and from the items.
 WHO, WHAT = RNG.integers(0, N_USERS, 2500), RNG.integers(0, N, 2500)
 CHARM = RNG.normal(0, 0.8, N)
-LIKED = RNG.random(2500) < 1 / (1 + np.exp(
-    0.7 * (USERS[1][WHO] * NEGATIVE[WHAT]).sum(axis=1)
-    - 1.5 * (USERS[0][WHO] * POSITIVE[WHAT]).sum(axis=1) - CHARM[WHAT]))
+LIKED = RNG.random(2500) < 1 / (1 + np.exp(-CHARM[WHAT] - sum(
+    weight * (USERS[m][WHO] * ITEMS[m][WHAT]).sum(axis=1)
+    for m, weight in enumerate((1.5, -0.7, 0.4)))))
+# What the second model has, where models don't have the same.
+SOME = np.r_[79:20:-1]
 
 
 def tower(weights: NDArray[Any]) -> Any:
@@ -40,46 +41,31 @@ def tower(weights: NDArray[Any]) -> Any:
     return model
 
 
-def empty(layer_class: Any, **options: Any) -> Any:
-    """A layer with both query models and no candidates."""
-    return layer_class(tower(USERS[0]), tower(USERS[1]), **{"k": 5, **options})
+def ranker_of(n_models: int = 3, metric: str = "dot", holes: bool = False, *, fit: bool = True
+              ) -> FusionRanker:
+    """A ranker of the first models; the second is always of cosine, and may lack items."""
+    models = []
+    for m in range(n_models):
+        some = SOME if holes and m == 1 else slice(None)
+        models.append(SignedModel(ITEMS[m][some], USERS[m], SIGNS[m], ids=NAMES[some],
+                                  user_ids=USER_NAMES, metric="cosine" if m == 1 else metric))
+    ranker = FusionRanker(models)
+    return ranker.fit(USER_NAMES[WHO], NAMES[WHAT], LIKED) if fit else ranker
 
 
-def calibrated(layer: Any, names: bool = True, **options: Any) -> Any:
-    return layer.calibrate(USER_NAMES[WHO], NAMES[WHAT] if names else WHAT, LIKED, **options)
-
-
-def filled(layer_class: Any, **options: Any) -> Any:
-    """A layer with candidates that have names, calibrated."""
-    return calibrated(empty(layer_class, **options).index((POSITIVE, NEGATIVE), NAMES))
-
-
-def fitted(metric: str = "dot", kept: tuple[Any, Any] = (slice(None), slice(None)),
-           **options: Any) -> PosNegRanker:
-    """The ranker of the same items and feedback, made without any layer."""
-    sides = []
-    for rows, some in zip((POSITIVE, NEGATIVE), kept, strict=True):
-        index = farann.Index(metric=metric)
-        index.add(rows[some], np.arange(N)[some])
-        sides.append(index)
-    ranker = PosNegRanker(*sides, **options)
-    shown = np.isin(WHAT, ranker.ids)
-    positive, negative = USERS
-    return ranker.fit(positive, negative, WHAT[shown], LIKED[shown], users=WHO[shown])
-
-
-def ranked(ranker: PosNegRanker, k: int = 5, **options: Any) -> PosNegHits:
-    """What the ranker finds for `QUERIES`."""
-    return ranker.rank(USERS[0][ASKED], USERS[1][ASKED], k, **options)
+def filled(ranker: FusionRanker, identifiers: Any = None, **options: Any) -> Any:
+    """A layer with query models and what a ranker knows."""
+    models = [tower(users) for users in USERS[:len(ranker.names)]]
+    return BruteForceFusion(models, k=5).index_ranker(ranker, identifiers, **options)
 
 
 def text(ids: Any) -> NDArray[Any]:
     return np.char.decode(np.asarray(ids).astype(bytes))
 
 
-def agree(answer: Any, hits: PosNegHits) -> None:
+def agree(answer: Any, hits: FusionHits) -> None:
     """Hold what a layer with names found against what a ranker found."""
     scores, ids = (np.asarray(part) for part in answer)
     assert scores.dtype == np.float32
-    np.testing.assert_allclose(scores, hits.scores, rtol=2e-5, atol=2e-6)
-    assert (text(ids) == np.where(hits.ids >= 0, NAMES[hits.ids], "")).all()
+    np.testing.assert_allclose(scores, hits.scores, rtol=2e-5, atol=5e-6)
+    assert (text(ids) == np.where(np.isnan(hits.scores), "", hits.ids).astype(str)).all()

@@ -1,4 +1,4 @@
-"""The mechanisms that can be switched off, and the lines of code that name them."""
+"""The mechanisms that can be switched off, and the files whose code they are."""
 
 from __future__ import annotations
 
@@ -10,18 +10,31 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
+
+import farann.diverse.greedy as greedy
+import farann.diverse.mmr_floor as mmr_floor
+import farann.diverse.pairs as pairs
+import farann.layout.added_rows as added_rows
 import farann.layout.build as build
 import farann.layout.transform_choice as transform_choice
 import farann.native.codes as native_codes
+import farann.quantize.scalar as scalar
+import farann.runtime.batches as batches
+import farann.search.filters as filters
+import farann.tuning.guard as guard
 import farann.tuning.measure as measure
+from farann.contract.stop_rule import StopRule
 from farann.layout.cost_model import CostModel
+from farann.native import process
+from farann.runtime.batches import CodeTrials
 
 _ROOT = Path(__file__).resolve().parents[2]
-_SOURCES = ("farann/*.py", "farann/native/*.pyx", "farann/native/*.pxd", "src_c/**/*.c",
-            "src_c/**/*.h",
-            *(f"farann/{folder}/*.py" for folder in (
-                "io", "layout", "quantize", "runtime", "search", "store", "tuning")))
 _NEVER = 1 << 62  # bytes, or rows, that nothing has
+# Of a function or class in Python or Cython, or in C.
+_DEFINITION = r"^( *)(?:cdef |cpdef |def |class |(?:static )?[\w]+ \*?(?={0}\())(?:.*[ *])?{0}[(:]"
+
+Patch = tuple[Any, str, Any]  # a module or class, a name in it, and what takes its place
 
 
 def _none(*_: Any, **__: Any) -> None:
@@ -30,37 +43,81 @@ def _none(*_: Any, **__: Any) -> None:
 
 @dataclass(frozen=True)
 class Mechanism:
-    """One thing that makes searches faster, which a patch leaves out of builds and searches.
+    """One thing that makes searches faster, and how to do without it.
 
-    `words` is what its lines of code are told by, a regular expression; `options` are those of an
-    index that has it.
+    Parameters
+    ----------
+    name, title : str
+    where : tuple of str
+        What would go with it: patterns of files, as in "farann/native/guard.*", each with the
+        names of functions if these alone are its code, as in "farann/layout/build.py: _better".
+    patches : tuple
+        What takes its place in Python.
+    native : bool
+        Whether the core leaves it out, by its name.
+    options : tuple
+        Of an index that has it.
+    question : str
+        What it is for, one of `questions.QUESTIONS`.
+    counts : bool
+        Whether what searches count tells of it; else time alone does.
     """
 
     name: str
     title: str
-    patches: tuple[tuple[Any, str, Any], ...]
-    words: str
+    where: tuple[str, ...]
+    patches: tuple[Patch, ...] = ()
+    native: bool = False
     options: tuple[tuple[str, Any], ...] = ()
+    question: str = "search"
+    counts: bool = True
 
     @contextmanager
     def off(self) -> Iterator[None]:
         """Build, or search, without it."""
-        patchers = [mock.patch.object(where, what, other) for where, what, other in self.patches]
+        patchers = [mock.patch.object(*patch) for patch in self.patches]
         for patcher in patchers:
             patcher.start()
+        if self.native:
+            process.leave_out(self.name)
         try:
             yield
         finally:
+            process.leave_out()
             for patcher in reversed(patchers):
                 patcher.stop()
 
     @property
     def lines(self) -> int:
-        """Lines of code, without those that are empty or comments alone, that name it."""
-        found = re.compile(self.words, re.IGNORECASE)
-        return sum(1 for pattern in _SOURCES for path in sorted(_ROOT.glob(pattern))
-                   for line in path.read_text(encoding="utf-8").splitlines()
-                   if found.search(line) and not line.strip().startswith(("#", "//", "/*", "*")))
+        """Lines of code, without those that are empty or comments alone."""
+        return sum(_lines(place) for place in self.where)
+
+
+def _lines(place: str) -> int:
+    pattern, _, names = place.partition(": ")
+    paths = [path for path in sorted(_ROOT.glob(pattern))
+             if path.suffix in (".py", ".pyi", ".pyx", ".pxd", ".h") or "src_c" in path.parts]
+    if not paths:
+        raise ValueError(f"no file {pattern!r}")
+    texts = [path.read_text(encoding="utf-8").splitlines() for path in paths]
+    if names:
+        texts = [_function(text, name, place) for text in texts for name in names.split()]
+    return sum(1 for text in texts for line in text
+               if line.strip() and not line.strip().startswith(("#", "//", "/*", "*")))
+
+
+def _function(lines: list[str], name: str, place: str) -> list[str]:
+    """The lines of a function: those that are indented further than its first one, or close it."""
+    found = re.compile(_DEFINITION.format(re.escape(name)))
+    for start, line in enumerate(lines):
+        match = found.match(line)
+        if match:
+            end = start + 1
+            while end < len(lines) and (not lines[end].strip() or lines[end].startswith(
+                    match[1] + " ")):
+                end += 1
+            return lines[start:end]
+    raise ValueError(f"no function {name!r} in {place!r}")
 
 
 def _without_mean_query(of: Any, query_vectors: Any,
@@ -69,27 +126,160 @@ def _without_mean_query(of: Any, query_vectors: Any,
         return plain(of, query_vectors)[0], None
 
 
+def _as_numbered(answers: Any, n: int, least: int = 2) -> Any:
+    """No rows that answer several queries."""
+    return np.empty(0, np.int64)
+
+
+_NATIVE = "farann/native/"
+_AUTO, _ALONE = (("cells", "auto"),), (("keep_vectors", False),)
+_COARSE = (*_ALONE, ("codes", "int4"))
+
 MECHANISMS = (
+    # Levels: how rows are scored.
+    Mechanism("codes", "8-bit codes of rows",
+              ("src_c/kernels/code*-inl.h", _NATIVE + "code*.p*", "farann/layout/coding.py"),
+              ((build, "make_codes", lambda *_, **__: build.Made()),)),
     Mechanism("pca-filter", "first look along few directions",
-              ((build, "pca_filter_for", _none),), r"basis|first_look|code_along"),
+              ("farann/quantize/pca_filter.py", _NATIVE + "codes.pyx: take_whole",
+               _NATIVE + "coded_queries.pyx: encode_for_pca_filter"),
+              ((build, "pca_filter_for", _none),)),
     Mechanism("hubs", "whole codes of the first rows beside a first look",
-              ((native_codes, "HUB_ROWS", 0),), r"hub"),
-    Mechanism("lead", "what rows are along the mean query",
-              ((CostModel, "key_bounds_pay", _without_mean_query),), r"\blead|reach_along"),
-    Mechanism("norm-pruning", "rows by what they may reach",
-              ((CostModel, "key_bounds_pay", lambda *_: (False, None)),), r"reach|longest"),
-    Mechanism("stretch", "scaling along the mean query",
-              ((transform_choice, "mean_direction_scaling_for", _none),), r"stretch|shrink|shrunk"),
-    Mechanism("axes", "codes along principal axes alone",
-              ((transform_choice, "pca_axes_for", _none),), r"\baxes\b|outside"),
-    Mechanism("high-first", "upper halves of codes first, for single queries",
-              ((native_codes, "CACHED_BYTES", _NEVER),), r"halves_first|CACHED_BYTES"),
-    Mechanism("expected", "thresholds that are predicted",
-              ((measure.Searches, "predicted_threshold", lambda *_: float("nan")),),
-              r"expected|predicted_threshold|surprises", (("cells", "auto"),)),
+              (_NATIVE + "codes.pyx: take_hubs", _NATIVE + "first_rows.pyx: scan_hubs"),
+              ((native_codes, "HUB_ROWS", 0),)),
+    Mechanism("high-nibbles", "upper halves of codes first, for single queries",
+              ("src_c/kernels/codes_for_one-inl.h",
+               _NATIVE + "code_scan.pyx: high_nibbles_first judge_high_nibbles"),
+              ((native_codes, "CACHED_BYTES", _NEVER),)),
+    Mechanism("joined-nibbles", "halves of codes put together for batches",
+              (_NATIVE + "code_scan.pyx: take_block",), native=True, counts=False),
+    Mechanism("single-tiles", "kernels for one query where there are few",
+              ("src_c/kernels/codes_for_one-inl.h",), native=True, question="few"),
     Mechanism("row-major", "8-bit codes as rows lie, where these are all that is kept",
-              ((build, "_FEW_DIMENSIONS", 0),), r"as_rows_lie|_FEW_DIMENSIONS",
-              (("keep_vectors", False),)),
+              (_NATIVE + "rough.*",), ((build, "_FEW_DIMENSIONS", 0),), options=_ALONE),
+    Mechanism("kept-vectors", "vectors of rows that answer many queries beside 4-bit codes",
+              (_NATIVE + "uncoded_rows.*",), ((build, "_ROWS_A_VECTOR", _NEVER),),
+              options=_COARSE),
+    Mechanism("rounding", "4-bit codes rounded for likely queries", ("farann/quantize/coarse.py",),
+              ((build, "shape_of", _none),), options=_COARSE),
+    Mechanism("first-rows", "all of the first rows scored, for a threshold",
+              (_NATIVE + "first_rows.pyx: score_tile to_be_scored scan_first_rows",), native=True),
+    Mechanism("selecting", "the k best selected from many scores",
+              (_NATIVE + "candidates.pyx: select_best at_least select_again",), native=True,
+              question="large-k"),
+    Mechanism("key-scan", "exact keys of all rows where these tie",
+              (_NATIVE + "key_scan.*", _NATIVE + "position_keys.*",
+               "src_c/kernels/key_panels-inl.h"), native=True),
+    Mechanism("zero-columns", "columns left out that are 0 in all queries",
+              (_NATIVE + "key_scan.pyx: take_columns",), native=True),
+    Mechanism("integer-keys", "exact keys by float32 where numbers are whole",
+              (_NATIVE + "integer_keys.*",), native=True, question="single"),
+    Mechanism("best-first", "keys of the k best rows before those of others",
+              (_NATIVE + "candidates.pyx: rerank_best",), native=True),
+    Mechanism("code-noise", "what codes are off taken for noise, for recall=",
+              (_NATIVE + "coded_queries.pyx: noise_of",), native=True),
+    # Bounds: which rows need no score.
+    Mechanism("norm-pruning", "queries left out that no later row can answer",
+              (_NATIVE + "norm_pruning.*",), native=True),
+    Mechanism("key-bounds", "rows by what they may reach",
+              ("farann/layout/cost_model.py: key_bounds_pay ruled_out",
+               "farann/layout/coding.py: by_key_bound with_key_bounds"),
+              ((CostModel, "key_bounds_pay", lambda *_: (False, None)),)),
+    Mechanism("mean-query", "what rows are along the mean query",
+              ("farann/layout/cost_model.py: mean_query ruled_out_along MeanQueryDirection "
+               "along_and_across",),
+              ((CostModel, "key_bounds_pay", _without_mean_query),)),
+    Mechanism("ceilings", "keys that no row is above", (_NATIVE + "ceilings.*",), native=True),
+    Mechanism("predicted-threshold", "k-th keys predicted from partitions",
+              (_NATIVE + "partition_choice.pyx: predicted_threshold mean_of_best deviation_of",
+               _NATIVE + "partition_probe.pyx: start_again", _NATIVE + "measuring.pyx: surprises"),
+              ((measure.Searches, "predicted_threshold", lambda *_: float("nan")),),
+              options=_AUTO),
+    # What rows go through before they are coded.
+    Mechanism("pca-axes", "codes along principal axes alone",
+              ("farann/layout/transform_choice.py: pca_axes_for",
+               "farann/quantize/projection.py"),
+              ((transform_choice, "pca_axes_for", _none),)),
+    Mechanism("outliers", "rows that are too long for the scale of others have none",
+              (_NATIVE + "uncoded_rows.*",), ((scalar, "_MOST_OUTLIERS", 0),)),
+    # How codes are laid out.
+    Mechanism("answers-first", "rows that answer many sample queries come first",
+              ("farann/layout/build.py: _answering",), ((build, "_answering", _as_numbered),)),
+    Mechanism("parts-by-size", "of rows that come first parts are in one order by size",
+              ("farann/layout/coding.py: by_size_in_parts",), ((build, "_PART", _NEVER),)),
+    Mechanism("partitions", "partitions of rows that are alike",
+              (_NATIVE + "partition*.*", "farann/layout/partitions.py"),
+              ((build, "number_of_partitions", lambda *_: 0),), options=_AUTO),
+    Mechanism("judged-layouts", "partitions only where they pay",
+              ("farann/layout/build.py: _better",),
+              ((build, "_better", lambda _, made, *__: made),), options=_AUTO),
+    Mechanism("asking-ahead", "memory asked for a partition early",
+              (_NATIVE + "partition_probe.pyx: ask_for",), native=True, options=_AUTO,
+              counts=False),
+    Mechanism("added-runs", "codes of rows that were added since the build",
+              ("farann/layout/added_rows.py", _NATIVE + "tail_scan.*"),
+              ((added_rows, "AT_ONCE", _NEVER),), question="added"),
+    Mechanism("merged-runs", "runs of a size become one",
+              ("farann/layout/added_rows.py: _kept_beside",),
+              ((added_rows.Added, "_kept_beside", lambda self, n: self.runs),), question="added"),
+    # Judges: which levels pay.
+    Mechanism("cost-judge", "codes given up where much passes",
+              (_NATIVE + "cost_judge.*",), native=True),
+    Mechanism("futile-searches", "batches that codes served badly are told to the next",
+              (_NATIVE + "cost_judge.pyx: was_futile",), native=True, question="small-batches"),
+    Mechanism("code-trials", "batches without codes after those that gave them up",
+              ("farann/runtime/batches.py: CodeTrials",),
+              ((CodeTrials, "begin", lambda _: True),), question="small-batches"),
+    Mechanism("single-judge", "single queries without codes after those that gave them up",
+              (_NATIVE + "single.pyx: judge_codes",), native=True, question="single"),
+    Mechanism("pca-filter-judge", "the PCA filter given up where much passes",
+              (_NATIVE + "code_pass.pyx: judge_pca_filter pack_whole scan_whole",), native=True,
+              question="largest-k"),
+    Mechanism("nibble-judge", "upper halves not read first where much passes",
+              (_NATIVE + "code_scan.pyx: judge_high_nibbles",), native=True),
+    Mechanism("scored-anew", "rows scored again in float32 where many have passed by codes",
+              (_NATIVE + "row_scan.pyx: begins_anew",), native=True, counts=False),
+    Mechanism("first-in-float32", "first rows in float32 where codes can't tell them apart",
+              (_NATIVE + "first_rows.pyx: score_in_float32 most_are_alike",), native=True),
+    Mechanism("early-filters", "filters before whole codes where many rows are left out",
+              ("src_c/select.c: farann_candidates_drop",), native=True, question="masked"),
+    Mechanism("listed-rows", "rows listed where a filter leaves few",
+              ("farann/search/filters.py: _list_pays",),
+              ((filters, "_list_pays", lambda *_: False),), question="listed"),
+    # Single queries, and threads.
+    Mechanism("kept-singles", "memory kept from one single query to the next",
+              (_NATIVE + "single.*", "farann/search/singles.py"),
+              ((batches, "single", _none),), question="single"),
+    Mechanism("long-blocks", "longer blocks for single queries",
+              (_NATIVE + "coded_queries.pyx: rows_after most_code_rows",), native=True,
+              question="single"),
+    Mechanism("parts-of-rows", "few queries cut along the rows for threads",
+              ("farann/runtime/batches.py: _split", _NATIVE + "search.pyx: search_only"),
+              ((batches, "_FEW_A_THREAD", 0),), options=(("threads", 2),), question="few"),
+    Mechanism("small-tasks", "batches on few rows in smaller tasks", (
+        "farann/runtime/batches.py: _run",), (
+        (batches, "_QUERIES_OF_FEW_ROWS", batches._QUERIES_A_TASK),), question="small-rows"),
+    # recall=.
+    Mechanism("guard", "exact answers to queries that are unlike the sample",
+              ("farann/tuning/guard.py", _NATIVE + "guard.*"),
+              ((guard.Guard, "unlike", _none),), question="unlike"),
+    Mechanism("lateness", "exact answers where these come late",
+              (_NATIVE + "lateness.*", "farann/search/plan.py: _guarded"),
+              ((StopRule, "usual_lateness", None),), question="unlike"),
+    # Sets, selections, pairs.
+    Mechanism("member-order", "members first that rule out most",
+              (_NATIVE + "member_sets.pyx: sort_members",), native=True, question="sets"),
+    Mechanism("greedy-passes", "selections of few by a pass a pick", (
+        _NATIVE + "greedy_passes.*", "farann/diverse/greedy.py: passes_pay"),
+        ((greedy, "passes_pay", lambda *_: False),), question="few-picks"),
+    Mechanism("shrinking-blocks", "rows packed anew where half of a block is left out",
+              (_NATIVE + "greedy.pyx: keep_above",), native=True, question="selection"),
+    Mechanism("mmr-floor", "a guess at what the next picks are worth",
+              ("farann/diverse/mmr_floor.py",),
+              ((mmr_floor, "likely", lambda *_: -float("inf")),), question="mmr"),
+    Mechanism("reaches", "pairs by what their rows may reach",
+              ("farann/diverse/pairs.py: _reaches _most",),
+              ((pairs, "_most", lambda *_: float("inf")),), question="diameter"),
 )
 
 

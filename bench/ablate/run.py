@@ -5,8 +5,9 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,13 @@ import farann
 
 from ..datasets import DataSet
 from .mechanisms import Mechanism
+from .questions import QUESTIONS, Ask, asks, built, counts
 
-_K, _ALONE, _FEWEST = 10, 64, 3
-_WAYS: dict[str, dict[str, Any]] = {"exact": {}, "0.95": {"recall": 0.95}}
-_MODES = ("batch", "single")
+Switch = Callable[[], AbstractContextManager[None]]
+
+_FEWEST = 3
 REAL = ["glove-cosine", "glove-dot", "fashion-mnist-l2", "two-towers-cosine", "two-towers-dot",
         "sentences-cosine", "descriptors-l2", "patches-cosine"]
-# Sets where all counts stay the same don't use a mechanism.
-_COUNTS = ("rows_scanned", "code_products", "float_products", "rows_passed", "rows_refined")
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,10 @@ class Saved:
     way: str
     mode: str
     time: float  # of the process
-    scanned: float  # rows
+    work: float  # all that is counted
     bytes: float  # of the index
     build: float  # time of the process
-    lines: int  # of code that name it
+    lines: int  # of code, of its files and functions
     used: bool  # whether anything that is counted differs
 
 
@@ -54,79 +54,61 @@ class Side:
 
 
 def side(data: DataSet, mechanism: Mechanism, off: bool) -> Side:
-    """An index of the set, with or without a mechanism."""
-    options: dict[str, Any] = dict(mechanism.options)
-    index = farann.Index(metric=data.metric, threads=1, **options)
+    """An index of the set, with or without a mechanism, asked once in each way."""
+    question, options = QUESTIONS[mechanism.question], dict(mechanism.options)
     with mechanism.off() if off else nullcontext():
         start = time.process_time()
-        index.add(data.rows())
-        index.build(queries=data.sample())
+        index = built(data, options, question)
         seconds = time.process_time() - start
-        for way in _ways(options):  # tables of efforts, and what the core has
-            _ask(index, data, way, "batch")()
+        for ask in asks_of(mechanism).values():  # tables of efforts, and what the core has
+            ask(index, data.queries(), {})
     return Side(index, seconds)
 
 
-def _ways(options: dict[str, Any]) -> list[str]:
-    """Of `_WAYS`, those that an index with such options has."""
-    return [way for way in _WAYS if way != "exact" or options.get("keep_vectors", True)]
+def asks_of(mechanism: Mechanism) -> dict[tuple[str, str], Ask]:
+    return asks(QUESTIONS[mechanism.question], dict(mechanism.options).get("keep_vectors", True))
 
 
 def ablate(data: DataSet, mechanisms: list[Mechanism], seconds: float) -> Iterator[Saved]:
     """Measure each mechanism on a set."""
+    queries = data.queries()
     for mechanism in mechanisms:
         gc.collect()
-        sides, lines = [side(data, mechanism, off) for off in (False, True)], mechanism.lines
-        asked = [(name, mode) for name in _ways(dict(mechanism.options)) for mode in _MODES]
+        sides = [side(data, mechanism, off) for off in (False, True)]
+        switches: list[Switch] = [nullcontext, mechanism.off]
         # Before anything is timed: how often that is depends on the machine.
-        counts = {which: [_counts(one.index, data, *which) for one in sides] for which in asked}
+        found = {which: [_counts(one, mechanism, ask, queries, switch)
+                         for one, switch in zip(sides, switches, strict=True)]
+                 for which, ask in asks_of(mechanism).items()}
         sizes = [sum(one.index.stats()["bytes"].values()) for one in sides]
-        used = any(ours[count] != theirs[count]
-                   for ours, theirs in counts.values() for count in _COUNTS)
-        for name, mode in asked:
-            ours, theirs = counts[name, mode]
+        used = any(ours != theirs for ours, theirs in found.values())
+        for (way, mode), ask in asks_of(mechanism).items():
+            ours, theirs = found[way, mode]
             yield Saved(
-                mechanism.name, data.name, name, mode,
-                time=_ratio([_ask(one.index, data, name, mode) for one in sides], seconds),
-                scanned=theirs["rows_scanned"] / max(ours["rows_scanned"], 1),
+                mechanism.name, data.name, way, mode,
+                time=_ratio([partial(ask, one.index, queries, {}) for one in sides], switches,
+                            seconds),
+                work=sum(theirs.values()) / max(sum(ours.values()), 1),
                 bytes=sizes[1] / sizes[0], build=sides[1].seconds / sides[0].seconds,
-                lines=lines, used=used)
+                lines=mechanism.lines, used=used)
 
 
-def _asked(data: DataSet, mode: str) -> list[NDArray[np.float32]]:
-    """What is asked at once."""
-    return [data.queries()] if mode == "batch" else list(data.queries()[:_ALONE])
+def _counts(side: Side, mechanism: Mechanism, ask: Ask, queries: NDArray[np.float32],
+            switch: Switch) -> dict[str, int]:
+    with switch():
+        return counts(side.index, QUESTIONS[mechanism.question], ask, queries)
 
 
-def _ask(index: farann.Index, data: DataSet, way: str, mode: str) -> Callable[[], None]:
-    """A search to time."""
-    queries, options = _asked(data, mode), _WAYS[way]
-
-    def ask() -> None:
-        for some in queries:
-            index.search_furthest(some, _K, **options)
-
-    return ask
-
-
-def _counts(index: farann.Index, data: DataSet, way: str, mode: str) -> dict[str, int]:
-    """What was counted, over all queries."""
-    total: dict[str, int] = {}
-    for some in _asked(data, mode):
-        *_, stats = index.search_furthest(some, _K, return_stats=True, **_WAYS[way])
-        for name, value in stats._asdict().items():
-            total[name] = total.get(name, 0) + value
-    return total
-
-
-def _ratio(asks: list[Callable[[], None]], seconds: float) -> float:
-    """The least time of the second over that of the first, in turns."""
+def _ratio(sides: list[Callable[[], Any]],
+           switches: list[Switch], seconds: float) -> float:
+    """The least time of the second over that of the first, in turns, each under its switch."""
     best, spent, turns = [float("inf")] * 2, 0.0, 0
     while turns < _FEWEST or spent < 2 * seconds:
-        for i, ask in enumerate(asks):
-            start = time.process_time()
-            ask()
-            taken = time.process_time() - start
+        for i, (ask, switch) in enumerate(zip(sides, switches, strict=True)):
+            with switch():
+                start = time.process_time()
+                ask()
+                taken = time.process_time() - start
             best[i], spent = min(best[i], taken), spent + taken
         turns += 1
     return best[1] / best[0]

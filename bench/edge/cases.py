@@ -36,8 +36,8 @@ class Way:
     only : tuple of str and float
         A filter: ``("mask", share)`` or ``("ids", share)`` of rows that are allowed,
         ``("prepared", share)`` by ``Index.filter``, ``("exclude", count)`` ids a query.
-    streamed : bool
-        The second half of the rows is added after the build, 100 at a time.
+    streamed : (float, int), optional
+        The share of the rows that is added after the build, the last ones, and how many at a time.
     modes : tuple of str
         Those of the case when empty. ``"callers 2"`` are two threads that search one by one.
     against : str
@@ -48,7 +48,7 @@ class Way:
     index: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Any] = field(default_factory=dict)
     only: tuple[str, float] | None = None
-    streamed: bool = False
+    streamed: tuple[float, int] | None = None
     modes: tuple[str, ...] = ()
     against: str = ""
 
@@ -114,6 +114,8 @@ def _build(rows: int, dim: int, peers: tuple[str, ...]) -> Case:
 _FILTERS = tuple(Way(f"{kind} {share:.0%}", only=(kind, share))
                  for kind in ("mask", "ids", "prepared") for share in (0.1, 0.24, 0.5, 0.9))
 
+_STREAMED = (0.9, 0.95, 0.99)
+
 CASES: tuple[Case, ...] = (
     _unlike("alike"), _unlike("distant"), _unlike("scaled"), _unlike("rotated"),
     _unlike("swapped"), _unlike("distant", "dot"),
@@ -141,8 +143,13 @@ CASES: tuple[Case, ...] = (
     Case("small-recall", "10,000 x 16, recall one by one", "gaussian-16", 10_000, "l2",
          (Way(), *_recalls(0.95)), ALL, SINGLE),
     Case("stream", "half of the rows added 100 at a time", "gaussian-64", 200_000, "l2",
-         (Way(), Way("streamed", streamed=True), *_recalls(0.95),
-          Way("streamed 0.95", {}, {"recall": 0.95}, streamed=True, against="0.95"))),
+         (Way(), Way("streamed", streamed=(0.5, 100)), *_recalls(0.95),
+          Way("streamed 0.95", {}, {"recall": 0.95}, streamed=(0.5, 100), against="0.95"))),
+    Case("stream-descriptors", "a fifth of image descriptors added 500 at a time", "descriptors",
+         150_000, "l2",
+         (Way(), Way("streamed", streamed=(0.2, 500)), *_recalls(*_STREAMED),
+          *(Way(f"streamed {recall:g}", {}, {"recall": recall}, streamed=(0.2, 500),
+                against=f"{recall:g}") for recall in _STREAMED)), ("faiss-flat",)),
     _build(6000, 784, ("faiss-flat", "faiss-ivf-flat", "scann-tree", "lorann")),
     _build(10_000, 64, ("faiss-flat", "faiss-ivf-flat", "scann-tree", "lorann")),
     _build(1_000_000, 768, ()),

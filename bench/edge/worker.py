@@ -27,7 +27,6 @@ from .data import Floats
 from .worst import over_plain
 
 OURS = "farann"
-_ADDED = 100  # rows at a time
 _ONE_BY_ONE = 64  # queries whose answers are checked and counted when they are asked one by one
 # And whose batch a peer is given under a filter, under which it multiplies query by query.
 _FILTERED_BATCH = 64
@@ -177,11 +176,12 @@ def _built(problem: Problem, way: Way, repeated: bool) -> tuple[farann.Index, fl
     for _ in range(_BUILDS if repeated else 1):
         index = farann.Index(metric=problem.case.metric, **{"threads": 1, **way.index})
         start = time.perf_counter()
-        half = len(rows) // 2 if way.streamed else len(rows)
-        index.add(rows[:half])
+        share, at_once = way.streamed or (0.0, 1)
+        built = len(rows) - int(share * len(rows))
+        index.add(rows[:built])
         index.build()
-        for at in range(half, len(rows), _ADDED):
-            index.add(rows[at : at + _ADDED])
+        for at in range(built, len(rows), at_once):
+            index.add(rows[at : at + at_once])
         best = min(best, time.perf_counter() - start)
         if best > _BUILD_SECONDS:
             break

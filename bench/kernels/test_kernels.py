@@ -59,7 +59,7 @@ def codes_of(rows: Array, metric: str, directions: int = 0, *,
     `upper_alone`: without the lower halves of codes, as in 4 bits.
     """
     centre, isa = np.zeros(rows.shape[1]), farann.isa_levels()[-1]
-    turn = Transform(rotation_signs(rows.shape[1], 0), None, None)
+    turn = Transform(rotation_signs(rows.shape[1], 0))
     extents = measure_rows(rows, centre, metric == "cosine", turn, isa, False)
     assert extents is not None
     builder = coding.Builder(rows, centre, traits_of(metric), isa, extents, False)
@@ -136,19 +136,18 @@ def test_packed_scan(benchmark: Any, isa: str, dim: int, metric: str) -> None:
     note_share(benchmark, "GFLOP/s", rate, "float32 peak", peak(isa).get("float32"))
 
 
-@pytest.mark.parametrize("boxes", [False, True], ids=["no box helps", "boxes help"])
+@pytest.mark.parametrize("bits", [False, True], ids=["copies", "bits"])
 @pytest.mark.parametrize("metric", _core.METRICS)
 @pytest.mark.parametrize("dim", DIMS)
 @pytest.mark.parametrize("isa", farann.isa_levels())
-def test_keys_of_blocks(benchmark: Any, isa: str, dim: int, metric: str, boxes: bool) -> None:
+def test_keys_of_blocks(benchmark: Any, isa: str, dim: int, metric: str, bits: bool) -> None:
     """Batches where most rows share the k-th key: float64 keys, a share of its multiply-adds.
 
-    The operations are those of all rows, whether a box rules them out or not. A squared difference
-    takes three instructions of one operation, where multiply-adds have two.
+    A squared difference takes three instructions of one operation, where multiply-adds have two.
     """
     rng = np.random.default_rng(0)
     n = max(2000, 2_000_000 // dim // (8 if isa == "scalar" else 1))
-    if boxes:  # bits, most of which share none with a query
+    if bits:  # most of which share none with a query
         both = (rng.random((n + BATCH, dim)) < 1.5 / dim).astype(np.float32)
         both[~both.any(axis=1), 0] = 1
     else:  # few rows, many times

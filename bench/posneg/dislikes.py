@@ -19,7 +19,9 @@ import farann
 from farann.adapters.posneg.factorization import least_squares
 
 from .feedback import TEST, TRAIN, Ratings, load
-from .models import DIM, Floats
+
+Floats = NDArray[np.float32]
+DIM = 32
 
 FEWEST = 3  # dislikes of a user in training
 Wide = NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Compare all methods on real feedback, over several splits, with intervals over users."""
+"""Does the ranker pay? Its five models on many sets of ratings, beside the best single one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import datetime
 import json
 import shlex
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,25 +15,21 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from farann import metrics
+from farann.adapters.posneg import Factorization, FusionRanker
 
 from .. import machine
 from ..datasets import CACHE
 from ..fetch import Unavailable
 from ..run import RESULTS, commit
-from . import methods
-from .feedback import TEST, Ratings, load
-from .models import MODELS, missing
+from .feedback import TEST, Ints, Ratings, load
 
 OUT = RESULTS.with_name("posneg.jsonl")
 K = 10
-# The first split of the tables: those below were looked at while the ranker and the models were
-# designed.
-FIRST_SEED = 2000
-_WEIGHTS = np.linspace(0.0, 1.0, 11)
-LISTS = "naive average, lists of 100"
-_BINS = 10
-# Splits that the curves by weight are averaged over.
-_SWEPT = 2
+# The first split of the tables; those below were looked at while the ranker was designed.
+FIRST_SEED = 3000
+# By time, the last of each user's ratings are left out so far before the next split.
+_LATER = 0.1
+RANKER, POSITIVE, RECORD, NAIVE = "ranker", "positive", "items' record", "average of raw scores"
 
 Wide = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -48,104 +44,139 @@ class Judged(NamedTuple):
     liked nor disliked.
     """
 
-    shown_ndcg: Wide
-    shown_disliked: Wide
     auc: Wide
+    shown_disliked: Wide
     all_ndcg: Wide
     all_disliked: Wide
 
 
-def judge(trained: methods.Trained, fused: Wide, everywhere: Wide | None = None, *,
-          shown: bool = True) -> Judged:
-    """Hold scores of all users and items against the test split.
+class Way(NamedTuple):
+    """Scores of all users and items, among items shown and among all."""
 
-    All items are ranked by `everywhere`, if that is given.
-    """
-    ratings = trained.ratings
-    n_users = ratings.shape[0]
-    test = trained.part == TEST
-    labels = np.zeros(ratings.shape, np.int64)
+    shown: Wide
+    everywhere: Wide
+
+
+def judge(ratings: Ratings, part: Ints, way: Way) -> Judged:
+    """Hold scores against the test split."""
+    test = part == TEST
+    labels, unseen = np.zeros(ratings.shape, np.int64), np.ones(ratings.shape, np.bool_)
     labels[ratings.users[test], ratings.items[test]] = ratings.labels[test]
-    rated = labels != 0
-    unseen = unseen_items(trained)
-    found = [_top(fused if everywhere is None else everywhere, unseen)]
-    liked = [np.flatnonzero(row > 0) for row in labels]
-    disliked = [np.flatnonzero(row < 0) for row in labels]
-    nothing = np.full(n_users, np.nan)
-    numbers = [nothing, nothing, nothing]
-    if shown:
-        top = _top(fused, rated)
-        many = rated.sum(axis=1) > K
-        known = test & (ratings.labels != 0)
-        users, items = ratings.users[known], ratings.items[known]
-        auc = nothing.copy()
-        auc[np.unique(users)] = metrics.auc_by_user(users, labels[users, items] > 0,
-                                                    fused[users, items])
-        numbers = [np.where(many, metrics.ndcg_at_k(top, liked, K), np.nan),
-                   np.where(many, metrics.disliked_at_k(top, disliked, K), np.nan), auc]
-    ndcg, below, auc = numbers
-    return Judged(ndcg, below, auc, metrics.ndcg_at_k(found[0], liked, K),
-                  metrics.disliked_at_k(found[0], disliked, K))
+    unseen[ratings.users[~test], ratings.items[~test]] = False
+    liked, disliked = ([np.flatnonzero(row == label) for row in labels] for label in (1, -1))
+    known = test & (ratings.labels != 0)
+    users, items = ratings.users[known], ratings.items[known]
+    auc = np.full(len(labels), np.nan)
+    auc[np.unique(users)] = metrics.auc_by_user(users, labels[users, items] > 0,
+                                                way.shown[users, items])
+    shown, everywhere = _top(way.shown, labels != 0), _top(way.everywhere, unseen)
+    many = (labels != 0).sum(axis=1) > K
+    return Judged(auc, np.where(many, metrics.disliked_at_k(shown, disliked, K), np.nan),
+                  metrics.ndcg_at_k(everywhere, liked, K),
+                  metrics.disliked_at_k(everywhere, disliked, K))
 
 
-def unseen_items(trained: methods.Trained) -> Bools:
-    """Items that a user has not rated before the test, (n_users, n_items)."""
-    ratings = trained.ratings
-    unseen = np.ones(ratings.shape, np.bool_)
-    before = trained.part != TEST
-    unseen[ratings.users[before], ratings.items[before]] = False
-    return unseen
-
-
-def _top(fused: Wide, among: Bools) -> NDArray[np.int64]:
-    values = np.where(among, fused, -np.inf)
+def _top(scores: Wide, among: Bools) -> Ints:
+    values = np.where(among, scores, -np.inf)
     top = np.argsort(-values, axis=1, kind="stable")[:, :K]
     return np.where(np.isneginf(np.take_along_axis(values, top, axis=1)), -1, top)
 
 
+def ways(ratings: Ratings, part: Ints, seed: int) -> tuple[dict[str, Way], dict[str, float]]:
+    """The ranker, each of its models, the items' record and the plain average; and numbers."""
+    given = (part != TEST) & (ratings.labels != 0)
+    users, items = ratings.users[given], ratings.items[given]
+    liked = ratings.labels[given] > 0
+    start = time.process_time()
+    ranker = FusionRanker(Factorization(seed=seed), threads=1).fit(users, items, liked, seed=seed)
+    numbers = {"fit_seconds": time.process_time() - start}
+    hits = ranker.score(ranker.user_ids, among="shown")
+
+    def of_all(scores: Wide) -> Wide:
+        wide = np.zeros(ratings.shape)
+        wide[np.ix_(ranker.user_ids, ranker.ids)] = scores
+        return wide
+
+    everywhere = of_all(ranker.score(ranker.user_ids).scores)
+    found = {RANKER: Way(of_all(hits.scores), everywhere)}
+    total = np.zeros(ratings.shape)
+    for report in ranker.report:
+        score = of_all(hits.parts[report.name] / (report.weight or 1.0))
+        score = -score if report.sign == -1 else score
+        total += score
+        found[report.name] = Way(score, score)
+    found[NAIVE] = Way(total, total)
+    record = _record(items, liked, ratings.shape[1])
+    found[RECORD] = Way(*[np.tile(record, (ratings.shape[0], 1))] * 2)
+    test = (part == TEST) & np.isin(ratings.users, users) & np.isin(ratings.items, items)
+    test &= ratings.labels != 0
+    numbers["calibration_error"] = ranker.evaluate(
+        ratings.users[test], ratings.items[test], ratings.labels[test]).calibration_error
+    return found, numbers
+
+
+def _record(items: Ints, liked: Bools, n: int) -> Wide:
+    """Each item's log-odds of a like, shrunk by 4 ratings of the average kind."""
+    mean = liked.mean()
+    odds: Wide = np.log((np.bincount(items, liked, n) + 4 * mean)
+                        / (np.bincount(items, ~liked, n) + 4 * (1 - mean)))
+    return odds
+
+
+def compare(ratings: Ratings, seeds: range) -> dict[str, Any]:
+    """Judge all ways over some splits, on the same users."""
+    judged: dict[str, list[Judged]] = {}
+    numbers: list[dict[str, float]] = []
+    whole = ratings
+    for seed in seeds:
+        if whole.times is not None:
+            ratings = whole.until(1.0 - _LATER * (seed - seeds.start))
+        part = ratings.split(seed)
+        found, more = ways(ratings, part, seed)
+        numbers.append(more)
+        for name, way in found.items():
+            judged.setdefault(name, []).append(judge(ratings, part, way))
+    auc = {name: list(metrics.mean_interval(by_user(each, "auc"))) for name, each in judged.items()}
+    single = max((name for name in auc if name not in (RANKER, NAIVE)), key=lambda n: auc[n][0])
+    line: dict[str, Any] = {"kind": "set", "splits": len(seeds), "single": single, "auc": auc}
+    for key in numbers[0]:
+        line[key] = float(np.mean([each[key] for each in numbers]))
+    for key in Judged._fields:
+        rival = single if key in ("auc", "shown_disliked") else POSITIVE
+        mine, other = by_user(judged[RANKER], key), by_user(judged[rival], key)
+        line[key + "_of"] = [float(np.nanmean(mine)), float(np.nanmean(other))]
+        line[key + "_gain"] = list(metrics.mean_interval(mine - other))
+        line[key + "_by_split"] = [
+            float(np.nanmean(getattr(one, key) - getattr(two, key)))
+            for one, two in zip(judged[RANKER], judged[rival], strict=True)]
+    return line
+
+
+def by_user(judged: list[Judged], key: str) -> Wide:
+    """Each user's mean over the splits in which the number is defined."""
+    values = np.array([getattr(one, key) for one in judged])
+    known = ~np.isnan(values)
+    mean = np.full(values.shape[1], np.nan)
+    np.divide(np.where(known, values, 0.0).sum(axis=0), known.sum(axis=0), out=mean,
+              where=known.any(axis=0))
+    return mean
+
+
 def run(names: list[str], seeds: range, cache: Path = CACHE, out: Path = OUT,
-        command: list[str] | None = None, *, quality: bool = True, times: bool = True) -> Path:
-    """Measure everything and append it to a file of JSON lines.
-
-    `quality` compares the methods over the splits of these seeds, `times` measures them on the
-    first split in one thread.
-    """
+        command: list[str] | None = None) -> Path:
+    """Measure sets that can be had, and append what was found to a file of JSON lines."""
     log = Log(out, command or [], seeds)
-    reasons = {model: missing(model) for model in MODELS}
-    usable = [model for model, reason in reasons.items() if not reason]
-    for model, reason in reasons.items():
-        if reason:
-            print(f"left out: {model}: {reason}", file=sys.stderr)
-            log.write({"kind": "skipped", "model": model, "reason": reason})
-    total = len(names) * len(usable) * (quality * len(seeds) + times)
-    with tqdm(total=total, desc="posneg", unit="split") as progress:
-        for name, ratings in loaded(names, cache, log):
-            for model in usable:
-                about = {"dataset": name, "title": ratings.title, "model": model}
-                if quality:
-                    for line in _compare(ratings, model, seeds, progress):
-                        log.write({**about, **line})
-                if times:
-                    trained = methods.train(ratings, model, seeds[0])
-                    for method in methods.METHODS:
-                        if method.models == methods.ORACLE:
-                            continue
-                        log.write({**about, "kind": "time", "method": method.name,
-                                   "us": methods.microseconds(trained, method)})
-                    progress.update()
-    return out
-
-
-def loaded(names: Iterable[str], cache: Path, log: Log) -> Iterator[tuple[str, Ratings]]:
-    """Those sets that can be had, one after the other."""
-    for name in names:
+    for name in tqdm(names, desc="posneg", unit="set"):
         try:
             ratings = load(name, cache)
         except Unavailable as error:
             tqdm.write(f"left out: {name}: {error}", file=sys.stderr)
             log.write({"kind": "skipped", "dataset": name, "reason": str(error)})
-        else:
-            yield name, ratings
+            continue
+        log.write({"dataset": name, "title": ratings.title,
+                   "likes": int((ratings.labels == 1).sum()),
+                   "dislikes": int((ratings.labels == -1).sum()), **compare(ratings, seeds)})
+    return out
 
 
 class Log:
@@ -164,103 +195,3 @@ class Log:
         """Append one line."""
         with open(self._path, "a", encoding="utf-8") as file:
             file.write(json.dumps({"run": self._run, **line}) + "\n")
-
-
-def _compare(ratings: Ratings, model: str, seeds: range, progress: Any) -> list[dict[str, Any]]:
-    judged: dict[str, list[Judged]] = {}
-    chances: dict[str, list[Chances]] = {}
-    parts: dict[str, list[Chances]] = {"fused": [], "positive": [], "negative": []}
-    sweep: list[list[Judged]] = []
-    for seed in seeds:
-        trained = methods.train(ratings, model, seed)
-        test = (trained.part == TEST) & (ratings.labels != 0)
-        users, items = ratings.users[test], ratings.items[test]
-        liked = ratings.labels[test] > 0
-        for method in methods.METHODS:
-            scores = methods.scores_of(trained, method)
-            judged.setdefault(method.name, []).append(
-                judge(trained, scores.fused, scores.everywhere))
-            if scores.probability is None:
-                continue
-            found = Chances(users, scores.probability[users, items], liked)
-            chances.setdefault(method.name, []).append(found)
-            if method.name == methods.DEFAULT:
-                parts["fused"].append(found)
-                for part, values, target in (("positive", scores.positive, liked),
-                                             ("negative", scores.negative, ~liked)):
-                    parts[part].append(Chances(users, values[users, items], target))
-        lists = methods.naive_lists(trained, unseen_items(trained))
-        judged.setdefault(LISTS, []).append(judge(trained, lists, shown=False))
-        if seed < seeds.start + _SWEPT:
-            sweep.append([judge(trained, methods.scores_of(
-                trained, methods.Method("", methods.plain(float(weight)))).fused)
-                          for weight in _WEIGHTS])
-        progress.update()
-    lines = [{"kind": "method", "method": method, **summary(judged, method, methods.RIVALS),
-              **calibration_error(chances.get(method))} for method in judged]
-    for part, of_part in parts.items():
-        curve = metrics.reliability(np.concatenate([one.chance for one in of_part]),
-                                    np.concatenate([one.target for one in of_part]), _BINS)
-        lines.append({"kind": "reliability", "part": part,
-                      **{key: value.tolist() for key, value in curve._asdict().items()}})
-    for i, weight in enumerate(_WEIGHTS):
-        means = {key: float(np.mean([np.nanmean(getattr(one[i], key)) for one in sweep]))
-                 for key in Judged._fields}
-        lines.append({"kind": "weight", "weight": float(weight), **means})
-    return lines
-
-
-def summary(judged: dict[str, list[Judged]], method: str,
-            rivals: Mapping[str, str]) -> dict[str, Any]:
-    """Means with intervals, and those of the differences on the same users."""
-    numbers: dict[str, Any] = {}
-    for key in Judged._fields:
-        mine = by_user(judged[method], key)
-        numbers[key] = list(metrics.mean_interval(mine))
-        for name, other in rivals.items():
-            if other in judged:
-                difference = mine - by_user(judged[other], key)
-                numbers[f"{key}_vs_{name}"] = list(metrics.mean_interval(difference))
-    return numbers
-
-
-def by_user(judged: list[Judged], key: str) -> Wide:
-    """Each user's mean over the splits in which the number is defined."""
-    values = np.array([getattr(one, key) for one in judged])
-    known = ~np.isnan(values)
-    total = np.where(known, values, 0.0).sum(axis=0)
-    mean = np.full(values.shape[1], np.nan)
-    np.divide(total, known.sum(axis=0), out=mean, where=known.any(axis=0))
-    return mean
-
-
-class Chances(NamedTuple):
-    """Predictions on the test feedback of one split."""
-
-    users: NDArray[np.int64]
-    chance: Wide
-    target: Bools
-
-
-def calibration_error(chances: list[Chances] | None) -> dict[str, Any]:
-    """Expected calibration error, averaged over splits, with an interval over users."""
-    if not chances:
-        return {"ece": None}
-    every = max(int(one.users.max()) for one in chances) + 1
-    # By how much predictions exceed what came, summed for each user and bin: samples of users
-    # only weigh these sums.
-    excess, counts = np.zeros((len(chances), every, _BINS)), np.zeros((len(chances), every))
-    for split, one in enumerate(chances):
-        at = np.minimum((one.chance * _BINS).astype(np.int64), _BINS - 1)
-        np.add.at(excess[split], (one.users, at), one.chance - one.target)
-        counts[split] = np.bincount(one.users, minlength=every)
-
-    def error(users: NDArray[np.int64]) -> float:
-        times = np.bincount(users, minlength=every)
-        return float(np.mean(np.abs(times @ excess).sum(axis=1) / (counts @ times)))
-
-    return {"ece": list(metrics.bootstrap_interval(error, every))}
-
-
-# Sets that all fusions are compared on.
-ALL = ["movielens-100k", "filmtrust"]

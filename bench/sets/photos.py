@@ -22,15 +22,15 @@ _LEAST_CONTRAST = 4.0  # deviation of a patch's pixels, of 255: flat ones have n
 
 def descriptors(folder: Path, count: int) -> Floats:
     """That many descriptors of 128 dimensions, around points where there is something to see."""
-    return _gathered(_photographs(folder), count, describe)
+    return _gathered(photographs(folder), count, describe)
 
 
 def patches(folder: Path, count: int) -> Floats:
     """That many patches of 4 x 4 pixels less their mean, 16 dimensions, none of them flat."""
-    return _gathered(_photographs(folder), count, cut)
+    return _gathered(photographs(folder), count, cut)
 
 
-def _photographs(folder: Path) -> list[Floats]:
+def photographs(folder: Path) -> list[Floats]:
     """Gray photographs, in order of their names."""
     try:
         from PIL import Image

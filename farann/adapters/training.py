@@ -1,85 +1,174 @@
-"""Losses of retrieval models, each defined once, for whatever library has the operations.
+"""Losses of retrieval models that learn from likes and dislikes, for any library of tensors.
 
-The adapters for TensorFlow Recommenders and for Keras 3 pass their operations, convert what they
-are given, and sum up.
+Pass ``keras.ops`` under Keras 3, and what `tensorflow_operations` gives under TensorFlow
+Recommenders, which needs Keras 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, NamedTuple, Protocol, cast
+
+from farann.contract import checks
 
 Tensor = Any
 # In the place of logits that don't count: finite, so that gradients are, and far below any other.
 _MASKED = -1e30
 
 
-# None for a tensor of which not even the number of dimensions is known.
-ShapeOf = Callable[[Tensor], Sequence[int | None] | None]
-
-
 class Operations(Protocol):
-    """What is asked of a library of tensors; the names are those of ``keras.ops``."""
+    """What losses need of a library of tensors; the names are those of ``keras.ops``."""
 
-    matmul: Any
-    transpose: Any
-    shape: Any
     arange: Any
-    where: Any
-    sum: Any
+    cast: Any
+    concatenate: Any
+    convert_to_tensor: Any
     log: Any
     logsumexp: Any
-    concatenate: Any
+    matmul: Any
+    reshape: Any
+    shape: Any
     softplus: Any
+    sum: Any
+    transpose: Any
+    where: Any
 
 
-class Batch(NamedTuple):
-    """What a retrieval model is trained on at a time: n rows, m candidates.
+def tensorflow_operations() -> Operations:
+    """TensorFlow under the names of ``keras.ops``, which Keras 2 doesn't have.
 
-    Attributes
+    Examples
+    --------
+    >>> import tensorflow as tf
+    >>> round(float(tensorflow_operations().log(tf.constant(2.0))), 3)
+    0.693
+    """
+    import tensorflow as tf
+
+    def where(which: Tensor, one: Any, other: Any) -> Tensor:
+        # Numbers would be float32 in graphs.
+        dtype = next(each.dtype for each in (one, other) if tf.is_tensor(each))
+        return tf.where(which, tf.cast(one, dtype), tf.cast(other, dtype))
+
+    return cast(Operations, SimpleNamespace(
+        arange=tf.range, cast=tf.cast, concatenate=tf.concat,
+        convert_to_tensor=tf.convert_to_tensor, log=tf.math.log, logsumexp=tf.reduce_logsumexp,
+        matmul=tf.matmul, reshape=tf.reshape, shape=tf.shape, softplus=tf.math.softplus,
+        sum=tf.reduce_sum, transpose=tf.transpose, where=where))
+
+
+def retrieval_loss(ops: Operations, query_embeddings: Tensor, candidate_embeddings: Tensor,
+                   sample_weight: Tensor = None, *, labels: Tensor = None, log_q: Tensor = None,
+                   candidate_ids: Tensor = None, negative_embeddings: Tensor = None,
+                   negative_weight: Tensor = None, negative_ids: Tensor = None,
+                   temperature: float = 1.0, dislike_weight: float = 1.0) -> Tensor:
+    """Sum of the losses of a batch: a softmax over its candidates, with explicit negatives.
+
+    Parameters
     ----------
-    queries : (n, dim)
-    candidates : (m, dim)
-        The first n are those of the rows; the others are further negatives of every row.
-    labels : bool (n,), optional
-        Whether the row's candidate was liked, by default always.
-    log_q : (m,), optional
+    ops : module
+        ``keras.ops`` or `tensorflow_operations`.
+    query_embeddings : tensor (n, dim)
+    candidate_embeddings : tensor (m, dim)
+        The first n are those of the rows; the others are negatives of every row.
+    sample_weight : tensor (n,), optional
+    labels : tensor (n,) of bool or numbers, optional
+        Whether the row's candidate was liked (more than 0), by default always.
+    log_q : tensor (m,), optional
         Logarithm of how often each candidate is drawn; see `relative_log_q`.
-    ids : (m,), optional
-        Which candidates are the same item.
-    negatives : (n, h, dim), optional
-        What each row's user dislikes.
-    negative_weight : (n, h), optional
-        As how many negatives each counts; 0 is padding.
-    negative_ids : (n, h), optional
+    candidate_ids : tensor (m,), optional
+        Which candidates are the same item. Without them an item that comes twice is a negative of
+        itself.
+    negative_embeddings : tensor (n, h, dim), optional
+        What each row's user dislikes; of no account in rows that were disliked.
+    negative_weight : tensor (n, h), optional
+        As how many drawn negatives each counts; 0 is padding. 1 by default.
+    negative_ids : tensor (n, h), optional
         Which of them is the row's own candidate, and no negative.
-    """
+    temperature : float
+        Scores are divided by it.
+    dislike_weight : float
+        How much a row that was disliked counts beside one that was liked.
 
-    queries: Tensor
-    candidates: Tensor
-    labels: Tensor = None
-    log_q: Tensor = None
-    ids: Tensor = None
-    negatives: Tensor = None
-    negative_weight: Tensor = None
-    negative_ids: Tensor = None
+    Returns
+    -------
+    tensor
+        Of no dimension, float64 if the queries are, else float32.
 
+    Raises
+    ------
+    ValueError
+        For shapes that don't belong together, as far as they are known.
 
-class Drawn(NamedTuple):
-    """Candidates of a batch and drawn ones.
+    Notes
+    -----
+    With p the softmax, over candidates that don't stand for the same item, of
+    <query, candidate> / temperature - log q, a row that was liked has the loss -log p of its
+    candidate. Without further arguments that is the loss of ``tfrs.tasks.Retrieval`` that removes
+    accidental hits. There are two kinds of explicit negatives for two kinds of logs: *rows*, each
+    shown and clicked or not, have `labels`, and the loss of a row that was not is -log(1 - p),
+    "not to recommend" [2]_. Where there is no other candidate p says nothing, and such a loss is
+    0. *Lists* of what each user dislikes are `negative_embeddings`, further terms of the
+    denominator, each times its weight.
 
-    Attributes
+    Subtracting log q corrects for popular items being drawn more often [1]_. Both losses are
+    logistic losses of one margin, by which a row's own logit exceeds the logarithm of the sum over
+    all others, so neither overflows.
+
+    References
     ----------
-    candidates : tensor (m, ...) or dict of such
-        Features, first those of the batch.
-    ids : tensor (m,)
-    log_q : float32 tensor (m,)
-        Logarithm of how often each is drawn, relative to uniform drawing.
-    """
+    .. [1] Yi et al., "Sampling-bias-corrected neural modeling for large corpus item
+       recommendations" (RecSys 2019).
+    .. [2] Wang et al., "Learning from negative user feedback and measuring responsiveness for
+       sequential recommenders" (RecSys 2023).
 
-    candidates: Any
-    ids: Tensor
-    log_q: Tensor
+    Examples
+    --------
+    >>> import tensorflow as tf
+    >>> ops = tensorflow_operations()
+    >>> users, films = tf.constant([[1.0, 0.0], [0.0, 1.0]]), tf.constant([[2.0, 0.0], [1.0, 1.0]])
+    >>> round(float(retrieval_loss(ops, users, films, candidate_ids=["a", "b"])), 3)
+    0.627
+    >>> round(float(retrieval_loss(ops, users, films, labels=[True, False])), 3)
+    1.627
+    """
+    temperature = checks.to_positive("temperature", temperature)
+    dislike_weight = checks.to_positive("dislike_weight", dislike_weight, zero=True)
+    queries = ops.convert_to_tensor(query_embeddings)
+    dtype = "float64" if "float64" in str(queries.dtype) else "float32"
+
+    def numbers(value: Any) -> Tensor:
+        return None if value is None else ops.cast(ops.convert_to_tensor(value), dtype)
+
+    def tensor(value: Any) -> Tensor:
+        return None if value is None else ops.convert_to_tensor(value)
+
+    batch = _Batch(
+        numbers(queries), numbers(candidate_embeddings),
+        None if labels is None else ops.reshape(numbers(labels), [-1]) > 0, numbers(log_q),
+        tensor(candidate_ids), numbers(negative_embeddings), numbers(negative_weight),
+        tensor(negative_ids))
+    _check_shapes(batch)
+    losses = _row_losses(ops, batch, temperature)
+    if sample_weight is not None:
+        losses = losses * ops.reshape(numbers(sample_weight), [-1])
+    if labels is not None:
+        losses = ops.where(batch.labels, losses, losses * dislike_weight)
+    return ops.sum(losses)
+
+
+def logistic_losses(ops: Operations, scores: Tensor, labels: Tensor) -> Tensor:
+    """Logistic loss of each score, (n,): of a model of both kinds of labels.
+
+    Examples
+    --------
+    >>> import tensorflow as tf
+    >>> scores = tf.constant([0.0, 3.0])
+    >>> logistic_losses(tensorflow_operations(), scores, [False, True]).numpy().round(3)
+    array([0.693, 0.049], dtype=float32)
+    """
+    return ops.softplus(ops.where(labels, -scores, scores))
 
 
 def relative_log_q(ops: Any, frequency: Tensor, batch: Any, uniform: Any = 0) -> Tensor:
@@ -102,9 +191,14 @@ def relative_log_q(ops: Any, frequency: Tensor, batch: Any, uniform: Any = 0) ->
     Notes
     -----
     Subtracted from logits, it corrects a softmax over drawn candidates for popular items being
-    drawn more often; with uniform draws the distribution is the mixture. `MixedNegatives` of TFRS
-    names the sources. A constant makes no difference to a softmax; this one lets a logit without
-    correction (of an explicit negative) count like that of one uniform draw.
+    drawn more often; with uniform draws [1]_ the distribution is the mixture. A constant makes no
+    difference to a softmax; this one lets a logit without correction (of an explicit negative)
+    count like that of one uniform draw.
+
+    References
+    ----------
+    .. [1] Yang et al., "Mixed negative sampling for learning two-tower neural networks in
+       recommendations" (WWW Companion 2020).
 
     Examples
     --------
@@ -116,25 +210,21 @@ def relative_log_q(ops: Any, frequency: Tensor, batch: Any, uniform: Any = 0) ->
     return ops.log((batch * frequency + uniform) / (batch + uniform))
 
 
-def row_losses(ops: Operations, batch: Batch, temperature: float) -> Tensor:
-    """Loss of each row, (n,).
+class _Batch(NamedTuple):
+    """What a call of `retrieval_loss` was given, as tensors."""
 
-    Notes
-    -----
-    With p the softmax, over candidates that don't stand for the same item, of
-    <query, candidate> / temperature - log q, a row that was liked has the loss -log p of its
-    candidate. Its explicit negatives are further terms of the denominator, each times its
-    weight. A row that was disliked has the loss -log(1 - p), "not to recommend" [1]_. Where
-    there is no other candidate p says nothing, and such a loss is 0.
+    queries: Tensor
+    candidates: Tensor
+    labels: Tensor
+    log_q: Tensor
+    ids: Tensor
+    negatives: Tensor
+    negative_weight: Tensor
+    negative_ids: Tensor
 
-    Both are logistic losses of one margin, by which a row's own logit exceeds the logarithm of
-    the sum over all others, so neither overflows.
 
-    References
-    ----------
-    .. [1] Wang et al., "Learning from negative user feedback and measuring responsiveness for
-       sequential recommenders" (RecSys 2023).
-    """
+def _row_losses(ops: Operations, batch: _Batch, temperature: float) -> Tensor:
+    """Loss of each row, (n,)."""
     logits = ops.matmul(batch.queries, ops.transpose(batch.candidates)) / temperature
     if batch.log_q is not None:
         logits = logits - batch.log_q[None, :]
@@ -157,7 +247,7 @@ def row_losses(ops: Operations, batch: Batch, temperature: float) -> Tensor:
     return ops.where(batch.labels, like, dislike)
 
 
-def _explicit(ops: Operations, batch: Batch, n: Any, temperature: float) -> Tensor:
+def _explicit(ops: Operations, batch: _Batch, n: Any, temperature: float) -> Tensor:
     """Logits of each row's explicit negatives, (n, h)."""
     logits = ops.sum(batch.queries[:, None, :] * batch.negatives, axis=2) / temperature
     if batch.negative_weight is not None:
@@ -169,15 +259,15 @@ def _explicit(ops: Operations, batch: Batch, n: Any, temperature: float) -> Tens
     return logits
 
 
-def check_shapes(batch: Batch, shape_of: ShapeOf) -> None:
+def _check_shapes(batch: _Batch) -> None:
     """Refuse parts that don't belong together, as far as their shapes are known."""
-    n, dim = _known("query_embeddings", shape_of(batch.queries), (None, None))
-    m, _ = _known("candidate_embeddings", shape_of(batch.candidates), (None, dim))
+    n, dim = _known("query_embeddings", _shape(batch.queries), (None, None))
+    m, _ = _known("candidate_embeddings", _shape(batch.candidates), (None, dim))
     if n is not None and m is not None and m < n:
         raise ValueError(f"candidate_embeddings: expected one a query or more, {n}, got {m}")
     h: int | None = None
     if batch.negatives is not None:
-        _, h, _ = _known("negative_embeddings", shape_of(batch.negatives), (n, None, dim))
+        _, h, _ = _known("negative_embeddings", _shape(batch.negatives), (n, None, dim))
     elif batch.negative_weight is not None or batch.negative_ids is not None:
         raise ValueError("negative_embeddings: expected with negative_weight and negative_ids, "
                          "got None")
@@ -189,7 +279,7 @@ def check_shapes(batch: Batch, shape_of: ShapeOf) -> None:
         ("negative_ids", batch.negative_ids, (n, h)),
     ):
         if part is not None:
-            _known(name, shape_of(part), shape)
+            _known(name, _shape(part), shape)
 
 
 def _known(name: str, shape: Sequence[int | None] | None,
@@ -204,6 +294,6 @@ def _known(name: str, shape: Sequence[int | None] | None,
     return shape
 
 
-def logistic_losses(ops: Operations, scores: Tensor, labels: Tensor) -> Tensor:
-    """Logistic loss of each score, (n,): of a model of both kinds of labels."""
-    return ops.softplus(ops.where(labels, -scores, scores))
+def _shape(part: Tensor) -> tuple[int | None, ...] | None:
+    """Its shape as far as it is known; TensorFlow may not even know the number of dimensions."""
+    return None if getattr(part.shape, "rank", 0) is None else tuple(part.shape)

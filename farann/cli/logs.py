@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import BoolArray, Float64Array
+from farann._types import BoolArray, Float64Array, Int64Array
 from farann.cli.names import parquet_columns, parquet_schema
 from farann.io.files import open_regular
 from farann.io.text import SEPARATORS, naming
@@ -36,6 +36,11 @@ class Log(NamedTuple):
     liked: BoolArray
     times: Float64Array | None
     neutral: int
+
+    def take(self, rows: Int64Array) -> Log:
+        """Some of it."""
+        times = None if self.times is None else self.times[rows]
+        return Log(self.users[rows], self.items[rows], self.liked[rows], times, self.neutral)
 
 
 def read_log(file: str, columns: str | None, liked: float | None, disliked: float | None) -> Log:

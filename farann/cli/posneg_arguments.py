@@ -29,14 +29,14 @@ others are left out.
 
 Models are files of vectors, with a row for each item, or user, in the order of a
 file of ids; without that ids are the numbers of rows, from 0. They must not have
-been trained on this log. Without models three are trained here, by factorizing
-the log without its end."""
+been trained on this log. Without models five are trained here, on the log without
+its end."""
 
 EVALUATE_EXAMPLES = """\
 examples:
   farann posneg evaluate log.csv
   farann posneg evaluate ratings.csv --columns user,movie,stars,when --liked 4 --disliked 2
-  farann posneg evaluate log.parquet --plot evaluation.html --json
+  farann posneg evaluate log.parquet --json
   farann posneg evaluate log.csv --model likes items.npy users.npy \\
       --model dislikes not-items.npy not-users.npy --item-ids items.txt --user-ids users.txt"""
 
@@ -73,9 +73,6 @@ def add(commands: Any) -> None:
                           help="dimension of models that are trained here (default: 16)")
     evaluate.add_argument("--seed", type=at_least(0), default=0, metavar="N",
                           help="seed of all that is random (default: 0)")
-    evaluate.add_argument("--plot", metavar="FILE",
-                          help=".html, .svg, .png or .pdf to plot reliability, and dislikes "
-                          "against hits, to; takes matplotlib")
     evaluate.add_argument("--json", action="store_true", help="as JSON, for other programs")
     add_max_bytes(evaluate)
     evaluate.add_argument("-q", "--quiet", action="store_true", help="no remarks")

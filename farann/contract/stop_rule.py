@@ -37,6 +37,9 @@ class StopRule(NamedTuple):
         whole.
     usual_lateness : (float, float, int), optional
         How late answers usually come, see `Tuning.late_at`, where that is to be watched.
+    extends_beyond : float, optional
+        With `rows`: the lateness beyond which twice as many rows are scanned for a query, and
+        again, as long as its answers lie as late among them.
     seconds : float, optional
         For each query: what has been found by then is the answer.
     """
@@ -48,6 +51,7 @@ class StopRule(NamedTuple):
     predicted_threshold: float = nan
     run_ends: Int64Array | None = None
     usual_lateness: tuple[float, float, int] | None = None
+    extends_beyond: float | None = None
     seconds: float | None = None
 
     @property

@@ -18,6 +18,7 @@ __all__ = ["BATCH", "K", "Numpy", "Trial", "compare", "report", "table", "verdic
 K = 10
 BATCH = 256  # queries timed at once
 SINGLES = 16  # queries timed one by one
+TIMES = 4  # of each, of which the first one warms up, and the best counts
 
 Array = NDArray[Any]
 Search = Callable[[Array], NDArray[np.int64]]
@@ -54,7 +55,7 @@ def _compare(index: farann.Index, rows: Array, queries: Array) -> Trial:
     )
     singles = queries[:SINGLES]
     times = []
-    for _ in range(4):  # the first one warms up
+    for _ in range(TIMES):
         for search in searches:
             times.append(_seconds(search, [queries]) / len(queries))
             times.append(_seconds(search, singles) / len(singles))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
@@ -19,14 +18,13 @@ __all__ = ["run"]
 
 K = 10
 PEOPLE = 6  # whose lists are shown
-FACTORS = 8
-SHARES = (0.5, 0.2, 0.3)  # to train the models, to weigh them, and to look at
+SHARES = (0.7, 0.3)  # to train on, and to look at
 
 Array = NDArray[Any]
 
 
 class Feedback(NamedTuple):
-    """Ratings as likes (four stars and more) and dislikes (two and fewer), in three parts."""
+    """Ratings as likes (four stars and more) and dislikes (two and fewer), in two parts."""
 
     part: NDArray[np.int64]
     liked: NDArray[np.bool_]
@@ -58,10 +56,10 @@ def run(output: Path, write: Callable[[str], object] = print) -> bool:
         write("These people and films are made up instead.")
         films = data.make_films()
     write(films.about)
-    part = np.random.default_rng(0).choice(3, len(films.users), p=SHARES)
+    part = np.random.default_rng(0).choice(2, len(films.users), p=SHARES)
     feedback = Feedback(part, films.stars >= 4, films.stars <= 2)
     lists = _lists(films, feedback)
-    counts = {name: [_count(films, ids, feedback.part == 2, kind)
+    counts = {name: [_count(films, ids, feedback.part == 1, kind)
                      for kind in (feedback.liked, feedback.disliked)]
               for name, ids in lists.items()}
     write("")
@@ -84,41 +82,22 @@ def run(output: Path, write: Callable[[str], object] = print) -> bool:
 
 def _lists(films: Films, feedback: Feedback) -> dict[str, NDArray[np.int64]]:
     """K films for each person: by a model of likes alone, and by likes and dislikes."""
-    from farann.adapters.posneg import FusionRanker, SignedModel
+    from farann.adapters.posneg import Factorization, FusionRanker
 
-    train, weigh = feedback.part == 0, feedback.part == 1
-    told = feedback.liked | feedback.disliked
-    signs = np.where(feedback.liked, 1.0, -1.0)
-    positive, negative, signed = (
-        _factorized(films, train & kind, values) for kind, values in (
-            (feedback.liked, np.ones(len(told))), (feedback.disliked, np.ones(len(told))),
-            (told, signs)))
-    seen = _by_person(films, feedback.part != 2)
+    told = (feedback.part == 0) & (feedback.liked | feedback.disliked)
+    log = films.users[told], films.films[told], feedback.liked[told]
+    people, seen = np.arange(int(films.users.max()) + 1), _by_person(films, feedback.part == 0)
+    likes = Factorization()(*log)[0]
     alone = farann.Index(metric="dot")
-    alone.add(positive[1])
-    ranker = FusionRanker([SignedModel(positive[1], 1), SignedModel(negative[1], -1),
-                           SignedModel(signed[1], "both")])
-    people = [positive[0], negative[0], signed[0]]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a model is left out is part of the ranker's work
-        ranker.fit(people, films.films[weigh & told], feedback.liked[weigh & told],
-                   users=films.users[weigh & told])
-    return {
-        "likes alone": alone.search_nearest(positive[0], K, exclude=seen).ids,
-        "likes and dislikes": ranker.rank(people, k=K, exclude=seen).ids,
-    }
-
-
-def _factorized(films: Films, chosen: Array, values: Array) -> tuple[Array, Array]:
-    """People and films in few dimensions, whose products are near the values."""
-    from scipy.sparse import csr_matrix
-    from sklearn.decomposition import TruncatedSVD
-
-    shape = int(films.users.max()) + 1, len(films.titles)
-    matrix = csr_matrix((values[chosen], (films.users[chosen], films.films[chosen])), shape)
-    svd = TruncatedSVD(FACTORS, random_state=0)
-    people = svd.fit_transform(matrix)
-    return people.astype(np.float32), svd.components_.T.astype(np.float32)
+    alone.add(likes.items, likes.ids)
+    taste = np.zeros((len(people), likes.users.shape[1]), np.float32)
+    taste[likes.user_ids.astype(np.int64)] = likes.users
+    ranker = FusionRanker().fit(*log)
+    ids = np.full((len(people), K), -1)
+    known = ranker.user_ids.astype(np.int64)
+    ids[known] = ranker.rank(known, k=K, exclude=[seen[user] for user in known]).ids
+    return {"likes alone": alone.search_nearest(taste, K, exclude=seen).ids,
+            "likes and dislikes": ids}
 
 
 def _by_person(films: Films, chosen: Array) -> list[NDArray[np.int64]]:
@@ -138,7 +117,7 @@ def _best_known(films: Films, feedback: Feedback, lists: dict[str, Array]) -> Se
     """People who rated most of what both lists have, as there is most to see; a tie goes to the
     first."""
     told = feedback.liked | feedback.disliked
-    rated = _by_person(films, (feedback.part == 2) & told)
+    rated = _by_person(films, (feedback.part == 1) & told)
     counts = [sum(int(np.isin(ids[user], known).sum()) for ids in lists.values())
               for user, known in enumerate(rated)]
     return [int(user) for user in np.argsort(-np.array(counts), kind="stable")[:PEOPLE]]
@@ -146,7 +125,7 @@ def _best_known(films: Films, feedback: Feedback, lists: dict[str, Array]) -> Se
 
 def _person(films: Films, feedback: Feedback, lists: dict[str, Array], user: int) -> str:
     """A person's lists beside each other, with marks for what they like and dislike."""
-    theirs = (films.users == user) & (feedback.part == 2)
+    theirs = (films.users == user) & (feedback.part == 1)
     liked = set(films.films[theirs & feedback.liked])
     disliked = set(films.films[theirs & feedback.disliked])
 

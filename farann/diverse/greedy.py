@@ -129,14 +129,14 @@ def passes_pay(n: int, dim: int, picks: int, normalized: bool) -> bool:
     """Whether a pass over all n rows a pick costs no more than to be lazy: by counts alone.
 
     Being lazy pays where rows' bounds differ, which nobody knows before. Passes are chosen as long
-    as they cost at most twice what the preparation of being lazy does, in nanoseconds, or some
-    times more where a core's own cache holds the rows.
+    as they cost little more than the preparation of being lazy does, in nanoseconds, or some times
+    more where a core's own cache holds the rows.
     """
     if n <= _FEW_ROWS:
         return True
     a_product = 0.05 if n * dim <= _IN_CACHE else 0.25
     preparing = (30.0 + 1.2 * dim) * (2.0 if normalized else 1.0)
-    most = 8.0 if n * dim <= _IN_OWN_CACHE else 2.2
+    most = 8.0 if n * dim <= _IN_OWN_CACHE else 1.1
     return picks * (0.1 + a_product * dim) <= most * preparing
 
 

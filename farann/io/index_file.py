@@ -27,9 +27,12 @@ from farann.store.live import Live
 from farann.store.store import Store
 
 _CHUNK_BYTES = 1 << 24
-# Files of earlier versions may have shortlists, which searches scanned first. They are ignored, and
-# `recall=` is measured anew, as tables that were measured with them promise too much.
-_SHORTLISTS = "seeds.positions"
+# Files of earlier versions may have shortlists, which searches scanned first, or partitions that
+# were scored as caps of a sphere. That is ignored, and `recall=` is measured anew, as tables that
+# were measured with it promise too much.
+_IGNORED = {"seeds.positions", "cells.inv_norms"}
+# Of a transform that earlier versions had.
+_SCALING = "stretch"
 # Before the names of what was measured for the nearest rows.
 _NEAREST = "nearest_"
 
@@ -181,7 +184,7 @@ def _restore_tables(store: Store, metadata: Mapping[str, Any],
         of_layout.removed_before = store.n_removed
         tables = tunings_from(metadata, store.partitions is not None, prefix)
         guards = guards_from(metadata, arrays, tables, store.dim, spec, prefix)
-        if _SHORTLISTS not in arrays:
+        if _IGNORED.isdisjoint(arrays):
             of_layout.by_k, of_layout.guards = tables, guards
 
 
@@ -236,8 +239,6 @@ def _check_layout(store: Store, n_coded: int) -> None:
         raise FormatError(f"section 'codes.lower' doesn't fit codes of {spec.width.bits} bits")
     if partitions is not None and (partitions.squares is None) != (codes.squares is None):
         raise FormatError("the cells are not those of these codes: only one has squares")
-    if partitions is not None and partitions.inv_norms is not None and not spec.metric.normalized:
-        raise FormatError("section 'cells.inv_norms' doesn't fit the metric")
     if partitions is not None and partitions.relative and not (n_coded and spec.width.is_coarse):
         raise FormatError("metadata: 'relative' is for 4-bit codes without vectors")
 
@@ -287,6 +288,9 @@ def _layout_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any
     bounds = _bounds(metadata, names.bounds)
     if bounds is None:
         raise FormatError(f"metadata: {names.bounds!r} can't be None")
+    if f"{names.codes}.{_SCALING}" in arrays:
+        raise FormatError(f"section '{names.codes}.{_SCALING}' is of a version before 0.1.0, whose "
+                          "codes this one can't read: build the index again")
     codes = CodeArrays.from_sections(names.codes, arrays, bounds=bounds,
                                      whole_bounds=_bounds(metadata, names.whole_bounds))
     with _refusing("the codes are not those of these rows"):

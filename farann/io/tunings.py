@@ -18,7 +18,8 @@ def metadata_of(tunings: Collection[Tuning], prefix: str = "") -> dict[str, Any]
         f"{prefix}tunings": [[t.k, _rows_of(t)] for t in tunings],
         f"{prefix}single_costs": [[t.k, list(t.single_costs)] for t in tunings if t.single_costs],
         f"{prefix}lateness": [[t.k, t.sampled, list(t.late), list(t.late_spread)]
-                     for t in tunings if t.late],
+                     for t in tunings if t.sampled],
+        f"{prefix}extended": [[t.k] for t in tunings if t.extends],
     }
 
 
@@ -56,14 +57,20 @@ def tunings_from(metadata: Mapping[str, Any], partitioned: bool,
 
     parts("tunings", put_table)
     parts("single_costs", put_costs)
+    def put_extended(k: int) -> None:
+        if not tunings[k].late or partitioned:
+            raise ValueError(k)
+        tunings[k] = tunings[k]._replace(extends=True)
+
     parts("lateness", put_late)
+    parts("extended", put_extended)
     return tunings
 
 
 def _with_late(tuning: Tuning, sampled: int, *columns: list[float]) -> Tuning:
     late, spread = (tuple(float(root) for root in column) for column in columns)
-    if not len(late) == len(spread) == len(tuning.costs) or sampled < 1 or not all(
-            0.0 <= root < inf for root in late + spread):
+    known = len(late) == len(spread) and len(late) in (0, len(tuning.costs))
+    if not known or sampled < 1 or not all(0.0 <= root < inf for root in late + spread):
         raise ValueError(columns)
     return tuning._replace(late=late, late_spread=spread, sampled=int(sampled))
 

@@ -8,7 +8,7 @@ large for the scales have no codes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float64Array, Int64Array, RowArray
+from farann._types import Float32Array, Float64Array, Int64Array, RowArray
 from farann.contract.index_spec import IndexSpec
 from farann.layout import coding
 from farann.layout.coding import Sizes
@@ -76,17 +76,18 @@ class Added(NamedTuple):
         return np.sort(np.concatenate([self.large, self.waiting]))
 
     def grown(self, base: CodeArrays, tail: RowArray, n_new: int, n_base: int,
-              centre: Float64Array, spec: IndexSpec, isa: str) -> Added:
+              centre: Float64Array, spec: IndexSpec, isa: str,
+              queries: Callable[[], Float32Array]) -> Added:
         """The same with the last rows of the tail, coded where there are enough."""
         new = np.arange(len(tail) - n_new, len(tail), dtype=np.int64)
         waiting = np.concatenate([self.waiting, new])
         if len(waiting) < AT_ONCE or n_base + len(tail) > coding.MOST_ORDERED:
             return self._replace(waiting=waiting)
-        return self._coded(base, tail, waiting, n_base, centre, spec, isa)
+        return self._coded(base, tail, waiting, n_base, centre, spec, isa, queries())
 
     @ieee_arithmetic()
     def _coded(self, base: CodeArrays, tail: RowArray, waiting: Int64Array, n_base: int,
-               centre: Float64Array, spec: IndexSpec, isa: str) -> Added:
+               centre: Float64Array, spec: IndexSpec, isa: str, queries: Float32Array) -> Added:
         measured = coding.sizes_like(base, tail[waiting], centre, spec, isa)
         fit = measured.largest <= _LARGEST * coding.largest_coded(base)
         large = np.concatenate([self.large, waiting[~fit]])
@@ -99,7 +100,7 @@ class Added(NamedTuple):
         merged = self.runs[len(kept):]
         rows = np.concatenate([*(self._rows_of(run, n_base) for run in merged), waiting[now]])
         sizes = _joined([*(run.sizes for run in merged), measured.of(now)])
-        codes = coding.code_like(base, tail[rows], sizes, centre, spec, isa)
+        codes = coding.code_like(base, tail[rows], sizes, centre, spec, isa, queries)
         assert codes.slots is not None
         sizes = sizes.of(codes.slots)
         codes = replace(codes, slots=(n_base + rows)[codes.slots].astype(np.int32))

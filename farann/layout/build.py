@@ -13,7 +13,7 @@ from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Pr
 from farann.contract.index_spec import IndexSpec
 from farann.contract.stop_rule import ALL_CODES, EXACT
 from farann.layout import coding
-from farann.layout.coding import Builder, whole_panels
+from farann.layout.coding import ORDER_K, Builder, answering, whole_panels
 from farann.layout.cost_model import CostModel, cost_model_of, pca_filter_for
 from farann.layout.partitions import describe, number_of_partitions
 from farann.layout.sampling import sample_queries, typical
@@ -21,13 +21,12 @@ from farann.layout.transform_choice import transform_for
 from farann.quantize.coarse import shape_of
 from farann.quantize.kmeans import Space, partition
 from farann.quantize.projection import Projection
-from farann.quantize.query_sample import directions_of, moment_of
+from farann.quantize.query_sample import moment_of
 from farann.quantize.records import CodeArrays, Layout, Native, Origins, PartitionArrays
 from farann.quantize.scalar import (
     FEW_ROWS,
     LARGEST_DIM,
     Extents,
-    centred,
     measure_rows,
     sample_of,
 )
@@ -44,13 +43,8 @@ _MANY_QUERIES = 512
 _SAMPLE_K = 10
 # Recalls by which partitions are judged; none may take so many times as long as without.
 _JUDGED_RECALLS, _SLOWER = (0.9, 0.95, 0.99), 1.05
-# Rows that answer many queries are told by longer answers.
-_ORDER_K = 32
 # Of a partitioned index: rows that answer many queries and are always searched.
-_MOST_FIRST, _FEW_FIRST = 2048, 128
-# Queries are inside partitions where at least half of them have answers that end with such a cosine
-# of the angle to where they look: within 37 degrees.
-_INSIDE = 0.8
+_MOST_FIRST = 2048
 # Of rows that answer many queries so many are in one order by size.
 _PART = 128
 # Without vectors: steps of scales from one to twice as much; rows that answer most queries, one in
@@ -91,8 +85,8 @@ class _Task:
     @property
     def first(self) -> Int64Array:
         """Rows that answer many queries."""
-        answering = _answering(self.long_answers, len(self.builder.rows))
-        return np.setdiff1d(answering, self.builder.extents.outliers, assume_unique=True)
+        several = answering(self.long_answers, len(self.builder.rows))
+        return np.setdiff1d(several, self.builder.extents.outliers, assume_unique=True)
 
 
 @ieee_arithmetic()
@@ -177,7 +171,7 @@ def _long_answers(builder: Builder, coded: Int64Array, queries: Float32Array,
                                                   "coding rows for a sample of queries"))
         layout = Layout(rough.lay_out(whole_panels(builder.by_size(coded))))
     with told("answering a sample of queries", 1, builder.progress) as advance:
-        answers = _answers(builder, layout, queries, nearest, k=_ORDER_K)
+        answers = _answers(builder, layout, queries, nearest, k=ORDER_K)
         advance(1)
     return answers  # codes are laid out anew, and the old ones must not take memory meanwhile
 
@@ -225,7 +219,7 @@ def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
     if spec.vectors or not spec.width.is_coarse:
         return task
     room = max(n // _ROWS_A_VECTOR - len(extents.outliers), 0)
-    kept = _answering(task.answers, n, 1)[:room]
+    kept = answering(task.answers, n, 1)[:room]
     extents = extents._replace(outliers=np.union1d(extents.outliers, kept))
     return replace(task, builder=builder._replace(extents=extents),
                    coded=np.delete(np.arange(n), extents.outliers))
@@ -269,21 +263,18 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
     builder, spec = task.builder, task.spec
     n, extents, threads = len(builder.rows), builder.extents, builder.threads
     relative = spec.width.is_coarse and not spec.vectors
-    caps = _inside_partitions(task)
-    # Rows before all partitions have no mean to be relative to; the best keep their vectors. Those
-    # of caps answer no query from elsewhere.
+    # Rows before all partitions have no mean to be relative to; the best keep their vectors.
     first = builder.by_size_in_parts(
-        task.first[: 0 if relative else min(_FEW_FIRST if caps else _MOST_FIRST, n // 16)], _PART)
+        task.first[: 0 if relative else min(_MOST_FIRST, n // 16)], _PART)
     moment = moment_of(task.query_vectors)
-    # Where codes are relative to means, what is left of rows should be short in any direction. And
-    # of queries inside partitions each has directions of its own, which no moment tells.
-    space = Space(builder.centre, spec.metric.normalized, None if relative or caps else moment)
+    # Where codes are relative to means, what is left of rows should be short in any direction.
+    space = Space(builder.centre, spec.metric.normalized, None if relative else moment)
     labels = partition(builder.rows, space, n_partitions, spec.seed, threads, builder.progress)
     labels[first] = labels[extents.outliers] = -1
     order, starts, labels = _by_partition(labels, first, builder.by_size(task.coded))
     with told("describing partitions", 1, builder.progress) as advance:
         partitions = describe(builder.rows, builder.centre, spec.metric, labels, starts, moment,
-                              extents.transform, builder.isa, threads, caps)
+                              extents.transform, builder.isa, threads)
         advance(1)
     if relative:
         partitions = replace(partitions, relative=True)
@@ -291,19 +282,6 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
         order, _, _ = _by_partition(labels, first, builder.by_size(task.coded))
     arrays = builder.lay_out(order, task.pca_filter, spec.width, task.shape)
     return _made(replace(task, builder=builder), arrays, partitions)
-
-
-def _inside_partitions(task: _Task) -> bool:
-    """Whether answers have nearly the direction that a query looks in.
-
-    Then it looks at caps of the sphere that it is in or near to. Keys of their rows differ by the
-    angle to the query, and not by a deviation that is the same for all queries.
-    """
-    if not task.spec.metric.normalized:
-        return False
-    ends = centred(task.builder.rows[task.answers[:, -1]], np.zeros_like(task.builder.centre), True)
-    cosines = np.einsum("ij,ij->i", directions_of(task.query_vectors), ends)
-    return bool(np.median(cosines) >= _INSIDE)
 
 
 def code_more(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str, extents: Extents,
@@ -361,13 +339,3 @@ def _by_partition(labels: Int32Array, first: Int64Array,
     before = np.cumsum(counts[filled]) - counts[filled]
     order[starts[labels[rows]] + np.arange(len(rows)) - before[labels[rows]]] = rows
     return order, starts, labels
-
-
-def _answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:
-    """Rows that answer several queries, `least` or more, those that answer many first: they soon
-    give a good threshold. Rows that answer one are no better than others."""
-    found = answers >= 0  # few rows may give fewer answers
-    slots, ranks = answers[found], np.nonzero(found)[1]
-    shares = np.bincount(slots, (1.0 + ranks) ** -0.5, minlength=n)
-    answering = np.flatnonzero(np.bincount(slots, minlength=n) >= least)
-    return answering[np.argsort(-shares[answering], kind="stable")]

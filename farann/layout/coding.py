@@ -32,6 +32,7 @@ from farann.quantize.scalar import (
     places_of,
     sample_of,
 )
+from farann.runtime import batches
 from farann.runtime.parallel import each
 
 # Of rows by length so many are in one order by size.
@@ -40,6 +41,10 @@ _PART_BY_LENGTH = 512
 _PARTS_OF_RUNS = 128
 # Slots are kept in 32 bits; more rows stay in their own order.
 MOST_ORDERED = 2**31
+# Rows that answer many queries are told by answers of this length.
+ORDER_K = 32
+# Runs are ordered by one query for 8 rows, or 128 queries: small runs are merged soon.
+_ROWS_A_QUERY, _LEAST_QUERIES = 8, 128
 # Pays for the rounding of lengths to float32.
 _LENGTH_UP = 2.0**-20
 
@@ -55,6 +60,7 @@ class Builder(NamedTuple):
     progress: Progress
     origins: Origins | None = None
     threads: int = 1
+    unlike: bool = False  # rows may be of another kind than those that the axes were made for
 
     def by_size(self, slots: Int64Array) -> Int64Array:
         """Slots by the size of their rows, so that rows of a panel need about the same scale."""
@@ -129,6 +135,13 @@ class Builder(NamedTuple):
         return self._replace(origins=origins,
                              extents=extents._replace(largest=largest, limit=limit))
 
+    def answers(self, queries: Float32Array) -> Int64Array:
+        """Slots of the rows furthest from each query, a few."""
+        rows = _core.Snapshot(self.rows, self.rows[:0], None, None, self.centre,
+                              self.metric.number, self.isa)
+        k = min(ORDER_K, len(self.rows))
+        return batches.top(rows, _core.Filter(rows), queries, k, False, self.threads)[0].ids
+
     def lay_out(self, order: Int64Array, pca_filter: Projection | None = None,
                 width: CodeWidth = INT8, shape: Float64Array | None = None,
                 rest_step: float = 0.0) -> CodeArrays:
@@ -196,7 +209,9 @@ class Builder(NamedTuple):
     def _bounds(self, extremes: Float64Array) -> CodeBounds:
         if self.extents.transform.pca_axes is None:
             return bounds_from(extremes)
-        return bounds_from(extremes, self.extents.transform.outside(
+        transform = self.extents.transform
+        outside = transform.outside_at_most if self.unlike else transform.outside
+        return bounds_from(extremes, outside(
             sample_of(self.rows, self.centre, self.metric.normalized)))
 
     def _code(self, inv_scale: Float32Array, lay: Laying) -> Float64Array:
@@ -211,6 +226,16 @@ class Builder(NamedTuple):
 
     def _slots(self, order: Int64Array) -> Int32Array | None:
         return None if len(self.rows) > MOST_ORDERED else order.astype(np.int32)
+
+
+def answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:
+    """Rows that answer several queries, `least` or more, those that answer many first: they soon
+    give a good threshold. Rows that answer one are no better than others."""
+    found = answers >= 0  # few rows may give fewer answers
+    slots, ranks = answers[found], np.nonzero(found)[1]
+    shares = np.bincount(slots, (1.0 + ranks) ** -0.5, minlength=n)
+    several = np.flatnonzero(np.bincount(slots, minlength=n) >= least)
+    return several[np.argsort(-shares[several], kind="stable")]
 
 
 def whole_panels(order: Int64Array) -> Int64Array:
@@ -257,26 +282,31 @@ def sizes_like(base: CodeArrays, rows: RowArray, centre: Float64Array, spec: Ind
 
 
 def code_like(base: CodeArrays, rows: RowArray, sizes: Sizes, centre: Float64Array,
-              spec: IndexSpec, isa: str) -> CodeArrays:
+              spec: IndexSpec, isa: str, queries: Float32Array) -> CodeArrays:
     """Code more rows as those of a base were, with 8 bits, as one run; slots count these rows.
 
-    Those with the largest key bounds come first; a panel has the bound of all from it on.
+    Rows that answer many queries come first, then those with the largest key bounds; a panel
+    has the bound of all from it on.
     """
     limit = largest_coded(base)
     most = max(float(sizes.largest.max()), limit)
     extents = Extents(base.transform, sizes.largest, most, np.empty(0, np.int64),
                       _core.CODE_SPAN * most / limit)
-    builder = Builder(rows, centre, spec.metric, isa, extents, False)
-    every, mean_query, key_bound = np.arange(len(rows)), None, sizes.lengths
+    builder = Builder(rows, centre, spec.metric, isa, extents, False, unlike=True)
+    mean_query, key_bound = None, sizes.lengths
+    # Approximate searches scan a few of these parts.
+    part = _core.code_rows(int(np.clip(len(rows) // _PARTS_OF_RUNS, 1, _PART_BY_LENGTH)))
+    some = queries[:: -(-len(queries) // max(len(rows) // _ROWS_A_QUERY, _LEAST_QUERIES))]
+    hubs = answering(builder.answers(np.ascontiguousarray(some)), len(rows))
+    first = builder.by_size_in_parts(hubs, part)
+    rest = np.delete(np.arange(len(rows)), hubs)
     if key_bound is None or sizes.lengths is None:
-        order = whole_panels(builder.by_size(every))
+        order = whole_panels(np.concatenate([first, builder.by_size(rest)]))
         return builder.lay_out(order, base.pca_filter, rest_step=base.bounds.rest_step)
     if sizes.along is not None and base.mean_query_direction is not None:
         mean_query = MeanQueryDirection(base.mean_query_direction, 1.0, 1.0)
         key_bound = mean_query.optimistic_score(sizes.along, sizes.lengths)
-    # Approximate searches scan a few of these parts.
-    part = _core.code_rows(int(np.clip(len(rows) // _PARTS_OF_RUNS, 1, _PART_BY_LENGTH)))
-    order = whole_panels(builder.by_key_bound(every, key_bound, part))
+    order = whole_panels(np.concatenate([first, builder.by_key_bound(rest, key_bound, part)]))
     arrays = builder.lay_out(order, base.pca_filter, rest_step=base.bounds.rest_step)
     arrays = builder.with_key_bounds(arrays, order, sizes.lengths, mean_query, sizes.along)
     return replace(arrays, max_norm=_from_each_on(arrays.max_norm),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +23,6 @@ _FEWER_PER_ROOT = {"amx": 2}
 # Sums over partitions are those of so many groups of blocks, which threads take on: as many threads
 # have work, and each group takes memory.
 _GROUPS = 8
-# Rows on all sides of the sphere have no direction in common: their mean is shorter than this.
-_NO_DIRECTION = 1e-3
 
 
 def number_of_partitions(wanted: int | str | None, n: int, isa: str) -> int:
@@ -79,12 +76,11 @@ def _sums_of(rows: RowArray, centre: Float64Array, normalized: bool, labels: Int
 
 def describe(rows: RowArray, centre: Float64Array, metric: MetricTraits, labels: Int32Array,
              starts: Int64Array, moment: Moment, transform: Transform, isa: str, threads: int = 1,
-             caps: bool = False) -> PartitionArrays:
+             ) -> PartitionArrays:
     """Code what optimistic scores of a partition are made of: mean, deviation, and mean of squares.
 
     `labels` number the partitions without gaps; -1 is a row of none. Deviations are those along
-    what queries have by their `moment`. With `caps` partitions are told as caps of the unit sphere,
-    which rows must be on.
+    what queries have by their `moment`.
     """
     n_partitions, factor = len(starts) - 1, moment.root()
     sums = _sums_of(rows, centre, metric.normalized, labels, n_partitions, factor, threads)
@@ -93,17 +89,8 @@ def describe(rows: RowArray, centre: Float64Array, metric: MetricTraits, labels:
     variances = sums.spread / counts - ((means @ factor) ** 2).sum(axis=1)
     variances += moment.rest * np.maximum(squares - (means**2).sum(axis=1), 0.0)
     deviations = np.sqrt(np.maximum(variances, 0.0))
-    partitions = _coded(means, deviations, squares if metric.adds_squared_norm else None, starts,
-                        transform, isa)
-    return replace(partitions, inv_norms=_inv_norms(means + centre)) if caps else partitions
-
-
-def _inv_norms(means: Float64Array) -> Float32Array:
-    """What means are divided by to be directions, for whole panels; 1 where they have none."""
-    norms = np.linalg.norm(means, axis=1)
-    inverse = np.ones(_core.code_rows(len(means)), np.float32)
-    inverse[: len(means)] = 1.0 / np.where(norms < _NO_DIRECTION, 1.0, norms)
-    return inverse
+    return _coded(means, deviations, squares if metric.adds_squared_norm else None, starts,
+                  transform, isa)
 
 
 def code_means(means: Float64Array, transform: Transform, isa: str) -> tuple[UInt8Array,

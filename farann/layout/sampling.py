@@ -18,6 +18,8 @@ _MANY, _SMALL_WORK, _FEW = 512, 1 << 30, 256
 # Of so many rows or fewer, where they and the queries lie in so many directions that there is next
 # to nothing to be learned, one in some of both will do; if that spares so many multiply-adds.
 _SMALL, _ONE_IN, _SPARED = 1 << 14, 4, 1 << 28
+# Queries that tell which rows of a run come first: each is compared with all rows of it.
+_MOST_FOR_RUNS = 512
 # Queries that layouts are compared with: as many as cost about _WORK multiply-adds to answer.
 _MOST_HELD_OUT, _LEAST_HELD_OUT = 256, 128
 
@@ -36,6 +38,11 @@ def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
         most = _FEW
     number = min(n_queries, int(np.clip(_WORK / (n * dim), _LEAST, most)))
     return np.sort(np.random.default_rng(seed).choice(n_queries, number, replace=False))
+
+
+def few_of(queries: Float32Array) -> Float32Array:
+    """Some of the queries, for the order of runs of added rows."""
+    return queries[:: -(-len(queries) // _MOST_FOR_RUNS)].copy()
 
 
 def typical(rows: RowArray, centre: Float64Array, normalized: bool, query_sample: Float32Array,

@@ -1,10 +1,9 @@
-"""Which transform rows go through before they are coded: scaling along the mean query, PCA axes."""
+"""Which transform rows go through before they are coded: a rotation, or PCA axes and one."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from farann import _core
 from farann._types import Float64Array, RowArray
 from farann.contract.index_spec import IndexSpec
 from farann.quantize import projection
@@ -14,8 +13,6 @@ from farann.quantize.scalar import FEW_ROWS, sample_of
 from farann.quantize.transform import Transform, rotation_signs
 from farann.runtime.process import one_thread
 
-# A scaling must leave so much of what codes may be off at most.
-_WORTH_SCALING = 0.98
 # What is outside the axes may move keys by such a share of how much they differ; and there are
 # none in larger dimensions, as queries would take longer to prepare than to ask.
 _LARGEST_OUTSIDE, _MOST_TURNED = 0.15, 256
@@ -31,66 +28,27 @@ def transform_for(rows: RowArray, centre: Float64Array, spec: IndexSpec,
     `sample` is one of the rows, see `scalar.sample_of`, if there is one already.
     """
     transform = Transform(rotation_signs(rows.shape[1], spec.seed))
-    # The rounding of coarse codes does better by what queries have in common.
-    squared = spec.metric.adds_squared_norm
-    if spec.width.is_coarse or len(rows) < FEW_ROWS or (squared and rows.shape[1] > _MOST_TURNED):
+    # Coarse codes are rounded for likely queries instead. Rows that are known by their codes alone
+    # must not lose a part for good.
+    if (spec.width.is_coarse or not spec.vectors or len(rows) < FEW_ROWS
+            or rows.shape[1] > _MOST_TURNED):
         return transform
     with one_thread():
         if sample is None:
             sample = sample_of(rows, centre, spec.metric.normalized)
-        directions = directions_of(query_vectors)
-        # Under l2, queries have next to no mean beside the centre of rows.
-        if not squared:
-            transform = transform._replace(
-                mean_direction_scaling=mean_direction_scaling_for(sample, directions))
-        # Rows that are known by their codes alone must not lose a part for good.
-        pca_axes = None
-        if spec.vectors:
-            pca_axes = pca_axes_for(transform.stretched(sample), transform.shrunk(directions),
-                                    spec.seed)
+        pca_axes = pca_axes_for(sample, directions_of(query_vectors), spec.seed)
     if pca_axes is None:
         return transform
-    return Transform(rotation_signs(len(pca_axes), spec.seed), transform.mean_direction_scaling,
-                     pca_axes)
-
-
-def mean_direction_scaling_for(sample: Float64Array,
-                               directions: Float64Array) -> Float64Array | None:
-    """The scaling of rows that makes codes best for such query vectors, if it makes them better.
-
-    What a product of codes may be off is as the length of the row times that of the query vector.
-    Along the mean query, query vectors are long and rows are not: rows times s and query vectors
-    over s have the same product there, and the s is best that makes the product of their mean
-    squares smallest.
-    """
-    mean = directions.sum(axis=0)
-    length = float(np.linalg.norm(mean))
-    size = float(np.einsum("ij,ij->", sample, sample))
-    if not (length > 0.0 and size > 0.0):
-        return None
-    direction = mean / length
-    of_rows = float(((sample @ direction) ** 2).sum()) / size
-    of_queries = float(((directions @ direction) ** 2).mean())
-    others = max((1.0 - of_rows) * of_queries, 0.0), max(of_rows * (1.0 - of_queries), 1e-30)
-    by = float(min((others[0] / others[1]) ** 0.25, _core.MOST_SCALING))
-    if by <= 1.0:
-        return None
-    left = (1.0 + (by**2 - 1.0) * of_rows) * (1.0 - of_queries * (1.0 - by**-2))
-    if left**0.5 > _WORTH_SCALING:
-        return None
-    mean_direction_scaling: Float64Array = (by - 1.0) ** 0.5 * direction
-    return mean_direction_scaling
+    return Transform(rotation_signs(len(pca_axes), spec.seed), pca_axes)
 
 
 def pca_axes_for(sample: Float64Array, directions: Float64Array, seed: int) -> Projection | None:
     """The fewest principal axes of rows, in whole groups, along which coding them does as well.
 
     Rows that lie near a space of fewer dimensions than they have waste codes on the others. None
-    where no group can be spared. Rows and query vectors are scaled already.
+    where no group can be spared.
     """
     dim = sample.shape[1]
-    if dim > _MOST_TURNED:
-        return None
     found = projection.directions(sample, seed)
     outside = _left(directions, found).mean(axis=0) * _left(sample, found).max(axis=0)
     # The mean square of products, which are about zero on average as rows are centred.

@@ -15,14 +15,13 @@ from importlib.util import module_from_spec, spec_from_loader
 
 # Lowest first; `_cyutility` is what Cython adds to all.
 MODULES = ("_cyutility", "kernels", "process", "scratch", "encoding", "codes", "partitions",
-           "snapshot", "boxes", "guard", "query_batch", "rough", "row_reader", "candidates",
-           "integer_keys", "one_sided", "ceilings", "key_scan", "row_scan", "coded_queries",
-           "code_scan", "norm_pruning", "cost_judge", "position_keys", "first_rows", "code_pass",
-           "uncoded_rows", "tail_scan", "ordered_scan", "partition_choice", "partition_probe",
-           "lateness", "answers", "search", "measuring", "single", "row_order", "picks",
-           "greedy_front", "guides", "greedy", "greedy_passes", "furthest_row", "exact_mean",
-           "member_sets", "set_centers", "set_first_rows", "set_narrowing", "set_search",
-           "set_keys", "pair_search", "merging")
+           "snapshot", "guard", "query_batch", "rough", "row_reader", "candidates",
+           "integer_keys", "ceilings", "key_scan", "row_scan", "coded_queries", "code_scan",
+           "norm_pruning", "cost_judge", "position_keys", "first_rows", "code_pass",
+           "uncoded_rows", "tail_scan", "lateness", "ordered_scan", "partition_choice",
+           "partition_probe", "answers", "search", "measuring", "single", "row_order", "picks",
+           "greedy_front", "bound_sample", "greedy", "greedy_passes", "furthest_row", "exact_mean",
+           "member_sets", "set_search", "set_keys", "pair_search", "merging")
 
 
 def _library() -> str:

@@ -45,6 +45,7 @@ cdef class Candidates:
                           const farann_filter *filter) noexcept nogil
     cdef void collect(self, Query *query, int64_t n, const farann_block *block,
                       const farann_filter *filter) noexcept nogil
+    cdef void forget(self, Query *query) noexcept nogil
     cdef void thin_out(self, Query *query) noexcept nogil
     cdef double keep_best(self, Query *query) noexcept nogil
     cdef int64_t raise_thresholds(self, int64_t start) noexcept nogil

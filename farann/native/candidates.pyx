@@ -5,6 +5,7 @@ from libc.math cimport INFINITY, NAN, nextafterf
 from libc.stdint cimport int64_t
 
 from farann.native.kernels cimport *
+from farann.native.process cimport BEST_FIRST, SELECTING, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.rough cimport rough_key
 from farann.native.row_reader cimport RowBlock, RowReader
@@ -38,7 +39,7 @@ cdef class Candidates:
         cdef int64_t *slots = NULL
         cdef Query *query
         self.batch, self.scored = batch, scored
-        self.for_best = exact and not (batch.beyond or batch.best_beyond)
+        self.for_best = uses(SELECTING) and exact and not (batch.beyond or batch.best_beyond)
         self.selects = self.for_best and k > FEW_SORTED
         self.rows = RowReader.of(batch.snapshot, batch.scratch, batch.block_rows)
         self.capacity = room
@@ -257,6 +258,12 @@ cdef class Candidates:
                 found.entries[found.count].id = block.ids[slot] if block.ids != NULL else slot
                 found.count += 1
 
+    cdef void forget(self, Query *query) noexcept nogil:
+        """Forget the rows found, and the threshold if these rows would not pass it again."""
+        query.found.count = query.candidates.count = query.best.count = 0
+        if self.batch.epsilon > 0.0:  # rows must be better than the threshold by epsilon
+            query.threshold = -INFINITY
+
     cdef void thin_out(self, Query *query) noexcept nogil:
         """Drop candidates that can't belong to the answer; if most stay, get keys."""
         self.keep_best(query)
@@ -308,11 +315,15 @@ cdef class Candidates:
 
     cdef void rerank_all(self, Query *query) noexcept nogil:
         """Get the keys of all candidates that may still belong to the answer."""
-        self.rerank_best(query)
+        if uses(BEST_FIRST):
+            self.rerank_best(query)
         self.rerank(query, 0)
 
     cdef void rerank(self, Query *query, int64_t first) noexcept nogil:
-        """Offer the exact keys of the candidates from `first` on, and forget these."""
+        """Offer the exact keys of the candidates from `first` on, and forget these.
+
+        Also when the time of a search is over: they would be lost.
+        """
         cdef farann_filter admitted
         cdef farann_block block
         cdef int64_t i, n, slot, count = query.candidates.count
@@ -332,7 +343,7 @@ cdef class Candidates:
             block.end = self.batch.snapshot.n_slots
             block.ids = self.batch.snapshot.ids_by_slot
             i = first
-            while i < count and not self.batch.stopped():
+            while i < count and not self.batch.cancelled():
                 n = 0
                 while i < count and n < RESCORED_AT_ONCE:
                     slot = slots[i] - segment.first

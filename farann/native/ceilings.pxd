@@ -5,7 +5,6 @@ from libc.stdint cimport int64_t
 from farann.native.candidates cimport Candidates
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport farann_block
-from farann.native.one_sided cimport OneSided
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Segment
 
@@ -14,13 +13,12 @@ cdef class Ceilings:
     cdef QueryBatch batch
     cdef Candidates candidates
     cdef IntegerKeys integer_keys
-    cdef OneSided one_sided
 
     @staticmethod
-    cdef Ceilings of(QueryBatch batch, Candidates candidates, IntegerKeys integer_keys,
-                     OneSided one_sided)
+    cdef Ceilings of(QueryBatch batch, Candidates candidates, IntegerKeys integer_keys)
     cdef void find(self, Query *query) noexcept nogil
     cdef double of_query(self, const Query *query) noexcept nogil
+    cdef bint nothing_negative(self, const Query *query) noexcept nogil
     cdef double of_axis(self, const Query *query) noexcept nogil
     cdef int64_t leave_out(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
 

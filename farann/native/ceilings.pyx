@@ -10,9 +10,9 @@ from libc.stdint cimport INT64_MAX, int64_t
 from farann.native.candidates cimport Candidates
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport *
-from farann.native.one_sided cimport OneSided
+from farann.native.process cimport CEILINGS, uses
 from farann.native.query_batch cimport Query, QueryBatch
-from farann.native.snapshot cimport Segment
+from farann.native.snapshot cimport NOT_LOOKED_FOR, Segment, Snapshot
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -21,11 +21,9 @@ cdef class Ceilings:
     """Tells which queries have the best answer that there can be, but for ids."""
 
     @staticmethod
-    cdef Ceilings of(QueryBatch batch, Candidates candidates, IntegerKeys integer_keys,
-                     OneSided one_sided):
+    cdef Ceilings of(QueryBatch batch, Candidates candidates, IntegerKeys integer_keys):
         cdef Ceilings self = Ceilings.__new__(Ceilings)
-        self.batch, self.candidates = batch, candidates
-        self.integer_keys, self.one_sided = integer_keys, one_sided
+        self.batch, self.candidates, self.integer_keys = batch, candidates, integer_keys
         return self
 
     cdef void find(self, Query *query) noexcept nogil:
@@ -35,15 +33,25 @@ cdef class Ceilings:
 
     cdef double of_query(self, const Query *query) noexcept nogil:
         """What no exact key times the sign is above, as it is computed; infinity: nobody knows."""
+        if not uses(CEILINGS):
+            return INFINITY
         if self.batch.metric == FARANN_L2:
             if self.batch.sign < 0.0:
                 return 0.0
-            if self.integer_keys.are_exact(query) and self.one_sided.nothing_negative(query):
+            if self.integer_keys.are_exact(query) and self.nothing_negative(query):
                 return self.integer_keys.largest_sum(query)
             return INFINITY
-        if self.one_sided.nothing_negative(query):
+        if self.nothing_negative(query):
             return 0.0
         return self.of_axis(query) if self.batch.metric == FARANN_COSINE else INFINITY
+
+    cdef bint nothing_negative(self, const Query *query) noexcept nogil:
+        """Whether neither rows nor the query, times the sign, have a number below 0."""
+        cdef int64_t j
+        for j in range(self.batch.dim):
+            if self.batch.sign * query.given[j] < 0.0:
+                return False
+        return not has_negative(self.batch.snapshot)
 
     cdef double of_axis(self, const Query *query) noexcept nogil:
         """The same under cosine of a query with one number other than 0: its size.
@@ -92,3 +100,23 @@ cdef int64_t least_id(const farann_block *block, int64_t n) noexcept nogil:
         slot = block.first + (block.positions[i] if block.positions != NULL else i)
         least = min(least, block.ids[slot] if block.ids != NULL else slot)
     return least
+
+
+cdef bint has_negative(Snapshot snapshot) noexcept nogil:
+    """Whether any number of the rows is below 0; looked for only once, up to the first.
+
+    Two threads may look at once, and find the same.
+    """
+    cdef int64_t known = farann_load(&snapshot.negative)
+    cdef int s
+    cdef const Segment *segment
+    if known != NOT_LOOKED_FOR:
+        return known
+    known = 0
+    for s in range(2):
+        segment = &snapshot.segments[s]
+        if known == 0 and segment.count:
+            known = farann_has_negative(segment.rows, snapshot.row_type,
+                                        segment.count * snapshot.dim)
+    farann_store(&snapshot.negative, known)
+    return known

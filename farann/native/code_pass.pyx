@@ -11,6 +11,7 @@ from farann.native.first_rows cimport FirstRows
 from farann.native.kernels cimport *
 from farann.native.norm_pruning cimport NormPruning
 from farann.native.position_keys cimport PositionKeys
+from farann.native.process cimport PCA_FILTER_JUDGE, uses
 from farann.native.query_batch cimport QueryBatch
 from farann.native.snapshot cimport FEW_BEST
 
@@ -85,7 +86,7 @@ cdef class CodePass:
         cdef int64_t fewest = FEWEST_JUDGED if self.judge.selected else rows
         cdef double cost = refined * self.judge.cost_refined
         cdef double most = SURELY * n * self.pruning.n_active * self.judge.cost_whole
-        if (self.coded.codes.has_pca_filter and self.whole_panels == NULL
+        if (uses(PCA_FILTER_JUDGE) and self.coded.codes.has_pca_filter and self.whole_panels == NULL
                 and self.coded.code_width > 1 and n >= min(rows, fewest) and cost > most):
             self.whole_panels = <uint8_t *>self.batch.scratch.allocated(
                 rows, self.coded.codes.groups * FARANN_CODE_GROUP + sizeof(float), False)

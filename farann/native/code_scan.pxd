@@ -28,6 +28,7 @@ cdef class CodeScan:
     cdef uint8_t *joined  # their codes, where these lie in halves and many tiles read them
     cdef farann_pass_thresholds pass_thresholds  # of one tile
     cdef farann_pass_threshold nothing_passes
+    cdef bint high_first  # queries are alone, and codes are not in the cache
     cdef bint keys_follow  # blocks of codes, for queries that too many of their rows pass for
     cdef int8_t *mean  # what rows of the block were coded relative to; NULL: none ever is
     cdef double mean_unit  # 0: nothing
@@ -35,7 +36,6 @@ cdef class CodeScan:
 
     @staticmethod
     cdef CodeScan of(QueryBatch batch, Candidates candidates, KeyScan key_scan, CodedQueries coded)
-    cdef allocate_deferred(self)
     cdef void scan_codes(self, int64_t start, int64_t n) noexcept nogil
     cdef void scan_for_members(self, int64_t width, int64_t count, int64_t start,
                                int64_t n) noexcept nogil
@@ -53,10 +53,6 @@ cdef class CodeScan:
     cdef int64_t code_bytes_of_row(self, bint high) noexcept nogil
     cdef bint high_nibbles_first(self, Query *query) noexcept nogil
     cdef void judge_high_nibbles(self, Query *query, int64_t passed, int64_t n) noexcept nogil
-    cdef void defer(self, Query *query, int64_t start) noexcept nogil
-    cdef void refine_all_deferred(self) noexcept nogil
-    cdef void refine_deferred(self, int64_t i, const uint32_t *codes) noexcept nogil
     cdef void refine(self, int64_t count, int64_t start, const uint32_t *codes) noexcept nogil
     cdef farann_block coded_block(self, int64_t start) noexcept nogil
     cdef void set_whole_thresholds(self, int64_t count) noexcept nogil
-    cdef const uint32_t *take_whole_tile(self, int64_t first, int64_t count) noexcept nogil

@@ -9,6 +9,7 @@ from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
 from farann.native.key_scan cimport FEWEST_FOR_KEYS, KeyScan
 from farann.native.kernels cimport *
+from farann.native.process cimport EARLY_FILTERS, JOINED_NIBBLES, NIBBLE_JUDGE, uses
 from farann.native.query_batch cimport LONGEST_PAUSE, Query, QueryBatch
 
 cdef enum:
@@ -16,8 +17,6 @@ cdef enum:
     # be read must pay for rows that pass and are read on, of few dimensions for fewer.
     FEW_PASS = 4
     FEW_PASS_DIMS = 1024
-    # Rows that pass by them but don't look like an answer are put off, so many at most.
-    DEFERRED = 8192
 
 # Where at least such a share of the rows is allowed, filters wait until all codes are read: for
 # tiles of queries, and for a query by itself, whose rows are fetched from memory one by one.
@@ -40,23 +39,12 @@ cdef class CodeScan:
         if batch.snapshot.partitions is not None and batch.snapshot.partitions.relative:
             self.offsets = <double *>batch.scratch.allocate(width + codes.groups, sizeof(double))
             self.mean = <int8_t *>(self.offsets + width)
-        if (codes.low_nibbles is not None
+        if (uses(JOINED_NIBBLES) and codes.low_nibbles is not None
                 and (batch.n_queries + width - 1) // width > batch.kernels.few_tiles and width > 1):
             self.joined = <uint8_t *>batch.scratch.allocate(
                 coded.code_rows, codes.groups * FARANN_CODE_GROUP, False)
-        if width == 1 and codes.high_nibbles_first:
-            self.allocate_deferred()
+        self.high_first = width == 1 and codes.high_nibbles_first
         return self
-
-    cdef allocate_deferred(self):
-        """Room for rows that a scan of high nibbles puts off."""
-        cdef int64_t i, room = DEFERRED + LONG_BLOCKS * LARGEST_BLOCK
-        cdef float *scores = <float *>self.batch.scratch.allocate(
-            self.batch.n_queries * room, sizeof(float) + sizeof(int64_t), False)
-        cdef int64_t *slots = <int64_t *>(scores + self.batch.n_queries * room)
-        for i in range(self.batch.n_queries):
-            self.batch.queries[i].deferred.scores = scores + i * room
-            self.batch.queries[i].deferred.slots = slots + i * room
 
     cdef void scan_codes(self, int64_t start, int64_t n) noexcept nogil:
         """Score rows at some positions by their 8-bit codes, a tile of queries at a time."""
@@ -165,7 +153,7 @@ cdef class CodeScan:
         self.batch.scanned += n_rows * n_coded
         self.count_products(n * width, self.coded.codes.scanned.groups, count)
         self.batch.bytes_read += n_rows * n_coded * self.code_bytes_of_row(high)
-        if self.batch.filter.share < (MOST_ALLOWED_FOR_ONE if single else MOST_ALLOWED) and (
+        if uses(EARLY_FILTERS) and self.batch.filter.share < (MOST_ALLOWED_FOR_ONE if single else MOST_ALLOWED) and (
                 self.coded.codes.has_pca_filter or (high and not self.coded.codes.int4_alone)):
             # To see whether a row is allowed costs less than to fetch the other codes of many.
             for i in range(count):
@@ -178,12 +166,7 @@ cdef class CodeScan:
             query = &self.batch.queries[self.candidates.members[0]]
             self.judge_high_nibbles(query, self.candidates.tile[0].count - query.candidates.count,
                                     n)
-            self.defer(query, start)
             self.refine(1, start, codes)
-            if query.deferred.count > DEFERRED:
-                self.candidates.admit_tile(count, &block)
-                self.refine_deferred(self.candidates.members[0], codes)
-                return
         self.candidates.admit_tile(count, &block)
 
     cdef void give_up_codes_of(self, int64_t count, int64_t start, int64_t n) noexcept nogil:
@@ -225,11 +208,8 @@ cdef class CodeScan:
         return n if self.coded.codes.scanned.squares == NULL else n + <int64_t>sizeof(float)
 
     cdef bint high_nibbles_first(self, Query *query) noexcept nogil:
-        """Whether to read the high nibbles of codes first: not before there is a threshold.
-
-        Nor for a query that is alone only for once, which has no room for rows to put off.
-        """
-        if query.deferred.slots == NULL or query.threshold == -INFINITY:
+        """Whether to read the high nibbles of codes first: not before there is a threshold."""
+        if not self.high_first or query.threshold == -INFINITY:
             return False
         if query.pause > 0:
             query.pause -= 1
@@ -237,68 +217,9 @@ cdef class CodeScan:
         return True
 
     cdef void judge_high_nibbles(self, Query *query, int64_t passed, int64_t n) noexcept nogil:
-        if passed * max(FEW_PASS, FEW_PASS_DIMS // self.coded.codes.dim) > n:
+        if uses(NIBBLE_JUDGE) and passed * max(FEW_PASS, FEW_PASS_DIMS // self.coded.codes.dim) > n:
             query.next_pause = min(2 * query.next_pause + 1, LONGEST_PAUSE)
             query.pause = query.next_pause
-
-    cdef void defer(self, Query *query, int64_t start) noexcept nogil:
-        """Put off rows that passed, but by the middle of what they may be are no answer yet.
-
-        In the end, when the threshold is as good as it gets, fewer of them are worth a look.
-        """
-        cdef farann_candidates *passed = &self.candidates.tile[0]
-        cdef farann_candidates *deferred = &query.deferred
-        cdef const farann_coded_rows *rows = &self.coded.codes.scanned
-        cdef int64_t i, position, panel, kept = query.candidates.count
-        cdef double floor = self.candidates.admission_threshold(query)
-        cdef float score, square = 0.0
-        for i in range(kept, passed.count):
-            position = start + passed.slots[i]
-            panel = position // FARANN_CODE_PANEL
-            if rows.squares != NULL:
-                square = <float>self.batch.sign * rows.squares[position]
-            score = farann_code_score(&query.pass_threshold, passed.scores[i], rows.inv_scales[panel],
-                                      square)
-            if score >= floor:
-                passed.slots[kept], passed.scores[kept] = passed.slots[i], passed.scores[i]
-                kept += 1
-                continue
-            deferred.slots[deferred.count] = position
-            deferred.scores[deferred.count] = passed.scores[i]
-            deferred.count += 1
-        passed.count = kept
-
-    cdef void refine_all_deferred(self) noexcept nogil:
-        cdef int64_t i
-        for i in range(self.batch.n_queries):
-            if self.batch.stopped():
-                return
-            if self.batch.queries[i].deferred.count:
-                self.refine_deferred(i, self.coded.single_codes(i))
-
-    cdef void refine_deferred(self, int64_t i, const uint32_t *codes) noexcept nogil:
-        """Score those rows that were put off and may still belong to the answer."""
-        cdef Query *query = &self.batch.queries[i]
-        cdef farann_candidates *deferred = &query.deferred
-        cdef farann_candidates *passed = &self.candidates.tile[0]
-        cdef farann_block block = self.coded_block(0)
-        cdef int64_t j = 0
-        cdef farann_pass_threshold threshold
-        while j < deferred.count:
-            self.candidates.tile[0], self.candidates.members[0] = query.candidates, i
-            threshold = farann_pass_threshold_at(&query.whole, &self.coded.codes.bounds,
-                                           self.candidates.admission_threshold(query),
-                                           self.batch.sign, True)
-            while j < deferred.count and passed.count < query.candidates.count + FIRST_BLOCK:
-                if farann_code_passes(&threshold, &self.coded.codes.scanned, deferred.slots[j],
-                                      deferred.scores[j]):
-                    passed.slots[passed.count] = deferred.slots[j]
-                    passed.scores[passed.count] = deferred.scores[j]
-                    passed.count += 1
-                j += 1
-            self.refine(1, 0, codes)
-            self.candidates.admit_tile(1, &block)
-        deferred.count = 0
 
     cdef void refine(self, int64_t count, int64_t start, const uint32_t *codes) noexcept nogil:
         """Score again, by the whole codes, what a tile's scan has left.
@@ -351,11 +272,3 @@ cdef class CodeScan:
                                                    self.candidates.admission_threshold(query),
                                                    self.batch.sign, False)
             farann_pass_thresholds_set(&self.pass_thresholds, i, &threshold)
-
-    cdef const uint32_t *take_whole_tile(self, int64_t first, int64_t count) noexcept nogil:
-        """Make some queries, from one on, a tile and the members; gives their whole codes."""
-        cdef int64_t i
-        for i in range(count):
-            self.candidates.members[i] = first + i
-        self.set_whole_thresholds(count)
-        return self.coded.gather(self.candidates.members, count, True)

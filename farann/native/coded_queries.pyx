@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from farann.native.candidates cimport Candidates
 from farann.native.codes cimport Codes
 from farann.native.kernels cimport *
+from farann.native.process cimport CODE_NOISE, LONG_BLOCKS, SINGLE_TILES, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.rough cimport take_as_true
 
@@ -31,7 +32,7 @@ cdef class CodedQueries:
                          bint pca_filtered):
         cdef CodedQueries self = CodedQueries.__new__(CodedQueries)
         cdef int64_t n_tiles, width = batch.kernels.code_queries
-        if batch.n_queries < FEW_QUERIES:
+        if batch.n_queries < FEW_QUERIES and uses(SINGLE_TILES):
             width = 1
         n_tiles = (batch.n_queries + width - 1) // width
         self.batch, self.candidates, self.approximate = batch, candidates, approximate
@@ -61,13 +62,10 @@ cdef class CodedQueries:
         """Take the codes of other rows: queries have to be coded for them."""
         self.codes, self.pca_filtered = codes, pca_filtered
         self.noise = self.outside_counts = 1.0
-        if not self.approximate:
+        if not (self.approximate and uses(CODE_NOISE)):
             return
         self.noise = noise_of(&codes.bounds)
         self.outside_counts = codes.outside_noise / self.noise
-        if codes is self.batch.snapshot.added:
-            # Rows of another kind have something in common outside the axes: that is no noise.
-            self.outside_counts = 1.0 / self.noise
 
     cdef int64_t rows_after(self, int64_t n) noexcept nogil:
         """Rows of the next block, where n were scanned.
@@ -76,7 +74,7 @@ cdef class CodedQueries:
         block. Behind many rows its threshold hardly rises, and long blocks let no more pass.
         """
         cdef int64_t long_block = n // LONG_BLOCK_AFTER // FIRST_BLOCK * FIRST_BLOCK
-        return max(self.code_rows, min(long_block, self.most_rows))
+        return max(self.code_rows, min(long_block, self.most_rows) if uses(LONG_BLOCKS) else 0)
 
     cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil:
         """The codes of query i side by side."""

@@ -75,8 +75,6 @@ cdef class Codes:
         One direction, not under l2.
     max_along : float32 (n_positions / 16,) or None
         The most that a panel's rows are along that direction.
-    mean_direction_scaling : float64 (dim,) or None
-        Of rows before they are coded, see `Transform`; not under l2, nor for 4-bit codes.
     pca_axes : Projection or None
         What rows are coded along, see `Transform`; not without vectors.
     """
@@ -86,7 +84,7 @@ cdef class Codes:
         if (arrays.panels is None or arrays.inv_scale is None or arrays.signs is None
                 or arrays.outliers is None):
             raise TypeError("codes need panels, inv_scale, signs and outliers")
-        self.transform = Transform(arrays.signs, arrays.mean_direction_scaling, arrays.pca_axes)
+        self.transform = Transform(arrays.signs, arrays.pca_axes)
         self.panels, self.low_nibbles, self.whole = arrays.panels, arrays.low_nibbles, arrays.whole
         self.inv_scale, self.low_nibble_norm = arrays.inv_scale, arrays.low_nibble_norm
         self.squares, self.whole_inv_scale = arrays.squares, arrays.whole_inv_scale
@@ -104,8 +102,6 @@ cdef class Codes:
                 or (self.slots is not None and self.slots.shape[0] != n)
                 or (self.slots is None and (n < n_rows or self.outliers.shape[0]))):
             raise ValueError("panels, inv_scale, signs and slots must fit together")
-        if arrays.mean_direction_scaling is not None and self.squares is not None:
-            raise ValueError("no scaling along a mean direction beside squares")
         self.take_slots()
         self.take_scanned(arrays)
         self.take_norms(arrays, in_runs)

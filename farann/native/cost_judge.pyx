@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t
 
 from farann.native.kernels cimport FEW_QUERIES
 from farann.native.norm_pruning cimport NormPruning
+from farann.native.process cimport COST_JUDGE, FUTILE_SEARCHES, uses
 from farann.native.query_batch cimport QueryBatch
 
 # Codes are given up if what passes will cost so many times what they save.
@@ -47,8 +48,8 @@ cdef class CostJudge:
 
     cdef bint can_judge(self, int64_t start) noexcept nogil:
         """Whether enough rows were scanned to tell, or all of them had scores."""
-        return start >= max(<int64_t>FEWEST_JUDGED, 16 * self.batch.k) or (
-            start == self.n_scored > 0)
+        return uses(COST_JUDGE) and (start >= max(<int64_t>FEWEST_JUDGED, 16 * self.batch.k) or (
+            start == self.n_scored > 0))
 
     cdef bint will_cost_too_much(self, int64_t start, int64_t left) noexcept nogil:
         """Whether rows that codes let pass of those that are left will cost more than codes save.
@@ -96,7 +97,7 @@ cdef class CostJudge:
         cost += max(rescored, 0) * self.cost_rescored
         if self.selected:  # otherwise what one costs is less well known
             cost += max(self.batch.passed + self.batch.alike - usual, 0) * self.cost_passed
-        return self.few_rows and cost > FAR_MORE * (scanned + max(left_out, 0.0) * (1.0 + self.cost_whole))
+        return uses(FUTILE_SEARCHES) and self.few_rows and cost > FAR_MORE * (scanned + max(left_out, 0.0) * (1.0 + self.cost_whole))
 
     cdef double cost_so_far(self) noexcept nogil:
         """What rows that codes did not rule out have cost."""

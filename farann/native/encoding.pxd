@@ -20,6 +20,5 @@ cdef class Projection:
 cdef class Transform:
     cdef farann_transform given
     cdef double[:, ::1] signs
-    cdef double[::1] mean_direction  # with zeros up to a multiple of 8
     cdef Projection axes
     cdef int64_t dim

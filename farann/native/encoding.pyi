@@ -8,7 +8,6 @@ import numpy.typing as npt
 from farann.quantize import projection
 
 CODE_SPAN: Final[int]
-MOST_SCALING: Final[int]
 MOST_AXES: Final[int]
 
 class Projection:
@@ -18,7 +17,6 @@ class Transform:
     def __init__(
         self,
         signs: npt.NDArray[np.int8],
-        mean_direction: npt.NDArray[np.float64] | None = None,
         axes: projection.Projection | None = None,
     ) -> None: ...
 
@@ -31,7 +29,6 @@ def code_extents(
     centre: npt.NDArray[np.float64],
     unit: bool,
     signs: npt.NDArray[np.int8],
-    mean_direction: npt.NDArray[np.float64] | None,
     axes: projection.Projection | None,
     isa: str,
     extents: npt.NDArray[np.float64],
@@ -46,7 +43,6 @@ def encode_rows(
     centre: npt.NDArray[np.float64],
     unit: bool,
     signs: npt.NDArray[np.int8],
-    mean_direction: npt.NDArray[np.float64] | None,
     axes: projection.Projection | None,
     inv_scale: npt.NDArray[np.float32],
     isa: str,

@@ -18,7 +18,7 @@ cdef enum:
     # Coordinates that are coded before signals are looked for.
     CODED_AT_ONCE = 1048576
 
-CODE_SPAN, MOST_SCALING, MOST_AXES = <int>FARANN_SPAN, <int>FARANN_MOST_SCALING, <int>LARGEST_BASIS
+CODE_SPAN, MOST_AXES = <int>FARANN_SPAN, <int>LARGEST_BASIS
 
 
 def code_rows(int64_t n):
@@ -59,26 +59,23 @@ cdef class Projection:
 
 
 cdef class Transform:
-    """What vectors go through before they are coded: the mean direction that they are scaled along, axes, if only what
-    they are along these is coded, and a rotation.
+    """What vectors go through before they are coded: axes, if only what they are along these is
+    coded, and a rotation.
 
     Parameters
     ----------
     signs : int8 (3, n_coded)
         Of the rotation.
-    mean_direction : float64 (dim,) or None
-        p: rows are multiplied with I + p p', weights with its inverse.
     axes : Projection or None
         n_coded directions; None: all dim coordinates are coded.
     """
 
-    def __init__(self, const int8_t[:, ::1] signs, mean_direction=None, axes=None):
+    def __init__(self, const int8_t[:, ::1] signs, axes=None):
         cdef int64_t dim = signs.shape[1]
-        cdef double squares = 0.0
         if signs.shape[0] != FARANN_ROTATION_ROUNDS or dim < 1:
             raise ValueError("there must be signs for each round of the rotation")
         self.signs = np.array(signs, np.float64)
-        self.given = farann_transform(&self.signs[0, 0], NULL, 1.0, NULL, dim)
+        self.given = farann_transform(&self.signs[0, 0], NULL, dim)
         if axes is not None:
             if np.ndim(axes.directions) != 2 or len(axes.directions) != dim:
                 raise ValueError("there must be signs for each of the axes")
@@ -86,17 +83,6 @@ cdef class Transform:
             self.axes = Projection(axes, dim, "axes")
             self.given.axes = &self.axes.directions[0, 0]
         self.dim = dim
-        if mean_direction is None:
-            return
-        with np.errstate(over="ignore", invalid="ignore"):
-            squares = float(np.square(mean_direction, dtype=np.float64).sum())
-        # NaN fails this, too; the rest pays for rounding.
-        if np.shape(mean_direction) != (dim,) or not squares < (FARANN_MOST_SCALING - 1) * (1.0 + 1e-9):
-            raise ValueError(f"a mean direction must be a direction of the rows' space, by up to "
-                             f"{FARANN_MOST_SCALING} times")
-        self.mean_direction = np.zeros(padded(dim))
-        np.asarray(self.mean_direction)[:dim] = mean_direction
-        self.given.mean_direction, self.given.scaling = &self.mean_direction[0], 1.0 / (1.0 + squares)
 
 
 def rotate(double[:, ::1] vectors, const int8_t[:, ::1] signs, str isa):
@@ -115,11 +101,11 @@ def rotate(double[:, ::1] vectors, const int8_t[:, ::1] signs, str isa):
 
 
 def code_extents(rows, const double[::1] centre, bint unit,
-                 const int8_t[:, ::1] signs, mean_direction, axes, str isa, double[::1] extents):
+                 const int8_t[:, ::1] signs, axes, str isa, double[::1] extents):
     """Write each row's largest |coordinate| after centring, and what `Transform` says, or how long the
     row is outside the axes, if that is more."""
     cdef double[::1] scratch = np.zeros(2 * padded(centre.shape[0]))
-    cdef Transform turn = Transform(signs, mean_direction, axes)
+    cdef Transform turn = Transform(signs, axes)
     cdef const farann_kernels *kernels = kernels_of(isa)
     cdef const float[:, ::1] wide
     cdef int64_t n, start = 0, n_rows = len(rows), dim = centre.shape[0]
@@ -160,12 +146,12 @@ def add_to_groups(real[:, ::1] vectors, const int32_t[::1] groups, double[:, ::1
 
 
 def encode_rows(rows, const double[::1] centre, bint unit,
-                const int8_t[:, ::1] signs, mean_direction, axes, const float[::1] inv_scale, str isa,
+                const int8_t[:, ::1] signs, axes, const float[::1] inv_scale, str isa,
                 uint8_t[:, ::1] codes, double[::1] squares, float[::1] low_nibble_norm):
     """Code rows, one after the other; gives the largest |e|^2, |w z|^2, |l - 7.5|^2 and |z|^2, and
     of what is outside the axes |z'|^2 and |w z'|^2."""
     cdef double[::1] scratch = np.zeros(2 * padded(centre.shape[0]))
-    cdef Transform turn = Transform(signs, mean_direction, axes)
+    cdef Transform turn = Transform(signs, axes)
     cdef const farann_kernels *kernels = kernels_of(isa)
     cdef farann_code_extremes largest
     cdef const float[:, ::1] wide

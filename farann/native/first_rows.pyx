@@ -11,6 +11,7 @@ from farann.native.codes cimport Codes
 from farann.native.key_scan cimport KeyScan
 from farann.native.kernels cimport *
 from farann.native.position_keys cimport PositionKeys
+from farann.native.process cimport FIRST_IN_FLOAT32, FIRST_ROWS, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.row_scan cimport RowScan, few_of
 from farann.native.snapshot cimport Segment
@@ -89,7 +90,7 @@ cdef class FirstRows:
             if not self.batch.queries[i].coded:
                 return False
             alike += self.batch.queries[i].by_keys
-        return 2 * alike > self.batch.n_queries
+        return uses(FIRST_IN_FLOAT32) and 2 * alike > self.batch.n_queries
 
     cdef void score_in_float32(self, int64_t n) noexcept nogil:
         """Score the first n rows in float32 for all queries, which costs less than keys for most.
@@ -162,6 +163,8 @@ cdef class FirstRows:
     cdef int64_t to_be_scored(self, int64_t most) noexcept nogil:
         """How many first rows, of up to `most`, to score all of."""
         cdef int64_t n = min(self.n_scored, most)
+        if not uses(FIRST_ROWS):
+            return 0
         return n - n % FARANN_SCORE_GROUPS if n >= LEAST_SCORED else 0
 
     cdef int64_t score_tile(self, const farann_coded_rows *rows, const farann_coded_tile *tile,

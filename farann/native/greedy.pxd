@@ -2,8 +2,8 @@
 
 from libc.stdint cimport int64_t
 
+from farann.native.bound_sample cimport BoundSample
 from farann.native.greedy_front cimport GreedyFront
-from farann.native.guides cimport Guides
 from farann.native.kernels cimport farann_kernels
 from farann.native.picks cimport Picks
 from farann.native.row_order cimport RowState
@@ -16,7 +16,7 @@ cdef class Greedy:
     cdef Filter filter
     cdef Picks picks
     cdef GreedyFront front
-    cdef Guides guides
+    cdef BoundSample sample
     cdef const farann_kernels *kernels
     cdef Scratch scratch
     cdef const int64_t *given_up
@@ -49,6 +49,5 @@ cdef class Greedy:
     cdef void update(self, int64_t n, double floor) noexcept nogil
     cdef void update_by_keys(self, int64_t slot) noexcept nogil
     cdef void update_block(self, const int64_t *slots, int64_t n, double floor) noexcept nogil
-    cdef void meet_guides(self, double floor) noexcept nogil
     cdef void score_block(self, const float *tiles, int64_t n, const float *offsets) noexcept nogil
     cdef void keep_above(self, double floor) noexcept nogil

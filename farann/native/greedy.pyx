@@ -4,20 +4,19 @@ Each row has a bound on its smallest key. Picks only make the key smaller, so th
 still holds, and rows whose bounds are small need no look. In front are the rows with the largest
 bounds, some thousands: they meet each pick as it is made, by float32 scores and what these may be
 off; the first one gets its exact key, which decides. When no row in front goes before all others
-for sure, those behind with large bounds are brought up to date, by many picks at once and those
-first that rule out most, and another front is made.
+for sure, those behind with large bounds are brought up to date, by many picks at once, and another front is made.
 """
 
 cimport cython
 from libc.math cimport INFINITY
 from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint64_t
 
+from farann.native.bound_sample cimport BoundSample
 from farann.native.greedy_front cimport GreedyFront
-from farann.native.guides cimport Guides
 from farann.native.kernels cimport *
 from farann.native.picks cimport MOST_PACKED, Picks
-from farann.native.process cimport NEVER, CancelFlag
-from farann.native.row_order cimport EXACT, UNKNOWN, RowState, bound_of, meet
+from farann.native.process cimport NEVER, SHRINKING_BLOCKS, CancelFlag, uses
+from farann.native.row_order cimport EXACT, UNKNOWN, RowState, meet
 from farann.native.scratch cimport Scratch
 from farann.native.snapshot cimport Filter, Snapshot
 
@@ -72,7 +71,7 @@ cdef class Greedy:
             self.picks.see_norms(self.best)
             for i in range(self.n_slots):
                 self.rows[i].bound, self.rows[i].others = INFINITY, INFINITY
-                self.rows[i].chunk, self.rows[i].least = UNKNOWN, INFINITY
+                self.rows[i].chunk = UNKNOWN
                 self.rows[i].is_out = filter.alive != NULL and not filter.alive[i]
             for i in range(first.shape[0]):
                 self.rows[first[i]].is_out = True
@@ -80,7 +79,7 @@ cdef class Greedy:
             for i in range(self.n_slots):
                 self.n_left += not self.rows[i].is_out
             farann_arithmetic_end(before)
-        self.guides = Guides.of(self.picks, self.rows, self.n_slots, first.shape[0] + most)
+        self.sample = BoundSample.of(self.picks, self.rows, self.n_slots)
 
     cdef int allocate(self) except -1:
         cdef int64_t width = self.kernels.panel_rows, room
@@ -113,7 +112,7 @@ cdef class Greedy:
             before = farann_arithmetic_begin()
             self.pick(count)
             farann_arithmetic_end(before)
-        if farann_load(self.given_up):
+        if farann_is_up(self.given_up):
             self.given_up = &NEVER
             raise Cancelled("the batch of this task was given up")
         self.given_up = &NEVER
@@ -129,7 +128,7 @@ cdef class Greedy:
 
     def did(self):
         """Pairs of rows that were scored in float32, and by exact keys; rows compared in front."""
-        return (self.n_scored + self.front.n_scored + self.guides.n_scored,
+        return (self.n_scored + self.front.n_scored + self.sample.n_scored,
                 self.n_exact + self.front.n_exact, self.front.n_compared)
 
     # ---- choosing ----
@@ -161,11 +160,11 @@ cdef class Greedy:
     cdef int64_t next_pick(self) noexcept nogil:
         """The slot of the row to choose now; -1: there is none, or the search was given up."""
         cdef int64_t slot
-        while farann_load(self.given_up) == 0 and not self.finished:
+        while not farann_is_up(self.given_up) and not self.finished:
             slot = self.front.first_row(self.given_up)
             if slot >= 0:
                 return slot
-            if farann_load(self.given_up):
+            if farann_is_up(self.given_up):
                 return -1
             self.finished = self.n_left == 0
             if not self.finished:
@@ -184,10 +183,10 @@ cdef class Greedy:
             return
         self.front.leave(self.picks.count)
         if not self.picks.by_keys:
-            self.guides.see_picks()
-        while farann_load(self.given_up) == 0:
+            self.sample.see_picks()
+        while not farann_is_up(self.given_up):
             if not self.picks.by_keys:
-                floor = self.guides.floor_for(self.rows, wanted, self.n_left)
+                floor = self.sample.floor_for(self.rows, wanted, self.n_left)
             n = self.gather(floor, &n_ready)
             self.update(n, floor)
             n_ready = 0
@@ -195,7 +194,7 @@ cdef class Greedy:
             if n_ready * ENOUGH_SHARE >= self.front.most or floor == -INFINITY:
                 break
             wanted = 2 * wanted
-        if farann_load(self.given_up) == 0:
+        if not farann_is_up(self.given_up):
             self.front.take(n_ready, floor)
 
     cdef void gather_all(self) noexcept nogil:
@@ -211,7 +210,7 @@ cdef class Greedy:
         """Note the rows above a bound: those that lack picks, and the others, ready for the front."""
         cdef int64_t i, n = 0, ready = 0
         for i in range(self.n_slots):
-            if not bound_of(&self.rows[i]) > floor or self.rows[i].is_out:
+            if not self.rows[i].bound > floor or self.rows[i].is_out:
                 continue
             if self.rows[i].met < self.picks.count:
                 self.behind[n] = i
@@ -243,9 +242,8 @@ cdef class Greedy:
             at = self.rows[self.behind[i]].met
             self.sorted[self.met_counts[at]] = self.behind[i]
             self.met_counts[at] += 1
-        self.guides.choose(self.rows, floor)
         i = 0
-        while i < n and farann_load(self.given_up) == 0:
+        while i < n and not farann_is_up(self.given_up):
             if self.picks.by_keys:
                 self.update_by_keys(self.sorted[i])
                 i += 1
@@ -266,7 +264,7 @@ cdef class Greedy:
         row.met = <int32_t>self.picks.count
 
     cdef void update_block(self, const int64_t *slots, int64_t n, double floor) noexcept nogil:
-        """Have rows meet guides, then picks chunk by chunk, as long as they are above the floor."""
+        """Have rows meet picks chunk by chunk, as long as they are above the floor."""
         cdef int64_t first = self.rows[slots[0]].met, end, i, chunk, count = self.picks.count
         cdef int64_t width = self.kernels.tile_queries
         cdef RowState *row
@@ -274,8 +272,6 @@ cdef class Greedy:
             self.block_slots[i], self.block_places[i] = slots[i], i
         self.n_block = self.n_packed = n
         self.picks.pack(slots, n, self.panels, self.bias)
-        if count - first > self.guides.n:
-            self.meet_guides(floor)
         first -= first % width
         while self.n_block and first < count:
             chunk = first // self.picks.chunk
@@ -287,19 +283,6 @@ cdef class Greedy:
                 meet(row, chunk, -self.best[self.block_places[i]], self.picks.off)
                 row.met = max(row.met, <int32_t>end)
             first = end
-            self.keep_above(floor)
-
-    cdef void meet_guides(self, double floor) noexcept nogil:
-        """Have the rows of the block meet guides, a tile at a time."""
-        cdef int64_t first = 0, i, width = self.kernels.tile_queries
-        cdef RowState *row
-        while self.n_block and first < self.guides.n:
-            self.score_block(self.guides.tiles + first * self.dim, width,
-                             self.guides.offsets + first)
-            for i in range(self.n_block):
-                row = &self.rows[self.block_slots[i]]
-                row.least = min(row.least, -self.best[self.block_places[i]])
-            first += width
             self.keep_above(floor)
 
     cdef void score_block(self, const float *tiles, int64_t n, const float *offsets) noexcept nogil:
@@ -315,12 +298,12 @@ cdef class Greedy:
         """Leave out rows that are at most at the floor, and pack the others where half the panels do."""
         cdef int64_t i, kept = 0, width = self.kernels.panel_rows
         for i in range(self.n_block):
-            if bound_of(&self.rows[self.block_slots[i]]) > floor:
+            if self.rows[self.block_slots[i]].bound > floor:
                 self.block_slots[kept] = self.block_slots[i]
                 self.block_places[kept] = self.block_places[i]
                 kept += 1
         self.n_block = kept
-        if kept and 2 * ((kept + width - 1) // width) <= (self.n_packed + width - 1) // width:
+        if uses(SHRINKING_BLOCKS) and kept and 2 * ((kept + width - 1) // width) <= (self.n_packed + width - 1) // width:
             self.picks.pack(self.block_slots, kept, self.panels, self.bias)
             self.n_packed = kept
             for i in range(kept):

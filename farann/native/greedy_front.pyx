@@ -138,7 +138,7 @@ cdef class GreedyFront:
         for s in range((self.n + STRIDE - 1) // STRIDE):
             self.look_at(s)
         at = self.first_unsettled(&first)
-        while farann_load(given_up) == 0:
+        while not farann_is_up(given_up):
             if self.n_settled and (at < 0 or goes_before(&self.settled[0], &first)):
                 if not goes_before(&self.settled[0], &self.last):
                     return -1

@@ -140,7 +140,7 @@ cdef class GreedyPasses:
             before = farann_arithmetic_begin()
             self.pick(min(self.count + count, self.most))
             farann_arithmetic_end(before)
-        if farann_load(self.given_up):
+        if farann_is_up(self.given_up):
             self.given_up = &NEVER
             raise Cancelled("the batch of this task was given up")
         self.given_up = &NEVER
@@ -196,7 +196,7 @@ cdef class GreedyPasses:
         """Choose rows until there are so many picks, with those before."""
         cdef int64_t slot
         cdef double key
-        while self.count < end and not self.finished and farann_load(self.given_up) == 0:
+        while self.count < end and not self.finished and not farann_is_up(self.given_up):
             slot = self.next_row()
             if slot < 0:
                 self.finished = True

@@ -108,7 +108,7 @@ cdef class Guard:
                 raise MemoryError("no memory to tell which queries are unlike the sample")
         with nogil:
             before = farann_arithmetic_begin()
-            while at < stop and farann_load(given_up) == 0:
+            while at < stop and not farann_is_up(given_up):
                 count = min(width, stop - at) if memory != NULL else 1
                 if memory != NULL:
                     self.look_at_tile(queries, at, count, <float *>aligned(memory), &unlike[at])

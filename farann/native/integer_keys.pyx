@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t
 
 from farann.native.candidates cimport Candidates
 from farann.native.kernels cimport *
+from farann.native.process cimport INTEGER_KEYS, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport NOT_LOOKED_FOR, Segment, Snapshot
@@ -31,7 +32,7 @@ cdef class IntegerKeys:
     cdef bint are_exact(self, const Query *query) noexcept nogil:
         """Whether all sums of a query are whole numbers that float32 has; there is memory then."""
         cdef int64_t of_rows = largest_integer(self.batch.snapshot), of_query, largest
-        if of_rows < 0:
+        if of_rows < 0 or not uses(INTEGER_KEYS):
             return False
         of_query = farann_largest_integer(query.given, self.batch.dim)
         if of_query < 0:
@@ -44,7 +45,7 @@ cdef class IntegerKeys:
 
     cdef bint may_be_exact(self) noexcept nogil:
         """Whether rows are whole numbers, so that sums of some queries may be."""
-        return largest_integer(self.batch.snapshot) >= 0
+        return uses(INTEGER_KEYS) and largest_integer(self.batch.snapshot) >= 0
 
     cdef bint make_room(self) noexcept nogil:
         cdef int64_t width = padded(self.batch.dim), n = self.batch.block_rows

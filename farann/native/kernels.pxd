@@ -70,9 +70,8 @@ cdef extern from "select.h" nogil:
 
 cdef extern from "portable.h" nogil:
     int64_t farann_load(const int64_t *)
+    bint farann_is_up(const int64_t *)
     void farann_store(int64_t *, int64_t)
-    int64_t farann_published(int64_t *)
-    void farann_publish(int64_t *, int64_t)
 
 
 cdef extern from "memory.h" nogil:
@@ -130,9 +129,6 @@ cdef extern from "kernels.h" nogil:
     ctypedef void (*pack_keys_function)(const float *, const int64_t *, int64_t, int64_t, int,
                                         double *, double *) noexcept
 
-    ctypedef void (*box_function)(const float *, const int64_t *, int64_t, int64_t, float *,
-                                  float *) noexcept
-
     ctypedef void farann_scan_keys(const farann_key_panels *, int64_t, int64_t, const double *,
                                    double, int, farann_key_threshold *) noexcept
 
@@ -153,9 +149,6 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef void (*lower_bounds_function)(float *, int64_t, float, float *, const float *,
                                            float *) noexcept
-
-    ctypedef void (*cap_function)(float *, const float *, const float *, const float *, int64_t,
-                                  float, float, float) noexcept
 
     ctypedef void (*gather_function)(const uint32_t *, const int64_t *, int64_t, int64_t,
                                      uint32_t *) noexcept
@@ -234,7 +227,6 @@ cdef extern from "kernels.h" nogil:
         thread_function end
         keys_function keys_f64[3]
         pack_keys_function pack_rows_f64
-        box_function box_f32
         farann_scan_keys *scan_keys_f64[3]
         pack_function pack_rows_f32
         scan_function scan_panels_f32
@@ -247,7 +239,6 @@ cdef extern from "kernels.h" nogil:
         void (*lower_f32)(const float *, int64_t, float, float *) noexcept nogil
         lower_bounds_function lower_bounds_f32
         int64_t (*find_f32)(const float *, int64_t, float, int32_t *) noexcept nogil
-        cap_function cap_scores_f32
         void (*largest_f32)(const float *, int64_t, float *) noexcept nogil
         gather_function gather_codes
         farann_scan_codes *scan_codes_i8
@@ -287,7 +278,6 @@ cdef extern from "metric.h" nogil:
                               double, double *)
     double farann_query_slack(const farann_query *, double)
     double farann_query_slack_row_major(const farann_query *, int, double, double)
-    double farann_query_slack_one_sided(const farann_query *, int64_t, int, double)
     double farann_key_within(farann_metric, double, double, double, const farann_query *)
     double farann_score(farann_metric, double, double)
     double farann_key_at(farann_metric, double, double)
@@ -303,7 +293,6 @@ cdef extern from "quantize.h" nogil:
     enum:
         FARANN_ROTATION_ROUNDS
         FARANN_SPAN
-        FARANN_MOST_SCALING
 
     ctypedef struct farann_code_extremes:
         double residual
@@ -335,8 +324,6 @@ cdef extern from "quantize.h" nogil:
 
     ctypedef struct farann_transform:
         const double *signs
-        const double *mean_direction
-        double scaling
         const double *axes
         int64_t coded
 
@@ -360,8 +347,6 @@ cdef extern from "quantize.h" nogil:
                                  int64_t, int64_t)
     void farann_ahead_finish(farann_ahead *)
     void farann_ask_for(const farann_coded_rows *, int64_t, int64_t, int64_t)
-    float farann_code_score(const farann_pass_threshold *, float, float, float)
-    bint farann_code_passes(const farann_pass_threshold *, const farann_coded_rows *, int64_t, float)
     farann_pass_threshold farann_pass_threshold_none()
     int32_t farann_code_product(const uint32_t *, const int8_t *, int64_t)
     void farann_pass_thresholds_set(farann_pass_thresholds *, int64_t, const farann_pass_threshold *)

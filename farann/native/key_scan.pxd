@@ -6,7 +6,6 @@ from farann.native.candidates cimport Candidates
 from farann.native.ceilings cimport Ceilings
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport farann_block, farann_key_threshold, farann_key_panels
-from farann.native.one_sided cimport OneSided
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Segment
 
@@ -19,14 +18,11 @@ cdef class KeyScan:
     cdef QueryBatch batch
     cdef Candidates candidates
     cdef IntegerKeys integer_keys
-    cdef OneSided one_sided
+    cdef bint in_float32  # whether all rows from now on are scored in float32
     cdef Ceilings ceilings
     cdef bint may_decide  # whether the search is one that may go by keys
     cdef int64_t packed_rows  # rows of a block that there is room for, packed; 0: row by row
     cdef farann_key_panels key_panels
-    cdef float *box_low     # the smallest of each coordinate of the block, then the largest
-    cdef int64_t box_first_id  # the smallest id of its rows
-    cdef float *corner      # of the box the one whose key is best
     cdef double *key_tile   # some queries in float64, side by side
     cdef farann_key_threshold *key_thresholds
     cdef int64_t *keyed     # queries that get the keys of the block; NULL: no memory so far
@@ -42,16 +38,11 @@ cdef class KeyScan:
     cdef void admit_first(self, Query *query, const float *scores, int64_t n,
                           const farann_block *block) noexcept nogil
     cdef void settle_keys(self) noexcept nogil
-    cdef void begin_one_sided(self) noexcept nogil
     cdef void take_keys(self, int64_t i) noexcept nogil
     cdef bint allocate_keys(self) noexcept nogil
     cdef void score_keyed(self, Query *query, const Segment *segment, int64_t start,
                           int64_t n) noexcept nogil
-    cdef int64_t scan_keys(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
-    cdef int64_t leave_out_box(self, const Segment *segment, int64_t start,
-                               int64_t n) noexcept nogil
-    cdef void take_box(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
-    cdef bint box_is_worse(self, const Query *query) noexcept nogil
+    cdef void scan_keys(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
     cdef void pack_keys(self, const farann_block *block, const Segment *segment, int64_t start,
                         int64_t n) noexcept nogil
     cdef void take_columns(self, const int64_t *members, int64_t count) noexcept nogil

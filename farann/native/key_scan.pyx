@@ -4,13 +4,12 @@ cimport cython
 from libc.math cimport INFINITY, fabs, nextafter
 from libc.stdint cimport int64_t
 
-from farann.native.boxes cimport count_boxed, join_boxes
 from farann.native.candidates cimport Candidates
-from farann.native.ceilings cimport Ceilings, least_id
+from farann.native.ceilings cimport Ceilings
 from farann.native.integer_keys cimport IntegerKeys
 from farann.native.kernels cimport *
-from farann.native.one_sided cimport OneSided
-from farann.native.query_batch cimport LONGEST_PAUSE, Query, QueryBatch
+from farann.native.process cimport KEY_SCAN, ZERO_COLUMNS, uses
+from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
 
@@ -56,8 +55,7 @@ cdef class KeyScan:
         cdef KeyScan self = KeyScan.__new__(KeyScan)
         self.batch, self.candidates, self.may_decide = batch, candidates, may_decide
         self.integer_keys = IntegerKeys.of(batch, candidates)
-        self.one_sided = OneSided.of(batch)
-        self.ceilings = Ceilings.of(batch, candidates, self.integer_keys, self.one_sided)
+        self.ceilings = Ceilings.of(batch, candidates, self.integer_keys)
         self.packed_rows = batch.block_rows + batch.kernels.key_rows if packed else 0
         return self
 
@@ -67,7 +65,7 @@ cdef class KeyScan:
 
     cdef bint keys_decide(self, const Query *query) noexcept nogil:
         """Whether a query may go by keys."""
-        return self.may_decide and query.predicted == -INFINITY
+        return uses(KEY_SCAN) and self.may_decide and query.predicted == -INFINITY
 
     cdef bint few_of(self, int64_t passed, int64_t n) noexcept nogil:
         """Whether so few of n rows pass that float32 costs less."""
@@ -84,12 +82,9 @@ cdef class KeyScan:
         if seen < self.batch.k or not self.keys_decide(query):
             return False
         passed -= 2 * n * self.batch.k // seen
-        if self.one_sided.allowed and passed * SOME_PASS > n:
+        if self.in_float32 and passed * SOME_PASS > n:
             self.ceilings.find(query)
-        if self.few_of(passed, n) and (passed * MANY_PASS <= n or not self.one_sided.pays(
-                query, query.threshold - query.prepared.key_offset, False)):
-            return False
-        if not self.allocate_keys():
+        if self.few_of(passed, n) or not self.allocate_keys():
             return False
         self.candidates.rerank_all(query)
         query.by_keys = True
@@ -115,32 +110,15 @@ cdef class KeyScan:
         self.candidates.admit(query, before, block)
 
     cdef void settle_keys(self) noexcept nogil:
-        """After a whole block: rough scores will do again for queries that few rows came near, or
-        that float32 tells more of where rows are not centred."""
+        """After a whole block: rough scores will do again for queries that few rows came near."""
         cdef int64_t i
-        cdef bint begun = False
         cdef Query *query
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
-            if query.by_keys and self.one_sided.allowed:
+            if query.by_keys and self.in_float32:
                 self.ceilings.find(query)
-            if query.by_keys and self.one_sided.begins(query, False):
-                begun, query.by_keys = True, False
             query.by_keys = query.by_keys and not query.keys_end
             query.keys_end = False
-        if begun:
-            self.begin_one_sided()
-
-    cdef void begin_one_sided(self) noexcept nogil:
-        """Have scores of one sign for the other queries, too, so that rows are packed in one way."""
-        cdef int64_t i
-        cdef Query *query
-        for i in range(self.batch.n_queries):
-            query = &self.batch.queries[i]
-            if not query.by_keys and self.keys_decide(query) and self.one_sided.pays(
-                    query, query.threshold - query.prepared.key_offset, True):
-                self.candidates.rerank_all(query)
-                self.one_sided.begins(query, True)
 
     cdef void take_keys(self, int64_t i) noexcept nogil:
         """Put a query among those that get the keys of the block."""
@@ -157,7 +135,7 @@ cdef class KeyScan:
             return True
         memory = <double *>self.batch.scratch.allocated(
             rows * (dim + 3) + width * (dim + 2 * KEYS_AT_ONCE + sizeof(farann_key_threshold) // 8)
-            + self.batch.n_queries + 3 * dim, sizeof(double), False)
+            + self.batch.n_queries + dim, sizeof(double), False)
         if memory == NULL:
             self.batch.scratch.failed = True
             return False
@@ -173,8 +151,6 @@ cdef class KeyScan:
             self.key_thresholds[i].rows = <int64_t *>(self.key_thresholds[i].keys + KEYS_AT_ONCE)
         self.keyed = <int64_t *>(self.key_thresholds + width)
         self.key_panels.columns = self.keyed + self.batch.n_queries
-        self.box_low = <float *>(self.key_panels.columns + dim)
-        self.corner = self.box_low + 2 * dim
         return True
 
     cdef void score_keyed(self, Query *query, const Segment *segment, int64_t start,
@@ -195,16 +171,15 @@ cdef class KeyScan:
         self.batch.n_near += n_near
         query.keys_end = self.few_of(2 * n_near, n)
 
-    cdef int64_t scan_keys(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
-        """Offer the keys of a block to the queries in `self.keyed`; gives how many need none."""
+    cdef void scan_keys(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
+        """Offer the keys of a block to the queries in `self.keyed`."""
         cdef const farann_kernels *kernels = self.batch.kernels
         cdef int64_t at = 0, count, i, width = kernels.key_queries
         cdef farann_block block = self.candidates.block_of(segment, start)
-        cdef int64_t n_left_out = self.leave_out_box(segment, start, n)
         if self.n_keyed < FEW_KEYED:
             for i in range(self.n_keyed):
                 self.score_keyed(&self.batch.queries[self.keyed[i]], segment, start, n)
-            return n_left_out
+            return
         self.pack_keys(&block, segment, start, n)
         while at < self.n_keyed and not self.batch.stopped():
             count = min(width, self.n_keyed - at)
@@ -213,81 +188,6 @@ cdef class KeyScan:
                 KEY_PRODUCTS_L2 if self.batch.metric == FARANN_L2 else KEY_PRODUCTS)
             self.batch.blocks += count
             at += count
-        return n_left_out
-
-    cdef int64_t leave_out_box(self, const Segment *segment, int64_t start,
-                               int64_t n) noexcept nogil:
-        """Forget the queries in `self.keyed` that no row of a block can answer; gives how many."""
-        cdef int64_t n_before = self.n_keyed
-        cdef int64_t i, kept = 0
-        cdef bint asked = False
-        cdef Query *query
-        for i in range(self.n_keyed):
-            query = &self.batch.queries[self.keyed[i]]
-            asked |= query.box_pause == 0 and query.found.count == query.found.capacity
-        if asked:
-            self.take_box(segment, start, n)
-        for i in range(self.n_keyed):
-            query = &self.batch.queries[self.keyed[i]]
-            if query.box_pause > 0:
-                query.box_pause -= 1
-            elif asked and query.found.count == query.found.capacity:
-                if self.box_is_worse(query):
-                    query.next_box_pause = 0
-                    continue
-                query.next_box_pause = min(2 * query.next_box_pause + 1, LONGEST_PAUSE)
-                query.box_pause = query.next_box_pause
-            self.keyed[kept] = self.keyed[i]
-            kept += 1
-        self.n_keyed = kept
-        return n_before - kept
-
-    cdef void take_box(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
-        """Find the box of a block: of kept boxes, where it is made of these, or of its rows."""
-        cdef float *high = self.box_low + self.batch.dim
-        cdef farann_block block = self.candidates.block_of(segment, start)
-        cdef RowBlock rows
-        if block.positions == NULL and join_boxes(self.batch.snapshot, block.first, n, self.box_low,
-                                                  &self.box_first_id):
-            return
-        rows = self.candidates.rows_at(segment, start, n)
-        self.batch.kernels.box_f32(rows.rows, rows.positions, n, self.batch.dim, self.box_low, high)
-        self.box_first_id = least_id(&block, n)
-        count_boxed(self.batch.snapshot, n)
-
-    cdef bint box_is_worse(self, const Query *query) noexcept nogil:
-        """Whether every row in the box has a key too small.
-
-        Rounding keeps order: sums of terms that are none larger, added in the same order, are none
-        larger. So the computed key of the best corner bounds the computed keys of all rows.
-        """
-        cdef const farann_entry *last = &query.found.entries[0]
-        cdef const double *exact = self.batch.exact_query(query)
-        cdef const float *low = self.box_low
-        cdef const float *high = low + self.batch.dim
-        cdef farann_metric metric = self.batch.metric
-        cdef double key
-        cdef bint best_is_low
-        cdef int64_t j
-        for j in range(self.batch.dim):
-            if metric != FARANN_L2:
-                best_is_low = self.batch.sign * exact[j] > 0.0
-                self.corner[j] = low[j] if best_is_low else high[j]
-            elif self.batch.sign > 0.0:
-                if fabs(exact[j] - low[j]) > fabs(exact[j] - high[j]):
-                    self.corner[j] = low[j]
-                else:
-                    self.corner[j] = high[j]
-            else:
-                self.corner[j] = <float>min(max(exact[j], <double>low[j]), <double>high[j])
-        if metric == FARANN_COSINE:
-            metric = FARANN_DOT
-        self.batch.kernels.keys_f64[<int>metric](self.corner, NULL, 1, self.batch.dim, exact, &key)
-        key *= self.batch.sign
-        if self.batch.packing.normalized:
-            # What is not above 0 is not after dividing by a norm.
-            key = 0.0 if key <= 0.0 else INFINITY
-        return key < last.key or (key == last.key and self.box_first_id > last.id)
 
     cdef void pack_keys(self, const farann_block *block, const Segment *segment, int64_t start,
                         int64_t n) noexcept nogil:
@@ -320,7 +220,7 @@ cdef class KeyScan:
                 column, counts = self.key_tile + n * width, self.batch.metric == FARANN_L2
                 for i in range(width):
                     column[i] = self.batch.queries[members[i]].given[j] if i < count else 0.0
-                    counts |= column[i] != 0.0
+                    counts |= column[i] != 0.0 or not uses(ZERO_COLUMNS)
                 self.key_panels.columns[n] = j
                 n += counts
         self.key_panels.lanes[8] = n

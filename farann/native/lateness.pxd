@@ -1,6 +1,6 @@
 """How late the rows of an answer lie in the order of codes."""
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 
 from farann.native.candidates cimport Candidates
 from farann.native.coded_queries cimport CodedQueries
@@ -15,6 +15,7 @@ cdef class Lateness:
     cdef const uint8_t[::1] places  # of rows in the order of codes, see `places_of`
     cdef uint8_t last_place  # that of all rows in partitions
     cdef float *of_queries
+    cdef int64_t *which  # room for the numbers of queries
 
     @staticmethod
     cdef Lateness of(QueryBatch batch, Candidates candidates, CodedQueries coded, Partitions partitions)

@@ -62,7 +62,9 @@ cdef class Lateness:
         self.places, self.last_place = places_of(coded.codes), 255
         if partitions is not None:
             self.last_place = place_of(partitions.starts[0])
-        self.of_queries = <float *>batch.scratch.allocate(batch.n_queries, sizeof(float))
+        self.which = <int64_t *>batch.scratch.allocate(
+            batch.n_queries, sizeof(int64_t) + sizeof(float))
+        self.of_queries = <float *>(self.which + batch.n_queries)
         return self
 
     cdef void tell_late(self) noexcept nogil:

@@ -141,7 +141,7 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
             count = min(task.coded.code_width, n - first)
             for i in range(count):
                 choice.choosing[i] = first + i
-            choice.score_partitions(choice.choosing, count, choice.sines, choice.cosines)
+            choice.score_partitions(choice.choosing, count)
             for i in range(count):
                 query = &task.batch.queries[first + i]
                 if not choice.sees_partitions(first + i):

@@ -11,11 +11,6 @@ from farann.native.snapshot cimport Segment
 cdef struct MemberSet:
     int64_t first, end  # its members, queries of the batch
     int64_t n_met       # of those, for which the block was scanned by codes
-    int64_t center      # a query in their place, see `SetCenters`
-    bint has_center, has_moments
-    int64_t moments     # where these are in `SetCenters`
-    double gap          # the key over the set is at most that for the center and this
-    int64_t pause, next_pause  # blocks before the center is tried again
     farann_topk found
     farann_filter filter
     double threshold    # a key that every row of the answer reaches

@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t, uint32_t
 
 from farann.native.candidates cimport Candidates
 from farann.native.kernels cimport *
+from farann.native.process cimport MEMBER_ORDER, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Filter, Segment
 
@@ -31,8 +32,7 @@ cdef class MemberSets:
         cdef farann_entry *entries
         cdef uint32_t *places = NULL
         self.count = offsets.shape[0] - 1
-        if self.count < 1 or offsets[0] != 0 or (
-                offsets[self.count] + self.count != self.batch.n_queries):
+        if self.count < 1 or offsets[0] != 0 or offsets[self.count] != self.batch.n_queries:
             raise ValueError("offsets must be those of the members")
         chosen.check_queries(start + self.count)
         self.sets = <MemberSet *>self.batch.scratch.allocate(self.count, sizeof(MemberSet))
@@ -52,7 +52,6 @@ cdef class MemberSets:
             if offsets[i] >= offsets[i + 1]:
                 raise ValueError("a set must have a member")
             self.sets[i].first, self.sets[i].end = offsets[i], offsets[i + 1]
-            self.sets[i].center = offsets[self.count] + i
             self.sets[i].found.entries, self.sets[i].found.capacity = entries + i * k, k
             self.sets[i].threshold = self.floor
             self.sets[i].filter = chosen.of_query(start + i, places)
@@ -99,12 +98,10 @@ cdef class MemberSets:
         return False
 
     cdef double threshold_of(self, const MemberSet *members, int64_t i) noexcept nogil:
-        """The set's threshold as a reduced key of one of its members, or of its center."""
+        """The set's threshold as a reduced key of one of its members."""
         cdef const farann_query *prepared = &self.batch.queries[i].prepared
         cdef double reduced = members.threshold
-        if i == members.center:
-            reduced = (reduced - members.gap) * prepared.key_scale
-        elif self.are_raw(members):
+        if self.are_raw(members):
             reduced *= prepared.key_scale
         return (reduced + prepared.key_offset
                 - ROUNDING * (fabs(reduced) + fabs(prepared.key_offset)))
@@ -169,6 +166,8 @@ cdef class MemberSets:
     cdef void sort_members(self, const MemberSet *members) noexcept nogil:
         """Move members forward that rule out a larger share of their rows than those before."""
         cdef int64_t at, i, before
+        if not uses(MEMBER_ORDER):
+            return
         for at in range(members.first + 1, members.end):
             i, before = self.order[at], self.order[at - 1]
             if (<double>self.ruled_out[i] * self.seen[before]

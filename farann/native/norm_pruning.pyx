@@ -7,6 +7,7 @@ from libc.stdint cimport int64_t
 from farann.native.candidates cimport Candidates
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.kernels cimport *
+from farann.native.process cimport NORM_PRUNING, uses
 from farann.native.query_batch cimport Query, QueryBatch
 
 # Pays for the rounding of float64.
@@ -37,7 +38,7 @@ cdef class NormPruning:
         """Where rows lie by norm: forget the queries that no row from a position on can answer."""
         cdef int64_t i, kept = 0, panel = start // FARANN_CODE_PANEL
         cdef const Query *query
-        if not self.by_norm:
+        if not (self.by_norm and uses(NORM_PRUNING)):
             return
         for i in range(self.n_active):
             query = &self.batch.queries[self.active[i]]

@@ -6,6 +6,7 @@ from farann.native.candidates cimport Candidates
 from farann.native.code_scan cimport CodeScan
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.first_rows cimport FirstRows
+from farann.native.lateness cimport Lateness
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.uncoded_rows cimport UncodedRows
 
@@ -26,5 +27,7 @@ cdef class OrderedScan:
     cdef void scan_in_order(self, int64_t start, int64_t end) noexcept nogil
     cdef void refine_rows(self, int64_t i, int64_t start, int64_t n) noexcept nogil
     cdef void scan_for_one(self, int64_t i, int64_t stop) noexcept nogil
+    cdef void scan_for_some(self, const int64_t *which, int64_t count, int64_t start,
+                            int64_t stop) noexcept nogil
+    cdef void extend(self, Lateness lateness, double late) noexcept nogil
     cdef void complete(self) noexcept nogil
-    cdef void forget(self, Query *query) noexcept nogil

@@ -1,14 +1,15 @@
 """Approximate search: coded rows in their order, up to a position."""
 
 cimport cython
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, sqrt
 from libc.stdint cimport int64_t
 
 from farann.native.candidates cimport Candidates
-from farann.native.code_scan cimport CodeScan
+from farann.native.code_scan cimport FEW_MEMBERS, CodeScan
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.first_rows cimport FirstRows
 from farann.native.kernels cimport *
+from farann.native.lateness cimport Lateness
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.uncoded_rows cimport UncodedRows
 
@@ -63,16 +64,52 @@ cdef class OrderedScan:
 
     cdef void scan_for_one(self, int64_t i, int64_t stop) noexcept nogil:
         """Scan the coded rows before a position for query i."""
-        cdef int64_t start = 0, n
+        self.scan_for_some(&i, 1, 0, stop)
+
+    cdef void scan_for_some(self, const int64_t *which, int64_t count, int64_t start,
+                            int64_t stop) noexcept nogil:
+        """Scan the coded rows at positions start .. stop for some queries."""
+        cdef int64_t first, n, width, some, j
         while start < stop and not self.batch.stopped():
             n = self.code_scan.of_one_mean(start, min(self.coded.code_rows, stop - start))
-            self.candidates.members[0] = i
+            first = 0
             if self.coded.codes.has_pca_filter and not self.coded.pca_filtered:
-                self.refine_rows(i, start, n)
+                while first < count:
+                    self.refine_rows(which[first], start, n)
+                    first += 1
             else:
-                self.code_scan.take_block(start, n, 1)
-                self.code_scan.scan_for_members(1, 1, start, n)
+                self.code_scan.take_block(start, n, count // self.coded.code_width + 1)
+            while first < count and not self.batch.stopped():
+                width = self.coded.code_width if count - first >= FEW_MEMBERS else 1
+                some = min(width, count - first)
+                for j in range(some):
+                    self.candidates.members[j] = which[first + j]
+                self.code_scan.scan_for_members(width, some, start, n)
+                first += some
             start += n
+
+    cdef void extend(self, Lateness lateness, double late) noexcept nogil:
+        """Scan twice as many rows, and again, for queries whose answers lie late in those scanned.
+
+        `late`: from which lateness on in the first scan; later ones by the root of their rows.
+        """
+        cdef int64_t end = self.n_first, n_positions = self.coded.codes.n_positions
+        cdef int64_t n_late = 0, count, i
+        cdef int64_t *which = lateness.which
+        cdef double unit = late / sqrt(end // FARANN_CODE_PANEL + 1.0)
+        for i in range(self.batch.n_queries):
+            if lateness.of_queries[i] > late:
+                which[n_late] = i
+                n_late += 1
+        while n_late > 0 and end < n_positions and not self.batch.stopped():
+            self.scan_for_some(which, n_late, end, min(2 * end, n_positions))
+            end *= 2
+            late = unit * sqrt(end // FARANN_CODE_PANEL + 1.0)
+            count, n_late = n_late, 0
+            for i in range(count):
+                if lateness.lateness_of(&self.batch.queries[which[i]]) > late:
+                    which[n_late] = which[i]
+                    n_late += 1
 
     cdef void complete(self) noexcept nogil:
         """Search all coded rows for queries that found too few."""
@@ -82,11 +119,7 @@ cdef class OrderedScan:
             query = &self.batch.queries[i]
             if not query.coded or query.found.count + query.candidates.count >= self.batch.k:
                 continue
-            self.forget(query)
+            self.candidates.forget(query)
             query.threshold = query.predicted = -INFINITY
             self.uncoded.score_outliers(query)
             self.scan_for_one(i, self.coded.codes.n_positions)
-
-    cdef void forget(self, Query *query) noexcept nogil:
-        """All that a query has found."""
-        query.found.count = query.candidates.count = query.best.count = 0

@@ -31,11 +31,6 @@ cdef class PartitionChoice:
     cdef int32_t *probed  # partitions, query after query of those that choose
     cdef int64_t *probe_ends  # theirs
     cdef int64_t n_probes, probes_room
-    cdef float *sines  # of the angle that a cap gets credit for, partitions as caps; or NULL
-    cdef float *cosines  # of the same
-    cdef float *no_sines  # of no credit
-    cdef float *no_cosines
-    cdef int32_t *nearest  # the caps that were probed first, query after query; -1: none
     cdef farann_entry *ranked  # partitions, where a budget needs them in order
 
     @staticmethod
@@ -47,13 +42,6 @@ cdef class PartitionChoice:
     cdef double predicted_threshold(self, const Query *query, const float *scores) noexcept nogil
     cdef double mean_of_best(self, const float *scores) noexcept nogil
     cdef double deviation_of(self, const Query *query) noexcept nogil
-    cdef take_angles(self)
-    cdef void choose_nearest(self) noexcept nogil
-    cdef float near(self, const float *scores) noexcept nogil
-    cdef void leave_out_nearest(self, int64_t i, float *scores) noexcept nogil
-    cdef void score_partitions(self, const int64_t *members, int64_t count, const float *sines,
-                               const float *cosines) noexcept nogil
-    cdef void credit_caps(self, const Query *query, float *scores, const float *sines,
-                          const float *cosines) noexcept nogil
+    cdef void score_partitions(self, const int64_t *members, int64_t count) noexcept nogil
     cdef bint has_room(self) noexcept nogil
     cdef void choose_within_budget(self, int64_t i, const float *scores, float floor) noexcept nogil

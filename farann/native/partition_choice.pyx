@@ -1,7 +1,7 @@
 """Which partitions a query probes."""
 
 cimport cython
-from libc.math cimport INFINITY, isnan, nextafterf, sqrt
+from libc.math cimport INFINITY, isnan, nextafterf
 from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t
 from libc.stdlib cimport free
 
@@ -17,9 +17,6 @@ cdef enum:
     # The k-th key is predicted from the scores of the best partitions, those of so many groups,
     # which take turns.
     TELLING_PARTITIONS = 16
-    # So many partitions at least are probed first where these are caps, and what is kept of them.
-    NEAREST_PARTITIONS = 4
-    MOST_NEAREST = 8
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -46,10 +43,8 @@ cdef class PartitionChoice:
         self.batch, self.candidates = batch, candidates
         self.coded, self.code_scan = coded, code_scan
         self.partitions, self.credited, self.budget = partitions, credited, budget
-        # A budget is spent once, and no query may begin again. The nearest caps are probed first,
-        # and nothing need be predicted.
-        self.beside, self.may_predict = predicted, (
-            not isnan(predicted) and budget == INT64_MAX and partitions.inv_norms is None)
+        # A budget is spent once, and no query may begin again.
+        self.beside, self.may_predict = predicted, not isnan(predicted) and budget == INT64_MAX
         self.predicts = self.may_predict
         self.query_codes = <uint32_t *>batch.scratch.allocate(n * groups, sizeof(uint32_t))
         self.tile_codes = <uint32_t *>batch.scratch.allocate(
@@ -64,34 +59,17 @@ cdef class PartitionChoice:
         self.chosen.scores = <float *>batch.scratch.allocate(room, sizeof(float))
         if budget < INT64_MAX:
             self.ranked = <farann_entry *>batch.scratch.allocate(room, sizeof(farann_entry))
-        if partitions.inv_norms is not None:
-            self.take_angles()
         return self
 
     def __dealloc__(self):
         free(self.probed)
 
-    cdef take_angles(self):
-        """The angles that caps get credit for: deviations are short beside the radius 1."""
-        cdef int64_t c, room = self.partitions.n_padded
-        cdef double sine
-        self.sines = <float *>self.batch.scratch.allocate(4 * room, sizeof(float))
-        self.cosines, self.no_sines = self.sines + room, self.sines + 2 * room
-        self.no_cosines = self.sines + 3 * room
-        self.nearest = <int32_t *>self.batch.scratch.allocate(
-            self.batch.n_queries * MOST_NEAREST, sizeof(int32_t), False)
-        for c in range(self.partitions.n_cells):
-            sine = min(self.credited * self.partitions.deviations[c], 1.0)
-            self.sines[c], self.cosines[c] = <float>sine, <float>sqrt(1.0 - sine * sine)
-            self.no_cosines[c] = 1.0
-
     cdef void encode(self, int64_t i) noexcept nogil:
         """Code a query for partitions: its vector, transformed, was coded for rows last."""
         cdef Query *query = &self.batch.queries[i]
-        cdef double credit = self.credited if self.sines == NULL else 0.0
         if query.coded:
             farann_code_query(self.batch.kernels, self.batch.query_vector,
-                              credit * query.prepared.vector_norm, &self.partitions.bounds,
+                              self.credited * query.prepared.vector_norm, &self.partitions.bounds,
                               self.coded.codes.bounds.norm, &query.prepared, False,
                               self.coded.code_bytes,
                               self.query_codes + i * self.partitions.coded.groups,
@@ -106,15 +84,13 @@ cdef class PartitionChoice:
         self.n_probes = 0
         while first < self.n_choosing and not self.batch.stopped():
             count = min(self.coded.code_width, self.n_choosing - first)
-            self.score_partitions(self.choosing + first, count, self.sines, self.cosines)
+            self.score_partitions(self.choosing + first, count)
             for i in range(count):
                 member, scores = self.choosing[first + i], self.optimistic_scores + i * n
                 query = &self.batch.queries[member]
                 self.probe_ends[first + i] = self.n_probes
                 if not (self.sees_partitions(member) and self.has_room()):
                     continue
-                if self.sines != NULL and self.budget == INT64_MAX:
-                    self.leave_out_nearest(member, scores)
                 if self.predicts:
                     query.predicted = self.predicted_threshold(query, scores)
                 floor = nextafterf(<float>self.candidates.admission_threshold(query), -INFINITY)
@@ -125,58 +101,6 @@ cdef class PartitionChoice:
                     self.choose_within_budget(member, scores, floor)
                 self.probe_ends[first + i] = self.n_probes
             first += count
-
-    cdef void choose_nearest(self) noexcept nogil:
-        """For all queries the caps whose middles are nearest, which give good thresholds."""
-        cdef int64_t first = 0, count, i, j, n = self.partitions.n_padded, found
-        cdef float *scores
-        cdef int32_t *nearest
-        for i in range(self.batch.n_queries):
-            self.choosing[i] = i
-        for i in range(self.batch.n_queries * MOST_NEAREST):
-            self.nearest[i] = -1
-        self.n_choosing, self.n_probes = self.batch.n_queries, 0
-        while first < self.batch.n_queries and not self.batch.stopped():
-            count = min(self.coded.code_width, self.batch.n_queries - first)
-            self.score_partitions(self.choosing + first, count, self.no_sines, self.no_cosines)
-            for i in range(count):
-                self.probe_ends[first + i] = self.n_probes
-                if not (self.sees_partitions(first + i) and self.has_room()):
-                    continue
-                scores = self.optimistic_scores + i * n
-                found = self.batch.kernels.find_f32(scores, n, self.near(scores),
-                                                    self.probed + self.n_probes)
-                nearest = self.nearest + (first + i) * MOST_NEAREST
-                for j in range(min(found, MOST_NEAREST)):
-                    nearest[j] = self.probed[self.n_probes]
-                    self.n_probes += 1
-                self.probe_ends[first + i] = self.n_probes
-            first += count
-
-    cdef float near(self, const float *scores) noexcept nogil:
-        """What the nearest partitions score more than."""
-        cdef float largest[FARANN_SCORE_GROUPS]
-        cdef float best[NEAREST_PARTITIONS]
-        cdef float score
-        cdef int64_t i, j
-        self.batch.kernels.largest_f32(scores, self.partitions.n_padded, largest)
-        for j in range(NEAREST_PARTITIONS):
-            best[j] = -INFINITY
-        for i in range(FARANN_SCORE_GROUPS):
-            score = largest[i]
-            for j in range(NEAREST_PARTITIONS):
-                if score > best[j]:
-                    best[j], score = score, best[j]
-        return nextafterf(best[NEAREST_PARTITIONS - 1], -INFINITY)
-
-    cdef void leave_out_nearest(self, int64_t i, float *scores) noexcept nogil:
-        """Partitions that query i has probed."""
-        cdef int64_t j
-        cdef int32_t c
-        for j in range(MOST_NEAREST):
-            c = self.nearest[i * MOST_NEAREST + j]
-            if c >= 0:
-                scores[c] = -INFINITY
 
     cdef bint sees_partitions(self, int64_t i) noexcept nogil:
         return self.batch.queries[i].coded and self.coded_queries[i].step >= 0.0
@@ -203,12 +127,8 @@ cdef class PartitionChoice:
         """That of keys in a typical partition."""
         return query.prepared.vector_norm * self.partitions.deviation
 
-    cdef void score_partitions(self, const int64_t *members, int64_t count, const float *sines,
-                               const float *cosines) noexcept nogil:
-        """The optimistic score of each partition for up to a tile of queries.
-
-        Caps get credit for angles.
-        """
+    cdef void score_partitions(self, const int64_t *members, int64_t count) noexcept nogil:
+        """The optimistic score of each partition for up to a tile of queries."""
         cdef int64_t width = self.coded.code_width, groups = self.partitions.coded.groups, i, g
         cdef int64_t n = self.partitions.n_padded
         cdef farann_coded_tile tile
@@ -232,21 +152,9 @@ cdef class PartitionChoice:
             self.batch.kernels.score_codes_i8(&self.partitions.coded, n, &tile,
                                               self.optimistic_scores)
         self.code_scan.count_products(n * width, groups, count)
-        for i in range(count if sines != NULL else 0):
-            self.credit_caps(&self.batch.queries[members[i]], self.optimistic_scores + i * n,
-                             sines, cosines)
         for i in range(count):
             for g in range(self.partitions.n_cells, n):
                 self.optimistic_scores[i * n + g] = -INFINITY
-
-    cdef void credit_caps(self, const Query *query, float *scores, const float *sines,
-                          const float *cosines) noexcept nogil:
-        """From the keys of means to those of the best rows of caps."""
-        cdef double scale = query.prepared.vector_norm
-        if scale > 0.0:
-            self.batch.kernels.cap_scores_f32(
-                scores, &self.partitions.inv_norms[0], sines, cosines, self.partitions.n_padded,
-                <float>(1.0 / scale), <float>scale, <float>query.prepared.key_offset)
 
     cdef bint has_room(self) noexcept nogil:
         """Make room for probes of one more query."""

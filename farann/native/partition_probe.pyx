@@ -11,6 +11,7 @@ from farann.native.coded_queries cimport CodedQueries
 from farann.native.kernels cimport *
 from farann.native.ordered_scan cimport OrderedScan
 from farann.native.partition_choice cimport PartitionChoice
+from farann.native.process cimport ASKING_AHEAD, uses
 from farann.native.query_batch cimport Query, QueryBatch
 
 
@@ -33,15 +34,10 @@ cdef class PartitionProbe:
 
     cdef void run(self) noexcept nogil:
         """Scan the partitions with the best optimistic scores."""
-        if self.choice.sines != NULL and self.choice.budget == INT64_MAX:
-            self.choice.choose_nearest()
-            self.probe_all()
-            self.code_scan.refine_all_deferred()
         if not self.choice.predicts:
             self.choose_for_all()
         self.probe_all()
         if self.choice.predicts:
-            self.code_scan.refine_all_deferred()
             self.start_again()
             self.choice.choose()
             self.probe_all()
@@ -65,7 +61,7 @@ cdef class PartitionProbe:
             if query.threshold + query.slack >= query.predicted:
                 continue
             query.predicted = -INFINITY
-            self.ordered.forget(query)
+            self.candidates.forget(query)
             self.uncoded.score_outliers(query)
             self.ordered.scan_for_one(i, self.ordered.n_first)
             self.choice.choosing[self.choice.n_choosing] = i
@@ -103,7 +99,7 @@ cdef class PartitionProbe:
                 continue
             if self.batch.stopped():
                 break
-            if (self.coded.code_width > 1 and c + 1 < self.partitions.n_cells
+            if (uses(ASKING_AHEAD) and self.coded.code_width > 1 and c + 1 < self.partitions.n_cells
                     and self.heads[c + 1] < self.heads[c + 2]):
                 self.ask_for(c + 1)
             self.probe_partition(c)
@@ -120,7 +116,7 @@ cdef class PartitionProbe:
         for j in range(self.choice.n_probes):
             if self.batch.stopped():
                 return
-            if j + 1 < self.choice.n_probes:
+            if j + 1 < self.choice.n_probes and uses(ASKING_AHEAD):
                 # They jump about, and a query alone has nothing else to do until memory answers.
                 c = probed[j + 1]
                 farann_ask_for(&self.coded.codes.scanned, panel_bytes, starts[c],

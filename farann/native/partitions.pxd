@@ -9,7 +9,6 @@ cdef class Partitions:
     cdef const int64_t[::1] starts
     cdef const uint8_t[:, ::1] panels
     cdef const float[::1] weights, squares
-    cdef const float[::1] inv_norms  # where partitions are caps of the sphere
     cdef const double[::1] deviations
     cdef farann_coded_rows coded
     cdef farann_code_bounds bounds

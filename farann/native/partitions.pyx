@@ -35,9 +35,6 @@ cdef class Partitions:
         As for rows.
     squares : float32 (n,) or None
         The mean of |z|^2 over a cell's rows, times the weight (l2).
-    inv_norms : float32 (n,) or None
-        Where partitions are caps of the unit sphere: one over the length of a partition's mean,
-        not less the centre.
     step : float
         Of the deviations.
     relative : bool
@@ -50,13 +47,13 @@ cdef class Partitions:
         cdef const int64_t[::1] starts = arrays.starts
         cdef const uint8_t[:, ::1] panels = arrays.panels
         cdef const float[::1] weights = arrays.inv_scale
-        squares, inv_norms = arrays.squares, arrays.inv_norms
+        squares = arrays.squares
         if starts is None or panels is None or weights is None:
             raise TypeError("partitions need starts, panels and weights")
         n = panels.shape[0]
         self.n_cells, self.n_padded = starts.shape[0] - 1, n
         self.starts, self.panels, self.weights, self.squares = starts, panels, weights, squares
-        self.inv_norms, self.relative = inv_norms, arrays.relative
+        self.relative = arrays.relative
         if (self.n_cells < 1 or n != whole_panels(self.n_cells)
                 or weights.shape[0] * FARANN_CODE_PANEL != n
                 or panels.shape[1] != groups * FARANN_CODE_GROUP):
@@ -79,9 +76,6 @@ cdef class Partitions:
             raise ValueError("deviations must be finite")
         if self.relative and not self.bounds.scale < LARGEST_SCALE:
             raise ValueError("means must be those of rows that have codes")
-        if inv_norms is not None and not (inv_norms.shape == (n,) and squares is None
-                                          and (inv_norms > 0.0).all() and (inv_norms <= 1e4).all()):
-            raise ValueError("inv_norms must be those of means of unit vectors")
         self.coded = farann_coded_rows(&panels[0, 0], NULL, NULL, &weights[0], NULL, NULL, groups)
         if self.squares is not None:
             self.coded.squares = &self.squares[0]

@@ -42,7 +42,7 @@ cdef class PositionKeys:
         while at < rows.count and not self.batch.stopped():
             n_rows, n_scored = min(self.batch.block_rows, rows.count - at), self.list_keyed()
             near = self.batch.n_near
-            n_scored -= self.key_scan.scan_keys(&rows, at, n_rows)
+            self.key_scan.scan_keys(&rows, at, n_rows)
             if not counted:
                 self.batch.count_scanned(n_rows, n_scored)
                 self.batch.alike += self.batch.n_near - near

@@ -9,3 +9,37 @@ cdef class CancelFlag:
 
 # For calls that nobody gives up.
 cdef int64_t NEVER
+
+# What `leave_out` leaves out, bits of `Mechanism`; 0 but for measurements.
+cdef int64_t left_out
+
+# In the order of `MECHANISMS`, a bit each.
+cdef enum Mechanism:
+    ASKING_AHEAD = 1
+    BEST_FIRST = 1 << 1
+    CEILINGS = 1 << 2
+    CODE_NOISE = 1 << 3
+    COST_JUDGE = 1 << 4
+    EARLY_FILTERS = 1 << 5
+    FIRST_IN_FLOAT32 = 1 << 6
+    FIRST_ROWS = 1 << 7
+    FUTILE_SEARCHES = 1 << 8
+    INTEGER_KEYS = 1 << 9
+    JOINED_NIBBLES = 1 << 10
+    KEY_SCAN = 1 << 11
+    LONG_BLOCKS = 1 << 12
+    MEMBER_ORDER = 1 << 13
+    NIBBLE_JUDGE = 1 << 14
+    NORM_PRUNING = 1 << 15
+    PCA_FILTER_JUDGE = 1 << 16
+    SCORED_ANEW = 1 << 17
+    SELECTING = 1 << 18
+    SHRINKING_BLOCKS = 1 << 19
+    SINGLE_JUDGE = 1 << 20
+    SINGLE_TILES = 1 << 21
+    ZERO_COLUMNS = 1 << 22
+
+
+cdef inline bint uses(Mechanism mechanism) noexcept nogil:
+    """Whether searches have a mechanism: all of them, but for measurements."""
+    return not left_out & mechanism

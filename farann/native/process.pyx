@@ -7,6 +7,14 @@ from farann.native.kernels cimport (farann_arithmetic_begin, farann_arithmetic_e
                                     farann_store)
 
 cdef int64_t NEVER = 0
+cdef int64_t left_out = 0
+
+# What searches can do without, by the names of `Mechanism`.
+MECHANISMS = ("asking-ahead", "best-first", "ceilings", "code-noise", "cost-judge",
+              "early-filters", "first-in-float32", "first-rows", "futile-searches", "integer-keys",
+              "joined-nibbles", "key-scan", "long-blocks", "member-order", "nibble-judge",
+              "norm-pruning", "pca-filter-judge", "scored-anew", "selecting", "shrinking-blocks",
+              "single-judge", "single-tiles", "zero-columns")
 
 
 class Cancelled(Exception):
@@ -20,7 +28,16 @@ cdef class CancelFlag:
         farann_store(&self.raised, 1)
 
     def is_cancelled(self):
-        return farann_load(&self.raised) != 0
+        return farann_load(&self.raised) > 0
+
+    def cancel_at(self, int64_t look):
+        """For tests: stop them when they look for this the n-th time, from 1 on.
+
+        Gives how many looks were left of those that were to be made before.
+        """
+        cdef int64_t left = -farann_load(&self.raised)
+        farann_store(&self.raised, -look)
+        return max(left, 0)
 
 
 def fail_allocation(int64_t n):
@@ -40,6 +57,18 @@ def begin_arithmetic():
 def end_arithmetic(uint64_t before):
     """Go back to the arithmetic that there was before."""
     farann_arithmetic_end(before)
+
+
+def leave_out(*names):
+    """For measurements: have all searches of the process do without some of `MECHANISMS`.
+
+    Others are used again. Not while anything is searched.
+    """
+    global left_out
+    cdef int64_t bits = 0
+    for name in names:
+        bits |= <int64_t>1 << <int>MECHANISMS.index(name)
+    left_out = bits
 
 
 def flush_denormals(bint on):

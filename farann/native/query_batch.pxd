@@ -27,10 +27,8 @@ cdef struct Query:
     bint coded
     bint by_keys      # rough scores rule out too little, see `KeyScan`
     bint keys_end     # whether they do no longer, from the next block on
-    bint one_sided    # rows are not centred, see `OneSided`
     bint left_out     # no row of the block can answer it
     double ceiling_key  # times the sign no key is above it; infinity: not known, NaN: not asked for
-    int64_t box_pause, next_box_pause  # blocks before the next look at a box
     double along, across  # what it is along the mean query direction, and how long the rest is
     double slack      # largest of the blocks so far
     farann_query prepared
@@ -39,7 +37,6 @@ cdef struct Query:
     const float *given
     farann_coded_query scan  # as coded for what is scanned
     farann_coded_query whole  # and for all coordinates; a negative unit: not usable
-    farann_candidates deferred  # rows that passed by high nibbles, as positions; scores: sums
     # Scans of high nibbles that let too many rows pass are left for some blocks, ever more.
     int64_t pause, next_pause
     double radius
@@ -87,6 +84,7 @@ cdef class QueryBatch:
     cdef bint cancelled(self) noexcept nogil
     cdef bint stopped(self) noexcept nogil
     cdef bint time_is_over(self) noexcept nogil
+    cdef bint all_have_k_rows(self) noexcept nogil
     cdef void lift_time_limit(self) noexcept nogil
     cdef check_cancelled(self)
     cdef const double *exact_query(self, const Query *query) noexcept nogil

@@ -93,7 +93,7 @@ cdef class QueryBatch:
 
     cdef bint cancelled(self) noexcept nogil:
         """Whether the batch was given up."""
-        return farann_load(self.given_up) != 0
+        return farann_is_up(self.given_up)
 
     cdef bint stopped(self) noexcept nogil:
         """Whether the search is to end; loops over blocks, tiles and queries ask once a round."""
@@ -103,8 +103,16 @@ cdef class QueryBatch:
         cdef int64_t work = self.code_products + self.float_products + self.rescored * self.dim
         if not self.late and work >= self.next_look:
             self.next_look = work + WORK_A_LOOK
-            self.late = farann_seconds() >= self.end_time
+            self.late = farann_seconds() >= self.end_time and self.all_have_k_rows()
         return self.late
+
+    cdef bint all_have_k_rows(self) noexcept nogil:
+        """Whether every query has found k rows, which it keeps once the time is over."""
+        cdef int64_t i
+        for i in range(self.n_queries):
+            if self.queries[i].found.count + self.queries[i].candidates.count < self.k:
+                return False
+        return True
 
     cdef void lift_time_limit(self) noexcept nogil:
         """Let what has been found become the answer, which takes little."""
@@ -157,10 +165,9 @@ cdef class QueryBatch:
         query.given, self.exact_of = given, NULL
         query.threshold, query.predicted, query.pass_floor = -INFINITY, -INFINITY, NAN
         query.slack, query.pause, query.next_pause, query.by_keys = 0.0, 0, 0, False
-        query.box_pause, query.next_box_pause, query.keys_end = 0, 0, False
-        query.select_at = 0
-        query.one_sided, query.left_out, query.ceiling_key = False, False, NAN
-        query.candidates.count = query.best.count = query.found.count = query.deferred.count = 0
+        query.keys_end, query.select_at = False, 0
+        query.left_out, query.ceiling_key = False, NAN
+        query.candidates.count = query.best.count = query.found.count = 0
         self.scanned = self.refined = self.rescored = self.bytes_read = 0
         self.code_products = self.float_products = self.blocks = self.passed = 0
         self.alike = self.n_near = 0

@@ -18,7 +18,6 @@ cdef enum:
 cdef struct RowState:
     double bound    # the smallest key over the picks before `met` is at most this
     double others   # keys for picks outside `chunk` are at least this, less what bounds are off
-    float least     # the smallest key is at most this, by any picks
     int32_t met
     int32_t chunk   # the picks of which one is the nearest, or EXACT, or UNKNOWN
     char is_out     # not to be chosen
@@ -26,10 +25,6 @@ cdef struct RowState:
 
 cdef inline bint goes_before(const Bounded *a, const Bounded *b) noexcept nogil:
     return a.bound > b.bound or (a.bound == b.bound and a.id < b.id)
-
-
-cdef inline double bound_of(const RowState *row) noexcept nogil:
-    return min(row.bound, <double>row.least)
 
 
 cdef inline void meet(RowState *row, int64_t chunk, double bound, double off) noexcept nogil:

@@ -52,10 +52,9 @@ cdef class PackedScan(RowScan):
     cdef float *scores  # of a block, for a tile
     cdef float *thresholds  # of a tile
 
-    cdef void scan_packed(self, bint one_sided, const Segment *segment, int64_t start,
-                          int64_t n) noexcept nogil
-    cdef void scan_tile(self, int64_t tile, bint one_sided, const Segment *segment, int64_t start,
-                        int64_t n, double squares) noexcept nogil
+    cdef void scan_packed(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil
+    cdef void scan_tile(self, int64_t tile, const Segment *segment, int64_t start, int64_t n,
+                        double squares) noexcept nogil
     cdef void score_tile(self, int64_t first, int64_t count, int64_t n,
                          const farann_block *block) noexcept nogil
 

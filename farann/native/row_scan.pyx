@@ -9,6 +9,7 @@ from farann.native.candidates cimport Candidates
 from farann.native.codes cimport Codes
 from farann.native.key_scan cimport KeyScan
 from farann.native.kernels cimport *
+from farann.native.process cimport SCORED_ANEW, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
@@ -65,10 +66,10 @@ cdef class RowScan:
         return True
 
     cdef bint begin_in_float32(self) noexcept nogil:
-        """Forget what was found by codes, except what it tells of the k-th key; False: no room."""
+        """Forget the rows found by codes; False: no room."""
         cdef int64_t i
         for i in range(self.batch.n_queries):
-            self.batch.queries[i].candidates.count = self.batch.queries[i].found.count = 0
+            self.candidates.forget(&self.batch.queries[i])
             self.forget_scores(&self.batch.queries[i])
         return self.take_queries()
 
@@ -111,7 +112,7 @@ cdef class RowScan:
         cdef int64_t i, passed = 0
         for i in range(self.batch.n_queries):
             passed += self.batch.queries[i].candidates.count
-        if passed * self.rows_a_key <= start * self.batch.n_queries:
+        if not uses(SCORED_ANEW) or passed * self.rows_a_key <= start * self.batch.n_queries:
             return False
         self.begin_in_float32()
         return True
@@ -151,22 +152,14 @@ cdef class RowScan:
 
     cdef void scan_keys(self, const Segment *segment, int64_t start, int64_t n, int64_t first,
                         int64_t count) noexcept nogil:
-        """Give keys of a block to those of some queries that get them.
-
-        Of the first rows in small steps: k of them may leave out all others.
-        """
-        cdef int64_t end = start + n, step = n if start > 0 else FIRST_BLOCK, i
-        while start < end and not self.batch.stopped():
-            n = min(step, end - start)
-            self.key_scan.n_keyed = 0
-            for i in range(first, first + count):
-                if self.batch.queries[i].by_keys and not self.batch.queries[i].left_out:
-                    self.key_scan.take_keys(i)
-            if self.key_scan.n_keyed == 0:
-                return
-            self.batch.count_scanned(-n, self.key_scan.scan_keys(segment, start, n))
-            start += n
-            step *= 2
+        """Give keys of a block to those of some queries that get them."""
+        cdef int64_t i
+        self.key_scan.n_keyed = 0
+        for i in range(first, first + count):
+            if self.batch.queries[i].by_keys and not self.batch.queries[i].left_out:
+                self.key_scan.take_keys(i)
+        if self.key_scan.n_keyed:
+            self.key_scan.scan_keys(segment, start, n)
 
 
 @cython.no_gc
@@ -222,15 +215,12 @@ cdef class RowMajorScan(RowScan):
         cdef int64_t before = query.candidates.count, j
         cdef float threshold
         # Where codes have told how long rows are, squares need not be summed.
-        cdef const float *centre = &self.batch.snapshot.padded_centre[0]
-        cdef bint bounded = self.square_bound >= 0.0 and not query.one_sided and (
-            segment.first < self.batch.snapshot.segments[0].count)
+        cdef bint bounded = (self.square_bound >= 0.0
+                             and segment.first < self.batch.snapshot.segments[0].count)
         cdef float norms[2]
         cdef double slack
-        if query.one_sided:
-            centre = <const float *>&self.batch.snapshot.no_centre[0]
         kernels.score_rows_f32(
-            rows.rows, rows.positions, n, self.batch.dim, centre,
+            rows.rows, rows.positions, n, self.batch.dim, &self.batch.snapshot.padded_centre[0],
             self.query_vectors + i * padded(self.batch.dim),
             self.batch.packing.normalized, self.batch.packing.bias_sign, self.scores,
             NULL if bounded else norms)
@@ -242,9 +232,7 @@ cdef class RowMajorScan(RowScan):
         if slack < 0.0:
             self.candidates.score_exactly(query, segment, start, n)
             return
-        if query.one_sided:
-            query.slack = slack = self.key_scan.one_sided.slack_at(query, query.threshold)
-        elif self.batch.packing.normalized:
+        if self.batch.packing.normalized:
             # Row by row unit rows are not centred: what the centre takes off is a constant.
             for j in range(n):
                 self.scores[j] += <float>query.prepared.key_offset
@@ -281,38 +269,30 @@ cdef class PackedScan(RowScan):
 
     cdef void scan_block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
         cdef int64_t i, n_out = self.key_scan.ceilings.leave_out(segment, start, n)
-        cdef int64_t waiting[2]
-        cdef Query *query
-        waiting[0] = waiting[1] = 0
+        cdef bint waits = False
+        cdef const Query *query
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
-            if not query.by_keys and not query.left_out:
-                waiting[query.one_sided] += 1
-        for i in range(2):
-            if waiting[i] and not self.batch.stopped():
-                self.scan_packed(i == 1, segment, start, n)
+            waits |= not (query.by_keys or query.left_out)
+        if waits and not self.batch.stopped():
+            self.scan_packed(segment, start, n)
         self.batch.count_scanned(-n, n_out)
         self.scan_keys(segment, start, n, 0, self.batch.n_queries)
 
-    cdef void scan_packed(self, bint one_sided, const Segment *segment, int64_t start,
-                          int64_t n) noexcept nogil:
-        """Pack the rows of a block, centred or not, for the queries that wait for that."""
+    cdef void scan_packed(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
+        """Pack the rows of a block for the queries that wait for that."""
         cdef RowBlock rows = self.candidates.rows_at(segment, start, n)
-        cdef const double *centre = &self.batch.snapshot.centre[0]
-        cdef double squares
         cdef int64_t tile
-        if one_sided:
-            centre = &self.batch.snapshot.no_centre[0]
-        squares = self.batch.kernels.pack_rows_f32(
-            rows.rows, rows.positions, n, self.batch.dim, centre, self.batch.packing.normalized,
-            self.batch.packing.bias_sign, self.panels, self.bias)
+        cdef double squares = self.batch.kernels.pack_rows_f32(
+            rows.rows, rows.positions, n, self.batch.dim, &self.batch.snapshot.centre[0],
+            self.batch.packing.normalized, self.batch.packing.bias_sign, self.panels, self.bias)
         for tile in range(self.n_tiles):
             if self.batch.stopped():
                 return
-            self.scan_tile(tile, one_sided, segment, start, n, squares)
+            self.scan_tile(tile, segment, start, n, squares)
 
-    cdef void scan_tile(self, int64_t tile, bint one_sided, const Segment *segment, int64_t start,
-                        int64_t n, double squares) noexcept nogil:
+    cdef void scan_tile(self, int64_t tile, const Segment *segment, int64_t start, int64_t n,
+                        double squares) noexcept nogil:
         cdef const farann_kernels *kernels = self.batch.kernels
         cdef int64_t width = kernels.tile_queries, first = tile * width, i, passed
         cdef int64_t count = min(width, self.batch.n_queries - first)
@@ -326,7 +306,7 @@ cdef class PackedScan(RowScan):
             query = &self.batch.queries[first + i]
             self.candidates.members[i] = first + i
             self.candidates.tile[i] = query.candidates
-            if query.by_keys or query.left_out or query.one_sided != one_sided:
+            if query.by_keys or query.left_out:
                 continue
             slack = farann_query_slack(&query.prepared, squares)
             if slack < 0.0:
@@ -336,8 +316,6 @@ cdef class PackedScan(RowScan):
                 else:
                     self.candidates.score_exactly(query, segment, start, n)
                 continue
-            if one_sided:
-                query.slack = slack = self.key_scan.one_sided.slack_at(query, query.threshold)
             any_packed = True
             self.thresholds[i] = self.candidates.threshold_for(query, slack)
             first_scores |= self.thresholds[i] == -INFINITY and self.candidates.for_best

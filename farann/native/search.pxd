@@ -60,3 +60,5 @@ cdef class ApproximateTask(Task):
     cdef PartitionProbe probe
     cdef OrderedScan ordered
     cdef Lateness lateness  # None: it isn't told
+    cdef bint extends  # twice as many rows are scanned for queries whose answers come later
+    cdef double late  # than this

@@ -6,7 +6,6 @@ A search is put together of parts, each a class of few fields in a module of its
     Candidates        rows that may belong to an answer; thresholds; the k best
     KeyScan           exact keys of whole blocks, where many rows share the k-th key
     Ceilings          keys that no row is above: then smaller ids alone count
-    OneSided          scores whose terms have one sign, which float32 tells apart near 0
     RowScan           float32 rows: by exact keys alone, as they lie, or packed
     CodedQueries      queries as codes
     CodeScan          a block of codes: scanned for tiles of queries, refined
@@ -21,7 +20,6 @@ A search is put together of parts, each a class of few fields in a module of its
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from farann.native.answers cimport Answers
-from farann.native.boxes cimport keep_boxes
 from farann.native.candidates cimport Candidates
 from farann.native.code_pass cimport CodePass
 from farann.native.code_scan cimport CodeScan
@@ -175,12 +173,11 @@ cdef class Task(Answers):
         if self.lacks_tail:
             self.search_added()
         self.check_finished()
-        keep_boxes(self.batch.snapshot)
 
     cdef void answer(self) noexcept nogil:
         """Find the answers, between the calls that begin and end arithmetic."""
         cdef int64_t coded = 0
-        self.key_scan.one_sided.allowed = self.coded is None
+        self.key_scan.in_float32 = self.coded is None
         if self.coded is None:
             self.scan_segment(0)
             self.answer_from_tail(False)
@@ -189,12 +186,11 @@ cdef class Task(Answers):
         if self.first == 0:
             self.uncoded.score_uncoded()
         coded = self.code_pass.scan_all_codes(self.first, self.end)
-        self.code_scan.refine_all_deferred()
         self.batch.kernels.end()
         self.gave_up = coded < self.coded.codes.n_positions and not self.batch.stopped()
         self.futile = self.gave_up or self.code_pass.judge.was_futile()
         if self.gave_up and self.end == INT64_MAX:
-            self.key_scan.one_sided.allowed = True
+            self.key_scan.in_float32 = True
             self.row_scan.scan_without_codes(self.coded.codes, coded)
         self.answer_from_tail(not self.gave_up)
 
@@ -268,9 +264,7 @@ cdef class Task(Answers):
             raise ValueError("a leader must have searched for the same queries")
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
-            # That of the leader may be for rows that are not centred.
-            query.threshold = leader.batch.queries[i].threshold + (
-                query.prepared.key_offset - leader.batch.queries[i].prepared.key_offset)
+            query.threshold = leader.batch.queries[i].threshold
             if query.coded:
                 query.slack = query.whole.off
 
@@ -291,6 +285,8 @@ cdef class ApproximateTask(Task):
     the end; otherwise `rows` are scanned in their order.
     Errors of codes are taken for noise: what they allow for is three standard deviations of it.
     Where filters leave fewer than k rows of all these, every row is scanned.
+    With `extends_beyond` twice as many rows are scanned for queries whose answers come later, and
+    again, until they lie early among the rows scanned.
     With `tells_late` the search tells how late the answers of queries came, see `late_to`.
     """
 
@@ -303,6 +299,8 @@ cdef class ApproximateTask(Task):
         cdef Codes codes = codes_for(batch, True)
         cdef int64_t budget = rule.budget, most = INT64_MAX, n_first
         batch.take_rule(rule)
+        if rule.extends_beyond is not None and partitions is None:
+            self.extends, self.late, tells_late = True, rule.extends_beyond, True
         # Thresholds may rise in steps here, and let more through in between. Where it is told how
         # late rows come, those that have keys would count for nothing.
         self.put_together(batch, codes, 3 * CANDIDATE_ROOM, codes is None or not tells_late,
@@ -345,11 +343,11 @@ cdef class ApproximateTask(Task):
         self.ordered.scan_in_order(0, self.ordered.n_first)
         if self.probe is not None:
             self.probe.run()
-        self.code_scan.refine_all_deferred()
-        self.ordered.complete()
-        self.code_scan.refine_all_deferred()
         if self.lateness is not None:
             self.lateness.tell_late()
+        if self.extends:
+            self.ordered.extend(self.lateness, self.late)
+        self.ordered.complete()
         self.batch.kernels.end()
         self.answer_from_tail(True)
 

@@ -55,11 +55,11 @@ def member_keys(Snapshot snapshot, const float[:, ::1] members, const int64_t[::
                               &keys[0, 0], given_up)
         else:
             for j in range(n):
-                if farann_load(given_up):
+                if farann_is_up(given_up):
                     break
                 picks.keys_of(picks.row_of(slots[j]), &keys[0, j], n)
         farann_arithmetic_end(before)
-    if farann_load(given_up):
+    if farann_is_up(given_up):
         raise Cancelled("the batch of this task was given up")
 
 
@@ -74,7 +74,7 @@ cdef void score_segment(Picks picks, const Segment *segment, const int64_t *slot
             places[count], positions[count] = j, slots[j] - segment.first
             count += 1
     for i in range(picks.count):
-        if count == 0 or farann_load(given_up):
+        if count == 0 or farann_is_up(given_up):
             return
         picks.kernels.widen_f32(picks.rows + i * picks.dim, picks.dim, picks.exact)
         picks.reader.keys_at(segment, positions, count, picks.exact, found)

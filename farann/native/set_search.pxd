@@ -10,9 +10,6 @@ from farann.native.kernels cimport farann_candidates
 from farann.native.member_sets cimport MemberSet, MemberSets
 from farann.native.norm_pruning cimport NormPruning
 from farann.native.query_batch cimport QueryBatch
-from farann.native.set_centers cimport SetCenters
-from farann.native.set_first_rows cimport SetFirstRows
-from farann.native.set_narrowing cimport SetNarrowing
 
 
 cdef class SetSearch:
@@ -23,31 +20,21 @@ cdef class SetSearch:
     cdef Codes codes  # None: there are none, or they don't pay
     cdef MemberSets members
     cdef NormPruning pruning
-    cdef SetCenters centers
-    cdef int64_t n_scanned, n_members
-    cdef int64_t *active    # queries that the next rows are scanned for: centers, then members
+    cdef int64_t n_scanned
+    cdef int64_t *active    # members that the next rows are scanned for, set by set
     cdef int64_t *owners    # and the sets
-    cdef int64_t n_active, n_centers
+    cdef int64_t n_active
     cdef int32_t *marks     # by row of a block: members of the set that it passed for; then rows
     cdef float *scores      # of a tile's members, by whole codes; NULL: the scan tells what passes
     cdef float *margins     # by row: how far it is above what it must be for all, at least
-    cdef farann_candidates *passed  # of a tile
-    cdef SetFirstRows first
-    cdef SetNarrowing narrowing  # None: codes of rows lie side by side, or in high nibbles alone
 
     cdef void answer(self) noexcept nogil
-    cdef void scan_first_rows(self) noexcept nogil
-    cdef void find_centers(self) noexcept nogil
     cdef void scan_codes(self, int64_t start, int64_t end) noexcept nogil
     cdef void keep_active(self, int64_t start) noexcept nogil
     cdef bint can_answer(self, int64_t panel, const MemberSet *members, int64_t i) noexcept nogil
     cdef void scan_block(self, int64_t start, int64_t n) noexcept nogil
     cdef void scan_tile(self, int64_t width, int64_t first, int64_t count, int64_t start,
                         int64_t n) noexcept nogil
-    cdef void take_centers(self, int64_t first, int64_t count, int64_t start,
-                           int64_t n) noexcept nogil
-    cdef void refine(self, const MemberSet *members, int64_t i, farann_candidates *passed,
-                     int64_t start) noexcept nogil
     cdef void take_passed(self, int64_t at, const farann_candidates *passed, const float *scores,
                           int64_t start, int64_t n) noexcept nogil
     cdef void settle(self, MemberSet *members, int64_t start, int64_t n) noexcept nogil

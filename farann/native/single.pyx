@@ -6,9 +6,9 @@ from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
 cimport cython
 
-from farann.native.boxes cimport keep_boxes
 from farann.native.guard cimport Guard
 from farann.native.kernels cimport *
+from farann.native.process cimport SINGLE_JUDGE, uses
 from farann.native.query_batch cimport QueryBatch
 from farann.native.search cimport ApproximateTask, Task
 from farann.native.snapshot cimport Filter, Snapshot
@@ -175,7 +175,6 @@ cdef class SingleSearch:
         if outcome == UNLIKE or (self.guard is not None and self.is_late(task)):
             return ()  # whoever answers it counts it
         if not self.approximate and within is None:
-            keep_boxes(self.snapshot)
             self.judge_codes(by_codes, task.gave_up)
         if self.guard is not None:
             self.guard.count_one()
@@ -188,14 +187,14 @@ cdef class SingleSearch:
             if not by_codes:
                 self.without_codes = max(self.without_codes - 1, 0)
                 return
-            self.futile = self.futile + 1 if gave_up else 0
+            self.futile = self.futile + 1 if gave_up and uses(SINGLE_JUDGE) else 0
             if self.futile >= FUTILE_SEARCHES:
                 self.without_codes = SEARCHES_WITHOUT_CODES
 
     cdef bint is_late(self, Task task):
         """Whether a query has to be answered otherwise; those that haven't are counted."""
         cdef float late
-        if not self.approximate or (<ApproximateTask>task).lateness is None:
+        if not self.approximate or self.late is None or (<ApproximateTask>task).lateness is None:
             return False
         late = (<ApproximateTask>task).lateness.of_queries[0]
         self.guard.how_late(1, late, *self.late)

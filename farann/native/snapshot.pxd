@@ -35,9 +35,6 @@ cdef class Snapshot:
     cdef int64_t largest_square  # |x|^2 of rows of whole numbers, see `largest_sum`
     cdef int64_t negative  # whether any number is below 0, see `has_negative`
     cdef readonly dict code_trials  # what came of codes so far, by kinds of searches
-    cdef readonly int64_t boxed  # rows that searches found boxes of
-    cdef int64_t corners_at, first_ids_at  # where the boxes are; 0: none are kept
-    cdef readonly tuple boxes  # what they are kept in, see boxes.pyx
     cdef readonly Codes added
     cdef Partitions partitions
     cdef readonly int64_t dim
@@ -47,7 +44,6 @@ cdef class Snapshot:
     cdef const uint8_t[:, ::1] base, tail  # bytes of rows
     cdef const double[::1] centre
     cdef double[::1] full_centre  # padded with zeros
-    cdef double[::1] no_centre  # zeros alone
     cdef float[::1] padded_centre  # zero for unit rows, which are not centred as they lie
     cdef const int64_t[::1] ids
     cdef const int64_t *ids_by_slot

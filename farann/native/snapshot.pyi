@@ -10,8 +10,6 @@ from farann.native.partitions import Partitions
 
 class Snapshot:
     added: Final[Codes | None]
-    boxed: Final[int]
-    boxes: Final[tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]] | None]
     code_trials: Final[dict[Any, Any]]
     isa: Final[str]
     dim: Final[int]

@@ -67,7 +67,6 @@ cdef class Snapshot:
         self.n_slots = n_base + tail.shape[0]
         self.ids, self.alive, self.code_trials = ids, alive, {}
         self.largest_integer = self.largest_square = self.negative = NOT_LOOKED_FOR
-        self.boxed = self.corners_at = self.first_ids_at = 0
         if (ids is not None and self.ids.shape[0] != self.n_slots) or (
                 alive is not None and self.alive.shape[0] != self.n_slots):
             raise ValueError("ids and alive must have one entry a slot")
@@ -102,7 +101,6 @@ cdef class Snapshot:
         cdef uint64_t before
         self.padded_centre = np.zeros(padded(self.dim), np.float32)
         self.full_centre = np.zeros(padded(self.dim))
-        self.no_centre = np.zeros(padded(self.dim))
         before = farann_arithmetic_begin()
         self.centre_norm = 0.0
         for j in range(self.dim):

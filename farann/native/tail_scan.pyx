@@ -59,7 +59,6 @@ cdef class TailScan:
         self.take_added_codes()
         self.batch.kernels.begin()
         self.scan_added_codes()
-        self.code_scan.refine_all_deferred()
         self.batch.kernels.end()
 
     cdef bint all_found(self) noexcept nogil:
@@ -162,7 +161,6 @@ cdef class TailScan:
         if rows == NULL:
             self.batch.scratch.failed = True
             return
-        self.code_scan.refine_all_deferred()
         rest.positions, rest.count = rows, 0
         while run < self.batch.snapshot.runs.shape[0]:
             rest.count += self.added_at(start, self.end_of(run), rows + rest.count)

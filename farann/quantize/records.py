@@ -133,8 +133,6 @@ class CodeArrays(Record):
     mean_query_direction: Projection | None = field(default=None, metadata=_projection(1, "lead"))
     max_along: Float32Array | None = field(default=None, metadata=_array(np.float32, 1, "along"))
     # What rows go through before they are coded, see `Transform`.
-    mean_direction_scaling: Float64Array | None = field(
-        default=None, metadata=_array(np.float64, 1, "stretch"))
     pca_axes: Projection | None = field(default=None, metadata=_projection(2, "axes"))
 
     def native(self, n_rows: int, dim: int) -> _core.Codes:
@@ -144,7 +142,7 @@ class CodeArrays(Record):
     @property
     def transform(self) -> Transform:
         """What rows went through before they were coded."""
-        return Transform(self.signs, self.mean_direction_scaling, self.pca_axes)
+        return Transform(self.signs, self.pca_axes)
 
     @property
     def n_directions(self) -> int:
@@ -164,7 +162,6 @@ class PartitionArrays(Record):
     panels: UInt8Array = field(metadata=_array(np.uint8, 2))
     inv_scale: Float32Array = field(metadata=_array(np.float32, 1, "weights"))
     squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
-    inv_norms: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
     step: float
     relative: bool = False  # whether codes are those of rows less the mean of their partition
 

@@ -145,7 +145,7 @@ def code_rows(rows: RowArray, centre: Float64Array, normalized: bool, extents: E
         coded = CodedBlock(block, np.empty((n, extents.transform.width), np.uint8), np.empty(n),
                            np.empty(n, np.float32))
         extremes.append(_core.encode_rows(
-            rows[block], centre, normalized, *extents.transform,
+            rows[block], centre, normalized, extents.transform.signs, extents.transform.pca_axes,
             np.where(outlying[block], np.float32(0.0), inv_scale[block]), isa, *coded[1:]))
         lay(coded)
 

@@ -13,6 +13,8 @@ from farann.quantize.projection import Projection
 from farann.runtime.dispatch import default_isa
 
 ROTATION_ROUNDS = 3
+# The largest direction of rows is found by 16 steps of the power method, over up to 1,024 rows.
+_POWER_STEPS, _ROWS_OF_POWER = 16, 1024
 
 
 def rotation_signs(dim: int, seed: int) -> npt.NDArray[np.int8]:
@@ -22,15 +24,12 @@ def rotation_signs(dim: int, seed: int) -> npt.NDArray[np.int8]:
 
 
 class Transform(NamedTuple):
-    """What vectors go through: a scaling along the mean query, if there is one; PCA axes, if only
-    what vectors are along these is coded; and a random rotation.
-
-    Products of rows and query vectors stay what they are, but for what is outside the axes. Rows
-    are multiplied with I + p p', where p is the scaling, and query vectors with its inverse.
+    """What vectors go through: PCA axes, if only what they are along these is coded, and a random
+    rotation. Products of rows and query vectors stay what they are, but for what is outside the
+    axes.
     """
 
     signs: npt.NDArray[np.int8]
-    mean_direction_scaling: Float64Array | None = None
     pca_axes: Projection | None = None
 
     @property
@@ -45,36 +44,42 @@ class Transform(NamedTuple):
 
     def rows(self, vectors: Float64Array) -> Float64Array:
         """Centred rows (n, dim) as they are coded, (n, n_coded)."""
-        return rotated(self._along(self.stretched(vectors)), self.signs)
+        return rotated(self._along(vectors), self.signs)
 
     def query_vectors(self, vectors: Float64Array) -> Float64Array:
         """Query vectors (n, dim) as they are coded, (n, n_coded)."""
-        return rotated(self._along(self.shrunk(vectors)), self.signs)
+        return self.rows(vectors)
 
     def outside(self, vectors: Float64Array) -> float:
         """How long what is outside the axes is of centred rows, the root of the mean square."""
-        if self.pca_axes is None:
-            return 0.0
-        vectors = self.stretched(vectors)
-        left = vectors - self.pca_axes.back(self.pca_axes.along(vectors))
+        left = self._left_outside(vectors)
         return float(np.sqrt(np.einsum("ij,ij->", left, left) / max(len(left), 1)))
+
+    def outside_at_most(self, vectors: Float64Array) -> float:
+        """An upper bound of `outside` for rows that may have something in common outside the axes:
+        as if all directions had as much as the one that has most."""
+        left = self._left_outside(vectors)
+        left = left[:: -(-len(left) // _ROWS_OF_POWER)]
+        along = left[np.einsum("ij,ij->i", left, left).argmax()]
+        square = 0.0
+        for _ in range(_POWER_STEPS):
+            length = np.sqrt(along @ along)
+            if length == 0.0:
+                return 0.0
+            products = left @ (along / length)
+            square, along = products @ products / len(left), products @ left
+        return float(np.sqrt(square * (left.shape[1] - self.n_coded)))
+
+    def _left_outside(self, vectors: Float64Array) -> Float64Array:
+        """What is outside the axes of centred rows."""
+        if self.pca_axes is None:
+            return np.zeros((1, 1))
+        return vectors - self.pca_axes.back(self.pca_axes.along(vectors))
 
     def rows_from(self, vectors: Float64Array) -> Float64Array:
         """The inverse of `rows`, (n, dim), without what is outside the axes."""
         vectors = rotated_back(vectors, self.signs)
-        return self.shrunk(vectors if self.pca_axes is None else self.pca_axes.back(vectors))
-
-    def stretched(self, vectors: Float64Array) -> Float64Array:
-        """Centred rows, multiplied with I + p p'."""
-        p = self.mean_direction_scaling
-        return vectors if p is None else vectors + np.outer(vectors @ p, p)
-
-    def shrunk(self, vectors: Float64Array) -> Float64Array:
-        """Query vectors, multiplied with its inverse."""
-        p = self.mean_direction_scaling
-        if p is None:
-            return vectors
-        return vectors - np.outer(1.0 / (1.0 + p @ p) * (vectors @ p), p)
+        return vectors if self.pca_axes is None else self.pca_axes.back(vectors)
 
     def _along(self, vectors: Float64Array) -> Float64Array:
         return vectors if self.pca_axes is None else self.pca_axes.along(vectors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ _users: set[object] = set()
 _limited: dict[str, tuple[Any, int]] = {}
 # OpenMP as it was loaded when somebody last needed one thread.
 _openmp: list[Any] = []
+# The libraries that were found last, and how many modules Python had then. To look for them takes
+# some milliseconds, as long as to build an index of a few thousand rows.
+_found: tuple[int, ThreadpoolController] | None = None
 
 
 @contextmanager
@@ -54,10 +58,13 @@ def limit_this_thread() -> None:
 
 
 def _limit() -> ThreadpoolController:
-    """Again for everybody who comes: libraries may have been loaded since."""
+    """Limit the libraries that there are; modules that were imported since may have loaded more."""
+    global _found
     from threadpoolctl import ThreadpoolController  # for builds alone
 
-    libraries = ThreadpoolController()
+    if _found is None or _found[0] != len(sys.modules):
+        _found = len(sys.modules), ThreadpoolController()
+    libraries = _found[1]
     _openmp[:] = libraries.select(user_api="openmp").lib_controllers
     for library in libraries.select(user_api="blas").lib_controllers:
         threads = library.num_threads

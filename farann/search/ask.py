@@ -20,7 +20,6 @@ from farann.store import asked_ids
 from farann.store.live import Live
 
 if TYPE_CHECKING:
-    from farann.search.filters import RowFilters
     from farann.search.question import Question
     from farann.store.store import Store, View
 
@@ -72,8 +71,7 @@ def nearest(live: Live, queries: npt.ArrayLike, k: int, limited: tuple[Any, ...]
     if beyond is not None:
         check_beyond(to_limits(*limited), live.spec.vectors)
     else:
-        if _is_open(given) and threads is None and limited[1:] == (None, None, None) and (
-                not return_keys):
+        if _is_open(given) and _is_open(limited[1:]) and threads is None and not return_keys:
             again = _nearest_again(live, queries, k, limited[0])
             if again is not None:
                 return again
@@ -99,7 +97,7 @@ def beyond(live: Live, queries: npt.ArrayLike, radius: npt.ArrayLike, given: Fil
                            np.empty(0, np.int64))
         return beyond_with_keys(found, np.empty(0)) if return_keys else found
     view = store.view(live.isa)
-    row_filters = _row_filters(store, view, given, len(vectors), single)
+    row_filters = filters.row_filters(store, len(store), given, len(vectors), single)
     question = Question(store, view, vectors, 1, threads_for(live, threads), row_filters,
                         radii=radii)
     if row_filters.within is None:
@@ -216,7 +214,8 @@ def _top(live: Live, vectors: Float32Array, single: bool, k: int, limits: Limits
     from farann.search import plan
     from farann.search.question import Question
 
-    row_filters = _row_filters(store, view, given, len(vectors), single)
+    row_filters = UNFILTERED if _is_open(given) else filters.row_filters(
+        store, n_rows, given, len(vectors), single)
     every_row = limits is not None and given.allowed is None and given.within is None and (
         row_filters is UNFILTERED or row_filters.leaves_most(store))
     negated = False
@@ -238,28 +237,17 @@ def _top(live: Live, vectors: Float32Array, single: bool, k: int, limits: Limits
     return (_of_one(hits) if single else hits), stats
 
 
-def _limits(live: Live, recall: float | None, epsilon: float | None, budget: int | None,
-            seconds: float | None) -> Limits | None:
+def _limits(live: Live, *limited: Any) -> Limits | None:
     """Where a search may stop, checked."""
-    limits = None
-    if not (recall is None and epsilon is None and budget is None and seconds is None):
-        limits = to_limits(recall, epsilon, budget, seconds)
+    limits = None if _is_open(limited) else to_limits(*limited)
     if not live.spec.vectors:
         check_limits(limits, live.spec.vectors)
     return limits
 
 
-def _is_open(given: Filtering) -> bool:
-    """Whether a search may find all rows."""
+def _is_open(given: tuple[Any, ...]) -> bool:
+    """Whether nothing is said: of rows that may be found, or of where a search may stop."""
     return all(said is None for said in given)
-
-
-def _row_filters(store: Store, view: View, given: Filtering, n_queries: int,
-                 single: bool) -> RowFilters:
-    if _is_open(given):
-        return UNFILTERED
-    return filters.row_filters(store, view.snapshot.n_slots - store.n_removed, given, n_queries,
-                               single)
 
 
 def _is_in_time(live: Live, queries: npt.ArrayLike, seconds: float) -> bool:

@@ -1,9 +1,10 @@
 """How deep runs of added rows are scanned under `recall=`, measured on answers to sample queries.
 
-Rows of a run lie in the order of their key bounds, so that most answers are among the first. How
+Rows of a run that answer many queries come first, so that most answers are among the first. How
 many are is not taken over from the base, as added rows may be of another kind: sample queries are
 answered exactly, and a run is scanned as deep as its rows among these answers lie, but for the
-share that a recall lets go. Where there are too few answers to tell, runs are scanned whole.
+share that a recall lets go. Runs that have few of the answers may miss a small share of all
+answers. Where the sample is too small to tell, runs are scanned whole.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from farann.tuning.guard import Guard
 _QUERIES, _DRAWN, _LEAST, _MOST_ANSWERS, _FEWEST = 512, 1024, 128, 2**18, 32
 # With fewer answers that may be missed a run doesn't stand for itself, nor do all runs together.
 _OF_ITS_OWN, _OF_ALL = 8.0, 4.0
+# Runs with few answers may miss this share of what all answers may miss: half of what a plan holds
+# back, see `missing_at`. They are scanned down to this share of their rows at least.
+_SPARE, _LEAST_DEPTH = 1 / 18, 1 / 64
 # Where more rows are new than one in so many, all rows are searched again; where more answers were
 # removed, for the queries that had these: what took their places may lie anywhere, and until then
 # is in no depth.
@@ -156,9 +160,10 @@ def stops_of(answers: Answers, added: Added, n_base: int, missing: float) -> Int
     few = [i for i, one in enumerate(found) if missing * len(one.depths) < _OF_ITS_OWN]
     for i, run in enumerate(added.runs):
         if i not in few:
-            stops[i] = _stop(run, _depth(found[i], missing))
+            stops[i] = _stop(run, _depth(found[i], missing * len(found[i].depths)))
     if few:
-        common = _common_depth(_joined(found), _joined([found[i] for i in few]), missing)
+        common = _common_depth(_joined(found), _joined([found[i] for i in few]), missing,
+                               int((answers.slots >= 0).sum()))
         for i in few:
             stops[i] = _stop(added.runs[i], common)
     return stops
@@ -180,12 +185,16 @@ def _joined(found: list[_Found]) -> _Found:
     return _Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def _common_depth(every: _Found, few: _Found, missing: float) -> float:
-    """That of runs with few answers each: of all runs, or deeper where these ask for it."""
-    usual = missing * len(few.depths)
-    if missing * len(every.depths) < _OF_ALL or usual < 1.0:
-        return 1.0
-    return max(_depth(every, missing), float(np.sort(few.depths)[-1 - int(usual)]))
+def _common_depth(every: _Found, few: _Found, missing: float, n_answers: int) -> float:
+    """That of runs with few answers each: of all runs, or deeper where these ask for it; or as deep
+    as lets them miss a small share of all answers, of runs and base."""
+    usual, spare, depth = missing * len(few.depths), _SPARE * missing * n_answers, 1.0
+    if missing * len(every.depths) >= _OF_ALL and usual >= 1.0:
+        depth = max(_depth(every, missing * len(every.depths)),
+                    float(np.sort(few.depths)[-1 - int(usual)]))
+    if spare >= 1.0:
+        depth = min(depth, max(_depth(few, spare), _LEAST_DEPTH))
+    return depth
 
 
 def _places(answers: Answers, added: Added, n_base: int) -> tuple[Int64Array, Int64Array]:
@@ -200,20 +209,19 @@ def _places(answers: Answers, added: Added, n_base: int) -> tuple[Int64Array, In
     return positions[positions >= 0], queries[positions >= 0]
 
 
-def _depth(found: _Found, missing: float) -> float:
-    """The part of a run that has all but such a share of the answers, less a standard deviation of
-    their number, as a sample tells no more: the root of the sum of squares of how many each query
+def _depth(found: _Found, usual: float) -> float:
+    """The part of a run that has all but so many of the answers, less a standard deviation of that
+    number, as a sample tells no more: the root of the sum of squares of how many each query
     misses."""
-    usual, allowed, squares = missing * len(found.depths), 0, 0
+    squares = 0
     missed: dict[int, int] = {}
     order = np.argsort(-found.depths, kind="stable")
-    for query in found.queries[order].tolist():
+    for allowed, query in enumerate(found.queries[order].tolist()):
         missed[query] = missed.get(query, 0) + 1
         squares += 2 * missed[query] - 1
         if allowed + 1 + squares**0.5 > usual:
-            break
-        allowed += 1
-    return float(found.depths[order[min(allowed, len(order) - 1)]])
+            return float(found.depths[order[allowed]])
+    return 0.0
 
 
 def _stop(run: Run, depth: float) -> int:

@@ -37,7 +37,8 @@ def keep(store: Store, isa: str, k: int, recall: float | None, plan: Tuning | No
 
     view = store.view(isa)
     chosen = row_filters.filter(store, view, 1, exact=not rule.approximate)
-    kept = batches.single(view.snapshot_for(rule), chosen, k, plan, rule,
+    snapshot = view.snapshot if rule.approximate else view.exact
+    kept = batches.single(snapshot, chosen, k, plan, rule,
                           None if guard is None else guard.tests, nearest=store.by_nearest)
     if kept is None:
         return

@@ -16,11 +16,11 @@ from farann.store.store import RuleByTable, Store
 from farann.tuning import measure
 from farann.tuning.guard import SAMPLE, Guard, make_guard
 from farann.tuning.plans import Measured
-from farann.tuning.table import missing_at
+from farann.tuning.table import late_beyond, missing_at, with_margin
 
 
 def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
-    """Where a search for a recall stops; None: nothing less than an exact one reaches it."""
+    """Where a search for a recall stops by its table; None where there is none to be had."""
     store, k, isa = question.store, question.k, question.view.exact.isa
     if recall == 1.0 or store.codes is None or not len(store) or (
             store.n_coded is not None and store.partitions is None):
@@ -28,17 +28,20 @@ def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
     tuned = store.tunings.measured_once(k, lambda: _measured_again(store, k, isa),
                                         lambda: store.tunings.holds(k, store.alive,
                                                                     store.n_removed))
-    effort = tuned.effort_for(recall, single=len(question.queries) == 1)
+    guard, single = store.tunings.guards.get(k), len(question.queries) == 1
+    effort = with_margin(tuned, tuned.effort_for(recall, single=single), single=single)
     if effort == float("inf"):
-        return None
-    rule = measure.rule_of(effort, deviations=bool(tuned.deviations))
+        return tuned, guard, None
+    rule, usual = measure.rule_of(effort, deviations=bool(tuned.deviations)), tuned.late_at(effort)
+    if tuned.extends and usual is not None:
+        rule = rule._replace(extends_beyond=late_beyond(*usual[:2]))
     # Of some of the rows less is to be expected, and later, and who knows how deep in runs.
     if question.every_row:
         run_ends = None if store.asks_nearest else depths.stops_for(
             store, k, missing_at(recall), isa, question.threads)
         rule = rule._replace(predicted_threshold=tuned.predicted_threshold_at(effort),
-                             usual_lateness=tuned.late_at(effort), run_ends=run_ends)
-    return tuned, rule, store.tunings.guards.get(k)
+                             usual_lateness=usual, run_ends=run_ends)
+    return tuned, guard, rule
 
 
 def rule_within(budget: int, store: Store) -> StopRule:

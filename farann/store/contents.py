@@ -53,17 +53,7 @@ def nbytes_of(store: Store) -> dict[str, int]:
         "removed": 0 if store.alive is None else store.alive.nbytes, "center": store.centre.nbytes,
         "codes": _nbytes(store.codes, store.added and store.added.room, exact and exact.codes),
         "cells": _nbytes(store.partitions),
-        "boxes": _nbytes_of_boxes(store),
     }
-
-
-def _nbytes_of_boxes(store: Store) -> int:
-    """What searches keep of boxes around rows that tie."""
-    if store._view is None:
-        return 0
-    view = store._view[1]
-    kept = {snapshot: snapshot.boxes for snapshot in (view.snapshot, view.exact)}
-    return sum(array.nbytes for boxes in kept.values() for array in boxes or ())
 
 
 def _nbytes(*records: Record | None) -> int:

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from farann.tuning.guard import Guard
     from farann.tuning.table import Tuning
 
-# Where a search stops by a table, and the guard that tells which queries it is for.
-RuleByTable: TypeAlias = "tuple[Tuning, StopRule, Guard | None]"
+# A table, the guard that tells which queries it is for, and where they stop; None: they are exact.
+RuleByTable: TypeAlias = "tuple[Tuning, Guard | None, StopRule | None]"
 # Rows copied at a time where segments are merged.
 _ROWS_AT_ONCE = 65_536
 
@@ -49,10 +49,6 @@ class View(NamedTuple):
     everything: _core.Filter
     exact: _core.Snapshot  # the same, or another layout for exact searches
     coded_dim: int  # coordinates that a scan of codes goes along; 0: there are no codes
-
-    def snapshot_for(self, rule: StopRule) -> _core.Snapshot:
-        """What a search with such a rule sees."""
-        return self.snapshot if rule.approximate else self.exact
 
 
 class Store:
@@ -69,6 +65,8 @@ class Store:
         # Whether it is asked for the nearest rows, see `mirrored`, and laid out for such questions.
         self.asks_nearest, self.for_nearest, self.mirror = False, False, cast("Store | None", None)
         self.unused_queries: Float32Array | None = None
+        # Up to 512 of those that the base was laid out with; rows are taken when they are needed.
+        self.order_queries: Float32Array | None = None
         self.ids = IdMap()
         self.labels: Labels | None = None  # where ids are strings; ids are their numbers then
         self.groups: Groups | None = None  # of all rows, or of none
@@ -277,7 +275,17 @@ class Store:
         from farann.layout.added_rows import nothing_added
 
         return (self.added or nothing_added()).grown(
-            self.codes, tail, n_new, self.n_base, self.centre, self.spec, default_isa())
+            self.codes, tail, n_new, self.n_base, self.centre, self.spec, default_isa(),
+            self._order_queries)
+
+    def _order_queries(self) -> Float32Array:
+        """Queries that runs are ordered by: some of those that the base was laid out with."""
+        made = self.order_queries
+        if made is None:
+            from farann.layout.sampling import few_of, sample_queries
+
+            made = self.order_queries = few_of(sample_queries(self.base, self.spec.seed, None))
+        return made
 
     def adopting(self, rows: RowArray, ids: Int64Array, groups: Groups | None) -> Store:
         """This store, which is empty, over rows as they lie, without a copy."""
@@ -299,7 +307,7 @@ class Store:
                 return self._extended()
             return self._uncoded(live).rebuilt(queries, progress, threads, nearest)
         from farann.layout.build import Made, make_codes
-        from farann.layout.sampling import samples_for
+        from farann.layout.sampling import few_of, samples_for
         from farann.quantize.scalar import centre_of
 
         base, ids, groups = self._merged(progress)
@@ -311,6 +319,9 @@ class Store:
         if queries is not None and len(queries) > 1:
             # Every fourth is kept for `tune`, which must not ask what the order was made of.
             unused, queries = queries[::4].copy(), np.delete(queries, np.s_[::4], axis=0)
+        order_queries = None
+        if queries is not None and len(queries):
+            order_queries = few_of(self.spec.metric.mirrored(queries) if nearest else queries)
         centre, made = centre_of(base, self.spec.metric.normalized), Made()
         if self.spec.coded:
             queries, held = samples_for(base, queries, unused, self.spec, nearest)
@@ -323,7 +334,8 @@ class Store:
             base=base, n_coded=n_coded, ids=ids, labels=labels, groups=groups, alive=None,
             n_removed=0, centre=centre, _tail=base[:0], _n_tail=0, added=None, layout=made.layout,
             exact=made.exact, codes_recall=made.recall, tunings=Tunings(),
-            nearest_tunings=Tunings(), unused_queries=unused, for_nearest=nearest, built=True)
+            nearest_tunings=Tunings(), unused_queries=unused, order_queries=order_queries,
+            for_nearest=nearest, built=True)
 
     def _merged(self, progress: Progress) -> tuple[RowArray, IdMap, Groups | None]:
         """All rows that are left as one segment, where they lie if they are one already."""

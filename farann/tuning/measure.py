@@ -16,7 +16,7 @@ from farann.runtime import batches
 from farann.runtime.cost import cost_of, guard_cost
 from farann.runtime.progress import told
 from farann.tuning import guard
-from farann.tuning.table import Tuning
+from farann.tuning.table import Tuning, late_beyond
 
 # Sample queries: so many as cost about so many multiply-adds.
 _LEAST_QUERIES, _MOST_QUERIES, _WORK = 512, 2048, 5e10
@@ -39,6 +39,9 @@ _ENOUGH = 0.9995
 # What is predicted of k-th keys is below what is usual, so many times as far as one in twenty is,
 # as a search that expects too much begins again.
 _BELOW = 2.0
+# Recalls by whose costs it is decided whether searches are extended for late queries: these cost at
+# most so many times what plain ones do, on average.
+_JUDGED_AT, _MOST_DEARER = (0.8, 0.9, 0.95, 0.99), 1.05
 
 
 def rule_of(effort: float, *, deviations: bool) -> StopRule:
@@ -82,8 +85,17 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
     guard_batch, guard_alone = (
         guard_cost(width, guard.POINTS, snapshot.isa, single=single) if singles else 0.0
         for single in (False, True))
+
+    def tried(effort: float, rule: StopRule, late: Float32Array | None = None) -> tuple[float, ...]:
+        work, found = own.top(queries, rule, late)
+        cost = cost_of(work, snapshot.dim, snapshot.isa) + guard_batch * len(queries)
+        single_cost = guard_alone + own.cost_of_singles(alone, rule)
+        return (effort, share_found(found.ids, truth.ids), cost / of_exact,
+                rule.predicted_threshold, single_cost / of_exact_single)
+
     efforts = _efforts(own.chosen.n_rows, with_partitions, with_vectors)
-    tried: list[tuple[float, ...]] = []
+    plain: list[tuple[float, ...]] = []
+    extended: list[tuple[float, ...]] = []
     with told("measuring recall", len(efforts) + 1, progress) as advance:
         for effort in efforts:
             rule = rule_of(effort, deviations=with_partitions)
@@ -91,32 +103,46 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
                 rule = rule._replace(
                     predicted_threshold=own.predicted_threshold(queries, rule, truth))
             late = np.zeros(len(queries), np.float32) if tells_late else None
-            work, found = own.top(queries, rule, late)
-            recall = share_found(found.ids, truth.ids)
-            cost = cost_of(work, snapshot.dim, snapshot.isa) + guard_batch * len(queries)
-            cost /= of_exact
-            single_cost = guard_alone + own.cost_of_singles(alone, rule)
+            row = tried(effort, rule, late)
             lateness = (0.0, 0.0) if late is None else (float(late.mean(dtype=np.float64)),
                                                         float(late.std(dtype=np.float64)))
-            tried.append((effort, recall, cost, rule.predicted_threshold,
-                          single_cost / of_exact_single, *lateness))
+            plain.append((*row, *lateness))
+            if tells_late and not with_partitions and not _is_enough(extended):
+                rule = rule._replace(extends_beyond=late_beyond(*lateness))
+                extended.append((*tried(effort, rule), *lateness))
             advance(1)
-            # With little effort too few rows may be found, and all have to be searched after all.
-            dearer = len(tried) > 1 and cost >= tried[-2][2]
-            if recall >= _ENOUGH or (cost > _MOST_COST and dearer):
+            if _is_enough(plain):
                 break
         # The exact search, and efforts that weren't tried.
-        advance(len(efforts) + 1 - len(tried))
-    tried.append((float("inf"), 1.0, 1.0, nan, 1.0, 0.0, 0.0))
-    columns = list(zip(*tried, strict=True))
-    tuned = Tuning(
-        k, rows=() if with_partitions else columns[0], recalls=columns[1], costs=columns[2],
-        target=target, predicted_thresholds=columns[3] if predicts else (),
-        single_costs=columns[4] if singles else (),
-        deviations=columns[0] if with_partitions else ())
-    if tells_late:
-        tuned = tuned._replace(late=columns[5], late_spread=columns[6], sampled=len(queries))
-    return tuned, truth.ids
+        advance(len(efforts) + 1 - len(plain))
+
+    def table(rows: list[tuple[float, ...]]) -> Tuning:
+        columns = list(zip(*rows, (float("inf"), 1.0, 1.0, nan, 1.0, 0.0, 0.0), strict=True))
+        tuned = Tuning(
+            k, rows=() if with_partitions else columns[0], recalls=columns[1], costs=columns[2],
+            target=target, predicted_thresholds=columns[3] if predicts else (),
+            single_costs=columns[4] if singles else (),
+            sampled=len(queries), extends=rows is extended,
+            deviations=columns[0] if with_partitions else ())
+        return tuned._replace(late=columns[5], late_spread=columns[6]) if tells_late else tuned
+
+    tuned = table(plain)
+    return _cheaper(tuned, table(extended)) if extended else tuned, truth.ids
+
+
+def _is_enough(rows: list[tuple[float, ...]]) -> bool:
+    """Whether more effort than what was tried is of no use."""
+    # With little effort too few rows may be found, and all have to be searched after all.
+    dearer = len(rows) > 1 and rows[-1][2] >= rows[-2][2]
+    return bool(rows) and (rows[-1][1] >= _ENOUGH or (rows[-1][2] > _MOST_COST and dearer))
+
+
+def _cheaper(plain: Tuning, extended: Tuning) -> Tuning:
+    """The table that searches are to go by: `extended`, unless what queries like the sample take is
+    clearly more."""
+    dearer = [extended.cost_of(extended.effort_for(recall)) / plain.cost_of(
+        plain.effort_for(recall)) for recall in _JUDGED_AT]
+    return extended if sum(dearer) <= _MOST_DEARER * len(dearer) else plain
 
 
 def _efforts(n_rows: int, with_partitions: bool, with_vectors: bool) -> list[float]:

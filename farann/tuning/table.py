@@ -20,6 +20,14 @@ _STEEP = 0.4
 _UNSURE = 0.08
 # A recall that can't be told from 1 lacks this.
 _LEAST_MISSING = 1e-4
+# Sample queries below which a standard error of their recall is allowed for.
+_FEW = 100
+# Deviations above the mean lateness beyond which a search is extended. Half of one finds some
+# hundredths more of unlike queries' answers, and costs batches of the sample's kind 15 % more.
+_LATE = 1.0
+# Without partitions more rows are scanned than a recall takes, since other queries than the sample
+# may need them: as many as cost at most this share more.
+_MARGIN = 0.05
 # The share of the missing recall that is added to a target, as samples are never the future.
 _CAUTION = 0.1
 
@@ -64,6 +72,9 @@ class Tuning(NamedTuple):
         The deviation of that from query to query.
     sampled : int
         Queries that this is of.
+    extends : bool
+        Without partitions: whether twice as many rows are scanned for queries whose answers come
+        later than `late` and half of `late_spread`, and again. Recall and costs are with that.
     deviations : tuple of float
         With partitions: a partition is probed if its mean key and so many standard deviations reach
         the threshold. Infinite for exact search, which comes last. Empty without partitions.
@@ -79,6 +90,7 @@ class Tuning(NamedTuple):
     late: tuple[float, ...] = ()
     late_spread: tuple[float, ...] = ()
     sampled: int = 0
+    extends: bool = False
     deviations: tuple[float, ...] = ()
 
     @property
@@ -112,7 +124,10 @@ class Tuning(NamedTuple):
         recall = checks.to_float("recall", recall)
         if not 0.0 <= recall <= 1.0:
             raise ValueError(f"recall: expected a number from 0 to 1, got {recall}")
-        wanted = 1.0 - missing_at(recall)
+        missing = missing_at(recall)
+        if 0 < self.sampled < _FEW:
+            missing = _surely_missing(missing, self.sampled)
+        wanted = 1.0 - missing
         # Little effort may find too few rows and end in a scan of all: what counts is what all
         # larger efforts reach.
         best = np.minimum.accumulate(self.recalls[::-1])[::-1]
@@ -288,6 +303,35 @@ def _on_curve(x: float, xs: Float64Array, ys: Float64Array) -> float:
     t, h = (x - xs[i]) / steps[i], steps[i]
     return float((1.0 - t)**2 * ((1.0 + 2.0 * t) * ys[i] + t * h * slope(i))
                  + t**2 * ((3.0 - 2.0 * t) * ys[i + 1] + (t - 1.0) * h * slope(i + 1)))
+
+
+def _surely_missing(missing: float, sampled: int) -> float:
+    """What a sample may miss so that other queries hardly miss more than `missing`: the lower end
+    of an interval of a standard error (Wilson 1927), of queries that miss all or nothing."""
+    twice = 2.0 * missing + 1.0 / sampled
+    factor = 1.0 + 1.0 / sampled
+    return float((twice - (twice * twice - 4.0 * factor * missing * missing)**0.5)
+                 / (2.0 * factor))
+
+
+def late_beyond(mean: float, spread: float) -> float:
+    """The lateness beyond which a search is extended for a query."""
+    return mean + _LATE * spread
+
+
+def with_margin(table: Tuning, effort: float, *, single: bool) -> float:
+    """The largest effort that costs hardly more; with partitions the same."""
+    if table.deviations or effort == float("inf"):
+        return effort
+    costs = table.single_costs if single and table.single_costs else table.costs
+    efforts = np.array([effort, *(more for more in table.efforts[:-1] if more > effort)])
+    priced = np.interp(efforts, table.efforts[:-1], costs[:-1])
+    most = (1.0 + _MARGIN) * priced[0]
+    dearer = int(np.argmax(priced > most))
+    if dearer == 0:
+        return float(efforts[-1])
+    return float(np.interp(most, priced[dearer - 1 : dearer + 1],
+                           efforts[dearer - 1 : dearer + 1]))
 
 
 def missing_at(recall: float) -> float:

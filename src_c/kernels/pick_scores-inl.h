@@ -115,21 +115,6 @@ KERNEL(int64_t) NAME(find_f32)(const float *scores, int64_t n, float threshold, 
     return count;
 }
 
-KERNEL(void) NAME(cap_scores_f32)(float *scores, const float *inv_norms, const float *sines,
-                                  const float *cosines, int64_t n, float inv_scale, float scale,
-                                  float offset) {
-    const f32v one = f32_set1(1.0f), least = f32_set1(0.0f);
-    for (int64_t i = 0; i < n; i += F32_LANES) {
-        const f32v to_unit = f32_mul(f32_load(inv_norms + i), f32_set1(inv_scale));
-        const f32v width = f32_load(cosines + i);
-        f32v along = f32_mul(f32_sub(f32_load(scores + i), f32_set1(offset)), to_unit);
-        along = f32_max(f32_min(along, width), f32_sub(least, one));
-        const f32v across = f32_sqrt(f32_max(f32_sub(one, f32_mul(along, along)), least));
-        const f32v best = f32_fma(along, width, f32_mul(across, f32_load(sines + i)));
-        f32_store(scores + i, f32_fma(best, f32_set1(scale), f32_set1(offset)));
-    }
-}
-
 KERNEL(void) NAME(largest_f32)(const float *scores, int64_t n, float *largest) {
     enum { VECTORS = FARANN_SCORE_GROUPS / F32_LANES };
     f32v most[VECTORS];

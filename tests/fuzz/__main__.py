@@ -22,7 +22,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 # Where reproducers go, a line each.
 FINDINGS = HERE / "findings.txt"
-KINDS = ("histories", "files")
+KINDS = ("histories", "alike", "files")
 # Cases of a worker before another takes its place, so that one that leaks or dies costs little.
 CASES = 200
 # Memory that a worker may take beside what its libraries take; the largest case needs a tenth.
@@ -152,9 +152,21 @@ def campaign(kinds: list[str], seconds: float, jobs: int) -> int:
             thread.join()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     print(f"{(used.ru_utime + used.ru_stime) / 60:.1f} minutes of CPU")
-    print("\n".join(f"{count:9,} {what}" for what, count in sorted(done.items())))
+    report(done)
     print(f"{len(wrong)} findings" + (f", in {FINDINGS}" if wrong else ""))
     return int(bool(wrong))
+
+
+def report(done: Counter[str]) -> None:
+    """Print what was done, and a table of questions by mode."""
+    columns = ("questions", "asked again", "answers")
+    modes = sorted({what.partition(": ")[0] for what in done if ": " in what})
+    print("\n".join(f"{count:9,} {what}" for what, count in sorted(done.items())
+                    if ": " not in what))
+    if modes:
+        print("".join(f"{column:>12}" for column in columns))
+    for mode in modes:
+        print("".join(f"{done[f'{mode}: {column}']:12,}" for column in columns), "", mode)
 
 
 if __name__ == "__main__":

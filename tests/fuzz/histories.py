@@ -1,5 +1,6 @@
 """Random histories of an index; every answer is held against the float64 oracle.
 
+Each question is asked nine times: what a search notes for the next one must not change answers.
 A case is one integer: `python tests/fuzz histories 123` runs it again, and prints what it did.
 """
 
@@ -9,7 +10,7 @@ import contextlib
 import pickle
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,12 @@ from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
 import farann
+
+# A time limit that no search reaches, in seconds.
+LONG = 1e6
+# How often each question is asked: two batches that give codes up are followed by seven that don't
+# begin with codes, three single queries by others.
+TIMES = 9
 
 KINDS: dict[str, dict[str, Any]] = {
     "float32": {"codes": "float32"},
@@ -81,11 +88,16 @@ def conditions(level: str, scale: str) -> Iterator[None]:
 
 def run(seed: int) -> Counter[str]:
     """Live through one history; raise AssertionError with its log where an answer is wrong."""
+    return live(History, seed)
+
+
+def live(kind: type[History], seed: int) -> Counter[str]:
+    """The same for a kind of histories."""
     rng = np.random.default_rng(seed)
     level = str(rng.choice(inside.levels()))
     scale = str(rng.choice(list(SCALES)))
     with conditions(level, scale), tempfile.TemporaryDirectory() as folder:
-        history = History(rng, level, scale, Path(folder))
+        history = kind(rng, level, scale, Path(folder))
         try:
             history.live()
         except Exception as error:
@@ -306,8 +318,8 @@ class History:
         return given, asked
 
     def search(self) -> None:
-        """Ask one question of any kind."""
-        n_queries = int(self.rng.choice([1, 1, 2, 7, 11, 17, 40]))
+        """Ask a question of any kind, again and again."""
+        n_queries = int(self.rng.choice(self.numbers_of_queries()))
         queries = self.queries(n_queries)
         n_queries = len(queries)
         single = n_queries == 1 and bool(self.rng.random() < 0.7)
@@ -316,46 +328,92 @@ class History:
         given, asked = self.filters(n_queries, single)
         groups = self.grouping.ask(self.index, self.ids, n_queries, given, asked)
         given["threads"] = int(self.rng.integers(1, 3))
-        kind = str(self.rng.choice(
-            ["exact", "nearest", "beyond", "score", "recall", "epsilon", "budget"]))
-        if self.alone and kind in ("exact", "nearest", "beyond", "epsilon"):
+        kind = self.kind_of_question()
+        if self.alone and kind in ("exact", "nearest", "beyond", "epsilon", "nearest epsilon"):
             kind = "budget"
         self.log.append(f"{kind}: {n_queries} queries, single {single}, k={k}, "
                         f"allowed {len(asked['allowed']) if 'allowed' in asked else 'all'}, "
                         f"excluded {[len(ids) for ids in asked.get('exclude', [])][:5]}"
                         f"{groups}")
         oracle = {"ids": self.ids} | asked
-        if kind == "exact":
-            hits = self.index.search_furthest(question, k, **given)
-            truth = reference.furthest(queries, self.rows, k, self.metric, **oracle)
-            assert_same(batch(hits), truth)
-        elif kind == "nearest":
-            hits = self.index.search_nearest(question, k, **given)
-            truth = reference.nearest(queries, self.rows, k, self.metric, **oracle)
-            assert_same(batch(hits), truth)
-        elif kind == "beyond":
-            self.beyond(queries, question, given, oracle)
+        if kind == "beyond":
+            ask = self.beyond(queries, question, given, oracle)
         elif kind == "score":
-            self.score(queries, question, given["threads"])
+            ask = self.score(queries, question, given["threads"])
         else:
-            limit = {
-                "recall": self.rng.choice([0.5, 0.9, 0.99, 1.0]),
-                "epsilon": self.rng.choice([0.0, 1e-9, 0.001, 0.05, 0.5, 3.0, 1e6]),
-                "budget": int(self.rng.choice([1, 16, 40, 400, 2**40])),
-            }[kind]
-            if kind == "recall":  # each k is tuned for itself, a large one for seconds
-                k = min(k, 100)
-            self.log[-1] += f", {limit}"
-            hits = self.index.search_furthest(question, k, **{kind: limit}, **given)
-            self.settle()
-            hits = batch(hits)
-            self.approximate(queries, hits, k, asked)
-            if kind == "epsilon" and n_queries:
-                self.within(queries, hits, asked, float(limit))
-            if not self.alone and (limit == 0.0 or (kind == "recall" and limit == 1.0)):
-                assert_same(hits, reference.furthest(queries, self.rows, k, self.metric, **oracle))
-        self.done[kind] += 1
+            ask = self.top(kind, queries, question, k, given, oracle)
+        for time in range(TIMES):
+            ask()
+            self.count(kind, n_queries, bool(asked or groups), again=time > 0)
+
+    def numbers_of_queries(self) -> list[int]:
+        return [1, 1, 2, 7, 11, 17, 40]
+
+    def kind_of_question(self) -> str:
+        return str(self.rng.choice(
+            ["exact", "nearest", "beyond", "score", "recall", "epsilon", "budget"]))
+
+    def limits(self) -> dict[str, Any]:
+        """Where a search may stop, for each way to say so."""
+        return {
+            "recall": self.rng.choice([0.5, 0.9, 0.99, 1.0]),
+            "epsilon": self.rng.choice([0.0, 1e-9, 0.001, 0.05, 0.5, 3.0, 1e6]),
+            "budget": int(self.rng.choice([1, 16, 40, 400, 2**40])),
+        }
+
+    def count(self, kind: str, n_queries: int, filtered: bool, *, again: bool) -> None:
+        """Note that a question was answered, by kinds of questions and indexes."""
         self.done["checks"] += n_queries
+        stats = self.index.stats()
+        by_codes = stats["last_search"]["code_products"] > 0
+        in_float32 = stats["last_search"]["float_products"] > 0
+        modes = {
+            f"asked for {kind}": True, f"index of {self.kind}": True,
+            f"level {self.index.isa}": True, f"metric {self.metric}": True,
+            "with filters": filtered, "with rows added since": stats["built"] and stats["added"],
+            "with rows removed": stats["removed"], "many queries": n_queries > 1,
+            "by codes alone": by_codes and not in_float32,
+            "by codes and float32": by_codes and in_float32,
+            "by float32 alone": in_float32 and not by_codes,
+        }
+        for mode in [mode for mode, there in modes.items() if there]:
+            self.done[f"{mode}: {'asked again' if again else 'questions'}"] += 1
+            self.done[f"{mode}: answers"] += n_queries
+
+    def top(self, kind: str, queries: Float32, question: Any, k: int, given: dict[str, Any],
+            oracle: dict[str, Any]) -> Callable[[], None]:
+        """A question for k rows, the furthest or the nearest, exactly or within a limit."""
+        nearest = kind.startswith("nearest")
+        search = self.index.search_nearest if nearest else self.index.search_furthest
+        slow = reference.nearest if nearest else reference.furthest
+        name = kind.removeprefix("nearest ")
+        limit: Any = None
+        if name not in ("exact", "nearest"):
+            limit = self.limits()[name]
+            given = {name: limit, **given}
+            self.log[-1] += f", {limit}"
+        if name == "recall":  # each k is tuned for itself, a large one for seconds
+            k = min(k, 100)
+        exact = limit is None or (not self.alone and (
+            name, limit) in (("epsilon", 0.0), ("recall", 1.0), ("seconds", LONG)))
+        truth = slow(queries, self.rows, k, self.metric, **oracle) if exact else None
+        checked: set[bytes] = set()
+
+        def ask() -> None:
+            hits = batch(search(question, k, **given))
+            self.settle()
+            bits = hits.ids.tobytes() + hits.scores.tobytes()
+            if bits in checked:
+                return
+            if limit is not None:
+                self.approximate(queries, hits, oracle, nearest)
+            if name == "epsilon":
+                self.within(queries, hits, oracle, float(limit), nearest)
+            if truth is not None:
+                assert_same(hits, truth)
+            checked.add(bits)
+
+        return ask
 
     def settle(self) -> None:
         """A search may have built the index of its own accord, which drops vectors."""
@@ -363,7 +421,7 @@ class History:
             self.exact.clear()
 
     def beyond(self, queries: Float32, question: Any, given: dict[str, Any],
-               oracle: dict[str, Any]) -> None:
+               oracle: dict[str, Any]) -> Callable[[], None]:
         radius = float(self.rng.choice([0.0, -0.5, 1.0, np.inf, -np.inf, 1e20]))
         if len(self.rows):
             scores = reference.score(queries[:1], self.rows, self.metric)[0]
@@ -371,25 +429,29 @@ class History:
             if self.rng.random() < 0.7:
                 radius = float(self.rng.choice(scores))
         self.log[-1] += f", radius {radius!r}"
-        hits = self.index.search_beyond(question, radius, **given)
         truth = reference.beyond(queries, self.rows, radius, self.metric, **oracle)
-        assert_same_beyond(hits, truth)
+        return lambda: assert_same_beyond(
+            self.index.search_beyond(question, radius, **given), truth)
 
-    def score(self, queries: Float32, question: Any, threads: int) -> None:
+    def score(self, queries: Float32, question: Any, threads: int) -> Callable[[], None]:
         at = self.rng.integers(0, len(self.ids), 20) if len(self.ids) else np.empty(0, np.int64)
         if self.alone:
             at = np.array([p for p in at if int(self.ids[p]) in self.exact], np.int64)
-        scores = self.index.score(question, self.ids[at], threads=threads)
-        self.settle()
-        if self.alone and not self.exact:
-            return
         truth = reference.score(queries, self.rows[at], self.metric)
-        assert_same_bits(np.atleast_2d(scores), truth)
 
-    def approximate(self, queries: Float32, hits: farann.Hits, k: int,
-                    asked: dict[str, Any]) -> None:
+        def ask() -> None:
+            scores = self.index.score(question, self.ids[at], threads=threads)
+            self.settle()
+            if not (self.alone and not self.exact):
+                assert_same_bits(np.atleast_2d(scores), truth)
+
+        return ask
+
+    def approximate(self, queries: Float32, hits: farann.Hits, asked: dict[str, Any],
+                    nearest: bool) -> None:
         """As many as there can be, each once, within the filters, with true scores, in order."""
-        allowed = set(asked.get("allowed", self.ids.tolist()))
+        allowed, k = set(asked.get("allowed", self.ids.tolist())), hits.ids.shape[1]
+        slow = reference.nearest if nearest else reference.furthest
         for i, (scores, ids) in enumerate(zip(hits.scores, hits.ids, strict=True)):
             permitted = allowed - set(asked["exclude"][i]) if "exclude" in asked else allowed
             found = ids[ids >= 0]
@@ -397,19 +459,19 @@ class History:
             assert len(found) == min(k, len(permitted)) and len(set(found.tolist())) == len(found)
             assert permitted.issuperset(found.tolist())
             if self.alone:
-                sign = 1.0 if self.metric == "l2" else -1.0
+                sign = 1.0 if (self.metric == "l2") != nearest else -1.0
                 real = sign * scores[: len(found)]
                 assert not np.isnan(real).any() and (real[1:] <= real[:-1]).all()
                 assert np.isnan(scores[len(found):]).all()
             else:
                 # The exact answer among just these rows.
-                truth = reference.furthest(queries[i : i + 1], self.rows, k, self.metric,
-                                           ids=self.ids, allowed=found.tolist())
+                truth = slow(queries[i : i + 1], self.rows, k, self.metric, ids=self.ids,
+                             allowed=found.tolist())
                 assert_same(farann.Hits(scores[None], ids[None]), truth)
 
     def within(self, queries: Float32, hits: farann.Hits, asked: dict[str, Any],
-               epsilon: float) -> None:
-        """No row that was left out is further than the guarantee says."""
+               epsilon: float, nearest: bool) -> None:
+        """No row that was left out is further, or nearer, than the guarantee says."""
         for i, query in enumerate(queries):
             keep = np.isin(self.ids, asked["allowed"]) if "allowed" in asked else np.ones(
                 len(self.ids), np.bool_)
@@ -417,7 +479,7 @@ class History:
             if keep.any():
                 one = farann.Hits(hits.scores[i : i + 1], hits.ids[i : i + 1])
                 assert_within(one, query[None], self.rows[keep], self.ids[keep], self.metric,
-                              epsilon)
+                              epsilon, nearest=nearest)
 
 
 def batch(hits: farann.Hits) -> farann.Hits:

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import alike
 import files
 import histories
 import pytest
@@ -25,6 +26,11 @@ def seeds_of(kind: str) -> list[int]:
 @pytest.mark.parametrize("seed", seeds_of("histories"))
 def test_histories(seed: int) -> None:
     assert histories.run(seed)["checks"] > 0
+
+
+@pytest.mark.parametrize("seed", seeds_of("alike"))
+def test_histories_of_alike_rows(seed: int) -> None:
+    assert alike.run(seed)["checks"] > 0
 
 
 @pytest.mark.parametrize("seed", seeds_of("files"))

@@ -1,7 +1,7 @@
-"""Furthest retrieval and training for Keras-RS, on Keras 3 with TensorFlow, JAX or PyTorch.
+"""Furthest retrieval for Keras-RS, on Keras 3 with TensorFlow, JAX or PyTorch.
 
 The layers are `keras_rs.layers.Retrieval` layers that return scores in descending order, larger
-meaning further: negated dot products. `RetrievalTask` and `MixedNegatives` are for training.
+meaning further: negated dot products.
 """
 
 import importlib.util
@@ -16,11 +16,5 @@ from farann.adapters.keras_rs.retrieval import (  # noqa: E402
     BruteForceFurthestRetrieval,
     FurthestRetrieval,
 )
-from farann.adapters.keras_rs.retrieval_task import MixedNegatives, RetrievalTask  # noqa: E402
 
-__all__ = [
-    "BruteForceFurthestRetrieval",
-    "FurthestRetrieval",
-    "MixedNegatives",
-    "RetrievalTask",
-]
+__all__ = ["BruteForceFurthestRetrieval", "FurthestRetrieval"]

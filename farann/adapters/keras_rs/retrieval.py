@@ -13,7 +13,7 @@ from keras_rs.layers import Retrieval
 from farann._types import Float32Array
 from farann.adapters import id_arrays
 from farann.adapters.id_arrays import IdArray
-from farann.adapters.index_options import index_options, search_options
+from farann.adapters.index_options import IndexOptions
 from farann.contract import checks
 from farann.index import Index
 
@@ -106,7 +106,8 @@ class _FurthestRetrieval(Retrieval):
         shape = (*inputs.shape[:-1], self.k)
         dtype = "int32"
         if self._ids is not None:
-            dtype = _tensor_dtype(self._ids) or ("string" if _is_text(self._ids) else "int64")
+            dtype = _tensor_dtype(self._ids) or (
+                "string" if self._ids.dtype.kind in "OSU" else "int64")
         ids = keras.KerasTensor(shape, dtype)
         return (keras.KerasTensor(shape, "float32"), ids) if self.return_scores else ids
 
@@ -120,17 +121,13 @@ class _FurthestRetrieval(Retrieval):
             return
         store["candidate_embeddings"] = self._stored()
         if self._ids is not None:
-            for name, array in id_arrays.pack(self._ids).items():
-                store[f"candidate_ids.{name}"] = array
+            id_arrays.write(store, "candidate_ids", self._ids)
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Read the candidates from such a file."""
-        if "candidate_embeddings" not in store:
-            return
-        packed = {name: np.asarray(store[f"candidate_ids.{name}"]) for name in id_arrays.PARTS
-                  if f"candidate_ids.{name}" in store}
-        ids = id_arrays.unpack(packed) if packed else None
-        self.update_candidates(np.asarray(store["candidate_embeddings"]), ids)
+        if "candidate_embeddings" in store:
+            self.update_candidates(np.asarray(store["candidate_embeddings"]),
+                                   id_arrays.read(store, "candidate_ids"))
 
     # Keras would call the layer to build it when a file is loaded, before there are candidates.
 
@@ -253,19 +250,12 @@ class FurthestRetrieval(_FurthestRetrieval):
 
     Parameters
     ----------
-    candidate_embeddings : tensor or array (n, dim), optional
-    candidate_ids : tensor or array (n,), optional
-        Numbers of any size, or strings; by default 0 to n - 1.
-    k : int
-        How many candidates to retrieve.
-    return_scores : bool
-        Whether a call returns scores and ids, or ids alone.
+    candidate_embeddings, candidate_ids, k, return_scores
+        As for `BruteForceFurthestRetrieval`.
     recall, epsilon : float, optional
         Passed on to `farann.Index.search_furthest`: answers are approximate then. Give one of
         them at most.
-    cells : int, optional
-        Passed on to `farann.Index`.
-    codes : str
+    cells, codes
         Passed on to `farann.Index`.
     **options
         Of `keras.layers.Layer`.
@@ -288,22 +278,20 @@ class FurthestRetrieval(_FurthestRetrieval):
                  return_scores: bool = True, *, recall: float | None = None,
                  epsilon: float | None = None, cells: Any = None, codes: str = "int8",
                  **options: Any) -> None:
-        chosen = search_options(recall, epsilon)
         super().__init__(k, return_scores, **options)
-        self._search_options, self._index_options = chosen, index_options(cells, codes)
-        self._index = Index(metric="dot", **self._index_options)
+        self._how = IndexOptions("dot", recall, epsilon, cells, codes)
+        self._index: Index | None = None
         self._start(candidate_embeddings, candidate_ids)
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` makes such a layer of; candidates are state, not configuration."""
-        return {**super().get_config(), **self._index_options, **self._search_options}
+        return {**super().get_config(), **self._how.config}
 
     def _store(self, rows: Float32Array, ids: IdArray | None) -> None:
-        index = Index(metric="dot", **self._index_options)
-        index.add(rows)
-        self._index = index.build()
+        self._index = self._how.made(rows)
 
     def _stored(self) -> Float32Array:
+        assert self._index is not None
         return self._index.reconstruct(self._index.ids)
 
     def _retrieve(self, queries: Tensor) -> tuple[Tensor, Tensor]:
@@ -311,9 +299,9 @@ class FurthestRetrieval(_FurthestRetrieval):
             raise ValueError(
                 "FurthestRetrieval runs eagerly: call it directly, use compile(run_eagerly=True), "
                 "or use BruteForceFurthestRetrieval in compiled functions")
-        scores, rows = self._index.search_furthest(_to_numpy(queries), self.k,
-                                                   **self._search_options)
-        return (keras.ops.convert_to_tensor(-scores),
+        assert self._index is not None
+        scores, rows = self._how.search(self._index, _to_numpy(queries), self.k)
+        return (keras.ops.convert_to_tensor(scores),
                 keras.ops.convert_to_tensor(rows, dtype="int32"))
 
 
@@ -323,16 +311,10 @@ def _to_numpy(value: Any) -> Any:
     return value
 
 
-def _is_text(ids: IdArray) -> bool:
-    return ids.dtype.kind in "OSU"
-
-
 def _tensor_dtype(ids: IdArray) -> str | None:
     """Type of the tensors that hold such ids; None if the backend has none."""
-    if _is_text(ids):
-        return None
     if ids.dtype.kind not in "iu":
-        return str(ids.dtype)
+        return None if ids.dtype.kind in "OSU" else str(ids.dtype)
     limits = np.iinfo(np.int32)
     if len(ids) == 0 or (limits.min <= int(ids.min()) and int(ids.max()) <= limits.max):
         return "int32"

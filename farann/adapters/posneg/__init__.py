@@ -1,18 +1,14 @@
 """Rank by likes and dislikes: models with signs, one calibrated score, and the best by it.
 
-`fusion_ranker` and `ranker` have the public classes. They import the public package, `io`,
-`runtime` and `contract`; `farann.adapters.tfrs` imports them.
+`ranker` has the public class. The package imports the public package, `io` and `contract`;
+`farann.adapters.tfrs` and `farann.adapters.keras_rs` import it.
 """
 
-from farann.adapters.posneg.blend import ModelReport
-from farann.adapters.posneg.crossing import CrossFitted, cross_fit
-from farann.adapters.posneg.diagnosis import Finding
-from farann.adapters.posneg.evaluation import Evaluation
+from farann.adapters.posneg.evaluation import Evaluation, Finding
 from farann.adapters.posneg.factorization import Factorization
-from farann.adapters.posneg.fusion_ranker import FusionRanker
-from farann.adapters.posneg.hits import FusionHits, LinearLogit, PosNegHits
-from farann.adapters.posneg.ranker import PosNegRanker
-from farann.adapters.posneg.signed import SignedModel
+from farann.adapters.posneg.models import LinearForm, SignedModel
+from farann.adapters.posneg.ranker import FusionHits, FusionRanker, PosNegRanker
+from farann.adapters.posneg.regression import ModelReport
 
-__all__ = ["CrossFitted", "Evaluation", "Factorization", "Finding", "FusionHits", "FusionRanker",
-           "LinearLogit", "ModelReport", "PosNegHits", "PosNegRanker", "SignedModel", "cross_fit"]
+__all__ = ["Evaluation", "Factorization", "Finding", "FusionHits", "FusionRanker", "LinearForm",
+           "ModelReport", "PosNegRanker", "SignedModel"]

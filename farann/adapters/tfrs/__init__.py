@@ -3,8 +3,8 @@
 The layers keep the contract of ``tensorflow_recommenders.layers.factorized_top_k.TopK`` and return
 scores in descending order, larger meaning further: negated dot products under ``metric="dot"``,
 negated cosines under ``"cosine"``, distances under ``"l2"``. So they go where TFRS's own layers
-go, but retrieve what a model likes least. `PosNeg` and `BruteForcePosNeg` rank by two models, one
-of likes and one of dislikes.
+go, but retrieve what a model likes least. `BruteForceFusion` ranks by any number of models,
+`BruteForcePosNeg` by one of likes and one of dislikes.
 """
 
 import importlib.util
@@ -24,26 +24,19 @@ if tf.keras.Model.__module__.startswith("keras."):
         "environment variable TF_USE_LEGACY_KERAS=1 before TensorFlow is imported, in the shell "
         "or with os.environ")
 
-from farann.adapters.tfrs.brute_force import BruteForceFurthest  # noqa: E402
+from farann.adapters.tfrs.brute_force import (  # noqa: E402
+    BruteForceFurthest,
+    StreamingFurthest,
+)
 from farann.adapters.tfrs.furthest import Furthest  # noqa: E402
+from farann.adapters.tfrs.fusion import BruteForceFusion, BruteForcePosNeg  # noqa: E402
 from farann.adapters.tfrs.metric import FactorizedBottomK  # noqa: E402
-from farann.adapters.tfrs.mixed_negatives import MixedNegatives  # noqa: E402
-from farann.adapters.tfrs.posneg import BruteForcePosNeg, PosNeg  # noqa: E402
-from farann.adapters.tfrs.posneg_metric import PosNegTopK  # noqa: E402
-from farann.adapters.tfrs.retrieval_task import RetrievalTask  # noqa: E402
-from farann.adapters.tfrs.streaming import StreamingFurthest  # noqa: E402
-from farann.adapters.tfrs.towers import PosNegTowers, SignedTowers  # noqa: E402
 
 __all__ = [
     "BruteForceFurthest",
+    "BruteForceFusion",
     "BruteForcePosNeg",
     "FactorizedBottomK",
     "Furthest",
-    "MixedNegatives",
-    "PosNeg",
-    "PosNegTopK",
-    "PosNegTowers",
-    "RetrievalTask",
-    "SignedTowers",
     "StreamingFurthest",
 ]

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
+from tf_keras.src.saving.legacy.saved_model.utils import in_tf_saved_model_scope
 
 from farann._types import Float32Array, Int64Array
-from farann.adapters.index_options import index_options, search_options
+from farann.adapters import id_arrays
+from farann.adapters.id_arrays import IdArray
+from farann.adapters.index_options import IndexOptions
 from farann.adapters.tfrs import scoring
 from farann.adapters.tfrs.brute_force import BruteForceFurthest
-from farann.adapters.tfrs.indexed import State
-from farann.adapters.tfrs.native import NativeTopK
-from farann.adapters.tfrs.top_k import Tensor, furthest, take_ids
+from farann.adapters.tfrs.indexed import IndexedTopK, State, variable
+from farann.adapters.tfrs.top_k import Tensor, no_id, take_ids
 from farann.index import Index
 
 
-class Furthest(NativeTopK):
+class Furthest(IndexedTopK):
     """Furthest candidates by a `farann.Index`: exact and fast, or approximate and faster.
 
     It runs eagerly, in ``tf.function``, ``fit`` and ``predict``, and is kept by ``save`` (a folder
@@ -26,25 +31,13 @@ class Furthest(NativeTopK):
 
     Parameters
     ----------
-    query_model : tf.keras.Model, optional
-        Turns what the layer is called with into query embeddings; without it the layer expects
-        embeddings.
-    k : int
-        How many candidates to retrieve, if a call doesn't say.
-    metric : {"dot", "cosine", "l2"}
-        Furthest means the smallest dot product, as two-tower models need it, the smallest cosine
-        or the largest distance.
+    query_model, k, metric, name, id_dtype
+        As for `BruteForceFurthest`.
     recall, epsilon : float, optional
         Passed on to `farann.Index.search_furthest`: answers are approximate then. Give one of
         them at most.
-    cells : int, optional
+    cells, codes
         Passed on to `farann.Index`.
-    codes : str
-        Passed on to `farann.Index`.
-    name : str, optional
-    id_dtype : str, optional
-        Type of the identifiers; the first `index` tells it, so only ``load_weights`` into an empty
-        layer needs it.
 
     Notes
     -----
@@ -71,9 +64,10 @@ class Furthest(NativeTopK):
     def __init__(self, query_model: Any = None, k: int = 10, metric: str = "dot",
                  recall: float | None = None, epsilon: float | None = None, cells: Any = None,
                  codes: str = "int8", name: str | None = None, *, id_dtype: Any = None) -> None:
-        how = _FurthestSearch(metric, index_options(cells, codes), search_options(recall, epsilon))
-        super().__init__(query_model, k, metric, name, id_dtype, how)
-        self._how = how
+        super().__init__(query_model, k, metric, name, id_dtype)
+        self._search = _Search(IndexOptions(self._metric, recall, epsilon, cells, codes))
+        self._guard = _NotForExport(self._CANT_BE_EXPORTED)
+        self._stamp = variable("stamp", np.int64(0))
 
     def __call__(self, queries: Any, k: int | None = None, **options: Any) -> Any:
         """The k furthest candidates of each query; see `call`."""
@@ -87,7 +81,7 @@ class Furthest(NativeTopK):
 
     def is_exact(self) -> bool:
         """Whether answers are exact: unless `recall` or `epsilon` was given."""
-        return not self._how.search_options
+        return not self._search.how.of_search
 
     def to_exact(self, name: str | None = None) -> BruteForceFurthest:
         """The same candidates and query model as a layer of TensorFlow alone.
@@ -106,37 +100,104 @@ class Furthest(NativeTopK):
 
     def get_config(self) -> dict[str, Any]:
         """As for all furthest layers, and what is passed on to the index."""
-        how = self._how
-        return {**super().get_config(), **how.index_options, **how.search_options}
+        return {**super().get_config(), **self._search.how.config}
 
-    def _retrieve_without(self, queries: Tensor, k: Any) -> tuple[Tensor, Tensor]:
-        prepared = scoring.prepare(self._metric, self._indexed())
-        best, rows = furthest(scoring.keys(self._metric, queries, prepared), k)
-        return (scoring.scores(self._metric, best, queries, prepared),
-                take_ids(self._identifiers, rows))
+    def _store(self, state: State, identifiers: Tensor) -> None:
+        stored = state["candidates"], identifiers.numpy()
+        stamp = _stamp_of(*stored)
+        self._search.made(stamp, lambda: stored)  # before anything changes, as it may fail
+        super()._store({**state, "stamp": stamp}, identifiers)
+
+    def _state(self) -> dict[str, Any]:
+        return {**super()._state(), "stamp": self._stamp}
+
+    def _stored(self) -> tuple[Float32Array, IdArray]:
+        return self._indexed().numpy(), self._identifiers.numpy()
+
+    def _retrieve(self, queries: Tensor, k: Any) -> tuple[Tensor, Tensor]:
+        if tf.executing_eagerly():
+            vectors = queries if isinstance(queries, np.ndarray) else queries.numpy()
+            stamp = tf.raw_ops.ReadVariableOp(resource=self._stamp.handle, dtype=tf.int64)
+            made = self._search.made(int(stamp), self._stored)
+            scores, rows = self._search.how.search(made.native, vectors, k)
+            ids = made.ids[rows]
+            if len(made.ids) < rows.shape[-1]:
+                ids = np.where(rows < 0, no_id(self._identifiers.dtype).numpy(), ids)
+            return tf.constant(scores), tf.constant(ids)
+        if in_tf_saved_model_scope():
+            # The trace of a model that this layer is part of must run in other processes.
+            candidates = self._indexed()
+            center = tf.reduce_mean(candidates, axis=0)
+            laid_out = scoring.rows_of(self._metric, candidates, center)
+            scores, rows = scoring.furthest(self._metric, queries, laid_out, center, k)
+            return scores, take_ids(self._identifiers, rows)
+        with tf.control_dependencies([tf.identity(self._guard.tensor)]):
+            scores, rows = tf.numpy_function(self._found, [queries, k, self._stamp],
+                                             (tf.float32, tf.int64))
+        shape = [queries.shape[0], None if tf.is_tensor(k) else k]
+        scores.set_shape(shape)
+        rows.set_shape(shape)
+        return scores, take_ids(self._identifiers, rows)
+
+    def _found(self, queries: Float32Array, k: int,
+               stamp: int) -> tuple[Float32Array, Int64Array]:
+        made = self._search.made(int(stamp), self._stored)
+        return self._search.how.search(made.native, queries, int(k))
 
 
-class _FurthestSearch:
-    """Search in an index of the candidates."""
+class _NotForExport(tf.Module):
+    """A tensor that TensorFlow refuses to export with a graph; the error shows what holds it.
 
-    def __init__(self, metric: str, index_options: dict[str, Any],
-                 search_options: dict[str, Any]) -> None:
-        self.metric = metric
-        self.index_options, self.search_options = index_options, search_options
-        self._empty()  # refuses bad options
+    For models around a layer: their own `export` doesn't ask the layer.
+    """
 
-    def _empty(self) -> Index:
-        return Index(metric=self.metric, **self.index_options)
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+        self.tensor = tf.raw_ops.EmptyTensorList(
+            element_shape=tf.constant([], tf.int32), max_num_elements=0, element_dtype=tf.int32)
 
-    def make(self, state: State) -> Index:
-        index = self._empty()
-        index.add(state["candidates"])
-        return index.build()
+    def __repr__(self) -> str:
+        return f"<{self.reason}>"
 
-    def search(self, made: Index, queries: Float32Array,
-               k: int) -> tuple[Float32Array, Int64Array]:
-        scores, rows = made.search_furthest(queries, k, **self.search_options)
-        return scores if self.metric == "l2" else -scores, rows
+
+class _Made(NamedTuple):
+    stamp: int
+    native: Index
+    ids: IdArray
+
+
+class _Search:
+    """An index, and the stamp of the candidates that it was made from.
+
+    Weights are restored in many ways, and most of them don't tell the layer. The stamp is restored
+    along with the candidates, so that a search sees when the index is not of them.
+    """
+
+    def __init__(self, how: IndexOptions) -> None:
+        self.how = how
+        self._lock = threading.Lock()
+        self._made: _Made | None = None
+
+    def made(self, stamp: int, stored: Callable[[], tuple[Float32Array, IdArray]]) -> _Made:
+        """The index of candidates with that stamp, which are read if it isn't there."""
+        made = self._made
+        if made is None or made.stamp != stamp:
+            with self._lock:
+                made = self._made
+                if made is None or made.stamp != stamp:
+                    rows, ids = stored()
+                    made = self._made = _Made(stamp, self.how.made(rows), ids)
+        return made
+
+
+def _stamp_of(rows: Float32Array, ids: IdArray) -> int:
+    """A number that tells candidates from other candidates."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in (rows, *id_arrays.pack(ids).values()):
+        digest.update(np.array(part.shape).tobytes())
+        digest.update(np.ascontiguousarray(part).data)
+    return int(np.frombuffer(digest.digest(), np.int64)[0])
 
 
 tf.keras.utils.register_keras_serializable(package="farann")(Furthest)

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from farann._types import Float32Array
 from farann.adapters import id_arrays
-from farann.adapters.id_arrays import IdArray
 from farann.adapters.tfrs.top_k import NOT_INDEXED, FurthestTopK, Tensor
 from farann.contract import checks
 
@@ -25,6 +24,8 @@ class IndexedTopK(FurthestTopK):
     The variables have no fixed shape and are made in the constructor: functions that were
     compiled before another `index` see what it stored.
     """
+
+    _n_models = 1  # whose embeddings a candidate has
 
     def __init__(self, query_model: Any, k: int, metric: str, name: str | None,
                  id_dtype: Any) -> None:
@@ -54,7 +55,7 @@ class IndexedTopK(FurthestTopK):
             For candidates that are no matrix of finite numbers, or have no row; for identifiers
             of another number or, once there are candidates, another type. Nothing changes then.
         """
-        rows = self._to_rows("candidates", candidates)
+        rows = to_rows("candidates", candidates, self._metric)
         ids = to_ids(identifiers, len(rows))
         self._take_id_dtype(ids.dtype)
         self._store({"candidates": rows}, ids)
@@ -66,17 +67,16 @@ class IndexedTopK(FurthestTopK):
         Parameters
         ----------
         candidates : tf.data.Dataset
-            Batches of embeddings, or of pairs (identifiers, embeddings).
+            Batches of embeddings, or of pairs (identifiers, embeddings); for a layer of two
+            models, of (identifiers, positive embeddings, negative embeddings).
 
         Returns
         -------
         IndexedTopK
             The layer itself.
         """
-        if not check_dataset(candidates):
-            return self.index(*collected(candidates))
-        identifiers, rows = collected(candidates)
-        return self.index(rows, identifiers)
+        identifiers, *rows = collected(candidates, self._n_models)
+        return self.index(rows[0] if self._n_models == 1 else rows, identifiers)
 
     def get_config(self) -> dict[str, Any]:
         """As for all furthest layers, and the identifiers' type."""
@@ -86,20 +86,22 @@ class IndexedTopK(FurthestTopK):
         """Write the state to a `.keras` or `.weights.h5` file."""
         for name, value in self._state().items():
             store[name] = value.numpy()
-        for name, array in id_arrays.pack(self._identifiers.numpy()).items():
-            store[f"identifiers.{name}"] = array
+        id_arrays.write(store, "identifiers", self._identifiers.numpy())
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Read the state from such a file."""
-        packed = {name: np.asarray(store[f"identifiers.{name}"]) for name in id_arrays.PARTS
-                  if f"identifiers.{name}" in store}
-        ids: IdArray = id_arrays.unpack(packed)
+        ids = id_arrays.read(store, "identifiers")
+        assert ids is not None
         self._take_id_dtype(tf.string if ids.dtype == object else tf.as_dtype(ids.dtype))
         for name, value in self._state().items():
             value.assign(np.asarray(store[name]))
         self._identifiers.assign(ids)
 
     # ---- for subclasses ----
+
+    def _compile(self) -> None:
+        """Compile exclusions; as an attribute they are exported, and hold on to unnamed layers."""
+        setattr(self, "query_with_exclusions", tf.function(super().query_with_exclusions))
 
     def _store(self, state: State, identifiers: Tensor) -> None:
         """Put candidates, and what else there is, into the variables."""
@@ -123,22 +125,6 @@ class IndexedTopK(FurthestTopK):
         # Not now: models that are loaded from a configuration call the layer before it is filled.
         with tf.control_dependencies([tf.debugging.assert_positive(n, NOT_INDEXED)]):
             return tf.identity(candidates)
-
-    def _to_rows(self, name: str, candidates: Any) -> Float32Array:
-        if not tf.executing_eagerly():
-            raise RuntimeError("index: call it outside of tf.function")
-        if tf.is_tensor(candidates) or isinstance(candidates, tf.Variable):
-            if candidates.dtype == tf.bfloat16:
-                candidates = tf.cast(candidates, tf.float32)
-            candidates = candidates.numpy()
-        given: npt.NDArray[Any] = checks.to_array(name, candidates)
-        if given.ndim != 2:
-            raise ValueError(f"The {name} tensor must be 2D (got {given.shape}).")
-        rows = checks.to_vectors(name, given, None, normalized=self._metric == "cosine",
-                                 single=False)
-        if len(rows) == 0:
-            raise ValueError(f"{name}: expected one row or more, got none")
-        return rows
 
     def _take_id_dtype(self, dtype: Any) -> None:
         """Have the identifiers' variable be of a type; compiled functions hold on to the old."""
@@ -169,36 +155,52 @@ def to_ids(identifiers: Any, n: int) -> Tensor:
     return ids
 
 
-def check_dataset(candidates: Any) -> bool:
-    """Refuse what is no dataset of candidates; tell whether it has identifiers."""
-    expected = ("candidates: expected a dataset of batches of embeddings, or of pairs "
-                "(identifiers, embeddings)")
+def to_rows(name: str, candidates: Any, metric: str) -> Float32Array:
+    """Checked embeddings of candidates."""
+    if not tf.executing_eagerly():
+        raise RuntimeError("index: call it outside of tf.function")
+    if tf.is_tensor(candidates) or isinstance(candidates, tf.Variable):
+        if candidates.dtype == tf.bfloat16:
+            candidates = tf.cast(candidates, tf.float32)
+        candidates = candidates.numpy()
+    given: npt.NDArray[Any] = checks.to_array(name, candidates)
+    if given.ndim != 2:
+        raise ValueError(f"The {name} tensor must be 2D (got {given.shape}).")
+    rows = checks.to_vectors(name, given, None, normalized=metric == "cosine", single=False)
+    if len(rows) == 0:
+        raise ValueError(f"{name}: expected one row or more, got none")
+    return rows
+
+
+def check_dataset(candidates: Any, n_models: int = 1) -> None:
+    """Refuse what is no dataset of candidates; only those of one model may lack identifiers."""
+    expected = "candidates: expected a dataset of batches of " + (
+        "embeddings, or of pairs (identifiers, embeddings)" if n_models == 1
+        else "(identifiers, positive embeddings, negative embeddings)")
     if not isinstance(candidates, tf.data.Dataset):
         raise TypeError(f"{expected}, got {type(candidates).__name__}")
     spec = candidates.element_spec
-    with_ids = isinstance(spec, tuple)
-    parts = spec if with_ids else (spec,)
-    if len(parts) > 2 or not all(isinstance(part, tf.TensorSpec) for part in parts):
+    ids, *rows = spec if isinstance(spec, tuple) else (None, spec)
+    if len(rows) != n_models or not all(isinstance(part, tf.TensorSpec) for part in rows):
         raise ValueError(f"{expected}, got elements {spec}")
-    if parts[-1].shape.rank not in (2, None):
-        raise ValueError(f"{expected}, got elements {spec}; is `.batch(...)` missing?")
-    if with_ids:
-        ids, rows = spec
-        if None not in (ids.shape.rank, rows.shape.rank) and ids.shape.rank != 1:
-            raise ValueError(f"{expected}, got elements {spec}")
-        if not ids.shape[:1].is_compatible_with(rows.shape[:1]):
+    for part in rows:
+        if part.shape.rank not in (2, None):
+            raise ValueError(f"{expected}, got elements {spec}; is `.batch(...)` missing?")
+        if ids is not None and not (ids.shape.rank in (1, None)
+                                    and ids.shape[:1].is_compatible_with(part.shape[:1])):
             raise ValueError(f"{expected} of the same batch size, got elements {spec}")
-    return with_ids
 
 
-def collected(candidates: tf.data.Dataset) -> list[Tensor]:
-    """What a dataset of batches holds, as one tensor for each part of its elements."""
-    batches = [batch if isinstance(batch, tuple) else (batch,) for batch in candidates]
+def collected(candidates: tf.data.Dataset, n_models: int = 1) -> list[Tensor]:
+    """What a dataset of batches holds: identifiers, or None, and embeddings, as one tensor each."""
+    check_dataset(candidates, n_models)
+    with_ids = isinstance(candidates.element_spec, tuple)
+    batches = [batch if with_ids else (batch,) for batch in candidates]
     if not batches:
         raise ValueError("candidates: expected one batch or more, got an empty dataset")
-    for first, *others in batches:
-        for other in others:
-            if len(first) != len(other):
-                raise ValueError("candidates: expected as many identifiers as embeddings in each "
-                                 f"batch, got {len(first)} and {len(other)}")
-    return [tf.concat(parts, axis=0) for parts in zip(*batches, strict=True)]
+    for batch in batches:
+        if len(set(map(len, batch))) > 1:
+            raise ValueError("candidates: expected as many identifiers as embeddings in each "
+                             f"batch, got {' and '.join(str(len(part)) for part in batch)}")
+    parts = [tf.concat(part, axis=0) for part in zip(*batches, strict=True)]
+    return parts if with_ids else [None, *parts]

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_recommenders.metrics.factorized_top_k import Factorized
 
-from farann.adapters.tfrs.streaming import StreamingFurthest
+from farann.adapters.tfrs.brute_force import StreamingFurthest
 from farann.adapters.tfrs.top_k import FurthestTopK, Tensor, same_ids
 from farann.contract import checks
 
@@ -20,8 +20,8 @@ class FactorizedBottomK(Factorized):
     """How often the true candidate is among the k furthest of its query.
 
     The counterpart of ``tfrs.metrics.FactorizedTopK`` for furthest layers, for use in
-    ``tfrs.tasks.Retrieval(metrics=...)`` or by itself. `FactorizedTopK` must not be used with
-    furthest layers: without ids it compares their scores with products of the other sign.
+    ``tfrs.tasks.Retrieval(metrics=...)`` or by itself. `FactorizedTopK` counts right with furthest
+    layers if it gets ids; without them it compares their scores with products of the other sign.
 
     Parameters
     ----------

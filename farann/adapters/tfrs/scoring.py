@@ -1,53 +1,15 @@
-"""Scores in TensorFlow, for all metrics: ``key = offset(row) + <a(query), y(row)>``."""
+"""Scores in TensorFlow as one product with rows, for all metrics; the best of them."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from farann import _core
+from farann.contract import checks
 
 Tensor = Any
-
-
-class Prepared(NamedTuple):
-    """Candidates laid out for scoring.
-
-    Attributes
-    ----------
-    rows : float32 (n, dim)
-        Unit vectors under cosine, measured from the centre under l2.
-    offsets, centre : float32 (n,) and (dim,), or None
-        Squared lengths of the rows and what they are measured from; l2 only.
-    """
-
-    rows: Tensor
-    offsets: Tensor | None = None
-    centre: Tensor | None = None
-
-
-def check_metric(metric: str) -> str:
-    """A metric that farann knows."""
-    if metric not in _core.METRICS:
-        raise ValueError(f"metric: expected one of {_core.METRICS}, got {metric!r}")
-    return metric
-
-
-def prepare(metric: str, candidates: Tensor, centre: Tensor | None = None) -> Prepared:
-    """Lay candidates out for scoring.
-
-    Under l2 the large common part of rows that lie far from the origin would drown the differences
-    in float32; a centre, their mean by default, takes it away.
-    """
-    if metric == "dot":
-        return Prepared(candidates)
-    if metric == "cosine":
-        return Prepared(unit(candidates))
-    if centre is None:
-        centre = tf.reduce_mean(candidates, axis=0)
-    rows = candidates - centre
-    return Prepared(rows, tf.reduce_sum(rows * rows, axis=1), centre)
 
 
 def unit(vectors: Tensor) -> Tensor:
@@ -55,28 +17,53 @@ def unit(vectors: Tensor) -> Tensor:
     return tf.math.divide_no_nan(vectors, tf.norm(vectors, axis=1, keepdims=True))
 
 
-def keys(metric: str, queries: Tensor, prepared: Prepared) -> Tensor:
-    """Keys that order the candidates of each query, furthest largest: (n_queries, n)."""
+def rows_of(metric: str, candidates: Tensor, center: Tensor) -> Tensor:
+    """Candidates as rows that the product of `products` is with.
+
+    Under l2 the large common part of rows that lie far from the origin would drown the differences
+    in float32; a center takes it away. The last coordinate is the squared length then.
+    """
+    if metric != "l2":
+        return unit(candidates) if metric == "cosine" else candidates
+    moved = candidates - center
+    return tf.concat([moved, tf.reduce_sum(moved * moved, axis=1, keepdims=True)], axis=1)
+
+
+def products(metric: str, queries: Tensor, rows: Tensor, center: Tensor) -> Tensor:
+    """Numbers that order the candidates of each query, furthest largest: (n_queries, n)."""
     if metric == "l2":
-        centred = queries - prepared.centre
-        return prepared.offsets - 2.0 * tf.matmul(centred, prepared.rows, transpose_b=True)
-    directions = unit(queries) if metric == "cosine" else queries
-    return tf.matmul(-directions, prepared.rows, transpose_b=True)
+        moved = queries - center
+        vectors = tf.concat([-2.0 * moved, tf.ones_like(moved[:, :1])], axis=1)
+    else:
+        vectors = -(unit(queries) if metric == "cosine" else queries)
+    return tf.matmul(vectors, rows, transpose_b=True)
 
 
-def scores(metric: str, found: Tensor, queries: Tensor, prepared: Prepared) -> Tensor:
-    """Scores from the keys that were found: distances under l2."""
+def scores_of(metric: str, found: Tensor, queries: Tensor, center: Tensor) -> Tensor:
+    """Scores from the products that were found: distances under l2."""
     if metric != "l2":
         return found
-    centred = queries - prepared.centre
-    lengths = tf.reduce_sum(centred * centred, axis=1, keepdims=True)
+    lengths = tf.reduce_sum(tf.square(queries - center), axis=1, keepdims=True)
     return tf.sqrt(tf.maximum(found + lengths, 0.0))
 
 
-def of_pairs(metric: str, queries: Tensor, candidates: Tensor) -> Tensor:
-    """Score of each query for the candidate of the same row: (n, 1)."""
-    if metric == "l2":
-        return tf.norm(queries - candidates, axis=1, keepdims=True)
-    if metric == "cosine":
-        queries, candidates = unit(queries), unit(candidates)
-    return -tf.reduce_sum(queries * candidates, axis=1, keepdims=True)
+def best_of(found: Tensor, k: Any) -> tuple[Tensor, Tensor]:
+    """The k largest numbers of each row and their columns, padded with NaN and -1."""
+    n = tf.shape(found)[1]
+    if tf.executing_eagerly():
+        checks.check_padding(int(k), int(tf.shape(found)[0]), int(n))
+    best, columns = tf.math.top_k(found, tf.minimum(k, n))
+    missing = [[0, 0], [0, tf.maximum(k - n, 0)]]
+    best = tf.pad(best, missing, constant_values=np.nan)
+    columns = tf.pad(columns, missing, constant_values=-1)
+    if not tf.is_tensor(k):
+        best.set_shape([None, k])
+        columns.set_shape([None, k])
+    return best, columns
+
+
+def furthest(metric: str, queries: Tensor, rows: Tensor, center: Tensor,
+             k: Any) -> tuple[Tensor, Tensor]:
+    """Scores of the k furthest of all rows and their numbers, padded with NaN and -1."""
+    best, columns = best_of(products(metric, queries, rows, center), k)
+    return scores_of(metric, best, queries, center), columns

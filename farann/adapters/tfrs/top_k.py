@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 from tensorflow_recommenders.layers.factorized_top_k import TopK
 from tf_keras.src.saving.legacy.saved_model.utils import in_tf_saved_model_scope
 
+from farann import _core
 from farann.adapters.tfrs import scoring
 from farann.contract import checks
 
@@ -25,13 +27,13 @@ class FurthestTopK(TopK):
 
     # Why plain TensorFlow can't save the layer, if it can't; Keras restores it from its config.
     _CANT_BE_EXPORTED: str | None = None
-    # The attributes that turn what the layer is called with into embeddings.
+    # The attributes that turn what the layer is called with into embeddings: models, or lists.
     _MODELS: tuple[str, ...] = ("query_model",)
 
     def __init__(self, query_model: Any, k: int, metric: str, name: str | None) -> None:
         super().__init__(k=checks.to_int("k", k, 1, _LARGEST), name=name)
         self.query_model = query_model
-        self._metric = scoring.check_metric(metric)
+        self._metric = checks.to_choice("metric", metric, _core.METRICS)
         self._must_restore_from_config = self._CANT_BE_EXPORTED is not None
 
     def call(self, queries: Any, k: int | None = None) -> tuple[Tensor, Tensor]:
@@ -108,8 +110,12 @@ class FurthestTopK(TopK):
 
     def pair_scores(self, queries: Tensor, candidates: Tensor) -> Tensor:
         """Score of each query embedding for the candidate of the same row, (n, 1)."""
-        return scoring.of_pairs(self._metric, tf.cast(queries, tf.float32),
-                                tf.cast(candidates, tf.float32))
+        queries, candidates = tf.cast(queries, tf.float32), tf.cast(candidates, tf.float32)
+        if self._metric == "l2":
+            return tf.norm(queries - candidates, axis=1, keepdims=True)
+        if self._metric == "cosine":
+            queries, candidates = scoring.unit(queries), scoring.unit(candidates)
+        return -tf.reduce_sum(queries * candidates, axis=1, keepdims=True)
 
     def is_exact(self) -> bool:
         """Whether answers are exact."""
@@ -118,18 +124,15 @@ class FurthestTopK(TopK):
     def get_config(self) -> dict[str, Any]:
         """What `from_config` makes such a layer of; candidates are weights, not configuration."""
         models = {name: getattr(self, name) for name in self._MODELS}
-        return {
-            **{name: None if model is None else tf.keras.layers.serialize(model)
-               for name, model in models.items()},
-            "k": self._k, "metric": self._metric, "name": self.name,
-        }
+        return {**{name: _each(tf.keras.layers.serialize, each) for name, each in models.items()},
+                "k": self._k, "metric": self._metric, "name": self.name}
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> FurthestTopK:
         """A layer of such a configuration, without candidates."""
-        models = {name: tf.keras.layers.deserialize(config[name], custom_objects)
-                  for name in cls._MODELS if config[name] is not None}
-        return cls(**{**config, **models})
+        made = {name: _each(lambda one: tf.keras.layers.deserialize(one, custom_objects),
+                            config[name]) for name in cls._MODELS}
+        return cls(**{**config, **made})
 
     # Keras would trace `call` to build a layer that it loads, before there are candidates.
 
@@ -168,6 +171,13 @@ class FurthestTopK(TopK):
         return as_vectors(queries if self.query_model is None else self.query_model(queries))
 
 
+def _each(change: Callable[[Any], Any], models: Any) -> Any:
+    """A model changed, or each of a list; None stays None."""
+    if models is None:
+        return None
+    return [change(one) for one in models] if isinstance(models, list) else change(models)
+
+
 def as_vectors(queries: Any) -> tuple[Tensor, bool]:
     """Embeddings as float32 (n, dim), and whether there was but one, (dim,)."""
     queries = tf.convert_to_tensor(queries)
@@ -181,21 +191,6 @@ def as_vectors(queries: Any) -> tuple[Tensor, bool]:
     if rank not in (2, None):
         raise ValueError(f"queries: expected shape (n_queries, dim), got {queries.shape}")
     return queries, False
-
-
-def furthest(found: Tensor, k: Any) -> tuple[Tensor, Tensor]:
-    """The k largest keys of each row and their columns, padded with NaN and -1."""
-    n = tf.shape(found)[1]
-    if tf.executing_eagerly():
-        checks.check_padding(int(k), int(tf.shape(found)[0]), int(n))
-    best, columns = tf.math.top_k(found, tf.minimum(k, n))
-    missing = [[0, 0], [0, tf.maximum(k - n, 0)]]
-    best = tf.pad(best, missing, constant_values=np.nan)
-    columns = tf.pad(columns, missing, constant_values=-1)
-    if not tf.is_tensor(k):
-        best.set_shape([None, k])
-        columns.set_shape([None, k])
-    return best, columns
 
 
 def take_ids(identifiers: Tensor, rows: Tensor) -> Tensor:
@@ -226,14 +221,10 @@ def no_id(dtype: Any) -> Tensor:
 def same_ids(identifiers: Tensor, others: Tensor, argument: str) -> Tensor:
     """Where identifiers are equal, whatever their number types."""
     if identifiers.dtype != others.dtype:
-        if not (_is_number(identifiers.dtype) and _is_number(others.dtype)):
+        if not all(ids.dtype.is_integer or ids.dtype.is_floating for ids in (identifiers, others)):
             raise TypeError(f"{argument}: expected identifiers of type {identifiers.dtype.name}, "
                             f"got {others.dtype.name}")
         both_whole = identifiers.dtype.is_integer and others.dtype.is_integer
         common = tf.int64 if both_whole else tf.float64
         identifiers, others = tf.cast(identifiers, common), tf.cast(others, common)
     return tf.equal(identifiers, others)
-
-
-def _is_number(dtype: Any) -> bool:
-    return bool(dtype.is_integer or dtype.is_floating)

@@ -67,7 +67,6 @@ double key_of(int metric, const float *row, int64_t dim, const double *query);
 /* A test for each kind of input. */
 void keys(void);
 void keys_of_panels(void);
-void boxes(void);
 void turns(void);
 void preparing(void);
 void encoding(void);

@@ -94,27 +94,6 @@ void panels(void) {
     }
 }
 
-/* Partitions as caps: cos (t - r) by the addition theorem, or 1 inside the cap. */
-static void check_caps(const farann_kernels *kernels, const float *scores, int64_t n) {
-    const float scale = 1.5f, offset = 0.25f;
-    float *found = NEW(float, n), *inv_norms = NEW(float, n), *sines = NEW(float, n);
-    float *cosines = NEW(float, n);
-    for (int64_t i = 0; i < n; i++) {
-        found[i] = isfinite(scores[i]) ? scores[i] : 0.0f;
-        sines[i] = (float)(i % 11) / 10.0f;
-        cosines[i] = sqrtf(1.0f - sines[i] * sines[i]);
-        inv_norms[i] = 1.0f + (float)(i % 3);
-    }
-    kernels->cap_scores_f32(found, inv_norms, sines, cosines, n, 1.0f / scale, scale, offset);
-    for (int64_t i = 0; i < n; i++) {
-        const double score = isfinite(scores[i]) ? scores[i] : 0.0;
-        double along = (score - offset) / scale * inv_norms[i];
-        along = along > cosines[i] ? cosines[i] : along < -1.0 ? -1.0 : along;
-        const double best = along * cosines[i] + sqrt(1.0 - along * along) * sines[i];
-        CHECK(fabs(found[i] - (best * scale + offset)) < 2e-3);
-    }
-}
-
 /* Rows in order or at positions, centred or as they are; sometimes a NaN is among them. */
 void rows_as_they_lie(void) {
     const int64_t n = number(1, 70), dim = number(1, 40), padded = rounded(dim, FARANN_PADDING);
@@ -236,7 +215,6 @@ void selection(void) {
             if (scores[i] > expected[i % FARANN_SCORE_GROUPS])
                 expected[i % FARANN_SCORE_GROUPS] = scores[i];
         for (int g = 0; g < FARANN_SCORE_GROUPS; g++) CHECK(largest[g] == expected[g]);
-        check_caps(levels[level], scores, padded);
         check_kth(levels[level], scores, n);
     }
 }

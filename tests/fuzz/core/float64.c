@@ -71,7 +71,7 @@ void preparing(void) {
     }
 }
 
-/* Rows coded at every level, with a stretch and axes or without. */
+/* Rows coded at every level, with axes or without. */
 void encoding(void) {
     const int64_t n = number(1, 9), dim = number(1, 40), padded = rounded(dim, 8);
     const int64_t coded = number(0, 1) ? dim : number(1, dim);
@@ -84,12 +84,6 @@ void encoding(void) {
         double *axes = NEW(double, coded *padded);
         for (int64_t i = 0; i < coded; i++) axes[i * padded + i] = 1.0;
         turn.axes = axes;
-    }
-    if (number(0, 1)) {
-        double *stretch = NEW(double, padded);
-        stretch[number(0, dim - 1)] = 2.0;
-        turn.mean_direction = stretch;
-        turn.scaling = 0.2;
     }
     for (int64_t j = 0; j < dim; j++) centre[j] = (double)finite();
     for (int64_t i = 0; i < n * dim; i++) rows[i] = finite();

@@ -1,4 +1,4 @@
-/* Canonical keys: row by row, of whole panels for many queries, and of the corner of a box. */
+/* Canonical keys: row by row, and of whole panels for many queries. */
 #include "core.h"
 
 enum { MOST_QUERIES = 16 };
@@ -147,41 +147,5 @@ void keys_of_panels(void) {
         kernels->scan_keys_f64[metric](&packed, first, stop - first, tile, sign, count, bars);
         for (int t = 0; t < count; t++)
             check_bar(&bars[t], metric, all_keys + t * n, ids, first, stop, step);
-    }
-}
-
-/* The smallest and the largest of each coordinate; and no row's key is above that of a corner. */
-void boxes(void) {
-    const int64_t n = number(1, 70), dim = number(1, 150);
-    const int metric = (int)number(0, 1); /* what is not above 0 is not after a division */
-    const double sign = number(0, 1) ? 1.0 : -1.0;
-    int64_t *positions;
-    const float *rows = some_rows(metric, n, dim, &positions);
-    float *corner = NEW(float, dim);
-    double *query = NEW(double, rounded(dim, 8));
-    for (int64_t j = 0; j < dim; j++) query[j] = (double)finite();
-    for (int level = 0; level < n_levels; level++) {
-        float *low = NEW(float, dim), *high = NEW(float, dim);
-        double best_key;
-        levels[level]->box_f32(rows, positions, n, dim, low, high);
-        for (int64_t j = 0; j < dim; j++) {
-            float least = INFINITY, most = -INFINITY;
-            for (int64_t i = 0; i < n; i++) {
-                const float x = row_at(rows, positions, i, dim)[j];
-                least = fminf(least, x), most = fmaxf(most, x);
-            }
-            CHECK(low[j] == least && high[j] == most);
-            const int to_low = fabs(query[j] - (double)low[j]) > fabs(query[j] - (double)high[j]);
-            if (metric == FARANN_DOT)
-                corner[j] = sign * query[j] > 0.0 ? low[j] : high[j];
-            else if (sign > 0.0)
-                corner[j] = to_low ? low[j] : high[j];
-            else
-                corner[j] = fminf(fmaxf((float)query[j], low[j]), high[j]);
-        }
-        levels[level]->keys_f64[metric](corner, NULL, 1, dim, query, &best_key);
-        for (int64_t i = 0; i < n; i++)
-            CHECK(sign * key_of(metric, row_at(rows, positions, i, dim), dim, query) <=
-                  sign * best_key);
     }
 }

@@ -1,0 +1,98 @@
+"""A fitted ranker as the sections of a file, and back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from farann.adapters.posneg import ids
+from farann.adapters.posneg.models import Models
+from farann.adapters.posneg.regression import Exposure, Learned, ModelReport
+from farann.contract import checks
+from farann.contract.errors import FormatError
+from farann.io import container
+
+_KIND = "likes and dislikes"
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+
+def write(path: str | os.PathLike[str], models: Models, learned: Learned) -> None:
+    """Write everything but what can be made again."""
+    exposure = learned.exposure
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "ids": ids.section(models.ids), "user_ids": ids.section(models.user_ids),
+        "has": models.has.astype(np.uint8), "centers": learned.centers,
+        "weights": learned.weights, "record": learned.record, "items": learned.items,
+        "users": learned.users,
+        "reports": np.array([report[2:] for report in learned.reports], np.float64)}
+    for m, (items, users) in enumerate(zip(models.items, models.users, strict=True)):
+        arrays |= {f"items.{m}": items, f"users.{m}": users}
+    if exposure is not None:
+        arrays |= {"exposure.weights": exposure.weights, "exposure.items": exposure.items}
+    container.write_file(path, {
+        "kind": _KIND, "models": [list(model) for model in zip(
+            models.names, models.signs, models.metrics, strict=True)],
+        "intercept": learned.intercept,
+        "preference": None if exposure is None else exposure.preference}, arrays)
+
+
+def read(path: str | os.PathLike[str]) -> tuple[Models, Learned]:
+    """Read a file and trust nothing in it."""
+    metadata, arrays = container.read_file(path)
+    try:
+        return _content(metadata, arrays)
+    except (TypeError, ValueError, KeyError) as error:  # FormatError is one of them
+        raise FormatError(f"{os.fsdecode(path)}: {error}") from None
+
+
+def _content(metadata: dict[str, Any], arrays: Arrays) -> tuple[Models, Learned]:
+    if metadata.get("kind") != _KIND:
+        raise FormatError("the file holds no FusionRanker")
+    names, signs, metrics = zip(*(_model(*model) for model in metadata["models"]), strict=True)
+    m = len(names)
+    item_ids, user_ids = ids.read("ids", arrays), ids.read("user_ids", arrays)
+    n, n_users = len(item_ids), len(user_ids)
+    if len(set(names)) < m or not n:
+        raise FormatError(f"expected items, and each name once, got {n} and {names}")
+    items = tuple(_array(arrays, f"items.{i}", np.float32, (n, -1)) for i in range(m))
+    users = tuple(_array(arrays, f"users.{i}", np.float32, (n_users, each.shape[1]))
+                  for i, each in enumerate(items))
+    has = _array(arrays, "has", np.uint8, (n, m)).astype(np.bool_)
+    exposure = None
+    if metadata["preference"] is not None:
+        exposure = Exposure(_array(arrays, "exposure.weights", np.float64, (m,)),
+                            _array(arrays, "exposure.items", np.float64, (n,)),
+                            checks.to_finite("preference", metadata["preference"]))
+    reports = _array(arrays, "reports", np.float64, (m, 3), finite=False).tolist()
+    models = Models(names, signs, metrics, items, users, has, item_ids, user_ids)
+    return models, Learned(
+        _array(arrays, "centers", np.float64, (m,)), _array(arrays, "weights", np.float64, (m,)),
+        checks.to_finite("intercept", metadata["intercept"]),
+        _array(arrays, "record", np.float64, (n,)), _array(arrays, "items", np.float64, (n,)),
+        _array(arrays, "users", np.float64, (n_users,)), exposure,
+        tuple(ModelReport(name, sign, *numbers)
+              for name, sign, numbers in zip(names, signs, reports, strict=True)))
+
+
+def _model(name: Any, sign: Any, metric: Any) -> tuple[str, Any, str]:
+    if not isinstance(name, str) or isinstance(sign, (bool, float)) or metric not in (
+            "dot", "cosine") or sign not in (1, -1, "both"):
+        raise FormatError(f"metadata: a model can't be {name!r}, {sign!r}, {metric!r}")
+    return name, sign, metric
+
+
+def _array(arrays: Arrays, name: str, dtype: Any, shape: tuple[int, ...], *,
+           finite: bool = True) -> npt.NDArray[Any]:
+    """A section of numbers; -1 in its shape stands for any size."""
+    array = arrays.get(name)
+    if array is None or array.dtype != dtype or array.ndim != len(shape) or any(
+            want not in (-1, size) or (want, size) == (-1, 0)
+            for size, want in zip(array.shape, shape, strict=True)):
+        raise FormatError(f"section {name!r} is missing, empty, or of another type or shape")
+    if finite and not np.isfinite(array).all():
+        raise FormatError(f"section {name!r} has numbers that are not finite")
+    return array
