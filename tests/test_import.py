@@ -29,7 +29,7 @@ FOR_ROWS = {"farann.store.store", "farann.store.labels", "farann.store.groups", 
             "farann.quantize", "farann.tuning", "farann.runtime.batches", "farann.search.plan",
             "farann.search.tables", "farann.search.depths", "dataclasses"}
 # What an exact search of rows without codes does without.
-FOR_OTHERS = {"farann.search.tables", "farann.search.grouped", "farann.diverse.greedy",
+FOR_OTHERS = {"farann.search.grouped", "farann.diverse.greedy",
               "farann.diverse.mmr", "farann.diverse.member_sets", "farann.diverse.pairs",
               "farann.layout.recoding", "farann.quantize.decoding",
               "sklearn.cluster"}
