@@ -104,7 +104,7 @@ from farann.runtime.batches import _TASK_BYTES as TASK_BYTES
 from farann.runtime.batches import _is_long as is_long
 from farann.runtime.cost import cost_of
 from farann.runtime.pool import _forget_executors as forget_executors
-from farann.search.ask import laid_out
+from farann.search.changes import laid_out
 from farann.store.depths import Answers
 from farann.store.groups import Groups
 from farann.store.ids import IdMap

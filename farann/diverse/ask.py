@@ -12,7 +12,8 @@ from farann.contract import checks
 from farann.contract.stop_rule import check_exact, to_limits
 from farann.results import Hits, SearchStats, no_hits
 from farann.search import filters
-from farann.search.ask import checked, laid_out, threads_for
+from farann.search.ask import checked, threads_for
+from farann.search.changes import laid_out
 from farann.search.filters import Filtering
 from farann.store import asked_ids
 from farann.store.live import Live

@@ -14,7 +14,8 @@ from farann.contract import checks
 from farann.contract.stop_rule import Limits, check_beyond, check_exact, check_limits, to_limits
 from farann.results import BeyondHits, Hits, SearchStats, beyond_with_keys, no_hits, with_keys
 from farann.runtime import pool
-from farann.search import changes, filters, singles
+from farann.search import filters, singles
+from farann.search.changes import laid_out
 from farann.search.filters import UNFILTERED, Filter, Filtering
 from farann.store import asked_ids
 from farann.store.live import Live
@@ -164,12 +165,6 @@ def checked(live: Live, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
                              normalized=metric.normalized)
 
 
-def laid_out(live: Live) -> Store | None:
-    """What to search."""
-    store = live.store
-    return store if store is None or store.built else changes.laid_out(live)
-
-
 def threads_for(live: Live, threads: int | None) -> int:
     """Threads of a search, which may have been given a number of its own."""
     number = live.threads if threads is None else checks.to_threads(threads)
@@ -198,10 +193,10 @@ def _top(live: Live, vectors: Float32Array, single: bool, k: int, limits: Limits
         k = checks.to_int("k", k, 1)
     if isinstance(given.allowed, Filter):
         filters.check_owner(live, given.allowed)
-    store = laid_out(live)
-    if store is None:
-        n_rows = 0
-    else:
+    store, n_rows = live.store, 0
+    if store is not None and not store.built:
+        store = laid_out(live)
+    if store is not None:
         view = store.view(live.isa)
         n_rows = view.snapshot.n_slots - store.n_removed
     if k > n_rows:

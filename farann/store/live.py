@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING
 
 from farann.contract.index_spec import IndexSpec
@@ -24,7 +23,7 @@ class Live:
 
     def __init__(self, spec: IndexSpec, dim: int | None, isa: str, threads: int | None) -> None:
         self.spec, self.isa, self.threads = spec, isa, threads
-        self._lock: threading.Lock = pool.fresh_lock(self)
+        self._lock = pool.fresh_lock(self)
         self.store, self.last_search = None, (0,)
         if dim is not None:
             from farann.store.store import Store
