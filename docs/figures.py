@@ -65,9 +65,9 @@ def likes() -> Figure:
     likes, dislikes = ((users[who] * items[what]).sum(axis=1)
                        for items in (liked_items, disliked_items))
     liked = rng.random(6000) < 1 / (1 + np.exp(0.8 * dislikes - likes))
-    ranker = FusionRanker([SignedModel(liked_items, 1), SignedModel(disliked_items, -1)])
-    ranker.fit([users, users], what, liked, users=who)
-    best = ranker.rank([users[:1], users[:1]], 10, among="shown").ids[0]
+    ranker = FusionRanker([SignedModel(liked_items, users, 1),
+                           SignedModel(disliked_items, users, -1)])
+    best = ranker.fit(who, what, liked).rank(0, 10, among="shown").ids
     positive, negative = liked_items @ users[0], disliked_items @ users[0]
     figure, (axis,) = _panels(1)
     axis.scatter(negative, positive, s=9, color=SOFT)

@@ -51,6 +51,7 @@ import farann.runtime.parallel as parallel
 import farann.runtime.pool as pool
 import farann.runtime.process as process
 import farann.runtime.progress as progress
+import farann.search.ask as ask
 import farann.search.depths as depths
 import farann.search.filters as filters
 import farann.store.labels as string_labels

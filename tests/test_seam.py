@@ -19,7 +19,7 @@ PUBLIC = {
     "farann", "farann.cli", "farann.demo", "farann.metrics", "farann.sklearn", "farann.tuning",
     "farann.vectors",
     "farann.adapters", "farann.adapters.keras_rs", "farann.adapters.posneg",
-    "farann.adapters.ray", "farann.adapters.tfrs",
+    "farann.adapters.ray", "farann.adapters.tfrs", "farann.adapters.training",
 }
 # Python in strings, which tests run in a process of its own.
 SNIPPET = re.compile(r"^\s*(?:from\s+(farann[\w.]*)\s+import\s+(.+)|import\s+(.*farann.*))$", re.M)

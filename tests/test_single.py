@@ -12,6 +12,7 @@ from typing import Any
 import inside
 import numpy as np
 import pytest
+import reference
 from approximate_cases import clustered
 from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
 from inside import core
@@ -288,6 +289,19 @@ class TestChanges:
             index.add(rows[:1], ids=[3000])
             index.remove(3000)
             index = index_of(rows).build()
+
+    def test_a_mask_is_for_one_query(self, rng: np.random.Generator) -> None:
+        """The next one finds every row again."""
+        rows = rng.standard_normal((5000, 16), dtype=np.float32)
+        index = index_of(rows).build()
+        for query in rng.standard_normal((4, 16), dtype=np.float32):
+            best = reference.furthest(query[None], rows, 8, "l2")
+            mask = np.ones(len(rows), bool)
+            mask[best.ids[0, :3]] = False
+            for _ in range(3):
+                assert_same(index.search_furthest(query[None], 5), best, 5)
+                found = index.search_furthest(query[None], 5, allowed=mask)
+                assert found.ids.tolist() == best.ids[:, 3:].tolist()
 
     def test_a_new_table_is_used(self, rng: np.random.Generator) -> None:
         rows = clustered(rng, 5000, 12)

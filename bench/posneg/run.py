@@ -99,12 +99,16 @@ def ways(ratings: Ratings, part: Ints, seed: int) -> tuple[dict[str, Way], dict[
 
     everywhere = of_all(ranker.score(ranker.user_ids).scores)
     found = {RANKER: Way(of_all(hits.scores), everywhere)}
-    total = np.zeros(ratings.shape)
-    for report in ranker.report:
+    total, form = np.zeros(ratings.shape), ranker.linear()
+    has = form.rows[:, np.cumsum([dim + 1 for dim in form.dims]) - 1] > 0
+    for m, report in enumerate(ranker.report):
         score = of_all(hits.parts[report.name] / (report.weight or 1.0))
         score = -score if report.sign == -1 else score
         total += score
-        found[report.name] = Way(score, score)
+        # Among all items those that the model lacks come last.
+        lacks = np.ones(ratings.shape[1], np.bool_)
+        lacks[ranker.ids[has[:, m]]] = False
+        found[report.name] = Way(score, np.where(lacks, score.min() - 1.0, score))
     found[NAIVE] = Way(total, total)
     record = _record(items, liked, ratings.shape[1])
     found[RECORD] = Way(*[np.tile(record, (ratings.shape[0], 1))] * 2)

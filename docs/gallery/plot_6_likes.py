@@ -9,7 +9,6 @@ has seen, and makes one list.
 import matplotlib.pyplot as plt
 import numpy as np
 
-from farann import metrics
 from farann.adapters.posneg import FusionRanker, SignedModel
 
 rng = np.random.default_rng(1)
@@ -23,27 +22,24 @@ liked = rng.random(len(who)) < 1 / (1 + np.exp(-truth))
 # %%
 # The vectors stand for two trained models. Half of the feedback weighs them, half judges.
 
-models = [SignedModel(likeable, 1), SignedModel(annoying, -1)]
+models = [SignedModel(likeable, tastes, 1), SignedModel(annoying, tastes, -1)]
 ranker = FusionRanker(models)
-ranker.fit([tastes, tastes], what[:6000], liked[:6000], users=who[:6000])
+ranker.fit(who[:6000], what[:6000], liked[:6000])
 for report in ranker.report:
-    print(f"{report.name}: weight {report.weight:.2f}, gain {report.gain:.4f}")
+    print(f"{report.name}: weight {report.weight:.2f}, AUC alone {report.auc:.3f}")
 
 # %%
 # How well each orders what a user was shown (area under the ROC curve, mean of users):
 
-scores = {
-    "likes alone": (tastes[who] * likeable[what]).sum(axis=1),
-    "likes and dislikes": ranker.score([tastes, tastes], np.arange(items)).log_odds[who, what],
-}
-for name, values in scores.items():
-    auc = metrics.auc_by_user(who[6000:], liked[6000:], values[6000:])
-    print(f"{name}: {metrics.mean_interval(auc).mean:.3f}")
+judged = ranker.evaluate(who[6000:], what[6000:], liked[6000:])
+for row in judged.rows:
+    print(f"{row.name}: {row.auc.mean:.3f}")
+print(judged.advice)
 
 # %%
 # The ten best items of one user, among all:
 
-best = ranker.rank([tastes[:1], tastes[:1]], k=10, among="shown").ids[0]
+best = ranker.rank(0, k=10, among="shown").ids
 figure, axis = plt.subplots(figsize=(4.5, 3.4))
 axis.scatter(annoying @ tastes[0], likeable @ tastes[0], s=9, color="0.7")
 axis.scatter(annoying[best] @ tastes[0], likeable[best] @ tastes[0], s=30, color="tab:green")

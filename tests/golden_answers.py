@@ -1,0 +1,341 @@
+"""Answers of exact searches, ids and the bits of keys, kept from one version to the next.
+
+``python tests/golden_answers.py --all`` compares all of them in some minutes: at each
+instruction-set level, with codes of 8, 4 and 32 bits, with and without cells and rows that were
+added, in batches and one by one. ``--seeds 0 7`` compares those of some seeds, ``--make`` writes
+them anew, which is right only where answers were meant to change.
+
+Rows and questions are made of integers by arithmetic that no version of numpy changes, and asked
+through the public interface alone. Each answer is kept once for all these ways to get it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+import farann
+
+DATA = Path(__file__).with_suffix(".npz")
+SEEDS, METRICS = 60, ("l2", "dot", "cosine")
+FILTERS = ("none", "exclude", "allowed", "within", "outside", "removed")
+# Codes and cells of indexes.
+WAYS: tuple[tuple[Any, int | None], ...] = (
+    ("int8", None), ("int4", None), ("float32", None), ("int8", 6), ("int4", 6))
+K = 5
+_QUERIES, _SETS = 3, ([0, 1], [2])
+_SHOWN = 10  # wrong answers
+# Two to these; squares of the tiny ones are denormal in float32.
+_POWERS = {"huge": 55, "tiny": -68}
+Floats = npt.NDArray[np.float64]
+Answer = tuple[list[npt.NDArray[np.int64]], list[npt.NDArray[np.uint64]]]
+
+
+# ---- rows ----
+
+
+def hashed(seed: int, what: int, *shape: int) -> npt.NDArray[np.uint64]:
+    """Random bits (splitmix64)."""
+    start = np.uint64((seed * 64 + what + 1) * 0x9E3779B97F4A7C15 % 2**64)
+    with np.errstate(over="ignore"):
+        z = np.arange(1, np.prod(shape, dtype=np.int64) + 1, dtype=np.uint64)
+        z = z * np.uint64(0x9E3779B97F4A7C15) + start
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return (z ^ (z >> np.uint64(31))).reshape(shape)
+
+
+def below(most: int, seed: int, what: int, *shape: int) -> npt.NDArray[np.int64]:
+    """Random integers from 0 on, less than `most`."""
+    return (hashed(seed, what, *shape) >> np.uint64(33)).astype(np.int64) % most
+
+
+def bell(seed: int, what: int, *shape: int) -> Floats:
+    """Sums of four random integers, times a power of two: of deviation .58, and exact."""
+    z = hashed(seed, what, *shape)
+    total = sum(((z >> np.uint64(16 * i)) & np.uint64(0xFFFF)).astype(np.int64) for i in range(4))
+    return np.asarray(np.ldexp(np.asarray(total - 2 * 0xFFFF, np.float64), -16))
+
+
+def rows_of(kind: str, seed: int, n: int, dim: int, what: int = 0) -> Floats:
+    """Vectors of a kind; `what` tells rows from queries."""
+    rows = bell(seed, what + 1, n, dim)
+    some = below(1 << 20, seed, what + 2, n)
+    if kind == "clusters":
+        return 4.0 * bell(seed, 50, 9, dim)[some % 9] + 0.125 * rows
+    if kind == "integers":
+        return (below(7, seed, what + 1, n, dim) - 3).astype(np.float64)
+    if kind == "one-hot":
+        return np.eye(dim)[some % dim]
+    if kind == "duplicates":
+        return bell(seed, 50, max(n // 9, 1), dim)[some % max(n // 9, 1)]
+    if kind == "bits":
+        return below(2, seed, what + 1, n, dim).astype(np.float64)
+    if kind in _POWERS:
+        return np.ldexp(rows, _POWERS[kind])
+    if kind == "all sizes":
+        return np.ldexp(rows, (some % 81 - 40)[:, None])
+    if kind == "few directions":
+        one, other = bell(seed, 50, 2, dim)
+        return np.asarray(rows[:, :1] * one + rows[:, -1:] * other + np.ldexp(rows, -12))
+    if kind == "nearly alike":
+        steps = below(5, seed, what + 1, n, dim) - 2
+        return np.asarray(1.0 + np.ldexp(steps.astype(np.float64), -18))
+    if kind == "both signs":
+        rows[1::2] = -rows[: n // 2 * 2 : 2]
+        return rows
+    if kind == "long and short":
+        return np.where((some % 50 == 0)[:, None], 64.0 * rows, 0.5 * rows)
+    return rows
+
+
+KINDS = ("bell", "clusters", "integers", "one-hot", "duplicates", "bits", "huge", "tiny",
+         "all sizes", "few directions", "nearly alike", "both signs", "long and short")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Rows of a seed, with ids and groups, and what is asked of them."""
+
+    seed: int
+    rows: npt.NDArray[np.float32]
+    ids: npt.NDArray[np.int64]
+    groups: npt.NDArray[np.int64]
+    queries: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, seed: int) -> Problem:
+        """The problem of a seed: sizes and kinds take turns."""
+        kind = KINDS[seed % len(KINDS)]
+        n, dim = 300 + 97 * (seed % 11), (16, 8, 33, 4, 24, 48, 3)[seed % 7]
+        rows = rows_of(kind, seed, n, dim)
+        queries = rows_of(kind, seed, _QUERIES, dim, 10)
+        queries[1] = rows[n // 2]  # a row itself
+        for vectors in (rows, queries):
+            vectors[(vectors == 0.0).all(axis=1), 0] = 1.0  # zeros have no cosine
+        return cls(seed, rows.astype(np.float32), 7919 * np.arange(n) % 100_003,
+                   below(4, seed, 20, n), queries.astype(np.float32))
+
+    def built(self, metric: str, codes: Any, cells: int | None, in_steps: bool) -> farann.Index:
+        """An index of the rows; `in_steps`: two fifths are added after the build, backwards."""
+        index = farann.Index(metric=metric, codes=codes, cells=cells)
+        order, n = np.arange(len(self.rows)), len(self.rows)
+        if in_steps:
+            order = np.concatenate([order[: n * 3 // 5], order[n * 3 // 5 :][::-1]])
+        for start in [0, *range(n * 3 // 5, n, n // 5)] if in_steps else [0]:
+            stop = n if not in_steps else n * 3 // 5 if start == 0 else start + n // 5
+            some = order[start:stop]
+            index.add(self.rows[some], self.ids[some], groups=self.groups[some])
+            if start == 0:
+                index.build()
+        return index
+
+    def filter(self, name: str, index: farann.Index) -> dict[str, Any]:
+        """The filter of that name as keywords; for each query its own, where it can be."""
+        n = len(self.rows)
+        if name == "exclude":
+            excluded = self.ids[below(n, self.seed, 21, _QUERIES, n // 3)]
+            excluded[0, ::5] = -1
+            return {"exclude": excluded}
+        if name == "allowed":
+            return {"allowed": np.isin(index.ids, self.ids[below(3, self.seed, 22, n) > 0])}
+        if name in ("within", "outside"):
+            return {name: np.arange(_QUERIES) % 3}
+        return {}
+
+    @property
+    def removed(self) -> npt.NDArray[np.int64]:
+        """Ids of rows that are removed last."""
+        return np.asarray(self.ids[below(3, self.seed, 23, len(self.rows)) == 0])
+
+
+# ---- questions ----
+
+
+def asked(problem: Problem, index: farann.Index, given: dict[str, Any],
+          radii: tuple[Floats, Floats], alone: bool) -> Iterator[Answer]:
+    """Ids and bits of keys of all questions under a filter, for each query, or set."""
+    def parts(numbers: list[int]) -> Iterator[tuple[list[int], dict[str, Any]]]:
+        for some in [[i] for i in numbers] if alone else [numbers]:
+            own = {name: value if name == "allowed" else value[some]
+                   for name, value in given.items()}
+            yield some, own
+
+    def together(ask: Any, numbers: list[int]) -> Answer:
+        ids: list[npt.NDArray[np.int64]] = []
+        keys: list[npt.NDArray[np.uint64]] = []
+        for some, own in parts(numbers):
+            hits = ask(some, own)
+            ends = getattr(hits, "offsets", None)
+            for i in range(len(some)):
+                here = slice(ends[i], ends[i + 1]) if ends is not None else i
+                found = hits.ids[here]
+                assert (found[found >= 0] == found[: (found >= 0).sum()]).all()
+                ids.append(found[found >= 0])
+                keys.append(hits.keys[here][found >= 0].view(np.uint64))
+        return ids, keys
+
+    queries, every = problem.queries, list(range(_QUERIES))
+    far, near = radii
+    yield together(lambda some, own: index.search_furthest(
+        queries[some], K, return_keys=True, **own), every)
+    yield together(lambda some, own: index.search_nearest(
+        queries[some], K, return_keys=True, **own), every)
+    yield together(lambda some, own: index.search_nearest(
+        queries[some], K, beyond=near[some], return_keys=True, **own), every)
+    yield together(lambda some, own: index.search_beyond(
+        queries[some], far[some], return_keys=True, **own), every)
+    yield together(lambda some, own: index.search_furthest_from(
+        [queries[_SETS[i]] for i in some], K, return_keys=True, **own), [0, 1])
+
+
+def radii_of(problem: Problem, index: farann.Index) -> tuple[Floats, Floats]:
+    """Radii that are just those of rows: of the fourth furthest, and of the second nearest."""
+    far = index.search_furthest(problem.queries, 4).scores[:, 3]
+    near = index.search_nearest(problem.queries, 2).scores[:, 1]
+    return far.astype(np.float64), near.astype(np.float64)
+
+
+def answers(problem: Problem, index: farann.Index, radii: tuple[Floats, Floats],
+            *ways: bool) -> Iterator[tuple[str, bool, Answer]]:
+    """All answers of an index, by filter and whether queries are asked alone.
+
+    Rows are removed before the last ones, for good.
+    """
+    for name in FILTERS:
+        if name == "removed":
+            index.remove(problem.removed)
+        for alone in ways:
+            for answer in asked(problem, index, problem.filter(name, index), radii, alone):
+                yield name, alone, answer
+
+
+# ---- what is kept ----
+
+
+def make() -> None:
+    """Write the answers of this version, by float32 rows."""
+    counts, rows, places, keys = [], [], [], []
+    radii = []
+    for seed in range(SEEDS):
+        problem = Problem.of(seed)
+        row_of = {int(name): i for i, name in enumerate(problem.ids)}
+        for metric in METRICS:
+            index = problem.built(metric, "float32", None, False)
+            radii.append(radii_of(problem, index))
+            found = [one for _, _, (ids, bits) in answers(problem, index, radii[-1], False)
+                     for one in zip(ids, bits, strict=True)]
+            counts += [len(ids) for ids, _ in found]
+            rows += [row_of[int(name)] for ids, _ in found for name in ids]
+            # The same rows answer under several filters.
+            distinct, place = np.unique(np.concatenate([bits for _, bits in found]),
+                                        return_inverse=True)
+            keys.append(distinct)
+            places.append(place)
+    np.savez_compressed(
+        DATA, counts=np.array(counts, np.uint16), rows=np.array(rows, np.uint16),
+        places=np.concatenate(places).astype(np.uint16), keys=np.concatenate(keys),
+        n_keys=np.array([len(part) for part in keys], np.uint16), radii=np.array(radii))
+    print(f"{DATA.name}: {len(rows):,} rows in {len(counts):,} answers, "
+          f"{DATA.stat().st_size:,} bytes")
+
+
+class Kept:
+    """The answers of the file, in the order in which they were asked."""
+
+    def __init__(self) -> None:
+        with np.load(DATA) as file:
+            self.counts, self.rows, self.places = file["counts"], file["rows"], file["places"]
+            self.keys, self.n_keys, self.radii = file["keys"], file["n_keys"], file["radii"]
+        self.per_problem = len(self.counts) // (SEEDS * len(METRICS))
+        self.ends = np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
+        self.key_ends = np.concatenate([[0], np.cumsum(self.n_keys, dtype=np.int64)])
+
+    def of(self, seed: int, metric: int) -> tuple[
+            tuple[Floats, Floats], list[tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]]]:
+        """The radii, and numbers of rows and bits of keys of each query's answers."""
+        number = seed * len(METRICS) + metric
+        keys = self.keys[self.key_ends[number] : self.key_ends[number + 1]]
+        found = []
+        for i in range(number * self.per_problem, (number + 1) * self.per_problem):
+            here = slice(self.ends[i], self.ends[i + 1])
+            found.append((self.rows[here].astype(np.int64), keys[self.places[here]]))
+        return tuple(self.radii[number]), found
+
+
+def compare(seeds: list[int]) -> int:
+    """Compare the answers of some seeds at the level of this process; gives how many differ."""
+    kept, wrong, compared = Kept(), 0, 0
+    for seed, (metric, name), in_steps in product(seeds, enumerate(METRICS), (False, True)):
+        problem = Problem.of(seed)
+        radii, expected = kept.of(seed, metric)
+        for codes, cells in WAYS:
+            index = problem.built(name, codes, cells, in_steps)
+            at = {False: 0, True: 0}
+            for filtered, alone, answer in answers(problem, index, radii, False, True):
+                for ids, keys in zip(*answer, strict=True):
+                    rows, right = expected[at[alone]]
+                    at[alone], compared = at[alone] + 1, compared + 1
+                    if np.array_equal(ids, problem.ids[rows]) and np.array_equal(keys, right):
+                        continue
+                    wrong += 1
+                    if wrong <= _SHOWN:
+                        print(f"{index.isa}: seed {seed}, {name}, {codes}, {cells=}, {in_steps=}, "
+                              f"{alone=}, {filtered}, answer {at[alone] - 1}: {ids}, expected "
+                              f"{problem.ids[rows]}; keys {keys.view(np.float64)}, expected "
+                              f"{right.view(np.float64)}")
+            assert at[False] == at[True] == len(expected)
+    print(f"{farann.Index().isa}: {compared:,} answers compared, {wrong:,} wrong")
+    return wrong
+
+
+def levels() -> list[str]:
+    """The instruction-set levels of this CPU, as the message says that refuses another."""
+    refused = subprocess.run([sys.executable, "-c", "import farann\nfarann.Index()"],
+                             env={**os.environ, "FARANN_ISA": "none"}, text=True,
+                             capture_output=True)
+    named = re.search(r"this CPU has ([\w, ]+); got", refused.stderr)
+    assert named is not None, refused.stderr
+    return named[1].split(", ")
+
+
+def at_level(level: str, seeds: list[int]) -> subprocess.CompletedProcess[str]:
+    """Compare in a process of its own, at a level."""
+    return subprocess.run([sys.executable, __file__, "--seeds", *map(str, seeds)], text=True,
+                          env={**os.environ, "FARANN_ISA": level}, capture_output=True)
+
+
+def main() -> int:
+    """What the command line asks for; 1 if an answer differs."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--all", action="store_true", help="all seeds, at each level")
+    what.add_argument("--make", action="store_true", help="write the answers of this version")
+    what.add_argument("--seeds", type=int, nargs="+", help="some seeds, at the level of FARANN_ISA")
+    given = parser.parse_args()
+    if given.make:
+        make()
+        return 0
+    if given.seeds:
+        return int(compare(given.seeds) > 0)
+    failed = 0
+    for level in levels():
+        did = at_level(level, list(range(SEEDS)))
+        print(did.stdout + did.stderr, end="", flush=True)
+        failed |= did.returncode
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
