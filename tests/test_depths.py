@@ -337,7 +337,7 @@ def test_single_queries_go_the_short_way(cells: int | None, options: dict[str, A
     assert len(like) > 30
     index.search_furthest(queries[0], K, **options)
     assert inside.store_of(index).singles
-    monkeypatch.setattr(farann.Index, "_search_top", None)  # the long way
+    monkeypatch.setattr(inside.ask, "_top", None)  # the long way
     for _ in range(2):
         for query, (hits, stats) in zip(queries, expected, strict=True):
             found, did = index.search_furthest(query, K, return_stats=True, **options)

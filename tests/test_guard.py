@@ -336,8 +336,9 @@ class TestWarning:
             index.search_furthest(distant, recall=TARGET)
         assert len(caught) == 1 and caught[0].filename == __file__
         index.tune(around(middles_of(24), 500, 4))
-        with pytest.warns(RecallWarning, match="40 of 40"):
+        with pytest.warns(RecallWarning, match="40 of 40") as caught:
             index.search_furthest(distant, recall=TARGET)
+        assert caught[0].filename == __file__
 
     def test_not_of_queries_like_the_sample(self, index: farann.Index) -> None:
         with warnings.catch_warnings():

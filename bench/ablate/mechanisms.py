@@ -21,13 +21,13 @@ import farann.layout.transform_choice as transform_choice
 import farann.native.codes as native_codes
 import farann.quantize.scalar as scalar
 import farann.runtime.batches as batches
-import farann.search.allowed_rows as allowed_rows
+import farann.search.filters as filters
 import farann.tuning.guard as guard
 import farann.tuning.measure as measure
 from farann.contract.stop_rule import StopRule
 from farann.layout.cost_model import CostModel
 from farann.native import process
-from farann.runtime.code_trials import CodeTrials
+from farann.runtime.batches import CodeTrials
 
 _ROOT = Path(__file__).resolve().parents[2]
 _NEVER = 1 << 62  # bytes, or rows, that nothing has
@@ -228,7 +228,7 @@ MECHANISMS = (
     Mechanism("futile-searches", "batches that codes served badly are told to the next",
               (_NATIVE + "cost_judge.pyx: was_futile",), native=True, question="small-batches"),
     Mechanism("code-trials", "batches without codes after those that gave them up",
-              ("farann/runtime/code_trials.py",),
+              ("farann/runtime/batches.py: CodeTrials",),
               ((CodeTrials, "begin", lambda _: True),), question="small-batches"),
     Mechanism("single-judge", "single queries without codes after those that gave them up",
               (_NATIVE + "single.pyx: judge_codes",), native=True, question="single"),
@@ -244,8 +244,8 @@ MECHANISMS = (
     Mechanism("early-filters", "filters before whole codes where many rows are left out",
               ("src_c/select.c: farann_candidates_drop",), native=True, question="masked"),
     Mechanism("listed-rows", "rows listed where a filter leaves few",
-              ("farann/search/allowed_rows.py: _list_pays",),
-              ((allowed_rows, "_list_pays", lambda *_: False),), question="listed"),
+              ("farann/search/filters.py: _list_pays",),
+              ((filters, "_list_pays", lambda *_: False),), question="listed"),
     # Single queries, and threads.
     Mechanism("kept-singles", "memory kept from one single query to the next",
               (_NATIVE + "single.*", "farann/search/singles.py"),
@@ -264,7 +264,7 @@ MECHANISMS = (
               ("farann/tuning/guard.py", _NATIVE + "guard.*"),
               ((guard.Guard, "unlike", _none),), question="unlike"),
     Mechanism("lateness", "exact answers where these come late",
-              (_NATIVE + "lateness.*", "farann/search/guarded.py: _repeat"),
+              (_NATIVE + "lateness.*", "farann/search/plan.py: _guarded"),
               ((StopRule, "usual_lateness", None),), question="unlike"),
     # Sets, selections, pairs.
     Mechanism("member-order", "members first that rule out most",
