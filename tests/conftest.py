@@ -14,6 +14,7 @@ from typing import Any
 import inside
 import numpy as np
 import pytest
+import scipy.linalg  # noqa: F401  # loads a BLAS of its own, which is limited, too
 from hypothesis import HealthCheck, settings
 from inside import native_codes
 from numpy.typing import ArrayLike, NDArray
