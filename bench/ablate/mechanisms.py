@@ -204,7 +204,7 @@ MECHANISMS = (
               (_NATIVE + "uncoded_rows.*",), ((scalar, "_MOST_OUTLIERS", 0),)),
     # How codes are laid out.
     Mechanism("answers-first", "rows that answer many sample queries come first",
-              ("farann/layout/build.py: _answering",), ((build, "_answering", _as_numbered),)),
+              ("farann/layout/coding.py: answering",), ((build, "answering", _as_numbered),)),
     Mechanism("parts-by-size", "of rows that come first parts are in one order by size",
               ("farann/layout/coding.py: by_size_in_parts",), ((build, "_PART", _NEVER),)),
     Mechanism("partitions", "partitions of rows that are alike",
@@ -263,9 +263,12 @@ MECHANISMS = (
     Mechanism("guard", "exact answers to queries that are unlike the sample",
               ("farann/tuning/guard.py", _NATIVE + "guard.*"),
               ((guard.Guard, "unlike", _none),), question="unlike"),
+    Mechanism("extended-searches", "more rows for queries whose answers come late",
+              (_NATIVE + "ordered_scan.pyx: extend",),
+              ((StopRule, "extends_beyond", None),), question="unlike"),
     Mechanism("lateness", "exact answers where these come late",
               (_NATIVE + "lateness.*", "farann/search/plan.py: _guarded"),
-              ((StopRule, "usual_lateness", None),), question="unlike"),
+              ((StopRule, "usual_lateness", None),), options=_AUTO, question="unlike"),
     # Sets, selections, pairs.
     Mechanism("member-order", "members first that rule out most",
               (_NATIVE + "member_sets.pyx: sort_members",), native=True, question="sets"),
