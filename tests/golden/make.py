@@ -21,10 +21,10 @@ import farann
 N, DIM, N_QUERIES, K = 208, 12, 24, 10
 
 # By which indexes of some rows have the layouts of large ones, in the words of this version.
-SETTINGS = [
+SETTINGS: list[tuple[str, str, Any]] = [
     ("layout.build", "FEW_ROWS", 64), ("layout.transform_choice", "FEW_ROWS", 64),
 ]
-FIRST_LOOK = [
+FIRST_LOOK: list[tuple[str, str, Any]] = [
     ("quantize.projection", "_WORTH_IT", 1e9), ("quantize.projection", "_LARGEST_SHARE", 99.0),
 ]
 
