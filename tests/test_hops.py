@@ -1,4 +1,4 @@
-"""A search goes through few files of Python, and not to and fro between them."""
+"""A search goes through few files of Python, and rarely back to one of them."""
 
 from __future__ import annotations
 
