@@ -104,4 +104,4 @@ def test_tasks(n: int, tasks: int, monkeypatch: pytest.MonkeyPatch,
 
     monkeypatch.setattr(inside.pool, "run_all", run_all)
     index.search_furthest(rng.standard_normal((1000, 32), dtype=np.float32), threads=1)
-    assert cut == [tasks]
+    assert (cut or [1]) == [tasks]  # one task needs no pool
