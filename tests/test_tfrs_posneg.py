@@ -248,7 +248,8 @@ def test_exclusions_hold_whatever_the_scores() -> None:
 # ---- bad input ----
 
 
-@pytest.mark.parametrize("layer", [BruteForceFusion(), BruteForcePosNeg()], ids=lambda layer: type(layer).__name__)
+@pytest.mark.parametrize("layer", [BruteForceFusion(), BruteForcePosNeg()],
+                         ids=["fusion", "posneg"])
 def test_nothing_indexed(layer: Any) -> None:
     message = "`index` method must be called first"
     with pytest.raises(ValueError, match=message):
