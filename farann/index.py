@@ -1,40 +1,42 @@
-"""The index: what changes it. What it holds is told in `store.contents`, what it can be asked in
-`search.questions` and `diverse.questions`, what is kept in files in `index_files`."""
+"""The index: the whole face of the library. Each method says what it does, and calls what does it.
+
+What users ask and change is checked in `search.ask`, `search.changes` and `diverse.ask`; files are
+written and read in `io.index_file`.
+"""
 
 from __future__ import annotations
 
-import threading
-import time
+import os
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Self
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
+import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float32Array, Ids, Progress, Rng
-from farann.contract import checks
+from farann.contract import checks, errors
 from farann.contract.code_widths import CODE_WIDTHS, INT8
 from farann.contract.index_spec import IndexSpec, check_codes
 from farann.contract.metric_traits import traits_of
-from farann.contract.row_types import to_row_type, to_rows
-from farann.contract.stop_rule import to_limits
-from farann.diverse.questions import DiverseQuestions
-from farann.index_files import Saved
-from farann.results import SearchStats
-from farann.runtime import pool
+from farann.contract.row_types import to_row_type
+from farann.diverse import ask as diverse
+from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime.dispatch import default_isa
-from farann.runtime.progress import build_steps, shown
-from farann.store import asked_ids
-from farann.store.ids import distinct
+from farann.runtime.progress import log
+from farann.search import ask, changes, filters
+from farann.search.filters import Filter, Filtering
+from farann.store import contents
+from farann.store.live import Live
 
 if TYPE_CHECKING:
-    from farann.store.store import Store
+    from scipy.sparse import csr_array
+
+    from farann.diverse.selection import Selection
     from farann.tuning.table import Tuning
 
-# What a file says that an index was asked to be, beside the metric and the type of its rows.
-_KEPT = ("codes", "cells", "keep_vectors", "seed")
 
-
-class Index(Saved, DiverseQuestions):
+class Index:
     """A collection of vectors that answers exact and approximate furthest-neighbor queries.
 
     Parameters
@@ -92,30 +94,90 @@ class Index(Saved, DiverseQuestions):
     (array([1, 2]), array([5., 1.], dtype=float32))
     """
 
-    __slots__ = ("_cells", "_lock", "_seed")
+    __slots__ = ("__weakref__", "_live")
 
     def __init__(self, dim: int | None = None, metric: str = "l2", *, dtype: Any = "float32",
                  codes: str = "int8", cells: int | str | None = None, keep_vectors: bool = True,
                  seed: int = 0, rng: Rng = None, threads: int | None = None) -> None:
         dim = None if dim is None else checks.to_dim(dim)
-        self._metric = checks.to_metric(metric)
-        self._dtype = to_row_type(dtype)
-        self._cells = check_codes(codes, cells, keep_vectors)
-        self._codes, self._keep_vectors = codes, bool(keep_vectors)
-        self._seed = checks.to_seed(seed, rng)
-        self._threads = checks.to_threads(threads)
-        self._isa = default_isa()
-        # All that changes is in the store. A change makes another one while it holds the lock, and
-        # puts it here in one assignment.
-        self._lock: threading.Lock = pool.fresh_lock(self)
-        self._store: Store | None = None
-        if dim is not None:
-            from farann.store.store import Store
+        traits, row_type = traits_of(checks.to_metric(metric)), to_row_type(dtype)
+        cells, width = check_codes(codes, cells, keep_vectors), CODE_WIDTHS[codes]
+        spec = IndexSpec(traits, width is not None, checks.to_seed(seed, rng), cells, width or INT8,
+                         bool(keep_vectors), row_type)
+        self._live = Live(spec, dim, default_isa(), checks.to_threads(threads))
 
-            self._store = Store(dim, self._spec)
-        self._last_search: tuple[int, ...] = SearchStats(0, 0, 0, 0, 0)
+    # ---- what is in it ----
 
-    # ---- changing it ----
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._live.closed
+
+    @property
+    def dim(self) -> int | None:
+        """Dimension of the rows; None before the first are added."""
+        return self._live.dim
+
+    @property
+    def metric(self) -> str:
+        """The metric: "l2", "dot" or "cosine"."""
+        return self._live.spec.metric.name
+
+    @property
+    def dtype(self) -> str:
+        """What rows are kept as: "float32", "float16", "bfloat16", "uint8" or "int8"."""
+        return self._live.spec.row_type
+
+    @property
+    def threads(self) -> int:
+        """Threads that a batch may use."""
+        return self._live.n_threads
+
+    @property
+    def isa(self) -> str:
+        """The instruction-set level in use; see `isa_levels`."""
+        return self._live.isa
+
+    @property
+    def ids(self) -> npt.NDArray[Any]:
+        """Ids of all rows, (len(index),), in the order that boolean masks refer to: int64, or
+        objects where ids are strings."""
+        store = self._live.store
+        return np.empty(0, np.int64) if store is None else store.named(store.live_ids())
+
+    def __len__(self) -> int:
+        store = self._live.store
+        return 0 if store is None else len(store)
+
+    def __bool__(self) -> bool:
+        """True, of an empty index as well, so that ``index or other`` doesn't lose it."""
+        return True
+
+    def __contains__(self, id: object) -> bool:
+        return contents.holds(self._live.store, id)
+
+    def __repr__(self) -> str:
+        if self.closed:
+            return "<farann.Index: closed>"
+        return (f"<farann.Index: {len(self):,} rows, dim={self.dim}, metric={self.metric!r}, "
+                f"isa={self.isa!r}>")
+
+    def stats(self) -> dict[str, Any]:
+        """What the index holds and what the last search did.
+
+        Returns
+        -------
+        dict
+            `rows`, `removed`, `added` (since the last build), `dim`, `metric`, `dtype`, `codes`,
+            `isa`, `threads`, `built`, `keep_vectors`; `codes_recall`, without vectors the recall@10
+            of a scan of all codes, measured on sample queries when they were made (None: it
+            wasn't); `bytes` by part; `directions`, how many leading directions the PCA filter goes
+            along (0: none, all coordinates are scanned); `axes`, along how many axes rows are coded
+            (0: in all coordinates); `last_search`, the fields of `SearchStats`.
+        """
+        return contents.stats(self._live)
+
+    # ---- changes ----
 
     def add(self, rows: npt.ArrayLike, ids: npt.ArrayLike | None = None, *,
             groups: npt.ArrayLike | None = None, copy: bool = True) -> npt.NDArray[Any]:
@@ -168,35 +230,7 @@ class Index(Saved, DiverseQuestions):
 
         >>> index.add(np.load("items.npy", mmap_mode="r"), copy=False)  # doctest: +SKIP
         """
-        from farann.store.groups import of_new_rows, to_labels
-        from farann.store.store import Store
-
-        vectors = to_rows("rows", rows, self.dim, self._dtype, normalized=self._normalized,
-                          as_is=not copy, checked=not copy)
-        checked = asked_ids.new(ids, len(vectors))
-        group_labels = None if groups is None else to_labels("groups", groups)
-        with self._lock:
-            store = self._store
-            if store is None:
-                store = Store(vectors.shape[1], self._spec)
-            if store.dim != vectors.shape[1]:  # another thread was first
-                raise ValueError(
-                    f"rows: expected vectors of dimension {store.dim}, got {vectors.shape[1]}")
-            new_ids, labels = asked_ids.given(store, checked, len(vectors))
-            new_groups = of_new_rows(store.groups, store.n_slots, group_labels, len(vectors))
-            if labels is not store.labels:
-                store = store.changed(labels=labels)
-            if copy:
-                store = store.with_rows(vectors, new_ids, new_groups)
-                if store.built and store.outgrown:
-                    store = self._rebuilt(store)
-            elif store.n_slots:
-                raise ValueError("copy: only the first rows of an index can be kept without a "
-                                 f"copy, and it has {store.n_slots}")
-            else:
-                store = store.adopting(vectors, new_ids, new_groups)
-            self._store = store
-        return new_ids if labels is None else labels.texts(new_ids)
+        return changes.add(self._live, rows, ids, groups, copy)
 
     def remove(self, ids: Ids) -> None:
         """Remove rows; their space comes back with the next `build`.
@@ -210,11 +244,7 @@ class Index(Saved, DiverseQuestions):
         KeyError
             If an id is not in the index; nothing is removed then.
         """
-        with self._lock:
-            store = self._store
-            slots = asked_ids.known_slots(store, ids)
-            if len(slots) and store is not None:
-                self._store = store.without(distinct(slots))
+        changes.remove(self._live, ids)
 
     def build(self, queries: npt.ArrayLike | None = None, *, tune: Iterable[int] = (),
               nearest: bool = False, progress: Progress = False) -> Index:
@@ -253,15 +283,7 @@ class Index(Saved, DiverseQuestions):
         Searches go on meanwhile, on the old layout; both are in memory until the new one is done.
         Other changes wait. A build that is interrupted changes nothing.
         """
-        checks.check_flag("nearest", nearest)
-        tuned_for = {checks.to_int("tune", k, 1) for k in tune}
-        progress = checks.to_progress(progress)
-        sample = None
-        if queries is not None:
-            sample = self._asked(queries, nearest)
-        with self._lock, shown(progress, build_steps(tuned_for)) as progress:
-            if self._store is not None:
-                self._store = self._rebuilt(self._store, sample, tuned_for, progress, nearest)
+        changes.build(self._live, queries, tune, nearest, progress)
         return self
 
     def tune(self, queries: npt.ArrayLike | None = None, k: int = 10,
@@ -306,74 +328,718 @@ class Index(Saved, DiverseQuestions):
         >>> index.tune(k=5).recalls[-1]
         1.0
         """
-        from farann.search import plans
+        return changes.tune(self._live, queries, k, recall, nearest, progress)
 
-        k = checks.to_int("k", k, 1)
-        checks.check_flag("nearest", nearest)
-        to_limits(recall, None, None)
-        told = checks.to_progress(progress)
-        sample = None
-        if queries is not None:
-            sample = self._asked(queries, nearest)
-            if len(sample) == 0:
-                raise ValueError("queries: expected at least one")
-        store = self._laid_out()
-        if nearest and store is not None:
-            store = store.mirrored(self._isa)
-        if store is None or len(store) == 0:
-            raise ValueError("tune: the index has no rows")
-        measured = plans.measured(store, k, self._isa, sample, recall, progress=told)
-        store.tunings.keep(k, measured, sample)
-        from logging import getLogger
+    # ---- searches ----
 
-        getLogger("farann").info("tuned for k=%d", k)
-        return measured.tuning
+    @overload
+    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
+                        recall: float | None = None, epsilon: float | None = None,
+                        budget: int | None = None, seconds: float | None = None,
+                        exclude: Any = None, allowed: Any = None,
+                        within: Any = None, outside: Any = None,
+                        threads: int | None = None, return_keys: bool = False,
+                        return_stats: Literal[False] = False) -> Hits: ...
 
-    # ---- shared by the above ----
+    @overload
+    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
+                        recall: float | None = None, epsilon: float | None = None,
+                        budget: int | None = None, seconds: float | None = None,
+                        exclude: Any = None, allowed: Any = None,
+                        within: Any = None, outside: Any = None,
+                        threads: int | None = None, return_keys: bool = False,
+                        return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
+
+    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
+                        recall: float | None = None, epsilon: float | None = None,
+                        budget: int | None = None, seconds: float | None = None,
+                        exclude: Any = None, allowed: Any = None,
+                        within: Any = None, outside: Any = None,
+                        threads: int | None = None, return_keys: bool = False,
+                        return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
+        """The k rows furthest from each query.
+
+        Parameters
+        ----------
+        queries : array_like (n_queries, dim) or (dim,)
+            Converted to float32, as rows are.
+        k : int
+            How many rows to find, at least 1. k beyond the number of rows pads; a call may pad to
+            at most 2^24 results, queries times k.
+        recall : float, optional
+            Find this share of the true answer, on average over queries like those that `tune`
+            measured; it is called if nobody did. Queries unlike those are answered exactly, and a
+            `RecallWarning` says once if there are many. 1 is exact, and so is the search where
+            nothing less reaches the recall, or is faster. Without vectors it is the share of what
+            a scan of all codes finds.
+        epsilon : float, optional
+            A guarantee: no row that was left out is more than (1 + epsilon) times as far as the
+            k-th found (l2), or better than its dot product or cosine by more than epsilon. It
+            bounds distances, not recall.
+        budget : int, optional
+            Scan at most so many rows of the last build, the most promising, rounded up to a
+            multiple of 16. Rows added since are scanned as well; and all rows are where filters
+            leave fewer than k of these, or where there are no codes.
+        seconds : float, optional
+            A time limit for each query; n queries that are answered together have n times as long.
+            What has been found by then is the answer, with true scores. The clock is looked at
+            between some million multiply-adds, and not before each query has met about a thousand
+            rows, or 4 k, and found k: where filters leave fewer, all rows are scanned. How much is
+            found depends on the machine and on what else it does: where that may not be, use
+            `budget`.
+        exclude : optional
+            Ids to leave out: for all queries alike, as an int array (m,), a list or a set; or for
+            each query its own, as an int array (n_queries, m) padded with -1, or a sequence of
+            n_queries arrays, lists or sets. Where ids are strings, None is padding. Ids that are
+            not in the index are ignored.
+        allowed : optional
+            The only rows that may be found, for all queries: ids (m,), a boolean mask
+            (len(index),) in the order of `ids`, or what `filter` prepared of either.
+        within : optional
+            Find rows of one group alone: a label, or for each query its own, (n_queries,), of the
+            `groups` that `add` was given. No row is found in a group that there isn't.
+        outside : optional
+            Find rows of all other groups: labels as for `within`. At most one of both is given.
+        threads : int, optional
+            In the place of the index's own number; -1 for as many as there are CPUs.
+        return_keys : bool
+            Also give `Hits.keys`, the float64 numbers that rows are ordered by, for
+            `farann.merge`. An index without vectors has none.
+        return_stats : bool
+            Also return what the search did: rows scored at each level, and bytes read.
+
+        Returns
+        -------
+        Hits, or Hits and SearchStats
+            `scores` float32 and `ids` int64, (n_queries, k), furthest first; (k,) for a single
+            query. Distances under l2, dot products and cosines otherwise, infinite where float32
+            can't hold them. Where there are fewer than k rows, the score is NaN and the id -1.
+            Where ids are strings, `ids` are objects, and None.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1 or far beyond
+            the number of rows, a filter of the wrong shape, groups that the index hasn't, more than
+            one of recall, epsilon, budget and seconds, or none of recall, budget and seconds for an
+            index without vectors.
+
+        Notes
+        -----
+        Without recall, epsilon, budget and seconds the answer is exact, and so it is where the time
+        sufficed. Of an index without vectors scores are approximate, and so is the order.
+
+        Examples
+        --------
+        >>> index = farann.Index(metric="dot")
+        >>> index.add([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        array([0, 1, 2])
+        >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
+        Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
+        """
+        hits, did = ask.furthest(self._live, queries, k, recall, epsilon, budget, seconds, exclude,
+                                 allowed, within, outside, threads, return_keys)
+        return (hits, SearchStats(*did)) if return_stats else hits
+
+    def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
+                       epsilon: float | None = None, budget: int | None = None,
+                       seconds: float | None = None, exclude: Any = None, allowed: Any = None,
+                       within: Any = None, outside: Any = None, beyond: npt.ArrayLike | None = None,
+                       threads: int | None = None, return_keys: bool = False) -> Hits:
+        """The k rows nearest to each query; all else as in `search_furthest`.
+
+        Parameters
+        ----------
+        queries, k, exclude, allowed, within, outside, threads
+            As in `search_furthest`.
+        recall, epsilon, budget, seconds : optional
+            As in `search_furthest`; what `recall` takes is measured for the nearest rows, by
+            ``tune(nearest=True)`` or the first such search. `epsilon`: no row that was left out is
+            nearer than the distance of the k-th found over (1 + epsilon) (l2), or better than its
+            dot product or cosine by more than epsilon.
+        beyond : float, or array_like of float (n_queries,), optional
+            Find the nearest of those rows alone that are further than a radius, one for all
+            queries, or one for each: rows that `search_beyond` finds. `recall` and `epsilon` are
+            answered exactly then, and `budget` and `seconds` are refused.
+        return_keys : bool
+            Also give `Hits.keys`: those of the furthest rows times -1, so that larger is better
+            here, too.
+
+        Returns
+        -------
+        Hits
+            Nearest first: the smallest distances, the largest dot products or cosines.
+
+        Notes
+        -----
+        ``build(nearest=True)`` lays rows out for these searches. An index without vectors has
+        approximate answers, as in `search_furthest`.
+
+        Examples
+        --------
+        >>> index = farann.Index(metric="dot")
+        >>> index.add([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+        array([0, 1, 2])
+        >>> index.search_nearest([1.0, 0.0], k=2, recall=0.95)
+        Hits(scores=array([1., 0.], dtype=float32), ids=array([0, 1]))
+
+        The nearest row of another class, and one that is further than the furthest of the own:
+
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [3.0], [2.0], [5.0]], groups=["cat", "cat", "dog", "dog"])
+        array([0, 1, 2, 3])
+        >>> index.search_nearest([0.0], k=1, outside="cat").ids
+        array([2])
+        >>> furthest_cat = index.search_furthest([0.0], k=1, within="cat").scores
+        >>> index.search_nearest([0.0], k=1, outside="cat", beyond=furthest_cat).ids
+        array([3])
+        """
+        return ask.nearest(self._live, queries, k, (recall, epsilon, budget, seconds),
+                           Filtering(exclude, allowed, within, outside), beyond, threads,
+                           return_keys)
+
+    def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
+                      allowed: Any = None, within: Any = None, outside: Any = None,
+                      threads: int | None = None, return_keys: bool = False) -> BeyondHits:
+        """Every row further from a query than a radius.
+
+        Parameters
+        ----------
+        queries : array_like (n_queries, dim) or (dim,)
+        radius : float, or array_like of float (n_queries,)
+            One for all queries, or one for each. Rows at a greater distance are found; under dot
+            and cosine, rows whose dot product or cosine is less. Compared in float64.
+        exclude, allowed, within, outside, threads, return_keys : optional
+            As in `search_furthest`.
+
+        Returns
+        -------
+        BeyondHits
+            `offsets` int64 (n_queries + 1,), `scores` float32 and `ids` int64: query i found
+            ``ids[offsets[i]:offsets[i + 1]]``, furthest first.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[1.0], [2.0], [3.0]])
+        array([0, 1, 2])
+        >>> index.search_beyond([[0.0], [3.0]], radius=1.5).ids
+        array([2, 1, 0])
+        >>> index.search_beyond([[0.0], [3.0]], radius=[2.5, 0.5]).ids
+        array([2, 0, 1])
+        """
+        return ask.beyond(self._live, queries, radius,
+                          Filtering(exclude, allowed, within, outside), threads, return_keys)
+
+    # ---- sets, selections and pairs ----
+
+    @overload
+    def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
+                             epsilon: float | None = None, budget: int | None = None,
+                             exclude: Any = None, allowed: Any = None, within: Any = None,
+                             outside: Any = None, threads: int | None = None,
+                             return_keys: bool = False,
+                             return_stats: Literal[False] = False) -> Hits: ...
+
+    @overload
+    def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
+                             epsilon: float | None = None, budget: int | None = None,
+                             exclude: Any = None, allowed: Any = None, within: Any = None,
+                             outside: Any = None, threads: int | None = None,
+                             return_keys: bool = False,
+                             return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
+
+    def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
+                             epsilon: float | None = None, budget: int | None = None,
+                             exclude: Any = None, allowed: Any = None, within: Any = None,
+                             outside: Any = None, threads: int | None = None,
+                             return_keys: bool = False,
+                             return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
+        """The k rows furthest from the nearest member of each set: unlike all of it.
+
+        Parameters
+        ----------
+        sets : sequence of array_like (m_i, dim), or array (n, m, dim)
+            For each set its vectors, at least one.
+        k : int
+            How many rows to find, at least 1, as in `search_furthest`.
+        recall : float, optional
+            Taken for an exact search, which finds all.
+        epsilon : float, optional
+            No row that was left out is more than (1 + epsilon) times as far from its nearest member
+            as the k-th found (l2), or better than its dot product or cosine by more than epsilon.
+        budget : int, optional
+            Scan at most so many rows of the last build, as in `search_furthest`.
+        exclude : optional
+            Ids to leave out, per set: an int array (n, m) padded with -1, or a sequence of n
+            one-dimensional arrays.
+        allowed : optional
+            The only rows that may be found, for all sets, as in `search_furthest`.
+        within, outside : optional
+            The group whose rows alone may be found, or may not be found, for all sets, or for each
+            its own, as in `search_furthest`.
+        threads : int, optional
+            In the place of the index's own number.
+        return_keys : bool
+            Also give `Hits.keys`, as in `search_furthest`. A row's key is its smallest key over the
+            members, where under cosine keys are divided by the member's norm; not those of a set of
+            one vector, which are those of `search_furthest`.
+        return_stats : bool
+            Also return what the search did.
+
+        Returns
+        -------
+        Hits, or Hits and SearchStats
+            `scores` float32 and `ids` int64, (n, k), furthest first: the distance to the nearest
+            member, the largest dot product or the largest cosine. NaN and -1 where there are fewer
+            rows.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For an empty set, a wrong dimension, NaN or infinity, a zero vector under cosine, more
+            than one of recall, epsilon and budget, or an index without vectors.
+
+        Notes
+        -----
+        Exact as `search_furthest` is: the order is that of float64 keys, the smallest over the
+        members, with ties going to the smaller id. For sets of one vector the answer is that of
+        `search_furthest`.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [4.0], [7.0]])
+        array([0, 1, 2])
+        >>> index.search_furthest_from([[[0.0], [9.0]]], k=2)
+        Hits(scores=array([[4., 2.]], dtype=float32), ids=array([[1, 2]]))
+        """
+        hits, did = diverse.furthest_from(self._live, sets, k, recall, epsilon, budget,
+                                          Filtering(exclude, allowed, within, outside),
+                                          threads, return_keys)
+        return (hits, did) if return_stats else hits
+
+    def search_mmr(self, queries: npt.ArrayLike, k: int = 10, *, diversity: float = 0.5,
+                   candidates: int | None = None, exclude: Any = None, allowed: Any = None,
+                   within: Any = None, outside: Any = None, threads: int | None = None) -> Hits:
+        """Rows that are like the query and unlike each other: maximal marginal relevance.
+
+        The first is the most similar row. Each next one has the largest
+        ``(1 - diversity) * sim(query, row) - diversity * max(sim(pick, row))`` over the picks
+        before, where sim is the dot product or the cosine (Carbonell and Goldstein 1998).
+
+        Parameters
+        ----------
+        queries : array_like (n_queries, dim) or (dim,)
+        k : int
+            How many rows to find, at least 1.
+        diversity : float
+            From 0, the most similar rows, to 1, rows unlike those found before.
+        candidates : int, optional
+            Choose among so many most similar rows alone, as other libraries do. By default among
+            all rows.
+        exclude, allowed, within, outside, threads : optional
+            As in `search_furthest`.
+
+        Returns
+        -------
+        Hits
+            `scores` float32 and `ids` int64, (n_queries, k) or (k,), in the order in which rows
+            were chosen. A score is the value above; for the first row, without its second part.
+            NaN and -1 where there are fewer rows.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Under l2, for a diversity outside 0 to 1, an index without vectors, or arguments that
+            `search_furthest` refuses.
+
+        Notes
+        -----
+        Exact: values are computed in float64, and ties go to the smaller id.
+
+        Examples
+        --------
+        >>> index = farann.Index(metric="cosine")
+        >>> index.add([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0]])
+        array([0, 1, 2])
+        >>> index.search_mmr([1.0, 0.0], k=2, diversity=0.7).ids
+        array([1, 2])
+        """
+        return diverse.mmr(self._live, queries, k, diversity, candidates,
+                           Filtering(exclude, allowed, within, outside), threads)
+
+    def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
+                       radius: float | None = None, allowed: Any = None,
+                       progress: Progress = False) -> Selection:
+        """Choose rows that cover all others: farthest-point sampling, or greedy k-center.
+
+        Each pick is the row furthest from all picks before (Gonzalez 1985). Under l2 every row is
+        then at most twice as far from its nearest pick as with the best possible choice of k rows.
+
+        Parameters
+        ----------
+        k : int, optional
+            How many rows to choose; fewer where the rows run out. May be left out with a `radius`.
+        start : int or "centroid", optional
+            The id of the first pick; by default "centroid", the row furthest from the mean of the
+            rows that may be chosen, of their directions under cosine.
+        first : array_like of int (m,), optional
+            Ids of rows that were chosen before, such as an existing core set. They are not
+            returned, and the first pick is the row furthest from them.
+        radius : float, optional
+            Stop as soon as every row is within this distance of a pick, or has at least this dot
+            product or cosine with one.
+        allowed : optional
+            The only rows that may be chosen: as in `search_furthest`.
+        progress : bool or callable
+            Show a progress bar, or call a function, as in `build`.
+
+        Returns
+        -------
+        Selection
+            `ids` int64 and `scores` float32, (n,): the distance of each pick to the nearest pick
+            before it, infinite for the first; under dot and cosine its largest dot product or
+            cosine, minus infinity for the first.
+
+        Raises
+        ------
+        ValueError, TypeError, KeyError
+            Without k and radius, for both start and first, ids that are not in the index or may not
+            be chosen, or an index without vectors.
+
+        Notes
+        -----
+        The order is that of greedy selection by float64 keys, with ties going to the smaller id.
+        Rows are added up exactly for their mean. If it has no direction under cosine, the
+        selection begins with the smallest id. An index that was not built need not be.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [1.0], [9.0], [5.0]])
+        array([0, 1, 2, 3])
+        >>> index.select_diverse(3, start=0)
+        Selection(ids=array([0, 2, 3]), scores=array([inf,  9.,  4.], dtype=float32))
+        """
+        return diverse.select(self._live, k, start, first, radius, allowed, progress)
+
+    def diameter(self, *, threads: int | None = None,
+                 progress: Progress = False) -> tuple[float, Any, Any]:
+        """The two rows that are furthest from each other.
+
+        Parameters
+        ----------
+        threads : int, optional
+            In the place of the index's own number.
+        progress : bool or callable
+            Show a progress bar of the rows that were asked about, which ends before they all were,
+            or call a function, as in `build`.
+
+        Returns
+        -------
+        score : float
+            Their distance; under dot and cosine the smallest dot product or cosine of two rows.
+            NaN where there are fewer than two rows.
+        id_a, id_b : int
+            Their ids, the smaller one first; -1 where there are fewer than two rows. Of pairs with
+            the same float64 key those with the smallest ids; under cosine each row has a key for
+            the other, and that of the pair is the larger one.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [3.0], [-4.0]])
+        array([0, 1, 2])
+        >>> index.diameter()
+        (7.0, 1, 2)
+        """
+        return diverse.diameter(self._live, threads, progress)
+
+    def eccentricities(self, *, threads: int | None = None,
+                       progress: Progress = False) -> Float32Array:
+        """Each row's distance to the row furthest from it.
+
+        Parameters
+        ----------
+        threads : int, optional
+            In the place of the index's own number.
+        progress : bool or callable
+            Show a progress bar, or call a function, as in `build`.
+
+        Returns
+        -------
+        float32 (len(index),)
+            In the order of `ids`: distances, or under dot and cosine the smallest dot product or
+            cosine with another row. NaN where there is no other row.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [3.0], [-4.0]])
+        array([0, 1, 2])
+        >>> index.eccentricities()
+        array([4., 7., 7.], dtype=float32)
+        """
+        return diverse.furthest_of_each(
+            self._live, "eccentricities", 1, threads, progress)[0].scores[:, 0]
+
+    @overload
+    def furthest_graph(self, k: int = 10, *, as_sparse: Literal[False] = False,
+                       threads: int | None = None, progress: Progress = False) -> Hits: ...
+
+    @overload
+    def furthest_graph(self, k: int = 10, *, as_sparse: Literal[True],
+                       threads: int | None = None, progress: Progress = False) -> csr_array: ...
+
+    def furthest_graph(self, k: int = 10, *, as_sparse: bool = False, threads: int | None = None,
+                       progress: Progress = False) -> Hits | csr_array:
+        """Each row's k furthest other rows.
+
+        Parameters
+        ----------
+        k : int
+        as_sparse : bool
+            Give a sparse matrix of scipy.
+        threads : int, optional
+            In the place of the index's own number.
+        progress : bool or callable
+            Show a progress bar, or call a function, as in `build`.
+
+        Returns
+        -------
+        Hits, or scipy.sparse.csr_array (len(index), len(index))
+            `scores` and `ids` (len(index), k), in the order of `ids`, as from `search_furthest`
+            with each row as a query that may not find itself. The matrix has the scores where
+            there are edges, rows and columns in the order of `ids`; a score of 0 is an entry, too.
+
+        Notes
+        -----
+        Under l2 a few outlying rows, hubs, are the furthest of nearly all others.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [3.0], [-4.0]])
+        array([0, 1, 2])
+        >>> index.furthest_graph(k=1).ids
+        array([[2],
+               [2],
+               [1]])
+        """
+        return diverse.furthest_graph(self._live, k, as_sparse, threads, progress)
+
+    # ---- rows by their ids, filters ----
+
+    def filter(self, *, allowed: Any = None, exclude: Any = None, within: Any = None,
+               outside: Any = None) -> Filter:
+        """Prepare which rows searches may find, for use in many of them.
+
+        Parameters
+        ----------
+        allowed : optional
+            The only rows that may be found: ids (m,), or a boolean mask (len(index),) in the order
+            of `ids`, which stands for the ids that it marks now. By default all rows, those
+            that are added later, too.
+        exclude : array_like of int or str (m,), optional
+            Ids to leave out, for all queries.
+        within : label, or array_like of labels (m,), optional
+            The only groups whose rows may be found, those that are added later, too.
+        outside : label, or array_like of labels (m,), optional
+            Groups whose rows are left out. At most one of both is given.
+
+        Returns
+        -------
+        Filter
+            For the argument ``allowed`` of searches of this index.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Without arguments, for a filter of the wrong shape or type, or for groups where the
+            index has none.
+
+        Notes
+        -----
+        A search takes the filter without looking ids up or reading a mask, until the index
+        changes. Answers are those that the same ids give when they are passed to the search.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[1.0], [2.0], [3.0]])
+        array([0, 1, 2])
+        >>> unseen = index.filter(exclude=[2])
+        >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
+        array([1])
+        >>> index.add([[9.0]])
+        array([3])
+        >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
+        array([3])
+        """
+        return filters.prepared(self._live, Filtering(exclude, allowed, within, outside))
+
+    def score(self, queries: npt.ArrayLike, ids: Ids, *,
+              threads: int | None = None) -> Float32Array:
+        """Scores of given rows for given queries.
+
+        Parameters
+        ----------
+        queries : array_like (n_queries, dim) or (dim,)
+        ids : array_like of int or str (n_ids,)
+        threads : int, optional
+
+        Returns
+        -------
+        float32 (n_queries, n_ids), or (n_ids,) for a single query
+            The same numbers as a search gives; of rows that are there as codes alone about the
+            same, as searches code the query as well.
+
+        Raises
+        ------
+        KeyError
+            If an id is not in the index.
+        """
+        return ask.score(self._live, queries, ids, threads)
+
+    def reconstruct(self, ids: Ids) -> Float32Array:
+        """The stored rows of some ids; of rows that are there as codes alone, what these say.
+
+        Parameters
+        ----------
+        ids : int, str or array_like of these (n,)
+
+        Returns
+        -------
+        float32 (n, dim), or (dim,) for a single id
+            Decoded rows are approximate, and of length 1 under cosine.
+
+        Raises
+        ------
+        KeyError
+            If an id is not in the index.
+        """
+        return ask.reconstruct(self._live, ids)
+
+    def groups(self, ids: Any = None) -> npt.NDArray[Any]:
+        """Labels of the groups that rows are in, as `add` was given them.
+
+        Parameters
+        ----------
+        ids : int, str or array_like of these (n,), optional
+            By default all rows, in the order of `ids`.
+
+        Returns
+        -------
+        int64 or object (n,), objects where labels are strings
+
+        Raises
+        ------
+        KeyError
+            If an id is not in the index.
+        ValueError
+            If the index has no groups.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[1.0], [2.0], [9.0]], groups=["cat", "cat", "dog"])
+        array([0, 1, 2])
+        >>> index.groups([2, 0])
+        array(['dog', 'cat'], dtype=object)
+        >>> index.search_furthest([0.0], k=1, within="cat").ids
+        array([1])
+        """
+        return ask.groups(self._live, ids)
+
+    # ---- files ----
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the index to a file, which is replaced whole or not at all.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Notes
+        -----
+        The file holds the index as it was when `save` was called; searches and changes go on.
+        """
+        from farann.io import container, index_file
+
+        container.write_file(path, *index_file.sections_of(self._live))
+        log().debug("saved %r to %s", self, os.fsdecode(path))
 
     @classmethod
-    def _with_settings(cls, settings: dict[str, Any]) -> Self:
-        return cls(settings["dim"], settings["metric"], dtype=settings.get("dtype", "float32"),
-                   **{name: settings[name] for name in _KEPT})
+    def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Self:
+        """Read an index from a file.
 
-    def _settings(self, store: Store | None) -> dict[str, Any]:
-        settings = {"metric": self._metric, "dim": None if store is None else store.dim,
-                    **{name: getattr(self, f"_{name}") for name in _KEPT}}
-        if self._dtype != "float32":  # such files are what they were before there were others
-            settings["dtype"] = self._dtype
-        return settings
+        Parameters
+        ----------
+        path : str or path-like
+        mmap : bool
+            Map the rows instead of reading them: they are read when a search needs them, and
+            may be larger than memory. They are not checked then, but that codes have each row once
+            is; ``farann info --verify`` does. `close`, or a ``with`` block, lets go of the file.
+            Nobody may write to it in place meanwhile. Where it was shortened, the next search that
+            touches what is gone ends the process by SIGBUS, which Python can't catch; where it was
+            overwritten, answers are wrong or the process crashes. To replace the file, as `save`
+            does, is safe.
 
-    @property
-    def _spec(self) -> IndexSpec:
-        width = CODE_WIDTHS[self._codes]
-        return IndexSpec(traits_of(self._metric), width is not None, self._seed, self._cells,
-                         width or INT8, self._keep_vectors, self._dtype)
-
-    def _laid_out(self) -> Store | None:
-        """What to search; the first search builds it if nobody did.
-
-        While somebody builds or changes the index, searches take it as it is, and don't wait.
+        Raises
+        ------
+        FormatError
+            If the file is no index, is truncated or altered, or of a newer version.
         """
-        store = self._store
-        if store is None or store.built or self._lock.locked():
-            return store
-        with self._lock:
-            if self._store is not None and not self._store.built:
-                self._store = self._rebuilt(self._store)
-            return self._store
+        from farann.io import container
 
-    def _rebuilt(self, store: Store, queries: Float32Array | None = None,
-                 tuned_for: Iterable[int] = (), progress: Progress = False,
-                 nearest: bool | None = None) -> Store:
-        """A store with a new layout, which is tuned for all that the old one was tuned for."""
-        from farann.search import plans
+        content = container.read_file(path, mmap=mmap)
+        try:
+            index = cls._restored(*content, checked=not mmap)
+        except errors.FormatError as error:
+            raise errors.FormatError(f"{os.fsdecode(path)}: {error}") from None
+        log().debug("loaded %r from %s%s", index, os.fsdecode(path), ", mapped" if mmap else "")
+        return index
 
-        began = time.perf_counter()
-        new = store.rebuilt(queries, progress, self.threads, nearest)
-        new = plans.retuned(store, new, self._isa, queries is not None, tuned_for, bool(nearest),
-                            progress)
-        from logging import getLogger  # which is there, once an index is
+    def close(self) -> None:
+        """Let go of the rows, and so of the file that they are mapped from.
 
-        getLogger("farann").info("built an index of %d rows in %.3f s", len(new),
-                                 time.perf_counter() - began)
-        return new
+        The file is unmapped when the last search that began before has ended, and the last filter
+        and array of ids of the index is gone. Whatever is asked of a closed index is a ValueError;
+        to close it again does nothing. ``with farann.Index.load(path, mmap=True) as index:`` closes
+        it at the end of the block.
+        """
+        self._live.close()
+
+    def __enter__(self) -> Self:
+        self._live.store  # noqa: B018 - raises where it is closed
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from farann.io import container, index_file
+
+        content = container.write_bytes(*index_file.sections_of(self._live))
+        return _unpickled, (type(self), content, self._live.threads)
+
+    @classmethod
+    def _restored(cls, metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], *,
+                  checked: bool) -> Self:
+        from farann.io import index_file
+
+        index = cls(**index_file.settings_of(metadata))
+        store = index_file.store_of(metadata, arrays, index._live.spec, checked=checked)
+        if store is not None:
+            index._live.store = store
+        return index
+
+
+def _unpickled(kind: type[Index], content: bytes, threads: int | None) -> Index:
+    from farann.io import container
+
+    index = kind._restored(*container.read_bytes(content), checked=True)
+    index._live.threads = threads
+    return index

@@ -44,7 +44,7 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     row_type = row_type_for(rows.dtype) if isinstance(rows, np.ndarray) else "float32"
     index = Index(metric=metric, dtype=row_type, codes="float32", threads=threads)
     vectors = to_rows("rows", rows, None, row_type, normalized=index.metric == "cosine")
-    index._store = Store.over(vectors, index._spec)
+    index._live.store = Store.over(vectors, index._live.spec)
     return index.search_furthest(queries, k)
 
 
@@ -78,7 +78,7 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: str = "l2"
             return few
     row_type = row_type_for(rows.dtype) if isinstance(rows, np.ndarray) else "float32"
     index = Index(metric=metric, dtype=row_type, codes="float32")
-    vectors = to_rows("rows", rows, None, row_type, normalized=index._normalized)
+    vectors = to_rows("rows", rows, None, row_type, normalized=index.metric == "cosine")
     if len(vectors):
         index.add(vectors, copy=False)
     return index.select_diverse(k, start=start, first=first, radius=radius, allowed=allowed,

@@ -14,6 +14,7 @@ from typing import Any
 import inside
 import numpy as np
 import pytest
+import scipy.linalg  # noqa: F401  # loads a BLAS of its own, which is limited, too
 from hypothesis import HealthCheck, settings
 from inside import native_codes
 from numpy.typing import ArrayLike, NDArray
@@ -103,9 +104,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByPlace(config, log)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def one_blas_thread() -> Iterator[None]:
-    """On a busy machine threads of BLAS wait for each other, which makes small products slow."""
+    """On a busy machine threads of BLAS wait for each other, which makes small products slow.
+
+    Anew for each file: what runs a benchmark sets another number, and modules that were imported
+    since may have loaded another BLAS.
+    """
     with threadpool_limits(1, user_api="blas"):
         yield
 

@@ -51,6 +51,7 @@ import farann.runtime.parallel as parallel
 import farann.runtime.pool as pool
 import farann.runtime.process as process
 import farann.runtime.progress as progress
+import farann.search.ask as ask
 import farann.search.depths as depths
 import farann.search.filters as filters
 import farann.store.labels as string_labels
@@ -104,6 +105,7 @@ from farann.runtime.batches import _TASK_BYTES as TASK_BYTES
 from farann.runtime.batches import _is_long as is_long
 from farann.runtime.cost import cost_of
 from farann.runtime.pool import _forget_executors as forget_executors
+from farann.search.changes import laid_out
 from farann.store.depths import Answers
 from farann.store.groups import Groups
 from farann.store.ids import IdMap
@@ -140,7 +142,7 @@ def forget_code_trials(index: farann.Index) -> None:
 
 def use_level(index: farann.Index, level: str) -> None:
     """Let an index search at another level than it was made for."""
-    index._isa = level
+    index._live.isa = level
 
 
 def force_level(level: str) -> None:
@@ -159,7 +161,7 @@ def work_of(task: core.Task) -> farann.SearchStats:
 def selection_of(index: farann.Index, most: int) -> core.Greedy:
     """A selection of so many rows after the row in slot 0."""
     store = store_of(index)
-    snapshot = greedy.snapshot_of(store, index._isa)
+    snapshot = greedy.snapshot_of(store, index.isa)
     return core.Greedy(snapshot, core.Filter(snapshot), np.zeros(1, np.int64), most)
 
 
@@ -168,8 +170,9 @@ def selection_of(index: farann.Index, most: int) -> core.Greedy:
 
 def store_of(index: farann.Index) -> Store:
     """What an index holds now."""
-    assert index._store is not None
-    return index._store
+    store = index._live.store
+    assert store is not None
+    return store
 
 
 def groups_of(index: farann.Index) -> Groups:
@@ -188,24 +191,29 @@ def put(index: farann.Index, **parts: Any) -> None:
     """Let an index hold other parts of its layout: `codes`, `partitions`."""
     store = store_of(index)
     was = None if store.layout is None else store.layout._asdict()
-    index._store = store.changed(layout=Layout(**{**(was or {}), **parts}))
+    index._live.store = store.changed(layout=Layout(**{**(was or {}), **parts}))
 
 
 def snapshot_of(index: farann.Index) -> core.Snapshot:
     """What searches of an index see; it is built first, as searches do."""
-    store = index._laid_out()
+    store = laid_out(index._live)
     assert store is not None
     return store.view(index.isa).snapshot
 
 
+def is_locked(index: farann.Index) -> bool:
+    """Whether a change is being made."""
+    return index._live._lock.locked()
+
+
 def restore(index: farann.Index, store: Store) -> None:
     """Put an index back to what it held before."""
-    index._store = store
+    index._live.store = store
 
 
 def sections_of(index: farann.Index) -> tuple[dict[str, Any], dict[str, Any]]:
     """Metadata and arrays of the file that an index would be saved to."""
-    return index._content()
+    return index_file.sections_of(index._live)
 
 
 def index_from(content: bytes) -> farann.Index:

@@ -308,7 +308,7 @@ for name in KINDS:
             except KeyboardInterrupt:
                 hit += 1
             last = 0
-            if answers(setting.index, setting) not in valid or setting.index._lock.locked():
+            if answers(setting.index, setting) not in valid or inside.is_locked(setting.index):
                 wrong.append((name, change))
         inside.restore(setting.index, setting.store)
 give(wrong=len(wrong), hit=hit, asked=asked, what=np.array([str(wrong)]))

@@ -151,7 +151,7 @@ def test_queries_of_a_build_say_which_rows_come_first(rng: np.random.Generator) 
 def test_what_rows_have_in_common_outside_the_axes(n: int, rng: np.random.Generator) -> None:
     """It counts as if all directions had as much."""
     axes, beside = np.split(np.linalg.qr(rng.standard_normal((32, 32)))[0], [20])
-    transform = inside.Transform(inside.rotation_signs(20, 0), None, inside.Projection(axes))
+    transform = inside.Transform(inside.rotation_signs(20, 0), inside.Projection(axes))
     noise = rng.standard_normal((n, 12)) @ beside
     alike = 5.0 * beside[0] + 0.1 * noise
     nothing = np.zeros((n, 32))
@@ -337,7 +337,7 @@ def test_single_queries_go_the_short_way(cells: int | None, options: dict[str, A
     assert len(like) > 30
     index.search_furthest(queries[0], K, **options)
     assert inside.store_of(index).singles
-    monkeypatch.setattr(farann.Index, "_search_top", None)  # the long way
+    monkeypatch.setattr(inside.ask, "_top", None)  # the long way
     for _ in range(2):
         for query, (hits, stats) in zip(queries, expected, strict=True):
             found, did = index.search_furthest(query, K, return_stats=True, **options)

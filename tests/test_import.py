@@ -26,10 +26,10 @@ LATER = {"json", "mmap", "zlib", "asyncio", "tqdm", "sklearn", "scipy", "pandas"
          "farann.vectors", "farann.cli", "farann.adapters"}
 # What only rows, builds, recall=, groups and sets take: an index without rows has none of it.
 FOR_ROWS = {"farann.store.store", "farann.store.labels", "farann.store.groups", "farann.layout",
-            "farann.quantize", "farann.tuning", "farann.runtime.batches", "farann.search.answers",
-            "farann.search.plans", "farann.search.depths", "dataclasses"}
+            "farann.quantize", "farann.tuning", "farann.runtime.batches", "farann.search.plan",
+            "farann.search.tables", "farann.search.depths", "dataclasses"}
 # What an exact search of rows without codes does without.
-FOR_OTHERS = {"farann.search.guarded", "farann.search.grouped", "farann.diverse.greedy",
+FOR_OTHERS = {"farann.search.grouped", "farann.diverse.greedy",
               "farann.diverse.mmr", "farann.diverse.member_sets", "farann.diverse.pairs",
               "farann.layout.recoding", "farann.quantize.decoding",
               "sklearn.cluster"}
@@ -42,8 +42,8 @@ def test_import_takes_next_to_nothing() -> None:
     assert at_once == {"farann"}
     assert "farann.index" in for_index and not for_index & (LATER | FOR_ROWS | FOR_OTHERS)
     assert "farann.store.store" in for_rows and not for_rows & (LATER | FOR_OTHERS | {
-        "farann.layout.build", "farann.search.plans"})
-    assert "farann.search.answers" in for_search and not for_search & (LATER | FOR_OTHERS)
+        "farann.layout.build", "farann.search.plan"})
+    assert "farann.search.plan" in for_search and not for_search & (LATER | FOR_OTHERS)
 
 
 def test_names_are_there_before_they_are_asked_for() -> None:

@@ -39,6 +39,11 @@ def three_threads() -> Iterator[list[int]]:
         assert blas_threads() == before
 
 
+def test_each_file_of_tests_begins_with_one_thread() -> None:
+    """Whatever others set: two wait for each other, and tests take up to 15 times as long."""
+    assert set(blas_threads()) == {1}
+
+
 def test_the_last_to_leave_restores(three_threads: list[int]) -> None:
     first, second = inside.process.one_thread(), inside.process.one_thread()
     first.__enter__()

@@ -85,14 +85,15 @@ def test_recall(tuned: tuple[farann.Index, npt.NDArray[np.int64]], measured: lis
     assert measured == [K]
 
 
-def test_without_measuring_anew(tuned: tuple[farann.Index, npt.NDArray[np.int64]]) -> None:
+def test_without_measuring_anew(tuned: tuple[farann.Index, npt.NDArray[np.int64]],
+                                monkeypatch: pytest.MonkeyPatch) -> None:
     """What the other tests would find otherwise: the old plan misses many answers."""
     index = fresh(tuned)
     queries = rows_of(400, 1)
     index.remove(tuned[1][:1000])
     truth = index.search_furthest(queries, K).ids
     store = inside.store_of(index)
-    store.plans_hold[K] = store.tunings.answers[K]
+    monkeypatch.setattr(inside.Tunings, "holds", lambda *_: True)
     store.tunings.by_k[K] = table_of(index)._replace(late=(), extends=False)
     found = index.search_furthest(queries, K, recall=0.95).ids
     assert recall_of(found, truth) < 0.94

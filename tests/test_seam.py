@@ -37,7 +37,7 @@ def reaches(text: str) -> list[str]:
                       if private(node.module, alias.name)]
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found += in_snippet(node.value)
-        elif isinstance(node, ast.Attribute) and node.attr in ("_store", "_core"):
+        elif isinstance(node, ast.Attribute) and node.attr in ("_live", "_core"):
             found.append(node.attr)
     return found
 
@@ -69,7 +69,7 @@ def test_privates_are_reached_through_the_seam(path: Path) -> None:
     ("from farann.store.store import Store", ["farann.store.store.Store"]),
     ("from farann.store.rows import Store", ["farann.store.rows.Store"]),
     ("from farann.cli import _parser, main", ["farann.cli._parser"]),
-    ("def f():\n    index._store.codes", ["_store"]),
+    ("def f():\n    index._live.store.codes", ["_live"]),
     ("run('''\nimport os\nfrom farann import _core\n''')", ["farann._core"]),
     ("run('''\nimport farann.cli, farann.search.depths\n''')", ["farann.search.depths"]),
     ("import farann, inside\nfrom farann import Index, __version__\nfarann.tuning.Tuning", []),

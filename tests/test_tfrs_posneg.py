@@ -249,7 +249,7 @@ def test_exclusions_hold_whatever_the_scores() -> None:
 
 
 @pytest.mark.parametrize("layer", [BruteForceFusion(), BruteForcePosNeg()],
-                         ids=["fusion", "posneg"])
+                         ids=lambda layer: type(layer).__name__)
 def test_nothing_indexed(layer: Any) -> None:
     message = "`index` method must be called first"
     with pytest.raises(ValueError, match=message):

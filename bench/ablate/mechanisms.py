@@ -21,13 +21,13 @@ import farann.layout.transform_choice as transform_choice
 import farann.native.codes as native_codes
 import farann.quantize.scalar as scalar
 import farann.runtime.batches as batches
-import farann.search.allowed_rows as allowed_rows
+import farann.search.filters as filters
 import farann.tuning.guard as guard
 import farann.tuning.measure as measure
 from farann.contract.stop_rule import StopRule
 from farann.layout.cost_model import CostModel
 from farann.native import process
-from farann.runtime.code_trials import CodeTrials
+from farann.runtime.batches import CodeTrials
 
 _ROOT = Path(__file__).resolve().parents[2]
 _NEVER = 1 << 62  # bytes, or rows, that nothing has
@@ -204,7 +204,7 @@ MECHANISMS = (
               (_NATIVE + "uncoded_rows.*",), ((scalar, "_MOST_OUTLIERS", 0),)),
     # How codes are laid out.
     Mechanism("answers-first", "rows that answer many sample queries come first",
-              ("farann/layout/build.py: _answering",), ((build, "_answering", _as_numbered),)),
+              ("farann/layout/coding.py: answering",), ((build, "answering", _as_numbered),)),
     Mechanism("parts-by-size", "of rows that come first parts are in one order by size",
               ("farann/layout/coding.py: by_size_in_parts",), ((build, "_PART", _NEVER),)),
     Mechanism("partitions", "partitions of rows that are alike",
@@ -228,7 +228,7 @@ MECHANISMS = (
     Mechanism("futile-searches", "batches that codes served badly are told to the next",
               (_NATIVE + "cost_judge.pyx: was_futile",), native=True, question="small-batches"),
     Mechanism("code-trials", "batches without codes after those that gave them up",
-              ("farann/runtime/code_trials.py",),
+              ("farann/runtime/batches.py: CodeTrials",),
               ((CodeTrials, "begin", lambda _: True),), question="small-batches"),
     Mechanism("single-judge", "single queries without codes after those that gave them up",
               (_NATIVE + "single.pyx: judge_codes",), native=True, question="single"),
@@ -244,8 +244,8 @@ MECHANISMS = (
     Mechanism("early-filters", "filters before whole codes where many rows are left out",
               ("src_c/select.c: farann_candidates_drop",), native=True, question="masked"),
     Mechanism("listed-rows", "rows listed where a filter leaves few",
-              ("farann/search/allowed_rows.py: _list_pays",),
-              ((allowed_rows, "_list_pays", lambda *_: False),), question="listed"),
+              ("farann/search/filters.py: _list_pays",),
+              ((filters, "_list_pays", lambda *_: False),), question="listed"),
     # Single queries, and threads.
     Mechanism("kept-singles", "memory kept from one single query to the next",
               (_NATIVE + "single.*", "farann/search/singles.py"),
@@ -263,9 +263,12 @@ MECHANISMS = (
     Mechanism("guard", "exact answers to queries that are unlike the sample",
               ("farann/tuning/guard.py", _NATIVE + "guard.*"),
               ((guard.Guard, "unlike", _none),), question="unlike"),
+    Mechanism("extended-searches", "more rows for queries whose answers come late",
+              (_NATIVE + "ordered_scan.pyx: extend",),
+              ((StopRule, "extends_beyond", None),), question="unlike"),
     Mechanism("lateness", "exact answers where these come late",
-              (_NATIVE + "lateness.*", "farann/search/guarded.py: _repeat"),
-              ((StopRule, "usual_lateness", None),), question="unlike"),
+              (_NATIVE + "lateness.*", "farann/search/plan.py: _guarded"),
+              ((StopRule, "usual_lateness", None),), options=_AUTO, question="unlike"),
     # Sets, selections, pairs.
     Mechanism("member-order", "members first that rule out most",
               (_NATIVE + "member_sets.pyx: sort_members",), native=True, question="sets"),

@@ -72,9 +72,9 @@ def evaluated(rows: Floats, k: int) -> float:
     """The share of the distances of all rows to k - 1 picks that a selection computes."""
     index = farann.Index()
     index.add(rows)
-    store = index._store
+    store = index._live.store
     assert store is not None
-    snapshot = snapshot_of(store, index._isa)
+    snapshot = snapshot_of(store, index.isa)
     task = _core.Greedy(snapshot, _core.Filter(snapshot), np.array([_start(rows)]), k - 1)
     task.run(k - 1)
     return sum(task.did()[:2]) / (len(rows) * (k - 1))

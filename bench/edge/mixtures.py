@@ -68,7 +68,7 @@ def measured(name: str, split: Split, metric: str, cells: str | None) -> Iterato
 def _asked(index: farann.Index, rows: Floats, queries: Floats, kth: NDArray[np.float64],
            recall: float, batch: int) -> Record:
     """What is found in batches of that size, and counted."""
-    store = index._store
+    store = index._live.store
     if store is not None and _K in store.tunings.guards:
         store.tunings.guards[_K].tests.late_surplus = 0.0  # no batch was asked before
     ids, works = [], []

@@ -158,7 +158,7 @@ def _filters(arguments: argparse.Namespace, index: Index, n: int) -> tuple[Any, 
 
 
 def has_strings(index: Index) -> bool:
-    return index._store is not None and index._store.labels is not None
+    return index._live.store is not None and index._live.store.labels is not None
 
 
 def _checked_output(arguments: argparse.Namespace) -> str:
@@ -224,7 +224,7 @@ def info(arguments: argparse.Namespace) -> int:
     stats = index.stats()
     strings = has_strings(index)
     ids = np.empty(0, np.int64) if strings else index.ids
-    groups = None if index._store is None else index._store.groups
+    groups = None if index._live.store is None else index._live.store.groups
     facts: dict[str, Any] = {
         "file": str(arguments.index),
         "file_bytes": os.path.getsize(arguments.index),

@@ -121,6 +121,19 @@ def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool, sing
     return vectors
 
 
+def to_queries(value: Any, dim: int | None, *, normalized: bool) -> tuple[Float32Array, bool]:
+    """Check queries as `to_vectors` does, and tell whether it was a single one."""
+    array = value if type(value) is np.ndarray else to_array("queries", value)
+    if array.dtype.kind in "fiu" and 1 <= array.ndim <= 2 and array.shape[-1] == dim:
+        with np.errstate(over="ignore", under="ignore"):
+            vectors = np.require(np.atleast_2d(array), np.float32, ["C", "A"])
+        if _core.first_bad_row(vectors, normalized) < 0:
+            return vectors, array.ndim == 1
+    array = to_array("queries", array)  # a column of lists has two dimensions
+    vectors = to_vectors("queries", array, dim, normalized=normalized, single=True)
+    return vectors, array.ndim == 1 and len(vectors) == 1
+
+
 def to_matrix(name: str, value: Any, dim: int | None, *, single: bool) -> npt.NDArray[Any]:
     """Check that rows or queries are numbers, (n, dim), of numpy's types or those that
     `plain_numbers` knows; the parameters are as in `to_vectors`."""

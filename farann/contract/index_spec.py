@@ -24,6 +24,12 @@ class IndexSpec(NamedTuple):
     row_type: str = "float32"
 
     @property
+    def codes(self) -> str:
+        """What users call these codes."""
+        width = self.width if self.coded else None
+        return next(name for name, one in CODE_WIDTHS.items() if one == width)
+
+    @property
     def stored(self) -> np.dtype[Any]:
         """What rows lie in memory as."""
         return STORED[self.row_type]

@@ -59,11 +59,6 @@ class StopRule(NamedTuple):
         """Whether some coded rows aren't looked at, or errors of codes taken for noise."""
         return self.rows is not None or self.deviations is not None
 
-    @property
-    def scans_all(self) -> bool:
-        """Whether every row is scored in some way."""
-        return not self.approximate or self.rows == ALL_ROWS
-
 
 EXACT = StopRule()
 ALL_CODES = StopRule(rows=ALL_ROWS)
@@ -77,14 +72,14 @@ class Limits(NamedTuple):
     budget: int | None
     seconds: float | None = None
 
-    def rule(self, whole: StopRule = EXACT) -> StopRule | None:
-        """Where a search stops by these alone; None where rows or tables say.
+    def rule(self, whole: StopRule) -> StopRule:
+        """Where a search stops by `epsilon` or `seconds`.
 
         `whole`: the rule of a search that scores all rows, by vectors or by codes.
         """
-        if self.epsilon is not None:
-            return whole._replace(epsilon=self.epsilon) if self.epsilon else whole
-        return None if self.seconds is None else whole._replace(seconds=self.seconds)
+        if self.seconds is not None:
+            return whole._replace(seconds=self.seconds)
+        return whole._replace(epsilon=self.epsilon) if self.epsilon else whole
 
 
 def to_limits(recall: Any, epsilon: Any, budget: Any, seconds: Any = None) -> Limits | None:
@@ -96,7 +91,7 @@ def to_limits(recall: Any, epsilon: Any, budget: Any, seconds: Any = None) -> Li
     if len(given) > 1:
         raise ValueError(f"{given[0]}: expected at most one limit of a search, got "
                          f"{' and '.join(given)}")
-    if recall is not None:
+    if recall is not None and not (type(recall) is float and 0.0 < recall <= 1.0):
         recall = checks.to_float("recall", recall)
         if not 0.0 < recall <= 1.0:
             raise ValueError(f"recall: expected a number above 0, at most 1, got {recall}")

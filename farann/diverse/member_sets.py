@@ -31,7 +31,7 @@ class MemberSets:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def of(self, which: Int64Array) -> MemberSets:
+    def __getitem__(self, which: Int64Array) -> MemberSets:
         """Some of the sets, in this order."""
         parts = [self.members[self.offsets[i] : self.offsets[i + 1]] for i in which]
         return MemberSets(np.concatenate(parts), np.concatenate(

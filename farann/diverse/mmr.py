@@ -26,8 +26,8 @@ from farann.results import Hits, SearchStats
 from farann.runtime import batches, pool
 from farann.runtime.process import ieee_arithmetic
 from farann.search import grouped, singles
-from farann.search.filters import RowFilters
-from farann.store.store import Store, View
+from farann.search.question import Question
+from farann.store.store import Store
 
 # Rows of the first pool, and how many times more each next one has. Where a pool would have more
 # than one row in so many, all rows are looked at.
@@ -43,61 +43,43 @@ _FLOAT32, _SMALLEST = 2.0**-23, 2.0**-148
 _largest_norms: WeakKeyDictionary[Store, float] = WeakKeyDictionary()
 
 
-class Source(NamedTuple):
-    """What to choose from."""
-
-    store: Store
-    view: View
-    row_filters: RowFilters
-    isa: str
-
-
-def search(source: Source, queries: Float32Array, k: int, diversity: float,
-           candidates: int | None, threads: int) -> Hits:
+def search(question: Question, diversity: float, candidates: int | None) -> Hits:
     """The answers to all queries."""
-    n, view = len(queries), source.view
-    if source.row_filters.within is not None:
-        return grouped.top(source.store, source.row_filters, n, k, threads, partial(
-            _search_some, source, queries, k, diversity, candidates))[0]
+    store, view, queries, k, threads, row_filters = question[:6]
+    n = len(queries)
+    if row_filters.within is not None:
+        return grouped.top(question, lambda part: (
+            search(part, diversity, candidates), SearchStats(len(part.queries))))[0]
     scores, ids = np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64)
     size = 1 if candidates is None else candidates
-    chosen = source.row_filters.filter(source.store, view, n, exact=True)
-    alone = _alone(source, -queries, 1) if n == size == 1 else None
+    chosen = row_filters.filter(store, view, n, exact=True)
+    alone = _alone(question, -queries, 1) if n == size == 1 else None
     nearest = alone or batches.top(view.exact, chosen, queries, size, True, threads)[0]
 
     def answer(i: int, flag: _core.CancelFlag) -> None:
         found = nearest.ids[i][nearest.ids[i] >= 0]
         if len(found) == 0:
             return
-        own = source._replace(row_filters=source.row_filters.of(np.array([i])))
         # A value may be too large for float32.
         with ieee_arithmetic(), np.errstate(over="ignore"):
-            ranker = _Ranker(own, queries[i], diversity, source.store.slots_of(found), flag, k)
+            ranker = _Ranker(question.of(np.array([i])), diversity, store.slots_of(found), flag, k)
             if candidates is not None:
                 ranker.bound = -inf
             for j, (slot, value) in zip(range(k), ranker.picks(), strict=False):
-                ids[i, j] = source.store.ids.ids_of(np.array([slot]))[0]
+                ids[i, j] = store.ids.ids_of(np.array([slot]))[0]
                 scores[i, j] = value
 
     pool.run_all([partial(answer, i) for i in range(n)], threads, long=True)
     return Hits(scores, ids)
 
 
-def _alone(source: Source, query: Float32Array, k: int) -> Hits | None:
+def _alone(question: Question, query: Float32Array, k: int) -> Hits | None:
     """The k rows furthest from a single query, with what an earlier one left; None: not so."""
-    store, filters = source.store, source.row_filters
+    store, filters = question.store, question.row_filters
     if filters.rows is not None or filters.singles(store) is None:
         return None
-    found = singles.exact(store, source.isa, query, k)
+    found = singles.exact(store, question.view.exact.isa, query, k)
     return None if found is None else Hits(*map(np.atleast_2d, found[0][:2]))
-
-
-def _search_some(source: Source, queries: Float32Array, k: int, diversity: float,
-                 candidates: int | None, which: Int64Array, part: RowFilters,
-                 threads: int) -> tuple[Hits, SearchStats]:
-    """The answers to queries with one group."""
-    return search(source._replace(row_filters=part), queries[which], k, diversity, candidates,
-                  threads), SearchStats(len(which))
 
 
 class Next(NamedTuple):
@@ -108,23 +90,23 @@ class Next(NamedTuple):
     values: Float64Array
 
 
-def next_picks(source: Source, queries: Float32Array, picked: Int64Array, vectors: Float32Array,
-               diversity: float, threads: int) -> Next:
+def next_picks(question: Question, picked: Int64Array, vectors: Float32Array,
+               diversity: float) -> Next:
     """The next picks where some were made, of this index or others: their ids (n_queries, m) and
     vectors (n_queries, m, dim)."""
-    n, view, store = len(queries), source.view, source.store
+    store, view, queries, _, threads, row_filters = question[:6]
+    n = len(queries)
     ids, orders, values = np.full(n, -1, np.int64), np.full(n, -inf), np.full(n, np.nan)
-    chosen = source.row_filters.filter(store, view, n, exact=True)
+    chosen = row_filters.filter(store, view, n, exact=True)
     nearest, _ = batches.top(view.exact, chosen, queries, 1, True, threads)
 
     def answer(i: int, flag: _core.CancelFlag) -> None:
         if nearest.ids[i, 0] < 0:
             return
-        own = source._replace(row_filters=source.row_filters.of(np.array([i])))
         slots = store.slots_of(picked[i])
         with ieee_arithmetic():
-            ranker = _Ranker(own, queries[i], diversity, store.slots_of(nearest.ids[i]), flag,
-                             1 + len(vectors[i]), slots[slots >= 0].tolist(),
+            ranker = _Ranker(question.of(np.array([i])), diversity, store.slots_of(nearest.ids[i]),
+                             flag, 1 + len(vectors[i]), slots[slots >= 0].tolist(),
                              list(vectors[i][:, np.newaxis]))
             for slot, values[i] in ranker.picks():
                 ids[i] = store.ids.ids_of(np.array([slot]))[0]
@@ -141,12 +123,12 @@ class _Ranker:
     `wanted` is how many picks there will be, with those before.
     """
 
-    def __init__(self, source: Source, query: Float32Array, diversity: float, slots: Int64Array,
+    def __init__(self, question: Question, diversity: float, slots: Int64Array,
                  flag: _core.CancelFlag, wanted: int, picked: list[int] | None = None,
                  vectors: list[Float32Array] | None = None) -> None:
-        self._source, self._flag = source, flag
-        self._store, self._view = source.store, source.view
-        self._query, self._diversity = query[np.newaxis], diversity
+        self._question, self._flag = question, flag
+        self._store, self._view, self._query = question[:3]
+        self._diversity = diversity
         self._vectors = vectors or []  # of the picks
         self._picked = picked or []
         self._wanted, self._size, self._picked_before = wanted, _FIRST_POOL, -1
@@ -248,7 +230,7 @@ class _Ranker:
 
     def _floor(self, members: Float32Array) -> float:
         """A value that the next picks are likely to have."""
-        filters = self._source.row_filters
+        filters = self._question.row_filters
         sample = None
         if filters.rows is None and filters.outside is None:
             sample = mmr_floor.sample_of(self._store)
@@ -264,10 +246,10 @@ class _Ranker:
                   floor: float) -> tuple[Int64Array, float]:
         """The rows furthest from some vectors, without those below a floor, and what the keys of
         all others are at most."""
-        source, view = self._source, self._view
-        chosen = source.row_filters.filter(self._store, view, len(members), exact=True)
+        question, view = self._question, self._view
+        chosen = question.row_filters.filter(self._store, view, len(members), exact=True)
         if len(members) == 1:
-            hits = _alone(source, members, size) or batches.top(
+            hits = _alone(question, members, size) or batches.top(
                 view.exact, chosen, members, size, False, 1)[0]
             score = float(hits.scores[0, -1])
             if hits.ids[0, -1] < 0:
@@ -287,7 +269,7 @@ class _Ranker:
 
     def _take_all(self) -> None:
         self.bound = -inf
-        self._take_pool(self._source.row_filters.slots(self._store))
+        self._take_pool(self._question.row_filters.slots(self._store))
 
     def _members(self) -> tuple[Float32Array | None, float]:
         """What the furthest rows are to be searched from, and how far rounding moved it; None where

@@ -23,6 +23,7 @@ from farann.io.tunings import metadata_of, tunings_from
 from farann.quantize.records import CodeArrays, CodeBounds, Layout, Native, PartitionArrays
 from farann.store.ids import IdMap, distinct
 from farann.store.labels import Labels, labels_left
+from farann.store.live import Live
 from farann.store.store import Store
 
 _CHUNK_BYTES = 1 << 24
@@ -36,10 +37,14 @@ _SCALING = "stretch"
 _NEAREST = "nearest_"
 
 
-def sections_of(settings: Mapping[str, Any],
-                store: Store | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def sections_of(live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
     """Metadata and arrays of an index; removed rows are left out."""
-    metadata = dict(settings)
+    store, spec = live.store, live.spec
+    metadata: dict[str, Any] = {
+        "metric": spec.metric.name, "dim": None if store is None else store.dim,
+        "codes": spec.codes, "cells": spec.cells, "keep_vectors": spec.vectors, "seed": spec.seed}
+    if spec.row_type != "float32":  # such files are what they were before there were others
+        metadata["dtype"] = spec.row_type
     if store is None:
         return metadata | {"count": 0, "next_id": 0, "built": False}, {}
     ids = store.ids if store.alive is None else store.ids.kept(store.live_slots())
@@ -132,6 +137,13 @@ def _chunks(store: Store, first: int) -> Iterator[RowArray]:
             continue
         slots = live[start:stop] if live is not None else np.arange(start, stop, dtype=np.int64)
         yield store.stored(slots)
+
+
+def settings_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """What an index like that of a file is made with."""
+    check_metadata(metadata)
+    kept = ("dim", "metric", "codes", "cells", "keep_vectors", "seed")
+    return {name: metadata[name] for name in kept} | {"dtype": metadata.get("dtype", "float32")}
 
 
 def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], spec: IndexSpec,

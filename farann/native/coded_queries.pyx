@@ -7,7 +7,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t
 from farann.native.candidates cimport Candidates
 from farann.native.codes cimport Codes
 from farann.native.kernels cimport *
-from farann.native.process cimport CODE_NOISE, LONG_BLOCKS, SINGLE_TILES, uses
+from farann.native.process cimport CODE_NOISE, LONGER_BLOCKS, SINGLE_TILES, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.rough cimport take_as_true
 
@@ -74,7 +74,7 @@ cdef class CodedQueries:
         block. Behind many rows its threshold hardly rises, and long blocks let no more pass.
         """
         cdef int64_t long_block = n // LONG_BLOCK_AFTER // FIRST_BLOCK * FIRST_BLOCK
-        return max(self.code_rows, min(long_block, self.most_rows) if uses(LONG_BLOCKS) else 0)
+        return max(self.code_rows, min(long_block, self.most_rows) if uses(LONGER_BLOCKS) else 0)
 
     cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil:
         """The codes of query i side by side."""

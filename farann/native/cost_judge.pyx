@@ -97,7 +97,8 @@ cdef class CostJudge:
         cost += max(rescored, 0) * self.cost_rescored
         if self.selected:  # otherwise what one costs is less well known
             cost += max(self.batch.passed + self.batch.alike - usual, 0) * self.cost_passed
-        return uses(FUTILE_SEARCHES) and self.few_rows and cost > FAR_MORE * (scanned + max(left_out, 0.0) * (1.0 + self.cost_whole))
+        return uses(FUTILE_SEARCHES) and self.few_rows and cost > FAR_MORE * (
+            scanned + max(left_out, 0.0) * (1.0 + self.cost_whole))
 
     cdef double cost_so_far(self) noexcept nogil:
         """What rows that codes did not rule out have cost."""

@@ -78,7 +78,8 @@ cdef class OrderedScan:
                     self.refine_rows(which[first], start, n)
                     first += 1
             else:
-                self.code_scan.take_block(start, n, count // self.coded.code_width + 1)
+                width = self.coded.code_width
+                self.code_scan.take_block(start, n, (count + width - 1) // width)
             while first < count and not self.batch.stopped():
                 width = self.coded.code_width if count - first >= FEW_MEMBERS else 1
                 some = min(width, count - first)

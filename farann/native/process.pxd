@@ -27,7 +27,7 @@ cdef enum Mechanism:
     INTEGER_KEYS = 1 << 9
     JOINED_NIBBLES = 1 << 10
     KEY_SCAN = 1 << 11
-    LONG_BLOCKS = 1 << 12
+    LONGER_BLOCKS = 1 << 12
     MEMBER_ORDER = 1 << 13
     NIBBLE_JUDGE = 1 << 14
     NORM_PRUNING = 1 << 15

@@ -10,10 +10,9 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
-from farann.contract.stop_rule import EXACT, StopRule
+from farann.contract.stop_rule import ALL_ROWS, EXACT, StopRule
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime import pool
-from farann.runtime.code_trials import CodeTrials
 from farann.runtime.cost import codes_pay, row_costs
 
 # Queries of one task: enough to make packing the rows cheap, few enough for the caches.
@@ -44,6 +43,41 @@ _FEW_A_THREAD = 2
 _MOST_KEPT = 1024
 # Roughly what a query needs beside its k entries: candidates, its query vector, its float64 copy.
 _QUERY_BYTES = 16_384
+# Where so many tasks in a row gave codes up, or would have done far better without, so many are
+# searched without them.
+_FUTILE, _WITHOUT = 2, 7
+
+
+class CodeTrials:
+    """What came of codes in exact searches for k rows, one task after another.
+
+    A count of tasks decides, so that the same searches scan the same rows each time. Answers don't
+    depend on it. One counts for all threads; where two of them count at once, one may be lost.
+    """
+
+    def __init__(self) -> None:
+        self._futile = self._without = 0
+
+    @classmethod
+    def of(cls, snapshot: _core.Snapshot, k: int, nearest: bool) -> CodeTrials:
+        """Those of a snapshot for searches of one kind, for about k rows."""
+        kind = k.bit_length(), nearest
+        trials: CodeTrials = (snapshot.code_trials.get(kind)
+                              or snapshot.code_trials.setdefault(kind, cls()))
+        return trials
+
+    def begin(self) -> bool:
+        """Whether the next task is to begin with codes."""
+        if self._without == 0:
+            return True
+        self._without -= 1
+        return False
+
+    def note(self, futile: bool) -> None:
+        """Take note of what a task did that began with codes."""
+        self._futile = self._futile + 1 if futile else 0
+        if self._futile >= _FUTILE:
+            self._without = _WITHOUT
 
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
@@ -59,13 +93,17 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     ids = np.empty((n, k), np.int64)
     did: list[tuple[int, ...]] = []
     work = chosen.n_rows * snapshot.dim
-    by_codes = rule.approximate or codes_pay(n, chosen.n_rows, snapshot.dim, snapshot.isa)
+    approximate = rule is not EXACT and rule.approximate
+    by_codes, costs = True, (0.0, 0.0, 0.0, 0.0)
+    if not approximate:
+        by_codes = codes_pay(n, chosen.n_rows, snapshot.dim, snapshot.isa)
+        costs = row_costs(n, snapshot.dim, snapshot.isa)
     trials = CodeTrials.of(snapshot, k, nearest)
 
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
         task: _core.Task
         trial = False
-        if rule.approximate:
+        if approximate:
             task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, rule,
                                          nearest=nearest, flag=flag, tells_late=late is not None)
         else:
@@ -80,9 +118,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         task.write_top(scores, ids, start)
         did.append(task.did())
 
-    share = 1 if rule.scans_all else _APPROXIMATE_SHARE
+    share = _APPROXIMATE_SHARE if approximate and rule.rows != ALL_ROWS else 1
     long = _is_long(n, work // share, k, snapshot.isa)
-    costs = row_costs(n, snapshot.dim, snapshot.isa)
     if n == 1 and not long:
         search(0, 1)
         return Hits(scores, ids), SearchStats(1, *did[0])
@@ -99,8 +136,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
                 trials.note(split is None)
             if split is not None:
                 return split
-    most = _QUERIES_OF_CELLS if rule.approximate else _QUERIES_A_TASK
-    if not rule.approximate and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
+    most = _QUERIES_OF_CELLS if approximate else _QUERIES_A_TASK
+    if not approximate and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
         most = _QUERIES_OF_FEW_ROWS
     _run(search, n, work, _QUERY_BYTES + 72 * found, threads, long, most)
     return Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
@@ -155,7 +192,7 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
     for.
     """
     work = everything.n_rows * snapshot.dim
-    share = 1 if rule.scans_all else _APPROXIMATE_SHARE
+    share = _APPROXIMATE_SHARE if rule.approximate and rule.rows != ALL_ROWS else 1
     if k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
@@ -224,6 +261,9 @@ def _run(search: Callable[[int, int, _core.CancelFlag], object], n: int, work: i
     largest = max(1, min(most, _TASK_BYTES // query_bytes))
     n_tasks = -(-n // largest)
     n_tasks = min(-(-n_tasks // threads) * threads, n)
+    if n_tasks == 1 and not long:
+        search(0, n, _core.CancelFlag())
+        return
     bounds = [n * i // n_tasks for i in range(n_tasks + 1)] if n else [0]
     tasks = [partial(search, start, stop) for start, stop in pairwise(bounds)]
     pool.run_all(tasks, threads, long=long)

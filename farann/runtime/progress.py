@@ -6,9 +6,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import takewhile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from farann._types import Progress
+
+if TYPE_CHECKING:
+    import logging
 
 Told = Callable[[str, int, int], object]
 
@@ -23,6 +26,13 @@ _BUILD_STEPS = {
 }
 _MEASURING = 2.0  # the same of a table of recall
 _BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+
+
+def log() -> logging.Logger:
+    """The library's logger; imported here, as it takes long, and is there once an index is."""
+    import logging
+
+    return logging.getLogger("farann")
 
 
 def measuring(k: int) -> str:

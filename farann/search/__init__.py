@@ -1,4 +1,5 @@
 """Questions to a store: which rows may be found, where a search ends, which queries are guarded.
 
-It imports `store` and what is below, `io` not; `index` imports it.
+A batch goes from `index` to `ask`, `plan`, `runtime.batches` and the core, as one `Question`. What
+changes an index is here, too, as builds measure searches. It imports `store` and what is below.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Set
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +13,25 @@ from farann import _core
 from farann._types import BoolArray, Int32Array, Int64Array, UInt8Array
 from farann.contract import checks
 from farann.contract.strings import are_strings
-from farann.search.allowed_rows import Rows, Singles
+from farann.runtime.cost import COSTS
 from farann.store import asked_ids
 from farann.store.asked_ids import Checked
 from farann.store.ids import distinct
 
 if TYPE_CHECKING:
     from farann.store.groups import GroupLabels, Groups
+    from farann.store.live import Live
     from farann.store.store import Store, View
+
+# Allowed rows are either listed, and each query scores those alone as float32, or marked in a
+# mask: queries scan the codes of all rows, and pass over those that are not marked. A row of a
+# list costs so many nanoseconds to fetch from anywhere in memory, and so many for each coordinate
+# to read and pack it; a code costs so many a coordinate to read. Scoring comes to these for each
+# query. Measured on the machine of `cost.COSTS`, with 1 to 1,000 queries in 50 and 512 dimensions.
+# Approximate searches know masks alone.
+_FETCH = 40.0
+_LISTED_COORDINATE = 0.8
+_CODED_COORDINATE = 0.05
 
 # Ids that are fewer than one in so many rows are sorted; more are marked without sorting.
 _SORTED_BELOW = 16
@@ -31,6 +42,57 @@ _EXACT_BELOW = 4
 _MOST_LISTED = 1 << 20
 # Of what is known of all rows nothing is expected of those outside a group with one in so many.
 _LEFT_OUT = 16
+
+
+# Searches for single queries, by instruction-set level, k and recall.
+Singles: TypeAlias = dict[tuple[str, int, float | None], _core.SingleSearch]
+
+
+class Rows:
+    """Allowed rows of a store, as a mask of its slots or as a list of them; each makes the other.
+
+    The filters that are made of them are kept, and of a `Filter` what answers single queries.
+    """
+
+    def __init__(self, n_slots: int, *, mask: UInt8Array | None = None,
+                 slots: Int64Array | None = None) -> None:
+        self._mask, self._slots = mask, slots
+        if slots is not None:
+            self.count = len(slots)
+        else:
+            assert mask is not None
+            self.count = int(np.count_nonzero(mask.view(np.bool_)))
+        self._n_slots = n_slots
+        self._by_mask: _core.Filter | None = None
+        self._by_list: _core.Filter | None = None
+        self.singles: Singles | None = None
+
+    def mask(self) -> UInt8Array:
+        """A byte for each slot, 1 for the rows."""
+        if self._mask is not None:
+            return self._mask
+        assert self._slots is not None
+        mask = np.zeros(self._n_slots, np.uint8)
+        mask[self._slots] = 1
+        return mask
+
+    def slots(self) -> Int64Array:
+        """The slots of the rows, ascending."""
+        if self._slots is not None:
+            return self._slots
+        assert self._mask is not None
+        return np.flatnonzero(self._mask.view(np.bool_)).astype(np.int64, copy=False)
+
+    def filter(self, store: Store, view: View, n_queries: int, exact: bool) -> _core.Filter:
+        """The rows as the core searches them for so many queries with least work."""
+        if exact and _list_pays(store, view, self.count, n_queries):
+            if self._by_list is None:
+                self._by_list = _core.Filter(view.snapshot, slots=self.slots())
+            return self._by_list
+        if self._by_mask is None:
+            share = self.count / max(self._n_slots, 1)
+            self._by_mask = _core.Filter(view.snapshot, self.mask(), share=share)
+        return self._by_mask
 
 
 class Filter:
@@ -53,9 +115,9 @@ class Filter:
            [0, 1]])
     """
 
-    def __init__(self, index: object, allowed: Checked | None, exclude: Checked | None,
+    def __init__(self, live: object, allowed: Checked | None, exclude: Checked | None,
                  groups: GroupLabels | None = None, *, outside: bool = False) -> None:
-        self._index, self._allowed, self._exclude = index, allowed, exclude
+        self._live, self._allowed, self._exclude = live, allowed, exclude
         self._groups, self._outside = groups, outside
         # By the store that they were looked up in; two threads may do so, and either is good.
         self._found: weakref.WeakKeyDictionary[Store, Rows] = weakref.WeakKeyDictionary()
@@ -97,7 +159,7 @@ class Filter:
             mask &= store.ids.marked(allowed)
         if self._groups is not None:
             mask &= self._in_groups(store, self._groups)
-        return Rows(store, mask=_living(store, mask))
+        return Rows(store.n_slots, mask=_living(store, mask))
 
     def _in_groups(self, store: Store, labels: GroupLabels) -> UInt8Array:
         """A byte for each slot, 1 for the rows that groups let pass."""
@@ -144,6 +206,8 @@ class RowFilters(NamedTuple):
 
     def of(self, which: Int64Array) -> RowFilters:
         """The same for some of the queries."""
+        if self.excluded is None and self.outside is None:
+            return self
         outside = None if self.outside is None else self.outside[which]
         if self.excluded is None:
             return self._replace(outside=outside)
@@ -190,9 +254,9 @@ class RowFilters(NamedTuple):
 UNFILTERED = RowFilters(None, None)
 
 
-def check_owner(index: object, allowed: Any) -> None:
+def check_owner(live: object, allowed: Any) -> None:
     """Refuse a filter of another index."""
-    if isinstance(allowed, Filter) and allowed._index is not index:
+    if isinstance(allowed, Filter) and allowed._live is not live:
         raise ValueError("allowed: expected a Filter of this index, got one of another; make it "
                          "with this index's filter method")
 
@@ -205,16 +269,12 @@ class Filtering(NamedTuple):
     within: Any = None
     outside: Any = None
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it may find all rows."""
-        return (self.exclude is None and self.allowed is None and self.within is None
-                and self.outside is None)
 
-
-def row_filters(store: Store, given: Filtering, n_queries: int, single: bool) -> RowFilters:
-    """Check what a search is told of its rows, and look up what is allowed."""
-    rows, excluded = _by_ids(store, given.exclude, given.allowed, n_queries, single)
+def row_filters(store: Store, n_rows: int, given: Filtering, n_queries: int,
+                single: bool) -> RowFilters:
+    """Check what a search is told of its rows, of which there are `n_rows`, and look up what is
+    allowed."""
+    rows, excluded = _by_ids(store, n_rows, given.exclude, given.allowed, n_queries, single)
     within, outside = (_groups_asked(store, name, labels, n_queries) for name, labels in (
         ("within", given.within), ("outside", given.outside)))
     if within is not None and outside is not None:
@@ -258,17 +318,17 @@ def _rows_within(store: Store, number: int, allowed: UInt8Array | None) -> Rows:
     for marks in (store.alive, allowed):
         if marks is not None:
             slots = slots[marks[slots] != 0]
-    return Rows(store, slots=slots)
+    return Rows(store.n_slots, slots=slots)
 
 
-def _by_ids(store: Store, exclude: Any, allowed: Any, n_queries: int, single: bool,
+def _by_ids(store: Store, n_rows: int, exclude: Any, allowed: Any, n_queries: int, single: bool,
             ) -> tuple[Rows | None, tuple[Int64Array, Int64Array] | None]:
     """What `exclude` and `allowed` say."""
     rows = excluded = None
     if isinstance(allowed, Filter):
         rows = allowed._rows_of(store)
     elif allowed is not None:
-        mask, listed = _allowed(store, allowed)
+        mask, listed = _allowed(store, n_rows, allowed)
         rows = rows_of_ids(store, asked_ids.numbers(store, listed)) if mask is None else (
             rows_of_mask(store, mask))
     if exclude is not None and not single and checks.is_flat(exclude):
@@ -287,42 +347,45 @@ def _by_ids(store: Store, exclude: Any, allowed: Any, n_queries: int, single: bo
 def _without(store: Store, rows: Rows | None, ids: Int64Array) -> Rows:
     """Rows, or all, that have none of these ids."""
     mask = _living(store, store.ids.marked(ids) ^ np.uint8(1))
-    return Rows(store, mask=mask if rows is None else mask & rows.mask())
+    return Rows(store.n_slots, mask=mask if rows is None else mask & rows.mask())
 
 
-def prepared(index: object, store: Store | None, given: Filtering) -> Filter:
+def prepared(live: Live, given: Filtering) -> Filter:
     """Check the arguments of `Index.filter`."""
-    exclude, allowed, within, outside = given
-    if given.is_open:
+    (exclude, allowed, within, outside), store = given, live.store
+    if all(said is None for said in given):
         raise ValueError("filter: expected allowed, exclude, within or outside, got none of them")
     ids: Checked | None = None
     out: Checked | None = None
     if allowed is not None:
-        mask, ids = _allowed(store, allowed)
+        mask, ids = _allowed(store, 0 if store is None else len(store), allowed)
         if mask is not None:
             ids = asked_ids.kept(store, np.empty(0, np.int64) if store is None
                                  else store.live_ids()[mask])
     if exclude is not None:
         out = asked_ids.checked(store, "exclude", exclude, padding=True)
     if within is None and outside is None:
-        return Filter(index, ids, out)
+        return Filter(live, ids, out)
     if within is not None and outside is not None:
         raise ValueError("within: expected at most one of within and outside, got both")
     name, labels = ("outside", outside) if within is None else ("within", within)
     from farann.store.groups import to_labels
 
-    made = Filter(index, ids, out, to_labels(name, labels), outside=within is None)
+    made = Filter(live, ids, out, to_labels(name, labels), outside=within is None)
     if store is not None:
         made._rows_of(store)  # labels of the other kind are refused here
     return made
 
 
-def _allowed(store: Store | None, allowed: Any) -> tuple[BoolArray | None, Checked]:
+def _allowed(store: Store | None, n_rows: int,
+             allowed: Any) -> tuple[BoolArray | None, Checked]:
     """A mask of allowed rows, or ids of them, checked."""
+    if type(allowed) is np.ndarray and allowed.dtype == np.bool_ and allowed.shape == (n_rows,):
+        return allowed, np.empty(0, np.int64)
     if not are_strings(allowed):
         allowed = checks.to_array("allowed", list(allowed) if isinstance(allowed, Set) else allowed)
         if allowed.dtype == np.bool_:
-            mask = checks.to_mask("allowed", allowed, 0 if store is None else len(store))
+            mask = checks.to_mask("allowed", allowed, n_rows)
             return mask, np.empty(0, np.int64)
     return None, asked_ids.checked(store, "allowed", allowed, copy=False)
 
@@ -330,18 +393,18 @@ def _allowed(store: Store | None, allowed: Any) -> tuple[BoolArray | None, Check
 def rows_of_mask(store: Store, mask: BoolArray) -> Rows:
     """Rows by a mask over those that are not removed; where none are, no byte is copied."""
     if store.alive is None:
-        return Rows(store, mask=np.ascontiguousarray(mask).view(np.uint8))
+        return Rows(len(mask), mask=np.ascontiguousarray(mask).view(np.uint8))
     slots = store.alive.copy()
     slots[slots.view(np.bool_)] = mask
-    return Rows(store, mask=slots)
+    return Rows(len(slots), mask=slots)
 
 
 def rows_of_ids(store: Store, ids: Int64Array) -> Rows:
     """Rows by ids in any order; repeated and unknown ones do no harm."""
     if len(ids) * _SORTED_BELOW < store.n_slots:
         slots = distinct(store.slots_of(ids))
-        return Rows(store, slots=slots[slots >= 0])
-    return Rows(store, mask=_living(store, store.ids.marked(ids)))
+        return Rows(store.n_slots, slots=slots[slots >= 0])
+    return Rows(store.n_slots, mask=_living(store, store.ids.marked(ids)))
 
 
 def _living(store: Store, mask: npt.NDArray[np.uint8]) -> UInt8Array:
@@ -349,3 +412,15 @@ def _living(store: Store, mask: npt.NDArray[np.uint8]) -> UInt8Array:
     if store.alive is not None:
         mask &= store.alive
     return mask
+
+
+def _list_pays(store: Store, view: View, count: int, n_queries: int) -> bool:
+    """Whether so many rows are better listed; where there are no vectors they can't be."""
+    if store.n_coded is not None:
+        return False
+    costs = COSTS[view.snapshot.isa]
+    listed = store.dim * (_LISTED_COORDINATE + n_queries * costs.float_product)
+    scanned = listed
+    if view.coded_dim:
+        scanned = view.coded_dim * (_CODED_COORDINATE + n_queries * costs.code_product)
+    return count * (_FETCH + listed) < view.snapshot.n_slots * scanned

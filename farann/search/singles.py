@@ -37,7 +37,8 @@ def keep(store: Store, isa: str, k: int, recall: float | None, plan: Tuning | No
 
     view = store.view(isa)
     chosen = row_filters.filter(store, view, 1, exact=not rule.approximate)
-    kept = batches.single(view.snapshot_for(rule), chosen, k, plan, rule,
+    snapshot = view.snapshot if rule.approximate else view.exact
+    kept = batches.single(snapshot, chosen, k, plan, rule,
                           None if guard is None else guard.tests, nearest=store.by_nearest)
     if kept is None:
         return
@@ -85,7 +86,7 @@ def _guarded(store: Store, isa: str, queries: npt.ArrayLike,
     found = None if guard is None or store.n_coded is not None else _exact(store, isa, queries, k)
     if guard is None or not found:
         return None
-    guard.note(1 + guard.tests.count_alone(), 1, 6)
+    guard.note(1 + guard.tests.count_alone(), 1)
     scores, ids, counts = found
     return scores, ids, (*counts, 1)
 

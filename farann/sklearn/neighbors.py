@@ -73,7 +73,7 @@ class FurthestNeighbors(BaseEstimator):
         index = Index(rows.shape[1], self.metric, codes=self.codes)
         directed = directed_rows(index, rows)
         index.add(rows[directed], np.flatnonzero(directed))
-        index._threads = effective_n_jobs(self.n_jobs)
+        index._live.threads = effective_n_jobs(self.n_jobs)
         self.index_, self.n_samples_fit_ = index.build(), len(rows)
         self._directed, self._X = directed, rows
         return self

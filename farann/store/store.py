@@ -12,7 +12,7 @@ search needs no lock: it holds the store that it began with.
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,11 @@ from farann.tuning.plans import Tunings
 if TYPE_CHECKING:
     from farann.layout.added_rows import Added
     from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays
+    from farann.tuning.guard import Guard
+    from farann.tuning.table import Tuning
 
+# A table, the guard that tells which queries it is for, and where they stop; None: they are exact.
+RuleByTable: TypeAlias = "tuple[Tuning, Guard | None, StopRule | None]"
 # Rows copied at a time where segments are merged.
 _ROWS_AT_ONCE = 65_536
 
@@ -44,10 +48,7 @@ class View(NamedTuple):
     snapshot: _core.Snapshot
     everything: _core.Filter
     exact: _core.Snapshot  # the same, or another layout for exact searches
-
-    def snapshot_for(self, rule: StopRule) -> _core.Snapshot:
-        """What a search with such a rule sees."""
-        return self.snapshot if rule.approximate else self.exact
+    coded_dim: int  # coordinates that a scan of codes goes along; 0: there are no codes
 
 
 class Store:
@@ -83,13 +84,14 @@ class Store:
         # Searches for single queries, by instruction-set level, k and recall.
         self.singles: dict[tuple[str, int, float | None], _core.SingleSearch] = {}
         self.depths = Depths()  # of runs, as far as somebody asked
-        self.plans_hold: dict[int, Int64Array | None] = {}  # by k, for which answers that was found
+        # By k, recall, whether it is a single query, and whether it may find every row.
+        self.rules: dict[tuple[int, float | None, bool, bool], RuleByTable] = {}
 
     def changed(self, **parts: Any) -> Store:
         """This store with other parts; what was derived from the old ones is forgotten."""
         new = copy(self)
         new.__dict__.update(parts, _view=None, singles={}, depths=self.depths.later(),
-                            plans_hold={}, mirror=None)
+                            rules={}, mirror=None)
         if not parts.keys().isdisjoint(("base", "layout", "exact")):
             new._native, new.depths = None, Depths()
         if "added" in parts and (self.added is None or parts["added"] is None
@@ -144,7 +146,8 @@ class Store:
 
             snapshot = snapshot_of(native)
             exact = snapshot if native_exact is None else snapshot_of(native_exact)
-            made = self._view = isa, View(snapshot, _core.Filter(snapshot), exact)
+            coded_dim = 0 if self.codes is None else self.n_directions or self.n_axes or self.dim
+            made = self._view = isa, View(snapshot, _core.Filter(snapshot), exact, coded_dim)
         return made[1]
 
     def mirrored(self, isa: str) -> Store:
@@ -155,7 +158,7 @@ class Store:
             self.view(isa)  # made here both have it
             made = copy(self)
             made.tunings, made.asks_nearest = self.nearest_tunings, True
-            made.singles, made.depths, made.plans_hold = {}, Depths(), {}
+            made.singles, made.depths, made.rules = {}, Depths(), {}
             self.mirror = made
         return made
 

@@ -8,8 +8,10 @@ does the tests, docs/how-it-works/partitions.md explains them.
 
 from __future__ import annotations
 
+import sys
 import warnings
 from functools import partial
+from types import FrameType
 from typing import NamedTuple
 
 import numpy as np
@@ -71,7 +73,7 @@ class Guard:
             found = np.zeros(1, np.int64)
         else:
             found = self._found(queries, threads)
-        self.note(n + self.tests.count_alone(), len(found), 7)
+        self.note(n + self.tests.count_alone(), len(found))
         return found if len(found) else None
 
     def _found(self, queries: Float32Array, threads: int) -> Int64Array:
@@ -89,8 +91,8 @@ class Guard:
             found = found[np.array(far, np.bool_)]
         return found
 
-    def note(self, asked: int, guarded: int, frames: int) -> None:
-        """Count queries; warn once, so many frames up, if chance doesn't explain those guarded."""
+    def note(self, asked: int, guarded: int) -> None:
+        """Count queries; warn the caller once if chance doesn't explain those guarded."""
         self._n_queries += asked
         self._guarded += guarded
         self._surplus = max(self._surplus + guarded - _WARN_SHARE * asked, 0.0)
@@ -101,7 +103,16 @@ class Guard:
             f"recall: {self._guarded} of {self._n_queries} queries were unlike those that this "
             "recall was measured with, and were answered exactly, which takes longer; give a "
             "sample of such queries to tune(queries), or to build(queries)", RecallWarning,
-            stacklevel=frames)
+            stacklevel=_frames_to_caller())
+
+
+def _frames_to_caller() -> int:
+    """How many frames up the first one outside of the package is, from who asks."""
+    frame: FrameType | None = sys._getframe(1)
+    n = 1
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("farann."):
+        frame, n = frame.f_back, n + 1
+    return n
 
 
 def signs_of(dim: int) -> Float32Array:

@@ -22,6 +22,7 @@ from farann._types import BoolArray, Float32Array, IdArray, Int64Array
 from farann.adapters.ray.storage import NAME, SAMPLE, Manifest, ShardError, Storage
 from farann.contract.errors import FormatError
 from farann.contract.strings import packed
+from farann.diverse.ask import next_by_mmr
 from farann.diverse.centroid import RowSum
 from farann.index import Index
 from farann.io.container import read_bytes, write_bytes
@@ -151,7 +152,7 @@ class Shard:
 
     def holds(self, ids: IdArray) -> BoolArray:
         """Which of some ids are rows of this shard."""
-        store = self._index._store
+        store = self._index._live.store
         assert store is not None
         here: BoolArray = store.slots_of(self._numbers_of(ids)) >= 0
         return here
@@ -201,8 +202,8 @@ class Shard:
     def next_mmr(self, queries: Any, picked: IdArray, rows: Any, options: Any) -> tuple[Any, ...]:
         """For each query the best row after some picks by maximal marginal relevance: ids, what
         shards are compared by, and rows, of zeros where there is none."""
-        next_of = self._index._next_by_mmr
-        ids, found = next_of(queries, picked, rows, threads=self._threads, **options)
+        ids, found = next_by_mmr(self._index._live, queries, picked, rows, threads=self._threads,
+                                 **options)
         there, rows = found.ids >= 0, np.zeros_like(queries)
         rows[there] = self._index.reconstruct(ids[there])
         found.ids[there] = self._order_of(ids[there])
@@ -221,4 +222,4 @@ class Shard:
     def _numbers_of(self, ids: IdArray) -> Int64Array:
         """Integers, or what the index has in the place of strings."""
         texts = packed("ids", ids.tolist()) if ids.dtype == object else ids
-        return numbers(self._index._store, texts)
+        return numbers(self._index._live.store, texts)

@@ -1,68 +1,50 @@
-"""Plans of searches: where the core is told to stop, and the tables that say so for `recall=`."""
+"""The tables that say where searches with `recall=` stop: measured, and measured again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 import numpy as np
 
 from farann._types import Float32Array, Int64Array, Progress
-from farann.contract.stop_rule import ALL_CODES, EXACT, Limits, StopRule
+from farann.contract.stop_rule import ALL_CODES, StopRule
 from farann.runtime.progress import measuring, renamed
 from farann.search import depths
+from farann.search.question import Question
 from farann.store.samples import base_alone, sample_queries
-from farann.store.store import Store
+from farann.store.store import RuleByTable, Store
 from farann.tuning import measure
 from farann.tuning.guard import SAMPLE, Guard, make_guard
 from farann.tuning.plans import Measured
-from farann.tuning.table import Tuning, late_beyond, missing_at, with_margin
-
-# Rules of tables that are kept, as small batches are answered in less time than it takes to make
-# one.
-_KEPT = 64
+from farann.tuning.table import late_beyond, missing_at, with_margin
 
 
-def rule_for(limits: Limits, store: Store, k: int, isa: str, threads: int, *, every_row: bool,
-             single: bool) -> tuple[StopRule, Guard | None]:
-    """Where a search stops; and by a plan, the guard that tells which queries it is for."""
-    # Without vectors all codes are scanned where others would search exactly.
-    exact = EXACT if store.n_coded is None else ALL_CODES
-    rule = limits.rule(exact)
-    if rule is not None:
-        return rule, None
-    if limits.budget is not None:
-        return _within(limits.budget, store), None
-    no_plan = limits.recall == 1.0 or store.codes is None or not len(store) or (
-        store.n_coded is not None and store.partitions is None)
-    if limits.recall is None or no_plan:
-        return exact, None
+def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
+    """Where a search for a recall stops by its table; None where there is none to be had."""
+    store, k, isa = question.store, question.k, question.view.exact.isa
+    if recall == 1.0 or store.codes is None or not len(store) or (
+            store.n_coded is not None and store.partitions is None):
+        return None
     tuned = store.tunings.measured_once(k, lambda: _measured_again(store, k, isa),
-                                        lambda: _holds(store, k))
-    rule = _rule_of(tuned, limits.recall, single, every_row)
-    if rule is None:
-        return exact, None
-    if every_row and not store.asks_nearest:
-        rule = rule._replace(run_ends=depths.stops_for(
-            store, k, missing_at(limits.recall), isa, threads))
-    return rule, store.tunings.guards.get(k)
-
-
-@lru_cache(_KEPT)
-def _rule_of(tuned: Tuning, recall: float, single: bool, every_row: bool) -> StopRule | None:
-    """Where searches of a recall stop by a table; None: they are exact."""
+                                        lambda: store.tunings.holds(k, store.alive,
+                                                                    store.n_removed))
+    guard, single = store.tunings.guards.get(k), len(question.queries) == 1
     effort = with_margin(tuned, tuned.effort_for(recall, single=single), single=single)
     if effort == float("inf"):
-        return None
+        return tuned, guard, None
     rule, usual = measure.rule_of(effort, deviations=bool(tuned.deviations)), tuned.late_at(effort)
     if tuned.extends and usual is not None:
         rule = rule._replace(extends_beyond=late_beyond(*usual[:2]))
     # Of some of the rows less is to be expected, and later, and who knows how deep in runs.
-    return rule if not every_row else rule._replace(
-        predicted_threshold=tuned.predicted_threshold_at(effort), usual_lateness=usual)
+    if question.every_row:
+        run_ends = None if store.asks_nearest else depths.stops_for(
+            store, k, missing_at(recall), isa, question.threads)
+        rule = rule._replace(predicted_threshold=tuned.predicted_threshold_at(effort),
+                             usual_lateness=usual, run_ends=run_ends)
+    return tuned, guard, rule
 
 
-def _within(budget: int, store: Store) -> StopRule:
+def rule_within(budget: int, store: Store) -> StopRule:
     """The rule of a search that scans at most so many rows."""
     if budget >= len(store) and (store.partitions is None or store.n_coded is not None):
         return ALL_CODES  # rows that were removed may have left gaps among the others
@@ -131,16 +113,6 @@ def _guard_for(store: Store, queries: Float32Array | None, isa: str) -> Guard:
     if store.tunings.usual is None:
         store.tunings.usual = make_guard(sample_queries(store, SAMPLE)[0], scale_free, seed, isa)
     return store.tunings.usual
-
-
-def _holds(store: Store, k: int) -> bool:
-    """Whether the tuning for k is of the rows that there are, but for a few."""
-    answers = store.tunings.answers.get(k)
-    if k not in store.plans_hold or store.plans_hold[k] is not answers:
-        if not store.tunings.holds(k, store.alive, store.n_removed):
-            return False
-        store.plans_hold[k] = answers
-    return True
 
 
 def _measured_again(store: Store, k: int, isa: str) -> Measured:

@@ -1,0 +1,196 @@
+"""Questions about sets of vectors and selections of rows as users ask them: checked, named."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from farann._types import Float32Array, Progress
+from farann.contract import checks
+from farann.contract.stop_rule import check_exact, to_limits
+from farann.results import Hits, SearchStats, no_hits
+from farann.search import filters
+from farann.search.ask import checked, threads_for
+from farann.search.changes import laid_out
+from farann.search.filters import Filtering
+from farann.store import asked_ids
+from farann.store.live import Live
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+    from farann.diverse.mmr import Next
+    from farann.diverse.selection import Selection
+    from farann.search.question import Question
+    from farann.store.store import Store
+
+_INSTEAD = "use search_furthest or search_nearest with recall=, or budget="
+
+
+def furthest_from(live: Live, sets: Any, k: int, recall: float | None, epsilon: float | None,
+                  budget: int | None, given: Filtering, threads: int | None,
+                  return_keys: bool) -> tuple[Hits, SearchStats]:
+    """The k rows furthest from the nearest member of each set."""
+    from farann.diverse import member_sets
+    from farann.search import grouped
+    from farann.search.question import Question
+
+    k = checks.to_int("k", k, 1)
+    limits = to_limits(recall, epsilon, budget)
+    check_exact("search_furthest_from", live.spec.vectors, _INSTEAD)
+    asked = member_sets.to_sets("sets", sets, live.dim, normalized=live.spec.metric.normalized)
+    filters.check_owner(live, given.allowed)
+    store = laid_out(live)
+    n_rows = 0 if store is None else len(store)
+    checks.check_padding(k, len(asked), n_rows)
+    if store is None or len(asked) == 0:
+        hits, stats = no_hits(len(asked), k, keyed=return_keys), SearchStats(len(asked))
+    else:
+        view = store.view(live.isa)
+        row_filters = filters.row_filters(store, n_rows, given, len(asked), False)
+        options: dict[str, Any] = {} if limits is None else {
+            "epsilon": limits.epsilon or 0.0, "budget": limits.budget or 0}
+
+        def search(some: Question) -> tuple[Hits, SearchStats]:
+            chosen = some.row_filters.filter(store, view, len(some.queries.members),
+                                             exact=budget is None)
+            return member_sets.top(view.exact, chosen, some.queries, k, some.threads,
+                                   keyed=return_keys, **options)
+
+        question = Question(store, view, asked, k, threads_for(live, threads), row_filters)
+        if row_filters.within is None:
+            hits, stats = search(question)
+        else:
+            hits, stats = grouped.top(question, search, keyed=return_keys)
+        live.last_search = stats
+    return hits if store is None else hits._replace(ids=store.named(hits.ids)), stats
+
+
+def mmr(live: Live, queries: npt.ArrayLike, k: int, diversity: float, candidates: int | None,
+        given: Filtering, threads: int | None) -> Hits:
+    """Rows that are like the query and unlike each other."""
+    k, metric = checks.to_int("k", k, 1), live.spec.metric
+    if metric.adds_squared_norm:
+        raise ValueError("search_mmr: expected an index with metric='dot' or 'cosine', "
+                         f"got {metric.name!r}")
+    diversity = checks.to_float("diversity", diversity)
+    if not 0.0 <= diversity <= 1.0:
+        raise ValueError(f"diversity: expected a number from 0 to 1, got {diversity}")
+    if candidates is not None:
+        candidates = checks.to_int("candidates", candidates, 1)
+    check_exact("search_mmr", live.spec.vectors, _INSTEAD)
+    vectors, single = checked(live, queries)
+    filters.check_owner(live, given.allowed)
+    store = laid_out(live)
+    n_rows = 0 if store is None else len(store)
+    checks.check_padding(k, len(vectors), n_rows)
+    hits = no_hits(len(vectors), k)
+    if store is not None and n_rows and len(vectors):
+        from farann.diverse import mmr
+        from farann.search.question import Question
+
+        row_filters = filters.row_filters(store, n_rows, given, len(vectors), single)
+        most = None if candidates is None else min(candidates, n_rows)
+        hits = mmr.search(Question(store, store.view(live.isa), vectors, k,
+                                   threads_for(live, threads), row_filters), diversity, most)
+    if store is not None:
+        hits = hits._replace(ids=store.named(hits.ids))
+    return Hits(hits.scores[0], hits.ids[0]) if single else hits
+
+
+def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
+                vectors: Float32Array, *, diversity: float, exclude: Any = None,
+                allowed: Any = None, threads: int | None = None) -> tuple[npt.NDArray[Any], Next]:
+    """The next pick of `mmr` for each query, after some that may be of other indexes: ids, and
+    what is known of them."""
+    from farann.diverse import mmr
+    from farann.search.question import Question
+
+    store, n = laid_out(live), len(queries)
+    if store is None or len(store) == 0:
+        none = np.full(n, -1, np.int64)
+        return none, mmr.Next(none, np.full(n, -np.inf), np.full(n, np.nan))
+    if store.labels is not None:
+        names = asked_ids.checked(store, "picked", picked.ravel(), padding=True)
+        picked = asked_ids.numbers(store, names).reshape(picked.shape)
+    row_filters = filters.row_filters(store, len(store), Filtering(exclude, allowed), n, False)
+    found = mmr.next_picks(Question(store, store.view(live.isa), queries, 1,
+                                    threads_for(live, threads), row_filters),
+                           picked, vectors, diversity)
+    return store.named(found.ids), found
+
+
+def select(live: Live, k: int | None, start: Any, first: Any, radius: float | None, allowed: Any,
+           progress: Progress) -> Selection:
+    """Choose rows that cover all others."""
+    if k is None and radius is None:
+        raise ValueError("k: expected how many rows to choose, or a radius, got neither")
+    from farann.diverse import greedy
+    from farann.diverse.selection import Selection
+
+    limit = checks.to_radius(radius, distance=live.spec.metric.adds_squared_norm)
+    most = None if k is None else checks.to_int("k", k, 1)
+    if start is not None and first is not None:
+        raise ValueError("start: expected at most one of start and first, got both")
+    check_exact("select_diverse", live.spec.vectors, _INSTEAD)
+    filters.check_owner(live, allowed)
+    store = live.store
+    begin = greedy.slot_of(store, start)
+    before = asked_ids.known_slots(store, [] if first is None else first, "first")
+    if store is None or len(store) == 0:
+        none = np.empty(0, np.int64)
+        return Selection(none if store is None else store.named(none), np.empty(0, np.float32))
+    rows = filters.row_filters(store, len(store), Filtering(allowed=allowed), 1, False).rows
+    slots, mask = store.live_slots(), store.alive
+    if rows is not None:
+        slots, mask = rows.slots(), np.zeros(store.n_slots, np.uint8)
+        mask[slots] = 1
+    if begin is not None and begin not in slots:
+        raise ValueError(f"start: expected an id that may be chosen, got {start!r}")
+    selection = greedy.select(store, live.isa, slots, mask, greedy.Choice(
+        k=most or len(store), start=begin, first=np.unique(before), radius=limit,
+        progress=checks.to_progress(progress)))
+    return selection._replace(ids=store.named(selection.ids))
+
+
+def diameter(live: Live, threads: int | None, progress: Progress) -> tuple[float, Any, Any]:
+    """The two rows that are furthest from each other."""
+    from farann.diverse import pairs
+
+    check_exact("diameter", live.spec.vectors, _INSTEAD)
+    store = laid_out(live)
+    if store is None or len(store) < 2:
+        none = None if store is not None and store.labels is not None else -1
+        return float("nan"), none, none
+    pair = pairs.furthest_pair(store, store.view(live.isa), threads_for(live, threads), progress)
+    ids = store.named(np.array([pair.a, pair.b], np.int64)).tolist()
+    return pairs.score_of(store, pair), ids[0], ids[1]
+
+
+def furthest_graph(live: Live, k: int, as_sparse: bool, threads: int | None,
+                   progress: Progress) -> Hits | csr_array:
+    """Each row's k furthest other rows."""
+    hits, store = furthest_of_each(live, "furthest_graph", checks.to_int("k", k, 1), threads,
+                                   progress)
+    if as_sparse:
+        from farann.diverse import pairs
+
+        return pairs.as_graph(np.empty(0, np.int64) if store is None else store.live_ids(), hits)
+    return hits if store is None else hits._replace(ids=store.named(hits.ids))
+
+
+def furthest_of_each(live: Live, what: str, k: int, threads: int | None,
+                     progress: Progress) -> tuple[Hits, Store | None]:
+    """The same without names, as `what` asks for it; and the rows that were asked."""
+    from farann.diverse import pairs
+
+    check_exact(what, live.spec.vectors, _INSTEAD)
+    progress = checks.to_progress(progress)
+    store = laid_out(live)
+    if store is None or len(store) == 0:
+        return no_hits(0, k), store
+    checks.check_padding(k, len(store), len(store))
+    return pairs.furthest_of_all(store, store.view(live.isa), k, threads_for(live, threads),
+                                 progress), store

@@ -1,0 +1,296 @@
+"""Searches and lookups as users ask for them: arguments checked, filters looked up, ids named."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from numpy import ndarray
+
+from farann._types import Float32Array, Float64Array, Ids
+from farann.contract import checks
+from farann.contract.stop_rule import Limits, check_beyond, check_exact, check_limits, to_limits
+from farann.results import BeyondHits, Hits, SearchStats, beyond_with_keys, no_hits, with_keys
+from farann.runtime import pool
+from farann.search import filters, singles
+from farann.search.changes import laid_out
+from farann.search.filters import UNFILTERED, Filter, Filtering
+from farann.store import asked_ids
+from farann.store.live import Live
+
+if TYPE_CHECKING:
+    from farann.search.question import Question
+    from farann.store.store import Store, View
+
+# Searches look at the clock after 2^22 multiply-adds: a row takes as many as it has coordinates,
+# and padding, in codes, in float32 and for its exact key.
+_BEFORE_A_LOOK, _PADDING = 2**20, 16
+# Kinds of `allowed` that a single query may be answered with as an earlier one was.
+_AS_GIVEN = (Filter, ndarray)
+
+
+def furthest(live: Live, queries: npt.ArrayLike, k: int, recall: float | None,
+             epsilon: float | None, budget: int | None, seconds: float | None, exclude: Any,
+             allowed: Any, within: Any, outside: Any, threads: int | None,
+             return_keys: bool) -> tuple[Hits, tuple[int, ...]]:
+    """The k rows furthest from each query, and what it took."""
+    if seconds is not None and recall is None and epsilon is None and budget is None and (
+            _is_in_time(live, queries, seconds)):
+        seconds = None
+    may_be_kept = (
+        exclude is None and (allowed is None or type(allowed) in _AS_GIVEN) and within is None
+        and outside is None and epsilon is None and budget is None and seconds is None
+        and not return_keys and (threads is None or (type(threads) is int and threads == 1)))
+    store, found = live.store, None
+    if may_be_kept and store is not None and type(queries) is ndarray and (
+            queries.ndim == 1 or queries.shape[:1] == (1,)):
+        found = singles.again(store, live.isa, queries, k, recall, allowed)
+    if found is None:
+        limits = _limits(live, recall, epsilon, budget, seconds)
+        vectors, single = checked(live, queries)
+        if may_be_kept and single and store is not None and (
+                type(queries) is not ndarray or queries.dtype != np.float32):
+            found = singles.again(store, live.isa, vectors[0], k, recall, allowed)
+    if found is not None and store is not None:
+        scores, ids, did = found
+        live.last_search = did
+        return Hits(scores, ids if store.labels is None else store.named(ids)), did
+    return _top(live, vectors, single, k, limits, Filtering(exclude, allowed, within, outside),
+                threads, return_keys)
+
+
+def nearest(live: Live, queries: npt.ArrayLike, k: int, limited: tuple[Any, ...],
+            given: Filtering, beyond: npt.ArrayLike | None, threads: int | None,
+            return_keys: bool) -> Hits:
+    """The k rows nearest to each query, or the nearest of those beyond a radius.
+
+    `limited`: the recall, epsilon, budget and seconds that are given.
+    """
+    limits = radii = None
+    if beyond is not None:
+        check_beyond(to_limits(*limited), live.spec.vectors)
+    else:
+        if _is_open(given) and _is_open(limited[1:]) and threads is None and not return_keys:
+            again = _nearest_again(live, queries, k, limited[0])
+            if again is not None:
+                return again
+        limits = _limits(live, *limited)
+    vectors, single = checked(live, queries)
+    if beyond is not None:
+        radii = checks.to_radii("beyond", beyond, len(vectors))
+    return _top(live, vectors, single, k, limits, given, threads, return_keys, True, radii)[0]
+
+
+def beyond(live: Live, queries: npt.ArrayLike, radius: npt.ArrayLike, given: Filtering,
+           threads: int | None, return_keys: bool) -> BeyondHits:
+    """Every row further from a query than a radius."""
+    from farann.search.question import Question
+
+    check_exact("search_beyond", live.spec.vectors, "use search_furthest with recall=, or budget=")
+    vectors, single = checked(live, queries)
+    radii = checks.to_radii("radius", radius, len(vectors))
+    filters.check_owner(live, given.allowed)
+    store = laid_out(live)
+    if store is None:
+        found = BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
+                           np.empty(0, np.int64))
+        return beyond_with_keys(found, np.empty(0)) if return_keys else found
+    view = store.view(live.isa)
+    row_filters = filters.row_filters(store, len(store), given, len(vectors), single)
+    question = Question(store, view, vectors, 1, threads_for(live, threads), row_filters,
+                        radii=radii)
+    if row_filters.within is None:
+        found = _beyond(question)
+    else:
+        from farann.search import grouped
+
+        found = grouped.beyond(question, _beyond)
+    if return_keys:
+        found = beyond_with_keys(found, keys_of(question, found))
+    return found._replace(ids=store.named(found.ids))
+
+
+def _beyond(question: Question) -> BeyondHits:
+    from farann.runtime import batches
+
+    store, view, queries = question[:3]
+    assert question.radii is not None
+    chosen = question.row_filters.filter(store, view, len(queries), exact=True)
+    return batches.beyond(view.exact, chosen, queries, question.radii, question.threads)
+
+
+def score(live: Live, queries: npt.ArrayLike, ids: Ids, threads: int | None) -> Float32Array:
+    """Scores of given rows for given queries."""
+    vectors, single = checked(live, queries)
+    store = laid_out(live)
+    slots = asked_ids.known_slots(store, ids)
+    scores = np.empty((len(vectors), len(slots)), np.float32)
+    if store is not None:
+        from farann.runtime import batches
+
+        rough = np.zeros(len(slots), np.bool_)
+        if store.n_coded is not None:
+            rough = slots < store.n_coded
+            scores[:, rough] = store.score(vectors, slots[rough])
+        scores[:, ~rough] = batches.score(store.view(live.isa).snapshot, vectors, slots[~rough],
+                                          threads_for(live, threads))
+    return scores[0] if single else scores
+
+
+def reconstruct(live: Live, ids: Ids) -> Float32Array:
+    """The stored rows of some ids; of rows that are there as codes alone, what these say."""
+    store = live.store
+    slots = asked_ids.known_slots(store, ids)
+    if store is None:
+        return np.empty((0, 0), np.float32)
+    rows = store.take(slots)
+    return rows[0] if not isinstance(ids, Set) and np.ndim(ids) == 0 else rows
+
+
+def groups(live: Live, ids: Any) -> npt.NDArray[Any]:
+    """Labels of the groups that rows are in."""
+    store = live.store
+    if store is None or store.groups is None:
+        raise ValueError("groups: the index has none; give them to add, as groups=")
+    slots = store.live_slots() if ids is None else asked_ids.known_slots(store, ids)
+    return store.groups.labels_of(store.groups.by_slot()[slots].astype(np.int64))
+
+
+def checked(live: Live, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
+    """Checked queries, and whether it was a single one."""
+    store, metric = live.store, live.spec.metric
+    return checks.to_queries(queries, None if store is None else store.dim,
+                             normalized=metric.normalized)
+
+
+def threads_for(live: Live, threads: int | None) -> int:
+    """Threads of a search, which may have been given a number of its own."""
+    number = live.threads if threads is None else checks.to_threads(threads)
+    return pool.cpu_count() if number is None or number == -1 else number
+
+
+def keys_of(question: Question, found: Hits | BeyondHits) -> Float64Array:
+    """The keys of the rows that queries found, as their ids lie; -infinity where these are -1."""
+    from farann.runtime import batches
+
+    store, view, queries = question[:3]
+    if isinstance(found, Hits):
+        offsets = np.arange(len(queries) + 1) * found.ids.shape[1]
+    else:
+        offsets = found.offsets
+    keys = batches.keys_of_found(view.exact, queries, offsets, store.slots_of(found.ids.ravel()),
+                                 question.nearest, question.threads)
+    return keys.reshape(found.ids.shape)
+
+
+def _top(live: Live, vectors: Float32Array, single: bool, k: int, limits: Limits | None,
+         given: Filtering, threads: int | None, return_keys: bool, nearest: bool = False,
+         radii: Float64Array | None = None) -> tuple[Hits, tuple[int, ...]]:
+    """The k best rows of each query, and what it took."""
+    if type(k) is not int or not 1 <= k <= checks.MOST_PADDED:
+        k = checks.to_int("k", k, 1)
+    if isinstance(given.allowed, Filter):
+        filters.check_owner(live, given.allowed)
+    store, n_rows = live.store, 0
+    if store is not None and not store.built:
+        store = laid_out(live)
+    if store is not None:
+        view = store.view(live.isa)
+        n_rows = view.snapshot.n_slots - store.n_removed
+    if k > n_rows:
+        checks.check_padding(k, len(vectors), n_rows)
+    if return_keys:
+        check_exact("return_keys", live.spec.vectors, "keys are those of the vectors")
+    if store is None:
+        hits, stats = no_hits(len(vectors), k, keyed=return_keys), SearchStats(len(vectors))
+        return (_of_one(hits) if single else hits), stats
+    from farann.search import plan
+    from farann.search.question import Question
+
+    row_filters = UNFILTERED if _is_open(given) else filters.row_filters(
+        store, n_rows, given, len(vectors), single)
+    every_row = limits is not None and given.allowed is None and given.within is None and (
+        row_filters is UNFILTERED or row_filters.leaves_most(store))
+    negated = False
+    if nearest and radii is None and (limits is not None or store.spec.metric.adds_squared_norm):
+        store = store.mirrored(live.isa)
+        nearest, negated = store.by_nearest, not store.by_nearest
+        vectors = store.spec.metric.mirrored(vectors)
+    question = Question(store, view, vectors, k, threads_for(live, threads), row_filters, limits,
+                        every_row, nearest, radii)
+    hits, stats = plan.top(question)
+    live.last_search = stats
+    keys = keys_of(question, hits) if return_keys else None
+    if negated:
+        hits = hits._replace(scores=_mirrored(store, view, vectors, hits))
+        keys = None if keys is None else keys + 0.0  # 0 and not -0
+    if store.labels is not None:
+        hits = hits._replace(ids=store.named(hits.ids))
+    hits = hits if keys is None else with_keys(hits, keys)
+    return (_of_one(hits) if single else hits), stats
+
+
+def _limits(live: Live, *limited: Any) -> Limits | None:
+    """Where a search may stop, checked."""
+    limits = None if _is_open(limited) else to_limits(*limited)
+    if not live.spec.vectors:
+        check_limits(limits, live.spec.vectors)
+    return limits
+
+
+def _is_open(given: tuple[Any, ...]) -> bool:
+    """Whether nothing is said: of rows that may be found, or of where a search may stop."""
+    return all(said is None for said in given)
+
+
+def _is_in_time(live: Live, queries: npt.ArrayLike, seconds: float) -> bool:
+    """Whether a single query is answered before its search would look at the clock."""
+    store = live.store
+    return (store is not None and type(seconds) is float and 0.0 < seconds < float("inf")
+            and isinstance(queries, np.ndarray) and queries.ndim == 1 and live.spec.vectors
+            and store.n_slots * (store.dim + _PADDING) <= _BEFORE_A_LOOK)
+
+
+def _nearest_again(live: Live, queries: npt.ArrayLike, k: int, recall: float | None) -> Hits | None:
+    """Answer a single nearest query as an earlier one was; None where that can't be."""
+    store = live.store
+    mirror = None if store is None else store.mirror
+    if mirror is None or (recall is None and not mirror.by_nearest):
+        return None
+    if not isinstance(queries, np.ndarray) or (
+            queries.dtype != np.float32 or queries.ndim != 1):
+        return None
+    vector = mirror.spec.metric.mirrored(queries)
+    found = singles.again(mirror, live.isa, vector, k, recall)
+    if found is None:
+        return None
+    scores, ids, live.last_search = found
+    if not mirror.by_nearest:
+        scores = _mirrored(mirror, mirror.view(live.isa), vector, Hits(scores, ids))
+    return Hits(scores, mirror.named(ids))
+
+
+def _of_one(hits: Hits) -> Hits:
+    """The answer to a single query, without the dimension of queries."""
+    one = Hits(hits.scores[0], hits.ids[0])
+    return one if hits.keys is None else with_keys(one, hits.keys[0])
+
+
+def _mirrored(store: Store, view: View, vectors: Float32Array, hits: Hits) -> Float32Array:
+    """Scores of the queries, of what these times -1 found.
+
+    A score of 0 may be a product that float32 has no number for. It has the sign of that, as the
+    scores of exact searches do.
+    """
+    scores = np.float32(0.0) - hits.scores
+    if not scores.all() and store.n_coded is None:
+        from farann.search.question import Question
+
+        queries, table = np.atleast_2d(vectors), np.atleast_2d(scores)
+        some = np.flatnonzero((table == 0.0).any(axis=1))
+        found = Hits(table[some], np.atleast_2d(hits.ids)[some])
+        keys = keys_of(Question(store, view, queries[some], 1, 1), found)
+        table[some] = np.where(found.scores == 0.0, keys + 0.0, found.scores)
+    return scores

@@ -1,0 +1,139 @@
+"""What changes an index: rows added and removed, layouts, tables for `recall=`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from farann._types import Float32Array, Ids, Progress
+from farann.contract import checks
+from farann.contract.row_types import to_rows
+from farann.contract.stop_rule import to_limits
+from farann.runtime.progress import build_steps, log, shown
+from farann.store import asked_ids
+from farann.store.ids import distinct
+from farann.store.live import Live
+
+if TYPE_CHECKING:
+    from farann.store.store import Store
+    from farann.tuning.table import Tuning
+
+
+def add(live: Live, rows: npt.ArrayLike, ids: npt.ArrayLike | None, groups: npt.ArrayLike | None,
+        copy: bool) -> npt.NDArray[Any]:
+    """Append rows; gives their ids."""
+    from farann.store.groups import of_new_rows, to_labels
+    from farann.store.store import Store
+
+    spec = live.spec
+    vectors = to_rows("rows", rows, live.dim, spec.row_type, normalized=spec.metric.normalized,
+                      as_is=not copy, checked=not copy)
+    checked = asked_ids.new(ids, len(vectors))
+    group_labels = None if groups is None else to_labels("groups", groups)
+    with live._lock:
+        store = live.store
+        if store is None:
+            store = Store(vectors.shape[1], spec)
+        if store.dim != vectors.shape[1]:  # another thread was first
+            raise ValueError(
+                f"rows: expected vectors of dimension {store.dim}, got {vectors.shape[1]}")
+        new_ids, labels = asked_ids.given(store, checked, len(vectors))
+        new_groups = of_new_rows(store.groups, store.n_slots, group_labels, len(vectors))
+        if labels is not store.labels:
+            store = store.changed(labels=labels)
+        if copy:
+            store = store.with_rows(vectors, new_ids, new_groups)
+            if store.built and store.outgrown:
+                store = _rebuilt(live, store)
+        elif store.n_slots:
+            raise ValueError("copy: only the first rows of an index can be kept without a "
+                             f"copy, and it has {store.n_slots}")
+        else:
+            store = store.adopting(vectors, new_ids, new_groups)
+        live.store = store
+    return new_ids if labels is None else labels.texts(new_ids)
+
+
+def remove(live: Live, ids: Ids) -> None:
+    """Remove rows."""
+    with live._lock:
+        store = live.store
+        slots = asked_ids.known_slots(store, ids)
+        if len(slots) and store is not None:
+            live.store = store.without(distinct(slots))
+
+
+def build(live: Live, queries: npt.ArrayLike | None, tune: Iterable[int], nearest: bool,
+          progress: Progress) -> None:
+    """Lay the rows out, and tune for some k."""
+    checks.check_flag("nearest", nearest)
+    tuned_for = {checks.to_int("tune", k, 1) for k in tune}
+    progress = checks.to_progress(progress)
+    sample = None if queries is None else _sample_of(live, queries, nearest)
+    with live._lock, shown(progress, build_steps(tuned_for)) as progress:
+        if live.store is not None:
+            live.store = _rebuilt(live, live.store, sample, tuned_for, progress, nearest)
+
+
+def tune(live: Live, queries: npt.ArrayLike | None, k: int, recall: float, nearest: bool,
+         progress: Progress) -> Tuning:
+    """Measure which effort reaches which recall."""
+    from farann.search import tables
+
+    k = checks.to_int("k", k, 1)
+    checks.check_flag("nearest", nearest)
+    to_limits(recall, None, None)
+    told = checks.to_progress(progress)
+    sample = None
+    if queries is not None:
+        sample = _sample_of(live, queries, nearest)
+        if len(sample) == 0:
+            raise ValueError("queries: expected at least one")
+    store = laid_out(live)
+    if nearest and store is not None:
+        store = store.mirrored(live.isa)
+    if store is None or len(store) == 0:
+        raise ValueError("tune: the index has no rows")
+    measured = tables.measured(store, k, live.isa, sample, recall, progress=told)
+    store.tunings.keep(k, measured, sample)
+    log().info("tuned for k=%d", k)
+    return measured.tuning
+
+
+def laid_out(live: Live) -> Store | None:
+    """What to search; the first search builds it if nobody did.
+
+    While somebody builds or changes the index, searches take it as it is, and don't wait.
+    """
+    store = live.store
+    if store is None or store.built or live._lock.locked():
+        return store
+    with live._lock:
+        if live.store is not None and not live.store.built:
+            live.store = _rebuilt(live, live.store)
+        return live.store
+
+
+def _rebuilt(live: Live, store: Store, queries: Float32Array | None = None,
+             tuned_for: Iterable[int] = (), progress: Progress = False,
+             nearest: bool | None = None) -> Store:
+    """A store with a new layout, which is tuned for all that the old one was tuned for."""
+    from farann.search import tables
+
+    began = time.perf_counter()
+    new = store.rebuilt(queries, progress, live.n_threads, nearest)
+    new = tables.retuned(store, new, live.isa, queries is not None, tuned_for, bool(nearest),
+                         progress)
+    log().info("built an index of %d rows in %.3f s", len(new), time.perf_counter() - began)
+    return new
+
+
+def _sample_of(live: Live, queries: npt.ArrayLike, nearest: bool) -> Float32Array:
+    """A sample of queries as searches ask them, in memory of its own: builds keep it."""
+    metric = live.spec.metric
+    vectors, _ = checks.to_queries(checks.to_array("queries", queries).copy(), live.dim,
+                                   normalized=metric.normalized)
+    return metric.mirrored(vectors) if nearest else vectors

@@ -1,0 +1,145 @@
+"""Where a search stops: exactly, by a budget, or by a table.
+
+A table holds for queries like its sample. Those that its guard finds unlike get exact answers, and
+so do queries whose answers come late, where many do.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from farann._types import Float32Array, Int64Array
+from farann.contract.stop_rule import ALL_CODES, EXACT, Limits, StopRule
+from farann.results import Hits, SearchStats
+from farann.runtime import batches
+from farann.search import singles
+from farann.search.filters import UNFILTERED
+from farann.search.question import Question
+
+if TYPE_CHECKING:
+    from farann.tuning.guard import Guard
+
+# Rules that are kept of a store, by k and recall: small batches take less time than to make one.
+_MOST_RULES = 64
+# Deviations of a batch's mean lateness beyond which its late answers are taken for bad ones.
+_LATE = 4.0
+
+
+def top(question: Question) -> tuple[Hits, SearchStats]:
+    """The k best rows of each query."""
+    if question.row_filters.within is None:
+        return _top(question)
+    from farann.search import grouped
+
+    return grouped.top(question, _top)
+
+
+def _top(question: Question) -> tuple[Hits, SearchStats]:
+    """The same where queries differ in what they may not find at most."""
+    store, view, queries, k, _, filters, limits, _, nearest, radii = question
+    rule, plan, guard = EXACT, store.tunings.by_k.get(k), None
+    # Of few rows an approximate search may find too little, and an exact one has little to do.
+    if limits is not None and (
+            filters is UNFILTERED or (limits.recall is None and limits.budget is None)
+            or not filters.are_few(store)):
+        rule, guard = _rule_for(question, limits)
+    if guard is not None and len(queries):
+        hits, stats = _guarded(guard, question, rule)
+    else:
+        hits, stats = _run(question, rule)
+    # What is kept of a store has one direction.
+    if len(queries) == 1 and radii is None and nearest == store.by_nearest and store.built and (
+            limits is None or (limits.recall is not None and filters is UNFILTERED)):
+        singles.keep(store, view.exact.isa, k, None if limits is None else limits.recall, plan,
+                     guard, rule, filters)
+    return hits, stats
+
+
+def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | None]:
+    """Where a search with limits stops; and by a table, the guard that tells which queries it is
+    for."""
+    store, k, tunings = question.store, question.k, question.store.tunings
+    # Without vectors all codes are scanned where others would search exactly.
+    exact = EXACT if store.n_coded is None else ALL_CODES
+    if limits.recall is None and limits.budget is None:
+        return limits.rule(exact), None
+    asked = k, limits.recall, len(question.queries) == 1, question.every_row
+    made = store.rules.get(asked)
+    if made is None or (
+            made[0] is not tunings.by_k.get(k) or made[1] is not tunings.guards.get(k)):
+        from farann.search import tables
+
+        if limits.recall is None:
+            assert limits.budget is not None
+            return tables.rule_within(limits.budget, store), None
+        made = tables.rule_by_table(question, limits.recall)
+        if made is None:
+            return exact, None
+        if len(store.rules) >= _MOST_RULES:
+            store.rules.clear()
+        store.rules[asked] = made
+    _, guard, rule = made
+    return (exact, None) if rule is None else (rule, guard)
+
+
+def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, SearchStats]:
+    """The k best rows of each query: exact for those that are unlike the sample, and for late ones
+    where answers come later than is usual.
+
+    The rule is for the others. Without vectors all codes are scanned in the place of an exact
+    search.
+    """
+    n, k, usual = len(question.queries), question.k, rule.usual_lateness
+    unlike = guard.unlike(question.queries, question.threads)
+    if unlike is None and usual is None:
+        return _run(question, rule)
+    guarded = np.empty(0, np.int64) if unlike is None else unlike
+    like = np.delete(np.arange(n), guarded)
+    exact = EXACT if question.store.n_coded is None else ALL_CODES
+    late = None if usual is None else np.zeros(len(like), np.float32)
+    did = []
+
+    def search_some(which: Int64Array, rule: StopRule, late: Float32Array | None = None) -> None:
+        if len(which):
+            found, work = _run(question.of(which), rule, late)
+            hits.scores[which], hits.ids[which] = found
+            did.append(work)
+
+    if unlike is None:
+        hits, work = _run(question, rule, late)
+        did.append(work)
+    else:
+        hits = Hits(np.empty((n, k), np.float32), np.empty((n, k), np.int64))
+        search_some(like, rule, late)
+        search_some(guarded, exact)
+    if usual is not None and late is not None and guard.tests.how_late(
+            len(like), float(late.sum(dtype=np.float64)), *usual) > _LATE:
+        again = like[late > usual[0]]
+        search_some(again, exact)
+        guard.note(0, len(again))
+        guarded = np.union1d(guarded, again)
+    total = SearchStats(*map(sum, zip(*did, strict=True)))
+    return hits, total._replace(queries=n, queries_guarded=len(guarded))
+
+
+def _run(question: Question, rule: StopRule,
+         late: Float32Array | None = None) -> tuple[Hits, SearchStats]:
+    """The k best rows of each query; `late` as for `batches.top`."""
+    store, view, queries, k, threads, filters, _, _, nearest, radii = question
+    approximate = rule is not EXACT and rule.approximate
+    chosen = view.everything
+    if filters is not UNFILTERED:
+        chosen = filters.filter(store, view, len(queries), exact=not approximate)
+    if rule is EXACT and len(queries) == 1 and radii is None and store.built and (
+            nearest == store.by_nearest):
+        found = None
+        if filters is UNFILTERED and question.limits is not None:
+            found = singles.exact(store, view.exact.isa, queries, k)
+        elif filters.mark_anew:
+            found = singles.exact(store, view.exact.isa, queries, k, chosen)
+        if found is not None:
+            return found
+    snapshot = view.snapshot if approximate else view.exact
+    return batches.top(snapshot, chosen, queries, k, nearest, threads, rule, late, radii)

@@ -1,0 +1,65 @@
+"""An index as it is now: how it was made, and the store that changes put in each other's place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from farann.contract.index_spec import IndexSpec
+from farann.runtime import pool
+
+if TYPE_CHECKING:
+    from farann.store.store import Store
+
+
+class Live:
+    """The store of an index now, and what outlives it."""
+
+    __slots__ = ("__weakref__", "_lock", "isa", "last_search", "spec", "store", "threads")
+
+    # All that changes is in the store. A change makes another one while it holds the lock, and
+    # puts it here in one assignment. Whoever reads takes it once, and needs no lock.
+    store: Store | None
+    last_search: tuple[int, ...]  # the fields of `SearchStats`
+
+    def __init__(self, spec: IndexSpec, dim: int | None, isa: str, threads: int | None) -> None:
+        self.spec, self.isa, self.threads = spec, isa, threads
+        self._lock = pool.fresh_lock(self)
+        self.store, self.last_search = None, (0,)
+        if dim is not None:
+            from farann.store.store import Store
+
+            self.store = Store(dim, spec)
+
+    if not TYPE_CHECKING:  # which would take any attribute for one that there is
+        def __getattr__(self, name: str) -> None:
+            if name == "store":  # `close` took it
+                raise ValueError("the index is closed")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}",
+                                 name=name, obj=self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called."""
+        try:
+            self.store  # noqa: B018
+        except ValueError:
+            return True
+        return False
+
+    def close(self) -> None:
+        """Let go of the store."""
+        with self._lock:
+            if not self.closed:
+                del self.store
+
+    @property
+    def dim(self) -> int | None:
+        """Dimension of the rows; None before the first are added."""
+        store = self.store
+        return None if store is None else store.dim
+
+    @property
+    def n_threads(self) -> int:
+        """Threads that a batch may use."""
+        number = self.threads
+        return pool.cpu_count() if number is None or number == -1 else number
