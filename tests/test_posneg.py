@@ -122,6 +122,15 @@ def test_all_items_are_searched_exactly(seed: int, k: int, metric: str, signs: l
                                hits.scores[:, :kept], rtol=1e-12, atol=1e-12 * size)
 
 
+@pytest.mark.parametrize("among", ["all", "shown"])
+def test_answers_beyond_the_last_item_are_padded_in_silence(among: str, fitted: FusionRanker
+                                                            ) -> None:
+    hits = fitted.rank([0, 1], N + 5, among=among)  # warnings are errors here
+    assert hits.scores.shape == (2, N + 5) and (hits.ids[:, N:] == -1).all()
+    for each in (hits.scores, hits.probability, *hits.parts.values()):
+        assert np.isnan(each[:, N:]).all() and not np.isnan(each[:, :N]).any()
+
+
 def test_chances_are_of_items_shown_to_this_user(log: Log, fitted: FusionRanker) -> None:
     learned = inside.learned_by(fitted)
     expected = 1 / (1 + np.exp(-everything(fitted, log.models(), "shown") - learned.intercept

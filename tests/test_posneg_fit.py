@@ -52,6 +52,41 @@ def test_the_regression_is_that_of_newtons_method(seed: int) -> None:
     assert inside.posneg_regression.regression(same, target, weight, users, 21).coefficients[1] == 0
 
 
+@pytest.mark.parametrize("likes", [0.5, 0.01])
+def test_the_regression_is_that_of_scikit_learn(likes: float) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    columns, weight = rng.standard_normal((400, 3)), rng.random(400)
+    users = rng.integers(0, 80, 400)
+    noisy = columns[:, 0] + rng.standard_normal(400)
+    target = noisy > np.quantile(noisy, 1.0 - likes)
+    found = inside.posneg_regression.regression(columns, target, weight, users, 80)
+    mean = np.average(columns, axis=0, weights=weight)
+    spread = np.sqrt(np.average((columns - mean) ** 2, axis=0, weights=weight))
+    design = np.column_stack([(columns - mean) / spread, np.eye(80)[users]])
+    model = LogisticRegression(tol=1e-9, max_iter=10_000).fit(design, target, weight)
+    np.testing.assert_allclose(found.coefficients * spread, model.coef_[0, :3], atol=1e-4)
+    np.testing.assert_allclose(found.users, model.coef_[0, 3:], atol=1e-4)
+    assert found.constant + mean @ found.coefficients == pytest.approx(model.intercept_[0],
+                                                                       abs=1e-4)
+
+
+def test_the_regression_takes_few_steps_however_many_users(monkeypatch: pytest.MonkeyPatch
+                                                           ) -> None:
+    """Of 3000 users, where first-order methods take hundreds; and far from the start, too."""
+    rng = np.random.default_rng(0)
+    users, columns = np.repeat(np.arange(3000), 5), rng.standard_normal((15_000, 2))
+    target = rng.random(15_000) < 1 / (1 + np.exp(4 - 3 * columns[:, 0] - np.sin(users)))
+    regression = inside.posneg_regression.regression
+    monkeypatch.setattr(inside.posneg_regression, "_MOST_STEPS", 20)
+    found = regression(columns, target, np.ones(15_000), users, 3000)
+    slack = 1 / (1 + np.exp(-columns @ found.coefficients - found.constant
+                            - found.users[users])) - target
+    np.testing.assert_allclose(np.bincount(users, slack), -found.users, atol=1e-7)
+    assert abs(slack.sum()) < 1e-7
+
+
 class Shop:
     """Feedback of tastes and distastes, and models of it that remember what they were given."""
 

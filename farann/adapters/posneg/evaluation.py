@@ -11,14 +11,11 @@ from farann._types import BoolArray, Float64Array, Int64Array
 from farann.metrics import Interval, Reliability
 
 THIS, ORACLE = "this ranker", "oracle"
-# Users with likes and dislikes; of fewer no interval says anything.
-_FEW_USERS = 10
-# Labels of a kind; weights of fewer are chance.
-_FEW_LABELS = 50
+_FEW_USERS = 10  # with likes and dislikes; of fewer no interval says anything
+_FEW_LABELS = 50  # of a kind; weights of fewer are chance
 # Share of the feedback, and difference of chances or AUC, above which it is worth a word.
 _LARGE_SHARE, _LARGE_DIFFERENCE = 0.1, 0.05
-# AUC that no model reaches on people's labels that it wasn't trained on.
-_TOO_GOOD = 0.97
+_TOO_GOOD = 0.97  # AUC that no model reaches on people's labels that it wasn't trained on
 
 
 class Row(NamedTuple):

@@ -10,20 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Rng
-from farann.adapters.posneg import evaluation, files, ids
+from farann.adapters.posneg import evaluation, files, ids, regression
 from farann.adapters.posneg.evaluation import THIS, Evaluation, Finding
 from farann.adapters.posneg.factorization import Factorization
 from farann.adapters.posneg.ids import Ids
 from farann.adapters.posneg.models import LinearForm, Models, SignedModel, coordinates, laid_out
-from farann.adapters.posneg.regression import (
-    Feedback,
-    Learned,
-    ModelReport,
-    Pairs,
-    item_record,
-    learn,
-    unseen_pairs,
-)
+from farann.adapters.posneg.regression import Feedback, Learned, ModelReport, Pairs
 from farann.contract import checks
 from farann.index import Index
 
@@ -209,11 +201,11 @@ class FusionRanker:
         for some, rest in folds:
             models = self._models or self._trained(who[some], what[some], liked[some], final)
             said.append(models.similarities(at[rest], item_at[rest]))
-            drawn = unseen_pairs(at[rest], shown, each, random, size)
+            drawn = regression.unseen_pairs(at[rest], shown, each, random, size)
             others.append(Pairs(*drawn, models.similarities(*drawn)))
             lengths.append(models.log_lengths()[item_at[rest]])
-            records.append(item_record(item_at[some], size, liked[some],
-                                       weight[some])[item_at[rest]])
+            records.append(regression.item_record(item_at[some], size, liked[some],
+                                                  weight[some])[item_at[rest]])
         rows = np.concatenate([rest for _, rest in folds])
         group = at[rows]
         if self._train is not None:  # each fold has models of its own
@@ -223,8 +215,8 @@ class FusionRanker:
         feedback = Feedback(at[rows], item_at[rows], liked[rows], weight[rows] / mean, group,
                             np.vstack(said), np.concatenate(records), np.vstack(lengths))
         pairs = Pairs(*(np.concatenate(part) for part in zip(*others, strict=True)))
-        learned = learn(final, feedback, item_record(item_at, size, liked, weight),
-                        pairs if each else None, preference)
+        record = regression.item_record(item_at, size, liked, weight)
+        learned = regression.learn(final, feedback, record, pairs, preference)
         self._state = self._state_of(final, learned)
         return self
 
