@@ -12,13 +12,11 @@ from farann.native.row_reader cimport RowBlock, RowReader
 from farann.native.snapshot cimport FEW_BEST, Segment
 
 cdef enum:
-    # Of so many rows and more, many can't be told from the k-th by codes: getting keys of them
-    # before the end is a waste.
+    # k from which there is room for 4 k candidates, not 2 k: codes can't tell many of them from the
+    # k-th, and exact keys before the end would be wasted on these.
     LARGE_K = 65
-    # Up to so many scores are kept sorted; the best of more are selected when others have passed.
-    FEW_SORTED = 24
-    # Rows that are reranked before somebody looks whether the search was given up.
-    RESCORED_AT_ONCE = 4096
+    FEW_SORTED = 24  # k up to which exact searches keep the best scores sorted; above, they select
+    RESCORED_AT_ONCE = 4096  # candidates visited between looks at the cancel flag
 
 
 @cython.no_gc  # what parts refer to never refers to them

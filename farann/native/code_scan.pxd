@@ -14,8 +14,7 @@ cdef enum CodeLevel:
     WHOLE_CODES, HIGH_NIBBLES
 
 cdef enum:
-    # From so many queries on rows are scanned for a tile of them.
-    FEW_MEMBERS = 3
+    FEW_MEMBERS = 3  # queries from which on rows are scanned for a tile; fewer scan one by one
 
 
 cdef class CodeScan:

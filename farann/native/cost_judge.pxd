@@ -6,8 +6,7 @@ from farann.native.norm_pruning cimport NormPruning
 from farann.native.query_batch cimport QueryBatch
 
 cdef enum:
-    # Rows that are scanned before it is judged whether codes rule out enough.
-    FEWEST_JUDGED = 256
+    FEWEST_JUDGED = 256  # rows scanned before codes are judged, at least; or 16 k if that is more
 
 
 cdef class CostJudge:

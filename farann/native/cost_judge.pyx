@@ -8,19 +8,17 @@ from farann.native.norm_pruning cimport NormPruning
 from farann.native.process cimport COST_JUDGE, FUTILE_SEARCHES, uses
 from farann.native.query_batch cimport QueryBatch
 
-# Codes are given up if what passes will cost so many times what they save.
+# Codes are given up if the rows that pass will cost more than 1.5 times what codes save.
 cdef double SURELY = 1.5
-# Or were futile, if it did.
+# A search by codes was futile if the rows that passed cost over 2 times a float32 scan of all rows.
 cdef double FAR_MORE = 2.0
-# A row that passes costs such a share where the best of many are selected, of rows that stay in
-# caches: 64 queries for 100 of 4,000 to 16,000 Gaussian rows in 8 to 100 dimensions.
+# The cost of a passing row is multiplied by this if the k best are selected and the rows stay in
+# caches. Measured: 64 queries, k = 100, 4,000 to 16,000 Gaussian rows, 8 to 100 dimensions.
 cdef double SELECTED = 0.2
 
 cdef enum:
-    # Rows that may pass before codes are judged, beside those that have to do with k.
-    ALWAYS_PASS = 64
-    # Coordinates of rows that stay in caches.
-    FEW_COORDINATES = 1 << 21
+    ALWAYS_PASS = 64  # rows a query that pass before the first judgment for free, beside k or 6 k
+    FEW_COORDINATES = 1 << 21  # rows times dim up to which rows stay in caches: 8 MB of float32
 
 
 @cython.no_gc  # what parts refer to never refers to them

@@ -25,8 +25,7 @@ from farann.native.process import Cancelled
 import numpy as np
 
 cdef enum:
-    # Of the rows that were asked for, one in so many is enough for a front.
-    ENOUGH_SHARE = 8
+    ENOUGH_SHARE = 8  # a front is made once 1/8 of the rows that it may hold are ready
 
 @cython.no_gc
 cdef class Greedy:

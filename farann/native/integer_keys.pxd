@@ -10,7 +10,7 @@ from farann.native.snapshot cimport Segment, Snapshot
 cdef class IntegerKeys:
     cdef QueryBatch batch
     cdef Candidates candidates
-    cdef float *zeros  # a vector; NULL: no memory so far
+    cdef float *zeros  # a vector; NULL: not allocated yet
     cdef float *vector  # what rows are multiplied with
     cdef float *products  # of a block
     cdef float *squares

@@ -10,7 +10,7 @@ from farann.native.kernels cimport *
 from farann.native.process cimport NORM_PRUNING, uses
 from farann.native.query_batch cimport Query, QueryBatch
 
-# Pays for the rounding of float64.
+# Factor on norm bounds, for the rounding of float64.
 cdef double BOUND_UP = 1.0 + 1e-9
 
 

@@ -8,12 +8,10 @@ from farann.native.scratch cimport Scratch
 from farann.native.snapshot cimport Snapshot
 
 cdef enum:
-    # Exact keys that are computed at once.
-    KEYS_AT_ONCE = 256
-    # Picks whose scores are kept apart: the nearest is among so many, or a few less, in whole tiles.
+    KEYS_AT_ONCE = 256  # exact keys that are computed at once
+    # Picks of a chunk, rounded down to whole tiles; a bound names the chunk of the nearest pick.
     MOST_CHUNK = 64
-    # Rows that are packed at once, at most.
-    MOST_PACKED = 128
+    MOST_PACKED = 128  # rows that are packed at once, at most
 
 
 cdef class Picks:

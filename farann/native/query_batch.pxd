@@ -10,7 +10,7 @@ from farann.native.scratch cimport Scratch
 from farann.native.snapshot cimport Filter, Snapshot
 
 cdef enum:
-    # Blocks that are passed over, at most, before the next look at what hasn't paid.
+    # Blocks that are scanned by whole codes, at most, before high nibbles alone are tried again.
     LONGEST_PAUSE = 7
 
 
@@ -30,14 +30,14 @@ cdef struct Query:
     bint left_out     # no row of the block can answer it
     double ceiling_key  # times the sign no key is above it; infinity: not known, NaN: not asked for
     double along, across  # what it is along the mean query direction, and how long the rest is
-    double slack      # largest of the blocks so far
+    double slack      # largest of the blocks scanned
     farann_query prepared
     farann_filter filter
     farann_topk found
     const float *given
     farann_coded_query scan  # as coded for what is scanned
     farann_coded_query whole  # and for all coordinates; a negative unit: not usable
-    # Scans of high nibbles that let too many rows pass are left for some blocks, ever more.
+    # Blocks left of the pause of high nibbles that let too many rows pass, and the last such pause.
     int64_t pause, next_pause
     double radius
     # Reduced keys: rows above the first are not beyond the radius for certain, those below the

@@ -14,7 +14,7 @@ cdef class RowScan:
     cdef QueryBatch batch
     cdef Candidates candidates
     cdef KeyScan key_scan
-    cdef float *query_vectors  # of all queries; NULL: no rows are scanned so far
+    cdef float *query_vectors  # of all queries; NULL: no rows were scanned yet
     cdef int64_t rows_a_key  # rows in float32 that cost as much as the key of one
     cdef int64_t n_seen  # rows scanned before those of the segment
 

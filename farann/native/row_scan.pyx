@@ -15,14 +15,11 @@ from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
 
 cdef enum:
-    # As many rows are scored in float32 in the time that one takes to pass and to get its key: by
-    # one query, and of those that are packed for many.
-    ROW_MAJOR_A_KEY = 4
-    PACKED_A_KEY = 16
-    # Rows are scored again only where they are at most one of so many.
-    SHARE_AGAIN = 4
-    # As many times k rows are scored before a threshold is chosen, up to a whole block.
-    FIRST_OF_K = 16
+    # Rows scored in float32 in the time in which one row passes and gets its exact key:
+    ROW_MAJOR_A_KEY = 4  # by a single query
+    PACKED_A_KEY = 16  # packed, by a batch
+    SHARE_AGAIN = 4  # rows are scored a second time only if they are at most 1/4 of the coded rows
+    FIRST_OF_K = 16  # a first threshold is chosen from about 16 k rows, up to a whole block
 
 
 cdef bint few_of(int64_t n, Codes codes) noexcept nogil:

@@ -3,9 +3,8 @@
 from libc.stdint cimport int64_t, uintptr_t
 
 cdef enum:
-    ALIGNMENT = 64
-    # Pieces of memory that a search may have.
-    MOST_ALLOCATED = 64
+    ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+    MOST_ALLOCATED = 64  # pieces of memory that a search may have
 
 
 cdef inline void *aligned(void *memory) noexcept nogil:

@@ -44,12 +44,11 @@ from farann.native.tail_scan cimport TailScan
 from farann.native.uncoded_rows cimport UncodedRows
 
 cdef enum:
-    # Up to so many rows a rough pass costs more than exact keys of all.
-    FEW_ROWS = 64
+    FEW_ROWS = 64  # rows up to which exact keys of all cost less than a rough pass
 
 
 cdef bint keys_alone(QueryBatch batch):
-    """Whether rows are so few that all get exact keys."""
+    """Whether all rows get exact keys, because they are few."""
     cdef int64_t n = batch.filter.n_rows
     return n <= FEW_ROWS and (batch.snapshot.vectors or n == 0)
 

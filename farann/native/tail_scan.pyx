@@ -148,7 +148,7 @@ cdef class TailScan:
                 done += n
 
     cdef int64_t rows_of_block(self, int64_t done) noexcept nogil:
-        """Rows of the next block at most, behind those of the base and so many of the tail."""
+        """Rows of the next block at most, after the base and `done` rows of the tail."""
         if self.coded.approximate:
             return self.coded.code_rows
         return self.coded.rows_after(self.batch.snapshot.codes.n_positions + done)
