@@ -45,7 +45,7 @@ typedef struct {
     int64_t groups;
 } farann_coded_rows;
 
-/* Queries of a tile at most: lanes of the widest vectors. */
+/* Queries of a tile, at most: the lanes of the widest vectors. */
 enum { FARANN_MOST_TILE_QUERIES = 16 };
 
 /*
@@ -76,8 +76,9 @@ typedef struct {
 } farann_pass_thresholds;
 
 /*
- * Memory that is read after the present scan, some parts of it, from the one that is `part` on.
- * Scans ask for so many lines of it at each step, which costs less than to ask for all at once.
+ * Memory that is read after the present scan: codes or their high nibbles, low nibbles, and slots.
+ * Parts before `part` are prefetched already. Each step of a scan prefetches `lines_a_step` cache
+ * lines, which costs less than all at once.
  */
 enum { FARANN_AHEAD_PARTS = 3 };
 typedef struct {
@@ -145,8 +146,8 @@ typedef struct {
     int key_queries;
     int code_queries; /* and for codes */
     int step_rows;    /* rows that a scan takes at once for these */
-    int tile_groups;  /* a tile of codes has room for a multiple of so many groups */
-    int few_tiles;    /* up to so many put the nibbles of codes together as they read them */
+    int tile_groups;  /* a tile of codes has room for a multiple of this many groups */
+    int few_tiles;    /* above this number of tiles, nibbles are joined before a block is scanned */
     int largest_code; /* of queries, in magnitude: what the dot products of bytes allow */
 
     /* A thread calls `begin` before it scans or scores rows for tiles of codes, and then `end`. */
@@ -334,12 +335,16 @@ typedef struct {
                        int64_t dim, float *wide);
 } farann_kernels;
 
-/* Every level's vectors of float32 divide this, and this the groups of scores. */
+/*
+ * PADDING: floats that padded vectors are multiples of, which the widest vector has. SCORE_GROUPS:
+ * groups whose largest scores are found at once, a multiple of PADDING.
+ */
 enum { FARANN_PADDING = 16, FARANN_SCORE_GROUPS = 64 };
 
-/* A panel of codes: so many rows, of which groups of so many coordinates lie side by side. */
+/* Rows of a panel of codes, coordinates of a group, and rows of a quad of low nibbles. */
 enum { FARANN_CODE_PANEL = 16, FARANN_CODE_GROUP = 4, FARANN_CODE_QUAD = 4 };
 
+/* Instruction sets that farann_levels can list: at least those that dispatch.c compiles in. */
 enum { FARANN_MOST_LEVELS = 8 };
 
 /* The tables of the levels this CPU has, slowest first; gives how many. */

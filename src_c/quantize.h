@@ -11,8 +11,8 @@
 #include "metric.h"
 
 enum {
-    FARANN_ROTATION_ROUNDS = 3,
-    FARANN_SPAN = 16, /* of inverse scales: the largest is at most so many times the smallest */
+    FARANN_ROTATION_ROUNDS = 3, /* rounds of sign flips and butterflies */
+    FARANN_SPAN = 16,           /* largest inverse scale of codes over the smallest, at most */
 };
 
 /*
@@ -132,8 +132,8 @@ void farann_ask_for(const farann_coded_rows *rows, int64_t panel_bytes, int64_t 
 int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t groups);
 
 /*
- * What n rows from `start` on, a panel's first, will read: their codes, and the slots of their
- * positions where these aren't NULL. Scans ask for it in so many steps.
+ * The memory that a scan of n rows from `start` on, a panel's first, will read: their codes, and
+ * their slots unless these are NULL. Scans prefetch it in `steps` steps.
  */
 farann_ahead farann_ahead_of(const farann_coded_rows *rows, int64_t panel_bytes,
                              const int32_t *slots, int64_t start, int64_t n, int64_t steps);

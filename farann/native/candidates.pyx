@@ -115,7 +115,7 @@ cdef class Candidates:
         if self.batch.best_beyond:  # who knows how many of them are too near
             self.batch.kernels.select_f32(scores, n, -INFINITY, &query.candidates)
             return
-        # Of the best some may be excluded: as many rows again may take their places.
+        # The filter may exclude some of the k best, so the 2 k best are admitted.
         floor = self.at_least(self.batch.k if all_allowed else 2 * self.batch.k, scores, n)
         self.batch.kernels.select_f32(
             scores, n, nextafterf(<float>(floor - 2.0 * query.slack), -INFINITY),

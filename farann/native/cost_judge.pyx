@@ -66,7 +66,7 @@ cdef class CostJudge:
         if scored:
             usual = self.batch.k + ALWAYS_PASS
         elif first:
-            # Where rows lie by norm the first pass, whatever the rest does.
+            # In the order of norms the first rows pass in any case.
             usual = start if self.pruning.by_norm else 6 * self.batch.k + ALWAYS_PASS
         share = ((cost - self.cost_judged) / self.batch.n_queries
                  - usual * (self.cost_passed + self.cost_rescored)) / n

@@ -168,7 +168,7 @@ cdef class GreedyPasses:
             self.kernels.widen_f32(row, self.dim, self.centre)
             for i in range(self.dim):
                 self.centre_f32[i] = row[i]
-        # Of no query, which scores by |y|^2 alone.
+        # Without a query, scores are |y|^2 alone.
         self.kernels.score_rows_f32(self.rows, NULL, self.n, self.dim, self.centre_f32, self.rounded,
                                     False, 1.0, self.lengths, norms)
         self.smallest, self.squares = norms[0], norms[1] * (1.0 + 1e-3)

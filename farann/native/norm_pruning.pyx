@@ -30,7 +30,7 @@ cdef class NormPruning:
 
     cdef void see_norms(self) noexcept nogil:
         """See whether norms tell what rows may reach."""
-        # What is nearest under l2 may have any norm.
+        # The nearest rows under l2 may have any norm.
         self.by_norm = self.coded.codes.max_norm is not None and (
             self.batch.sign > 0.0 or self.batch.metric != FARANN_L2)
 

@@ -37,7 +37,7 @@ cdef class RowScan:
     cdef bint make_room(self) noexcept nogil:
         """Make room for the query vectors, which `take_query` takes; False: there is none."""
         cdef int64_t width = self.batch.kernels.tile_queries, n = self.batch.n_queries
-        # Of all queries, in whole tiles.
+        # All queries, in whole tiles.
         n = (n + width - 1) // width * width
         self.query_vectors = <float *>self.batch.scratch.allocated(
             n * padded(self.batch.dim), sizeof(float), True)
@@ -211,7 +211,7 @@ cdef class RowMajorScan(RowScan):
         cdef RowBlock rows = self.candidates.rows_at(segment, start, n)
         cdef int64_t before = query.candidates.count, j
         cdef float threshold
-        # Where codes have told how long rows are, squares need not be summed.
+        # Squares need not be summed if the codes bound the norms of rows.
         cdef bint bounded = (self.square_bound >= 0.0
                              and segment.first < self.batch.snapshot.segments[0].count)
         cdef float norms[2]

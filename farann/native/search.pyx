@@ -300,8 +300,8 @@ cdef class ApproximateTask(Task):
         batch.take_rule(rule)
         if rule.extends_beyond is not None and partitions is None:
             self.extends, self.late, tells_late = True, rule.extends_beyond, True
-        # Thresholds may rise in steps here, and let more through in between. Where it is told how
-        # late rows come, those that have keys would count for nothing.
+        # Thresholds may rise in steps here and let more rows through in between, so there is three
+        # times the room. Rows that got exact keys early would not count when lateness is measured.
         self.put_together(batch, codes, 3 * CANDIDATE_ROOM, codes is None or not tells_late,
                           False)
         if codes is not None:

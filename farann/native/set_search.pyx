@@ -61,7 +61,7 @@ cdef class SetSearch:
         cdef int64_t largest_block, m = members.shape[0]
         if not snapshot.vectors:
             raise ValueError("sets can't be searched for without vectors")
-        # What is left out for a set is known to the sets.
+        # The sets apply their own exclusions.
         bare = filter.for_others(m)
         batch = QueryBatch.of(snapshot, bare, members, 0, m, 1, False, flag)
         self.batch = batch

@@ -79,7 +79,7 @@ cdef class TailScan:
         cdef int64_t i
         cdef Query *query
         self.pruning.see_norms()
-        # Where it tells nothing of the base, it tells nothing of the tail.
+        # If norms prune nothing in the base, they are not used in the tail.
         self.pruning.by_norm &= self.batch.snapshot.codes.max_norm is not None
         for i in range(self.batch.n_queries):
             if self.batch.stopped():
