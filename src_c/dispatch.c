@@ -166,7 +166,7 @@ enum { ALL = sizeof all / sizeof *all };
 _Static_assert((int)ALL <= (int)FARANN_MOST_LEVELS, "FARANN_MOST_LEVELS is too small");
 
 int farann_levels(const farann_kernels *found[FARANN_MOST_LEVELS]) {
-    /* To ask the CPU takes longer than a search in few rows: in virtual machines 20 microseconds. */
+    /* Kept: in virtual machines CPUID takes 20 microseconds, longer than a search in few rows. */
     static int64_t known = -1;
     int n = 0, there = (int)farann_load(&known);
     if (there < 0) farann_store(&known, there = features());

@@ -31,8 +31,8 @@ double farann_along(const farann_kernels *kernels, const double *directions, int
 }
 
 /*
- * Put what x is along the axes in its place, with zeros behind, and rotate that. Gives the square of
- * what is left of x, rounded up.
+ * Replace x by its coordinates along the axes, padded with zeros, and rotate these. Returns the
+ * square of the rest of x, rounded up.
  */
 static double rotate_along(const farann_kernels *kernels, const farann_transform *turn, int64_t dim,
                            double *x, double *scratch) {

@@ -1,7 +1,7 @@
 /*
- * 8-bit codes of rows and queries. Vectors are first turned, which evens their coordinates out; they
- * may lose what is outside some axes. A row z is coded as c / w with an inverse scale w of its own,
- * a query vector a as t * u with one step t a query. docs/how-it-works bounds what that leaves out.
+ * 8-bit codes of rows and queries. Vectors are first rotated, which evens their coordinates out;
+ * they may lose what is outside some axes. A row z is coded as c / w with an inverse scale w of its
+ * own, a query vector a as t * u with one step t a query. docs/how-it-works bounds the error.
  */
 #ifndef FARANN_QUANTIZE_H
 #define FARANN_QUANTIZE_H
@@ -41,14 +41,14 @@ double farann_transform_query(const farann_kernels *kernels, const farann_transf
                               int64_t dim, double *query_vector, double *scratch);
 
 /*
- * The largest |coordinate| of each row, centred, scaled and turned, or how long it is outside the
+ * The largest |coordinate| of each row, centered, scaled and rotated, or how long it is outside the
  * axes, if that is more; `scratch` holds twice dim up to a multiple of 8, all zeros.
  */
 void farann_code_extents(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
                          const double *centre, int normalized, const farann_transform *turn,
                          double *scratch, double *extents);
 
-/* What is raised to the largest of coded rows, with e = w z - c, and l the lower bits of c + 128. */
+/* Largest values of all coded rows, with e = w z - c, and l the lower bits of c + 128. */
 typedef struct {
     double residual;        /* |e|^2 */
     double length;          /* |w z|^2 */
@@ -125,7 +125,7 @@ farann_pass_threshold farann_pass_threshold_at(const farann_coded_query *coded,
                                                const farann_code_bounds *rows, double floor,
                                                double sign, int high_alone);
 
-/* Ask for the first lines of n rows from `start` on, a panel's first; the rest follows by itself. */
+/* Prefetch the first lines of n rows from `start` on, a panel's first; the CPU does the rest. */
 void farann_ask_for(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start, int64_t n);
 
 /* <u, c> of a query's groups, side by side, and as many of codes c. */

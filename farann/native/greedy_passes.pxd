@@ -25,8 +25,9 @@ cdef class GreedyPasses:
     cdef double *norms
     cdef int64_t count, n_before, most
     cdef double *keys             # of each pick over those before it
-    # Bounds on keys, one a row: by the present chunk of picks, by whole chunks and which of these is
-    # nearest, and by all chunks but that. -infinity in `least`: settled, or not to be chosen.
+    # Bounds on keys by row: `recent` by the present chunk of picks, `least` by whole chunks,
+    # `others` by whole chunks but the nearest, which `chunks` names. `least` is -infinity for
+    # settled rows and those that may not be chosen.
     cdef float *recent
     cdef float *least
     cdef float *others

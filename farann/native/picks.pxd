@@ -31,7 +31,7 @@ cdef class Picks:
     cdef bint by_keys     # float32 can't hold the scores
     cdef float *copies    # of some rows, and their positions in a segment
     cdef int64_t *positions
-    cdef double *exact    # the last row that was asked about, in float64
+    cdef double *exact    # the last row that keys were computed for, in float64
     cdef double *query_vector
     cdef float *rounded
     cdef farann_query prepared

@@ -83,7 +83,7 @@ cdef class Picks:
         cdef RowBlock block
         cdef float norms[2]
         cdef int s
-        self.squares = 1.0  # of unit rows less a centre that is none longer, four times this
+        self.squares = 1.0  # 4 for unit rows less a centre of length 1 at most
         if self.packing.normalized:
             self.squares = 4.0
             return

@@ -28,8 +28,8 @@ cdef struct Query:
     bint by_keys      # rough scores rule out too little, see `KeyScan`
     bint keys_end     # whether they do no longer, from the next block on
     bint left_out     # no row of the block can answer it
-    double ceiling_key  # times the sign no key is above it; infinity: not known, NaN: not asked for
-    double along, across  # what it is along the mean query direction, and how long the rest is
+    double ceiling_key  # no key times the sign exceeds it; infinity: not known, NaN: not computed
+    double along, across  # component along the mean query direction, and length of the rest
     double slack      # largest of the blocks scanned
     farann_query prepared
     farann_filter filter
@@ -63,7 +63,7 @@ cdef class QueryBatch:
     cdef bint best_beyond  # the k nearest of the rows beyond a radius
     cdef const float[:, ::1] given  # keeps the queries alive
     cdef Query *queries
-    cdef double *exact  # the last query that was asked for, in float64
+    cdef double *exact  # the last query that was requested, in float64
     cdef const Query *exact_of
     cdef double *query_vector  # that of the last query, which coding transforms; then scratch
     cdef float *rounded  # the same as float32, before it is transformed

@@ -230,7 +230,7 @@ cdef class RowMajorScan(RowScan):
             self.candidates.score_exactly(query, segment, start, n)
             return
         if self.batch.packing.normalized:
-            # Row by row unit rows are not centred: what the centre takes off is a constant.
+            # Unpacked unit rows are not centered: the centre would only add a constant.
             for j in range(n):
                 self.scores[j] += <float>query.prepared.key_offset
         self.batch.float_products += n * self.batch.dim

@@ -58,6 +58,6 @@ cdef class ApproximateTask(Task):
     cdef PartitionChoice choice  # None: there are no partitions, or all are searched
     cdef PartitionProbe probe
     cdef OrderedScan ordered
-    cdef Lateness lateness  # None: it isn't told
+    cdef Lateness lateness  # None: lateness is not measured
     cdef bint extends  # whether queries answered later than `late` scan twice as many rows
     cdef double late

@@ -43,7 +43,7 @@ cdef class Snapshot:
     cdef const uint8_t[:, ::1] base, tail  # bytes of rows
     cdef const double[::1] centre
     cdef double[::1] full_centre  # padded with zeros
-    cdef float[::1] padded_centre  # zero for unit rows, which are not centred as they lie
+    cdef float[::1] padded_centre  # zero for unit rows, not centered when unpacked
     cdef const int64_t[::1] ids
     cdef const int64_t *ids_by_slot
     cdef const uint8_t[::1] alive

@@ -168,8 +168,8 @@ WORD void scan_all_panels(const int width, const int panels, const int held, con
 }
 
 /*
- * Score some panels for a tile of queries, `behind` more behind them; scores of a query lie `stride`
- * from the next one's.
+ * Score `panels` panels, which `behind` more follow, for a tile of queries, whose scores are
+ * `stride` floats apart.
  */
 WORD void score_code_panels(const int panels, const int held, int64_t behind,
                             const farann_coded_rows *rows, int64_t row,

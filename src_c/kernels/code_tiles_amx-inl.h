@@ -46,8 +46,8 @@ WORD void copy_groups(const int held, const uint8_t *panel, const uint8_t *low, 
 }
 
 /*
- * Multiply the queries with a panel, one of a few: a constant at each call. Tiles 0 to 3 are sums of
- * panels, 4 the queries, 5 to 7 panels in turn.
+ * Multiply the queries with a panel, whose number is a constant at each call. Tiles 0 to 3 are sums
+ * of panels, 4 the queries, 5 to 7 panels in turn.
  */
 WORD void add_products(const int panel, const uint8_t *lines) {
     switch (panel) {
@@ -213,8 +213,8 @@ WORD void scan_all_panels(const int width, const int panels, const int held, con
 }
 
 /*
- * Score some panels for a tile of queries, `behind` more behind them; scores of a query lie `stride`
- * from the next one's.
+ * Score `panels` panels, which `behind` more follow, for a tile of queries, whose scores are
+ * `stride` floats apart.
  */
 WORD void score_code_panels(const int panels, const int held, int64_t behind,
                             const farann_coded_rows *rows, int64_t row,

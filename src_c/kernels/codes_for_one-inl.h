@@ -22,7 +22,7 @@ WORD i32v row_limits(const farann_coded_rows *rows, int64_t row, const farann_pa
                                 f32_set1(limit)));
 }
 
-/* The sums of a panel's rows for one query: four of each take turns, which spares them waiting. */
+/* The sums of a panel's rows for one query, in TURNS sums that don't wait for each other. */
 WORD void sum_panel(const int held, const uint8_t *panel, const uint8_t *low, int64_t groups,
                     const uint32_t *queries, int32_t *sums) {
     enum { GROUP_BYTES = FARANN_CODE_PANEL * FARANN_CODE_GROUP, TURNS = 4 };

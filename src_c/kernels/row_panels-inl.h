@@ -14,7 +14,7 @@ WORD void panel_scales(const float *const *row, int64_t dim, int normalized, dou
     }
 }
 
-/* Columns j .. j + width of four rows, centred and scaled, into lanes lane .. lane + 3. */
+/* Columns j .. j + width of four rows, centered and scaled, into lanes lane .. lane + 3. */
 WORD void pack_columns(const int normalized, const float *const *row, int64_t j, int width,
                        const double *centre, const float *centre_f32, const double *scale,
                        float *panel, int lane) {

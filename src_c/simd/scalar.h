@@ -14,6 +14,7 @@
 #define FARANN_TARGET
 #define WORD static FARANN_INLINE
 
+/* Vectors are arrays of 4 numbers; FUSED 0: f64x8_add_exact rounds twice. */
 enum { F32_LANES = 4, PANEL_VECTORS = 2, TILE_QUERIES = 4 };
 enum { KEY_VECTORS = 1, KEY_QUERIES = 2, FUSED = 0 };
 
