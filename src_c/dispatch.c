@@ -6,7 +6,7 @@
 #include "kernels.h"
 #include "portable.h"
 
-/* What a level may need of the CPU and of its operating system. */
+/* Features of the CPU and its operating system that a level may need, a bit each. */
 enum { AVX2 = 1, AVX512 = 2, VNNI = 4, TILES = 8, VEX_VNNI = 16 };
 enum { NEON = 1, DOT_PRODUCTS = 2, MIXED_PRODUCTS = 4 };
 

@@ -148,7 +148,7 @@ typedef struct {
     int step_rows;    /* rows that a scan takes at once for these */
     int tile_groups;  /* a tile of codes has room for a multiple of this many groups */
     int few_tiles;    /* above this number of tiles, nibbles are joined before a block is scanned */
-    int largest_code; /* of queries, in magnitude: what the dot products of bytes allow */
+    int largest_code; /* of queries, in magnitude, at most: the dot products of bytes limit it */
 
     /* A thread calls `begin` before it scans or scores rows for tiles of codes, and then `end`. */
     void (*begin)(void);

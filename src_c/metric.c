@@ -54,7 +54,7 @@ void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, d
     const double distance2 = sums[0], dot_centre = sums[1];
     double a = sqrt(sums[2]) * (1.0 + 1e-9);
 
-    /* Rounding of y, a and |y|^2, the sums themselves, and what underflow may take. */
+    /* Rounding of y, a and |y|^2, of the sums themselves, and underflow. */
     double terms = (double)dim + 16.0;
     double gamma = terms * U32 * 1.01;
     double gamma64 = terms * U64 * 2.0;

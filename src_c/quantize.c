@@ -204,7 +204,7 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
      * rounds, and the turns. */
     const double within = sqrt(sums[0]), left = sqrt(sums[1]);
     const double rounding = 0x1p-21 * ZERO_POINT * fabs(coded->sum);
-    /* This share is not small: it pays for what float32 does to it. */
+    /* This share is not small: it covers its own float32 rounding. */
     const double outside = rest * rows->outside_length * (1.0 + 0x1p-20);
     const double codes_off = rows->residual + (high_alone ? rows->low_nibble_norm : 0.0);
     coded->allowance =

@@ -53,8 +53,8 @@ typedef struct {
     double residual;        /* |e|^2 */
     double length;          /* |w z|^2 */
     double low_nibble_norm; /* |l - 7.5|^2 */
-    double norm;            /* |z|^2, with what is outside the axes */
-    double outside;         /* |z'|^2 of what is outside them */
+    double norm;            /* |z|^2, with the part outside the axes */
+    double outside;         /* |z'|^2 of the part outside the axes */
     double outside_length;  /* |w z'|^2 */
 } farann_code_extremes;
 
@@ -100,9 +100,9 @@ typedef struct {
     double step;      /* t; negative: these codes can't be used */
     double inv_step;  /* 1 / t */
     double sum;       /* of u */
-    double allowance; /* what <u, c> may lack, as rows and queries were rounded */
+    double allowance; /* error of <u, c>, at most, as rows and queries were rounded */
     double length;    /* |u|: times low_nibble_norm of a row where only high nibbles are read */
-    double slack;     /* what else a score may be off, in units of the key */
+    double slack;     /* the other errors of a score, at most, in units of the key */
     double off;       /* how far the score of any coded row may be from its reduced key */
 } farann_coded_query;
 
@@ -138,7 +138,7 @@ int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t grou
 farann_ahead farann_ahead_of(const farann_coded_rows *rows, int64_t panel_bytes,
                              const int32_t *slots, int64_t start, int64_t n, int64_t steps);
 
-/* Ask for what the steps left. */
+/* Prefetch the lines that the steps left. */
 void farann_ahead_finish(farann_ahead *ahead);
 
 /* The pass threshold that no row passes. */

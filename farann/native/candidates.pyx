@@ -16,7 +16,7 @@ cdef enum:
     # k-th, and exact keys before the end would be wasted on these.
     LARGE_K = 65
     FEW_SORTED = 24  # k up to which exact searches keep the best scores sorted; above, they select
-    RESCORED_AT_ONCE = 4096  # candidates visited between looks at the cancel flag
+    RESCORED_AT_ONCE = 4096  # candidates reranked between looks at the cancel flag
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -112,7 +112,7 @@ cdef class Candidates:
         cdef int64_t before = query.candidates.count, i, reach = 0
         cdef bint all_allowed = self.batch.filter.is_open()
         cdef float floor
-        if self.batch.best_beyond:  # who knows how many of them are too near
+        if self.batch.best_beyond:  # any number of them may be too near
             self.batch.kernels.select_f32(scores, n, -INFINITY, &query.candidates)
             return
         # The filter may exclude some of the k best, so the 2 k best are admitted.

@@ -23,7 +23,7 @@ cdef class CodeScan:
     cdef KeyScan key_scan
     cdef CodedQueries coded
     cdef farann_coded_rows block  # the rows that are scanned by tile after tile
-    cdef farann_ahead ahead  # what is read after these
+    cdef farann_ahead ahead  # codes to prefetch, which are read after these
     cdef uint8_t *joined  # their whole codes, joined from nibbles if many tiles read them
     cdef farann_pass_thresholds pass_thresholds  # of one tile
     cdef farann_pass_threshold nothing_passes

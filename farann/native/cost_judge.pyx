@@ -93,7 +93,7 @@ cdef class CostJudge:
         for i in range(n):
             rescored += self.batch.queries[i].candidates.count
         cost += max(rescored, 0) * self.cost_rescored
-        if self.selected:  # otherwise what one costs is less well known
+        if self.selected:  # otherwise the cost of one is less well known
             cost += max(self.batch.passed + self.batch.alike - usual, 0) * self.cost_passed
         return uses(FUTILE_SEARCHES) and self.few_rows and cost > FAR_MORE * (
             scanned + max(left_out, 0.0) * (1.0 + self.cost_whole))

@@ -33,12 +33,12 @@ cdef class GreedyPasses:
     cdef float *others
     cdef int32_t *chunks
     cdef float *tops              # of each stride of rows the largest bound
-    cdef double off               # what bounds are above keys, at most
+    cdef double off               # bounds exceed keys by at most this
     # Rows whose keys are known, a heap, and how many picks each has met.
     cdef Bounded *settled
     cdef int64_t n_settled
     cdef int32_t *met
-    # A query, and what scores for it are made of.
+    # A query, and the arrays that its scores are computed from.
     cdef double *centre
     cdef float *centre_f32
     cdef double *exact

@@ -357,7 +357,7 @@ cdef enum:
     BLOCK_BYTES = 524288  # bytes of a packed block of rows, which stays in the second-level cache
     FIRST_BLOCK = 64  # rows of a scan's first block; blocks are multiples of it
     LARGEST_BLOCK = 1024  # rows of a block, at most
-    LONG_BLOCKS = 4  # times this, for a single query that has scanned many rows
+    LONG_BLOCKS = 4  # blocks are up to 4 times as long for a single query behind many rows
 
 
 cdef const farann_kernels *kernels_of(str isa) except NULL

@@ -24,9 +24,9 @@ cdef class Picks:
     cdef float *rows      # as they are, one after the other
     cdef double *norms    # |s| under cosine, else 1
     cdef float *tiles     # their vectors, as queries of a search for the nearest rows
-    cdef float *offsets   # what is taken off scores for these, to have minus a bound on the key
+    cdef float *offsets   # subtracted from scores for these, which gives minus a bound on the key
     cdef double squares   # the largest |y|^2 of all rows
-    cdef double off       # what bounds on keys are above them, at most
+    cdef double off       # bounds on keys exceed the keys by at most this
     cdef int64_t chunk    # picks of which the nearest is one, where a bound is known
     cdef bint by_keys     # float32 can't hold the scores
     cdef float *copies    # of some rows, and their positions in a segment

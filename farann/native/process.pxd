@@ -7,7 +7,7 @@ cdef class CancelFlag:
     cdef int64_t raised
 
 
-# For calls that nobody gives up.
+# The flag of calls that can't be canceled.
 cdef int64_t NEVER
 
 # The mechanisms left out by `leave_out`, bits of `Mechanism`; 0 except in measurements.

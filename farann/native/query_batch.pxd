@@ -35,7 +35,7 @@ cdef struct Query:
     farann_filter filter
     farann_topk found
     const float *given
-    farann_coded_query scan  # as coded for what is scanned
+    farann_coded_query scan  # as coded for the scanned panels
     farann_coded_query whole  # and for all coordinates; a negative unit: not usable
     # Blocks left of the pause of high nibbles that let too many rows pass, and the last such pause.
     int64_t pause, next_pause

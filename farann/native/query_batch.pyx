@@ -147,7 +147,7 @@ cdef class QueryBatch:
         """Note which rough scores tell that a row is beyond the radius, and that it isn't."""
         cdef Query *query = &self.queries[i]
         cdef double key = farann_key_at(self.metric, query.radius, query.prepared.query_norm)
-        cdef double band = 4e-12 * fabs(key) + 4.0 * DBL_MIN  # what rounding may do, twice
+        cdef double band = 4e-12 * fabs(key) + 4.0 * DBL_MIN  # twice the rounding error
         query.ceiling = query.prepared.key_offset - key * query.prepared.key_scale
         query.sure = query.prepared.key_offset - (key + band) * query.prepared.key_scale
         if not (query.sure <= query.ceiling):  # the radius is too large for its square

@@ -120,7 +120,7 @@ cdef class RowScan:
         if not self.take_queries():
             return
         for i in range(self.batch.n_queries):
-            # Rough scores by codes are further off; what is left of them gets keys.
+            # Rough scores by codes have larger errors; the candidates left get exact keys.
             self.candidates.rerank_all(&self.batch.queries[i])
             self.forget_scores(&self.batch.queries[i])
         self.scan(rest, 0, rest.count)

@@ -6,7 +6,7 @@ from libc.stdlib cimport free
 
 from farann.native.kernels cimport farann_alloc
 
-# Bytes of one piece, at most; more can only be a mistake, or overflow.
+# Bytes of one piece, at most, so that sizes don't overflow.
 cdef int64_t MOST_BYTES = 1 << 46
 
 

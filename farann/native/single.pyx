@@ -23,7 +23,7 @@ cdef enum:
     SEARCHES_WITHOUT_CODES = 31  # queries
 
 cdef enum Outcome:
-    BAD  # the query holds what no query may
+    BAD  # the query is not finite, or is zero under cosine
     UNLIKE  # it is one for the guard
     ANSWERED
 

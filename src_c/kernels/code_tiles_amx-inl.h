@@ -146,7 +146,7 @@ WORD void judge_step(const int squared, const farann_coded_rows *rows, int64_t s
     }
 }
 
-/* Append the rows that pass. What a branch for each query would cost, one for all does. */
+/* Append the rows that pass, with one branch for all queries, not one for each. */
 WORD void append_step(const farann_coded_rows *rows, int64_t start,
                       const farann_pass_thresholds *bars, const farann_step *step,
                       farann_candidates *candidates) {

@@ -222,7 +222,7 @@ WORD int32_t dot_low(const farann_coded_rows *rows, int64_t row, const uint32_t 
     return total;
 }
 
-/* Ask for what refining a row will read; rows lie far apart. */
+/* Prefetch the codes that refining a row will read; rows lie far apart. */
 WORD void prefetch_codes(const farann_coded_rows *rows, int64_t row) {
     enum { MOST_BYTES = 256 }; /* 4 cache lines */
     const int64_t row_bytes = rows->groups * FARANN_CODE_GROUP;
