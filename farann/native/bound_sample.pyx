@@ -11,7 +11,7 @@ from farann.native.scratch cimport Scratch
 
 cdef enum:
     MOST_SAMPLED = 1024  # rows of the sample, at most
-    FEWEST_SAMPLED = 64  # rows of the sample, at least, if there are as many
+    FEWEST_SAMPLED = 64  # rows of the sample, at least, or all rows if there are fewer
     SHARE = 16  # one row in 16 is sampled, within these limits
 
 

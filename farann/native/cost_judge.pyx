@@ -52,10 +52,10 @@ cdef class CostJudge:
     cdef bint will_cost_too_much(self, int64_t start, int64_t left) noexcept nogil:
         """Whether rows that codes let pass of those that are left will cost more than codes save.
 
-        Of the first 16 k rows some 6 k pass in any case, until there is a good threshold, and later
-        about k each time as many rows again were scanned; and of rows that are scored before one is
-        chosen k. Where codes serve, those that pass beside these become as rare; where they don't,
-        as many pass of rows that come later.
+        About 6 k of the first 16 k rows pass in any case, until there is a good threshold; later
+        about k pass whenever the number of scanned rows doubles. If the first rows are all scored
+        before a threshold is chosen, k of them pass. If codes serve, the share of other rows that
+        pass halves at each doubling; if they don't, it stays the same.
         """
         cdef int64_t n = start - self.judged, usual = self.batch.k
         # Float32 would score all queries, codes score those that rows can still answer.

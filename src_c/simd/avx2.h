@@ -63,7 +63,7 @@ WORD f32v f32_load_first(const float *p, int64_t count) {
     return _mm256_maskload_ps(p, mask);
 }
 
-/* From as many values of a compact type. */
+/* A vector from F32_LANES values of a compact type. */
 WORD f32v f32_from_u8(const uint8_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }

@@ -60,7 +60,7 @@ WORD f32v f32_load_first(const float *p, int64_t count) {
     return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1u), p);
 }
 
-/* From as many values of a compact type. */
+/* A vector from F32_LANES values of a compact type. */
 WORD f32v f32_from_u8(const uint8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }

@@ -58,7 +58,7 @@ WORD f32v f32_load_first(const float *p, int64_t count) {
     return vld1q_f32(lanes);
 }
 
-/* From as many values of a compact type. */
+/* A vector from F32_LANES values of a compact type. */
 WORD f32v f32_from_u8(const uint8_t *p) {
     uint32_t bytes;
     memcpy(&bytes, p, sizeof bytes);

@@ -45,7 +45,7 @@ WORD f32v f32_load_first(const float *p, int64_t count) {
     return v;
 }
 
-/* From as many values of a compact type. */
+/* A vector from F32_LANES values of a compact type. */
 #define F32_FROM(name, type)                                                        \
     WORD f32v f32_from_##name(const type *p) {                                      \
         f32v v;                                                                     \
