@@ -7,13 +7,13 @@
 
 #include <stdint.h>
 
-/* Begin with the arithmetic of IEEE 754, rounding to nearest; returns what there was before. */
+/* Begin with the arithmetic of IEEE 754, rounding to nearest; returns the mode before. */
 uint64_t farann_arithmetic_begin(void);
 
-/* Go back to what there was. */
+/* Restore the mode that farann_arithmetic_begin returned. */
 void farann_arithmetic_end(uint64_t before);
 
-/* For tests: take denormal numbers for zero, or stop it. Returns what was so, -1: not known. */
+/* For tests: flush denormal numbers to zero, or stop it. Returns the old state, -1: not known. */
 int farann_flush_denormals(int on);
 
 #endif

@@ -6,7 +6,7 @@
 #include "kernels.h"
 #include "portable.h"
 
-/* What a level may need of the CPU and of its operating system. */
+/* Features of the CPU and its operating system that a level may need, a bit each. */
 enum { AVX2 = 1, AVX512 = 2, VNNI = 4, TILES = 8, VEX_VNNI = 16 };
 enum { NEON = 1, DOT_PRODUCTS = 2, MIXED_PRODUCTS = 4 };
 
@@ -166,7 +166,7 @@ enum { ALL = sizeof all / sizeof *all };
 _Static_assert((int)ALL <= (int)FARANN_MOST_LEVELS, "FARANN_MOST_LEVELS is too small");
 
 int farann_levels(const farann_kernels *found[FARANN_MOST_LEVELS]) {
-    /* To ask the CPU takes longer than a search in few rows: in virtual machines 20 microseconds. */
+    /* Kept: in virtual machines CPUID takes 20 microseconds, longer than a search in few rows. */
     static int64_t known = -1;
     int n = 0, there = (int)farann_load(&known);
     if (there < 0) farann_store(&known, there = features());

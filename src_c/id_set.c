@@ -1,6 +1,6 @@
 #include "id_set-inl.h"
 
-/* The logarithm of the places of n ids, at least twice as many; 0 for n == 0. */
+/* The binary logarithm of the number of places for n ids, at least 2 n; 0 for n == 0. */
 static int bits_for(int64_t n) {
     int bits = 0;
     while (n && (int64_t)1 << bits < 2 * n) bits++;

@@ -9,7 +9,7 @@
 
 #include "select.h"
 
-/* What coordinates of rows are kept as; float32 holds all values of the other types. */
+/* Types of the coordinates of rows; float32 holds all values of the other types. */
 typedef enum {
     FARANN_FLOAT32 = 0,
     FARANN_FLOAT16 = 1,
@@ -45,7 +45,7 @@ typedef struct {
     int64_t groups;
 } farann_coded_rows;
 
-/* Queries of a tile at most: lanes of the widest vectors. */
+/* Queries of a tile, at most: the lanes of the widest vectors. */
 enum { FARANN_MOST_TILE_QUERIES = 16 };
 
 /*
@@ -76,8 +76,9 @@ typedef struct {
 } farann_pass_thresholds;
 
 /*
- * Memory that is read after the present scan, some parts of it, from the one that is `part` on.
- * Scans ask for so many lines of it at each step, which costs less than to ask for all at once.
+ * Memory that is read after the present scan: codes or their high nibbles, low nibbles, and slots.
+ * Parts before `part` are prefetched already. Each step of a scan prefetches `lines_a_step` cache
+ * lines, which costs less than all at once.
  */
 enum { FARANN_AHEAD_PARTS = 3 };
 typedef struct {
@@ -112,8 +113,8 @@ typedef struct {
 } farann_key_threshold;
 
 /*
- * Rows in float64 as pack_rows_f64 lays them, their ids, of which infinite ones fill up a panel, and
- * the smallest of each panel.
+ * Rows in float64 as pack_rows_f64 lays them, their ids, padded with infinity to whole panels, and
+ * the smallest id of each panel.
  */
 typedef struct {
     double *rows;
@@ -145,9 +146,9 @@ typedef struct {
     int key_queries;
     int code_queries; /* and for codes */
     int step_rows;    /* rows that a scan takes at once for these */
-    int tile_groups;  /* a tile of codes has room for a multiple of so many groups */
-    int few_tiles;    /* up to so many put the nibbles of codes together as they read them */
-    int largest_code; /* of queries, in magnitude: what the dot products of bytes allow */
+    int tile_groups;  /* a tile of codes has room for a multiple of this many groups */
+    int few_tiles;    /* above this number of tiles, nibbles are joined before a block is scanned */
+    int largest_code; /* of queries, in magnitude, at most: the dot products of bytes limit it */
 
     /* A thread calls `begin` before it scans or scores rows for tiles of codes, and then `end`. */
     void (*begin)(void);
@@ -221,7 +222,7 @@ typedef struct {
                            const float *centre, const float *query_vector, int normalized,
                            float bias_sign, float *scores, float *norms);
 
-    /* The k-th largest of n scores, or a little less, k >= 1; -inf: there are fewer. A NaN is none. */
+    /* The k-th largest of n scores, or a little less, k >= 1; -inf if n < k. A NaN is none. */
     float (*kth_largest_f32)(const float *scores, int64_t n, int64_t k);
 
     /* Append the scores greater than a threshold, and their numbers, to the candidates. */
@@ -235,9 +236,9 @@ typedef struct {
     void (*lower_f32)(const float *scores, int64_t n, float offset, float *least);
 
     /*
-     * The same of bounds that there are in two parts, of which `recent` is lowered: `tops` become the
-     * largest of the smaller of the two, of FARANN_SCORE_GROUPS at a time, of which n is a multiple,
-     * and the scores -infinity.
+     * Lower `recent` likewise, where the bound of a row is the smaller of `recent` and `least`.
+     * Each of `tops` becomes the largest bound of FARANN_SCORE_GROUPS rows, of which n is a
+     * multiple, and the scores become -infinity.
      */
     void (*lower_bounds_f32)(float *scores, int64_t n, float offset, float *recent,
                              const float *least, float *tops);
@@ -249,15 +250,15 @@ typedef struct {
     int64_t (*find_f32)(const float *scores, int64_t n, float threshold, int32_t *numbers);
 
     /*
-     * The largest of each of FARANN_SCORE_GROUPS groups of n scores, which take turns; n is a
+     * The largest score of each of FARANN_SCORE_GROUPS interleaved groups of n scores; n is a
      * multiple of FARANN_PADDING. A NaN is none; -inf where a group has no other.
      */
     void (*largest_f32)(const float *scores, int64_t n, float *largest);
 
     /*
-     * Make a tile of some of the queries whose codes lie one after the other, `groups` each; what is
-     * in the places of queries from `count` on stays, and what the tile has room for beyond
-     * `groups` must be zeros.
+     * Make a tile of some of the queries whose codes lie one after the other, `groups` each. The
+     * places of queries from `count` on stay as they are; groups that the tile has beyond `groups`
+     * must be zeros.
      */
     void (*gather_codes)(const uint32_t *codes, const int64_t *members, int64_t count,
                          int64_t groups, uint32_t *tile);
@@ -334,12 +335,16 @@ typedef struct {
                        int64_t dim, float *wide);
 } farann_kernels;
 
-/* Every level's vectors of float32 divide this, and this the groups of scores. */
+/*
+ * Padded arrays hold a multiple of PADDING floats, the lanes of the widest vector. SCORE_GROUPS is
+ * the number of groups of largest_f32, a multiple of PADDING.
+ */
 enum { FARANN_PADDING = 16, FARANN_SCORE_GROUPS = 64 };
 
-/* A panel of codes: so many rows, of which groups of so many coordinates lie side by side. */
+/* Rows of a panel of codes, coordinates of a group, and rows of a quad of low nibbles. */
 enum { FARANN_CODE_PANEL = 16, FARANN_CODE_GROUP = 4, FARANN_CODE_QUAD = 4 };
 
+/* Instruction sets that farann_levels can list: at least those that dispatch.c compiles in. */
 enum { FARANN_MOST_LEVELS = 8 };
 
 /* The tables of the levels this CPU has, slowest first; gives how many. */

@@ -7,13 +7,13 @@
 /* Unit roundoffs of float32 and float64. */
 static const double U32 = 0x1p-24, U64 = 0x1p-53;
 
-/* Scores and their parts must stay below this for float32 to hold them with room to spare. */
+/* Limit on scores and their parts: float32 holds them with room to spare, up to 3.4e38. */
 static const double LARGEST_FLOAT32_SCORE = 1e37;
 
-/* What underflow takes from a |x|^2 above this is less than its rounding error. */
+/* Least |x|^2 that loses less by underflow than by rounding. */
 static const double SMALLEST_SQUARES = 1e-25;
 
-/* Relative error of a float32 |y|^2 that we allow: it sets the largest dimension, 16,761. */
+/* Relative error allowed of a float32 |y|^2; it limits the dimension to 16,761. */
 static const double LARGEST_NORM_ERROR = 1e-3;
 
 farann_packing farann_packing_of(farann_metric metric, double sign) {
@@ -54,7 +54,7 @@ void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, d
     const double distance2 = sums[0], dot_centre = sums[1];
     double a = sqrt(sums[2]) * (1.0 + 1e-9);
 
-    /* Rounding of y, a and |y|^2, the sums themselves, and what underflow may take. */
+    /* Rounding of y, a and |y|^2, of the sums themselves, and underflow. */
     double terms = (double)dim + 16.0;
     double gamma = terms * U32 * 1.01;
     double gamma64 = terms * U64 * 2.0;
@@ -145,7 +145,7 @@ int farann_is_beyond(farann_metric metric, double score, double radius) {
 }
 
 int64_t farann_largest_integer(const float *numbers, int64_t n) {
-    enum { AT_ONCE = 1024 };
+    enum { AT_ONCE = 1024 }; /* numbers read between looks whether one is not an integer */
     const float limit = 4096.0f;
     float largest = 0.0f;
     for (int64_t i = 0; i < n; i += AT_ONCE) {
@@ -162,10 +162,10 @@ int64_t farann_largest_integer(const float *numbers, int64_t n) {
     return (int64_t)largest;
 }
 
-/* Sixteen bits with this one are below 0, but for -0. */
+/* The sign bit of float16 and bfloat16; bits above this are numbers below 0, so not -0. */
 enum { SIGN_16 = 0x8000 };
 
-/* So many numbers are looked at before somebody asks whether one was below 0. */
+/* Numbers read between looks whether one was below 0. */
 enum { LOOKS = 4096 };
 
 static int any_below(const void *numbers, farann_row_type type, int64_t first, int64_t end) {

@@ -21,7 +21,7 @@ typedef struct {
     double slack[3];
     double row_share;    /* of slack[1] and slack[2], for row-major rows */
     double unit_slack;   /* of row-major rows that are normalized */
-    double lost_squares; /* what underflow may take from a |y|^2 summed in float32 */
+    double lost_squares; /* underflow error of a |y|^2 summed in float32, at most */
     double vector_norm;  /* |a|, of the query vector in float32 */
     double query_norm;   /* |q| summed in the order of exact keys; 1 but for cosine */
 } farann_query;

@@ -54,7 +54,7 @@ static FARANN_INLINE int64_t farann_fetch_add(int64_t *number, int64_t value) {
 }
 #endif
 
-/* Whether a flag is up. For tests: -n is one that goes up when it is looked at for the n-th time. */
+/* Whether a flag is up. For tests: a flag of -n goes up when it is read for the n-th time. */
 static FARANN_INLINE int farann_is_up(const int64_t *flag) {
     const int64_t value = farann_load(flag);
     if (value >= 0) return value != 0;

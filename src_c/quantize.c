@@ -5,19 +5,19 @@
 
 #include "portable.h"
 
-/* Squares in units of sums stay below this: 32 bits hold them beside sum and threshold. */
+/* Limit on squares in units of sums, so that 32 bits hold them beside sum and threshold. */
 static const double LARGEST_SQUARE = 0x1p28;
 
-/* What every row of any codes reaches, and what is added for rounding to whole numbers. */
+/* Offset that no sum reaches, negated all do; and what is added for rounding to whole numbers. */
 static const double PASS_ALL = 0x1p30, ROUNDING = 2.0;
 
 /* A code is 16 times its high nibble, plus the low one, of which 7.5 is the middle, less 128. */
 static const double HIGH_STEP = 16.0, MIDDLE = 7.5, ZERO_POINT = 128.0;
 
-/* Units of queries: float32 holds these, and the largest sum of products times them. */
+/* Limits on units of queries: float32 holds them, and the largest sum of products times them. */
 static const double SMALLEST_STEP = 1e-36, LARGEST_STEP = 1e29;
 
-/* Of |x|^2, for directions that are not quite orthonormal, and what is rounded; see how-it-works. */
+/* Share of |x|^2 for rounding, and directions not quite orthonormal; see docs/how-it-works. */
 static const double REST_SHARE = 1e-9;
 
 double farann_along(const farann_kernels *kernels, const double *directions, int64_t n, int64_t dim,
@@ -31,8 +31,8 @@ double farann_along(const farann_kernels *kernels, const double *directions, int
 }
 
 /*
- * Put what x is along the axes in its place, with zeros behind, and rotate that. Gives the square of
- * what is left of x, rounded up.
+ * Replace x by its coordinates along the axes, padded with zeros, and rotate these. Returns the
+ * square of the rest of x, rounded up.
  */
 static double rotate_along(const farann_kernels *kernels, const farann_transform *turn, int64_t dim,
                            double *x, double *scratch) {
@@ -204,7 +204,7 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
      * rounds, and the turns. */
     const double within = sqrt(sums[0]), left = sqrt(sums[1]);
     const double rounding = 0x1p-21 * ZERO_POINT * fabs(coded->sum);
-    /* This share is not small: it pays for what float32 does to it. */
+    /* This share is not small: it covers its own float32 rounding. */
     const double outside = rest * rows->outside_length * (1.0 + 0x1p-20);
     const double codes_off = rows->residual + (high_alone ? rows->low_nibble_norm : 0.0);
     coded->allowance =
@@ -252,7 +252,7 @@ farann_pass_threshold farann_pass_threshold_at(const farann_coded_query *coded,
     return bar;
 }
 
-enum { LINE = 64 };
+enum { LINE = 64 }; /* bytes of a cache line */
 
 farann_ahead farann_ahead_of(const farann_coded_rows *rows, int64_t panel_bytes,
                              const int32_t *slots, int64_t start, int64_t n, int64_t steps) {
@@ -280,7 +280,7 @@ void farann_ahead_finish(farann_ahead *ahead) {
 }
 
 void farann_ask_for(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start, int64_t n) {
-    enum { MOST = 8 * LINE };
+    enum { MOST = 8 * LINE }; /* bytes prefetched of each array of codes */
     const int64_t panel = start / FARANN_CODE_PANEL, from = panel * panel_bytes;
     const int64_t bytes = n / FARANN_CODE_PANEL * panel_bytes;
     for (int64_t at = 0; at < bytes && at < MOST; at += LINE) {

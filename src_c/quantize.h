@@ -1,7 +1,7 @@
 /*
- * 8-bit codes of rows and queries. Vectors are first turned, which evens their coordinates out; they
- * may lose what is outside some axes. A row z is coded as c / w with an inverse scale w of its own,
- * a query vector a as t * u with one step t a query. docs/how-it-works bounds what that leaves out.
+ * 8-bit codes of rows and queries. Vectors are first rotated, which evens their coordinates out;
+ * they may lose what is outside some axes. A row z is coded as c / w with an inverse scale w of its
+ * own, a query vector a as t * u with one step t a query. docs/how-it-works bounds the error.
  */
 #ifndef FARANN_QUANTIZE_H
 #define FARANN_QUANTIZE_H
@@ -11,8 +11,8 @@
 #include "metric.h"
 
 enum {
-    FARANN_ROTATION_ROUNDS = 3,
-    FARANN_SPAN = 16, /* of inverse scales: the largest is at most so many times the smallest */
+    FARANN_ROTATION_ROUNDS = 3, /* rounds of sign flips and butterflies */
+    FARANN_SPAN = 16,           /* largest inverse scale of codes over the smallest, at most */
 };
 
 /*
@@ -41,20 +41,20 @@ double farann_transform_query(const farann_kernels *kernels, const farann_transf
                               int64_t dim, double *query_vector, double *scratch);
 
 /*
- * The largest |coordinate| of each row, centred, scaled and turned, or how long it is outside the
+ * The largest |coordinate| of each row, centered, scaled and rotated, or how long it is outside the
  * axes, if that is more; `scratch` holds twice dim up to a multiple of 8, all zeros.
  */
 void farann_code_extents(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
                          const double *centre, int normalized, const farann_transform *turn,
                          double *scratch, double *extents);
 
-/* What is raised to the largest of coded rows, with e = w z - c, and l the lower bits of c + 128. */
+/* Largest values of all coded rows, with e = w z - c, and l the lower bits of c + 128. */
 typedef struct {
     double residual;        /* |e|^2 */
     double length;          /* |w z|^2 */
     double low_nibble_norm; /* |l - 7.5|^2 */
-    double norm;            /* |z|^2, with what is outside the axes */
-    double outside;         /* |z'|^2 of what is outside them */
+    double norm;            /* |z|^2, with the part outside the axes */
+    double outside;         /* |z'|^2 of the part outside the axes */
     double outside_length;  /* |w z'|^2 */
 } farann_code_extremes;
 
@@ -100,9 +100,9 @@ typedef struct {
     double step;      /* t; negative: these codes can't be used */
     double inv_step;  /* 1 / t */
     double sum;       /* of u */
-    double allowance; /* what <u, c> may lack, as rows and queries were rounded */
+    double allowance; /* error of <u, c>, at most, as rows and queries were rounded */
     double length;    /* |u|: times low_nibble_norm of a row where only high nibbles are read */
-    double slack;     /* what else a score may be off, in units of the key */
+    double slack;     /* the other errors of a score, at most, in units of the key */
     double off;       /* how far the score of any coded row may be from its reduced key */
 } farann_coded_query;
 
@@ -125,20 +125,20 @@ farann_pass_threshold farann_pass_threshold_at(const farann_coded_query *coded,
                                                const farann_code_bounds *rows, double floor,
                                                double sign, int high_alone);
 
-/* Ask for the first lines of n rows from `start` on, a panel's first; the rest follows by itself. */
+/* Prefetch the first lines of n rows from `start` on, a panel's first; the CPU does the rest. */
 void farann_ask_for(const farann_coded_rows *rows, int64_t panel_bytes, int64_t start, int64_t n);
 
 /* <u, c> of a query's groups, side by side, and as many of codes c. */
 int32_t farann_code_product(const uint32_t *codes, const int8_t *c, int64_t groups);
 
 /*
- * What n rows from `start` on, a panel's first, will read: their codes, and the slots of their
- * positions where these aren't NULL. Scans ask for it in so many steps.
+ * The memory that a scan of n rows from `start` on, a panel's first, will read: their codes, and
+ * their slots unless these are NULL. Scans prefetch it in `steps` steps.
  */
 farann_ahead farann_ahead_of(const farann_coded_rows *rows, int64_t panel_bytes,
                              const int32_t *slots, int64_t start, int64_t n, int64_t steps);
 
-/* Ask for what the steps left. */
+/* Prefetch the lines that the steps left. */
 void farann_ahead_finish(farann_ahead *ahead);
 
 /* The pass threshold that no row passes. */

@@ -29,7 +29,7 @@ float farann_best_scores_last(const farann_best_scores *best) {
 }
 
 static void add_to_best(farann_best_scores *best, float score) {
-    enum { FEW = 24 };
+    enum { FEW = 24 }; /* scores up to which insertion is used; above, whole vectors count */
     float *sorted = best->scores;
     int64_t at = best->count < best->capacity ? best->count++ : best->capacity - 1;
     if (at <= FEW) {
@@ -199,7 +199,7 @@ int64_t farann_candidates_split(farann_candidates *list, double floor, double be
     return first;
 }
 
-/* Fewer are sorted by insertion. */
+/* Entries below which insertion sorts. */
 enum { FARANN_FEW_ENTRIES = 24 };
 
 static int is_worse(farann_entry a, farann_entry b) {
@@ -340,7 +340,7 @@ void farann_entries_sort(farann_entry *entries, int64_t n, const int64_t *given_
     sort_by_pivots(entries, n, 2 * rounds, given_up);
 }
 
-/* Of so many entries or more buckets are sorted apart. */
+/* Buckets of keys that are sorted apart, and entries from which on they are used. */
 enum { FARANN_BUCKETS = 2048, FARANN_MANY_ENTRIES = 512 };
 
 void farann_many_entries_sort(farann_entry *entries, int64_t n, farann_entry *scratch,

@@ -10,9 +10,9 @@ from farann.native.row_order cimport RowState, largest_but
 from farann.native.scratch cimport Scratch
 
 cdef enum:
-    MOST_SAMPLED = 1024  # rows
-    FEWEST_SAMPLED = 64
-    SHARE = 16  # one row in so many is sampled, within these limits
+    MOST_SAMPLED = 1024  # rows of the sample, at most
+    FEWEST_SAMPLED = 64  # rows of the sample, at least, or all rows if there are fewer
+    SHARE = 16  # one row in 16 is sampled, within these limits
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -56,7 +56,7 @@ cdef class BoundSample:
 
     cdef double floor_for(self, const RowState *rows, int64_t wanted,
                           int64_t n_left) noexcept nogil:
-        """A bound that about so many rows are above once they have met all picks.
+        """The bound that about `wanted` rows exceed once they have met all picks.
 
         -infinity: all rows that are left are wanted.
         """

@@ -16,7 +16,7 @@ cdef class Candidates:
     cdef bint scored  # roughly at first; otherwise rows get exact keys at once
     cdef double *exact_keys  # of some rows
     cdef int64_t *positions  # of these, within their segment
-    cdef farann_candidates *tile  # what the scan of a tile of queries appends to
+    cdef farann_candidates *tile  # the lists that the scan of a tile of queries appends to
     cdef int64_t *members  # the queries of this tile
     cdef RowReader rows
 

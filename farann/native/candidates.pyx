@@ -12,13 +12,11 @@ from farann.native.row_reader cimport RowBlock, RowReader
 from farann.native.snapshot cimport FEW_BEST, Segment
 
 cdef enum:
-    # Of so many rows and more, many can't be told from the k-th by codes: getting keys of them
-    # before the end is a waste.
+    # k from which there is room for 4 k candidates, not 2 k: codes can't tell many of them from the
+    # k-th, and exact keys before the end would be wasted on these.
     LARGE_K = 65
-    # Up to so many scores are kept sorted; the best of more are selected when others have passed.
-    FEW_SORTED = 24
-    # Rows that are reranked before somebody looks whether the search was given up.
-    RESCORED_AT_ONCE = 4096
+    FEW_SORTED = 24  # k up to which exact searches keep the best scores sorted; above, they select
+    RESCORED_AT_ONCE = 4096  # candidates reranked between looks at the cancel flag
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -114,10 +112,10 @@ cdef class Candidates:
         cdef int64_t before = query.candidates.count, i, reach = 0
         cdef bint all_allowed = self.batch.filter.is_open()
         cdef float floor
-        if self.batch.best_beyond:  # who knows how many of them are too near
+        if self.batch.best_beyond:  # any number of them may be too near
             self.batch.kernels.select_f32(scores, n, -INFINITY, &query.candidates)
             return
-        # Of the best some may be excluded: as many rows again may take their places.
+        # The filter may exclude some of the k best, so the 2 k best are admitted.
         floor = self.at_least(self.batch.k if all_allowed else 2 * self.batch.k, scores, n)
         self.batch.kernels.select_f32(
             scores, n, nextafterf(<float>(floor - 2.0 * query.slack), -INFINITY),

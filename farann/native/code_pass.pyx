@@ -15,7 +15,8 @@ from farann.native.process cimport PCA_FILTER_JUDGE, uses
 from farann.native.query_batch cimport QueryBatch
 from farann.native.snapshot cimport FEW_BEST
 
-# The PCA filter is given up if what passes costs so many times as much as whole codes of all rows.
+# The PCA filter is given up if refining the rows of a block that pass it costs over 1.5 times as
+# much as scanning the whole codes of all its rows.
 cdef double SURELY = 1.5
 
 
@@ -81,7 +82,7 @@ cdef class CodePass:
         return self.coded.codes.n_positions
 
     cdef void judge_pca_filter(self, int64_t refined, int64_t n) noexcept nogil:
-        """If it let so many of n rows pass that whole codes cost less, filter no more."""
+        """Give up the PCA filter if whole codes of n rows cost less than refining `refined`."""
         cdef int64_t rows = self.coded.code_rows
         cdef int64_t fewest = FEWEST_JUDGED if self.judge.selected else rows
         cdef double cost = refined * self.judge.cost_refined

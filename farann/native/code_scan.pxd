@@ -14,8 +14,7 @@ cdef enum CodeLevel:
     WHOLE_CODES, HIGH_NIBBLES
 
 cdef enum:
-    # From so many queries on rows are scanned for a tile of them.
-    FEW_MEMBERS = 3
+    FEW_MEMBERS = 3  # queries from which on rows are scanned for a tile; fewer scan one by one
 
 
 cdef class CodeScan:
@@ -24,15 +23,15 @@ cdef class CodeScan:
     cdef KeyScan key_scan
     cdef CodedQueries coded
     cdef farann_coded_rows block  # the rows that are scanned by tile after tile
-    cdef farann_ahead ahead  # what is read after these
-    cdef uint8_t *joined  # their codes, where these lie in halves and many tiles read them
+    cdef farann_ahead ahead  # codes to prefetch, which are read after these
+    cdef uint8_t *joined  # their whole codes, joined from nibbles if many tiles read them
     cdef farann_pass_thresholds pass_thresholds  # of one tile
     cdef farann_pass_threshold nothing_passes
     cdef bint high_first  # queries are alone, and codes are not in the cache
     cdef bint keys_follow  # blocks of codes, for queries that too many of their rows pass for
-    cdef int8_t *mean  # what rows of the block were coded relative to; NULL: none ever is
+    cdef int8_t *mean  # the mean that rows of the block were coded relative to; NULL: none
     cdef double mean_unit  # 0: nothing
-    cdef double *offsets  # what that adds to scores, for the queries of a tile
+    cdef double *offsets  # score of that mean, by query of a tile
 
     @staticmethod
     cdef CodeScan of(QueryBatch batch, Candidates candidates, KeyScan key_scan, CodedQueries coded)

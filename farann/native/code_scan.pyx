@@ -13,15 +13,16 @@ from farann.native.process cimport EARLY_FILTERS, JOINED_NIBBLES, NIBBLE_JUDGE, 
 from farann.native.query_batch cimport LONGEST_PAUSE, Query, QueryBatch
 
 cdef enum:
-    # Of the high nibbles of codes less than one row in so many should pass: low nibbles that need not
-    # be read must pay for rows that pass and are read on, of few dimensions for fewer.
+    # High nibbles alone pause for a query if they let more than one row in
+    # max(FEW_PASS, FEW_PASS_DIMS / dim) pass: the low nibbles they spare must pay for reading those
+    # of the rows that pass.
     FEW_PASS = 4
-    FEW_PASS_DIMS = 1024
+    FEW_PASS_DIMS = 1024  # coordinates; below 256 of them the limit is stricter than 1/4
 
-# Where at least such a share of the rows is allowed, filters wait until all codes are read: for
-# tiles of queries, and for a query by itself, whose rows are fetched from memory one by one.
-cdef double MOST_ALLOWED = 0.4
-cdef double MOST_ALLOWED_FOR_ONE = 0.75
+# A filter drops rows before their whole codes are read only if it allows less than this share of
+# the rows. A single query fetches these codes from memory row by row, so its limit is higher.
+cdef double MOST_ALLOWED = 0.4  # share of rows; tiles of queries
+cdef double MOST_ALLOWED_FOR_ONE = 0.75  # share of rows; single queries
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -68,7 +69,7 @@ cdef class CodeScan:
         self.scan_code_tile(codes, width, count, start, n)
 
     cdef void take_block(self, int64_t start, int64_t n, int64_t n_tiles) noexcept nogil:
-        """Make rows at some positions those that are scanned, by so many tiles."""
+        """Make n rows from a position on the block that `n_tiles` tiles scan."""
         cdef const farann_coded_rows *rows = &self.coded.codes.scanned
         cdef int64_t panel = start // FARANN_CODE_PANEL
         cdef int64_t at = panel * FARANN_CODE_PANEL * self.coded.codes.panels.shape[1]
@@ -196,7 +197,7 @@ cdef class CodeScan:
         return kernels.scan_codes_one_i8 if single else kernels.scan_codes_i8
 
     cdef void count_products(self, int64_t n, int64_t groups, int64_t blocks) noexcept nogil:
-        """Note n rough scores by codes of so many groups."""
+        """Count the work of n rough scores by codes of `groups` groups."""
         self.batch.code_products += n * groups * FARANN_CODE_GROUP
         self.batch.blocks += blocks
 

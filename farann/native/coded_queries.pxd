@@ -20,7 +20,7 @@ cdef class CodedQueries:
     cdef int64_t code_width  # queries of a tile
     cdef int64_t code_rows  # of a block
     cdef int64_t most_rows  # and of one that is scanned for a query by itself
-    cdef uint32_t *codes_of  # of queries, for what is scanned, one after the other
+    cdef uint32_t *codes_of  # codes of queries for the scanned panels, one after the other
     cdef uint32_t *code_tiles  # the same in tiles
     cdef int64_t tile_words  # from one of these to the next
     cdef uint32_t *tile_codes  # a tile of some of the queries

@@ -12,12 +12,11 @@ from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.rough cimport take_as_true
 
 cdef enum:
-    # Of so many rows one is the next to be scanned in a long block.
-    LONG_BLOCK_AFTER = 8
+    LONG_BLOCK_AFTER = 8  # a long block has at most 1/8 of the rows scanned before it
 
 
 cdef int64_t most_code_rows(Codes codes, int64_t n_queries) noexcept:
-    """Rows of the largest block that is scanned for so many queries."""
+    """Rows of the largest block that is scanned for a batch of `n_queries`."""
     cdef int64_t n = rows_in_cache(codes.scanned.groups * FARANN_CODE_GROUP)
     return LONG_BLOCKS * n if n_queries == 1 else n
 

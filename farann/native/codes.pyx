@@ -11,16 +11,16 @@ import numpy as np
 from farann.native.encoding import pack_codes
 
 cdef enum:
-    # Coordinates whose high nibbles have sums that float32 holds, whatever they are.
+    # Coordinates up to which float32 holds any sum of high nibbles exactly: below 2^24.
     MOST_HALVED = 8192
-    # Rows that may be without codes: so many, or one in so many of a base.
+    # At most max(MOST_OUTLIERS, n_rows / FEWEST_CODED) rows of a base may be without codes.
     MOST_OUTLIERS = 64
     FEWEST_CODED = 256
 
-# High nibbles of codes that take less are in the cache, and not worth reading first.
+# Bytes up to which the high nibbles of all codes stay in the cache and are not worth reading first.
 CACHED_BYTES = 524288
 
-# Of a layout with a PCA filter so many rows come before it: the first, which answer many queries.
+# Hubs: the first rows, which answer many queries; they are scored before a PCA filter is used.
 HUB_ROWS = 512
 
 

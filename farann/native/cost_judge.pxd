@@ -6,8 +6,7 @@ from farann.native.norm_pruning cimport NormPruning
 from farann.native.query_batch cimport QueryBatch
 
 cdef enum:
-    # Rows that are scanned before it is judged whether codes rule out enough.
-    FEWEST_JUDGED = 256
+    FEWEST_JUDGED = 256  # rows scanned before codes are judged, at least; or 16 k if that is more
 
 
 cdef class CostJudge:
@@ -19,7 +18,7 @@ cdef class CostJudge:
     cdef bint few_rows, selected  # rows that pass cost less, see SELECTED
     cdef double cost_whole  # the same of one that is scanned by whole codes, put into panels
     cdef int64_t n_scored  # first rows that all had scores, where the best of many were selected
-    cdef int64_t judged  # up to which position it was looked whether codes pay
+    cdef int64_t judged  # the position of the last judgment
     cdef double cost_judged, share_judged  # the cost up to there, and of a row before it
 
     @staticmethod

@@ -8,19 +8,17 @@ from farann.native.norm_pruning cimport NormPruning
 from farann.native.process cimport COST_JUDGE, FUTILE_SEARCHES, uses
 from farann.native.query_batch cimport QueryBatch
 
-# Codes are given up if what passes will cost so many times what they save.
+# Codes are given up if the rows that pass will cost more than 1.5 times what codes save.
 cdef double SURELY = 1.5
-# Or were futile, if it did.
+# A search by codes was futile if the rows that passed cost over 2 times a float32 scan of all rows.
 cdef double FAR_MORE = 2.0
-# A row that passes costs such a share where the best of many are selected, of rows that stay in
-# caches: 64 queries for 100 of 4,000 to 16,000 Gaussian rows in 8 to 100 dimensions.
+# The cost of a passing row is multiplied by this if the k best are selected and the rows stay in
+# caches. Measured: 64 queries, k = 100, 4,000 to 16,000 Gaussian rows, 8 to 100 dimensions.
 cdef double SELECTED = 0.2
 
 cdef enum:
-    # Rows that may pass before codes are judged, beside those that have to do with k.
-    ALWAYS_PASS = 64
-    # Coordinates of rows that stay in caches.
-    FEW_COORDINATES = 1 << 21
+    ALWAYS_PASS = 64  # rows a query that pass before the first judgment for free, beside k or 6 k
+    FEW_COORDINATES = 1 << 21  # rows times dim up to which rows stay in caches: 8 MB of float32
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -54,10 +52,10 @@ cdef class CostJudge:
     cdef bint will_cost_too_much(self, int64_t start, int64_t left) noexcept nogil:
         """Whether rows that codes let pass of those that are left will cost more than codes save.
 
-        Of the first 16 k rows some 6 k pass in any case, until there is a good threshold, and later
-        about k each time as many rows again were scanned; and of rows that are scored before one is
-        chosen k. Where codes serve, those that pass beside these become as rare; where they don't,
-        as many pass of rows that come later.
+        About 6 k of the first 16 k rows pass in any case, until there is a good threshold; later
+        about k pass whenever the number of scanned rows doubles. If the first rows are all scored
+        before a threshold is chosen, k of them pass. If codes serve, the share of other rows that
+        pass halves at each doubling; if they don't, it stays the same.
         """
         cdef int64_t n = start - self.judged, usual = self.batch.k
         # Float32 would score all queries, codes score those that rows can still answer.
@@ -68,7 +66,7 @@ cdef class CostJudge:
         if scored:
             usual = self.batch.k + ALWAYS_PASS
         elif first:
-            # Where rows lie by norm the first pass, whatever the rest does.
+            # In the order of norms the first rows pass in any case.
             usual = start if self.pruning.by_norm else 6 * self.batch.k + ALWAYS_PASS
         share = ((cost - self.cost_judged) / self.batch.n_queries
                  - usual * (self.cost_passed + self.cost_rescored)) / n
@@ -95,7 +93,7 @@ cdef class CostJudge:
         for i in range(n):
             rescored += self.batch.queries[i].candidates.count
         cost += max(rescored, 0) * self.cost_rescored
-        if self.selected:  # otherwise what one costs is less well known
+        if self.selected:  # otherwise the cost of one is less well known
             cost += max(self.batch.passed + self.batch.alike - usual, 0) * self.cost_passed
         return uses(FUTILE_SEARCHES) and self.few_rows and cost > FAR_MORE * (
             scanned + max(left_out, 0.0) * (1.0 + self.cost_whole))

@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 from farann.native.kernels cimport farann_kernels, farann_transform
 
 cdef enum:
-    # Directions of a PCA filter; what rounding may do to their products grows with the number.
+    # Directions of a PCA filter, at most; the rounding error of their products grows with them.
     LARGEST_BASIS = 128
 
 

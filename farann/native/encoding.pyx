@@ -15,8 +15,7 @@ ctypedef fused real:
     double
 
 cdef enum:
-    # Coordinates that are coded before signals are looked for.
-    CODED_AT_ONCE = 1048576
+    CODED_AT_ONCE = 1048576  # coordinates coded between looks for signals
 
 CODE_SPAN, MOST_AXES = <int>FARANN_SPAN, <int>LARGEST_BASIS
 

@@ -17,11 +17,10 @@ from farann.native.row_scan cimport RowScan, few_of
 from farann.native.snapshot cimport Segment
 
 cdef enum:
-    # Rows that are all scored before there is a threshold: fewer are scanned as all others are.
-    LEAST_SCORED = 128
-    MOST_SCORED = 512
-    # And where more than so many of k are chosen of them, none.
-    SCORED_OF_K = 4
+    # First rows that are all scored, so that they give the first threshold.
+    LEAST_SCORED = 128  # rows; fewer are scanned as all others are
+    MOST_SCORED = 512  # rows, at most; LARGEST_BLOCK if the k best are selected
+    SCORED_OF_K = 4  # none are scored this way unless 4 k rows fit into the limit
 
 
 @cython.no_gc  # what parts refer to never refers to them

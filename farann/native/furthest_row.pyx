@@ -7,7 +7,7 @@ from farann.native.kernels cimport *
 from farann.native.scratch cimport Scratch
 
 cdef enum:
-    KEYS_AT_ONCE = 256
+    KEYS_AT_ONCE = 256  # rows whose exact keys are computed at once
 
 
 def furthest_row(const float[:, ::1] rows, int metric, str isa, const float[::1] query, *,

@@ -4,7 +4,8 @@ Each row has a bound on its smallest key. Picks only make the key smaller, so th
 still holds, and rows whose bounds are small need no look. In front are the rows with the largest
 bounds, some thousands: they meet each pick as it is made, by float32 scores and what these may be
 off; the first one gets its exact key, which decides. When no row in front goes before all others
-for sure, those behind with large bounds are brought up to date, by many picks at once, and another front is made.
+for sure, those behind with large bounds are brought up to date, by many picks at once, and another
+front is made.
 """
 
 cimport cython
@@ -25,8 +26,7 @@ from farann.native.process import Cancelled
 import numpy as np
 
 cdef enum:
-    # Of the rows that were asked for, one in so many is enough for a front.
-    ENOUGH_SHARE = 8
+    ENOUGH_SHARE = 8  # a front is made once 1/8 of the rows that it may hold are ready
 
 @cython.no_gc
 cdef class Greedy:
@@ -226,7 +226,7 @@ cdef class Greedy:
     # ---- behind ----
 
     cdef void update(self, int64_t n, double floor) noexcept nogil:
-        """Bring n rows up to date, those together that lack about as many picks."""
+        """Bring n rows up to date, in blocks of rows that lack similar numbers of picks."""
         cdef int64_t i, at, total = 0, count
         if n == 0:
             return

@@ -23,7 +23,7 @@ cdef class GreedyFront:
     cdef float *bounds        # by picks of whole chunks; -infinity: settled, or chosen
     cdef float *best          # minus bounds by the picks since
     cdef float *of_stride     # the largest bound of some rows that follow each other
-    cdef int64_t *place_of    # where it is; -1: nobody looked
+    cdef int64_t *place_of    # position of the largest bound of a stride; -1: not computed
     cdef Bounded last         # no row behind goes before it
     # Rows with exact keys, of picks that may be fewer than all: a heap, the first row first.
     cdef Bounded *settled

@@ -17,13 +17,12 @@ from farann.native.row_order cimport (
 from farann.native.scratch cimport Scratch
 
 cdef enum:
-    # Rows in front, at most: a share of all, and bytes of them as the second-level cache holds.
-    FEWEST_FRONT = 256
-    MOST_FRONT = 4096
+    # A front has up to 1/FRONT_SHARE of the rows, in up to FRONT_BYTES, within these limits.
+    FEWEST_FRONT = 256  # rows
+    MOST_FRONT = 4096  # rows
     FRONT_SHARE = 8
-    FRONT_BYTES = 1048576
-    # Bounds of which the largest is found at once.
-    STRIDE = 64
+    FRONT_BYTES = 1048576  # bytes of float32 rows that the second-level cache holds
+    STRIDE = 64  # bounds whose largest is kept together
     LANES = 16
 
 
@@ -95,7 +94,7 @@ cdef class GreedyFront:
             self.end_chunk(first)
 
     cdef void leave(self, int64_t met) noexcept nogil:
-        """Write what is known of the rows, which met so many picks, before others come."""
+        """Write back the bounds of the rows, which met `met` picks, before other rows come."""
         if met > 0:
             self.end_chunk(met)
         self.n = self.n_settled = 0

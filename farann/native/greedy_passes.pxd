@@ -25,19 +25,20 @@ cdef class GreedyPasses:
     cdef double *norms
     cdef int64_t count, n_before, most
     cdef double *keys             # of each pick over those before it
-    # Bounds on keys, one a row: by the present chunk of picks, by whole chunks and which of these is
-    # nearest, and by all chunks but that. -infinity in `least`: settled, or not to be chosen.
+    # Bounds on keys by row: `recent` by the present chunk of picks, `least` by whole chunks,
+    # `others` by whole chunks but the nearest, which `chunks` names. `least` is -infinity for
+    # settled rows and those that may not be chosen.
     cdef float *recent
     cdef float *least
     cdef float *others
     cdef int32_t *chunks
     cdef float *tops              # of each stride of rows the largest bound
-    cdef double off               # what bounds are above keys, at most
+    cdef double off               # bounds exceed keys by at most this
     # Rows whose keys are known, a heap, and how many picks each has met.
     cdef Bounded *settled
     cdef int64_t n_settled
     cdef int32_t *met
-    # A query, and what scores for it are made of.
+    # A query, and the arrays that its scores are computed from.
     cdef double *centre
     cdef float *centre_f32
     cdef double *exact

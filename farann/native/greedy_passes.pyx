@@ -20,19 +20,18 @@ from farann.native.scratch cimport Scratch
 from farann.native.process import Cancelled
 
 cdef enum:
-    # Bounds of which the largest is found at once.
-    STRIDE = FARANN_SCORE_GROUPS
-    # Picks of which the nearest is one, where a bound is known: fewer of long rows.
-    MOST_CHUNK = 32
-    LEAST_CHUNK = 8
-    CHUNK_PRODUCTS = 2048
-    # Rows of so few dimensions are packed, where there are so many picks, and three for four of these.
-    SHORT = 64
-    PICKS_TO_PACK = 4
+    STRIDE = FARANN_SCORE_GROUPS  # rows whose largest bound is kept together
+    # A chunk is CHUNK_PRODUCTS / dim picks, within these limits; a bound names the chunk of the
+    # nearest pick.
+    MOST_CHUNK = 32  # picks
+    LEAST_CHUNK = 8  # picks
+    CHUNK_PRODUCTS = 2048  # multiply-adds of one row with a chunk
+    SHORT = 64  # coordinates up to which rows may be packed
+    PICKS_TO_PACK = 4  # rows are packed if there are more than 4 + 3/4 dim picks
 
-# Of float32 arithmetic on a score and its offset, and on that offset.
+# Relative rounding error of float32 arithmetic on a score, its offset, and their difference.
 cdef double ROUNDING = 2.0**-21
-# Up to these |y|^2 float32 holds all scores and offsets.
+# |y|^2 up to which float32 holds all scores and offsets.
 cdef double LARGEST_SQUARES = 1e35
 
 
@@ -169,7 +168,7 @@ cdef class GreedyPasses:
             self.kernels.widen_f32(row, self.dim, self.centre)
             for i in range(self.dim):
                 self.centre_f32[i] = row[i]
-        # Of no query, which scores by |y|^2 alone.
+        # Without a query, scores are |y|^2 alone.
         self.kernels.score_rows_f32(self.rows, NULL, self.n, self.dim, self.centre_f32, self.rounded,
                                     False, 1.0, self.lengths, norms)
         self.smallest, self.squares = norms[0], norms[1] * (1.0 + 1e-3)
@@ -193,7 +192,7 @@ cdef class GreedyPasses:
         self.in_panels = True
 
     cdef void pick(self, int64_t end) noexcept nogil:
-        """Choose rows until there are so many picks, with those before."""
+        """Choose rows until there are `end` picks, counting those before."""
         cdef int64_t slot
         cdef double key
         while self.count < end and not self.finished and not farann_is_up(self.given_up):

@@ -15,7 +15,7 @@ cdef class Guard:
     cdef double scale
     cdef bint unit
     cdef int64_t dim, width, alone
-    cdef public double late_surplus  # how late answers came, beyond what is usual, in deviations
+    cdef public double late_surplus  # lateness beyond the usual, summed over queries, in deviations
 
     cdef tuple packed(self, const float[:, ::1] rows)
     cdef void count_one(self) noexcept

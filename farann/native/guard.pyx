@@ -15,14 +15,13 @@ import numpy as np
 from farann.native.process import Cancelled
 
 cdef enum:
-    # What is kept of a query: so many sums of its coordinates. And points at most.
-    GUARD_WIDTH = 64
-    GUARD_POINTS = 256
+    GUARD_WIDTH = 64  # sums that a query is reduced to, at most
+    GUARD_POINTS = 256  # points that queries are compared with, at most
 
-# How late answers may come, in deviations of one query: what may add up, of queries one after
-# another, beyond what is usual and a margin.
+# The surplus adds up, over queries, how late their answers come beyond the usual, in deviations of
+# one query; each query takes LATE_MARGIN off. Above LATE_LIMIT the tuned plan no longer holds.
 cdef double LATE_MARGIN = 0.2, LATE_LIMIT = 25.0
-# The least that is taken for a deviation, beside 1 and the usual.
+# The deviation counts as at least this share of 1 + the usual.
 cdef double LEAST_LATE_SPREAD = 0.05
 
 
@@ -153,7 +152,7 @@ cdef class Guard:
         return sum_of_squares(x, width)
 
     def is_like(self, const float[:, ::1] queries, int64_t i, double times=1.0):
-        """Whether query i is like the sample, where squares may be so many times as large.
+        """Whether query i is like the sample, where squares may be `times` as large.
 
         Queries that are, for their own sake, are counted: see `count_alone`.
         """
@@ -179,7 +178,7 @@ cdef class Guard:
 
         It is infinite if those of all queries before add up to more than chance explains: then the
         plan was not made for such queries. `late` is the sum of what `ApproximateTask.late_to` told
-        of them, `usual` the mean of so many `sampled` queries, `spread` their deviation.
+        of them, `usual` the mean of the sample of `sampled` queries, `spread` their deviation.
         """
         cdef double unit = max(spread, LEAST_LATE_SPREAD * (1.0 + usual))
         cdef double beyond = (late - asked * usual) / unit

@@ -10,8 +10,8 @@ from farann.native.snapshot cimport Segment, Snapshot
 cdef class IntegerKeys:
     cdef QueryBatch batch
     cdef Candidates candidates
-    cdef float *zeros  # a vector; NULL: no memory so far
-    cdef float *vector  # what rows are multiplied with
+    cdef float *zeros  # a vector; NULL: not allocated yet
+    cdef float *vector  # factors of the rows: -2 q under l2, else q
     cdef float *products  # of a block
     cdef float *squares
 

@@ -1,4 +1,4 @@
-"""Exact keys by float32, where rows and query are whole numbers so small that no sum is rounded.
+"""Exact keys by float32, where rows and query are whole numbers and all sums are below 2^24.
 
 One-hot rows, bits, counts and pixels are such numbers, and the ones that tie most.
 """
@@ -14,8 +14,7 @@ from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport NOT_LOOKED_FOR, Segment, Snapshot
 
 cdef enum:
-    # float32 has all whole numbers up to this one.
-    LARGEST_SUM = 1 << 24
+    LARGEST_SUM = 1 << 24  # float32 has all whole numbers up to this one
 
 
 @cython.no_gc  # what parts refer to never refers to them

@@ -353,14 +353,11 @@ cdef extern from "quantize.h" nogil:
 
 
 cdef enum:
-    # Below this many queries packing the rows costs more than it saves.
-    FEW_QUERIES = 6
-    # A packed block of rows should stay in the second-level cache.
-    BLOCK_BYTES = 524288
-    FIRST_BLOCK = 64
-    LARGEST_BLOCK = 1024
-    # Blocks that a query by itself is behind the first rows may be so many times as long.
-    LONG_BLOCKS = 4
+    FEW_QUERIES = 6  # queries of a batch below which packing the rows costs more than it saves
+    BLOCK_BYTES = 524288  # bytes of a packed block of rows, which stays in the second-level cache
+    FIRST_BLOCK = 64  # rows of a scan's first block; blocks are multiples of it
+    LARGEST_BLOCK = 1024  # rows of a block, at most
+    LONG_BLOCKS = 4  # blocks are up to 4 times as long for a single query behind many rows
 
 
 cdef const farann_kernels *kernels_of(str isa) except NULL

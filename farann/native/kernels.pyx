@@ -7,10 +7,8 @@ import numpy as np
 METRICS = ("l2", "dot", "cosine")
 
 cdef enum:
-    # Coordinates that are checked before signals are looked for.
-    CHECKED_AT_ONCE = 16777216
-    # Coordinates that are float32 for a moment, for a check of rows of other types.
-    WIDENED_AT_ONCE = 1048576
+    CHECKED_AT_ONCE = 16777216  # coordinates checked between looks for signals
+    WIDENED_AT_ONCE = 1048576  # coordinates converted to float32 at once, to check other row types
 
 
 def isa_levels():

@@ -10,7 +10,7 @@ from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Segment
 
 cdef enum:
-    # Coded rows that are scanned before queries that too many pass for get keys.
+    # Coded rows scanned, at least, before a query changes to exact keys; or 16 k if that is more.
     FEWEST_FOR_KEYS = 256
 
 
@@ -25,7 +25,7 @@ cdef class KeyScan:
     cdef farann_key_panels key_panels
     cdef double *key_tile   # some queries in float64, side by side
     cdef farann_key_threshold *key_thresholds
-    cdef int64_t *keyed     # queries that get the keys of the block; NULL: no memory so far
+    cdef int64_t *keyed     # queries that get the keys of the block; NULL: not allocated yet
     cdef int64_t n_keyed
 
     @staticmethod

@@ -14,28 +14,23 @@ from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
 
 cdef enum:
-    # Keys of so many rows are compared with one threshold.
-    KEYS_AT_ONCE = 256
-    # Fewer queries take keys row by row: packing serves too few.
-    FEW_KEYED = 3
-    # If more than one row in so many passes by float32, float64 for all of them costs less: a row
-    # that passes is kept in lists and fetched again. Squared differences take three operations
-    # where a product takes one.
+    KEYS_AT_ONCE = 256  # rows whose keys are compared with one threshold before it is raised
+    FEW_KEYED = 3  # fewer queries compute keys row by row: packing rows would not pay
+    # If more than one row in MANY_PASS passes by float32, float64 keys of all rows cost less: a row
+    # that passes is listed and fetched again. Under l2 a key takes three operations a coordinate,
+    # not one.
     MANY_PASS = 10
     MANY_PASS_L2 = 5
-    # If more than one in so many, many may have the best key that there can be.
-    SOME_PASS = 32
-    # Row by row float64 takes longer beside float32.
-    MANY_PASS_ROW_MAJOR = 4
-    # Of rows that are scored first, more than one in so many can't be told from the best. Later
-    # ones may still rule them out, so that one costs no more than a key of so many coordinates.
+    SOME_PASS = 32  # if more than one row in 32 passes, the query's ceiling key is computed
+    MANY_PASS_ROW_MAJOR = 4  # as MANY_PASS, for unpacked rows, whose float64 keys take longer
+    # Of the first rows, if more than one in FEW_ALIKE can't be told from the best, all get keys.
+    # Later rows may still rule them out: one counts as a key of PASSES_AS_KEY coordinates, no more.
     FEW_ALIKE = 4
     PASSES_AS_KEY = 512
-    # A float64 product of a packed row is counted as so many in float32, or of l2 as so many.
-    KEY_PRODUCTS = 2
-    KEY_PRODUCTS_L2 = 6
+    KEY_PRODUCTS = 2  # float32 products that a float64 product of a packed row counts as
+    KEY_PRODUCTS_L2 = 6  # the same under l2
 
-# More than rounding moves a quotient by, and a product with a norm, relative to themselves.
+# Relative bound on the rounding error of a quotient, and of a product with a norm.
 cdef double QUOTIENT_ERROR = 2.0 ** -50
 # Less than any product of float32 numbers other than 0; its product with a norm does not underflow.
 cdef double NEARLY_ZERO = 1e-200
@@ -68,7 +63,7 @@ cdef class KeyScan:
         return uses(KEY_SCAN) and self.may_decide and query.predicted == -INFINITY
 
     cdef bint few_of(self, int64_t passed, int64_t n) noexcept nogil:
-        """Whether so few of n rows pass that float32 costs less."""
+        """Whether float32 costs less than exact keys if `passed` of n rows pass."""
         if not self.packed_rows and not self.integer_keys.may_be_exact():
             return passed * MANY_PASS_ROW_MAJOR <= n
         return passed * (MANY_PASS_L2 if self.batch.metric == FARANN_L2 else MANY_PASS) <= n

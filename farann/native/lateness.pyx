@@ -14,9 +14,9 @@ from farann.native.query_batch cimport Query, QueryBatch
 import numpy as np
 
 cdef enum:
-    PLACES_AN_OCTAVE = 8
+    PLACES_AN_OCTAVE = 8  # steps of a place while the number of the panel doubles
 
-# By place: the root of the number of the panel, from 1 on.
+# By place: the square root of the panel number, counted from 1.
 cdef float ROOTS[256]
 cdef int at
 for at in range(256):

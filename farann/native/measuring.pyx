@@ -14,7 +14,7 @@ from farann.native.snapshot cimport Filter, Segment, Snapshot
 import numpy as np
 
 cdef enum:
-    SCORES_AT_ONCE = 256
+    SCORES_AT_ONCE = 256  # rows whose keys are computed at once, in arrays on the stack
 
 
 def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::1] slots,

@@ -23,7 +23,7 @@ cdef class MemberSets:
     cdef double floor       # every set's first threshold
     cdef int64_t count
     cdef MemberSet *sets
-    cdef double *least      # by row that gets exact keys: the smallest so far
+    cdef double *least      # by row that gets exact keys: its smallest key over the members met
     cdef int64_t *kept      # and its place in its segment
     cdef int64_t *order     # members of each set, those first that rule out most
     cdef int64_t *seen      # by member: rows that got a key for it, and those that it ruled out

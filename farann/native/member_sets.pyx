@@ -10,7 +10,7 @@ from farann.native.process cimport MEMBER_ORDER, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Filter, Segment
 
-cdef double ROUNDING = 2.0**-49  # of float64 arithmetic on sums of a few terms
+cdef double ROUNDING = 2.0**-49  # relative error of float64 sums of a few terms
 
 
 @cython.no_gc  # what parts refer to never refers to them

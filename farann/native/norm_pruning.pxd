@@ -13,7 +13,7 @@ cdef class NormPruning:
     cdef CodedQueries coded
     cdef int64_t *active  # these queries
     cdef int64_t n_active
-    cdef bint by_norm  # whether rows lie by it, and it tells of what is searched for
+    cdef bint by_norm  # whether rows lie by norm, and norms bound their keys
 
     @staticmethod
     cdef NormPruning of(QueryBatch batch, Candidates candidates, CodedQueries coded)

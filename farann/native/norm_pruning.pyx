@@ -10,7 +10,7 @@ from farann.native.kernels cimport *
 from farann.native.process cimport NORM_PRUNING, uses
 from farann.native.query_batch cimport Query, QueryBatch
 
-# Pays for the rounding of float64.
+# Factor on norm bounds, for the rounding of float64.
 cdef double BOUND_UP = 1.0 + 1e-9
 
 
@@ -30,7 +30,7 @@ cdef class NormPruning:
 
     cdef void see_norms(self) noexcept nogil:
         """See whether norms tell what rows may reach."""
-        # What is nearest under l2 may have any norm.
+        # The nearest rows under l2 may have any norm.
         self.by_norm = self.coded.codes.max_norm is not None and (
             self.batch.sign > 0.0 or self.batch.metric != FARANN_L2)
 

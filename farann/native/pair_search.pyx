@@ -9,7 +9,7 @@ from farann.native.query_batch cimport Query
 from farann.native.search cimport Task
 from farann.native.snapshot cimport Filter, Snapshot
 
-cdef double ROUNDING = 2.0**-49  # of float64 arithmetic on sums of a few terms
+cdef double ROUNDING = 2.0**-49  # relative error of float64 sums of a few terms
 
 
 cdef class PairSearch(Task):

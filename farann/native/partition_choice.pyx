@@ -14,8 +14,7 @@ from farann.native.process cimport NEVER
 from farann.native.query_batch cimport Query, QueryBatch
 
 cdef enum:
-    # The k-th key is predicted from the scores of the best partitions, those of so many groups,
-    # which take turns.
+    # Interleaved groups of partitions; the mean of their best scores predicts the k-th key.
     TELLING_PARTITIONS = 16
 
 

@@ -8,7 +8,7 @@ from farann.native.kernels cimport *
 
 import numpy as np
 
-# Of means that rows may be coded relative to: rows with codes have no coordinate above 1e18.
+# Limit on the scale of means that rows are coded relative to; coded coordinates are at most 1e18.
 cdef double LARGEST_SCALE = 1e17
 
 

@@ -8,12 +8,10 @@ from farann.native.scratch cimport Scratch
 from farann.native.snapshot cimport Snapshot
 
 cdef enum:
-    # Exact keys that are computed at once.
-    KEYS_AT_ONCE = 256
-    # Picks whose scores are kept apart: the nearest is among so many, or a few less, in whole tiles.
+    KEYS_AT_ONCE = 256  # exact keys that are computed at once
+    # Picks of a chunk, rounded down to whole tiles; a bound names the chunk of the nearest pick.
     MOST_CHUNK = 64
-    # Rows that are packed at once, at most.
-    MOST_PACKED = 128
+    MOST_PACKED = 128  # rows that are packed at once, at most
 
 
 cdef class Picks:
@@ -26,14 +24,14 @@ cdef class Picks:
     cdef float *rows      # as they are, one after the other
     cdef double *norms    # |s| under cosine, else 1
     cdef float *tiles     # their vectors, as queries of a search for the nearest rows
-    cdef float *offsets   # what is taken off scores for these, to have minus a bound on the key
+    cdef float *offsets   # subtracted from scores for these, which gives minus a bound on the key
     cdef double squares   # the largest |y|^2 of all rows
-    cdef double off       # what bounds on keys are above them, at most
+    cdef double off       # bounds on keys exceed the keys by at most this
     cdef int64_t chunk    # picks of which the nearest is one, where a bound is known
     cdef bint by_keys     # float32 can't hold the scores
     cdef float *copies    # of some rows, and their positions in a segment
     cdef int64_t *positions
-    cdef double *exact    # the last row that was asked about, in float64
+    cdef double *exact    # the last row that keys were computed for, in float64
     cdef double *query_vector
     cdef float *rounded
     cdef farann_query prepared

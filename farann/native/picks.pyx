@@ -14,8 +14,9 @@ from farann.native.row_reader cimport RowBlock, RowReader
 from farann.native.scratch cimport Scratch
 from farann.native.snapshot cimport Segment, Snapshot
 
-# Of float32 arithmetic on a score and its offset, and on that offset.
+# Relative rounding error of float32 arithmetic on a score, its offset, and their difference.
 cdef double ROUNDING = 2.0**-21
+# From this offset plus slack on picks go by exact keys alone: float32 ends at 3.4e38.
 cdef double LARGEST_OFFSET = 1e37
 
 
@@ -45,7 +46,7 @@ cdef class Picks:
         return self.reader.block(segment, slot - segment.first, 1).rows
 
     cdef int grow(self, int64_t needed) except -1:
-        """Make room for so many rows in all; those that are there move."""
+        """Make room for `needed` rows in all; those that are there move."""
         cdef Scratch scratch
         cdef int64_t width = self.kernels.tile_queries, room, i
         cdef float *rows
@@ -82,7 +83,7 @@ cdef class Picks:
         cdef RowBlock block
         cdef float norms[2]
         cdef int s
-        self.squares = 1.0  # of unit rows less a centre that is none longer, four times this
+        self.squares = 1.0  # 4 for unit rows less a centre of length 1 at most
         if self.packing.normalized:
             self.squares = 4.0
             return
@@ -115,7 +116,7 @@ cdef class Picks:
         for j in range(self.dim):
             tile[j * width] = self.rounded[j]
         slack = farann_query_slack(&self.prepared, self.squares)
-        # Scores are at most so large, and an offset is taken from them in float32.
+        # |score| <= length * (|query vector| + length); the offset is subtracted in float32.
         length = sqrt(self.squares)
         offset = fabs(self.prepared.key_offset)
         slack += ROUNDING * (offset + length * (self.prepared.vector_norm + length))

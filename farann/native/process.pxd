@@ -7,10 +7,10 @@ cdef class CancelFlag:
     cdef int64_t raised
 
 
-# For calls that nobody gives up.
+# The flag of calls that can't be canceled.
 cdef int64_t NEVER
 
-# What `leave_out` leaves out, bits of `Mechanism`; 0 but for measurements.
+# The mechanisms left out by `leave_out`, bits of `Mechanism`; 0 except in measurements.
 cdef int64_t left_out
 
 # In the order of `MECHANISMS`, a bit each.

@@ -9,7 +9,7 @@ from farann.native.kernels cimport (farann_arithmetic_begin, farann_arithmetic_e
 cdef int64_t NEVER = 0
 cdef int64_t left_out = 0
 
-# What searches can do without, by the names of `Mechanism`.
+# Mechanisms that searches can do without, in the order of `Mechanism`.
 MECHANISMS = ("asking-ahead", "best-first", "ceilings", "code-noise", "cost-judge",
               "early-filters", "first-in-float32", "first-rows", "futile-searches", "integer-keys",
               "joined-nibbles", "key-scan", "long-blocks", "member-order", "nibble-judge",

@@ -10,7 +10,7 @@ from farann.native.scratch cimport Scratch
 from farann.native.snapshot cimport Filter, Snapshot
 
 cdef enum:
-    # Blocks that are passed over, at most, before the next look at what hasn't paid.
+    # Blocks that are scanned by whole codes, at most, before high nibbles alone are tried again.
     LONGEST_PAUSE = 7
 
 
@@ -28,16 +28,16 @@ cdef struct Query:
     bint by_keys      # rough scores rule out too little, see `KeyScan`
     bint keys_end     # whether they do no longer, from the next block on
     bint left_out     # no row of the block can answer it
-    double ceiling_key  # times the sign no key is above it; infinity: not known, NaN: not asked for
-    double along, across  # what it is along the mean query direction, and how long the rest is
-    double slack      # largest of the blocks so far
+    double ceiling_key  # no key times the sign exceeds it; infinity: not known, NaN: not computed
+    double along, across  # component along the mean query direction, and length of the rest
+    double slack      # largest of the blocks scanned
     farann_query prepared
     farann_filter filter
     farann_topk found
     const float *given
-    farann_coded_query scan  # as coded for what is scanned
+    farann_coded_query scan  # as coded for the scanned panels
     farann_coded_query whole  # and for all coordinates; a negative unit: not usable
-    # Scans of high nibbles that let too many rows pass are left for some blocks, ever more.
+    # Blocks left of the pause of high nibbles that let too many rows pass, and the last such pause.
     int64_t pause, next_pause
     double radius
     # Reduced keys: rows above the first are not beyond the radius for certain, those below the
@@ -63,7 +63,7 @@ cdef class QueryBatch:
     cdef bint best_beyond  # the k nearest of the rows beyond a radius
     cdef const float[:, ::1] given  # keeps the queries alive
     cdef Query *queries
-    cdef double *exact  # the last query that was asked for, in float64
+    cdef double *exact  # the last query that was requested, in float64
     cdef const Query *exact_of
     cdef double *query_vector  # that of the last query, which coding transforms; then scratch
     cdef float *rounded  # the same as float32, before it is transformed

@@ -14,10 +14,9 @@ from farann.native.snapshot cimport Filter, Snapshot
 from farann.native.process import Cancelled
 
 cdef enum:
-    # Of a search with a time limit: rows that each query meets in any case, or four times k, and
-    # multiply-adds between looks at the clock, which take less than a millisecond.
-    ROWS_IN_ANY_CASE = 1024
-    WORK_A_LOOK = 1 << 22
+    # With a time limit:
+    ROWS_IN_ANY_CASE = 1024  # rows that each query meets before the first look; or 4 k if more
+    WORK_A_LOOK = 1 << 22  # multiply-adds between looks at the clock: under a millisecond
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -148,14 +147,14 @@ cdef class QueryBatch:
         """Note which rough scores tell that a row is beyond the radius, and that it isn't."""
         cdef Query *query = &self.queries[i]
         cdef double key = farann_key_at(self.metric, query.radius, query.prepared.query_norm)
-        cdef double band = 4e-12 * fabs(key) + 4.0 * DBL_MIN  # what rounding may do, twice
+        cdef double band = 4e-12 * fabs(key) + 4.0 * DBL_MIN  # twice the rounding error
         query.ceiling = query.prepared.key_offset - key * query.prepared.key_scale
         query.sure = query.prepared.key_offset - (key + band) * query.prepared.key_scale
         if not (query.sure <= query.ceiling):  # the radius is too large for its square
             query.ceiling, query.sure = INFINITY, -INFINITY
 
     cdef void count_scanned(self, int64_t n, int64_t n_queries) noexcept nogil:
-        """Note that so many queries were scored for by n rows in full."""
+        """Count n rows that were scored in full for `n_queries` queries."""
         self.scanned += n * n_queries
         self.bytes_read += n * n_queries * self.snapshot.row_bytes
 

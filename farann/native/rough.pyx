@@ -4,7 +4,7 @@ from libc.stdint cimport int8_t, int64_t, uint8_t
 
 from farann.native.kernels cimport *
 
-# Of the error that codes may have: more than rounding does to a key that is made of a score.
+# Share of the code error that stays allowed for: more than rounding moves a key made of a score.
 cdef double LEFT_OF_SLACK = 1e-6
 
 

@@ -17,7 +17,7 @@ cdef enum:
 
 cdef struct RowState:
     double bound    # the smallest key over the picks before `met` is at most this
-    double others   # keys for picks outside `chunk` are at least this, less what bounds are off
+    double others   # keys for picks outside `chunk` are at least this minus the error of bounds
     int32_t met
     int32_t chunk   # the picks of which one is the nearest, or EXACT, or UNKNOWN
     char is_out     # not to be chosen

@@ -17,7 +17,7 @@ cdef class RowReader:
     cdef farann_metric metric
     cdef farann_row_type row_type
     cdef int64_t dim, row_bytes
-    cdef int64_t room  # for so many rows as float32
+    cdef int64_t room  # rows that fit into `wide`
     cdef float *wide
     cdef const uint8_t *source  # of the rows that are there; NULL: those at some positions
     cdef int64_t n_wide

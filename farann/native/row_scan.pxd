@@ -14,7 +14,7 @@ cdef class RowScan:
     cdef QueryBatch batch
     cdef Candidates candidates
     cdef KeyScan key_scan
-    cdef float *query_vectors  # of all queries; NULL: no rows are scanned so far
+    cdef float *query_vectors  # of all queries; NULL: no rows were scanned yet
     cdef int64_t rows_a_key  # rows in float32 that cost as much as the key of one
     cdef int64_t n_seen  # rows scanned before those of the segment
 
@@ -39,7 +39,7 @@ cdef class ExactScan(RowScan):
 
 cdef class RowMajorScan(RowScan):
     cdef float *scores  # of a block
-    cdef double square_bound  # what |y|^2 of no row of the base is above; -1: not known
+    cdef double square_bound  # upper bound on |y|^2 of rows of the base; -1: not known
 
     cdef void scan_row_major(self, int64_t i, const Segment *segment, int64_t start,
                              int64_t n) noexcept nogil

@@ -15,14 +15,11 @@ from farann.native.row_reader cimport RowBlock
 from farann.native.snapshot cimport Segment
 
 cdef enum:
-    # As many rows are scored in float32 in the time that one takes to pass and to get its key: by
-    # one query, and of those that are packed for many.
-    ROW_MAJOR_A_KEY = 4
-    PACKED_A_KEY = 16
-    # Rows are scored again only where they are at most one of so many.
-    SHARE_AGAIN = 4
-    # As many times k rows are scored before a threshold is chosen, up to a whole block.
-    FIRST_OF_K = 16
+    # Rows scored in float32 in the time in which one row passes and gets its exact key:
+    ROW_MAJOR_A_KEY = 4  # by a single query
+    PACKED_A_KEY = 16  # packed, by a batch
+    SHARE_AGAIN = 4  # rows are scored a second time only if they are at most 1/4 of the coded rows
+    FIRST_OF_K = 16  # a first threshold is chosen from about 16 k rows, up to a whole block
 
 
 cdef bint few_of(int64_t n, Codes codes) noexcept nogil:
@@ -40,7 +37,7 @@ cdef class RowScan:
     cdef bint make_room(self) noexcept nogil:
         """Make room for the query vectors, which `take_query` takes; False: there is none."""
         cdef int64_t width = self.batch.kernels.tile_queries, n = self.batch.n_queries
-        # Of all queries, in whole tiles.
+        # All queries, in whole tiles.
         n = (n + width - 1) // width * width
         self.query_vectors = <float *>self.batch.scratch.allocated(
             n * padded(self.batch.dim), sizeof(float), True)
@@ -123,7 +120,7 @@ cdef class RowScan:
         if not self.take_queries():
             return
         for i in range(self.batch.n_queries):
-            # Rough scores by codes are further off; what is left of them gets keys.
+            # Rough scores by codes have larger errors; the candidates left get exact keys.
             self.candidates.rerank_all(&self.batch.queries[i])
             self.forget_scores(&self.batch.queries[i])
         self.scan(rest, 0, rest.count)
@@ -214,7 +211,7 @@ cdef class RowMajorScan(RowScan):
         cdef RowBlock rows = self.candidates.rows_at(segment, start, n)
         cdef int64_t before = query.candidates.count, j
         cdef float threshold
-        # Where codes have told how long rows are, squares need not be summed.
+        # Squares need not be summed if the codes bound the norms of rows.
         cdef bint bounded = (self.square_bound >= 0.0
                              and segment.first < self.batch.snapshot.segments[0].count)
         cdef float norms[2]
@@ -233,7 +230,7 @@ cdef class RowMajorScan(RowScan):
             self.candidates.score_exactly(query, segment, start, n)
             return
         if self.batch.packing.normalized:
-            # Row by row unit rows are not centred: what the centre takes off is a constant.
+            # Unpacked unit rows are not centered: the centre would only add a constant.
             for j in range(n):
                 self.scores[j] += <float>query.prepared.key_offset
         self.batch.float_products += n * self.batch.dim

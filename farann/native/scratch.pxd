@@ -3,9 +3,8 @@
 from libc.stdint cimport int64_t, uintptr_t
 
 cdef enum:
-    ALIGNMENT = 64
-    # Pieces of memory that a search may have.
-    MOST_ALLOCATED = 64
+    ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+    MOST_ALLOCATED = 64  # pieces of memory that a search may have
 
 
 cdef inline void *aligned(void *memory) noexcept nogil:
@@ -16,7 +15,7 @@ cdef inline void *aligned(void *memory) noexcept nogil:
 cdef class Scratch:
     cdef void *pieces[MOST_ALLOCATED]
     cdef int n_pieces
-    cdef bint failed  # whether memory for what was found was asked for, and there was none
+    cdef bint failed  # whether an allocation for answers failed
 
     cdef void *allocate(self, int64_t count, int64_t size, bint zeroed=*) except NULL
     cdef void *allocated(self, int64_t count, int64_t size, bint zeroed) noexcept nogil

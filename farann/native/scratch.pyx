@@ -6,7 +6,7 @@ from libc.stdlib cimport free
 
 from farann.native.kernels cimport farann_alloc
 
-# What one piece may take.
+# Bytes of one piece, at most, so that sizes don't overflow.
 cdef int64_t MOST_BYTES = 1 << 46
 
 

@@ -19,8 +19,7 @@ from farann.native.tail_scan cimport TailScan
 from farann.native.uncoded_rows cimport UncodedRows
 
 cdef enum:
-    # Candidates that a query may hold beyond twice k before they are thinned out.
-    CANDIDATE_ROOM = 64
+    CANDIDATE_ROOM = 64  # candidates beyond 2 k that a query holds before they are thinned out
 
 
 cdef class Task(Answers):
@@ -59,6 +58,6 @@ cdef class ApproximateTask(Task):
     cdef PartitionChoice choice  # None: there are no partitions, or all are searched
     cdef PartitionProbe probe
     cdef OrderedScan ordered
-    cdef Lateness lateness  # None: it isn't told
-    cdef bint extends  # twice as many rows are scanned for queries whose answers come later
-    cdef double late  # than this
+    cdef Lateness lateness  # None: lateness is not measured
+    cdef bint extends  # whether queries answered later than `late` scan twice as many rows
+    cdef double late

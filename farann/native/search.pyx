@@ -44,12 +44,11 @@ from farann.native.tail_scan cimport TailScan
 from farann.native.uncoded_rows cimport UncodedRows
 
 cdef enum:
-    # Up to so many rows a rough pass costs more than exact keys of all.
-    FEW_ROWS = 64
+    FEW_ROWS = 64  # rows up to which exact keys of all cost less than a rough pass
 
 
 cdef bint keys_alone(QueryBatch batch):
-    """Whether rows are so few that all get exact keys."""
+    """Whether all rows get exact keys, because they are few."""
     cdef int64_t n = batch.filter.n_rows
     return n <= FEW_ROWS and (batch.snapshot.vectors or n == 0)
 
@@ -301,8 +300,8 @@ cdef class ApproximateTask(Task):
         batch.take_rule(rule)
         if rule.extends_beyond is not None and partitions is None:
             self.extends, self.late, tells_late = True, rule.extends_beyond, True
-        # Thresholds may rise in steps here, and let more through in between. Where it is told how
-        # late rows come, those that have keys would count for nothing.
+        # Thresholds may rise in steps here and let more rows through in between, so there is three
+        # times the room. Rows that got exact keys early would not count when lateness is measured.
         self.put_together(batch, codes, 3 * CANDIDATE_ROOM, codes is None or not tells_late,
                           False)
         if codes is not None:

@@ -12,7 +12,7 @@ from farann.native.process import Cancelled
 
 
 cdef enum:
-    # Up to so many members meet all rows one after the other; with more, each row meets them all.
+    # Members up to which each meets all rows in turn; with more, each row meets all members.
     FEW_MEMBERS = 16
 
 

@@ -25,8 +25,8 @@ cdef class SetSearch:
     cdef int64_t *owners    # and the sets
     cdef int64_t n_active
     cdef int32_t *marks     # by row of a block: members of the set that it passed for; then rows
-    cdef float *scores      # of a tile's members, by whole codes; NULL: the scan tells what passes
-    cdef float *margins     # by row: how far it is above what it must be for all, at least
+    cdef float *scores      # of a tile's members, by whole codes; NULL: rows that pass are listed
+    cdef float *margins     # by row: the least margin of its scores above the thresholds
 
     cdef void answer(self) noexcept nogil
     cdef void scan_codes(self, int64_t start, int64_t end) noexcept nogil

@@ -21,7 +21,7 @@ from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Filter, Segment, Snapshot
 
 cdef enum:
-    FEW_ROWS = 64  # rows that all get exact keys, at most
+    FEW_ROWS = 64  # rows up to which all get exact keys
 
 
 cdef class SetSearch:
@@ -61,7 +61,7 @@ cdef class SetSearch:
         cdef int64_t largest_block, m = members.shape[0]
         if not snapshot.vectors:
             raise ValueError("sets can't be searched for without vectors")
-        # What is left out for a set is known to the sets.
+        # The sets apply their own exclusions.
         bare = filter.for_others(m)
         batch = QueryBatch.of(snapshot, bare, members, 0, m, 1, False, flag)
         self.batch = batch
@@ -256,7 +256,7 @@ cdef class SetSearch:
                 self.marks[j] = 0
                 self.margins[j] = INFINITY
         if query.coded and scores != NULL:
-            # A score is at most so far below the reduced key.
+            # A score is at most `query.whole.off` below the reduced key.
             threshold = self.candidates.threshold_for(&self.batch.queries[i], query.whole.off)
             self.batch.kernels.lower_f32(scores, n, threshold, self.margins)
         elif query.coded:

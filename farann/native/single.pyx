@@ -16,16 +16,14 @@ from farann.native.snapshot cimport Filter, Snapshot
 import numpy as np
 
 cdef enum:
-    # Tasks that are kept, for as many threads that search at once.
-    MOST_IDLE = 8
-    # Multiply-adds that take less time than to hand the GIL over and get it back.
-    HOLDS_GIL = 65536
-    # Where codes were given up for so many queries in a row, so many are searched without them.
-    FUTILE_SEARCHES = 3
-    SEARCHES_WITHOUT_CODES = 31
+    MOST_IDLE = 8  # idle tasks kept, one for each thread that searches at once
+    HOLDS_GIL = 65536  # rows * dim + k below which a search takes less time than releasing the GIL
+    # After FUTILE_SEARCHES queries in a row that gave codes up, the next ones go without codes.
+    FUTILE_SEARCHES = 3  # queries
+    SEARCHES_WITHOUT_CODES = 31  # queries
 
 cdef enum Outcome:
-    BAD  # the query holds what no query may
+    BAD  # the query is not finite, or is zero under cosine
     UNLIKE  # it is one for the guard
     ANSWERED
 

@@ -7,12 +7,11 @@ from farann.native.kernels cimport farann_filter, farann_kernels, farann_metric,
 from farann.native.partitions cimport Partitions
 
 cdef enum:
-    # So many best scores are kept sorted; of more, new ones are gathered first.
-    FEW_BEST = 128
+    FEW_BEST = 128  # k up to which the best scores are kept sorted; above, they are gathered first
 
 
 cdef enum:
-    NOT_LOOKED_FOR = -2
+    NOT_LOOKED_FOR = -2  # the value of a property of all rows that was not computed yet
 
 
 cdef struct Segment:
@@ -34,7 +33,7 @@ cdef class Snapshot:
     cdef int64_t largest_integer  # of all rows, see `largest_integer`
     cdef int64_t largest_square  # |x|^2 of rows of whole numbers, see `largest_sum`
     cdef int64_t negative  # whether any number is below 0, see `has_negative`
-    cdef readonly dict code_trials  # what came of codes so far, by kinds of searches
+    cdef readonly dict code_trials  # whether codes paid in earlier searches, by kind of search
     cdef readonly Codes added
     cdef Partitions partitions
     cdef readonly int64_t dim
@@ -44,7 +43,7 @@ cdef class Snapshot:
     cdef const uint8_t[:, ::1] base, tail  # bytes of rows
     cdef const double[::1] centre
     cdef double[::1] full_centre  # padded with zeros
-    cdef float[::1] padded_centre  # zero for unit rows, which are not centred as they lie
+    cdef float[::1] padded_centre  # zero for unit rows, not centered when unpacked
     cdef const int64_t[::1] ids
     cdef const int64_t *ids_by_slot
     cdef const uint8_t[::1] alive

@@ -79,7 +79,7 @@ cdef class TailScan:
         cdef int64_t i
         cdef Query *query
         self.pruning.see_norms()
-        # Where it tells nothing of the base, it tells nothing of the tail.
+        # If norms prune nothing in the base, they are not used in the tail.
         self.pruning.by_norm &= self.batch.snapshot.codes.max_norm is not None
         for i in range(self.batch.n_queries):
             if self.batch.stopped():
@@ -148,7 +148,7 @@ cdef class TailScan:
                 done += n
 
     cdef int64_t rows_of_block(self, int64_t done) noexcept nogil:
-        """Rows of the next block at most, behind those of the base and so many of the tail."""
+        """Rows of the next block at most, after the base and `done` rows of the tail."""
         if self.coded.approximate:
             return self.coded.code_rows
         return self.coded.rows_after(self.batch.snapshot.codes.n_positions + done)

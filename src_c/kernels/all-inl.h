@@ -13,6 +13,7 @@
 #define NAME(verb_type) PASTE(farann, verb_type, FARANN_LEVEL)
 #define KERNEL(type) FARANN_TARGET static type
 
+/* Rows of a packed panel, and coordinates of its rows that are packed at once. */
 enum { PANEL_ROWS = PANEL_VECTORS * F32_LANES, PACK_COLUMNS = 16 };
 
 #include "kernels/exact_keys-inl.h"

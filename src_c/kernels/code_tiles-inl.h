@@ -5,8 +5,9 @@
  * A tile of codes: an entry a query a group, queries side by side.
  */
 
-/* Vectors of sums in a tile; the rows of a tile's panels fit a 32-bit mask. */
+/* See tile_groups and few_tiles of farann_kernels. */
 enum { TILE_GROUPS = 1, FEW_TILES = 8 };
+/* Vectors of sums a query and in a tile; the rows of a tile's panels fit a 32-bit mask. */
 enum { MOST_VECTORS = CODE_PANELS * PANEL_I32, MOST_SUMS = CODE_QUERIES * MOST_VECTORS };
 
 /* There is nothing to prepare. */
@@ -34,8 +35,8 @@ KERNEL(void) NAME(gather_codes)(const uint32_t *codes, const int64_t *members, i
 }
 
 /*
- * Of a panel and each query: -1 less what sums must be greater than, in whole numbers; or the part
- * of what they must be greater than that doesn't depend on a row's square.
+ * Limits of a panel by query: where sums start, -1 minus the limit in whole numbers; or, if rows
+ * have squares, the part of the limit that doesn't depend on these.
  */
 typedef union {
     int32_t starts[FARANN_MOST_TILE_QUERIES];
@@ -147,7 +148,7 @@ WORD void scan_code_panels(const int width, const int panels, const int held, co
 WORD void scan_all_panels(const int width, const int panels, const int held, const int squared,
                           const farann_coded_rows *rows, int64_t start, int64_t n,
                           const farann_coded_tile *tile, farann_candidates *candidates) {
-    enum { PANELS_AT_ONCE = 32 };
+    enum { PANELS_AT_ONCE = 32 }; /* panels whose limits are computed together */
     farann_panel_limits limits[PANELS_AT_ONCE];
     const int64_t n_panels = (n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
     for (int64_t at = 0; at < n_panels; at += PANELS_AT_ONCE) {
@@ -167,8 +168,8 @@ WORD void scan_all_panels(const int width, const int panels, const int held, con
 }
 
 /*
- * Score some panels for a tile of queries, `behind` more behind them; scores of a query lie `stride`
- * from the next one's.
+ * Score `panels` panels, which `behind` more follow, for a tile of queries, whose scores are
+ * `stride` floats apart.
  */
 WORD void score_code_panels(const int panels, const int held, int64_t behind,
                             const farann_coded_rows *rows, int64_t row,

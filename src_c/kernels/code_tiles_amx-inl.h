@@ -7,6 +7,7 @@
  * what is read beyond these counts for nothing.
  */
 
+/* Groups that a line of the unit's tiles holds; see tile_groups and few_tiles of farann_kernels. */
 enum { TILE_GROUPS = AMX_LINE / FARANN_CODE_GROUP, FEW_TILES = 1 };
 
 /* The shape of tiles is a thread's state: all are whole. */
@@ -45,8 +46,8 @@ WORD void copy_groups(const int held, const uint8_t *panel, const uint8_t *low, 
 }
 
 /*
- * Multiply the queries with a panel, one of a few: a constant at each call. Tiles 0 to 3 are sums of
- * panels, 4 the queries, 5 to 7 panels in turn.
+ * Multiply the queries with a panel, whose number is a constant at each call. Tiles 0 to 3 are sums
+ * of panels, 4 the queries, 5 to 7 panels in turn.
  */
 WORD void add_products(const int panel, const uint8_t *lines) {
     switch (panel) {
@@ -111,7 +112,7 @@ WORD void sum_code_panels(const int panels, const int held, int64_t behind,
     }
 }
 
-/* Of a panel and each query: what sums must be greater than; or the part of that without squares. */
+/* Limits that the sums of a panel must exceed, by query; or their part without rows' squares. */
 typedef union {
     _Alignas(AMX_LINE) int32_t whole[CODE_QUERIES];
     float part[CODE_QUERIES];
@@ -145,11 +146,11 @@ WORD void judge_step(const int squared, const farann_coded_rows *rows, int64_t s
     }
 }
 
-/* Append the rows that pass. What a branch for each query would cost, one for all does. */
+/* Append the rows that pass, with one branch for all queries, not one for each. */
 WORD void append_step(const farann_coded_rows *rows, int64_t start,
                       const farann_pass_thresholds *bars, const farann_step *step,
                       farann_candidates *candidates) {
-    enum { MASKS = AMX_LINE / 2 };
+    enum { MASKS = AMX_LINE / 2 }; /* 16-bit masks of rows that a vector holds */
     for (int64_t p = 0; p < step->panels; p += MASKS / CODE_QUERIES) {
         uint32_t some =
             _mm512_test_epi16_mask(i32_load(step->passes[p]), i32_load(step->passes[p]));
@@ -171,6 +172,7 @@ WORD void append_step(const farann_coded_rows *rows, int64_t start,
 WORD void scan_all_panels(const int width, const int panels, const int held, const int squared,
                           const farann_coded_rows *rows, int64_t start, int64_t n,
                           const farann_coded_tile *tile, farann_candidates *candidates) {
+    /* Panels whose limits are computed together; steps that are summed, judged or appended. */
     enum { PANELS_AT_ONCE = 64, TURNS = 3 };
     const int64_t n_panels = (n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
     farann_panel_limits limits[PANELS_AT_ONCE];
@@ -211,8 +213,8 @@ WORD void scan_all_panels(const int width, const int panels, const int held, con
 }
 
 /*
- * Score some panels for a tile of queries, `behind` more behind them; scores of a query lie `stride`
- * from the next one's.
+ * Score `panels` panels, which `behind` more follow, for a tile of queries, whose scores are
+ * `stride` floats apart.
  */
 WORD void score_code_panels(const int panels, const int held, int64_t behind,
                             const farann_coded_rows *rows, int64_t row,

@@ -5,10 +5,10 @@
 /* Vectors of sums in a panel. */
 enum { PANEL_I32 = FARANN_CODE_PANEL / I32_LANES };
 
-/* What panels hold, and of the last what is read; a constant at each call. */
+/* The codes that a scan reads: whole, both nibbles, high nibbles alone; a constant at each call. */
 enum { WHOLE, BOTH_NIBBLES, HIGH_NIBBLES };
 
-/* What sums must be greater than, but for squares of rows, for a panel and a vector of queries. */
+/* Limits that the sums of a panel must exceed for a vector of queries, but for squares of rows. */
 WORD f32v limits_at(const int held, const farann_coded_rows *rows, int64_t panel,
                     const farann_pass_thresholds *bars, int lane) {
     f32v limit = f32_fma(f32_set1(rows->inv_scales[panel]), f32_load(bars->threshold + lane),
@@ -93,9 +93,9 @@ WORD void add_group(const int width, const int panels, const int held, const int
     }
 }
 
-/* Ask for some of the memory that comes next. */
+/* Prefetch some of the memory that comes next. */
 WORD void ask_ahead(farann_ahead *ahead) {
-    enum { LINE = 64 };
+    enum { LINE = 64 }; /* bytes of a cache line */
     for (int64_t i = 0; i < ahead->lines_a_step; i++) {
         if (ahead->bytes[ahead->part] <= 0) {
             if (ahead->part == FARANN_AHEAD_PARTS - 1) return;
@@ -222,9 +222,9 @@ WORD int32_t dot_low(const farann_coded_rows *rows, int64_t row, const uint32_t 
     return total;
 }
 
-/* Ask for what refining a row will read; rows lie far apart. */
+/* Prefetch the codes that refining a row will read; rows lie far apart. */
 WORD void prefetch_codes(const farann_coded_rows *rows, int64_t row) {
-    enum { MOST_BYTES = 256 };
+    enum { MOST_BYTES = 256 }; /* 4 cache lines */
     const int64_t row_bytes = rows->groups * FARANN_CODE_GROUP;
     const uint8_t *from = rows->row_major ? rows->row_major + row * row_bytes : low_quad(rows, row);
     int64_t bytes = rows->row_major ? row_bytes : 2 * row_bytes;
@@ -235,7 +235,7 @@ WORD void prefetch_codes(const farann_coded_rows *rows, int64_t row) {
 KERNEL(void) NAME(rerank_codes_i8)(const farann_coded_rows *rows, int64_t start,
                                    const farann_coded_tile *query, farann_candidates *list,
                                    int64_t from) {
-    enum { AHEAD = 8 };
+    enum { AHEAD = 8 }; /* candidates whose codes are prefetched */
     const farann_pass_thresholds *bars = query->bars;
     const int64_t row_bytes = rows->groups * FARANN_CODE_GROUP;
     int64_t kept = from;

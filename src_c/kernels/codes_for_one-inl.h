@@ -1,6 +1,6 @@
 /* The kernels of codes for a query by itself. Included by codes-inl.h. */
 
-/* Of some panels and one query: what sums must be greater than, but for squares of rows. */
+/* Limits that the sums of some panels must exceed for one query, but for squares of rows. */
 WORD void limits_of_one(const int held, const farann_coded_rows *rows, int64_t first, int64_t n,
                         const farann_pass_thresholds *bars, float *limits) {
     for (int64_t i = 0; i < n; i += F32_LANES) {
@@ -14,7 +14,7 @@ WORD void limits_of_one(const int held, const farann_coded_rows *rows, int64_t f
     }
 }
 
-/* What the sums of a vector of rows must be greater than, for one query. */
+/* Limits that the sums of a vector of rows must exceed, for one query. */
 WORD i32v row_limits(const farann_coded_rows *rows, int64_t row, const farann_pass_thresholds *bars,
                      float limit) {
     if (!rows->squares) return i32_from_f32(f32_set1(limit));
@@ -22,7 +22,7 @@ WORD i32v row_limits(const farann_coded_rows *rows, int64_t row, const farann_pa
                                 f32_set1(limit)));
 }
 
-/* The sums of a panel's rows for one query: four of each take turns, which spares them waiting. */
+/* The sums of a panel's rows for one query, in TURNS sums that don't wait for each other. */
 WORD void sum_panel(const int held, const uint8_t *panel, const uint8_t *low, int64_t groups,
                     const uint32_t *queries, int32_t *sums) {
     enum { GROUP_BYTES = FARANN_CODE_PANEL * FARANN_CODE_GROUP, TURNS = 4 };
@@ -83,7 +83,7 @@ WORD void append_panel(const int bare, farann_candidates *list, uint32_t mask, c
  */
 WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t start, int64_t n,
                    const farann_coded_tile *tile, farann_candidates *candidates) {
-    enum { AT_ONCE = 32 };
+    enum { AT_ONCE = 32 }; /* panels summed before the rows that pass are appended */
     float limits[AT_ONCE];
     int32_t sums[AT_ONCE * FARANN_CODE_PANEL];
     uint32_t masks[AT_ONCE];

@@ -2,7 +2,7 @@
  * Exact keys, in float64, row by row: the same bits at every level. Included by all-inl.h.
  */
 
-/* What is summed over the coordinates; a constant at each call, so the branches vanish. */
+/* The terms summed over coordinates; a constant at each call, so the branches vanish. */
 enum { SQUARED_DIFFERENCES, PRODUCTS, PRODUCTS_AND_SQUARES };
 
 WORD void accumulate(int what, f64x8 x, f64x8 q, f64x8 *sum, f64x8 *squares) {
@@ -59,7 +59,7 @@ WORD double key_of(farann_metric metric, double sum, double squares) {
 
 /* Ask for the first lines of a row that lies anywhere; the rest follows by itself. */
 WORD void prefetch_row(const float *row, int64_t dim) {
-    enum { LINE = 16, MOST = 8 * LINE };
+    enum { LINE = 16, MOST = 8 * LINE }; /* floats of a cache line, and of those prefetched */
     for (int64_t j = 0; j < dim && j < MOST; j += LINE) FARANN_PREFETCH(row + j);
 }
 
@@ -68,7 +68,7 @@ WORD void keys_of_rows(farann_metric metric, const float *rows, const int64_t *p
     const int what = metric == FARANN_L2    ? SQUARED_DIFFERENCES
                      : metric == FARANN_DOT ? PRODUCTS
                                             : PRODUCTS_AND_SQUARES;
-    enum { AHEAD = 8 };
+    enum { AHEAD = 8 }; /* rows prefetched */
     int64_t i = 0;
     for (; positions && i < n && i < AHEAD; i++) prefetch_row(rows + positions[i] * dim, dim);
     for (i = 0; positions && i + 4 <= n; i += 4) {

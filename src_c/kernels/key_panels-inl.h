@@ -6,7 +6,7 @@
  * which no query of a tile is other than 0 products are 0, and change no sum.
  */
 
-enum { KEY_ROWS = KEY_VECTORS * 8 };
+enum { KEY_ROWS = KEY_VECTORS * 8 }; /* rows of a panel */
 
 /* Columns j .. j + width of a panel's rows as float64, coordinate by coordinate. */
 WORD void widen_columns(const float *const *row, int64_t j, int width, double *panel) {
@@ -156,7 +156,7 @@ WORD void compare_keys(const int normalized, const f64x8 *sums, const double *no
     if (!rows) return;
     bar->n_near += FARANN_COUNT_ONES(rows);
     rows = rows_above(normalized, sums, norms, bar);
-    /* Of equal keys those with smaller ids count: mostly none of a panel is as small. */
+    /* Among equal keys smaller ids count; most panels have none that is small enough. */
     if (first_id <= bar->last_id) rows |= rows_not_below(normalized, sums, norms, bar);
     if (!rows) return;
     for (int v = 0; v < KEY_VECTORS; v++)

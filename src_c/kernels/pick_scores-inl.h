@@ -42,7 +42,7 @@ KERNEL(float) NAME(kth_largest_f32)(const float *scores, int64_t n, int64_t k) {
     for (int j = 0; j < F32_LANES; j++) largest = lanes[j] > largest ? lanes[j] : largest;
     f32_store(lanes, fewest);
     for (int j = 0; j < F32_LANES; j++) least = lanes[j] < least ? lanes[j] : least;
-    /* More than `low` are at least k, if there are so many, and more than `high` fewer. */
+    /* If n >= k, at least k scores are greater than `low`, and fewer are greater than `high`. */
     int64_t low = (int64_t)order_of(least) - 1, high = order_of(largest);
     if (count_greater(scores, whole, last, -INFINITY) < k) return -INFINITY;
     while (high - low > 1) {

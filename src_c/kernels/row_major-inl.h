@@ -1,9 +1,9 @@
 /* Scores of rows as they are, row after row, for one query. Included by all-inl.h. */
 
-/* Floats of a line of the cache, and how many ahead rows are asked for at least. */
+/* Floats of a cache line, and the least distance, in floats, at which rows are prefetched. */
 enum { LINE = 16, FAR_AHEAD = 1024 };
 
-/* What is summed of rows: of `normalized` ones, of centred ones, of these without |y|^2. */
+/* Sums for `normalized` rows, for centered rows, and for centered rows without |y|^2. */
 enum row_sums { SUMS_AS_THEY_ARE, SUMS_CENTRED, SUMS_OF_PRODUCTS };
 
 /* Add one vector of coordinates x of a row to <query_vector, y> and |y|^2; `normalized` rows have no
@@ -16,8 +16,8 @@ WORD void score_step(const enum row_sums sums, f32v x, f32v centre, f32v query_v
 }
 
 /*
- * So many numbers are before the first whole vector of a row. Vectors that lie across two lines of
- * the cache are loaded in twice the time, which is seen where the cache holds the rows.
+ * The number of floats before the first aligned vector of a row. A vector across two cache lines
+ * takes twice the time to load, which shows when the cache holds the rows.
  */
 WORD int64_t lanes_to_a_line(const float *row) {
     const uintptr_t bytes = F32_LANES * sizeof *row;
@@ -25,8 +25,9 @@ WORD int64_t lanes_to_a_line(const float *row) {
 }
 
 /*
- * Four rows side by side, whose sums don't wait for each other; short ones fill no vector. What lies
- * so many floats ahead is asked for: by itself the processor asks for too little of four rows.
+ * Sum four rows side by side, so that their sums don't wait for each other; short rows fill no
+ * vector. The line `ahead` floats further on is prefetched: the processor prefetches too little of
+ * four rows.
  */
 WORD void score_four(const enum row_sums sums, const int are_short, const float *const *row,
                      int64_t head, int64_t dim, int64_t ahead, const float *centre,
@@ -65,7 +66,7 @@ WORD void score_four(const enum row_sums sums, const int are_short, const float 
     *squares = f32_sums_of_four(square);
 }
 
-/* The smallest and the largest norm so far, by lane, and a sum that any NaN spoils. */
+/* The smallest and the largest norm seen, by lane, and a sum that any NaN spoils. */
 typedef struct {
     f32v smallest, largest, sum;
 } norm_range;
@@ -85,11 +86,13 @@ WORD void write_norms(const norm_range *range, float *norms) {
         if (sum[r] != sum[r]) norms[0] = norms[1] = sum[r];
 }
 
-/* n >= F32_LANES rows, so many at once: to add up lanes is the dearest part of short rows. */
+/* n >= F32_LANES rows, F32_LANES at once: adding up lanes costs the most for short rows. */
 WORD void score_rows(const enum row_sums sums, const int are_short, const int scattered,
                      const float *rows, const int64_t *positions, int64_t n, int64_t dim,
                      const float *centre, const float *query_vector, float bias_sign, float *scores,
                      float *norms) {
+    /* AHEAD: scattered rows prefetched; FOURS: fours of rows a vector; LONG: floats of a row from
+       which aligned loads pay. */
     enum { AHEAD = 8, FOURS = F32_LANES / 4, LONG = 128 };
     const int64_t ahead = scattered ? 0 : 16 * dim > FAR_AHEAD ? 16 * dim : FAR_AHEAD;
     const int aligned_alike = !scattered && dim % F32_LANES == 0 && dim >= LONG;

@@ -2,10 +2,10 @@
  * Rows in float32 packed as panels, and their scores for a tile of queries. Included by all-inl.h.
  */
 
-/* Panels that one query is scored for at once: sums that don't wait for each other. */
+/* Panels scored at once for a single query, so that their sums don't wait for each other. */
 enum { ONE_PANELS = 4 };
 
-/* Of a panel's rows 1 / |x|, or 1. */
+/* 1 / |x| of each row of a panel if rows are `normalized`, else 1. */
 WORD void panel_scales(const float *const *row, int64_t dim, int normalized, double *scale) {
     for (int r = 0; r < PANEL_ROWS; r += 4) {
         double squares[4] = {1.0, 1.0, 1.0, 1.0};
@@ -14,7 +14,7 @@ WORD void panel_scales(const float *const *row, int64_t dim, int normalized, dou
     }
 }
 
-/* Columns j .. j + width of four rows, centred and scaled, into lanes lane .. lane + 3. */
+/* Columns j .. j + width of four rows, centered and scaled, into lanes lane .. lane + 3. */
 WORD void pack_columns(const int normalized, const float *const *row, int64_t j, int width,
                        const double *centre, const float *centre_f32, const double *scale,
                        float *panel, int lane) {
@@ -84,7 +84,7 @@ WORD double pack_rows(const int normalized, const float *rows, const int64_t *po
             float centre_f32[PACK_COLUMNS];
             for (int c = 0; c < width; c++) centre_f32[c] = (float)centre[j + c];
             for (int r = 0; r < PANEL_ROWS; r += 4) {
-                /* So many rows side by side are more than the processor foresees. */
+                /* A panel's rows are more streams than the processor prefetches by itself. */
                 for (int l = 0; l < 4; l++) FARANN_PREFETCH_FAR(later[r + l] + j);
                 pack_columns(normalized, row + r, j, width, centre + j, centre_f32, scale + r,
                              panel, r);
@@ -136,7 +136,7 @@ WORD void score_panel(const int n_queries, const float *panel, int64_t dim, cons
     }
 }
 
-/* So many queries are scored for in the place of a whole tile, if there are no more. */
+/* Queries up to which a kernel for part of a tile is used, in place of that for a whole tile. */
 enum { HALF_TILE = (TILE_QUERIES + 2) / 2, QUARTER_TILE = (TILE_QUERIES + 2) / 4 };
 
 WORD void scan_panels(const int n_queries, const float *FARANN_RESTRICT panels, int64_t n_rows,

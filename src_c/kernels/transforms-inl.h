@@ -1,8 +1,8 @@
 /* Rotations, and products with the vectors of a basis. Included by all-inl.h. */
 
 /*
- * Some stages of the transform, from that on whose halves are so long: of as many vectors as they
- * combine, which stay in registers. Before them, if wanted, those within a vector.
+ * Compute `stages` stages of the transform, the first with halves of `half` numbers, on 2^stages
+ * vectors that stay in registers. With `within` the stages inside each vector come first.
  */
 WORD void hadamard_stages(const int stages, const int within, double *x, int64_t size,
                           int64_t half) {

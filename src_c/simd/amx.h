@@ -7,8 +7,8 @@
 #include "simd/avx512.h"
 
 /*
- * The unit's tiles have so many lines of so many bytes. In assembly, as compilers don't know that
- * the intrinsics read and write memory.
+ * The unit has 8 tiles of 16 lines of 64 bytes. It is driven by assembly, as compilers don't know
+ * that the intrinsics read and write memory.
  */
 enum { AMX_TILES = 8, AMX_LINES = 16, AMX_LINE = 64, AMX_TILE = AMX_LINES * AMX_LINE };
 
@@ -27,7 +27,7 @@ enum { AMX_TILES = 8, AMX_LINES = 16, AMX_LINE = 64, AMX_TILE = AMX_LINES * AMX_
 
 /* Make all tiles of this thread whole ones. */
 WORD void amx_begin(void) {
-    enum { PALETTE = 1, BYTES_AT = 16, LINES_AT = 48 };
+    enum { PALETTE = 1, BYTES_AT = 16, LINES_AT = 48 }; /* of the operand of LDTILECFG */
     _Alignas(AMX_LINE) uint8_t shapes[AMX_LINE] = {PALETTE};
     for (int i = 0; i < AMX_TILES; i++) {
         shapes[BYTES_AT + 2 * i] = AMX_LINE;

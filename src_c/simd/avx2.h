@@ -63,7 +63,7 @@ WORD f32v f32_load_first(const float *p, int64_t count) {
     return _mm256_maskload_ps(p, mask);
 }
 
-/* From as many values of a compact type. */
+/* A vector from F32_LANES values of a compact type. */
 WORD f32v f32_from_u8(const uint8_t *p) {
     return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)));
 }
@@ -91,7 +91,7 @@ WORD f32v f32_sums_of_four(const f32v v[4]) {
     return _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
 }
 
-/* What f32_sums_of_four gave for all of F32_LANES vectors becomes their sums, one in each lane. */
+/* Turn the results of f32_sums_of_four for F32_LANES vectors into their sums, one in each lane. */
 WORD f32v f32_join_fours(const f32v v[F32_LANES / 4]) {
     return _mm256_add_ps(_mm256_permute2f128_ps(v[0], v[1], 0x20),
                          _mm256_permute2f128_ps(v[0], v[1], 0x31));

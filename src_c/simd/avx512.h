@@ -60,7 +60,7 @@ WORD f32v f32_load_first(const float *p, int64_t count) {
     return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1u), p);
 }
 
-/* From as many values of a compact type. */
+/* A vector from F32_LANES values of a compact type. */
 WORD f32v f32_from_u8(const uint8_t *p) {
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)));
 }
@@ -90,7 +90,7 @@ WORD f32v f32_sums_of_four(const f32v v[4]) {
     return _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
 }
 
-/* What f32_sums_of_four gave for all of F32_LANES vectors becomes their sums, one in each lane. */
+/* Turn the results of f32_sums_of_four for F32_LANES vectors into their sums, one in each lane. */
 WORD f32v f32_join_fours(const f32v v[F32_LANES / 4]) {
     __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4(v[0], v[1], 0x88),
                               _mm512_shuffle_f32x4(v[0], v[1], 0xdd));
@@ -146,7 +146,7 @@ WORD i32v i32_load_first(const void *p, int64_t count) {
     return _mm512_maskz_loadu_epi32((__mmask16)((1u << count) - 1u), p);
 }
 WORD void i32_store(void *p, i32v v) { _mm512_storeu_si512(p, v); }
-/* Four lanes from each of so many places. */
+/* Four lanes from each of I32_LANES / 4 places, `stride` bytes apart. */
 WORD i32v i32_load_quads(const uint8_t *p, int64_t stride) {
     __m512i v = _mm512_castsi128_si512(_mm_loadu_si128((const __m128i *)p));
     v = _mm512_inserti32x4(v, _mm_loadu_si128((const __m128i *)(p + stride)), 1);

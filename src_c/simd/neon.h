@@ -58,7 +58,7 @@ WORD f32v f32_load_first(const float *p, int64_t count) {
     return vld1q_f32(lanes);
 }
 
-/* From as many values of a compact type. */
+/* A vector from F32_LANES values of a compact type. */
 WORD f32v f32_from_u8(const uint8_t *p) {
     uint32_t bytes;
     memcpy(&bytes, p, sizeof bytes);
@@ -91,7 +91,7 @@ WORD f32v f32_sums_of_four(const f32v v[4]) {
     return vpaddq_f32(vpaddq_f32(v[0], v[1]), vpaddq_f32(v[2], v[3]));
 }
 
-/* What f32_sums_of_four gave for all of F32_LANES vectors: these are no more than four. */
+/* The result of f32_sums_of_four for F32_LANES vectors, which are four here. */
 WORD f32v f32_join_fours(const f32v v[F32_LANES / 4]) { return v[0]; }
 
 WORD f32v f32_div(f32v a, f32v b) { return vdivq_f32(a, b); }
@@ -151,7 +151,7 @@ WORD i32v i32_load_first(const void *p, int64_t count) {
 
 WORD void i32_store(void *p, i32v v) { vst1q_u8((uint8_t *)p, vreinterpretq_u8_s32(v)); }
 
-/* Four lanes from each of so many places: here they are all. */
+/* Four lanes from each of I32_LANES / 4 places: here one vector. */
 WORD i32v i32_load_quads(const uint8_t *p, int64_t stride) {
     (void)stride;
     return i32_load(p);

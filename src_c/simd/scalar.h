@@ -14,6 +14,7 @@
 #define FARANN_TARGET
 #define WORD static FARANN_INLINE
 
+/* Vectors are arrays of 4 numbers; FUSED 0: f64x8_add_exact rounds twice. */
 enum { F32_LANES = 4, PANEL_VECTORS = 2, TILE_QUERIES = 4 };
 enum { KEY_VECTORS = 1, KEY_QUERIES = 2, FUSED = 0 };
 
@@ -44,7 +45,7 @@ WORD f32v f32_load_first(const float *p, int64_t count) {
     return v;
 }
 
-/* From as many values of a compact type. */
+/* A vector from F32_LANES values of a compact type. */
 #define F32_FROM(name, type)                                                        \
     WORD f32v f32_from_##name(const type *p) {                                      \
         f32v v;                                                                     \
@@ -94,7 +95,7 @@ WORD f32v f32_sums_of_four(const f32v v[4]) {
     return sums;
 }
 
-/* What f32_sums_of_four gave for all of F32_LANES vectors: these are no more than four. */
+/* The result of f32_sums_of_four for F32_LANES vectors, which are four here. */
 WORD f32v f32_join_fours(const f32v v[F32_LANES / 4]) { return v[0]; }
 
 WORD f32v f32_div(f32v a, f32v b) {
@@ -168,7 +169,7 @@ WORD i32v i32_load_first(const void *p, int64_t count) {
 
 WORD void i32_store(void *p, i32v v) { memcpy(p, v.lane, sizeof v.lane); }
 
-/* Four lanes from each of so many places: here they are all. */
+/* Four lanes from each of I32_LANES / 4 places: here one vector. */
 WORD i32v i32_load_quads(const uint8_t *p, int64_t stride) {
     (void)stride;
     return i32_load(p);
