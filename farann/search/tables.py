@@ -45,7 +45,7 @@ def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
 
 
 def rule_within(budget: int, store: Store) -> StopRule:
-    """The rule of a search that scans at most so many rows."""
+    """The rule of a search that scans at most `budget` rows."""
     if budget >= len(store) and (store.partitions is None or store.n_coded is not None):
         return ALL_CODES  # rows that were removed may have left gaps among the others
     if store.partitions is None:
