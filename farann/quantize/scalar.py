@@ -17,7 +17,7 @@ from farann.runtime.process import ieee_arithmetic
 
 # Rows that may be left out when the largest coordinate sets the scale of the codes.
 _MOST_OUTLIERS = 16
-# Outliers' largest coordinates are over 1.5 times the next row's; else leaving them out gains little.
+# Outliers' largest coordinates are over 1.5 times the next row's; else leaving them out is no use.
 _OUTLIER_RATIO = 1.5
 # ROWS_AT_ONCE: rows of one block.
 # _FEW_BLOCKS: blocks up to which all get the same number of rows, so that threads end together.

@@ -28,7 +28,7 @@ _LATE = 1.0
 # Without partitions searches scan more rows than the recall takes, for queries unlike the sample:
 # up to this share more in cost.
 _MARGIN = 0.05
-# Share of the recall that may be missed which is held back, as future queries differ from the sample.
+# Share of the allowed misses that is held back, as future queries differ from the sample.
 _CAUTION = 0.1
 
 
