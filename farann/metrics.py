@@ -39,7 +39,7 @@ __all__ = [
     "reliability",
 ]
 
-# More take gigabytes, or hours, and say no more.
+# Most bins, samples and users: more take gigabytes or hours, and improve nothing.
 _MOST_BINS = _MOST_SAMPLES = 1 << 24
 _MOST_USERS = 1 << 28
 

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+# Most characters of a value in an error message.
 _MOST_SHOWN = 100
-# Devices of DLPack whose memory the CPU reads: its own, and that which is pinned for CUDA or ROCm.
+# DLPack devices whose memory the CPU reads: its own, and memory pinned for CUDA or ROCm.
 _CPU_DEVICES = (1, 3, 11)
-# Of an array of objects so many are looked at before it is taken for one of rows.
+# Objects of an array that are looked at to tell whether it holds rows.
 _LOOKED_AT = 16
 
 

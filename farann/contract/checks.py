@@ -14,13 +14,13 @@ from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Pro
 from farann.contract import arrays
 from farann.contract.arrays import are_numbers, plain_numbers
 
-# Rows are at most 64 MiB long: a few bytes of a file must not ask for more memory than that.
+# Most coordinates of a row, 64 MiB in float32: a few bytes of a file must not ask for more memory.
 MOST_DIM = 1 << 24
-# Results of a call whose k is above the number of rows: 192 MiB of scores and ids.
+# Most results of a call whose k is above the number of rows: 192 MiB of scores and ids.
 MOST_PADDED = 1 << 24
-# More threads than any machine has CPUs; each takes memory.
+# Most threads: more than any machine has CPUs; each takes memory.
 MOST_THREADS = 4096
-# What `secrets.randbits(128)` gives, which numpy recommends as a seed.
+# Largest seed: the largest `secrets.randbits(128)`, which numpy recommends as a seed.
 MOST_SEED = 2**128 - 1
 _MOST_INT = 2**63 - 1
 # Known to others from here.

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from farann._types import Int64Array, UInt8Array
 from farann.contract.arrays import shown, to_array
 
-# Bytes of an id: more is no name.
+# Most bytes of an id.
 MOST_BYTES = 65_535
-# Behind the bytes, so that strings can be read in words.
+# Bytes of padding behind all strings, so that they can be read in words.
 SPARE = 8
 # Strings that are copied at a time.
 _AT_ONCE = 1 << 18

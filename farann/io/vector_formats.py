@@ -40,8 +40,8 @@ class Format(NamedTuple):
     named: bool
 
 
-# What a file may hold unless told otherwise: so many bytes, or so many times its own. Vectors
-# hardly ever shrink to a tenth when compressed.
+# Default limit of a file's unpacked bytes: 64 MiB or 100 times its size, whichever is more.
+# Compressed vectors hardly ever shrink to a tenth.
 USUAL_BYTES, USUAL_RATIO = 64 << 20, 100
 
 

@@ -121,7 +121,7 @@ def cost_model_of(rows: RowArray, centre: Float64Array, metric: MetricTraits,
 
 
 def pca_filter_for(cost_model: CostModel, n: int, width: int, seed: int) -> Projection | None:
-    """The directions of a PCA filter of n rows with codes of `width` bytes; None: it doesn't pay."""
+    """Directions of a PCA filter of n rows with codes of `width` bytes; None: it doesn't pay."""
     rows, asked = cost_model.rows, (cost_model.query_vectors, cost_model.thresholds,
                                     cost_model.squares_sign)
     if pca_filter.lets_most_pass(rows, *asked):

@@ -13,7 +13,7 @@ from farann.quantize.scalar import FEW_ROWS, sample_of
 from farann.quantize.transform import Transform, rotation_signs
 from farann.runtime.process import one_thread
 
-# _LARGEST_OUTSIDE: most that what is outside the PCA axes may move keys, as a share of their spread.
+# _LARGEST_OUTSIDE: most that the part outside the PCA axes may move keys, as a share of their RMS.
 # _MOST_TURNED: most dimensions for PCA axes; beyond, preparing a query costs more than its search.
 _LARGEST_OUTSIDE, _MOST_TURNED = 0.15, 256
 # _MOST_PASSING: most rows of the sample, per query, that the axes may let pass.

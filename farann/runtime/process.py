@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
-# Who needs BLAS to have one thread; and by file name the libraries, with the threads they had.
+# Users that need BLAS to have one thread; and by file name the libraries, with their old threads.
 _users: set[object] = set()
 _limited: dict[str, tuple[Any, int]] = {}
-# OpenMP as it was loaded when somebody last needed one thread.
+# OpenMP libraries that were loaded when one thread was last needed.
 _openmp: list[Any] = []
-# The libraries that were found last, and how many modules Python had then. To look for them takes
-# some milliseconds, as long as to build an index of a few thousand rows.
+# The number of Python modules at the last look for libraries, and the libraries found. A look takes
+# some milliseconds, like the build of an index of a few thousand rows.
 _found: tuple[int, ThreadpoolController] | None = None
 
 

@@ -47,7 +47,7 @@ def build_steps(tuned_for: Iterable[int] = ()) -> dict[str, float]:
 
 @contextmanager
 def shown(progress: Progress, steps: Mapping[str, float]) -> Iterator[Progress]:
-    """In the place of True a function that shows one bar over all `steps`, and how long is left.
+    """Replace True by a function that shows one bar over all `steps`, with the time left.
 
     Their values are about what share of the time each takes.
     """

@@ -56,12 +56,12 @@ def _key(i: int) -> np.uint64:
 
 
 def words_of(octets: UInt8Array) -> npt.NDArray[np.uint32]:
-    """The four bytes from each byte on, as a number."""
+    """The 32-bit words that begin at each byte."""
     return np.ndarray((len(octets) - 3,), "<u4", octets, 0, (1,))
 
 
 def masks_for(left: Int64Array) -> npt.NDArray[np.uint32]:
-    """Which bits of a word belong to a string that has so many bytes left."""
+    """Masks of the bits of a word that belong to a string with `left` bytes left."""
     masks: npt.NDArray[np.uint32] = _MASKS[np.minimum(left, 4)]
     return masks
 

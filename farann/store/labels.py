@@ -19,15 +19,15 @@ from farann.contract.strings import MOST_BYTES, SPARE, Strings
 from farann.store.hashing import hash_of, hashes_of, masks_for, words_of
 from farann.store.ids import IdMap, distinct
 
-# Strings of a bucket, on average.
+# Mean strings of a bucket, at least.
 _A_BUCKET = 4
-# So many strings wait in a dict before there is a table of them.
+# Most strings in the dict; beyond, they get a table.
 _MOST_RECENT = 4096
 # Strings that are hashed, compared or copied at a time.
 _AT_ONCE = 1 << 18
-# Fewer pairs are compared one by one.
+# Pairs of strings up to which they are compared in a Python loop.
 _FEW = 64
-# As few strings are looked up one by one.
+# Strings up to which they are looked up in a Python loop.
 _FEW_LOOKED_UP = 16
 
 

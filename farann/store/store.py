@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from farann.tuning.guard import Guard
     from farann.tuning.table import Tuning
 
-# A table, the guard that tells which queries it is for, and where they stop; None: they are exact.
+# A tuning table, its guard, and the stop rule of the queries it holds for; None: they are exact.
 RuleByTable: TypeAlias = "tuple[Tuning, Guard | None, StopRule | None]"
 # Rows copied at a time where segments are merged.
 _ROWS_AT_ONCE = 65_536
@@ -269,7 +269,7 @@ class Store:
                             groups=groups, added=self._added_with(tail[:needed], n))
 
     def _added_with(self, tail: RowArray, n_new: int) -> Added | None:
-        """Codes of a tail with so many new rows; None where they are not kept."""
+        """Codes of a tail whose last `n_new` rows are new; None where codes aren't kept."""
         if self.codes is None or self.n_coded is not None:
             return None
         from farann.layout.added_rows import nothing_added
@@ -405,7 +405,7 @@ class Store:
 
     @property
     def outgrown(self) -> bool:
-        """Whether so much was added that building again pays."""
+        """Whether more rows were added than built, and over 1,024: building again pays."""
         return self._n_tail > max(self.n_base, 1024)
 
     @property
