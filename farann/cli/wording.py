@@ -35,7 +35,7 @@ def blaming_options(text: str, arguments: argparse.Namespace) -> str:
 
 
 def option_of(name: str) -> str:
-    """What an argument of Python is called on the command line."""
+    """The command-line name of a Python argument."""
     return "-k" if name == "k" else "--" + name.replace("_", "-")
 
 

@@ -145,7 +145,7 @@ def _by_dlpack(name: str, value: Any) -> npt.NDArray[Any]:
 
 
 def _stacked(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """One array of an array of rows; what holds no rows comes back as it is."""
+    """Stack an array of rows into one array; an array without rows is returned unchanged."""
     if not any(_is_row(row) for row in array[:_LOOKED_AT]):
         return array
     lengths = np.fromiter((len(row) if _is_row(row) else -1 for row in array), np.int64, len(array))
@@ -167,7 +167,7 @@ def _is_row(row: Any) -> bool:
 
 
 def _ragged(name: str, rows: Any) -> str:
-    """What is wrong with rows that make no array."""
+    """The error for rows of unequal length."""
     expected = f"{name}: expected rows of equal length, got "
     if isinstance(rows, (list, tuple, np.ndarray)) and any(map(_is_row, rows)):
         for i, row in enumerate(rows):

@@ -23,10 +23,10 @@ MOST_THREADS = 4096
 # Largest seed: the largest `secrets.randbits(128)`, which numpy recommends as a seed.
 MOST_SEED = 2**128 - 1
 _MOST_INT = 2**63 - 1
-# Known to others from here.
+# Other modules import these from here.
 shown, to_array, what_is = arrays.shown, arrays.to_array, arrays.what_is
 _MOST_SHOWN = 100
-# What others call the metrics. Only names of what gives the same scores.
+# Other libraries' names of the metrics, only where scores are the same.
 _METRIC_ALIASES = {
     "euclidean": "l2", "ip": "dot", "inner_product": "dot", "innerproduct": "dot",
     "dot_product": "dot", "dotproduct": "dot", "cos": "cosine", "cosine_similarity": "cosine",
@@ -52,7 +52,7 @@ def to_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
 
 
 def _meant(value: Any, choices: Sequence[Any]) -> str:
-    """What somebody may have meant, for an error message."""
+    """A guess at the intended name, for an error message."""
     if not isinstance(value, str) or len(value) > _MOST_SHOWN:
         return ""
     from difflib import get_close_matches

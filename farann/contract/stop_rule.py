@@ -65,7 +65,7 @@ ALL_CODES = StopRule(rows=ALL_ROWS)
 
 
 class Limits(NamedTuple):
-    """Where an approximate search may stop; at most one is given."""
+    """Limits of an approximate search; at most one is given."""
 
     recall: float | None
     epsilon: float | None

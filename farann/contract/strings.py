@@ -28,7 +28,7 @@ class Strings(NamedTuple):
 
     @property
     def n(self) -> int:
-        """How many there are."""
+        """The number of strings."""
         return len(self.ends)
 
     def of(self, which: Int64Array) -> Strings:
@@ -47,7 +47,7 @@ class Strings(NamedTuple):
         return Strings(stops, octets)
 
     def text(self, i: int) -> str:
-        """One of them."""
+        """Decode one string."""
         start = int(self.ends[i - 1]) if i else 0
         return self.octets[start : int(self.ends[i])].tobytes().decode()
 

@@ -46,7 +46,7 @@ _largest_norms: WeakKeyDictionary[Store, float] = WeakKeyDictionary()
 
 
 def search(question: Question, diversity: float, candidates: int | None) -> Hits:
-    """The answers to all queries."""
+    """Answer all queries."""
     store, view, queries, k, threads, row_filters = question[:6]
     n = len(queries)
     if row_filters.within is not None:
@@ -85,7 +85,7 @@ def _alone(question: Question, query: Float32Array, k: int) -> Hits | None:
 
 
 class Next(NamedTuple):
-    """For each query its next pick among the rows of one index: -1 and NaN where there is none."""
+    """The next pick of each query among the rows of one index: -1 and NaN where there is none."""
 
     ids: Int64Array  # numbers of strings, where ids are strings
     orders: Float64Array  # larger is better, over several indexes, too
@@ -157,7 +157,7 @@ class _Ranker:
             self._pick(best)
 
     def order_of(self, slot: int) -> float:
-        """How similar a row of the pool is to the query."""
+        """The similarity of a row of the pool to the query."""
         return float(self._similar[self._slots == slot][0])
 
     def _values(self) -> Float64Array:

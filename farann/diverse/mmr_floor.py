@@ -1,4 +1,4 @@
-"""Where a search for the next rows of marginal relevance may begin.
+"""Guess a floor for the values of the next picks of maximal marginal relevance.
 
 The picks that would be made among some known rows and a sample of all rows have values that the
 real ones are likely to reach. So a search need not find rows below them. A guess that is too high
@@ -68,8 +68,8 @@ def likely(store: Store, sample: Sample | None, known: Known, picked: list[int],
     """Guess a value that the next picks, n at most, reach; -infinity where nothing is known.
 
     Not many other rows have a bound above it. `members` are the vectors whose largest product with
-    a row, times -1, is its bound; `query` is
-    the query's part of these. Where products are too large for float32, nothing is known.
+    a row, times -1, is its bound; `query` is the query's part of these. Where products are too
+    large for float32, nothing is known.
     """
     if len(known.slots) > _MOST_KNOWN:
         kept = np.argpartition(-known.values, _MOST_KNOWN)[:_MOST_KNOWN]

@@ -129,7 +129,7 @@ def _parse_entry(entry: bytes, position: int, end: int) -> Section:
 
 
 def aligned(offset: int) -> int:
-    """Where a section begins if the one before it ends here."""
+    """The start of a section if the one before it ends here."""
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 

@@ -28,7 +28,7 @@ class Fault(ValueError):
 
 
 class TooLarge(Fault):
-    """What a file says it holds is beyond the limit."""
+    """A fault: the file's content is larger than the limit."""
 
 
 def check_size(size: int, limit: int) -> None:

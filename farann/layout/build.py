@@ -1,4 +1,4 @@
-"""How codes are laid out for searching: in which order, along which directions first."""
+"""Lay codes out for searching: in which order, along which directions first."""
 
 from __future__ import annotations
 
@@ -270,7 +270,7 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
     first = builder.by_size_in_parts(
         task.first[: 0 if relative else min(_MOST_FIRST, n // 16)], _PART)
     moment = moment_of(task.query_vectors)
-    # Where codes are relative to means, what is left of rows should be short in any direction.
+    # Where codes are relative to means, residuals of rows should be short in any direction.
     space = Space(builder.centre, spec.metric.normalized, None if relative else moment)
     labels = partition(builder.rows, space, n_partitions, spec.seed, threads, builder.progress)
     labels[first] = labels[extents.outliers] = -1

@@ -27,7 +27,7 @@ _GROUPS = 8
 
 
 def number_of_partitions(wanted: int | str | None, n: int, isa: str) -> int:
-    """How many partitions n rows get; 0 for none. `isa` is the level that will search them."""
+    """The number of partitions for n rows; 0 for none. `isa` is the level that will search them."""
     if wanted is None or n == 0:
         return 0
     if wanted == "auto":

@@ -1,4 +1,4 @@
-"""Which queries a layout is made with, and how many: of small sets fewer."""
+"""Choose the sample queries that a layout is made with; fewer for small sets."""
 
 from __future__ import annotations
 

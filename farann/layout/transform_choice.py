@@ -1,4 +1,4 @@
-"""Which transform rows go through before they are coded: a rotation, or PCA axes and one."""
+"""Choose the transform of rows before coding: a rotation, or PCA axes and a rotation."""
 
 from __future__ import annotations
 

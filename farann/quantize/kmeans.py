@@ -40,7 +40,7 @@ _SHORTEST, _LONGEST = 1e-15, 1e15
 
 
 class Space(NamedTuple):
-    """Where partitions are made: rows that are near have about the same keys.
+    """The space that partitions are made in: rows that are near have about the same keys.
 
     With a moment of queries, directions that these look along count more.
     """

@@ -1,4 +1,4 @@
-"""How codes lie in memory: panels of 16 rows, whole bytes or the nibbles of two groups in each.
+"""Memory layout of codes: panels of 16 rows, in whole bytes or in nibbles of two groups each.
 
 `farann_pack_codes` in src_c/quantize.c puts them there.
 """

@@ -1,4 +1,4 @@
-"""What vectors are along a few directions, and how long the rest is: one type for three uses.
+"""Components of vectors along a few directions, and lengths of the rest: one type, three uses.
 
 A PCA filter scans codes along some principal directions before those of all coordinates; PCA axes
 are all that is coded of rows that lie near them; and along the mean query direction key bounds are
@@ -38,7 +38,7 @@ class Projection:
         return len(self.directions)
 
     def along(self, vectors: Float64Array) -> Float64Array:
-        """What vectors (n, dim) are along the directions, (n, m)."""
+        """Components (n, m) of vectors (n, dim) along the directions."""
         products: Float64Array = vectors @ self.directions.T
         return products
 

@@ -39,7 +39,7 @@ _UP = 1.0 + 1e-9
 
 
 def centred(rows: RowArray, centre: Float64Array, normalized: bool) -> Float64Array:
-    """What is coded: rows less the centre, of length 1 before that if `normalized`."""
+    """Subtract the center from rows, which are scaled to length 1 before if `normalized`."""
     vectors = _core.widened(rows).astype(np.float64)
     if normalized:
         vectors /= np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
@@ -48,7 +48,7 @@ def centred(rows: RowArray, centre: Float64Array, normalized: bool) -> Float64Ar
 
 
 def sample_of(rows: RowArray, centre: Float64Array, normalized: bool) -> Float64Array:
-    """Rows from all over, centred; they may be in an order."""
+    """Take evenly spaced rows, centered, as rows may be in an order."""
     number = min(max(len(rows) // _ROWS_A_SAMPLE, FEW_ROWS), _SAMPLED)
     return centred(rows[:: max(-(-len(rows) // number), 1)], centre, normalized)
 
@@ -85,7 +85,7 @@ def parts_of(block: slice, size: int = _ROWS_IN_CACHE) -> list[slice]:
 
 
 class Extents(NamedTuple):
-    """What scales must hold: measured before rows are coded."""
+    """The extents that scales must cover, measured before rows are coded."""
 
     transform: Transform
     largest: Float64Array  # of each row, its largest |coordinate| once transformed, or |z'|
@@ -106,7 +106,7 @@ class Extents(NamedTuple):
 
 def measure_rows(rows: RowArray, centre: Float64Array, normalized: bool, transform: Transform,
                  isa: str, progress: Progress, steps: int = 0, threads: int = 1) -> Extents | None:
-    """What codes must hold; None where they could not help, as rows have no spread."""
+    """Measure the extents of rows; None where codes could not help, as rows have no spread."""
     largest = np.empty(len(rows))
 
     def measure(block: slice) -> None:
@@ -158,7 +158,7 @@ def code_rows(rows: RowArray, centre: Float64Array, normalized: bool, extents: E
 
 
 def outliers_of(extents: Extents, n: int) -> npt.NDArray[np.bool_]:
-    """Which of n rows are outliers."""
+    """Mask of the outliers among n rows."""
     outlying = np.zeros(n, np.bool_)
     outlying[extents.outliers] = True
     return outlying
@@ -171,7 +171,7 @@ def bounds_from(extremes: Float64Array, outside_usual: float = 0.0) -> CodeBound
 
 
 def places_of(order: Int64Array, n: int) -> Int64Array:
-    """Where an order of slots, -1 for none, has each of n rows; -1 for nowhere."""
+    """The position of each of n rows in an order of slots with -1 for gaps; -1: nowhere."""
     places = np.full(n, -1, np.int64)
     there = np.flatnonzero(order >= 0)
     places[order[there]] = there

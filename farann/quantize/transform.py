@@ -1,4 +1,4 @@
-"""What vectors go through before they are coded, there and back."""
+"""The transform of vectors before they are coded, and its inverse."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Transform(NamedTuple):
         return self.rows(vectors)
 
     def outside(self, vectors: Float64Array) -> float:
-        """How long what is outside the axes is of centred rows, the root of the mean square."""
+        """Root mean square of the lengths of centered rows outside the axes."""
         left = self._left_outside(vectors)
         return float(np.sqrt(np.einsum("ij,ij->", left, left) / max(len(left), 1)))
 
@@ -71,7 +71,7 @@ class Transform(NamedTuple):
         return float(np.sqrt(square * (left.shape[1] - self.n_coded)))
 
     def _left_outside(self, vectors: Float64Array) -> Float64Array:
-        """What is outside the axes of centred rows."""
+        """The parts of centered rows outside the axes."""
         if self.pca_axes is None:
             return np.zeros((1, 1))
         return vectors - self.pca_axes.back(self.pca_axes.along(vectors))

@@ -1,4 +1,4 @@
-"""What a search costs, estimated from what it did: the same whatever else the machine does."""
+"""Estimate the cost of a search from its counted work, not from time, which varies with load."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which instruction-set level new indexes use."""
+"""The instruction-set level that new indexes use."""
 
 from __future__ import annotations
 

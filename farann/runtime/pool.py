@@ -192,7 +192,7 @@ def fresh_lock(owner: Lockable) -> threading.Lock:
 
 
 def _after_fork() -> None:
-    """In a forked child the other threads are gone, and with them who held locks."""
+    """Reset locks in a forked child, whose other threads are gone."""
     global _lock
     _lock = threading.Lock()
     _forget_executors()

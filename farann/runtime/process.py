@@ -1,4 +1,4 @@
-"""What belongs to the process and is borrowed: threads of BLAS, the arithmetic of a thread."""
+"""Borrow settings of the process: the threads of BLAS, the arithmetic of a thread."""
 
 from __future__ import annotations
 

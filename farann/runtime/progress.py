@@ -36,7 +36,7 @@ def log() -> logging.Logger:
 
 
 def measuring(k: int) -> str:
-    """What the step of a build is called that measures the recall of k rows."""
+    """The name of the build step that measures the recall of k rows."""
     return f"measuring recall, k={k}"
 
 

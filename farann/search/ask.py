@@ -235,7 +235,7 @@ def _top(live: Live, vectors: Float32Array, single: bool, k: int, limits: Limits
 
 
 def _limits(live: Live, *limited: Any) -> Limits | None:
-    """Where a search may stop, checked."""
+    """Check the limits of a search."""
     limits = None if _is_open(limited) else to_limits(*limited)
     if not live.spec.vectors:
         check_limits(limits, live.spec.vectors)

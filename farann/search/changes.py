@@ -1,4 +1,4 @@
-"""What changes an index: rows added and removed, layouts, tables for `recall=`."""
+"""Changes of an index: rows added and removed, layouts, tables for `recall=`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From ids to leave out, or to allow, to the filter that the core understands."""
+"""Turn ids to exclude or to allow into the core's filter."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class Filter:
                  groups: GroupLabels | None = None, *, outside: bool = False) -> None:
         self._live, self._allowed, self._exclude = live, allowed, exclude
         self._groups, self._outside = groups, outside
-        # By the store that they were looked up in; two threads may do so, and either is good.
+        # Keyed by the store they were looked up in; two threads may do so, and either is good.
         self._found: weakref.WeakKeyDictionary[Store, Rows] = weakref.WeakKeyDictionary()
 
     def __repr__(self) -> str:

@@ -37,10 +37,10 @@ def top(question: Question) -> tuple[Hits, SearchStats]:
 
 
 def _top(question: Question) -> tuple[Hits, SearchStats]:
-    """The same where queries differ in what they may not find at most."""
+    """Search where all queries may find the same rows, but for excluded ones."""
     store, view, queries, k, _, filters, limits, _, nearest, radii = question
     rule, plan, guard = EXACT, store.tunings.by_k.get(k), None
-    # Of few rows an approximate search may find too little, and an exact one has little to do.
+    # Among few rows an approximate search may find too little, and an exact one has little to do.
     if limits is not None and (
             filters is UNFILTERED or (limits.recall is None and limits.budget is None)
             or not filters.are_few(store)):

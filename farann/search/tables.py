@@ -20,7 +20,7 @@ from farann.tuning.table import late_beyond, missing_at, with_margin
 
 
 def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
-    """Where a search for a recall stops by its table; None where there is none to be had."""
+    """The stop rule of a search for a recall, by its table; None where there can be none."""
     store, k, isa = question.store, question.k, question.view.exact.isa
     if recall == 1.0 or store.codes is None or not len(store) or (
             store.n_coded is not None and store.partitions is None):
@@ -35,7 +35,7 @@ def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
     rule, usual = measure.rule_of(effort, deviations=bool(tuned.deviations)), tuned.late_at(effort)
     if tuned.extends and usual is not None:
         rule = rule._replace(extends_beyond=late_beyond(*usual[:2]))
-    # Of some of the rows less is to be expected, and later, and who knows how deep in runs.
+    # Predicted thresholds and run depths hold only when every row may be found.
     if question.every_row:
         run_ends = None if store.asks_nearest else depths.stops_for(
             store, k, missing_at(recall), isa, question.threads)
@@ -73,7 +73,7 @@ def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None
                                  own_ids=None if slots is None else base.ids.ids_of(slots),
                                  progress=progress)
     answers = base.slots_of(ids[ids >= 0])
-    # What is always exact needs no guard.
+    # Searches that are always exact need no guard.
     exact = len(tuned.efforts) == 1 or store.codes is None
     guard = None if exact else _guard_for(store, queries, isa)
     return Measured(tuned._replace(k=k), guard, answers)
@@ -116,7 +116,7 @@ def _guard_for(store: Store, queries: Float32Array | None, isa: str) -> Guard:
 
 
 def _measured_again(store: Store, k: int, isa: str) -> Measured:
-    """The same for a search: by the queries of the table that there was, if there was one."""
+    """Measure a table again for a search, by the old table's queries, if there was one."""
     before, guard = store.tunings.by_k.get(k), store.tunings.guards.get(k)
     if before is None or guard is None:
         return measured(store, k, isa)

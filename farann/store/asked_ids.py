@@ -37,7 +37,7 @@ def numbers(store: Store | None, ids: Checked) -> Int64Array:
 
 
 def count(ids: Checked) -> int:
-    """How many there are."""
+    """The number of ids."""
     return ids.n if isinstance(ids, Strings) else len(ids)
 
 

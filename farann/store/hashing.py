@@ -37,7 +37,7 @@ def hashes_of(strings: Strings, which: Int64Array) -> npt.NDArray[np.uint32]:
 
 
 def hash_of(text: bytes) -> int:
-    """The same of one string."""
+    """The hash of one string."""
     total = (len(text) + 1) * int(_KEYS[0])
     for at in range(0, len(text), 4):
         total += int.from_bytes(text[at : at + 4], "little") * int(_key(at // 4 + 1))

@@ -1,4 +1,4 @@
-"""Which id lives in which slot."""
+"""Map ids to slots and back."""
 
 from __future__ import annotations
 

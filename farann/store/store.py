@@ -43,7 +43,7 @@ _ROWS_AT_ONCE = 65_536
 
 
 class View(NamedTuple):
-    """What searches see of a store: all of it, and the filter that allows all of it."""
+    """A store's snapshots for searches, and the filter that allows every row."""
 
     snapshot: _core.Snapshot
     everything: _core.Filter
@@ -83,7 +83,7 @@ class Store:
         self._view: tuple[str, View] | None = None
         # Searches for single queries, by instruction-set level, k and recall.
         self.singles: dict[tuple[str, int, float | None], _core.SingleSearch] = {}
-        self.depths = Depths()  # of runs, as far as somebody asked
+        self.depths = Depths()  # of runs, where they were needed
         # By k, recall, whether it is a single query, and whether it may find every row.
         self.rules: dict[tuple[int, float | None, bool, bool], RuleByTable] = {}
 
@@ -128,7 +128,7 @@ class Store:
         return self.n_slots - self.n_removed
 
     def view(self, isa: str) -> View:
-        """What searches see, at an instruction-set level."""
+        """The view for searches at an instruction-set level."""
         made = self._view
         if made is None or made[0] != isa:
             native, native_exact = self.native()

@@ -45,7 +45,7 @@ _WARN_AFTER, _WARN_SHARE = 4, 0.05
 
 
 class GuardArrays(NamedTuple):
-    """What `_core.Guard` is made of, and what a file keeps of it."""
+    """The arrays that `_core.Guard` is made of, and that a file keeps."""
 
     centre: Float32Array
     scale: float

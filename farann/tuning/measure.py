@@ -54,7 +54,7 @@ def rule_of(effort: float, *, deviations: bool) -> StopRule:
 
 
 def sample_size(n_rows: int, dim: int, k: int = 1) -> int:
-    """How many queries to measure with: more give a surer recall, and take longer."""
+    """The number of queries to measure with: more give a surer recall, and take longer."""
     most = int(np.clip(_WORK / max(n_rows * dim, 1), _LEAST_QUERIES, _MOST_QUERIES))
     return min(most, max(_MOST_ANSWERS // k, _FEWEST_QUERIES))
 

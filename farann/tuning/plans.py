@@ -38,7 +38,7 @@ class Tunings:
         self.queries: dict[int, Float32Array] = {}
         self.answers: dict[int, Int64Array] = {}  # not of tunings from files
         self.removed_before = 0  # rows that were removed when a file was read
-        # Of the sample that is used where nobody gives any: the same for each k.
+        # Guard of the sample that is used where none is given: the same for each k.
         self.usual: Guard | None = None
         self._lock = pool.fresh_lock(self)
 
