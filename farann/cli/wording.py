@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-# What is no option of its own name.
+# Python arguments and their command-line options, where the names differ.
 _WORDS = {
     "keep_vectors=False": "--no-vectors", "keep_vectors": "--no-vectors",
     "search_nearest": "--nearest", "search_beyond": "--beyond", "select_diverse": "farann select",

@@ -189,7 +189,7 @@ def to_ids(name: str, value: Any, *, single: bool = False, copy: bool = True,
 
 
 def to_new_ids(name: str, value: Any, n: int) -> Int64Array:
-    """Check the ids of n rows to come: as many, none negative, none twice."""
+    """Check the ids of n rows to come: n of them, none negative, none twice."""
     ids = to_ids(name, value)
     if len(ids) != n:
         raise ValueError(f"{name}: expected {n} ids, one a row, got {len(ids)}")

@@ -14,7 +14,7 @@ class MetricTraits(NamedTuple):
     """One metric.
 
     Rows are ranked by keys, the largest first: the product of a vector that is made of the query
-    and the row less the centre, which may have the row's squared norm added.
+    and the row less the center, which may have the row's squared norm added.
     """
 
     name: str

@@ -23,7 +23,7 @@ STORED: dict[str, np.dtype[Any]] = {
     "bfloat16": np.dtype(np.uint16), "uint8": np.dtype(np.uint8), "int8": np.dtype(np.int8)}
 # Numbers that are converted at a time.
 _AT_ONCE = 1 << 20
-# Bytes of a cache line. Rows that don't begin at one have registers that straddle two.
+# Bytes of a cache line. Vector loads from rows that don't begin at one straddle two.
 _LINE = 64
 
 

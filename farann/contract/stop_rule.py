@@ -73,7 +73,7 @@ class Limits(NamedTuple):
     seconds: float | None = None
 
     def rule(self, whole: StopRule) -> StopRule:
-        """Where a search stops by `epsilon` or `seconds`.
+        """The stop rule of these limits, but for `recall` and `budget`.
 
         `whole`: the rule of a search that scores all rows, by vectors or by codes.
         """

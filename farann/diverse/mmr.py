@@ -273,7 +273,7 @@ class _Ranker:
         self._take_pool(self._question.row_filters.slots(self._store))
 
     def _members(self) -> tuple[Float32Array | None, float]:
-        """What the furthest rows are to be searched from, and how far rounding moved it; None where
+        """The members to search the furthest rows from, and their rounding error; None where
         one of them is zero, and bounds nothing."""
         query = self._query.astype(np.float64)
         picks = np.concatenate(self._vectors).astype(np.float64)

@@ -125,9 +125,9 @@ def _best_of(store: Store, view: View, slots: Int64Array, best: Pair, slack: flo
 
 
 def _reaches(store: Store, slots: Int64Array) -> Float64Array:
-    """What bounds keys of pairs, see `_most`: distance from the centre, angle, or a half key.
+    """Bounds on keys of pairs, see `_most`: distance from the center, angle, or a half key.
 
-    For a dot product, with the centre m: -<x, y> is (-<m, x> + |m|^2 / 2) + (-<m, y> + |m|^2 / 2)
+    For a dot product, with the center m: -<x, y> is (-<m, x> + |m|^2 / 2) + (-<m, y> + |m|^2 / 2)
     - <x - m, y - m>, of which the last is at most |x - m|^2 / 2 + |y - m|^2 / 2.
     """
     metric, reach, centre = store.spec.metric, np.empty(len(slots)), store.centre

@@ -26,7 +26,7 @@ from farann.store.labels import Labels, labels_left
 from farann.store.live import Live
 from farann.store.store import Store
 
-_CHUNK_BYTES = 1 << 24
+_CHUNK_BYTES = 1 << 24  # bytes read at a time
 # Files of earlier versions may have shortlists, which searches scanned first, or partitions that
 # were scored as caps of a sphere. That is ignored, and `recall=` is measured anew, as tables that
 # were measured with it promise too much.
@@ -190,7 +190,7 @@ def _restore_tables(store: Store, metadata: Mapping[str, Any],
 
 def _rows_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], spec: IndexSpec,
              checked: bool) -> Store:
-    """The rows, their ids and centre, without a layout."""
+    """The rows, their ids and center, without a layout."""
     dim, count, n_coded = metadata["dim"], metadata["count"], metadata.get("coded", 0)
     rows = np.empty((0, dim), spec.stored)
     if "rows" in arrays or n_coded < count:

@@ -30,7 +30,7 @@ from farann.io.vector_content import Array, Content, Fault, TooLarge, check_size
 __all__ = ["FORMATS", "Format", "format_of", "look"]
 
 class Format(NamedTuple):
-    """What can be done with a kind of file, and whether it holds several arrays by name.
+    """Reader and writer of a file format, and whether it holds several arrays by name.
 
     ``look`` takes the path, the name wanted, the name to prefer and the limit in bytes.
     """

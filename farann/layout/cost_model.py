@@ -21,7 +21,7 @@ _DIRECTION_COUNTS = 2.0
 
 
 class CostModel(NamedTuple):
-    """Samples that costs are estimated from: rows, centred, and queries.
+    """Samples that costs are estimated from: rows, centered, and queries.
 
     Keys are <query vector, row>, plus |row|^2 times `squares_sign`; an answer ends with the key
     `threshold`.

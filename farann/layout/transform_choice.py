@@ -51,7 +51,7 @@ def pca_axes_for(sample: Float64Array, directions: Float64Array, seed: int) -> P
     dim = sample.shape[1]
     found = projection.directions(sample, seed)
     outside = _left(directions, found).mean(axis=0) * _left(sample, found).max(axis=0)
-    # The mean square of products, which are about zero on average as rows are centred.
+    # The mean square of products, which are about zero on average as rows are centered.
     squares = (sample.T @ sample) * (directions.T @ directions)
     differ = np.sqrt(max(float(squares.sum()), 0.0) / (len(sample) * len(directions)))
     numbers = np.arange(4, min(len(found), projection.MOST_DIRECTIONS) + 1, 4)

@@ -57,7 +57,7 @@ class Space(NamedTuple):
         return points
 
     def weighed(self, vectors: Float32Array) -> Float32Array:
-        """Centred rows as points; a symmetric matrix does it."""
+        """Turn centered rows into points, by a symmetric matrix."""
         return vectors if self.moment is None else self.moment.weighed(vectors)
 
 
@@ -276,7 +276,7 @@ def _best_of_parts(vectors: Float32Array, near: npt.NDArray[np.intp], starts: In
 
 
 def _moderate(rows: RowArray, centre: Float64Array, normalized: bool) -> Float32Array:
-    """Centred rows, of which float32 can hold the squares; larger ones are cut to that."""
+    """Center rows, and clip them to values whose squares float32 can hold."""
     vectors: Float32Array
     rows = _core.widened(rows)
     with np.errstate(over="ignore"):

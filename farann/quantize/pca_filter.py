@@ -87,7 +87,7 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
     ----------
     found : (m, dim)
     sample : (s, dim)
-        Centred rows.
+        Centered rows.
     n_rows : int
         How many there are of them in all.
     query_vectors : (q, dim)
@@ -135,7 +135,7 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
 def code_along(basis: Projection, rows: RowArray, centre: Float64Array, normalized: bool,
                outliers: Int64Array, order: Int64Array, places: Int64Array,
                rest_step: float = 0.0, threads: int = 1) -> AlongCodes:
-    """Code rows, centred, along a basis, each by the inverse scale of its panel.
+    """Code rows, centered, along a basis, each by the inverse scale of its panel.
 
     `order` has the slots of positions, `places` the position of each row. With a `rest_step` other
     than 0, scales are such that what is outside the basis fits its 127 steps. What rows are along

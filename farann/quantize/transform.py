@@ -24,9 +24,9 @@ def rotation_signs(dim: int, seed: int) -> npt.NDArray[np.int8]:
 
 
 class Transform(NamedTuple):
-    """What vectors go through: PCA axes, if only what they are along these is coded, and a random
-    rotation. Products of rows and query vectors stay what they are, but for what is outside the
-    axes.
+    """PCA axes, if only components along them are coded, and a random rotation.
+
+    Products of rows and query vectors don't change, but for what is outside the axes.
     """
 
     signs: npt.NDArray[np.int8]
@@ -43,7 +43,7 @@ class Transform(NamedTuple):
         return -(-self.n_coded // 4) * 4
 
     def rows(self, vectors: Float64Array) -> Float64Array:
-        """Centred rows (n, dim) as they are coded, (n, n_coded)."""
+        """Transform centered rows (n, dim) as they are coded, (n, n_coded)."""
         return rotated(self._along(vectors), self.signs)
 
     def query_vectors(self, vectors: Float64Array) -> Float64Array:
@@ -56,8 +56,9 @@ class Transform(NamedTuple):
         return float(np.sqrt(np.einsum("ij,ij->", left, left) / max(len(left), 1)))
 
     def outside_at_most(self, vectors: Float64Array) -> float:
-        """An upper bound of `outside` for rows that may have something in common outside the axes:
-        as if all directions had as much as the one that has most."""
+        """An upper bound of `outside` for rows that may have something in common outside the axes.
+
+        Every direction is taken to hold the mean square of the one that holds most."""
         left = self._left_outside(vectors)
         left = left[:: -(-len(left) // _ROWS_OF_POWER)]
         along = left[np.einsum("ij,ij->i", left, left).argmax()]

@@ -57,7 +57,7 @@ def _stand_in_executor() -> ThreadPoolExecutor:
 
 
 def _forget_executors() -> None:
-    """What waits for a thread that could not be started must not wait there for good."""
+    """Drop the executors: work must not wait forever for a thread that could not be started."""
     global _pool, _pool_size, _stand_in
     with _lock:
         _pool, _pool_size, _stand_in = None, 0, None

@@ -111,9 +111,9 @@ def ieee_arithmetic() -> Iterator[None]:
 
 
 def _after_fork() -> None:
-    """In a forked child the other threads are gone, and nobody there would lift their limit.
+    """Forget limits in a forked child, where the threads that would lift them are gone.
 
-    It stays: a thread that is gone may hold a lock of BLAS, and to set a number would wait for it.
+    The limit of BLAS stays: a thread that is gone may hold a lock of BLAS, and to set a number would wait for it.
     """
     global _lock
     _lock = threading.Lock()

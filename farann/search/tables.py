@@ -57,8 +57,9 @@ def rule_within(budget: int, store: Store) -> StopRule:
 def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None,
              recall: float = 0.95, slots: Int64Array | None = None,
              progress: Progress = False) -> Measured:
-    """What reaches which recall, by queries that are given or a sample, and its guard; `slots` of
-    rows that the queries are, and that aren't answers to themselves."""
+    """Measure a tuning table and its guard, by given queries or a sample.
+
+    `slots`: those of the rows that serve as queries, which aren't answers to themselves."""
     query_sample = queries
     if query_sample is None:
         size = measure.sample_size(len(store), store.dim, k)
@@ -99,7 +100,7 @@ def _retune(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Itera
     while len(new) and (k := min((set(tuned_for) | old.tunings.by_k.keys())
                                  - new.tunings.by_k.keys(), default=0)):
         sample = None if has_sample else old.tunings.queries.get(k)
-        # Of several each has a name, so that what is done of it begins anew.
+        # Each of several measurements has a name, so that its progress begins anew.
         new.tunings.keep(k, measured(new, k, isa, sample,
                                      progress=renamed(progress, measuring(k))),
                          sample)

@@ -135,7 +135,7 @@ class Labels:
         return numbers
 
     def grown(self, strings: Strings) -> Labels:
-        """With more strings, which must be new; self stays valid.
+        """Add strings, which must be new; self stays valid.
 
         Memory is taken before anything changes, so a MemoryError changes nothing.
         """

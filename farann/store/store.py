@@ -299,8 +299,8 @@ class Store:
 
     def rebuilt(self, queries: Float32Array | None = None, progress: Progress = False,
                 threads: int = 1, nearest: bool | None = None) -> Store:
-        """One segment, without what was removed, with a new centre, and the rows coded; `nearest`:
-        for such questions, as the queries that are given, None: as before."""
+        """Build one segment without removed rows, with a new center and codes; `nearest`:
+        for nearest searches, like the given queries; None: as before."""
         if self.n_coded is not None:
             live = self.live_slots()
             if len(live) and live[0] < self.n_coded:
