@@ -26,7 +26,7 @@ from farann.store.labels import Labels, labels_left
 from farann.store.live import Live
 from farann.store.store import Store
 
-_CHUNK_BYTES = 1 << 24  # bytes read at a time
+_CHUNK_BYTES = 1 << 24  # bytes of rows that are taken at a time
 # Files of earlier versions may have shortlists, which searches scanned first, or partitions that
 # were scored as caps of a sphere. That is ignored, and `recall=` is measured anew, as tables that
 # were measured with it promise too much.

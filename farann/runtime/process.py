@@ -113,7 +113,8 @@ def ieee_arithmetic() -> Iterator[None]:
 def _after_fork() -> None:
     """Forget limits in a forked child, where the threads that would lift them are gone.
 
-    The limit of BLAS stays: a thread that is gone may hold a lock of BLAS, and to set a number would wait for it.
+    The limit of BLAS stays: a thread that is gone may hold a lock of BLAS, and setting a number of
+    threads would wait for it.
     """
     global _lock
     _lock = threading.Lock()
