@@ -140,7 +140,7 @@ class Filter:
         return found
 
     def singles(self, store: Store) -> Singles | None:
-        """Prepared single queries of a store, if the filter was looked up in it."""
+        """What answers single queries of a store, if the filter was looked up in it."""
         found = self._found.get(store)
         return None if found is None else found.singles
 
