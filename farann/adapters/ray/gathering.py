@@ -49,7 +49,7 @@ class Gathering:
         self._strings = isinstance(manifest.shards[0].first_id, str)  # as ids
 
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
-        """Call a method of each shard; results, or errors: `ShardError` if a shard can't be reached."""
+        """Call a method of each shard: results or errors, `ShardError` if it can't be reached."""
         raise NotImplementedError
 
     def _ask(self, method: str, *args: Any, allow_partial: bool = False,

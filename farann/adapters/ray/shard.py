@@ -215,7 +215,7 @@ class Shard:
                 **self._index.stats()}
 
     def _order_of(self, ids: IdArray) -> Int64Array:
-        """Order of equal rows: their integer ids, or for strings the number of rows added before."""
+        """Order of equal rows: integer ids, or for strings the number of rows added before."""
         before = self.manifest.shards[: self.number] if ids.dtype == object else ()
         return sum(record.rows for record in before) + self._numbers_of(ids)
 
