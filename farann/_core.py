@@ -1,4 +1,4 @@
-"""What Python sees of the native core."""
+"""The native core's names for Python."""
 
 from farann.native.answers import write_best
 from farann.native.codes import Codes

@@ -16,12 +16,12 @@ UInt8Array: TypeAlias = npt.NDArray[np.uint8]
 BoolArray: TypeAlias = npt.NDArray[np.bool_]
 # Rows as an index keeps them, see `contract.row_types`; `_core.widened` gives them as float32.
 RowArray: TypeAlias = npt.NDArray[Any]
-# Whether a bar is shown, or what is told a step of the work, how much is done, and of how much.
+# Whether a bar is shown, or a function of the step's name, the work done, and the work in all.
 Progress: TypeAlias = bool | Callable[[str, int, int], object]
-# Where random numbers may come from (SPEC 7).
+# Sources of random numbers (SPEC 7).
 Rng: TypeAlias = ("int | np.random.Generator | np.random.BitGenerator | np.random.SeedSequence"
                   " | None")
 # Ids as searches give them: int64, or objects where they are strings.
 IdArray: TypeAlias = npt.NDArray[Any]
-# What ids may come as.
+# Types that ids may have as arguments.
 Ids: TypeAlias = npt.ArrayLike | Set[int]

@@ -144,7 +144,7 @@ def _checked(given: Sequence[Any], kind: type[Any]) -> list[Any]:
 
 
 def _to_k(parts: list[Hits], shapes: list[tuple[int, ...]], k: int | None) -> int:
-    """How many rows to keep; refused where a part may have more of them than it tells."""
+    """The number of rows to keep; refused where a part may hold more of them than it returned."""
     k = min(shape[1] for shape in shapes) if k is None else checks.to_int("k", k, 1)
     for number, (part, shape) in enumerate(zip(parts, shapes, strict=True)):
         if shape[1] < k and np.atleast_2d(part.found).all(axis=1).any():
@@ -155,7 +155,7 @@ def _to_k(parts: list[Hits], shapes: list[tuple[int, ...]], k: int | None) -> in
 
 def _places(ids: npt.NDArray[Any], keys: Float64Array, starts: Int64Array, stops: Int64Array,
             offsets: Int64Array) -> Int64Array:
-    """Where the best rows are in all parts, one behind the other; -1 where there are fewer."""
+    """Positions of the best rows in the concatenated parts; -1 where there are fewer."""
     if ids.dtype == object:
         ids = np.arange(len(ids), dtype=np.int64)  # earlier parts first
     places = np.empty(int(offsets[-1]), np.int64)

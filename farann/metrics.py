@@ -39,7 +39,7 @@ __all__ = [
     "reliability",
 ]
 
-# More take gigabytes, or hours, and say no more.
+# Most bins, samples and users: more take gigabytes or hours, and improve nothing.
 _MOST_BINS = _MOST_SAMPLES = 1 << 24
 _MOST_USERS = 1 << 28
 
@@ -157,7 +157,7 @@ def _answers(ids: npt.ArrayLike, relevant: Any, k: int | None,
 
 
 def _hits(ids: npt.ArrayLike, relevant: Any, k: int | None) -> tuple[BoolArray, Int64Array]:
-    """Which found ids are relevant, (n_queries, m), and how many relevant ones there are."""
+    """Mask of the found ids that are relevant, (n_queries, m), and the number of relevant ids."""
     found, lists = _answers(ids, relevant, k)
     hits = np.zeros(found.shape, np.bool_)
     for mine, row, good in zip(hits, found, lists, strict=True):

@@ -156,7 +156,7 @@ def no_hits(n: int, k: int, *, keyed: bool = False) -> Hits:
 
 
 def with_keys(hits: Hits, keys: Float64Array) -> Hits:
-    """The same hits with their keys."""
+    """Add keys to hits."""
     return _KeyedHits(hits.scores, hits.ids, keys)
 
 
@@ -270,7 +270,7 @@ class BeyondHits(_BeyondArrays, _Table):
 
 
 class _KeyedBeyondHits(BeyondHits):
-    """The same with keys."""
+    """Rows beyond a radius, with keys."""
 
     def __new__(cls, offsets: Int64Array, scores: Float32Array, ids: npt.NDArray[Any],
                 keys: Float64Array | None = None) -> _KeyedBeyondHits:
@@ -287,5 +287,5 @@ class _KeyedBeyondHits(BeyondHits):
 
 
 def beyond_with_keys(found: BeyondHits, keys: Float64Array) -> BeyondHits:
-    """The same rows with their keys."""
+    """Add keys to rows beyond a radius."""
     return _KeyedBeyondHits(*found, keys=keys)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, cast
 from farann.contract import checks
 
 Tensor = Any
-# In the place of logits that don't count: finite, so that gradients are, and far below any other.
+# Replaces logits that don't count: finite, so that gradients are, and far below any other.
 _MASKED = -1e30
 
 

@@ -43,6 +43,6 @@ def add_max_bytes(parser: argparse.ArgumentParser) -> None:
 
 
 def texts(description: str, epilog: str) -> dict[str, Any]:
-    """What a parser says before and after its arguments, laid out as it should appear."""
+    """A parser's texts before and after its arguments, laid out as they should appear."""
     return {"description": description, "epilog": epilog,
             "formatter_class": argparse.RawDescriptionHelpFormatter}

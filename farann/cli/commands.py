@@ -148,7 +148,7 @@ def search(arguments: argparse.Namespace) -> int:
 
 
 def _filters(arguments: argparse.Namespace, index: Index, n: int) -> tuple[Any, Any]:
-    """What to leave out for each of n queries, and what may be found."""
+    """The rows to exclude for each of n queries, and the rows that may be found."""
     limit, exclude, allowed = arguments.max_bytes, arguments.exclude, arguments.allowed
     if has_strings(index):
         return (exclude and names.read_name_lists(exclude, n),
@@ -162,7 +162,7 @@ def has_strings(index: Index) -> bool:
 
 
 def _checked_output(arguments: argparse.Namespace) -> str:
-    """As what answers are written; refuses arguments that don't go together."""
+    """The output format; refuses arguments that don't go together."""
     if arguments.beyond is not None and (arguments.nearest or arguments.k is not None):
         raise ValueError("--beyond finds all rows beyond the radius; -k and --nearest don't apply")
     limits = [option_of(name) for name in LIMITS if getattr(arguments, name) is not None]
@@ -265,7 +265,7 @@ def info(arguments: argparse.Namespace) -> int:
 def _question(
     arguments: argparse.Namespace, index: Index, allowed: NDArray[Any] | None
 ) -> Callable[[NDArray[Any], Any], Hits | BeyondHits]:
-    """What to ask the index about a batch of queries."""
+    """The search of the index for a batch of queries."""
     options: dict[str, Any] = {"allowed": allowed, "threads": arguments.threads}
     if arguments.beyond is not None:
         return lambda q, each: index.search_beyond(q, arguments.beyond, **each, **options)

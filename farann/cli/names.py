@@ -103,7 +103,7 @@ def _string_column(path: Path, name: str) -> list[str] | None:
 
 
 def parquet_schema(path: Path) -> Any:
-    """What pyarrow says of a Parquet file's columns."""
+    """pyarrow's schema of a Parquet file."""
     return _of_parquet(path, lambda file: file.schema_arrow)
 
 

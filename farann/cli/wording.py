@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-# What is no option of its own name.
+# Python arguments and their command-line options, where the names differ.
 _WORDS = {
     "keep_vectors=False": "--no-vectors", "keep_vectors": "--no-vectors",
     "search_nearest": "--nearest", "search_beyond": "--beyond", "select_diverse": "farann select",
@@ -35,7 +35,7 @@ def blaming_options(text: str, arguments: argparse.Namespace) -> str:
 
 
 def option_of(name: str) -> str:
-    """What an argument of Python is called on the command line."""
+    """The command-line name of a Python argument."""
     return "-k" if name == "k" else "--" + name.replace("_", "-")
 
 

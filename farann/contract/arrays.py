@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+# Most characters of a value in an error message.
 _MOST_SHOWN = 100
-# Devices of DLPack whose memory the CPU reads: its own, and that which is pinned for CUDA or ROCm.
+# DLPack devices whose memory the CPU reads: its own, and memory pinned for CUDA or ROCm.
 _CPU_DEVICES = (1, 3, 11)
-# Of an array of objects so many are looked at before it is taken for one of rows.
+# Objects of an array that are looked at to tell whether it holds rows.
 _LOOKED_AT = 16
 
 
@@ -144,7 +145,7 @@ def _by_dlpack(name: str, value: Any) -> npt.NDArray[Any]:
 
 
 def _stacked(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """One array of an array of rows; what holds no rows comes back as it is."""
+    """Stack an array of rows into one array; an array without rows is returned unchanged."""
     if not any(_is_row(row) for row in array[:_LOOKED_AT]):
         return array
     lengths = np.fromiter((len(row) if _is_row(row) else -1 for row in array), np.int64, len(array))
@@ -166,7 +167,7 @@ def _is_row(row: Any) -> bool:
 
 
 def _ragged(name: str, rows: Any) -> str:
-    """What is wrong with rows that make no array."""
+    """The error for rows of unequal length."""
     expected = f"{name}: expected rows of equal length, got "
     if isinstance(rows, (list, tuple, np.ndarray)) and any(map(_is_row, rows)):
         for i, row in enumerate(rows):

@@ -14,19 +14,19 @@ from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Pro
 from farann.contract import arrays
 from farann.contract.arrays import are_numbers, plain_numbers
 
-# Rows are at most 64 MiB long: a few bytes of a file must not ask for more memory than that.
+# Most coordinates of a row, 64 MiB in float32: a few bytes of a file must not ask for more memory.
 MOST_DIM = 1 << 24
-# Results of a call whose k is above the number of rows: 192 MiB of scores and ids.
+# Most results of a call whose k is above the number of rows: 192 MiB of scores and ids.
 MOST_PADDED = 1 << 24
-# More threads than any machine has CPUs; each takes memory.
+# Most threads: more than any machine has CPUs; each takes memory.
 MOST_THREADS = 4096
-# What `secrets.randbits(128)` gives, which numpy recommends as a seed.
+# Largest seed: the largest `secrets.randbits(128)`, which numpy recommends as a seed.
 MOST_SEED = 2**128 - 1
 _MOST_INT = 2**63 - 1
-# Known to others from here.
+# Other modules import these from here.
 shown, to_array, what_is = arrays.shown, arrays.to_array, arrays.what_is
 _MOST_SHOWN = 100
-# What others call the metrics. Only names of what gives the same scores.
+# Other libraries' names of the metrics, only where scores are the same.
 _METRIC_ALIASES = {
     "euclidean": "l2", "ip": "dot", "inner_product": "dot", "innerproduct": "dot",
     "dot_product": "dot", "dotproduct": "dot", "cos": "cosine", "cosine_similarity": "cosine",
@@ -52,7 +52,7 @@ def to_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
 
 
 def _meant(value: Any, choices: Sequence[Any]) -> str:
-    """What somebody may have meant, for an error message."""
+    """A guess at the intended name, for an error message."""
     if not isinstance(value, str) or len(value) > _MOST_SHOWN:
         return ""
     from difflib import get_close_matches
@@ -189,7 +189,7 @@ def to_ids(name: str, value: Any, *, single: bool = False, copy: bool = True,
 
 
 def to_new_ids(name: str, value: Any, n: int) -> Int64Array:
-    """Check the ids of n rows to come: as many, none negative, none twice."""
+    """Check the ids of n rows to come: n of them, none negative, none twice."""
     ids = to_ids(name, value)
     if len(ids) != n:
         raise ValueError(f"{name}: expected {n} ids, one a row, got {len(ids)}")

@@ -25,16 +25,16 @@ class CodeWidth(NamedTuple):
 
     @property
     def step(self) -> int:
-        """From one code to the next, in units of 8-bit codes."""
+        """Distance from one code to the next, in units of 8-bit codes."""
         return 1 << (8 - self.bits)
 
     @property
     def middle(self) -> float:
-        """Of what the bits that are dropped may be."""
+        """Middle of the values that the dropped bits may have."""
         return (self.step - 1) / 2
 
 
 INT8 = CodeWidth(8, is_coarse=False)
 INT4 = CodeWidth(4, is_coarse=True)
-# By what `codes=`, `--codes` and files call them; None: rows are scored as float32.
+# Code widths by their names in `codes=`, `--codes` and files; None: rows are scored as float32.
 CODE_WIDTHS: dict[str, CodeWidth | None] = {"int8": INT8, "int4": INT4, "float32": None}

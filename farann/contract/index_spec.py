@@ -1,4 +1,4 @@
-"""What an index was asked to be."""
+"""The settings that an index was made with."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from farann.contract.row_types import STORED
 
 
 class IndexSpec(NamedTuple):
-    """What an index was asked to be, as far as its rows are concerned."""
+    """The settings of an index that concern its rows."""
 
     metric: MetricTraits
     coded: bool
@@ -25,13 +25,13 @@ class IndexSpec(NamedTuple):
 
     @property
     def codes(self) -> str:
-        """What users call these codes."""
+        """The users' name of these codes."""
         width = self.width if self.coded else None
         return next(name for name, one in CODE_WIDTHS.items() if one == width)
 
     @property
     def stored(self) -> np.dtype[Any]:
-        """What rows lie in memory as."""
+        """The type of rows in memory."""
         return STORED[self.row_type]
 
 

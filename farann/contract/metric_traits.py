@@ -14,7 +14,7 @@ class MetricTraits(NamedTuple):
     """One metric.
 
     Rows are ranked by keys, the largest first: the product of a vector that is made of the query
-    and the row less the centre, which may have the row's squared norm added.
+    and the row less the center, which may have the row's squared norm added.
     """
 
     name: str
@@ -25,12 +25,12 @@ class MetricTraits(NamedTuple):
 
     @property
     def number(self) -> int:
-        """What the core has it as."""
+        """The metric's number in the core."""
         return _core.METRICS.index(self.name)
 
     def query_vectors(self, queries: Float32Array, centre: Float64Array,
                       nearest: bool = False) -> Float64Array:
-        """What centred rows are multiplied with, to find the furthest or nearest ones, (n, dim)."""
+        """Vectors (n, dim) whose products with centered rows find the furthest or nearest ones."""
         vectors, sign = queries.astype(np.float64), 1.0 if nearest else -1.0
         if self.normalized:
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -51,5 +51,5 @@ assert tuple(_ALL) == _core.METRICS
 
 
 def traits_of(name: str) -> MetricTraits:
-    """Of the metric of this name."""
+    """The traits of the metric with this name."""
     return _ALL[name]

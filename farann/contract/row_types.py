@@ -17,13 +17,13 @@ from farann._types import BoolArray, RowArray
 from farann.contract import checks
 from farann.contract.arrays import plain_numbers
 
-# By name, as what rows lie in memory and in files. numpy has no bfloat16: these are its bits.
+# Types of rows in memory and in files, by name. numpy has no bfloat16: these are its bits.
 STORED: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32), "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(np.uint16), "uint8": np.dtype(np.uint8), "int8": np.dtype(np.int8)}
 # Numbers that are converted at a time.
 _AT_ONCE = 1 << 20
-# Bytes that processors read at once. Vectors of rows that don't begin with such a line lie in two.
+# Bytes of a cache line. Vector loads from rows that don't begin at one straddle two.
 _LINE = 64
 
 
@@ -41,7 +41,7 @@ def _name_of(value: Any) -> Any:
 
 
 def row_type_for(dtype: np.dtype[Any]) -> str:
-    """What rows of a type are kept as if nobody says it: as they are, or else as float32."""
+    """The default type that rows are kept as: their own, or else float32."""
     return dtype.name if dtype.name in STORED else "float32"
 
 
@@ -130,7 +130,7 @@ def _same(converted: npt.NDArray[Any], given: npt.NDArray[Any]) -> BoolArray:
 
 
 def _not_exact(name: str, number: Any, row_type: str, row: int) -> str:
-    """What is wrong with a number that would be changed, and what to do."""
+    """The error for a number that would be changed, with a remedy."""
     if isinstance(number, np.floating) and not np.isfinite(number):
         what = "NaN" if np.isnan(number) else "infinity"
         return f"{name}: expected finite numbers, got {what} in row {row}"

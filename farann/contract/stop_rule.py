@@ -25,8 +25,8 @@ class StopRule(NamedTuple):
     rows : int, optional
         How many of the coded rows are scanned, the first in their order, in whole panels.
     deviations : float, optional
-        Partitions are probed whose mean key plus so many standard deviations reaches the k-th best
-        key, beside the rows that are in none.
+        A partition is probed if its mean key plus this number of standard deviations reaches the
+        k-th best key. Rows in no partition are always scanned.
     budget : int
         With `deviations`: how many rows are scanned at most, in whole panels; 0: no limit.
     predicted_threshold : float
@@ -39,7 +39,7 @@ class StopRule(NamedTuple):
         How late answers usually come, see `Tuning.late_at`, where that is to be watched.
     extends_beyond : float, optional
         With `rows`: the lateness beyond which twice as many rows are scanned for a query, and
-        again, as long as its answers lie as late among them.
+        again, while its answers are later than that.
     seconds : float, optional
         For each query: what has been found by then is the answer.
     """
@@ -65,7 +65,7 @@ ALL_CODES = StopRule(rows=ALL_ROWS)
 
 
 class Limits(NamedTuple):
-    """Where an approximate search may stop; at most one is given."""
+    """Limits of an approximate search; at most one is given."""
 
     recall: float | None
     epsilon: float | None
@@ -73,7 +73,7 @@ class Limits(NamedTuple):
     seconds: float | None = None
 
     def rule(self, whole: StopRule) -> StopRule:
-        """Where a search stops by `epsilon` or `seconds`.
+        """The stop rule of these limits, but for `recall` and `budget`.
 
         `whole`: the rule of a search that scores all rows, by vectors or by codes.
         """

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from farann._types import Int64Array, UInt8Array
 from farann.contract.arrays import shown, to_array
 
-# Bytes of an id: more is no name.
+# Most bytes of an id.
 MOST_BYTES = 65_535
-# Behind the bytes, so that strings can be read in words.
+# Bytes of padding behind all strings, so that they can be read in words.
 SPARE = 8
 # Strings that are copied at a time.
 _AT_ONCE = 1 << 18
@@ -28,7 +28,7 @@ class Strings(NamedTuple):
 
     @property
     def n(self) -> int:
-        """How many there are."""
+        """The number of strings."""
         return len(self.ends)
 
     def of(self, which: Int64Array) -> Strings:
@@ -47,7 +47,7 @@ class Strings(NamedTuple):
         return Strings(stops, octets)
 
     def text(self, i: int) -> str:
-        """One of them."""
+        """Decode one string."""
         start = int(self.ends[i - 1]) if i else 0
         return self.octets[start : int(self.ends[i])].tobytes().decode()
 

@@ -183,7 +183,7 @@ def furthest_graph(live: Live, k: int, as_sparse: bool, threads: int | None,
 
 def furthest_of_each(live: Live, what: str, k: int, threads: int | None,
                      progress: Progress) -> tuple[Hits, Store | None]:
-    """The same without names, as `what` asks for it; and the rows that were asked."""
+    """Find the furthest rows of each row, and return the store, too; `what` is for errors."""
     from farann.diverse import pairs
 
     check_exact(what, live.spec.vectors, _INSTEAD)

@@ -20,19 +20,21 @@ from farann.runtime.progress import told
 from farann.store.asked_ids import known_slots
 from farann.store.store import Store
 
-# Rows that are added up at a time, and picks of one step.
+# Rows that are added up at a time.
 _ROWS_AT_ONCE = 8_192
+# Picks of one step; Ctrl+C is heard between steps.
 _PICKS_AT_ONCE = 256
-# Rows whose mean is the centre: scores need it near the rows, not more.
+# Most rows whose mean is the center: scores need it near the rows, not more.
 _CENTRE_SAMPLE = 128
-# Products that take no longer than handing them to another thread and a key press do.
+# Multiply-adds up to which a selection runs on the calling thread: switching threads takes longer.
 _FEW_PRODUCTS = 50_000_000
-# Products of one selection that Ctrl+C waits for, some hundredths of a second.
+# Most multiply-adds of a selection that Ctrl+C waits for, some hundredths of a second.
 _PRODUCTS_AT_ONCE = 200_000_000
-# Numbers of rows of which exact keys are computed sooner than a search is made ready.
+# Coordinates of all rows up to which exact keys are computed sooner than a search is prepared.
 _FEW_NUMBERS = 5_000_000
-# So few rows are met by each pick, however many there are; and numbers of rows that stay in caches.
+# Rows up to which each pick passes over all rows, for any number of picks.
 _FEW_ROWS = 512
+# float32 coordinates that stay in a core's own cache, and in the shared one.
 _IN_OWN_CACHE, _IN_CACHE = 260_000, 4_000_000
 
 Task = _core.Greedy | _core.GreedyPasses
@@ -40,7 +42,7 @@ Task = _core.Greedy | _core.GreedyPasses
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """What a selection is asked for, checked: slots, and which rows may be chosen."""
+    """The checked arguments of a selection, with rows as slots."""
 
     k: int
     start: int | None  # None: the row furthest from the mean
@@ -50,7 +52,7 @@ class Choice:
 
 
 def snapshot_of(store: Store, isa: str) -> _core.Snapshot:
-    """What to choose from; a store that nobody built needs no codes for this."""
+    """The snapshot to choose from; a store that wasn't built needs no codes for this."""
     if store.built:
         return store.view(isa).snapshot
     rows = store.tail if len(store.tail) else store.base
@@ -126,11 +128,11 @@ def select_few(rows: Float32Array, k: int, metric: MetricTraits, start: int | No
 
 
 def passes_pay(n: int, dim: int, picks: int, normalized: bool) -> bool:
-    """Whether a pass over all n rows a pick costs no more than to be lazy: by counts alone.
+    """Whether a pass over all n rows for each pick costs less than lazy picks: by counts alone.
 
-    Being lazy pays where rows' bounds differ, which nobody knows before. Passes are chosen as long
-    as they cost little more than the preparation of being lazy does, in nanoseconds, or some times
-    more where a core's own cache holds the rows.
+    Lazy picks pay where rows' bounds differ, which isn't known before. Passes are chosen while they
+    cost at most 1.1 times the preparation of lazy picks, in nanoseconds, or 8 times where a core's
+    own cache holds the rows.
     """
     if n <= _FEW_ROWS:
         return True

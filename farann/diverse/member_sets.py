@@ -15,9 +15,11 @@ from farann.contract import checks
 from farann.results import Hits, SearchStats, with_keys
 from farann.runtime import pool
 
-# Members of one task: enough to fill tiles, few enough for the caches; and bytes of its answers.
+# _MEMBERS_A_TASK: members of one task: enough to fill tiles, few enough for the caches.
+# _TASK_BYTES: most bytes of a task's answers; _ENTRY_BYTES: bytes of one entry of them.
 _MEMBERS_A_TASK, _TASK_BYTES, _ENTRY_BYTES = 256, 1 << 28, 16
-# Multiply-adds below which a second thread costs more, and above which Ctrl+C must be heard.
+# _SMALL_WORK: multiply-adds below which a second thread costs more than it saves.
+# _LONG_WORK: multiply-adds from which Ctrl+C must be heard.
 _SMALL_WORK, _LONG_WORK = 1 << 22, 1 << 28
 
 
@@ -99,7 +101,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, sets: MemberSets, k: int
 
 
 def _bounds(offsets: Int64Array, most: int) -> list[tuple[int, int]]:
-    """Ranges of sets with so many members, or of one set that has more."""
+    """Ranges of sets with at most `most` members together, or of one larger set."""
     bounds, start = [], 0
     while start < len(offsets) - 1:
         stop = int(np.searchsorted(offsets, offsets[start] + most, "right")) - 1

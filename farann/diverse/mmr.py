@@ -29,22 +29,24 @@ from farann.search import grouped, singles
 from farann.search.question import Question
 from farann.store.store import Store
 
-# Rows of the first pool, and how many times more each next one has. Where a pool would have more
-# than one row in so many, all rows are looked at.
+# _FIRST_POOL: rows of the first pool; _GROWTH: factor to the next larger one.
+# _SMALL_SHARE: where a pool would hold over 1/8 of the rows, all rows are taken.
 _FIRST_POOL, _GROWTH, _SMALL_SHARE = 128, 8, 8
-# What float64 arithmetic may be off, relative to norms.
+# Error bound of float64 arithmetic, relative to norms.
 _ROUNDING = 1e-13
+# Rows that are read at a time to find the largest norm.
 _ROWS_AT_ONCE = 65_536
-# Room for rows above a guessed floor, and what the guess in float32 may be off, relative to norms.
+# _MOST_ABOVE: least room, in rows, of a search above a guessed floor.
+# _GUESS_OFF: error bound of the guess in float32, relative to norms.
 _MOST_ABOVE, _GUESS_OFF = 8192, 1e-5
-# What a score in float32 may be off: relative to it, and where it is tiny.
+# Error bounds of a score in float32: relative, and absolute for tiny scores.
 _FLOAT32, _SMALLEST = 2.0**-23, 2.0**-148
 
 _largest_norms: WeakKeyDictionary[Store, float] = WeakKeyDictionary()
 
 
 def search(question: Question, diversity: float, candidates: int | None) -> Hits:
-    """The answers to all queries."""
+    """Answer all queries."""
     store, view, queries, k, threads, row_filters = question[:6]
     n = len(queries)
     if row_filters.within is not None:
@@ -83,7 +85,7 @@ def _alone(question: Question, query: Float32Array, k: int) -> Hits | None:
 
 
 class Next(NamedTuple):
-    """For each query its next pick among the rows of one index: -1 and NaN where there is none."""
+    """The next pick of each query among the rows of one index: -1 and NaN where there is none."""
 
     ids: Int64Array  # numbers of strings, where ids are strings
     orders: Float64Array  # larger is better, over several indexes, too
@@ -155,11 +157,11 @@ class _Ranker:
             self._pick(best)
 
     def order_of(self, slot: int) -> float:
-        """How similar a row of the pool is to the query."""
+        """The similarity of a row of the pool to the query."""
         return float(self._similar[self._slots == slot][0])
 
     def _values(self) -> Float64Array:
-        """Of the rows in the pool; -infinity of those that were picked."""
+        """Values of the rows in the pool; -infinity for those that were picked."""
         values: Float64Array = (1.0 - self._diversity) * self._similar
         if self._vectors:
             values -= self._diversity * self._closest
@@ -198,8 +200,7 @@ class _Ranker:
     # ---- other rows ----
 
     def _extend(self) -> None:
-        """Take another pool, by what is known of the picks; a larger one where the last held no
-        pick, or no more rows."""
+        """Search for another pool; a larger one if the last gave no pick or was full."""
         n_rows = self._view.everything.n_rows
         is_stuck = len(self._vectors) == self._picked_before
         if is_stuck:
@@ -229,7 +230,7 @@ class _Ranker:
         self.bound = least + slack
 
     def _floor(self, members: Float32Array) -> float:
-        """A value that the next picks are likely to have."""
+        """Guess a value that the next picks are likely to reach."""
         filters = self._question.row_filters
         sample = None
         if filters.rows is None and filters.outside is None:
@@ -272,7 +273,7 @@ class _Ranker:
         self._take_pool(self._question.row_filters.slots(self._store))
 
     def _members(self) -> tuple[Float32Array | None, float]:
-        """What the furthest rows are to be searched from, and how far rounding moved it; None where
+        """The members to search the furthest rows from, and their rounding error; None where
         one of them is zero, and bounds nothing."""
         query = self._query.astype(np.float64)
         picks = np.concatenate(self._vectors).astype(np.float64)

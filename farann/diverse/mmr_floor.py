@@ -1,4 +1,4 @@
-"""Where a search for the next rows of marginal relevance may begin.
+"""Guess a floor for the values of the next picks of maximal marginal relevance.
 
 The picks that would be made among some known rows and a sample of all rows have values that the
 real ones are likely to reach. So a search need not find rows below them. A guess that is too high
@@ -16,9 +16,10 @@ import numpy as np
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.store.store import Store
 
-# Rows of a sample: of so many one, and no more than this.
+# Sampled rows: 1/64 of all, at most 4,096.
 _SHARE, _MOST_SAMPLED = 64, 4096
-# Known rows that are looked at, and rows that one search should find.
+# _MOST_KNOWN: most known rows that a guess is made from, those with the largest values.
+# _MOST_FOUND: most rows, by estimate, whose bounds may reach the guessed floor.
 _MOST_KNOWN, _MOST_FOUND = 256, 2048
 
 
@@ -34,7 +35,7 @@ _samples: WeakKeyDictionary[Store, Sample] = WeakKeyDictionary()
 
 
 def sample_of(store: Store) -> Sample:
-    """Rows at random, chosen once for each store."""
+    """Draw a random sample of rows, once for each store."""
     sample = _samples.get(store)
     if sample is None:
         live = store.live_slots()
@@ -64,11 +65,11 @@ class Known(NamedTuple):
 @np.errstate(over="ignore", invalid="ignore")
 def likely(store: Store, sample: Sample | None, known: Known, picked: list[int],
            members: Float32Array, query: Float32Array, diversity: float, n: int) -> float:
-    """A value that the next picks, n at most, are likely to have, and not many other rows a bound
-    above; -infinity where nothing is known.
+    """Guess a value that the next picks, n at most, reach; -infinity where nothing is known.
 
-    `members` are the vectors whose largest product with a row, times -1, is its bound; `query` is
-    the query's part of these. Where products are too large for float32, nothing is known.
+    Not many other rows have a bound above it. `members` are the vectors whose largest product with
+    a row, times -1, is its bound; `query` is the query's part of these. Where products are too
+    large for float32, nothing is known.
     """
     if len(known.slots) > _MOST_KNOWN:
         kept = np.argpartition(-known.values, _MOST_KNOWN)[:_MOST_KNOWN]

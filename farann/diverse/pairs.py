@@ -22,10 +22,11 @@ from farann.store.store import Store, View
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-# Queries of the first batch of pairs, and of the largest; rows that are asked about at a time.
+# Queries of the first and of the largest batch of pairs.
+# _ROWS_AT_ONCE: rows that are queries at a time.
 _FIRST_QUERIES, _MOST_QUERIES = 64, 1024
 _ROWS_AT_ONCE = 8_192
-_MARGIN = 1e-12  # what float64 arithmetic may be off, relative to lengths
+_MARGIN = 1e-12  # error bound of float64 arithmetic, relative to lengths
 # Under cosine each row of a pair has a key for the other; they differ by at most 4 roundings of
 # 2**-53. Twice that is allowed for.
 _KEYS_DIFFER = 2.0**-50
@@ -124,9 +125,9 @@ def _best_of(store: Store, view: View, slots: Int64Array, best: Pair, slack: flo
 
 
 def _reaches(store: Store, slots: Int64Array) -> Float64Array:
-    """What bounds keys of pairs, see `_most`: distance from the centre, angle, or a half key.
+    """Bounds on keys of pairs, see `_most`: distance from the center, angle, or a half key.
 
-    For a dot product, with the centre m: -<x, y> is (-<m, x> + |m|^2 / 2) + (-<m, y> + |m|^2 / 2)
+    For a dot product, with the center m: -<x, y> is (-<m, x> + |m|^2 / 2) + (-<m, y> + |m|^2 / 2)
     - <x - m, y - m>, of which the last is at most |x - m|^2 / 2 + |y - m|^2 / 2.
     """
     metric, reach, centre = store.spec.metric, np.empty(len(slots)), store.centre
@@ -157,7 +158,7 @@ def _direction(centre: Float64Array) -> Float64Array:
 
 
 def _most(store: Store, reach: float) -> float:
-    """What the key of two rows of this reach is at most."""
+    """The largest key that two rows of these reaches can have."""
     metric = store.spec.metric
     if metric.normalized:
         return 1.0 if 2.0 * reach >= np.pi else -float(np.cos(2.0 * reach)) + _MARGIN
@@ -180,7 +181,7 @@ def furthest_of_each(store: Store, view: View, k: int, threads: int,
             hits = None
             if may_be_itself:
                 hits = batches.top(view.exact, view.everything, rows, k, False, threads)[0]
-            # Of equal rows the one with the smallest id finds itself.
+            # Among equal rows the one with the smallest id finds itself.
             if hits is None or (hits.ids[:, 0] == own).any():
                 others = view.everything.excluding(own, np.arange(len(own) + 1, dtype=np.int64))
                 hits = batches.top(view.exact, others, rows, k, False, threads)[0]
@@ -189,7 +190,7 @@ def furthest_of_each(store: Store, view: View, k: int, threads: int,
 
 
 def furthest_of_all(store: Store, view: View, k: int, threads: int, progress: Progress) -> Hits:
-    """The same of all rows at once."""
+    """Gather the furthest rows of every row into one answer."""
     parts = list(furthest_of_each(store, view, k, threads, progress))
     return Hits(np.concatenate([part.scores for part in parts]),
                 np.concatenate([part.ids for part in parts]))

@@ -34,7 +34,7 @@ def guards_of(guards: Mapping[int, Guard], tuned: Collection[int],
 
 
 def _filled(arrays: GuardArrays, most: int) -> GuardArrays:
-    """With so many points; no query is near those that are added."""
+    """Pad the points to `most`; no query is near those that are added."""
     more = most - len(arrays.points)
     return arrays._replace(
         points=np.pad(arrays.points, ((0, more), (0, 0))),

@@ -19,7 +19,7 @@ from farann.io.vector_content import (
 )
 
 DEFLATE, SHUFFLE, FLETCHER32 = 1, 2, 3  # numbers of filters; the others compress, too
-DEFLATE_RATIO = 1032  # more than that nothing grows
+DEFLATE_RATIO = 1032  # most bytes that deflate unpacks from one
 _MOST_NAMED, _SHOWN = 1000, 8  # data sets that are looked for, and that a message names
 
 

@@ -26,14 +26,14 @@ from farann.store.labels import Labels, labels_left
 from farann.store.live import Live
 from farann.store.store import Store
 
-_CHUNK_BYTES = 1 << 24
+_CHUNK_BYTES = 1 << 24  # bytes of rows that are taken at a time
 # Files of earlier versions may have shortlists, which searches scanned first, or partitions that
 # were scored as caps of a sphere. That is ignored, and `recall=` is measured anew, as tables that
 # were measured with it promise too much.
 _IGNORED = {"seeds.positions", "cells.inv_norms"}
-# Of a transform that earlier versions had.
+# Section of a transform that earlier versions had.
 _SCALING = "stretch"
-# Before the names of what was measured for the nearest rows.
+# Prefix of the names of tables that were measured for the nearest rows.
 _NEAREST = "nearest_"
 
 
@@ -100,7 +100,7 @@ def _of_tables(store: Store, metadata: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Names(NamedTuple):
-    """How a layout is named in a file."""
+    """The names of a layout's parts in a file."""
 
     codes: str
     bounds: str
@@ -140,7 +140,7 @@ def _chunks(store: Store, first: int) -> Iterator[RowArray]:
 
 
 def settings_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What an index like that of a file is made with."""
+    """The settings to make an index like that of a file."""
     check_metadata(metadata)
     kept = ("dim", "metric", "codes", "cells", "keep_vectors", "seed")
     return {name: metadata[name] for name in kept} | {"dtype": metadata.get("dtype", "float32")}
@@ -175,7 +175,7 @@ def store_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
 
 def _restore_tables(store: Store, metadata: Mapping[str, Any],
                     arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """What was measured of the layout, for the furthest and for the nearest rows."""
+    """Restore the tables that were measured for the furthest and for the nearest rows."""
     for_nearest, spec = metadata.get("for_nearest", False), store.spec
     if not isinstance(for_nearest, bool):
         raise FormatError(f"metadata: 'for_nearest' can't be {checks.shown(for_nearest)}")
@@ -190,7 +190,7 @@ def _restore_tables(store: Store, metadata: Mapping[str, Any],
 
 def _rows_of(metadata: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]], spec: IndexSpec,
              checked: bool) -> Store:
-    """The rows, their ids and centre, without a layout."""
+    """The rows, their ids and center, without a layout."""
     dim, count, n_coded = metadata["dim"], metadata["count"], metadata.get("coded", 0)
     rows = np.empty((0, dim), spec.stored)
     if "rows" in arrays or n_coded < count:
@@ -245,7 +245,7 @@ def _check_layout(store: Store, n_coded: int) -> None:
 
 def _restore_coded(store: Store, metadata: Mapping[str, Any],
                    arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """What there is beside the codes where the vectors are gone."""
+    """Restore a store that has codes but no vectors."""
     codes = store.codes
     if (codes is None or codes.pca_filter is not None or codes.pca_axes is not None
             or codes.max_norm is not None or not store.built):

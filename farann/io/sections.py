@@ -76,7 +76,7 @@ def read_table(stream: io.BufferedIOBase) -> list[Section]:
 
 
 def _check_header(start: bytes, length: int) -> tuple[int, int]:
-    """The format version of a file of so many bytes, and the number of its sections."""
+    """The format version of a file of `length` bytes, and the number of its sections."""
     if not start:
         raise FormatError("the file is empty")
     if not start.startswith(MAGIC) and not (len(start) < len(MAGIC) and MAGIC.startswith(start)):
@@ -129,7 +129,7 @@ def _parse_entry(entry: bytes, position: int, end: int) -> Section:
 
 
 def aligned(offset: int) -> int:
-    """Where a section begins if the one before it ends here."""
+    """The start of a section if the one before it ends here."""
     return -(-offset // ALIGNMENT) * ALIGNMENT
 
 

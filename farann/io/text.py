@@ -66,7 +66,7 @@ def text_column(path: Path, name: str) -> list[str] | None:
 
 
 def names_of(path: Path) -> list[str]:
-    """What the first line holds, which may be names of columns."""
+    """The first line's fields, which may be names of columns."""
     return next(_records(path), [])
 
 

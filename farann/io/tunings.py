@@ -13,7 +13,7 @@ from farann.tuning.table import Tuning
 
 
 def metadata_of(tunings: Collection[Tuning], prefix: str = "") -> dict[str, Any]:
-    """What a file keeps of tables, by names with a prefix."""
+    """The metadata of tables in a file, by names with a prefix."""
     return {
         f"{prefix}tunings": [[t.k, _rows_of(t)] for t in tunings],
         f"{prefix}single_costs": [[t.k, list(t.single_costs)] for t in tunings if t.single_costs],

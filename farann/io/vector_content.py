@@ -15,7 +15,7 @@ Reader = Callable[[int], Iterator[Array]]
 
 
 class Content(NamedTuple):
-    """An array in a file: what it looks like, and how to read it, so many rows at a time."""
+    """An array in a file: shape, type, and how to read it in blocks of rows."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -24,11 +24,11 @@ class Content(NamedTuple):
 
 
 class Fault(ValueError):
-    """What is wrong with a file, without the file's name."""
+    """A fault of a file, described without the file's name."""
 
 
 class TooLarge(Fault):
-    """What a file says it holds is beyond the limit."""
+    """A fault: the file's content is larger than the limit."""
 
 
 def check_size(size: int, limit: int) -> None:

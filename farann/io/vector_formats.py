@@ -30,7 +30,7 @@ from farann.io.vector_content import Array, Content, Fault, TooLarge, check_size
 __all__ = ["FORMATS", "Format", "format_of", "look"]
 
 class Format(NamedTuple):
-    """What can be done with a kind of file, and whether it holds several arrays by name.
+    """Reader and writer of a file format, and whether it holds several arrays by name.
 
     ``look`` takes the path, the name wanted, the name to prefer and the limit in bytes.
     """
@@ -40,8 +40,8 @@ class Format(NamedTuple):
     named: bool
 
 
-# What a file may hold unless told otherwise: so many bytes, or so many times its own. Vectors
-# hardly ever shrink to a tenth when compressed.
+# Default limit of a file's unpacked bytes: 64 MiB or 100 times its size, whichever is more.
+# Compressed vectors hardly ever shrink to a tenth.
 USUAL_BYTES, USUAL_RATIO = 64 << 20, 100
 
 

@@ -23,14 +23,13 @@ from farann.layout.coding import Sizes
 from farann.quantize.records import CodeArrays, CodeBounds
 from farann.runtime.process import ieee_arithmetic
 
-# So many rows are coded at a time at least: fewer are as quickly scanned in float32. Runs of so
-# many times as many rows are on one level; of a level there are fewer than that, then they are made
-# one.
+# AT_ONCE: least rows that are coded together; fewer are scanned as quickly in float32.
+# _FAN: runs of 256 * 8**i rows or more are on level i; 8 runs of a level are merged into one.
 AT_ONCE, _FAN = 256, 8
-# Rows may be so many times as large as the largest of the base: what all codes may be off is as the
-# scale of the largest.
+# Largest coordinate of a coded row, as a multiple of the base's largest: the error bound of all
+# codes grows with it.
 _LARGEST = 2.0
-# Codes are kept where there is room for so many times as many.
+# Room for codes when it is made anew, as a multiple of what is needed.
 _ROOM = 1.5
 
 _PANEL = _core.code_rows(1)
@@ -54,7 +53,7 @@ class Run(NamedTuple):
 class Added(NamedTuple):
     """Codes of some rows of the tail, and which rows have none; rows count from its first one.
 
-    What runs were made of is left where it is, for older stores, until there is no more room.
+    Codes of merged runs stay in place, for older stores, until there is no more room.
     """
 
     room: CodeArrays | None  # with spare room at the end
@@ -78,7 +77,7 @@ class Added(NamedTuple):
     def grown(self, base: CodeArrays, tail: RowArray, n_new: int, n_base: int,
               centre: Float64Array, spec: IndexSpec, isa: str,
               queries: Callable[[], Float32Array]) -> Added:
-        """The same with the last rows of the tail, coded where there are enough."""
+        """Take in the last rows of the tail, and code them once there are enough."""
         new = np.arange(len(tail) - n_new, len(tail), dtype=np.int64)
         waiting = np.concatenate([self.waiting, new])
         if len(waiting) < AT_ONCE or n_base + len(tail) > coding.MOST_ORDERED:
@@ -91,7 +90,7 @@ class Added(NamedTuple):
         measured = coding.sizes_like(base, tail[waiting], centre, spec, isa)
         fit = measured.largest <= _LARGEST * coding.largest_coded(base)
         large = np.concatenate([self.large, waiting[~fit]])
-        # What would not fill a panel waits on.
+        # Rows that would not fill a panel wait on.
         now = np.flatnonzero(fit)
         now, later = np.split(now, [len(now) // _PANEL * _PANEL])
         if len(now) == 0:
@@ -108,7 +107,7 @@ class Added(NamedTuple):
         return added._with(codes, sizes)
 
     def _kept_beside(self, n: int) -> tuple[Run, ...]:
-        """The runs that stay as they are beside one of n rows more."""
+        """The runs that aren't merged when n rows are coded."""
         runs = self.runs
         while True:
             level, kept = _level_of(n), len(runs)
@@ -124,7 +123,7 @@ class Added(NamedTuple):
         return self.room.slots[run.start : run.stop].astype(np.int64) - n_base
 
     def _with(self, codes: CodeArrays, sizes: Sizes) -> Added:
-        """With one more run, behind what older stores see."""
+        """Append a run, behind the codes that older stores see."""
         new, n, runs, room = len(codes.panels), self.n_positions, self.runs, self.room
         if room is None:
             return self._replace(room=codes, n_positions=new, runs=(Run(0, new, sizes),))
@@ -148,7 +147,7 @@ class Added(NamedTuple):
 
 
 def nothing_added() -> Added:
-    """Of a tail without rows."""
+    """The state of a tail without rows."""
     none = np.empty(0, np.int64)
     return Added(None, 0, (), none, none)
 

@@ -1,4 +1,4 @@
-"""How codes are laid out for searching: in which order, along which directions first."""
+"""Lay codes out for searching: in which order, along which directions first."""
 
 from __future__ import annotations
 
@@ -37,26 +37,27 @@ from farann.runtime.process import ieee_arithmetic, one_thread
 from farann.runtime.progress import renamed, told
 from farann.tuning.measure import Answered, answered, costs_by_recall
 
-# So many queries or fewer are answered by float32 rows: to code these only for that takes longer.
+# Sample queries up to which answers come from float32 rows: coding the rows would take longer.
 _MANY_QUERIES = 512
-# What answers of sample queries hold.
+# k of the sample queries' answers.
 _SAMPLE_K = 10
-# Recalls by which partitions are judged; none may take so many times as long as without.
+# _JUDGED_RECALLS: recalls at which layouts with and without partitions are compared.
+# _SLOWER: most cost with partitions at any of these, as a multiple of that without.
 _JUDGED_RECALLS, _SLOWER = (0.9, 0.95, 0.99), 1.05
-# Of a partitioned index: rows that answer many queries and are always searched.
+# Most rows of a partitioned index that come before the partitions and are always searched.
 _MOST_FIRST = 2048
-# Of rows that answer many queries so many are in one order by size.
+# Rows that answer many queries are sorted by scale within groups of 128.
 _PART = 128
-# Without vectors: steps of scales from one to twice as much; rows that answer most queries, one in
-# so many, keep their vectors beside 4-bit codes, which would tell them apart worst; and where 8-bit
-# codes of fewer dimensions lie as their rows do, as 4 bytes a row for an order weigh too much.
+# Without vectors: steps per octave that scales are rounded to.
 WEIGHT_STEPS = 32
+# Without vectors, with 4-bit codes: the 1/256 of the rows that answer most queries keep vectors.
 _ROWS_A_VECTOR = 256
+# Without vectors: below this dimension 8-bit codes keep the rows' order, to save 4 bytes a row.
 _FEW_DIMENSIONS = 128
 
 
 class Made(NamedTuple):
-    """What a build laid out; nothing where codes could not help."""
+    """The layouts of a build; none where codes could not help."""
 
     layout: Layout | None = None
     exact: Layout | None = None  # for exact searches, where partitions make these slower
@@ -65,7 +66,7 @@ class Made(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class _Task:
-    """What a layout is made of, and for whom."""
+    """The inputs of a layout: rows, sample queries and settings."""
 
     builder: Builder
     coded: Int64Array  # rows that are not outliers
@@ -116,7 +117,7 @@ def make_codes(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str,
         return Made()
     n_partitions = number_of_partitions(spec.cells, n, isa)
     few = n < FEW_ROWS and n_partitions == 0 and not spec.width.is_coarse and spec.vectors
-    # Of few rows there is nothing to be learned, and no product to be guarded.
+    # With few rows no layout is chosen, and no product needs one thread.
     with nullcontext() if few else one_thread():
         query_sample = sample_queries(rows, spec.seed, queries)
         query_vectors = spec.metric.query_vectors(query_sample, centre, nearest)
@@ -177,8 +178,10 @@ def _long_answers(builder: Builder, coded: Int64Array, queries: Float32Array,
 
 
 def _better(task: _Task, partitioned: Made, plain: Made, queries: Float32Array) -> Made:
-    """The layout with partitions if they make approximate searches faster, by counted work, and
-    none of them slower; beside it the one without, if exact searches are slower with them."""
+    """Choose between the layouts with and without partitions, by counted work.
+
+    Partitions must make approximate searches faster and none of them slower. The layout without is
+    kept as well if exact searches are slower with partitions."""
     snapshots = [_snapshot(task.builder, made.layout) for made in (partitioned, plain)]
     exact, costs = dict[int, Answered](), dict[int, list[float]]()
 
@@ -201,9 +204,9 @@ def _better(task: _Task, partitioned: Made, plain: Made, queries: Float32Array) 
 
 
 def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
-    """With what may be looked at first, or how coarse codes are to be rounded.
+    """Add a PCA filter and key bounds to a task, or the rounding of coarse codes.
 
-    `sample` is one of rows, if there is one already.
+    `sample` is a sample of rows, if there is one already.
     """
     builder, spec = task.builder, task.spec
     n, extents = len(builder.rows), builder.extents
@@ -226,7 +229,7 @@ def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
 
 
 def _in_order(task: _Task) -> Made:
-    """Without partitions: rows that answer many queries, and then by key bounds."""
+    """Lay out without partitions: first rows that answer many queries, then by key bounds."""
     builder, spec, first = task.builder, task.spec, task.first
     n, dim = builder.rows.shape
     bounds_tell, mean_query = False, None
@@ -240,7 +243,7 @@ def _in_order(task: _Task) -> Made:
         along, lengths = builder.along_and_across(mean_query.direction)
         key_bound = mean_query.optimistic_score(along, lengths)
     elif task.cost_model is not None and (bounds_tell or not spec.metric.normalized):
-        # Long rows are answers sooner than short ones; unit vectors are all as long.
+        # Long rows are likelier answers than short ones; unit vectors all have one length.
         key_bound = lengths = builder.lengths()
     order = np.concatenate([
         builder.by_size_in_parts(first, _PART),
@@ -259,7 +262,7 @@ def _in_order(task: _Task) -> Made:
 
 
 def _in_partitions(task: _Task, n_partitions: int) -> Made:
-    """With partitions, after rows that answer many queries."""
+    """Lay out with partitions, after rows that answer many queries."""
     builder, spec = task.builder, task.spec
     n, extents, threads = len(builder.rows), builder.extents, builder.threads
     relative = spec.width.is_coarse and not spec.vectors
@@ -267,7 +270,7 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
     first = builder.by_size_in_parts(
         task.first[: 0 if relative else min(_MOST_FIRST, n // 16)], _PART)
     moment = moment_of(task.query_vectors)
-    # Where codes are relative to means, what is left of rows should be short in any direction.
+    # Where codes are relative to means, residuals of rows should be short in any direction.
     space = Space(builder.centre, spec.metric.normalized, None if relative else moment)
     labels = partition(builder.rows, space, n_partitions, spec.seed, threads, builder.progress)
     labels[first] = labels[extents.outliers] = -1
@@ -293,7 +296,7 @@ def code_more(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str, e
 
 
 def _made(task: _Task, arrays: CodeArrays, partitions: PartitionArrays | None) -> Made:
-    """What was made, with the recall of codes where they are all that will be left."""
+    """Wrap a layout, with the recall of its codes where no vectors are kept."""
     layout = Layout(arrays, partitions)
     if task.spec.vectors:
         return Made(layout)
@@ -311,7 +314,7 @@ def _answers(builder: Builder, layout: Layout | None, queries: Float32Array, nea
 
 
 def _snapshot(builder: Builder, layout: Layout | None, vectors: bool = True) -> _core.Snapshot:
-    """The rows as they would be searched."""
+    """A snapshot of the rows as they would be searched."""
     base, native = builder.rows, Native()
     if layout is not None:
         native = layout.native(*base.shape)
@@ -323,8 +326,10 @@ def _snapshot(builder: Builder, layout: Layout | None, vectors: bool = True) -> 
 
 def _by_partition(labels: Int32Array, first: Int64Array,
                   by_size: Int64Array) -> tuple[Int64Array, Int64Array, Int32Array]:
-    """The order of rows, with `first`, of no partition, before all others, and each partition
-    `by_size`; where each partition starts, and the partitions of rows, numbered without gaps."""
+    """Order rows by partition: return the order, the partitions' starts, and the rows' labels.
+
+    The rows of `first` are in no partition and come before all others. Each partition is ordered
+    `by_size`. Labels are numbered without gaps."""
     counts = np.bincount(labels[labels >= 0])
     filled = np.flatnonzero(counts)
     numbers = np.full(len(counts) + 1, -1, np.int32)  # the last is that of no partition

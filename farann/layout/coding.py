@@ -35,22 +35,22 @@ from farann.quantize.scalar import (
 from farann.runtime import batches
 from farann.runtime.parallel import each
 
-# Of rows by length so many are in one order by size.
+# Rows ordered by key bound are sorted by scale within groups of at most 512.
 _PART_BY_LENGTH = 512
-# Runs have at least so many of these parts, if there are panels enough.
+# Least groups of a run, if it has enough panels.
 _PARTS_OF_RUNS = 128
-# Slots are kept in 32 bits; more rows stay in their own order.
+# Most rows of a layout with an order, as slots have 32 bits; more rows stay in their own order.
 MOST_ORDERED = 2**31
-# Rows that answer many queries are told by answers of this length.
+# k of the answers by which rows that answer many queries are found.
 ORDER_K = 32
-# Runs are ordered by one query for 8 rows, or 128 queries: small runs are merged soon.
+# Queries that order a run: one for 8 rows, but at least 128; small runs are merged soon.
 _ROWS_A_QUERY, _LEAST_QUERIES = 8, 128
-# Pays for the rounding of lengths to float32.
+# Relative rounding of lengths to float32, with room to spare.
 _LENGTH_UP = 2.0**-20
 
 
 class Builder(NamedTuple):
-    """Rows, and what it takes to code them in this order or that."""
+    """Rows and the settings to code them in a given order."""
 
     rows: RowArray
     centre: Float64Array
@@ -67,7 +67,7 @@ class Builder(NamedTuple):
         return slots[np.argsort(-self.extents.largest[slots], kind="stable")]
 
     def by_size_in_parts(self, slots: Int64Array, part: int) -> Int64Array:
-        """The same part by part, for slots whose order means something."""
+        """Sort slots by size within groups of `part`, and keep the order of the groups."""
         parts = [self.by_size(slots[i : i + part]) for i in range(0, len(slots), part)]
         return np.concatenate([slots[:0], *parts])
 
@@ -78,7 +78,7 @@ class Builder(NamedTuple):
         return self.by_size_in_parts(order, part)
 
     def lengths(self) -> Float64Array:
-        """How far each row is from the centre."""
+        """Distances of the rows from the center."""
         found = np.empty(len(self.rows))
 
         def measure(block: slice) -> None:
@@ -90,7 +90,7 @@ class Builder(NamedTuple):
         return found
 
     def along_and_across(self, direction: Projection) -> tuple[Float64Array, Float64Array]:
-        """What each row is along a direction, and how long what is left of it."""
+        """The component of each row along a direction, and the length of the rest."""
         along, across = np.empty(len(self.rows)), np.empty(len(self.rows))
 
         def measure(block: slice) -> None:
@@ -103,8 +103,10 @@ class Builder(NamedTuple):
     def with_key_bounds(self, arrays: CodeArrays, order: Int64Array, lengths: Float64Array,
                         mean_query: MeanQueryDirection | None = None,
                         along: Float64Array | None = None) -> CodeArrays:
-        """Codes with what bounds the keys of each panel's rows, rounded up: their lengths, or with
-        a mean query direction what they are along it and the lengths of the rest."""
+        """Add key bounds of panels to codes, rounded up.
+
+        They are the rows' lengths, or with a mean query direction their components along it and the
+        lengths of the rest."""
         arrays = replace(arrays, max_norm=self._most(lengths, order))
         if mean_query is None or along is None:
             return arrays
@@ -120,7 +122,7 @@ class Builder(NamedTuple):
         return most.astype(np.float32)
 
     def relative_to(self, origins: Origins) -> Builder:
-        """The same, with scales for what is left of rows."""
+        """Return a builder that codes the differences of rows from their origins."""
         extents, largest = self.extents, np.empty(len(self.rows))
 
         def measure(block: slice) -> None:
@@ -136,7 +138,7 @@ class Builder(NamedTuple):
                              extents=extents._replace(largest=largest, limit=limit))
 
     def answers(self, queries: Float32Array) -> Int64Array:
-        """Slots of the rows furthest from each query, a few."""
+        """Slots of the 32 rows furthest from each query."""
         rows = _core.Snapshot(self.rows, self.rows[:0], None, None, self.centre,
                               self.metric.number, self.isa)
         k = min(ORDER_K, len(self.rows))
@@ -219,7 +221,7 @@ class Builder(NamedTuple):
                          self.isa, lay, self.progress, self.threads)
 
     def _room(self, n_positions: int) -> Float32Array | None:
-        """For |z|^2 times the inverse scale, by position."""
+        """Memory for |z|^2 times the inverse scale, by position; None if the metric needs none."""
         if not self.metric.adds_squared_norm:
             return None
         return np.zeros(n_positions, np.float32)
@@ -229,8 +231,9 @@ class Builder(NamedTuple):
 
 
 def answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:
-    """Rows that answer several queries, `least` or more, those that answer many first: they soon
-    give a good threshold. Rows that answer one are no better than others."""
+    """Rows that answer `least` queries or more, those that answer most first.
+
+    They soon give a good threshold. Rows that answer one query are no better than others."""
     found = answers >= 0  # few rows may give fewer answers
     slots, ranks = answers[found], np.nonzero(found)[1]
     shares = np.bincount(slots, (1.0 + ranks) ** -0.5, minlength=n)
@@ -239,7 +242,7 @@ def answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:
 
 
 def whole_panels(order: Int64Array) -> Int64Array:
-    """An order with nothing behind it, up to whole panels."""
+    """Pad an order with -1 up to whole panels."""
     padded = np.full(_core.code_rows(len(order)), -1, np.int64)
     padded[: len(order)] = order
     return padded
@@ -252,15 +255,15 @@ def largest_coded(codes: CodeArrays) -> float:
 
 
 class Sizes(NamedTuple):
-    """What is measured of rows before they are coded."""
+    """Measures of rows that are taken before they are coded."""
 
     largest: Float64Array  # |coordinate|, transformed
-    # Of what isn't along the mean query direction, if there is one; None where none are needed.
+    # Lengths of what isn't along the mean query direction, if there is one; None: not needed.
     lengths: Float64Array | None
     along: Float64Array | None  # the mean query direction
 
     def of(self, rows: npt.NDArray[np.integer[Any]]) -> Sizes:
-        """Those of some of the rows."""
+        """Select the measures of some of the rows."""
         lengths, along = self.lengths, self.along
         return Sizes(self.largest[rows], None if lengths is None else lengths[rows],
                      None if along is None else along[rows])
@@ -272,7 +275,7 @@ def sizes_like(base: CodeArrays, rows: RowArray, centre: Float64Array, spec: Ind
     largest = np.empty(len(rows))
     _core.code_extents(rows, centre, spec.metric.normalized, *base.transform, isa, largest)
     if base.max_norm is None and spec.metric.normalized:
-        # Unit vectors are about as long, so bounds tell nothing.
+        # Unit vectors have about the same length, so bounds tell nothing.
         return Sizes(largest, None, None)
     vectors = centred(rows, centre, spec.metric.normalized)
     if base.mean_query_direction is None:

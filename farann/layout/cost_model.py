@@ -1,4 +1,4 @@
-"""Which layouts pay, told by samples of rows and queries, and counted work."""
+"""Estimate which layouts pay, from samples of rows and queries, and counted work."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from farann.quantize import pca_filter
 from farann.quantize.projection import Projection, directions
 from farann.quantize.scalar import centred
 
-# Queries that costs are estimated from.
+# Most queries that costs are estimated from.
 _QUERIES = 128
-# Key bounds are kept if sample queries can leave out such a share of the rows by them.
+# Key bounds are kept if sample queries can skip more than this share of the rows by them.
 _WORTH_AN_ORDER = 0.1
-# In the order of rows the mean query direction counts so many times, which leaves the fewest rows.
+# Weight of the mean query direction in the order of rows: 2 leaves the fewest rows to scan.
 _DIRECTION_COUNTS = 2.0
 
 
 class CostModel(NamedTuple):
-    """Samples that costs are estimated from: rows, centred, and queries.
+    """Samples that costs are estimated from: rows, centered, and queries.
 
     Keys are <query vector, row>, plus |row|^2 times `squares_sign`; an answer ends with the key
     `threshold`.
@@ -33,7 +33,7 @@ class CostModel(NamedTuple):
     squares_sign: float  # 1 or -1 under l2 for the furthest or the nearest rows, else 0
 
     def ruled_out(self) -> float:
-        """The share of rows that are too near the centre to be an answer, whatever they are."""
+        """The share of rows that are too near the center to be an answer."""
         if self.squares_sign < 0.0:
             return 0.0  # what is nearest may have any length
         lengths = np.sort(_lengths(self.rows))
@@ -42,8 +42,7 @@ class CostModel(NamedTuple):
         return float((bounds < self.thresholds[:, None]).mean())
 
     def key_bounds_pay(self, query_vectors: Float64Array) -> tuple[bool, MeanQueryDirection | None]:
-        """Whether it pays to keep key bounds of panels, and the mean query direction if that tells
-        more than lengths.
+        """Whether key bounds of panels pay, and the mean query direction if it beats lengths.
 
         `query_vectors` are those of all sample queries.
         """
@@ -64,8 +63,9 @@ class CostModel(NamedTuple):
         return MeanQueryDirection(direction, float(along.mean()), float(across.mean()))
 
     def ruled_out_along(self, mean_query: MeanQueryDirection | None) -> float:
-        """The share of rows that are left out if their keys are known to be bounded by those before
-        them, along the mean query direction and across it."""
+        """The share of rows that key bounds along and across the mean query direction rule out.
+
+        Each row is bounded by the largest components of all rows from it on."""
         if mean_query is None:
             return 0.0
         along, across = along_and_across(self.rows, mean_query.direction)
@@ -78,27 +78,26 @@ class CostModel(NamedTuple):
 
 
 class MeanQueryDirection(NamedTuple):
-    """A direction that query vectors have in common, and their means: of products with it, and of
-    the length of the rest."""
+    """The mean query direction, with the query vectors' mean components along and across it."""
 
     direction: Projection
     along: float
     across: float
 
     def optimistic_score(self, along: Float64Array, across: Float64Array) -> Float64Array:
-        """What orders rows."""
+        """The score that rows are ordered by."""
         return _DIRECTION_COUNTS * self.along * along + self.across * across
 
 
 def along_and_across(vectors: Float64Array,
                      direction: Projection) -> tuple[Float64Array, Float64Array]:
-    """What vectors are along a direction, and how long what is left of them, rounded up."""
+    """Components of vectors along a direction, and lengths of the rest, rounded up."""
     along = direction.along(vectors)
     return along[:, 0], direction.residual_norms(vectors, along)
 
 
 def _lengths(vectors: Float64Array) -> Float64Array:
-    """Without a copy of all squares."""
+    """Lengths of vectors, without a copy of all squares."""
     squares: Float64Array = np.einsum("ij,ij->i", vectors, vectors)
     return np.sqrt(squares)
 
@@ -106,9 +105,9 @@ def _lengths(vectors: Float64Array) -> Float64Array:
 def cost_model_of(rows: RowArray, centre: Float64Array, metric: MetricTraits,
                   queries: Float32Array, last: Int64Array, sample: Float64Array,
                   nearest: bool) -> CostModel:
-    """A cost model by some queries from all over those of a sample.
+    """Make a cost model from evenly spaced sample queries.
 
-    `last` ends each one's answer, and `sample` is one of rows, see `scalar.sample_of`.
+    `last` ends each query's answer; `sample` is a sample of rows, see `scalar.sample_of`.
     """
     some = slice(None, None, -(-len(queries) // _QUERIES))
     query_vectors = metric.query_vectors(queries[some], centre, nearest)
@@ -122,7 +121,7 @@ def cost_model_of(rows: RowArray, centre: Float64Array, metric: MetricTraits,
 
 
 def pca_filter_for(cost_model: CostModel, n: int, width: int, seed: int) -> Projection | None:
-    """The directions of a PCA filter of n rows, whose codes have so many bytes, if that pays."""
+    """Directions of a PCA filter of n rows with codes of `width` bytes; None: it doesn't pay."""
     rows, asked = cost_model.rows, (cost_model.query_vectors, cost_model.thresholds,
                                     cost_model.squares_sign)
     if pca_filter.lets_most_pass(rows, *asked):

@@ -16,17 +16,18 @@ from farann.quantize.scalar import blocks_of, centred, largest_of_panels, parts_
 from farann.quantize.transform import Transform
 from farann.runtime.parallel import each
 
-# "auto": fewer rows are scanned whole; more get so many partitions for the root of their number.
-# Where scanning costs little beside all that comes with a probe, partitions are larger.
+# _FEW_ROWS: with cells="auto", fewer rows get no partitions.
+# _CELLS_PER_ROOT: n rows get 4 sqrt(n) partitions.
 _FEW_ROWS, _CELLS_PER_ROOT = 20_000, 4
+# At these levels a scan costs little beside its probe, so that partitions are fewer and larger.
 _FEWER_PER_ROOT = {"amx": 2}
-# Sums over partitions are those of so many groups of blocks, which threads take on: as many threads
-# have work, and each group takes memory.
+# Groups of blocks that sums over partitions are split into: at most 8 threads have work, and each
+# group takes memory.
 _GROUPS = 8
 
 
 def number_of_partitions(wanted: int | str | None, n: int, isa: str) -> int:
-    """How many partitions n rows get; 0 for none. `isa` is the level that will search them."""
+    """The number of partitions for n rows; 0 for none. `isa` is the level that will search them."""
     if wanted is None or n == 0:
         return 0
     if wanted == "auto":
@@ -35,7 +36,7 @@ def number_of_partitions(wanted: int | str | None, n: int, isa: str) -> int:
 
 
 class _Sums(NamedTuple):
-    """Over the rows of each partition."""
+    """Sums over the rows of each partition."""
 
     vectors: Float64Array
     squares: Float64Array
@@ -77,10 +78,10 @@ def _sums_of(rows: RowArray, centre: Float64Array, normalized: bool, labels: Int
 def describe(rows: RowArray, centre: Float64Array, metric: MetricTraits, labels: Int32Array,
              starts: Int64Array, moment: Moment, transform: Transform, isa: str, threads: int = 1,
              ) -> PartitionArrays:
-    """Code what optimistic scores of a partition are made of: mean, deviation, and mean of squares.
+    """Code the parts of a partition's optimistic score: mean, deviation, and mean of squares.
 
-    `labels` number the partitions without gaps; -1 is a row of none. Deviations are those along
-    what queries have by their `moment`.
+    `labels` number the partitions without gaps; -1 is a row of none. Deviations are weighed by the
+    `moment` of queries.
     """
     n_partitions, factor = len(starts) - 1, moment.root()
     sums = _sums_of(rows, centre, metric.normalized, labels, n_partitions, factor, threads)
@@ -96,7 +97,7 @@ def describe(rows: RowArray, centre: Float64Array, metric: MetricTraits, labels:
 def code_means(means: Float64Array, transform: Transform, isa: str) -> tuple[UInt8Array,
                                                                              Float32Array,
                                                                              Float64Array]:
-    """Codes of means as of centred rows, and the inverse scales of panels and of means."""
+    """Code means like centered rows; return codes, inverse scales of panels, and those of means."""
     n, dim = means.shape
     largest = float(np.finfo(np.float32).max)
     means32 = np.clip(means, -largest, largest).astype(np.float32)

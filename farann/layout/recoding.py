@@ -1,7 +1,7 @@
 """Codes that come and go where vectors were dropped.
 
 Rows that were coded stay as they were coded: their vectors are gone. Rows that are added
-are coded with the same centre and rotation, in panels of their own; rows that are removed give
+are coded with the same center and rotation, in panels of their own; rows that are removed give
 their places to others of the same scale.
 """
 
@@ -23,9 +23,9 @@ from farann.quantize.records import CodeArrays, CodeBounds, Layout
 from farann.quantize.scalar import Extents, blocks_of
 from farann.runtime.process import ieee_arithmetic
 
-# Added rows whose coordinates are so many times as large as any before stay float32.
+# Added rows with a coordinate over 1,024 times the largest coded one stay float32.
 _FAR = 1024.0
-# Added rows that shape the rounding of 4-bit codes.
+# Most added rows that shape the rounding of 4-bit codes.
 _SAMPLE = 1024
 
 
@@ -101,9 +101,9 @@ def _taken(codes: CodeArrays, positions: Int64Array,
 @ieee_arithmetic()
 def extended(layout: Layout, n_rows: int, rows: RowArray, centre: Float64Array,
              spec: IndexSpec, isa: str) -> tuple[Layout, npt.NDArray[np.bool_]]:
-    """Code more rows as those n were; and which of them are too large for that.
+    """Code more rows like the n coded ones; return the layout and which rows are too large for it.
 
-    With partitions they belong to none, and are always searched.
+    With partitions the new rows belong to none, and are always searched.
     """
     codes, partitions = layout
     limit = 127.0 / float(codes.inv_scale.min())

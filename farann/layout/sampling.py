@@ -1,4 +1,4 @@
-"""Which queries a layout is made with, and how many: of small sets fewer."""
+"""Choose the sample queries that a layout is made with; fewer for small sets."""
 
 from __future__ import annotations
 
@@ -10,29 +10,33 @@ from farann.contract.index_spec import IndexSpec
 from farann.quantize import pca_filter
 from farann.quantize.scalar import sample_of
 
-# Sample queries: as many as cost about so many multiply-adds, one for so many rows.
+# _WORK: multiply-adds that the exact answers to the sample queries may take.
+# _MOST, _LEAST: limits on the number of sample queries.
+# _ROWS_A_QUERY: rows for each sample query.
 _WORK, _MOST, _LEAST, _ROWS_A_QUERY = 1e11, 2048, 64, 16
-# For sets so small that these would be fewer than _MANY there are as many, unless they took more
-# multiply-adds than this, which is some 20 ms: then no more than a few.
+# _MANY: sample queries of small sets, where one for 16 rows would be fewer.
+# _SMALL_WORK: if these took more multiply-adds than this, some 20 ms, there are only _FEW queries.
 _MANY, _SMALL_WORK, _FEW = 512, 1 << 30, 256
-# Of so many rows or fewer, where they and the queries lie in so many directions that there is next
-# to nothing to be learned, one in some of both will do; if that spares so many multiply-adds.
+# Small sets whose rows and queries lie in all directions have little to teach: samples are thinned.
+# _SMALL: most rows of such a set.
+# _ONE_IN: one in 4 sample queries and one in 8 rows is kept.
+# _SPARED: products of rows and sample queries, in multiply-adds, below which nothing is thinned.
 _SMALL, _ONE_IN, _SPARED = 1 << 14, 4, 1 << 28
-# Queries that tell which rows of a run come first: each is compared with all rows of it.
+# Most queries that order the rows of a run: each is compared with all rows of it.
 _MOST_FOR_RUNS = 512
-# Queries that layouts are compared with: as many as cost about _WORK multiply-adds to answer.
+# Limits on the number of queries that layouts are compared with; see _WORK.
 _MOST_HELD_OUT, _LEAST_HELD_OUT = 256, 128
 
 
 def sample_queries(rows: RowArray, seed: int, queries: Float32Array | None) -> Float32Array:
-    """Those of some queries that a layout is made with; None: rows are asked."""
+    """Sample the queries that a layout is made with; None: rows serve as queries."""
     n, dim = rows.shape
     source = rows if queries is None or len(queries) == 0 else queries
     return _core.widened(source[sampled(len(source), n, dim, seed)])
 
 
 def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
-    """Which of `n_queries` a layout of n rows is made with."""
+    """Numbers of the queries, out of `n_queries`, that a layout of n rows is made with."""
     most = min(max(n // _ROWS_A_QUERY, _MANY), _MOST)
     if n <= _ROWS_A_QUERY * _MANY and most * n * dim > _SMALL_WORK:
         most = _FEW
@@ -47,8 +51,9 @@ def few_of(queries: Float32Array) -> Float32Array:
 
 def typical(rows: RowArray, centre: Float64Array, normalized: bool, query_sample: Float32Array,
             query_vectors: Float64Array) -> tuple[Float64Array, Float32Array, Float64Array]:
-    """Typical rows, centred, the sample queries and their vectors; fewer of all these where there
-    is little to be learned: more would find what some find."""
+    """Sample of rows, centered, with the sample queries and their vectors.
+
+    There are fewer of all these where there is little to be learned."""
     if len(rows) <= _SMALL and len(query_sample) * rows.size > _SPARED:
         some = sample_of(rows[:: 2 * _ONE_IN], centre, normalized)
         if pca_filter.lie_anywhere(some, query_vectors):
@@ -58,10 +63,11 @@ def typical(rows: RowArray, centre: Float64Array, normalized: bool, query_sample
 
 def samples_for(rows: RowArray, queries: Float32Array | None, unused: Float32Array | None,
                 spec: IndexSpec, nearest: bool) -> tuple[Float32Array | None, Float32Array | None]:
-    """The queries to make a layout with, None: rows; and some that it isn't made with, if layouts
-    are to be compared, from those that are `unused` if there are any.
+    """The queries to make a layout with, and other ones to compare layouts with.
 
-    `nearest`: where rows serve as queries they are asked for the nearest.
+    None for the first: rows serve as queries. The second are from `unused` if there are any; None
+    where layouts aren't compared. `nearest`: rows that serve as queries are mirrored, for the
+    nearest rows.
     """
     n = len(rows)
     used = sampled(n, n, rows.shape[1], spec.seed) if n else np.empty(0, np.int64)

@@ -1,4 +1,4 @@
-"""Which transform rows go through before they are coded: a rotation, or PCA axes and one."""
+"""Choose the transform of rows before coding: a rotation, or PCA axes and a rotation."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from farann.quantize.scalar import FEW_ROWS, sample_of
 from farann.quantize.transform import Transform, rotation_signs
 from farann.runtime.process import one_thread
 
-# What is outside the axes may move keys by such a share of how much they differ; and there are
-# none in larger dimensions, as queries would take longer to prepare than to ask.
+# _LARGEST_OUTSIDE: most that the part outside the PCA axes may move keys, as a share of their RMS.
+# _MOST_TURNED: most dimensions for PCA axes; beyond, preparing a query costs more than its search.
 _LARGEST_OUTSIDE, _MOST_TURNED = 0.15, 256
-# It lets rows pass that are no answers: not more of a sample than so many a query,
-# as so many of the queries tell.
+# _MOST_PASSING: most rows of the sample, per query, that the axes may let pass.
+# _ASKED: most sample queries that this is counted for.
 _MOST_PASSING, _ASKED = 8, 128
 
 
 def transform_for(rows: RowArray, centre: Float64Array, spec: IndexSpec,
                   query_vectors: Float64Array, sample: Float64Array | None = None) -> Transform:
-    """What rows should go through before they are coded, for such query vectors.
+    """Choose the transform of rows before they are coded, for these query vectors.
 
-    `sample` is one of the rows, see `scalar.sample_of`, if there is one already.
+    `sample` is a sample of the rows, see `scalar.sample_of`, if there is one already.
     """
     transform = Transform(rotation_signs(rows.shape[1], spec.seed))
     # Coarse codes are rounded for likely queries instead. Rows that are known by their codes alone
@@ -51,7 +51,7 @@ def pca_axes_for(sample: Float64Array, directions: Float64Array, seed: int) -> P
     dim = sample.shape[1]
     found = projection.directions(sample, seed)
     outside = _left(directions, found).mean(axis=0) * _left(sample, found).max(axis=0)
-    # The mean square of products, which are about zero on average as rows are centred.
+    # The mean square of products, which are about zero on average as rows are centered.
     squares = (sample.T @ sample) * (directions.T @ directions)
     differ = np.sqrt(max(float(squares.sum()), 0.0) / (len(sample) * len(directions)))
     numbers = np.arange(4, min(len(found), projection.MOST_DIRECTIONS) + 1, 4)
@@ -65,7 +65,7 @@ def pca_axes_for(sample: Float64Array, directions: Float64Array, seed: int) -> P
 
 
 def _passing(sample: Float64Array, directions: Float64Array, pca_axes: Projection) -> float:
-    """Rows of a sample that may beat its best for all that axes tell, a query on average.
+    """Mean number of sampled rows per query that the axes can't tell from the best one.
 
     Where answers are very near to each other, little outside the axes hides them among others.
     """
@@ -81,7 +81,7 @@ def _passing(sample: Float64Array, directions: Float64Array, pca_axes: Projectio
 
 
 def _left(vectors: Float64Array, found: Float64Array) -> Float64Array:
-    """How long vectors are outside the first of the directions, the first two, and so on."""
+    """Lengths of vectors outside the first direction, the first two, and so on."""
     along = np.cumsum((vectors @ found.T) ** 2, axis=1)
     left: Float64Array = np.einsum("ij,ij->i", vectors, vectors)[:, None] - along
     return np.sqrt(np.maximum(left, 0.0, out=left), out=left)

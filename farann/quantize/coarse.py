@@ -21,14 +21,14 @@ from farann.quantize.scalar import (
 )
 from farann.runtime.parallel import each
 
-# Rounding that looks at all coordinates takes dim^2 steps a row, and gains where they are few.
+# Most dimensions for rounding that looks at all coordinates: it takes dim^2 steps a row.
 _MOST_SHAPED = 256
-# Of the mean square of a query's coordinates: what any direction is taken to have at least.
+# Least mean square along any direction, as a share of that of a query's coordinates.
 _FLOOR = 0.1
 
 
 def shape_of(query_vectors: Float64Array) -> Float64Array | None:
-    """From sample query vectors (q, dim), transformed, to how errors of rows should lie.
+    """The shape that rounding errors of rows should have, from sample query vectors (q, dim).
 
     Gives the Cholesky factor L of their second moment: an error e costs |L' e|^2 on average. None
     where plain rounding does as well.

@@ -25,7 +25,7 @@ def places(codes: CodeArrays, slots: Int64Array) -> Int64Array:
 
 def _centred_rows(layout: Layout, outlier_rows: RowArray, slots: Int64Array,
                   centre: Float64Array, normalized: bool) -> tuple[Float64Array, Float64Array]:
-    """Rows less the centre, and their squared lengths as codes have them (l2)."""
+    """Rows less the center, and their squared lengths as codes have them (l2)."""
     codes, partitions = layout
     positions = places(codes, slots)
     there = positions >= 0

@@ -1,4 +1,4 @@
-"""k-means, by scikit-learn (Lloyd 1982): rows in as many groups as are wanted."""
+"""Group rows by k-means, with scikit-learn (Lloyd 1982)."""
 
 from __future__ import annotations
 
@@ -19,25 +19,28 @@ from farann.runtime.parallel import each
 from farann.runtime.process import one_thread
 from farann.runtime.progress import told
 
-# So many partitions are found at once; more in two levels, which takes far less time.
+# Partitions that one k-means finds; more are found in two levels, which takes far less time.
 _MOST_AT_ONCE = 256
-# To so many means a row is compared; of more, to those of the parts that are nearest to it.
+# _MOST_COMPARED: partitions up to which a row is compared with the means of all.
+# _PARTS_COMPARED: beyond, parts (first-level groups) nearest to the row whose means it meets.
 _MOST_COMPARED, _PARTS_COMPARED = 1024, 4
-# Rows a partition to learn from, and rounds; and rows a part: means of few rows are long, and those
-# of more rows draw all others to them.
+# _ROWS_A_CELL: sampled rows per partition.
+# _ROUNDS: rounds of k-means.
+# _ROWS_A_PART: sampled rows per part. Means of few rows are long, those of more draw all others.
 _ROWS_A_CELL, _ROUNDS, _ROWS_A_PART = 64, 8, 256
-# Of more dimensions groups are found along so many principal axes, of so many points.
+# _MOST_AXES: dimensions beyond which groups are found along this number of principal axes.
+# _POINTS_OF_AXES: least points that the axes are computed from, up to twice that.
 _MOST_AXES, _POINTS_OF_AXES = 128, 4096
 # Vectors that are compared at a time.
 _AT_ONCE = 1024
-# Coordinates beyond are cut: where rows are so large, searches score all of them in float64.
+# Coordinates are clipped to this; searches score such large rows in float64 anyway.
 _LARGEST = 1e16
-# Lengths of which float32 holds the squares, and whose inverses are good.
+# Range of lengths whose squares and inverses float32 holds well.
 _SHORTEST, _LONGEST = 1e-15, 1e15
 
 
 class Space(NamedTuple):
-    """Where partitions are made: rows that are near have about the same keys.
+    """The space that partitions are made in: rows that are near have about the same keys.
 
     With a moment of queries, directions that these look along count more.
     """
@@ -54,7 +57,7 @@ class Space(NamedTuple):
         return points
 
     def weighed(self, vectors: Float32Array) -> Float32Array:
-        """Centred rows as points; a symmetric matrix does it."""
+        """Turn centered rows into points, by a symmetric matrix."""
         return vectors if self.moment is None else self.moment.weighed(vectors)
 
 
@@ -71,7 +74,7 @@ def partition(rows: RowArray, space: Space, n_partitions: int, seed: int,
     """The partition of each row.
 
     Many partitions are found in two levels: the rows are split, and each part is split again into
-    as many partitions as are its share. A row's partition is the nearest of all, or where there are
+    its share of the partitions. A row's partition is the nearest of all, or where there are
     very many, of those in the parts that are nearest.
     """
     means = means_of(rows, space, n_partitions, seed, threads, progress)
@@ -127,7 +130,7 @@ def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int
 
 def k_means(points: Float32Array, n_groups: int, seed: int,
             init: str = "random") -> Float32Array:
-    """Means of so many groups of points, or of as many as there are points.
+    """Means of `n_groups` groups of points; of one group per point if there are fewer points.
 
     They begin at random points, or those of "k-means++" (Arthur and Vassilvitskii 2007).
     """
@@ -139,7 +142,7 @@ def k_means(points: Float32Array, n_groups: int, seed: int,
 def _fitting() -> Iterator[None]:
     """Sums of one thread, whose order is always the same, and no warnings.
 
-    So few rounds don't converge, and groups of equal rows can't be told apart.
+    8 rounds don't converge, and groups of equal rows can't be told apart.
     """
     import sklearn.cluster  # before its libraries are told how many threads they have
 
@@ -159,7 +162,7 @@ def _axes_of(points: Float32Array, seed: int) -> Any:
 
 def _fitted(points: Float32Array, n_groups: int, seed: int, init: str = "random",
             axes: Any = None) -> Float32Array:
-    """Groups are found along axes, if there are some; means are of all dimensions."""
+    """Fit means: groups are found along the axes, if any, and means have all dimensions."""
     from sklearn.cluster import KMeans
 
     model = KMeans(min(n_groups, len(points)), init=init, n_init=1, max_iter=_ROUNDS, tol=0.0,
@@ -182,19 +185,19 @@ def _move(means: Float32Array, points: Float32Array, labels: npt.NDArray[np.inte
 
 
 def _some_of(rows: RowArray, least: int) -> RowArray:
-    """Rows from all over: so many, to twice as many, if there are."""
+    """Take evenly spaced rows: `least` to twice that, or all if there are fewer."""
     return rows[:: max(1, len(rows) // least)]
 
 
 class _Compared(NamedTuple):
-    """What vectors x are compared with: of |x - m|^2 the parts -2 m, (n, dim), and |m|^2."""
+    """The terms of |x - m|^2 that vectors x are compared by: -2 m, (n, dim), and |m|^2."""
 
     lines: Float32Array
     squares: Float32Array
 
     @classmethod
     def of(cls, means: Float32Array, space: Space | None = None) -> _Compared:
-        """Means are weighed once more in the place of all rows: <W x, m> is <x, W m>."""
+        """Prepare means; they are weighed again instead of all rows, as <W x, m> is <x, W m>."""
         lines = means if space is None else space.weighed(means)
         return cls(np.float32(-2.0) * lines, _squares(means))
 
@@ -209,7 +212,7 @@ class _Compared(NamedTuple):
 
 
 class _Room(threading.local):
-    """Memory of a thread that its next block takes again, as new memory is slow."""
+    """Memory of a thread that its blocks reuse, as new memory is slow."""
 
     def __init__(self, dim: int, n_compared: int, n_at_once: int) -> None:
         self.vectors, self.gathered = (np.empty((ROWS_AT_ONCE, dim), np.float32) for _ in "ab")
@@ -251,7 +254,7 @@ def _labels(rows: RowArray, space: Space, means: Means, threads: int,
 
 def _best_of_parts(vectors: Float32Array, near: npt.NDArray[np.intp], starts: Int64Array,
                    partitions: _Compared, room: _Room) -> Int32Array:
-    """The nearest mean among those of some parts (n, p), the same of which vectors share."""
+    """The partition nearest to each vector among those of its p nearest parts, `near` (n, p)."""
     best = np.full(len(vectors), np.inf, np.float32)
     labels = np.zeros(len(vectors), np.int32)
     flat = near.ravel()
@@ -273,7 +276,7 @@ def _best_of_parts(vectors: Float32Array, near: npt.NDArray[np.intp], starts: In
 
 
 def _moderate(rows: RowArray, centre: Float64Array, normalized: bool) -> Float32Array:
-    """Centred rows, of which float32 can hold the squares; larger ones are cut to that."""
+    """Center rows, and clip them to values whose squares float32 can hold."""
     vectors: Float32Array
     rows = _core.widened(rows)
     with np.errstate(over="ignore"):

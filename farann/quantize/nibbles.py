@@ -1,4 +1,4 @@
-"""How codes lie in memory: panels of 16 rows, whole bytes or the nibbles of two groups in each.
+"""Memory layout of codes: panels of 16 rows, in whole bytes or in nibbles of two groups each.
 
 `farann_pack_codes` in src_c/quantize.c puts them there.
 """
@@ -12,7 +12,7 @@ from farann._types import Int64Array, UInt8Array
 
 def empty_panels(n_positions: int, width: int, halves: bool) -> tuple[UInt8Array,
                                                                      UInt8Array | None]:
-    """Panels with nothing in them, for codes of so many bytes; whole or as nibbles."""
+    """Empty panels for codes of `width` bytes; whole, or split into nibbles."""
     if not halves:
         return np.zeros((n_positions, width), np.uint8), None
     shape = (n_positions, 4 * -(-width // 8))

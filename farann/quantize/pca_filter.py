@@ -15,20 +15,21 @@ from farann.quantize.scalar import blocks_of, centred, largest_of_panels
 from farann.runtime.parallel import each
 
 _NUMBERS = (4, 8, 12, 16, 24, 32, 48, 64, 96, MOST_DIRECTIONS)
-# Costs in multiply-adds, measured: the end of a scanned row, and a row scored again by all its
-# coordinates, which lies anywhere in memory. Thresholds are looser while the search is young.
+# Multiply-adds that the end of a scanned row costs, measured.
 _SCAN_END = 8
+# Multiply-adds to refine a row at a random place in memory, and for each byte of it, measured.
 _REFINE_ROW, _REFINE_COORDINATE = 2500, 4
+# Factor on the rows that pass: thresholds are looser at the beginning of a search.
 _YOUNG = 2.0
-# A PCA filter must save this share of the whole scan, and codes must not grow beyond this share
-# of the float32 rows.
+# A PCA filter must cost less than this share of the whole scan.
 _WORTH_IT = 0.8
+# Most bytes of codes with a PCA filter, as a share of those of the float32 rows.
 _LARGEST_SHARE = 0.35
-# As many rows tell in how many directions all lie.
+# Most sampled rows that participation ratios are estimated from.
 _FEW = 256
-# Vectors of equal deviations have the square root of a half along half of all directions at most.
+# Vectors of equal deviations hold at most sqrt(1/2) of their squares along half of all directions.
 _LITTLE_MORE = 0.75
-# Pays for the rounding of float64, and of a number to float32.
+# Factor for the rounding of float64, and relative rounding of a number to float32.
 _UP, _UP32 = 1.0 + 1e-9, 2.0**-23
 
 
@@ -68,7 +69,7 @@ def lie_anywhere(sample: Float64Array, query_vectors: Float64Array) -> bool:
 
 
 def most_held(vectors: Float64Array, number: int) -> float:
-    """The share of the squares of vectors that so many directions can hold, from their products."""
+    """Most of the squares of vectors, as a share, that `number` directions can hold."""
     n = len(vectors)
     squares = np.einsum("ij,ij->i", vectors, vectors)
     products = vectors @ vectors.T
@@ -80,13 +81,13 @@ def most_held(vectors: Float64Array, number: int) -> float:
 def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors: Float64Array,
            thresholds: Float64Array, squares_sign: float, width: int,
            seed: int) -> Projection | None:
-    """As many of the directions as make the search cheapest, or None if none do.
+    """Choose the number of directions that makes the search cheapest; None if none does.
 
     Parameters
     ----------
     found : (m, dim)
     sample : (s, dim)
-        Centred rows.
+        Centered rows.
     n_rows : int
         How many there are of them in all.
     query_vectors : (q, dim)
@@ -104,7 +105,7 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
     query_along = query_vectors @ found.T
     squares = np.einsum("ij,ij->i", sample, sample)
     query_squares = np.einsum("ij,ij->i", query_vectors, query_vectors)
-    # What products must reach, those along the directions so far, and room for bounds.
+    # `least`: what products must reach; `products`: those along the directions up to now.
     least = thresholds[:, None] - squares_sign * squares
     products, bounds = np.zeros_like(least), np.empty_like(least)
     rest, query_rest = squares.copy(), query_squares.copy()
@@ -134,11 +135,11 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
 def code_along(basis: Projection, rows: RowArray, centre: Float64Array, normalized: bool,
                outliers: Int64Array, order: Int64Array, places: Int64Array,
                rest_step: float = 0.0, threads: int = 1) -> AlongCodes:
-    """Code rows, centred, along a basis, each by the inverse scale of its panel.
+    """Code rows, centered, along a basis, each by the inverse scale of its panel.
 
     `order` has the slots of positions, `places` the position of each row. With a `rest_step` other
     than 0, scales are such that what is outside the basis fits its 127 steps. What rows are along
-    the basis is computed twice, as keeping it would take as much memory as a good part of the rows.
+    the basis is computed twice, as keeping it would take the memory of a good part of the rows.
     """
     n, m = len(rows), len(basis)
     largest, rest = np.zeros(n), np.zeros(n)

@@ -1,4 +1,4 @@
-"""What vectors are along a few directions, and how long the rest is: one type for three uses.
+"""Components of vectors along a few directions, and lengths of the rest: one type, three uses.
 
 A PCA filter scans codes along some principal directions before those of all coordinates; PCA axes
 are all that is coded of rows that lie near them; and along the mean query direction key bounds are
@@ -15,14 +15,16 @@ import numpy as np
 from farann import _core
 from farann._types import Float64Array
 
-# What the core takes, as what rounding may do to products grows with their number.
+# Most directions: the core's limit, as rounding errors of products grow with their number.
 MOST_DIRECTIONS = _core.MOST_AXES
+# Steps of the orthogonal iteration, and most rows of the sample that it runs on.
 _POWER_STEPS, _ROWS_OF_DIRECTIONS = 3, 4096
-# Iteration needs some more directions than are asked for. In so few dimensions the second moment of
-# the rows tells them all at once, and in so many products with it still take less than with rows.
+# _ITERATED: directions that are iterated, 16 more than are kept; in no more dimensions than these
+# the eigenvectors of the second moment are computed directly.
+# _OF_MOMENT: dimensions up to which products with the second moment cost less than with rows.
 _ITERATED, _OF_MOMENT = MOST_DIRECTIONS + 16, 1024
-# A share of |y|^2 that pays for directions that are not quite orthonormal, and for rounding; it is
-# REST_SHARE in src_c/quantize.c, too.
+# Share of |y|^2 that covers rounding and directions that are not quite orthonormal; the same as
+# REST_SHARE in src_c/quantize.c.
 _REST_SHARE = 1e-9
 
 
@@ -36,17 +38,17 @@ class Projection:
         return len(self.directions)
 
     def along(self, vectors: Float64Array) -> Float64Array:
-        """What vectors (n, dim) are along the directions, (n, m)."""
+        """Components (n, m) of vectors (n, dim) along the directions."""
         products: Float64Array = vectors @ self.directions.T
         return products
 
     def back(self, along: Float64Array) -> Float64Array:
-        """Vectors (n, dim) that are so much along the directions, and nothing else."""
+        """Vectors (n, dim) with components `along` (n, m) along the directions and no others."""
         vectors: Float64Array = along @ self.directions
         return vectors
 
     def residual_norms(self, vectors: Float64Array, along: Float64Array) -> Float64Array:
-        """How long what is left of vectors is without what they are along, (n,), rounded up."""
+        """Lengths of what `along` leaves of vectors, (n,), rounded up."""
         squares = np.einsum("ij,ij->i", vectors, vectors)
         left: Float64Array = np.sqrt(np.maximum(
             squares - np.einsum("ij,ij->i", along, along), 0.0) + squares * _REST_SHARE)
@@ -81,5 +83,5 @@ def directions(sample: Float64Array, seed: int) -> Float64Array:
 
 
 def some_of(sample: Float64Array) -> Float64Array:
-    """As many rows of a sample as directions are found by."""
+    """Take evenly spaced rows of a sample, at most 4,096, to find directions by."""
     return sample[:: max(-(-len(sample) // _ROWS_OF_DIRECTIONS), 1)]

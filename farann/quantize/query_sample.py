@@ -8,7 +8,7 @@ import numpy as np
 
 from farann._types import Float32Array, Float64Array
 
-# Directions of queries that a moment tells apart.
+# Most directions of queries that a moment keeps apart.
 _MAIN_DIRECTIONS = 96
 
 
@@ -43,7 +43,7 @@ class Moment(NamedTuple):
 
 
 def moment_of(query_vectors: Float64Array) -> Moment:
-    """What queries have of each direction, from a sample of query vectors.
+    """The second moment of a sample of query vectors.
 
     Few queries say little, so all directions count a little; of many only the main ones are told
     apart.

@@ -23,7 +23,7 @@ from farann.quantize.transform import Transform
 
 
 class CodeBounds(NamedTuple):
-    """What holds for all coded rows z with the inverse scale w, codes c, low nibbles l of c + 128.
+    """Bounds for all coded rows z with the inverse scale w, codes c, low nibbles l of c + 128.
 
     Of rows that are relative to means, the first two are bounds on what is left of them.
     """
@@ -132,16 +132,16 @@ class CodeArrays(Record):
     # A direction that query vectors have in common, and of each panel the most along it.
     mean_query_direction: Projection | None = field(default=None, metadata=_projection(1, "lead"))
     max_along: Float32Array | None = field(default=None, metadata=_array(np.float32, 1, "along"))
-    # What rows go through before they are coded, see `Transform`.
+    # The transform of rows before they are coded, see `Transform`.
     pca_axes: Projection | None = field(default=None, metadata=_projection(2, "axes"))
 
     def native(self, n_rows: int, dim: int) -> _core.Codes:
-        """The same as the core has it; ValueError or TypeError if the arrays don't fit."""
+        """Make the core's codes; ValueError or TypeError if the arrays don't fit."""
         return _core.Codes(n_rows, dim, self)
 
     @property
     def transform(self) -> Transform:
-        """What rows went through before they were coded."""
+        """The transform of rows before they were coded."""
         return Transform(self.signs, self.pca_axes)
 
     @property
@@ -166,7 +166,7 @@ class PartitionArrays(Record):
     relative: bool = False  # whether codes are those of rows less the mean of their partition
 
     def native(self, codes: CodeArrays) -> _core.Partitions:
-        """The same as the core has it; ValueError or TypeError if they don't fit the codes."""
+        """Make the core's partitions; ValueError or TypeError if they don't fit the codes."""
         return _core.Partitions(codes.transform.n_coded, len(codes.panels), self)
 
     def at(self, positions: Int64Array) -> Int64Array:
@@ -175,7 +175,7 @@ class PartitionArrays(Record):
         return np.where(numbers < len(self.starts) - 1, numbers, -1)
 
     def means(self, numbers: npt.NDArray[np.integer[Any]], dim: int) -> Float64Array:
-        """What rows of some partitions are coded relative to: transformed means; 0 for -1."""
+        """The transformed means that rows of some partitions are coded relative to; 0 for -1."""
         panel, partition = numbers // 16, numbers % 16
         width = self.panels.shape[1]
         codes = self.panels.reshape(-1, width // 4, 16, 4)[panel, :, partition]
@@ -198,14 +198,14 @@ class Layout(NamedTuple):
     partitions: PartitionArrays | None = None
 
     def native(self, n_rows: int, dim: int) -> Native:
-        """The same as the core has it; ValueError or TypeError if its parts don't fit."""
+        """Make the core's layout; ValueError or TypeError if its parts don't fit."""
         codes = self.codes.native(n_rows, dim)
         partitions = None if self.partitions is None else self.partitions.native(self.codes)
         return Native(codes, partitions)
 
 
 class Origins(NamedTuple):
-    """What each row is coded relative to: the mean of its partition."""
+    """Origins that rows are coded relative to: the means of their partitions."""
 
     partitions: PartitionArrays
     labels: Int32Array  # the partition of each row; -1 for none

@@ -15,27 +15,31 @@ from farann.quantize.transform import Transform
 from farann.runtime.parallel import each
 from farann.runtime.process import ieee_arithmetic
 
-# The codes' scale is set by the largest coordinate; these few rows may be left out of it.
+# Rows that may be left out when the largest coordinate sets the scale of the codes.
 _MOST_OUTLIERS = 16
-# An outlier must be this much larger, else leaving it out gains nothing.
+# Outliers' largest coordinates are over 1.5 times the next row's; else leaving them out is no use.
 _OUTLIER_RATIO = 1.5
+# ROWS_AT_ONCE: rows of one block.
+# _FEW_BLOCKS: blocks up to which all get the same number of rows, so that threads end together.
+# _ROWS_IN_CACHE: rows that stay in caches in float64.
 ROWS_AT_ONCE, _FEW_BLOCKS, _ROWS_IN_CACHE = 4096, 8, 256
-# Rows sampled for the centre: any centre gives the right answers, a mean gives fast ones.
+# Rows sampled for the center: any center gives the right answers, a mean gives fast ones.
 _CENTRE_SAMPLE = 16_384
-# Sampled rows that are float64 at a time.
+# Sampled rows that are converted to float64 at a time.
 _SAMPLE_AT_ONCE = 1024
-# Rows that a layout is made for, as typical ones; fewer than these few are laid out as they come.
+# _SAMPLED: most rows in the sample that a layout is made for.
+# FEW_ROWS: least rows in it; an index with fewer rows gets no choice of layout.
 _SAMPLED, FEW_ROWS = 8192, 4096
-# Of a set that is not large one in so many of its rows, but no fewer than FEW_ROWS.
+# Between these limits the sample is half of the rows.
 _ROWS_A_SAMPLE = 2
 # Beyond this dimension float32 sums of squares are not bounded well enough; see metric.c.
 LARGEST_DIM = 16_000
-# Pays for the rounding of sums in float64.
+# Factor that covers the rounding of sums in float64.
 _UP = 1.0 + 1e-9
 
 
 def centred(rows: RowArray, centre: Float64Array, normalized: bool) -> Float64Array:
-    """What is coded: rows less the centre, of length 1 before that if `normalized`."""
+    """Subtract the center from rows, which are scaled to length 1 before if `normalized`."""
     vectors = _core.widened(rows).astype(np.float64)
     if normalized:
         vectors /= np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
@@ -44,7 +48,7 @@ def centred(rows: RowArray, centre: Float64Array, normalized: bool) -> Float64Ar
 
 
 def sample_of(rows: RowArray, centre: Float64Array, normalized: bool) -> Float64Array:
-    """Rows from all over, centred; they may be in an order."""
+    """Take evenly spaced rows, centered, as rows may be in an order."""
     number = min(max(len(rows) // _ROWS_A_SAMPLE, FEW_ROWS), _SAMPLED)
     return centred(rows[:: max(-(-len(rows) // number), 1)], centre, normalized)
 
@@ -69,27 +73,26 @@ def centre_of(rows: RowArray, normalized: bool) -> Float64Array:
 
 
 def blocks_of(n: int) -> list[slice]:
-    """Rows to take at a time; where these are few blocks all have as many, so that threads end
-    together."""
+    """Split n rows into blocks; a few blocks are of equal size, so that threads end together."""
     number = -(-n // ROWS_AT_ONCE)
     size = -(-n // number) if 0 < number <= _FEW_BLOCKS else ROWS_AT_ONCE
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 
 def parts_of(block: slice, size: int = _ROWS_IN_CACHE) -> list[slice]:
-    """Rows of a block to have at a time, by default those that stay in caches in float64."""
+    """Split a block into parts, by default of rows that stay in caches in float64."""
     return [slice(i, min(i + size, block.stop)) for i in range(block.start, block.stop, size)]
 
 
 class Extents(NamedTuple):
-    """What scales must hold: measured before rows are coded."""
+    """The extents that scales must cover, measured before rows are coded."""
 
     transform: Transform
     largest: Float64Array  # of each row, its largest |coordinate| once transformed, or |z'|
     limit: float  # the largest of all but the outliers
     outliers: Int64Array
     span: float = float(_core.CODE_SPAN)  # of inverse scales: the largest by the smallest
-    steps: int = 0  # if not 0, inverse scales have so many steps an octave
+    steps: int = 0  # steps per octave that inverse scales are rounded to; 0: not rounded
 
     def inv_scale(self, largest: Float64Array) -> Float32Array:
         """One over the scales that take these largest coordinates to 127, not too far apart."""
@@ -103,7 +106,7 @@ class Extents(NamedTuple):
 
 def measure_rows(rows: RowArray, centre: Float64Array, normalized: bool, transform: Transform,
                  isa: str, progress: Progress, steps: int = 0, threads: int = 1) -> Extents | None:
-    """What codes must hold; None where they could not help, as rows have no spread."""
+    """Measure the extents of rows; None where codes could not help, as rows have no spread."""
     largest = np.empty(len(rows))
 
     def measure(block: slice) -> None:
@@ -155,7 +158,7 @@ def code_rows(rows: RowArray, centre: Float64Array, normalized: bool, extents: E
 
 
 def outliers_of(extents: Extents, n: int) -> npt.NDArray[np.bool_]:
-    """Which of n rows are outliers."""
+    """Mask of the outliers among n rows."""
     outlying = np.zeros(n, np.bool_)
     outlying[extents.outliers] = True
     return outlying
@@ -168,7 +171,7 @@ def bounds_from(extremes: Float64Array, outside_usual: float = 0.0) -> CodeBound
 
 
 def places_of(order: Int64Array, n: int) -> Int64Array:
-    """Where an order of slots, -1 for none, has each of n rows; -1 for nowhere."""
+    """The position of each of n rows in an order of slots with -1 for gaps; -1: nowhere."""
     places = np.full(n, -1, np.int64)
     there = np.flatnonzero(order >= 0)
     places[order[there]] = there

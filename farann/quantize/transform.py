@@ -1,4 +1,4 @@
-"""What vectors go through before they are coded, there and back."""
+"""The transform of vectors before they are coded, and its inverse."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def rotation_signs(dim: int, seed: int) -> npt.NDArray[np.int8]:
 
 
 class Transform(NamedTuple):
-    """What vectors go through: PCA axes, if only what they are along these is coded, and a random
-    rotation. Products of rows and query vectors stay what they are, but for what is outside the
-    axes.
+    """PCA axes, if only components along them are coded, and a random rotation.
+
+    Products of rows and query vectors don't change, but for what is outside the axes.
     """
 
     signs: npt.NDArray[np.int8]
@@ -43,7 +43,7 @@ class Transform(NamedTuple):
         return -(-self.n_coded // 4) * 4
 
     def rows(self, vectors: Float64Array) -> Float64Array:
-        """Centred rows (n, dim) as they are coded, (n, n_coded)."""
+        """Transform centered rows (n, dim) as they are coded, (n, n_coded)."""
         return rotated(self._along(vectors), self.signs)
 
     def query_vectors(self, vectors: Float64Array) -> Float64Array:
@@ -51,13 +51,14 @@ class Transform(NamedTuple):
         return self.rows(vectors)
 
     def outside(self, vectors: Float64Array) -> float:
-        """How long what is outside the axes is of centred rows, the root of the mean square."""
+        """Root mean square of the lengths of centered rows outside the axes."""
         left = self._left_outside(vectors)
         return float(np.sqrt(np.einsum("ij,ij->", left, left) / max(len(left), 1)))
 
     def outside_at_most(self, vectors: Float64Array) -> float:
-        """An upper bound of `outside` for rows that may have something in common outside the axes:
-        as if all directions had as much as the one that has most."""
+        """An upper bound of `outside` for rows that may have something in common outside the axes.
+
+        Every direction is taken to hold the mean square of the one that holds most."""
         left = self._left_outside(vectors)
         left = left[:: -(-len(left) // _ROWS_OF_POWER)]
         along = left[np.einsum("ij,ij->i", left, left).argmax()]
@@ -71,7 +72,7 @@ class Transform(NamedTuple):
         return float(np.sqrt(square * (left.shape[1] - self.n_coded)))
 
     def _left_outside(self, vectors: Float64Array) -> Float64Array:
-        """What is outside the axes of centred rows."""
+        """The parts of centered rows outside the axes."""
         if self.pca_axes is None:
             return np.zeros((1, 1))
         return vectors - self.pca_axes.back(self.pca_axes.along(vectors))

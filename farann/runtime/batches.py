@@ -17,39 +17,41 @@ from farann.runtime.cost import codes_pay, row_costs
 
 # Queries of one task: enough to make packing the rows cheap, few enough for the caches.
 _QUERIES_A_TASK = 1024
-# The more queries, the more of them probe the same partition together.
+# Queries of one task in an approximate search: the more, the more of them share a probe.
 _QUERIES_OF_CELLS = 2048
-# Where rows are few to read again for another task, queries that stay in the second-level cache are
-# worth more: so many, where rows have so many coordinates at most, coded and in float32.
+# Queries of one task where all rows together are small: the queries stay in the L2 cache.
+# Rows are small up to _FEW_CODED coordinates if they are coded, up to _FEW_FLOATS in float32.
 _QUERIES_OF_FEW_ROWS, _FEW_CODED, _FEW_FLOATS = 256, 1 << 20, 1 << 16
-# Scratch memory of a task, and the multiply-adds below which a second thread costs more.
+# _TASK_BYTES: scratch memory of one task, in bytes.
+# _SMALL_WORK: multiply-adds below which starting a second thread costs more than it saves.
 _TASK_BYTES = 1 << 28
 _SMALL_WORK = 1 << 22
-# What takes some tens of milliseconds is long: then it is worth a change of threads that the main
-# one can wait for Ctrl+C, which took 1 to 2 % of batches of 7 ms. In multiply-adds, of which vector
-# instructions do so many queries' as one's; slowly, at the scalar level. Reading a row is worth so
-# many of them for each of its coordinates, a row that is found so many in all, and of the rows an
-# approximate search scans one in so many, more or less.
+# A long batch takes some tens of ms. It runs on other threads, so that the main thread can wait for
+# Ctrl+C; that switch took 1 to 2 % of batches of 7 ms.
+# _LONG_WORK: multiply-adds from which a batch is long; _SLOW_LONG_WORK: the same at "scalar".
+# _QUERIES_AT_ONCE: queries that vector instructions score in the time of one.
 _LONG_WORK, _SLOW_LONG_WORK, _QUERIES_AT_ONCE = 1 << 30, 1 << 27, 4
+# _READING: multiply-adds that reading one coordinate of a row counts as.
+# _FINDING: multiply-adds that one row of an answer counts as.
+# _APPROXIMATE_SHARE: an approximate search scans about 1/32 of the rows.
 _READING, _FINDING, _APPROXIMATE_SHARE = 32, 256, 32
-# One in so many rows is searched before the others where these are searched in parts; and parts are
-# more than threads, as rows may take more or less time, as long as all their scratch memory is not
-# more than that of a task. They end where no block of rows is cut.
+# Few queries on many rows are searched in parts of the rows.
+# _LEADING_SHARE: the first 1/64 of the rows is searched alone and gives the parts a threshold.
+# _PARTS_A_THREAD: parts for each thread, as some take longer; _TASK_BYTES limits them, too.
+# _BLOCK: rows; parts end at a multiple of it.
 _LEADING_SHARE, _PARTS_A_THREAD, _BLOCK = 64, 4, 1024
-# So few queries a thread are searched for in such parts, which are read from memory once; of more
-# each thread takes its own.
+# Queries per thread up to which the rows are split into parts; of more queries, these are split.
 _FEW_A_THREAD = 2
-# Memory for so many answers is kept from one single query to the next.
+# Largest k for which a single query keeps its memory for the next one.
 _MOST_KEPT = 1024
-# Roughly what a query needs beside its k entries: candidates, its query vector, its float64 copy.
+# Scratch bytes per query beside its k entries, roughly: candidates, query vector, float64 copy.
 _QUERY_BYTES = 16_384
-# Where so many tasks in a row gave codes up, or would have done far better without, so many are
-# searched without them.
+# After _FUTILE tasks in a row for which codes didn't pay, the next _WITHOUT tasks skip codes.
 _FUTILE, _WITHOUT = 2, 7
 
 
 class CodeTrials:
-    """What came of codes in exact searches for k rows, one task after another.
+    """Counts of exact tasks for k rows for which codes didn't pay.
 
     A count of tasks decides, so that the same searches scan the same rows each time. Answers don't
     depend on it. One counts for all threads; where two of them count at once, one may be lost.
@@ -60,7 +62,7 @@ class CodeTrials:
 
     @classmethod
     def of(cls, snapshot: _core.Snapshot, k: int, nearest: bool) -> CodeTrials:
-        """Those of a snapshot for searches of one kind, for about k rows."""
+        """Return a snapshot's counts for one direction and about k rows."""
         kind = k.bit_length(), nearest
         trials: CodeTrials = (snapshot.code_trials.get(kind)
                               or snapshot.code_trials.setdefault(kind, cls()))
@@ -74,7 +76,7 @@ class CodeTrials:
         return False
 
     def note(self, futile: bool) -> None:
-        """Take note of what a task did that began with codes."""
+        """Record whether codes paid for a task that began with them."""
         self._futile = self._futile + 1 if futile else 0
         if self._futile >= _FUTILE:
             self._without = _WITHOUT
@@ -179,14 +181,14 @@ def _split(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array
 
 
 def _in_blocks(rows: int) -> int:
-    """Rows in whole blocks, with the one that they end in."""
+    """Round rows up to whole blocks; one more if they end at a block's end."""
     return (rows // _BLOCK + 1) * _BLOCK
 
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object,
            rule: StopRule, guard: _core.Guard | None = None, *,
            nearest: bool = False) -> _core.SingleSearch | None:
-    """What answers single queries as `top` does, with less work for each.
+    """Prepare single queries that are answered as by `top`, with less work for each.
 
     None where a query takes long, and has to be one that Ctrl+C ends, or where many rows are asked
     for.
@@ -230,7 +232,7 @@ def score(snapshot: _core.Snapshot, queries: Float32Array, slots: Int64Array,
     """Scores of given rows, (n_queries, n_slots)."""
     scores = np.empty((len(queries), len(slots)), np.float32)
     work = partial(_core.score_slots, snapshot, queries, slots, scores)
-    # By keys in float64 alone, which take as long as at the scalar level.
+    # Keys are computed in float64, which is as slow as the scalar level.
     long = _is_long(len(queries), len(slots) * snapshot.dim, 0, "scalar")
     _run(work, len(queries), len(slots) * snapshot.dim, _QUERY_BYTES, threads, long)
     return scores
@@ -247,7 +249,7 @@ def keys_of_found(snapshot: _core.Snapshot, queries: Float32Array, offsets: Int6
 
 
 def _is_long(n: int, work: int, found: int, isa: str) -> bool:
-    """Whether n queries of `work` multiply-adds, which find so many rows each, take long."""
+    """Whether n queries, each of `work` multiply-adds and `found` rows, take long."""
     slow = isa == "scalar"
     counted = (n if slow else n // _QUERIES_AT_ONCE) * work + _READING * work + _FINDING * n * found
     return counted >= (_SLOW_LONG_WORK if slow else _LONG_WORK)

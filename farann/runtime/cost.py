@@ -1,4 +1,4 @@
-"""What a search costs, estimated from what it did: the same whatever else the machine does."""
+"""Estimate the cost of a search from its counted work, not from time, which varies with load."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class _ByLevel(dict[str, Costs]):
 # in 32 to 784 dimensions, of all kinds of codes, with and without partitions, exact and with four
 # efforts, k = 10 and 100. Half of the costs beside that of exact search are within 20%. "scalar"
 # has half of these batches. "amx" wasn't there: its costs are those of "avx512vnni", except that
-# products of codes, of which it makes several times as many a cycle, are taken to cost half, and
+# products of codes, of which it makes several times more a cycle, are taken to cost half, and
 # that rows pass at 20 to 22 ns on a Xeon of 2 GHz (Sapphire Rapids): batches on 1,000,000 x 16, of
 # which some 4,000 rows a query pass.
 # What a row that passes costs was measured again at "avx2" and above, on an AMD EPYC (Zen 4), which
@@ -52,7 +52,7 @@ COSTS = _ByLevel({
     "i8mm": Costs(3700.0, 21.0, 0.016, 0.056, 34.0, 43.0, 38.0, 0.4),
 })
 
-# The same of queries that are asked one by one: rows and codes are read for one query alone, and
+# Costs of single queries: rows and codes are read for one query alone, and
 # nothing is prepared for many. Fitted likewise to 76 kinds of searches at each level, on a Xeon of
 # 2 GHz (Sapphire Rapids): 11 indexes of 900 to 50,000 rows in 16 to 300 dimensions, exact and with
 # three efforts, k = 10 and 60. 80% of the costs beside that of exact search are between 0.86 and
@@ -69,32 +69,34 @@ SINGLE_COSTS = _ByLevel({
     "i8mm": Costs(1000.0, 3.0, 0.029, 0.11, 10.0, 39.0, 47.0, 0.04),
 })
 
-# Nanoseconds to read a byte of rows where few queries share it, at 14 GB a second, and to wait for
-# a row that lies anywhere in memory, on a busy Xeon of 2 GHz (Sapphire Rapids): 40,000 rows of
-# 150,000 x 64 took 140 ns each to pass and to get keys.
+# _BYTE: ns to read a byte of rows where few queries share it, at 14 GB a second.
+# _ROW_ANYWHERE: ns to wait for a row at a random place in memory. Measured on a busy Xeon of 2 GHz
+# (Sapphire Rapids): 40,000 rows of 150,000 x 64 took 140 ns each to pass and to get keys.
 _BYTE, _ROW_ANYWHERE = 0.07, 60.0
-# And to put a coordinate of whole codes into panels, for all queries.
+# ns to put a coordinate of whole codes into panels, for all queries together.
 _PANEL_COORDINATE = 0.5
+# Queries below which a batch is limited by reading memory, not by its products.
 _FEW_QUERIES = 6
 
 # A batch on few rows is scanned in float32: to code its queries would take longer than codes save.
-# Nanoseconds to rotate and code a query, for all of it and for each coordinate; to scan a row of
-# float32 beside its products, and to pack a coordinate of it for all queries. Round numbers, guided
-# by timings of batches on 50 to 2,000 rows at "amx" alone, on a busy Xeon of 2 GHz (Sapphire
-# Rapids): no fit of known error. Other levels have the same. A wrong choice costs some time only.
+# _CODED_QUERY, _CODED_COORDINATE: ns to rotate and code a query, plus ns for each coordinate.
+# _FLOAT_ROW: ns to scan a float32 row, beside its products.
+# _PACKED_COORDINATE: ns to pack a coordinate of a float32 row, for all queries together.
+# Round numbers, guided by timings of batches on 50 to 2,000 rows at "amx" alone, on a busy Xeon of
+# 2 GHz (Sapphire Rapids): no fit of known error. A wrong choice costs some time only.
 _CODED_QUERY, _CODED_COORDINATE, _FLOAT_ROW, _PACKED_COORDINATE = 200.0, 2.0, 0.8, 0.8
 
 
-# Nanoseconds to tell whether a query is like a sample, in a batch and alone, beside its products of
-# float32: round numbers, guided by timings in 2 to 784 dimensions on a busy AMD EPYC (Zen 4) at
-# "avx512vnni" alone.
+# ns to test whether a query is like the sample, beside its float32 products: in a batch, and as a
+# single query. Round numbers, guided by timings in 2 to 784 dimensions on a busy AMD EPYC (Zen 4)
+# at "avx512vnni" alone.
 _GUARDED_QUERY, _GUARDED_SINGLE = 100.0, 150.0
 
 
 def guard_cost(width: int, points: int, isa: str, *, single: bool = False) -> float:
-    """Nanoseconds a query to compare so many sums of its coordinates with such a sample.
+    """Nanoseconds a query to compare `width` sums of its coordinates with `points` of a sample.
 
-    In a batch they are compared with all points, alone mostly with the first few.
+    A batch compares them with all points, a single query mostly with the first few.
     """
     if single:
         return _GUARDED_SINGLE + width * width * SINGLE_COSTS[isa].float_product
@@ -102,7 +104,7 @@ def guard_cost(width: int, points: int, isa: str, *, single: bool = False) -> fl
 
 
 def codes_pay(n_queries: int, n_rows: int, dim: int, isa: str) -> bool:
-    """Whether to scan so many rows by codes takes less than in float32, with what queries need."""
+    """Whether scanning n_rows by codes is faster than in float32, with the coding of queries."""
     costs = COSTS[isa]
     saved = costs.float_product - costs.code_product + _PACKED_COORDINATE / max(n_queries, 1)
     if n_queries < _FEW_QUERIES or costs.float_product <= costs.code_product:
@@ -111,11 +113,11 @@ def codes_pay(n_queries: int, n_rows: int, dim: int, isa: str) -> bool:
 
 
 def row_costs(n_queries: int, dim: int, isa: str) -> tuple[float, float, float, float]:
-    """What it costs that codes let a row pass, that it is refined, that it is rescored, and that it
-    is scanned by whole codes, which are put into panels first.
+    """Costs of a row that passes, is refined, is rescored, and is scanned by whole codes.
 
-    In rows that are scanned by codes and not in float32: if these costs are more than the rows that
-    were scanned, a scan in float32 takes less time, as it leaves next to no row to be rescored.
+    The unit is what scanning one row by codes saves over float32. Whole codes are put into panels
+    first. If these costs add up to more than the number of rows scanned, a scan in float32 takes
+    less time, as it leaves next to no row to be rescored.
     """
     costs = COSTS[isa]
     saved, waits = (costs.float_product - costs.code_product) * dim, 0.0
@@ -131,7 +133,7 @@ def row_costs(n_queries: int, dim: int, isa: str) -> tuple[float, float, float, 
 def cost_of(work: SearchStats, dim: int, isa: str, *, single: bool = False) -> float:
     """Nanoseconds that a batch in `dim` dimensions takes on one thread at a level, roughly.
 
-    `single`: its queries were asked one by one.
+    `single`: its queries were single queries.
     """
     costs = (SINGLE_COSTS if single else COSTS)[isa]
     return (work.queries * (costs.query + costs.query_coordinate * dim)

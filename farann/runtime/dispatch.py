@@ -1,4 +1,4 @@
-"""Which instruction-set level new indexes use."""
+"""The instruction-set level that new indexes use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _forced = os.environ.get("FARANN_ISA")
 
 @cache
 def _levels() -> tuple[str, ...]:
-    # To ask the CPU takes as long as to add some rows.
+    # Asking the CPU for its features takes as long as adding a few rows.
     return _core.isa_levels()
 
 

@@ -16,7 +16,7 @@ Part = TypeVar("Part")
 
 def each(work: Callable[[Part], object], parts: Sequence[Part], threads: int, what: str = "",
          progress: Progress = False) -> None:
-    """Call `work` for every part, on so many threads; with `progress` a bar tells `what` it is.
+    """Call `work` for every part, on `threads` threads; with `progress` a bar is named `what`.
 
     What it writes for one part, no other part may read or write. BLAS must have one thread, see
     `one_thread`.

@@ -57,7 +57,7 @@ def _stand_in_executor() -> ThreadPoolExecutor:
 
 
 def _forget_executors() -> None:
-    """What waits for a thread that could not be started must not wait there for good."""
+    """Drop the executors: work must not wait forever for a thread that could not be started."""
     global _pool, _pool_size, _stand_in
     with _lock:
         _pool, _pool_size, _stand_in = None, 0, None
@@ -192,7 +192,7 @@ def fresh_lock(owner: Lockable) -> threading.Lock:
 
 
 def _after_fork() -> None:
-    """In a forked child the other threads are gone, and with them who held locks."""
+    """Reset locks in a forked child, whose other threads are gone."""
     global _lock
     _lock = threading.Lock()
     _forget_executors()

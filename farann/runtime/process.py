@@ -1,4 +1,4 @@
-"""What belongs to the process and is borrowed: threads of BLAS, the arithmetic of a thread."""
+"""Borrow settings of the process: the threads of BLAS, the arithmetic of a thread."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
 _lock = threading.Lock()
-# Who needs BLAS to have one thread; and by file name the libraries, with the threads they had.
+# Users that need BLAS to have one thread; and by file name the libraries, with their old threads.
 _users: set[object] = set()
 _limited: dict[str, tuple[Any, int]] = {}
-# OpenMP as it was loaded when somebody last needed one thread.
+# OpenMP libraries that were loaded when one thread was last needed.
 _openmp: list[Any] = []
-# The libraries that were found last, and how many modules Python had then. To look for them takes
-# some milliseconds, as long as to build an index of a few thousand rows.
+# The number of Python modules at the last look for libraries, and the libraries found. A look takes
+# some milliseconds, like the build of an index of a few thousand rows.
 _found: tuple[int, ThreadpoolController] | None = None
 
 
@@ -111,9 +111,10 @@ def ieee_arithmetic() -> Iterator[None]:
 
 
 def _after_fork() -> None:
-    """In a forked child the other threads are gone, and nobody there would lift their limit.
+    """Forget limits in a forked child, where the threads that would lift them are gone.
 
-    It stays: a thread that is gone may hold a lock of BLAS, and to set a number would wait for it.
+    The limit of BLAS stays: a thread that is gone may hold a lock of BLAS, and setting a number of
+    threads would wait for it.
     """
     global _lock
     _lock = threading.Lock()

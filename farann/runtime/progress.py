@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 Told = Callable[[str, int, int], object]
 
-# What the steps of a build are called, in their order, and how long they take beside each other: by
-# one of 200,000 x 96 with partitions. Steps that a build doesn't have take no time.
+# Names of a build's steps, in order, and their relative times, measured on
+# 200,000 x 96 with partitions. Steps that a build doesn't have take no time.
 _BUILD_STEPS = {
     "copying rows": 0.3, "merging rows": 0.1, "choosing a transform": 0.1, "measuring rows": 0.2,
     "coding rows for a sample of queries": 0.3, "answering a sample of queries": 0.8,
@@ -24,7 +24,7 @@ _BUILD_STEPS = {
     "assigning rows to partitions": 0.8, "describing partitions": 0.3, "coding rows": 0.4,
     "coding rows without partitions": 0.3, "comparing layouts": 0.4,
 }
-_MEASURING = 2.0  # the same of a table of recall
+_MEASURING = 2.0  # relative time of a table of recall
 _BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
 
@@ -36,7 +36,7 @@ def log() -> logging.Logger:
 
 
 def measuring(k: int) -> str:
-    """What the step of a build is called that measures the recall of k rows."""
+    """The name of the build step that measures the recall of k rows."""
     return f"measuring recall, k={k}"
 
 
@@ -47,7 +47,7 @@ def build_steps(tuned_for: Iterable[int] = ()) -> dict[str, float]:
 
 @contextmanager
 def shown(progress: Progress, steps: Mapping[str, float]) -> Iterator[Progress]:
-    """In the place of True a function that shows one bar over all `steps`, and how long is left.
+    """Replace True by a function that shows one bar over all `steps`, with the time left.
 
     Their values are about what share of the time each takes.
     """

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     from farann.search.question import Question
     from farann.store.store import Store, View
 
-# Searches look at the clock after 2^22 multiply-adds: a row takes as many as it has coordinates,
-# and padding, in codes, in float32 and for its exact key.
+# Searches look at the clock after 2^22 multiply-adds. A row takes one per coordinate, padding
+# included, in codes, in float32 and for its exact key.
+# _BEFORE_A_LOOK: coordinates of all rows up to which a single query never looks at the clock.
+# _PADDING: most coordinates of padding in a row.
 _BEFORE_A_LOOK, _PADDING = 2**20, 16
-# Kinds of `allowed` that a single query may be answered with as an earlier one was.
+# Types of `allowed` for which a single query may reuse what an earlier one prepared.
 _AS_GIVEN = (Filter, ndarray)
 
 
@@ -233,7 +235,7 @@ def _top(live: Live, vectors: Float32Array, single: bool, k: int, limits: Limits
 
 
 def _limits(live: Live, *limited: Any) -> Limits | None:
-    """Where a search may stop, checked."""
+    """Check the limits of a search."""
     limits = None if _is_open(limited) else to_limits(*limited)
     if not live.spec.vectors:
         check_limits(limits, live.spec.vectors)

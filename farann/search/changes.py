@@ -1,4 +1,4 @@
-"""What changes an index: rows added and removed, layouts, tables for `recall=`."""
+"""Changes of an index: rows added and removed, layouts, tables for `recall=`."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def tune(live: Live, queries: npt.ArrayLike | None, k: int, recall: float, neare
 
 
 def laid_out(live: Live) -> Store | None:
-    """What to search; the first search builds it if nobody did.
+    """The store to search; the first search builds it if that wasn't done.
 
     While somebody builds or changes the index, searches take it as it is, and don't wait.
     """

@@ -22,25 +22,30 @@ from farann.store.samples import sample_queries
 from farann.store.store import Store
 from farann.tuning.guard import Guard
 
-# Sample queries, those that are drawn to have so many like the tuned ones, and fewer than which are
-# too few; of large k so many answers in all do.
+# _QUERIES: most sample queries like the tuned ones.
+# _DRAWN: queries that are drawn to find them among.
+# _LEAST: if fewer are like the tuned ones, none is used and runs are scanned whole.
+# _MOST_ANSWERS: answers beyond which fewer queries are used, for large k.
+# _FEWEST: least queries even then.
 _QUERIES, _DRAWN, _LEAST, _MOST_ANSWERS, _FEWEST = 512, 1024, 128, 2**18, 32
-# With fewer answers that may be missed a run doesn't stand for itself, nor do all runs together.
+# Least answers that may be missed for a depth of its own: of one run, and of all runs together.
 _OF_ITS_OWN, _OF_ALL = 8.0, 4.0
-# Runs with few answers may miss this share of what all answers may miss: half of what a plan holds
-# back, see `missing_at`. They are scanned down to this share of their rows at least.
+# _SPARE: share of all answers that may be missed which runs with few answers may miss, half of
+# what a plan holds back, see `missing_at`.
+# _LEAST_DEPTH: share of their rows that such runs are scanned down to, at least.
 _SPARE, _LEAST_DEPTH = 1 / 18, 1 / 64
-# Where more rows are new than one in so many, all rows are searched again; where more answers were
-# removed, for the queries that had these: what took their places may lie anywhere, and until then
-# is in no depth.
+# _NEW: if over 1/8 of the rows are new, the sample is answered again.
+# _GONE: if over 1/100 of the answers were removed, the queries that had them are: the rows that
+# take their places may lie anywhere.
 _NEW, _GONE = 8, 100
-# Stops that are kept, by k and recall.
+# Most entries of the cache of stops, which is by k and recall.
 _MOST_STOPS = 64
 
 
 def stops_for(store: Store, k: int, missing: float, isa: str, threads: int) -> Int64Array | None:
-    """Before which position the scan of each run ends if such a share of the answers that are in
-    runs may be missed; None: they are scanned whole."""
+    """The position that the scan of each run stops before; None: runs are scanned whole.
+
+    `missing` is the share of the answers in runs that may be missed."""
     added, guard, depths = store.added, store.tunings.guards.get(k), store.depths
     if added is None or not added.runs or guard is None:
         return None
@@ -58,7 +63,7 @@ def answers_of(store: Store, k: int, guard: Guard, isa: str, threads: int,
                before: Answers | None) -> Answers:
     """Answers to queries that a guard lets pass; to none where these are too few.
 
-    `before`: those of an older store with the same layout.
+    `before`: the answers in an older store with the same layout.
     """
     added = store.added
     assert added is not None
@@ -116,7 +121,7 @@ def _without_removed(answers: Answers, store: Store) -> Answers:
 
 
 def _with_lost(answers: Answers, store: Store, isa: str, threads: int) -> Answers:
-    """With what took the places of removed rows."""
+    """Refill answers whose rows were removed."""
     which = np.flatnonzero(answers.lost)
     scores, slots, lost = answers.scores.copy(), answers.slots.copy(), answers.lost.copy()
     scores[which], slots[which] = _exact(store, answers.queries[which], slots.shape[1], isa,
@@ -131,7 +136,7 @@ def _is_alive(slots: Int64Array, store: Store) -> BoolArray:
 
 
 def _with_new(answers: Answers, store: Store, isa: str, threads: int) -> Answers:
-    """With the rows that were added since."""
+    """Merge the rows that were added since into the answers."""
     assert store.added is not None
     k, first = answers.slots.shape[1], answers.n_slots
     alive = None if store.alive is None else store.alive[first:]
@@ -150,8 +155,9 @@ def _with_new(answers: Answers, store: Store, isa: str, threads: int) -> Answers
 
 
 def stops_of(answers: Answers, added: Added, n_base: int, missing: float) -> Int64Array | None:
-    """Before which position the scan of each run ends, that such a share of its answers is missed;
-    None: they are scanned whole."""
+    """The position to stop each run's scan before, to miss a share `missing` of its answers.
+
+    None: runs are scanned whole."""
     if len(answers.queries) == 0:
         return None
     places, of_queries = _places(answers, added, n_base)
@@ -170,7 +176,7 @@ def stops_of(answers: Answers, added: Added, n_base: int, missing: float) -> Int
 
 
 class _Found(NamedTuple):
-    """Answers in a run, or in some: the part that has to be scanned for each, and whose it is."""
+    """Answers in one or more runs: the share of the run to scan for each, and its query."""
 
     depths: Float64Array
     queries: Int64Array
@@ -186,8 +192,10 @@ def _joined(found: list[_Found]) -> _Found:
 
 
 def _common_depth(every: _Found, few: _Found, missing: float, n_answers: int) -> float:
-    """That of runs with few answers each: of all runs, or deeper where these ask for it; or as deep
-    as lets them miss a small share of all answers, of runs and base."""
+    """The depth of runs with few answers each.
+
+    It is that of all runs, or deeper where these need it; it may be less deep if they then miss
+    only a small share of all answers, of runs and base."""
     usual, spare, depth = missing * len(few.depths), _SPARE * missing * n_answers, 1.0
     if missing * len(every.depths) >= _OF_ALL and usual >= 1.0:
         depth = max(_depth(every, missing * len(every.depths)),
@@ -198,8 +206,7 @@ def _common_depth(every: _Found, few: _Found, missing: float, n_answers: int) ->
 
 
 def _places(answers: Answers, added: Added, n_base: int) -> tuple[Int64Array, Int64Array]:
-    """Positions of the answers that have codes in runs, as often as they are answers, and the
-    numbers of the queries that they answer."""
+    """Positions of the answers with codes in runs, with repetitions, and their queries' numbers."""
     assert added.room is not None and added.room.slots is not None
     place = np.full(answers.n_slots - n_base, -1, np.int64)
     for run in added.runs:
@@ -210,9 +217,10 @@ def _places(answers: Answers, added: Added, n_base: int) -> tuple[Int64Array, In
 
 
 def _depth(found: _Found, usual: float) -> float:
-    """The part of a run that has all but so many of the answers, less a standard deviation of that
-    number, as a sample tells no more: the root of the sum of squares of how many each query
-    misses."""
+    """The share of a run to scan so that about `usual` of its answers are missed.
+
+    One standard deviation less are let go, as a sample tells no more: the root of the sum of the
+    squares of how many answers each query misses."""
     squares = 0
     missed: dict[int, int] = {}
     order = np.argsort(-found.depths, kind="stable")

@@ -1,4 +1,4 @@
-"""From ids to leave out, or to allow, to the filter that the core understands."""
+"""Turn ids to exclude or to allow into the core's filter."""
 
 from __future__ import annotations
 
@@ -24,23 +24,21 @@ if TYPE_CHECKING:
     from farann.store.store import Store, View
 
 # Allowed rows are either listed, and each query scores those alone as float32, or marked in a
-# mask: queries scan the codes of all rows, and pass over those that are not marked. A row of a
-# list costs so many nanoseconds to fetch from anywhere in memory, and so many for each coordinate
-# to read and pack it; a code costs so many a coordinate to read. Scoring comes to these for each
-# query. Measured on the machine of `cost.COSTS`, with 1 to 1,000 queries in 50 and 512 dimensions.
-# Approximate searches know masks alone.
-_FETCH = 40.0
-_LISTED_COORDINATE = 0.8
-_CODED_COORDINATE = 0.05
+# mask: queries scan the codes of all rows, and pass over those that are not marked. Scoring comes
+# to the costs below for each query. Measured on the machine of `cost.COSTS`, with 1 to 1,000
+# queries in 50 and 512 dimensions. Approximate searches know masks alone.
+_FETCH = 40.0  # ns to fetch a listed row from a random place in memory
+_LISTED_COORDINATE = 0.8  # ns to read and pack a coordinate of a listed row
+_CODED_COORDINATE = 0.05  # ns to read a coordinate of a code
 
-# Ids that are fewer than one in so many rows are sorted; more are marked without sorting.
+# Ids that are fewer than 1/16 of the rows are sorted; more are marked without sorting.
 _SORTED_BELOW = 16
-# Of fewer rows than one in so many all searches are exact.
+# Searches are exact if at most 1/4 of the rows are allowed.
 _EXACT_BELOW = 4
-# Ids to leave out for a whole batch are listed for each query, up to so many in all; more are taken
-# from the rows that are allowed.
+# Ids to exclude for a whole batch are listed for each query, up to 2^20 in all (ids times queries);
+# more are removed from the allowed rows.
 _MOST_LISTED = 1 << 20
-# Of what is known of all rows nothing is expected of those outside a group with one in so many.
+# Ignore the tuning table if the excluded group holds more than 1/16 of the rows.
 _LEFT_OUT = 16
 
 
@@ -84,7 +82,7 @@ class Rows:
         return np.flatnonzero(self._mask.view(np.bool_)).astype(np.int64, copy=False)
 
     def filter(self, store: Store, view: View, n_queries: int, exact: bool) -> _core.Filter:
-        """The rows as the core searches them for so many queries with least work."""
+        """The rows as a mask or list, whichever takes less work for `n_queries` queries."""
         if exact and _list_pays(store, view, self.count, n_queries):
             if self._by_list is None:
                 self._by_list = _core.Filter(view.snapshot, slots=self.slots())
@@ -119,7 +117,7 @@ class Filter:
                  groups: GroupLabels | None = None, *, outside: bool = False) -> None:
         self._live, self._allowed, self._exclude = live, allowed, exclude
         self._groups, self._outside = groups, outside
-        # By the store that they were looked up in; two threads may do so, and either is good.
+        # Keyed by the store they were looked up in; two threads may do so, and either is good.
         self._found: weakref.WeakKeyDictionary[Store, Rows] = weakref.WeakKeyDictionary()
 
     def __repr__(self) -> str:
@@ -171,22 +169,22 @@ class Filter:
 
 
 class RowFilters(NamedTuple):
-    """What the arguments of a search say, checked and looked up; None where there is no limit."""
+    """The filter arguments of a search, checked and looked up; None where there is no limit."""
 
     rows: Rows | None
     excluded: tuple[Int64Array, Int64Array] | None
-    # Numbers of groups, one a query: those of the only rows that it may find, of which `by_group`
-    # makes filters that are the same for all queries; and those of rows that it may not find.
+    # One group number per query. `within`: the only group that the query may find, from which
+    # `by_group` makes one filter per group. `outside`: the group that it may not find.
     within: Int64Array | None = None
     outside: Int32Array | None = None
 
     def leaves_most(self, store: Store) -> bool:
-        """Whether groups leave out so few rows that these hardly matter."""
+        """Whether every excluded group holds at most 1/16 of the rows."""
         return self.outside is None or store.groups is None or (
             store.groups.largest(self.outside) * _LEFT_OUT <= store.n_slots)
 
     def singles(self, store: Store) -> Singles | None:
-        """Where to keep what answers single queries under these filters; None: nowhere."""
+        """The cache of prepared single queries under these filters; None: nowhere to keep any."""
         if self.excluded is not None or self.within is not None or self.outside is not None:
             return None
         if self.rows is None:
@@ -200,12 +198,12 @@ class RowFilters(NamedTuple):
                 and self.within is None and self.outside is None)
 
     def are_few(self, store: Store) -> bool:
-        """Whether so few rows are allowed that all searches are exact, if there are vectors."""
+        """Whether at most 1/4 of the rows are allowed and there are vectors: searches are exact."""
         return (self.rows is not None and store.n_coded is None
                 and self.rows.count * _EXACT_BELOW <= store.n_slots)
 
     def of(self, which: Int64Array) -> RowFilters:
-        """The same for some of the queries."""
+        """Select the filters of some of the queries."""
         if self.excluded is None and self.outside is None:
             return self
         outside = None if self.outside is None else self.outside[which]
@@ -237,7 +235,7 @@ class RowFilters(NamedTuple):
         return slots
 
     def by_group(self, store: Store) -> list[tuple[Int64Array, RowFilters]]:
-        """Queries with the same group, and filters for them; not those of groups without rows."""
+        """Split queries by group, with a filter for each; groups without rows are left out."""
         assert self.within is not None
         allowed = None if self.rows is None else self.rows.mask()
         order = np.argsort(self.within, kind="stable")
@@ -262,7 +260,7 @@ def check_owner(live: object, allowed: Any) -> None:
 
 
 class Filtering(NamedTuple):
-    """What a search is told of the rows that it may find, as it was given."""
+    """The filter arguments of a search, as given."""
 
     exclude: Any = None
     allowed: Any = None
@@ -272,8 +270,7 @@ class Filtering(NamedTuple):
 
 def row_filters(store: Store, n_rows: int, given: Filtering, n_queries: int,
                 single: bool) -> RowFilters:
-    """Check what a search is told of its rows, of which there are `n_rows`, and look up what is
-    allowed."""
+    """Check the filter arguments of a search among `n_rows` rows, and look the rows up."""
     rows, excluded = _by_ids(store, n_rows, given.exclude, given.allowed, n_queries, single)
     within, outside = (_groups_asked(store, name, labels, n_queries) for name, labels in (
         ("within", given.within), ("outside", given.outside)))
@@ -288,7 +285,7 @@ def row_filters(store: Store, n_rows: int, given: Filtering, n_queries: int,
 
 
 def _groups_asked(store: Store, name: str, labels: Any, n_queries: int) -> Int64Array | None:
-    """The number of the group that each query is given; -1 where no row is in it."""
+    """The group number of each query; -1 where no row is in the group."""
     if labels is None:
         return None
     from farann.store.groups import to_labels
@@ -311,7 +308,7 @@ def _groups_of(store: Store, name: str) -> Groups:
 
 
 def _rows_within(store: Store, number: int, allowed: UInt8Array | None) -> Rows:
-    """The rows of a group that are there, and marked as allowed if anything is."""
+    """The rows of a group that aren't removed and, given a mask, are allowed."""
     slots = np.empty(0, np.int64)
     if number >= 0 and store.groups is not None:
         slots = store.groups.slots_of(number)
@@ -323,7 +320,7 @@ def _rows_within(store: Store, number: int, allowed: UInt8Array | None) -> Rows:
 
 def _by_ids(store: Store, n_rows: int, exclude: Any, allowed: Any, n_queries: int, single: bool,
             ) -> tuple[Rows | None, tuple[Int64Array, Int64Array] | None]:
-    """What `exclude` and `allowed` say."""
+    """Look up `exclude` and `allowed`."""
     rows = excluded = None
     if isinstance(allowed, Filter):
         rows = allowed._rows_of(store)
@@ -345,7 +342,7 @@ def _by_ids(store: Store, n_rows: int, exclude: Any, allowed: Any, n_queries: in
 
 
 def _without(store: Store, rows: Rows | None, ids: Int64Array) -> Rows:
-    """Rows, or all, that have none of these ids."""
+    """Remove ids from `rows`, or from all rows if None."""
     mask = _living(store, store.ids.marked(ids) ^ np.uint8(1))
     return Rows(store.n_slots, mask=mask if rows is None else mask & rows.mask())
 
@@ -408,14 +405,14 @@ def rows_of_ids(store: Store, ids: Int64Array) -> Rows:
 
 
 def _living(store: Store, mask: npt.NDArray[np.uint8]) -> UInt8Array:
-    """The mask without rows that are removed."""
+    """Clear the mask of removed rows."""
     if store.alive is not None:
         mask &= store.alive
     return mask
 
 
 def _list_pays(store: Store, view: View, count: int, n_queries: int) -> bool:
-    """Whether so many rows are better listed; where there are no vectors they can't be."""
+    """Whether listing `count` rows costs less than a mask; without vectors they can't be listed."""
     if store.n_coded is not None:
         return False
     costs = COSTS[view.snapshot.isa]

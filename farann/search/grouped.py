@@ -15,7 +15,7 @@ from farann.search.question import Question
 
 # Multiply-adds below which a search runs on one thread, beside others.
 _SMALL_WORK = 1 << 22
-# Those above which Ctrl+C must be heard.
+# Multiply-adds from which Ctrl+C must be heard.
 _LONG_WORK = 1 << 27
 
 

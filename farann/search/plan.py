@@ -1,4 +1,4 @@
-"""Where a search stops: exactly, by a budget, or by a table.
+"""Run searches by their stop rule: exactly, by a budget, or by a table.
 
 A table holds for queries like its sample. Those that its guard finds unlike get exact answers, and
 so do queries whose answers come late, where many do.
@@ -37,10 +37,10 @@ def top(question: Question) -> tuple[Hits, SearchStats]:
 
 
 def _top(question: Question) -> tuple[Hits, SearchStats]:
-    """The same where queries differ in what they may not find at most."""
+    """Search where all queries may find the same rows, but for excluded ones."""
     store, view, queries, k, _, filters, limits, _, nearest, radii = question
     rule, plan, guard = EXACT, store.tunings.by_k.get(k), None
-    # Of few rows an approximate search may find too little, and an exact one has little to do.
+    # Among few rows an approximate search may find too little, and an exact one has little to do.
     if limits is not None and (
             filters is UNFILTERED or (limits.recall is None and limits.budget is None)
             or not filters.are_few(store)):
@@ -49,7 +49,7 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
         hits, stats = _guarded(guard, question, rule)
     else:
         hits, stats = _run(question, rule)
-    # What is kept of a store has one direction.
+    # Prepared single queries of a store are for one direction.
     if len(queries) == 1 and radii is None and nearest == store.by_nearest and store.built and (
             limits is None or (limits.recall is not None and filters is UNFILTERED)):
         singles.keep(store, view.exact.isa, k, None if limits is None else limits.recall, plan,
@@ -58,8 +58,7 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
 
 
 def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | None]:
-    """Where a search with limits stops; and by a table, the guard that tells which queries it is
-    for."""
+    """The stop rule of a search with limits, and with a table its guard."""
     store, k, tunings = question.store, question.k, question.store.tunings
     # Without vectors all codes are scanned where others would search exactly.
     exact = EXACT if store.n_coded is None else ALL_CODES

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class Question(NamedTuple):
-    """What is asked of a store, checked."""
+    """The checked arguments of a search in a store."""
 
     store: Store
     view: View  # of the store
@@ -27,7 +27,7 @@ class Question(NamedTuple):
     radii: Float64Array | None = None  # all rows beyond these, or the nearest ones; exactly
 
     def of(self, which: Int64Array, row_filters: RowFilters | None = None) -> Question:
-        """The same for some of the queries."""
+        """Select some of the queries."""
         return self._replace(queries=self.queries[which],
                              row_filters=row_filters or self.row_filters.of(which),
                              radii=None if self.radii is None else self.radii[which])

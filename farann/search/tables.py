@@ -20,7 +20,7 @@ from farann.tuning.table import late_beyond, missing_at, with_margin
 
 
 def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
-    """Where a search for a recall stops by its table; None where there is none to be had."""
+    """The stop rule of a search for a recall, by its table; None where there can be none."""
     store, k, isa = question.store, question.k, question.view.exact.isa
     if recall == 1.0 or store.codes is None or not len(store) or (
             store.n_coded is not None and store.partitions is None):
@@ -35,7 +35,7 @@ def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
     rule, usual = measure.rule_of(effort, deviations=bool(tuned.deviations)), tuned.late_at(effort)
     if tuned.extends and usual is not None:
         rule = rule._replace(extends_beyond=late_beyond(*usual[:2]))
-    # Of some of the rows less is to be expected, and later, and who knows how deep in runs.
+    # Predicted thresholds and run depths hold only when every row may be found.
     if question.every_row:
         run_ends = None if store.asks_nearest else depths.stops_for(
             store, k, missing_at(recall), isa, question.threads)
@@ -45,7 +45,7 @@ def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
 
 
 def rule_within(budget: int, store: Store) -> StopRule:
-    """The rule of a search that scans at most so many rows."""
+    """The rule of a search that scans at most `budget` rows."""
     if budget >= len(store) and (store.partitions is None or store.n_coded is not None):
         return ALL_CODES  # rows that were removed may have left gaps among the others
     if store.partitions is None:
@@ -57,8 +57,9 @@ def rule_within(budget: int, store: Store) -> StopRule:
 def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None,
              recall: float = 0.95, slots: Int64Array | None = None,
              progress: Progress = False) -> Measured:
-    """What reaches which recall, by queries that are given or a sample, and its guard; `slots` of
-    rows that the queries are, and that aren't answers to themselves."""
+    """Measure a tuning table and its guard, by given queries or a sample.
+
+    `slots`: those of the rows that serve as queries, which aren't answers to themselves."""
     query_sample = queries
     if query_sample is None:
         size = measure.sample_size(len(store), store.dim, k)
@@ -73,7 +74,7 @@ def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None
                                  own_ids=None if slots is None else base.ids.ids_of(slots),
                                  progress=progress)
     answers = base.slots_of(ids[ids >= 0])
-    # What is always exact needs no guard.
+    # Searches that are always exact need no guard.
     exact = len(tuned.efforts) == 1 or store.codes is None
     guard = None if exact else _guard_for(store, queries, isa)
     return Measured(tuned._replace(k=k), guard, answers)
@@ -99,7 +100,7 @@ def _retune(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Itera
     while len(new) and (k := min((set(tuned_for) | old.tunings.by_k.keys())
                                  - new.tunings.by_k.keys(), default=0)):
         sample = None if has_sample else old.tunings.queries.get(k)
-        # Of several each has a name, so that what is done of it begins anew.
+        # Each of several measurements has a name, so that its progress begins anew.
         new.tunings.keep(k, measured(new, k, isa, sample,
                                      progress=renamed(progress, measuring(k))),
                          sample)
@@ -116,7 +117,7 @@ def _guard_for(store: Store, queries: Float32Array | None, isa: str) -> Guard:
 
 
 def _measured_again(store: Store, k: int, isa: str) -> Measured:
-    """The same for a search: by the queries of the table that there was, if there was one."""
+    """Measure a table again for a search, by the old table's queries, if there was one."""
     before, guard = store.tunings.by_k.get(k), store.tunings.guards.get(k)
     if before is None or guard is None:
         return measured(store, k, isa)

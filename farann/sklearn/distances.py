@@ -18,7 +18,7 @@ def distances_of(metric: str, scores: Float32Array) -> Float64Array:
 
 
 def directed_rows(index: Index, rows: npt.NDArray[Any]) -> BoolArray:
-    """Which rows an index takes: under cosine those that are not zeros in float32."""
+    """Mask of the rows that an index takes: under cosine those that are not zeros in float32."""
     if index.metric != "cosine":
         return np.ones(len(rows), np.bool_)
     with np.errstate(over="ignore", under="ignore"):

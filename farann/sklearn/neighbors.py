@@ -299,7 +299,7 @@ def _check_n_neighbors(k: Any) -> None:
 
 def _merged(scores: Float32Array, ids: Int64Array,
             undirected: Int64Array) -> tuple[Float32Array, Int64Array]:
-    """With the rows of zeros, whose similarity is 0, in order."""
+    """Merge in the rows of zeros, whose similarity is 0, in order."""
     if len(undirected) == 0:
         return scores, ids
     before, after = scores < 0.0, scores > 0.0

@@ -37,7 +37,7 @@ def numbers(store: Store | None, ids: Checked) -> Int64Array:
 
 
 def count(ids: Checked) -> int:
-    """How many there are."""
+    """The number of ids."""
     return ids.n if isinstance(ids, Strings) else len(ids)
 
 
@@ -77,7 +77,7 @@ def known_slots(store: Store | None, ids: Ids, name: str = "ids") -> Int64Array:
 
 
 def new(ids: Any, n: int) -> Checked | None:
-    """Check the ids of n rows to come: as many, each once, integers or strings."""
+    """Check the ids of n rows to come: n of them, each once, integers or strings."""
     if ids is None or not are_strings(ids):
         return None if ids is None else checks.to_new_ids("ids", ids, n)
     strings = to_strings("ids", ids)

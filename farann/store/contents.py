@@ -1,4 +1,4 @@
-"""What an index holds, told without a search."""
+"""The contents of an index, without a search."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def holds(store: Store | None, id: object) -> bool:
 
 
 def stats(live: Live) -> dict[str, Any]:
-    """What an index holds, and what its last search did."""
+    """The contents of an index, and the work of its last search."""
     store, spec = live.store, live.spec
     return {
         "rows": 0 if store is None else len(store),

@@ -1,4 +1,4 @@
-"""What was found of how deep runs of added rows are scanned, kept with the store it is of."""
+"""Cache of the depths that runs of added rows are scanned to, kept with their store."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Answers(NamedTuple):
 
 
 class Depths:
-    """What was found of one store, kept for the next searches and the next store."""
+    """Depths of one store's runs, kept for the next searches and the next store."""
 
     def __init__(self) -> None:
         self.answers: dict[int, Answers] = {}  # by k
         self.stops: dict[tuple[int, float], tuple[Guard, Int64Array | None]] = {}
 
     def later(self) -> Depths:
-        """For a store with other rows and the same layout."""
+        """Carry the answers over to a store with other rows and the same layout."""
         new = Depths()
         new.answers = dict(self.answers)
         return new

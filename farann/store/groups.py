@@ -1,4 +1,4 @@
-"""Which group each row is in, and what groups are called."""
+"""The groups of rows, and their labels."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Groups:
         self._members: tuple[npt.NDArray[Any], Int64Array] | None = None
 
     def __len__(self) -> int:
-        """How many groups there are, some perhaps without rows."""
+        """The number of groups, some perhaps without rows."""
         return len(self.names)
 
     @property
@@ -94,7 +94,7 @@ class Groups:
         return int((starts[known + 1] - starts[known]).max())
 
     def grown(self, name: str, labels: GroupLabels) -> Groups:
-        """With more rows, in the groups with these labels, old or new; self stays valid."""
+        """Add rows in the groups with these labels, old or new; self stays valid."""
         numbers, names = self.numbers_of(name, labels), self.names
         if len(numbers) and numbers.min() < 0:
             new = np.flatnonzero(numbers < 0)
@@ -119,7 +119,7 @@ class Groups:
         return grown
 
     def kept(self, slots: Int64Array) -> Groups:
-        """Those of these slots alone, in this order; groups without rows are gone."""
+        """Keep these slots alone, in this order; groups without rows are dropped."""
         numbers = self.by_slot()[slots]
         used = np.bincount(numbers, minlength=len(self)) > 0
         names = self.names

@@ -37,7 +37,7 @@ def hashes_of(strings: Strings, which: Int64Array) -> npt.NDArray[np.uint32]:
 
 
 def hash_of(text: bytes) -> int:
-    """The same of one string."""
+    """The hash of one string."""
     total = (len(text) + 1) * int(_KEYS[0])
     for at in range(0, len(text), 4):
         total += int.from_bytes(text[at : at + 4], "little") * int(_key(at // 4 + 1))
@@ -56,12 +56,12 @@ def _key(i: int) -> np.uint64:
 
 
 def words_of(octets: UInt8Array) -> npt.NDArray[np.uint32]:
-    """The four bytes from each byte on, as a number."""
+    """The 32-bit words that begin at each byte."""
     return np.ndarray((len(octets) - 3,), "<u4", octets, 0, (1,))
 
 
 def masks_for(left: Int64Array) -> npt.NDArray[np.uint32]:
-    """Which bits of a word belong to a string that has so many bytes left."""
+    """Masks of the bits of a word that belong to a string with `left` bytes left."""
     masks: npt.NDArray[np.uint32] = _MASKS[np.minimum(left, 4)]
     return masks
 

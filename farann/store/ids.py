@@ -1,4 +1,4 @@
-"""Which id lives in which slot."""
+"""Map ids to slots and back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class IdMap:
     that adding rows one by one stays cheap.
     """
 
-    # So many ids wait in the dict before they are merged into the sorted copy.
+    # Most ids in the dict; beyond, they are merged into the sorted copy.
     _LARGEST_RECENT = 65_536
 
     def __init__(self) -> None:

@@ -19,15 +19,15 @@ from farann.contract.strings import MOST_BYTES, SPARE, Strings
 from farann.store.hashing import hash_of, hashes_of, masks_for, words_of
 from farann.store.ids import IdMap, distinct
 
-# Strings of a bucket, on average.
+# Mean strings of a bucket, at least.
 _A_BUCKET = 4
-# So many strings wait in a dict before there is a table of them.
+# Most strings in the dict; beyond, they get a table.
 _MOST_RECENT = 4096
 # Strings that are hashed, compared or copied at a time.
 _AT_ONCE = 1 << 18
-# Fewer pairs are compared one by one.
+# Pairs of strings up to which they are compared in a Python loop.
 _FEW = 64
-# As few strings are looked up one by one.
+# Strings up to which they are looked up in a Python loop.
 _FEW_LOOKED_UP = 16
 
 
@@ -46,7 +46,7 @@ class _Table(NamedTuple):
 
     @property
     def bits(self) -> int:
-        """Of a hash that name a bucket."""
+        """The number of a hash's bits that name a bucket."""
         return len(self.starts).bit_length() - 1
 
     def candidates(self, value: int) -> list[int]:
@@ -63,7 +63,7 @@ class _Table(NamedTuple):
 
 
 class _Lookup(NamedTuple):
-    """What strings are found by."""
+    """The tables that strings are found by."""
 
     tables: tuple[_Table, ...]
     recent: dict[bytes, int]  # numbers of those that are in no table
@@ -135,7 +135,7 @@ class Labels:
         return numbers
 
     def grown(self, strings: Strings) -> Labels:
-        """With more strings, which must be new; self stays valid.
+        """Add strings, which must be new; self stays valid.
 
         Memory is taken before anything changes, so a MemoryError changes nothing.
         """
@@ -189,7 +189,7 @@ class Labels:
         return int(self._ends[self._count - 1]) if self._count else 0
 
     def _spans(self, numbers: Int64Array) -> tuple[Int64Array, Int64Array]:
-        """Where strings begin and end."""
+        """The start and end of each string."""
         ends = self._ends[numbers].astype(np.int64)
         starts = np.where(numbers > 0, self._ends[numbers - 1], 0).astype(np.int64)
         return starts, ends
@@ -218,7 +218,7 @@ class Labels:
         return self._octets[start : int(self._ends[number])].tobytes()
 
     def _few_numbers_of(self, strings: Strings) -> Int64Array:
-        """The same of few strings, one by one: numpy takes some microseconds a step."""
+        """Numbers of a few strings, in a loop: numpy takes some microseconds a step."""
         tables, recent, _ = self._covering()
         numbers, block, start = np.full(strings.n, -1, np.int64), strings.octets.tobytes(), 0
         for i, end in enumerate(strings.ends.tolist()):

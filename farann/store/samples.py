@@ -1,4 +1,4 @@
-"""What is measured: queries that stand for those to come, and the rows of the last build."""
+"""Samples to measure with: queries like those to come, and the rows of the last build."""
 
 from __future__ import annotations
 

@@ -36,14 +36,14 @@ if TYPE_CHECKING:
     from farann.tuning.guard import Guard
     from farann.tuning.table import Tuning
 
-# A table, the guard that tells which queries it is for, and where they stop; None: they are exact.
+# A tuning table, its guard, and the stop rule of the queries it holds for; None: they are exact.
 RuleByTable: TypeAlias = "tuple[Tuning, Guard | None, StopRule | None]"
 # Rows copied at a time where segments are merged.
 _ROWS_AT_ONCE = 65_536
 
 
 class View(NamedTuple):
-    """What searches see of a store: all of it, and the filter that allows all of it."""
+    """A store's snapshots for searches, and the filter that allows every row."""
 
     snapshot: _core.Snapshot
     everything: _core.Filter
@@ -83,7 +83,7 @@ class Store:
         self._view: tuple[str, View] | None = None
         # Searches for single queries, by instruction-set level, k and recall.
         self.singles: dict[tuple[str, int, float | None], _core.SingleSearch] = {}
-        self.depths = Depths()  # of runs, as far as somebody asked
+        self.depths = Depths()  # of runs, where they were needed
         # By k, recall, whether it is a single query, and whether it may find every row.
         self.rules: dict[tuple[int, float | None, bool, bool], RuleByTable] = {}
 
@@ -128,7 +128,7 @@ class Store:
         return self.n_slots - self.n_removed
 
     def view(self, isa: str) -> View:
-        """What searches see, at an instruction-set level."""
+        """The view for searches at an instruction-set level."""
         made = self._view
         if made is None or made[0] != isa:
             native, native_exact = self.native()
@@ -269,7 +269,7 @@ class Store:
                             groups=groups, added=self._added_with(tail[:needed], n))
 
     def _added_with(self, tail: RowArray, n_new: int) -> Added | None:
-        """Codes of a tail with so many new rows; None where they are not kept."""
+        """Codes of a tail whose last `n_new` rows are new; None where codes aren't kept."""
         if self.codes is None or self.n_coded is not None:
             return None
         from farann.layout.added_rows import nothing_added
@@ -299,8 +299,8 @@ class Store:
 
     def rebuilt(self, queries: Float32Array | None = None, progress: Progress = False,
                 threads: int = 1, nearest: bool | None = None) -> Store:
-        """One segment, without what was removed, with a new centre, and the rows coded; `nearest`:
-        for such questions, as the queries that are given, None: as before."""
+        """Build one segment without removed rows, with a new center and codes; `nearest`:
+        for nearest searches, like the given queries; None: as before."""
         if self.n_coded is not None:
             live = self.live_slots()
             if len(live) and live[0] < self.n_coded:
@@ -405,7 +405,7 @@ class Store:
 
     @property
     def outgrown(self) -> bool:
-        """Whether so much was added that building again pays."""
+        """Whether more rows were added than built, and over 1,024: building again pays."""
         return self._n_tail > max(self.n_base, 1024)
 
     @property

@@ -23,27 +23,29 @@ from farann.quantize.kmeans import k_means
 from farann.runtime import pool
 from farann.runtime.process import ieee_arithmetic, one_thread
 
-# Sample queries at most; one in so many is held out to see how far queries of the sample are from
-# the points; of these, one in so many may fail a test, which of fewer is so many times what one in
-# twenty exceeds.
+# SAMPLE: most sample queries that a guard is made from.
+# _HELD_OUT: one in 4 of them is held out, to measure how far queries are from the points.
+# _FAILING: one in 250 of those held out may fail a test.
+# _BEYOND: with fewer than 250 the limit is 1.5 times the value that 1 in 20 exceeds.
 SAMPLE, _HELD_OUT, _FAILING, _BEYOND = 8192, 4, 250, 1.5
-# Sums that are kept of a query; points, and queries for each of these.
+# _WIDTH: most sums of coordinates that a query is reduced to.
+# POINTS: most points of a guard; _QUERIES_A_POINT: least sample queries for each point.
 _WIDTH, POINTS, _QUERIES_A_POINT = 64, 256, 4
-# How far queries are from a point is told by those near it, and so many more at the usual distance.
+# Queries at the mean distance that are added to those near a point before its spread is computed.
 _USUAL_QUERIES = 4
-# What is next to nothing beside the mean square of the sample.
+# Floors of a point's spread, an axis' variance, and a test's limit; the sample's mean square is 1.
 _LEAST_SPREAD, _LEAST_VARIANCE, _LEAST_LIMIT = 1e-4, 1e-4, 1e-2
-# Queries that a thread looks at without being asked to stop, and how many take some milliseconds.
+# Queries that are tested between two looks for Ctrl+C; queries that take some milliseconds.
 _PART, _LONG = 1024, 16_384
-# Queries that chance may have among those like the sample; and so many times a square of a distance
-# is too far for chance.
+# _USUAL_SHARE: share of queries like the sample that fail by chance; these needn't be guarded.
+# _FAR: failing at 1.25 times the limits, for squares of distances, isn't chance.
 _USUAL_SHARE, _FAR = 0.015, 1.25
-# Warn when so many queries were guarded beyond such a share of all.
+# Warn when over 4 more queries were guarded than 5 % of all.
 _WARN_AFTER, _WARN_SHARE = 4, 0.05
 
 
 class GuardArrays(NamedTuple):
-    """What `_core.Guard` is made of, and what a file keeps of it."""
+    """The arrays that `_core.Guard` is made of, and that a file keeps."""
 
     centre: Float32Array
     scale: float
@@ -63,8 +65,8 @@ class Guard:
     def unlike(self, queries: Float32Array, threads: int) -> Int64Array | None:
         """Numbers of the queries to guard; None where there is none.
 
-        As many as chance has among queries like the sample may stay, if they are hardly unlike:
-        the recall that was measured is that of a sample with such queries.
+        If no more fail than chance explains, those that fail narrowly aren't guarded: the measured
+        recall is that of a sample with such queries.
         """
         n = len(queries)
         if n == 1:
@@ -107,7 +109,7 @@ class Guard:
 
 
 def _frames_to_caller() -> int:
-    """How many frames up the first one outside of the package is, from who asks."""
+    """Number of frames from the caller up to the first one outside of the package."""
     frame: FrameType | None = sys._getframe(1)
     n = 1
     while frame is not None and frame.f_globals.get("__name__", "").startswith("farann."):
@@ -125,12 +127,12 @@ def signs_of(dim: int) -> Float32Array:
 
 
 def width_of(dim: int) -> int:
-    """Sums that are kept of a query."""
+    """Number of sums that a query is reduced to."""
     return min(-(-dim // 16) * 16, _WIDTH)
 
 
 def _sums_of(queries: Float32Array, scale_free: bool) -> Float64Array:
-    """What is kept of queries, without those that float32 can't hold."""
+    """Sums of the queries' coordinates, without queries whose sums float32 can't hold."""
     n, dim = queries.shape
     width = width_of(dim)
     signed = np.zeros((n, -(-dim // width) * width), np.float32)
@@ -160,7 +162,7 @@ def make_guard(queries: Float32Array, scale_free: bool, seed: int, isa: str) -> 
 
 
 def _nothing(width: int) -> GuardArrays:
-    """What no query is like."""
+    """Arrays of a guard that no query passes."""
     least = np.full(1, -np.finfo(np.float32).max, np.float32)
     return GuardArrays(np.zeros(width, np.float32), 1.0, np.zeros((1, width), np.float32), least,
                        np.zeros((width, width), np.float32))
@@ -182,7 +184,7 @@ def _arrays_of(sums: Float64Array, seed: int) -> GuardArrays:
         POINTS, len(learned) // _QUERIES_A_POINT)), seed, "k-means++").astype(np.float64)
     nearest, squares = _nearest(learned, points)
     near = np.bincount(nearest, minlength=len(points))
-    # Those that many queries are near are looked at first.
+    # Points with many queries near come first, as they are tested in this order.
     order = np.argsort(-near, kind="stable")
     points, near = points[order], near[order]
     spread = np.bincount(nearest, squares, minlength=len(points))[order]
@@ -196,20 +198,20 @@ def _arrays_of(sums: Float64Array, seed: int) -> GuardArrays:
 
 
 def _largest(squares: Float64Array) -> float:
-    """What nearly all queries don't exceed, by some that were held out."""
+    """The limit that nearly all queries stay within, by those that were held out."""
     n = len(squares)
     found = np.sort(squares)[-1 - n // _FAILING]
     if n < _FAILING:
-        # The largest of few may be anything, as they had few to learn from; what one in twenty
-        # exceeds isn't far below.
+        # The largest of a few queries is a poor estimate; the value that 1 in 20 exceeds isn't far
+        # below.
         found = _BEYOND * np.sort(squares)[-1 - n // 20]
     return float(max(found, _LEAST_LIMIT))
 
 
 def _whitening(x: Float64Array) -> Float64Array:
-    """Rows A with |A x|^2 the squares along principal axes, each over its variance.
+    """Matrix A such that |A x|^2 sums the squares along principal axes, each over its variance.
 
-    Few queries say little about a variance, so all have a part of the mean one.
+    Few queries say little about a variance, so each is mixed with the mean variance.
     """
     n, width = x.shape
     moment = x.T @ x

@@ -18,29 +18,33 @@ from farann.runtime.progress import told
 from farann.tuning import guard
 from farann.tuning.table import Tuning, late_beyond
 
-# Sample queries: so many as cost about so many multiply-adds.
+# _LEAST_QUERIES, _MOST_QUERIES: limits on the number of sample queries.
+# _WORK: multiply-adds that their exact answers are to take, between these limits.
 _LEAST_QUERIES, _MOST_QUERIES, _WORK = 512, 2048, 5e10
-# Fewer where k is large: so many answers say as much, as long as there are some queries.
+# _MOST_ANSWERS: answers beyond which fewer queries are sampled, for large k.
+# _FEWEST_QUERIES: least sample queries even then.
 _MOST_ANSWERS, _FEWEST_QUERIES = 2**18, 32
-# Of these so many are asked one by one as well: costs differ less from query to query than recall.
+# Most sample queries that are also timed as single queries: costs vary less than recall.
 _MOST_SINGLES = 32
-# More effort isn't tried once a search costs so many times what the exact one does.
+# Cost, with exact search as 1, above which no larger effort is tried once costs rise.
 _MOST_COST = 2.0
-# Standard deviations that partitions are given credit for.
+# Efforts that are tried with partitions, in standard deviations of keys around a mean key.
 _DEVIATIONS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
-# What searches with a budget take, which stops them earlier.
+# Effort of searches with a budget, in standard deviations; the budget stops them earlier.
 MOST_DEVIATIONS = 5.0
+# Least effort that is tried without partitions, in rows.
 _FEWEST_ROWS = 128
-# And a usual effort.
+# Effort at which it is measured whether predicted thresholds pay, in standard deviations.
 _USUAL = 3.0
-# Shares of the rows that are scored if half of them don't do.
+# Efforts that are tried above half of the rows, as shares of the rows.
 _MOST_SHARES = (0.625, 0.75, 0.875)
+# Recall from which no larger effort is tried.
 _ENOUGH = 0.9995
-# What is predicted of k-th keys is below what is usual, so many times as far as one in twenty is,
-# as a search that expects too much begins again.
+# Predict the median minus twice its distance to the 5th percentile: a search whose predicted
+# threshold is too high begins again.
 _BELOW = 2.0
-# Recalls by whose costs it is decided whether searches are extended for late queries: these cost at
-# most so many times what plain ones do, on average.
+# _JUDGED_AT: recalls at which costs with and without extended searches are compared.
+# _MOST_DEARER: most mean cost of extended searches, as a multiple of that of plain ones.
 _JUDGED_AT, _MOST_DEARER = (0.8, 0.9, 0.95, 0.99), 1.05
 
 
@@ -50,7 +54,7 @@ def rule_of(effort: float, *, deviations: bool) -> StopRule:
 
 
 def sample_size(n_rows: int, dim: int, k: int = 1) -> int:
-    """How many queries to measure with: more give a surer recall, and take longer."""
+    """The number of queries to measure with: more give a surer recall, and take longer."""
     most = int(np.clip(_WORK / max(n_rows * dim, 1), _LEAST_QUERIES, _MOST_QUERIES))
     return min(most, max(_MOST_ANSWERS // k, _FEWEST_QUERIES))
 
@@ -62,12 +66,12 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
             progress: Progress = False) -> tuple[Tuning, Int64Array]:
     """Try efforts from little to much, until nearly all is found; exact search comes last.
 
-    Without vectors it is a scan of all codes that comes last, and that recall is measured by. The
+    Without vectors a scan of all codes comes last, and recall is measured by its answers. The
     table depends on rows, queries and the instruction-set level, and on nothing else. Exact
-    searches may have a snapshot of their own. `singles`: what queries cost that are asked one by
-    one is measured as well. `nearest`: it is the nearest rows that are searched for. `own_ids`: of
-    rows that are the queries, and not among their answers. `known`: the exact answers, if they are.
-    With the table come the ids of the queries' answers.
+    searches may have a snapshot of their own (`exact`). `singles`: measure costs of single queries,
+    too. `nearest`: search for the nearest rows. `own_ids`: ids of the rows that serve as queries,
+    each of which is left out of its own answer. `known`: the exact answers, if known. Returns the
+    table and the ids of the queries' answers.
     """
     own = Searches(snapshot, _without(snapshot, own_ids), k, nearest)
     exactly = own._replace(snapshot=exact or snapshot)
@@ -131,22 +135,21 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
 
 
 def _is_enough(rows: list[tuple[float, ...]]) -> bool:
-    """Whether more effort than what was tried is of no use."""
-    # With little effort too few rows may be found, and all have to be searched after all.
+    """Whether no larger effort needs to be tried."""
+    # With little effort too few rows may be found; then all rows are searched after all.
     dearer = len(rows) > 1 and rows[-1][2] >= rows[-2][2]
     return bool(rows) and (rows[-1][1] >= _ENOUGH or (rows[-1][2] > _MOST_COST and dearer))
 
 
 def _cheaper(plain: Tuning, extended: Tuning) -> Tuning:
-    """The table that searches are to go by: `extended`, unless what queries like the sample take is
-    clearly more."""
+    """Choose a table: `extended`, unless queries like the sample cost clearly more by it."""
     dearer = [extended.cost_of(extended.effort_for(recall)) / plain.cost_of(
         plain.effort_for(recall)) for recall in _JUDGED_AT]
     return extended if sum(dearer) <= _MOST_DEARER * len(dearer) else plain
 
 
 def _efforts(n_rows: int, with_partitions: bool, with_vectors: bool) -> list[float]:
-    """What is tried, from little to much, before the exact search."""
+    """Efforts to try before the exact search, from little to much."""
     if with_partitions:
         return list(_DEVIATIONS)
     if not with_vectors:
@@ -157,7 +160,7 @@ def _efforts(n_rows: int, with_partitions: bool, with_vectors: bool) -> list[flo
 
 
 class Answered(NamedTuple):
-    """What an exact search takes, and finds."""
+    """The work of an exact search, and its answers."""
 
     work: SearchStats
     hits: Hits
@@ -175,7 +178,7 @@ def answered(snapshot: _core.Snapshot, queries: Float32Array, k: int, nearest: b
 def costs_by_recall(snapshot: _core.Snapshot, queries: Float32Array, k: int,
                     recalls: Sequence[float], exact: Answered, *, with_partitions: bool,
                     nearest: bool) -> list[float]:
-    """What searches of some recalls below 1 cost, in nanoseconds, where `exact` ones are there."""
+    """Costs of searches at recalls below 1, in nanoseconds, given the `exact` answers."""
     of_exact = exact.cost(snapshot)
     tuned, _ = measure(snapshot, queries, k, with_partitions=with_partitions, singles=False,
                        nearest=nearest, known=exact)
@@ -192,7 +195,7 @@ def _without(snapshot: _core.Snapshot, ids: Int64Array | None) -> _core.Filter:
 
 
 class Searches(NamedTuple):
-    """What is searched, and for what."""
+    """A snapshot, and the kind of searches in it."""
 
     snapshot: _core.Snapshot
     chosen: _core.Filter
@@ -201,7 +204,7 @@ class Searches(NamedTuple):
 
     def top(self, queries: Float32Array, rule: StopRule,
             late: Float32Array | None = None) -> tuple[SearchStats, Hits]:
-        """What a search takes and finds."""
+        """Search for the k best rows; return the work and the answers."""
         # One thread, as the number of threads changes how queries are grouped.
         hits, work = batches.top(self.snapshot, self.chosen, queries, self.k, self.nearest, 1, rule,
                                  late)
@@ -209,14 +212,15 @@ class Searches(NamedTuple):
 
     def cost_of_singles(self, alone: Sequence[tuple[Float32Array, _core.Filter]],
                         rule: StopRule) -> float:
-        """Nanoseconds that queries take which are asked one by one, on average; NaN of none."""
+        """Mean nanoseconds of a single query; NaN if there are none."""
         costs = [cost_of(self._replace(chosen=chosen).top(query, rule)[0], self.snapshot.dim,
                          self.snapshot.isa, single=True) for query, chosen in alone]
         return sum(costs) / len(costs) if costs else nan
 
     def predicting_pays(self, queries: Float32Array, truth: Hits) -> bool:
-        """Whether fewer rows are scanned; not where rows that answer most tell more than
-        partitions."""
+        """Whether predicting thresholds makes searches scan fewer rows.
+
+        It doesn't where the rows that answer most queries tell more than partitions."""
         plain = rule_of(_USUAL, deviations=True)
         predicting = plain._replace(
             predicted_threshold=self.predicted_threshold(queries, plain, truth))
@@ -225,7 +229,7 @@ class Searches(NamedTuple):
         return scanned < scanned_plain
 
     def predicted_threshold(self, queries: Float32Array, rule: StopRule, truth: Hits) -> float:
-        """What nearly all k-th keys are above, see `Tuning.predicted_thresholds`."""
+        """The threshold that nearly all k-th keys exceed, see `Tuning.predicted_thresholds`."""
         last = np.ascontiguousarray(truth.scores[:, -1])
         # No row is searched for, so memory for one each is enough.
         found = _core.surprises(self.snapshot, self.chosen, queries, last, 1, rule,

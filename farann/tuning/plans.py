@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from farann.tuning.guard import Guard
     from farann.tuning.table import Tuning
 
-# Where more than one in so many answers to the sample were removed, others may be found less often.
+# A tuning no longer holds once over 1/100 of the answers to its sample were removed.
 _LOST = 100
 
 
 class Measured(NamedTuple):
-    """A tuning, its guard, and slots of the answers to its queries, as often as they answer."""
+    """A tuning, its guard, and the slots of the answers to its queries, with repetitions."""
 
     tuning: Tuning
     guard: Guard | None
@@ -38,14 +38,15 @@ class Tunings:
         self.queries: dict[int, Float32Array] = {}
         self.answers: dict[int, Int64Array] = {}  # not of tunings from files
         self.removed_before = 0  # rows that were removed when a file was read
-        # Of the sample that is used where nobody gives any: the same for each k.
+        # Guard of the sample that is used where none is given: the same for each k.
         self.usual: Guard | None = None
         self._lock = pool.fresh_lock(self)
 
     def measured_once(self, k: int, measure: Callable[[], Measured],
                       holds: Callable[[], bool]) -> Tuning:
-        """The tuning for k, anew where it no longer holds; searches that need it at once wait for
-        one measurement."""
+        """Return the tuning for k, measured again if it no longer holds.
+
+        Searches that need it at the same time wait for one measurement."""
         found = self.by_k.get(k)
         if found is not None and holds():
             return found

@@ -12,23 +12,23 @@ from farann.contract import checks
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# So many times the cost of the next larger effort says that many queries had all rows scanned.
+# Over 1.25 times the cost of the next larger effort: many queries had all rows scanned.
 _DEARER = 1.25
-# Where recall rises by more from one effort to the next, no line says what is between.
+# Rise of recall from one effort to the next above which nothing is interpolated.
 _STEEP = 0.4
-# How late answers come may be so far off midway between two efforts, as a share of what is between.
+# Error of an interpolated lateness midway between two efforts, as a share of their difference.
 _UNSURE = 0.08
-# A recall that can't be told from 1 lacks this.
+# Floor of 1 - recall before its logarithm is taken.
 _LEAST_MISSING = 1e-4
 # Sample queries below which a standard error of their recall is allowed for.
 _FEW = 100
-# Deviations above the mean lateness beyond which a search is extended. Half of one finds some
-# hundredths more of unlike queries' answers, and costs batches of the sample's kind 15 % more.
+# Standard deviations above the mean lateness beyond which a search is extended. At 0.5, recall of
+# unlike queries rises by a few hundredths, and batches like the sample cost 15 % more.
 _LATE = 1.0
-# Without partitions more rows are scanned than a recall takes, since other queries than the sample
-# may need them: as many as cost at most this share more.
+# Without partitions searches scan more rows than the recall takes, for queries unlike the sample:
+# up to this share more in cost.
 _MARGIN = 0.05
-# The share of the missing recall that is added to a target, as samples are never the future.
+# Share of the allowed misses that is held back, as future queries differ from the sample.
 _CAUTION = 0.1
 
 
@@ -184,11 +184,12 @@ class Tuning(NamedTuple):
         effort = checks.to_float("effort", effort)
         if not self.late or effort == float("inf"):
             return None
-        # Of twice as many rows they lie some share later, which changes slowly.
+        # Doubling the rows makes them later by a share that changes slowly.
         efforts = np.log1p(self.efforts[:-1])
         mean, spread = (float(np.expm1(_on_curve(np.log1p(effort), efforts, np.log1p(column[:-1]))))
                         for column in (self.late, self.late_spread))
-        # The order of rows has joints, so that a value between others is worth less than a sample.
+        # The order of rows has joints: an interpolated value is worth fewer queries than a measured
+        # one.
         unsure = np.interp(effort, self.efforts[:-1], np.arange(len(efforts))) % 1.0
         unsure *= 4.0 * (1.0 - unsure) * _UNSURE
         i = int(np.clip(np.searchsorted(self.efforts[:-1], effort), 1, len(efforts) - 1))
@@ -263,7 +264,7 @@ class Tuning(NamedTuple):
 
 
 def unit_of(table: Tuning) -> str:
-    """What its efforts are."""
+    """The unit of a table's efforts."""
     return "deviations" if table.deviations else "rows"
 
 
@@ -281,7 +282,7 @@ def _shown(table: Tuning, effort: float) -> str:
 
 
 def _on_curve(x: float, xs: Float64Array, ys: Float64Array) -> float:
-    """A value between those of a table, on a cubic that takes its slopes from their neighbors.
+    """Interpolate a table by a cubic that takes its slopes from neighboring values.
 
     Slopes are harmonic means, so that it rises and falls with the table (Fritsch, Butland 1984).
     """
@@ -306,8 +307,10 @@ def _on_curve(x: float, xs: Float64Array, ys: Float64Array) -> float:
 
 
 def _surely_missing(missing: float, sampled: int) -> float:
-    """What a sample may miss so that other queries hardly miss more than `missing`: the lower end
-    of an interval of a standard error (Wilson 1927), of queries that miss all or nothing."""
+    """The share that a sample may miss so that other queries hardly miss more than `missing`.
+
+    It is the lower end of Wilson's interval of one standard error (1927), for queries that miss all
+    or nothing."""
     twice = 2.0 * missing + 1.0 / sampled
     factor = 1.0 + 1.0 / sampled
     return float((twice - (twice * twice - 4.0 * factor * missing * missing)**0.5)
@@ -320,7 +323,7 @@ def late_beyond(mean: float, spread: float) -> float:
 
 
 def with_margin(table: Tuning, effort: float, *, single: bool) -> float:
-    """The largest effort that costs hardly more; with partitions the same."""
+    """The largest effort that costs at most 5 % more; with partitions `effort` itself."""
     if table.deviations or effort == float("inf"):
         return effort
     costs = table.single_costs if single and table.single_costs else table.costs
@@ -335,5 +338,5 @@ def with_margin(table: Tuning, effort: float, *, single: bool) -> float:
 
 
 def missing_at(recall: float) -> float:
-    """The share of the answers that a plan for a recall lets go."""
+    """The share of the answers that a plan for a recall may miss."""
     return (1.0 - _CAUTION) * (1.0 - recall)

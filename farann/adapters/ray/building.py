@@ -26,7 +26,7 @@ from farann.vectors import open_vectors
 
 PLAN = "plan.json"
 ROWS_PER_SHARD = 10_000_000
-_SAMPLED = 4_096  # rows that are a sample of all shards, where no queries are given
+_SAMPLED = 4_096  # most rows that serve as a sample for all shards, where no queries are given
 
 
 class Plan(NamedTuple):

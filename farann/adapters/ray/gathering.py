@@ -49,12 +49,12 @@ class Gathering:
         self._strings = isinstance(manifest.shards[0].first_id, str)  # as ids
 
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
-        """What a method of each shard returns or raises; `ShardError` if it can't be asked."""
+        """Call a method of each shard: results or errors, `ShardError` if it can't be reached."""
         raise NotImplementedError
 
     def _ask(self, method: str, *args: Any, allow_partial: bool = False,
              shards: Sequence[int] | None = None) -> tuple[list[Any], tuple[str, ...]]:
-        """What all shards answer, but for those that are missing, and which these are."""
+        """Call a method of all shards; return their answers and the names of missing shards."""
         if shards is None:
             shards = range(len(self.manifest.shards) + (self._at > 0))
         answers = self._send(method, args, shards)
@@ -270,7 +270,7 @@ class Gathering:
         return np.array(texts_of(name, ids, padding=False), object)
 
     def _to_filters(self, **filters: Any) -> dict[str, Any]:
-        """Those that there are; refused where they can't be cut by shard."""
+        """The filters that were given; refused where they can't be split by shard."""
         given = {name: value for name, value in filters.items() if value is not None}
         if (allowed := given.get("allowed")) is not None:
             if isinstance(allowed, Filter):

@@ -151,7 +151,7 @@ class Shard:
                     self._storage.write(name_of(number), content, new=True)
 
     def holds(self, ids: IdArray) -> BoolArray:
-        """Which of some ids are rows of this shard."""
+        """Mask of the ids that are rows of this shard."""
         store = self._index._live.store
         assert store is not None
         here: BoolArray = store.slots_of(self._numbers_of(ids)) >= 0
@@ -179,13 +179,13 @@ class Shard:
         self._tuned.clear()
 
     def search_with_rows(self, kind: str, queries: Any, options: dict[str, Any]) -> tuple[Any, ...]:
-        """The same, and of all rows that were found, query after query, their order and vectors."""
+        """Search; return the hits, and the order and vectors of all found rows, query by query."""
         hits = self.search(kind, queries, options)
         ids = hits.ids[hits.found]
         return hits, self._order_of(ids), self._index.reconstruct(ids)
 
     def of_ids(self, method: str, ids: IdArray, *args: Any) -> tuple[BoolArray, Any]:
-        """Which of some ids are here, and what the index has of these: scores or rows."""
+        """Mask of the ids that are here, and the index's scores or rows of these."""
         here = self.holds(ids)
         return here, getattr(self._index, method)(*args, ids[here])
 
@@ -210,12 +210,12 @@ class Shard:
         return ids, found, rows
 
     def stats(self) -> dict[str, Any]:
-        """Those of the index, and which shard it is."""
+        """The index's statistics, with the shard's name."""
         return {"shard": self.name, "pid": os.getpid(), "changes": self.n_changes,
                 **self._index.stats()}
 
     def _order_of(self, ids: IdArray) -> Int64Array:
-        """What orders equal rows: integers, or of strings how many rows were added before."""
+        """Order of equal rows: integer ids, or for strings the number of rows added before."""
         before = self.manifest.shards[: self.number] if ids.dtype == object else ()
         return sum(record.rows for record in before) + self._numbers_of(ids)
 

@@ -26,9 +26,9 @@ from farann.tuning.table import missing_at
 NAME = "manifest.json"
 _FORMAT = 1
 SAMPLE = "sample.npy"  # queries that all shards are tuned by
-_QUERIES = 1_024  # that merged answers are measured with, of these
-# What shards are asked for. The best rows of all are among the best of their shards, which may be
-# found more often than the last of these: then less does.
+_QUERIES = 1_024  # most queries of the sample that merged answers are measured with
+# Recalls that shards are measured at. The best rows of all are among the best of their shards, and
+# a shard's best rows may be found more often than its last ones: then a lower recall will do.
 _ASKED = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0)
 
 # A search by its name and k, of queries, and what to ask of each shard for it.

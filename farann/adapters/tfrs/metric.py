@@ -12,7 +12,7 @@ from farann.adapters.tfrs.brute_force import StreamingFurthest
 from farann.adapters.tfrs.top_k import FurthestTopK, Tensor, same_ids
 from farann.contract import checks
 
-# Products that are summed in another order differ by rounding; so much of |q| |c| counts as equal.
+# Scores this near, as a share of |q| |c|, count as equal: the order of sums changes their rounding.
 _ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 

@@ -208,7 +208,7 @@ def take_along(identifiers: Tensor, columns: Tensor) -> Tensor:
 
 
 def no_id(dtype: Any) -> Tensor:
-    """What stands for no identifier: -1 (the largest number if unsigned), "", NaN or False."""
+    """The value for no identifier: -1 (the largest number if unsigned), "", NaN or False."""
     if dtype == tf.string:
         return tf.constant("")
     if dtype == tf.bool:
