@@ -24,7 +24,8 @@ static int64_t slot_of(const farann_block *block, int64_t row) {
     return block->first + (block->positions ? block->positions[row] : row);
 }
 
-float farann_best_scores_last(const farann_best_scores *best) {
+/* The last of the best scores, or -inf while there is room for more. */
+static float last_of(const farann_best_scores *best) {
     return best->count == best->capacity ? best->scores[best->count - 1] : -INFINITY;
 }
 
@@ -44,12 +45,6 @@ static void add_to_best(farann_best_scores *best, float score) {
     sorted[at] = score;
 }
 
-void farann_best_scores_add(farann_best_scores *best, const float *scores, int64_t n) {
-    /* A NaN is never greater. */
-    for (int64_t i = 0; i < n; i++)
-        if (scores[i] > farann_best_scores_last(best)) add_to_best(best, scores[i]);
-}
-
 static inline void admit(farann_candidates *list, int64_t from, const farann_block *block,
                          const farann_filter *filter, farann_best_scores *best, double margin,
                          const int below, double sure, double ceiling) {
@@ -57,7 +52,7 @@ static inline void admit(farann_candidates *list, int64_t from, const farann_blo
     int64_t *FARANN_RESTRICT slots = list->slots;
     const int64_t count = list->count, end = block->end;
     const int notes = best->capacity > 0, open = filter_is_open(filter);
-    float last = notes ? farann_best_scores_last(best) : -INFINITY;
+    float last = notes ? last_of(best) : -INFINITY;
     int64_t kept = from;
     for (int64_t i = from; i < count; i++) {
         const float score = scores[i];
@@ -69,7 +64,7 @@ static inline void admit(farann_candidates *list, int64_t from, const farann_blo
         slots[kept++] = slot;
         if (!notes || !(score > last) || (below && !((double)score < sure))) continue;
         add_to_best(best, score);
-        last = farann_best_scores_last(best);
+        last = last_of(best);
     }
     list->count = kept;
 }

@@ -98,12 +98,6 @@ void farann_candidates_admit_below(farann_candidates *list, int64_t from, const 
 void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,
                             const farann_filter *filter);
 
-/* Take note of n scores. */
-void farann_best_scores_add(farann_best_scores *best, const float *scores, int64_t n);
-
-/* The last of the best scores, or -inf while there is room for more. */
-float farann_best_scores_last(const farann_best_scores *best);
-
 /*
  * The k-th largest score of the candidates (count >= k >= 1), after dropping those whose score
  * is less than it by more than `margin`. The order of the rest is not kept.

@@ -15,7 +15,6 @@ import numpy.typing as npt
 import farann
 import farann._core as core
 import farann.adapters.posneg.factorization as factorization
-import farann.adapters.posneg.ranker as posneg_ranker
 import farann.adapters.posneg.regression as posneg_regression
 import farann.adapters.ray.building as sharding
 import farann.cli.commands as commands

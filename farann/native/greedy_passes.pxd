@@ -1,6 +1,6 @@
 """Greedy selection of few rows, or from few: a pass over all rows a pick."""
 
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t
 
 from farann.native.kernels cimport farann_kernels, farann_metric, farann_packing, farann_query
 from farann.native.row_order cimport Bounded

@@ -7,7 +7,7 @@ from farann.native.code_scan cimport CodeScan
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.first_rows cimport FirstRows
 from farann.native.lateness cimport Lateness
-from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.query_batch cimport QueryBatch
 from farann.native.uncoded_rows cimport UncodedRows
 
 

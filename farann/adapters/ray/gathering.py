@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -37,9 +38,8 @@ class Partial(NamedTuple):
     missing: tuple[str, ...]
 
 
-class Gathering:
-    """Searches over all shards: a question is answered whole, or is a `ShardError`; or it is a
-    `Partial`, with ``allow_partial=True``."""
+class Gathering(ABC):
+    """Searches over all shards: an answer is whole, a `ShardError`, or a `Partial` if allowed."""
 
     def __init__(self, storage: Storage, manifest: Manifest, n_changes: int) -> None:
         self._storage, self.manifest = storage, manifest
@@ -48,9 +48,9 @@ class Gathering:
         self._traits = traits_of(manifest.metric)
         self._strings = isinstance(manifest.shards[0].first_id, str)  # as ids
 
+    @abstractmethod
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
         """Call a method of each shard: results or errors, `ShardError` if it can't be reached."""
-        raise NotImplementedError
 
     def _ask(self, method: str, *args: Any, allow_partial: bool = False,
              shards: Sequence[int] | None = None) -> tuple[list[Any], tuple[str, ...]]:
