@@ -15,32 +15,19 @@ TYPE_CHECKING = False  # as in typing, which takes long to import
 if TYPE_CHECKING:
     from farann import metrics as metrics
     from farann import vectors as vectors
-    from farann._core import isa_levels
     from farann._version import __version__
     from farann.contract.errors import FormatError, RecallWarning
     from farann.diverse.selection import Selection
     from farann.index import Index
-    from farann.merging import merge, merge_beyond
+    from farann.native.kernels import isa_levels
     from farann.one_off import search_furthest, select_diverse
-    from farann.results import BeyondHits, Hits, SearchStats
+    from farann.results import BeyondHits, Hits, SearchStats, merge, merge_beyond
     from farann.search.filters import Filter
     from farann.tuning.table import Tuning
 
 __all__ = [
-    "BeyondHits",
-    "Filter",
-    "FormatError",
-    "Hits",
-    "Index",
-    "RecallWarning",
-    "SearchStats",
-    "Selection",
-    "Tuning",
-    "__version__",
-    "isa_levels",
-    "merge",
-    "merge_beyond",
-    "search_furthest",
+    "BeyondHits", "Filter", "FormatError", "Hits", "Index", "RecallWarning", "SearchStats",
+    "Selection", "Tuning", "__version__", "isa_levels", "merge", "merge_beyond", "search_furthest",
     "select_diverse",
 ]
 
@@ -49,8 +36,8 @@ _NAMES = {
     "BeyondHits": "results", "Filter": "search.filters", "FormatError": "contract.errors",
     "Hits": "results", "Index": "index", "RecallWarning": "contract.errors",
     "SearchStats": "results", "Selection": "diverse.selection", "Tuning": "tuning.table",
-    "__version__": "_version", "isa_levels": "_core", "merge": "merging", "merge_beyond": "merging",
-    "search_furthest": "one_off", "select_diverse": "one_off",
+    "__version__": "_version", "isa_levels": "native.kernels", "merge": "results",
+    "merge_beyond": "results", "search_furthest": "one_off", "select_diverse": "one_off",
 }
 _MODULES = ("metrics", "sklearn", "vectors")
 

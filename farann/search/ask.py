@@ -12,7 +12,7 @@ from numpy import ndarray
 from farann._types import Float32Array, Float64Array, Ids
 from farann.contract import checks
 from farann.contract.stop_rule import Limits, check_beyond, check_exact, check_limits, to_limits
-from farann.results import BeyondHits, Hits, SearchStats, beyond_with_keys, no_hits, with_keys
+from farann.results import BeyondHits, Hits, SearchStats, no_hits, with_keys
 from farann.runtime import pool
 from farann.search import filters, singles
 from farann.search.changes import laid_out
@@ -98,7 +98,7 @@ def beyond(live: Live, queries: npt.ArrayLike, radius: npt.ArrayLike, given: Fil
     if store is None:
         found = BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
                            np.empty(0, np.int64))
-        return beyond_with_keys(found, np.empty(0)) if return_keys else found
+        return with_keys(found, np.empty(0)) if return_keys else found
     view = store.view(live.isa)
     row_filters = filters.row_filters(store, len(store), given, len(vectors), single)
     question = Question(store, view, vectors, 1, threads_for(live, threads), row_filters,
@@ -110,7 +110,7 @@ def beyond(live: Live, queries: npt.ArrayLike, radius: npt.ArrayLike, given: Fil
 
         found = grouped.beyond(question, _beyond)
     if return_keys:
-        found = beyond_with_keys(found, keys_of(question, found))
+        found = with_keys(found, keys_of(question, found))
     return found._replace(ids=store.named(found.ids))
 
 

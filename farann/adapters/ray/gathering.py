@@ -16,8 +16,7 @@ from farann.contract import checks
 from farann.contract.metric_traits import traits_of
 from farann.contract.stop_rule import to_limits
 from farann.contract.strings import texts_of
-from farann.merging import merge, merge_beyond
-from farann.results import Hits
+from farann.results import Hits, merge, merge_beyond
 from farann.search.filters import Filter
 from farann.store import asked_ids
 from farann.store.groups import to_labels

@@ -21,8 +21,7 @@ from farann.contract import checks
 from farann.diverse.centroid import RowSum
 from farann.diverse.selection import Selection
 from farann.index import Index
-from farann.merging import merge
-from farann.results import Hits, no_hits
+from farann.results import Hits, merge, no_hits
 
 _PROPOSED = 64  # rows that each shard proposes at a time
 

@@ -1,4 +1,27 @@
-"""Furthest neighbors and their graph, as estimators."""
+"""Furthest neighbors as scikit-learn's estimators.
+
+They take what scikit-learn's nearest neighbors take, and do the same for the other end: pipelines,
+`clone`, `set_output`, grid searches and pickling work as ever. Distances are such that the furthest
+is the largest:
+
+===========  ============================================================================
+``"l2"``     the Euclidean distance
+``"cosine"`` 1 - similarity, as in scikit-learn. A row of zeros has no direction: its
+             similarity is 0 and its distance 1, to every row
+``"dot"``    the negated dot product
+===========  ============================================================================
+
+Rows and queries are converted to float32; their order is then exact, and of equal distances the
+smaller index comes first.
+
+>>> from farann.sklearn import FurthestNeighbors
+>>> X = [[0.0], [1.0], [2.0], [9.0]]
+>>> furthest = FurthestNeighbors(n_neighbors=2).fit(X)
+>>> furthest.kneighbors([[3.0]])
+(array([[6., 3.]]), array([[3, 0]]))
+>>> furthest.kneighbors(return_distance=False).tolist()  # of each row, without itself
+[[3, 2], [3, 0], [3, 0], [0, 1]]
+"""
 
 from __future__ import annotations
 
@@ -10,12 +33,13 @@ import numpy.typing as npt
 from joblib import effective_n_jobs
 from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.contract import checks
 from farann.index import Index
-from farann.sklearn.distances import directed_rows, distances_of
+
+__all__ = ["FarthestPointSampler", "FurthestNeighbors", "FurthestNeighborsTransformer"]
 
 
 class FurthestNeighbors(BaseEstimator):
@@ -71,7 +95,7 @@ class FurthestNeighbors(BaseEstimator):
         _check_n_neighbors(self.n_neighbors)
         rows = validate_data(self, X, dtype=[np.float64, np.float32])
         index = Index(rows.shape[1], self.metric, codes=self.codes)
-        directed = directed_rows(index, rows)
+        directed = _directed_rows(index, rows)
         index.add(rows[directed], np.flatnonzero(directed))
         index._live.threads = effective_n_jobs(self.n_jobs)
         self.index_, self.n_samples_fit_ = index.build(), len(rows)
@@ -105,11 +129,9 @@ class FurthestNeighbors(BaseEstimator):
             raise ValueError(f"Expected n_neighbors <= n_samples_fit{' - 1' if own else ''}, but "
                              f"n_neighbors = {k}, n_samples_fit = {self.n_samples_fit_}, "
                              f"n_samples = {len(queries)}")
-        distances = np.empty((len(queries), k))
-        indices = np.empty((len(queries), k), np.int64)
-        for i, (far, found) in enumerate(self._found(queries, own, k, None)):
-            distances[i], indices[i] = far, found
-        return (distances, indices) if return_distance else indices
+        found = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
+        self._find(found, queries, own, k, None)
+        return found if return_distance else found[1]
 
     def radius_neighbors(self, X: npt.ArrayLike | None = None, radius: float | None = None,
                          return_distance: bool = True) -> Any:
@@ -133,11 +155,9 @@ class FurthestNeighbors(BaseEstimator):
         limit = self.radius if radius is None else radius
         if not isinstance(limit, Real) or isinstance(limit, bool):
             raise TypeError(f"radius: expected a number, got {checks.shown(limit)}")
-        distances = np.empty(len(queries), object)
-        indices = np.empty(len(queries), object)
-        for i, (far, found) in enumerate(self._found(queries, own, None, float(limit))):
-            distances[i], indices[i] = far, found
-        return (distances, indices) if return_distance else indices
+        found = np.empty(len(queries), object), np.empty(len(queries), object)
+        self._find(found, queries, own, None, float(limit))
+        return found if return_distance else found[1]
 
     def kneighbors_graph(self, X: npt.ArrayLike | None = None, n_neighbors: int | None = None,
                          mode: str = "connectivity") -> csr_matrix:
@@ -196,23 +216,21 @@ class FurthestNeighbors(BaseEstimator):
             return self._X, True
         return validate_data(self, X, dtype=[np.float64, np.float32], reset=False), False
 
-    def _found(self, queries: npt.NDArray[Any], own: bool, k: int | None,
-               radius: float | None) -> list[tuple[Float64Array, Int64Array]]:
-        """Distances and indices of what each query finds: the k best, or all beyond a radius."""
-        directed = directed_rows(self.index_, queries)
+    def _find(self, found: tuple[npt.NDArray[Any], npt.NDArray[Any]], queries: npt.NDArray[Any],
+              own: bool, k: int | None, radius: float | None) -> None:
+        """Write distances and indices of the k best rows of each query, or all beyond a radius."""
+        directed = _directed_rows(self.index_, queries)
         every, undirected = np.arange(self.n_samples_fit_), np.flatnonzero(~self._directed)
         if radius is not None and radius >= 1.0:  # rows of zeros are at distance 1 from every row
             every, undirected = every[:0], undirected[:0]
         asked = iter(self._asked(queries, directed, own, k, radius))
-        found = []
         for i, has_direction in enumerate(directed):
             if has_direction:
                 scores, ids = _merged(*next(asked), undirected)
             else:
                 ids = every[every != i] if own else every
                 scores = np.zeros(len(ids), np.float32)
-            found.append((self._distances(scores[:k]), ids[:k]))
-        return found
+            found[0][i], found[1][i] = _distances_of(self.index_.metric, scores[:k]), ids[:k]
 
     def _asked(self, queries: npt.NDArray[Any], directed: BoolArray, own: bool, k: int | None,
                radius: float | None) -> list[tuple[Float32Array, Int64Array]]:
@@ -231,9 +249,6 @@ class FurthestNeighbors(BaseEstimator):
         beyond = index.search_beyond(queries[directed], limit, exclude=exclude)
         parts = beyond.offsets[1:-1]
         return list(zip(np.split(beyond.scores, parts), np.split(beyond.ids, parts), strict=True))
-
-    def _distances(self, scores: Float32Array) -> Float64Array:
-        return distances_of(self.index_.metric, scores)
 
 
 class FurthestNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
@@ -290,6 +305,125 @@ class FurthestNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerM
         return graph if self.sparse_output else graph.toarray()
 
 
+class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+    """Choose rows that cover all others: farthest-point sampling, or greedy k-center.
+
+    Each row that is chosen is the furthest from all that were chosen before; see
+    `farann.Index.select_diverse`. As a transformer it gives distances to the chosen rows, as
+    `sklearn.cluster.KMeans` does to its centers.
+
+    Parameters
+    ----------
+    n_samples : int
+        How many rows to choose; fewer where there are fewer.
+    metric : {"l2", "dot", "cosine"}
+        As of `FurthestNeighbors`.
+    start : int, optional
+        The number of the first row; by default the one furthest from the mean of all.
+
+    Attributes
+    ----------
+    sample_indices_ : int64 (n,)
+        Numbers of the chosen rows, in the order in which they were chosen. Under cosine a row of
+        zeros is chosen only where no other is left.
+    radii_ : float64 (n,)
+        How far each was from the nearest row that was chosen before; infinite for the first.
+    samples_ : float (n, n_features)
+        The chosen rows.
+    n_features_in_ : int
+
+    Examples
+    --------
+    >>> from farann.sklearn import FarthestPointSampler
+    >>> sampler = FarthestPointSampler(n_samples=2, start=0).fit([[0.0], [1.0], [9.0], [5.0]])
+    >>> sampler.sample_indices_, sampler.radii_
+    (array([0, 2]), array([inf,  9.]))
+    >>> sampler.transform([[3.0]])
+    array([[3., 6.]])
+    >>> sampler.fit_resample([[0.0], [4.0], [9.0]], ["a", "b", "c"])
+    (array([[0.],
+           [9.]]), array(['a', 'c'], dtype='<U1'))
+    """
+
+    def __init__(self, *, n_samples: int = 10, metric: str = "l2",
+                 start: int | None = None) -> None:
+        self.n_samples = n_samples
+        self.metric = metric
+        self.start = start
+
+    def fit(self, X: npt.ArrayLike, y: object = None) -> Self:
+        """Choose rows.
+
+        Parameters
+        ----------
+        X : array_like (n_samples, n_features)
+        y : ignored
+
+        Returns
+        -------
+        FarthestPointSampler
+        """
+        k = checks.to_int("n_samples", self.n_samples, 1)
+        rows = validate_data(self, X, dtype=[np.float64, np.float32])
+        index = Index(rows.shape[1], self.metric, codes="float32")
+        directed = _directed_rows(index, rows)
+        start = None if self.start is None else checks.to_int("start", self.start, 0, len(rows) - 1)
+        if start is not None and not directed[start]:
+            raise ValueError("start: cosine needs vectors with a direction, got the number of a "
+                             "row of zeros")
+        index.add(rows[directed], np.flatnonzero(directed))
+        chosen = index.select_diverse(k, start=start)
+        # The distance of rows of zeros to all others is 1, and of each other 1 as well.
+        rest = np.flatnonzero(~directed)[: k - len(chosen.ids)]
+        self.sample_indices_ = np.concatenate([chosen.ids, rest])
+        self.radii_ = np.concatenate([_distances_of(index.metric, chosen.scores),
+                                      np.ones(len(rest))])
+        if len(self.radii_):
+            self.radii_[0] = np.inf
+        self.samples_ = rows[self.sample_indices_]
+        self._metric, self._n_features_out = index.metric, len(self.samples_)
+        return self
+
+    def transform(self, X: npt.ArrayLike) -> Float64Array:
+        """Distances to the chosen rows.
+
+        Parameters
+        ----------
+        X : array_like (n, n_features)
+
+        Returns
+        -------
+        float64 (n, n_chosen)
+        """
+        check_is_fitted(self)
+        rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        index = Index(rows.shape[1], self._metric, codes="float32")
+        asked, there = _directed_rows(index, rows), _directed_rows(index, self.samples_)
+        far = np.ones((len(rows), len(self.samples_)))
+        if asked.any() and there.any():
+            index.add(self.samples_[there])
+            scores = index.score(rows[asked], np.arange(np.count_nonzero(there)))
+            far[np.ix_(asked, there)] = _distances_of(self._metric, scores)
+        return far
+
+    def fit_resample(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Any, Any]:
+        """Choose rows, and give them with their labels, as imbalanced-learn's samplers do.
+
+        Parameters
+        ----------
+        X : array_like (n_samples, n_features)
+        y : array_like (n_samples,)
+
+        Returns
+        -------
+        X, y : arrays of the chosen rows and labels
+        """
+        labels = np.asarray(y)
+        self.fit(X)
+        check_consistent_length(X, labels)
+        return self.samples_, labels[self.sample_indices_]
+
+
 def _check_n_neighbors(k: Any) -> None:
     if not isinstance(k, Integral) or isinstance(k, bool):
         raise TypeError(f"n_neighbors: expected an int, got {checks.shown(k)}")
@@ -306,3 +440,17 @@ def _merged(scores: Float32Array, ids: Int64Array,
     equal = np.sort(np.concatenate([ids[~(before | after)], undirected]))
     return (np.concatenate([scores[before], np.zeros(len(equal), np.float32), scores[after]]),
             np.concatenate([ids[before], equal, ids[after]]))
+
+
+def _distances_of(metric: str, scores: Float32Array) -> Float64Array:
+    """Distances of which the largest is the furthest."""
+    far: Float64Array = scores.astype(np.float64)
+    return far if metric == "l2" else -far if metric == "dot" else 1.0 - far
+
+
+def _directed_rows(index: Index, rows: npt.NDArray[Any]) -> BoolArray:
+    """Mask of the rows that an index takes: under cosine those that are not zeros in float32."""
+    if index.metric != "cosine":
+        return np.ones(len(rows), np.bool_)
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray((rows.astype(np.float32) != 0.0).any(axis=1))
