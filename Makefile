@@ -78,10 +78,10 @@ test: $(VENV)/.test  ## run all tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The core at one level, for a quick look while working on it.
-CHECKED := exact kernels codes filters approximate single inputs errors files
+CHECKED := exact kernels codes filters approximate single_queries inputs errors index_files
 check: $(VENV)/.test  ## a short run: tests of the core at the default instruction-set level
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --one-level \
-		$(CHECKED:%=tests/test_%.py)
+		$(CHECKED:%=tests/*/test_%.py)
 
 PYTHON_SOURCES := farann bench tests examples setup.py
 CORE := $(wildcard src_c/*.c src_c/levels/*.c)
@@ -96,7 +96,7 @@ lint: $(VENV)/.test  ## check style, layers, spelling, prose and types, in under
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/codespell $(TEXTS)
 	$(BIN)/proselint --config .proselintrc.json check $(PROSE)
-	$(BIN)/python -m mypy farann bench tests/*.py tests/fuzz/*.py
+	$(BIN)/python -m mypy farann bench tests
 
 format: $(VENV)/.test  ## lay sources out as `make lint` wants them
 	$(BIN)/python -m ruff check --fix --quiet --select I $(PYTHON_SOURCES)

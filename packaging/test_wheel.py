@@ -18,8 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ["pytest>=8.2", "hypothesis>=6.100"]
-TESTS = ["exact", "kernels", "codes", "filters", "approximate", "single", "inputs", "errors",
-         "files", "concurrency"]
+TESTS = ["exact", "kernels", "codes", "filters", "approximate", "single_queries", "inputs",
+         "errors", "index_files", "concurrency"]
 # Which file is tested, and what an import of the package takes along.
 LOOK = """
 import sys, sysconfig, farann
@@ -49,7 +49,7 @@ def test(python: Path, names: list[str]) -> int:
         subprocess.run([python, "-c", LOOK], check=True, cwd=where)
         return subprocess.run(
             [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--one-level",
-             *(f"tests/test_{name}.py" for name in names)], cwd=where).returncode
+             *(next(where.rglob(f"test_{name}.py")) for name in names)], cwd=where).returncode
 
 
 def main() -> int:

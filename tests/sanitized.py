@@ -32,10 +32,11 @@ OPTIONS = {
 }
 TESTS = {
     "address": [
-        "exact", "kernels", "ties", "single", "codes", "cascade", "certificate", "code_files",
-        "absurd_codes", "cell_files", "filters", "files", "reach", "axes", "quantized",
-        "relative_codes", "diverse", "row_types", "groups", "nearest", "nearest_l2",
-        "nearest_beyond", "merging", "codes_given_up", "time_limit", "ceilings", "selecting",
+        "exact", "kernels", "ties", "single_queries", "codes", "code_levels", "code_error_bounds",
+        "code_files", "absurd_codes", "partition_files", "filters", "index_files", "norm_pruning",
+        "pca_filter", "4_bit_codes", "relative_codes", "diverse", "row_types", "groups", "nearest",
+        "nearest_l2", "nearest_beyond", "merging", "codes_given_up", "time_limit", "key_bounds",
+        "k_best_selection",
     ],
     "thread": ["concurrency"],
 }
@@ -82,7 +83,8 @@ def main() -> int:
         # Each object a block of its own, which can be told from others; one thread of BLAS.
         "PYTHONMALLOC": "malloc", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": str(package),
     }
-    arguments = arguments or [f"tests/test_{topic}.py" for topic in TESTS[name]]
+    arguments = arguments or [str(next(ROOT.glob(f"tests/**/test_{topic}.py")))
+                              for topic in TESTS[name]]
     command = [sys.executable, "-P", "-m", "pytest", "-q", "-o", f"pythonpath={package}",
                "-p", "no:cacheprovider", *arguments]
     # Sanitizers of threads want memory where it always was.

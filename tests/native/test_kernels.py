@@ -55,7 +55,7 @@ def test_any_centre_gives_the_same_answers(isa: str, metric: str, rng: np.random
         np.testing.assert_array_equal(scores, expected.scores)
 
 
-SOURCES = Path(__file__).parents[1] / "src_c"
+SOURCES = Path(__file__).parents[2] / "src_c"
 from_sources = pytest.mark.skipif(not SOURCES.is_dir(), reason="there are no sources here")
 
 

@@ -489,7 +489,7 @@ assert len(PlainCluster(uri).search_furthest(rows[0], 13_000)) == 12_060
 def test_a_disk_that_is_really_full(tmp_path: Path, rng: np.random.Generator) -> None:
     np.save(tmp_path / "rows.npy", rng.standard_normal((60, DIM), dtype=np.float32))
     (tmp_path / "disk").mkdir()
-    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    paths = os.pathsep.join(filter(None, sys.path))
     for namespace in (["unshare", "-m"], ["unshare", "-r", "-m"]):
         if shutil.which("unshare") is None:
             break
@@ -530,8 +530,7 @@ def test_a_killed_build_goes_on(tmp_path: Path, rng: np.random.Generator) -> Non
     rows, uri = rng.standard_normal((60, DIM), dtype=np.float32), str(tmp_path / "index")
     np.save(tmp_path / "rows.npy", rows)
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "rows.npy"), uri],
-                          env={"PYTHONPATH": ":".join(filter(None, [str(Path(__file__).parent),
-                                                                   *sys.path]))}, timeout=300)
+                          env={"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}, timeout=300)
     assert done.returncode == -9
     shards = tmp_path / "index" / "shards"
     times = {path.name: path.stat().st_mtime_ns for path in shards.iterdir()}

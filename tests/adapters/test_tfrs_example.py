@@ -14,7 +14,7 @@ import tfrs_cases  # noqa: F401  skips where TensorFlow is missing
 
 # Keras and TensorFlow warn of what they do themselves.
 pytestmark = pytest.mark.filterwarnings("ignore")
-FOLDER = Path(__file__).parent.parent / "examples"
+FOLDER = Path(__file__).parents[2] / "examples"
 
 
 def write_ratings(path: Path, n_items: int, n: int) -> None:

@@ -149,7 +149,7 @@ FILMS = {"id": np.array([f"film {i}" for i in range(5)]),
 
 @pytest.mark.parametrize("named", [True, False])
 def test_mixed_negatives_of_the_examples(named: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "examples"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples"))
     mixed_negatives = import_module("towers").MixedNegatives
     tf.random.set_seed(1)
     log = np.repeat(FILMS["id"][[0, 1, 2]], [6, 3, 1])

@@ -15,7 +15,7 @@ import pytest
 
 import farann
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def run(code: str, *arguments: str, **environment: str) -> str:

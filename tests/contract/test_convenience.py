@@ -152,7 +152,7 @@ index.add([[1.0], [2.0]])
 index.build()
 assert "tqdm" not in sys.modules and "sklearn" not in sys.modules
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parent.parent)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
     with pytest.raises(AttributeError, match="metrix"):
         farann.metrix  # type: ignore[attr-defined]  # noqa: B018
 

@@ -15,7 +15,7 @@ import pytest
 
 import farann
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MISSING = [name for name in ("sphinx", "furo", "numpydoc", "myst_parser") if not find_spec(name)]
 
 

@@ -14,7 +14,7 @@ from golden import make
 
 import farann
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 NAMED = sorted(GOLDEN.glob("named/*.farann"))
 SCALED = [GOLDEN / "48f4ad5" / f"{name}.farann" for name in sorted(make.SCALED)]
 FILES = sorted(set(GOLDEN.glob("*/*.farann")) - set(NAMED) - set(SCALED))

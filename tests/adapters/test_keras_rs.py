@@ -25,7 +25,7 @@ def test_backend(backend: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=",
          str(Path(__file__).with_name("keras_rs_cases.py"))],
-        cwd=Path(__file__).parent.parent,
+        cwd=Path(__file__).parents[2],
         env=environment,
         timeout=300,
         capture_output=True,

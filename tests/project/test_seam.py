@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 SEAM = TESTS / "inside.py"
 # These two have imports of privates in strings, as cases.
-THESE = {Path(__file__), TESTS / "test_layers.py"}
+THESE = {Path(__file__), TESTS / "project" / "test_layers.py"}
 FILES = sorted(set(TESTS.rglob("*.py")) - THESE - {SEAM})
 
 # What users import. Folders of the package that this doesn't name are private, too.

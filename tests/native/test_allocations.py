@@ -31,7 +31,7 @@ EVERYWHERE: dict[str, Search] = {
     "allowed": lambda index, q: index.search_furthest(q, 5, budget=N, allowed=np.arange(0, N, 3)),
     "score": lambda index, q: index.score(q, np.arange(5, N + 50, 7)),
 }
-# A number of threads has single queries searched anew; what is kept of them is in test_single.py.
+# With a number of threads single queries are searched anew; test_single_queries.py has the cache.
 WITH_VECTORS: dict[str, Search] = {
     "exact": lambda index, q: index.search_furthest(q, 5, threads=2),
     "many": lambda index, q: index.search_furthest(q, 200, threads=2),

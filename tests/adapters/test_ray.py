@@ -43,7 +43,7 @@ def test_cases_on_ray() -> None:
     # its own it would find what other runs left.
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as folder:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(
-            [str(Path(__file__).parent), str(Path(__file__).parent.parent / "examples"),
+            [str(Path(__file__).parent), str(Path(__file__).parents[2] / "examples"),
              *filter(None, sys.path)]), "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_TMPDIR": folder, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
             "HOME": folder}  # where Ray writes a token
@@ -51,7 +51,7 @@ def test_cases_on_ray() -> None:
             [*command, sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-o",
              "addopts=", "-W", "default", "--durations=8",
              str(Path(__file__).with_name("ray_cases.py"))],
-            cwd=Path(__file__).parent.parent, env=environment, timeout=900, capture_output=True,
+            cwd=Path(__file__).parents[2], env=environment, timeout=900, capture_output=True,
             text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     # The example of Serve needs farann[ray-serve].
