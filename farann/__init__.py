@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from farann import metrics as metrics
     from farann import vectors as vectors
     from farann._version import __version__
-    from farann.contract.errors import FormatError, RecallWarning
+    from farann.contract import FormatError, RecallWarning
     from farann.diverse.selection import Selection
     from farann.index import Index
     from farann.native.kernels import isa_levels
@@ -33,8 +33,8 @@ __all__ = [
 
 # What is imported when it is first asked for (SPEC 1), names by their modules, and modules.
 _NAMES = {
-    "BeyondHits": "results", "Filter": "search.filters", "FormatError": "contract.errors",
-    "Hits": "results", "Index": "index", "RecallWarning": "contract.errors",
+    "BeyondHits": "results", "Filter": "search.filters", "FormatError": "contract",
+    "Hits": "results", "Index": "index", "RecallWarning": "contract",
     "SearchStats": "results", "Selection": "diverse.selection", "Tuning": "tuning.table",
     "__version__": "_version", "isa_levels": "native.kernels", "merge": "results",
     "merge_beyond": "results", "search_furthest": "one_off", "select_diverse": "one_off",

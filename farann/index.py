@@ -15,10 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float32Array, Ids, Progress, Rng
-from farann.contract import checks, errors
-from farann.contract.code_widths import CODE_WIDTHS, INT8
-from farann.contract.index_spec import IndexSpec, check_codes
-from farann.contract.metric_traits import traits_of
+from farann.contract import FormatError, checks
+from farann.contract.index_spec import CODE_WIDTHS, INT8, IndexSpec, check_codes, traits_of
 from farann.contract.row_types import to_row_type
 from farann.diverse import ask as diverse
 from farann.results import BeyondHits, Hits, SearchStats
@@ -996,8 +994,8 @@ class Index:
         content = container.read_file(path, mmap=mmap)
         try:
             index = cls._restored(*content, checked=not mmap)
-        except errors.FormatError as error:
-            raise errors.FormatError(f"{os.fsdecode(path)}: {error}") from None
+        except FormatError as error:
+            raise FormatError(f"{os.fsdecode(path)}: {error}") from None
         log().debug("loaded %r from %s%s", index, os.fsdecode(path), ", mapped" if mmap else "")
         return index
 

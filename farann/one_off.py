@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Progress
-from farann.contract.metric_traits import traits_of
+from farann.contract.index_spec import traits_of
 from farann.contract.row_types import row_type_for, to_rows
 from farann.diverse.selection import Selection
 from farann.index import Index

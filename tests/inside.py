@@ -63,10 +63,8 @@ from farann.adapters.ray.selecting import Selecting as Gathering
 from farann.adapters.ray.shard import Shard
 from farann.adapters.ray.storage import Storage
 from farann.cli.arguments import _parser as parser
-from farann.contract.code_widths import CODE_WIDTHS, CodeWidth
-from farann.contract.errors import FormatError
-from farann.contract.index_spec import IndexSpec
-from farann.contract.metric_traits import traits_of
+from farann.contract import FormatError
+from farann.contract.index_spec import CODE_WIDTHS, CodeWidth, IndexSpec, traits_of
 from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule
 from farann.contract.strings import packed
 from farann.demo import beside_numpy as demo_numpy

@@ -20,7 +20,7 @@ import farann
 from bench import machine
 from bench.kernels.peak import peak
 from farann import _core
-from farann.contract.metric_traits import traits_of
+from farann.contract.index_spec import traits_of
 from farann.layout import coding
 from farann.quantize import projection
 from farann.quantize.scalar import measure_rows

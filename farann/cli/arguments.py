@@ -15,7 +15,7 @@ from farann.cli.argument_types import add_max_bytes, at_least, number, texts
 from farann.cli.streams import standard_input
 from farann.cli.terminal import say
 from farann.cli.wording import blaming_options
-from farann.contract.code_widths import CODE_WIDTHS
+from farann.contract.index_spec import CODE_WIDTHS
 from farann.contract.row_types import STORED
 
 __all__ = ["main"]

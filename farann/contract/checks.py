@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Progress, Rng
-from farann.contract import arrays
-from farann.contract.arrays import are_numbers, plain_numbers
+from farann._types import (
+    Float32Array,
+    Float64Array,
+    Int64Array,
+    Progress,
+    Rng,
+    RowArray,
+)
 
 # Most coordinates of a row, 64 MiB in float32: a few bytes of a file must not ask for more memory.
 MOST_DIM = 1 << 24
@@ -23,14 +28,180 @@ MOST_THREADS = 4096
 # Largest seed: the largest `secrets.randbits(128)`, which numpy recommends as a seed.
 MOST_SEED = 2**128 - 1
 _MOST_INT = 2**63 - 1
-# Other modules import these from here.
-shown, to_array, what_is = arrays.shown, arrays.to_array, arrays.what_is
-_MOST_SHOWN = 100
 # Other libraries' names of the metrics, only where scores are the same.
 _METRIC_ALIASES = {
     "euclidean": "l2", "ip": "dot", "inner_product": "dot", "innerproduct": "dot",
     "dot_product": "dot", "dotproduct": "dot", "cos": "cosine", "cosine_similarity": "cosine",
 }
+# Most characters of a value in an error message.
+_MOST_SHOWN = 100
+# DLPack devices whose memory the CPU reads: its own, and memory pinned for CUDA or ROCm.
+_CPU_DEVICES = (1, 3, 11)
+# Objects of an array that are looked at to tell whether it holds rows.
+_LOOKED_AT = 16
+
+
+def shown(value: Any) -> str:
+    """A value for an error message: short, and of any value."""
+    try:
+        text = repr(value)
+    except Exception:  # Python refuses to print numbers of more than 4300 digits
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+def to_array(name: str, value: Any) -> npt.NDArray[Any]:
+    """An array of whatever came; ragged nests are refused, and what has no numbers for everything.
+
+    Rows may be a column of a frame, an array of arrays or a tensor on the CPU: see `Index.add`.
+    """
+    if type(value) is np.ndarray:
+        array = value
+    elif isinstance(value, np.ndarray):
+        _refuse_masked(name, value)
+        array = np.asarray(value)
+    else:
+        array = _of_other(name, value)
+    if array.dtype == object and array.ndim == 1 and len(array):
+        return _stacked(name, array)
+    return array
+
+
+def plain_numbers(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """bfloat16, float8 and the like, as ml_dtypes has them, as float32; others as they are."""
+    return array.astype(np.float32) if _is_small(array.dtype) else array
+
+
+def are_numbers(array: npt.NDArray[Any]) -> bool:
+    """Whether an array has real numbers, of numpy's types or as ml_dtypes has them."""
+    return array.dtype.kind in "fiu" or _is_small(array.dtype)
+
+
+def _is_small(dtype: np.dtype[Any]) -> bool:
+    return dtype.kind == "V" and dtype.type.__module__.partition(".")[0] == "ml_dtypes"
+
+
+def what_is(array: npt.NDArray[Any]) -> str:
+    """What an array of no numbers has, for an error message, and what to write instead."""
+    if array.dtype.kind in "UT":
+        return "strings"
+    if array.dtype.kind == "S":
+        return "bytes; decode them to strings first"
+    if array.ndim == 0:
+        return shown(array.item())
+    if array.dtype != object:
+        return f"an array of {array.dtype}"
+    if array.ndim == 2 and len(array) and any(_is_row(cell) for cell in array[0]):
+        return ("a table whose cells are arrays; pass the column of vectors alone, such as "
+                'np.stack(table["embedding"])')
+    if array.ndim == 2:
+        return "an array of Python objects; if they are numbers, write .astype(float)"
+    return f"objects such as {shown(array.flat[0])}" if array.size else "an array of Python objects"
+
+
+def _of_other(name: str, value: Any) -> npt.NDArray[Any]:
+    """An array of what isn't one yet."""
+    if hasattr(value, "nnz") and hasattr(value, "toarray"):
+        raise TypeError(f"{name}: expected a dense array, got a sparse {type(value).__name__}; "
+                        "write .toarray()")
+    if hasattr(value, "__next__"):
+        raise TypeError(f"{name}: expected an array, got a {type(value).__name__}; write list(...)")
+    if type(value).__module__.partition(".")[0] == "torch":
+        value = _plain_tensor(name, value)
+    if _may_be_list_column(value):
+        from farann.contract.arrow import list_column
+
+        try:
+            rows = list_column(name, value)
+        except ImportError:  # pandas needs pyarrow for it
+            rows = None
+        if rows is not None:
+            return rows
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return _by_dlpack(name, value)
+    try:
+        return np.asarray(value)
+    except (TypeError, OverflowError) as error:  # dates among numbers, say
+        raise TypeError(f"{name}: expected an array of numbers, got {shown(value)}") from error
+    except ValueError as error:
+        raise ValueError(_ragged(name, value)) from error
+    except (RuntimeError, BufferError) as error:  # of tensors that have to be moved first
+        raise TypeError(f"{name}: expected an array that numpy can read, got a "
+                        f"{type(value).__name__}: {error}") from error
+
+
+def _may_be_list_column(value: Any) -> bool:
+    """Whether it is worth asking by the Arrow interface: pandas converts whole frames for that."""
+    is_arrow = hasattr(value, "__arrow_c_array__") or hasattr(value, "__arrow_c_stream__")
+    numpy_has_it = isinstance(getattr(value, "dtype", None), np.dtype)
+    return is_arrow and not numpy_has_it and getattr(value, "ndim", 1) == 1
+
+
+def _refuse_masked(name: str, value: Any) -> None:
+    if np.any(getattr(value, "mask", False)):
+        raise ValueError(f"{name}: expected an array without masked values; write .filled(0), say, "
+                         "or leave their rows out")
+
+
+def _plain_tensor(name: str, value: Any) -> Any:
+    """A tensor of torch as numpy can read it."""
+    device = getattr(value, "device", None)
+    if device is not None and device.type != "cpu":
+        raise TypeError(f"{name}: expected a tensor on the CPU, got one on {device}; write .cpu()")
+    if getattr(value, "is_sparse", False):
+        raise TypeError(f"{name}: expected a dense tensor, got a sparse one; write .to_dense()")
+    if getattr(value, "requires_grad", False):
+        value = value.detach()
+    # numpy has no bfloat16 and no float8.
+    if any(text in str(getattr(value, "dtype", "")) for text in ("bfloat16", "float8")):
+        value = value.float()
+    return value
+
+
+def _by_dlpack(name: str, value: Any) -> npt.NDArray[Any]:
+    device = value.__dlpack_device__()[0] if hasattr(value, "__dlpack_device__") else 1
+    if device not in _CPU_DEVICES:
+        raise TypeError(f"{name}: expected a tensor on the CPU, got one elsewhere (device type "
+                        f"{int(device)} of DLPack); copy it to the CPU first")
+    try:
+        return np.from_dlpack(value)
+    except (RuntimeError, BufferError, TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected a tensor that numpy can read, got a "
+                        f"{type(value).__name__}: {error}") from error
+
+
+def _stacked(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Stack an array of rows into one array; an array without rows is returned unchanged."""
+    if not any(_is_row(row) for row in array[:_LOOKED_AT]):
+        return array
+    lengths = np.fromiter((len(row) if _is_row(row) else -1 for row in array), np.int64, len(array))
+    if (lengths != lengths[0]).any():
+        raise ValueError(_ragged(name, array))
+    rows = [row if isinstance(row, (list, tuple, np.ndarray)) else to_array(name, row)
+            for row in array]
+    try:
+        return np.asarray(rows)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name}: expected rows of numbers of equal length, got ragged data"
+                         ) from error
+
+
+def _is_row(row: Any) -> bool:
+    """Whether an object could be a vector."""
+    return hasattr(row, "__len__") and hasattr(row, "__getitem__") and not isinstance(
+        row, (str, bytes, dict)) and getattr(row, "shape", (0,)) != ()
+
+
+def _ragged(name: str, rows: Any) -> str:
+    """The error for rows of unequal length."""
+    expected = f"{name}: expected rows of equal length, got "
+    if isinstance(rows, (list, tuple, np.ndarray)) and any(map(_is_row, rows)):
+        for i, row in enumerate(rows):
+            if not _is_row(row):
+                return f"{expected}{shown(row)} in row {i}; drop or fill it first"
+            if len(row) != len(rows[0]):
+                return f"{expected}{len(rows[0])} numbers in row 0 and {len(row)} in row {i}"
+    return f"{expected}ragged data"
 
 
 def to_numbers(name: str, value: Any) -> Float64Array:
@@ -42,36 +213,31 @@ def to_numbers(name: str, value: Any) -> Float64Array:
         return array.astype(np.float64)
 
 
-def to_choice(name: str, value: Any, choices: Sequence[Any]) -> Any:
-    """Check one of several names, or None where that is one of them."""
-    if not any(value is choice or (isinstance(value, str) and value == choice)
-               for choice in choices):
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, "
-                         f"got {shown(value)}{_meant(value, choices)}")
-    return value
+def to_choice(name: str, value: Any, choices: Sequence[Any], also: Iterable[str] = ()) -> Any:
+    """Check one of several names, or None where that is one of them.
 
+    `also`: other names that the error guesses among.
+    """
+    is_text = isinstance(value, str)
+    if any(value is choice or (is_text and value == choice) for choice in choices):
+        return value
+    near: list[str] = []
+    if is_text and len(value) <= _MOST_SHOWN:
+        from difflib import get_close_matches
 
-def _meant(value: Any, choices: Sequence[Any]) -> str:
-    """A guess at the intended name, for an error message."""
-    if not isinstance(value, str) or len(value) > _MOST_SHOWN:
-        return ""
-    from difflib import get_close_matches
-
-    known = [one for one in choices if isinstance(one, str)]
-    near = get_close_matches(value.lower(), known, 1, 0.5)
-    return f"; did you mean {near[0]!r}?" if near else ""
+        known = [one for one in (*choices, *also) if isinstance(one, str)]
+        near = get_close_matches(value.lower(), known, 1, 0.5)
+    meant = f"; did you mean {near[0]!r}?" if near else ""
+    raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, "
+                     f"got {shown(value)}{meant}")
 
 
 def to_metric(value: Any) -> str:
     """Check the name of a metric, in any case, or one that others have for it."""
-    name = value.lower() if isinstance(value, str) else value
-    if isinstance(name, str):
-        name = _METRIC_ALIASES.get(name.replace(" ", "_").replace("-", "_"), name)
-        known = (*_core.METRICS, *_METRIC_ALIASES)
-        if name not in _core.METRICS and (meant := _meant(name, known)):
-            expected = ", ".join(map(repr, _core.METRICS))
-            raise ValueError(f"metric: expected one of {expected}, got {shown(value)}{meant}")
-    return to_choice("metric", name, _core.METRICS)  # type: ignore[no-any-return]
+    name = value.lower() if isinstance(value, str) else None
+    if name not in _core.METRICS:
+        name = _METRIC_ALIASES.get(str(name).replace(" ", "_").replace("-", "_"))
+    return name or str(to_choice("metric", value, _core.METRICS, _METRIC_ALIASES))
 
 
 def to_dim(value: Any) -> int:
@@ -85,9 +251,9 @@ def to_dim(value: Any) -> int:
     return to_int("dim", value, 1, MOST_DIM)
 
 
-def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool, single: bool,
-               as_is: bool = False, first: int = 0, checked: bool = True) -> Float32Array:
-    """Check rows or queries and give them as C-contiguous float32, (n, dim).
+def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool,
+               single: bool) -> Float32Array:
+    """Check vectors and give them as C-contiguous float32, (n, dim).
 
     Parameters
     ----------
@@ -97,36 +263,45 @@ def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool, sing
         Whether zero vectors are refused, as they have no direction.
     single : bool
         Whether one vector, (dim,), is accepted too.
-    as_is : bool
-        Whether what would have to be copied is refused.
-    first : int
-        Number of the first row in what errors say.
-    checked : bool
-        False leaves the numbers of what is not converted to whoever copies it.
     """
     array = to_matrix(name, value, dim, single=single)
-    fits = array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned
-    if as_is and not fits:
-        order = "in C order" if array.flags.c_contiguous else "not in C order"
-        raise ValueError(f"{name}: expected float32 in C order, as copy=False says, "
-                         f"got {array.dtype} {order}")
-    if array.dtype == np.float32:
-        vectors = array if fits else np.require(array, requirements=["C", "A"])
-    else:
-        with np.errstate(over="ignore", under="ignore"):
-            vectors = np.ascontiguousarray(plain_numbers(array), dtype=np.float32)
-    bad = _core.first_bad_row(vectors, normalized) if checked or not fits else -1
-    if bad >= 0:
-        raise ValueError(f"{name}: {what_is_bad(vectors[bad], array[bad])} in row {first + bad}")
+    vectors = as_float32(array)
+    check_rows(name, vectors, normalized, given=array)
     return vectors
+
+
+def as_float32(array: npt.NDArray[Any]) -> Float32Array:
+    """Numbers rounded to float32, in C order; what is so already is not copied."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.require(plain_numbers(array), np.float32, ["C", "A"])
+
+
+def check_rows(name: str, rows: RowArray, normalized: bool, first: int = 0,
+               given: npt.NDArray[Any] | None = None) -> None:
+    """Refuse NaN and infinity, and for `normalized` rows zero vectors.
+
+    `first`: the number of the first row in what errors say. `given`: rows as they came.
+    """
+    bad = _core.first_bad_row(rows, normalized)
+    if bad < 0:
+        return
+    row = _core.widened(rows[bad : bad + 1])[0]
+    if np.isnan(row).any():
+        what = "expected finite numbers, got NaN"
+    elif not np.isinf(row).any():
+        what = "cosine needs vectors with a direction, got a zero vector"
+    elif given is None or np.isinf(plain_numbers(given[bad])).any():
+        what = "expected finite numbers, got infinity"
+    else:
+        what = "expected numbers that float32 can hold, got one too large"
+    raise ValueError(f"{name}: {what} in row {first + bad}")
 
 
 def to_queries(value: Any, dim: int | None, *, normalized: bool) -> tuple[Float32Array, bool]:
     """Check queries as `to_vectors` does, and tell whether it was a single one."""
     array = value if type(value) is np.ndarray else to_array("queries", value)
     if array.dtype.kind in "fiu" and 1 <= array.ndim <= 2 and array.shape[-1] == dim:
-        with np.errstate(over="ignore", under="ignore"):
-            vectors = np.require(np.atleast_2d(array), np.float32, ["C", "A"])
+        vectors = as_float32(np.atleast_2d(array))
         if _core.first_bad_row(vectors, normalized) < 0:
             return vectors, array.ndim == 1
     array = to_array("queries", array)  # a column of lists has two dimensions
@@ -156,17 +331,6 @@ def to_matrix(name: str, value: Any, dim: int | None, *, single: bool) -> npt.ND
         raise ValueError(f"{name}: expected vectors of dimension 1 to {MOST_DIM}, "
                          f"got {array.shape}")
     return array
-
-
-def what_is_bad(converted: Float32Array, given: npt.NDArray[Any] | None = None) -> str:
-    """Why a row is refused; `given` is the row as it came."""
-    if np.isnan(converted).any():
-        return "expected finite numbers, got NaN"
-    if np.isinf(converted).any():
-        if given is None or np.isinf(plain_numbers(given)).any():
-            return "expected finite numbers, got infinity"
-        return "expected numbers that float32 can hold, got one too large"
-    return "cosine needs vectors with a direction, got a zero vector"
 
 
 def to_ids(name: str, value: Any, *, single: bool = False, copy: bool = True,
@@ -297,16 +461,6 @@ def to_float(name: str, value: Any) -> float:
     return number
 
 
-def to_radius(value: Any, *, distance: bool) -> float | None:
-    """Check where a selection stops, or None; a distance isn't below 0."""
-    if value is None:
-        return None
-    radius = to_float("radius", value)
-    if distance and radius < 0.0:
-        raise ValueError(f"radius: expected a distance of 0 or more, got {shown(value)}")
-    return radius
-
-
 def to_radii(name: str, value: Any, n_queries: int) -> Float64Array:
     """Check a number for all of n queries, or one for each; none is NaN."""
     given = to_array(name, value)
@@ -337,13 +491,6 @@ def to_positive(name: str, value: Any, zero: bool = False) -> float:
         raise ValueError(f"{name}: expected a number {'of 0 or more' if zero else 'above 0'}, "
                          f"got {number:g}")
     return number
-
-
-def to_mask(name: str, value: npt.NDArray[Any], n: int) -> BoolArray:
-    """Check a boolean mask over n rows."""
-    if value.shape != (n,):
-        raise ValueError(f"{name}: expected a mask of shape ({n},), got {value.shape}")
-    return value
 
 
 def to_listed_ids(name: str, value: Any, n_queries: int,

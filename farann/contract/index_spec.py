@@ -1,4 +1,4 @@
-"""The settings that an index was made with."""
+"""The settings of an index, and what follows from each: metrics, widths of codes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,90 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from farann import _core
+from farann._types import Float32Array, Float64Array
 from farann.contract import checks
-from farann.contract.code_widths import CODE_WIDTHS, INT8, CodeWidth
-from farann.contract.metric_traits import MetricTraits
 from farann.contract.row_types import STORED
+
+
+class MetricTraits(NamedTuple):
+    """What a metric asks for: the traits by which the package tells one from another.
+
+    Rows are ranked by keys, the largest first: the product of a vector that is made of the query
+    and the row less the center, which may have the row's squared norm added.
+    """
+
+    name: str
+    normalized: bool = False  # only directions of rows count
+    adds_squared_norm: bool = False  # to keys
+    scale_free: bool = True  # a query times a positive number has the same answer
+    larger_is_further: bool = False  # scores
+
+    @property
+    def number(self) -> int:
+        """The metric's number in the core."""
+        return _core.METRICS.index(self.name)
+
+    def query_vectors(self, queries: Float32Array, centre: Float64Array,
+                      nearest: bool = False) -> Float64Array:
+        """Vectors (n, dim) whose products with centered rows find the furthest or nearest ones."""
+        vectors, sign = queries.astype(np.float64), 1.0 if nearest else -1.0
+        if self.normalized:
+            vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return sign * 2.0 * (vectors - centre) if self.adds_squared_norm else sign * vectors
+
+    def mirrored(self, queries: Float32Array) -> Float32Array:
+        """Queries whose furthest rows are the nearest to these; under l2 there are none, and it is
+        the nearest rows that are searched for."""
+        return queries if self.adds_squared_norm else -queries
+
+
+_ALL = {traits.name: traits for traits in (
+    MetricTraits("l2", adds_squared_norm=True, scale_free=False, larger_is_further=True),
+    MetricTraits("dot"),
+    MetricTraits("cosine", normalized=True),
+)}
+assert tuple(_ALL) == _core.METRICS
+
+
+def traits_of(name: str) -> MetricTraits:
+    """The traits of the metric with this name."""
+    return _ALL[name]
+
+
+class CodeWidth(NamedTuple):
+    """A width of codes, and what follows from it, so that nobody asks for the number of bits.
+
+    A code of 8 bits is kept as two nibbles: of narrower ones, what is left of the low nibble is
+    known to be somewhere in a range, and counts as its middle.
+    """
+
+    bits: int
+    # Rounded so that likely queries see least of it, and without vectors relative to the means of
+    # partitions (`quantize/coarse.py`). Others are as near as rounding gets, and are worth a
+    # transform, a PCA filter, and a shorter way for few rows.
+    is_coarse: bool
+
+    @property
+    def low_bits(self) -> int:
+        """Bits of the low nibble that are kept."""
+        return self.bits - 4
+
+    @property
+    def step(self) -> int:
+        """Distance from one code to the next, in units of 8-bit codes."""
+        return 1 << (8 - self.bits)
+
+    @property
+    def middle(self) -> float:
+        """Middle of the values that the dropped bits may have."""
+        return (self.step - 1) / 2
+
+
+INT8 = CodeWidth(8, is_coarse=False)
+INT4 = CodeWidth(4, is_coarse=True)
+# Code widths by their names in `codes=`, `--codes` and files; None: rows are scored as float32.
+CODE_WIDTHS: dict[str, CodeWidth | None] = {"int8": INT8, "int4": INT4, "float32": None}
 
 
 class IndexSpec(NamedTuple):

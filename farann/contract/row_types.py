@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from farann import _core
 from farann._types import BoolArray, RowArray
 from farann.contract import checks
-from farann.contract.arrays import plain_numbers
+from farann.contract.checks import plain_numbers
 
 # Types of rows in memory and in files, by name. numpy has no bfloat16: these are its bits.
 STORED: dict[str, np.dtype[Any]] = {
@@ -57,36 +56,42 @@ def to_rows(name: str, value: Any, dim: int | None, row_type: str, *, normalized
             as_is: bool = False, first: int = 0, checked: bool = True) -> RowArray:
     """Check rows and give them as they are kept, (n, dim), C-contiguous.
 
-    Rows of the type are taken as they are, and uint16 as the bits of bfloat16; others are converted
-    if that loses nothing. The parameters are those of `checks.to_vectors`; ValueError where a
-    number isn't one of the type.
+    Rows of the type are taken as they are, and uint16 as the bits of bfloat16; others are rounded
+    to float32, and converted to another type if that loses nothing, ValueError where a number isn't
+    one of it.
+
+    Parameters
+    ----------
+    dim : int or None
+        What is expected; None takes any.
+    normalized : bool
+        Whether zero vectors are refused, as they have no direction.
+    as_is : bool
+        Whether what would have to be copied is refused.
+    first : int
+        Number of the first row in what errors say.
+    checked : bool
+        False leaves the numbers of what is not converted to whoever copies it.
     """
-    if row_type == "float32":
-        return checks.to_vectors(name, value, dim, normalized=normalized, single=False,
-                                 as_is=as_is, first=first, checked=checked)
     array = checks.to_matrix(name, value, dim, single=False)
     if row_type == "bfloat16" and array.dtype.kind == "u" and array.dtype.itemsize == 2:
         array = array.astype(np.uint16, copy=False)  # its bits
     is_type = array.dtype == STORED[row_type] or array.dtype.name == row_type == "bfloat16"
-    if as_is and not (is_type and array.flags.c_contiguous and array.flags.aligned):
+    fits = is_type and array.flags.c_contiguous and array.flags.aligned
+    if as_is and not fits:
         order = "in C order" if array.flags.c_contiguous else "not in C order"
         raise ValueError(f"{name}: expected {row_type} in C order, as copy=False says, "
                          f"got {array.dtype} {order}")
     if is_type:
         rows = np.require(array, requirements=["C", "A"]).view(STORED[row_type])
+    elif row_type == "float32":
+        rows = checks.as_float32(array)
     else:
         rows = _converted(name, array, row_type, first)
-    if checked:
-        check_rows(name, rows, normalized, first)
+    if checked or not fits:
+        checks.check_rows(name, rows, normalized, first,
+                          given=array if row_type == "float32" else None)
     return rows
-
-
-def check_rows(name: str, rows: RowArray, normalized: bool, first: int = 0) -> None:
-    """Refuse NaN and infinity, and for `normalized` rows zero vectors."""
-    bad = _core.first_bad_row(rows, normalized)
-    if bad >= 0:
-        raise ValueError(f"{name}: {checks.what_is_bad(_core.widened(rows[bad : bad + 1])[0])} "
-                         f"in row {first + bad}")
 
 
 def _converted(name: str, array: npt.NDArray[Any], row_type: str, first: int) -> RowArray:

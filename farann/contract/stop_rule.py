@@ -84,14 +84,14 @@ class Limits(NamedTuple):
 
 def to_limits(recall: Any, epsilon: Any, budget: Any, seconds: Any = None) -> Limits | None:
     """Check how a search may stop; None where nothing is said."""
-    if recall is None and epsilon is None and budget is None and seconds is None:
+    limits = Limits(recall, epsilon, budget, seconds)
+    given = [name for name, value in zip(Limits._fields, limits, strict=True) if value is not None]
+    if not given:
         return None
-    given = [name for name, value in (("recall", recall), ("epsilon", epsilon), ("budget", budget),
-                                      ("seconds", seconds)) if value is not None]
     if len(given) > 1:
         raise ValueError(f"{given[0]}: expected at most one limit of a search, got "
                          f"{' and '.join(given)}")
-    if recall is not None and not (type(recall) is float and 0.0 < recall <= 1.0):
+    if recall is not None:
         recall = checks.to_float("recall", recall)
         if not 0.0 < recall <= 1.0:
             raise ValueError(f"recall: expected a number above 0, at most 1, got {recall}")
@@ -116,8 +116,8 @@ def check_exact(what: str, vectors: bool, instead: str) -> None:
 def check_limits(limits: Limits | None, vectors: bool) -> None:
     """Refuse searches whose answers would be exact, or within epsilon."""
     if limits is None or limits.epsilon is not None:
-        what = "exact search" if limits is None else "epsilon: a guarantee"
-        check_exact(what, vectors, "give recall=, or budget=")
+        check_exact("exact search" if limits is None else "epsilon: a guarantee", vectors,
+                    "give recall=, or budget=")
 
 
 def check_beyond(limits: Limits | None, vectors: bool) -> None:

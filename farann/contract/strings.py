@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import Int64Array, UInt8Array
-from farann.contract.arrays import shown, to_array
+from farann.contract.checks import shown, to_array
 
 # Most bytes of an id.
 MOST_BYTES = 65_535

@@ -130,7 +130,9 @@ def select(live: Live, k: int | None, start: Any, first: Any, radius: float | No
     from farann.diverse import greedy
     from farann.diverse.selection import Selection
 
-    limit = checks.to_radius(radius, distance=live.spec.metric.adds_squared_norm)
+    limit = None if radius is None else checks.to_float("radius", radius)
+    if limit is not None and limit < 0.0 and live.spec.metric.adds_squared_norm:
+        raise ValueError(f"radius: expected a distance of 0 or more, got {checks.shown(radius)}")
     most = None if k is None else checks.to_int("k", k, 1)
     if start is not None and first is not None:
         raise ValueError("start: expected at most one of start and first, got both")

@@ -11,7 +11,7 @@ import numpy as np
 from farann import _core
 from farann._types import Float32Array, Int64Array, Progress, UInt8Array
 from farann.contract import checks
-from farann.contract.metric_traits import MetricTraits
+from farann.contract.index_spec import MetricTraits
 from farann.diverse.centroid import RowSum
 from farann.diverse.selection import Selection
 from farann.quantize.scalar import centre_of

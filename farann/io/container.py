@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from farann.contract.errors import FormatError
+from farann.contract import FormatError
 from farann.contract.row_types import empty_rows
 from farann.io.files import open_regular, replacing
 from farann.io.metadata import check_metadata_size, decode_metadata, encode_metadata

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from farann.contract import checks
-from farann.contract.errors import FormatError
+from farann.contract import FormatError, checks
 from farann.contract.index_spec import IndexSpec
 from farann.runtime.dispatch import default_isa
 from farann.tuning.guard import Guard, GuardArrays, width_of

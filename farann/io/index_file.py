@@ -11,10 +11,8 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Int32Array, Int64Array, RowArray
-from farann.contract import checks
-from farann.contract.code_widths import CODE_WIDTHS
-from farann.contract.errors import FormatError
-from farann.contract.index_spec import IndexSpec
+from farann.contract import FormatError, checks
+from farann.contract.index_spec import CODE_WIDTHS, IndexSpec
 from farann.contract.row_types import STORED
 from farann.io.container import ArrayChunks
 from farann.io.guards import guards_from, guards_of

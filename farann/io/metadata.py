@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from farann.contract.errors import FormatError
+from farann.contract import FormatError
 
 MAX_METADATA = 1 << 20  # bytes of JSON, which takes far more room once it is parsed
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from farann.contract.errors import FormatError
+from farann.contract import FormatError
 from farann.contract.strings import SPARE
 from farann.io.container import ArrayChunks
 from farann.store.groups import Groups

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from farann.contract.errors import FormatError
+from farann.contract import FormatError
 
 MAGIC = b"\xfafarann\n"
 VERSION = 1

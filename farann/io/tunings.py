@@ -7,8 +7,7 @@ from itertools import pairwise
 from math import inf, isfinite, isinf, nan
 from typing import Any
 
-from farann.contract import checks
-from farann.contract.errors import FormatError
+from farann.contract import FormatError, checks
 from farann.tuning.table import Tuning
 
 

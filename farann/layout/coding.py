@@ -10,9 +10,7 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
-from farann.contract.code_widths import INT8, CodeWidth
-from farann.contract.index_spec import IndexSpec
-from farann.contract.metric_traits import MetricTraits
+from farann.contract.index_spec import INT8, CodeWidth, IndexSpec, MetricTraits
 from farann.layout.cost_model import MeanQueryDirection, along_and_across
 from farann.quantize.coarse import code_coarse
 from farann.quantize.nibbles import empty_panels

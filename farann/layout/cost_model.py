@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from farann._types import Float32Array, Float64Array, Int64Array, RowArray
-from farann.contract.metric_traits import MetricTraits
+from farann.contract.index_spec import MetricTraits
 from farann.quantize import pca_filter
 from farann.quantize.projection import Projection, directions
 from farann.quantize.scalar import centred

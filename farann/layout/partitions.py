@@ -8,7 +8,7 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, RowArray, UInt8Array
-from farann.contract.metric_traits import MetricTraits
+from farann.contract.index_spec import MetricTraits
 from farann.quantize.nibbles import empty_panels
 from farann.quantize.query_sample import Moment
 from farann.quantize.records import PartitionArrays

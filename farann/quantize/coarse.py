@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from farann._types import Float32Array, Float64Array, Progress, RowArray
-from farann.contract.code_widths import INT4, CodeWidth
+from farann.contract.index_spec import INT4, CodeWidth
 from farann.quantize.records import Origins
 from farann.quantize.scalar import (
     CodedBlock,

@@ -6,8 +6,7 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, RowArray
-from farann.contract.code_widths import INT4
-from farann.contract.metric_traits import MetricTraits
+from farann.contract.index_spec import INT4, MetricTraits
 from farann.quantize.records import CodeArrays, Layout
 from farann.quantize.scalar import blocks_of, centred
 from farann.runtime.process import ieee_arithmetic

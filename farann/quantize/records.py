@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
-from farann.contract.errors import FormatError
+from farann.contract import FormatError
 from farann.quantize.nibbles import bytes_at
 from farann.quantize.projection import Projection
 from farann.quantize.transform import Transform

@@ -382,8 +382,10 @@ def _allowed(store: Store | None, n_rows: int,
     if not are_strings(allowed):
         allowed = checks.to_array("allowed", list(allowed) if isinstance(allowed, Set) else allowed)
         if allowed.dtype == np.bool_:
-            mask = checks.to_mask("allowed", allowed, n_rows)
-            return mask, np.empty(0, np.int64)
+            if allowed.shape != (n_rows,):
+                raise ValueError(f"allowed: expected a mask of shape ({n_rows},), got "
+                                 f"{allowed.shape}")
+            return allowed, np.empty(0, np.int64)
     return None, asked_ids.checked(store, "allowed", allowed, copy=False)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import BoolArray, Int64Array, UInt8Array
-from farann.contract.errors import FormatError
+from farann.contract import FormatError
 from farann.contract.strings import MOST_BYTES, SPARE, Strings
 from farann.store.hashing import hash_of, hashes_of, masks_for, words_of
 from farann.store.ids import IdMap, distinct

@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, Progress, RowArray, UInt8Array
+from farann.contract.checks import check_rows
 from farann.contract.index_spec import IndexSpec
-from farann.contract.row_types import check_rows, empty_rows
+from farann.contract.row_types import empty_rows
 from farann.contract.stop_rule import StopRule
 from farann.runtime.dispatch import default_isa
 from farann.runtime.progress import told

@@ -18,7 +18,7 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
-from farann.contract.errors import RecallWarning
+from farann.contract import RecallWarning
 from farann.quantize.kmeans import k_means
 from farann.runtime import pool
 from farann.runtime.process import ieee_arithmetic, one_thread

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from farann.adapters.posneg import ids
 from farann.adapters.posneg.models import Models
 from farann.adapters.posneg.regression import Exposure, Learned, ModelReport
-from farann.contract import checks
-from farann.contract.errors import FormatError
+from farann.contract import FormatError, checks
 from farann.io import container
 
 _KIND = "likes and dislikes"

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float64Array, Int64Array
-from farann.contract import checks
-from farann.contract.errors import FormatError
+from farann.contract import FormatError, checks
 from farann.contract.strings import are_strings, packed, texts_of
 
 # int64, or objects that are strings.

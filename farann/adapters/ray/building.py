@@ -20,7 +20,7 @@ from farann._version import __version__
 from farann.adapters.ray.gathering import to_label_array
 from farann.adapters.ray.storage import NAME, SAMPLE, Manifest, ShardRecord, Storage, sha256_of
 from farann.contract import checks
-from farann.contract.metric_traits import traits_of
+from farann.contract.index_spec import traits_of
 from farann.index import Index
 from farann.vectors import open_vectors
 

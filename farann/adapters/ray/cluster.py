@@ -18,7 +18,7 @@ from farann.adapters.ray.selecting import Selecting
 from farann.adapters.ray.shard import Shard, count_changes
 from farann.adapters.ray.storage import NAME, Manifest, ShardError, Storage
 from farann.contract import checks
-from farann.contract.metric_traits import traits_of
+from farann.contract.index_spec import traits_of
 from farann.vectors import open_vectors
 
 _ROWS_AT_ONCE = 65_536

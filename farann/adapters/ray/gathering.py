@@ -13,7 +13,7 @@ import numpy.typing as npt
 from farann._types import BoolArray, Float32Array, IdArray
 from farann.adapters.ray.storage import Manifest, ShardError, SharedTuning, SharedTunings, Storage
 from farann.contract import checks
-from farann.contract.metric_traits import traits_of
+from farann.contract.index_spec import traits_of
 from farann.contract.stop_rule import to_limits
 from farann.contract.strings import texts_of
 from farann.results import Hits, merge, merge_beyond

@@ -20,7 +20,7 @@ import numpy as np
 
 from farann._types import BoolArray, Float32Array, IdArray, Int64Array
 from farann.adapters.ray.storage import NAME, SAMPLE, Manifest, ShardError, Storage
-from farann.contract.errors import FormatError
+from farann.contract import FormatError
 from farann.contract.strings import packed
 from farann.diverse.ask import next_by_mmr
 from farann.diverse.centroid import RowSum

@@ -18,7 +18,7 @@ import numpy as np
 
 from farann._types import Float32Array
 from farann._version import __version__
-from farann.contract.errors import FormatError
+from farann.contract import FormatError
 from farann.io.files import replacing
 from farann.results import Hits, share_found
 from farann.tuning.table import missing_at
