@@ -62,7 +62,7 @@ from farann.adapters.posneg.regression import Learned
 from farann.adapters.ray.selecting import Selecting as Gathering
 from farann.adapters.ray.shard import Shard
 from farann.adapters.ray.storage import Storage
-from farann.cli.arguments import _parser as parser
+from farann.cli.arguments import parser_of_commands as parser
 from farann.contract import FormatError
 from farann.contract.index_spec import CODE_WIDTHS, CodeWidth, IndexSpec, traits_of
 from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule

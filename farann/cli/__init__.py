@@ -1,8 +1,119 @@
-"""The command line: `arguments` has parser and help, `commands` what the commands do.
+"""The command line: `arguments` has parser and help, `commands` and `posneg` what commands do.
 
 It imports the public package alone, and files; nothing imports it but ``python -m farann``.
 """
 
-from farann.cli.arguments import main
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+
+from farann.cli.arguments import USAGE_ERROR, parser_of_commands
+from farann.cli.terminal import STREAM, blaming_options, say
 
 __all__ = ["main"]
+
+USER_ERRORS = (ValueError, KeyError, OSError, ImportError, MemoryError)
+INTERRUPTED, BROKEN_PIPE = 130, 141  # exit statuses, as of a shell: 128 and SIGINT or SIGPIPE
+# Arguments that may come on standard input: rows, and with ids lists in text.
+_ROWS = ("vectors", "queries", "rows", "log")
+_IDS = ("ids", "groups", "exclude", "allowed", "within", "outside", "item_ids", "user_ids")
+# How files begin, by which standard input is told to be one.
+_STARTS = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"PAR1": ".parquet",
+           b"\x89HDF\r\n\x1a\n": ".hdf5"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments; those of the process unless given.
+
+    Returns
+    -------
+    int
+        The exit status: 0, 1 (the demo found a wrong answer), 2 (the user can mend it),
+        130 (interrupted), 141 (nobody reads the output any more).
+
+    Examples
+    --------
+    >>> main(["search", "items.farann", "queries.npy", "-k", "5"])  # doctest: +SKIP
+    """
+    arguments = argparse.Namespace()
+    try:
+        parser = parser_of_commands()
+        parser.parse_args(argv, arguments)
+        if arguments.command is None:
+            parser.print_help()
+            return 0
+        # Only now, so that --help comes at once.
+        module = import_module(
+            f"farann.cli.{'posneg' if arguments.command == 'posneg' else 'commands'}")
+        with _standard_input(arguments):
+            status: int = getattr(module, arguments.command)(arguments)
+        sys.stdout.flush()
+        return status
+    except SystemExit as leaving:  # argparse has said what there is to say
+        return leaving.code if isinstance(leaving.code, int) else USAGE_ERROR
+    except KeyboardInterrupt:
+        print("farann: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        try:  # or Python complains at exit of what is still in the buffer
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, sys.stdout.fileno())
+            os.close(nowhere)
+        except (OSError, io.UnsupportedOperation):
+            pass
+        return BROKEN_PIPE
+    except USER_ERRORS as error:
+        text = blaming_options(_one_line(error), arguments)
+        say(f"farann: error: {text}", "bold red", sys.stderr)
+        return USAGE_ERROR
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        text = f"{error.filename}: {error.strerror}"
+    elif isinstance(error, KeyError) and error.args:
+        text = str(error.args[0])  # str() of a KeyError has quotes around it
+    else:
+        text = str(error) or type(error).__name__
+    return " ".join(text.split())
+
+
+@contextmanager
+def _standard_input(arguments: argparse.Namespace) -> Iterator[None]:
+    """Put what comes on standard input into a file, which lives as long as the command.
+
+    What it is, its first bytes say. Errors speak of standard input, not of the file.
+    """
+    asked = [name for name in (*_ROWS, *_IDS) if getattr(arguments, name, None) == STREAM]
+    if not asked or arguments.command == "demo":
+        yield
+        return
+    if len(asked) > 1:
+        raise ValueError(f"{STREAM}: standard input can be one file, got it as {len(asked)}")
+    import shutil
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="farann-") as folder:
+        start = sys.stdin.buffer.read(8)
+        suffix = next((name for magic, name in _STARTS.items() if start.startswith(magic)),
+                      ".csv" if asked[0] in _ROWS else ".txt")
+        path = os.path.join(folder, f"stdin{suffix}")
+        with open(path, "wb") as stream:
+            stream.write(start)
+            shutil.copyfileobj(sys.stdin.buffer, stream)
+        setattr(arguments, asked[0], path)
+        try:
+            yield
+        except (ValueError, ImportError) as error:
+            raise type(error)(str(error).replace(path, "standard input")) from error

