@@ -67,11 +67,11 @@ from farann.contract import FormatError
 from farann.contract.index_spec import CODE_WIDTHS, CodeWidth, IndexSpec, traits_of
 from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule
 from farann.contract.strings import packed
-from farann.demo import beside_numpy as demo_numpy
 from farann.demo import data as demo_data
 from farann.demo import images as demo_images
 from farann.demo import movies as demo_movies
 from farann.demo import page as demo_page
+from farann.demo import words as demo_numpy
 from farann.demo.data import _ASKED as words_asked
 from farann.diverse.centroid import RowSum
 from farann.io.container import (

@@ -331,11 +331,9 @@ def demo(arguments: argparse.Namespace) -> int:
     _check_output(output)
     if isinstance(sys.stdout, io.TextIOWrapper):  # words have letters that a terminal may lack
         sys.stdout.reconfigure(errors="replace")
-    options: dict[str, Any] = {"write": lambda line: print(line, flush=True)}
-    if arguments.queries:
-        options["queries"] = [word.strip() for word in arguments.queries.split(",")
-                              if word.strip()]
-    right = import_module(f"farann.demo.{arguments.what}").run(output, **options)
+    queries = [word.strip() for word in (arguments.queries or "").split(",") if word.strip()]
+    right = import_module(f"farann.demo.{arguments.what}").run(
+        output, *([queries] if queries else []))
     print(f"\nThe page: {output}")
     if arguments.open:
         import webbrowser

@@ -1,7 +1,7 @@
 """What ``farann demo`` shows: words, images or movies, each on one self-contained page.
 
 `words`, `images` and `movies` have a function ``run`` each; `data` finds what they show, `page`
-makes HTML of it, and `beside_numpy` times farann and numpy on the same queries.
+makes HTML of it, and `words` times farann and numpy on the same queries, too.
 """
 
 from farann.demo.data import common_words

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 import farann
 from farann.demo import data, page
 from farann.demo.data import Pictures
+from farann.demo.page import say
 
 __all__ = ["run"]
 
@@ -18,15 +18,13 @@ SHOWN = 8
 DIVERSE = 30
 
 
-def run(output: Path, write: Callable[[str], object] = print) -> bool:
+def run(output: Path) -> bool:
     """Show the pictures.
 
     Parameters
     ----------
     output : Path
         The page to write.
-    write : callable
-        Takes each line.
 
     Returns
     -------
@@ -39,21 +37,20 @@ def run(output: Path, write: Callable[[str], object] = print) -> bool:
     """
     found = data.load_fashion()
     if isinstance(found, str):
-        write(f"No Fashion-MNIST: {found}.")
-        write("These are scikit-learn's digits instead.")
+        say(f"No Fashion-MNIST: {found}.")
+        say("These are scikit-learn's digits instead.")
         found = data.load_digits()
-    write(found.about)
+    say(found.about)
     index = farann.Index(metric="cosine", dtype="uint8")
     index.add(found.rows)
     asked = _first_of_each(found)
     furthest = index.search_furthest(found.rows[asked], SHOWN)
     nearest = index.search_nearest(found.rows[asked], SHOWN, exclude=[[row] for row in asked])
     strips = []
-    write("")
-    write("Least like each, by cosine of the pixels")
+    say("\nLeast like each, by cosine of the pixels")
     for row, query in enumerate(asked):
         names = [found.labels[i] for i in furthest.ids[row]]
-        write(f"  {found.labels[query]:<12} {', '.join(dict.fromkeys(names))}"[:80])
+        say(f"  {found.labels[query]:<12} {', '.join(dict.fromkeys(names))}"[:80])
         strips.append(page.beside(
             _picture(found, query),
             "<p class=far>least like it</p>", _pictures(found, furthest, row),
@@ -64,13 +61,12 @@ def run(output: Path, write: Callable[[str], object] = print) -> bool:
         page.paragraph("Each is the one furthest from all before it."),
         page.cells(_picture(found, i) for i in chosen.ids))]
     cosine, one, other = index.diameter()
-    write("")
-    write(f"The two pictures least alike: {found.labels[one]} and {found.labels[other]}, "
+    say(f"\nThe two pictures least alike: {found.labels[one]} and {found.labels[other]}, "
           f"cosine {cosine:.3f}")
     sections.append(page.section("The two least alike", page.cells(
         [_picture(found, one), _picture(found, other)])))
     right = _agrees(found.rows, asked, furthest)
-    write(f"Ids {'agree' if right else 'DISAGREE'} with numpy in float64: "
+    say(f"Ids {'agree' if right else 'DISAGREE'} with numpy in float64: "
           f"{furthest.ids.size} looked at.")
     page.write(output, "Pictures least like others", found.about, sections)
     return right

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 import farann
 from farann.demo import data, page
 from farann.demo.data import Films
+from farann.demo.page import say
 
 __all__ = ["run"]
 
@@ -31,15 +32,13 @@ class Feedback(NamedTuple):
     disliked: NDArray[np.bool_]
 
 
-def run(output: Path, write: Callable[[str], object] = print) -> bool:
+def run(output: Path) -> bool:
     """Show the films.
 
     Parameters
     ----------
     output : Path
         The page to write.
-    write : callable
-        Takes each line.
 
     Returns
     -------
@@ -52,22 +51,21 @@ def run(output: Path, write: Callable[[str], object] = print) -> bool:
     """
     films = data.load_films()
     if isinstance(films, str):
-        write(f"No MovieLens: {films}.")
-        write("These people and films are made up instead.")
+        say(f"No MovieLens: {films}.")
+        say("These people and films are made up instead.")
         films = data.make_films()
-    write(films.about)
+    say(films.about)
     part = np.random.default_rng(0).choice(2, len(films.users), p=SHARES)
     feedback = Feedback(part, films.stars >= 4, films.stars <= 2)
     lists = _lists(films, feedback)
     counts = {name: [_count(films, ids, feedback.part == 1, kind)
                      for kind in (feedback.liked, feedback.disliked)]
               for name, ids in lists.items()}
-    write("")
-    write(f"{K} films for each of {int(films.users.max()) + 1:,} people, of those not seen before;")
-    write("what they held back says which of these they like:")
-    write(f"{'':26}{'liked':>8}{'disliked':>10}")
+    say(f"\n{K} films for each of {int(films.users.max()) + 1:,} people, of those not seen before;")
+    say("what they held back says which of these they like:")
+    say(f"{'':26}{'liked':>8}{'disliked':>10}")
     for name, (liked, disliked) in counts.items():
-        write(f"  {name:<24}{liked:>8,}{disliked:>10,}")
+        say(f"  {name:<24}{liked:>8,}{disliked:>10,}")
     rows = [[name, f"{liked:,}", f"{disliked:,}"] for name, (liked, disliked) in counts.items()]
     summary = page.section(
         "All lists together", page.table(["films by", "liked", "disliked"], rows, numbers_from=1),

@@ -6,6 +6,7 @@ import base64
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
+from functools import partial
 from html import escape
 from pathlib import Path
 from string import Template
@@ -16,7 +17,9 @@ from numpy.typing import NDArray
 
 from farann.io.files import replacing
 
-__all__ = ["beside", "cells", "paragraph", "picture", "section", "table", "write"]
+__all__ = ["beside", "cells", "paragraph", "picture", "say", "section", "table", "write"]
+
+say = partial(print, flush=True)  # a demo's lines, one by one as they come
 
 _PAGE = Template("""\
 <!doctype html>

