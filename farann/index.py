@@ -20,7 +20,7 @@ from farann.contract.index_spec import CODE_WIDTHS, INT8, IndexSpec, check_codes
 from farann.contract.row_types import to_row_type
 from farann.diverse import ask as diverse
 from farann.results import BeyondHits, Hits, SearchStats
-from farann.runtime.dispatch import default_isa
+from farann.runtime.pool import default_isa
 from farann.runtime.progress import log
 from farann.search import ask, changes, filters
 from farann.search.filters import Filter, Filtering

@@ -14,7 +14,7 @@ from farann.contract.row_types import row_type_for, to_rows
 from farann.diverse.selection import Selection
 from farann.index import Index
 from farann.results import Hits
-from farann.runtime.dispatch import default_isa
+from farann.runtime.pool import default_isa
 from farann.store.store import Store
 
 

@@ -45,8 +45,6 @@ import farann.quantize.scalar as scalar
 import farann.quantize.transform as transform
 import farann.runtime.batches as batches
 import farann.runtime.cost as cost
-import farann.runtime.dispatch as dispatch
-import farann.runtime.parallel as parallel
 import farann.runtime.pool as pool
 import farann.runtime.process as process
 import farann.runtime.progress as progress
@@ -144,7 +142,7 @@ def use_level(index: farann.Index, level: str) -> None:
 
 def force_level(level: str) -> None:
     """Let new indexes use a level, as the variable FARANN_ISA does."""
-    dispatch._forced = level
+    pool._forced = level
 
 
 # ---- searches ----

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from farann.contract import FormatError, checks
 from farann.contract.index_spec import IndexSpec
-from farann.runtime.dispatch import default_isa
+from farann.runtime.pool import default_isa
 from farann.tuning.guard import Guard, GuardArrays, width_of
 
 # Types and shapes of the sections, each with one entry a guard.

@@ -32,8 +32,7 @@ from farann.quantize.scalar import (
 )
 from farann.results import share_found
 from farann.runtime import batches
-from farann.runtime.parallel import each
-from farann.runtime.process import ieee_arithmetic, one_thread
+from farann.runtime.process import each, ieee_arithmetic, one_thread
 from farann.runtime.progress import renamed, told
 from farann.tuning.measure import Answered, answered, costs_by_recall
 

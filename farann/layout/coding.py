@@ -31,7 +31,7 @@ from farann.quantize.scalar import (
     sample_of,
 )
 from farann.runtime import batches
-from farann.runtime.parallel import each
+from farann.runtime.process import each
 
 # Rows ordered by key bound are sorted by scale within groups of at most 512.
 _PART_BY_LENGTH = 512

@@ -14,7 +14,7 @@ from farann.quantize.query_sample import Moment
 from farann.quantize.records import PartitionArrays
 from farann.quantize.scalar import blocks_of, centred, largest_of_panels, parts_of
 from farann.quantize.transform import Transform
-from farann.runtime.parallel import each
+from farann.runtime.process import each
 
 # _FEW_ROWS: with cells="auto", fewer rows get no partitions.
 # _CELLS_PER_ROOT: n rows get 4 sqrt(n) partitions.

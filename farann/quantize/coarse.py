@@ -19,7 +19,7 @@ from farann.quantize.scalar import (
     centred,
     outliers_of,
 )
-from farann.runtime.parallel import each
+from farann.runtime.process import each
 
 # Most dimensions for rounding that looks at all coordinates: it takes dim^2 steps a row.
 _MOST_SHAPED = 256

@@ -15,8 +15,7 @@ from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
 from farann.quantize.query_sample import Moment
 from farann.quantize.scalar import ROWS_AT_ONCE, blocks_of, centred, parts_of
-from farann.runtime.parallel import each
-from farann.runtime.process import one_thread
+from farann.runtime.process import each, one_thread
 from farann.runtime.progress import told
 
 # Partitions that one k-means finds; more are found in two levels, which takes far less time.

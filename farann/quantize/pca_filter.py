@@ -12,7 +12,7 @@ from farann.quantize.nibbles import empty_panels
 from farann.quantize.projection import MOST_DIRECTIONS, Projection, some_of
 from farann.quantize.records import CodeBounds
 from farann.quantize.scalar import blocks_of, centred, largest_of_panels
-from farann.runtime.parallel import each
+from farann.runtime.process import each
 
 _NUMBERS = (4, 8, 12, 16, 24, 32, 48, 64, 96, MOST_DIRECTIONS)
 # Multiply-adds that the end of a scanned row costs, measured.

@@ -12,8 +12,7 @@ from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, Progress, RowArray, UInt8Array
 from farann.quantize.records import CodeBounds
 from farann.quantize.transform import Transform
-from farann.runtime.parallel import each
-from farann.runtime.process import ieee_arithmetic
+from farann.runtime.process import each, ieee_arithmetic
 
 # Rows that may be left out when the largest coordinate sets the scale of the codes.
 _MOST_OUTLIERS = 16

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import Float64Array
 from farann.quantize.projection import Projection
-from farann.runtime.dispatch import default_isa
+from farann.runtime.pool import default_isa
 
 ROTATION_ROUNDS = 3
 # The largest direction of rows is found by 16 steps of the power method, over up to 1,024 rows.

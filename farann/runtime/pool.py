@@ -1,4 +1,5 @@
-"""Threads for searches: one pool a process, none of OpenMP's spinning barriers."""
+"""What of the machine a process uses: its CPUs, their instruction-set level, and threads for
+searches, one pool a process, none of OpenMP's spinning barriers."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Protocol
 from weakref import WeakSet
 
@@ -21,10 +23,27 @@ _PATIENCE = 0.05
 Function = Callable[[_core.CancelFlag], object]
 
 _lock = threading.Lock()
-_pool: ThreadPoolExecutor | None = None
-_pool_size = 0
-# Its one thread works in the place of the main one, which waits for signals.
-_stand_in: ThreadPoolExecutor | None = None
+# Pools and their sizes by the name of their threads. The one thread of `_STAND_IN` works in the
+# place of the main one, which waits for signals.
+_pools: dict[str, tuple[int, ThreadPoolExecutor]] = {}
+_SEARCHES, _STAND_IN = "farann", "farann-main"
+_forced = os.environ.get("FARANN_ISA")
+
+
+@cache
+def _levels() -> tuple[str, ...]:
+    # Asking the CPU for its features takes as long as adding a few rows.
+    return _core.isa_levels()
+
+
+def default_isa() -> str:
+    """The level that FARANN_ISA named when farann was imported, or the fastest there is."""
+    levels = _levels()
+    if not _forced:
+        return levels[-1]
+    if _forced not in levels:
+        raise ValueError(f"FARANN_ISA: this CPU has {', '.join(levels)}; got {_forced!r}")
+    return _forced
 
 
 def cpu_count() -> int:
@@ -34,33 +53,20 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
-def _executor(threads: int) -> ThreadPoolExecutor:
-    global _pool, _pool_size
+def _executor(name: str, threads: int) -> ThreadPoolExecutor:
     with _lock:
-        if _pool is None or _pool_size < threads:
+        if name not in _pools or _pools[name][0] < threads:
             from concurrent.futures import ThreadPoolExecutor
 
             # A pool that others still use finishes its work and ends with its last task.
-            _pool = ThreadPoolExecutor(threads, thread_name_prefix="farann")
-            _pool_size = threads
-        return _pool
-
-
-def _stand_in_executor() -> ThreadPoolExecutor:
-    global _stand_in
-    with _lock:
-        if _stand_in is None:
-            from concurrent.futures import ThreadPoolExecutor
-
-            _stand_in = ThreadPoolExecutor(1, thread_name_prefix="farann-main")
-        return _stand_in
+            _pools[name] = threads, ThreadPoolExecutor(threads, thread_name_prefix=name)
+        return _pools[name][1]
 
 
 def _forget_executors() -> None:
     """Drop the executors: work must not wait forever for a thread that could not be started."""
-    global _pool, _pool_size, _stand_in
     with _lock:
-        _pool, _pool_size, _stand_in = None, 0, None
+        _pools.clear()
 
 
 class _Batch:
@@ -155,10 +161,10 @@ def run_all(functions: Iterable[Function], threads: int, *, long: bool = False) 
     batch = _Batch(functions)
     try:
         waits = long and threading.current_thread() is threading.main_thread() and (
-            batch.start_helpers(_stand_in_executor(), 1))
+            batch.start_helpers(_executor(_STAND_IN, 1), 1))
         helpers = min(threads, batch.size) - 1
         if helpers > 0:
-            batch.start_helpers(_executor(threads), helpers)
+            batch.start_helpers(_executor(_SEARCHES, threads), helpers)
         if not waits:
             batch.work()
         batch.wait()

@@ -1,18 +1,25 @@
-"""Borrow settings of the process: the threads of BLAS, the arithmetic of a thread."""
+"""Builds on all cores, whose results don't depend on the threads, and settings of the process that
+they borrow: the threads of BLAS, the arithmetic of a thread."""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from farann import _core
+from farann._types import Progress
+from farann.runtime import pool
+from farann.runtime.progress import told
 
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
+
+Part = TypeVar("Part")
 
 _lock = threading.Lock()
 # Users that need BLAS to have one thread; and by file name the libraries, with their old threads.
@@ -108,6 +115,30 @@ def ieee_arithmetic() -> Iterator[None]:
         yield
     finally:
         _core.end_arithmetic(before)
+
+
+def each(work: Callable[[Part], object], parts: Sequence[Part], threads: int, what: str = "",
+         progress: Progress = False) -> None:
+    """Call `work` for every part, on `threads` threads; with `progress` a bar is named `what`.
+
+    What it writes for one part, no other part may read or write. BLAS must have one thread, see
+    `one_thread`.
+    """
+    with told(what, len(parts), progress) as advance:
+        def one(part: Part) -> None:
+            with ieee_arithmetic():
+                work(part)
+            advance(1)
+
+        def on_thread(part: Part, flag: _core.CancelFlag) -> None:
+            limit_this_thread()
+            one(part)
+
+        if threads == 1 or len(parts) <= 1:
+            for part in parts:
+                one(part)
+        else:
+            pool.run_all([partial(on_thread, part) for part in parts], threads)
 
 
 def _after_fork() -> None:

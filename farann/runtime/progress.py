@@ -13,8 +13,6 @@ from farann._types import Progress
 if TYPE_CHECKING:
     import logging
 
-Told = Callable[[str, int, int], object]
-
 # Names of a build's steps, in order, and their relative times, measured on
 # 200,000 x 96 with partitions. Steps that a build doesn't have take no time.
 _BUILD_STEPS = {
@@ -95,7 +93,15 @@ def told(what: str, total: int, progress: Progress) -> Iterator[Callable[[int], 
     with shown(progress, {what: 1.0}) as teller:
         assert callable(teller)
         teller(what, 0, total)
-        yield _counting(what, total, teller)
+        lock, done = threading.Lock(), 0
+
+        def tell(more: int) -> None:
+            nonlocal done
+            with lock:
+                done += more
+                teller(what, done, total)
+
+        yield tell
 
 
 def renamed(progress: Progress, what: str) -> Progress:
@@ -103,15 +109,3 @@ def renamed(progress: Progress, what: str) -> Progress:
     if not callable(progress):
         return progress
     return lambda _, done, total: progress(what, done, total)
-
-
-def _counting(what: str, total: int, teller: Told) -> Callable[[int], None]:
-    lock, done = threading.Lock(), 0
-
-    def tell(more: int) -> None:
-        nonlocal done
-        with lock:
-            done += more
-            teller(what, done, total)
-
-    return tell

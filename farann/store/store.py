@@ -23,7 +23,7 @@ from farann.contract.checks import check_rows
 from farann.contract.index_spec import IndexSpec
 from farann.contract.row_types import empty_rows
 from farann.contract.stop_rule import StopRule
-from farann.runtime.dispatch import default_isa
+from farann.runtime.pool import default_isa
 from farann.runtime.progress import told
 from farann.store.depths import Depths
 from farann.store.groups import Groups

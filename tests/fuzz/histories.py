@@ -75,7 +75,7 @@ SCALES: dict[str, list[tuple[Any, str, Any]]] = {
 @contextlib.contextmanager
 def conditions(level: str, scale: str) -> Iterator[None]:
     """New indexes use an instruction-set level, and the layouts of a scale."""
-    changes = [(inside.dispatch, "_forced", level), *SCALES[scale]]
+    changes = [(inside.pool, "_forced", level), *SCALES[scale]]
     before = [(module, name, getattr(module, name)) for module, name, _ in changes]
     for module, name, value in changes:
         setattr(module, name, value)

@@ -84,7 +84,7 @@ class TestSameBytes:
         rows = np.random.default_rng(0).standard_normal((2000, 30), dtype=np.float32)
         contents = set()
         for level in inside.levels():
-            monkeypatch.setattr(inside.dispatch, "_forced", level)
+            monkeypatch.setattr(inside.pool, "_forced", level)
             index = index_of(rows, "cosine").build()
             assert index.isa == level
             index.save(path)

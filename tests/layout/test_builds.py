@@ -63,8 +63,8 @@ def test_each_part_once(threads: int) -> None:
     def work(i: int) -> None:
         done[i] += 1
 
-    inside.parallel.each(work, range(100), threads)
-    inside.parallel.each(work, range(100), threads, "working", True)
+    inside.process.each(work, range(100), threads)
+    inside.process.each(work, range(100), threads, "working", True)
     assert (done == 2).all()
 
 
@@ -78,7 +78,7 @@ def test_an_error_ends_all(threads: int) -> None:
         done.append(i)
 
     with pytest.raises(ArithmeticError, match="of a part"):
-        inside.parallel.each(work, range(10_000), threads)
+        inside.process.each(work, range(10_000), threads)
     assert len(done) < 10_000
 
 

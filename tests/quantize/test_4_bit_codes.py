@@ -93,7 +93,7 @@ class TestRecall:
         rows, queries = gaussian(rng, 5000, 50), gaussian(rng, 100, 50)
         truth = reference.furthest(queries, rows, 10, "cosine").ids
         for level in inside.levels():
-            monkeypatch.setattr(inside.dispatch, "_forced", level)
+            monkeypatch.setattr(inside.pool, "_forced", level)
             index = codes_alone(rows, "cosine", codes=codes)
             assert index.isa == level
             ids = index.search_furthest(queries, budget=5000).ids

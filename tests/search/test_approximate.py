@@ -222,7 +222,7 @@ class TestExactWithCells:
         rows, queries = clustered(rng, 2000, 20), clustered(rng, 30, 20)
         answers: list[dict[str, Any]] = []
         for level in inside.levels():
-            monkeypatch.setattr(inside.dispatch, "_forced", level)
+            monkeypatch.setattr(inside.pool, "_forced", level)
             answers.append({})
             for metric in METRICS:
                 index = index_of(rows, metric, cells=25).build()
