@@ -7,7 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
@@ -20,9 +19,11 @@ FLAGS = {
     "msvc": ["/O2", "/std:c11", "/fp:precise"],
     "unix": ["-O3", "-std=c11", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden"],
 }
-# These run once an index or a batch of queries: for size, as they are half of what Cython writes.
+# Modules that run once for an index, a file or a batch are compiled for size. Compiling the scan
+# loops that way slowed single queries by 6 to 16 %.
 SMALLER = {"msvc": ["/O1"], "unix": ["-Os"]}
-RUN_ONCE = {"_cyutility", "codes", "kernels", "partitions", "process", "search", "snapshot"}
+RUN_ONCE = {"_cyutility", "codes", "encoding", "guard", "kernels", "measuring", "partitions",
+            "process", "snapshot"}
 
 # What users get has no symbols for debuggers, which are six sevenths of the shared object.
 # FARANN_DEBUG=1 keeps them, and so do builds with sanitizers, whose reports name lines.
@@ -36,6 +37,38 @@ LIMITED = (os.environ.get("FARANN_LIMITED_API", "1") not in ("", "0")
            and not sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 
+# Each module of farann/native is compiled by itself, and all are linked into one shared object,
+# from which farann/native/__init__.py loads them: the kernels are there once. So is what Cython
+# adds for typed memoryviews, which takes 150 KB and would be in each module.
+SHARED = "_cyutility"
+MODULES = [SHARED, *sorted(path.stem for path in Path("farann/native").glob("*.pyx"))]
+
+
+def sources_of_modules():
+    """Translate the modules to C."""
+    from Cython.Build import cythonize  # late: metadata are written without it
+
+    modules = cythonize(
+        [Extension(f"farann.native.{name}", [f"farann/native/{name}.pyx"] if name != SHARED else [])
+         for name in MODULES],
+        # Processes are forked for this, which isn't safe or possible elsewhere.
+        nthreads=(os.cpu_count() or 1) if sys.platform == "linux" else 0,
+        shared_utility_qualified_name=f"farann.native.{SHARED}",
+        compiler_directives={
+            "language_level": 3,
+            "boundscheck": False,
+            "wraparound": False,
+            "cdivision": True,
+            "initializedcheck": False,
+            "embedsignature": True,
+            # State that threads share is changed in critical sections alone, or by atomics.
+            "freethreading_compatible": True,
+            "auto_pickle": False,  # objects of the core have no state that could be pickled
+        },
+    )
+    return [source for module in modules for source in module.sources]
+
+
 class BuildExt(build_ext):
     """Give each compiler family its own flags, and compile a file on each core."""
 
@@ -47,6 +80,7 @@ class BuildExt(build_ext):
         if family == "unix" and not SYMBOLS:
             flags, link_flags = [*flags, "-g0"], STRIPPED
         for extension in self.extensions:
+            extension.sources = [*sources_of_modules(), *C_SOURCES]
             extension.extra_compile_args = flags
             extension.extra_link_args = link_flags
             if family == "unix" and sys.platform != "win32":
@@ -78,36 +112,12 @@ class BuildExt(build_ext):
 
     def get_export_symbols(self, extension):
         """One entry for each module; compilers for Windows export what is named here."""
-        return [f"PyInit_{module.name.rpartition('.')[2]}" for module in modules]
+        return [f"PyInit_{name}" for name in MODULES]
 
-
-# Each module of farann/native is compiled by itself, and all are linked into one shared object,
-# from which farann/native/__init__.py loads them: the kernels are there once. So is what Cython
-# adds for typed memoryviews, which takes 150 KB and would be in each module.
-SHARED = "farann.native._cyutility"
-modules = cythonize(
-    [Extension(SHARED, []),
-     *(Extension(f"farann.native.{path.stem}", [str(path)])
-       for path in sorted(Path("farann/native").glob("*.pyx")))],
-    # Processes are forked for this, which isn't safe or possible elsewhere.
-    nthreads=(os.cpu_count() or 1) if sys.platform == "linux" else 0,
-    shared_utility_qualified_name=SHARED,
-    compiler_directives={
-        "language_level": 3,
-        "boundscheck": False,
-        "wraparound": False,
-        "cdivision": True,
-        "initializedcheck": False,
-        "embedsignature": True,
-        # State that threads share is changed in critical sections alone, or by atomics.
-        "freethreading_compatible": True,
-        "auto_pickle": False,  # objects of the core have no state that could be pickled
-    },
-)
 
 core = Extension(
     "farann.native._all",
-    sources=[*(source for module in modules for source in module.sources), *C_SOURCES],
+    sources=C_SOURCES,
     depends=C_HEADERS,
     include_dirs=["src_c"],
     define_macros=[("Py_LIMITED_API", "0x030B0000")] if LIMITED else [],

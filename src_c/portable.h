@@ -12,6 +12,9 @@
 #define FARANN_PREFETCH(p) __builtin_prefetch(p)
 #define FARANN_PREFETCH_FAR(p) __builtin_prefetch(p, 0, 2)
 #elif defined(_MSC_VER)
+#if _MSC_VER < 1939
+#error "farann needs MSVC 19.39 (Visual Studio 2022 17.9) or later, which has __typeof__"
+#endif
 #include <intrin.h>
 #define FARANN_INLINE __forceinline
 #define FARANN_NOINLINE __declspec(noinline)
@@ -83,7 +86,7 @@ static FARANN_INLINE int farann_is_up(const int64_t *flag) {
 /* Compilers that compile a function for an instruction set that it names: AVX-VNNI ... */
 #if FARANN_X86_64 && ((defined(__clang__) && __clang_major__ >= 12) ||                \
                       (!defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 11) || \
-                      (!defined(__clang__) && defined(_MSC_VER) && _MSC_VER >= 1930))
+                      (!defined(__clang__) && defined(_MSC_VER)))
 #define FARANN_HAS_AVX_VNNI 1
 #else
 #define FARANN_HAS_AVX_VNNI 0

@@ -1,6 +1,8 @@
 /*
  * The kernels, written once. Each levels/<isa>.c includes its words, simd/<isa>.h, and then this
  * file, which gives the functions farann_<verb>_<type>_<isa> and the table farann_kernels_<isa>.
+ * A level that only multiplies codes in another way than FARANN_BASE compiles the kernels of codes
+ * alone, and has that level's others in its table.
  */
 #include <math.h>
 #include <stddef.h>
@@ -11,63 +13,79 @@
 #define PASTE_(a, b, c) a##_##b##_##c
 #define PASTE(a, b, c) PASTE_(a, b, c)
 #define NAME(verb_type) PASTE(farann, verb_type, FARANN_LEVEL)
-#define KERNEL(type) FARANN_TARGET static type
+#define BASE(verb_type) PASTE(farann, verb_type, FARANN_BASE)
+#define KERNEL(type) FARANN_TARGET type
 
 /* Rows of a packed panel, and coordinates of its rows that are packed at once. */
 enum { PANEL_ROWS = PANEL_VECTORS * F32_LANES, PACK_COLUMNS = 16 };
 
+/* Rows of a panel of exact keys. */
+enum { KEY_ROWS = KEY_VECTORS * 8 };
+
+#ifndef FARANN_DERIVED
 #include "kernels/exact_keys-inl.h"
 #include "kernels/row_panels-inl.h"
 #include "kernels/row_major-inl.h"
 #include "kernels/pick_scores-inl.h"
 #include "kernels/key_panels-inl.h"
-#include "kernels/codes-inl.h"
 #include "kernels/queries-inl.h"
 #include "kernels/transforms-inl.h"
 #include "kernels/widen-inl.h"
+#endif
+#include "kernels/codes-inl.h"
 
-const farann_kernels NAME(kernels) = {
-    FARANN_LEVEL_NAME,
-    F32_LANES,
-    PANEL_ROWS,
-    TILE_QUERIES,
-    KEY_ROWS,
-    KEY_QUERIES,
-    CODE_QUERIES,
-    CODE_PANELS * FARANN_CODE_PANEL,
-    TILE_GROUPS,
-    FEW_TILES,
-    LARGEST_CODE,
-    NAME(begin),
-    NAME(end),
-    {NAME(keys_l2_f64), NAME(keys_dot_f64), NAME(keys_cosine_f64)},
-    NAME(pack_rows_f64),
-    {NAME(scan_keys_l2_f64), NAME(scan_keys_dot_f64), NAME(scan_keys_cosine_f64)},
-    NAME(pack_rows_f32),
-    NAME(scan_panels_f32),
-    NAME(score_panels_f32),
-    NAME(best_scores_f32),
-    NAME(score_rows_f32),
-    NAME(kth_largest_f32),
-    NAME(select_f32),
-    NAME(lower_f32),
-    NAME(lower_bounds_f32),
-    NAME(find_f32),
-    NAME(largest_f32),
-    NAME(gather_codes),
-    NAME(scan_codes_i8),
-    NAME(scan_codes_one_i8),
-    NAME(scan_high_i4),
-    NAME(scan_high_one_i4),
-    NAME(score_codes_i8),
-    NAME(score_codes_one_i8),
-    NAME(join_codes_i8),
-    NAME(rerank_codes_i8),
-    NAME(rotate_f64),
-    NAME(project_f64),
-    NAME(quantize_f64),
-    NAME(widen_f32),
-    NAME(scale_query_f64),
-    NAME(largest_f64),
-    NAME(widen_rows),
-};
+/* The kernels of FARANN_BASE: where each is in the table, and its name. */
+#define FOR_EACH_OF_BASE(DO)                                \
+    DO(keys_f64[FARANN_L2], keys_l2_f64)                    \
+    DO(keys_f64[FARANN_DOT], keys_dot_f64)                  \
+    DO(keys_f64[FARANN_COSINE], keys_cosine_f64)            \
+    DO(pack_rows_f64, pack_rows_f64)                        \
+    DO(scan_keys_f64[FARANN_L2], scan_keys_l2_f64)          \
+    DO(scan_keys_f64[FARANN_DOT], scan_keys_dot_f64)        \
+    DO(scan_keys_f64[FARANN_COSINE], scan_keys_cosine_f64)  \
+    DO(pack_rows_f32, pack_rows_f32)                        \
+    DO(scan_panels_f32, scan_panels_f32)                    \
+    DO(score_panels_f32, score_panels_f32)                  \
+    DO(best_scores_f32, best_scores_f32)                    \
+    DO(score_rows_f32, score_rows_f32)                      \
+    DO(kth_largest_f32, kth_largest_f32)                    \
+    DO(select_f32, select_f32)                              \
+    DO(lower_f32, lower_f32)                                \
+    DO(lower_bounds_f32, lower_bounds_f32)                  \
+    DO(find_f32, find_f32)                                  \
+    DO(largest_f32, largest_f32)                            \
+    DO(rotate_f64, rotate_f64)                              \
+    DO(project_f64, project_f64)                            \
+    DO(quantize_f64, quantize_f64)                          \
+    DO(widen_f32, widen_f32)                                \
+    DO(scale_query_f64, scale_query_f64)                    \
+    DO(largest_f64, largest_f64)                            \
+    DO(widen_rows, widen_rows)
+
+#define DECLARE(entry, name) extern __typeof__(*((const farann_kernels *)0)->entry) BASE(name);
+FOR_EACH_OF_BASE(DECLARE)
+
+#define ENTER(entry, name) .entry = BASE(name),
+const farann_kernels NAME(kernels) = {.name = FARANN_LEVEL_NAME,
+                                      .lanes = F32_LANES,
+                                      .panel_rows = PANEL_ROWS,
+                                      .tile_queries = TILE_QUERIES,
+                                      .key_rows = KEY_ROWS,
+                                      .key_queries = KEY_QUERIES,
+                                      .code_queries = CODE_QUERIES,
+                                      .step_rows = CODE_PANELS * FARANN_CODE_PANEL,
+                                      .tile_groups = TILE_GROUPS,
+                                      .few_tiles = FEW_TILES,
+                                      .largest_code = LARGEST_CODE,
+                                      .begin = NAME(begin),
+                                      .end = NAME(end),
+                                      .gather_codes = NAME(gather_codes),
+                                      .scan_codes_i8 = NAME(scan_codes_i8),
+                                      .scan_codes_one_i8 = NAME(scan_codes_one_i8),
+                                      .scan_high_i4 = NAME(scan_high_i4),
+                                      .scan_high_one_i4 = NAME(scan_high_one_i4),
+                                      .score_codes_i8 = NAME(score_codes_i8),
+                                      .score_codes_one_i8 = NAME(score_codes_one_i8),
+                                      .join_codes_i8 = NAME(join_codes_i8),
+                                      .rerank_codes_i8 = NAME(rerank_codes_i8),
+                                      FOR_EACH_OF_BASE(ENTER)};

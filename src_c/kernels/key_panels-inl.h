@@ -6,8 +6,6 @@
  * which no query of a tile is other than 0 products are 0, and change no sum.
  */
 
-enum { KEY_ROWS = KEY_VECTORS * 8 }; /* rows of a panel */
-
 /* Columns j .. j + width of a panel's rows as float64, coordinate by coordinate. */
 WORD void widen_columns(const float *const *row, int64_t j, int width, double *panel) {
     float lines[PACK_COLUMNS][KEY_ROWS];

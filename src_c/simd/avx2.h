@@ -13,7 +13,9 @@
  * no AVX-512. FARANN_EVEX_VNNI makes of it what CPUs with AVX-512 VNNI can run, for tests: the same
  * instruction in another encoding.
  */
+#define FARANN_BASE avx2
 #if defined(FARANN_AVX_VNNI)
+#define FARANN_DERIVED
 #define FARANN_LEVEL avxvnni
 #define FARANN_LEVEL_NAME "avxvnni"
 #if defined(FARANN_EVEX_VNNI)

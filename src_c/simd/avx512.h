@@ -9,6 +9,10 @@
 #include "simd/compact.h"
 
 /* Included for three levels: avx512, avx512vnni with its 8-bit dot products, and amx (amx.h). */
+#define FARANN_BASE avx512
+#ifdef FARANN_VNNI
+#define FARANN_DERIVED
+#endif
 #ifdef FARANN_AMX
 #define FARANN_LEVEL amx
 #define FARANN_LEVEL_NAME "amx"

@@ -14,6 +14,10 @@
  * Neoverse N1, Cortex-A76, Apple M1); and i8mm, with those of unsigned and signed ones (USDOT, from
  * Armv8.6 on: Neoverse V1, N2, Apple M2).
  */
+#define FARANN_BASE neon
+#if defined(FARANN_I8MM) || defined(FARANN_DOTPROD)
+#define FARANN_DERIVED
+#endif
 #if defined(FARANN_I8MM)
 #define FARANN_LEVEL i8mm
 #define FARANN_LEVEL_NAME "i8mm"

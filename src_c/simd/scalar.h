@@ -10,6 +10,7 @@
 #include "simd/compact.h"
 
 #define FARANN_LEVEL scalar
+#define FARANN_BASE scalar
 #define FARANN_LEVEL_NAME "scalar"
 #define FARANN_TARGET
 #define WORD static FARANN_INLINE
