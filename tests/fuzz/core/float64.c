@@ -75,7 +75,7 @@ void preparing(void) {
 void encoding(void) {
     const int64_t n = number(1, 9), dim = number(1, 40), padded = rounded(dim, 8);
     const int64_t coded = number(0, 1) ? dim : number(1, dim);
-    farann_transform turn = {NULL, NULL, 1.0, NULL, coded};
+    farann_transform turn = {NULL, NULL, coded};
     double *signs = NEW(double, FARANN_ROTATION_ROUNDS *coded), *centre = NEW(double, dim);
     float *rows = NEW(float, n *dim), *weights = NEW(float, n);
     for (int64_t j = 0; j < FARANN_ROTATION_ROUNDS * coded; j++) signs[j] = byte() % 2 ? 1.0 : -1.0;
