@@ -49,8 +49,8 @@ import farann.runtime.pool as pool
 import farann.runtime.process as process
 import farann.runtime.progress as progress
 import farann.search.ask as ask
-import farann.search.depths as depths
 import farann.search.filters as filters
+import farann.search.tables as tables
 import farann.store.labels as string_labels
 import farann.store.samples as samples
 import farann.tuning.guard as guard

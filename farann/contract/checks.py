@@ -272,6 +272,8 @@ def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool,
 
 def as_float32(array: npt.NDArray[Any]) -> Float32Array:
     """Numbers rounded to float32, in C order; what is so already is not copied."""
+    if array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned:
+        return array
     with np.errstate(over="ignore", under="ignore"):
         return np.require(plain_numbers(array), np.float32, ["C", "A"])
 
@@ -299,12 +301,7 @@ def check_rows(name: str, rows: RowArray, normalized: bool, first: int = 0,
 
 def to_queries(value: Any, dim: int | None, *, normalized: bool) -> tuple[Float32Array, bool]:
     """Check queries as `to_vectors` does, and tell whether it was a single one."""
-    array = value if type(value) is np.ndarray else to_array("queries", value)
-    if array.dtype.kind in "fiu" and 1 <= array.ndim <= 2 and array.shape[-1] == dim:
-        vectors = as_float32(np.atleast_2d(array))
-        if _core.first_bad_row(vectors, normalized) < 0:
-            return vectors, array.ndim == 1
-    array = to_array("queries", array)  # a column of lists has two dimensions
+    array = to_array("queries", value)  # a column of lists has two dimensions
     vectors = to_vectors("queries", array, dim, normalized=normalized, single=True)
     return vectors, array.ndim == 1 and len(vectors) == 1
 

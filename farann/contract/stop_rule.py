@@ -91,7 +91,7 @@ def to_limits(recall: Any, epsilon: Any, budget: Any, seconds: Any = None) -> Li
     if len(given) > 1:
         raise ValueError(f"{given[0]}: expected at most one limit of a search, got "
                          f"{' and '.join(given)}")
-    if recall is not None:
+    if recall is not None and not (type(recall) is float and 0.0 < recall <= 1.0):
         recall = checks.to_float("recall", recall)
         if not 0.0 < recall <= 1.0:
             raise ValueError(f"recall: expected a number above 0, at most 1, got {recall}")

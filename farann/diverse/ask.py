@@ -12,7 +12,7 @@ from farann.contract import checks
 from farann.contract.stop_rule import check_exact, to_limits
 from farann.results import Hits, SearchStats, no_hits
 from farann.search import filters
-from farann.search.ask import checked, threads_for
+from farann.search.ask import checked, question_of, threads_for
 from farann.search.changes import laid_out
 from farann.search.filters import Filtering
 from farann.store import asked_ids
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from farann.diverse.mmr import Next
     from farann.diverse.selection import Selection
-    from farann.search.question import Question
+    from farann.search.plan import Question
     from farann.store.store import Store
 
 _INSTEAD = "use search_furthest or search_nearest with recall=, or budget="
@@ -34,44 +34,36 @@ def furthest_from(live: Live, sets: Any, k: int, recall: float | None, epsilon: 
                   return_keys: bool) -> tuple[Hits, SearchStats]:
     """The k rows furthest from the nearest member of each set."""
     from farann.diverse import member_sets
-    from farann.search import grouped
-    from farann.search.question import Question
+    from farann.search import plan
 
-    k = checks.to_int("k", k, 1)
     limits = to_limits(recall, epsilon, budget)
     check_exact("search_furthest_from", live.spec.vectors, _INSTEAD)
     asked = member_sets.to_sets("sets", sets, live.dim, normalized=live.spec.metric.normalized)
-    filters.check_owner(live, given.allowed)
-    store = laid_out(live)
-    n_rows = 0 if store is None else len(store)
-    checks.check_padding(k, len(asked), n_rows)
-    if store is None or len(asked) == 0:
-        hits, stats = no_hits(len(asked), k, keyed=return_keys), SearchStats(len(asked))
+    question = question_of(live, asked, k, given, threads)
+    if question is None:
+        return no_hits(len(asked), k, keyed=return_keys), SearchStats(len(asked))
+    store, view, options = question.store, question.view, dict[str, Any]()
+    if limits is not None:
+        options = {"epsilon": limits.epsilon or 0.0, "budget": limits.budget or 0}
+
+    def search(some: Question) -> tuple[Hits, SearchStats]:
+        chosen = some.row_filters.filter(store, view, len(some.queries.members),
+                                         exact=budget is None)
+        return member_sets.top(view.exact, chosen, some.queries, some.k, some.threads,
+                               keyed=return_keys, **options)
+
+    if len(asked) == 0:
+        hits, stats = no_hits(0, question.k, keyed=return_keys), SearchStats(0)
     else:
-        view = store.view(live.isa)
-        row_filters = filters.row_filters(store, n_rows, given, len(asked), False)
-        options: dict[str, Any] = {} if limits is None else {
-            "epsilon": limits.epsilon or 0.0, "budget": limits.budget or 0}
-
-        def search(some: Question) -> tuple[Hits, SearchStats]:
-            chosen = some.row_filters.filter(store, view, len(some.queries.members),
-                                             exact=budget is None)
-            return member_sets.top(view.exact, chosen, some.queries, k, some.threads,
-                                   keyed=return_keys, **options)
-
-        question = Question(store, view, asked, k, threads_for(live, threads), row_filters)
-        if row_filters.within is None:
-            hits, stats = search(question)
-        else:
-            hits, stats = grouped.top(question, search, keyed=return_keys)
+        hits, stats = plan.top_of_groups(question, search, keyed=return_keys)
         live.last_search = stats
-    return hits if store is None else hits._replace(ids=store.named(hits.ids)), stats
+    return hits._replace(ids=store.named(hits.ids)), stats
 
 
 def mmr(live: Live, queries: npt.ArrayLike, k: int, diversity: float, candidates: int | None,
         given: Filtering, threads: int | None) -> Hits:
     """Rows that are like the query and unlike each other."""
-    k, metric = checks.to_int("k", k, 1), live.spec.metric
+    metric = live.spec.metric
     if metric.adds_squared_norm:
         raise ValueError("search_mmr: expected an index with metric='dot' or 'cosine', "
                          f"got {metric.name!r}")
@@ -82,21 +74,16 @@ def mmr(live: Live, queries: npt.ArrayLike, k: int, diversity: float, candidates
         candidates = checks.to_int("candidates", candidates, 1)
     check_exact("search_mmr", live.spec.vectors, _INSTEAD)
     vectors, single = checked(live, queries)
-    filters.check_owner(live, given.allowed)
-    store = laid_out(live)
-    n_rows = 0 if store is None else len(store)
-    checks.check_padding(k, len(vectors), n_rows)
+    question = question_of(live, vectors, k, given, threads, single=single)
     hits = no_hits(len(vectors), k)
-    if store is not None and n_rows and len(vectors):
-        from farann.diverse import mmr
-        from farann.search.question import Question
+    if question is not None:
+        n_rows = len(question.store)
+        if n_rows and len(vectors):
+            from farann.diverse import mmr
 
-        row_filters = filters.row_filters(store, n_rows, given, len(vectors), single)
-        most = None if candidates is None else min(candidates, n_rows)
-        hits = mmr.search(Question(store, store.view(live.isa), vectors, k,
-                                   threads_for(live, threads), row_filters), diversity, most)
-    if store is not None:
-        hits = hits._replace(ids=store.named(hits.ids))
+            hits = mmr.search(question, diversity,
+                              None if candidates is None else min(candidates, n_rows))
+        hits = hits._replace(ids=question.store.named(hits.ids))
     return Hits(hits.scores[0], hits.ids[0]) if single else hits
 
 
@@ -106,19 +93,16 @@ def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
     """The next pick of `mmr` for each query, after some that may be of other indexes: ids, and
     what is known of them."""
     from farann.diverse import mmr
-    from farann.search.question import Question
 
-    store, n = laid_out(live), len(queries)
-    if store is None or len(store) == 0:
+    question, n = question_of(live, queries, 1, Filtering(exclude, allowed), threads), len(queries)
+    if question is None or len(question.store) == 0:
         none = np.full(n, -1, np.int64)
         return none, mmr.Next(none, np.full(n, -np.inf), np.full(n, np.nan))
+    store = question.store
     if store.labels is not None:
         names = asked_ids.checked(store, "picked", picked.ravel(), padding=True)
         picked = asked_ids.numbers(store, names).reshape(picked.shape)
-    row_filters = filters.row_filters(store, len(store), Filtering(exclude, allowed), n, False)
-    found = mmr.next_picks(Question(store, store.view(live.isa), queries, 1,
-                                    threads_for(live, threads), row_filters),
-                           picked, vectors, diversity)
+    found = mmr.next_picks(question, picked, vectors, diversity)
     return store.named(found.ids), found
 
 

@@ -25,8 +25,8 @@ from farann.diverse.member_sets import member_keys
 from farann.results import Hits, SearchStats
 from farann.runtime import batches, pool
 from farann.runtime.process import ieee_arithmetic
-from farann.search import grouped, singles
-from farann.search.question import Question
+from farann.search import plan, singles
+from farann.search.plan import Question
 from farann.store.store import Store
 
 # _FIRST_POOL: rows of the first pool; _GROWTH: factor to the next larger one.
@@ -50,7 +50,7 @@ def search(question: Question, diversity: float, candidates: int | None) -> Hits
     store, view, queries, k, threads, row_filters = question[:6]
     n = len(queries)
     if row_filters.within is not None:
-        return grouped.top(question, lambda part: (
+        return plan.top_of_groups(question, lambda part: (
             search(part, diversity, candidates), SearchStats(len(part.queries))))[0]
     scores, ids = np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64)
     size = 1 if candidates is None else candidates

@@ -21,8 +21,7 @@ from farann.store import asked_ids
 from farann.store.live import Live
 
 if TYPE_CHECKING:
-    from farann.search.question import Question
-    from farann.store.store import Store, View
+    from farann.search.plan import Question
 
 # Searches look at the clock after 2^22 multiply-adds. A row takes one per coordinate, padding
 # included, in codes, in float32 and for its exact key.
@@ -88,39 +87,20 @@ def nearest(live: Live, queries: npt.ArrayLike, k: int, limited: tuple[Any, ...]
 def beyond(live: Live, queries: npt.ArrayLike, radius: npt.ArrayLike, given: Filtering,
            threads: int | None, return_keys: bool) -> BeyondHits:
     """Every row further from a query than a radius."""
-    from farann.search.question import Question
+    from farann.search import plan
 
     check_exact("search_beyond", live.spec.vectors, "use search_furthest with recall=, or budget=")
     vectors, single = checked(live, queries)
-    radii = checks.to_radii("radius", radius, len(vectors))
-    filters.check_owner(live, given.allowed)
-    store = laid_out(live)
-    if store is None:
+    question = question_of(live, vectors, 1, given, threads, single=single,
+                           radii=checks.to_radii("radius", radius, len(vectors)))
+    if question is None:
         found = BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
                            np.empty(0, np.int64))
         return with_keys(found, np.empty(0)) if return_keys else found
-    view = store.view(live.isa)
-    row_filters = filters.row_filters(store, len(store), given, len(vectors), single)
-    question = Question(store, view, vectors, 1, threads_for(live, threads), row_filters,
-                        radii=radii)
-    if row_filters.within is None:
-        found = _beyond(question)
-    else:
-        from farann.search import grouped
-
-        found = grouped.beyond(question, _beyond)
-    if return_keys:
-        found = with_keys(found, keys_of(question, found))
-    return found._replace(ids=store.named(found.ids))
-
-
-def _beyond(question: Question) -> BeyondHits:
-    from farann.runtime import batches
-
-    store, view, queries = question[:3]
-    assert question.radii is not None
-    chosen = question.row_filters.filter(store, view, len(queries), exact=True)
-    return batches.beyond(view.exact, chosen, queries, question.radii, question.threads)
+    found = plan.beyond(question)
+    keys = keys_of(question, found) if return_keys else None
+    found = found._replace(ids=question.store.named(found.ids))
+    return found if keys is None else with_keys(found, keys)
 
 
 def score(live: Live, queries: npt.ArrayLike, ids: Ids, threads: int | None) -> Float32Array:
@@ -173,6 +153,34 @@ def threads_for(live: Live, threads: int | None) -> int:
     return pool.cpu_count() if number is None or number == -1 else number
 
 
+def question_of(live: Live, queries: Any, k: int, given: Filtering, threads: int | None, *,
+                single: bool = False, limits: Limits | None = None, nearest: bool = False,
+                radii: Float64Array | None = None) -> Question | None:
+    """The question to the rows that there are, its k and filters checked; None without rows."""
+    if type(k) is not int or not 1 <= k <= checks.MOST_PADDED:
+        k = checks.to_int("k", k, 1)
+    if isinstance(given.allowed, Filter):
+        filters.check_owner(live, given.allowed)
+    store, n_rows = live.store, 0
+    if store is not None and not store.built:
+        store = laid_out(live)
+    if store is not None:
+        view = store.view(live.isa)
+        n_rows = view.snapshot.n_slots - store.n_removed
+    if k > n_rows:
+        checks.check_padding(k, len(queries), n_rows)
+    if store is None:
+        return None
+    from farann.search.plan import Question
+
+    row_filters = UNFILTERED if _is_open(given) else filters.row_filters(
+        store, n_rows, given, len(queries), single)
+    every_row = limits is not None and given.allowed is None and given.within is None and (
+        row_filters is UNFILTERED or row_filters.leaves_most(store))
+    return Question(store, view, queries, k, threads_for(live, threads), row_filters, limits,
+                    every_row, nearest, radii)
+
+
 def keys_of(question: Question, found: Hits | BeyondHits) -> Float64Array:
     """The keys of the rows that queries found, as their ids lie; -infinity where these are -1."""
     from farann.runtime import batches
@@ -191,46 +199,31 @@ def _top(live: Live, vectors: Float32Array, single: bool, k: int, limits: Limits
          given: Filtering, threads: int | None, return_keys: bool, nearest: bool = False,
          radii: Float64Array | None = None) -> tuple[Hits, tuple[int, ...]]:
     """The k best rows of each query, and what it took."""
-    if type(k) is not int or not 1 <= k <= checks.MOST_PADDED:
-        k = checks.to_int("k", k, 1)
-    if isinstance(given.allowed, Filter):
-        filters.check_owner(live, given.allowed)
-    store, n_rows = live.store, 0
-    if store is not None and not store.built:
-        store = laid_out(live)
-    if store is not None:
-        view = store.view(live.isa)
-        n_rows = view.snapshot.n_slots - store.n_removed
-    if k > n_rows:
-        checks.check_padding(k, len(vectors), n_rows)
+    question = question_of(live, vectors, k, given, threads, single=single, limits=limits,
+                           nearest=nearest, radii=radii)
     if return_keys:
         check_exact("return_keys", live.spec.vectors, "keys are those of the vectors")
-    if store is None:
+    if question is None:
         hits, stats = no_hits(len(vectors), k, keyed=return_keys), SearchStats(len(vectors))
         return (_of_one(hits) if single else hits), stats
     from farann.search import plan
-    from farann.search.question import Question
 
-    row_filters = UNFILTERED if _is_open(given) else filters.row_filters(
-        store, n_rows, given, len(vectors), single)
-    every_row = limits is not None and given.allowed is None and given.within is None and (
-        row_filters is UNFILTERED or row_filters.leaves_most(store))
-    negated = False
+    store, negated = question.store, False
     if nearest and radii is None and (limits is not None or store.spec.metric.adds_squared_norm):
         store = store.mirrored(live.isa)
-        nearest, negated = store.by_nearest, not store.by_nearest
-        vectors = store.spec.metric.mirrored(vectors)
-    question = Question(store, view, vectors, k, threads_for(live, threads), row_filters, limits,
-                        every_row, nearest, radii)
+        negated = not store.by_nearest
+        question = question._replace(store=store, queries=store.spec.metric.mirrored(vectors),
+                                     nearest=store.by_nearest)
     hits, stats = plan.top(question)
     live.last_search = stats
     keys = keys_of(question, hits) if return_keys else None
     if negated:
-        hits = hits._replace(scores=_mirrored(store, view, vectors, hits))
+        hits = hits._replace(scores=_mirrored(question, hits))
         keys = None if keys is None else keys + 0.0  # 0 and not -0
     if store.labels is not None:
         hits = hits._replace(ids=store.named(hits.ids))
-    hits = hits if keys is None else with_keys(hits, keys)
+    if keys is not None:
+        hits = with_keys(hits, keys)
     return (_of_one(hits) if single else hits), stats
 
 
@@ -270,7 +263,10 @@ def _nearest_again(live: Live, queries: npt.ArrayLike, k: int, recall: float | N
         return None
     scores, ids, live.last_search = found
     if not mirror.by_nearest:
-        scores = _mirrored(mirror, mirror.view(live.isa), vector, Hits(scores, ids))
+        from farann.search.plan import Question
+
+        scores = _mirrored(Question(mirror, mirror.view(live.isa), vector[np.newaxis], 1, 1),
+                           Hits(scores[np.newaxis], ids[np.newaxis]))[0]
     return Hits(scores, mirror.named(ids))
 
 
@@ -280,19 +276,16 @@ def _of_one(hits: Hits) -> Hits:
     return one if hits.keys is None else with_keys(one, hits.keys[0])
 
 
-def _mirrored(store: Store, view: View, vectors: Float32Array, hits: Hits) -> Float32Array:
+def _mirrored(question: Question, hits: Hits) -> Float32Array:
     """Scores of the queries, of what these times -1 found.
 
     A score of 0 may be a product that float32 has no number for. It has the sign of that, as the
     scores of exact searches do.
     """
     scores = np.float32(0.0) - hits.scores
-    if not scores.all() and store.n_coded is None:
-        from farann.search.question import Question
-
-        queries, table = np.atleast_2d(vectors), np.atleast_2d(scores)
-        some = np.flatnonzero((table == 0.0).any(axis=1))
-        found = Hits(table[some], np.atleast_2d(hits.ids)[some])
-        keys = keys_of(Question(store, view, queries[some], 1, 1), found)
-        table[some] = np.where(found.scores == 0.0, keys + 0.0, found.scores)
+    if not scores.all() and question.store.n_coded is None:
+        some = np.flatnonzero((scores == 0.0).any(axis=1))
+        found = Hits(scores[some], hits.ids[some])
+        keys = keys_of(question._replace(queries=question.queries[some], threads=1), found)
+        scores[some] = np.where(found.scores == 0.0, keys + 0.0, found.scores)
     return scores

@@ -1,39 +1,64 @@
 """Run searches by their stop rule: exactly, by a budget, or by a table.
 
 A table holds for queries like its sample. Those that its guard finds unlike get exact answers, and
-so do queries whose answers come late, where many do.
+so do queries whose answers come late, where many do. Queries that have groups of their own are one
+search for each group.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from farann._types import Float32Array, Int64Array
+from farann import _core
+from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_CODES, EXACT, Limits, StopRule
-from farann.results import Hits, SearchStats
-from farann.runtime import batches
+from farann.results import BeyondHits, Hits, SearchStats, no_hits
+from farann.runtime import batches, pool
 from farann.search import singles
-from farann.search.filters import UNFILTERED
-from farann.search.question import Question
+from farann.search.filters import UNFILTERED, RowFilters
 
 if TYPE_CHECKING:
+    from farann.store.store import Store, View
     from farann.tuning.guard import Guard
 
 # Rules that are kept of a store, by k and recall: small batches take less time than to make one.
 _MOST_RULES = 64
 # Deviations of a batch's mean lateness beyond which its late answers are taken for bad ones.
 _LATE = 4.0
+# Multiply-adds below which the search of a group runs on one thread, beside others.
+_SMALL_WORK = 1 << 22
+# Multiply-adds of all small groups from which Ctrl+C must be heard.
+_LONG_WORK = 1 << 27
+
+
+class Question(NamedTuple):
+    """A question to a store, checked: the one record that travels from `ask` to the tasks."""
+
+    store: Store
+    view: View  # of the store
+    queries: Any  # vectors (n, dim), or `MemberSets` of them
+    k: int
+    threads: int
+    row_filters: RowFilters = UNFILTERED
+    limits: Limits | None = None
+    every_row: bool = False  # all rows may be found, but for those that are excluded
+    nearest: bool = False
+    radii: Float64Array | None = None  # all rows beyond these, or the nearest ones; exactly
+
+    def of(self, which: Int64Array, row_filters: RowFilters | None = None) -> Question:
+        """Select some of the queries."""
+        return self._replace(queries=self.queries[which],
+                             row_filters=row_filters or self.row_filters.of(which),
+                             radii=None if self.radii is None else self.radii[which])
 
 
 def top(question: Question) -> tuple[Hits, SearchStats]:
     """The k best rows of each query."""
-    if question.row_filters.within is None:
-        return _top(question)
-    from farann.search import grouped
-
-    return grouped.top(question, _top)
+    return top_of_groups(question, _top)
 
 
 def _top(question: Question) -> tuple[Hits, SearchStats]:
@@ -142,3 +167,78 @@ def _run(question: Question, rule: StopRule,
             return found
     snapshot = view.snapshot if approximate else view.exact
     return batches.top(snapshot, chosen, queries, k, nearest, threads, rule, late, radii)
+
+
+# ---- queries with groups of their own ----
+
+
+def _run_parts(question: Question, run: Callable[[Int64Array, Question], None]) -> None:
+    """Call `run` for the queries of each group, beside each other where groups are small."""
+    small: list[tuple[Int64Array, Question]] = []
+    work = 0
+    for which, row_filters in question.row_filters.by_group(question.store):
+        assert row_filters.rows is not None
+        own = len(which) * row_filters.rows.count * question.store.dim
+        if own > _SMALL_WORK:
+            run(which, question.of(which, row_filters))
+        else:
+            small.append((which, question.of(which, row_filters)._replace(threads=1)))
+            work += own
+
+    def run_some(some: list[tuple[Int64Array, Question]], flag: _core.CancelFlag) -> None:
+        for which, part in some:
+            if flag.is_cancelled():
+                return
+            run(which, part)
+
+    n_tasks = max(1, min(question.threads, len(small)))
+    pool.run_all([partial(run_some, small[i::n_tasks]) for i in range(n_tasks)], question.threads,
+                 long=work >= _LONG_WORK)
+
+
+def top_of_groups(question: Question, search: Callable[[Question], tuple[Hits, SearchStats]],
+                  *, keyed: bool = False) -> tuple[Hits, SearchStats]:
+    """The k best rows of each query, which `search` finds where all may find the same rows."""
+    if question.row_filters.within is None:
+        return search(question)
+    n = len(question.queries)
+    hits, did = no_hits(n, question.k, keyed=keyed), list[SearchStats]()
+
+    def run(which: Int64Array, part: Question) -> None:
+        found, stats = search(part)
+        hits.scores[which], hits.ids[which] = found
+        if hits.keys is not None and found.keys is not None:
+            hits.keys[which] = found.keys
+        did.append(stats)
+
+    _run_parts(question, run)
+    total = SearchStats(*map(sum, zip(*did, strict=True))) if did else SearchStats(n)
+    return hits, total._replace(queries=n)
+
+
+def beyond(question: Question) -> BeyondHits:
+    """All rows beyond the radius of each query."""
+    if question.row_filters.within is None:
+        return _beyond(question)
+    counts, found = np.zeros(len(question.queries), np.int64), list[tuple[Int64Array, BeyondHits]]()
+
+    def run(which: Int64Array, part: Question) -> None:
+        hits = _beyond(part)
+        counts[which] = np.diff(hits.offsets)
+        found.append((which, hits))
+
+    _run_parts(question, run)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    scores, ids = np.empty(offsets[-1], np.float32), np.empty(offsets[-1], np.int64)
+    for which, hits in found:
+        own = np.repeat(offsets[which] - hits.offsets[:-1], counts[which])
+        places = own + np.arange(len(hits.ids))
+        scores[places], ids[places] = hits.scores, hits.ids
+    return BeyondHits(offsets, scores, ids)
+
+
+def _beyond(question: Question) -> BeyondHits:
+    store, view, queries = question[:3]
+    assert question.radii is not None
+    chosen = question.row_filters.filter(store, view, len(queries), exact=True)
+    return batches.beyond(view.exact, chosen, queries, question.radii, question.threads)

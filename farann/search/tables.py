@@ -1,22 +1,56 @@
-"""The tables that say where searches with `recall=` stop: measured, and measured again."""
+"""What ``recall=`` takes: tables that say where searches stop, and depths of runs of added rows.
+
+Both are measured, and measured again where rows have changed: depths on answers to sample queries.
+
+Rows of a run that answer many queries come first, so that most answers are among the first. How
+many are is not taken over from the base, as added rows may be of another kind: sample queries are
+answered exactly, and a run is scanned as deep as its rows among these answers lie, but for the
+share that a recall lets go. Runs that have few of the answers may miss a small share of all
+answers. Where the sample is too small to tell, runs are scanned whole.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from farann._types import Float32Array, Int64Array, Progress
+from farann import _core
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Progress
 from farann.contract.stop_rule import ALL_CODES, StopRule
+from farann.layout.added_rows import Added, Run
+from farann.runtime import batches
 from farann.runtime.progress import measuring, renamed
-from farann.search import depths
-from farann.search.question import Question
+from farann.store.depths import Answers
 from farann.store.samples import base_alone, sample_queries
 from farann.store.store import RuleByTable, Store
 from farann.tuning import measure
 from farann.tuning.guard import SAMPLE, Guard, make_guard
 from farann.tuning.plans import Measured
 from farann.tuning.table import late_beyond, missing_at, with_margin
+
+if TYPE_CHECKING:
+    from farann.search.plan import Question
+
+# _QUERIES: most sample queries like the tuned ones.
+# _DRAWN: queries that are drawn to find them among.
+# _LEAST: if fewer are like the tuned ones, none is used and runs are scanned whole.
+# _MOST_ANSWERS: answers beyond which fewer queries are used, for large k.
+# _FEWEST: least queries even then.
+_QUERIES, _DRAWN, _LEAST, _MOST_ANSWERS, _FEWEST = 512, 1024, 128, 2**18, 32
+# Least answers that may be missed for a depth of its own: of one run, and of all runs together.
+_OF_ITS_OWN, _OF_ALL = 8.0, 4.0
+# _SPARE: share of all answers that may be missed which runs with few answers may miss, half of
+# what a plan holds back, see `missing_at`.
+# _LEAST_DEPTH: share of their rows that such runs are scanned down to, at least.
+_SPARE, _LEAST_DEPTH = 1 / 18, 1 / 64
+# _NEW: if over 1/8 of the rows are new, the sample is answered again.
+# _GONE: if over 1/100 of the answers were removed, the queries that had them are: the rows that
+# take their places may lie anywhere.
+_NEW, _GONE = 8, 100
+# Most entries of the cache of stops, which is by k and recall.
+_MOST_STOPS = 64
 
 
 def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
@@ -37,7 +71,7 @@ def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
         rule = rule._replace(extends_beyond=late_beyond(*usual[:2]))
     # Predicted thresholds and run depths hold only when every row may be found.
     if question.every_row:
-        run_ends = None if store.asks_nearest else depths.stops_for(
+        run_ends = None if store.asks_nearest else stops_for(
             store, k, missing_at(recall), isa, question.threads)
         rule = rule._replace(predicted_threshold=tuned.predicted_threshold_at(effort),
                              usual_lateness=usual, run_ends=run_ends)
@@ -124,7 +158,204 @@ def _measured_again(store: Store, k: int, isa: str) -> Measured:
     queries, slots = store.tunings.queries.get(k), None
     if queries is None and k not in store.tunings.answers:
         # From a file, which doesn't keep them.
-        queries, slots = depths.sample_like(store, k, guard)
+        queries, slots = sample_like(store, k, guard)
         if len(queries) == 0:
             return Measured(before, guard, np.empty(0, np.int64))
     return measured(store, k, isa, queries, before.target, slots)._replace(guard=guard)
+
+
+# ---- depths of runs ----
+
+
+def stops_for(store: Store, k: int, missing: float, isa: str, threads: int) -> Int64Array | None:
+    """The position that the scan of each run stops before; None: runs are scanned whole.
+
+    `missing` is the share of the answers in runs that may be missed."""
+    added, guard, depths = store.added, store.tunings.guards.get(k), store.depths
+    if added is None or not added.runs or guard is None:
+        return None
+    made = depths.stops.get((k, missing))
+    if made is None or made[0] is not guard:
+        answers = answers_of(store, k, guard, isa, threads, depths.answers.get(k))
+        made = guard, stops_of(answers, added, store.n_base, missing)
+        if len(depths.stops) >= _MOST_STOPS:
+            depths.stops.clear()
+        depths.answers[k], depths.stops[k, missing] = answers, made
+    return made[1]
+
+
+def answers_of(store: Store, k: int, guard: Guard, isa: str, threads: int,
+               before: Answers | None) -> Answers:
+    """Answers to queries that a guard lets pass; to none where these are too few.
+
+    `before`: the answers in an older store with the same layout.
+    """
+    added = store.added
+    assert added is not None
+    if before is None or before.guard is not guard:
+        queries = sample_like(store, k, guard)[0]
+    elif len(before.queries) == 0:
+        return before
+    else:
+        queries = before.queries
+        if (store.n_slots - before.n_slots) * _NEW <= store.n_slots:
+            answers = _without_removed(before, store)
+            too_many = answers.lost.sum() * _GONE > answers.slots.size
+            if answers.runs is not added.runs or (too_many and answers.n_slots < store.n_slots):
+                answers = _with_new(answers, store, isa, threads)
+            return _with_lost(answers, store, isa, threads) if too_many else answers
+    scores, slots = _exact(store, queries, k, isa, threads)
+    return Answers(guard, queries, scores, slots, store.n_slots, added.runs,
+                   np.zeros(len(queries), np.int64))
+
+
+def _exact(store: Store, queries: Float32Array, k: int, isa: str,
+           threads: int) -> tuple[Float32Array, Int64Array]:
+    """Scores and slots of the rows furthest from queries."""
+    view = store.view(isa)
+    hits, _ = batches.top(view.exact, view.everything, queries, k, False, threads)
+    slots = store.slots_of(np.maximum(hits.ids, 0).ravel()).reshape(hits.ids.shape)
+    slots[hits.ids < 0] = -1
+    return hits.scores, slots
+
+
+def _most(k: int) -> int:
+    return max(min(_QUERIES, _MOST_ANSWERS // k), _FEWEST)
+
+
+def sample_like(store: Store, k: int, guard: Guard) -> tuple[Float32Array, Int64Array | None]:
+    """Queries like those that the plan for k was measured with, and slots as `sample_queries`
+    gives them."""
+    given = store.tunings.queries.get(k)
+    queries, slots = sample_queries(store, _DRAWN) if given is None else (given, None)
+    some = np.arange(0, len(queries), max(1, len(queries) // _DRAWN))
+    queries = np.ascontiguousarray(queries[some])
+    marks = np.zeros(len(queries), np.uint8)
+    guard.tests.find(queries, 0, len(queries), marks)
+    like = np.flatnonzero(marks == 0)
+    like = like[:: -(-len(like) // _most(k))] if len(like) >= min(_LEAST, _most(k)) else like[:0]
+    return queries[like], None if slots is None else slots[some][like]
+
+
+def _without_removed(answers: Answers, store: Store) -> Answers:
+    if store.alive is None:
+        return answers
+    alive = _is_alive(answers.slots, store)
+    lost = answers.lost + ((answers.slots >= 0) & ~alive).sum(axis=1)
+    return answers._replace(slots=np.where(alive, answers.slots, -1), lost=lost)
+
+
+def _with_lost(answers: Answers, store: Store, isa: str, threads: int) -> Answers:
+    """Refill answers whose rows were removed."""
+    which = np.flatnonzero(answers.lost)
+    scores, slots, lost = answers.scores.copy(), answers.slots.copy(), answers.lost.copy()
+    scores[which], slots[which] = _exact(store, answers.queries[which], slots.shape[1], isa,
+                                         threads)
+    lost[which] = 0
+    return answers._replace(scores=scores, slots=slots, lost=lost)
+
+
+def _is_alive(slots: Int64Array, store: Store) -> BoolArray:
+    there: BoolArray = slots >= 0
+    return there if store.alive is None else there & (store.alive[slots] != 0)
+
+
+def _with_new(answers: Answers, store: Store, isa: str, threads: int) -> Answers:
+    """Merge the rows that were added since into the answers."""
+    assert store.added is not None
+    k, first = answers.slots.shape[1], answers.n_slots
+    alive = None if store.alive is None else store.alive[first:]
+    rows = store.tail[first - store.n_base :]
+    new = _core.Snapshot(rows, rows[:0], None, alive, store.centre,
+                         store.spec.metric.number, isa)
+    hits, _ = batches.top(new, _core.Filter(new), answers.queries, k, False, threads)
+    scores = np.concatenate([answers.scores, hits.scores], axis=1)
+    slots = np.concatenate([answers.slots, np.where(hits.ids < 0, -1, hits.ids + first)], axis=1)
+    sign = np.float32(-1.0 if store.spec.metric.larger_is_further else 1.0)
+    last = np.where(slots < 0, np.float32(np.inf), sign * scores)
+    best = np.argsort(last, axis=1, kind="stable")[:, :k]
+    return Answers(answers.guard, answers.queries, np.take_along_axis(scores, best, axis=1),
+                   np.take_along_axis(slots, best, axis=1), store.n_slots, store.added.runs,
+                   answers.lost)
+
+
+def stops_of(answers: Answers, added: Added, n_base: int, missing: float) -> Int64Array | None:
+    """The position to stop each run's scan before, to miss a share `missing` of its answers.
+
+    None: runs are scanned whole."""
+    if len(answers.queries) == 0:
+        return None
+    places, of_queries = _places(answers, added, n_base)
+    stops = np.array([run.stop for run in added.runs], np.int64)
+    found = [_found(run, places, of_queries) for run in added.runs]
+    few = [i for i, one in enumerate(found) if missing * len(one.depths) < _OF_ITS_OWN]
+    for i, run in enumerate(added.runs):
+        if i not in few:
+            stops[i] = _stop(run, _depth(found[i], missing * len(found[i].depths)))
+    if few:
+        common = _common_depth(_joined(found), _joined([found[i] for i in few]), missing,
+                               int((answers.slots >= 0).sum()))
+        for i in few:
+            stops[i] = _stop(added.runs[i], common)
+    return stops
+
+
+class _Found(NamedTuple):
+    """Answers in one or more runs: the share of the run to scan for each, and its query."""
+
+    depths: Float64Array
+    queries: Int64Array
+
+
+def _found(run: Run, places: Int64Array, queries: Int64Array) -> _Found:
+    mine = (places >= run.start) & (places < run.stop)
+    return _Found((places[mine] - run.start + 1) / run.n, queries[mine])
+
+
+def _joined(found: list[_Found]) -> _Found:
+    return _Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+
+
+def _common_depth(every: _Found, few: _Found, missing: float, n_answers: int) -> float:
+    """The depth of runs with few answers each.
+
+    It is that of all runs, or deeper where these need it; it may be less deep if they then miss
+    only a small share of all answers, of runs and base."""
+    usual, spare, depth = missing * len(few.depths), _SPARE * missing * n_answers, 1.0
+    if missing * len(every.depths) >= _OF_ALL and usual >= 1.0:
+        depth = max(_depth(every, missing * len(every.depths)),
+                    float(np.sort(few.depths)[-1 - int(usual)]))
+    if spare >= 1.0:
+        depth = min(depth, max(_depth(few, spare), _LEAST_DEPTH))
+    return depth
+
+
+def _places(answers: Answers, added: Added, n_base: int) -> tuple[Int64Array, Int64Array]:
+    """Positions of the answers with codes in runs, with repetitions, and their queries' numbers."""
+    assert added.room is not None and added.room.slots is not None
+    place = np.full(answers.n_slots - n_base, -1, np.int64)
+    for run in added.runs:
+        place[added.room.slots[run.start : run.stop] - n_base] = np.arange(run.start, run.stop)
+    queries, ranks = np.nonzero(answers.slots >= n_base)
+    positions = place[answers.slots[queries, ranks] - n_base]
+    return positions[positions >= 0], queries[positions >= 0]
+
+
+def _depth(found: _Found, usual: float) -> float:
+    """The share of a run to scan so that about `usual` of its answers are missed.
+
+    One standard deviation less are let go, as a sample tells no more: the root of the sum of the
+    squares of how many answers each query misses."""
+    squares = 0
+    missed: dict[int, int] = {}
+    order = np.argsort(-found.depths, kind="stable")
+    for allowed, query in enumerate(found.queries[order].tolist()):
+        missed[query] = missed.get(query, 0) + 1
+        squares += 2 * missed[query] - 1
+        if allowed + 1 + squares**0.5 > usual:
+            return float(found.depths[order[allowed]])
+    return 0.0
+
+
+def _stop(run: Run, depth: float) -> int:
+    return min(run.start + _core.code_rows(int(np.ceil(depth * run.n))), run.stop)

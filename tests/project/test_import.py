@@ -27,10 +27,10 @@ LATER = {"json", "mmap", "zlib", "asyncio", "tqdm", "sklearn", "scipy", "pandas"
 # What only rows, builds, recall=, groups and sets take: an index without rows has none of it.
 FOR_ROWS = {"farann.store.store", "farann.store.labels", "farann.store.groups", "farann.layout",
             "farann.quantize", "farann.tuning", "farann.runtime.batches", "farann.search.plan",
-            "farann.search.tables", "farann.search.depths", "dataclasses"}
+            "farann.search.tables", "dataclasses"}
 # What an exact search of rows without codes does without.
-FOR_OTHERS = {"farann.search.grouped", "farann.diverse.greedy",
-              "farann.diverse.mmr", "farann.diverse.member_sets", "farann.diverse.pairs",
+FOR_OTHERS = {"farann.diverse.greedy", "farann.diverse.mmr",
+              "farann.diverse.member_sets", "farann.diverse.pairs",
               "farann.layout.recoding", "farann.quantize.decoding",
               "sklearn.cluster"}
 

@@ -252,7 +252,7 @@ def added_of(index: farann.Index) -> Added:
 
 def stops_of(index: farann.Index, recall: float, k: int = K) -> NDArray[np.int64]:
     missing = inside.missing_at(recall)
-    stops = inside.depths.stops_for(inside.store_of(index), k, missing, index.isa, 1)
+    stops = inside.tables.stops_for(inside.store_of(index), k, missing, index.isa, 1)
     assert stops is not None
     return stops
 
@@ -373,7 +373,7 @@ def test_answers_are_kept_up_to_date(rng: np.random.Generator,
         index = built(rows[:BASE], metric)
         index.tune(k=K)
         counting: Any = type("Counting", (), {"top": staticmethod(counted)})
-        monkeypatch.setattr(inside.depths, "batches", counting)
+        monkeypatch.setattr(inside.tables, "batches", counting)
         for start in range(BASE, 2 * BASE, 300):
             index.add(rows[start : start + 300])
             index.search_furthest(queries, K, recall=0.9)
@@ -405,7 +405,7 @@ def test_stops_by_hand(rng: np.random.Generator) -> None:
     def stops(of_runs: list[NDArray[np.int64]], missing: float) -> list[int]:
         places = np.concatenate([i * n + part for i, part in enumerate(of_runs)])
         slots = np.concatenate([n_base + order[places], np.arange(100)])
-        found = inside.depths.stops_of(answers_at(slots.reshape(-1, 1), n_base + 3 * n, runs),
+        found = inside.tables.stops_of(answers_at(slots.reshape(-1, 1), n_base + 3 * n, runs),
                                        added, n_base, missing)
         assert found is not None
         return [int(stop - run.start) for stop, run in zip(found, runs, strict=True)]
