@@ -52,7 +52,7 @@ class Index:
         more memory, several times the speed), by 4-bit codes (half of that, but they rule out
         few rows for certain), or by the rows themselves, in float32. Answers are the same.
     cells : int or "auto", optional
-        Group the rows into so many partitions (IVF lists); approximate searches then probe the
+        Group the rows into this many partitions (IVF lists); approximate searches then probe the
         most promising ones. "auto" makes them where `build` finds, by counted work, that they make
         searches faster, and none where rows are few; where they make exact ones slower, these have
         codes of their own. 4-bit codes without vectors are better with partitions.
@@ -257,7 +257,7 @@ class Index:
         Parameters
         ----------
         queries : array_like (n, dim), optional
-            A sample of real queries, some thousands if there are so many; of use to indexes with
+            A sample of real queries, some thousands if there are that many; of use to indexes with
             codes or partitions. By default rows serve as a sample, which is worse where queries are
             of another kind, such as users of a recommender.
         tune : iterable of int, optional
@@ -292,7 +292,7 @@ class Index:
         Parameters
         ----------
         queries : array_like (n, dim), optional
-            A sample of real queries, some thousands if there are so many. By default those given
+            A sample of real queries, some thousands if there are that many. By default those given
             to `build` that it did not use itself, else a sample of the rows. Searches with
             ``recall=`` answer queries unlike these exactly.
         k : int
@@ -375,7 +375,7 @@ class Index:
             k-th found (l2), or better than its dot product or cosine by more than epsilon. It
             bounds distances, not recall.
         budget : int, optional
-            Scan at most so many rows of the last build, the most promising, rounded up to a
+            Scan at most this many rows of the last build, the most promising, rounded up to a
             multiple of 16. Rows added since are scanned as well; and all rows are where filters
             leave fewer than k of these, or where there are no codes.
         seconds : float, optional
@@ -567,7 +567,7 @@ class Index:
             No row that was left out is more than (1 + epsilon) times as far from its nearest member
             as the k-th found (l2), or better than its dot product or cosine by more than epsilon.
         budget : int, optional
-            Scan at most so many rows of the last build, as in `search_furthest`.
+            Scan at most this many rows of the last build, as in `search_furthest`.
         exclude : optional
             Ids to leave out, per set: an int array (n, m) padded with -1, or a sequence of n
             one-dimensional arrays.
@@ -634,7 +634,7 @@ class Index:
         diversity : float
             From 0, the most similar rows, to 1, rows unlike those found before.
         candidates : int, optional
-            Choose among so many most similar rows alone, as other libraries do. By default among
+            Choose among this many most similar rows alone, as other libraries do. By default among
             all rows.
         exclude, allowed, within, outside, threads : optional
             As in `search_furthest`.

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Progress
+from farann._types import Progress, RowArray
 from farann.contract.index_spec import traits_of
 from farann.contract.row_types import row_type_for, to_rows
 from farann.diverse.selection import Selection
@@ -41,9 +41,7 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     >>> farann.search_furthest([[0.0], [5.0], [3.0]], [[1.0]], k=2).ids
     array([[1, 2]])
     """
-    row_type = row_type_for(rows.dtype) if isinstance(rows, np.ndarray) else "float32"
-    index = Index(metric=metric, dtype=row_type, codes="float32", threads=threads)
-    vectors = to_rows("rows", rows, None, row_type, normalized=index.metric == "cosine")
+    index, vectors = _index_for(rows, metric, threads)
     index._live.store = Store.over(vectors, index._live.spec)
     return index.search_furthest(queries, k)
 
@@ -76,13 +74,19 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: str = "l2"
         few = _few_of(rows, k, metric, start)
         if few is not None:
             return few
-    row_type = row_type_for(rows.dtype) if isinstance(rows, np.ndarray) else "float32"
-    index = Index(metric=metric, dtype=row_type, codes="float32")
-    vectors = to_rows("rows", rows, None, row_type, normalized=index.metric == "cosine")
+    index, vectors = _index_for(rows, metric)
     if len(vectors):
         index.add(vectors, copy=False)
     return index.select_diverse(k, start=start, first=first, radius=radius, allowed=allowed,
                                 progress=progress)
+
+
+def _index_for(rows: npt.ArrayLike, metric: str,
+               threads: int | None = None) -> tuple[Index, RowArray]:
+    """An empty index for rows, and these as it keeps them."""
+    row_type = row_type_for(rows.dtype) if isinstance(rows, np.ndarray) else "float32"
+    index = Index(metric=metric, dtype=row_type, codes="float32", threads=threads)
+    return index, to_rows("rows", rows, None, row_type, normalized=index.metric == "cosine")
 
 
 def _few_of(rows: Any, k: Any, metric: Any, start: Any) -> Selection | None:

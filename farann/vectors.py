@@ -65,7 +65,7 @@ class VectorFile:
         return row_type_for(self.dtype)
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[Array]:
-        """Read the rows, so many at a time.
+        """Read the rows block by block.
 
         Parameters
         ----------

@@ -53,7 +53,7 @@ from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, sp
 
 __all__ = ["build", "demo", "diameter", "info", "search", "select", "tune"]
 
-BATCH = 1024  # queries asked at a time: enough for all threads, few enough for a bar to move
+QUERIES_A_CALL = 1024  # enough for all threads, few enough for the progress bar to move
 LIMITS = ("recall", "epsilon", "budget", "seconds")
 PLOTS = (".png", ".svg", ".pdf")
 
@@ -371,8 +371,8 @@ def _batches(queries: VectorFile) -> Iterator[NDArray[Any]]:
     if queries.rows == 0:  # asking nothing still gives arrays of the right shape
         yield queries.read()
     for block in queries.blocks():
-        for start in range(0, len(block), BATCH):
-            yield block[start : start + BATCH]
+        for start in range(0, len(block), QUERIES_A_CALL):
+            yield block[start : start + QUERIES_A_CALL]
 
 
 def _check_output(path: Path, *inputs: str | None) -> None:

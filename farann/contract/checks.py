@@ -58,7 +58,9 @@ def to_array(name: str, value: Any) -> npt.NDArray[Any]:
     if type(value) is np.ndarray:
         array = value
     elif isinstance(value, np.ndarray):
-        _refuse_masked(name, value)
+        if np.any(getattr(value, "mask", False)):
+            raise ValueError(f"{name}: expected an array without masked values; write .filled(0), "
+                             "say, or leave their rows out")
         array = np.asarray(value)
     else:
         array = _of_other(name, value)
@@ -135,12 +137,6 @@ def _may_be_list_column(value: Any) -> bool:
     is_arrow = hasattr(value, "__arrow_c_array__") or hasattr(value, "__arrow_c_stream__")
     numpy_has_it = isinstance(getattr(value, "dtype", None), np.dtype)
     return is_arrow and not numpy_has_it and getattr(value, "ndim", 1) == 1
-
-
-def _refuse_masked(name: str, value: Any) -> None:
-    if np.any(getattr(value, "mask", False)):
-        raise ValueError(f"{name}: expected an array without masked values; write .filled(0), say, "
-                         "or leave their rows out")
 
 
 def _plain_tensor(name: str, value: Any) -> Any:

@@ -21,7 +21,7 @@ STORED: dict[str, np.dtype[Any]] = {
     "float32": np.dtype(np.float32), "float16": np.dtype(np.float16),
     "bfloat16": np.dtype(np.uint16), "uint8": np.dtype(np.uint8), "int8": np.dtype(np.int8)}
 # Numbers that are converted at a time.
-_AT_ONCE = 1 << 20
+_NUMBERS_AT_ONCE = 1 << 20
 # Bytes of a cache line. Vector loads from rows that don't begin at one straddle two.
 _LINE = 64
 
@@ -96,7 +96,7 @@ def to_rows(name: str, value: Any, dim: int | None, row_type: str, *, normalized
 
 def _converted(name: str, array: npt.NDArray[Any], row_type: str, first: int) -> RowArray:
     rows = np.empty(array.shape, STORED[row_type])
-    step = max(_AT_ONCE // max(array.shape[1], 1), 1)
+    step = max(_NUMBERS_AT_ONCE // max(array.shape[1], 1), 1)
     for start in range(0, len(array), step):
         given = plain_numbers(array[start : start + step])
         rows[start : start + step], exact = _converted_block(given, row_type)

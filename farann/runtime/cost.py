@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from farann import _core
 from farann.results import SearchStats
 
 
@@ -21,14 +20,6 @@ class Costs(NamedTuple):
     exact_product: float  # of a row in float64, which is fetched likewise
 
 
-class _ByLevel(dict[str, Costs]):
-    """Costs by level; a level that wasn't measured has those of the one below it."""
-
-    def __missing__(self, level: str) -> Costs:
-        levels = _core.isa_levels()
-        return self[levels[levels.index(level) - 1]]
-
-
 # Fitted by non-negative least squares of relative errors to the CPU time of about 160 batches at
 # each level, on a Xeon of 2.5 GHz (Cascade Lake): 13 indexes of 20,000 to 200,000 rows
 # in 32 to 784 dimensions, of all kinds of codes, with and without partitions, exact and with four
@@ -40,7 +31,7 @@ class _ByLevel(dict[str, Costs]):
 # What a row that passes costs was measured again at "avx2" and above, on an AMD EPYC (Zen 4), which
 # took 34 to 44 ns and not 55 or 61: 100 queries on 20,000 x 64 Gaussian rows under dot, k = 10, 100
 # and 500, codes not given up.
-COSTS = _ByLevel({
+COSTS = {
     "scalar": Costs(5000.0, 14.0, 0.62, 0.5, 40.0, 40.0, 390.0, 1.9),
     "avx2": Costs(3700.0, 21.0, 0.024, 0.028, 34.0, 43.0, 38.0, 0.2),
     "avx512": Costs(5400.0, 10.0, 0.019, 0.025, 34.0, 37.0, 51.0, 0.3),
@@ -50,14 +41,14 @@ COSTS = _ByLevel({
     "neon": Costs(3700.0, 21.0, 0.09, 0.056, 34.0, 43.0, 38.0, 0.4),
     "dotprod": Costs(3700.0, 21.0, 0.032, 0.056, 34.0, 43.0, 38.0, 0.4),
     "i8mm": Costs(3700.0, 21.0, 0.016, 0.056, 34.0, 43.0, 38.0, 0.4),
-})
+}
 
 # Costs of single queries: rows and codes are read for one query alone, and
 # nothing is prepared for many. Fitted likewise to 76 kinds of searches at each level, on a Xeon of
 # 2 GHz (Sapphire Rapids): 11 indexes of 900 to 50,000 rows in 16 to 300 dimensions, exact and with
 # three efforts, k = 10 and 60. 80% of the costs beside that of exact search are between 0.86 and
 # 1.33 times what was measured. "avxvnni" and the levels of ARM weren't timed, as above.
-SINGLE_COSTS = _ByLevel({
+SINGLE_COSTS = {
     "scalar": Costs(1200.0, 3.0, 0.4, 0.69, 10.0, 41.0, 135.0, 0.35),
     "avx2": Costs(1000.0, 3.0, 0.029, 0.11, 10.0, 39.0, 47.0, 0.02),
     "avx512": Costs(900.0, 3.0, 0.024, 0.093, 10.0, 41.0, 61.0, 0.02),
@@ -67,30 +58,27 @@ SINGLE_COSTS = _ByLevel({
     "neon": Costs(1000.0, 3.0, 0.09, 0.11, 10.0, 39.0, 47.0, 0.04),
     "dotprod": Costs(1000.0, 3.0, 0.04, 0.11, 10.0, 39.0, 47.0, 0.04),
     "i8mm": Costs(1000.0, 3.0, 0.029, 0.11, 10.0, 39.0, 47.0, 0.04),
-})
+}
 
-# _BYTE: ns to read a byte of rows where few queries share it, at 14 GB a second.
-# _ROW_ANYWHERE: ns to wait for a row at a random place in memory. Measured on a busy Xeon of 2 GHz
-# (Sapphire Rapids): 40,000 rows of 150,000 x 64 took 140 ns each to pass and to get keys.
-_BYTE, _ROW_ANYWHERE = 0.07, 60.0
-# ns to put a coordinate of whole codes into panels, for all queries together.
-_PANEL_COORDINATE = 0.5
-# Queries below which a batch is limited by reading memory, not by its products.
-_FEW_QUERIES = 6
+_BYTE = 0.07  # ns to read a byte of rows where few queries share it, at 14 GB a second
+# ns to wait for a row at a random place in memory. Measured on a busy Xeon of 2 GHz (Sapphire
+# Rapids): 40,000 rows of 150,000 x 64 took 140 ns each to pass and to get keys.
+_ROW_ANYWHERE = 60.0
+_PANEL_COORDINATE = 0.5  # ns to put a coordinate of whole codes into panels, for all queries
+_FEW_QUERIES = 6  # queries below which a batch is limited by reading memory, not by its products
 
 # A batch on few rows is scanned in float32: to code its queries would take longer than codes save.
-# _CODED_QUERY, _CODED_COORDINATE: ns to rotate and code a query, plus ns for each coordinate.
-# _FLOAT_ROW: ns to scan a float32 row, beside its products.
-# _PACKED_COORDINATE: ns to pack a coordinate of a float32 row, for all queries together.
 # Round numbers, guided by timings of batches on 50 to 2,000 rows at "amx" alone, on a busy Xeon of
 # 2 GHz (Sapphire Rapids): no fit of known error. A wrong choice costs some time only.
-_CODED_QUERY, _CODED_COORDINATE, _FLOAT_ROW, _PACKED_COORDINATE = 200.0, 2.0, 0.8, 0.8
+_CODED_QUERY = 200.0  # ns to rotate and code a query
+_CODED_COORDINATE = 2.0  # ns more for each coordinate
+_FLOAT_ROW = 0.8  # ns to scan a float32 row, beside its products
+_PACKED_COORDINATE = 0.8  # ns to pack a coordinate of a float32 row, for all queries together
 
-
-# ns to test whether a query is like the sample, beside its float32 products: in a batch, and as a
-# single query. Round numbers, guided by timings in 2 to 784 dimensions on a busy AMD EPYC (Zen 4)
-# at "avx512vnni" alone.
-_GUARDED_QUERY, _GUARDED_SINGLE = 100.0, 150.0
+# ns to test whether a query is like the sample, beside its float32 products. Round numbers, guided
+# by timings in 2 to 784 dimensions on a busy AMD EPYC (Zen 4) at "avx512vnni" alone.
+_GUARDED_QUERY = 100.0  # in a batch
+_GUARDED_SINGLE = 150.0  # as a single query
 
 
 def guard_cost(width: int, points: int, isa: str, *, single: bool = False) -> float:

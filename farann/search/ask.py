@@ -23,11 +23,11 @@ from farann.store.live import Live
 if TYPE_CHECKING:
     from farann.search.plan import Question
 
-# Searches look at the clock after 2^22 multiply-adds. A row takes one per coordinate, padding
-# included, in codes, in float32 and for its exact key.
-# _BEFORE_A_LOOK: coordinates of all rows up to which a single query never looks at the clock.
-# _PADDING: most coordinates of padding in a row.
-_BEFORE_A_LOOK, _PADDING = 2**20, 16
+# Coordinates of all rows up to which a single query never looks at the clock. Searches look at it
+# after 2^22 multiply-adds; a row takes one per coordinate, padding included, in codes, in float32
+# and for its exact key.
+_BEFORE_A_LOOK = 2**20
+_PADDING = 16  # coordinates of padding in a row, at most
 # Types of `allowed` for which a single query may reuse what an earlier one prepared.
 _AS_GIVEN = (Filter, ndarray)
 

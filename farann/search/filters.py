@@ -29,17 +29,14 @@ if TYPE_CHECKING:
 # queries in 50 and 512 dimensions. Approximate searches know masks alone.
 _FETCH = 40.0  # ns to fetch a listed row from a random place in memory
 _LISTED_COORDINATE = 0.8  # ns to read and pack a coordinate of a listed row
-_CODED_COORDINATE = 0.05  # ns to read a coordinate of a code
+_CODE_COORDINATE = 0.05  # ns to read a coordinate of a code
 
-# Ids that are fewer than 1/16 of the rows are sorted; more are marked without sorting.
-_SORTED_BELOW = 16
-# Searches are exact if at most 1/4 of the rows are allowed.
-_EXACT_BELOW = 4
+_SORTED_BELOW = 16  # ids of fewer than 1/16 of the rows are sorted, more marked without sorting
+_EXACT_BELOW = 4  # searches are exact if at most 1/4 of the rows are allowed
 # Ids to exclude for a whole batch are listed for each query, up to 2^20 in all (ids times queries);
 # more are removed from the allowed rows.
 _MOST_LISTED = 1 << 20
-# Ignore the tuning table if the excluded group holds more than 1/16 of the rows.
-_LEFT_OUT = 16
+_LEFT_OUT = 16  # if the excluded group holds over 1/16 of the rows, the tuning table is ignored
 
 
 # Searches for single queries, by instruction-set level, k and recall.
@@ -421,5 +418,5 @@ def _list_pays(store: Store, view: View, count: int, n_queries: int) -> bool:
     listed = store.dim * (_LISTED_COORDINATE + n_queries * costs.float_product)
     scanned = listed
     if view.coded_dim:
-        scanned = view.coded_dim * (_CODED_COORDINATE + n_queries * costs.code_product)
+        scanned = view.coded_dim * (_CODE_COORDINATE + n_queries * costs.code_product)
     return count * (_FETCH + listed) < view.snapshot.n_slots * scanned

@@ -25,14 +25,10 @@ if TYPE_CHECKING:
     from farann.store.store import Store, View
     from farann.tuning.guard import Guard
 
-# Rules that are kept of a store, by k and recall: small batches take less time than to make one.
-_MOST_RULES = 64
-# Deviations of a batch's mean lateness beyond which its late answers are taken for bad ones.
-_LATE = 4.0
-# Multiply-adds below which the search of a group runs on one thread, beside others.
-_SMALL_WORK = 1 << 22
-# Multiply-adds of all small groups from which Ctrl+C must be heard.
-_LONG_WORK = 1 << 27
+_MOST_RULES = 64  # rules kept of a store, by k and recall: small batches take less time than one
+_LATE_BATCH = 4.0  # deviations of a batch's mean lateness beyond which late answers are bad ones
+_SMALL_WORK = 1 << 22  # multiply-adds below which a group is searched on one thread, beside others
+_LONG_GROUPS = 1 << 27  # multiply-adds of all small groups from which Ctrl+C must be heard
 
 
 class Question(NamedTuple):
@@ -139,7 +135,7 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
         search_some(like, rule, late)
         search_some(guarded, exact)
     if usual is not None and late is not None and guard.tests.how_late(
-            len(like), float(late.sum(dtype=np.float64)), *usual) > _LATE:
+            len(like), float(late.sum(dtype=np.float64)), *usual) > _LATE_BATCH:
         again = like[late > usual[0]]
         search_some(again, exact)
         guard.note(0, len(again))
@@ -164,7 +160,7 @@ def _run(question: Question, rule: StopRule,
         elif filters.mark_anew:
             found = singles.exact(store, view.exact.isa, queries, k, chosen)
         if found is not None:
-            return found
+            return Hits(*found[:2]), SearchStats(*found[2])
     snapshot = view.snapshot if approximate else view.exact
     return batches.top(snapshot, chosen, queries, k, nearest, threads, rule, late, radii)
 
@@ -193,7 +189,7 @@ def _run_parts(question: Question, run: Callable[[Int64Array, Question], None]) 
 
     n_tasks = max(1, min(question.threads, len(small)))
     pool.run_all([partial(run_some, small[i::n_tasks]) for i in range(n_tasks)], question.threads,
-                 long=work >= _LONG_WORK)
+                 long=work >= _LONG_GROUPS)
 
 
 def top_of_groups(question: Question, search: Callable[[Question], tuple[Hits, SearchStats]],

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from farann._types import Float32Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
-from farann.results import Hits, SearchStats
 from farann.search.filters import UNFILTERED, Filter, RowFilters, rows_of_mask
 
 if TYPE_CHECKING:
@@ -18,8 +17,9 @@ if TYPE_CHECKING:
     from farann.tuning.guard import Guard
     from farann.tuning.table import Tuning
 
-# Kinds of single queries that are prepared for at a time.
-_MOST_SINGLES = 16
+Answer: TypeAlias = tuple[Float32Array, Int64Array, tuple[int, ...]]  # scores, ids, counts
+
+_MOST_PREPARED = 16  # kinds of single queries that are prepared for at a time
 
 
 def keep(store: Store, isa: str, k: int, recall: float | None, plan: Tuning | None,
@@ -42,14 +42,13 @@ def keep(store: Store, isa: str, k: int, recall: float | None, plan: Tuning | No
                           None if guard is None else guard.tests, nearest=store.by_nearest)
     if kept is None:
         return
-    if len(singles) >= _MOST_SINGLES:
+    if len(singles) >= _MOST_PREPARED:
         singles.clear()
     singles[isa, k, recall] = kept
 
 
 def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float | None,
-          allowed: Filter | npt.NDArray[np.bool_] | None = None,
-          ) -> tuple[Float32Array, Int64Array, tuple[int, ...]] | None:
+          allowed: Filter | npt.NDArray[np.bool_] | None = None) -> Answer | None:
     """Scores, ids and counts for a single query, as an earlier one was answered; None where that
     can't be, as for approximate answers under a filter."""
     # True and 1.0 are found where 1 is.
@@ -67,8 +66,8 @@ def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float 
     return _guarded(store, isa, queries, k)
 
 
-def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int, mask: npt.NDArray[np.bool_],
-            ) -> tuple[Float32Array, Int64Array, tuple[int, ...]] | None:
+def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int,
+            mask: npt.NDArray[np.bool_]) -> Answer | None:
     """The exact answer under a mask; None where the mask is to be checked, or lists rows."""
     kept = store.singles.get((isa, k, None))
     if kept is None or store.alive is not None or (
@@ -79,33 +78,23 @@ def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int, mask: npt.ND
     return found or None
 
 
-def _guarded(store: Store, isa: str, queries: npt.ArrayLike,
-             k: int) -> tuple[Float32Array, Int64Array, tuple[int, ...]] | None:
+def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int) -> Answer | None:
     """The exact answer to a query that a guard tells is none for the plan."""
     guard = store.tunings.guards.get(k)
-    found = None if guard is None or store.n_coded is not None else _exact(store, isa, queries, k)
-    if guard is None or not found:
+    found = None if guard is None or store.n_coded is not None else exact(store, isa, queries, k)
+    if guard is None or found is None:
         return None
     guard.note(1 + guard.tests.count_alone(), 1)
     scores, ids, counts = found
     return scores, ids, (*counts, 1)
 
 
-def _exact(store: Store, isa: str, queries: npt.ArrayLike, k: int,
-           within: _core.Filter | None = None,
-           ) -> tuple[Float32Array, Int64Array, tuple[int, ...]] | tuple[()] | None:
+def exact(store: Store, isa: str, queries: npt.ArrayLike, k: int,
+          within: _core.Filter | None = None) -> Answer | None:
+    """The exact answer to one query; None where nothing can be kept for such, or rows are listed
+    and not a mask."""
     if (isa, k, None) not in store.singles:
         keep(store, isa, k, None, None, None, EXACT)
     kept = store.singles.get((isa, k, None))
-    return None if kept is None else kept.search(queries, within)
-
-
-def exact(store: Store, isa: str, queries: Float32Array, k: int,
-          within: _core.Filter | None = None) -> tuple[Hits, SearchStats] | None:
-    """The exact answer to one query, of shape (1, dim); None where nothing can be kept for such,
-    or rows are listed and not a mask."""
-    found = _exact(store, isa, queries, k, within)
-    if not found:
-        return None
-    scores, ids, counts = found
-    return Hits(scores, ids), SearchStats(*counts)
+    found = None if kept is None else kept.search(queries, within)
+    return found or None

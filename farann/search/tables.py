@@ -33,24 +33,22 @@ from farann.tuning.table import late_beyond, missing_at, with_margin
 if TYPE_CHECKING:
     from farann.search.plan import Question
 
-# _QUERIES: most sample queries like the tuned ones.
-# _DRAWN: queries that are drawn to find them among.
-# _LEAST: if fewer are like the tuned ones, none is used and runs are scanned whole.
-# _MOST_ANSWERS: answers beyond which fewer queries are used, for large k.
-# _FEWEST: least queries even then.
-_QUERIES, _DRAWN, _LEAST, _MOST_ANSWERS, _FEWEST = 512, 1024, 128, 2**18, 32
-# Least answers that may be missed for a depth of its own: of one run, and of all runs together.
-_OF_ITS_OWN, _OF_ALL = 8.0, 4.0
-# _SPARE: share of all answers that may be missed which runs with few answers may miss, half of
-# what a plan holds back, see `missing_at`.
-# _LEAST_DEPTH: share of their rows that such runs are scanned down to, at least.
-_SPARE, _LEAST_DEPTH = 1 / 18, 1 / 64
-# _NEW: if over 1/8 of the rows are new, the sample is answered again.
-# _GONE: if over 1/100 of the answers were removed, the queries that had them are: the rows that
-# take their places may lie anywhere.
-_NEW, _GONE = 8, 100
-# Most entries of the cache of stops, which is by k and recall.
-_MOST_STOPS = 64
+_MOST_LIKE = 512  # sample queries like the tuned ones, at most
+_DRAWN = 1024  # queries that are drawn to find them among
+_LEAST_LIKE = 128  # if fewer are like the tuned ones, none is used and runs are scanned whole
+_MOST_ANSWERS = 2**18  # answers to all sample queries; of larger k fewer queries are used
+_FEWEST_LIKE = 32  # queries that are used whatever k is
+_OF_ITS_OWN = 8.0  # answers of a run that may be missed, at least, for a depth of its own
+_OF_ALL = 4.0  # answers of all runs that may be missed, at least, for a common depth
+# Share of the answers that may be missed which runs with few answers may miss: half of what a plan
+# holds back, see `missing_at`.
+_SPARE_SHARE = 1 / 18
+_LEAST_DEPTH = 1 / 64  # share of their rows that such runs are scanned down to, at least
+_NEW = 8  # if over 1/8 of the rows are new, the sample is answered again
+# If over 1/100 of the answers were removed, the queries that had them are answered again: the rows
+# that take their places may lie anywhere.
+_GONE = 100
+_MOST_STOPS = 64  # entries of the cache of stops, by k and recall
 
 
 def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
@@ -219,10 +217,6 @@ def _exact(store: Store, queries: Float32Array, k: int, isa: str,
     return hits.scores, slots
 
 
-def _most(k: int) -> int:
-    return max(min(_QUERIES, _MOST_ANSWERS // k), _FEWEST)
-
-
 def sample_like(store: Store, k: int, guard: Guard) -> tuple[Float32Array, Int64Array | None]:
     """Queries like those that the plan for k was measured with, and slots as `sample_queries`
     gives them."""
@@ -233,7 +227,8 @@ def sample_like(store: Store, k: int, guard: Guard) -> tuple[Float32Array, Int64
     marks = np.zeros(len(queries), np.uint8)
     guard.tests.find(queries, 0, len(queries), marks)
     like = np.flatnonzero(marks == 0)
-    like = like[:: -(-len(like) // _most(k))] if len(like) >= min(_LEAST, _most(k)) else like[:0]
+    most = max(min(_MOST_LIKE, _MOST_ANSWERS // k), _FEWEST_LIKE)
+    like = like[:: -(-len(like) // most)] if len(like) >= min(_LEAST_LIKE, most) else like[:0]
     return queries[like], None if slots is None else slots[some][like]
 
 
@@ -321,7 +316,7 @@ def _common_depth(every: _Found, few: _Found, missing: float, n_answers: int) ->
 
     It is that of all runs, or deeper where these need it; it may be less deep if they then miss
     only a small share of all answers, of runs and base."""
-    usual, spare, depth = missing * len(few.depths), _SPARE * missing * n_answers, 1.0
+    usual, spare, depth = missing * len(few.depths), _SPARE_SHARE * missing * n_answers, 1.0
     if missing * len(every.depths) >= _OF_ALL and usual >= 1.0:
         depth = max(_depth(every, missing * len(every.depths)),
                     float(np.sort(few.depths)[-1 - int(usual)]))

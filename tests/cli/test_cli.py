@@ -261,7 +261,7 @@ def test_batches_change_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) ->
     arguments = ["search", "rows.farann", "queries.npy", "--exclude", "seen.txt", "-q", "-o"]
     for extra in ([], ["--beyond", "3"]):
         for batch, name in ((1024, "whole"), (3, "parts")):
-            monkeypatch.setattr(inside.commands, "BATCH", batch)
+            monkeypatch.setattr(inside.commands, "QUERIES_A_CALL", batch)
             assert main([*arguments, f"{name}.npz", *extra]) == 0
             assert main([*arguments, f"{name}.csv", *extra]) == 0
         assert Path("whole.csv").read_bytes() == Path("parts.csv").read_bytes()

@@ -262,18 +262,18 @@ def test_pictures(few_pictures: tuple[Any, Any], tmp_path: Path,
     one, other = divmod(int(np.argmin(cosines)), 60)
     assert f"cosine {cosines[one, other]:.3f}" in "\n".join(lines)
     page = Page(tmp_path / "farann-images.html")
-    strips = 10 * (1 + 2 * demo_images.SHOWN)
-    assert len(page.pictures) == strips + demo_images.DIVERSE + 2
+    strips = 10 * (1 + 2 * demo_images.PICTURES)
+    assert len(page.pictures) == strips + demo_images.UNLIKE + 2
     asked = sorted(int(np.argmax(kinds == kind)) for kind in range(10))
     wide = rows.astype(np.float32)
-    found = [search(wide[asked], wide, demo_images.SHOWN, "cosine", exclude=[[i] for i in asked])
+    found = [search(wide[asked], wide, demo_images.PICTURES, "cosine", exclude=[[i] for i in asked])
              for search in (reference.furthest, reference.nearest)]
     addresses = [only_picture(picture, tmp_path) for picture in pixels]
     shown = [addresses.index(address) for address in page.pictures]
     assert shown[:strips] == [
         i for query, least, most in zip(asked, *(hits.ids.tolist() for hits in found), strict=True)
         for i in (query, *least, *most)]
-    assert len(set(shown[strips:-2])) == demo_images.DIVERSE and set(shown[-2:]) == {one, other}
+    assert len(set(shown[strips:-2])) == demo_images.UNLIKE and set(shown[-2:]) == {one, other}
     assert all(f"{score:.2f}" in page.text for hits in found for score in hits.scores.flat)
 
 

@@ -28,7 +28,7 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     monkeypatch.setattr(inside.batches, "_is_long", lambda *_: True)
     monkeypatch.setattr(inside.batches, "_LEADING_SHARE", 16)
     monkeypatch.setattr(inside.batches, "_SMALL_WORK", 1)
-    monkeypatch.setattr(inside.batches, "_BLOCK", 64)
+    monkeypatch.setattr(inside.batches, "_PART_ROWS", 64)
     parts: list[tuple[int, int]] = []
 
     class Noted(core.Task):
