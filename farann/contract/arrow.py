@@ -7,7 +7,7 @@ the Arrow documentation. Neither pyarrow nor any other library is needed to read
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,55 +18,37 @@ from farann._types import Int64Array
 # Types of numbers by their format strings.
 _FORMATS = {b"e": "f2", b"f": "f4", b"g": "f8", b"c": "i1", b"C": "u1", b"s": "i2", b"S": "u2",
             b"i": "i4", b"I": "u4", b"l": "i8", b"L": "u8"}
-_OFFSETS = {b"+l": "i4", b"+L": "i8"}
-_FIXED = b"+w:"
+_OFFSETS = {b"+l": "i4", b"+L": "i8"}  # types of offsets of lists, likewise
+_FIXED = b"+w:"  # and the length follows
+_ADDRESSES = ctypes.POINTER(ctypes.c_void_p)
+_LAST = [("dictionary", ctypes.c_void_p), ("release", ctypes.c_void_p),
+         ("private_data", ctypes.c_void_p)]
 
 
 class _Schema(ctypes.Structure):
-    pass
+    _fields_ = [("format", ctypes.c_char_p), ("name", ctypes.c_char_p),
+                ("metadata", ctypes.c_void_p), ("flags", ctypes.c_int64),
+                ("n_children", ctypes.c_int64), ("children", _ADDRESSES), *_LAST]
 
 
 class _Array(ctypes.Structure):
-    pass
+    _fields_ = [("length", ctypes.c_int64), ("null_count", ctypes.c_int64),
+                ("offset", ctypes.c_int64), ("n_buffers", ctypes.c_int64),
+                ("n_children", ctypes.c_int64), ("buffers", _ADDRESSES),
+                ("children", _ADDRESSES), *_LAST]
 
 
 class _Stream(ctypes.Structure):
-    pass
+    _fields_ = [
+        ("get_schema", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)),
+        ("get_next", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)),
+        ("get_last_error", ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_void_p)),
+        ("release", ctypes.c_void_p), ("private_data", ctypes.c_void_p)]
 
-
-_Schema._fields_ = [
-    ("format", ctypes.c_char_p), ("name", ctypes.c_char_p), ("metadata", ctypes.c_void_p),
-    ("flags", ctypes.c_int64), ("n_children", ctypes.c_int64),
-    ("children", ctypes.POINTER(ctypes.POINTER(_Schema))),
-    ("dictionary", ctypes.c_void_p), ("release", ctypes.c_void_p),
-    ("private_data", ctypes.c_void_p)]
-_Array._fields_ = [
-    ("length", ctypes.c_int64), ("null_count", ctypes.c_int64), ("offset", ctypes.c_int64),
-    ("n_buffers", ctypes.c_int64), ("n_children", ctypes.c_int64),
-    ("buffers", ctypes.POINTER(ctypes.c_void_p)),
-    ("children", ctypes.POINTER(ctypes.POINTER(_Array))),
-    ("dictionary", ctypes.c_void_p), ("release", ctypes.c_void_p),
-    ("private_data", ctypes.c_void_p)]
-_Stream._fields_ = [
-    ("get_schema", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)),
-    ("get_next", ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)),
-    ("get_last_error", ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_void_p)),
-    ("release", ctypes.c_void_p), ("private_data", ctypes.c_void_p)]
 
 _pointer_in = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer_in.restype, _pointer_in.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
 _Release = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
-
-
-class _Owned:
-    """A struct that another library filled, given back to it with the last array over it."""
-
-    def __init__(self, struct: Any) -> None:
-        self.struct = struct
-
-    def __del__(self) -> None:
-        if self.struct.release:
-            _Release(self.struct.release)(ctypes.addressof(self.struct))
 
 
 class _Memory:
@@ -86,59 +68,65 @@ def list_column(name: str, value: Any) -> npt.NDArray[Any] | None:
     ValueError
         Where a list or a number is missing, or lists differ in length.
     """
-    taken = _one_chunk(value) if hasattr(value, "__arrow_c_array__") else _chunks(value)
-    if taken is None:
+    schema, chunks = (_one_chunk if hasattr(value, "__arrow_c_array__") else _chunks)(value)
+    known = _format_of(schema.struct)
+    if known is None:
         return None
-    format_, numbers, chunks, owners = taken
+    format_, numbers = known
     made: list[npt.NDArray[Any]] = []
     row, dim = 0, int(format_[len(_FIXED):]) if format_.startswith(_FIXED) else None
-    for chunk, owner in zip(chunks, owners, strict=True):
-        rows = _rows(name, chunk, format_, numbers, dim, row, owner)
-        row, dim = row + chunk.length, rows.shape[1] if len(rows) else dim
-        made.append(rows)
-    made = [rows for rows in made if len(rows)]
+    for chunk in chunks:
+        rows = _rows(name, chunk, format_, numbers, dim, row)
+        row, dim = row + chunk.struct.length, rows.shape[1] if len(rows) else dim
+        if len(rows):
+            made.append(rows)
     if len(made) == 1:
         return made[0]
     return np.concatenate(made) if made else np.empty((0, dim or 0), np.float32)
 
 
-_Taken = tuple[bytes, str, list[Any], list[object]]
+class _Struct:
+    """A struct in a capsule, which keeps it."""
+
+    def __init__(self, kind: Any, capsule: object, name: bytes) -> None:
+        self.address, self._capsule = _pointer_in(capsule, name), capsule
+        self.struct = kind.from_address(self.address)
+        _refuse_released(self.struct)
 
 
-def _one_chunk(value: Any) -> _Taken | None:
-    schema_capsule, capsule = value.__arrow_c_array__()
-    schema = _Schema.from_address(_pointer_in(schema_capsule, b"arrow_schema"))
-    _refuse_released(schema)
-    known = _format_of(schema)
-    array = _Array.from_address(_pointer_in(capsule, b"arrow_array"))
-    return None if known is None else (*known, [array], [capsule])
+class _Owned:
+    """A struct that another library filled, given back to it with the last array over it."""
+
+    def __init__(self, struct: Any) -> None:
+        self.struct = struct
+
+    def __del__(self) -> None:
+        if self.struct.release:
+            _Release(self.struct.release)(ctypes.addressof(self.struct))
 
 
-def _chunks(value: Any) -> _Taken | None:
-    capsule = value.__arrow_c_stream__()
-    address = _pointer_in(capsule, b"arrow_array_stream")
-    stream = _Stream.from_address(address)
-    _refuse_released(stream)
+def _one_chunk(value: Any) -> tuple[Any, Iterable[Any]]:
+    schema, array = value.__arrow_c_array__()
+    return _Struct(_Schema, schema, b"arrow_schema"), [_Struct(_Array, array, b"arrow_array")]
+
+
+def _chunks(value: Any) -> tuple[Any, Iterable[Any]]:
+    stream = _Struct(_Stream, value.__arrow_c_stream__(), b"arrow_array_stream")
 
     def ask(function: Callable[[int, int], int], struct: Any) -> _Owned:
-        if function(address, ctypes.addressof(struct)):
-            what = stream.get_last_error(address) or b"no reason given"
+        if function(stream.address, ctypes.addressof(struct)):
+            what = stream.struct.get_last_error(stream.address) or b"no reason given"
             raise ValueError(f"Arrow stream: {what.decode(errors='replace')}")
         return _Owned(struct)
 
-    schema = ask(stream.get_schema, _Schema())
+    schema = ask(stream.struct.get_schema, _Schema())
     _refuse_released(schema.struct)
-    known = _format_of(schema.struct)
-    if known is None:
-        return None
-    chunks: list[Any] = []
-    owners: list[object] = []
-    while True:
-        owner = ask(stream.get_next, _Array())
-        if not owner.struct.release:  # the end
-            return *known, chunks, owners
-        chunks.append(owner.struct)
-        owners.append(owner)
+
+    def chunks() -> Iterator[_Owned]:
+        while (chunk := ask(stream.struct.get_next, _Array())).struct.release:
+            yield chunk
+
+    return schema, chunks()
 
 
 def _refuse_released(struct: Any) -> None:
@@ -167,18 +155,18 @@ def _format_of(schema: Any) -> tuple[bytes, str] | None:
     fixed = format_.startswith(_FIXED) and format_[len(_FIXED):].isdigit()
     if not (format_ in _OFFSETS or fixed) or schema.n_children != 1 or not schema.children:
         return None
-    child = schema.children[0].contents
+    child = _Schema.from_address(schema.children[0])
     if child.dictionary or child.format not in _FORMATS:
         return None
     return format_, _FORMATS[child.format]
 
 
-def _rows(name: str, chunk: Any, format_: bytes, numbers: str, dim: int | None, first: int,
-          owner: object) -> npt.NDArray[Any]:
+def _rows(name: str, owner: Any, format_: bytes, numbers: str, dim: int | None,
+          first: int) -> npt.NDArray[Any]:
     """Rows of a chunk, the first of which is number `first` of all."""
-    _refuse_released(chunk)
+    chunk = owner.struct
     _refuse_broken(name, chunk, 2 if format_ in _OFFSETS else 1, 1)
-    n, values = chunk.length, chunk.children[0].contents
+    n, values = chunk.length, _Array.from_address(chunk.children[0])
     _refuse_broken(name, values, 2, 0)
     missing = _first_missing(chunk, 0, n)
     if missing is not None:
