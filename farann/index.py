@@ -22,7 +22,7 @@ from farann.diverse import ask as diverse
 from farann.results import BeyondHits, Hits, SearchStats
 from farann.runtime.pool import default_isa
 from farann.runtime.progress import log
-from farann.search import ask, changes, filters
+from farann.search import ask, changes
 from farann.search.filters import Filter, Filtering
 from farann.store import contents
 from farann.store.live import Live
@@ -875,7 +875,7 @@ class Index:
         >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
         array([3])
         """
-        return filters.prepared(self._live, Filtering(exclude, allowed, within, outside))
+        return Filter(self._live, Filtering(exclude, allowed, within, outside))
 
     def score(self, queries: npt.ArrayLike, ids: Ids, *,
               threads: int | None = None) -> Float32Array:

@@ -110,12 +110,31 @@ class Filter:
            [0, 1]])
     """
 
-    def __init__(self, live: object, allowed: Checked | None, exclude: Checked | None,
-                 groups: GroupLabels | None = None, *, outside: bool = False) -> None:
-        self._live, self._allowed, self._exclude = live, allowed, exclude
-        self._groups, self._outside = groups, outside
+    def __init__(self, live: Live, given: Filtering) -> None:
+        self._live, store = live, live.store
+        self._allowed: Checked | None = None
+        self._exclude: Checked | None = None
+        self._groups: GroupLabels | None = None
+        self._outside = given.within is None
         # Keyed by the store they were looked up in; two threads may do so, and either is good.
         self._found: weakref.WeakKeyDictionary[Store, Rows] = weakref.WeakKeyDictionary()
+        if all(said is None for said in given):
+            raise ValueError("filter: expected allowed, exclude, within or outside, got none of "
+                             "them")
+        if given.allowed is not None:
+            mask, self._allowed = _allowed(store, 0 if store is None else len(store), given.allowed)
+            if mask is not None:
+                self._allowed = asked_ids.kept(store, np.empty(0, np.int64) if store is None
+                                               else store.live_ids()[mask])
+        if given.exclude is not None:
+            self._exclude = asked_ids.checked(store, "exclude", given.exclude, padding=True)
+        name, labels = given.groups()
+        if labels is not None:
+            from farann.store.groups import to_labels
+
+            self._groups = to_labels(name, labels)
+            if store is not None:
+                self._rows_of(store)  # labels of the other kind are refused here
 
     def __repr__(self) -> str:
         def number(ids: Checked | None, otherwise: str) -> str:
@@ -159,10 +178,11 @@ class Filter:
     def _in_groups(self, store: Store, labels: GroupLabels) -> UInt8Array:
         """A byte for each slot, 1 for the rows that groups let pass."""
         name = "outside" if self._outside else "within"
-        numbers = _groups_of(store, name).numbers_of(name, labels)
-        groups = np.full(len(_groups_of(store, name)), self._outside, np.uint8)
-        groups[numbers[numbers >= 0]] ^= np.uint8(1)
-        return groups[_groups_of(store, name).by_slot()]
+        groups = _groups_of(store, name)
+        numbers = groups.numbers_of(name, labels)
+        passing = np.full(len(groups), self._outside, np.uint8)
+        passing[numbers[numbers >= 0]] ^= np.uint8(1)
+        return passing[groups.by_slot()]
 
 
 class RowFilters(NamedTuple):
@@ -264,27 +284,31 @@ class Filtering(NamedTuple):
     within: Any = None
     outside: Any = None
 
+    def groups(self) -> tuple[str, Any]:
+        """Which of `within` and `outside` is given, if any, and its labels."""
+        if self.within is not None and self.outside is not None:
+            raise ValueError("within: expected at most one of within and outside, got both")
+        return ("outside", self.outside) if self.within is None else ("within", self.within)
+
 
 def row_filters(store: Store, n_rows: int, given: Filtering, n_queries: int,
                 single: bool) -> RowFilters:
     """Check the filter arguments of a search among `n_rows` rows, and look the rows up."""
     rows, excluded = _by_ids(store, n_rows, given.exclude, given.allowed, n_queries, single)
-    within, outside = (_groups_asked(store, name, labels, n_queries) for name, labels in (
-        ("within", given.within), ("outside", given.outside)))
-    if within is not None and outside is not None:
-        raise ValueError("within: expected at most one of within and outside, got both")
-    if within is not None and (within == within[:1]).all():
-        number = int(within[0]) if n_queries else -1
-        rows = _rows_within(store, number, None if rows is None else rows.mask())
-        within = None
-    return RowFilters(rows, excluded, within,
-                      None if outside is None else outside.astype(np.int32))
-
-
-def _groups_asked(store: Store, name: str, labels: Any, n_queries: int) -> Int64Array | None:
-    """The group number of each query; -1 where no row is in the group."""
+    name, labels = given.groups()
     if labels is None:
-        return None
+        return RowFilters(rows, excluded)
+    groups = _groups_asked(store, name, labels, n_queries)
+    if name == "outside":
+        return RowFilters(rows, excluded, outside=groups.astype(np.int32))
+    if (groups != groups[:1]).any():
+        return RowFilters(rows, excluded, within=groups)
+    return RowFilters(_rows_within(store, int(groups[0]) if n_queries else -1,
+                                   None if rows is None else rows.mask()), excluded)
+
+
+def _groups_asked(store: Store, name: str, labels: Any, n_queries: int) -> Int64Array:
+    """The group number of each query; -1 where no row is in the group."""
     from farann.store.groups import to_labels
 
     checked = to_labels(name, labels)
@@ -322,13 +346,14 @@ def _by_ids(store: Store, n_rows: int, exclude: Any, allowed: Any, n_queries: in
     if isinstance(allowed, Filter):
         rows = allowed._rows_of(store)
     elif allowed is not None:
-        mask, listed = _allowed(store, n_rows, allowed)
-        rows = rows_of_ids(store, asked_ids.numbers(store, listed)) if mask is None else (
-            rows_of_mask(store, mask))
+        allowing, listed = _allowed(store, n_rows, allowed)
+        rows = rows_of_ids(store, asked_ids.numbers(store, listed)) if allowing is None else (
+            rows_of_mask(store, allowing))
     if exclude is not None and not single and checks.is_flat(exclude):
         ids = asked_ids.numbers(store, asked_ids.checked(store, "exclude", exclude, padding=True))
         if len(ids) * n_queries > _MOST_LISTED:
-            rows = _without(store, rows, ids)
+            mask = _living(store, store.ids.marked(ids) ^ np.uint8(1))
+            rows = Rows(store.n_slots, mask=mask if rows is None else mask & rows.mask())
         elif len(ids) and n_queries:
             excluded = np.tile(ids, n_queries), np.arange(n_queries + 1) * len(ids)
     elif exclude is not None:
@@ -336,39 +361,6 @@ def _by_ids(store: Store, n_rows: int, exclude: Any, allowed: Any, n_queries: in
         if len(ids):
             excluded = ids, offsets
     return rows, excluded
-
-
-def _without(store: Store, rows: Rows | None, ids: Int64Array) -> Rows:
-    """Remove ids from `rows`, or from all rows if None."""
-    mask = _living(store, store.ids.marked(ids) ^ np.uint8(1))
-    return Rows(store.n_slots, mask=mask if rows is None else mask & rows.mask())
-
-
-def prepared(live: Live, given: Filtering) -> Filter:
-    """Check the arguments of `Index.filter`."""
-    (exclude, allowed, within, outside), store = given, live.store
-    if all(said is None for said in given):
-        raise ValueError("filter: expected allowed, exclude, within or outside, got none of them")
-    ids: Checked | None = None
-    out: Checked | None = None
-    if allowed is not None:
-        mask, ids = _allowed(store, 0 if store is None else len(store), allowed)
-        if mask is not None:
-            ids = asked_ids.kept(store, np.empty(0, np.int64) if store is None
-                                 else store.live_ids()[mask])
-    if exclude is not None:
-        out = asked_ids.checked(store, "exclude", exclude, padding=True)
-    if within is None and outside is None:
-        return Filter(live, ids, out)
-    if within is not None and outside is not None:
-        raise ValueError("within: expected at most one of within and outside, got both")
-    name, labels = ("outside", outside) if within is None else ("within", within)
-    from farann.store.groups import to_labels
-
-    made = Filter(live, ids, out, to_labels(name, labels), outside=within is None)
-    if store is not None:
-        made._rows_of(store)  # labels of the other kind are refused here
-    return made
 
 
 def _allowed(store: Store | None, n_rows: int,
