@@ -254,7 +254,7 @@ MECHANISMS = (
               (_NATIVE + "coded_queries.pyx: rows_after most_code_rows",), native=True,
               question="single"),
     Mechanism("parts-of-rows", "few queries cut along the rows for threads",
-              ("farann/runtime/batches.py: _split", _NATIVE + "search.pyx: search_only"),
+              ("farann/runtime/batches.py: _in_parts", _NATIVE + "search.pyx: search_only"),
               ((batches, "_FEW_A_THREAD", 0),), options=(("threads", 2),), question="few"),
     Mechanism("small-tasks", "batches on few rows in smaller tasks", (
         "farann/runtime/batches.py: _run",), (

@@ -54,11 +54,12 @@ class CodeTrials:
         self._futile = self._without = 0
 
     @classmethod
-    def of(cls, snapshot: _core.Snapshot, k: int, nearest: bool) -> CodeTrials:
-        """Return a snapshot's counts for one direction and about k rows."""
+    def of(cls, snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> CodeTrials:
+        """Return a snapshot's counts for one direction and about k rows; fresh ones for a single
+        query, which always begins with codes."""
         kind = k.bit_length(), nearest
-        trials: CodeTrials = (snapshot.code_trials.get(kind)
-                              or snapshot.code_trials.setdefault(kind, cls()))
+        trials: CodeTrials = cls() if n == 1 else (
+            snapshot.code_trials.get(kind) or snapshot.code_trials.setdefault(kind, cls()))
         return trials
 
     def begin(self) -> bool:
@@ -93,23 +94,24 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     if not approximate:
         by_codes = codes_pay(n, chosen.n_rows, snapshot.dim, snapshot.isa)
         costs = row_costs(n, snapshot.dim, snapshot.isa)
-    trials = CodeTrials.of(snapshot, k, nearest)
+    trials = CodeTrials.of(snapshot, n, k, nearest)
 
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
         task: _core.Task
-        trial = False
         if approximate:
-            task = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, rule,
-                                         nearest=nearest, flag=flag, tells_late=late is not None)
+            task = scan = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, rule,
+                                                nearest=nearest, flag=flag,
+                                                tells_late=late is not None)
+            scan.run()
+            if late is not None:
+                scan.late_to(late, start)
         else:
-            trial = by_codes and (n == 1 or trials.begin())
+            trial = by_codes and trials.begin()
             task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, rule, radii=radii,
                               flag=flag, costs=costs, by_codes=trial)
-        task.run()
-        if trial and n > 1:
-            trials.note(task.futile)
-        if late is not None and isinstance(task, _core.ApproximateTask):
-            task.late_to(late, start)
+            task.run()
+            if trial:
+                trials.note(task.futile)
         task.write_top(scores, ids, start)
         did.append(task.did())
 
@@ -124,13 +126,16 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         n_parts = min(threads * _PARTS_A_THREAD, work // max(_SMALL_WORK, 1),
                       _TASK_BYTES // (n * (_QUERY_BYTES + 72 * found)))
         if n_parts > 1:
-            trial = by_codes and (n == 1 or trials.begin())
-            split = _split(snapshot, chosen, queries, k, nearest, threads, n_parts,
-                           partial(_core.Task, costs=costs, by_codes=trial))
-            if trial and n > 1:
-                trials.note(split is None)
-            if split is not None:
-                return split
+            trial = by_codes and trials.begin()
+            parts = _in_parts(partial(_core.Task, snapshot, chosen, queries, 0, n, k, nearest,
+                                      costs=costs, by_codes=trial), threads, n_parts,
+                              _is_long(n, work // _LEADING_SHARE, k, snapshot.isa))
+            if trial:
+                trials.note(parts is None)
+            if parts is not None:
+                _core.write_best(parts, scores, ids)
+                did += [task.did() for task in parts]
+                return Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
     most = _QUERIES_OF_CELLS if approximate else _QUERIES_A_TASK
     if not approximate and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
         most = _QUERIES_OF_FEW_ROWS
@@ -138,26 +143,25 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     return Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
 
 
-def _split(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
-           nearest: bool, threads: int, n_parts: int,
-           make: Callable[..., _core.Task]) -> tuple[Hits, SearchStats] | None:
-    """Search the rows in parts, for few queries.
+def _in_parts(make: Callable[..., _core.Task], threads: int, n_parts: int,
+              long: bool) -> list[_core.Task] | None:
+    """Tasks that `make` makes, each of which has searched a part of the rows, for few queries.
 
-    The first rows are searched before the others, which thus have a good threshold from the start.
-    None where codes rule out too little of them: then all rows are to be searched otherwise.
+    The first rows are searched before the others, which thus have a good threshold from the start;
+    `long`: whether that alone is. None where codes rule out too little of them: then all rows are
+    to be searched otherwise.
     """
-    n, done = len(queries), list[_core.Task]()
+    done: list[_core.Task] = []
 
     def search(first: int, end: int, flag: _core.CancelFlag) -> None:
-        task = make(snapshot, chosen, queries, 0, n, k, nearest, flag=flag)
+        task = make(flag=flag)
         if first == 0:
             end = _in_blocks(task.n_in_line() // _LEADING_SHARE)
         task.search_only(first, end, done[0] if first else None)
         task.run()
         done.append(task)
 
-    work = chosen.n_rows * snapshot.dim // _LEADING_SHARE
-    pool.run_all([partial(search, 0, 0)], 1, long=_is_long(n, work, k, snapshot.isa))
+    pool.run_all([partial(search, 0, 0)], 1, long=long)
     if done[0].gave_up:
         return None
     in_line = done[0].n_in_line()
@@ -167,10 +171,7 @@ def _split(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array
     bounds.append(_in_blocks(in_line))
     pool.run_all([partial(search, start, end) for start, end in pairwise(bounds) if start < end],
                  threads, long=True)
-    scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
-    _core.write_best(done, scores, ids)
-    return Hits(scores, ids), SearchStats(n, *map(sum, zip(*(task.did() for task in done),
-                                                           strict=True)))
+    return done
 
 
 def _in_blocks(rows: int) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from farann import _core
-from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Progress
+from farann._types import Float32Array, Float64Array, Int64Array, Progress
 from farann.contract.stop_rule import ALL_CODES, StopRule
 from farann.layout.added_rows import Added, Run
 from farann.runtime import batches
@@ -235,9 +235,9 @@ def sample_like(store: Store, k: int, guard: Guard) -> tuple[Float32Array, Int64
 def _without_removed(answers: Answers, store: Store) -> Answers:
     if store.alive is None:
         return answers
-    alive = _is_alive(answers.slots, store)
-    lost = answers.lost + ((answers.slots >= 0) & ~alive).sum(axis=1)
-    return answers._replace(slots=np.where(alive, answers.slots, -1), lost=lost)
+    gone = (answers.slots >= 0) & (store.alive[answers.slots] == 0)
+    return answers._replace(slots=np.where(gone, -1, answers.slots),
+                            lost=answers.lost + gone.sum(axis=1))
 
 
 def _with_lost(answers: Answers, store: Store, isa: str, threads: int) -> Answers:
@@ -248,11 +248,6 @@ def _with_lost(answers: Answers, store: Store, isa: str, threads: int) -> Answer
                                          threads)
     lost[which] = 0
     return answers._replace(scores=scores, slots=slots, lost=lost)
-
-
-def _is_alive(slots: Int64Array, store: Store) -> BoolArray:
-    there: BoolArray = slots >= 0
-    return there if store.alive is None else there & (store.alive[slots] != 0)
 
 
 def _with_new(answers: Answers, store: Store, isa: str, threads: int) -> Answers:
