@@ -67,8 +67,8 @@ def build(arguments: argparse.Namespace) -> int:
         raise ValueError("--output: an index is written to a file, not to standard output")
     output = Path(arguments.output)
     _check_output(output, arguments.vectors, arguments.ids, arguments.queries, arguments.groups)
-    groups = arguments.groups and _names(arguments, "groups", source.rows, "a label for each row")
-    ids = arguments.ids and _names(arguments, "ids", source.rows, "an id for each row")
+    groups = _names(arguments, "groups", source.rows, "a label for each row")
+    ids = _names(arguments, "ids", source.rows, "an id for each row")
     if ids is not None and not isinstance(ids, list):
         with blaming({"ids": arguments.ids}, 0):
             ids = to_new_ids("ids", ids, source.rows)
@@ -102,9 +102,12 @@ def _print_json(facts: dict[str, Any]) -> None:
 
 
 def _names(arguments: argparse.Namespace, name: str, n: int,
-           each: str) -> NDArray[Any] | list[str]:
-    """n integers or strings of a file, from the column `name` where there are several."""
+           each: str) -> NDArray[Any] | list[str] | None:
+    """n integers or strings of the file of an argument, if it is given; from the column `name`
+    where there are several."""
     file = getattr(arguments, name)
+    if file is None:
+        return None
     found = read_any_ids(file, arguments.max_bytes, name)
     kind = "strings" if isinstance(found, list) else str(found.dtype)
     if len(found) != n or kind not in ("strings", "int64"):
@@ -126,10 +129,9 @@ def search(arguments: argparse.Namespace) -> int:
         raise ValueError(f"{queries.path}: expected queries of dimension {index.dim}, as "
                          f"{arguments.index} has, got {queries.dim}")
     exclude, allowed = _filters(arguments, index, queries.rows)
-    each = {name: _names(arguments, name, queries.rows, "a label for each query")
-            for name in ("within", "outside") if getattr(arguments, name) is not None}
-    if exclude is not None:
-        each["exclude"] = exclude
+    each = {"exclude": exclude, **{
+        name: _names(arguments, name, queries.rows, "a label for each query")
+        for name in ("within", "outside")}}
     seconds = 0.0
 
     def answers(advance: Callable[[int], None]) -> Answers:
@@ -137,7 +139,8 @@ def search(arguments: argparse.Namespace) -> int:
         ask = _question(arguments, index, allowed)
         done = 0
         for batch in _batches(queries):
-            chosen = {name: part[done : done + len(batch)] for name, part in each.items()}
+            chosen = {name: part[done : done + len(batch)] for name, part in each.items()
+                      if part is not None}
             began = time.perf_counter()
             with blaming({"queries": queries.path, "allowed": arguments.allowed,
                           "within": arguments.within, "outside": arguments.outside}, done):
