@@ -6,9 +6,10 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import inside
 import numpy as np
 import reference
-from inside import core, use_level, work_of
+from inside import core
 from numpy.testing import assert_array_equal
 from numpy.typing import ArrayLike, NDArray
 
@@ -192,7 +193,7 @@ def assert_exact(
         few = reference.Found(expected.scores[:2], expected.ids[:2])
         single = reference.Found(expected.scores[0], expected.ids[0])
         for level in levels or (index.isa,):
-            use_level(index, level)
+            inside.store.use_level(index, level)
             for k in ks:
                 assert_same(search(queries, k), expected, k)
             assert_same(search(queries[:2], ks[0]), few, ks[0])
@@ -230,4 +231,4 @@ def core_top(
     scores = np.empty((len(queries), k), np.float32)
     ids = np.empty((len(queries), k), np.int64)
     task.write_top(scores, ids, 0)
-    return scores, ids, work_of(task).rows_rescored
+    return scores, ids, inside.native.work_of(task).rows_rescored

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from cases import Float32, assert_same
 from codes_in_numpy import four_bits, lay_out, leading
-from inside import read_file, write_file
 
 import farann
 
@@ -29,10 +28,10 @@ def make_index(rng: np.random.Generator, metric: str = "l2",
     index = farann.Index(metric=metric, codes="int4" if layout == "four bits" else "int8")
     index.add(rows)
     index.build()
-    store = inside.store_of(index)
+    store = inside.store.of(index)
     basis = leading(rows, metric, M, store.centre) if layout == "first look" else None
     codes = lay_out(rows, metric, basis, order=rng.permutation(N), centre=store.centre)
-    inside.put(index, codes=four_bits(codes) if layout == "four bits" else codes)
+    inside.store.put(index, codes=four_bits(codes) if layout == "four bits" else codes)
     return index
 
 
@@ -80,10 +79,10 @@ def put(name: str, at: Any, value: Any) -> Callable[[Sections], object]:
 
 def refuse(path: Path, edit: Callable[[Sections], object], mmap: bool) -> None:
     """Edit a file's sections, and see that the result is turned down."""
-    metadata, arrays = read_file(path)
+    metadata, arrays = inside.files.read_file(path)
     sections = dict(arrays)
     edit(sections)
-    write_file(path, metadata, sections)
+    inside.files.write_file(path, metadata, sections)
     with pytest.raises(farann.FormatError, match="codes"):
         farann.Index.load(path, mmap=mmap)
 
@@ -92,7 +91,7 @@ def assert_kept(index: farann.Index, path: Path, section: str, queries: Float32)
     """A section of codes comes back, mapped, read or pickled, and with it the same answers from
     the same work; and what came back is written as it was."""
     def section_of(some: farann.Index) -> Any:
-        codes = inside.store_of(some).codes
+        codes = inside.store.of(some).codes
         return None if codes is None else codes.sections("codes").get(f"codes.{section}")
 
     index.save(path)

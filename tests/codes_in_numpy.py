@@ -14,7 +14,17 @@ from typing import Any, NamedTuple
 import inside
 import numpy as np
 import reference
-from inside import CodeBounds, Transform, centred, measure_rows, rotation_signs, traits_of
+from inside.contract import traits_of
+from inside.layout import Builder, MeanQueryDirection, whole_panels
+from inside.quantize import (
+    CodeArrays,
+    CodeBounds,
+    Projection,
+    Transform,
+    centred,
+    measure_rows,
+    rotation_signs,
+)
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
@@ -29,7 +39,7 @@ Int64 = NDArray[np.int64]
 def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
             order: Int64 | None = None, centre: Float64 | None = None,
             isa: str = "scalar", by_length: bool = False,
-            lead: Float64 | None = None, axes: Float64 | None = None) -> inside.CodeArrays:
+            lead: Float64 | None = None, axes: Float64 | None = None) -> CodeArrays:
     """Codes of rows with a basis, or none, and an order of choice, of which outliers are left out.
 
     `by_length`: the longest rows first; `lead`: those first that are most along it; `axes`: coded
@@ -43,32 +53,32 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
     assert extents is not None
     order = np.arange(len(rows)) if order is None else order
     order = order[~np.isin(order, extents.outliers)]
-    builder = inside.coding.Builder(rows, middle, traits_of(metric), isa, extents, False)
+    builder = Builder(rows, middle, traits_of(metric), isa, extents, False)
     along_first = projection(basis)
     if lead is not None:
-        of_queries = inside.cost_model.MeanQueryDirection(
-            inside.Projection((lead / np.linalg.norm(lead))[None]), 1.0, 1.0)
+        of_queries = MeanQueryDirection(
+            Projection((lead / np.linalg.norm(lead))[None]), 1.0, 1.0)
         along, across = builder.along_and_across(of_queries.direction)
         order = builder.by_key_bound(order, of_queries.optimistic_score(along, across))
-        order = inside.coding.whole_panels(order)
+        order = whole_panels(order)
         return builder.with_key_bounds(builder.lay_out(order, along_first), order, across,
                                        of_queries, along)
     if not by_length:
-        return builder.lay_out(inside.coding.whole_panels(order), along_first)
+        return builder.lay_out(whole_panels(order), along_first)
     lengths = builder.lengths()
-    order = inside.coding.whole_panels(builder.by_key_bound(order, lengths))
+    order = whole_panels(builder.by_key_bound(order, lengths))
     return builder.with_key_bounds(builder.lay_out(order, along_first), order, lengths)
 
 
-def projection(directions: Float64 | None) -> inside.Projection | None:
-    return None if directions is None else inside.Projection(directions)
+def projection(directions: Float64 | None) -> Projection | None:
+    return None if directions is None else Projection(directions)
 
 
-def directions_of(found: inside.Projection | None) -> Float64 | None:
+def directions_of(found: Projection | None) -> Float64 | None:
     return None if found is None else found.directions
 
 
-def four_bits(arrays: inside.CodeArrays) -> inside.CodeArrays:
+def four_bits(arrays: CodeArrays) -> CodeArrays:
     """The same codes of which the lower halves are lost."""
     return replace(arrays, low_nibbles=None)
 
@@ -76,7 +86,7 @@ def four_bits(arrays: inside.CodeArrays) -> inside.CodeArrays:
 def leading(rows: Float32, metric: str, m: int, centre: Float64 | None = None) -> Float64:
     """The first m principal directions, or all there are, turned at random as `choose` does."""
     middle = np.zeros(rows.shape[1]) if centre is None else centre
-    found = inside.projection.directions(centred(rows, middle, metric == "cosine"), 0)[:m]
+    found = inside.quantize.directions(centred(rows, middle, metric == "cosine"), 0)[:m]
     return orthonormal(np.random.default_rng(1), len(found), len(found)) @ found
 
 
@@ -106,7 +116,7 @@ class Codes(NamedTuple):
     along: Int64 | None  # along the basis and the rest; None without
 
 
-def codes_of(arrays: inside.CodeArrays) -> Codes:
+def codes_of(arrays: CodeArrays) -> Codes:
     panels = by_position(arrays.panels)
     if arrays.whole is not None:
         return Codes(arrays.whole.astype(np.int64), None, panels.astype(np.int64))
@@ -117,7 +127,7 @@ def codes_of(arrays: inside.CodeArrays) -> Codes:
     return Codes(16 * upper + halves(by_position(arrays.low_nibbles, 4), groups), upper, None)
 
 
-def filled(arrays: inside.CodeArrays) -> NDArray[np.intp]:
+def filled(arrays: CodeArrays) -> NDArray[np.intp]:
     """Positions that hold a row."""
     assert arrays.slots is not None
     return np.flatnonzero(arrays.slots >= 0)
@@ -306,7 +316,7 @@ class Levels(NamedTuple):
     along: Level | None  # along a basis; None without
 
 
-def levels(asked: Question, arrays: inside.CodeArrays, sign: float,
+def levels(asked: Question, arrays: CodeArrays, sign: float,
            largest: int) -> Levels | None:
     """All kinds of scans of one query; None where the codes can't be used for it."""
     codes = codes_of(arrays)

@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import scipy.linalg  # noqa: F401  # loads a BLAS of its own, which is limited, too
 from hypothesis import HealthCheck, settings
-from inside import native_codes
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
@@ -65,7 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--one-level"):
-        inside.only_level(farann.Index().isa)
+        inside.native.only_level(farann.Index().isa)
 
 
 def place_of(nodeid: str) -> tuple[int, str]:
@@ -119,8 +118,8 @@ def one_blas_thread() -> Iterator[None]:
 def codes_at_any_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches on few rows go by codes, too, so that small tests are tests of codes."""
     if request.node.get_closest_marker("few_rows_as_floats") is None:
-        monkeypatch.setattr(inside.cost, "_CODED_QUERY", 0.0)
-        monkeypatch.setattr(inside.cost, "_CODED_COORDINATE", 0.0)
+        monkeypatch.setattr(inside.settings, "coded_query_cost", 0.0)
+        monkeypatch.setattr(inside.settings, "coded_coordinate_cost", 0.0)
 
 
 @pytest.fixture
@@ -196,6 +195,6 @@ def another_process() -> Iterator[Any]:
 def halves_first() -> Iterator[None]:
     """Single queries read the upper halves of codes first, however few there are."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(native_codes, "CACHED_BYTES", 0)
-        patch.setattr(native_codes, "HUB_ROWS", 32)
+        patch.setattr(inside.settings, "cached_code_bytes", 0)
+        patch.setattr(inside.settings, "hub_rows", 32)
         yield

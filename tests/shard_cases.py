@@ -7,9 +7,9 @@ from functools import partial
 from itertools import pairwise
 from typing import Any
 
+import inside
 import numpy as np
 from cases import Float32, assert_same
-from inside import Gathering, Shard, Storage, sharding
 from numpy.testing import assert_array_equal
 
 import farann
@@ -18,16 +18,16 @@ from farann.adapters.ray import Manifest, ShardError
 DIM = 7
 
 
-class PlainCluster(Gathering):
+class PlainCluster(inside.adapters.Gathering):
     """All shards in this process; those in `broken` can't be asked."""
 
     def __init__(self, uri: str) -> None:
-        first = Shard(uri, 0)
-        self.shards = [first, *(Shard(uri, number) for number in
+        first = inside.adapters.Shard(uri, 0)
+        self.shards = [first, *(inside.adapters.Shard(uri, number) for number in
                                 range(1, len(first.manifest.shards) + 1))]
         self.broken: set[int] = set()
         self.asked: list[tuple[str, tuple[Any, ...]]] = []
-        super().__init__(Storage(uri), first.manifest, first.n_changes)
+        super().__init__(inside.adapters.Storage(uri), first.manifest, first.n_changes)
 
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
         answers = []
@@ -46,14 +46,14 @@ def built(uri: str, rows: Float32, metric: str, rows_per_shard: int = 250,
           ids: Any = None, sample: Float32 | None = None, groups: Any = None) -> Manifest:
     """Build shards of rows in this process."""
     columns = None, None, None if groups is None else "group"
-    plan = sharding.to_plan(len(rows), rows_per_shard, metric, "int8", None, columns, sample)
-    plan.begin(Storage(uri))
+    plan = inside.adapters.to_plan(len(rows), rows_per_shard, metric, "int8", None, columns, sample)
+    plan.begin(inside.adapters.Storage(uri))
     def block(start: int, stop: int) -> Any:
         return [tuple(None if each is None else each[start:stop] for each in (rows, ids, groups))]
 
-    records = [sharding.build_shard(uri, number, partial(block, *cut), plan, sample)
+    records = [inside.adapters.build_shard(uri, number, partial(block, *cut), plan, sample)
                for number, cut in enumerate(pairwise(plan.bounds))]
-    return sharding.finish(uri, plan, records, sample)
+    return inside.adapters.finish(uri, plan, records, sample)
 
 
 def hostile(rng: np.random.Generator, n: int, metric: str) -> Float32:

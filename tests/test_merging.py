@@ -7,11 +7,11 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_same, assert_same_beyond, queries_for, rows_for
-from inside import use_level
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
@@ -79,7 +79,7 @@ def test_keys_are_those_of_the_oracle_whatever_else_is_in_the_index(
         for codes in ("float32", "int8", "int4"):
             for kind, more in others.items():
                 index = farann.Index(DIM, metric, codes=codes)
-                use_level(index, isa)
+                inside.store.use_level(index, isa)
                 index.add(more, range(1000, 1400))
                 index.add(rows[:30], range(30))
                 index.build()

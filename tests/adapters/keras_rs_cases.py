@@ -150,7 +150,7 @@ def test_bad_input(layer_class: Any) -> None:
 
 def test_options_of_the_native_layer() -> None:
     layer = FurthestRetrieval(ROWS, k=4, codes="float32")
-    assert inside.index_options(FurthestRetrieval.from_config(layer.get_config())) == {
+    assert inside.adapters.index_options(FurthestRetrieval.from_config(layer.get_config())) == {
         "codes": "float32"}
     with pytest.raises(ValueError, match="codes: expected"):
         FurthestRetrieval(codes="int3")

@@ -12,12 +12,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 import ray
 import ray.data
 from cases import Float32, assert_same
-from inside import Storage, sharding
 from numpy.testing import assert_array_equal
 from ray.cluster_utils import Cluster as Nodes
 from shard_cases import DIM, assert_answers, assert_selections, hostile
@@ -99,7 +99,7 @@ def test_answers_are_those_of_one_index(uri: str, cluster: Cluster, one: farann.
     many = np.tile(queries, (60, 1))  # by the object store
     assert_same(cluster.search_furthest(many, 5), one.search_furthest(many, 5))
     cluster.tune(queries)
-    assert_array_equal(Storage(uri).read_rows("sample.npy"), queries)
+    assert_array_equal(inside.adapters.Storage(uri).read_rows("sample.npy"), queries)
     found = cluster.search_furthest(queries, 5, recall=0.8).ids
     assert np.mean([np.isin(a, b).mean() for a, b in zip(
         one.search_furthest(queries, 5).ids, found, strict=True)]) >= 0.8
@@ -229,8 +229,8 @@ def test_a_node_that_dies(nodes: Nodes, uri: str, one: farann.Index, queries: Fl
 
 def test_a_build_whose_worker_is_killed(uri: str, rows: Float32, tmp_path: Path) -> None:
     where, mark = str(tmp_path / "index"), tmp_path / "killed"
-    plan = sharding.to_plan(N, 450, "cosine", "int8", None, (None, None, None), None)
-    plan.begin(Storage(where))
+    plan = inside.adapters.to_plan(N, 450, "cosine", "int8", None, (None, None, None), None)
+    plan.begin(inside.adapters.Storage(where))
 
     @ray.remote(num_cpus=0.1)
     def build_one(number: int, first: int, end: int) -> Any:
@@ -241,12 +241,12 @@ def test_a_build_whose_worker_is_killed(uri: str, rows: Float32, tmp_path: Path)
                     os.kill(os.getpid(), signal.SIGKILL)
                 yield rows[start : start + 50], None, None
 
-        return sharding.build_shard(where, number, blocks, plan, None)
+        return inside.adapters.build_shard(where, number, blocks, plan, None)
 
     records = ray.get([build_one.remote(number, *bounds)
                        for number, bounds in enumerate(pairwise(plan.bounds))])
     assert mark.exists()
-    manifest = sharding.finish(where, plan, records, None)
+    manifest = inside.adapters.finish(where, plan, records, None)
     wanted = [(path / "shards" / "00001.farann").read_bytes()
               for path in (Path(where), Path(uri))]
     assert manifest.rows == N and wanted[0] == wanted[1]

@@ -56,7 +56,7 @@ def fitted(log: Log) -> FusionRanker:
 def everything(ranker: FusionRanker, models: list[SignedModel], among: str,
                exposure: float = 0.75) -> Array:
     """All scores in float64, (n_users, n_items), in the most obvious numpy."""
-    learned = inside.learned_by(ranker)
+    learned = inside.adapters.learned_by(ranker)
     times, other = (exposure, 1.0) if among == "all" and learned.exposure else (1.0, 0.0)
     total = np.tile(times * learned.items, (len(ranker.user_ids), 1))
     if other:
@@ -132,7 +132,7 @@ def test_answers_beyond_the_last_item_are_padded_in_silence(among: str, fitted: 
 
 
 def test_chances_are_of_items_shown_to_this_user(log: Log, fitted: FusionRanker) -> None:
-    learned = inside.learned_by(fitted)
+    learned = inside.adapters.learned_by(fitted)
     expected = 1 / (1 + np.exp(-everything(fitted, log.models(), "shown") - learned.intercept
                                - learned.users[:, np.newaxis]))
     for among in ("all", "shown"):
@@ -146,7 +146,7 @@ def test_chances_are_of_items_shown_to_this_user(log: Log, fitted: FusionRanker)
 def test_parts_tell_why(log: Log, fitted: FusionRanker) -> None:
     hits = fitted.rank([4, 5], 3, among="shown")
     assert list(hits.parts) == ["positive", "negative", "signed", "items"]
-    learned = inside.learned_by(fitted)
+    learned = inside.adapters.learned_by(fitted)
     dislikes = (log.people[1][[4, 5], np.newaxis] * log.items[1][hits.ids]).sum(axis=2)
     np.testing.assert_allclose(hits.parts["negative"],
                                learned.weights[1] * (dislikes - learned.centers[1]), atol=1e-5)
@@ -212,7 +212,7 @@ def test_the_linear_form_is_the_score(metric: str, log: Log) -> None:
         scores = form.vectors(queries) @ form.rows.T
         np.testing.assert_allclose(scores, hits.scores, atol=2e-5)
         if options.get("among") == "shown":
-            leaning = inside.learned_by(ranker).users[:, np.newaxis]
+            leaning = inside.adapters.learned_by(ranker).users[:, np.newaxis]
             np.testing.assert_allclose(1 / (1 + np.exp(-scores - form.intercept - leaning)),
                                        hits.probability, atol=1e-5)
         else:
@@ -283,7 +283,7 @@ def test_models_are_replaced_under_what_was_learned(log: Log, fitted: FusionRank
     kept = np.arange(10, N)
     np.testing.assert_array_equal(again.score([3], kept).scores, fitted.score([3], kept).scores)
     assert again.score([3], [N], among="shown").parts["items"] == 0.0
-    shown = inside.learned_by(fitted).exposure
+    shown = inside.adapters.learned_by(fitted).exposure
     assert shown is not None
     assert again.score([3], [N], exposure=0.0).parts["items"] == pytest.approx(shown.items.min())
     with pytest.raises(ValueError, match="to have the same names and signs"):
@@ -319,11 +319,11 @@ def test_damaged_files_are_refused(fitted: FusionRanker, tmp_path: Path) -> None
     rng = np.random.default_rng(0)
     for place in rng.integers(0, len(whole), 40).tolist():
         file.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
-        with pytest.raises(inside.FormatError):
+        with pytest.raises(farann.FormatError):
             FusionRanker.load(file)
     for length in (0, 7, len(whole) // 2, len(whole) - 1):
         file.write_bytes(whole[:length])
-        with pytest.raises(inside.FormatError):
+        with pytest.raises(farann.FormatError):
             FusionRanker.load(file)
 
 
@@ -351,7 +351,7 @@ HOSTILE: list[tuple[str, Any]] = [
 def test_files_that_no_ranker_wrote(change: tuple[str, Any], fitted: FusionRanker,
                                     tmp_path: Path) -> None:
     fitted.save(tmp_path / "ranker")
-    metadata, arrays = inside.read_file(tmp_path / "ranker")
+    metadata, arrays = inside.files.read_file(tmp_path / "ranker")
     (name, value), arrays = change, dict(arrays)
     if not name.startswith("@"):
         metadata[name] = value
@@ -359,8 +359,8 @@ def test_files_that_no_ranker_wrote(change: tuple[str, Any], fitted: FusionRanke
         del arrays[name[1:]]
     else:
         arrays[name[1:]] = np.frombuffer(value, np.uint8) if isinstance(value, bytes) else value
-    inside.write_file(tmp_path / "bad", metadata, arrays)
-    with pytest.raises(inside.FormatError, match="bad"):
+    inside.files.write_file(tmp_path / "bad", metadata, arrays)
+    with pytest.raises(farann.FormatError, match="bad"):
         FusionRanker.load(tmp_path / "bad")
 
 

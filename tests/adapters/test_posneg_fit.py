@@ -43,13 +43,13 @@ def test_the_regression_is_that_of_newtons_method(seed: int) -> None:
     columns = rng.standard_normal((300, 3)) * [1.0, 100.0, 1e-3] + [5.0, 0.0, 0.0]
     users, weight = rng.integers(0, 20, 300), rng.random(300) * 2
     target = rng.random(300) < 1 / (1 + np.exp(-columns[:, 1] / 100 - np.sin(users)))
-    found = inside.posneg_regression.regression(columns, target, weight, users, 21)
+    found = inside.adapters.regression(columns, target, weight, users, 21)
     expected = newton(columns, target, weight, users, 21)
     np.testing.assert_allclose(found.coefficients, expected[:3], rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(found.users, expected[3:-1], atol=1e-3)
     assert found.constant == pytest.approx(expected[-1], abs=1e-3) and found.users[20] == 0.0
     same = np.column_stack([columns[:, 1], np.full(300, 7.0)])
-    assert inside.posneg_regression.regression(same, target, weight, users, 21).coefficients[1] == 0
+    assert inside.adapters.regression(same, target, weight, users, 21).coefficients[1] == 0
 
 
 @pytest.mark.parametrize("likes", [0.5, 0.01])
@@ -61,7 +61,7 @@ def test_the_regression_is_that_of_scikit_learn(likes: float) -> None:
     users = rng.integers(0, 80, 400)
     noisy = columns[:, 0] + rng.standard_normal(400)
     target = noisy > np.quantile(noisy, 1.0 - likes)
-    found = inside.posneg_regression.regression(columns, target, weight, users, 80)
+    found = inside.adapters.regression(columns, target, weight, users, 80)
     mean = np.average(columns, axis=0, weights=weight)
     spread = np.sqrt(np.average((columns - mean) ** 2, axis=0, weights=weight))
     design = np.column_stack([(columns - mean) / spread, np.eye(80)[users]])
@@ -78,8 +78,8 @@ def test_the_regression_takes_few_steps_however_many_users(monkeypatch: pytest.M
     rng = np.random.default_rng(0)
     users, columns = np.repeat(np.arange(3000), 5), rng.standard_normal((15_000, 2))
     target = rng.random(15_000) < 1 / (1 + np.exp(4 - 3 * columns[:, 0] - np.sin(users)))
-    regression = inside.posneg_regression.regression
-    monkeypatch.setattr(inside.posneg_regression, "_MOST_STEPS", 20)
+    regression = inside.adapters.regression
+    monkeypatch.setattr(inside.settings, "most_regression_steps", 20)
     found = regression(columns, target, np.ones(15_000), users, 3000)
     slack = 1 / (1 + np.exp(-columns @ found.coefficients - found.constant
                             - found.users[users])) - target
@@ -122,7 +122,7 @@ class Shop:
 def test_weights_and_intercepts_are_those_of_the_truth() -> None:
     shop = Shop(20_000, leaning=1.0)
     ranker = shop.fit(unseen=0)
-    learned = inside.learned_by(ranker)
+    learned = inside.adapters.learned_by(ranker)
     np.testing.assert_allclose(learned.weights, [1.0, -0.6], atol=0.06)
     assert np.corrcoef(learned.users, shop.leaning)[0, 1] > 0.97
     assert [(each.name, each.sign) for each in ranker.report] == [("positive", 1), ("negative", -1)]
@@ -134,7 +134,7 @@ def test_weights_and_intercepts_are_those_of_the_truth() -> None:
 @pytest.mark.parametrize("charm", [0.0, 1.5])
 def test_what_items_add_is_learned_where_it_helps(charm: float) -> None:
     shop = Shop(charm=charm)
-    learned = inside.learned_by(shop.fit())
+    learned = inside.adapters.learned_by(shop.fit())
     if charm:
         assert np.corrcoef(learned.items, shop.own)[0, 1] > 0.9
     else:
@@ -152,7 +152,7 @@ def test_lengths_tell_of_items_without_labels() -> None:
     some = shop.items < 40
     shop.users, shop.items = shop.users[some], shop.items[some]
     shop.labels = rng.random(some.sum()) < 1 / (1 + np.exp(-log_odds[some]))
-    learned = inside.learned_by(shop.fit())
+    learned = inside.adapters.learned_by(shop.fit())
     assert learned.items[40:].min() > learned.items[:20].max()
 
 
@@ -163,12 +163,12 @@ def test_what_is_shown_is_learned() -> None:
     like = (shop.taste[0][shop.users] * shop.charm[0][shop.items]).sum(axis=1)
     shop.labels = rng.random(6000) < 1 / (1 + np.exp(-like))
     ranker = shop.fit()
-    exposure = inside.learned_by(ranker).exposure
+    exposure = inside.adapters.learned_by(ranker).exposure
     assert exposure is not None and exposure.preference == 0.75
     assert np.corrcoef(exposure.items, np.log(np.arange(1, N + 1)))[0, 1] > 0.9
     assert ranker.rank(np.arange(USERS), 5, exposure=0.0).ids.mean() > 40
     without = shop.fit(unseen=0)
-    assert inside.learned_by(without).exposure is None
+    assert inside.adapters.learned_by(without).exposure is None
     np.testing.assert_array_equal(without.rank([1]).ids, without.rank([1], among="shown").ids)
     with pytest.raises(ValueError, match="whose fit had unseen of 1 or more"):
         without.rank([1], exposure=1.0)
@@ -177,7 +177,7 @@ def test_what_is_shown_is_learned() -> None:
 def test_unseen_pairs_were_not_shown() -> None:
     rng = np.random.default_rng(0)
     users, shown = rng.integers(0, 5, 30), np.unique(rng.integers(0, 100, 60))
-    who, what = inside.posneg_regression.unseen_pairs(users, shown, 50, rng, 20)
+    who, what = inside.adapters.unseen_pairs(users, shown, 50, rng, 20)
     assert 300 < len(who) < 1500 and not np.isin(who * 20 + what, shown).any()
     assert set(who * 20 + what) == {
         user * 20 + item for user in set(users.tolist()) for item in range(20)} - set(shown)
@@ -192,10 +192,10 @@ def test_weights_count_like_repeated_labels() -> None:
     repeated = FusionRanker(shop.models()).fit(shop.users[again], shop.items[again],
                                                shop.labels[again], **options)
     # Folds and the mean weight differ, and with it the prior; nothing else does.
-    np.testing.assert_allclose(inside.learned_by(weighted).weights,
-                               inside.learned_by(repeated).weights, atol=0.06)
-    np.testing.assert_allclose(inside.learned_by(weighted).record,
-                               inside.learned_by(repeated).record, atol=0.4)
+    np.testing.assert_allclose(inside.adapters.learned_by(weighted).weights,
+                               inside.adapters.learned_by(repeated).weights, atol=0.06)
+    np.testing.assert_allclose(inside.adapters.learned_by(weighted).record,
+                               inside.adapters.learned_by(repeated).record, atol=0.4)
 
 
 def test_swapped_signs_are_an_error() -> None:
@@ -236,7 +236,7 @@ def test_folds_are_held_out_and_everything_is_used() -> None:
     assert len(folds) == 5 and everything == set().union(*folds)
     final = shop.train(shop.users, shop.items, shop.labels)[0]
     hits = ranker.score(np.arange(USERS), among="shown")
-    learned = inside.learned_by(ranker)
+    learned = inside.adapters.learned_by(ranker)
     expected = learned.weights[0] * (final.users @ final.items.T - learned.centers[0])
     np.testing.assert_allclose(hits.parts["signed"], expected, atol=1e-4)
 
@@ -365,7 +365,7 @@ def test_five_models_order_what_they_have_not_seen() -> None:
 def test_least_squares_find_the_least_loss() -> None:
     users, items = np.nonzero(RNG.random((12, 9)) < 0.4)
     targets = RNG.choice([-1.0, 1.0], len(users))
-    left, right = (part.astype(float) for part in inside.factorization.least_squares(
+    left, right = (part.astype(float) for part in inside.adapters.least_squares(
         users, items, targets, (12, 9), dim=3, confidence=5.0, penalty=0.5, rounds=400))
 
     def loss(scale: float) -> float:
@@ -384,7 +384,7 @@ def test_item_regression_is_ridge_regression_on_all_other_items(shape: tuple[int
     rng = np.random.default_rng(0)
     users, items = np.nonzero(rng.random(shape) < 0.5)
     liked = rng.random(len(users)) < 0.5
-    left, right = inside.factorization.item_regression(users, items, liked, shape, penalty=3.0,
+    left, right = inside.adapters.item_regression(users, items, liked, shape, penalty=3.0,
                                                        dim=99)
     rated = np.zeros(shape)
     rated[users, items] = np.where(liked, 1.0, -1.0)
@@ -394,15 +394,15 @@ def test_item_regression_is_ridge_regression_on_all_other_items(shape: tuple[int
                                   others.T @ rated[:, item])
         np.testing.assert_allclose((left @ right.T)[:, item], others @ weights, atol=1e-4)
     least = np.linalg.svd(left @ right.T)[1][3:]
-    few = inside.factorization.item_regression(users, items, liked, shape, penalty=3.0, dim=3)
+    few = inside.adapters.item_regression(users, items, liked, shape, penalty=3.0, dim=3)
     assert np.linalg.norm(few[0] @ few[1].T - left @ right.T) == pytest.approx(
         np.linalg.norm(least), rel=1e-3)
 
 
 def test_the_regression_is_left_out_where_memory_is_short() -> None:
     users, items, liked = made_up()
-    assert inside.factorization.regression_bytes((30, 40)) == 24 * 30 * 40
-    assert inside.factorization.regression_bytes((40, 30)) == 32 * 30 * 30
+    assert inside.adapters.regression_bytes((30, 40)) == 24 * 30 * 40
+    assert inside.adapters.regression_bytes((40, 30)) == 32 * 30 * 30
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert len(Factorization(2, max_bytes=24 * 30 * 40)(users, items, liked)) == 5
@@ -416,7 +416,7 @@ def test_graph_convolution_lowers_the_pairwise_loss() -> None:
     users, items, liked = made_up()
 
     def loss(steps: int) -> float:
-        left, right = inside.factorization.graph_convolution(users, items, liked, (30, 40), dim=3,
+        left, right = inside.adapters.graph_convolution(users, items, liked, (30, 40), dim=3,
                                                              steps=steps, penalty=0.01)
         said = (left[users] * right[items]).sum(axis=1)
         pairs = [said[liked & (users == user)][:, np.newaxis] - said[~liked & (users == user)]
@@ -427,7 +427,7 @@ def test_graph_convolution_lowers_the_pairwise_loss() -> None:
     assert losses[0] > losses[1] > losses[2] and losses[2] < 0.4
     # A user without dislikes, and one without likes.
     one = np.array([0, 0, 1]), np.array([0, 1, 0]), np.array([True, True, False])
-    for part in inside.factorization.graph_convolution(*one, (2, 3), dim=2):
+    for part in inside.adapters.graph_convolution(*one, (2, 3), dim=2):
         assert np.isfinite(part).all()
 
 

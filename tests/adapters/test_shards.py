@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from approximate_cases import recall_of
 
 pytest.importorskip("fsspec", reason="needs fsspec")
 
@@ -21,7 +22,7 @@ import fsspec
 import reference
 from cases import assert_same
 from fsspec.implementations.memory import MemoryFileSystem
-from inside import Storage, sharding, share_found
+from inside.adapters import Storage, blocks_of_files, record_of
 from numpy.testing import assert_array_equal
 from shard_cases import DIM, PlainCluster, assert_answers, assert_selections, built, hostile
 
@@ -78,7 +79,7 @@ def test_string_ids(metric: str, rng: np.random.Generator) -> None:
     assert tuning.recalls[-1] == 1.0 and tuning.recalls[0] > 0.3
     found, wanted = getattr(cluster, kind)(rows[1::2], 5, recall=0.9), getattr(one, kind)(
         rows[1::2], 5)
-    assert found.ids.dtype == object and share_found(found.ids, wanted.ids) >= 0.88
+    assert found.ids.dtype == object and recall_of(found.ids, wanted.ids) >= 0.88
     for call in (lambda: cluster.score(queries, [3]), lambda: cluster.remove(3),
                  lambda: cluster.add(rows[:1], [3]), lambda: cluster.select_diverse(3, start=3),
                  lambda: cluster.search_furthest(queries, 3, allowed=[3])):
@@ -217,7 +218,7 @@ def test_recall_of_merged_answers(kind: str, metric: str, tmp_path: Path,
     wanted = getattr(cluster, kind)(queries, 10)
     cluster.asked.clear()
     found = getattr(cluster, kind)(queries, 10, recall=0.9)
-    assert share_found(found.ids, wanted.ids) >= 0.89
+    assert recall_of(found.ids, wanted.ids) >= 0.89
     # Of each of six shards less is asked, and all clients ask for the same.
     options = [args[2] for method, args in cluster.asked if method == "search"]
     assert options[0] == {"k": 10} and len(options) > 10
@@ -434,7 +435,7 @@ def test_a_full_disk(rng: np.random.Generator) -> None:
         except OSError as error:
             assert error.errno == errno.ENOSPC and not Storage(uri).exists("manifest.json")
         records = [number for number in range(3)
-                   if sharding.record_of(Storage(uri), number) is not None]
+                   if record_of(Storage(uri), number) is not None]
         assert len(records) >= before
         before = len(records)
         FullFileSystem.room += 10_000
@@ -507,7 +508,7 @@ KILLED = """
 import os
 import sys
 import numpy as np
-from inside import Storage, sharding
+from inside.adapters import Storage, build_shard, to_plan
 from functools import partial
 from itertools import pairwise
 
@@ -519,10 +520,10 @@ def blocks(start, stop):
             os.kill(os.getpid(), 9)
         yield rows[at : at + 5], None, None
 
-plan = sharding.to_plan(len(rows), 20, "l2", "int8", None, (None, None, None), None)
+plan = to_plan(len(rows), 20, "l2", "int8", None, (None, None, None), None)
 plan.begin(Storage(uri))
 for number, bounds in enumerate(pairwise(plan.bounds)):
-    sharding.build_shard(uri, number, partial(blocks, *bounds), plan, None)
+    build_shard(uri, number, partial(blocks, *bounds), plan, None)
 """
 
 
@@ -568,7 +569,7 @@ def test_vector_files_cut_anywhere(tmp_path: Path, rng: np.random.Generator) -> 
     for file, part in zip(files, np.split(rows, [20, 21]), strict=True):
         farann.vectors.write_vectors(file, part)
     for first, end in ((0, 53), (0, 20), (19, 22), (20, 21), (21, 53), (50, 51)):
-        parts = [part for part, _, _ in sharding.blocks_of_files(files, counts, first, end)]
+        parts = [part for part, _, _ in blocks_of_files(files, counts, first, end)]
         assert_array_equal(np.concatenate(parts), rows[first:end])
 
 

@@ -35,9 +35,9 @@ WHERE = {
     "alike-l2": {"first-in-float32"},
 }
 # With these constants small sets need what pays on large ones.
-CONSTANTS: dict[str, list[tuple[Any, str, Any]]] = {
-    "futile-searches": [(inside.batches, "row_costs", lambda *_: (1e9, 1e9, 1e9, 1e9))],
-    "parts-of-rows": [(inside.batches, "_LONG_WORK", 1), (inside.batches, "_SMALL_WORK", 1 << 14)],
+CONSTANTS: dict[str, dict[str, Any]] = {
+    "futile-searches": {"row_costs": lambda *_: (1e9, 1e9, 1e9, 1e9)},
+    "parts-of-rows": {"long_work": 1, "small_work": 1 << 14},
 }
 
 
@@ -49,8 +49,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("mechanism", mechanisms.MECHANISMS, ids=lambda known: known.name)
 def test_a_switch_changes_what_is_counted_and_no_exact_answer(
         mechanism: mechanisms.Mechanism, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for where, what, value in CONSTANTS.get(mechanism.name, []):
-        monkeypatch.setattr(where, what, value)
+    for setting, value in CONSTANTS.get(mechanism.name, {}).items():
+        monkeypatch.setattr(inside.settings, setting, value)
     name = next(name for name, names in WHERE.items() if mechanism.name in names)
     data, question = ablate_cases.made(name, folder / name), mechanism.question
     with warnings.catch_warnings():
@@ -90,9 +90,9 @@ def test_all_is_as_it_was_afterwards() -> None:
 
 def test_each_switch_of_the_core_is_one_of_a_mechanism() -> None:
     named = sorted(mechanism.name for mechanism in mechanisms.MECHANISMS if mechanism.native)
-    assert named == sorted(inside.MECHANISMS)
+    assert named == sorted(inside.native.MECHANISMS)
     with pytest.raises(ValueError, match="not in tuple"):
-        inside.leave_out("magic")
+        inside.native.leave_out("magic")
 
 
 def test_lines_are_those_of_files_and_functions() -> None:

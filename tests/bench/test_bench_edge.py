@@ -11,7 +11,6 @@ from typing import Any
 import inside
 import numpy as np
 import pytest
-from inside import cost_of
 from numpy.typing import NDArray
 
 import farann
@@ -393,7 +392,7 @@ def test_cost_over_a_plain_scan() -> None:
     for isa in inside.levels():
         assert worst.over_plain(plain, 3000, 16, 10, isa) == pytest.approx(1)
         more = plain._replace(rows_rescored=15_000)
-        expected = cost_of(more, 16, isa) / cost_of(plain, 16, isa)
+        expected = inside.runtime.cost_of(more, 16, isa) / inside.runtime.cost_of(plain, 16, isa)
         assert expected > 1
         assert worst.over_plain(more, 3000, 16, 10, isa) == pytest.approx(expected)
 

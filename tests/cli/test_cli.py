@@ -16,7 +16,6 @@ from typing import Any
 import inside
 import numpy as np
 import pytest
-from inside import parser
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
@@ -158,7 +157,7 @@ def test_build_passes_seed_and_threads_on(place: Path, monkeypatch: pytest.Monke
             made.append(options)
             super().__init__(*arguments, **options)
 
-    monkeypatch.setattr(inside.commands, "Index", Recorder)
+    monkeypatch.setattr(inside.settings, "index_of_commands", Recorder)
     assert main(["build", "rows.npy", "-o", "a.farann", "--seed", "5", "--threads", "2"]) == 0
     assert made == [{"dtype": "float32", "codes": "int8", "cells": None, "keep_vectors": True,
                      "seed": 5, "threads": 2}]
@@ -261,7 +260,7 @@ def test_batches_change_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) ->
     arguments = ["search", "rows.farann", "queries.npy", "--exclude", "seen.txt", "-q", "-o"]
     for extra in ([], ["--beyond", "3"]):
         for batch, name in ((1024, "whole"), (3, "parts")):
-            monkeypatch.setattr(inside.commands, "QUERIES_A_CALL", batch)
+            monkeypatch.setattr(inside.settings, "lines_a_batch", batch)
             assert main([*arguments, f"{name}.npz", *extra]) == 0
             assert main([*arguments, f"{name}.csv", *extra]) == 0
         assert Path("whole.csv").read_bytes() == Path("parts.csv").read_bytes()
@@ -665,7 +664,7 @@ def test_help_teaches(name: str, capsys: Capture, monkeypatch: pytest.MonkeyPatc
     for example in examples:  # with what they explain, or go on to do, cut off
         words = shlex.split(re.split("  | && | [<>] ", example)[0])
         assert words[0] == "farann"
-        assert parser().parse_args(words[1:]).command == (name or words[1])
+        assert inside.demo.parser().parse_args(words[1:]).command == (name or words[1])
 
 
 def test_help_names_all_commands(capsys: Capture) -> None:
@@ -678,7 +677,7 @@ def test_nothing_heavy_is_imported_for_help() -> None:
     code = (
         "import sys, farann.cli\n"
         "farann.cli.main(['search', '--help'])\n"
-        f"heavy = {{'sklearn', 'scipy', 'pyarrow', 'h5py', '{inside.commands.__name__}'}}\n"
+        "heavy = {'sklearn', 'scipy', 'pyarrow', 'h5py', 'farann.cli.commands'}\n"
         "heavy.add('farann.demo')\n"
         "sys.exit(' '.join(heavy & set(sys.modules)) or 0)\n"
     )

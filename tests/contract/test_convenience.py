@@ -55,7 +55,7 @@ def test_exclude_for_a_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     for ids in (out, out.tolist(), set(out.tolist()), frozenset(out.tolist()),
                 dict.fromkeys(out.tolist()).keys(), np.append(out, [-1, 10**9])):
         for most in (1 << 20, 0):  # listed for each query, or taken from what is allowed
-            monkeypatch.setattr(inside.filters, "_MOST_LISTED", most)
+            monkeypatch.setattr(inside.settings, "most_listed", most)
             found = index.search_furthest(queries, 5, exclude=ids)
             assert (found.ids == right.ids).all() and (found.scores == right.scores).all()
             even = index.search_furthest(queries, 5, exclude=ids, allowed=np.arange(0, 3000, 2))
@@ -165,7 +165,7 @@ def test_one_bar_for_a_whole_build(capsys: pytest.CaptureFixture[str]) -> None:
     told: list[tuple[str, int, int]] = []
     index.build(tune=[3], progress=lambda *step: told.append(step))
     steps = list(dict.fromkeys(step[0] for step in told))
-    known = list(inside.progress.build_steps([3]))
+    known = list(inside.runtime.build_steps([3]))
     assert steps == [step for step in known if step in steps] and len(steps) >= 9
     assert {"finding partitions", "coding rows", "measuring recall, k=3"} <= set(steps)
     for what in steps:
@@ -174,7 +174,7 @@ def test_one_bar_for_a_whole_build(capsys: pytest.CaptureFixture[str]) -> None:
 
     shares = {"one": 1.0, "never": 1.0, "two": 2.0}
     seen: list[float] = []
-    with inside.progress.shown(True, shares) as teller:
+    with inside.runtime.shown(True, shares) as teller:
         assert callable(teller)
         for step in (("one", 0, 2), ("one", 1, 2), ("two", 0, 4), ("two", 3, 4)):
             teller(*step)

@@ -218,7 +218,7 @@ class Producer:
 
     def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
         schema_capsule, array_capsule = arrow_lists("list_").__arrow_c_array__()
-        schema, array = inside.arrow_structs(schema_capsule, array_capsule)
+        schema, array = inside.contract.arrow_structs(schema_capsule, array_capsule)
         numbers = type(array).from_address(array.children[0])
         struct = {"schema": schema, "array": array, "numbers": numbers}[self._which]
         if self._field == "second buffer":

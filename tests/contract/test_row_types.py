@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import reference
 from cases import assert_exact, assert_same, assert_same_beyond, assert_same_bits, queries_for
-from inside import container, core
+from inside import core
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from reference import METRICS
@@ -315,14 +315,15 @@ def test_the_command_line_rounds_nothing_unasked(tmp_path: Path, monkeypatch: py
 
 
 def test_damaged_types_in_files_are_refused(rng: np.random.Generator) -> None:
-    metadata, arrays = inside.sections_of(index_of(rows_of("int8", rng, 90, 8), "int8").build())
+    index = index_of(rows_of("int8", rng, 90, 8), "int8").build()
+    metadata, arrays = inside.files.sections_of(index)
     assert metadata["dtype"] == "int8"
     arrays["rows"] = np.concatenate(list(arrays["rows"].chunks))
     for dtype, match in (("float32", "'rows': expected float32"), ("bfloat16", "expected uint16"),
                          ("f4", "'dtype' is 'f4'"), (None, "'dtype' is None"), ([], "'dtype'")):
-        content = container.write_bytes({**metadata, "dtype": dtype}, arrays)
+        content = inside.files.write_bytes({**metadata, "dtype": dtype}, arrays)
         with pytest.raises(farann.FormatError, match=match):
-            inside.index_from(content)
+            inside.files.index_from(content)
 
 
 def test_a_search_without_an_index_takes_rows_as_they_are(rng: np.random.Generator) -> None:
@@ -338,9 +339,9 @@ def test_rows_begin_with_a_line_of_the_cache(dtype: str, tmp_path: Path) -> None
     index = farann.Index(dtype=dtype)
     index.add(rows[:10])
     index.add(rows[10:])
-    assert inside.store_of(index).tail.ctypes.data % 64 == 0
+    assert inside.store.of(index).tail.ctypes.data % 64 == 0
     index.remove([3])
     index.build()
     index.save(tmp_path / "rows.farann")
     for one in (index, farann.Index.load(tmp_path / "rows.farann")):
-        assert inside.store_of(one).base.ctypes.data % 64 == 0
+        assert inside.store.of(one).base.ctypes.data % 64 == 0

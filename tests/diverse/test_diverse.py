@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import reference
 from cases import DATA, assert_same_bits, float32, index_of, queries_for, rows_for
-from inside import RowSum
 from numpy.testing import assert_array_equal
 
 import farann
@@ -47,7 +46,7 @@ def test_most_rows_wait_behind_the_front(
     kind: str, metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They are brought up to date by many picks at once, or key by key where numbers are huge."""
-    monkeypatch.setattr(inside.greedy, "passes_pay", lambda *counts: False)
+    monkeypatch.setattr(inside.settings, "passes_pay", lambda *counts: False)
     rng = np.random.default_rng(KINDS.index(kind))
     n, k = 1200, 100  # 256 are in front
     rows, ids = rows_for(kind, rng, n, 5, metric), _ids(rng, n)
@@ -105,7 +104,7 @@ def test_sets_find_a_row_without_codes(metric: str) -> None:
     rows = rng.standard_normal((3000, 16)).astype(np.float32)
     rows[7] *= 1e6
     index, ids = index_of(rows, metric).build(), np.arange(3000)
-    layout = inside.store_of(index).layout
+    layout = inside.store.of(index).layout
     assert layout is not None and layout.codes.outliers.tolist() == [7]
     sets = (rng.standard_normal((6, 4, 16)) - rows[7] / 1e6).astype(np.float32)
     found = index.search_furthest_from(sets, 5)
@@ -136,7 +135,7 @@ def test_limits_of_searches_for_sets() -> None:
 def test_marginal_relevance_over_all_rows(
     kind: str, metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inside.mmr, "_FIRST_POOL", 12)
+    monkeypatch.setattr(inside.settings, "first_pool", 12)
     rng = np.random.default_rng(KINDS.index(kind))
     n, dim, k = 900, 12, 6
     rows, ids = rows_for(kind, rng, n, dim, metric), _ids(rng, n)
@@ -157,7 +156,7 @@ def test_marginal_relevance_over_all_rows(
 
 @pytest.mark.parametrize("metric", ["dot", "cosine"])
 def test_marginal_relevance_with_filters(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inside.mmr, "_FIRST_POOL", 12)
+    monkeypatch.setattr(inside.settings, "first_pool", 12)
     rng = np.random.default_rng(12)
     rows, ids = rng.standard_normal((1500, 9)).astype(np.float32), np.arange(1500)
     index = index_of(rows, metric).build()
@@ -179,8 +178,8 @@ def test_marginal_relevance_with_filters(metric: str, monkeypatch: pytest.Monkey
 def test_a_wrong_guess_costs_searches_and_no_rows(
     guess: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inside.mmr, "_FIRST_POOL", 4)
-    monkeypatch.setattr(inside.mmr_floor, "likely", lambda *_: guess)
+    monkeypatch.setattr(inside.settings, "first_pool", 4)
+    monkeypatch.setattr(inside.settings, "likely_floor", lambda *_: guess)
     rng = np.random.default_rng(15)
     rows, ids = rng.standard_normal((1500, 9)).astype(np.float32), np.arange(1500)
     index = index_of(rows, "cosine").build()
@@ -241,7 +240,7 @@ def test_pairs_and_graphs(kind: str, metric: str) -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_no_row_of_a_graph_finds_itself(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not even where all rows are equal, or there is only one."""
-    monkeypatch.setattr(inside.pairs, "_ROWS_AT_ONCE", 3)
+    monkeypatch.setattr(inside.settings, "pair_rows_at_once", 3)
     rows = np.ones((7, 5), np.float32)
     for n in (1, 2, 7):
         ids = np.arange(n)[::-1] + 4
@@ -268,11 +267,11 @@ def test_levels_choose_the_same_rows(isa: str, monkeypatch: pytest.MonkeyPatch) 
     rows = rows_for("crowded edge", rng, 700, 33, "l2")
     for metric in METRICS:
         index = index_of(rows, metric)
-        inside.use_level(index, isa)
+        inside.store.use_level(index, isa)
         expected = oracle.selection(rows, 60, metric, np.arange(700), [4])[1]
         assert_array_equal(index.select_diverse(61, start=4).ids[1:], expected)
         index.build()
-        inside.use_level(index, isa)
+        inside.store.use_level(index, isa)
         found = index.search_furthest_from([rows[:7], rows[7:9]], 9)
         for i, members in enumerate((rows[:7], rows[7:9])):
             assert_array_equal(found.ids[i], oracle.furthest_from(
@@ -347,7 +346,7 @@ def test_bad_ids_to_begin_with_are_told_by_the_name_of_their_argument(
 
 def test_equal_rows_are_compared_a_few_times_only() -> None:
     rows, picked = np.ones((6000, 4), np.float32), 9
-    task = inside.selection_of(index_of(rows, "l2"), picked)
+    task = inside.search.selection_of(index_of(rows, "l2"), picked)
     assert task.run(picked) == picked
     # All need exact keys, as bounds are a little above: after each a look at a few dozen rows.
     assert len(rows) < task.did()[1]
@@ -375,8 +374,9 @@ def test_means_are_exact(n: int) -> None:
     rows[:, 1] = [-1e-45, 0.0, 1e-45, -0.0][: n] * (n // 4) if n > 1 else -1e-45
     mean = float32([float(sum(map(Fraction, column.tolist())) / n) for column in rows.T])
     order = rng.permutation(n)
-    parts = [RowSum.of([part], 9, False) for part in (rows[order[: n // 3]], rows[order[n // 3 :]])]
-    for total in (RowSum.of([rows], 9, False), parts[0].plus(parts[1])):
+    parts = [inside.search.RowSum.of([part], 9, False)
+             for part in (rows[order[: n // 3]], rows[order[n // 3 :]])]
+    for total in (inside.search.RowSum.of([rows], 9, False), parts[0].plus(parts[1])):
         assert_same_bits(total.mean(), mean)
 
 

@@ -91,7 +91,7 @@ def test_history_does_not_matter_where_the_mean_vanishes(seed: int, metric: str,
 def test_history_does_not_matter_where_diameters_are_about_equal(
         seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs of scaled copies, whose cosines are equal but for rounding; few rows are asked."""
-    monkeypatch.setattr(inside.pairs, "_FIRST_QUERIES", 2)
+    monkeypatch.setattr(inside.settings, "first_pair_queries", 2)
     rng = np.random.default_rng(seed)
     third = rng.standard_normal((30, 5))
     rows = float32(np.concatenate([third, -3.0 * float32(third), 0.7 * float32(third)]))
@@ -183,7 +183,7 @@ def test_what_needs_vectors_or_another_metric() -> None:
 def test_a_selection_that_is_given_up_says_so() -> None:
     rows = np.random.default_rng(1).standard_normal((500, 4)).astype(np.float32)
     index = index_of(rows).build()
-    snapshot, flag = inside.snapshot_of(index), core.CancelFlag()
+    snapshot, flag = inside.store.snapshot_of(index), core.CancelFlag()
     everything = core.Filter(snapshot)
     task = core.Greedy(snapshot, everything, np.array([0]), 100)
     assert task.run(10) == 10
@@ -209,7 +209,7 @@ def test_ctrl_c_ends_each(run_python: Callable[..., Arrays]) -> None:
     told = run_python("""
 import os, signal
 from functools import partial
-from inside import core, pool
+import inside
 import farann
 rng = np.random.default_rng(0)
 rows = rng.standard_normal((60_000, 48), dtype=np.float32)
@@ -218,7 +218,7 @@ index = farann.Index(metric="dot", threads=2)
 index.add(rows)
 index.build()
 sets = rng.standard_normal((3000, 8, 48), dtype=np.float32)
-run_all = pool.run_all
+run_all = inside.settings.run_all
 
 def noisy(functions, threads, **options):
     def work(function, flag):
@@ -230,7 +230,7 @@ def noisy(functions, threads, **options):
             pass
         try:
             function(flag)
-        except core.Cancelled:
+        except inside.core.Cancelled:
             noticed.append(True)
             raise
     run_all([partial(work, function) for function in functions], threads, **options)
@@ -238,12 +238,12 @@ def noisy(functions, threads, **options):
 told = []
 for call, last in zip(given["calls"].tolist(), given["last"].tolist()):
     begun, noticed, interrupted, made = [], [], False, eval("lambda: " + call)
-    pool.run_all = noisy
+    inside.settings.run_all = noisy
     try:
         made()
     except KeyboardInterrupt:
         interrupted = True
-    pool.run_all = run_all
+    inside.settings.run_all = run_all
     same = index.search_furthest(rows[:1], 1).ids[0, 0] >= 0
     told.append((interrupted, bool(noticed), len(begun) <= last + 1, same))
 give(told=told)
@@ -255,7 +255,7 @@ give(told=told)
 def test_the_core_checks_what_it_is_given() -> None:
     rows = np.ones((5, 3), np.float32)
     index = index_of(rows)
-    snapshot = inside.snapshot_of(index)
+    snapshot = inside.store.snapshot_of(index)
     everything = core.Filter(snapshot)
     with pytest.raises(ValueError, match="first must be slots"):
         core.Greedy(snapshot, everything, np.array([5]), 1)

@@ -41,7 +41,7 @@ def test_passes_choose_what_lazy_selections_do(kind: str, metric: str,
     for n, dim in ((1, 3), (70, 2), (150, 17), (90, 144)):
         rows = rows_for(kind, rng, n, dim, metric)
         with monkeypatch.context() as patch:
-            patch.setattr(inside.greedy, "passes_pay", lambda *counts: False)
+            patch.setattr(inside.settings, "passes_pay", lambda *counts: False)
             lazily = index_of(rows, metric).select_diverse(n, start=n // 2)
             one_off = farann.select_diverse(rows, n, metric, start=n // 2)
         quickly = farann.select_diverse(rows, n, metric, start=n // 2)
@@ -87,8 +87,8 @@ def test_where_passes_begin_without_a_start(metric: str, monkeypatch: pytest.Mon
     rng = np.random.default_rng(2)
     rows = np.repeat(rng.standard_normal((300, 4)), 2, axis=0).astype(np.float32)
     quickly, index = farann.select_diverse(rows, 9, metric), index_of(rows[::-1].copy(), metric)
-    monkeypatch.setattr(inside.greedy, "_FEW_NUMBERS", 0)
-    monkeypatch.setattr(inside.greedy, "passes_pay", lambda *counts: False)
+    monkeypatch.setattr(inside.settings, "few_numbers", 0)
+    monkeypatch.setattr(inside.settings, "passes_pay", lambda *counts: False)
     lazily = farann.select_diverse(rows, 9, metric)
     assert_array_equal(quickly.ids, lazily.ids)
     assert_same_bits(quickly.scores, lazily.scores)
@@ -122,6 +122,6 @@ def test_rows_are_still_checked() -> None:
 
 
 def test_few_picks_or_rows_are_by_passes() -> None:
-    pay = inside.greedy.passes_pay
+    pay = inside.search.passes_pay
     assert pay(500, 768, 500, False) and pay(50_000, 32, 20, False) and pay(2_000, 128, 50, True)
     assert not pay(400_000, 50, 1_000, False) and not pay(50_000, 768, 200, True)

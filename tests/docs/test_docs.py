@@ -8,9 +8,9 @@ import pkgutil
 import re
 from pathlib import Path
 
+import inside
 import numpy as np
 import pytest
-from inside import demo_data
 
 import farann
 
@@ -88,7 +88,7 @@ def test_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_pages(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page run one after the other, in one namespace and an empty folder."""
     skip_without(page.name)
-    if page.name == "README.md" and isinstance(demo_data.load_glove(), str):
+    if page.name == "README.md" and isinstance(inside.demo.load_glove(), str):
         pytest.skip("needs the words of GloVe")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {"__name__": "__page__"}

@@ -100,7 +100,7 @@ def test_the_readme_is_short_and_renders_anywhere() -> None:
 
 def test_the_page_of_the_command_line_has_all_commands_and_options() -> None:
     page = (ROOT / "docs" / "cli.md").read_text("utf-8")
-    parser = inside.parser()
+    parser = inside.demo.parser()
     (commands,) = (action for action in parser._actions
                    if isinstance(action, argparse._SubParsersAction))
     for name, command in commands.choices.items():
@@ -135,7 +135,7 @@ def named_in_the_map(text: str) -> list[str]:
 
 def test_the_map_names_what_there_is() -> None:
     names = named_in_the_map((ROOT / "CONTRIBUTING.md").read_text("utf-8"))
-    assert {"farann/index.py", "src_c/metric.c", "tests/inside.py"} <= set(names)
+    assert {"farann/index.py", "src_c/metric.c", "tests/inside/"} <= set(names)
     # Modules in Cython are named without what ends their files.
     assert [name for name in names
             if not (any(ROOT.glob(name)) or any(ROOT.glob(f"{name}.py[xi]")))] == []

@@ -72,7 +72,7 @@ def pack(sections: list[Section]) -> bytes:
             len(shape), *(*shape, 0, 0, 0, 0, 0, 0)[:6], start + len(body), len(payload),
             zlib.crc32(payload))
         body += payload
-    return sealed(struct.pack("<8sIIQ40x", inside.MAGIC, 1, len(sections),
+    return sealed(struct.pack("<8sIIQ40x", inside.files.MAGIC, 1, len(sections),
                               start + len(body))
                   + table + body)
 
@@ -121,7 +121,7 @@ class Damage:
         elif kind == "rows" and old.shape and old.shape[0] and not len(old.payload) % old.shape[0]:
             sections[at] = self.rows(old)
         elif kind == "type":
-            code = self.pick([c for c, t in inside.DTYPES.items()
+            code = self.pick([c for c, t in inside.files.DTYPES.items()
                               if t.itemsize == int(old.code[1:] if old.code != "json" else 1)])
             sections[at] = old._replace(code=code)
         elif kind == "drop" and len(sections) > 1:
@@ -318,7 +318,7 @@ def index_file(damage: Damage, folder: Path) -> Counter[str]:
     path.write_bytes(damage.index_file(source.read_bytes(), other.read_bytes()))
     mapped = bool(damage.rng.random() < 0.5)
     with contextlib.suppress(farann.FormatError):
-        inside.container.verify_file(path)
+        inside.files.verify_file(path)
     try:
         index = farann.Index.load(path, mmap=mapped)
     except farann.FormatError:

@@ -29,7 +29,6 @@ from cases import (
     rows_for,
 )
 from grouping import Grouping
-from inside import native_codes
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
@@ -54,36 +53,34 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 # Settings by which indexes of some hundred rows have the layouts of large ones.
-SMALL = [
-    (inside.build, "FEW_ROWS", 64), (inside.transform_choice, "FEW_ROWS", 64),
-    (inside.partitions, "_FEW_ROWS", 100),
-    (native_codes, "HUB_ROWS", 32), (native_codes, "CACHED_BYTES", 0),
+SMALL = {
+    "fewest_built_rows": 64, "fewest_partitioned_rows": 100,
+    "hub_rows": 32, "cached_code_bytes": 0,
     # Batches on few rows go by codes, too.
-    (inside.cost, "_CODED_QUERY", 0.0), (inside.cost, "_CODED_COORDINATE", 0.0),
-]
-SCALES: dict[str, list[tuple[Any, str, Any]]] = {
+    "coded_query_cost": 0.0, "coded_coordinate_cost": 0.0,
+}
+SCALES: dict[str, dict[str, float]] = {
     # As farann has them; the suite has others.
-    "usual": [(native_codes, "HUB_ROWS", 512), (native_codes, "CACHED_BYTES", 1 << 19),
-              (inside.cost, "_CODED_QUERY", 200.0), (inside.cost, "_CODED_COORDINATE", 2.0)],
+    "usual": {"hub_rows": 512, "cached_code_bytes": 1 << 19, "coded_query_cost": 200.0,
+              "coded_coordinate_cost": 2.0},
     "small": SMALL,
     # Where it would cost more than it saves, too.
-    "first look": [*SMALL, (inside.pca_filter, "_WORTH_IT", 1e9),
-                   (inside.pca_filter, "_LARGEST_SHARE", 99.0)],
+    "first look": {**SMALL, "pca_filter_worth_it": 1e9, "pca_filter_largest_share": 99.0},
 }
 
 
 @contextlib.contextmanager
 def conditions(level: str, scale: str) -> Iterator[None]:
     """New indexes use an instruction-set level, and the layouts of a scale."""
-    changes = [(inside.pool, "_forced", level), *SCALES[scale]]
-    before = [(module, name, getattr(module, name)) for module, name, _ in changes]
-    for module, name, value in changes:
-        setattr(module, name, value)
+    changes = {"forced_level": level, **SCALES[scale]}
+    before = {name: getattr(inside.settings, name) for name in changes}
+    for name, value in changes.items():
+        setattr(inside.settings, name, value)
     try:
         yield
     finally:
-        for module, name, value in before:
-            setattr(module, name, value)
+        for name, value in before.items():
+            setattr(inside.settings, name, value)
 
 
 def run(seed: int) -> Counter[str]:
@@ -232,7 +229,7 @@ class History:
         are the same but for rounding.
         """
         level = str(self.rng.choice(inside.levels()))
-        inside.force_level(level)
+        inside.runtime.force_level(level)
         self.log.append(f"{what}, then {level}")
         before = self.index
         self.index = again()

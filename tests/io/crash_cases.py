@@ -157,7 +157,7 @@ def recorded(folder: Path, events: list[Event]) -> Iterator[None]:
         for name in CHANGES:
             patch.setattr(os, name, recorder.changing(name))
         patch.setattr(fcntl, "flock", recorder.flock)
-        patch.setattr(inside.files, "open", recorder.open_noted, raising=False)
+        patch.setattr(inside.settings, "files_open", recorder.open_noted, raising=False)
         yield
 
 

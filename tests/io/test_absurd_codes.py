@@ -9,7 +9,6 @@ import inside
 import numpy as np
 import pytest
 from code_file_cases import DIM, N, halves, put, queries_of, saved, without
-from inside import read_file, write_file
 
 import farann
 
@@ -44,12 +43,12 @@ def noise_like(array: Any, rng: np.random.Generator) -> Any:
 @pytest.mark.parametrize("names", [*((name,) for name in NOISY), NOISY])
 def test_absurd_codes_do_no_harm(saved: Path, names: tuple[str, ...],
                                  rng: np.random.Generator) -> None:
-    metadata, arrays = read_file(saved)
+    metadata, arrays = inside.files.read_file(saved)
     sections = dict(arrays)
     for name in names:
         if f"codes.{name}" in arrays:
             sections[f"codes.{name}"] = noise_like(arrays[f"codes.{name}"], rng)
-    write_file(saved, metadata, sections)
+    inside.files.write_file(saved, metadata, sections)
     search_all_ways(saved)
 
 
@@ -58,43 +57,43 @@ def test_absurd_codes_do_no_harm(saved: Path, names: tuple[str, ...],
                                   "whole_squares"])
 def test_numbers_at_the_ends_do_no_harm(saved: Path, name: str, value: float) -> None:
     """In one place, and everywhere."""
-    metadata, arrays = read_file(saved)
+    metadata, arrays = inside.files.read_file(saved)
     if f"codes.{name}" not in arrays or (value == 0.0 and "weights" in name):
         return
     for at in (3, slice(None)):
         sections = dict(arrays)
         put(name, at, value)(sections)
-        write_file(saved, metadata, sections)
+        inside.files.write_file(saved, metadata, sections)
         search_all_ways(saved)
 
 
 def test_every_row_in_one_slot(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Such files are refused; the core would stand them all the same."""
-    monkeypatch.setattr(inside.index_file, "_covers", lambda *_: True)
-    metadata, arrays = read_file(saved)
+    monkeypatch.setattr(inside.settings, "tail_covers", lambda *_: True)
+    metadata, arrays = inside.files.read_file(saved)
     for at in (slice(None), slice(0, N), slice(N, None), slice(0, 3)):
         for slot in (7, -1):
             sections = dict(arrays)
             put("slots", at, slot)(sections)
-            write_file(saved, metadata, sections)
+            inside.files.write_file(saved, metadata, sections)
             search_all_ways(saved)
 
 
 def test_positions_without_slots(saved: Path) -> None:
     """Then they are the rows' own, of which the last panel has fewer."""
-    metadata, arrays = read_file(saved)
+    metadata, arrays = inside.files.read_file(saved)
     sections = dict(arrays)
     without("slots")(sections)
-    write_file(saved, metadata, sections)
+    inside.files.write_file(saved, metadata, sections)
     search_all_ways(saved)
 
 
 def test_without_lower_halves(halves: Path) -> None:
     """Codes that are said to have 8 bits must have them."""
-    metadata, arrays = read_file(halves)
+    metadata, arrays = inside.files.read_file(halves)
     sections = dict(arrays)
     without("lower")(sections)
-    write_file(halves, metadata, sections)
+    inside.files.write_file(halves, metadata, sections)
     with pytest.raises(farann.FormatError, match="lower"):
         farann.Index.load(halves)
 
@@ -104,12 +103,12 @@ def test_without_lower_halves(halves: Path) -> None:
     [0.0, 0.0, 1e300, 0.0], [0.0, 0.0, 0.0, 1e300], [5e-324, 1e-3, 1.0, 1.0],
 ])
 def test_absurd_bounds_do_no_harm(saved: Path, bounds: list[float]) -> None:
-    metadata, arrays = read_file(saved)
+    metadata, arrays = inside.files.read_file(saved)
     basis = "codes.basis" in arrays
     for unit in (1e-300, 1.0, 1e300) if basis else (0.0,):
         changed = metadata | {"code_bounds": [*bounds, unit]}
         for whole in (metadata["whole_bounds"], [*bounds, 0.0]) if basis else (None,):
             if basis:
                 changed["whole_bounds"] = whole
-            write_file(saved, changed, dict(arrays))
+            inside.files.write_file(saved, changed, dict(arrays))
             search_all_ways(saved)

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from cases import assert_same
 from code_file_cases import make_index
-from inside import FormatError, read_file, write_file
 
 import farann
 
@@ -72,8 +71,8 @@ def write_with(path: Path, metadata: dict[str, Any], arrays: dict[str, Any], pla
     part[place[-1]] = "@here@"
     payload = json.dumps(changed).replace('"@here@"', text).encode()
     with monkeypatch.context() as patch:
-        patch.setattr(inside.container, "encode_metadata", lambda _: payload)
-        write_file(path, {}, arrays)
+        patch.setattr(inside.settings, "encode_metadata", lambda _: payload)
+        inside.files.write_file(path, {}, arrays)
 
 
 def use(index: farann.Index, kind: str) -> farann.Hits | None:
@@ -99,7 +98,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     (kind, place) for kind, places in PLACES.items() for place in places])
 def test_absurd_metadata(kind: str, place: Place, saved: dict[str, Path], tmp_path: Path,
                          monkeypatch: pytest.MonkeyPatch) -> None:
-    metadata, arrays = read_file(saved[kind])
+    metadata, arrays = inside.files.read_file(saved[kind])
     expected = use(farann.Index.load(saved[kind]), kind)
     path = tmp_path / "index.farann"
     refused = 0
@@ -107,7 +106,7 @@ def test_absurd_metadata(kind: str, place: Place, saved: dict[str, Path], tmp_pa
         write_with(path, metadata, arrays, place, text, monkeypatch)
         try:
             loaded = farann.Index.load(path)
-        except FormatError as error:
+        except farann.FormatError as error:
             assert len(str(error)) < 1000
             refused += 1
             continue
@@ -136,7 +135,7 @@ def test_a_file_of_a_few_bytes_takes_no_gigabytes(dim: int, tmp_path: Path) -> N
     farann.Index(2**24).save(path)
     assert path.stat().st_size < 1000
     assert farann.Index.load(path).dim == 2**24
-    metadata, _ = read_file(path)
-    write_file(path, metadata | {"dim": dim}, {})
-    with pytest.raises(FormatError, match=f"'dim' is {dim}"):
+    metadata, _ = inside.files.read_file(path)
+    inside.files.write_file(path, metadata | {"dim": dim}, {})
+    with pytest.raises(farann.FormatError, match=f"'dim' is {dim}"):
         farann.Index.load(path)

@@ -28,7 +28,7 @@ from code_file_cases import (
     saved,
     without,
 )
-from inside import core, read_file, write_file
+from inside import core
 
 import farann
 
@@ -59,14 +59,14 @@ def test_codes_come_back(metric: str, layout: str, mmap: bool, tmp_path: Path,
 def test_large_codes_are_mapped(tmp_path: Path, rng: np.random.Generator,
                                 monkeypatch: pytest.MonkeyPatch) -> None:
     """Sections of more than a MiB stay in the file."""
-    monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.settings, "most_rotated_rows", 0)
     rows = (rng.standard_normal((25_000, 4)) @ rng.standard_normal((4, 64))
             + 0.01 * rng.standard_normal((25_000, 64))).astype(np.float32)
     index = farann.Index()
     index.add(rows)
     index.build().save(tmp_path / "index.farann")
     mapped = farann.Index.load(tmp_path / "index.farann", mmap=True)
-    codes = inside.store_of(mapped).codes
+    codes = inside.store.of(mapped).codes
     assert codes is not None and codes.whole is not None
     assert not codes.whole.flags.owndata and not codes.whole.flags.writeable
     queries = rows[:9] + np.float32(1)
@@ -89,7 +89,7 @@ def test_stale_codes_are_not_saved(saved: Path, tmp_path: Path) -> None:
         index = farann.Index.load(saved)
         alter(index)
         index.save(tmp_path / "changed.farann")
-        metadata, arrays = read_file(tmp_path / "changed.farann")
+        metadata, arrays = inside.files.read_file(tmp_path / "changed.farann")
         assert not {"code_bounds", "whole_bounds"} & set(metadata)
         assert not [name for name in arrays if name.startswith("codes.")]
         changed = farann.Index.load(tmp_path / "changed.farann")
@@ -213,7 +213,7 @@ def test_squares_where_there_should_be_none(metric: str, tmp_path: Path,
                                             rng: np.random.Generator) -> None:
     for layout in LAYOUTS:
         make_index(rng, metric, layout).save(tmp_path / "index.farann")
-        n = len(read_file(tmp_path / "index.farann")[1]["codes.slots"])
+        n = len(inside.files.read_file(tmp_path / "index.farann")[1]["codes.slots"])
         ones = np.ones(n, np.float32)
         names = ["squares"] + ["whole_squares"] * (layout == "first look")
         refuse(tmp_path / "index.farann",
@@ -242,18 +242,18 @@ BAD_BOUNDS |= {f"{name} negative": negative(i)
 @pytest.mark.parametrize("name", ["code_bounds", "whole_bounds"])
 @pytest.mark.parametrize("what", BAD_BOUNDS)
 def test_broken_bounds(first_look: Path, what: str, name: str) -> None:
-    metadata, arrays = read_file(first_look)
+    metadata, arrays = inside.files.read_file(first_look)
     metadata[name] = BAD_BOUNDS[what](metadata[name])
-    write_file(first_look, metadata, dict(arrays))
+    inside.files.write_file(first_look, metadata, dict(arrays))
     with pytest.raises(farann.FormatError, match="codes|bounds"):
         farann.Index.load(first_look)
 
 
 @pytest.mark.parametrize("what", BAD_BOUNDS)
 def test_broken_bounds_of_halves(halves: Path, what: str) -> None:
-    metadata, arrays = read_file(halves)
+    metadata, arrays = inside.files.read_file(halves)
     metadata["code_bounds"] = BAD_BOUNDS[what](metadata["code_bounds"])
-    write_file(halves, metadata, dict(arrays))
+    inside.files.write_file(halves, metadata, dict(arrays))
     with pytest.raises(farann.FormatError, match="codes|bounds"):
         farann.Index.load(halves)
 
@@ -261,26 +261,26 @@ def test_broken_bounds_of_halves(halves: Path, what: str) -> None:
 def test_a_unit_of_the_rest_and_a_basis_go_together(halves: Path, first_look: Path) -> None:
     for path, name, unit in ((halves, "code_bounds", 1.0), (first_look, "code_bounds", 0.0),
                              (first_look, "whole_bounds", 1.0)):
-        metadata, arrays = read_file(path)
+        metadata, arrays = inside.files.read_file(path)
         changed = metadata | {name: [*metadata[name][:4], unit]}
-        write_file(path, changed, dict(arrays))
+        inside.files.write_file(path, changed, dict(arrays))
         with pytest.raises(farann.FormatError, match="rest"):
             farann.Index.load(path)
-        write_file(path, metadata, dict(arrays))
+        inside.files.write_file(path, metadata, dict(arrays))
 
 
 def test_no_bounds_of_whole_codes(first_look: Path) -> None:
-    metadata, arrays = read_file(first_look)
+    metadata, arrays = inside.files.read_file(first_look)
     del metadata["whole_bounds"]
-    write_file(first_look, metadata, dict(arrays))
+    inside.files.write_file(first_look, metadata, dict(arrays))
     with pytest.raises(farann.FormatError, match="codes"):
         farann.Index.load(first_look)
 
 
 def test_metadata_holds_all_bits(first_look: Path) -> None:
     """Bounds are read back exactly; a rounded one would no longer be a bound."""
-    metadata, arrays = read_file(first_look)
-    store = inside.store_of(farann.Index.load(first_look))
+    metadata, arrays = inside.files.read_file(first_look)
+    store = inside.store.of(farann.Index.load(first_look))
     assert store is not None and store.codes is not None and store.codes.whole_bounds is not None
     for name, bounds in (("code_bounds", store.codes.bounds),
                          ("whole_bounds", store.codes.whole_bounds)):

@@ -20,16 +20,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from inside import (
-    ArrayChunks,
-    FormatError,
-    read_bytes,
-    read_file,
-    verify_file,
-    write_bytes,
-    write_file,
-)
+from inside.files import ArrayChunks, read_bytes, read_file, verify_file, write_bytes, write_file
 from numpy.typing import NDArray
+
+import farann
 
 Arrays = dict[str, NDArray[Any]]
 Content = tuple[dict[str, Any], Arrays]
@@ -125,7 +119,7 @@ def files_in(folder: Path) -> list[str]:
 
 def cut(path: Path, length: int) -> Callable[[Any], Any]:
     """A `read_table` after which the file loses its end, as if by another process."""
-    read_table = inside.read_table
+    read_table = inside.files.read_table
 
     def read_and_cut(stream: Any) -> Any:
         sections = read_table(stream)
@@ -136,11 +130,11 @@ def cut(path: Path, length: int) -> Callable[[Any], Any]:
 
 
 def peak_memory(call: Callable[[], object]) -> int:
-    """Bytes that a call had at its height; a FormatError is an outcome like any other."""
+    """Bytes that a call had at its height; a farann.FormatError is an outcome like any other."""
     tracemalloc.start()
     try:
         call()
-    except FormatError:
+    except farann.FormatError:
         pass
     finally:
         peak = tracemalloc.get_traced_memory()[1]
@@ -287,9 +281,9 @@ class TestRefusedContent:
         with pytest.raises(ValueError, match="expected fewer than 1024, got 1024"):
             write_bytes({}, arrays | {"more": np.zeros(1)})
         with monkeypatch.context() as patch:
-            patch.setattr(inside.container, "MAX_SECTIONS", 2000)
+            patch.setattr(inside.settings, "most_sections", 2000)
             data = write_bytes({}, arrays | {"more": np.zeros(1)})
-        with pytest.raises(FormatError, match="expected 1 to 1024 sections .*, got 1025"):
+        with pytest.raises(farann.FormatError, match="expected 1 to 1024 sections .*, got 1025"):
             read_bytes(data)
 
     @pytest.mark.parametrize(
@@ -318,7 +312,7 @@ class TestDamage:
                 for bit in range(8):
                     stream.seek(position)
                     stream.write(bytes([byte ^ 1 << bit]))
-                    with pytest.raises(FormatError):
+                    with pytest.raises(farann.FormatError):
                         reader(path)
                 stream.seek(position)
                 stream.write(bytes([byte]))
@@ -327,12 +321,12 @@ class TestDamage:
     def test_every_truncation(self, reader: Reader, path: Path) -> None:
         for length in range(len(SMALL)):
             path.write_bytes(SMALL[:length])
-            with pytest.raises(FormatError, match="truncated" if length else "empty"):
+            with pytest.raises(farann.FormatError, match="truncated" if length else "empty"):
                 reader(path)
 
     def test_more_bytes(self, reader: Reader, path: Path) -> None:
         path.write_bytes(SMALL + b"\0")
-        with pytest.raises(FormatError, match=f"too long: expected {len(SMALL)} bytes"):
+        with pytest.raises(farann.FormatError, match=f"too long: expected {len(SMALL)} bytes"):
             reader(path)
 
 
@@ -340,7 +334,7 @@ def read_or_refuse(data: bytes) -> None:
     """Bytes are either refused as such or read as the docs say."""
     try:
         content = read_bytes(data)
-    except FormatError as error:
+    except farann.FormatError as error:
         assert str(error)
     else:
         assert_same(content, by_the_docs(data))
@@ -379,7 +373,7 @@ class TestFuzz:
     def test_any_metadata(self, payload: bytes) -> None:
         try:
             metadata, arrays = read_bytes(with_metadata(payload))
-        except FormatError as error:
+        except farann.FormatError as error:
             assert str(error).startswith("metadata: expected") or "not valid JSON" in str(error)
         else:
             assert isinstance(metadata, dict) and not arrays
@@ -462,12 +456,12 @@ class TestHostile:
     @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
     def test_refused(self, data: bytes, message: str, reader: Reader, path: Path) -> None:
         path.write_bytes(data)
-        with pytest.raises(FormatError, match=message):
+        with pytest.raises(farann.FormatError, match=message):
             reader(path)
 
     def test_file_is_named(self, data: bytes, message: str, path: Path) -> None:
         path.write_bytes(data)
-        with pytest.raises(FormatError, match=f"^.*numbers.farann: .*{message}"):
+        with pytest.raises(farann.FormatError, match=f"^.*numbers.farann: .*{message}"):
             read_file(path)
 
     def test_takes_little_memory(self, data: bytes, message: str, path: Path) -> None:
@@ -555,7 +549,7 @@ class TestCrashSafety:
         path.write_bytes(SMALL)
         code = """
 import os
-from inside import ArrayChunks, write_file
+from inside.files import ArrayChunks, write_file
 def chunks():
     yield np.zeros(1 << 20)
     os._exit(9)
@@ -565,7 +559,7 @@ write_file(PATH, {}, {"rows": ArrayChunks(float, (1 << 21,), chunks())})
         assert path.read_bytes() == SMALL
         (left_over,) = set(files_in(path.parent)) - {path.name}
         assert left_over.startswith(".farann-") and left_over.endswith(".tmp")
-        with pytest.raises(FormatError):
+        with pytest.raises(farann.FormatError):
             read_file(path.parent / left_over)
 
 
@@ -644,11 +638,11 @@ class TestMapped:
         mapped = read_file(path, mmap=True)[1]
         assert mapped["large"][0] != 0 and (mapped["large"][1:] == self.large[1:]).all()
         for reader in (read_file, verify_file):
-            with pytest.raises(FormatError, match="'large' is damaged: wrong checksum"):
+            with pytest.raises(farann.FormatError, match="'large' is damaged: wrong checksum"):
                 reader(path)
         data[at - 1] ^= 1  # the padding before it
         path.write_bytes(data)
-        with pytest.raises(FormatError, match="padding before it"):
+        with pytest.raises(farann.FormatError, match="padding before it"):
             read_file(path, mmap=True)
 
     def test_takes_no_memory(self, path: Path) -> None:
@@ -672,8 +666,8 @@ class TestMapped:
         self, reader: Reader, length: int, path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         write_file(path, METADATA, {"large": self.large})
-        monkeypatch.setattr(inside.container, "read_table", cut(path, length))
-        with pytest.raises(FormatError, match="'(metadata|large)': the file was cut short"):
+        monkeypatch.setattr(inside.settings, "read_table", cut(path, length))
+        with pytest.raises(farann.FormatError, match="'(metadata|large)': the file was cut short"):
             reader(path)
 
 

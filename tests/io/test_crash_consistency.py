@@ -200,7 +200,7 @@ def test_what_each_step_is_for(over_old: Record, from_none: Record) -> None:
     assert "more may read it" in faults(over_old, wide)
 
 
-@pytest.mark.parametrize("left_out", ["fsync", "_sync_folder"])
+@pytest.mark.parametrize("left_out", ["fsync", "sync_folder"])
 def test_a_save_without_it_is_found(
     left_out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,8 +212,8 @@ def test_a_save_without_it_is_found(
             def __getattr__(self, name: str) -> object:
                 return (lambda _: None) if name == "fsync" else getattr(real, name)
 
-        monkeypatch.setattr(inside.files, "os", WithoutSync())
+        monkeypatch.setattr(inside.settings, "files_os", WithoutSync())
     else:
-        monkeypatch.setattr(inside.files, left_out, lambda _: None)
+        monkeypatch.setattr(inside.settings, left_out, lambda _: None)
     recording = record(tmp_path / "without", False)
     assert faults(recording, recording.events)

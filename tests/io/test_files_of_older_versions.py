@@ -9,6 +9,7 @@ import inside
 import numpy as np
 import pytest
 import reference
+from approximate_cases import recall_of
 from cases import assert_exact
 from golden import make
 
@@ -57,7 +58,7 @@ def test_exact_answers(path: Path, mmap: bool) -> None:
     index = farann.Index.load(path, mmap=mmap)
     assert index.metric == make.FILES[path.stem][0] and sorted(index.ids) == sorted(ids)
     for level in inside.levels():
-        inside.use_level(index, level)
+        inside.store.use_level(index, level)
         assert_exact(index, rows, queries, [1, 10, len(rows)], ids=ids)
     index.build()
     assert_exact(index, rows, queries, [10], ids=ids)
@@ -71,7 +72,7 @@ def test_strings_groups_and_tables_of_nearest_rows(path: Path, mmap: bool) -> No
     labels = np.array(groups)
     index = farann.Index.load(path, mmap=mmap)
     assert index.ids.tolist() == list(ids) and index.groups().tolist() == list(groups)
-    store = inside.store_of(index)
+    store = inside.store.of(index)
     assert list(store.nearest_tunings.by_k) == list(store.tunings.by_k) == [make.K]
     for word, keep in (("within", labels == groups[1]), ("outside", labels != groups[1])):
         right = reference.furthest(queries, rows[keep], 5, index.metric)
@@ -87,9 +88,9 @@ def test_strings_groups_and_tables_of_nearest_rows(path: Path, mmap: bool) -> No
 def test_all_that_a_file_holds_is_kept(path: Path, tmp_path: Path) -> None:
     """Sections that a later version stopped to read would be missing where it is saved again."""
     index = farann.Index.load(path)
-    metadata, arrays = inside.read_file(path)
+    metadata, arrays = inside.files.read_file(path)
     index.save(tmp_path / "again")
-    again, others = inside.read_file(tmp_path / "again")
+    again, others = inside.files.read_file(tmp_path / "again")
     if "seeds.positions" in arrays:
         # Shortlists are ignored, and so are tables of searches that began with them.
         arrays = {name: array for name, array in arrays.items()
@@ -117,19 +118,19 @@ def test_tables_of_recall_are_read(path: Path) -> None:
     hits = index.search_furthest(make.vectors()[1], make.K, recall=0.9)
     assert hits.ids.shape == (make.N_QUERIES, make.K)
     if not path.stem.endswith("-changed"):
-        assert list(inside.store_of(index).tunings.by_k) == [make.K]
+        assert list(inside.store.of(index).tunings.by_k) == [make.K]
 
 
 @pytest.mark.parametrize("mmap", [False, True])
 def test_tables_beside_shortlists_are_measured_anew(mmap: bool) -> None:
     """Searches of that version found most of an answer in a shortlist, which is ignored."""
     path = GOLDEN / "48f4ad5" / "int8-cells-l2.farann"
-    metadata, arrays = inside.read_file(path)
+    metadata, arrays = inside.files.read_file(path)
     assert "seeds.positions" in arrays and metadata["tunings"]
     index = farann.Index.load(path, mmap=mmap)
-    assert not inside.store_of(index).tunings.by_k and not inside.store_of(index).tunings.guards
+    assert not inside.store.of(index).tunings.by_k and not inside.store.of(index).tunings.guards
     queries = make.vectors()[1]
     truth = index.search_furthest(queries, make.K).ids
     found = index.search_furthest(queries, make.K, recall=0.9).ids
-    assert inside.share_found(found, truth) >= 0.85
-    assert list(inside.store_of(index).tunings.by_k) == [make.K]
+    assert recall_of(found, truth) >= 0.85
+    assert list(inside.store.of(index).tunings.by_k) == [make.K]

@@ -230,7 +230,7 @@ class TestLimit:
     def test_large_files_may_hold_as_much_more(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(inside.vector_formats, "USUAL_BYTES", 1 << 20)
+        monkeypatch.setattr(inside.settings, "usual_file_bytes", 1 << 20)
         np.savez_compressed(tmp_path / "a.npz", np.zeros((1000, 500), np.float32))
         assert "got 2000000; the limit is 100 times the file's size and at least 1 MiB" in (
             message(tmp_path / "a.npz"))

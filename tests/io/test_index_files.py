@@ -84,7 +84,7 @@ class TestSameBytes:
         rows = np.random.default_rng(0).standard_normal((2000, 30), dtype=np.float32)
         contents = set()
         for level in inside.levels():
-            monkeypatch.setattr(inside.pool, "_forced", level)
+            monkeypatch.setattr(inside.settings, "forced_level", level)
             index = index_of(rows, "cosine").build()
             assert index.isa == level
             index.save(path)
@@ -342,14 +342,14 @@ class TestContradictions:
 
     @pytest.fixture
     def parts(self, saved: bytes, path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        return inside.container.read_file(path)
+        return inside.files.read_file(path)
 
     @staticmethod
     def refused_or_harmless(
         path: Path, metadata: dict[str, Any], arrays: dict[str, NDArray[Any]]
     ) -> bool:
         """Load what was made up: a FormatError, or an index that answers; nothing worse."""
-        inside.container.write_file(path, metadata, arrays)
+        inside.files.write_file(path, metadata, arrays)
         refused = []
         for mmap in (False, True):
             try:

@@ -34,12 +34,12 @@ def parts(path: Path) -> tuple[dict[str, Any], Arrays]:
     index = index_of(ROWS, cells=N_CELLS).build()
     index.tune(k=4)
     index.save(path)
-    return inside.container.read_file(path)
+    return inside.files.read_file(path)
 
 
 def refused(path: Path, metadata: dict[str, Any], arrays: Arrays) -> bool:
     """Load what was made up: refused, or an index that answers every question with its rows."""
-    inside.container.write_file(path, metadata, arrays)
+    inside.files.write_file(path, metadata, arrays)
     found = []
     for mmap in (False, True):
         try:
@@ -91,7 +91,7 @@ def test_changed_rows_leave_cells_out(path: Path) -> None:
     index = index_of(ROWS, cells=N_CELLS).build()
     index.remove([3])
     index.save(path)
-    metadata, arrays = inside.container.read_file(path)
+    metadata, arrays = inside.files.read_file(path)
     assert "cell_unit" not in metadata and not any(name.startswith("cells.") for name in arrays)
     again = farann.Index.load(path)
     assert_same(again.search_furthest(QUERIES, recall=0.5), index.search_furthest(QUERIES))
@@ -172,7 +172,7 @@ def test_numbers_that_json_lacks(name: str, parts: Any, path: Path) -> None:
     metadata, arrays = parts
     for key, value in (("cell_unit", float(name)), ("code_bounds", [1.0] * 4 + [float(name)])):
         with pytest.raises(ValueError, match="JSON"):
-            inside.container.write_file(path, {**metadata, key: value}, arrays)
+            inside.files.write_file(path, {**metadata, key: value}, arrays)
 
 
 def test_cells_need_codes(parts: Any, path: Path) -> None:
@@ -228,9 +228,9 @@ def test_a_centre_whose_square_overflows(path: Path) -> None:
     index = farann.Index(metric="cosine")
     index.add(np.eye(8, dtype=np.float32))
     index.build().save(path)
-    metadata, arrays = inside.read_file(path, mmap=False)
+    metadata, arrays = inside.files.read_file(path, mmap=False)
     arrays = {**arrays, "centre": np.full(8, 3e38, np.float32)}
-    inside.write_file(path, metadata, arrays)
+    inside.files.write_file(path, metadata, arrays)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(farann.FormatError, match="the centre is not one"):

@@ -17,7 +17,6 @@ import inside
 import numpy as np
 import pytest
 from cases import index_of
-from inside import open_regular, replacing
 
 import farann
 from farann.cli import main
@@ -31,7 +30,7 @@ FIFO = "expected a regular file, got a FIFO"
 
 
 def save(path: Path, content: bytes = b"new") -> None:
-    with replacing(path) as stream:
+    with inside.files.replacing(path) as stream:
         stream.write(content)
 
 
@@ -93,7 +92,7 @@ class TestAccess:
             save(path, b"old")
             assert mode_of(path) == 0o666 & ~mask
             path.chmod(mode)
-            with replacing(path) as stream:
+            with inside.files.replacing(path) as stream:
                 # Nobody may open what is going to be filled and keep it open.
                 assert stat.S_IMODE(os.fstat(stream.fileno()).st_mode) == mode
                 stream.write(b"new")
@@ -229,7 +228,7 @@ class TestSweep:
     ) -> None:
         code = """
 import os
-from inside import replacing
+from inside.files import replacing
 with replacing(PATH) as stream:
     stream.write(b"half")
     stream.flush()
@@ -270,7 +269,7 @@ with replacing(PATH) as stream:
         assert names_in(tmp_path) == sorted([*before, path.name])
 
     def test_saves_in_this_process_are_left_alone(self, path: Path) -> None:
-        with replacing(path) as first:
+        with inside.files.replacing(path) as first:
             first.write(b"first")
             (temporary,) = names_in(path.parent)
             save(path, b"second")
@@ -282,11 +281,11 @@ with replacing(PATH) as stream:
         self, path: Path, run_python: Callable[..., object]
     ) -> None:
         code = """
-from inside import replacing
+from inside.files import replacing
 with replacing(PATH) as stream:
     stream.write(b"theirs")
 """
-        with replacing(path) as stream:
+        with inside.files.replacing(path) as stream:
             run_python(code.replace("PATH", repr(str(path))))
             assert path.read_bytes() == b"theirs"
             stream.write(b"ours")
@@ -298,7 +297,7 @@ with replacing(PATH) as stream:
         real = os.replace
 
         def late(source: str, target: str) -> None:
-            inside.sweep(str(old.parent), os.path.basename(source)[:17])
+            inside.files.sweep(str(old.parent), os.path.basename(source)[:17])
             real(source, target)
 
         monkeypatch.setattr(os, "replace", late)
@@ -310,7 +309,7 @@ with replacing(PATH) as stream:
         self, holds: bool, old: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The file is swept, or about to be: another is made."""
-        claim, held = inside.claim, contextlib.ExitStack()
+        claim, held = inside.files.claim, contextlib.ExitStack()
         lost: list[str] = []
 
         def too_late(descriptor: int, temporary: str) -> bool:
@@ -318,15 +317,15 @@ with replacing(PATH) as stream:
                 lost.append(temporary)
                 if holds:
                     rival = held.enter_context(open(temporary, "rb"))
-                    locks = vars(inside.files)["fcntl"]
+                    locks = inside.settings.files_fcntl
                     locks.flock(rival, locks.LOCK_EX | locks.LOCK_NB)
                 else:
-                    inside.remove_unlocked(temporary)
+                    inside.files.remove_unlocked(temporary)
                 assert not claim(descriptor, temporary)
                 return False
             return claim(descriptor, temporary)
 
-        monkeypatch.setattr(inside.files, "_claim", too_late)
+        monkeypatch.setattr(inside.settings, "claim", too_late)
         with held:
             save(old)
             assert old.read_bytes() == b"new"
@@ -339,8 +338,8 @@ with replacing(PATH) as stream:
             raise OSError(37, "No locks available")
 
         changes: list[Callable[[pytest.MonkeyPatch], None]] = [
-            lambda patch: patch.setattr(inside.files, "fcntl", None),
-            lambda patch: patch.setattr(vars(inside.files)["fcntl"], "flock", no_locks),
+            lambda patch: patch.setattr(inside.settings, "files_fcntl", None),
+            lambda patch: patch.setattr(inside.settings.files_fcntl, "flock", no_locks),
         ]
         for change in changes:
             left_over(old).touch()
@@ -395,7 +394,7 @@ class TestNoRegularFiles:
     def test_are_neither_read_nor_replaced(self, odd: dict[str, str], tmp_path: Path) -> None:
         before = names_in(tmp_path)
         for name, expected in odd.items():
-            for call in (farann.Index.load, farann.Index().save, open_regular,
+            for call in (farann.Index.load, farann.Index().save, inside.files.open_regular,
                          lambda name: farann.Index.load(name, mmap=True)):
                 with pytest.raises(OSError, match=expected) as caught:
                     call(name)
@@ -428,14 +427,14 @@ class TestNoRegularFiles:
 
         monkeypatch.setattr(os, "open", swapped)
         with pytest.raises(OSError, match=FIFO):
-            open_regular(path)
+            inside.files.open_regular(path)
 
     def test_links_to_files_are_followed(self, old: Path) -> None:
         link = old.with_name("link")
         link.symlink_to(old.name)
         save(link)
         assert link.is_symlink() and old.read_bytes() == b"new" and mode_of(old) == 0o640
-        with open_regular(link) as stream:
+        with inside.files.open_regular(link) as stream:
             assert stream.read() == b"new"
         write_vectors(old.with_name("a.npy"), np.ones((1, 2)))
         link = old.with_name("b.npy")

@@ -9,11 +9,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from inside import replacing
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
@@ -451,7 +451,7 @@ def test_what_cannot_be_written(
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
-    with pytest.raises(ZeroDivisionError), replacing(path) as stream:
+    with pytest.raises(ZeroDivisionError), inside.files.replacing(path) as stream:
         stream.write(b"new")
         raise ZeroDivisionError
     assert path.read_bytes() == b"old"

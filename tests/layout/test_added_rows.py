@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_exact, assert_same, assert_same_beyond, low_rank, queries_for
-from inside import Store, core
+from inside import core
 from numpy.typing import NDArray
 
 import farann
@@ -50,7 +50,7 @@ def built(rows: Float32, metric: str = "l2", ids: NDArray[np.int64] | None = Non
 
 
 def n_coded(index: farann.Index) -> int:
-    added = inside.store_of(index).added
+    added = inside.store.of(index).added
     assert added is not None
     codes = added.codes
     return 0 if codes is None or codes.slots is None else int((codes.slots >= 0).sum())
@@ -88,7 +88,7 @@ def test_answers_of_all_kinds_of_indexes_are_exact(options: dict[str, Any],
 def first_look(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Axes would do as well for so few dimensions."""
 
-    monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.settings, "most_rotated_rows", 0)
     yield
 
 
@@ -120,9 +120,9 @@ def test_counts_of_codes(rng: np.random.Generator) -> None:
     index = grown(built(rows[:BASE]), rows[BASE:-1], 100)
     streamed = index.search_furthest(queries, K, return_stats=True)[1]
     waiting = BASE - 1 - n_coded(index)
-    assert 0 < waiting < inside.added_rows.AT_ONCE
+    assert 0 < waiting < inside.layout.AT_ONCE
     assert streamed.rows_scanned <= 64 * (2 * BASE - 1)
-    assert 64 * waiting * DIM <= streamed.float_products < 64 * 2 * inside.added_rows.AT_ONCE * DIM
+    assert 64 * waiting * DIM <= streamed.float_products < 64 * 2 * inside.layout.AT_ONCE * DIM
     once = index.build().search_furthest(queries, K, return_stats=True)[1]
     assert streamed.code_products < 1.3 * once.code_products
     assert streamed.rows_scanned < 1.3 * once.rows_scanned
@@ -132,7 +132,7 @@ def test_counts_of_codes(rng: np.random.Generator) -> None:
 def test_rows_out_of_reach_are_left_out(rng: np.random.Generator) -> None:
     rows = rows_like("reach", rng, 2 * BASE, DIM)
     index = grown(built(rows[:BASE], "dot"), rows[BASE:], 250)
-    codes = inside.store_of(index).codes
+    codes = inside.store.of(index).codes
     assert codes is not None and codes.max_norm is not None
     queries = rng.standard_normal((64, DIM), dtype=np.float32)
     stats = index.search_furthest(queries, K, return_stats=True)[1]
@@ -141,26 +141,26 @@ def test_rows_out_of_reach_are_left_out(rng: np.random.Generator) -> None:
 
 def test_rows_wait_until_there_are_panels_of_them(rng: np.random.Generator) -> None:
     index = built(rng.standard_normal((BASE, DIM), dtype=np.float32))
-    for i in range(1, 3 * inside.added_rows.AT_ONCE):
+    for i in range(1, 3 * inside.layout.AT_ONCE):
         index.add(rng.standard_normal((1, DIM), dtype=np.float32))
-        assert n_coded(index) == i // inside.added_rows.AT_ONCE * inside.added_rows.AT_ONCE
+        assert n_coded(index) == i // inside.layout.AT_ONCE * inside.layout.AT_ONCE
 
 
 def test_rows_are_coded_few_times(rng: np.random.Generator,
                                   monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for each level of runs."""
     coded = 0
-    plain = inside.coding.code_like
+    plain = inside.layout.code_like
 
     def counted(base: Any, rows: Float32, *others: Any) -> Any:
         nonlocal coded
         coded += len(rows)
         return plain(base, rows, *others)
 
-    monkeypatch.setattr(inside.coding, "code_like", counted)
+    monkeypatch.setattr(inside.settings, "code_added_rows", counted)
     rows = rng.standard_normal((2 * BASE, DIM), dtype=np.float32)
     grown(built(rows[:BASE]), rows[BASE:], 100)
-    assert BASE - inside.added_rows.AT_ONCE < coded <= 2 * BASE
+    assert BASE - inside.layout.AT_ONCE < coded <= 2 * BASE
 
 
 def test_large_rows_stay_float32(rng: np.random.Generator) -> None:
@@ -169,7 +169,7 @@ def test_large_rows_stay_float32(rng: np.random.Generator) -> None:
     rows[BASE + 5 :: 100] *= np.float32(1e30)
     rows[BASE + 7 :: 100] *= np.float32(9.0)
     index = grown(built(rows[:BASE]), rows[BASE:], 70)
-    added = inside.store_of(index).added
+    added = inside.store.of(index).added
     assert added is not None
     far = {*range(5, 1000, 100), *range(7, 1000, 100)}
     assert set(added.large) == far - set(added.waiting) and len(added.large) > 12
@@ -247,16 +247,16 @@ def test_older_stores_stay_as_they_are(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((2 * BASE, DIM), dtype=np.float32)
     index = built(rows[:BASE])
     queries = rng.standard_normal((30, DIM), dtype=np.float32)
-    seen: list[tuple[int, Store]] = []
+    seen: list[tuple[int, inside.store.Store]] = []
     for start in range(BASE, 2 * BASE, 331):
         index.add(rows[start : start + 331])
-        seen.append((len(index), inside.store_of(index)))
-    now = inside.store_of(index)
+        seen.append((len(index), inside.store.of(index)))
+    now = inside.store.of(index)
     for n, store in seen:
-        inside.restore(index, store)
+        inside.store.restore(index, store)
         assert_same(index.search_furthest(queries, K),
                     reference.furthest(queries, rows[:n], K, "l2"))
-    inside.restore(index, now)
+    inside.store.restore(index, now)
 
 
 def test_files_and_builds(rng: np.random.Generator, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_files_and_builds(rng: np.random.Generator, tmp_path: Path) -> None:
     assert_same(loaded.search_furthest(queries, 1), reference.furthest(
         queries, np.vstack([rows, rows[:200]]), 1, "l2"))
     assert_same(index.build().search_furthest(queries, K), expected)
-    assert inside.store_of(index).added is None
+    assert inside.store.of(index).added is None
 
 
 def test_bytes_count_codes_of_added_rows(rng: np.random.Generator) -> None:
@@ -300,7 +300,7 @@ def test_codes_are_given_up_where_they_rule_out_too_little(rng: np.random.Genera
 def test_the_core_refuses_codes_that_do_not_fit(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((BASE + 512, DIM), dtype=np.float32)
     index = grown(built(rows[:BASE]), rows[BASE:], 512)
-    store = inside.store_of(index)
+    store = inside.store.of(index)
     added, (native, _) = store.native_added(), store.native()
     assert added is not None and native.codes is not None
     none = np.empty(0, np.int64)
@@ -319,7 +319,7 @@ def test_the_core_refuses_codes_that_do_not_fit(rng: np.random.Generator) -> Non
             snapshot(native.codes, runs)
     other = built(rows_like("gaussian", rng, BASE, DIM), "dot")
     with pytest.raises(ValueError, match="as those of the base"):
-        snapshot(inside.store_of(other).native()[0].codes)
+        snapshot(inside.store.of(other).native()[0].codes)
 
 
 @pytest.mark.parametrize("metric", reference.METRICS)

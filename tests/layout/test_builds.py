@@ -27,7 +27,7 @@ def index_over(rows: Float32, metric: str = "l2", **options: Any) -> farann.Inde
 
 def parts_of(index: farann.Index) -> dict[str, bytes]:
     """All that a build made."""
-    store = inside.store_of(index)
+    store = inside.store.of(index)
     made = {"codes": store.codes, "cells": store.partitions}
     if store.exact is not None:
         made |= {"exact": store.exact.codes}
@@ -42,7 +42,7 @@ def parts_of(index: farann.Index) -> dict[str, bytes]:
     {"keep_vectors": False}])
 def test_threads_change_nothing(options: dict[str, Any], rng: np.random.Generator,
                                 monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inside.kmeans, "_MOST_COMPARED", 100)
+    monkeypatch.setattr(inside.settings, "kmeans_compared", 100)
     rows = rng.standard_normal((N, DIM)) * np.exp(rng.standard_normal((N, 1))) + 1.0
     made = [parts_of(index_over(float32(rows), threads=threads, **options))
             for threads in (1, 2, 3)]
@@ -63,8 +63,8 @@ def test_each_part_once(threads: int) -> None:
     def work(i: int) -> None:
         done[i] += 1
 
-    inside.process.each(work, range(100), threads)
-    inside.process.each(work, range(100), threads, "working", True)
+    inside.runtime.each(work, range(100), threads)
+    inside.runtime.each(work, range(100), threads, "working", True)
     assert (done == 2).all()
 
 
@@ -78,7 +78,7 @@ def test_an_error_ends_all(threads: int) -> None:
         done.append(i)
 
     with pytest.raises(ArithmeticError, match="of a part"):
-        inside.process.each(work, range(10_000), threads)
+        inside.runtime.each(work, range(10_000), threads)
     assert len(done) < 10_000
 
 
@@ -86,14 +86,14 @@ def test_an_error_ends_all(threads: int) -> None:
 def test_codes_are_made_twice_only_for_many_sample_queries(
         n: int, layouts: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     made = 0
-    plain = inside.coding.Builder.lay_out
+    plain = inside.layout.Builder.lay_out
 
-    def counted(self: inside.coding.Builder, *given: Any, **others: Any) -> Any:
+    def counted(self: inside.layout.Builder, *given: Any, **others: Any) -> Any:
         nonlocal made
         made += 1
         return plain(self, *given, **others)
 
-    monkeypatch.setattr(inside.coding.Builder, "lay_out", counted)
+    monkeypatch.setattr(inside.layout.Builder, "lay_out", counted)
     index_over(rng.standard_normal((n, DIM), dtype=np.float32))
     assert made == layouts
 
@@ -101,10 +101,10 @@ def test_codes_are_made_twice_only_for_many_sample_queries(
 def test_numbers_of_sample_queries() -> None:
     """Of few rows few are needed; of many the work is limited."""
     for n, number in ((600, 512), (10_000, 625), (40_000, 2048), (100_000, 2048)):
-        assert len(inside.sampling.sampled(n, n, 64, 0)) == min(number, n)
-    assert len(inside.sampling.sampled(10**7, 10**7, 1000, 0)) == 64
+        assert len(inside.layout.sampled(n, n, 64, 0)) == min(number, n)
+    assert len(inside.layout.sampled(10**7, 10**7, 1000, 0)) == 64
     for n, dim, number in ((6000, 256, 512), (6000, 784, 256), (8193, 784, 512)):
-        assert len(inside.sampling.sampled(n, n, dim, 0)) == number
+        assert len(inside.layout.sampled(n, n, dim, 0)) == number
 
 
 @pytest.mark.parametrize("init", ["random", "k-means++"])
@@ -113,7 +113,7 @@ def test_k_means(init: str, rng: np.random.Generator) -> None:
                              for _ in range(8)]).astype(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        means = inside.kmeans.k_means(points, 8, 2**40, init).astype(np.float64)
+        means = inside.quantize.k_means(points, 8, 2**40, init).astype(np.float64)
     distances = ((points[:, None, :] - means) ** 2).sum(axis=2)
     spread = distances.min(axis=1).mean()
     assert spread < 0.3 * ((points - points.mean(axis=0)) ** 2).sum(axis=1).mean()
@@ -122,20 +122,20 @@ def test_k_means(init: str, rng: np.random.Generator) -> None:
 def test_k_means_of_equal_points() -> None:
     """No warning, and a mean for each group."""
     points = np.repeat(np.eye(3, dtype=np.float32), 50, axis=0)
-    means = inside.kmeans.k_means(points, 10, 0)
+    means = inside.quantize.k_means(points, 10, 0)
     assert means.shape == (10, 3) and np.isfinite(means).all()
     assert {tuple(row) for row in np.eye(3)} <= {tuple(row) for row in means.round(6).tolist()}
-    assert len(inside.kmeans.k_means(points[:4], 10, 0)) == 4
+    assert len(inside.quantize.k_means(points[:4], 10, 0)) == 4
 
 
 def test_rows_are_in_nearly_the_nearest_of_many_cells(rng: np.random.Generator,
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     rows = rng.standard_normal((N, 8), dtype=np.float32)
-    space = inside.kmeans.Space(np.zeros(8), False)
-    means = inside.kmeans.means_of(rows, space, 500, 0)
-    exact = inside.labels(rows, space, means, 1)
-    monkeypatch.setattr(inside.kmeans, "_MOST_COMPARED", 100)
-    labels = inside.labels(rows, space, means, 1)
+    space = inside.quantize.Space(np.zeros(8), False)
+    means = inside.quantize.means_of(rows, space, 500, 0)
+    exact = inside.quantize.nearest_means(rows, space, means, 1)
+    monkeypatch.setattr(inside.settings, "kmeans_compared", 100)
+    labels = inside.quantize.nearest_means(rows, space, means, 1)
     assert (labels == exact).mean() > 0.97
 
 
@@ -145,7 +145,7 @@ def test_rows_are_in_nearly_the_nearest_of_many_cells(rng: np.random.Generator,
 @pytest.fixture
 def auto(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let as many rows have cells by themselves."""
-    monkeypatch.setattr(inside.partitions, "_FEW_ROWS", 1000)
+    monkeypatch.setattr(inside.settings, "fewest_partitioned_rows", 1000)
 
 
 def clusters(rng: np.random.Generator, n: int = 20_000) -> Float32:
@@ -157,7 +157,7 @@ def clusters(rng: np.random.Generator, n: int = 20_000) -> Float32:
 def test_auto_keeps_cells_that_pay(auto: None, rng: np.random.Generator) -> None:
     rows = clusters(rng, 60_000)
     index, plain = (index_over(rows, "cosine", cells=cells) for cells in ("auto", None))
-    store = inside.store_of(index)
+    store = inside.store.of(index)
     assert store.partitions is not None
     queries = clusters(rng, 300)
     # Exact searches do what they do without cells.
@@ -176,7 +176,7 @@ def test_auto_does_without_cells_that_do_not_pay(auto: None, rng: np.random.Gene
             ("dot", rng.standard_normal((20_000, 32)) * np.exp(rng.standard_normal((20_000, 1)))),
             ("l2", rng.standard_normal((20_000, 2)))):
         index, plain = (index_over(float32(rows), metric, cells=cells) for cells in ("auto", None))
-        assert inside.store_of(index).partitions is None
+        assert inside.store.of(index).partitions is None
         assert parts_of(index) == parts_of(plain)
 
 
@@ -190,11 +190,11 @@ def test_auto_chooses_the_same_each_time(auto: None, rng: np.random.Generator) -
 def both(auto: None, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> farann.Index:
     """An index with cells, and with codes beside for exact searches."""
     costs = iter([2.0, 1.0])
-    monkeypatch.setattr(inside.measure.Answered, "cost", lambda *given: next(costs))
-    monkeypatch.setattr(inside.build, "costs_by_recall",
+    monkeypatch.setattr(inside.tuning.Answered, "cost", lambda *given: next(costs))
+    monkeypatch.setattr(inside.settings, "costs_by_recall",
                         lambda *given, with_partitions, **others: [1.0 if with_partitions else 2.0])
     index = index_over(clusters(rng), "cosine", cells="auto")
-    store = inside.store_of(index)
+    store = inside.store.of(index)
     assert store.partitions is not None and store.exact is not None
     return index
 
@@ -257,9 +257,9 @@ def test_damaged_layouts_are_refused(damage: Callable[[dict[str, Any], dict[str,
                                      message: str, both: farann.Index, tmp_path: Path) -> None:
     path = tmp_path / "index"
     both.save(path)
-    metadata, arrays = inside.container.read_file(path)
+    metadata, arrays = inside.files.read_file(path)
     damage(metadata, arrays)
-    inside.container.write_file(path, metadata, arrays)
+    inside.files.write_file(path, metadata, arrays)
     with pytest.raises(farann.FormatError, match=message):
         farann.Index.load(path)
 
@@ -270,15 +270,15 @@ def test_layouts_of_different_widths_are_refused(both: farann.Index, rng: np.ran
     path = tmp_path / "index"
     flat = low_rank(rng, len(both), both.dim or 0)
     index_over(flat, "cosine").save(path)
-    foreign, of_foreign = inside.container.read_file(path)
+    foreign, of_foreign = inside.files.read_file(path)
     both.save(path)
-    metadata, arrays = inside.container.read_file(path)
+    metadata, arrays = inside.files.read_file(path)
     assert "codes.axes" in of_foreign and "codes.axes" not in arrays
     metadata["exact_bounds"] = foreign["code_bounds"]
     arrays = {name: part for name, part in arrays.items() if not name.startswith("exact")}
     arrays |= {f"exact.{name[6:]}": part for name, part in of_foreign.items()
                if name.startswith("codes.")}
-    inside.container.write_file(path, metadata, arrays)
+    inside.files.write_file(path, metadata, arrays)
     with pytest.raises(farann.FormatError, match="don't fit"):
         farann.Index.load(path)
 
@@ -293,14 +293,13 @@ def test_auto_when_no_row_is_left(rng: np.random.Generator) -> None:
 @pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
 def test_one_sample_of_rows(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Typical rows in float64 take as much memory as all: axes and first look share them."""
-    made, sample_of = [], inside.scalar.sample_of
+    made, sample_of = [], inside.quantize.sample_of
 
     def counted(*args: Any) -> Any:
         made.append(len(args[0]))
         return sample_of(*args)
 
-    for room in (inside.build, inside.sampling, inside.transform_choice):
-        monkeypatch.setattr(room, "sample_of", counted)
+    monkeypatch.setattr(inside.settings, "sample_of", counted)
     rows = np.random.default_rng(0).standard_normal((20_000, 128), dtype=np.float32)
     index_over(rows, metric, threads=1)
     index_over(rows[:5000], metric, threads=1)

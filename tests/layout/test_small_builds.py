@@ -7,8 +7,8 @@ from typing import Any
 import inside
 import numpy as np
 import pytest
+from approximate_cases import recall_of
 from cases import Float32, index_of, low_rank
-from inside import Projection
 from numpy.typing import NDArray
 from reference import METRICS, furthest
 
@@ -21,7 +21,7 @@ Vectors = NDArray[np.float64]
 def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Counts sample queries that builds ask, and looks for directions of a PCA filter."""
     done = {"queries": 0, "directions": 0}
-    top, directions = inside.batches.top, inside.projection.directions
+    top, directions = inside.runtime.top, inside.quantize.directions
 
     def counted_top(snapshot: Any, chosen: Any, queries: Float32, *more: Any) -> Any:
         done["queries"] += len(queries)
@@ -31,8 +31,8 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
         done["directions"] += 1
         return directions(*given)
 
-    monkeypatch.setattr(inside.batches, "top", counted_top)
-    monkeypatch.setattr(inside.cost_model, "directions", counted_directions)
+    monkeypatch.setattr(inside.settings, "top", counted_top)
+    monkeypatch.setattr(inside.settings, "cost_model_directions", counted_directions)
     return done
 
 
@@ -68,7 +68,7 @@ def test_answers_are_exact_and_recall_is_what_was_asked(metric: str,
     np.testing.assert_array_equal(index.search_furthest(queries[:40], 10).ids, expected.ids)
     exact = index.search_furthest(queries, 10).ids
     found = index.search_furthest(queries, 10, recall=0.9).ids
-    assert inside.share_found(found, exact) >= 0.89
+    assert recall_of(found, exact) >= 0.89
 
 
 def spectra(rng: np.random.Generator) -> list[tuple[str, Vectors, Vectors]]:
@@ -91,14 +91,14 @@ def test_a_filter_is_ruled_out_only_where_none_would_be_chosen(rng: np.random.Ge
     ruled_out, chosen, found = set(), set(), np.empty((0, 0))
     for at, (name, rows, asked) in enumerate(spectra(rng)):
         if at % 5 == 0:
-            found = inside.projection.directions(rows, 0)
+            found = inside.quantize.directions(rows, 0)
         for sign in (0.0, 1.0, -1.0):
             keys = asked @ rows.T + sign * (rows**2).sum(axis=1)
             thresholds = np.sort(keys, axis=1)[:, -10]
             some = asked, thresholds, sign
-            if inside.pca_filter.lets_most_pass(rows, *some):
+            if inside.quantize.lets_most_pass(rows, *some):
                 ruled_out.add((name, sign))
-            basis = inside.pca_filter.choose(found, rows, 100_000, *some, 300, 0)
+            basis = inside.quantize.choose_pca_filter(found, rows, 100_000, *some, 300, 0)
             assert (0 if basis is None else len(basis)) == plainly_chosen(found, rows, *some)
             if basis is not None:
                 chosen.add((name, sign))
@@ -111,7 +111,7 @@ def plainly_chosen(found: Vectors, rows: Vectors, asked: Vectors, thresholds: Ve
     """The number of directions with the least cost, from all bounds of each number."""
     best, best_cost = 0, 0.8 * 308
     for m in (4, 8, 12, 16, 24, 32, 48, 64, 96):
-        part = Projection(found[:m])
+        part = inside.quantize.Projection(found[:m])
         along, asked_along = part.along(rows), part.along(asked)
         rest, asked_rest = (
             np.sqrt(np.maximum((v**2).sum(axis=1) - (a**2).sum(axis=1), 0.0))
@@ -129,18 +129,18 @@ def test_what_directions_hold_at_most(rng: np.random.Generator) -> None:
         rows = rng.standard_normal((256, 300)) * deviations
         for m in (10, 100, 150):
             held = (deviations[:m] ** 2).sum() / (deviations**2).sum()
-            bound = inside.pca_filter.most_held(rows, m)
+            bound = inside.quantize.most_held(rows, m)
             assert 0.95 * held <= bound <= 1.0
             if deviations[-1] == 1.0:
                 assert bound == pytest.approx((m / 300) ** 0.5, rel=0.1)
-    assert inside.pca_filter.most_held(np.ones((1, 4)), 2) == 1.0
-    assert inside.pca_filter.most_held(np.zeros((5, 4)), 2) == 0.0
+    assert inside.quantize.most_held(np.ones((1, 4)), 2) == 1.0
+    assert inside.quantize.most_held(np.zeros((5, 4)), 2) == 0.0
 
 
 @pytest.mark.parametrize("dim", [3, 64, 144, 145, 300, 1100])
 def test_directions_are_orthonormal_and_hold_most(dim: int, rng: np.random.Generator) -> None:
     rows = rng.standard_normal((500, dim)) * np.geomspace(1, 0.05, dim)
-    found = inside.projection.directions(rows, 0)
+    found = inside.quantize.directions(rows, 0)
     assert found.dtype == np.float64 and found.shape == (min(dim, 144), dim)
     np.testing.assert_allclose(found @ found.T, np.eye(len(found)), atol=1e-12)
     values = np.linalg.eigvalsh(rows.T @ rows)[::-1]
@@ -151,7 +151,7 @@ def test_directions_are_orthonormal_and_hold_most(dim: int, rng: np.random.Gener
 
 def test_blocks_have_all_rows_once_and_about_as_many() -> None:
     for n in (0, 1, 4096, 4097, 6000, 32_768, 32_769, 100_001):
-        blocks = inside.scalar.blocks_of(n)
+        blocks = inside.quantize.blocks_of(n)
         assert [i for block in blocks for i in range(block.start, block.stop)] == list(range(n))
         sizes = [block.stop - block.start for block in blocks]
         assert max(sizes, default=0) <= 4096
@@ -160,7 +160,7 @@ def test_blocks_have_all_rows_once_and_about_as_many() -> None:
         else:
             assert all(size == 4096 for size in sizes[:-1])
         for block in blocks[:2]:
-            parts = inside.scalar.parts_of(block)
+            parts = inside.quantize.parts_of(block)
             assert [i for part in parts for i in range(part.start, part.stop)] == list(
                 range(block.start, block.stop))
 

@@ -76,13 +76,13 @@ def test_every_allocation_may_fail(index: farann.Index, kind: str, number: int |
     search = (EVERYWHERE | WITH_VECTORS)[kind]
     queries = queries_of(number)
     expected = bytes_of(search(index, queries))
-    inside.forget_code_trials(index)
+    inside.store.forget_code_trials(index)
     core.fail_allocation(0)
     search(index, queries)
     n_allocations = core.fail_allocation(-1)
     assert n_allocations >= 3
     for n in range(1, n_allocations + 1):
-        inside.forget_code_trials(index)
+        inside.store.forget_code_trials(index)
         core.fail_allocation(n)
         with pytest.raises(MemoryError, match="memory"):
             search(index, queries)

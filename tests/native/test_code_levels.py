@@ -27,7 +27,7 @@ from codes_in_numpy import (
     leading,
     orthonormal,
 )
-from inside import core, native_codes
+from inside import core
 
 import farann
 
@@ -43,15 +43,15 @@ def coded_index(rows: Float32, metric: str, isa: str, m: int | None, rng: np.ran
     index = farann.Index(metric=metric)
     index.add(rows)
     index.build()
-    inside.use_level(index, isa)
-    store = inside.store_of(index)
+    inside.store.use_level(index, isa)
+    store = inside.store.of(index)
     basis = None if m is None else leading(rows, metric, m, store.centre)
-    inside.put(index, codes=lay_out(rows, metric, basis, order=rng.permutation(len(rows)),
+    inside.store.put(index, codes=lay_out(rows, metric, basis, order=rng.permutation(len(rows)),
                                     centre=store.centre, by_length=by_length))
     return index
 
 
-def with_weights_of_their_own(arrays: inside.CodeArrays) -> inside.CodeArrays:
+def with_weights_of_their_own(arrays: inside.quantize.CodeArrays) -> inside.quantize.CodeArrays:
     """Whole codes of which every second row has half the weight, as older files may have them."""
     assert arrays.whole is not None and arrays.whole_inv_scale is not None
     assert arrays.whole_bounds is not None
@@ -154,7 +154,7 @@ def test_the_first_look_prunes(rng: np.random.Generator) -> None:
         for n in (1, 40):
             task = core.Task(snapshot, core.Filter(snapshot), queries, 0, n, 10, False)
             task.run()
-            work = inside.work_of(task)
+            work = inside.native.work_of(task)
             assert work.rows_scanned == 20_000 * n
             assert 10 * n <= work.rows_refined < 4000 * n
             assert 10 * n <= work.rows_rescored < 400 * n
@@ -178,11 +178,12 @@ def test_single_queries_of_many_rows(isa: str, metric: str, rng: np.random.Gener
     index = farann.Index(metric=metric)
     index.add(rows[: n - 300])
     index.build()
-    inside.use_level(index, isa)
-    store = inside.store_of(index)
+    inside.store.use_level(index, isa)
+    store = inside.store.of(index)
     # The rows that answer come last: then upper halves let many through, until they don't.
     order = np.argsort(np.linalg.norm(rows[: n - 300], axis=1))
-    inside.put(index, codes=lay_out(rows[: n - 300], metric, order=order, centre=store.centre))
+    codes = lay_out(rows[: n - 300], metric, order=order, centre=store.centre)
+    inside.store.put(index, codes=codes)
     index.add(rows[n - 300 :])
     gone = np.sort(rng.choice(n, 200, replace=False))
     index.remove(gone)
@@ -227,7 +228,7 @@ def test_pauses(isa: str, ascending: bool, rng: np.random.Generator) -> None:
     scores, ids = np.empty((1, 10), np.float32), np.empty((1, 10), np.int64)
     task.write_top(scores, ids, 0)
     np.testing.assert_array_equal(ids, reference.furthest(query, scaled, 10, "l2").ids)
-    work = inside.work_of(task)
+    work = inside.native.work_of(task)
     assert work.rows_scanned == n and work.rows_rescored < n // 4
     read_later = work.rows_refined * dim + 4 * dim * work.rows_rescored
     upper = (dim + 4) * n - (work.bytes_read - read_later)
@@ -271,7 +272,7 @@ def test_four_bits(squared: bool, rng: np.random.Generator) -> None:
 def test_first_rows(isa: str, metric: str, hub_rows: int, rng: np.random.Generator,
                     monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, answers are the same; without them all rows get a first look."""
-    monkeypatch.setattr(native_codes, "HUB_ROWS", hub_rows)
+    monkeypatch.setattr(inside.settings, "hub_rows", hub_rows)
     rows, queries = low_rank(rng, 333, 40), low_rank(rng, 29, 40)
     queries[3] *= 1e25  # has no codes, among others that have
     index = coded_index(rows, metric, isa, 4, rng)
@@ -349,8 +350,8 @@ def test_life(metric: str, rng: np.random.Generator) -> None:
     index = farann.Index(metric=metric)
     index.add(rows, ids)
     index.build()
-    store = inside.store_of(index)
-    inside.put(index, codes=lay_out(rows, metric, leading(rows, metric, 5, store.centre),
+    store = inside.store.of(index)
+    inside.store.put(index, codes=lay_out(rows, metric, leading(rows, metric, 5, store.centre),
                                     order=rng.permutation(300), centre=store.centre))
 
     def check(directions: int) -> None:
@@ -399,7 +400,7 @@ def test_without_a_look(isa: str, metric: str, scale: float, by_length: bool,
             expected, before = oracle(queries, rows, k, metric), (0, 0)
             for dear in (False, True):
                 costs = (0.0, float(dear), 0, 0)
-                monkeypatch.setattr(inside.batches, "row_costs", lambda *_, c=costs: c)
+                monkeypatch.setattr(inside.settings, "row_costs", lambda *_, c=costs: c)
                 assert_same(search(queries, k), expected, k)
                 if dear and k == 700 and not by_length:
                     # Of 3,500 rows the look is at 2,016, along 3 of 20 directions and the rest.
@@ -414,11 +415,11 @@ def test_rows_with_weights_of_their_own_are_looked_at(
     isa: str, metric: str, monkeypatch: pytest.MonkeyPatch, rng: np.random.Generator
 ) -> None:
     """Their whole codes can't be put into panels, however dear it is to refine them."""
-    monkeypatch.setattr(inside.batches, "row_costs", lambda *_: (0.0, 1.0, 0.0, 0.0))
+    monkeypatch.setattr(inside.settings, "row_costs", lambda *_: (0.0, 1.0, 0.0, 0.0))
     rows, queries = low_rank(rng, 3500, 20), low_rank(rng, 19, 20)
     index = coded_index(rows, metric, isa, 3, rng)
-    centre = inside.store_of(index).centre
-    inside.put(index, codes=with_weights_of_their_own(
+    centre = inside.store.of(index).centre
+    inside.store.put(index, codes=with_weights_of_their_own(
         lay_out(rows, metric, leading(rows, metric, 3, centre), centre=centre)))
     for k in (1, 700):
         assert_same(index.search_furthest(queries, k),
@@ -433,7 +434,7 @@ def test_it_looks_no_more(rng: np.random.Generator) -> None:
     index = coded_index(rows, "l2", LEVELS[-1], 4, rng)
     expected = reference.furthest(queries, rows, 3000, "l2")
     for isa in LEVELS:
-        inside.use_level(index, isa)
+        inside.store.use_level(index, isa)
         did = {}
         for k in (10, 3000):
             hits, did[k] = index.search_furthest(queries, k, return_stats=True)

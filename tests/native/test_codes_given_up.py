@@ -20,7 +20,7 @@ FOR_CERTAIN = (1e9, 1e9, 1e9, 1e9)
 
 @pytest.fixture
 def given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inside.batches, "row_costs", lambda *_: FOR_CERTAIN)
+    monkeypatch.setattr(inside.settings, "row_costs", lambda *_: FOR_CERTAIN)
 
 
 def histograms(rng: np.random.Generator, n: int, prototypes: np.ndarray) -> Float32:
@@ -42,7 +42,7 @@ def test_the_same_answers(kind: str, metric: str, rng: np.random.Generator) -> N
     nearest = reference.nearest(queries, rows, 30, metric)
     single = reference.Found(expected.scores[0], expected.ids[0])
     for isa in LEVELS:
-        inside.use_level(index, isa)
+        inside.store.use_level(index, isa)
         for k in (1, 30):
             assert_same(index.search_furthest(queries, k), expected, k)
             assert_same(index.search_furthest(queries[0], k), single, k)
@@ -80,7 +80,7 @@ def test_only_where_it_pays(rng: np.random.Generator) -> None:
     hits, stats = index_of(rows, "cosine").build().search_furthest(queries, return_stats=True)
     assert_same(hits, reference.furthest(queries, rows, 10, "cosine"))
     assert stats.rows_rescored < 100 * 1500
-    if inside.cost.row_costs(100, 64, LEVELS[-1]) != (0.0, 0.0, 0.0, 0.0):
+    if inside.runtime.row_costs(100, 64, LEVELS[-1]) != (0.0, 0.0, 0.0, 0.0):
         assert stats.float_products > 0
     rows, queries = (rng.standard_normal((n, 64), dtype=np.float32) for n in (20_000, 100))
     for metric in METRICS:
@@ -100,7 +100,7 @@ def test_a_few_long_directions(k: int, metric: str, rng: np.random.Generator) ->
     queries = rng.standard_normal((60, 64), dtype=np.float32) * scale[::-1]
     hits, stats = index_of(rows, metric).build().search_furthest(queries, k, return_stats=True)
     assert_same(hits, reference.furthest(queries, rows, k, metric))
-    if inside.cost.row_costs(60, 64, LEVELS[-1]) != (0.0, 0.0, 0.0, 0.0):
+    if inside.runtime.row_costs(60, 64, LEVELS[-1]) != (0.0, 0.0, 0.0, 0.0):
         assert stats.rows_rescored < 60 * max(3000, 48 * k)
 
 
@@ -132,7 +132,7 @@ def test_first_rows_that_are_alike(k: int, metric: str, rng: np.random.Generator
     expected = reference.furthest(queries, rows, k, metric)
     without_first = reference.furthest(queries, rows[1:], k, metric, ids=np.arange(1, 3000))
     for isa in LEVELS:
-        inside.use_level(index, isa)
+        inside.store.use_level(index, isa)
         for _ in range(3):
             assert_same(index.search_furthest(queries, k), expected)
         exclude = np.zeros((len(queries), 1), np.int64)
@@ -164,7 +164,7 @@ def test_epsilon_finds_k_rows(
     """Rows that set a threshold lie below it plus epsilon, and are found if codes are given up."""
     n, ids = 6000, np.arange(6000)
     if certain:
-        monkeypatch.setattr(inside.batches, "row_costs", lambda *_: FOR_CERTAIN)
+        monkeypatch.setattr(inside.settings, "row_costs", lambda *_: FOR_CERTAIN)
     if kind == "bits":
         rows, queries = (rng.integers(0, 2, (m, 16)).astype(np.float32) for m in (n, 40))
         rows[:, 0] = queries[:, 0] = 1
@@ -186,9 +186,9 @@ def test_without_memory_for_it(rng: np.random.Generator) -> None:
     rows, queries = histograms(rng, 5000, prototypes), histograms(rng, 40, prototypes)
     index = index_of(rows, "cosine").build()
     expected = index.search_furthest(queries)
-    snapshot = inside.snapshot_of(index)
+    snapshot = inside.store.snapshot_of(index)
     core.fail_allocation(0)
-    inside.batches.top(snapshot, core.Filter(snapshot), queries, 10, False, 1)
+    inside.runtime.top(snapshot, core.Filter(snapshot), queries, 10, False, 1)
     made = core.fail_allocation(-1)
     for number in range(1, made + 1):
         try:

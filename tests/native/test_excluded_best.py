@@ -31,7 +31,7 @@ def test_answers(metric: str, rng: np.random.Generator) -> None:
     excluded = [best[i, : (0, 1, K, 2 * K, 300, 3000)[i % 6]] for i in range(len(queries))]
     expected = reference.furthest(queries, rows, 32, metric, exclude=excluded)
     for isa in LEVELS:
-        inside.use_level(index, isa)
+        inside.store.use_level(index, isa)
         for k in (1, K, 32):
             assert_same(index.search_furthest(queries, k, exclude=excluded), expected, k)
 

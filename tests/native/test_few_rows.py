@@ -16,7 +16,7 @@ import farann
 pytestmark = pytest.mark.few_rows_as_floats
 LEVELS = inside.levels()
 PAYS = [level for level in LEVELS
-        if inside.cost.COSTS[level].code_product < inside.cost.COSTS[level].float_product]
+        if inside.runtime.COSTS[level].code_product < inside.runtime.COSTS[level].float_product]
 
 
 @pytest.mark.parametrize("dim", [16, 64, 256])
@@ -25,10 +25,10 @@ PAYS = [level for level in LEVELS
 def test_what_is_scanned(isa: str, metric: str, dim: int, rng: np.random.Generator) -> None:
     """100 rows in float32, 2,000 by codes, as the rule has it; few queries by codes in any case."""
     for n in (100, 2000):
-        by_codes = inside.cost.codes_pay(600, n, dim, isa)
+        by_codes = inside.runtime.codes_pay(600, n, dim, isa)
         assert by_codes == (n == 2000) or not isa.startswith("avx")
         index = index_of(rng.standard_normal((n, dim), dtype=np.float32), metric).build()
-        inside.use_level(index, isa)
+        inside.store.use_level(index, isa)
         queries = rng.standard_normal((600, dim), dtype=np.float32)
         # First, as batches that give codes up are remembered.
         _, stats = index.search_furthest(queries[:5], return_stats=True)
@@ -44,11 +44,12 @@ def test_the_rule() -> None:
         for dim in (16, 64, 256, 1024):
             ends = []
             for n_queries in (6, 32, 1000):
-                pays = [inside.cost.codes_pay(n_queries, n, dim, isa) for n in range(0, 5000, 10)]
+                pays = [inside.runtime.codes_pay(n_queries, n, dim, isa)
+                        for n in range(0, 5000, 10)]
                 assert pays == sorted(pays) and not pays[0]
                 ends.append(pays.index(True))
             assert ends == sorted(ends) and 0 < ends[-1] <= 50
-    assert inside.cost.codes_pay(1000, 1, 16, "scalar")
+    assert inside.runtime.codes_pay(1000, 1, 16, "scalar")
 
 
 @pytest.mark.parametrize("n", [10, 150, 3000])
@@ -67,7 +68,7 @@ def test_the_same_answers(kind: str, metric: str, rng: np.random.Generator) -> N
     expected = reference.furthest(queries, rows, 149, metric)
     nearest = reference.nearest(queries, rows, 149, metric)
     for isa in LEVELS:
-        inside.use_level(index, isa)
+        inside.store.use_level(index, isa)
         for k in (1, 10, 149):
             assert_same(index.search_furthest(queries, k), expected, k)
             assert_same(index.search_nearest(queries, k), nearest, k)
@@ -83,7 +84,7 @@ def test_with_all_that_an_index_can_do(rng: np.random.Generator) -> None:
     excluded = index.search_furthest(queries, 30).ids
     hits, stats = index.search_furthest(queries, 9, exclude=excluded, return_stats=True)
     assert stats.float_products > 0
-    assert (stats.code_products > 0) == inside.cost.codes_pay(40, 160, 20, index.isa)
+    assert (stats.code_products > 0) == inside.runtime.codes_pay(40, 160, 20, index.isa)
     for i in range(40):
         left = np.setdiff1d(alive, excluded[i])
         expected = reference.furthest(queries[i : i + 1], rows[left], 9, "l2", ids=left)
@@ -102,6 +103,6 @@ def test_tasks(n: int, tasks: int, monkeypatch: pytest.MonkeyPatch,
         for one in work:
             one(None)
 
-    monkeypatch.setattr(inside.pool, "run_all", run_all)
+    monkeypatch.setattr(inside.settings, "run_all", run_all)
     index.search_furthest(rng.standard_normal((1000, 32), dtype=np.float32), threads=1)
     assert (cut or [1]) == [tasks]  # one task needs no pool

@@ -26,20 +26,20 @@ class TestCore:
     """Both tests by float64, at every level."""
 
     @staticmethod
-    def made(dim: int, unit: bool) -> tuple[inside.guard.GuardArrays, Float32]:
+    def made(dim: int, unit: bool) -> tuple[inside.tuning.GuardArrays, Float32]:
         random = np.random.default_rng(dim)
         queries = random.standard_normal((3000, dim), dtype=np.float32)
         queries[:, 0] += 3.0
-        arrays = inside.guard.make_guard(queries[600:], unit, 0, inside.levels()[0]).arrays
+        arrays = inside.tuning.make_guard(queries[600:], unit, 0, inside.levels()[0]).arrays
         return arrays, queries[:600].copy()
 
     @staticmethod
-    def margins(arrays: inside.guard.GuardArrays, queries: Float32, unit: bool,
+    def margins(arrays: inside.tuning.GuardArrays, queries: Float32, unit: bool,
                 times: float) -> tuple[Any, Any]:
         """How far inside both limits queries are, negative outside."""
         dim, width = queries.shape[1], len(arrays.centre)
         x = np.zeros((len(queries), width))
-        for j, sign in enumerate(inside.guard.signs_of(dim)):
+        for j, sign in enumerate(inside.tuning.signs_of(dim)):
             x[:, j % width] += sign * queries[:, j].astype(np.float64)
         if unit:
             x /= np.linalg.norm(queries.astype(np.float64), axis=1, keepdims=True)
@@ -60,7 +60,7 @@ class TestCore:
         assert dim == 1 or 20 < wanted.sum() < 500
         far = [bool((margin < 0).any()) for margin in self.margins(arrays, queries, unit, 1.25)]
         for isa in inside.levels():
-            guard = core.Guard(isa, unit, inside.guard.signs_of(dim), *arrays)
+            guard = core.Guard(isa, unit, inside.tuning.signs_of(dim), *arrays)
             for start, stop in ((0, 600), (3, 4), (10, 15), (590, 600), (7, 7), (100, 117)):
                 marks = np.full(600, 2, np.uint8)
                 found = guard.find(queries, start, stop, marks)
@@ -74,7 +74,7 @@ class TestCore:
 
     def test_wrong_arguments(self) -> None:
         arrays, queries = self.made(20, False)
-        signs = inside.guard.signs_of(20)
+        signs = inside.tuning.signs_of(20)
         guard = core.Guard("scalar", False, signs, *arrays)
         marks = np.zeros(600, np.uint8)
         for wrong in ((queries[:, :7].copy(), 0, 5, marks), (queries, -1, 5, marks),
@@ -90,7 +90,7 @@ class TestCore:
 
     def test_gives_up_and_has_no_memory(self, plain: farann.Index) -> None:
         arrays, queries = self.made(20, False)
-        guard = core.Guard("scalar", False, inside.guard.signs_of(20), *arrays)
+        guard = core.Guard("scalar", False, inside.tuning.signs_of(20), *arrays)
         flag = core.CancelFlag()
         flag.cancel()
         with pytest.raises(core.Cancelled):
@@ -131,7 +131,7 @@ class TestFiles:
         index.tune(k=7)
         assert guards_of(index)[3] is guards_of(index)[7]
         index.save(tmp_path / "index")
-        metadata, arrays = inside.container.read_file(tmp_path / "index", mmap=False)
+        metadata, arrays = inside.files.read_file(tmp_path / "index", mmap=False)
         assert len(metadata["guards"]) == 4 and len(arrays["guards.scale"]) == 3
         loaded = guards_of(farann.Index.load(tmp_path / "index"))
         assert loaded[3] is loaded[7]
@@ -146,9 +146,9 @@ class TestFiles:
     def test_older_files_have_none(self, plain: farann.Index, tmp_path: Path) -> None:
         """Their tables are used as they are: what they were measured with isn't known."""
         plain.save(tmp_path / "index")
-        metadata, arrays = inside.container.read_file(tmp_path / "index", mmap=False)
+        metadata, arrays = inside.files.read_file(tmp_path / "index", mmap=False)
         del metadata["guards"]
-        inside.container.write_file(tmp_path / "old", metadata, {
+        inside.files.write_file(tmp_path / "old", metadata, {
             name: array for name, array in arrays.items() if not name.startswith("guards.")})
         index = farann.Index.load(tmp_path / "old")
         distant = unlike(24, 30, "dot")["distant"]
@@ -159,7 +159,7 @@ class TestFiles:
 
     def test_damaged(self, plain: farann.Index, tmp_path: Path) -> None:
         plain.save(tmp_path / "index")
-        metadata, arrays = inside.container.read_file(tmp_path / "index", mmap=False)
+        metadata, arrays = inside.files.read_file(tmp_path / "index", mmap=False)
         guards = {name: array for name, array in arrays.items() if name.startswith("guards.")}
         damaged: list[tuple[Any, dict[str, Any]]] = [
             (value, {}) for value in (3, [[10]], [[10, 1]], [[11, 0]], [[10, 0], [10, 0]],
@@ -172,7 +172,7 @@ class TestFiles:
         for by_k, changes in damaged:
             sections = {name: array for name, array in (arrays | changes).items()
                         if array is not None}
-            inside.container.write_file(tmp_path / "damaged", metadata | {"guards": by_k}, sections)
+            inside.files.write_file(tmp_path / "damaged", metadata | {"guards": by_k}, sections)
             with pytest.raises(farann.FormatError, match="guards"):
                 farann.Index.load(tmp_path / "damaged")
 

@@ -22,7 +22,7 @@ def test_answers(kind: str, metric: str, codes: str, rng: np.random.Generator) -
     index = index_of(rows, metric, codes=codes).build()
     expected = reference.furthest(queries, rows, 200, metric)
     for isa in (LEVELS[0], LEVELS[-1]):
-        inside.use_level(index, isa)
+        inside.store.use_level(index, isa)
         for k in (24, 25, 100, 200):
             assert_same(index.search_furthest(queries, k), expected, k)
             one = reference.Found(expected.scores[:1], expected.ids[:1])
@@ -64,7 +64,7 @@ def test_codes_are_given_up_soon(rng: np.random.Generator) -> None:
     index = index_of(rows, "dot").build()
     hits, stats = index.search_furthest(queries, 100, threads=1, return_stats=True)
     assert_same(hits, reference.furthest(queries, rows, 100, "dot"))
-    if inside.cost.row_costs(64, 16, index.isa)[0] > 0.0:
+    if inside.runtime.row_costs(64, 16, index.isa)[0] > 0.0:
         assert stats.float_products > 0 and stats.rows_rescored / 64 < 400
 
 
@@ -72,7 +72,7 @@ def test_next_batches_go_without_codes_that_cost_more(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Codes of rows by norm, which are given up only late: there are too few rows for that."""
-    monkeypatch.setattr(inside.batches, "row_costs", lambda *_: (100.0, 100.0, 100.0, 2.0))
+    monkeypatch.setattr(inside.settings, "row_costs", lambda *_: (100.0, 100.0, 100.0, 2.0))
     sizes = rng.lognormal(0.0, 0.3, (3500, 1))
     rows = (rng.standard_normal((3500, 16)) * sizes).astype(np.float32)
     queries = rng.standard_normal((40, 16), dtype=np.float32)

@@ -73,14 +73,14 @@ def levels_in_source() -> dict[str, list[str]]:
 @from_sources
 def test_levels_in_order() -> None:
     """Each level has costs, and its products of codes cost no more than those of a slower one."""
-    by_kind, cost = levels_in_source(), inside.cost
+    by_kind, costs = levels_in_source(), inside.runtime.COSTS
     assert set(by_kind) == {"AVX2", "NEON"}
-    for table in (cost.COSTS, cost.SINGLE_COSTS):
+    for table in (costs, inside.runtime.SINGLE_COSTS):
         assert set(table) == {level for levels in by_kind.values() for level in levels}
         for levels in by_kind.values():
             products = [table[level].code_product for level in levels]
             assert products == sorted(products, reverse=True), levels
-    assert set(inside.FEWER_PER_ROOT) <= set(cost.COSTS)
+    assert set(inside.layout.FEWER_PER_ROOT) <= set(costs)
     # This CPU has some of one kind, in the same order.
     here = core.isa_levels()
     assert any([level for level in levels if level in here] == list(here)
@@ -104,7 +104,7 @@ def test_the_guide_lists_all_levels() -> None:
 def test_largest_codes_of_queries() -> None:
     """Sums of two products by codes of rows fit 16 bits, or are added in 32."""
     for level in inside.levels():
-        assert inside.largest_code(level) in (63, 127)
+        assert inside.native.largest_code(level) in (63, 127)
 
 
 @from_sources

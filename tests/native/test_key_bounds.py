@@ -205,4 +205,4 @@ def test_ends_where_no_key_is_better(
                                  core.METRICS.index(metric), isa)
         task = core.Task(snapshot, core.Filter(snapshot), both[N:], 0, n, 10, nearest)
         task.run()
-        assert inside.work_of(task).rows_scanned < 0.5 * n * len(rows)
+        assert inside.native.work_of(task).rows_scanned < 0.5 * n * len(rows)

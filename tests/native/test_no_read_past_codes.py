@@ -11,7 +11,10 @@ import inside
 import numpy as np
 import pytest
 import reference
-from inside import Transform, core, measure_rows, rotation_signs, traits_of
+from inside import core
+from inside.contract import traits_of
+from inside.layout import Builder, whole_panels
+from inside.quantize import Projection, Transform, directions, measure_rows, rotation_signs
 from numpy.typing import NDArray
 
 N_ROWS, PROT_NONE = 640, 0
@@ -45,11 +48,11 @@ def test_nothing_is_read_beyond(isa: str, dim: int, kind: str, n_queries: int,
     centre, unit = np.zeros(dim), False
     extents = measure_rows(rows, centre, unit, Transform(rotation_signs(dim, 0)), isa, False)
     assert extents is not None
-    builder = inside.coding.Builder(rows, centre, traits_of("dot"), isa, extents, False)
+    builder = Builder(rows, centre, traits_of("dot"), isa, extents, False)
     order = builder.by_size(np.delete(np.arange(N_ROWS), extents.outliers))
-    basis = inside.projection.directions(rows.astype(np.float64), 0)[: dim // 3 + 1]
-    arrays = builder.lay_out(inside.coding.whole_panels(order),
-                             inside.Projection(basis) if kind == "along" else None)
+    basis = directions(rows.astype(np.float64), 0)[: dim // 3 + 1]
+    arrays = builder.lay_out(whole_panels(order),
+                             Projection(basis) if kind == "along" else None)
     arrays = replace(arrays, panels=at_the_end_of_memory(arrays.panels))
     if arrays.low_nibbles is not None:
         lower = None if kind == "upper" else at_the_end_of_memory(arrays.low_nibbles)

@@ -36,10 +36,10 @@ def index_by_reach(rows: Float32, metric: str, isa: str, m: int | None,
     index = farann.Index(metric=metric)
     index.add(rows)
     index.build()
-    inside.use_level(index, isa)
-    store = inside.store_of(index)
+    inside.store.use_level(index, isa)
+    store = inside.store.of(index)
     basis = None if m is None else leading(rows, metric, m, store.centre)
-    inside.put(index, codes=lay_out(rows, metric, basis, centre=store.centre, by_length=True,
+    inside.store.put(index, codes=lay_out(rows, metric, basis, centre=store.centre, by_length=True,
                                     lead=lead))
     return index
 
@@ -62,7 +62,7 @@ def test_exact(metric: str, lead: bool, m: int | None, rng: np.random.Generator)
                            (index.search_nearest, reference.nearest)):
         expected = oracle(queries, rows, 100, metric)
         for isa, n, k in itertools.product(LEVELS, (1, 5, 70), (1, 10, 100)):
-            inside.use_level(index, isa)
+            inside.store.use_level(index, isa)
             some = reference.Found(expected.scores[:n], expected.ids[:n])
             assert_same(search(queries[:n], k), some, k)
     excluded = rng.integers(-1, N, (70, 20))
@@ -71,7 +71,7 @@ def test_exact(metric: str, lead: bool, m: int | None, rng: np.random.Generator)
     radius = float(np.median(reference.furthest(queries, rows, 20, metric).scores[:, -1]))
     beyond = reference.beyond(queries, rows, radius, metric)
     for isa in LEVELS:
-        inside.use_level(index, isa)
+        inside.store.use_level(index, isa)
         assert_same(index.search_furthest(queries, 10, exclude=excluded, allowed=allowed), expected)
         assert_same_beyond(index.search_beyond(queries, radius), beyond)
 
@@ -81,7 +81,7 @@ def test_short_rows_are_left_out(metric: str, rng: np.random.Generator) -> None:
     rows, queries = uneven(rng, N, DIM, 1.0), uneven(rng, 70, DIM)
     index = index_by_reach(rows, metric, LEVELS[-1], None)
     for isa in LEVELS:
-        inside.use_level(index, isa)
+        inside.store.use_level(index, isa)
         for n in (1, 5, 70):
             stats = index.search_furthest(queries[:n], 10, return_stats=True)[1]
             assert 64 * n <= stats.rows_scanned < 0.8 * N * n, (isa, n)
@@ -96,8 +96,8 @@ def test_rows_that_lie_backwards_are_left_out(isa: str, metric: str, rng: np.ran
     index = index_by_reach(rows, metric, isa, None, lead_of(queries))
     if isa == "scalar":
         # There codes of these 3,000 rows are given up for float32, which reads all rows.
-        request.addfinalizer(inside.leave_out)
-        inside.leave_out("cost-judge", "single-judge")
+        request.addfinalizer(inside.native.leave_out)
+        inside.native.leave_out("cost-judge", "single-judge")
     for n in (1, 5, 70):
         hits, stats = index.search_furthest(queries[:n], 10, return_stats=True)
         assert 64 * n <= stats.rows_scanned < 0.7 * N * n
@@ -241,7 +241,7 @@ def test_build_and_save(metric: str, tmp_path: Path, rng: np.random.Generator) -
     index = farann.Index(metric=metric)
     index.add(rows)
     index.build()
-    codes = inside.store_of(index).codes
+    codes = inside.store.of(index).codes
     assert codes is not None and codes.max_norm is not None
     spares_rows_and_survives_a_file(index, rows, queries, metric, tmp_path / "index.farann")
     for broken in (change("longest", lambda array: array[:-1]), put("longest", 3, np.nan),
@@ -260,7 +260,7 @@ def test_build_and_save_a_lead(metric: str, tmp_path: Path, rng: np.random.Gener
     index.add(rows)
     index.build(queries=queries[50:])
     queries = queries[:50]
-    codes = inside.store_of(index).codes
+    codes = inside.store.of(index).codes
     assert codes is not None and codes.mean_query_direction is not None
     spares_rows_and_survives_a_file(index, rows, queries, metric, tmp_path / "index.farann")
     for broken in (change("along", lambda array: array[:-1]), put("along", 3, np.nan),
@@ -290,7 +290,7 @@ def test_queries_of_all_the_sample_decide(rng: np.random.Generator) -> None:
         index = farann.Index(metric="dot")
         index.add(ordered)
         index.build()
-        codes = inside.store_of(index).codes
+        codes = inside.store.of(index).codes
         assert codes is not None and codes.mean_query_direction is not None
 
 
@@ -299,5 +299,5 @@ def test_even_lengths_are_no_order(rng: np.random.Generator) -> None:
     index = farann.Index(metric="dot")
     index.add(rows)
     index.build()
-    codes = inside.store_of(index).codes
+    codes = inside.store.of(index).codes
     assert codes is not None and codes.max_norm is None

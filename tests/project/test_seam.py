@@ -1,4 +1,4 @@
-"""Tests look at privates of the package through `inside.py` alone."""
+"""Tests look at privates of the package through `inside/` alone."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import ast
 import re
 from pathlib import Path
 
+import inside
 import pytest
 
 TESTS = Path(__file__).parents[1]
-SEAM = TESTS / "inside.py"
+SEAM = TESTS / "inside"
 # These two have imports of privates in strings, as cases.
 THESE = {Path(__file__), TESTS / "project" / "test_layers.py"}
-FILES = sorted(set(TESTS.rglob("*.py")) - THESE - {SEAM})
+FILES = sorted(set(TESTS.rglob("*.py")) - THESE - set(SEAM.rglob("*.py")))
 
 # What users import. Folders of the package that this doesn't name are private, too.
 PUBLIC = {
@@ -61,6 +62,13 @@ def private(module: str, name: str = "") -> bool:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_privates_are_reached_through_the_seam(path: Path) -> None:
     assert reaches(path.read_text("utf-8")) == []
+
+
+def test_the_seam_is_small() -> None:
+    """What it exports, and what each part of it does beside functions of its own."""
+    assert sorted(inside.__all__) == sorted(
+        name for name in vars(inside) if not name.startswith("_") and name != "annotations")
+    assert len(inside.__all__) <= 15
 
 
 @pytest.mark.parametrize(("text", "found"), [

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from inside import native
-
 import farann
 
 PACKAGE = Path(farann.__file__).parent
@@ -31,7 +29,7 @@ def test_style() -> None:
 
 def test_stubs_say_what_the_core_has() -> None:
     """Names, parameters and their defaults."""
-    modules = [f"{native.__name__}.{path.stem}"
+    modules = [f"farann.native.{path.stem}"
                for path in sorted((PACKAGE / "native").glob("*.pyi"))]
     allowed = Path(__file__).parent / "stubs_allowed.txt"
     run = subprocess.run(

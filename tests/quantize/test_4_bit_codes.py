@@ -16,6 +16,7 @@ import reference
 from approximate_cases import clustered, gaussian, heavy_tailed, recall_of
 from cases import DATA, Float32, assert_exact, assert_same, index_of, queries_for, rows_for
 from inside import core
+from inside.contract import CODE_WIDTHS, CodeWidth
 from numpy.typing import NDArray
 from reference import METRICS
 
@@ -93,7 +94,7 @@ class TestRecall:
         rows, queries = gaussian(rng, 5000, 50), gaussian(rng, 100, 50)
         truth = reference.furthest(queries, rows, 10, "cosine").ids
         for level in inside.levels():
-            monkeypatch.setattr(inside.pool, "_forced", level)
+            monkeypatch.setattr(inside.settings, "forced_level", level)
             index = codes_alone(rows, "cosine", codes=codes)
             assert index.isa == level
             ids = index.search_furthest(queries, budget=5000).ids
@@ -101,7 +102,7 @@ class TestRecall:
 
     def test_another_width_is_a_row_of_the_table(self, rng: np.random.Generator,
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(inside.CODE_WIDTHS, "int6", inside.CodeWidth(6, is_coarse=True))
+        monkeypatch.setitem(CODE_WIDTHS, "int6", CodeWidth(6, is_coarse=True))
         rows, queries = gaussian(rng, 5000, 50), gaussian(rng, 100, 50)
         recalls = []
         for codes in ("int4", "int6", "int8"):
@@ -320,7 +321,7 @@ class TestLife:
         index = codes_alone(rows, codes=codes)
         index.remove(np.flatnonzero(rng.random(2000) < 0.9))
         index.build()
-        codes_of = inside.store_of(index).codes
+        codes_of = inside.store.of(index).codes
         assert codes_of is not None and len(codes_of.panels) > len(index) + 100
         expected = found(index.search_furthest(queries, 10, **EVERYTHING))
         for budget in (len(index), len(index) + 40):
@@ -441,7 +442,7 @@ class TestFiles:
 def answers_or_refusal(path: Path, metadata: dict[str, Any],
                        arrays: dict[str, NDArray[Any]]) -> bool:
     """Whether made-up content is refused; if not, the index answers with rows that it has."""
-    inside.container.write_file(path, metadata, arrays)
+    inside.files.write_file(path, metadata, arrays)
     for mmap in (True, False):
         try:
             index = farann.Index.load(path, mmap=mmap)
@@ -468,7 +469,7 @@ class TestCraftedFiles:
         stages = lives(codes, cells, "l2")
         next(stages)
         next(stages).save(tmp_path / "whole")
-        return inside.container.read_file(tmp_path / "whole")
+        return inside.files.read_file(tmp_path / "whole")
 
     def test_sections_left_out(self, parts: Any, tmp_path: Path) -> None:
         metadata, arrays = parts
@@ -552,7 +553,7 @@ class TestErrors:
 
     def test_the_core_refuses_what_it_could_not_read(self, rng: np.random.Generator) -> None:
         index = codes_alone(gaussian(rng, 100, 6))
-        store, snapshot = inside.store_of(index), inside.snapshot_of(index)
+        store, snapshot = inside.store.of(index), inside.store.snapshot_of(index)
         query, slots = np.ones((1, 6), np.float32), np.arange(3)
         with pytest.raises(ValueError, match="with vectors"):
             core.score_slots(snapshot, query, slots, np.empty((1, 3), np.float32), 0, 1)
@@ -570,9 +571,9 @@ class TestRotation:
     def test_there_and_back(self, dim: int, rng: np.random.Generator) -> None:
         signs = rng.choice(np.array([-1, 1], np.int8), (3, dim))
         rows = gaussian(rng, 20, dim)
-        turned = inside.transform.rotated(rows.astype(np.float64), signs)
+        turned = inside.quantize.rotated(rows.astype(np.float64), signs)
         assert np.linalg.norm(turned, axis=1) == pytest.approx(np.linalg.norm(rows, axis=1))
-        assert inside.transform.rotated_back(turned, signs) == pytest.approx(rows, abs=1e-12)
+        assert inside.quantize.rotated_back(turned, signs) == pytest.approx(rows, abs=1e-12)
         largest = np.empty(20)
         core.code_extents(rows, np.zeros(dim), False, signs, None, inside.levels()[-1], largest)
         assert np.abs(turned).max(axis=1) == pytest.approx(largest, rel=1e-12)

@@ -32,7 +32,7 @@ from codes_in_numpy import (
 )
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from inside import core, native_codes, rotation_signs
+from inside import core
 from numpy.typing import NDArray
 
 LEVELS = inside.levels()
@@ -85,7 +85,7 @@ def rows_of(kind: str, rng: np.random.Generator, n: int, basis: Float64) -> Floa
             np.float32) * rng.standard_normal((n, dim), dtype=np.float32)
     if kind in LOWER:
         # Turned back, so that these are the coordinates that are coded.
-        there = turned(np.eye(dim), rotation_signs(dim, 0))
+        there = turned(np.eye(dim), inside.quantize.rotation_signs(dim, 0))
         return (with_lower_halves(rng, n, dim, LOWER[kind]) @ there.T).astype(np.float32)
     return DATA[kind](rng, n, dim)
 
@@ -127,7 +127,7 @@ def problems(draw: st.DrawFn) -> Problem:
                    draw(st.sampled_from([1.0, -1.0])), axes)
 
 
-def laid_out(problem: Problem) -> inside.CodeArrays:
+def laid_out(problem: Problem) -> inside.quantize.CodeArrays:
     try:
         return lay_out(problem.rows, problem.metric, problem.basis, order=problem.order,
                        axes=problem.axes)
@@ -208,7 +208,7 @@ def test_answers(problem: Problem, isa: str, k: int, halved: bool) -> None:
 def test_lower_halves_of_choice(half: int, rng: np.random.Generator) -> None:
     """What these rows are made for: all that upper halves leave out adds up."""
     dim = 32
-    there = turned(np.eye(dim), rotation_signs(dim, 0))
+    there = turned(np.eye(dim), inside.quantize.rotation_signs(dim, 0))
     rows = (with_lower_halves(rng, 64, dim, half) @ there.T).astype(np.float32)
     arrays = lay_out(rows, "dot")
     lower = codes_of(arrays).whole[:, 1:] & 15
@@ -236,7 +236,7 @@ def blocks(n: int) -> list[slice]:
     return found
 
 
-def kept_by(asked: Levels, floor: float, arrays: inside.CodeArrays, single: bool,
+def kept_by(asked: Levels, floor: float, arrays: inside.quantize.CodeArrays, single: bool,
             row_dim: int) -> Kept:
     """What becomes of one query: bounds from limits as levels round them, one way and another."""
     n, dim = len(arrays.panels), arrays.transform.width
@@ -296,7 +296,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                                        rng: np.random.Generator,
                                        monkeypatch: pytest.MonkeyPatch) -> None:
     """As many as plain numpy says, at each step: with a fixed radius all thresholds are known."""
-    monkeypatch.setattr(native_codes, "HUB_ROWS", 0)
+    monkeypatch.setattr(inside.settings, "hub_rows", 0)
     n = 5037
     rows, queries = low_rank(rng, n, 37, 0.3), low_rank(rng, 9, 37, 0.3)
     basis = leading(rows, metric, layout) if isinstance(layout, int) else None
@@ -314,14 +314,14 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
             every = []
             for query in queries[some]:
                 asked = question(query, centre, metric, 1.0)
-                found = levels(asked, arrays, 1.0, inside.largest_code(isa))
+                found = levels(asked, arrays, 1.0, inside.native.largest_code(isa))
                 assert found is not None
                 every.append(kept_by(found, floor_of(radius, metric, asked), arrays,
                                      some.stop - some.start == 1, 37))
             task = core.Task(snapshot, core.Filter(snapshot), queries[some].copy(), 0,
                              len(every), 1, False, radii=np.full(len(every), radius))
             task.run()
-            work = inside.work_of(task)
+            work = inside.native.work_of(task)
             counted = {"refined": work.rows_refined, "rescored": work.rows_rescored,
                        "bytes_read": work.bytes_read}
             for name in Kept._fields:

@@ -10,7 +10,7 @@ from cases import Float32, core_top
 from codes_in_numpy import Float64, by_position, codes_of, filled, halves, lay_out, turned
 from hypothesis import given
 from hypothesis import strategies as st
-from inside import IndexSpec, core, traits_of
+from inside import core
 from numpy.typing import NDArray
 
 import farann
@@ -20,15 +20,15 @@ LEVELS = inside.levels()
 
 
 def made(rows: Float32, metric: str = "l2", *, seed: int = 0,
-         queries: Float32 | None = None) -> inside.CodeArrays | None:
+         queries: Float32 | None = None) -> inside.quantize.CodeArrays | None:
     """Codes of rows around the origin, laid out as `build` does."""
-    spec = IndexSpec(traits_of(metric), True, seed)
+    spec = inside.contract.IndexSpec(inside.contract.traits_of(metric), True, seed)
     centre = np.zeros(rows.shape[1])
-    layout = inside.build.make_codes(rows, centre, spec, LEVELS[-1], queries, False).layout
+    layout = inside.layout.make_codes(rows, centre, spec, LEVELS[-1], queries, False).layout
     return None if layout is None else layout.codes
 
 
-def coded(rows: Float32, metric: str = "l2") -> inside.CodeArrays:
+def coded(rows: Float32, metric: str = "l2") -> inside.quantize.CodeArrays:
     arrays = made(rows, metric)
     assert arrays is not None
     return arrays
@@ -71,7 +71,7 @@ def test_codes_prune(metric: str, rng: np.random.Generator) -> None:
             assert 10 <= rescored / n_queries < 200, (isa, n_queries)
 
 
-def vectors_of(rows: Float32, arrays: inside.CodeArrays) -> Float64:
+def vectors_of(rows: Float32, arrays: inside.quantize.CodeArrays) -> Float64:
     """The rows that are coded, by position, centred and turned."""
     assert arrays.slots is not None
     there = arrays.slots[filled(arrays)]
@@ -193,7 +193,7 @@ def test_answering_rows_come_first(metric: str, rng: np.random.Generator) -> Non
     assert arrays is not None and arrays.slots is not None
     np.testing.assert_array_equal(np.sort(arrays.slots[:6000]), np.arange(6000))
     assert (arrays.slots[6000:] == -1).all()
-    answers = reference.furthest(queries, rows, inside.ORDER_K, metric)
+    answers = reference.furthest(queries, rows, inside.layout.ORDER_K, metric)
     slots, counts = np.unique(answers.ids, return_counts=True)
     several = slots[counts > 1]
     assert len(several) > 50
@@ -204,7 +204,7 @@ def test_a_first_look_where_it_pays(rng: np.random.Generator,
                                     monkeypatch: pytest.MonkeyPatch) -> None:
     """Directions are found where there are some, and not where all are alike."""
     # Axes would do as well for so few dimensions.
-    monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.settings, "most_rotated_rows", 0)
     like_any = rng.standard_normal((8000, 96), dtype=np.float32)
     few = rng.standard_normal((8000, 6)) @ rng.standard_normal((6, 96))
     rows = (few + 0.01 * like_any).astype(np.float32)
@@ -226,7 +226,7 @@ def test_a_first_look_where_it_pays(rng: np.random.Generator,
 def test_built_first_look_is_exact(metric: str, rng: np.random.Generator,
                                    monkeypatch: pytest.MonkeyPatch) -> None:
     # Axes would do as well for so few dimensions.
-    monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.settings, "most_rotated_rows", 0)
     rows = (rng.standard_normal((5000, 4)) @ rng.standard_normal((4, 64))
             + 0.01 * rng.standard_normal((5000, 64))).astype(np.float32)
     arrays = coded(rows, metric)
@@ -244,7 +244,7 @@ def test_built_first_look_is_exact(metric: str, rng: np.random.Generator,
 
 def test_more_rows_than_slots_can_number(monkeypatch: pytest.MonkeyPatch,
                                          rng: np.random.Generator) -> None:
-    monkeypatch.setattr(inside.coding, "MOST_ORDERED", 4999)
+    monkeypatch.setattr(inside.settings, "most_ordered", 4999)
     rows = rng.standard_normal((5000, 8), dtype=np.float32)
     assert coded(rows).slots is None and coded(rows[:-1]).slots is not None
     rows[7] *= np.float32(100.0)  # it sticks out, and has a position all the same

@@ -22,21 +22,21 @@ def spread(rows: Float32, labels: NDArray[np.int32]) -> float:
 
 
 def split(rows: Float32, n_cells: int, seed: int = 0) -> NDArray[np.int32]:
-    return inside.kmeans.partition(rows, plain_space(rows.shape[1]), n_cells, seed)
+    return inside.quantize.partition(rows, plain_space(rows.shape[1]), n_cells, seed)
 
 
-def plain_space(dim: int, unit: bool = False) -> inside.kmeans.Space:
-    return inside.kmeans.Space(np.zeros(dim), unit)
+def plain_space(dim: int, unit: bool = False) -> inside.quantize.Space:
+    return inside.quantize.Space(np.zeros(dim), unit)
 
 
 def test_number_of_cells() -> None:
     """By the root of the number of rows; larger cells where scanning costs little."""
     for isa, automatic in (("scalar", 4000), ("avx512vnni", 4000), ("amx", 2000)):
-        assert inside.partitions.number_of_partitions("auto", 1_000_000, isa) == automatic
-        assert inside.partitions.number_of_partitions("auto", 19_999, isa) == 0
-        assert inside.partitions.number_of_partitions(None, 1_000_000, isa) == 0
-        assert inside.partitions.number_of_partitions(300, 1_000_000, isa) == 300
-        assert inside.partitions.number_of_partitions(300, 200, isa) == 200
+        assert inside.layout.number_of_partitions("auto", 1_000_000, isa) == automatic
+        assert inside.layout.number_of_partitions("auto", 19_999, isa) == 0
+        assert inside.layout.number_of_partitions(None, 1_000_000, isa) == 0
+        assert inside.layout.number_of_partitions(300, 1_000_000, isa) == 300
+        assert inside.layout.number_of_partitions(300, 200, isa) == 200
 
 
 @pytest.mark.parametrize("kind", DATA)
@@ -45,7 +45,7 @@ def test_two_levels_are_nearly_as_good_as_one(
 ) -> None:
     rows = DATA[kind](rng, N, DIM)
     two = split(rows, N_CELLS)
-    monkeypatch.setattr(inside.kmeans, "_MOST_AT_ONCE", N_CELLS)
+    monkeypatch.setattr(inside.settings, "kmeans_at_once", N_CELLS)
     assert spread(rows, two) < 1.2 * spread(rows, split(rows, N_CELLS))
 
 
@@ -53,7 +53,7 @@ def queries_of_few_directions(rng: np.random.Generator, n: int = 400) -> NDArray
     return rng.standard_normal((n, 3)) @ rng.standard_normal((3, DIM))
 
 
-def fourth_root(moment: inside.query_sample.Moment) -> NDArray[np.float64]:
+def fourth_root(moment: inside.quantize.Moment) -> NDArray[np.float64]:
     """As plain numpy has it, with the largest of what the moment tells apart on average for 1."""
     whole = moment.root() @ moment.root().T + moment.rest * np.eye(DIM)
     values, axes = np.linalg.eigh(whole)
@@ -69,10 +69,10 @@ def test_rows_are_in_the_nearest_cell(n_cells: int, unit: bool, weighed: bool,
                                       rng: np.random.Generator) -> None:
     rows = gaussian(rng, N, DIM) + np.float32(0.5)
     centre = np.full(DIM, 0.125)
-    moment = inside.query_sample.moment_of(queries_of_few_directions(rng)) if weighed else None
-    space = inside.kmeans.Space(centre, unit, moment)
-    means = inside.kmeans.means_of(rows, space, n_cells, 0).partitions
-    labels = inside.kmeans.partition(rows, space, n_cells, 0)
+    moment = inside.quantize.moment_of(queries_of_few_directions(rng)) if weighed else None
+    space = inside.quantize.Space(centre, unit, moment)
+    means = inside.quantize.means_of(rows, space, n_cells, 0).partitions
+    labels = inside.quantize.partition(rows, space, n_cells, 0)
     vectors = rows.astype(np.float64)
     if unit:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -94,7 +94,7 @@ def test_directions_of_rows_of_any_length(size: float, rng: np.random.Generator)
     mixed = rows.copy()
     mixed[::3] *= np.float32(size)
     assert np.isfinite(mixed).all() and mixed.any(axis=1).all()
-    plain, scaled = (inside.kmeans.partition(some, plain_space(DIM, True), 20, 0)
+    plain, scaled = (inside.quantize.partition(some, plain_space(DIM, True), 20, 0)
                      for some in (rows, mixed))
     assert (plain == scaled).mean() > 0.98
 
@@ -119,9 +119,9 @@ def test_moment_of_queries(
     most_axes: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where queries have few directions the main axes say it all, and the rest is even."""
-    monkeypatch.setattr(inside.query_sample, "_MAIN_DIRECTIONS", most_axes)
+    monkeypatch.setattr(inside.settings, "main_directions", most_axes)
     weights = queries_of_few_directions(rng)
-    of_weights = inside.query_sample.moment_of(weights)
+    of_weights = inside.quantize.moment_of(weights)
     factor, rest = of_weights.root(), of_weights.rest
     directions = weights / np.linalg.norm(weights, axis=1, keepdims=True)
     moment = (directions.T @ directions + np.eye(DIM)) / (400 + DIM)
@@ -136,8 +136,8 @@ def test_moment_of_queries(
 def test_cells_are_small_where_queries_look(rng: np.random.Generator) -> None:
     """Keys of the rows of a cell differ less, although the rows differ more."""
     rows, weights = gaussian(rng, N, DIM), queries_of_few_directions(rng)
-    space = inside.kmeans.Space(np.zeros(DIM), False, inside.query_sample.moment_of(weights))
-    plain, weighed = split(rows, N_CELLS), inside.kmeans.partition(rows, space, N_CELLS, 0)
+    space = inside.quantize.Space(np.zeros(DIM), False, inside.quantize.moment_of(weights))
+    plain, weighed = split(rows, N_CELLS), inside.quantize.partition(rows, space, N_CELLS, 0)
     keys = (rows @ weights.T).astype(np.float32)
     assert spread(keys, weighed) < 0.5 * spread(keys, plain)
     assert spread(rows, weighed) > spread(rows, plain)

@@ -17,7 +17,9 @@ from cases import DATA, Float32, assert_exact, assert_same, index_of, queries_fo
 from code_file_cases import Sections, assert_kept, change, file_of, put, refuse
 from hypothesis import given
 from hypothesis import strategies as st
-from inside import Transform, core, read_file, rotation_signs, write_file
+from inside import core
+from inside.files import read_file, write_file
+from inside.quantize import CodeArrays, Projection, Transform, rotation_signs
 from numpy.typing import NDArray
 
 import farann
@@ -39,12 +41,12 @@ def built(rows: Float32, metric: str, isa: str = LEVELS[-1], queries: Float32 | 
           **options: Any) -> farann.Index:
     index = index_of(rows, metric, **options)
     index.build(queries)
-    inside.use_level(index, isa)
+    inside.store.use_level(index, isa)
     return index
 
 
-def arrays_of(index: farann.Index) -> inside.CodeArrays:
-    codes = inside.store_of(index).codes
+def arrays_of(index: farann.Index) -> CodeArrays:
+    codes = inside.store.of(index).codes
     assert codes is not None
     return codes
 
@@ -58,7 +60,7 @@ def with_axes(rows: Float32, metric: str, axes: Float64, isa: str = LEVELS[-1],
               **options: Any) -> farann.Index:
     """An index whose codes have axes of choice; AssertionError where rows have no codes."""
     index = built(rows, metric, isa)
-    inside.put(index, codes=model.lay_out(rows, metric, centre=inside.store_of(index).centre,
+    inside.store.put(index, codes=model.lay_out(rows, metric, centre=inside.store.of(index).centre,
                                           axes=axes, **options))
     return index
 
@@ -93,7 +95,7 @@ def test_exact(metric: str, options: dict[str, Any], rng: np.random.Generator) -
         index = with_axes(rows, metric, axes, **options)
         assert_exact(index, rows, queries, [1, 10], levels=LEVELS)
     for level in LEVELS:
-        inside.use_level(index, level)
+        inside.store.use_level(index, level)
         assert_same(index.search_furthest(queries, 10, exclude=excluded, allowed=allowed),
                     expected)
 
@@ -144,7 +146,7 @@ def test_turns(isa: str, dim: int, rng: np.random.Generator) -> None:
     axes = model.orthonormal(rng, -(-dim // 2), dim)
     rows = rng.standard_normal((20, dim), dtype=np.float32)
     vectors, weights = rows.astype(np.float64), rng.standard_normal((9, dim))
-    turn = Transform(rotation_signs(len(axes), 3), inside.Projection(axes))
+    turn = Transform(rotation_signs(len(axes), 3), Projection(axes))
     coded, asked = turn.rows(vectors), turn.query_vectors(weights)
     assert coded.shape == (20, turn.n_coded) and turn.n_coded == len(axes)
     projection = axes.T @ axes
@@ -194,7 +196,7 @@ def test_fewer_bytes_for_the_same_answers(metric: str, rng: np.random.Generator,
                                           monkeypatch: pytest.MonkeyPatch) -> None:
     rows, queries = flat(rng, 20_000), flat(rng, 30)
     index = built(rows, metric)
-    monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.settings, "most_rotated_rows", 0)
     without = built(rows, metric)
     assert n_axes(index) == 12 and n_axes(without) is None
     hits, stats = index.search_furthest(queries, 10, return_stats=True)
@@ -237,7 +239,7 @@ def test_constant_columns_and_equal_rows(metric: str, rng: np.random.Generator) 
 def test_rows_that_the_sample_missed(metric: str, large: float, rng: np.random.Generator,
                                      monkeypatch: pytest.MonkeyPatch) -> None:
     """A few rows stick out where no others are: codes are still of use, and answers exact."""
-    monkeypatch.setattr(inside.scalar, "_SAMPLED", 100)
+    monkeypatch.setattr(inside.settings, "sampled_rows", 100)
     rows = flat(rng)
     for number in (1, 40):  # outliers, or too many for that
         some = rows.copy()
@@ -294,7 +296,7 @@ def test_approximate_search(metric: str, rng: np.random.Generator,
                             monkeypatch: pytest.MonkeyPatch) -> None:
     rows, asked = flat(rng, 20_000), flat(rng, 100)
     index = built(rows, metric, cells=128)
-    monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.settings, "most_rotated_rows", 0)
     without = built(rows, metric, cells=128)
     assert n_axes(index) == 12 and n_axes(without) is None
     expected = reference.furthest(asked, rows, 10, metric)
@@ -324,7 +326,7 @@ def test_approximate_search_allows_for_usual_rows(one_by_one: bool,
     rescored = []
     for usual in (arrays.bounds.outside_usual, arrays.bounds.outside):
         index = built(rows, "dot")
-        inside.put(index, codes=replace(arrays,
+        inside.store.put(index, codes=replace(arrays,
             bounds=arrays.bounds._replace(outside_usual=usual)))
         kinds: tuple[dict[str, Any], ...] = ({"budget": 4000}, {})
         for limits in kinds:

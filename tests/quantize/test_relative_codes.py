@@ -41,11 +41,11 @@ class Rough:
     """Coded rows as the file's sections say, and their scores for queries as these are coded."""
 
     def __init__(self, index: farann.Index) -> None:
-        store = inside.store_of(index)
+        store = inside.store.of(index)
         assert store is not None and store.codes is not None and store.partitions is not None
         codes, cells, self.centre = store.codes, store.partitions, store.centre
         assert cells.relative and codes.low_nibbles is None and codes.slots is not None
-        self.largest, self.signs = inside.largest_code(index.isa), codes.signs
+        self.largest, self.signs = inside.native.largest_code(index.isa), codes.signs
         positions = model.filled(codes)
         self.slots, weights = codes.slots[positions], codes.inv_scale[positions // 16].astype(float)
         means = np.zeros((len(cells.starts) + 1, index.dim or 0))
@@ -175,7 +175,7 @@ class TestScores:
         index, _, queries = some(metric)
         expected = index.score(queries, index.ids)
         for level in inside.levels():
-            inside.use_level(index, level)
+            inside.store.use_level(index, level)
             assert_rough(index, queries[:9], metric)
             assert_rough(index, queries[:3], metric)  # one by one
             assert np.array_equal(index.score(queries, index.ids), expected)
@@ -240,7 +240,7 @@ class TestLife:
         rows = clustered(np.random.default_rng(0), 900, 6)
         for codes, cells, keep in itertools.product(("int8", "int4"), (None, 7), (True, False)):
             index = index_of(rows, codes=codes, cells=cells, keep_vectors=keep).build()
-            store = inside.store_of(index)
+            store = inside.store.of(index)
             assert store is not None
             assert (store.partitions is not None and store.partitions.relative) == (
                 codes == "int4" and cells == 7 and not keep)
@@ -259,7 +259,7 @@ class TestFiles:
                 index.build()
             hits = index.search_furthest(queries, 20, **ALL)
             index.save(path)
-            assert inside.container.read_file(path)[0]["relative"] is True
+            assert inside.files.read_file(path)[0]["relative"] is True
             for again in (farann.Index.load(path), farann.Index.load(path, mmap=True),
                           pickle.loads(pickle.dumps(index))):
                 assert_same(again.search_furthest(queries, 20, **ALL), hits)
@@ -272,15 +272,15 @@ class TestFiles:
     @staticmethod
     def parts(tmp_path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         some("l2", 900)[0].save(tmp_path / "index")
-        return inside.container.read_file(tmp_path / "index")
+        return inside.files.read_file(tmp_path / "index")
 
     def test_files_without_the_key_are_not_relative(self, parts: Any, tmp_path: Path) -> None:
         """Codes are those of rows then, as they were before there was a key."""
         metadata, arrays = parts
         del metadata["relative"]
-        inside.container.write_file(tmp_path / "older", metadata, arrays)
+        inside.files.write_file(tmp_path / "older", metadata, arrays)
         index = farann.Index.load(tmp_path / "older")
-        store = inside.store_of(index)
+        store = inside.store.of(index)
         assert store is not None and store.partitions is not None and store.codes is not None
         query = gaussian(np.random.default_rng(0), 1, DIM)[0]
         hits = index.search_furthest(query, 10, **ALL)
@@ -304,11 +304,11 @@ class TestFiles:
                 for value in (None, 0, 1, "yes", [], [True], 1.0)]
         made.append((without_cells, arrays))
         for name in ("plain", "eight"):
-            other, sections = inside.container.read_file(tmp_path / name)
+            other, sections = inside.files.read_file(tmp_path / name)
             assert "relative" not in other
             made.append(({**other, "relative": True}, sections))
         for content, sections in made:
-            inside.container.write_file(tmp_path / "made", content, sections)
+            inside.files.write_file(tmp_path / "made", content, sections)
             for mmap in (False, True):
                 with pytest.raises(farann.FormatError, match="relative"):
                     farann.Index.load(tmp_path / "made", mmap=mmap)
@@ -327,7 +327,7 @@ class TestFiles:
             made += [np.full_like(array, value) for value in (1e-45, 1e-30, 1e30, 3e38)]
         for other in made:
             sections = {**arrays, f"cells.{name}": other}
-            inside.container.write_file(tmp_path / "made", metadata, sections)
+            inside.files.write_file(tmp_path / "made", metadata, sections)
             try:
                 index = farann.Index.load(tmp_path / "made")
             except farann.FormatError:
@@ -346,8 +346,8 @@ class TestFiles:
 
     def test_the_core_refuses_it_with_vectors(self) -> None:
         index = index_of(clustered(np.random.default_rng(0), 900, 6), codes="int4", cells=7)
-        cells = inside.store_of(index.build()).partitions
+        cells = inside.store.of(index.build()).partitions
         assert cells is not None
-        inside.put(index, partitions=replace(cells, relative=True))
+        inside.store.put(index, partitions=replace(cells, relative=True))
         with pytest.raises(ValueError, match="only 4-bit codes without vectors"):
-            inside.snapshot_of(index)
+            inside.store.snapshot_of(index)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from cases import assert_same, index_of
 from inside import core
+from inside.contract import ALL_CODES
 from numpy.typing import NDArray
 
 import farann
@@ -209,13 +210,13 @@ def cancelled() -> core.CancelFlag:
 
 def test_a_task_that_is_given_up_says_so(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((500, 8), dtype=np.float32)
-    snapshot = inside.snapshot_of(index_of(rows).build())
+    snapshot = inside.store.snapshot_of(index_of(rows).build())
     chosen = core.Filter(snapshot)
     flag = core.CancelFlag()
     assert not flag.is_cancelled()
     kind: Any
     option: Any
-    for kind, option in ((core.Task, False), (core.ApproximateTask, inside.ALL_CODES)):
+    for kind, option in ((core.Task, False), (core.ApproximateTask, ALL_CODES)):
         with pytest.raises(core.Cancelled):
             kind(snapshot, chosen, rows, 0, 20, 3, option, flag=cancelled())
         flag = core.CancelFlag()
@@ -237,7 +238,7 @@ def tasks_to_interrupt(rows: NDArray[np.float32]) -> dict[str, Callable[[core.Ca
     """What the core may be at work at for long, by name: each makes a task and runs it."""
     queries, most = rows[:70], len(rows)
     line = np.arange(100_000, dtype=np.float32)[:, None]
-    plain = inside.snapshot_of(index_of(rows, codes="float32").build())
+    plain = inside.store.snapshot_of(index_of(rows, codes="float32").build())
     coded, halves, cells = (index_of(rows, **options).build() for options in (
         {"codes": "int8"}, {"codes": "int4"}, {"cells": 30}))
     growing = index_of(rows[: most - 600]).build()
@@ -249,15 +250,16 @@ def tasks_to_interrupt(rows: NDArray[np.float32]) -> dict[str, Callable[[core.Ca
         return lambda flag: kind(snapshot, core.Filter(snapshot), queries, 0, len(queries), k,
                                  option, flag=flag, **options).run()
 
-    found = {"float32": search(plain, 5), "sorting": search(
-        inside.snapshot_of(index_of(line, codes="float32").build()), len(line), queries=line[:1])}
+    whole = inside.store.snapshot_of(index_of(line, codes="float32").build())
+    found = {"float32": search(plain, 5),
+             "sorting": search(whole, len(line), queries=line[:1])}
     for name, index in (("int8", coded), ("int4", halves), ("added", growing), ("cells", cells)):
-        snapshot = inside.snapshot_of(index)
+        snapshot = inside.store.snapshot_of(index)
         found[name] = search(snapshot, 5)
         found[f"{name}, nearest"] = search(snapshot, 5, True)
         found[f"{name}, one query"] = search(snapshot, 5, queries=queries[:1])
-        found[f"{name}, approximate"] = search(snapshot, 5, inside.ALL_CODES, core.ApproximateTask)
-    snapshot = inside.snapshot_of(coded)
+        found[f"{name}, approximate"] = search(snapshot, 5, ALL_CODES, core.ApproximateTask)
+    snapshot = inside.store.snapshot_of(coded)
     everything, slots = core.Filter(snapshot), np.arange(most)
     found |= {
         "beyond": lambda flag: core.Task(snapshot, everything, queries, 0, 70, 1, False,
@@ -311,14 +313,14 @@ def test_after_an_error_nothing_more_is_begun(threads: int, long: bool) -> None:
         return function
 
     with pytest.raises(LookupError, match="number 3"):
-        inside.pool.run_all([work(i) for i in range(100)], threads, long=long)
+        inside.runtime.run_all([work(i) for i in range(100)], threads, long=long)
     assert len(begun) <= 3 + threads
     done: list[int] = []
 
     def note(i: int) -> Callable[[object], None]:
         return lambda flag: done.append(i)
 
-    inside.pool.run_all([note(i) for i in range(100)], threads, long=long)
+    inside.runtime.run_all([note(i) for i in range(100)], threads, long=long)
     assert sorted(done) == list(range(100))
 
 
@@ -332,10 +334,10 @@ def test_without_threads_the_caller_does_it(
     def refuse(*_: object) -> None:
         raise RuntimeError(message)
 
-    inside.forget_executors()
+    inside.runtime.forget_executors()
     monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
     who: list[int] = []
-    inside.pool.run_all([lambda flag: who.append(threading.get_ident())] * 20, 4, long=long)
+    inside.runtime.run_all([lambda flag: who.append(threading.get_ident())] * 20, 4, long=long)
     assert who == [threading.get_ident()] * 20
 
 
@@ -394,13 +396,13 @@ give(refused=refused, left=left, same=[(a == expected).all() for a in answers],
 
 def test_long_work_is_told_by_counting() -> None:
     """A small search stays where it is asked; the main thread does nothing that takes long."""
-    assert not inside.is_long(1, 50_000 * 64, 10, "avx2")
-    assert not inside.is_long(1000, 10_000 * 64, 10, "avx2")
-    assert not inside.is_long(128, 150_000 * 50, 10, "avx2")
-    assert inside.is_long(1000, 100_000 * 64, 10, "avx2")
-    assert inside.is_long(1000, 10_000 * 64, 10, "scalar")
-    assert inside.is_long(1, 10**8, 10, "avx2")
-    assert inside.is_long(1, 10**6, 10**7, "avx2")
+    assert not inside.runtime.is_long(1, 50_000 * 64, 10, "avx2")
+    assert not inside.runtime.is_long(1000, 10_000 * 64, 10, "avx2")
+    assert not inside.runtime.is_long(128, 150_000 * 50, 10, "avx2")
+    assert inside.runtime.is_long(1000, 100_000 * 64, 10, "avx2")
+    assert inside.runtime.is_long(1000, 10_000 * 64, 10, "scalar")
+    assert inside.runtime.is_long(1, 10**8, 10, "avx2")
+    assert inside.runtime.is_long(1, 10**6, 10**7, "avx2")
 
 
 def test_an_interrupt_while_threads_are_started(run_python: Callable[..., Arrays]) -> None:
@@ -446,15 +448,15 @@ def test_the_main_thread_waits_while_others_work(rng: np.random.Generator) -> No
     expected = index.search_furthest(rows, 5)
     who: set[str] = set()
     with pytest.MonkeyPatch.context() as patch:
-        for limit in ("_LONG_WORK", "_SLOW_LONG_WORK", "_SMALL_WORK"):
-            patch.setattr(inside.batches, limit, 0)
+        for limit in ("long_work", "slow_long_work", "small_work"):
+            patch.setattr(inside.settings, limit, 0)
 
         class Noted(core.Task):
             def run(self) -> None:
                 who.add(threading.current_thread().name)
                 super().run()
 
-        patch.setattr(core, "Task", Noted)
+        patch.setattr(inside.settings, "Task", Noted)
         for threads in (1, 2):
             assert_same(index.search_furthest(rows, 5, threads=threads), expected)
         assert_same(index.search_furthest(rows[0], 5), farann.Hits(*(a[0] for a in expected)))

@@ -45,7 +45,7 @@ def test_each_file_of_tests_begins_with_one_thread() -> None:
 
 
 def test_the_last_to_leave_restores(three_threads: list[int]) -> None:
-    first, second = inside.process.one_thread(), inside.process.one_thread()
+    first, second = inside.runtime.one_thread(), inside.runtime.one_thread()
     first.__enter__()
     assert set(blas_threads()) == {1}
     second.__enter__()
@@ -60,7 +60,7 @@ def test_threads_come_and_go(three_threads: list[int]) -> None:
     gate = threading.Barrier(n + 1)
 
     def use(number: int) -> None:
-        guard = inside.process.one_thread()
+        guard = inside.runtime.one_thread()
         for step in range(2 * n):
             if step == number:
                 guard.__enter__()
@@ -97,21 +97,21 @@ def test_libraries_are_looked_for_again_where_modules_came(
     for name in ("one more module", "and another"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
         for _ in range(3):
-            with inside.process.one_thread():
+            with inside.runtime.one_thread():
                 pass
     assert len(looked) == 2
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
 def test_errors_restore_too(three_threads: list[int], error: type[BaseException]) -> None:
-    with pytest.raises(error), inside.process.one_thread():
+    with pytest.raises(error), inside.runtime.one_thread():
         assert set(blas_threads()) == {1}
         raise error
 
 
 def test_an_interrupt_at_any_line(three_threads: list[int]) -> None:
     """Of those that limit and restore; once there is one, it is survived."""
-    file = inside.process.one_thread.__wrapped__.__code__.co_filename  # type: ignore[attr-defined]
+    file = inside.runtime.one_thread.__wrapped__.__code__.co_filename  # type: ignore[attr-defined]
     n_lines, at, count = 10**6, 0, 0
 
     def trace(frame: Any, event: str, _: Any) -> Any:
@@ -130,14 +130,14 @@ def test_an_interrupt_at_any_line(three_threads: list[int]) -> None:
         count, interrupted = 0, False
         sys.settrace(trace)
         try:
-            with inside.process.one_thread():
+            with inside.runtime.one_thread():
                 pass
         except KeyboardInterrupt:
             interrupted = True
         finally:
             sys.settrace(None)
         assert interrupted == (at > 0), at
-        assert not inside.blas_users() and blas_threads() == three_threads, at
+        assert not inside.runtime.blas_users() and blas_threads() == three_threads, at
         if at == 0:
             n_lines = count
         at += 1
@@ -158,7 +158,7 @@ threadpool_limits(3, user_api="blas")
 usual = limits()
 entered, leave = threading.Event(), threading.Event()
 def use():
-    with inside.process.one_thread():
+    with inside.runtime.one_thread():
         entered.set()
         leave.wait(60)
 thread = threading.Thread(target=use)
@@ -166,8 +166,9 @@ thread.start()
 assert entered.wait(60)
 child = os.fork()
 if child == 0:
-    good = set(limits()) == {1} and not inside.blas_users() and not inside.blas_limited()
-    with inside.process.one_thread():
+    held = inside.runtime.blas_users() or inside.runtime.blas_limited()
+    good = set(limits()) == {1} and not held
+    with inside.runtime.one_thread():
         good = good and set(limits()) == {1}
     os._exit(0 if good else 1)
 _, status = os.waitpid(child, 0)
@@ -274,7 +275,7 @@ def test_zero_vectors_are_told_from_denormal_ones(no_denormals: None) -> None:
 
 def test_ieee_arithmetic_is_for_a_block(no_denormals: None) -> None:
     tiny = np.full(4, 700, np.int32).view(np.float32)
-    with pytest.raises(ZeroDivisionError), inside.process.ieee_arithmetic():
+    with pytest.raises(ZeroDivisionError), inside.runtime.ieee_arithmetic():
         assert (tiny * np.float32(1.0)).view(np.uint32).all()
         raise ZeroDivisionError
     assert not (tiny * np.float32(1.0)).view(np.uint32).any()

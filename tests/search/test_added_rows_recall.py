@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_same
-from inside import Added, Answers, Run, Sizes, core
+from inside import core
+from inside.contract import StopRule
+from inside.layout import Added, Run, Sizes
+from inside.quantize import Projection, Transform, rotation_signs
+from inside.search import stops_for
+from inside.store import Answers, of
 from numpy.typing import NDArray
 
 import farann
@@ -77,7 +82,7 @@ def test_rows_like_the_base_cost_what_they_do_in_it(metric: str, rng: np.random.
         hits = index.search_furthest(queries, K, recall=recall)
         assert recall_of(hits.ids, exact) > recall - 0.01
         whole = scanned(once, queries, recall=recall)
-        added = inside.store_of(index).added
+        added = of(index).added
         assert added is not None and len(added.uncoded) < 256
         assert scanned(index, queries, recall=recall) < 1.4 * whole + 256
         alone = [index.search_furthest(query, K, recall=recall, return_stats=True)
@@ -151,7 +156,7 @@ def test_queries_of_a_build_say_which_rows_come_first(rng: np.random.Generator) 
 def test_what_rows_have_in_common_outside_the_axes(n: int, rng: np.random.Generator) -> None:
     """It counts as if all directions had as much."""
     axes, beside = np.split(np.linalg.qr(rng.standard_normal((32, 32)))[0], [20])
-    transform = inside.Transform(inside.rotation_signs(20, 0), inside.Projection(axes))
+    transform = Transform(rotation_signs(20, 0), Projection(axes))
     noise = rng.standard_normal((n, 12)) @ beside
     alike = 5.0 * beside[0] + 0.1 * noise
     nothing = np.zeros((n, 32))
@@ -212,7 +217,7 @@ def test_recall_of_rows_unlike_the_base(kind: str, metric: str, cells: int | Non
         more = other_rows(kind, rng, n, rows)
         rows = np.vstack([rows, more])
         streamed(index, more, 500)
-        assert inside.store_of(index).added is not None
+        assert of(index).added is not None
         exact = best(queries, rows, metric)
         assert recall_of(index.search_furthest(queries, K).ids, exact) == 1.0
         for recall in (0.9, 0.99):
@@ -245,14 +250,14 @@ def test_runs_stop_for_themselves(rng: np.random.Generator) -> None:
 
 
 def added_of(index: farann.Index) -> Added:
-    added = inside.store_of(index).added
+    added = of(index).added
     assert added is not None
     return added
 
 
 def stops_of(index: farann.Index, recall: float, k: int = K) -> NDArray[np.int64]:
-    missing = inside.missing_at(recall)
-    stops = inside.tables.stops_for(inside.store_of(index), k, missing, index.isa, 1)
+    missing = inside.tuning.missing_at(recall)
+    stops = stops_for(of(index), k, missing, index.isa, 1)
     assert stops is not None
     return stops
 
@@ -274,7 +279,7 @@ def test_removed_rows_tuning_again_and_files(rng: np.random.Generator, tmp_path:
         index.remove(gone)
         left = np.setdiff1d(left, gone)
         check()
-        slots = inside.store_of(index).depths.answers[K].slots
+        slots = of(index).depths.answers[K].slots
         assert np.isin(slots[slots >= 0], left).all() and (slots >= 0).mean() > 0.9
     index.tune(k=K)
     check()
@@ -336,8 +341,8 @@ def test_single_queries_go_the_short_way(cells: int | None, options: dict[str, A
     queries, expected = queries[like], [expected[i] for i in like]
     assert len(like) > 30
     index.search_furthest(queries[0], K, **options)
-    assert inside.store_of(index).singles
-    monkeypatch.setattr(inside.ask, "_top", None)  # the long way
+    assert of(index).singles
+    monkeypatch.setattr(inside.settings, "top_of_search", None)  # the long way
     for _ in range(2):
         for query, (hits, stats) in zip(queries, expected, strict=True):
             found, did = index.search_furthest(query, K, return_stats=True, **options)
@@ -361,7 +366,7 @@ def test_answers_are_kept_up_to_date(rng: np.random.Generator,
                                      monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row is looked at a few times, and the answers are those of all rows."""
     rows, queries = drawn(rng, 2 * BASE), drawn(rng, 3)
-    plain = inside.batches.top
+    plain = inside.runtime.top
     for metric in ("l2", "dot"):
         asked = 0
 
@@ -373,12 +378,12 @@ def test_answers_are_kept_up_to_date(rng: np.random.Generator,
         index = built(rows[:BASE], metric)
         index.tune(k=K)
         counting: Any = type("Counting", (), {"top": staticmethod(counted)})
-        monkeypatch.setattr(inside.tables, "batches", counting)
+        monkeypatch.setattr(inside.settings, "tables_batches", counting)
         for start in range(BASE, 2 * BASE, 300):
             index.add(rows[start : start + 300])
             index.search_furthest(queries, K, recall=0.9)
         assert asked < 3 * BASE
-        store = inside.store_of(index)
+        store = of(index)
         answers = store.depths.answers[K]
         assert len(answers.queries) > 100 and answers.n_slots > 2 * BASE - 500
         exact = best(answers.queries, rows[: answers.n_slots], metric)
@@ -405,7 +410,7 @@ def test_stops_by_hand(rng: np.random.Generator) -> None:
     def stops(of_runs: list[NDArray[np.int64]], missing: float) -> list[int]:
         places = np.concatenate([i * n + part for i, part in enumerate(of_runs)])
         slots = np.concatenate([n_base + order[places], np.arange(100)])
-        found = inside.tables.stops_of(answers_at(slots.reshape(-1, 1), n_base + 3 * n, runs),
+        found = inside.search.stops_of(answers_at(slots.reshape(-1, 1), n_base + 3 * n, runs),
                                        added, n_base, missing)
         assert found is not None
         return [int(stop - run.start) for stop, run in zip(found, runs, strict=True)]
@@ -440,11 +445,11 @@ def test_stops_by_hand(rng: np.random.Generator) -> None:
 def test_the_core_refuses_stops_that_do_not_fit(rng: np.random.Generator) -> None:
     rows = drawn(rng, BASE + 512)
     index = streamed(built(rows[:BASE], "l2"), rows[BASE:], 512)
-    view = inside.store_of(index).view(index.isa)
+    view = of(index).view(index.isa)
 
     def task(*stops: int) -> core.ApproximateTask:
         return core.ApproximateTask(view.snapshot, view.everything, rows, 0, 3, K,
-                                    inside.StopRule(rows=100, run_ends=np.array(stops, np.int64)))
+                                    StopRule(rows=100, run_ends=np.array(stops, np.int64)))
 
     for good in (0, 16, 512):
         task(good).run()
@@ -478,5 +483,5 @@ def test_rows_removed_one_by_one(rng: np.random.Generator) -> None:
     exact = left[best(queries, every[left], "l2", k)]
     found = index.search_furthest(queries, k, recall=0.95).ids
     assert recall_of(found, exact) > 0.94
-    answers = inside.store_of(index).depths.answers[k]
+    answers = of(index).depths.answers[k]
     assert (answers.slots < 0).sum() <= answers.slots.size // 100

@@ -90,8 +90,8 @@ class TestEpsilon:
             late = np.vstack([rows[:3500], np.float32(norm) * rows[3500:]])
             index = index_of(late, codes=codes).build()
             if codes == "int8":  # of its own accord `build` puts large rows first
-                centre = inside.store_of(index).centre
-                inside.put(index, codes=lay_out(late, "l2", centre=centre))
+                centre = inside.store.of(index).centre
+                inside.store.put(index, codes=lay_out(late, "l2", centre=centre))
             hits = index.search_furthest(queries, epsilon=0.2)
             assert_within(hits, queries, late, np.arange(4000), "l2", 0.2)
             assert hits.scores[:, -1] == pytest.approx(found, abs=0.01)
@@ -222,7 +222,7 @@ class TestExactWithCells:
         rows, queries = clustered(rng, 2000, 20), clustered(rng, 30, 20)
         answers: list[dict[str, Any]] = []
         for level in inside.levels():
-            monkeypatch.setattr(inside.pool, "_forced", level)
+            monkeypatch.setattr(inside.settings, "forced_level", level)
             answers.append({})
             for metric in METRICS:
                 index = index_of(rows, metric, cells=25).build()
@@ -302,7 +302,7 @@ class TestGrid:
     @pytest.mark.parametrize("kind", KINDS, ids=str)
     def test_grid(self, kind: dict[str, Any], metric: str, tmp_path: Path,
                   monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(inside.partitions, "_FEW_ROWS", 100)
+        monkeypatch.setattr(inside.settings, "fewest_partitioned_rows", 100)
         rng = np.random.default_rng(1)
         rows, queries = clustered(rng, 400, 6), clustered(rng, 9, 6)
         rows[7:9] = rows[5]

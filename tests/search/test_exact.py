@@ -49,7 +49,7 @@ def test_few_rows_as_users_have_them(n: int, dim: int, metric: str) -> None:
     rows = rng.standard_normal((n, dim), dtype=np.float32)
     queries = rng.standard_normal((13, dim), dtype=np.float32)
     index = index_of(rows, metric).build()
-    by_codes = inside.cost.codes_pay(13, n, dim, index.isa)
+    by_codes = inside.runtime.codes_pay(13, n, dim, index.isa)
     for search in (index.search_furthest, index.search_nearest):
         search(queries, 10)
         assert (index.stats()["last_search"]["code_products"] > 0) == by_codes

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_same, assert_same_beyond, index_of
-from inside import IdMap, Store, core
+from inside import core
 from numpy.typing import NDArray
 from reference import METRICS
 
@@ -369,13 +369,13 @@ def test_prepared_filters_are_looked_up_once_a_store(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     times: list[int] = []
-    marked = IdMap.marked
+    marked = inside.store.IdMap.marked
 
     def counted(*of: Any) -> Any:
         times.append(1)
         return marked(*of)
 
-    monkeypatch.setattr(IdMap, "marked", counted)
+    monkeypatch.setattr(inside.store.IdMap, "marked", counted)
     index = setting.target
     some = index.filter(allowed=setting.ids[::2])
     for _ in range(3):
@@ -398,13 +398,13 @@ def test_masks_and_many_ids_are_never_sorted(
         raise AssertionError("not needed")
 
     expected = index.search_furthest(np.ones(8), allowed=mask)
-    monkeypatch.setattr(inside.filters, "distinct", never)
+    monkeypatch.setattr(inside.settings, "distinct", never)
     monkeypatch.setattr(np, "sort", never)
-    monkeypatch.setattr(Store, "live_slots", never)
+    monkeypatch.setattr(inside.store.Store, "live_slots", never)
     assert_same(index.search_furthest(np.ones(8), allowed=rng.permutation(np.flatnonzero(mask))),
                 expected)
-    monkeypatch.setattr(Store, "slots_of", never)
-    monkeypatch.setattr(IdMap, "marked", never)
+    monkeypatch.setattr(inside.store.Store, "slots_of", never)
+    monkeypatch.setattr(inside.store.IdMap, "marked", never)
     assert_same(index.search_furthest(np.ones(8), allowed=mask), expected)
 
 
@@ -445,11 +445,11 @@ def test_ids_are_marked_as_they_are_found(kind: str, rng: np.random.Generator) -
     ids = {"implicit": np.arange(500), "ascending": np.arange(0, 1500, 3),
            "shuffled": rng.permutation(700)[:500], "sparse": 2**40 * rng.permutation(500),
            "sparse order": 2**40 * np.arange(500)}[kind]
-    ids_by_slot = IdMap().grown(ids[:300]).grown(ids[300:])
+    ids_by_slot = inside.store.IdMap().grown(ids[:300]).grown(ids[300:])
     for asked in (ids[::2], rng.permutation(ids)[:400], ids[:0], np.tile(ids[::7], 3),
                   np.concatenate([ids[::3], ids + 2, [-1, -2**63, 2**63 - 1]])):
         assert np.array_equal(ids_by_slot.marked(asked), np.isin(ids, asked))
-    assert IdMap().marked(ids).shape == (0,)
+    assert inside.store.IdMap().marked(ids).shape == (0,)
 
 
 def test_excluding_many_equal_ids(rng: np.random.Generator) -> None:
@@ -465,7 +465,7 @@ def test_excluding_many_equal_ids(rng: np.random.Generator) -> None:
 
 def test_offsets_that_lie_are_refused(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((100, 4), dtype=np.float32)
-    store = inside.store_of(index_of(rows).build())
+    store = inside.store.of(index_of(rows).build())
     assert store is not None
     view = store.view(inside.levels()[0])
     ids = np.arange(5)
@@ -537,7 +537,7 @@ def test_masks_of_single_queries_use_what_is_kept(
                 assert stats == kept[1]
                 made.clear()
 
-    monkeypatch.setattr(core, "Task", Counted)
+    monkeypatch.setattr(inside.settings, "Task", Counted)
     check_all(5000, True)
     index.add(rows[5000:])
     check_all(6000, True)
@@ -564,7 +564,7 @@ def test_what_prepared_filters_keep_goes_with_the_rows(rng: np.random.Generator)
     some = index.filter(allowed=np.arange(0, 3000, 2))
     for query in rows[:3]:
         index.search_furthest(query, 5, allowed=some)
-    store = weakref.ref(inside.store_of(index))
+    store = weakref.ref(inside.store.of(index))
     index.add(rows)
     gc.collect()
     assert store() is None

@@ -10,8 +10,8 @@ import inside
 import numpy as np
 import pytest
 import reference
+from approximate_cases import recall_of
 from cases import assert_same, assert_same_bits, index_of, queries_for, rows_for
-from inside import share_found
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
@@ -43,7 +43,7 @@ def test_the_recall_that_is_asked_is_reached(options: dict[str, Any], metric: st
         for recall in (0.8, 0.95):
             found = index.search_nearest(queries, K, recall=recall)
             # Of codes alone it is the share of what all of them find.
-            assert share_found(found.ids, wanted.ids) >= recall - (0.02 if vectors else 0.06)
+            assert recall_of(found.ids, wanted.ids) >= recall - (0.02 if vectors else 0.06)
             one = index.search_nearest(queries[7], K, recall=recall)
             again = index.search_nearest(queries[7], K, recall=recall)
             assert_same(again, one)
@@ -71,7 +71,7 @@ def test_plans_are_those_of_the_nearest_rows(metric: str, rng: np.random.Generat
     # They are kept beside each other, also where rows come, and measured anew by a build.
     index.add(rows[:5])
     index.build(rows[:200] + np.float32(0.01), nearest=True)
-    store = inside.store_of(index)
+    store = inside.store.of(index)
     assert store.nearest_tunings.by_k.keys() == store.tunings.by_k.keys() == {K}
     assert len(index.search_nearest(rows[:3], K, recall=0.9).ids) == 3
 
@@ -108,12 +108,12 @@ def test_budget_epsilon_and_filters(metric: str, rng: np.random.Generator) -> No
     exclude = reference.nearest(queries, rows, 3, metric).ids
     wanted = reference.nearest(queries, rows, K, metric, exclude=exclude)
     found = index.search_nearest(queries, K, recall=0.9, exclude=exclude)
-    assert share_found(found.ids, wanted.ids) >= 0.85
+    assert recall_of(found.ids, wanted.ids) >= 0.85
     assert not (found.ids[:, :, None] == exclude[:, None, :]).any()
     mask = rng.random(N) < 0.5
     found = index.search_nearest(queries, K, recall=0.9, allowed=mask)
     assert mask[found.ids].all()
-    assert share_found(found.ids, reference.nearest(
+    assert recall_of(found.ids, reference.nearest(
         queries, rows, K, metric, allowed=np.flatnonzero(mask)).ids) >= 0.8
 
 
@@ -126,7 +126,7 @@ def test_rows_that_come_and_go(metric: str, rng: np.random.Generator) -> None:
     index.remove(np.arange(0, N, 9))
     kept = np.delete(np.arange(N + 900), np.s_[0:N:9])
     wanted = reference.nearest(queries, rows[kept], K, metric, ids=kept)
-    assert share_found(index.search_nearest(queries, K, recall=0.9).ids, wanted.ids) >= 0.87
+    assert recall_of(index.search_nearest(queries, K, recall=0.9).ids, wanted.ids) >= 0.87
     assert_same(index.search_nearest(queries, K), wanted)
 
 

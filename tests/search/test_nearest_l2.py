@@ -9,10 +9,10 @@ import inside
 import numpy as np
 import pytest
 import reference
+from approximate_cases import recall_of
 from cases import DATA, Float32, assert_same, assert_same_bits, index_of, queries_for, rows_for
 from hypothesis import given
 from hypothesis import strategies as st
-from inside import share_found
 
 import farann
 
@@ -71,7 +71,7 @@ def test_hostile_rows(kind: str, options: dict[str, Any], rng: np.random.Generat
         index = index_of(rows[:600], **options).build(nearest=True)
         index.add(rows[600:])
         for level in inside.levels():
-            inside.use_level(index, level)
+            inside.store.use_level(index, level)
             for limits in ({}, {"recall": 1.0}, {"budget": n}, {"recall": 0.9}, {"budget": 64}):
                 hits = index.search_nearest(queries, K, **limits)
                 for i, (scores, ids) in enumerate(zip(hits.scores, hits.ids, strict=True)):
@@ -105,7 +105,7 @@ def test_without_vectors(options: dict[str, Any], rng: np.random.Generator,
     for each in (index, mapped):
         for limits in ({"recall": 1.0}, {"recall": 0.9}, {"budget": 4000}):
             hits = each.search_nearest(queries, K, **limits)
-            assert share_found(hits.ids, wanted.ids) >= least - 0.05
+            assert recall_of(hits.ids, wanted.ids) >= least - 0.05
             assert np.abs(hits.scores - wanted.scores).mean() < 0.2
             assert (np.diff(hits.scores, axis=1) >= 0).all()
     one = index.search_nearest(queries[3], K, recall=1.0)

@@ -13,6 +13,7 @@ import pytest
 from approximate_cases import clustered
 from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
 from inside import core
+from inside.runtime import QUERY_BYTES, TASK_BYTES, forget_executors
 from numpy.typing import NDArray
 from reference import METRICS, furthest, nearest
 
@@ -25,10 +26,10 @@ Arrays = dict[str, NDArray[np.generic]]
 @pytest.fixture(autouse=True)
 def tasks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Have searches split that are not long; gives the parts that were searched."""
-    monkeypatch.setattr(inside.batches, "_is_long", lambda *_: True)
-    monkeypatch.setattr(inside.batches, "_LEADING_SHARE", 16)
-    monkeypatch.setattr(inside.batches, "_SMALL_WORK", 1)
-    monkeypatch.setattr(inside.batches, "_PART_ROWS", 64)
+    monkeypatch.setattr(inside.settings, "is_long", lambda *_: True)
+    monkeypatch.setattr(inside.settings, "leading_share", 16)
+    monkeypatch.setattr(inside.settings, "small_work", 1)
+    monkeypatch.setattr(inside.settings, "rows_a_part", 64)
     parts: list[tuple[int, int]] = []
 
     class Noted(core.Task):
@@ -36,7 +37,7 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
             parts.append((first, end))
             super().search_only(first, end, leader)
 
-    monkeypatch.setattr(core, "Task", Noted)
+    monkeypatch.setattr(inside.settings, "Task", Noted)
     return parts
 
 
@@ -81,7 +82,7 @@ def test_layouts_and_changes(
 ) -> None:
     rows = clustered(rng, 6000, 24)
     index = index_of(rows, metric, **options).build(queries=clustered(rng, 1200, 24))
-    inside.use_level(index, isa)
+    inside.store.use_level(index, isa)
     queries = clustered(rng, 3, 24)
     for k in (1, 10, 40, 700):
         assert_alike(index, queries, k)
@@ -131,7 +132,7 @@ def test_not_where_parts_would_take_too_much_memory(
     index.search_furthest(np.ones(2), 20_000, threads=3)
     assert len(tasks) == 13
     index.search_furthest(np.ones(2), 40_000, threads=30)
-    assert len(tasks) == 13 + 1 + inside.TASK_BYTES // (inside.QUERY_BYTES + 72 * 40_000)
+    assert len(tasks) == 13 + 1 + TASK_BYTES // (QUERY_BYTES + 72 * 40_000)
     tasks.clear()
     index.search_furthest(np.ones(2), 190_000 * 10, threads=30)
     assert 1 < len(tasks) < 21
@@ -143,13 +144,13 @@ def test_threads_are_respected(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]]
 ) -> None:
     used: list[int] = []
-    run_all = inside.pool.run_all
+    run_all = inside.runtime.run_all
 
     def noted(functions: Any, threads: int, *, long: bool = False) -> None:
         used.append(threads)
         run_all(functions, threads, long=long)
 
-    monkeypatch.setattr(inside.pool, "run_all", noted)
+    monkeypatch.setattr(inside.settings, "run_all", noted)
     rows = clustered(rng, 3000, 12)
     index = index_of(rows, cells=20, threads=4).build()
     index.tune()
@@ -172,10 +173,10 @@ def test_codes_that_are_given_up(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]]
 ) -> None:
     """Then all rows are searched by one task, as they would be by one thread."""
-    monkeypatch.setattr(inside.batches, "row_costs", lambda *_: (50.0, 50.0, 50.0, 50.0))
+    monkeypatch.setattr(inside.settings, "row_costs", lambda *_: (50.0, 50.0, 50.0, 50.0))
     rows, queries = clustered(rng, 8000, 64), clustered(rng, 40, 64)
     index = index_of(rows).build()
-    monkeypatch.setattr(inside.batches, "_LEADING_SHARE", 2)
+    monkeypatch.setattr(inside.settings, "leading_share", 2)
     given_up = 0
     for query in queries:
         tasks.clear()
@@ -200,7 +201,7 @@ def test_an_error_in_a_part(
                 raise MemoryError("no more of it")
             super().run()
 
-    monkeypatch.setattr(core, "Task", Failing)
+    monkeypatch.setattr(inside.settings, "Task", Failing)
     for at in (0, 1, 5):
         numbers, failing = itertools.count(), True
         with pytest.raises(MemoryError, match="no more of it"):
@@ -219,14 +220,14 @@ def test_where_no_thread_can_be_started(
     def refuse(*_: object) -> None:
         raise RuntimeError("can't start new thread")
 
-    inside.forget_executors()
+    forget_executors()
     monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
     assert_same(index.search_furthest(rows[0], threads=3), expected)
 
 
 def test_what_can_be_no_part(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((500, 8), dtype=np.float32)
-    snapshot = inside.snapshot_of(index_of(rows).build())
+    snapshot = inside.store.snapshot_of(index_of(rows).build())
     chosen = core.Filter(snapshot)
 
     def task(n: int) -> core.Task:
@@ -243,7 +244,8 @@ def test_ctrl_c(run_python: Callable[..., Arrays]) -> None:
     told = run_python(
         """
 import os, signal
-from inside import batches, core
+import inside
+from inside import core
 import farann
 
 begun, running = [0], [0]
@@ -263,7 +265,7 @@ index = farann.Index(64, codes="float32", threads=2)
 index.add(rows)
 index.build()
 expected = index.search_furthest(rows[0])
-batches._PARTS_A_THREAD = 200
+inside.settings.parts_a_thread = 200
 kind, core.Task = core.Task, Noisy
 interrupted = False
 try:

@@ -8,7 +8,6 @@ import inside
 import numpy as np
 import pytest
 from cases import Float32, assert_same
-from inside import native_codes
 
 import farann
 from farann import SearchStats
@@ -35,7 +34,7 @@ def index_over(rows: Float32, **options: Any) -> farann.Index:
 @pytest.fixture
 def no_axes(monkeypatch: pytest.MonkeyPatch) -> None:
     """They would do as well for so few dimensions."""
-    monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
+    monkeypatch.setattr(inside.settings, "most_rotated_rows", 0)
 
 
 @pytest.fixture
@@ -60,14 +59,14 @@ def test_counts_of_a_first_look(
     index: farann.Index, rows: Float32, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So small an index is soon given up by codes at some levels.
-    monkeypatch.setattr(inside.batches, "row_costs", lambda *_: (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(inside.settings, "row_costs", lambda *_: (0.0, 0.0, 0.0, 0.0))
     directions = index.stats()["directions"]
     assert directions > 0
     for n in (1, 3, 50):
         stats = index.search_furthest(rows[:n], return_stats=True)[1]
         assert stats.rows_scanned == N * n
         assert stats.rows_scanned > stats.rows_refined >= stats.rows_rescored >= 10 * n
-        hubs = native_codes.HUB_ROWS * n
+        hubs = inside.settings.hub_rows * n
         assert stats.bytes_read == (
             hubs * (DIM + SQUARE) + (N * n - hubs) * (directions + 4 + SQUARE)
             + stats.rows_refined * DIM + stats.rows_rescored * 4 * DIM)

@@ -16,6 +16,7 @@ import reference
 from approximate_cases import clustered
 from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
 from inside import core
+from inside.contract import EXACT
 from numpy.typing import NDArray
 from reference import METRICS, furthest
 
@@ -37,7 +38,7 @@ def assert_alike(index: farann.Index, queries: Float32, k: int = 10, **options: 
     """
     def forget_late_answers() -> None:
         """The same queries again and again would seem to be of another kind."""
-        for guard in inside.store_of(index).tunings.guards.values():
+        for guard in inside.store.of(index).tunings.guards.values():
             guard.tests.late_surplus = 0.0
 
     expected = []
@@ -69,7 +70,7 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
                 asked.append(queries)
             return found
 
-    monkeypatch.setattr(core, "SingleSearch", Noted)
+    monkeypatch.setattr(inside.settings, "SingleSearch", Noted)
     yield asked
 
 
@@ -105,13 +106,13 @@ class TestAnswers:
         huge = np.full((1, 24), 3e38, np.float32)  # has no codes
         asked = np.vstack([queries[:8], huge, queries[8:16]])
         for isa, k in itertools.product(LEVELS, (1, 10, 70)):
-            inside.use_level(index, isa)
+            inside.store.use_level(index, isa)
             assert_alike(index, asked, k)
             assert_alike(index, asked, k, recall=0.8)
         index.add(clustered(rng, 300, 24))
         index.remove(np.arange(0, 900, 7))
         for isa in LEVELS:
-            inside.use_level(index, isa)
+            inside.store.use_level(index, isa)
             assert_alike(index, asked)
             assert_alike(index, asked, recall=0.8)
 
@@ -128,7 +129,7 @@ class TestAnswers:
             index.search_furthest(vectors[0])
 
     def test_along_a_basis(self, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(inside.transform_choice, "_MOST_TURNED", 0)
+        monkeypatch.setattr(inside.settings, "most_rotated_rows", 0)
         near = rng.standard_normal((6000, 4)) @ np.linalg.qr(rng.standard_normal((64, 4)))[0].T
         rows = (near + 0.01 * rng.standard_normal(near.shape)).astype(np.float32)
         index = index_of(rows).build()
@@ -140,7 +141,7 @@ class TestAnswers:
         self, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Each such search takes more memory, and a task has so many pieces of it at most."""
-        monkeypatch.setattr(inside.batches, "row_costs", lambda *_: (50.0, 50.0, 50.0, 50.0))
+        monkeypatch.setattr(inside.settings, "row_costs", lambda *_: (50.0, 50.0, 50.0, 50.0))
         index = index_of(clustered(rng, 8000, 64)).build()
         queries = clustered(rng, 40, 64)
         assert_alike(index, queries)
@@ -157,9 +158,9 @@ class TestAnswers:
         rows, queries = clustered(rng, 2000, 64), clustered(rng, 120, 64)
         expected, ways = furthest(queries, rows, 1, metric), set[tuple[bool, bool]]()
         for cost in (1e9, 100.0, 0.0):
-            monkeypatch.setattr(inside.batches, "row_costs", lambda *_, cost=cost: (cost,) * 4)
+            monkeypatch.setattr(inside.settings, "row_costs", lambda *_, cost=cost: (cost,) * 4)
             index, futile, without = index_of(rows, metric).build(), 0, 0
-            inside.use_level(index, isa)
+            inside.store.use_level(index, isa)
             index.search_furthest(queries[0], 1)  # makes the plan
             for i, query in enumerate(queries):
                 hits, stats = index.search_furthest(query, 1, return_stats=True)
@@ -192,8 +193,8 @@ class TestAnswers:
 def often_searched() -> farann.Index:
     """One for many tests: searches, also those that are refused, leave it as it was."""
     with pytest.MonkeyPatch.context() as patch:  # as for tests, which come later
-        patch.setattr(inside.cost, "_CODED_QUERY", 0.0)
-        patch.setattr(inside.cost, "_CODED_COORDINATE", 0.0)
+        patch.setattr(inside.settings, "coded_query_cost", 0.0)
+        patch.setattr(inside.settings, "coded_coordinate_cost", 0.0)
         rows = clustered(np.random.default_rng(0), 5000, 12)
         index = index_of(rows, "cosine", cells=30).build()
         index.search_furthest(np.ones(12, np.float32))
@@ -313,7 +314,7 @@ class TestChanges:
             return int(stats.rows_scanned)
 
         scanned()
-        tables = inside.store_of(index).tunings.by_k
+        tables = inside.store.of(index).tunings.by_k
         for effort in (640.0, 64.0, 1280.0):
             tables[10] = Tuning(10, (effort, np.inf), (0.9, 1.0), (0.1, 1.0))
             assert scanned() == effort
@@ -324,7 +325,7 @@ class TestChanges:
         index = index_of(rng.standard_normal((2000, 8), dtype=np.float32)).build()
         for _ in range(2):
             index.search_furthest(np.ones(8, np.float32))
-        old = weakref.ref(inside.store_of(index))
+        old = weakref.ref(inside.store.of(index))
         index.add(np.ones((1, 8)))
         gc.collect()
         assert old() is None
@@ -333,9 +334,9 @@ class TestChanges:
         index = index_of(rng.standard_normal((500, 8), dtype=np.float32)).build()
         for k in range(1, 100):
             index.search_furthest(np.ones(8, np.float32), k)
-        assert 0 < len(inside.store_of(index).singles) <= 16
+        assert 0 < len(inside.store.of(index).singles) <= 16
         index.search_furthest(np.ones(8, np.float32), 2000)
-        assert all(key[1] < 100 for key in inside.store_of(index).singles)
+        assert all(key[1] < 100 for key in inside.store.of(index).singles)
 
 
 class TestWork:
@@ -362,7 +363,7 @@ class TestWork:
         made = core.fail_allocation(-1)
         assert made > 5
         for number in range(1, made + 1):
-            inside.store_of(index).singles.clear()
+            inside.store.of(index).singles.clear()
             index.search_furthest(query)
             try:
                 core.fail_allocation(number)
@@ -398,8 +399,8 @@ class TestWork:
 
     def test_a_filter_for_each_query_is_refused(self, rng: np.random.Generator) -> None:
         index = index_of(rng.standard_normal((99, 3), dtype=np.float32)).build()
-        snapshot = inside.snapshot_of(index)
+        snapshot = inside.store.snapshot_of(index)
         none: NDArray[np.int64] = np.zeros(0, np.int64)
         chosen = core.Filter(snapshot).excluding(none, np.zeros(2, np.int64))
         with pytest.raises(ValueError, match="for all alike"):
-            core.SingleSearch(snapshot, chosen, 3, None, (0.0, 0.0, 0.0, 0.0), inside.EXACT)
+            core.SingleSearch(snapshot, chosen, 3, None, (0.0, 0.0, 0.0, 0.0), EXACT)

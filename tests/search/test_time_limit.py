@@ -130,7 +130,7 @@ def test_a_query_of_few_rows_takes_the_short_way(monkeypatch: pytest.MonkeyPatch
     def never(*of: Any, **options: Any) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(inside.batches, "top", never)
+    monkeypatch.setattr(inside.settings, "top", never)
     for row, exact in zip(rows, wanted, strict=False):
         found = index.search_furthest(row, seconds=SOON)
         assert_same_bits(found.scores, exact.scores)
@@ -177,9 +177,9 @@ def test_others_are_as_before(built: Any) -> None:
 def test_a_search_that_is_given_up_says_so(built: Any) -> None:
     """Giving up isn't taken for a limit."""
     index, _, queries = built("dot", codes="int8")
-    snapshot, flag = inside.snapshot_of(index), core.CancelFlag()
+    snapshot, flag = inside.store.snapshot_of(index), core.CancelFlag()
     task = core.Task(snapshot, core.Filter(snapshot), queries, 0, len(queries), 5, False,
-                     inside.StopRule(seconds=SOON), flag=flag)
+                     inside.contract.StopRule(seconds=SOON), flag=flag)
     flag.cancel()
     with pytest.raises(core.Cancelled):
         task.run()

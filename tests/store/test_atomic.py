@@ -19,7 +19,7 @@ import inside
 import numpy as np
 import pytest
 from cases import Float32, index_of
-from inside import Store, core
+from inside import core
 from numpy.typing import NDArray
 
 import farann
@@ -55,7 +55,7 @@ class Setting:
     """An index with rows that were built, added and removed, and what to do with it."""
 
     index: farann.Index
-    store: Store
+    store: inside.store.Store
     queries: Float32
     more: Float32
     kind: Kind
@@ -82,7 +82,7 @@ def setting_of(name: str) -> Setting:
     add_rows(index.build(), rows[N:], None if ids is None else ids[N:], kind.named)
     index.remove(index.ids[5:40:3])
     more = 2 * rng.standard_normal((30, DIM), dtype=np.float32)
-    return Setting(index, inside.store_of(index), rng.standard_normal((4, DIM), dtype=np.float32),
+    return Setting(index, inside.store.of(index), rng.standard_normal((4, DIM), dtype=np.float32),
                    more, kind)
 
 
@@ -171,7 +171,7 @@ def places_of(lines: Lines, stride: int, offset: int) -> list[int]:
 
 
 def after(setting: Setting, change: str, path: Path) -> tuple[bytes, ...]:
-    inside.restore(setting.index, setting.store)
+    inside.store.restore(setting.index, setting.store)
     CHANGES[change](setting, path)
     return answers(setting.index, setting)
 
@@ -186,13 +186,13 @@ def test_an_exception_at_any_line(name: str, change: str, tmp_path: Path) -> Non
     index.save(path)
     valid = {answers(index, setting), after(setting, change, path)}
     lines = Lines()
-    inside.restore(index, setting.store)
+    inside.store.restore(index, setting.store)
     with lines.watched():
         CHANGES[change](setting, path)
     places = places_of(lines, STRIDE, 5 * list(KINDS).index(name))
     assert places
     for number, place in enumerate(places):
-        inside.restore(index, setting.store)
+        inside.store.restore(index, setting.store)
         where = f"{lines.seen[place]}, line {place} of {len(lines.seen)}"
         with Lines(place).watched(), pytest.raises(Interrupted):
             CHANGES[change](setting, path)
@@ -210,13 +210,13 @@ def test_no_memory_at_any_allocation_of_the_core(name: str, change: str, tmp_pat
     setting = setting_of(name)
     index, path = setting.index, tmp_path / "index"
     valid = {answers(index, setting), after(setting, change, path)}
-    inside.restore(index, setting.store)
+    inside.store.restore(index, setting.store)
     core.fail_allocation(0)
     CHANGES[change](setting, path)
     made = core.fail_allocation(-1)
     assert made
     for number in range(1, made + 1, max(1, made // 20 if STRIDE > 1 else 1)):
-        inside.restore(index, setting.store)
+        inside.store.restore(index, setting.store)
         try:
             core.fail_allocation(number)
             with pytest.raises(MemoryError):
@@ -249,12 +249,12 @@ def test_an_id_that_comes_back_is_found_by_older_states(rng: np.random.Generator
     ids = rng.permutation(1000)[:300]
     index = index_of(rng.standard_normal((200, DIM), dtype=np.float32), ids=ids[:200])
     index.add(rng.standard_normal((100, DIM), dtype=np.float32), ids[200:])
-    old = inside.store_of(index)
+    old = inside.store.of(index)
     expected = old.slots_of(ids)
     index.remove(ids[250])
     index.add(np.ones((1, DIM)), ids[250:251])
     assert np.array_equal(old.slots_of(ids), expected)
-    assert inside.store_of(index).slots_of(ids[250:251]).tolist() == [300]
+    assert inside.store.of(index).slots_of(ids[250:251]).tolist() == [300]
 
 
 # Rows that are built, added and removed; `check` asks as a caller would.
@@ -295,22 +295,23 @@ for name in KINDS:
     setting.index.save(path)
     for change in CHANGES:
         valid = {answers(setting.index, setting)}
-        inside.restore(setting.index, setting.store)
+        inside.store.restore(setting.index, setting.store)
         begun = last = 0
         CHANGES[change](setting, path)
         calls = begun
         valid.add(answers(setting.index, setting))
         for number in sorted({1 + calls * i // rounds for i in range(rounds)} if calls else ()):
-            inside.restore(setting.index, setting.store)
+            inside.store.restore(setting.index, setting.store)
             begun, last, asked = 0, number, asked + 1
             try:
                 CHANGES[change](setting, path)
             except KeyboardInterrupt:
                 hit += 1
             last = 0
-            if answers(setting.index, setting) not in valid or inside.is_locked(setting.index):
+            locked = inside.store.is_locked(setting.index)
+            if locked or answers(setting.index, setting) not in valid:
                 wrong.append((name, change))
-        inside.restore(setting.index, setting.store)
+        inside.store.restore(setting.index, setting.store)
 give(wrong=len(wrong), hit=hit, asked=asked, what=np.array([str(wrong)]))
 """
 
@@ -332,7 +333,7 @@ for name in ("plain", "own ids", "float32"):
     index = setting.index
     index.add(np.random.default_rng(1).standard_normal((20_000, 7), dtype=np.float32),
               10**7 + np.arange(20_000))
-    setting = replace(setting, store=inside.store_of(index))
+    setting = replace(setting, store=inside.store.of(index))
     index.save(path)
     # BLAS, which builds of codes use, crashes where it gets no memory.
     for change in ("add", "remove", *(["build"] if name == "float32" else [])):
@@ -340,7 +341,7 @@ for name in ("plain", "own ids", "float32"):
         valid.add(after(setting, change, path))
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         for room in (0, 2**18, 2**20, 2**21, 2**22, 2**23):
-            inside.restore(index, setting.store)
+            inside.store.restore(index, setting.store)
             try:
                 try:
                     resource.setrlimit(resource.RLIMIT_AS, (used + room, resource.RLIM_INFINITY))
@@ -351,7 +352,7 @@ for name in ("plain", "own ids", "float32"):
                 failed += 1
             if answers(index, setting) not in valid:
                 wrong.append((name, change, room))
-        inside.restore(index, setting.store)
+        inside.store.restore(index, setting.store)
 give(wrong=len(wrong), failed=failed, what=np.array([str(wrong)]))
 """
 

@@ -245,7 +245,7 @@ def test_rows_that_change_while_they_are_added(kept_as: str, dtype: type, nan: f
             return bad
 
         with monkeypatch.context() as patched:
-            patched.setattr(core, "first_bad_row", then_changed)
+            patched.setattr(inside.settings, "first_bad_row", then_changed)
             index.add(rows)
         assert np.isfinite(index.reconstruct(index.ids)).all() and len(index) == 5 * times
         index.build()
@@ -354,7 +354,7 @@ def test_other_threads_run_during_a_search(kind: str, rng: np.random.Generator) 
     there are many searches, of which one must have been in the company of another thread."""
     index = index_of(rng.standard_normal((20_000, 64), dtype=np.float32)).build()
     queries = rng.standard_normal((300, 64), dtype=np.float32)
-    snapshot = inside.snapshot_of(index)
+    snapshot = inside.store.snapshot_of(index)
     chosen = core.Filter(snapshot)
     slots, scores = np.arange(20_000), np.empty((300, 20_000), np.float32)
 
@@ -364,7 +364,7 @@ def test_other_threads_run_during_a_search(kind: str, rng: np.random.Generator) 
         if kind == "exact":
             return core.Task(snapshot, chosen, queries, 0, 300, 10, False).run
         return core.ApproximateTask(snapshot, chosen, queries, 0, 300, 10,
-                                    inside.StopRule(rows=5000)).run
+                                    inside.contract.StopRule(rows=5000)).run
 
     assert not another_runs_during(partial(sum, range(1_000_000)))
     assert any(another_runs_during(call()) for _ in range(1000))

@@ -126,7 +126,7 @@ def test_groups_live_as_rows_do(rng: np.random.Generator, tmp_path: Path) -> Non
     index.remove(gone)
     assert not index.search_furthest(living.rows[:2], 3, within=2**62).found.any()
     index.build()
-    assert len(inside.groups_of(index)) < len(inside.groups_of(same[0]))
+    assert len(inside.store.groups_of(index)) < len(inside.store.groups_of(same[0]))
     index.add(living.rows[:1], [10**9], groups=[2**62])
     assert index.search_furthest(living.rows[:2], 3, within=2**62).ids[:, 0].tolist() == [10**9] * 2
 
@@ -214,12 +214,12 @@ def test_damaged_groups_are_refused(name: str, change: Any, tmp_path: Path,
     index = farann.Index()
     index.add(rng.standard_normal((20, 3)), groups=np.arange(20) % 3 * 7)
     index.save(tmp_path / "index")
-    metadata, arrays = inside.read_file(tmp_path / "index")
+    metadata, arrays = inside.files.read_file(tmp_path / "index")
     if change is None:
         del arrays[name]
     else:
         arrays[name] = change(arrays[name])
-    inside.write_file(tmp_path / "index", metadata, arrays)
+    inside.files.write_file(tmp_path / "index", metadata, arrays)
     for mmap in (False, True):
         with pytest.raises(farann.FormatError, match="group"):
             farann.Index.load(tmp_path / "index", mmap=mmap)

@@ -118,7 +118,7 @@ def test_removed_and_added_again(pair: Pair) -> None:
     check([i for i in right if i in (60, 55) or not 50 <= i < 90])
     pair.add([61])
     check([i for i in right if i in (60, 55, 61) or not 50 <= i < 90])
-    labels = inside.store_of(pair.strings).labels
+    labels = inside.store.of(pair.strings).labels
     assert labels is not None and len(labels) == N - 37  # names of removed rows are gone
 
 
@@ -139,35 +139,35 @@ def test_without_vectors() -> None:
 
 
 def test_lookups_of_all_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inside.string_labels, "_MOST_RECENT", 40)
+    monkeypatch.setattr(inside.settings, "recent_strings", 40)
     draw = random.Random(0)
     names = sorted({"".join(draw.choice("abä€😀\0") for _ in range(draw.choice(
         [0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 40, 300]))) for _ in range(4000)})
     draw.shuffle(names)
-    labels, before, at = inside.Labels(), [], 0
+    labels, before, at = inside.store.Labels(), [], 0
     while at < len(names):
         more = names[at : at + draw.choice([1, 2, 30, 50, 700])]
-        labels.grown(inside.packed("ids", [f"lost {at}", "x"]))  # a change that failed
-        labels = labels.grown(inside.packed("ids", more))
+        labels.grown(inside.contract.packed("ids", [f"lost {at}", "x"]))  # a change that failed
+        labels = labels.grown(inside.contract.packed("ids", more))
         at += len(more)
         asked = [draw.choice(names) for _ in range(draw.choice([1, 16, 17, 300]))]
         right = {name: i for i, name in enumerate(names[:at])}
-        numbers = labels.numbers_of(inside.packed("ids", asked))
+        numbers = labels.numbers_of(inside.contract.packed("ids", asked))
         assert numbers.tolist() == [right.get(name, -1) for name in asked]
         assert labels.texts(numbers).tolist() == [name if name in right else None
                                                   for name in asked]
         before.append((labels, at))
     for old, n in before[:: len(before) // 9]:
         right = {name: i for i, name in enumerate(names[:n])}
-        numbers = old.numbers_of(inside.packed("ids", names))
+        numbers = old.numbers_of(inside.contract.packed("ids", names))
         assert numbers.tolist() == [right.get(name, -1) for name in names]
 
 
 def test_memory() -> None:
     """What is held beside the bytes is ten bytes an id, and a little."""
     names = [f"product-{i:012d}" for i in range(0, 3_000_000, 30)]
-    labels = inside.Labels().grown(inside.packed("ids", names))
-    assert labels.numbers_of(inside.packed("ids", names[:99])).tolist() == list(range(99))
+    labels = inside.store.Labels().grown(inside.contract.packed("ids", names))
+    assert labels.numbers_of(inside.contract.packed("ids", names[:99])).tolist() == list(range(99))
     assert labels.nbytes < 1.51 * 20 * len(names)
 
 
@@ -200,10 +200,10 @@ def test_files(mmap: bool, built: bool, pair: Pair, tmp_path: Path) -> None:
 
 def altered(index: farann.Index, **arrays: Any) -> bytes:
     """A file with other sections, or without those that are None."""
-    metadata, old = inside.sections_of(index)
+    metadata, old = inside.files.sections_of(index)
     named_so = {name.replace("_", "."): array for name, array in arrays.items()}
-    return inside.write_bytes(metadata, {name: array for name, array in {**old, **named_so}.items()
-                                         if array is not None})
+    return inside.files.write_bytes(metadata, {
+        name: array for name, array in {**old, **named_so}.items() if array is not None})
 
 
 def of(*names: bytes) -> dict[str, Any]:

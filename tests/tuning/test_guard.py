@@ -47,9 +47,9 @@ def bare(index: farann.Index, queries: Float32) -> NDArray[np.int64]:
 def worst_of(index: farann.Index) -> float:
     """The least recall of kinds of queries that are unlike the rows, by as many rows for all."""
     assert index.dim is not None
-    table = inside.store_of(index).tunings.by_k[10]
-    rule = inside.measure.rule_of(table.effort_for(TARGET), deviations=False)
-    searches = inside.measure.Searches(snapshot := inside.snapshot_of(index),
+    table = inside.store.of(index).tunings.by_k[10]
+    rule = inside.tuning.rule_of(table.effort_for(TARGET), deviations=False)
+    searches = inside.tuning.Searches(snapshot := inside.store.snapshot_of(index),
                                        inside.core.Filter(snapshot), 10, False)
     return min(recall_of(searches.top(queries, rule)[1].ids, index.search_furthest(queries).ids)
                for queries in unlike(index.dim, ASKED, index.metric).values())
@@ -81,7 +81,7 @@ class TestRecall:
                     assert np.array_equal(one.ids, truth.ids[i])
                     assert one.scores.tobytes() == truth.scores[i].tobytes()
         # There is something to guard against.
-        if inside.store_of(index).partitions is None:
+        if inside.store.of(index).partitions is None:
             assert worst_of(index) < 0.5
 
     @pytest.mark.parametrize("dim", [24, 100])
@@ -95,7 +95,7 @@ class TestRecall:
             vectors[:, :8] = random.standard_normal((n, 8))
             return float32(vectors)
 
-        guard = inside.guard.make_guard(along(8000, 0.05), metric != "l2", 0, inside.levels()[-1])
+        guard = inside.tuning.make_guard(along(8000, 0.05), metric != "l2", 0, inside.levels()[-1])
         alike, others = guard.unlike(along(1000, 0.05), 1), guard.unlike(along(1000, 0.3), 1)
         assert alike is None or len(alike) < 15
         assert others is not None and len(others) > 900
@@ -198,8 +198,8 @@ class TestBatches:
         # As are few that are far off.
         queries[[5, 70]] = unlike(24, 2, "dot")["rotated"]
         assert np.isin([5, 70], unlike_of(queries)).all()
-        monkeypatch.setattr(inside.guard, "_FAR", 1.0)
-        monkeypatch.setattr(inside.guard, "_PART", 100)
+        monkeypatch.setattr(inside.settings, "guard_far", 1.0)
+        monkeypatch.setattr(inside.settings, "guard_part", 100)
         assert len(unlike_of(queries, 2)) == len(set(some) | {5, 70})
 
     def test_nobody_asks(self, plain: farann.Index) -> None:
@@ -277,7 +277,7 @@ class TestHostile:
             for unscaled, least, most in ((alike, 0, 5), (other, 45, 50)):
                 queries = unscaled * np.float32(scale)
                 hits, number = guarded(index, queries)
-                plan = inside.store_of(index).tunings.by_k[10]
+                plan = inside.store.of(index).tunings.by_k[10]
                 if (metric, scale) == ("l2", 1e30):  # the least effort finds all, of any query
                     assert_same(hits, index.search_furthest(queries))
                 elif plan.effort_for(TARGET) < np.inf:  # else all are answered exactly

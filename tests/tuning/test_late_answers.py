@@ -56,13 +56,13 @@ def watching(index: farann.Index) -> farann.Index:
 
 
 def table_of(index: farann.Index, k: int) -> Tuning:
-    return inside.store_of(index).tunings.by_k[k]
+    return inside.store.of(index).tunings.by_k[k]
 
 
 def otherwise(index: farann.Index, k: int, **changes: Any) -> farann.Index:
     """The same index with another table."""
     other: farann.Index = pickle.loads(pickle.dumps(index))
-    by_k = inside.store_of(other).tunings.by_k
+    by_k = inside.store.of(other).tunings.by_k
     by_k[k] = by_k[k]._replace(**changes)
     return other
 
@@ -89,10 +89,10 @@ class TestExtended:
         """As many as answers are late for, whole when they stay so; none where they are early."""
         queries = np.vstack([skewed(n, 5), -skewed(n, 5)])
         truth = index.search_furthest(queries).ids
-        snapshot = inside.store_of(index).view(isa).snapshot
+        snapshot = inside.store.of(index).view(isa).snapshot
         found, scanned = {}, {}
         for late in (None, 1e9, 4.0, 0.0):
-            rule = inside.StopRule(rows=1024, extends_beyond=late)
+            rule = inside.contract.StopRule(rows=1024, extends_beyond=late)
             task = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, 0, 2 * n, 10,
                                         rule)
             task.run()
@@ -119,16 +119,16 @@ class TestExtended:
     def test_like_the_rows(self, index: farann.Index, seed: int) -> None:
         """It costs at most a tenth more than to scan as many rows for all queries."""
         queries = skewed(1000, seed)
-        plain, _ = inside.measure.measure(inside.snapshot_of(index),
-                                          inside.sample_queries(index, 2048), 10,
+        plain, _ = inside.tuning.measure(inside.store.snapshot_of(index),
+                                          inside.store.sample_queries(index, 2048), 10,
                                           with_partitions=False, singles=False)
         exact = index.search_furthest(queries, return_stats=True)[1]
-        of_exact = inside.cost_of(exact, DIM, index.isa)
+        of_exact = inside.runtime.cost_of(exact, DIM, index.isa)
         ratios = []
         for recall in (0.8, 0.9, 0.95, 0.99):
             work = index.search_furthest(queries, recall=recall, return_stats=True)[1]
             assert work.queries_guarded <= 15
-            ratios.append(inside.cost_of(work, DIM, index.isa) / of_exact / plain.cost_of(
+            ratios.append(inside.runtime.cost_of(work, DIM, index.isa) / of_exact / plain.cost_of(
                 plain.effort_for(recall)))
         assert np.mean(ratios) <= 1.1
 
@@ -238,7 +238,7 @@ class TestWhatIsLate:
                           partitioned: bool) -> None:
         one = cells if partitioned else index
         queries = populations(64, 5, 1.0) if partitioned else -skewed(64, 5)
-        store = inside.store_of(one)
+        store = inside.store.of(one)
         assert store.codes is not None and store.codes.slots is not None
         place = np.zeros(N, np.int64)
         filled = store.codes.slots >= 0
@@ -248,7 +248,7 @@ class TestWhatIsLate:
             place = np.minimum(place, store.partitions.starts[0] // 16)
         snapshot = store.view(isa).snapshot
         for effort in (1.0, 3.0) if partitioned else (160.0, 2048.0, 16_000.0):
-            rule = inside.measure.rule_of(effort, deviations=partitioned)
+            rule = inside.tuning.rule_of(effort, deviations=partitioned)
             task = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, 0, 64, k, rule,
                                         tells_late=True)
             task.run()
@@ -270,9 +270,9 @@ class TestWhatIsLate:
                 assert told[0] == pytest.approx(late[3 + i], rel=0.1)
 
     def test_not_asked_for(self, index: farann.Index) -> None:
-        snapshot = inside.snapshot_of(index)
+        snapshot = inside.store.snapshot_of(index)
         task = core.ApproximateTask(snapshot, core.Filter(snapshot), -skewed(5, 5), 0, 5, 10,
-                                    inside.StopRule(rows=2048))
+                                    inside.contract.StopRule(rows=2048))
         task.run()
         late = np.full(5, 2, np.float32)
         task.late_to(late, 0)
@@ -281,7 +281,7 @@ class TestWhatIsLate:
     def test_more_than_usual(self, index: farann.Index) -> None:
         """In deviations of the mean; alone, what adds up slowly isn't unusual."""
         def guard() -> core.Guard:
-            return inside.store_of(otherwise(index, 10)).tunings.guards[10].tests
+            return inside.store.of(otherwise(index, 10)).tunings.guards[10].tests
 
         usual = 5.0, 2.0, 10**9
         assert guard().how_late(100, 520.0, *usual) == pytest.approx(1.0)
@@ -304,12 +304,12 @@ class TestTables:
         assert table.late_at(table.efforts[2]) == pytest.approx(
             (table.late[2], table.late_spread[2], 2048))
         # Of efforts between, it is what searches find: within two deviations of the mean of 1,000.
-        queries = inside.sample_queries(index, 2048)
-        snapshot = inside.snapshot_of(index)
+        queries = inside.store.sample_queries(index, 2048)
+        snapshot = inside.store.snapshot_of(index)
         for effort in (208, 416, 800):
             late = np.zeros(len(queries), np.float32)
             task = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, 0, 2048, 10,
-                                        inside.StopRule(rows=effort), tells_late=True)
+                                        inside.contract.StopRule(rows=effort), tells_late=True)
             task.run()
             task.late_to(late, 0)
             usual = table.late_at(effort)
@@ -327,12 +327,12 @@ class TestTables:
     def test_older_files(self, index: farann.Index, tmp_path: Path) -> None:
         """Their tables don't say what is usual, and searches are as they were."""
         index.save(tmp_path / "index")
-        metadata, arrays = inside.read_file(tmp_path / "index", mmap=False)
+        metadata, arrays = inside.files.read_file(tmp_path / "index", mmap=False)
         lateness = metadata.pop("lateness")
         assert metadata.pop("extended") == [[10], [20]]
         assert [k for k, *_ in lateness] == [10, 20]
         # What older versions wrote is something else, and isn't read.
-        inside.write_file(tmp_path / "old", metadata | {"late": [[10, [0.1]]]}, arrays)
+        inside.files.write_file(tmp_path / "old", metadata | {"late": [[10, [0.1]]]}, arrays)
         old = farann.Index.load(tmp_path / "old")
         assert table_of(old, 10) == table_of(index, 10)._replace(
             late=(), late_spread=(), sampled=0, extends=False, target=0.95)
@@ -343,11 +343,11 @@ class TestTables:
                         [[10, n, means, spreads[1:]]], [[10, n, ["a"] * len(means), spreads]],
                         [[10, n, [-0.1, *means[1:]], spreads]], [[10, n, means]], [10],
                         [[10, 0, means, spreads]], [[10, n, means, [-1.0, *spreads[1:]]]]):
-            inside.write_file(tmp_path / "bad", metadata | {"lateness": damaged}, arrays)
+            inside.files.write_file(tmp_path / "bad", metadata | {"lateness": damaged}, arrays)
             with pytest.raises(farann.FormatError, match="lateness"):
                 farann.Index.load(tmp_path / "bad")
         for damaged in (3, [10], [[11]], [[10, 1]]):
-            inside.write_file(tmp_path / "bad", metadata | {
+            inside.files.write_file(tmp_path / "bad", metadata | {
                 "lateness": lateness, "extended": damaged}, arrays)
             with pytest.raises(farann.FormatError, match="extended"):
                 farann.Index.load(tmp_path / "bad")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from approximate_cases import DATA, clustered, gaussian, recall_of
 from cases import Float32, index_of
-from inside import Hits, core, traits_of
+from inside import core
 from numpy.typing import NDArray
 
 import farann
@@ -23,17 +23,17 @@ INF, NAN = float("inf"), float("nan")
 N, DIM, N_CELLS, K = 6000, 12, 150, 10
 
 
-def searched(index: farann.Index, queries: Float32, k: int = K, **options: Any) -> Hits:
-    vectors, snapshot = np.ascontiguousarray(queries, np.float32), inside.snapshot_of(index)
-    return inside.batches.top(snapshot, core.Filter(snapshot), vectors, k, False, 1,
-                              inside.StopRule(**options))[0]
+def searched(index: farann.Index, queries: Float32, k: int = K, **options: Any) -> farann.Hits:
+    vectors, snapshot = np.ascontiguousarray(queries, np.float32), inside.store.snapshot_of(index)
+    return inside.runtime.top(snapshot, core.Filter(snapshot), vectors, k, False, 1,
+                              inside.contract.StopRule(**options))[0]
 
 
 def surprises(index: farann.Index, queries: Float32, k: int, effort: float) -> NDArray[np.float64]:
-    snapshot = inside.snapshot_of(index)
+    snapshot = inside.store.snapshot_of(index)
     last = np.ascontiguousarray(index.search_furthest(queries, k).scores[:, -1])
     return core.surprises(snapshot, core.Filter(snapshot), queries, last, k,
-                          inside.StopRule(deviations=effort))
+                          inside.contract.StopRule(deviations=effort))
 
 
 class Promises(NamedTuple):
@@ -45,7 +45,7 @@ class Promises(NamedTuple):
 
 
 def in_numpy(index: farann.Index, rows: Float32, queries: Float32, effort: float) -> Promises:
-    store = inside.store_of(index)
+    store = inside.store.of(index)
     assert store is not None and store.partitions is not None and store.codes is not None
     cells, centre = store.partitions, store.centre
     n = len(cells.starts) - 1
@@ -54,7 +54,7 @@ def in_numpy(index: farann.Index, rows: Float32, queries: Float32, effort: float
     width = cells.panels.shape[1] // 4
     spread = cells.panels.reshape(-1, width, 16, 4)[numbers // 16, -1, numbers % 16, 0] - 128.0
     deviations = cells.step * spread * scales
-    weights = traits_of(index.metric).query_vectors(queries, centre)
+    weights = inside.contract.traits_of(index.metric).query_vectors(queries, centre)
     a = store.codes.transform.query_vectors(weights)
     lengths = np.linalg.norm(weights, axis=1)
     promises = a @ cells.means(numbers, a.shape[1]).T + effort * np.outer(lengths, deviations)
@@ -80,9 +80,9 @@ def surprises_in_numpy(told: Promises, k: int) -> NDArray[np.float64]:
 def is_promised(index: farann.Index, told: Promises, ids: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of the true answers (n_queries, k) lie in cells that clearly promise the last of them,
     or in none, which are searched in any case."""
-    store = inside.store_of(index)
+    store = inside.store.of(index)
     assert store is not None and store.partitions is not None and store.codes is not None
-    places = inside.decoding.places(store.codes, ids.ravel()).reshape(ids.shape)
+    places = inside.quantize.places(store.codes, ids.ravel()).reshape(ids.shape)
     cell = np.where(places >= 0, store.partitions.at(places), -1)
     last = np.take_along_axis(told.keys, ids[:, -1:], axis=1)
     promised = np.take_along_axis(told.cells, np.maximum(cell, 0), axis=1)
@@ -96,7 +96,7 @@ def is_promised(index: farann.Index, told: Promises, ids: NDArray[np.int64]) -> 
 def test_surprises(isa: str, metric: str, n_queries: int, rng: np.random.Generator) -> None:
     rows, queries = gaussian(rng, N, DIM), gaussian(rng, n_queries, DIM)
     index = index_of(rows, metric, cells=N_CELLS)
-    inside.use_level(index, isa)
+    inside.store.use_level(index, isa)
     index.build()
     for k, effort in ((1, 3.0), (10, 0.0), (100, 3.0)):
         np.testing.assert_allclose(surprises(index, queries, k, effort),
@@ -114,9 +114,9 @@ def test_surprises_that_can_not_be_told(rng: np.random.Generator) -> None:
     same = index_of(np.ones((500, 3), np.float32), cells=20).build()  # no deviation
     assert same.search_furthest(queries, 5, recall=0.9).ids.tolist() == [[0, 1, 2, 3, 4]] * 4
     with pytest.raises(ValueError, match="a score for each"):
-        snapshot = inside.snapshot_of(few_cells)
+        snapshot = inside.store.snapshot_of(few_cells)
         core.surprises(snapshot, core.Filter(snapshot), queries, np.ones(3, np.float32), 5,
-                       inside.StopRule(deviations=3.0))
+                       inside.contract.StopRule(deviations=3.0))
 
 
 @pytest.mark.parametrize("kind", DATA)
@@ -134,7 +134,7 @@ def test_no_answer_is_lost(metric: str, kind: str, rng: np.random.Generator) -> 
     assert is_promised(index, told, truth).mean() > 0.8
     for isa, n, k, beside in itertools.product(LEVELS, (1, 4, 40), (1, K, 100),
                                                (-9.0, -0.5, 0.0, 0.5, 9.0)):
-        inside.use_level(index, isa)
+        inside.store.use_level(index, isa)
         hits = searched(index, queries[:n], k, deviations=effort,
                         predicted_threshold=middle + beside)
         missing = np.array([np.isin(ids, found, invert=True) for ids, found
@@ -215,7 +215,7 @@ class TestTable:
         table = index.tune(k=5)
         index.save(tmp_path / "index.farann")
         loaded = farann.Index.load(tmp_path / "index.farann")
-        other = inside.store_of(loaded).tunings.by_k[5]
+        other = inside.store.of(loaded).tunings.by_k[5]
         np.testing.assert_array_equal(other.predicted_thresholds, table.predicted_thresholds)
         assert other._replace(predicted_thresholds=()) == table._replace(predicted_thresholds=())
 
@@ -225,17 +225,17 @@ def test_fewer_rows_are_scanned(rng: np.random.Generator) -> None:
     both = gaussian(rng, 40_400, DIM)
     rows, queries = both[:40_000], np.ascontiguousarray(both[40_000:])
     index = index_of(rows, "cosine", cells=800).build()
-    partitions = inside.store_of(index).partitions
+    partitions = inside.store.of(index).partitions
     assert partitions is not None
     truth = index.search_furthest(queries, K).ids
     table = index.tune()
     effort = table.effort_for(0.95)
-    vectors, snapshot = np.ascontiguousarray(queries, np.float32), inside.snapshot_of(index)
+    vectors, snapshot = np.ascontiguousarray(queries, np.float32), inside.store.snapshot_of(index)
     chosen = core.Filter(snapshot)
-    plain, plain_stats = inside.batches.top(snapshot, chosen, vectors, K, False, 1,
-                                            inside.StopRule(deviations=effort))
-    hits, stats = inside.batches.top(
-        snapshot, chosen, vectors, K, False, 1, inside.StopRule(
+    plain, plain_stats = inside.runtime.top(snapshot, chosen, vectors, K, False, 1,
+                                            inside.contract.StopRule(deviations=effort))
+    hits, stats = inside.runtime.top(
+        snapshot, chosen, vectors, K, False, 1, inside.contract.StopRule(
             deviations=effort, predicted_threshold=table.predicted_threshold_at(effort)))
     assert recall_of(hits.ids, truth) >= 0.94
     assert stats.rows_scanned < 0.8 * plain_stats.rows_scanned

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import pytest
 from approximate_cases import recall_of
 from cases import Float32, float32, index_of
-from inside import Measured, Tunings
 
 import farann
 
@@ -41,20 +40,20 @@ def fresh(tuned: tuple[farann.Index, Any]) -> farann.Index:
 
 
 def table_of(index: farann.Index) -> farann.Tuning:
-    return inside.store_of(index).tunings.by_k[K]
+    return inside.store.of(index).tunings.by_k[K]
 
 
 @pytest.fixture
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """For which k tables are measured from now on."""
     found: list[int] = []
-    measure = inside.measure.measure
+    measure = inside.tuning.measure
 
     def counted(*args: Any, **options: Any) -> Any:
         found.append(args[2])
         return measure(*args, **options)
 
-    monkeypatch.setattr(inside.measure, "measure", counted)
+    monkeypatch.setattr(inside.settings, "measure", counted)
     return found
 
 
@@ -92,8 +91,8 @@ def test_without_measuring_anew(tuned: tuple[farann.Index, npt.NDArray[np.int64]
     queries = rows_of(400, 1)
     index.remove(tuned[1][:1000])
     truth = index.search_furthest(queries, K).ids
-    store = inside.store_of(index)
-    monkeypatch.setattr(inside.Tunings, "holds", lambda *_: True)
+    store = inside.store.of(index)
+    monkeypatch.setattr(inside.tuning.Tunings, "holds", lambda *_: True)
     store.tunings.by_k[K] = table_of(index)._replace(late=(), extends=False)
     found = index.search_furthest(queries, K, recall=0.95).ids
     assert recall_of(found, truth) < 0.94
@@ -108,7 +107,7 @@ def test_few_answers_lost(tuned: tuple[farann.Index, npt.NDArray[np.int64]],
     index.remove(tuned[1][-1000:])
     index.search_furthest(queries, K, recall=0.9)
     assert not measured
-    answers = inside.store_of(index).tunings.answers[K]
+    answers = inside.store.of(index).tunings.answers[K]
     removed = 0
     for row in tuned[1][100:400]:
         index.remove(row)
@@ -125,13 +124,13 @@ def test_given_queries_stay(tuned: tuple[farann.Index, npt.NDArray[np.int64]]) -
     index = fresh(tuned)
     given = rows_of(600, 5) - 1.0
     index.tune(given, k=K)
-    guard = inside.store_of(index).tunings.guards[K]
+    guard = inside.store.of(index).tunings.guards[K]
     index.remove(index.search_furthest(given, K).ids.ravel()[:3000])
     before = table_of(index)
     truth = index.search_furthest(given, K).ids
     hits, stats = index.search_furthest(given, K, recall=0.9, return_stats=True)
     assert table_of(index) is not before and table_of(index).sampled == 600
-    assert inside.store_of(index).tunings.guards[K] is guard
+    assert inside.store.of(index).tunings.guards[K] is guard
     assert recall_of(hits.ids, truth) >= 0.89 and stats.queries_guarded < 60
 
 
@@ -149,13 +148,13 @@ def test_queries_of_a_file_are_unknown(tuned: tuple[farann.Index, npt.NDArray[np
 
 
 def test_what_holds() -> None:
-    tunings = Tunings()
+    tunings = inside.tuning.Tunings()
     alive = np.ones(1000, np.uint8)
     alive[:10] = 0
     assert tunings.holds(3, alive, 10)  # there is no plan that could be wrong
     table = farann.Tuning(3, (np.inf,), (1.0,), (1.0,))
     guard: Any = object()
-    tunings.keep(3, Measured(table, guard, np.arange(1000)))
+    tunings.keep(3, inside.tuning.Measured(table, guard, np.arange(1000)))
     assert tunings.holds(3, None, 0) and tunings.holds(3, alive, 10)
     alive[10] = 0
     assert not tunings.holds(3, alive, 11)

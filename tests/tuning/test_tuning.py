@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from approximate_cases import DATA, clustered, recall_of
 from cases import Float32, assert_same, float32, index_of
-from inside import share_found
+from inside.runtime import COSTS, SINGLE_COSTS, cost_of, guard_cost
 from numpy.typing import NDArray
 from reference import METRICS
 
@@ -49,7 +49,7 @@ class TestReached:
         self, kind: str, metric: str, cells: int | str | None,
         rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(inside.partitions, "_FEW_ROWS", 5000)
+        monkeypatch.setattr(inside.settings, "fewest_partitioned_rows", 5000)
         rows, queries, _ = cut(DATA[kind](rng, N + N_QUERIES, DIM), N, N_QUERIES)
         index = index_of(rows, metric, cells=cells).build()
         with_cells = index.stats()["bytes"]["cells"] > 0
@@ -83,7 +83,7 @@ class TestReached:
         index = index_of(rows, cells=cells).build()
         truth, exact = index.search_furthest(queries, return_stats=True)
         efforts = (0.0, 6.0, INF) if cells else (64.0, 640.0, INF)
-        by_k = inside.store_of(index).tunings.by_k
+        by_k = inside.store.of(index).tunings.by_k
         by_k[10] = Tuning(10, () if cells else efforts, (0.5, 0.9, 1.0), (1.0, 2.0, 9.0),
                           deviations=efforts if cells else ())
         scanned = []
@@ -105,7 +105,7 @@ class TestTables:
 
     @staticmethod
     def tables(index: farann.Index) -> dict[int, Tuning]:
-        return inside.store_of(index).tunings.by_k
+        return inside.store.of(index).tunings.by_k
 
     def test_tunes_by_itself_once_for_each_k(self, index: farann.Index) -> None:
         assert self.tables(index) == {}
@@ -141,13 +141,13 @@ class TestTables:
         self, index: farann.Index, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         measured = []
-        measure = inside.measure.measure
+        measure = inside.tuning.measure
 
         def counted(*args: Any, **options: Any) -> object:
             measured.append(threading.get_ident())
             return measure(*args, **options)
 
-        monkeypatch.setattr(inside.measure, "measure", counted)
+        monkeypatch.setattr(inside.settings, "measure", counted)
         gate = threading.Barrier(4)
 
         def search() -> None:
@@ -174,10 +174,10 @@ class TestTables:
     ) -> None:
         """Those of older versions: costs of batches decide."""
         table = index.tune()
-        metadata, arrays = inside.sections_of(index)
+        metadata, arrays = inside.files.sections_of(index)
         assert metadata["single_costs"] == [[10, list(table.single_costs)]]
         del metadata["single_costs"]
-        inside.container.write_file(tmp_path / "old", metadata, arrays)
+        inside.files.write_file(tmp_path / "old", metadata, arrays)
         old = farann.Index.load(tmp_path / "old")
         assert self.tables(old) == {10: table._replace(single_costs=())}
         query = np.ones(12, np.float32)
@@ -186,8 +186,8 @@ class TestTables:
         for wrong in (3, [[10]], [[7, [1.0]]], [[10, [1.0]]], [[10, "x"]], [[[], [1.0]]],
                       [[10, [*table.single_costs[1:], -1.0]]],
                       [[10, [*table.single_costs[1:], None]]]):
-            metadata, arrays = inside.sections_of(index)
-            inside.container.write_file(tmp_path / "bad", metadata | {"single_costs": wrong},
+            metadata, arrays = inside.files.sections_of(index)
+            inside.files.write_file(tmp_path / "bad", metadata | {"single_costs": wrong},
                                         arrays)
             with pytest.raises(farann.FormatError, match="'single_costs' can't be"):
                 farann.Index.load(tmp_path / "bad")
@@ -213,15 +213,15 @@ class TestTables:
         queries = np.random.default_rng(3).standard_normal((32, 12)).astype(np.float32)
         table = index.tune(queries)
         exact = [index.search_furthest(query, return_stats=True)[1] for query in queries]
-        cost = sum(inside.cost.cost_of(work, 12, index.isa, single=True) for work in exact)
+        cost = sum(cost_of(work, 12, index.isa, single=True) for work in exact)
         effort = table.efforts[0]
         self.tables(index)[10] = Tuning(10, (), (1.0, 1.0), (0.1, 1.0), predicted_thresholds=(
             (table.predicted_thresholds[0], np.nan) if table.predicted_thresholds else ()),
             deviations=(effort, INF))
         some = [index.search_furthest(query, recall=0.5, return_stats=True)[1] for query in queries]
-        told = 32 * inside.cost.guard_cost(16, 256, index.isa, single=True)
+        told = 32 * guard_cost(16, 256, index.isa, single=True)
         assert table.single_costs[0] == pytest.approx(
-            (told + sum(inside.cost.cost_of(work, 12, index.isa, single=True) for work in some))
+            (told + sum(cost_of(work, 12, index.isa, single=True) for work in some))
             / cost)
         assert table.single_costs[-1] == 1.0
 
@@ -317,21 +317,21 @@ give(**{f"table{i}": table for i, table in enumerate(tables)})
 
 class TestCosts:
     def test_levels(self) -> None:
-        assert set(inside.cost.COSTS) == set(inside.cost.SINGLE_COSTS)
+        assert set(COSTS) == set(SINGLE_COSTS)
         work = SearchStats(3, 9000, 40, 30, 10**6, 10**6, 10**5, 50, 100)
-        for level in {*inside.levels(), *inside.cost.COSTS}:
-            costs = inside.cost.COSTS[level]
+        for level in {*inside.levels(), *COSTS}:
+            costs = COSTS[level]
             assert all(cost > 0.0 for cost in costs)
-            single = inside.cost.cost_of(work, 24, level, single=True)
-            assert single != inside.cost.cost_of(work, 24, level)
+            single = cost_of(work, 24, level, single=True)
+            assert single != cost_of(work, 24, level)
             # Twice the work costs twice as much, and no part of it is free.
             twice = SearchStats(*(2 * count for count in work))
-            assert inside.cost.cost_of(twice, 24, level) == pytest.approx(
-                2 * inside.cost.cost_of(work, 24, level))
+            assert cost_of(twice, 24, level) == pytest.approx(
+                2 * cost_of(work, 24, level))
             for name in ("queries", "rows_refined", "rows_rescored", "code_products",
                          "float_products", "blocks_scanned", "rows_passed"):
                 less = work._replace(**{name: 0})
-                assert inside.cost.cost_of(less, 24, level) < inside.cost.cost_of(work, 24, level)
+                assert cost_of(less, 24, level) < cost_of(work, 24, level)
 
     def test_more_effort_costs_more(self, rng: np.random.Generator) -> None:
         """Without cells effort is the number of rows scanned."""
@@ -351,7 +351,7 @@ class TestLargeK:
         found = wanted.copy()
         found[:, ::4] = 5000 + np.arange(k // 4)
         tracemalloc.start()
-        share = share_found(found, wanted)
+        share = inside.tuning.share_found(found, wanted)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert share == pytest.approx(0.75, abs=0.001)
@@ -360,13 +360,13 @@ class TestLargeK:
     def test_share_found(self) -> None:
         found = np.array([[5, 1, 7], [2, -1, -1], [9, 8, 3]])
         wanted = np.array([[1, 2, 5], [2, 4, -1], [7, 5, 1]])
-        assert share_found(found, wanted) == 3 / 8
-        assert share_found(wanted, wanted) == 1.0
+        assert inside.tuning.share_found(found, wanted) == 3 / 8
+        assert inside.tuning.share_found(wanted, wanted) == 1.0
         nobody = np.full((2, 3), -1)
-        assert share_found(nobody, nobody) == 0.0
+        assert inside.tuning.share_found(nobody, nobody) == 0.0
 
     def test_fewer_queries(self) -> None:
-        sample_size = inside.measure.sample_size
+        sample_size = inside.tuning.sample_size
         assert sample_size(1000, 10, 10) == sample_size(1000, 10, 100) == 2048
         assert 100 <= sample_size(50_000, 32, 1000) <= 500
         assert sample_size(10**6, 32, 10**6) == 32
@@ -483,7 +483,7 @@ def test_queries_that_change_after_tune_are_kept_as_they_were(rng: np.random.Gen
         index, given = index_of(rows, cells=40).build(), queries.copy()
         index.tune(given, 5)
         given[:] = other
-        tables.append(str(inside.store_of(index.build()).tunings.by_k[5]))
+        tables.append(str(inside.store.of(index.build()).tunings.by_k[5]))
     assert tables[0] == tables[1] and len(tables[0].splitlines()) > 3
 
 

@@ -1,0 +1,37 @@
+"""Of `farann/adapters`: shards, the models of a ranker, options of a layer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from farann.adapters.posneg import FusionRanker
+from farann.adapters.posneg.factorization import (
+    graph_convolution,
+    item_regression,
+    least_squares,
+    regression_bytes,
+)
+from farann.adapters.posneg.regression import Learned as _Learned
+from farann.adapters.posneg.regression import regression, unseen_pairs
+from farann.adapters.ray.building import (
+    blocks_of_files,
+    build_shard,
+    finish,
+    record_of,
+    to_plan,
+)
+from farann.adapters.ray.selecting import Selecting as Gathering
+from farann.adapters.ray.shard import Shard
+from farann.adapters.ray.storage import Storage
+
+
+def learned_by(ranker: FusionRanker) -> _Learned:
+    """What a fitted ranker knows."""
+    assert ranker._state is not None
+    return ranker._state.learned
+
+
+def index_options(layer: Any) -> dict[str, Any]:
+    """Options with which a layer makes its index."""
+    options: dict[str, Any] = layer._how.of_index
+    return options

@@ -1,0 +1,125 @@
+"""Constants and functions of the package that tests replace: ``setattr(settings, name, value)``."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import farann._core as core
+from farann.adapters.posneg import regression
+from farann.cli import commands
+from farann.demo import data, movies, words
+from farann.diverse import greedy, mmr, mmr_floor, pairs
+from farann.io import container, files, index_file, vector_formats
+from farann.layout import (
+    added_rows,
+    build,
+    coding,
+    cost_model,
+    partitions,
+    sampling,
+    transform_choice,
+)
+from farann.native import codes
+from farann.quantize import kmeans, pca_filter, query_sample, scalar
+from farann.runtime import batches, cost, pool
+from farann.search import ask, filters, tables
+from farann.store import labels
+from farann.tuning import guard, measure
+
+# Where each is kept; in several modules where these import it from another.
+_PLACES: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
+    "SingleSearch": ("SingleSearch", (core,)),
+    "Task": ("Task", (core,)),
+    "cached_code_bytes": ("CACHED_BYTES", (codes,)),
+    "claim": ("_claim", (files,)),
+    "code_added_rows": ("code_like", (coding,)),
+    "coded_coordinate_cost": ("_CODED_COORDINATE", (cost,)),
+    "coded_query_cost": ("_CODED_QUERY", (cost,)),
+    "cost_model_directions": ("directions", (cost_model,)),
+    "costs_by_recall": ("costs_by_recall", (build,)),
+    "demo_times": ("TIMES", (words,)),
+    "tables_batches": ("batches", (tables,)),
+    "distinct": ("distinct", (filters,)),
+    "encode_metadata": ("encode_metadata", (container,)),
+    "fashion_parts": ("_FASHION_PARTS", (data,)),
+    "few_numbers": ("_FEW_NUMBERS", (greedy,)),
+    "fewest_built_rows": ("FEW_ROWS", (build, transform_choice,)),
+    "fewest_partitioned_rows": ("_FEW_ROWS", (partitions,)),
+    "files_fcntl": ("fcntl", (files,)),
+    "files_open": ("open", (files,)),
+    "files_os": ("os", (files,)),
+    "film_shares": ("SHARES", (movies,)),
+    "films": ("_FILMS", (data,)),
+    "first_bad_row": ("first_bad_row", (core,)),
+    "first_pair_queries": ("_FIRST_QUERIES", (pairs,)),
+    "first_pool": ("_FIRST_POOL", (mmr,)),
+    "forced_level": ("_forced", (pool,)),
+    "guard_far": ("_FAR", (guard,)),
+    "guard_part": ("_PART", (guard,)),
+    "hub_rows": ("HUB_ROWS", (codes,)),
+    "index_of_commands": ("Index", (commands,)),
+    "is_long": ("_is_long", (batches,)),
+    "kmeans_at_once": ("_MOST_AT_ONCE", (kmeans,)),
+    "kmeans_compared": ("_MOST_COMPARED", (kmeans,)),
+    "leading_share": ("_LEADING_SHARE", (batches,)),
+    "likely_floor": ("likely", (mmr_floor,)),
+    "lines_a_batch": ("QUERIES_A_CALL", (commands,)),
+    "long_work": ("_LONG_WORK", (batches,)),
+    "main_directions": ("_MAIN_DIRECTIONS", (query_sample,)),
+    "measure": ("measure", (measure,)),
+    "most_listed": ("_MOST_LISTED", (filters,)),
+    "most_ordered": ("MOST_ORDERED", (coding,)),
+    "most_regression_steps": ("_MOST_STEPS", (regression,)),
+    "most_rotated_rows": ("_MOST_TURNED", (transform_choice,)),
+    "most_sections": ("MAX_SECTIONS", (container,)),
+    "pair_rows_at_once": ("_ROWS_AT_ONCE", (pairs,)),
+    "parts_a_thread": ("_PARTS_A_THREAD", (batches,)),
+    "passes_pay": ("passes_pay", (greedy,)),
+    "pca_filter_largest_share": ("_LARGEST_SHARE", (pca_filter,)),
+    "pca_filter_worth_it": ("_WORTH_IT", (pca_filter,)),
+    "read_table": ("read_table", (container,)),
+    "recent_strings": ("_MOST_RECENT", (labels,)),
+    "row_costs": ("row_costs", (batches,)),
+    "rows_a_part": ("_PART_ROWS", (batches,)),
+    "run_all": ("run_all", (pool,)),
+    "sample_of": ("sample_of", (build, sampling, transform_choice,)),
+    "sampled_rows": ("_SAMPLED", (scalar,)),
+    "slow_long_work": ("_SLOW_LONG_WORK", (batches,)),
+    "small_work": ("_SMALL_WORK", (batches,)),
+    "sync_folder": ("_sync_folder", (files,)),
+    "tail_covers": ("_covers", (index_file,)),
+    "top": ("top", (batches,)),
+    "top_of_search": ("_top", (ask,)),
+    "usual_file_bytes": ("USUAL_BYTES", (vector_formats,)),
+}
+
+
+class Settings:
+    """The values of these places."""
+
+    __slots__ = ()  # without a dictionary of its own monkeypatch asks for values, and sets them
+
+    def __getattr__(self, name: str) -> Any:
+        attribute, modules = _place(name)
+        return getattr(modules[0], attribute)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        attribute, modules = _place(name)
+        for module in modules:
+            setattr(module, attribute, value)
+
+    def __delattr__(self, name: str) -> None:
+        """For what a module found among the builtins."""
+        attribute, modules = _place(name)
+        for module in modules:
+            delattr(module, attribute)
+
+
+def _place(name: str) -> tuple[str, tuple[ModuleType, ...]]:
+    if name not in _PLACES:
+        raise AttributeError(f"no setting {name!r}")
+    return _PLACES[name]
+
+
+settings = Settings()
