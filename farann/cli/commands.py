@@ -18,30 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farann import BeyondHits, Hits, Index
-from farann.cli.answers import (
-    SCORE_NAMES,
-    SELECTION_WRITERS,
-    WRITERS,
-    Answers,
-    kind_of,
-    place_of,
-    print_answers,
-    written,
-)
+from farann.cli import answers as results
+from farann.cli import terminal
 from farann.cli.ids import read_allowed, read_any_ids, read_name_lists
-from farann.cli.terminal import (
-    STREAM,
-    blaming,
-    counted,
-    is_shown,
-    note,
-    option_of,
-    print_facts,
-    print_table,
-    printable,
-    say,
-    size,
-)
+from farann.cli.terminal import STREAM, blaming, counted, is_shown, note, printable, say, size
 from farann.contract.checks import to_new_ids
 from farann.contract.stop_rule import to_limits
 from farann.io.files import replacing, require_regular
@@ -134,7 +114,7 @@ def search(arguments: argparse.Namespace) -> int:
         for name in ("within", "outside")}}
     seconds = 0.0
 
-    def answers(advance: Callable[[int], None]) -> Answers:
+    def answers(advance: Callable[[int], None]) -> results.Answers:
         nonlocal seconds
         ask = _question(arguments, index, allowed)
         done = 0
@@ -152,11 +132,11 @@ def search(arguments: argparse.Namespace) -> int:
 
     if kind == "table":  # which itself shows that things move
         longest = 0 if _has_strings(index) else len(str(index.ids.max(initial=0)))
-        print_answers(answers(lambda more: None), index.metric, longest, queries.rows)
+        results.print_answers(answers(lambda more: None), index.metric, longest, queries.rows)
     else:
         with (told("queries", queries.rows, is_shown(arguments)) as advance,
-              written(place_of(arguments.output)) as stream):
-            WRITERS[kind](stream, answers(advance))
+              results.written(results.place_of(arguments.output)) as stream):
+            results.WRITERS[kind](stream, answers(advance))
     a_query = f", {seconds / queries.rows * 1e6:,.0f} us each" if queries.rows else ""
     note(arguments, f"{counted(queries.rows, 'query', 'queries')} of {counted(len(index), 'row')} "
          f"in {seconds:.3f} s{a_query}")
@@ -181,15 +161,16 @@ def _checked_kind(arguments: argparse.Namespace) -> str:
     """The output format; refuses arguments that don't go together."""
     if arguments.beyond is not None and (arguments.nearest or arguments.k is not None):
         raise ValueError("--beyond finds all rows beyond the radius; -k and --nearest don't apply")
-    limits = [option_of(name) for name in LIMITS if getattr(arguments, name) is not None]
+    limits = [terminal.option_of(name) for name in LIMITS if getattr(arguments, name) is not None]
     if limits and arguments.beyond is not None:
         raise ValueError(f"{limits[0]} is for the best rows; --beyond is exact")
     if len(limits) > 1:
         raise ValueError(f"expected at most one limit of a search, got {' and '.join(limits)}")
     to_limits(arguments.recall, arguments.epsilon, arguments.budget, arguments.seconds)
-    output = place_of(arguments.output)
-    kind = kind_of(output, "jsonl" if arguments.json else arguments.format, WRITERS, "results",
-                   "csv" if arguments.output == STREAM else "table")
+    output = results.place_of(arguments.output)
+    kind = results.kind_of(output, "jsonl" if arguments.json else arguments.format,
+                           results.WRITERS, "results",
+                           "csv" if arguments.output == STREAM else "table")
     if output is not None:
         _check_output(output, arguments.index, arguments.queries, arguments.exclude,
                       arguments.allowed, arguments.within, arguments.outside)
@@ -221,7 +202,7 @@ def _print_tuning(table: Tuning, as_json: bool) -> None:
             unit: None if fastest == float("inf") else fastest, "cost": table.cost_of(fastest)}})
         return
     heads, *lines = cells_of(table)
-    print_table(heads, [10, max(12, len(heads[1]) + 2), 12], lines)
+    terminal.print_table(heads, [10, max(12, len(heads[1]) + 2), 12], lines)
     say(f"{table.fastest}; search with --recall {table.target:g}", "bold green", sys.stdout)
 
 
@@ -263,7 +244,7 @@ def info(arguments: argparse.Namespace) -> int:
         "built": "yes" if facts["built"] else "no, the first search does it",
         "checked": "every byte" if arguments.verify else "the structure (--verify checks all)",
     }
-    print_facts(arguments.index, lines)
+    terminal.print_facts(arguments.index, lines)
     return 0
 
 
@@ -271,8 +252,9 @@ def select(arguments: argparse.Namespace) -> int:
     """Choose rows of a file or an index, and write their ids."""
     if arguments.k is None and arguments.radius is None:
         raise ValueError("give -k, how many rows to choose, or --radius")
-    output = place_of(arguments.output)
-    kind = kind_of(output, "json" if arguments.json else None, SELECTION_WRITERS, "ids", "txt")
+    output = results.place_of(arguments.output)
+    kind = results.kind_of(output, "json" if arguments.json else None,
+                           results.SELECTION_WRITERS, "ids", "txt")
     if output is not None:
         _check_output(output, arguments.rows)
     plot = _plotter(arguments.plot, arguments.rows)
@@ -281,9 +263,9 @@ def select(arguments: argparse.Namespace) -> int:
         start = int(start)
     chosen = index.select_diverse(arguments.k, start=start, radius=arguments.radius,
                                   progress=is_shown(arguments))
-    with written(output) as stream:
-        SELECTION_WRITERS[kind](stream, chosen)
-    name = SCORE_NAMES[index.metric]
+    with results.written(output) as stream:
+        results.SELECTION_WRITERS[kind](stream, chosen)
+    name = results.SCORE_NAMES[index.metric]
 
     def draw(axes: Any) -> None:
         axes.plot(np.arange(2, len(chosen.ids) + 1), chosen.scores[1:])
@@ -304,7 +286,7 @@ def diameter(arguments: argparse.Namespace) -> int:
     if len(index) < 2:
         raise ValueError(f"{arguments.rows}: expected at least two rows, got {len(index)}")
     score, a, b = index.diameter(threads=arguments.threads, progress=is_shown(arguments))
-    name = SCORE_NAMES[index.metric]
+    name = results.SCORE_NAMES[index.metric]
     if arguments.json:
         print(json.dumps({name: score, "ids": [a, b]}, default=int))
     else:
