@@ -10,14 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import (
-    Float32Array,
-    Float64Array,
-    Int64Array,
-    Progress,
-    Rng,
-    RowArray,
-)
+from farann._types import Float32Array, Float64Array, Int64Array, Progress, Rng, RowArray
 
 # Most coordinates of a row, 64 MiB in float32: a few bytes of a file must not ask for more memory.
 MOST_DIM = 1 << 24

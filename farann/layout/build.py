@@ -23,13 +23,7 @@ from farann.quantize.kmeans import Space, partition
 from farann.quantize.projection import Projection
 from farann.quantize.query_sample import moment_of
 from farann.quantize.records import CodeArrays, Layout, Native, Origins, PartitionArrays
-from farann.quantize.scalar import (
-    FEW_ROWS,
-    LARGEST_DIM,
-    Extents,
-    measure_rows,
-    sample_of,
-)
+from farann.quantize.scalar import FEW_ROWS, LARGEST_DIM, Extents, measure_rows, sample_of
 from farann.results import share_found
 from farann.runtime import batches
 from farann.runtime.process import each, ieee_arithmetic, one_thread

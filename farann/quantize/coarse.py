@@ -11,14 +11,7 @@ import numpy as np
 from farann._types import Float32Array, Float64Array, Progress, RowArray
 from farann.contract.index_spec import INT4, CodeWidth
 from farann.quantize.records import Origins
-from farann.quantize.scalar import (
-    CodedBlock,
-    Extents,
-    Laying,
-    blocks_of,
-    centred,
-    outliers_of,
-)
+from farann.quantize.scalar import CodedBlock, Extents, Laying, blocks_of, centred, outliers_of
 from farann.runtime.process import each
 
 # Most dimensions for rounding that looks at all coordinates: it takes dim^2 steps a row.
