@@ -223,12 +223,8 @@ def core_top(
     codes: core.Codes | None = None,
 ) -> tuple[Float32, NDArray[np.int64], int]:
     """Scores, ids and rows rescored, from the core itself: for a level and a centre of choice."""
-    middle = np.zeros(rows.shape[1]) if centre is None else centre.astype(np.float64)
-    number = core.METRICS.index(metric)
-    snapshot = core.Snapshot(rows, rows[:0], None, None, middle, number, isa, codes=codes)
-    task = core.Task(snapshot, core.Filter(snapshot), queries, 0, len(queries), k, nearest)
-    task.run()
-    scores = np.empty((len(queries), k), np.float32)
-    ids = np.empty((len(queries), k), np.int64)
-    task.write_top(scores, ids, 0)
-    return scores, ids, inside.native.work_of(task).rows_rescored
+    middle = None if centre is None else centre.astype(np.float64)
+    snapshot = inside.native.snapshot_of_rows(rows, metric, isa, codes=codes, centre=middle)
+    task = inside.native.task_of(snapshot, queries, k, nearest=nearest)
+    hits = inside.native.run(task, len(queries), k)
+    return hits.scores, hits.ids, inside.native.work_of(task).rows_rescored

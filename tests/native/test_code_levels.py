@@ -149,10 +149,9 @@ def test_the_first_look_prunes(rng: np.random.Generator) -> None:
     rows, queries = low_rank(rng, 20_000, 64, 0.001), low_rank(rng, 40, 64, 0.001)
     for metric in core.METRICS:
         codes = core.Codes(20_000, 64, lay_out(rows, metric, leading(rows, metric, 8)))
-        snapshot = core.Snapshot(rows, rows[:0], None, None, np.zeros(64),
-                                 core.METRICS.index(metric), LEVELS[-1], codes=codes)
+        snapshot = inside.native.snapshot_of_rows(rows, metric, LEVELS[-1], codes=codes)
         for n in (1, 40):
-            task = core.Task(snapshot, core.Filter(snapshot), queries, 0, n, 10, False)
+            task = inside.native.task_of(snapshot, queries, 10, stop=n)
             task.run()
             work = inside.native.work_of(task)
             assert work.rows_scanned == 20_000 * n
@@ -221,12 +220,10 @@ def test_pauses(isa: str, ascending: bool, rng: np.random.Generator) -> None:
     sizes = np.linspace(0.5, 1.0, n) if ascending else np.linspace(1.0, 0.5, n)
     scaled = (sizes[:, None] * rows).astype(np.float32)
     query = (1e-3 * rng.standard_normal((1, dim))).astype(np.float32)
-    snapshot = core.Snapshot(scaled, scaled[:0], None, None, np.zeros(dim), 0, isa,
-                              codes=core.Codes(n, dim, lay_out(scaled, "l2")))
-    task = core.Task(snapshot, core.Filter(snapshot), query, 0, 1, 10, False)
-    task.run()
-    scores, ids = np.empty((1, 10), np.float32), np.empty((1, 10), np.int64)
-    task.write_top(scores, ids, 0)
+    snapshot = inside.native.snapshot_of_rows(scaled, "l2", isa,
+                                              codes=core.Codes(n, dim, lay_out(scaled, "l2")))
+    task = inside.native.task_of(snapshot, query, 10)
+    ids = inside.native.run(task, 1, 10).ids
     np.testing.assert_array_equal(ids, reference.furthest(query, scaled, 10, "l2").ids)
     work = inside.native.work_of(task)
     assert work.rows_scanned == n and work.rows_rescored < n // 4

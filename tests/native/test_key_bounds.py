@@ -201,8 +201,7 @@ def test_ends_where_no_key_is_better(
     both = CEILINGS[kind](rng)
     rows = np.tile(both[:N], (4, 1))
     for isa in inside.levels():
-        snapshot = core.Snapshot(rows, rows[:0], None, None, np.zeros(DIM),
-                                 core.METRICS.index(metric), isa)
-        task = core.Task(snapshot, core.Filter(snapshot), both[N:], 0, n, 10, nearest)
+        snapshot = inside.native.snapshot_of_rows(rows, metric, isa)
+        task = inside.native.task_of(snapshot, both[N:], 10, nearest=nearest, stop=n)
         task.run()
         assert inside.native.work_of(task).rows_scanned < 0.5 * n * len(rows)

@@ -18,7 +18,6 @@ from inside.quantize import Projection, Transform, directions, measure_rows, rot
 from numpy.typing import NDArray
 
 N_ROWS, PROT_NONE = 640, 0
-METRIC = core.METRICS.index("dot")
 
 if not sys.platform.startswith("linux"):
     pytest.skip("needs mprotect", allow_module_level=True)
@@ -57,10 +56,7 @@ def test_nothing_is_read_beyond(isa: str, dim: int, kind: str, n_queries: int,
     if arrays.low_nibbles is not None:
         lower = None if kind == "upper" else at_the_end_of_memory(arrays.low_nibbles)
         arrays = replace(arrays, low_nibbles=lower)
-    snapshot = core.Snapshot(rows, rows[:0], None, None, centre, METRIC, isa,
-                             codes=core.Codes(N_ROWS, dim, arrays))
-    task = core.Task(snapshot, core.Filter(snapshot), queries, 0, n_queries, 10, False)
-    task.run()
-    scores, ids = np.empty((n_queries, 10), np.float32), np.empty((n_queries, 10), np.int64)
-    task.write_top(scores, ids, 0)
+    snapshot = inside.native.snapshot_of_rows(rows, "dot", isa, centre=centre,
+                                              codes=core.Codes(N_ROWS, dim, arrays))
+    ids = inside.native.run(inside.native.task_of(snapshot, queries, 10), n_queries, 10).ids
     np.testing.assert_array_equal(ids, reference.furthest(queries, rows, 10, "dot").ids)

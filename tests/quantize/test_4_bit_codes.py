@@ -558,7 +558,7 @@ class TestErrors:
         with pytest.raises(ValueError, match="with vectors"):
             core.score_slots(snapshot, query, slots, np.empty((1, 3), np.float32), 0, 1)
         with pytest.raises(ValueError, match="must be a mask"):
-            core.Task(snapshot, core.Filter(snapshot, slots=slots), query, 0, 1, 3, False)
+            inside.native.task_of(snapshot, query, 3, chosen=core.Filter(snapshot, slots=slots))
         for codes, base in ((None, store.base), (store.codes, np.ones((1, 6), np.float32))):
             made = None if codes is None else core.Codes(100, 6, codes)
             with pytest.raises(ValueError, match="without vectors there must be codes"):

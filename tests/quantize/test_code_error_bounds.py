@@ -303,9 +303,8 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
     axes = leading(rows, metric, 36) if layout == "axes" else None
     arrays = lay_out(rows, metric, basis, order=rng.permutation(n), axes=axes)
     arrays = four_bits(arrays) if layout == "four bits" else arrays
-    centre, number = np.zeros(37), core.METRICS.index(metric)
-    snapshot = core.Snapshot(rows, rows[:0], None, None, centre, number, isa,
-                             codes=core.Codes(n, 37, arrays))
+    centre = np.zeros(37)
+    snapshot = inside.native.snapshot_of_rows(rows, metric, isa, codes=core.Codes(n, 37, arrays))
     assert len(filled(arrays)) == n  # others would be scored exactly, at once
     for wanted in (30, 3000):  # few pass, or so many that upper halves are left for some blocks
         scores = reference.furthest(queries, rows, wanted, metric).scores[:, -1]
@@ -318,8 +317,8 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                 assert found is not None
                 every.append(kept_by(found, floor_of(radius, metric, asked), arrays,
                                      some.stop - some.start == 1, 37))
-            task = core.Task(snapshot, core.Filter(snapshot), queries[some].copy(), 0,
-                             len(every), 1, False, radii=np.full(len(every), radius))
+            task = inside.native.task_of(snapshot, queries[some].copy(), 1,
+                                         radii=np.full(len(every), radius))
             task.run()
             work = inside.native.work_of(task)
             counted = {"refined": work.rows_refined, "rescored": work.rows_rescored,

@@ -25,14 +25,13 @@ Arrays = dict[str, NDArray[np.generic]]
 # Sends itself a real SIGINT once tasks are at work, the first of several hundred, for each call.
 INTERRUPTED = """
 import os, signal, threading
-from inside import core
+import inside
 import farann
 
 rng = np.random.default_rng(0)
 rows = rng.standard_normal((30_000, 64), dtype=np.float32)
 queries = np.tile(rows[:4000], (100, 1))
 few = queries[:20]
-tasks = {"Task": core.Task, "ApproximateTask": core.ApproximateTask}
 built = {}
 
 def index_of(options):
@@ -52,26 +51,16 @@ def interrupted_at(options, call, threads):
 
     expected = before_and_after()
 
-    def noisy(kind):
-        class Noisy(kind):
-            def __init__(self, *arguments, flag, **options):
-                super().__init__(*arguments, flag=flag, **options)
-                self.flag = flag
-
-            def run(self):
-                running[0] += 1
-                n_begun[0] += 1
-                begun.release()
-                while n_begun[0] >= min(threads, 2) and not self.flag.is_cancelled():
-                    pass  # until the main thread has heard
-                try:
-                    kind.run(self)
-                finally:
-                    running[0] -= 1
-        return Noisy
-
-    for name, kind in tasks.items():
-        setattr(core, name, noisy(kind))
+    def noisy(task, run):
+        running[0] += 1
+        n_begun[0] += 1
+        begun.release()
+        while n_begun[0] >= min(threads, 2) and not task.flag.is_cancelled():
+            pass  # until the main thread has heard
+        try:
+            run()
+        finally:
+            running[0] -= 1
 
     def interrupt():
         for _ in range(min(threads, 2)):
@@ -82,12 +71,11 @@ def interrupted_at(options, call, threads):
     sender.start()
     made = eval(f"lambda index: index.{call}")
     try:
-        made(index)
+        with inside.native.watched("Task", "ApproximateTask", run=noisy):
+            made(index)
     except KeyboardInterrupt:
         interrupted = running[0] == 0  # nobody is left at work
     sender.join()
-    for name, kind in tasks.items():
-        setattr(core, name, kind)
     found = before_and_after()
     same = (found.ids == expected.ids).all() and (found.scores == expected.scores).all()
     return interrupted, n_begun[0], same
@@ -124,30 +112,25 @@ def test_ctrl_c_ends_a_single_search(run_python: Callable[..., Arrays]) -> None:
     told = run_python(
         """
 import os, signal, threading
-from inside import core
+import inside
 import farann
 
-class Noisy(core.Task):
-    def __init__(self, *arguments, flag, **options):
-        super().__init__(*arguments, flag=flag, **options)
-        self.flag = flag
-
-    def run(self):
-        assert threading.current_thread() is not threading.main_thread()
-        os.kill(os.getpid(), signal.SIGINT)
-        while not self.flag.is_cancelled():
-            pass
-        super().run()
-        ended.append(True)
+def noisy(task, run):
+    assert threading.current_thread() is not threading.main_thread()
+    os.kill(os.getpid(), signal.SIGINT)
+    while not task.flag.is_cancelled():
+        pass
+    run()
+    ended.append(True)
 
 ended = []
 rows = np.arange(5_000_000, dtype=np.float32)[:, None]  # so many that it counts as long
 index = farann.Index(1, codes="float32")
 index.add(rows)
 index.build()
-kind, core.Task = core.Task, Noisy
 try:
-    index.search_furthest(np.zeros(1), k=len(rows))
+    with inside.native.watched(run=noisy):
+        index.search_furthest(np.zeros(1), k=len(rows))
 except KeyboardInterrupt:
     give(interrupted=not ended)
 """
@@ -159,21 +142,19 @@ def test_a_build_can_be_interrupted(run_python: Callable[..., Arrays]) -> None:
     told = run_python(
         """
 import os, signal
-from inside import core
+import inside
 import farann
 
-class Noisy(core.Task):
-    def run(self):
-        os.kill(os.getpid(), signal.SIGINT)
-        super().run()
+def noisy(task, run):
+    os.kill(os.getpid(), signal.SIGINT)
+    run()
 
 index = farann.Index(64)
 index.add(np.random.default_rng(0).standard_normal((60_000, 64), dtype=np.float32))
-kind, core.Task = core.Task, Noisy
 try:
-    index.build()
+    with inside.native.watched(run=noisy):
+        index.build()
 except KeyboardInterrupt:
-    core.Task = kind
     give(found=index.build().search_furthest(np.zeros(64), 3).ids)
 """
     )
@@ -211,16 +192,14 @@ def cancelled() -> core.CancelFlag:
 def test_a_task_that_is_given_up_says_so(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((500, 8), dtype=np.float32)
     snapshot = inside.store.snapshot_of(index_of(rows).build())
-    chosen = core.Filter(snapshot)
     flag = core.CancelFlag()
     assert not flag.is_cancelled()
-    kind: Any
-    option: Any
-    for kind, option in ((core.Task, False), (core.ApproximateTask, ALL_CODES)):
+    for rule in (None, ALL_CODES):
+        task = partial(inside.native.task_of, snapshot, rows, 3, approximate=rule, stop=20)
         with pytest.raises(core.Cancelled):
-            kind(snapshot, chosen, rows, 0, 20, 3, option, flag=cancelled())
+            task(flag=cancelled())
         flag = core.CancelFlag()
-        task = kind(snapshot, chosen, rows, 0, 20, 3, option, flag=flag)
+        task = task(flag=flag)
         flag.cancel()
         assert flag.is_cancelled()
         with pytest.raises(core.Cancelled):
@@ -245,10 +224,9 @@ def tasks_to_interrupt(rows: NDArray[np.float32]) -> dict[str, Callable[[core.Ca
     growing.add(rows[most - 600 :])
     members = np.arange(0, 71, 7, dtype=np.int64)
 
-    def search(snapshot: core.Snapshot, k: int, option: Any = False, kind: Any = core.Task,
-               queries: NDArray[np.float32] = queries, **options: Any) -> Any:
-        return lambda flag: kind(snapshot, core.Filter(snapshot), queries, 0, len(queries), k,
-                                 option, flag=flag, **options).run()
+    def search(snapshot: core.Snapshot, k: int, queries: NDArray[np.float32] = queries,
+               **options: Any) -> Any:
+        return lambda flag: inside.native.task_of(snapshot, queries, k, flag=flag, **options).run()
 
     whole = inside.store.snapshot_of(index_of(line, codes="float32").build())
     found = {"float32": search(plain, 5),
@@ -256,14 +234,13 @@ def tasks_to_interrupt(rows: NDArray[np.float32]) -> dict[str, Callable[[core.Ca
     for name, index in (("int8", coded), ("int4", halves), ("added", growing), ("cells", cells)):
         snapshot = inside.store.snapshot_of(index)
         found[name] = search(snapshot, 5)
-        found[f"{name}, nearest"] = search(snapshot, 5, True)
+        found[f"{name}, nearest"] = search(snapshot, 5, nearest=True)
         found[f"{name}, one query"] = search(snapshot, 5, queries=queries[:1])
-        found[f"{name}, approximate"] = search(snapshot, 5, ALL_CODES, core.ApproximateTask)
+        found[f"{name}, approximate"] = search(snapshot, 5, approximate=ALL_CODES)
     snapshot = inside.store.snapshot_of(coded)
     everything, slots = core.Filter(snapshot), np.arange(most)
     found |= {
-        "beyond": lambda flag: core.Task(snapshot, everything, queries, 0, 70, 1, False,
-                                         radii=np.full(70, 1.0), flag=flag).run(),
+        "beyond": search(snapshot, 1, radii=np.full(70, 1.0)),
         "selection": lambda flag: core.Greedy(snapshot, everything, slots[:1], 300).run(300, flag),
         "passes": lambda flag: core.GreedyPasses(rows, 0, coded.isa, slots[:1], 300).run(300, flag),
         "sets": lambda flag: core.SetSearch(snapshot, everything, queries, members, 0, 5,
@@ -451,13 +428,12 @@ def test_the_main_thread_waits_while_others_work(rng: np.random.Generator) -> No
         for limit in ("long_work", "slow_long_work", "small_work"):
             patch.setattr(inside.settings, limit, 0)
 
-        class Noted(core.Task):
-            def run(self) -> None:
-                who.add(threading.current_thread().name)
-                super().run()
+        def noted(task: Any, run: Callable[[], None]) -> None:
+            who.add(threading.current_thread().name)
+            run()
 
-        patch.setattr(inside.settings, "Task", Noted)
-        for threads in (1, 2):
-            assert_same(index.search_furthest(rows, 5, threads=threads), expected)
-        assert_same(index.search_furthest(rows[0], 5), farann.Hits(*(a[0] for a in expected)))
+        with inside.native.watched(run=noted):
+            for threads in (1, 2):
+                assert_same(index.search_furthest(rows, 5, threads=threads), expected)
+            assert_same(index.search_furthest(rows[0], 5), farann.Hits(*(a[0] for a in expected)))
     assert "MainThread" not in who and any(name.startswith("farann-main") for name in who)

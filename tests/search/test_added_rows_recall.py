@@ -447,9 +447,9 @@ def test_the_core_refuses_stops_that_do_not_fit(rng: np.random.Generator) -> Non
     index = streamed(built(rows[:BASE], "l2"), rows[BASE:], 512)
     view = of(index).view(index.isa)
 
-    def task(*stops: int) -> core.ApproximateTask:
-        return core.ApproximateTask(view.snapshot, view.everything, rows, 0, 3, K,
-                                    StopRule(rows=100, run_ends=np.array(stops, np.int64)))
+    def task(*stops: int) -> Any:
+        rule = StopRule(rows=100, run_ends=np.array(stops, np.int64))
+        return inside.native.task_of(view.snapshot, rows, K, approximate=rule, stop=3)
 
     for good in (0, 16, 512):
         task(good).run()

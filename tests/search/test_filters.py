@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import reference
 from cases import Float32, assert_same, assert_same_beyond, index_of
-from inside import core
 from numpy.typing import NDArray
 from reference import METRICS
 
@@ -474,7 +473,7 @@ def test_offsets_that_lie_are_refused(rng: np.random.Generator) -> None:
             view.everything.excluding(ids, np.array(offsets, np.int64))
     chosen = view.everything.excluding(ids, np.array([0, 2, 5]))
     with pytest.raises(ValueError, match="offsets"):
-        core.Task(view.snapshot, chosen, rows, 0, 3, 2, False)
+        inside.native.task_of(view.snapshot, rows, 2, chosen=chosen, stop=3)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6])
@@ -518,10 +517,9 @@ def test_masks_of_single_queries_use_what_is_kept(
         pytest.skip("at this level the rows are listed")
     made: list[object] = []
 
-    class Counted(core.Task):
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            made.append(arguments)
-            super().__init__(*arguments, **options)
+    def counted(task: Any, begin: Any, *arguments: Any, **options: Any) -> None:
+        made.append(arguments)
+        begin(*arguments, **options)
 
     def check_all(n: int, masks: bool) -> None:
         index.search_furthest(queries[0], 7)
@@ -537,12 +535,12 @@ def test_masks_of_single_queries_use_what_is_kept(
                 assert stats == kept[1]
                 made.clear()
 
-    monkeypatch.setattr(inside.settings, "Task", Counted)
-    check_all(5000, True)
-    index.add(rows[5000:])
-    check_all(6000, True)
-    index.remove(np.arange(0, 6000, 7))
-    check_all(len(index), False)
+    with inside.native.watched(__init__=counted):
+        check_all(5000, True)
+        index.add(rows[5000:])
+        check_all(6000, True)
+        index.remove(np.arange(0, 6000, 7))
+        check_all(len(index), False)
 
 
 def test_masks_that_no_query_can_have_are_refused_as_ever(rng: np.random.Generator) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from approximate_cases import clustered
 from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
-from inside import core
 from inside.runtime import QUERY_BYTES, TASK_BYTES, forget_executors
 from numpy.typing import NDArray
 from reference import METRICS, furthest, nearest
@@ -24,7 +23,7 @@ Arrays = dict[str, NDArray[np.generic]]
 
 
 @pytest.fixture(autouse=True)
-def tasks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
     """Have searches split that are not long; gives the parts that were searched."""
     monkeypatch.setattr(inside.settings, "is_long", lambda *_: True)
     monkeypatch.setattr(inside.settings, "leading_share", 16)
@@ -32,13 +31,12 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     monkeypatch.setattr(inside.settings, "rows_a_part", 64)
     parts: list[tuple[int, int]] = []
 
-    class Noted(core.Task):
-        def search_only(self, first: int, end: int, leader: core.Task | None = None) -> None:
-            parts.append((first, end))
-            super().search_only(first, end, leader)
+    def noted(task: Any, search: Any, first: int, end: int, leader: Any = None) -> None:
+        parts.append((first, end))
+        search(first, end, leader)
 
-    monkeypatch.setattr(inside.settings, "Task", Noted)
-    return parts
+    with inside.native.watched(search_only=noted):
+        yield parts
 
 
 def assert_alike(index: farann.Index, queries: Float32, k: int = 10, **filters: Any) -> None:
@@ -193,20 +191,17 @@ def test_an_error_in_a_part(
     rows = rng.standard_normal((4000, 16), dtype=np.float32)
     index = index_of(rows).build()
     expected = index.search_furthest(rows[0], threads=1)
-    kind = core.Task
 
-    class Failing(kind):  # type: ignore[misc, valid-type]
-        def run(self) -> None:
-            if failing and self.did()[0] == 0 and next(numbers) == at:
-                raise MemoryError("no more of it")
-            super().run()
+    def fail(task: Any, run: Callable[[], None]) -> None:
+        if task.did()[0] == 0 and next(numbers) == at:
+            raise MemoryError("no more of it")
+        run()
 
-    monkeypatch.setattr(inside.settings, "Task", Failing)
     for at in (0, 1, 5):
-        numbers, failing = itertools.count(), True
-        with pytest.raises(MemoryError, match="no more of it"):
+        numbers = itertools.count()
+        with (inside.native.watched(run=fail),
+              pytest.raises(MemoryError, match="no more of it")):
             index.search_furthest(rows[0], threads=3)
-        failing = False
         assert_same(index.search_furthest(rows[0], threads=3), expected)
 
 
@@ -228,10 +223,9 @@ def test_where_no_thread_can_be_started(
 def test_what_can_be_no_part(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((500, 8), dtype=np.float32)
     snapshot = inside.store.snapshot_of(index_of(rows).build())
-    chosen = core.Filter(snapshot)
 
-    def task(n: int) -> core.Task:
-        return core.Task(snapshot, chosen, rows, 0, n, 3, False)
+    def task(n: int) -> Any:
+        return inside.native.task_of(snapshot, rows, 3, stop=n)
 
     leader = task(2)
     for first, end, number, after in ((-16, 32, 2, None), (0, 40, 2, None), (32, 16, 2, leader),
@@ -245,20 +239,18 @@ def test_ctrl_c(run_python: Callable[..., Arrays]) -> None:
         """
 import os, signal
 import inside
-from inside import core
 import farann
 
 begun, running = [0], [0]
-class Noisy(core.Task):
-    def run(self):
-        begun[0] += 1
-        running[0] += 1
-        if begun[0] == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-        try:
-            super().run()
-        finally:
-            running[0] -= 1
+def noisy(task, run):
+    begun[0] += 1
+    running[0] += 1
+    if begun[0] == 3:
+        os.kill(os.getpid(), signal.SIGINT)
+    try:
+        run()
+    finally:
+        running[0] -= 1
 
 rows = np.random.default_rng(0).standard_normal((1_000_000, 64), dtype=np.float32)
 index = farann.Index(64, codes="float32", threads=2)
@@ -266,13 +258,12 @@ index.add(rows)
 index.build()
 expected = index.search_furthest(rows[0])
 inside.settings.parts_a_thread = 200
-kind, core.Task = core.Task, Noisy
 interrupted = False
 try:
-    index.search_furthest(rows[0])
+    with inside.native.watched(run=noisy):
+        index.search_furthest(rows[0])
 except KeyboardInterrupt:
     interrupted = running[0] == 0
-core.Task = kind
 again = index.search_furthest(rows[0])
 give(interrupted=interrupted, begun=begun[0], same=(again.ids == expected.ids).all())
 """

@@ -178,8 +178,8 @@ def test_a_search_that_is_given_up_says_so(built: Any) -> None:
     """Giving up isn't taken for a limit."""
     index, _, queries = built("dot", codes="int8")
     snapshot, flag = inside.store.snapshot_of(index), core.CancelFlag()
-    task = core.Task(snapshot, core.Filter(snapshot), queries, 0, len(queries), 5, False,
-                     inside.contract.StopRule(seconds=SOON), flag=flag)
+    task = inside.native.task_of(snapshot, queries, 5, flag=flag,
+                                 rule=inside.contract.StopRule(seconds=SOON))
     flag.cancel()
     with pytest.raises(core.Cancelled):
         task.run()

@@ -355,16 +355,15 @@ def test_other_threads_run_during_a_search(kind: str, rng: np.random.Generator) 
     index = index_of(rng.standard_normal((20_000, 64), dtype=np.float32)).build()
     queries = rng.standard_normal((300, 64), dtype=np.float32)
     snapshot = inside.store.snapshot_of(index)
-    chosen = core.Filter(snapshot)
     slots, scores = np.arange(20_000), np.empty((300, 20_000), np.float32)
 
-    def call() -> Callable[[], object]:
+    def call() -> Any:
         if kind == "score":
             return partial(core.score_slots, snapshot, queries, slots, scores, 0, 300)
         if kind == "exact":
-            return core.Task(snapshot, chosen, queries, 0, 300, 10, False).run
-        return core.ApproximateTask(snapshot, chosen, queries, 0, 300, 10,
-                                    inside.contract.StopRule(rows=5000)).run
+            return inside.native.task_of(snapshot, queries, 10).run
+        rule = inside.contract.StopRule(rows=5000)
+        return inside.native.task_of(snapshot, queries, 10, approximate=rule).run
 
     assert not another_runs_during(partial(sum, range(1_000_000)))
     assert any(another_runs_during(call()) for _ in range(1000))

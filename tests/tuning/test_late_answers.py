@@ -93,12 +93,9 @@ class TestExtended:
         found, scanned = {}, {}
         for late in (None, 1e9, 4.0, 0.0):
             rule = inside.contract.StopRule(rows=1024, extends_beyond=late)
-            task = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, 0, 2 * n, 10,
-                                        rule)
-            task.run()
-            ids, scores = np.empty((2 * n, 10), np.int64), np.empty((2 * n, 10), np.float32)
-            task.write_top(scores, ids, 0)
-            found[late], scanned[late] = ids, task.did()[0]
+            task = inside.native.task_of(snapshot, queries, 10, approximate=rule)
+            found[late] = inside.native.run(task, 2 * n, 10).ids
+            scanned[late] = task.did()[0]
         assert np.array_equal(found[None], found[1e9]) and scanned[None] == scanned[1e9]
         assert scanned[None] == 2 * n * 1024 < scanned[4.0] < scanned[0.0] == 2 * n * N
         assert recall_of(found[0.0], truth) > 0.99
@@ -249,11 +246,8 @@ class TestWhatIsLate:
         snapshot = store.view(isa).snapshot
         for effort in (1.0, 3.0) if partitioned else (160.0, 2048.0, 16_000.0):
             rule = inside.tuning.rule_of(effort, deviations=partitioned)
-            task = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, 0, 64, k, rule,
-                                        tells_late=True)
-            task.run()
-            ids, scores = np.empty((64, k), np.int64), np.empty((64, k), np.float32)
-            task.write_top(scores, ids, 0)
+            task = inside.native.task_of(snapshot, queries, k, approximate=rule, tells_late=True)
+            ids = inside.native.run(task, 64, k).ids
             late = np.full(70, -1, np.float32)
             task.late_to(late, 3)
             assert (late[:3] == -1).all() and (late[67:] == -1).all()
@@ -262,8 +256,8 @@ class TestWhatIsLate:
             close = 0.05 if k <= 64 else 0.15
             assert (np.abs(late[3:67] / wanted - 1.0) < close).mean() > 0.8
             for i in range(5):
-                alone = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, i, i + 1,
-                                             k, rule, tells_late=True)
+                alone = inside.native.task_of(snapshot, queries, k, approximate=rule, start=i,
+                                              stop=i + 1, tells_late=True)
                 alone.run()
                 told = np.zeros(1, np.float32)
                 alone.late_to(told, 0)
@@ -271,8 +265,8 @@ class TestWhatIsLate:
 
     def test_not_asked_for(self, index: farann.Index) -> None:
         snapshot = inside.store.snapshot_of(index)
-        task = core.ApproximateTask(snapshot, core.Filter(snapshot), -skewed(5, 5), 0, 5, 10,
-                                    inside.contract.StopRule(rows=2048))
+        task = inside.native.task_of(snapshot, -skewed(5, 5), 10,
+                                     approximate=inside.contract.StopRule(rows=2048))
         task.run()
         late = np.full(5, 2, np.float32)
         task.late_to(late, 0)
@@ -308,8 +302,8 @@ class TestTables:
         snapshot = inside.store.snapshot_of(index)
         for effort in (208, 416, 800):
             late = np.zeros(len(queries), np.float32)
-            task = core.ApproximateTask(snapshot, core.Filter(snapshot), queries, 0, 2048, 10,
-                                        inside.contract.StopRule(rows=effort), tells_late=True)
+            task = inside.native.task_of(snapshot, queries, 10, stop=2048, tells_late=True,
+                                         approximate=inside.contract.StopRule(rows=effort))
             task.run()
             task.late_to(late, 0)
             usual = table.late_at(effort)
