@@ -94,6 +94,7 @@ lint: $(VENV)/.test  ## check style, layers, spelling, prose and types, in under
 	$(BIN)/python -m ruff check $(PYTHON_SOURCES)
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python docs/module_map.py --check
 	$(BIN)/codespell $(TEXTS)
 	$(BIN)/proselint --config .proselintrc.json check $(PROSE)
 	$(BIN)/python -m mypy farann bench tests
@@ -101,6 +102,7 @@ lint: $(VENV)/.test  ## check style, layers, spelling, prose and types, in under
 format: $(VENV)/.test  ## lay sources out as `make lint` wants them
 	$(BIN)/python -m ruff check --fix --quiet --select I $(PYTHON_SOURCES)
 	$(BIN)/clang-format -i $(C_SOURCES)
+	$(BIN)/python docs/module_map.py
 
 docs: $(VENV)/.test  ## build the documentation, warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

@@ -1,5 +1,7 @@
-"""What people are told: tables, colors and remarks, plain without rich or a terminal; and errors of
-the library in the words of the command line, with options in the place of arguments."""
+"""Tables, colors and remarks on a terminal, plain without rich.
+
+Errors of the library are told in the words of the command line: with options for arguments.
+"""
 
 from __future__ import annotations
 

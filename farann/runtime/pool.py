@@ -1,5 +1,7 @@
-"""What of the machine a process uses: its CPUs, their instruction-set level, and threads for
-searches, one pool a process, none of OpenMP's spinning barriers."""
+"""CPUs, their instruction-set level, and threads for searches: one pool a process.
+
+It has none of OpenMP's spinning barriers.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Builds on all cores, whose results don't depend on the threads, and settings of the process that
-they borrow: the threads of BLAS, the arithmetic of a thread."""
+"""Builds on all cores, with results that don't depend on the threads.
+
+They borrow settings of the process: the threads of BLAS, the arithmetic of a thread.
+"""
 
 from __future__ import annotations
 

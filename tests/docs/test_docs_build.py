@@ -141,6 +141,12 @@ def test_the_map_names_what_there_is() -> None:
             if not (any(ROOT.glob(name)) or any(ROOT.glob(f"{name}.py[xi]")))] == []
 
 
+def test_the_map_is_made_from_docstrings() -> None:
+    done = subprocess.run([sys.executable, "docs/module_map.py", "--check"], cwd=ROOT, text=True,
+                          capture_output=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_parts_of_a_map() -> None:
     text = """## What is where
 

@@ -1,5 +1,7 @@
-"""The folder of a sharded index, on any file system that fsspec knows: its manifest, and which
-recall to ask of each shard, so that the merged answer reaches what was asked for."""
+"""The folder of a sharded index, on any file system that fsspec knows.
+
+It has a manifest, and which recall to ask of each shard for the merged answer to reach a recall.
+"""
 
 from __future__ import annotations
 
