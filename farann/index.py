@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from farann._types import Float32Array, Ids, Progress, Rng
 from farann.contract import FormatError, checks
-from farann.contract.index_spec import CODE_WIDTHS, INT8, IndexSpec, check_codes, traits_of
+from farann.contract.index_spec import IndexSpec, check_codes, traits_of
 from farann.contract.row_types import to_row_type
 from farann.diverse import ask as diverse
 from farann.results import BeyondHits, Hits, SearchStats
@@ -99,9 +99,9 @@ class Index:
                  seed: int = 0, rng: Rng = None, threads: int | None = None) -> None:
         dim = None if dim is None else checks.to_dim(dim)
         traits, row_type = traits_of(checks.to_metric(metric)), to_row_type(dtype)
-        cells, width = check_codes(codes, cells, keep_vectors), CODE_WIDTHS[codes]
-        spec = IndexSpec(traits, width is not None, checks.to_seed(seed, rng), cells, width or INT8,
-                         bool(keep_vectors), row_type)
+        cells = check_codes(codes, cells, keep_vectors)
+        spec = IndexSpec(traits, codes, checks.to_seed(seed, rng), cells, bool(keep_vectors),
+                         row_type)
         self._live = Live(spec, dim, default_isa(), checks.to_threads(threads))
 
     # ---- what is in it ----

@@ -159,20 +159,14 @@ def written(path: Path | None) -> Iterator[IO[bytes]]:
             yield stream
 
 
-def place_of(output: str | None) -> Path | None:
-    """The file to write, None for standard output."""
-    return None if output in (None, STREAM) else Path(str(output))
-
-
-def kind_of(path: Path | None, wanted: str | None, kinds: dict[str, Any], what: str,
-            usual: str) -> str:
-    """What is written: as --format says, or the name of the file."""
-    if wanted is not None:
-        return wanted
-    if path is None:
-        return usual
+def target(output: str | None, wanted: str | None, kinds: dict[str, Any], what: str,
+           usual: str) -> tuple[Path | None, str]:
+    """The file to write, None for standard output, and what: as --format says, or its name."""
+    path = None if output in (None, STREAM) else Path(str(output))
+    if wanted is not None or path is None:
+        return path, wanted or usual
     if path.suffix[1:] not in kinds:
         listed = [f".{kind}" for kind in kinds]
         raise ValueError(f"{path}: unknown extension {path.suffix!r}; {what} are written as "
                          f"{', '.join(listed[:-1])} or {listed[-1]}")
-    return path.suffix[1:]
+    return path, path.suffix[1:]

@@ -100,7 +100,7 @@ def _names(arguments: argparse.Namespace, name: str, n: int,
 
 def search(arguments: argparse.Namespace) -> int:
     """Answer the queries of a file."""
-    kind = _checked_kind(arguments)
+    output, kind = _checked_target(arguments)
     index = Index.load(arguments.index, mmap=arguments.mmap)
     queries = open_vectors(arguments.queries, default="test", max_bytes=arguments.max_bytes)
     if index.dim is None:
@@ -135,7 +135,7 @@ def search(arguments: argparse.Namespace) -> int:
         results.print_answers(answers(lambda more: None), index.metric, longest, queries.rows)
     else:
         with (told("queries", queries.rows, is_shown(arguments)) as advance,
-              results.written(results.place_of(arguments.output)) as stream):
+              results.written(output) as stream):
             results.WRITERS[kind](stream, answers(advance))
     a_query = f", {seconds / queries.rows * 1e6:,.0f} us each" if queries.rows else ""
     note(arguments, f"{counted(queries.rows, 'query', 'queries')} of {counted(len(index), 'row')} "
@@ -157,8 +157,8 @@ def _has_strings(index: Index) -> bool:
     return index._live.store is not None and index._live.store.labels is not None
 
 
-def _checked_kind(arguments: argparse.Namespace) -> str:
-    """The output format; refuses arguments that don't go together."""
+def _checked_target(arguments: argparse.Namespace) -> tuple[Path | None, str]:
+    """Where answers go, and their format; refuses arguments that don't go together."""
     if arguments.beyond is not None and (arguments.nearest or arguments.k is not None):
         raise ValueError("--beyond finds all rows beyond the radius; -k and --nearest don't apply")
     limits = [terminal.option_of(name) for name in LIMITS if getattr(arguments, name) is not None]
@@ -167,14 +167,13 @@ def _checked_kind(arguments: argparse.Namespace) -> str:
     if len(limits) > 1:
         raise ValueError(f"expected at most one limit of a search, got {' and '.join(limits)}")
     to_limits(arguments.recall, arguments.epsilon, arguments.budget, arguments.seconds)
-    output = results.place_of(arguments.output)
-    kind = results.kind_of(output, "jsonl" if arguments.json else arguments.format,
-                           results.WRITERS, "results",
-                           "csv" if arguments.output == STREAM else "table")
+    output, kind = results.target(
+        arguments.output, "jsonl" if arguments.json else arguments.format, results.WRITERS,
+        "results", "csv" if arguments.output == STREAM else "table")
     if output is not None:
         _check_output(output, arguments.index, arguments.queries, arguments.exclude,
                       arguments.allowed, arguments.within, arguments.outside)
-    return kind
+    return output, kind
 
 
 def tune(arguments: argparse.Namespace) -> int:
@@ -252,9 +251,8 @@ def select(arguments: argparse.Namespace) -> int:
     """Choose rows of a file or an index, and write their ids."""
     if arguments.k is None and arguments.radius is None:
         raise ValueError("give -k, how many rows to choose, or --radius")
-    output = results.place_of(arguments.output)
-    kind = results.kind_of(output, "json" if arguments.json else None,
-                           results.SELECTION_WRITERS, "ids", "txt")
+    output, kind = results.target(arguments.output, "json" if arguments.json else None,
+                                  results.SELECTION_WRITERS, "ids", "txt")
     if output is not None:
         _check_output(output, arguments.rows)
     plot = _plotter(arguments.plot, arguments.rows)

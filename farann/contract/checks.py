@@ -244,14 +244,8 @@ def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool,
                single: bool) -> Float32Array:
     """Check vectors and give them as C-contiguous float32, (n, dim).
 
-    Parameters
-    ----------
-    dim : int or None
-        What is expected; None takes any.
-    normalized : bool
-        Whether zero vectors are refused, as they have no direction.
-    single : bool
-        Whether one vector, (dim,), is accepted too.
+    `dim`: what is expected, None takes any. `normalized`: zero vectors are refused, as they have no
+    direction. `single`: one vector, (dim,), is accepted, too.
     """
     array = to_matrix(name, value, dim, single=single)
     vectors = as_float32(array)

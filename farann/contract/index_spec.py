@@ -96,18 +96,16 @@ class IndexSpec(NamedTuple):
     """The settings of an index that concern its rows."""
 
     metric: MetricTraits
-    coded: bool
+    codes: str  # the users' name of their width
     seed: int
     cells: int | str | None = None
-    width: CodeWidth = INT8  # of codes, if there are any
     vectors: bool = True  # whether coded rows stay as they came, too
     row_type: str = "float32"
 
     @property
-    def codes(self) -> str:
-        """The users' name of these codes."""
-        width = self.width if self.coded else None
-        return next(name for name, one in CODE_WIDTHS.items() if one == width)
+    def width(self) -> CodeWidth:
+        """The width of codes, if there are any."""
+        return CODE_WIDTHS[self.codes] or INT8
 
     @property
     def stored(self) -> np.dtype[Any]:

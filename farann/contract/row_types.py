@@ -60,18 +60,9 @@ def to_rows(name: str, value: Any, dim: int | None, row_type: str, *, normalized
     to float32, and converted to another type if that loses nothing, ValueError where a number isn't
     one of it.
 
-    Parameters
-    ----------
-    dim : int or None
-        What is expected; None takes any.
-    normalized : bool
-        Whether zero vectors are refused, as they have no direction.
-    as_is : bool
-        Whether what would have to be copied is refused.
-    first : int
-        Number of the first row in what errors say.
-    checked : bool
-        False leaves the numbers of what is not converted to whoever copies it.
+    `dim` and `normalized` are as for `checks.to_vectors`. `as_is`: what would have to be copied is
+    refused. `first`: the number of the first row in what errors say. `checked`: False leaves the
+    numbers of what is not converted to whoever copies it.
     """
     array = checks.to_matrix(name, value, dim, single=False)
     if row_type == "bfloat16" and array.dtype.kind == "u" and array.dtype.itemsize == 2:

@@ -19,22 +19,7 @@ UNLIKE = 30  # pictures shown that are unlike each other
 
 
 def run(output: Path) -> bool:
-    """Show the pictures.
-
-    Parameters
-    ----------
-    output : Path
-        The page to write.
-
-    Returns
-    -------
-    bool
-        Whether the answers that are shown are those of numpy in float64.
-
-    Examples
-    --------
-    >>> run(Path("images.html"))  # doctest: +SKIP
-    """
+    """Show the pictures, on a page too, and tell whether answers are those of numpy in float64."""
     found = data.load_fashion()
     if isinstance(found, str):
         say(f"No Fashion-MNIST: {found}.")

@@ -33,22 +33,7 @@ class Feedback(NamedTuple):
 
 
 def run(output: Path) -> bool:
-    """Show the films.
-
-    Parameters
-    ----------
-    output : Path
-        The page to write.
-
-    Returns
-    -------
-    bool
-        True: there is nothing to compare the lists with but people's ratings.
-
-    Examples
-    --------
-    >>> run(Path("movies.html"))  # doctest: +SKIP
-    """
+    """Show the films, on a page too; True, as there are but people's ratings to compare with."""
     films = data.load_films()
     if isinstance(films, str):
         say(f"No MovieLens: {films}.")

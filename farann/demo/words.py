@@ -41,28 +41,10 @@ Search = Callable[[Array], NDArray[np.int64]]
 
 
 def run(output: Path, queries: Sequence[str] | None = None) -> bool:
-    """Show the words.
+    """Show the words, on a page too, and tell whether all answers agree with numpy in float64.
 
-    Parameters
-    ----------
-    output : Path
-        The page to write.
-    queries : sequence of str, optional
-        Words to look up, instead of a few of the demo's own.
-
-    Returns
-    -------
-    bool
-        Whether all answers agree with numpy in float64.
-
-    Raises
-    ------
-    ValueError
-        If a word of the queries is not among them.
-
-    Examples
-    --------
-    >>> run(Path("words.html"), ["king", "queen"])  # doctest: +SKIP
+    `queries`: words to look up, instead of a few of the demo's own; ValueError for one that is not
+    among them.
     """
     words = data.load_glove()
     if isinstance(words, str):

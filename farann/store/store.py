@@ -324,7 +324,7 @@ class Store:
         if queries is not None and len(queries):
             order_queries = few_of(self.spec.metric.mirrored(queries) if nearest else queries)
         centre, made = centre_of(base, self.spec.metric.normalized), Made()
-        if self.spec.coded:
+        if self.spec.codes != "float32":
             queries, held = samples_for(base, queries, unused, self.spec, nearest)
             made = make_codes(base, centre, self.spec, default_isa(), queries, progress,
                               threads, held, nearest and self.spec.metric.adds_squared_norm)

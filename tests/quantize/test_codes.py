@@ -22,7 +22,7 @@ LEVELS = inside.levels()
 def made(rows: Float32, metric: str = "l2", *, seed: int = 0,
          queries: Float32 | None = None) -> inside.quantize.CodeArrays | None:
     """Codes of rows around the origin, laid out as `build` does."""
-    spec = inside.contract.IndexSpec(inside.contract.traits_of(metric), True, seed)
+    spec = inside.contract.IndexSpec(inside.contract.traits_of(metric), "int8", seed)
     centre = np.zeros(rows.shape[1])
     layout = inside.layout.make_codes(rows, centre, spec, LEVELS[-1], queries, False).layout
     return None if layout is None else layout.codes
