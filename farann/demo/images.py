@@ -47,12 +47,12 @@ def run(output: Path) -> bool:
         page.cells(_picture(found, i) for i in chosen.ids))]
     cosine, one, other = index.diameter()
     say(f"\nThe two pictures least alike: {found.labels[one]} and {found.labels[other]}, "
-          f"cosine {cosine:.3f}")
+        f"cosine {cosine:.3f}")
     sections.append(page.section("The two least alike", page.cells(
         [_picture(found, one), _picture(found, other)])))
     right = _agrees(found.rows, asked, furthest)
     say(f"Ids {'agree' if right else 'DISAGREE'} with numpy in float64: "
-          f"{furthest.ids.size} looked at.")
+        f"{furthest.ids.size} looked at.")
     page.write(output, "Pictures least like others", found.about, sections)
     return right
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,9 +42,14 @@ def run(output: Path) -> bool:
     part = np.random.default_rng(0).choice(2, len(films.users), p=SHARES)
     feedback = Feedback(part, films.stars >= 4, films.stars <= 2)
     lists = _lists(films, feedback)
-    counts = {name: [_count(films, ids, feedback.part == 1, kind)
+    held_back = feedback.part == 1
+    counts = {name: [sum(_counts(films, ids, held_back & kind))
                      for kind in (feedback.liked, feedback.disliked)]
               for name, ids in lists.items()}
+    known = sum(np.array(_counts(films, ids, held_back & (feedback.liked | feedback.disliked)))
+                for ids in lists.values())
+    # Whose lists have most that they rated, as there is most to see; a tie goes to the first.
+    people = np.argsort(-known, kind="stable")[:PEOPLE].tolist()
     say(f"\n{K} films for each of {int(films.users.max()) + 1:,} people, of those not seen before;")
     say("what they held back says which of these they like:")
     say(f"{'':26}{'liked':>8}{'disliked':>10}")
@@ -58,7 +62,7 @@ def run(output: Path) -> bool:
                        "Most were never rated, so that nobody knows. Below are the people who "
                        "rated most of what their lists have."))
     sections = [summary, *(_person(films, feedback, lists, user)
-                           for user in _best_known(films, feedback, lists))]
+                           for user in people)]
     page.write(output, "Films by likes and dislikes", films.about, sections)
     return True
 
@@ -90,20 +94,10 @@ def _by_person(films: Films, chosen: Array) -> list[NDArray[np.int64]]:
     return np.split(films.films[chosen][order], np.cumsum(counts)[:-1])
 
 
-def _count(films: Films, ids: Array, held_back: Array, kind: Array) -> int:
-    """How many entries of lists are of a kind, by ratings that were held back."""
-    rated = _by_person(films, held_back & kind)
-    return sum(int(np.isin(some, known).sum()) for some, known in zip(ids, rated, strict=True))
-
-
-def _best_known(films: Films, feedback: Feedback, lists: dict[str, Array]) -> Sequence[int]:
-    """People who rated most of what both lists have, as there is most to see; a tie goes to the
-    first."""
-    told = feedback.liked | feedback.disliked
-    rated = _by_person(films, (feedback.part == 1) & told)
-    counts = [sum(int(np.isin(ids[user], known).sum()) for ids in lists.values())
-              for user, known in enumerate(rated)]
-    return [int(user) for user in np.argsort(-np.array(counts), kind="stable")[:PEOPLE]]
+def _counts(films: Films, ids: Array, chosen: Array) -> list[int]:
+    """How many entries of each person's list are among their chosen ratings."""
+    return [int(np.isin(some, rated).sum())
+            for some, rated in zip(ids, _by_person(films, chosen), strict=True)]
 
 
 def _person(films: Films, feedback: Feedback, lists: dict[str, Array], user: int) -> str:
