@@ -32,26 +32,26 @@ __all__ = [
 ]
 
 # What is imported when it is first asked for (SPEC 1), names by their modules, and modules.
-_NAMES = {
+_LAZY_NAMES = {
     "BeyondHits": "results", "Filter": "search.filters", "FormatError": "contract",
     "Hits": "results", "Index": "index", "RecallWarning": "contract",
     "SearchStats": "results", "Selection": "diverse.selection", "Tuning": "tuning.table",
     "__version__": "_version", "isa_levels": "native.kernels", "merge": "results",
     "merge_beyond": "results", "search_furthest": "one_off", "select_diverse": "one_off",
 }
-_MODULES = ("metrics", "sklearn", "vectors")
+_LAZY_MODULES = ("metrics", "sklearn", "vectors")
 
 if not TYPE_CHECKING:  # which would take any name for one that there is
     def __getattr__(name: str) -> object:
-        if name not in _NAMES and name not in _MODULES:
+        if name not in _LAZY_NAMES and name not in _LAZY_MODULES:
             raise AttributeError(f"module 'farann' has no attribute {name!r}", name=name)
         from importlib import import_module
 
-        module = import_module(f"farann.{_NAMES.get(name, name)}")
-        if name in _MODULES:
+        module = import_module(f"farann.{_LAZY_NAMES.get(name, name)}")
+        if name in _LAZY_MODULES:
             return module
         globals()[name] = found = getattr(module, name)
         return found
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_NAMES, *_MODULES})
+        return sorted({*globals(), *_LAZY_NAMES, *_LAZY_MODULES})

@@ -33,7 +33,7 @@ from farann.runtime.progress import told
 
 __all__ = ["VectorFile", "open_vectors", "read_id_lists", "read_ids", "write_vectors"]
 
-BLOCK_BYTES, COPY_BYTES = 64 << 20, 16 << 20
+FILE_BLOCK_BYTES, COPY_BYTES = 64 << 20, 16 << 20
 
 StrPath = str | os.PathLike[str]
 
@@ -64,7 +64,7 @@ class VectorFile:
         """The `dtype` of an index that keeps these numbers as they are, or else "float32"."""
         return row_type_for(self.dtype)
 
-    def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[Array]:
+    def blocks(self, block_bytes: int = FILE_BLOCK_BYTES) -> Iterator[Array]:
         """Read the rows block by block.
 
         Parameters

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from farann._types import Int64Array
 
 # Types of numbers by their format strings.
-_FORMATS = {b"e": "f2", b"f": "f4", b"g": "f8", b"c": "i1", b"C": "u1", b"s": "i2", b"S": "u2",
+_TYPES = {b"e": "f2", b"f": "f4", b"g": "f8", b"c": "i1", b"C": "u1", b"s": "i2", b"S": "u2",
             b"i": "i4", b"I": "u4", b"l": "i8", b"L": "u8"}
 _OFFSETS = {b"+l": "i4", b"+L": "i8"}  # types of offsets of lists, likewise
 _FIXED = b"+w:"  # and the length follows
@@ -156,9 +156,9 @@ def _format_of(schema: Any) -> tuple[bytes, str] | None:
     if not (format_ in _OFFSETS or fixed) or schema.n_children != 1 or not schema.children:
         return None
     child = _Schema.from_address(schema.children[0])
-    if child.dictionary or child.format not in _FORMATS:
+    if child.dictionary or child.format not in _TYPES:
         return None
-    return format_, _FORMATS[child.format]
+    return format_, _TYPES[child.format]
 
 
 def _rows(name: str, owner: Any, format_: bytes, numbers: str, dim: int | None,

@@ -24,7 +24,7 @@ MOVIELENS = "recbole"
 FASHION = "dataset-fashion-mnist"  # a package of Debian
 COMMON = 3_000  # words, the commonest, among which a demo looks first
 
-_ASKED = ("king", "music", "computer", "winter", "doctor", "money", "dog")
+_DEMO_WORDS = ("king", "music", "computer", "winter", "doctor", "money", "dog")
 _FILMS = Path("share", "datasets", "ml-100k")
 _FASHION_PARTS = Path("share", "datasets", "fashion-mnist")
 _GARMENTS = ("T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker",
@@ -112,7 +112,7 @@ def load_glove() -> Words | str:
     rows = np.load(found[".npy"], mmap_mode="r", allow_pickle=False)
     labels = parquet.read_table(str(found[".parquet"])).column(0).to_pylist()
     about = f"GloVe, trained on 6 billion words of text: {len(labels):,} words, the commonest first"
-    return Words(about, np.ascontiguousarray(rows, dtype=np.float32), labels, list(_ASKED))
+    return Words(about, np.ascontiguousarray(rows, dtype=np.float32), labels, list(_DEMO_WORDS))
 
 
 def make_words() -> Words:

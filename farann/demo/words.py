@@ -30,7 +30,7 @@ BATCH = 256  # queries timed at once
 SINGLES = 16  # queries timed one by one
 TIMES = 4  # of each, of which the first one warms up, and the best counts
 
-METRICS = {
+METRIC_MEANINGS = {
     "cosine": "smallest first, vectors that point the other way",
     "dot": "smallest first, vectors that point the other way and are long",
     "l2": "largest distance first",
@@ -57,7 +57,7 @@ def run(output: Path, queries: Sequence[str] | None = None) -> bool:
     sample = words.rows[
         np.random.default_rng(0).choice(len(words.rows), BATCH, replace=False)]
     trials, everything = {}, []
-    for metric, meaning in METRICS.items():
+    for metric, meaning in METRIC_MEANINGS.items():
         index = farann.Index(metric=metric)
         index.add(words.rows)
         index.build()

@@ -19,8 +19,8 @@ from farann.runtime import pool
 # _TASK_BYTES: most bytes of a task's answers; _ENTRY_BYTES: bytes of one entry of them.
 _MEMBERS_A_TASK, _TASK_BYTES, _ENTRY_BYTES = 256, 1 << 28, 16
 # _SMALL_WORK: multiply-adds below which a second thread costs more than it saves.
-# _LONG_WORK: multiply-adds from which Ctrl+C must be heard.
-_SMALL_WORK, _LONG_WORK = 1 << 22, 1 << 28
+# _LONG_SETS_WORK: multiply-adds from which Ctrl+C must be heard.
+_SMALL_WORK, _LONG_SETS_WORK = 1 << 22, 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, sets: MemberSets, k: int
                _TASK_BYTES // (_ENTRY_BYTES * min(k, max(chosen.n_rows, 1))))
     bounds = _bounds(sets.offsets, max(1, most))
     pool.run_all([partial(search, start, stop) for start, stop in bounds], threads,
-                 long=work >= _LONG_WORK)
+                 long=work >= _LONG_SETS_WORK)
     hits, stats = Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
     return with_keys(hits, keys + 0.0) if keyed else hits, stats  # never -0.0
 

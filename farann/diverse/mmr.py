@@ -33,14 +33,14 @@ from farann.store.store import Store
 # _SMALL_SHARE: where a pool would hold over 1/8 of the rows, all rows are taken.
 _FIRST_POOL, _GROWTH, _SMALL_SHARE = 128, 8, 8
 # Error bound of float64 arithmetic, relative to norms.
-_ROUNDING = 1e-13
+_FLOAT64_ERROR = 1e-13
 # Rows that are read at a time to find the largest norm.
-_ROWS_AT_ONCE = 65_536
+_NORMS_AT_ONCE = 65_536
 # _MOST_ABOVE: least room, in rows, of a search above a guessed floor.
 # _GUESS_OFF: error bound of the guess in float32, relative to norms.
 _MOST_ABOVE, _GUESS_OFF = 8192, 1e-5
 # Error bounds of a score in float32: relative, and absolute for tiny scores.
-_FLOAT32, _SMALLEST = 2.0**-23, 2.0**-148
+_FLOAT32_ERROR, _SMALLEST = 2.0**-23, 2.0**-148
 
 _largest_norms: WeakKeyDictionary[Store, float] = WeakKeyDictionary()
 
@@ -217,7 +217,7 @@ class _Ranker:
             norm = largest_norm(self._store)
             longest = float(np.linalg.norm(np.concatenate([self._query, *self._vectors])
                                            .astype(np.float64), axis=1).max())
-        slack = norm * (off + _ROUNDING * (1.0 + longest))
+        slack = norm * (off + _FLOAT64_ERROR * (1.0 + longest))
         floor = -inf
         if len(members) > 1 and not is_stuck:
             guess = self._floor(members) - 2.0 * slack - _GUESS_OFF * norm * longest
@@ -260,7 +260,7 @@ class _Ranker:
                 return hits.ids[0], inf
             if self._store.spec.metric.normalized:
                 score *= float(np.linalg.norm(members.astype(np.float64)))
-            return hits.ids[0], -score + abs(score) * _FLOAT32 + _SMALLEST
+            return hits.ids[0], -score + abs(score) * _FLOAT32_ERROR + _SMALLEST
         task = _core.SetSearch(view.exact, chosen, members, np.array([0, len(members)], np.int64),
                                0, size, raw=True, floor=floor, flag=self._flag)
         task.run()
@@ -295,8 +295,8 @@ def largest_norm(store: Store) -> float:
     if norm is None:
         norm = 0.0
         for segment in (store.base, store.tail):
-            for start in range(0, len(segment), _ROWS_AT_ONCE):
-                part = _core.widened(segment[start : start + _ROWS_AT_ONCE]).astype(np.float64)
+            for start in range(0, len(segment), _NORMS_AT_ONCE):
+                part = _core.widened(segment[start : start + _NORMS_AT_ONCE]).astype(np.float64)
                 norm = max(norm, float(np.linalg.norm(part, axis=1).max()))
         norm *= 1.0 + 1e-9
         _largest_norms[store] = norm

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
 # Queries of the first and of the largest batch of pairs.
-# _ROWS_AT_ONCE: rows that are queries at a time.
-_FIRST_QUERIES, _MOST_QUERIES = 64, 1024
-_ROWS_AT_ONCE = 8_192
-_MARGIN = 1e-12  # error bound of float64 arithmetic, relative to lengths
+# _PAIR_ROWS_AT_ONCE: rows that are queries at a time.
+_FIRST_QUERIES, _MOST_PAIRED = 64, 1024
+_PAIR_ROWS_AT_ONCE = 8_192
+_LENGTH_ERROR = 1e-12  # error bound of float64 arithmetic, relative to lengths
 # Under cosine each row of a pair has a key for the other; they differ by at most 4 roundings of
 # 2**-53. Twice that is allowed for.
 _KEYS_DIFFER = 2.0**-50
@@ -67,13 +67,13 @@ def furthest_pair(store: Store, view: View, threads: int, progress: Progress = F
         while start < len(slots) and _most(store, reach[start]) >= best.key - slack:
             asked = slots[start : start + size]
             best, keys[start : start + size] = _best_of(store, view, asked, best, slack, threads)
-            start, size = start + len(asked), min(2 * size, _MOST_QUERIES)
+            start, size = start + len(asked), min(2 * size, _MOST_PAIRED)
             advance(len(asked))
     if slack:
         close = slots[:start][keys[:start] >= best.key - slack]
         others = _about_as_far(store, view, close, slots[start:], best.key - slack, threads)
-        for at in range(0, len(others), _MOST_QUERIES):
-            best, _ = _best_of(store, view, others[at : at + _MOST_QUERIES], best, slack, threads)
+        for at in range(0, len(others), _MOST_PAIRED):
+            best, _ = _best_of(store, view, others[at : at + _MOST_PAIRED], best, slack, threads)
     return best
 
 
@@ -132,17 +132,17 @@ def _reaches(store: Store, slots: Int64Array) -> Float64Array:
     """
     metric, reach, centre = store.spec.metric, np.empty(len(slots)), store.centre
     square = float(centre @ centre)
-    for start in range(0, len(slots), _ROWS_AT_ONCE):
-        rows = store.take(slots[start : start + _ROWS_AT_ONCE]).astype(np.float64)
+    for start in range(0, len(slots), _PAIR_ROWS_AT_ONCE):
+        rows = store.take(slots[start : start + _PAIR_ROWS_AT_ONCE]).astype(np.float64)
         along = rows @ (_direction(centre) if metric.normalized else centre)
         squares = np.square(rows if metric.normalized else rows - centre).sum(axis=1)
         if metric.normalized:
             found = np.arccos(np.clip(along / np.sqrt(squares), -1.0, 1.0)) + 1e-7
         elif metric.adds_squared_norm:
-            found = np.sqrt(squares) * (1.0 + _MARGIN)
+            found = np.sqrt(squares) * (1.0 + _LENGTH_ERROR)
         else:
             found = 0.5 * (square + squares) - along
-            found += _MARGIN * (square + squares + np.abs(along))
+            found += _LENGTH_ERROR * (square + squares + np.abs(along))
         reach[start : start + len(rows)] = found
     return reach
 
@@ -161,9 +161,9 @@ def _most(store: Store, reach: float) -> float:
     """The largest key that two rows of these reaches can have."""
     metric = store.spec.metric
     if metric.normalized:
-        return 1.0 if 2.0 * reach >= np.pi else -float(np.cos(2.0 * reach)) + _MARGIN
+        return 1.0 if 2.0 * reach >= np.pi else -float(np.cos(2.0 * reach)) + _LENGTH_ERROR
     if metric.adds_squared_norm:
-        return float((2.0 * reach) ** 2 * (1.0 + _MARGIN))
+        return float((2.0 * reach) ** 2 * (1.0 + _LENGTH_ERROR))
     return 2.0 * reach
 
 
@@ -171,12 +171,12 @@ def furthest_of_each(store: Store, view: View, k: int, threads: int,
                      progress: Progress) -> Iterator[Hits]:
     """Each row's k furthest other rows, some rows at a time, in the order of `Index.ids`."""
     slots = store.live_slots()
-    starts = range(0, len(slots), _ROWS_AT_ONCE)
+    starts = range(0, len(slots), _PAIR_ROWS_AT_ONCE)
     # Under l2 nothing is nearer to a row than itself, so that filters are spared at first.
     may_be_itself = k == 1 and store.spec.metric.adds_squared_norm
     with told("rows asked", len(starts), progress) as advance:
         for start in starts:
-            asked = slots[start : start + _ROWS_AT_ONCE]
+            asked = slots[start : start + _PAIR_ROWS_AT_ONCE]
             rows, own = store.take(asked), store.ids.ids_of(asked)
             hits = None
             if may_be_itself:

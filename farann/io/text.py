@@ -16,7 +16,7 @@ from farann.io.files import open_regular
 from farann.io.vector_content import Array, Content, Fault, check_size, choose
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-_LONGEST = 1 << 24  # characters of a line
+_LONGEST_LINE = 1 << 24  # characters of a line
 
 
 def look_at_text(path: Path, name: str | None, default: str, limit: int) -> Content:
@@ -112,9 +112,9 @@ def _records(path: Path) -> Iterator[list[str]]:
 
 def _filled(stream: io.TextIOWrapper) -> Iterator[str]:
     """Lines that have something in them."""
-    while line := stream.readline(_LONGEST):
-        if len(line) == _LONGEST:
-            raise Fault(f"expected lines of at most {_LONGEST} characters")
+    while line := stream.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise Fault(f"expected lines of at most {_LONGEST_LINE} characters")
         if line := line.strip("\r\n"):
             yield line
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from farann.cli.arguments import parser_of_commands as parser
-from farann.demo.data import _ASKED as words_asked
+from farann.demo.data import _DEMO_WORDS as words_asked
 from farann.demo.data import load_films, load_glove, make_films, make_words
 from farann.demo.images import PICTURES, UNLIKE
 from farann.demo.movies import PEOPLE

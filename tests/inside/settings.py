@@ -73,7 +73,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     "most_regression_steps": ("_MOST_STEPS", (regression,)),
     "most_rotated_rows": ("_MOST_TURNED", (transform_choice,)),
     "most_sections": ("MAX_SECTIONS", (container,)),
-    "pair_rows_at_once": ("_ROWS_AT_ONCE", (pairs,)),
+    "pair_rows_at_once": ("_PAIR_ROWS_AT_ONCE", (pairs,)),
     "parts_a_thread": ("_PARTS_A_THREAD", (batches,)),
     "passes_pay": ("passes_pay", (greedy,)),
     "pca_filter_largest_share": ("_LARGEST_SHARE", (pca_filter,)),

@@ -15,7 +15,7 @@ from farann.contract import checks
 
 Embeddings = tuple[Float32Array, Float32Array]
 # Labels whose outer products are made at a time in least squares: 32 MiB at 16 dimensions.
-_BLOCK = 1 << 14
+_LABELS_AT_ONCE = 1 << 14
 # Dimensions that are kept of the item regression: with 32 AUC falls by .001 on MovieLens 100K.
 _REGRESSION_DIM = 64
 
@@ -124,7 +124,7 @@ def _solve(solved: Float64Array, given: Float64Array, rows: Int64Array, columns:
     starts = np.searchsorted(rows, np.arange(len(solved) + 1))
     first = 0
     while first < len(solved):
-        last = int(np.searchsorted(starts, starts[first] + _BLOCK, "right")) - 1
+        last = int(np.searchsorted(starts, starts[first] + _LABELS_AT_ONCE, "right")) - 1
         last = min(max(last, first + 1), len(solved))
         mine = slice(starts[first], starts[last])
         used, at = np.unique(columns[mine], return_inverse=True)

@@ -18,7 +18,14 @@ import numpy as np
 from farann._types import Float32Array
 from farann._version import __version__
 from farann.adapters.ray.gathering import to_label_array
-from farann.adapters.ray.storage import NAME, SAMPLE, Manifest, ShardRecord, Storage, sha256_of
+from farann.adapters.ray.storage import (
+    MANIFEST,
+    SAMPLE_FILE,
+    Manifest,
+    ShardRecord,
+    Storage,
+    sha256_of,
+)
 from farann.contract import checks
 from farann.contract.index_spec import traits_of
 from farann.index import Index
@@ -26,7 +33,7 @@ from farann.vectors import open_vectors
 
 PLAN = "plan.json"
 ROWS_PER_SHARD = 10_000_000
-_SAMPLED = 4_096  # most rows that serve as a sample for all shards, where no queries are given
+_SHARED_ROWS = 4_096  # most rows that serve as a sample for all shards, where no queries are given
 
 
 class Plan(NamedTuple):
@@ -102,7 +109,7 @@ def build_shard(uri: str, shard: int, feed: Callable[[], Iterable[Any]], plan: P
         record = ShardRecord(file, len(ids), smallest, largest, sha256_of(path),
                              path.stat().st_size)
         if sample is None:  # as good as queries where none are known: a part of all rows
-            some = index.reconstruct(ids[:: -(-plan.rows // _SAMPLED)])
+            some = index.reconstruct(ids[:: -(-plan.rows // _SHARED_ROWS)])
             storage.write_rows(_file_of(shard, "sample.npy"), some)
         index.close()
         if not storage.is_local:
@@ -120,10 +127,10 @@ def finish(uri: str, plan: Plan, records: list[ShardRecord],
     # What builds leave for tuning, as the order of rows suits the others; or some rows of shards.
     sample = sample[::4] if sample is not None else np.concatenate([
         storage.read_rows(_file_of(shard, "sample.npy")) for shard in range(len(records))])
-    storage.write_rows(SAMPLE, sample)
+    storage.write_rows(SAMPLE_FILE, sample)
     made = Manifest(plan.metric, sample.shape[1], plan.codes, plan.rows, tuple(records),
                     grouped=plan.group_column is not None)
-    storage.write(NAME, made.to_json())
+    storage.write(MANIFEST, made.to_json())
     return made
 
 

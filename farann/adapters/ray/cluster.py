@@ -16,13 +16,13 @@ import ray
 from farann.adapters.ray import building
 from farann.adapters.ray.selecting import Selecting
 from farann.adapters.ray.shard import Shard, count_changes
-from farann.adapters.ray.storage import NAME, Manifest, ShardError, Storage
+from farann.adapters.ray.storage import MANIFEST, Manifest, ShardError, Storage
 from farann.contract import checks
 from farann.contract.index_spec import traits_of
 from farann.vectors import open_vectors
 
-_ROWS_AT_ONCE = 65_536
-_SMALL = 50_000  # bytes of arguments; more are put into the object store, once for all shards
+_DATASET_ROWS = 65_536
+_FEW_BYTES = 50_000  # bytes of arguments; more are put into the object store, once for all shards
 # Actors are spread over the machines; those that die are started again, and asked again. A
 # hundredth of a CPU each: a laptop holds any number of shards, and CPUs are left for tasks.
 _ACTORS = {"num_cpus": 0.01, "max_concurrency": 4, "max_restarts": -1, "max_task_retries": 3,
@@ -114,8 +114,8 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
     plan = building.to_plan(sum(counts), rows_per_shard, metric, codes, cells, columns, sample)
     options, threads = _placed(ray_remote_args, {"num_cpus": 1}, 0 if storage.is_memory else 1)
     plan.begin(storage)
-    if storage.exists(NAME):
-        return Manifest.from_json(storage.read(NAME), storage.uri)
+    if storage.exists(MANIFEST):
+        return Manifest.from_json(storage.read(MANIFEST), storage.uri)
     bounds = plan.bounds
     if files:
         feeds = [partial(building.blocks_of_files, files, counts, *cut) for cut in pairwise(bounds)]
@@ -136,7 +136,7 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
 
 
 def _blocks_of(dataset: Any, columns: tuple[str | None, ...]) -> Iterator[Any]:
-    for batch in dataset.iter_batches(batch_size=_ROWS_AT_ONCE, batch_format="numpy"):
+    for batch in dataset.iter_batches(batch_size=_DATASET_ROWS, batch_format="numpy"):
         yield tuple(None if name is None else batch[name] for name in columns)
 
 
@@ -226,9 +226,9 @@ class Cluster(Selecting, AbstractContextManager["Cluster"]):
         replicas = checks.to_int("replicas", replicas, 1)
         self._timeout = checks.to_float("timeout", timeout)
         try:
-            content = storage.read(NAME)
+            content = storage.read(MANIFEST)
         except FileNotFoundError:
-            raise FileNotFoundError(f"{storage.uri} has no {NAME}: build the index first, or "
+            raise FileNotFoundError(f"{storage.uri} has no {MANIFEST}: build the index first, or "
                                     "end its build") from None
         manifest = Manifest.from_json(content, storage.uri)
         super().__init__(storage, manifest, count_changes(storage))
@@ -321,7 +321,7 @@ class Cluster(Selecting, AbstractContextManager["Cluster"]):
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
         options = args[-1].values() if args and isinstance(args[-1], dict) else ()
         nbytes = sum(getattr(value, "nbytes", 0) for value in (*args, *options))
-        shared: Any = args if self._here or nbytes <= _SMALL else ray.put(args)
+        shared: Any = args if self._here or nbytes <= _FEW_BYTES else ray.put(args)
         self._turn += 1
         # The workers of each shard, that first whose turn it is; one alone writes changes.
         turn = self._turn % len(self._workers[0])

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from farann._types import BoolArray, Float32Array, IdArray, Int64Array
-from farann.adapters.ray.storage import NAME, SAMPLE, Manifest, ShardError, Storage
+from farann.adapters.ray.storage import MANIFEST, SAMPLE_FILE, Manifest, ShardError, Storage
 from farann.contract import FormatError
 from farann.contract.strings import packed
 from farann.diverse.ask import next_by_mmr
@@ -28,8 +28,8 @@ from farann.index import Index
 from farann.io.container import read_bytes, write_bytes
 from farann.store.asked_ids import numbers
 
-_NAME = re.compile(r"(\d{12})\.change")
-_ROWS_AT_ONCE = 8_192
+_CHANGE_NAME = re.compile(r"(\d{12})\.change")
+_READ_AT_ONCE = 8_192
 
 
 class Change(NamedTuple):
@@ -63,7 +63,7 @@ class Change(NamedTuple):
 
 def count_changes(storage: Storage) -> int:
     """How many changes there are; what else lies there may be what a killed process left."""
-    found = map(_NAME.fullmatch, storage.names("changes"))
+    found = map(_CHANGE_NAME.fullmatch, storage.names("changes"))
     return max((int(match[1]) for match in found if match), default=0)
 
 
@@ -82,7 +82,7 @@ class Shard:
     def __init__(self, uri: str, number: int, cache: Any = None, threads: Any = None) -> None:
         self.number, self._threads = number, threads
         self._storage = Storage(uri)
-        self.manifest = Manifest.from_json(self._storage.read(NAME), uri)
+        self.manifest = Manifest.from_json(self._storage.read(MANIFEST), uri)
         self.name = self.manifest.name_of(number)
         self.is_growing = number == len(self.manifest.shards)
         self._lock = threading.Lock()
@@ -168,8 +168,9 @@ class Shard:
             options = {**options, "budget": max(options["budget"] * rows // self.manifest.rows, 1)}
         elif "recall" in options:
             with self._lock:
-                if (kind, k := options["k"]) not in self._tuned and self._storage.exists(SAMPLE):
-                    self._index.tune(self._storage.read_rows(SAMPLE), k, nearest="near" in kind)
+                storage = self._storage
+                if (kind, k := options["k"]) not in self._tuned and storage.exists(SAMPLE_FILE):
+                    self._index.tune(storage.read_rows(SAMPLE_FILE), k, nearest="near" in kind)
                     self._tuned.add((kind, k))
         search = getattr(self._index, kind)
         return search(queries, **options, threads=self._threads, return_keys=True)
@@ -193,8 +194,8 @@ class Shard:
         """The sum of the rows that may be chosen, and of the first of them order and id."""
         every = self._index.ids
         ids = every if allowed is None else every[np.isin(every, allowed)]
-        blocks = (self._index.reconstruct(ids[at : at + _ROWS_AT_ONCE])
-                  for at in range(0, len(ids), _ROWS_AT_ONCE))
+        blocks = (self._index.reconstruct(ids[at : at + _READ_AT_ONCE])
+                  for at in range(0, len(ids), _READ_AT_ONCE))
         total = RowSum.of(blocks, self.manifest.dim, self.manifest.metric == "cosine")
         orders = self._order_of(ids)
         return total, [(int(orders.min()), ids[orders.argmin()])] if len(ids) else []

@@ -25,13 +25,13 @@ from farann.io.files import replacing
 from farann.results import Hits, share_found
 from farann.tuning.table import missing_at
 
-NAME = "manifest.json"
+MANIFEST = "manifest.json"
 _FORMAT = 1
-SAMPLE = "sample.npy"  # queries that all shards are tuned by
-_QUERIES = 1_024  # most queries of the sample that merged answers are measured with
+SAMPLE_FILE = "sample.npy"  # queries that all shards are tuned by
+_MERGED_QUERIES = 1_024  # most queries of the sample that merged answers are measured with
 # Recalls that shards are measured at. The best rows of all are among the best of their shards, and
 # a shard's best rows may be found more often than its last ones: then a lower recall will do.
-_ASKED = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0)
+_RECALLS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 1.0)
 
 # A search by its name and k, of queries, and what to ask of each shard for it.
 Search = Callable[[str, int, Float32Array, float], Hits]
@@ -295,25 +295,25 @@ class SharedTunings:
         """The tuning of a search and k, measured if nobody did, or `anew`, by asking for more and
         more until all is found, and kept; None if there are no queries to measure with."""
         if anew or (kind, k) not in self._known:
-            if not self._storage.exists(SAMPLE):
+            if not self._storage.exists(SAMPLE_FILE):
                 return None
-            content, name = self._storage.read(SAMPLE), f"tunings/{kind}-{k}.json"
+            content, name = self._storage.read(SAMPLE_FILE), f"tunings/{kind}-{k}.json"
             digest = hashlib.sha256(content).hexdigest()
             made = None if anew else self._read(name, digest)
             if made is None:
-                sample = self._storage.read_rows(SAMPLE)
-                queries = sample[:: -(-len(sample) // _QUERIES)]
+                sample = self._storage.read_rows(SAMPLE_FILE)
+                queries = sample[:: -(-len(sample) // _MERGED_QUERIES)]
                 truth, *found = (self._search(kind, k, queries, share).ids
-                                 for share in (1.0, *_ASKED[:-1]))
+                                 for share in (1.0, *_RECALLS[:-1]))
                 recalls = [share_found(ids, truth) for ids in (*found, truth)]
-                made = SharedTuning(k, _ASKED, tuple(recalls), len(queries))
+                made = SharedTuning(k, _RECALLS, tuple(recalls), len(queries))
                 self._storage.write_json(name, {**made._asdict(), "sample": digest})
             self._known[kind, k] = made
         return self._known[kind, k]
 
     def replace_sample(self, sample: Float32Array) -> None:
         """Tune by other queries from now on."""
-        self._storage.write_rows(SAMPLE, sample)
+        self._storage.write_rows(SAMPLE_FILE, sample)
         self.forget()
 
     def forget(self) -> None:

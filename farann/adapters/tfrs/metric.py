@@ -13,7 +13,7 @@ from farann.adapters.tfrs.top_k import FurthestTopK, Tensor, same_ids
 from farann.contract import checks
 
 # Scores this near, as a share of |q| |c|, count as equal: the order of sums changes their rounding.
-_ROUNDING = 4 * float(np.finfo(np.float32).eps)
+_SCORE_ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
 class FactorizedBottomK(Factorized):
@@ -100,7 +100,7 @@ class FactorizedBottomK(Factorized):
         true = self._candidates.pair_scores(queries, candidates)
         lengths = tf.reduce_prod([tf.norm(tf.cast(vectors, tf.float32), axis=1, keepdims=True)
                                   for vectors in (queries, candidates)], axis=0)
-        further = tf.cast(scores > true + _ROUNDING * lengths, tf.int32)  # NaN is not
+        further = tf.cast(scores > true + _SCORE_ROUNDING * lengths, tf.int32)  # NaN is not
         return [tf.reduce_sum(further[:, :k], axis=1, keepdims=True) < k for k in self._ks]
 
 

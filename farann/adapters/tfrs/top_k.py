@@ -15,7 +15,7 @@ from farann.adapters.tfrs import scoring
 from farann.contract import checks
 
 Tensor = Any
-_LARGEST = 2**31 - 1  # of TensorFlow's numbers of columns
+_MOST_COLUMNS = 2**31 - 1  # of TensorFlow's numbers of columns
 NOT_INDEXED = "The `index` method must be called first to create the retrieval index."
 
 
@@ -31,7 +31,7 @@ class FurthestTopK(TopK):
     _MODELS: tuple[str, ...] = ("query_model",)
 
     def __init__(self, query_model: Any, k: int, metric: str, name: str | None) -> None:
-        super().__init__(k=checks.to_int("k", k, 1, _LARGEST), name=name)
+        super().__init__(k=checks.to_int("k", k, 1, _MOST_COLUMNS), name=name)
         self.query_model = query_model
         self._metric = checks.to_choice("metric", metric, _core.METRICS)
         self._must_restore_from_config = self._CANT_BE_EXPORTED is not None
@@ -164,7 +164,7 @@ class FurthestTopK(TopK):
     def _checked_k(self, k: Any) -> Any:
         if k is None:
             return self._k
-        return k if tf.is_tensor(k) else checks.to_int("k", k, 1, _LARGEST)
+        return k if tf.is_tensor(k) else checks.to_int("k", k, 1, _MOST_COLUMNS)
 
     def _embed(self, queries: Any) -> tuple[Tensor, bool]:
         """Query embeddings, float32 (n, dim), and whether a single one came."""
