@@ -21,7 +21,6 @@ from farann.native.exact_mean import (
 )
 from farann.native.furthest_row import furthest_row
 from farann.native.greedy import Greedy
-from farann.native.greedy_passes import GreedyPasses
 from farann.native.guard import Guard
 from farann.native.kernels import (
     METRICS,

@@ -236,14 +236,6 @@ typedef struct {
     void (*lower_f32)(const float *scores, int64_t n, float offset, float *least);
 
     /*
-     * Lower `recent` likewise, where the bound of a row is the smaller of `recent` and `least`.
-     * Each of `tops` becomes the largest bound of FARANN_SCORE_GROUPS rows, of which n is a
-     * multiple, and the scores become -infinity.
-     */
-    void (*lower_bounds_f32)(float *scores, int64_t n, float offset, float *recent,
-                             const float *least, float *tops);
-
-    /*
      * Write the numbers of the scores greater than a threshold, and give how many these are; n is
      * a multiple of FARANN_PADDING. There must be room for n numbers.
      */

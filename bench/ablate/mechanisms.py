@@ -12,7 +12,6 @@ from unittest import mock
 
 import numpy as np
 
-import farann.diverse.greedy as greedy
 import farann.diverse.mmr_floor as mmr_floor
 import farann.diverse.pairs as pairs
 import farann.layout.added_rows as added_rows
@@ -272,9 +271,6 @@ MECHANISMS = (
     # Sets, selections, pairs.
     Mechanism("member-order", "members first that rule out most",
               (_NATIVE + "member_sets.pyx: sort_members",), native=True, question="sets"),
-    Mechanism("greedy-passes", "selections of few by a pass a pick", (
-        _NATIVE + "greedy_passes.*", "farann/diverse/greedy.py: passes_pay"),
-        ((greedy, "passes_pay", lambda *_: False),), question="few-picks"),
     Mechanism("shrinking-blocks", "rows packed anew where half of a block is left out",
               (_NATIVE + "greedy.pyx: keep_above",), native=True, question="selection"),
     Mechanism("mmr-floor", "a guess at what the next picks are worth",

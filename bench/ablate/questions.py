@@ -19,7 +19,7 @@ from ..datasets import DataSet
 
 _K, _ALONE, _FEW, _SETS, _MEMBERS = 10, 64, 3, 16, 8
 _WAYS: dict[str, dict[str, Any]] = {"exact": {}, "0.95": {"recall": 0.95}}
-_TASKS = ("ApproximateTask", "Greedy", "GreedyPasses", "PairSearch", "SetSearch", "Task")
+_TASKS = ("ApproximateTask", "Greedy", "PairSearch", "SetSearch", "Task")
 
 Floats = NDArray[np.float32]
 Ask = Callable[[farann.Index, Floats, dict[str, Any]], Any]
@@ -94,7 +94,6 @@ QUESTIONS = {
     "unlike": Question(_unlike),
     "added": Question(_search, _one_by_one, added=8),
     "sets": Question(_sets, _few_sets, limits=False),
-    "few-picks": Question(_select(5), limits=False, stats=False),
     "selection": Question(_select(1000), limits=False, stats=False),
     "mmr": Question(lambda index, queries, options: index.search_mmr(queries[:_FEW], _K),
                     limits=False, stats=False),

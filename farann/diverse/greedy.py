@@ -32,12 +32,6 @@ _FEW_PRODUCTS = 50_000_000
 _PRODUCTS_AT_ONCE = 200_000_000
 # Coordinates of all rows up to which exact keys are computed sooner than a search is prepared.
 _FEW_NUMBERS = 5_000_000
-# Rows up to which each pick passes over all rows, for any number of picks.
-_FEW_ROWS = 512
-# float32 coordinates that stay in a core's own cache, and in the shared one.
-_IN_OWN_CACHE, _IN_CACHE = 260_000, 4_000_000
-
-Task = _core.Greedy | _core.GreedyPasses
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,24 +65,15 @@ def select(store: Store, isa: str, slots: Int64Array, mask: UInt8Array | None,
     k = min(choice.k, n_left)
     if k == 0:
         return Selection(np.empty(0, np.int64), np.empty(0, np.float32))
-    rows = _lying_together(store)
-    by_passes = rows is not None and passes_pay(len(rows), store.dim, k + len(choice.first),
-                                                metric.normalized)
     first, n_before = choice.first, 0
     if len(first) == 0:
         start = choice.start
         if start is None:
             start = furthest_from_mean(store, isa, mask, slots)
         first, n_before = np.array([start], np.int64), 1
-    task: Task | None = None
-    if rows is not None and by_passes:
-        passes = _core.GreedyPasses(rows, metric.number, isa, first, k - n_before,
-                                    ids=store.ids.by_slot(), allowed=mask, radius=choice.radius)
-        task = passes if passes.possible else None
-    if task is None:
-        snapshot = snapshot_of(store, isa)
-        task = _core.Greedy(snapshot, _core.Filter(snapshot, mask), first, k - n_before,
-                            radius=choice.radius)
+    snapshot = snapshot_of(store, isa)
+    task = _core.Greedy(snapshot, _core.Filter(snapshot, mask), first, k - n_before,
+                        radius=choice.radius)
     ids, scores = np.empty(k, np.int64), np.empty(k, np.float32)
     if n_before:
         ids[:1] = store.ids.ids_of(first)
@@ -108,8 +93,8 @@ def select_few(rows: Float32Array, k: int, metric: MetricTraits, start: int | No
     """
     n, dim = rows.shape
     k = min(k, n)
-    if (dim < 1 or n * dim * k > _PRODUCTS_AT_ONCE or not passes_pay(n, dim, k, metric.normalized)
-            or k < 1 or (start is not None and not 0 <= start < n)):
+    if (dim < 1 or n * dim * k > _PRODUCTS_AT_ONCE or k < 1
+            or (start is not None and not 0 <= start < n)):
         return None
     ids, scores = np.empty(k, np.int64), np.empty(k, np.float32)
     if start is None:
@@ -119,27 +104,14 @@ def select_few(rows: Float32Array, k: int, metric: MetricTraits, start: int | No
                          dim, metric.normalized).mean()
         start = _core.furthest_row(rows, metric.number, isa, mean)
     ids[0], scores[0] = start, inf if metric.larger_is_further else -inf
-    task = _core.GreedyPasses(rows, metric.number, isa, ids[:1], k - 1)
-    if not task.possible:
+    centre = rows[start].astype(np.float64) if metric.adds_squared_norm else np.zeros(dim)
+    snapshot = _core.Snapshot(rows[:0], rows, None, None, centre, metric.number, isa)
+    task = _core.Greedy(snapshot, _core.Filter(snapshot), ids[:1], k - 1)
+    if not task.by_float32:
         return None
     task.run(k - 1)
     task.write(ids[1:], scores[1:])
     return Selection(ids, scores)
-
-
-def passes_pay(n: int, dim: int, picks: int, normalized: bool) -> bool:
-    """Whether a pass over all n rows for each pick costs less than lazy picks: by counts alone.
-
-    Lazy picks pay where rows' bounds differ, which isn't known before. Passes are chosen while they
-    cost at most 1.1 times the preparation of lazy picks, in nanoseconds, or 8 times where a core's
-    own cache holds the rows.
-    """
-    if n <= _FEW_ROWS:
-        return True
-    a_product = 0.05 if n * dim <= _IN_CACHE else 0.25
-    preparing = (30.0 + 1.2 * dim) * (2.0 if normalized else 1.0)
-    most = 8.0 if n * dim <= _IN_OWN_CACHE else 1.1
-    return picks * (0.1 + a_product * dim) <= most * preparing
 
 
 def _lying_together(store: Store) -> Float32Array | None:
@@ -161,7 +133,7 @@ def slot_of(store: Store | None, start: Any) -> int | None:
     return int(known_slots(store, [start], "start")[0])
 
 
-def _run(task: Task, k: int, progress: Progress, is_long: bool) -> int:
+def _run(task: _core.Greedy, k: int, progress: Progress, is_long: bool) -> int:
     """Choose k rows, step by step; gives how many there are."""
     found = [0]
 

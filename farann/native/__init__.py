@@ -19,8 +19,8 @@ MODULES = ("_cyutility", "kernels", "process", "scratch", "encoding", "codes", "
            "integer_keys", "ceilings", "key_scan", "row_scan", "coded_queries", "code_scan",
            "norm_pruning", "cost_judge", "position_keys", "first_rows", "code_pass",
            "uncoded_rows", "tail_scan", "lateness", "ordered_scan", "partition_choice",
-           "partition_probe", "answers", "search", "measuring", "single", "row_order", "picks",
-           "greedy_front", "bound_sample", "greedy", "greedy_passes", "furthest_row", "exact_mean",
+           "partition_probe", "answers", "search", "measuring", "single", "picks",
+           "greedy", "furthest_row", "exact_mean",
            "member_sets", "set_search", "set_keys", "pair_search", "merging")
 
 

@@ -8,8 +8,11 @@ import numpy.typing as npt
 from farann.native.process import CancelFlag
 from farann.native.snapshot import Filter, Snapshot
 
+class Front: ...
+
 class Greedy:
     finished: Final[bool]
+    by_float32: Final[bool]
     def __init__(
         self,
         snapshot: Snapshot,

@@ -1,23 +1,19 @@
 """Greedy selection: each time the row whose smallest key over those chosen before is largest.
 
-Each row has a bound on its smallest key. Picks only make the key smaller, so that an old bound
-still holds, and rows whose bounds are small need no look. In front are the rows with the largest
-bounds, some thousands: they meet each pick as it is made, by float32 scores and what these may be
-off; the first one gets its exact key, which decides. When no row in front goes before all others
-for sure, those behind with large bounds are brought up to date, by many picks at once, and another
-front is made.
+Each row has a bound on its smallest key. Picks only make the key smaller, so an old bound still
+holds, and rows with small bounds need no look. The rows with the largest bounds, some thousands,
+are in front: they meet each pick when it is made, by float32 scores with an error bound, and the
+first of them gets its exact key, which decides. When no row in front is sure to go before all
+others, rows behind with large bounds meet the picks that they lack, and a new front is made.
 """
 
 cimport cython
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, nextafterf
 from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint64_t
 
-from farann.native.bound_sample cimport BoundSample
-from farann.native.greedy_front cimport GreedyFront
 from farann.native.kernels cimport *
-from farann.native.picks cimport MOST_PACKED, Picks
+from farann.native.picks cimport EXACT, MOST_PACKED, OUT, UNKNOWN, Picks, RowState, meet
 from farann.native.process cimport NEVER, SHRINKING_BLOCKS, CancelFlag, uses
-from farann.native.row_order cimport EXACT, UNKNOWN, RowState, meet
 from farann.native.scratch cimport Scratch
 from farann.native.snapshot cimport Filter, Snapshot
 
@@ -26,7 +22,240 @@ from farann.native.process import Cancelled
 import numpy as np
 
 cdef enum:
+    # A front has up to 1/FRONT_SHARE of the rows, in up to FRONT_BYTES, within these limits.
+    FEWEST_FRONT = 256  # rows
+    MOST_FRONT = 4096  # rows
+    FRONT_SHARE = 8
+    ROWS_A_PICK = 64  # and at most 64 rows for each pick that is left to make
+    FRONT_BYTES = 1048576  # bytes of float32 rows that the second-level cache holds
     ENOUGH_SHARE = 8  # a front is made once 1/8 of the rows that it may hold are ready
+    STRIDE = 64  # rows in front whose largest bound is kept together
+    LANES = 16  # bounds compared side by side
+    MOST_SAMPLED = 1024  # rows of the sample that a floor is chosen by, at most
+    FEWEST_SAMPLED = 64  # the same at least, or all rows if there are fewer
+    SAMPLED_SHARE = 16  # one row in 16 is sampled, within these limits
+    FEW_PICKS = 8  # rows that lack at most 8 picks are scored where they lie: packing costs more
+    # A front is packed once it has met PICKS_TO_PACK + dim / DIM_A_PICK picks.
+    PICKS_TO_PACK = 8
+    DIM_A_PICK = 16
+
+
+cdef struct Bounded:
+    double bound
+    int64_t id
+    int64_t slot
+
+
+@cython.no_gc  # what parts refer to never refers to them
+cdef class Front:
+    """The rows that meet each pick when it is made; the first is next if it goes before `last`.
+
+    Bounds are in two arrays: those by whole chunks of picks, and those by the picks since, which
+    the kernel raises in place. The row with the largest bound is settled: its bound becomes its
+    exact key, rounded up. As picks only make keys smaller, it is looked at again only when no
+    other bound is larger.
+    """
+
+    cdef Picks picks
+    cdef const farann_kernels *kernels
+    cdef Scratch scratch
+    cdef RowState *rows       # of all rows, by slot
+    cdef const int64_t *ids   # by slot; NULL: they are the slots
+    cdef int64_t room, most, n, n_strides
+    cdef int64_t met          # picks that the rows have met by float32
+    cdef int64_t to_pack      # picks that the rows meet before they are packed; -1: they are
+    cdef int64_t *slots
+    cdef float *panels
+    cdef float *bias
+    cdef float *bounds        # by whole chunks of picks, or the exact key; -infinity: chosen
+    cdef float *best          # minus bounds by the picks since
+    cdef float *tops          # the largest bound of each stride
+    cdef int64_t *place_of    # position of the first row of a stride; -1: not looked for
+    cdef int64_t first        # position of the row that `first_row` gave
+    cdef Bounded last         # no row behind goes before it
+    cdef int64_t n_scored, n_exact, n_compared
+
+    @staticmethod
+    cdef Front of(Picks picks, RowState *rows, int64_t n_slots):
+        cdef Front self = Front.__new__(Front)
+        cdef int64_t width = picks.kernels.panel_rows, room, most
+        self.picks, self.kernels, self.rows = picks, picks.kernels, rows
+        self.ids = picks.snapshot.ids_by_slot
+        most = min(FRONT_BYTES // (4 * picks.dim), n_slots // FRONT_SHARE)
+        self.room = min(max(most, FEWEST_FRONT) // width, MOST_FRONT // width) * width
+        room = (min(self.room, n_slots) + STRIDE + width) // STRIDE * STRIDE
+        self.scratch = Scratch()
+        self.slots = <int64_t *>self.scratch.allocate(room, sizeof(int64_t), False)
+        self.panels = <float *>self.scratch.allocate(room * (picks.dim + 1), sizeof(float), False)
+        self.bias = self.panels + room * picks.dim
+        self.bounds = <float *>self.scratch.allocate(3 * room, sizeof(float), False)
+        self.best, self.tops = self.bounds + room, self.bounds + 2 * room
+        self.place_of = <int64_t *>self.scratch.allocate(room // STRIDE, sizeof(int64_t), False)
+        self.last.bound = INFINITY
+        return self
+
+    cdef int64_t id_of(self, int64_t slot) noexcept nogil:
+        return slot if self.ids == NULL else self.ids[slot]
+
+    # ---- which rows ----
+
+    cdef void take(self, Bounded *ready, int64_t n, double floor) noexcept nogil:
+        """Take the first of n rows that met all picks; no other row is above the floor."""
+        cdef int64_t i
+        self.last.bound, self.last.id, self.last.slot = floor, -1, -1
+        if n > self.most:
+            put_first(ready, n, self.most)
+            n, self.last = self.most, ready[self.most]
+        self.n, self.n_strides, self.met = n, (n + STRIDE - 1) // STRIDE, self.picks.count
+        for i in range(self.n_strides * STRIDE):
+            self.best[i] = self.bounds[i] = -INFINITY
+        for i in range(n):
+            self.slots[i], self.bounds[i] = ready[i].slot, rounded_up(ready[i].bound)
+        self.to_pack = PICKS_TO_PACK + self.picks.dim // DIM_A_PICK if self.picks.row_major else 0
+
+    cdef void leave(self) noexcept nogil:
+        """Write back the bounds of the rows before other rows come."""
+        self.end_chunk()
+        self.n = self.n_strides = 0
+        self.last.bound = INFINITY
+
+    cdef void meet_last(self) noexcept nogil:
+        """Have the rows meet the last pick."""
+        cdef int64_t at = self.picks.count - 1, width = self.kernels.tile_queries
+        if self.n == 0 or self.picks.by_keys:
+            return
+        if self.to_pack == 0:
+            self.picks.pack(self.slots, self.n, self.panels, self.bias)
+        self.to_pack = max(self.to_pack - 1, <int64_t>-1)
+        if self.to_pack >= 0:
+            self.picks.raise_best(at, self.slots, self.n, self.best)
+        else:
+            self.kernels.best_scores_f32(
+                self.panels, self.n, self.picks.dim, self.bias,
+                self.picks.tiles + at // width * width * self.picks.dim + at % width, 1,
+                self.picks.offsets + at, self.best)
+        self.n_scored += self.n
+        self.met = at + 1
+        if self.met % self.picks.chunk == 0:
+            self.end_chunk()
+
+    cdef void end_chunk(self) noexcept nogil:
+        """Write what the picks since the last chunk mean for the rows that aren't settled."""
+        cdef int64_t i, chunk = (self.met - 1) // self.picks.chunk
+        cdef RowState *row
+        for i in range(self.n):
+            row = &self.rows[self.slots[i]]
+            if row.chunk >= 0 or row.chunk == UNKNOWN:
+                meet(row, chunk, -self.best[i], self.picks.off)
+                row.met = <int32_t>self.met
+            self.bounds[i] = min(self.bounds[i], -self.best[i])
+            self.best[i] = -INFINITY
+
+    # ---- the next one ----
+
+    cdef int64_t first_row(self, const int64_t *given_up) noexcept nogil:
+        """The slot of the row that goes before all others, behind, too; -1: it isn't known."""
+        cdef int64_t s, at
+        cdef Bounded first
+        cdef RowState *row
+        for s in range(self.n_strides):
+            self.see_stride(s)
+        while self.n_strides and not farann_is_up(given_up):
+            first = self.largest()
+            if first.bound == -INFINITY or not goes_before(&first, &self.last):
+                return -1
+            row = &self.rows[first.slot]
+            if row.chunk == EXACT and row.met == self.picks.count:
+                return first.slot
+            s = self.first // STRIDE
+            for at in range(s * STRIDE, (s + 1) * STRIDE):
+                # Rows that tie are settled at once: looking for the first of them takes as long.
+                if at == self.first or (min(self.bounds[at], -self.best[at]) == self.tops[s]
+                                        and self.rows[self.slots[at]].chunk != EXACT):
+                    self.settle(at)
+            self.see_stride(s)
+        return -1
+
+    cdef void see_stride(self, int64_t s) noexcept nogil:
+        """Find the largest bound of a stride."""
+        cdef int64_t i, j
+        cdef float lanes[LANES]
+        cdef float bound, other
+        for j in range(LANES):
+            lanes[j] = -INFINITY
+        for i in range(s * STRIDE // LANES, (s + 1) * STRIDE // LANES):
+            for j in range(LANES):
+                bound, other = self.bounds[i * LANES + j], -self.best[i * LANES + j]
+                bound = other if other < bound else bound
+                lanes[j] = bound if bound > lanes[j] else lanes[j]
+        self.tops[s], self.place_of[s] = lanes[0], -1
+        for j in range(1, LANES):
+            self.tops[s] = max(self.tops[s], lanes[j])
+        self.n_compared += STRIDE
+
+    cdef Bounded largest(self) noexcept nogil:
+        """The first of all rows by bounds, settled or not; it is at position `first`."""
+        cdef int64_t s
+        cdef float top = -INFINITY
+        cdef Bounded row, best = Bounded(-INFINITY, -1, -1)
+        for s in range(self.n_strides):
+            top = max(top, self.tops[s])
+        for s in range(self.n_strides):
+            if self.tops[s] < top or top == -INFINITY:
+                continue
+            if self.place_of[s] < 0:
+                self.place_of[s] = self.place_in(s)
+            row = self.bounded(self.place_of[s], top)
+            if best.slot < 0 or goes_before(&row, &best):
+                best, self.first = row, self.place_of[s]
+        return best
+
+    cdef int64_t place_in(self, int64_t s) noexcept nogil:
+        """The position of the first of those rows of a stride that have its largest bound."""
+        cdef int64_t i, best = -1
+        cdef Bounded row, first
+        for i in range(s * STRIDE, (s + 1) * STRIDE):
+            if min(self.bounds[i], -self.best[i]) == self.tops[s]:
+                row = self.bounded(i, self.tops[s])
+                if best < 0 or goes_before(&row, &first):
+                    best, first = i, row
+        return best
+
+    cdef Bounded bounded(self, int64_t at, double bound) noexcept nogil:
+        """A row by its bound in float32, or its exact key if that is smaller."""
+        cdef int64_t slot = self.slots[at]
+        if self.rows[slot].chunk == EXACT:
+            bound = min(bound, self.rows[slot].bound)
+        return Bounded(bound, self.id_of(slot), slot)
+
+    cdef void settle(self, int64_t at) noexcept nogil:
+        """Make a row's bound its smallest key over all picks."""
+        cdef int64_t slot = self.slots[at], count = self.picks.count, start, end
+        cdef RowState *row = &self.rows[slot]
+        cdef double key
+        if row.chunk != EXACT:
+            meet(row, (self.met - 1) // self.picks.chunk, -self.best[at], self.picks.off)
+        if row.chunk >= 0 and not self.picks.by_keys:
+            start = row.chunk * self.picks.chunk
+            end = min(start + self.picks.chunk, count)
+            key = self.picks.least_key(self.picks.row_of(slot), start, end)
+            self.n_exact += end - start
+            if key <= row.others - self.picks.off:
+                row.bound, row.met, row.chunk = key, <int32_t>count, EXACT
+        if row.chunk != EXACT or row.met < count:
+            self.make_exact(slot)
+        self.bounds[at] = rounded_up(row.bound)
+
+    cdef void make_exact(self, int64_t slot) noexcept nogil:
+        """Bring a row up to date by exact keys alone."""
+        cdef RowState *row = &self.rows[slot]
+        cdef int64_t first = row.met if row.chunk == EXACT else 0
+        cdef double key = INFINITY if first == 0 else row.bound
+        self.n_exact += self.picks.count - first
+        row.bound = min(key, self.picks.least_key(
+            self.picks.row_of(slot), first, self.picks.count))
+        row.others, row.chunk, row.met = INFINITY, EXACT, <int32_t>self.picks.count
+
 
 @cython.no_gc
 cdef class Greedy:
@@ -46,9 +275,41 @@ cdef class Greedy:
         Stop where every row is within it.
     """
 
+    cdef Snapshot snapshot
+    cdef Filter filter
+    cdef Picks picks
+    cdef Front front
+    cdef const farann_kernels *kernels
+    cdef Scratch scratch
+    cdef const int64_t *given_up
+    cdef int64_t n_slots, n_left
+    cdef RowState *rows
+    cdef Bounded *ready   # where rows are gathered that may come in front
+    cdef int32_t *behind  # rows that lack picks; `sorted`: the same by how many they met
+    cdef int32_t *sorted
+    cdef int64_t *met_counts
+    cdef int32_t *sample  # rows all over the place, by which a floor is chosen
+    cdef int64_t n_sampled
+    # A block of rows that meet picks together: those of it that are left, and where these are.
+    cdef int64_t *block_slots
+    cdef int64_t *block_places
+    cdef int64_t n_block, n_scored_at_once, n_scored
+    cdef float *panels
+    cdef float *bias
+    cdef float *best
+    cdef int64_t[::1] slots
+    cdef double[::1] keys
+    cdef int64_t n_picked, picked_before  # picks now, and when the last front was made
+    cdef readonly bint finished, by_float32  # whether float32 holds the scores for the first pick
+    cdef double radius
+    cdef bint has_radius
+
     def __init__(self, Snapshot snapshot, Filter filter, const int64_t[::1] first, int64_t most, *,
                  radius=None):
-        cdef int64_t i
+        cdef int64_t i, n = snapshot.n_slots
+        cdef int64_t room = MOST_PACKED + snapshot.kernels.panel_rows
+        cdef int64_t sampled = max(min(n // SAMPLED_SHARE, <int64_t>MOST_SAMPLED),
+                                   <int64_t>FEWEST_SAMPLED)
         cdef uint64_t before
         if not snapshot.vectors or snapshot.n_slots > INT32_MAX:
             raise ValueError("a selection needs vectors, of at most 2^31 - 1 rows")
@@ -58,54 +319,48 @@ cdef class Greedy:
             if not 0 <= first[i] < snapshot.n_slots:
                 raise ValueError("first must be slots of the snapshot")
         self.snapshot, self.filter, self.kernels = snapshot, filter, snapshot.kernels
-        self.dim, self.n_slots, self.given_up = snapshot.dim, snapshot.n_slots, &NEVER
-        self.has_radius = radius is not None
-        self.radius = radius if self.has_radius else 0.0
+        self.n_slots, self.given_up = snapshot.n_slots, &NEVER
+        self.has_radius, self.radius = radius is not None, radius or 0.0
+        self.picked_before = -1
         self.slots, self.keys = np.empty(most, np.int64), np.empty(most, np.float64)
         self.picks = Picks.of(snapshot)
         self.picks.make_room_to_pack()
         self.picks.grow(first.shape[0])
-        self.allocate()
-        with nogil:
-            before = farann_arithmetic_begin()
-            self.picks.see_norms(self.best)
-            for i in range(self.n_slots):
-                self.rows[i].bound, self.rows[i].others = INFINITY, INFINITY
-                self.rows[i].chunk = UNKNOWN
-                self.rows[i].is_out = filter.alive != NULL and not filter.alive[i]
-            for i in range(first.shape[0]):
-                self.rows[first[i]].is_out = True
-                self.picks.add_query(self.picks.row_of(first[i]))
-            for i in range(self.n_slots):
-                self.n_left += not self.rows[i].is_out
-            farann_arithmetic_end(before)
-        self.sample = BoundSample.of(self.picks, self.rows, self.n_slots)
-
-    cdef int allocate(self) except -1:
-        cdef int64_t width = self.kernels.panel_rows, room
         self.scratch = Scratch()
-        self.rows = <RowState *>self.scratch.allocate(self.n_slots, sizeof(RowState))
-        self.behind = <int64_t *>self.scratch.allocate(2 * self.n_slots, sizeof(int64_t), False)
-        self.sorted = self.behind + self.n_slots
+        self.rows = <RowState *>self.scratch.allocate(n, sizeof(RowState), False)
+        self.front = Front.of(self.picks, self.rows, n)
+        self.ready = <Bounded *>self.scratch.allocate(n + 1, sizeof(Bounded), False)
+        self.behind = <int32_t *>self.scratch.allocate(2 * n, sizeof(int32_t), False)
+        self.sorted = self.behind + n
         self.met_counts = <int64_t *>self.scratch.allocate(
             self.picks.capacity + self.slots.shape[0] + 2, sizeof(int64_t))
-        self.front = GreedyFront.of(self.picks, self.rows, self.n_slots)
-        self.block = MOST_PACKED // width * width
-        room = self.block + width
-        self.panels = <float *>self.scratch.allocate(room * (self.dim + 1), sizeof(float), False)
-        self.bias = self.panels + room * self.dim
+        i = room * self.picks.dim
+        self.panels = <float *>self.scratch.allocate(i + room, sizeof(float), False)
+        self.bias = self.panels + i
         self.block_slots = <int64_t *>self.scratch.allocate(2 * room, sizeof(int64_t), False)
         self.block_places = self.block_slots + room
-        self.best = <float *>self.scratch.allocate(
-            max(room, <int64_t>LARGEST_BLOCK), sizeof(float))
-        return 0
+        self.best = <float *>self.scratch.allocate(room, sizeof(float))
+        self.n_sampled = min(sampled, n)
+        self.sample = <int32_t *>self.scratch.allocate(self.n_sampled, sizeof(int32_t), False)
+        for i in range(self.n_sampled):
+            self.sample[i] = <int32_t>(n * i // self.n_sampled)
+        with nogil:
+            before = farann_arithmetic_begin()
+            self.by_float32 = self.picks.meet_first(first[0], self.rows)
+            self.n_scored = self.n_left = self.n_slots
+            for i in range(1, first.shape[0]):
+                self.picks.add_query(self.picks.row_of(first[i]))
+                self.leave_out(first[i])
+            self.leave_out(first[0])
+            for i in range(self.n_slots):
+                if filter.alive != NULL and not filter.alive[i]:
+                    self.leave_out(i)
+            farann_arithmetic_end(before)
 
     def run(self, int64_t count, CancelFlag flag=None):
         """Choose up to `count` more rows; gives how many there are now."""
         cdef uint64_t before
-        self.given_up = &NEVER
-        if flag is not None:
-            self.given_up = &flag.raised
+        self.given_up = &NEVER if flag is None else &flag.raised
         count = min(count, self.slots.shape[0] - self.n_picked)
         self.picks.grow(self.picks.count + count)
         with nogil:
@@ -113,189 +368,186 @@ cdef class Greedy:
             self.pick(count)
             farann_arithmetic_end(before)
         if farann_is_up(self.given_up):
-            self.given_up = &NEVER
             raise Cancelled("the batch of this task was given up")
-        self.given_up = &NEVER
         return self.n_picked
 
     def write(self, int64_t[::1] ids, float[::1] scores):
         """Write the ids of the picks, and their scores for the nearest pick before."""
         cdef int64_t i
-        cdef const int64_t *by_slot = self.snapshot.ids_by_slot
         for i in range(self.n_picked):
-            ids[i] = self.slots[i] if by_slot == NULL else by_slot[self.slots[i]]
+            ids[i] = self.front.id_of(self.slots[i])
             scores[i] = <float>farann_score(self.snapshot.metric, self.keys[i], 1.0)
 
     def did(self):
         """Pairs of rows that were scored in float32, and by exact keys; rows compared in front."""
-        return (self.n_scored + self.front.n_scored + self.sample.n_scored,
-                self.n_exact + self.front.n_exact, self.front.n_compared)
+        return self.n_scored + self.front.n_scored, self.front.n_exact, self.front.n_compared
 
     # ---- choosing ----
 
     cdef void pick(self, int64_t count) noexcept nogil:
-        cdef int64_t i, slot
-        cdef bint by_keys
-        for i in range(count):
-            slot = self.next_pick()
-            if slot < 0:
+        """Choose up to `count` rows, as long as none is given up."""
+        cdef int64_t slot
+        cdef double key
+        while count and not self.finished:
+            slot = self.front.first_row(self.given_up)
+            if farann_is_up(self.given_up):
                 return
+            if slot < 0:
+                self.finished = self.n_left == 0
+                if not self.finished:
+                    self.make_front()
+                continue
+            key = self.rows[slot].bound
             if self.has_radius and not farann_is_beyond(
-                    self.snapshot.metric,
-                    farann_score(self.snapshot.metric, self.rows[slot].bound, 1.0), self.radius):
+                    self.snapshot.metric, farann_score(self.snapshot.metric, key, 1.0),
+                    self.radius):
                 self.finished = True
                 return
-            self.keys[self.n_picked] = self.rows[slot].bound
-            self.slots[self.n_picked] = slot
+            self.keys[self.n_picked], self.slots[self.n_picked] = key, slot
             self.n_picked += 1
-            self.n_left -= 1
-            self.rows[slot].is_out = True
-            self.front.drop_first()
-            by_keys = self.picks.by_keys
-            self.picks.add_query(self.picks.row_of(slot))
-            if self.picks.by_keys and not by_keys:
-                self.front.leave(self.picks.count - 1)
-            self.front.meet_last()
+            count -= 1
+            self.leave_out(slot)
+            self.front.bounds[self.front.first] = -INFINITY
+            if self.n_picked < self.slots.shape[0]:
+                self.picks.add_query(self.picks.row_of(slot))
+                self.front.meet_last()
 
-    cdef int64_t next_pick(self) noexcept nogil:
-        """The slot of the row to choose now; -1: there is none, or the search was given up."""
-        cdef int64_t slot
-        while not farann_is_up(self.given_up) and not self.finished:
-            slot = self.front.first_row(self.given_up)
-            if slot >= 0:
-                return slot
-            if farann_is_up(self.given_up):
-                return -1
-            self.finished = self.n_left == 0
-            if not self.finished:
-                self.make_front()
-        return -1
+    cdef void leave_out(self, int64_t slot) noexcept nogil:
+        self.n_left -= self.rows[slot].chunk != OUT
+        self.rows[slot].chunk = OUT
 
     cdef void make_front(self) noexcept nogil:
         """Bring rows with large bounds up to date until enough of them are still above others."""
-        cdef int64_t n, n_ready = 0, wanted = self.front.most
+        cdef int64_t n, n_ready = 0, wanted
         cdef double floor = -INFINITY
-        if self.n_left <= wanted and self.front.n == 0 and not self.picks.by_keys:
-            # All of them can be in front for good, from the first pick on.
-            self.gather_all()
-            self.front.take(self.n_left, floor)
-            self.front.catch_up()
-            return
-        self.front.leave(self.picks.count)
-        if not self.picks.by_keys:
-            self.sample.see_picks()
+        self.front.leave()
+        if self.picked_before == self.n_picked:  # as where rows are all alike
+            wanted = 4 * self.front.most
+        else:
+            wanted = ROWS_A_PICK * (self.slots.shape[0] - self.n_picked)
+        wanted = min(self.front.room, max(wanted, <int64_t>FEWEST_FRONT))
+        self.front.most, self.picked_before = wanted, self.n_picked
         while not farann_is_up(self.given_up):
-            if not self.picks.by_keys:
-                floor = self.sample.floor_for(self.rows, wanted, self.n_left)
+            floor = self.floor_for(wanted)
             n = self.gather(floor, &n_ready)
-            self.update(n, floor)
-            n_ready = 0
-            self.gather(floor, &n_ready)
+            if n:
+                self.update(self.behind, n, floor)
+                self.gather(floor, &n_ready)
             if n_ready * ENOUGH_SHARE >= self.front.most or floor == -INFINITY:
                 break
             wanted = 2 * wanted
         if not farann_is_up(self.given_up):
-            self.front.take(n_ready, floor)
+            self.front.take(self.ready, n_ready, floor)
 
-    cdef void gather_all(self) noexcept nogil:
-        """Note all rows as ready for the front."""
-        cdef int64_t i, n = 0
-        for i in range(self.n_slots):
-            if not self.rows[i].is_out:
-                self.front.ready[n].bound, self.front.ready[n].slot = self.rows[i].bound, i
-                self.front.ready[n].id = self.front.id_of(i)
+    cdef double floor_for(self, int64_t wanted) noexcept nogil:
+        """The bound that about `wanted` rows exceed once they have met all picks.
+
+        -infinity: all rows that are left are wanted.
+        """
+        cdef int64_t i, n = 0, above
+        if wanted >= self.n_left:
+            return -INFINITY
+        for i in range(self.n_sampled):
+            if self.rows[self.sample[i]].chunk != OUT:
+                self.sample[n] = self.sample[i]
                 n += 1
+        self.n_sampled = n
+        self.update(self.sample, n, -INFINITY)
+        for i in range(n):
+            self.note_ready(i, self.sample[i])
+        above = max(wanted * n // self.n_left, 1)
+        if above >= n:
+            return -INFINITY
+        put_first(self.ready, n, above)
+        return self.ready[above].bound
+
+    cdef void note_ready(self, int64_t at, int64_t slot) noexcept nogil:
+        self.ready[at].bound, self.ready[at].slot = self.rows[slot].bound, slot
+        self.ready[at].id = self.front.id_of(slot)
 
     cdef int64_t gather(self, double floor, int64_t *n_ready) noexcept nogil:
-        """Note the rows above a bound: those that lack picks, and the others, ready for the front."""
+        """Note rows above a bound: those that lack picks, and others, ready for the front."""
         cdef int64_t i, n = 0, ready = 0
         for i in range(self.n_slots):
-            if not self.rows[i].bound > floor or self.rows[i].is_out:
+            if not self.rows[i].bound > floor or self.rows[i].chunk == OUT:
                 continue
             if self.rows[i].met < self.picks.count:
-                self.behind[n] = i
+                self.behind[n] = <int32_t>i
                 n += 1
             else:
-                self.front.ready[ready].bound = self.rows[i].bound
-                self.front.ready[ready].slot = i
-                self.front.ready[ready].id = self.front.id_of(i)
+                self.note_ready(ready, i)
                 ready += 1
         n_ready[0] = ready
         return n
 
     # ---- behind ----
 
-    cdef void update(self, int64_t n, double floor) noexcept nogil:
+    cdef void update(self, const int32_t *slots, int64_t n, double floor) noexcept nogil:
         """Bring n rows up to date, in blocks of rows that lack similar numbers of picks."""
-        cdef int64_t i, at, total = 0, count
-        if n == 0:
-            return
+        cdef int64_t i, met, total = 0, count
         for i in range(self.picks.count + 1):
             self.met_counts[i] = 0
         for i in range(n):
-            self.met_counts[self.rows[self.behind[i]].met] += 1
+            self.met_counts[self.rows[slots[i]].met] += 1
         for i in range(self.picks.count + 1):
             count = self.met_counts[i]
             self.met_counts[i] = total
             total += count
-        for i in range(n):
-            at = self.rows[self.behind[i]].met
-            self.sorted[self.met_counts[at]] = self.behind[i]
-            self.met_counts[at] += 1
+        n = self.met_counts[self.picks.count]  # others lack none
+        for i in range(total):
+            met = self.rows[slots[i]].met
+            self.sorted[self.met_counts[met]] = slots[i]
+            self.met_counts[met] += 1
         i = 0
         while i < n and not farann_is_up(self.given_up):
             if self.picks.by_keys:
-                self.update_by_keys(self.sorted[i])
+                self.front.make_exact(self.sorted[i])
                 i += 1
                 continue
-            count = min(self.block, n - i)
+            count = min(MOST_PACKED // self.kernels.panel_rows * self.kernels.panel_rows, n - i)
             self.update_block(self.sorted + i, count, floor)
             i += count
 
-    cdef void update_by_keys(self, int64_t slot) noexcept nogil:
-        """Bring a row up to date by exact keys alone."""
-        cdef RowState *row = &self.rows[slot]
-        cdef int64_t first = row.met if row.chunk == EXACT else 0
-        cdef double key = self.picks.least_key(self.picks.row_of(slot), first, self.picks.count)
-        self.n_exact += self.picks.count - first
-        if row.chunk == EXACT:
-            key = min(key, row.bound)
-        row.bound, row.others, row.chunk = key, INFINITY, EXACT
-        row.met = <int32_t>self.picks.count
-
-    cdef void update_block(self, const int64_t *slots, int64_t n, double floor) noexcept nogil:
+    cdef void update_block(self, const int32_t *slots, int64_t n, double floor) noexcept nogil:
         """Have rows meet picks chunk by chunk, as long as they are above the floor."""
         cdef int64_t first = self.rows[slots[0]].met, end, i, chunk, count = self.picks.count
         cdef int64_t width = self.kernels.tile_queries
+        cdef bint packed = not self.picks.row_major or count - first > FEW_PICKS
         cdef RowState *row
         for i in range(n):
             self.block_slots[i], self.block_places[i] = slots[i], i
-        self.n_block = self.n_packed = n
-        self.picks.pack(slots, n, self.panels, self.bias)
-        first -= first % width
+        self.n_block = self.n_scored_at_once = n
+        if packed:
+            self.picks.pack(self.block_slots, n, self.panels, self.bias)
+            first -= first % width
         while self.n_block and first < count:
             chunk = first // self.picks.chunk
             end = min((chunk + 1) * self.picks.chunk, count)
-            self.score_block(self.picks.tiles + first * self.dim, end - first,
-                             self.picks.offsets + first)
+            self.score_block(first, end, packed)
             for i in range(self.n_block):
                 row = &self.rows[self.block_slots[i]]
                 meet(row, chunk, -self.best[self.block_places[i]], self.picks.off)
                 row.met = max(row.met, <int32_t>end)
             first = end
-            self.keep_above(floor)
+            self.keep_above(floor, packed)
 
-    cdef void score_block(self, const float *tiles, int64_t n, const float *offsets) noexcept nogil:
-        """Find the best of the block's scores for n queries, less their offsets."""
-        cdef int64_t i
-        for i in range(self.n_packed):
+    cdef void score_block(self, int64_t first, int64_t end, bint packed) noexcept nogil:
+        """Find the best of the block's scores for some picks of a chunk, less their offsets."""
+        cdef int64_t i, n = self.n_scored_at_once
+        for i in range(n):
             self.best[i] = -INFINITY
-        self.kernels.best_scores_f32(self.panels, self.n_packed, self.dim, self.bias, tiles, n,
-                                     offsets, self.best)
-        self.n_scored += n * self.n_packed
+        self.n_scored += (end - first) * n
+        if packed:
+            self.kernels.best_scores_f32(
+                self.panels, n, self.picks.dim, self.bias,
+                self.picks.tiles + first * self.picks.dim, end - first,
+                self.picks.offsets + first, self.best)
+            return
+        for i in range(first, end):
+            self.picks.raise_best(i, self.block_slots, n, self.best)
 
-    cdef void keep_above(self, double floor) noexcept nogil:
-        """Leave out rows that are at most at the floor, and pack the others where half the panels do."""
+    cdef void keep_above(self, double floor, bint packed) noexcept nogil:
+        """Leave out rows at the floor or below; pack the others where half the panels will do."""
         cdef int64_t i, kept = 0, width = self.kernels.panel_rows
         for i in range(self.n_block):
             if self.rows[self.block_slots[i]].bound > floor:
@@ -303,8 +555,45 @@ cdef class Greedy:
                 self.block_places[kept] = self.block_places[i]
                 kept += 1
         self.n_block = kept
-        if uses(SHRINKING_BLOCKS) and kept and 2 * ((kept + width - 1) // width) <= (self.n_packed + width - 1) // width:
-            self.picks.pack(self.block_slots, kept, self.panels, self.bias)
-            self.n_packed = kept
+        if not packed or kept and uses(SHRINKING_BLOCKS) and (
+                2 * ((kept + width - 1) // width) <= (self.n_scored_at_once + width - 1) // width):
+            if packed:
+                self.picks.pack(self.block_slots, kept, self.panels, self.bias)
+            self.n_scored_at_once = kept
             for i in range(kept):
                 self.block_places[i] = i
+
+
+# ---- rows by bounds on their keys: the largest first, of equal ones the smallest id ----
+
+cdef inline bint goes_before(const Bounded *a, const Bounded *b) noexcept nogil:
+    return a.bound > b.bound or (a.bound == b.bound and a.id < b.id)
+
+
+cdef inline float rounded_up(double bound) noexcept nogil:
+    cdef float rounded = <float>bound
+    return nextafterf(rounded, INFINITY) if <double>rounded < bound else rounded
+
+
+cdef void put_first(Bounded *rows, int64_t n, int64_t m) noexcept nogil:
+    """Bring the first m of n rows to the front, and the next one behind them; 0 <= m < n."""
+    cdef int64_t low = 0, high = n - 1, i, j
+    cdef Bounded middle
+    while low < high:
+        middle = rows[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while goes_before(&rows[i], &middle):
+                i += 1
+            while goes_before(&middle, &rows[j]):
+                j -= 1
+            if i <= j:
+                rows[i], rows[j] = rows[j], rows[i]
+                i += 1
+                j -= 1
+        if m <= j:
+            high = j
+        elif m >= i:
+            low = i
+        else:
+            return

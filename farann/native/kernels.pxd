@@ -145,9 +145,6 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef void (*select_function)(const float *, int64_t, float, farann_candidates *) noexcept
 
-    ctypedef void (*lower_bounds_function)(float *, int64_t, float, float *, const float *,
-                                           float *) noexcept
-
     ctypedef void (*gather_function)(const uint32_t *, const int64_t *, int64_t, int64_t,
                                      uint32_t *) noexcept
 
@@ -235,7 +232,6 @@ cdef extern from "kernels.h" nogil:
         float (*kth_largest_f32)(const float *, int64_t, int64_t) noexcept nogil
         select_function select_f32
         void (*lower_f32)(const float *, int64_t, float, float *) noexcept nogil
-        lower_bounds_function lower_bounds_f32
         int64_t (*find_f32)(const float *, int64_t, float, int32_t *) noexcept nogil
         void (*largest_f32)(const float *, int64_t, float *) noexcept nogil
         gather_function gather_codes

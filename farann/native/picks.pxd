@@ -1,9 +1,10 @@
 """A growing set of rows, and keys of other rows over it."""
 
-from libc.stdint cimport int64_t
+from libc.math cimport INFINITY
+from libc.stdint cimport int32_t, int64_t
 
 from farann.native.kernels cimport farann_kernels, farann_metric, farann_packing, farann_query
-from farann.native.row_reader cimport RowReader
+from farann.native.row_reader cimport RowBlock, RowReader
 from farann.native.scratch cimport Scratch
 from farann.native.snapshot cimport Snapshot
 
@@ -12,6 +13,31 @@ cdef enum:
     # Picks of a chunk, rounded down to whole tiles; a bound names the chunk of the nearest pick.
     MOST_CHUNK = 64
     MOST_PACKED = 128  # rows that are packed at once, at most
+    EXACT = -1  # chunk of a row whose bound is the key
+    UNKNOWN = -2  # chunk of a row of which any pick may be the nearest
+    OUT = -3  # chunk of a row that is not to be chosen
+
+
+cdef struct RowState:
+    double bound    # the smallest key over the picks before `met` is at most this
+    double others   # keys for picks outside `chunk` are at least this minus the error of bounds
+    int32_t met
+    int32_t chunk   # the picks of which one is the nearest, or EXACT, UNKNOWN or OUT
+
+
+cdef inline void meet(RowState *row, int64_t chunk, double bound, double off) noexcept nogil:
+    """Note that a row has at most this key for picks of a chunk, and a bound that is tight."""
+    if bound < row.bound:
+        if row.chunk == UNKNOWN:
+            row.others = -INFINITY if row.bound < INFINITY else INFINITY
+        elif row.chunk != chunk:
+            row.others = min(row.others, row.bound)
+        row.bound, row.chunk = bound, <int32_t>chunk
+    elif row.chunk == EXACT:
+        if bound - off < row.bound:
+            row.chunk = UNKNOWN
+    elif row.chunk != chunk:
+        row.others = min(row.others, bound)
 
 
 cdef class Picks:
@@ -25,12 +51,15 @@ cdef class Picks:
     cdef double *norms    # |s| under cosine, else 1
     cdef float *tiles     # their vectors, as queries of a search for the nearest rows
     cdef float *offsets   # subtracted from scores for these, which gives minus a bound on the key
+    cdef float *row_offsets  # the same for rows that are scored where they lie
     cdef double squares   # the largest |y|^2 of all rows
     cdef double off       # bounds on keys exceed the keys by at most this
     cdef int64_t chunk    # picks of which the nearest is one, where a bound is known
     cdef bint by_keys     # float32 can't hold the scores
+    cdef bint row_major   # few picks meet rows where they lie
     cdef float *copies    # of some rows, and their positions in a segment
     cdef int64_t *positions
+    cdef float *scores    # of a block of rows
     cdef double *exact    # the last row that keys were computed for, in float64
     cdef double *query_vector
     cdef float *rounded
@@ -42,7 +71,12 @@ cdef class Picks:
     cdef const float *row_of(self, int64_t slot) noexcept nogil
     cdef int grow(self, int64_t needed) except -1
     cdef void add(self, const float *row) noexcept nogil
-    cdef void see_norms(self, float *scores) noexcept nogil
+    cdef void prepare(self, const float *row) noexcept nogil
+    cdef bint meet_first(self, int64_t slot, RowState *rows) noexcept nogil
+    cdef void score_rows(self, const RowBlock *block, int64_t n, float *norms) noexcept nogil
+    cdef void raise_best(self, int64_t at, const int64_t *slots, int64_t n,
+                         float *best) noexcept nogil
+    cdef RowBlock rows_at(self, const int64_t *slots, int64_t n) noexcept nogil
     cdef void add_query(self, const float *row) noexcept nogil
     cdef int make_room_to_pack(self) except -1
     cdef void pack(self, const int64_t *slots, int64_t n, float *panels,

@@ -27,7 +27,7 @@ cdef class Picks:
     @staticmethod
     cdef Picks of(Snapshot snapshot):
         cdef Picks self = Picks.__new__(Picks)
-        cdef int64_t n = padded(snapshot.dim)
+        cdef int64_t n = padded(snapshot.dim), width
         self.snapshot, self.kernels, self.metric = snapshot, snapshot.kernels, snapshot.metric
         self.dim = snapshot.dim
         self.packing = farann_packing_of(self.metric, -1.0)
@@ -36,7 +36,8 @@ cdef class Picks:
         self.query_vector = <double *>self.scratch.allocate(2 * n, sizeof(double))
         self.rounded = <float *>self.scratch.allocate(n, sizeof(float))
         self.reader = RowReader.of(snapshot, self.scratch, rows_in_cache(4 * self.dim))
-        self.chunk = MOST_CHUNK // self.kernels.tile_queries * self.kernels.tile_queries
+        width = self.kernels.tile_queries
+        self.chunk = MOST_CHUNK // width * width
         return self
 
     cdef const float *row_of(self, int64_t slot) noexcept nogil:
@@ -58,7 +59,7 @@ cdef class Picks:
         scratch = Scratch()
         rows = <float *>scratch.allocate(room, self.dim * sizeof(float), False)
         norms = <double *>scratch.allocate(room, sizeof(double), False)
-        tiles = <float *>scratch.allocate(room, (self.dim + 1) * sizeof(float), True)
+        tiles = <float *>scratch.allocate(room, (self.dim + 2) * sizeof(float), True)
         for i in range(room):
             tiles[room * self.dim + i] = INFINITY
         if self.count:
@@ -67,8 +68,10 @@ cdef class Picks:
             i = (self.count + width - 1) // width * width
             memcpy(tiles, self.tiles, i * self.dim * sizeof(float))
             memcpy(tiles + room * self.dim, self.offsets, i * sizeof(float))
+            memcpy(tiles + room * (self.dim + 1), self.row_offsets, i * sizeof(float))
         self.rows, self.norms, self.tiles, self.grown = rows, norms, tiles, scratch
-        self.offsets, self.capacity = tiles + room * self.dim, room
+        self.offsets, self.row_offsets = tiles + room * self.dim, tiles + room * (self.dim + 1)
+        self.capacity = room
         return 0
 
     cdef void add(self, const float *row) noexcept nogil:
@@ -77,28 +80,12 @@ cdef class Picks:
         self.norms[self.count] = self.norm_of(row)
         self.count += 1
 
-    cdef void see_norms(self, float *scores) noexcept nogil:
-        """Find the largest |y|^2 of all rows of the snapshot, by whatever scores."""
-        cdef int64_t start, n, rows = rows_in_cache(4 * self.dim)
-        cdef RowBlock block
-        cdef float norms[2]
-        cdef int s
-        self.squares = 1.0  # 4 for unit rows less a centre of length 1 at most
-        if self.packing.normalized:
-            self.squares = 4.0
-            return
-        self.squares = 0.0
-        for s in range(2):
-            start = 0
-            while start < self.snapshot.segments[s].count:
-                n = min(rows, self.snapshot.segments[s].count - start)
-                block = self.reader.block(&self.snapshot.segments[s], start, n)
-                self.kernels.score_rows_f32(
-                    block.rows, block.positions, n, self.dim,
-                    &self.snapshot.padded_centre[0], self.rounded, 0, 0.0, scores, norms)
-                if not norms[1] <= self.squares:
-                    self.squares = norms[1] * (1.0 + 1e-3)
-                start += n
+    cdef void prepare(self, const float *row) noexcept nogil:
+        """Make a row a query for the nearest rows."""
+        farann_query_prepare(
+            self.kernels, self.metric, -1.0, row, self.dim, &self.snapshot.full_centre[0],
+            self.snapshot.centre_norm, self.exact, self.query_vector, self.rounded,
+            &self.prepared)
 
     cdef void add_query(self, const float *row) noexcept nogil:
         """Add a row as `add` does, and as a query.
@@ -109,10 +96,7 @@ cdef class Picks:
         cdef int64_t width = self.kernels.tile_queries, j, at = self.count
         cdef float *tile = self.tiles + at // width * width * self.dim + at % width
         cdef double slack, offset, length
-        farann_query_prepare(
-            self.kernels, self.metric, -1.0, row, self.dim, &self.snapshot.full_centre[0],
-            self.snapshot.centre_norm, self.exact, self.query_vector, self.rounded,
-            &self.prepared)
+        self.prepare(row)
         for j in range(self.dim):
             tile[j * width] = self.rounded[j]
         slack = farann_query_slack(&self.prepared, self.squares)
@@ -121,41 +105,115 @@ cdef class Picks:
         offset = fabs(self.prepared.key_offset)
         slack += ROUNDING * (offset + length * (self.prepared.vector_norm + length))
         self.offsets[at] = <float>(self.prepared.key_offset + slack)
+        # Unit rows are not centered where they lie: their scores lack the constant.
+        self.row_offsets[at] = <float>slack if self.packing.normalized else self.offsets[at]
         self.off = max(self.off, 2.0 * slack)
         self.add(row)
         if not (farann_query_slack(&self.prepared, self.squares) >= 0.0
                 and offset + slack < LARGEST_OFFSET):
-            self.by_keys = True
+            self.by_keys, self.row_major = True, False
+
+    cdef bint meet_first(self, int64_t slot, RowState *states) noexcept nogil:
+        """Add the first pick, which all rows meet where they lie, with |y|^2 of all on the way.
+
+        False: float32 can't hold the scores, and no row has met it.
+        """
+        cdef int64_t rows = min(self.reader.room, <int64_t>MOST_PACKED), start, n, i
+        cdef double smallest = INFINITY, largest = 0.0
+        cdef const Segment *segment
+        cdef RowState *state
+        cdef RowBlock block
+        cdef float norms[2]
+        cdef bint held
+        cdef int s
+        self.prepare(self.row_of(slot))
+        for s in range(2):
+            segment, start = &self.snapshot.segments[s], 0
+            while start < segment.count:
+                n = min(rows, segment.count - start)
+                block = self.reader.block(segment, start, n)
+                self.score_rows(&block, n, norms)
+                smallest = min(smallest, norms[0])
+                largest = max(largest, norms[1] if norms[1] < INFINITY else INFINITY)  # a NaN, too
+                for i in range(n):
+                    states[segment.first + start + i].bound = self.scores[i]
+                start += n
+        # Unit rows less a center of length 1 at most have |y|^2 up to 4.
+        self.squares = 4.0 if self.packing.normalized else largest * (1.0 + 1e-3)
+        held = farann_query_slack_row_major(
+            &self.prepared, self.packing.normalized, smallest, largest) >= 0.0
+        self.add_query(self.row_of(slot))
+        held &= not self.by_keys
+        self.row_major = held and self.snapshot.row_type == FARANN_FLOAT32
+        for i in range(self.snapshot.n_slots):
+            state = &states[i]
+            state.others = INFINITY
+            state.bound = -(<float>state.bound - self.row_offsets[0]) if held else INFINITY
+            state.met, state.chunk = held, 0 if held else UNKNOWN
+        return held
+
+    cdef void score_rows(self, const RowBlock *block, int64_t n, float *norms) noexcept nogil:
+        """Score up to MOST_PACKED rows where they lie for the query in `rounded`.
+
+        norms[0] .. norms[1] are their |y|^2, those of products are left out where it is NULL.
+        """
+        cdef float own[2]
+        if norms == NULL and self.metric != FARANN_DOT:  # the kernel needs room for them
+            norms = &own[0]
+        self.kernels.score_rows_f32(
+            block.rows, block.positions, n, self.dim, &self.snapshot.padded_centre[0],
+            self.rounded, self.packing.normalized, self.packing.bias_sign, self.scores, norms)
+
+    cdef void raise_best(self, int64_t at, const int64_t *slots, int64_t n,
+                         float *best) noexcept nogil:
+        """Raise `best` of each row to its score for a pick less the offset, where they lie."""
+        cdef int64_t width = self.kernels.tile_queries, start = 0, count, i
+        cdef const float *tile = self.tiles + at // width * width * self.dim + at % width
+        cdef float offset = self.row_offsets[at]
+        cdef RowBlock block
+        for i in range(self.dim):
+            self.rounded[i] = tile[i * width]
+        while start < n:
+            count = min(n - start, <int64_t>MOST_PACKED)
+            block = self.rows_at(slots + start, count)
+            self.score_rows(&block, count, NULL)
+            for i in range(count):
+                best[start + i] = max(best[start + i], self.scores[i] - offset)
+            start += count
 
     cdef int make_room_to_pack(self) except -1:
         self.copies = <float *>self.scratch.allocate(MOST_PACKED * self.dim, sizeof(float), False)
         self.positions = <int64_t *>self.scratch.allocate(MOST_PACKED, sizeof(int64_t), False)
+        self.scores = <float *>self.scratch.allocate(MOST_PACKED, sizeof(float), False)
         return 0
+
+    cdef RowBlock rows_at(self, const int64_t *slots, int64_t n) noexcept nogil:
+        """Up to MOST_PACKED rows: where they lie, or copies of those that lie apart."""
+        cdef const Segment *segment = &self.snapshot.segments[
+            slots[0] >= self.snapshot.segments[1].first]
+        cdef bint lie_together = self.snapshot.row_type == FARANN_FLOAT32
+        cdef int64_t i
+        for i in range(n):
+            self.positions[i] = slots[i] - segment.first
+            lie_together &= 0 <= self.positions[i] < segment.count
+        if lie_together:
+            return RowBlock(<const float *>segment.rows, self.positions)
+        for i in range(n):
+            memcpy(self.copies + i * self.dim, self.row_of(slots[i]), self.dim * sizeof(float))
+        return RowBlock(self.copies, NULL)
 
     cdef void pack(self, const int64_t *slots, int64_t n, float *panels,
                    float *bias) noexcept nogil:
         """Pack rows as panels."""
-        cdef int64_t start = 0, count, i, width = self.kernels.panel_rows
-        cdef const Segment *segment
-        cdef const float *rows
-        cdef bint lie_together
+        cdef int64_t start = 0, count, width = self.kernels.panel_rows
+        cdef RowBlock block
         while start < n:
             count = min(n - start, MOST_PACKED // width * width)
-            segment = &self.snapshot.segments[slots[start] >= self.snapshot.segments[1].first]
-            lie_together = self.snapshot.row_type == FARANN_FLOAT32
-            for i in range(count):
-                self.positions[i] = slots[start + i] - segment.first
-                lie_together &= 0 <= self.positions[i] < segment.count
-            rows = <const float *>segment.rows
-            if not lie_together:
-                rows = self.copies
-                for i in range(count):
-                    memcpy(self.copies + i * self.dim, self.row_of(slots[start + i]),
-                           self.dim * sizeof(float))
+            block = self.rows_at(slots + start, count)
             self.kernels.pack_rows_f32(
-                rows, self.positions if lie_together else NULL, count, self.dim,
-                &self.snapshot.centre[0], self.packing.normalized, self.packing.bias_sign,
-                panels + start * self.dim, bias + start)
+                block.rows, block.positions, count, self.dim, &self.snapshot.centre[0],
+                self.packing.normalized, self.packing.bias_sign, panels + start * self.dim,
+                bias + start)
             start += count
 
     cdef double norm_of(self, const float *row) noexcept nogil:

@@ -87,25 +87,6 @@ KERNEL(void) NAME(lower_f32)(const float *scores, int64_t n, float offset, float
     }
 }
 
-KERNEL(void) NAME(lower_bounds_f32)(float *scores, int64_t n, float offset, float *recent,
-                                    const float *least, float *tops) {
-    const f32v off = f32_set1(offset), none = f32_set1(-INFINITY);
-    for (int64_t i = 0; i < n; i += FARANN_SCORE_GROUPS) {
-        f32v top = none;
-        for (int64_t j = i; j < i + FARANN_SCORE_GROUPS; j += F32_LANES) {
-            const f32v reached = f32_sub(f32_load(scores + j), off);
-            const f32v bound = f32_min(reached, f32_load(recent + j));
-            f32_store(recent + j, bound);
-            f32_store(scores + j, none);
-            top = f32_max(f32_min(bound, f32_load(least + j)), top);
-        }
-        float lanes[F32_LANES], largest = -INFINITY;
-        f32_store(lanes, top);
-        for (int j = 0; j < F32_LANES; j++) largest = lanes[j] > largest ? lanes[j] : largest;
-        tops[i / FARANN_SCORE_GROUPS] = largest;
-    }
-}
-
 KERNEL(int64_t) NAME(find_f32)(const float *scores, int64_t n, float threshold, int32_t *numbers) {
     const f32v limit = f32_set1(threshold);
     int64_t count = 0;

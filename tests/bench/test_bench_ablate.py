@@ -19,7 +19,7 @@ WHERE = {
     "gaussian": {"codes", "joined-nibbles", "single-tiles", "row-major", "kept-vectors",
         "rounding", "first-rows", "selecting", "best-first", "code-noise", "answers-first",
         "parts-by-size", "added-runs", "listed-rows", "kept-singles", "small-tasks",
-        "member-order", "greedy-passes", "shrinking-blocks", "parts-of-rows", "futile-searches"},
+        "member-order", "shrinking-blocks", "parts-of-rows", "futile-searches"},
     "long": {"high-nibbles", "nibble-judge"},
     "long-l2": {"guard"},
     "wide": {"long-blocks"},

@@ -42,11 +42,8 @@ def test_a_selection_is_the_greedy_one(kind: str, metric: str) -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_most_rows_wait_behind_the_front(
-    kind: str, metric: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_most_rows_wait_behind_the_front(kind: str, metric: str) -> None:
     """They are brought up to date by many picks at once, or key by key where numbers are huge."""
-    monkeypatch.setattr(inside.settings, "passes_pay", lambda *counts: False)
     rng = np.random.default_rng(KINDS.index(kind))
     n, k = 1200, 100  # 256 are in front
     rows, ids = rows_for(kind, rng, n, 5, metric), _ids(rng, n)

@@ -8,7 +8,6 @@ import farann
 import farann._core as core
 from farann.diverse import greedy as _greedy
 from farann.diverse.centroid import RowSum
-from farann.diverse.greedy import passes_pay
 from farann.search.tables import stops_for, stops_of
 from inside import store as _store
 

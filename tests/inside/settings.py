@@ -75,7 +75,6 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     "most_sections": ("MAX_SECTIONS", (container,)),
     "pair_rows_at_once": ("_PAIR_ROWS_AT_ONCE", (pairs,)),
     "parts_a_thread": ("_PARTS_A_THREAD", (batches,)),
-    "passes_pay": ("passes_pay", (greedy,)),
     "pca_filter_largest_share": ("_LARGEST_SHARE", (pca_filter,)),
     "pca_filter_worth_it": ("_WORTH_IT", (pca_filter,)),
     "read_table": ("read_table", (container,)),

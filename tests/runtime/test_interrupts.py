@@ -242,7 +242,6 @@ def tasks_to_interrupt(rows: NDArray[np.float32]) -> dict[str, Callable[[core.Ca
     found |= {
         "beyond": search(snapshot, 1, radii=np.full(70, 1.0)),
         "selection": lambda flag: core.Greedy(snapshot, everything, slots[:1], 300).run(300, flag),
-        "passes": lambda flag: core.GreedyPasses(rows, 0, coded.isa, slots[:1], 300).run(300, flag),
         "sets": lambda flag: core.SetSearch(snapshot, everything, queries, members, 0, 5,
                                             flag=flag).run(),
         "pairs": lambda flag: core.PairSearch(snapshot, everything, rows[:300], 0, 300, 0.0,

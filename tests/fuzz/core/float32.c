@@ -151,27 +151,6 @@ static void check_lower(const farann_kernels *kernels, const float *scores, int6
     }
 }
 
-/* The same where bounds are in two parts, and the largest of each group. */
-static void check_bounds(const farann_kernels *kernels, float offset) {
-    enum { GROUPS = 3, N = GROUPS * FARANN_SCORE_GROUPS };
-    float *scores = NEW(float, N), *recent = NEW(float, N), *least = NEW(float, N);
-    float *given = NEW(float, N), *tops = NEW(float, GROUPS);
-    for (int i = 0; i < N; i++) {
-        given[i] = scores[i] = any(), recent[i] = (float)(i % 3);
-        least[i] = i % 7 ? (float)(i % 5) : -INFINITY;
-    }
-    kernels->lower_bounds_f32(scores, N, offset, recent, least, tops);
-    for (int g = 0; g < GROUPS; g++) {
-        float largest = -INFINITY;
-        for (int i = g * FARANN_SCORE_GROUPS; i < (g + 1) * FARANN_SCORE_GROUPS; i++) {
-            const float above = given[i] - offset, before = (float)(i % 3);
-            CHECK(recent[i] == (above < before ? above : before) && scores[i] == -INFINITY);
-            largest = fmaxf(largest, fminf(recent[i], least[i]));
-        }
-        CHECK(tops[g] == largest);
-    }
-}
-
 /* At least k scores reach it and at most k are greater; -inf where there are fewer than k. */
 static void check_kth(const farann_kernels *kernels, const float *scores, int64_t n) {
     const int64_t k = number(1, n + 2);
@@ -208,7 +187,6 @@ void selection(void) {
             if (scores[i] > threshold) CHECK(found < next && numbers[found++] == i);
         CHECK(found == next);
         check_lower(levels[level], scores, padded, threshold);
-        check_bounds(levels[level], threshold);
         levels[level]->largest_f32(scores, padded, largest);
         for (int g = 0; g < FARANN_SCORE_GROUPS; g++) expected[g] = -INFINITY;
         for (int64_t i = 0; i < padded; i++)

@@ -1,0 +1,96 @@
+"""Selections from an array and from an index, on hostile rows: the same picks, at every level."""
+
+from __future__ import annotations
+
+import diverse_oracle as oracle
+import inside
+import numpy as np
+import pytest
+import reference
+from cases import DATA, assert_same_bits, index_of, rows_for
+from numpy.testing import assert_array_equal
+
+import farann
+
+METRICS = reference.METRICS
+KINDS = sorted(DATA)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_array_gives_the_picks_of_an_index(kind: str, metric: str) -> None:
+    rng = np.random.default_rng(KINDS.index(kind))
+    for n, dim in ((1, 3), (70, 2), (150, 17), (90, 144), (700, 5)):
+        rows = rows_for(kind, rng, n, dim, metric)
+        by_index = index_of(rows, metric).select_diverse(n, start=n // 2)
+        one_off = farann.select_diverse(rows, n, metric, start=n // 2)
+        assert_array_equal(one_off.ids, by_index.ids)
+        assert_same_bits(one_off.scores, by_index.scores)
+
+
+@pytest.mark.parametrize("isa", inside.levels())
+@pytest.mark.parametrize("metric", METRICS)
+def test_selections_at_each_level(isa: str, metric: str) -> None:
+    """Rows that lie across cache lines in every way, with ids, a mask, a set."""
+    rng = np.random.default_rng(4)
+    for n, dim, lead in ((300, 5, 0), (200, 160, 1), (900, 129, 0), (700, 128, 3)):
+        memory = np.empty(n * dim + lead, np.float32)
+        rows = memory[lead:].reshape(n, dim)
+        rows[:] = np.round(rng.standard_normal((n, dim)) * 2) + 0.25
+        rows[n // 2 :] = rows[: n - n // 2]
+        ids = rng.permutation(5 * n)[:n].astype(np.int64)
+        allowed, first = rng.random(n) < 0.8, [3, 9, 4]
+        index = farann.Index(metric=metric)
+        index.add(rows, ids, copy=False)
+        inside.store.use_level(index, isa)
+        for many in (first, first[:1]):
+            scores, expected = oracle.selection(rows, 60, metric, ids, many, allowed.copy())
+            found = index.select_diverse(60, first=ids[many], allowed=ids[allowed])
+            assert_array_equal(found.ids, expected)
+            assert_same_bits(found.scores, scores)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_radius_ends_selections(metric: str) -> None:
+    rows = np.random.default_rng(1).standard_normal((200, 6)).astype(np.float32)
+    index = index_of(rows, metric)
+    whole = index.select_diverse(100, start=0)
+    some = index.select_diverse(100, start=0, radius=float(whole.scores[41:43].mean()))
+    assert_array_equal(some.ids, whole.ids[:42])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_where_selections_begin_without_a_start(metric: str,
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(2)
+    rows = np.repeat(rng.standard_normal((300, 4)), 2, axis=0).astype(np.float32)
+    one_off, index = farann.select_diverse(rows, 9, metric), index_of(rows[::-1].copy(), metric)
+    monkeypatch.setattr(inside.settings, "few_numbers", 0)
+    by_search = index_of(rows, metric).select_diverse(9)
+    assert_array_equal(one_off.ids, by_search.ids)
+    assert_same_bits(one_off.scores, by_search.scores)
+    opposite = np.array([rows[0], -rows[0]])
+    if metric == "cosine":  # without a mean
+        assert_array_equal(farann.select_diverse(opposite, 2, metric).ids, [0, 1])
+    assert len(index.select_diverse(9).ids) == 9
+
+
+def test_rows_are_still_checked() -> None:
+    rows = np.ones((50, 3), np.float32)
+    for metric, bad, said in (("l2", np.nan, "NaN"), ("dot", np.inf, "infinity"),
+                              ("cosine", 0.0, "zero vector")):
+        for at in (0, 49):
+            given = rows.copy()
+            given[at] = bad
+            for start in (None, 0, 7):
+                with pytest.raises(ValueError, match=said):
+                    farann.select_diverse(given, 3, metric, start=start)
+    with pytest.raises(KeyError, match="50 is not in the index"):
+        farann.select_diverse(rows, 3, start=50)
+    with pytest.raises(ValueError, match="metric: expected"):
+        farann.select_diverse(rows, 3, "euclid", start=0)
+    with pytest.raises(ValueError, match="radius: expected a distance of 0 or more, got -1"):
+        farann.select_diverse(rows, radius=-1)
+    assert len(farann.select_diverse(rows, 2, "cosine", radius=-1).ids) == 1
+    with pytest.raises(ValueError, match="of the rows' dimension"):
+        inside.core.furthest_row(rows, 0, inside.levels()[0], np.ones(4, np.float32))
