@@ -24,7 +24,6 @@ from farann.runtime.pool import default_isa
 from farann.runtime.progress import log
 from farann.search import ask, changes
 from farann.search.filters import Filter, Filtering
-from farann.store import contents
 from farann.store.live import Live
 
 if TYPE_CHECKING:
@@ -152,7 +151,7 @@ class Index:
         return True
 
     def __contains__(self, id: object) -> bool:
-        return contents.holds(self._live.store, id)
+        return self._live.holds(id)
 
     def __repr__(self) -> str:
         if self.closed:
@@ -173,7 +172,7 @@ class Index:
             along (0: none, all coordinates are scanned); `axes`, along how many axes rows are coded
             (0: in all coordinates); `last_search`, the fields of `SearchStats`.
         """
-        return contents.stats(self._live)
+        return self._live.stats()
 
     # ---- changes ----
 

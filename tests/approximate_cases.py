@@ -13,10 +13,10 @@ import farann
 
 
 def clustered(rng: np.random.Generator, n: int, dim: int) -> Float32:
-    centres = rng.standard_normal((50, dim))
+    centers = rng.standard_normal((50, dim))
     spread = rng.uniform(0.2, 0.5, (50, 1))
     which = rng.integers(0, 50, n)
-    return float32(centres[which] + spread[which] * rng.standard_normal((n, dim)))
+    return float32(centers[which] + spread[which] * rng.standard_normal((n, dim)))
 
 
 def low_rank(rng: np.random.Generator, n: int, dim: int) -> Float32:

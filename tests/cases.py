@@ -219,12 +219,12 @@ def core_top(
     isa: str,
     *,
     nearest: bool = False,
-    centre: NDArray[Any] | None = None,
+    center: NDArray[Any] | None = None,
     codes: core.Codes | None = None,
 ) -> tuple[Float32, NDArray[np.int64], int]:
-    """Scores, ids and rows rescored, from the core itself: for a level and a centre of choice."""
-    middle = None if centre is None else centre.astype(np.float64)
-    snapshot = inside.native.snapshot_of_rows(rows, metric, isa, codes=codes, centre=middle)
+    """Scores, ids and rows rescored, from the core itself: for a level and a center of choice."""
+    middle = None if center is None else center.astype(np.float64)
+    snapshot = inside.native.snapshot_of_rows(rows, metric, isa, codes=codes, center=middle)
     task = inside.native.task_of(snapshot, queries, k, nearest=nearest)
     hits = inside.native.run(task, len(queries), k)
     return hits.scores, hits.ids, inside.native.work_of(task).rows_rescored

@@ -29,8 +29,8 @@ def make_index(rng: np.random.Generator, metric: str = "l2",
     index.add(rows)
     index.build()
     store = inside.store.of(index)
-    basis = leading(rows, metric, M, store.centre) if layout == "first look" else None
-    codes = lay_out(rows, metric, basis, order=rng.permutation(N), centre=store.centre)
+    basis = leading(rows, metric, M, store.center) if layout == "first look" else None
+    codes = lay_out(rows, metric, basis, order=rng.permutation(N), center=store.center)
     inside.store.put(index, codes=four_bits(codes) if layout == "four bits" else codes)
     return index
 

@@ -21,7 +21,7 @@ from inside.quantize import (
     CodeBounds,
     Projection,
     Transform,
-    centred,
+    centered,
     measure_rows,
     rotation_signs,
 )
@@ -37,7 +37,7 @@ Int64 = NDArray[np.int64]
 
 
 def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
-            order: Int64 | None = None, centre: Float64 | None = None,
+            order: Int64 | None = None, center: Float64 | None = None,
             isa: str = "scalar", by_length: bool = False,
             lead: Float64 | None = None, axes: Float64 | None = None) -> CodeArrays:
     """Codes of rows with a basis, or none, and an order of choice, of which outliers are left out.
@@ -46,7 +46,7 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
     along these.
     AssertionError where rows have no codes.
     """
-    middle = np.zeros(rows.shape[1]) if centre is None else centre
+    middle = np.zeros(rows.shape[1]) if center is None else center
     n_coded = rows.shape[1] if axes is None else len(axes)
     turn = Transform(rotation_signs(n_coded, 0), projection(axes))
     extents = measure_rows(rows, middle, metric == "cosine", turn, isa, False)
@@ -58,16 +58,18 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
     if lead is not None:
         of_queries = MeanQueryDirection(
             Projection((lead / np.linalg.norm(lead))[None]), 1.0, 1.0)
-        along, across = builder.along_and_across(of_queries.direction)
-        order = builder.by_key_bound(order, of_queries.optimistic_score(along, across))
+        sizes = builder.sizes(of_queries.direction)
+        assert sizes.along is not None and sizes.lengths is not None
+        order = builder.by_key_bound(order, of_queries.optimistic_score(sizes.along, sizes.lengths))
         order = whole_panels(order)
-        return builder.with_key_bounds(builder.lay_out(order, along_first), order, across,
-                                       of_queries, along)
+        return builder.with_key_bounds(builder.lay_out(order, along_first), order, sizes,
+                                       of_queries.direction)
     if not by_length:
         return builder.lay_out(whole_panels(order), along_first)
-    lengths = builder.lengths()
-    order = whole_panels(builder.by_key_bound(order, lengths))
-    return builder.with_key_bounds(builder.lay_out(order, along_first), order, lengths)
+    sizes = builder.sizes()
+    assert sizes.lengths is not None
+    order = whole_panels(builder.by_key_bound(order, sizes.lengths))
+    return builder.with_key_bounds(builder.lay_out(order, along_first), order, sizes)
 
 
 def projection(directions: Float64 | None) -> Projection | None:
@@ -83,10 +85,10 @@ def four_bits(arrays: CodeArrays) -> CodeArrays:
     return replace(arrays, low_nibbles=None)
 
 
-def leading(rows: Float32, metric: str, m: int, centre: Float64 | None = None) -> Float64:
+def leading(rows: Float32, metric: str, m: int, center: Float64 | None = None) -> Float64:
     """The first m principal directions, or all there are, turned at random as `choose` does."""
-    middle = np.zeros(rows.shape[1]) if centre is None else centre
-    found = inside.quantize.directions(centred(rows, middle, metric == "cosine"), 0)[:m]
+    middle = np.zeros(rows.shape[1]) if center is None else center
+    found = inside.quantize.directions(centered(rows, middle, metric == "cosine"), 0)[:m]
     return orthonormal(np.random.default_rng(1), len(found), len(found)) @ found
 
 
@@ -185,23 +187,23 @@ class Question(NamedTuple):
         return self.slack[0] + reach * (self.slack[1] + reach * self.slack[2])
 
 
-def question(query: Float32, centre: Float64, metric: str, sign: float) -> Question:
+def question(query: Float32, center: Float64, metric: str, sign: float) -> Question:
     """What `farann_query_prepare` makes of a query."""
     q = query.astype(np.float64)
     length = math.sqrt(_total(q * q)) if metric == "cosine" else 1.0
-    weights = sign * (-2.0 * (q - centre) if metric == "l2" else -q / length)
+    weights = sign * (-2.0 * (q - center) if metric == "l2" else -q / length)
     with np.errstate(over="ignore"):
         norm = math.sqrt(_total(weights.astype(np.float32).astype(np.float64) ** 2)) * (1 + 1e-9)
     terms = len(q) + 16
     gamma, gamma64, lost = terms * 2.0**-24 * 1.01, terms * 2.0**-52, terms * 2.0**-125
     s0, s1, s2 = lost * (1 + norm), gamma * norm + lost, 0.0
-    scale, offset = 1.0, sign * _total(q * centre)
+    scale, offset = 1.0, sign * _total(q * center)
     if metric == "l2":
-        offset = -sign * _total((q - centre) ** 2)
+        offset = -sign * _total((q - center) ** 2)
         s0 += gamma64 * (norm * norm + abs(offset))
         s2 = 2 * gamma + 4 * gamma64
     elif metric == "dot":
-        s0 += 2 * gamma64 * norm * float(np.linalg.norm(centre))
+        s0 += 2 * gamma64 * norm * float(np.linalg.norm(center))
         s1 += 2 * gamma64 * norm
     else:
         scale, offset = 1 / length, offset / length

@@ -69,7 +69,7 @@ def test_merged_as_one_index(kind: str, metric: str, rng: np.random.Generator) -
 @pytest.mark.parametrize("metric", reference.METRICS)
 def test_keys_are_those_of_the_oracle_whatever_else_is_in_the_index(
         metric: str, rng: np.random.Generator) -> None:
-    """A key depends on the query and the row alone: not on the scales, centre and transform of the
+    """A key depends on the query and the row alone: not on the scales, center and transform of the
     index, on where its row lies, on the level, or on how it was searched for."""
     rows = rows_for("mixed columns", rng, N, DIM, metric)[:50]
     queries = queries_for(rng, rows, metric)[:6]

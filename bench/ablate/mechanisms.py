@@ -16,7 +16,7 @@ import farann.diverse.mmr_floor as mmr_floor
 import farann.diverse.pairs as pairs
 import farann.layout.added_rows as added_rows
 import farann.layout.build as build
-import farann.layout.transform_choice as transform_choice
+import farann.layout.sampling as sampling
 import farann.native.codes as native_codes
 import farann.quantize.scalar as scalar
 import farann.runtime.batches as batches
@@ -24,7 +24,7 @@ import farann.search.filters as filters
 import farann.tuning.guard as guard
 import farann.tuning.measure as measure
 from farann.contract.stop_rule import StopRule
-from farann.layout.cost_model import CostModel
+from farann.layout.sampling import CostModel
 from farann.native import process
 from farann.runtime.batches import CodeTrials
 
@@ -159,7 +159,8 @@ MECHANISMS = (
     Mechanism("kept-vectors", "vectors of rows that answer many queries beside 4-bit codes",
               (_NATIVE + "uncoded_rows.*",), ((build, "_ROWS_A_VECTOR", _NEVER),),
               options=_COARSE),
-    Mechanism("rounding", "4-bit codes rounded for likely queries", ("farann/quantize/coarse.py",),
+    Mechanism("rounding", "4-bit codes rounded for likely queries",
+              ("farann/quantize/scalar.py: Coarse shape_of",),
               ((build, "shape_of", _none),), options=_COARSE),
     Mechanism("first-rows", "all of the first rows scored, for a threshold",
               (_NATIVE + "first_rows.pyx: score_tile to_be_scored scan_first_rows",), native=True),
@@ -181,11 +182,11 @@ MECHANISMS = (
     Mechanism("norm-pruning", "queries left out that no later row can answer",
               (_NATIVE + "norm_pruning.*",), native=True),
     Mechanism("key-bounds", "rows by what they may reach",
-              ("farann/layout/cost_model.py: key_bounds_pay ruled_out",
+              ("farann/layout/sampling.py: key_bounds_pay ruled_out",
                "farann/layout/coding.py: by_key_bound with_key_bounds"),
               ((CostModel, "key_bounds_pay", lambda *_: (False, None)),)),
     Mechanism("mean-query", "what rows are along the mean query",
-              ("farann/layout/cost_model.py: mean_query ruled_out_along MeanQueryDirection "
+              ("farann/layout/sampling.py: mean_query ruled_out_along MeanQueryDirection "
                "along_and_across",),
               ((CostModel, "key_bounds_pay", _without_mean_query),)),
     Mechanism("ceilings", "keys that no row is above", (_NATIVE + "ceilings.*",), native=True),
@@ -196,9 +197,9 @@ MECHANISMS = (
               options=_AUTO),
     # What rows go through before they are coded.
     Mechanism("pca-axes", "codes along principal axes alone",
-              ("farann/layout/transform_choice.py: pca_axes_for",
-               "farann/quantize/projection.py"),
-              ((transform_choice, "pca_axes_for", _none),)),
+              ("farann/layout/sampling.py: pca_axes_for",
+               "farann/quantize/transform.py: directions some_of"),
+              ((sampling, "pca_axes_for", _none),)),
     Mechanism("outliers", "rows that are too long for the scale of others have none",
               (_NATIVE + "uncoded_rows.*",), ((scalar, "_MOST_OUTLIERS", 0),)),
     # How codes are laid out.

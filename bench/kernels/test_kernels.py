@@ -22,7 +22,7 @@ from bench.kernels.peak import peak
 from farann import _core
 from farann.contract.index_spec import traits_of
 from farann.layout import coding
-from farann.quantize import projection
+from farann.quantize import transform
 from farann.quantize.scalar import measure_rows
 from farann.quantize.transform import Transform, rotation_signs
 
@@ -66,8 +66,8 @@ def codes_of(rows: Array, metric: str, directions: int = 0, *,
     order = builder.by_size(np.delete(np.arange(len(rows)), extents.outliers))
     basis = None
     if directions:
-        basis = projection.Projection(
-            projection.directions(rows[:8192].astype(np.float64), 0)[:directions])
+        basis = transform.Projection(
+            transform.directions(rows[:8192].astype(np.float64), 0)[:directions])
     arrays = builder.lay_out(coding.whole_panels(order), basis)
     if upper_alone:
         arrays = replace(arrays, low_nibbles=None)

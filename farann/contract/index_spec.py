@@ -30,13 +30,13 @@ class MetricTraits(NamedTuple):
         """The metric's number in the core."""
         return _core.METRICS.index(self.name)
 
-    def query_vectors(self, queries: Float32Array, centre: Float64Array,
+    def query_vectors(self, queries: Float32Array, center: Float64Array,
                       nearest: bool = False) -> Float64Array:
         """Vectors (n, dim) whose products with centered rows find the furthest or nearest ones."""
         vectors, sign = queries.astype(np.float64), 1.0 if nearest else -1.0
         if self.normalized:
             vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return sign * 2.0 * (vectors - centre) if self.adds_squared_norm else sign * vectors
+        return sign * 2.0 * (vectors - center) if self.adds_squared_norm else sign * vectors
 
     def mirrored(self, queries: Float32Array) -> Float32Array:
         """Queries whose furthest rows are the nearest to these; under l2 there are none, and it is

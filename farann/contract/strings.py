@@ -31,10 +31,14 @@ class Strings(NamedTuple):
         """The number of strings."""
         return len(self.ends)
 
+    def spans(self, which: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """The bytes where some of them begin and end."""
+        ends = self.ends[which].astype(np.int64)
+        return np.where(which > 0, self.ends[which - 1], 0).astype(np.int64), ends
+
     def of(self, which: Int64Array) -> Strings:
         """Some of them, in this order."""
-        ends = self.ends[which].astype(np.int64)
-        starts = np.where(which > 0, self.ends[which - 1], 0).astype(np.int64)
+        starts, ends = self.spans(which)
         lengths = ends - starts
         stops = np.cumsum(lengths)
         octets = np.zeros((int(stops[-1]) if len(stops) else 0) + SPARE, np.uint8)

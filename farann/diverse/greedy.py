@@ -14,7 +14,7 @@ from farann.contract import checks
 from farann.contract.index_spec import MetricTraits
 from farann.diverse.centroid import RowSum
 from farann.diverse.selection import Selection
-from farann.quantize.scalar import centre_of
+from farann.quantize.scalar import center_of
 from farann.runtime import batches, pool
 from farann.runtime.progress import told
 from farann.store.asked_ids import known_slots
@@ -25,7 +25,7 @@ _ROWS_AT_ONCE = 8_192
 # Picks of one step; Ctrl+C is heard between steps.
 _PICKS_AT_ONCE = 256
 # Most rows whose mean is the center: scores need it near the rows, not more.
-_CENTRE_SAMPLE = 128
+_CENTER_SAMPLE = 128
 # Multiply-adds up to which a selection runs on the calling thread: switching threads takes longer.
 _FEW_PRODUCTS = 50_000_000
 # Most multiply-adds of a selection that Ctrl+C waits for, some hundredths of a second.
@@ -50,8 +50,8 @@ def snapshot_of(store: Store, isa: str) -> _core.Snapshot:
     if store.built:
         return store.view(isa).snapshot
     rows = store.tail if len(store.tail) else store.base
-    centre = centre_of(rows[:: len(rows) // _CENTRE_SAMPLE + 1], store.spec.metric.normalized)
-    return _core.Snapshot(store.base, store.tail, store.ids.by_slot(), store.alive, centre,
+    center = center_of(rows[:: len(rows) // _CENTER_SAMPLE + 1], store.spec.metric.normalized)
+    return _core.Snapshot(store.base, store.tail, store.ids.by_slot(), store.alive, center,
                           store.spec.metric.number, isa)
 
 

@@ -130,12 +130,12 @@ def _reaches(store: Store, slots: Int64Array) -> Float64Array:
     For a dot product, with the center m: -<x, y> is (-<m, x> + |m|^2 / 2) + (-<m, y> + |m|^2 / 2)
     - <x - m, y - m>, of which the last is at most |x - m|^2 / 2 + |y - m|^2 / 2.
     """
-    metric, reach, centre = store.spec.metric, np.empty(len(slots)), store.centre
-    square = float(centre @ centre)
+    metric, reach, center = store.spec.metric, np.empty(len(slots)), store.center
+    square = float(center @ center)
     for start in range(0, len(slots), _PAIR_ROWS_AT_ONCE):
         rows = store.take(slots[start : start + _PAIR_ROWS_AT_ONCE]).astype(np.float64)
-        along = rows @ (_direction(centre) if metric.normalized else centre)
-        squares = np.square(rows if metric.normalized else rows - centre).sum(axis=1)
+        along = rows @ (_direction(center) if metric.normalized else center)
+        squares = np.square(rows if metric.normalized else rows - center).sum(axis=1)
         if metric.normalized:
             found = np.arccos(np.clip(along / np.sqrt(squares), -1.0, 1.0)) + 1e-7
         elif metric.adds_squared_norm:
@@ -147,13 +147,13 @@ def _reaches(store: Store, slots: Int64Array) -> Float64Array:
     return reach
 
 
-def _direction(centre: Float64Array) -> Float64Array:
-    norm = np.linalg.norm(centre)
+def _direction(center: Float64Array) -> Float64Array:
+    norm = np.linalg.norm(center)
     if norm == 0.0:
-        direction: Float64Array = np.zeros(len(centre))
+        direction: Float64Array = np.zeros(len(center))
         direction[0] = 1.0
         return direction
-    direction = centre / norm
+    direction = center / norm
     return direction
 
 

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import math
 import os
+import re
+import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from mmap import ACCESS_READ, ALLOCATIONGRANULARITY
 from mmap import mmap as map_file
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -22,24 +25,6 @@ from numpy.typing import DTypeLike, NDArray
 from farann.contract import FormatError
 from farann.contract.row_types import empty_rows
 from farann.io.files import open_regular, replacing
-from farann.io.metadata import check_metadata_size, decode_metadata, encode_metadata
-from farann.io.sections import (
-    CHECKSUM,
-    DTYPES,
-    ENTRY,
-    HEADER,
-    JSON,
-    MAGIC,
-    MAX_NDIM,
-    MAX_SECTIONS,
-    NAME,
-    TABLE_START,
-    VERSION,
-    Section,
-    aligned,
-    read_table,
-    too_large,
-)
 
 __all__ = [
     "ArrayChunks",
@@ -51,25 +36,32 @@ __all__ = [
     "write_file",
 ]
 
-LARGE = 1 << 20  # bytes from which `read_file` maps a section instead of reading it
-CHUNK = 1 << 20  # bytes written or checked at a time
+MAGIC = b"\xfafarann\n"
+VERSION = 2
+_ALIGNMENT = 64  # bytes: each payload begins at a multiple, which is a cache line
+_MAX_SECTIONS = 4096  # sections of a file: its table, of 128 bytes each, takes at most 512 KiB
+_MAX_NDIM = 6  # dimensions of an array: what an entry has room for
+_MAX_METADATA = 1 << 20  # bytes of JSON, which takes far more room once it is parsed
+_LARGE = 1 << 20  # bytes from which `read_file` maps a section instead of reading it
+_CHUNK = 1 << 20  # bytes written or checked at a time
+_HEADER = struct.Struct("<8sIIQ36x")  # magic, version, sections, file length; then the checksum
+_CHECKSUM = struct.Struct("<I")
+_ENTRY = struct.Struct(f"<48s4sI{_MAX_NDIM}QQQI4x")  # the fields of _Section
+_TABLE_START = _HEADER.size + _CHECKSUM.size
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,48}", re.ASCII)
+_JSON = "json"
+DTYPES = {
+    code: np.dtype(f"<{code}")
+    for code in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
+}
 
 
 class ArrayChunks(NamedTuple):
     """An array handed over piece by piece, so that it never has to exist as a whole.
 
-    Parameters
-    ----------
-    dtype : dtype
-        Of the array and of every chunk.
-    shape : tuple of int
-        Of the whole array.
-    chunks : iterable of ndarray
-        Their elements, one after the other, are the array's elements in C order. A chunk is
-        done with when the next one is asked for, so one buffer may serve them all.
+    All chunks have its dtype, and their elements, one after the other, are its elements in C order.
+    A chunk is done with when the next one is asked for, so one buffer may serve them all.
 
-    Examples
-    --------
     >>> rows = np.arange(12, dtype=np.float32).reshape(6, 2)
     >>> even = ArrayChunks(np.float32, (3, 2), (rows[i : i + 1] for i in range(0, 6, 2)))
     >>> read_bytes(write_bytes({}, {"rows": even}))[1]["rows"].tolist()
@@ -81,83 +73,43 @@ class ArrayChunks(NamedTuple):
     chunks: Iterable[NDArray[Any]]
 
 
-def write_file(
-    path: str | os.PathLike[str],
-    metadata: Mapping[str, Any],
-    arrays: Mapping[str, NDArray[Any] | ArrayChunks],
-) -> None:
-    """Write a file, wholly or not at all.
+Arrays: TypeAlias = Mapping[str, NDArray[Any] | ArrayChunks]
+Content: TypeAlias = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 
-    The bytes go to a temporary file beside ``path``, are forced to disk, and only then take
-    the place of what was there. After a failure the old file is as it was. The new file has
-    the mode and, where allowed, the owner and group of the old one. A symbolic link stays, and
-    what it points to is replaced.
 
-    Parameters
-    ----------
-    path : str or path-like
-        Where to; replaced if it is a file.
-    metadata : mapping
-        Anything JSON can say, with finite numbers; at most 1 MiB as text.
-    arrays : mapping of str to ndarray or ArrayChunks
-        Integer and floating-point arrays of at most 6 dimensions. Names consist of at most 48
-        ASCII letters, digits, ``_``, ``.`` and ``-``; ``metadata`` is taken.
+def write_file(path: str | os.PathLike[str], metadata: Mapping[str, Any], arrays: Arrays) -> None:
+    """Write a file, wholly or not at all; see `files.replacing`.
 
-    Raises
-    ------
-    TypeError, ValueError
-        For content that the format cannot hold.
-    OSError
-        If the file cannot be written, or ``path`` is a directory, FIFO, socket or device.
+    `metadata` is anything JSON can say, with finite numbers, in at most 1 MiB of text. `arrays` are
+    of integers or floats in at most 6 dimensions; their names consist of at most 48 ASCII letters,
+    digits, ``_``, ``.`` and ``-``, and ``metadata`` is taken. TypeError or ValueError for content
+    that the format cannot hold; OSError if the file cannot be written.
     """
     with replacing(path) as stream:
         _write(stream, metadata, arrays)
 
 
-def write_bytes(
-    metadata: Mapping[str, Any], arrays: Mapping[str, NDArray[Any] | ArrayChunks]
-) -> bytes:
+def write_bytes(metadata: Mapping[str, Any], arrays: Arrays) -> bytes:
     """Return the bytes that `write_file` would write."""
     stream = io.BytesIO()
     _write(stream, metadata, arrays)
     return stream.getvalue()
 
 
-def read_file(
-    path: str | os.PathLike[str], *, mmap: bool = False
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read a file back.
+def read_file(path: str | os.PathLike[str], *, mmap: bool = False) -> Content:
+    """Read a file's metadata and its arrays, in native byte order.
 
-    Parameters
-    ----------
-    path : str or path-like
-        The file.
-    mmap : bool
-        Leave sections of 1 MiB and more on disk and map them into memory. Those are not
-        checked against their checksums (see `verify_file`), and all arrays are read-only.
-        As long as one of them lives, the file must not be shortened or written in place;
-        replacing it, as `write_file` does, is safe (Windows refuses to).
-
-    Returns
-    -------
-    metadata : dict
-    arrays : dict of str to ndarray
-        In native byte order.
-
-    Raises
-    ------
-    FormatError
-        If the file is not a farann file, or is truncated, altered or of a newer version.
-    OSError
-        If the file cannot be opened or read, or is a directory, FIFO, socket or device.
+    With `mmap`, sections of 1 MiB and more stay on disk, mapped into memory, and are not checked
+    against their checksums (see `verify_file`); all arrays are read-only then. As long as one of
+    them lives, the file must not be shortened or written in place; replacing it, as `write_file`
+    does, is safe (Windows refuses to). FormatError if it is no farann file, or is truncated,
+    altered or of another version; OSError if it cannot be read, or is no regular file.
     """
     with _opened(path) as stream:
         return _read(stream, mapped=mmap)
 
 
-def read_bytes(
-    data: bytes | bytearray | memoryview,
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def read_bytes(data: bytes | bytearray | memoryview) -> Content:
     """Read what `write_bytes` returned; the arrays are copies.
 
     Examples
@@ -172,43 +124,199 @@ def verify_file(path: str | os.PathLike[str]) -> None:
     """Check every byte of a file, in little memory; errors as in `read_file`."""
     with _opened(path) as stream:
         for section in _sections(stream):
-            if section.code == JSON:
+            if section.code == _JSON:
                 _load_metadata(stream, section)
             else:
                 _check(stream, section)
 
 
-# Writing
+# ---- metadata ----
 
 
-def _write(
-    stream: io.BufferedIOBase,
-    metadata: Mapping[str, Any],
-    arrays: Mapping[str, NDArray[Any] | ArrayChunks],
-) -> None:
+def encode_metadata(metadata: Mapping[str, Any]) -> bytes:
+    """JSON; ValueError or TypeError for what it can't say."""
+    text = json.dumps(dict(metadata), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    payload = text.encode("ascii")
+    _check_metadata_size(len(payload))
+    _decode_metadata(payload)  # never write what cannot be read
+    return payload
+
+
+def _check_metadata_size(nbytes: int) -> None:
+    """Refuse more than there may be, before there is memory for it."""
+    if nbytes > _MAX_METADATA:
+        raise FormatError(f"metadata: expected at most {_MAX_METADATA} bytes, got {nbytes}")
+
+
+def _decode_metadata(payload: bytes) -> dict[str, Any]:
+    """What JSON says, if it is an object without repeated keys and infinite numbers."""
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(dict(pairs)) != len(pairs):
+            raise ValueError("a key comes twice")
+        return dict(pairs)
+
+    def finite(text: str) -> float:
+        if not math.isfinite(float(text)):
+            raise ValueError(f"{text} is not a finite number")
+        return float(text)
+
+    try:
+        metadata = json.loads(payload.decode("utf-8"), object_pairs_hook=unique,
+                              parse_float=finite, parse_constant=finite)
+    except (ValueError, RecursionError) as error:
+        raise FormatError(f"metadata is not valid JSON: {error}") from None
+    if not isinstance(metadata, dict):
+        raise FormatError(f"metadata: expected a JSON object, got {type(metadata).__name__}")
+    return metadata
+
+
+def _load_metadata(stream: io.BufferedIOBase, section: _Section) -> dict[str, Any]:
+    _check_metadata_size(section.nbytes)
+    payload = bytearray(section.nbytes)
+    _check(stream, section, memoryview(payload))
+    return _decode_metadata(bytes(payload))
+
+
+# ---- the section table ----
+
+
+class _Section(NamedTuple):
+    """A row of the section table."""
+
+    name: str
+    code: str
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+    checksum: int
+
+    def pack(self) -> bytes:
+        """The row as bytes."""
+        name, code = self.name.encode("ascii"), self.code.encode("ascii")
+        shape = self.shape + (0,) * (_MAX_NDIM - len(self.shape))
+        return _ENTRY.pack(name, code, len(self.shape), *shape, *self[3:])
+
+
+def read_table(stream: io.BufferedIOBase) -> list[_Section]:
+    """Check the header and the section table."""
+    length = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    start = stream.read(_TABLE_START)
+    count = _check_header(start, length)
+    table = stream.read(count * _ENTRY.size)
+    header, checksum = start[: _HEADER.size], start[_HEADER.size :]
+    if _CHECKSUM.pack(zlib.crc32(header + table)) != checksum:
+        raise FormatError("the header or section table is damaged: wrong checksum")
+    if header != _HEADER.pack(MAGIC, VERSION, count, length):
+        raise FormatError("reserved bytes of the header are not zero")
+    sections: list[_Section] = []
+    end = _TABLE_START + len(table)
+    for position in range(count):
+        entry = table[position * _ENTRY.size : (position + 1) * _ENTRY.size]
+        sections.append(_parse_entry(entry, position, end))
+        end = sections[-1].offset + sections[-1].nbytes
+        if end > length:
+            raise FormatError(f"section {sections[-1].name!r} reaches beyond the end of the file")
+    if end != length:
+        raise FormatError(f"{length - end} bytes after the last section")
+    if len({section.name for section in sections}) != count:
+        raise FormatError("two sections have the same name")
+    return sections
+
+
+def _check_header(start: bytes, length: int) -> int:
+    """The number of sections of a file of `length` bytes."""
+    if not start:
+        raise FormatError("the file is empty")
+    if not start.startswith(MAGIC) and not (len(start) < len(MAGIC) and MAGIC.startswith(start)):
+        raise FormatError(f"not a farann file: expected it to begin with {MAGIC!r}, "
+                          f"got {start[:len(MAGIC)]!r}")
+    if len(start) < _TABLE_START:
+        raise FormatError(f"truncated: expected at least {_TABLE_START} bytes, got {len(start)}")
+    _, version, count, stated = _HEADER.unpack_from(start)
+    # Comes before the checksum: another version may keep its checksum elsewhere.
+    if version > VERSION:
+        raise FormatError(f"written in format version {version}, newer than the latest that this "
+                          f"farann reads ({VERSION}): a newer farann is needed")
+    if version < 1:
+        raise FormatError("format version 0 does not exist")
+    if version < VERSION:
+        raise FormatError(f"written in format version {version}, before the first release, and "
+                          f"this farann reads {VERSION}: build it again")
+    if stated != length:
+        kind = "truncated" if length < stated else "too long"
+        raise FormatError(f"{kind}: expected {stated} bytes, got {length}")
+    if not 1 <= count <= _MAX_SECTIONS or _TABLE_START + count * _ENTRY.size > length:
+        raise FormatError(f"expected 1 to {_MAX_SECTIONS} sections that fit {length} bytes, "
+                          f"got {count}")
+    return int(count)
+
+
+def _parse_entry(entry: bytes, position: int, end: int) -> _Section:
+    """Read one row of the table; ``end`` is where the section before it ends."""
+    raw_name, raw_code, ndim, *lengths, offset, nbytes, checksum = _ENTRY.unpack(entry)
+    name = raw_name.rstrip(b"\0").decode("latin-1")
+    code = raw_code.rstrip(b"\0").decode("latin-1")
+    if not _NAME.fullmatch(name):
+        raise FormatError(f"section {position}: {name!r} is not a name")
+    if (position == 0) != (name == "metadata") or (position == 0) != (code == _JSON):
+        raise FormatError(f"section {position}: expected the first section and no other to be "
+                          f"'metadata' of type 'json', got {name!r} of type {code!r}")
+    if code != _JSON and code not in DTYPES:
+        raise FormatError(f"section {name!r}: unknown dtype {code!r}")
+    if ndim > _MAX_NDIM:
+        raise FormatError(f"section {name!r}: expected at most {_MAX_NDIM} dimensions, got {ndim}")
+    section = _Section(name, code, tuple(lengths[:ndim]), offset, nbytes, checksum)
+    if section.pack() != entry:
+        raise FormatError(f"section {name!r}: reserved bytes are not zero")
+    itemsize = 1 if code == _JSON else DTYPES[code].itemsize
+    if math.prod(section.shape) * itemsize != nbytes:
+        raise FormatError(f"section {name!r}: shape {section.shape} of {code} does not take "
+                          f"{nbytes} bytes")
+    if _too_large(section.shape, itemsize):
+        raise FormatError(f"section {name!r}: shape {section.shape} is too large")
+    if offset != _aligned(end):
+        raise FormatError(f"section {name!r}: expected it at byte {_aligned(end)}, got {offset}")
+    return section
+
+
+def _aligned(offset: int) -> int:
+    """The start of a section if the one before it ends here."""
+    return -(-offset // _ALIGNMENT) * _ALIGNMENT
+
+
+def _too_large(shape: tuple[int, ...], itemsize: int) -> bool:
+    """Whether numpy cannot hold a shape; an empty array, too, may have such lengths."""
+    return math.prod(filter(None, shape)) * itemsize > np.iinfo(np.intp).max
+
+
+# ---- writing ----
+
+
+def _write(stream: io.BufferedIOBase, metadata: Mapping[str, Any], arrays: Arrays) -> None:
     """Write payloads first, then go back to fill in the table with their checksums."""
-    if len(arrays) >= MAX_SECTIONS:
-        raise ValueError(f"arrays: expected fewer than {MAX_SECTIONS}, got {len(arrays)}")
+    if len(arrays) >= _MAX_SECTIONS:
+        raise ValueError(f"arrays: expected fewer than {_MAX_SECTIONS}, got {len(arrays)}")
     text = np.frombuffer(encode_metadata(metadata), np.uint8)
-    parts = [("metadata", JSON, ArrayChunks(text.dtype, text.shape, [text]))]
+    parts = [("metadata", _JSON, ArrayChunks(text.dtype, text.shape, [text]))]
     parts += [(name, *_storable(name, arrays[name])) for name in sorted(arrays)]
-    end = TABLE_START + ENTRY.size * len(parts)
+    end = _TABLE_START + _ENTRY.size * len(parts)
     stream.write(bytes(end))
     table = b""
     for name, code, content in parts:
-        offset = aligned(end)
+        offset = _aligned(end)
         stream.write(bytes(offset - end))
         nbytes, checksum = _write_payload(stream, name, content)
-        table += Section(name, code, content.shape, offset, nbytes, checksum).pack()
+        table += _Section(name, code, content.shape, offset, nbytes, checksum).pack()
         end = offset + nbytes
-    header = HEADER.pack(MAGIC, VERSION, len(parts), end)
+    header = _HEADER.pack(MAGIC, VERSION, len(parts), end)
     stream.seek(0)
-    stream.write(header + CHECKSUM.pack(zlib.crc32(header + table)) + table)
+    stream.write(header + _CHECKSUM.pack(zlib.crc32(header + table)) + table)
 
 
 def _storable(name: str, content: NDArray[Any] | ArrayChunks) -> tuple[str, ArrayChunks]:
     """Return the dtype code of an array and the array as little-endian chunks."""
-    if not NAME.fullmatch(name) or name == "metadata":
+    if not _NAME.fullmatch(name) or name == "metadata":
         raise ValueError(
             f"arrays: expected names of 1 to 48 ASCII letters, digits, '_', '.', '-' "
             f"other than 'metadata', got {name!r}"
@@ -224,9 +332,9 @@ def _storable(name: str, content: NDArray[Any] | ArrayChunks) -> tuple[str, Arra
     if code not in DTYPES:
         raise TypeError(f"arrays[{name!r}]: expected an integer or float dtype, got {dtype}")
     shape = tuple(int(length) for length in content.shape)
-    if len(shape) > MAX_NDIM or min(shape, default=0) < 0 or too_large(shape, dtype.itemsize):
+    if len(shape) > _MAX_NDIM or min(shape, default=0) < 0 or _too_large(shape, dtype.itemsize):
         raise ValueError(
-            f"arrays[{name!r}]: expected at most {MAX_NDIM} dimensions, none negative, that this "
+            f"arrays[{name!r}]: expected at most {_MAX_NDIM} dimensions, none negative, that this "
             f"machine can address, got shape {shape}"
         )
     return code, ArrayChunks(DTYPES[code], shape, content.chunks)
@@ -259,20 +367,13 @@ def _pieces(array: NDArray[Any], dtype: np.dtype[Any]) -> Iterator[memoryview]:
     if array.size == 0:
         return
     # The iterator copies only where strides or byte order call for it, and then into a buffer.
-    pieces = np.nditer(
-        array,
-        flags=["external_loop", "buffered"],
-        order="C",
-        op_dtypes=[dtype],
-        casting="equiv",
-        buffersize=CHUNK // dtype.itemsize,
-    )
-    with pieces:
+    with np.nditer(array, flags=["external_loop", "buffered"], order="C", op_dtypes=[dtype],
+                   casting="equiv", buffersize=_CHUNK // dtype.itemsize) as pieces:
         for piece in pieces:
             yield np.ascontiguousarray(piece).view(np.uint8).data
 
 
-# Reading
+# ---- reading ----
 
 
 @contextlib.contextmanager
@@ -285,17 +386,18 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
             raise FormatError(f"{os.fsdecode(path)}: {error}") from None
 
 
-def _read(
-    stream: io.BufferedIOBase, *, mapped: bool
-) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+def _read(stream: io.BufferedIOBase, *, mapped: bool) -> Content:
     metadata: dict[str, Any] = {}
     arrays: dict[str, NDArray[Any]] = {}
     for section in _sections(stream):
-        if section.code == JSON:
+        if section.code == _JSON:
             metadata = _load_metadata(stream, section)
             continue
-        large = section.nbytes >= LARGE
-        array = _map(stream, section) if mapped and large else _load(stream, section)
+        if mapped and section.nbytes >= _LARGE:
+            array = _map(stream, section)
+        else:
+            array = empty_rows(section.shape, DTYPES[section.code])
+            _check(stream, section, array.reshape(-1).view(np.uint8).data)
         # Nothing is converted, or copied, on a little-endian machine.
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
         array.flags.writeable = not mapped
@@ -303,7 +405,7 @@ def _read(
     return metadata, arrays
 
 
-def _sections(stream: io.BufferedIOBase) -> Iterator[Section]:
+def _sections(stream: io.BufferedIOBase) -> Iterator[_Section]:
     """Check everything but the payloads; stand at the start of each section's payload."""
     sections = read_table(stream)
     end = sections[0].offset
@@ -315,14 +417,12 @@ def _sections(stream: io.BufferedIOBase) -> Iterator[Section]:
         end = section.offset + section.nbytes
 
 
-def _check(
-    stream: io.BufferedIOBase, section: Section, target: memoryview | None = None
-) -> None:
+def _check(stream: io.BufferedIOBase, section: _Section, target: memoryview | None = None) -> None:
     """Compare a payload with its checksum, and keep the bytes in ``target`` if given."""
-    scratch = memoryview(bytearray(0 if target else min(CHUNK, section.nbytes)))
+    scratch = memoryview(bytearray(0 if target else min(_CHUNK, section.nbytes)))
     checksum = 0
-    for start in range(0, section.nbytes, CHUNK):
-        stop = min(start + CHUNK, section.nbytes)
+    for start in range(0, section.nbytes, _CHUNK):
+        stop = min(start + _CHUNK, section.nbytes)
         piece = target[start:stop] if target else scratch[: stop - start]
         if stream.readinto(piece) != len(piece):
             raise FormatError(f"section {section.name!r}: the file was cut short meanwhile")
@@ -331,37 +431,14 @@ def _check(
         raise FormatError(f"section {section.name!r} is damaged: wrong checksum")
 
 
-def _load(stream: io.BufferedIOBase, section: Section) -> NDArray[Any]:
-    """Read an array."""
-    array = empty_rows(section.shape, DTYPES[section.code])
-    _check(stream, section, array.reshape(-1).view(np.uint8).data)
-    return array
-
-
-def _map(stream: io.BufferedIOBase, section: Section) -> NDArray[Any]:
+def _map(stream: io.BufferedIOBase, section: _Section) -> NDArray[Any]:
     """Map an array into memory, unread and unchecked."""
-    lead = section.offset % ALLOCATIONGRANULARITY
+    before = section.offset % ALLOCATIONGRANULARITY
     try:
-        mapping = map_file(
-            stream.fileno(),
-            lead + section.nbytes,
-            access=ACCESS_READ,
-            offset=section.offset - lead,
-        )
+        mapping = map_file(stream.fileno(), before + section.nbytes, access=ACCESS_READ,
+                           offset=section.offset - before)
     except ValueError:
         raise FormatError(f"section {section.name!r}: the file was cut short meanwhile") from None
     dtype = DTYPES[section.code]
     count = section.nbytes // dtype.itemsize
-    return np.frombuffer(mapping, dtype, count, lead).reshape(section.shape)
-
-
-# Both ways
-
-
-def _load_metadata(stream: io.BufferedIOBase, section: Section) -> dict[str, Any]:
-    check_metadata_size(section.nbytes)
-    payload = bytearray(section.nbytes)
-    _check(stream, section, memoryview(payload))
-    return decode_metadata(bytes(payload))
-
-
+    return np.frombuffer(mapping, dtype, count, before).reshape(section.shape)

@@ -22,8 +22,12 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from farann.io.hdf5 import look_at_hdf5, write_hdf5
-from farann.io.parquet import look_at_parquet, write_parquet
+from farann.io.optional_formats import (
+    look_at_hdf5,
+    look_at_parquet,
+    write_hdf5,
+    write_parquet,
+)
 from farann.io.text import SEPARATORS, look_at_text, write_text
 from farann.io.vector_content import Array, Content, Fault, TooLarge, check_size, choose, slices
 
@@ -40,9 +44,10 @@ class Format(NamedTuple):
     named: bool
 
 
-# Default limit of a file's unpacked bytes: 64 MiB or 100 times its size, whichever is more.
-# Compressed vectors hardly ever shrink to a tenth.
-USUAL_BYTES, USUAL_RATIO = 64 << 20, 100
+# The default limit of a file's unpacked bytes is the larger of these two. Compressed vectors hardly
+# ever shrink to a tenth.
+USUAL_BYTES = 64 << 20  # bytes
+USUAL_RATIO = 100  # times the size of the file
 
 
 def format_of(path: Path) -> Format:

@@ -8,7 +8,7 @@ large for the scales have no codes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -20,17 +20,16 @@ from farann._types import Float32Array, Float64Array, Int64Array, RowArray
 from farann.contract.index_spec import IndexSpec
 from farann.layout import coding
 from farann.layout.coding import Sizes
-from farann.quantize.records import CodeArrays, CodeBounds
+from farann.quantize.records import CodeArrays
 from farann.runtime.process import ieee_arithmetic
 
-# AT_ONCE: least rows that are coded together; fewer are scanned as quickly in float32.
-# _FAN: runs of 256 * 8**i rows or more are on level i; 8 runs of a level are merged into one.
-AT_ONCE, _FAN = 256, 8
+# Least rows that are coded together; fewer are scanned as quickly in float32.
+AT_ONCE = 256
+_FAN = 8  # runs of 256 * 8**i rows or more are on level i; 8 runs of a level are merged into one
 # Largest coordinate of a coded row, as a multiple of the base's largest: the error bound of all
 # codes grows with it.
 _LARGEST = 2.0
-# Room for codes when it is made anew, as a multiple of what is needed.
-_ROOM = 1.5
+_ROOM = 1.5  # room for codes when it is made anew, as a multiple of what is needed
 
 _PANEL = _core.code_rows(1)
 _BY_POSITION = ("panels", "low_nibbles", "squares", "slots", "whole", "whole_inv_scale",
@@ -75,20 +74,20 @@ class Added(NamedTuple):
         return np.sort(np.concatenate([self.large, self.waiting]))
 
     def grown(self, base: CodeArrays, tail: RowArray, n_new: int, n_base: int,
-              centre: Float64Array, spec: IndexSpec, isa: str,
+              center: Float64Array, spec: IndexSpec, isa: str,
               queries: Callable[[], Float32Array]) -> Added:
         """Take in the last rows of the tail, and code them once there are enough."""
         new = np.arange(len(tail) - n_new, len(tail), dtype=np.int64)
         waiting = np.concatenate([self.waiting, new])
         if len(waiting) < AT_ONCE or n_base + len(tail) > coding.MOST_ORDERED:
             return self._replace(waiting=waiting)
-        return self._coded(base, tail, waiting, n_base, centre, spec, isa, queries())
+        return self._coded(base, tail, waiting, n_base, center, spec, isa, queries())
 
     @ieee_arithmetic()
     def _coded(self, base: CodeArrays, tail: RowArray, waiting: Int64Array, n_base: int,
-               centre: Float64Array, spec: IndexSpec, isa: str, queries: Float32Array) -> Added:
-        measured = coding.sizes_like(base, tail[waiting], centre, spec, isa)
-        fit = measured.largest <= _LARGEST * coding.largest_coded(base)
+               center: Float64Array, spec: IndexSpec, isa: str, queries: Float32Array) -> Added:
+        measured = coding.sizes_like(base, tail[waiting], center, spec, isa)
+        fit = measured.largest <= _LARGEST * base.largest
         large = np.concatenate([self.large, waiting[~fit]])
         # Rows that would not fill a panel wait on.
         now = np.flatnonzero(fit)
@@ -98,8 +97,10 @@ class Added(NamedTuple):
         kept = self._kept_beside(len(now))
         merged = self.runs[len(kept):]
         rows = np.concatenate([*(self._rows_of(run, n_base) for run in merged), waiting[now]])
-        sizes = _joined([*(run.sizes for run in merged), measured.of(now)])
-        codes = coding.code_like(base, tail[rows], sizes, centre, spec, isa, queries)
+        sizes = measured.of(now)
+        if merged:
+            sizes = merged[0].sizes.and_of([*(run.sizes for run in merged[1:]), sizes])
+        codes = coding.code_like(base, tail[rows], sizes, center, spec, isa, queries)
         assert codes.slots is not None
         sizes = sizes.of(codes.slots)
         codes = replace(codes, slots=(n_base + rows)[codes.slots].astype(np.int32))
@@ -138,9 +139,9 @@ class Added(NamedTuple):
                 values = getattr(codes, name)
                 if values is not None:
                     getattr(room, name)[n // step : (n + new) // step] = values
-        bounds, whole_bounds = _largest(room.bounds, codes.bounds), room.whole_bounds
+        bounds, whole_bounds = room.bounds.or_larger(codes.bounds), room.whole_bounds
         if whole_bounds is not None and codes.whole_bounds is not None:
-            whole_bounds = _largest(whole_bounds, codes.whole_bounds)
+            whole_bounds = whole_bounds.or_larger(codes.whole_bounds)
         room = replace(room, bounds=bounds, whole_bounds=whole_bounds)
         return self._replace(room=room, n_positions=n + new,
                              runs=(*runs, Run(n, n + new, sizes)))
@@ -178,16 +179,3 @@ def _taken(values: npt.NDArray[Any], runs: list[tuple[int, int]], n: int) -> npt
         taken[at : at + stop - start] = values[start:stop]
         at += stop - start
     return taken
-
-
-def _joined(sizes: Sequence[Sizes]) -> Sizes:
-    def joined(parts: Iterable[Float64Array | None]) -> Float64Array | None:
-        there = [part for part in parts if part is not None]
-        return np.concatenate(there) if there else None
-
-    return Sizes(np.concatenate([some.largest for some in sizes]),
-                 joined(some.lengths for some in sizes), joined(some.along for some in sizes))
-
-
-def _largest(some: CodeBounds, others: CodeBounds) -> CodeBounds:
-    return CodeBounds(*np.maximum(some, others).tolist())

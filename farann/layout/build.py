@@ -14,16 +14,19 @@ from farann.contract.index_spec import IndexSpec
 from farann.contract.stop_rule import ALL_CODES, EXACT
 from farann.layout import coding
 from farann.layout.coding import ORDER_K, Builder, answering, whole_panels
-from farann.layout.cost_model import CostModel, cost_model_of, pca_filter_for
 from farann.layout.partitions import describe, number_of_partitions
-from farann.layout.sampling import sample_queries, typical
-from farann.layout.transform_choice import transform_for
-from farann.quantize.coarse import shape_of
+from farann.layout.sampling import (
+    CostModel,
+    cost_model_of,
+    pca_filter_for,
+    sample_queries,
+    transform_for,
+    typical,
+)
 from farann.quantize.kmeans import Space, partition
-from farann.quantize.projection import Projection
-from farann.quantize.query_sample import moment_of
 from farann.quantize.records import CodeArrays, Layout, Native, Origins, PartitionArrays
-from farann.quantize.scalar import FEW_ROWS, LARGEST_DIM, Extents, measure_rows, sample_of
+from farann.quantize.scalar import FEW_ROWS, LARGEST_DIM, measure_rows, sample_of, shape_of
+from farann.quantize.transform import Projection, moment_of
 from farann.results import share_found
 from farann.runtime import batches
 from farann.runtime.process import each, ieee_arithmetic, one_thread
@@ -34,9 +37,9 @@ from farann.tuning.measure import Answered, answered, costs_by_recall
 _MANY_QUERIES = 512
 # k of the sample queries' answers.
 _SAMPLE_K = 10
-# _JUDGED_RECALLS: recalls at which layouts with and without partitions are compared.
-# _SLOWER: most cost with partitions at any of these, as a multiple of that without.
-_JUDGED_RECALLS, _SLOWER = (0.9, 0.95, 0.99), 1.05
+# Recalls at which layouts with and without partitions are compared.
+_JUDGED_RECALLS = (0.9, 0.95, 0.99)
+_SLOWER = 1.05  # most cost with partitions at any of these, as a multiple of that without
 # Most rows of a partitioned index that come before the partitions and are always searched.
 _MOST_FIRST = 2048
 # Rows that answer many queries are sorted by scale within groups of 128.
@@ -84,26 +87,14 @@ class _Task:
 
 
 @ieee_arithmetic()
-def make_codes(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str,
+def make_codes(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
                queries: Float32Array | None, progress: Progress, threads: int = 1,
                held_out: Float32Array | None = None, nearest: bool = False) -> Made:
-    """Code rows and lay the codes out.
+    """Code rows (n, dim) and lay the codes out, the same with any number of threads.
 
-    Parameters
-    ----------
-    rows : (n, dim)
-    centre : (dim,)
-    spec : IndexSpec
-    isa : str
-    queries : (q, dim), optional
-        What is going to be asked; by default rows serve as a sample.
-    progress : bool or callable
-    threads : int
-        What is made doesn't depend on them.
-    held_out : (q, dim), optional
-        Queries that are none of these, nor of the sample, to choose between layouts with.
-    nearest : bool
-        It is the nearest rows that will be searched for.
+    `queries` (q, dim) are what is going to be asked; by default rows serve as a sample. `held_out`
+    are queries that are none of these, nor of the sample, to choose between layouts with.
+    `nearest`: it is the nearest rows that will be searched for.
     """
     n, dim = rows.shape
     if n == 0 or dim > LARGEST_DIM:
@@ -113,20 +104,20 @@ def make_codes(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str,
     # With few rows no layout is chosen, and no product needs one thread.
     with nullcontext() if few else one_thread():
         query_sample = sample_queries(rows, spec.seed, queries)
-        query_vectors = spec.metric.query_vectors(query_sample, centre, nearest)
+        query_vectors = spec.metric.query_vectors(query_sample, center, nearest)
         # Typical rows in float64: made once, where both ask for them.
         sample = None
         if n >= FEW_ROWS and spec.vectors and not spec.width.is_coarse:
             sample, query_sample, query_vectors = typical(
-                rows, centre, spec.metric.normalized, query_sample, query_vectors)
+                rows, center, spec.metric.normalized, query_sample, query_vectors)
         with told("choosing a transform", 0 if few else 1, progress) as advance:
-            transform = transform_for(rows, centre, spec, query_vectors, sample)
+            transform = transform_for(rows, center, spec, query_vectors, sample)
             advance(1)
-        extents = measure_rows(rows, centre, spec.metric.normalized, transform, isa, progress,
+        extents = measure_rows(rows, center, spec.metric.normalized, transform, isa, progress,
                                0 if spec.vectors else WEIGHT_STEPS, threads)
         if extents is None:
             return Made()
-        builder = Builder(rows, centre, spec.metric, isa, extents, progress, threads=threads)
+        builder = Builder(rows, center, spec.metric, isa, extents, progress, threads=threads)
         if n > coding.MOST_ORDERED:
             # Without slots every row has a position, outlying ones, too.
             extents = extents._replace(limit=float(extents.largest.max()),
@@ -204,11 +195,11 @@ def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
     builder, spec = task.builder, task.spec
     n, extents = len(builder.rows), builder.extents
     if spec.width.is_coarse:
-        task = replace(task, shape=shape_of(extents.transform.query_vectors(task.query_vectors)))
+        task = replace(task, shape=shape_of(extents.transform.rows(task.query_vectors)))
     elif spec.vectors:
         if sample is None:
-            sample = sample_of(builder.rows, builder.centre, spec.metric.normalized)
-        cost_model = cost_model_of(builder.rows, builder.centre, spec.metric, task.query_sample,
+            sample = sample_of(builder.rows, builder.center, spec.metric.normalized)
+        cost_model = cost_model_of(builder.rows, builder.center, spec.metric, task.query_sample,
                                    task.answers[:, -1], sample, task.nearest)
         pca_filter = pca_filter_for(cost_model, n, extents.transform.width, spec.seed)
         task = replace(task, cost_model=cost_model, pca_filter=pca_filter)
@@ -231,13 +222,16 @@ def _in_order(task: _Task) -> Made:
     rest = np.ones(n, np.bool_)
     rest[first] = rest[builder.extents.outliers] = False
     others = np.flatnonzero(rest)
-    key_bound = along = lengths = None
+    key_bound = sizes = direction = None
     if mean_query is not None:
-        along, lengths = builder.along_and_across(mean_query.direction)
-        key_bound = mean_query.optimistic_score(along, lengths)
+        direction = mean_query.direction
+        sizes = builder.sizes(direction)
+        assert sizes.along is not None and sizes.lengths is not None
+        key_bound = mean_query.optimistic_score(sizes.along, sizes.lengths)
     elif task.cost_model is not None and (bounds_tell or not spec.metric.normalized):
         # Long rows are likelier answers than short ones; unit vectors all have one length.
-        key_bound = lengths = builder.lengths()
+        sizes = builder.sizes()
+        key_bound = sizes.lengths
     order = np.concatenate([
         builder.by_size_in_parts(first, _PART),
         builder.by_size(others) if key_bound is None else builder.by_key_bound(others, key_bound)])
@@ -247,8 +241,8 @@ def _in_order(task: _Task) -> Made:
         order = task.coded if as_rows_lie else builder.by_size(task.coded)
     order = whole_panels(order)
     arrays = builder.lay_out(order, task.pca_filter, spec.width, task.shape)
-    if bounds_tell and lengths is not None:
-        arrays = builder.with_key_bounds(arrays, order, lengths, mean_query, along)
+    if bounds_tell and sizes is not None:
+        arrays = builder.with_key_bounds(arrays, order, sizes, direction)
     if as_rows_lie:
         arrays = replace(arrays, slots=None)
     return _made(task, arrays, None)
@@ -264,12 +258,12 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
         task.first[: 0 if relative else min(_MOST_FIRST, n // 16)], _PART)
     moment = moment_of(task.query_vectors)
     # Where codes are relative to means, residuals of rows should be short in any direction.
-    space = Space(builder.centre, spec.metric.normalized, None if relative else moment)
+    space = Space(builder.center, spec.metric.normalized, None if relative else moment)
     labels = partition(builder.rows, space, n_partitions, spec.seed, threads, builder.progress)
     labels[first] = labels[extents.outliers] = -1
     order, starts, labels = _by_partition(labels, first, builder.by_size(task.coded))
     with told("describing partitions", 1, builder.progress) as advance:
-        partitions = describe(builder.rows, builder.centre, spec.metric, labels, starts, moment,
+        partitions = describe(builder.rows, builder.center, spec.metric, labels, starts, moment,
                               extents.transform, builder.isa, threads)
         advance(1)
     if relative:
@@ -278,14 +272,6 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
         order, _, _ = _by_partition(labels, first, builder.by_size(task.coded))
     arrays = builder.lay_out(order, task.pca_filter, spec.width, task.shape)
     return _made(replace(task, builder=builder), arrays, partitions)
-
-
-def code_more(rows: RowArray, centre: Float64Array, spec: IndexSpec, isa: str, extents: Extents,
-              shape: Float64Array | None) -> CodeArrays:
-    """Code rows by extents that others gave, laid out by size."""
-    builder = Builder(rows, centre, spec.metric, isa, extents, False)
-    order = builder.by_size(np.arange(len(rows)))
-    return builder.lay_out(whole_panels(order), width=spec.width, shape=shape)
 
 
 def _made(task: _Task, arrays: CodeArrays, partitions: PartitionArrays | None) -> Made:
@@ -312,7 +298,7 @@ def _snapshot(builder: Builder, layout: Layout | None, vectors: bool = True) -> 
     if layout is not None:
         native = layout.native(*base.shape)
         base = base if vectors else base[layout.codes.outliers]
-    return _core.Snapshot(base, builder.rows[:0], None, None, builder.centre,
+    return _core.Snapshot(base, builder.rows[:0], None, None, builder.center,
                           builder.metric.number, builder.isa, codes=native.codes,
                           partitions=native.partitions, vectors=vectors)
 

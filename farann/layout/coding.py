@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,47 +12,60 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
 from farann.contract.index_spec import INT8, CodeWidth, IndexSpec, MetricTraits
-from farann.layout.cost_model import MeanQueryDirection, along_and_across
-from farann.quantize.coarse import code_coarse
-from farann.quantize.nibbles import empty_panels
+from farann.layout.sampling import MeanQueryDirection, along_and_across
 from farann.quantize.pca_filter import code_along
-from farann.quantize.projection import Projection
-from farann.quantize.records import CodeArrays, CodeBounds, Origins
+from farann.quantize.records import CodeArrays, CodeBounds, Origins, empty_halves
 from farann.quantize.scalar import (
+    Coarse,
     CodedBlock,
     Extents,
-    Laying,
     blocks_of,
     bounds_from,
-    centred,
+    centered,
     code_rows,
     largest_of_panels,
     parts_of,
     places_of,
     sample_of,
 )
+from farann.quantize.transform import Projection
 from farann.runtime import batches
 from farann.runtime.process import each
 
-# Rows ordered by key bound are sorted by scale within groups of at most 512.
-_PART_BY_LENGTH = 512
-# Least groups of a run, if it has enough panels.
-_PARTS_OF_RUNS = 128
-# Most rows of a layout with an order, as slots have 32 bits; more rows stay in their own order.
-MOST_ORDERED = 2**31
-# k of the answers by which rows that answer many queries are found.
-ORDER_K = 32
-# Queries that order a run: one for 8 rows, but at least 128; small runs are merged soon.
-_ROWS_A_QUERY, _LEAST_QUERIES = 8, 128
-# Relative rounding of lengths to float32, with room to spare.
-_LENGTH_UP = 2.0**-20
+_PART_BY_LENGTH = 512  # rows ordered by key bound are sorted by scale within groups of this
+_PARTS_OF_RUNS = 128  # least groups of a run, if it has enough panels
+MOST_ORDERED = 2**31  # rows; more stay in their own order, as slots have 32 bits
+ORDER_K = 32  # of the answers by which rows that answer many queries are found
+_ROWS_A_QUERY = 8  # rows for each query that orders a run
+_LEAST_QUERIES = 128  # least queries that order a run; small runs are merged soon
+_LENGTH_UP = 2.0**-20  # relative rounding of lengths to float32, with room to spare
+
+
+class Sizes(NamedTuple):
+    """Measures of rows: what decides how they are coded, and in which order."""
+
+    largest: Float64Array  # |coordinate|, transformed
+    # Lengths of what isn't along the mean query direction, if there is one; None: not needed.
+    lengths: Float64Array | None = None
+    along: Float64Array | None = None  # the mean query direction
+
+    def of(self, rows: npt.NDArray[np.integer[Any]]) -> Sizes:
+        """Select the measures of some of the rows."""
+        parts: Any = (None if part is None else part[rows] for part in self)
+        return Sizes(*parts)
+
+    def and_of(self, others: Sequence[Sizes]) -> Sizes:
+        """These measures, and those of other rows behind them."""
+        joined: Any = (None if parts[0] is None else np.concatenate(parts)
+                       for parts in zip(self, *others, strict=True))
+        return Sizes(*joined)
 
 
 class Builder(NamedTuple):
     """Rows and the settings to code them in a given order."""
 
     rows: RowArray
-    centre: Float64Array
+    center: Float64Array
     metric: MetricTraits
     isa: str
     extents: Extents
@@ -75,56 +89,46 @@ class Builder(NamedTuple):
         order = slots[np.argsort(-key_bound[slots], kind="stable")]
         return self.by_size_in_parts(order, part)
 
-    def lengths(self) -> Float64Array:
-        """Distances of the rows from the center."""
-        found = np.empty(len(self.rows))
+    def sizes(self, direction: Projection | None = None) -> Sizes:
+        """Distances of the rows from the center, or along a direction and across it."""
+        n = len(self.rows)
+        lengths, along = np.empty(n), np.empty(n) if direction is not None else None
 
         def measure(block: slice) -> None:
-            for some in parts_of(block):
-                vectors = centred(self.rows[some], self.centre, self.metric.normalized)
-                found[some] = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+            for some in parts_of(block) if direction is None else [block]:
+                vectors = centered(self.rows[some], self.center, self.metric.normalized)
+                if direction is None or along is None:
+                    lengths[some] = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+                else:
+                    along[some], lengths[some] = along_and_across(vectors, direction)
 
-        each(measure, blocks_of(len(self.rows)), self.threads)
-        return found
+        each(measure, blocks_of(n), self.threads)
+        return Sizes(self.extents.largest, lengths, along)
 
-    def along_and_across(self, direction: Projection) -> tuple[Float64Array, Float64Array]:
-        """The component of each row along a direction, and the length of the rest."""
-        along, across = np.empty(len(self.rows)), np.empty(len(self.rows))
-
-        def measure(block: slice) -> None:
-            along[block], across[block] = along_and_across(
-                centred(self.rows[block], self.centre, self.metric.normalized), direction)
-
-        each(measure, blocks_of(len(self.rows)), self.threads)
-        return along, across
-
-    def with_key_bounds(self, arrays: CodeArrays, order: Int64Array, lengths: Float64Array,
-                        mean_query: MeanQueryDirection | None = None,
-                        along: Float64Array | None = None) -> CodeArrays:
+    def with_key_bounds(self, arrays: CodeArrays, order: Int64Array, sizes: Sizes,
+                        direction: Projection | None = None) -> CodeArrays:
         """Add key bounds of panels to codes, rounded up.
 
         They are the rows' lengths, or with a mean query direction their components along it and the
         lengths of the rest."""
-        arrays = replace(arrays, max_norm=self._most(lengths, order))
-        if mean_query is None or along is None:
+        assert sizes.lengths is not None
+        most = largest_of_panels(sizes.lengths, order) * (1.0 + _LENGTH_UP)
+        arrays = replace(arrays, max_norm=most.astype(np.float32))
+        if direction is None or sizes.along is None:
             return arrays
-        there = np.where(order >= 0, along[np.maximum(order, 0)], -np.inf)
+        there = np.where(order >= 0, sizes.along[np.maximum(order, 0)], -np.inf)
         most = there.reshape(-1, _core.code_rows(1)).max(axis=1)
         # Empty panels come last, and have no larger bounds than others.
-        most = np.where(np.isfinite(most), most, along.min())
-        return replace(arrays, mean_query_direction=mean_query.direction,
+        most = np.where(np.isfinite(most), most, sizes.along.min())
+        return replace(arrays, mean_query_direction=direction,
                        max_along=np.nextafter(most.astype(np.float32), np.float32(np.inf)))
-
-    def _most(self, lengths: Float64Array, order: Int64Array) -> Float32Array:
-        most = largest_of_panels(lengths, order) * (1.0 + _LENGTH_UP)
-        return most.astype(np.float32)
 
     def relative_to(self, origins: Origins) -> Builder:
         """Return a builder that codes the differences of rows from their origins."""
         extents, largest = self.extents, np.empty(len(self.rows))
 
         def measure(block: slice) -> None:
-            z = extents.transform.rows(centred(self.rows[block], self.centre,
+            z = extents.transform.rows(centered(self.rows[block], self.center,
                                                self.metric.normalized))
             largest[block] = np.abs(z - origins.of(block, z.shape[1])).max(axis=1)
 
@@ -137,7 +141,7 @@ class Builder(NamedTuple):
 
     def answers(self, queries: Float32Array) -> Int64Array:
         """Slots of the 32 rows furthest from each query."""
-        rows = _core.Snapshot(self.rows, self.rows[:0], None, None, self.centre,
+        rows = _core.Snapshot(self.rows, self.rows[:0], None, None, self.center,
                               self.metric.number, self.isa)
         k = min(ORDER_K, len(self.rows))
         return batches.top(rows, _core.Filter(rows), queries, k, False, self.threads)[0].ids
@@ -154,8 +158,8 @@ class Builder(NamedTuple):
         n, panel = len(self.rows), _core.code_rows(1)
         places = places_of(order, n)
         inv_scale = self.extents.inv_scale(largest_of_panels(self.extents.largest, order))
-        panels, low_nibbles = empty_panels(len(order), self.extents.transform.width, True)
-        low_nibbles = low_nibbles if width.low_bits else None
+        panels, low = empty_halves(len(order), self.extents.transform.width)
+        low_nibbles = low if width.low_bits else None
         squares, low_nibble_norm = self._room(len(order)), np.zeros(len(order), np.float32)
         of_rows = inv_scale[np.maximum(places, 0) // panel]
 
@@ -166,9 +170,8 @@ class Builder(NamedTuple):
             if squares is not None:
                 squares[at[there]] = (coded.squares * of_rows[coded.rows])[there]
 
-        extremes = self._code(of_rows, lay) if not width.is_coarse else code_coarse(
-            self.rows, self.centre, self.metric.normalized, self.extents, of_rows, width, shape,
-            self.origins, lay, self.progress, self.threads)
+        extremes = self._code(
+            of_rows, lay, Coarse(width, shape, self.origins) if width.is_coarse else None)
         return CodeArrays(
             panels=panels, low_nibbles=low_nibbles, inv_scale=inv_scale, squares=squares,
             low_nibble_norm=low_nibble_norm.reshape(-1, panel).max(axis=1),
@@ -179,7 +182,7 @@ class Builder(NamedTuple):
                        rest_step: float) -> CodeArrays:
         places = places_of(order, len(self.rows))
         along = code_along(
-            pca_filter, self.rows, self.centre, self.metric.normalized, self.extents.outliers,
+            pca_filter, self.rows, self.center, self.metric.normalized, self.extents.outliers,
             order, places, rest_step, self.threads)
         panel = _core.code_rows(1)
         # One scale a panel, so that the first rows can be scanned as panels, too.
@@ -212,11 +215,12 @@ class Builder(NamedTuple):
         transform = self.extents.transform
         outside = transform.outside_at_most if self.unlike else transform.outside
         return bounds_from(extremes, outside(
-            sample_of(self.rows, self.centre, self.metric.normalized)))
+            sample_of(self.rows, self.center, self.metric.normalized)))
 
-    def _code(self, inv_scale: Float32Array, lay: Laying) -> Float64Array:
-        return code_rows(self.rows, self.centre, self.metric.normalized, self.extents, inv_scale,
-                         self.isa, lay, self.progress, self.threads)
+    def _code(self, inv_scale: Float32Array, lay: Callable[[CodedBlock], object],
+              coarse: Coarse | None = None) -> Float64Array:
+        return code_rows(self.rows, self.center, self.metric.normalized, self.extents, inv_scale,
+                         self.isa, lay, self.progress, self.threads, coarse)
 
     def _room(self, n_positions: int) -> Float32Array | None:
         """Memory for |z|^2 times the inverse scale, by position; None if the metric needs none."""
@@ -246,70 +250,46 @@ def whole_panels(order: Int64Array) -> Int64Array:
     return padded
 
 
-def largest_coded(codes: CodeArrays) -> float:
-    """The largest |coordinate| that codes were made for."""
-    inv_scale = codes.inv_scale if codes.whole_inv_scale is None else codes.whole_inv_scale
-    return 127.0 / float(inv_scale.min())
-
-
-class Sizes(NamedTuple):
-    """Measures of rows that are taken before they are coded."""
-
-    largest: Float64Array  # |coordinate|, transformed
-    # Lengths of what isn't along the mean query direction, if there is one; None: not needed.
-    lengths: Float64Array | None
-    along: Float64Array | None  # the mean query direction
-
-    def of(self, rows: npt.NDArray[np.integer[Any]]) -> Sizes:
-        """Select the measures of some of the rows."""
-        lengths, along = self.lengths, self.along
-        return Sizes(self.largest[rows], None if lengths is None else lengths[rows],
-                     None if along is None else along[rows])
-
-
-def sizes_like(base: CodeArrays, rows: RowArray, centre: Float64Array, spec: IndexSpec,
+def sizes_like(base: CodeArrays, rows: RowArray, center: Float64Array, spec: IndexSpec,
                isa: str) -> Sizes:
     """Measure rows that are to be coded as those of a base were."""
     largest = np.empty(len(rows))
-    _core.code_extents(rows, centre, spec.metric.normalized, *base.transform, isa, largest)
+    _core.code_extents(rows, center, spec.metric.normalized, *base.transform, isa, largest)
     if base.max_norm is None and spec.metric.normalized:
         # Unit vectors have about the same length, so bounds tell nothing.
-        return Sizes(largest, None, None)
-    vectors = centred(rows, centre, spec.metric.normalized)
+        return Sizes(largest)
+    vectors = centered(rows, center, spec.metric.normalized)
     if base.mean_query_direction is None:
-        return Sizes(largest, np.sqrt(np.einsum("ij,ij->i", vectors, vectors)), None)
-    along, across = along_and_across(vectors, base.mean_query_direction)
-    return Sizes(largest, across, along)
+        return Sizes(largest, np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
+    return Sizes(largest, *along_and_across(vectors, base.mean_query_direction)[::-1])
 
 
-def code_like(base: CodeArrays, rows: RowArray, sizes: Sizes, centre: Float64Array,
+def code_like(base: CodeArrays, rows: RowArray, sizes: Sizes, center: Float64Array,
               spec: IndexSpec, isa: str, queries: Float32Array) -> CodeArrays:
     """Code more rows as those of a base were, with 8 bits, as one run; slots count these rows.
 
     Rows that answer many queries come first, then those with the largest key bounds; a panel
     has the bound of all from it on.
     """
-    limit = largest_coded(base)
-    most = max(float(sizes.largest.max()), limit)
+    most, direction = max(float(sizes.largest.max()), base.largest), base.mean_query_direction
     extents = Extents(base.transform, sizes.largest, most, np.empty(0, np.int64),
-                      _core.CODE_SPAN * most / limit)
-    builder = Builder(rows, centre, spec.metric, isa, extents, False, unlike=True)
-    mean_query, key_bound = None, sizes.lengths
+                      _core.CODE_SPAN * most / base.largest)
+    builder = Builder(rows, center, spec.metric, isa, extents, False, unlike=True)
     # Approximate searches scan a few of these parts.
     part = _core.code_rows(int(np.clip(len(rows) // _PARTS_OF_RUNS, 1, _PART_BY_LENGTH)))
     some = queries[:: -(-len(queries) // max(len(rows) // _ROWS_A_QUERY, _LEAST_QUERIES))]
     hubs = answering(builder.answers(np.ascontiguousarray(some)), len(rows))
     first = builder.by_size_in_parts(hubs, part)
-    rest = np.delete(np.arange(len(rows)), hubs)
-    if key_bound is None or sizes.lengths is None:
-        order = whole_panels(np.concatenate([first, builder.by_size(rest)]))
-        return builder.lay_out(order, base.pca_filter, rest_step=base.bounds.rest_step)
-    if sizes.along is not None and base.mean_query_direction is not None:
-        mean_query = MeanQueryDirection(base.mean_query_direction, 1.0, 1.0)
-        key_bound = mean_query.optimistic_score(sizes.along, sizes.lengths)
-    order = whole_panels(np.concatenate([first, builder.by_key_bound(rest, key_bound, part)]))
+    rest, key_bound = np.delete(np.arange(len(rows)), hubs), sizes.lengths
+    if direction is not None and sizes.along is not None and key_bound is not None:
+        key_bound = MeanQueryDirection(direction, 1.0, 1.0).optimistic_score(sizes.along, key_bound)
+    ordered = (builder.by_size(rest) if key_bound is None
+               else builder.by_key_bound(rest, key_bound, part))
+    order = whole_panels(np.concatenate([first, ordered]))
     arrays = builder.lay_out(order, base.pca_filter, rest_step=base.bounds.rest_step)
-    arrays = builder.with_key_bounds(arrays, order, sizes.lengths, mean_query, sizes.along)
+    if key_bound is None:
+        return arrays
+    arrays = builder.with_key_bounds(arrays, order, sizes, direction)
     return replace(arrays, max_norm=_from_each_on(arrays.max_norm),
                    max_along=_from_each_on(arrays.max_along))
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, RowArray, UInt8Array
 from farann.contract.index_spec import MetricTraits
-from farann.quantize.nibbles import empty_panels
-from farann.quantize.query_sample import Moment
 from farann.quantize.records import PartitionArrays
-from farann.quantize.scalar import blocks_of, centred, largest_of_panels, parts_of
-from farann.quantize.transform import Transform
+from farann.quantize.scalar import blocks_of, centered, largest_of_panels, parts_of
+from farann.quantize.transform import Moment, Transform
 from farann.runtime.process import each
 
-# _FEW_ROWS: with cells="auto", fewer rows get no partitions.
-# _CELLS_PER_ROOT: n rows get 4 sqrt(n) partitions.
-_FEW_ROWS, _CELLS_PER_ROOT = 20_000, 4
+_FEW_ROWS = 20_000  # with cells="auto", fewer rows get no partitions: a scan takes less
+_CELLS_PER_ROOT = 4  # n rows get 4 sqrt(n) partitions
 # At these levels a scan costs little beside its probe, so that partitions are fewer and larger.
 _FEWER_PER_ROOT = {"amx": 2}
 # Groups of blocks that sums over partitions are split into: at most 8 threads have work, and each
@@ -35,47 +30,28 @@ def number_of_partitions(wanted: int | str | None, n: int, isa: str) -> int:
     return min(int(wanted), n)
 
 
-class _Sums(NamedTuple):
-    """Sums over the rows of each partition."""
-
-    vectors: Float64Array
-    squares: Float64Array
-    spread: Float64Array
-
-    def add(self, block: slice, rows: RowArray, centre: Float64Array, normalized: bool,
-            labels: Int32Array, factor: Float64Array) -> None:
-        """Add a block of rows, some of which belong to no partition."""
-        squares, spread = np.empty(block.stop - block.start), np.empty(block.stop - block.start)
-        for some in parts_of(block):
-            vectors = centred(rows[some], centre, normalized)
-            _core.add_to_groups(vectors, labels[some], self.vectors)
-            seen, at = vectors @ factor, slice(some.start - block.start, some.stop - block.start)
-            squares[at] = np.einsum("ij,ij->i", vectors, vectors)
-            spread[at] = np.einsum("ij,ij->i", seen, seen)
-        there = np.flatnonzero(labels[block] >= 0)
-        for total, of_rows in ((self.squares, squares), (self.spread, spread)):
-            total[:] += np.bincount(labels[block][there], of_rows[there], minlength=len(total))
-
-
-def _sums_of(rows: RowArray, centre: Float64Array, normalized: bool, labels: Int32Array,
-             n_partitions: int, factor: Float64Array, threads: int) -> _Sums:
-    blocks = blocks_of(len(rows))
-    groups = [_Sums(np.zeros((n_partitions, rows.shape[1])), np.zeros(n_partitions),
-                    np.zeros(n_partitions))
-              for _ in range(min(_GROUPS, len(blocks)))]
+def _sums_of(rows: RowArray, center: Float64Array, normalized: bool, labels: Int32Array,
+             n_partitions: int, factor: Float64Array, threads: int) -> Float64Array:
+    """Sums over the rows of each partition (n_partitions, dim + 2): of centered rows, of their
+    squared norms, and of the squared norms of their products with the factor."""
+    blocks, dim = blocks_of(len(rows)), rows.shape[1]
+    groups = [np.zeros((n_partitions, dim + 2)) for _ in range(min(_GROUPS, len(blocks)))]
 
     def add(group: int) -> None:
-        for block in blocks[group::_GROUPS]:
-            groups[group].add(block, rows, centre, normalized, labels, factor)
+        for some in (part for block in blocks[group::_GROUPS] for part in parts_of(block)):
+            terms = np.empty((some.stop - some.start, dim + 2))
+            terms[:, :dim] = vectors = centered(rows[some], center, normalized)
+            for column, part in ((dim, vectors), (dim + 1, vectors @ factor)):
+                terms[:, column] = np.einsum("ij,ij->i", part, part)
+            _core.add_to_groups(terms, labels[some], groups[group])  # but those of no partition
 
     each(add, range(len(groups)), threads)
     for other in groups[1:]:
-        for total, part in zip(groups[0], other, strict=True):
-            np.add(total, part, out=total)
+        groups[0] += other
     return groups[0]
 
 
-def describe(rows: RowArray, centre: Float64Array, metric: MetricTraits, labels: Int32Array,
+def describe(rows: RowArray, center: Float64Array, metric: MetricTraits, labels: Int32Array,
              starts: Int64Array, moment: Moment, transform: Transform, isa: str, threads: int = 1,
              ) -> PartitionArrays:
     """Code the parts of a partition's optimistic score: mean, deviation, and mean of squares.
@@ -84,10 +60,10 @@ def describe(rows: RowArray, centre: Float64Array, metric: MetricTraits, labels:
     `moment` of queries.
     """
     n_partitions, factor = len(starts) - 1, moment.root()
-    sums = _sums_of(rows, centre, metric.normalized, labels, n_partitions, factor, threads)
-    counts = np.maximum(np.bincount(labels[labels >= 0], minlength=n_partitions), 1)
-    means, squares = sums.vectors / counts[:, None], sums.squares / counts
-    variances = sums.spread / counts - ((means @ factor) ** 2).sum(axis=1)
+    sums = _sums_of(rows, center, metric.normalized, labels, n_partitions, factor, threads)
+    sums /= np.maximum(np.bincount(labels[labels >= 0], minlength=n_partitions), 1)[:, None]
+    means, squares = np.ascontiguousarray(sums[:, :-2]), sums[:, -2]
+    variances = sums[:, -1] - ((means @ factor) ** 2).sum(axis=1)
     variances += moment.rest * np.maximum(squares - (means**2).sum(axis=1), 0.0)
     deviations = np.sqrt(np.maximum(variances, 0.0))
     return _coded(means, deviations, squares if metric.adds_squared_norm else None, starts,
@@ -123,11 +99,11 @@ def _coded(means: Float64Array, deviations: Float64Array, squares: Float64Array 
     step = max(float(scaled.max()) / 127.0, 1e-30)
     spread = (128.0 + np.rint(scaled / step)).astype(np.uint8)
     codes = np.hstack([codes, np.repeat(spread[:, None], 4, axis=1)])
-    panels, _ = empty_panels(_core.code_rows(n), codes.shape[1], False)
+    panels = np.zeros((_core.code_rows(n), codes.shape[1]), np.uint8)
     _core.pack_codes(codes, np.arange(n), False, panels)
     whole = None
     if squares is not None:
         whole = np.zeros(len(panels), np.float32)
         whole[:n] = squares * of_mean
     return PartitionArrays(starts=starts, panels=panels, inv_scale=inv_scale, squares=whole,
-                           step=step)
+                           step=step, relative=False)

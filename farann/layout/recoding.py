@@ -16,17 +16,15 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, RowArray
 from farann.contract.index_spec import IndexSpec
-from farann.layout import build
-from farann.quantize.coarse import shape_of
-from farann.quantize.nibbles import empty_panels
-from farann.quantize.records import CodeArrays, CodeBounds, Layout
-from farann.quantize.scalar import Extents, blocks_of
+from farann.layout.build import WEIGHT_STEPS
+from farann.layout.coding import Builder, whole_panels
+from farann.quantize.records import CodeArrays, Layout, empty_halves
+from farann.quantize.scalar import Extents, blocks_of, shape_of
 from farann.runtime.process import ieee_arithmetic
 
-# Added rows with a coordinate over 1,024 times the largest coded one stay float32.
+# Added rows with a coordinate over this, as a multiple of the largest coded one, stay float32.
 _FAR = 1024.0
-# Most added rows that shape the rounding of 4-bit codes.
-_SAMPLE = 1024
+_SAMPLE = 1024  # most added rows that shape the rounding of 4-bit codes
 
 
 def _as_order(codes: CodeArrays, n_rows: int) -> Int64Array:
@@ -84,7 +82,7 @@ def _taken(codes: CodeArrays, positions: Int64Array,
     assert codes.slots is not None and codes.low_nibble_norm is not None
     there = positions >= 0
     taken = codes.bytes_at(np.maximum(positions, 0))
-    panels, low_nibbles = empty_panels(len(positions), taken.shape[1], True)
+    panels, low_nibbles = empty_halves(len(positions), taken.shape[1])
     _core.pack_codes(taken, np.where(there, np.arange(len(positions)), -1), True, panels,
                      low_nibbles)
     low_nibble_norm = np.where(there, codes.low_nibble_norm[np.maximum(positions, 0) // 16],
@@ -99,17 +97,17 @@ def _taken(codes: CodeArrays, positions: Int64Array,
 
 
 @ieee_arithmetic()
-def extended(layout: Layout, n_rows: int, rows: RowArray, centre: Float64Array,
+def extended(layout: Layout, n_rows: int, rows: RowArray, center: Float64Array,
              spec: IndexSpec, isa: str) -> tuple[Layout, npt.NDArray[np.bool_]]:
     """Code more rows like the n coded ones; return the layout and which rows are too large for it.
 
     With partitions the new rows belong to none, and are always searched.
     """
     codes, partitions = layout
-    limit = 127.0 / float(codes.inv_scale.min())
+    limit = codes.largest
     largest = np.empty(len(rows))
     if len(rows):
-        _core.code_extents(rows, centre, spec.metric.normalized, *codes.transform, isa, largest)
+        _core.code_extents(rows, center, spec.metric.normalized, *codes.transform, isa, largest)
     # Files that are mapped aren't checked for NaN.
     far = largest > _FAR * limit
     for block in blocks_of(len(rows)):
@@ -120,30 +118,25 @@ def extended(layout: Layout, n_rows: int, rows: RowArray, centre: Float64Array,
     # Rows that are larger than any before get scales of their own.
     most = max(float(largest.max()), limit)
     extents = Extents(codes.transform, largest, most, np.empty(0, np.int64),
-                      _core.CODE_SPAN * most / limit, build.WEIGHT_STEPS)
-    new = build.code_more(rows, centre, spec, isa, extents, _shape(rows, centre, spec, codes))
+                      _core.CODE_SPAN * most / limit, WEIGHT_STEPS)
+    shape = None
+    if spec.width.is_coarse:
+        sample = _core.widened(rows[:: -(-len(rows) // _SAMPLE)])
+        shape = shape_of(codes.transform.rows(spec.metric.query_vectors(sample, center)))
+    builder = Builder(rows, center, spec.metric, isa, extents, False)
+    new = builder.lay_out(whole_panels(builder.by_size(np.arange(len(rows)))), width=spec.width,
+                          shape=shape)
     of_new = _as_order(new, len(rows))
     orders = [_as_order(codes, n_rows), np.where(of_new >= 0, of_new + n_rows, -1)]
     first, second = codes, new
     if partitions is not None:
         first, second = new, codes
         orders.reverse()
-    merged = {name: _joined(getattr(first, name), getattr(second, name))
-              for name in ("panels", "low_nibbles", "inv_scale", "low_nibble_norm", "squares")}
+    merged: dict[str, Any] = {name: None if getattr(codes, name) is None else np.concatenate(
+        [getattr(first, name), getattr(second, name)])
+        for name in ("panels", "low_nibbles", "inv_scale", "low_nibble_norm", "squares")}
     if partitions is not None:
         partitions = replace(partitions, starts=partitions.starts + len(new.panels))
-    bounds = CodeBounds(*np.maximum(codes.bounds, new.bounds).tolist())
-    codes = replace(codes, slots=np.concatenate(orders).astype(np.int32), bounds=bounds, **merged)
+    codes = replace(codes, slots=np.concatenate(orders).astype(np.int32),
+                    bounds=codes.bounds.or_larger(new.bounds), **merged)
     return Layout(codes, partitions), far
-
-
-def _shape(rows: RowArray, centre: Float64Array, spec: IndexSpec,
-           codes: CodeArrays) -> Float64Array | None:
-    if not spec.width.is_coarse:
-        return None
-    sample = _core.widened(rows[:: -(-len(rows) // _SAMPLE)])
-    return shape_of(codes.transform.query_vectors(spec.metric.query_vectors(sample, centre)))
-
-
-def _joined(first: Any, second: Any) -> Any:
-    return None if first is None else np.concatenate([first, second])

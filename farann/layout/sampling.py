@@ -1,31 +1,52 @@
-"""Choose the sample queries that a layout is made with; fewer for small sets."""
+"""Samples of rows and queries, and what is chosen by them: transforms, PCA filters, key bounds."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, RowArray
-from farann.contract.index_spec import IndexSpec
+from farann.contract.index_spec import IndexSpec, MetricTraits
 from farann.quantize import pca_filter
-from farann.quantize.scalar import sample_of
+from farann.quantize.scalar import FEW_ROWS, centered, sample_of
+from farann.quantize.transform import (
+    MOST_DIRECTIONS,
+    Projection,
+    Transform,
+    directions,
+    directions_of,
+    rotation_signs,
+)
+from farann.runtime.process import one_thread
 
-# _WORK: multiply-adds that the exact answers to the sample queries may take.
-# _MOST, _LEAST: limits on the number of sample queries.
-# _ROWS_A_QUERY: rows for each sample query.
-_WORK, _MOST, _LEAST, _ROWS_A_QUERY = 1e11, 2048, 64, 16
-# _MANY: sample queries of small sets, where one for 16 rows would be fewer.
-# _SMALL_WORK: if these took more multiply-adds than this, some 20 ms, there are only _FEW queries.
-_MANY, _SMALL_WORK, _FEW = 512, 1 << 30, 256
+# Multiply-adds that exact answers to sample queries may take: some seconds of one CPU.
+_WORK = 1e11
+_MOST = 2048  # most sample queries
+_LEAST = 64  # least sample queries
+_ROWS_A_QUERY = 16  # rows for each sample query, between these limits
+_MANY = 512  # sample queries of small sets, where one for 16 rows would be fewer
+# Multiply-adds beyond which small sets have only _FEW sample queries: some 20 ms.
+_SMALL_WORK = 1 << 30
+_FEW = 256
 # Small sets whose rows and queries lie in all directions have little to teach: samples are thinned.
-# _SMALL: most rows of such a set.
-# _ONE_IN: one in 4 sample queries and one in 8 rows is kept.
-# _SPARED: products of rows and sample queries, in multiply-adds, below which nothing is thinned.
-_SMALL, _ONE_IN, _SPARED = 1 << 14, 4, 1 << 28
-# Most queries that order the rows of a run: each is compared with all rows of it.
-_MOST_FOR_RUNS = 512
-# Limits on the number of queries that layouts are compared with; see _WORK.
-_MOST_HELD_OUT, _LEAST_HELD_OUT = 256, 128
+_SMALL = 1 << 14  # most rows of such a set
+_ONE_IN = 4  # one in 4 sample queries and one in 8 rows is kept
+_SPARED = 1 << 28  # multiply-adds of rows and sample queries below which nothing is thinned
+_MOST_FOR_RUNS = 512  # queries that order the rows of a run: each is compared with all rows of it
+_MOST_HELD_OUT = 256  # most queries that layouts are compared with, of as many as _WORK allows
+_LEAST_HELD_OUT = 128  # least queries that layouts are compared with
+_QUERIES = 128  # most queries that costs are estimated from
+# Key bounds are kept if sample queries can skip more than this share of the rows by them.
+_WORTH_AN_ORDER = 0.1
+# Weight of the mean query direction in the order of rows: 2 leaves the fewest rows to scan.
+_DIRECTION_COUNTS = 2.0
+# Most that the part outside the PCA axes may move keys, as a share of their root mean square.
+_LARGEST_OUTSIDE = 0.15
+_MOST_TURNED = 256  # dimensions; beyond, axes make preparing a query cost more than its search
+_MOST_PASSING = 8  # rows of the sample, per query, that the axes may let pass
+_ASKED = 128  # most sample queries that this is counted for
 
 
 def sample_queries(rows: RowArray, seed: int, queries: Float32Array | None) -> Float32Array:
@@ -49,16 +70,16 @@ def few_of(queries: Float32Array) -> Float32Array:
     return queries[:: -(-len(queries) // _MOST_FOR_RUNS)].copy()
 
 
-def typical(rows: RowArray, centre: Float64Array, normalized: bool, query_sample: Float32Array,
+def typical(rows: RowArray, center: Float64Array, normalized: bool, query_sample: Float32Array,
             query_vectors: Float64Array) -> tuple[Float64Array, Float32Array, Float64Array]:
     """Sample of rows, centered, with the sample queries and their vectors.
 
     There are fewer of all these where there is little to be learned."""
     if len(rows) <= _SMALL and len(query_sample) * rows.size > _SPARED:
-        some = sample_of(rows[:: 2 * _ONE_IN], centre, normalized)
+        some = sample_of(rows[:: 2 * _ONE_IN], center, normalized)
         if pca_filter.lie_anywhere(some, query_vectors):
             return some, np.ascontiguousarray(query_sample[::_ONE_IN]), query_vectors[::_ONE_IN]
-    return sample_of(rows, centre, normalized), query_sample, query_vectors
+    return sample_of(rows, center, normalized), query_sample, query_vectors
 
 
 def samples_for(rows: RowArray, queries: Float32Array | None, unused: Float32Array | None,
@@ -82,3 +103,184 @@ def samples_for(rows: RowArray, queries: Float32Array | None, unused: Float32Arr
     draw = np.random.default_rng([spec.seed, 2])
     others = _core.widened(rows[np.sort(draw.choice(fresh, min(number, len(fresh)), False))])
     return queries, spec.metric.mirrored(others) if nearest else others
+
+
+# ---- the transform ----
+
+
+def transform_for(rows: RowArray, center: Float64Array, spec: IndexSpec,
+                  query_vectors: Float64Array, sample: Float64Array | None = None) -> Transform:
+    """Choose the transform of rows before they are coded, for these query vectors.
+
+    `sample` is a sample of the rows, see `scalar.sample_of`, if there is one already.
+    """
+    transform = Transform(rotation_signs(rows.shape[1], spec.seed))
+    # Coarse codes are rounded for likely queries instead. Rows that are known by their codes alone
+    # must not lose a part for good.
+    if (spec.width.is_coarse or not spec.vectors or len(rows) < FEW_ROWS
+            or rows.shape[1] > _MOST_TURNED):
+        return transform
+    with one_thread():
+        if sample is None:
+            sample = sample_of(rows, center, spec.metric.normalized)
+        pca_axes = pca_axes_for(sample, directions_of(query_vectors), spec.seed)
+    if pca_axes is None:
+        return transform
+    return Transform(rotation_signs(len(pca_axes), spec.seed), pca_axes)
+
+
+def pca_axes_for(sample: Float64Array, asked: Float64Array, seed: int) -> Projection | None:
+    """The fewest principal axes of rows, in whole groups, along which coding them does as well.
+
+    Rows that lie near a space of fewer dimensions than they have waste codes on the others. None
+    where no group can be spared.
+    """
+    dim = sample.shape[1]
+    found = directions(sample, seed)
+    outside = _left(asked, found).mean(axis=0) * _left(sample, found).max(axis=0)
+    # The mean square of products, which are about zero on average as rows are centered.
+    squares = (sample.T @ sample) * (asked.T @ asked)
+    differ = np.sqrt(max(float(squares.sum()), 0.0) / (len(sample) * len(asked)))
+    numbers = np.arange(4, min(len(found), MOST_DIRECTIONS) + 1, 4)
+    for number in numbers[outside[numbers - 1] <= _LARGEST_OUTSIDE * differ]:
+        if -(-dim // 4) * 4 <= number:
+            break
+        axes = Projection(np.ascontiguousarray(found[:number]))
+        if _passing(sample, asked, axes) <= _MOST_PASSING:
+            return axes
+    return None
+
+
+def _passing(sample: Float64Array, asked: Float64Array, pca_axes: Projection) -> float:
+    """Mean number of sampled rows per query that the axes can't tell from the best one.
+
+    Where answers are very near to each other, little outside the axes hides them among others.
+    """
+    # What rows have in common moves all keys of a query alike, and hides none.
+    sample = sample - np.median(sample, axis=0)
+    asked = asked[:: -(-len(asked) // _ASKED)]
+    best = (sample @ asked.T).max(axis=0)
+    along = pca_axes.along(sample) @ pca_axes.along(asked).T
+    # A few rows that are large may be left out of the codes.
+    far = np.quantile(_left(sample, pca_axes.directions)[:, -1], 0.99, method="lower")
+    outside = _left(asked, pca_axes.directions)[:, -1] * far
+    return float((along >= best - outside).sum(axis=0).mean())
+
+
+def _left(vectors: Float64Array, found: Float64Array) -> Float64Array:
+    """Lengths of vectors outside the first direction, the first two, and so on."""
+    along = np.cumsum((vectors @ found.T) ** 2, axis=1)
+    left: Float64Array = np.einsum("ij,ij->i", vectors, vectors)[:, None] - along
+    return np.sqrt(np.maximum(left, 0.0, out=left), out=left)
+
+
+# ---- costs ----
+
+
+class CostModel(NamedTuple):
+    """Samples that costs are estimated from: rows, centered, and queries.
+
+    Keys are <query vector, row>, plus |row|^2 times `squares_sign`; an answer ends with the key
+    `threshold`.
+    """
+
+    rows: Float64Array
+    query_vectors: Float64Array
+    thresholds: Float64Array
+    squares_sign: float  # 1 or -1 under l2 for the furthest or the nearest rows, else 0
+
+    def ruled_out(self) -> float:
+        """The share of rows that are too near the center to be an answer."""
+        if self.squares_sign < 0.0:
+            return 0.0  # what is nearest may have any length
+        lengths = np.sort(_lengths(self.rows))
+        factors = _lengths(self.query_vectors)
+        bounds = factors[:, None] * lengths + self.squares_sign * lengths**2
+        return float((bounds < self.thresholds[:, None]).mean())
+
+    def key_bounds_pay(self, query_vectors: Float64Array) -> tuple[bool, MeanQueryDirection | None]:
+        """Whether key bounds of panels pay, and the mean query direction if it beats lengths.
+
+        `query_vectors` are those of all sample queries.
+        """
+        mean_query = self.mean_query(query_vectors)
+        of_lengths, of_direction = self.ruled_out(), self.ruled_out_along(mean_query)
+        pays = max(of_lengths, of_direction) > _WORTH_AN_ORDER
+        return pays, mean_query if pays and of_direction > of_lengths else None
+
+    def mean_query(self, query_vectors: Float64Array) -> MeanQueryDirection | None:
+        """The direction of the mean query vector; None under l2, where they have none in common."""
+        total = query_vectors.sum(axis=0)
+        length = float(np.linalg.norm(total))
+        if self.squares_sign or not 1e-30 < length < 1e30:
+            return None
+        direction = total / length
+        direction = Projection((direction / np.linalg.norm(direction))[np.newaxis])
+        along, across = along_and_across(query_vectors, direction)
+        return MeanQueryDirection(direction, float(along.mean()), float(across.mean()))
+
+    def ruled_out_along(self, mean_query: MeanQueryDirection | None) -> float:
+        """The share of rows that key bounds along and across the mean query direction rule out.
+
+        Each row is bounded by the largest components of all rows from it on."""
+        if mean_query is None:
+            return 0.0
+        along, across = along_and_across(self.rows, mean_query.direction)
+        order = np.argsort(-mean_query.optimistic_score(along, across))
+        most_along = np.maximum.accumulate(along[order][::-1])[::-1]
+        most_across = np.maximum.accumulate(across[order][::-1])[::-1]
+        ours, rest = along_and_across(self.query_vectors, mean_query.direction)
+        bounds = ours[:, None] * most_along + rest[:, None] * most_across
+        return float(((bounds < self.thresholds[:, None]) & (ours > 0.0)[:, None]).mean())
+
+
+class MeanQueryDirection(NamedTuple):
+    """The mean query direction, with the query vectors' mean components along and across it."""
+
+    direction: Projection
+    along: float
+    across: float
+
+    def optimistic_score(self, along: Float64Array, across: Float64Array) -> Float64Array:
+        """The score that rows are ordered by."""
+        return _DIRECTION_COUNTS * self.along * along + self.across * across
+
+
+def along_and_across(vectors: Float64Array,
+                     direction: Projection) -> tuple[Float64Array, Float64Array]:
+    """Components of vectors along a direction, and lengths of the rest, rounded up."""
+    along = direction.along(vectors)
+    return along[:, 0], direction.residual_norms(vectors, along)
+
+
+def _lengths(vectors: Float64Array) -> Float64Array:
+    """Lengths of vectors, without a copy of all squares."""
+    squares: Float64Array = np.einsum("ij,ij->i", vectors, vectors)
+    return np.sqrt(squares)
+
+
+def cost_model_of(rows: RowArray, center: Float64Array, metric: MetricTraits,
+                  queries: Float32Array, last: Int64Array, sample: Float64Array,
+                  nearest: bool) -> CostModel:
+    """Make a cost model from evenly spaced sample queries.
+
+    `last` ends each query's answer; `sample` is a sample of rows, see `scalar.sample_of`.
+    """
+    some = slice(None, None, -(-len(queries) // _QUERIES))
+    query_vectors = metric.query_vectors(queries[some], center, nearest)
+    ends = centered(rows[last[some]], center, metric.normalized)
+    thresholds = np.einsum("ij,ij->i", query_vectors, ends)
+    sign = 0.0
+    if metric.adds_squared_norm:
+        sign = -1.0 if nearest else 1.0
+        thresholds += sign * (ends**2).sum(axis=1)
+    return CostModel(sample, query_vectors, thresholds, sign)
+
+
+def pca_filter_for(cost_model: CostModel, n: int, width: int, seed: int) -> Projection | None:
+    """Directions of a PCA filter of n rows with codes of `width` bytes; None: it doesn't pay."""
+    rows, asked = cost_model.rows, (cost_model.query_vectors, cost_model.thresholds,
+                                    cost_model.squares_sign)
+    if pca_filter.lets_most_pass(rows, *asked):
+        return None
+    return pca_filter.choose(directions(rows, seed), rows, n, *asked, width, seed)

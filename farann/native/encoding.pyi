@@ -5,19 +5,19 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from farann.quantize import projection
+from farann.quantize.transform import Projection as Directions
 
 CODE_SPAN: Final[int]
 MOST_AXES: Final[int]
 
 class Projection:
-    def __init__(self, given: projection.Projection, dim: int, name: str) -> None: ...
+    def __init__(self, given: Directions, dim: int, name: str) -> None: ...
 
 class Transform:
     def __init__(
         self,
         signs: npt.NDArray[np.int8],
-        axes: projection.Projection | None = None,
+        axes: Directions | None = None,
     ) -> None: ...
 
 def code_rows(n: int) -> int: ...
@@ -29,7 +29,7 @@ def code_extents(
     centre: npt.NDArray[np.float64],
     unit: bool,
     signs: npt.NDArray[np.int8],
-    axes: projection.Projection | None,
+    axes: Directions | None,
     isa: str,
     extents: npt.NDArray[np.float64],
 ) -> None: ...
@@ -43,7 +43,7 @@ def encode_rows(
     centre: npt.NDArray[np.float64],
     unit: bool,
     signs: npt.NDArray[np.int8],
-    axes: projection.Projection | None,
+    axes: Directions | None,
     inv_scale: npt.NDArray[np.float32],
     isa: str,
     codes: npt.NDArray[np.uint8],

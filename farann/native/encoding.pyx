@@ -26,7 +26,7 @@ def code_rows(int64_t n):
 
 
 cdef class Projection:
-    """Orthonormal directions, as `quantize.projection.Projection` has them.
+    """Orthonormal directions, as `quantize.transform.Projection` has them.
 
     Parameters
     ----------

@@ -13,29 +13,23 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
-from farann.quantize.query_sample import Moment
-from farann.quantize.scalar import ROWS_AT_ONCE, blocks_of, centred, parts_of
+from farann.quantize.scalar import ROWS_AT_ONCE, blocks_of, centered, parts_of
+from farann.quantize.transform import Moment
 from farann.runtime.process import each, one_thread
 from farann.runtime.progress import told
 
 # Partitions that one k-means finds; more are found in two levels, which takes far less time.
 _MOST_AT_ONCE = 256
-# _MOST_COMPARED: partitions up to which a row is compared with the means of all.
-# _PARTS_COMPARED: beyond, parts (first-level groups) nearest to the row whose means it meets.
-_MOST_COMPARED, _PARTS_COMPARED = 1024, 4
-# _ROWS_A_CELL: sampled rows per partition.
-# _ROUNDS: rounds of k-means.
-# _ROWS_A_PART: sampled rows per part. Means of few rows are long, those of more draw all others.
-_ROWS_A_CELL, _ROUNDS, _ROWS_A_PART = 64, 8, 256
-# _MOST_AXES: dimensions beyond which groups are found along this number of principal axes.
-# _POINTS_OF_AXES: least points that the axes are computed from, up to twice that.
-_MOST_AXES, _POINTS_OF_AXES = 128, 4096
-# Vectors that are compared at a time.
-_AT_ONCE = 1024
-# Coordinates are clipped to this; searches score such large rows in float64 anyway.
-_LARGEST = 1e16
-# Range of lengths whose squares and inverses float32 holds well.
-_SHORTEST, _LONGEST = 1e-15, 1e15
+_MOST_COMPARED = 1024  # partitions up to which a row is compared with the means of all
+_PARTS_COMPARED = 4  # beyond: parts (first-level groups) nearest to a row whose means it meets
+_ROWS_A_CELL = 64  # sampled rows per partition; of fewer means change with the sample
+_ROWS_A_PART = 256  # sampled rows per part: means of few rows are long, those of more draw all rows
+_ROUNDS = 8  # rounds of k-means; later ones hardly move means
+_MOST_AXES = 128  # dimensions beyond which groups are found along this number of principal axes
+_POINTS_OF_AXES = 4096  # least points that the axes are computed from, up to twice that
+_AT_ONCE = 1024  # vectors that are compared at a time, whose distances stay in caches
+_LARGEST = 1e16  # coordinates are clipped to this; searches score such large rows in float64 anyway
+_SHORTEST, _LONGEST = 1e-15, 1e15  # lengths whose squares and inverses float32 holds well
 
 
 class Space(NamedTuple):
@@ -44,7 +38,7 @@ class Space(NamedTuple):
     With a moment of queries, directions that these look along count more.
     """
 
-    centre: Float64Array
+    center: Float64Array
     normalized: bool
     moment: Moment | None = None
 
@@ -52,7 +46,7 @@ class Space(NamedTuple):
         """Rows as points."""
         points = np.empty(rows.shape, np.float32)
         for some in parts_of(slice(0, len(rows))):
-            points[some] = self.weighed(_moderate(rows[some], self.centre, self.normalized))
+            points[some] = self.weighed(_moderate(rows[some], self.center, self.normalized))
         return points
 
     def weighed(self, vectors: Float32Array) -> Float32Array:
@@ -237,7 +231,7 @@ def _labels(rows: RowArray, space: Space, means: Means, threads: int,
         vectors = room.vectors[: block.stop - block.start]
         for some in parts_of(slice(0, len(vectors))):
             given = rows[block.start + some.start : block.start + some.stop]
-            vectors[some] = _moderate(given, space.centre, space.normalized)
+            vectors[some] = _moderate(given, space.center, space.normalized)
         if parts is None or starts is None:
             for some in parts_of(slice(0, len(vectors)), _AT_ONCE):
                 labels[block][some] = np.argmin(
@@ -274,17 +268,17 @@ def _best_of_parts(vectors: Float32Array, near: npt.NDArray[np.intp], starts: In
     return labels
 
 
-def _moderate(rows: RowArray, centre: Float64Array, normalized: bool) -> Float32Array:
+def _moderate(rows: RowArray, center: Float64Array, normalized: bool) -> Float32Array:
     """Center rows, and clip them to values whose squares float32 can hold."""
     vectors: Float32Array
     rows = _core.widened(rows)
     with np.errstate(over="ignore"):
         if not normalized:
-            vectors = rows - centre.astype(np.float32)
+            vectors = rows - center.astype(np.float32)
         else:
             lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
             if not (_SHORTEST < lengths.min(initial=1.0) <= lengths.max(initial=1.0) < _LONGEST):
-                return centred(rows, centre, normalized).astype(np.float32)
+                return centered(rows, center, normalized).astype(np.float32)
             vectors = rows / lengths[:, None]
-            vectors -= centre.astype(np.float32)
+            vectors -= center.astype(np.float32)
     return np.clip(vectors, -_LARGEST, _LARGEST, out=vectors)

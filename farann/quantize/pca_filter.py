@@ -8,29 +8,23 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, RowArray, UInt8Array
-from farann.quantize.nibbles import empty_panels
-from farann.quantize.projection import MOST_DIRECTIONS, Projection, some_of
 from farann.quantize.records import CodeBounds
-from farann.quantize.scalar import blocks_of, centred, largest_of_panels
+from farann.quantize.scalar import blocks_of, centered, largest_of_panels
+from farann.quantize.transform import MOST_DIRECTIONS, Projection, some_of
 from farann.runtime.process import each
 
-_NUMBERS = (4, 8, 12, 16, 24, 32, 48, 64, 96, MOST_DIRECTIONS)
-# Multiply-adds that the end of a scanned row costs, measured.
-_SCAN_END = 8
-# Multiply-adds to refine a row at a random place in memory, and for each byte of it, measured.
-_REFINE_ROW, _REFINE_COORDINATE = 2500, 4
-# Factor on the rows that pass: thresholds are looser at the beginning of a search.
-_YOUNG = 2.0
-# A PCA filter must cost less than this share of the whole scan.
-_WORTH_IT = 0.8
-# Most bytes of codes with a PCA filter, as a share of those of the float32 rows.
-_LARGEST_SHARE = 0.35
-# Most sampled rows that participation ratios are estimated from.
-_FEW = 256
+_NUMBERS = (4, 8, 12, 16, 24, 32, 48, 64, 96, MOST_DIRECTIONS)  # of directions that are tried
+_SCAN_END = 8  # multiply-adds that the end of a scanned row costs, measured
+_REFINE_ROW = 2500  # multiply-adds to refine a row at a random place in memory, measured
+_REFINE_COORDINATE = 4  # and for each byte of it
+_YOUNG = 2.0  # times the rows that pass: thresholds are looser at the beginning of a search
+_WORTH_IT = 0.8  # most cost with a PCA filter, as a share of that of the whole scan
+_LARGEST_SHARE = 0.35  # most bytes of codes with a PCA filter, as a share of the float32 rows'
+_FEW = 256  # most sampled rows that participation ratios are estimated from
 # Vectors of equal deviations hold at most sqrt(1/2) of their squares along half of all directions.
 _LITTLE_MORE = 0.75
-# Factor for the rounding of float64, and relative rounding of a number to float32.
-_UP, _UP32 = 1.0 + 1e-9, 2.0**-23
+_UP = 1.0 + 1e-9  # factor that covers the rounding of sums in float64
+_UP32 = 2.0**-23  # relative rounding of a number to float32, twice over
 
 
 class AlongCodes(NamedTuple):
@@ -83,21 +77,10 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
            seed: int) -> Projection | None:
     """Choose the number of directions that makes the search cheapest; None if none does.
 
-    Parameters
-    ----------
-    found : (m, dim)
-    sample : (s, dim)
-        Centered rows.
-    n_rows : int
-        How many there are of them in all.
-    query_vectors : (q, dim)
-        Of sample queries: keys are <query vector, row>, plus |row|^2 times `squares_sign`.
-    thresholds : (q,)
-        The keys of the rows that their answers end with.
-    width : int
-        Bytes of a row's whole codes.
-    seed : int
-        For the rotation within the space of the directions, which evens their codes out.
+    Of the directions `found` (m, dim) the first are taken. `sample` (s, dim) is of `n_rows`
+    centered rows, whose whole codes have `width` bytes. Keys are <query vector, row>, plus |row|^2
+    times `squares_sign`; the answers of sample queries end with the `thresholds` (q,). The `seed`
+    is for a rotation within the space of the directions, which evens their codes out.
     """
     dim, sample = sample.shape[1], some_of(sample)
     found = found[: min(len(found), dim // 2, MOST_DIRECTIONS)]
@@ -132,7 +115,7 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
     return Projection(np.ascontiguousarray(rotation @ found[:best]))
 
 
-def code_along(basis: Projection, rows: RowArray, centre: Float64Array, normalized: bool,
+def code_along(basis: Projection, rows: RowArray, center: Float64Array, normalized: bool,
                outliers: Int64Array, order: Int64Array, places: Int64Array,
                rest_step: float = 0.0, threads: int = 1) -> AlongCodes:
     """Code rows, centered, along a basis, each by the inverse scale of its panel.
@@ -147,7 +130,7 @@ def code_along(basis: Projection, rows: RowArray, centre: Float64Array, normaliz
     outlying[outliers] = True
 
     def coded_vectors(block: slice) -> Float64Array:
-        vectors = centred(rows[block], centre, normalized)
+        vectors = centered(rows[block], center, normalized)
         vectors[outlying[block]] = 0.0  # float32 might not hold them
         return vectors
 
@@ -170,7 +153,7 @@ def code_along(basis: Projection, rows: RowArray, centre: Float64Array, normaliz
     rest *= of_row
     if not rest_step:
         rest_step = max(float(rest.max()) / 127.0, 1e-30) * _UP
-    panels, _ = empty_panels(len(order), -(-m // 4) * 4 + 4, False)
+    panels = np.zeros((len(order), -(-m // 4) * 4 + 4), np.uint8)
     extremes: list[list[float]] = []  # of blocks, in any order
 
     def code(block: slice) -> None:

@@ -1,13 +1,14 @@
 """What a layout consists of: codes of rows, partitions. Each knows its own sections of a file.
 
 A new array of one of them is a field here, which the core reads by its name and a file keeps under
-it; nothing else lists them.
+it; nothing else lists them. The rows of codes lie in panels of 16, in whole bytes or in nibbles of
+two groups each, where `farann_pack_codes` in src_c/quantize.c puts them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
 from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
@@ -17,9 +18,7 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 from farann.contract import FormatError
-from farann.quantize.nibbles import bytes_at
-from farann.quantize.projection import Projection
-from farann.quantize.transform import Transform
+from farann.quantize.transform import Projection, Transform
 
 
 class CodeBounds(NamedTuple):
@@ -37,107 +36,93 @@ class CodeBounds(NamedTuple):
     outside_length: float = 0.0  # |w z'|
     outside_usual: float = 0.0  # |z'|, the root of its mean square
 
-
-def _array(dtype: Any, ndim: int, section: str | None = None) -> Mapping[str, Any]:
-    """Of a field: an array that a file keeps as a section, by its name or another."""
-    return MappingProxyType({"dtype": np.dtype(dtype), "ndim": ndim, "section": section})
-
-
-def _projection(ndim: int, section: str) -> Mapping[str, Any]:
-    """Of a field: directions, which a file keeps as a section; a single one has one dimension."""
-    return MappingProxyType({**_array(np.float64, ndim, section), "projection": True})
+    def or_larger(self, others: CodeBounds) -> CodeBounds:
+        """Bounds for the rows of both."""
+        return CodeBounds(*np.maximum(self, others).tolist())
 
 
-class _Kept(NamedTuple):
-    """A field that a file keeps."""
+def kept(dtype: Any, ndim: int, of: Callable[..., Any] | None = None) -> Mapping[str, Any]:
+    """Of a field: a file keeps it as a section; `of` makes the value from the section's array."""
+    return MappingProxyType({"dtype": np.dtype(dtype), "ndim": ndim, "of": of})
 
-    name: str
-    section: str
-    dtype: np.dtype[Any]
-    ndim: int
-    needed: bool  # there is none without it
-    is_projection: bool
+
+def _bounds(array: Float64Array) -> CodeBounds:
+    if len(array) != len(CodeBounds._fields):
+        raise ValueError(f"expected {len(CodeBounds._fields)} bounds, got {len(array)}")
+    return CodeBounds(*array.tolist())
+
+
+def one(array: npt.NDArray[Any]) -> Any:
+    """The value of a section that holds one; ValueError otherwise."""
+    (value,) = array.tolist()
+    return value
 
 
 class Record:
     """Arrays, and a few values, by name; read-only."""
 
     @classmethod
-    def from_sections(cls, of: str, sections: Mapping[str, npt.NDArray[Any]],
-                      **values: Any) -> Self:
-        """The record whose arrays are sections named `of` and by the field, with other values.
+    def from_sections(cls, of: str, sections: Mapping[str, npt.NDArray[Any]]) -> Self:
+        """The record whose fields are sections named `of` and by the field.
 
         FormatError if one is missing, or is none of these.
         """
         parts: dict[str, Any] = {}
-        for part in cls._arrays():
-            name = f"{of}.{part.section}"
+        for part in fields(cls):  # type: ignore[arg-type]
+            name, kind = f"{of}.{part.name}", part.metadata
             array = sections.get(name)
             if array is None:
-                if part.needed:
+                if part.default is MISSING:
                     raise FormatError(f"section '{name}' is missing")
-            elif array.dtype != part.dtype or array.ndim != part.ndim:
-                raise FormatError(f"section '{name}': expected {part.dtype} in {part.ndim} "
+                continue
+            if array.dtype != kind["dtype"] or array.ndim != kind["ndim"]:
+                raise FormatError(f"section '{name}': expected {kind['dtype']} in {kind['ndim']} "
                                   f"dimensions, got {array.dtype} {array.shape}")
-            else:
-                parts[part.name] = Projection(np.atleast_2d(array)) if part.is_projection else array
-        return cls(**parts, **values)
+            try:
+                parts[part.name] = array if kind["of"] is None else kind["of"](array)
+            except ValueError as error:
+                raise FormatError(f"section '{name}': {error}") from None
+        return cls(**parts)
 
     def sections(self, of: str) -> dict[str, npt.NDArray[Any]]:
-        """The arrays as a file has them."""
-        found: dict[str, npt.NDArray[Any]] = {}
-        for part in self._arrays():
-            value = getattr(self, part.name)
-            if isinstance(value, Projection):
-                value = value.directions if part.ndim == 2 else value.directions[0]
-            if value is not None:
-                found[f"{of}.{part.section}"] = value
-        return found
+        """The fields as a file has them."""
+        values = {part: getattr(self, part.name) for part in fields(self)}  # type: ignore[arg-type]
+        return {f"{of}.{part.name}": np.atleast_1d(np.asarray(
+            value.directions if isinstance(value, Projection) else value, part.metadata["dtype"]))
+            for part, value in values.items() if value is not None}
 
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
         return sum(int(array.nbytes) for array in self.sections("").values())
 
-    @classmethod
-    def _arrays(cls) -> list[_Kept]:
-        return [_Kept(part.name, part.metadata["section"] or part.name, part.metadata["dtype"],
-                      part.metadata["ndim"], part.default is not None,
-                      "projection" in part.metadata)
-                for part in fields(cls) if part.metadata]  # type: ignore[arg-type]
-
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class CodeArrays(Record):
     """Codes of rows in an order; `_core.Codes` says what each array holds."""
 
-    panels: UInt8Array = field(metadata=_array(np.uint8, 2))
-    low_nibbles: UInt8Array | None = field(default=None, metadata=_array(np.uint8, 2, "lower"))
-    inv_scale: Float32Array = field(metadata=_array(np.float32, 1, "weights"))
-    low_nibble_norm: Float32Array | None = field(
-        default=None, metadata=_array(np.float32, 1, "unknown"))
-    squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
-    signs: npt.NDArray[np.int8] = field(metadata=_array(np.int8, 2))
-    slots: Int32Array | None = field(default=None, metadata=_array(np.int32, 1))
-    outliers: Int64Array = field(metadata=_array(np.int64, 1))
-    bounds: CodeBounds
-    pca_filter: Projection | None = field(default=None, metadata=_projection(2, "basis"))
-    whole: UInt8Array | None = field(default=None, metadata=_array(np.uint8, 2))
-    whole_inv_scale: Float32Array | None = field(
-        default=None, metadata=_array(np.float32, 1, "whole_weights"))
-    whole_squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
-    whole_bounds: CodeBounds | None = None
+    panels: UInt8Array = field(metadata=kept(np.uint8, 2))
+    low_nibbles: UInt8Array | None = field(default=None, metadata=kept(np.uint8, 2))
+    inv_scale: Float32Array = field(metadata=kept(np.float32, 1))
+    low_nibble_norm: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
+    squares: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
+    signs: npt.NDArray[np.int8] = field(metadata=kept(np.int8, 2))
+    slots: Int32Array | None = field(default=None, metadata=kept(np.int32, 1))
+    outliers: Int64Array = field(metadata=kept(np.int64, 1))
+    bounds: CodeBounds = field(metadata=kept(np.float64, 1, _bounds))
+    pca_filter: Projection | None = field(default=None, metadata=kept(np.float64, 2, Projection))
+    whole: UInt8Array | None = field(default=None, metadata=kept(np.uint8, 2))
+    whole_inv_scale: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
+    whole_squares: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
+    whole_bounds: CodeBounds | None = field(default=None, metadata=kept(np.float64, 1, _bounds))
     # |z| of each panel at most, or of what isn't along the mean query direction.
-    max_norm: Float32Array | None = field(default=None, metadata=_array(np.float32, 1, "longest"))
+    max_norm: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
     # A direction that query vectors have in common, and of each panel the most along it.
-    mean_query_direction: Projection | None = field(default=None, metadata=_projection(1, "lead"))
-    max_along: Float32Array | None = field(default=None, metadata=_array(np.float32, 1, "along"))
+    mean_query_direction: Projection | None = field(
+        default=None, metadata=kept(np.float64, 2, Projection))
+    max_along: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
     # The transform of rows before they are coded, see `Transform`.
-    pca_axes: Projection | None = field(default=None, metadata=_projection(2, "axes"))
-
-    def native(self, n_rows: int, dim: int) -> _core.Codes:
-        """Make the core's codes; ValueError or TypeError if the arrays don't fit."""
-        return _core.Codes(n_rows, dim, self)
+    pca_axes: Projection | None = field(default=None, metadata=kept(np.float64, 2, Projection))
 
     @property
     def transform(self) -> Transform:
@@ -149,25 +134,43 @@ class CodeArrays(Record):
         """Directions of the PCA filter; 0 where there is none."""
         return 0 if self.pca_filter is None else len(self.pca_filter)
 
+    @property
+    def largest(self) -> float:
+        """The largest |coordinate| that these codes were made for."""
+        inv_scale = self.inv_scale if self.whole_inv_scale is None else self.whole_inv_scale
+        return 127.0 / float(inv_scale.min())
+
     def bytes_at(self, positions: Int64Array) -> UInt8Array:
-        """Codes + 128 at some positions of nibbles; low nibbles 0 where they aren't kept."""
-        return bytes_at(positions, self.panels, self.low_nibbles)
+        """Codes + 128 at some positions of nibbles, (n, 8 * pairs); low nibbles 0 where they
+        aren't kept."""
+        pairs = self.panels.shape[1] // 4
+        panel, row = positions // 16, positions % 16
+        high = self.panels.reshape(-1, pairs, 16, 4)[panel, :, row]
+        halves = np.stack([high & 15, high >> 4], axis=2) << 4
+        if self.low_nibbles is not None:
+            own = self.low_nibbles.reshape(-1, 4, pairs, 4, 4)[panel, row // 4, :, row % 4]
+            halves |= np.stack([own & 15, own >> 4], axis=2)
+        codes: UInt8Array = halves.reshape(len(positions), 8 * pairs).astype(np.uint8, copy=False)
+        return codes
+
+
+def empty_halves(n_positions: int, width: int) -> tuple[UInt8Array, UInt8Array]:
+    """Empty panels of high nibbles and of low ones, for codes of `width` bytes."""
+    shape = (n_positions, 4 * -(-width // 8))
+    return np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class PartitionArrays(Record):
     """Partitions of codes; `_core.Partitions` says what each array holds."""
 
-    starts: Int64Array = field(metadata=_array(np.int64, 1))
-    panels: UInt8Array = field(metadata=_array(np.uint8, 2))
-    inv_scale: Float32Array = field(metadata=_array(np.float32, 1, "weights"))
-    squares: Float32Array | None = field(default=None, metadata=_array(np.float32, 1))
-    step: float
-    relative: bool = False  # whether codes are those of rows less the mean of their partition
-
-    def native(self, codes: CodeArrays) -> _core.Partitions:
-        """Make the core's partitions; ValueError or TypeError if they don't fit the codes."""
-        return _core.Partitions(codes.transform.n_coded, len(codes.panels), self)
+    starts: Int64Array = field(metadata=kept(np.int64, 1))
+    panels: UInt8Array = field(metadata=kept(np.uint8, 2))
+    inv_scale: Float32Array = field(metadata=kept(np.float32, 1))
+    squares: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
+    step: float = field(metadata=kept(np.float64, 1, one))
+    # Whether codes are those of rows less the mean of their partition.
+    relative: bool = field(metadata=kept(np.uint8, 1, lambda array: bool(one(array))))
 
     def at(self, positions: Int64Array) -> Int64Array:
         """The partitions that positions of codes belong to; -1 for none."""
@@ -199,8 +202,10 @@ class Layout(NamedTuple):
 
     def native(self, n_rows: int, dim: int) -> Native:
         """Make the core's layout; ValueError or TypeError if its parts don't fit."""
-        codes = self.codes.native(n_rows, dim)
-        partitions = None if self.partitions is None else self.partitions.native(self.codes)
+        (arrays, parts), partitions = self, None
+        codes = _core.Codes(n_rows, dim, arrays)
+        if parts is not None:
+            partitions = _core.Partitions(arrays.transform.n_coded, len(arrays.panels), parts)
         return Native(codes, partitions)
 
 

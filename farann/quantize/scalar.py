@@ -1,4 +1,9 @@
-"""Making the codes of an index: which rotation, which scale, which rows they can't hold."""
+"""Scalar codes of rows, with 8 bits a coordinate or fewer: their scales, bounds, and rows again.
+
+Coarse codes are 8-bit ones without their last bits, rounded so that likely queries see least of it.
+Without vectors, but with partitions, they are those of what is left of a row less the mean of its
+partition.
+"""
 
 from __future__ import annotations
 
@@ -10,54 +15,54 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, Progress, RowArray, UInt8Array
-from farann.quantize.records import CodeBounds
+from farann.contract.index_spec import INT4, CodeWidth, MetricTraits
+from farann.quantize.records import CodeBounds, Layout, Origins
 from farann.quantize.transform import Transform
 from farann.runtime.process import each, ieee_arithmetic
 
-# Rows that may be left out when the largest coordinate sets the scale of the codes.
-_MOST_OUTLIERS = 16
+_MOST_OUTLIERS = 16  # rows that may be left out when the largest coordinate sets the scale
 # Outliers' largest coordinates are over 1.5 times the next row's; else leaving them out is no use.
 _OUTLIER_RATIO = 1.5
-# ROWS_AT_ONCE: rows of one block.
-# _FEW_BLOCKS: blocks up to which all get the same number of rows, so that threads end together.
-# _ROWS_IN_CACHE: rows that stay in caches in float64.
-ROWS_AT_ONCE, _FEW_BLOCKS, _ROWS_IN_CACHE = 4096, 8, 256
-# Rows sampled for the center: any center gives the right answers, a mean gives fast ones.
-_CENTRE_SAMPLE = 16_384
-# Sampled rows that are converted to float64 at a time.
-_SAMPLE_AT_ONCE = 1024
-# _SAMPLED: most rows in the sample that a layout is made for.
-# FEW_ROWS: least rows in it; an index with fewer rows gets no choice of layout.
-_SAMPLED, FEW_ROWS = 8192, 4096
-# Between these limits the sample is half of the rows.
-_ROWS_A_SAMPLE = 2
+ROWS_AT_ONCE = 4096  # rows of a block, the work of a thread
+# Blocks up to which all get the same number of rows, so that threads end together.
+_FEW_BLOCKS = 8
+_ROWS_IN_CACHE = 256  # rows of a part: up to 1,024 dimensions stay in caches of 2 MiB in float64
+_CENTER_SAMPLE = 16_384  # rows sampled for the center: any is right, a mean makes searches fast
+_SAMPLE_AT_ONCE = 1024  # sampled rows that are converted to float64 at a time
+_SAMPLED = 8192  # most rows in the sample that a layout is made for
+FEW_ROWS = 4096  # least rows in it; an index with fewer rows gets no choice of layout
+_ROWS_A_SAMPLE = 2  # between these limits the sample is half of the rows
 # Beyond this dimension float32 sums of squares are not bounded well enough; see metric.c.
 LARGEST_DIM = 16_000
-# Factor that covers the rounding of sums in float64.
-_UP = 1.0 + 1e-9
+_UP = 1.0 + 1e-9  # factor that covers the rounding of sums in float64
+# Most dimensions for rounding that looks at all coordinates: it takes dim^2 steps a row.
+_MOST_SHAPED = 256
+# Least mean square along any direction, as a share of that of a query's coordinates: samples are
+# small.
+_FLOOR = 0.1
 
 
-def centred(rows: RowArray, centre: Float64Array, normalized: bool) -> Float64Array:
+def centered(rows: RowArray, center: Float64Array, normalized: bool) -> Float64Array:
     """Subtract the center from rows, which are scaled to length 1 before if `normalized`."""
     vectors = _core.widened(rows).astype(np.float64)
     if normalized:
         vectors /= np.sqrt(np.einsum("ij,ij->i", vectors, vectors))[:, None]
-    vectors -= centre
+    vectors -= center
     return vectors
 
 
-def sample_of(rows: RowArray, centre: Float64Array, normalized: bool) -> Float64Array:
+def sample_of(rows: RowArray, center: Float64Array, normalized: bool) -> Float64Array:
     """Take evenly spaced rows, centered, as rows may be in an order."""
     number = min(max(len(rows) // _ROWS_A_SAMPLE, FEW_ROWS), _SAMPLED)
-    return centred(rows[:: max(-(-len(rows) // number), 1)], centre, normalized)
+    return centered(rows[:: max(-(-len(rows) // number), 1)], center, normalized)
 
 
 @ieee_arithmetic()
-def centre_of(rows: RowArray, normalized: bool) -> Float64Array:
+def center_of(rows: RowArray, normalized: bool) -> Float64Array:
     """The mean of a sample of the rows, or `normalized` of their directions, as float32 has it."""
     if len(rows) == 0:
         return np.zeros(rows.shape[1])
-    sample = rows[:: -(-len(rows) // _CENTRE_SAMPLE)]
+    sample = rows[:: -(-len(rows) // _CENTER_SAMPLE)]
     total = np.zeros(rows.shape[1])
     for start in range(0, len(sample), _SAMPLE_AT_ONCE):
         part = _core.widened(sample[start : start + _SAMPLE_AT_ONCE])
@@ -103,13 +108,13 @@ class Extents(NamedTuple):
         return (127.0 / room).astype(np.float32, copy=False)
 
 
-def measure_rows(rows: RowArray, centre: Float64Array, normalized: bool, transform: Transform,
+def measure_rows(rows: RowArray, center: Float64Array, normalized: bool, transform: Transform,
                  isa: str, progress: Progress, steps: int = 0, threads: int = 1) -> Extents | None:
     """Measure the extents of rows; None where codes could not help, as rows have no spread."""
     largest = np.empty(len(rows))
 
     def measure(block: slice) -> None:
-        _core.code_extents(rows[block], centre, normalized, *transform, isa, largest[block])
+        _core.code_extents(rows[block], center, normalized, *transform, isa, largest[block])
 
     each(measure, blocks_of(len(rows)), threads, "measuring rows", progress)
     limit = _largest_coded(largest)
@@ -128,27 +133,95 @@ class CodedBlock(NamedTuple):
     low_nibble_norm: Float32Array  # |low nibbles - 7.5|
 
 
-Laying = Callable[[CodedBlock], object]
+class Coarse(NamedTuple):
+    """How rows are coded with fewer bits than 8.
+
+    The low nibbles, where these are dropped, come as close to the row as the high ones let them:
+    what is proved about 8-bit codes then holds for these, too.
+    """
+
+    width: CodeWidth
+    shape: Float64Array | None = None  # of rounding errors, see `shape_of`
+    origins: Origins | None = None  # that codes are relative to
+
+    def encode(self, z: Float64Array, inv_scale: Float32Array, coded: CodedBlock) -> Float64Array:
+        """Code transformed rows, and give the largest squares as `encode_rows` does."""
+        (n, dim), width, there = z.shape, self.width, inv_scale > 0.0
+        left = z if self.origins is None else z - self.origins.of(coded.rows, dim)
+        scaled = np.where(there[:, None], left * inv_scale[:, None], 0.0)
+        first = width.step * self._first_bits(scaled) - 128.0
+        if width.low_bits:  # they lie in whole nibbles, with the middle of what is dropped
+            whole = first + width.step // 2
+        else:
+            whole = np.clip(np.rint(scaled), np.maximum(first, -127.0), first + (width.step - 1.0))
+        coded.codes[:, :dim], coded.codes[:, dim:] = whole + 128.0, 128
+        coded.squares[:] = (z**2).sum(axis=1)
+        lower = ((np.mod(whole + 128.0, 16.0) - INT4.middle) ** 2).sum(axis=1)
+        coded.low_nibble_norm[:] = np.sqrt(lower) * (1.0 + 2.0**-23)
+        largest: Float64Array = np.stack([
+            ((scaled - whole) ** 2).sum(axis=1), (scaled**2).sum(axis=1), lower,
+            np.where(there, coded.squares, 0.0), np.zeros(n), np.zeros(n)]).max(axis=1)
+        return largest
+
+    def _first_bits(self, scaled: Float64Array) -> Float64Array:
+        """The first bits of each coordinate's code + 128, as a number from 0 on.
+
+        With a shape, coordinate after coordinate from the last, each makes good what the errors of
+        those before it do to likely queries, as far as rounding lets it.
+        """
+        width, shape = self.width, self.shape
+        if shape is None:
+            return self._nearest(scaled)
+        first, errors = np.empty_like(scaled), np.zeros_like(scaled)
+        for i in range(scaled.shape[1] - 1, -1, -1):
+            wanted = scaled[:, i] - errors[:, i + 1 :] @ (shape[i + 1 :, i] / shape[i, i])
+            first[:, i] = self._nearest(wanted)
+            errors[:, i] = width.step * first[:, i] + (width.middle - 128.0) - scaled[:, i]
+        return first
+
+    def _nearest(self, scaled: Float64Array) -> Float64Array:
+        step = self.width.step
+        return np.clip(np.floor((scaled + 128.5) / step), 0.0, 256 // step - 1.0)
 
 
-def code_rows(rows: RowArray, centre: Float64Array, normalized: bool, extents: Extents,
-              inv_scale: Float32Array, isa: str, lay: Laying, progress: Progress = False,
-              threads: int = 1) -> Float64Array:
+def shape_of(query_vectors: Float64Array) -> Float64Array | None:
+    """The shape that rounding errors of rows should have, from sample query vectors (q, dim).
+
+    Gives the Cholesky factor L of their second moment: an error e costs |L' e|^2 on average. None
+    where plain rounding does as well.
+    """
+    dim = query_vectors.shape[1]
+    if len(query_vectors) == 0 or dim > _MOST_SHAPED:
+        return None
+    moment = query_vectors.T @ (query_vectors / len(query_vectors))
+    mean = float(np.trace(moment)) / dim
+    if not 1e-30 < mean < 1e30:
+        return None
+    factor: Float64Array = np.linalg.cholesky(moment / mean + _FLOOR * np.eye(dim))
+    return factor
+
+
+def code_rows(rows: RowArray, center: Float64Array, normalized: bool, extents: Extents,
+              inv_scale: Float32Array, isa: str, lay: Callable[[CodedBlock], object],
+              progress: Progress = False, threads: int = 1,
+              coarse: Coarse | None = None) -> Float64Array:
     """Code rows, each by its inverse scale, and lay them down block by block; codes of outliers
     are worth nothing.
 
     Gives the squares of the bounds (6,), see `bounds_from`. Blocks may be laid down at a time.
     """
-    outlying = outliers_of(extents, len(rows))
-    extremes: list[tuple[float, ...]] = []  # of blocks, in any order
+    transform, outlying = extents.transform, outliers_of(extents, len(rows))
+    extremes: list[Any] = []  # of blocks, in any order
 
     def code(block: slice) -> None:
         n = block.stop - block.start
-        coded = CodedBlock(block, np.empty((n, extents.transform.width), np.uint8), np.empty(n),
+        coded = CodedBlock(block, np.empty((n, transform.width), np.uint8), np.empty(n),
                            np.empty(n, np.float32))
+        own = np.where(outlying[block], np.float32(0.0), inv_scale[block])
         extremes.append(_core.encode_rows(
-            rows[block], centre, normalized, extents.transform.signs, extents.transform.pca_axes,
-            np.where(outlying[block], np.float32(0.0), inv_scale[block]), isa, *coded[1:]))
+            rows[block], center, normalized, transform.signs, transform.pca_axes, own, isa,
+            *coded[1:]) if coarse is None else coarse.encode(
+                transform.rows(centered(rows[block], center, normalized)), own, coded))
         lay(coded)
 
     each(code, blocks_of(len(rows)), threads, "coding rows", progress)
@@ -169,7 +242,7 @@ def bounds_from(extremes: Float64Array, outside_usual: float = 0.0) -> CodeBound
     return CodeBounds(residual, length, unknown, norm, 0.0, outside, outside_length, outside_usual)
 
 
-def places_of(order: Int64Array, n: int) -> Int64Array:
+def places_of(order: npt.NDArray[np.integer[Any]], n: int) -> Int64Array:
     """The position of each of n rows in an order of slots with -1 for gaps; -1: nowhere."""
     places = np.full(n, -1, np.int64)
     there = np.flatnonzero(order >= 0)
@@ -191,3 +264,75 @@ def _largest_coded(extents: Float64Array) -> float:
     top = np.sort(np.partition(extents, -_MOST_OUTLIERS - 1)[-_MOST_OUTLIERS - 1 :])[::-1]
     gaps = np.flatnonzero((top[:-1] > _OUTLIER_RATIO * top[1:]) & (top[1:] > 0.0))
     return float(top[gaps[-1] + 1 if len(gaps) else 0])
+
+
+class CodedRows(NamedTuple):
+    """Rows that are there as codes, and outliers among them, whose vectors are kept."""
+
+    layout: Layout
+    outlier_rows: RowArray
+    center: Float64Array
+    metric: MetricTraits
+
+    def _centered(self, slots: Int64Array) -> tuple[Float64Array, Float64Array]:
+        """Rows less the center, and their squared lengths as codes have them (l2)."""
+        (codes, partitions), dim = self.layout, len(self.center)
+        positions = slots
+        if codes.slots is not None:
+            n = 1 + max(int(codes.slots.max(initial=-1)), int(slots.max(initial=-1)))
+            positions = places_of(codes.slots, n)[slots]
+        there = positions >= 0
+        positions = positions[there]
+        values = codes.bytes_at(positions).astype(np.float64)[:, :dim]
+        values -= 128.0
+        if codes.low_nibbles is None:
+            values += INT4.middle
+        inv_scale = codes.inv_scale.astype(np.float64)[positions // 16]
+        values /= inv_scale[:, None]
+        if partitions is not None and partitions.relative:
+            values += partitions.means(partitions.at(positions), dim)
+        vectors = np.empty((len(slots), dim))
+        vectors[there] = codes.transform.rows_from(values)
+        vectors[~there] = centered(self._outliers(slots[~there]), self.center,
+                                   self.metric.normalized)
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        if codes.squares is not None:
+            squares[there] = codes.squares[positions] / inv_scale
+        return vectors, squares
+
+    def _outliers(self, slots: Int64Array) -> RowArray:
+        return self.outlier_rows[np.searchsorted(self.layout.codes.outliers, slots)]
+
+    @ieee_arithmetic()
+    def take(self, slots: Int64Array) -> Float32Array:
+        """Rows as codes have them, of length 1 under cosine; those of outliers as they were."""
+        rows = np.empty((len(slots), len(self.center)), np.float32)
+        for block in blocks_of(len(slots)):
+            vectors, _ = self._centered(slots[block])
+            vectors += self.center
+            if self.metric.normalized:
+                vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
+            rows[block] = vectors
+        kept = np.flatnonzero(np.isin(slots, self.layout.codes.outliers))
+        rows[kept] = _core.widened(self._outliers(slots[kept]))
+        return rows
+
+    @ieee_arithmetic()
+    def scores(self, queries: Float32Array, slots: Int64Array) -> Float32Array:
+        """Rough scores (n_queries, n_slots)."""
+        result = np.empty((len(queries), len(slots)), np.float32)
+        exact_queries = queries.astype(np.float64)
+        if self.metric.normalized:
+            exact_queries /= np.linalg.norm(exact_queries, axis=1, keepdims=True)
+        for block in blocks_of(len(slots)):
+            vectors, squares = self._centered(slots[block])
+            with np.errstate(over="ignore"):  # infinite where float32 can't hold a score
+                if self.metric.adds_squared_norm:
+                    from_center = exact_queries - self.center
+                    keys = -2.0 * (from_center @ vectors.T) + squares
+                    keys += np.einsum("ij,ij->i", from_center, from_center)[:, None]
+                    result[:, block] = np.sqrt(np.maximum(keys, 0.0))
+                else:
+                    result[:, block] = (exact_queries @ vectors.T
+                                        + (exact_queries @ self.center)[:, None])
+        return result

@@ -22,13 +22,10 @@ from farann.contract.stop_rule import ALL_CODES, StopRule
 from farann.layout.added_rows import Added, Run
 from farann.runtime import batches
 from farann.runtime.progress import measuring, renamed
-from farann.store.depths import Answers
-from farann.store.samples import base_alone, sample_queries
-from farann.store.store import RuleByTable, Store
+from farann.store.store import Answers, RuleByTable, Store
 from farann.tuning import measure
 from farann.tuning.guard import SAMPLE, Guard, make_guard
-from farann.tuning.plans import Measured
-from farann.tuning.table import late_beyond, missing_at, with_margin
+from farann.tuning.table import Measured, late_beyond, missing_at, with_margin
 
 if TYPE_CHECKING:
     from farann.search.plan import Question
@@ -95,9 +92,9 @@ def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None
     query_sample = queries
     if query_sample is None:
         size = measure.sample_size(len(store), store.dim, k)
-        query_sample, slots = sample_queries(store, size)
+        query_sample, slots = store.sample_queries(size)
     # Beyond the rows there are nothing is found, and no answer needs room for it.
-    base = base_alone(store)
+    base = store.base_alone()
     view = base.view(isa)
     tuned, ids = measure.measure(view.snapshot, query_sample, min(k, len(base)),
                                  with_partitions=store.partitions is not None,
@@ -144,7 +141,7 @@ def _guard_for(store: Store, queries: Float32Array | None, isa: str) -> Guard:
     if queries is not None:
         return make_guard(queries, scale_free, seed, isa)
     if store.tunings.usual is None:
-        store.tunings.usual = make_guard(sample_queries(store, SAMPLE)[0], scale_free, seed, isa)
+        store.tunings.usual = make_guard(store.sample_queries(SAMPLE)[0], scale_free, seed, isa)
     return store.tunings.usual
 
 
@@ -221,7 +218,7 @@ def sample_like(store: Store, k: int, guard: Guard) -> tuple[Float32Array, Int64
     """Queries like those that the plan for k was measured with, and slots as `sample_queries`
     gives them."""
     given = store.tunings.queries.get(k)
-    queries, slots = sample_queries(store, _DRAWN) if given is None else (given, None)
+    queries, slots = store.sample_queries(_DRAWN) if given is None else (given, None)
     some = np.arange(0, len(queries), max(1, len(queries) // _DRAWN))
     queries = np.ascontiguousarray(queries[some])
     marks = np.zeros(len(queries), np.uint8)
@@ -256,7 +253,7 @@ def _with_new(answers: Answers, store: Store, isa: str, threads: int) -> Answers
     k, first = answers.slots.shape[1], answers.n_slots
     alive = None if store.alive is None else store.alive[first:]
     rows = store.tail[first - store.n_base :]
-    new = _core.Snapshot(rows, rows[:0], None, alive, store.centre,
+    new = _core.Snapshot(rows, rows[:0], None, alive, store.center,
                          store.spec.metric.number, isa)
     hits, _ = batches.top(new, _core.Filter(new), answers.queries, k, False, threads)
     scores = np.concatenate([answers.scores, hits.scores], axis=1)

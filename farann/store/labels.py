@@ -8,6 +8,7 @@ the bytes a string takes 10 bytes, or 14 in blocks of 4 GiB and more.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,19 +17,14 @@ import numpy.typing as npt
 from farann._types import BoolArray, Int64Array, UInt8Array
 from farann.contract import FormatError
 from farann.contract.strings import MOST_BYTES, SPARE, Strings
-from farann.store.hashing import hash_of, hashes_of, masks_for, words_of
 from farann.store.ids import IdMap, distinct
 
-# Mean strings of a bucket, at least.
-_A_BUCKET = 4
-# Most strings in the dict; beyond, they get a table.
-_MOST_RECENT = 4096
-# Strings that are hashed, compared or copied at a time.
-_AT_ONCE = 1 << 18
-# Pairs of strings up to which they are compared in a Python loop.
-_FEW = 64
-# Strings up to which they are looked up in a Python loop.
-_FEW_LOOKED_UP = 16
+_A_BUCKET = 4  # mean strings of a bucket, at least; up to twice that
+_MOST_RECENT = 4096  # strings in the dict; beyond, they get a table
+_AT_ONCE = 1 << 18  # strings that are hashed or copied at a time, for the memory of this
+_FEW = 16  # strings up to which a Python loop takes less time than numpy
+# Bits of a word of four bytes that belong to a string with 0 to 4 bytes left.
+_MASKS = np.array([0, 0xFF, 0xFFFF, 0xFFFFFF, 0xFFFFFFFF], np.uint32)
 
 
 class _Table(NamedTuple):
@@ -104,7 +100,7 @@ class Labels:
     def texts(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
         """Strings of numbers, of the same shape; None for -1."""
         flat = numbers.ravel()
-        starts, ends = self._spans(np.maximum(flat, 0)) if self._count else (flat, flat)
+        starts, ends = self.strings.spans(np.maximum(flat, 0)) if self._count else (flat, flat)
         block = self._octets.data
         made = np.empty(len(flat), object)
         try:
@@ -120,16 +116,18 @@ class Labels:
         numbers = np.full(strings.n, -1, np.int64)
         if self._count == 0 or strings.n == 0:
             return numbers
-        tables, recent, _ = self._covering()
-        if strings.n <= _FEW_LOOKED_UP:
+        if strings.n <= _FEW:
             return self._few_numbers_of(strings)
+        tables, recent, _ = self._covering()
         for at in range(0, strings.n, _AT_ONCE):
             part = np.arange(at, min(at + _AT_ONCE, strings.n))
-            hashes = hashes_of(strings, part)
+            hashes = _hashes_of(strings, at, at + _AT_ONCE)
             for table in tables:
                 self._find(table, strings, part, hashes, numbers)
         if recent:
-            self._find_recent(recent, strings, numbers)
+            left = np.flatnonzero(numbers < 0)
+            for i, text in zip(left.tolist(), _texts_of(strings, left), strict=True):
+                numbers[i] = self._one_of([recent.get(text, -1)], text)
         if strings.missing is not None:
             numbers[strings.missing] = -1
         return numbers
@@ -188,12 +186,6 @@ class Labels:
     def _used(self) -> int:
         return int(self._ends[self._count - 1]) if self._count else 0
 
-    def _spans(self, numbers: Int64Array) -> tuple[Int64Array, Int64Array]:
-        """The start and end of each string."""
-        ends = self._ends[numbers].astype(np.int64)
-        starts = np.where(numbers > 0, self._ends[numbers - 1], 0).astype(np.int64)
-        return starts, ends
-
     def _covering(self) -> _Lookup:
         """Tables of all strings but the most recent few, and a dict of these."""
         tables, recent, covered = made = self._lookup
@@ -217,21 +209,24 @@ class Labels:
         start = int(self._ends[number - 1]) if number else 0
         return self._octets[start : int(self._ends[number])].tobytes()
 
+    def _one_of(self, candidates: list[int], text: bytes) -> int:
+        """The number among these that a string has, -1 for none. Labels that grew from these
+        write to the dict and the block, too, behind what these see."""
+        return next((number for number in candidates if 0 <= number < self._count
+                     and self._octets_of(number) == text), -1)
+
     def _few_numbers_of(self, strings: Strings) -> Int64Array:
         """Numbers of a few strings, in a loop: numpy takes some microseconds a step."""
         tables, recent, _ = self._covering()
-        numbers, block, start = np.full(strings.n, -1, np.int64), strings.octets.tobytes(), 0
-        for i, end in enumerate(strings.ends.tolist()):
-            text, start = block[start:end], end
-            if strings.missing is not None and strings.missing[i]:
-                continue
-            candidates = [recent.get(text, -1)]
-            if tables:
-                value = hash_of(text)
+        numbers, block = np.full(strings.n, -1, np.int64), strings.octets.tobytes()
+        ends = strings.ends.tolist()
+        for i, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
+            if strings.missing is None or not strings.missing[i]:
+                text = block[start:end]
+                candidates = [recent.get(text, -1)]
                 for table in tables:
-                    candidates += table.candidates(value)
-            numbers[i] = next((number for number in candidates if 0 <= number < self._count
-                               and self._octets_of(number) == text), -1)
+                    candidates += table.candidates(hash(text) & 0xFFFFFFFF)
+                numbers[i] = self._one_of(candidates, text)
         return numbers
 
     def _find(self, table: _Table, strings: Strings, part: Int64Array,
@@ -252,38 +247,40 @@ class Labels:
     def _equal(self, strings: Strings, which: Int64Array,
                numbers: Int64Array) -> BoolArray:
         """Whether strings are those with the numbers, pair by pair."""
-        starts, ends = self._spans(numbers)
-        own_ends = strings.ends[which].astype(np.int64)
-        own_starts = np.where(which > 0, strings.ends[which - 1], 0).astype(np.int64)
+        starts, ends = self.strings.spans(numbers)
+        own_starts, own_ends = strings.spans(which)
         lengths = ends - starts
         equal: BoolArray = lengths == own_ends - own_starts
-        if len(which) <= _FEW:
-            for i in np.flatnonzero(equal):
-                equal[i] = (self._octets[starts[i] : ends[i]].tobytes()
-                            == strings.octets[own_starts[i] : own_ends[i]].tobytes())
-            return equal
-        left = np.flatnonzero(equal)
-        mine, theirs = words_of(self._octets), words_of(strings.octets)
-        at = 0
+        # The 32-bit words that begin at each byte.
+        mine, theirs = (np.ndarray((len(octets) - 3,), "<u4", octets, 0, (1,))
+                        for octets in (self._octets, strings.octets))
+        left, at = np.flatnonzero(equal), 0
         while len(left):
-            mask = masks_for(lengths[left] - at)
+            mask = _MASKS[np.minimum(lengths[left] - at, 4)]
             differ = (mine[starts[left] + at] ^ theirs[own_starts[left] + at]) & mask
             equal[left[differ != 0]] = False
             at += 4
             left = left[(differ == 0) & (lengths[left] > at)]
         return equal
 
-    def _find_recent(self, recent: dict[bytes, int], strings: Strings,
-                     numbers: Int64Array) -> None:
-        """Numbers of the strings that a dict has, which labels that grew from these write, too."""
-        block, start = strings.octets.tobytes(), 0
-        for i, end in enumerate(strings.ends.tolist()):
-            if numbers[i] < 0:
-                text = block[start:end]
-                number = recent.get(text, -1)
-                if 0 <= number < self._count and self._octets_of(number) == text:
-                    numbers[i] = number
-            start = end
+
+def _texts_of(strings: Strings, which: Int64Array) -> Iterator[bytes]:
+    """Some strings, as bytes."""
+    starts, ends = strings.spans(which)
+    begin = starts.min(initial=len(strings.octets))
+    block = strings.octets[begin : ends.max(initial=0)].tobytes()
+    return (block[start:end] for start, end in zip(
+        (starts - begin).tolist(), (ends - begin).tolist(), strict=True))
+
+
+def _hashes_of(strings: Strings, first: int, stop: int) -> npt.NDArray[np.uint32]:
+    """Hashes of the strings first .. stop: Python's, whose key is drawn when it starts, so that
+    nobody can choose strings with one hash."""
+    parts = [np.empty(0, np.int64)]
+    for at in range(first, min(stop, strings.n), _AT_ONCE):
+        which = np.arange(at, min(at + _AT_ONCE, stop, strings.n))
+        parts.append(np.fromiter(map(hash, _texts_of(strings, which)), np.int64, len(which)))
+    return np.concatenate(parts).astype(np.uint32)
 
 
 def labels_left(ids: IdMap, labels: Labels | None) -> tuple[IdMap, Labels | None]:
@@ -299,9 +296,7 @@ def labels_left(ids: IdMap, labels: Labels | None) -> tuple[IdMap, Labels | None
 
 def repeated(strings: Strings) -> str | None:
     """A string that comes twice, if there is one."""
-    hashes = np.concatenate([np.empty(0, np.uint32), *(
-        hashes_of(strings, np.arange(at, min(at + _AT_ONCE, strings.n)))
-        for at in range(0, strings.n, _AT_ONCE))])
+    hashes = _hashes_of(strings, 0, strings.n)
     order = np.argsort(hashes, kind="stable")
     same = hashes[order][1:] == hashes[order][:-1]
     seen: set[str] = set()
@@ -315,8 +310,7 @@ def repeated(strings: Strings) -> str | None:
 
 def _table_of(strings: Strings, first: int) -> _Table:
     n = strings.n - first
-    hashes = np.concatenate([hashes_of(strings, np.arange(at, min(at + _AT_ONCE, strings.n)))
-                             for at in range(first, strings.n, _AT_ONCE)])
+    hashes = _hashes_of(strings, first, strings.n)
     bits = max((n // _A_BUCKET).bit_length() - 1, 1)
     buckets = hashes >> np.uint32(32 - bits)
     order = np.argsort(buckets, kind="stable")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from farann.contract.index_spec import IndexSpec
+from farann.results import SearchStats
 from farann.runtime import pool
+from farann.store import asked_ids
 
 if TYPE_CHECKING:
     from farann.store.store import Store
@@ -63,3 +65,33 @@ class Live:
         """Threads that a batch may use."""
         number = self.threads
         return pool.cpu_count() if number is None or number == -1 else number
+
+    def holds(self, id: object) -> bool:
+        """Whether a row has an id."""
+        store = self.store
+        if store is None:
+            return False
+        try:
+            ids = asked_ids.numbers(store, asked_ids.checked(store, "id", [id]))
+        except (TypeError, ValueError):
+            return False
+        return bool(store.slots_of(ids)[0] >= 0)
+
+    def stats(self) -> dict[str, Any]:
+        """The contents of an index, and the work of its last search."""
+        store, spec = self.store, self.spec
+        codes = None if store is None else store.codes
+        return {
+            "rows": 0 if store is None else len(store),
+            "removed": 0 if store is None else store.n_removed,
+            "added": 0 if store is None else len(store.tail),
+            "dim": None if store is None else store.dim,
+            "metric": spec.metric.name, "dtype": spec.row_type, "codes": spec.codes,
+            "isa": self.isa, "threads": self.n_threads,
+            "built": store is not None and store.built, "keep_vectors": spec.vectors,
+            "codes_recall": None if store is None else store.codes_recall,
+            "bytes": {} if store is None else store.nbytes(),
+            "directions": 0 if codes is None else codes.n_directions,
+            "axes": 0 if codes is None or codes.pca_axes is None else len(codes.pca_axes),
+            "last_search": SearchStats(*self.last_search)._asdict(),
+        }

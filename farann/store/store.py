@@ -11,7 +11,9 @@ search needs no lock: it holds the store that it began with.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from copy import copy
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -25,22 +27,42 @@ from farann.contract.row_types import empty_rows
 from farann.contract.stop_rule import StopRule
 from farann.runtime.pool import default_isa
 from farann.runtime.progress import told
-from farann.store.depths import Depths
 from farann.store.groups import Groups
 from farann.store.ids import IdMap
 from farann.store.labels import Labels, labels_left
-from farann.tuning.plans import Tunings
+from farann.tuning.table import Tunings
 
 if TYPE_CHECKING:
-    from farann.layout.added_rows import Added
+    from farann.layout.added_rows import Added, Run
     from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays
+    from farann.quantize.scalar import CodedRows
     from farann.tuning.guard import Guard
     from farann.tuning.table import Tuning
 
 # A tuning table, its guard, and the stop rule of the queries it holds for; None: they are exact.
 RuleByTable: TypeAlias = "tuple[Tuning, Guard | None, StopRule | None]"
-# Rows copied at a time where segments are merged.
-_ROWS_AT_ONCE = 65_536
+_ROWS_AT_ONCE = 65_536  # rows copied at a time where segments are merged
+
+
+class Answers(NamedTuple):
+    """The rows furthest from sample queries, among the first `n_slots` of a store."""
+
+    guard: object  # that of the tuned queries, which the sample is like
+    queries: Float32Array
+    scores: Float32Array  # (q, k)
+    slots: Int64Array  # (q, k), -1 for none
+    n_slots: int
+    runs: tuple[Run, ...]  # those that there were
+    lost: Int64Array  # (q,), answers that were removed since all rows were searched for a query
+
+
+class Depths:
+    """Depths that one store's runs of added rows are scanned to, kept for the next searches; a
+    store with other rows and the same layout takes the answers over."""
+
+    def __init__(self, answers: Mapping[int, Answers] = MappingProxyType({})) -> None:
+        self.answers = dict(answers)  # by k
+        self.stops: dict[tuple[int, float], tuple[Guard, Int64Array | None]] = {}
 
 
 class View(NamedTuple):
@@ -72,7 +94,7 @@ class Store:
         self.labels: Labels | None = None  # where ids are strings; ids are their numbers then
         self.groups: Groups | None = None  # of all rows, or of none
         self.base: RowArray = np.empty((0, dim), spec.stored)
-        self.centre: Float64Array = np.zeros(dim)
+        self.center: Float64Array = np.zeros(dim)
         self.built, self.n_removed = False, 0
         self.alive: UInt8Array | None = None
         self._tail: RowArray = self.base  # with spare room at the end
@@ -91,8 +113,8 @@ class Store:
     def changed(self, **parts: Any) -> Store:
         """This store with other parts; what was derived from the old ones is forgotten."""
         new = copy(self)
-        new.__dict__.update(parts, _view=None, singles={}, depths=self.depths.later(),
-                            rules={}, mirror=None)
+        new.__dict__.update(parts, _view=None, singles={}, rules={}, mirror=None,
+                            depths=Depths(self.depths.answers))
         if not parts.keys().isdisjoint(("base", "layout", "exact")):
             new._native, new.depths = None, Depths()
         if "added" in parts and (self.added is None or parts["added"] is None
@@ -103,11 +125,11 @@ class Store:
     @classmethod
     def over(cls, rows: RowArray, spec: IndexSpec) -> Store:
         """A built store over rows that it doesn't copy."""
-        from farann.quantize.scalar import centre_of
+        from farann.quantize.scalar import center_of
 
         store = cls(rows.shape[1], spec)
         store.base, store.ids = rows, IdMap.restored(None, len(rows), 0)
-        store.centre, store.built = centre_of(rows, spec.metric.normalized), True
+        store.center, store.built = center_of(rows, spec.metric.normalized), True
         return store
 
     @property
@@ -140,14 +162,15 @@ class Store:
 
             def snapshot_of(layout: Native) -> _core.Snapshot:
                 return _core.Snapshot(
-                    self.base, self.tail, self.ids.by_slot(), self.alive, self.centre,
+                    self.base, self.tail, self.ids.by_slot(), self.alive, self.center,
                     self.spec.metric.number, isa, codes=layout.codes,
                     partitions=layout.partitions, vectors=self.n_coded is None, added=added,
                     runs=runs, uncoded=uncoded)
 
             snapshot = snapshot_of(native)
             exact = snapshot if native_exact is None else snapshot_of(native_exact)
-            coded_dim = 0 if self.codes is None else self.n_directions or self.n_axes or self.dim
+            codes = self.codes
+            coded_dim = 0 if codes is None else codes.n_directions or codes.transform.n_coded
             made = self._view = isa, View(snapshot, _core.Filter(snapshot), exact, coded_dim)
         return made[1]
 
@@ -178,10 +201,6 @@ class Store:
                            for layout in (self.layout, self.exact))
             made = self._native = ours or Native(), exact
         return made
-
-    def keep_native(self, layout: Native, exact: Native | None) -> None:
-        """Have the layouts as the core has them from who made them to check them."""
-        self._native = layout, exact
 
     @property
     def codes(self) -> CodeArrays | None:
@@ -234,13 +253,10 @@ class Store:
         """Copies of some rows, or what their codes say where that is all there is."""
         if self.n_coded is None:
             return _core.widened(self.stored(slots))
-        from farann.quantize import decoding
-
         rows = np.empty((len(slots), self.dim), np.float32)
         in_tail = slots >= self.n_base
         rows[in_tail] = _core.widened(self.stored(slots[in_tail]))
-        rows[~in_tail] = decoding.decoded(self._coded, self.base, slots[~in_tail], self.centre,
-                                          self.spec.metric.normalized)
+        rows[~in_tail] = self._coded.take(slots[~in_tail])
         return rows
 
     def stored(self, slots: Int64Array) -> RowArray:
@@ -276,7 +292,7 @@ class Store:
         from farann.layout.added_rows import nothing_added
 
         return (self.added or nothing_added()).grown(
-            self.codes, tail, n_new, self.n_base, self.centre, self.spec, default_isa(),
+            self.codes, tail, n_new, self.n_base, self.center, self.spec, default_isa(),
             self._order_queries)
 
     def _order_queries(self) -> Float32Array:
@@ -309,7 +325,7 @@ class Store:
             return self._uncoded(live).rebuilt(queries, progress, threads, nearest)
         from farann.layout.build import Made, make_codes
         from farann.layout.sampling import few_of, samples_for
-        from farann.quantize.scalar import centre_of
+        from farann.quantize.scalar import center_of
 
         base, ids, groups = self._merged(progress)
         ids, labels = labels_left(ids, self.labels)
@@ -323,17 +339,17 @@ class Store:
         order_queries = None
         if queries is not None and len(queries):
             order_queries = few_of(self.spec.metric.mirrored(queries) if nearest else queries)
-        centre, made = centre_of(base, self.spec.metric.normalized), Made()
+        center, made = center_of(base, self.spec.metric.normalized), Made()
         if self.spec.codes != "float32":
             queries, held = samples_for(base, queries, unused, self.spec, nearest)
-            made = make_codes(base, centre, self.spec, default_isa(), queries, progress,
+            made = make_codes(base, center, self.spec, default_isa(), queries, progress,
                               threads, held, nearest and self.spec.metric.adds_squared_norm)
         n_coded = None
         if made.layout is not None and not self.spec.vectors:
             base, n_coded = base[made.layout.codes.outliers], len(base)
         return self.changed(
             base=base, n_coded=n_coded, ids=ids, labels=labels, groups=groups, alive=None,
-            n_removed=0, centre=centre, _tail=base[:0], _n_tail=0, added=None, layout=made.layout,
+            n_removed=0, center=center, _tail=base[:0], _n_tail=0, added=None, layout=made.layout,
             exact=made.exact, codes_recall=made.recall, tunings=Tunings(),
             nearest_tunings=Tunings(), unused_queries=unused, order_queries=order_queries,
             for_nearest=nearest, built=True)
@@ -372,7 +388,7 @@ class Store:
         live, isa = self.live_slots(), default_isa()
         (layout, outlier_rows), n_coded = self.kept(), int(np.searchsorted(live, self.n_coded))
         tail = self.stored(live[n_coded:])
-        layout, far = recoding.extended(layout, n_coded, tail, self.centre, self.spec, isa)
+        layout, far = recoding.extended(layout, n_coded, tail, self.center, self.spec, isa)
         order = np.concatenate([np.flatnonzero(~far), np.flatnonzero(far)])
         left = np.concatenate([live[:n_coded], live[n_coded:][order]])
         ids, labels = labels_left(self.ids.kept(left), self.labels)
@@ -383,38 +399,74 @@ class Store:
             nearest_tunings=Tunings())
 
     @property
-    def _coded(self) -> Layout:
-        """The layout of a base without vectors."""
+    def _coded(self) -> CodedRows:
+        """A base without vectors."""
+        from farann.quantize.scalar import CodedRows
+
         assert self.layout is not None and self.n_coded is not None
-        return self.layout
+        return CodedRows(self.layout, self.base, self.center, self.spec.metric)
 
     def kept(self) -> tuple[Layout, RowArray]:
         """The layout of a base without vectors and its outliers, less what is removed."""
+        layout, rows = self._coded[:2]
         if self.alive is None:
-            return self._coded, self.base
+            return layout, rows
         from farann.layout import recoding
 
-        return recoding.without(self._coded, self.base,
-                                self.alive[: self.n_base].astype(np.bool_))
+        return recoding.without(layout, rows, self.alive[: self.n_base].astype(np.bool_))
 
     def score(self, queries: Float32Array, slots: Int64Array) -> Float32Array:
         """Rough scores of rows that are there as codes."""
-        from farann.quantize import decoding
-
-        return decoding.scores(self._coded, self.base, queries, slots, self.centre,
-                               self.spec.metric)
+        return self._coded.scores(queries, slots)
 
     @property
     def outgrown(self) -> bool:
         """Whether more rows were added than built, and over 1,024: building again pays."""
         return self._n_tail > max(self.n_base, 1024)
 
-    @property
-    def n_directions(self) -> int:
-        """Leading directions of the PCA filter; 0 where there is none."""
-        return 0 if self.codes is None else self.codes.n_directions
+    def nbytes(self) -> dict[str, int]:
+        """Bytes by part."""
+        coded = (self.codes, self.added and self.added.room, self.exact and self.exact.codes)
+        return {
+            "rows": self.base.nbytes + self._tail.nbytes,
+            "ids": self.ids.nbytes + (0 if self.labels is None else self.labels.nbytes),
+            "groups": 0 if self.groups is None else self.groups.nbytes,
+            "removed": 0 if self.alive is None else self.alive.nbytes,
+            "center": self.center.nbytes,
+            "codes": sum(record.nbytes for record in coded if record is not None),
+            "cells": 0 if self.partitions is None else self.partitions.nbytes,
+        }
 
-    @property
-    def n_axes(self) -> int:
-        """Axes that rows are coded along; 0 where they are coded in all coordinates."""
-        return 0 if self.codes is None or self.codes.pca_axes is None else len(self.codes.pca_axes)
+    def sample_queries(self, most: int) -> tuple[Float32Array, Int64Array | None]:
+        """Queries to measure with: real ones where `build` was given some, else rows; and of rows
+        their slots if they are asked for the nearest, of which they are one themselves."""
+        source, mirrored = self.unused_queries, self.spec.metric.mirrored
+        if source is not None and len(source):
+            other = self.asks_nearest != self.for_nearest
+            return mirrored(source[:most]) if other else source[:most], None
+        slots = self.live_slots()
+        if len(self.base) and self.n_coded is None:
+            from farann.layout.sampling import sampled
+
+            # The order was made so that these find their answers early.
+            used = sampled(len(self.base), len(self.base), self.dim, self.spec.seed)
+            fresh = np.setdiff1d(slots, used, assume_unique=True)
+            slots = fresh if len(fresh) else slots
+        draw = np.random.default_rng([self.spec.seed, 1])
+        slots = np.sort(draw.choice(slots, min(most, len(slots)), replace=False))
+        rows = self.take(slots)
+        return (mirrored(rows), slots) if self.asks_nearest else (rows, None)
+
+    def base_alone(self) -> Store:
+        """The rows of the base, with their slots for ids, where others have runs, and so a depth of
+        their own: what is tuned is the base. Where it has no rows left it is the whole store."""
+        if self.added is None or not self.added.runs:
+            return self
+        self.native()  # made here it is kept
+        alive, n_removed = None, 0
+        if self.alive is not None:
+            alive = self.alive[: self.n_base]
+            n_removed = self.n_base - int(np.count_nonzero(alive))
+        base = self.changed(_tail=self.tail[:0], _n_tail=0, added=None, alive=alive,
+                            n_removed=n_removed, ids=IdMap.restored(None, self.n_base, 0))
+        return base if len(base) else self

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import sys
 import warnings
+from dataclasses import dataclass, field
 from functools import partial
 from types import FrameType
-from typing import NamedTuple
 
 import numpy as np
 
@@ -20,38 +20,43 @@ from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract import RecallWarning
 from farann.quantize.kmeans import k_means
+from farann.quantize.records import Record, kept, one
 from farann.runtime import pool
 from farann.runtime.process import ieee_arithmetic, one_thread
 
-# SAMPLE: most sample queries that a guard is made from.
-# _HELD_OUT: one in 4 of them is held out, to measure how far queries are from the points.
-# _FAILING: one in 250 of those held out may fail a test.
-# _BEYOND: with fewer than 250 the limit is 1.5 times the value that 1 in 20 exceeds.
-SAMPLE, _HELD_OUT, _FAILING, _BEYOND = 8192, 4, 250, 1.5
-# _WIDTH: most sums of coordinates that a query is reduced to.
-# POINTS: most points of a guard; _QUERIES_A_POINT: least sample queries for each point.
-_WIDTH, POINTS, _QUERIES_A_POINT = 64, 256, 4
+SAMPLE = 8192  # most sample queries that a guard is made from
+_HELD_OUT = 4  # one query in 4 is held out, to measure how far queries are from the points
+_FAILING = 250  # one in 250 of those held out may fail a test
+# Of fewer than 250 the limit is 1.5 times the value that 1 in 20 exceeds: the largest of a few
+# queries is a poor estimate.
+_BEYOND = 1.5
+_WIDTH = 64  # most sums of coordinates that a query is reduced to: GUARD_WIDTH of the core
+POINTS = 256  # most points of a guard: GUARD_POINTS of the core
+_QUERIES_A_POINT = 4  # least sample queries for each point
 # Queries at the mean distance that are added to those near a point before its spread is computed.
 _USUAL_QUERIES = 4
-# Floors of a point's spread, an axis' variance, and a test's limit; the sample's mean square is 1.
-_LEAST_SPREAD, _LEAST_VARIANCE, _LEAST_LIMIT = 1e-4, 1e-4, 1e-2
-# Queries that are tested between two looks for Ctrl+C; queries that take some milliseconds.
-_PART, _LONG = 1024, 16_384
-# _USUAL_SHARE: share of queries like the sample that fail by chance; these needn't be guarded.
-# _FAR: failing at 1.25 times the limits, for squares of distances, isn't chance.
-_USUAL_SHARE, _FAR = 0.015, 1.25
-# Warn when over 4 more queries were guarded than 5 % of all.
-_WARN_AFTER, _WARN_SHARE = 4, 0.05
+_LEAST_SPREAD = 1e-4  # of a point, where the sample's mean square is 1; so are the next two
+_LEAST_VARIANCE = 1e-4  # along an axis
+_LEAST_LIMIT = 1e-2  # of a test's squares
+_PART = 1024  # queries that are tested between two looks for Ctrl+C
+_LONG = 16_384  # queries that take some milliseconds
+# Share of queries like the sample that fail by chance (2 tests, 1 in 250 each, and the sample's
+# error); these needn't be guarded.
+_USUAL_SHARE = 0.015
+_FAR = 1.25  # failing at 1.25 times the limits, for squares of distances, isn't chance
+_WARN_AFTER = 4  # warn when this many more queries were guarded than _WARN_SHARE of all
+_WARN_SHARE = 0.05
 
 
-class GuardArrays(NamedTuple):
+@dataclass(frozen=True, eq=False, repr=False)
+class GuardArrays(Record):
     """The arrays that `_core.Guard` is made of, and that a file keeps."""
 
-    centre: Float32Array
-    scale: float
-    points: Float32Array
-    reaches: Float32Array
-    axes: Float32Array
+    center: Float32Array = field(metadata=kept(np.float32, 1))
+    scale: float = field(metadata=kept(np.float64, 1, one))
+    points: Float32Array = field(metadata=kept(np.float32, 2))
+    reaches: Float32Array = field(metadata=kept(np.float32, 1))
+    axes: Float32Array = field(metadata=kept(np.float32, 2))
 
 
 class Guard:
@@ -59,7 +64,7 @@ class Guard:
 
     def __init__(self, arrays: GuardArrays, dim: int, scale_free: bool, isa: str) -> None:
         self.arrays = arrays
-        self.tests = _core.Guard(isa, scale_free, signs_of(dim), *arrays)
+        self.tests = _core.Guard(isa, scale_free, signs_of(dim), *vars(arrays).values())
         self._n_queries, self._guarded, self._surplus, self._warned = 0, 0, 0.0, False
 
     def unlike(self, queries: Float32Array, threads: int) -> Int64Array | None:
@@ -68,30 +73,23 @@ class Guard:
         If no more fail than chance explains, those that fail narrowly aren't guarded: the measured
         recall is that of a sample with such queries.
         """
-        n = len(queries)
+        n, usual = len(queries), _USUAL_SHARE * len(queries)
+        marks = np.zeros(n, np.uint8)
         if n == 1:
             if self.tests.is_like(queries, 0):
                 return None
-            found = np.zeros(1, np.int64)
-        else:
-            found = self._found(queries, threads)
-        self.note(n + self.tests.count_alone(), len(found))
-        return found if len(found) else None
-
-    def _found(self, queries: Float32Array, threads: int) -> Int64Array:
-        n = len(queries)
-        marks = np.zeros(n, np.uint8)
-        if n <= _PART:
+            marks[0] = 1
+        elif n <= _PART:
             self.tests.find(queries, 0, n, marks)
         else:
             pool.run_all([partial(self.tests.find, queries, start, min(start + _PART, n), marks)
                           for start in range(0, n, _PART)], threads, long=n >= _LONG)
         found = np.flatnonzero(marks)
-        usual = _USUAL_SHARE * n
-        if len(found) <= usual + 2.0 * usual**0.5:
+        if n > 1 and len(found) <= usual + 2.0 * usual**0.5:
             far = [not self.tests.is_like(queries, int(i), _FAR) for i in found]
             found = found[np.array(far, np.bool_)]
-        return found
+        self.note(n + self.tests.count_alone(), len(found))
+        return found if len(found) else None
 
     def note(self, asked: int, guarded: int) -> None:
         """Count queries; warn the caller once if chance doesn't explain those guarded."""
@@ -170,11 +168,11 @@ def _nothing(width: int) -> GuardArrays:
 
 def _arrays_of(sums: Float64Array, seed: int) -> GuardArrays:
     held_out = np.arange(len(sums)) % _HELD_OUT == _HELD_OUT - 1
-    centre = sums[~held_out].mean(axis=0).astype(np.float32)
-    sums = sums - centre
+    center = sums[~held_out].mean(axis=0).astype(np.float32)
+    sums = sums - center
     square = float(np.einsum("ij,ij->i", sums, sums).mean())
     # Queries that are all the same may be off by their rounding.
-    usual = np.sqrt(square) or 1e-3 * float(np.abs(centre).max()) or 1.0
+    usual = np.sqrt(square) or 1e-3 * float(np.abs(center).max()) or 1.0
     x = sums / usual
     learned, others = x[~held_out], x[held_out] if held_out.any() else x
     axes = _whitening(learned)
@@ -193,18 +191,14 @@ def _arrays_of(sums: Float64Array, seed: int) -> GuardArrays:
         np.maximum(near - 1, 0) + _USUAL_QUERIES)
     spread = np.maximum(spread, _LEAST_SPREAD)
     limit = _largest(_nearest(others, points, spread)[1])
-    return GuardArrays(centre, 1.0 / usual, points.astype(np.float32),
+    return GuardArrays(center, 1.0 / usual, points.astype(np.float32),
                        (limit * spread).astype(np.float32), np.ascontiguousarray(axes, np.float32))
 
 
 def _largest(squares: Float64Array) -> float:
     """The limit that nearly all queries stay within, by those that were held out."""
-    n = len(squares)
-    found = np.sort(squares)[-1 - n // _FAILING]
-    if n < _FAILING:
-        # The largest of a few queries is a poor estimate; the value that 1 in 20 exceeds isn't far
-        # below.
-        found = _BEYOND * np.sort(squares)[-1 - n // 20]
+    n, ordered = len(squares), np.sort(squares)
+    found = ordered[-1 - n // _FAILING] if n >= _FAILING else _BEYOND * ordered[-1 - n // 20]
     return float(max(found, _LEAST_LIMIT))
 
 
@@ -223,14 +217,8 @@ def _whitening(x: Float64Array) -> Float64Array:
 def _nearest(x: Float64Array, points: Float64Array,
              spread: Float64Array | float = 1.0) -> tuple[Int64Array, Float64Array]:
     """The point nearest to each query, and the square of the distance, over the point's spread."""
-    squares = _squares(x, points) / spread
+    from sklearn.metrics.pairwise import euclidean_distances
+
+    squares = euclidean_distances(x, points, squared=True) / spread
     nearest = squares.argmin(axis=1)
     return nearest, squares[np.arange(len(x)), nearest]
-
-
-def _squares(x: Float64Array, points: Float64Array) -> Float64Array:
-    """Squares of distances between queries and points."""
-    squares: Float64Array = x @ (-2.0 * points.T)
-    squares += np.einsum("ij,ij->i", points, points)
-    squares += np.einsum("ij,ij->i", x, x)[:, None]
-    return np.maximum(squares, 0.0, out=squares)

@@ -18,34 +18,26 @@ from farann.runtime.progress import told
 from farann.tuning import guard
 from farann.tuning.table import Tuning, late_beyond
 
-# _LEAST_QUERIES, _MOST_QUERIES: limits on the number of sample queries.
-# _WORK: multiply-adds that their exact answers are to take, between these limits.
-_LEAST_QUERIES, _MOST_QUERIES, _WORK = 512, 2048, 5e10
-# _MOST_ANSWERS: answers beyond which fewer queries are sampled, for large k.
-# _FEWEST_QUERIES: least sample queries even then.
-_MOST_ANSWERS, _FEWEST_QUERIES = 2**18, 32
-# Most sample queries that are also timed as single queries: costs vary less than recall.
-_MOST_SINGLES = 32
-# Cost, with exact search as 1, above which no larger effort is tried once costs rise.
-_MOST_COST = 2.0
+_WORK = 5e10  # multiply-adds that exact answers to sample queries may take, between the next two
+_LEAST_QUERIES = 512  # sample queries, whose standard error of a recall of .95 is .003 for k = 10
+_MOST_QUERIES = 2048  # sample queries; more hardly change a table
+_MOST_ANSWERS = 2**18  # answers beyond which fewer queries are sampled, for large k
+_FEWEST_QUERIES = 32  # least sample queries even then
+_MOST_SINGLES = 32  # queries also measured as single ones: costs vary less than recall
+_MOST_COST = 2.0  # times exact search; above it no larger effort is tried once costs rise
 # Efforts that are tried with partitions, in standard deviations of keys around a mean key.
 _DEVIATIONS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
-# Effort of searches with a budget, in standard deviations; the budget stops them earlier.
-MOST_DEVIATIONS = 5.0
-# Least effort that is tried without partitions, in rows.
-_FEWEST_ROWS = 128
-# Effort at which it is measured whether predicted thresholds pay, in standard deviations.
-_USUAL = 3.0
-# Efforts that are tried above half of the rows, as shares of the rows.
-_MOST_SHARES = (0.625, 0.75, 0.875)
-# Recall from which no larger effort is tried.
-_ENOUGH = 0.9995
+MOST_DEVIATIONS = 5.0  # effort of searches with a budget, which stops them earlier
+_FEWEST_ROWS = 128  # least effort that is tried without partitions, in rows
+_USUAL = 3.0  # effort, in deviations, that says whether predicted thresholds pay
+_MOST_SHARES = (0.625, 0.75, 0.875)  # efforts above half of the rows, as shares of these
+_ENOUGH = 0.9995  # recall from which no larger effort is tried
 # Predict the median minus twice its distance to the 5th percentile: a search whose predicted
 # threshold is too high begins again.
 _BELOW = 2.0
-# _JUDGED_AT: recalls at which costs with and without extended searches are compared.
-# _MOST_DEARER: most mean cost of extended searches, as a multiple of that of plain ones.
-_JUDGED_AT, _MOST_DEARER = (0.8, 0.9, 0.95, 0.99), 1.05
+# Recalls at which costs with and without extended searches are compared.
+_JUDGED_AT = (0.8, 0.9, 0.95, 0.99)
+_MOST_DEARER = 1.05  # most mean cost of extended searches, as a multiple of that of plain ones
 
 
 def rule_of(effort: float, *, deviations: bool) -> StopRule:
@@ -122,13 +114,12 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
 
     def table(rows: list[tuple[float, ...]]) -> Tuning:
         columns = list(zip(*rows, (float("inf"), 1.0, 1.0, nan, 1.0, 0.0, 0.0), strict=True))
-        tuned = Tuning(
+        return Tuning(
             k, rows=() if with_partitions else columns[0], recalls=columns[1], costs=columns[2],
             target=target, predicted_thresholds=columns[3] if predicts else (),
-            single_costs=columns[4] if singles else (),
-            sampled=len(queries), extends=rows is extended,
-            deviations=columns[0] if with_partitions else ())
-        return tuned._replace(late=columns[5], late_spread=columns[6]) if tells_late else tuned
+            single_costs=columns[4] if singles else (), late=columns[5] if tells_late else (),
+            late_spread=columns[6] if tells_late else (), sampled=len(queries),
+            extends=rows is extended, deviations=columns[0] if with_partitions else ())
 
     tuned = table(plain)
     return _cheaper(tuned, table(extended)) if extended else tuned, truth.ids
@@ -182,10 +173,7 @@ def costs_by_recall(snapshot: _core.Snapshot, queries: Float32Array, k: int,
     of_exact = exact.cost(snapshot)
     tuned, _ = measure(snapshot, queries, k, with_partitions=with_partitions, singles=False,
                        nearest=nearest, known=exact)
-    efforts = [tuned.effort_for(recall) for recall in recalls]
-    return [of_exact * (1.0 if effort == float("inf") else
-                        float(np.interp(effort, tuned.efforts[:-1], tuned.costs[:-1])))
-            for effort in efforts]
+    return [of_exact * tuned.cost_of(tuned.effort_for(recall)) for recall in recalls]
 
 
 def _without(snapshot: _core.Snapshot, ids: Int64Array | None) -> _core.Filter:

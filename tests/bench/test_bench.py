@@ -116,7 +116,7 @@ def test_recall_checks_shapes() -> None:
 # Reduction
 
 
-# Only l2 is centred; the other reductions are the products as they are.
+# Only l2 is centered; the other reductions are the products as they are.
 @pytest.mark.parametrize("multiple", [1, 16, 32])
 @pytest.mark.parametrize("dim", [1, 7, 16, 33])
 @pytest.mark.parametrize(

@@ -268,11 +268,11 @@ def test_unknown_types_are_refused() -> None:
 
 def test_the_core_refuses_rows_that_do_not_fit() -> None:
     rows = np.zeros((4, 3), np.uint8)
-    centre = np.zeros(3)
+    center = np.zeros(3)
     for base, tail in ((rows, rows.astype(np.int8)), (rows.astype(np.int32), rows),
                        (rows[:, ::-1], rows), (rows, [[0, 0, 0]])):
         with pytest.raises(ValueError, match="type"):
-            core.Snapshot(base, tail, None, None, centre, 0, farann.Index().isa)  # type: ignore[arg-type]
+            core.Snapshot(base, tail, None, None, center, 0, farann.Index().isa)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ("rows.npy", "rows.npz", "rows.bvecs", "column.npy"))

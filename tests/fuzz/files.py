@@ -37,7 +37,7 @@ NUMBERS = [0, 1, -1, 2, 15, 16, 17, 63, 127, 255, 256, 2**15, 2**31 - 1, 2**31, 
 FLOATS = [0.0, -0.0, 1.0, -1.0, 1e-45, 1e-38, 1e-300, 1e16, 1e30, 3.4e38, 1e300, math.inf,
           -math.inf, math.nan]
 VALUES: list[Any] = [None, True, False, "", "l2", "dot", "cosine", "int8", "int4", "auto", [], {},
-                     [[]], [[1, [[0.0, 0.5, 1.0], [None, 1.0, 1.0]]]], 0.5, 1e300, 5e-324, 10**400]
+                     [[]], [None, 1.0], [1.0, None], 0.5, 1e300, 5e-324, 10**400]
 
 
 class Section(NamedTuple):
@@ -72,7 +72,7 @@ def pack(sections: list[Section]) -> bytes:
             len(shape), *(*shape, 0, 0, 0, 0, 0, 0)[:6], start + len(body), len(payload),
             zlib.crc32(payload))
         body += payload
-    return sealed(struct.pack("<8sIIQ40x", inside.files.MAGIC, 1, len(sections),
+    return sealed(struct.pack("<8sIIQ40x", inside.files.MAGIC, inside.files.VERSION, len(sections),
                               start + len(body))
                   + table + body)
 
@@ -149,7 +149,7 @@ class Damage:
             text = self.pick([self.bytes(text, grow=True), b"[" * 100_000, b"{}", b"[]",
                               b'{"a":' * 5000])
         else:
-            keys = [*metadata, "coded", "relative", "cell_unit", "whole_bounds", "codes_recall"]
+            keys = [*metadata, "tunings", "nearest_tunings"]
             key = self.pick(keys)
             if self.rng.random() < 0.2:
                 metadata.pop(key, None)
@@ -169,7 +169,8 @@ class Damage:
             at = int(self.rng.integers(len(new)))
             new[at] = self.value(new[at])
             return new
-        if isinstance(old, (int, float)) and not isinstance(old, bool) and self.rng.random() < 0.5:
+        if isinstance(old, (int, float)) and not isinstance(old, bool) and (
+                abs(old) < 1e300 and self.rng.random() < 0.5):
             if self.rng.random() < 0.5:
                 return old + self.pick([-1, 1, 16, -16])
             return old * self.pick([2, 0.5, -1, 1e-9, 1e9])

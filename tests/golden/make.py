@@ -1,9 +1,7 @@
 """Write the files of this folder: ``python tests/golden/make.py FOLDER``, with the farann to keep.
 
-Those of 48f4ad5 were written by that commit. Some of them have rows scaled along the mean query,
-which is no more: they are refused, and `unscaled` has the same by the version that left it out.
-`named` has string ids, groups and tables for the nearest rows, by that version, too. Files of a
-later version go to a folder of their own; a file that is here is never written anew.
+`format2` has files of format 2, `format1` one of format 1, which is refused. A file that is here is
+never written anew: those of a later format go to a folder of their own.
 """
 
 from __future__ import annotations
@@ -22,13 +20,14 @@ N, DIM, N_QUERIES, K = 208, 12, 24, 10
 
 # By which indexes of some rows have the layouts of large ones, in the words of this version.
 SETTINGS: list[tuple[str, str, Any]] = [
-    ("layout.build", "FEW_ROWS", 64), ("layout.transform_choice", "FEW_ROWS", 64),
+    ("layout.build", "FEW_ROWS", 64), ("layout.sampling", "FEW_ROWS", 64),
 ]
-FIRST_LOOK: list[tuple[str, str, Any]] = [
-    ("quantize.projection", "_WORTH_IT", 1e9), ("quantize.projection", "_LARGEST_SHARE", 99.0),
+FILTER: list[tuple[str, str, Any]] = [
+    ("quantize.pca_filter", "_WORTH_IT", 1e9), ("quantize.pca_filter", "_LARGEST_SHARE", 99.0),
 ]
 
-# Name: metric and options. "changed" has ids of its own, removed rows, and added ones.
+# Name: metric and options. "changed" has ids of its own, removed rows, and added ones; "queries"
+# is laid out for these; "named" has ids that are strings or not, and labels of groups.
 FILES: dict[str, tuple[str, dict[str, Any]]] = {
     f"{codes}-{metric}": (metric, {"codes": codes})
     for codes in ("float32", "int8", "int4") for metric in ("l2", "cosine", "dot")
@@ -39,21 +38,13 @@ FILES: dict[str, tuple[str, dict[str, Any]]] = {
     "int8-cells-l2": ("l2", {"cells": 6}),
     "int8-cells-cosine-changed": ("cosine", {"cells": 6}),
     "int4-cells-dot": ("dot", {"codes": "int4", "cells": 6}),
-    "int8-first-look-l2": ("l2", {}),
+    "int8-filter-l2": ("l2", {}),
     "int8-queries-dot": ("dot", {}),
     "int8-queries-cosine": ("cosine", {}),
     "int8-alone-dot": ("dot", {"keep_vectors": False}),
     "int4-alone-l2": ("l2", {"codes": "int4", "keep_vectors": False}),
     "int4-cells-alone-cosine": ("cosine", {"codes": "int4", "cells": 6, "keep_vectors": False}),
-}
-
-
-# Those of 48f4ad5 that are refused.
-SCALED = {"int8-dot", "int8-cosine", "int8-queries-dot", "int8-queries-cosine", "int8-alone-dot"}
-
-# Metric and options of those that are in the folder `named`.
-NAMED: dict[str, tuple[str, dict[str, Any]]] = {
-    "words-cosine": ("cosine", {"cells": 6}), "numbers-dot": ("dot", {}),
+    "words-named-cosine": ("cosine", {"cells": 6}), "numbers-named-dot": ("dot", {}),
 }
 
 
@@ -80,21 +71,10 @@ def changed_ids() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def names(name: str) -> tuple[Any, Any]:
-    """Ids and labels of groups of a file in `named`."""
+    """Ids and labels of groups of a file that has both."""
     if name.startswith("words"):
         return [f"Wort {i} é" for i in range(N)], ["", "große", "small"] * (N // 3) + ["one"]
     return np.arange(N, dtype=np.int64) * 7 + 1000, np.arange(N, dtype=np.int64) % 5 - 2
-
-
-def made_named(name: str) -> farann.Index:
-    metric, options = NAMED[name]
-    index = farann.Index(DIM, metric, **options)
-    ids, groups = names(name)
-    index.add(vectors()[0], ids, groups=groups)
-    index.build()
-    index.tune(k=K)
-    index.tune(k=K, nearest=True)
-    return index
 
 
 def made(name: str) -> farann.Index:
@@ -108,23 +88,20 @@ def made(name: str) -> farann.Index:
         index.add(rows[-20:], ids[-20:])
         index.remove(removed)
         return index
-    index.add(rows)
+    named: tuple[Any, Any] = names(name) if "named" in name else (None, None)
+    index.add(rows, named[0], groups=named[1])
     index.build(np.tile(queries, (8, 1)) if "queries" in name else None)
-    if "cells" in name:
+    if "cells" in name or "named" in name:
         index.tune(k=K)
+    if "named" in name:
+        index.tune(k=K, nearest=True)
     return index
 
 
 def main(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    if folder.name == "named":
-        for module, setting, value in SETTINGS:
-            setattr(importlib.import_module(f"farann.{module}"), setting, value)
-        for name in NAMED:
-            made_named(name).save(folder / f"{name}.farann")
-        return
-    for name in SCALED if folder.name == "unscaled" else FILES:
-        more = FIRST_LOOK if "first-look" in name or "queries" in name else []
+    for name in FILES:
+        more = FILTER if "filter" in name or "queries" in name else []
         for module, setting, value in SETTINGS + more:
             setattr(importlib.import_module(f"farann.{module}"), setting, value)
         path = folder / f"{name}.farann"

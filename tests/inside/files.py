@@ -7,9 +7,13 @@ from typing import Any
 import farann
 from farann.io import index_file as _index_file
 from farann.io.container import (
+    DTYPES,
+    MAGIC,
+    VERSION,
     ArrayChunks,
     read_bytes,
     read_file,
+    read_table,
     verify_file,
     write_bytes,
     write_file,
@@ -18,7 +22,6 @@ from farann.io.files import _claim as claim
 from farann.io.files import _remove_unlocked as remove_unlocked
 from farann.io.files import _sweep as sweep
 from farann.io.files import open_regular, replacing
-from farann.io.sections import DTYPES, MAGIC, read_table
 
 
 def sections_of(index: farann.Index) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -43,10 +43,10 @@ def work_of(task: Any) -> farann.SearchStats:
 
 
 def snapshot_of_rows(rows: npt.NDArray[Any], metric: str, level: str, *,
-                     codes: core.Codes | None = None, centre: npt.NDArray[np.float64] | None = None,
+                     codes: core.Codes | None = None, center: npt.NDArray[np.float64] | None = None,
                      **others: Any) -> core.Snapshot:
     """Rows as searches see them."""
-    middle = np.zeros(rows.shape[1]) if centre is None else centre
+    middle = np.zeros(rows.shape[1]) if center is None else center
     return core.Snapshot(rows, rows[:0], None, None, middle, core.METRICS.index(metric), level,
                          codes=codes, **others)
 

@@ -11,17 +11,9 @@ from farann.cli import commands
 from farann.demo import data, movies, words
 from farann.diverse import greedy, mmr, mmr_floor, pairs
 from farann.io import container, files, index_file, vector_formats
-from farann.layout import (
-    added_rows,
-    build,
-    coding,
-    cost_model,
-    partitions,
-    sampling,
-    transform_choice,
-)
+from farann.layout import added_rows, build, coding, partitions, sampling
 from farann.native import codes
-from farann.quantize import kmeans, pca_filter, query_sample, scalar
+from farann.quantize import kmeans, pca_filter, scalar, transform
 from farann.runtime import batches, cost, pool
 from farann.search import ask, filters, tables
 from farann.store import labels
@@ -36,7 +28,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     "code_added_rows": ("code_like", (coding,)),
     "coded_coordinate_cost": ("_CODED_COORDINATE", (cost,)),
     "coded_query_cost": ("_CODED_QUERY", (cost,)),
-    "cost_model_directions": ("directions", (cost_model,)),
+    "choose_pca_filter": ("choose", (pca_filter,)),
     "costs_by_recall": ("costs_by_recall", (build,)),
     "demo_times": ("TIMES", (words,)),
     "tables_batches": ("batches", (tables,)),
@@ -44,7 +36,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     "encode_metadata": ("encode_metadata", (container,)),
     "fashion_parts": ("_FASHION_PARTS", (data,)),
     "few_numbers": ("_FEW_NUMBERS", (greedy,)),
-    "fewest_built_rows": ("FEW_ROWS", (build, transform_choice,)),
+    "fewest_built_rows": ("FEW_ROWS", (build, sampling)),
     "fewest_partitioned_rows": ("_FEW_ROWS", (partitions,)),
     "files_fcntl": ("fcntl", (files,)),
     "files_open": ("open", (files,)),
@@ -66,13 +58,13 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     "likely_floor": ("likely", (mmr_floor,)),
     "lines_a_batch": ("QUERIES_A_CALL", (commands,)),
     "long_work": ("_LONG_WORK", (batches,)),
-    "main_directions": ("_MAIN_DIRECTIONS", (query_sample,)),
+    "main_directions": ("_MAIN_DIRECTIONS", (transform,)),
     "measure": ("measure", (measure,)),
     "most_listed": ("_MOST_LISTED", (filters,)),
     "most_ordered": ("MOST_ORDERED", (coding,)),
     "most_regression_steps": ("_MOST_STEPS", (regression,)),
-    "most_rotated_rows": ("_MOST_TURNED", (transform_choice,)),
-    "most_sections": ("MAX_SECTIONS", (container,)),
+    "most_rotated_rows": ("_MOST_TURNED", (sampling,)),
+    "most_sections": ("_MAX_SECTIONS", (container,)),
     "pair_rows_at_once": ("_PAIR_ROWS_AT_ONCE", (pairs,)),
     "parts_a_thread": ("_PARTS_A_THREAD", (batches,)),
     "pca_filter_largest_share": ("_LARGEST_SHARE", (pca_filter,)),
@@ -82,7 +74,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     "row_costs": ("row_costs", (batches,)),
     "rows_a_part": ("_PART_ROWS", (batches,)),
     "run_all": ("run_all", (pool,)),
-    "sample_of": ("sample_of", (build, sampling, transform_choice,)),
+    "sample_of": ("sample_of", (build, sampling)),
     "sampled_rows": ("_SAMPLED", (scalar,)),
     "slow_long_work": ("_SLOW_LONG_WORK", (batches,)),
     "small_work": ("_SMALL_WORK", (batches,)),

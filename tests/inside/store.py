@@ -11,12 +11,10 @@ import farann
 import farann._core as core
 from farann.quantize.records import Layout as _Layout
 from farann.search.changes import laid_out as _laid_out
-from farann.store import samples as _samples
-from farann.store.depths import Answers
 from farann.store.groups import Groups as _Groups
 from farann.store.ids import IdMap
 from farann.store.labels import Labels
-from farann.store.store import Store
+from farann.store.store import Answers, Store
 
 
 def of(index: farann.Index) -> Store:
@@ -64,7 +62,7 @@ def groups_of(index: farann.Index) -> _Groups:
 
 def sample_queries(index: farann.Index, most: int) -> npt.NDArray[np.float32]:
     """Queries that an index would be tuned with."""
-    return _samples.sample_queries(of(index), most)[0]
+    return of(index).sample_queries(most)[0]
 
 
 def forget_code_trials(index: farann.Index) -> None:

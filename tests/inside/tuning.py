@@ -5,5 +5,4 @@ from __future__ import annotations
 from farann.results import share_found
 from farann.tuning.guard import Guard, GuardArrays, make_guard, signs_of
 from farann.tuning.measure import Answered, Searches, measure, rule_of, sample_size
-from farann.tuning.plans import Measured, Tunings
-from farann.tuning.table import missing_at
+from farann.tuning.table import Measured, Tunings, missing_at

@@ -28,8 +28,8 @@ def search_all_ways(path: Path) -> None:
         assert ((beyond.ids >= 0) & (beyond.ids < N)).all()
 
 
-NOISY = ("panels", "lower", "weights", "unknown", "squares", "signs", "whole", "whole_weights",
-         "whole_squares")
+NOISY = ("panels", "low_nibbles", "inv_scale", "low_nibble_norm", "squares", "signs", "whole",
+         "whole_inv_scale", "whole_squares")
 
 
 def noise_like(array: Any, rng: np.random.Generator) -> Any:
@@ -53,12 +53,12 @@ def test_absurd_codes_do_no_harm(saved: Path, names: tuple[str, ...],
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-45, 1e-38, 1e30, 3.4e38])
-@pytest.mark.parametrize("name", ["weights", "unknown", "squares", "whole_weights",
-                                  "whole_squares"])
+@pytest.mark.parametrize("name", ["inv_scale", "low_nibble_norm", "squares",
+                                  "whole_inv_scale", "whole_squares"])
 def test_numbers_at_the_ends_do_no_harm(saved: Path, name: str, value: float) -> None:
     """In one place, and everywhere."""
     metadata, arrays = inside.files.read_file(saved)
-    if f"codes.{name}" not in arrays or (value == 0.0 and "weights" in name):
+    if f"codes.{name}" not in arrays or (value == 0.0 and "inv_scale" in name):
         return
     for at in (3, slice(None)):
         sections = dict(arrays)
@@ -92,9 +92,9 @@ def test_without_lower_halves(halves: Path) -> None:
     """Codes that are said to have 8 bits must have them."""
     metadata, arrays = inside.files.read_file(halves)
     sections = dict(arrays)
-    without("lower")(sections)
+    without("low_nibbles")(sections)
     inside.files.write_file(halves, metadata, sections)
-    with pytest.raises(farann.FormatError, match="lower"):
+    with pytest.raises(farann.FormatError, match="low_nibbles"):
         farann.Index.load(halves)
 
 
@@ -104,11 +104,12 @@ def test_without_lower_halves(halves: Path) -> None:
 ])
 def test_absurd_bounds_do_no_harm(saved: Path, bounds: list[float]) -> None:
     metadata, arrays = inside.files.read_file(saved)
-    basis = "codes.basis" in arrays
+    basis = "codes.pca_filter" in arrays
     for unit in (1e-300, 1.0, 1e300) if basis else (0.0,):
-        changed = metadata | {"code_bounds": [*bounds, unit]}
-        for whole in (metadata["whole_bounds"], [*bounds, 0.0]) if basis else (None,):
-            if basis:
-                changed["whole_bounds"] = whole
-            inside.files.write_file(saved, changed, dict(arrays))
+        changed = arrays | {"codes.bounds": np.array([*bounds, unit, 0.0, 0.0, 0.0])}
+        own = np.array([*bounds, 0.0, 0.0, 0.0, 0.0])
+        for whole in (arrays["codes.whole_bounds"], own) if basis else (None,):
+            if whole is not None:
+                changed["codes.whole_bounds"] = whole
+            inside.files.write_file(saved, metadata, changed)
             search_all_ways(saved)

@@ -43,11 +43,11 @@ ARRAYS: Arrays = {
 }
 SMALL = write_bytes(METADATA, ARRAYS)
 
-# SMALL as the first release wrote it. If this test fails, the format has changed.
-VERSION_1 = (
-    "c-s4wmROXSm&e7(z`(!)#0<;~M1!pvbrW+_OA=EOOA?9IlU1Cb2eM0&fi&R21fgO2c>aYJg6PbYVv@|sv|wOhB+Z*("
-    "&;Yex0?K!qba6e1F3K+_$pL953=B+2_A?Qw?*N+p5iQG?g6OK$qI^>9FExbN$wZ?6aRpelQgVK2UWt;Gv5pcjEfi%Y"
-    "D_JS!7%9~fX)FtrW`)w63?u`4VC?J%B@rN94~i;A5;Ow<k1!<9"
+# SMALL as this version of the format has it. If this test fails, the format has changed.
+VERSION_2 = (
+    "c-s4wmROXSm&e7#z`(!)#0<;~L<3JvyS2HgC5b7CC5go9$tupzV+7KY45R@ECI}7F$MY|=5JYFD6q965rUe57BWd0Q"
+    "g9fPm5>UR=q>Jl8bWwgeNe)OeVPIfFvY&}aeFxC&k7!xG6hv307Uh#-f2kqFP9_rlk1N2cm6G#I^GcMgjCGWNX`v`H"
+    "S;<N%$4IG`NMl)`G%J+mWFQ&X17l}DD2V{+dQem`lAsv?Rrw?V"
 )
 
 
@@ -59,7 +59,7 @@ def path(tmp_path: Path) -> Path:
 def by_the_docs(data: bytes) -> Content:
     """Read a sound file in the way of docs/format.md, sharing nothing with the module."""
     magic, version, count, length, checksum = struct.unpack("<8sIIQ36xI", data[:64])
-    assert (magic, version, length) == (b"\xfafarann\n", 1, len(data))
+    assert (magic, version, length) == (b"\xfafarann\n", 2, len(data))
     assert checksum == zlib.crc32(data[:60] + data[64 : 64 + ENTRY * count])
     metadata, arrays = {}, {}
     for number in range(count):
@@ -109,7 +109,7 @@ def with_metadata(payload: bytes) -> bytes:
     """A sound file of one section with this as its JSON."""
     fields = (1, len(payload), 0, 0, 0, 0, 0, 192, len(payload), zlib.crc32(payload))
     entry = struct.pack("<48s4sI6QQQI4x", b"metadata", b"json", *fields)
-    header = struct.pack("<8sIIQ36xI", b"\xfafarann\n", 1, 1, 192 + len(payload), 0)
+    header = struct.pack("<8sIIQ36xI", b"\xfafarann\n", 2, 1, 192 + len(payload), 0)
     return sealed(header + entry + payload)
 
 
@@ -198,8 +198,8 @@ class TestRoundTrip:
         arrays["ids"][:] = 0
         assert_same(read_bytes(SMALL), (METADATA, ARRAYS))
 
-    def test_version_1_is_read_and_written(self) -> None:
-        data = zlib.decompress(base64.b85decode(VERSION_1))
+    def test_version_2_is_read_and_written(self) -> None:
+        data = zlib.decompress(base64.b85decode(VERSION_2))
         assert_same(read_bytes(data), (METADATA, ARRAYS))
         assert data == SMALL
 
@@ -276,14 +276,14 @@ class TestRefusedContent:
             write_bytes({}, {"a": [1, 2]})  # type: ignore[dict-item]
 
     def test_too_many_arrays(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        arrays = {f"{number}": np.zeros(1, "u1") for number in range(1023)}
+        arrays = {f"{number}": np.zeros(1, "u1") for number in range(4095)}
         assert_same(read_bytes(write_bytes({}, arrays)), ({}, arrays))
-        with pytest.raises(ValueError, match="expected fewer than 1024, got 1024"):
+        with pytest.raises(ValueError, match="expected fewer than 4096, got 4096"):
             write_bytes({}, arrays | {"more": np.zeros(1)})
         with monkeypatch.context() as patch:
-            patch.setattr(inside.settings, "most_sections", 2000)
+            patch.setattr(inside.settings, "most_sections", 5000)
             data = write_bytes({}, arrays | {"more": np.zeros(1)})
-        with pytest.raises(farann.FormatError, match="expected 1 to 1024 sections .*, got 1025"):
+        with pytest.raises(farann.FormatError, match="expected 1 to 4096 sections .*, got 4097"):
             read_bytes(data)
 
     @pytest.mark.parametrize(
@@ -383,9 +383,10 @@ class TestFuzz:
 HOSTILE = {
     "magic": (altered(0, "8s", b"\x89PNG\r\n\x1a\n"), "not a farann file"),
     "version 0": (altered(8, "I", 0), "version 0 does not exist"),
-    "newer": (altered(8, "I", 2), "version 2, newer than .*reads \\(1\\): a newer farann"),
+    "version 1": (altered(8, "I", 1), "format version 1, .*: build it again"),
+    "newer": (altered(8, "I", 3), "version 3, newer than .*reads \\(2\\): a newer farann"),
     "newest": (altered(8, "I", 2**32 - 1), "version 4294967295, newer"),
-    "no sections": (altered(12, "I", 0), "expected 1 to 1024 sections .*, got 0"),
+    "no sections": (altered(12, "I", 0), "expected 1 to 4096 sections .*, got 0"),
     "one section less": (altered(12, "I", 3), "'metadata': expected it at byte 448, got 576"),
     "one section more": (altered(12, "I", 5), "'metadata': expected it at byte 704, got 576"),
     "most sections": (altered(12, "I", 2**32 - 1), "sections .*, got 4294967295"),

@@ -21,6 +21,7 @@ ROWS = clustered(np.random.default_rng(0), N, DIM)
 QUERIES = clustered(np.random.default_rng(1), 7, DIM)
 LIMITS: tuple[dict[str, Any], ...] = ({}, {"recall": 0.6}, {"epsilon": 0.1}, {"budget": 200})
 Arrays = dict[str, NDArray[Any]]
+PARTS = [f"partitions.{name}" for name in ("starts", "panels", "inv_scale", "squares", "step")]
 
 
 @pytest.fixture
@@ -77,13 +78,14 @@ def test_the_same_bytes_again(metric: str, path: Path) -> None:
 
 def test_what_is_in_it(parts: Any, path: Path) -> None:
     metadata, arrays = parts
-    assert metadata["cells"] == N_CELLS and metadata["cell_unit"] > 0.0
-    starts = arrays["cells.starts"]
+    assert metadata["cells"] == N_CELLS and arrays["partitions.step"][0] > 0.0
+    starts = arrays["partitions.starts"]
     assert len(starts) == N_CELLS + 1 and (starts % 16 == 0).all() and (np.diff(starts) > 0).all()
-    assert arrays["cells.panels"].shape == (16, 4 * (2 + 1))
-    assert arrays["cells.weights"].shape == (1,) and arrays["cells.squares"].shape == (16,)
-    ((k, rows),) = metadata["tunings"]
-    assert k == 4 and rows[-1][:2] == [None, 1.0]
+    assert arrays["partitions.panels"].shape == (16, 4 * (2 + 1))
+    assert arrays["partitions.inv_scale"].shape == (1,)
+    assert arrays["partitions.squares"].shape == (16,)
+    (table,) = metadata["tunings"]
+    assert table["k"] == 4 and table["deviations"][-1] is None and table["recalls"][-1] == 1.0
     assert not refused(path, metadata, arrays)
 
 
@@ -92,7 +94,8 @@ def test_changed_rows_leave_cells_out(path: Path) -> None:
     index.remove([3])
     index.save(path)
     metadata, arrays = inside.files.read_file(path)
-    assert "cell_unit" not in metadata and not any(name.startswith("cells.") for name in arrays)
+    assert "tunings" not in metadata
+    assert not any(name.startswith("partitions.") for name in arrays)
     again = farann.Index.load(path)
     assert_same(again.search_furthest(QUERIES, recall=0.5), index.search_furthest(QUERIES))
     assert again.build().stats()["bytes"]["cells"] > 0
@@ -100,28 +103,29 @@ def test_changed_rows_leave_cells_out(path: Path) -> None:
 
 def test_sections_left_out(parts: Any, path: Path) -> None:
     metadata, arrays = parts
-    for name in ("starts", "panels", "weights", "squares"):
-        rest = {other: array for other, array in arrays.items() if other != f"cells.{name}"}
+    for name in ("starts", "panels", "inv_scale", "squares", "step", "relative"):
+        rest = {other: array for other, array in arrays.items() if other != f"partitions.{name}"}
         assert refused(path, metadata, rest), name
 
 
 def test_shapes_and_types(parts: Any, path: Path) -> None:
     metadata, arrays = parts
-    for name in ("cells.starts", "cells.panels", "cells.weights", "cells.squares"):
+    for name in PARTS:
         array = arrays[name]
         for other in (array[:-1], array[:0], np.concatenate([array, array[-1:]]), array[None],
                       array.astype("f8"), array.astype("i2")):
-            if name == "cells.starts" and other.dtype == array.dtype and other.ndim == 1 and (
-                    len(other) > len(array)):
+            if name == "partitions.starts" and other.dtype == array.dtype and (
+                    other.shape == (len(array) + 1,)):
                 # One cell more, with nothing in it.
                 assert not refused(path, metadata, {**arrays, name: other})
                 continue
-            assert refused(path, metadata, {**arrays, name: other}), (name, other.shape)
+            if other.dtype != array.dtype or other.shape != array.shape:
+                assert refused(path, metadata, {**arrays, name: other}), (name, other.shape)
 
 
 def test_starts(parts: Any, path: Path) -> None:
     metadata, arrays = parts
-    starts = arrays["cells.starts"]
+    starts = arrays["partitions.starts"]
     # The last three hide rows from searches that visit cells.
     wrong = [starts[::-1], starts + 1, starts - starts[1], starts + 2**40, starts - 2**62,
              np.zeros_like(starts), starts // 32 * 16, starts[:-1]]
@@ -131,46 +135,48 @@ def test_starts(parts: Any, path: Path) -> None:
             other[at] = off if off == 2**63 - 1 else other[at] + off
             wrong.append(other)
     for other in wrong:
-        assert refused(path, metadata, {**arrays, "cells.starts": other}), other
+        assert refused(path, metadata, {**arrays, "partitions.starts": other}), other
     # Cells without rows do no harm, nor do rows before the first cell, which are always scanned.
     for other in (np.append(starts, starts[-1]), np.full_like(starts, starts[-1])):
-        assert not refused(path, metadata, {**arrays, "cells.starts": other}), other
+        assert not refused(path, metadata, {**arrays, "partitions.starts": other}), other
 
 
 def test_codes_behind_the_last_cell(parts: Any, path: Path) -> None:
     """They are no cells, however much they promise."""
     metadata, arrays = parts
-    panels, squares = arrays["cells.panels"].copy(), arrays["cells.squares"].copy()
+    panels, squares = arrays["partitions.panels"].copy(), arrays["partitions.squares"].copy()
     panels.reshape(-1, 16, 4)[:, N_CELLS:] = 255
     squares[N_CELLS:] = 3e38
-    assert not refused(path, metadata, {**arrays, "cells.panels": panels, "cells.squares": squares})
+    assert not refused(path, metadata, {
+        **arrays, "partitions.panels": panels, "partitions.squares": squares})
 
 
 def test_unit(parts: Any, path: Path) -> None:
     metadata, arrays = parts
-    for unit in (None, [], [1.0], "1", 1, True, 0.0, -0.0, -1e-9):
-        assert refused(path, {**metadata, "cell_unit": unit}, arrays), unit
+    for unit in (0.0, -0.0, -1e-9, np.nan, np.inf, -np.inf):
+        assert refused(path, metadata, {**arrays, "partitions.step": np.array([unit])}), unit
     for unit in (5e-324, 1e-300, 1e300):  # senseless, but numbers
-        assert not refused(path, {**metadata, "cell_unit": unit}, arrays)
-    tiny = np.full_like(arrays["cells.weights"], 1e-30)
-    assert refused(path, {**metadata, "cell_unit": 1e300}, {**arrays, "cells.weights": tiny})
+        assert not refused(path, metadata, {**arrays, "partitions.step": np.array([unit])})
+    tiny = np.full_like(arrays["partitions.inv_scale"], 1e-30)
+    assert refused(path, metadata, {**arrays, "partitions.step": np.array([1e300]),
+                                    "partitions.inv_scale": tiny})
 
 
-@pytest.mark.parametrize("name", ["weights", "squares"])
+@pytest.mark.parametrize("name", ["inv_scale", "squares"])
 def test_values_of_cells(name: str, parts: Any, path: Path) -> None:
     metadata, arrays = parts
     for value in (np.nan, np.inf, -np.inf, -1e-30, 0.0, 1e-45, 1e-38, 1e30, 3.4e38):
         for at in (0, slice(None)):
-            other = arrays[f"cells.{name}"].copy()
+            other = arrays[f"partitions.{name}"].copy()
             other[at] = value
             number = 0.0 <= value < np.inf and (value > 0.0 or name == "squares")
-            assert refused(path, metadata, {**arrays, f"cells.{name}": other}) != number, value
+            assert refused(path, metadata, {**arrays, f"partitions.{name}": other}) != number, value
 
 
 @pytest.mark.parametrize("name", ["NaN", "Infinity", "-Infinity", "1e999"])
 def test_numbers_that_json_lacks(name: str, parts: Any, path: Path) -> None:
     metadata, arrays = parts
-    for key, value in (("cell_unit", float(name)), ("code_bounds", [1.0] * 4 + [float(name)])):
+    for key, value in (("codes_recall", float(name)), ("tunings", [{"target": float(name)}])):
         with pytest.raises(ValueError, match="JSON"):
             inside.files.write_file(path, {**metadata, key: value}, arrays)
 
@@ -187,26 +193,44 @@ def test_cells_need_codes(parts: Any, path: Path) -> None:
 
 def test_tunings(parts: Any, path: Path) -> None:
     metadata, arrays = parts
-    metadata = {key: value for key, value in metadata.items()
-                if key not in ("single_costs", "lateness", "extended")}
-    rows: list[list[Any]] = [[0.0, 0.5, 1.0], [2.0, 0.9, 2.0], [None, 1.0, 9.0]]
-    assert not refused(path, {**metadata, "tunings": [[4, rows]]}, arrays)
-    assert not refused(path, {**metadata, "tunings": [[4, rows[2:]]]}, arrays)
-    told = [[*row, expected] for row, expected in zip(rows, (-0.5, None, None), strict=True)]
-    assert not refused(path, {**metadata, "tunings": [[4, told]]}, arrays)
-    for tunings in (
-        [[4, [[*told[0], 1.0], [*told[1], 1.0], [*told[2], 1.0]]]],
-        [[4, [[*rows[0], "low"], *told[1:]]]],
-        5, "all", {"4": rows}, [4], [[4]], [[4, []]], [[4, rows, 1]], [[4, 7]], [[4, [[]]]],
-        [["4", rows]], [[0, rows]], [[-4, rows]], [[4.0, rows]], [[True, rows]], [[2**63, rows]],
-        [[4, rows[:2]]],  # exact search is missing
-        [[4, [rows[1], rows[0], rows[2]]]], [[4, [rows[0], rows[0], rows[2]]]],
-        [[4, [rows[2], rows[2]]]], [[4, [[-1.0, 0.5, 1.0], rows[2]]]],
-        [[4, [[0.0, 1.5, 1.0], rows[2]]]], [[4, [[0.0, -0.5, 1.0], rows[2]]]],
-        [[4, [[0.0, 0.5, -1.0], rows[2]]]], [[4, [[None, 0.9, 9.0]]]],
-        [[4, [["much", 0.5, 1.0], rows[2]]]], [[4, [[0.0, 0.5], rows[2]]]],
-        [[4, [[0.0, 0.5, 1.0, 1.0], rows[2]]]], [[4, [[0.0, None, 1.0], rows[2]]]],
-    ):
+    table: dict[str, Any] = {
+        "k": 4, "rows": [], "deviations": [0.0, 2.0, None], "recalls": [0.5, 0.9, 1.0],
+        "costs": [1.0, 2.0, 9.0], "predicted_thresholds": [-0.5, None, None],
+        "single_costs": [1.0, 1.0, 1.0], "late": [0.0, 1.0, 0.0], "late_spread": [1.0, 0.0, 0.0],
+        "target": 0.9, "sampled": 20, "extends": False}
+    exact: dict[str, Any] = {name: value[2:] if isinstance(value, list) else value
+                             for name, value in table.items()}
+    for some in ([table], [exact], [], [{**table, "guard": None}, {**table, "k": 5}],
+                 [{**table, "late": [], "late_spread": [], "sampled": 0}],
+                 [{**table, "predicted_thresholds": [], "single_costs": [], "later": "more"}]):
+        assert not refused(path, {**metadata, "tunings": some}, arrays), some
+    columns = [name for name, value in table.items() if isinstance(value, list)]
+    wrong: dict[str, list[Any]] = {
+        "k": [0, -4, "4", 4.0, True, None, 2**63, []],
+        "rows": [[0.0, 2.0, None], [1.0]],  # with partitions
+        "deviations": [[], [0.0, 2.0, 3.0], [2.0, 0.0, None], [0.0, 0.0, None], [0.0, None, None],
+                       [-1.0, 2.0, None]],
+        "recalls": [[0.5, 0.9, 0.99], [1.5, 0.9, 1.0], [-0.5, 0.9, 1.0]],
+        "costs": [[-1.0, 2.0, 9.0], []], "single_costs": [[1.0, -1.0, 1.0]],
+        "late": [[-0.1, 1.0, 0.0], []], "late_spread": [[0.0, -1.0, 0.0], []],
+        "target": [1.5, -0.5, None, "high", []], "sampled": [0, -1, 2.5, True, None],
+        "extends": [True, None, 1], "guard": [1, -1, "0", True, 0.5, [0]],
+    }
+    for name in columns:
+        wrong.setdefault(name, [])
+        wrong[name] += [table[name][:-1], [*table[name], 1.0], None, 5, ["much", *table[name][1:]],
+                        [[], *table[name][1:]], [10**400, *table[name][1:]]]
+        if name not in ("rows", "deviations", "predicted_thresholds"):
+            wrong[name].append([None, *table[name][1:]])
+    del wrong["rows"][2]  # an empty column less its last number
+    for name, values in wrong.items():
+        for value in values:
+            assert refused(path, {**metadata, "tunings": [{**table, name: value}]}, arrays), (
+                name, value)
+        assert name == "guard" or refused(path, {**metadata, "tunings": [
+            {key: value for key, value in table.items() if key != name}]}, arrays), name
+    made_up: list[Any] = [5, "all", {"4": table}, [4], [[]], [{}], [None], [table, table]]
+    for tunings in made_up:
         assert refused(path, {**metadata, "tunings": tunings}, arrays), tunings
 
 
@@ -214,7 +238,7 @@ def test_bytes_at_random(parts: Any, path: Path) -> None:
     """Checksums are right here, so that only the sense of the numbers is left to check."""
     metadata, arrays = parts
     rng = np.random.default_rng(0)
-    for name in ("cells.starts", "cells.panels", "cells.weights", "cells.squares"):
+    for name in PARTS:
         for _ in range(25):
             noise = bytearray(arrays[name].tobytes())
             at = int(rng.integers(len(noise)))
@@ -223,15 +247,15 @@ def test_bytes_at_random(parts: Any, path: Path) -> None:
             refused(path, metadata, {**arrays, name: other})
 
 
-def test_a_centre_whose_square_overflows(path: Path) -> None:
+def test_a_center_whose_square_overflows(path: Path) -> None:
     """It is refused, without a warning."""
     index = farann.Index(metric="cosine")
     index.add(np.eye(8, dtype=np.float32))
     index.build().save(path)
     metadata, arrays = inside.files.read_file(path, mmap=False)
-    arrays = {**arrays, "centre": np.full(8, 3e38, np.float32)}
+    arrays = {**arrays, "center": np.full(8, 3e38, np.float32)}
     inside.files.write_file(path, metadata, arrays)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(farann.FormatError, match="the centre is not one"):
+        with pytest.raises(farann.FormatError, match="the center is not one"):
             farann.Index.load(path)

@@ -308,7 +308,7 @@ def test_the_core_refuses_codes_that_do_not_fit(rng: np.random.Generator) -> Non
     def snapshot(codes: core.Codes | None, runs: Any = ((0, 512),), vectors: bool = True
                  ) -> core.Snapshot:
         runs = np.array(runs, np.int64)
-        return core.Snapshot(store.base, store.tail, None, None, store.centre, 0, index.isa,
+        return core.Snapshot(store.base, store.tail, None, None, store.center, 0, index.isa,
                              codes=codes, vectors=vectors, added=added, runs=runs, uncoded=none)
 
     snapshot(native.codes)

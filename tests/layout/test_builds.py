@@ -244,10 +244,11 @@ def without(name: str) -> Callable[[dict[str, Any], dict[str, NDArray[Any]]], ob
 
 @pytest.mark.parametrize(("damage", "message"), [
     (without("exact.panels"), "exact.panels"),
-    (without("exact.lower"), "exact searches don't fit|not those of these rows"),
-    (lambda metadata, arrays: metadata.update(exact_bounds=None), "exact_bounds"),
-    (lambda metadata, arrays: metadata.update(exact_bounds=[1.0]), "exact_bounds"),
-    (lambda metadata, arrays: metadata.pop("cell_unit"), "don't fit"),
+    (without("exact.low_nibbles"), "exact searches don't fit|not those of these rows"),
+    (without("exact.bounds"), "exact.bounds"),
+    (lambda metadata, arrays: arrays.update({"exact.bounds": np.ones(1)}), "exact.bounds"),
+    (lambda metadata, arrays: [arrays.pop(name) for name in list(arrays)
+                               if name.startswith("partitions.")], "don't fit"),
     (lambda metadata, arrays: arrays.update(
         {"exact.slots": arrays["exact.slots"][::-1].copy()[:16]}),
      "not those of these rows"),
@@ -270,11 +271,10 @@ def test_layouts_of_different_widths_are_refused(both: farann.Index, rng: np.ran
     path = tmp_path / "index"
     flat = low_rank(rng, len(both), both.dim or 0)
     index_over(flat, "cosine").save(path)
-    foreign, of_foreign = inside.files.read_file(path)
+    of_foreign = inside.files.read_file(path)[1]
     both.save(path)
     metadata, arrays = inside.files.read_file(path)
-    assert "codes.axes" in of_foreign and "codes.axes" not in arrays
-    metadata["exact_bounds"] = foreign["code_bounds"]
+    assert "codes.pca_axes" in of_foreign and "codes.pca_axes" not in arrays
     arrays = {name: part for name, part in arrays.items() if not name.startswith("exact")}
     arrays |= {f"exact.{name[6:]}": part for name, part in of_foreign.items()
                if name.startswith("codes.")}

@@ -21,18 +21,18 @@ Vectors = NDArray[np.float64]
 def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Counts sample queries that builds ask, and looks for directions of a PCA filter."""
     done = {"queries": 0, "directions": 0}
-    top, directions = inside.runtime.top, inside.quantize.directions
+    top, choose = inside.runtime.top, inside.quantize.choose_pca_filter
 
     def counted_top(snapshot: Any, chosen: Any, queries: Float32, *more: Any) -> Any:
         done["queries"] += len(queries)
         return top(snapshot, chosen, queries, *more)
 
-    def counted_directions(*given: Any) -> Any:
+    def counted_looks(*given: Any) -> Any:
         done["directions"] += 1
-        return directions(*given)
+        return choose(*given)
 
     monkeypatch.setattr(inside.settings, "top", counted_top)
-    monkeypatch.setattr(inside.settings, "cost_model_directions", counted_directions)
+    monkeypatch.setattr(inside.settings, "choose_pca_filter", counted_looks)
     return done
 
 

@@ -45,9 +45,9 @@ def coded_index(rows: Float32, metric: str, isa: str, m: int | None, rng: np.ran
     index.build()
     inside.store.use_level(index, isa)
     store = inside.store.of(index)
-    basis = None if m is None else leading(rows, metric, m, store.centre)
+    basis = None if m is None else leading(rows, metric, m, store.center)
     inside.store.put(index, codes=lay_out(rows, metric, basis, order=rng.permutation(len(rows)),
-                                    centre=store.centre, by_length=by_length))
+                                    center=store.center, by_length=by_length))
     return index
 
 
@@ -181,7 +181,7 @@ def test_single_queries_of_many_rows(isa: str, metric: str, rng: np.random.Gener
     store = inside.store.of(index)
     # The rows that answer come last: then upper halves let many through, until they don't.
     order = np.argsort(np.linalg.norm(rows[: n - 300], axis=1))
-    codes = lay_out(rows[: n - 300], metric, order=order, centre=store.centre)
+    codes = lay_out(rows[: n - 300], metric, order=order, center=store.center)
     inside.store.put(index, codes=codes)
     index.add(rows[n - 300 :])
     gone = np.sort(rng.choice(n, 200, replace=False))
@@ -348,8 +348,8 @@ def test_life(metric: str, rng: np.random.Generator) -> None:
     index.add(rows, ids)
     index.build()
     store = inside.store.of(index)
-    inside.store.put(index, codes=lay_out(rows, metric, leading(rows, metric, 5, store.centre),
-                                    order=rng.permutation(300), centre=store.centre))
+    inside.store.put(index, codes=lay_out(rows, metric, leading(rows, metric, 5, store.center),
+                                    order=rng.permutation(300), center=store.center))
 
     def check(directions: int) -> None:
         assert index.stats()["directions"] == directions
@@ -415,9 +415,9 @@ def test_rows_with_weights_of_their_own_are_looked_at(
     monkeypatch.setattr(inside.settings, "row_costs", lambda *_: (0.0, 1.0, 0.0, 0.0))
     rows, queries = low_rank(rng, 3500, 20), low_rank(rng, 19, 20)
     index = coded_index(rows, metric, isa, 3, rng)
-    centre = inside.store.of(index).centre
+    center = inside.store.of(index).center
     inside.store.put(index, codes=with_weights_of_their_own(
-        lay_out(rows, metric, leading(rows, metric, 3, centre), centre=centre)))
+        lay_out(rows, metric, leading(rows, metric, 3, center), center=center)))
     for k in (1, 700):
         assert_same(index.search_furthest(queries, k),
                     reference.furthest(queries, rows, k, metric), k)

@@ -44,13 +44,13 @@ def test_packed_scan_prunes(isa: str, metric: str, rng: np.random.Generator) -> 
 
 @pytest.mark.parametrize("metric", core.METRICS)
 @pytest.mark.parametrize("isa", LEVELS)
-def test_any_centre_gives_the_same_answers(isa: str, metric: str, rng: np.random.Generator) -> None:
+def test_any_center_gives_the_same_answers(isa: str, metric: str, rng: np.random.Generator) -> None:
     rows = rng.standard_normal((500, 19), dtype=np.float32)
     queries = rng.standard_normal((20, 19), dtype=np.float32)
     expected = reference.furthest(queries, rows, 10, metric)
     size = 1.0 if metric == "cosine" else 1e6
-    for centre in (rows.mean(axis=0), np.full(19, size / 19**0.5, np.float32)):
-        scores, ids, _ = core_top(rows, queries, 10, metric, isa, centre=centre)
+    for center in (rows.mean(axis=0), np.full(19, size / 19**0.5, np.float32)):
+        scores, ids, _ = core_top(rows, queries, 10, metric, isa, center=center)
         np.testing.assert_array_equal(ids, expected.ids)
         np.testing.assert_array_equal(scores, expected.scores)
 
@@ -129,7 +129,7 @@ def test_squares_that_underflow(n_queries: int, metric: str, exponent: int,
     base = rng.standard_normal((1, 16)).astype(np.float32) * np.ones((4000, 1), np.float32)
     units = rng.integers(-50, 51, base.shape, dtype=np.int32)
     rows = (base.view(np.int32) + units).view(np.float32)
-    rows[::2] *= -1  # so that the centre is near zero
+    rows[::2] *= -1  # so that the center is near zero
     rows *= np.float32(2.0) ** exponent
     queries = rng.standard_normal((n_queries, 16), dtype=np.float32)
     expected = reference.furthest(queries, rows, 10, metric)

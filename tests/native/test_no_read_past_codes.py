@@ -44,10 +44,10 @@ def test_nothing_is_read_beyond(isa: str, dim: int, kind: str, n_queries: int,
                                 rng: np.random.Generator) -> None:
     rows = rng.standard_normal((N_ROWS, dim), dtype=np.float32)
     queries = rng.standard_normal((n_queries, dim), dtype=np.float32)
-    centre, unit = np.zeros(dim), False
-    extents = measure_rows(rows, centre, unit, Transform(rotation_signs(dim, 0)), isa, False)
+    center, unit = np.zeros(dim), False
+    extents = measure_rows(rows, center, unit, Transform(rotation_signs(dim, 0)), isa, False)
     assert extents is not None
-    builder = Builder(rows, centre, traits_of("dot"), isa, extents, False)
+    builder = Builder(rows, center, traits_of("dot"), isa, extents, False)
     order = builder.by_size(np.delete(np.arange(N_ROWS), extents.outliers))
     basis = directions(rows.astype(np.float64), 0)[: dim // 3 + 1]
     arrays = builder.lay_out(whole_panels(order),
@@ -56,7 +56,7 @@ def test_nothing_is_read_beyond(isa: str, dim: int, kind: str, n_queries: int,
     if arrays.low_nibbles is not None:
         lower = None if kind == "upper" else at_the_end_of_memory(arrays.low_nibbles)
         arrays = replace(arrays, low_nibbles=lower)
-    snapshot = inside.native.snapshot_of_rows(rows, "dot", isa, centre=centre,
+    snapshot = inside.native.snapshot_of_rows(rows, "dot", isa, center=center,
                                               codes=core.Codes(N_ROWS, dim, arrays))
     ids = inside.native.run(inside.native.task_of(snapshot, queries, 10), n_queries, 10).ids
     np.testing.assert_array_equal(ids, reference.furthest(queries, rows, 10, "dot").ids)

@@ -38,8 +38,8 @@ def index_by_reach(rows: Float32, metric: str, isa: str, m: int | None,
     index.build()
     inside.store.use_level(index, isa)
     store = inside.store.of(index)
-    basis = None if m is None else leading(rows, metric, m, store.centre)
-    inside.store.put(index, codes=lay_out(rows, metric, basis, centre=store.centre, by_length=True,
+    basis = None if m is None else leading(rows, metric, m, store.center)
+    inside.store.put(index, codes=lay_out(rows, metric, basis, center=store.center, by_length=True,
                                     lead=lead))
     return index
 
@@ -182,8 +182,8 @@ def test_rows_on_the_edge_of_a_lead(seed: int, metric: str, dim: int, spread: fl
 
 @pytest.mark.parametrize("metric", ["dot", "cosine"])
 def test_what_a_lead_holds(metric: str, rng: np.random.Generator) -> None:
-    rows, centre, lead = uneven(rng, 1600, DIM), rng.standard_normal(DIM), rng.standard_normal(DIM)
-    arrays = lay_out(rows, metric, centre=centre, lead=lead)
+    rows, center, lead = uneven(rng, 1600, DIM), rng.standard_normal(DIM), rng.standard_normal(DIM)
+    arrays = lay_out(rows, metric, center=center, lead=lead)
     assert arrays.max_norm is not None and arrays.max_along is not None and arrays.slots is not None
     lead /= np.linalg.norm(lead)
     assert arrays.mean_query_direction is not None
@@ -192,7 +192,7 @@ def test_what_a_lead_holds(metric: str, rng: np.random.Generator) -> None:
     vectors: Float64 = rows[arrays.slots[:n]].astype(np.float64)
     if metric == "cosine":
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors -= centre
+    vectors -= center
     along = vectors @ lead
     across = np.linalg.norm(vectors - along[:, None] * lead, axis=1)
     promise = 2.0 * along + across
@@ -206,14 +206,14 @@ def test_what_a_lead_holds(metric: str, rng: np.random.Generator) -> None:
 
 @pytest.mark.parametrize("metric", core.METRICS)
 def test_what_lengths_hold(metric: str, rng: np.random.Generator) -> None:
-    rows, centre = uneven(rng, 1600, DIM), rng.standard_normal(DIM)
-    arrays = lay_out(rows, metric, centre=centre, by_length=True)
+    rows, center = uneven(rng, 1600, DIM), rng.standard_normal(DIM)
+    arrays = lay_out(rows, metric, center=center, by_length=True)
     assert arrays.max_norm is not None and arrays.slots is not None
     n = len(filled(arrays)) // 16 * 16
     vectors: Float64 = rows[arrays.slots[:n]].astype(np.float64)
     if metric == "cosine":
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    lengths = np.linalg.norm(vectors - centre, axis=1)
+    lengths = np.linalg.norm(vectors - center, axis=1)
     # Within parts of 512 rows lie by size.
     assert lengths[:512].min() >= lengths[512:1024].max()
     assert lengths[512:1024].min() >= lengths[1024:].max()
@@ -244,10 +244,10 @@ def test_build_and_save(metric: str, tmp_path: Path, rng: np.random.Generator) -
     codes = inside.store.of(index).codes
     assert codes is not None and codes.max_norm is not None
     spares_rows_and_survives_a_file(index, rows, queries, metric, tmp_path / "index.farann")
-    for broken in (change("longest", lambda array: array[:-1]), put("longest", 3, np.nan),
-                   put("longest", 3, -1.0), put("longest", 3, np.inf),
-                   change("longest", lambda array: array.astype(np.float64)),
-                   change("longest", lambda array: array[None])):
+    for broken in (change("max_norm", lambda array: array[:-1]), put("max_norm", 3, np.nan),
+                   put("max_norm", 3, -1.0), put("max_norm", 3, np.inf),
+                   change("max_norm", lambda array: array.astype(np.float64)),
+                   change("max_norm", lambda array: array[None])):
         refuse(tmp_path / "index.farann", broken, False)
 
 
@@ -263,13 +263,15 @@ def test_build_and_save_a_lead(metric: str, tmp_path: Path, rng: np.random.Gener
     codes = inside.store.of(index).codes
     assert codes is not None and codes.mean_query_direction is not None
     spares_rows_and_survives_a_file(index, rows, queries, metric, tmp_path / "index.farann")
-    for broken in (change("along", lambda array: array[:-1]), put("along", 3, np.nan),
-                   put("along", 3, np.inf), change("along", lambda array: array[None]),
-                   put("lead", 3, np.nan), put("lead", 3, 2.0),
-                   change("lead", lambda array: array[:-1]),
-                   change("lead", lambda array: np.append(array, 0.0)),
-                   change("lead", lambda array: array.astype(np.float32)),
-                   put("longest", 3, -1.0), change("longest", lambda array: array[:-1])):
+    for broken in (change("max_along", lambda array: array[:-1]), put("max_along", 3, np.nan),
+                   put("max_along", 3, np.inf), change("max_along", lambda array: array[None]),
+                   put("mean_query_direction", (0, 3), np.nan),
+                   put("mean_query_direction", (0, 3), 2.0),
+                   change("mean_query_direction", lambda array: array[:, :-1]),
+                   change("mean_query_direction", lambda array: np.append(array, [[0.0]], axis=1)),
+                   change("mean_query_direction", lambda array: array.astype(np.float32)),
+                   put("max_norm", 3, -1.0), change("max_norm", lambda array: array[:-1]),
+                   change("mean_query_direction", lambda array: np.vstack([array, array]))):
         refuse(tmp_path / "index.farann", broken, False)
 
 

@@ -31,7 +31,7 @@ FOR_ROWS = {"farann.store.store", "farann.store.labels", "farann.store.groups", 
 # What an exact search of rows without codes does without.
 FOR_OTHERS = {"farann.diverse.greedy", "farann.diverse.mmr",
               "farann.diverse.member_sets", "farann.diverse.pairs",
-              "farann.layout.recoding", "farann.quantize.decoding",
+              "farann.layout.recoding",
               "sklearn.cluster"}
 
 

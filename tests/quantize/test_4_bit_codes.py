@@ -473,7 +473,7 @@ class TestCraftedFiles:
 
     def test_sections_left_out(self, parts: Any, tmp_path: Path) -> None:
         metadata, arrays = parts
-        harmless = {"ids", "cells.squares"}
+        harmless = {"ids", "partitions.squares"}
         if metadata["codes"] == "int8":
             harmless.add("codes.slots")  # all rows have codes, then of others
         for name in arrays:
@@ -486,7 +486,7 @@ class TestCraftedFiles:
         for name, array in arrays.items():
             for part in (array[:-1], array[: len(array) // 2], array[:0]):
                 if len(part) < len(array):
-                    if name == "cells.starts" and len(part) > 1:
+                    if name == "partitions.starts" and len(part) > 1:
                         continue  # fewer cells
                     assert answers_or_refusal(
                         tmp_path / "made", metadata, {**arrays, name: part}), name
@@ -505,7 +505,7 @@ class TestCraftedFiles:
         wrong: dict[str, list[Any]] = {
             "coded": [0, 1, 899, 901, 941, -1, 0.5, "many", True], "codes": [other, "float32"],
             "keep_vectors": [True], "built": [False], "codes_recall": [2.0, "high", -0.5],
-            "code_bounds": [None, [0.0] * 4], "dim": [8, 10], "count": [900, 2000],
+            "dim": [8, 10], "count": [900, 2000],
         }
         for key, values in wrong.items():
             for value in values:
@@ -562,7 +562,7 @@ class TestErrors:
         for codes, base in ((None, store.base), (store.codes, np.ones((1, 6), np.float32))):
             made = None if codes is None else core.Codes(100, 6, codes)
             with pytest.raises(ValueError, match="without vectors there must be codes"):
-                core.Snapshot(base, store.tail, None, None, store.centre, 0, index.isa, codes=made,
+                core.Snapshot(base, store.tail, None, None, store.center, 0, index.isa, codes=made,
                               vectors=False)
 
 
@@ -571,9 +571,10 @@ class TestRotation:
     def test_there_and_back(self, dim: int, rng: np.random.Generator) -> None:
         signs = rng.choice(np.array([-1, 1], np.int8), (3, dim))
         rows = gaussian(rng, 20, dim)
-        turned = inside.quantize.rotated(rows.astype(np.float64), signs)
+        transform = inside.quantize.Transform(signs)
+        turned = transform.rows(rows.astype(np.float64))
         assert np.linalg.norm(turned, axis=1) == pytest.approx(np.linalg.norm(rows, axis=1))
-        assert inside.quantize.rotated_back(turned, signs) == pytest.approx(rows, abs=1e-12)
+        assert transform.rows_from(turned) == pytest.approx(rows, abs=1e-12)
         largest = np.empty(20)
         core.code_extents(rows, np.zeros(dim), False, signs, None, inside.levels()[-1], largest)
         assert np.abs(turned).max(axis=1) == pytest.approx(largest, rel=1e-12)

@@ -164,10 +164,10 @@ def within_off(level: Level, at: NDArray[np.intp], keys: Float64) -> bool:
 def test_certificate(problem: Problem) -> None:
     """By every kind of scan, with queries of both sizes; scores are as near as they must be."""
     arrays = laid_out(problem)
-    centre, at = np.zeros(problem.rows.shape[1]), filled(arrays)
+    center, at = np.zeros(problem.rows.shape[1]), filled(arrays)
     assert arrays.slots is not None
     for query in problem.queries:
-        asked = question(query, centre, problem.metric, problem.sign)
+        asked = question(query, center, problem.metric, problem.sign)
         keys = reduced_keys(query, problem.rows[arrays.slots[at]], problem.metric, problem.sign,
                             asked)
         for largest in (63, 127):
@@ -303,7 +303,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
     axes = leading(rows, metric, 36) if layout == "axes" else None
     arrays = lay_out(rows, metric, basis, order=rng.permutation(n), axes=axes)
     arrays = four_bits(arrays) if layout == "four bits" else arrays
-    centre = np.zeros(37)
+    center = np.zeros(37)
     snapshot = inside.native.snapshot_of_rows(rows, metric, isa, codes=core.Codes(n, 37, arrays))
     assert len(filled(arrays)) == n  # others would be scored exactly, at once
     for wanted in (30, 3000):  # few pass, or so many that upper halves are left for some blocks
@@ -312,7 +312,7 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
             radius = float(np.median(scores[some]))
             every = []
             for query in queries[some]:
-                asked = question(query, centre, metric, 1.0)
+                asked = question(query, center, metric, 1.0)
                 found = levels(asked, arrays, 1.0, inside.native.largest_code(isa))
                 assert found is not None
                 every.append(kept_by(found, floor_of(radius, metric, asked), arrays,

@@ -23,8 +23,8 @@ def made(rows: Float32, metric: str = "l2", *, seed: int = 0,
          queries: Float32 | None = None) -> inside.quantize.CodeArrays | None:
     """Codes of rows around the origin, laid out as `build` does."""
     spec = inside.contract.IndexSpec(inside.contract.traits_of(metric), "int8", seed)
-    centre = np.zeros(rows.shape[1])
-    layout = inside.layout.make_codes(rows, centre, spec, LEVELS[-1], queries, False).layout
+    center = np.zeros(rows.shape[1])
+    layout = inside.layout.make_codes(rows, center, spec, LEVELS[-1], queries, False).layout
     return None if layout is None else layout.codes
 
 
@@ -72,7 +72,7 @@ def test_codes_prune(metric: str, rng: np.random.Generator) -> None:
 
 
 def vectors_of(rows: Float32, arrays: inside.quantize.CodeArrays) -> Float64:
-    """The rows that are coded, by position, centred and turned."""
+    """The rows that are coded, by position, centered and turned."""
     assert arrays.slots is not None
     there = arrays.slots[filled(arrays)]
     return turned(rows[there].astype(np.float64), arrays.signs)

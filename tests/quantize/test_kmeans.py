@@ -68,20 +68,20 @@ def fourth_root(moment: inside.quantize.Moment) -> NDArray[np.float64]:
 def test_rows_are_in_the_nearest_cell(n_cells: int, unit: bool, weighed: bool,
                                       rng: np.random.Generator) -> None:
     rows = gaussian(rng, N, DIM) + np.float32(0.5)
-    centre = np.full(DIM, 0.125)
+    center = np.full(DIM, 0.125)
     moment = inside.quantize.moment_of(queries_of_few_directions(rng)) if weighed else None
-    space = inside.quantize.Space(centre, unit, moment)
+    space = inside.quantize.Space(center, unit, moment)
     means = inside.quantize.means_of(rows, space, n_cells, 0).partitions
     labels = inside.quantize.partition(rows, space, n_cells, 0)
     vectors = rows.astype(np.float64)
     if unit:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    vectors -= centre
+    vectors -= center
     if moment is not None:
         vectors = vectors @ fourth_root(moment)
     distances = (vectors[:, None, :] - means.astype(np.float64)) ** 2
     distances = distances.sum(axis=2)
-    # Rows are centred in float32.
+    # Rows are centered in float32.
     assert (distances[np.arange(N), labels] <= distances.min(axis=1) + 1e-5).all()
     assert len(np.unique(labels)) > 0.9 * n_cells
 

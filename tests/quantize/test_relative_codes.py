@@ -43,7 +43,7 @@ class Rough:
     def __init__(self, index: farann.Index) -> None:
         store = inside.store.of(index)
         assert store is not None and store.codes is not None and store.partitions is not None
-        codes, cells, self.centre = store.codes, store.partitions, store.centre
+        codes, cells, self.center = store.codes, store.partitions, store.center
         assert cells.relative and codes.low_nibbles is None and codes.slots is not None
         self.largest, self.signs = inside.native.largest_code(index.isa), codes.signs
         positions = model.filled(codes)
@@ -59,7 +59,7 @@ class Rough:
         self.largest_square = 0.0 if codes.squares is None else float(codes.squares.max())
 
     def scores(self, query: Float32, metric: str, coded: bool) -> Float64:
-        asked = model.question(query, self.centre, metric, 1.0)
+        asked = model.question(query, self.center, metric, 1.0)
         a = model.turned(asked.weights[None], self.signs)[0]
         if coded:
             t = max(np.abs(a).max() / self.largest, self.largest_square / 2.0**28)
@@ -120,8 +120,8 @@ class TestRecall:
 
     def test_tight_clusters(self, rng: np.random.Generator) -> None:
         """Scales fit what is left of rows, far smaller than these."""
-        centres = 3.0 * gaussian(rng, 30, 16)
-        rows = np.repeat(centres, 50, axis=0) + np.float32(0.05) * gaussian(rng, 1500, 16)
+        centers = 3.0 * gaussian(rng, 30, 16)
+        rows = np.repeat(centers, 50, axis=0) + np.float32(0.05) * gaussian(rng, 1500, 16)
         index, plain = relative(rows, "dot", 100), relative(rows, "dot", None)
         off = [np.median(np.abs(i.reconstruct(i.ids) - rows)) for i in (index, plain)]
         assert off[0] < 0.1 * off[1]
@@ -259,7 +259,7 @@ class TestFiles:
                 index.build()
             hits = index.search_furthest(queries, 20, **ALL)
             index.save(path)
-            assert inside.files.read_file(path)[0]["relative"] is True
+            assert inside.files.read_file(path)[1]["partitions.relative"] == 1
             for again in (farann.Index.load(path), farann.Index.load(path, mmap=True),
                           pickle.loads(pickle.dumps(index))):
                 assert_same(again.search_furthest(queries, 20, **ALL), hits)
@@ -274,12 +274,12 @@ class TestFiles:
         some("l2", 900)[0].save(tmp_path / "index")
         return inside.files.read_file(tmp_path / "index")
 
-    def test_files_without_the_key_are_not_relative(self, parts: Any, tmp_path: Path) -> None:
-        """Codes are those of rows then, as they were before there was a key."""
+    def test_files_may_say_that_codes_are_not_relative(self, parts: Any, tmp_path: Path) -> None:
+        """They are those of rows then."""
         metadata, arrays = parts
-        del metadata["relative"]
-        inside.files.write_file(tmp_path / "older", metadata, arrays)
-        index = farann.Index.load(tmp_path / "older")
+        arrays = {**arrays, "partitions.relative": np.zeros(1, np.uint8)}
+        inside.files.write_file(tmp_path / "whole", metadata, arrays)
+        index = farann.Index.load(tmp_path / "whole")
         store = inside.store.of(index)
         assert store is not None and store.partitions is not None and store.codes is not None
         query = gaussian(np.random.default_rng(0), 1, DIM)[0]
@@ -289,35 +289,36 @@ class TestFiles:
         position = int(model.filled(codes)[0])
         slot = int(np.asarray(codes.slots)[position])
         upper = model.codes_of(codes).whole[position, :DIM] - 120.5
-        length = np.linalg.norm(index.reconstruct(slot) - store.centre)
+        length = np.linalg.norm(index.reconstruct(slot) - store.center)
         assert length == pytest.approx(np.linalg.norm(upper) / codes.inv_scale[position // 16],
                                        rel=1e-5)
 
     def test_refused(self, parts: Any, tmp_path: Path) -> None:
         metadata, arrays = parts
-        without_cells = {key: value for key, value in metadata.items() if key != "cell_unit"}
+        relative = "partitions.relative"
         plain = index_of(clustered(np.random.default_rng(0), 900, 6), codes="int4", cells=7)
         plain.build().save(tmp_path / "plain")
         eight = index_of(clustered(np.random.default_rng(0), 900, 6), cells=7, keep_vectors=False)
         eight.build().save(tmp_path / "eight")
-        made = [({**metadata, "relative": value}, arrays)
-                for value in (None, 0, 1, "yes", [], [True], 1.0)]
-        made.append((without_cells, arrays))
+        made = [(metadata, {**arrays, relative: np.array(value)})
+                for value in ([], [1.0], [[1]], [1])]
+        made += [(metadata, {**arrays, relative: np.ones(n, np.uint8)}) for n in (0, 2)]
+        made.append((metadata, {name: array for name, array in arrays.items() if name != relative}))
         for name in ("plain", "eight"):
             other, sections = inside.files.read_file(tmp_path / name)
-            assert "relative" not in other
-            made.append(({**other, "relative": True}, sections))
+            assert sections[relative] == 0
+            made.append((other, {**sections, relative: np.ones(1, np.uint8)}))
         for content, sections in made:
             inside.files.write_file(tmp_path / "made", content, sections)
             for mmap in (False, True):
                 with pytest.raises(farann.FormatError, match="relative"):
                     farann.Index.load(tmp_path / "made", mmap=mmap)
 
-    @pytest.mark.parametrize("name", ["starts", "panels", "weights", "squares"])
+    @pytest.mark.parametrize("name", ["starts", "panels", "inv_scale", "squares"])
     def test_cells_of_anything(self, name: str, parts: Any, tmp_path: Path) -> None:
         """Answers may be wrong then, but are rows of the index."""
         metadata, arrays = parts
-        rng, array, loaded = np.random.default_rng(0), arrays[f"cells.{name}"], 0
+        rng, array, loaded = np.random.default_rng(0), arrays[f"partitions.{name}"], 0
         made = [np.frombuffer(rng.bytes(array.nbytes), array.dtype).reshape(array.shape)
                 for _ in range(4)]
         if name == "starts":
@@ -326,7 +327,7 @@ class TestFiles:
         elif name != "panels":
             made += [np.full_like(array, value) for value in (1e-45, 1e-30, 1e30, 3e38)]
         for other in made:
-            sections = {**arrays, f"cells.{name}": other}
+            sections = {**arrays, f"partitions.{name}": other}
             inside.files.write_file(tmp_path / "made", metadata, sections)
             try:
                 index = farann.Index.load(tmp_path / "made")

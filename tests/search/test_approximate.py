@@ -90,8 +90,8 @@ class TestEpsilon:
             late = np.vstack([rows[:3500], np.float32(norm) * rows[3500:]])
             index = index_of(late, codes=codes).build()
             if codes == "int8":  # of its own accord `build` puts large rows first
-                centre = inside.store.of(index).centre
-                inside.store.put(index, codes=lay_out(late, "l2", centre=centre))
+                center = inside.store.of(index).center
+                inside.store.put(index, codes=lay_out(late, "l2", center=center))
             hits = index.search_furthest(queries, epsilon=0.2)
             assert_within(hits, queries, late, np.arange(4000), "l2", 0.2)
             assert hits.scores[:, -1] == pytest.approx(found, abs=0.01)

@@ -313,35 +313,26 @@ class TestTables:
     def test_kept_in_files(self, index: farann.Index, tmp_path: Path) -> None:
         index.save(tmp_path / "index")
         loaded = farann.Index.load(tmp_path / "index")
-        assert table_of(loaded, 10) == table_of(index, 10)._replace(target=0.95)
+        assert table_of(loaded, 10) == table_of(index, 10)
         queries = -skewed(60, 4)
         assert_same(loaded.search_furthest(queries, recall=0.95),
                     index.search_furthest(queries, recall=0.95))
 
-    def test_older_files(self, index: farann.Index, tmp_path: Path) -> None:
-        """Their tables don't say what is usual, and searches are as they were."""
+    def test_tables_without_lateness(self, index: farann.Index, tmp_path: Path) -> None:
+        """They don't say what is usual, and searches do without."""
         index.save(tmp_path / "index")
         metadata, arrays = inside.files.read_file(tmp_path / "index", mmap=False)
-        lateness = metadata.pop("lateness")
-        assert metadata.pop("extended") == [[10], [20]]
-        assert [k for k, *_ in lateness] == [10, 20]
-        # What older versions wrote is something else, and isn't read.
-        inside.files.write_file(tmp_path / "old", metadata | {"late": [[10, [0.1]]]}, arrays)
-        old = farann.Index.load(tmp_path / "old")
-        assert table_of(old, 10) == table_of(index, 10)._replace(
-            late=(), late_spread=(), sampled=0, extends=False, target=0.95)
-        stats = old.search_furthest(-skewed(60, 4), recall=0.95, return_stats=True)[1]
+        none: dict[str, Any] = {"late": [], "late_spread": [], "sampled": 0, "extends": False}
+        assert [table["extends"] for table in metadata["tunings"]] == [True, True]
+        inside.files.write_file(tmp_path / "without", {
+            **metadata, "tunings": [table | none for table in metadata["tunings"]]}, arrays)
+        without = farann.Index.load(tmp_path / "without")
+        assert table_of(without, 10) == table_of(index, 10)._replace(
+            late=(), late_spread=(), sampled=0, extends=False)
+        stats = without.search_furthest(-skewed(60, 4), recall=0.95, return_stats=True)[1]
         assert stats.queries_guarded < 30
-        _, n, means, spreads = lateness[0]
-        for damaged in (3, [[11, n, means, spreads]], [[10, n, means[1:], spreads]],
-                        [[10, n, means, spreads[1:]]], [[10, n, ["a"] * len(means), spreads]],
-                        [[10, n, [-0.1, *means[1:]], spreads]], [[10, n, means]], [10],
-                        [[10, 0, means, spreads]], [[10, n, means, [-1.0, *spreads[1:]]]]):
-            inside.files.write_file(tmp_path / "bad", metadata | {"lateness": damaged}, arrays)
-            with pytest.raises(farann.FormatError, match="lateness"):
-                farann.Index.load(tmp_path / "bad")
-        for damaged in (3, [10], [[11]], [[10, 1]]):
-            inside.files.write_file(tmp_path / "bad", metadata | {
-                "lateness": lateness, "extended": damaged}, arrays)
-            with pytest.raises(farann.FormatError, match="extended"):
+        for name, value in (("late", []), ("late_spread", []), ("sampled", 0), ("extends", 1)):
+            tables = [{**metadata["tunings"][0], name: value}]
+            inside.files.write_file(tmp_path / "bad", {**metadata, "tunings": tables}, arrays)
+            with pytest.raises(farann.FormatError, match="'tunings' can't be"):
                 farann.Index.load(tmp_path / "bad")

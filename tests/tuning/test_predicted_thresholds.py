@@ -47,24 +47,24 @@ class Promises(NamedTuple):
 def in_numpy(index: farann.Index, rows: Float32, queries: Float32, effort: float) -> Promises:
     store = inside.store.of(index)
     assert store is not None and store.partitions is not None and store.codes is not None
-    cells, centre = store.partitions, store.centre
+    cells, center = store.partitions, store.center
     n = len(cells.starts) - 1
     numbers = np.arange(n)
     scales = 1.0 / cells.inv_scale.astype(np.float64)[numbers // 16]
     width = cells.panels.shape[1] // 4
     spread = cells.panels.reshape(-1, width, 16, 4)[numbers // 16, -1, numbers % 16, 0] - 128.0
     deviations = cells.step * spread * scales
-    weights = inside.contract.traits_of(index.metric).query_vectors(queries, centre)
-    a = store.codes.transform.query_vectors(weights)
+    weights = inside.contract.traits_of(index.metric).query_vectors(queries, center)
+    a = store.codes.transform.rows(weights)
     lengths = np.linalg.norm(weights, axis=1)
     promises = a @ cells.means(numbers, a.shape[1]).T + effort * np.outer(lengths, deviations)
     points = rows.astype(np.float64)
     if index.metric == "cosine":
         points /= np.linalg.norm(points, axis=1, keepdims=True)
-    keys = weights @ (points - centre).T
+    keys = weights @ (points - center).T
     if cells.squares is not None:
         promises += cells.squares[:n] * scales
-        keys += ((points - centre) ** 2).sum(axis=1)
+        keys += ((points - center) ** 2).sum(axis=1)
     return Promises(promises, keys, lengths * deviations.mean())
 
 
@@ -82,7 +82,8 @@ def is_promised(index: farann.Index, told: Promises, ids: NDArray[np.int64]) -> 
     or in none, which are searched in any case."""
     store = inside.store.of(index)
     assert store is not None and store.partitions is not None and store.codes is not None
-    places = inside.quantize.places(store.codes, ids.ravel()).reshape(ids.shape)
+    assert store.codes.slots is not None
+    places = inside.quantize.places_of(store.codes.slots, len(store.base))[ids]
     cell = np.where(places >= 0, store.partitions.at(places), -1)
     last = np.take_along_axis(told.keys, ids[:, -1:], axis=1)
     promised = np.take_along_axis(told.cells, np.maximum(cell, 0), axis=1)

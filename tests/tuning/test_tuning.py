@@ -169,28 +169,20 @@ class TestTables:
         again.save(tmp_path / "again")
         assert (tmp_path / "again").read_bytes() == (tmp_path / "index").read_bytes()
 
-    def test_files_without_costs_of_single_queries(
+    def test_tables_without_costs_of_single_queries(
         self, index: farann.Index, tmp_path: Path
     ) -> None:
-        """Those of older versions: costs of batches decide."""
+        """Costs of batches decide."""
         table = index.tune()
         metadata, arrays = inside.files.sections_of(index)
-        assert metadata["single_costs"] == [[10, list(table.single_costs)]]
-        del metadata["single_costs"]
-        inside.files.write_file(tmp_path / "old", metadata, arrays)
-        old = farann.Index.load(tmp_path / "old")
-        assert self.tables(old) == {10: table._replace(single_costs=())}
+        assert metadata["tunings"][0]["single_costs"] == list(table.single_costs)
+        metadata["tunings"][0]["single_costs"] = []
+        inside.files.write_file(tmp_path / "without", metadata, arrays)
+        without = farann.Index.load(tmp_path / "without")
+        assert self.tables(without) == {10: table._replace(single_costs=())}
         query = np.ones(12, np.float32)
-        assert_same(old.search_furthest(query, recall=0.8),
+        assert_same(without.search_furthest(query, recall=0.8),
                     index.search_furthest(query, recall=0.8))
-        for wrong in (3, [[10]], [[7, [1.0]]], [[10, [1.0]]], [[10, "x"]], [[[], [1.0]]],
-                      [[10, [*table.single_costs[1:], -1.0]]],
-                      [[10, [*table.single_costs[1:], None]]]):
-            metadata, arrays = inside.files.sections_of(index)
-            inside.files.write_file(tmp_path / "bad", metadata | {"single_costs": wrong},
-                                        arrays)
-            with pytest.raises(farann.FormatError, match="'single_costs' can't be"):
-                farann.Index.load(tmp_path / "bad")
 
     def test_single_queries_have_a_plan_of_their_own(self, rng: np.random.Generator) -> None:
         """Tables that are made up."""

@@ -1,0 +1,238 @@
+"""Vectors in HDF5 and Parquet files, which take packages that are optional.
+
+Of HDF5 links to other files and storage outside the file are refused. Rows of Parquet are lists, or
+one column for each coordinate.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from farann.io.vector_content import (
+    Array,
+    Content,
+    Fault,
+    check_size,
+    choose,
+    optional_package,
+    slices,
+)
+
+# Numbers of filters in HDF5, all others of which compress, too.
+_DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
+_DEFLATE_RATIO = 1032  # most bytes that deflate unpacks from one (zlib's documentation)
+_MOST_NAMED = 1000  # data sets that are looked for
+_SHOWN = 8  # data sets that a message names
+
+
+# ---- HDF5 ----
+
+
+def look_at_hdf5(path: Path, name: str | None, default: str, limit: int) -> Content:
+    """Find a data set."""
+    h5py = optional_package("h5py", path)
+
+    def look_at(file: Any, name: str) -> Any:
+        data = _hard_linked(h5py, file, name)
+        if not isinstance(data, h5py.Dataset):
+            there = ", ".join(_data_sets(h5py, file)[:_SHOWN]) or "none"
+            raise Fault(f"no data set is called {name!r}; there are: {there}")
+        _check_storage(name, data, limit)
+        return data
+
+    with h5py.File(path, "r") as file:
+        if name is None:
+            names = _data_sets(h5py, file)
+            outside = [one for one in names if "/" not in one]  # of groups
+            name = choose(path, "data set", outside or names, None, default)
+        data = look_at(file, name)
+        shape, dtype = tuple(data.shape or ()), data.dtype
+
+    def read(step: int) -> Iterator[Array]:
+        with h5py.File(path, "r") as file:
+            data = look_at(file, name)
+            _check_chunks(name, data, limit)
+            yield from slices(data, shape[0])(step)
+
+    return Content(shape, dtype, read)
+
+
+def _data_sets(h5py: Any, file: Any) -> list[str]:
+    """Paths of data sets, in groups, too, and of links, which are named and never followed."""
+    found: list[str] = []
+    groups, seen = [("", file)], {h5py.h5o.get_info(file.id).addr}
+    while groups and len(found) < _MOST_NAMED:
+        before, group = groups.pop(0)
+        for key in group:
+            if not _is_hard(h5py, group, key) or isinstance(group[key], h5py.Dataset):
+                found.append(before + key)
+            elif isinstance(group[key], h5py.Group):
+                # A group may be linked to from below itself.
+                place = h5py.h5o.get_info(group[key].id).addr
+                if place not in seen:
+                    seen.add(place)
+                    groups.append((f"{before}{key}/", group[key]))
+    return found
+
+
+def _is_hard(h5py: Any, group: Any, key: str) -> bool:
+    return isinstance(group.get(key, getlink=True), h5py.HardLink)
+
+
+def _hard_linked(h5py: Any, file: Any, name: str) -> Any:
+    """Go to an object by hard links alone: soft and external ones may lead into other files."""
+    place = file
+    for part in (part for part in name.split("/") if part not in ("", ".")):
+        if not isinstance(place, h5py.Group) or part not in place:
+            return None
+        if not _is_hard(h5py, place, part):
+            raise Fault(f"{name!r}: {part!r} is a soft or external link, which may lead into "
+                        f"another file; name the data set itself")
+        place = place[part]
+    return place
+
+
+def _check_storage(name: str, data: Any, limit: int) -> None:
+    """Refuse a data set whose numbers lie in other files, or unpack to more than it says."""
+    if data.is_virtual:
+        raise Fault(f"{name!r} is a virtual data set, made of others that may lie in other files")
+    if data.external:
+        raise Fault(f"{name!r} has external storage: its numbers lie in other files")
+    # A whole chunk is unpacked for any row of it, and may be larger than the data set.
+    check_size(math.prod(data.chunks or (0,)) * data.dtype.itemsize, limit)
+    settings = data.id.get_create_plist()
+    filters = [settings.get_filter(number)[0] for number in range(settings.get_nfilters())]
+    if len([number for number in filters if number not in (_SHUFFLE, _FLETCHER32)]) > 1:
+        raise Fault(f"{name!r} is compressed more than once (filters {filters})")
+
+
+def _check_chunks(name: str, data: Any, limit: int) -> None:
+    """Refuse deflated chunks that are larger than they should be: HDF5 unpacks all there is."""
+    settings = data.id.get_create_plist()
+    if not data.chunks or all(settings.get_filter(number)[0] != _DEFLATE
+                              for number in range(settings.get_nfilters())):
+        return
+    large = []  # only these can be beyond the limit, and there are few unless the limit is low
+
+    def look_at(chunk: Any) -> None:
+        if chunk.size * _DEFLATE_RATIO > limit:
+            large.append(chunk.chunk_offset)
+
+    data.id.chunk_iter(look_at)
+    size = math.prod(data.chunks) * data.dtype.itemsize
+    for offset in large:
+        skipped, packed = data.id.read_direct_chunk(offset)
+        # A bit is set for each filter that the chunk did not go through.
+        if not skipped and len(zlib.decompressobj().decompress(packed, size + 1)) > size:
+            raise Fault(f"{name!r}: the chunk at {offset} unpacks to more than {size} bytes")
+
+
+def write_hdf5(stream: IO[bytes], array: Array, name: str | None) -> None:
+    """Write a data set."""
+    with optional_package("h5py", ".hdf5").File(stream, "w") as file:
+        file.create_dataset(name or "train", data=array)
+
+
+# ---- Parquet ----
+
+
+def look_at_parquet(path: Path, name: str | None, default: str, limit: int) -> Content:
+    """Find a column of lists, or columns of numbers."""
+    parquet = optional_package("pyarrow.parquet", path)
+    types = importlib.import_module("pyarrow.types")
+
+    def is_number(kind: Any) -> bool:
+        return bool(types.is_integer(kind) or types.is_floating(kind))
+
+    def is_list(kind: Any) -> bool:
+        listed = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+        return bool(listed) and is_number(kind.value_type)
+
+    with parquet.ParquetFile(path) as file:
+        rows = file.metadata.num_rows
+        kinds = {field.name: field.type for field in file.schema_arrow}
+        lists = [column for column, kind in kinds.items() if is_list(kind)]
+        if name is not None and name in kinds and is_number(kinds[name]):
+            columns = [name]
+        elif name is None and kinds and all(map(is_number, kinds.values())):
+            columns = list(kinds)
+        else:
+            columns = [choose(path, "column of lists of numbers", lists, name, default)]
+        plain = columns[0] not in lists
+        numbers = [kinds[column] if plain else kinds[column].value_type for column in columns]
+        dtype = np.result_type(*(np.dtype(kind.to_pandas_dtype()) for kind in numbers))
+        _check_column_sizes(file.metadata, columns, dtype.itemsize, limit)
+        dim = len(columns) if plain else _length_of_lists(file, columns[0])
+
+    def read(step: int) -> Iterator[Array]:
+        done = 0
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(step, columns=columns):
+                parts = [batch.column(column) for column in columns]
+                if not plain:
+                    yield _lists_to_rows(parts[0], dim, done)
+                elif any(part.null_count for part in parts):
+                    raise Fault(f"a value is missing in rows {done} to {done + len(batch) - 1}")
+                else:
+                    yield np.column_stack([p.to_numpy(zero_copy_only=False) for p in parts])
+                done += len(batch)
+
+    return Content((rows, dim), dtype, read)
+
+
+def _check_column_sizes(metadata: Any, columns: list[str], itemsize: int, limit: int) -> None:
+    """Check what unpacking columns takes, before even the length of a list is looked up."""
+    count = pages = 0
+    for group in range(metadata.num_row_groups):
+        chunks = metadata.row_group(group)
+        for position in range(chunks.num_columns):
+            chunk = chunks.column(position)
+            if any(chunk.path_in_schema == c or chunk.path_in_schema.startswith(c + ".")
+                   for c in columns):
+                count += chunk.num_values
+                pages += chunk.total_uncompressed_size
+    check_size(max(count * itemsize, pages), limit)
+
+
+def _length_of_lists(file: Any, column: str) -> int:
+    """The length that a column's type says, or that the first list has."""
+    fixed: int | None = getattr(file.schema_arrow.field(column).type, "list_size", None)
+    if fixed is not None:
+        return fixed
+    for batch in file.iter_batches(1, columns=[column]):
+        first = batch.column(0)[0]
+        return len(first) if first.is_valid else 0
+    return 0
+
+
+def _lists_to_rows(column: Any, dim: int, start: int) -> Array:
+    """Make an array (n, dim) of an Arrow array of lists, all of length dim."""
+    lengths = importlib.import_module("pyarrow.compute").list_value_length(column)
+    lengths = lengths.fill_null(-1).to_numpy(zero_copy_only=False)
+    wrong = lengths != dim
+    if wrong.any():
+        row = int(wrong.argmax())
+        got = "none" if lengths[row] < 0 else f"{lengths[row]}"
+        raise Fault(f"row {start + row}: expected {dim} numbers, got {got}")
+    values = column.flatten()
+    if values.null_count:
+        row = int(values.is_null().to_numpy(zero_copy_only=False).argmax()) // dim
+        raise Fault(f"row {start + row}: a value is missing")
+    numbers: Array = values.to_numpy(zero_copy_only=False)
+    return numbers.reshape(-1, dim)
+
+
+def write_parquet(stream: IO[bytes], array: Array, name: str | None) -> None:
+    """Write rows as a column of lists."""
+    parquet = optional_package("pyarrow.parquet", ".parquet")
+    arrow = optional_package("pyarrow", ".parquet")
+    flat = arrow.array(np.ascontiguousarray(array).ravel())
+    rows = arrow.FixedSizeListArray.from_arrays(flat, array.shape[1])
+    parquet.write_table(arrow.table({name or "vectors": rows}), stream)
