@@ -10,10 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
+from farann._types import (
+    Float32Array,
+    Float64Array,
+    Int32Array,
+    Int64Array,
+    Progress,
+    RowArray,
+    UInt8Array,
+)
 from farann.contract.index_spec import INT8, CodeWidth, IndexSpec, MetricTraits
 from farann.layout.sampling import MeanQueryDirection, along_and_across
-from farann.quantize.pca_filter import code_along
 from farann.quantize.records import CodeArrays, CodeBounds, Origins, empty_halves
 from farann.quantize.scalar import (
     Coarse,
@@ -22,8 +29,8 @@ from farann.quantize.scalar import (
     blocks_of,
     bounds_from,
     centered,
-    code_rows,
     largest_of_panels,
+    outliers_of,
     parts_of,
     places_of,
     sample_of,
@@ -38,6 +45,8 @@ MOST_ORDERED = 2**31  # rows; more stay in their own order, as slots have 32 bit
 ORDER_K = 32  # of the answers by which rows that answer many queries are found
 _ROWS_A_QUERY = 8  # rows for each query that orders a run
 _LEAST_QUERIES = 128  # least queries that order a run; small runs are merged soon
+_UP = 1.0 + 1e-9  # factor that covers the rounding of sums in float64
+_UP32 = 2.0**-23  # relative rounding of a number to float32, twice over
 _LENGTH_UP = 2.0**-20  # relative rounding of lengths to float32, with room to spare
 
 
@@ -74,6 +83,10 @@ class Builder(NamedTuple):
     threads: int = 1
     unlike: bool = False  # rows may be of another kind than those that the axes were made for
 
+    def vectors(self, rows: slice) -> Float64Array:
+        """Some rows, centered, in float64."""
+        return centered(self.rows[rows], self.center, self.metric.normalized)
+
     def by_size(self, slots: Int64Array) -> Int64Array:
         """Slots by the size of their rows, so that rows of a panel need about the same scale."""
         return slots[np.argsort(-self.extents.largest[slots], kind="stable")]
@@ -96,7 +109,7 @@ class Builder(NamedTuple):
 
         def measure(block: slice) -> None:
             for some in parts_of(block) if direction is None else [block]:
-                vectors = centered(self.rows[some], self.center, self.metric.normalized)
+                vectors = self.vectors(some)
                 if direction is None or along is None:
                     lengths[some] = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
                 else:
@@ -128,8 +141,7 @@ class Builder(NamedTuple):
         extents, largest = self.extents, np.empty(len(self.rows))
 
         def measure(block: slice) -> None:
-            z = extents.transform.rows(centered(self.rows[block], self.center,
-                                               self.metric.normalized))
+            z = extents.transform.rows(self.vectors(block))
             largest[block] = np.abs(z - origins.of(block, z.shape[1])).max(axis=1)
 
         each(measure, blocks_of(len(self.rows)), self.threads)
@@ -181,9 +193,7 @@ class Builder(NamedTuple):
     def _lay_out_along(self, order: Int64Array, pca_filter: Projection,
                        rest_step: float) -> CodeArrays:
         places = places_of(order, len(self.rows))
-        along = code_along(
-            pca_filter, self.rows, self.center, self.metric.normalized, self.extents.outliers,
-            order, places, rest_step, self.threads)
+        panels, panel_scale, bounds = self._code_along(order, places, pca_filter, rest_step)
         panel = _core.code_rows(1)
         # One scale a panel, so that the first rows can be scanned as panels, too.
         by_panel = self.extents.inv_scale(largest_of_panels(self.extents.largest, order))
@@ -198,13 +208,13 @@ class Builder(NamedTuple):
             whole[at] = coded.codes[there]
             if squares is not None and whole_squares is not None:
                 lengths = coded.squares[there]
-                squares[at] = lengths * along.inv_scale[at // panel]
+                squares[at] = lengths * panel_scale[at // panel]
                 whole_squares[at] = lengths * inv_scale
 
         extremes = self._code(own, lay)
         return CodeArrays(
-            pca_filter=pca_filter, panels=along.panels, inv_scale=along.inv_scale, squares=squares,
-            bounds=along.bounds, whole=whole, whole_inv_scale=whole_inv_scale,
+            pca_filter=pca_filter, panels=panels, inv_scale=panel_scale, squares=squares,
+            bounds=bounds, whole=whole, whole_inv_scale=whole_inv_scale,
             whole_squares=whole_squares, whole_bounds=self._bounds(extremes),
             slots=self._slots(order), outliers=self.extents.outliers,
             **self.extents.transform._asdict())
@@ -219,8 +229,83 @@ class Builder(NamedTuple):
 
     def _code(self, inv_scale: Float32Array, lay: Callable[[CodedBlock], object],
               coarse: Coarse | None = None) -> Float64Array:
-        return code_rows(self.rows, self.center, self.metric.normalized, self.extents, inv_scale,
-                         self.isa, lay, self.progress, self.threads, coarse)
+        """Code rows, each by its inverse scale, and lay them down block by block, perhaps several
+        at a time; codes of outliers are worth nothing.
+
+        Gives the squares of the bounds (6,), see `bounds_from`."""
+        transform, outlying = self.extents.transform, outliers_of(self.extents, len(self.rows))
+        extremes: list[Any] = []  # of blocks, in any order
+
+        def code(block: slice) -> None:
+            n = block.stop - block.start
+            coded = CodedBlock(block, np.empty((n, transform.width), np.uint8), np.empty(n),
+                               np.empty(n, np.float32))
+            own = np.where(outlying[block], np.float32(0.0), inv_scale[block])
+            extremes.append(_core.encode_rows(
+                self.rows[block], self.center, self.metric.normalized, transform.signs,
+                transform.pca_axes, own, self.isa, *coded[1:]) if coarse is None else coarse.encode(
+                    transform.rows(self.vectors(block)), own, coded))
+            lay(coded)
+
+        each(code, blocks_of(len(self.rows)), self.threads, "coding rows", self.progress)
+        largest: Float64Array = np.array(extremes).reshape(-1, 6).max(axis=0, initial=0.0)
+        return largest
+
+    def _code_along(self, order: Int64Array, places: Int64Array, basis: Projection,
+                    rest_step: float) -> tuple[UInt8Array, Float32Array, CodeBounds]:
+        """Code rows along a basis, each by the inverse scale of its panel: panels, in whose last
+        group is the length of what is outside the basis, these inverse scales, and bounds.
+
+        `order` has the slots of positions, `places` the position of each row. With a `rest_step`
+        other than 0, scales are such that what is outside the basis fits its 127 steps. What rows
+        are along the basis is computed twice, as keeping it would take the memory of a good part of
+        the rows."""
+        n, m = len(self.rows), len(basis)
+        largest, rest, outlying = np.zeros(n), np.zeros(n), outliers_of(self.extents, n)
+
+        def coded_vectors(block: slice) -> Float64Array:
+            vectors = self.vectors(block)
+            vectors[outlying[block]] = 0.0  # float32 might not hold them
+            return vectors
+
+        def measure(block: slice) -> None:
+            vectors = coded_vectors(block)
+            along = basis.along(vectors)
+            largest[block] = np.abs(along).max(axis=1)
+            rest[block] = basis.residual_norms(vectors, along)
+
+        each(measure, blocks_of(n), self.threads)
+        # The floor: of rows that hardly lie along the basis, scales must not grow beyond float32.
+        longest = max(float(largest.max()) * (1.0 + _UP32), 1e-6 * float(rest.max()), 1e-28)
+        room = np.maximum(largest_of_panels(largest, order) * (1.0 + _UP32),
+                          longest / _core.CODE_SPAN)
+        if rest_step:
+            room = np.maximum(room, largest_of_panels(rest, order) / (rest_step * (1.0 - _UP32)))
+        inv_scale = (127.0 / room).astype(np.float32)
+        of_row = np.where(places >= 0, inv_scale[np.maximum(places, 0) // _core.code_rows(1)],
+                          np.float32(0.0))
+        rest *= of_row
+        if not rest_step:
+            rest_step = max(float(rest.max()) / 127.0, 1e-30) * _UP
+        panels = np.zeros((len(order), -(-m // 4) * 4 + 4), np.uint8)
+        extremes: list[list[float]] = []  # of blocks, in any order
+
+        def code(block: slice) -> None:
+            exact = basis.along(coded_vectors(block)).astype(np.float32).astype(np.float64)
+            scaled = exact * of_row[block, None]
+            whole = np.clip(np.rint(scaled), -127.0, 127.0)
+            codes = np.full((len(exact), panels.shape[1]), 128, np.uint8)
+            codes[:, :m] = whole + 128.0
+            codes[:, -4:] = 128.0 + np.ceil(rest[block] / rest_step)[:, None]
+            _core.pack_codes(codes, places[block], False, panels)
+            extremes.append([float(np.einsum("ij,ij->i", part, part).max())
+                             for part in (scaled - whole, scaled, exact)])
+
+        each(code, blocks_of(n), self.threads)
+        residual, length, norm = np.sqrt(np.max(extremes, axis=0)).tolist()
+        return panels, inv_scale, CodeBounds(
+            (residual + _UP32 * length) * _UP, length * (_UP + _UP32), 0.0, norm * (_UP + _UP32),
+            rest_step)
 
     def _room(self, n_positions: int) -> Float32Array | None:
         """Memory for |z|^2 times the inverse scale, by position; None if the metric needs none."""

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array, RowArray, UInt8Array
-from farann.quantize.records import CodeBounds
-from farann.quantize.scalar import blocks_of, centered, largest_of_panels
+from farann._types import Float64Array
 from farann.quantize.transform import MOST_DIRECTIONS, Projection, some_of
-from farann.runtime.process import each
 
 _NUMBERS = (4, 8, 12, 16, 24, 32, 48, 64, 96, MOST_DIRECTIONS)  # of directions that are tried
 _SCAN_END = 8  # multiply-adds that the end of a scanned row costs, measured
@@ -23,16 +17,6 @@ _LARGEST_SHARE = 0.35  # most bytes of codes with a PCA filter, as a share of th
 _FEW = 256  # most sampled rows that participation ratios are estimated from
 # Vectors of equal deviations hold at most sqrt(1/2) of their squares along half of all directions.
 _LITTLE_MORE = 0.75
-_UP = 1.0 + 1e-9  # factor that covers the rounding of sums in float64
-_UP32 = 2.0**-23  # relative rounding of a number to float32, twice over
-
-
-class AlongCodes(NamedTuple):
-    """Panels of codes along a basis, the length of what is outside it in the last group."""
-
-    panels: UInt8Array
-    inv_scale: Float32Array
-    bounds: CodeBounds
 
 
 def lets_most_pass(sample: Float64Array, query_vectors: Float64Array, thresholds: Float64Array,
@@ -113,67 +97,3 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
         return None
     rotation = np.linalg.qr(np.random.default_rng(seed).standard_normal((best, best)))[0]
     return Projection(np.ascontiguousarray(rotation @ found[:best]))
-
-
-def code_along(basis: Projection, rows: RowArray, center: Float64Array, normalized: bool,
-               outliers: Int64Array, order: Int64Array, places: Int64Array,
-               rest_step: float = 0.0, threads: int = 1) -> AlongCodes:
-    """Code rows, centered, along a basis, each by the inverse scale of its panel.
-
-    `order` has the slots of positions, `places` the position of each row. With a `rest_step` other
-    than 0, scales are such that what is outside the basis fits its 127 steps. What rows are along
-    the basis is computed twice, as keeping it would take the memory of a good part of the rows.
-    """
-    n, m = len(rows), len(basis)
-    largest, rest = np.zeros(n), np.zeros(n)
-    outlying = np.zeros(n, np.bool_)
-    outlying[outliers] = True
-
-    def coded_vectors(block: slice) -> Float64Array:
-        vectors = centered(rows[block], center, normalized)
-        vectors[outlying[block]] = 0.0  # float32 might not hold them
-        return vectors
-
-    def measure(block: slice) -> None:
-        vectors = coded_vectors(block)
-        along = basis.along(vectors)
-        largest[block] = np.abs(along).max(axis=1)
-        rest[block] = basis.residual_norms(vectors, along)
-
-    each(measure, blocks_of(n), threads)
-    # The floor: of rows that hardly lie along the basis, scales must not grow beyond float32.
-    longest = max(float(largest.max()) * (1.0 + _UP32), 1e-6 * float(rest.max()), 1e-28)
-    room = np.maximum(largest_of_panels(largest, order) * (1.0 + _UP32),
-                      longest / _core.CODE_SPAN)
-    if rest_step:
-        room = np.maximum(room, largest_of_panels(rest, order) / (rest_step * (1.0 - _UP32)))
-    inv_scale = (127.0 / room).astype(np.float32)
-    of_row = np.where(places >= 0, inv_scale[np.maximum(places, 0) // _core.code_rows(1)],
-                      np.float32(0.0))
-    rest *= of_row
-    if not rest_step:
-        rest_step = max(float(rest.max()) / 127.0, 1e-30) * _UP
-    panels = np.zeros((len(order), -(-m // 4) * 4 + 4), np.uint8)
-    extremes: list[list[float]] = []  # of blocks, in any order
-
-    def code(block: slice) -> None:
-        along = basis.along(coded_vectors(block)).astype(np.float32)
-        exact = along.astype(np.float64)
-        scaled = exact * of_row[block, None]
-        whole = np.clip(np.rint(scaled), -127.0, 127.0)
-        codes = np.full((len(along), panels.shape[1]), 128, np.uint8)
-        codes[:, :m] = whole + 128.0
-        codes[:, -4:] = 128.0 + np.ceil(rest[block] / rest_step)[:, None]
-        _core.pack_codes(codes, places[block], False, panels)
-        extremes.append(
-            [_largest_square(scaled - whole), _largest_square(scaled), 0.0, _largest_square(exact)])
-
-    each(code, blocks_of(n), threads)
-    residual, length, _, norm = np.sqrt(np.max(extremes, axis=0)).tolist()
-    return AlongCodes(panels, inv_scale, CodeBounds(
-        (residual + _UP32 * length) * _UP, length * (_UP + _UP32), 0.0, norm * (_UP + _UP32),
-        rest_step))
-
-
-def _largest_square(vectors: Float64Array) -> float:
-    return float(np.einsum("ij,ij->i", vectors, vectors).max())

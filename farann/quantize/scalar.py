@@ -7,7 +7,6 @@ partition.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -199,34 +198,6 @@ def shape_of(query_vectors: Float64Array) -> Float64Array | None:
         return None
     factor: Float64Array = np.linalg.cholesky(moment / mean + _FLOOR * np.eye(dim))
     return factor
-
-
-def code_rows(rows: RowArray, center: Float64Array, normalized: bool, extents: Extents,
-              inv_scale: Float32Array, isa: str, lay: Callable[[CodedBlock], object],
-              progress: Progress = False, threads: int = 1,
-              coarse: Coarse | None = None) -> Float64Array:
-    """Code rows, each by its inverse scale, and lay them down block by block; codes of outliers
-    are worth nothing.
-
-    Gives the squares of the bounds (6,), see `bounds_from`. Blocks may be laid down at a time.
-    """
-    transform, outlying = extents.transform, outliers_of(extents, len(rows))
-    extremes: list[Any] = []  # of blocks, in any order
-
-    def code(block: slice) -> None:
-        n = block.stop - block.start
-        coded = CodedBlock(block, np.empty((n, transform.width), np.uint8), np.empty(n),
-                           np.empty(n, np.float32))
-        own = np.where(outlying[block], np.float32(0.0), inv_scale[block])
-        extremes.append(_core.encode_rows(
-            rows[block], center, normalized, transform.signs, transform.pca_axes, own, isa,
-            *coded[1:]) if coarse is None else coarse.encode(
-                transform.rows(centered(rows[block], center, normalized)), own, coded))
-        lay(coded)
-
-    each(code, blocks_of(len(rows)), threads, "coding rows", progress)
-    largest: Float64Array = np.array(extremes).reshape(-1, 6).max(axis=0, initial=0.0)
-    return largest
 
 
 def outliers_of(extents: Extents, n: int) -> npt.NDArray[np.bool_]:
