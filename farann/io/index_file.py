@@ -242,7 +242,7 @@ def _groups_from(arrays: _Arrays, count: int) -> Groups | None:
     assert names is not None
     if count and not (numbers.min() >= 0 and numbers.max() < len(names)):
         raise FormatError("section 'groups.numbers': there is no group with such a number")
-    return Groups.restored(numbers, names)
+    return Groups(names, numbers, count)
 
 
 def _layout_of(arrays: _Arrays, count: int, dim: int, of: str) -> tuple[Layout, Native] | None:

@@ -263,8 +263,7 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
     labels[first] = labels[extents.outliers] = -1
     order, starts, labels = _by_partition(labels, first, builder.by_size(task.coded))
     with told("describing partitions", 1, builder.progress) as advance:
-        partitions = describe(builder.rows, builder.center, spec.metric, labels, starts, moment,
-                              extents.transform, builder.isa, threads)
+        partitions = describe(builder, labels, starts, moment)
         advance(1)
     if relative:
         partitions = replace(partitions, relative=True)

@@ -192,7 +192,8 @@ class _Compared(NamedTuple):
     def of(cls, means: Float32Array, space: Space | None = None) -> _Compared:
         """Prepare means; they are weighed again instead of all rows, as <W x, m> is <x, W m>."""
         lines = means if space is None else space.weighed(means)
-        return cls(np.float32(-2.0) * lines, _squares(means))
+        squares = np.einsum("ij,ij->i", means, means, dtype=np.float64).astype(np.float32)
+        return cls(np.float32(-2.0) * lines, squares)
 
     def distances(self, vectors: Float32Array, room: Float32Array,
                   only: slice = slice(None)) -> Float32Array:
@@ -210,11 +211,6 @@ class _Room(threading.local):
     def __init__(self, dim: int, n_compared: int, n_at_once: int) -> None:
         self.vectors, self.gathered = (np.empty((ROWS_AT_ONCE, dim), np.float32) for _ in "ab")
         self.distances = np.empty(max(ROWS_AT_ONCE * n_compared, _AT_ONCE * n_at_once), np.float32)
-
-
-def _squares(means: Float32Array) -> Float32Array:
-    squares: Float32Array = np.einsum("ij,ij->i", means, means, dtype=np.float64).astype(np.float32)
-    return squares
 
 
 def _labels(rows: RowArray, space: Space, means: Means, threads: int,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from farann._types import Int32Array, Int64Array
 from farann.contract import checks
 from farann.contract.strings import are_strings, packed, texts_of
-from farann.store.ids import IdMap, distinct
+from farann.store.ids import IdMap, appended, distinct
 from farann.store.labels import Labels
 
 # Labels of groups as they come, checked: integers, or strings.
@@ -23,10 +23,12 @@ class Groups:
     """The group of each slot, by number, and the labels of groups. Never changes: `grown` and
     `kept` make others, which share what stays the same."""
 
-    def __init__(self, names: IdMap | Labels) -> None:
-        self._numbers = np.empty(0, np.int32)  # by slot, with spare room at the end
-        self._count = 0
+    def __init__(self, names: IdMap | Labels, numbers: Int32Array | None = None,
+                 count: int = 0) -> None:
         self.names = names  # integers are kept as ids are
+        # By slot, with spare room at the end.
+        self._numbers = np.empty(0, np.int32) if numbers is None else numbers
+        self._count = count
         # Slots group by group, and where each group's begin. Made when they are first asked for;
         # two threads may make the same, and either will do.
         self._members: tuple[npt.NDArray[Any], Int64Array] | None = None
@@ -107,16 +109,8 @@ class Groups:
             numbers = Groups(names).numbers_of(name, labels)
         if len(names) > _MOST:
             raise ValueError(f"{name}: expected at most {_MOST} different labels")
-        grown = Groups(names)
-        grown._numbers, grown._count = self._numbers, self._count + len(numbers)
-        # What was loaded with mmap=True can't be written to, not even at its end.
-        if len(grown._numbers) < grown._count or not grown._numbers.flags.writeable:
-            room = grown._count if self._count == 0 else max(grown._count, self._count * 3 // 2)
-            grown._numbers = np.empty(room, np.int32)
-            grown._numbers[: self._count] = self.by_slot()
-        # Behind what these groups see: if the change fails, the next one writes there.
-        grown._numbers[self._count : grown._count] = numbers
-        return grown
+        return Groups(names, appended(self._numbers, self._count, numbers),
+                      self._count + len(numbers))
 
     def kept(self, slots: Int64Array) -> Groups:
         """Keep these slots alone, in this order; groups without rows are dropped."""
@@ -128,14 +122,7 @@ class Groups:
             names = names.kept(left)
             ranks = (np.cumsum(used) - 1).astype(np.int32)
             numbers = ranks[numbers]
-        return Groups.restored(numbers, names)
-
-    @classmethod
-    def restored(cls, numbers: Int32Array, names: IdMap | Labels) -> Groups:
-        """Groups by the number of each slot's, and their labels."""
-        new = cls(names)
-        new._numbers, new._count = numbers, len(numbers)
-        return new
+        return Groups(names, numbers, len(numbers))
 
 
 def to_labels(name: str, value: Any) -> GroupLabels:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from farann import _core
 from farann._types import Int64Array, UInt8Array
+from farann.contract.row_types import empty_rows
 
 _LARGEST_ID = np.iinfo(np.int64).max
 
@@ -116,14 +120,8 @@ class IdMap:
                            and _ascending(ids))
         if self._ids is None and consecutive:
             return new
-        if self._ids is None:
-            new._ids = np.empty(new._count, np.int64)
-            new._ids[: self._count] = np.arange(self._count)
-        elif len(self._ids) < new._count:
-            new._ids = np.empty(max(new._count, self._count + self._count // 2 + 64), np.int64)
-            new._ids[: self._count] = self._ids[: self._count]
-        assert new._ids is not None
-        new._ids[self._count : new._count] = ids
+        held = np.arange(self._count) if self._ids is None else self._ids
+        new._ids = appended(held, self._count, ids)
         last = int(new._ids[self._count - 1]) if self._count else -1
         if self._ascending and ids[0] > last and _ascending(ids):
             return new
@@ -170,6 +168,23 @@ class IdMap:
         new._count = count
         new._next = max(new._next, count if ids is None else 0, next_id)
         return new
+
+
+def appended(held: npt.NDArray[Any], count: int, new: npt.NDArray[Any], share: float = 0.5,
+             least: int = 64) -> npt.NDArray[Any]:
+    """The first `count` elements of an array, and new ones behind them: in its spare room, or where
+    that doesn't do in a longer array with a share more than there were, and at least some.
+
+    Whoever sees those first elements alone keeps them; if a change fails, the next one writes to
+    the same place. What was loaded with mmap=True can't be written to, not even at its end."""
+    needed = count + len(new)
+    if len(held) < needed or not held.flags.writeable:
+        room = needed if count == 0 else max(needed, count + int(share * count) + least)
+        longer = empty_rows((room, *held.shape[1:]), held.dtype)
+        longer[:count] = held[:count]
+        held = longer
+    held[count:needed] = new
+    return held
 
 
 def distinct(values: Int64Array) -> Int64Array:

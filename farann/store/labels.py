@@ -17,11 +17,12 @@ import numpy.typing as npt
 from farann._types import BoolArray, Int64Array, UInt8Array
 from farann.contract import FormatError
 from farann.contract.strings import MOST_BYTES, SPARE, Strings
-from farann.store.ids import IdMap, distinct
+from farann.store.ids import IdMap, appended, distinct
 
 _A_BUCKET = 4  # mean strings of a bucket, at least; up to twice that
 _MOST_RECENT = 4096  # strings in the dict; beyond, they get a table
 _AT_ONCE = 1 << 18  # strings that are hashed or copied at a time, for the memory of this
+_MORE = 1 / 8  # spare room of longer arrays, as a share of what there is: many strings take much
 _FEW = 16  # strings up to which a Python loop takes less time than numpy
 # Bits of a word of four bytes that belong to a string with 0 to 4 bytes left.
 _MASKS = np.array([0, 0xFF, 0xFFFF, 0xFFFFFF, 0xFFFFFFFF], np.uint32)
@@ -141,22 +142,12 @@ class Labels:
         new.__dict__.update(self.__dict__)
         if strings.n == 0:
             return new
-        used, count = self._used, self._count + strings.n
-        needed = used + int(strings.ends[-1])
-        dtype = np.uint32 if needed < 2**32 else np.uint64
-        new._count = count
-        if len(self._ends) < count or self._ends.dtype != dtype:
-            room = count if self._count == 0 else max(count, self._count * 9 // 8 + 64)
-            new._ends = np.empty(room, dtype)
-            new._ends[: self._count] = self._ends[: self._count]
-        # What was loaded with mmap=True can't be written to, not even at its end.
-        if len(self._octets) < needed + SPARE or not self._octets.flags.writeable:
-            room = needed if used == 0 else max(needed, used * 9 // 8)
-            new._octets = np.zeros(room + SPARE, np.uint8)
-            new._octets[:used] = self._octets[:used]
-        # Behind what these labels see: if the change fails, the next one writes there.
-        new._ends[self._count : count] = strings.ends + used
-        new._octets[used:needed] = strings.octets[: strings.ends[-1]]
+        used, more = self._used, int(strings.ends[-1])
+        new._count = self._count + strings.n
+        dtype = np.uint32 if used + more < 2**32 else np.uint64
+        new._ends = appended(self._ends.astype(dtype, copy=False), self._count,
+                             strings.ends + used, _MORE)
+        new._octets = appended(self._octets, used, strings.octets[: more + SPARE], _MORE, SPARE)
         return new
 
     def kept(self, numbers: Int64Array) -> Labels:

@@ -28,7 +28,7 @@ from farann.contract.stop_rule import StopRule
 from farann.runtime.pool import default_isa
 from farann.runtime.progress import told
 from farann.store.groups import Groups
-from farann.store.ids import IdMap
+from farann.store.ids import IdMap, appended
 from farann.store.labels import Labels, labels_left
 from farann.tuning.table import Tunings
 
@@ -269,21 +269,15 @@ class Store:
 
     def with_rows(self, rows: RowArray, ids: Int64Array, groups: Groups | None) -> Store:
         """This store with more rows, whose ids are new; `groups` are those of all rows."""
-        n, needed = len(rows), self._n_tail + len(rows)
-        tail = self._tail
-        if needed > len(tail):
-            room = needed if self._n_tail == 0 else max(needed, self._n_tail * 3 // 2)
-            tail = empty_rows((room, self.dim), self.base.dtype)
-            tail[: self._n_tail] = self.tail
+        n, before = len(rows), self._n_tail
         alive = self.alive
         if alive is not None:
             alive = np.concatenate([alive, np.ones(n, np.uint8)])
-        # Behind what this store sees: if the change fails, the next one writes there.
-        tail[self._n_tail : needed] = rows
+        tail = appended(self._tail, before, rows, least=0)
         # Here and not before: another thread may change what it gave.
-        check_rows("rows", tail[self._n_tail : needed], self.spec.metric.normalized)
-        return self.changed(_tail=tail, _n_tail=needed, alive=alive, ids=self.ids.grown(ids),
-                            groups=groups, added=self._added_with(tail[:needed], n))
+        check_rows("rows", tail[before : before + n], self.spec.metric.normalized)
+        return self.changed(_tail=tail, _n_tail=before + n, alive=alive, ids=self.ids.grown(ids),
+                            groups=groups, added=self._added_with(tail[: before + n], n))
 
     def _added_with(self, tail: RowArray, n_new: int) -> Added | None:
         """Codes of a tail whose last `n_new` rows are new; None where codes aren't kept."""
