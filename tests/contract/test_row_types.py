@@ -314,16 +314,16 @@ def test_the_command_line_rounds_nothing_unasked(tmp_path: Path, monkeypatch: py
     assert "float16 holds exactly" in capsys.readouterr().err
 
 
-def test_damaged_types_in_files_are_refused(rng: np.random.Generator) -> None:
+def test_damaged_types_in_files_are_refused(rng: np.random.Generator, tmp_path: Path) -> None:
     index = index_of(rows_of("int8", rng, 90, 8), "int8").build()
     metadata, arrays = inside.files.sections_of(index)
     assert metadata["dtype"] == "int8"
     arrays["rows"] = np.concatenate(list(arrays["rows"].chunks))
     for dtype, match in (("float32", "'rows': expected float32"), ("bfloat16", "expected uint16"),
                          ("f4", "'dtype' is 'f4'"), (None, "'dtype' is None"), ([], "'dtype'")):
-        content = inside.files.write_bytes({**metadata, "dtype": dtype}, arrays)
+        inside.files.write_file(tmp_path / "index", {**metadata, "dtype": dtype}, arrays)
         with pytest.raises(farann.FormatError, match=match):
-            inside.files.index_from(content)
+            farann.Index.load(tmp_path / "index")
 
 
 def test_a_search_without_an_index_takes_rows_as_they_are(rng: np.random.Generator) -> None:

@@ -27,6 +27,12 @@ from farann.demo import common_words
 METRICS = ["cosine", "dot", "l2"]
 AGREES = "Ids agree with numpy in float64: 7,680 of 7,680."
 
+# What pages show: answers a picture and pictures unlike each other, people and films for each.
+PICTURES, UNLIKE = 8, 30
+PEOPLE, FILMS_SHOWN = 6, 10
+# What is timed beside numpy: queries at once, and answers to each.
+BATCH, ROWS_COMPARED = 256, 10
+
 
 class Page(HTMLParser):
     """What a page consists of; that all its tags are closed; that it loads nothing."""
@@ -222,7 +228,7 @@ def test_wrong_answers_are_noticed(few_words: list[str], monkeypatch: pytest.Mon
 
     def wrong(self: farann.Index, queries: Any, k: int = 10, **options: Any) -> farann.Hits:
         hits: farann.Hits = search(self, queries, k, **options)
-        if self.metric == "l2" and hits.ids.shape == (inside.demo.BATCH, inside.demo.ROWS_COMPARED):
+        if self.metric == "l2" and hits.ids.shape == (BATCH, ROWS_COMPARED):
             hits.ids[17, 3] = (hits.ids[17, 3] + 1) % len(few_words)
         return hits
 
@@ -261,18 +267,18 @@ def test_pictures(few_pictures: tuple[Any, Any], tmp_path: Path,
     one, other = divmod(int(np.argmin(cosines)), 60)
     assert f"cosine {cosines[one, other]:.3f}" in "\n".join(lines)
     page = Page(tmp_path / "farann-images.html")
-    strips = 10 * (1 + 2 * inside.demo.PICTURES)
-    assert len(page.pictures) == strips + inside.demo.UNLIKE + 2
+    strips = 10 * (1 + 2 * PICTURES)
+    assert len(page.pictures) == strips + UNLIKE + 2
     asked = sorted(int(np.argmax(kinds == kind)) for kind in range(10))
     wide = rows.astype(np.float32)
-    found = [search(wide[asked], wide, inside.demo.PICTURES, "cosine", exclude=[[i] for i in asked])
+    found = [search(wide[asked], wide, PICTURES, "cosine", exclude=[[i] for i in asked])
              for search in (reference.furthest, reference.nearest)]
     addresses = [only_picture(picture, tmp_path) for picture in pixels]
     shown = [addresses.index(address) for address in page.pictures]
     assert shown[:strips] == [
         i for query, least, most in zip(asked, *(hits.ids.tolist() for hits in found), strict=True)
         for i in (query, *least, *most)]
-    assert len(set(shown[strips:-2])) == inside.demo.UNLIKE and set(shown[-2:]) == {one, other}
+    assert len(set(shown[strips:-2])) == UNLIKE and set(shown[-2:]) == {one, other}
     assert all(f"{score:.2f}" in page.text for hits in found for score in hits.scores.flat)
 
 
@@ -329,8 +335,8 @@ def test_films(few_films: None, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert list(counts) == ["likes alone", "likes and dislikes"]
     assert min(map(min, counts.values())) > 0
     page = Page(tmp_path / "films.html")
-    assert page.text.count("Person ") == inside.demo.PEOPLE
-    assert page.text.count("held back") == inside.demo.PEOPLE + 1
+    assert page.text.count("Person ") == PEOPLE
+    assert page.text.count("held back") == PEOPLE + 1
 
 
 def test_made_up_films_stand_in(nothing: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -342,7 +348,7 @@ def test_made_up_films_stand_in(nothing: Path, capsys: pytest.CaptureFixture[str
     text = Page(nothing / "farann-movies.html").text
     marks = text.count("\N{CHECK MARK}"), text.count("\N{BALLOT X}")
     assert "Western No. " in text
-    assert 0 < sum(marks) <= 2 * inside.demo.FILMS_SHOWN * inside.demo.PEOPLE
+    assert 0 < sum(marks) <= 2 * FILMS_SHOWN * PEOPLE
 
 
 def test_films_that_were_seen_are_not_listed(few_films: None, tmp_path: Path,
@@ -353,11 +359,11 @@ def test_films_that_were_seen_are_not_listed(few_films: None, tmp_path: Path,
     films = inside.demo.load_films()
     assert not isinstance(films, str)
     people = re.split(r"Person (\d+)0 liked", Page(tmp_path / "farann-movies.html").text)[1:]
-    assert len(people) == 2 * inside.demo.PEOPLE
+    assert len(people) == 2 * PEOPLE
     for user, text in zip(people[::2], people[1::2], strict=True):
         listed = set(re.findall(r"Film <\d+> \(1995\)|f\d+", text))
         seen = {films.titles[film] for film in films.films[films.users == int(user)]}
-        assert len(listed) >= inside.demo.FILMS_SHOWN and len(seen) > 10 and not listed & seen
+        assert len(listed) >= FILMS_SHOWN and len(seen) > 10 and not listed & seen
 
 
 def test_films_where_make_demo_puts_them(few_films: None, tmp_path: Path,
@@ -427,7 +433,7 @@ def test_the_numpy_beside_it_is_right(metric: str, n: int) -> None:
     rng = np.random.default_rng(n)
     rows = rng.standard_normal((n, 9), dtype=np.float32)
     queries = rng.standard_normal((70, 9), dtype=np.float32)
-    expected = reference.furthest(queries, rows, inside.demo.ROWS_COMPARED, metric).ids
+    expected = reference.furthest(queries, rows, ROWS_COMPARED, metric).ids
     brute = inside.demo.Numpy(rows, metric, np.float64)
     assert_array_equal(brute.search(queries), expected)
     assert_array_equal(brute.search(queries[3]), expected[3])

@@ -229,7 +229,7 @@ class History:
         are the same but for rounding.
         """
         level = str(self.rng.choice(inside.levels()))
-        inside.runtime.force_level(level)
+        inside.settings.forced_level = level
         self.log.append(f"{what}, then {level}")
         before = self.index
         self.index = again()

@@ -5,9 +5,5 @@ from __future__ import annotations
 from farann.cli.arguments import parser_of_commands as parser
 from farann.demo.data import _DEMO_WORDS as words_asked
 from farann.demo.data import load_films, load_glove, make_films, make_words
-from farann.demo.images import PICTURES, UNLIKE
-from farann.demo.movies import PEOPLE
-from farann.demo.movies import K as FILMS_SHOWN
 from farann.demo.page import picture, write
-from farann.demo.words import BATCH, Numpy, compare, verdict
-from farann.demo.words import K as ROWS_COMPARED
+from farann.demo.words import Numpy, compare, verdict

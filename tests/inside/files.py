@@ -27,8 +27,3 @@ from farann.io.files import open_regular, replacing
 def sections_of(index: farann.Index) -> tuple[dict[str, Any], dict[str, Any]]:
     """Metadata and arrays of the file that an index would be saved to."""
     return _index_file.sections_of(index._live)
-
-
-def index_from(content: bytes) -> farann.Index:
-    """The index of a file's bytes."""
-    return farann.Index._restored(*read_bytes(content), checked=True)

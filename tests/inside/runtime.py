@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from farann.runtime import pool as _pool
 from farann.runtime import process as _process
-from farann.runtime.batches import _PARTS_A_THREAD as PARTS_A_THREAD
 from farann.runtime.batches import _QUERY_BYTES as QUERY_BYTES
 from farann.runtime.batches import _TASK_BYTES as TASK_BYTES
 from farann.runtime.batches import _is_long as is_long
@@ -16,16 +14,6 @@ from farann.runtime.process import each, ieee_arithmetic, one_thread
 from farann.runtime.progress import build_steps, shown
 
 
-def force_level(level: str) -> None:
-    """Let new indexes use a level, as the variable FARANN_ISA does."""
-    _pool._forced = level
-
-
-def blas_users() -> int:
-    """How many threads hold BLAS to one thread."""
-    return len(_process._users)
-
-
-def blas_limited() -> bool:
-    """Whether BLAS is held to one thread."""
-    return bool(_process._limited)
+def blas_is_held() -> bool:
+    """Whether a thread holds BLAS to one thread."""
+    return bool(_process._users or _process._limited)

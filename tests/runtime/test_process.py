@@ -137,7 +137,7 @@ def test_an_interrupt_at_any_line(three_threads: list[int]) -> None:
         finally:
             sys.settrace(None)
         assert interrupted == (at > 0), at
-        assert not inside.runtime.blas_users() and blas_threads() == three_threads, at
+        assert not inside.runtime.blas_is_held() and blas_threads() == three_threads, at
         if at == 0:
             n_lines = count
         at += 1
@@ -166,7 +166,7 @@ thread.start()
 assert entered.wait(60)
 child = os.fork()
 if child == 0:
-    held = inside.runtime.blas_users() or inside.runtime.blas_limited()
+    held = inside.runtime.blas_is_held()
     good = set(limits()) == {1} and not held
     with inside.runtime.one_thread():
         good = good and set(limits()) == {1}
