@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     from farann import vectors as vectors
     from farann._version import __version__
     from farann.contract import FormatError, RecallWarning
-    from farann.diverse.selection import Selection
     from farann.index import Index
     from farann.native.kernels import isa_levels
     from farann.one_off import search_furthest, select_diverse
-    from farann.results import BeyondHits, Hits, SearchStats, merge, merge_beyond
+    from farann.results import BeyondHits, Hits, SearchStats, Selection, merge, merge_beyond
     from farann.search.filters import Filter
     from farann.tuning.table import Tuning
 
@@ -35,7 +34,7 @@ __all__ = [
 _LAZY_NAMES = {
     "BeyondHits": "results", "Filter": "search.filters", "FormatError": "contract",
     "Hits": "results", "Index": "index", "RecallWarning": "contract",
-    "SearchStats": "results", "Selection": "diverse.selection", "Tuning": "tuning.table",
+    "SearchStats": "results", "Selection": "results", "Tuning": "tuning.table",
     "__version__": "_version", "isa_levels": "native.kernels", "merge": "results",
     "merge_beyond": "results", "search_furthest": "one_off", "select_diverse": "one_off",
 }

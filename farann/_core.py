@@ -1,6 +1,13 @@
 """The native core's names for Python."""
 
 from farann.native.answers import write_best
+from farann.native.centroid import (
+    add_directions_exactly,
+    add_rows_exactly,
+    empty_sum,
+    furthest_row,
+    mean_of_sum,
+)
 from farann.native.codes import Codes
 from farann.native.encoding import (
     CODE_SPAN,
@@ -13,13 +20,6 @@ from farann.native.encoding import (
     pack_codes,
     rotate,
 )
-from farann.native.exact_mean import (
-    add_directions_exactly,
-    add_rows_exactly,
-    empty_sum,
-    mean_of_sum,
-)
-from farann.native.furthest_row import furthest_row
 from farann.native.greedy import Greedy
 from farann.native.guard import Guard
 from farann.native.kernels import (

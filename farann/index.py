@@ -19,7 +19,7 @@ from farann.contract import FormatError, checks
 from farann.contract.index_spec import IndexSpec, check_codes, traits_of
 from farann.contract.row_types import to_row_type
 from farann.diverse import ask as diverse
-from farann.results import BeyondHits, Hits, SearchStats
+from farann.results import BeyondHits, Hits, SearchStats, Selection
 from farann.runtime.pool import default_isa
 from farann.runtime.progress import log
 from farann.search import ask, changes
@@ -29,7 +29,6 @@ from farann.store.live import Live
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-    from farann.diverse.selection import Selection
     from farann.tuning.table import Tuning
 
 

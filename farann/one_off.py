@@ -11,9 +11,8 @@ from farann import _core
 from farann._types import Progress, RowArray
 from farann.contract.index_spec import traits_of
 from farann.contract.row_types import row_type_for, to_rows
-from farann.diverse.selection import Selection
 from farann.index import Index
-from farann.results import Hits
+from farann.results import Hits, Selection
 from farann.runtime.pool import default_isa
 from farann.store.store import Store
 

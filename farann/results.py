@@ -137,6 +137,23 @@ class Hits(_Table, _HitArrays):  # type: ignore[misc]
                 self.found)
 
 
+class Selection(NamedTuple):
+    """Rows that were chosen one after the other, each as far as can be from those before.
+
+    Attributes
+    ----------
+    ids : int64 (n,)
+        The rows' ids, in the order in which they were chosen.
+    scores : float32 (n,)
+        For each its distance to the nearest row that was chosen before, which never rises; under
+        dot and cosine the largest dot product or cosine, which never falls. The first of all has
+        infinity, or minus infinity.
+    """
+
+    ids: npt.NDArray[Any]
+    scores: Float32Array
+
+
 def no_hits(n: int, k: int, *, keyed: bool = False) -> Hits:
     """Answers that are padding alone."""
     hits = Hits(np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64))

@@ -12,7 +12,7 @@ from unittest import mock
 
 import numpy as np
 
-import farann.diverse.mmr_floor as mmr_floor
+import farann.diverse.mmr as mmr
 import farann.diverse.pairs as pairs
 import farann.layout.added_rows as added_rows
 import farann.layout.build as build
@@ -275,8 +275,8 @@ MECHANISMS = (
     Mechanism("shrinking-blocks", "rows packed anew where half of a block is left out",
               (_NATIVE + "greedy.pyx: keep_above",), native=True, question="selection"),
     Mechanism("mmr-floor", "a guess at what the next picks are worth",
-              ("farann/diverse/mmr_floor.py",),
-              ((mmr_floor, "likely", lambda *_: -float("inf")),), question="mmr"),
+              ("farann/diverse/mmr.py: sample_of unit_rows likely",),
+              ((mmr, "likely", lambda *_: -float("inf")),), question="mmr"),
     Mechanism("reaches", "pairs by what their rows may reach",
               ("farann/diverse/pairs.py: _reaches _most",),
               ((pairs, "_most", lambda *_: float("inf")),), question="diameter"),

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from farann._types import Float32Array, Progress
 from farann.contract import checks
 from farann.contract.stop_rule import check_exact, to_limits
-from farann.results import Hits, SearchStats, no_hits
+from farann.results import Hits, SearchStats, Selection, no_hits
 from farann.search import filters
 from farann.search.ask import checked, question_of, threads_for
 from farann.search.changes import laid_out
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from farann.diverse.mmr import Next
-    from farann.diverse.selection import Selection
     from farann.search.plan import Question
     from farann.store.store import Store
 
@@ -112,7 +111,6 @@ def select(live: Live, k: int | None, start: Any, first: Any, radius: float | No
     if k is None and radius is None:
         raise ValueError("k: expected how many rows to choose, or a radius, got neither")
     from farann.diverse import greedy
-    from farann.diverse.selection import Selection
 
     limit = None if radius is None else checks.to_float("radius", radius)
     if limit is not None and limit < 0.0 and live.spec.metric.adds_squared_norm:

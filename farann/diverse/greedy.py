@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,10 +13,10 @@ from farann import _core
 from farann._types import Float32Array, Int64Array, Progress, UInt8Array
 from farann.contract import checks
 from farann.contract.index_spec import MetricTraits
-from farann.diverse.centroid import RowSum
-from farann.diverse.selection import Selection
 from farann.quantize.scalar import center_of
+from farann.results import Selection
 from farann.runtime import batches, pool
+from farann.runtime.process import ieee_arithmetic
 from farann.runtime.progress import told
 from farann.store.asked_ids import known_slots
 from farann.store.store import Store
@@ -32,6 +33,41 @@ _FEW_PRODUCTS = 50_000_000
 _PRODUCTS_AT_ONCE = 200_000_000
 # Coordinates of all rows up to which exact keys are computed sooner than a search is prepared.
 _FEW_NUMBERS = 5_000_000
+
+
+class RowSum(NamedTuple):
+    """The exact sum of some rows, or of their directions, and how many these are.
+
+    A selection begins at the mean. It has the same bits in whatever order rows lie, and however
+    they are divided among shards.
+    """
+
+    digits: Int64Array
+    n: int
+
+    @classmethod
+    def of(cls, blocks: Iterable[Float32Array], dim: int, normalized: bool) -> RowSum:
+        """The sum of blocks of C-contiguous rows."""
+        digits, n = _core.empty_sum(dim), 0
+        with ieee_arithmetic():
+            for rows in blocks:
+                n += len(rows)
+                if normalized:
+                    wide = rows.astype(np.float64)
+                    wide /= np.linalg.norm(wide, axis=1, keepdims=True)
+                    _core.add_directions_exactly(wide, digits)
+                else:
+                    _core.add_rows_exactly(rows.view(np.uint32), digits)
+        return cls(digits, n)
+
+    def plus(self, other: RowSum) -> RowSum:
+        """The sum of both."""
+        return RowSum(self.digits + other.digits, self.n + other.n)
+
+    def mean(self) -> Float32Array:
+        """The mean, rounded to float32."""
+        with ieee_arithmetic():
+            return _core.mean_of_sum(self.digits, self.n)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

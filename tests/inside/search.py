@@ -7,7 +7,7 @@ import numpy as np
 import farann
 import farann._core as core
 from farann.diverse import greedy as _greedy
-from farann.diverse.centroid import RowSum
+from farann.diverse.greedy import RowSum
 from farann.search.tables import stops_for, stops_of
 from inside import store as _store
 

@@ -9,7 +9,7 @@ import farann._core as core
 from farann.adapters.posneg import regression
 from farann.cli import commands
 from farann.demo import data, movies, words
-from farann.diverse import greedy, mmr, mmr_floor, pairs
+from farann.diverse import greedy, mmr, pairs
 from farann.io import container, files, index_file, vector_formats
 from farann.layout import added_rows, build, coding, partitions, sampling
 from farann.native import codes
@@ -55,7 +55,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     "kmeans_at_once": ("_MOST_AT_ONCE", (kmeans,)),
     "kmeans_compared": ("_MOST_COMPARED", (kmeans,)),
     "leading_share": ("_LEADING_SHARE", (batches,)),
-    "likely_floor": ("likely", (mmr_floor,)),
+    "likely_floor": ("likely", (mmr,)),
     "lines_a_batch": ("QUERIES_A_CALL", (commands,)),
     "long_work": ("_LONG_WORK", (batches,)),
     "main_directions": ("_MAIN_DIRECTIONS", (transform,)),

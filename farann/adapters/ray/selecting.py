@@ -18,10 +18,9 @@ import numpy.typing as npt
 from farann._types import Float32Array
 from farann.adapters.ray.gathering import Gathering
 from farann.contract import checks
-from farann.diverse.centroid import RowSum
-from farann.diverse.selection import Selection
+from farann.diverse.greedy import RowSum
 from farann.index import Index
-from farann.results import Hits, merge, no_hits
+from farann.results import Hits, Selection, merge, no_hits
 
 _PROPOSED = 64  # rows that each shard proposes at a time
 

@@ -23,7 +23,7 @@ from farann.adapters.ray.storage import MANIFEST, SAMPLE_FILE, Manifest, ShardEr
 from farann.contract import FormatError
 from farann.contract.strings import packed
 from farann.diverse.ask import next_by_mmr
-from farann.diverse.centroid import RowSum
+from farann.diverse.greedy import RowSum
 from farann.index import Index
 from farann.io.container import read_bytes, write_bytes
 from farann.store.asked_ids import numbers
