@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "kernels.h"
+#include "simd/shared.h"
 
 #define PASTE_(a, b, c) a##_##b##_##c
 #define PASTE(a, b, c) PASTE_(a, b, c)

@@ -68,11 +68,11 @@ WORD i32v row_starts(const int squared, const farann_coded_rows *rows, int64_t r
  * Appends the rows that pass, of some vectors of rows for each query. Seldom called, and apart from
  * the scan, which needs all registers.
  */
-FARANN_NOINLINE KERNEL(void) NAME(collect_codes)(int width, int vectors,
-                                                 const farann_coded_rows *rows, int64_t first,
-                                                 int64_t row, const farann_panel_limits *limits,
-                                                 const farann_pass_thresholds *bars, int32_t *sums,
-                                                 farann_candidates *candidates) {
+FARANN_NOINLINE static KERNEL(void)
+NAME(collect_codes)(int width, int vectors, const farann_coded_rows *rows, int64_t first,
+                    int64_t row, const farann_panel_limits *limits,
+                    const farann_pass_thresholds *bars, int32_t *sums,
+                    farann_candidates *candidates) {
     for (int t = 0; t < width; t++, sums += vectors * I32_LANES) {
         uint32_t mask = 0;
         for (int v = 0; v < vectors; v++)

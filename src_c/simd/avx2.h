@@ -6,7 +6,6 @@
 #include <stdint.h>
 
 #include "portable.h"
-#include "simd/compact.h"
 
 /*
  * Included for two levels. CPUs for clients since 2021, and servers of small cores, have AVX-VNNI and
@@ -48,6 +47,7 @@ enum { I32_LANES = 8, CODE_QUERIES = 6, CODE_PANELS = 1, LARGEST_CODE = 127 };
 enum { I32_LANES = 8, CODE_QUERIES = 5, CODE_PANELS = 1, LARGEST_CODE = 63 };
 #endif
 
+#define FARANN_MM(operation) _mm256_##operation
 typedef __m256 f32v;
 typedef __m256i i32v;
 
@@ -55,7 +55,6 @@ typedef struct {
     __m256d low, high;
 } f64x8;
 
-WORD f32v f32_load(const float *p) { return _mm256_loadu_ps(p); }
 /* Masks for the first 0..8 lanes, by where one starts to read. */
 static const int32_t first_lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 
@@ -80,14 +79,6 @@ WORD f32v f32_from_bf16(const uint16_t *p) {
         _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
 }
 
-WORD void f32_store(float *p, f32v v) { _mm256_storeu_ps(p, v); }
-WORD f32v f32_set1(float x) { return _mm256_set1_ps(x); }
-WORD f32v f32_fma(f32v a, f32v b, f32v c) { return _mm256_fmadd_ps(a, b, c); }
-
-WORD f32v f32_mul(f32v a, f32v b) { return _mm256_mul_ps(a, b); }
-WORD f32v f32_add(f32v a, f32v b) { return _mm256_add_ps(a, b); }
-WORD f32v f32_sub(f32v a, f32v b) { return _mm256_sub_ps(a, b); }
-
 /* Each half of the lanes has the sums over its own of four vectors. */
 WORD f32v f32_sums_of_four(const f32v v[4]) {
     return _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
@@ -99,46 +90,8 @@ WORD f32v f32_join_fours(const f32v v[F32_LANES / 4]) {
                          _mm256_permute2f128_ps(v[0], v[1], 0x31));
 }
 
-WORD f32v f32_div(f32v a, f32v b) { return _mm256_div_ps(a, b); }
-WORD f32v f32_sqrt(f32v v) { return _mm256_sqrt_ps(v); }
-
-/* Four columns of four rows: out[c * stride + r] = rows[r][c]. */
-WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, const float *r3,
-                         float *out, int stride) {
-    __m128 a = _mm_loadu_ps(r0), b = _mm_loadu_ps(r1), c = _mm_loadu_ps(r2), d = _mm_loadu_ps(r3);
-    _MM_TRANSPOSE4_PS(a, b, c, d);
-    _mm_storeu_ps(out, a);
-    _mm_storeu_ps(out + stride, b);
-    _mm_storeu_ps(out + 2 * stride, c);
-    _mm_storeu_ps(out + 3 * stride, d);
-}
-
-/* Where either is NaN, that of b. */
-WORD f32v f32_max(f32v a, f32v b) { return _mm256_max_ps(a, b); }
-WORD f32v f32_min(f32v a, f32v b) { return _mm256_min_ps(a, b); }
-
 WORD uint32_t f32_greater(f32v a, f32v b) {
     return (uint32_t)_mm256_movemask_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ));
-}
-
-/* `first` plus the numbers of a mask's lanes; gives how many. A whole vector may be written. */
-WORD int i32_compress_numbers(int32_t *numbers, uint32_t mask, int32_t first) {
-    int count = 0;
-    for (; mask; mask &= mask - 1) numbers[count++] = first + FARANN_COUNT_TRAILING_ZEROS(mask);
-    return count;
-}
-
-/* The lanes of a mask, and `first` plus their numbers; gives how many. */
-WORD int f32_compress(float *lanes, int64_t *numbers, uint32_t mask, f32v v, int64_t first) {
-    float all[F32_LANES];
-    int count = 0;
-    f32_store(all, v);
-    for (; mask; mask &= mask - 1, count++) {
-        int i = FARANN_COUNT_TRAILING_ZEROS(mask);
-        lanes[count] = all[i];
-        numbers[count] = first + i;
-    }
-    return count;
 }
 
 WORD i32v i32_load(const void *p) { return _mm256_loadu_si256((const __m256i *)p); }
@@ -160,20 +113,12 @@ WORD i32v i32_repeat4(const uint32_t *p, int64_t count, int second) {
     return _mm256_permutevar8x32_epi32(v, _mm256_add_epi32(first, _mm256_set1_epi32(second)));
 }
 
-WORD i32v i32_set1(int32_t x) { return _mm256_set1_epi32(x); }
-WORD i32v i32_sub(i32v a, i32v b) { return _mm256_sub_epi32(a, b); }
-WORD i32v i32_add(i32v a, i32v b) { return _mm256_add_epi32(a, b); }
 WORD i32v i32_and(i32v a, i32v b) { return _mm256_and_si256(a, b); }
 /* The bits of a where the mask has ones, those of b elsewhere. */
 WORD i32v i32_select(i32v mask, i32v a, i32v b) {
     return _mm256_or_si256(_mm256_and_si256(mask, a), _mm256_andnot_si256(mask, b));
 }
-WORD i32v i32_shift_left4(i32v v) { return _mm256_slli_epi32(v, 4); }
-WORD i32v i32_shift_right4(i32v v) { return _mm256_srli_epi32(v, 4); }
 
-/* The nearest whole numbers; INT32_MIN for NaN and what doesn't fit. */
-WORD i32v i32_from_f32(f32v v) { return _mm256_cvtps_epi32(v); }
-WORD f32v f32_from_i32(i32v v) { return _mm256_cvtepi32_ps(v); }
 WORD uint32_t i32_greater(i32v a, i32v b) {
     return (uint32_t)_mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpgt_epi32(a, b)));
 }
@@ -195,16 +140,6 @@ WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
 }
 #endif
-
-/* The same with four bytes for all lanes. */
-WORD i32v i32_dot4_all(i32v sum, i32v c, const uint32_t *u) {
-    return i32_dot4(sum, c, i32_set1((int32_t)*u));
-}
-
-WORD f64x8 f64x8_zero(void) {
-    f64x8 v = {_mm256_setzero_pd(), _mm256_setzero_pd()};
-    return v;
-}
 
 WORD f64x8 f64x8_load(const double *p) {
     f64x8 v = {_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)};
@@ -228,25 +163,16 @@ WORD f64x8 f64x8_from_f32_first(const float *p, int64_t count) {
     return v;
 }
 
-WORD f64x8 f64x8_add(f64x8 a, f64x8 b) {
-    f64x8 v = {_mm256_add_pd(a.low, b.low), _mm256_add_pd(a.high, b.high)};
-    return v;
-}
-
-WORD f64x8 f64x8_sub(f64x8 a, f64x8 b) {
-    f64x8 v = {_mm256_sub_pd(a.low, b.low), _mm256_sub_pd(a.high, b.high)};
-    return v;
-}
-
-WORD f64x8 f64x8_mul(f64x8 a, f64x8 b) {
-    f64x8 v = {_mm256_mul_pd(a.low, b.low), _mm256_mul_pd(a.high, b.high)};
-    return v;
-}
-
-WORD f64x8 f64x8_div(f64x8 a, f64x8 b) {
-    f64x8 v = {_mm256_div_pd(a.low, b.low), _mm256_div_pd(a.high, b.high)};
-    return v;
-}
+#define OF_BOTH_HALVES(word, operation)                                      \
+    WORD f64x8 word(f64x8 a, f64x8 b) {                                      \
+        f64x8 v = {operation(a.low, b.low), operation(a.high, b.high)};      \
+        return v;                                                            \
+    }
+OF_BOTH_HALVES(f64x8_add, _mm256_add_pd)
+OF_BOTH_HALVES(f64x8_sub, _mm256_sub_pd)
+OF_BOTH_HALVES(f64x8_mul, _mm256_mul_pd)
+OF_BOTH_HALVES(f64x8_div, _mm256_div_pd)
+OF_BOTH_HALVES(f64x8_max, _mm256_max_pd) /* where either is NaN, that of b */
 
 /* c + a * b where a * b is exact, so that it makes no difference what is rounded. */
 WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) {
@@ -257,12 +183,6 @@ WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) {
 WORD uint32_t f64x8_greater(f64x8 a, f64x8 b) {
     return (uint32_t)_mm256_movemask_pd(_mm256_cmp_pd(a.low, b.low, _CMP_GT_OQ)) |
            (uint32_t)_mm256_movemask_pd(_mm256_cmp_pd(a.high, b.high, _CMP_GT_OQ)) << 4;
-}
-
-/* Where either is NaN, that of b. */
-WORD f64x8 f64x8_max(f64x8 a, f64x8 b) {
-    f64x8 v = {_mm256_max_pd(a.low, b.low), _mm256_max_pd(a.high, b.high)};
-    return v;
 }
 
 /* Rounded. */

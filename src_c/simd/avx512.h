@@ -6,7 +6,6 @@
 #include <stdint.h>
 
 #include "portable.h"
-#include "simd/compact.h"
 
 /* Included for three levels: avx512, avx512vnni with its 8-bit dot products, and amx (amx.h). */
 #define FARANN_BASE avx512
@@ -54,11 +53,12 @@ enum { LARGEST_CODE = 127 };
 enum { LARGEST_CODE = 63 };
 #endif
 
+#define FARANN_MM(operation) _mm512_##operation
+#define FARANN_COMPRESSES
 typedef __m512 f32v;
 typedef __m512i i32v;
 typedef __m512d f64x8;
 
-WORD f32v f32_load(const float *p) { return _mm512_loadu_ps(p); }
 /* The first `count` lanes; zeros behind them. */
 WORD f32v f32_load_first(const float *p, int64_t count) {
     return _mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1u), p);
@@ -79,14 +79,6 @@ WORD f32v f32_from_bf16(const uint16_t *p) {
         _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
 }
 
-WORD void f32_store(float *p, f32v v) { _mm512_storeu_ps(p, v); }
-WORD f32v f32_set1(float x) { return _mm512_set1_ps(x); }
-WORD f32v f32_fma(f32v a, f32v b, f32v c) { return _mm512_fmadd_ps(a, b, c); }
-
-WORD f32v f32_mul(f32v a, f32v b) { return _mm512_mul_ps(a, b); }
-WORD f32v f32_add(f32v a, f32v b) { return _mm512_add_ps(a, b); }
-WORD f32v f32_sub(f32v a, f32v b) { return _mm512_sub_ps(a, b); }
-
 /* Each quarter of the lanes has the sums over its own of four vectors. */
 WORD f32v f32_sums_of_four(const f32v v[4]) {
     __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(v[0], v[1]), _mm512_unpackhi_ps(v[0], v[1]));
@@ -102,24 +94,6 @@ WORD f32v f32_join_fours(const f32v v[F32_LANES / 4]) {
                               _mm512_shuffle_f32x4(v[2], v[3], 0xdd));
     return _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
 }
-
-WORD f32v f32_div(f32v a, f32v b) { return _mm512_div_ps(a, b); }
-WORD f32v f32_sqrt(f32v v) { return _mm512_sqrt_ps(v); }
-
-/* Four columns of four rows: out[c * stride + r] = rows[r][c]. */
-WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, const float *r3,
-                         float *out, int stride) {
-    __m128 a = _mm_loadu_ps(r0), b = _mm_loadu_ps(r1), c = _mm_loadu_ps(r2), d = _mm_loadu_ps(r3);
-    _MM_TRANSPOSE4_PS(a, b, c, d);
-    _mm_storeu_ps(out, a);
-    _mm_storeu_ps(out + stride, b);
-    _mm_storeu_ps(out + 2 * stride, c);
-    _mm_storeu_ps(out + 3 * stride, d);
-}
-
-/* Where either is NaN, that of b. */
-WORD f32v f32_max(f32v a, f32v b) { return _mm512_max_ps(a, b); }
-WORD f32v f32_min(f32v a, f32v b) { return _mm512_min_ps(a, b); }
 
 WORD uint32_t f32_greater(f32v a, f32v b) { return (uint32_t)_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 
@@ -165,20 +139,12 @@ WORD i32v i32_repeat4(const uint32_t *p, int64_t count, int second) {
     return _mm512_permutexvar_epi32(_mm512_add_epi32(first, _mm512_set1_epi32(second)), v);
 }
 
-WORD i32v i32_set1(int32_t x) { return _mm512_set1_epi32(x); }
-WORD i32v i32_sub(i32v a, i32v b) { return _mm512_sub_epi32(a, b); }
-WORD i32v i32_add(i32v a, i32v b) { return _mm512_add_epi32(a, b); }
 WORD i32v i32_and(i32v a, i32v b) { return _mm512_and_si512(a, b); }
 /* The bits of a where the mask has ones, those of b elsewhere. */
 WORD i32v i32_select(i32v mask, i32v a, i32v b) {
     return _mm512_ternarylogic_epi32(mask, a, b, 0xca);
 }
-WORD i32v i32_shift_left4(i32v v) { return _mm512_slli_epi32(v, 4); }
-WORD i32v i32_shift_right4(i32v v) { return _mm512_srli_epi32(v, 4); }
 
-/* The nearest whole numbers; INT32_MIN for NaN and what doesn't fit. */
-WORD i32v i32_from_f32(f32v v) { return _mm512_cvtps_epi32(v); }
-WORD f32v f32_from_i32(i32v v) { return _mm512_cvtepi32_ps(v); }
 WORD uint32_t i32_greater(i32v a, i32v b) { return (uint32_t)_mm512_cmpgt_epi32_mask(a, b); }
 WORD int32_t i32_sum(i32v v) { return _mm512_reduce_add_epi32(v); }
 
@@ -197,17 +163,15 @@ WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
 }
 
 /* The same with four bytes for all lanes. */
-WORD i32v i32_dot4_all(i32v sum, i32v c, const uint32_t *u) {
 #if defined(FARANN_VNNI) && defined(__GNUC__)
+#define FARANN_REPEATS
+WORD i32v i32_dot4_all(i32v sum, i32v c, const uint32_t *u) {
     /* The product itself reads and repeats them: one instruction less, where each is for one row. */
     __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(c), "m"(*u));
     return sum;
-#else
-    return i32_dot4(sum, c, i32_set1((int32_t)*u));
-#endif
 }
+#endif
 
-WORD f64x8 f64x8_zero(void) { return _mm512_setzero_pd(); }
 WORD f64x8 f64x8_load(const double *p) { return _mm512_loadu_pd(p); }
 WORD void f64x8_store(double *p, f64x8 v) { _mm512_storeu_pd(p, v); }
 WORD f64x8 f64x8_from_f32(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "portable.h"
-#include "simd/compact.h"
 
 /*
  * Included for three levels: neon; dotprod, with products of signed bytes (SDOT, from Armv8.2 on:
@@ -46,6 +45,7 @@ enum { I32_LANES = 4, CODE_QUERIES = 6, CODE_PANELS = 1, LARGEST_CODE = 127 };
 enum { I32_LANES = 4, CODE_QUERIES = 5, CODE_PANELS = 1, LARGEST_CODE = 127 };
 #endif
 
+#define FARANN_FOUR_LANES
 typedef float32x4_t f32v;
 typedef int32x4_t i32v;
 
@@ -54,13 +54,6 @@ typedef struct {
 } f64x8;
 
 WORD f32v f32_load(const float *p) { return vld1q_f32(p); }
-
-/* The first `count` lanes; zeros behind them. */
-WORD f32v f32_load_first(const float *p, int64_t count) {
-    float lanes[F32_LANES] = {0.0f, 0.0f, 0.0f, 0.0f};
-    memcpy(lanes, p, (size_t)count * sizeof lanes[0]);
-    return vld1q_f32(lanes);
-}
 
 /* A vector from F32_LANES values of a compact type. */
 WORD f32v f32_from_u8(const uint8_t *p) {
@@ -95,9 +88,6 @@ WORD f32v f32_sums_of_four(const f32v v[4]) {
     return vpaddq_f32(vpaddq_f32(v[0], v[1]), vpaddq_f32(v[2], v[3]));
 }
 
-/* The result of f32_sums_of_four for F32_LANES vectors, which are four here. */
-WORD f32v f32_join_fours(const f32v v[F32_LANES / 4]) { return v[0]; }
-
 WORD f32v f32_div(f32v a, f32v b) { return vdivq_f32(a, b); }
 WORD f32v f32_sqrt(f32v v) { return vsqrtq_f32(v); }
 
@@ -125,48 +115,11 @@ WORD uint32_t mask_of(uint32x4_t lanes) {
 
 WORD uint32_t f32_greater(f32v a, f32v b) { return mask_of(vcgtq_f32(a, b)); }
 
-/* `first` plus the numbers of a mask's lanes; gives how many. A whole vector may be written. */
-WORD int i32_compress_numbers(int32_t *numbers, uint32_t mask, int32_t first) {
-    int count = 0;
-    for (; mask; mask &= mask - 1) numbers[count++] = first + FARANN_COUNT_TRAILING_ZEROS(mask);
-    return count;
-}
-
-/* The lanes of a mask, and `first` plus their numbers; gives how many. */
-WORD int f32_compress(float *lanes, int64_t *numbers, uint32_t mask, f32v v, int64_t first) {
-    float all[F32_LANES];
-    int count = 0;
-    f32_store(all, v);
-    for (; mask; mask &= mask - 1, count++) {
-        int i = FARANN_COUNT_TRAILING_ZEROS(mask);
-        lanes[count] = all[i];
-        numbers[count] = first + i;
-    }
-    return count;
-}
-
 WORD i32v i32_load(const void *p) { return vreinterpretq_s32_u8(vld1q_u8((const uint8_t *)p)); }
-
-WORD i32v i32_load_first(const void *p, int64_t count) {
-    int32_t lanes[I32_LANES] = {0, 0, 0, 0};
-    memcpy(lanes, p, (size_t)count * sizeof lanes[0]);
-    return vld1q_s32(lanes);
-}
 
 WORD void i32_store(void *p, i32v v) { vst1q_u8((uint8_t *)p, vreinterpretq_u8_s32(v)); }
 
-/* Four lanes from each of I32_LANES / 4 places: here one vector. */
-WORD i32v i32_load_quads(const uint8_t *p, int64_t stride) {
-    (void)stride;
-    return i32_load(p);
-}
-
 WORD i32v i32_set1(int32_t x) { return vdupq_n_s32(x); }
-
-/* Lane i is p[i / 4 * 2 + second], or 0 from p[count] on. */
-WORD i32v i32_repeat4(const uint32_t *p, int64_t count, int second) {
-    return i32_set1(second < count ? (int32_t)p[second] : 0);
-}
 
 WORD i32v i32_sub(i32v a, i32v b) { return vsubq_s32(a, b); }
 WORD i32v i32_add(i32v a, i32v b) { return vaddq_s32(a, b); }
@@ -222,11 +175,6 @@ WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
 }
 #endif
 
-/* The same with four bytes for all lanes. */
-WORD i32v i32_dot4_all(i32v sum, i32v c, const uint32_t *u) {
-    return i32_dot4(sum, c, i32_set1((int32_t)*u));
-}
-
 #define EACH_PAIR for (int i = 0; i < 4; i++)
 
 WORD f64x8 f64x8_set1(double x) {
@@ -234,8 +182,6 @@ WORD f64x8 f64x8_set1(double x) {
     EACH_PAIR v.pair[i] = vdupq_n_f64(x);
     return v;
 }
-
-WORD f64x8 f64x8_zero(void) { return f64x8_set1(0.0); }
 
 WORD f64x8 f64x8_load(const double *p) {
     f64x8 v;
@@ -251,31 +197,15 @@ WORD f64x8 f64x8_from_f32(const float *p) {
     return v;
 }
 
-WORD f64x8 f64x8_from_f32_first(const float *p, int64_t count) {
-    float lanes[8] = {0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f, 0.0f};
-    memcpy(lanes, p, (size_t)count * sizeof lanes[0]);
-    return f64x8_from_f32(lanes);
-}
-
-WORD f64x8 f64x8_add(f64x8 a, f64x8 b) {
-    EACH_PAIR a.pair[i] = vaddq_f64(a.pair[i], b.pair[i]);
-    return a;
-}
-
-WORD f64x8 f64x8_sub(f64x8 a, f64x8 b) {
-    EACH_PAIR a.pair[i] = vsubq_f64(a.pair[i], b.pair[i]);
-    return a;
-}
-
-WORD f64x8 f64x8_mul(f64x8 a, f64x8 b) {
-    EACH_PAIR a.pair[i] = vmulq_f64(a.pair[i], b.pair[i]);
-    return a;
-}
-
-WORD f64x8 f64x8_div(f64x8 a, f64x8 b) {
-    EACH_PAIR a.pair[i] = vdivq_f64(a.pair[i], b.pair[i]);
-    return a;
-}
+#define OF_EACH_PAIR(word, operation)                                   \
+    WORD f64x8 word(f64x8 a, f64x8 b) {                                 \
+        EACH_PAIR a.pair[i] = operation(a.pair[i], b.pair[i]);          \
+        return a;                                                       \
+    }
+OF_EACH_PAIR(f64x8_add, vaddq_f64)
+OF_EACH_PAIR(f64x8_sub, vsubq_f64)
+OF_EACH_PAIR(f64x8_mul, vmulq_f64)
+OF_EACH_PAIR(f64x8_div, vdivq_f64)
 
 /* c + a * b where a * b is exact, so that it makes no difference what is rounded. */
 WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) {

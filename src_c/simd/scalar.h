@@ -7,23 +7,23 @@
 #include <string.h>
 
 #include "portable.h"
-#include "simd/compact.h"
 
 #define FARANN_LEVEL scalar
 #define FARANN_BASE scalar
 #define FARANN_LEVEL_NAME "scalar"
 #define FARANN_TARGET
+#define FARANN_FOUR_LANES
+#define FARANN_CONVERTS_ONE_BY_ONE
 #define WORD static FARANN_INLINE
 
 /* Vectors are arrays of 4 numbers; FUSED 0: f64x8_add_exact rounds twice. */
 enum { F32_LANES = 4, PANEL_VECTORS = 2, TILE_QUERIES = 4 };
 enum { KEY_VECTORS = 1, KEY_QUERIES = 2, FUSED = 0 };
+enum { I32_LANES = 4, CODE_QUERIES = 2, CODE_PANELS = 1, LARGEST_CODE = 127 };
 
 typedef struct {
     float lane[F32_LANES];
 } f32v;
-
-enum { I32_LANES = 4, CODE_QUERIES = 2, CODE_PANELS = 1, LARGEST_CODE = 127 };
 
 typedef struct {
     int32_t lane[I32_LANES];
@@ -33,59 +33,63 @@ typedef struct {
     double lane[8];
 } f64x8;
 
-WORD f32v f32_load(const float *p) {
-    f32v v;
-    memcpy(v.lane, p, sizeof v.lane);
-    return v;
-}
-
-/* The first `count` lanes; zeros behind them. */
-WORD f32v f32_load_first(const float *p, int64_t count) {
-    f32v v;
-    for (int i = 0; i < F32_LANES; i++) v.lane[i] = i < count ? p[i] : 0.0f;
-    return v;
-}
-
-/* A vector from F32_LANES values of a compact type. */
-#define F32_FROM(name, type)                                                        \
-    WORD f32v f32_from_##name(const type *p) {                                      \
-        f32v v;                                                                     \
-        for (int i = 0; i < F32_LANES; i++) v.lane[i] = float_from_##name(p[i]);    \
-        return v;                                                                   \
+/* Words that every type of vector has, and those that compute a lane from the same lane of two. */
+#define BASIC_WORDS(kind, vector, number, memory, lanes)                              \
+    WORD vector kind##_load(const memory *p) {                                        \
+        vector v;                                                                     \
+        memcpy(v.lane, p, sizeof v.lane);                                             \
+        return v;                                                                     \
+    }                                                                                 \
+    WORD void kind##_store(memory *p, vector v) { memcpy(p, v.lane, sizeof v.lane); } \
+    WORD vector kind##_set1(number x) {                                               \
+        vector v;                                                                     \
+        for (int i = 0; i < lanes; i++) v.lane[i] = x;                                \
+        return v;                                                                     \
+    }                                                                                 \
+    WORD uint32_t kind##_greater(vector a, vector b) {                                \
+        uint32_t mask = 0;                                                            \
+        for (int i = 0; i < lanes; i++) mask |= (uint32_t)(a.lane[i] > b.lane[i]) << i; \
+        return mask;                                                                  \
     }
+#define LANE_BY_LANE(word, vector, lanes, result)         \
+    WORD vector word(vector a, vector b) {                                            \
+        for (int i = 0; i < lanes; i++) a.lane[i] = result(a.lane[i], b.lane[i]);     \
+        return a;                                                                     \
+    }
+#define SUM(x, y) (x) + (y)
+#define DIFFERENCE(x, y) (x) - (y)
+#define PRODUCT(x, y) (x) * (y)
+#define QUOTIENT(x, y) (x) / (y)
+#define LARGER(x, y) (x) > (y) ? (x) : (y) /* where either is NaN, that of b */
+#define SMALLER(x, y) (x) < (y) ? (x) : (y)
+#define BITS_OF_BOTH(x, y) (x) & (y)
+#define WRAPPED_SUM(x, y) (int32_t)((uint32_t)(x) + (uint32_t)(y))
+#define WRAPPED_DIFFERENCE(x, y) (int32_t)((uint32_t)(x) - (uint32_t)(y))
 
-F32_FROM(u8, uint8_t)
-F32_FROM(i8, int8_t)
-F32_FROM(f16, uint16_t)
-F32_FROM(bf16, uint16_t)
+BASIC_WORDS(f32, f32v, float, float, F32_LANES)
+LANE_BY_LANE(f32_add, f32v, F32_LANES, SUM)
+LANE_BY_LANE(f32_sub, f32v, F32_LANES, DIFFERENCE)
+LANE_BY_LANE(f32_mul, f32v, F32_LANES, PRODUCT)
+LANE_BY_LANE(f32_div, f32v, F32_LANES, QUOTIENT)
+LANE_BY_LANE(f32_max, f32v, F32_LANES, LARGER)
+LANE_BY_LANE(f32_min, f32v, F32_LANES, SMALLER)
 
-WORD void f32_store(float *p, f32v v) { memcpy(p, v.lane, sizeof v.lane); }
+BASIC_WORDS(i32, i32v, int32_t, void, I32_LANES)
+LANE_BY_LANE(i32_add, i32v, I32_LANES, WRAPPED_SUM)
+LANE_BY_LANE(i32_sub, i32v, I32_LANES, WRAPPED_DIFFERENCE)
+LANE_BY_LANE(i32_and, i32v, I32_LANES, BITS_OF_BOTH)
 
-WORD f32v f32_set1(float x) {
-    f32v v;
-    for (int i = 0; i < F32_LANES; i++) v.lane[i] = x;
-    return v;
-}
+BASIC_WORDS(f64x8, f64x8, double, double, 8)
+LANE_BY_LANE(f64x8_add, f64x8, 8, SUM)
+LANE_BY_LANE(f64x8_sub, f64x8, 8, DIFFERENCE)
+LANE_BY_LANE(f64x8_mul, f64x8, 8, PRODUCT)
+LANE_BY_LANE(f64x8_div, f64x8, 8, QUOTIENT)
+LANE_BY_LANE(f64x8_max, f64x8, 8, LARGER)
 
 /* Two roundings where the vector levels have one; the slack of docs/how-it-works covers both. */
 WORD f32v f32_fma(f32v a, f32v b, f32v c) {
     for (int i = 0; i < F32_LANES; i++) c.lane[i] += a.lane[i] * b.lane[i];
     return c;
-}
-
-WORD f32v f32_mul(f32v a, f32v b) {
-    for (int i = 0; i < F32_LANES; i++) a.lane[i] *= b.lane[i];
-    return a;
-}
-
-WORD f32v f32_add(f32v a, f32v b) {
-    for (int i = 0; i < F32_LANES; i++) a.lane[i] += b.lane[i];
-    return a;
-}
-
-WORD f32v f32_sub(f32v a, f32v b) {
-    for (int i = 0; i < F32_LANES; i++) a.lane[i] -= b.lane[i];
-    return a;
 }
 
 /* Lane i is the sum over the lanes of v[i]. */
@@ -94,14 +98,6 @@ WORD f32v f32_sums_of_four(const f32v v[4]) {
     for (int i = 0; i < 4; i++)
         sums.lane[i] = (v[i].lane[0] + v[i].lane[2]) + (v[i].lane[1] + v[i].lane[3]);
     return sums;
-}
-
-/* The result of f32_sums_of_four for F32_LANES vectors, which are four here. */
-WORD f32v f32_join_fours(const f32v v[F32_LANES / 4]) { return v[0]; }
-
-WORD f32v f32_div(f32v a, f32v b) {
-    for (int i = 0; i < F32_LANES; i++) a.lane[i] /= b.lane[i];
-    return a;
 }
 
 WORD f32v f32_sqrt(f32v v) {
@@ -118,90 +114,6 @@ WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, cons
         out[c * stride + 2] = r2[c];
         out[c * stride + 3] = r3[c];
     }
-}
-
-/* Where either is NaN, that of b. */
-WORD f32v f32_max(f32v a, f32v b) {
-    for (int i = 0; i < F32_LANES; i++) b.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
-    return b;
-}
-
-WORD f32v f32_min(f32v a, f32v b) {
-    for (int i = 0; i < F32_LANES; i++) b.lane[i] = a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i];
-    return b;
-}
-
-WORD uint32_t f32_greater(f32v a, f32v b) {
-    uint32_t mask = 0;
-    for (int i = 0; i < F32_LANES; i++) mask |= (uint32_t)(a.lane[i] > b.lane[i]) << i;
-    return mask;
-}
-
-/* `first` plus the numbers of a mask's lanes; gives how many. A whole vector may be written. */
-WORD int i32_compress_numbers(int32_t *numbers, uint32_t mask, int32_t first) {
-    int count = 0;
-    for (int i = 0; i < F32_LANES; i++)
-        if (mask >> i & 1) numbers[count++] = first + i;
-    return count;
-}
-
-/* The lanes of a mask, and `first` plus their numbers; gives how many. */
-WORD int f32_compress(float *lanes, int64_t *numbers, uint32_t mask, f32v v, int64_t first) {
-    int count = 0;
-    for (int i = 0; i < F32_LANES; i++) {
-        if (!(mask >> i & 1)) continue;
-        lanes[count] = v.lane[i];
-        numbers[count++] = first + i;
-    }
-    return count;
-}
-
-WORD i32v i32_load(const void *p) {
-    i32v v;
-    memcpy(v.lane, p, sizeof v.lane);
-    return v;
-}
-
-WORD i32v i32_load_first(const void *p, int64_t count) {
-    i32v v = {{0}};
-    memcpy(v.lane, p, (size_t)count * sizeof v.lane[0]);
-    return v;
-}
-
-WORD void i32_store(void *p, i32v v) { memcpy(p, v.lane, sizeof v.lane); }
-
-/* Four lanes from each of I32_LANES / 4 places: here one vector. */
-WORD i32v i32_load_quads(const uint8_t *p, int64_t stride) {
-    (void)stride;
-    return i32_load(p);
-}
-
-WORD i32v i32_set1(int32_t x) {
-    i32v v;
-    for (int i = 0; i < I32_LANES; i++) v.lane[i] = x;
-    return v;
-}
-
-/* Lane i is p[i / 4 * 2 + second], or 0 from p[count] on. */
-WORD i32v i32_repeat4(const uint32_t *p, int64_t count, int second) {
-    return i32_set1(second < count ? (int32_t)p[second] : 0);
-}
-
-WORD i32v i32_sub(i32v a, i32v b) {
-    for (int i = 0; i < I32_LANES; i++)
-        a.lane[i] = (int32_t)((uint32_t)a.lane[i] - (uint32_t)b.lane[i]);
-    return a;
-}
-
-WORD i32v i32_add(i32v a, i32v b) {
-    for (int i = 0; i < I32_LANES; i++)
-        a.lane[i] = (int32_t)((uint32_t)a.lane[i] + (uint32_t)b.lane[i]);
-    return a;
-}
-
-WORD i32v i32_and(i32v a, i32v b) {
-    for (int i = 0; i < I32_LANES; i++) a.lane[i] &= b.lane[i];
-    return a;
 }
 
 /* The bits of a where the mask has ones, those of b elsewhere. */
@@ -236,12 +148,6 @@ WORD f32v f32_from_i32(i32v v) {
     return a;
 }
 
-WORD uint32_t i32_greater(i32v a, i32v b) {
-    uint32_t mask = 0;
-    for (int i = 0; i < I32_LANES; i++) mask |= (uint32_t)(a.lane[i] > b.lane[i]) << i;
-    return mask;
-}
-
 WORD int32_t i32_sum(i32v v) {
     uint32_t sum = 0;
     for (int i = 0; i < I32_LANES; i++) sum += (uint32_t)v.lane[i];
@@ -262,73 +168,16 @@ WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
     return sum;
 }
 
-/* The same with four bytes for all lanes. */
-WORD i32v i32_dot4_all(i32v sum, i32v c, const uint32_t *u) {
-    return i32_dot4(sum, c, i32_set1((int32_t)*u));
-}
-
-WORD f64x8 f64x8_zero(void) {
-    f64x8 v;
-    for (int i = 0; i < 8; i++) v.lane[i] = 0.0;
-    return v;
-}
-
-WORD f64x8 f64x8_load(const double *p) {
-    f64x8 v;
-    memcpy(v.lane, p, sizeof v.lane);
-    return v;
-}
-
-WORD void f64x8_store(double *p, f64x8 v) { memcpy(p, v.lane, sizeof v.lane); }
-
 WORD f64x8 f64x8_from_f32(const float *p) {
     f64x8 v;
     for (int i = 0; i < 8; i++) v.lane[i] = (double)p[i];
     return v;
 }
 
-WORD f64x8 f64x8_from_f32_first(const float *p, int64_t count) {
-    f64x8 v;
-    for (int i = 0; i < 8; i++) v.lane[i] = i < count ? (double)p[i] : 0.0;
-    return v;
-}
-
-WORD f64x8 f64x8_add(f64x8 a, f64x8 b) {
-    for (int i = 0; i < 8; i++) a.lane[i] += b.lane[i];
-    return a;
-}
-
-WORD f64x8 f64x8_sub(f64x8 a, f64x8 b) {
-    for (int i = 0; i < 8; i++) a.lane[i] -= b.lane[i];
-    return a;
-}
-
-WORD f64x8 f64x8_mul(f64x8 a, f64x8 b) {
-    for (int i = 0; i < 8; i++) a.lane[i] *= b.lane[i];
-    return a;
-}
-
-WORD f64x8 f64x8_div(f64x8 a, f64x8 b) {
-    for (int i = 0; i < 8; i++) a.lane[i] /= b.lane[i];
-    return a;
-}
-
 /* c + a * b where a * b is exact, so that it makes no difference what is rounded. */
 WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) {
     for (int i = 0; i < 8; i++) c.lane[i] += a.lane[i] * b.lane[i];
     return c;
-}
-
-WORD uint32_t f64x8_greater(f64x8 a, f64x8 b) {
-    uint32_t mask = 0;
-    for (int i = 0; i < 8; i++) mask |= (uint32_t)(a.lane[i] > b.lane[i]) << i;
-    return mask;
-}
-
-/* Where either is NaN, that of b. */
-WORD f64x8 f64x8_max(f64x8 a, f64x8 b) {
-    for (int i = 0; i < 8; i++) a.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
-    return a;
 }
 
 /* Rounded. */
@@ -345,12 +194,6 @@ WORD f64x8 f64x8_butterflies(f64x8 v) {
                 v.lane[j] = a + b;
                 v.lane[j + half] = a - b;
             }
-    return v;
-}
-
-WORD f64x8 f64x8_set1(double x) {
-    f64x8 v;
-    for (int i = 0; i < 8; i++) v.lane[i] = x;
     return v;
 }
 
