@@ -4,8 +4,65 @@
 #include <math.h>
 #include <string.h>
 
-#include "id_set-inl.h"
 #include "portable.h"
+
+/* The golden ratio scatters ids that follow each other, and those at equal distances. */
+static uint64_t scattered(int64_t id) { return (uint64_t)id * UINT64_C(0x9E3779B97F4A7C15); }
+
+/* The three marks that an id sets in one word, as others may. */
+static uint32_t *marks_of(const farann_id_set *set, int64_t id, uint32_t *marks) {
+    const int words = set->bits < 3 ? 0 : set->bits - 3;
+    const uint64_t hash = scattered(id), left = hash << words;
+    *marks = UINT32_C(1) << (left >> 59) | UINT32_C(1) << (left >> 54 & 31) |
+             UINT32_C(1) << (left >> 49 & 31);
+    return set->places + ((int64_t)1 << set->bits) + (words ? hash >> (64 - words) : 0);
+}
+
+/* Where an id is, or the free place where it would be. */
+static uint32_t *place_of(const farann_id_set *set, int64_t id) {
+    const uint64_t last = ((uint64_t)1 << set->bits) - 1;
+    uint64_t at = scattered(id) >> (64 - set->bits);
+    while (set->places[at] && set->ids[set->places[at] - 1] != id) at = (at + 1) & last;
+    return &set->places[at];
+}
+
+/*
+ * Whether an id is in a set: what each row that may be an answer is asked. Most ids are told by their
+ * marks, without a look at places and ids that caches don't hold.
+ */
+static int is_in_set(const farann_id_set *set, int64_t id) {
+    uint32_t marks;
+    const uint32_t *word = marks_of(set, id, &marks);
+    return (*word & marks) == marks && *place_of(set, id);
+}
+
+/* The binary logarithm of the number of places for n ids, at least 2 n; 0 for n == 0. */
+static int bits_for(int64_t n) {
+    int bits = 0;
+    while (n && (int64_t)1 << bits < 2 * n) bits++;
+    return bits;
+}
+
+/* Words of marks behind the places, four marks for each of these. */
+static int64_t mark_words(int bits) { return bits < 3 ? 1 : (int64_t)1 << (bits - 3); }
+
+int64_t farann_id_set_room(int64_t n) {
+    const int bits = bits_for(n);
+    return bits ? ((int64_t)1 << bits) + mark_words(bits) : 0;
+}
+
+void farann_id_set_fill(farann_id_set *set, const int64_t *ids, int64_t n, uint32_t *places) {
+    set->ids = ids;
+    set->places = places;
+    set->bits = bits_for(n);
+    for (int64_t i = 0; i < n; i++) {
+        uint32_t marks, *word;
+        if (ids[i] < 0) continue;
+        word = marks_of(set, ids[i], &marks);
+        *word |= marks;
+        *place_of(set, ids[i]) = (uint32_t)(i + 1);
+    }
+}
 
 int farann_filter_allows(const farann_filter *filter, int64_t slot) {
     if (filter->alive && !filter->alive[slot]) return 0;

@@ -31,7 +31,8 @@ from farann.runtime.batches import CodeTrials
 _ROOT = Path(__file__).resolve().parents[2]
 _NEVER = 1 << 62  # bytes, or rows, that nothing has
 # Of a function or class in Python or Cython, or in C.
-_DEFINITION = r"^( *)(?:cdef |cpdef |def |class |(?:static )?[\w]+ \*?(?={0}\())(?:.*[ *])?{0}[(:]"
+_DEFINITION = (r"^( *)(?:cdef |cpdef |def |class |(?:static |WORD )?[\w]+ \*?(?={0}\())"
+               r"(?:.*[ *])?{0}[(:]")
 
 Patch = tuple[Any, str, Any]  # a module or class, a name in it, and what takes its place
 
@@ -169,7 +170,8 @@ MECHANISMS = (
               question="large-k"),
     Mechanism("key-scan", "exact keys of all rows where these tie",
               (_NATIVE + "key_scan.*", _NATIVE + "position_keys.*",
-               "src_c/kernels/key_panels-inl.h"), native=True),
+               "src_c/kernels/keys-inl.h: sum_lane sum_lane_pair sum_lane_pairs sum_key_panel "
+               "rows_above rows_not_below compare_keys scan_keys"), native=True),
     Mechanism("zero-columns", "columns left out that are 0 in all queries",
               (_NATIVE + "key_scan.pyx: take_columns",), native=True),
     Mechanism("integer-keys", "exact keys by float32 where numbers are whole",

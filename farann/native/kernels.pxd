@@ -3,9 +3,6 @@
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 
 
-cdef extern from "clock.h" nogil:
-    double farann_seconds()
-
 cdef extern from "select.h" nogil:
     ctypedef struct farann_candidates:
         float *scores
@@ -72,13 +69,11 @@ cdef extern from "portable.h" nogil:
     void farann_store(int64_t *, int64_t)
 
 
-cdef extern from "memory.h" nogil:
+cdef extern from "platform.h" nogil:
     void *farann_alloc(size_t, bint)
     void *farann_realloc(void *, size_t)
     int64_t farann_fail_allocation(int64_t)
-
-
-cdef extern from "arithmetic.h" nogil:
+    double farann_seconds()
     uint64_t farann_arithmetic_begin()
     void farann_arithmetic_end(uint64_t)
     int farann_flush_denormals(bint)
@@ -98,11 +93,6 @@ cdef extern from "kernels.h" nogil:
         FARANN_L2
         FARANN_DOT
         FARANN_COSINE
-
-    ctypedef void (*thread_function)() noexcept
-
-    ctypedef void (*keys_function)(const float *, const int64_t *, int64_t, int64_t,
-                                   const double *, double *) noexcept
 
     ctypedef struct farann_key_threshold:
         double near
@@ -124,29 +114,8 @@ cdef extern from "kernels.h" nogil:
         int64_t *columns
         int64_t lanes[9]
 
-    ctypedef void (*pack_keys_function)(const float *, const int64_t *, int64_t, int64_t, int,
-                                        double *, double *) noexcept
-
     ctypedef void farann_scan_keys(const farann_key_panels *, int64_t, int64_t, const double *,
                                    double, int, farann_key_threshold *) noexcept
-
-    ctypedef double (*pack_function)(const float *, const int64_t *, int64_t, int64_t,
-                                     const double *, int, float, float *, float *) noexcept
-
-    ctypedef void (*scan_function)(const float *, int64_t, int64_t, const float *, const float *,
-                                   int64_t, const float *, farann_candidates *) noexcept
-
-    ctypedef void (*best_function)(const float *, int64_t, int64_t, const float *, const float *,
-                                   int64_t, const float *, float *) noexcept
-
-    ctypedef void (*score_function)(const float *, const int64_t *, int64_t, int64_t,
-                                    const float *, const float *, int, float, float *,
-                                    float *) noexcept
-
-    ctypedef void (*select_function)(const float *, int64_t, float, farann_candidates *) noexcept
-
-    ctypedef void (*gather_function)(const uint32_t *, const int64_t *, int64_t, int64_t,
-                                     uint32_t *) noexcept
 
     ctypedef struct farann_coded_rows:
         const uint8_t *panels
@@ -180,26 +149,6 @@ cdef extern from "kernels.h" nogil:
     ctypedef void farann_scan_codes(const farann_coded_rows *, int64_t, int64_t,
                                     const farann_coded_tile *, farann_candidates *) noexcept
 
-    ctypedef void (*score_codes_function)(const farann_coded_rows *, int64_t,
-                                          const farann_coded_tile *, float *) noexcept
-
-    ctypedef void (*join_function)(const farann_coded_rows *, int64_t, int64_t,
-                                   uint8_t *) noexcept
-
-    ctypedef void (*refine_function)(const farann_coded_rows *, int64_t,
-                                     const farann_coded_tile *, farann_candidates *,
-                                     int64_t) noexcept
-
-    ctypedef void (*rotate_function)(double *, int64_t, const double *, int) noexcept
-
-    ctypedef void (*project_function)(const double *, int64_t, int64_t, const double *,
-                                      double *) noexcept
-
-    ctypedef void (*widen_function)(const float *, int64_t, double *) noexcept
-
-    ctypedef void (*widen_rows_function)(farann_row_type, const void *, const int64_t *, int64_t,
-                                         int64_t, float *) noexcept
-
     enum:
         FARANN_PADDING
         FARANN_SCORE_GROUPS
@@ -208,7 +157,6 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct farann_kernels:
         const char *name
-        int lanes
         int panel_rows
         int tile_queries
         int key_rows
@@ -218,38 +166,51 @@ cdef extern from "kernels.h" nogil:
         int tile_groups
         int few_tiles
         int largest_code
-        thread_function begin
-        thread_function end
-        keys_function keys_f64[3]
-        pack_keys_function pack_rows_f64
+        void (*begin)() noexcept nogil
+        void (*end)() noexcept nogil
+        void (*keys_f64[3])(const float *, const int64_t *, int64_t, int64_t, const double *,
+                            double *) noexcept nogil
+        void (*pack_rows_f64)(const float *, const int64_t *, int64_t, int64_t, int, double *,
+                              double *) noexcept nogil
         farann_scan_keys *scan_keys_f64[3]
-        pack_function pack_rows_f32
-        scan_function scan_panels_f32
+        double (*pack_rows_f32)(const float *, const int64_t *, int64_t, int64_t, const double *,
+                                int, float, float *, float *) noexcept nogil
+        void (*scan_panels_f32)(const float *, int64_t, int64_t, const float *, const float *,
+                                int64_t, const float *, farann_candidates *) noexcept nogil
         void (*score_panels_f32)(const float *, int64_t, int64_t, const float *, const float *,
                                  int64_t, float *, int64_t) noexcept nogil
-        best_function best_scores_f32
-        score_function score_rows_f32
+        void (*best_scores_f32)(const float *, int64_t, int64_t, const float *, const float *,
+                                int64_t, const float *, float *) noexcept nogil
+        void (*score_rows_f32)(const float *, const int64_t *, int64_t, int64_t, const float *,
+                               const float *, int, float, float *, float *) noexcept nogil
         float (*kth_largest_f32)(const float *, int64_t, int64_t) noexcept nogil
-        select_function select_f32
+        void (*select_f32)(const float *, int64_t, float, farann_candidates *) noexcept nogil
         void (*lower_f32)(const float *, int64_t, float, float *) noexcept nogil
         int64_t (*find_f32)(const float *, int64_t, float, int32_t *) noexcept nogil
         void (*largest_f32)(const float *, int64_t, float *) noexcept nogil
-        gather_function gather_codes
+        void (*gather_codes)(const uint32_t *, const int64_t *, int64_t, int64_t,
+                             uint32_t *) noexcept nogil
         farann_scan_codes *scan_codes_i8
         farann_scan_codes *scan_codes_one_i8
         farann_scan_codes *scan_high_i4
         farann_scan_codes *scan_high_one_i4
-        score_codes_function score_codes_i8
-        score_codes_function score_codes_one_i8
-        join_function join_codes_i8
-        refine_function rerank_codes_i8
-        rotate_function rotate_f64
-        project_function project_f64
-        widen_function widen_f32
-        widen_rows_function widen_rows
+        void (*score_codes_i8)(const farann_coded_rows *, int64_t, const farann_coded_tile *,
+                               float *) noexcept nogil
+        void (*score_codes_one_i8)(const farann_coded_rows *, int64_t, const farann_coded_tile *,
+                                   float *) noexcept nogil
+        void (*join_codes_i8)(const farann_coded_rows *, int64_t, int64_t, uint8_t *) noexcept nogil
+        void (*rerank_codes_i8)(const farann_coded_rows *, int64_t, const farann_coded_tile *,
+                                farann_candidates *, int64_t) noexcept nogil
+        void (*rotate_f64)(double *, int64_t, const double *, int) noexcept nogil
+        void (*project_f64)(const double *, int64_t, int64_t, const double *,
+                            double *) noexcept nogil
+        void (*widen_f32)(const float *, int64_t, double *) noexcept nogil
+        void (*widen_rows)(farann_row_type, const void *, const int64_t *, int64_t, int64_t,
+                           float *) noexcept nogil
 
     enum:
         FARANN_MOST_LEVELS
+
     int farann_levels(const farann_kernels **)
     const farann_kernels *farann_kernels_by_name(const char *)
 

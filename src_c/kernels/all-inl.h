@@ -24,14 +24,10 @@ enum { PANEL_ROWS = PANEL_VECTORS * F32_LANES, PACK_COLUMNS = 16 };
 enum { KEY_ROWS = KEY_VECTORS * 8 };
 
 #ifndef FARANN_DERIVED
-#include "kernels/exact_keys-inl.h"
-#include "kernels/row_panels-inl.h"
-#include "kernels/row_major-inl.h"
+#include "kernels/keys-inl.h"
+#include "kernels/float32-inl.h"
 #include "kernels/pick_scores-inl.h"
-#include "kernels/key_panels-inl.h"
-#include "kernels/queries-inl.h"
-#include "kernels/transforms-inl.h"
-#include "kernels/widen-inl.h"
+#include "kernels/vectors-inl.h"
 #endif
 #include "kernels/codes-inl.h"
 

@@ -1,7 +1,8 @@
 #include "portable.h"
 
 #if FARANN_HAS_AMX
-#include "simd/amx.h"
+#define FARANN_AMX
+#include "simd/avx512.h"
 
 #include "kernels/all-inl.h"
 #endif

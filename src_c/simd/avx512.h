@@ -7,8 +7,12 @@
 
 #include "portable.h"
 
-/* Included for three levels: avx512, avx512vnni with its 8-bit dot products, and amx (amx.h). */
+/* Included for three levels: avx512, avx512vnni with its 8-bit dot products, and amx, with the matrix
+   unit (Sapphire Rapids on). */
 #define FARANN_BASE avx512
+#ifdef FARANN_AMX
+#define FARANN_VNNI
+#endif
 #ifdef FARANN_VNNI
 #define FARANN_DERIVED
 #endif
@@ -219,5 +223,39 @@ WORD double f64x8_sum(f64x8 v) {
     __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
     return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
 }
+
+#ifdef FARANN_AMX
+/*
+ * The unit has 8 tiles of 16 lines of 64 bytes. It is driven by assembly, as compilers don't know
+ * that the intrinsics read and write memory.
+ */
+enum { AMX_TILES = 8, AMX_LINES = 16, AMX_LINE = 64, AMX_TILE = AMX_LINES * AMX_LINE };
+
+#define AMX_ZERO(tile) __asm__ volatile("tilezero %%tmm" #tile ::: "memory")
+#define AMX_LOAD(tile, from)                                 \
+    __asm__ volatile("tileloadd (%0,%1,1), %%tmm" #tile ::"r"(from), \
+                     "r"((int64_t)AMX_LINE)                  \
+                     : "memory")
+#define AMX_STORE(tile, to)                                  \
+    __asm__ volatile("tilestored %%tmm" #tile ", (%0,%1,1)" ::"r"(to), \
+                     "r"((int64_t)AMX_LINE)                  \
+                     : "memory")
+/* sums[i][j] += <line i of a, column j of b>, by fours: signed bytes of a, unsigned ones of b. */
+#define AMX_DOT(sums, a, b) \
+    __asm__ volatile("tdpbsud %%tmm" #b ", %%tmm" #a ", %%tmm" #sums ::: "memory")
+
+/* Make all tiles of this thread whole ones. */
+WORD void amx_begin(void) {
+    enum { PALETTE = 1, BYTES_AT = 16, LINES_AT = 48 }; /* of the operand of LDTILECFG */
+    _Alignas(AMX_LINE) uint8_t shapes[AMX_LINE] = {PALETTE};
+    for (int i = 0; i < AMX_TILES; i++) {
+        shapes[BYTES_AT + 2 * i] = AMX_LINE;
+        shapes[LINES_AT + i] = AMX_LINES;
+    }
+    __asm__ volatile("ldtilecfg (%0)" ::"r"(shapes) : "memory");
+}
+
+WORD void amx_end(void) { __asm__ volatile("tilerelease" ::: "memory"); }
+#endif
 
 #endif

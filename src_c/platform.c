@@ -1,8 +1,53 @@
-#include "arithmetic.h"
+/* Functions of a file of their own: compilers don't move arithmetic across calls of these. */
+#ifdef _WIN32
+#include <windows.h>
+#else
+#define _POSIX_C_SOURCE 200112L
+#include <time.h>
+#endif
 
+#include <stdlib.h>
+
+#include "platform.h"
 #include "portable.h"
 
-/* Functions of a file of their own: compilers don't move arithmetic across calls of these. */
+static int64_t watched = 0, counted = 0, failing = 0;
+
+static int must_fail(void) {
+    if (!farann_load(&watched)) return 0;
+    return farann_fetch_add(&counted, 1) + 1 == farann_load(&failing);
+}
+
+void *farann_alloc(size_t bytes, int zeroed) {
+    if (must_fail()) return NULL;
+    return zeroed ? calloc(1, bytes) : malloc(bytes);
+}
+
+void *farann_realloc(void *memory, size_t bytes) {
+    return must_fail() ? NULL : realloc(memory, bytes);
+}
+
+int64_t farann_fail_allocation(int64_t n) {
+    farann_store(&watched, 0);
+    int64_t made = farann_load(&counted);
+    farann_store(&counted, 0);
+    farann_store(&failing, n);
+    farann_store(&watched, n >= 0);
+    return made;
+}
+
+double farann_seconds(void) {
+#ifdef _WIN32
+    LARGE_INTEGER ticks, a_second;
+    QueryPerformanceCounter(&ticks);
+    QueryPerformanceFrequency(&a_second);
+    return (double)ticks.QuadPart / (double)a_second.QuadPart;
+#else
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+#endif
+}
 
 #if FARANN_X86_64
 #include <xmmintrin.h>

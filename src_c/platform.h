@@ -1,0 +1,35 @@
+/*
+ * What the platform gives: memory, a clock, and how the calling thread does arithmetic (MXCSR on
+ * x86-64, FPCR on AArch64). Libraries compiled with -ffast-math make it take denormal numbers for
+ * zero, which changes answers.
+ */
+#ifndef FARANN_PLATFORM_H
+#define FARANN_PLATFORM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* All memory that the core takes. As malloc (or with `zeroed` calloc) and realloc; `free` gives it
+   back. */
+void *farann_alloc(size_t bytes, int zeroed);
+void *farann_realloc(void *memory, size_t bytes);
+
+/*
+ * For tests: let the n-th of the next allocations fail, in any thread, once; 0: count them only;
+ * negative: neither. Returns how many were counted since the last call.
+ */
+int64_t farann_fail_allocation(int64_t n);
+
+/* Seconds since some moment, by a monotonic clock. */
+double farann_seconds(void);
+
+/* Begin with the arithmetic of IEEE 754, rounding to nearest; returns the mode before. */
+uint64_t farann_arithmetic_begin(void);
+
+/* Restore the mode that farann_arithmetic_begin returned. */
+void farann_arithmetic_end(uint64_t before);
+
+/* For tests: flush denormal numbers to zero, or stop it. Returns the old state, -1: not known. */
+int farann_flush_denormals(int on);
+
+#endif
