@@ -8,7 +8,7 @@ large for the scales have no codes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -24,11 +24,11 @@ from farann.quantize.records import CodeArrays
 from farann.runtime.process import ieee_arithmetic
 
 # Least rows that are coded together; fewer are scanned as quickly in float32.
-AT_ONCE = 256
+LEAST_RUN = 256
 _FAN = 8  # runs of 256 * 8**i rows or more are on level i; 8 runs of a level are merged into one
 # Largest coordinate of a coded row, as a multiple of the base's largest: the error bound of all
 # codes grows with it.
-_LARGEST = 2.0
+_LARGEST_ADDED = 2.0
 _ROOM = 1.5  # room for codes when it is made anew, as a multiple of what is needed
 
 _PANEL = _core.code_rows(1)
@@ -79,7 +79,7 @@ class Added(NamedTuple):
         """Take in the last rows of the tail, and code them once there are enough."""
         new = np.arange(len(tail) - n_new, len(tail), dtype=np.int64)
         waiting = np.concatenate([self.waiting, new])
-        if len(waiting) < AT_ONCE or n_base + len(tail) > coding.MOST_ORDERED:
+        if len(waiting) < LEAST_RUN or n_base + len(tail) > coding.MOST_ORDERED:
             return self._replace(waiting=waiting)
         return self._coded(base, tail, waiting, n_base, center, spec, isa, queries())
 
@@ -87,7 +87,7 @@ class Added(NamedTuple):
     def _coded(self, base: CodeArrays, tail: RowArray, waiting: Int64Array, n_base: int,
                center: Float64Array, spec: IndexSpec, isa: str, queries: Float32Array) -> Added:
         measured = coding.sizes_like(base, tail[waiting], center, spec, isa)
-        fit = measured.largest <= _LARGEST * base.largest
+        fit = measured.largest <= _LARGEST_ADDED * base.largest
         large = np.concatenate([self.large, waiting[~fit]])
         # Rows that would not fill a panel wait on.
         now = np.flatnonzero(fit)
@@ -134,11 +134,8 @@ class Added(NamedTuple):
             starts = np.cumsum([0, *(run.n for run in runs)]).tolist()
             runs = tuple(Run(start, start + run.n, run.sizes)
                          for start, run in zip(starts, runs, strict=False))
-        for names, step in ((_BY_POSITION, 1), (_BY_PANEL, _PANEL)):
-            for name in names:
-                values = getattr(codes, name)
-                if values is not None:
-                    getattr(room, name)[n // step : (n + new) // step] = values
+        for name, values, step in _parts(codes):
+            getattr(room, name)[n // step : (n + new) // step] = values
         bounds, whole_bounds = room.bounds.or_larger(codes.bounds), room.whole_bounds
         if whole_bounds is not None and codes.whole_bounds is not None:
             whole_bounds = whole_bounds.or_larger(codes.whole_bounds)
@@ -155,19 +152,24 @@ def nothing_added() -> Added:
 
 def _level_of(n: int) -> int:
     level = 0
-    while n >= AT_ONCE * _FAN ** (level + 1):
+    while n >= LEAST_RUN * _FAN ** (level + 1):
         level += 1
     return level
 
 
-def _parts_of(codes: CodeArrays, runs: Iterable[tuple[int, int]], n: int) -> CodeArrays:
-    """Codes at some positions, in arrays of n positions; one run that fills them isn't copied."""
-    parts: dict[str, Any] = {}
+def _parts(codes: CodeArrays) -> Iterator[tuple[str, npt.NDArray[Any], int]]:
+    """Arrays by position and by panel: name, values, and positions for each of these."""
     for names, step in ((_BY_POSITION, 1), (_BY_PANEL, _PANEL)):
         for name in names:
-            values = getattr(codes, name)
-            parts[name] = None if values is None else _taken(
-                values, [(start // step, stop // step) for start, stop in runs], n // step)
+            if getattr(codes, name) is not None:
+                yield name, getattr(codes, name), step
+
+
+def _parts_of(codes: CodeArrays, runs: Iterable[tuple[int, int]], n: int) -> CodeArrays:
+    """Codes at some positions, in arrays of n positions; one run that fills them isn't copied."""
+    parts: dict[str, Any] = {
+        name: _taken(values, [(start // step, stop // step) for start, stop in runs], n // step)
+        for name, values, step in _parts(codes)}
     return replace(codes, **parts)
 
 

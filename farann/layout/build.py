@@ -43,7 +43,7 @@ _SLOWER = 1.05  # most cost with partitions at any of these, as a multiple of th
 # Most rows of a partitioned index that come before the partitions and are always searched.
 _MOST_FIRST = 2048
 # Rows that answer many queries are sorted by scale within groups of 128.
-_PART = 128
+_HUBS_A_PART = 128
 # Without vectors: steps per octave that scales are rounded to.
 WEIGHT_STEPS = 32
 # Without vectors, with 4-bit codes: the 1/256 of the rows that answer most queries keep vectors.
@@ -233,7 +233,7 @@ def _in_order(task: _Task) -> Made:
         sizes = builder.sizes()
         key_bound = sizes.lengths
     order = np.concatenate([
-        builder.by_size_in_parts(first, _PART),
+        builder.by_size_in_parts(first, _HUBS_A_PART),
         builder.by_size(others) if key_bound is None else builder.by_key_bound(others, key_bound)])
     as_rows_lie = False
     if not spec.vectors:
@@ -255,7 +255,7 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
     relative = spec.width.is_coarse and not spec.vectors
     # Rows before all partitions have no mean to be relative to; the best keep their vectors.
     first = builder.by_size_in_parts(
-        task.first[: 0 if relative else min(_MOST_FIRST, n // 16)], _PART)
+        task.first[: 0 if relative else min(_MOST_FIRST, n // 16)], _HUBS_A_PART)
     moment = moment_of(task.query_vectors)
     # Where codes are relative to means, residuals of rows should be short in any direction.
     space = Space(builder.center, spec.metric.normalized, None if relative else moment)

@@ -43,8 +43,8 @@ _PART_BY_LENGTH = 512  # rows ordered by key bound are sorted by scale within gr
 _PARTS_OF_RUNS = 128  # least groups of a run, if it has enough panels
 MOST_ORDERED = 2**31  # rows; more stay in their own order, as slots have 32 bits
 ORDER_K = 32  # of the answers by which rows that answer many queries are found
-_ROWS_A_QUERY = 8  # rows for each query that orders a run
-_LEAST_QUERIES = 128  # least queries that order a run; small runs are merged soon
+_ROWS_A_RUN_QUERY = 8  # rows for each query that orders a run
+_LEAST_RUN_QUERIES = 128  # least queries that order a run; small runs are merged soon
 _UP = 1.0 + 1e-9  # factor that covers the rounding of sums in float64
 _UP32 = 2.0**-23  # relative rounding of a number to float32, twice over
 _LENGTH_UP = 2.0**-20  # relative rounding of lengths to float32, with room to spare
@@ -362,7 +362,7 @@ def code_like(base: CodeArrays, rows: RowArray, sizes: Sizes, center: Float64Arr
     builder = Builder(rows, center, spec.metric, isa, extents, False, unlike=True)
     # Approximate searches scan a few of these parts.
     part = _core.code_rows(int(np.clip(len(rows) // _PARTS_OF_RUNS, 1, _PART_BY_LENGTH)))
-    some = queries[:: -(-len(queries) // max(len(rows) // _ROWS_A_QUERY, _LEAST_QUERIES))]
+    some = queries[:: -(-len(queries) // max(len(rows) // _ROWS_A_RUN_QUERY, _LEAST_RUN_QUERIES))]
     hubs = answering(builder.answers(np.ascontiguousarray(some)), len(rows))
     first = builder.by_size_in_parts(hubs, part)
     rest, key_bound = np.delete(np.arange(len(rows)), hubs), sizes.lengths

@@ -12,7 +12,7 @@ from farann.quantize.scalar import blocks_of, largest_of_panels, parts_of
 from farann.quantize.transform import Moment
 from farann.runtime.process import each
 
-_FEW_ROWS = 20_000  # with cells="auto", fewer rows get no partitions: a scan takes less
+_FEWEST_PARTITIONED = 20_000  # with cells="auto", fewer rows get no partitions: a scan takes less
 _CELLS_PER_ROOT = 4  # n rows get 4 sqrt(n) partitions
 # At these levels a scan costs little beside its probe, so that partitions are fewer and larger.
 _FEWER_PER_ROOT = {"amx": 2}
@@ -26,7 +26,8 @@ def number_of_partitions(wanted: int | str | None, n: int, isa: str) -> int:
     if wanted is None or n == 0:
         return 0
     if wanted == "auto":
-        return 0 if n < _FEW_ROWS else int(_FEWER_PER_ROOT.get(isa, _CELLS_PER_ROOT) * n**0.5)
+        per_root = _FEWER_PER_ROOT.get(isa, _CELLS_PER_ROOT)
+        return 0 if n < _FEWEST_PARTITIONED else int(per_root * n**0.5)
     return min(int(wanted), n)
 
 

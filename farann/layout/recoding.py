@@ -23,8 +23,8 @@ from farann.quantize.scalar import Extents, blocks_of, shape_of
 from farann.runtime.process import ieee_arithmetic
 
 # Added rows with a coordinate over this, as a multiple of the largest coded one, stay float32.
-_FAR = 1024.0
-_SAMPLE = 1024  # most added rows that shape the rounding of 4-bit codes
+_LARGEST_EXTENDED = 1024.0
+_SHAPING_ROWS = 1024  # most added rows that shape the rounding of 4-bit codes
 
 
 def _as_order(codes: CodeArrays, n_rows: int) -> Int64Array:
@@ -109,7 +109,7 @@ def extended(layout: Layout, n_rows: int, rows: RowArray, center: Float64Array,
     if len(rows):
         _core.code_extents(rows, center, spec.metric.normalized, *codes.transform, isa, largest)
     # Files that are mapped aren't checked for NaN.
-    far = largest > _FAR * limit
+    far = largest > _LARGEST_EXTENDED * limit
     for block in blocks_of(len(rows)):
         far[block] |= ~np.isfinite(_core.widened(rows[block])).all(axis=1)
     rows, largest = rows[~far], largest[~far]
@@ -121,7 +121,7 @@ def extended(layout: Layout, n_rows: int, rows: RowArray, center: Float64Array,
                       _core.CODE_SPAN * most / limit, WEIGHT_STEPS)
     shape = None
     if spec.width.is_coarse:
-        sample = _core.widened(rows[:: -(-len(rows) // _SAMPLE)])
+        sample = _core.widened(rows[:: -(-len(rows) // _SHAPING_ROWS)])
         shape = shape_of(codes.transform.rows(spec.metric.query_vectors(sample, center)))
     builder = Builder(rows, center, spec.metric, isa, extents, False)
     new = builder.lay_out(whole_panels(builder.by_size(np.arange(len(rows)))), width=spec.width,

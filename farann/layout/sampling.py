@@ -22,20 +22,20 @@ from farann.quantize.transform import (
 from farann.runtime.process import one_thread
 
 # Multiply-adds that exact answers to sample queries may take: some seconds of one CPU.
-_WORK = 1e11
-_MOST = 2048  # most sample queries
-_LEAST = 64  # least sample queries
-_ROWS_A_QUERY = 16  # rows for each sample query, between these limits
+_ANSWERS_WORK = 1e11
+_MOST_SAMPLED = 2048  # most sample queries
+_LEAST_SAMPLED = 64  # least sample queries
+_ROWS_A_SAMPLED_QUERY = 16  # rows for each sample query, between these limits
 _MANY = 512  # sample queries of small sets, where one for 16 rows would be fewer
-# Multiply-adds beyond which small sets have only _FEW sample queries: some 20 ms.
-_SMALL_WORK = 1 << 30
-_FEW = 256
+# Multiply-adds beyond which small sets have only _FEW_SAMPLED_QUERIES sample queries: some 20 ms.
+_SMALL_SET_WORK = 1 << 30
+_FEW_SAMPLED_QUERIES = 256
 # Small sets whose rows and queries lie in all directions have little to teach: samples are thinned.
 _SMALL = 1 << 14  # most rows of such a set
 _ONE_IN = 4  # one in 4 sample queries and one in 8 rows is kept
 _SPARED = 1 << 28  # multiply-adds of rows and sample queries below which nothing is thinned
 _MOST_FOR_RUNS = 512  # queries that order the rows of a run: each is compared with all rows of it
-_MOST_HELD_OUT = 256  # most queries that layouts are compared with, of as many as _WORK allows
+_MOST_HELD_OUT = 256  # most queries that layouts are compared with, if _ANSWERS_WORK allows
 _LEAST_HELD_OUT = 128  # least queries that layouts are compared with
 _QUERIES = 128  # most queries that costs are estimated from
 # Key bounds are kept if sample queries can skip more than this share of the rows by them.
@@ -58,10 +58,10 @@ def sample_queries(rows: RowArray, seed: int, queries: Float32Array | None) -> F
 
 def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
     """Numbers of the queries, out of `n_queries`, that a layout of n rows is made with."""
-    most = min(max(n // _ROWS_A_QUERY, _MANY), _MOST)
-    if n <= _ROWS_A_QUERY * _MANY and most * n * dim > _SMALL_WORK:
-        most = _FEW
-    number = min(n_queries, int(np.clip(_WORK / (n * dim), _LEAST, most)))
+    most = min(max(n // _ROWS_A_SAMPLED_QUERY, _MANY), _MOST_SAMPLED)
+    if n <= _ROWS_A_SAMPLED_QUERY * _MANY and most * n * dim > _SMALL_SET_WORK:
+        most = _FEW_SAMPLED_QUERIES
+    number = min(n_queries, int(np.clip(_ANSWERS_WORK / (n * dim), _LEAST_SAMPLED, most)))
     return np.sort(np.random.default_rng(seed).choice(n_queries, number, replace=False))
 
 
@@ -96,7 +96,7 @@ def samples_for(rows: RowArray, queries: Float32Array | None, unused: Float32Arr
         queries = spec.metric.mirrored(_core.widened(rows[used]))
     if spec.cells != "auto" or n == 0:
         return queries, None
-    number = int(np.clip(_WORK / rows.size, _LEAST_HELD_OUT, _MOST_HELD_OUT))
+    number = int(np.clip(_ANSWERS_WORK / rows.size, _LEAST_HELD_OUT, _MOST_HELD_OUT))
     if unused is not None and len(unused):
         return queries, unused[:number]
     fresh = np.setdiff1d(np.arange(n), used, assume_unique=True)

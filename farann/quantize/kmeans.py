@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
-from farann.quantize.scalar import ROWS_AT_ONCE, blocks_of, centered, parts_of
+from farann.quantize.scalar import BLOCK_ROWS, blocks_of, centered, parts_of
 from farann.quantize.transform import Moment
 from farann.runtime.process import each, one_thread
 from farann.runtime.progress import told
@@ -27,9 +27,10 @@ _ROWS_A_PART = 256  # sampled rows per part: means of few rows are long, those o
 _ROUNDS = 8  # rounds of k-means; later ones hardly move means
 _MOST_AXES = 128  # dimensions beyond which groups are found along this number of principal axes
 _POINTS_OF_AXES = 4096  # least points that the axes are computed from, up to twice that
-_AT_ONCE = 1024  # vectors that are compared at a time, whose distances stay in caches
-_LARGEST = 1e16  # coordinates are clipped to this; searches score such large rows in float64 anyway
-_SHORTEST, _LONGEST = 1e-15, 1e15  # lengths whose squares and inverses float32 holds well
+_COMPARED_AT_ONCE = 1024  # vectors that are compared at a time, whose distances stay in caches
+_LARGEST_POINT = 1e16  # coordinates are clipped to this; such large rows are scored in float64
+_SHORTEST = 1e-15  # between this length and the next float32 holds squares and inverses well
+_LONGEST = 1e15
 
 
 class Space(NamedTuple):
@@ -209,8 +210,9 @@ class _Room(threading.local):
     """Memory of a thread that its blocks reuse, as new memory is slow."""
 
     def __init__(self, dim: int, n_compared: int, n_at_once: int) -> None:
-        self.vectors, self.gathered = (np.empty((ROWS_AT_ONCE, dim), np.float32) for _ in "ab")
-        self.distances = np.empty(max(ROWS_AT_ONCE * n_compared, _AT_ONCE * n_at_once), np.float32)
+        self.vectors, self.gathered = (np.empty((BLOCK_ROWS, dim), np.float32) for _ in "ab")
+        n_distances = max(BLOCK_ROWS * n_compared, _COMPARED_AT_ONCE * n_at_once)
+        self.distances = np.empty(n_distances, np.float32)
 
 
 def _labels(rows: RowArray, space: Space, means: Means, threads: int,
@@ -229,7 +231,7 @@ def _labels(rows: RowArray, space: Space, means: Means, threads: int,
             given = rows[block.start + some.start : block.start + some.stop]
             vectors[some] = _moderate(given, space.center, space.normalized)
         if parts is None or starts is None:
-            for some in parts_of(slice(0, len(vectors)), _AT_ONCE):
+            for some in parts_of(slice(0, len(vectors)), _COMPARED_AT_ONCE):
                 labels[block][some] = np.argmin(
                     partitions.distances(vectors[some], room.distances), axis=1)
             return
@@ -277,4 +279,4 @@ def _moderate(rows: RowArray, center: Float64Array, normalized: bool) -> Float32
                 return centered(rows, center, normalized).astype(np.float32)
             vectors = rows / lengths[:, None]
             vectors -= center.astype(np.float32)
-    return np.clip(vectors, -_LARGEST, _LARGEST, out=vectors)
+    return np.clip(vectors, -_LARGEST_POINT, _LARGEST_POINT, out=vectors)

@@ -14,7 +14,7 @@ _REFINE_COORDINATE = 4  # and for each byte of it
 _YOUNG = 2.0  # times the rows that pass: thresholds are looser at the beginning of a search
 _WORTH_IT = 0.8  # most cost with a PCA filter, as a share of that of the whole scan
 _LARGEST_SHARE = 0.35  # most bytes of codes with a PCA filter, as a share of the float32 rows'
-_FEW = 256  # most sampled rows that participation ratios are estimated from
+_RATIO_ROWS = 256  # most sampled rows that participation ratios are estimated from
 # Vectors of equal deviations hold at most sqrt(1/2) of their squares along half of all directions.
 _LITTLE_MORE = 0.75
 
@@ -29,7 +29,7 @@ def lets_most_pass(sample: Float64Array, query_vectors: Float64Array, thresholds
     for; products along them are taken to be as small as they hardly ever are.
     """
     number = min(MOST_DIRECTIONS, sample.shape[1] // 2)
-    some = sample[:: max(-(-len(sample) // _FEW), 1)]
+    some = sample[:: max(-(-len(sample) // _RATIO_ROWS), 1)]
     left = np.sqrt((1.0 - most_held(some, number)) * (1.0 - most_held(query_vectors, number)))
     lengths, query_lengths = (np.sqrt(np.einsum("ij,ij->i", each, each))
                               for each in (some, query_vectors))
@@ -42,7 +42,7 @@ def lets_most_pass(sample: Float64Array, query_vectors: Float64Array, thresholds
 def lie_anywhere(sample: Float64Array, query_vectors: Float64Array) -> bool:
     """Whether half of all directions can hold little more than half of rows and of queries."""
     number = max(sample.shape[1] // 2, 1)
-    return max(most_held(each[:: max(-(-len(each) // _FEW), 1)], number)
+    return max(most_held(each[:: max(-(-len(each) // _RATIO_ROWS), 1)], number)
                for each in (sample, query_vectors)) <= _LITTLE_MORE
 
 

@@ -22,11 +22,11 @@ from farann.runtime.process import each, ieee_arithmetic
 _MOST_OUTLIERS = 16  # rows that may be left out when the largest coordinate sets the scale
 # Outliers' largest coordinates are over 1.5 times the next row's; else leaving them out is no use.
 _OUTLIER_RATIO = 1.5
-ROWS_AT_ONCE = 4096  # rows of a block, the work of a thread
+BLOCK_ROWS = 4096  # rows of a block, the work of a thread
 # Blocks up to which all get the same number of rows, so that threads end together.
 _FEW_BLOCKS = 8
 _ROWS_IN_CACHE = 256  # rows of a part: up to 1,024 dimensions stay in caches of 2 MiB in float64
-_CENTER_SAMPLE = 16_384  # rows sampled for the center: any is right, a mean makes searches fast
+_CENTER_ROWS = 16_384  # rows sampled for the center: any is right, a mean makes searches fast
 _SAMPLE_AT_ONCE = 1024  # sampled rows that are converted to float64 at a time
 _SAMPLED = 8192  # most rows in the sample that a layout is made for
 FEW_ROWS = 4096  # least rows in it; an index with fewer rows gets no choice of layout
@@ -61,7 +61,7 @@ def center_of(rows: RowArray, normalized: bool) -> Float64Array:
     """The mean of a sample of the rows, or `normalized` of their directions, as float32 has it."""
     if len(rows) == 0:
         return np.zeros(rows.shape[1])
-    sample = rows[:: -(-len(rows) // _CENTER_SAMPLE)]
+    sample = rows[:: -(-len(rows) // _CENTER_ROWS)]
     total = np.zeros(rows.shape[1])
     for start in range(0, len(sample), _SAMPLE_AT_ONCE):
         part = _core.widened(sample[start : start + _SAMPLE_AT_ONCE])
@@ -77,8 +77,8 @@ def center_of(rows: RowArray, normalized: bool) -> Float64Array:
 
 def blocks_of(n: int) -> list[slice]:
     """Split n rows into blocks; a few blocks are of equal size, so that threads end together."""
-    number = -(-n // ROWS_AT_ONCE)
-    size = -(-n // number) if 0 < number <= _FEW_BLOCKS else ROWS_AT_ONCE
+    number = -(-n // BLOCK_ROWS)
+    size = -(-n // number) if 0 < number <= _FEW_BLOCKS else BLOCK_ROWS
     return [slice(i, min(i + size, n)) for i in range(0, n, size)]
 
 

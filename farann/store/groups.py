@@ -16,7 +16,7 @@ from farann.store.labels import Labels
 # Labels of groups as they come, checked: integers, or strings.
 GroupLabels: TypeAlias = Int64Array | list[str]
 
-_MOST = np.iinfo(np.int32).max
+_MOST_GROUPS = np.iinfo(np.int32).max
 
 
 class Groups:
@@ -83,7 +83,7 @@ class Groups:
             numbers = self.by_slot()
             order = np.argsort(numbers, kind="stable")
             counts = np.bincount(numbers, minlength=len(self))
-            made = self._members = (order.astype(np.int32) if self._count < _MOST else order,
+            made = self._members = (order.astype(np.int32) if self._count < _MOST_GROUPS else order,
                                     np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
         return made
 
@@ -107,8 +107,8 @@ class Groups:
                 assert not isinstance(labels, list)
                 names = names.grown(distinct(labels[new]))
             numbers = Groups(names).numbers_of(name, labels)
-        if len(names) > _MOST:
-            raise ValueError(f"{name}: expected at most {_MOST} different labels")
+        if len(names) > _MOST_GROUPS:
+            raise ValueError(f"{name}: expected at most {_MOST_GROUPS} different labels")
         return Groups(names, appended(self._numbers, self._count, numbers),
                       self._count + len(numbers))
 

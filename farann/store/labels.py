@@ -21,9 +21,9 @@ from farann.store.ids import IdMap, appended, distinct
 
 _A_BUCKET = 4  # mean strings of a bucket, at least; up to twice that
 _MOST_RECENT = 4096  # strings in the dict; beyond, they get a table
-_AT_ONCE = 1 << 18  # strings that are hashed or copied at a time, for the memory of this
+_STRINGS_AT_ONCE = 1 << 18  # strings that are hashed or copied at a time, for the memory of this
 _MORE = 1 / 8  # spare room of longer arrays, as a share of what there is: many strings take much
-_FEW = 16  # strings up to which a Python loop takes less time than numpy
+_FEW_STRINGS = 16  # strings up to which a Python loop takes less time than numpy
 # Bits of a word of four bytes that belong to a string with 0 to 4 bytes left.
 _MASKS = np.array([0, 0xFF, 0xFFFF, 0xFFFFFF, 0xFFFFFFFF], np.uint32)
 
@@ -117,12 +117,12 @@ class Labels:
         numbers = np.full(strings.n, -1, np.int64)
         if self._count == 0 or strings.n == 0:
             return numbers
-        if strings.n <= _FEW:
+        if strings.n <= _FEW_STRINGS:
             return self._few_numbers_of(strings)
         tables, recent, _ = self._covering()
-        for at in range(0, strings.n, _AT_ONCE):
-            part = np.arange(at, min(at + _AT_ONCE, strings.n))
-            hashes = _hashes_of(strings, at, at + _AT_ONCE)
+        for at in range(0, strings.n, _STRINGS_AT_ONCE):
+            part = np.arange(at, min(at + _STRINGS_AT_ONCE, strings.n))
+            hashes = _hashes_of(strings, at, at + _STRINGS_AT_ONCE)
             for table in tables:
                 self._find(table, strings, part, hashes, numbers)
         if recent:
@@ -268,8 +268,8 @@ def _hashes_of(strings: Strings, first: int, stop: int) -> npt.NDArray[np.uint32
     """Hashes of the strings first .. stop: Python's, whose key is drawn when it starts, so that
     nobody can choose strings with one hash."""
     parts = [np.empty(0, np.int64)]
-    for at in range(first, min(stop, strings.n), _AT_ONCE):
-        which = np.arange(at, min(at + _AT_ONCE, stop, strings.n))
+    for at in range(first, min(stop, strings.n), _STRINGS_AT_ONCE):
+        which = np.arange(at, min(at + _STRINGS_AT_ONCE, stop, strings.n))
         parts.append(np.fromiter(map(hash, _texts_of(strings, which)), np.int64, len(which)))
     return np.concatenate(parts).astype(np.uint32)
 
@@ -317,9 +317,9 @@ def _check_text(strings: Strings, name: str) -> None:
     begins = ends[:-1][ends[1:] > ends[:-1]] if len(ends) else ends
     if (strings.octets[begins] & 0xC0 == 0x80).any():
         raise FormatError(f"section '{name}.bytes': an id is not valid UTF-8")
-    for at in range(0, strings.n, _AT_ONCE):
+    for at in range(0, strings.n, _STRINGS_AT_ONCE):
         start = int(ends[at - 1]) if at else 0
-        stop = int(ends[min(at + _AT_ONCE, strings.n) - 1])
+        stop = int(ends[min(at + _STRINGS_AT_ONCE, strings.n) - 1])
         try:
             strings.octets[start:stop].tobytes().decode()
         except UnicodeDecodeError:

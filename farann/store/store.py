@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 # A tuning table, its guard, and the stop rule of the queries it holds for; None: they are exact.
 RuleByTable: TypeAlias = "tuple[Tuning, Guard | None, StopRule | None]"
-_ROWS_AT_ONCE = 65_536  # rows copied at a time where segments are merged
+_MERGED_AT_ONCE = 65_536  # rows copied at a time where segments are merged
 
 
 class Answers(NamedTuple):
@@ -356,9 +356,9 @@ class Store:
             return self.base, self.ids, self.groups
         live = self.live_slots()
         base = empty_rows((len(live), self.dim), self.base.dtype)
-        starts = range(0, len(live), _ROWS_AT_ONCE)
+        starts = range(0, len(live), _MERGED_AT_ONCE)
         with told("merging rows", len(starts), progress) as advance:
-            for block in (slice(start, start + _ROWS_AT_ONCE) for start in starts):
+            for block in (slice(start, start + _MERGED_AT_ONCE) for start in starts):
                 base[block] = self.stored(live[block])
                 advance(1)
         return base, self.ids.kept(live), self.groups_of(live)

@@ -38,12 +38,12 @@ _USUAL_QUERIES = 4
 _LEAST_SPREAD = 1e-4  # of a point, where the sample's mean square is 1; so are the next two
 _LEAST_VARIANCE = 1e-4  # along an axis
 _LEAST_LIMIT = 1e-2  # of a test's squares
-_PART = 1024  # queries that are tested between two looks for Ctrl+C
+_TESTED_AT_ONCE = 1024  # queries that are tested between two looks for Ctrl+C
 _LONG = 16_384  # queries that take some milliseconds
 # Share of queries like the sample that fail by chance (2 tests, 1 in 250 each, and the sample's
 # error); these needn't be guarded.
 _USUAL_SHARE = 0.015
-_FAR = 1.25  # failing at 1.25 times the limits, for squares of distances, isn't chance
+_FAR_BEYOND = 1.25  # failing at 1.25 times the limits, for squares of distances, isn't chance
 _WARN_AFTER = 4  # warn when this many more queries were guarded than _WARN_SHARE of all
 _WARN_SHARE = 0.05
 
@@ -79,14 +79,15 @@ class Guard:
             if self.tests.is_like(queries, 0):
                 return None
             marks[0] = 1
-        elif n <= _PART:
+        elif n <= _TESTED_AT_ONCE:
             self.tests.find(queries, 0, n, marks)
         else:
-            pool.run_all([partial(self.tests.find, queries, start, min(start + _PART, n), marks)
-                          for start in range(0, n, _PART)], threads, long=n >= _LONG)
+            step = _TESTED_AT_ONCE
+            pool.run_all([partial(self.tests.find, queries, start, min(start + step, n), marks)
+                          for start in range(0, n, step)], threads, long=n >= _LONG)
         found = np.flatnonzero(marks)
         if n > 1 and len(found) <= usual + 2.0 * usual**0.5:
-            far = [not self.tests.is_like(queries, int(i), _FAR) for i in found]
+            far = [not self.tests.is_like(queries, int(i), _FAR_BEYOND) for i in found]
             found = found[np.array(far, np.bool_)]
         self.note(n + self.tests.count_alone(), len(found))
         return found if len(found) else None

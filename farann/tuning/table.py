@@ -25,7 +25,7 @@ _UNSURE = 0.08
 # Floor of 1 - recall before its logarithm is taken.
 _LEAST_MISSING = 1e-4
 # Sample queries below which a standard error of their recall is allowed for.
-_FEW = 100
+_FEW_SAMPLED = 100
 # Standard deviations above the mean lateness beyond which a search is extended. At 0.5, recall of
 # unlike queries rises by a few hundredths, and batches like the sample cost 15 % more.
 _LATE = 1.0
@@ -68,12 +68,10 @@ class Tuning(NamedTuple):
         partitions at that effort, in nearly all cases; NaN, or an empty tuple, where it can't be
         predicted.
     single_costs : tuple of float
-        Costs as above of queries that are asked one by one; empty where they aren't known, as in
-        files of older versions.
+        Costs as above of queries that are asked one by one; empty where they aren't known.
     late : tuple of float
         How late the answers of the sample came: the root of their places in the order of rows,
-        in panels of 16, on average. Later ones are a sign of other queries. Empty without vectors,
-        and in files of older versions.
+        in panels of 16, on average. Later ones are a sign of other queries. Empty without vectors.
     late_spread : tuple of float
         The deviation of that from query to query.
     sampled : int
@@ -131,7 +129,7 @@ class Tuning(NamedTuple):
         if not 0.0 <= recall <= 1.0:
             raise ValueError(f"recall: expected a number from 0 to 1, got {recall}")
         missing = missing_at(recall)
-        if 0 < self.sampled < _FEW:
+        if 0 < self.sampled < _FEW_SAMPLED:
             missing = _surely_missing(missing, self.sampled)
         wanted = 1.0 - missing
         # Little effort may find too few rows and end in a scan of all: what counts is what all
@@ -361,7 +359,7 @@ class Tunings:
     gave any.
 
     They belong to a layout: adding and removing rows keeps them, a build begins anew. A tuning
-    without a guard is only for exact search, or from a file older than guards.
+    without a guard is only for exact search.
     """
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from farann.layout.added_rows import AT_ONCE, Added, Run
+from farann.layout.added_rows import LEAST_RUN, Added, Run
 from farann.layout.build import make_codes
 from farann.layout.coding import ORDER_K, Builder, Sizes, code_like, whole_panels
 from farann.layout.partitions import _FEWER_PER_ROOT as FEWER_PER_ROOT

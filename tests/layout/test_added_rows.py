@@ -120,9 +120,9 @@ def test_counts_of_codes(rng: np.random.Generator) -> None:
     index = grown(built(rows[:BASE]), rows[BASE:-1], 100)
     streamed = index.search_furthest(queries, K, return_stats=True)[1]
     waiting = BASE - 1 - n_coded(index)
-    assert 0 < waiting < inside.layout.AT_ONCE
+    assert 0 < waiting < inside.layout.LEAST_RUN
     assert streamed.rows_scanned <= 64 * (2 * BASE - 1)
-    assert 64 * waiting * DIM <= streamed.float_products < 64 * 2 * inside.layout.AT_ONCE * DIM
+    assert 64 * waiting * DIM <= streamed.float_products < 64 * 2 * inside.layout.LEAST_RUN * DIM
     once = index.build().search_furthest(queries, K, return_stats=True)[1]
     assert streamed.code_products < 1.3 * once.code_products
     assert streamed.rows_scanned < 1.3 * once.rows_scanned
@@ -141,9 +141,9 @@ def test_rows_out_of_reach_are_left_out(rng: np.random.Generator) -> None:
 
 def test_rows_wait_until_there_are_panels_of_them(rng: np.random.Generator) -> None:
     index = built(rng.standard_normal((BASE, DIM), dtype=np.float32))
-    for i in range(1, 3 * inside.layout.AT_ONCE):
+    for i in range(1, 3 * inside.layout.LEAST_RUN):
         index.add(rng.standard_normal((1, DIM), dtype=np.float32))
-        assert n_coded(index) == i // inside.layout.AT_ONCE * inside.layout.AT_ONCE
+        assert n_coded(index) == i // inside.layout.LEAST_RUN * inside.layout.LEAST_RUN
 
 
 def test_rows_are_coded_few_times(rng: np.random.Generator,
@@ -160,7 +160,7 @@ def test_rows_are_coded_few_times(rng: np.random.Generator,
     monkeypatch.setattr(inside.settings, "code_added_rows", counted)
     rows = rng.standard_normal((2 * BASE, DIM), dtype=np.float32)
     grown(built(rows[:BASE]), rows[BASE:], 100)
-    assert BASE - inside.layout.AT_ONCE < coded <= 2 * BASE
+    assert BASE - inside.layout.LEAST_RUN < coded <= 2 * BASE
 
 
 def test_large_rows_stay_float32(rng: np.random.Generator) -> None:
