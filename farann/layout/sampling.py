@@ -193,8 +193,8 @@ class CostModel(NamedTuple):
         """The share of rows that are too near the center to be an answer."""
         if self.squares_sign < 0.0:
             return 0.0  # what is nearest may have any length
-        lengths = np.sort(_lengths(self.rows))
-        factors = _lengths(self.query_vectors)
+        lengths, factors = (np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+                            for vectors in (self.rows, self.query_vectors))
         bounds = factors[:, None] * lengths + self.squares_sign * lengths**2
         return float((bounds < self.thresholds[:, None]).mean())
 
@@ -251,12 +251,6 @@ def along_and_across(vectors: Float64Array,
     """Components of vectors along a direction, and lengths of the rest, rounded up."""
     along = direction.along(vectors)
     return along[:, 0], direction.residual_norms(vectors, along)
-
-
-def _lengths(vectors: Float64Array) -> Float64Array:
-    """Lengths of vectors, without a copy of all squares."""
-    squares: Float64Array = np.einsum("ij,ij->i", vectors, vectors)
-    return np.sqrt(squares)
 
 
 def cost_model_of(rows: RowArray, center: Float64Array, metric: MetricTraits,

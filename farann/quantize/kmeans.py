@@ -98,9 +98,9 @@ def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int
     parts = _fitted(space.of(_some_of(rows, n_parts * _ROWS_A_PART)), n_parts, seed, axes=axes)
     part_of = _labels(rows, space, Means(parts), threads)
     members = [np.flatnonzero(part_of == p) for p in range(len(parts))]
-    numbers = [max(1, round(n_partitions * len(some) / len(rows))) if len(some) else 0
+    numbers = [min(len(some), max(1, round(n_partitions * len(some) / len(rows))))
                for some in members]
-    starts = np.cumsum([0, *(min(pair) for pair in zip(numbers, map(len, members), strict=True))])
+    starts = np.cumsum([0, *numbers])
     partitions = np.empty((starts[-1], rows.shape[1]), np.float32)
 
     def split(p: int) -> None:
