@@ -1,13 +1,6 @@
 """The native core's names for Python."""
 
 from farann.native.answers import write_best
-from farann.native.centroid import (
-    add_directions_exactly,
-    add_rows_exactly,
-    empty_sum,
-    furthest_row,
-    mean_of_sum,
-)
 from farann.native.codes import Codes
 from farann.native.encoding import (
     CODE_SPAN,
@@ -19,6 +12,12 @@ from farann.native.encoding import (
     encode_rows,
     pack_codes,
     rotate,
+)
+from farann.native.exact_mean import (
+    add_directions_exactly,
+    add_rows_exactly,
+    empty_sum,
+    mean_of_sum,
 )
 from farann.native.greedy import Greedy
 from farann.native.guard import Guard

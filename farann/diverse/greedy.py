@@ -31,8 +31,6 @@ _CENTER_SAMPLE = 128
 _FEW_PRODUCTS = 50_000_000
 # Most multiply-adds of a selection that Ctrl+C waits for, some hundredths of a second.
 _PRODUCTS_AT_ONCE = 200_000_000
-# Coordinates of all rows up to which exact keys are computed sooner than a search is prepared.
-_FEW_NUMBERS = 5_000_000
 
 
 class RowSum(NamedTuple):
@@ -101,15 +99,18 @@ def select(store: Store, isa: str, slots: Int64Array, mask: UInt8Array | None,
     k = min(choice.k, n_left)
     if k == 0:
         return Selection(np.empty(0, np.int64), np.empty(0, np.float32))
+    snapshot = snapshot_of(store, isa)
+    allowed = _core.Filter(snapshot, mask)
     first, n_before = choice.first, 0
     if len(first) == 0:
-        start = choice.start
-        if start is None:
-            start = furthest_from_mean(store, isa, mask, slots)
-        first, n_before = np.array([start], np.int64), 1
-    snapshot = snapshot_of(store, isa)
-    task = _core.Greedy(snapshot, _core.Filter(snapshot, mask), first, k - n_before,
-                        radius=choice.radius)
+        first, n_before = np.array([choice.start or 0], np.int64), 1
+        if choice.start is None:
+            begin = _furthest_from_mean(
+                snapshot, allowed, (_rows(store, slots[at : at + _ROWS_AT_ONCE])
+                                    for at in range(0, len(slots), _ROWS_AT_ONCE)), metric)
+            first = (slots[store.ids.ids_of(slots).argmin()][np.newaxis] if begin is None
+                     else store.slots_of(np.array([begin])))
+    task = _core.Greedy(snapshot, allowed, first, k - n_before, radius=choice.radius)
     ids, scores = np.empty(k, np.int64), np.empty(k, np.float32)
     if n_before:
         ids[:1] = store.ids.ids_of(first)
@@ -132,30 +133,22 @@ def select_few(rows: Float32Array, k: int, metric: MetricTraits, start: int | No
     if (dim < 1 or n * dim * k > _PRODUCTS_AT_ONCE or k < 1
             or (start is not None and not 0 <= start < n)):
         return None
-    ids, scores = np.empty(k, np.int64), np.empty(k, np.float32)
+    if start is None and _core.first_bad_row(rows, metric.normalized) >= 0:
+        return None
+    center = rows[start or 0].astype(np.float64) if metric.adds_squared_norm else np.zeros(dim)
+    snapshot = _core.Snapshot(rows[:0], rows, None, None, center, metric.number, isa)
+    everything = _core.Filter(snapshot)
     if start is None:
-        if _core.first_bad_row(rows, metric.normalized) >= 0:
-            return None
-        mean = RowSum.of((rows[at : at + _ROWS_AT_ONCE] for at in range(0, n, _ROWS_AT_ONCE)),
-                         dim, metric.normalized).mean()
-        start = _core.furthest_row(rows, metric.number, isa, mean)
+        start = _furthest_from_mean(snapshot, everything, (
+            rows[at : at + _ROWS_AT_ONCE] for at in range(0, n, _ROWS_AT_ONCE)), metric) or 0
+    ids, scores = np.empty(k, np.int64), np.empty(k, np.float32)
     ids[0], scores[0] = start, inf if metric.larger_is_further else -inf
-    centre = rows[start].astype(np.float64) if metric.adds_squared_norm else np.zeros(dim)
-    snapshot = _core.Snapshot(rows[:0], rows, None, None, centre, metric.number, isa)
-    task = _core.Greedy(snapshot, _core.Filter(snapshot), ids[:1], k - 1)
+    task = _core.Greedy(snapshot, everything, ids[:1], k - 1)
     if not task.by_float32:
         return None
     task.run(k - 1)
     task.write(ids[1:], scores[1:])
     return Selection(ids, scores)
-
-
-def _lying_together(store: Store) -> Float32Array | None:
-    """All rows, removed ones as well, as one array of float32; None where they aren't."""
-    if len(store.base) and len(store.tail):
-        return None
-    rows = store.tail if len(store.tail) else store.base
-    return rows if rows.dtype == np.float32 else None
 
 
 def slot_of(store: Store | None, start: Any) -> int | None:
@@ -184,20 +177,16 @@ def _run(task: _core.Greedy, k: int, progress: Progress, is_long: bool) -> int:
     return found[0]
 
 
-def furthest_from_mean(store: Store, isa: str, mask: UInt8Array | None,
-                       slots: Int64Array) -> int:
-    """The slot of the row furthest from the mean of some rows, of their directions under cosine."""
-    metric, ids, rows = store.spec.metric, store.ids.by_slot(), _lying_together(store)
-    mean = RowSum.of((_rows(store, slots[start : start + _ROWS_AT_ONCE])
-                      for start in range(0, len(slots), _ROWS_AT_ONCE)),
-                     store.dim, metric.normalized).mean()
+def _furthest_from_mean(snapshot: _core.Snapshot, allowed: _core.Filter,
+                        blocks: Iterable[Float32Array], metric: MetricTraits) -> int | None:
+    """The id of the row furthest from the mean of some rows, of their directions under cosine.
+
+    None: directions cancel, so that all rows are as far.
+    """
+    mean = RowSum.of(blocks, snapshot.dim, metric.normalized).mean()
     if metric.normalized and not mean.any():
-        return int(slots[store.ids.ids_of(slots).argmin()])
-    if rows is not None and rows.size <= _FEW_NUMBERS:
-        return _core.furthest_row(rows, metric.number, isa, mean, ids=ids, allowed=mask)
-    snapshot = snapshot_of(store, isa)
-    hits, _ = batches.top(snapshot, _core.Filter(snapshot, mask), mean[np.newaxis], 1, False, 1)
-    return int(store.slots_of(hits.ids[0])[0])
+        return None
+    return int(batches.top(snapshot, allowed, mean[np.newaxis], 1, False, 1)[0].ids[0, 0])
 
 
 def _rows(store: Store, slots: Int64Array) -> Float32Array:

@@ -20,7 +20,7 @@ MODULES = ("_cyutility", "kernels", "process", "scratch", "encoding", "codes", "
            "norm_pruning", "cost_judge", "position_keys", "first_rows", "code_pass",
            "uncoded_rows", "tail_scan", "lateness", "ordered_scan", "partition_choice",
            "partition_probe", "answers", "search", "measuring", "single", "picks",
-           "greedy", "centroid",
+           "greedy", "exact_mean",
            "member_sets", "set_search", "set_keys", "pair_search", "merging")
 
 

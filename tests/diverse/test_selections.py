@@ -60,12 +60,10 @@ def test_a_radius_ends_selections(metric: str) -> None:
 
 
 @pytest.mark.parametrize("metric", METRICS)
-def test_where_selections_begin_without_a_start(metric: str,
-                                                monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_selections_begin_without_a_start(metric: str) -> None:
     rng = np.random.default_rng(2)
     rows = np.repeat(rng.standard_normal((300, 4)), 2, axis=0).astype(np.float32)
     one_off, index = farann.select_diverse(rows, 9, metric), index_of(rows[::-1].copy(), metric)
-    monkeypatch.setattr(inside.settings, "few_numbers", 0)
     by_search = index_of(rows, metric).select_diverse(9)
     assert_array_equal(one_off.ids, by_search.ids)
     assert_same_bits(one_off.scores, by_search.scores)
@@ -92,5 +90,3 @@ def test_rows_are_still_checked() -> None:
     with pytest.raises(ValueError, match="radius: expected a distance of 0 or more, got -1"):
         farann.select_diverse(rows, radius=-1)
     assert len(farann.select_diverse(rows, 2, "cosine", radius=-1).ids) == 1
-    with pytest.raises(ValueError, match="of the rows' dimension"):
-        inside.core.furthest_row(rows, 0, inside.levels()[0], np.ones(4, np.float32))

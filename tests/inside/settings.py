@@ -9,7 +9,7 @@ import farann._core as core
 from farann.adapters.posneg import regression
 from farann.cli import commands
 from farann.demo import data, movies, words
-from farann.diverse import greedy, mmr, pairs
+from farann.diverse import mmr, pairs
 from farann.io import container, files, index_file, vector_formats
 from farann.layout import added_rows, build, coding, partitions, sampling
 from farann.native import codes
@@ -35,7 +35,6 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     "distinct": ("distinct", (filters,)),
     "encode_metadata": ("encode_metadata", (container,)),
     "fashion_parts": ("_FASHION_PARTS", (data,)),
-    "few_numbers": ("_FEW_NUMBERS", (greedy,)),
     "fewest_built_rows": ("FEW_ROWS", (build, sampling)),
     "fewest_partitioned_rows": ("_FEWEST_PARTITIONED", (partitions,)),
     "files_fcntl": ("fcntl", (files,)),
