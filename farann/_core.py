@@ -1,6 +1,5 @@
 """The native core's names for Python."""
 
-from farann.native.answers import write_best
 from farann.native.codes import Codes
 from farann.native.encoding import (
     CODE_SPAN,
@@ -21,6 +20,7 @@ from farann.native.exact_mean import (
 )
 from farann.native.greedy import Greedy
 from farann.native.guard import Guard
+from farann.native.judge import CodeTrials
 from farann.native.kernels import (
     METRICS,
     first_bad_row,
@@ -41,7 +41,7 @@ from farann.native.process import (
     fail_allocation,
     flush_denormals,
 )
-from farann.native.search import ApproximateTask, Task
+from farann.native.search import Task, write_best
 from farann.native.set_keys import member_keys
 from farann.native.set_search import SetSearch
 from farann.native.single import SingleSearch

@@ -15,13 +15,10 @@ from importlib.util import module_from_spec, spec_from_loader
 
 # Lowest first; `_cyutility` is what Cython adds to all.
 MODULES = ("_cyutility", "kernels", "process", "scratch", "encoding", "codes", "partitions",
-           "snapshot", "guard", "query_batch", "rough", "row_reader", "candidates",
-           "integer_keys", "ceilings", "key_scan", "row_scan", "coded_queries", "code_scan",
-           "norm_pruning", "cost_judge", "position_keys", "first_rows", "code_pass",
-           "uncoded_rows", "tail_scan", "lateness", "ordered_scan", "partition_choice",
-           "partition_probe", "answers", "search", "measuring", "single", "picks",
-           "greedy", "exact_mean",
-           "member_sets", "set_search", "set_keys", "pair_search", "merging")
+           "snapshot", "guard", "query_batch", "row_reader", "collector", "coded_queries",
+           "sources", "integer_keys", "bounds", "judge", "levels", "float_levels", "key_level",
+           "probing", "search", "measuring", "single", "picks", "greedy", "exact_mean",
+           "set_collector", "set_search", "set_keys", "pair_search", "merging")
 
 
 def _library() -> str:

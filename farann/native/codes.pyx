@@ -210,12 +210,10 @@ cdef class Codes:
     cdef take_hubs(self):
         """Lay the whole codes of the first rows out in panels: all queries look at these."""
         cdef int64_t n = min(whole_panels(HUB_ROWS), self.n_positions)
-        weights = np.asarray(self.whole_inv_scale[:n]).reshape(-1, FARANN_CODE_PANEL)
-        self.n_hubs = 0
-        # Files of earlier versions have a weight for each row.
-        if n == 0 or (weights != weights[:, :1]).any():
-            return
-        self.hub_weights = np.ascontiguousarray(weights[:, 0])
+        weights = np.asarray(self.whole_inv_scale).reshape(-1, FARANN_CODE_PANEL)
+        if (weights != weights[:, :1]).any():
+            raise ValueError("whole codes of a panel must have one scale")
+        self.hub_weights = np.ascontiguousarray(weights[:n // FARANN_CODE_PANEL, 0])
         self.hub_panels = np.empty((n, self.groups * FARANN_CODE_GROUP), np.uint8)
         pack_codes(self.whole[:n], np.arange(n), False, self.hub_panels, None)
         self.hubs = farann_coded_rows(&self.hub_panels[0, 0], NULL, NULL, &self.hub_weights[0],

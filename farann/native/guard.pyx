@@ -177,7 +177,7 @@ cdef class Guard:
         """By how many deviations the answers to queries came later, on average, than is usual.
 
         It is infinite if those of all queries before add up to more than chance explains: then the
-        plan was not made for such queries. `late` is the sum of what `ApproximateTask.late_to` told
+        plan was not made for such queries. `late` is the sum of what `Task.late_to` told
         of them, `usual` the mean of the sample of `sampled` queries, `spread` their deviation.
         """
         cdef double unit = max(spread, LEAST_LATE_SPREAD * (1.0 + usual))

@@ -6,34 +6,34 @@ One-hot rows, bits, counts and pixels are such numbers, and the ones that tie mo
 cimport cython
 from libc.stdint cimport int64_t
 
-from farann.native.candidates cimport Candidates
 from farann.native.kernels cimport *
 from farann.native.process cimport INTEGER_KEYS, uses
 from farann.native.query_batch cimport Query, QueryBatch
-from farann.native.row_reader cimport RowBlock
-from farann.native.snapshot cimport NOT_LOOKED_FOR, Segment, Snapshot
+from farann.native.row_reader cimport RowBlock, RowReader
+from farann.native.snapshot cimport NOT_LOOKED_FOR, Segment
 
 cdef enum:
     LARGEST_SUM = 1 << 24  # float32 has all whole numbers up to this one
 
 
+@cython.final
 @cython.no_gc  # what parts refer to never refers to them
 @cython.freelist(8)
 cdef class IntegerKeys:
     """Finds the exact keys of a block for one query, in half of the time that float64 takes."""
 
     @staticmethod
-    cdef IntegerKeys of(QueryBatch batch, Candidates candidates):
+    cdef IntegerKeys of(QueryBatch batch, RowReader rows):
         cdef IntegerKeys self = IntegerKeys.__new__(IntegerKeys)
-        self.batch, self.candidates = batch, candidates
+        self.batch, self.rows = batch, rows
         return self
 
-    cdef bint are_exact(self, const Query *query) noexcept nogil:
+    cdef bint are_exact(self, int64_t i) noexcept nogil:
         """Whether all sums of a query are whole numbers that float32 has; there is memory then."""
-        cdef int64_t of_rows = largest_integer(self.batch.snapshot), of_query, largest
+        cdef int64_t of_rows = self.batch.snapshot.largest_whole_number(), of_query, largest
         if of_rows < 0 or not uses(INTEGER_KEYS):
             return False
-        of_query = farann_largest_integer(query.given, self.batch.dim)
+        of_query = farann_largest_integer(self.batch.queries[i].given, self.batch.dim)
         if of_query < 0:
             return False
         if self.batch.metric == FARANN_L2:  # squares and products are in one sum
@@ -44,7 +44,7 @@ cdef class IntegerKeys:
 
     cdef bint may_be_exact(self) noexcept nogil:
         """Whether rows are whole numbers, so that sums of some queries may be."""
-        return uses(INTEGER_KEYS) and largest_integer(self.batch.snapshot) >= 0
+        return uses(INTEGER_KEYS) and self.batch.snapshot.largest_whole_number() >= 0
 
     cdef bint make_room(self) noexcept nogil:
         cdef int64_t width = padded(self.batch.dim), n = self.batch.block_rows
@@ -57,7 +57,7 @@ cdef class IntegerKeys:
             self.squares = self.products + n
         return self.zeros != NULL
 
-    cdef double largest_sum(self, const Query *query) noexcept nogil:
+    cdef double largest_sum(self, int64_t i) noexcept nogil:
         """|q|^2 and the largest |x|^2 of all rows, whole numbers that float32 has.
 
         That of rows is looked for only once, as the largest number is.
@@ -67,13 +67,14 @@ cdef class IntegerKeys:
         cdef float norms[2]
         cdef int s
         cdef const Segment *segment
+        cdef const Query *query = &self.batch.queries[i]
         cdef RowBlock rows
         if known == NOT_LOOKED_FOR:
             for s in range(2):
                 start, segment = 0, &self.batch.snapshot.segments[s]
                 while start < segment.count:
                     n = min(self.batch.block_rows, segment.count - start)
-                    rows = self.candidates.rows_at(segment, start, n)
+                    rows = self.rows.block(segment, start, n)
                     self.batch.kernels.score_rows_f32(
                         rows.rows, NULL, n, self.batch.dim, self.zeros, self.zeros, False, 0.0,
                         self.products, norms)
@@ -86,11 +87,10 @@ cdef class IntegerKeys:
             found += <double>query.given[j] * query.given[j]
         return found
 
-    cdef void find(self, const Query *query, const Segment *segment, int64_t start,
-                   int64_t n) noexcept nogil:
-        """Make those of rows start .. start + n of a segment the exact keys of the candidates."""
+    cdef void find(self, int64_t i, const RowBlock *rows, int64_t n, double *keys) noexcept nogil:
+        """Write the exact keys of n rows for query i."""
         cdef const farann_kernels *kernels = self.batch.kernels
-        cdef RowBlock rows = self.candidates.rows_at(segment, start, n)
+        cdef const Query *query = &self.batch.queries[i]
         cdef bint l2 = self.batch.metric == FARANN_L2
         cdef float norms[2]
         cdef double of_query = 0.0
@@ -103,32 +103,5 @@ cdef class IntegerKeys:
         if self.batch.metric == FARANN_COSINE:
             kernels.score_rows_f32(rows.rows, rows.positions, n, self.batch.dim, self.zeros,
                                    self.zeros, False, 1.0, self.squares, norms)
-        farann_keys_of_integers(self.batch.metric, self.products, self.squares, n, of_query,
-                                self.candidates.exact_keys)
-        self.batch.float_products += n * self.batch.dim
-        self.batch.blocks += 1
-
-
-cdef int64_t largest_integer(Snapshot snapshot) noexcept nogil:
-    """The largest size of a number of the rows, if all are whole, or -1; looked for only once.
-
-    Two threads may look at once, and find the same.
-    """
-    cdef int64_t known = farann_load(&snapshot.largest_integer), found = 0
-    cdef int s
-    cdef const Segment *segment
-    if known != NOT_LOOKED_FOR:
-        return known
-    if snapshot.row_type == FARANN_UINT8 or snapshot.row_type == FARANN_INT8:
-        found = 255
-    elif snapshot.row_type != FARANN_FLOAT32:
-        found = -1
-    else:
-        for s in range(2):
-            segment = &snapshot.segments[s]
-            if found >= 0 and segment.count:
-                known = farann_largest_integer(<const float *>segment.rows,
-                                               segment.count * snapshot.dim)
-                found = -1 if known < 0 else max(found, known)
-    farann_store(&snapshot.largest_integer, found)
-    return found
+        farann_keys_of_integers(self.batch.metric, self.products, self.squares, n, of_query, keys)
+        self.batch.count_products(n, self.batch.dim, 1, False)

@@ -4,11 +4,11 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint64_t
 
 from farann.native.kernels cimport *
-from farann.native.partition_choice cimport PartitionChoice
+from farann.native.probing cimport PartitionMeans
 from farann.native.process cimport CancelFlag
-from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.query_batch cimport QueryBatch
 from farann.native.row_reader cimport RowReader
-from farann.native.search cimport ApproximateTask
+from farann.native.search cimport Task
 from farann.native.snapshot cimport Filter, Segment, Snapshot
 
 import numpy as np
@@ -39,10 +39,10 @@ def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::
         before = farann_arithmetic_begin()
         at = 0
         for i in range(batch.n_queries):
-            if batch.stopped():
+            if batch.cancelled():
                 break
             batch.find_query_vector(i)
-        while at < n_slots and not batch.stopped():
+        while at < n_slots and not batch.cancelled():
             segment = &snapshot.segments[slots[at] >= snapshot.segments[1].first]
             n = 0
             while n < SCORES_AT_ONCE and at + n < n_slots:
@@ -51,9 +51,9 @@ def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::
                     break
                 n += 1
             for i in range(stop - start):
-                if batch.stopped():
+                if batch.cancelled():
                     break
-                rows.keys_at(segment, positions, n, batch.exact_query(&batch.queries[i]), keys)
+                rows.keys_at(segment, positions, n, batch.exact_query(i), keys)
                 for j in range(n):
                     scores[start + i, at + j] = <float>farann_score(
                         snapshot.metric, keys[j], batch.queries[i].prepared.query_norm)
@@ -93,7 +93,7 @@ def keys_of_found(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
     with nogil:
         before = farann_arithmetic_begin()
         for i in range(start, stop):
-            if batch.stopped():
+            if batch.cancelled():
                 break
             batch.find_query_vector(i - start)
             for j in range(offsets[i], offsets[i + 1]):
@@ -109,7 +109,7 @@ def keys_of_found(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
                             n += 1
                         j += 1
                     rows.keys_at(segment, positions, n,
-                                 batch.exact_query(&batch.queries[i - start]), found)
+                                 batch.exact_query(i - start), found)
                     for m in range(n):
                         keys[places[m]] = sign * found[m] + 0.0  # never -0.0
         farann_arithmetic_end(before)
@@ -122,37 +122,33 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
 
     NaN where that can't be said; `scores` are those of the k-th rows of the queries.
     """
-    cdef int64_t first = 0, count, i, n = queries.shape[0]
-    cdef ApproximateTask task = ApproximateTask(snapshot, filter, queries, 0, n, k, rule,
-                                              nearest=nearest)
+    cdef int64_t first = 0, count, i, at, n = queries.shape[0]
+    cdef Task task = Task(snapshot, filter, queries, 0, n, k, nearest, rule)
     cdef double[::1] found = np.full(n, np.nan)
-    cdef PartitionChoice choice = task.choice
-    cdef const Query *query
+    cdef PartitionMeans means = task.means
     cdef double key
     cdef uint64_t before
     if scores.shape[0] != n:
         raise ValueError("there must be a score for each query")
-    if choice is None:
+    if means is None:
         return np.asarray(found)  # all rows are scored
+    task.all_ask()
     with nogil:
         before = farann_arithmetic_begin()
         snapshot.kernels.begin()
         while first < n:
-            count = min(task.coded.code_width, n - first)
-            for i in range(count):
-                choice.choosing[i] = first + i
-            choice.score_partitions(choice.choosing, count)
-            for i in range(count):
-                query = &task.batch.queries[first + i]
-                if not choice.sees_partitions(first + i):
+            count = min(task.coded.width, n - first)
+            means.score(task.asking + first, count)
+            for at in range(count):
+                i = first + at
+                if not means.can_score(i):
                     continue
-                key = (task.batch.sign * farann_key_at(snapshot.metric, scores[first + i],
-                                                       query.prepared.query_norm)
-                       * query.prepared.key_scale + query.prepared.key_offset)
-                found[first + i] = (
-                    key - choice.mean_of_best(choice.optimistic_scores
-                                              + i * choice.partitions.n_padded)
-                ) / choice.deviation_of(query)
+                key = (task.batch.sign * farann_key_at(snapshot.metric, scores[i],
+                                                       task.batch.queries[i].prepared.query_norm)
+                       * task.batch.queries[i].prepared.key_scale
+                       + task.batch.queries[i].prepared.key_offset)
+                found[i] = (key - means.mean_of_best(means.scores + at * means.partitions.n_padded)
+                            ) / means.deviation_of(i)
             first += count
         snapshot.kernels.end()
         farann_arithmetic_end(before)

@@ -23,13 +23,13 @@ cdef class PairSearch(Task):
                  int64_t start, int64_t stop, double least, CancelFlag flag=None,
                  costs=(0.0, 0.0, 0.0, 0.0)):
         cdef int64_t i
-        cdef Query *query
+        cdef const Query *query
         Task.__init__(self, snapshot, filter, queries, start, stop, 1, False, flag=flag,
                       costs=costs)
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
-            query.threshold = (least + query.prepared.key_offset
-                               - ROUNDING * (fabs(least) + fabs(query.prepared.key_offset)))
+            self.collector.raise_threshold(i, least + query.prepared.key_offset - ROUNDING * (
+                fabs(least) + fabs(query.prepared.key_offset)))
 
     def write_keys(self, double[::1] keys, int64_t[::1] ids, int64_t start):
         """Write the key and the id of each query's furthest row, or -infinity and -1."""
@@ -38,6 +38,7 @@ cdef class PairSearch(Task):
         for i in range(self.batch.n_queries):
             query = &self.batch.queries[i]
             keys[start + i], ids[start + i] = -INFINITY, -1
-            if query.found.count:
-                keys[start + i] = query.found.entries[0].key / query.prepared.query_norm
-                ids[start + i] = query.found.entries[0].id
+            if self.collector.found[i].top.count:
+                keys[start + i] = (self.collector.found[i].top.entries[0].key
+                                   / query.prepared.query_norm)
+                ids[start + i] = self.collector.found[i].top.entries[0].id

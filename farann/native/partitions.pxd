@@ -18,4 +18,5 @@ cdef class Partitions:
 
     cdef int64_t usual_size(self) noexcept nogil
     cdef int64_t begun(self, int64_t position) noexcept nogil
+    cdef int64_t end_of_cell(self, int64_t position) noexcept nogil
     cdef double write_mean(self, int64_t position, int8_t *mean) noexcept nogil

@@ -1,7 +1,7 @@
 """Partitions of an index (IVF lists): where their rows are, what each holds on average."""
 
 from libc.math cimport INFINITY, fabs
-from libc.stdint cimport int8_t, int64_t, uint8_t
+from libc.stdint cimport INT64_MAX, int8_t, int64_t, uint8_t
 
 from farann.native.codes cimport bounds_of
 from farann.native.kernels cimport *
@@ -94,6 +94,11 @@ cdef class Partitions:
             else:
                 high = middle
         return low
+
+    cdef int64_t end_of_cell(self, int64_t position) noexcept nogil:
+        """The position where the cell ends that a position is in, or what comes before cells."""
+        cdef int64_t begun = self.begun(position)
+        return self.starts[begun] if begun <= self.n_cells else INT64_MAX
 
     cdef double write_mean(self, int64_t position, int8_t *mean) noexcept nogil:
         """Write what a row at a position was coded relative to, whole groups; gives its unit.

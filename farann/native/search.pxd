@@ -1,63 +1,123 @@
 """Searches: exact and approximate, from the first row to the answer."""
 
+cimport cython
 from libc.stdint cimport int64_t
 
-from farann.native.answers cimport Answers
-from farann.native.code_pass cimport CodePass
-from farann.native.code_scan cimport CodeScan
+from farann.native.bounds cimport Bound, CeilingBound
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
-from farann.native.first_rows cimport FirstRows
-from farann.native.key_scan cimport KeyScan
-from farann.native.lateness cimport Lateness
-from farann.native.ordered_scan cimport OrderedScan
-from farann.native.partition_choice cimport PartitionChoice
-from farann.native.partition_probe cimport PartitionProbe
+from farann.native.collector cimport Collector
+from farann.native.float_levels cimport FloatLevel
+from farann.native.judge cimport Judge
+from farann.native.key_level cimport KeyLevel
+from farann.native.levels cimport Level
+from farann.native.probing cimport Lateness, PartitionMeans
 from farann.native.query_batch cimport QueryBatch
-from farann.native.row_scan cimport RowScan
-from farann.native.tail_scan cimport TailScan
-from farann.native.uncoded_rows cimport UncodedRows
+from farann.native.sources cimport Block, CodeSource, RowSource, RunSource, Source
 
 cdef enum:
-    CANDIDATE_ROOM = 64  # candidates beyond 2 k that a query holds before they are thinned out
+    FEW_ROWS = 64  # rows up to which exact keys of all cost less than a rough pass
+    MOST_PARTS = 10
+    MOST_LEVELS = 8
 
 
-cdef class Task(Answers):
-    cdef KeyScan key_scan
-    cdef RowScan row_scan
-    # None where there are no codes that are of use.
-    cdef CodedQueries coded
-    cdef CodeScan code_scan
-    cdef FirstRows first_rows
-    cdef CodePass code_pass
-    cdef UncodedRows uncoded
-    cdef TailScan tail
-    cdef readonly bint futile  # codes: float32 would have cost far less
+cdef class Part:
+    cdef Source source
+    cdef Bound bound
+    cdef Level level            # what blocks are scored by at first
+    cdef Level whole            # beside a PCA filter: whole codes; else None
+    cdef Level floats           # where codes don't pay; None: there is nothing else
+    cdef CodedQueries coded     # None: for all queries
+    cdef bint usable            # for the queries that have codes, or for the others
+    cdef int64_t n_scored       # first rows that are all scored
+    cdef bint by_norm           # whether rows lie by norm
+    cdef bint tail              # of rows added since the last build
+
+
+cdef class Task:
+    cdef QueryBatch batch
+    cdef Collector collector
+    cdef Judge judge
+    cdef list owned             # what the pointers below point to
+    cdef void *parts[MOST_PARTS]
+    cdef void *levels[MOST_LEVELS]
+    cdef int n_parts, n_levels
+    cdef CodedQueries coded, coded_added  # None: there are no codes that are of use
+    cdef PartitionMeans means   # None: no partitions are chosen
+    cdef Lateness lateness      # None: it is not measured
+    cdef KeyLevel keys
+    cdef FloatLevel floats
+    cdef CodeSource base_codes  # None: the base is scanned as rows are kept
+    cdef RowSource base_rows, tail_rows
+    cdef bint approximate
+    cdef bint is_part           # whether only some rows are searched, see `search_only`
+    cdef bint judges            # whether codes may be given up
+    cdef bint ended             # whether the search was given up, or its time is over
+    cdef bint all_rows          # for queries that found fewer than k rows in those to search
+    cdef bint extends           # whether more rows are scanned for queries with late answers
+    cdef readonly bint futile   # codes: float32 would have cost far less
     cdef readonly bint gave_up  # codes, as they rule out too little
-    cdef bint lacks_tail  # whose codes take the place of the others
-    cdef int64_t first, end  # of the rows to search, where these aren't all
+    cdef int64_t n_seen         # rows in parts before the present one
+    # Queries: those that ask in this round, those that a part can still answer, those scored by its
+    # level, those that get exact keys, those that a level refused.
+    cdef int64_t *asking
+    cdef int64_t *alive
+    cdef int64_t *scored
+    cdef int64_t *keyed
+    cdef int64_t *refused
+    cdef int64_t n_asking, n_keyed, n_refused
 
-    cdef put_together(self, QueryBatch batch, Codes codes, int64_t room, bint keys_may_decide,
-                      bint exact)
-    cdef put_codes_together(self, Codes codes, costs, bint approximate, bint pca_filtered,
-                            run_ends=*)
+    cdef put_together(self, rule, costs, bint by_codes, radii, int64_t start, bint tells_late)
+    cdef put_base_together(self, Codes codes, rule, bint tells_late)
+    cdef put_tail_together(self, Codes codes, rule)
+    cdef add_rest(self)
+    cdef add_outliers(self, Codes codes, Level level)
+    cdef RunSource runs_of(self, ends)
+    cdef Level rows_level(self)
+    cdef add_uncoded(self, CodeSource source, CodedQueries coded, bint tail)
+    cdef int64_t most_code_rows(self, Codes codes)
+    cdef int64_t n_before_tail(self)
+    cdef add_codes(self, CodeSource source, CodedQueries coded, int64_t n_scored, bint tail)
+    cdef add_rows(self, RowSource source, Level level, CodedQueries coded, bint usable, bint tail)
+    cdef add(self, Part part)
+    cdef add_level(self, Level level)
+    cdef int64_t rows_to_score(self, Codes codes, int64_t stop) noexcept
     cdef prepare(self)
+    @cython.final
     cdef void prepare_query(self, int64_t i) noexcept nogil
     cdef check_finished(self)
-    cdef str what_lacked_memory(self)
+
+    @cython.final
     cdef void answer(self) noexcept nogil
-    cdef void answer_from_tail(self, bint by_codes) noexcept nogil
-    cdef search_added(self)
-    cdef search_base(self)
-    cdef int64_t n_before_tail(self) noexcept nogil
-    cdef void scan_segment(self, int s) noexcept nogil
+    @cython.final
+    cdef bint stopped(self) noexcept nogil
+    @cython.final
+    cdef void all_ask(self) noexcept nogil
+    @cython.final
+    cdef int64_t ask_again(self) noexcept nogil
+    @cython.final
+    cdef void scan_part(self, Part part) noexcept nogil
+    @cython.final
+    cdef int64_t asking_for(self, Part part) noexcept nogil
+    @cython.final
+    cdef void allow_slack(self, Part part, const int64_t *members, int64_t n) noexcept nogil
+    @cython.final
+    cdef void *level_of(self, Part part) noexcept nogil
+    @cython.final
+    cdef void scan_alive(self, Part part, Level level, const Block *block,
+                         int64_t n_alive) noexcept nogil
+    @cython.final
+    cdef int64_t split(self, const Block *block, int64_t n_alive) noexcept nogil
+    @cython.final
+    cdef void scan_block(self, Part part, Level level, const Block *whole, const int64_t *members,
+                         int64_t n) noexcept nogil
+    @cython.final
+    cdef void scan_tile(self, Level level, const Block *block, const int64_t *members,
+                        int64_t count) noexcept nogil
+    @cython.final
+    cdef bint refuses(self, Level level, const Block *block, int64_t j, int64_t i) noexcept nogil
+    @cython.final
+    cdef void scan_refused(self, Part part, const Block *block) noexcept nogil
+    @cython.final
+    cdef void judge_block(self, Part part, const Block *block, int64_t n_alive) noexcept nogil
     cdef void begin_again(self, const float *given) noexcept nogil
-
-
-cdef class ApproximateTask(Task):
-    cdef PartitionChoice choice  # None: there are no partitions, or all are searched
-    cdef PartitionProbe probe
-    cdef OrderedScan ordered
-    cdef Lateness lateness  # None: lateness is not measured
-    cdef bint extends  # whether queries answered later than `late` scan twice as many rows
-    cdef double late

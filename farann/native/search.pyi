@@ -1,16 +1,16 @@
 """Types of `search.pyx`."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from farann.contract.stop_rule import StopRule
-from farann.native.answers import Answers
 from farann.native.process import CancelFlag
 from farann.native.snapshot import Filter, Snapshot
 
-class Task(Answers):
+class Task:
     def __init__(
         self,
         snapshot: Snapshot,
@@ -26,26 +26,23 @@ class Task(Answers):
         flag: CancelFlag | None = None,
         costs: tuple[float, float, float, float] = ...,
         by_codes: bool = True,
+        tells_late: bool = False,
     ) -> None: ...
     futile: Final[bool]
     gave_up: Final[bool]
     def run(self) -> None: ...
     def n_in_line(self) -> int: ...
     def search_only(self, first: int, end: int, leader: Task | None = None) -> None: ...
-
-class ApproximateTask(Task):
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        filter: Filter,
-        queries: npt.NDArray[np.float32],
-        start: int,
-        stop: int,
-        k: int,
-        rule: StopRule,
-        *,
-        nearest: bool = False,
-        flag: CancelFlag | None = None,
-        tells_late: bool = False,
-    ) -> None: ...
     def late_to(self, late: npt.NDArray[np.float32], start: int) -> None: ...
+    def did(self) -> tuple[int, int, int, int, int, int, int, int]: ...
+    def counts(self) -> list[int]: ...
+    def write_top(
+        self, scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], start: int
+    ) -> None: ...
+    def write_beyond(
+        self, scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], start: int
+    ) -> None: ...
+
+def write_best(
+    tasks: Sequence[Task], scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]
+) -> None: ...

@@ -7,10 +7,11 @@ from libc.stdint cimport int64_t, uint64_t, uintptr_t
 cimport cython
 
 from farann.native.guard cimport Guard
+from farann.native.judge cimport Pause, note, rests
 from farann.native.kernels cimport *
 from farann.native.process cimport SINGLE_JUDGE, uses
 from farann.native.query_batch cimport QueryBatch
-from farann.native.search cimport ApproximateTask, Task
+from farann.native.search cimport Task
 from farann.native.snapshot cimport Filter, Snapshot
 
 import numpy as np
@@ -18,9 +19,6 @@ import numpy as np
 cdef enum:
     MOST_IDLE = 8  # idle tasks kept, one for each thread that searches at once
     HOLDS_GIL = 65536  # rows * dim + k below which a search takes less time than releasing the GIL
-    # After FUTILE_SEARCHES queries in a row that gave codes up, the next ones go without codes.
-    FUTILE_SEARCHES = 3  # queries
-    SEARCHES_WITHOUT_CODES = 31  # queries
 
 cdef enum Outcome:
     BAD  # the query is not finite, or is zero under cosine
@@ -66,7 +64,7 @@ cdef class SingleSearch:
     cdef object costs, rule, late, results_of_one, results_of_batch
     cdef bint unit, holds_gil
     cdef list idle, idle_without_codes
-    cdef int64_t futile, without_codes  # searches that gave codes up in a row; that will not try
+    cdef Pause without_codes  # of codes that searches gave up, in searches
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, rule, *,
                  Guard guard=None, bint nearest=False):
@@ -80,17 +78,13 @@ cdef class SingleSearch:
         self.unit = snapshot.metric == FARANN_COSINE
         self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
         self.idle, self.idle_without_codes = [], []
-        self.futile = self.without_codes = 0
 
     cdef Task new_task(self, bint by_codes):
         # Any query will do, as long as it has a direction.
         first = np.ones((1, self.snapshot.dim), np.float32)
-        if not self.approximate:
-            return Task(self.snapshot, self.filter, first, 0, 1, self.k, self.nearest, self.rule,
-                        costs=self.costs, by_codes=by_codes)
-        return ApproximateTask(
-            self.snapshot, self.filter, first, 0, 1, self.k, self.rule, nearest=self.nearest,
-            tells_late=self.guard is not None and self.late is not None)
+        return Task(self.snapshot, self.filter, first, 0, 1, self.k, self.nearest, self.rule,
+                    costs=self.costs, by_codes=by_codes,
+                    tells_late=self.guard is not None and self.late is not None)
 
     def search(self, queries, Filter within=None):
         """Find the rows for a float32 array (dim,) or (1, dim).
@@ -134,21 +128,18 @@ cdef class SingleSearch:
         cdef Task task = None
         # Without a GIL threads would take one task.
         with cython.critical_section(self):
-            by_codes = within is not None or self.without_codes == 0
+            by_codes = within is not None or not rests(&self.without_codes)
             idle = self.idle if by_codes else self.idle_without_codes
             if idle:
                 task = idle.pop()
         if task is None:
             task = self.new_task(by_codes)
         cdef QueryBatch batch = task.batch
-        cdef int memory = batch.scratch.n_pieces - task.key_scan.pieces()
         cdef Outcome outcome
         scores = new_array(self.results_of_one if single else self.results_of_batch, FLOAT32)
         ids = new_array(self.results_of_one if single else self.results_of_batch, INT64)
         cdef float *to_scores = <float *>memory_of(scores)
         cdef int64_t *to_ids = <int64_t *>memory_of(ids)
-        if task.lacks_tail:
-            task.search_base()
         if within is not None:
             batch.take_filter(within)
         if self.holds_gil:
@@ -157,44 +148,29 @@ cdef class SingleSearch:
             with nogil:
                 outcome = self.answer(task, query, to_scores, to_ids)
         if outcome == ANSWERED:
-            if task.lacks_tail:
-                task.search_added()
-                self.write(task, to_scores, to_ids)
             task.check_finished()
         if within is not None:
             batch.take_filter(self.filter)
-        # One that needed more memory is not like a new one, but for that of exact keys.
-        if batch.scratch.n_pieces - task.key_scan.pieces() == memory:
-            with cython.critical_section(self):
-                if len(idle) < MOST_IDLE:
-                    idle.append(task)
+        with cython.critical_section(self):
+            if len(idle) < MOST_IDLE:
+                idle.append(task)
+            if (by_codes and outcome == ANSWERED and not self.approximate and within is None
+                    and uses(SINGLE_JUDGE)):
+                note(&self.without_codes, task.gave_up)
         if outcome == BAD:
             return None
         if outcome == UNLIKE or (self.guard is not None and self.is_late(task)):
             return ()  # whoever answers it counts it
-        if not self.approximate and within is None:
-            self.judge_codes(by_codes, task.gave_up)
         if self.guard is not None:
             self.guard.count_one()
-        return scores, ids, (1, batch.scanned, batch.refined, batch.rescored, batch.bytes_read,
-                             batch.code_products, batch.float_products, batch.blocks, batch.passed)
-
-    cdef void judge_codes(self, bint by_codes, bint gave_up) noexcept:
-        """Note whether a search gave codes up: the next ones begin with them, or don't."""
-        with cython.critical_section(self):
-            if not by_codes:
-                self.without_codes = max(self.without_codes - 1, 0)
-                return
-            self.futile = self.futile + 1 if gave_up and uses(SINGLE_JUDGE) else 0
-            if self.futile >= FUTILE_SEARCHES:
-                self.without_codes = SEARCHES_WITHOUT_CODES
+        return scores, ids, (1, *batch.counts())
 
     cdef bint is_late(self, Task task):
         """Whether a query has to be answered otherwise; those that haven't are counted."""
         cdef float late
-        if not self.approximate or self.late is None or (<ApproximateTask>task).lateness is None:
+        if not self.approximate or self.late is None or task.lateness is None:
             return False
-        late = (<ApproximateTask>task).lateness.of_queries[0]
+        late = task.lateness.of_queries[0]
         self.guard.how_late(1, late, *self.late)
         return late > self.usual and self.guard.is_overdue()
 
@@ -210,15 +186,9 @@ cdef class SingleSearch:
         if outcome == ANSWERED:
             task.begin_again(query)
             task.answer()
-            if not task.lacks_tail:
-                task.candidates.write_answer(&task.batch.queries[0], scores, ids, self.k)
+            task.collector.write(0, scores, ids, self.k)
         farann_arithmetic_end(before)
         return outcome
-
-    cdef void write(self, Task task, float *scores, int64_t *ids) noexcept nogil:
-        cdef uint64_t before = farann_arithmetic_begin()
-        task.candidates.write_answer(&task.batch.queries[0], scores, ids, self.k)
-        farann_arithmetic_end(before)
 
 
 cdef void *memory_of(array) except NULL:

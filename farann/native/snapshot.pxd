@@ -7,10 +7,6 @@ from farann.native.kernels cimport farann_filter, farann_kernels, farann_metric,
 from farann.native.partitions cimport Partitions
 
 cdef enum:
-    FEW_BEST = 128  # k up to which the best scores are kept sorted; above, they are gathered first
-
-
-cdef enum:
     NOT_LOOKED_FOR = -2  # the value of a property of all rows that was not computed yet
 
 
@@ -30,9 +26,8 @@ cdef class Snapshot:
     cdef const farann_kernels *kernels
     cdef farann_metric metric
     cdef Codes codes
-    cdef int64_t largest_integer  # of all rows, see `largest_integer`
-    cdef int64_t largest_square  # |x|^2 of rows of whole numbers, see `largest_sum`
-    cdef int64_t negative  # whether any number is below 0, see `has_negative`
+    cdef int64_t largest_integer, negative  # see `largest_whole_number`, `has_negative`
+    cdef int64_t largest_square  # |x|^2 of rows of whole numbers, see `IntegerKeys.largest_sum`
     cdef readonly dict code_trials  # whether codes paid in earlier searches, by kind of search
     cdef readonly Codes added
     cdef Partitions partitions
@@ -51,6 +46,8 @@ cdef class Snapshot:
     cdef int64_t row_bytes
 
     cdef take_added(self, runs, uncoded)
+    cdef int64_t largest_whole_number(self) noexcept nogil
+    cdef bint has_negative(self) noexcept nogil
 
 
 cdef class Filter:

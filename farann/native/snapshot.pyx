@@ -134,6 +134,45 @@ cdef class Snapshot:
         if self.uncoded.count:
             self.uncoded.positions = &self.uncoded_rows[0]
 
+    # Looked for only once, when a search first asks. Two threads may look at once, and find the
+    # same.
+
+    cdef int64_t largest_whole_number(self) noexcept nogil:
+        """The largest size of a number of the rows, if all are whole; -1: not all are."""
+        cdef int64_t known = farann_load(&self.largest_integer), found = 0
+        cdef int s
+        cdef const Segment *segment
+        if known != NOT_LOOKED_FOR:
+            return known
+        if self.row_type == FARANN_UINT8 or self.row_type == FARANN_INT8:
+            found = 255
+        elif self.row_type != FARANN_FLOAT32:
+            found = -1
+        else:
+            for s in range(2):
+                segment = &self.segments[s]
+                if found >= 0 and segment.count:
+                    known = farann_largest_integer(<const float *>segment.rows,
+                                                   segment.count * self.dim)
+                    found = -1 if known < 0 else max(found, known)
+        farann_store(&self.largest_integer, found)
+        return found
+
+    cdef bint has_negative(self) noexcept nogil:
+        """Whether any number of the rows is below 0."""
+        cdef int64_t known = farann_load(&self.negative)
+        cdef int s
+        cdef const Segment *segment
+        if known != NOT_LOOKED_FOR:
+            return known
+        known = 0
+        for s in range(2):
+            segment = &self.segments[s]
+            if known == 0 and segment.count:
+                known = farann_has_negative(segment.rows, self.row_type, segment.count * self.dim)
+        farann_store(&self.negative, known)
+        return known
+
 
 def marked(const int64_t[::1] ids, int64_t least, int64_t n):
     """A byte for each of n numbers from `least` on: 1 for those that are among the ids."""

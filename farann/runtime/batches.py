@@ -39,41 +39,16 @@ _FEW_A_THREAD = 2  # queries per thread up to which rows are split; of more quer
 _MOST_KEPT = 1024  # k up to which a single query keeps its memory for the next one
 # Scratch bytes per query beside its k entries, roughly: candidates, query vector, float64 copy.
 _QUERY_BYTES = 16_384
-_FUTILE = 2  # tasks in a row for which codes didn't pay, after which tasks skip them
-_WITHOUT = 7  # tasks that skip codes then
 
 
-class CodeTrials:
-    """Counts of exact tasks for k rows for which codes didn't pay.
-
-    A count of tasks decides, so that the same searches scan the same rows each time. Answers don't
-    depend on it. One counts for all threads; where two of them count at once, one may be lost.
-    """
-
-    def __init__(self) -> None:
-        self._futile = self._without = 0
-
-    @classmethod
-    def of(cls, snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> CodeTrials:
-        """Return a snapshot's counts for one direction and about k rows; fresh ones for a single
-        query, which always begins with codes."""
-        kind = k.bit_length(), nearest
-        trials: CodeTrials = cls() if n == 1 else (
-            snapshot.code_trials.get(kind) or snapshot.code_trials.setdefault(kind, cls()))
-        return trials
-
-    def begin(self) -> bool:
-        """Whether the next task is to begin with codes."""
-        if self._without == 0:
-            return True
-        self._without -= 1
-        return False
-
-    def note(self, futile: bool) -> None:
-        """Record whether codes paid for a task that began with them."""
-        self._futile = self._futile + 1 if futile else 0
-        if self._futile >= _FUTILE:
-            self._without = _WITHOUT
+def _trials_of(snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> _core.CodeTrials:
+    """Return a snapshot's trials of codes for one direction and about k rows; new ones for a single
+    query, which always begins with codes."""
+    if n == 1:
+        return _core.CodeTrials()
+    trials: _core.CodeTrials = snapshot.code_trials.setdefault(
+        (k.bit_length(), nearest), _core.CodeTrials())
+    return trials
 
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
@@ -94,24 +69,19 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     if not approximate:
         by_codes = codes_pay(n, chosen.n_rows, snapshot.dim, snapshot.isa)
         costs = row_costs(n, snapshot.dim, snapshot.isa)
-    trials = CodeTrials.of(snapshot, n, k, nearest)
+    trials = _trials_of(snapshot, n, k, nearest)
 
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
-        task: _core.Task
-        if approximate:
-            task = scan = _core.ApproximateTask(snapshot, chosen, queries, start, stop, k, rule,
-                                                nearest=nearest, flag=flag,
-                                                tells_late=late is not None)
-            scan.run()
-            if late is not None:
-                scan.late_to(late, start)
-        else:
+        trial = False
+        if not approximate:
             trial = by_codes and trials.begin()
-            task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, rule, radii=radii,
-                              flag=flag, costs=costs, by_codes=trial)
-            task.run()
-            if trial:
-                trials.note(task.futile)
+        task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, rule, radii=radii,
+                          flag=flag, costs=costs, by_codes=trial, tells_late=late is not None)
+        task.run()
+        if trial:
+            trials.note(task.futile)
+        if late is not None:
+            task.late_to(late, start)
         task.write_top(scores, ids, start)
         did.append(task.did())
 

@@ -31,7 +31,7 @@ WHERE = {
     "clusters": {"predicted-threshold", "partitions", "lateness", "judged-layouts", "asking-ahead",
         "merged-runs"},
     "outliers": {"outliers"},
-    "alike": {"cost-judge", "code-trials", "single-judge", "scored-anew"},
+    "alike": {"cost-judge", "code-trials", "single-judge"},
     "alike-l2": {"first-in-float32"},
 }
 # With these constants small sets need what pays on large ones.

@@ -58,10 +58,7 @@ def task_of(snapshot: core.Snapshot, queries: npt.NDArray[np.float32], k: int, *
     """A task of `core` for some of the queries, all by default; `approximate` is where it stops."""
     chosen = core.Filter(snapshot) if chosen is None else chosen
     stop = len(queries) if stop is None else stop
-    if approximate is None:
-        return core.Task(snapshot, chosen, queries, start, stop, k, nearest, **options)
-    return core.ApproximateTask(snapshot, chosen, queries, start, stop, k, approximate,
-                                nearest=nearest, **options)
+    return core.Task(snapshot, chosen, queries, start, stop, k, nearest, approximate, **options)
 
 
 def run(task: Any, n_queries: int, k: int) -> farann.Hits:

@@ -81,13 +81,20 @@ def test_every_allocation_may_fail(index: farann.Index, kind: str, number: int |
     search(index, queries)
     n_allocations = core.fail_allocation(-1)
     assert n_allocations >= 3
+    n_failed = 0
     for n in range(1, n_allocations + 1):
         inside.store.forget_code_trials(index)
         core.fail_allocation(n)
-        with pytest.raises(MemoryError, match="memory"):
-            search(index, queries)
+        try:
+            found = bytes_of(search(index, queries))
+        except MemoryError as error:
+            assert "memory" in str(error)
+            n_failed += 1
+        else:  # what packs rows for exact keys of many can be done without
+            assert found == expected
         assert core.fail_allocation(-1) >= n
         assert bytes_of(search(index, queries)) == expected
+    assert n_failed >= n_allocations - 1
 
 
 @pytest.mark.parametrize("threads", [2, 3])

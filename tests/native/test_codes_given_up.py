@@ -149,8 +149,8 @@ def test_batches_that_follow(rng: np.random.Generator) -> None:
         hits, stats = index.search_furthest(queries, threads=1, return_stats=True)
         assert_same(hits, expected)
         by_codes.append(stats.code_products > 0)
-        # Keys of all first rows would be 512.
-        assert stats.rows_rescored < 200 * len(queries)
+        # Keys of all first rows would be 512, beside those of what passes until codes are given up.
+        assert stats.rows_rescored < 400 * len(queries)
     assert by_codes == [True] * 2 + [False] * 7 + [True] + [False] * 2
 
 

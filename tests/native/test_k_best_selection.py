@@ -56,7 +56,7 @@ def test_few_rows_pass(codes: str, n_queries: int, most: int, rng: np.random.Gen
     assert stats.rows_passed / n_queries < most
 
 
-def test_codes_are_given_up_soon(rng: np.random.Generator) -> None:
+def test_codes_are_given_up_soon(rng: np.random.Generator, request: pytest.FixtureRequest) -> None:
     """A few huge rows leave the others codes that hardly tell them apart."""
     rows = (rng.standard_normal((6000, 16)) * np.geomspace(1.0, 0.1, 16)).astype(np.float32)
     rows[::500] *= np.float32(1000)
@@ -64,8 +64,12 @@ def test_codes_are_given_up_soon(rng: np.random.Generator) -> None:
     index = index_of(rows, "dot").build()
     hits, stats = index.search_furthest(queries, 100, threads=1, return_stats=True)
     assert_same(hits, reference.furthest(queries, rows, 100, "dot"))
+    assert stats.rows_rescored / 64 < 800
     if inside.runtime.row_costs(64, 16, index.isa)[0] > 0.0:
-        assert stats.float_products > 0 and stats.rows_rescored / 64 < 400
+        request.addfinalizer(inside.native.leave_out)
+        inside.native.leave_out("cost-judge")
+        _, kept = index.search_furthest(queries, 100, threads=1, return_stats=True)
+        assert stats.code_products < 0.75 * kept.code_products
 
 
 def test_next_batches_go_without_codes_that_cost_more(

@@ -71,7 +71,7 @@ def interrupted_at(options, call, threads):
     sender.start()
     made = eval(f"lambda index: index.{call}")
     try:
-        with inside.native.watched("Task", "ApproximateTask", run=noisy):
+        with inside.native.watched(run=noisy):
             made(index)
     except KeyboardInterrupt:
         interrupted = running[0] == 0  # nobody is left at work

@@ -139,12 +139,15 @@ class TestBudget:
         assert recalls[0] < 0.6 < recalls[-1]
 
     def test_all_of_it(self, rows: Float32, queries: Float32) -> None:
-        """Without cells every row is scanned; only the noise of codes could hide one."""
+        """Without cells every row is scanned, but for those that norms rule out.
+
+        Only the noise of codes could hide one.
+        """
         index = index_of(rows).build()
         truth = index.search_furthest(queries).ids
         for budget in (12_000, 2**40):
             hits, stats = index.search_furthest(queries, budget=budget, return_stats=True)
-            assert stats.rows_scanned == 12_000 * len(queries)
+            assert 9000 * len(queries) // 4 < stats.rows_scanned <= 12_000 * len(queries)
             assert recall_of(hits.ids, truth) >= 0.999
 
     def test_added_rows_and_those_without_codes_come_on_top(

@@ -1,0 +1,43 @@
+"""What no row of a block is above, for a query."""
+
+from libc.stdint cimport int64_t
+
+from farann.native.coded_queries cimport CodedQueries
+from farann.native.codes cimport Codes
+from farann.native.collector cimport Collector
+from farann.native.integer_keys cimport IntegerKeys
+from farann.native.query_batch cimport QueryBatch
+from farann.native.sources cimport Block
+
+
+cdef class Bound:
+    cdef QueryBatch batch
+
+    cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
+                            Collector collector) noexcept nogil
+
+
+cdef class NormBound(Bound):
+    cdef CodedQueries coded
+    cdef Codes codes
+
+    @staticmethod
+    cdef NormBound of(CodedQueries coded)
+    cdef double max_key(self, int64_t panel, int64_t i) noexcept nogil
+
+
+cdef class CeilingBound(Bound):
+    cdef IntegerKeys integer_keys
+    cdef double *ceilings   # keys times the sign, by query; infinity: unknown, NaN: not computed
+    cdef int64_t n_known    # queries that have one
+
+    @staticmethod
+    cdef CeilingBound of(QueryBatch batch, IntegerKeys integer_keys)
+    cdef void forget(self, int64_t i) noexcept nogil
+    cdef void find(self, int64_t i) noexcept nogil
+    cdef double of_query(self, int64_t i) noexcept nogil
+    cdef bint nothing_negative(self, int64_t i) noexcept nogil
+    cdef double of_axis(self, int64_t i) noexcept nogil
+
+
+cdef bint lie_by_norm(QueryBatch batch, Codes codes) noexcept nogil

@@ -1,0 +1,177 @@
+"""What no row of a block is above, for a query.
+
+A bound holds for the rows themselves, so that it leaves queries out whatever level scores a block.
+"""
+
+cimport cython
+from libc.math cimport INFINITY, NAN, fabs, isnan
+from libc.stdint cimport INT64_MAX, int64_t
+
+from farann.native.coded_queries cimport CodedQueries, CodedQuery
+from farann.native.codes cimport Codes
+from farann.native.collector cimport Collector
+from farann.native.integer_keys cimport IntegerKeys
+from farann.native.kernels cimport *
+from farann.native.process cimport CEILINGS, NORM_PRUNING, uses
+from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.sources cimport Block
+
+# Factor on norm bounds, for the rounding of float64.
+cdef double BOUND_UP = 1.0 + 1e-9
+
+
+@cython.no_gc  # what parts refer to never refers to them
+cdef class Bound:
+    """Which queries the rows from a block on, in their order, can still answer."""
+
+    cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
+                            Collector collector) noexcept nogil:
+        """Keep those of n members that these rows can answer, in front; gives how many."""
+        return n
+
+
+@cython.final
+@cython.no_gc
+cdef class NormBound(Bound):
+    """Rows lie by norm: what the norm of a block's rows allows, none from there on is above."""
+
+    @staticmethod
+    cdef NormBound of(CodedQueries coded):
+        cdef NormBound self = NormBound.__new__(NormBound)
+        self.batch, self.coded, self.codes = coded.batch, coded, coded.codes
+        return self
+
+    cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
+                            Collector collector) noexcept nogil:
+        cdef int64_t j, i, kept = 0, panel = block.start // FARANN_CODE_PANEL
+        for j in range(n):
+            i = members[j]
+            members[kept] = i
+            # Of queries without codes rounding isn't known.
+            kept += not self.coded.of[i].usable or (
+                self.max_key(panel, i) + self.coded.of[i].whole.slack >= collector.bar(i))
+        return kept
+
+    cdef double max_key(self, int64_t panel, int64_t i) noexcept nogil:
+        """The reduced key that rows from a panel on have at most."""
+        cdef const CodedQuery *coded = &self.coded.of[i]
+        cdef double norm = self.codes.max_norm[panel], along
+        cdef double length = self.batch.queries[i].prepared.vector_norm
+        if self.batch.metric == FARANN_L2:
+            return (length * norm + norm * norm) * BOUND_UP
+        if self.codes.mean_query_direction is None:
+            return length * norm * BOUND_UP
+        # Backwards rows may lie as far as any does.
+        along = coded.along * (self.codes.max_along[panel] if coded.along > 0.0
+                               else -self.codes.bounds.norm)
+        norm *= coded.across
+        return along + norm + (BOUND_UP - 1.0) * (fabs(along) + norm)
+
+
+@cython.final
+@cython.no_gc
+cdef class CeilingBound(Bound):
+    """Keys that no row at all is above: once k rows have that key, only smaller ids count.
+
+    Rows that share nothing with a query tie there, where nothing is negative, and so do copies of
+    it. Unlike other bounds it tells nothing of the blocks that follow.
+    """
+
+    @staticmethod
+    cdef CeilingBound of(QueryBatch batch, IntegerKeys integer_keys):
+        cdef CeilingBound self = CeilingBound.__new__(CeilingBound)
+        self.batch, self.integer_keys = batch, integer_keys
+        self.ceilings = <double *>batch.scratch.allocate(batch.n_queries, sizeof(double))
+        return self
+
+    cdef void forget(self, int64_t i) noexcept nogil:
+        self.ceilings[i], self.n_known = NAN, 0
+
+    cdef void find(self, int64_t i) noexcept nogil:
+        """Find the ceiling of a query, if nobody has."""
+        if isnan(self.ceilings[i]):
+            self.ceilings[i] = self.of_query(i)
+            self.n_known += self.ceilings[i] < INFINITY
+
+    cdef double of_query(self, int64_t i) noexcept nogil:
+        """What no exact key times the sign is above, as it is computed; infinity: nobody knows."""
+        if not uses(CEILINGS):
+            return INFINITY
+        if self.batch.metric == FARANN_L2:
+            if self.batch.sign < 0.0:
+                return 0.0
+            if self.integer_keys.are_exact(i) and self.nothing_negative(i):
+                return self.integer_keys.largest_sum(i)
+            return INFINITY
+        if self.nothing_negative(i):
+            return 0.0
+        return self.of_axis(i) if self.batch.metric == FARANN_COSINE else INFINITY
+
+    cdef bint nothing_negative(self, int64_t i) noexcept nogil:
+        """Whether neither rows nor the query, times the sign, have a number below 0."""
+        cdef const Query *query = &self.batch.queries[i]
+        cdef int64_t j
+        for j in range(self.batch.dim):
+            if self.batch.sign * query.given[j] < 0.0:
+                return False
+        return not self.batch.snapshot.has_negative()
+
+    cdef double of_axis(self, int64_t i) noexcept nogil:
+        """The same under cosine of a query with one number other than 0: its size.
+
+        A row's norm is at least the size of each of its numbers, and rounding keeps order.
+        """
+        cdef const Query *query = &self.batch.queries[i]
+        cdef double size = 0.0
+        cdef int64_t j
+        for j in range(self.batch.dim):
+            if query.given[j] != 0.0:
+                if size > 0.0:
+                    return INFINITY
+                size = fabs(query.given[j])
+        return size
+
+    cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
+                            Collector collector) noexcept nogil:
+        cdef int64_t j, i, kept = 0, first_id = -1
+        cdef const Query *query
+        cdef const farann_entry *last
+        for j in range(n):
+            i = members[j]
+            members[kept] = i
+            kept += 1
+            query, last = &self.batch.queries[i], &collector.found[i].top.entries[0]
+            # As far as rough scores can tell.
+            if not self.ceilings[i] < INFINITY or not (
+                    collector.found[i].threshold + collector.found[i].slack
+                    >= self.ceilings[i] * query.prepared.key_scale + query.prepared.key_offset):
+                continue
+            if collector.found[i].passed.count:
+                collector.rerank_all(i)
+            if (collector.found[i].top.count < collector.found[i].top.capacity
+                    or last.key < self.ceilings[i]):
+                continue
+            if first_id < 0:
+                first_id = least_id(block)
+            kept -= last.id < first_id
+        return kept
+
+
+cdef bint lie_by_norm(QueryBatch batch, Codes codes) noexcept nogil:
+    """Whether rows lie by norm, and norms bound their keys: the nearest under l2 may have any."""
+    return (codes.max_norm is not None and uses(NORM_PRUNING)
+            and (batch.sign > 0.0 or batch.metric != FARANN_L2))
+
+
+cdef int64_t least_id(const Block *block) noexcept nogil:
+    """The smallest id of the rows of a block."""
+    cdef const farann_block *where = &block.where
+    cdef int64_t i, slot, least = INT64_MAX
+    for i in range(block.n):
+        if where.slots != NULL:
+            slot = where.slots[i]
+        else:
+            slot = where.first + (where.positions[i] if where.positions != NULL else i)
+        if 0 <= slot < where.end:
+            least = min(least, where.ids[slot] if where.ids != NULL else slot)
+    return least

@@ -1,0 +1,116 @@
+"""What becomes of rows that pass: the only owner of thresholds."""
+
+cimport cython
+from libc.stdint cimport int64_t
+
+from farann.native.kernels cimport (farann_best_scores, farann_block, farann_candidates,
+                                    farann_filter, farann_topk)
+from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.row_reader cimport RowReader
+
+cdef enum:
+    # k up to which the best scores are kept sorted while rows pass.
+    FEW_BEST = 128
+
+
+cdef struct Found:  # by a query; nobody but its collector writes it
+    double threshold  # a reduced key that every row of the answer reaches
+    double predicted  # one that they are taken to reach, until they turn out not to
+    double slack      # the scores of `passed` are off by at most this
+    farann_candidates passed  # rows by rough scores
+    farann_best_scores best   # the k best of these scores; no room: they aren't kept sorted
+    farann_topk top           # rows by exact keys
+    int64_t select_at         # count of `passed` at which the best are selected again
+
+
+cdef class Collector:
+    cdef QueryBatch batch
+    cdef RowReader rows
+    cdef Found *found           # by query
+    cdef farann_candidates *tile  # what the scan of a tile of queries appends to
+    cdef int64_t capacity       # of `passed`, before it is thinned out
+    cdef int64_t next_look      # rows scanned when unsorted scores are looked at next
+    cdef bint first_selects     # a first threshold may be selected from the scores of a block
+    cdef bint selects           # the k best are selected when many have passed
+    cdef bint scored            # rows get rough scores first
+    cdef bint meets_all         # `admit` is called for queries that nothing passed for, too
+    cdef double *keys           # exact keys of some rows
+    cdef int64_t *positions     # theirs, within their segment
+
+    cdef set_up(self, QueryBatch batch, int64_t room, int64_t largest_block, bint scored,
+                bint exact)
+    cdef allocate_answers(self, bint exact)
+    cdef void begin(self, int64_t i) noexcept nogil
+    cdef void forget(self, int64_t i) noexcept nogil
+    cdef int64_t forget_unkept(self, int64_t *members) noexcept nogil
+    cdef int64_t forget_short(self, int64_t *members) noexcept nogil
+    @cython.final
+    cdef bint has_k_rows(self, int64_t i) noexcept nogil
+    @cython.final
+    cdef bint all_have_k_rows(self) noexcept nogil
+    cdef bint lacks_thresholds(self) noexcept nogil
+    @cython.final
+    cdef void predict(self, int64_t i, double key) noexcept nogil
+    @cython.final
+    cdef void allow(self, int64_t i, double slack) noexcept nogil
+    @cython.final
+    cdef void raise_threshold(self, int64_t i, double key) noexcept nogil
+    cdef double bar(self, int64_t i) noexcept nogil
+    @cython.final
+    cdef float float_threshold(self, int64_t i, double slack) noexcept nogil
+    cdef void open(self, const int64_t *members, int64_t count) noexcept nogil
+    @cython.final
+    cdef void drop_new(self, int64_t j, int64_t i) noexcept nogil
+    @cython.final
+    cdef void drop_filtered(self, const int64_t *members, int64_t count,
+                            const farann_block *where) noexcept nogil
+    cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,
+                     const farann_block *where) noexcept nogil
+    @cython.final
+    cdef float at_least(self, int64_t m, const float *scores, int64_t n) noexcept nogil
+    cdef void admit(self, int64_t j, int64_t i, const farann_block *where) noexcept nogil
+    cdef void take_passed(self, int64_t i, int64_t before,
+                          const farann_block *where) noexcept nogil
+    @cython.final
+    cdef void look(self, int64_t n_scanned) noexcept nogil
+    @cython.final
+    cdef void thin_out(self, int64_t i) noexcept nogil
+    cdef double keep_best(self, int64_t i) noexcept nogil
+    @cython.final
+    cdef void rerank_best(self, int64_t i) noexcept nogil
+    @cython.final
+    cdef void rerank_all(self, int64_t i) noexcept nogil
+    @cython.final
+    cdef void rerank(self, int64_t i, int64_t first) noexcept nogil
+    @cython.final
+    cdef void settle(self, int64_t i) noexcept nogil
+    cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
+                    const farann_filter *filter) noexcept nogil
+    @cython.final
+    cdef void offer_rows(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
+                         const farann_block *where) noexcept nogil
+    @cython.final
+    cdef void threshold_from_top(self, int64_t i) noexcept nogil
+    cdef void finish(self) noexcept nogil
+    @cython.final
+    cdef double score_of(self, int64_t i, int64_t j) noexcept nogil
+    cdef void write(self, int64_t i, float *scores, int64_t *ids, int64_t n) noexcept nogil
+
+
+cdef class BeyondCollector(Collector):
+    pass
+
+
+cdef class NearestBeyondCollector(Collector):
+    # Reduced keys, by query: rows above the first are not beyond the radius, those below the
+    # second are.
+    cdef double *not_beyond
+    cdef double *beyond
+
+
+cdef inline int64_t n_new(Collector collector, int64_t j, int64_t i) noexcept nogil:
+    """Rows appended to list j of the tile, that of query i."""
+    return collector.tile[j].count - collector.found[i].passed.count
+
+
+cdef double rough_key(const Query *query, double sign, double score) noexcept nogil

@@ -1,0 +1,511 @@
+"""What becomes of rows that pass: the only owner of thresholds.
+
+A level appends rows with rough scores to the lists of a tile; `admit` takes them over, and raises
+the threshold. At the end, or where lists are full, rows get exact keys. Dropping rows drops the
+threshold that came from them.
+"""
+
+cimport cython
+from libc.float cimport DBL_MIN
+from libc.math cimport INFINITY, NAN, fabs, nextafterf
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free
+
+from farann.native.kernels cimport *
+from farann.native.process cimport BEST_FIRST, SELECTING, uses
+from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.row_reader cimport RowReader
+from farann.native.snapshot cimport Segment
+
+cdef enum:
+    # k from which there is room for 4 k candidates, not 2 k: codes can't tell many of them from the
+    # k-th, and exact keys before the end would be wasted on these.
+    LARGE_K = 65
+    FEW_SORTED = 24  # k up to which exact searches keep the best scores sorted; above, they select
+    RERANKED_AT_ONCE = 4096  # candidates reranked between looks at the cancel flag
+
+
+@cython.no_gc  # what parts refer to never refers to them
+cdef class Collector:
+    """Collects the k best rows of each query."""
+
+    cdef set_up(self, QueryBatch batch, int64_t room, int64_t largest_block, bint scored,
+                bint exact):
+        """`room` for candidates beyond twice k; blocks have up to `largest_block` rows."""
+        cdef int64_t i, n = batch.n_queries, n_kept, width
+        cdef float *scores = NULL
+        cdef int64_t *slots = NULL
+        self.batch, self.scored = batch, scored
+        self.rows = RowReader.of(batch.snapshot, batch.scratch, batch.block_rows)
+        self.found = <Found *>batch.scratch.allocate(n, sizeof(Found))
+        self.capacity = room
+        self.allocate_answers(exact)
+        n_kept = self.capacity + largest_block
+        self.keys = <double *>batch.scratch.allocate(n_kept, 2 * sizeof(double), False)
+        self.positions = <int64_t *>(self.keys + n_kept)
+        if scored:
+            scores = <float *>batch.scratch.allocate(
+                n * n_kept + 1, sizeof(float) + sizeof(int64_t), False)
+            slots = <int64_t *>(scores + n * n_kept + n * n_kept % 2)
+        width = max(batch.kernels.tile_queries, batch.kernels.code_queries)
+        self.tile = <farann_candidates *>batch.scratch.allocate(
+            max(width, batch.kernels.key_queries), sizeof(farann_candidates))
+        for i in range(n):
+            if scored:
+                self.found[i].passed.scores = scores + i * n_kept
+                self.found[i].passed.slots = slots + i * n_kept
+
+    cdef allocate_answers(self, bint exact):
+        cdef int64_t i, n = self.batch.n_queries, k = self.batch.k
+        cdef farann_entry *entries
+        cdef float *best = NULL
+        self.first_selects = exact and uses(SELECTING)
+        self.selects = self.first_selects and k > FEW_SORTED
+        self.capacity += (4 if k >= LARGE_K else 2) * k
+        entries = <farann_entry *>self.batch.scratch.allocate(n * k, sizeof(farann_entry))
+        if k <= (FEW_SORTED if self.selects else FEW_BEST):
+            best = <float *>self.batch.scratch.allocate(n * k, sizeof(float))
+        for i in range(n):
+            self.found[i].top.entries, self.found[i].top.capacity = entries + i * k, k
+            if best != NULL:
+                self.found[i].best.scores, self.found[i].best.capacity = best + i * k, k
+
+    cdef void begin(self, int64_t i) noexcept nogil:
+        """Be as before the first row for query i, which was prepared."""
+        self.next_look = 0
+        self.forget(i)
+
+    cdef void forget(self, int64_t i) noexcept nogil:
+        """Forget the rows of query i, and the threshold that came from them."""
+        cdef Found *found = &self.found[i]
+        found.threshold, found.predicted, found.slack = -INFINITY, -INFINITY, 0.0
+        found.passed.count = found.best.count = found.top.count = found.select_at = 0
+
+    cdef int64_t forget_unkept(self, int64_t *members) noexcept nogil:
+        """Forget what queries found that fell short of a prediction; writes which, gives how many."""
+        cdef int64_t i, n = 0
+        for i in range(self.batch.n_queries):
+            if self.found[i].predicted == -INFINITY:
+                continue
+            if self.found[i].best.capacity == 0:
+                self.keep_best(i)
+            if self.found[i].threshold + self.found[i].slack < self.found[i].predicted:
+                self.forget(i)
+                members[n] = i
+                n += 1
+        return n
+
+    cdef int64_t forget_short(self, int64_t *members) noexcept nogil:
+        """Forget what queries found that have fewer than k rows; writes which, gives how many."""
+        cdef int64_t i, n = 0
+        for i in range(self.batch.n_queries):
+            if not self.has_k_rows(i):
+                self.forget(i)
+                members[n] = i
+                n += 1
+        return n
+
+    cdef bint has_k_rows(self, int64_t i) noexcept nogil:
+        return self.found[i].top.count + self.found[i].passed.count >= self.batch.k
+
+    cdef bint all_have_k_rows(self) noexcept nogil:
+        cdef int64_t i
+        for i in range(self.batch.n_queries):
+            if not self.has_k_rows(i):
+                return False
+        return True
+
+    cdef bint lacks_thresholds(self) noexcept nogil:
+        """Whether no query has a threshold, and one selected from a block's scores will do."""
+        cdef int64_t i
+        for i in range(self.batch.n_queries):
+            if self.found[i].threshold > -INFINITY:
+                return False
+        return self.first_selects
+
+    cdef void predict(self, int64_t i, double key) noexcept nogil:
+        """Take the rows of the answer to reach a reduced key, until they turn out not to."""
+        self.found[i].predicted = key
+
+    cdef void allow(self, int64_t i, double slack) noexcept nogil:
+        """Let rough scores from now on be off by so much."""
+        self.found[i].slack = max(self.found[i].slack, slack)
+
+    cdef void raise_threshold(self, int64_t i, double key) noexcept nogil:
+        """Take a reduced key that every row of the answer reaches, as another search has found."""
+        self.found[i].threshold = max(self.found[i].threshold, key)
+
+    cdef double bar(self, int64_t i) noexcept nogil:
+        """The reduced key that a row must reach to be worth finding."""
+        if self.batch.epsilon == 0.0:
+            return max(self.found[i].threshold, self.found[i].predicted)
+        return farann_key_within(self.batch.metric, self.batch.sign, self.found[i].threshold,
+                                 self.batch.epsilon, &self.batch.queries[i].prepared)
+
+    cdef float float_threshold(self, int64_t i, double slack) noexcept nogil:
+        """What rough scores of a block must be greater than, where they are off by `slack`."""
+        self.allow(i, slack)
+        return nextafterf(<float>(self.bar(i) - self.found[i].slack), -INFINITY)
+
+    # ---- rows with rough scores ----
+
+    cdef void open(self, const int64_t *members, int64_t count) noexcept nogil:
+        """Let a level append to the lists of a tile of queries."""
+        cdef int64_t j
+        for j in range(count):
+            self.tile[j] = self.found[members[j]].passed
+
+    cdef void drop_new(self, int64_t j, int64_t i) noexcept nogil:
+        self.tile[j].count = self.found[i].passed.count
+
+    cdef void drop_filtered(self, const int64_t *members, int64_t count,
+                            const farann_block *where) noexcept nogil:
+        """Drop appended rows that filters exclude."""
+        cdef int64_t j
+        for j in range(count):
+            farann_candidates_drop(&self.tile[j], self.found[members[j]].passed.count, where,
+                                   &self.batch.queries[members[j]].filter)
+
+    cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,
+                     const farann_block *where) noexcept nogil:
+        """Append those of n scored rows of a block that may belong to the answer.
+
+        Without a threshold these are the k best of them, as far as scores can tell. The filter may
+        exclude some, so that the 2 k best are taken; then all.
+        """
+        cdef farann_candidates *list = &self.tile[j]
+        cdef int64_t before = list.count, row, reach = 0
+        cdef bint all_allowed = self.batch.filter.is_open()
+        cdef float floor = self.float_threshold(i, 0.0)
+        cdef double slack = self.found[i].slack
+        if floor > -INFINITY:
+            self.batch.kernels.select_f32(scores, n, floor, list)
+            return
+        floor = self.at_least(self.batch.k if all_allowed else 2 * self.batch.k, scores, n)
+        self.batch.kernels.select_f32(
+            scores, n, nextafterf(<float>(floor - 2.0 * slack), -INFINITY), list)
+        if not all_allowed and floor > -INFINITY:
+            farann_candidates_drop(list, before, where, &self.batch.queries[i].filter)
+            for row in range(before, list.count):
+                reach += list.scores[row] >= floor
+            if reach < self.batch.k:
+                list.count = before
+                self.batch.kernels.select_f32(scores, n, -INFINITY, list)
+
+    cdef float at_least(self, int64_t m, const float *scores, int64_t n) noexcept nogil:
+        """What the last of the m best of n scores is at least.
+
+        The largest of groups are different scores. -inf: there are too few.
+        """
+        cdef float largest[FARANN_SCORE_GROUPS]
+        if m > FARANN_SCORE_GROUPS // 2 or n % FARANN_PADDING:
+            return self.batch.kernels.kth_largest_f32(scores, n, m)
+        self.batch.kernels.largest_f32(scores, n, largest)
+        return self.batch.kernels.kth_largest_f32(largest, FARANN_SCORE_GROUPS, m)
+
+    cdef void admit(self, int64_t j, int64_t i, const farann_block *where) noexcept nogil:
+        """Take over what was appended to list j of the tile, that of query i."""
+        cdef Found *found = &self.found[i]
+        cdef int64_t before = found.passed.count
+        found.passed.count = self.tile[j].count
+        self.batch.passed += found.passed.count - before
+        self.take_passed(i, before, where)
+        if self.selects:
+            # Selecting the k best raises the threshold: if enough have passed since.
+            if found.passed.count >= max(found.select_at, self.batch.k):
+                self.keep_best(i)
+                found.select_at = found.passed.count + 1
+                if self.batch.n_queries >= FEW_QUERIES:  # what passes for one may be read anywhere
+                    found.select_at += self.batch.k // 8
+        elif found.best.count == self.batch.k:
+            self.raise_threshold(i, found.best.scores[self.batch.k - 1] - found.slack)
+        if found.passed.count >= self.capacity or (
+                found.threshold == -INFINITY and found.passed.count >= 2 * self.batch.k):
+            self.thin_out(i)
+
+    cdef void take_passed(self, int64_t i, int64_t before,
+                          const farann_block *where) noexcept nogil:
+        """Make slots of rows appended from `before` on, keep the allowed, note the best scores."""
+        cdef Found *found = &self.found[i]
+        farann_candidates_admit(&found.passed, before, where, &self.batch.queries[i].filter,
+                                &found.best, 2.0 * found.slack)
+
+    cdef void look(self, int64_t n_scanned) noexcept nogil:
+        """Before a block: raise thresholds where the best scores aren't kept sorted.
+
+        That takes a selection for each query, so it is done as often as the rows have doubled.
+        """
+        cdef int64_t i
+        if n_scanned < self.next_look or self.batch.k <= FEW_BEST or self.selects:
+            return
+        self.next_look = 2 * n_scanned
+        for i in range(self.batch.n_queries):
+            self.keep_best(i)
+
+    cdef void thin_out(self, int64_t i) noexcept nogil:
+        """Drop rows that can't belong to the answer; if most stay, get keys."""
+        self.keep_best(i)
+        if self.found[i].passed.count > self.capacity // 2:
+            self.rerank_best(i)
+        if self.found[i].passed.count > self.capacity // 2:
+            self.rerank(i, 0)
+
+    cdef double keep_best(self, int64_t i) noexcept nogil:
+        """The k-th best rough score; less its slack, it bounds the k-th best key."""
+        cdef Found *found = &self.found[i]
+        cdef double best
+        if found.best.capacity:
+            if found.best.count < self.batch.k:
+                return INFINITY
+            best = found.best.scores[self.batch.k - 1]
+            farann_candidates_split(&found.passed, best - 2.0 * found.slack, INFINITY)
+            return best
+        if found.passed.count < self.batch.k:
+            return INFINITY
+        if self.selects:
+            best = self.batch.kernels.kth_largest_f32(found.passed.scores, found.passed.count,
+                                                      self.batch.k)
+            farann_candidates_split(&found.passed, best - 2.0 * found.slack, INFINITY)
+        else:
+            best = farann_candidates_keep_best(&found.passed, self.batch.k, 2.0 * found.slack)
+        self.raise_threshold(i, best - found.slack)
+        return best
+
+    # ---- exact keys ----
+
+    cdef void rerank_best(self, int64_t i) noexcept nogil:
+        """Get the keys of the k best candidates, and drop those that these leave no place.
+
+        Exact keys bound the k-th best key better, so that few other candidates need theirs.
+        """
+        cdef Found *found = &self.found[i]
+        self.rerank(i, farann_candidates_split(&found.passed, -INFINITY, self.keep_best(i)))
+        farann_candidates_split(&found.passed, found.threshold - found.slack, INFINITY)
+
+    cdef void rerank_all(self, int64_t i) noexcept nogil:
+        """Get the keys of all candidates that may still belong to the answer."""
+        if uses(BEST_FIRST):
+            self.rerank_best(i)
+        self.rerank(i, 0)
+
+    cdef void rerank(self, int64_t i, int64_t first) noexcept nogil:
+        """Offer the exact keys of the candidates from `first` on, and forget these.
+
+        Also when the time of a search is over: they would be lost.
+        """
+        cdef farann_filter admitted
+        cdef farann_block where
+        cdef Found *found = &self.found[i]
+        cdef int64_t j, n, slot, count = found.passed.count
+        cdef int s
+        cdef bint rough
+        cdef const Segment *segment
+        admitted.alive, admitted.groups = NULL, NULL
+        admitted.excluded.bits = 0
+        for s in range(2):
+            segment, j = &self.batch.snapshot.segments[s], first
+            rough = s == 0 and not self.batch.snapshot.vectors
+            where = farann_block(segment.first, self.positions, NULL,
+                                 self.batch.snapshot.ids_by_slot, self.batch.snapshot.n_slots)
+            while segment.count and j < count and not self.batch.cancelled():
+                n = 0
+                while j < count and n < RERANKED_AT_ONCE:
+                    slot = found.passed.slots[j] - segment.first
+                    if 0 <= slot < segment.count:
+                        self.positions[n] = slot
+                        if rough:
+                            self.keys[n] = rough_key(&self.batch.queries[i], self.batch.sign,
+                                                     found.passed.scores[j])
+                        n += 1
+                    j += 1
+                if n == 0:
+                    continue
+                if not rough:
+                    self.rows.keys_at(segment, self.positions, n, self.batch.exact_query(i),
+                                      self.keys)
+                    self.batch.rescored += n
+                    self.batch.bytes_read += n * self.rows.row_bytes
+                self.offer(i, n, &where, &admitted)
+        found.passed.count = first
+
+    cdef void settle(self, int64_t i) noexcept nogil:
+        """Get the keys of all candidates, and forget how far rough scores were off."""
+        cdef Found *found = &self.found[i]
+        self.rerank_all(i)
+        found.best.count, found.slack, found.select_at = 0, 0.0, 0
+
+    cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
+                    const farann_filter *filter) noexcept nogil:
+        """Offer n rows of a block with `self.keys` to the answer, and raise the threshold."""
+        farann_topk_push_block(&self.found[i].top, self.keys, n, self.batch.sign, where, filter)
+        self.threshold_from_top(i)
+
+    cdef void offer_rows(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
+                         const farann_block *where) noexcept nogil:
+        """The same for some rows of a block, by keys times the sign."""
+        farann_topk_push_rows(&self.found[i].top, keys, rows, n, where,
+                              &self.batch.queries[i].filter)
+        self.threshold_from_top(i)
+
+    cdef void threshold_from_top(self, int64_t i) noexcept nogil:
+        """Make the k-th best key, if k are known, the threshold."""
+        cdef const farann_topk *top = &self.found[i].top
+        cdef const Query *query = &self.batch.queries[i]
+        if top.count == top.capacity:
+            self.raise_threshold(i, top.entries[0].key * query.prepared.key_scale
+                                 + query.prepared.key_offset)
+
+    cdef void finish(self) noexcept nogil:
+        """Get the keys of what is left, and put the answers in order."""
+        cdef Found *found
+        cdef int64_t i
+        for i in range(self.batch.n_queries):
+            if self.batch.cancelled():
+                return
+            found = &self.found[i]
+            if not self.scored:
+                farann_entries_sort(found.top.entries, found.top.count, self.batch.given_up)
+                continue
+            self.rerank_all(i)
+            # Its candidates, which are done with, had room for four times k slots if k is large.
+            farann_many_entries_sort(found.top.entries, found.top.count,
+                                     <farann_entry *>found.passed.slots, self.batch.given_up)
+
+    cdef double score_of(self, int64_t i, int64_t j) noexcept nogil:
+        cdef double key = self.batch.sign * self.found[i].top.entries[j].key
+        if self.batch.metric == FARANN_L2:
+            key = max(key, 0.0)  # that of a rough score may be less
+        return farann_score(self.batch.metric, key, self.batch.queries[i].prepared.query_norm)
+
+    cdef void write(self, int64_t i, float *scores, int64_t *ids, int64_t n) noexcept nogil:
+        """Write n results of query i, padded where fewer rows were found."""
+        cdef const farann_topk *top = &self.found[i].top
+        cdef int64_t j
+        for j in range(n):
+            if j < top.count:
+                scores[j], ids[j] = <float>self.score_of(i, j), top.entries[j].id
+            else:
+                scores[j], ids[j] = <float>NAN, -1
+
+
+@cython.no_gc
+cdef class BeyondCollector(Collector):
+    """Collects all rows beyond a radius, which is the threshold from the start."""
+
+    cdef allocate_answers(self, bint exact):
+        """They grow as rows are found."""
+
+    def __dealloc__(self):
+        cdef int64_t i
+        if self.found != NULL:
+            for i in range(self.batch.n_queries):
+                free(self.found[i].top.entries)
+
+    cdef void forget(self, int64_t i) noexcept nogil:
+        cdef const Query *query = &self.batch.queries[i]
+        Collector.forget(self, i)
+        self.raise_threshold(i, farann_key_at(self.batch.metric, query.radius,
+                                              query.prepared.query_norm)
+                             * query.prepared.key_scale + query.prepared.key_offset)
+
+    cdef double keep_best(self, int64_t i) noexcept nogil:
+        """None is better than others."""
+        return INFINITY
+
+    cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
+                    const farann_filter *filter) noexcept nogil:
+        """Append those of n rows with `self.keys` that lie beyond the radius."""
+        cdef farann_topk *top = &self.found[i].top
+        cdef const Query *query = &self.batch.queries[i]
+        cdef farann_entry *entries
+        cdef double score
+        cdef int64_t row, slot
+        if top.count + n > top.capacity:
+            entries = <farann_entry *>farann_realloc(
+                top.entries, (2 * top.capacity + n) * sizeof(farann_entry))
+            if entries == NULL:
+                self.batch.scratch.failed = True
+                return
+            top.entries, top.capacity = entries, 2 * top.capacity + n
+        for row in range(n):
+            score = farann_score(self.batch.metric, self.keys[row], query.prepared.query_norm)
+            slot = where.first + (where.positions[row] if where.positions != NULL else row)
+            if (farann_is_beyond(self.batch.metric, score, query.radius)
+                    and farann_filter_allows(filter, slot)):
+                top.entries[top.count].key = self.keys[row]
+                top.entries[top.count].id = where.ids[slot] if where.ids != NULL else slot
+                top.count += 1
+
+    cdef void finish(self) noexcept nogil:
+        cdef int64_t i
+        for i in range(self.batch.n_queries):
+            if self.batch.cancelled():
+                return
+            if self.scored:
+                self.rerank_all(i)
+            farann_entries_sort(self.found[i].top.entries, self.found[i].top.count,
+                                self.batch.given_up)
+
+
+@cython.no_gc
+cdef class NearestBeyondCollector(Collector):
+    """Collects the k nearest of the rows beyond a radius."""
+
+    cdef allocate_answers(self, bint exact):
+        cdef int64_t n = self.batch.n_queries
+        Collector.allocate_answers(self, False)
+        self.not_beyond = <double *>self.batch.scratch.allocate(2 * n, sizeof(double))
+        self.beyond = self.not_beyond + n
+
+    cdef void begin(self, int64_t i) noexcept nogil:
+        """Note which rough scores tell that a row is beyond the radius, and that it isn't."""
+        cdef const Query *query = &self.batch.queries[i]
+        cdef double key = farann_key_at(self.batch.metric, query.radius, query.prepared.query_norm)
+        cdef double band = 4e-12 * fabs(key) + 4.0 * DBL_MIN  # twice the rounding error
+        Collector.begin(self, i)
+        self.not_beyond[i] = query.prepared.key_offset - key * query.prepared.key_scale
+        self.beyond[i] = query.prepared.key_offset - (key + band) * query.prepared.key_scale
+        if not self.beyond[i] <= self.not_beyond[i]:  # the radius is too large for its square
+            self.not_beyond[i], self.beyond[i] = INFINITY, -INFINITY
+
+    cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,
+                     const farann_block *where) noexcept nogil:
+        """Append all of a first block: any number of them may be too near."""
+        self.batch.kernels.select_f32(scores, n, self.float_threshold(i, 0.0), &self.tile[j])
+
+    cdef void take_passed(self, int64_t i, int64_t before,
+                          const farann_block *where) noexcept nogil:
+        cdef Found *found = &self.found[i]
+        farann_candidates_admit_below(
+            &found.passed, before, where, &self.batch.queries[i].filter, &found.best,
+            2.0 * found.slack, self.beyond[i] - found.slack, self.not_beyond[i] + found.slack)
+
+    cdef double keep_best(self, int64_t i) noexcept nogil:
+        """Rows that may be too near are none of the best before they have keys."""
+        if self.found[i].best.capacity == 0:
+            self.rerank(i, farann_candidates_split(&self.found[i].passed, -INFINITY,
+                                                   self.beyond[i] - self.found[i].slack))
+        return Collector.keep_best(self, i)
+
+    cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
+                    const farann_filter *filter) noexcept nogil:
+        """Offer those rows that lie beyond the radius."""
+        cdef farann_topk *top = &self.found[i].top
+        cdef const Query *query = &self.batch.queries[i]
+        cdef double key, score
+        cdef int64_t row, slot
+        for row in range(n):
+            key = self.batch.sign * self.keys[row]
+            if top.count == top.capacity and key < top.entries[0].key:
+                continue
+            score = farann_score(self.batch.metric, self.keys[row], query.prepared.query_norm)
+            slot = where.first + (where.positions[row] if where.positions != NULL else row)
+            if (farann_is_beyond(self.batch.metric, score, query.radius)
+                    and farann_filter_allows(filter, slot)):
+                farann_topk_push(top, key, where.ids[slot] if where.ids != NULL else slot)
+        self.threshold_from_top(i)
+
+
+cdef double rough_key(const Query *query, double sign, double score) noexcept nogil:
+    """The key of which a rough score is the reduced one."""
+    return sign * (score - query.prepared.key_offset) / query.prepared.key_scale

@@ -1,0 +1,236 @@
+"""What levels have cost, and who goes by which: the only ledger of a search.
+
+Levels are chosen by what they ruled out so far, counted in rows and never in time: the same search
+goes the same way each time.
+"""
+
+cimport cython
+from libc.math cimport INFINITY
+from libc.stdint cimport int64_t
+
+from farann.native.bounds cimport CeilingBound
+from farann.native.collector cimport Collector
+from farann.native.kernels cimport *
+from farann.native.process cimport (COST_JUDGE, FUTILE_SEARCHES, KEY_SCAN, PCA_FILTER_JUDGE, uses)
+from farann.native.query_batch cimport QueryBatch
+
+cdef enum:
+    LONGEST_PAUSE = 31  # turns of a pause, at most
+    FEWEST_JUDGED = 256  # rows scanned before codes are judged, at least; or 16 k if that is more
+    ALWAYS_PASS = 64  # rows a query that pass before the first judgment for free, beside k or 6 k
+    FEW_COORDINATES = 1 << 21  # rows times dim up to which rows stay in caches: 8 MB of float32
+    # If more than one row in MANY_PASS passes by float32, float64 keys of all rows cost less: a row
+    # that passes is listed and fetched again. Under l2 a key takes three operations a coordinate,
+    # not one.
+    MANY_PASS = 10
+    MANY_PASS_L2 = 5
+    MANY_PASS_ROW_MAJOR = 4  # as MANY_PASS, for unpacked rows, whose float64 keys take longer
+    SOME_PASS = 32  # if more than one row in 32 passes, the query's ceiling is looked for
+    # Of the first rows, if more than one in FEW_ALIKE can't be told from the best, all get keys.
+    # Later rows may still rule them out: one counts as a key of PASSES_AS_KEY coordinates, no more.
+    FEW_ALIKE = 4
+    PASSES_AS_KEY = 512
+
+# Codes are given up if the rows that pass will cost more than 1.5 times what codes save, and a PCA
+# filter if refining the rows of a block costs over 1.5 times as much as scanning whole codes.
+cdef double SURELY = 1.5
+# A search by codes was futile if the rows that passed cost over 2 times a float32 scan of all rows.
+cdef double FAR_MORE = 2.0
+# The cost of a passing row is multiplied by this if the k best are selected and the rows stay in
+# caches. Measured: 64 queries, k = 100, 4,000 to 16,000 Gaussian rows, 8 to 100 dimensions.
+cdef double SELECTED = 0.2
+
+
+cdef void note(Pause *pause, bint failed) noexcept nogil:
+    """Begin a pause behind the second failure in a row, longer than the last one."""
+    pause.left = pause.next if failed else 0
+    pause.next = min(2 * pause.next + 1, <int64_t>LONGEST_PAUSE) if failed else 0
+
+
+cdef class CodeTrials:
+    """Counts tasks for which codes didn't pay: the next ones begin without them.
+
+    A count of tasks decides, so that the same searches scan the same rows each time. Answers don't
+    depend on it. One counts for all threads; where two of them count at once, one may be lost.
+    """
+
+    def begin(self):
+        """Whether the next task is to begin with codes."""
+        return not rests(&self.pause)
+
+    def note(self, bint futile):
+        """Record whether codes paid for a task that began with them."""
+        note(&self.pause, futile)
+
+
+@cython.final
+@cython.no_gc  # what parts refer to never refers to them
+@cython.freelist(8)
+cdef class Judge:
+    """Says which levels pay: for all queries, and for each."""
+
+    @staticmethod
+    cdef Judge of(QueryBatch batch, Collector collector, CeilingBound ceilings, costs,
+                  bint may_go_by_keys):
+        cdef Judge self = Judge.__new__(Judge)
+        self.batch, self.collector, self.ceilings = batch, collector, ceilings
+        self.cost_passed, self.cost_refined, self.cost_reranked, self.cost_whole = costs
+        self.few_rows = (batch.n_queries >= FEW_QUERIES
+                         and batch.filter.n_rows * batch.dim <= FEW_COORDINATES)
+        self.selected = collector.selects and self.few_rows
+        if self.selected:
+            self.cost_passed *= SELECTED
+        self.may_go_by_keys = may_go_by_keys and uses(KEY_SCAN)
+        self.packs = self.may_go_by_keys and batch.n_queries >= FEW_QUERIES
+        self.by_keys = <bint *>batch.scratch.allocate(batch.n_queries, sizeof(bint))
+        return self
+
+    cdef void begin(self) noexcept nogil:
+        """Be as before the first row."""
+        self.codes_pay, self.n_alike = True, 0
+        self.end_keys()
+
+    cdef void begin_part(self, int64_t n_scored) noexcept nogil:
+        """Judge rows from here on, and not what those before have cost."""
+        self.judged, self.next_look, self.n_scored = 0, 0, n_scored if self.selected else 0
+        self.share_judged, self.cost_judged = 0.0, self.cost_so_far()
+        self.filter_pays, self.refined = True, self.batch.refined
+
+    # ---- exact keys of all rows, for queries whose k-th key many rows share ----
+
+    cdef bint too_alike(self, int64_t i, int64_t n_selected, int64_t n) noexcept nogil:
+        """Whether scores can't tell too many of the n first rows from the best of them.
+
+        Where a filter leaves out the best, many pass for that reason alone.
+        """
+        cdef int64_t passed = n_selected - self.batch.k
+        if not (self.may_go_by_keys and self.batch.filter.is_open()
+                and self.collector.found[i].predicted == -INFINITY):
+            return False
+        if not (passed * FEW_ALIKE > n and passed * PASSES_AS_KEY > n * self.batch.dim):
+            return False
+        self.n_alike += passed
+        return True
+
+    cdef bint too_many(self, int64_t i, int64_t passed, int64_t seen, int64_t n) noexcept nogil:
+        """Whether so many of n rows passed, after `seen` others, that keys of all cost less.
+
+        Of rows in any order n k / seen pass by themselves, some more or less.
+        """
+        if passed == 0 or seen < self.batch.k or not self.may_go_by_keys or (
+                self.collector.found[i].predicted > -INFINITY):
+            return False
+        passed -= 2 * n * self.batch.k // seen
+        if passed * SOME_PASS > n:
+            self.ceilings.find(i)
+        if self.few_of(passed, n):
+            return False
+        self.n_alike += passed
+        return True
+
+    cdef bint few_of(self, int64_t passed, int64_t n) noexcept nogil:
+        """Whether rough scores cost less than exact keys if `passed` of n rows pass."""
+        if not self.packs and not self.ceilings.integer_keys.may_be_exact():
+            return passed * MANY_PASS_ROW_MAJOR <= n
+        return passed * (MANY_PASS_L2 if self.batch.metric == FARANN_L2 else MANY_PASS) <= n
+
+    cdef void take_by_keys(self, int64_t i) noexcept nogil:
+        """Have a query go by exact keys from the next block on."""
+        self.n_by_keys += not self.by_keys[i]
+        self.by_keys[i] = True
+        self.ceilings.find(i)
+
+    cdef void met(self, int64_t i, int64_t near, int64_t n) noexcept nogil:
+        """Rough scores will do again for a query if few of n rows came near its k-th key."""
+        if not self.by_keys[i]:
+            return
+        self.n_alike += near
+        if self.few_of(2 * near, n):
+            self.by_keys[i] = False
+            self.n_by_keys -= 1
+
+    cdef void end_keys(self) noexcept nogil:
+        """Have all queries go by rough scores."""
+        cdef int64_t i
+        self.n_by_keys = 0
+        for i in range(self.batch.n_queries):
+            self.by_keys[i] = False
+
+    # ---- levels, for all queries ----
+
+    cdef void look_at_filter(self, int64_t n, int64_t n_alive, int64_t fewest) noexcept nogil:
+        """Give up the PCA filter if whole codes of n rows cost less than refining what passed."""
+        cdef double cost = (self.batch.refined - self.refined) * self.cost_refined
+        self.refined = self.batch.refined
+        if self.selected:
+            fewest = min(fewest, <int64_t>FEWEST_JUDGED)
+        if (n >= fewest and uses(PCA_FILTER_JUDGE)
+                and cost > SURELY * n * n_alive * self.cost_whole):
+            self.filter_pays = False
+
+    cdef void look_at_codes(self, int64_t n, int64_t left, int64_t n_alive, bint by_norm,
+                            bint all_coded) noexcept nogil:
+        """Give codes up if the rows they let pass of the `left` ones will cost too much.
+
+        After n rows, and as often as these have doubled.
+        """
+        if not uses(COST_JUDGE):
+            return
+        self.next_look = 2 * n
+        if n >= max(<int64_t>FEWEST_JUDGED, 16 * self.batch.k) or n == self.n_scored > 0:
+            self.codes_pay = not self.will_cost_too_much(n, left, n_alive, by_norm, all_coded)
+
+    cdef bint will_cost_too_much(self, int64_t n, int64_t left, int64_t n_alive, bint by_norm,
+                                 bint all_coded) noexcept nogil:
+        """Whether rows that codes let pass of those that are left will cost more than codes save.
+
+        About 6 k of the first 16 k rows pass in any case, until there is a good threshold; later
+        about k pass whenever the number of scanned rows doubles. If the first rows are all scored
+        before a threshold is chosen, k of them pass. If codes serve, the share of other rows that
+        pass halves at each doubling; if they don't, it stays the same.
+        """
+        cdef int64_t met = n - self.judged, usual = self.batch.k
+        # Float32 would score all queries, codes score those that rows can still answer.
+        cdef double idle = 1.0 - n_alive / <double>self.batch.n_queries
+        cdef double saved = left * (1.0 + self.cost_whole * idle)
+        cdef double cost = self.cost_so_far(), share, falls = 0.5, expected = 0.0
+        cdef bint first = self.judged == 0, scored = first and n == self.n_scored
+        if scored:
+            usual = self.batch.k + ALWAYS_PASS
+        elif first:
+            # In the order of norms the first rows pass in any case.
+            usual = n if by_norm else 6 * self.batch.k + ALWAYS_PASS
+        share = ((cost - self.cost_judged) / self.batch.n_queries
+                 - usual * (self.cost_passed + self.cost_reranked)) / met
+        if self.share_judged > 0.0:
+            falls = min(max(share / self.share_judged, falls), 1.0)
+        self.share_judged = share if scored or not first else 0.0
+        self.judged, self.cost_judged = n, cost
+        if share <= 0.0 or not all_coded or (scored and by_norm):
+            return False
+        while left > 0:
+            share *= falls
+            expected += share * min(n, left)
+            left -= n
+            n *= 2
+        return expected > SURELY * saved
+
+    cdef bint was_futile(self) noexcept nogil:
+        """Whether a search of few rows by codes cost far more than one in float32, where k pass."""
+        cdef int64_t n = self.batch.n_queries, usual = n * self.batch.k, i
+        cdef int64_t reranked = self.batch.rescored + self.n_alike - usual
+        cdef double scanned = self.batch.scanned, left_out = n * self.batch.filter.n_rows - scanned
+        cdef double cost = self.batch.refined * self.cost_refined
+        for i in range(n):
+            reranked += self.collector.found[i].passed.count
+        cost += max(reranked, 0) * self.cost_reranked
+        if self.selected:  # otherwise the cost of one is less well known
+            cost += max(self.batch.passed + self.n_alike - usual, 0) * self.cost_passed
+        return uses(FUTILE_SEARCHES) and self.few_rows and cost > FAR_MORE * (
+            scanned + max(left_out, 0.0) * (1.0 + self.cost_whole))
+
+    cdef double cost_so_far(self) noexcept nogil:
+        """What rows that codes did not rule out have cost."""
+        return ((self.batch.passed + self.n_alike) * self.cost_passed
+                + self.batch.refined * self.cost_refined
+                + (self.batch.rescored + self.n_alike) * self.cost_reranked)

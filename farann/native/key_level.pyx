@@ -1,0 +1,272 @@
+"""Levels that give all rows of a block keys, and no rough scores."""
+
+cimport cython
+from libc.math cimport INFINITY, fabs, nextafter
+from libc.stdint cimport int64_t, uint8_t
+
+from farann.native.coded_queries cimport CodedQueries
+from farann.native.collector cimport Collector, rough_key
+from farann.native.judge cimport Judge
+from farann.native.kernels cimport *
+from farann.native.levels cimport Level, RelativeLevel
+from farann.native.process cimport ZERO_COLUMNS, uses
+from farann.native.query_batch cimport QueryBatch
+from farann.native.row_reader cimport RowBlock
+from farann.native.sources cimport Block, Source
+
+cdef enum:
+    KEYS_AT_ONCE = 256  # rows whose keys are compared with one threshold before it is raised
+    FEW_KEYED = 3  # fewer queries compute keys row by row: packing rows would not pay
+    KEY_PRODUCTS = 2  # float32 products that a float64 product of a packed row counts as
+    KEY_PRODUCTS_L2 = 6  # the same under l2
+
+# Relative bound on the rounding error of a quotient, and of a product with a norm.
+cdef double QUOTIENT_ERROR = 2.0 ** -50
+# Less than any product of float32 numbers other than 0; its product with a norm does not underflow.
+cdef double NEARLY_ZERO = 1e-200
+
+
+@cython.final
+@cython.no_gc  # what parts refer to never refers to them
+cdef class KeyLevel(Level):
+    """Exact keys of all rows: of few rows, and where many rows share the k-th key, or nearly so.
+
+    Rough scores can't tell these rows apart, and would let all of them pass. Keys and ids can.
+    """
+
+    @staticmethod
+    cdef KeyLevel of(QueryBatch batch, Collector collector, Judge judge):
+        cdef KeyLevel self = KeyLevel.__new__(KeyLevel)
+        self.batch, self.collector, self.judge = batch, collector, judge
+        self.most = batch.block_rows
+        self.integer_keys = judge.ceilings.integer_keys
+        return self
+
+    cdef bint has_room(self) noexcept nogil:
+        """Room for packed rows in float64, once for all; False: there is no memory."""
+        cdef const farann_kernels *kernels = self.batch.kernels
+        cdef int64_t dim = self.batch.dim, width = kernels.key_queries, i
+        cdef int64_t rows = self.most + kernels.key_rows
+        cdef double *memory
+        if self.tile != NULL:
+            return True
+        memory = <double *>self.batch.scratch.allocated(
+            rows * (dim + 3) + width * (dim + 2 * KEYS_AT_ONCE + sizeof(farann_key_threshold) // 8)
+            + dim, sizeof(double), False)
+        if memory == NULL:
+            return False
+        self.panels.rows, self.panels.dim = memory, dim
+        self.panels.norms = memory + rows * dim
+        self.panels.ids = self.panels.norms + rows
+        self.panels.first_ids = self.panels.ids + rows
+        self.tile = self.panels.first_ids + rows
+        memory = self.tile + width * dim
+        self.thresholds = <farann_key_threshold *>(memory + width * 2 * KEYS_AT_ONCE)
+        for i in range(width):
+            self.thresholds[i].keys = memory + 2 * i * KEYS_AT_ONCE
+            self.thresholds[i].rows = <int64_t *>(self.thresholds[i].keys + KEYS_AT_ONCE)
+        self.panels.columns = <int64_t *>(self.thresholds + width)
+        return True
+
+    cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
+        self.rows = source.rows_of(block)
+        block.where, block.n = self.rows.where, self.rows.n
+        self.packed = (self.judge.packs and n_members >= FEW_KEYED and block.n > 0
+                       and self.has_room())
+        if self.packed:
+            self.pack()
+
+    cdef void pack(self) noexcept nogil:
+        cdef int64_t i, slot, n = self.rows.n, width = self.batch.kernels.key_rows
+        cdef const farann_block *where = &self.rows.where
+        cdef RowBlock rows = self.collector.rows.block(&self.rows.segment, self.rows.start, n)
+        cdef double *first = self.panels.first_ids
+        cdef double id
+        self.batch.kernels.pack_rows_f64(
+            rows.rows, rows.positions, n, self.batch.dim, self.batch.packing.normalized,
+            self.panels.rows, self.panels.norms)
+        for i in range(n):
+            slot = where.first + (where.positions[i] if where.positions != NULL else i)
+            id = <double>(where.ids[slot] if where.ids != NULL else slot)
+            self.panels.ids[i] = id
+            first[i // width] = id if i % width == 0 else min(first[i // width], id)
+        for i in range(n, (n + width - 1) // width * width):
+            self.panels.ids[i] = INFINITY
+
+    cdef int64_t next_tile(self, int64_t n_left) noexcept nogil:
+        return min(<int64_t>self.batch.kernels.key_queries, n_left) if self.packed else 1
+
+    cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
+                   Collector collector) noexcept nogil:
+        """Offer the keys of the block to the answers of a tile's queries."""
+        cdef int64_t start = 0, i, step
+        cdef int64_t near[16]
+        cdef farann_key_threshold *threshold
+        self.batch.count_rows(block.n * count, self.batch.snapshot.row_bytes)
+        if not self.packed:
+            self.scan_one(members[0])
+            return
+        for i in range(count):
+            near[i] = 0
+        self.take_columns(members, count)
+        while start < block.n:
+            step = KEYS_AT_ONCE
+            for i in range(count):
+                self.set_threshold(&self.thresholds[i], members[i])
+                if not self.thresholds[i].least > -INFINITY:
+                    # All pass until there are k: then there is something to compare with.
+                    step = self.batch.kernels.key_rows
+            step = min(step, block.n - start)
+            self.batch.kernels.scan_keys_f64[<int>self.batch.metric](
+                &self.panels, start, step, self.tile, self.batch.sign, <int>count, self.thresholds)
+            for i in range(count):
+                threshold = &self.thresholds[i]
+                near[i] += threshold.n_near
+                self.batch.rescored += threshold.count
+                collector.offer_rows(members[i], threshold.keys, threshold.rows, threshold.count,
+                                     &block.where)
+            start += step
+        self.batch.count_products(
+            block.n * self.batch.kernels.key_queries, self.panels.lanes[8] * (
+                KEY_PRODUCTS_L2 if self.batch.metric == FARANN_L2 else KEY_PRODUCTS), count, False)
+        for i in range(count):
+            self.judge.met(members[i], near[i], block.n)
+
+    cdef void scan_one(self, int64_t i) noexcept nogil:
+        """Offer the keys of a block, row by row."""
+        cdef int64_t n = self.rows.n, j, n_near = 0
+        cdef RowBlock rows = self.collector.rows.block(&self.rows.segment, self.rows.start, n)
+        cdef double *keys = self.collector.keys
+        cdef double near
+        if self.judge.by_keys[i] and self.integer_keys.are_exact(i):
+            self.integer_keys.find(i, &rows, n, keys)
+        else:
+            self.batch.kernels.keys_f64[<int>self.batch.metric](
+                rows.rows, rows.positions, n, self.batch.dim, self.batch.exact_query(i), keys)
+            self.batch.rescored += n
+        self.collector.offer(i, n, &self.rows.where, &self.batch.queries[i].filter)
+        if self.judge.by_keys[i]:
+            near = self.near_key(i)  # by what is known now, as it is for the next block
+            for j in range(n):
+                n_near += self.batch.sign * keys[j] > near
+            self.judge.met(i, n_near, n)
+
+    cdef void take_columns(self, const int64_t *members, int64_t count) noexcept nogil:
+        """Make a tile of some queries, of the columns in which any of them is other than 0.
+
+        Differences of others count, too, where these are squared.
+        """
+        cdef int64_t width = self.batch.kernels.key_queries, n = 0, lane, i, j
+        cdef bint counts
+        cdef double *column
+        for lane in range(8):
+            self.panels.lanes[lane] = n
+            for j in range(lane, self.batch.dim, 8):
+                column, counts = self.tile + n * width, self.batch.metric == FARANN_L2
+                for i in range(width):
+                    column[i] = self.batch.queries[members[i]].given[j] if i < count else 0.0
+                    counts |= column[i] != 0.0 or not uses(ZERO_COLUMNS)
+                self.panels.columns[n] = j
+                n += counts
+        self.panels.lanes[8] = n
+
+    cdef void set_threshold(self, farann_key_threshold *threshold, int64_t i) noexcept nogil:
+        """What keys times the sign are compared with, by what has been found so far."""
+        cdef const farann_topk *top = &self.collector.found[i].top
+        cdef double lost, gap
+        threshold.n_near, threshold.count = 0, 0
+        threshold.least = threshold.just_below = threshold.near = -INFINITY
+        threshold.last_id, threshold.beyond = INFINITY, -INFINITY
+        if top.count < top.capacity or top.capacity == 0:
+            return
+        threshold.least, threshold.last_id = top.entries[0].key, <double>top.entries[0].id
+        lost = fabs(threshold.least) * QUOTIENT_ERROR
+        gap = nextafter(threshold.least, INFINITY) - threshold.least
+        threshold.beyond = 0.5 * gap * (1.0 - QUOTIENT_ERROR)
+        threshold.just_below = threshold.least - (lost if self.batch.packing.normalized else 0.0)
+        threshold.near = min(self.near_key(i), threshold.least - 2.0 * lost - NEARLY_ZERO)
+
+    cdef double near_key(self, int64_t i) noexcept nogil:
+        """Keys times the sign above this would pass by rough scores, give or take the slack."""
+        return ((self.collector.found[i].threshold - self.collector.found[i].slack
+                 - self.batch.queries[i].prepared.key_offset)
+                / self.batch.queries[i].prepared.key_scale)
+
+
+@cython.final
+@cython.no_gc
+cdef class DecodedLevel(Level):
+    """Codes that stand for rows, for queries that have no codes themselves."""
+
+    @staticmethod
+    cdef DecodedLevel of(CodedQueries coded, Level level):
+        cdef DecodedLevel self = DecodedLevel.__new__(DecodedLevel)
+        self.batch, self.coded, self.most = coded.batch, coded, FARANN_CODE_PANEL
+        if isinstance(level, RelativeLevel):
+            self.relative = <RelativeLevel>level
+        return self
+
+    cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
+        if self.relative is not None:
+            self.relative.take_mean(block.start)
+
+    cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
+                   Collector collector) noexcept nogil:
+        cdef int64_t i = members[0], position, slot, n = 0
+        cdef farann_block where
+        cdef double offset
+        farann_query_vector(self.batch.metric, self.batch.sign, self.batch.exact_query(i),
+                            self.batch.dim, &self.batch.snapshot.centre[0],
+                            self.batch.queries[i].prepared.query_norm, self.batch.query_vector)
+        farann_transform_query(self.batch.kernels, &self.coded.codes.transform.given,
+                               self.batch.dim, self.batch.query_vector,
+                               self.batch.query_vector + padded(self.batch.dim))
+        offset = self.mean_score()
+        for position in range(block.start, block.start + block.n):
+            slot = position
+            if self.coded.codes.slots is not None:
+                slot = self.coded.codes.slots[position]
+            if 0 <= slot < self.coded.codes.n_rows:
+                collector.positions[n] = slot
+                collector.keys[n] = rough_key(&self.batch.queries[i], self.batch.sign,
+                                              self.decoded_score(position) + offset)
+                n += 1
+        where = farann_block(0, collector.positions, NULL, self.batch.snapshot.ids_by_slot,
+                             self.batch.snapshot.n_slots)
+        collector.offer(i, n, &where, &self.batch.queries[i].filter)
+        self.batch.count_rows(n, 0)
+
+    cdef double decoded_score(self, int64_t position) noexcept nogil:
+        """The rough score of the row at a position for the query vector, which isn't coded."""
+        cdef const farann_coded_rows *rows = &self.coded.codes.scanned
+        cdef int64_t pairs = code_pairs(rows.groups), panel, row, j, pair, panel_row
+        cdef int shift
+        cdef uint8_t top
+        cdef double total = 0.0, low = 7.5
+        panel, row = position // FARANN_CODE_PANEL, position % FARANN_CODE_PANEL
+        cdef const uint8_t *high = rows.panels + (
+            panel * FARANN_CODE_PANEL * pairs + row) * FARANN_CODE_GROUP
+        cdef const uint8_t *lower = NULL
+        if rows.low_nibbles != NULL:  # in quads of rows
+            panel_row = panel * FARANN_CODE_PANEL + row // 4 * 4
+            lower = rows.low_nibbles + (panel_row * pairs + row % 4) * FARANN_CODE_GROUP
+        for j in range(self.coded.codes.dim):
+            pair = j // (2 * FARANN_CODE_GROUP)
+            shift = 4 * (j // FARANN_CODE_GROUP % 2)
+            if lower != NULL:
+                low = lower[pair * 4 * FARANN_CODE_GROUP + j % FARANN_CODE_GROUP] >> shift & 15
+            top = high[pair * FARANN_CODE_PANEL * FARANN_CODE_GROUP + j % FARANN_CODE_GROUP]
+            total += self.batch.query_vector[j] * (16.0 * (top >> shift & 15) + low - 128.0)
+        if rows.squares != NULL:
+            total += self.batch.sign * rows.squares[position]
+        return total / rows.inv_scales[panel]
+
+    cdef double mean_score(self) noexcept nogil:
+        """What the mean adds that rows of the block were coded relative to."""
+        cdef int64_t j
+        cdef double total = 0.0
+        if self.relative is None or self.relative.mean_unit == 0.0:
+            return 0.0
+        for j in range(self.coded.codes.dim):
+            total += self.batch.query_vector[j] * self.relative.mean[j]
+        return total * self.relative.mean_unit

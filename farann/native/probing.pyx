@@ -1,0 +1,409 @@
+"""Sources of approximate searches: partitions that queries choose, and rows that come later."""
+
+cimport cython
+from libc.math cimport INFINITY, NAN, isnan, log2, nextafterf, sqrt
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdlib cimport free
+
+from farann.native.coded_queries cimport CodedQueries
+from farann.native.codes cimport Codes
+from farann.native.collector cimport Collector, Found
+from farann.native.kernels cimport *
+from farann.native.partitions cimport Partitions
+from farann.native.process cimport NEVER
+from farann.native.query_batch cimport QueryBatch
+from farann.native.sources cimport Block, CodeSource
+
+import numpy as np
+
+cdef enum:
+    # Interleaved groups of partitions; the mean of their best scores predicts the k-th key.
+    TELLING_PARTITIONS = 16
+    PLACES_AN_OCTAVE = 8  # steps of a place while the number of the panel doubles
+
+# By place: the square root of the panel number, counted from 1.
+cdef float ROOTS[256]
+cdef int at
+for at in range(256):
+    ROOTS[at] = 2.0 ** (0.5 * at / PLACES_AN_OCTAVE)
+
+
+@cython.final
+@cython.no_gc  # what parts refer to never refers to them
+cdef class PartitionMeans:
+    """The optimistic score of each partition: that of its mean, and some standard deviations."""
+
+    @staticmethod
+    cdef PartitionMeans of(CodedQueries coded, double credited):
+        cdef PartitionMeans self = PartitionMeans.__new__(PartitionMeans)
+        cdef QueryBatch batch = coded.batch
+        cdef Partitions partitions = batch.snapshot.partitions
+        cdef int64_t groups = partitions.coded.groups, n = batch.n_queries
+        self.batch, self.coded, self.credited = batch, coded, credited
+        self.partitions = partitions
+        self.codes = <uint32_t *>batch.scratch.allocate(n * groups, sizeof(uint32_t))
+        self.tile_codes = <uint32_t *>batch.scratch.allocate(
+            coded.words_of_tile(coded.width, groups), sizeof(uint32_t))
+        self.queries = <farann_coded_query *>batch.scratch.allocate(n, sizeof(farann_coded_query))
+        self.scores = <float *>batch.scratch.allocate(
+            coded.width * partitions.n_padded, sizeof(float), False)
+        return self
+
+    cdef void encode(self, int64_t i) noexcept nogil:
+        """Code query i: its vector, transformed, was coded for rows last."""
+        if self.coded.of[i].usable:
+            farann_code_query(
+                self.batch.kernels, self.batch.query_vector,
+                self.credited * self.batch.queries[i].prepared.vector_norm,
+                &self.partitions.bounds, self.coded.codes.bounds.norm,
+                &self.batch.queries[i].prepared, False, self.coded.code_bytes,
+                self.codes + i * self.partitions.coded.groups, &self.queries[i])
+
+    cdef bint can_score(self, int64_t i) noexcept nogil:
+        return self.coded.of[i].usable and self.queries[i].step >= 0.0
+
+    cdef void score(self, const int64_t *members, int64_t count) noexcept nogil:
+        """Score all partitions for up to a tile of queries."""
+        cdef int64_t width = self.coded.width, groups = self.partitions.coded.groups, i, c
+        cdef int64_t n = self.partitions.n_padded
+        cdef farann_coded_tile tile
+        cdef farann_pass_thresholds thresholds
+        cdef farann_pass_threshold threshold
+        thresholds.sign, tile.bars, tile.ahead = self.batch.sign, &thresholds, NULL
+        for i in range(width):
+            threshold = farann_pass_threshold_none()
+            if i < count and self.can_score(members[i]):
+                threshold = farann_pass_threshold_at(
+                    &self.queries[members[i]], &self.partitions.bounds, -INFINITY,
+                    self.batch.sign, False)
+            farann_pass_thresholds_set(&thresholds, i, &threshold)
+        if width == 1:
+            tile.codes = self.codes + members[0] * groups
+            self.batch.kernels.score_codes_one_i8(&self.partitions.coded, n, &tile, self.scores)
+        else:
+            tile.codes = self.tile_codes
+            self.batch.kernels.gather_codes(self.codes, members, count, groups, self.tile_codes)
+            self.batch.kernels.score_codes_i8(&self.partitions.coded, n, &tile, self.scores)
+        self.batch.count_products(n * width, groups * FARANN_CODE_GROUP, count, True)
+        for i in range(count):
+            for c in range(self.partitions.n_cells, n):
+                self.scores[i * n + c] = -INFINITY
+
+    cdef double mean_of_best(self, const float *scores) noexcept nogil:
+        """The score of good partitions, on average; -inf where there are too few."""
+        cdef float largest[FARANN_SCORE_GROUPS]
+        cdef float most
+        cdef double total = 0.0
+        cdef int64_t i, j
+        self.batch.kernels.largest_f32(scores, self.partitions.n_padded, largest)
+        for i in range(TELLING_PARTITIONS):
+            most = largest[i]
+            for j in range(1, FARANN_SCORE_GROUPS // TELLING_PARTITIONS):
+                most = max(most, largest[i + j * TELLING_PARTITIONS])
+            total += most
+        return total / TELLING_PARTITIONS
+
+    cdef double deviation_of(self, int64_t i) noexcept nogil:
+        """That of keys in a typical partition, for query i."""
+        return self.batch.queries[i].prepared.vector_norm * self.partitions.deviation
+
+
+@cython.final
+@cython.no_gc
+cdef class PartitionSource(CodeSource):
+    """The partitions that queries choose, each for all that chose it.
+
+    A query chooses those whose optimistic score reaches its threshold, or what that is predicted to
+    be in the end. With a budget it chooses the best, as long as they can be paid for.
+    """
+
+    @staticmethod
+    cdef PartitionSource of_means(PartitionMeans means, Collector collector, int64_t n_first,
+                                  int64_t budget, double predicted):
+        """`predicted`: by how many deviations the k-th key is taken to be above what good
+        partitions score, see `surprises`; NaN: nothing is predicted."""
+        cdef PartitionSource self = PartitionSource.__new__(PartitionSource)
+        cdef int64_t i, n = means.batch.n_queries, room = means.partitions.n_padded
+        self.set_up(means.batch, means.coded.codes)
+        self.means, self.collector, self.n_first, self.budget = means, collector, n_first, budget
+        # A budget is spent once, and no query may begin again.
+        self.beside = predicted if budget == INT64_MAX else NAN
+        self.everyone = <int64_t *>self.batch.scratch.allocate(3 * n + room + 2, sizeof(int64_t))
+        self.spent, self.probe_ends = self.everyone + n, self.everyone + 2 * n
+        self.heads = self.probe_ends + n
+        for i in range(n):
+            self.everyone[i] = i
+        if budget < INT64_MAX:
+            self.entries = <farann_entry *>self.batch.scratch.allocate(room, sizeof(farann_entry))
+            self.ranked.slots = <int64_t *>self.batch.scratch.allocate(room, sizeof(int64_t))
+            self.ranked.scores = <float *>self.batch.scratch.allocate(room, sizeof(float))
+        return self
+
+    def __dealloc__(self):
+        free(self.probed)
+        free(self.probers)
+
+    cdef void foresee(self) noexcept nogil:
+        """Predict thresholds, and choose by these."""
+        self.chosen = not isnan(self.beside)
+        if self.chosen:
+            self.choose(self.everyone, self.batch.n_queries, True)
+
+    cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
+        """`all_rows`: others have them."""
+        self.cell = self.at = self.end = self.done = 0
+        if all_rows:
+            self.n_probes = 0
+        elif not self.chosen:
+            self.choose(asking, n, False)
+        self.chosen = False
+        if self.batch.n_queries > 1:
+            self.cell = self.next_cell(0)
+
+    cdef void choose(self, const int64_t *members, int64_t n, bint predicts) noexcept nogil:
+        """Choose partitions for each of some queries."""
+        cdef int64_t first = 0, count, j, i, n_cells = self.means.partitions.n_padded
+        cdef const float *scores
+        cdef float floor
+        self.n_probes = 0
+        while first < n and not self.batch.cancelled():
+            count = min(self.means.coded.width, n - first)
+            self.means.score(members + first, count)
+            for j in range(count):
+                i, scores = members[first + j], self.means.scores + j * n_cells
+                self.spent[i] = self.n_first
+                if self.means.can_score(i) and self.has_room():
+                    if predicts:
+                        self.collector.predict(i, self.means.mean_of_best(scores)
+                                               + self.beside * self.means.deviation_of(i))
+                    floor = nextafterf(<float>self.collector.bar(i), -INFINITY)
+                    self.choose_for_one(i, scores, floor)
+                self.probe_ends[first + j] = self.n_probes
+            first += count
+        if self.batch.n_queries > 1:
+            self.list_probers(members, n)
+
+    cdef void choose_for_one(self, int64_t i, const float *scores, float floor) noexcept nogil:
+        """Of partitions that score more than `floor` the best, as long as they can be paid for."""
+        cdef farann_candidates *ranked = &self.ranked
+        cdef int64_t j, c, size, n = self.means.partitions.n_padded
+        if self.budget == INT64_MAX:
+            self.n_probes += self.batch.kernels.find_f32(scores, n, floor,
+                                                         self.probed + self.n_probes)
+            return
+        ranked.count = 0
+        self.batch.kernels.select_f32(scores, n, floor, ranked)
+        # More can't be paid for, unless they are far smaller than others.
+        j = 1 + 2 * (self.budget - self.spent[i]) // self.means.partitions.usual_size()
+        if j < ranked.count:
+            farann_candidates_keep_best(ranked, j, 0.0)
+        for j in range(ranked.count):
+            self.entries[j].key, self.entries[j].id = ranked.scores[j], ranked.slots[j]
+        farann_entries_sort(self.entries, ranked.count, &NEVER)
+        for j in range(ranked.count):
+            c = self.entries[j].id
+            size = self.means.partitions.starts[c + 1] - self.means.partitions.starts[c]
+            if self.spent[i] + size > self.budget:
+                continue  # a smaller one may fit
+            self.spent[i] += size
+            self.probed[self.n_probes] = <int32_t>c
+            self.n_probes += 1
+
+    cdef void list_probers(self, const int64_t *members, int64_t n) noexcept nogil:
+        """List the queries of each partition."""
+        cdef int64_t c, j, i, n_cells = self.means.partitions.n_cells
+        for c in range(n_cells + 2):
+            self.heads[c] = 0
+        for j in range(self.n_probes):
+            self.heads[self.probed[j] + 2] += 1
+        for c in range(n_cells):
+            self.heads[c + 2] += self.heads[c + 1]
+        # Each partition's head is that of the one before until its probers are in place.
+        j = 0
+        for i in range(n):
+            while j < self.probe_ends[i]:
+                c = self.probed[j]
+                self.probers[self.heads[c + 1]] = members[i]
+                self.heads[c + 1] += 1
+                j += 1
+
+    cdef bint has_room(self) noexcept nogil:
+        """Make room for probes of one more query; False: there is no memory."""
+        cdef int64_t room = self.n_probes + self.means.partitions.n_padded
+        cdef int32_t *probed
+        cdef int64_t *probers
+        if room <= self.room:
+            return True
+        probed = <int32_t *>farann_realloc(self.probed, 2 * room * sizeof(int32_t))
+        if probed != NULL:
+            self.probed = probed
+            probers = <int64_t *>farann_realloc(self.probers, 2 * room * sizeof(int64_t))
+            if probers != NULL:
+                self.probers, self.room = probers, 2 * room
+                return True
+        self.batch.scratch.failed = True
+        return False
+
+    cdef int64_t next_cell(self, int64_t cell) noexcept nogil:
+        """The first partition from one on that is probed; those of a single query are listed."""
+        while (self.batch.n_queries > 1 and cell < self.means.partitions.n_cells
+                and self.heads[cell] == self.heads[cell + 1]):
+            cell += 1
+        return cell
+
+    cdef int64_t cell_at(self, int64_t cell) noexcept nogil:
+        """The partition there; -1: there are no more."""
+        if self.batch.n_queries > 1:
+            return cell if cell < self.means.partitions.n_cells else -1
+        return self.probed[cell] if cell < self.n_probes else -1
+
+    cdef bint next(self, Block *block, int64_t most) noexcept nogil:
+        cdef const int64_t *starts = &self.means.partitions.starts[0]
+        cdef int64_t c = self.cell_at(self.cell), after
+        if c < 0 or self.n_probes == 0:
+            return False
+        if self.at == self.end:
+            self.at, self.end = starts[c], starts[c + 1]
+        self.ramp = INT64_MAX // 2
+        self.grow(block, most)
+        block.begins = False
+        if self.batch.n_queries > 1:
+            block.members = self.probers + self.heads[c]
+            block.n_members = self.heads[c + 1] - self.heads[c]
+        else:
+            block.members, block.n_members = self.everyone, 1
+        self.locate(block)
+        self.at += block.n
+        self.done += block.n
+        if self.at == self.end:
+            self.cell = self.next_cell(self.cell + 1)
+            after = self.cell_at(self.cell)
+            if after >= 0:
+                block.next_start, block.next_n = starts[after], starts[after + 1] - starts[after]
+        return True
+
+
+cdef uint8_t place_of(int64_t position) noexcept nogil:
+    """The octave that a position is in, log2(p + 1) of its panel p, in parts."""
+    return <uint8_t>(PLACES_AN_OCTAVE * log2(position // FARANN_CODE_PANEL + 1.0) + 0.5)
+
+
+cdef places_of(Codes codes):
+    """Of each row of the base its place; rows without codes are always scored, and have 0.
+
+    Made once, as few searches look at them.
+    """
+    cdef uint8_t[::1] places
+    cdef int64_t position, panel, slot
+    cdef uint8_t place
+    if codes.places is None:
+        made = np.zeros(codes.n_rows, np.uint8)
+        places = made
+        for panel in range(codes.n_filled // FARANN_CODE_PANEL + 1):
+            place = place_of(panel * FARANN_CODE_PANEL)
+            for position in range(panel * FARANN_CODE_PANEL,
+                                  min((panel + 1) * FARANN_CODE_PANEL, codes.n_filled)):
+                slot = position if codes.slots is None else codes.slots[position]
+                if slot >= 0:
+                    places[slot] = place
+        codes.places = made
+    return codes.places
+
+
+@cython.final
+@cython.no_gc
+cdef class Lateness:
+    """How late the answer of a query came: see `Task.late_to`."""
+
+    @staticmethod
+    cdef Lateness of(CodedQueries coded, Collector collector, Partitions partitions):
+        cdef Lateness self = Lateness.__new__(Lateness)
+        self.batch, self.coded, self.collector = coded.batch, coded, collector
+        self.places, self.last_place = places_of(coded.codes), 255
+        if partitions is not None:
+            self.last_place = place_of(partitions.starts[0])
+        self.of_queries = <float *>coded.batch.scratch.allocate(
+            coded.batch.n_queries, sizeof(float))
+        return self
+
+    cdef void tell(self) noexcept nogil:
+        cdef int64_t i
+        for i in range(self.batch.n_queries):
+            self.of_queries[i] = self.of_query(i)
+
+    cdef float of_query(self, int64_t i) noexcept nogil:
+        """How late the rows lie that query i has found."""
+        cdef const Found *found = &self.collector.found[i]
+        cdef double last = INFINITY, total = 0.0
+        cdef int64_t j
+        if not self.coded.of[i].usable:
+            return 0.0
+        if found.best.capacity == 0:
+            last = self.collector.keep_best(i)
+            if last == INFINITY and found.top.count == self.batch.k:
+                last = found.threshold
+        elif found.best.count == self.batch.k:
+            last = found.best.scores[self.batch.k - 1]
+        for j in range(found.passed.count):
+            if found.passed.scores[j] >= last:
+                total += ROOTS[min(self.places[found.passed.slots[j]], self.last_place)]
+        return <float>(total / self.batch.k)
+
+
+@cython.final
+@cython.no_gc
+cdef class LateSource(CodeSource):
+    """Rows that come later in the order of codes, for queries whose answers lie late.
+
+    Twice as many rows are scanned for them, and again, until their answers lie early among these.
+    """
+
+    @staticmethod
+    cdef LateSource of_lateness(Lateness lateness, double late, int64_t n_first):
+        """`late`: from which lateness on in the first rows; later ones by the root of their rows."""
+        cdef LateSource self = LateSource.__new__(LateSource)
+        self.set_up(lateness.batch, lateness.coded.codes)
+        self.lateness, self.late, self.first = lateness, late, n_first
+        self.late_ones = <int64_t *>self.batch.scratch.allocate(
+            self.batch.n_queries, sizeof(int64_t))
+        return self
+
+    cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
+        cdef int64_t i
+        self.at = self.end = self.first
+        self.done = self.n_late = 0
+        if all_rows:
+            return  # others have them
+        self.lateness.tell()
+        for i in range(self.batch.n_queries):
+            if self.lateness.of_queries[i] > self.late:
+                self.late_ones[self.n_late] = i
+                self.n_late += 1
+
+    cdef void keep_late(self) noexcept nogil:
+        """Keep the queries whose answers still lie late in the rows scanned."""
+        cdef int64_t j, n = self.n_late
+        cdef double root = sqrt(self.end // FARANN_CODE_PANEL + 1.0)
+        cdef double late = self.late * root / sqrt(self.first // FARANN_CODE_PANEL + 1.0)
+        self.n_late = 0
+        for j in range(n):
+            if self.lateness.of_query(self.late_ones[j]) > late:
+                self.late_ones[self.n_late] = self.late_ones[j]
+                self.n_late += 1
+
+    cdef bint next(self, Block *block, int64_t most) noexcept nogil:
+        if self.at == self.end:
+            if self.end > self.first:
+                self.keep_late()
+            if self.n_late == 0 or self.end >= self.codes.n_positions:
+                return False
+            self.end = min(max(2 * self.end, <int64_t>FARANN_CODE_PANEL), self.codes.n_positions)
+        self.ramp = INT64_MAX // 2
+        self.grow(block, most)
+        block.begins, block.members, block.n_members = False, self.late_ones, self.n_late
+        if self.relative_to is not None:
+            block.n = min(block.n, self.relative_to.end_of_cell(block.start) - block.start)
+        self.locate(block)
+        self.at += block.n
+        self.done += block.n
+        return True

@@ -1,0 +1,95 @@
+"""Where rows come from: blocks of those that are kept in one way."""
+
+cimport cython
+from libc.stdint cimport int64_t, uint8_t
+
+from farann.native.codes cimport Codes
+from farann.native.kernels cimport farann_block
+from farann.native.partitions cimport Partitions
+from farann.native.query_batch cimport QueryBatch
+from farann.native.snapshot cimport Segment
+
+
+cdef struct Block:
+    int64_t start, n         # positions of codes, or rows of a segment
+    int64_t n_before         # rows of the source before these
+    bint all_scored          # for a first threshold
+    bint begins              # an order of rows: bounds hold anew
+    farann_block where       # how rows of the block become slots
+    const int64_t *members   # the queries that chose it; NULL: all that ask
+    int64_t n_members
+    int64_t next_start, next_n  # the block to prefetch meanwhile; 0: none
+
+
+cdef struct RowRange:
+    Segment segment
+    int64_t start, n
+    farann_block where
+
+
+cdef class Source:
+    cdef QueryBatch batch
+    cdef Codes codes        # of its rows; None: they have none
+    cdef int64_t count      # rows or positions that it has in all
+    cdef int64_t at, end    # where the next block begins, and the last one ends
+    cdef int64_t done       # rows in blocks so far
+    cdef int64_t ramp       # rows of the next block at most
+
+    cdef void foresee(self) noexcept nogil
+    cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil
+    cdef bint next(self, Block *block, int64_t most) noexcept nogil
+    cdef void skip(self) noexcept nogil
+    cdef void leave(self) noexcept nogil
+    cdef RowRange rows_of(self, const Block *block) noexcept nogil
+    @cython.final
+    cdef bint grow(self, Block *block, int64_t most) noexcept nogil
+    @cython.final
+    cdef farann_block where_rows(self, const Segment *segment, int64_t start) noexcept nogil
+
+
+cdef class RowSource(Source):
+    cdef Segment segment
+    cdef int64_t first, stop       # the rows to search
+    cdef int64_t first_block       # rows
+    cdef const int64_t *read_as    # slots of rows that lie one after the other; NULL: they don't
+
+    @staticmethod
+    cdef RowSource of(QueryBatch batch, const Segment *segment, int64_t first_block=*)
+
+
+cdef class CodeSource(Source):
+    cdef Partitions relative_to  # None: codes aren't relative to means of partitions
+    cdef int64_t first, stop     # the positions to search
+    cdef int64_t n_scored        # first rows that are all scored
+    cdef bint all_scored         # whether those of every block are
+    cdef int64_t *positions      # of the rows of a block
+    cdef int s                   # the segment of its rows
+    cdef int64_t left_at         # the position from which codes were given up; -1: they weren't
+
+    @staticmethod
+    cdef CodeSource of(QueryBatch batch, Codes codes, int64_t n_scored)
+    cdef set_up(self, QueryBatch batch, Codes codes)
+    cdef void locate(self, Block *block) noexcept nogil
+
+
+cdef class RestSource(Source):
+    cdef CodeSource before
+    cdef uint8_t *scanned       # by slot, bits; NULL: not allocated yet
+    cdef int64_t *positions     # of the rows of a block
+    cdef int64_t slot           # of the next row
+
+    @staticmethod
+    cdef RestSource behind(CodeSource before)
+    cdef void mark(self, int64_t slot) noexcept nogil
+
+
+cdef class RunSource(CodeSource):
+    cdef const int64_t[:, ::1] runs
+    cdef const int64_t[::1] ends  # before which positions scans of runs end; None: whole
+    cdef int64_t run
+    cdef bint ends_early
+
+    cdef take_ends(self, const int64_t[::1] ends)
+
+
+cdef Block piece(const Block *block, int64_t at, int64_t most) noexcept nogil

@@ -1,0 +1,289 @@
+"""Where rows come from: blocks of those that are kept in one way.
+
+A search goes through its sources, block by block. The first blocks are small, so that a threshold
+rises before many rows have passed; each is twice as long as the one before it, up to what a level
+has room for.
+"""
+
+cimport cython
+from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memset
+
+from farann.native.codes cimport Codes
+from farann.native.kernels cimport *
+from farann.native.query_batch cimport QueryBatch
+from farann.native.snapshot cimport Segment
+
+
+@cython.no_gc  # what parts refer to never refers to them
+cdef class Source:
+    """Rows that are kept in one way, block after block."""
+
+    cdef void foresee(self) noexcept nogil:
+        """Before any row: predict thresholds, if the source can."""
+
+    cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
+        """Begin anew for n queries; `all_rows`: they found fewer than k in those to search."""
+
+    cdef bint next(self, Block *block, int64_t most) noexcept nogil:
+        """Make `block` the next one, of up to `most` rows; False: there is none."""
+        return False
+
+    cdef void skip(self) noexcept nogil:
+        """No row that follows in this order can answer anything."""
+        self.at = self.end
+
+    cdef void leave(self) noexcept nogil:
+        """Codes don't pay for the rows that follow."""
+
+    cdef RowRange rows_of(self, const Block *block) noexcept nogil:
+        """The rows of a block as they are kept, good until others are asked for."""
+        return RowRange()
+
+    cdef bint grow(self, Block *block, int64_t most) noexcept nogil:
+        """Begin `block` where the last one ended; blocks grow here, and nowhere else."""
+        block.begins, block.all_scored = self.done == 0, False
+        block.members, block.n_members, block.next_n = NULL, 0, 0
+        block.start, block.n_before = self.at, self.done
+        block.n = min(min(self.ramp, most), self.end - self.at)
+        self.ramp = min(2 * self.ramp, LONG_BLOCKS * LARGEST_BLOCK)
+        return block.n > 0
+
+    cdef farann_block where_rows(self, const Segment *segment, int64_t start) noexcept nogil:
+        cdef farann_block where
+        where.first, where.positions, where.slots = segment.first, NULL, NULL
+        where.ids, where.end = self.batch.snapshot.ids_by_slot, self.batch.snapshot.n_slots
+        if segment.positions != NULL:
+            where.positions = segment.positions + start
+        else:
+            where.first += start
+        return where
+
+
+@cython.final
+@cython.no_gc
+cdef class RowSource(Source):
+    """Rows of a segment, or some of them, in the order of their slots."""
+
+    @staticmethod
+    cdef RowSource of(QueryBatch batch, const Segment *segment, int64_t first_block=FIRST_BLOCK):
+        cdef RowSource self = RowSource.__new__(RowSource)
+        self.batch, self.segment, self.count = batch, segment[0], segment.count
+        self.stop, self.first_block = segment.count, first_block
+        return self
+
+    cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
+        self.at, self.end, self.done, self.ramp = self.first, self.stop, 0, self.first_block
+
+    cdef bint next(self, Block *block, int64_t most) noexcept nogil:
+        if not self.grow(block, most):
+            return False
+        block.all_scored = block.begins and self.first_block > FIRST_BLOCK
+        block.where = self.where_rows(&self.segment, block.start)
+        self.at += block.n
+        self.done += block.n
+        return True
+
+    cdef RowRange rows_of(self, const Block *block) noexcept nogil:
+        cdef RowRange rows
+        rows.segment, rows.where = self.segment, block.where
+        rows.start, rows.n = block.start, block.n
+        if self.read_as != NULL:
+            rows.where.first, rows.where.positions = 0, self.read_as + block.start
+        return rows
+
+
+@cython.no_gc
+cdef class CodeSource(Source):
+    """Coded rows in the order of their positions."""
+
+    @staticmethod
+    cdef CodeSource of(QueryBatch batch, Codes codes, int64_t n_scored):
+        """`n_scored`: first rows that are all scored, for a first threshold."""
+        cdef CodeSource self = CodeSource.__new__(CodeSource)
+        self.set_up(batch, codes)
+        self.n_scored = n_scored
+        return self
+
+    cdef set_up(self, QueryBatch batch, Codes codes):
+        self.batch, self.codes, self.count = batch, codes, codes.n_positions
+        self.stop = codes.n_positions
+        if codes.slots is not None:
+            self.positions = <int64_t *>batch.scratch.allocate(
+                LONG_BLOCKS * LARGEST_BLOCK, sizeof(int64_t), False)
+        if batch.snapshot.partitions is not None and batch.snapshot.partitions.relative:
+            self.relative_to = batch.snapshot.partitions
+
+    cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
+        self.at, self.done, self.left_at = self.first, 0, -1
+        # Behind the first rows of a search in parts there is a threshold.
+        self.ramp = max(min(self.first, <int64_t>LARGEST_BLOCK), <int64_t>FIRST_BLOCK)
+        self.end = self.codes.n_positions if all_rows else self.stop
+
+    cdef bint next(self, Block *block, int64_t most) noexcept nogil:
+        if not self.grow(block, most):
+            return False
+        block.all_scored = self.all_scored
+        if self.n_scored > 0 and block.start == 0:
+            block.all_scored, block.n = True, min(self.n_scored, self.end)
+            self.ramp = max(block.n, FIRST_BLOCK)
+        if block.start < self.codes.n_hubs:
+            block.n = min(block.n, self.codes.n_hubs - block.start)
+        if self.relative_to is not None:
+            block.n = min(block.n, self.relative_to.end_of_cell(block.start) - block.start)
+        self.locate(block)
+        self.at += block.n
+        self.done += block.n
+        return True
+
+    cdef void leave(self) noexcept nogil:
+        self.left_at = self.at
+        self.skip()
+
+    cdef void locate(self, Block *block) noexcept nogil:
+        """Note how rows of a block become slots."""
+        block.where.first, block.where.positions, block.where.slots = block.start, NULL, NULL
+        block.where.ids, block.where.end = self.batch.snapshot.ids_by_slot, self.codes.n_rows
+        if self.codes.slots is not None:
+            block.where.slots = &self.codes.slots[block.start]
+
+    cdef RowRange rows_of(self, const Block *block) noexcept nogil:
+        cdef RowRange rows
+        cdef int64_t i, slot
+        rows.segment, rows.n = self.batch.snapshot.segments[self.s], 0
+        if self.codes.slots is None:
+            rows.start, rows.n = block.start, min(block.n, self.codes.n_rows - block.start)
+        else:
+            for i in range(block.start, block.start + block.n):
+                slot = self.codes.slots[i] - rows.segment.first
+                if 0 <= slot < rows.segment.count:
+                    self.positions[rows.n] = slot
+                    rows.n += 1
+            rows.segment.positions, rows.segment.count, rows.start = self.positions, rows.n, 0
+        rows.where = self.where_rows(&rows.segment, rows.start)
+        return rows
+
+
+@cython.final
+@cython.no_gc
+cdef class RestSource(Source):
+    """Coded rows for which codes were given up, in the order of slots.
+
+    They are read one after the other, and rows with smaller ids come first: of equal ones these are
+    the answer.
+    """
+
+    @staticmethod
+    cdef RestSource behind(CodeSource before):
+        cdef RestSource self = RestSource.__new__(RestSource)
+        self.batch, self.codes, self.before = before.batch, before.codes, before
+        self.positions = <int64_t *>self.batch.scratch.allocate(
+            LARGEST_BLOCK, sizeof(int64_t), False)
+        return self
+
+    cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
+        cdef int64_t i, n_rows = self.codes.n_rows
+        self.at = self.done = self.slot = self.end = 0
+        if self.before.left_at < 0:
+            return
+        if self.scanned == NULL:
+            self.scanned = <uint8_t *>self.batch.scratch.allocated(n_rows // 8 + 1, 1, False)
+        if self.scanned == NULL:
+            self.batch.scratch.failed = True
+            return
+        memset(self.scanned, 0, n_rows // 8 + 1)
+        for i in range(self.before.left_at):
+            self.mark(i if self.codes.slots is None else self.codes.slots[i])
+        for i in range(self.codes.outliers.shape[0]):
+            self.mark(self.codes.outliers[i])
+        self.end, self.ramp = n_rows - self.at, FIRST_BLOCK
+        self.at = 0
+
+    cdef void mark(self, int64_t slot) noexcept nogil:
+        if 0 <= slot < self.codes.n_rows:
+            self.scanned[slot // 8] |= 1 << slot % 8
+            self.at += 1
+
+    cdef bint next(self, Block *block, int64_t most) noexcept nogil:
+        cdef int64_t n = 0
+        if not self.grow(block, min(most, <int64_t>LARGEST_BLOCK)):
+            return False
+        while n < block.n and self.slot < self.codes.n_rows:
+            self.positions[n] = self.slot
+            n += not self.scanned[self.slot // 8] >> self.slot % 8 & 1
+            self.slot += 1
+        block.n = n
+        block.where = farann_block(0, self.positions, NULL, self.batch.snapshot.ids_by_slot,
+                                   self.batch.snapshot.n_slots)
+        self.at += n
+        self.done += n
+        return n > 0
+
+    cdef RowRange rows_of(self, const Block *block) noexcept nogil:
+        cdef RowRange rows
+        rows.segment, rows.where = self.batch.snapshot.segments[0], block.where
+        rows.segment.positions, rows.start, rows.n = block.where.positions, 0, block.n
+        rows.segment.count = block.n
+        return rows
+
+
+@cython.final
+@cython.no_gc
+cdef class RunSource(CodeSource):
+    """Added rows that have codes, run by run; each run has an order of its own."""
+
+    def __cinit__(self):
+        self.s = 1
+
+    cdef take_ends(self, const int64_t[::1] ends):
+        """Scan runs up to these positions, where all queries have k rows."""
+        cdef int64_t run
+        self.ends = ends
+        if ends is None:
+            return
+        if ends.shape[0] != self.runs.shape[0]:
+            raise ValueError("there must be an end for each run")
+        for run in range(ends.shape[0]):
+            if ends[run] % FARANN_CODE_PANEL or not (
+                    self.runs[run, 0] <= ends[run] <= self.runs[run, 1]):
+                raise ValueError("ends must be positions of whole panels of their runs")
+
+    cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
+        self.run, self.at, self.end, self.done, self.ramp = 0, 0, 0, 0, FIRST_BLOCK
+        self.ends_early = self.ends is not None and not all_rows
+
+    cdef void leave(self) noexcept nogil:
+        """The rows that follow are scored where they are, as each run has few."""
+
+    cdef bint next(self, Block *block, int64_t most) noexcept nogil:
+        cdef bint begins = False
+        while self.at >= self.end:
+            if self.run >= self.runs.shape[0]:
+                return False
+            self.at, begins = self.runs[self.run, 0], True
+            self.end = self.ends[self.run] if self.ends_early else self.runs[self.run, 1]
+            if self.codes.max_norm is not None:
+                self.ramp = FIRST_BLOCK
+            self.run += 1
+        self.grow(block, most)
+        block.begins = begins
+        self.locate(block)
+        self.at += block.n
+        self.done += block.n
+        return True
+
+
+cdef Block piece(const Block *block, int64_t at, int64_t most) noexcept nogil:
+    """The rows of a block from `at` on, up to `most`."""
+    cdef Block part = block[0]
+    part.start, part.n, part.n_before = block.start + at, min(most, block.n - at), block.n_before
+    part.n_before += at
+    if part.where.slots != NULL:
+        part.where.slots += at
+    elif part.where.positions != NULL:
+        part.where.positions += at
+    else:
+        part.where.first += at
+    if at > 0:
+        part.next_n = 0
+    return part
