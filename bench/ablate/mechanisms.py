@@ -23,10 +23,10 @@ import farann.runtime.batches as batches
 import farann.search.filters as filters
 import farann.tuning.guard as guard
 import farann.tuning.measure as measure
+from farann._core import CodeTrials
 from farann.contract.stop_rule import StopRule
 from farann.layout.sampling import CostModel
 from farann.native import process
-from farann._core import CodeTrials
 
 _ROOT = Path(__file__).resolve().parents[2]
 _NEVER = 1 << 62  # bytes, or rows, that nothing has
@@ -233,7 +233,7 @@ MECHANISMS = (
               (_NATIVE + "judge.pyx: was_futile",), native=True, question="small-batches"),
     Mechanism("code-trials", "batches without codes after those that gave them up",
               (_NATIVE + "judge.pyx: CodeTrials",),
-              ((CodeTrials, "begin", lambda _: True),), question="small-batches"),
+              ((batches, "_trials_of", lambda *_: CodeTrials()),), question="small-batches"),
     Mechanism("single-judge", "single queries without codes after those that gave them up",
               (_NATIVE + "judge.pyx: note",), native=True, question="single"),
     Mechanism("pca-filter-judge", "the PCA filter given up where much passes",
