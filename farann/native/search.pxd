@@ -119,5 +119,7 @@ cdef class Task:
     @cython.final
     cdef void scan_refused(self, Part part, const Block *block) noexcept nogil
     @cython.final
+    cdef void scan_by_keys(self, Part part, const Block *block) noexcept nogil
+    @cython.final
     cdef void judge_block(self, Part part, const Block *block, int64_t n_alive) noexcept nogil
     cdef void begin_again(self, const float *given) noexcept nogil

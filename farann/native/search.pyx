@@ -558,24 +558,35 @@ cdef class Task:
         Of the first rows a good threshold is wanted, for most queries by float32. Behind them the
         queries go by exact keys.
         """
-        cdef int64_t j, n = self.n_refused
-        self.n_refused = 0
+        cdef Block few
+        cdef int64_t j, n = self.n_refused, start = 0
         if (block.all_scored and part.floats is not None and 2 * n > self.batch.n_queries
                 and uses(FIRST_IN_FLOAT32) and SCORED_TWICE * block.n <= part.source.count):
             for j in range(n):
                 self.scored[j] = self.refused[j]
                 self.collector.settle(self.scored[j])
-            self.scan_block(part, part.floats, block, self.scored, n)
+            while start < block.n:  # float32 may refuse a query in each piece
+                few = piece(block, start, part.floats.most)
+                start += few.n
+                self.n_refused = 0
+                self.scan_block(part, part.floats, &few, self.scored, n)
+                self.scan_by_keys(part, &few)
             self.allow_slack(part, self.scored, n)  # codes go on from here
-            n = self.n_refused
+        else:
+            self.scan_by_keys(part, block)
+        if block.all_scored and part.coded is not None:
+            self.judge.end_keys()  # there is a threshold now: the next rows show whether codes do
+
+    cdef void scan_by_keys(self, Part part, const Block *block) noexcept nogil:
+        """Get the keys of a block for the queries that were refused."""
+        cdef int64_t j, n = self.n_refused
+        self.n_refused = 0
         for j in range(n):
             self.keyed[j] = self.refused[j]
             self.collector.rerank_all(self.keyed[j])
             if self.judge.may_go_by_keys:
                 self.judge.take_by_keys(self.keyed[j])
         self.scan_block(part, self.keys, block, self.keyed, n)
-        if block.all_scored and part.coded is not None:
-            self.judge.end_keys()  # there is a threshold now: the next rows show whether codes do
 
     cdef void judge_block(self, Part part, const Block *block, int64_t n_alive) noexcept nogil:
         """Let the judge look at what the levels have ruled out; where codes don't pay, end them."""

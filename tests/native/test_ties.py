@@ -110,6 +110,25 @@ def test_answers_by_codes(
         index.build()
 
 
+@pytest.mark.parametrize("isa", inside.levels())
+@pytest.mark.parametrize("metric", core.METRICS)
+def test_first_rows_in_several_pieces(metric: str, isa: str, rng: np.random.Generator) -> None:
+    """The first rows by codes are more than a block in float32, which tells none of them apart."""
+    few = rng.standard_normal((2, 140)).astype(np.float32)
+    rows = few[(rng.random(6000) < 0.08).astype(int)]
+    queries = (few[0] + 0.05 * rng.standard_normal((12, 140))).astype(np.float32)
+    index = farann.Index(metric=metric)
+    index.add(rows)
+    index.build()
+    inside.use_level(index, isa)
+    for k in (30, 100):
+        for asked in (queries, -queries):
+            expected = reference.furthest(asked, rows, k, metric)
+            hits = index.search_furthest(asked, k, threads=1)
+            assert_array_equal(hits.ids, expected.ids)
+            assert_array_equal(hits.scores, expected.scores)
+
+
 @pytest.mark.parametrize("codes", ["int8", "float32"])
 @pytest.mark.parametrize("kind", ["sparse", "signed", "copies"])
 def test_few_rows_get_keys_one_by_one(kind: str, codes: str, rng: np.random.Generator) -> None:
