@@ -10,6 +10,8 @@ from farann.contract.stop_rule import StopRule
 from farann.native.process import CancelFlag
 from farann.native.snapshot import Filter, Snapshot
 
+class Part: ...
+
 class Task:
     def __init__(
         self,

@@ -75,8 +75,9 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         trial = False
         if not approximate:
             trial = by_codes and trials.begin()
-        task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest, rule, radii=radii,
-                          flag=flag, costs=costs, by_codes=trial, tells_late=late is not None)
+        task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest,
+                          None if rule is EXACT else rule, radii=radii, flag=flag, costs=costs,
+                          by_codes=trial, tells_late=late is not None)
         task.run()
         if trial:
             trials.note(task.futile)
