@@ -120,7 +120,7 @@ def test_first_rows_in_several_pieces(metric: str, isa: str, rng: np.random.Gene
     index = farann.Index(metric=metric)
     index.add(rows)
     index.build()
-    inside.use_level(index, isa)
+    inside.store.use_level(index, isa)
     for k in (30, 100):
         for asked in (queries, -queries):
             expected = reference.furthest(asked, rows, k, metric)
