@@ -12,12 +12,6 @@ from farann.native.encoding import (
     pack_codes,
     rotate,
 )
-from farann.native.exact_mean import (
-    add_directions_exactly,
-    add_rows_exactly,
-    empty_sum,
-    mean_of_sum,
-)
 from farann.native.greedy import Greedy
 from farann.native.guard import Guard
 from farann.native.judge import CodeTrials
@@ -30,7 +24,13 @@ from farann.native.kernels import (
     widened,
 )
 from farann.native.measuring import keys_of_found, score_slots, surprises
-from farann.native.merging import merge_sorted
+from farann.native.merging import (
+    add_directions_exactly,
+    add_rows_exactly,
+    empty_sum,
+    mean_of_sum,
+    merge_sorted,
+)
 from farann.native.pair_search import PairSearch
 from farann.native.partitions import Partitions
 from farann.native.process import (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from itertools import pairwise
 from math import inf
@@ -132,9 +131,10 @@ def _reaches(store: Store, slots: Int64Array) -> Float64Array:
     """
     metric, reach, center = store.spec.metric, np.empty(len(slots)), store.center
     square = float(center @ center)
+    direction = center / np.sqrt(square) if square else np.eye(1, len(center))[0]
     for start in range(0, len(slots), _PAIR_ROWS_AT_ONCE):
         rows = store.take(slots[start : start + _PAIR_ROWS_AT_ONCE]).astype(np.float64)
-        along = rows @ (_direction(center) if metric.normalized else center)
+        along = rows @ (direction if metric.normalized else center)
         squares = np.square(rows if metric.normalized else rows - center).sum(axis=1)
         if metric.normalized:
             found = np.arccos(np.clip(along / np.sqrt(squares), -1.0, 1.0)) + 1e-7
@@ -147,16 +147,6 @@ def _reaches(store: Store, slots: Int64Array) -> Float64Array:
     return reach
 
 
-def _direction(center: Float64Array) -> Float64Array:
-    norm = np.linalg.norm(center)
-    if norm == 0.0:
-        direction: Float64Array = np.zeros(len(center))
-        direction[0] = 1.0
-        return direction
-    direction = center / norm
-    return direction
-
-
 def _most(store: Store, reach: float) -> float:
     """The largest key that two rows of these reaches can have."""
     metric = store.spec.metric
@@ -167,10 +157,9 @@ def _most(store: Store, reach: float) -> float:
     return 2.0 * reach
 
 
-def furthest_of_each(store: Store, view: View, k: int, threads: int,
-                     progress: Progress) -> Iterator[Hits]:
-    """Each row's k furthest other rows, some rows at a time, in the order of `Index.ids`."""
-    slots = store.live_slots()
+def furthest_of_all(store: Store, view: View, k: int, threads: int, progress: Progress) -> Hits:
+    """Each row's k furthest other rows, in the order of `Index.ids`."""
+    slots, parts = store.live_slots(), list[Hits]()
     starts = range(0, len(slots), _PAIR_ROWS_AT_ONCE)
     # Under l2 nothing is nearer to a row than itself, so that filters are spared at first.
     may_be_itself = k == 1 and store.spec.metric.adds_squared_norm
@@ -185,13 +174,8 @@ def furthest_of_each(store: Store, view: View, k: int, threads: int,
             if hits is None or (hits.ids[:, 0] == own).any():
                 others = view.everything.excluding(own, np.arange(len(own) + 1, dtype=np.int64))
                 hits = batches.top(view.exact, others, rows, k, False, threads)[0]
-            yield hits
+            parts.append(hits)
             advance(1)
-
-
-def furthest_of_all(store: Store, view: View, k: int, threads: int, progress: Progress) -> Hits:
-    """Gather the furthest rows of every row into one answer."""
-    parts = list(furthest_of_each(store, view, k, threads, progress))
     return Hits(np.concatenate([part.scores for part in parts]),
                 np.concatenate([part.ids for part in parts]))
 

@@ -1,9 +1,28 @@
-"""Sorted lists of rows with exact keys, merged."""
+"""What parts of the rows give, put together exactly: sorted lists of rows, and sums of rows.
 
-from libc.stdint cimport int64_t
+The mean of rows has the same bits in whatever order they are added. A sum is int64 (DIGITS, dim)
+in fixed point: a unit of digit i is 2**(8 i - 150), which makes digit 0 reach the smallest float32
+and digit 31 the largest. Each digit takes 2**31 rows before it overflows. Sums of parts are added
+as integers are.
+"""
+
+from libc.math cimport ldexp
+from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free
 
 from farann.native.kernels cimport farann_alloc
+
+import numpy as np
+
+cdef enum:
+    DIGITS = 32
+    DIGIT_BITS = 8
+    UNIT = -150  # log2 of the unit of digit 0
+    # Coordinates of directions are cut off after 2**-62: 32 bits in units of that, the rest in
+    # units of 2**-30.
+    DIRECTION_BITS = 62
+    LOW_DIGIT = 11
+    HIGH_DIGIT = 15
 
 
 cdef struct Head:
@@ -81,3 +100,65 @@ cdef int64_t best_of(const Head *heads, int64_t n) noexcept nogil:
                 heads[p].key == heads[best].key and heads[p].id < heads[best].id):
             best = p
     return best
+
+
+def empty_sum(int64_t dim):
+    """The sum of no rows."""
+    return np.zeros((DIGITS, dim), np.int64)
+
+
+def add_rows_exactly(const uint32_t[:, ::1] rows, int64_t[:, ::1] sums):
+    """Add rows of float32, given by their bits, to a sum."""
+    cdef int64_t i, j, n = rows.shape[0], dim = rows.shape[1], value, sign
+    cdef uint32_t bits, exponent
+    _check(sums, dim)
+    with nogil:
+        for i in range(n):
+            for j in range(dim):
+                bits = rows[i, j]
+                exponent = (bits >> 23) & 255
+                # Exponent 0 is that of denormal numbers, in the unit of exponent 1.
+                value = (bits & 0x7fffff) | (<uint32_t>(exponent != 0) << 23)
+                exponent += exponent == 0
+                sign = -<int64_t>(bits >> 31)
+                sums[exponent >> 3, j] += ((value << (exponent & 7)) ^ sign) - sign
+
+
+def add_directions_exactly(const double[:, ::1] rows, int64_t[:, ::1] sums):
+    """Add unit vectors to a sum."""
+    cdef int64_t i, j, n = rows.shape[0], dim = rows.shape[1], value
+    cdef double units = ldexp(1.0, DIRECTION_BITS)
+    _check(sums, dim)
+    with nogil:
+        for i in range(n):
+            for j in range(dim):
+                value = <int64_t>(rows[i, j] * units)
+                sums[LOW_DIGIT, j] += value & <int64_t>0xffffffff
+                sums[HIGH_DIGIT, j] += value >> 32
+
+
+def mean_of_sum(int64_t[:, ::1] sums, int64_t n):
+    """The mean as float32, of a sum of n rows, whose digits it carries."""
+    cdef int64_t i, j, carry, dim = sums.shape[1]
+    cdef double total
+    _check(sums, dim)
+    mean = np.empty(dim, np.float32)
+    cdef float[::1] means = mean
+    for j in range(dim):
+        # Digits from -128 to 127: the leading one is larger than all below it together, so that
+        # nothing cancels in float64.
+        for i in range(DIGITS - 1):
+            carry = (sums[i, j] + (1 << (DIGIT_BITS - 1))) >> DIGIT_BITS
+            sums[i, j] -= carry << DIGIT_BITS
+            sums[i + 1, j] += carry
+        total = 0.0
+        for i in range(DIGITS - 1, -1, -1):
+            total = total * (1 << DIGIT_BITS) + sums[i, j]
+        means[j] = <float>(ldexp(total, UNIT) / n)
+    return mean
+
+
+cdef int _check(const int64_t[:, :] sums, int64_t dim) except -1:
+    if sums.shape[0] != DIGITS or sums.shape[1] != dim:
+        raise ValueError("a sum must be of the rows' dimension")
+    return 0
