@@ -50,24 +50,16 @@ WORD void copy_groups(const int held, const uint8_t *panel, const uint8_t *low, 
  * of panels, 4 the queries, 5 to 7 panels in turn.
  */
 WORD void add_products(const int panel, const uint8_t *lines) {
-    switch (panel) {
-    case 0:
-        AMX_LOAD(5, lines);
-        AMX_DOT(0, 4, 5);
-        break;
-    case 1:
-        AMX_LOAD(6, lines);
-        AMX_DOT(1, 4, 6);
-        break;
-    case 2:
-        AMX_LOAD(7, lines);
-        AMX_DOT(2, 4, 7);
-        break;
-    default:
-        AMX_LOAD(5, lines);
-        AMX_DOT(3, 4, 5);
-        break;
-    }
+#define ADD_PRODUCTS(sums, tile)  \
+    do {                          \
+        AMX_LOAD(tile, lines);    \
+        AMX_DOT(sums, 4, tile);   \
+    } while (0)
+    if (panel == 0) ADD_PRODUCTS(0, 5);
+    if (panel == 1) ADD_PRODUCTS(1, 6);
+    if (panel == 2) ADD_PRODUCTS(2, 7);
+    if (panel == 3) ADD_PRODUCTS(3, 5);
+#undef ADD_PRODUCTS
 }
 
 /*

@@ -104,22 +104,7 @@ KEYS(keys_l2_f64, FARANN_L2)
 KEYS(keys_dot_f64, FARANN_DOT)
 KEYS(keys_cosine_f64, FARANN_COSINE)
 
-/* |x|^2 as in exact keys. */
-WORD double squares_of(const float *row, int64_t dim) {
-    f64x8 squares = f64x8_zero();
-    int64_t j = 0;
-    for (; j + 8 <= dim; j += 8) {
-        f64x8 x = f64x8_from_f32(row + j);
-        squares = f64x8_add_exact(x, x, squares);
-    }
-    if (j < dim) {
-        f64x8 x = f64x8_from_f32_first(row + j, dim - j);
-        squares = f64x8_add_exact(x, x, squares);
-    }
-    return f64x8_sum(squares);
-}
-
-/* The same of four rows, whose sums don't wait for each other. */
+/* |x|^2 of four rows as in exact keys; their sums don't wait for each other. */
 WORD void squares_of_four(const float *const *row, int64_t dim, double *squares) {
     f64x8 sums[4];
     int64_t j = 0;
@@ -168,8 +153,11 @@ KERNEL(void) NAME(pack_rows_f64)(const float *rows, const int64_t *positions, in
         for (int r = 0; r < KEY_ROWS; r++) {
             int64_t index = i + r < n ? i + r : i;
             row[r] = rows + (positions ? positions[index] : index) * dim;
-            norms[i + r] = normalized ? sqrt(squares_of(row[r], dim)) : 1.0;
+            norms[i + r] = 1.0;
         }
+        for (int r = 0; normalized && r < KEY_ROWS; r += 4)
+            squares_of_four(row + r, dim, norms + i + r);
+        for (int r = 0; normalized && r < KEY_ROWS; r++) norms[i + r] = sqrt(norms[i + r]);
         for (int64_t j = 0; j < dim; j += PACK_COLUMNS)
             widen_columns(row, j, dim - j < PACK_COLUMNS ? (int)(dim - j) : PACK_COLUMNS,
                           panels + i * dim);
