@@ -95,6 +95,7 @@ lint: $(VENV)/.test  ## check style, layers, spelling, prose and types, in under
 	$(BIN)/clang-format --dry-run --Werror $(C_SOURCES)
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python docs/module_map.py --check
+	$(BIN)/python tests/project/constants.py
 	$(BIN)/codespell $(TEXTS)
 	$(BIN)/proselint --config .proselintrc.json check $(PROSE)
 	$(BIN)/python -m mypy farann bench tests

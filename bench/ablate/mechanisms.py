@@ -204,7 +204,7 @@ MECHANISMS = (
                "farann/quantize/transform.py: directions some_of"),
               ((sampling, "pca_axes_for", _none),)),
     Mechanism("outliers", "rows that are too long for the scale of others have none",
-              (_NATIVE + "search.pyx: add_outliers",), ((scalar, "_MOST_OUTLIERS", 0),)),
+              (_NATIVE + "search.pyx: add_outliers",), ((scalar, "_MOST_LEFT_OUT", 0),)),
     # How codes are laid out.
     Mechanism("answers-first", "rows that answer many sample queries come first",
               ("farann/layout/coding.py: answering",), ((build, "answering", _as_numbered),)),

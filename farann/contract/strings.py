@@ -12,7 +12,7 @@ from farann._types import Int64Array, UInt8Array
 from farann.contract.checks import shown, to_array
 
 # Most bytes of an id.
-MOST_BYTES = 65_535
+MOST_ID_BYTES = 65_535
 # Bytes of padding behind all strings, so that they can be read in words.
 SPARE = 8
 # Strings that are copied at a time.
@@ -75,8 +75,8 @@ def packed(name: str, texts: Sequence[str | None]) -> Strings:
                              f"{shown(error.object)}") from None
         octets = b"".join(parts)
         lengths = np.fromiter(map(len, parts), np.int64, len(parts))
-    if len(lengths) and lengths.max() > MOST_BYTES:
-        raise ValueError(f"{name}: expected strings of at most {MOST_BYTES} bytes, got one of "
+    if len(lengths) and lengths.max() > MOST_ID_BYTES:
+        raise ValueError(f"{name}: expected strings of at most {MOST_ID_BYTES} bytes, got one of "
                          f"{lengths.max()}")
     block = np.zeros(len(octets) + SPARE, np.uint8)
     block[: len(octets)] = np.frombuffer(octets, np.uint8)

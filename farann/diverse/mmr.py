@@ -42,7 +42,7 @@ _MOST_ABOVE, _GUESS_OFF = 8192, 1e-5
 _FLOAT32_ERROR, _SMALLEST = 2.0**-23, 2.0**-148
 
 # Sampled rows: 1/64 of all, at most 4,096.
-_SAMPLED_SHARE, _MOST_FLOOR_ROWS = 64, 4096
+_FLOOR_SHARE, _MOST_FLOOR_ROWS = 64, 4096
 # _MOST_KNOWN: most known rows that a guess is made from, those with the largest values.
 # _MOST_FOUND: most rows, by estimate, whose bounds may reach the guessed floor.
 _MOST_KNOWN, _MOST_FOUND = 256, 2048
@@ -327,7 +327,7 @@ def sample_of(store: Store) -> Sample:
     sample = _samples.get(store)
     if sample is None:
         live = store.live_slots()
-        n = min(_MOST_FLOOR_ROWS, len(live) // _SAMPLED_SHARE)
+        n = min(_MOST_FLOOR_ROWS, len(live) // _FLOOR_SHARE)
         slots = np.sort(np.random.default_rng(0).choice(live, n, replace=False))
         sample = Sample(slots, unit_rows(store, slots), len(live) / max(n, 1))
         _samples[store] = sample

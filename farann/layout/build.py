@@ -25,7 +25,7 @@ from farann.layout.sampling import (
 )
 from farann.quantize.kmeans import Space, partition
 from farann.quantize.records import CodeArrays, Layout, Native, Origins, PartitionArrays
-from farann.quantize.scalar import FEW_ROWS, LARGEST_DIM, measure_rows, sample_of, shape_of
+from farann.quantize.scalar import LARGEST_DIM, LEAST_SAMPLE, measure_rows, sample_of, shape_of
 from farann.quantize.transform import Projection, moment_of
 from farann.results import share_found
 from farann.runtime import batches
@@ -100,14 +100,14 @@ def make_codes(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
     if n == 0 or dim > LARGEST_DIM:
         return Made()
     n_partitions = number_of_partitions(spec.cells, n, isa)
-    few = n < FEW_ROWS and n_partitions == 0 and not spec.width.is_coarse and spec.vectors
+    few = n < LEAST_SAMPLE and n_partitions == 0 and not spec.width.is_coarse and spec.vectors
     # With few rows no layout is chosen, and no product needs one thread.
     with nullcontext() if few else one_thread():
         query_sample = sample_queries(rows, spec.seed, queries)
         query_vectors = spec.metric.query_vectors(query_sample, center, nearest)
         # Typical rows in float64: made once, where both ask for them.
         sample = None
-        if n >= FEW_ROWS and spec.vectors and not spec.width.is_coarse:
+        if n >= LEAST_SAMPLE and spec.vectors and not spec.width.is_coarse:
             sample, query_sample, query_vectors = typical(
                 rows, center, spec.metric.normalized, query_sample, query_vectors)
         with told("choosing a transform", 0 if few else 1, progress) as advance:

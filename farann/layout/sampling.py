@@ -10,7 +10,7 @@ from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, RowArray
 from farann.contract.index_spec import IndexSpec, MetricTraits
 from farann.quantize import pca_filter
-from farann.quantize.scalar import FEW_ROWS, centered, sample_of
+from farann.quantize.scalar import LEAST_SAMPLE, centered, sample_of
 from farann.quantize.transform import (
     MOST_DIRECTIONS,
     Projection,
@@ -23,7 +23,7 @@ from farann.runtime.process import one_thread
 
 # Multiply-adds that exact answers to sample queries may take: some seconds of one CPU.
 _ANSWERS_WORK = 1e11
-_MOST_SAMPLED = 2048  # most sample queries
+_MOST_SAMPLE_QUERIES = 2048  # most sample queries
 _LEAST_SAMPLED = 64  # least sample queries
 _ROWS_A_SAMPLED_QUERY = 16  # rows for each sample query, between these limits
 _MANY = 512  # sample queries of small sets, where one for 16 rows would be fewer
@@ -58,7 +58,7 @@ def sample_queries(rows: RowArray, seed: int, queries: Float32Array | None) -> F
 
 def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
     """Numbers of the queries, out of `n_queries`, that a layout of n rows is made with."""
-    most = min(max(n // _ROWS_A_SAMPLED_QUERY, _MANY), _MOST_SAMPLED)
+    most = min(max(n // _ROWS_A_SAMPLED_QUERY, _MANY), _MOST_SAMPLE_QUERIES)
     if n <= _ROWS_A_SAMPLED_QUERY * _MANY and most * n * dim > _SMALL_SET_WORK:
         most = _FEW_SAMPLED_QUERIES
     number = min(n_queries, int(np.clip(_ANSWERS_WORK / (n * dim), _LEAST_SAMPLED, most)))
@@ -117,7 +117,7 @@ def transform_for(rows: RowArray, center: Float64Array, spec: IndexSpec,
     transform = Transform(rotation_signs(rows.shape[1], spec.seed))
     # Coarse codes are rounded for likely queries instead. Rows that are known by their codes alone
     # must not lose a part for good.
-    if (spec.width.is_coarse or not spec.vectors or len(rows) < FEW_ROWS
+    if (spec.width.is_coarse or not spec.vectors or len(rows) < LEAST_SAMPLE
             or rows.shape[1] > _MOST_TURNED):
         return transform
     with one_thread():

@@ -12,7 +12,7 @@ from libc.math cimport INFINITY, nextafterf
 from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint64_t
 
 from farann.native.kernels cimport *
-from farann.native.picks cimport EXACT, MOST_PACKED, OUT, UNKNOWN, Picks, RowState, meet
+from farann.native.picks cimport KEY_KNOWN, MOST_PACKED, OUT, UNKNOWN, Picks, RowState, meet
 from farann.native.process cimport NEVER, SHRINKING_BLOCKS, CancelFlag, uses
 from farann.native.scratch cimport Scratch
 from farann.native.snapshot cimport Filter, Snapshot
@@ -165,13 +165,13 @@ cdef class Front:
             if first.bound == -INFINITY or not goes_before(&first, &self.last):
                 return -1
             row = &self.rows[first.slot]
-            if row.chunk == EXACT and row.met == self.picks.count:
+            if row.chunk == KEY_KNOWN and row.met == self.picks.count:
                 return first.slot
             s = self.first // STRIDE
             for at in range(s * STRIDE, (s + 1) * STRIDE):
                 # Rows that tie are settled at once: looking for the first of them takes as long.
                 if at == self.first or (min(self.bounds[at], -self.best[at]) == self.tops[s]
-                                        and self.rows[self.slots[at]].chunk != EXACT):
+                                        and self.rows[self.slots[at]].chunk != KEY_KNOWN):
                     self.settle(at)
             self.see_stride(s)
         return -1
@@ -224,7 +224,7 @@ cdef class Front:
     cdef Bounded bounded(self, int64_t at, double bound) noexcept nogil:
         """A row by its bound in float32, or its exact key if that is smaller."""
         cdef int64_t slot = self.slots[at]
-        if self.rows[slot].chunk == EXACT:
+        if self.rows[slot].chunk == KEY_KNOWN:
             bound = min(bound, self.rows[slot].bound)
         return Bounded(bound, self.id_of(slot), slot)
 
@@ -233,7 +233,7 @@ cdef class Front:
         cdef int64_t slot = self.slots[at], count = self.picks.count, start, end
         cdef RowState *row = &self.rows[slot]
         cdef double key
-        if row.chunk != EXACT:
+        if row.chunk != KEY_KNOWN:
             meet(row, (self.met - 1) // self.picks.chunk, -self.best[at], self.picks.off)
         if row.chunk >= 0 and not self.picks.by_keys:
             start = row.chunk * self.picks.chunk
@@ -241,20 +241,20 @@ cdef class Front:
             key = self.picks.least_key(self.picks.row_of(slot), start, end)
             self.n_exact += end - start
             if key <= row.others - self.picks.off:
-                row.bound, row.met, row.chunk = key, <int32_t>count, EXACT
-        if row.chunk != EXACT or row.met < count:
+                row.bound, row.met, row.chunk = key, <int32_t>count, KEY_KNOWN
+        if row.chunk != KEY_KNOWN or row.met < count:
             self.make_exact(slot)
         self.bounds[at] = rounded_up(row.bound)
 
     cdef void make_exact(self, int64_t slot) noexcept nogil:
         """Bring a row up to date by exact keys alone."""
         cdef RowState *row = &self.rows[slot]
-        cdef int64_t first = row.met if row.chunk == EXACT else 0
+        cdef int64_t first = row.met if row.chunk == KEY_KNOWN else 0
         cdef double key = INFINITY if first == 0 else row.bound
         self.n_exact += self.picks.count - first
         row.bound = min(key, self.picks.least_key(
             self.picks.row_of(slot), first, self.picks.count))
-        row.others, row.chunk, row.met = INFINITY, EXACT, <int32_t>self.picks.count
+        row.others, row.chunk, row.met = INFINITY, KEY_KNOWN, <int32_t>self.picks.count
 
 
 @cython.no_gc

@@ -13,7 +13,7 @@ cdef enum:
     # Picks of a chunk, rounded down to whole tiles; a bound names the chunk of the nearest pick.
     MOST_CHUNK = 64
     MOST_PACKED = 128  # rows that are packed at once, at most
-    EXACT = -1  # chunk of a row whose bound is the key
+    KEY_KNOWN = -1  # chunk of a row whose bound is the key
     UNKNOWN = -2  # chunk of a row of which any pick may be the nearest
     OUT = -3  # chunk of a row that is not to be chosen
 
@@ -22,7 +22,7 @@ cdef struct RowState:
     double bound    # the smallest key over the picks before `met` is at most this
     double others   # keys for picks outside `chunk` are at least this minus the error of bounds
     int32_t met
-    int32_t chunk   # the picks of which one is the nearest, or EXACT, UNKNOWN or OUT
+    int32_t chunk   # the picks of which one is the nearest, or KEY_KNOWN, UNKNOWN or OUT
 
 
 cdef inline void meet(RowState *row, int64_t chunk, double bound, double off) noexcept nogil:
@@ -33,7 +33,7 @@ cdef inline void meet(RowState *row, int64_t chunk, double bound, double off) no
         elif row.chunk != chunk:
             row.others = min(row.others, row.bound)
         row.bound, row.chunk = bound, <int32_t>chunk
-    elif row.chunk == EXACT:
+    elif row.chunk == KEY_KNOWN:
         if bound - off < row.bound:
             row.chunk = UNKNOWN
     elif row.chunk != chunk:

@@ -15,7 +15,7 @@ from farann.native.scratch cimport Scratch
 from farann.native.snapshot cimport Segment, Snapshot
 
 # Relative rounding error of float32 arithmetic on a score, its offset, and their difference.
-cdef double ROUNDING = 2.0**-21
+cdef double FLOAT32_ROUNDING = 2.0**-21
 # From this offset plus slack on picks go by exact keys alone: float32 ends at 3.4e38.
 cdef double LARGEST_OFFSET = 1e37
 
@@ -103,7 +103,7 @@ cdef class Picks:
         # |score| <= length * (|query vector| + length); the offset is subtracted in float32.
         length = sqrt(self.squares)
         offset = fabs(self.prepared.key_offset)
-        slack += ROUNDING * (offset + length * (self.prepared.vector_norm + length))
+        slack += FLOAT32_ROUNDING * (offset + length * (self.prepared.vector_norm + length))
         self.offsets[at] = <float>(self.prepared.key_offset + slack)
         # Unit rows are not centered where they lie: their scores lack the constant.
         self.row_offsets[at] = <float>slack if self.packing.normalized else self.offsets[at]

@@ -13,7 +13,7 @@ from farann.native.process import Cancelled
 
 cdef enum:
     # Members up to which each meets all rows in turn; with more, each row meets all members.
-    FEW_MEMBERS = 16
+    FEW_SCANNED_MEMBERS = 16
 
 
 def member_keys(Snapshot snapshot, const float[:, ::1] members, const int64_t[::1] slots,
@@ -49,7 +49,7 @@ def member_keys(Snapshot snapshot, const float[:, ::1] members, const int64_t[::
         before = farann_arithmetic_begin()
         for i in range(m):
             picks.add(&members[i, 0])
-        if m <= FEW_MEMBERS:
+        if m <= FEW_SCANNED_MEMBERS:
             for i in range(2):
                 score_segment(picks, &snapshot.segments[i], &slots[0], n, places, of_segment,
                               &keys[0, 0], given_up)

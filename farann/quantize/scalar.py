@@ -19,7 +19,7 @@ from farann.quantize.records import CodeBounds, Layout, Origins
 from farann.quantize.transform import Transform
 from farann.runtime.process import each, ieee_arithmetic
 
-_MOST_OUTLIERS = 16  # rows that may be left out when the largest coordinate sets the scale
+_MOST_LEFT_OUT = 16  # rows that may be left out when the largest coordinate sets the scale
 # Outliers' largest coordinates are over 1.5 times the next row's; else leaving them out is no use.
 _OUTLIER_RATIO = 1.5
 BLOCK_ROWS = 4096  # rows of a block, the work of a thread
@@ -29,7 +29,7 @@ _ROWS_IN_CACHE = 256  # rows of a part: up to 1,024 dimensions stay in caches of
 _CENTER_ROWS = 16_384  # rows sampled for the center: any is right, a mean makes searches fast
 _SAMPLE_AT_ONCE = 1024  # sampled rows that are converted to float64 at a time
 _SAMPLED = 8192  # most rows in the sample that a layout is made for
-FEW_ROWS = 4096  # least rows in it; an index with fewer rows gets no choice of layout
+LEAST_SAMPLE = 4096  # least rows in it; an index with fewer rows gets no choice of layout
 _ROWS_A_SAMPLE = 2  # between these limits the sample is half of the rows
 # Beyond this dimension float32 sums of squares are not bounded well enough; see metric.c.
 LARGEST_DIM = 16_000
@@ -52,7 +52,7 @@ def centered(rows: RowArray, center: Float64Array, normalized: bool) -> Float64A
 
 def sample_of(rows: RowArray, center: Float64Array, normalized: bool) -> Float64Array:
     """Take evenly spaced rows, centered, as rows may be in an order."""
-    number = min(max(len(rows) // _ROWS_A_SAMPLE, FEW_ROWS), _SAMPLED)
+    number = min(max(len(rows) // _ROWS_A_SAMPLE, LEAST_SAMPLE), _SAMPLED)
     return centered(rows[:: max(-(-len(rows) // number), 1)], center, normalized)
 
 
@@ -230,9 +230,9 @@ def largest_of_panels(values: npt.NDArray[Any], order: Int64Array) -> npt.NDArra
 
 def _largest_coded(extents: Float64Array) -> float:
     """The largest coordinate that the codes must hold: the first below a gap, if there is one."""
-    if len(extents) <= 4 * _MOST_OUTLIERS:
+    if len(extents) <= 4 * _MOST_LEFT_OUT:
         return float(extents.max())
-    top = np.sort(np.partition(extents, -_MOST_OUTLIERS - 1)[-_MOST_OUTLIERS - 1 :])[::-1]
+    top = np.sort(np.partition(extents, -_MOST_LEFT_OUT - 1)[-_MOST_LEFT_OUT - 1 :])[::-1]
     gaps = np.flatnonzero((top[:-1] > _OUTLIER_RATIO * top[1:]) & (top[1:] > 0.0))
     return float(top[gaps[-1] + 1 if len(gaps) else 0])
 

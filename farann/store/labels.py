@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from farann._types import BoolArray, Int64Array, UInt8Array
 from farann.contract import FormatError
-from farann.contract.strings import MOST_BYTES, SPARE, Strings
+from farann.contract.strings import MOST_ID_BYTES, SPARE, Strings
 from farann.store.ids import IdMap, appended, distinct
 
 _A_BUCKET = 4  # mean strings of a bucket, at least; up to twice that
@@ -164,8 +164,8 @@ class Labels:
         if len(octets) != used + SPARE or octets[used:].any() or (ends[1:] < ends[:-1]).any():
             raise FormatError(f"section '{name}.ends' doesn't fit section '{name}.bytes'")
         new._ends, new._octets, new._count = ends, octets, len(ends)
-        if len(ends) and int(np.diff(ends, prepend=ends[:1] * 0).max()) > MOST_BYTES:
-            raise FormatError(f"section '{name}.ends': an id has more than {MOST_BYTES} bytes")
+        if len(ends) and int(np.diff(ends, prepend=ends[:1] * 0).max()) > MOST_ID_BYTES:
+            raise FormatError(f"section '{name}.ends': an id has more than {MOST_ID_BYTES} bytes")
         if checked:
             strings = new.strings
             _check_text(strings, name)

@@ -18,7 +18,8 @@ from farann.runtime.progress import told
 from farann.tuning import guard
 from farann.tuning.table import Tuning, late_beyond
 
-_WORK = 5e10  # multiply-adds that exact answers to sample queries may take, between the next two
+# Multiply-adds that exact answers to sample queries may take, between the next two numbers.
+_TRUTH_WORK = 5e10
 _LEAST_QUERIES = 512  # sample queries, whose standard error of a recall of .95 is .003 for k = 10
 _MOST_QUERIES = 2048  # sample queries; more hardly change a table
 _MOST_ANSWERS = 2**18  # answers beyond which fewer queries are sampled, for large k
@@ -47,7 +48,7 @@ def rule_of(effort: float, *, deviations: bool) -> StopRule:
 
 def sample_size(n_rows: int, dim: int, k: int = 1) -> int:
     """The number of queries to measure with: more give a surer recall, and take longer."""
-    most = int(np.clip(_WORK / max(n_rows * dim, 1), _LEAST_QUERIES, _MOST_QUERIES))
+    most = int(np.clip(_TRUTH_WORK / max(n_rows * dim, 1), _LEAST_QUERIES, _MOST_QUERIES))
     return min(most, max(_MOST_ANSWERS // k, _FEWEST_QUERIES))
 
 

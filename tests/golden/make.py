@@ -20,7 +20,7 @@ N, DIM, N_QUERIES, K = 208, 12, 24, 10
 
 # By which indexes of some rows have the layouts of large ones, in the words of this version.
 SETTINGS: list[tuple[str, str, Any]] = [
-    ("layout.build", "FEW_ROWS", 64), ("layout.sampling", "FEW_ROWS", 64),
+    ("layout.build", "LEAST_SAMPLE", 64), ("layout.sampling", "LEAST_SAMPLE", 64),
 ]
 FILTER: list[tuple[str, str, Any]] = [
     ("quantize.pca_filter", "_WORTH_IT", 1e9), ("quantize.pca_filter", "_LARGEST_SHARE", 99.0),

@@ -35,7 +35,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     "distinct": ("distinct", (filters,)),
     "encode_metadata": ("encode_metadata", (container,)),
     "fashion_parts": ("_FASHION_PARTS", (data,)),
-    "fewest_built_rows": ("FEW_ROWS", (build, sampling)),
+    "fewest_built_rows": ("LEAST_SAMPLE", (build, sampling)),
     "fewest_partitioned_rows": ("_FEWEST_PARTITIONED", (partitions,)),
     "files_fcntl": ("fcntl", (files,)),
     "files_open": ("open", (files,)),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 import tomllib
@@ -68,14 +67,3 @@ def test_every_folder_is_packaged_and_says_what_it_is_for() -> None:
     assert set(settings["tool"]["setuptools"]["packages"]) == names
     for folder in folders:
         assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text("utf-8"))), folder
-
-
-def test_a_constant_of_the_core_has_one_value() -> None:
-    """`cimport *` brings in all names of a module: another of that name hides them."""
-    values: dict[str, set[str]] = {}
-    for path in sorted(PACKAGE.glob("native/*.pxd")):
-        text = path.read_text("utf-8")
-        for name, value in re.findall(r"^    ([A-Z][A-Z0-9_]+) = ([^#\n]+)", text, re.M):
-            values.setdefault(name, set()).add(value.strip())
-    assert len(values) > 30
-    assert {name: known for name, known in values.items() if len(known) > 1} == {}
