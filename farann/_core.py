@@ -41,8 +41,8 @@ from farann.native.process import (
     fail_allocation,
     flush_denormals,
 )
-from farann.native.search import Task, write_best
 from farann.native.set_keys import member_keys
 from farann.native.set_search import SetSearch
 from farann.native.single import SingleSearch
 from farann.native.snapshot import Filter, Snapshot, marked
+from farann.native.task import Task, write_best

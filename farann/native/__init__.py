@@ -17,7 +17,7 @@ from importlib.util import module_from_spec, spec_from_loader
 MODULES = ("_cyutility", "kernels", "process", "scratch", "encoding", "codes", "partitions",
            "snapshot", "guard", "query_batch", "row_reader", "collector", "coded_queries",
            "sources", "integer_keys", "bounds", "judge", "levels", "float_levels", "key_level",
-           "probing", "search", "measuring", "single", "picks", "greedy", "set_collector",
+           "probing", "search", "task", "measuring", "single", "picks", "greedy", "set_collector",
            "set_search", "set_keys", "pair_search", "merging")
 
 

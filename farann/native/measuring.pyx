@@ -8,7 +8,7 @@ from farann.native.probing cimport PartitionMeans
 from farann.native.process cimport CancelFlag
 from farann.native.query_batch cimport QueryBatch
 from farann.native.row_reader cimport RowReader
-from farann.native.search cimport Task
+from farann.native.task cimport Task
 from farann.native.snapshot cimport Filter, Segment, Snapshot
 
 import numpy as np

@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 
 from farann.native.process import CancelFlag
-from farann.native.search import Task
 from farann.native.snapshot import Filter, Snapshot
+from farann.native.task import Task
 
 class PairSearch(Task):
     def __init__(

@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t
 from farann.native.kernels cimport *
 from farann.native.process cimport CancelFlag
 from farann.native.query_batch cimport Query
-from farann.native.search cimport Task
+from farann.native.task cimport Task
 from farann.native.snapshot cimport Filter, Snapshot
 
 cdef double ROUNDING = 2.0**-49  # relative error of float64 sums of a few terms

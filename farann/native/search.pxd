@@ -1,22 +1,19 @@
-"""Searches: exact and approximate, from the first row to the answer."""
+"""The loop of all searches, from the first row to the answer."""
 
 cimport cython
 from libc.stdint cimport int64_t
 
-from farann.native.bounds cimport Bound, CeilingBound
+from farann.native.bounds cimport Bound
 from farann.native.coded_queries cimport CodedQueries
-from farann.native.codes cimport Codes
 from farann.native.collector cimport Collector
-from farann.native.float_levels cimport FloatLevel
 from farann.native.judge cimport Judge
 from farann.native.key_level cimport KeyLevel
 from farann.native.levels cimport Level
 from farann.native.probing cimport Lateness, PartitionMeans
 from farann.native.query_batch cimport QueryBatch
-from farann.native.sources cimport Block, CodeSource, RowSource, RunSource, Source
+from farann.native.sources cimport Block, Source
 
 cdef enum:
-    FEW_ROWS = 64  # rows up to which exact keys of all cost less than a rough pass
     MOST_PARTS = 10
     MOST_LEVELS = 8
 
@@ -34,7 +31,7 @@ cdef class Part:
     cdef bint tail              # of rows added since the last build
 
 
-cdef class Task:
+cdef class Search:
     cdef QueryBatch batch
     cdef Collector collector
     cdef Judge judge
@@ -46,9 +43,6 @@ cdef class Task:
     cdef PartitionMeans means   # None: no partitions are chosen
     cdef Lateness lateness      # None: it is not measured
     cdef KeyLevel keys
-    cdef FloatLevel floats
-    cdef CodeSource base_codes  # None: the base is scanned as rows are kept
-    cdef RowSource base_rows, tail_rows
     cdef bint approximate
     cdef bint is_part           # whether only some rows are searched, see `search_only`
     cdef bint judges            # whether codes may be given up
@@ -67,21 +61,9 @@ cdef class Task:
     cdef int64_t *refused
     cdef int64_t n_asking, n_keyed, n_refused
 
-    cdef put_together(self, rule, costs, bint by_codes, radii, int64_t start, bint tells_late)
-    cdef put_base_together(self, Codes codes, rule, bint tells_late)
-    cdef put_tail_together(self, Codes codes, rule)
-    cdef add_rest(self)
-    cdef add_outliers(self, Codes codes, Level level)
-    cdef RunSource runs_of(self, ends)
-    cdef Level rows_level(self)
-    cdef add_uncoded(self, CodeSource source, CodedQueries coded, bint tail)
-    cdef int64_t most_code_rows(self, Codes codes)
-    cdef int64_t n_before_tail(self)
-    cdef add_codes(self, CodeSource source, CodedQueries coded, int64_t n_scored, bint tail)
-    cdef add_rows(self, RowSource source, Level level, CodedQueries coded, bint usable, bint tail)
+    cdef make_room(self)
     cdef add(self, Part part)
     cdef add_level(self, Level level)
-    cdef int64_t rows_to_score(self, Codes codes, int64_t stop) noexcept
     cdef prepare(self)
     @cython.final
     cdef void prepare_query(self, int64_t i) noexcept nogil

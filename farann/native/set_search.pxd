@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t
 
 from farann.native.codes cimport Codes
-from farann.native.search cimport Task
+from farann.native.task cimport Task
 from farann.native.set_collector cimport SetCollector
 
 

@@ -13,7 +13,8 @@ from farann.native.key_level cimport KeyLevel
 from farann.native.levels cimport code_rows_of
 from farann.native.process cimport CancelFlag
 from farann.native.query_batch cimport QueryBatch
-from farann.native.search cimport FEW_ROWS, Part, Task
+from farann.native.search cimport Part
+from farann.native.task cimport FEW_ROWS, Task
 from farann.native.set_collector cimport SetBound, SetCollector, SetKeyLevel
 from farann.native.snapshot cimport Filter, Snapshot
 from farann.native.sources cimport CodeSource, RowSource
@@ -58,7 +59,7 @@ cdef class SetSearch(Task):
         # The sets apply their own exclusions.
         self.batch = QueryBatch.of(snapshot, filter.for_others(n), members, 0, n, 1, False, flag)
         self.batch.epsilon = epsilon
-        self.owned = []
+        self.make_room()
         largest_block = self.batch.block_rows
         if codes is not None:
             largest_block = max(largest_block, code_rows_of(codes))
@@ -71,9 +72,6 @@ cdef class SetSearch(Task):
             CeilingBound.of(self.batch, IntegerKeys.of(self.batch, self.sets.rows)),
             (0.0, 0.0, 0.0, 0.0), False)
         self.keys = KeyLevel.of(self.batch, self.sets, self.judge)
-        self.asking = <int64_t *>self.batch.scratch.allocate(5 * n, sizeof(int64_t))
-        self.alive, self.scored = self.asking + n, self.asking + 2 * n
-        self.keyed, self.refused = self.asking + 3 * n, self.asking + 4 * n
         if codes is None:
             self.add_rows(RowSource.of(self.batch, &filter.segments[0]),
                           SetKeyLevel.of(self.sets, False), None, True, False)

@@ -11,7 +11,7 @@ from farann.native.judge cimport Pause, note, rests
 from farann.native.kernels cimport *
 from farann.native.process cimport SINGLE_JUDGE, uses
 from farann.native.query_batch cimport QueryBatch
-from farann.native.search cimport Task
+from farann.native.task cimport Task
 from farann.native.snapshot cimport Filter, Snapshot
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Types of `search.pyx`."""
+"""Types of `task.pyx`."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -9,8 +9,6 @@ import numpy.typing as npt
 from farann.contract.stop_rule import StopRule
 from farann.native.process import CancelFlag
 from farann.native.snapshot import Filter, Snapshot
-
-class Part: ...
 
 class Task:
     def __init__(
