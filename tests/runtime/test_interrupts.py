@@ -195,7 +195,7 @@ def test_a_task_that_is_given_up_says_so(rng: np.random.Generator) -> None:
     flag = core.CancelFlag()
     assert not flag.is_cancelled()
     for rule in (None, ALL_CODES):
-        task = partial(inside.native.task_of, snapshot, rows, 3, approximate=rule, stop=20)
+        task = partial(inside.native.task_of, snapshot, rows, 3, rule=rule, stop=20)
         with pytest.raises(core.Cancelled):
             task(flag=cancelled())
         flag = core.CancelFlag()
@@ -236,7 +236,7 @@ def tasks_to_interrupt(rows: NDArray[np.float32]) -> dict[str, Callable[[core.Ca
         found[name] = search(snapshot, 5)
         found[f"{name}, nearest"] = search(snapshot, 5, nearest=True)
         found[f"{name}, one query"] = search(snapshot, 5, queries=queries[:1])
-        found[f"{name}, approximate"] = search(snapshot, 5, approximate=ALL_CODES)
+        found[f"{name}, approximate"] = search(snapshot, 5, rule=ALL_CODES)
     snapshot = inside.store.snapshot_of(coded)
     everything, slots = core.Filter(snapshot), np.arange(most)
     found |= {

@@ -449,7 +449,7 @@ def test_the_core_refuses_stops_that_do_not_fit(rng: np.random.Generator) -> Non
 
     def task(*stops: int) -> Any:
         rule = StopRule(rows=100, run_ends=np.array(stops, np.int64))
-        return inside.native.task_of(view.snapshot, rows, K, approximate=rule, stop=3)
+        return inside.native.task_of(view.snapshot, rows, K, rule=rule, stop=3)
 
     for good in (0, 16, 512):
         task(good).run()

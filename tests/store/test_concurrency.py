@@ -363,7 +363,7 @@ def test_other_threads_run_during_a_search(kind: str, rng: np.random.Generator) 
         if kind == "exact":
             return inside.native.task_of(snapshot, queries, 10).run
         rule = inside.contract.StopRule(rows=5000)
-        return inside.native.task_of(snapshot, queries, 10, approximate=rule).run
+        return inside.native.task_of(snapshot, queries, 10, rule=rule).run
 
     assert not another_runs_during(partial(sum, range(1_000_000)))
     assert any(another_runs_during(call()) for _ in range(1000))

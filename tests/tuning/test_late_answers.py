@@ -93,7 +93,7 @@ class TestExtended:
         found, scanned = {}, {}
         for late in (None, 1e9, 4.0, 0.0):
             rule = inside.contract.StopRule(rows=1024, extends_beyond=late)
-            task = inside.native.task_of(snapshot, queries, 10, approximate=rule)
+            task = inside.native.task_of(snapshot, queries, 10, rule=rule)
             found[late] = inside.native.run(task, 2 * n, 10).ids
             scanned[late] = task.did()[0]
         assert np.array_equal(found[None], found[1e9]) and scanned[None] == scanned[1e9]
@@ -246,7 +246,7 @@ class TestWhatIsLate:
         snapshot = store.view(isa).snapshot
         for effort in (1.0, 3.0) if partitioned else (160.0, 2048.0, 16_000.0):
             rule = inside.tuning.rule_of(effort, deviations=partitioned)
-            task = inside.native.task_of(snapshot, queries, k, approximate=rule, tells_late=True)
+            task = inside.native.task_of(snapshot, queries, k, rule=rule, tells_late=True)
             ids = inside.native.run(task, 64, k).ids
             late = np.full(70, -1, np.float32)
             task.late_to(late, 3)
@@ -256,7 +256,7 @@ class TestWhatIsLate:
             close = 0.05 if k <= 64 else 0.15
             assert (np.abs(late[3:67] / wanted - 1.0) < close).mean() > 0.8
             for i in range(5):
-                alone = inside.native.task_of(snapshot, queries, k, approximate=rule, start=i,
+                alone = inside.native.task_of(snapshot, queries, k, rule=rule, start=i,
                                               stop=i + 1, tells_late=True)
                 alone.run()
                 told = np.zeros(1, np.float32)
@@ -266,7 +266,7 @@ class TestWhatIsLate:
     def test_not_asked_for(self, index: farann.Index) -> None:
         snapshot = inside.store.snapshot_of(index)
         task = inside.native.task_of(snapshot, -skewed(5, 5), 10,
-                                     approximate=inside.contract.StopRule(rows=2048))
+                                     rule=inside.contract.StopRule(rows=2048))
         task.run()
         late = np.full(5, 2, np.float32)
         task.late_to(late, 0)
@@ -303,7 +303,7 @@ class TestTables:
         for effort in (208, 416, 800):
             late = np.zeros(len(queries), np.float32)
             task = inside.native.task_of(snapshot, queries, 10, stop=2048, tells_late=True,
-                                         approximate=inside.contract.StopRule(rows=effort))
+                                         rule=inside.contract.StopRule(rows=effort))
             task.run()
             task.late_to(late, 0)
             usual = table.late_at(effort)
