@@ -252,15 +252,20 @@ cdef class Search:
 
     cdef void scan_tile(self, Level level, const Block *block, const int64_t *members,
                         int64_t count) noexcept nogil:
-        cdef int64_t j
+        cdef int64_t j, scanned = self.batch.scanned, n_scored = 0
         self.collector.open(members, count)
         if block.all_scored:
             level.score(block, members, count, self.collector)
         else:
             level.scan(block, members, count, self.collector)
+        scanned = self.batch.scanned - scanned
+        for j in range(count):
+            n_scored += not level.unable >> j & 1
         for j in range(count):
             if self.refuses(level, block, j, members[j]):
                 self.collector.drop_new(j, members[j])
+                if not level.unable >> j & 1:  # its rows count where they are scored again
+                    self.batch.scanned -= scanned // n_scored
                 self.refused[self.n_refused] = members[j]
                 self.n_refused += 1
         if level.narrows:
