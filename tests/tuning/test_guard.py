@@ -278,7 +278,7 @@ class TestHostile:
                 queries = unscaled * np.float32(scale)
                 hits, number = guarded(index, queries)
                 plan = inside.store.of(index).tunings.by_k[10]
-                if (metric, scale) == ("l2", 1e30):  # the least effort finds all, of any query
+                if scale == 1e30 and metric != "cosine":  # the least effort finds all, of any query
                     assert_same(hits, index.search_furthest(queries))
                 elif plan.effort_for(TARGET) < np.inf:  # else all are answered exactly
                     assert least <= number <= most
