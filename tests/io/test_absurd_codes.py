@@ -47,9 +47,23 @@ def test_absurd_codes_do_no_harm(saved: Path, names: tuple[str, ...],
     sections = dict(arrays)
     for name in names:
         if f"codes.{name}" in arrays:
-            sections[f"codes.{name}"] = noise_like(arrays[f"codes.{name}"], rng)
+            noise = noise_like(arrays[f"codes.{name}"], rng)
+            if name == "whole_inv_scale":  # others are refused: whole codes of a panel have one
+                noise = np.repeat(noise[::16], 16)
+            sections[f"codes.{name}"] = noise
     inside.files.write_file(saved, metadata, sections)
     search_all_ways(saved)
+
+
+def test_whole_codes_of_a_panel_have_one_scale(saved: Path) -> None:
+    metadata, arrays = inside.files.read_file(saved)
+    if "codes.whole_inv_scale" not in arrays:
+        return
+    sections = dict(arrays)
+    put("whole_inv_scale", 3, 0.5)(sections)
+    inside.files.write_file(saved, metadata, sections)
+    with pytest.raises(farann.FormatError, match="whole codes of a panel must have one scale"):
+        farann.Index.load(saved)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-45, 1e-38, 1e30, 3.4e38])
@@ -60,7 +74,7 @@ def test_numbers_at_the_ends_do_no_harm(saved: Path, name: str, value: float) ->
     metadata, arrays = inside.files.read_file(saved)
     if f"codes.{name}" not in arrays or (value == 0.0 and "inv_scale" in name):
         return
-    for at in (3, slice(None)):
+    for at in (slice(0, 16) if name == "whole_inv_scale" else 3, slice(None)):
         sections = dict(arrays)
         put(name, at, value)(sections)
         inside.files.write_file(saved, metadata, sections)
