@@ -39,6 +39,7 @@ cdef struct Passing:  # what passes for a query
     farann_pass_threshold threshold
     double floor      # the reduced key that it was made for
     bint high         # whether for high nibbles
+    Pause pause       # of high nibbles
 
 
 cdef class CodeLevel(Level):
@@ -77,7 +78,7 @@ cdef class CodeLevel(Level):
 
 
 cdef class NibbleLevel(CodeLevel):
-    cdef Pause pause
+    pass
 
 
 cdef class RelativeLevel(CodeLevel):

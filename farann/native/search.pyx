@@ -115,7 +115,7 @@ cdef class Search:
         self.all_ask()
         self.all_rows = not self.collector.all_have_k_rows()
         for s in range(self.n_parts):
-            if (<Part>self.parts[s]).tail and not (self.gave_up and self.is_part):
+            if (<Part>self.parts[s]).tail:
                 self.scan_part(<Part>self.parts[s])
         self.batch.kernels.end()
         self.collector.finish()
@@ -151,7 +151,7 @@ cdef class Search:
         cdef Block block
         cdef int64_t n_alive = self.asking_for(part)
         cdef void *level
-        if n_alive == 0:
+        if n_alive == 0 or (self.gave_up and self.is_part):
             return
         self.allow_slack(part, self.alive, n_alive)
         part.source.begin(self.asking, self.n_asking, self.all_rows)
@@ -252,20 +252,17 @@ cdef class Search:
 
     cdef void scan_tile(self, Level level, const Block *block, const int64_t *members,
                         int64_t count) noexcept nogil:
-        cdef int64_t j, scanned = self.batch.scanned, n_scored = 0
+        cdef int64_t j
         self.collector.open(members, count)
         if block.all_scored:
             level.score(block, members, count, self.collector)
         else:
             level.scan(block, members, count, self.collector)
-        scanned = self.batch.scanned - scanned
-        for j in range(count):
-            n_scored += not level.unable >> j & 1
         for j in range(count):
             if self.refuses(level, block, j, members[j]):
                 self.collector.drop_new(j, members[j])
-                if not level.unable >> j & 1:  # its rows count where they are scored again
-                    self.batch.scanned -= scanned // n_scored
+                if not level.unable >> j & 1:
+                    self.batch.scanned -= block.n  # rows count where they are scored again
                 self.refused[self.n_refused] = members[j]
                 self.n_refused += 1
         if level.narrows:

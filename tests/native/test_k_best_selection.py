@@ -87,4 +87,4 @@ def test_next_batches_go_without_codes_that_cost_more(
         assert_same(hits, expected)
         assert (stats.code_products > 0) != (stats.float_products > 0)
         by_codes.append(stats.code_products > 0)
-    assert by_codes == [True] * 2 + [False] * 7 + [True]
+    assert by_codes == [True] * 2 + [False] + [True] + [False] * 3 + [True] + [False] * 2
