@@ -15,7 +15,7 @@ from farann.native.process cimport (COST_JUDGE, FUTILE_SEARCHES, KEY_SCAN, PCA_F
 from farann.native.query_batch cimport QueryBatch
 
 cdef enum:
-    LONGEST_PAUSE = 31  # turns of a pause, at most
+    LONGEST_PAUSE = 7  # turns of a pause, at most: blocks, tasks or single queries
     FEWEST_JUDGED = 256  # rows scanned before codes are judged, at least; or 16 k if that is more
     ALWAYS_PASS = 64  # rows a query that pass before the first judgment for free, beside k or 6 k
     FEW_COORDINATES = 1 << 21  # rows times dim up to which rows stay in caches: 8 MB of float32

@@ -267,7 +267,7 @@ cdef class NibbleLevel(CodeLevel):
 
     cdef void begin_query(self, int64_t i) noexcept nogil:
         CodeLevel.begin_query(self, i)
-        self.passing[i].pause.left = self.passing[i].pause.next = 0
+        self.passing[i].pause.left, self.passing[i].pause.next = 0, 1
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
@@ -276,9 +276,9 @@ cdef class NibbleLevel(CodeLevel):
                         and not rests(&self.passing[members[0]].pause))
         tile = self.tile_of(members, count, self.narrows, collector)
         self.run(block, &tile, count, self.narrows, collector)
-        if self.narrows and uses(NIBBLE_JUDGE):
-            note(&self.passing[members[0]].pause, n_new(collector, 0, members[0])
-                 * max(FEW_PASS, FEW_PASS_DIMS // self.codes.dim) > block.n)
+        if (self.narrows and uses(NIBBLE_JUDGE) and n_new(collector, 0, members[0])
+                * max(FEW_PASS, FEW_PASS_DIMS // self.codes.dim) > block.n):
+            note(&self.passing[members[0]].pause, True)
 
 
 @cython.final

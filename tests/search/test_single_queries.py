@@ -152,7 +152,7 @@ class TestAnswers:
     def test_codes_of_no_use_are_tried_again_now_and_then(
         self, isa: str, metric: str, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Two searches in a row that give codes up are followed by one without, then 3, .. 31."""
+        """Two searches in a row that give codes up are followed by one without, then 3, 7."""
         rows, queries = clustered(rng, 2000, 64), clustered(rng, 120, 64)
         expected, ways = furthest(queries, rows, 1, metric), set[tuple[bool, bool]]()
         for cost in (1e9, 100.0, 0.0):
@@ -169,7 +169,7 @@ class TestAnswers:
                 if not by_codes:
                     left -= 1
                 elif gave_up:
-                    left, following = following, min(2 * following + 1, 31)
+                    left, following = following, min(2 * following + 1, 7)
                 else:
                     left = following = 0
         assert ways == {(True, True), (True, False), (False, True)}
