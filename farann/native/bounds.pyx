@@ -167,6 +167,8 @@ cdef int64_t least_id(const Block *block) noexcept nogil:
     """The smallest id of the rows of a block."""
     cdef const farann_block *where = &block.where
     cdef int64_t i, slot, least = INT64_MAX
+    if where.slots == NULL and where.positions == NULL and where.ids == NULL:
+        return where.first
     for i in range(block.n):
         if where.slots != NULL:
             slot = where.slots[i]

@@ -19,7 +19,7 @@ import farann
 from farann import RecallWarning
 from farann.tuning import Tuning
 
-N, DIM, ASKED = 20_000, 24, 300
+N, DIM, ASKED = 48_000, 24, 300
 
 
 def skewed(n: int, seed: int) -> Float32:
