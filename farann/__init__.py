@@ -15,10 +15,10 @@ TYPE_CHECKING = False  # as in typing, which takes long to import
 if TYPE_CHECKING:
     from farann import metrics as metrics
     from farann import vectors as vectors
+    from farann._core import isa_levels
     from farann._version import __version__
     from farann.contract import FormatError, RecallWarning
     from farann.index import Index
-    from farann.native.kernels import isa_levels
     from farann.one_off import search_furthest, select_diverse
     from farann.results import BeyondHits, Hits, SearchStats, Selection, merge, merge_beyond
     from farann.search.filters import Filter

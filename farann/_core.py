@@ -1,6 +1,6 @@
 """The native core's names for Python."""
 
-from farann.native.codes import Codes
+from farann.native.codes import Codes, Partitions
 from farann.native.encoding import (
     CODE_SPAN,
     MOST_AXES,
@@ -23,7 +23,13 @@ from farann.native.kernels import (
     sum_of_rows,
     widened,
 )
-from farann.native.measuring import keys_of_found, score_slots, surprises
+from farann.native.measuring import (
+    PairSearch,
+    keys_of_found,
+    member_keys,
+    score_slots,
+    surprises,
+)
 from farann.native.merging import (
     add_directions_exactly,
     add_rows_exactly,
@@ -31,8 +37,6 @@ from farann.native.merging import (
     mean_of_sum,
     merge_sorted,
 )
-from farann.native.pair_search import PairSearch
-from farann.native.partitions import Partitions
 from farann.native.process import (
     CancelFlag,
     Cancelled,
@@ -41,8 +45,7 @@ from farann.native.process import (
     fail_allocation,
     flush_denormals,
 )
-from farann.native.set_keys import member_keys
-from farann.native.set_search import SetSearch
+from farann.native.sets import SetSearch
 from farann.native.single import SingleSearch
 from farann.native.snapshot import Filter, Snapshot, marked
 from farann.native.task import Task, write_best

@@ -14,11 +14,10 @@ from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 
 # Lowest first; `_cyutility` is what Cython adds to all.
-MODULES = ("_cyutility", "kernels", "process", "scratch", "encoding", "codes", "partitions",
-           "snapshot", "guard", "query_batch", "row_reader", "collector", "coded_queries",
-           "sources", "integer_keys", "bounds", "judge", "levels", "float_levels", "key_level",
-           "probing", "search", "task", "measuring", "single", "picks", "greedy", "set_collector",
-           "set_search", "set_keys", "pair_search", "merging")
+MODULES = ("_cyutility", "kernels", "process", "encoding", "codes", "snapshot", "guard",
+           "query_batch", "sources", "collector", "coded_queries", "bounds", "judge", "levels",
+           "row_levels", "probing", "search", "task", "single", "picks", "greedy", "measuring",
+           "sets", "merging")
 
 
 def _library() -> str:

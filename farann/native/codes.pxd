@@ -1,6 +1,6 @@
-"""8-bit codes of all rows of a snapshot's base."""
+"""8-bit codes of all rows of a snapshot's base, and its partitions."""
 
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, int8_t, uint8_t
 
 from farann.native.encoding cimport Projection, Transform
 from farann.native.kernels cimport farann_code_bounds, farann_coded_rows
@@ -38,3 +38,20 @@ cdef class Codes:
 
 
 cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t dim) except *
+
+
+cdef class Partitions:
+    cdef const int64_t[::1] starts
+    cdef const uint8_t[:, ::1] panels
+    cdef const float[::1] weights, squares
+    cdef const double[::1] deviations
+    cdef farann_coded_rows coded
+    cdef farann_code_bounds bounds
+    cdef int64_t n_cells, n_padded
+    cdef double deviation  # of a typical cell
+    cdef bint relative
+
+    cdef int64_t usual_size(self) noexcept nogil
+    cdef int64_t begun(self, int64_t position) noexcept nogil
+    cdef int64_t end_of_cell(self, int64_t position) noexcept nogil
+    cdef double write_mean(self, int64_t position, int8_t *mean) noexcept nogil

@@ -6,7 +6,7 @@ from libc.stdint cimport int64_t
 from farann.native.kernels cimport (farann_best_scores, farann_block, farann_candidates,
                                     farann_filter, farann_topk)
 from farann.native.query_batch cimport Query, QueryBatch
-from farann.native.row_reader cimport RowReader
+from farann.native.sources cimport RowReader
 
 cdef enum:
     # k up to which the best scores are kept sorted while rows pass.

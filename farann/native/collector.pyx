@@ -14,8 +14,8 @@ from libc.stdlib cimport free
 from farann.native.kernels cimport *
 from farann.native.process cimport BEST_FIRST, SELECTING, uses
 from farann.native.query_batch cimport Query, QueryBatch
-from farann.native.row_reader cimport RowReader
 from farann.native.snapshot cimport Segment
+from farann.native.sources cimport RowReader
 
 cdef enum:
     # k from which there is room for 4 k candidates, not 2 k: codes can't tell many of them from the

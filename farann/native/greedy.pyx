@@ -13,13 +13,12 @@ from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint64_t
 
 from farann.native.kernels cimport *
 from farann.native.picks cimport KEY_KNOWN, MOST_PACKED, OUT, UNKNOWN, Picks, RowState, meet
-from farann.native.process cimport NEVER, SHRINKING_BLOCKS, CancelFlag, uses
-from farann.native.scratch cimport Scratch
+from farann.native.process cimport NEVER, SHRINKING_BLOCKS, CancelFlag, Scratch, uses
 from farann.native.snapshot cimport Filter, Snapshot
 
-from farann.native.process import Cancelled
-
 import numpy as np
+
+from farann.native.process import Cancelled
 
 cdef enum:
     # A front has up to 1/FRONT_SHARE of the rows, in up to FRONT_BYTES, within these limits.

@@ -1,14 +1,12 @@
 """Which queries are unlike those that a search was tuned with."""
 
+cimport cython
 from libc.math cimport INFINITY, nextafterf, sqrt
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t, uint8_t
 from libc.stdlib cimport free
 
-cimport cython
-
 from farann.native.kernels cimport *
-from farann.native.process cimport NEVER, CancelFlag
-from farann.native.scratch cimport ALIGNMENT, aligned
+from farann.native.process cimport ALIGNMENT, NEVER, CancelFlag, aligned
 
 import numpy as np
 

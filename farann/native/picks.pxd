@@ -4,9 +4,9 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int32_t, int64_t
 
 from farann.native.kernels cimport farann_kernels, farann_metric, farann_packing, farann_query
-from farann.native.row_reader cimport RowBlock, RowReader
-from farann.native.scratch cimport Scratch
+from farann.native.process cimport Scratch
 from farann.native.snapshot cimport Snapshot
+from farann.native.sources cimport RowBlock, RowReader
 
 cdef enum:
     KEYS_AT_ONCE = 256  # exact keys that are computed at once

@@ -10,9 +10,9 @@ from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 
 from farann.native.kernels cimport *
-from farann.native.row_reader cimport RowBlock, RowReader
-from farann.native.scratch cimport Scratch
+from farann.native.process cimport Scratch
 from farann.native.snapshot cimport Segment, Snapshot
+from farann.native.sources cimport RowBlock, RowReader
 
 # Relative rounding error of float32 arithmetic on a score, its offset, and their difference.
 cdef double FLOAT32_ROUNDING = 2.0**-21

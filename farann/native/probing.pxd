@@ -1,13 +1,12 @@
 """Sources of approximate searches: partitions that queries choose, and rows that come later."""
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint8_t
 
 from farann.native.coded_queries cimport CodedQueries
-from farann.native.codes cimport Codes
+from farann.native.codes cimport Codes, Partitions
 from farann.native.collector cimport Collector
 from farann.native.kernels cimport (farann_candidates, farann_coded_query, farann_entry,
                                     farann_pass_thresholds)
-from farann.native.partitions cimport Partitions
 from farann.native.query_batch cimport QueryBatch
 from farann.native.sources cimport Block, CodeSource
 

@@ -2,14 +2,13 @@
 
 cimport cython
 from libc.math cimport INFINITY, NAN, isnan, log2, nextafterf, sqrt
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t, uint8_t
 from libc.stdlib cimport free
 
 from farann.native.coded_queries cimport CodedQueries
-from farann.native.codes cimport Codes
+from farann.native.codes cimport Codes, Partitions
 from farann.native.collector cimport Collector, Found
 from farann.native.kernels cimport *
-from farann.native.partitions cimport Partitions
 from farann.native.process cimport NEVER
 from farann.native.query_batch cimport QueryBatch
 from farann.native.sources cimport Block, CodeSource

@@ -1,8 +1,10 @@
 """What tasks share with their process: giving up, memory, arithmetic."""
 
+cimport cython
 from libc.stdint cimport int64_t, uint64_t
+from libc.stdlib cimport free
 
-from farann.native.kernels cimport (farann_arithmetic_begin, farann_arithmetic_end,
+from farann.native.kernels cimport (farann_alloc, farann_arithmetic_begin, farann_arithmetic_end,
                                     farann_fail_allocation, farann_flush_denormals, farann_load,
                                     farann_store)
 
@@ -77,3 +79,35 @@ def flush_denormals(bint on):
     Gives whether it did before; -1 where that isn't known.
     """
     return farann_flush_denormals(on)
+
+
+# Bytes of one piece, at most, so that sizes don't overflow.
+cdef int64_t MOST_BYTES = 1 << 46
+
+
+@cython.freelist(8)
+cdef class Scratch:
+    """Pieces of memory that live as long as their search."""
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(self.n_pieces):
+            free(self.pieces[i])
+
+    cdef void *allocate(self, int64_t count, int64_t size, bint zeroed=True) except NULL:
+        """A piece for `count` elements of a size; MemoryError if there is none."""
+        cdef void *memory = self.allocated(count, size, zeroed)
+        if memory == NULL:
+            raise MemoryError(f"a search needs {count * size:,} bytes of scratch memory")
+        return memory
+
+    cdef void *allocated(self, int64_t count, int64_t size, bint zeroed) noexcept nogil:
+        """The same, or NULL where there is none."""
+        cdef void *memory = NULL
+        if count <= MOST_BYTES // size and self.n_pieces < MOST_ALLOCATED:
+            memory = farann_alloc(count * size + ALIGNMENT, zeroed)
+        if memory == NULL:
+            return NULL
+        self.pieces[self.n_pieces] = memory
+        self.n_pieces += 1
+        return aligned(memory)

@@ -4,8 +4,7 @@ from libc.stdint cimport int64_t
 
 from farann.native.kernels cimport (farann_filter, farann_kernels, farann_metric, farann_packing,
                                     farann_query)
-from farann.native.process cimport CancelFlag
-from farann.native.scratch cimport Scratch
+from farann.native.process cimport CancelFlag, Scratch
 from farann.native.snapshot cimport Filter, Snapshot
 
 

@@ -5,8 +5,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint32_t
 
 from farann.native.kernels cimport *
-from farann.native.process cimport NEVER, CancelFlag
-from farann.native.scratch cimport Scratch
+from farann.native.process cimport NEVER, CancelFlag, Scratch
 from farann.native.snapshot cimport Filter, Snapshot
 
 from farann.native.process import Cancelled

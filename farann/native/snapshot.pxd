@@ -1,10 +1,9 @@
 """What is searched: rows, and which of them may be found."""
 
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint8_t
 
-from farann.native.codes cimport Codes
+from farann.native.codes cimport Codes, Partitions
 from farann.native.kernels cimport farann_filter, farann_kernels, farann_metric, farann_row_type
-from farann.native.partitions cimport Partitions
 
 cdef enum:
     NOT_LOOKED_FOR = -2  # the value of a property of all rows that was not computed yet

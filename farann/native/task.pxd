@@ -4,8 +4,8 @@ from libc.stdint cimport int64_t
 
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
-from farann.native.float_levels cimport FloatLevel
 from farann.native.levels cimport Level
+from farann.native.row_levels cimport FloatLevel
 from farann.native.search cimport Search
 from farann.native.sources cimport CodeSource, RowSource, RunSource
 

@@ -3,19 +3,17 @@
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport free
 
-from farann.native.bounds cimport CeilingBound, NormBound, lie_by_norm
+from farann.native.bounds cimport CeilingBound, IntegerKeys, NormBound, lie_by_norm
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
 from farann.native.collector cimport BeyondCollector, Collector, NearestBeyondCollector
-from farann.native.float_levels cimport float_level_of
-from farann.native.integer_keys cimport IntegerKeys
 from farann.native.judge cimport Judge
 from farann.native.kernels cimport *
-from farann.native.key_level cimport DecodedLevel, KeyLevel
 from farann.native.levels cimport Level, code_rows_of, level_of, whole_level_of
-from farann.native.probing cimport Lateness, LateSource, PartitionMeans, PartitionSource
+from farann.native.probing cimport LateSource, Lateness, PartitionMeans, PartitionSource
 from farann.native.process cimport FIRST_ROWS, NEVER, CancelFlag, uses
 from farann.native.query_batch cimport QueryBatch
+from farann.native.row_levels cimport DecodedLevel, KeyLevel, float_level_of
 from farann.native.search cimport Part, Search
 from farann.native.snapshot cimport Filter, Segment, Snapshot
 from farann.native.sources cimport CodeSource, RestSource, RowSource, RunSource

@@ -1,14 +1,16 @@
-"""Collects the rows that are furthest from the nearest member of a set."""
+"""Searches for the rows that are furthest from the nearest member of a set."""
 
 from libc.stdint cimport int32_t, int64_t
 
 from farann.native.bounds cimport Bound, NormBound
 from farann.native.coded_queries cimport CodedQueries
+from farann.native.codes cimport Codes
 from farann.native.collector cimport Collector
 from farann.native.kernels cimport farann_block, farann_filter, farann_topk
 from farann.native.levels cimport Level
 from farann.native.snapshot cimport Segment
 from farann.native.sources cimport RowRange
+from farann.native.task cimport Task
 
 
 cdef struct MemberSet:
@@ -68,3 +70,10 @@ cdef class SetBound(Bound):
 
     @staticmethod
     cdef SetBound of(SetCollector collector, NormBound norms, bint enough)
+
+
+cdef class SetSearch(Task):
+    cdef SetCollector sets
+
+    cdef put_codes_together(self, Codes codes, int64_t budget)
+    cdef add_some(self, Codes codes, int64_t first, int64_t stop)
