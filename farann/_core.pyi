@@ -80,6 +80,8 @@ def pack_codes(
 
 class Codes:
     n_filled: int
+    high_nibbles_first: bool
+    whole_codes_first: bool
     def __init__(
         self, n_rows: int, dim: int, arrays: CodeArrays, in_runs: bool = False
     ) -> None: ...
@@ -88,6 +90,7 @@ class Partitions:
     def __init__(self, n_coded: int, n_positions: int, arrays: PartitionArrays) -> None: ...
 
 class Snapshot:
+    codes: Final[Codes | None]
     added: Final[Codes | None]
     code_trials: Final[dict[Any, Any]]
     isa: Final[str]
@@ -216,6 +219,7 @@ class SingleSearch:
         *,
         guard: Guard | None = None,
         nearest: bool = False,
+        float32_below: float = 0.0,
     ) -> None: ...
     def search(
         self, queries: object, within: Filter | None = None

@@ -29,6 +29,7 @@ from farann.quantize.scalar import LARGEST_DIM, LEAST_SAMPLE, measure_rows, samp
 from farann.quantize.transform import Projection, moment_of
 from farann.results import share_found
 from farann.runtime import batches
+from farann.runtime.cost import bytes_waited_for
 from farann.runtime.process import each, ieee_arithmetic, one_thread
 from farann.runtime.progress import renamed, told
 from farann.tuning.measure import Answered, answered, costs_by_recall
@@ -42,6 +43,17 @@ _JUDGED_RECALLS = (0.9, 0.95, 0.99)
 _SLOWER = 1.05  # most cost with partitions at any of these, as a multiple of that without
 # Most rows of a partitioned index that come before the partitions and are always searched.
 _MOST_FIRST = 2048
+# Levels that single exact queries may begin with.
+_FLOAT32, _WHOLE_CODES, _HIGH_NIBBLES = range(3)
+# Queries by which one is chosen: at least and at most.
+_LEAST_SINGLES, _MOST_SINGLES = 3, 32
+# No more of them once all levels have waited for these bytes a row and a coordinate: it takes 3 %
+# of the time of a build, measured.
+_SINGLES_BYTES_A_ROW, _SINGLES_BYTES_A_COORDINATE = 1000.0, 16.0
+# Cost of a level, as a multiple of the cheapest, above which it is tried no more.
+_HOPELESS = 3.0
+# A level takes the place of the usual one if it costs less than this share of it.
+_CHEAPER = 0.9
 # Rows that answer many queries are sorted by scale within groups of 128.
 _HUBS_A_PART = 128
 # Without vectors: steps per octave that scales are rounded to.
@@ -93,7 +105,7 @@ def make_codes(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
     """Code rows (n, dim) and lay the codes out, the same with any number of threads.
 
     `queries` (q, dim) are what is going to be asked; by default rows serve as a sample. `held_out`
-    are queries that are none of these, nor of the sample, to choose between layouts with.
+    are queries that are none of these, nor of the sample, to choose layouts and levels with.
     `nearest`: it is the nearest rows that will be searched for.
     """
     n, dim = rows.shape
@@ -135,16 +147,16 @@ def make_codes(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
             advance(1)
         del sample
         if n_partitions == 0:
-            return _in_order(task)
+            return choose_for_singles(task, _in_order(task), held_out)
         made = _in_partitions(task, n_partitions)
         if spec.cells != "auto" or not spec.vectors or held_out is None or len(held_out) == 0:
-            return made
+            return choose_for_singles(task, made, held_out)
         plain = _in_order(replace(task, builder=task.builder._replace(
             progress=renamed(progress, "coding rows without partitions"))))
         with told("comparing layouts", 1, progress) as advance:
             better = _better(task, made, plain, held_out)
             advance(1)
-        return better
+        return choose_for_singles(task, better, held_out)
 
 
 def _long_answers(builder: Builder, coded: Int64Array, queries: Float32Array,
@@ -185,6 +197,47 @@ def _better(task: _Task, partitioned: Made, plain: Made, queries: Float32Array) 
             one > _SLOWER * other for one, other in zip(costs[0], costs[1], strict=True)):
         return plain
     return partitioned._replace(exact=plain.layout) if both else partitioned
+
+
+def choose_for_singles(task: _Task, made: Made, queries: Float32Array | None) -> Made:
+    """Choose the level that single exact queries begin with, by counted work of some queries.
+
+    Levels are float32, whole codes, and high nibbles before low ones. A batch needs no choice: it
+    gives codes up after a few blocks."""
+    layout, builder = made.exact or made.layout, task.builder
+    if layout is None or not task.spec.vectors or queries is None or len(queries) == 0:
+        return made
+    queries = queries[:: -(-len(queries) // _MOST_SINGLES)]
+    snapshot = _snapshot(builder, layout)
+    assert snapshot.codes is not None
+    everything = _core.Filter(snapshot)
+    waited = np.zeros(2 + snapshot.codes.high_nibbles_first)
+    means, tried = waited, np.arange(len(waited))
+    asked = np.zeros(len(waited), np.int64)
+    most_bytes = len(builder.rows) * (
+        _SINGLES_BYTES_A_ROW + _SINGLES_BYTES_A_COORDINATE * snapshot.dim)
+    for i in range(len(queries)):
+        for level in tried:
+            snapshot.codes.whole_codes_first = level == _WHOLE_CODES
+            _, work = batches.top(snapshot, everything, queries[i : i + 1], _SAMPLE_K, task.nearest,
+                                  1, float32_first=level == _FLOAT32)
+            waited[level] += bytes_waited_for(work)
+        asked[tried] += 1
+        means = waited / asked
+        if i + 1 >= _LEAST_SINGLES:
+            tried = np.flatnonzero(means <= _HOPELESS * means.min())
+            if len(tried) == 1 or waited.sum() > most_bytes:
+                break
+    by_codes = float(means[_WHOLE_CODES:].min())
+    # In float32 a query that waits for much more than these is of another kind.
+    below = np.sqrt(means[_FLOAT32] * by_codes) if means[_FLOAT32] < _CHEAPER * by_codes else 0.0
+    whole_first = bool(means[_WHOLE_CODES] < _CHEAPER * means[-1])
+
+    def chosen(layout: Layout | None) -> Layout | None:
+        return layout and layout._replace(codes=replace(
+            layout.codes, whole_codes_first=whole_first, float32_below=float(below)))
+
+    return made._replace(layout=chosen(made.layout), exact=chosen(made.exact))
 
 
 def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:

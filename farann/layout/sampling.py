@@ -83,19 +83,18 @@ def typical(rows: RowArray, center: Float64Array, normalized: bool, query_sample
 
 
 def samples_for(rows: RowArray, queries: Float32Array | None, unused: Float32Array | None,
-                spec: IndexSpec, nearest: bool) -> tuple[Float32Array | None, Float32Array | None]:
-    """The queries to make a layout with, and other ones to compare layouts with.
+                spec: IndexSpec, nearest: bool) -> tuple[Float32Array | None, Float32Array]:
+    """The queries to make a layout with, and other ones to compare layouts and levels with.
 
-    None for the first: rows serve as queries. The second are from `unused` if there are any; None
-    where layouts aren't compared. `nearest`: rows that serve as queries are mirrored, for the
-    nearest rows.
+    None for the first: rows serve as queries. The second are from `unused` if there are any.
+    `nearest`: rows that serve as queries are mirrored, for the nearest rows.
     """
     n = len(rows)
     used = sampled(n, n, rows.shape[1], spec.seed) if n else np.empty(0, np.int64)
     if nearest and n and (queries is None or len(queries) == 0):
         queries = spec.metric.mirrored(_core.widened(rows[used]))
-    if spec.cells != "auto" or n == 0:
-        return queries, None
+    if n == 0:
+        return queries, np.empty(rows.shape, np.float32)
     number = int(np.clip(_ANSWERS_WORK / rows.size, _LEAST_HELD_OUT, _MOST_HELD_OUT))
     if unused is not None and len(unused):
         return queries, unused[:number]

@@ -18,7 +18,7 @@ cdef class CodedQueries:
     cdef QueryBatch batch
     cdef Codes codes            # of the rows that are searched
     cdef double noise, outside_counts  # shares of the code errors that are allowed for
-    cdef bint pca_filtered      # rows are scanned along the PCA axes first
+    cdef bint approximate, pca_filtered  # rows are scanned along the PCA axes first
     cdef int64_t width          # queries of a tile
     cdef CodedQuery *of         # by query
     cdef uint32_t *codes_of     # codes for the scanned panels, query after query

@@ -32,7 +32,7 @@ cdef class CodedQueries:
             width = 1
         n_tiles = (batch.n_queries + width - 1) // width
         self.batch, self.codes, self.width, self.pca_filtered = batch, codes, width, pca_filtered
-        self.noise = self.outside_counts = 1.0
+        self.approximate, self.noise, self.outside_counts = approximate, 1.0, 1.0
         if approximate and uses(CODE_NOISE):
             self.noise = min(1.0, 3.0 / sqrt(<double>codes.bounds.dim))
             self.outside_counts = codes.outside_noise / self.noise

@@ -24,7 +24,9 @@ cdef class Codes:
     cdef int64_t n_hubs
     cdef farann_code_bounds bounds, scan_bounds
     cdef double outside_noise  # three deviations of what is outside the axes, by the most there is
-    cdef bint has_pca_filter, int4_alone, high_nibbles_first
+    cdef bint has_pca_filter, int4_alone
+    cdef readonly bint high_nibbles_first
+    cdef public bint whole_codes_first  # for single exact queries; else by size
     cdef int64_t n_rows, n_positions, n_coded, dim, groups
     cdef readonly int64_t n_filled  # positions up to the last that has a row
     cdef int64_t n_leading  # positions before the first that is empty

@@ -77,6 +77,8 @@ cdef class Codes:
         The most that a panel's rows are along that direction.
     pca_axes : Projection or None
         What rows are coded along, see `Transform`; not without vectors.
+    whole_codes_first : bool
+        Whether single exact queries read high and low nibbles together, however many there are.
     """
 
     def __init__(self, int64_t n_rows, int64_t dim, arrays, bint in_runs=False):
@@ -91,6 +93,7 @@ cdef class Codes:
         self.whole_squares = arrays.whole_squares
         self.slots, self.outliers = arrays.slots, arrays.outliers
         self.has_pca_filter = arrays.pca_filter is not None
+        self.whole_codes_first = arrays.whole_codes_first
         self.int4_alone = self.low_nibbles is None and not self.has_pca_filter
         self.n_rows, self.n_positions, self.dim = n_rows, self.panels.shape[0], dim
         self.n_coded = self.transform.signs.shape[1]

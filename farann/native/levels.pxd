@@ -22,7 +22,6 @@ cdef class Level:
     cdef uint64_t unable    # places in the last tile of queries that could not be scored, as bits
 
     cdef void begin_query(self, int64_t i) noexcept nogil
-    cdef bint can_score(self, int64_t i) noexcept nogil
     cdef double slack_of(self, int64_t i) noexcept nogil
     cdef int64_t most_after(self, int64_t n) noexcept nogil
     cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil

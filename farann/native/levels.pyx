@@ -18,10 +18,10 @@ cdef enum:
     LONG_BLOCK_AFTER = 8  # a long block has at most 1/8 of the rows scanned before it
     FEWEST_FOR_KEYS = 256  # coded rows scanned before a query goes by exact keys; or 16 k if more
     # High nibbles alone pause for a query if they let more than one row in
-    # max(FEW_PASS, FEW_PASS_DIMS / dim) pass: the low nibbles they spare must pay for reading those
-    # of the rows that pass.
-    FEW_PASS = 4
-    FEW_PASS_DIMS = 1024  # coordinates; below 256 of them the limit is stricter than 1/4
+    # FEW_PASS + FEW_PASS_DIMS / dim pass: a row that passes waits as long as it takes to read
+    # dim + 2,000 bytes one after the other, measured; each row that doesn't spares dim / 2 bytes.
+    FEW_PASS = 2
+    FEW_PASS_DIMS = 4000  # coordinates
 
 # A filter drops rows before their whole codes are read only if it allows less than this share of
 # the rows. A single query fetches these codes from memory row by row, so its limit is higher.
@@ -35,9 +35,6 @@ cdef class Level:
 
     cdef void begin_query(self, int64_t i) noexcept nogil:
         """Query i was prepared."""
-
-    cdef bint can_score(self, int64_t i) noexcept nogil:
-        return True
 
     cdef double slack_of(self, int64_t i) noexcept nogil:
         """What scores of all blocks are off by at most, as far as that is known before."""
@@ -96,9 +93,6 @@ cdef class CodeLevel(Level):
 
     cdef void begin_query(self, int64_t i) noexcept nogil:
         self.passing[i].floor = NAN
-
-    cdef bint can_score(self, int64_t i) noexcept nogil:
-        return self.coded.of[i].usable
 
     cdef double slack_of(self, int64_t i) noexcept nogil:
         return self.coded.of[i].whole.off
@@ -277,7 +271,7 @@ cdef class NibbleLevel(CodeLevel):
         tile = self.tile_of(members, count, self.narrows, collector)
         self.run(block, &tile, count, self.narrows, collector)
         if (self.narrows and uses(NIBBLE_JUDGE) and n_new(collector, 0, members[0])
-                * max(FEW_PASS, FEW_PASS_DIMS // self.codes.dim) > block.n):
+                * (FEW_PASS + FEW_PASS_DIMS // self.codes.dim) > block.n):
             note(&self.passing[members[0]].pause, True)
 
 
@@ -396,7 +390,8 @@ cdef CodeLevel level_of(CodedQueries coded, int64_t most, int64_t n_scored):
     cdef CodeLevel level
     if coded.batch.snapshot.partitions is not None and coded.batch.snapshot.partitions.relative:
         level = RelativeLevel.__new__(RelativeLevel)
-    elif coded.width == 1 and coded.codes.high_nibbles_first and uses(HIGH_NIBBLES):
+    elif (coded.width == 1 and coded.codes.high_nibbles_first and uses(HIGH_NIBBLES)
+            and (coded.approximate or not coded.codes.whole_codes_first)):
         level = NibbleLevel.__new__(NibbleLevel)
     else:
         level = CodeLevel.__new__(CodeLevel)

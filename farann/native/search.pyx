@@ -44,11 +44,15 @@ cdef class Search:
     cdef add(self, Part part):
         if part.bound is None:
             part.bound = Bound()
+        if self.n_parts == MOST_PARTS:
+            raise ValueError("a search has too many parts")
         self.owned.append(part)
         self.parts[self.n_parts] = <void *>part
         self.n_parts += 1
 
     cdef add_level(self, Level level):
+        if self.n_levels == MOST_LEVELS:
+            raise ValueError("a search has too many levels")
         self.owned.append(level)
         self.levels[self.n_levels] = <void *>level
         self.n_levels += 1

@@ -34,9 +34,9 @@ cdef object INT64 = np.dtype(np.int64)
 cdef class SingleSearch:
     """Searches for the k rows furthest from a single query, or nearest to it, all by one plan.
 
-    Tasks are kept from one query to the next. Any number of threads may search at once. Where exact
-    searches give codes up query after query, most of the next ones don't begin with them: a count
-    of queries decides that, and answers are the same.
+    Tasks are kept from one query to the next. Any number of threads may search at once. Exact
+    searches begin with codes or in float32. Where that serves query after query badly, most of the
+    next ones begin with the other: a count of queries decides that, and answers are the same.
 
     Parameters
     ----------
@@ -52,22 +52,24 @@ cdef class SingleSearch:
     guard : Guard, optional
         Queries that are unlike its sample aren't searched for.
     nearest : bool
+    float32_below : float
+        Exact searches begin in float32, which serves while they read fewer bytes; 0: with codes.
     """
 
     cdef Snapshot snapshot
     cdef Filter filter
     cdef Guard guard
-    cdef double usual
+    cdef double usual, float32_below
     cdef bint approximate, nearest
     cdef int64_t k
     cdef readonly object plan
     cdef object costs, rule, late, results_of_one, results_of_batch
     cdef bint unit, holds_gil
     cdef list idle, idle_without_codes
-    cdef Pause without_codes  # of codes that searches gave up, in searches
+    cdef Pause other  # of the level that searches begin with, where it served badly; in searches
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, rule, *,
-                 Guard guard=None, bint nearest=False):
+                 Guard guard=None, bint nearest=False, double float32_below=0.0):
         if filter.excluded is not None or filter.groups is not None:
             raise ValueError("a filter that differs from query to query is not for all alike")
         self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
@@ -78,6 +80,7 @@ cdef class SingleSearch:
         self.unit = snapshot.metric == FARANN_COSINE
         self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
         self.idle, self.idle_without_codes = [], []
+        self.float32_below = 0.0 if rule.approximate else float32_below
 
     cdef Task new_task(self, bint by_codes):
         # Any query will do, as long as it has a direction.
@@ -123,12 +126,13 @@ cdef class SingleSearch:
                 and <uintptr_t>given.buf % sizeof(float) == 0)
 
     cdef searched(self, const float *query, bint single, Filter within):
-        cdef bint by_codes
+        cdef bint first, by_codes
         cdef list idle
         cdef Task task = None
         # Without a GIL threads would take one task.
         with cython.critical_section(self):
-            by_codes = within is not None or not rests(&self.without_codes)
+            first = within is not None or not rests(&self.other)
+            by_codes = first == (self.float32_below == 0.0)
             idle = self.idle if by_codes else self.idle_without_codes
             if idle:
                 task = idle.pop()
@@ -154,9 +158,10 @@ cdef class SingleSearch:
         with cython.critical_section(self):
             if len(idle) < MOST_IDLE:
                 idle.append(task)
-            if (by_codes and outcome == ANSWERED and not self.approximate and within is None
+            if (first and outcome == ANSWERED and not self.approximate and within is None
                     and uses(SINGLE_JUDGE)):
-                note(&self.without_codes, task.gave_up)
+                note(&self.other, task.gave_up if by_codes
+                     else batch.bytes_read > self.float32_below)
         if outcome == BAD:
             return None
         if outcome == UNLIKE or (self.guard is not None and self.is_late(task)):

@@ -58,6 +58,17 @@ def one(array: npt.NDArray[Any]) -> Any:
     return value
 
 
+def _flag(array: npt.NDArray[Any]) -> bool:
+    return bool(one(array))
+
+
+def _cost(array: npt.NDArray[Any]) -> float:
+    cost: float = one(array)
+    if not 0.0 <= cost < np.inf:
+        raise ValueError(f"expected a cost of at least 0, got {cost}")
+    return cost
+
+
 class Record:
     """Arrays, and a few values, by name; read-only."""
 
@@ -123,6 +134,10 @@ class CodeArrays(Record):
     max_along: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
     # The transform of rows before they are coded, see `Transform`.
     pca_axes: Projection | None = field(default=None, metadata=kept(np.float64, 2, Projection))
+    # What single exact queries begin with, see `build.choose_for_singles`: whole codes in the place
+    # of high nibbles; float32, while they wait for fewer bytes than this (`cost.bytes_waited_for`).
+    whole_codes_first: bool = field(default=False, metadata=kept(np.uint8, 1, _flag))
+    float32_below: float = field(default=0.0, metadata=kept(np.float64, 1, _cost))
 
     @property
     def transform(self) -> Transform:
@@ -170,7 +185,7 @@ class PartitionArrays(Record):
     squares: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
     step: float = field(metadata=kept(np.float64, 1, one))
     # Whether codes are those of rows less the mean of their partition.
-    relative: bool = field(metadata=kept(np.uint8, 1, lambda array: bool(one(array))))
+    relative: bool = field(metadata=kept(np.uint8, 1, _flag))
 
     def at(self, positions: Int64Array) -> Int64Array:
         """The partitions that positions of codes belong to; -1 for none."""

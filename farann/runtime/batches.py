@@ -53,11 +53,12 @@ def _trials_of(snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> _core
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
         nearest: bool, threads: int, rule: StopRule = EXACT,
-        late: Float32Array | None = None,
-        radii: Float64Array | None = None) -> tuple[Hits, SearchStats]:
+        late: Float32Array | None = None, radii: Float64Array | None = None,
+        float32_first: bool = False) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, and what it took; with `radii` the nearest of those beyond.
 
     How late the answers of queries come in an approximate search is written to `late`.
+    `float32_first`: exact searches don't begin with codes.
     """
     n = len(queries)
     scores = np.empty((n, k), np.float32)
@@ -67,7 +68,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     approximate = rule is not EXACT and rule.approximate
     by_codes, costs = True, (0.0, 0.0, 0.0, 0.0)
     if not approximate:
-        by_codes = codes_pay(n, chosen.n_rows, snapshot.dim, snapshot.isa)
+        by_codes = not float32_first and codes_pay(n, chosen.n_rows, snapshot.dim, snapshot.isa)
         costs = row_costs(n, snapshot.dim, snapshot.isa)
     trials = _trials_of(snapshot, n, k, nearest)
 
@@ -151,8 +152,8 @@ def _in_blocks(rows: int) -> int:
 
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object,
-           rule: StopRule, guard: _core.Guard | None = None, *,
-           nearest: bool = False) -> _core.SingleSearch | None:
+           rule: StopRule, guard: _core.Guard | None = None, *, nearest: bool = False,
+           float32_below: float = 0.0) -> _core.SingleSearch | None:
     """Prepare single queries that are answered as by `top`, with less work for each.
 
     None where a query takes long, and has to be one that Ctrl+C ends, or where many rows are asked
@@ -164,7 +165,7 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
                               row_costs(1, snapshot.dim, snapshot.isa), rule, guard=guard,
-                              nearest=nearest)
+                              nearest=nearest, float32_below=float32_below)
 
 
 def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,

@@ -65,7 +65,10 @@ _BYTE = 0.07  # ns to read a byte of rows where few queries share it, at 14 GB a
 # Rapids): 40,000 rows of 150,000 x 64 took 140 ns each to pass and to get keys.
 _ROW_ANYWHERE = 60.0
 _PANEL_COORDINATE = 0.5  # ns to put a coordinate of whole codes into panels, for all queries
-_FEW_QUERIES = 6  # queries below which a batch is limited by reading memory, not by its products
+FEW_QUERIES = 6  # queries below which a batch is limited by reading memory, not by its products
+# Bytes that a row at a random place in memory counts as, where a single query waits for memory.
+# Measured on an AMD EPYC (Zen 5), ten sets: 12 to 35 us a megabyte, 20 to 60 ns a row.
+_ROW_AT_RANDOM = 2000
 
 # A batch on few rows is scanned in float32: to code its queries would take longer than codes save.
 # Round numbers, guided by timings of batches on 50 to 2,000 rows at "amx" alone, on a busy Xeon of
@@ -95,7 +98,7 @@ def codes_pay(n_queries: int, n_rows: int, dim: int, isa: str) -> bool:
     """Whether scanning n_rows by codes is faster than in float32, with the coding of queries."""
     costs = COSTS[isa]
     saved = costs.float_product - costs.code_product + _PACKED_COORDINATE / max(n_queries, 1)
-    if n_queries < _FEW_QUERIES or costs.float_product <= costs.code_product:
+    if n_queries < FEW_QUERIES or costs.float_product <= costs.code_product:
         return True
     return n_rows * (_FLOAT_ROW + dim * saved) >= _CODED_QUERY + _CODED_COORDINATE * dim
 
@@ -109,13 +112,18 @@ def row_costs(n_queries: int, dim: int, isa: str) -> tuple[float, float, float, 
     """
     costs = COSTS[isa]
     saved, waits = (costs.float_product - costs.code_product) * dim, 0.0
-    if n_queries < _FEW_QUERIES:
+    if n_queries < FEW_QUERIES:
         saved, waits = (4.0 - 1.0) * _BYTE * dim, _ROW_ANYWHERE
     if saved <= 0.0:  # products of codes are no faster at the scalar level
         return 0.0, 0.0, 0.0, 0.0
     rescored = waits + costs.exact_product * dim
     return (costs.passed / saved, costs.refined / saved, rescored / saved,
             (costs.code_product + _PANEL_COORDINATE / max(n_queries, 1)) * dim / saved)
+
+
+def bytes_waited_for(work: SearchStats) -> float:
+    """Bytes that single queries have read, those of rows at random places counted for more."""
+    return work.bytes_read + _ROW_AT_RANDOM * (work.rows_refined + work.rows_rescored)
 
 
 def cost_of(work: SearchStats, dim: int, isa: str, *, single: bool = False) -> float:

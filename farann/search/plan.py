@@ -18,6 +18,7 @@ from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_CODES, EXACT, Limits, StopRule
 from farann.results import BeyondHits, Hits, SearchStats, no_hits
 from farann.runtime import batches, pool
+from farann.runtime.cost import FEW_QUERIES
 from farann.search import singles
 from farann.search.filters import UNFILTERED, RowFilters
 
@@ -162,7 +163,8 @@ def _run(question: Question, rule: StopRule,
         if found is not None:
             return Hits(*found[:2]), SearchStats(*found[2])
     snapshot = view.snapshot if approximate else view.exact
-    return batches.top(snapshot, chosen, queries, k, nearest, threads, rule, late, radii)
+    return batches.top(snapshot, chosen, queries, k, nearest, threads, rule, late, radii,
+                       len(queries) < FEW_QUERIES and store.float32_below(nearest) > 0.0)
 
 
 # ---- queries with groups of their own ----

@@ -39,7 +39,8 @@ def keep(store: Store, isa: str, k: int, recall: float | None, plan: Tuning | No
     chosen = row_filters.filter(store, view, 1, exact=not rule.approximate)
     snapshot = view.snapshot if rule.approximate else view.exact
     kept = batches.single(snapshot, chosen, k, plan, rule,
-                          None if guard is None else guard.tests, nearest=store.by_nearest)
+                          None if guard is None else guard.tests, nearest=store.by_nearest,
+                          float32_below=store.float32_below())
     if kept is None:
         return
     if len(singles) >= _MOST_PREPARED:

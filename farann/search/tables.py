@@ -12,6 +12,7 @@ answers. Where the sample is too small to tell, runs are scanned whole.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -95,18 +96,27 @@ def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None
         query_sample, slots = store.sample_queries(size)
     # Beyond the rows there are nothing is found, and no answer needs room for it.
     base = store.base_alone()
-    view = base.view(isa)
+    view = _by_high_nibbles(base).view(isa)
     tuned, ids = measure.measure(view.snapshot, query_sample, min(k, len(base)),
                                  with_partitions=store.partitions is not None,
                                  with_vectors=store.n_coded is None, target=recall,
                                  exact=view.exact, nearest=store.by_nearest,
                                  own_ids=None if slots is None else base.ids.ids_of(slots),
-                                 progress=progress)
+                                 float32_first=store.float32_below() > 0.0, progress=progress)
     answers = base.slots_of(ids[ids >= 0])
     # Searches that are always exact need no guard.
     exact = len(tuned.efforts) == 1 or store.codes is None
     guard = None if exact else _guard_for(store, queries, isa)
     return Measured(tuned._replace(k=k), guard, answers)
+
+
+def _by_high_nibbles(store: Store) -> Store:
+    """The store with high nibbles first for single exact queries: known costs are for that."""
+    if store.codes is None or not store.codes.whole_codes_first:
+        return store
+    return store.changed(**{
+        name: layout._replace(codes=replace(layout.codes, whole_codes_first=False))
+        for name, layout in (("layout", store.layout), ("exact", store.exact)) if layout})
 
 
 def retuned(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Iterable[int],

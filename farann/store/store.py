@@ -191,6 +191,13 @@ class Store:
         """Whether the core is to find the nearest rows, as under l2 no queries stand for them."""
         return self.asks_nearest and self.spec.metric.adds_squared_norm
 
+    def float32_below(self, nearest: bool = False) -> float:
+        """The cost below which single exact queries begin in float32, see `CodeArrays`."""
+        layout = self.exact or self.layout
+        if layout is None or (nearest or self.asks_nearest) != self.for_nearest:
+            return 0.0  # it was measured for the other direction
+        return layout.codes.float32_below
+
     def native(self) -> tuple[Native, Native | None]:
         """The layouts as the core has them; ValueError or TypeError if their parts don't fit."""
         made = self._native

@@ -56,25 +56,27 @@ def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
             with_partitions: bool, with_vectors: bool = True, target: float = 0.95,
             exact: _core.Snapshot | None = None, singles: bool = True, nearest: bool = False,
             own_ids: Int64Array | None = None, known: Answered | None = None,
-            progress: Progress = False) -> tuple[Tuning, Int64Array]:
+            float32_first: bool = False, progress: Progress = False) -> tuple[Tuning, Int64Array]:
     """Try efforts from little to much, until nearly all is found; exact search comes last.
 
     Without vectors a scan of all codes comes last, and recall is measured by its answers. The
     table depends on rows, queries and the instruction-set level, and on nothing else. Exact
     searches may have a snapshot of their own (`exact`). `singles`: measure costs of single queries,
     too. `nearest`: search for the nearest rows. `own_ids`: ids of the rows that serve as queries,
-    each of which is left out of its own answer. `known`: the exact answers, if known. Returns the
-    table and the ids of the queries' answers.
+    each of which is left out of its own answer. `known`: the exact answers, if known.
+    `float32_first`: single exact queries don't begin with codes. Returns the table and the ids of
+    the queries' answers.
     """
     own = Searches(snapshot, _without(snapshot, own_ids), k, nearest)
     exactly = own._replace(snapshot=exact or snapshot)
+    alone_exactly = exactly._replace(float32_first=float32_first)
     everything = EXACT if with_vectors else ALL_CODES
     work, truth = exactly.top(queries, everything) if known is None else known
     of_exact = cost_of(work, snapshot.dim, snapshot.isa)
     some = range(0, len(queries), -(-len(queries) // _MOST_SINGLES)) if singles else range(0)
     alone = [(queries[i : i + 1],
               _without(snapshot, None if own_ids is None else own_ids[i : i + 1])) for i in some]
-    of_exact_single = exactly.cost_of_singles(alone, everything)
+    of_exact_single = alone_exactly.cost_of_singles(alone, everything)
     predicts = with_partitions and own.predicting_pays(queries, truth)
     # Layouts are judged without singles, and by what searches themselves cost.
     tells_late = with_vectors and singles
@@ -190,13 +192,14 @@ class Searches(NamedTuple):
     chosen: _core.Filter
     k: int
     nearest: bool
+    float32_first: bool = False
 
     def top(self, queries: Float32Array, rule: StopRule,
             late: Float32Array | None = None) -> tuple[SearchStats, Hits]:
         """Search for the k best rows; return the work and the answers."""
         # One thread, as the number of threads changes how queries are grouped.
         hits, work = batches.top(self.snapshot, self.chosen, queries, self.k, self.nearest, 1, rule,
-                                 late)
+                                 late, float32_first=self.float32_first)
         return work, hits
 
     def cost_of_singles(self, alone: Sequence[tuple[Float32Array, _core.Filter]],

@@ -18,7 +18,7 @@ from bench.ablate import mechanisms, questions, run
 WHERE = {
     "gaussian": {"codes", "joined-nibbles", "single-tiles", "row-major", "kept-vectors",
         "rounding", "first-rows", "selecting", "best-first", "code-noise", "answers-first",
-        "parts-by-size", "added-runs", "listed-rows", "kept-singles", "small-tasks",
+        "parts-by-size", "added-runs", "level-choice", "listed-rows", "kept-singles", "small-tasks",
         "member-order", "shrinking-blocks", "parts-of-rows", "futile-searches"},
     "long": {"high-nibbles", "nibble-judge"},
     "long-l2": {"guard"},

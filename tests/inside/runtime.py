@@ -7,7 +7,15 @@ from farann.runtime.batches import _QUERY_BYTES as QUERY_BYTES
 from farann.runtime.batches import _TASK_BYTES as TASK_BYTES
 from farann.runtime.batches import _is_long as is_long
 from farann.runtime.batches import top
-from farann.runtime.cost import COSTS, SINGLE_COSTS, codes_pay, cost_of, guard_cost, row_costs
+from farann.runtime.cost import (
+    COSTS,
+    SINGLE_COSTS,
+    bytes_waited_for,
+    codes_pay,
+    cost_of,
+    guard_cost,
+    row_costs,
+)
 from farann.runtime.pool import _forget_executors as forget_executors
 from farann.runtime.pool import run_all
 from farann.runtime.process import each, ieee_arithmetic, one_thread

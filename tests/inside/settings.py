@@ -24,6 +24,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     "SingleSearch": ("SingleSearch", (core,)),
     "Task": ("Task", (core,)),
     "cached_code_bytes": ("CACHED_BYTES", (codes,)),
+    "choose_for_singles": ("choose_for_singles", (build,)),
     "claim": ("_claim", (files,)),
     "code_added_rows": ("code_like", (coding,)),
     "coded_coordinate_cost": ("_CODED_COORDINATE", (cost,)),
