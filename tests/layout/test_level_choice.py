@@ -172,7 +172,7 @@ def test_the_other_level_after_queries_that_are_unlike(rng: np.random.Generator)
     unlike = -np.abs(rng.standard_normal((32, 100), dtype=np.float32))  # nothing ties
     first = [alone(index, query).code_products == 0 for query in unlike]
     tries = [i for i, in_float32 in enumerate(first) if in_float32]
-    assert tries == [0, 1, 2, 4, 8, 16]
+    assert tries == [0, 1, 2, 4, 8, 16, 24]
     for query in letter_pairs(rng, 31):
         alone(index, query)
     assert all(alone(index, query).code_products == 0 for query in letter_pairs(rng, 40))
