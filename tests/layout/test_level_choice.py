@@ -165,7 +165,7 @@ def test_float32_serves_the_direction_that_it_was_chosen_for(rng: np.random.Gene
 
 
 def test_the_other_level_after_queries_that_are_unlike(rng: np.random.Generator) -> None:
-    """After two queries in a row that read too much in float32, pauses of 1, 3, 7 .. by codes."""
+    """After two queries in a row that read too much in float32, pauses of 1, 3, 7, 7 by codes."""
     rows = letter_pairs(rng, N)
     index = index_of(rows, "dot").build()
     assert chosen(index) == "float32"
