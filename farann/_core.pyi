@@ -46,7 +46,7 @@ def rotate(
 ) -> None: ...
 def code_extents(
     rows: npt.NDArray[Any],
-    centre: npt.NDArray[np.float64],
+    center: npt.NDArray[np.float64],
     unit: bool,
     signs: npt.NDArray[np.int8],
     axes: Projection | None,
@@ -60,7 +60,7 @@ def add_to_groups(
 ) -> None: ...
 def encode_rows(
     rows: npt.NDArray[Any],
-    centre: npt.NDArray[np.float64],
+    center: npt.NDArray[np.float64],
     unit: bool,
     signs: npt.NDArray[np.int8],
     axes: Projection | None,
@@ -102,7 +102,7 @@ class Snapshot:
         tail: npt.NDArray[Any],
         ids: npt.NDArray[np.int64] | None,
         alive: npt.NDArray[np.uint8] | None,
-        centre: npt.NDArray[np.float64],
+        center: npt.NDArray[np.float64],
         metric: int,
         isa: str,
         *,
@@ -142,7 +142,7 @@ class Guard:
         isa: str,
         unit: bool,
         signs: npt.NDArray[np.float32],
-        centre: npt.NDArray[np.float32],
+        center: npt.NDArray[np.float32],
         scale: float,
         points: npt.NDArray[np.float32],
         reaches: npt.NDArray[np.float32],

@@ -99,24 +99,24 @@ def rotate(double[:, ::1] vectors, const int8_t[:, ::1] signs, str isa):
         farann_arithmetic_end(before)
 
 
-def code_extents(rows, const double[::1] centre, bint unit,
+def code_extents(rows, const double[::1] center, bint unit,
                  const int8_t[:, ::1] signs, axes, str isa, double[::1] extents):
     """Write each row's largest |coordinate| after centring, and what `Transform` says, or how long the
     row is outside the axes, if that is more."""
-    cdef double[::1] scratch = np.zeros(2 * padded(centre.shape[0]))
+    cdef double[::1] scratch = np.zeros(2 * padded(center.shape[0]))
     cdef Transform turn = Transform(signs, axes)
     cdef const farann_kernels *kernels = kernels_of(isa)
     cdef const float[:, ::1] wide
-    cdef int64_t n, start = 0, n_rows = len(rows), dim = centre.shape[0]
+    cdef int64_t n, start = 0, n_rows = len(rows), dim = center.shape[0]
     cdef uint64_t before
     while start < n_rows:
         n = coded_at_once(n_rows - start, dim)
         wide = widened(rows[start:start + n])
         if wide.shape[1] != dim:
-            raise ValueError("rows must have the dimension of the centre")
+            raise ValueError("rows must have the dimension of the center")
         with nogil:
             before = farann_arithmetic_begin()
-            farann_code_extents(kernels, &wide[0, 0], n, dim, &centre[0],
+            farann_code_extents(kernels, &wide[0, 0], n, dim, &center[0],
                                 unit, &turn.given, &scratch[0], &extents[start])
             farann_arithmetic_end(before)
         start += n
@@ -144,17 +144,17 @@ def add_to_groups(real[:, ::1] vectors, const int32_t[::1] groups, double[:, ::1
                     total[j] += vector[j]
 
 
-def encode_rows(rows, const double[::1] centre, bint unit,
+def encode_rows(rows, const double[::1] center, bint unit,
                 const int8_t[:, ::1] signs, axes, const float[::1] inv_scale, str isa,
                 uint8_t[:, ::1] codes, double[::1] squares, float[::1] low_nibble_norm):
     """Code rows, one after the other; gives the largest |e|^2, |w z|^2, |l - 7.5|^2 and |z|^2, and
     of what is outside the axes |z'|^2 and |w z'|^2."""
-    cdef double[::1] scratch = np.zeros(2 * padded(centre.shape[0]))
+    cdef double[::1] scratch = np.zeros(2 * padded(center.shape[0]))
     cdef Transform turn = Transform(signs, axes)
     cdef const farann_kernels *kernels = kernels_of(isa)
     cdef farann_code_extremes largest
     cdef const float[:, ::1] wide
-    cdef int64_t n, start = 0, n_rows = len(rows), dim = centre.shape[0]
+    cdef int64_t n, start = 0, n_rows = len(rows), dim = center.shape[0]
     cdef uint64_t before
     largest.residual = largest.length = largest.low_nibble_norm = largest.norm = 0.0
     largest.outside = largest.outside_length = 0.0
@@ -162,10 +162,10 @@ def encode_rows(rows, const double[::1] centre, bint unit,
         n = coded_at_once(n_rows - start, dim)
         wide = widened(rows[start:start + n])
         if wide.shape[1] != dim:
-            raise ValueError("rows must have the dimension of the centre")
+            raise ValueError("rows must have the dimension of the center")
         with nogil:
             before = farann_arithmetic_begin()
-            farann_encode_rows(kernels, &wide[0, 0], n, dim, &centre[0], unit,
+            farann_encode_rows(kernels, &wide[0, 0], n, dim, &center[0], unit,
                                &turn.given, &inv_scale[start], &scratch[0], &codes[start, 0],
                                &squares[start], &low_nibble_norm[start], &largest)
             farann_arithmetic_end(before)

@@ -7,7 +7,7 @@ from farann.native.kernels cimport farann_kernels
 
 cdef class Guard:
     cdef const farann_kernels *kernels
-    cdef const float[::1] signs, reaches, centre
+    cdef const float[::1] signs, reaches, center
     cdef const float[:, ::1] points, axes
     cdef float[::1] biases
     cdef float[::1] point_panels, point_biases, axis_panels, axis_biases

@@ -28,7 +28,7 @@ cdef class Guard:
 
     A query is first reduced to `width` sums: the sum j has the coordinates j, j + width, ..., each
     times its sign. With `unit` they are divided by the query's length, as only directions count.
-    Less the centre and times the scale they are x. A query is like the sample if x is near one of
+    Less the center and times the scale they are x. A query is like the sample if x is near one of
     the points, |x - c|^2 <= reach, and in no direction further out than the sample, |A x| <= 1.
 
     Parameters
@@ -36,7 +36,7 @@ cdef class Guard:
     isa : str
     unit : bool
     signs : float32 (dim,)
-    centre : float32 (width,)
+    center : float32 (width,)
         Width is dim up to a multiple of 16, and at most `GUARD_WIDTH`.
     scale : float
     points : float32 (n, width)
@@ -47,22 +47,22 @@ cdef class Guard:
         A.
     """
 
-    def __init__(self, str isa, bint unit, const float[::1] signs, const float[::1] centre,
+    def __init__(self, str isa, bint unit, const float[::1] signs, const float[::1] center,
                  double scale, const float[:, ::1] points, const float[::1] reaches,
                  const float[:, ::1] axes):
         self.kernels = kernels_of(isa)
         self.unit, self.scale = unit, scale
         self.dim, self.width = signs.shape[0], min(padded(signs.shape[0]), <int64_t>GUARD_WIDTH)
-        if (self.dim < 1 or centre.shape[0] != self.width
+        if (self.dim < 1 or center.shape[0] != self.width
                 or not 1 <= points.shape[0] <= GUARD_POINTS or points.shape[1] != self.width
                 or reaches.shape[0] != points.shape[0]
                 or axes.shape[0] != self.width or axes.shape[1] != self.width):
-            raise ValueError("points, axes and centre must be those of the dimension")
-        if not (scale > 0.0 and np.isfinite(scale) and np.isfinite(centre).all()
+            raise ValueError("points, axes and center must be those of the dimension")
+        if not (scale > 0.0 and np.isfinite(scale) and np.isfinite(center).all()
                 and np.isfinite(points).all() and np.isfinite(reaches).all()
                 and np.isfinite(axes).all()):
-            raise ValueError("points, axes and centre must be finite, and the scale positive")
-        self.signs, self.centre = signs, centre
+            raise ValueError("points, axes and center must be finite, and the scale positive")
+        self.signs, self.center = signs, center
         self.points, self.reaches, self.axes = points, reaches, axes
         # A query is near a point where <x, c> plus this is at least |x|^2 / 2.
         with np.errstate(over="ignore"):
@@ -81,8 +81,8 @@ cdef class Guard:
         cdef int64_t room = (n + panel - 1) // panel * panel
         cdef float[::1] panels = np.zeros(room * self.width, np.float32)
         cdef float[::1] biases = np.zeros(room, np.float32)
-        cdef double[::1] centre = np.zeros(self.width)
-        self.kernels.pack_rows_f32(&rows[0, 0], NULL, n, self.width, &centre[0], False, 0.0,
+        cdef double[::1] center = np.zeros(self.width)
+        self.kernels.pack_rows_f32(&rows[0, 0], NULL, n, self.width, &center[0], False, 0.0,
                                    &panels[0], &biases[0])
         return panels, biases
 
@@ -131,7 +131,7 @@ cdef class Guard:
         """What is kept of a query, x (width,); gives |x|^2."""
         cdef int64_t width = self.width, j, k = 0
         cdef const float *signs = &self.signs[0]
-        cdef const float *centre = &self.centre[0]
+        cdef const float *center = &self.center[0]
         cdef double factor = self.scale
         for j in range(width):
             x[j] = 0.0
@@ -146,7 +146,7 @@ cdef class Guard:
             factor = sqrt(sum_of_squares(query, self.dim))
             factor = self.scale / factor if factor > 0.0 else self.scale
         for j in range(width):
-            x[j] = <float>(x[j] * factor - centre[j] * self.scale)
+            x[j] = <float>(x[j] * factor - center[j] * self.scale)
         return sum_of_squares(x, width)
 
     def is_like(self, const float[:, ::1] queries, int64_t i, double times=1.0):

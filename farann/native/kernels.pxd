@@ -114,9 +114,6 @@ cdef extern from "kernels.h" nogil:
         int64_t *columns
         int64_t lanes[9]
 
-    ctypedef void farann_scan_keys(const farann_key_panels *, int64_t, int64_t, const double *,
-                                   double, int, farann_key_threshold *) noexcept
-
     ctypedef struct farann_coded_rows:
         const uint8_t *panels
         const uint8_t *low_nibbles
@@ -172,7 +169,8 @@ cdef extern from "kernels.h" nogil:
                             double *) noexcept nogil
         void (*pack_rows_f64)(const float *, const int64_t *, int64_t, int64_t, int, double *,
                               double *) noexcept nogil
-        farann_scan_keys *scan_keys_f64[3]
+        void (*scan_keys_f64[3])(const farann_key_panels *, int64_t, int64_t, const double *,
+                                 double, int, farann_key_threshold *) noexcept nogil
         double (*pack_rows_f32)(const float *, const int64_t *, int64_t, int64_t, const double *,
                                 int, float, float *, float *) noexcept nogil
         void (*scan_panels_f32)(const float *, int64_t, int64_t, const float *, const float *,
@@ -202,8 +200,6 @@ cdef extern from "kernels.h" nogil:
         void (*rerank_codes_i8)(const farann_coded_rows *, int64_t, const farann_coded_tile *,
                                 farann_candidates *, int64_t) noexcept nogil
         void (*rotate_f64)(double *, int64_t, const double *, int) noexcept nogil
-        void (*project_f64)(const double *, int64_t, int64_t, const double *,
-                            double *) noexcept nogil
         void (*widen_f32)(const float *, int64_t, double *) noexcept nogil
         void (*widen_rows)(farann_row_type, const void *, const int64_t *, int64_t, int64_t,
                            float *) noexcept nogil

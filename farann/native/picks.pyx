@@ -83,8 +83,8 @@ cdef class Picks:
     cdef void prepare(self, const float *row) noexcept nogil:
         """Make a row a query for the nearest rows."""
         farann_query_prepare(
-            self.kernels, self.metric, -1.0, row, self.dim, &self.snapshot.full_centre[0],
-            self.snapshot.centre_norm, self.exact, self.query_vector, self.rounded,
+            self.kernels, self.metric, -1.0, row, self.dim, &self.snapshot.full_center[0],
+            self.snapshot.center_norm, self.exact, self.query_vector, self.rounded,
             &self.prepared)
 
     cdef void add_query(self, const float *row) noexcept nogil:
@@ -161,7 +161,7 @@ cdef class Picks:
         if norms == NULL and self.metric != FARANN_DOT:  # the kernel needs room for them
             norms = &own[0]
         self.kernels.score_rows_f32(
-            block.rows, block.positions, n, self.dim, &self.snapshot.padded_centre[0],
+            block.rows, block.positions, n, self.dim, &self.snapshot.padded_center[0],
             self.rounded, self.packing.normalized, self.packing.bias_sign, self.scores, norms)
 
     cdef void raise_best(self, int64_t at, const int64_t *slots, int64_t n,
@@ -211,7 +211,7 @@ cdef class Picks:
             count = min(n - start, MOST_PACKED // width * width)
             block = self.rows_at(slots + start, count)
             self.kernels.pack_rows_f32(
-                block.rows, block.positions, count, self.dim, &self.snapshot.centre[0],
+                block.rows, block.positions, count, self.dim, &self.snapshot.center[0],
                 self.packing.normalized, self.packing.bias_sign, panels + start * self.dim,
                 bias + start)
             start += count

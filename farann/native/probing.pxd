@@ -3,12 +3,11 @@
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint8_t
 
 from farann.native.coded_queries cimport CodedQueries
-from farann.native.codes cimport Codes, Partitions
+from farann.native.codes cimport Partitions
 from farann.native.collector cimport Collector
-from farann.native.kernels cimport (farann_candidates, farann_coded_query, farann_entry,
-                                    farann_pass_thresholds)
+from farann.native.kernels cimport farann_candidates, farann_coded_query, farann_entry
 from farann.native.query_batch cimport QueryBatch
-from farann.native.sources cimport Block, CodeSource
+from farann.native.sources cimport CodeSource
 
 
 cdef class PartitionMeans:

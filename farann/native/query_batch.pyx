@@ -98,7 +98,7 @@ cdef class QueryBatch:
         cdef Query *query = &self.queries[i]
         farann_query_prepare(
             self.kernels, self.metric, self.sign, query.given, self.dim,
-            &self.snapshot.full_centre[0], self.snapshot.centre_norm, self.exact,
+            &self.snapshot.full_center[0], self.snapshot.center_norm, self.exact,
             self.query_vector, self.rounded, &query.prepared)
         self.exact_of = query
 

@@ -6,7 +6,7 @@ from farann.native.bounds cimport IntegerKeys
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.collector cimport Collector
 from farann.native.judge cimport Judge
-from farann.native.kernels cimport farann_block, farann_key_panels, farann_key_threshold
+from farann.native.kernels cimport farann_key_panels, farann_key_threshold
 from farann.native.levels cimport Level, RelativeLevel
 from farann.native.query_batch cimport QueryBatch
 from farann.native.sources cimport Block, RowRange, RowReader

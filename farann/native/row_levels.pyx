@@ -81,7 +81,7 @@ cdef class RowMajorLevel(FloatLevel):
             return 0.0
         rows = self.reader.block(&self.rows.segment, self.rows.start, block.n)
         self.batch.kernels.score_rows_f32(
-            rows.rows, rows.positions, block.n, self.batch.dim, &self.batch.snapshot.padded_centre[0],
+            rows.rows, rows.positions, block.n, self.batch.dim, &self.batch.snapshot.padded_center[0],
             self.vectors + i * padded(self.batch.dim), self.batch.packing.normalized,
             self.batch.packing.bias_sign, self.scores, NULL if bounded else norms)
         if bounded:
@@ -92,7 +92,7 @@ cdef class RowMajorLevel(FloatLevel):
         if slack < 0.0:
             return slack
         if self.batch.packing.normalized:
-            # Unpacked unit rows are not centered: the centre would only add a constant.
+            # Unpacked unit rows are not centered: the center would only add a constant.
             for j in range(block.n):
                 self.scores[j] += <float>query.prepared.key_offset
         self.batch.count_rows(block.n, self.batch.snapshot.row_bytes)
@@ -114,7 +114,7 @@ cdef class PackedLevel(FloatLevel):
             return
         rows = self.reader.block(&self.rows.segment, self.rows.start, block.n)
         self.squares = self.batch.kernels.pack_rows_f32(
-            rows.rows, rows.positions, block.n, self.batch.dim, &self.batch.snapshot.centre[0],
+            rows.rows, rows.positions, block.n, self.batch.dim, &self.batch.snapshot.center[0],
             self.batch.packing.normalized, self.batch.packing.bias_sign, self.panels, self.bias)
 
     cdef bint has_room(self) noexcept nogil:
@@ -397,7 +397,7 @@ cdef class DecodedLevel(Level):
         cdef farann_block where
         cdef double offset
         farann_query_vector(self.batch.metric, self.batch.sign, self.batch.exact_query(i),
-                            self.batch.dim, &self.batch.snapshot.centre[0],
+                            self.batch.dim, &self.batch.snapshot.center[0],
                             self.batch.queries[i].prepared.query_norm, self.batch.query_vector)
         farann_transform_query(self.batch.kernels, &self.coded.codes.transform.given,
                                self.batch.dim, self.batch.query_vector,

@@ -33,11 +33,11 @@ cdef class Snapshot:
     cdef readonly int64_t dim
     cdef readonly int64_t n_slots
     cdef bint vectors
-    cdef double centre_norm
+    cdef double center_norm
     cdef const uint8_t[:, ::1] base, tail  # bytes of rows
-    cdef const double[::1] centre
-    cdef double[::1] full_centre  # padded with zeros
-    cdef float[::1] padded_centre  # zero for unit rows, not centered when unpacked
+    cdef const double[::1] center
+    cdef double[::1] full_center  # padded with zeros
+    cdef float[::1] padded_center  # zero for unit rows, not centered when unpacked
     cdef const int64_t[::1] ids
     cdef const int64_t *ids_by_slot
     cdef const uint8_t[::1] alive

@@ -20,7 +20,7 @@ cdef class Snapshot:
         Ids by slot; None where the id is the slot.
     alive : uint8 (n_slots,) or None
         0 for removed rows; None where no row is removed.
-    centre : float64 (dim,)
+    center : float64 (dim,)
         Subtracted from rows before they are scored roughly; values that float32 has.
     metric : int
         Position in `METRICS`.
@@ -41,7 +41,7 @@ cdef class Snapshot:
     """
 
     def __init__(self, base not None, tail not None, ids, alive,
-                 const double[::1] centre, int metric, str isa, *, Codes codes=None,
+                 const double[::1] center, int metric, str isa, *, Codes codes=None,
                  Partitions partitions=None, bint vectors=True, Codes added=None, runs=None,
                  uncoded=None):
         cdef int64_t n_base
@@ -49,12 +49,12 @@ cdef class Snapshot:
         self.row_type, n_base = row_type_of(base), len(base)
         if row_type_of(tail) != self.row_type:
             raise ValueError("base and tail must be of one type")
-        if not base.shape[1] == tail.shape[1] == centre.shape[0] or base.shape[1] < 1:
-            raise ValueError("base, tail and centre must have one dim of at least 1")
+        if not base.shape[1] == tail.shape[1] == center.shape[0] or base.shape[1] < 1:
+            raise ValueError("base, tail and center must have one dim of at least 1")
         if not 0 <= metric < 3:
             raise ValueError(f"metric: expected 0, 1 or 2, got {metric}")
         self.metric = <farann_metric>metric
-        self.base, self.tail, self.centre = base.view(np.uint8), tail.view(np.uint8), centre
+        self.base, self.tail, self.center = base.view(np.uint8), tail.view(np.uint8), center
         self.dim = base.shape[1]
         self.row_bytes = self.dim * farann_row_type_bytes(self.row_type)
         self.vectors = vectors
@@ -98,17 +98,17 @@ cdef class Snapshot:
             self.take_added(runs, uncoded)
         cdef int64_t j
         cdef uint64_t before
-        self.padded_centre = np.zeros(padded(self.dim), np.float32)
-        self.full_centre = np.zeros(padded(self.dim))
+        self.padded_center = np.zeros(padded(self.dim), np.float32)
+        self.full_center = np.zeros(padded(self.dim))
         before = farann_arithmetic_begin()
-        self.centre_norm = 0.0
+        self.center_norm = 0.0
         for j in range(self.dim):
-            self.full_centre[j] = centre[j]
-            self.centre_norm += centre[j] * centre[j]
-        self.centre_norm = self.centre_norm ** 0.5
+            self.full_center[j] = center[j]
+            self.center_norm += center[j] * center[j]
+        self.center_norm = self.center_norm ** 0.5
         if self.metric != FARANN_COSINE:
             for j in range(self.dim):
-                self.padded_centre[j] = <float>centre[j]
+                self.padded_center[j] = <float>center[j]
         farann_arithmetic_end(before)
 
     cdef take_added(self, runs, uncoded):
