@@ -169,11 +169,12 @@ cdef class Search:
             if block.members != NULL:
                 self.scan_block(part, <Level>level, &block, block.members, block.n_members)
                 continue
-            if block.begins:
+            if block.begins or part.bound.of_block:
                 n_alive = self.asking_for(part)
             n_alive = part.bound.keep_alive(&block, self.alive, n_alive, self.collector)
             if n_alive == 0:
-                part.source.skip()
+                if not part.bound.of_block:
+                    part.source.skip()
                 continue
             self.scan_alive(part, <Level>level, &block, n_alive)
             self.judge_block(part, &block, n_alive)
