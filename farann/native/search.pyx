@@ -28,6 +28,7 @@ cdef enum:
 cdef class Part:
     """Rows of one source, for the queries that have codes there, for the others, or for all."""
 
+
 cdef class Search:
     """Some queries and the parts of their search: `run` answers them."""
 
@@ -348,6 +349,7 @@ cdef class Search:
             self.collector.settle(self.alive[j])
         if not part.by_norm:
             part.source.leave()
+
     cdef check_finished(self):
         self.batch.check_cancelled()
         if self.batch.scratch.failed:
@@ -355,6 +357,7 @@ cdef class Search:
                 raise MemoryError("no memory for the list of cells to visit; ask fewer queries at "
                                   "once")
             raise MemoryError("no memory for the rows that were found; ask for fewer")
+
     cdef void begin_again(self, const float *given) noexcept nogil:
         """Forget the one query of this search, and prepare another in its place."""
         self.batch.begin_again(given)

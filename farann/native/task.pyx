@@ -28,6 +28,7 @@ cdef enum:
     # Rows from which those in the order of norms are read in this order, even if codes don't pay.
     MANY_IN_ORDER = 16384
 
+
 cdef class Task(Search):
     """Some queries of a search: `run` answers them.
 
