@@ -214,7 +214,7 @@ MECHANISMS = (
     Mechanism("parts-by-size", "of rows that come first parts are in one order by size",
               ("farann/layout/coding.py: by_size_in_parts",), ((build, "_HUBS_A_PART", _NEVER),)),
     Mechanism("partitions", "partitions of rows that are alike",
-              (_NATIVE + "partitions.*", _NATIVE + "probing.pyx: PartitionMeans PartitionSource",
+              (_NATIVE + "codes.pyx: Partitions", _NATIVE + "probing.pyx: PartitionMeans PartitionSource",
                "farann/layout/partitions.py"),
               ((build, "number_of_partitions", lambda *_: 0),), options=_AUTO),
     Mechanism("judged-layouts", "partitions only where they pay",

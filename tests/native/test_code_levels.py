@@ -197,7 +197,7 @@ def test_single_queries_of_many_rows(isa: str, metric: str, rng: np.random.Gener
 @pytest.mark.parametrize("ascending", [False, True])
 @pytest.mark.parametrize("isa", LEVELS)
 def test_pauses(isa: str, ascending: bool, rng: np.random.Generator) -> None:
-    """Where too many rows pass, whole codes are scanned for 1, 3, 7, 15, 31, 31 .. blocks."""
+    """Where too many rows pass, whole codes are scanned for 1, 3, 7, 7 .. blocks."""
     n, dim = 160 * 1024, 16
     rows = rng.standard_normal((n, dim))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
@@ -216,9 +216,9 @@ def test_pauses(isa: str, ascending: bool, rng: np.random.Generator) -> None:
     # Rows of which only half of the codes was read, in blocks of up to 4096 rows.
     read_first = upper // (dim // 2)
     if ascending:
-        # Sizes rise, so that all of a block passes. Of 55 blocks seven are tried, one in 32 in the
-        # end; the first ones double from 64 rows on.
-        assert n // 32 < read_first < n // 12 and work.rows_refined > read_first // 2
+        # Sizes rise, so that all of a block passes. One block in eight is tried in the end; the
+        # first ones double from 64 rows on.
+        assert n // 16 < read_first < n // 6 and work.rows_refined > read_first // 2
     else:
         assert read_first > 0.9 * n and work.rows_refined < n // 16
 

@@ -473,7 +473,8 @@ class TestCraftedFiles:
 
     def test_sections_left_out(self, parts: Any, tmp_path: Path) -> None:
         metadata, arrays = parts
-        harmless = {"ids", "partitions.squares"}
+        # What single queries begin with decides nothing but the time they take.
+        harmless = {"ids", "partitions.squares", "codes.float32_below", "codes.whole_codes_first"}
         if metadata["codes"] == "int8":
             harmless.add("codes.slots")  # all rows have codes, then of others
         for name in arrays:

@@ -244,7 +244,7 @@ def kept_by(asked: Levels, floor: float, arrays: inside.quantize.CodeArrays, sin
     coded[filled(arrays)] = True
     refined, rescored, n_bytes = np.zeros(2, int), np.zeros(2, int), 0
     pause = next_pause = 0
-    few = max(4, 1024 // arrays.transform.n_coded)  # of few dimensions fewer rows may pass
+    few = 2 + 4000 // row_dim  # of few dimensions fewer rows may pass
     width = arrays.panels.shape[1] + (0 if arrays.squares is None else 4)
     for block in blocks(n):
         upper_first = single and asked.upper is not None and asked.whole is not None
