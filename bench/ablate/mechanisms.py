@@ -169,7 +169,7 @@ MECHANISMS = (
     Mechanism("first-rows", "all of the first rows scored, for a threshold",
               (_NATIVE + "task.pyx: rows_to_score",), native=True),
     Mechanism("selecting", "the k best selected from many scores",
-              (_NATIVE + "collector.pyx: select at_least lacks_thresholds",), native=True,
+              (_NATIVE + "collector.pyx: select at_least",), native=True,
               question="large-k"),
     Mechanism("key-scan", "exact keys of all rows where these tie",
               (_NATIVE + "row_levels.pyx: KeyLevel",

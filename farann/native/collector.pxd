@@ -48,7 +48,6 @@ cdef class Collector:
     cdef bint has_k_rows(self, int64_t i) noexcept nogil
     @cython.final
     cdef bint all_have_k_rows(self) noexcept nogil
-    cdef bint lacks_thresholds(self) noexcept nogil
     @cython.final
     cdef void predict(self, int64_t i, double key) noexcept nogil
     @cython.final
@@ -113,4 +112,5 @@ cdef inline int64_t n_new(Collector collector, int64_t j, int64_t i) noexcept no
     return collector.tile[j].count - collector.found[i].passed.count
 
 
+cdef double floor_of(const Query *query, double reduced) noexcept nogil
 cdef double rough_key(const Query *query, double sign, double score) noexcept nogil

@@ -24,6 +24,8 @@ cdef enum:
     FEW_SORTED = 24  # k up to which exact searches keep the best scores sorted; above, they select
     RERANKED_AT_ONCE = 4096  # candidates reranked between looks at the cancel flag
 
+cdef double ROUNDING = 2.0**-49  # relative error of float64 sums of a few terms
+
 
 @cython.no_gc  # what parts refer to never refers to them
 cdef class Collector:
@@ -114,14 +116,6 @@ cdef class Collector:
             if not self.has_k_rows(i):
                 return False
         return True
-
-    cdef bint lacks_thresholds(self) noexcept nogil:
-        """Whether no query has a threshold, and one selected from a block's scores will do."""
-        cdef int64_t i
-        for i in range(self.batch.n_queries):
-            if self.found[i].threshold > -INFINITY:
-                return False
-        return self.first_selects
 
     cdef void predict(self, int64_t i, double key) noexcept nogil:
         """Take the rows of the answer to reach a reduced key, until they turn out not to."""
@@ -504,6 +498,12 @@ cdef class NearestBeyondCollector(Collector):
                     and farann_filter_allows(filter, slot)):
                 farann_topk_push(top, key, where.ids[slot] if where.ids != NULL else slot)
         self.threshold_from_top(i)
+
+
+cdef double floor_of(const Query *query, double reduced) noexcept nogil:
+    """The threshold that a reduced key, less the query's offset, is: a little less, for rounding."""
+    return (reduced + query.prepared.key_offset
+            - ROUNDING * (fabs(reduced) + fabs(query.prepared.key_offset)))
 
 
 cdef double rough_key(const Query *query, double sign, double score) noexcept nogil:

@@ -42,7 +42,10 @@ cdef double SELECTED = 0.2
 
 
 cdef void note(Pause *pause, bint failed) noexcept nogil:
-    """Begin a pause behind the second failure in a row, longer than the last one."""
+    """Begin a pause of `next` turns if something has failed; the following one is longer.
+
+    `next` is 0 at first where one failure is nothing yet, and after a success.
+    """
     pause.left = pause.next if failed else 0
     pause.next = min(2 * pause.next + 1, <int64_t>LONGEST_PAUSE) if failed else 0
 

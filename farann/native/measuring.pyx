@@ -1,8 +1,9 @@
 """Beside searches: keys and scores of given rows, pairs, and how far predictions were off."""
 
-from libc.math cimport INFINITY, fabs
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint64_t
 
+from farann.native.collector cimport floor_of
 from farann.native.kernels cimport *
 from farann.native.picks cimport Picks
 from farann.native.probing cimport PartitionMeans
@@ -229,9 +230,6 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
     return np.asarray(found)
 
 
-cdef double ROUNDING = 2.0**-49  # relative error of float64 sums of a few terms
-
-
 cdef class PairSearch(Task):
     """The furthest row of each query, for those queries that have one at least as far as `least`.
 
@@ -243,13 +241,10 @@ cdef class PairSearch(Task):
                  int64_t start, int64_t stop, double least, CancelFlag flag=None,
                  costs=(0.0, 0.0, 0.0, 0.0)):
         cdef int64_t i
-        cdef const Query *query
         Task.__init__(self, snapshot, filter, queries, start, stop, 1, False, flag=flag,
                       costs=costs)
         for i in range(self.batch.n_queries):
-            query = &self.batch.queries[i]
-            self.collector.raise_threshold(i, least + query.prepared.key_offset - ROUNDING * (
-                fabs(least) + fabs(query.prepared.key_offset)))
+            self.collector.raise_threshold(i, floor_of(&self.batch.queries[i], least))
 
     def write_keys(self, double[::1] keys, int64_t[::1] ids, int64_t start):
         """Write the key and the id of each query's furthest row, or -infinity and -1."""

@@ -7,26 +7,23 @@ one member after the other while they can still be an answer.
 """
 
 cimport cython
-from libc.math cimport INFINITY, NAN, fabs
+from libc.math cimport INFINITY, NAN
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from farann.native.bounds cimport Bound, CeilingBound, IntegerKeys, NormBound, lie_by_norm
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
-from farann.native.collector cimport Collector
+from farann.native.collector cimport Collector, floor_of
 from farann.native.judge cimport Judge
 from farann.native.kernels cimport *
 from farann.native.levels cimport Level, code_rows_of
 from farann.native.process cimport MEMBER_ORDER, CancelFlag, uses
-from farann.native.query_batch cimport QueryBatch
+from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.row_levels cimport KeyLevel
 from farann.native.search cimport Part
 from farann.native.snapshot cimport Filter, Segment, Snapshot
 from farann.native.sources cimport Block, CodeSource, RowRange, RowSource, Source
 from farann.native.task cimport FEW_ROWS, Task
-
-cdef double ROUNDING = 2.0**-49  # relative error of float64 sums of a few terms
-
 
 @cython.no_gc  # what parts refer to never refers to them
 cdef class SetCollector(Collector):
@@ -98,13 +95,10 @@ cdef class SetCollector(Collector):
 
     cdef double bar(self, int64_t i) noexcept nogil:
         """The set's threshold as a reduced key of one of its members."""
-        cdef const farann_query *prepared = &self.batch.queries[i].prepared
+        cdef const Query *query = &self.batch.queries[i]
         cdef const MemberSet *members = &self.sets[self.owners[i]]
-        cdef double reduced = members.threshold
-        if self.are_raw(members):
-            reduced *= prepared.key_scale
-        self.found[i].threshold = (reduced + prepared.key_offset
-                                   - ROUNDING * (fabs(reduced) + fabs(prepared.key_offset)))
+        cdef double scale = query.prepared.key_scale if self.are_raw(members) else 1.0
+        self.found[i].threshold = floor_of(query, members.threshold * scale)
         return Collector.bar(self, i)
 
     cdef void open(self, const int64_t *members, int64_t count) noexcept nogil:
