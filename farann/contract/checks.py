@@ -108,7 +108,7 @@ def _of_other(name: str, value: Any) -> npt.NDArray[Any]:
 
         try:
             rows = list_column(name, value)
-        except ImportError:  # pandas needs pyarrow for it
+        except ImportError:  # copied as objects then
             rows = None
         if rows is not None:
             return rows
