@@ -25,3 +25,8 @@ Rng: TypeAlias = ("int | np.random.Generator | np.random.BitGenerator | np.rando
 IdArray: TypeAlias = npt.NDArray[Any]
 # Types that ids may have as arguments.
 Ids: TypeAlias = npt.ArrayLike | Set[int]
+
+
+class UnknownKeyword:
+    """The type of keywords that a function doesn't take: no value has it, so type checkers refuse
+    what the function would refuse with a hint."""

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Ids, Progress, Rng
+from farann._types import Float32Array, Ids, Progress, Rng, UnknownKeyword
 from farann.contract import FormatError, checks
 from farann.contract.index_spec import IndexSpec, check_codes, traits_of
+from farann.contract.names import unexpected
 from farann.contract.row_types import to_row_type
 from farann.diverse import ask as diverse
 from farann.results import BeyondHits, Hits, SearchStats, Selection
@@ -194,9 +195,9 @@ class Index:
             not both in one index. By default counting goes on after the largest integer that was
             ever used, beginning with 0.
         groups : array_like of int or str (n,), optional
-            For each row the label of its group, such as its class: what `within` and `outside` of
-            searches name. Integers, negative ones too, or strings, not both in one index; and all
-            rows have one, or none has.
+            For each row the label of its group, such as its class: what `groups` and
+            `outside_groups` of searches name. Integers, negative ones too, or strings, not both in
+            one index; and all rows have one, or none has.
         copy : bool
             False lets the rows stay where they are, for example in a mapped file that is larger
             than memory, or in a column of lists of a fixed size. They must be of the index's
@@ -333,7 +334,7 @@ class Index:
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, seconds: float | None = None,
                         exclude: Any = None, allowed: Any = None,
-                        within: Any = None, outside: Any = None,
+                        groups: Any = None, outside_groups: Any = None,
                         threads: int | None = None, return_keys: bool = False,
                         return_stats: Literal[False] = False) -> Hits: ...
 
@@ -342,7 +343,7 @@ class Index:
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, seconds: float | None = None,
                         exclude: Any = None, allowed: Any = None,
-                        within: Any = None, outside: Any = None,
+                        groups: Any = None, outside_groups: Any = None,
                         threads: int | None = None, return_keys: bool = False,
                         return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
@@ -350,9 +351,10 @@ class Index:
                         recall: float | None = None, epsilon: float | None = None,
                         budget: int | None = None, seconds: float | None = None,
                         exclude: Any = None, allowed: Any = None,
-                        within: Any = None, outside: Any = None,
+                        groups: Any = None, outside_groups: Any = None,
                         threads: int | None = None, return_keys: bool = False,
-                        return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
+                        return_stats: bool = False,
+                        **unknown: UnknownKeyword) -> Hits | tuple[Hits, SearchStats]:
         """The k rows furthest from each query.
 
         Parameters
@@ -391,11 +393,11 @@ class Index:
         allowed : optional
             The only rows that may be found, for all queries: ids (m,), a boolean mask
             (len(index),) in the order of `ids`, or what `filter` prepared of either.
-        within : optional
+        groups : optional
             Find rows of one group alone: a label, or for each query its own, (n_queries,), of the
             `groups` that `add` was given. No row is found in a group that there isn't.
-        outside : optional
-            Find rows of all other groups: labels as for `within`. At most one of both is given.
+        outside_groups : optional
+            Find rows of all other groups: labels as for `groups`. At most one of both is given.
         threads : int, optional
             In the place of the index's own number; -1 for as many as there are CPUs.
         return_keys : bool
@@ -433,20 +435,23 @@ class Index:
         >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
         """
+        if unknown:
+            raise unexpected(Index.search_furthest, unknown)
         hits, did = ask.furthest(self._live, queries, k, recall, epsilon, budget, seconds, exclude,
-                                 allowed, within, outside, threads, return_keys)
+                                 allowed, groups, outside_groups, threads, return_keys)
         return (hits, SearchStats(*did)) if return_stats else hits
 
     def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
                        epsilon: float | None = None, budget: int | None = None,
                        seconds: float | None = None, exclude: Any = None, allowed: Any = None,
-                       within: Any = None, outside: Any = None, beyond: npt.ArrayLike | None = None,
-                       threads: int | None = None, return_keys: bool = False) -> Hits:
+                       groups: Any = None, outside_groups: Any = None,
+                       beyond: npt.ArrayLike | None = None, threads: int | None = None,
+                       return_keys: bool = False, **unknown: UnknownKeyword) -> Hits:
         """The k rows nearest to each query; all else as in `search_furthest`.
 
         Parameters
         ----------
-        queries, k, exclude, allowed, within, outside, threads
+        queries, k, exclude, allowed, groups, outside_groups, threads
             As in `search_furthest`.
         recall, epsilon, budget, seconds : optional
             As in `search_furthest`; what `recall` takes is measured for the nearest rows, by
@@ -484,19 +489,22 @@ class Index:
         >>> index = farann.Index()
         >>> index.add([[0.0], [3.0], [2.0], [5.0]], groups=["cat", "cat", "dog", "dog"])
         array([0, 1, 2, 3])
-        >>> index.search_nearest([0.0], k=1, outside="cat").ids
+        >>> index.search_nearest([0.0], k=1, outside_groups="cat").ids
         array([2])
-        >>> furthest_cat = index.search_furthest([0.0], k=1, within="cat").scores
-        >>> index.search_nearest([0.0], k=1, outside="cat", beyond=furthest_cat).ids
+        >>> furthest_cat = index.search_furthest([0.0], k=1, groups="cat").scores
+        >>> index.search_nearest([0.0], k=1, outside_groups="cat", beyond=furthest_cat).ids
         array([3])
         """
+        if unknown:
+            raise unexpected(Index.search_nearest, unknown)
         return ask.nearest(self._live, queries, k, (recall, epsilon, budget, seconds),
-                           Filtering(exclude, allowed, within, outside), beyond, threads,
+                           Filtering(exclude, allowed, groups, outside_groups), beyond, threads,
                            return_keys)
 
     def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
-                      allowed: Any = None, within: Any = None, outside: Any = None,
-                      threads: int | None = None, return_keys: bool = False) -> BeyondHits:
+                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,
+                      threads: int | None = None, return_keys: bool = False,
+                      **unknown: UnknownKeyword) -> BeyondHits:
         """Every row further from a query than a radius.
 
         Parameters
@@ -505,7 +513,7 @@ class Index:
         radius : float, or array_like of float (n_queries,)
             One for all queries, or one for each. Rows at a greater distance are found; under dot
             and cosine, rows whose dot product or cosine is less. Compared in float64.
-        exclude, allowed, within, outside, threads, return_keys : optional
+        exclude, allowed, groups, outside_groups, threads, return_keys : optional
             As in `search_furthest`.
 
         Returns
@@ -524,33 +532,36 @@ class Index:
         >>> index.search_beyond([[0.0], [3.0]], radius=[2.5, 0.5]).ids
         array([2, 0, 1])
         """
+        if unknown:
+            raise unexpected(Index.search_beyond, unknown)
         return ask.beyond(self._live, queries, radius,
-                          Filtering(exclude, allowed, within, outside), threads, return_keys)
+                          Filtering(exclude, allowed, groups, outside_groups), threads, return_keys)
 
     # ---- sets, selections and pairs ----
 
     @overload
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
-                             exclude: Any = None, allowed: Any = None, within: Any = None,
-                             outside: Any = None, threads: int | None = None,
+                             exclude: Any = None, allowed: Any = None, groups: Any = None,
+                             outside_groups: Any = None, threads: int | None = None,
                              return_keys: bool = False,
                              return_stats: Literal[False] = False) -> Hits: ...
 
     @overload
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
-                             exclude: Any = None, allowed: Any = None, within: Any = None,
-                             outside: Any = None, threads: int | None = None,
+                             exclude: Any = None, allowed: Any = None, groups: Any = None,
+                             outside_groups: Any = None, threads: int | None = None,
                              return_keys: bool = False,
                              return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
-                             exclude: Any = None, allowed: Any = None, within: Any = None,
-                             outside: Any = None, threads: int | None = None,
+                             exclude: Any = None, allowed: Any = None, groups: Any = None,
+                             outside_groups: Any = None, threads: int | None = None,
                              return_keys: bool = False,
-                             return_stats: bool = False) -> Hits | tuple[Hits, SearchStats]:
+                             return_stats: bool = False,
+                             **unknown: UnknownKeyword) -> Hits | tuple[Hits, SearchStats]:
         """The k rows furthest from the nearest member of each set: unlike all of it.
 
         Parameters
@@ -571,7 +582,7 @@ class Index:
             one-dimensional arrays.
         allowed : optional
             The only rows that may be found, for all sets, as in `search_furthest`.
-        within, outside : optional
+        groups, outside_groups : optional
             The group whose rows alone may be found, or may not be found, for all sets, or for each
             its own, as in `search_furthest`.
         threads : int, optional
@@ -610,14 +621,17 @@ class Index:
         >>> index.search_furthest_from([[[0.0], [9.0]]], k=2)
         Hits(scores=array([[4., 2.]], dtype=float32), ids=array([[1, 2]]))
         """
+        if unknown:
+            raise unexpected(Index.search_furthest_from, unknown)
         hits, did = diverse.furthest_from(self._live, sets, k, recall, epsilon, budget,
-                                          Filtering(exclude, allowed, within, outside),
+                                          Filtering(exclude, allowed, groups, outside_groups),
                                           threads, return_keys)
         return (hits, did) if return_stats else hits
 
     def search_mmr(self, queries: npt.ArrayLike, k: int = 10, *, diversity: float = 0.5,
                    candidates: int | None = None, exclude: Any = None, allowed: Any = None,
-                   within: Any = None, outside: Any = None, threads: int | None = None) -> Hits:
+                   groups: Any = None, outside_groups: Any = None,
+                   threads: int | None = None, **unknown: UnknownKeyword) -> Hits:
         """Rows that are like the query and unlike each other: maximal marginal relevance.
 
         The first is the most similar row. Each next one has the largest
@@ -634,7 +648,7 @@ class Index:
         candidates : int, optional
             Choose among this many most similar rows alone, as other libraries do. By default among
             all rows.
-        exclude, allowed, within, outside, threads : optional
+        exclude, allowed, groups, outside_groups, threads : optional
             As in `search_furthest`.
 
         Returns
@@ -662,8 +676,10 @@ class Index:
         >>> index.search_mmr([1.0, 0.0], k=2, diversity=0.7).ids
         array([1, 2])
         """
+        if unknown:
+            raise unexpected(Index.search_mmr, unknown)
         return diverse.mmr(self._live, queries, k, diversity, candidates,
-                           Filtering(exclude, allowed, within, outside), threads)
+                           Filtering(exclude, allowed, groups, outside_groups), threads)
 
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
                        radius: float | None = None, allowed: Any = None,
@@ -827,21 +843,21 @@ class Index:
 
     # ---- rows by their ids, filters ----
 
-    def filter(self, *, allowed: Any = None, exclude: Any = None, within: Any = None,
-               outside: Any = None) -> Filter:
+    def filter(self, *, exclude: Any = None, allowed: Any = None, groups: Any = None,
+               outside_groups: Any = None, **unknown: UnknownKeyword) -> Filter:
         """Prepare which rows searches may find, for use in many of them.
 
         Parameters
         ----------
+        exclude : array_like of int or str (m,), optional
+            Ids to leave out, for all queries.
         allowed : optional
             The only rows that may be found: ids (m,), or a boolean mask (len(index),) in the order
             of `ids`, which stands for the ids that it marks now. By default all rows, those
             that are added later, too.
-        exclude : array_like of int or str (m,), optional
-            Ids to leave out, for all queries.
-        within : label, or array_like of labels (m,), optional
+        groups : label, or array_like of labels (m,), optional
             The only groups whose rows may be found, those that are added later, too.
-        outside : label, or array_like of labels (m,), optional
+        outside_groups : label, or array_like of labels (m,), optional
             Groups whose rows are left out. At most one of both is given.
 
         Returns
@@ -873,7 +889,9 @@ class Index:
         >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
         array([3])
         """
-        return Filter(self._live, Filtering(exclude, allowed, within, outside))
+        if unknown:
+            raise unexpected(Index.filter, unknown)
+        return Filter(self._live, Filtering(exclude, allowed, groups, outside_groups))
 
     def score(self, queries: npt.ArrayLike, ids: Ids, *,
               threads: int | None = None) -> Float32Array:
@@ -943,7 +961,7 @@ class Index:
         array([0, 1, 2])
         >>> index.groups([2, 0])
         array(['dog', 'cat'], dtype=object)
-        >>> index.search_furthest([0.0], k=1, within="cat").ids
+        >>> index.search_furthest([0.0], k=1, groups="cat").ids
         array([1])
         """
         return ask.groups(self._live, ids)

@@ -29,7 +29,7 @@ import farann
 
 DATA = Path(__file__).with_suffix(".npz")
 SEEDS, METRICS = 60, ("l2", "dot", "cosine")
-FILTERS = ("none", "exclude", "allowed", "within", "outside", "removed")
+FILTERS = ("none", "exclude", "allowed", "groups", "outside_groups", "removed")
 # Codes and cells of indexes.
 WAYS: tuple[tuple[Any, int | None], ...] = (
     ("int8", None), ("int4", None), ("float32", None), ("int8", 6), ("int4", 6))
@@ -150,7 +150,7 @@ class Problem:
             return {"exclude": excluded}
         if name == "allowed":
             return {"allowed": np.isin(index.ids, self.ids[below(3, self.seed, 22, n) > 0])}
-        if name in ("within", "outside"):
+        if name in ("groups", "outside_groups"):
             return {name: np.arange(_QUERIES) % 3}
         return {}
 

@@ -26,21 +26,21 @@ def run(rows: int = 60_000, dim: int = 128, groups: int = 120, repeats: int = 5)
     members = [np.flatnonzero(labels == group) for group in range(groups)]
     lists = [members[group] for group in own]
     furthest, nearest = index.search_furthest, index.search_nearest
-    positive = furthest(queries, 1, within=own).scores[:, 0]
+    positive = furthest(queries, 1, groups=own).scores[:, 0]
     questions: dict[str, Callable[[], object]] = {
         "furthest": lambda: furthest(queries),
         "furthest, exclude= the group": lambda: furthest(queries, exclude=lists),
-        "furthest, outside=": lambda: furthest(queries, outside=own),
+        "furthest, outside_groups=": lambda: furthest(queries, outside_groups=own),
         "nearest": lambda: nearest(queries),
         "nearest, exclude= the group": lambda: nearest(queries, exclude=lists),
-        "nearest, outside=": lambda: nearest(queries, outside=own),
-        "nearest, outside=, beyond= the positive": lambda: nearest(queries, outside=own,
-                                                                   beyond=positive),
+        "nearest, outside_groups=": lambda: nearest(queries, outside_groups=own),
+        "nearest, outside_groups=, beyond= the positive": lambda: nearest(
+            queries, outside_groups=own, beyond=positive),
         "furthest, allowed= a group at a time": lambda: [
             furthest(queries[own == group], allowed=members[group]) for group in np.unique(own)],
-        "furthest, within=": lambda: furthest(queries, within=own),
-        "furthest of 4, within= groups of 5": lambda: small.search_furthest(
-            queries, 4, within=asked // 5),
+        "furthest, groups=": lambda: furthest(queries, groups=own),
+        "furthest of 4, groups= groups of 5": lambda: small.search_furthest(
+            queries, 4, groups=asked // 5),
     }
     best = dict.fromkeys(questions, float("inf"))
     for _ in range(repeats):

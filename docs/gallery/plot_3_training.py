@@ -18,11 +18,11 @@ index = farann.Index(metric="cosine")
 index.add(vectors, groups=labels)
 
 # %%
-# One call each: ``within`` looks at the rows of a query's own class, ``outside`` at all others. The furthest row of
-# all would be an *easy* negative.
+# One call each: ``groups`` looks at the rows of a query's own class, ``outside_groups`` at all others. The furthest row
+# of all would be an *easy* negative.
 
-positives = index.search_furthest(vectors, k=1, within=labels).ids[:, 0]
-negatives = index.search_nearest(vectors, k=1, outside=labels).ids[:, 0]
+positives = index.search_furthest(vectors, k=1, groups=labels).ids[:, 0]
+negatives = index.search_nearest(vectors, k=1, outside_groups=labels).ids[:, 0]
 easy = index.search_furthest(vectors, k=1).ids[:, 0]
 
 # %%

@@ -327,7 +327,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
         "been found by then")
     add("--exclude", metavar="FILE", help="ids to leave out, a list for each query")
     add("--allowed", metavar="FILE", help="the only ids to find, or a boolean mask over all rows")
-    for word, which in (("within", "that group alone"), ("outside", "all other groups")):
+    for word, which in (("groups", "that group alone"), ("outside-groups", "all other groups")):
         add(f"--{word}", metavar="FILE", help="labels of groups, one a query: find rows of "
             f"{which}")
     add("--mmap", action="store_true", help="map the file: leave the rows on disk and read what is "

@@ -111,7 +111,7 @@ def search(arguments: argparse.Namespace) -> int:
     exclude, allowed = _filters(arguments, index, queries.rows)
     each = {"exclude": exclude, **{
         name: _names(arguments, name, queries.rows, "a label for each query")
-        for name in ("within", "outside")}}
+        for name in ("groups", "outside_groups")}}
     seconds = 0.0
 
     def answers(advance: Callable[[int], None]) -> results.Answers:
@@ -123,7 +123,8 @@ def search(arguments: argparse.Namespace) -> int:
                       if part is not None}
             began = time.perf_counter()
             with blaming({"queries": queries.path, "allowed": arguments.allowed,
-                          "within": arguments.within, "outside": arguments.outside}, done):
+                          "groups": arguments.groups,
+                          "outside_groups": arguments.outside_groups}, done):
                 hits = ask(batch, **chosen)
             seconds += time.perf_counter() - began
             done += len(batch)
@@ -172,7 +173,7 @@ def _checked_target(arguments: argparse.Namespace) -> tuple[Path | None, str]:
         "results", "csv" if arguments.output == STREAM else "table")
     if output is not None:
         _check_output(output, arguments.index, arguments.queries, arguments.exclude,
-                      arguments.allowed, arguments.within, arguments.outside)
+                      arguments.allowed, arguments.groups, arguments.outside_groups)
     return output, kind
 
 
@@ -336,8 +337,8 @@ def _question(arguments: argparse.Namespace, index: Index,
                        threads=arguments.threads)
     limits = {name: getattr(arguments, name) for name in LIMITS
               if getattr(arguments, name) is not None}
-    return partial(index.search_nearest if arguments.nearest else index.search_furthest,
-                   k=10 if arguments.k is None else arguments.k, allowed=allowed,
+    ask = getattr(index, "search_nearest" if arguments.nearest else "search_furthest")
+    return partial(ask, k=10 if arguments.k is None else arguments.k, allowed=allowed,
                    threads=arguments.threads, **limits)
 
 

@@ -54,7 +54,7 @@ def search(question: Question, diversity: float, candidates: int | None) -> Hits
     """Answer all queries."""
     store, view, queries, k, threads, row_filters = question[:6]
     n = len(queries)
-    if row_filters.within is not None:
+    if row_filters.groups is not None:
         return plan.top_of_groups(question, lambda part: (
             search(part, diversity, candidates), SearchStats(len(part.queries))))[0]
     scores, ids = np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64)
@@ -239,7 +239,7 @@ class _Ranker:
         """Guess a value that the next picks are likely to reach."""
         filters = self._question.row_filters
         sample = None
-        if filters.rows is None and filters.outside is None:
+        if filters.rows is None and filters.outside_groups is None:
             sample = sample_of(self._store)
         query = self._query[0].astype(np.float64)
         if self._store.spec.metric.normalized:

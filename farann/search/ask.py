@@ -34,15 +34,15 @@ _AS_GIVEN = (Filter, ndarray)
 
 def furthest(live: Live, queries: npt.ArrayLike, k: int, recall: float | None,
              epsilon: float | None, budget: int | None, seconds: float | None, exclude: Any,
-             allowed: Any, within: Any, outside: Any, threads: int | None,
+             allowed: Any, groups: Any, outside_groups: Any, threads: int | None,
              return_keys: bool) -> tuple[Hits, tuple[int, ...]]:
     """The k rows furthest from each query, and what it took."""
     if seconds is not None and recall is None and epsilon is None and budget is None and (
             _is_in_time(live, queries, seconds)):
         seconds = None
     may_be_kept = (
-        exclude is None and (allowed is None or type(allowed) in _AS_GIVEN) and within is None
-        and outside is None and epsilon is None and budget is None and seconds is None
+        exclude is None and (allowed is None or type(allowed) in _AS_GIVEN) and groups is None
+        and outside_groups is None and epsilon is None and budget is None and seconds is None
         and not return_keys and (threads is None or (type(threads) is int and threads == 1)))
     store, found = live.store, None
     if may_be_kept and store is not None and type(queries) is ndarray and (
@@ -58,8 +58,8 @@ def furthest(live: Live, queries: npt.ArrayLike, k: int, recall: float | None,
         scores, ids, did = found
         live.last_search = did
         return Hits(scores, ids if store.labels is None else store.named(ids)), did
-    return _top(live, vectors, single, k, limits, Filtering(exclude, allowed, within, outside),
-                threads, return_keys)
+    return _top(live, vectors, single, k, limits,
+                Filtering(exclude, allowed, groups, outside_groups), threads, return_keys)
 
 
 def nearest(live: Live, queries: npt.ArrayLike, k: int, limited: tuple[Any, ...],
@@ -175,7 +175,7 @@ def question_of(live: Live, queries: Any, k: int, given: Filtering, threads: int
 
     row_filters = UNFILTERED if _is_open(given) else filters.row_filters(
         store, n_rows, given, len(queries), single)
-    every_row = limits is not None and given.allowed is None and given.within is None and (
+    every_row = limits is not None and given.allowed is None and given.groups is None and (
         row_filters is UNFILTERED or row_filters.leaves_most(store))
     return Question(store, view, queries, k, threads_for(live, threads), row_filters, limits,
                     every_row, nearest, radii)

@@ -115,12 +115,12 @@ class Filter:
         self._allowed: Checked | None = None
         self._exclude: Checked | None = None
         self._groups: GroupLabels | None = None
-        self._outside = given.within is None
+        self._outside = given.groups is None
         # Keyed by the store they were looked up in; two threads may do so, and either is good.
         self._found: weakref.WeakKeyDictionary[Store, Rows] = weakref.WeakKeyDictionary()
         if all(said is None for said in given):
-            raise ValueError("filter: expected allowed, exclude, within or outside, got none of "
-                             "them")
+            raise ValueError("filter: expected exclude, allowed, groups or outside_groups, "
+                             "got none of them")
         if given.allowed is not None:
             mask, self._allowed = _allowed(store, 0 if store is None else len(store), given.allowed)
             if mask is not None:
@@ -128,7 +128,7 @@ class Filter:
                                                else store.live_ids()[mask])
         if given.exclude is not None:
             self._exclude = asked_ids.checked(store, "exclude", given.exclude, padding=True)
-        name, labels = given.groups()
+        name, labels = given.labels()
         if labels is not None:
             from farann.store.groups import to_labels
 
@@ -140,7 +140,7 @@ class Filter:
         def number(ids: Checked | None, otherwise: str) -> str:
             return otherwise if ids is None else f"{asked_ids.count(ids):,} ids"
         groups = "" if self._groups is None else (
-            f", {'outside' if self._outside else 'within'} {len(self._groups):,} groups")
+            f", {'outside' if self._outside else 'of'} {len(self._groups):,} groups")
         return (f"<farann.Filter: allowed {number(self._allowed, 'all')}, "
                 f"excluded {number(self._exclude, 'none')}{groups}>")
 
@@ -177,7 +177,7 @@ class Filter:
 
     def _in_groups(self, store: Store, labels: GroupLabels) -> UInt8Array:
         """A byte for each slot, 1 for the rows that groups let pass."""
-        name = "outside" if self._outside else "within"
+        name = "outside_groups" if self._outside else "groups"
         groups = _groups_of(store, name)
         numbers = groups.numbers_of(name, labels)
         passing = np.full(len(groups), self._outside, np.uint8)
@@ -190,19 +190,19 @@ class RowFilters(NamedTuple):
 
     rows: Rows | None
     excluded: tuple[Int64Array, Int64Array] | None
-    # One group number per query. `within`: the only group that the query may find, from which
-    # `by_group` makes one filter per group. `outside`: the group that it may not find.
-    within: Int64Array | None = None
-    outside: Int32Array | None = None
+    # One group number per query. `groups`: the only group that the query may find, from which
+    # `by_group` makes one filter per group. `outside_groups`: the group that it may not find.
+    groups: Int64Array | None = None
+    outside_groups: Int32Array | None = None
 
     def leaves_most(self, store: Store) -> bool:
         """Whether every excluded group holds at most 1/16 of the rows."""
-        return self.outside is None or store.groups is None or (
-            store.groups.largest(self.outside) * _LEFT_OUT <= store.n_slots)
+        return self.outside_groups is None or store.groups is None or (
+            store.groups.largest(self.outside_groups) * _LEFT_OUT <= store.n_slots)
 
     def singles(self, store: Store) -> Singles | None:
         """The cache of prepared single queries under these filters; None: nowhere to keep any."""
-        if self.excluded is not None or self.within is not None or self.outside is not None:
+        if self.excluded is not None or self.groups is not None or self.outside_groups is not None:
             return None
         if self.rows is None:
             return store.singles
@@ -212,7 +212,7 @@ class RowFilters(NamedTuple):
     def mark_anew(self) -> bool:
         """Whether these are rows for one search alone, and the same for all queries."""
         return (self.rows is not None and self.rows.singles is None and self.excluded is None
-                and self.within is None and self.outside is None)
+                and self.groups is None and self.outside_groups is None)
 
     def are_few(self, store: Store) -> bool:
         """Whether at most 1/4 of the rows are allowed and there are vectors: searches are exact."""
@@ -221,25 +221,25 @@ class RowFilters(NamedTuple):
 
     def of(self, which: Int64Array) -> RowFilters:
         """Select the filters of some of the queries."""
-        if self.excluded is None and self.outside is None:
+        if self.excluded is None and self.outside_groups is None:
             return self
-        outside = None if self.outside is None else self.outside[which]
+        outside = None if self.outside_groups is None else self.outside_groups[which]
         if self.excluded is None:
-            return self._replace(outside=outside)
+            return self._replace(outside_groups=outside)
         ids, offsets = self.excluded
         counts = offsets[which + 1] - offsets[which]
         ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         places = np.arange(ends[-1]) + np.repeat(offsets[which] - ends[:-1], counts)
-        return self._replace(excluded=(ids[places], ends), outside=outside)
+        return self._replace(excluded=(ids[places], ends), outside_groups=outside)
 
     def filter(self, store: Store, view: View, n_queries: int, *, exact: bool) -> _core.Filter:
         """The filter for the core; see `Rows.filter`."""
-        assert self.within is None
+        assert self.groups is None
         chosen = view.everything
         if self.rows is not None:
             chosen = self.rows.filter(store, view, n_queries, exact)
-        if self.outside is not None and store.groups is not None:
-            chosen = chosen.outside(store.groups.by_slot(), self.outside)
+        if self.outside_groups is not None and store.groups is not None:
+            chosen = chosen.outside(store.groups.by_slot(), self.outside_groups)
         return chosen if self.excluded is None else chosen.excluding(*self.excluded)
 
     def slots(self, store: Store) -> Int64Array:
@@ -247,21 +247,21 @@ class RowFilters(NamedTuple):
         slots = store.live_slots() if self.rows is None else self.rows.slots()
         if self.excluded is not None:
             slots = slots[~np.isin(store.ids.ids_of(slots), self.excluded[0])]
-        if self.outside is not None and store.groups is not None:
-            slots = slots[store.groups.by_slot()[slots] != self.outside[0]]
+        if self.outside_groups is not None and store.groups is not None:
+            slots = slots[store.groups.by_slot()[slots] != self.outside_groups[0]]
         return slots
 
     def by_group(self, store: Store) -> list[tuple[Int64Array, RowFilters]]:
         """Split queries by group, with a filter for each; groups without rows are left out."""
-        assert self.within is not None
+        assert self.groups is not None
         allowed = None if self.rows is None else self.rows.mask()
-        order = np.argsort(self.within, kind="stable")
-        ends = np.flatnonzero(np.diff(self.within[order], append=-2)) + 1
+        order = np.argsort(self.groups, kind="stable")
+        ends = np.flatnonzero(np.diff(self.groups[order], append=-2)) + 1
         parts = []
         for which in np.split(order, ends[:-1]):
-            rows = _rows_within(store, int(self.within[which[0]]), allowed)
+            rows = _rows_within(store, int(self.groups[which[0]]), allowed)
             if rows.count:
-                part = self._replace(rows=rows, within=None).of(which)
+                part = self._replace(rows=rows, groups=None).of(which)
                 parts.append((which, part))
         return parts
 
@@ -281,28 +281,30 @@ class Filtering(NamedTuple):
 
     exclude: Any = None
     allowed: Any = None
-    within: Any = None
-    outside: Any = None
+    groups: Any = None
+    outside_groups: Any = None
 
-    def groups(self) -> tuple[str, Any]:
-        """Which of `within` and `outside` is given, if any, and its labels."""
-        if self.within is not None and self.outside is not None:
-            raise ValueError("within: expected at most one of within and outside, got both")
-        return ("outside", self.outside) if self.within is None else ("within", self.within)
+    def labels(self) -> tuple[str, Any]:
+        """Which of `groups` and `outside_groups` is given, if any, and its labels."""
+        if self.groups is not None and self.outside_groups is not None:
+            raise ValueError("groups: expected at most one of groups and outside_groups, got "
+                             "both")
+        return (("outside_groups", self.outside_groups) if self.groups is None
+                else ("groups", self.groups))
 
 
 def row_filters(store: Store, n_rows: int, given: Filtering, n_queries: int,
                 single: bool) -> RowFilters:
     """Check the filter arguments of a search among `n_rows` rows, and look the rows up."""
     rows, excluded = _by_ids(store, n_rows, given.exclude, given.allowed, n_queries, single)
-    name, labels = given.groups()
+    name, labels = given.labels()
     if labels is None:
         return RowFilters(rows, excluded)
     groups = _groups_asked(store, name, labels, n_queries)
-    if name == "outside":
-        return RowFilters(rows, excluded, outside=groups.astype(np.int32))
+    if name == "outside_groups":
+        return RowFilters(rows, excluded, outside_groups=groups.astype(np.int32))
     if (groups != groups[:1]).any():
-        return RowFilters(rows, excluded, within=groups)
+        return RowFilters(rows, excluded, groups=groups)
     return RowFilters(_rows_within(store, int(groups[0]) if n_queries else -1,
                                    None if rows is None else rows.mask()), excluded)
 

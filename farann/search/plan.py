@@ -197,7 +197,7 @@ def _run_parts(question: Question, run: Callable[[Int64Array, Question], None]) 
 def top_of_groups(question: Question, search: Callable[[Question], tuple[Hits, SearchStats]],
                   *, keyed: bool = False) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, which `search` finds where all may find the same rows."""
-    if question.row_filters.within is None:
+    if question.row_filters.groups is None:
         return search(question)
     n = len(question.queries)
     hits, did = no_hits(n, question.k, keyed=keyed), list[SearchStats]()
@@ -216,7 +216,7 @@ def top_of_groups(question: Question, search: Callable[[Question], tuple[Hits, S
 
 def beyond(question: Question) -> BeyondHits:
     """All rows beyond the radius of each query."""
-    if question.row_filters.within is None:
+    if question.row_filters.groups is None:
         return _beyond(question)
     counts, found = np.zeros(len(question.queries), np.int64), list[tuple[Int64Array, BeyondHits]]()
 

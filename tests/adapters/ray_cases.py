@@ -267,8 +267,8 @@ def test_data_sets(nodes: Nodes, cluster: Cluster, rows: Float32, one: farann.In
     same = farann.Index(DIM, "cosine")
     same.add(rows, ids, groups=ids % 5)
     with Cluster(tmp_path / "index", ray_remote_args=ARGS) as other:
-        assert_same(other.search_nearest(queries, 9, outside=np.arange(len(queries)) % 5),
-                    same.search_nearest(queries, 9, outside=np.arange(len(queries)) % 5))
+        assert_same(other.search_nearest(queries, 9, outside_groups=np.arange(len(queries)) % 5),
+                    same.search_nearest(queries, 9, outside_groups=np.arange(len(queries)) % 5))
         assert_same(other.search_furthest(queries, 20), same.search_furthest(queries, 20))
     asked = ray.data.from_items(
         [{"q": query, "n": i} for i, query in enumerate(queries)])

@@ -173,12 +173,12 @@ def test_groups(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
 
     def assert_groups(client: PlainCluster) -> None:
         for search in ("search_furthest", "search_nearest"):
-            for filters in ({"within": own}, {"outside": own}, {"within": labels[0]},
-                            {"outside": own, "exclude": [1, 2]}, {"within": none_of_them}):
+            for filters in ({"groups": own}, {"outside_groups": own}, {"groups": labels[0]},
+                            {"outside_groups": own, "exclude": [1, 2]}, {"groups": none_of_them}):
                 assert_same(getattr(client, search)(queries, 9, **filters),
                             getattr(one, search)(queries, 9, **filters))
-        for got, wanted in zip(client.search_beyond(queries, 0.2, outside=own),
-                               one.search_beyond(queries, 0.2, outside=own), strict=True):
+        for got, wanted in zip(client.search_beyond(queries, 0.2, outside_groups=own),
+                               one.search_beyond(queries, 0.2, outside_groups=own), strict=True):
             assert_array_equal(got, wanted)
 
     assert_groups(cluster)
@@ -197,7 +197,7 @@ def test_groups(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
     with pytest.raises(ValueError, match="built without"):
         without.add(rows[:1], groups=[1])
     with pytest.raises(ValueError, match="groups"):
-        without.search_furthest(queries, 3, within=own)
+        without.search_furthest(queries, 3, groups=own)
 
 
 def clustered(rng: np.random.Generator, n: int) -> Any:

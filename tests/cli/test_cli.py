@@ -500,7 +500,7 @@ def test_verify_finds_an_altered_byte_that_is_otherwise_not_read(
         ("search rows.farann queries.npy --exclude few.txt", "few.txt: expected a list for each"),
         ("search rows.farann queries.npy --allowed short.npy", "short.npy: expected a mask"),
         ("search rows.farann queries.npy --recall 95", "--recall: expected a number above 0, at"),
-        ("search rows.farann queries.npy --within few.txt", "few.txt: expected a label for each"),
+        ("search rows.farann queries.npy --groups few.txt", "few.txt: expected a label for each"),
         ("build rows.npy -o x --cells 3 --codes float32", "--cells: partitions need codes, and"),
         ("build rows.npy -o x --max-bytes 9", "once unpacked, got 9600; --max-bytes sets another"),
         ("search rows.farann queries.npy --exclude none.txt", "none.txt: No such file"),

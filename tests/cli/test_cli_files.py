@@ -107,9 +107,9 @@ class TestText:
         found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
         assert [line["query"] for line in found] == list(range(7))
         assert [line["ids"] for line in found] == [[names[i] for i in ids] for ids in answers().ids]
-        Path("within.csv").write_text("group,more\n" + "3,0\n" * 7)
+        Path("groups.csv").write_text("group,more\n" + "3,0\n" * 7)
         assert main(["search", "n.farann", "queries.npy", "-q", "-o", "o.csv", "-k", "2",
-                     "--within", "within.csv:group"]) == 0
+                     "--groups", "groups.csv:group"]) == 0
         listed = Path("o.csv").read_text().splitlines()[1:]
         assert {int(line.split(",")[2].removeprefix("row ")) % 5 for line in listed} == {3}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -187,3 +188,21 @@ def test_one_bar_for_a_whole_build(capsys: pytest.CaptureFixture[str]) -> None:
     index.tune(k=3, progress=True)
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1 and "measuring recall: " in shown
+
+
+@pytest.mark.parametrize(("method", "given", "words"), [
+    ("search_furthest", {"top_k": 5}, "search_furthest() got an unexpected keyword 'top_k': use k"),
+    ("search_furthest", {"within": 1}, "unexpected keyword 'within': use groups"),
+    ("search_nearest", {"outside": 1}, "unexpected keyword 'outside': use outside_groups"),
+    ("search_beyond", {"radius": 1.0, "filter": []}, "unexpected keyword 'filter': use allowed"),
+    ("search_furthest_from", {"recal": 0.9}, "unexpected keyword 'recal': use recall"),
+    ("search_mmr", {"lambda_mult": 0.7}, "use diversity, which is 1 - lambda_mult"),
+    ("search_mmr", {"of_no_kind": 0.7}, "expected one of queries, k, diversity, candidates, ")])
+def test_unknown_keywords(method: str, given: dict[str, Any], words: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(words)):
+        getattr(filled(), method)(ROWS[:3], **given)
+
+
+def test_unknown_keywords_of_filters() -> None:
+    with pytest.raises(TypeError, match=r"filter\(\) got .* 'within': use groups"):
+        filled().filter(within="cat")  # type: ignore[arg-type]

@@ -58,7 +58,7 @@ class Grouping:
         Says what was named."""
         if not self.used or not n_queries or self.rng.random() < 0.5:
             return ""
-        side = str(self.rng.choice(["within", "outside"]))
+        side = str(self.rng.choice(["groups", "outside_groups"]))
         how = str(self.rng.choice(["one", "each", "filter", "kept"]))
         if how == "kept" and "allowed" in given:
             how = "filter"
@@ -79,7 +79,8 @@ class Grouping:
                 if how == "kept":
                     self.kept = index, given["allowed"], side, some
             named = np.tile(some, (n_queries, 1))
-        out = [ids[np.isin(self.numbers, some) == (side == "outside")].tolist() for some in named]
+        out = [ids[np.isin(self.numbers, some) == (side == "outside_groups")].tolist()
+               for some in named]
         before = asked.get("exclude", [[] for _ in range(n_queries)])
         asked["exclude"] = [[*a, *b] for a, b in zip(before, out, strict=True)]
         return f", {side} {how} {named.tolist()[:3]}"

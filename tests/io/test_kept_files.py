@@ -77,7 +77,7 @@ def test_strings_groups_and_tables_of_nearest_rows(path: Path, mmap: bool) -> No
     assert index.ids.tolist() == list(ids) and index.groups().tolist() == list(groups)
     store = inside.store.of(index)
     assert list(store.nearest_tunings.by_k) == list(store.tunings.by_k) == [make.K]
-    for word, keep in (("within", labels == groups[1]), ("outside", labels != groups[1])):
+    for word, keep in (("groups", labels == groups[1]), ("outside_groups", labels != groups[1])):
         right = reference.furthest(queries, rows[keep], 5, index.metric)
         asked: dict[str, Any] = {word: groups[1]}
         found = index.search_furthest(queries, 5, **asked)

@@ -54,12 +54,12 @@ def test_the_best_are_of_another_group(metric: str, codes: str, rng: np.random.G
     for left, options in cases:
         expected = reference.furthest(queries, rows, 32, metric, allowed=left)
         for k in (1, K, 32):
-            assert_same(index.search_furthest(queries, k, outside=1, **options), expected, k)
-            assert_same(index.search_furthest(queries, k, within=0, **options), expected, k)
+            assert_same(index.search_furthest(queries, k, outside_groups=1, **options), expected, k)
+            assert_same(index.search_furthest(queries, k, groups=0, **options), expected, k)
     index.remove(removed)
     expected = reference.furthest(queries, rows, 32, metric, allowed=np.setdiff1d(others, removed))
     for k in (1, K, 32):
-        assert_same(index.search_furthest(queries, k, outside=1), expected, k)
+        assert_same(index.search_furthest(queries, k, outside_groups=1), expected, k)
 
 
 def test_few_more_rows_pass(rng: np.random.Generator) -> None:

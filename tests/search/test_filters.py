@@ -357,8 +357,9 @@ def test_a_filter_belongs_to_its_index(setting: Setting) -> None:
         setting.target.filter()
     for name, bad in (("allowed", [1.5]), ("allowed", np.ones(3, bool)), ("exclude", [[1]]),
                       ("exclude", np.ones(len(setting.ids), bool))):
+        given: dict[str, Any] = {name: bad}
         with pytest.raises((TypeError, ValueError), match=f"^{name}: "):
-            setting.target.filter(**{name: bad})
+            setting.target.filter(**given)
 
 
 # ---- what they cost, counted ----

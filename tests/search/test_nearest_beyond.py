@@ -74,11 +74,12 @@ def test_many_rows_and_groups(metric: str, options: Any, rng: np.random.Generato
     index = farann.Index(metric=metric, **options)
     index.add(rows, groups=labels)
     queries = rows[:40] + np.float32(0.1)
-    own = index.search_furthest(queries, 1, within=labels[:40])
-    hits = index.search_nearest(queries, 5, outside=labels[:40], beyond=own.scores[:, 0] * 0.7)
+    own = index.search_furthest(queries, 1, groups=labels[:40])
+    hits = index.search_nearest(queries, 5, outside_groups=labels[:40],
+                                beyond=own.scores[:, 0] * 0.7)
     out = [np.flatnonzero(labels == label).tolist() for label in labels[:40]]
     assert_same(hits, right(queries, rows, (own.scores[:, 0] * 0.7).astype(float), 5, metric, out))
-    inside = index.search_nearest(queries, 5, within=labels[:40], beyond=own.scores[:, 0] * 0.7)
+    inside = index.search_nearest(queries, 5, groups=labels[:40], beyond=own.scores[:, 0] * 0.7)
     assert inside.found.any() and (labels[inside.ids] == labels[:40, None])[inside.found].all()
 
 

@@ -134,7 +134,8 @@ def test_filters_of_both_searches_are_kept_apart(rng: np.random.Generator) -> No
                               (index.search_nearest(rows[5], 4, allowed=some), reference.nearest)):
             wanted = oracle(rows[5:6], rows[::2], 4, "l2", ids=np.arange(0, 900, 2))
             assert_same(found, reference.Found(wanted.scores[0], wanted.ids[0]))
-    hits = index.search_nearest(rows[:40], 3, recall=1.0, return_keys=True, outside=labels[:40])
+    hits = index.search_nearest(rows[:40], 3, recall=1.0, return_keys=True,
+                                outside_groups=labels[:40])
     assert (labels[hits.ids] != labels[:40, None]).all()
     assert hits.keys is not None
     assert_same_bits(np.sqrt(-hits.keys).astype(np.float32), hits.scores)

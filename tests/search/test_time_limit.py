@@ -110,8 +110,8 @@ def test_filters_and_groups(built: Any) -> None:
                 index.search_furthest(queries, 5, allowed=some))
     labelled = farann.Index(threads=1)
     labelled.add(rows, groups=np.arange(N) % 2)
-    hits = labelled.build().search_furthest(queries, 5, within=np.arange(400) % 2, seconds=LONG)
-    assert_same(hits, labelled.search_furthest(queries, 5, within=np.arange(400) % 2))
+    hits = labelled.build().search_furthest(queries, 5, groups=np.arange(400) % 2, seconds=LONG)
+    assert_same(hits, labelled.search_furthest(queries, 5, groups=np.arange(400) % 2))
 
 
 def test_few_rows_are_all_searched() -> None:

@@ -98,7 +98,8 @@ def answers(index: farann.Index, setting: Setting) -> tuple[bytes, ...]:
     asked: list[dict[str, Any]] = [{}, {"exclude": np.repeat(some[None, :9], 4, axis=0)},
                                    {"allowed": some}]
     if setting.kind.named:
-        asked += [{"within": ["group 0", "group 4", "group 4", "no group"]}, {"outside": "group 1"}]
+        asked += [{"groups": ["group 0", "group 4", "group 4", "no group"]},
+                  {"outside_groups": "group 1"}]
     found = [index.search_furthest(setting.queries, K, **setting.kind.limits, **filters)
              for filters in asked]
     scores = index.score(setting.queries, some)

@@ -60,8 +60,8 @@ class Living:
         common: dict[str, Any] = {"ids": self.ids, "metric": self.metric}
         asked: dict[str, Any]
         one: dict[str, Any]
-        for word in ("within", "outside"):
-            others = self.others(labels, word == "within")
+        for word in ("groups", "outside_groups"):
+            others = self.others(labels, word == "groups")
             asked = {word: labels}
             for search, oracle in ((self.index.search_furthest, reference.furthest),
                                    (self.index.search_nearest, reference.nearest)):
@@ -124,11 +124,11 @@ def test_groups_live_as_rows_do(rng: np.random.Generator, tmp_path: Path) -> Non
     # A group without rows is forgotten by the next build, and may come back.
     gone = living.ids[living.labels == 2**62]
     index.remove(gone)
-    assert not index.search_furthest(living.rows[:2], 3, within=2**62).found.any()
+    assert not index.search_furthest(living.rows[:2], 3, groups=2**62).found.any()
     index.build()
     assert len(inside.store.groups_of(index)) < len(inside.store.groups_of(same[0]))
     index.add(living.rows[:1], [10**9], groups=[2**62])
-    assert index.search_furthest(living.rows[:2], 3, within=2**62).ids[:, 0].tolist() == [10**9] * 2
+    assert index.search_furthest(living.rows[:2], 3, groups=2**62).ids[:, 0].tolist() == [10**9] * 2
 
 
 @pytest.mark.parametrize("options", [
@@ -151,8 +151,8 @@ def test_words_and_approximate_searches(options: dict[str, Any], rng: np.random.
     assert index.groups("r7").tolist() == [kinds[7]]
     for k, limit in ((5, {"recall": 0.9}), (5, {"budget": 400})):
         asked = kinds[:40].tolist()
-        within = index.search_furthest(rows[:40], k, within=asked, **limit)
-        outside = index.search_furthest(rows[:40], k, outside=asked, **limit)
+        within = index.search_furthest(rows[:40], k, groups=asked, **limit)
+        outside = index.search_furthest(rows[:40], k, outside_groups=asked, **limit)
         for i, kind in enumerate(asked):
             ids = [int(name[1:]) for name in within.ids[i][within.found[i]]]
             assert kinds[ids].tolist() == [kind] * k
@@ -165,14 +165,14 @@ def test_words_and_approximate_searches(options: dict[str, Any], rng: np.random.
                                                     and not 100 <= j < 200])
                 assert [f"r{j}" for j in right.ids[0]] == within.ids[i].tolist()
     if options.get("keep_vectors", True):
-        near = index.search_nearest(rows[:40], 3, outside=asked, epsilon=0.1)
+        near = index.search_nearest(rows[:40], 3, outside_groups=asked, epsilon=0.1)
         assert near.found.all()
 
 
 def test_what_is_refused(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((10, 3)).astype(np.float32)
     index = farann.Index()
-    assert not index.search_furthest(np.empty((0, 3)), 1, within="a").found.any()
+    assert not index.search_furthest(np.empty((0, 3)), 1, groups="a").found.any()
     with pytest.raises(ValueError, match="groups: expected 10 labels"):
         index.add(rows, groups=[1])
     with pytest.raises(TypeError, match="groups: expected integer or string labels, got an array"):
@@ -183,8 +183,8 @@ def test_what_is_refused(rng: np.random.Generator) -> None:
     index.add(rows)
     with pytest.raises(ValueError, match="the index has rows without groups"):
         index.add(rows, groups=[1] * 10)
-    with pytest.raises(ValueError, match="within: the index has no groups"):
-        index.search_furthest(rows, 1, within=3)
+    with pytest.raises(ValueError, match="groups: the index has no groups"):
+        index.search_furthest(rows, 1, groups=3)
     with pytest.raises(ValueError, match="groups: the index has none"):
         index.groups()
     index = farann.Index()
@@ -193,12 +193,12 @@ def test_what_is_refused(rng: np.random.Generator) -> None:
         index.add(rows)
     with pytest.raises(TypeError, match="groups: expected integers, as the labels"):
         index.add(rows, groups=["a"] * 10)
-    with pytest.raises(TypeError, match="outside: expected integers"):
-        index.search_nearest(rows, 1, outside="a")
-    with pytest.raises(ValueError, match="at most one of within and outside"):
-        index.search_beyond(rows, 1.0, outside=1, within=1)
-    with pytest.raises(ValueError, match="within: expected a label, or one for each of 10 queries"):
-        index.search_furthest(rows, 1, within=[1, 2, 3])
+    with pytest.raises(TypeError, match="outside_groups: expected integers"):
+        index.search_nearest(rows, 1, outside_groups="a")
+    with pytest.raises(ValueError, match="at most one of groups and outside_groups"):
+        index.search_beyond(rows, 1.0, outside_groups=1, groups=1)
+    with pytest.raises(ValueError, match="groups: expected a label, or one for each of 10 queries"):
+        index.search_furthest(rows, 1, groups=[1, 2, 3])
     with pytest.raises(KeyError):
         index.groups([99])
     assert len(index) == 10
@@ -242,12 +242,12 @@ def test_command_line(strings: bool, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*arguments, str(tmp_path / "groups.txt")]) == 0
     assert farann.Index.load(index).groups().tolist() == labels
     right = np.array(labels, object)
-    for word, inside_group in (("within", True), ("outside", False)):
+    for word, inside_group in (("groups", True), ("outside_groups", False)):
         assert main(["search", str(index), str(names["queries"]), "-k", "4", "-o", str(found), "-q",
-                     f"--{word}", str(tmp_path / "asked.txt")]) == 0
+                     f"--{word.replace('_', '-')}", str(tmp_path / "asked.txt")]) == 0
         ids = np.load(found)["ids"]
         assert ((right[ids] == right[:5, None]) == inside_group).all()
-    assert main(["search", str(index), str(names["queries"]), "--within",
+    assert main(["search", str(index), str(names["queries"]), "--groups",
                  str(tmp_path / "groups.txt")]) != 0
     assert "expected a label for each query (5)" in capsys.readouterr().err
 
@@ -257,9 +257,9 @@ def test_prepared_filters(metric: str, rng: np.random.Generator) -> None:
     """They hold labels: rows that are added later to a group belong to it."""
     living = Living(rng, "duplicates", metric)
     some, out = [2**62, 997, 123456], rng.choice(living.ids, 20, replace=False)
-    kept = [(True, living.index.filter(within=some, exclude=out)),
-            (False, living.index.filter(outside=some)),
-            (True, living.index.filter(within=2**62, allowed=living.ids[::2]))]
+    kept = [(True, living.index.filter(groups=some, exclude=out)),
+            (False, living.index.filter(outside_groups=some)),
+            (True, living.index.filter(groups=2**62, allowed=living.ids[::2]))]
     assert repr(kept[1][1]) == "<farann.Filter: allowed all, excluded none, outside 3 groups>"
     queries = queries_for(rng, living.rows, metric)
     halves, n = living.ids[::2], 200
@@ -283,19 +283,19 @@ def test_prepared_filters(metric: str, rng: np.random.Generator) -> None:
 
 def test_prepared_filters_refuse() -> None:
     index = farann.Index()
-    early = index.filter(within="cat")
+    early = index.filter(groups="cat")
     index.add([[1.0], [2.0]])
-    for call in (lambda: index.filter(within="cat"),
+    for call in (lambda: index.filter(groups="cat"),
                  lambda: index.search_furthest([0.0], 1, allowed=early)):
-        with pytest.raises(ValueError, match="within: the index has no groups"):
+        with pytest.raises(ValueError, match="groups: the index has no groups"):
             call()
     named = farann.Index()
     named.add([[1.0], [2.0]], groups=["cat", "dog"])
-    assert named.search_furthest([0.0], 1, allowed=named.filter(within=[])).ids == [-1]
-    assert named.search_furthest([0.0], 1, allowed=named.filter(outside=[])).ids == [1]
-    with pytest.raises(TypeError, match="outside: expected strings"):
-        named.filter(outside=3)
-    with pytest.raises(ValueError, match="at most one of within and outside"):
-        named.filter(outside="cat", within="dog")
-    with pytest.raises(ValueError, match="filter: expected allowed, exclude, within or outside"):
+    assert named.search_furthest([0.0], 1, allowed=named.filter(groups=[])).ids == [-1]
+    assert named.search_furthest([0.0], 1, allowed=named.filter(outside_groups=[])).ids == [1]
+    with pytest.raises(TypeError, match="outside_groups: expected strings"):
+        named.filter(outside_groups=3)
+    with pytest.raises(ValueError, match="at most one of groups and outside_groups"):
+        named.filter(outside_groups="cat", groups="dog")
+    with pytest.raises(ValueError, match="filter: expected exclude, allowed, groups or outside"):
         named.filter()

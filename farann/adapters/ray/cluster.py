@@ -52,7 +52,7 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
         A column of its ids, integers or strings, each once in all of it. By default rows are
         counted through, from 0 on.
     group_column : str, optional
-        A column of the labels of their groups, for ``within=`` and ``outside=`` of searches.
+        A column of the labels of their groups, for ``groups=`` and ``outside_groups=`` of searches.
     uri : str or path-like
         A folder, of any file system that fsspec knows: ``s3://bucket/folder``, or a path that all
         machines share. What is under ``memory://`` is built and searched in this process alone.

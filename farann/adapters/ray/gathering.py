@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import BoolArray, Float32Array, IdArray
+from farann._types import BoolArray, Float32Array, IdArray, UnknownKeyword
 from farann.adapters.ray.storage import Manifest, ShardError, SharedTuning, SharedTunings, Storage
 from farann.contract import checks
 from farann.contract.index_spec import traits_of
+from farann.contract.names import unexpected
 from farann.contract.stop_rule import to_limits
 from farann.contract.strings import texts_of
 from farann.results import Hits, merge, merge_beyond
@@ -70,8 +71,9 @@ class Gathering(ABC):
 
     def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
-                        exclude: Any = None, allowed: Any = None, within: Any = None,
-                        outside: Any = None, allow_partial: bool = False) -> Any:
+                        exclude: Any = None, allowed: Any = None, groups: Any = None,
+                        outside_groups: Any = None, allow_partial: bool = False,
+                        **unknown: UnknownKeyword) -> Any:
         """The k rows furthest from each query, of all shards; see `farann.Index.search_furthest`.
 
         Parameters
@@ -85,7 +87,7 @@ class Gathering(ABC):
             Rows scanned for a query in all shards together, of each by its share of the rows.
         exclude, allowed : optional
             Ids as there; no mask.
-        within, outside : optional
+        groups, outside_groups : optional
             Labels of groups as there.
         allow_partial : bool
             Answer from the other shards if some can't be asked.
@@ -104,14 +106,15 @@ class Gathering(ABC):
 
     def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
                        epsilon: float | None = None, budget: int | None = None,
-                       exclude: Any = None, allowed: Any = None, within: Any = None,
-                       outside: Any = None, allow_partial: bool = False) -> Any:
+                       exclude: Any = None, allowed: Any = None, groups: Any = None,
+                       outside_groups: Any = None, allow_partial: bool = False,
+                       **unknown: UnknownKeyword) -> Any:
         """The k rows nearest to each query; all else as in `search_furthest`."""
         return _search(kind="search_nearest", **locals())
 
     def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
-                      allowed: Any = None, within: Any = None, outside: Any = None,
-                      allow_partial: bool = False) -> Any:
+                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,
+                      allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
         """Every row further from a query than a radius; see `farann.Index.search_beyond`.
 
         Returns
@@ -290,8 +293,11 @@ class Gathering(ABC):
         self._ask(method)
 
 
-def _search(self: Gathering, kind: str, queries: Any, allow_partial: bool, **asked: Any) -> Any:
+def _search(self: Gathering, kind: str, queries: Any, allow_partial: bool,
+            unknown: dict[str, Any], **asked: Any) -> Any:
     """Search with limits and filters, None for those that aren't given."""
+    if unknown:
+        raise unexpected(getattr(self, kind), unknown)
     to_limits(*map(asked.get, ("recall", "epsilon", "budget")))
     if "k" in asked:
         asked["k"] = k = checks.to_int("k", asked["k"], 1)
