@@ -1,6 +1,7 @@
 """Build of the native core; everything else is in pyproject.toml."""
 
 import os
+import re
 import sys
 import sysconfig
 from concurrent.futures import ThreadPoolExecutor
@@ -127,7 +128,17 @@ core = Extension(
     py_limited_api=LIMITED,
 )
 
+def readme():
+    """The README with absolute links, as it is shown outside of the repository as well."""
+    text = Path("README.md").read_text("utf-8")
+    pictures = r'((?:src|srcset)="|!\[[^]]*\]\()(?=docs/)'
+    text = re.sub(pictures, r"\1https://raw.githubusercontent.com/farann/farann/main/", text)
+    return re.sub(r"\]\((?!https://|#)", "](https://github.com/farann/farann/blob/main/", text)
+
+
 setup(
+    long_description=readme(),
+    long_description_content_type="text/markdown",
     ext_modules=[core],
     cmdclass={"build_ext": BuildExt},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED else {},

@@ -9,7 +9,6 @@ import farann
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
-import figures
 import members
 
 from bench import report
@@ -57,8 +56,7 @@ html_theme_options = {"light_logo": "logo-light.svg", "dark_logo": "logo-dark.sv
 linkcheck_anchors_ignore_for_url = [r"https://github\.com/.*"]
 linkcheck_timeout, linkcheck_workers = 15, 16
 
-# Drawn anew by each build, from what farann answers, and from what the benchmark measured.
-figures.draw(DOCS / "figures")
+# Made anew by each build, from what the benchmark measured.
 report.write(DOCS / "results.jsonl", DOCS / "_extra" / "benchmark-plots.html")
 html_extra_path = ["_extra"]
 

@@ -1,11 +1,12 @@
-"""The figures of these pages, drawn from what farann answers: ``python docs/figures.py FOLDER``.
+"""The figures of these pages, drawn from what farann answers: ``python docs/figures.py``.
+
+They are kept in docs/figures, so that pages show them wherever the repository is.
 
 Lines and letters are of a grey that can be read on light and on dark pages.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from matplotlib.figure import Figure
 
 import farann
 from farann.adapters.posneg import FusionRanker, SignedModel
+from farann.demo import data
 
 INK, SOFT, FAR, NEAR, PICK = "#7d8894", "#a9b3bd", "#e0662f", "#2f8de0", "#2da44e"
 
@@ -105,18 +107,46 @@ def partitions() -> Figure:
     return figure
 
 
+def least_like() -> Figure | None:
+    """A picture of each kind of Fashion-MNIST, and the four least like it; None without these."""
+    pictures = data.load_fashion()
+    if isinstance(pictures, str):
+        return None
+    rows = pictures.rows.astype(np.float32)
+    rows -= rows.mean(axis=0)
+    index = farann.Index(metric="cosine")
+    index.add(rows)
+    shown = sorted(pictures.labels.index(label) for label in set(pictures.labels))
+    hits = index.search_furthest(rows[shown], 4)
+    figure = Figure(figsize=(10, 5.4))
+    grid = figure.subplots(5, 10, gridspec_kw={"wspace": 0.08, "hspace": 0.08})
+    figure.subplots_adjust(0.005, 0.005, 0.995, 0.945)
+    for column, row, ids in zip(grid.T, shown, hits.ids, strict=True):
+        for axis, one in zip(column, [row, *ids], strict=True):
+            axis.imshow(pictures.rows[one].reshape(28, 28), cmap="gray")
+            axis.set(xticks=[], yticks=[])
+            for side in axis.spines.values():
+                side.set(color=NEAR if one == row else FAR, linewidth=2.5 if one == row else 1)
+        column[0].set_title(pictures.labels[row], color=INK, fontsize=9, pad=3)
+    return figure
+
+
 FIGURES: dict[str, Callable[[], Figure]] = {
     "metrics": metrics, "diverse": diverse, "likes": likes, "partitions": partitions,
 }
 
 
 def draw(folder: Path) -> None:
-    """Write all figures to a folder, as SVG."""
+    """Write all figures to a folder, as SVG, and pictures of pictures as PNG."""
     folder.mkdir(parents=True, exist_ok=True)
     # The same figure has the same bytes, and text stays text.
     with matplotlib.rc_context({"svg.hashsalt": "farann", "svg.fonttype": "none"}):
         for name, make in FIGURES.items():
             make().savefig(folder / f"{name}.svg", transparent=True, metadata={"Date": None})
+    pictures = least_like()
+    if pictures is not None:
+        pictures.savefig(folder / "least-like.png", dpi=100, transparent=True,
+                         metadata={"Software": None}, pil_kwargs={"optimize": True})
 
 
 def _panels(count: int) -> tuple[Figure, Any]:
@@ -140,4 +170,4 @@ def _circle(center: Any, radius: float) -> Any:
 
 
 if __name__ == "__main__":
-    draw(Path(sys.argv[1]))
+    draw(Path(__file__).parent / "figures")

@@ -151,7 +151,7 @@ def test_what_readme_and_docs_show(tmp_path: Path) -> None:
     report.write(source, tmp_path / "page.html", checkout)
     short = (checkout / "README.md").read_text("utf-8").splitlines()
     assert short[0] == "before" and short[-1] == "after" and "old" not in short
-    assert "| Made <rows>, l2 | **20.0 µs** | 70.0 µs, Flat | **3.5×** |" in short
+    assert any(line.startswith("| Made <rows>, l2 | 20.0 µs, **3.5×** Flat |") for line in short)
     assert "(listed 100)" in (checkout / "docs" / "benchmarks.md").read_text("utf-8")
     drawn = [(checkout / "docs" / "_static" / f"speed-{name}.svg").read_text("utf-8")
              for name in ("light", "dark")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -65,24 +66,40 @@ def test_words_that_people_search_for_are_found(pages: Path) -> None:
         assert f'"{word}":' in index, word
 
 
-OURS = re.compile(r"https://(?:github\.com|raw\.githubusercontent\.com)/farann/farann/"
-                  r"(?:blob/|tree/)?main/")
+def links_of(page: Path) -> list[str]:
+    """Where links and pictures of a page lead."""
+    links = re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"", page.read_text("utf-8"))
+    return [one or other for one, other in links]
 
 
-def test_links_of_the_readme_and_the_guides_lead_somewhere() -> None:
-    """To files and headings of ours, absolute or not."""
-    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"):
-        text = page.read_text("utf-8")
-        links = re.findall(r"\]\(([^)]+)\)|(?:src|srcset)=\"([^\"]+)\"", text)
-        missing = []
-        for link in (OURS.sub("", one or other) for one, other in links):
-            path, _, anchor = link.partition("#")
-            if "://" in path:
-                continue
-            target = ROOT / path if path else page
-            if not target.exists() or (anchor and anchor not in anchors_of(target)):
-                missing.append(link)
-        assert not missing, (page.name, missing)
+MADE = ("auto_gallery/", "api/", "benchmark-plots.html")  # by the build of the site
+
+
+@pytest.mark.parametrize("page", [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted(ROOT.glob("docs/**/[a-z]*.md"))], ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    """To files and headings of the repository, so that pages can be read where it is hosted."""
+    missing = []
+    for link in links_of(page):
+        path, _, anchor = link.partition("#")
+        if "://" in path or path.startswith(("mailto:", *MADE)):
+            continue
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in anchors_of(target)):
+            missing.append(link)
+    assert not missing
+
+
+def test_pictures_of_pages_are_in_the_repository() -> None:
+    done = subprocess.run(["git", "ls-files", "docs"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("needs a checkout")
+    kept = {ROOT / name for name in done.stdout.splitlines()}
+    for page in (ROOT / "README.md", *ROOT.glob("docs/**/*.md")):
+        for link in links_of(page):
+            if link.endswith((".svg", ".png")) and "://" not in link:
+                assert (page.parent / link).resolve() in kept, (page.name, link)
 
 
 def anchors_of(page: Path) -> set[str]:
@@ -92,10 +109,17 @@ def anchors_of(page: Path) -> set[str]:
 
 
 def test_the_readme_is_short_and_renders_anywhere() -> None:
-    text = (ROOT / "README.md").read_text("utf-8")
-    assert len(text.splitlines()) <= 120
-    links = re.findall(r"\]\(([^)]+)\)|(?:src|srcset)=\"([^\"]+)\"", text)
-    assert all((one or other).startswith("https://") for one, other in links)
+    """Its links are relative here, and absolute where an index shows it."""
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 120
+    ours = ("github.com/farann/farann", "githubusercontent.com/farann/farann")
+    assert not any(host in link for link in links_of(ROOT / "README.md") for host in ours)
+    shown = importlib.metadata.metadata("farann").get_payload()
+    links = re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset)=\"([^\"]+)\"", shown)
+    assert len(links) == len(links_of(ROOT / "README.md"))
+    for link in (one or other for one, other in links):
+        assert link.startswith("https://"), link
+        if link.endswith((".png", ".svg")):
+            assert link.startswith("https://raw.githubusercontent.com/"), link
 
 
 def test_the_page_of_the_command_line_has_all_commands_and_options() -> None:
