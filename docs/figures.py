@@ -41,6 +41,24 @@ def metrics() -> Figure:
     return figure
 
 
+def ranges() -> Figure:
+    """All rows beyond a radius around a query, and all rows within it."""
+    rows = np.random.default_rng(4).standard_normal((300, 2)).astype(np.float32)
+    query, radius = np.array([-0.4, -0.3], np.float32), 1.5
+    index = farann.Index()
+    index.add(rows)
+    figure, axes = _panels(2)
+    for axis, search, color in zip(axes, (index.search_beyond, index.search_within), (FAR, NEAR),
+                                   strict=True):
+        ids = search(query, radius).ids
+        axis.scatter(*rows.T, s=9, color=SOFT)
+        axis.scatter(*rows[ids].T, s=18, color=color)
+        axis.scatter(*query, s=60, color=INK, marker="*")
+        axis.add_patch(_circle(query, radius))
+        _plain(axis, f"{search.__name__}: {len(ids)} rows")
+    return figure
+
+
 def diverse() -> Figure:
     """Rows unlike each other, and the circles within which they cover all others."""
     rng = np.random.default_rng(1)
@@ -132,7 +150,7 @@ def least_like() -> Figure | None:
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "metrics": metrics, "diverse": diverse, "likes": likes, "partitions": partitions,
+    "metrics": metrics, "ranges": ranges, "diverse": diverse, "likes": likes, "partitions": partitions,
 }
 
 

@@ -198,7 +198,7 @@ class Task:
     def write_top(
         self, scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], start: int
     ) -> None: ...
-    def write_beyond(
+    def write_range(
         self, scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], start: int
     ) -> None: ...
 

@@ -534,8 +534,44 @@ class Index:
         """
         if unknown:
             raise unexpected(Index.search_beyond, unknown)
-        return ask.beyond(self._live, queries, radius,
-                          Filtering(exclude, allowed, groups, outside_groups), threads, return_keys)
+        return ask.in_range(self._live, queries, radius,
+                            Filtering(exclude, allowed, groups, outside_groups), threads, return_keys)
+
+    def search_within(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
+                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,
+                      threads: int | None = None, return_keys: bool = False,
+                      **unknown: UnknownKeyword) -> BeyondHits:
+        """Every row no further from a query than a radius: all that `search_beyond` leaves.
+
+        Parameters
+        ----------
+        queries : array_like (n_queries, dim) or (dim,)
+        radius : float, or array_like of float (n_queries,)
+            One for all queries, or one for each. Rows at this distance or less are found, at 0
+            copies of the query; under dot and cosine, rows whose dot product or cosine is at least
+            this. Compared in float64.
+        exclude, allowed, groups, outside_groups, threads, return_keys : optional
+            As in `search_nearest`.
+
+        Returns
+        -------
+        BeyondHits
+            As from `search_beyond`, but nearest first.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[1.0], [2.0], [3.0]])
+        array([0, 1, 2])
+        >>> hits = index.search_within([[0.0], [3.0]], radius=1.0)
+        >>> hits.offsets, hits.ids
+        (array([0, 1, 3]), array([0, 2, 1]))
+        """
+        if unknown:
+            raise unexpected(Index.search_within, unknown)
+        return ask.in_range(self._live, queries, radius,
+                            Filtering(exclude, allowed, groups, outside_groups), threads, return_keys,
+                            nearest=True)
 
     # ---- sets, selections and pairs ----
 

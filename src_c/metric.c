@@ -131,13 +131,13 @@ double farann_score(farann_metric metric, double key, double query_norm) {
     return fmin(1.0, fmax(-1.0, -key / query_norm));
 }
 
-double farann_key_at(farann_metric metric, double radius, double query_norm) {
+double farann_key_at(farann_metric metric, double sign, double radius, double query_norm) {
     double key;
     if (metric == FARANN_L2)
         key = radius < 0.0 ? -1.0 : radius * radius;
     else
         key = -radius * (metric == FARANN_COSINE ? query_norm : 1.0);
-    return key - fabs(key) * 1e-12 - DBL_MIN;
+    return sign * key - fabs(key) * 1e-12 - DBL_MIN;
 }
 
 int farann_is_beyond(farann_metric metric, double score, double radius) {

@@ -73,10 +73,11 @@ double farann_key_within(farann_metric metric, double sign, double threshold, do
 double farann_score(farann_metric metric, double key, double query_norm);
 
 /*
- * The exact key that a row must exceed to lie beyond `radius`, lowered by a little so that
- * rounding can't lose a row; farann_is_beyond then decides.
+ * With s = +1, what s times the exact key of a row beyond `radius` exceeds; with s = -1, what that
+ * of a row within it reaches. Lowered by a little so that rounding can't lose a row;
+ * farann_is_beyond then decides.
  */
-double farann_key_at(farann_metric metric, double radius, double query_norm);
+double farann_key_at(farann_metric metric, double sign, double radius, double query_norm);
 int farann_is_beyond(farann_metric metric, double score, double radius);
 
 /* The largest size of n numbers, if all are whole and none is above 4,096, or -1. */

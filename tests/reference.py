@@ -177,6 +177,33 @@ def beyond(
     allowed: Iterable[int] | None = None,
 ) -> Beyond:
     """Every row with a float64 score strictly past the radius, furthest first."""
+    return _range(1.0, queries, rows, radius, metric, ids, exclude, allowed)
+
+
+def within(
+    queries: Float32,
+    rows: Float32,
+    radius: float,
+    metric: str,
+    *,
+    ids: Int64 | None = None,
+    exclude: Sequence[Iterable[int]] | Int64 | None = None,
+    allowed: Iterable[int] | None = None,
+) -> Beyond:
+    """Every row with a float64 score up to the radius, itself too, nearest first."""
+    return _range(-1.0, queries, rows, radius, metric, ids, exclude, allowed)
+
+
+def _range(
+    sign: float,
+    queries: Float32,
+    rows: Float32,
+    radius: float,
+    metric: str,
+    ids: Int64 | None,
+    exclude: Sequence[Iterable[int]] | Int64 | None,
+    allowed: Iterable[int] | None,
+) -> Beyond:
     ids = np.arange(len(rows)) if ids is None else ids
     columns, keep = Columns(rows, metric), _allowed(ids, allowed)
     scores, kept, offsets = [np.empty(0, np.float32)], [np.empty(0, np.int64)], [0]
@@ -184,8 +211,9 @@ def beyond(
         key = columns.keys(query)
         exact = scores_from_keys(query, key, metric)
         at = _candidates(ids, keep, None if exclude is None else exclude[i])
-        at = at[exact[at] > radius if metric == "l2" else exact[at] < radius]
-        best = at[np.lexsort((ids[at], -key[at]))]
+        past = exact[at] > radius if metric == "l2" else exact[at] < radius
+        at = at[past if sign > 0 else ~past]
+        best = at[np.lexsort((ids[at], -sign * key[at]))]
         scores.append(as_float32(exact[best]))
         kept.append(ids[best])
         offsets.append(offsets[-1] + len(best))

@@ -80,6 +80,10 @@ def assert_answers(cluster: Any, one: farann.Index, queries: Float32) -> None:
     for got, wanted in zip(cluster.search_beyond(queries, radius),
                            one.search_beyond(queries, radius), strict=True):
         assert_array_equal(got, wanted)
+    radius = float(one.search_nearest(queries, 30).scores[0, -1])
+    near, wanted = cluster.search_within(queries, radius), one.search_within(queries, radius)
+    for name in ("offsets", "ids", "scores"):
+        assert_array_equal(getattr(near, name), getattr(wanted, name))
     some = rows[[1, 5, len(rows) - 1]]
     assert_array_equal(cluster.score(queries, some), one.score(queries, some))
     assert_array_equal(cluster.reconstruct(some), one.reconstruct(some))

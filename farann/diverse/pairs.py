@@ -82,7 +82,8 @@ def _about_as_far(store: Store, view: View, close: Int64Array, others: Int64Arra
     there = np.zeros(store.n_slots, np.bool_)
     for start in range(0, len(close) if len(others) else 0, _FIRST_QUERIES):
         rows = store.take(close[start : start + _FIRST_QUERIES])
-        found = batches.beyond(view.exact, view.everything, rows, np.full(len(rows), -key), threads)
+        found, _ = batches.in_range(view.exact, view.everything, rows, np.full(len(rows), -key),
+                                    False, threads)
         there[store.slots_of(found.ids)] = True
     return others[there[others]]
 

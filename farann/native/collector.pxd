@@ -96,7 +96,7 @@ cdef class Collector:
     cdef void write(self, int64_t i, float *scores, int64_t *ids, int64_t n) noexcept nogil
 
 
-cdef class BeyondCollector(Collector):
+cdef class RangeCollector(Collector):
     pass
 
 

@@ -383,8 +383,8 @@ cdef class Collector:
 
 
 @cython.no_gc
-cdef class BeyondCollector(Collector):
-    """Collects all rows beyond a radius, which is the threshold from the start."""
+cdef class RangeCollector(Collector):
+    """Collects all rows beyond a radius, or within it, which is the threshold from the start."""
 
     cdef allocate_answers(self, bint exact):
         """They grow as rows are found."""
@@ -398,7 +398,7 @@ cdef class BeyondCollector(Collector):
     cdef void forget(self, int64_t i) noexcept nogil:
         cdef const Query *query = &self.batch.queries[i]
         Collector.forget(self, i)
-        self.raise_threshold(i, farann_key_at(self.batch.metric, query.radius,
+        self.raise_threshold(i, farann_key_at(self.batch.metric, self.batch.sign, query.radius,
                                               query.prepared.query_norm)
                              * query.prepared.key_scale + query.prepared.key_offset)
 
@@ -408,10 +408,11 @@ cdef class BeyondCollector(Collector):
 
     cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
                     const farann_filter *filter) noexcept nogil:
-        """Append those of n rows with `self.keys` that lie beyond the radius."""
+        """Append those of n rows with `self.keys` that lie on the wanted side of the radius."""
         cdef farann_topk *top = &self.found[i].top
         cdef const Query *query = &self.batch.queries[i]
         cdef farann_entry *entries
+        cdef bint beyond = self.batch.sign > 0.0
         cdef double score
         cdef int64_t row, slot
         if top.count + n > top.capacity:
@@ -424,9 +425,9 @@ cdef class BeyondCollector(Collector):
         for row in range(n):
             score = farann_score(self.batch.metric, self.keys[row], query.prepared.query_norm)
             slot = where.first + (where.positions[row] if where.positions != NULL else row)
-            if (farann_is_beyond(self.batch.metric, score, query.radius)
+            if (farann_is_beyond(self.batch.metric, score, query.radius) == beyond
                     and farann_filter_allows(filter, slot)):
-                top.entries[top.count].key = self.keys[row]
+                top.entries[top.count].key = self.batch.sign * self.keys[row]
                 top.entries[top.count].id = where.ids[slot] if where.ids != NULL else slot
                 top.count += 1
 
@@ -454,7 +455,8 @@ cdef class NearestBeyondCollector(Collector):
     cdef void begin(self, int64_t i) noexcept nogil:
         """Note which rough scores tell that a row is beyond the radius, and that it isn't."""
         cdef const Query *query = &self.batch.queries[i]
-        cdef double key = farann_key_at(self.batch.metric, query.radius, query.prepared.query_norm)
+        cdef double key = farann_key_at(self.batch.metric, 1.0, query.radius,
+                                        query.prepared.query_norm)
         cdef double band = 4e-12 * fabs(key) + 4.0 * DBL_MIN  # twice the rounding error
         Collector.begin(self, i)
         self.not_beyond[i] = query.prepared.key_offset - key * query.prepared.key_scale

@@ -231,7 +231,7 @@ cdef extern from "metric.h" nogil:
     double farann_query_slack_row_major(const farann_query *, int, double, double)
     double farann_key_within(farann_metric, double, double, double, const farann_query *)
     double farann_score(farann_metric, double, double)
-    double farann_key_at(farann_metric, double, double)
+    double farann_key_at(farann_metric, double, double, double)
     bint farann_is_beyond(farann_metric, double, double)
     int64_t farann_largest_integer(const float *, int64_t)
     bint farann_has_negative(const void *, farann_row_type, int64_t)

@@ -218,8 +218,8 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                 i = first + at
                 if not means.can_score(i):
                     continue
-                key = (task.batch.sign * farann_key_at(snapshot.metric, scores[i],
-                                                       task.batch.queries[i].prepared.query_norm)
+                key = (farann_key_at(snapshot.metric, task.batch.sign, scores[i],
+                                     task.batch.queries[i].prepared.query_norm)
                        * task.batch.queries[i].prepared.key_scale
                        + task.batch.queries[i].prepared.key_offset)
                 found[i] = (key - means.mean_of_best(means.scores + at * means.partitions.n_padded)

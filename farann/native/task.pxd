@@ -18,7 +18,8 @@ cdef class Task(Search):
     cdef CodeSource base_codes  # None: the base is scanned as rows are kept
     cdef RowSource base_rows, tail_rows
 
-    cdef put_together(self, rule, costs, bint by_codes, radii, int64_t start, bint tells_late)
+    cdef put_together(self, rule, costs, bint by_codes, radii, int64_t start, int64_t k,
+                      bint tells_late)
     cdef put_base_together(self, Codes codes, rule, bint tells_late)
     cdef put_tail_together(self, Codes codes, rule)
     cdef add_rest(self)

@@ -6,7 +6,7 @@ from libc.stdlib cimport free
 from farann.native.bounds cimport CeilingBound, IntegerKeys, NormBound, lie_by_norm
 from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
-from farann.native.collector cimport BeyondCollector, Collector, NearestBeyondCollector
+from farann.native.collector cimport Collector, NearestBeyondCollector, RangeCollector
 from farann.native.judge cimport Judge
 from farann.native.kernels cimport *
 from farann.native.levels cimport Level, code_rows_of, level_of, whole_level_of
@@ -51,7 +51,8 @@ cdef class Task(Search):
     nearest : bool
     rule : StopRule, optional
     radii : float64 (n,), optional
-        Search for all rows beyond these, or with `nearest` for the k nearest of them.
+        Search for the k nearest rows beyond these; with k = 0 for all rows beyond them, or with
+        `nearest` for all rows within them.
     flag : CancelFlag, optional
     costs : tuple of four floats
         See `Judge`.
@@ -72,12 +73,13 @@ cdef class Task(Search):
             raise ValueError("there must be a radius for each query")
         self.make_room()
         self.judges = True
-        self.put_together(rule, costs, by_codes or self.approximate, radii, start, tells_late)
+        self.put_together(rule, costs, by_codes or self.approximate, radii, start, k, tells_late)
         self.prepare()
 
     # ---- what a search is made of ----
 
-    cdef put_together(self, rule, costs, bint by_codes, radii, int64_t start, bint tells_late):
+    cdef put_together(self, rule, costs, bint by_codes, radii, int64_t start, int64_t k,
+                      bint tells_late):
         """Choose the collector and the levels, and then the parts."""
         cdef QueryBatch batch = self.batch
         cdef Snapshot snapshot = batch.snapshot
@@ -95,10 +97,10 @@ cdef class Task(Search):
             largest_block = max(largest_block, self.most_code_rows(codes))
         if radii is None:
             self.collector = Collector.__new__(Collector)
-        elif nearest:
+        elif nearest and k:
             self.collector = NearestBeyondCollector.__new__(NearestBeyondCollector)
         else:
-            self.collector = BeyondCollector.__new__(BeyondCollector)
+            self.collector = RangeCollector.__new__(RangeCollector)
         for i in range(0 if radii is None else n):
             batch.queries[i].radius = radii[start + i]
         self.collector.set_up(batch, 3 * CANDIDATE_ROOM if self.approximate else CANDIDATE_ROOM,
@@ -283,7 +285,7 @@ cdef class Task(Search):
             most = 0
         if (self.coded.width == 1 or SCORED_OF_K * k > most or codes.int4_alone
                 or self.batch.filter.alive != NULL or not uses(FIRST_ROWS)
-                or isinstance(self.collector, BeyondCollector)):
+                or isinstance(self.collector, RangeCollector)):
             return 0
         n = min(min(codes.n_leading, code_rows_of(codes)), min(most, stop))
         if codes.has_pca_filter:
@@ -352,7 +354,7 @@ cdef class Task(Search):
         cdef int64_t i
         return [self.collector.found[i].top.count for i in range(self.batch.n_queries)]
 
-    def write_beyond(self, float[::1] scores, int64_t[::1] ids, int64_t start):
+    def write_range(self, float[::1] scores, int64_t[::1] ids, int64_t start):
         """Write all answers, query after query, from `start` on."""
         cdef int64_t i, n
         cdef uint64_t before

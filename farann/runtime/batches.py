@@ -168,14 +168,14 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
                               nearest=nearest, float32_below=float32_below)
 
 
-def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,
-           radii: Float64Array, threads: int) -> BeyondHits:
-    """All rows beyond the radius of each query."""
+def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,
+             radii: Float64Array, nearest: bool, threads: int) -> tuple[BeyondHits, SearchStats]:
+    """All rows beyond the radius of each query, or with `nearest` within it, and what it took."""
     n = len(queries)
     tasks: dict[int, _core.Task] = {}
 
     def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
-        task = _core.Task(snapshot, chosen, queries, start, stop, 1, False, radii=radii,
+        task = _core.Task(snapshot, chosen, queries, start, stop, 0, nearest, radii=radii,
                           flag=flag)
         task.run()
         tasks[start] = task
@@ -189,8 +189,10 @@ def beyond(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array
     scores = np.empty(offsets[-1], np.float32)
     ids = np.empty(offsets[-1], np.int64)
     for start, task in tasks.items():
-        task.write_beyond(scores, ids, int(offsets[start]))
-    return BeyondHits(offsets, scores, ids)
+        task.write_range(scores, ids, int(offsets[start]))
+    did = [task.did() for task in tasks.values()]
+    return (BeyondHits(offsets, scores, ids),
+            SearchStats(n, *map(sum, zip(*did, strict=True))) if did else SearchStats(n))
 
 
 def score(snapshot: _core.Snapshot, queries: Float32Array, slots: Int64Array,

@@ -84,20 +84,21 @@ def nearest(live: Live, queries: npt.ArrayLike, k: int, limited: tuple[Any, ...]
     return _top(live, vectors, single, k, limits, given, threads, return_keys, True, radii)[0]
 
 
-def beyond(live: Live, queries: npt.ArrayLike, radius: npt.ArrayLike, given: Filtering,
-           threads: int | None, return_keys: bool) -> BeyondHits:
-    """Every row further from a query than a radius."""
+def in_range(live: Live, queries: npt.ArrayLike, radius: npt.ArrayLike, given: Filtering,
+             threads: int | None, return_keys: bool, *, nearest: bool = False) -> BeyondHits:
+    """Every row beyond a radius around a query, or with `nearest` every other row."""
     from farann.search import plan
 
-    check_exact("search_beyond", live.spec.vectors, "use search_furthest with recall=, or budget=")
+    names = ("search_within", "search_nearest") if nearest else ("search_beyond", "search_furthest")
+    check_exact(names[0], live.spec.vectors, f"use {names[1]} with recall=, or budget=")
     vectors, single = checked(live, queries)
-    question = question_of(live, vectors, 1, given, threads, single=single,
+    question = question_of(live, vectors, 1, given, threads, single=single, nearest=nearest,
                            radii=checks.to_radii("radius", radius, len(vectors)))
     if question is None:
         found = BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
                            np.empty(0, np.int64))
         return with_keys(found, np.empty(0)) if return_keys else found
-    found = plan.beyond(question)
+    found, live.last_search = plan.in_range(question)
     keys = keys_of(question, found) if return_keys else None
     found = found._replace(ids=question.store.named(found.ids))
     return found if keys is None else with_keys(found, keys)

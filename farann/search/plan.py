@@ -44,7 +44,7 @@ class Question(NamedTuple):
     limits: Limits | None = None
     every_row: bool = False  # all rows may be found, but for those that are excluded
     nearest: bool = False
-    radii: Float64Array | None = None  # all rows beyond these, or the nearest ones; exactly
+    radii: Float64Array | None = None  # all rows beyond or within these, or the k nearest beyond
 
     def of(self, which: Int64Array, row_filters: RowFilters | None = None) -> Question:
         """Select some of the queries."""
@@ -210,20 +210,21 @@ def top_of_groups(question: Question, search: Callable[[Question], tuple[Hits, S
         did.append(stats)
 
     _run_parts(question, run)
-    total = SearchStats(*map(sum, zip(*did, strict=True))) if did else SearchStats(n)
-    return hits, total._replace(queries=n)
+    return hits, _total(did, n)
 
 
-def beyond(question: Question) -> BeyondHits:
-    """All rows beyond the radius of each query."""
+def in_range(question: Question) -> tuple[BeyondHits, SearchStats]:
+    """All rows beyond the radius of each query, or with `nearest` within it, and what it took."""
     if question.row_filters.groups is None:
-        return _beyond(question)
-    counts, found = np.zeros(len(question.queries), np.int64), list[tuple[Int64Array, BeyondHits]]()
+        return _in_range(question)
+    found, did = list[tuple[Int64Array, BeyondHits]](), list[SearchStats]()
+    counts = np.zeros(n := len(question.queries), np.int64)
 
     def run(which: Int64Array, part: Question) -> None:
-        hits = _beyond(part)
+        hits, stats = _in_range(part)
         counts[which] = np.diff(hits.offsets)
         found.append((which, hits))
+        did.append(stats)
 
     _run_parts(question, run)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -232,11 +233,18 @@ def beyond(question: Question) -> BeyondHits:
         own = np.repeat(offsets[which] - hits.offsets[:-1], counts[which])
         places = own + np.arange(len(hits.ids))
         scores[places], ids[places] = hits.scores, hits.ids
-    return BeyondHits(offsets, scores, ids)
+    return BeyondHits(offsets, scores, ids), _total(did, n)
 
 
-def _beyond(question: Question) -> BeyondHits:
+def _in_range(question: Question) -> tuple[BeyondHits, SearchStats]:
     store, view, queries = question[:3]
     assert question.radii is not None
     chosen = question.row_filters.filter(store, view, len(queries), exact=True)
-    return batches.beyond(view.exact, chosen, queries, question.radii, question.threads)
+    return batches.in_range(view.exact, chosen, queries, question.radii, question.nearest,
+                            question.threads)
+
+
+def _total(did: list[SearchStats], n: int) -> SearchStats:
+    """What the searches of parts of n queries did together."""
+    total = SearchStats(*map(sum, zip(*did, strict=True))) if did else SearchStats(n)
+    return total._replace(queries=n)

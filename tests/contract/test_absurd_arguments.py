@@ -256,6 +256,8 @@ def test_radii_at_the_ends(metric: str) -> None:
             n = 1 if queries is ONE else 2
             assert len(index.search_beyond(queries, nothing * size).ids) == 0
             assert len(index.search_beyond(queries, everything * size).ids) == n * N
+            assert len(index.search_within(queries, nothing * size).ids) == n * N
+            assert len(index.search_within(queries, everything * size).ids) == 0
     radius: Any
     for radius in (HUGE, -HUGE, Fraction(HUGE)):
         with pytest.raises(ValueError, match="radius: expected a number that float64 can hold"):

@@ -124,6 +124,12 @@ class Gathering(ABC):
         """
         return _search(kind="search_beyond", **locals())
 
+    def search_within(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
+                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,
+                      allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
+        """Every row no further from a query than a radius; all else as in `search_beyond`."""
+        return _search(kind="search_within", **locals())
+
     def score(self, queries: npt.ArrayLike, ids: Any, *, allow_partial: bool = False) -> Any:
         """Scores of given rows for given queries; see `farann.Index.score`.
 
