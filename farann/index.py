@@ -535,7 +535,8 @@ class Index:
         if unknown:
             raise unexpected(Index.search_beyond, unknown)
         return ask.in_range(self._live, queries, radius,
-                            Filtering(exclude, allowed, groups, outside_groups), threads, return_keys)
+                            Filtering(exclude, allowed, groups, outside_groups), threads,
+                            return_keys)
 
     def search_within(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
                       allowed: Any = None, groups: Any = None, outside_groups: Any = None,
@@ -570,8 +571,8 @@ class Index:
         if unknown:
             raise unexpected(Index.search_within, unknown)
         return ask.in_range(self._live, queries, radius,
-                            Filtering(exclude, allowed, groups, outside_groups), threads, return_keys,
-                            nearest=True)
+                            Filtering(exclude, allowed, groups, outside_groups), threads,
+                            return_keys, nearest=True)
 
     # ---- sets, selections and pairs ----
 

@@ -60,7 +60,7 @@ a file. The table, .csv and .parquet have a line a hit: query (from 0), rank
 (from 1), id and score. A .jsonl, which --json prints, has a line a query with
 its ids and scores. An .npz has the arrays scores and ids, of shape
 (queries, k), with the id -1 and the score NaN where there were fewer than k
-rows. With --beyond it has offsets, too: query i found
+rows. With --beyond or --within it has offsets, too: query i found
 ids[offsets[i]:offsets[i + 1]]. If ids are strings, padding is the empty one,
 --exclude takes a .txt with a line a query and tabs between ids, and --allowed
 one with an id a line.
@@ -318,6 +318,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add("--nearest", action="store_true", help="find the nearest rows instead")
     add("--beyond", type=_number, metavar="RADIUS", help="find all rows at a greater distance, or "
         "with a smaller dot product or cosine; write --beyond=-0.5 if it is negative")
+    add("--within", type=_number, metavar="RADIUS", help="find all other rows, nearest first")
     add("--recall", type=_number, metavar="R", help="find this share of the true answer, on "
         "average, as farann tune measured")
     add("--epsilon", type=_number, metavar="E", help="leave out no row that is more than 1 + E "

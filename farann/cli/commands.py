@@ -35,6 +35,7 @@ __all__ = ["build", "demo", "diameter", "info", "search", "select", "tune"]
 
 QUERIES_A_CALL = 1024  # enough for all threads, few enough for the progress bar to move
 LIMITS = ("recall", "epsilon", "budget", "seconds")
+RANGES = ("beyond", "within")
 PLOTS = (".png", ".svg", ".pdf")
 
 
@@ -160,11 +161,15 @@ def _has_strings(index: Index) -> bool:
 
 def _checked_target(arguments: argparse.Namespace) -> tuple[Path | None, str]:
     """Where answers go, and their format; refuses arguments that don't go together."""
-    if arguments.beyond is not None and (arguments.nearest or arguments.k is not None):
-        raise ValueError("--beyond finds all rows beyond the radius; -k and --nearest don't apply")
+    radii = [f"--{name}" for name in RANGES if getattr(arguments, name) is not None]
+    if len(radii) > 1:
+        raise ValueError("expected at most one of --beyond and --within, got both")
+    if radii and (arguments.nearest or arguments.k is not None):
+        raise ValueError(f"{radii[0]} finds all rows {radii[0][2:]} the radius; -k and --nearest "
+                         "don't apply")
     limits = [terminal.option_of(name) for name in LIMITS if getattr(arguments, name) is not None]
-    if limits and arguments.beyond is not None:
-        raise ValueError(f"{limits[0]} is for the best rows; --beyond is exact")
+    if limits and radii:
+        raise ValueError(f"{limits[0]} is for the best rows; {radii[0]} is exact")
     if len(limits) > 1:
         raise ValueError(f"expected at most one limit of a search, got {' and '.join(limits)}")
     to_limits(arguments.recall, arguments.epsilon, arguments.budget, arguments.seconds)
@@ -332,9 +337,10 @@ def demo(arguments: argparse.Namespace) -> int:
 def _question(arguments: argparse.Namespace, index: Index,
               allowed: NDArray[Any] | None) -> Callable[..., Hits | BeyondHits]:
     """The search of the index, for a batch of queries and their filters."""
-    if arguments.beyond is not None:
-        return partial(index.search_beyond, radius=arguments.beyond, allowed=allowed,
-                       threads=arguments.threads)
+    for name in RANGES:
+        if getattr(arguments, name) is not None:
+            return partial(getattr(index, f"search_{name}"), radius=getattr(arguments, name),
+                           allowed=allowed, threads=arguments.threads)
     limits = {name: getattr(arguments, name) for name in LIMITS
               if getattr(arguments, name) is not None}
     ask = getattr(index, "search_nearest" if arguments.nearest else "search_furthest")

@@ -19,7 +19,8 @@ _MOST_IN_COLOR = 2000  # lines of a table; a longer one is printed line by line,
 # Python arguments and their command-line options, where the names differ.
 _WORDS = {
     "keep_vectors=False": "--no-vectors", "keep_vectors": "--no-vectors",
-    "search_nearest": "--nearest", "search_beyond": "--beyond", "select_diverse": "farann select",
+    "search_nearest": "--nearest", "search_beyond": "--beyond",
+    "search_within": "--within", "select_diverse": "farann select",
     "max_bytes= or --max-bytes": "--max-bytes",
     "give them to add, as groups=": "give them to farann build, as --groups",
 }

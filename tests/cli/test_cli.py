@@ -270,9 +270,11 @@ def test_batches_change_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) ->
                 assert_array_equal(whole[name], parts[name])
 
 
-def test_search_beyond(place: Path, queries: NDArray[np.float32], capsys: Capture) -> None:
-    arguments = ["search", "rows.farann", "queries.npy", "--beyond", "4.5", "-q"]
-    hits = farann.Index.load("rows.farann").search_beyond(queries, 4.5)
+@pytest.mark.parametrize("kind, radius", [("beyond", 4.5), ("within", 3.0)])
+def test_ranges(place: Path, queries: NDArray[np.float32], capsys: Capture, kind: str,
+                radius: float) -> None:
+    arguments = ["search", "rows.farann", "queries.npy", f"--{kind}", str(radius), "-q"]
+    hits = getattr(farann.Index.load("rows.farann"), f"search_{kind}")(queries, radius)
     counts = np.diff(hits.offsets)
     assert counts.max() > 1 and len(set(counts)) > 1
     assert main(arguments) == 0
@@ -495,7 +497,10 @@ def test_verify_finds_an_altered_byte_that_is_otherwise_not_read(
         ("search rows.farann one.npz -o one.npz", "one.npz: this would overwrite"),
         ("search rows.farann queries.npy --beyond far", "expected a number, got 'far'"),
         ("search rows.farann queries.npy --beyond nan", "expected a number, got 'nan'"),
-        ("search rows.farann queries.npy --beyond 1 -k 3", "--beyond finds all rows"),
+        ("search rows.farann queries.npy --beyond 1 -k 3", "--beyond finds all rows beyond"),
+        ("search rows.farann queries.npy --within 1 --nearest", "--within finds all rows within"),
+        ("search rows.farann queries.npy --within 1 --beyond 1", "at most one of --beyond and"),
+        ("search rows.farann queries.npy --within 1 --budget 5", "--within is exact"),
         ("search rows.farann queries.npy --beyond 1 --nearest", "--beyond finds all rows"),
         ("search rows.farann queries.npy --exclude few.txt", "few.txt: expected a list for each"),
         ("search rows.farann queries.npy --allowed short.npy", "short.npy: expected a mask"),
