@@ -177,8 +177,10 @@ class Index:
     # ---- changes ----
 
     def add(self, rows: npt.ArrayLike, ids: npt.ArrayLike | None = None, *,
-            groups: npt.ArrayLike | None = None, copy: bool = True) -> npt.NDArray[Any]:
-        """Append rows; the index keeps copies of its own unless told otherwise.
+            groups: npt.ArrayLike | None = None, replace: bool = False,
+            copy: bool = True) -> npt.NDArray[Any]:
+        """Append rows, or replace those that have their ids; the index keeps copies of its own
+        unless told otherwise.
 
         An index that was built takes rows without building again, until they are more than those
         that were there: then it is laid out anew before `add` returns.
@@ -191,13 +193,18 @@ class Index:
             another `dtype` of the index converted only if that changes none. uint16: bits of
             bfloat16.
         ids : array_like of int or str (n,), optional
-            Ids, none in use: integers of 0 or more, or strings of at most 65,535 bytes of UTF-8,
-            not both in one index. By default counting goes on after the largest integer that was
-            ever used, beginning with 0.
+            Ids, each once: integers of 0 or more, or strings of at most 65,535 bytes of UTF-8, not
+            both in one index. None may be in use, unless `replace` is true. By default counting
+            goes on after the largest integer that was ever used, beginning with 0.
         groups : array_like of int or str (n,), optional
             For each row the label of its group, such as its class: what `groups` and
             `outside_groups` of searches name. Integers, negative ones too, or strings, not both in
-            one index; and all rows have one, or none has.
+            one index; and all rows have one, or none has. A replaced row's label is the new one.
+        replace : bool
+            True puts rows in the place of those with the same ids, and adds those whose ids are
+            new, in one change: a search beside it finds the old or the new row of each id. Replaced
+            rows come last in `ids`. Among equal scores their place stays the same: it follows
+            from the id.
         copy : bool
             False lets the rows stay where they are, for example in a mapped file that is larger
             than memory, or in a column of lists of a fixed size. They must be of the index's
@@ -214,20 +221,24 @@ class Index:
         ValueError, TypeError
             For a wrong dimension, NaN or infinity, numbers too large for float32, a zero vector
             under cosine, a number that the index's `dtype` doesn't hold, ids that are negative,
-            repeated or in use, groups of some rows alone, or where ``copy=False`` can't be. The
-            index is unchanged then.
+            repeated or, without `replace`, in use, `replace` without ids, groups of some rows
+            alone, or where ``copy=False`` can't be. The index is unchanged then.
 
         Examples
         --------
         >>> index = farann.Index(dim=2)
         >>> index.add([[1, 2], [3, 4]], ids=[70, 30])
         array([70, 30])
+        >>> index.add([[5, 6], [7, 8]], ids=[30, 90], replace=True)
+        array([30, 90])
+        >>> index.reconstruct(30)
+        array([5., 6.], dtype=float32)
 
         Rows of a file that need not fit in memory:
 
         >>> index.add(np.load("items.npy", mmap_mode="r"), copy=False)  # doctest: +SKIP
         """
-        return changes.add(self._live, rows, ids, groups, copy)
+        return changes.add(self._live, rows, ids, groups, replace, copy)
 
     def remove(self, ids: Ids) -> None:
         """Remove rows; their space comes back with the next `build`.

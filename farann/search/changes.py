@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
 
 def add(live: Live, rows: npt.ArrayLike, ids: npt.ArrayLike | None, groups: npt.ArrayLike | None,
-        copy: bool) -> npt.NDArray[Any]:
-    """Append rows; gives their ids."""
+        replace: bool, copy: bool) -> npt.NDArray[Any]:
+    """Append rows, or replace those that have their ids; gives their ids."""
     from farann.store.groups import of_new_rows, to_labels
     from farann.store.store import Store
 
+    checks.check_flag("replace", replace)
+    if replace and ids is None:
+        raise ValueError("replace: expected the ids of the rows as well, got none; pass ids=")
     spec = live.spec
     vectors = to_rows("rows", rows, live.dim, spec.row_type, normalized=spec.metric.normalized,
                       as_is=not copy, checked=not copy)
@@ -40,10 +43,12 @@ def add(live: Live, rows: npt.ArrayLike, ids: npt.ArrayLike | None, groups: npt.
         if store.dim != vectors.shape[1]:  # another thread was first
             raise ValueError(
                 f"rows: expected vectors of dimension {store.dim}, got {vectors.shape[1]}")
-        new_ids, labels = asked_ids.given(store, checked, len(vectors))
+        new_ids, labels = asked_ids.given(store, checked, len(vectors), replace)
         new_groups = of_new_rows(store.groups, store.n_slots, group_labels, len(vectors))
         if labels is not store.labels:
             store = store.changed(labels=labels)
+        if replace and len(old := store.slots_of(new_ids)) and (old := old[old >= 0]).size:
+            store = store.without(old)
         if copy:
             store = store.with_rows(vectors, new_ids, new_groups)
             if store.built and store.outgrown:

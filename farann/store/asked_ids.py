@@ -91,14 +91,16 @@ def new(ids: Any, n: int) -> Checked | None:
     return strings
 
 
-def given(store: Store, ids: Checked | None, n: int) -> tuple[Int64Array, Labels | None]:
-    """Ids of n new rows, and the labels of a store that has them, too; none may be in use."""
+def given(store: Store, ids: Checked | None, n: int,
+          replace: bool) -> tuple[Int64Array, Labels | None]:
+    """Ids of n rows to come, and the labels of a store that has them, too; none may be in use
+    unless they `replace` rows. A string that is known keeps its number."""
     labels = store.labels
     if not isinstance(ids, Strings):
         if labels is not None and n:
             raise ValueError("ids: expected a string for each row, as the index has string ids, "
                              f"got {'none' if ids is None else 'integers'}")
-        return store.ids_for(ids, n), labels
+        return store.ids_for(ids, n, replace), labels
     if labels is None and store.ids.next:
         raise ValueError("ids: expected integers, as the index has integer ids, got strings")
     from farann.store.labels import Labels
@@ -106,9 +108,10 @@ def given(store: Store, ids: Checked | None, n: int) -> tuple[Int64Array, Labels
     labels = labels or Labels()
     found = labels.numbers_of(ids)
     taken = np.flatnonzero(store.slots_of(found) >= 0)
-    if len(taken):
+    if len(taken) and not replace:
         raise ValueError("ids: expected ids that are not in use, got "
-                         f"{checks.shown(ids.text(int(taken[0])))}")
+                         f"{checks.shown(ids.text(int(taken[0])))}; pass replace=True to replace "
+                         "rows")
     fresh = found < 0
     found[fresh] = len(labels) + np.arange(np.count_nonzero(fresh))
     return found, labels.grown(ids if fresh.all() else ids.of(np.flatnonzero(fresh)))

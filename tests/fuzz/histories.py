@@ -164,15 +164,23 @@ class History:
         ids = None
         if self.own_ids:
             ids = self.next_id + self.rng.permutation(3 * n)[:n]
+        known = np.empty(0, np.int64)
+        replace = bool(len(self.ids)) and self.rng.random() < 0.3
+        if replace:
+            known = self.rng.permutation(len(self.ids))[: int(self.rng.integers(0, n + 1))]
+            ids = self.next_id + np.arange(n) if ids is None else ids
+            ids = self.rng.permutation(np.concatenate([self.ids[known], ids[len(known):]]))
         given = rows
         if self.rng.random() < 0.3:
             given = np.asfortranarray(rows) if self.rng.random() < 0.5 else rows.astype(np.float64)
         in_place = not len(self.index) and self.next_id == 0 and self.rng.random() < 0.3
-        self.log.append(f"add {n} rows, own ids {self.own_ids}, in place {in_place}")
-        got = self.index.add(rows if in_place else given, ids, copy=not in_place,
+        self.log.append(f"add {n} rows, own ids {self.own_ids}, in place {in_place}, "
+                        f"{len(known)} of them replaced")
+        got = self.index.add(rows if in_place else given, ids, copy=not in_place, replace=replace,
                              groups=self.grouping.grown(n))
         expected = self.next_id + np.arange(n) if ids is None else ids
         assert_array_equal(got, expected)
+        self.forget(known)
         self.rows, self.ids = np.vstack([self.rows, rows]), np.concatenate([self.ids, expected])
         self.next_id = max(self.next_id, int(expected.max()) + 1)
         self.exact |= set(expected.tolist())

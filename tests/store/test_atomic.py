@@ -64,6 +64,15 @@ class Setting:
         """Add rows with ids from a number on, or strings of these."""
         return add_rows(self.index, self.more, first + np.arange(len(self.more)), self.kind.named)
 
+    def replace(self) -> NDArray[Any]:
+        """Replace rows of the base and the tail, and add others, in one change."""
+        ids = self.index.ids[::11][:31].tolist()
+        ids += [f"row {-id}" if self.kind.named else 10**6 + id
+                for id in range(1, 1 + len(self.more) - len(ids))]
+        groups = [f"group {number % 3}" for number in range(len(ids))]
+        return self.index.add(self.more, ids, replace=True,
+                              groups=groups if self.kind.named else None)
+
 
 def add_rows(index: farann.Index, rows: Float32, ids: NDArray[np.int64] | None,
              named: bool) -> NDArray[Any]:
@@ -81,7 +90,7 @@ def setting_of(name: str) -> Setting:
     add_rows(index, rows[:N], None if ids is None else ids[:N], kind.named)
     add_rows(index.build(), rows[N:], None if ids is None else ids[N:], kind.named)
     index.remove(index.ids[5:40:3])
-    more = 2 * rng.standard_normal((30, DIM), dtype=np.float32)
+    more = 2 * rng.standard_normal((40, DIM), dtype=np.float32)
     return Setting(index, inside.store.of(index), rng.standard_normal((4, DIM), dtype=np.float32),
                    more, kind)
 
@@ -110,6 +119,7 @@ def answers(index: farann.Index, setting: Setting) -> tuple[bytes, ...]:
 
 CHANGES: dict[str, Callable[[Setting, Path], object]] = {
     "add": lambda s, path: s.add(10**6),
+    "replace": lambda s, path: s.replace(),
     "remove": lambda s, path: s.index.remove(s.index.ids[::7]),
     "build": lambda s, path: s.index.build(),
     "tune": lambda s, path: s.index.tune(s.queries, k=3),
@@ -337,7 +347,7 @@ for name in ("plain", "own ids", "float32"):
     setting = replace(setting, store=inside.store.of(index))
     index.save(path)
     # BLAS, which builds of codes use, crashes where it gets no memory.
-    for change in ("add", "remove", *(["build"] if name == "float32" else [])):
+    for change in ("add", "replace", "remove", *(["build"] if name == "float32" else [])):
         valid = {answers(index, setting)}
         valid.add(after(setting, change, path))
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -73,13 +73,18 @@ def history(rng: np.random.Generator, steps: int) -> tuple[State, list[Step]]:
     state = first = State(rng.standard_normal((4000, DIM), dtype=np.float32), ids)
     made: list[Step] = []
     for number in range(steps):
-        kind = rng.choice(["add", "remove", "build"], p=[0.5, 0.35, 0.15])
-        if kind == "add":
+        kind = rng.choice(["add", "replace", "remove", "build"], p=[0.3, 0.2, 0.35, 0.15])
+        if kind in ("add", "replace"):
             # Ever longer rows, so that each change shows in the answers.
             rows = rng.standard_normal((20, DIM), dtype=np.float32) * np.float32(1 + 0.1 * number)
             new = 10_000 * (number + 1) + rng.permutation(20)
-            state = State(np.vstack([state.rows, rows]), np.concatenate([state.ids, new]))
-            made.append(Step(partial(farann.Index.add, rows=rows, ids=new), state))
+            if kind == "replace":
+                new[5:] = rng.choice(state.ids[state.ids < 10**6], 15, replace=False)
+            left = ~np.isin(state.ids, new)
+            state = State(np.vstack([state.rows[left], rows]),
+                          np.concatenate([state.ids[left], new]))
+            made.append(Step(partial(farann.Index.add, rows=rows, ids=new,
+                                     replace=kind == "replace"), state))
         elif kind == "remove":
             largest = np.argsort(np.linalg.norm(state.rows, axis=1))[::-1]
             gone = largest[state.ids[largest] < 10**6][:15]
@@ -189,6 +194,48 @@ def test_every_answer_is_that_of_a_moment(metric: str, rng: np.random.Generator)
         assert any(same(answer, one) for one in possible), (name, before, after)
     assert_same(index.search_furthest(queries, 8), plain[-1])
     assert np.isin(stay, index.ids).all()
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.usefixtures("restless")
+def test_a_replaced_row_is_always_there_once(named: bool, rng: np.random.Generator) -> None:
+    """Each look finds for each id one row, the old or the new one, and no id goes back."""
+    n, steps, version = 400, 150, 1000.0
+    ids = np.array([f"row {i}" for i in range(n)], object) if named else rng.permutation(n)
+    # The furthest rows of the query 0: row i of version v has the first coordinate v.
+    rows = np.abs(rng.standard_normal((n, 3), dtype=np.float32))
+    rows[:8, 0] = version
+    index = index_of(rows, ids=ids)
+    over, looked = threading.Event(), threading.Event()
+    seen: list[farann.Hits] = []
+
+    def change() -> None:
+        try:
+            for step in range(1, steps + 1):
+                replaced = np.arange(8) if step % 3 else np.arange(8)[::2]
+                new = np.zeros((len(replaced) + 1, 3), np.float32)
+                new[:-1, 0] = version + step
+                new_ids = np.append(ids[replaced], f"more {step}" if named else n + step)
+                index.add(new, new_ids, replace=True)
+                looked.clear()
+                assert looked.wait(PATIENCE)
+        finally:
+            over.set()
+
+    def look() -> None:
+        while not over.is_set():
+            seen.append(index.search_furthest(np.zeros(3), 8))
+            looked.set()
+
+    run_together(change, look, look)
+    assert len(seen) >= steps
+    for hits in seen:
+        assert set(hits.ids) == set(ids[:8])
+        assert (hits.scores >= version).all()
+    steps_seen = {float(hits.scores[0]) for hits in seen}
+    assert len(steps_seen) > 10
+    assert len(index) == n + steps and sorted(index.ids) == sorted(
+        [*ids, *(f"more {i}" if named else n + i for i in range(1, steps + 1))])
 
 
 def same(answer: Any, expected: tuple[NDArray[Any], ...]) -> bool:

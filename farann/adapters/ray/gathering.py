@@ -195,8 +195,9 @@ class Gathering(ABC):
             raise ValueError("queries: expected a sample, as the index was built without one")
         return made
 
-    def add(self, rows: npt.ArrayLike, ids: Any = None, groups: Any = None) -> IdArray:
-        """Add rows, to a shard that grows; the next search finds them.
+    def add(self, rows: npt.ArrayLike, ids: Any = None, groups: Any = None,
+            replace: bool = False) -> IdArray:
+        """Add rows, to a shard that grows, or replace rows; the next search finds them.
 
         They are written to the folder of the index before this returns, and read from there
         whenever that shard is restarted. When they have become many, build the index anew.
@@ -205,9 +206,13 @@ class Gathering(ABC):
         ----------
         rows : array_like (n, dim)
         ids : array_like of int or str (n,), optional
-            None in use; by default counting goes on after the largest integer.
+            None in use, unless `replace` is true; by default counting goes on after the largest
+            integer.
         groups : array_like of int or str (n,), optional
             The label of each row's group, where the rows of the index have groups.
+        replace : bool
+            True puts rows in the place of those with the same ids, each in its shard. A search
+            beside it finds the old or the new row of each id.
 
         Returns
         -------
@@ -220,12 +225,20 @@ class Gathering(ABC):
             For rows or ids that `farann.Index.add` would refuse, or if they can't be written.
             Nothing is added then.
         """
-        vectors = self._vectors("rows", rows, single=False)
+        vectors, shards = self._vectors("rows", rows, single=False), None
+        checks.check_flag("replace", replace)
         if ids is not None:
             asked_ids.new(ids, len(vectors))  # which says what is wrong with these
             ids = self._to_ids("ids", ids)
-            if len(used := ids[np.any(self._ask("holds", ids)[0], axis=0)]):
-                raise ValueError(f"ids: expected ids that are not in use, got {used[0]!r}")
+            held = np.array(self._ask("holds", ids)[0])
+            used = held.any(axis=0)
+            if replace:
+                shards = np.where(used, held.argmax(axis=0), len(self.manifest.shards))
+            elif used.any():
+                raise ValueError("ids: expected ids that are not in use, got "
+                                 f"{ids[used][0]!r}; pass replace=True to replace rows")
+        elif replace:
+            raise ValueError("replace: expected the ids of the rows as well, got none; pass ids=")
         elif self._strings:
             raise ValueError("ids: expected a string for each row, as the index has string ids, "
                              "got none")
@@ -234,7 +247,7 @@ class Gathering(ABC):
             raise ValueError(f"groups: expected {len(vectors)} labels, one a row"
                              if self.manifest.grouped else
                              "groups: expected none, as the index was built without")
-        return self._record(ids, vectors, labels)
+        return self._record(ids, vectors, labels, shards)
 
     def remove(self, ids: Any) -> None:
         """Remove rows, whichever shards they are in; KeyError if an id is in none, and nothing is
@@ -243,9 +256,9 @@ class Gathering(ABC):
         check_found(wanted, np.any(self._ask("holds", wanted)[0], axis=0))
         self._record(wanted, None, None)
 
-    def _record(self, ids: Any, rows: Any, groups: Any) -> IdArray:
+    def _record(self, ids: Any, rows: Any, groups: Any, shards: Any = None) -> IdArray:
         # The token tells a call that is sent again, as its worker died, from another one.
-        args = ids, rows, groups, uuid.uuid4().hex
+        args = ids, rows, groups, uuid.uuid4().hex, shards
         [(at, new)], _ = self._ask("record", *args, shards=[len(self.manifest.shards)])
         self._at = max(self._at, at)
         return np.array(new)

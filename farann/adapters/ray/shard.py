@@ -39,6 +39,7 @@ class Change(NamedTuple):
     ids: IdArray
     rows: Float32Array | None = None
     groups: IdArray | None = None
+    shards: Int64Array | None = None  # of rows that may replace others; None: all are added
 
     def to_bytes(self, number: int) -> bytes:
         """The content of the file with this number."""
@@ -53,7 +54,7 @@ class Change(NamedTuple):
         """Read it again; FormatError for what isn't the change with this number."""
         fields, arrays = read_bytes(content)
         wanted = {"add": {"ids", "rows"}, "remove": {"ids"}}.get(fields.get("kind", ""))
-        if fields.get("change") != number or arrays.keys() - {"groups"} != wanted:
+        if fields.get("change") != number or arrays.keys() - {"groups", "shards"} != wanted:
             raise FormatError(f"expected change {number}, got one with "
                               f"{ {**fields, 'arrays': sorted(arrays)} }")
         made = {name: np.array(json.loads(one.tobytes()), object) if one.dtype == np.uint8 else one
@@ -121,13 +122,17 @@ class Shard:
         for number in range(self.n_changes + 1, last + 1):
             try:
                 content = self._storage.read(name_of(number))
-                token, ids, rows, groups = Change.from_bytes(content, number)
+                token, ids, rows, groups, shards = Change.from_bytes(content, number)
             except (FileNotFoundError, FormatError) as error:
                 raise ShardError(f"{name_of(number)} of {self._storage.uri}: the file was changed, "
                                  f"damaged or removed ({error}); restore it, or build the index "
                                  "again") from None
             if rows is None:
                 self._index.remove(ids[self.holds(ids)])
+            elif shards is not None:
+                own = shards == self.number
+                self._index.add(rows[own], ids[own], replace=True,
+                                groups=None if groups is None else groups[own])
             elif self.is_growing:
                 self._index.add(rows, ids, groups=groups)
             if ids.dtype != object and len(ids):
@@ -135,7 +140,8 @@ class Shard:
             self.n_changes = number
             self._done[token] = number, ids
 
-    def record(self, ids: Any, rows: Any, groups: Any, token: str) -> tuple[int, IdArray]:
+    def record(self, ids: Any, rows: Any, groups: Any, token: str,
+               shards: Any = None) -> tuple[int, IdArray]:
         """Write a change, of the growing shard, once for each token; gives its number and ids."""
         with self._lock:
             while True:
@@ -143,10 +149,12 @@ class Shard:
                 if token in self._done:
                     return self._done[token]
                 new = np.arange(self._next_id, self._next_id + len(rows)) if ids is None else ids
-                if rows is not None and (used := new[self.holds(new)]).size:
+                if shards is not None:  # ids that another client added meanwhile are here
+                    shards = np.where(self.holds(new), self.number, shards)
+                elif rows is not None and (used := new[self.holds(new)]).size:
                     raise ValueError(f"ids: expected ids that are not in use, got {used[0]!r}")
                 number = self.n_changes + 1
-                content = Change(token, new, rows, groups).to_bytes(number)
+                content = Change(token, new, rows, groups, shards).to_bytes(number)
                 with suppress(FileExistsError):  # another ledger was first: read it, and try again
                     self._storage.write(name_of(number), content, new=True)
 
