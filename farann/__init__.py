@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from farann._version import __version__
     from farann.contract import FormatError, RecallWarning
     from farann.index import Index
-    from farann.one_off import search_furthest, select_diverse
+    from farann.one_off import search_furthest, search_mmr, search_nearest, select_diverse
     from farann.results import BeyondHits, Hits, SearchStats, Selection, merge, merge_beyond
     from farann.search.filters import Filter
     from farann.tuning.table import Tuning
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BeyondHits", "Filter", "FormatError", "Hits", "Index", "RecallWarning", "SearchStats",
     "Selection", "Tuning", "__version__", "isa_levels", "merge", "merge_beyond", "search_furthest",
-    "select_diverse",
+    "search_mmr", "search_nearest", "select_diverse",
 ]
 
 # What is imported when it is first asked for (SPEC 1), names by their modules, and modules.
@@ -36,7 +36,8 @@ _LAZY_NAMES = {
     "Hits": "results", "Index": "index", "RecallWarning": "contract",
     "SearchStats": "results", "Selection": "results", "Tuning": "tuning.table",
     "__version__": "_version", "isa_levels": "native.kernels", "merge": "results",
-    "merge_beyond": "results", "search_furthest": "one_off", "select_diverse": "one_off",
+    "merge_beyond": "results", "search_furthest": "one_off", "search_mmr": "one_off",
+    "search_nearest": "one_off", "select_diverse": "one_off",
 }
 _LAZY_MODULES = ("metrics", "sklearn", "vectors")
 

@@ -297,6 +297,7 @@ class SetSearch:
         *,
         epsilon: float = 0.0,
         budget: int = 0,
+        seconds: float = 0.0,
         raw: bool = False,
         floor: float = -np.inf,
         flag: CancelFlag | None = None,

@@ -590,23 +590,26 @@ class Index:
     @overload
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
-                             exclude: Any = None, allowed: Any = None, groups: Any = None,
-                             outside_groups: Any = None, threads: int | None = None,
+                             seconds: float | None = None, exclude: Any = None, allowed: Any = None,
+                             groups: Any = None, outside_groups: Any = None,
+                             threads: int | None = None,
                              return_keys: bool = False,
                              return_stats: Literal[False] = False) -> Hits: ...
 
     @overload
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
-                             exclude: Any = None, allowed: Any = None, groups: Any = None,
-                             outside_groups: Any = None, threads: int | None = None,
+                             seconds: float | None = None, exclude: Any = None, allowed: Any = None,
+                             groups: Any = None, outside_groups: Any = None,
+                             threads: int | None = None,
                              return_keys: bool = False,
                              return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
     def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
-                             exclude: Any = None, allowed: Any = None, groups: Any = None,
-                             outside_groups: Any = None, threads: int | None = None,
+                             seconds: float | None = None, exclude: Any = None, allowed: Any = None,
+                             groups: Any = None, outside_groups: Any = None,
+                             threads: int | None = None,
                              return_keys: bool = False,
                              return_stats: bool = False,
                              **unknown: UnknownKeyword) -> Hits | tuple[Hits, SearchStats]:
@@ -623,18 +626,10 @@ class Index:
         epsilon : float, optional
             No row that was left out is more than (1 + epsilon) times as far from its nearest member
             as the k-th found (l2), or better than its dot product or cosine by more than epsilon.
-        budget : int, optional
-            Scan at most this many rows of the last build, as in `search_furthest`.
-        exclude : optional
-            Ids to leave out, per set: an int array (n, m) padded with -1, or a sequence of n
-            one-dimensional arrays.
-        allowed : optional
-            The only rows that may be found, for all sets, as in `search_furthest`.
-        groups, outside_groups : optional
-            The group whose rows alone may be found, or may not be found, for all sets, or for each
-            its own, as in `search_furthest`.
-        threads : int, optional
-            In the place of the index's own number.
+        budget, seconds : optional
+            As in `search_furthest`, for each set.
+        exclude, allowed, groups, outside_groups, threads : optional
+            As in `search_furthest`, for all sets, or for each its own.
         return_keys : bool
             Also give `Hits.keys`, as in `search_furthest`. A row's key is its smallest key over the
             members, where under cosine keys are divided by the member's norm; not those of a set of
@@ -653,7 +648,7 @@ class Index:
         ------
         ValueError, TypeError
             For an empty set, a wrong dimension, NaN or infinity, a zero vector under cosine, more
-            than one of recall, epsilon and budget, or an index without vectors.
+            than one of recall, epsilon, budget and seconds, or an index without vectors.
 
         Notes
         -----
@@ -671,7 +666,7 @@ class Index:
         """
         if unknown:
             raise unexpected(Index.search_furthest_from, unknown)
-        hits, did = diverse.furthest_from(self._live, sets, k, recall, epsilon, budget,
+        hits, did = diverse.furthest_from(self._live, sets, k, recall, epsilon, budget, seconds,
                                           Filtering(exclude, allowed, groups, outside_groups),
                                           threads, return_keys)
         return (hits, did) if return_stats else hits
@@ -730,8 +725,9 @@ class Index:
                            Filtering(exclude, allowed, groups, outside_groups), threads)
 
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
-                       radius: float | None = None, allowed: Any = None,
-                       progress: Progress = False) -> Selection:
+                       radius: float | None = None, exclude: Any = None, allowed: Any = None,
+                       groups: Any = None, outside_groups: Any = None,
+                       progress: Progress = False, **unknown: UnknownKeyword) -> Selection:
         """Choose rows that cover all others: farthest-point sampling, or greedy k-center.
 
         Each pick is the row furthest from all picks before (Gonzalez 1985). Under l2 every row is
@@ -750,8 +746,8 @@ class Index:
         radius : float, optional
             Stop as soon as every row is within this distance of a pick, or has at least this dot
             product or cosine with one.
-        allowed : optional
-            The only rows that may be chosen: as in `search_furthest`.
+        exclude, allowed, groups, outside_groups : optional
+            Which rows may be chosen: as in `filter`; `allowed` may be what that prepared.
         progress : bool or callable
             Show a progress bar, or call a function, as in `build`.
 
@@ -782,7 +778,10 @@ class Index:
         >>> index.select_diverse(3, start=0)
         Selection(ids=array([0, 2, 3]), scores=array([inf,  9.,  4.], dtype=float32))
         """
-        return diverse.select(self._live, k, start, first, radius, allowed, progress)
+        if unknown:
+            raise unexpected(Index.select_diverse, unknown)
+        return diverse.select(self._live, k, start, first, radius,
+                              Filtering(exclude, allowed, groups, outside_groups), progress)
 
     def diameter(self, *, threads: int | None = None,
                  progress: Progress = False) -> tuple[float, Any, Any]:

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Progress, RowArray
+from farann._types import Progress, UnknownKeyword
 from farann.contract.index_spec import traits_of
+from farann.contract.names import unexpected
 from farann.contract.row_types import row_type_for, to_rows
 from farann.index import Index
 from farann.results import Hits, Selection
@@ -18,7 +19,8 @@ from farann.store.store import Store
 
 
 def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: str = "l2",
-                    *, threads: int | None = None) -> Hits:
+                    *, exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                    return_keys: bool = False, **unknown: UnknownKeyword) -> Hits:
     """The k rows furthest from each query, for one-off use without an index.
 
     Parameters
@@ -28,7 +30,8 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     queries : array_like (n_queries, dim) or (dim,)
     k : int
     metric : {"l2", "dot", "cosine"}
-    threads : int, optional
+    exclude, allowed, threads, return_keys : optional
+        As in `Index.search_furthest`.
 
     Returns
     -------
@@ -40,14 +43,62 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     >>> farann.search_furthest([[0.0], [5.0], [3.0]], [[1.0]], k=2).ids
     array([[1, 2]])
     """
-    index, vectors = _index_for(rows, metric, threads)
-    index._live.store = Store.over(vectors, index._live.spec)
-    return index.search_furthest(queries, k)
+    if unknown:
+        raise unexpected(search_furthest, unknown)
+    return _index_over(rows, metric, threads).search_furthest(
+        queries, k, exclude=exclude, allowed=allowed, return_keys=return_keys)
+
+
+def search_nearest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: str = "l2",
+                   *, exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                   return_keys: bool = False, **unknown: UnknownKeyword) -> Hits:
+    """The k rows nearest to each query, without an index; all else as in `search_furthest`.
+
+    Examples
+    --------
+    >>> farann.search_nearest([[0.0], [5.0], [3.0]], [[1.0]], k=2).ids
+    array([[0, 2]])
+    """
+    if unknown:
+        raise unexpected(search_nearest, unknown)
+    return _index_over(rows, metric, threads).search_nearest(
+        queries, k, exclude=exclude, allowed=allowed, return_keys=return_keys)
+
+
+def search_mmr(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: str = "cosine",
+               *, diversity: float = 0.5, candidates: int | None = None, exclude: Any = None,
+               allowed: Any = None, threads: int | None = None,
+               **unknown: UnknownKeyword) -> Hits:
+    """Rows that are like the query and unlike each other, without an index.
+
+    Parameters
+    ----------
+    rows, queries, k, exclude, allowed, threads
+        As in `search_furthest`.
+    metric : {"cosine", "dot"}
+    diversity, candidates : optional
+        As in `Index.search_mmr`.
+
+    Returns
+    -------
+    Hits
+        As from `Index.search_mmr`; ids are row numbers.
+
+    Examples
+    --------
+    >>> farann.search_mmr([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0]], [1.0, 0.0], 2, diversity=0.7).ids
+    array([1, 2])
+    """
+    if unknown:
+        raise unexpected(search_mmr, unknown)
+    return _index_over(rows, metric, threads).search_mmr(
+        queries, k, diversity=diversity, candidates=candidates, exclude=exclude, allowed=allowed)
 
 
 def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: str = "l2", *,
                    start: Any = None, first: Any = None, radius: float | None = None,
-                   allowed: Any = None, progress: Progress = False) -> Selection:
+                   exclude: Any = None, allowed: Any = None, progress: Progress = False,
+                   **unknown: UnknownKeyword) -> Selection:
     """Choose rows that cover all others, without an index: farthest-point sampling.
 
     Parameters
@@ -56,7 +107,7 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: str = "l2"
         Not copied if they are a C-contiguous array of float32, float16, uint8 or int8.
     k : int, optional
     metric : {"l2", "dot", "cosine"}
-    start, first, radius, allowed, progress : optional
+    start, first, radius, exclude, allowed, progress : optional
         As in `Index.select_diverse`.
 
     Returns
@@ -69,23 +120,25 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: str = "l2"
     >>> farann.select_diverse([[0.0], [1.0], [9.0], [5.0]], k=3, start=0).ids
     array([0, 2, 3])
     """
-    if first is None and radius is None and allowed is None and progress is False:
+    if unknown:
+        raise unexpected(select_diverse, unknown)
+    if (first is None and radius is None and exclude is None and allowed is None
+            and progress is False):
         few = _few_of(rows, k, metric, start)
         if few is not None:
             return few
-    index, vectors = _index_for(rows, metric)
-    if len(vectors):
-        index.add(vectors, copy=False)
-    return index.select_diverse(k, start=start, first=first, radius=radius, allowed=allowed,
-                                progress=progress)
+    return _index_over(rows, metric).select_diverse(
+        k, start=start, first=first, radius=radius, exclude=exclude, allowed=allowed,
+        progress=progress)
 
 
-def _index_for(rows: npt.ArrayLike, metric: str,
-               threads: int | None = None) -> tuple[Index, RowArray]:
-    """An empty index for rows, and these as it keeps them."""
+def _index_over(rows: npt.ArrayLike, metric: str, threads: int | None = None) -> Index:
+    """An index of rows that it doesn't copy where it need not."""
     row_type = row_type_for(rows.dtype) if isinstance(rows, np.ndarray) else "float32"
     index = Index(metric=metric, dtype=row_type, codes="float32", threads=threads)
-    return index, to_rows("rows", rows, None, row_type, normalized=index.metric == "cosine")
+    vectors = to_rows("rows", rows, None, row_type, normalized=index.metric == "cosine")
+    index._live.store = Store.over(vectors, index._live.spec)
+    return index
 
 
 def _few_of(rows: Any, k: Any, metric: Any, start: Any) -> Selection | None:

@@ -29,13 +29,13 @@ _INSTEAD = "use search_furthest or search_nearest with recall=, or budget="
 
 
 def furthest_from(live: Live, sets: Any, k: int, recall: float | None, epsilon: float | None,
-                  budget: int | None, given: Filtering, threads: int | None,
-                  return_keys: bool) -> tuple[Hits, SearchStats]:
+                  budget: int | None, seconds: float | None, given: Filtering,
+                  threads: int | None, return_keys: bool) -> tuple[Hits, SearchStats]:
     """The k rows furthest from the nearest member of each set."""
     from farann.diverse import member_sets
     from farann.search import plan
 
-    limits = to_limits(recall, epsilon, budget)
+    limits = to_limits(recall, epsilon, budget, seconds)
     check_exact("search_furthest_from", live.spec.vectors, _INSTEAD)
     asked = member_sets.to_sets("sets", sets, live.dim, normalized=live.spec.metric.normalized)
     question = question_of(live, asked, k, given, threads)
@@ -43,7 +43,8 @@ def furthest_from(live: Live, sets: Any, k: int, recall: float | None, epsilon: 
         return no_hits(len(asked), k, keyed=return_keys), SearchStats(len(asked))
     store, view, options = question.store, question.view, dict[str, Any]()
     if limits is not None:
-        options = {"epsilon": limits.epsilon or 0.0, "budget": limits.budget or 0}
+        options = {"epsilon": limits.epsilon or 0.0, "budget": limits.budget or 0,
+                   "seconds": limits.seconds or 0.0}
 
     def search(some: Question) -> tuple[Hits, SearchStats]:
         chosen = some.row_filters.filter(store, view, len(some.queries.members),
@@ -105,8 +106,8 @@ def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
     return store.named(found.ids), found
 
 
-def select(live: Live, k: int | None, start: Any, first: Any, radius: float | None, allowed: Any,
-           progress: Progress) -> Selection:
+def select(live: Live, k: int | None, start: Any, first: Any, radius: float | None,
+           given: Filtering, progress: Progress) -> Selection:
     """Choose rows that cover all others."""
     if k is None and radius is None:
         raise ValueError("k: expected how many rows to choose, or a radius, got neither")
@@ -119,18 +120,14 @@ def select(live: Live, k: int | None, start: Any, first: Any, radius: float | No
     if start is not None and first is not None:
         raise ValueError("start: expected at most one of start and first, got both")
     check_exact("select_diverse", live.spec.vectors, _INSTEAD)
-    filters.check_owner(live, allowed)
+    filters.check_owner(live, given.allowed)
     store = live.store
     begin = greedy.slot_of(store, start)
     before = asked_ids.known_slots(store, [] if first is None else first, "first")
     if store is None or len(store) == 0:
         none = np.empty(0, np.int64)
         return Selection(none if store is None else store.named(none), np.empty(0, np.float32))
-    rows = filters.row_filters(store, len(store), Filtering(allowed=allowed), 1, False).rows
-    slots, mask = store.live_slots(), store.alive
-    if rows is not None:
-        slots, mask = rows.slots(), np.zeros(store.n_slots, np.uint8)
-        mask[slots] = 1
+    slots, mask = filters.slots_and_mask(live, store, given)
     if begin is not None and begin not in slots:
         raise ValueError(f"start: expected an id that may be chosen, got {start!r}")
     selection = greedy.select(store, live.isa, slots, mask, greedy.Choice(

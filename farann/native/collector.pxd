@@ -46,7 +46,6 @@ cdef class Collector:
     cdef int64_t forget_short(self, int64_t *members) noexcept nogil
     @cython.final
     cdef bint has_k_rows(self, int64_t i) noexcept nogil
-    @cython.final
     cdef bint all_have_k_rows(self) noexcept nogil
     @cython.final
     cdef void predict(self, int64_t i, double key) noexcept nogil

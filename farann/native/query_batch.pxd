@@ -44,6 +44,7 @@ cdef class QueryBatch:
     cdef QueryBatch of(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                        int64_t start, int64_t stop, int64_t k, bint nearest, CancelFlag flag)
     cdef take_rule(self, rule)
+    cdef take_time(self, double seconds)
     cdef take_filter(self, Filter filter)
     cdef bint cancelled(self) noexcept nogil
     cdef bint time_to_look(self) noexcept nogil

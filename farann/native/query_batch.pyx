@@ -61,9 +61,13 @@ cdef class QueryBatch:
         """Stop where a `StopRule` says, as far as that is the same for all parts of a search."""
         self.epsilon = rule.epsilon
         if rule.seconds is not None:
-            self.end_time = farann_seconds() + rule.seconds * self.n_queries
-            self.next_look = max(WORK_A_LOOK, self.n_queries * self.dim
-                                 * max(ROWS_IN_ANY_CASE, 4 * self.k))
+            self.take_time(rule.seconds * self.n_queries)
+
+    cdef take_time(self, double seconds):
+        """End the search of all queries after some seconds."""
+        self.end_time = farann_seconds() + seconds
+        self.next_look = max(WORK_A_LOOK, self.n_queries * self.dim
+                             * max(ROWS_IN_ANY_CASE, 4 * self.k))
 
     cdef take_filter(self, Filter filter):
         """Find the rows of another mask for the one query there is."""

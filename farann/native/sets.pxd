@@ -43,7 +43,6 @@ cdef class SetCollector(Collector):
                    int64_t largest_block)
     cdef void find_coded(self, CodedQueries coded) noexcept nogil
     cdef bint are_raw(self, const MemberSet *members) noexcept nogil
-    cdef bint lack_rows(self) noexcept nogil
     cdef void settle_set(self, MemberSet *members, int64_t n,
                          const farann_block *where) noexcept nogil
     cdef void score_rows(self, MemberSet *members, const RowRange *rows) noexcept nogil

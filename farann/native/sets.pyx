@@ -86,12 +86,12 @@ cdef class SetCollector(Collector):
         """
         return self.raw or members.end - members.first == 1
 
-    cdef bint lack_rows(self) noexcept nogil:
+    cdef bint all_have_k_rows(self) noexcept nogil:
         cdef int64_t s
         for s in range(self.count):
             if self.sets[s].top.count < self.sets[s].top.capacity:
-                return True
-        return False
+                return False
+        return True
 
     cdef double bar(self, int64_t i) noexcept nogil:
         """The set's threshold as a reduced key of one of its members."""
@@ -291,7 +291,7 @@ cdef class SetBound(Bound):
                             Collector collector) noexcept nogil:
         cdef int64_t j, i, kept = 0, begin = 0, panel = block.start // FARANN_CODE_PANEL
         cdef bint can_answer = True
-        if self.enough and block.begins and not self.collector.lack_rows():
+        if self.enough and block.begins and self.collector.all_have_k_rows():
             return 0
         for j in range(n if self.norms is not None else 0):
             i = members[j]
@@ -327,6 +327,8 @@ cdef class SetSearch(Task):
         better by epsilon.
     budget : int
         How many rows of the last build to scan, in whole panels; 0: all.
+    seconds : float
+        For each set: what has been found by then is the answer; 0: no limit.
     raw : bool
         Compare keys of members as they are, under cosine, too.
     floor : float
@@ -335,7 +337,7 @@ cdef class SetSearch(Task):
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] members,
                  const int64_t[::1] offsets, int64_t start, int64_t k, *, double epsilon=0.0,
-                 int64_t budget=0, bint raw=False, double floor=-INFINITY,
+                 int64_t budget=0, double seconds=0.0, bint raw=False, double floor=-INFINITY,
                  CancelFlag flag=None):
         cdef int64_t n = members.shape[0], largest_block
         cdef bint listed = filter.segments[0].positions != NULL
@@ -345,6 +347,8 @@ cdef class SetSearch(Task):
         # The sets apply their own exclusions.
         self.batch = QueryBatch.of(snapshot, filter.for_others(n), members, 0, n, 1, False, flag)
         self.batch.epsilon = epsilon
+        if seconds > 0.0:
+            self.batch.take_time(seconds * (offsets.shape[0] - 1))
         self.make_room()
         largest_block = self.batch.block_rows
         if codes is not None:

@@ -309,6 +309,21 @@ def row_filters(store: Store, n_rows: int, given: Filtering, n_queries: int,
                                    None if rows is None else rows.mask()), excluded)
 
 
+def slots_and_mask(live: Live, store: Store,
+                   given: Filtering) -> tuple[Int64Array, UInt8Array | None]:
+    """The rows that a selection may choose, and a byte for each slot, 1 for these; None: all.
+
+    Labels of groups are as for `Index.filter`, as there are no queries.
+    """
+    allowed, others = Filtering(allowed=given.allowed), given._replace(allowed=None)
+    rows = row_filters(store, len(store), allowed, 1, False).rows
+    mask = store.alive if rows is None else rows.mask()
+    if any(said is not None for said in others):
+        chosen = Filter(live, others)._rows_of(store).mask()
+        mask = chosen if mask is None else mask & chosen
+    return store.live_slots() if mask is None else np.flatnonzero(mask), mask
+
+
 def _groups_asked(store: Store, name: str, labels: Any, n_queries: int) -> Int64Array:
     """The group number of each query; -1 where no row is in the group."""
     from farann.store.groups import to_labels

@@ -206,3 +206,32 @@ def test_unknown_keywords(method: str, given: dict[str, Any], words: str) -> Non
 def test_unknown_keywords_of_filters() -> None:
     with pytest.raises(TypeError, match=r"filter\(\) got .* 'within': use groups"):
         filled().filter(within="cat")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
+@pytest.mark.parametrize("name", ["search_furthest", "search_nearest", "search_mmr"])
+def test_questions_without_an_index(name: str, metric: str) -> None:
+    if name == "search_mmr" and metric == "l2":
+        with pytest.raises(ValueError, match="metric='dot' or 'cosine'"):
+            farann.search_mmr(ROWS, ROWS[:2], 3, metric)
+        return
+    rows, index = ROWS[:200].copy(), farann.Index(metric=metric)
+    rows[100:150] = rows[:50]  # ties
+    index.add(rows)
+    one_off, of_index = getattr(farann, name), getattr(index, name)
+    each: list[dict[str, Any]] = [
+        {}, {"exclude": [[i, i + 100] for i in range(9)]}, {"allowed": np.arange(0, 200, 3)},
+        {"allowed": np.arange(200) % 7 > 2, "exclude": [1, 2, 3], "threads": 2}]
+    for queries, some in ((rows[:9], each), (rows[5], [{}, {"exclude": [5]}])):
+        for given in some:
+            for k in (1, 6, 201):
+                hits, right = one_off(rows, queries, k, metric, **given), of_index(
+                    queries, k, **given)
+                assert np.array_equal(hits.ids, right.ids)
+                assert np.array_equal(hits.scores, right.scores, equal_nan=True)
+    if name != "search_mmr":
+        keys = one_off(rows, rows[:3], 4, metric, return_keys=True).keys
+        assert np.array_equal(keys, of_index(rows[:3], 4, return_keys=True).keys)
+    assert one_off(np.empty((0, 8)), rows[:2], 1, "dot").ids.tolist() == [[-1], [-1]]
+    with pytest.raises(TypeError, match=rf"{name}\(\) got .* 'n_neighbors': use k"):
+        one_off(rows, rows[:1], n_neighbors=3)

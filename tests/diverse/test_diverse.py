@@ -312,6 +312,43 @@ def test_where_a_selection_begins_and_ends() -> None:
     assert not np.isin(picks.ids[:3], index.select_diverse(290).ids).any()
 
 
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("metric", METRICS)
+def test_selections_with_filters(metric: str, named: bool) -> None:
+    rng = np.random.default_rng(11)
+    rows = rng.standard_normal((200, 6)).astype(np.float32)
+    rows[150:] = rows[:50]  # ties
+    labels, numbers = rng.integers(0, 4, 200), np.arange(200)
+    ids = [f"r{i:03}" for i in numbers] if named else numbers
+    index = farann.Index(metric=metric)
+    index.add(rows, ids, groups=labels)
+    index.remove([ids[5]])
+    out = [ids[i] for i in range(20, 40)]
+    live = (numbers != 5) & ~((numbers >= 20) & (numbers < 40))
+    for given, may in (({"exclude": out}, live), ({"exclude": out, "groups": [1, 3]},
+                                                  live & (labels % 2 == 1)),
+                       ({"outside_groups": 2, "allowed": ids[::2]},
+                        (numbers % 2 == 0) & (labels != 2)),
+                       ({"exclude": out, "allowed": index.filter(groups=1)}, live & (labels == 1)),
+                       ({"groups": 17}, live & False)):
+        start = np.flatnonzero(may)[:1]
+        found = index.select_diverse(9, **given, start=ids[start[0]] if len(start) else None)
+        if not len(start):
+            assert len(found.ids) == 0
+            continue
+        scores, expected = oracle.selection(rows, 8, metric, numbers, start, may)
+        picks = [int(str(id).strip("r")) for id in found.ids]
+        assert picks == [start[0], *expected]
+        assert_same_bits(found.scores[1:], scores)
+        assert may[[int(str(id).strip("r")) for id in index.select_diverse(9, **given).ids]].all()
+    one_off = farann.select_diverse(rows, 9, metric, start=0, exclude=np.arange(20, 40))
+    kept = ~((numbers >= 20) & (numbers < 40))
+    assert one_off.ids[1:].tolist() == oracle.selection(rows, 8, metric, numbers, [0],
+                                                        kept)[1].tolist()
+    with pytest.raises(ValueError, match="groups: the index has no groups"):
+        index_of(rows).select_diverse(3, groups=1)
+
+
 def test_the_next_pick_is_the_row_furthest_from_the_picks() -> None:
     rng = np.random.default_rng(10)
     rows = rng.standard_normal((400, 9)).astype(np.float32)

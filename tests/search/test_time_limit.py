@@ -201,3 +201,29 @@ def test_a_single_query() -> None:
     hits, did = index.search_furthest(rows[0], 3, seconds=SOON, return_stats=True)
     assert hits.found.all() and did.rows_scanned < len(rows)
     assert_same(index.search_furthest(rows[0], 3, seconds=LONG), exact)
+
+
+@pytest.mark.parametrize("codes", ["float32", "int8", "int4"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_sets(built: Any, metric: str, codes: str) -> None:
+    """With time the answer is exact; without, each set has k rows, with true scores."""
+    index, rows, queries = built(metric, codes=codes)
+    sets, k = queries.reshape(80, 5, DIM), 7
+    exact = index.search_furthest_from(sets, k)
+    assert_same_bits(index.search_furthest_from(sets, k, seconds=LONG).scores, exact.scores)
+    whole = index.stats()["last_search"]["rows_scanned"]
+    for some, wanted in ((sets, k), (sets[:1], k), (sets[:3], 2000)):
+        hits = index.search_furthest_from(some, wanted, seconds=SOON)
+        assert hits.found.all()
+        for i, members in enumerate(some):
+            assert len(set(hits.ids[i])) == wanted
+            of_members = index.score(members, hits.ids[i])
+            nearest = of_members.min(axis=0) if metric == "l2" else of_members.max(axis=0)
+            assert np.allclose(hits.scores[i], nearest, rtol=1e-6, atol=1e-6)
+        if some is sets:
+            assert index.stats()["last_search"]["rows_scanned"] < whole // 2
+    few = np.arange(N) % 2000 == 0
+    assert_same_bits(index.search_furthest_from(sets, k, allowed=few, seconds=SOON).scores,
+                     index.search_furthest_from(sets, k, allowed=few).scores)
+    with pytest.raises(ValueError, match="at most one limit"):
+        index.search_furthest_from(sets, k, seconds=SOON, epsilon=0.1)
