@@ -68,10 +68,11 @@ $(VENV)/.test: $(VENV)/.demo
 
 build: $(VENV)/.built  ## compile the native core and install in the virtual environment
 
-demo: $(VENV)/.demo  ## words and pictures least like others: two pages, and numpy beside it
+demo: $(VENV)/.demo  ## words, pictures and films: three pages, and numpy beside it
 	@mkdir -p build
 	$(BIN)/farann demo words -o build/words.html
 	$(BIN)/farann demo images -o build/images.html
+	$(BIN)/farann demo movies -o build/movies.html
 
 # By name: the files with the fewest tests, which pytest would leave for the end, take longest.
 test: $(VENV)/.test  ## run all tests

@@ -1,5 +1,7 @@
 """How Sphinx builds these pages: `make docs`."""
 
+import contextlib
+import io
 import shutil
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 import members
 
 from bench import report
+from farann.demo import images
 
 project = "farann"
 author = "The farann developers"
@@ -56,8 +59,10 @@ html_theme_options = {"light_logo": "logo-light.svg", "dark_logo": "logo-dark.sv
 linkcheck_anchors_ignore_for_url = [r"https://github\.com/.*"]
 linkcheck_timeout, linkcheck_workers = 15, 16
 
-# Made anew by each build, from what the benchmark measured.
+# Made anew by each build: what the benchmark measured, and pictures to click.
 report.write(DOCS / "results.jsonl", DOCS / "_extra" / "benchmark-plots.html")
+with contextlib.redirect_stdout(io.StringIO()):
+    images.run(DOCS / "_extra" / "pictures.html")
 html_extra_path = ["_extra"]
 
 # Each script of the gallery runs; one that fails ends the build.

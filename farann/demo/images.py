@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from string import Template
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,45 @@ __all__ = ["run"]
 
 PICTURES = 8  # answers shown a query
 UNLIKE = 30  # pictures shown that are unlike each other
+CHOICE = 6  # pictures of each kind that can be clicked
+_ACROSS = 32  # pictures in a line of the one that holds them all
+
+# Shows the answers to the picture that is clicked; all were computed when the page was made.
+_CHOOSER = Template("""<div class="row" id="choice"></div>
+<div id="answers" aria-live="polite"></div>
+<script>
+const all = $all, sheet = "$sheet", across = $across, lines = $lines;
+function tile(kind, picture, text) {
+  const made = document.createElement(kind);
+  made.className = "tile"; made.title = text; made.setAttribute("aria-label", text);
+  if (kind != "button") made.setAttribute("role", "img");
+  made.style.backgroundImage = `url($${sheet})`;
+  made.style.backgroundSize = `$${across * 100}% $${lines * 100}%`;
+  made.style.backgroundPosition = `$${picture % across / (across - 1) * 100}% ` +
+    `$${Math.floor(picture / across) / (lines - 1) * 100}%`;
+  return made;
+}
+function line(kind, words, found) {
+  const head = document.createElement("p"), row = document.createElement("div");
+  head.className = kind; head.textContent = words; row.className = "row";
+  row.append(...found.map(([picture, score]) =>
+    tile("span", picture, `$${all.names[picture]}, cosine $${score}`)));
+  return [head, row];
+}
+function show(button, asked) {
+  for (const other of choice.children) other.setAttribute("aria-pressed", other == button);
+  answers.replaceChildren(...line("far", "least like it", asked.far),
+                          ...line("near", "most like it", asked.near));
+}
+const choice = document.getElementById("choice"), answers = document.getElementById("answers");
+choice.append(...all.asked.map(asked => {
+  const button = tile("button", asked.picture, all.names[asked.picture]);
+  button.onclick = () => show(button, asked);
+  return button;
+}));
+choice.children[0].click();
+</script>
+""")
 
 
 def run(output: Path) -> bool:
@@ -41,7 +82,8 @@ def run(output: Path) -> bool:
             "<p class=far>least like it</p>", _pictures(found, furthest, row),
             "<p class=near>most like it</p>", _pictures(found, nearest, row)))
     chosen = index.select_diverse(UNLIKE)
-    sections = [page.section("Least and most like each", *strips), page.section(
+    sections = [page.section("Click a picture", _chooser(found, index)),
+                page.section("Least and most like each", *strips), page.section(
         f"{UNLIKE} pictures unlike each other",
         page.paragraph("Each is the one furthest from all before it."),
         page.cells(_picture(found, i) for i in chosen.ids))]
@@ -55,6 +97,31 @@ def run(output: Path) -> bool:
         f"{furthest.ids.size} looked at.")
     page.write(output, "Pictures least like others", found.about, sections)
     return right
+
+
+def _chooser(pictures: Pictures, index: farann.Index) -> str:
+    """Pictures to click, with the answers to each: they work without farann."""
+    labels = np.array(pictures.labels)
+    asked = np.concatenate([np.flatnonzero(labels == kind)[:CHOICE]
+                            for kind in dict.fromkeys(pictures.labels)])
+    furthest, nearest = (search(pictures.rows[asked], PICTURES, exclude=asked[:, None])
+                         for search in (index.search_furthest, index.search_nearest))
+    shown = np.unique([asked, *furthest.ids.T, *nearest.ids.T])
+    places = {row: place for place, row in enumerate(shown.tolist())}
+    height, lines = pictures.height, max(-(-len(shown) // _ACROSS), 2)
+    sheet = np.zeros((lines * _ACROSS, height, pictures.rows.shape[1] // height), np.uint8)
+    sheet[: len(shown)] = pictures.rows[shown].reshape(len(shown), height, -1)
+    sheet = sheet.reshape(lines, _ACROSS, height, -1).swapaxes(1, 2).reshape(lines * height, -1)
+
+    def found(hits: farann.Hits, at: int) -> list[tuple[int, float]]:
+        return [(places[row], round(float(score), 2))
+                for row, score in zip(hits.ids[at].tolist(), hits.scores[at], strict=True)]
+
+    answers = {"names": labels[shown].tolist(), "asked": [
+        {"picture": places[row], "far": found(furthest, at), "near": found(nearest, at)}
+        for at, row in enumerate(asked.tolist())]}
+    return _CHOOSER.substitute(all=json.dumps(answers).replace("<", "\\u003c"),
+                               sheet=page.png(sheet), across=_ACROSS, lines=lines)
 
 
 def _first_of_each(pictures: Pictures) -> list[int]:

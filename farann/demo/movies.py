@@ -43,24 +43,29 @@ def run(output: Path) -> bool:
     feedback = Feedback(part, films.stars >= 4, films.stars <= 2)
     lists = _lists(films, feedback)
     held_back = feedback.part == 1
-    counts = {name: [sum(_counts(films, ids, held_back & kind))
-                     for kind in (feedback.liked, feedback.disliked)]
-              for name, ids in lists.items()}
-    known = sum(np.array(_counts(films, ids, held_back & (feedback.liked | feedback.disliked)))
-                for ids in lists.values())
-    # Whose lists have most that they rated, as there is most to see; a tie goes to the first.
-    people = np.argsort(-known, kind="stable")[:PEOPLE].tolist()
+    liked, disliked = ([_counts(films, ids, held_back & kind) for ids in lists.values()]
+                       for kind in (feedback.liked, feedback.disliked))
+    # Those are shown who are spared most disliked films; a tie goes to more liked ones.
+    spared = disliked[0] - disliked[1]
+    people = np.lexsort((liked[0] - liked[1], -spared))[:PEOPLE].tolist()
     say(f"\n{K} films for each of {int(films.users.max()) + 1:,} people, of those not seen before;")
     say("what they held back says which of these they like:")
-    say(f"{'':26}{'liked':>8}{'disliked':>10}")
-    for name, (liked, disliked) in counts.items():
-        say(f"  {name:<24}{liked:>8,}{disliked:>10,}")
-    rows = [[name, f"{liked:,}", f"{disliked:,}"] for name, (liked, disliked) in counts.items()]
+    say(f"{'':26}{'liked':>8}{'disliked':>10}{'to 100 liked':>14}")
+    rows = []
+    for name, good, bad in zip(lists, liked, disliked, strict=True):
+        rows.append([f"{good.sum():,}", f"{bad.sum():,}",
+                     f"{100 * bad.sum() / max(good.sum(), 1):.1f}"])
+        say("  {:<24}{:>8}{:>10}{:>14}".format(name, *rows[-1]))
+    told = (f"{(spared > 0).sum():,} people are shown fewer films that they dislike, "
+            f"{(spared < 0).sum():,} more.")
+    say(told)
     summary = page.section(
-        "All lists together", page.table(["films by", "liked", "disliked"], rows, numbers_from=1),
-        page.paragraph("Of all films that a list names, those whose rating was held back. "
-                       "Most were never rated, so that nobody knows. Below are the people who "
-                       "rated most of what their lists have."))
+        "All lists together",
+        page.table(["films by", "liked", "disliked", "disliked to 100 liked"],
+                   [[name, *row] for name, row in zip(lists, rows, strict=True)], numbers_from=1),
+        page.paragraph(f"Of all films that a list names, those whose rating was held back. {told} "
+                       "Most films were never rated, so that nobody knows. Below are the people "
+                       "who are spared most."))
     sections = [summary, *(_person(films, feedback, lists, user)
                            for user in people)]
     page.write(output, "Films by likes and dislikes", films.about, sections)
@@ -94,10 +99,10 @@ def _by_person(films: Films, chosen: Array) -> list[NDArray[np.int64]]:
     return np.split(films.films[chosen][order], np.cumsum(counts)[:-1])
 
 
-def _counts(films: Films, ids: Array, chosen: Array) -> list[int]:
+def _counts(films: Films, ids: Array, chosen: Array) -> NDArray[np.int64]:
     """How many entries of each person's list are among their chosen ratings."""
-    return [int(np.isin(some, rated).sum())
-            for some, rated in zip(ids, _by_person(films, chosen), strict=True)]
+    return np.array([np.isin(some, rated).sum()
+                     for some, rated in zip(ids, _by_person(films, chosen), strict=True)])
 
 
 def _person(films: Films, feedback: Feedback, lists: dict[str, Array], user: int) -> str:

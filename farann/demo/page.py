@@ -1,4 +1,4 @@
-"""One self-contained HTML page of what a demo found: no script, no network, light and dark."""
+"""One self-contained HTML page of what a demo found: no network, light and dark."""
 
 from __future__ import annotations
 
@@ -51,6 +51,10 @@ img { width: 56px; height: 56px; image-rendering: pixelated; border-radius: 4px;
 .far { color: var(--far) } .near { color: var(--near) }
 .bad { color: var(--bad) } .good { color: var(--good) }
 small { color: var(--soft) }
+.tile { padding: 0; border: 2px solid transparent; border-radius: 4px; width: 44px; height: 44px;
+  box-sizing: border-box; background: #000 padding-box; image-rendering: pixelated }
+button.tile { cursor: pointer }
+.tile[aria-pressed=true] { border-color: var(--near) } #answers .tile { width: 72px; height: 72px }
 </style>
 <h1>$title</h1>
 <p class="soft">$about</p>
@@ -62,17 +66,21 @@ $body
 
 def picture(pixels: NDArray[np.uint8], words: str, note: str = "") -> str:
     """A grey picture (height, width) as a figure, with a line below it."""
+    below = f"{escape(words)}<br>{escape(note)}" if note else escape(words)
+    return (f'<figure><img alt="{escape(words)}" src="{png(pixels)}">'
+            f"<figcaption>{below}</figcaption></figure>")
+
+
+def png(pixels: NDArray[np.uint8]) -> str:
+    """A grey picture (height, width) as the address of a PNG that holds it."""
     height, width = pixels.shape
     scan = np.hstack([np.zeros((height, 1), np.uint8), pixels]).tobytes()  # 0: lines as they are
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits of grey
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(scan, 9)), (b"IEND", b"")]
-    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+    content = b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(content)) + kind + content
         + struct.pack(">I", zlib.crc32(kind + content)) for kind, content in chunks)
-    source = base64.b64encode(png).decode()
-    below = f"{escape(words)}<br>{escape(note)}" if note else escape(words)
-    return (f'<figure><img alt="{escape(words)}" src="data:image/png;base64,{source}">'
-            f"<figcaption>{below}</figcaption></figure>")
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
 def cells(figures: Iterable[str]) -> str:

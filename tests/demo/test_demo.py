@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import importlib.metadata
+import json
 import re
 import struct
 import sys
@@ -330,10 +331,11 @@ def test_films(few_films: None, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "Film <5> (1995)" in films.titles and "f150" in films.titles
     lines = lines_of(capsys, "movies", "-o", "films.html")
     assert lines[0] == films.about
-    counts = {line[:26].strip(): [int(n) for n in line[26:].split()] for line in lines
+    counts = {line[:26].strip(): [float(n) for n in line[26:].split()] for line in lines
               if line.startswith("  likes")}
     assert list(counts) == ["likes alone", "likes and dislikes"]
-    assert min(map(min, counts.values())) > 0
+    for liked, disliked, ratio in counts.values():
+        assert min(liked, disliked) > 0 and ratio == round(100 * disliked / liked, 1)
     page = Page(tmp_path / "films.html")
     assert page.text.count("Person ") == PEOPLE
     assert page.text.count("held back") == PEOPLE + 1
@@ -343,8 +345,10 @@ def test_made_up_films_stand_in(nothing: Path, capsys: pytest.CaptureFixture[str
     lines = lines_of(capsys, "movies")
     assert lines[0] == "No MovieLens: the package recbole is not installed."
     assert lines[2].startswith("Made up: 60,000 ratings")
-    alone, both = (int(line.split()[-1]) for line in lines if line.startswith("  likes"))
-    assert both < alone  # of disliked films
+    alone, both = (line.split()[-3:] for line in lines if line.startswith("  likes"))
+    assert int(both[1]) < int(alone[1]) and float(both[2]) < float(alone[2])  # disliked films
+    spared, hurt = re.findall(r"(\d+) ", next(line for line in lines if "are shown fewer" in line))
+    assert int(spared) > int(hurt)
     text = Page(nothing / "farann-movies.html").text
     marks = text.count("\N{CHECK MARK}"), text.count("\N{BALLOT X}")
     assert "Western No. " in text
@@ -364,6 +368,22 @@ def test_films_that_were_seen_are_not_listed(few_films: None, tmp_path: Path,
         listed = set(re.findall(r"Film <\d+> \(1995\)|f\d+", text))
         seen = {films.titles[film] for film in films.films[films.users == int(user)]}
         assert len(listed) >= FILMS_SHOWN and len(seen) > 10 and not listed & seen
+
+
+def test_pictures_to_click(few_pictures: tuple[Any, Any], tmp_path: Path,
+                           capsys: pytest.CaptureFixture[str]) -> None:
+    """Answers on the page are those of a search in float64."""
+    pixels, kinds = few_pictures
+    lines_of(capsys, "images")
+    page = (tmp_path / "farann-images.html").read_text("utf-8")
+    known = json.loads(page.partition("const all = ")[2].partition(", sheet")[0])
+    rows = pixels.reshape(60, -1).astype(np.float32)
+    asked = np.concatenate([np.flatnonzero(kinds == kind)[:6] for kind in dict.fromkeys(kinds)])
+    right = reference.furthest(rows[asked], rows, PICTURES, "cosine")
+    assert len(known["asked"]) == len(asked) == 60
+    for one, scores in zip(known["asked"], right.scores, strict=True):
+        assert [score for _, score in one["far"]] == [round(float(score), 2) for score in scores]
+        assert one["picture"] not in [place for place, _ in one["near"]]
 
 
 def test_films_where_make_demo_puts_them(few_films: None, tmp_path: Path,
