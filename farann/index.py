@@ -341,27 +341,27 @@ class Index:
     # ---- searches ----
 
     @overload
-    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
-                        recall: float | None = None, epsilon: float | None = None,
-                        budget: int | None = None, seconds: float | None = None,
-                        exclude: Any = None, allowed: Any = None,
+    def search_furthest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
+                        ids: Ids | None = None, recall: float | None = None,
+                        epsilon: float | None = None, budget: int | None = None,
+                        seconds: float | None = None, exclude: Any = None, allowed: Any = None,
                         groups: Any = None, outside_groups: Any = None,
                         threads: int | None = None, return_keys: bool = False,
                         return_stats: Literal[False] = False) -> Hits: ...
 
     @overload
-    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
-                        recall: float | None = None, epsilon: float | None = None,
-                        budget: int | None = None, seconds: float | None = None,
-                        exclude: Any = None, allowed: Any = None,
+    def search_furthest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
+                        ids: Ids | None = None, recall: float | None = None,
+                        epsilon: float | None = None, budget: int | None = None,
+                        seconds: float | None = None, exclude: Any = None, allowed: Any = None,
                         groups: Any = None, outside_groups: Any = None,
                         threads: int | None = None, return_keys: bool = False,
                         return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
-    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *,
-                        recall: float | None = None, epsilon: float | None = None,
-                        budget: int | None = None, seconds: float | None = None,
-                        exclude: Any = None, allowed: Any = None,
+    def search_furthest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
+                        ids: Ids | None = None, recall: float | None = None,
+                        epsilon: float | None = None, budget: int | None = None,
+                        seconds: float | None = None, exclude: Any = None, allowed: Any = None,
                         groups: Any = None, outside_groups: Any = None,
                         threads: int | None = None, return_keys: bool = False,
                         return_stats: bool = False,
@@ -375,6 +375,10 @@ class Index:
         k : int
             How many rows to find, at least 1. k beyond the number of rows pads; a call may pad to
             at most 2^24 results, queries times k.
+        ids : int, str or array_like of these (n_queries,), optional
+            In the place of `queries`: rows by their ids, each of which is left out of its own
+            answer, beside those in `exclude`. Of an index without vectors the query is what the
+            codes of the row say, as from `reconstruct`.
         recall : float, optional
             Find this share of the true answer, on average over queries like those that `tune`
             measured; it is called if nobody did. Queries unlike those are answered exactly, and a
@@ -431,7 +435,9 @@ class Index:
             For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1 or far beyond
             the number of rows, a filter of the wrong shape, groups that the index hasn't, more than
             one of recall, epsilon, budget and seconds, or none of recall, budget and seconds for an
-            index without vectors.
+            index without vectors; and for both or neither of queries and ids.
+        KeyError
+            If one of `ids` is not in the index.
 
         Notes
         -----
@@ -445,14 +451,21 @@ class Index:
         array([0, 1, 2])
         >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
         Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
+
+        Rows unlike row 1:
+
+        >>> index.search_furthest(ids=1, k=2).ids
+        array([0, 2])
         """
         if unknown:
             raise unexpected(Index.search_furthest, unknown)
-        hits, did = ask.furthest(self._live, queries, k, recall, epsilon, budget, seconds, exclude,
-                                 allowed, groups, outside_groups, threads, return_keys)
+        hits, did = ask.furthest(self._live, queries, k, ids, recall, epsilon, budget, seconds,
+                                 exclude, allowed, groups, outside_groups, threads,
+                                 return_keys)
         return (hits, SearchStats(*did)) if return_stats else hits
 
-    def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
+    def search_nearest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
+                       ids: Ids | None = None, recall: float | None = None,
                        epsilon: float | None = None, budget: int | None = None,
                        seconds: float | None = None, exclude: Any = None, allowed: Any = None,
                        groups: Any = None, outside_groups: Any = None,
@@ -462,7 +475,7 @@ class Index:
 
         Parameters
         ----------
-        queries, k, exclude, allowed, groups, outside_groups, threads
+        queries, k, ids, exclude, allowed, groups, outside_groups, threads
             As in `search_furthest`.
         recall, epsilon, budget, seconds : optional
             As in `search_furthest`; what `recall` takes is measured for the nearest rows, by
@@ -508,14 +521,15 @@ class Index:
         """
         if unknown:
             raise unexpected(Index.search_nearest, unknown)
-        return ask.nearest(self._live, queries, k, (recall, epsilon, budget, seconds),
+        return ask.nearest(self._live, queries, k, ids, (recall, epsilon, budget, seconds),
                            Filtering(exclude, allowed, groups, outside_groups), beyond, threads,
                            return_keys)
 
-    def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
-                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,
-                      threads: int | None = None, return_keys: bool = False,
-                      **unknown: UnknownKeyword) -> BeyondHits:
+    def search_beyond(self, queries: npt.ArrayLike | None = None,
+                      radius: npt.ArrayLike | None = None, *, ids: Ids | None = None,
+                      exclude: Any = None, allowed: Any = None, groups: Any = None,
+                      outside_groups: Any = None, threads: int | None = None,
+                      return_keys: bool = False, **unknown: UnknownKeyword) -> BeyondHits:
         """Every row further from a query than a radius.
 
         Parameters
@@ -524,7 +538,7 @@ class Index:
         radius : float, or array_like of float (n_queries,)
             One for all queries, or one for each. Rows at a greater distance are found; under dot
             and cosine, rows whose dot product or cosine is less. Compared in float64.
-        exclude, allowed, groups, outside_groups, threads, return_keys : optional
+        ids, exclude, allowed, groups, outside_groups, threads, return_keys : optional
             As in `search_furthest`.
 
         Returns
@@ -545,14 +559,15 @@ class Index:
         """
         if unknown:
             raise unexpected(Index.search_beyond, unknown)
-        return ask.in_range(self._live, queries, radius,
+        return ask.in_range(self._live, queries, radius, ids,
                             Filtering(exclude, allowed, groups, outside_groups), threads,
                             return_keys)
 
-    def search_within(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
-                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,
-                      threads: int | None = None, return_keys: bool = False,
-                      **unknown: UnknownKeyword) -> BeyondHits:
+    def search_within(self, queries: npt.ArrayLike | None = None,
+                      radius: npt.ArrayLike | None = None, *, ids: Ids | None = None,
+                      exclude: Any = None, allowed: Any = None, groups: Any = None,
+                      outside_groups: Any = None, threads: int | None = None,
+                      return_keys: bool = False, **unknown: UnknownKeyword) -> BeyondHits:
         """Every row no further from a query than a radius: all that `search_beyond` leaves.
 
         Parameters
@@ -562,7 +577,7 @@ class Index:
             One for all queries, or one for each. Rows at this distance or less are found, at 0
             copies of the query; under dot and cosine, rows whose dot product or cosine is at least
             this. Compared in float64.
-        exclude, allowed, groups, outside_groups, threads, return_keys : optional
+        ids, exclude, allowed, groups, outside_groups, threads, return_keys : optional
             As in `search_nearest`.
 
         Returns
@@ -581,14 +596,15 @@ class Index:
         """
         if unknown:
             raise unexpected(Index.search_within, unknown)
-        return ask.in_range(self._live, queries, radius,
+        return ask.in_range(self._live, queries, radius, ids,
                             Filtering(exclude, allowed, groups, outside_groups), threads,
                             return_keys, nearest=True)
 
     # ---- sets, selections and pairs ----
 
     @overload
-    def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
+    def search_furthest_from(self, sets: Any = None, k: int = 10, *, ids: Any = None,
+                             recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
                              seconds: float | None = None, exclude: Any = None, allowed: Any = None,
                              groups: Any = None, outside_groups: Any = None,
@@ -597,7 +613,8 @@ class Index:
                              return_stats: Literal[False] = False) -> Hits: ...
 
     @overload
-    def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
+    def search_furthest_from(self, sets: Any = None, k: int = 10, *, ids: Any = None,
+                             recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
                              seconds: float | None = None, exclude: Any = None, allowed: Any = None,
                              groups: Any = None, outside_groups: Any = None,
@@ -605,7 +622,8 @@ class Index:
                              return_keys: bool = False,
                              return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
 
-    def search_furthest_from(self, sets: Any, k: int = 10, *, recall: float | None = None,
+    def search_furthest_from(self, sets: Any = None, k: int = 10, *, ids: Any = None,
+                             recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
                              seconds: float | None = None, exclude: Any = None, allowed: Any = None,
                              groups: Any = None, outside_groups: Any = None,
@@ -621,6 +639,9 @@ class Index:
             For each set its vectors, at least one.
         k : int
             How many rows to find, at least 1, as in `search_furthest`.
+        ids : sequence of array_like of int or str (m_i,), optional
+            In the place of `sets`: for each set rows by their ids, which it leaves out of its
+            answer, beside those in `exclude`.
         recall : float, optional
             Taken for an exact search, which finds all.
         epsilon : float, optional
@@ -648,7 +669,10 @@ class Index:
         ------
         ValueError, TypeError
             For an empty set, a wrong dimension, NaN or infinity, a zero vector under cosine, more
-            than one of recall, epsilon, budget and seconds, or an index without vectors.
+            than one of recall, epsilon, budget and seconds, both or neither of sets and ids, or an
+            index without vectors.
+        KeyError
+            If one of `ids` is not in the index.
 
         Notes
         -----
@@ -666,13 +690,15 @@ class Index:
         """
         if unknown:
             raise unexpected(Index.search_furthest_from, unknown)
-        hits, did = diverse.furthest_from(self._live, sets, k, recall, epsilon, budget, seconds,
+        hits, did = diverse.furthest_from(self._live, sets, k, ids, recall, epsilon, budget,
+                                          seconds,
                                           Filtering(exclude, allowed, groups, outside_groups),
                                           threads, return_keys)
         return (hits, did) if return_stats else hits
 
-    def search_mmr(self, queries: npt.ArrayLike, k: int = 10, *, diversity: float = 0.5,
-                   candidates: int | None = None, exclude: Any = None, allowed: Any = None,
+    def search_mmr(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
+                   ids: Ids | None = None, diversity: float = 0.5, candidates: int | None = None,
+                   exclude: Any = None, allowed: Any = None,
                    groups: Any = None, outside_groups: Any = None,
                    threads: int | None = None, **unknown: UnknownKeyword) -> Hits:
         """Rows that are like the query and unlike each other: maximal marginal relevance.
@@ -691,7 +717,7 @@ class Index:
         candidates : int, optional
             Choose among this many most similar rows alone, as other libraries do. By default among
             all rows.
-        exclude, allowed, groups, outside_groups, threads : optional
+        ids, exclude, allowed, groups, outside_groups, threads : optional
             As in `search_furthest`.
 
         Returns
@@ -721,7 +747,7 @@ class Index:
         """
         if unknown:
             raise unexpected(Index.search_mmr, unknown)
-        return diverse.mmr(self._live, queries, k, diversity, candidates,
+        return diverse.mmr(self._live, queries, k, ids, diversity, candidates,
                            Filtering(exclude, allowed, groups, outside_groups), threads)
 
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,

@@ -85,6 +85,14 @@ def assert_answers(cluster: Any, one: farann.Index, queries: Float32) -> None:
     for name in ("offsets", "ids", "scores"):
         assert_array_equal(getattr(near, name), getattr(wanted, name))
     some = rows[[1, 5, len(rows) - 1]]
+    for left_out in (None, rows[:9], [rows[:2], rows[:0], rows[7:30]]):
+        for search in ("search_furthest", "search_nearest"):
+            assert_same(getattr(cluster, search)(ids=some, k=6, exclude=left_out),
+                        getattr(one, search)(ids=some, k=6, exclude=left_out))
+    assert_same(cluster.search_nearest(ids=some[0], k=4), one.search_nearest(ids=some[0], k=4))
+    for search in ("search_beyond", "search_within"):
+        assert_array_equal(getattr(cluster, search)(ids=some, radius=radius).ids,
+                           getattr(one, search)(ids=some, radius=radius).ids)
     assert_array_equal(cluster.score(queries, some), one.score(queries, some))
     assert_array_equal(cluster.reconstruct(some), one.reconstruct(some))
 
@@ -108,3 +116,4 @@ def assert_selections(cluster: Any, one: farann.Index, queries: Float32) -> None
                     {"allowed": few, "candidates": 9}):
         assert_same(cluster.search_mmr(queries, 5, **options),
                     one.search_mmr(queries, 5, **options))
+    assert_same(cluster.search_mmr(ids=few, k=3), one.search_mmr(ids=few, k=3))

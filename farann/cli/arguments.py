@@ -55,12 +55,12 @@ examples:
   farann build items.npy -o items.farann --cells auto --queries sample.npy"""
 
 SEARCH = f"""\
-Find the k rows furthest from each query of a file, and print a table or write
-a file. The table, .csv and .parquet have a line a hit: query (from 0), rank
-(from 1), id and score. A .jsonl, which --json prints, has a line a query with
-its ids and scores. An .npz has the arrays scores and ids, of shape
-(queries, k), with the id -1 and the score NaN where there were fewer than k
-rows. With --beyond or --within it has offsets, too: query i found
+Find the k rows furthest from each query of a file, or from rows by their ids,
+and print a table or write a file. The table, .csv and .parquet have a line a
+hit: query (from 0), rank (from 1), id and score. A .jsonl, which --json prints,
+has a line a query with its ids and scores. An .npz has the arrays scores and
+ids, of shape (queries, k), with the id -1 and the score NaN where there were
+fewer than k rows. With --beyond or --within it has offsets, too: query i found
 ids[offsets[i]:offsets[i + 1]]. If ids are strings, padding is the empty one,
 --exclude takes a .txt with a line a query and tabs between ids, and --allowed
 one with an id a line.
@@ -75,6 +75,7 @@ examples:
   farann search items.farann queries.npy --beyond 3.5 -o far.csv
   farann search words.farann queries.npy --beyond=-0.5
   farann search items.farann queries.npy --recall 0.95
+  farann search items.farann --ids some.txt
   farann search items.farann - -o - < queries.csv > hits.csv
 
 seen.txt has a line a query with the ids to leave out, such as 17 42 99, or an
@@ -308,7 +309,9 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add = _command(commands, "search", "find the rows furthest from queries",
                    SEARCH, SEARCH_EXAMPLES)
     add("index", metavar="INDEX", help="file that farann build wrote")
-    add("queries", metavar="QUERIES", help="file with a query a row")
+    add("queries", metavar="QUERIES", nargs="?", help="file with a query a row")
+    add("--ids", metavar="FILE", help="instead of QUERIES: rows of the index by their ids, one a "
+        "line, each left out of its own answer")
     add("-k", "--k", type=_at_least(1), metavar="N", help="how many rows to find for each query "
         "(default: 10)")
     add("-o", "--output", metavar="OUT", help=".npz, .csv, .parquet or .jsonl file to write; - is "

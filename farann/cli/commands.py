@@ -103,15 +103,24 @@ def search(arguments: argparse.Namespace) -> int:
     """Answer the queries of a file."""
     output, kind = _checked_target(arguments)
     index = Index.load(arguments.index, mmap=arguments.mmap)
-    queries = open_vectors(arguments.queries, default="test", max_bytes=arguments.max_bytes)
     if index.dim is None:
         raise ValueError(f"{arguments.index}: the index is empty")
-    if queries.dim != index.dim:
-        raise ValueError(f"{queries.path}: expected queries of dimension {index.dim}, as "
-                         f"{arguments.index} has, got {queries.dim}")
-    exclude, allowed = _filters(arguments, index, queries.rows)
-    each = {"exclude": exclude, **{
-        name: _names(arguments, name, queries.rows, "a label for each query")
+    file, ids = None, None
+    if arguments.queries is None:
+        ids = read_any_ids(arguments.ids, arguments.max_bytes)
+        n = len(ids)
+        if n and isinstance(ids, list) != _has_strings(index):
+            raise ValueError(f"{arguments.ids}: expected integers or strings as the ids of "
+                             f"{arguments.index} are, got {ids[0]!r}")
+    else:
+        file = open_vectors(arguments.queries, default="test", max_bytes=arguments.max_bytes)
+        n = file.rows
+        if file.dim != index.dim:
+            raise ValueError(f"{file.path}: expected queries of dimension {index.dim}, as "
+                             f"{arguments.index} has, got {file.dim}")
+    exclude, allowed = _filters(arguments, index, n)
+    each = {"ids": ids, "exclude": exclude, **{
+        name: _names(arguments, name, n, "a label for each query")
         for name in ("groups", "outside_groups")}}
     seconds = 0.0
 
@@ -119,28 +128,28 @@ def search(arguments: argparse.Namespace) -> int:
         nonlocal seconds
         ask = _question(arguments, index, allowed)
         done = 0
-        for batch in _batches(queries):
-            chosen = {name: part[done : done + len(batch)] for name, part in each.items()
+        for count, batch in _batches(file, n):
+            chosen = {name: part[done : done + count] for name, part in each.items()
                       if part is not None}
             began = time.perf_counter()
-            with blaming({"queries": queries.path, "allowed": arguments.allowed,
-                          "groups": arguments.groups,
+            with blaming({"queries": arguments.queries, "ids": arguments.ids,
+                          "allowed": arguments.allowed, "groups": arguments.groups,
                           "outside_groups": arguments.outside_groups}, done):
                 hits = ask(batch, **chosen)
             seconds += time.perf_counter() - began
-            done += len(batch)
-            advance(len(batch))
+            done += count
+            advance(count)
             yield hits
 
     if kind == "table":  # which itself shows that things move
         longest = 0 if _has_strings(index) else len(str(index.ids.max(initial=0)))
-        results.print_answers(answers(lambda more: None), index.metric, longest, queries.rows)
+        results.print_answers(answers(lambda more: None), index.metric, longest, n)
     else:
-        with (told("queries", queries.rows, is_shown(arguments)) as advance,
+        with (told("queries", n, is_shown(arguments)) as advance,
               results.written(output) as stream):
             results.WRITERS[kind](stream, answers(advance))
-    a_query = f", {seconds / queries.rows * 1e6:,.0f} us each" if queries.rows else ""
-    note(arguments, f"{counted(queries.rows, 'query', 'queries')} of {counted(len(index), 'row')} "
+    a_query = f", {seconds / n * 1e6:,.0f} us each" if n else ""
+    note(arguments, f"{counted(n, 'query', 'queries')} of {counted(len(index), 'row')} "
          f"in {seconds:.3f} s{a_query}")
     return 0
 
@@ -161,6 +170,8 @@ def _has_strings(index: Index) -> bool:
 
 def _checked_target(arguments: argparse.Namespace) -> tuple[Path | None, str]:
     """Where answers go, and their format; refuses arguments that don't go together."""
+    if (arguments.queries is None) == (arguments.ids is None):
+        raise ValueError("expected either QUERIES or --ids")
     radii = [f"--{name}" for name in RANGES if getattr(arguments, name) is not None]
     if len(radii) > 1:
         raise ValueError("expected at most one of --beyond and --within, got both")
@@ -177,7 +188,7 @@ def _checked_target(arguments: argparse.Namespace) -> tuple[Path | None, str]:
         arguments.output, "jsonl" if arguments.json else arguments.format, results.WRITERS,
         "results", "csv" if arguments.output == STREAM else "table")
     if output is not None:
-        _check_output(output, arguments.index, arguments.queries, arguments.exclude,
+        _check_output(output, arguments.index, arguments.queries, arguments.ids, arguments.exclude,
                       arguments.allowed, arguments.groups, arguments.outside_groups)
     return output, kind
 
@@ -357,12 +368,18 @@ def _sample(arguments: argparse.Namespace, dim: int) -> NDArray[Any]:
     return source.read()
 
 
-def _batches(queries: VectorFile) -> Iterator[NDArray[Any]]:
-    if queries.rows == 0:  # asking nothing still gives arrays of the right shape
-        yield queries.read()
-    for block in queries.blocks():
+def _batches(file: VectorFile | None, n: int) -> Iterator[tuple[int, NDArray[Any] | None]]:
+    """How many queries to ask at a time, and their vectors where they come from a file."""
+    if file is None:
+        for start in range(0, max(n, 1), QUERIES_A_CALL):
+            yield min(QUERIES_A_CALL, n - start), None
+        return
+    if n == 0:  # asking nothing still gives arrays of the right shape
+        yield 0, file.read()
+    for block in file.blocks():
         for start in range(0, len(block), QUERIES_A_CALL):
-            yield block[start : start + QUERIES_A_CALL]
+            batch = block[start : start + QUERIES_A_CALL]
+            yield len(batch), batch
 
 
 def _check_output(path: Path, *inputs: str | None) -> None:

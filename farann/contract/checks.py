@@ -332,6 +332,11 @@ def to_ids(name: str, value: Any, *, single: bool = False, copy: bool = True,
     return array.astype(np.int64) if copy else np.ascontiguousarray(array, np.int64)
 
 
+def is_single_id(value: Any) -> bool:
+    """Whether it is an id by itself, and not several."""
+    return not isinstance(value, Set) and np.ndim(value) == 0
+
+
 def to_new_ids(name: str, value: Any, n: int) -> Int64Array:
     """Check the ids of n rows to come: n of them, none negative, none twice."""
     ids = to_ids(name, value)

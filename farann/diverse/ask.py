@@ -12,7 +12,7 @@ from farann.contract import checks
 from farann.contract.stop_rule import check_exact, to_limits
 from farann.results import Hits, SearchStats, Selection, no_hits
 from farann.search import filters
-from farann.search.ask import checked, question_of, threads_for
+from farann.search.ask import asked, check_one, question_of, threads_for
 from farann.search.changes import laid_out
 from farann.search.filters import Filtering
 from farann.store import asked_ids
@@ -28,19 +28,26 @@ if TYPE_CHECKING:
 _INSTEAD = "use search_furthest or search_nearest with recall=, or budget="
 
 
-def furthest_from(live: Live, sets: Any, k: int, recall: float | None, epsilon: float | None,
-                  budget: int | None, seconds: float | None, given: Filtering,
-                  threads: int | None, return_keys: bool) -> tuple[Hits, SearchStats]:
+def furthest_from(live: Live, sets: Any, k: int, ids: Any, recall: float | None,
+                  epsilon: float | None, budget: int | None, seconds: float | None,
+                  given: Filtering, threads: int | None,
+                  return_keys: bool) -> tuple[Hits, SearchStats]:
     """The k rows furthest from the nearest member of each set."""
     from farann.diverse import member_sets
     from farann.search import plan
 
     limits = to_limits(recall, epsilon, budget, seconds)
     check_exact("search_furthest_from", live.spec.vectors, _INSTEAD)
-    asked = member_sets.to_sets("sets", sets, live.dim, normalized=live.spec.metric.normalized)
-    question = question_of(live, asked, k, given, threads)
+    check_one("sets", sets, ids)
+    if ids is None:
+        members = member_sets.to_sets("sets", sets, live.dim,
+                                      normalized=live.spec.metric.normalized)
+    else:
+        members, own = member_sets.of_ids(live, "ids", ids)
+        given = given._replace(own=own)
+    question = question_of(live, members, k, given, threads)
     if question is None:
-        return no_hits(len(asked), k, keyed=return_keys), SearchStats(len(asked))
+        return no_hits(len(members), k, keyed=return_keys), SearchStats(len(members))
     store, view, options = question.store, question.view, dict[str, Any]()
     if limits is not None:
         options = {"epsilon": limits.epsilon or 0.0, "budget": limits.budget or 0,
@@ -52,7 +59,7 @@ def furthest_from(live: Live, sets: Any, k: int, recall: float | None, epsilon: 
         return member_sets.top(view.exact, chosen, some.queries, some.k, some.threads,
                                keyed=return_keys, **options)
 
-    if len(asked) == 0:
+    if len(members) == 0:
         hits, stats = no_hits(0, question.k, keyed=return_keys), SearchStats(0)
     else:
         hits, stats = plan.top_of_groups(question, search, keyed=return_keys)
@@ -60,8 +67,8 @@ def furthest_from(live: Live, sets: Any, k: int, recall: float | None, epsilon: 
     return hits._replace(ids=store.named(hits.ids)), stats
 
 
-def mmr(live: Live, queries: npt.ArrayLike, k: int, diversity: float, candidates: int | None,
-        given: Filtering, threads: int | None) -> Hits:
+def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
+        candidates: int | None, given: Filtering, threads: int | None) -> Hits:
     """Rows that are like the query and unlike each other."""
     metric = live.spec.metric
     if metric.adds_squared_norm:
@@ -73,7 +80,7 @@ def mmr(live: Live, queries: npt.ArrayLike, k: int, diversity: float, candidates
     if candidates is not None:
         candidates = checks.to_int("candidates", candidates, 1)
     check_exact("search_mmr", live.spec.vectors, _INSTEAD)
-    vectors, single = checked(live, queries)
+    vectors, single, given = asked(live, queries, ids, given)
     question = question_of(live, vectors, k, given, threads, single=single)
     hits = no_hits(len(vectors), k)
     if question is not None:

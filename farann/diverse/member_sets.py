@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,6 +14,8 @@ from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract import checks
 from farann.results import Hits, SearchStats, with_keys
 from farann.runtime import pool
+from farann.search.ask import rows_of
+from farann.store.live import Live
 
 # _MEMBERS_A_TASK: members of one task: enough to fill tiles, few enough for the caches.
 # _TASK_BYTES: most bytes of a task's answers; _ENTRY_BYTES: bytes of one entry of them.
@@ -67,6 +69,26 @@ def to_sets(name: str, value: Any, dim: int | None, *, normalized: bool) -> Memb
     np.cumsum([len(one) for one in sets], out=offsets[1:])
     return MemberSets(np.concatenate(sets) if sets else np.empty((0, dim or 1), np.float32),
                       offsets)
+
+
+def of_ids(live: Live, name: str,
+           value: Any) -> tuple[MemberSets, tuple[Int64Array, Int64Array]]:
+    """Sets of rows by their ids; and these ids as the store has them, and where each set's begin.
+    """
+    if isinstance(value, (str, Set)) or not hasattr(value, "__len__"):
+        raise TypeError(f"{name}: expected a sequence of sets of ids, got {checks.shown(value)}")
+    found = []
+    for i, one in enumerate(value):
+        if checks.is_single_id(one):
+            raise ValueError(f"{name}: expected a sequence of sets of ids, got "
+                             f"{checks.shown(value)}; pass one set as [ids]")
+        found.append(rows_of(live, one, f"{name}[{i}]"))
+        if len(found[i][1]) == 0:
+            raise ValueError(f"{name}[{i}]: expected at least one id, got an empty set")
+    offsets = np.cumsum([0] + [len(ids) for _, ids in found], dtype=np.int64)
+    rows = [np.empty((0, live.dim or 1), np.float32), *(rows for rows, _ in found)]
+    ids = [np.empty(0, np.int64), *(ids for _, ids in found)]
+    return MemberSets(np.concatenate(rows), offsets), (np.concatenate(ids), offsets)
 
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, sets: MemberSets, k: int, threads: int,

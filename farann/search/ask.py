@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from numpy import ndarray
 
-from farann._types import Float32Array, Float64Array, Ids
+from farann._types import Float32Array, Float64Array, Ids, Int64Array
 from farann.contract import checks
 from farann.contract.stop_rule import Limits, check_beyond, check_exact, check_limits, to_limits
 from farann.results import BeyondHits, Hits, SearchStats, no_hits, with_keys
@@ -32,7 +31,7 @@ _PADDING = 16  # coordinates of padding in a row, at most
 _AS_GIVEN = (Filter, ndarray)
 
 
-def furthest(live: Live, queries: npt.ArrayLike, k: int, recall: float | None,
+def furthest(live: Live, queries: Any, k: int, ids: Any, recall: float | None,
              epsilon: float | None, budget: int | None, seconds: float | None, exclude: Any,
              allowed: Any, groups: Any, outside_groups: Any, threads: int | None,
              return_keys: bool) -> tuple[Hits, tuple[int, ...]]:
@@ -41,16 +40,18 @@ def furthest(live: Live, queries: npt.ArrayLike, k: int, recall: float | None,
             _is_in_time(live, queries, seconds)):
         seconds = None
     may_be_kept = (
-        exclude is None and (allowed is None or type(allowed) in _AS_GIVEN) and groups is None
-        and outside_groups is None and epsilon is None and budget is None and seconds is None
-        and not return_keys and (threads is None or (type(threads) is int and threads == 1)))
+        ids is None and exclude is None and (allowed is None or type(allowed) in _AS_GIVEN)
+        and groups is None and outside_groups is None and epsilon is None and budget is None
+        and seconds is None and not return_keys
+        and (threads is None or (type(threads) is int and threads == 1)))
     store, found = live.store, None
     if may_be_kept and store is not None and type(queries) is ndarray and (
             queries.ndim == 1 or queries.shape[:1] == (1,)):
         found = singles.again(store, live.isa, queries, k, recall, allowed)
     if found is None:
         limits = _limits(live, recall, epsilon, budget, seconds)
-        vectors, single = checked(live, queries)
+        given = Filtering(exclude, allowed, groups, outside_groups)
+        vectors, single, given = asked(live, queries, ids, given)
         if may_be_kept and single and store is not None and (
                 type(queries) is not ndarray or queries.dtype != np.float32):
             found = singles.again(store, live.isa, vectors[0], k, recall, allowed)
@@ -58,11 +59,10 @@ def furthest(live: Live, queries: npt.ArrayLike, k: int, recall: float | None,
         scores, ids, did = found
         live.last_search = did
         return Hits(scores, ids if store.labels is None else store.named(ids)), did
-    return _top(live, vectors, single, k, limits,
-                Filtering(exclude, allowed, groups, outside_groups), threads, return_keys)
+    return _top(live, vectors, single, k, limits, given, threads, return_keys)
 
 
-def nearest(live: Live, queries: npt.ArrayLike, k: int, limited: tuple[Any, ...],
+def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...],
             given: Filtering, beyond: npt.ArrayLike | None, threads: int | None,
             return_keys: bool) -> Hits:
     """The k rows nearest to each query, or the nearest of those beyond a radius.
@@ -74,24 +74,24 @@ def nearest(live: Live, queries: npt.ArrayLike, k: int, limited: tuple[Any, ...]
         check_beyond(to_limits(*limited), live.spec.vectors)
     else:
         if _is_open(given) and _is_open(limited[1:]) and threads is None and not return_keys:
-            again = _nearest_again(live, queries, k, limited[0])
+            again = None if ids is not None else _nearest_again(live, queries, k, limited[0])
             if again is not None:
                 return again
         limits = _limits(live, *limited)
-    vectors, single = checked(live, queries)
+    vectors, single, given = asked(live, queries, ids, given)
     if beyond is not None:
         radii = checks.to_radii("beyond", beyond, len(vectors))
     return _top(live, vectors, single, k, limits, given, threads, return_keys, True, radii)[0]
 
 
-def in_range(live: Live, queries: npt.ArrayLike, radius: npt.ArrayLike, given: Filtering,
+def in_range(live: Live, queries: Any, radius: Any, ids: Any, given: Filtering,
              threads: int | None, return_keys: bool, *, nearest: bool = False) -> BeyondHits:
     """Every row beyond a radius around a query, or with `nearest` every other row."""
     from farann.search import plan
 
     names = ("search_within", "search_nearest") if nearest else ("search_beyond", "search_furthest")
     check_exact(names[0], live.spec.vectors, f"use {names[1]} with recall=, or budget=")
-    vectors, single = checked(live, queries)
+    vectors, single, given = asked(live, queries, ids, given)
     question = question_of(live, vectors, 1, given, threads, single=single, nearest=nearest,
                            radii=checks.to_radii("radius", radius, len(vectors)))
     if question is None:
@@ -129,7 +129,7 @@ def reconstruct(live: Live, ids: Ids) -> Float32Array:
     if store is None:
         return np.empty((0, 0), np.float32)
     rows = store.take(slots)
-    return rows[0] if not isinstance(ids, Set) and np.ndim(ids) == 0 else rows
+    return rows[0] if checks.is_single_id(ids) else rows
 
 
 def groups(live: Live, ids: Any) -> npt.NDArray[Any]:
@@ -146,6 +146,36 @@ def checked(live: Live, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
     store, metric = live.store, live.spec.metric
     return checks.to_queries(queries, None if store is None else store.dim,
                              normalized=metric.normalized)
+
+
+def asked(live: Live, queries: Any, ids: Any,
+          given: Filtering) -> tuple[Float32Array, bool, Filtering]:
+    """Queries as vectors, or those of the rows with some ids, which leave themselves out.
+
+    Gives the vectors, whether it was a single one, and the filters.
+    """
+    check_one("queries", queries, ids)
+    if ids is None:
+        return *checked(live, queries), given
+    vectors, own = rows_of(live, ids)
+    given = given._replace(own=(own, np.arange(len(own) + 1)))
+    return vectors, checks.is_single_id(ids), given
+
+
+def check_one(name: str, vectors: Any, ids: Any, of_ids: str = "ids") -> None:
+    """Refuse vectors beside ids, and neither of both."""
+    if (vectors is None) == (ids is None):
+        raise TypeError(f"{name}: expected one of {name} and {of_ids}, got "
+                        f"{'neither' if ids is None else 'both'}")
+
+
+def rows_of(live: Live, ids: Any, name: str = "ids") -> tuple[Float32Array, Int64Array]:
+    """The vectors of rows by their ids, and these ids as the store has them."""
+    store = live.store
+    slots = asked_ids.known_slots(store, ids, name)
+    if store is None:
+        return np.empty((0, 1), np.float32), slots
+    return store.take(slots), store.ids.ids_of(slots)
 
 
 def threads_for(live: Live, threads: int | None) -> int:

@@ -283,6 +283,9 @@ class Filtering(NamedTuple):
     allowed: Any = None
     groups: Any = None
     outside_groups: Any = None
+    # Rows that are queries: ids, query after query, and where each query's begin. It leaves them
+    # out beside those in `exclude`.
+    own: tuple[Int64Array, Int64Array] | None = None
 
     def labels(self) -> tuple[str, Any]:
         """Which of `groups` and `outside_groups` is given, if any, and its labels."""
@@ -297,6 +300,8 @@ def row_filters(store: Store, n_rows: int, given: Filtering, n_queries: int,
                 single: bool) -> RowFilters:
     """Check the filter arguments of a search among `n_rows` rows, and look the rows up."""
     rows, excluded = _by_ids(store, n_rows, given.exclude, given.allowed, n_queries, single)
+    if given.own is not None:
+        excluded = given.own if excluded is None else _both(excluded, given.own)
     name, labels = given.labels()
     if labels is None:
         return RowFilters(rows, excluded)
@@ -307,6 +312,15 @@ def row_filters(store: Store, n_rows: int, given: Filtering, n_queries: int,
         return RowFilters(rows, excluded, groups=groups)
     return RowFilters(_rows_within(store, int(groups[0]) if n_queries else -1,
                                    None if rows is None else rows.mask()), excluded)
+
+
+def _both(some: tuple[Int64Array, Int64Array],
+          others: tuple[Int64Array, Int64Array]) -> tuple[Int64Array, Int64Array]:
+    """Each query's ids of both lists."""
+    counts = [np.diff(offsets) for _, offsets in (some, others)]
+    order = np.argsort(np.concatenate([np.repeat(np.arange(len(n)), n) for n in counts]),
+                       kind="stable")
+    return np.concatenate([some[0], others[0]])[order], some[1] + others[1]
 
 
 def slots_and_mask(live: Live, store: Store,

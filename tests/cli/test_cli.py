@@ -331,6 +331,32 @@ def test_exclude_and_allowed(place: Path, queries: NDArray[np.float32]) -> None:
         assert (expected.ids != plain).any()
 
 
+def test_rows_as_queries(place: Path, rows: NDArray[np.float32], capsys: Capture) -> None:
+    index = farann.Index(8)
+    index.add(rows, [f"row {i}" for i in range(300)])
+    index.save("named.farann")
+    Path("own.txt").write_text("row 7\nrow 290\n")
+    Path("left.txt").write_text("row 1\trow 2\n\n")
+    np.save("own.npy", [7, 290])
+    expected = index.search_furthest(ids=["row 7", "row 290"], exclude=[["row 1", "row 2"], []])
+    assert main(["search", "named.farann", "--ids", "own.txt", "--exclude", "left.txt", "-o",
+                 "out.jsonl", "-q"]) == 0
+    lines = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+    assert [line["ids"] for line in lines] == expected.ids.tolist()
+    assert main(["search", "rows.farann", "--ids", "own.npy", "--nearest", "-o", "out.npz"]) == 0
+    with np.load("out.npz") as found:
+        assert_array_equal(found["ids"], farann.Index.load("rows.farann").search_nearest(
+            ids=[7, 290]).ids)
+    Path("none.txt").write_text("")
+    assert main(["search", "rows.farann", "--ids", "none.txt", "-o", "out.npz"]) == 0
+    capsys.readouterr()
+    for arguments, message in (([], "expected either QUERIES or --ids"),
+                               (["queries.npy", "--ids", "own.npy"], "either QUERIES or --ids"),
+                               (["--ids", "own.txt"], "ids"), (["--ids", "gone.txt"], "gone.txt")):
+        assert main(["search", "rows.farann", *arguments]) != 0
+        assert message in capsys.readouterr().err
+
+
 def test_fewer_rows_than_k(place: Path, capsys: Capture) -> None:
     Path("few.txt").write_text("7 8 9")
     arguments = ["search", "rows.farann", "queries.npy", "-k", "5", "--allowed", "few.txt", "-q"]

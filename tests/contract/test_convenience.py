@@ -197,7 +197,7 @@ def test_one_bar_for_a_whole_build(capsys: pytest.CaptureFixture[str]) -> None:
     ("search_beyond", {"radius": 1.0, "filter": []}, "unexpected keyword 'filter': use allowed"),
     ("search_furthest_from", {"recal": 0.9}, "unexpected keyword 'recal': use recall"),
     ("search_mmr", {"lambda_mult": 0.7}, "use diversity, which is 1 - lambda_mult"),
-    ("search_mmr", {"of_no_kind": 0.7}, "expected one of queries, k, diversity, candidates, ")])
+    ("search_mmr", {"of_no_kind": 0.7}, "expected one of queries, k, ids, diversity, ")])
 def test_unknown_keywords(method: str, given: dict[str, Any], words: str) -> None:
     with pytest.raises(TypeError, match=re.escape(words)):
         getattr(filled(), method)(ROWS[:3], **given)

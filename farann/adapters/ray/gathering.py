@@ -18,6 +18,7 @@ from farann.contract.names import unexpected
 from farann.contract.stop_rule import to_limits
 from farann.contract.strings import texts_of
 from farann.results import Hits, merge, merge_beyond
+from farann.search.ask import check_one
 from farann.search.filters import Filter
 from farann.store import asked_ids
 from farann.store.groups import to_labels
@@ -69,7 +70,8 @@ class Gathering(ABC):
         return ([answer for answer in answers if not isinstance(answer, ShardError)],
                 tuple(map(self.manifest.name_of, lost)))
 
-    def search_furthest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
+    def search_furthest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
+                        ids: Any = None, recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
                         exclude: Any = None, allowed: Any = None, groups: Any = None,
                         outside_groups: Any = None, allow_partial: bool = False,
@@ -80,6 +82,8 @@ class Gathering(ABC):
         ----------
         queries : array_like (n_queries, dim) or (dim,)
         k : int
+        ids : int, str or array_like of these (n_queries,), optional
+            In the place of `queries`: rows by their ids, each left out of its own answer.
         recall, epsilon : float, optional
             As there. What to ask of each shard for a `recall` of the merged answer is measured
             once, by the same queries for all: see `tune`.
@@ -104,7 +108,8 @@ class Gathering(ABC):
         """
         return _search(kind="search_furthest", **locals())
 
-    def search_nearest(self, queries: npt.ArrayLike, k: int = 10, *, recall: float | None = None,
+    def search_nearest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
+                       ids: Any = None, recall: float | None = None,
                        epsilon: float | None = None, budget: int | None = None,
                        exclude: Any = None, allowed: Any = None, groups: Any = None,
                        outside_groups: Any = None, allow_partial: bool = False,
@@ -112,9 +117,11 @@ class Gathering(ABC):
         """The k rows nearest to each query; all else as in `search_furthest`."""
         return _search(kind="search_nearest", **locals())
 
-    def search_beyond(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
-                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,
-                      allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
+    def search_beyond(self, queries: npt.ArrayLike | None = None,
+                      radius: npt.ArrayLike | None = None, *, ids: Any = None,
+                      exclude: Any = None, allowed: Any = None, groups: Any = None,
+                      outside_groups: Any = None, allow_partial: bool = False,
+                      **unknown: UnknownKeyword) -> Any:
         """Every row further from a query than a radius; see `farann.Index.search_beyond`.
 
         Returns
@@ -124,9 +131,11 @@ class Gathering(ABC):
         """
         return _search(kind="search_beyond", **locals())
 
-    def search_within(self, queries: npt.ArrayLike, radius: npt.ArrayLike, *, exclude: Any = None,
-                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,
-                      allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
+    def search_within(self, queries: npt.ArrayLike | None = None,
+                      radius: npt.ArrayLike | None = None, *, ids: Any = None,
+                      exclude: Any = None, allowed: Any = None, groups: Any = None,
+                      outside_groups: Any = None, allow_partial: bool = False,
+                      **unknown: UnknownKeyword) -> Any:
         """Every row no further from a query than a radius; all else as in `search_beyond`."""
         return _search(kind="search_within", **locals())
 
@@ -283,6 +292,21 @@ class Gathering(ABC):
                                     normalized=self._traits.normalized)
         return vectors[0] if array.ndim == len(vectors) == 1 else vectors
 
+    def _asked(self, queries: Any, ids: Any, exclude: Any) -> tuple[Float32Array, Any]:
+        """Queries as vectors, or the rows of some ids, and what to exclude: these rows, too."""
+        check_one("queries", queries, ids)
+        if ids is None:
+            return self._vectors("queries", queries), exclude
+        own = self._to_ids("ids", ids)
+        rows = self.reconstruct(own)
+        if checks.is_single_id(ids):
+            return rows[0], [*own, *([] if exclude is None else exclude)]
+        lists = [[]] * len(own) if exclude is None else exclude
+        if exclude is not None and checks.is_flat(exclude):
+            lists = [exclude] * len(own)
+        return rows, [[id, *left] for id, left in zip(
+            own, checks.to_lists("exclude", lists, len(own)), strict=True)]
+
     def _to_ids(self, name: str, ids: Any) -> IdArray:
         """Ids of the kind that the index has, as an array; one may come alone."""
         if not self._strings:
@@ -312,7 +336,7 @@ class Gathering(ABC):
         self._ask(method)
 
 
-def _search(self: Gathering, kind: str, queries: Any, allow_partial: bool,
+def _search(self: Gathering, kind: str, queries: Any, ids: Any, allow_partial: bool,
             unknown: dict[str, Any], **asked: Any) -> Any:
     """Search with limits and filters, None for those that aren't given."""
     if unknown:
@@ -320,7 +344,8 @@ def _search(self: Gathering, kind: str, queries: Any, allow_partial: bool,
     to_limits(*map(asked.get, ("recall", "epsilon", "budget")))
     if "k" in asked:
         asked["k"] = k = checks.to_int("k", asked["k"], 1)
-    vectors, options = self._vectors("queries", queries), self._to_filters(**asked)
+    vectors, asked["exclude"] = self._asked(queries, ids, asked["exclude"])
+    options = self._to_filters(**asked)
     if options.get("recall", 1.0) < 1.0:
         try:
             tuning = self._tunings.of(kind, k)

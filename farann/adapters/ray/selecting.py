@@ -28,14 +28,15 @@ _PROPOSED = 64  # rows that each shard proposes at a time
 class Selecting(Gathering):
     """Searches and selections of rows over all shards."""
 
-    def search_mmr(self, queries: npt.ArrayLike, k: int = 10, *, diversity: float = 0.5,
-                   candidates: int | None = None, exclude: Any = None, allowed: Any = None) -> Hits:
+    def search_mmr(self, queries: npt.ArrayLike | None = None, k: int = 10, *, ids: Any = None,
+                   diversity: float = 0.5, candidates: int | None = None, exclude: Any = None,
+                   allowed: Any = None) -> Hits:
         """Rows that are like the query and unlike each other; see `farann.Index.search_mmr`.
 
         With `candidates` shards are asked once, otherwise once for each of the k rows.
         """
         k = checks.to_int("k", k, 1)
-        given = self._vectors("queries", queries)
+        given, exclude = self._asked(queries, ids, exclude)
         vectors = np.atleast_2d(given)
         # An index without rows refuses what is wrong with the others.
         self._few_rows().search_mmr(vectors[:1], 1, diversity=diversity, candidates=candidates)
