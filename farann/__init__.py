@@ -44,7 +44,11 @@ _LAZY_MODULES = ("metrics", "sklearn", "vectors")
 if not TYPE_CHECKING:  # which would take any name for one that there is
     def __getattr__(name: str) -> object:
         if name not in _LAZY_NAMES and name not in _LAZY_MODULES:
-            raise AttributeError(f"module 'farann' has no attribute {name!r}", name=name)
+            from farann.contract.names import like
+
+            hint = "" if name.startswith("_") else like(name, [*_LAZY_NAMES, *_LAZY_MODULES])
+            raise AttributeError(f"module 'farann' has no attribute {name!r}"
+                                 + f": {hint}" * bool(hint), name=name)
         from importlib import import_module
 
         module = import_module(f"farann.{_LAZY_NAMES.get(name, name)}")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from farann._types import Float32Array, Ids, Progress, Rng, UnknownKeyword
 from farann.contract import FormatError, checks
 from farann.contract.index_spec import IndexSpec, check_codes, traits_of
-from farann.contract.names import unexpected
+from farann.contract.names import Elsewhere, hint_at_methods, unexpected
 from farann.contract.row_types import to_row_type
 from farann.diverse import ask as diverse
 from farann.results import BeyondHits, Hits, SearchStats, Selection
@@ -95,7 +95,10 @@ class Index:
 
     def __init__(self, dim: int | None = None, metric: str = "l2", *, dtype: Any = "float32",
                  codes: str = "int8", cells: int | str | None = None, keep_vectors: bool = True,
-                 seed: int = 0, rng: Rng = None, threads: int | None = None) -> None:
+                 seed: int = 0, rng: Rng = None, threads: int | None = None,
+                 **unknown: UnknownKeyword) -> None:
+        if unknown:
+            raise unexpected(Index, unknown)
         dim = None if dim is None else checks.to_dim(dim)
         traits, row_type = traits_of(checks.to_metric(metric)), to_row_type(dtype)
         cells = check_codes(codes, cells, keep_vectors)
@@ -149,6 +152,10 @@ class Index:
     def __bool__(self) -> bool:
         """True, of an empty index as well, so that ``index or other`` doesn't lose it."""
         return True
+
+    def __dir__(self) -> list[str]:
+        return [name for name in object.__dir__(self)
+                if not isinstance(vars(Index).get(name), Elsewhere)]
 
     def __contains__(self, id: object) -> bool:
         return self._live.holds(id)
@@ -1122,6 +1129,9 @@ class Index:
         if store is not None:
             index._live.store = store
         return index
+
+
+hint_at_methods(Index)
 
 
 def _unpickled(kind: type[Index], content: bytes, threads: int | None) -> Index:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import NoReturn
 
 # Names here, with what there is to say of them, and names of the same elsewhere or before.
 _ELSEWHERE = {
@@ -26,7 +27,41 @@ _ELSEWHERE = {
     "cells": "nlist n_lists n_cells partitions",
     "seed": "random_state random_seed",
     "progress": "verbose show_progress show_progress_bar",
+    "search_furthest, or search_nearest": "search query find retrieve similarity_search kfn",
+    "search_nearest": "knn knn_query kneighbors nearest get_nns_by_vector search_knn",
+    "search_beyond, or search_within": "range_search search_radius query_radius radius_neighbors",
+    "search_mmr": "mmr max_marginal_relevance_search",
+    "select_diverse": "sample farthest_point_sampling coreset",
+    "Index, and its method add": "IndexFlat IndexFlatL2 IndexFlatIP",
+    "add": "fit partial_fit add_items add_item add_with_ids upsert insert append extend",
+    "build": "train",
+    "remove": "delete remove_ids mark_deleted discard",
+    "reconstruct": "get get_items get_vectors fetch",
+    "save": "write save_index dump",
+    "load": "load_index read_index",
+    "len(index)": "ntotal count shape",
 }
+
+
+class Elsewhere:
+    """An attribute that isn't there, by its name elsewhere: its error says what to use.
+
+    `__getattr__` would slow each access to a method in Python 3.11.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __get__(self, instance: object, owner: type) -> NoReturn:
+        raise AttributeError(self._text)
+
+
+def hint_at_methods(cls: type) -> None:
+    """Have names of other libraries for what a class has lead there."""
+    known = {*vars(cls), "len(index)"}
+    for name in " ".join(_ELSEWHERE.values()).split():
+        if name not in known and (instead := _instead_of(name, known)):
+            setattr(cls, name, Elsewhere(f"{cls.__name__} has no attribute {name!r}: {instead}"))
 
 
 def unexpected(function: Callable[..., object], unknown: Mapping[str, object]) -> TypeError:
@@ -36,16 +71,19 @@ def unexpected(function: Callable[..., object], unknown: Mapping[str, object]) -
     known = [name for name, parameter in inspect.signature(function).parameters.items()
              if name != "self" and parameter.kind is not parameter.VAR_KEYWORD]
     name = next(iter(unknown))
-    return TypeError(f"{function.__name__}() got an unexpected keyword {name!r}: "
-                     f"{_instead_of(name, known)}")
+    instead = like(name, known) or f"expected one of {', '.join(known)}"
+    return TypeError(f"{function.__name__}() got an unexpected keyword {name!r}: {instead}")
 
 
-def _instead_of(name: str, known: Iterable[str]) -> str:
-    """What to use in the place of a name, of those that are known."""
+def like(name: str, known: Collection[str]) -> str:
+    """What to use in the place of a name, of those that are known; nothing where none is."""
     import difflib
 
-    for said, others in _ELSEWHERE.items():
-        if name in others.split() and said.partition(",")[0] in known:
-            return f"use {said}"
     close = difflib.get_close_matches(name, known, 1)
-    return f"use {close[0]}" if close else f"expected one of {', '.join(known)}"
+    return _instead_of(name, known) or (f"use {close[0]}" if close else "")
+
+
+def _instead_of(name: str, known: Collection[str]) -> str:
+    """What to use in the place of a name of other libraries, if that is known."""
+    return next((f"use {ours}" for ours, others in _ELSEWHERE.items()
+                 if name in others.split() and ours.partition(",")[0] in known), "")

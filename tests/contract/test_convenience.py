@@ -235,3 +235,33 @@ def test_questions_without_an_index(name: str, metric: str) -> None:
     assert one_off(np.empty((0, 8)), rows[:2], 1, "dot").ids.tolist() == [[-1], [-1]]
     with pytest.raises(TypeError, match=rf"{name}\(\) got .* 'n_neighbors': use k"):
         one_off(rows, rows[:1], n_neighbors=3)
+
+
+@pytest.mark.parametrize(("name", "ours"), [
+    ("search", "search_furthest, or search_nearest"), ("query", "search_furthest, or"),
+    ("knn", "search_nearest"), ("fit", "add"), ("ntotal", "len(index)"), ("d", "dim"),
+    ("range_search", "search_beyond, or search_within")])
+def test_names_of_other_libraries(name: str, ours: str) -> None:
+    index = filled()
+    for owner in (index, farann.Index):
+        with pytest.raises(AttributeError, match=re.escape(f"no attribute {name!r}: use {ours}")):
+            getattr(owner, name)
+    assert name not in dir(index) and not hasattr(index, name)
+    with pytest.raises(AttributeError, match="^'Index' object has no attribute 'of_no_kind'"):
+        index.of_no_kind  # type: ignore[attr-defined]  # noqa: B018
+
+
+@pytest.mark.parametrize(("name", "ours"), [
+    ("Search", ": use SearchStats"), ("search_nearst", ": use search_nearest"),
+    ("knn", ": use search_nearest"), ("IndexFlatL2", ": use Index, and its method add"),
+    ("of_no_kind", ""), ("__of_no_kind__", "")])
+def test_names_that_the_package_has_not(name: str, ours: str) -> None:
+    with pytest.raises(AttributeError, match=f"^module 'farann' has no attribute '{name}'{ours}$"):
+        getattr(farann, name)
+
+
+def test_unknown_options() -> None:
+    for given, words in (({"metric_type": "IP"}, "use metric"), ({"threds": 2}, "use threads"),
+                         ({"of_no_kind": 1}, "expected one of dim, metric, dtype")):
+        with pytest.raises(TypeError, match=rf"^Index\(\) got an unexpected keyword .*: {words}"):
+            farann.Index(**given)

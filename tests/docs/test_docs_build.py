@@ -49,7 +49,7 @@ def test_every_page_is_built(pages: Path) -> None:
 def test_the_reference_has_all_public_names(pages: Path) -> None:
     """A page each, with types, which the first page of the reference leads to."""
     reference = (pages / "api.html").read_text("utf-8")
-    methods = [name for name in dir(farann.Index) if not name.startswith("_")]
+    methods = [name for name in dir(farann.Index()) if not name.startswith("_")]
     names = [name for name in farann.__all__ if name not in ("__version__", "metrics", "vectors")]
     for name in [*(f"Index.{method}" for method in methods), *names]:
         page = (pages / "api" / f"farann.{name}.html").read_text("utf-8")
