@@ -29,6 +29,11 @@ install-adapters = { $(call pip-install,$(1),$(ADAPTERS)) \
 install-ray = $(call install-extras,$(1),ray-serve) \
 	|| echo "Ray can't be had here; tests of sharded indexes on it are skipped"
 
+# LangChain, LlamaIndex and Haystack are some 200 MB with all they need.
+install-stores = { $(call install-extras,$(1),langchain llama-index haystack) \
+	&& $(call pip-install,$(1),langchain-tests==1.1.9); } \
+	|| echo "LangChain, LlamaIndex or Haystack can't be had here; tests of their stores are skipped"
+
 .PHONY: help build demo test check lint format docs fuzz sanitize bench clean
 
 help:  ## list the targets
@@ -63,6 +68,7 @@ $(VENV)/.test: $(VENV)/.demo
 	@$(call install-extras,$(BIN)/python,test docs)
 	@$(call install-adapters,$(BIN)/python)
 	@$(call install-ray,$(BIN)/python)
+	@$(call install-stores,$(BIN)/python)
 	@$(BIN)/python -m compileall -qq -j 0 $(VENV) || true  # some packages have files that are none
 	@touch $@
 

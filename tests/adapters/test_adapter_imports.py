@@ -36,7 +36,8 @@ def failing(module: str, *missing: str) -> str:
 
 def test_farann_imports_neither_library() -> None:
     code = ("import sys, farann, farann.adapters\n"
-            "libraries = 'tensorflow', 'keras', 'tf_keras', 'ray'\n"
+            "libraries = ('tensorflow', 'keras', 'tf_keras', 'ray', 'langchain_core',\n"
+            "             'llama_index', 'haystack')\n"
             "print([name for name in libraries if name in sys.modules])")
     assert run(code) == "[]\n"
 
@@ -60,6 +61,15 @@ def test_missing_keras_rs(missing: str) -> None:
     out = run(failing("farann.adapters.keras_rs", missing))
     assert out.startswith(f"ModuleNotFoundError {missing} ")
     assert "pip install keras-rs" in out
+
+
+@pytest.mark.parametrize("adapter, missing, extra", [
+    ("langchain", "langchain_core", "langchain"), ("llama_index", "llama_index", "llama-index"),
+    ("haystack", "haystack", "haystack")])
+def test_missing_stores(adapter: str, missing: str, extra: str) -> None:
+    out = run(failing(f"farann.adapters.{adapter}", missing))
+    assert out.startswith(f"ModuleNotFoundError {missing}")
+    assert f"pip install 'farann[{extra}]'" in out
 
 
 WITHOUT_GROUPS = """

@@ -1,0 +1,172 @@
+"""Documents beside an index of their vectors: what stores of other frameworks share."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from farann.contract import FormatError
+from farann.index import Index
+from farann.io.files import replacing
+
+T = TypeVar("T")
+Filter = Callable[[T], bool] | Mapping[str, Any]
+
+
+@contextlib.contextmanager
+def installed_with(extra: str) -> Iterator[None]:
+    """Say how to install a module that an import in the block doesn't find."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error.name} is not installed: pip install 'farann[{extra}]'",
+                                  name=error.name) from None
+
+
+class Documents(Generic[T]):
+    """Documents by their ids, and an index of the vectors that they have.
+
+    Parameters
+    ----------
+    metadata_of : callable
+        Gives the metadata of a document.
+    metric : {"cosine", "dot", "l2"}
+    group_by : str, optional
+        A field of the metadata. Its values become groups of the index, so that a filter by it
+        takes no pass over the documents.
+    options
+        Of `farann.Index`.
+
+    Notes
+    -----
+    Any number of threads may search while others change documents. A changed document is found by
+    its new vector a moment before its new content is returned.
+    """
+
+    def __init__(self, metadata_of: Callable[[T], Mapping[str, Any]], metric: str = "cosine",
+                 group_by: str | None = None, **options: Any) -> None:
+        self.index = Index(metric=metric, **options)
+        self.group_by = group_by
+        self.by_id: dict[str, T] = {}
+        self._metadata_of = metadata_of
+        self._changing = threading.Lock()
+
+    def put(self, documents: Mapping[str, T], vectors: Mapping[str, Any]) -> None:
+        """Add documents by their ids, or replace those that have the same ids.
+
+        A document without a vector is kept, but no search finds it.
+        """
+        groups = None if self.group_by is None else [
+            self._label(documents[id], self.group_by) for id in vectors]
+        with self._changing:
+            if vectors:
+                self.index.add(list(vectors.values()), list(vectors), groups=groups, replace=True)
+            self._unlist(documents.keys() - vectors.keys())
+            self.by_id.update(documents)
+
+    def _label(self, one: T, field: str) -> str:
+        return _label(self._metadata_of(one).get(field))
+
+    def get(self, ids: Iterable[str]) -> list[T]:
+        """The documents that have these ids; other ids are ignored."""
+        return [one for one in map(self.by_id.get, ids) if one is not None]
+
+    def drop(self, ids: Iterable[str] | None) -> None:
+        """Remove the documents that have these ids, all of them if None; others are ignored."""
+        gone = set(self.by_id if ids is None else ids)
+        with self._changing:
+            self._unlist(gone)
+            for id in gone:
+                self.by_id.pop(id, None)
+
+    def _unlist(self, ids: Iterable[str]) -> None:
+        if there := [id for id in ids if id in self.index]:
+            self.index.remove(there)
+
+    def search(self, search: str, query: Any, k: int, filter: Filter[T] | None = None,
+               **options: Any) -> list[tuple[T, float]]:
+        """Documents and scores, best first, that a search of the index finds.
+
+        Parameters
+        ----------
+        search : str
+            The name of a method of `farann.Index`.
+        query : array_like
+            What that method takes first.
+        k : int
+        filter : callable or dict, optional
+            Whether a document may be found; or from each of some fields of the metadata to the
+            value, or a list of the values, that it may have.
+        options
+            Of that method.
+        """
+        if filter is not None:
+            options["allowed"] = self._allowed(filter)
+        hits = getattr(self.index, search)(query, k, **options)
+        found = zip(map(self.by_id.get, hits.ids[hits.found]), hits.scores[hits.found].tolist(),
+                    strict=True)
+        return [(one, score) for one, score in found if one is not None]
+
+    def _allowed(self, filter: Filter[T]) -> Any:
+        if callable(filter):
+            return [id for id, one in list(self.by_id.items()) if filter(one)]
+        wanted = {field: [_label(one) for one in (value if isinstance(value, list) else [value])]
+                  for field, value in filter.items()}
+        if list(wanted) == [self.group_by] and len(self.index):
+            return self.index.filter(groups=wanted.popitem()[1])
+        return self._allowed(lambda one: all(
+            self._label(one, field) in labels for field, labels in wanted.items()))
+
+    def similarity(self, score: float) -> float:
+        """A score that is larger for more similar rows: 1 / (1 + distance) under l2."""
+        return 1 / (1 + score) if self.index.metric == "l2" else score
+
+    def save(self, path: str | os.PathLike[str], as_json: Callable[[T], Any]) -> None:
+        """Write documents to a file of JSON, and the index beside it to one that ends in .farann.
+
+        Raises
+        ------
+        TypeError
+            If JSON doesn't hold the metadata of a document.
+        """
+        path = Path(path)
+        with self._changing:
+            text = json.dumps({"group_by": self.group_by, "documents": {
+                id: as_json(one) for id, one in self.by_id.items()}})
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self.index.save(path.with_suffix(".farann"))
+            with replacing(path) as file:
+                file.write(text.encode())
+
+    def load(self, path: str | os.PathLike[str], from_json: Callable[[Any], T], *,
+             mmap: bool = False) -> None:
+        """Take the place of all there is by what `save` wrote; nothing of it is run as code.
+
+        Raises
+        ------
+        FormatError
+            If a file is not one that `save` wrote, or if the two don't belong together.
+        """
+        path = Path(path)
+        index = Index.load(path.with_suffix(".farann"), mmap=mmap)
+        try:
+            content = json.loads(path.read_bytes())
+            group_by, documents = content["group_by"], content["documents"]
+            by_id = {id: from_json(one) for id, one in documents.items()}
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise FormatError(f"{path}: expected documents, got {error}") from None
+        if not by_id.keys() >= set(index.ids.tolist()):
+            raise FormatError(f"{path}: the index beside it has ids that no document has")
+        self.index, self.group_by, self.by_id = index, group_by, by_id
+
+
+def _label(value: Any) -> str:
+    """Text that is the same for values that are equal, such as 1, 1.0 and True."""
+    if isinstance(value, bool | float) and float(value).is_integer():
+        value = int(value)
+    return repr(value)

@@ -1,0 +1,150 @@
+"""A vector store of LangChain: similar, unlike, and diverse documents among all of them."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from farann.adapters.documents import Documents, installed_with
+
+with installed_with("langchain"):
+    from langchain_core.documents import Document
+    from langchain_core.embeddings import Embeddings
+    from langchain_core.vectorstores import VectorStore
+
+Found = list[Document]
+Scored = list[tuple[Document, float]]
+Vector = list[float]
+
+
+class FarannVectorStore(VectorStore):
+    """Documents of LangChain, found exactly.
+
+    Parameters
+    ----------
+    embedding : langchain_core.embeddings.Embeddings
+    metric : {"cosine", "dot", "l2"}
+        Scores of searches are cosines, dot products or distances.
+    group_by : str, optional
+        A field of the metadata by which searches filter without a pass over all documents.
+    options
+        Of `farann.Index`, such as ``codes="int4"``.
+
+    Notes
+    -----
+    Searches take ``filter=``: a function of a document, or a dict from fields of the metadata to
+    the value or list of values that pass; and what `farann.Index` takes, such as ``recall=``.
+
+    Examples
+    --------
+    >>> from langchain_core.embeddings import DeterministicFakeEmbedding
+    >>> store = FarannVectorStore.from_texts(
+    ...     ["a cat", "a dog", "a car"], DeterministicFakeEmbedding(size=8),
+    ...     [{"kind": "pet"}, {"kind": "pet"}, {"kind": "thing"}], group_by="kind")
+    >>> [one.page_content for one in store.unlike_search("a dog", filter={"kind": "pet"})]
+    ['a cat', 'a dog']
+    """
+
+    def __init__(self, embedding: Embeddings, *, metric: str = "cosine",
+                 group_by: str | None = None, **options: Any) -> None:
+        self.embedding = embedding
+        self.documents = Documents[Document](lambda one: one.metadata, metric, group_by, **options)
+
+    @property
+    def embeddings(self) -> Embeddings:
+        """What makes vectors of texts."""
+        return self.embedding
+
+    @classmethod
+    def from_texts(cls, texts: list[str], embedding: Embeddings,
+                   metadatas: list[dict[str, Any]] | None = None, *,
+                   ids: list[str] | None = None, **kwargs: Any) -> Self:
+        """A store of texts; further arguments are those of the class."""
+        store = cls(embedding, **kwargs)
+        store.add_texts(texts, metadatas, ids=ids)
+        return store
+
+    def add_texts(self, texts: Iterable[str], metadatas: list[dict[str, Any]] | None = None, *,
+                  ids: Sequence[str | None] | None = None, **kwargs: Any) -> list[str]:
+        """Add texts, or replace those with the same ids; an id that is None is made up."""
+        texts = list(texts)
+        metadatas = [{} for _ in texts] if metadatas is None else metadatas
+        ids = [None for _ in texts] if ids is None else ids
+        if not len(texts) == len(metadatas) == len(ids):
+            raise ValueError(
+                f"metadatas, ids: expected {len(texts)}, got {len(metadatas)} and {len(ids)}")
+        names = [id or str(uuid.uuid4()) for id in ids]
+        self.documents.put(
+            {id: Document(id=id, page_content=text, metadata=metadata)
+             for id, text, metadata in zip(names, texts, metadatas, strict=True)},
+            dict(zip(names, self.embedding.embed_documents(texts), strict=True)))
+        return names
+
+    def delete(self, ids: Iterable[str] | None = None, **kwargs: Any) -> bool:
+        """Remove documents by their ids, all of them if None; unknown ids are ignored."""
+        self.documents.drop(ids)
+        return True
+
+    def get_by_ids(self, ids: Sequence[str], /) -> Found:
+        """The documents that have these ids; unknown ids are ignored."""
+        return self.documents.get(ids)
+
+    def similarity_search(self, query: str, k: int = 4, **kwargs: Any) -> Found:
+        """The most similar documents."""
+        return self.similarity_search_by_vector(self.embedding.embed_query(query), k, **kwargs)
+
+    def similarity_search_by_vector(self, embedding: Vector, k: int = 4, **kwargs: Any) -> Found:
+        """The same for a vector."""
+        return [one for one, _ in self.documents.search("search_nearest", embedding, k, **kwargs)]
+
+    def similarity_search_with_score(self, query: str, k: int = 4, **kwargs: Any) -> Scored:
+        """The same with scores."""
+        vector = self.embedding.embed_query(query)
+        return self.documents.search("search_nearest", vector, k, **kwargs)
+
+    def unlike_search(self, query: str | Sequence[str], k: int = 4, **kwargs: Any) -> Found:
+        """The least similar documents; of several queries, those that are unlike all of them."""
+        return [one for one, _ in self.unlike_search_with_score(query, k, **kwargs)]
+
+    def unlike_search_with_score(self, query: str | Sequence[str], k: int = 4,
+                                 **kwargs: Any) -> Scored:
+        """The same with scores, of several queries for the one that is most similar."""
+        if isinstance(query, str):
+            vector = self.embedding.embed_query(query)
+            return self.documents.search("search_furthest", vector, k, **kwargs)
+        vectors = [self.embedding.embed_query(one) for one in query]
+        return self.documents.search("search_furthest_from", [vectors], k, **kwargs)
+
+    def max_marginal_relevance_search(self, query: str, k: int = 4, fetch_k: int = 20,
+                                      lambda_mult: float = 0.5, **kwargs: Any) -> Found:
+        """Documents that fit a query and differ from each other, chosen among all documents.
+
+        `fetch_k` is ignored; ``candidates=20`` chooses among the 20 most similar ones.
+        """
+        return self.max_marginal_relevance_search_by_vector(
+            self.embedding.embed_query(query), k, fetch_k, lambda_mult, **kwargs)
+
+    def max_marginal_relevance_search_by_vector(
+            self, embedding: Vector, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5,
+            **kwargs: Any) -> Found:
+        """The same for a vector."""
+        return [one for one, _ in self.documents.search(
+            "search_mmr", embedding, k, diversity=1 - lambda_mult, **kwargs)]
+
+    def _select_relevance_score_fn(self) -> Callable[[float], float]:
+        return lambda score: min(max(self.documents.similarity(score), 0.0), 1.0)
+
+    def save_local(self, folder: str | os.PathLike[str]) -> None:
+        """Write documents as JSON, and the index of their vectors, to a folder."""
+        self.documents.save(Path(folder, "documents.json"), lambda one: one.model_dump())
+
+    @classmethod
+    def load_local(cls, folder: str | os.PathLike[str], embedding: Embeddings, *,
+                   mmap: bool = False) -> Self:
+        """Read what `save_local` wrote; nothing in it is run as code, whoever wrote it."""
+        store = cls(embedding)
+        store.documents.load(Path(folder, "documents.json"), Document.model_validate, mmap=mmap)
+        return store

@@ -1,0 +1,150 @@
+"""A vector store of LlamaIndex: similar, unlike, and diverse nodes among all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Self
+
+from farann.adapters.documents import Documents, installed_with
+from farann.index import Index
+
+with installed_with("llama-index"):
+    from llama_index.core.bridge.pydantic import PrivateAttr
+    from llama_index.core.schema import BaseNode
+    from llama_index.core.vector_stores import types, utils
+
+_QUERY_MODES = {"default": "search_nearest", "mmr": "search_mmr"}
+
+
+class FarannVectorStore(types.BasePydanticVectorStore):
+    """Nodes of LlamaIndex, found exactly.
+
+    Parameters
+    ----------
+    metric : {"cosine", "dot", "l2"}
+        Similarities are cosines, dot products, or 1 / (1 + distance).
+    group_by : str, optional
+        A field of the metadata by which searches filter without a pass over all nodes.
+    options
+        Of `farann.Index`, such as ``codes="int4"``.
+
+    Notes
+    -----
+    The mode "mmr" chooses among all nodes. ``vector_store_kwargs={"unlike": True}`` of a retriever
+    gives the least similar nodes; what else stands there goes to the search of `farann.Index`.
+
+    Examples
+    --------
+    >>> from llama_index.core.schema import TextNode
+    >>> from llama_index.core.vector_stores.types import VectorStoreQuery
+    >>> store = FarannVectorStore()
+    >>> store.add([TextNode(id_="a", text="a cat", embedding=[1.0, 0.0]),
+    ...            TextNode(id_="b", text="a car", embedding=[0.6, 0.8])])
+    ['a', 'b']
+    >>> store.query(VectorStoreQuery(query_embedding=[1.0, 0.1]), unlike=True).ids
+    ['b']
+    """
+
+    stores_text: bool = True
+    _store: Documents[BaseNode] = PrivateAttr()
+
+    def __init__(self, *, metric: str = "cosine", group_by: str | None = None,
+                 **options: Any) -> None:
+        super().__init__(stores_text=True)
+        self._store = Documents(lambda node: node.metadata, metric, group_by, **options)
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name of the class in files."""
+        return "FarannVectorStore"
+
+    @property
+    def client(self) -> Index:
+        """The index of the embeddings."""
+        return self._store.index
+
+    def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
+        """Add nodes, or replace those with the same ids."""
+        self._store.put(
+            {node.node_id: node.model_copy(update={"embedding": None}) for node in nodes},
+            {node.node_id: node.get_embedding() for node in nodes})
+        return [node.node_id for node in nodes]
+
+    def delete(self, ref_doc_id: str, **kwargs: Any) -> None:
+        """Remove the nodes of a document."""
+        self._store.drop([id for id, node in list(self._store.by_id.items())
+                          if node.ref_doc_id == ref_doc_id])
+
+    def delete_nodes(self, node_ids: list[str] | None = None,
+                     filters: types.MetadataFilters | None = None, **kwargs: Any) -> None:
+        """Remove the nodes that have one of these ids and pass the filters."""
+        self._store.drop([node.node_id for node in self.get_nodes(node_ids, filters)])
+
+    def clear(self) -> None:
+        """Remove all nodes."""
+        self._store.drop(None)
+
+    def get_nodes(self, node_ids: list[str] | None = None,
+                  filters: types.MetadataFilters | None = None) -> list[BaseNode]:
+        """The nodes that have one of these ids and pass the filters, without embeddings."""
+        passes = self._passes(node_ids, filters)
+        return [node for node in list(self._store.by_id.values()) if passes(node)]
+
+    def query(self, query: types.VectorStoreQuery, *, unlike: bool = False,
+              mmr_threshold: float | None = None, **kwargs: Any) -> types.VectorStoreQueryResult:
+        """Nodes, ids and similarities of what a query finds, best first."""
+        mode = types.VectorStoreQueryMode(query.mode)
+        search = "search_furthest" if unlike else _QUERY_MODES.get(mode)
+        if search is None:
+            raise ValueError(f"mode: expected 'default' or 'mmr', got {mode.value!r}")
+        if search == "search_mmr":
+            given = [one for one in (mmr_threshold, query.mmr_threshold, 0.5) if one is not None]
+            kwargs["diversity"] = 1 - given[0]
+        found = self._store.search(search, query.query_embedding, query.similarity_top_k,
+                                   self._filter(query), **kwargs)
+        return types.VectorStoreQueryResult(
+            nodes=[node for node, _ in found], ids=[node.node_id for node, _ in found],
+            similarities=[self._store.similarity(score) for _, score in found])
+
+    def _filter(self, query: types.VectorStoreQuery) -> Any:
+        node_ids = query.node_ids or None  # an index of this store alone passes an empty list
+        if node_ids is None and query.doc_ids is None:
+            match query.filters:
+                case None:
+                    return None
+                case types.MetadataFilters(condition=types.FilterCondition.AND, filters=[
+                        types.MetadataFilter(key=self._store.group_by, value=value,
+                                             operator=operator)]):
+                    if value is not None and operator == (
+                            types.FilterOperator.IN if isinstance(value, list)
+                            else types.FilterOperator.EQ):
+                        return {self._store.group_by: value}
+        return self._passes(node_ids, query.filters, query.doc_ids)
+
+    def _passes(self, node_ids: list[str] | None, filters: types.MetadataFilters | None,
+                doc_ids: list[str] | None = None) -> Callable[[BaseNode], bool]:
+        nodes = dict(self._store.by_id)
+        passes = utils.build_metadata_filter_fn(lambda id: nodes[id].metadata, filters)
+        return lambda node: (
+            (node_ids is None or node.node_id in node_ids)
+            and (doc_ids is None or node.ref_doc_id in doc_ids)
+            and node.node_id in nodes and passes(node.node_id))
+
+    def persist(self, persist_path: str, fs: Any = None) -> None:
+        """Write nodes as JSON to a local file, and the index of their embeddings beside it."""
+        if fs is not None and "file" not in fs.protocol:
+            raise ValueError(f"fs: expected local files, got {fs.protocol}")
+        self._store.save(persist_path, utils.node_to_metadata_dict)
+
+    @classmethod
+    def from_persist_path(cls, persist_path: str, *, mmap: bool = False) -> Self:
+        """Read what `persist` wrote; nothing in it is run as code, whoever wrote it."""
+        store = cls()
+        store._store.load(persist_path, utils.metadata_dict_to_node, mmap=mmap)
+        return store
+
+    @classmethod
+    def from_persist_dir(cls, persist_dir: str = types.DEFAULT_PERSIST_DIR, *,
+                         mmap: bool = False) -> Self:
+        """Read what `StorageContext.persist` wrote to a folder."""
+        return cls.from_persist_path(f"{persist_dir}/default__vector_store.json", mmap=mmap)
