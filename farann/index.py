@@ -247,6 +247,35 @@ class Index:
         """
         return changes.add(self._live, rows, ids, groups, replace, copy)
 
+    def reserve(self, n: int) -> None:
+        """Make room for n more rows, so that adding them copies no row that is there already.
+
+        Parameters
+        ----------
+        n : int
+            Rows to come. Room that is left over takes no memory on most systems.
+
+        Raises
+        ------
+        ValueError
+            If the dimension of the rows isn't known yet.
+        MemoryError
+            If there isn't room for so many. The index is unchanged then.
+
+        Notes
+        -----
+        Rows that are streamed into an index take up to twice their memory for a moment without it.
+        `build` leaves rows where they are, and the room behind them, as long as none was removed.
+
+        Examples
+        --------
+        >>> index = farann.Index(dim=2)
+        >>> index.reserve(1000)
+        >>> index.add([[1, 2], [3, 4]])
+        array([0, 1])
+        """
+        changes.reserve(self._live, n)
+
     def remove(self, ids: Ids) -> None:
         """Remove rows; their space comes back with the next `build`.
 

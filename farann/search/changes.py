@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from farann.store.store import Store
     from farann.tuning.table import Tuning
 
+_MOST_NUMBERS = 2**60  # coordinates of the rows that `reserve` makes room for: any more overflow
+
 
 def add(live: Live, rows: npt.ArrayLike, ids: npt.ArrayLike | None, groups: npt.ArrayLike | None,
         replace: bool, copy: bool) -> npt.NDArray[Any]:
@@ -60,6 +62,16 @@ def add(live: Live, rows: npt.ArrayLike, ids: npt.ArrayLike | None, groups: npt.
             store = store.adopting(vectors, new_ids, new_groups)
         live.store = store
     return new_ids if labels is None else labels.texts(new_ids)
+
+
+def reserve(live: Live, n: int) -> None:
+    """Make room for n more rows."""
+    with live._lock:
+        store = live.store
+        if store is None:
+            raise ValueError("reserve: expected an index whose dimension is known; pass dim= to "
+                             "Index, or add rows before")
+        live.store = store.with_room(checks.to_int("n", n, 0, _MOST_NUMBERS // store.dim))
 
 
 def remove(live: Live, ids: Ids) -> None:

@@ -180,7 +180,10 @@ def appended(held: npt.NDArray[Any], count: int, new: npt.NDArray[Any], share: f
     needed = count + len(new)
     if len(held) < needed or not held.flags.writeable:
         room = needed if count == 0 else max(needed, count + int(share * count) + least)
-        longer = empty_rows((room, *held.shape[1:]), held.dtype)
+        try:
+            longer = empty_rows((room, *held.shape[1:]), held.dtype)
+        except MemoryError:
+            longer = empty_rows((needed, *held.shape[1:]), held.dtype)
         longer[:count] = held[:count]
         held = longer
     held[count:needed] = new

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 # A tuning table, its guard, and the stop rule of the queries it holds for; None: they are exact.
 RuleByTable: TypeAlias = "tuple[Tuning, Guard | None, StopRule | None]"
+# Spare room of a longer tail, as a share of it. Pages that nobody wrote to take no memory.
+_TAIL_ROOM = 3.0
 _MERGED_AT_ONCE = 65_536  # rows copied at a time where segments are merged
 
 
@@ -282,7 +284,7 @@ class Store:
         alive = self.alive
         if alive is not None:
             alive = np.concatenate([alive, np.ones(n, np.uint8)])
-        tail = appended(self._tail, before, rows, least=0)
+        tail = appended(self._tail, before, rows, _TAIL_ROOM, least=0)
         # Here and not before: another thread may change what it gave.
         check_rows("rows", tail[before : before + n], self.spec.metric.normalized)
         return self.changed(_tail=tail, _n_tail=before + n, alive=alive, ids=self.ids.grown(ids),
@@ -330,7 +332,7 @@ class Store:
         from farann.layout.sampling import few_of, samples_for
         from farann.quantize.scalar import center_of
 
-        base, ids, groups = self._merged(progress)
+        (base, room), ids, groups = self._merged(progress)
         ids, labels = labels_left(ids, self.labels)
         nearest = self.for_nearest if nearest is None else nearest
         unused = self.unused_queries
@@ -350,19 +352,19 @@ class Store:
         n_coded = None
         if made.layout is not None and not self.spec.vectors:
             base, n_coded = base[made.layout.codes.outliers], len(base)
+            room = base[:0]
         return self.changed(
             base=base, n_coded=n_coded, ids=ids, labels=labels, groups=groups, alive=None,
-            n_removed=0, center=center, _tail=base[:0], _n_tail=0, added=None, layout=made.layout,
+            n_removed=0, center=center, _tail=room, _n_tail=0, added=None, layout=made.layout,
             exact=made.exact, codes_recall=made.recall, tunings=Tunings(),
             nearest_tunings=Tunings(), unused_queries=unused, order_queries=order_queries,
             for_nearest=nearest, built=True)
 
-    def _merged(self, progress: Progress) -> tuple[RowArray, IdMap, Groups | None]:
-        """All rows that are left as one segment, where they lie if they are one already."""
-        if self.alive is None and len(self.base) == 0 and len(self._tail) == self._n_tail:
-            return self._tail, self.ids, self.groups
-        if self.alive is None and self._n_tail == 0:
-            return self.base, self.ids, self.groups
+    def _merged(self, progress: Progress) -> tuple[tuple[RowArray, RowArray], IdMap, Groups | None]:
+        """All rows that are left as one segment, where they lie if they are in one piece, and room
+        for more rows."""
+        if self.alive is None and (base := self._in_place()) is not None:
+            return (base, self._tail[self._n_tail :]), self.ids, self.groups
         live = self.live_slots()
         base = empty_rows((len(live), self.dim), self.base.dtype)
         starts = range(0, len(live), _MERGED_AT_ONCE)
@@ -370,7 +372,27 @@ class Store:
             for block in (slice(start, start + _MERGED_AT_ONCE) for start in starts):
                 base[block] = self.stored(live[block])
                 advance(1)
-        return base, self.ids.kept(live), self.groups_of(live)
+        return (base, base[:0]), self.ids.kept(live), self.groups_of(live)
+
+    def _in_place(self) -> RowArray | None:
+        """The rows of both segments where they lie; None unless the tail follows the base."""
+        base, tail = self.base, self.tail
+        if not len(base) or not len(tail):
+            return base if len(base) else tail
+        whole = base.base
+        if whole is None or whole is not tail.base or (
+                tail.ctypes.data != base.ctypes.data + base.nbytes):
+            return None
+        return np.ndarray((len(base) + len(tail), self.dim), base.dtype, whole,
+                          base.ctypes.data - whole.ctypes.data)
+
+    def with_room(self, n: int) -> Store:
+        """This store with room for n more rows than it has."""
+        if len(self._tail) >= self._n_tail + n:
+            return self
+        room = empty_rows((self._n_tail + n, self.dim), self.base.dtype)
+        room[: self._n_tail] = self.tail
+        return self.changed(_tail=room)
 
     def groups_of(self, slots: Int64Array) -> Groups | None:
         """The groups of some rows, in this order, if rows have any."""
@@ -431,7 +453,7 @@ class Store:
         """Bytes by part."""
         coded = (self.codes, self.added and self.added.room, self.exact and self.exact.codes)
         return {
-            "rows": self.base.nbytes + self._tail.nbytes,
+            "rows": self.base.nbytes + self.tail.nbytes,  # spare room is no memory until it is used
             "ids": self.ids.nbytes + (0 if self.labels is None else self.labels.nbytes),
             "groups": 0 if self.groups is None else self.groups.nbytes,
             "removed": 0 if self.alive is None else self.alive.nbytes,

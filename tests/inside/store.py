@@ -68,3 +68,8 @@ def sample_queries(index: farann.Index, most: int) -> npt.NDArray[np.float32]:
 def forget_code_trials(index: farann.Index) -> None:
     """Let the next batch begin with codes, whatever came of them before."""
     snapshot_of(index).code_trials.clear()
+
+
+def address_of_rows(index: farann.Index) -> int:
+    """Where the rows of the base lie in memory."""
+    return int(of(index).base.ctypes.data)

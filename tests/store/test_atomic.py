@@ -120,6 +120,7 @@ def answers(index: farann.Index, setting: Setting) -> tuple[bytes, ...]:
 CHANGES: dict[str, Callable[[Setting, Path], object]] = {
     "add": lambda s, path: s.add(10**6),
     "replace": lambda s, path: s.replace(),
+    "reserve": lambda s, path: s.index.reserve(1000),
     "remove": lambda s, path: s.index.remove(s.index.ids[::7]),
     "build": lambda s, path: s.index.build(),
     "tune": lambda s, path: s.index.tune(s.queries, k=3),
