@@ -352,7 +352,7 @@ cdef class SetSearch(Task):
         self.make_room()
         largest_block = self.batch.block_rows
         if codes is not None:
-            largest_block = max(largest_block, code_rows_of(codes))
+            largest_block = max(largest_block, self.most_code_rows(codes))
         self.collector = self.sets = SetCollector.__new__(SetCollector)
         self.sets.raw, self.sets.floor = raw, floor
         self.sets.set_up(self.batch, 0, largest_block, True, False)

@@ -10,7 +10,7 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import DATA, assert_same_bits, float32, index_of, queries_for, rows_for
+from cases import DATA, assert_same, assert_same_bits, float32, index_of, queries_for, rows_for
 from numpy.testing import assert_array_equal
 
 import farann
@@ -73,6 +73,17 @@ def test_rows_furthest_from_sets(kind: str, metric: str) -> None:
             assert_same_bits(found.scores[i], scores)
     alone = index.search_furthest_from([sets[2]], k)
     assert_array_equal(alone.ids[0], index.search_furthest_from(sets, k).ids[2])
+
+
+def test_sets_of_one_vector_have_room_for_the_longest_blocks() -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((40_000, 200)).astype(np.float32)
+    index = farann.Index(metric="dot", threads=1)
+    index.add(rows)
+    queries = rng.standard_normal((30, 200)).astype(np.float32)
+    for i, query in enumerate(queries):  # each a search of its own, whose blocks are long
+        assert_same(index.search_furthest_from([query[np.newaxis]], 5),
+                    index.search_furthest(queries[i : i + 1], 5))
 
 
 @pytest.mark.parametrize("options", [{"codes": "float32"}, {"codes": "int4"}, {"cells": 8}])
