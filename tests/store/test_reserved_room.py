@@ -94,7 +94,7 @@ def test_at_any_time(options: dict[str, Any], rng: np.random.Generator) -> None:
         one, other = indexes
         assert np.array_equal(one.ids, other.ids)
         assert np.array_equal(one.reconstruct(one.ids), other.reconstruct(one.ids))
-        limits = {} if options.get("keep_vectors", True) else {"budget": 10**6}
+        limits: dict[str, Any] = {} if options.get("keep_vectors", True) else {"budget": 10**6}
         assert_same(one.search_furthest(rows[:9], 20, **limits),
                     other.search_furthest(rows[:9], 20, **limits))
         assert np.array_equal(older.take(older.live_slots()), before)
@@ -122,13 +122,15 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="^reserve: expected an index whose dimension is known"):
         index.reserve(5)
     index.add([[1.0]])
-    for bad, error in ((-1, ValueError), (1.5, TypeError), ("5", TypeError), (True, TypeError),
-                       (2**63, ValueError)):
+    refused: list[tuple[Any, type[Exception]]] = [
+        (-1, ValueError), (1.5, TypeError), ("5", TypeError), (True, TypeError),
+        (2**63, ValueError)]
+    for bad, error in refused:
         with pytest.raises(error, match="^n: expected"):
             index.reserve(bad)
     with pytest.raises(MemoryError):
         index.reserve(2**59)
-    index.reserve(np.int64(3))
+    index.reserve(3)
     assert index.ids.tolist() == [0] and index.add([[2.0]]).tolist() == [1]
 
 
