@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import farann
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
+import argument_table
 import members
 
 from bench import report
@@ -83,8 +85,21 @@ suppress_warnings = ["config.cache"]  # of the above, which can't be pickled
 def setup(app: Any) -> None:
     """Methods have pages, of which the sidebar would make each page three times as large."""
     app.connect("html-page-context", _shallow, priority=400)  # before furo asks for it
+    app.connect("source-read", _with_table)
+    app.connect("autodoc-process-signature", _known_keywords)
 
 
 def _shallow(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     whole = context["toctree"]
     context["toctree"] = lambda **options: whole(**{**options, "maxdepth": 2})
+
+
+def _with_table(app: Any, page: str, source: list[str]) -> None:
+    source[0] = source[0].replace("<!-- The table of `docs/argument_table.py` -->",
+                                  argument_table.table())
+
+
+def _known_keywords(app: Any, kind: str, name: str, found: Any, options: Any, signature: str | None,
+                    returned: str | None) -> tuple[str | None, str | None]:
+    """Signatures without the parameter that takes keywords to refuse."""
+    return signature and re.sub(r"(, )?\*\*unknown[^,)]*", "", signature), returned

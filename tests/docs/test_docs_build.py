@@ -59,6 +59,19 @@ def test_the_reference_has_all_public_names(pages: Path) -> None:
     assert "ArrayLike" in (pages / "api" / "farann.Index.add.html").read_text("utf-8")
 
 
+def test_the_table_has_all_questions(pages: Path) -> None:
+    """It is made from the code: each question has a line, with what it takes."""
+    text = (pages / "api.html").read_text("utf-8")
+    lines = re.findall(r"<tr class=\"row-(?:odd|even)\"><td>.*?</tr>", text, re.S)
+    told = [re.findall(r">([\w, ]+|✓)</(?:span|p)", line) for line in lines]
+    asked = {name for owner in (farann.Index(), farann) for name in dir(owner)
+             if name.startswith(("search_", "select_", "pairs_", "diameter"))}
+    assert asked <= {line[0] for line in told if line}
+    assert sum("unknown" in line for line in told) == 0 and "**unknown" not in text
+    page = (pages / "api" / "farann.Index.search_nearest.html").read_text("utf-8")
+    assert "UnknownKeyword" not in page and "return_keys" in page
+
+
 def test_words_that_people_search_for_are_found(pages: Path) -> None:
     """Sphinx looks for stems, all of a question's; here those of words that pages must have."""
     index = (pages / "searchindex.js").read_text("utf-8").partition('"terms":')[2]

@@ -1,0 +1,69 @@
+"""Which question takes which argument: the table in the API pages, from signatures and options.
+
+`conf.py` puts it there; `python docs/argument_table.py` prints it. Signatures are read from the
+source, as Ray's cluster can't be imported without Ray.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+from pathlib import Path
+
+from farann.cli.arguments import parser_of_commands
+
+ROOT = Path(__file__).resolve().parent.parent
+# Columns of arguments that mean the same for all questions that take them.
+SHARED = (("recall", "epsilon", "budget", "seconds"),
+          ("exclude", "allowed", "groups", "outside_groups"),
+          ("threads",), ("progress",), ("return_keys", "return_stats"))
+QUESTIONS = ("search_", "select_", "pairs_", "diameter", "eccentricities", "furthest_graph")
+# The files that have them, by where they are asked.
+ASKED = {"of an `Index`": ["index.py"], "of `farann`, about rows without an index": ["one_off.py"],
+         "of Ray's `Cluster`": ["adapters/ray/gathering.py", "adapters/ray/selecting.py"]}
+# Options that say how a command reads and writes.
+_NO_ARGUMENTS = {"help", "index", "rows", "metric", "output", "format", "json", "mmap", "max_bytes",
+                 "quiet", "plot"}
+
+
+def of_files(files: list[str]) -> dict[str, list[str]]:
+    """Questions in some files, and the arguments of each; of overloads those of the last."""
+    found = {}
+    for file in files:
+        for node in ast.walk(ast.parse((ROOT / "farann" / file).read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith(QUESTIONS):
+                named = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+                found[node.name] = [one.arg for one in named if one.arg != "self"]
+    return found
+
+
+def of_commands() -> dict[str, list[str]]:
+    """Commands that ask a question, and their options by the names of the arguments."""
+    commands = next(action.choices for action in parser_of_commands()._actions
+                    if isinstance(action, argparse._SubParsersAction))
+    return {f"farann {name}": [action.dest for action in commands[name]._actions
+                               if action.dest not in _NO_ARGUMENTS]
+            for name in commands if name in ("search", "select", "diameter")}
+
+
+def line_of(question: str, arguments: list[str]) -> str:
+    """A line of the table: all of a column is a check mark, some of it are named."""
+    own = [one for one in arguments if not any(one in column for column in SHARED)]
+    cells = [", ".join(f"`{one}`" for one in own)]
+    for column in SHARED:
+        taken = [one for one in column if one in arguments]
+        cells.append("✓" if len(taken) == len(column) else ", ".join(f"`{one}`" for one in taken))
+    return f"| `{question}` | {' | '.join(cells)} |\n".replace("|  |", "| |").replace("|  |", "| |")
+
+
+def table() -> str:
+    """The table, a part for each place where questions are asked."""
+    heads = " | ".join(", ".join(f"`{one}`" for one in column) for column in SHARED)
+    ruled = f" | its own | {heads} |\n|{'---|' * (2 + len(SHARED))}\n"
+    parts = [(place, of_files(files)) for place, files in ASKED.items()]
+    return "\n".join(f"| {place}{ruled}" + "".join(map(line_of, asked, asked.values()))
+                     for place, asked in [*parts, ("command line", of_commands())])
+
+
+if __name__ == "__main__":
+    print(table())
