@@ -224,7 +224,7 @@ class SingleSearch:
     def search(
         self, queries: object, within: Filter | None = None
     ) -> (
-        tuple[npt.NDArray[np.float32], npt.NDArray[np.int64], tuple[int, ...]] | tuple[()] | None
+        tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], tuple[int, ...]] | tuple[()] | None
     ): ...
 
 def score_slots(

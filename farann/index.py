@@ -20,7 +20,7 @@ from farann.contract.index_spec import IndexSpec, check_codes, traits_of
 from farann.contract.names import Elsewhere, hint_at_methods, unexpected
 from farann.contract.row_types import to_row_type
 from farann.diverse import ask as diverse
-from farann.results import BeyondHits, Hits, SearchStats, Selection
+from farann.results import Diameter, Hits, RangeHits, Selection
 from farann.runtime.pool import default_isa
 from farann.runtime.progress import log
 from farann.search import ask, changes
@@ -376,32 +376,13 @@ class Index:
 
     # ---- searches ----
 
-    @overload
     def search_furthest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                         ids: Ids | None = None, recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
                         seconds: float | None = None, exclude: Any = None, allowed: Any = None,
                         groups: Any = None, outside_groups: Any = None,
                         threads: int | None = None, return_keys: bool = False,
-                        return_stats: Literal[False] = False) -> Hits: ...
-
-    @overload
-    def search_furthest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
-                        ids: Ids | None = None, recall: float | None = None,
-                        epsilon: float | None = None, budget: int | None = None,
-                        seconds: float | None = None, exclude: Any = None, allowed: Any = None,
-                        groups: Any = None, outside_groups: Any = None,
-                        threads: int | None = None, return_keys: bool = False,
-                        return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
-
-    def search_furthest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
-                        ids: Ids | None = None, recall: float | None = None,
-                        epsilon: float | None = None, budget: int | None = None,
-                        seconds: float | None = None, exclude: Any = None, allowed: Any = None,
-                        groups: Any = None, outside_groups: Any = None,
-                        threads: int | None = None, return_keys: bool = False,
-                        return_stats: bool = False,
-                        **unknown: UnknownKeyword) -> Hits | tuple[Hits, SearchStats]:
+                        return_stats: bool = False, **unknown: UnknownKeyword) -> Hits:
         """The k rows furthest from each query.
 
         Parameters
@@ -455,14 +436,14 @@ class Index:
             Also give `Hits.keys`, the float64 numbers that rows are ordered by, for
             `farann.merge`. An index without vectors has none.
         return_stats : bool
-            Also return what the search did: rows scored at each level, and bytes read.
+            Also give `Hits.stats`, what the search did: rows scored at each level, and bytes read.
 
         Returns
         -------
-        Hits, or Hits and SearchStats
-            `scores` float32 and `ids` int64, (n_queries, k), furthest first; (k,) for a single
+        Hits
+            `ids` int64 and `scores` float32, (n_queries, k), furthest first; (k,) for a single
             query. Distances under l2, dot products and cosines otherwise, infinite where float32
-            can't hold them. Where there are fewer than k rows, the score is NaN and the id -1.
+            can't hold them. Where there are fewer than k rows, the id is -1 and the score NaN.
             Where ids are strings, `ids` are objects, and None.
 
         Raises
@@ -486,7 +467,7 @@ class Index:
         >>> index.add([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
         array([0, 1, 2])
         >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
-        Hits(scores=array([[-1.,  1., nan]], dtype=float32), ids=array([[ 2,  0, -1]]))
+        Hits(ids=[[ 2,  0, -1]], scores=[[-1.,  1., nan]])
 
         Rows unlike row 1:
 
@@ -495,10 +476,8 @@ class Index:
         """
         if unknown:
             raise unexpected(Index.search_furthest, unknown)
-        hits, did = ask.furthest(self._live, queries, k, ids, recall, epsilon, budget, seconds,
-                                 exclude, allowed, groups, outside_groups, threads,
-                                 return_keys)
-        return (hits, SearchStats(*did)) if return_stats else hits
+        return ask.furthest(self._live, queries, k, ids, recall, epsilon, budget, seconds, exclude,
+                            allowed, groups, outside_groups, threads, return_keys, return_stats)
 
     def search_nearest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                        ids: Ids | None = None, recall: float | None = None,
@@ -542,7 +521,7 @@ class Index:
         >>> index.add([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
         array([0, 1, 2])
         >>> index.search_nearest([1.0, 0.0], k=2, recall=0.95)
-        Hits(scores=array([1., 0.], dtype=float32), ids=array([0, 1]))
+        Hits(ids=[0, 1], scores=[1., 0.])
 
         The nearest row of another class, and one that is further than the furthest of the own:
 
@@ -565,7 +544,7 @@ class Index:
                       radius: npt.ArrayLike | None = None, *, ids: Ids | None = None,
                       exclude: Any = None, allowed: Any = None, groups: Any = None,
                       outside_groups: Any = None, threads: int | None = None,
-                      return_keys: bool = False, **unknown: UnknownKeyword) -> BeyondHits:
+                      return_keys: bool = False, **unknown: UnknownKeyword) -> RangeHits:
         """Every row further from a query than a radius.
 
         Parameters
@@ -579,8 +558,8 @@ class Index:
 
         Returns
         -------
-        BeyondHits
-            `offsets` int64 (n_queries + 1,), `scores` float32 and `ids` int64: query i found
+        RangeHits
+            `offsets` int64 (n_queries + 1,), `ids` int64 and `scores` float32: query i found
             ``ids[offsets[i]:offsets[i + 1]]``, furthest first.
 
         Examples
@@ -603,7 +582,7 @@ class Index:
                       radius: npt.ArrayLike | None = None, *, ids: Ids | None = None,
                       exclude: Any = None, allowed: Any = None, groups: Any = None,
                       outside_groups: Any = None, threads: int | None = None,
-                      return_keys: bool = False, **unknown: UnknownKeyword) -> BeyondHits:
+                      return_keys: bool = False, **unknown: UnknownKeyword) -> RangeHits:
         """Every row no further from a query than a radius: all that `search_beyond` leaves.
 
         Parameters
@@ -618,7 +597,7 @@ class Index:
 
         Returns
         -------
-        BeyondHits
+        RangeHits
             As from `search_beyond`, but nearest first.
 
         Examples
@@ -638,7 +617,6 @@ class Index:
 
     # ---- sets, selections and pairs ----
 
-    @overload
     def search_furthest_from(self, sets: Any = None, k: int = 10, *, ids: Any = None,
                              recall: float | None = None,
                              epsilon: float | None = None, budget: int | None = None,
@@ -646,27 +624,7 @@ class Index:
                              groups: Any = None, outside_groups: Any = None,
                              threads: int | None = None,
                              return_keys: bool = False,
-                             return_stats: Literal[False] = False) -> Hits: ...
-
-    @overload
-    def search_furthest_from(self, sets: Any = None, k: int = 10, *, ids: Any = None,
-                             recall: float | None = None,
-                             epsilon: float | None = None, budget: int | None = None,
-                             seconds: float | None = None, exclude: Any = None, allowed: Any = None,
-                             groups: Any = None, outside_groups: Any = None,
-                             threads: int | None = None,
-                             return_keys: bool = False,
-                             return_stats: Literal[True]) -> tuple[Hits, SearchStats]: ...
-
-    def search_furthest_from(self, sets: Any = None, k: int = 10, *, ids: Any = None,
-                             recall: float | None = None,
-                             epsilon: float | None = None, budget: int | None = None,
-                             seconds: float | None = None, exclude: Any = None, allowed: Any = None,
-                             groups: Any = None, outside_groups: Any = None,
-                             threads: int | None = None,
-                             return_keys: bool = False,
-                             return_stats: bool = False,
-                             **unknown: UnknownKeyword) -> Hits | tuple[Hits, SearchStats]:
+                             return_stats: bool = False, **unknown: UnknownKeyword) -> Hits:
         """The k rows furthest from the nearest member of each set: unlike all of it.
 
         Parameters
@@ -692,13 +650,13 @@ class Index:
             members, where under cosine keys are divided by the member's norm; not those of a set of
             one vector, which are those of `search_furthest`.
         return_stats : bool
-            Also return what the search did.
+            Also give `Hits.stats`, what the search did.
 
         Returns
         -------
-        Hits, or Hits and SearchStats
-            `scores` float32 and `ids` int64, (n, k), furthest first: the distance to the nearest
-            member, the largest dot product or the largest cosine. NaN and -1 where there are fewer
+        Hits
+            `ids` int64 and `scores` float32, (n, k), furthest first: the distance to the nearest
+            member, the largest dot product or the largest cosine. -1 and NaN where there are fewer
             rows.
 
         Raises
@@ -722,15 +680,13 @@ class Index:
         >>> index.add([[0.0], [4.0], [7.0]])
         array([0, 1, 2])
         >>> index.search_furthest_from([[[0.0], [9.0]]], k=2)
-        Hits(scores=array([[4., 2.]], dtype=float32), ids=array([[1, 2]]))
+        Hits(ids=[[1, 2]], scores=[[4., 2.]])
         """
         if unknown:
             raise unexpected(Index.search_furthest_from, unknown)
-        hits, did = diverse.furthest_from(self._live, sets, k, ids, recall, epsilon, budget,
-                                          seconds,
-                                          Filtering(exclude, allowed, groups, outside_groups),
-                                          threads, return_keys)
-        return (hits, did) if return_stats else hits
+        return diverse.furthest_from(self._live, sets, k, ids, recall, epsilon, budget, seconds,
+                                     Filtering(exclude, allowed, groups, outside_groups), threads,
+                                     return_keys, return_stats)
 
     def search_mmr(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                    ids: Ids | None = None, diversity: float = 0.5, candidates: int | None = None,
@@ -759,9 +715,9 @@ class Index:
         Returns
         -------
         Hits
-            `scores` float32 and `ids` int64, (n_queries, k) or (k,), in the order in which rows
+            `ids` int64 and `scores` float32, (n_queries, k) or (k,), in the order in which rows
             were chosen. A score is the value above; for the first row, without its second part.
-            NaN and -1 where there are fewer rows.
+            -1 and NaN where there are fewer rows.
 
         Raises
         ------
@@ -838,7 +794,7 @@ class Index:
         >>> index.add([[0.0], [1.0], [9.0], [5.0]])
         array([0, 1, 2, 3])
         >>> index.select_diverse(3, start=0)
-        Selection(ids=array([0, 2, 3]), scores=array([inf,  9.,  4.], dtype=float32))
+        Selection(ids=[0, 2, 3], scores=[inf,  9.,  4.])
         """
         if unknown:
             raise unexpected(Index.select_diverse, unknown)
@@ -846,7 +802,7 @@ class Index:
                               Filtering(exclude, allowed, groups, outside_groups), progress)
 
     def diameter(self, *, threads: int | None = None,
-                 progress: Progress = False) -> tuple[float, Any, Any]:
+                 progress: Progress = False) -> Diameter:
         """The two rows that are furthest from each other.
 
         Parameters
@@ -859,13 +815,11 @@ class Index:
 
         Returns
         -------
-        score : float
-            Their distance; under dot and cosine the smallest dot product or cosine of two rows.
-            NaN where there are fewer than two rows.
-        id_a, id_b : int
-            Their ids, the smaller one first; -1 where there are fewer than two rows. Of pairs with
-            the same float64 key those with the smallest ids; under cosine each row has a key for
-            the other, and that of the pair is the larger one.
+        Diameter
+            `ids` int64 (2,), the smaller one first, and `score`, their distance; under dot and
+            cosine the smallest dot product or cosine of two rows. -1 and NaN where there are fewer
+            than two rows. Of pairs with the same float64 key those with the smallest ids; under
+            cosine each row has a key for the other, and that of the pair is the larger one.
 
         Examples
         --------
@@ -873,7 +827,7 @@ class Index:
         >>> index.add([[0.0], [3.0], [-4.0]])
         array([0, 1, 2])
         >>> index.diameter()
-        (7.0, 1, 2)
+        Diameter(ids=[1, 2], score=7.0)
         """
         return diverse.diameter(self._live, threads, progress)
 
@@ -930,7 +884,7 @@ class Index:
         Returns
         -------
         Hits, or scipy.sparse.csr_array (len(index), len(index))
-            `scores` and `ids` (len(index), k), in the order of `ids`, as from `search_furthest`
+            `ids` and `scores` (len(index), k), in the order of `ids`, as from `search_furthest`
             with each row as a query that may not find itself. The matrix has the scores where
             there are edges, rows and columns in the order of `ids`; a score of 0 is an entry, too.
 

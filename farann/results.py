@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple, Self, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -12,43 +12,74 @@ from farann import _core
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.contract import checks
 
+_SHOWN_VALUES = 60  # most values of an array that a repr has without leaving some out
+_REPR_LINE = 80  # most characters of a repr in one line
 
-class _Table:
-    """A named tuple of what was found, perhaps with keys, that is a table as well: a line for each
-    row that was found."""
 
-    scores: Float32Array
-    ids: npt.NDArray[Any]
-    keys: Float64Array | None = None
-    _lines: Callable[[], tuple[Int64Array, Int64Array, BoolArray | slice]]
+class Result:
+    """What was found, read by name: it doesn't unpack, and has no length.
 
-    @classmethod
-    def _make(cls, iterable: Iterable[Any]) -> Self:
-        return cls(*iterable)  # the inherited one goes by len
+    The fields are the slots of the class that inherits.
+    """
 
-    def _replace(self, **changes: Any) -> Self:
-        made: Self = super()._replace(**changes)  # type: ignore[misc]
-        made.keys = self.keys
-        return made
+    __slots__: tuple[str, ...] = ()
+
+    def __iter__(self) -> NoReturn:
+        *fields, last = (f"{self._name()}.{field}" for field in self.__slots__
+                         if field not in ("keys", "stats"))
+        raise TypeError(f"{type(self).__name__} doesn't unpack: read {', '.join(fields)} and "
+                        f"{last}")
+
+    def __len__(self) -> int:
+        counted = " or hits.found.sum()" if isinstance(self, Hits) else ""
+        raise TypeError(f"{type(self).__name__} has no length: read {self._name()}.ids.shape"
+                        f"{counted}")
 
     def __repr__(self) -> str:
-        text = super().__repr__()
-        return text if self.keys is None else f"{text[:-1]}, keys={self.keys!r})"
+        start, shown = type(self).__name__ + "(", []
+        for field in self.__slots__:
+            value = getattr(self, field)
+            if isinstance(value, np.ndarray):
+                value = np.array2string(value, threshold=_SHOWN_VALUES, separator=", ",
+                                        prefix=f"{start}{field}=")
+            if value is not None:
+                shown.append(f"{field}={value}")
+        text = ", ".join(shown)
+        if len(text) > _REPR_LINE or "\n" in text:
+            text = (",\n" + " " * len(start)).join(shown)
+        return f"{start}{text})"
+
+    def _name(self) -> str:
+        """The name of a variable that holds it, for errors."""
+        kind = type(self).__name__
+        return "hits" if kind.endswith("Hits") else kind.lower()
+
+
+class _Table(Result):
+    """Rows that were found, perhaps with keys, a line each."""
+
+    __slots__ = ()
+    ids: npt.NDArray[Any]
+    scores: Float32Array
+    _lines: Callable[[], tuple[Int64Array | None, Int64Array, BoolArray | slice]]
 
     def to_dict(self) -> dict[str, npt.NDArray[Any]]:
         """Columns of a table with a line for each row that was found, without padding.
 
         Returns
         -------
-        dict of arrays (len(self),)
-            `query`, the number of the query, int64; `rank`, 0 for the best, int64; `id`; `score`,
-            float32; with ``return_keys=True`` `key`, float64. ``polars.DataFrame(hits.to_dict())``
-            makes a frame of it.
+        dict of arrays (n_found,)
+            `query`, the number of the query, int64, but for selections; `rank`, from 1, int64;
+            `id`; `score`, float32; with ``return_keys=True`` `key`, float64.
+            ``polars.DataFrame(hits.to_dict())`` makes a frame of it.
         """
-        queries, ranks, found = self._lines()  # numbers, and where those are among the arrays
+        queries, ranks, found = self._lines()  # and where these rows are among the arrays
         columns = {"query": queries, "rank": ranks, "id": self.ids[found],
                    "score": self.scores[found]}
-        return columns if self.keys is None else {**columns, "key": self.keys[found]}
+        keys = getattr(self, "keys", None)
+        if keys is not None:
+            columns["key"] = keys[found]
+        return {name: column for name, column in columns.items() if column is not None}
 
     def to_arrow(self) -> Any:
         """The same as a table of pyarrow, which has to be installed.
@@ -76,20 +107,15 @@ class _Table:
         return pandas.DataFrame(self.to_dict())
 
 
-class _HitArrays(NamedTuple):
-    scores: Float32Array
-    ids: npt.NDArray[Any]
-
-
-class Hits(_Table, _HitArrays):  # type: ignore[misc]
-    """The k best rows of each query; scores first, as in faiss, scikit-learn and TFRS.
+class Hits(_Table):
+    """The k best rows of each query.
 
     Attributes
     ----------
-    scores : float32 (n_queries, k), or (k,) for a single query
-        Distances (l2), dot products or cosines, best first. NaN where there are fewer rows.
-    ids : int64, the same shape
+    ids : int64 (n_queries, k), or (k,) for a single query
         The rows' ids; -1 where there are fewer rows. Where ids are strings, objects, and None.
+    scores : float32, the same shape
+        Distances (l2), dot products or cosines, best first. NaN where there are fewer rows.
     keys : float64, the same shape, or None
         What rows were ordered by, for `merge`; there after a search with ``return_keys=True``.
         Larger is better, and of equal keys the smaller id comes first. A key is a function of the
@@ -97,11 +123,12 @@ class Hits(_Table, _HitArrays):  # type: ignore[misc]
         minus the dot product, or minus the dot product with the row divided by its norm (cosine),
         in float64; for the nearest rows, and for `search_furthest_from`, see there. -infinity
         where there are fewer rows.
+    stats : SearchStats, or None
+        What the search did; there after a search with ``return_stats=True``.
 
     Notes
     -----
-    As of a frame, `len` counts lines, and a loop goes over columns: ``len(hits)`` is how many rows
-    were found for all queries, without padding, and ``scores, ids = hits`` takes the arrays apart.
+    Fields are read by name: to unpack hits, or to take their `len`, is a TypeError.
 
     Examples
     --------
@@ -111,15 +138,21 @@ class Hits(_Table, _HitArrays):  # type: ignore[misc]
     >>> hits = index.search_furthest([[0.0]], k=3)
     >>> hits.ids, hits.found
     (array([[ 1,  0, -1]]), array([[ True,  True, False]]))
-    >>> len(hits), hits.ids[hits.found]
-    (2, array([1, 0]))
+    >>> hits.ids[hits.found]
+    array([1, 0])
     >>> for name, column in hits.to_dict().items():
     ...     print(name, column)
     query [0 0]
-    rank [0 1]
+    rank [1 2]
     id [1 0]
     score [5. 1.]
     """
+
+    __slots__ = ("ids", "scores", "keys", "stats")
+
+    def __init__(self, ids: npt.NDArray[Any], scores: Float32Array,
+                 keys: Float64Array | Any = None, stats: SearchStats | Any = None) -> None:
+        self.ids, self.scores, self.keys, self.stats = ids, scores, keys, stats
 
     @property
     def found(self) -> BoolArray:
@@ -128,21 +161,55 @@ class Hits(_Table, _HitArrays):  # type: ignore[misc]
         there: BoolArray = self.ids >= 0 if self.ids.dtype != object else self.ids != np.array(None)
         return there
 
-    def __len__(self) -> int:
-        return int(np.count_nonzero(self.found))
-
     def _lines(self) -> tuple[Int64Array, Int64Array, BoolArray]:
-        queries, ranks = np.nonzero(np.atleast_2d(self.found))
-        return (queries.astype(np.int64, copy=False), ranks.astype(np.int64, copy=False),
-                self.found)
+        queries, places = (at.astype(np.int64) for at in np.nonzero(np.atleast_2d(self.found)))
+        return queries, places + 1, self.found
 
 
-class Selection(NamedTuple):
+class RangeHits(_Table):
+    """All rows on one side of a radius, query after query.
+
+    Attributes
+    ----------
+    offsets : int64 (n_queries + 1,)
+        Query i found ``ids[offsets[i]:offsets[i + 1]]``, best first.
+    ids : int64 (offsets[-1],), or objects where ids are strings
+    scores : float32 (offsets[-1],)
+    keys : float64 (offsets[-1],), or None
+        As in `Hits`, for `merge`.
+    stats : SearchStats, or None
+        As in `Hits`.
+
+    Examples
+    --------
+    >>> index = farann.Index()
+    >>> index.add([[1.0], [2.0], [5.0]])
+    array([0, 1, 2])
+    >>> hits = index.search_beyond([[0.0], [4.0]], radius=1.5)
+    >>> hits
+    RangeHits(offsets=[0, 2, 4], ids=[2, 1, 0, 1], scores=[5., 2., 3., 2.])
+    >>> hits.to_dict()["query"]
+    array([0, 0, 1, 1])
+    """
+
+    __slots__ = ("offsets", "ids", "scores", "keys", "stats")
+
+    def __init__(self, offsets: Int64Array, ids: npt.NDArray[Any], scores: Float32Array,
+                 keys: Float64Array | Any = None, stats: SearchStats | Any = None) -> None:
+        self.offsets, self.ids, self.scores = offsets, ids, scores
+        self.keys, self.stats = keys, stats
+
+    def _lines(self) -> tuple[Int64Array, Int64Array, slice]:
+        queries = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
+        return queries, np.arange(1, len(self.ids) + 1) - self.offsets[queries], slice(None)
+
+
+class Selection(_Table):
     """Rows that were chosen one after the other, each as far as can be from those before.
 
     Attributes
     ----------
-    ids : int64 (n,)
+    ids : int64 (n,), or objects where ids are strings
         The rows' ids, in the order in which they were chosen.
     scores : float32 (n,)
         For each its distance to the nearest row that was chosen before, which never rises; under
@@ -150,20 +217,40 @@ class Selection(NamedTuple):
         infinity, or minus infinity.
     """
 
-    ids: npt.NDArray[Any]
-    scores: Float32Array
+    __slots__ = ("ids", "scores")
+
+    def __init__(self, ids: npt.NDArray[Any], scores: Float32Array) -> None:
+        self.ids, self.scores = ids, scores
+
+    def _lines(self) -> tuple[None, Int64Array, slice]:
+        return None, np.arange(1, len(self.ids) + 1), slice(None)
+
+
+class Diameter(Result):
+    """The two rows that are furthest from each other.
+
+    Attributes
+    ----------
+    ids : int64 (2,), or objects where ids are strings
+        The smaller one first; -1, or None, where there are fewer than two rows.
+    score : float
+        Their distance; under dot and cosine the smallest dot product or cosine of two rows. NaN
+        where there are fewer than two rows.
+    """
+
+    __slots__ = ("ids", "score")
+
+    def __init__(self, ids: npt.NDArray[Any], score: float) -> None:
+        self.ids, self.score = ids, score
+
+
+Found = TypeVar("Found", Hits, RangeHits)
 
 
 def no_hits(n: int, k: int, *, keyed: bool = False) -> Hits:
     """Answers that are padding alone."""
-    hits = Hits(np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64))
-    return with_keys(hits, np.full((n, k), -np.inf)) if keyed else hits
-
-
-def with_keys(found: Found, keys: Float64Array) -> Found:
-    """Add keys to what was found, and return it."""
-    found.keys = keys
-    return found
+    return Hits(np.full((n, k), -1, np.int64), np.full((n, k), np.nan, np.float32),
+                np.full((n, k), -np.inf) if keyed else None)
 
 
 class SearchStats(NamedTuple):
@@ -226,76 +313,35 @@ def share_found(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
     return float(same.sum() / max(int((wanted >= 0).sum()), 1))
 
 
-class _BeyondArrays(NamedTuple):
-    offsets: Int64Array
-    scores: Float32Array
-    ids: npt.NDArray[Any]
-
-
-class BeyondHits(_Table, _BeyondArrays):  # type: ignore[misc]
-    """All rows beyond a radius, query after query; `len` counts them.
-
-    Attributes
-    ----------
-    offsets : int64 (n_queries + 1,)
-        Query i found ``ids[offsets[i]:offsets[i + 1]]``, furthest first.
-    scores : float32 (offsets[-1],)
-    ids : int64 (offsets[-1],), or objects where ids are strings
-    keys : float64 (offsets[-1],), or None
-        As in `Hits`, for `merge_beyond`.
-
-    Examples
-    --------
-    >>> index = farann.Index()
-    >>> index.add([[1.0], [2.0], [5.0]])
-    array([0, 1, 2])
-    >>> beyond = index.search_beyond([[0.0], [4.0]], radius=1.5)
-    >>> len(beyond), beyond.to_dict()["query"]
-    (4, array([0, 0, 1, 1]))
-    """
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def _lines(self) -> tuple[Int64Array, Int64Array, slice]:
-        counts = np.diff(self.offsets)
-        queries = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
-        return (queries, np.arange(len(self.ids), dtype=np.int64) - self.offsets[queries],
-                slice(None))
-
-
-Found = TypeVar("Found", Hits, BeyondHits)
-
-
 # ---- merging ----
 
 
-def merge(parts: Sequence[Hits], k: int | None = None) -> Hits:
-    """The k best rows of what several indexes found for the same queries.
+def merge(parts: Sequence[Found], k: int | None = None) -> Found:
+    """What several indexes found for the same queries, as one index would have found it.
 
     The answer has the bits of a search of one index that holds the rows of all parts, as long as
-    the parts are answers of one kind (furthest, nearest, or furthest from sets), exact, and with
-    the same filters.
+    the parts are answers of one kind (furthest, nearest, furthest from sets, or on one side of a
+    radius), exact, and with the same filters.
 
     Parameters
     ----------
-    parts : sequence of Hits
+    parts : sequence of Hits, or of RangeHits
         For the same queries in the same order, from searches with ``return_keys=True``; each row is
         in one part only. A merged answer can be a part again.
     k : int, optional
-        How many rows to keep for each query; by default as many as the narrowest part has. Each
-        part must have its k best rows, or for each query all it has, padded.
+        How many rows of `Hits` to keep for each query; by default as many as the narrowest part
+        has. Each part must have its k best rows, or for each query all it has, padded.
 
     Returns
     -------
-    Hits
-        `scores`, `ids` and `keys`, (n_queries, k), or (k,) where parts are of a single query.
+    Hits or RangeHits
+        As the parts are, with keys: (n_queries, k), or (k,) where parts are of a single query.
 
     Raises
     ------
     ValueError, TypeError
-        For no parts, or parts without keys, of different queries, with fewer rows than are asked
-        for, with integers as ids beside strings, or that have a row in common.
+        For no parts, or parts without keys, of different kinds or queries, with fewer rows than are
+        requested, with integers as ids beside strings, or that have a row in common.
 
     Notes
     -----
@@ -313,97 +359,69 @@ def merge(parts: Sequence[Hits], k: int | None = None) -> Hits:
     ...                      for part in parts])
     >>> np.array_equal(hits.ids, whole.search_furthest(rows[:5], k=3).ids)
     True
+    >>> beyond = farann.merge([part.search_beyond(rows[:5], radius=4.0, return_keys=True)
+    ...                        for part in parts])
+    >>> np.array_equal(beyond.ids, whole.search_beyond(rows[:5], radius=4.0).ids)
+    True
     """
-    parts = _checked(parts, Hits)
-    single = parts[0].ids.ndim == 1
-    shapes = [np.atleast_2d(part.ids).shape for part in parts]
-    n, k = shapes[0][0], _to_k(parts, shapes, k)
-    for number, (part, shape) in enumerate(zip(parts, shapes, strict=True)):
-        if part.ids.ndim != parts[0].ids.ndim or shape[0] != n:
-            raise ValueError(f"parts[{number}]: expected answers to the {n} queries of parts[0], "
-                             f"got shape {part.ids.shape}")
-    widths = np.array([shape[1] for shape in shapes], np.int64)
-    firsts = np.concatenate([[0], np.cumsum(widths * n)[:-1]]).astype(np.int64)
-    starts = firsts + np.arange(n, dtype=np.int64)[:, None] * widths
-    counts = np.stack([np.atleast_2d(part.found).sum(axis=1) for part in parts], axis=1)
-    all_ids, all_keys = _joined([part.ids for part in parts]), _keys(parts)
-    places = _places(all_ids, all_keys, starts, starts + counts,
-                     np.arange(n + 1, dtype=np.int64) * k)
+    given: list[Any] = list(parts)
+    kind = _checked(given)
+    firsts = np.cumsum([0, *(part.ids.size for part in given[:-1])])
+    if kind is RangeHits:
+        if k is not None:
+            raise ValueError(f"k: expected none, as RangeHits keep all rows, got {k}")
+        bounds = np.stack([part.offsets for part in given], axis=1)
+        offsets = bounds.sum(axis=1)
+        starts, stops = bounds[:-1] + firsts, bounds[1:] + firsts
+    else:
+        k = _to_k(given, k)
+        offsets = np.arange(len(np.atleast_2d(given[0].ids)) + 1) * k
+        widths = np.array([part.ids.shape[-1] for part in given])
+        starts = firsts + np.arange(len(offsets) - 1)[:, np.newaxis] * widths
+        stops = starts + np.stack([np.atleast_2d(part.found).sum(axis=1) for part in given], axis=1)
+    all_ids, all_scores, all_keys = (_joined([getattr(part, field) for part in given])
+                                     for field in ("ids", "scores", "keys"))
+    places = _places(all_ids, all_keys, starts, stops, offsets)
     there = places >= 0
     taken = places[there]
-    _check_disjoint(all_ids[taken], all_keys[taken], np.flatnonzero(there) // k)
-    ids = np.full(n * k, None if all_ids.dtype == object else -1, all_ids.dtype)
-    scores, keys = np.full(n * k, np.nan, np.float32), np.full(n * k, -np.inf)
-    ids[there], keys[there] = all_ids[taken], all_keys[taken]
-    scores[there] = _joined([part.scores for part in parts])[taken]
-    shape = (k,) if single else (n, k)
-    return with_keys(Hits(scores.reshape(shape), ids.reshape(shape)), keys.reshape(shape))
+    _check_disjoint(all_ids[taken], all_keys[taken],
+                    np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[there])
+    ids = np.full(len(places), None if all_ids.dtype == object else -1, all_ids.dtype)
+    scores, keys = np.full(len(places), np.nan, np.float32), np.full(len(places), -np.inf)
+    ids[there], scores[there], keys[there] = all_ids[taken], all_scores[taken], all_keys[taken]
+    shape = (*given[0].ids.shape[:-1], k)
+    merged: Any = (RangeHits(offsets, ids, scores, keys) if kind is RangeHits else
+                   Hits(ids.reshape(shape), scores.reshape(shape), keys.reshape(shape)))
+    return merged  # type: ignore[no-any-return]
 
 
-def merge_beyond(parts: Sequence[BeyondHits]) -> BeyondHits:
-    """All rows that several indexes found beyond a radius, as one index would have found them.
-
-    Parameters
-    ----------
-    parts : sequence of BeyondHits
-        As for `merge`: for the same queries, with keys, each row in one part only.
-
-    Returns
-    -------
-    BeyondHits
-        With keys.
-
-    Raises
-    ------
-    ValueError, TypeError
-        As from `merge`.
-
-    Examples
-    --------
-    >>> parts = [farann.Index(), farann.Index()]
-    >>> ids = parts[0].add([[1.0], [5.0]]), parts[1].add([[3.0]], ids=[7])
-    >>> farann.merge_beyond([part.search_beyond([[0.0]], radius=2.0, return_keys=True)
-    ...                      for part in parts]).ids
-    array([1, 7])
-    """
-    parts = _checked(parts, BeyondHits)
-    n = len(parts[0].offsets)
-    for number, part in enumerate(parts):
-        if len(part.offsets) != n:
-            raise ValueError(f"parts[{number}]: expected answers to the {n - 1} queries of "
-                             f"parts[0], got {len(part.offsets) - 1}")
-    firsts = np.cumsum([0] + [len(part.ids) for part in parts[:-1]])
-    bounds = np.stack([part.offsets for part in parts], axis=1) + firsts
-    offsets = np.stack([part.offsets for part in parts]).sum(axis=0)
-    ids, keys = _joined([part.ids for part in parts]), _keys(parts)
-    places = _places(ids, keys, np.ascontiguousarray(bounds[:-1]), np.ascontiguousarray(bounds[1:]),
-                     offsets)
-    ids, keys = ids[places], keys[places]
-    _check_disjoint(ids, keys, np.repeat(np.arange(n - 1), np.diff(offsets)))
-    scores = _joined([part.scores for part in parts])[places]
-    return with_keys(BeyondHits(offsets, scores, ids), keys)
-
-
-def _checked(given: Sequence[Any], kind: type[Any]) -> list[Any]:
-    parts = list(given)
-    if not parts:
+def _checked(given: list[Any]) -> type[Hits | RangeHits]:
+    """The kind of the parts, which are checked."""
+    if not given:
         raise ValueError("parts: expected at least one, got none")
-    for number, part in enumerate(parts):
+    kind = RangeHits if isinstance(given[0], RangeHits) else Hits
+    for number, part in enumerate(given):
         if not isinstance(part, kind):
             raise TypeError(f"parts[{number}]: expected {kind.__name__}, got {checks.shown(part)}")
         if part.keys is None:
             raise ValueError(f"parts[{number}]: expected an answer with keys, got one without; "
                              "search with return_keys=True")
-    return parts
+        asked, first = ((len(one.offsets) - 1,) if isinstance(one, RangeHits)
+                        else one.ids.shape[:-1] for one in (part, given[0]))
+        if asked != first:
+            raise ValueError(f"parts[{number}]: expected answers to the queries of parts[0], "
+                             f"of shape {first}, got {asked}")
+    return kind
 
 
-def _to_k(parts: list[Hits], shapes: list[tuple[int, ...]], k: int | None) -> int:
+def _to_k(parts: list[Hits], k: int | None) -> int:
     """The number of rows to keep; refused where a part may hold more of them than it returned."""
-    k = min(shape[1] for shape in shapes) if k is None else checks.to_int("k", k, 1)
-    for number, (part, shape) in enumerate(zip(parts, shapes, strict=True)):
-        if shape[1] < k and np.atleast_2d(part.found).all(axis=1).any():
-            raise ValueError(f"k: expected at most {shape[1]}, as parts[{number}] has no more than "
-                             f"its {shape[1]} best rows, got {k}")
+    k = min(part.ids.shape[-1] for part in parts) if k is None else checks.to_int("k", k, 1)
+    for number, part in enumerate(parts):
+        most = part.ids.shape[-1]
+        if most < k and part.found.all(axis=-1).any():
+            raise ValueError(f"k: expected at most {most}, as parts[{number}] has no more than its "
+                             f"{most} best rows, got {k}")
     return k
 
 
@@ -413,7 +431,8 @@ def _places(ids: npt.NDArray[Any], keys: Float64Array, starts: Int64Array, stops
     if ids.dtype == object:
         ids = np.arange(len(ids), dtype=np.int64)  # earlier parts first
     places = np.empty(int(offsets[-1]), np.int64)
-    _core.merge_sorted(keys, ids, starts, stops, offsets, places)
+    _core.merge_sorted(keys, ids, np.ascontiguousarray(starts), np.ascontiguousarray(stops),
+                       offsets, places)
     return places
 
 
@@ -426,10 +445,6 @@ def _joined(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         arrays = [array if array.dtype == object else np.full(array.shape, None)
                   for array in arrays]
     return np.concatenate([array.ravel() for array in arrays])
-
-
-def _keys(parts: list[Any]) -> Float64Array:
-    return np.concatenate([part.keys.ravel() for part in parts])
 
 
 def _check_disjoint(ids: npt.NDArray[Any], keys: Float64Array, queries: Int64Array) -> None:

@@ -244,7 +244,7 @@ class FurthestNeighbors(BaseEstimator):
             hits = index.search_furthest(queries[directed], min(k, len(index)), exclude=exclude,
                                          recall=self.recall)
             return [(scores[there], ids[there])
-                    for scores, ids, there in zip(*hits, hits.found, strict=True)]
+                    for scores, ids, there in zip(hits.scores, hits.ids, hits.found, strict=True)]
         limit = {"l2": radius, "dot": -radius, "cosine": 1.0 - radius}[index.metric]
         beyond = index.search_beyond(queries[directed], limit, exclude=exclude)
         parts = beyond.offsets[1:-1]

@@ -165,9 +165,10 @@ def assert_same_bits(got: Float32, expected: Float32) -> None:
     assert_array_equal(got[real].view(np.uint32), expected[real].view(np.uint32))
 
 
-def assert_same_beyond(got: farann.BeyondHits, expected: reference.Beyond) -> None:
-    """Hold the answer of search_beyond against the oracle's."""
-    assert got.offsets.dtype == np.int64 and got.ids.dtype == np.int64
+def assert_same_beyond(got: farann.RangeHits,
+                       expected: reference.Beyond | farann.RangeHits) -> None:
+    """Hold the answer of search_beyond against the oracle's, or another one."""
+    assert got.offsets.dtype == np.int64 and got.ids.dtype == expected.ids.dtype
     assert_array_equal(got.offsets, expected.offsets)
     assert_array_equal(got.ids, expected.ids)
     assert_same_bits(got.scores, expected.scores)

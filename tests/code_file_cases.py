@@ -96,11 +96,13 @@ def assert_kept(index: farann.Index, path: Path, section: str, queries: Float32)
 
     index.save(path)
     assert section_of(index) is not None
-    hits, stats = index.search_furthest(queries, 10, return_stats=True)
+    hits = index.search_furthest(queries, 10, return_stats=True)
+    stats = hits.stats
     for again in (farann.Index.load(path), farann.Index.load(path, mmap=True),
                   pickle.loads(pickle.dumps(index))):
         np.testing.assert_array_equal(section_of(again), section_of(index))
-        found, its_stats = again.search_furthest(queries, 10, return_stats=True)
+        found = again.search_furthest(queries, 10, return_stats=True)
+        its_stats = found.stats
         assert_same(found, hits)
         assert its_stats == stats
         assert file_of(again, path.with_suffix(".twin")) == path.read_bytes()

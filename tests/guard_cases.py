@@ -49,6 +49,7 @@ def guards_of(index: farann.Index) -> dict[int, inside.tuning.Guard]:
 
 
 def guarded(index: farann.Index, queries: Float32, **options: Any) -> tuple[farann.Hits, int]:
-    hits, stats = index.search_furthest(queries, recall=TARGET, return_stats=True, **options)
+    hits = index.search_furthest(queries, recall=TARGET, return_stats=True, **options)
+    stats = hits.stats
     assert stats.queries == (len(queries) if queries.ndim == 2 else 1)
     return hits, stats.queries_guarded

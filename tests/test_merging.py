@@ -62,7 +62,7 @@ def test_merged_as_one_index(kind: str, metric: str, rng: np.random.Generator) -
                 assert_same(tree, wanted)
     score = reference.furthest(queries, rows, 30, metric).scores
     radius = float(np.median(score[np.isfinite(score)]))
-    assert_same_beyond(farann.merge_beyond(searched(parts, "search_beyond", queries, radius)),
+    assert_same_beyond(farann.merge(searched(parts, "search_beyond", queries, radius)),
                        reference.beyond(queries, rows, radius, metric))
 
 
@@ -144,12 +144,12 @@ def test_strings_merge_in_the_order_of_parts(rng: np.random.Generator) -> None:
         wanted = whole.search_nearest(queries, k)
         assert_array_equal(merged.ids, wanted.ids)
         assert_array_equal(merged.scores, wanted.scores)
-    merged_beyond = farann.merge_beyond(searched(parts, "search_beyond", queries, 1.0))
+    merged_beyond = farann.merge(searched(parts, "search_beyond", queries, 1.0))
     assert_array_equal(merged_beyond.ids, whole.search_beyond(queries, 1.0).ids)
     # A row of two parts doesn't lie beside itself among its equals.
     parts = [*parts_of(rows[:2], [], "l2", ["a", "b"]), *parts_of(rows[:1], [], "l2", ["a"])]
     refused(lambda: farann.merge(searched(parts, "search_nearest", queries, 3)), "twice")
-    refused(lambda: farann.merge_beyond(searched(parts, "search_beyond", queries, 0.0)), "twice")
+    refused(lambda: farann.merge(searched(parts, "search_beyond", queries, 0.0)), "twice")
 
 
 def refused(make: Callable[[], object], *words: str) -> None:
@@ -167,12 +167,12 @@ def test_what_is_refused(rng: np.random.Generator) -> None:
     assert bare.keys is None
     refused(lambda: farann.merge([]), "parts", "none")
     refused(lambda: farann.merge([found[0], bare]), "parts[1]", "return_keys=True")
-    refused(lambda: farann.merge([found[0], 3]), "parts[1]", "Hits")  # type: ignore[list-item]
+    refused(lambda: farann.merge([found[0], 3]), "parts[1]", "Hits")
     refused(lambda: farann.merge(found, 6), "k:", "parts[0]", "5")
     refused(lambda: farann.merge(found, 0), "k:")
     refused(lambda: farann.merge([found[0], found[0]]), "twice")
     refused(lambda: farann.merge([found[0], b.search_furthest(queries[:3], 5, return_keys=True)]),
-            "parts[1]", "4 queries")
+            "parts[1]", "of shape (4,), got (3,)")
     refused(lambda: farann.merge([found[0], b.search_furthest(queries[0], 5, return_keys=True)]),
             "parts[1]")
     turned = copy.copy(found[1])
@@ -183,20 +183,24 @@ def test_what_is_refused(rng: np.random.Generator) -> None:
     refused(lambda: farann.merge([found[0], names.search_furthest(queries, 5, return_keys=True)]),
             "integers and strings")
     beyond: list[Any] = searched([a, b], "search_beyond", queries, 1e9)
-    refused(lambda: farann.merge_beyond([beyond[0], a.search_beyond(queries, 0.0)]), "parts[1]",
+    refused(lambda: farann.merge([beyond[0], a.search_beyond(queries, 0.0)]), "parts[1]",
             "return_keys")
-    refused(lambda: farann.merge_beyond([beyond[0], beyond[0]]), "twice")
-    refused(lambda: farann.merge_beyond([beyond[0], b.search_beyond(
+    refused(lambda: farann.merge([beyond[0], beyond[0]]), "twice")
+    refused(lambda: farann.merge([beyond[0], b.search_beyond(
         queries[:2], 0.0, return_keys=True)]), "parts[1]")
     coded = farann.Index(DIM, "dot", codes="int8", keep_vectors=False)
     coded.add(rows)
     refused(lambda: coded.search_furthest(queries, 5, recall=0.9, return_keys=True), "return_keys")
     # A part that has fewer rows than are asked for tells all of them.
-    assert len(farann.merge([found[0], b.search_furthest(queries, 9, return_keys=True)])) == 20
+    assert farann.merge([found[0], b.search_furthest(queries, 9, return_keys=True)]).found.all()
     all_of_both = [a.search_furthest(queries, 13, return_keys=True),
                    b.search_furthest(queries, 9, return_keys=True)]
     assert_same(farann.merge(all_of_both, 30), reference.furthest(queries, rows, 30, "dot"))
-    assert len(farann.merge(searched([a, b], "search_furthest", np.empty((0, DIM)), 5))) == 0
+    assert farann.merge(searched([a, b], "search_furthest", np.empty((0, DIM)), 5)).ids.shape == (
+        0, 5)
+    refused(lambda: farann.merge(beyond, 5), "k:", "RangeHits")
+    refused(lambda: farann.merge([found[0], beyond[0]]), "parts[1]", "Hits, got")
+    refused(lambda: farann.merge([beyond[0], found[0]]), "parts[1]", "RangeHits, got")
 
 
 def test_results_with_keys_are_results(rng: np.random.Generator) -> None:
@@ -204,16 +208,14 @@ def test_results_with_keys_are_results(rng: np.random.Generator) -> None:
     index = parts_of(rows, [], "l2")[0]
     hits: Any = index.search_furthest(rows[:2], 11, return_keys=True)
     beyond: Any = index.search_beyond(rows[:2], 0.0, return_keys=True)
-    scores, ids = hits
-    assert scores is hits.scores and ids is hits.ids and isinstance(hits, farann.Hits)
     assert "keys=" in repr(hits) and "keys=" in repr(beyond)
     for found in (hits, beyond):
-        for other in (copy.copy(found), pickle.loads(pickle.dumps(found)),
-                      found._replace(ids=found.ids)):
+        for other in (copy.copy(found), pickle.loads(pickle.dumps(found))):
             assert isinstance(other, type(found))
             assert_array_equal(other.keys, found.keys)
         table: dict[str, NDArray[Any]] = found.to_dict()
-        assert [len(column) for column in table.values()] == [len(found)] * 5
+        assert [len(column) for column in table.values()] == [
+            np.count_nonzero(~np.isnan(found.scores))] * 5
         assert list(table)[-1] == "key" and (np.sqrt(table["key"]).astype(np.float32)
                                              == table["score"]).all()
     empty: Any = farann.Index(DIM).search_furthest(rows, 2, return_keys=True)

@@ -1,9 +1,10 @@
-"""What searches return: padding is told apart, and tables have none."""
+"""What searches return: fields by name alone, padding apart, tables without it."""
 
 from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -24,24 +25,85 @@ def index() -> farann.Index:
 def test_found(index: farann.Index) -> None:
     hits = index.search_furthest([[0.0], [4.0]], k=5, exclude=[[10], []])
     assert hits.found.tolist() == [[True, True, False, False, False], [True] * 3 + [False] * 2]
-    assert len(hits) == 5 and hits.ids[hits.found].tolist() == [40, 70, 70, 10, 40]
+    assert hits.ids[hits.found].tolist() == [40, 70, 70, 10, 40]
     one = index.search_furthest([0.0], k=5)
-    assert one.found.tolist() == [True] * 3 + [False] * 2 and len(one) == 3
-    assert len(farann.Index(1).search_furthest([[0.0]] * 4, k=2)) == 0
+    assert one.found.tolist() == [True] * 3 + [False] * 2
+    assert not farann.Index(1).search_furthest([[0.0]] * 4, k=2).found.any()
 
 
-def test_taken_apart_as_before(index: farann.Index) -> None:
-    hits = index.search_furthest([[0.0]], k=4)
-    scores, ids = hits
-    assert scores is hits.scores is hits[0] and ids is hits.ids is hits[-1]
-    assert isinstance(hits, tuple) and list(hits._asdict()) == ["scores", "ids"]
-    for other in (copy.copy(hits), pickle.loads(pickle.dumps(hits)), hits._replace(ids=ids)):
-        assert type(other) is farann.Hits and other.ids.tolist() == ids.tolist()
-    beyond = index.search_beyond([[0.0]], 2.0)
-    assert type(beyond._replace(ids=ids)) is farann.BeyondHits and len(beyond) == 2
+def test_nothing_unpacks_or_has_a_length(index: farann.Index) -> None:
+    for result, unpacked, counted in (
+            (index.search_furthest([[0.0], [1.0]]), "Hits doesn't unpack: read hits.ids and "
+             "hits.scores", "Hits has no length: read hits.ids.shape or hits.found.sum()"),
+            (index.search_beyond([0.0], 2.0), "RangeHits doesn't unpack: read hits.offsets, "
+             "hits.ids and hits.scores", "RangeHits has no length: read hits.ids.shape"),
+            (index.select_diverse(2), "Selection doesn't unpack: read selection.ids and "
+             "selection.scores", "Selection has no length: read selection.ids.shape"),
+            (index.diameter(), "Diameter doesn't unpack: read diameter.ids and diameter.score",
+             "Diameter has no length: read diameter.ids.shape")):
+        attempts: tuple[tuple[Callable[[Any], object], str], ...] = (
+            (list, unpacked), (lambda result: print(*result), unpacked), (iter, unpacked),
+            (len, counted), (bool, counted))
+        for attempt, said in attempts:
+            with pytest.raises(TypeError) as error:
+                attempt(result)
+            assert str(error.value) == said
+        with pytest.raises(TypeError):
+            result[0]  # type: ignore[index]
 
 
-TABLE = {"query": [0, 0, 1, 1, 1], "rank": [0, 1, 0, 1, 2], "id": [40, 70, 70, 10, 40],
+def test_copies_have_all_fields(index: farann.Index) -> None:
+    asked: dict[str, Any] = {"return_keys": True, "return_stats": True}
+    for result in (index.search_furthest([[0.0]], k=4, **asked), index.search_furthest([0.0]),
+                   index.search_beyond([[0.0]], 2.0, return_keys=True), index.select_diverse(2),
+                   index.diameter()):
+        for other in (copy.copy(result), copy.deepcopy(result),
+                      pickle.loads(pickle.dumps(result))):
+            assert type(other) is type(result)
+            for name in type(result).__slots__:
+                np.testing.assert_array_equal(getattr(other, name), getattr(result, name))
+    with pytest.raises(AttributeError):
+        result.rank = 1  # type: ignore[union-attr]
+
+
+def test_stats_are_there_where_they_are_requested(index: farann.Index) -> None:
+    for queries in ([[0.0], [1.0]], np.zeros(1, np.float32), np.zeros(1, np.float32)):
+        for asked in (True, False):
+            hits = index.search_furthest(queries, return_stats=asked)
+            sets = index.search_furthest_from([np.atleast_2d(queries)], return_stats=asked)
+            for stats in (hits.stats, sets.stats):
+                assert isinstance(stats, farann.SearchStats) == asked == (stats is not None)
+    empty = farann.Index(1).search_furthest([0.0], return_stats=True)
+    assert empty.stats == farann.SearchStats(1) and empty.keys is None
+
+
+def test_reprs_are_short(index: farann.Index) -> None:
+    hits = index.search_furthest([0.0], k=2)
+    assert repr(hits) == "Hits(ids=[10, 40], scores=[5., 3.])"
+    assert repr(index.diameter()) == "Diameter(ids=[10, 70], score=4.0)"
+    assert repr(index.search_beyond([[0.0]], 4.0)) == (
+        "RangeHits(offsets=[0, 1], ids=[10], scores=[5.])")
+    hits = index.search_furthest([0.0], k=2, return_keys=True, return_stats=True)
+    lines = repr(hits).split("\n")
+    assert lines[:3] == ["Hits(ids=[10, 40],", "     scores=[5., 3.],", "     keys=[25.,  9.],"]
+    assert lines[3].startswith("     stats=SearchStats(queries=1, ")
+    lines = repr(index.search_furthest([[0.0]] * 1000, k=3)).split("\n")
+    assert len(lines) == 14 and lines[0] == "Hits(ids=[[10, 40, 70],"
+    assert lines[1] == " " * 10 + "[10, 40, 70],"
+    named = farann.Index()
+    named.add(ROWS, ids=["a", "b", "c"])
+    assert repr(named.search_furthest([0.0], k=4)) == (
+        "Hits(ids=['b', 'c', 'a', None], scores=[ 5.,  3.,  1., nan])")
+
+
+@pytest.mark.parametrize(("old", "new"), [("BeyondHits", "RangeHits"), ("merge_beyond", "merge")])
+def test_old_names_tell_the_new_ones(old: str, new: str) -> None:
+    with pytest.raises(AttributeError, match=f"no attribute .{old}.: use {new}"):
+        getattr(farann, old)
+    assert hasattr(farann, new) and old not in dir(farann)
+
+
+TABLE = {"query": [0, 0, 1, 1, 1], "rank": [1, 2, 1, 2, 3], "id": [40, 70, 70, 10, 40],
          "score": [3.0, 1.0, 3.0, 1.0, 1.0]}
 
 
@@ -54,7 +116,7 @@ def test_tables(index: farann.Index) -> None:
     assert one["query"].tolist() == [0, 0, 0] and one["id"].tolist() == [10, 40, 70]
     beyond = index.search_beyond([[9.0], [1.0], [6.0]], radius=3.0).to_dict()
     assert {name: column.tolist() for name, column in beyond.items()} == {
-        "query": [0, 0, 0, 1, 2], "rank": [0, 1, 2, 0, 0], "id": [70, 40, 10, 10, 70],
+        "query": [0, 0, 0, 1, 2], "rank": [1, 2, 3, 1, 1], "id": [70, 40, 10, 10, 70],
         "score": [8.0, 6.0, 4.0, 4.0, 5.0]}
 
 
@@ -90,15 +152,15 @@ def test_a_radius_for_each_query(metric: str, codes: str) -> None:
     # Such that some find nothing, and some much.
     radii = made.search_furthest(queries, 40).scores[np.arange(1500), np.arange(1500) % 40]
     found = made.search_beyond(queries, radii)
-    assert np.diff(found.offsets).min() == 0 and len(found) > 20_000
+    assert np.diff(found.offsets).min() == 0 and len(found.ids) > 20_000
     for i in (0, 1, 39, 700, 1023, 1024, 1499):
         one = made.search_beyond(queries[i], float(radii[i]))
         mine = slice(found.offsets[i], found.offsets[i + 1])
         assert (found.ids[mine] == one.ids).all() and (found.scores[mine] == one.scores).all()
     same = made.search_beyond(queries[:9], [radii[0]] * 9)
     assert (same.ids == made.search_beyond(queries[:9], float(radii[0])).ids).all()
-    assert len(made.search_beyond(queries[:0], np.empty(0))) == 0
-    assert len(farann.Index().search_beyond(queries[:2], [1, 2])) == 0
+    assert made.search_beyond(queries[:0], np.empty(0)).offsets.tolist() == [0]
+    assert farann.Index().search_beyond(queries[:2], [1, 2]).offsets.tolist() == [0, 0, 0]
     for bad, words in (([1.0], r"shape \(2,\)"), ([1.0, np.nan], "got NaN at 1"),
                        (["1", "2"], "expected a number"), ([[1.0, 2.0]], r"shape \(2,\)")):
         with pytest.raises((ValueError, TypeError), match=f"radius: .*{words}"):

@@ -131,8 +131,8 @@ def counts(index: farann.Index, question: Question, ask: Ask, queries: Floats) -
     """What tasks of the core do, and what `SearchStats` of searches have."""
     with _counted() as total:
         found = ask(index, queries, {"return_stats": True} if question.stats else {})
-    for *_, stats in (found if isinstance(found, list) else [found]) if question.stats else []:
-        total.update(stats._asdict())
+    for hits in (found if isinstance(found, list) else [found]) if question.stats else []:
+        total.update(hits.stats._asdict())
     return dict(total)
 
 

@@ -87,7 +87,7 @@ def diameter(rows: Floats) -> tuple[float, float]:
     index.build()
     with threadpool_limits(1):
         began = time.process_time()
-        distance = index.diameter()[0]
+        distance = index.diameter().score
         return distance, time.process_time() - began
 
 

@@ -76,9 +76,9 @@ def _asked(index: farann.Index, rows: Floats, queries: Floats, kth: NDArray[np.f
         warnings.simplefilter("ignore", farann.RecallWarning)
         for start in range(0, len(queries), batch):
             some = queries[start] if batch == 1 else queries[start : start + batch]
-            hits, work = index.search_furthest(some, _K, recall=recall, return_stats=True)
+            hits = index.search_furthest(some, _K, recall=recall, return_stats=True)
             ids.append(np.atleast_2d(hits.ids))
-            works.append(work)
+            works.append(hits.stats)
     total = farann.SearchStats(*map(sum, zip(*works, strict=True)))
     cost = cost_of(total, rows.shape[1], index.isa, single=batch == 1)
     return {"recall": measures.recall(rows, queries, np.vstack(ids), kth, index.metric),

@@ -198,12 +198,12 @@ def _farann_in(mode: str, problem: Problem, way: Way, chosen: Chosen, index: far
 
     if mode in ("batch", BUILD):
         filtered = chosen.keywords()
-        hits, work = index.search_furthest(queries, **options, **filtered, return_stats=True)
-        ids = hits.ids
+        hits = index.search_furthest(queries, **options, **filtered, return_stats=True)
+        ids, work = hits.ids, hits.stats
     else:
         answers = [one(at, return_stats=True) for at in range(min(_ONE_BY_ONE, len(queries)))]
-        ids = np.stack([hits.ids for hits, _ in answers])
-        work = farann.SearchStats(*map(sum, zip(*(stats for _, stats in answers), strict=True)))
+        ids = np.stack([hits.ids for hits in answers])
+        work = farann.SearchStats(*map(sum, zip(*(hits.stats for hits in answers), strict=True)))
     if mode == BUILD:
         us = 1e6 * build_seconds
     elif mode == "batch":

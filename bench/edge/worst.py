@@ -214,7 +214,7 @@ def counted(made: Shape) -> dict[str, Any]:
     index = farann.Index(metric=made.metric, threads=1)
     index.add(made.rows)
     index.build()
-    _, work = index.search_furthest(made.queries, made.k, return_stats=True)
+    work = index.search_furthest(made.queries, made.k, return_stats=True).stats
     rows, dim = made.rows.shape
     return {
         "seed": made.seed, "words": made.words, "metric": made.metric, "k": made.k,

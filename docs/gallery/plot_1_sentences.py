@@ -44,5 +44,5 @@ for query in (0, 4, 8):
 # %%
 # The two that have least in common of all:
 
-cosine, one, other = index.diameter()
-print(f"{cosine:+.2f}  {sentences[one]}  |  {sentences[other]}")
+furthest = index.diameter()
+print(f"{furthest.score:+.2f}  ", "  |  ".join(sentences[i] for i in furthest.ids))

@@ -47,5 +47,5 @@ class IndexOptions:
     def search(self, index: Index, queries: npt.NDArray[Any],
                k: int) -> tuple[Float32Array, Int64Array]:
         """Scores, the furthest largest, and rows, padded with NaN and -1."""
-        scores, rows = index.search_furthest(queries, k, **self.of_search)
-        return np.asarray(scores if self.metric == "l2" else -scores), rows
+        hits = index.search_furthest(queries, k, **self.of_search)
+        return np.asarray(hits.scores if self.metric == "l2" else -hits.scores), hits.ids

@@ -15,12 +15,12 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from farann import BeyondHits, Hits, Selection
+from farann import Hits, RangeHits, Selection
 from farann.cli.terminal import STREAM, print_table
 from farann.io.files import replacing
 from farann.io.vector_content import optional_package
 
-Answers = Iterator[Hits | BeyondHits]
+Answers = Iterator[Hits | RangeHits]
 Table = dict[str, NDArray[Any]]
 
 SCORE_NAMES = {"l2": "distance", "dot": "dot", "cosine": "cosine"}
@@ -31,11 +31,11 @@ def tables_of(answers: Answers) -> Iterator[Table]:
     done = 0
     for hits in answers:
         columns = hits.to_dict()
-        yield {**columns, "query": columns["query"] + done, "rank": columns["rank"] + 1}
+        yield {**columns, "query": columns["query"] + done}
         done += _queries_of(hits)
 
 
-def _queries_of(hits: Hits | BeyondHits) -> int:
+def _queries_of(hits: Hits | RangeHits) -> int:
     return len(hits.ids) if isinstance(hits, Hits) else len(hits.offsets) - 1
 
 
@@ -107,9 +107,9 @@ def _jsonl(stream: IO[bytes], answers: Answers) -> None:
 
 def _npz(stream: IO[bytes], answers: Answers) -> None:
     parts = list(answers)
-    arrays: dict[str, Any] = {"scores": np.concatenate([hits.scores for hits in parts]),
-                              "ids": storable(np.concatenate([hits.ids for hits in parts]))}
-    counts = [np.diff(hits.offsets) for hits in parts if isinstance(hits, BeyondHits)]
+    arrays: dict[str, Any] = {"ids": storable(np.concatenate([hits.ids for hits in parts])),
+                              "scores": np.concatenate([hits.scores for hits in parts])}
+    counts = [np.diff(hits.offsets) for hits in parts if isinstance(hits, RangeHits)]
     if counts:
         arrays["offsets"] = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
     np.savez(stream, **arrays)
@@ -121,10 +121,6 @@ WRITERS: dict[str, Callable[[IO[bytes], Answers], None]] = {
 
 
 # Selections
-
-
-def _table_of(chosen: Selection) -> Table:
-    return {"rank": np.arange(1, len(chosen.ids) + 1), "id": chosen.ids, "score": chosen.scores}
 
 
 def _lines(stream: IO[bytes], chosen: Selection) -> None:
@@ -140,8 +136,8 @@ def _json(stream: IO[bytes], chosen: Selection) -> None:
 
 SELECTION_WRITERS: dict[str, Callable[[IO[bytes], Selection], None]] = {
     "npy": lambda stream, chosen: np.save(stream, storable(chosen.ids)), "txt": _lines,
-    "csv": lambda stream, chosen: _csv(stream, [_table_of(chosen)]),
-    "parquet": lambda stream, chosen: _parquet(stream, [_table_of(chosen)]), "json": _json}
+    "csv": lambda stream, chosen: _csv(stream, [chosen.to_dict()]),
+    "parquet": lambda stream, chosen: _parquet(stream, [chosen.to_dict()]), "json": _json}
 
 
 # Where to

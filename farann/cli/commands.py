@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from farann import BeyondHits, Hits, Index
+from farann import Hits, Index, RangeHits
 from farann.cli import answers as results
 from farann.cli import terminal
 from farann.cli.ids import read_allowed, read_any_ids, read_name_lists
@@ -300,12 +300,13 @@ def diameter(arguments: argparse.Namespace) -> int:
     index = _index_of(arguments)
     if len(index) < 2:
         raise ValueError(f"{arguments.rows}: expected at least two rows, got {len(index)}")
-    score, a, b = index.diameter(threads=arguments.threads, progress=is_shown(arguments))
+    found = index.diameter(threads=arguments.threads, progress=is_shown(arguments))
     name = results.SCORE_NAMES[index.metric]
     if arguments.json:
-        print(json.dumps({name: score, "ids": [a, b]}, default=int))
+        print(json.dumps({"ids": found.ids.tolist(), name: found.score}))
     else:
-        print(f"{name} {score:.8g} of {printable(a)} and {printable(b)}")
+        a, b = map(printable, found.ids)
+        print(f"{name} {found.score:.8g} of {a} and {b}")
     return 0
 
 
@@ -346,7 +347,7 @@ def demo(arguments: argparse.Namespace) -> int:
 
 
 def _question(arguments: argparse.Namespace, index: Index,
-              allowed: NDArray[Any] | None) -> Callable[..., Hits | BeyondHits]:
+              allowed: NDArray[Any] | None) -> Callable[..., Hits | RangeHits]:
     """The search of the index, for a batch of queries and their filters."""
     for name in RANGES:
         if getattr(arguments, name) is not None:

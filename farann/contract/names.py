@@ -31,6 +31,8 @@ _ELSEWHERE = {
     "search_nearest": "knn knn_query kneighbors nearest get_nns_by_vector search_knn",
     "search_beyond, or search_within": "range_search search_radius query_radius radius_neighbors",
     "search_mmr": "mmr max_marginal_relevance_search",
+    "RangeHits": "BeyondHits",
+    "merge": "merge_beyond",
     "select_diverse": "sample farthest_point_sampling coreset",
     "Index, and its method add": "IndexFlat IndexFlatL2 IndexFlatIP",
     "add": "fit partial_fit add_items add_item add_with_ids upsert insert append extend",

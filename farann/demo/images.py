@@ -87,9 +87,10 @@ def run(output: Path) -> bool:
         f"{UNLIKE} pictures unlike each other",
         page.paragraph("Each is the one furthest from all before it."),
         page.cells(_picture(found, i) for i in chosen.ids))]
-    cosine, one, other = index.diameter()
+    pair = index.diameter()
+    one, other = pair.ids
     say(f"\nThe two pictures least alike: {found.labels[one]} and {found.labels[other]}, "
-        f"cosine {cosine:.3f}")
+        f"cosine {pair.score:.3f}")
     sections.append(page.section("The two least alike", page.cells(
         [_picture(found, one), _picture(found, other)])))
     right = _agrees(found.rows, asked, furthest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,9 +11,9 @@ import numpy.typing as npt
 from farann._types import Float32Array, Progress
 from farann.contract import checks
 from farann.contract.stop_rule import check_exact, to_limits
-from farann.results import Hits, SearchStats, Selection, no_hits
+from farann.results import Diameter, Hits, SearchStats, Selection, no_hits
 from farann.search import filters
-from farann.search.ask import asked, check_one, question_of, threads_for
+from farann.search.ask import answer, asked, check_one, question_of, threads_for
 from farann.search.changes import laid_out
 from farann.search.filters import Filtering
 from farann.store import asked_ids
@@ -30,8 +31,8 @@ _INSTEAD = "use search_furthest or search_nearest with recall=, or budget="
 
 def furthest_from(live: Live, sets: Any, k: int, ids: Any, recall: float | None,
                   epsilon: float | None, budget: int | None, seconds: float | None,
-                  given: Filtering, threads: int | None,
-                  return_keys: bool) -> tuple[Hits, SearchStats]:
+                  given: Filtering, threads: int | None, return_keys: bool,
+                  return_stats: bool) -> Hits:
     """The k rows furthest from the nearest member of each set."""
     from farann.diverse import member_sets
     from farann.search import plan
@@ -47,7 +48,9 @@ def furthest_from(live: Live, sets: Any, k: int, ids: Any, recall: float | None,
         given = given._replace(own=own)
     question = question_of(live, members, k, given, threads)
     if question is None:
-        return no_hits(len(members), k, keyed=return_keys), SearchStats(len(members))
+        hits = no_hits(len(members), k, keyed=return_keys)
+        hits.stats = SearchStats(len(members)) if return_stats else None
+        return hits
     store, view, options = question.store, question.view, dict[str, Any]()
     if limits is not None:
         options = {"epsilon": limits.epsilon or 0.0, "budget": limits.budget or 0,
@@ -64,7 +67,8 @@ def furthest_from(live: Live, sets: Any, k: int, ids: Any, recall: float | None,
     else:
         hits, stats = plan.top_of_groups(question, search, keyed=return_keys)
         live.last_search = stats
-    return hits._replace(ids=store.named(hits.ids)), stats
+    hits.ids, hits.stats = store.named(hits.ids), stats if return_stats else None
+    return hits
 
 
 def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
@@ -90,8 +94,8 @@ def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
 
             hits = mmr.search(question, diversity,
                               None if candidates is None else min(candidates, n_rows))
-        hits = hits._replace(ids=question.store.named(hits.ids))
-    return Hits(hits.scores[0], hits.ids[0]) if single else hits
+        hits.ids = question.store.named(hits.ids)
+    return answer(hits, single)
 
 
 def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
@@ -140,21 +144,21 @@ def select(live: Live, k: int | None, start: Any, first: Any, radius: float | No
     selection = greedy.select(store, live.isa, slots, mask, greedy.Choice(
         k=most or len(store), start=begin, first=np.unique(before), radius=limit,
         progress=checks.to_progress(progress)))
-    return selection._replace(ids=store.named(selection.ids))
+    selection.ids = store.named(selection.ids)
+    return selection
 
 
-def diameter(live: Live, threads: int | None, progress: Progress) -> tuple[float, Any, Any]:
+def diameter(live: Live, threads: int | None, progress: Progress) -> Diameter:
     """The two rows that are furthest from each other."""
     from farann.diverse import pairs
 
     check_exact("diameter", live.spec.vectors, _INSTEAD)
     store = laid_out(live)
     if store is None or len(store) < 2:
-        none = None if store is not None and store.labels is not None else -1
-        return float("nan"), none, none
+        none = np.full(2, -1)
+        return Diameter(none if store is None else store.named(none), nan)
     pair = pairs.furthest_pair(store, store.view(live.isa), threads_for(live, threads), progress)
-    ids = store.named(np.array([pair.a, pair.b], np.int64)).tolist()
-    return pairs.score_of(store, pair), ids[0], ids[1]
+    return Diameter(store.named(np.array([pair.a, pair.b])), pairs.score_of(store, pair))
 
 
 def furthest_graph(live: Live, k: int, as_sparse: bool, threads: int | None,
@@ -166,7 +170,9 @@ def furthest_graph(live: Live, k: int, as_sparse: bool, threads: int | None,
         from farann.diverse import pairs
 
         return pairs.as_graph(np.empty(0, np.int64) if store is None else store.live_ids(), hits)
-    return hits if store is None else hits._replace(ids=store.named(hits.ids))
+    if store is not None:
+        hits.ids = store.named(hits.ids)
+    return hits
 
 
 def furthest_of_each(live: Live, what: str, k: int, threads: int | None,

@@ -12,7 +12,7 @@ import numpy as np
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract import checks
-from farann.results import Hits, SearchStats, with_keys
+from farann.results import Hits, SearchStats
 from farann.runtime import pool
 from farann.search.ask import rows_of
 from farann.store.live import Live
@@ -118,8 +118,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, sets: MemberSets, k: int
     bounds = _bounds(sets.offsets, max(1, most))
     pool.run_all([partial(search, start, stop) for start, stop in bounds], threads,
                  long=work >= _LONG_SETS_WORK)
-    hits, stats = Hits(scores, ids), SearchStats(n, *map(sum, zip(*did, strict=True)))
-    return with_keys(hits, keys + 0.0) if keyed else hits, stats  # never -0.0
+    return (Hits(ids, scores, keys + 0.0 if keyed else None),  # never -0.0
+            SearchStats(n, *map(sum, zip(*did, strict=True))))
 
 
 def _bounds(offsets: Int64Array, most: int) -> list[tuple[int, int]]:

@@ -60,8 +60,9 @@ def search(question: Question, diversity: float, candidates: int | None) -> Hits
     scores, ids = np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64)
     size = 1 if candidates is None else candidates
     chosen = row_filters.filter(store, view, n, exact=True)
-    alone = _alone(question, -queries, 1) if n == size == 1 else None
-    nearest = alone or batches.top(view.exact, chosen, queries, size, True, threads)[0]
+    nearest = _alone(question, -queries, 1) if n == size == 1 else None
+    if nearest is None:
+        nearest = batches.top(view.exact, chosen, queries, size, True, threads)[0]
 
     def answer(i: int, flag: _core.CancelFlag) -> None:
         found = nearest.ids[i][nearest.ids[i] >= 0]
@@ -77,7 +78,7 @@ def search(question: Question, diversity: float, candidates: int | None) -> Hits
                 scores[i, j] = value
 
     pool.run_all([partial(answer, i) for i in range(n)], threads, long=True)
-    return Hits(scores, ids)
+    return Hits(ids, scores)
 
 
 def _alone(question: Question, query: Float32Array, k: int) -> Hits | None:
@@ -256,8 +257,9 @@ class _Ranker:
         question, view = self._question, self._view
         chosen = question.row_filters.filter(self._store, view, len(members), exact=True)
         if len(members) == 1:
-            hits = _alone(question, members, size) or batches.top(
-                view.exact, chosen, members, size, False, 1)[0]
+            hits = _alone(question, members, size)
+            if hits is None:
+                hits = batches.top(view.exact, chosen, members, size, False, 1)[0]
             score = float(hits.scores[0, -1])
             if hits.ids[0, -1] < 0:
                 return hits.ids[0], -inf

@@ -177,8 +177,8 @@ def furthest_of_all(store: Store, view: View, k: int, threads: int, progress: Pr
                 hits = batches.top(view.exact, others, rows, k, False, threads)[0]
             parts.append(hits)
             advance(1)
-    return Hits(np.concatenate([part.scores for part in parts]),
-                np.concatenate([part.ids for part in parts]))
+    return Hits(np.concatenate([part.ids for part in parts]),
+                np.concatenate([part.scores for part in parts]))
 
 
 def as_graph(ids: Int64Array, hits: Hits) -> csr_array:

@@ -96,7 +96,7 @@ cdef class SingleSearch:
 
         Returns
         -------
-        (scores, ids, counts) or None
+        (ids, scores, counts) or None
             In the shape that goes with that of the query, and what the fields of `SearchStats` are.
             None: the argument is something else, and needs to be checked and converted. An empty
             tuple: it is a query that is unlike others, or after many such one whose answer comes
@@ -168,7 +168,7 @@ cdef class SingleSearch:
             return ()  # whoever answers it counts it
         if self.guard is not None:
             self.guard.count_one()
-        return scores, ids, (1, *batch.counts())
+        return ids, scores, (1, *batch.counts())
 
     cdef bint is_late(self, Task task):
         """Whether a query has to be answered otherwise; those that haven't are counted."""

@@ -11,7 +11,7 @@ from numpy import ndarray
 from farann._types import Float32Array, Float64Array, Ids, Int64Array
 from farann.contract import checks
 from farann.contract.stop_rule import Limits, check_beyond, check_exact, check_limits, to_limits
-from farann.results import BeyondHits, Hits, SearchStats, no_hits, with_keys
+from farann.results import Hits, RangeHits, SearchStats, no_hits
 from farann.runtime import pool
 from farann.search import filters, singles
 from farann.search.changes import laid_out
@@ -34,8 +34,8 @@ _AS_GIVEN = (Filter, ndarray)
 def furthest(live: Live, queries: Any, k: int, ids: Any, recall: float | None,
              epsilon: float | None, budget: int | None, seconds: float | None, exclude: Any,
              allowed: Any, groups: Any, outside_groups: Any, threads: int | None,
-             return_keys: bool) -> tuple[Hits, tuple[int, ...]]:
-    """The k rows furthest from each query, and what it took."""
+             return_keys: bool, return_stats: bool) -> Hits:
+    """The k rows furthest from each query."""
     if seconds is not None and recall is None and epsilon is None and budget is None and (
             _is_in_time(live, queries, seconds)):
         seconds = None
@@ -56,10 +56,10 @@ def furthest(live: Live, queries: Any, k: int, ids: Any, recall: float | None,
                 type(queries) is not ndarray or queries.dtype != np.float32):
             found = singles.again(store, live.isa, vectors[0], k, recall, allowed)
     if found is not None and store is not None:
-        scores, ids, did = found
-        live.last_search = did
-        return Hits(scores, ids if store.labels is None else store.named(ids)), did
-    return _top(live, vectors, single, k, limits, given, threads, return_keys)
+        found_ids, scores, live.last_search = found
+        return Hits(found_ids if store.labels is None else store.named(found_ids), scores, None,
+                    SearchStats(*live.last_search) if return_stats else None)
+    return _top(live, vectors, single, k, limits, given, threads, return_keys, return_stats)
 
 
 def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...],
@@ -81,11 +81,11 @@ def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...]
     vectors, single, given = asked(live, queries, ids, given)
     if beyond is not None:
         radii = checks.to_radii("beyond", beyond, len(vectors))
-    return _top(live, vectors, single, k, limits, given, threads, return_keys, True, radii)[0]
+    return _top(live, vectors, single, k, limits, given, threads, return_keys, False, True, radii)
 
 
 def in_range(live: Live, queries: Any, radius: Any, ids: Any, given: Filtering,
-             threads: int | None, return_keys: bool, *, nearest: bool = False) -> BeyondHits:
+             threads: int | None, return_keys: bool, *, nearest: bool = False) -> RangeHits:
     """Every row beyond a radius around a query, or with `nearest` every other row."""
     from farann.search import plan
 
@@ -95,13 +95,12 @@ def in_range(live: Live, queries: Any, radius: Any, ids: Any, given: Filtering,
     question = question_of(live, vectors, 1, given, threads, single=single, nearest=nearest,
                            radii=checks.to_radii("radius", radius, len(vectors)))
     if question is None:
-        found = BeyondHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.float32),
-                           np.empty(0, np.int64))
-        return with_keys(found, np.empty(0)) if return_keys else found
-    found, live.last_search = plan.in_range(question)
-    keys = keys_of(question, found) if return_keys else None
-    found = found._replace(ids=question.store.named(found.ids))
-    return found if keys is None else with_keys(found, keys)
+        return RangeHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.int64),
+                         np.empty(0, np.float32), np.empty(0) if return_keys else None)
+    hits, live.last_search = plan.in_range(question)
+    hits.keys = keys_of(question, hits) if return_keys else None
+    hits.ids = question.store.named(hits.ids)
+    return hits
 
 
 def score(live: Live, queries: npt.ArrayLike, ids: Ids, threads: int | None) -> Float32Array:
@@ -212,7 +211,7 @@ def question_of(live: Live, queries: Any, k: int, given: Filtering, threads: int
                     every_row, nearest, radii)
 
 
-def keys_of(question: Question, found: Hits | BeyondHits) -> Float64Array:
+def keys_of(question: Question, found: Hits | RangeHits) -> Float64Array:
     """The keys of the rows that queries found, as their ids lie; -infinity where these are -1."""
     from farann.runtime import batches
 
@@ -227,16 +226,16 @@ def keys_of(question: Question, found: Hits | BeyondHits) -> Float64Array:
 
 
 def _top(live: Live, vectors: Float32Array, single: bool, k: int, limits: Limits | None,
-         given: Filtering, threads: int | None, return_keys: bool, nearest: bool = False,
-         radii: Float64Array | None = None) -> tuple[Hits, tuple[int, ...]]:
-    """The k best rows of each query, and what it took."""
+         given: Filtering, threads: int | None, return_keys: bool, return_stats: bool,
+         nearest: bool = False, radii: Float64Array | None = None) -> Hits:
+    """The k best rows of each query."""
     question = question_of(live, vectors, k, given, threads, single=single, limits=limits,
                            nearest=nearest, radii=radii)
     if return_keys:
         check_exact("return_keys", live.spec.vectors, "keys are those of the vectors")
     if question is None:
         hits, stats = no_hits(len(vectors), k, keyed=return_keys), SearchStats(len(vectors))
-        return (_of_one(hits) if single else hits), stats
+        return answer(hits, single, stats if return_stats else None)
     from farann.search import plan
 
     store, negated = question.store, False
@@ -247,15 +246,14 @@ def _top(live: Live, vectors: Float32Array, single: bool, k: int, limits: Limits
                                      nearest=store.by_nearest)
     hits, stats = plan.top(question)
     live.last_search = stats
-    keys = keys_of(question, hits) if return_keys else None
+    if return_keys:
+        hits.keys = keys_of(question, hits)
     if negated:
-        hits = hits._replace(scores=_mirrored(question, hits))
-        keys = None if keys is None else keys + 0.0  # 0 and not -0
+        hits.scores = _mirrored(question, hits)
+        hits.keys = None if hits.keys is None else hits.keys + 0.0  # 0 and not -0
     if store.labels is not None:
-        hits = hits._replace(ids=store.named(hits.ids))
-    if keys is not None:
-        hits = with_keys(hits, keys)
-    return (_of_one(hits) if single else hits), stats
+        hits.ids = store.named(hits.ids)
+    return answer(hits, single, stats if return_stats else None)
 
 
 def _limits(live: Live, *limited: Any) -> Limits | None:
@@ -292,19 +290,21 @@ def _nearest_again(live: Live, queries: npt.ArrayLike, k: int, recall: float | N
     found = singles.again(mirror, live.isa, vector, k, recall)
     if found is None:
         return None
-    scores, ids, live.last_search = found
+    ids, scores, live.last_search = found
     if not mirror.by_nearest:
         from farann.search.plan import Question
 
         scores = _mirrored(Question(mirror, mirror.view(live.isa), vector[np.newaxis], 1, 1),
-                           Hits(scores[np.newaxis], ids[np.newaxis]))[0]
-    return Hits(scores, mirror.named(ids))
+                           Hits(ids[np.newaxis], scores[np.newaxis]))[0]
+    return Hits(mirror.named(ids), scores)
 
 
-def _of_one(hits: Hits) -> Hits:
-    """The answer to a single query, without the dimension of queries."""
-    one = Hits(hits.scores[0], hits.ids[0])
-    return one if hits.keys is None else with_keys(one, hits.keys[0])
+def answer(hits: Hits, single: bool, stats: SearchStats | None = None) -> Hits:
+    """Hits with stats; of a single query without the dimension of queries."""
+    if not single:
+        hits.stats = stats
+        return hits
+    return Hits(hits.ids[0], hits.scores[0], None if hits.keys is None else hits.keys[0], stats)
 
 
 def _mirrored(question: Question, hits: Hits) -> Float32Array:
@@ -316,7 +316,7 @@ def _mirrored(question: Question, hits: Hits) -> Float32Array:
     scores = np.float32(0.0) - hits.scores
     if not scores.all() and question.store.n_coded is None:
         some = np.flatnonzero((scores == 0.0).any(axis=1))
-        found = Hits(scores[some], hits.ids[some])
+        found = Hits(hits.ids[some], scores[some])
         keys = keys_of(question._replace(queries=question.queries[some], threads=1), found)
         scores[some] = np.where(found.scores == 0.0, keys + 0.0, found.scores)
     return scores

@@ -16,7 +16,7 @@ import numpy as np
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_CODES, EXACT, Limits, StopRule
-from farann.results import BeyondHits, Hits, SearchStats, no_hits
+from farann.results import Hits, RangeHits, SearchStats, no_hits
 from farann.runtime import batches, pool
 from farann.runtime.cost import FEW_QUERIES
 from farann.search import singles
@@ -125,14 +125,14 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
     def search_some(which: Int64Array, rule: StopRule, late: Float32Array | None = None) -> None:
         if len(which):
             found, work = _run(question.of(which), rule, late)
-            hits.scores[which], hits.ids[which] = found
+            hits.ids[which], hits.scores[which] = found.ids, found.scores
             did.append(work)
 
     if unlike is None:
         hits, work = _run(question, rule, late)
         did.append(work)
     else:
-        hits = Hits(np.empty((n, k), np.float32), np.empty((n, k), np.int64))
+        hits = Hits(np.empty((n, k), np.int64), np.empty((n, k), np.float32))
         search_some(like, rule, late)
         search_some(guarded, exact)
     if usual is not None and late is not None and guard.tests.how_late(
@@ -204,7 +204,7 @@ def top_of_groups(question: Question, search: Callable[[Question], tuple[Hits, S
 
     def run(which: Int64Array, part: Question) -> None:
         found, stats = search(part)
-        hits.scores[which], hits.ids[which] = found
+        hits.ids[which], hits.scores[which] = found.ids, found.scores
         if hits.keys is not None and found.keys is not None:
             hits.keys[which] = found.keys
         did.append(stats)
@@ -213,11 +213,11 @@ def top_of_groups(question: Question, search: Callable[[Question], tuple[Hits, S
     return hits, _total(did, n)
 
 
-def in_range(question: Question) -> tuple[BeyondHits, SearchStats]:
+def in_range(question: Question) -> tuple[RangeHits, SearchStats]:
     """All rows beyond the radius of each query, or with `nearest` within it, and what it took."""
     if question.row_filters.groups is None:
         return _in_range(question)
-    found, did = list[tuple[Int64Array, BeyondHits]](), list[SearchStats]()
+    found, did = list[tuple[Int64Array, RangeHits]](), list[SearchStats]()
     counts = np.zeros(n := len(question.queries), np.int64)
 
     def run(which: Int64Array, part: Question) -> None:
@@ -233,10 +233,10 @@ def in_range(question: Question) -> tuple[BeyondHits, SearchStats]:
         own = np.repeat(offsets[which] - hits.offsets[:-1], counts[which])
         places = own + np.arange(len(hits.ids))
         scores[places], ids[places] = hits.scores, hits.ids
-    return BeyondHits(offsets, scores, ids), _total(did, n)
+    return RangeHits(offsets, ids, scores), _total(did, n)
 
 
-def _in_range(question: Question) -> tuple[BeyondHits, SearchStats]:
+def _in_range(question: Question) -> tuple[RangeHits, SearchStats]:
     store, view, queries = question[:3]
     assert question.radii is not None
     chosen = question.row_filters.filter(store, view, len(queries), exact=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from farann.tuning.guard import Guard
     from farann.tuning.table import Tuning
 
-Answer: TypeAlias = tuple[Float32Array, Int64Array, tuple[int, ...]]  # scores, ids, counts
+Answer: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...]]  # ids, scores, counts
 
 _MOST_PREPARED = 16  # kinds of single queries that are prepared for at a time
 
@@ -50,7 +50,7 @@ def keep(store: Store, isa: str, k: int, recall: float | None, plan: Tuning | No
 
 def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float | None,
           allowed: Filter | npt.NDArray[np.bool_] | None = None) -> Answer | None:
-    """Scores, ids and counts for a single query, as an earlier one was answered; None where that
+    """Ids, scores and counts for a single query, as an earlier one was answered; None where that
     can't be, as for approximate answers under a filter."""
     # True and 1.0 are found where 1 is.
     if type(k) is not int or not (recall is None or type(recall) is float):
@@ -86,8 +86,8 @@ def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int) -> Answer |
     if guard is None or found is None:
         return None
     guard.note(1 + guard.tests.count_alone(), 1)
-    scores, ids, counts = found
-    return scores, ids, (*counts, 1)
+    ids, scores, counts = found
+    return ids, scores, (*counts, 1)
 
 
 def exact(store: Store, isa: str, queries: npt.ArrayLike, k: int,

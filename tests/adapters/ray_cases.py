@@ -158,7 +158,7 @@ def test_two_clients_at_once(cluster: Cluster, one: farann.Index, queries: Float
 
     @ray.remote(num_cpus=0.1)
     def ask_elsewhere(client: Cluster) -> Any:
-        return [tuple(client.search_furthest(queries, 9)) for _ in range(10)]
+        return [client.search_furthest(queries, 9) for _ in range(10)]
 
     elsewhere = ask_elsewhere.remote(cluster)
     threads = [threading.Thread(target=ask, args=(client,))
@@ -168,8 +168,8 @@ def test_two_clients_at_once(cluster: Cluster, one: farann.Index, queries: Float
     for thread in threads:
         thread.join()
     assert not failed, failed
-    for scores, ids in ray.get(elsewhere):
-        assert_same(farann.Hits(scores, ids), wanted)
+    for hits in ray.get(elsewhere):
+        assert_same(hits, wanted)
 
 
 def test_killed_in_the_middle_of_a_search(cluster: Cluster, one: farann.Index,

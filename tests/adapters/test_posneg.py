@@ -305,8 +305,8 @@ def test_copies_answer_the_same(way: str, log: Log, fitted: FusionRanker, tmp_pa
         again = pickle.loads(pickle.dumps(ranker)) if way == "pickle" else copy.deepcopy(ranker)
     assert repr(again) == repr(ranker) and again.report == ranker.report
     hits, same = (one.rank(np.arange(USERS), 7) for one in (again, ranker))
-    for one, other in zip(hits[:3], same[:3], strict=True):
-        np.testing.assert_array_equal(one, other)
+    for field in ("ids", "scores", "probability"):
+        np.testing.assert_array_equal(getattr(hits, field), getattr(same, field))
     assert (again.evaluate(log.users, log.what, log.labels).advice
             == ranker.evaluate(log.users, log.what, log.labels).advice)
     again.fit(log.users, log.what, log.labels)  # it holds models

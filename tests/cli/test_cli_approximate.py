@@ -94,7 +94,7 @@ class TestSearch:
                      "-o", "out.npz", "-q", "--threads", "1"]) == 0
         index = farann.Index.load("rows.farann")
         expected = index.search_furthest(
-            queries, 5, threads=1, **{option: value})  # type: ignore[call-overload]
+            queries, 5, threads=1, **{option: value})  # type: ignore[arg-type]
         with np.load("out.npz") as found:
             assert np.array_equal(found["ids"], expected.ids)
             assert np.array_equal(found["scores"], expected.scores)

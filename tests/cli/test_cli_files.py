@@ -223,8 +223,9 @@ class TestOut:
         built = told("build", "rows.npy", "-o", "b.farann")
         assert built["rows"] == 300 and built["file_bytes"] == Path("b.farann").stat().st_size
         index = farann.Index.load("rows.farann")
-        score, a, b = index.diameter()
-        assert told("diameter", "rows.npy") == {"distance": score, "ids": [a, b]}
+        furthest = index.diameter()
+        assert told("diameter", "rows.npy") == {"ids": furthest.ids.tolist(),
+                                                "distance": furthest.score}
         chosen = index.select_diverse(4)
         found = told("select", "rows.npy", "-k", "4")
         assert found["ids"] == chosen.ids.tolist() and found["scores"][0] is None

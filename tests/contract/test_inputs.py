@@ -85,12 +85,13 @@ class TestInputs:
     def test_what_comes_back_is_the_callers(self, small_index: Callable[..., farann.Index]) -> None:
         index = small_index(dim=DIM)
         before = snapshot(index)
+        hits, beyond = (index.search_furthest(np.ones((2, DIM))),
+                        index.search_beyond(np.ones(DIM), 0.0))
         for array in (
             index.ids,
             index.reconstruct([1, 2]),
             index.reconstruct(3),
-            *index.search_furthest(np.ones((2, DIM))),
-            *index.search_beyond(np.ones(DIM), 0.0),
+            hits.ids, hits.scores, beyond.offsets, beyond.ids, beyond.scores,
             index.score(np.ones(DIM), [1]),
         ):
             if array.flags.writeable:

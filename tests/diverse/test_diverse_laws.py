@@ -102,7 +102,7 @@ def test_history_does_not_matter_where_diameters_are_about_equal(
         order, cut = rng.permutation(90), int(rng.integers(1, 90))
         index = index_of(rows[order[:cut]], "cosine", order[:cut]).build()
         index.add(rows[order[cut:]], order[cut:])
-        assert list(index.diameter(threads=1)[1:]) == expected
+        assert index.diameter(threads=1).ids.tolist() == expected
 
 
 def test_k_centers_are_within_twice_the_best() -> None:
@@ -126,12 +126,12 @@ def test_duplicates_have_the_radius_zero() -> None:
 def test_empty_and_small() -> None:
     empty = farann.Index(2, "cosine")
     assert len(empty.select_diverse(3).ids) == 0
-    assert np.isnan(empty.diameter()[0]) and empty.diameter()[1:] == (-1, -1)
+    assert np.isnan(empty.diameter().score) and empty.diameter().ids.tolist() == [-1, -1]
     assert empty.eccentricities().shape == (0,) and empty.furthest_graph(2).ids.shape == (0, 2)
     assert_array_equal(empty.search_furthest_from([[[1, 0]]], 2).ids, [[-1, -1]])
     assert_array_equal(empty.search_mmr([1, 0], 2).ids, [-1, -1])
     one = index_of(float32([[1, 2]]))
-    assert np.isnan(one.eccentricities()).all() and np.isnan(one.diameter()[0])
+    assert np.isnan(one.eccentricities()).all() and np.isnan(one.diameter().score)
     assert_array_equal(one.furthest_graph(2).ids, [[-1, -1]])
     assert_array_equal(one.search_furthest_from([], 2).ids, np.empty((0, 2)))
     assert_array_equal(one.select_diverse(5).ids, [0])
@@ -294,8 +294,9 @@ def test_select_on_the_command_line(
     assert lines[0] == ["rank", "id", "score"] and len(lines) == 10 and lines[1][2] == "inf"
     capsys.readouterr()
     assert main(["diameter", "rows.farann"]) == 0
-    score, a, b = index.diameter()
-    assert capsys.readouterr().out == f"cosine {score:.8g} of {a} and {b}\n"
+    furthest = index.diameter()
+    assert capsys.readouterr().out == "cosine {:.8g} of {} and {}\n".format(
+        furthest.score, *furthest.ids)
 
 
 @pytest.mark.parametrize(("arguments", "said"), [

@@ -472,7 +472,7 @@ class History:
                 # The exact answer among just these rows.
                 truth = slow(queries[i : i + 1], self.rows, k, self.metric, ids=self.ids,
                              allowed=found.tolist())
-                assert_same(farann.Hits(scores[None], ids[None]), truth)
+                assert_same(farann.Hits(ids[None], scores[None]), truth)
 
     def within(self, queries: Float32, hits: farann.Hits, asked: dict[str, Any],
                epsilon: float, nearest: bool) -> None:
@@ -482,11 +482,11 @@ class History:
                 len(self.ids), np.bool_)
             keep &= ~np.isin(self.ids, asked["exclude"][i]) if "exclude" in asked else True
             if keep.any():
-                one = farann.Hits(hits.scores[i : i + 1], hits.ids[i : i + 1])
+                one = farann.Hits(hits.ids[i : i + 1], hits.scores[i : i + 1])
                 assert_within(one, query[None], self.rows[keep], self.ids[keep], self.metric,
                               epsilon, nearest=nearest)
 
 
 def batch(hits: farann.Hits) -> farann.Hits:
     """The answer for a single query as that of a batch of one."""
-    return farann.Hits(np.atleast_2d(hits.scores), np.atleast_2d(hits.ids))
+    return farann.Hits(np.atleast_2d(hits.ids), np.atleast_2d(hits.scores))

@@ -47,8 +47,10 @@ def test_codes_come_back(metric: str, layout: str, mmap: bool, tmp_path: Path,
     assert index.stats()["directions"] == loaded.stats()["directions"] == directions
     assert index.stats()["bytes"]["codes"] == loaded.stats()["bytes"]["codes"] > 0
     for some in (queries_of(index), queries_of(index)[0]):
-        hits, stats = index.search_furthest(some, return_stats=True)
-        again, same = loaded.search_furthest(some, return_stats=True)
+        hits = index.search_furthest(some, return_stats=True)
+        stats = hits.stats
+        again = loaded.search_furthest(some, return_stats=True)
+        same = again.stats
         assert_same(again, hits)
         assert stats == same and stats.rows_rescored < N * stats.queries
         assert layout != "first look" or stats.rows_refined > 0

@@ -141,7 +141,7 @@ class TestSearch:
         assert 0 < found["touched"] < 0.3 * ROWS_BYTES
         rows = np.load("rows.npy", mmap_mode="r")
         expected = farann.search_furthest(rows, queries)
-        assert_same(farann.Hits(found["scores"], found["ids"]), expected)
+        assert_same(farann.Hits(found["ids"], found["scores"]), expected)
         everything = farann.Index(codes="float32")
         everything.add(rows, copy=False)
         assert_array_equal(found["near"], everything.search_nearest(queries).ids)

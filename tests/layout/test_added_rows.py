@@ -109,7 +109,7 @@ def test_a_first_look_goes_along_the_same_directions(metric: str, rng: np.random
     assert n_coded(index) > 1500
     queries = np.vstack([queries_for(rng, rows, metric), rows[:40]])
     assert_exact(index, rows, queries, [K])
-    stats = index.search_furthest(rows[:40], K, return_stats=True)[1]
+    stats = index.search_furthest(rows[:40], K, return_stats=True).stats
     assert stats.rows_refined < 0.5 * stats.rows_scanned
 
 
@@ -118,12 +118,12 @@ def test_counts_of_codes(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((2 * BASE, DIM), dtype=np.float32)
     queries = rng.standard_normal((64, DIM), dtype=np.float32)
     index = grown(built(rows[:BASE]), rows[BASE:-1], 100)
-    streamed = index.search_furthest(queries, K, return_stats=True)[1]
+    streamed = index.search_furthest(queries, K, return_stats=True).stats
     waiting = BASE - 1 - n_coded(index)
     assert 0 < waiting < inside.layout.LEAST_RUN
     assert streamed.rows_scanned <= 64 * (2 * BASE - 1)
     assert 64 * waiting * DIM <= streamed.float_products < 64 * 2 * inside.layout.LEAST_RUN * DIM
-    once = index.build().search_furthest(queries, K, return_stats=True)[1]
+    once = index.build().search_furthest(queries, K, return_stats=True).stats
     assert streamed.code_products < 1.3 * once.code_products
     assert streamed.rows_scanned < 1.3 * once.rows_scanned
     assert streamed.rows_rescored < 1.5 * once.rows_rescored
@@ -135,7 +135,7 @@ def test_rows_out_of_reach_are_left_out(rng: np.random.Generator) -> None:
     codes = inside.store.of(index).codes
     assert codes is not None and codes.max_norm is not None
     queries = rng.standard_normal((64, DIM), dtype=np.float32)
-    stats = index.search_furthest(queries, K, return_stats=True)[1]
+    stats = index.search_furthest(queries, K, return_stats=True).stats
     assert stats.rows_scanned < 0.7 * 64 * len(rows)
 
 
@@ -194,7 +194,7 @@ def test_queries_that_codes_cannot_hold(rng: np.random.Generator) -> None:
     queries = rng.standard_normal((12, DIM), dtype=np.float32)
     queries[::3] = 3e38 * np.sign(queries[::3])
     assert_same(index.search_furthest(queries, K), reference.furthest(queries, rows, K, "l2"))
-    stats = index.search_furthest(queries[:1], K, return_stats=True)[1]
+    stats = index.search_furthest(queries[:1], K, return_stats=True).stats
     assert stats.rows_rescored == len(rows)
 
 
@@ -291,7 +291,8 @@ def test_codes_are_given_up_where_they_rule_out_too_little(rng: np.random.Genera
     grown(index, crowd, 500)
     every = np.vstack([rows, crowd])
     queries = (-4.0 * crowd[:64]).astype(np.float32)
-    hits, stats = index.search_furthest(queries, K, return_stats=True)
+    hits = index.search_furthest(queries, K, return_stats=True)
+    stats = hits.stats
     assert_same(hits, reference.furthest(queries, every, K, "l2"))
     assert stats.float_products > 64 * 2000 * 64
     assert stats.rows_rescored < 64 * 2500

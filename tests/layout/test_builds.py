@@ -163,10 +163,10 @@ def test_auto_keeps_cells_that_pay(auto: None, rng: np.random.Generator) -> None
     # Exact searches do what they do without cells.
     ours, theirs = (some.search_furthest(queries, K, return_stats=True, threads=1)
                     for some in (index, plain))
-    assert_same(ours[0], theirs[0])
-    assert ours[1].rows_passed <= 1.2 * theirs[1].rows_passed
+    assert_same(ours, theirs)
+    assert ours.stats.rows_passed <= 1.2 * theirs.stats.rows_passed
     hits = index.search_furthest(queries, K, recall=0.95)
-    found = (hits.ids[:, :, None] == theirs[0].ids[:, None, :]).any(axis=1)
+    found = (hits.ids[:, :, None] == theirs.ids[:, None, :]).any(axis=1)
     assert found.mean() > 0.93
 
 
@@ -205,8 +205,8 @@ def test_exact_searches_have_codes_of_their_own(both: farann.Index,
     plain = index_over(rows, "cosine")
     ours, theirs = (index.search_furthest(queries, K, return_stats=True, threads=1)
                     for index in (both, plain))
-    assert_same(ours[0], theirs[0])
-    assert ours[1] == theirs[1]
+    assert_same(ours, theirs)
+    assert ours.stats == theirs.stats
     before = both.stats()["bytes"]["codes"]
     assert before > 1.9 * plain.stats()["bytes"]["codes"]
     tuned = both.tune(k=K)
@@ -234,8 +234,8 @@ def test_files_have_both_layouts(both: farann.Index, rng: np.random.Generator,
         for options in choices:
             ours, theirs = (index.search_furthest(queries, K, return_stats=True, threads=1,
                                                   **options) for index in (both, loaded))
-            assert_same(ours[0], theirs[0])
-            assert ours[1] == theirs[1]
+            assert_same(ours, theirs)
+            assert ours.stats == theirs.stats
 
 
 def without(name: str) -> Callable[[dict[str, Any], dict[str, NDArray[Any]]], object]:

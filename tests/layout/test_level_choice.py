@@ -71,7 +71,7 @@ def chosen(index: farann.Index) -> str:
 
 def alone(index: farann.Index, query: Float32, k: int = K, **options: Any) -> farann.SearchStats:
     """The work of a single query."""
-    _, stats = index.search_furthest(query, k, return_stats=True, **options)
+    stats = index.search_furthest(query, k, return_stats=True, **options).stats
     assert isinstance(stats, farann.SearchStats)
     return stats
 

@@ -31,9 +31,9 @@ def test_what_is_scanned(isa: str, metric: str, dim: int, rng: np.random.Generat
         inside.store.use_level(index, isa)
         queries = rng.standard_normal((600, dim), dtype=np.float32)
         # First, as batches that give codes up are remembered.
-        _, stats = index.search_furthest(queries[:5], return_stats=True)
+        stats = index.search_furthest(queries[:5], return_stats=True).stats
         assert stats.code_products > 0 and stats.float_products == 0
-        _, stats = index.search_furthest(queries, return_stats=True)
+        stats = index.search_furthest(queries, return_stats=True).stats
         assert (stats.code_products > 0) == by_codes
         assert by_codes or stats.float_products > 0
 
@@ -82,13 +82,14 @@ def test_with_all_that_an_index_can_do(rng: np.random.Generator) -> None:
     index.remove(np.arange(0, 160, 7))
     alive = np.setdiff1d(np.arange(160), np.arange(0, 160, 7))
     excluded = index.search_furthest(queries, 30).ids
-    hits, stats = index.search_furthest(queries, 9, exclude=excluded, return_stats=True)
+    hits = index.search_furthest(queries, 9, exclude=excluded, return_stats=True)
+    stats = hits.stats
     assert stats.float_products > 0
     assert (stats.code_products > 0) == inside.runtime.codes_pay(40, 160, 20, index.isa)
     for i in range(40):
         left = np.setdiff1d(alive, excluded[i])
         expected = reference.furthest(queries[i : i + 1], rows[left], 9, "l2", ids=left)
-        assert_same(farann.Hits(hits.scores[i : i + 1], hits.ids[i : i + 1]), expected)
+        assert_same(farann.Hits(hits.ids[i : i + 1], hits.scores[i : i + 1]), expected)
 
 
 @pytest.mark.parametrize("n, tasks", [(1000, 4), (40_000, 1)])

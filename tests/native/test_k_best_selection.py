@@ -51,7 +51,7 @@ def test_few_rows_pass(codes: str, n_queries: int, most: int, rng: np.random.Gen
     """Of the first block k, and of each later row as few as have a better score than the k-th."""
     index = index_of(rng.standard_normal((5000, 8), dtype=np.float32), "dot", codes=codes).build()
     queries = rng.standard_normal((n_queries, 8), dtype=np.float32)
-    stats = index.search_furthest(queries, 100, threads=1, return_stats=True)[1]
+    stats = index.search_furthest(queries, 100, threads=1, return_stats=True).stats
     assert 100 <= stats.rows_rescored / n_queries < 130
     assert stats.rows_passed / n_queries < most
 
@@ -62,13 +62,14 @@ def test_codes_are_given_up_soon(rng: np.random.Generator, request: pytest.Fixtu
     rows[::500] *= np.float32(1000)
     queries = rng.standard_normal((64, 16), dtype=np.float32)
     index = index_of(rows, "dot").build()
-    hits, stats = index.search_furthest(queries, 100, threads=1, return_stats=True)
+    hits = index.search_furthest(queries, 100, threads=1, return_stats=True)
+    stats = hits.stats
     assert_same(hits, reference.furthest(queries, rows, 100, "dot"))
     assert stats.rows_rescored / 64 < 800
     if inside.runtime.row_costs(64, 16, index.isa)[0] > 0.0:
         request.addfinalizer(inside.native.leave_out)
         inside.native.leave_out("cost-judge")
-        _, kept = index.search_furthest(queries, 100, threads=1, return_stats=True)
+        kept = index.search_furthest(queries, 100, threads=1, return_stats=True).stats
         assert stats.code_products < 0.75 * kept.code_products
 
 
@@ -83,7 +84,8 @@ def test_next_batches_go_without_codes_that_cost_more(
     index, expected = index_of(rows, "dot").build(), reference.furthest(queries, rows, 100, "dot")
     by_codes = []
     for _ in range(10):
-        hits, stats = index.search_furthest(queries, 100, threads=1, return_stats=True)
+        hits = index.search_furthest(queries, 100, threads=1, return_stats=True)
+        stats = hits.stats
         assert_same(hits, expected)
         assert (stats.code_products > 0) != (stats.float_products > 0)
         by_codes.append(stats.code_products > 0)

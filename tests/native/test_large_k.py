@@ -55,6 +55,6 @@ def test_few_keys_in_float64(
     index.add(rng.standard_normal((100_000, 32), dtype=np.float32))
     index.build()
     for n in (1, 40):
-        _, stats = index.search_furthest(rng.standard_normal((n, 32), dtype=np.float32), k,
-                                         return_stats=True, threads=1)
+        stats = index.search_furthest(rng.standard_normal((n, 32), dtype=np.float32), k,
+                                         return_stats=True, threads=1).stats
         assert k <= stats.rows_rescored / n < 2 * k

@@ -136,7 +136,7 @@ def test_few_rows_get_keys_one_by_one(kind: str, codes: str, rng: np.random.Gene
     index = farann.Index(metric="dot", codes=codes)
     index.add(both[:N])
     index.build()
-    stats = index.search_furthest(both[N:], 10, return_stats=True)[1]
+    stats = index.search_furthest(both[N:], 10, return_stats=True).stats
     assert stats.rows_rescored < QUERIES * N / 5
     if kind == "sparse":  # nothing is above 0, and rows of 0 with the smallest ids are found soon
         assert stats.rows_scanned < QUERIES * N * 0.8
@@ -160,7 +160,8 @@ def test_whole_numbers_get_keys_in_float32(
     expected = reference.furthest(queries.astype(np.float32), rows, 10, metric)
     for i, query in enumerate(queries.astype(np.float32)):
         for _ in range(2):
-            hits, stats = index.search_furthest(query, 10, return_stats=True)
+            hits = index.search_furthest(query, 10, return_stats=True)
+            stats = hits.stats
             assert_array_equal(hits.ids, expected.ids[i])
             assert_array_equal(hits.scores, expected.scores[i])
         if metric == "l2" and rows_as is not np.float16 and i < 3:

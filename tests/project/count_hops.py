@@ -17,6 +17,7 @@ import numpy.typing as npt
 import farann
 
 PACKAGE = os.path.dirname(farann.__file__) + os.sep
+RECORDS = ("Hits.__init__", "RangeHits.__init__")
 
 
 class Way(NamedTuple):
@@ -46,7 +47,8 @@ def way_of(call: Callable[[], object]) -> Way:
 
     def note(frame: FrameType, event: str, _: object) -> None:
         name = frame.f_code.co_filename
-        if not name.startswith(PACKAGE):
+        # Filling the slots of a result is no way to follow, as it is none in a NamedTuple.
+        if not name.startswith(PACKAGE) or frame.f_code.co_qualname in RECORDS:
             return
         if event == "call":
             stack.append(name[len(PACKAGE):])

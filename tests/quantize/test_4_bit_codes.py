@@ -57,7 +57,8 @@ class TestFourBits:
         rows, queries = heavy_tailed(rng, 6000, 12), gaussian(rng, 30, 12)
         index = index_of(rows, metric, codes="int4").build()
         expected = reference.furthest(queries, rows, 10, metric)
-        hits, stats = index.search_furthest(queries, 10, return_stats=True)
+        hits = index.search_furthest(queries, 10, return_stats=True)
+        stats = hits.stats
         assert_same(hits, expected)
         assert stats.rows_rescored < stats.rows_scanned
         for i in range(5):
@@ -78,7 +79,8 @@ class TestRecall:
         rows, queries = gaussian(rng, 6000, 50), gaussian(rng, 200, 50)
         truth = reference.furthest(queries, rows, 10, metric).ids
         index = codes_alone(rows, metric, codes=codes)
-        hits, stats = index.search_furthest(queries, budget=6000, return_stats=True)
+        hits = index.search_furthest(queries, budget=6000, return_stats=True)
+        stats = hits.stats
         recall = recall_of(found(hits), truth)
         assert recall >= ENOUGH[codes]
         assert stats.rows_scanned >= (6000 - 6000 // 256) * 200
@@ -121,10 +123,11 @@ class TestRecall:
         everything = index.search_furthest(queries, **EVERYTHING).ids
         for limits in ({"recall": 1.0}, {"budget": 8000}):
             assert np.array_equal(index.search_furthest(queries, **limits).ids, everything)
-        hits, stats = index.search_furthest(queries, recall=0.9, return_stats=True)
+        hits = index.search_furthest(queries, recall=0.9, return_stats=True)
+        stats = hits.stats
         assert recall_of(found(hits), everything) >= 0.89
         assert stats.rows_scanned < 0.9 * 8000 * len(queries)
-        _, stats = index.search_furthest(queries, budget=800, return_stats=True)
+        stats = index.search_furthest(queries, budget=800, return_stats=True).stats
         assert stats.rows_scanned <= 800 * len(queries)
 
     def test_recall_without_cells_scans_all(self, rng: np.random.Generator) -> None:

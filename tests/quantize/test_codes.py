@@ -368,9 +368,10 @@ def test_kinds_of_codes_agree(rng: np.random.Generator) -> None:
             index.build()
             assert (index.stats()["bytes"]["codes"] > 0) == (codes == "int8")
             index.add(rows[:50] * np.float32(1.5))  # a tail without codes
-            answers.append([*index.search_furthest(queries, 20), *index.search_nearest(queries, 3),
-                            *index.search_furthest(queries[0], 20),
-                            *index.search_beyond(queries, {"l2": 22.0, "dot": -90.0,
-                                                           "cosine": -0.6}[metric])])
+            answers.append([index.search_furthest(queries, 20), index.search_nearest(queries, 3),
+                            index.search_furthest(queries[0], 20),
+                            index.search_beyond(queries, {"l2": 22.0, "dot": -90.0,
+                                                          "cosine": -0.6}[metric])])
         for one, other in zip(*answers, strict=True):
-            np.testing.assert_array_equal(one, other)
+            for name in type(one).__slots__:
+                np.testing.assert_array_equal(getattr(one, name), getattr(other, name))

@@ -199,10 +199,12 @@ def test_fewer_bytes_for_the_same_answers(metric: str, rng: np.random.Generator,
     monkeypatch.setattr(inside.settings, "most_rotated_rows", 0)
     without = built(rows, metric)
     assert n_axes(index) == 12 and n_axes(without) is None
-    hits, stats = index.search_furthest(queries, 10, return_stats=True)
+    hits = index.search_furthest(queries, 10, return_stats=True)
+    stats = hits.stats
     assert_same(hits, reference.furthest(queries, rows, 10, metric))
-    plain, before = without.search_furthest(queries, 10, return_stats=True)
-    assert_same(hits, farann.Hits(plain.scores, plain.ids))
+    plain = without.search_furthest(queries, 10, return_stats=True)
+    before = plain.stats
+    assert_same(hits, farann.Hits(plain.ids, plain.scores))
     assert stats.bytes_read < before.bytes_read
     assert stats.rows_rescored < 2 * before.rows_rescored
 
@@ -249,7 +251,7 @@ def test_rows_that_the_sample_missed(metric: str, large: float, rng: np.random.G
         queries = asked_of(rng, 9)
         assert_exact(index, some, queries, [10])
         if number == 1 and large == 1e3:  # larger ones move the center
-            _, stats = index.search_furthest(queries[:9], 10, return_stats=True)
+            stats = index.search_furthest(queries[:9], 10, return_stats=True).stats
             assert stats.rows_rescored < 0.2 * 9 * N
 
 
@@ -332,7 +334,7 @@ def test_approximate_search_allows_for_usual_rows(one_by_one: bool,
         for limits in kinds:
             some = [query[None] for query in asked] if one_by_one else [asked]
             rescored.append(sum(
-                index.search_furthest(queries, 10, return_stats=True, **limits)[1].rows_rescored
+                index.search_furthest(queries, 10, return_stats=True, **limits).stats.rows_rescored
                 for queries in some))
     assert rescored[0] < rescored[2] and rescored[1] == rescored[3]
 

@@ -63,7 +63,7 @@ def best(queries: Float32, rows: Float32, metric: str, k: int = K) -> NDArray[np
 
 def scanned(index: farann.Index, queries: Float32, **options: Any) -> int:
     """Rows that were scanned for a query, on average."""
-    stats = index.search_furthest(queries, K, return_stats=True, **options)[1]
+    stats = index.search_furthest(queries, K, return_stats=True, **options).stats
     return stats.rows_scanned // len(queries)
 
 
@@ -87,8 +87,8 @@ def test_rows_like_the_base_cost_what_they_do_in_it(metric: str, rng: np.random.
         assert scanned(index, queries, recall=recall) < 1.4 * whole + 256
         alone = [index.search_furthest(query, K, recall=recall, return_stats=True)
                  for query in queries]
-        assert sum(stats.rows_scanned for _, stats in alone) < (1.4 * whole + 256) * len(alone)
-        assert recall_of(np.stack([hits.ids for hits, _ in alone]), exact) > recall - 0.01
+        assert sum(hits.stats.rows_scanned for hits in alone) < (1.4 * whole + 256) * len(alone)
+        assert recall_of(np.stack([hits.ids for hits in alone]), exact) > recall - 0.01
 
 
 def histograms(rng: np.random.Generator, n: int, dim: int = 64) -> Float32:
@@ -108,9 +108,9 @@ def test_rows_without_bounds_cost_what_they_do_in_the_base(rng: np.random.Genera
     for recall in (0.9, 0.95):
         expected, found = (each.search_furthest(queries, K, recall=recall, return_stats=True)
                            for each in (once, index))
-        assert recall_of(found[0].ids, exact) > recall
-        assert found[1].rows_scanned < 1.5 * expected[1].rows_scanned
-        assert found[1].rows_rescored < 1.5 * expected[1].rows_rescored
+        assert recall_of(found.ids, exact) > recall
+        assert found.stats.rows_scanned < 1.5 * expected.stats.rows_scanned
+        assert found.stats.rows_rescored < 1.5 * expected.stats.rows_rescored
 
 
 @pytest.mark.parametrize("k", [K, 1])
@@ -123,9 +123,10 @@ def test_rows_that_answer_next_to_nothing(k: int, rng: np.random.Generator) -> N
     more /= np.linalg.norm(more, axis=1, keepdims=True)
     more[::1000] = histograms(rng, 5)
     index = built(rows, "l2")
-    base = index.search_furthest(queries, k, recall=0.95, return_stats=True)[1].rows_scanned
+    base = index.search_furthest(queries, k, recall=0.95, return_stats=True).stats.rows_scanned
     streamed(index, more, 500)
-    hits, stats = index.search_furthest(queries, k, recall=0.95, return_stats=True)
+    hits = index.search_furthest(queries, k, recall=0.95, return_stats=True)
+    stats = hits.stats
     assert recall_of(hits.ids, best(queries, np.vstack([rows, more]), "l2", k)) > 0.94
     assert stats.rows_scanned < base + len(queries) * 512
 
@@ -337,17 +338,17 @@ def test_single_queries_go_the_short_way(cells: int | None, options: dict[str, A
     index = streamed(built(rows[:9000], metric, cells=cells), rows[9000:], 400)
     expected = [index.search_furthest(query, K, threads=2, return_stats=True, **options)
                 for query in queries]
-    like = [i for i, (_, stats) in enumerate(expected) if stats.queries_guarded == 0]
+    like = [i for i, hits in enumerate(expected) if hits.stats.queries_guarded == 0]
     queries, expected = queries[like], [expected[i] for i in like]
     assert len(like) > 30
     index.search_furthest(queries[0], K, **options)
     assert of(index).singles
     monkeypatch.setattr(inside.settings, "top_of_search", None)  # the long way
     for _ in range(2):
-        for query, (hits, stats) in zip(queries, expected, strict=True):
-            found, did = index.search_furthest(query, K, return_stats=True, **options)
+        for query, hits in zip(queries, expected, strict=True):
+            found = index.search_furthest(query, K, return_stats=True, **options)
             assert_same(found, hits)
-            assert did == stats
+            assert found.stats == hits.stats
 
 
 def test_the_same_history_stops_at_the_same_places(rng: np.random.Generator) -> None:

@@ -64,7 +64,7 @@ class TestEpsilon:
             assert_within(hits, queries, rows[allowed], allowed, metric, epsilon)
             one = index.search_furthest(queries[0], k, epsilon=epsilon,
                                         allowed=allowed if changed else None)
-            assert_within(farann.Hits(one.scores[None], one.ids[None]), queries[:1], rows[allowed],
+            assert_within(farann.Hits(one.ids[None], one.scores[None]), queries[:1], rows[allowed],
                           allowed, metric, epsilon)
 
     @pytest.mark.parametrize("metric", METRICS)
@@ -73,9 +73,11 @@ class TestEpsilon:
         rows = gaussian(rng, 20_000, 32)
         queries = gaussian(rng, 40, 32)
         index = index_of(rows, metric, cells=50).build()
-        exact, before = index.search_furthest(queries, return_stats=True)
+        exact = index.search_furthest(queries, return_stats=True)
+        before = exact.stats
         epsilon = {"l2": 0.1, "dot": 5.0, "cosine": 0.1}[metric]
-        hits, stats = index.search_furthest(queries, epsilon=epsilon, return_stats=True)
+        hits = index.search_furthest(queries, epsilon=epsilon, return_stats=True)
+        stats = hits.stats
         assert not np.array_equal(hits.ids, exact.ids)
         assert stats.rows_rescored < before.rows_rescored
         assert_within(hits, queries, rows, np.arange(20_000), metric, epsilon)
@@ -130,9 +132,10 @@ class TestBudget:
         for budget in (1, 16, 17, 100, 750, 1500, 4000, 9000):
             limit = -(-budget // 16) * 16
             for query in queries[:30]:
-                _, one = index.search_furthest(query, budget=budget, return_stats=True)
+                one = index.search_furthest(query, budget=budget, return_stats=True).stats
                 assert 0 < one.rows_scanned <= limit
-            hits, stats = index.search_furthest(queries, budget=budget, return_stats=True)
+            hits = index.search_furthest(queries, budget=budget, return_stats=True)
+            stats = hits.stats
             assert stats.rows_scanned <= limit * len(queries) and (hits.ids >= 0).all()
             recalls.append(recall_of(hits.ids, truth))
         assert all(a <= b + 0.01 for a, b in itertools.pairwise(recalls))
@@ -146,7 +149,8 @@ class TestBudget:
         index = index_of(rows).build()
         truth = index.search_furthest(queries).ids
         for budget in (12_000, 2**40):
-            hits, stats = index.search_furthest(queries, budget=budget, return_stats=True)
+            hits = index.search_furthest(queries, budget=budget, return_stats=True)
+            stats = hits.stats
             assert 9000 * len(queries) // 4 < stats.rows_scanned <= 12_000 * len(queries)
             assert recall_of(hits.ids, truth) >= 0.999
 
@@ -156,13 +160,15 @@ class TestBudget:
         far = rows[:3] * np.float32(1e4)  # outliers: without codes, and always scored
         index = index_of(np.vstack([rows, far]), cells=40).build()
         index.add(rows[:500] * np.float32(100))
-        hits, stats = index.search_furthest(queries, 10, budget=160, return_stats=True)
+        hits = index.search_furthest(queries, 10, budget=160, return_stats=True)
+        stats = hits.stats
         assert stats.rows_scanned <= (160 + 500) * len(queries)
         assert_same(hits, index.search_furthest(queries, 10))
 
     def test_without_codes_all_rows_are_scanned(self, rows: Float32, queries: Float32) -> None:
         index = index_of(rows, codes="float32").build()
-        hits, stats = index.search_furthest(queries, budget=16, return_stats=True)
+        hits = index.search_furthest(queries, budget=16, return_stats=True)
+        stats = hits.stats
         assert stats.rows_scanned == 12_000 * len(queries)
         assert_same(hits, index.search_furthest(queries))
 
@@ -234,8 +240,9 @@ class TestExactWithCells:
                 limited = index.search_furthest(queries, budget=600)
                 assert (limited.ids >= 0).all()
                 beyond = index.search_beyond(queries, float(np.median(hits.scores)))
-                results = [*hits, *index.search_nearest(queries), *beyond,
-                           index.score(queries, [5, 0])]
+                near = index.search_nearest(queries)
+                results = [hits.ids, hits.scores, near.ids, near.scores, beyond.offsets, beyond.ids,
+                           beyond.scores, index.score(queries, [5, 0])]
                 answers[-1] |= {f"{metric} {i}": array for i, array in enumerate(results)}
         for metric in METRICS:
             expected = reference.furthest(queries, rows, 10, metric)

@@ -110,8 +110,9 @@ def test_batches_on_few_rows_as_users_have_them(setting: Setting,
                                  "exclude": None if exclude is None else exclude.tolist()}
         for k in (3, 70, 250):
             expected = reference.furthest(queries, rows, k, index.metric, **plain)
-            hits, stats = index.search_furthest(queries, k, exclude=exclude, allowed=allowed,
-                                                return_stats=True)
+            hits = index.search_furthest(queries, k, exclude=exclude, allowed=allowed,
+                                         return_stats=True)
+            stats = hits.stats
             assert_same(hits, expected)
             assert (stats.code_products > 0) == (index.isa == "scalar")
             expected = reference.nearest(queries, rows, k, index.metric, **plain)
@@ -417,13 +418,13 @@ def test_what_is_read_depends_on_the_number_of_queries(rng: np.random.Generator)
         pytest.skip("at this level codes cost as much as float32")
     mask = np.arange(n) % 10 == 0
     for few in (mask, np.flatnonzero(mask), index.filter(allowed=mask)):
-        one = index.search_furthest(rows[0], allowed=few, return_stats=True)[1]
-        many = index.search_furthest(rows[:500], allowed=few, return_stats=True)[1]
+        one = index.search_furthest(rows[0], allowed=few, return_stats=True).stats
+        many = index.search_furthest(rows[:500], allowed=few, return_stats=True).stats
         assert one.code_products > 0 and one.float_products == 0
         assert many.code_products == 0 and many.rows_scanned == 500 * n // 10
-    all_rows = index.search_furthest(rows[:500], allowed=mask | True, return_stats=True)[1]
+    all_rows = index.search_furthest(rows[:500], allowed=mask | True, return_stats=True).stats
     assert all_rows.float_products == 0
-    a_few = index.search_furthest(rows[0], allowed=np.arange(100), return_stats=True)[1]
+    a_few = index.search_furthest(rows[0], allowed=np.arange(100), return_stats=True).stats
     assert a_few.rows_scanned == 100
 
 
@@ -434,7 +435,7 @@ def test_rows_that_are_not_allowed_are_not_refined(rng: np.random.Generator) -> 
         pytest.skip("at this level the rows are listed")
     draws = rng.random(len(rows))
     every, few, half, most = (
-        sum(index.search_furthest(row, allowed=allowed, return_stats=True)[1].rows_refined
+        sum(index.search_furthest(row, allowed=allowed, return_stats=True).stats.rows_refined
             for row in rows[:20]) for allowed in (None, draws < 0.1, draws < 0.5, draws < 0.9))
     assert 0 < few < every and half < every
     assert most <= 1.3 * every  # here filters wait until other codes are read
@@ -460,7 +461,7 @@ def test_excluding_many_equal_ids(rng: np.random.Generator) -> None:
     exclude = np.repeat(first.ids[:, :1], 300_000, axis=1)
     exclude[:, ::2] = -1
     assert_same(index.search_furthest(rows[:2], 2, exclude=exclude),
-                farann.Hits(first.scores[:, 1:], first.ids[:, 1:]))
+                farann.Hits(first.ids[:, 1:], first.scores[:, 1:]))
 
 
 def test_offsets_that_lie_are_refused(rng: np.random.Generator) -> None:
@@ -528,12 +529,13 @@ def test_masks_of_single_queries_use_what_is_kept(
         for i, query in enumerate(queries):
             mask = rng.random(n) < (0.3, 0.6, 1.0)[i % 3]
             for allowed in (mask, np.flatnonzero(mask)) if masks else (index.ids[mask],):
-                hits, stats = index.search_furthest(query, 7, allowed=allowed, return_stats=True)
+                hits = index.search_furthest(query, 7, allowed=allowed, return_stats=True)
+                stats = hits.stats
                 assert not made
                 kept = index.search_furthest(query, 7, allowed=index.filter(allowed=allowed),
                                              return_stats=True)
-                assert_same(hits, kept[0])
-                assert stats == kept[1]
+                assert_same(hits, kept)
+                assert stats == kept.stats
                 made.clear()
 
     with inside.native.watched(__init__=counted):

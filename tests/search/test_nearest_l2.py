@@ -55,7 +55,7 @@ def test_within_epsilon(kind: str, seed: int, epsilon: float, k: int,
             assert_same(hits, reference.nearest(queries, rows[ids], k, "l2", ids=ids))
         assert_near(hits, queries, rows[ids], ids, epsilon)
         one = index.search_nearest(queries[0], k, epsilon=epsilon)
-        assert_near(farann.Hits(one.scores[None], one.ids[None]), queries[:1], rows[ids], ids,
+        assert_near(farann.Hits(one.ids[None], one.scores[None]), queries[:1], rows[ids], ids,
                     epsilon)
 
 

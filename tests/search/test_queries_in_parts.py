@@ -61,8 +61,8 @@ def test_answers_are_exact(
             for first, n in ((0, 1), (1, 3), (4, len(queries) - 4)):
                 tasks.clear()
                 hits = search(queries[first : first + n], 10, threads=n + 2)
-                assert_same(hits, farann.Hits(expected.scores[first : first + n],
-                                              expected.ids[first : first + n]))
+                assert_same(hits, farann.Hits(expected.ids[first : first + n],
+                                              expected.scores[first : first + n]))
                 assert len(tasks) > n + 2 or rows_are_given_up(tasks)
 
 
@@ -105,7 +105,7 @@ def test_counts_add_up(rng: np.random.Generator, tasks: list[tuple[int, int]]) -
         index.add(rows[:200])  # so few have no codes yet
         for n, threads in itertools.product((1, 2), (3, 8)):
             tasks.clear()
-            stats = index.search_furthest(rows[:n], threads=threads, return_stats=True)[1]
+            stats = index.search_furthest(rows[:n], threads=threads, return_stats=True).stats
             assert stats.queries == n and stats.rows_scanned == n * 5200
             assert stats.rows_rescored >= 10 * n and index.stats()["last_search"] == stats._asdict()
             assert len(tasks) > threads and tasks[0][0] == 0
@@ -117,8 +117,8 @@ def test_parts_begin_with_a_threshold(rng: np.random.Generator) -> None:
     """That of the leader: without it each would find k rows of its own first."""
     rows = rng.standard_normal((20_000, 32), dtype=np.float32)
     index = index_of(rows, codes="float32").build()
-    alone = index.search_furthest(rows[0], threads=1, return_stats=True)[1]
-    in_parts = index.search_furthest(rows[0], threads=8, return_stats=True)[1]
+    alone = index.search_furthest(rows[0], threads=1, return_stats=True).stats
+    in_parts = index.search_furthest(rows[0], threads=8, return_stats=True).stats
     assert in_parts.rows_passed < alone.rows_passed + 32 * 10 // 2
     assert in_parts.rows_rescored < alone.rows_rescored + 32 * 10 // 2
 
@@ -178,7 +178,8 @@ def test_codes_that_are_given_up(
     given_up = 0
     for query in queries:
         tasks.clear()
-        hits, stats = index.search_furthest(query[None], threads=3, return_stats=True)
+        hits = index.search_furthest(query[None], threads=3, return_stats=True)
+        stats = hits.stats
         assert_same(hits, furthest(query[None], rows, 10, "l2"))
         given_up += rows_are_given_up(tasks)
         assert (stats.float_products > 0) == rows_are_given_up(tasks)

@@ -48,10 +48,12 @@ def assert_alike(index: farann.Index, queries: Float32, k: int = 10, **options: 
     for order in (range(len(queries)), reversed(range(len(queries)))):
         for i in order:
             forget_late_answers()
-            hits, stats = index.search_furthest(queries[i], k, return_stats=True, **options)
-            assert_same(hits, expected[i][0])
-            if stats.code_products and expected[i][1].code_products:  # neither in a pause of codes
-                assert stats == expected[i][1]
+            hits = index.search_furthest(queries[i], k, return_stats=True, **options)
+            stats = hits.stats
+            assert_same(hits, expected[i])
+            usual = expected[i].stats
+            if stats.code_products and usual.code_products:  # neither in a pause of codes
+                assert stats == usual
             assert isinstance(stats, farann.SearchStats)
             assert index.stats()["last_search"] == stats._asdict()
 
@@ -86,8 +88,9 @@ class TestAnswers:
                 before = len(searched)
                 assert_alike(index, queries, 5)
                 assert len(searched) == before + 2 * len(queries)
-                found = farann.Hits(*map(np.array, zip(
-                    *(index.search_furthest(query, 5) for query in queries), strict=True)))
+                singles = [index.search_furthest(query, 5) for query in queries]
+                found = farann.Hits(np.array([hits.ids for hits in singles]),
+                                    np.array([hits.scores for hits in singles]))
                 assert_same(found, furthest(queries, rows, 5, metric))
 
     @pytest.mark.parametrize("metric", METRICS)
@@ -144,7 +147,7 @@ class TestAnswers:
         queries = clustered(rng, 40, 64)
         assert_alike(index, queries)
         given_up = [query for query in queries
-                    if index.search_furthest(query, return_stats=True)[1].float_products > 0]
+                    if index.search_furthest(query, return_stats=True).stats.float_products > 0]
         assert_alike(index, np.repeat(given_up[:1], 40, axis=0))
 
     @pytest.mark.parametrize("metric", ["dot", "cosine"])
@@ -161,7 +164,8 @@ class TestAnswers:
             inside.store.use_level(index, isa)
             index.search_furthest(queries[0], 1)  # makes the plan
             for i, query in enumerate(queries):
-                hits, stats = index.search_furthest(query, 1, return_stats=True)
+                hits = index.search_furthest(query, 1, return_stats=True)
+                stats = hits.stats
                 assert hits.ids == expected.ids[i]
                 by_codes, gave_up = stats.code_products > 0, stats.float_products > 0
                 assert by_codes == (left == 0)
@@ -186,7 +190,7 @@ class TestAnswers:
             one, batch = index.search_furthest(rows[4]), index.search_furthest(rows[4:5])
             assert one.ids.shape == (10,) and batch.ids.shape == (1, 10)
             assert type(one) is farann.Hits and type(batch) is farann.Hits
-            assert_same(farann.Hits(batch.scores[0], batch.ids[0]), one)
+            assert_same(farann.Hits(batch.ids[0], batch.scores[0]), one)
         assert len(searched) == 3  # all but the first
 
 
@@ -311,7 +315,7 @@ class TestChanges:
 
         def scanned() -> int:
             for _ in range(3):
-                stats = index.search_furthest(rows[0], recall=0.8, return_stats=True)[1]
+                stats = index.search_furthest(rows[0], recall=0.8, return_stats=True).stats
             return int(stats.rows_scanned)
 
         scanned()
@@ -320,7 +324,7 @@ class TestChanges:
             tables[10] = Tuning(10, (effort, np.inf), (0.9, 1.0), (0.1, 1.0))
             assert scanned() == effort
         index.tune(rows[:200])
-        assert scanned() == in_general(index, rows[0], recall=0.8, return_stats=True)[1][1]
+        assert scanned() == in_general(index, rows[0], recall=0.8, return_stats=True).stats[1]
 
     def test_an_old_layout_is_let_go(self, rng: np.random.Generator) -> None:
         index = index_of(rng.standard_normal((2000, 8), dtype=np.float32)).build()

@@ -59,7 +59,7 @@ class TestSearches:
                 assert len(set(hits.ids[i])) == 7
                 assert_same_bits(hits.scores[i], index.score(queries[i], hits.ids[i]))
         if n == 400:
-            did = index.search_furthest(queries, 7, seconds=SOON, return_stats=True)[1]
+            did = index.search_furthest(queries, 7, seconds=SOON, return_stats=True).stats
             assert n * 1024 <= did.rows_scanned < n * (N // 2)
 
 
@@ -168,10 +168,10 @@ def test_others_are_as_before(built: Any) -> None:
         fresh.search_furthest(queries, 5, seconds=SOON)
         fresh.search_furthest(queries[0], 5, seconds=SOON)
     for asked in (queries[0], queries[1], queries):
-        (hits, did), (expected, usual) = (one.search_furthest(asked, 5, return_stats=True)
-                                          for one in (fresh, index))
+        hits, expected = (one.search_furthest(asked, 5, return_stats=True)
+                          for one in (fresh, index))
         assert_same(hits, expected)
-        assert did.rows_scanned == usual.rows_scanned
+        assert hits.stats.rows_scanned == expected.stats.rows_scanned
 
 
 def test_a_search_that_is_given_up_says_so(built: Any) -> None:
@@ -198,7 +198,8 @@ def test_a_single_query() -> None:
     index = index_of(rows, "cosine", codes="float32", threads=1)
     for _ in range(3):  # the later ones would go the short way of single queries
         exact = index.search_furthest(rows[0], 3)
-    hits, did = index.search_furthest(rows[0], 3, seconds=SOON, return_stats=True)
+    hits = index.search_furthest(rows[0], 3, seconds=SOON, return_stats=True)
+    did = hits.stats
     assert hits.found.all() and did.rows_scanned < len(rows)
     assert_same(index.search_furthest(rows[0], 3, seconds=LONG), exact)
 

@@ -134,8 +134,8 @@ def test_keys_merge(metric: str, rng: np.random.Generator) -> None:
     for start in (0, 300, 600):
         parts.append(index_of(rows[start : start + 300], metric, np.arange(start, start + 300)))
     radius = float(whole.search_nearest(queries, 30).scores[0, -1])
-    merged = farann.merge_beyond([part.search_within(queries, radius, return_keys=True)
-                                  for part in parts])
+    merged = farann.merge([part.search_within(queries, radius, return_keys=True)
+                           for part in parts])
     found = whole.search_within(queries, radius, return_keys=True)
     assert_same_beyond(found, reference.within(queries, rows, radius, metric))
     assert_same_beyond(merged, reference.Beyond(found.offsets, found.scores, found.ids))

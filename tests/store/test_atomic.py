@@ -114,7 +114,7 @@ def answers(index: farann.Index, setting: Setting) -> tuple[bytes, ...]:
     scores = index.score(setting.queries, some)
     groups = index.groups() if setting.kind.named else ids
     return (seen(ids), seen(groups), scores.tobytes(),
-            *(seen(part) for hits in found for part in hits))
+            *(seen(part) for hits in found for part in (hits.ids, hits.scores)))
 
 
 CHANGES: dict[str, Callable[[Setting, Path], object]] = {

@@ -114,8 +114,10 @@ class TestRecall:
         """Not the approximate search first, from the second one on."""
         distant = unlike(24, 8, "dot")["distant"]
         for query in distant:
-            one, work = plain.search_furthest(query, recall=TARGET, return_stats=True)
-            exact, alone = plain.search_furthest(query, return_stats=True)
+            one = plain.search_furthest(query, recall=TARGET, return_stats=True)
+            work = one.stats
+            exact = plain.search_furthest(query, return_stats=True)
+            alone = exact.stats
             assert work == alone._replace(queries_guarded=1)
             assert np.array_equal(one.ids, exact.ids)
             assert one.scores.tobytes() == exact.scores.tobytes()
@@ -126,11 +128,11 @@ class TestRecall:
         late_surplus, alike = guard.late_surplus, around(middles_of(24), 40, 6)
         guard.late_surplus = 1e9
         try:
-            done = [plain.search_furthest(query, recall=TARGET, return_stats=True)[1]
+            done = [plain.search_furthest(query, recall=TARGET, return_stats=True).stats
                     for query in alike]
         finally:
             guard.late_surplus = late_surplus
-        exact = [plain.search_furthest(query, return_stats=True)[1] for query in alike]
+        exact = [plain.search_furthest(query, return_stats=True).stats for query in alike]
         guarded_ones = [i for i, work in enumerate(done) if work.queries_guarded]
         assert guarded_ones
         assert all(done[i].rows_scanned <= 2 * exact[i].rows_scanned for i in guarded_ones)
@@ -139,9 +141,9 @@ class TestRecall:
         """A guarded query scans all rows, another one some."""
         alike = around(middles_of(24), 64, 4)
         distant = unlike(24, 64, "dot")["distant"]
-        _, few = plain.search_furthest(alike, recall=TARGET, return_stats=True)
-        _, all_rows = plain.search_furthest(distant, recall=TARGET, return_stats=True)
-        _, exact = plain.search_furthest(distant, return_stats=True)
+        few = plain.search_furthest(alike, recall=TARGET, return_stats=True).stats
+        all_rows = plain.search_furthest(distant, recall=TARGET, return_stats=True).stats
+        exact = plain.search_furthest(distant, return_stats=True).stats
         assert few.queries_guarded == 0 and few.rows_scanned < 0.5 * N * 64
         assert all_rows == exact._replace(queries_guarded=64)
         assert plain.stats()["last_search"]["queries_guarded"] == 0
@@ -158,8 +160,8 @@ class TestBatches:
         assert 300 <= number <= 320
         truth = plain.search_furthest(queries)
         there = np.argsort(order)
-        assert_same(farann.Hits(hits.scores[there[1500:]], hits.ids[there[1500:]]),
-                    farann.Hits(truth.scores[1500:], truth.ids[1500:]))
+        assert_same(farann.Hits(hits.ids[there[1500:]], hits.scores[there[1500:]]),
+                    farann.Hits(truth.ids[1500:], truth.scores[1500:]))
         assert recall_of(hits.ids[there[:1500]], truth.ids[:1500]) >= TARGET - 0.015
 
     def test_filters(self, plain: farann.Index) -> None:
@@ -211,7 +213,7 @@ class TestWhatIsGuarded:
     def test_a_recall_alone(self, plain: farann.Index) -> None:
         queries = unlike(24, 20, "dot")["distant"]
         for limits in ({"budget": 2000}, {"epsilon": 0.1}, {"recall": 1.0}, {}):
-            stats = plain.search_furthest(queries, return_stats=True, **limits)[1]
+            stats = plain.search_furthest(queries, return_stats=True, **limits).stats
             assert stats.queries_guarded == 0
 
     def test_tuned_for_other_queries(self, plain: farann.Index) -> None:

@@ -119,11 +119,11 @@ class TestExtended:
         plain, _ = inside.tuning.measure(inside.store.snapshot_of(index),
                                           inside.store.sample_queries(index, 2048), 10,
                                           with_partitions=False, singles=False)
-        exact = index.search_furthest(queries, return_stats=True)[1]
+        exact = index.search_furthest(queries, return_stats=True).stats
         of_exact = inside.runtime.cost_of(exact, DIM, index.isa)
         ratios = []
         for recall in (0.8, 0.9, 0.95, 0.99):
-            work = index.search_furthest(queries, recall=recall, return_stats=True)[1]
+            work = index.search_furthest(queries, recall=recall, return_stats=True).stats
             assert work.queries_guarded <= 15
             ratios.append(inside.runtime.cost_of(work, DIM, index.isa) / of_exact / plain.cost_of(
                 plain.effort_for(recall)))
@@ -143,7 +143,8 @@ class TestWatched:
     def test_mirrored(self, watching: farann.Index) -> None:
         queries = -skewed(ASKED, 1)
         truth = watching.search_furthest(queries).ids
-        hits, stats = watching.search_furthest(queries, recall=0.95, return_stats=True)
+        hits = watching.search_furthest(queries, recall=0.95, return_stats=True)
+        stats = hits.stats
         assert recall_of(hits.ids, truth) >= 0.94
         assert stats.queries == ASKED and stats.queries_guarded > 0.5 * ASKED
 
@@ -151,8 +152,9 @@ class TestWatched:
         """A fifth of a batch is told, too, and each answer is in its place."""
         queries = np.vstack([skewed(1200, 2), -skewed(300, 3)])
         order = np.random.default_rng(0).permutation(1500)
-        hits, stats = watching.search_furthest(queries[order], recall=0.95, return_stats=True,
+        hits = watching.search_furthest(queries[order], recall=0.95, return_stats=True,
                                                threads=2)
+        stats = hits.stats
         truth = watching.search_furthest(queries[order])
         assert recall_of(hits.ids[order >= 1200], truth.ids[order >= 1200]) >= 0.94
         assert 150 < stats.queries_guarded < 1000
@@ -170,7 +172,8 @@ class TestWatched:
                 other.search_furthest(query, recall=0.95)
         with pytest.warns(RecallWarning) as caught:
             for i, query in enumerate(queries):
-                hits, stats = other.search_furthest(query, recall=0.95, return_stats=True)
+                hits = other.search_furthest(query, recall=0.95, return_stats=True)
+                stats = hits.stats
                 found.append(hits.ids)
                 guarded.append(stats.queries_guarded)
                 if stats.queries_guarded:
@@ -179,7 +182,7 @@ class TestWatched:
         assert len(caught) == 1 and caught[0].filename == __file__
         assert sum(guarded[:5]) == 0 and sum(guarded[100:]) > 40
         assert recall_of(np.array(found[100:]), truth.ids[100:]) >= 0.93
-        alike = [other.search_furthest(query, recall=0.95, return_stats=True)[1].queries_guarded
+        alike = [other.search_furthest(query, recall=0.95, return_stats=True).stats.queries_guarded
                  for query in skewed(400, 6)]
         assert sum(alike[200:]) <= 6
 
@@ -187,14 +190,15 @@ class TestWatched:
         queries = -skewed(60, 4)
         best = watching.search_furthest(queries, 30).ids
         truth = watching.search_furthest(queries, exclude=best)
-        hits, stats = watching.search_furthest(queries, recall=0.95, exclude=best,
+        hits = watching.search_furthest(queries, recall=0.95, exclude=best,
                                                return_stats=True)
+        stats = hits.stats
         assert stats.queries_guarded > 30 and recall_of(hits.ids, truth.ids) >= 0.9
         assert not any(np.isin(a, b).any() for a, b in zip(hits.ids, best, strict=True))
 
     def test_not_with_a_budget(self, watching: farann.Index) -> None:
         queries = -skewed(60, 4)
-        stats = watching.search_furthest(queries, budget=2000, return_stats=True)[1]
+        stats = watching.search_furthest(queries, budget=2000, return_stats=True).stats
         assert stats.queries_guarded == 0 and stats.rows_scanned <= 60 * 2000
 
 class TestCells:
@@ -204,13 +208,15 @@ class TestCells:
         truth = cells.search_furthest(queries).ids
         bare = otherwise(cells, 10, late=()).search_furthest(queries, recall=0.95).ids
         assert recall_of(bare, truth) < 0.85
-        hits, stats = cells.search_furthest(queries, recall=0.95, return_stats=True)
+        hits = cells.search_furthest(queries, recall=0.95, return_stats=True)
+        stats = hits.stats
         assert recall_of(hits.ids, truth) >= 0.94 and stats.queries_guarded > 0.8 * n
 
     @pytest.mark.parametrize("seed", [2, 3, 4])
     def test_like_the_rows(self, cells: farann.Index, seed: int) -> None:
         queries = populations(1000, seed)
-        hits, stats = cells.search_furthest(queries, recall=0.95, return_stats=True)
+        hits = cells.search_furthest(queries, recall=0.95, return_stats=True)
+        stats = hits.stats
         assert stats.queries_guarded <= 10
         bare = otherwise(cells, 10, late=()).search_furthest(queries, recall=0.95)
         assert (hits.ids == bare.ids).all(axis=1).sum() >= 990
@@ -221,7 +227,7 @@ class TestCells:
         with pytest.warns(RecallWarning):
             for query in populations(100, 3, 1.0):
                 guarded.append(other.search_furthest(query, recall=0.95,
-                                                     return_stats=True)[1].queries_guarded)
+                                                     return_stats=True).stats.queries_guarded)
         assert sum(guarded[40:]) > 50
 
 
@@ -329,7 +335,7 @@ class TestTables:
         without = farann.Index.load(tmp_path / "without")
         assert table_of(without, 10) == table_of(index, 10)._replace(
             late=(), late_spread=(), sampled=0, extends=False)
-        stats = without.search_furthest(-skewed(60, 4), recall=0.95, return_stats=True)[1]
+        stats = without.search_furthest(-skewed(60, 4), recall=0.95, return_stats=True).stats
         assert stats.queries_guarded < 30
         for name, value in (("late", []), ("late_spread", []), ("sampled", 0), ("extends", 1)):
             tables = [{**metadata["tunings"][0], name: value}]

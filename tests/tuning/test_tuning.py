@@ -81,19 +81,21 @@ class TestReached:
         """Tables that are made up."""
         rows, queries, _ = cut(clustered(rng, N + 200, DIM), N, 200)
         index = index_of(rows, cells=cells).build()
-        truth, exact = index.search_furthest(queries, return_stats=True)
+        truth = index.search_furthest(queries, return_stats=True)
+        exact = truth.stats
         efforts = (0.0, 6.0, INF) if cells else (64.0, 640.0, INF)
         by_k = inside.store.of(index).tunings.by_k
         by_k[10] = Tuning(10, () if cells else efforts, (0.5, 0.9, 1.0), (1.0, 2.0, 9.0),
                           deviations=efforts if cells else ())
         scanned = []
         for recall in (0.4, 0.85):
-            _, stats = index.search_furthest(queries, recall=recall, return_stats=True)
+            stats = index.search_furthest(queries, recall=recall, return_stats=True).stats
             scanned.append(stats.rows_scanned)
         assert scanned[0] < scanned[1] < exact.rows_scanned / 2
         if cells is None:
             assert scanned[0] == 200 * 96  # and what costs a twentieth more
-        hits, stats = index.search_furthest(queries, recall=0.95, return_stats=True)
+        hits = index.search_furthest(queries, recall=0.95, return_stats=True)
+        stats = hits.stats
         assert_same(hits, truth)
         assert stats.rows_scanned == exact.rows_scanned
 
@@ -121,7 +123,7 @@ class TestTables:
     def test_only_recall_tunes(
         self, index: farann.Index, options: dict[str, float]
     ) -> None:
-        index.search_furthest(np.ones((3, 12)), 7, **options)  # type: ignore[call-overload]
+        index.search_furthest(np.ones((3, 12)), 7, **options)  # type: ignore[arg-type]
         assert self.tables(index) == {}
 
     def test_a_build_tunes_the_new_layout(
@@ -189,14 +191,14 @@ class TestTables:
         rows = clustered(rng, 8000, 12)
         index = index_of(rows).build()
         table = Tuning(10, (640.0, INF), (0.9, 1.0), (0.5, 1.0))
-        exact = index.search_furthest(rows[0], return_stats=True)[1].rows_scanned
+        exact = index.search_furthest(rows[0], return_stats=True).stats.rows_scanned
         for single_costs, scanned in (((), 640), ((0.9, 1.0), 640), ((1.0, 1.0), exact)):
             self.tables(index)[10] = table._replace(single_costs=single_costs)
             for query in (rows[0], rows[:1], rows[0].tolist()):
                 for _ in range(3):
-                    stats = index.search_furthest(query, recall=0.8, return_stats=True)[1]
+                    stats = index.search_furthest(query, recall=0.8, return_stats=True).stats
                     assert stats.rows_scanned == scanned
-            stats = index.search_furthest(rows[:2], recall=0.8, return_stats=True)[1]
+            stats = index.search_furthest(rows[:2], recall=0.8, return_stats=True).stats
             assert stats.rows_scanned == 2 * 640
 
     def test_costs_of_single_queries_are_counted(self, rng: np.random.Generator,
@@ -208,13 +210,14 @@ class TestTables:
         index = index_of(clustered(rng, 6000, 12), cells=20).build()
         queries = np.random.default_rng(3).standard_normal((32, 12)).astype(np.float32)
         table = index.tune(queries)
-        exact = [index.search_furthest(query, return_stats=True)[1] for query in queries]
+        exact = [index.search_furthest(query, return_stats=True).stats for query in queries]
         cost = sum(cost_of(work, 12, index.isa, single=True) for work in exact)
         effort = table.efforts[0]
         self.tables(index)[10] = Tuning(10, (), (1.0, 1.0), (0.1, 1.0), predicted_thresholds=(
             (table.predicted_thresholds[0], np.nan) if table.predicted_thresholds else ()),
             deviations=(effort, INF))
-        some = [index.search_furthest(query, recall=0.5, return_stats=True)[1] for query in queries]
+        some = [index.search_furthest(query, recall=0.5, return_stats=True).stats
+                for query in queries]
         told = 32 * guard_cost(16, 256, index.isa, single=True)
         assert table.single_costs[0] == pytest.approx(
             (told + sum(cost_of(work, 12, index.isa, single=True) for work in some))

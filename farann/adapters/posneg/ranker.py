@@ -18,6 +18,7 @@ from farann.adapters.posneg.models import LinearForm, Models, SignedModel, coord
 from farann.adapters.posneg.regression import Feedback, Learned, ModelReport, Pairs
 from farann.contract import checks
 from farann.index import Index
+from farann.results import Result
 
 Trainer = Callable[[Any, Any, BoolArray], Sequence[SignedModel]]
 # Float64 numbers made at a time where scores are taken apart: 32 MiB.
@@ -26,25 +27,26 @@ _FOLDS = 5  # by default
 _MOST_EXPOSURE = 1e9  # with more, float32 doesn't tell the log-odds of being shown apart
 
 
-class FusionHits(NamedTuple):
+class FusionHits(Result):
     """Items of each user, and why they are there; without the first axis for a single user.
 
     Attributes
     ----------
-    scores : float64 (n_users, k)
-        What items are ordered by. NaN where there are fewer items.
     ids : int64 or object (n_users, k)
         -1, or None among strings, where there are fewer items.
+    scores : float64 (n_users, k)
+        What items are ordered by. NaN where there are fewer items.
     probability : float64 (n_users, k)
         Of a like if the item is shown; users whom `fit` knew have a leaning of their own.
     parts : dict of float64 (n_users, k)
         What each model adds to the score, by its name, and under "items" what the item adds.
     """
 
-    scores: Float64Array
-    ids: Ids
-    probability: Float64Array
-    parts: dict[str, Float64Array]
+    __slots__ = ("ids", "scores", "probability", "parts")
+
+    def __init__(self, ids: Ids, scores: Float64Array, probability: Float64Array,
+                 parts: dict[str, Float64Array]) -> None:
+        self.ids, self.scores, self.probability, self.parts = ids, scores, probability, parts
 
 
 class _State(NamedTuple):
@@ -487,7 +489,7 @@ class FusionRanker:
             np.add.reduceat(rows, starts, axis=2, out=parts[some])
         parts[items < 0], log_odds[items < 0] = np.nan, np.nan
         at, scores = 0 if single else slice(None), parts.sum(axis=2) if scores is None else scores
-        return FusionHits(scores[at], found[at], _chance(log_odds)[at], {
+        return FusionHits(found[at], scores[at], _chance(log_odds)[at], {
             name: parts[at, ..., i] for i, name in enumerate((*form.names, "items"))})
 
     def _observed(self, models: Models, users: Any, items: Any, labels: Any

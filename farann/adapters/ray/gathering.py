@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,26 +17,28 @@ from farann.contract.index_spec import traits_of
 from farann.contract.names import unexpected
 from farann.contract.stop_rule import to_limits
 from farann.contract.strings import texts_of
-from farann.results import Hits, merge, merge_beyond
+from farann.results import Hits, Result, merge
 from farann.search.ask import check_one
 from farann.search.filters import Filter
 from farann.store import asked_ids
 from farann.store.groups import to_labels
 
 
-class Partial(NamedTuple):
+class Partial(Result):
     """An answer of those shards that could be asked, where ``allow_partial=True``.
 
     Attributes
     ----------
-    answer : Hits, BeyondHits or array
+    answer : Hits, RangeHits or array
         Exact over the rows of these shards.
     missing : tuple of str
         The shards that are missing in it; empty where the answer is whole.
     """
 
-    answer: Any
-    missing: tuple[str, ...]
+    __slots__ = ("answer", "missing")
+
+    def __init__(self, answer: Any, missing: tuple[str, ...]) -> None:
+        self.answer, self.missing = answer, missing
 
 
 class Gathering(ABC):
@@ -126,7 +128,7 @@ class Gathering(ABC):
 
         Returns
         -------
-        BeyondHits, or Partial
+        RangeHits, or Partial
             With keys.
         """
         return _search(kind="search_beyond", **locals())
@@ -329,7 +331,8 @@ class Gathering(ABC):
     def _merged(self, kind: str, k: int, queries: Float32Array, recall: float) -> Hits:
         """The answer of all shards, of which each is asked for a recall."""
         options = {"k": k} if recall == 1.0 else {"k": k, "recall": recall}
-        return merge(self._ask("search", kind, queries, options)[0], k)
+        parts: list[Hits] = self._ask("search", kind, queries, options)[0]
+        return merge(parts, k)
 
     def _tell_all(self, method: str) -> None:
         """Call a method of all workers; ShardError if one can't be asked."""
@@ -354,7 +357,7 @@ def _search(self: Gathering, kind: str, queries: Any, ids: Any, allow_partial: b
             if not allow_partial:  # where it may be, the recall itself is enough of each shard
                 raise
     parts, missing = self._ask("search", kind, vectors, options, allow_partial=allow_partial)
-    hits = merge(parts, k) if "k" in asked else merge_beyond(parts)
+    hits = merge(parts, asked.get("k"))
     return Partial(hits, missing) if allow_partial else hits
 
 

@@ -42,13 +42,13 @@ class Selecting(Gathering):
         self._few_rows().search_mmr(vectors[:1], 1, diversity=diversity, candidates=candidates)
         hits = no_hits(len(vectors), k)
         if self._strings:
-            hits = hits._replace(ids=np.full(hits.ids.shape, None))
+            hits.ids = np.full(hits.ids.shape, None)
         filters = self._to_filters(exclude=exclude, allowed=allowed)
         if candidates is None:
             self._choose_of_all(hits, vectors, {"diversity": diversity, **filters})
         else:
             self._choose_of_nearest(hits, vectors, diversity, {"k": candidates, **filters})
-        return Hits(hits.scores[0], hits.ids[0]) if given.ndim == 1 else hits
+        return Hits(hits.ids[0], hits.scores[0]) if given.ndim == 1 else hits
 
     def _choose_of_all(self, hits: Hits, queries: Float32Array, options: dict[str, Any]) -> None:
         """Each shard says its best next row for each query; the best of these is the pick."""
@@ -76,9 +76,10 @@ class Selecting(Gathering):
         _, once = np.unique(orders, return_index=True)
         index.add(rows[once], ids[once])
         for i, found in enumerate(nearest.found):
-            hits.scores[i], hits.ids[i] = index.search_mmr(
+            chosen = index.search_mmr(
                 queries[i], hits.ids.shape[1], diversity=diversity, candidates=options["k"],
                 allowed=nearest.ids[i, found])
+            hits.ids[i], hits.scores[i] = chosen.ids, chosen.scores
 
     def select_diverse(self, k: int, *, start: Any = None, first: Any = None,
                        radius: float | None = None, allowed: Any = None) -> Selection:
@@ -131,7 +132,7 @@ class Selecting(Gathering):
         mean = reduce(RowSum.plus, (total for total, _ in parts)).mean()
         if not first or (self._traits.normalized and not mean.any()):
             return self._to_ids("start", [id for _, id in first])
-        hits = merge(self._ask("search", "search_furthest", mean, {"k": 1, **filters})[0], 1)
+        hits: Hits = merge(self._ask("search", "search_furthest", mean, {"k": 1, **filters})[0], 1)
         return hits.ids[hits.found]
 
 
