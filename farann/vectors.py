@@ -7,15 +7,17 @@
 ``.parquet``              a column of lists, or all columns where each is a number (pyarrow)
 ``.hdf5 .h5``             a data set, as ann-benchmarks publishes them (h5py)
 ``.csv .tsv``             numbers between commas or tabs, perhaps below a line of names
+``.jsonl .ndjson``        a list of numbers a line, or an object with one
 ========================  =================================================================
 """
 
 from __future__ import annotations
 
+import glob
 import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -170,20 +172,24 @@ class VectorFile:
             return np.asarray(np.memmap(stream, stored, "r", shape=(self.rows, self.dim)))
 
 
-def open_vectors(file: StrPath, *, default: str = "train",
-                 max_bytes: int | None = None) -> VectorFile:
-    """Look into a vector file.
+def open_vectors(file: StrPath | Sequence[StrPath], *, default: str = "train",
+                 ids: str | None = None, max_bytes: int | None = None) -> VectorFile:
+    """Look into a vector file, or into several, whose rows follow one another.
 
     Parameters
     ----------
-    file : str or path-like
-        The file, or ``FILE:NAME`` for one array, column or data set of several.
+    file : str or path-like, or a sequence of them
+        The file, or ``FILE:NAME`` for one array, column or data set of several. A pattern such as
+        ``parts/*.npy`` stands for the files that it matches, a folder for its Parquet files; both
+        in the order of their names.
     default : str
         The name to take where there are several and none was given, if it is there:
         ann-benchmarks calls rows ``train`` and queries ``test``.
+    ids : str, optional
+        A column that holds ids of the rows and isn't a coordinate, in text and Parquet.
     max_bytes : int, optional
-        The most bytes that the numbers may take once they are unpacked. By default 100 times
-        the size of the file, and at least 64 MiB: a small file that claims more is a mistake
+        The most bytes that the numbers of a file may take once they are unpacked. By default 100
+        times the size of the file, and at least 64 MiB: a small file that claims more is a mistake
         or a trap.
 
     Returns
@@ -195,7 +201,8 @@ def open_vectors(file: StrPath, *, default: str = "train",
     ------
     ValueError
         If the file is of no known kind or is damaged, or what it holds is not vectors, takes
-        more than ``max_bytes``, or lies in other files (HDF5).
+        more than ``max_bytes``, or lies in other files (HDF5); if files differ in dimension, or
+        there are none.
     ImportError
         If reading it takes a package that is not installed.
     OSError
@@ -207,8 +214,26 @@ def open_vectors(file: StrPath, *, default: str = "train",
     >>> queries.rows, queries.dim  # doctest: +SKIP
     (10000, 100)
     """
-    path, name = split_name(file)
-    shape, dtype, read, whole = look(path, name, default, _max_bytes(max_bytes))
+    limit = None if max_bytes is None else to_int("max_bytes", max_bytes, 1)
+    found = [_opened(path, name, default, ids, limit) for path, name in files_of(file)]
+    if len(found) == 1:
+        return found[0]
+    first = found[0]
+    for one in found:
+        if one.dim != first.dim:
+            raise ValueError(f"{one.path}: expected vectors of dimension {first.dim}, as "
+                             f"{first.path} has, got {one.dim}")
+    dtype = np.result_type(*(one.dtype for one in found))
+
+    def read(step: int) -> Iterator[Array]:
+        return (block for one in found for block in one._read(step))
+
+    return VectorFile(first.path, sum(one.rows for one in found), first.dim, dtype, read)
+
+
+def _opened(path: Path, name: str | None, default: str, ids: str | None,
+            limit: int | None) -> VectorFile:
+    shape, dtype, read, whole = look(path, name, default, limit, ids)
     if dtype.kind not in "fiu":
         raise ValueError(f"{path}: expected numbers, got {dtype}")
     if len(shape) == 1 and shape[0] > 0:
@@ -216,6 +241,26 @@ def open_vectors(file: StrPath, *, default: str = "train",
     if len(shape) != 2 or shape[1] < 1:
         raise ValueError(f"{path}: expected vectors, an array of shape (rows, dim), got {shape}")
     return VectorFile(path, shape[0], shape[1], dtype, read, whole)
+
+
+def files_of(file: StrPath | Sequence[StrPath]) -> list[tuple[Path, str | None]]:
+    """The files that names, patterns and folders stand for, each with the array that is meant."""
+    found: list[tuple[Path, str | None]] = []
+    for given in [file] if isinstance(file, (str, os.PathLike)) else file:
+        path, name = split_name(given)
+        if path.is_dir():
+            paths = sorted(path.glob("*.parquet"))
+        elif not path.exists() and glob.has_magic(str(path)):
+            paths = [Path(one) for one in sorted(glob.glob(str(path)))]
+        else:
+            paths = [path]
+        if not paths:
+            raise ValueError(f"{path}: expected files of vectors, or a folder of Parquet files, "
+                             "got none")
+        found += [(one, name) for one in paths]
+    if not found:
+        raise ValueError("file: expected one or more, got none")
+    return found
 
 
 def _as_one_row(read: Reader, dim: int) -> Reader:
@@ -348,8 +393,10 @@ def split_name(file: StrPath) -> tuple[Path, str | None]:
     """Take FILE:NAME apart, unless a file is really called so."""
     text = os.fspath(file)
     head, _, name = text.rpartition(":")
-    if name and Path(head).suffix.lower() in FORMATS and not os.path.exists(text):
-        return Path(head), name
+    path = Path(head)
+    known = path.suffix.lower() in FORMATS or (head and path.is_dir())
+    if name and known and not os.path.exists(text):
+        return path, name
     return Path(text), None
 
 

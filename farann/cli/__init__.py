@@ -25,7 +25,7 @@ _ROWS = ("vectors", "queries", "rows", "log")
 _IDS = ("ids", "groups", "exclude", "allowed", "outside_groups", "item_ids", "user_ids")
 # How files begin, by which standard input is told to be one.
 _STARTS = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"PAR1": ".parquet",
-           b"\x89HDF\r\n\x1a\n": ".hdf5"}
+           b"\x89HDF\r\n\x1a\n": ".hdf5", b"{": ".jsonl", b"[": ".jsonl"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -95,7 +95,8 @@ def _standard_input(arguments: argparse.Namespace) -> Iterator[None]:
 
     What it is, its first bytes say. Errors speak of standard input, not of the file.
     """
-    asked = [name for name in (*_ROWS, *_IDS) if getattr(arguments, name, None) == STREAM]
+    asked = [name for name in (*_ROWS, *_IDS)
+             if getattr(arguments, name, None) in (STREAM, [STREAM])]
     if not asked or arguments.command == "demo":
         yield
         return

@@ -31,8 +31,8 @@ examples:
 farann COMMAND --help explains a command."""
 
 VECTORS = """\
-Vectors are read from .npy, .npz, .fvecs, .ivecs, .bvecs, .csv, .tsv, .parquet
-(this takes pyarrow) and .hdf5 (this takes h5py). FILE:NAME picks one array,
+Vectors are read from .npy, .npz, .fvecs, .ivecs, .bvecs, .csv, .tsv, .jsonl,
+.parquet (this takes pyarrow) and .hdf5 (this takes h5py). FILE:NAME picks one array,
 column or data set of several, as in file.h5:group/name; - is standard input,
 with .npy, .npz, .parquet, .hdf5 or CSV."""
 
@@ -283,7 +283,8 @@ def parser_of_commands() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     add = _command(commands, "build", "index the vectors of a file", BUILD, BUILD_EXAMPLES)
-    add("vectors", metavar="VECTORS", help="file with a vector a row")
+    add("vectors", metavar="VECTORS", nargs="+", help="files with a vector a row, patterns, or a "
+        "folder of Parquet files")
     add("-o", "--output", metavar="INDEX", required=True, help="file to write the index to")
     add("--metric", choices=_core.METRICS, default="l2", help="what far means (default: l2)")
     add("--dtype", choices=list(STORED), metavar="TYPE", help="what numbers are kept as: "
@@ -299,7 +300,8 @@ def parser_of_commands() -> argparse.ArgumentParser:
         "or auto, of which approximate searches probe a few (default: none)")
     add("--queries", metavar="FILE", help="a sample of the queries to come, if these are "
         "distributed differently from the rows")
-    add("--ids", metavar="FILE", help="ids of the rows, one each")
+    add("--ids", metavar="FILE", help="ids of the rows, one each: a file, or the name of a column "
+        "of VECTORS (default: the only column of words, or the rows' numbers)")
     add("--groups", metavar="FILE", help="labels of the rows' groups, one each: integers or "
         "strings")
     add("--seed", type=_at_least(0), default=0, metavar="N", help="seed of all that is random "

@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 from farann import Hits, Index, RangeHits
 from farann.cli import answers as results
 from farann.cli import terminal
-from farann.cli.ids import read_allowed, read_any_ids, read_name_lists
+from farann.cli.ids import (
+    id_column,
+    joined_ids,
+    read_allowed,
+    read_any_ids,
+    read_name_lists,
+)
 from farann.cli.terminal import STREAM, blaming, counted, is_shown, note, printable, say, size
 from farann.contract.checks import to_new_ids
 from farann.contract.stop_rule import to_limits
@@ -29,7 +35,14 @@ from farann.io.text import SEPARATORS
 from farann.io.vector_content import optional_package
 from farann.runtime.progress import build_steps, shown, told
 from farann.tuning.table import Tuning, cells_of, unit_of
-from farann.vectors import VectorFile, open_vectors, read_id_lists, read_ids, split_name
+from farann.vectors import (
+    VectorFile,
+    files_of,
+    open_vectors,
+    read_id_lists,
+    read_ids,
+    split_name,
+)
 
 __all__ = ["build", "demo", "diameter", "info", "search", "select", "tune"]
 
@@ -41,15 +54,18 @@ PLOTS = (".png", ".svg", ".pdf")
 
 def build(arguments: argparse.Namespace) -> int:
     """Make an index of a file of vectors."""
-    source = open_vectors(arguments.vectors, max_bytes=arguments.max_bytes)
-    if source.rows == 0:
-        raise ValueError(f"{source.path}: expected vectors, got none")
     if arguments.output == STREAM:
         raise ValueError("--output: an index is written to a file, not to standard output")
+    paths = [path for path, _ in files_of(arguments.vectors)]
+    column = _id_column(arguments, paths)
     output = Path(arguments.output)
-    _check_output(output, arguments.vectors, arguments.ids, arguments.queries, arguments.groups)
+    _check_output(output, *paths, arguments.ids, arguments.queries, arguments.groups)
+    source = open_vectors(arguments.vectors, ids=column, max_bytes=arguments.max_bytes)
+    if source.rows == 0:
+        raise ValueError(f"{source.path}: expected vectors, got none")
     groups = _names(arguments, "groups", source.rows, "a label for each row")
-    ids = _names(arguments, "ids", source.rows, "an id for each row")
+    ids = (_names(arguments, "ids", source.rows, "an id for each row") if column is None
+           else joined_ids(paths, column, arguments.max_bytes))
     if ids is not None and not isinstance(ids, list):
         with blaming({"ids": arguments.ids}, 0):
             ids = to_new_ids("ids", ids, source.rows)
@@ -76,6 +92,14 @@ def build(arguments: argparse.Namespace) -> int:
         note(arguments, f"{output}: {counted(len(index), 'row')} of dimension {index.dim}, "
              f"{index.metric}, {size(room)}, in {seconds:.1f} s")
     return 0
+
+
+def _id_column(arguments: argparse.Namespace, paths: list[Path]) -> str | None:
+    """The column of the vector files that has the ids; None if they are numbers, or in a file."""
+    if arguments.ids is None:
+        return id_column(paths[0])
+    file, _ = split_name(arguments.ids)
+    return arguments.ids if not file.suffix and not file.exists() else None
 
 
 def _print_json(facts: dict[str, Any]) -> None:
@@ -314,10 +338,13 @@ def _index_of(arguments: argparse.Namespace) -> Index:
     """The index of a file, or one of the vectors of a file."""
     if Path(arguments.rows).suffix == ".farann":
         return Index.load(arguments.rows)
-    source = open_vectors(arguments.rows, max_bytes=arguments.max_bytes)
+    paths = [path for path, _ in files_of(arguments.rows)]
+    column = id_column(paths[0])
+    source = open_vectors(arguments.rows, ids=column, max_bytes=arguments.max_bytes)
     index = Index(source.dim, arguments.metric)
     with blaming({"rows": source.path}, 0):
-        index.add(source.read())
+        index.add(source.read(), None if column is None else joined_ids(
+            paths, column, arguments.max_bytes))
     return index
 
 
@@ -383,7 +410,7 @@ def _batches(file: VectorFile | None, n: int) -> Iterator[tuple[int, NDArray[Any
             yield len(batch), batch
 
 
-def _check_output(path: Path, *inputs: str | None) -> None:
+def _check_output(path: Path, *inputs: str | Path | None) -> None:
     """Refuse now what would fail after minutes of work, or destroy what was read."""
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {str(path.parent)!r} to write to")

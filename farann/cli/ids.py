@@ -8,14 +8,46 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from farann.io.files import open_regular
-from farann.io.text import SEPARATORS, names_of, naming, text_column
+from farann.io.json_lines import field_of_strings
+from farann.io.text import SEPARATORS, columns_of_words, names_of, naming, text_column
 from farann.io.vector_content import Fault, choose, optional_package
 from farann.vectors import read_ids, split_name
 
 Array = npt.NDArray[Any]
+_JSON_LINES = (".jsonl", ".ndjson")
+
+
+def id_column(path: Path) -> str | None:
+    """The only column of a table of numbers that has words; None for none."""
+    kind = path.suffix.lower()
+    if kind in SEPARATORS:
+        with naming(path):
+            words = columns_of_words(path)
+    elif kind == ".parquet":
+        kinds = {field.name: str(field.type) for field in parquet_schema(path)}
+        lists = any("list" in one for one in kinds.values())
+        words = [] if lists else [name for name, one in kinds.items() if "string" in one]
+    else:
+        return None
+    if len(words) > 1:
+        raise ValueError(f"{path}: columns {', '.join(map(repr, words))} have words: say which one "
+                         "has the ids of rows (--ids NAME), and leave the others out of the file")
+    return words[0] if words else None
+
+
+def joined_ids(paths: list[Path], column: str, max_bytes: int | None) -> Array | list[str]:
+    """A column of ids or labels of several files, one after the other."""
+    found = [read_any_ids(f"{path}:{column}", max_bytes) for path in paths]
+    if all(isinstance(part, list) for part in found):
+        return [one for part in found for one in part]
+    if any(isinstance(part, list) for part in found):
+        raise ValueError(f"{paths[0]}: expected integers or strings in {column!r} of all files, "
+                         "got both")
+    return np.concatenate(found)
 
 
 def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None,
@@ -30,6 +62,10 @@ def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None,
     if kind == ".txt":
         first = next(_lines(path), "")
         return read_ids(file) if _are_integers(first) else list(_lines(path))
+    if kind in _JSON_LINES:
+        with naming(path):
+            words = field_of_strings(path, default if name is None else name)
+        return read_ids(file, max_bytes=max_bytes) if words is None else words
     if kind != ".parquet" and kind not in SEPARATORS:
         return read_ids(file, max_bytes=max_bytes)
     with naming(path):

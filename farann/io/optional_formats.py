@@ -35,7 +35,8 @@ _SHOWN = 8  # data sets that a message names
 # ---- HDF5 ----
 
 
-def look_at_hdf5(path: Path, name: str | None, default: str, limit: int) -> Content:
+def look_at_hdf5(path: Path, name: str | None, default: str, limit: int,
+                 without: str | None) -> Content:
     """Find a data set."""
     h5py = optional_package("h5py", path)
 
@@ -143,8 +144,9 @@ def write_hdf5(stream: IO[bytes], array: Array, name: str | None) -> None:
 # ---- Parquet ----
 
 
-def look_at_parquet(path: Path, name: str | None, default: str, limit: int) -> Content:
-    """Find a column of lists, or columns of numbers."""
+def look_at_parquet(path: Path, name: str | None, default: str, limit: int,
+                    without: str | None) -> Content:
+    """Find a column of lists, or columns of numbers but one of ids."""
     parquet = optional_package("pyarrow.parquet", path)
     types = importlib.import_module("pyarrow.types")
 
@@ -157,7 +159,7 @@ def look_at_parquet(path: Path, name: str | None, default: str, limit: int) -> C
 
     with parquet.ParquetFile(path) as file:
         rows = file.metadata.num_rows
-        kinds = {field.name: field.type for field in file.schema_arrow}
+        kinds = {field.name: field.type for field in file.schema_arrow if field.name != without}
         lists = [column for column, kind in kinds.items() if is_list(kind)]
         if name is not None and name in kinds and is_number(kinds[name]):
             columns = [name]

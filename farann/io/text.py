@@ -17,38 +17,52 @@ from farann.io.vector_content import Array, Content, Fault, check_size, choose
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _LONGEST_LINE = 1 << 24  # characters of a line
+# What tables write in the place of a value that is missing.
+_MISSING = {"", "-", "?", ".", "na", "n/a", "nan", "nil", "none", "null"}
 
 
-def look_at_text(path: Path, name: str | None, default: str, limit: int) -> Content:
-    """Find all columns, or the one called `name`; where ids are wanted, they are integers."""
+def look_at_text(path: Path, name: str | None, default: str, limit: int,
+                 without: str | None) -> Content:
+    """Find all columns but one of ids, or the one called `name`; ids are integers."""
     separator = SEPARATORS[path.suffix.lower()]
-    with _opened(path) as stream:
-        first = next(_filled(stream), "")
+    with opened(path) as stream:
+        first = next(filled_lines(stream), "")
         fields = next(csv.reader([first], delimiter=separator), [])
-        rows = sum(1 for _ in _filled(stream))
+        rows = sum(1 for _ in filled_lines(stream))
     numbers = list(map(_is_number, fields))
     has_names = not all(numbers)
-    columns = _columns(path, fields if has_names else [], name, default)
+    columns = _columns(path, fields if has_names else [], name, default, without)
     if columns is None and has_names and any(numbers):
         # Taken for names, a row with a missing value would be lost.
         word, value = fields[numbers.index(False)], fields[numbers.index(True)]
         raise Fault(f"line 1: expected numbers, or names of columns, got both: {word[:40]!r} and "
                     f"{value[:40]!r}")
     rows += bool(fields) and not has_names
-    dim = len(fields) if columns is None else 1
+    dim = len(fields) if columns is None else len(columns)
     dtype = np.dtype(np.int64 if default == "ids" else np.float64)
     check_size(rows * dim * dtype.itemsize, limit)
 
     def read(step: int) -> Iterator[Array]:
-        with _opened(path) as stream:
-            lines = _filled(stream)
+        with opened(path) as stream:
+            lines = filled_lines(stream)
             next(islice(lines, int(has_names), int(has_names)), None)
             done = int(has_names)
             while block := list(islice(lines, max(1, step))):
-                yield _numbers(block, separator, dtype, len(fields), columns, done)
+                yield _numbers(block, separator, dtype, fields if has_names else [""] * len(fields),
+                               columns, done)
                 done += len(block)
 
     return Content((rows, dim), dtype, read)
+
+
+def columns_of_words(path: Path) -> list[str]:
+    """Names of the columns whose first value is a word, and no number or missing one."""
+    records = _records(path)
+    names, values = next(records, []), next(records, [])
+    if any(map(_is_number, names)):
+        return []
+    return [name for name, value in zip(names, values, strict=False)
+            if value.strip().lower() not in _MISSING and not _is_number(value)]
 
 
 def text_column(path: Path, name: str) -> list[str] | None:
@@ -91,26 +105,29 @@ def write_text(stream: IO[bytes], array: Array, name: str | None, separator: str
         stream.write((separator.join(map(str, row)) + "\n").encode())
 
 
-def _columns(path: Path, names: list[str], name: str | None, default: str) -> int | None:
-    """The number of a column, None for all of them."""
-    if name is None and not (default == "ids" and "ids" in names):
+def _columns(path: Path, names: list[str], name: str | None, default: str,
+             without: str | None) -> list[int] | None:
+    """Numbers of columns, None for all of them."""
+    wanted = without if name is None else name
+    if wanted is None and not (default == "ids" and "ids" in names):
         return None
     if not names:
-        raise Fault(f"the first line has no names of columns, got {name!r}")
-    return names.index(choose(path, "column", names, name, default))
+        raise Fault(f"the first line has no names of columns, got {wanted!r}")
+    chosen = names.index(choose(path, "column", names, wanted, default))
+    return [at for at in range(len(names)) if (at == chosen) == (wanted != without)]
 
 
-def _opened(path: Path, newline: str = "\n") -> io.TextIOWrapper:
+def opened(path: Path, newline: str = "\n") -> io.TextIOWrapper:
     return io.TextIOWrapper(open_regular(path), "utf-8-sig", newline=newline)
 
 
 def _records(path: Path) -> Iterator[list[str]]:
     """Fields of each line that has any; fields in quotes may hold line ends."""
-    with _opened(path, newline="") as stream:
+    with opened(path, newline="") as stream:
         yield from filter(None, csv.reader(stream, delimiter=SEPARATORS[path.suffix.lower()]))
 
 
-def _filled(stream: io.TextIOWrapper) -> Iterator[str]:
+def filled_lines(stream: io.TextIOWrapper) -> Iterator[str]:
     """Lines that have something in them."""
     while line := stream.readline(_LONGEST_LINE):
         if len(line) == _LONGEST_LINE:
@@ -119,13 +136,14 @@ def _filled(stream: io.TextIOWrapper) -> Iterator[str]:
             yield line
 
 
-def _numbers(lines: list[str], separator: str, dtype: np.dtype[Any], width: int,
-             column: int | None, done: int) -> Array:
+def _numbers(lines: list[str], separator: str, dtype: np.dtype[Any], names: list[str],
+             columns: list[int] | None, done: int) -> Array:
     """Lines as an array; what is no number is named with its place."""
+    width = len(names)
     try:
         found: Array = np.loadtxt(lines, dtype, delimiter=separator, comments=None, quotechar='"',
-                                  usecols=column, ndmin=2)
-        wrong = None if column is not None or found.shape[1] == width else "fields"
+                                  usecols=columns, ndmin=2)
+        wrong = None if columns is not None or found.shape[1] == width else "fields"
     except (ValueError, OverflowError) as error:
         wrong = str(error)
     if wrong is None:
@@ -133,10 +151,11 @@ def _numbers(lines: list[str], separator: str, dtype: np.dtype[Any], width: int,
     for number, fields in enumerate(csv.reader(lines, delimiter=separator), done + 1):
         if len(fields) != width:
             raise Fault(f"line {number}: expected {width} fields, got {len(fields)}")
-        for field in fields if column is None else fields[column : column + 1]:
-            if not (_is_integer if dtype.kind == "i" else _is_number)(field):
+        for at in range(width) if columns is None else columns:
+            if not (_is_integer if dtype.kind == "i" else _is_number)(fields[at]):
                 what = "an integer" if dtype.kind == "i" else "a number"
-                raise Fault(f"line {number}: expected {what}, got {field[:40]!r}")
+                where = f" in column {names[at]!r}" if names[at] else ""
+                raise Fault(f"line {number}: expected {what}{where}, got {fields[at][:40]!r}")
     raise Fault(wrong)
 
 

@@ -22,6 +22,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
+from farann.io.json_lines import look_at_json_lines, write_json_lines
 from farann.io.optional_formats import (
     look_at_hdf5,
     look_at_parquet,
@@ -36,10 +37,11 @@ __all__ = ["FORMATS", "Format", "format_of", "look"]
 class Format(NamedTuple):
     """Reader and writer of a file format, and whether it holds several arrays by name.
 
-    ``look`` takes the path, the name wanted, the name to prefer and the limit in bytes.
+    ``look`` takes the path, the name wanted, the name to prefer, the limit in bytes, and the name
+    of a column that holds ids.
     """
 
-    look: Callable[[Path, str | None, str, int], Content]
+    look: Callable[[Path, str | None, str, int, str | None], Content]
     write: Callable[[IO[bytes], Array, str | None], None]
     named: bool
 
@@ -61,10 +63,11 @@ def format_of(path: Path) -> Format:
         ) from None
 
 
-def look(path: Path, name: str | None, default: str, max_bytes: int | None = None) -> Content:
+def look(path: Path, name: str | None, default: str, max_bytes: int | None = None,
+         without: str | None = None) -> Content:
     """Find an array in a file of at most ``max_bytes`` once it is unpacked.
 
-    ``default`` is the name to prefer where none is given.
+    ``default`` is the name to prefer where none is given, ``without`` a column that holds ids.
     """
     kind = format_of(path)
     if name is not None and not kind.named:
@@ -73,7 +76,7 @@ def look(path: Path, name: str | None, default: str, max_bytes: int | None = Non
     limit = max(USUAL_BYTES, USUAL_RATIO * size) if max_bytes is None else max_bytes
     with _naming(path):
         try:
-            content = kind.look(path, name, default, limit)
+            content = kind.look(path, name, default, limit, without)
             check_size(math.prod(content.shape) * content.dtype.itemsize, limit)
         except TooLarge as fault:
             usual = (f"; the limit is {USUAL_RATIO} times the file's size and at least "
@@ -117,7 +120,8 @@ def _naming(path: Path) -> Iterator[None]:
 MAX_HEADER = 1 << 14  # bytes of an .npy header; numpy takes 10,000 and what is around them
 
 
-def _look_npy(path: Path, name: str | None, default: str, limit: int) -> Content:
+def _look_npy(path: Path, name: str | None, default: str, limit: int,
+              without: str | None) -> Content:
     with np.errstate(over="raise"):  # in the size of an impossible shape
         array = npy.open_memmap(path, mode="r")
     read = slices(array, array.shape[0] if array.ndim else 0)
@@ -128,7 +132,8 @@ def _write_npy(stream: IO[bytes], array: Array, name: str | None) -> None:
     np.save(stream, array, allow_pickle=False)
 
 
-def _look_npz(path: Path, name: str | None, default: str, limit: int) -> Content:
+def _look_npz(path: Path, name: str | None, default: str, limit: int,
+              without: str | None) -> Content:
     with zipfile.ZipFile(path) as archive:
         names = [entry[:-4] for entry in archive.namelist() if entry.endswith(".npy")]
         entry = choose(path, "array", names, name, default) + ".npy"
@@ -189,7 +194,8 @@ def _record(scalar: str, dim: int) -> np.dtype[Any]:
 def _vecs(scalar: str) -> Format:
     itemsize = np.dtype(scalar).itemsize
 
-    def look_vecs(path: Path, name: str | None, default: str, limit: int) -> Content:
+    def look_vecs(path: Path, name: str | None, default: str, limit: int,
+                  without: str | None) -> Content:
         size = path.stat().st_size
         with open(path, "rb") as stream:
             start = stream.read(4)
@@ -234,6 +240,7 @@ def _text(separator: str) -> Format:
     return Format(look_at_text, partial(write_text, separator=separator), named=True)
 
 
+_JSON_LINES = Format(look_at_json_lines, write_json_lines, named=True)
 _HDF5 = Format(look_at_hdf5, write_hdf5, named=True)
 
 FORMATS: dict[str, Format] = {
@@ -245,5 +252,7 @@ FORMATS: dict[str, Format] = {
     ".parquet": Format(look_at_parquet, write_parquet, named=True),
     ".hdf5": _HDF5,
     ".h5": _HDF5,
+    ".jsonl": _JSON_LINES,
+    ".ndjson": _JSON_LINES,
     **{suffix: _text(separator) for suffix, separator in SEPARATORS.items()},
 }
