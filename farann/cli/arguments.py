@@ -32,25 +32,28 @@ farann COMMAND --help explains a command."""
 
 VECTORS = """\
 Vectors are read from .npy, .npz, .fvecs, .ivecs, .bvecs, .csv, .tsv, .jsonl,
-.parquet (this takes pyarrow) and .hdf5 (this takes h5py). FILE:NAME picks one array,
-column or data set of several, as in file.h5:group/name; - is standard input,
-with .npy, .npz, .parquet, .hdf5 or CSV."""
+.parquet (this takes pyarrow) and .hdf5 (this takes h5py). FILE:NAME picks one
+array, column or data set of several, as in file.h5:group/name; - is standard
+input, with .npy, .npz, .parquet, .hdf5, JSON lines or CSV."""
 
 BUILD = f"""\
-Index the vectors of a file, which may be larger than memory. Those of float16,
+Index the vectors of files, which may be larger than memory. Those of float16,
 uint8 and int8 are kept as they are, others as float32. An .npy file of the
 type that is kept, in C order, is mapped; of any other a copy is made in a
-temporary file beside INDEX. The ids of rows are their numbers, from 0, unless
-a file of ids is given: .txt, or any of those below with one integer a row.
-Ids may be strings: a .txt or a column of a .csv whose first is no integer, or
-a column of strings in .parquet. Of several columns the one called ids is taken.
+temporary file beside INDEX. VECTORS may be several files, a pattern such as
+'parts/*.npy', or a folder of Parquet files. Of a table of numbers the only
+column of words has the ids; --ids NAME names another column, --ids FILE a
+file: .txt, or any of those below with one integer a row. Ids may be strings: a
+.txt or a column of a .csv whose first is no integer, or a column of strings in
+.parquet. Without ids the numbers of rows are taken, from 0.
 
 {VECTORS}"""
 
 BUILD_EXAMPLES = """\
 examples:
   farann build items.npy -o items.farann --metric cosine
-  farann build shop.parquet:embedding -o shop.farann --ids shop.parquet:item_id
+  farann build shop.parquet:embedding -o shop.farann --ids item_id
+  farann build parts/*.parquet -o parts.farann
   farann build glove-100-angular.hdf5 -o glove.farann --metric cosine
   farann build items.npy -o items.farann --cells auto --queries sample.npy"""
 

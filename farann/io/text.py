@@ -108,13 +108,14 @@ def write_text(stream: IO[bytes], array: Array, name: str | None, separator: str
 def _columns(path: Path, names: list[str], name: str | None, default: str,
              without: str | None) -> list[int] | None:
     """Numbers of columns, None for all of them."""
-    wanted = without if name is None else name
+    left_out = name is None and without is not None
+    wanted = without if left_out else name
     if wanted is None and not (default == "ids" and "ids" in names):
         return None
     if not names:
         raise Fault(f"the first line has no names of columns, got {wanted!r}")
     chosen = names.index(choose(path, "column", names, wanted, default))
-    return [at for at in range(len(names)) if (at == chosen) == (wanted != without)]
+    return [at for at in range(len(names)) if (at == chosen) != left_out]
 
 
 def opened(path: Path, newline: str = "\n") -> io.TextIOWrapper:

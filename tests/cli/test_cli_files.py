@@ -65,7 +65,7 @@ class TestText:
     @pytest.mark.parametrize(("text", "expected"), [
         ("1,2\n3\n", "line 2: expected 2 fields, got 1"),
         ("1,2\n3,4,5\n", "line 2: expected 2 fields, got 3"),
-        ("x,y\n1,2\n3,four\n", "line 3: expected a number, got 'four'"),
+        ("x,y\n1,2\n3,four\n", "line 3: expected a number in column 'y', got 'four'"),
         ("1,2\n3,\n", "line 2: expected a number, got ''"),
         ("1,2\n# 3,4\n", "line 2: expected a number, got '# 3'"),
         ("1,\n3,4\n", "line 1: expected numbers, or names of columns, got both: '' and '1'"),
@@ -88,7 +88,7 @@ class TestText:
         with pytest.raises(ValueError, match="at most 15 bytes of numbers"):
             open_vectors("a.csv", max_bytes=15)
         Path("a.csv").write_text("ids,x\n1.5,2\n")
-        with pytest.raises(ValueError, match=r"line 2: expected an integer, got '1\.5'"):
+        with pytest.raises(ValueError, match=r"line 2: expected an integer in column 'ids', got '1\.5'"):
             read_ids("a.csv")
 
     def test_build_and_search(self, capsys: Capture) -> None:
