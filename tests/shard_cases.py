@@ -89,6 +89,18 @@ def assert_answers(cluster: Any, one: farann.Index, queries: Float32) -> None:
     for search in ("search_beyond", "search_within"):
         assert_array_equal(getattr(cluster, search)(ids=some, radius=radius).ids,
                            getattr(one, search)(ids=some, radius=radius).ids)
+    sets = [queries[:4], queries[-1:], queries[-2:]]
+    members = [some[:2], some[2:], some]
+    for options in ({}, {"exclude": rows[:9]}, {"allowed": allowed}, {"recall": 0.9},
+                    {"seconds": 1e6}):
+        assert_same(cluster.search_furthest_from(sets, 7, **options),
+                    one.search_furthest_from(sets, 7, **options))
+        assert_same(cluster.search_furthest_from(ids=members, k=7, **options),
+                    one.search_furthest_from(ids=members, k=7, **options))
+    radii = one.search_nearest(queries, 5).scores[:, -1]
+    assert_same(cluster.search_nearest(queries, 6, beyond=radii),
+                one.search_nearest(queries, 6, beyond=radii))
+    assert_same(cluster.search_furthest(queries, 6, seconds=1e6), one.search_furthest(queries, 6))
     assert_array_equal(cluster.score(queries, some), one.score(queries, some))
     assert_array_equal(cluster.reconstruct(some), one.reconstruct(some))
 

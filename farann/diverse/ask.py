@@ -99,13 +99,13 @@ def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
 
 
 def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
-                vectors: Float32Array, *, diversity: float, exclude: Any = None,
-                allowed: Any = None, threads: int | None = None) -> tuple[npt.NDArray[Any], Next]:
+                vectors: Float32Array, *, diversity: float, threads: int | None = None,
+                **given: Any) -> tuple[npt.NDArray[Any], Next]:
     """The next pick of `mmr` for each query, after some that may be of other indexes: ids, and
     what is known of them."""
     from farann.diverse import mmr
 
-    question, n = question_of(live, queries, 1, Filtering(exclude, allowed), threads), len(queries)
+    question, n = question_of(live, queries, 1, Filtering(**given), threads), len(queries)
     if question is None or len(question.store) == 0:
         none = np.full(n, -1, np.int64)
         return none, mmr.Next(none, np.full(n, -np.inf), np.full(n, np.nan))

@@ -106,6 +106,11 @@ def next_picks(question: Question, picked: Int64Array, vectors: Float32Array,
     store, view, queries, _, threads, row_filters = question[:6]
     n = len(queries)
     ids, orders, values = np.full(n, -1, np.int64), np.full(n, -inf), np.full(n, np.nan)
+    if row_filters.groups is not None:
+        for which, own in row_filters.by_group(store):
+            part = next_picks(question.of(which, own), picked[which], vectors[which], diversity)
+            ids[which], orders[which], values[which] = part
+        return Next(ids, orders, values)
     chosen = row_filters.filter(store, view, n, exact=True)
     nearest, _ = batches.top(view.exact, chosen, queries, 1, True, threads)
 

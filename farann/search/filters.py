@@ -171,7 +171,7 @@ class Filter:
             mask = store.ids.marked(exclude) ^ np.uint8(1)
         if allowed is not None:
             mask &= store.ids.marked(allowed)
-        if self._groups is not None:
+        if self._groups is not None and store.n_slots:
             mask &= self._in_groups(store, self._groups)
         return Rows(store.n_slots, mask=_living(store, mask))
 

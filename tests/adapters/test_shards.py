@@ -222,6 +222,22 @@ def test_groups(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
                             {"outside_groups": own, "exclude": [1, 2]}, {"groups": none_of_them}):
                 assert_same(getattr(client, search)(queries, 9, **filters),
                             getattr(one, search)(queries, 9, **filters))
+        every = one.ids
+        for filters in ({"groups": own}, {"outside_groups": own, "exclude": [1, 2]}):
+            assert_same(client.search_mmr(queries, 4, **filters),
+                        one.search_mmr(queries, 4, **filters))
+            assert_same(client.search_mmr(queries, 4, candidates=9, **filters),
+                        one.search_mmr(queries, 4, candidates=9, **filters))
+            assert_same(client.search_furthest_from(queries.reshape(12, 1, DIM), 4, **filters),
+                        one.search_furthest_from(queries.reshape(12, 1, DIM), 4, **filters))
+        for filters in ({"groups": labels[:2]}, {"outside_groups": labels[200], "exclude": [1, 2]},
+                        {"groups": labels[0], "allowed": every[::2]}, {"groups": none_of_them}):
+            assert_same(client.select_diverse(9, **filters), one.select_diverse(9, **filters))
+        first = int(np.flatnonzero(labels[:300] == labels[0])[3])
+        assert_same(client.select_diverse(9, start=first, groups=labels[0]),
+                    one.select_diverse(9, start=first, groups=labels[0]))
+        with pytest.raises(ValueError, match="start: expected an id that may be chosen"):
+            client.select_diverse(9, start=first, outside_groups=labels[0])
         assert_same_beyond(client.search_beyond(queries, 0.2, outside_groups=own),
                            one.search_beyond(queries, 0.2, outside_groups=own))
 
@@ -242,6 +258,27 @@ def test_groups(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
         without.add(rows[:1], groups=[1])
     with pytest.raises(ValueError, match="groups"):
         without.search_furthest(queries, 3, groups=own)
+
+
+def test_unknown_keywords_and_sets_that_are_none(rng: np.random.Generator) -> None:
+    uri = "memory://unknown"
+    built(uri, rng.standard_normal((40, DIM), dtype=np.float32), "dot", 20)
+    cluster: Any = PlainCluster(uri)
+    queries = np.ones((2, DIM), np.float32)
+    for search, given in (("search_furthest", {}), ("search_nearest", {}), ("search_mmr", {}),
+                          ("search_beyond", {"radius": 1.0})):
+        with pytest.raises(TypeError, match=rf"^{search}\(\) got .* 'within': use groups"):
+            getattr(cluster, search)(queries, within=1, **given)
+    with pytest.raises(TypeError, match=r"^select_diverse\(\) got .* 'n': use k"):
+        cluster.select_diverse(3, n=4)
+    with pytest.raises(ValueError, match="at most one limit"):
+        cluster.search_furthest(queries, 3, seconds=1.0, budget=3)
+    for bad, error, words in (([1, 2], ValueError, r"pass one set as \[ids\]"),
+                              ([[]], ValueError, "empty set"), ([[1], [77]], KeyError, "77")):
+        with pytest.raises(error, match=words):
+            cluster.search_furthest_from(ids=bad)
+    with pytest.raises(TypeError, match="expected one of sets and ids, got neither"):
+        cluster.search_furthest_from()
 
 
 def clustered(rng: np.random.Generator, n: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from farann.contract.index_spec import traits_of
 from farann.contract.names import unexpected
 from farann.contract.stop_rule import to_limits
 from farann.contract.strings import texts_of
+from farann.diverse.member_sets import to_sets
 from farann.results import Hits, Result, merge
 from farann.search.ask import check_one
 from farann.search.filters import Filter
@@ -75,9 +76,9 @@ class Gathering(ABC):
     def search_furthest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                         ids: Any = None, recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
-                        exclude: Any = None, allowed: Any = None, groups: Any = None,
-                        outside_groups: Any = None, allow_partial: bool = False,
-                        **unknown: UnknownKeyword) -> Any:
+                        seconds: float | None = None, exclude: Any = None, allowed: Any = None,
+                        groups: Any = None, outside_groups: Any = None,
+                        allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
         """The k rows furthest from each query, of all shards; see `farann.Index.search_furthest`.
 
         Parameters
@@ -91,10 +92,8 @@ class Gathering(ABC):
             once, by the same queries for all: see `tune`.
         budget : int, optional
             Rows scanned for a query in all shards together, of each by its share of the rows.
-        exclude, allowed : optional
-            Ids as there; no mask.
-        groups, outside_groups : optional
-            Labels of groups as there.
+        seconds, exclude, allowed, groups, outside_groups : optional
+            As there, but `allowed` takes ids alone. Shards search at the same time.
         allow_partial : bool
             Answer from the other shards if some can't be asked.
 
@@ -113,8 +112,9 @@ class Gathering(ABC):
     def search_nearest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                        ids: Any = None, recall: float | None = None,
                        epsilon: float | None = None, budget: int | None = None,
-                       exclude: Any = None, allowed: Any = None, groups: Any = None,
-                       outside_groups: Any = None, allow_partial: bool = False,
+                       seconds: float | None = None, exclude: Any = None, allowed: Any = None,
+                       groups: Any = None, outside_groups: Any = None,
+                       beyond: npt.ArrayLike | None = None, allow_partial: bool = False,
                        **unknown: UnknownKeyword) -> Any:
         """The k rows nearest to each query; all else as in `search_furthest`."""
         return _search(kind="search_nearest", **locals())
@@ -140,6 +140,16 @@ class Gathering(ABC):
                       **unknown: UnknownKeyword) -> Any:
         """Every row no further from a query than a radius; all else as in `search_beyond`."""
         return _search(kind="search_within", **locals())
+
+    def search_furthest_from(self, sets: Any = None, k: int = 10, *, ids: Any = None,
+                             recall: float | None = None, epsilon: float | None = None,
+                             budget: int | None = None, seconds: float | None = None,
+                             exclude: Any = None, allowed: Any = None, groups: Any = None,
+                             outside_groups: Any = None, allow_partial: bool = False,
+                             **unknown: UnknownKeyword) -> Any:
+        """The k rows furthest from the nearest member of each set; all else as in
+        `search_furthest`. See `farann.Index.search_furthest_from`."""
+        return _search(kind="search_furthest_from", **locals())
 
     def score(self, queries: npt.ArrayLike, ids: Any, *, allow_partial: bool = False) -> Any:
         """Scores of given rows for given queries; see `farann.Index.score`.
@@ -303,11 +313,19 @@ class Gathering(ABC):
         rows = self.reconstruct(own)
         if checks.is_single_id(ids):
             return rows[0], [*own, *([] if exclude is None else exclude)]
-        lists = [[]] * len(own) if exclude is None else exclude
-        if exclude is not None and checks.is_flat(exclude):
-            lists = [exclude] * len(own)
-        return rows, [[id, *left] for id, left in zip(
-            own, checks.to_lists("exclude", lists, len(own)), strict=True)]
+        return rows, _with_own([[id] for id in own], exclude)
+
+    def _asked_sets(self, sets: Any, ids: Any, exclude: Any) -> tuple[list[Float32Array], Any]:
+        """Sets of vectors, or of the rows of some ids, and what to exclude: these rows, too."""
+        check_one("sets", sets, ids)
+        if ids is None:
+            found = to_sets("sets", sets, self.manifest.dim, normalized=self._traits.normalized)
+            return np.split(found.members, found.offsets[1:-1]), exclude
+        if any(map(checks.is_single_id, ids)):
+            raise ValueError(f"ids: expected a sequence of sets of ids, got {checks.shown(ids)}; "
+                             "pass one set as [ids]")
+        own = [self._to_ids(f"ids[{i}]", one) for i, one in enumerate(ids)]
+        return [self.reconstruct(one) for one in own], _with_own(own, exclude)
 
     def _to_ids(self, name: str, ids: Any) -> IdArray:
         """Ids of the kind that the index has, as an array; one may come alone."""
@@ -339,15 +357,20 @@ class Gathering(ABC):
         self._ask(method)
 
 
-def _search(self: Gathering, kind: str, queries: Any, ids: Any, allow_partial: bool,
-            unknown: dict[str, Any], **asked: Any) -> Any:
+def _search(self: Gathering, kind: str, ids: Any, allow_partial: bool, unknown: dict[str, Any],
+            queries: Any = None, **asked: Any) -> Any:
     """Search with limits and filters, None for those that aren't given."""
     if unknown:
         raise unexpected(getattr(self, kind), unknown)
-    to_limits(*map(asked.get, ("recall", "epsilon", "budget")))
+    to_limits(*map(asked.get, ("recall", "epsilon", "budget", "seconds")))
     if "k" in asked:
         asked["k"] = k = checks.to_int("k", asked["k"], 1)
-    vectors, asked["exclude"] = self._asked(queries, ids, asked["exclude"])
+    vectors: Any
+    if "sets" in asked:  # searches for these are exact with a recall
+        asked["recall"] = None
+        vectors, asked["exclude"] = self._asked_sets(asked.pop("sets"), ids, asked["exclude"])
+    else:
+        vectors, asked["exclude"] = self._asked(queries, ids, asked["exclude"])
     options = self._to_filters(**asked)
     if options.get("recall", 1.0) < 1.0:
         try:
@@ -359,6 +382,15 @@ def _search(self: Gathering, kind: str, queries: Any, ids: Any, allow_partial: b
     parts, missing = self._ask("search", kind, vectors, options, allow_partial=allow_partial)
     hits = merge(parts, asked.get("k"))
     return Partial(hits, missing) if allow_partial else hits
+
+
+def _with_own(own: Sequence[Iterable[Any]], exclude: Any) -> list[list[Any]]:
+    """What each query excludes: ids of its own, and what is given for all or for each."""
+    lists = [[]] * len(own) if exclude is None else exclude
+    if exclude is not None and checks.is_flat(exclude):
+        lists = [exclude] * len(own)
+    return [[*ids, *left] for ids, left in zip(
+        own, checks.to_lists("exclude", lists, len(own)), strict=True)]
 
 
 def check_found(ids: IdArray, found: BoolArray) -> None:

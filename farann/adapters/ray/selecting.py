@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array
+from farann._types import Float32Array, UnknownKeyword
 from farann.adapters.ray.gathering import Gathering
 from farann.contract import checks
+from farann.contract.names import unexpected
 from farann.diverse.greedy import RowSum
 from farann.index import Index
 from farann.results import Hits, Selection, merge, no_hits
@@ -30,11 +31,14 @@ class Selecting(Gathering):
 
     def search_mmr(self, queries: npt.ArrayLike | None = None, k: int = 10, *, ids: Any = None,
                    diversity: float = 0.5, candidates: int | None = None, exclude: Any = None,
-                   allowed: Any = None) -> Hits:
+                   allowed: Any = None, groups: Any = None, outside_groups: Any = None,
+                   **unknown: UnknownKeyword) -> Hits:
         """Rows that are like the query and unlike each other; see `farann.Index.search_mmr`.
 
         With `candidates` shards are asked once, otherwise once for each of the k rows.
         """
+        if unknown:
+            raise unexpected(self.search_mmr, unknown)
         k = checks.to_int("k", k, 1)
         given, exclude = self._asked(queries, ids, exclude)
         vectors = np.atleast_2d(given)
@@ -43,7 +47,8 @@ class Selecting(Gathering):
         hits = no_hits(len(vectors), k)
         if self._strings:
             hits.ids = np.full(hits.ids.shape, None)
-        filters = self._to_filters(exclude=exclude, allowed=allowed)
+        filters = self._to_filters(exclude=exclude, allowed=allowed, groups=groups,
+                                   outside_groups=outside_groups)
         if candidates is None:
             self._choose_of_all(hits, vectors, {"diversity": diversity, **filters})
         else:
@@ -82,29 +87,36 @@ class Selecting(Gathering):
             hits.ids[i], hits.scores[i] = chosen.ids, chosen.scores
 
     def select_diverse(self, k: int, *, start: Any = None, first: Any = None,
-                       radius: float | None = None, allowed: Any = None) -> Selection:
+                       radius: float | None = None, exclude: Any = None, allowed: Any = None,
+                       groups: Any = None, outside_groups: Any = None,
+                       **unknown: UnknownKeyword) -> Selection:
         """Choose rows that cover all others, each the one furthest from those before; see
         `farann.Index.select_diverse`.
 
         By default, or with "centroid" as `start`, the first pick is the row furthest from the mean.
         """
+        if unknown:
+            raise unexpected(self.select_diverse, unknown)
         self._few_rows().select_diverse(checks.to_int("k", k, 1), radius=radius)  # checks these
         if start is not None and first is not None:
             raise ValueError("start: expected at most one of start and first, got both")
-        filters, traits = self._to_filters(allowed=allowed), self._traits
+        only, traits = self._to_filters(exclude=exclude, allowed=allowed, groups=groups,
+                                        outside_groups=outside_groups), self._traits
         begin = before = np.unique(self._to_ids("first", [] if first is None else first))
         if len(before) == 0 and (start is None or (isinstance(start, str) and start == "centroid")):
-            begin = self._furthest_from_mean(filters)
+            begin = self._furthest_from_mean(only)
         elif len(before) == 0:
             begin = self._to_ids("start", [start])
-            if allowed is not None and not np.isin(begin, filters["allowed"]).all():
+            may = begin if allowed is None else begin[np.isin(begin, only["allowed"])]
+            parts, _ = self._ask("sum_of_rows", {**only, "allowed": may})
+            if only and not sum(total.n for total, _ in parts):
                 raise ValueError(f"start: expected an id that may be chosen, got {begin[0]!r}")
         ids, rows = begin.tolist(), list(self.reconstruct(begin))
         scores = [inf if traits.larger_is_further else -inf] * (len(ids) - len(before))
         done = not ids
         while not done and len(scores) < k:
             parts, _ = self._ask("search_with_rows", "search_furthest_from", _as_set(rows), {
-                "k": _PROPOSED, "exclude": [np.array(ids, begin.dtype)], **filters})
+                "k": _PROPOSED, "exclude": [np.array(ids, begin.dtype)], "only": only})
             done = True
             for id, row, key in islice(_picks(self._few_rows(), parts), k - len(scores)):
                 score = sqrt(key) if traits.adds_squared_norm else 0.0 - key
@@ -125,14 +137,15 @@ class Selecting(Gathering):
         """An index of a few rows, like those of shards."""
         return Index(self.manifest.dim, self.manifest.metric, codes="float32", threads=1)
 
-    def _furthest_from_mean(self, filters: dict[str, Any]) -> npt.NDArray[Any]:
+    def _furthest_from_mean(self, only: dict[str, Any]) -> npt.NDArray[Any]:
         """The id of the row furthest from the mean of those that may be chosen, if there is one."""
-        parts, _ = self._ask("sum_of_rows", filters.get("allowed"))
+        parts, _ = self._ask("sum_of_rows", only)
         first = sorted(one for _, some in parts for one in some)[:1]
         mean = reduce(RowSum.plus, (total for total, _ in parts)).mean()
         if not first or (self._traits.normalized and not mean.any()):
             return self._to_ids("start", [id for _, id in first])
-        hits: Hits = merge(self._ask("search", "search_furthest", mean, {"k": 1, **filters})[0], 1)
+        hits: Hits = merge(
+            self._ask("search", "search_furthest", mean, {"k": 1, "only": only})[0], 1)
         return hits.ids[hits.found]
 
 

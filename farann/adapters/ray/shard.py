@@ -26,6 +26,7 @@ from farann.diverse.ask import next_by_mmr
 from farann.diverse.greedy import RowSum
 from farann.index import Index
 from farann.io.container import read_bytes, write_bytes
+from farann.search.filters import Filtering, slots_and_mask
 from farann.store.asked_ids import numbers
 
 _CHANGE_NAME = re.compile(r"(\d{12})\.change")
@@ -167,7 +168,11 @@ class Shard:
 
     def search(self, kind: str, queries: Any, options: dict[str, Any]) -> Any:
         """What a search of the index gives, with keys. For a recall it is tuned by the sample that
-        all shards have; it has its part of a budget. Added rows are few, and searched exactly."""
+        all shards have; it has its part of a budget. Added rows are few, and searched exactly.
+        `only` has filters for all queries, as those of a selection."""
+        options = dict(options)
+        if only := options.pop("only", None):
+            options["allowed"] = self._index.filter(**only)
         if self.is_growing:
             options = {name: value for name, value in options.items()
                        if name not in ("recall", "budget")}
@@ -198,10 +203,12 @@ class Shard:
         here = self.holds(ids)
         return here, getattr(self._index, method)(*args, ids[here])
 
-    def sum_of_rows(self, allowed: IdArray | None) -> tuple[RowSum, list[tuple[int, Any]]]:
+    def sum_of_rows(self, only: dict[str, Any]) -> tuple[RowSum, list[tuple[int, Any]]]:
         """The sum of the rows that may be chosen, and of the first of them order and id."""
-        every = self._index.ids
-        ids = every if allowed is None else every[np.isin(every, allowed)]
+        live, ids = self._index._live, self._index.ids
+        if only and live.store is not None:
+            slots, _ = slots_and_mask(live, live.store, Filtering(**only))
+            ids = live.store.named(live.store.ids.ids_of(slots))
         blocks = (self._index.reconstruct(ids[at : at + _READ_AT_ONCE])
                   for at in range(0, len(ids), _READ_AT_ONCE))
         total = RowSum.of(blocks, self.manifest.dim, self.manifest.metric == "cosine")
