@@ -436,7 +436,7 @@ class Index:
             Also give `Hits.keys`, the float64 numbers that rows are ordered by, for
             `farann.merge`. An index without vectors has none.
         return_stats : bool
-            Also give `Hits.stats`, what the search did: rows scored at each level, and bytes read.
+            Also give `stats`, what the search did: rows scored at each level, and bytes read.
 
         Returns
         -------
@@ -485,12 +485,13 @@ class Index:
                        seconds: float | None = None, exclude: Any = None, allowed: Any = None,
                        groups: Any = None, outside_groups: Any = None,
                        beyond: npt.ArrayLike | None = None, threads: int | None = None,
-                       return_keys: bool = False, **unknown: UnknownKeyword) -> Hits:
+                       return_keys: bool = False, return_stats: bool = False,
+                       **unknown: UnknownKeyword) -> Hits:
         """The k rows nearest to each query; all else as in `search_furthest`.
 
         Parameters
         ----------
-        queries, k, ids, exclude, allowed, groups, outside_groups, threads
+        queries, k, ids, exclude, allowed, groups, outside_groups, threads, return_stats
             As in `search_furthest`.
         recall, epsilon, budget, seconds : optional
             As in `search_furthest`; what `recall` takes is measured for the nearest rows, by
@@ -538,22 +539,22 @@ class Index:
             raise unexpected(Index.search_nearest, unknown)
         return ask.nearest(self._live, queries, k, ids, (recall, epsilon, budget, seconds),
                            Filtering(exclude, allowed, groups, outside_groups), beyond, threads,
-                           return_keys)
+                           return_keys, return_stats)
 
     def search_beyond(self, queries: npt.ArrayLike | None = None,
                       radius: npt.ArrayLike | None = None, *, ids: Ids | None = None,
                       exclude: Any = None, allowed: Any = None, groups: Any = None,
                       outside_groups: Any = None, threads: int | None = None,
-                      return_keys: bool = False, **unknown: UnknownKeyword) -> RangeHits:
+                      return_keys: bool = False, return_stats: bool = False,
+                      **unknown: UnknownKeyword) -> RangeHits:
         """Every row further from a query than a radius.
 
         Parameters
         ----------
-        queries : array_like (n_queries, dim) or (dim,)
         radius : float, or array_like of float (n_queries,)
             One for all queries, or one for each. Rows at a greater distance are found; under dot
             and cosine, rows whose dot product or cosine is less. Compared in float64.
-        ids, exclude, allowed, groups, outside_groups, threads, return_keys : optional
+        queries, ids, exclude, allowed, groups, outside_groups, threads, return_keys, return_stats
             As in `search_furthest`.
 
         Returns
@@ -576,23 +577,23 @@ class Index:
             raise unexpected(Index.search_beyond, unknown)
         return ask.in_range(self._live, queries, radius, ids,
                             Filtering(exclude, allowed, groups, outside_groups), threads,
-                            return_keys)
+                            return_keys, return_stats)
 
     def search_within(self, queries: npt.ArrayLike | None = None,
                       radius: npt.ArrayLike | None = None, *, ids: Ids | None = None,
                       exclude: Any = None, allowed: Any = None, groups: Any = None,
                       outside_groups: Any = None, threads: int | None = None,
-                      return_keys: bool = False, **unknown: UnknownKeyword) -> RangeHits:
+                      return_keys: bool = False, return_stats: bool = False,
+                      **unknown: UnknownKeyword) -> RangeHits:
         """Every row no further from a query than a radius: all that `search_beyond` leaves.
 
         Parameters
         ----------
-        queries : array_like (n_queries, dim) or (dim,)
         radius : float, or array_like of float (n_queries,)
             One for all queries, or one for each. Rows at this distance or less are found, at 0
             copies of the query; under dot and cosine, rows whose dot product or cosine is at least
             this. Compared in float64.
-        ids, exclude, allowed, groups, outside_groups, threads, return_keys : optional
+        queries, ids, exclude, allowed, groups, outside_groups, threads, return_keys, return_stats
             As in `search_nearest`.
 
         Returns
@@ -613,7 +614,7 @@ class Index:
             raise unexpected(Index.search_within, unknown)
         return ask.in_range(self._live, queries, radius, ids,
                             Filtering(exclude, allowed, groups, outside_groups), threads,
-                            return_keys, nearest=True)
+                            return_keys, return_stats, nearest=True)
 
     # ---- sets, selections and pairs ----
 

@@ -20,7 +20,8 @@ from farann.store.store import Store
 
 def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: str = "l2",
                     *, exclude: Any = None, allowed: Any = None, threads: int | None = None,
-                    return_keys: bool = False, **unknown: UnknownKeyword) -> Hits:
+                    return_keys: bool = False, return_stats: bool = False,
+                    **unknown: UnknownKeyword) -> Hits:
     """The k rows furthest from each query, for one-off use without an index.
 
     Parameters
@@ -30,7 +31,7 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     queries : array_like (n_queries, dim) or (dim,)
     k : int
     metric : {"l2", "dot", "cosine"}
-    exclude, allowed, threads, return_keys : optional
+    exclude, allowed, threads, return_keys, return_stats : optional
         As in `Index.search_furthest`.
 
     Returns
@@ -46,12 +47,14 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     if unknown:
         raise unexpected(search_furthest, unknown)
     return _index_over(rows, metric, threads).search_furthest(
-        queries, k, exclude=exclude, allowed=allowed, return_keys=return_keys)
+        queries, k, exclude=exclude, allowed=allowed, return_keys=return_keys,
+        return_stats=return_stats)
 
 
 def search_nearest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: str = "l2",
                    *, exclude: Any = None, allowed: Any = None, threads: int | None = None,
-                   return_keys: bool = False, **unknown: UnknownKeyword) -> Hits:
+                   return_keys: bool = False, return_stats: bool = False,
+                   **unknown: UnknownKeyword) -> Hits:
     """The k rows nearest to each query, without an index; all else as in `search_furthest`.
 
     Examples
@@ -62,7 +65,8 @@ def search_nearest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, met
     if unknown:
         raise unexpected(search_nearest, unknown)
     return _index_over(rows, metric, threads).search_nearest(
-        queries, k, exclude=exclude, allowed=allowed, return_keys=return_keys)
+        queries, k, exclude=exclude, allowed=allowed, return_keys=return_keys,
+        return_stats=return_stats)
 
 
 def search_mmr(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: str = "cosine",

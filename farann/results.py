@@ -336,6 +336,7 @@ def merge(parts: Sequence[Found], k: int | None = None) -> Found:
     -------
     Hits or RangeHits
         As the parts are, with keys: (n_queries, k), or (k,) where parts are of a single query.
+        With the sum of their `stats` where all parts have these.
 
     Raises
     ------
@@ -390,8 +391,12 @@ def merge(parts: Sequence[Found], k: int | None = None) -> Found:
     scores, keys = np.full(len(places), np.nan, np.float32), np.full(len(places), -np.inf)
     ids[there], scores[there], keys[there] = all_ids[taken], all_scores[taken], all_keys[taken]
     shape = (*given[0].ids.shape[:-1], k)
-    merged: Any = (RangeHits(offsets, ids, scores, keys) if kind is RangeHits else
-                   Hits(ids.reshape(shape), scores.reshape(shape), keys.reshape(shape)))
+    stats: SearchStats | None = None
+    if all(part.stats is not None for part in given):
+        stats = SearchStats(*map(sum, zip(*(part.stats for part in given), strict=True)))
+        stats = stats._replace(queries=given[0].stats.queries)
+    merged: Any = (RangeHits(offsets, ids, scores, keys, stats) if kind is RangeHits else
+                   Hits(ids.reshape(shape), scores.reshape(shape), keys.reshape(shape), stats))
     return merged  # type: ignore[no-any-return]
 
 

@@ -97,6 +97,10 @@ def assert_answers(cluster: Any, one: farann.Index, queries: Float32) -> None:
                     one.search_furthest_from(sets, 7, **options))
         assert_same(cluster.search_furthest_from(ids=members, k=7, **options),
                     one.search_furthest_from(ids=members, k=7, **options))
+    for search, given in (("search_furthest", {"k": 3}), ("search_within", {"radius": radius})):
+        did = getattr(cluster, search)(queries, **given, return_stats=True).stats
+        assert did.queries == len(queries) and did.rows_scanned >= len(rows)
+        assert getattr(cluster, search)(queries, **given).stats is None
     radii = one.search_nearest(queries, 5).scores[:, -1]
     assert_same(cluster.search_nearest(queries, 6, beyond=radii),
                 one.search_nearest(queries, 6, beyond=radii))

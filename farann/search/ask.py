@@ -58,13 +58,13 @@ def furthest(live: Live, queries: Any, k: int, ids: Any, recall: float | None,
     if found is not None and store is not None:
         found_ids, scores, live.last_search = found
         return Hits(found_ids if store.labels is None else store.named(found_ids), scores, None,
-                    SearchStats(*live.last_search) if return_stats else None)
+                    SearchStats(*found[2]) if return_stats else None)
     return _top(live, vectors, single, k, limits, given, threads, return_keys, return_stats)
 
 
 def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...],
-            given: Filtering, beyond: npt.ArrayLike | None, threads: int | None,
-            return_keys: bool) -> Hits:
+            given: Filtering, beyond: npt.ArrayLike | None, threads: int | None, return_keys: bool,
+            return_stats: bool) -> Hits:
     """The k rows nearest to each query, or the nearest of those beyond a radius.
 
     `limited`: the recall, epsilon, budget and seconds that are given.
@@ -74,18 +74,21 @@ def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...]
         check_beyond(to_limits(*limited), live.spec.vectors)
     else:
         if _is_open(given) and _is_open(limited[1:]) and threads is None and not return_keys:
-            again = None if ids is not None else _nearest_again(live, queries, k, limited[0])
+            again = None if ids is not None else _nearest_again(live, queries, k, limited[0],
+                                                                return_stats)
             if again is not None:
                 return again
         limits = _limits(live, *limited)
     vectors, single, given = asked(live, queries, ids, given)
     if beyond is not None:
         radii = checks.to_radii("beyond", beyond, len(vectors))
-    return _top(live, vectors, single, k, limits, given, threads, return_keys, False, True, radii)
+    return _top(live, vectors, single, k, limits, given, threads, return_keys, return_stats, True,
+                radii)
 
 
 def in_range(live: Live, queries: Any, radius: Any, ids: Any, given: Filtering,
-             threads: int | None, return_keys: bool, *, nearest: bool = False) -> RangeHits:
+             threads: int | None, return_keys: bool, return_stats: bool, *,
+             nearest: bool = False) -> RangeHits:
     """Every row beyond a radius around a query, or with `nearest` every other row."""
     from farann.search import plan
 
@@ -96,8 +99,10 @@ def in_range(live: Live, queries: Any, radius: Any, ids: Any, given: Filtering,
                            radii=checks.to_radii("radius", radius, len(vectors)))
     if question is None:
         return RangeHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.int64),
-                         np.empty(0, np.float32), np.empty(0) if return_keys else None)
-    hits, live.last_search = plan.in_range(question)
+                         np.empty(0, np.float32), np.empty(0) if return_keys else None,
+                         SearchStats(len(vectors)) if return_stats else None)
+    hits, stats = plan.in_range(question)
+    live.last_search, hits.stats = stats, stats if return_stats else None
     hits.keys = keys_of(question, hits) if return_keys else None
     hits.ids = question.store.named(hits.ids)
     return hits
@@ -277,7 +282,8 @@ def _is_in_time(live: Live, queries: npt.ArrayLike, seconds: float) -> bool:
             and store.n_slots * (store.dim + _PADDING) <= _BEFORE_A_LOOK)
 
 
-def _nearest_again(live: Live, queries: npt.ArrayLike, k: int, recall: float | None) -> Hits | None:
+def _nearest_again(live: Live, queries: npt.ArrayLike, k: int, recall: float | None,
+                   return_stats: bool) -> Hits | None:
     """Answer a single nearest query as an earlier one was; None where that can't be."""
     store = live.store
     mirror = None if store is None else store.mirror
@@ -296,7 +302,7 @@ def _nearest_again(live: Live, queries: npt.ArrayLike, k: int, recall: float | N
 
         scores = _mirrored(Question(mirror, mirror.view(live.isa), vector[np.newaxis], 1, 1),
                            Hits(ids[np.newaxis], scores[np.newaxis]))[0]
-    return Hits(mirror.named(ids), scores)
+    return Hits(mirror.named(ids), scores, None, SearchStats(*found[2]) if return_stats else None)
 
 
 def answer(hits: Hits, single: bool, stats: SearchStats | None = None) -> Hits:

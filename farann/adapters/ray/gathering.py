@@ -78,7 +78,8 @@ class Gathering(ABC):
                         epsilon: float | None = None, budget: int | None = None,
                         seconds: float | None = None, exclude: Any = None, allowed: Any = None,
                         groups: Any = None, outside_groups: Any = None,
-                        allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
+                        return_stats: bool = False, allow_partial: bool = False,
+                        **unknown: UnknownKeyword) -> Any:
         """The k rows furthest from each query, of all shards; see `farann.Index.search_furthest`.
 
         Parameters
@@ -92,7 +93,7 @@ class Gathering(ABC):
             once, by the same queries for all: see `tune`.
         budget : int, optional
             Rows scanned for a query in all shards together, of each by its share of the rows.
-        seconds, exclude, allowed, groups, outside_groups : optional
+        seconds, exclude, allowed, groups, outside_groups, return_stats : optional
             As there, but `allowed` takes ids alone. Shards search at the same time.
         allow_partial : bool
             Answer from the other shards if some can't be asked.
@@ -114,16 +115,16 @@ class Gathering(ABC):
                        epsilon: float | None = None, budget: int | None = None,
                        seconds: float | None = None, exclude: Any = None, allowed: Any = None,
                        groups: Any = None, outside_groups: Any = None,
-                       beyond: npt.ArrayLike | None = None, allow_partial: bool = False,
-                       **unknown: UnknownKeyword) -> Any:
+                       beyond: npt.ArrayLike | None = None, return_stats: bool = False,
+                       allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
         """The k rows nearest to each query; all else as in `search_furthest`."""
         return _search(kind="search_nearest", **locals())
 
     def search_beyond(self, queries: npt.ArrayLike | None = None,
                       radius: npt.ArrayLike | None = None, *, ids: Any = None,
                       exclude: Any = None, allowed: Any = None, groups: Any = None,
-                      outside_groups: Any = None, allow_partial: bool = False,
-                      **unknown: UnknownKeyword) -> Any:
+                      outside_groups: Any = None, return_stats: bool = False,
+                      allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
         """Every row further from a query than a radius; see `farann.Index.search_beyond`.
 
         Returns
@@ -136,8 +137,8 @@ class Gathering(ABC):
     def search_within(self, queries: npt.ArrayLike | None = None,
                       radius: npt.ArrayLike | None = None, *, ids: Any = None,
                       exclude: Any = None, allowed: Any = None, groups: Any = None,
-                      outside_groups: Any = None, allow_partial: bool = False,
-                      **unknown: UnknownKeyword) -> Any:
+                      outside_groups: Any = None, return_stats: bool = False,
+                      allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
         """Every row no further from a query than a radius; all else as in `search_beyond`."""
         return _search(kind="search_within", **locals())
 
@@ -145,8 +146,8 @@ class Gathering(ABC):
                              recall: float | None = None, epsilon: float | None = None,
                              budget: int | None = None, seconds: float | None = None,
                              exclude: Any = None, allowed: Any = None, groups: Any = None,
-                             outside_groups: Any = None, allow_partial: bool = False,
-                             **unknown: UnknownKeyword) -> Any:
+                             outside_groups: Any = None, return_stats: bool = False,
+                             allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
         """The k rows furthest from the nearest member of each set; all else as in
         `search_furthest`. See `farann.Index.search_furthest_from`."""
         return _search(kind="search_furthest_from", **locals())
@@ -336,7 +337,8 @@ class Gathering(ABC):
 
     def _to_filters(self, **filters: Any) -> dict[str, Any]:
         """The filters that were given; refused where they can't be split by shard."""
-        given = {name: value for name, value in filters.items() if value is not None}
+        given = {name: value for name, value in filters.items()
+                 if value is not None and value is not False}
         if (allowed := given.get("allowed")) is not None:
             if isinstance(allowed, Filter):
                 raise ValueError("allowed: expected ids, got a Filter, which belongs to one index")
