@@ -88,7 +88,7 @@ class TestText:
         with pytest.raises(ValueError, match="at most 15 bytes of numbers"):
             open_vectors("a.csv", max_bytes=15)
         Path("a.csv").write_text("ids,x\n1.5,2\n")
-        with pytest.raises(ValueError, match=r"line 2: expected an integer in column 'ids', got '1\.5'"):
+        with pytest.raises(ValueError, match=r"line 2: expected an integer in .*got '1\.5'"):
             read_ids("a.csv")
 
     def test_build_and_search(self, capsys: Capture) -> None:
