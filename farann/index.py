@@ -480,11 +480,11 @@ class Index:
                             allowed, groups, outside_groups, threads, return_keys, return_stats)
 
     def search_nearest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
-                       ids: Ids | None = None, recall: float | None = None,
-                       epsilon: float | None = None, budget: int | None = None,
-                       seconds: float | None = None, exclude: Any = None, allowed: Any = None,
-                       groups: Any = None, outside_groups: Any = None,
-                       beyond: npt.ArrayLike | None = None, threads: int | None = None,
+                       ids: Ids | None = None, beyond: npt.ArrayLike | None = None,
+                       recall: float | None = None, epsilon: float | None = None,
+                       budget: int | None = None, seconds: float | None = None,
+                       exclude: Any = None, allowed: Any = None, groups: Any = None,
+                       outside_groups: Any = None, threads: int | None = None,
                        return_keys: bool = False, return_stats: bool = False,
                        **unknown: UnknownKeyword) -> Hits:
         """The k rows nearest to each query; all else as in `search_furthest`.
@@ -619,21 +619,18 @@ class Index:
     # ---- sets, selections and pairs ----
 
     def search_furthest_from(self, sets: Any = None, k: int = 10, *, ids: Any = None,
-                             recall: float | None = None,
-                             epsilon: float | None = None, budget: int | None = None,
-                             seconds: float | None = None, exclude: Any = None, allowed: Any = None,
-                             groups: Any = None, outside_groups: Any = None,
-                             threads: int | None = None,
-                             return_keys: bool = False,
-                             return_stats: bool = False, **unknown: UnknownKeyword) -> Hits:
+                             recall: float | None = None, epsilon: float | None = None,
+                             budget: int | None = None, seconds: float | None = None,
+                             exclude: Any = None, allowed: Any = None, groups: Any = None,
+                             outside_groups: Any = None, threads: int | None = None,
+                             return_keys: bool = False, return_stats: bool = False,
+                             **unknown: UnknownKeyword) -> Hits:
         """The k rows furthest from the nearest member of each set: unlike all of it.
 
         Parameters
         ----------
         sets : sequence of array_like (m_i, dim), or array (n, m, dim)
             For each set its vectors, at least one.
-        k : int
-            How many rows to find, at least 1, as in `search_furthest`.
         ids : sequence of array_like of int or str (m_i,), optional
             In the place of `sets`: for each set rows by their ids, which it leaves out of its
             answer, beside those in `exclude`.
@@ -642,16 +639,12 @@ class Index:
         epsilon : float, optional
             No row that was left out is more than (1 + epsilon) times as far from its nearest member
             as the k-th found (l2), or better than its dot product or cosine by more than epsilon.
-        budget, seconds : optional
-            As in `search_furthest`, for each set.
-        exclude, allowed, groups, outside_groups, threads : optional
-            As in `search_furthest`, for all sets, or for each its own.
+        k, budget, seconds, exclude, allowed, groups, outside_groups, threads, return_stats
+            As in `search_furthest`, with sets for queries.
         return_keys : bool
             Also give `Hits.keys`, as in `search_furthest`. A row's key is its smallest key over the
             members, where under cosine keys are divided by the member's norm; not those of a set of
             one vector, which are those of `search_furthest`.
-        return_stats : bool
-            Also give `Hits.stats`, what the search did.
 
         Returns
         -------
@@ -662,12 +655,8 @@ class Index:
 
         Raises
         ------
-        ValueError, TypeError
-            For an empty set, a wrong dimension, NaN or infinity, a zero vector under cosine, more
-            than one of recall, epsilon, budget and seconds, both or neither of sets and ids, or an
-            index without vectors.
-        KeyError
-            If one of `ids` is not in the index.
+        ValueError, TypeError, KeyError
+            As from `search_furthest`; also for an empty set, or an index without vectors.
 
         Notes
         -----
@@ -691,9 +680,9 @@ class Index:
 
     def search_mmr(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                    ids: Ids | None = None, diversity: float = 0.5, candidates: int | None = None,
-                   exclude: Any = None, allowed: Any = None,
-                   groups: Any = None, outside_groups: Any = None,
-                   threads: int | None = None, **unknown: UnknownKeyword) -> Hits:
+                   exclude: Any = None, allowed: Any = None, groups: Any = None,
+                   outside_groups: Any = None, threads: int | None = None,
+                   **unknown: UnknownKeyword) -> Hits:
         """Rows that are like the query and unlike each other: maximal marginal relevance.
 
         The first is the most similar row. Each next one has the largest
@@ -702,23 +691,19 @@ class Index:
 
         Parameters
         ----------
-        queries : array_like (n_queries, dim) or (dim,)
-        k : int
-            How many rows to find, at least 1.
         diversity : float
             From 0, the most similar rows, to 1, rows unlike those found before.
         candidates : int, optional
             Choose among this many most similar rows alone, as other libraries do. By default among
             all rows.
-        ids, exclude, allowed, groups, outside_groups, threads : optional
+        queries, k, ids, exclude, allowed, groups, outside_groups, threads
             As in `search_furthest`.
 
         Returns
         -------
         Hits
-            `ids` int64 and `scores` float32, (n_queries, k) or (k,), in the order in which rows
-            were chosen. A score is the value above; for the first row, without its second part.
-            -1 and NaN where there are fewer rows.
+            In the order in which rows were chosen. A score is the value above; for the first row,
+            without its second part.
 
         Raises
         ------
@@ -802,17 +787,13 @@ class Index:
         return diverse.select(self._live, k, start, first, radius,
                               Filtering(exclude, allowed, groups, outside_groups), progress)
 
-    def diameter(self, *, threads: int | None = None,
-                 progress: Progress = False) -> Diameter:
+    def diameter(self, *, threads: int | None = None, progress: Progress = False) -> Diameter:
         """The two rows that are furthest from each other.
 
         Parameters
         ----------
-        threads : int, optional
-            In the place of the index's own number.
-        progress : bool or callable
-            Show a progress bar of the rows that were asked about, which ends before they all were,
-            or call a function, as in `build`.
+        threads, progress : optional
+            As in `search_furthest` and `build`. Progress ends before all rows were asked about.
 
         Returns
         -------
@@ -838,10 +819,8 @@ class Index:
 
         Parameters
         ----------
-        threads : int, optional
-            In the place of the index's own number.
-        progress : bool or callable
-            Show a progress bar, or call a function, as in `build`.
+        threads, progress : optional
+            As in `search_furthest` and `build`.
 
         Returns
         -------
@@ -877,10 +856,8 @@ class Index:
         k : int
         as_sparse : bool
             Give a sparse matrix of scipy.
-        threads : int, optional
-            In the place of the index's own number.
-        progress : bool or callable
-            Show a progress bar, or call a function, as in `build`.
+        threads, progress : optional
+            As in `search_furthest` and `build`.
 
         Returns
         -------

@@ -75,18 +75,7 @@ def search_mmr(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric:
                **unknown: UnknownKeyword) -> Hits:
     """Rows that are like the query and unlike each other, without an index.
 
-    Parameters
-    ----------
-    rows, queries, k, exclude, allowed, threads
-        As in `search_furthest`.
-    metric : {"cosine", "dot"}
-    diversity, candidates : optional
-        As in `Index.search_mmr`.
-
-    Returns
-    -------
-    Hits
-        As from `Index.search_mmr`; ids are row numbers.
+    `diversity` and `candidates` are as in `Index.search_mmr`, all else as in `search_furthest`.
 
     Examples
     --------

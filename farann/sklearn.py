@@ -139,17 +139,15 @@ class FurthestNeighbors(BaseEstimator):
 
         Parameters
         ----------
-        X : array_like (n_queries, n_features), optional
-            By default the rows that were fitted, each without itself.
+        X, return_distance
+            As in `kneighbors`.
         radius : float, optional
             In the place of the estimator's own.
-        return_distance : bool
 
         Returns
         -------
-        distances : array of float64 arrays (n_queries,)
-            Only with `return_distance`.
-        indices : array of int64 arrays (n_queries,)
+        distances, indices : arrays of arrays (n_queries,)
+            Of float64 and int64, as in `kneighbors`.
         """
         queries, own = self._queries(X)
         limit = self.radius if radius is None else radius
@@ -165,10 +163,8 @@ class FurthestNeighbors(BaseEstimator):
 
         Parameters
         ----------
-        X : array_like (n_queries, n_features), optional
-            By default the rows that were fitted, each without itself.
-        n_neighbors : int, optional
-            In the place of the estimator's own.
+        X, n_neighbors
+            As in `kneighbors`.
         mode : {"connectivity", "distance"}
             What the graph has at its edges: 1, or the distance.
 
@@ -183,18 +179,7 @@ class FurthestNeighbors(BaseEstimator):
                                mode: str = "connectivity") -> csr_matrix:
         """The graph from queries to all rows at a distance larger than a radius.
 
-        Parameters
-        ----------
-        X : array_like (n_queries, n_features), optional
-            By default the rows that were fitted, each without itself.
-        radius : float, optional
-            In the place of the estimator's own.
-        mode : {"connectivity", "distance"}
-            What the graph has at its edges: 1, or the distance.
-
-        Returns
-        -------
-        scipy.sparse.csr_matrix (n_queries, n_samples_fit) of float64
+        All else as in `kneighbors_graph` and `radius_neighbors`.
         """
         checks.to_choice("mode", mode, ("connectivity", "distance"))
         return self._graph(mode, *self.radius_neighbors(X, radius))

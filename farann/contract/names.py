@@ -18,8 +18,6 @@ _ELSEWHERE = {
     "diversity, which is 1 - lambda_mult": "lambda_mult lambda_param",
     "candidates": "fetch_k n_candidates",
     "radius": "threshold max_distance min_distance eps r thresh",
-    "recall": "target_recall accuracy",
-    "epsilon": "eps",
     "seconds": "timeout time_limit",
     "threads": "n_jobs num_threads n_threads nthreads workers",
     "metric": "metric_type space distance distance_metric similarity",
@@ -46,10 +44,7 @@ _ELSEWHERE = {
 
 
 class Elsewhere:
-    """An attribute that isn't there, by its name elsewhere: its error says what to use.
-
-    `__getattr__` would slow each access to a method in Python 3.11.
-    """
+    """A name that others have for an attribute: asking for it is an error that says what to use."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -60,6 +55,7 @@ class Elsewhere:
 
 def hint_at_methods(cls: type) -> None:
     """Have names of other libraries for what a class has lead there."""
+    # `__getattr__` would take 2 % of a single search, as Python 3.11 looks it up for each name.
     known = {*vars(cls), "len(index)"}
     for name in " ".join(_ELSEWHERE.values()).split():
         if name not in known and (instead := _instead_of(name, known)):

@@ -111,11 +111,11 @@ class Gathering(ABC):
         return _search(kind="search_furthest", **locals())
 
     def search_nearest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
-                       ids: Any = None, recall: float | None = None,
-                       epsilon: float | None = None, budget: int | None = None,
-                       seconds: float | None = None, exclude: Any = None, allowed: Any = None,
-                       groups: Any = None, outside_groups: Any = None,
-                       beyond: npt.ArrayLike | None = None, return_stats: bool = False,
+                       ids: Any = None, beyond: npt.ArrayLike | None = None,
+                       recall: float | None = None, epsilon: float | None = None,
+                       budget: int | None = None, seconds: float | None = None,
+                       exclude: Any = None, allowed: Any = None, groups: Any = None,
+                       outside_groups: Any = None, return_stats: bool = False,
                        allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
         """The k rows nearest to each query; all else as in `search_furthest`."""
         return _search(kind="search_nearest", **locals())
