@@ -76,6 +76,26 @@ def diverse() -> Figure:
     return figure
 
 
+def contrast() -> Figure:
+    """The rows most similar to a like, and those that a dislike leaves of them."""
+    rng = np.random.default_rng(4)
+    rows = (rng.standard_normal((420, 2)) * 1.2).astype(np.float32)
+    like, dislike = np.array([1.0, 1.0], np.float32), np.array([-0.4, 1.6], np.float32)
+    index = farann.Index(metric="cosine")
+    index.add(rows)
+    figure, axes = _panels(3)
+    for axis, dislikes, weight in zip(axes, (None, dislike, dislike), (1.0, 1.0, 2.0), strict=True):
+        ids = index.search_contrast(like, dislikes, 30, weight=weight).ids
+        axis.scatter(*rows.T, s=9, color=SOFT)
+        axis.scatter(*rows[ids].T, s=26, color=PICK)
+        axis.scatter(*like, s=70, color=NEAR, marker="*")
+        if dislikes is not None:
+            axis.scatter(*dislike, s=60, color=FAR, marker="X")
+        axis.plot(0, 0, "+", color=INK)
+        _plain(axis, "a like" if dislikes is None else f"a like and a dislike, weight {weight:g}")
+    return figure
+
+
 def likes() -> Figure:
     """Items by what two models say of them, and the ten best of a ranker."""
     rng = np.random.default_rng(5)
@@ -150,7 +170,8 @@ def least_like() -> Figure | None:
 
 
 FIGURES: dict[str, Callable[[], Figure]] = {
-    "metrics": metrics, "ranges": ranges, "diverse": diverse, "likes": likes, "partitions": partitions,
+    "metrics": metrics, "ranges": ranges, "diverse": diverse, "contrast": contrast,
+    "likes": likes, "partitions": partitions,
 }
 
 

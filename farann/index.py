@@ -678,6 +678,89 @@ class Index:
                                      Filtering(exclude, allowed, groups, outside_groups), threads,
                                      return_keys, return_stats)
 
+    def search_contrast(self, likes: Any = None, dislikes: Any = None, k: int = 10, *,
+                        like_ids: Any = None, dislike_ids: Any = None, weight: float = 1.0,
+                        likes_by: Literal["mean", "best"] = "mean", recall: float | None = None,
+                        epsilon: float | None = None, budget: int | None = None,
+                        seconds: float | None = None, exclude: Any = None, allowed: Any = None,
+                        groups: Any = None, outside_groups: Any = None, threads: int | None = None,
+                        return_keys: bool = False, return_stats: bool = False,
+                        **unknown: UnknownKeyword) -> Hits:
+        """The k rows like some vectors and unlike others.
+
+        A row scores ``sim(like, row) - weight * max(sim(dislike, row))`` over the dislikes, where
+        sim is the dot product or the cosine.
+
+        Parameters
+        ----------
+        likes : array_like (dim,) or (m, dim), optional
+            The likes of one question; for a batch an array (n, m, dim), or a sequence of n arrays
+            (m_i, dim), some of which may be empty.
+        dislikes : array_like, optional
+            As `likes`. A single set beside a batch is for all its questions. Without dislikes the
+            answer is the nearest rows, without likes the rows furthest from all dislikes.
+        k : int
+            How many rows to find, at least 1, as in `search_furthest`.
+        like_ids, dislike_ids : int, str or array_like of these (m,), optional
+            In the place of `likes` or `dislikes`: rows by their ids, which are left out of the
+            answer, beside those in `exclude`; for a batch a sequence of n arrays (m_i,).
+        weight : float
+            How much dislikes count, from 0, not at all.
+        likes_by : {"mean", "best"}
+            Of several likes, whether the mean of ``sim(like, row)`` counts, or the largest. "best"
+            takes a search for each like.
+        recall : float, optional
+            Taken for an exact search, which finds all.
+        epsilon : float, optional
+            No row that was left out scores more than epsilon above the k-th found.
+        budget, seconds : optional
+            As in `search_furthest`; with "best" the budget is that of each like.
+        exclude, allowed, groups, outside_groups, threads : optional
+            As in `search_furthest`, for each question.
+        return_keys : bool
+            Also give `Hits.keys`: scores in float64, for `farann.merge`.
+        return_stats : bool
+            Also give `Hits.stats`: what the search did.
+
+        Returns
+        -------
+        Hits
+            `ids` int64 and `scores` float32, (k,), or (n, k) for a batch, largest scores first. -1
+            and NaN where there are fewer rows.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Under l2, for a question without likes and dislikes, vectors beside ids, a negative
+            weight, an index without vectors, or arguments that `search_furthest_from` refuses.
+        KeyError
+            If a like or dislike is not in the index.
+
+        Notes
+        -----
+        Exact: rows are ordered by the smallest product of the row, under cosine divided by its
+        norm, with ``mean(likes) - weight * dislike`` over the dislikes, which are of length 1 under
+        cosine; all in float64 in one fixed order, with ties going to the smaller id. That is the
+        score above but for the last digits of float64.
+
+        Examples
+        --------
+        >>> index = farann.Index(metric="cosine")
+        >>> index.add([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6], [0.0, 1.0]])
+        array([0, 1, 2, 3])
+        >>> index.search_contrast([1.0, 0.0], [0.0, 1.0], k=2).ids
+        array([2, 0])
+        >>> index.search_contrast(like_ids=0, dislike_ids=[3], k=2).ids
+        array([2, 1])
+        """
+        if unknown:
+            raise unexpected(Index.search_contrast, unknown)
+        return diverse.contrast(
+            self._live, (likes, like_ids), (dislikes, dislike_ids), k, weight, likes_by,
+            (recall, epsilon, budget, seconds),
+            Filtering(exclude, allowed, groups, outside_groups), threads, return_keys,
+            return_stats)
+
     def search_mmr(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                    ids: Ids | None = None, diversity: float = 0.5, candidates: int | None = None,
                    exclude: Any = None, allowed: Any = None, groups: Any = None,

@@ -307,7 +307,7 @@ def read_ids(file: StrPath, *, max_bytes: int | None = None) -> Array:
 
 
 def read_id_lists(
-    file: StrPath, n: int, *, max_bytes: int | None = None
+    file: StrPath, n: int | None, *, max_bytes: int | None = None
 ) -> Array | list[Array]:
     """Read a list of ids for each of n queries.
 
@@ -316,8 +316,8 @@ def read_id_lists(
     file : str or path-like
         Any of the vector files, with a row of integers a query (-1 means nothing) or one list
         that goes for every query; or ``.txt`` with a line a query.
-    n : int
-        How many queries there are.
+    n : int, or None
+        How many queries there are; None: as many as there are lists.
     max_bytes : int, optional
         As for `open_vectors`; text has no limit.
 
@@ -342,10 +342,10 @@ def read_id_lists(
     else:
         lists = _integers(path, name, "iu", max_bytes)
         if lists.ndim == 1:
-            lists = np.broadcast_to(lists, (n, len(lists)))
+            lists = np.broadcast_to(lists, (1 if n is None else n, len(lists)))
         if lists.ndim != 2:
             raise ValueError(f"{path}: expected ids a query, got an array of shape {lists.shape}")
-    if len(lists) != n:
+    if n is not None and len(lists) != n:
         raise ValueError(f"{path}: expected a list for each query ({n}), got {len(lists)}")
     return lists
 

@@ -42,11 +42,12 @@ void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, d
                           farann_query *prepared) {
     const int64_t padded_dim = (dim + 7) / 8 * 8;
     double norm = 1.0, sums[3];
-    kernels->widen_f32(query, dim, exact);
+    if (query) kernels->widen_f32(query, dim, exact);
     if (metric == FARANN_COSINE) {
         /* The order of summation of exact keys, too. */
         kernels->project_f64(exact, 1, padded_dim, exact, &norm);
         norm = sqrt(norm);
+        if (norm == 0.0) norm = 1.0; /* of a member of a set that says nothing of rows */
     }
     kernels->scale_query_f64(exact, centre, padded_dim, metric == FARANN_L2,
                              metric == FARANN_L2 ? -2.0 * sign : -sign, norm, query_vector,

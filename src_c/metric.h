@@ -35,7 +35,7 @@ typedef struct {
 farann_packing farann_packing_of(farann_metric metric, double sign);
 
 /*
- * Write the query as float64 to `exact`, and what rows are multiplied by to `query_vector`, and
+ * Write the query as float64 to `exact`, where it must be already if `query` is NULL, and what rows are multiplied by to `query_vector`, and
  * rounded to `query_vector_f32`. These and the centre are padded with zeros to a multiple of 8;
  * `centre_norm` is |centre|.
  */

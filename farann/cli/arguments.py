@@ -79,6 +79,7 @@ examples:
   farann search words.farann queries.npy --beyond=-0.5
   farann search items.farann queries.npy --recall 0.95
   farann search items.farann --ids some.txt
+  farann search items.farann --likes liked.txt --dislikes disliked.txt
   farann search items.farann - -o - < queries.csv > hits.csv
 
 seen.txt has a line a query with the ids to leave out, such as 17 42 99, or an
@@ -317,6 +318,13 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add("queries", metavar="QUERIES", nargs="?", help="file with a query a row")
     add("--ids", metavar="FILE", help="instead of QUERIES: rows of the index by their ids, one a "
         "line, each left out of its own answer")
+    add("--likes", metavar="FILE", help="instead of QUERIES: ids of rows to find others like, a "
+        "list for each question")
+    add("--dislikes", metavar="FILE", help="ids of rows to find others unlike, a list for each "
+        "question")
+    add("--weight", type=_number, metavar="W", help="how much dislikes count (default: 1)")
+    add("--likes-by", choices=["mean", "best"], help="which similarity to several likes counts "
+        "(default: mean)")
     add("-k", "--k", type=_at_least(1), metavar="N", help="how many rows to find for each query "
         "(default: 10)")
     add("-o", "--output", metavar="OUT", help=".npz, .csv, .parquet or .jsonl file to write; - is "

@@ -130,7 +130,12 @@ def search(arguments: argparse.Namespace) -> int:
     if index.dim is None:
         raise ValueError(f"{arguments.index}: the index is empty")
     file, ids = None, None
-    if arguments.queries is None:
+    like_ids = _liked(arguments.likes, arguments, index, None)
+    dislike_ids = _liked(arguments.dislikes, arguments, index,
+                         None if like_ids is None else len(like_ids))
+    if like_ids is not None or dislike_ids is not None:
+        n = len(like_ids or dislike_ids or [])
+    elif arguments.queries is None:
         ids = read_any_ids(arguments.ids, arguments.max_bytes)
         n = len(ids)
         if n and isinstance(ids, list) != _has_strings(index):
@@ -143,7 +148,7 @@ def search(arguments: argparse.Namespace) -> int:
             raise ValueError(f"{file.path}: expected queries of dimension {index.dim}, as "
                              f"{arguments.index} has, got {file.dim}")
     exclude, allowed = _filters(arguments, index, n)
-    each = {"ids": ids, "exclude": exclude, **{
+    each = {"ids": ids, "like_ids": like_ids, "dislike_ids": dislike_ids, "exclude": exclude, **{
         name: _names(arguments, name, n, "a label for each query")
         for name in ("groups", "outside_groups")}}
     seconds = 0.0
@@ -181,11 +186,25 @@ def search(arguments: argparse.Namespace) -> int:
 def _filters(arguments: argparse.Namespace, index: Index, n: int) -> tuple[Any, Any]:
     """The rows to exclude for each of n queries, and the rows that may be found."""
     limit, exclude, allowed = arguments.max_bytes, arguments.exclude, arguments.allowed
+    return (exclude and _id_lists(exclude, arguments, index, n),
+            allowed and (read_allowed(allowed, limit) if _has_strings(index)
+                         else read_ids(allowed, max_bytes=limit)))
+
+
+def _id_lists(file: str, arguments: argparse.Namespace, index: Index, n: int | None) -> Any:
+    """A list of ids for each of n queries; None: as many as there are lists."""
     if _has_strings(index):
-        return (exclude and read_name_lists(exclude, n),
-                allowed and read_allowed(allowed, limit))
-    return (exclude and read_id_lists(exclude, n, max_bytes=limit),
-            allowed and read_ids(allowed, max_bytes=limit))
+        return read_name_lists(file, n)
+    return read_id_lists(file, n, max_bytes=arguments.max_bytes)
+
+
+def _liked(file: str | None, arguments: argparse.Namespace, index: Index,
+           n: int | None) -> list[list[Any]] | None:
+    """Likes or dislikes of a file, without padding, where it is given."""
+    if file is None:
+        return None
+    return [[id for id in one if isinstance(id, str) or id >= 0]
+            for one in _id_lists(file, arguments, index, n)]
 
 
 def _has_strings(index: Index) -> bool:
@@ -194,8 +213,14 @@ def _has_strings(index: Index) -> bool:
 
 def _checked_target(arguments: argparse.Namespace) -> tuple[Path | None, str]:
     """Where answers go, and their format; refuses arguments that don't go together."""
-    if (arguments.queries is None) == (arguments.ids is None):
-        raise ValueError("expected either QUERIES or --ids")
+    contrast = arguments.likes is not None or arguments.dislikes is not None
+    if (arguments.queries is not None) + (arguments.ids is not None) + contrast != 1:
+        raise ValueError("expected QUERIES, or --ids, or --likes and --dislikes")
+    if contrast and (arguments.nearest or arguments.beyond is not None
+                     or arguments.within is not None):
+        raise ValueError("--nearest, --beyond and --within are not for --likes and --dislikes")
+    if not contrast and (arguments.weight is not None or arguments.likes_by is not None):
+        raise ValueError("--weight and --likes-by are for --likes and --dislikes")
     radii = [f"--{name}" for name in RANGES if getattr(arguments, name) is not None]
     if len(radii) > 1:
         raise ValueError("expected at most one of --beyond and --within, got both")
@@ -212,8 +237,9 @@ def _checked_target(arguments: argparse.Namespace) -> tuple[Path | None, str]:
         arguments.output, "jsonl" if arguments.json else arguments.format, results.WRITERS,
         "results", "csv" if arguments.output == STREAM else "table")
     if output is not None:
-        _check_output(output, arguments.index, arguments.queries, arguments.ids, arguments.exclude,
-                      arguments.allowed, arguments.groups, arguments.outside_groups)
+        _check_output(output, arguments.index, arguments.queries, arguments.ids, arguments.likes,
+                      arguments.dislikes, arguments.exclude, arguments.allowed,
+                      arguments.groups, arguments.outside_groups)
     return output, kind
 
 
@@ -383,6 +409,9 @@ def _question(arguments: argparse.Namespace, index: Index,
     limits = {name: getattr(arguments, name) for name in LIMITS
               if getattr(arguments, name) is not None}
     ask = getattr(index, "search_nearest" if arguments.nearest else "search_furthest")
+    if arguments.likes is not None or arguments.dislikes is not None:
+        ask = partial(index.search_contrast, likes_by=arguments.likes_by or "mean",
+                      weight=1.0 if arguments.weight is None else arguments.weight)
     return partial(ask, k=10 if arguments.k is None else arguments.k, allowed=allowed,
                    threads=arguments.threads, **limits)
 

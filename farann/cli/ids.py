@@ -93,14 +93,15 @@ def read_allowed(file: str | os.PathLike[str], max_bytes: int | None) -> Array |
     return list(_lines(path)) if path.suffix.lower() == ".txt" else read_any_ids(file, max_bytes)
 
 
-def read_name_lists(file: str | os.PathLike[str], n: int) -> list[list[str]]:
-    """For each of n queries a line of strings with tabs between them."""
+def read_name_lists(file: str | os.PathLike[str], n: int | None) -> list[list[str]]:
+    """For each of n queries a line of strings with tabs between them; None: as many as there are.
+    """
     path = Path(file)
     if path.suffix != ".txt":
         raise ValueError(f"{path}: expected .txt with a line a query and tabs between ids, as the "
                          "index has string ids")
     lists = [[word for word in line.split("\t") if word] for line in _lines(path)]
-    if len(lists) != n:
+    if n is not None and len(lists) != n:
         raise ValueError(f"{path}: expected a list for each query ({n}), got {len(lists)}")
     return lists
 

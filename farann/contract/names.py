@@ -9,6 +9,10 @@ from typing import NoReturn
 _ELSEWHERE = {
     "k": "top_k topk n n_neighbors num_neighbors n_results n_items limit size",
     "queries": "query vector vectors embedding embeddings query_vector query_embeddings xq x X",
+    "likes": "positive positives",
+    "dislikes": "negative negatives",
+    "like_ids": "positive_ids",
+    "dislike_ids": "negative_ids",
     "rows": "vector vectors embedding embeddings data items points xb x X",
     "ids": "labels keys id",
     "groups": "within classes",

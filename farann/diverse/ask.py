@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial, reduce
 from math import nan
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,6 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from farann.diverse.mmr import Next
-    from farann.search.plan import Question
     from farann.store.store import Store
 
 _INSTEAD = "use search_furthest or search_nearest with recall=, or budget="
@@ -35,40 +36,63 @@ def furthest_from(live: Live, sets: Any, k: int, ids: Any, recall: float | None,
                   return_stats: bool) -> Hits:
     """The k rows furthest from the nearest member of each set."""
     from farann.diverse import member_sets
-    from farann.search import plan
 
-    limits = to_limits(recall, epsilon, budget, seconds)
     check_exact("search_furthest_from", live.spec.vectors, _INSTEAD)
     check_one("sets", sets, ids)
     if ids is None:
         members = member_sets.to_sets("sets", sets, live.dim,
                                       normalized=live.spec.metric.normalized)
     else:
-        members, own = member_sets.of_ids(live, "ids", ids)
-        given = given._replace(own=own)
-    question = question_of(live, members, k, given, threads)
+        members = member_sets.of_ids(live, "ids", ids)
+    return _of_sets(live, members, k, (recall, epsilon, budget, seconds),
+                    given._replace(own=members.own()), threads, return_keys, return_stats,
+                    member_sets.search)
+
+
+def contrast(live: Live, likes: tuple[Any, Any], dislikes: tuple[Any, Any], k: int, weight: Any,
+             likes_by: Any, limited: tuple[Any, ...], given: Filtering, threads: int | None,
+             return_keys: bool, return_stats: bool) -> Hits:
+    """The k rows like some and unlike others; `likes` and `dislikes` are vectors, and ids."""
+    from farann.diverse import contrast
+
+    metric = live.spec.metric
+    if metric.adds_squared_norm:
+        raise ValueError("search_contrast: expected an index with metric='dot' or 'cosine', "
+                         f"got {metric.name!r}")
+    check_exact("search_contrast", live.spec.vectors, _INSTEAD)
+    asked, single = contrast.to_contrasts(live, likes, dislikes, weight, likes_by)
+    own = [ids for sets in (asked.likes, asked.dislikes) if (ids := sets.own()) is not None]
+    if own:
+        given = given._replace(own=reduce(filters.both, own))
+    return _of_sets(live, asked, k, limited, given, threads, return_keys, return_stats,
+                    contrast.search, single=single)
+
+
+def _of_sets(live: Live, asked: Any, k: int, limited: tuple[Any, ...], given: Filtering,
+             threads: int | None, keyed: bool, return_stats: bool,
+             search: Callable[..., tuple[Hits, SearchStats]], *, single: bool = False) -> Hits:
+    """The k best rows of each set, which `search` finds where all may find the same rows.
+
+    `limited`: the recall, epsilon, budget and seconds that are given.
+    """
+    from farann.search import plan
+
+    limits = to_limits(*limited)
+    question = question_of(live, asked, k, given, threads)
     if question is None:
-        hits = no_hits(len(members), k, keyed=return_keys)
-        hits.stats = SearchStats(len(members)) if return_stats else None
-        return hits
-    store, view, options = question.store, question.view, dict[str, Any]()
-    if limits is not None:
-        options = {"epsilon": limits.epsilon or 0.0, "budget": limits.budget or 0,
-                   "seconds": limits.seconds or 0.0}
-
-    def search(some: Question) -> tuple[Hits, SearchStats]:
-        chosen = some.row_filters.filter(store, view, len(some.queries.members),
-                                         exact=budget is None)
-        return member_sets.top(view.exact, chosen, some.queries, some.k, some.threads,
-                               keyed=return_keys, **options)
-
-    if len(members) == 0:
-        hits, stats = no_hits(0, question.k, keyed=return_keys), SearchStats(0)
+        hits, stats = no_hits(len(asked), k, keyed=keyed), SearchStats(len(asked))
+        return answer(hits, single, stats if return_stats else None)
+    options = {} if limits is None else {"epsilon": limits.epsilon or 0.0,
+                                         "budget": limits.budget or 0,
+                                         "seconds": limits.seconds or 0.0}
+    if len(asked) == 0:
+        hits, stats = no_hits(0, question.k, keyed=keyed), SearchStats(0)
     else:
-        hits, stats = plan.top_of_groups(question, search, keyed=return_keys)
+        hits, stats = plan.top_of_groups(question, partial(search, keyed=keyed, **options),
+                                         keyed=keyed)
         live.last_search = stats
-    hits.ids, hits.stats = store.named(hits.ids), stats if return_stats else None
-    return hits
+    hits.ids = question.store.named(hits.ids)
+    return answer(hits, single, stats if return_stats else None)
 
 
 def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,

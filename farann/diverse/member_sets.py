@@ -15,6 +15,8 @@ from farann.contract import checks
 from farann.results import Hits, SearchStats
 from farann.runtime import pool
 from farann.search.ask import rows_of
+from farann.search.filters import spans
+from farann.search.plan import Question
 from farann.store.live import Live
 
 # _MEMBERS_A_TASK: members of one task: enough to fill tiles, few enough for the caches.
@@ -27,25 +29,32 @@ _SMALL_WORK, _LONG_SETS_WORK = 1 << 22, 1 << 28
 
 @dataclass(frozen=True, slots=True)
 class MemberSets:
-    """The members of all sets, one set after the other, and where each set's begin."""
+    """The members of all sets, one set after the other, and where each set's begin; and their ids,
+    where they are rows."""
 
-    members: Float32Array
+    members: Float32Array | Float64Array
     offsets: Int64Array
+    ids: Int64Array | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
     def __getitem__(self, which: Int64Array) -> MemberSets:
         """Some of the sets, in this order."""
-        parts = [self.members[self.offsets[i] : self.offsets[i + 1]] for i in which]
-        return MemberSets(np.concatenate(parts), np.concatenate(
-            [[0], np.cumsum([len(part) for part in parts])]).astype(np.int64))
+        places, offsets = spans(self.offsets, which)
+        return MemberSets(self.members[places], offsets,
+                          None if self.ids is None else self.ids[places])
+
+    def own(self) -> tuple[Int64Array, Int64Array] | None:
+        """The ids, and where each set's begin, for `Filtering.own`."""
+        return None if self.ids is None else (self.ids, self.offsets)
 
 
-def to_sets(name: str, value: Any, dim: int | None, *, normalized: bool) -> MemberSets:
-    """Check sets: an array (n, m, dim), or a sequence of arrays (m_i, dim); none is empty."""
+def to_sets(name: str, value: Any, dim: int | None, *, normalized: bool,
+            may_be_empty: bool = False) -> MemberSets:
+    """Check sets: an array (n, m, dim), or a sequence of arrays (m_i, dim)."""
     if isinstance(value, np.ndarray) and value.dtype != object:
-        if value.ndim != 3 or value.shape[1] == 0:
+        if value.ndim != 3 or (value.shape[1] == 0 and not may_be_empty):
             hint = "; pass one set as [set]" if value.ndim == 2 else ""
             raise ValueError(f"{name}: expected shape (n, m, dim) with m of 1 or more, "
                              f"got {value.shape}{hint}")
@@ -61,7 +70,7 @@ def to_sets(name: str, value: Any, dim: int | None, *, normalized: bool) -> Memb
     sets = []
     for i, one in enumerate(value):
         vectors = checks.to_vectors(f"{name}[{i}]", one, dim, normalized=normalized, single=False)
-        if len(vectors) == 0:
+        if len(vectors) == 0 and not may_be_empty:
             raise ValueError(f"{name}[{i}]: expected at least one vector, got an empty set")
         dim = vectors.shape[1]
         sets.append(vectors)
@@ -71,10 +80,8 @@ def to_sets(name: str, value: Any, dim: int | None, *, normalized: bool) -> Memb
                       offsets)
 
 
-def of_ids(live: Live, name: str,
-           value: Any) -> tuple[MemberSets, tuple[Int64Array, Int64Array]]:
-    """Sets of rows by their ids; and these ids as the store has them, and where each set's begin.
-    """
+def of_ids(live: Live, name: str, value: Any, *, may_be_empty: bool = False) -> MemberSets:
+    """Sets of rows by their ids."""
     if isinstance(value, (str, Set)) or not hasattr(value, "__len__"):
         raise TypeError(f"{name}: expected a sequence of sets of ids, got {checks.shown(value)}")
     found = []
@@ -83,12 +90,19 @@ def of_ids(live: Live, name: str,
             raise ValueError(f"{name}: expected a sequence of sets of ids, got "
                              f"{checks.shown(value)}; pass one set as [ids]")
         found.append(rows_of(live, one, f"{name}[{i}]"))
-        if len(found[i][1]) == 0:
+        if len(found[i][1]) == 0 and not may_be_empty:
             raise ValueError(f"{name}[{i}]: expected at least one id, got an empty set")
     offsets = np.cumsum([0] + [len(ids) for _, ids in found], dtype=np.int64)
     rows = [np.empty((0, live.dim or 1), np.float32), *(rows for rows, _ in found)]
     ids = [np.empty(0, np.int64), *(ids for _, ids in found)]
-    return MemberSets(np.concatenate(rows), offsets), (np.concatenate(ids), offsets)
+    return MemberSets(np.concatenate(rows), offsets, np.concatenate(ids))
+
+
+def search(question: Question, *, keyed: bool, **options: Any) -> tuple[Hits, SearchStats]:
+    """The k rows furthest from each set, where all sets may find the same rows; see `top`."""
+    store, view, sets, k, threads, row_filters = question[:6]
+    chosen = row_filters.filter(store, view, len(sets.members), exact=not options.get("budget"))
+    return top(view.exact, chosen, sets, k, threads, keyed=keyed, **options)
 
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, sets: MemberSets, k: int, threads: int,
@@ -101,9 +115,10 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, sets: MemberSets, k: int
 
     def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
         first, last = sets.offsets[start], sets.offsets[stop]
-        task = _core.SetSearch(snapshot, chosen, sets.members[first:last],
-                               sets.offsets[start : stop + 1] - first, start, k, flag=flag,
-                               **options)
+        members = sets.members[first:last].astype(np.float64)
+        task = _core.SetSearch(snapshot, chosen, members, sets.offsets[start : stop + 1] - first,
+                               start, k, flag=flag, **options,
+                               rests=_low_bits(members) if sets.members.itemsize == 8 else None)
         task.run()
         task.write_top(scores, ids, start)
         if keyed:
@@ -120,6 +135,12 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, sets: MemberSets, k: int
                  long=work >= _LONG_SETS_WORK)
     return (Hits(ids, scores, keys + 0.0 if keyed else None),  # never -0.0
             SearchStats(n, *map(sum, zip(*did, strict=True))))
+
+
+def _low_bits(members: Float64Array) -> Float64Array:
+    """The low 24 bits of 53, as numbers (Veltkamp's splitting)."""
+    scaled = members * (2.0**24 + 1.0)
+    return members - (scaled - (scaled - members))
 
 
 def _bounds(offsets: Int64Array, most: int) -> list[tuple[int, int]]:

@@ -273,8 +273,9 @@ class _Ranker:
             if self._store.spec.metric.normalized:
                 score *= float(np.linalg.norm(members.astype(np.float64)))
             return hits.ids[0], -score + abs(score) * _FLOAT32_ERROR + _SMALLEST
-        task = _core.SetSearch(view.exact, chosen, members, np.array([0, len(members)], np.int64),
-                               0, size, raw=True, floor=floor, flag=self._flag)
+        task = _core.SetSearch(view.exact, chosen, members.astype(np.float64),
+                               np.array([0, len(members)], np.int64), 0, size, raw=True,
+                               floor=floor, flag=self._flag)
         task.run()
         keys, ids = np.empty((1, size)), np.empty((1, size), np.int64)
         task.write_keys(keys, 0)

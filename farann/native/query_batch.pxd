@@ -9,7 +9,7 @@ from farann.native.snapshot cimport Filter, Snapshot
 
 
 cdef struct Query:
-    const float *given
+    const float *given      # NULL: it is in float64
     double radius           # the score beyond which rows are searched for
     farann_query prepared
     farann_filter filter    # the rows it may find
@@ -31,6 +31,8 @@ cdef class QueryBatch:
     cdef double end_time            # seconds; infinity: no time limit
     cdef int64_t next_look          # at the clock, in multiply-adds
     cdef const float[:, ::1] given  # keeps the queries alive
+    cdef const double[:, ::1] wide  # of 29 bits but for the rests, so that products are exact
+    cdef const double[:, ::1] rests
     cdef Query *queries
     cdef double *exact              # the query last asked for, in float64
     cdef const Query *exact_of
@@ -50,6 +52,7 @@ cdef class QueryBatch:
     cdef bint time_to_look(self) noexcept nogil
     cdef check_cancelled(self)
     cdef const double *exact_query(self, int64_t i) noexcept nogil
+    cdef const double *rest_of(self, int64_t i) noexcept nogil
     cdef void find_query_vector(self, int64_t i) noexcept nogil
     cdef void count_rows(self, int64_t n, int64_t row_bytes) noexcept nogil
     cdef void count_products(self, int64_t n, int64_t row_products, int64_t n_queries,

@@ -3,6 +3,7 @@
 cimport cython
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint32_t
+from libc.string cimport memcpy, memset
 
 from farann.native.kernels cimport *
 from farann.native.process cimport NEVER, CancelFlag, Scratch
@@ -20,7 +21,10 @@ cdef enum:
 @cython.no_gc  # what parts refer to never refers to them
 @cython.freelist(8)
 cdef class QueryBatch:
-    """The queries start .. stop of a batch: what they ask, and what work was done for them."""
+    """The queries start .. stop of a batch: what they ask, and what work was done for them.
+
+    They are those of `given` in float32 or, where that is None, of `wide` in float64, less `rests`.
+    """
 
     @staticmethod
     cdef QueryBatch of(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
@@ -28,6 +32,7 @@ cdef class QueryBatch:
         cdef QueryBatch self = QueryBatch.__new__(QueryBatch)
         cdef int64_t i, padded_dim = padded(snapshot.dim), n_places = 0
         cdef uint32_t *places = NULL
+        cdef bint narrow = queries is not None
         self.snapshot, self.filter, self.flag, self.scratch = snapshot, filter, flag, Scratch()
         self.given_up, self.end_time = &NEVER, INFINITY
         if flag is not None:
@@ -50,7 +55,8 @@ cdef class QueryBatch:
             places = <uint32_t *>self.scratch.allocate(n_places, sizeof(uint32_t))
         with nogil:
             for i in range(self.n_queries):
-                self.queries[i].given = &queries[start + i, 0]
+                if narrow:
+                    self.queries[i].given = &queries[start + i, 0]
                 if self.cancelled():
                     break
                 self.queries[i].filter = filter.of_query(start + i, places)
@@ -92,14 +98,30 @@ cdef class QueryBatch:
     cdef const double *exact_query(self, int64_t i) noexcept nogil:
         """Query i in float64, until another one is asked for."""
         cdef const Query *query = &self.queries[i]
+        cdef bint rests = self.rests is not None
+        cdef int64_t j
         if self.exact_of != query:
-            self.kernels.widen_f32(query.given, self.dim, self.exact)
+            if query.given != NULL:
+                self.kernels.widen_f32(query.given, self.dim, self.exact)
+            else:
+                for j in range(self.dim):
+                    self.exact[j] = self.wide[i, j] - (self.rests[i, j] if rests else 0.0)
             self.exact_of = query
         return self.exact
+
+    cdef const double *rest_of(self, int64_t i) noexcept nogil:
+        """What was left of query i, until a query is prepared; NULL: nothing."""
+        if self.rests is None:
+            return NULL
+        memset(self.query_vector, 0, padded(self.dim) * sizeof(double))
+        memcpy(self.query_vector, &self.rests[i, 0], self.dim * sizeof(double))
+        return self.query_vector
 
     cdef void find_query_vector(self, int64_t i) noexcept nogil:
         """Find what rows are multiplied with for query i, and its constants."""
         cdef Query *query = &self.queries[i]
+        if query.given == NULL:
+            self.exact_query(i)
         farann_query_prepare(
             self.kernels, self.metric, self.sign, query.given, self.dim,
             &self.snapshot.full_center[0], self.snapshot.center_norm, self.exact,

@@ -30,6 +30,7 @@ cdef class SetCollector(Collector):
     cdef int64_t *owners    # the set of each member
     cdef double *least      # by row that gets exact keys: its smallest key over the members met
     cdef int64_t *kept      # and its place in its segment
+    cdef double *rest_keys  # keys of the rests of a member
     cdef int64_t *order     # members of each set, those first that rule out most
     cdef int64_t *seen      # by member: rows that got a key for it, and those that it ruled out
     cdef int64_t *ruled_out

@@ -52,6 +52,8 @@ cdef class SetCollector(Collector):
         self.least = <double *>self.batch.scratch.allocate(
             largest_block, sizeof(double) + sizeof(int64_t))
         self.kept = <int64_t *>(self.least + largest_block)
+        if self.batch.rests is not None:
+            self.rest_keys = <double *>self.batch.scratch.allocate(largest_block, sizeof(double))
         self.margins = <float *>self.batch.scratch.allocate(
             largest_block, sizeof(float) + 2 * sizeof(int32_t))
         self.marks = <int32_t *>(self.margins + largest_block)
@@ -179,6 +181,7 @@ cdef class SetCollector(Collector):
         cdef double scale
         cdef farann_block where
         cdef farann_filter all_allowed
+        cdef const double *rest
         for j in range(n):
             self.least[j] = INFINITY
         for at in range(members.first, members.end):
@@ -188,6 +191,11 @@ cdef class SetCollector(Collector):
             if not self.are_raw(members):
                 scale = self.batch.queries[i].prepared.query_norm
             self.rows.keys_at(segment, self.kept, n, self.batch.exact_query(i), self.keys)
+            rest = self.batch.rest_of(i)
+            if rest != NULL:
+                self.rows.keys_at(segment, self.kept, n, rest, self.rest_keys)
+                for j in range(n):
+                    self.keys[j] += self.rest_keys[j]
             self.batch.rescored += n
             self.batch.bytes_read += n * self.batch.snapshot.row_bytes
             count = 0
@@ -237,8 +245,9 @@ cdef class SetCollector(Collector):
             for j in range(ids.shape[1]):
                 scores[start + s, j], ids[start + s, j] = <float>NAN, -1
                 if j < top.count:
-                    scores[start + s, j] = <float>farann_score(self.batch.metric,
-                                                               top.entries[j].key, norm)
+                    scores[start + s, j] = <float>(
+                        top.entries[j].key + 0.0 if self.raw  # never -0.0
+                        else farann_score(self.batch.metric, top.entries[j].key, norm))
                     ids[start + s, j] = top.entries[j].id
 
     cdef write_keys(self, double[:, ::1] keys, int64_t start):
@@ -315,7 +324,7 @@ cdef class SetSearch(Task):
         With vectors.
     filter : Filter
         Which rows may be found; excluded ids are those of sets, counted through the whole batch.
-    members : float32 (m, dim)
+    members : float64 (m, dim)
         Of these sets, one set after the other.
     offsets : int64 (n + 1,)
         Where the members of each set begin, from 0 on; no set is empty.
@@ -329,15 +338,19 @@ cdef class SetSearch(Task):
         How many rows of the last build to scan, in whole panels; 0: all.
     seconds : float
         For each set: what has been found by then is the answer; 0: no limit.
+    rests : float64 (m, dim), optional
+        Of members that have more than 29 bits: what is to be taken from them to leave so many, and
+        has no more than 24. Products with rows are exact then, and have the same bits everywhere.
     raw : bool
-        Compare keys of members as they are, under cosine, too.
+        Compare keys of members as they are, under cosine, too; scores are these keys. A member may
+        be zero then.
     floor : float
         Rows below this key over their set need not be found.
     """
 
-    def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] members,
+    def __init__(self, Snapshot snapshot, Filter filter, const double[:, ::1] members,
                  const int64_t[::1] offsets, int64_t start, int64_t k, *, double epsilon=0.0,
-                 int64_t budget=0, double seconds=0.0, bint raw=False, double floor=-INFINITY,
+                 int64_t budget=0, double seconds=0.0, rests=None, bint raw=False, double floor=-INFINITY,
                  CancelFlag flag=None):
         cdef int64_t n = members.shape[0], largest_block
         cdef bint listed = filter.segments[0].positions != NULL
@@ -345,7 +358,12 @@ cdef class SetSearch(Task):
         if not snapshot.vectors:
             raise ValueError("sets can't be searched for without vectors")
         # The sets apply their own exclusions.
-        self.batch = QueryBatch.of(snapshot, filter.for_others(n), members, 0, n, 1, False, flag)
+        if members.shape[1] != snapshot.dim:
+            raise ValueError("members must have the dimension of the rows")
+        self.batch = QueryBatch.of(snapshot, filter.for_others(n), None, 0, n, 1, False, flag)
+        self.batch.wide, self.batch.rests = members, rests
+        if rests is not None and (rests.shape[0] != n or rests.shape[1] != members.shape[1]):
+            raise ValueError("rests must have the shape of members")
         self.batch.epsilon = epsilon
         if seconds > 0.0:
             self.batch.take_time(seconds * (offsets.shape[0] - 1))

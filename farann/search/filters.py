@@ -227,9 +227,7 @@ class RowFilters(NamedTuple):
         if self.excluded is None:
             return self._replace(outside_groups=outside)
         ids, offsets = self.excluded
-        counts = offsets[which + 1] - offsets[which]
-        ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        places = np.arange(ends[-1]) + np.repeat(offsets[which] - ends[:-1], counts)
+        places, ends = spans(offsets, which)
         return self._replace(excluded=(ids[places], ends), outside_groups=outside)
 
     def filter(self, store: Store, view: View, n_queries: int, *, exact: bool) -> _core.Filter:
@@ -269,6 +267,14 @@ class RowFilters(NamedTuple):
 UNFILTERED = RowFilters(None, None)
 
 
+def spans(offsets: Int64Array, which: Int64Array) -> tuple[Int64Array, Int64Array]:
+    """Places of some queries' elements, of which each query's begin at an offset; and the offsets
+    of these queries alone."""
+    counts = offsets[which + 1] - offsets[which]
+    ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return np.arange(ends[-1]) + np.repeat(offsets[which] - ends[:-1], counts), ends
+
+
 def check_owner(live: object, allowed: Any) -> None:
     """Refuse a filter of another index."""
     if isinstance(allowed, Filter) and allowed._live is not live:
@@ -301,7 +307,7 @@ def row_filters(store: Store, n_rows: int, given: Filtering, n_queries: int,
     """Check the filter arguments of a search among `n_rows` rows, and look the rows up."""
     rows, excluded = _by_ids(store, n_rows, given.exclude, given.allowed, n_queries, single)
     if given.own is not None:
-        excluded = given.own if excluded is None else _both(excluded, given.own)
+        excluded = given.own if excluded is None else both(excluded, given.own)
     name, labels = given.labels()
     if labels is None:
         return RowFilters(rows, excluded)
@@ -314,8 +320,8 @@ def row_filters(store: Store, n_rows: int, given: Filtering, n_queries: int,
                                    None if rows is None else rows.mask()), excluded)
 
 
-def _both(some: tuple[Int64Array, Int64Array],
-          others: tuple[Int64Array, Int64Array]) -> tuple[Int64Array, Int64Array]:
+def both(some: tuple[Int64Array, Int64Array],
+         others: tuple[Int64Array, Int64Array]) -> tuple[Int64Array, Int64Array]:
     """Each query's ids of both lists."""
     counts = [np.diff(offsets) for _, offsets in (some, others)]
     order = np.argsort(np.concatenate([np.repeat(np.arange(len(n)), n) for n in counts]),

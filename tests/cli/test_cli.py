@@ -350,10 +350,49 @@ def test_rows_as_queries(place: Path, rows: NDArray[np.float32], capsys: Capture
     Path("none.txt").write_text("")
     assert main(["search", "rows.farann", "--ids", "none.txt", "-o", "out.npz"]) == 0
     capsys.readouterr()
-    for arguments, message in (([], "expected either QUERIES or --ids"),
-                               (["queries.npy", "--ids", "own.npy"], "either QUERIES or --ids"),
+    for arguments, message in (([], "expected QUERIES, or --ids, or"),
+                               (["queries.npy", "--ids", "own.npy"], "expected QUERIES, or --ids"),
                                (["--ids", "own.txt"], "ids"), (["--ids", "gone.txt"], "gone.txt")):
         assert main(["search", "rows.farann", *arguments]) != 0
+        assert message in capsys.readouterr().err
+
+
+def test_likes_and_dislikes(place: Path, rows: NDArray[np.float32], capsys: Capture) -> None:
+    index = farann.Index(8, "cosine")
+    index.add(rows)
+    index.save("cosine.farann")
+    named = farann.Index(8, "cosine")
+    named.add(rows, [f"row {i}" for i in range(300)])
+    named.save("named.farann")
+    Path("likes.txt").write_text("3 4\n5\n")
+    Path("dislikes.txt").write_text("7\n\n")
+    np.save("likes.npy", [[3, 4], [5, -1]])
+    Path("likes names.txt").write_text("row 3\trow 4\nrow 5\n")
+    Path("dislikes names.txt").write_text("row 7\n\n")
+    right = index.search_contrast(like_ids=[[3, 4], [5]], dislike_ids=[[7], []], k=4, weight=0.5,
+                                  likes_by="best")
+    for name, kind, likes, dislikes in (
+            ("cosine", int, "likes.txt", "dislikes.txt"), ("cosine", int, "likes.npy",
+             "dislikes.txt"), ("named", str, "likes names.txt", "dislikes names.txt")):
+        assert main(["search", f"{name}.farann", "--likes", likes, "--dislikes", dislikes, "-k",
+                     "4", "--weight", "0.5", "--likes-by", "best", "-o", "out.jsonl", "-q"]) == 0
+        lines = [json.loads(line) for line in Path("out.jsonl").read_text().splitlines()]
+        wanted = right.ids.tolist()
+        if kind is str:
+            wanted = [[f"row {id}" for id in ids] for ids in wanted]
+        assert [line["ids"] for line in lines] == wanted
+    Path("one.txt").write_text("9\n")
+    assert main(["search", "cosine.farann", "--dislikes", "one.txt", "-o", "out.npz", "-q"]) == 0
+    with np.load("out.npz") as found:
+        assert_array_equal(found["ids"], index.search_contrast(dislike_ids=[[9]]).ids)
+    capsys.readouterr()
+    for arguments, message in (
+            (["queries.npy", "--likes", "likes.txt"], "expected QUERIES, or --ids, or --likes and"),
+            (["--likes", "likes.txt", "--nearest"], "--nearest, --beyond and --within are not for"),
+            (["queries.npy", "--weight", "2"], "--weight and --likes-by are for --likes and"),
+            (["--likes", "likes.txt", "--dislikes", "one.txt"], "one.txt: expected a list for"),
+            (["--likes", "likes.txt", "--weight", "-2"], "--weight: expected a number of 0")):
+        assert main(["search", "cosine.farann", *arguments]) != 0
         assert message in capsys.readouterr().err
 
 

@@ -190,10 +190,11 @@ def test_a_selection_that_is_given_up_says_so() -> None:
     flag.cancel()
     with pytest.raises(core.Cancelled):
         task.run(10, flag)
-    search = core.SetSearch(snapshot, everything, rows[:4], np.array([0, 4]), 0, 3)
+    search = core.SetSearch(snapshot, everything, rows[:4].astype(float), np.array([0, 4]), 0, 3)
     search.run()
     with pytest.raises(core.Cancelled):
-        core.SetSearch(snapshot, everything, rows[:4], np.array([0, 4]), 0, 3, flag=flag)
+        core.SetSearch(snapshot, everything, rows[:4].astype(float), np.array([0, 4]), 0, 3,
+                       flag=flag)
     with pytest.raises(core.Cancelled):
         core.member_keys(snapshot, rows[:2], np.arange(5), np.empty((2, 5)), flag)
 
@@ -262,9 +263,9 @@ def test_the_core_checks_what_it_is_given() -> None:
     with pytest.raises(ValueError, match="a row to begin with"):
         core.Greedy(snapshot, everything, np.empty(0, np.int64), 1)
     with pytest.raises(ValueError, match="offsets must be"):
-        core.SetSearch(snapshot, everything, rows, np.array([0, 3]), 0, 1)
+        core.SetSearch(snapshot, everything, rows.astype(float), np.array([0, 3]), 0, 1)
     with pytest.raises(ValueError, match="must have a member"):
-        core.SetSearch(snapshot, everything, rows, np.array([0, 0, 5]), 0, 1)
+        core.SetSearch(snapshot, everything, rows.astype(float), np.array([0, 0, 5]), 0, 1)
     with pytest.raises(ValueError, match="slots must be"):
         core.member_keys(snapshot, rows, np.array([9]), np.empty((5, 1)))
 

@@ -242,8 +242,8 @@ def tasks_to_interrupt(rows: NDArray[np.float32]) -> dict[str, Callable[[core.Ca
     found |= {
         "beyond": search(snapshot, 1, radii=np.full(70, 1.0)),
         "selection": lambda flag: core.Greedy(snapshot, everything, slots[:1], 300).run(300, flag),
-        "sets": lambda flag: core.SetSearch(snapshot, everything, queries, members, 0, 5,
-                                            flag=flag).run(),
+        "sets": lambda flag: core.SetSearch(snapshot, everything, queries.astype(float), members,
+                                            0, 5, flag=flag).run(),
         "pairs": lambda flag: core.PairSearch(snapshot, everything, rows[:300], 0, 300, 0.0,
                                               flag).run(),
         "keys": lambda flag: core.member_keys(snapshot, queries, slots, np.empty((70, most)), flag),

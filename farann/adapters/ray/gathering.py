@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from farann.contract.index_spec import traits_of
 from farann.contract.names import unexpected
 from farann.contract.stop_rule import to_limits
 from farann.contract.strings import texts_of
+from farann.diverse.contrast import depth
 from farann.diverse.member_sets import to_sets
 from farann.results import Hits, Result, merge
 from farann.search.ask import check_one
@@ -119,6 +121,51 @@ class Gathering(ABC):
                        allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
         """The k rows nearest to each query; all else as in `search_furthest`."""
         return _search(kind="search_nearest", **locals())
+
+    def search_contrast(self, likes: Any = None, dislikes: Any = None, k: int = 10, *,
+                        like_ids: Any = None, dislike_ids: Any = None, weight: float = 1.0,
+                        likes_by: str = "mean", recall: float | None = None,
+                        epsilon: float | None = None, budget: int | None = None,
+                        seconds: float | None = None, exclude: Any = None, allowed: Any = None,
+                        groups: Any = None, outside_groups: Any = None,
+                        return_stats: bool = False, allow_partial: bool = False,
+                        **unknown: UnknownKeyword) -> Any:
+        """The k rows like some and unlike others; see `farann.Index.search_contrast`.
+
+        Returns
+        -------
+        Hits, or Partial
+            With keys.
+        """
+        if unknown:
+            raise unexpected(self.search_contrast, unknown)
+        to_limits(recall, epsilon, budget, seconds)
+        own: list[Any] = [[]]
+        sides = {"likes": likes, "dislikes": dislikes}
+        for name, ids in (("likes", like_ids), ("dislikes", dislike_ids)):
+            if ids is None:
+                continue
+            check_one(name, sides[name], ids, f"{name[:-1]}_ids")
+            several = depth(ids, 1) > 1
+            lists: list[Any] = [self._to_ids(f"{name[:-1]}_ids", one)
+                                for one in (ids if several else [ids])]
+            rows = [self.reconstruct(one) for one in lists]
+            sides[name] = rows if several else rows[0]
+            n = max(len(own), len(lists))  # where there are fewer, they are refused by a shard
+            both = zip_longest(own * (n // len(own)), lists * (n // len(lists)), fillvalue=())
+            own = [[*some, *others] for some, others in both]
+        if own != [[]]:
+            exclude = _excluding(exclude, own)
+        k = checks.to_int("k", k, 1)
+        options = self._to_filters(k=k, dislikes=sides["dislikes"], weight=weight,
+                                   likes_by=likes_by, epsilon=epsilon, budget=budget,
+                                   seconds=seconds, exclude=exclude, allowed=allowed,
+                                   groups=groups, outside_groups=outside_groups,
+                                   return_stats=return_stats)
+        parts, missing = self._ask("search", "search_contrast", sides["likes"], options,
+                                   allow_partial=allow_partial)
+        hits = merge(parts, k)
+        return Partial(hits, missing) if allow_partial else hits
 
     def search_beyond(self, queries: npt.ArrayLike | None = None,
                       radius: npt.ArrayLike | None = None, *, ids: Any = None,
@@ -313,8 +360,8 @@ class Gathering(ABC):
         own = self._to_ids("ids", ids)
         rows = self.reconstruct(own)
         if checks.is_single_id(ids):
-            return rows[0], [*own, *([] if exclude is None else exclude)]
-        return rows, _with_own([[id] for id in own], exclude)
+            return rows[0], _excluding(exclude, [own])
+        return rows, _excluding(exclude, [[id] for id in own])
 
     def _asked_sets(self, sets: Any, ids: Any, exclude: Any) -> tuple[list[Float32Array], Any]:
         """Sets of vectors, or of the rows of some ids, and what to exclude: these rows, too."""
@@ -326,7 +373,7 @@ class Gathering(ABC):
             raise ValueError(f"ids: expected a sequence of sets of ids, got {checks.shown(ids)}; "
                              "pass one set as [ids]")
         own = [self._to_ids(f"ids[{i}]", one) for i, one in enumerate(ids)]
-        return [self.reconstruct(one) for one in own], _with_own(own, exclude)
+        return [self.reconstruct(one) for one in own], _excluding(exclude, own)
 
     def _to_ids(self, name: str, ids: Any) -> IdArray:
         """Ids of the kind that the index has, as an array; one may come alone."""
@@ -386,12 +433,17 @@ def _search(self: Gathering, kind: str, ids: Any, allow_partial: bool, unknown: 
     return Partial(hits, missing) if allow_partial else hits
 
 
-def _with_own(own: Sequence[Iterable[Any]], exclude: Any) -> list[list[Any]]:
-    """What each query excludes: ids of its own, and what is given for all or for each."""
-    lists = [[]] * len(own) if exclude is None else exclude
-    if exclude is not None and checks.is_flat(exclude):
-        lists = [exclude] * len(own)
-    return [[*ids, *left] for ids, left in zip(
+def _excluding(exclude: Any, own: list[Any]) -> Any:
+    """What to exclude beside some rows, which are listed once for all queries, or for each."""
+    flat = exclude is None or len(exclude) == 0 or checks.is_flat(exclude)
+    if exclude is None:
+        exclude = []
+    if flat and len(own) == 1:
+        return [*own[0], *exclude]
+    lists = [exclude] * len(own) if flat else exclude
+    if len(own) == 1:
+        own = own * len(lists)
+    return [[*ids, *others] for ids, others in zip(
         own, checks.to_lists("exclude", lists, len(own)), strict=True)]
 
 

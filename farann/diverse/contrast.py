@@ -1,0 +1,162 @@
+"""Rows like some vectors and unlike others, as the rows furthest from sets that are made of both.
+
+With sim for the dot product or cosine, a like q, dislikes n and a weight w, the row x scores
+sim(q, x) - w max sim(n, x), which is its smallest product with q - w n over the dislikes, and so
+its key over a set of the members w n - q. Under cosine q and n have length 1, and members the
+lengths they come to. Members are formed in float64, as keys are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from farann._types import Float64Array, Int64Array
+from farann.contract import checks
+from farann.diverse import member_sets
+from farann.diverse.member_sets import MemberSets
+from farann.results import Hits, SearchStats, no_hits
+from farann.search.ask import check_one, rows_of
+from farann.search.plan import Question
+from farann.store.live import Live
+
+_LARGEST_WEIGHT = float(np.finfo(np.float32).max)  # times float32 it is far from float64's limits
+
+
+@dataclass(frozen=True, slots=True)
+class Contrasts:
+    """Likes and dislikes of some questions."""
+
+    likes: MemberSets
+    dislikes: MemberSets
+    weight: float
+    by_best: bool
+    normalized: bool
+
+    def __len__(self) -> int:
+        return len(self.likes)
+
+    def __getitem__(self, which: Int64Array) -> Contrasts:
+        """Some of the questions, in this order."""
+        return replace(self, likes=self.likes[which], dislikes=self.dislikes[which])
+
+    def sets(self) -> tuple[MemberSets, Int64Array]:
+        """A set for each question, or for each of its likes; and which question it is of."""
+        likes, dislikes = self._wide(self.likes), self._wide(self.dislikes)
+        members, owners = list[Float64Array](), list[int]()
+        for i in range(len(self)):
+            liked = likes[self.likes.offsets[i] : self.likes.offsets[i + 1]]
+            if len(liked) and not self.by_best:
+                liked = liked.mean(axis=0, keepdims=True)
+            disliked = dislikes[self.dislikes.offsets[i] : self.dislikes.offsets[i + 1]]
+            origin = np.zeros((1, likes.shape[1]))  # in the place of likes or dislikes
+            for like in liked if len(liked) else origin:
+                members.append(self.weight * (disliked if len(disliked) else origin) - like)
+                owners.append(i)
+        offsets = np.cumsum([0] + [len(one) for one in members], dtype=np.int64)
+        return MemberSets(np.concatenate(members), offsets), np.array(owners, np.int64)
+
+    def _wide(self, sets: MemberSets) -> Float64Array:
+        """Vectors in float64, of length 1 under cosine."""
+        vectors = sets.members.astype(np.float64)
+        if self.normalized and len(vectors):
+            # Squares are added up in this order on every machine.
+            vectors /= np.sqrt(np.cumsum(vectors * vectors, axis=1)[:, -1:])
+        return vectors
+
+
+def to_contrasts(live: Live, likes: tuple[Any, Any], dislikes: tuple[Any, Any], weight: Any,
+                 likes_by: Any) -> tuple[Contrasts, bool]:
+    """Check likes and dislikes, as vectors or as ids, and tell whether it is a single question."""
+    weight = checks.to_positive("weight", weight, zero=True)
+    if weight > _LARGEST_WEIGHT:
+        raise ValueError(f"weight: expected a number that float32 can hold, got {weight:g}")
+    by_best = checks.to_choice("likes_by", likes_by, ("mean", "best")) == "best"
+    found = [_side(live, "likes", *likes), _side(live, "dislikes", *dislikes)]
+    if not any(found):
+        raise TypeError("likes: expected likes or dislikes, as vectors or ids, got neither")
+    counts = [len(sets) for sets, is_batch in filter(None, found) if is_batch]
+    if len(set(counts)) > 1:
+        raise ValueError(f"dislikes: expected a set for each of {counts[0]} questions, as there "
+                         f"are of likes, got {counts[1]}")
+    n = counts[0] if counts else 1
+    dim = next(sets for sets, _ in filter(None, found)).members.shape[1]
+    none = MemberSets(np.empty((0, dim), np.float32), np.zeros(2, np.int64)), False
+    liked, disliked = (sets if is_batch else sets[np.zeros(n, np.int64)]
+                       for sets, is_batch in (side or none for side in found))
+    empty = np.flatnonzero(np.diff(liked.offsets + disliked.offsets) == 0)
+    if len(empty):
+        raise ValueError("likes: expected a like or a dislike in each question, got none in "
+                         f"question {empty[0]}")
+    return Contrasts(liked, disliked, weight, by_best, live.spec.metric.normalized), not counts
+
+
+def _side(live: Live, name: str, vectors: Any, ids: Any) -> tuple[MemberSets, bool] | None:
+    """Likes or dislikes, and whether they are a batch of sets; None where there are none."""
+    of_ids = f"{name[:-1]}_ids"
+    if vectors is None and ids is None:
+        return None
+    check_one(name, vectors, ids, of_ids)
+    if ids is not None:
+        if depth(ids, 1) > 1:
+            return member_sets.of_ids(live, of_ids, ids, may_be_empty=True), True
+        rows, own = rows_of(live, ids, of_ids)
+        return MemberSets(rows, np.array([0, len(own)]), own), False
+    dim, normalized = live.dim, live.spec.metric.normalized
+    if depth(vectors, 2) > 2:
+        return member_sets.to_sets(name, vectors, dim, normalized=normalized,
+                                   may_be_empty=True), True
+    one = checks.to_vectors(name, vectors, dim, normalized=normalized, single=True)
+    return MemberSets(one, np.array([0, len(one)])), False
+
+
+def depth(value: Any, empty: int) -> int:
+    """How deep sequences are nested; `empty`: how deep one without elements is taken to be."""
+    if hasattr(value, "ndim") and getattr(getattr(value, "dtype", None), "kind", "") != "O":
+        return int(value.ndim)
+    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
+        return 0
+    return 1 + max((depth(one, empty) for one in value), default=empty - 1)
+
+
+def search(question: Question, *, keyed: bool, epsilon: float = 0.0, seconds: float = 0.0,
+           **options: Any) -> tuple[Hits, SearchStats]:
+    """The k best rows of each question, where all may find the same rows."""
+    asked: Contrasts = question.queries
+    sets, owners = asked.sets()
+    several = len(sets) > len(asked)
+    if asked.normalized:  # the core compares keys divided by the norms of members
+        epsilon /= 1.0 + asked.weight
+    hits, stats = member_sets.search(
+        question._replace(queries=sets, row_filters=question.row_filters.of(owners)),
+        keyed=keyed or several, raw=True, epsilon=epsilon,
+        seconds=seconds * len(asked) / len(sets), **options)
+    stats = stats._replace(queries=len(asked))
+    if not several:
+        return hits, stats
+    hits = _merged(hits, owners, len(asked))
+    if not keyed:
+        hits.keys = None
+    return hits, stats
+
+
+def _merged(hits: Hits, owners: Int64Array, n: int) -> Hits:
+    """The best rows of all sets of each of n questions, each row once, with its largest key."""
+    assert hits.keys is not None
+    k = hits.ids.shape[1]
+    found = hits.ids.ravel() >= 0
+    question = np.repeat(owners, k)[found]
+    ids, keys, scores = (part.ravel()[found] for part in (hits.ids, hits.keys, hits.scores))
+    order = np.lexsort((ids, -keys, question))
+    _, first = np.unique(np.stack([question, ids])[:, order], axis=1, return_index=True)
+    order = order[np.sort(first)]
+    question = question[order]
+    place = np.arange(len(order)) - np.searchsorted(question, question)
+    order, question, place = (part[place < k] for part in (order, question, place))
+    merged = no_hits(n, k, keyed=True)
+    assert merged.keys is not None
+    for to, part in ((merged.ids, ids), (merged.keys, keys), (merged.scores, scores)):
+        to[question, place] = part[order]
+    return merged
