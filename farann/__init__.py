@@ -33,11 +33,11 @@ __all__ = [
 # What is imported when it is first asked for (SPEC 1), names by their modules, and modules.
 _LAZY_NAMES = {
     "Diameter": "results", "Filter": "search.filters", "FormatError": "contract",
-    "Hits": "results", "Index": "index", "RangeHits": "results", "RecallWarning": "contract",
-    "SearchStats": "results", "Selection": "results", "Tuning": "tuning.table",
-    "__version__": "_version", "isa_levels": "native.kernels", "merge": "results",
-    "search_furthest": "one_off", "search_mmr": "one_off", "search_nearest": "one_off",
-    "select_diverse": "one_off",
+    "Hits": "results", "Index": "index", "RangeHits": "results",
+    "RecallWarning": "contract", "SearchStats": "results", "Selection": "results",
+    "Tuning": "tuning.table", "__version__": "_version", "isa_levels": "native.kernels",
+    "merge": "results", "search_furthest": "one_off", "search_mmr": "one_off",
+    "search_nearest": "one_off", "select_diverse": "one_off",
 }
 _LAZY_MODULES = ("metrics", "sklearn", "vectors")
 
@@ -58,4 +58,4 @@ if not TYPE_CHECKING:  # which would take any name for one that there is
         return found
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *_LAZY_NAMES, *_LAZY_MODULES})
+        return sorted([*__all__, *_LAZY_MODULES])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,9 @@ Progress: TypeAlias = bool | Callable[[str, int, int], object]
 # Sources of random numbers (SPEC 7).
 Rng: TypeAlias = ("int | np.random.Generator | np.random.BitGenerator | np.random.SeedSequence"
                   " | None")
+# Names of metrics, which editors complete; any case is taken, and so are other spellings.
+Metric: TypeAlias = (Literal["l2", "dot", "cosine", "euclidean", "ip", "inner_product", "cos"]
+                     | str)
 # Ids as searches give them: int64, or objects where they are strings.
 IdArray: TypeAlias = npt.NDArray[Any]
 # Types that ids may have as arguments.

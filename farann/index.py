@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Ids, Progress, Rng, UnknownKeyword
+from farann._types import Float32Array, Ids, Metric, Progress, Rng, UnknownKeyword
 from farann.contract import FormatError, checks
 from farann.contract.index_spec import IndexSpec, check_codes, traits_of
 from farann.contract.names import Elsewhere, hint_at_methods, unexpected
@@ -93,7 +93,7 @@ class Index:
 
     __slots__ = ("__weakref__", "_live")
 
-    def __init__(self, dim: int | None = None, metric: str = "l2", *, dtype: Any = "float32",
+    def __init__(self, dim: int | None = None, metric: Metric = "l2", *, dtype: Any = "float32",
                  codes: str = "int8", cells: int | str | None = None, keep_vectors: bool = True,
                  seed: int = 0, rng: Rng = None, threads: int | None = None,
                  **unknown: UnknownKeyword) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Progress, UnknownKeyword
+from farann._types import Metric, Progress, UnknownKeyword
 from farann.contract.index_spec import traits_of
 from farann.contract.names import unexpected
 from farann.contract.row_types import row_type_for, to_rows
@@ -18,7 +18,7 @@ from farann.runtime.pool import default_isa
 from farann.store.store import Store
 
 
-def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: str = "l2",
+def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: Metric = "l2",
                     *, exclude: Any = None, allowed: Any = None, threads: int | None = None,
                     return_keys: bool = False, return_stats: bool = False,
                     **unknown: UnknownKeyword) -> Hits:
@@ -51,7 +51,7 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
         return_stats=return_stats)
 
 
-def search_nearest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: str = "l2",
+def search_nearest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: Metric = "l2",
                    *, exclude: Any = None, allowed: Any = None, threads: int | None = None,
                    return_keys: bool = False, return_stats: bool = False,
                    **unknown: UnknownKeyword) -> Hits:
@@ -69,7 +69,7 @@ def search_nearest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, met
         return_stats=return_stats)
 
 
-def search_mmr(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: str = "cosine",
+def search_mmr(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: Metric = "cosine",
                *, diversity: float = 0.5, candidates: int | None = None, exclude: Any = None,
                allowed: Any = None, threads: int | None = None,
                **unknown: UnknownKeyword) -> Hits:
@@ -88,7 +88,7 @@ def search_mmr(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric:
         queries, k, diversity=diversity, candidates=candidates, exclude=exclude, allowed=allowed)
 
 
-def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: str = "l2", *,
+def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "l2", *,
                    start: Any = None, first: Any = None, radius: float | None = None,
                    exclude: Any = None, allowed: Any = None, progress: Progress = False,
                    **unknown: UnknownKeyword) -> Selection:
@@ -125,7 +125,7 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: str = "l2"
         progress=progress)
 
 
-def _index_over(rows: npt.ArrayLike, metric: str, threads: int | None = None) -> Index:
+def _index_over(rows: npt.ArrayLike, metric: Metric, threads: int | None = None) -> Index:
     """An index of rows that it doesn't copy where it need not."""
     row_type = row_type_for(rows.dtype) if isinstance(rows, np.ndarray) else "float32"
     index = Index(metric=metric, dtype=row_type, codes="float32", threads=threads)

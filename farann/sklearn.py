@@ -35,7 +35,7 @@ from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
-from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Metric
 from farann.contract import checks
 from farann.index import Index
 
@@ -70,7 +70,7 @@ class FurthestNeighbors(BaseEstimator):
         Where `X` had names.
     """
 
-    def __init__(self, *, n_neighbors: int = 5, radius: float = 1.0, metric: str = "l2",
+    def __init__(self, *, n_neighbors: int = 5, radius: float = 1.0, metric: Metric = "l2",
                  codes: str = "int8", recall: float | None = None,
                  n_jobs: int | None = None) -> None:
         self.n_neighbors = n_neighbors
@@ -260,7 +260,7 @@ class FurthestNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerM
     """
 
     def __init__(self, *, mode: str = "distance", sparse_output: bool = True,
-                 n_neighbors: int = 5, metric: str = "l2", codes: str = "int8",
+                 n_neighbors: int = 5, metric: Metric = "l2", codes: str = "int8",
                  recall: float | None = None, n_jobs: int | None = None) -> None:
         super().__init__(n_neighbors=n_neighbors, metric=metric, codes=codes, recall=recall,
                          n_jobs=n_jobs)
@@ -330,7 +330,7 @@ class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
            [9.]]), array(['a', 'c'], dtype='<U1'))
     """
 
-    def __init__(self, *, n_samples: int = 10, metric: str = "l2",
+    def __init__(self, *, n_samples: int = 10, metric: Metric = "l2",
                  start: int | None = None) -> None:
         self.n_samples = n_samples
         self.metric = metric

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from farann._types import Metric
 from farann.contract import FormatError
 from farann.index import Index
 from farann.io.files import replacing
@@ -48,7 +49,7 @@ class Documents(Generic[T]):
     its new vector a moment before its new content is returned.
     """
 
-    def __init__(self, metadata_of: Callable[[T], Mapping[str, Any]], metric: str = "cosine",
+    def __init__(self, metadata_of: Callable[[T], Mapping[str, Any]], metric: Metric = "cosine",
                  group_by: str | None = None, **options: Any) -> None:
         self.index = Index(metric=metric, **options)
         self.group_by = group_by

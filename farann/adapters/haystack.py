@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, Self
 
+from farann._types import Metric
 from farann.adapters.documents import Documents, installed_with
 from farann.index import Index
 
@@ -32,7 +33,8 @@ class FarannDocumentStore:
         Of `farann.Index`, such as ``codes="int4"``.
     """
 
-    def __init__(self, metric: str = "cosine", group_by: str | None = None, **options: Any) -> None:
+    def __init__(self, metric: Metric = "cosine", group_by: str | None = None,
+                 **options: Any) -> None:
         self._options = options
         self.documents = Documents[Document](lambda one: one.meta, metric, group_by, **options)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+from farann._types import Metric
 from farann.adapters.documents import Documents, installed_with
 
 with installed_with("langchain"):
@@ -48,7 +49,7 @@ class FarannVectorStore(VectorStore):
     ['a cat', 'a dog']
     """
 
-    def __init__(self, embedding: Embeddings, *, metric: str = "cosine",
+    def __init__(self, embedding: Embeddings, *, metric: Metric = "cosine",
                  group_by: str | None = None, **options: Any) -> None:
         self.embedding = embedding
         self.documents = Documents[Document](lambda one: one.metadata, metric, group_by, **options)

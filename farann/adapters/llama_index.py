@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
+from farann._types import Metric
 from farann.adapters.documents import Documents, installed_with
 from farann.index import Index
 
@@ -48,7 +49,7 @@ class FarannVectorStore(types.BasePydanticVectorStore):
     stores_text: bool = True
     _store: Documents[BaseNode] = PrivateAttr()
 
-    def __init__(self, *, metric: str = "cosine", group_by: str | None = None,
+    def __init__(self, *, metric: Metric = "cosine", group_by: str | None = None,
                  **options: Any) -> None:
         super().__init__(stores_text=True)
         self._store = Documents(lambda node: node.metadata, metric, group_by, **options)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy.typing as npt
 import ray
 
+from farann._types import Metric
 from farann.adapters.ray import building
 from farann.adapters.ray.selecting import Selecting
 from farann.adapters.ray.shard import Shard, count_changes
@@ -31,7 +32,7 @@ _ACTORS = {"num_cpus": 0.01, "max_concurrency": 4, "max_restarts": -1, "max_task
 
 def build(dataset: Any, column: str | None = None, *, id_column: str | None = None,
           group_column: str | None = None, uri: str | os.PathLike[str],
-          rows_per_shard: int | None = None, metric: str = "l2", codes: str = "int8",
+          rows_per_shard: int | None = None, metric: Metric = "l2", codes: str = "int8",
           cells: int | str | None = None, sample_queries: npt.ArrayLike | None = None,
           ray_remote_args: dict[str, Any] | None = None) -> Manifest:
     """Build a sharded index, one file a shard, with a Ray task for each.
