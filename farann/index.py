@@ -20,7 +20,7 @@ from farann.contract.index_spec import IndexSpec, check_codes, traits_of
 from farann.contract.names import Elsewhere, hint_at_methods, unexpected
 from farann.contract.row_types import to_row_type
 from farann.diverse import ask as diverse
-from farann.results import Diameter, Hits, RangeHits, Selection
+from farann.results import Diameter, Hits, RangeHits, Selection, html_table
 from farann.runtime.pool import default_isa
 from farann.runtime.progress import log
 from farann.search import ask, changes
@@ -165,6 +165,11 @@ class Index:
             return "<farann.Index: closed>"
         return (f"<farann.Index: {len(self):,} rows, dim={self.dim}, metric={self.metric!r}, "
                 f"isa={self.isa!r}>")
+
+    def _repr_html_(self) -> str:
+        stats = {} if self.closed else self.stats()
+        return html_table((), ((name, value) for name, value in stats.items()
+                               if not isinstance(value, dict)), repr(self))
 
     def stats(self) -> dict[str, Any]:
         """What the index holds and what the last search did.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from farann import _core
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.contract import checks
 
+_SHOWN_LINES = 20  # most lines of a table in a notebook
 _SHOWN_VALUES = 60  # most values of an array that a repr has without leaving some out
 _REPR_LINE = 80  # most characters of a repr in one line
 
@@ -55,6 +57,16 @@ class Result:
         return "hits" if kind.endswith("Hits") else kind.lower()
 
 
+def html_table(heads: Iterable[object], lines: Iterable[Iterable[object]], note: str) -> str:
+    """A small table for notebooks, with a note below."""
+    from html import escape
+
+    rows = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in line) + "</tr>"
+                   for line in islice(lines, _SHOWN_LINES))
+    head = "".join(f"<th>{escape(str(cell))}</th>" for cell in heads)
+    return f"<table><tr>{head}</tr>{rows}</table><p>{escape(note)}</p>"
+
+
 class _Table(Result):
     """Rows that were found, perhaps with keys, a line each."""
 
@@ -80,6 +92,13 @@ class _Table(Result):
         if keys is not None:
             columns["key"] = keys[found]
         return {name: column for name, column in columns.items() if column is not None}
+
+    def _repr_html_(self) -> str:
+        columns = self.to_dict()
+        n = len(columns["id"])
+        return html_table(columns, zip(*columns.values(), strict=True),
+                          f"{type(self).__name__}: " + (
+                              f"the first {_SHOWN_LINES} of " * (n > _SHOWN_LINES)) + f"{n:,} rows")
 
     def to_arrow(self) -> Any:
         """The same as a table of pyarrow, which has to be installed.

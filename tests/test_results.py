@@ -165,3 +165,27 @@ def test_a_radius_for_each_query(metric: str, codes: str) -> None:
                        (["1", "2"], "expected a number"), ([[1.0, 2.0]], r"shape \(2,\)")):
         with pytest.raises((ValueError, TypeError), match=f"radius: .*{words}"):
             made.search_beyond(queries[:2], bad)
+
+
+def test_notebooks_show_small_tables(index: farann.Index) -> None:
+    named = farann.Index()
+    named.add(ROWS, ids=["<b>", "a&b", "c"])
+    hits = named.search_furthest([[0.0], [4.0]], k=4)
+    assert hits._repr_html_() == (
+        "<table><tr><th>query</th><th>rank</th><th>id</th><th>score</th></tr>" + "".join(
+            f"<tr><td>{query}</td><td>{rank}</td><td>{id}</td><td>{score}</td></tr>"
+            for query, rank, id, score in (
+                (0, 1, "a&amp;b", 5.0), (0, 2, "c", 3.0), (0, 3, "&lt;b&gt;", 1.0),
+                (1, 1, "&lt;b&gt;", 3.0), (1, 2, "a&amp;b", 1.0), (1, 3, "c", 1.0)))
+        + "</table><p>Hits: 6 rows</p>")
+    many = index.search_beyond(np.zeros((1000, 1)), 0.5)._repr_html_()
+    assert many.count("<tr>") == 21 and many.endswith(
+        "<p>RangeHits: the first 20 of 3,000 rows</p>")
+    assert farann.Index(1).search_furthest([0.0])._repr_html_().endswith("<p>Hits: 0 rows</p>")
+    assert index.select_diverse(2)._repr_html_().count("<td>") == 6
+    table = index._repr_html_()
+    assert "<tr><td>metric</td><td>l2</td></tr>" in table and "&lt;farann.Index: 3 rows" in table
+    tuned = farann.Tuning(10, (640.0, np.inf), (0.9, 1.0), (0.1, 1.0))
+    assert tuned._repr_html_().count("<tr>") == 3 and tuned.fastest in tuned._repr_html_()
+    index.close()
+    assert "closed" in index._repr_html_()

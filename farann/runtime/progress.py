@@ -52,7 +52,7 @@ def shown(progress: Progress, steps: Mapping[str, float]) -> Iterator[Progress]:
     if progress is not True:
         yield progress
         return
-    from tqdm import tqdm  # takes as long to import as all else
+    from tqdm.auto import tqdm  # takes as long to import as all else
 
     with tqdm(total=1.0, bar_format=_BAR) as bar:
         yield _Whole(bar, steps)

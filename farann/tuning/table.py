@@ -9,6 +9,7 @@ import numpy as np
 
 from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 from farann.contract import checks
+from farann.results import html_table
 from farann.runtime import pool
 
 if TYPE_CHECKING:
@@ -218,6 +219,10 @@ class Tuning(NamedTuple):
         heads, *lines = cells_of(self)
         return "\n".join(["  ".join(f"{cell:>10}" for cell in line) for line in (heads, *lines)]
                          + [self.fastest])
+
+    def _repr_html_(self) -> str:
+        heads, *lines = cells_of(self)
+        return html_table(heads, lines, self.fastest)
 
     @property
     def fastest(self) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 IMPORT = """
 import sys
@@ -46,8 +48,15 @@ def test_import_takes_next_to_nothing() -> None:
     assert "farann.search.plan" in for_search and not for_search & (LATER | FOR_OTHERS)
 
 
+def test_type_checkers_follow_an_editable_install() -> None:
+    """It is a path in a .pth file, as long as setuptools is told that packages lie in one."""
+    with open(Path(__file__).parents[2] / "pyproject.toml", "rb") as file:
+        assert tomllib.load(file)["tool"]["setuptools"]["package-dir"] == {"": "."}
+
+
 def test_names_are_there_before_they_are_asked_for() -> None:
-    code = ("import farann; assert set(farann.__all__) <= set(dir(farann)); "
+    code = ("import farann; assert {*dir(farann)} == {"
+            "*farann.__all__, 'metrics', 'sklearn', 'vectors'}; "
             "assert all(getattr(farann, name) is getattr(farann, name) "
             "for name in [*farann.__all__, 'metrics', 'vectors']); "
             "assert not hasattr(farann, 'nothing'); from farann import *; Index")
