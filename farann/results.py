@@ -15,7 +15,6 @@ from farann.contract import checks
 
 _SHOWN_LINES = 20  # most lines of a table in a notebook
 _SHOWN_VALUES = 60  # most values of an array that a repr has without leaving some out
-_REPR_LINE = 80  # most characters of a repr in one line
 
 
 class Result:
@@ -29,8 +28,8 @@ class Result:
     def __iter__(self) -> NoReturn:
         *fields, last = (f"{self._name()}.{field}" for field in self.__slots__
                          if field not in ("keys", "stats"))
-        raise TypeError(f"{type(self).__name__} doesn't unpack: read {', '.join(fields)} and "
-                        f"{last}")
+        raise TypeError(
+            f"{type(self).__name__} doesn't unpack: read {', '.join(fields)} and {last}")
 
     def __len__(self) -> int:
         counted = " or hits.found.sum()" if isinstance(self, Hits) else ""
@@ -46,10 +45,8 @@ class Result:
                                         prefix=f"{start}{field}=")
             if value is not None:
                 shown.append(f"{field}={value}")
-        text = ", ".join(shown)
-        if len(text) > _REPR_LINE or "\n" in text:
-            text = (",\n" + " " * len(start)).join(shown)
-        return f"{start}{text})"
+        long = len(shown) > 3 or "\n" in "".join(shown)
+        return start + (",\n" + " " * len(start) if long else ", ").join(shown) + ")"
 
     def _name(self) -> str:
         """The name of a variable that holds it, for errors."""
@@ -379,10 +376,6 @@ def merge(parts: Sequence[Found], k: int | None = None) -> Found:
     ...                      for part in parts])
     >>> np.array_equal(hits.ids, whole.search_furthest(rows[:5], k=3).ids)
     True
-    >>> beyond = farann.merge([part.search_beyond(rows[:5], radius=4.0, return_keys=True)
-    ...                        for part in parts])
-    >>> np.array_equal(beyond.ids, whole.search_beyond(rows[:5], radius=4.0).ids)
-    True
     """
     given: list[Any] = list(parts)
     kind = _checked(given)
@@ -401,7 +394,11 @@ def merge(parts: Sequence[Found], k: int | None = None) -> Found:
         stops = starts + np.stack([np.atleast_2d(part.found).sum(axis=1) for part in given], axis=1)
     all_ids, all_scores, all_keys = (_joined([getattr(part, field) for part in given])
                                      for field in ("ids", "scores", "keys"))
-    places = _places(all_ids, all_keys, starts, stops, offsets)
+    # Of equal keys the smaller id comes first; of strings those of earlier parts.
+    order = np.arange(len(all_ids)) if all_ids.dtype == object else all_ids
+    places = np.empty(int(offsets[-1]), np.int64)
+    _core.merge_sorted(all_keys, order, np.ascontiguousarray(starts), np.ascontiguousarray(stops),
+                       offsets, places)
     there = places >= 0
     taken = places[there]
     _check_disjoint(all_ids[taken], all_keys[taken],
@@ -447,17 +444,6 @@ def _to_k(parts: list[Hits], k: int | None) -> int:
             raise ValueError(f"k: expected at most {most}, as parts[{number}] has no more than its "
                              f"{most} best rows, got {k}")
     return k
-
-
-def _places(ids: npt.NDArray[Any], keys: Float64Array, starts: Int64Array, stops: Int64Array,
-            offsets: Int64Array) -> Int64Array:
-    """Positions of the best rows in the concatenated parts; -1 where there are fewer."""
-    if ids.dtype == object:
-        ids = np.arange(len(ids), dtype=np.int64)  # earlier parts first
-    places = np.empty(int(offsets[-1]), np.int64)
-    _core.merge_sorted(keys, ids, np.ascontiguousarray(starts), np.ascontiguousarray(stops),
-                       offsets, places)
-    return places
 
 
 def _joined(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
