@@ -22,7 +22,7 @@ USER_ERRORS = (ValueError, KeyError, OSError, ImportError, MemoryError)
 INTERRUPTED, BROKEN_PIPE = 130, 141  # exit statuses, as of a shell: 128 and SIGINT or SIGPIPE
 # Arguments that may come on standard input: rows, and with ids lists in text.
 _ROWS = ("vectors", "queries", "rows", "log")
-_IDS = ("ids", "groups", "exclude", "allowed", "outside_groups", "item_ids", "user_ids")
+_IDS = ("ids", "groups", "exclude", "allowed", "first", "outside_groups", "item_ids", "user_ids")
 # How files begin, by which standard input is told to be one.
 _STARTS = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"PAR1": ".parquet",
            b"\x89HDF\r\n\x1a\n": ".hdf5", b"{": ".jsonl", b"[": ".jsonl"}

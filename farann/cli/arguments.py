@@ -335,6 +335,8 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add("--beyond", type=_number, metavar="RADIUS", help="find all rows at a greater distance, or "
         "with a smaller dot product or cosine; write --beyond=-0.5 if it is negative")
     add("--within", type=_number, metavar="RADIUS", help="find all other rows, nearest first")
+    add("--diversity", type=_number, metavar="D", help="find rows like the query and unlike each "
+        "other: from 0, the most similar ones, to 1")
     add("--recall", type=_number, metavar="R", help="find this share of the true answer, on "
         "average, as farann tune measured")
     add("--epsilon", type=_number, metavar="E", help="leave out no row that is more than 1 + E "
@@ -370,6 +372,9 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add("--radius", type=_number, metavar="R", help="stop when every row is within this distance "
         "of a chosen one, or has this dot product or cosine with one")
     add("--start", metavar="ID", help="the first row (default: the one furthest from the mean)")
+    for word, which in (("first", "ids that were chosen before"), ("exclude", "ids to leave out"),
+                        ("allowed", "the only ids to choose, or a boolean mask over all rows")):
+        add(f"--{word}", metavar="FILE", help=f"{which}, one a line")
     add("--plot", metavar="FILE", help=".png, .svg or .pdf to plot the radius by rows to; takes "
         "matplotlib")
     _add_rows(add)

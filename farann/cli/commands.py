@@ -185,10 +185,8 @@ def search(arguments: argparse.Namespace) -> int:
 
 def _filters(arguments: argparse.Namespace, index: Index, n: int) -> tuple[Any, Any]:
     """The rows to exclude for each of n queries, and the rows that may be found."""
-    limit, exclude, allowed = arguments.max_bytes, arguments.exclude, arguments.allowed
-    return (exclude and _id_lists(exclude, arguments, index, n),
-            allowed and (read_allowed(allowed, limit) if _has_strings(index)
-                         else read_ids(allowed, max_bytes=limit)))
+    return (arguments.exclude and _id_lists(arguments.exclude, arguments, index, n),
+            _listed(arguments.allowed, index, arguments.max_bytes))
 
 
 def _id_lists(file: str, arguments: argparse.Namespace, index: Index, n: int | None) -> Any:
@@ -196,6 +194,12 @@ def _id_lists(file: str, arguments: argparse.Namespace, index: Index, n: int | N
     if _has_strings(index):
         return read_name_lists(file, n)
     return read_id_lists(file, n, max_bytes=arguments.max_bytes)
+
+
+def _listed(file: str | None, index: Index, limit: int | None) -> Any:
+    """Ids of a file for all queries, or a mask."""
+    return file and (read_allowed(file, limit) if _has_strings(index) else
+                     read_ids(file, max_bytes=limit))
 
 
 def _liked(file: str | None, arguments: argparse.Namespace, index: Index,
@@ -232,6 +236,9 @@ def _checked_target(arguments: argparse.Namespace) -> tuple[Path | None, str]:
         raise ValueError(f"{limits[0]} is for the best rows; {radii[0]} is exact")
     if len(limits) > 1:
         raise ValueError(f"expected at most one limit of a search, got {' and '.join(limits)}")
+    if arguments.diversity is not None and (radii or limits or arguments.nearest):
+        raise ValueError("--diversity finds rows like the query and unlike each other; "
+                         f"{(radii + limits + ['--nearest'])[0]} doesn't apply")
     to_limits(arguments.recall, arguments.epsilon, arguments.budget, arguments.seconds)
     output, kind = results.target(
         arguments.output, "jsonl" if arguments.json else arguments.format, results.WRITERS,
@@ -320,14 +327,17 @@ def select(arguments: argparse.Namespace) -> int:
         raise ValueError("give -k, how many rows to choose, or --radius")
     output, kind = results.target(arguments.output, "json" if arguments.json else None,
                                   results.SELECTION_WRITERS, "ids", "txt")
+    files = {name: getattr(arguments, name) for name in ("exclude", "allowed", "first")}
     if output is not None:
-        _check_output(output, arguments.rows)
+        _check_output(output, arguments.rows, *files.values())
     plot = _plotter(arguments.plot, arguments.rows)
     index, start = _index_of(arguments), arguments.start
     if start is not None and start.isdecimal() and not _has_strings(index):
         start = int(start)
-    chosen = index.select_diverse(arguments.k, start=start, radius=arguments.radius,
-                                  progress=is_shown(arguments))
+    lists = {name: _listed(file, index, arguments.max_bytes) for name, file in files.items()}
+    with blaming(files, 0):
+        chosen = index.select_diverse(arguments.k, start=start, radius=arguments.radius, **lists,
+                                      progress=is_shown(arguments))
     with results.written(output) as stream:
         results.SELECTION_WRITERS[kind](stream, chosen)
     name = results.SCORE_NAMES[index.metric]
@@ -406,9 +416,10 @@ def _question(arguments: argparse.Namespace, index: Index,
         if getattr(arguments, name) is not None:
             return partial(getattr(index, f"search_{name}"), radius=getattr(arguments, name),
                            allowed=allowed, threads=arguments.threads)
-    limits = {name: getattr(arguments, name) for name in LIMITS
+    limits = {name: getattr(arguments, name) for name in (*LIMITS, "diversity")
               if getattr(arguments, name) is not None}
-    ask = getattr(index, "search_nearest" if arguments.nearest else "search_furthest")
+    ask = getattr(index, "search_mmr" if arguments.diversity is not None else
+                  "search_nearest" if arguments.nearest else "search_furthest")
     if arguments.likes is not None or arguments.dislikes is not None:
         ask = partial(index.search_contrast, likes_by=arguments.likes_by or "mean",
                       weight=1.0 if arguments.weight is None else arguments.weight)

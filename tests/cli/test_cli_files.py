@@ -135,6 +135,11 @@ class TestText:
         assert main([*build, "one.csv:id"]) == 0
         assert main(["select", "n.farann", "-k", "2", "--start", "n7", "-q"]) == 0
         assert capsys.readouterr().out.splitlines()[0] == "n7"
+        Path("seen.txt").write_text("n7\nn9\n")
+        assert main(["select", "n.farann", "-k", "1", "-q", "--first", "seen.txt"]) == 0
+        assert capsys.readouterr().out.splitlines() == [
+            str(id) for id in farann.Index.load("n.farann").select_diverse(
+                1, first=["n7", "n9"]).ids]
         capsys.readouterr()
 
     def test_names_on_a_terminal(self, capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -240,8 +245,27 @@ class TestOut:
         capsys.readouterr()
         assert main(["select", "rows.npy", "-k", "4", "-q"]) == 0
         assert capsys.readouterr().out == "".join(f"{id}\n" for id in chosen.ids)
+        Path("seen.txt").write_text("\n".join(map(str, chosen.ids[:2])))
+        np.save("few.npy", np.arange(300) % 5 < 2)
+        few = farann.select_diverse(ROWS, 4, exclude=chosen.ids[:2], allowed=np.load("few.npy"))
+        assert main(["select", "rows.npy", "-k", "4", "-q", "--exclude", "seen.txt",
+                     "--allowed", "few.npy"]) == 0
+        assert capsys.readouterr().out == "".join(f"{id}\n" for id in few.ids)
+        assert main(["select", "rows.npy", "-k", "2", "-q", "--first", "seen.txt"]) == 0
+        assert capsys.readouterr().out == "".join(f"{id}\n" for id in chosen.ids[2:])
         assert main(["select", "rows.npy", "-k", "4", "-q", "-o", "o.parquet"]) == 0
         assert parquet.read_table("o.parquet")["id"].to_pylist() == chosen.ids.tolist()
+
+
+def test_rows_unlike_each_other(capsys: Capture) -> None:
+    assert main(["build", "rows.npy", "-o", "c.farann", "--metric", "cosine", "-q"]) == 0
+    assert main(["search", "c.farann", "queries.npy", "-k", "4", "--diversity", "0.7", "-q",
+                 "-o", "mmr.npz"]) == 0
+    right = farann.Index.load("c.farann").search_mmr(np.load("queries.npy"), 4, diversity=0.7)
+    assert_array_equal(np.load("mmr.npz")["ids"], right.ids)
+    for other in ("--nearest", "--recall=0.9", "--within=1"):
+        assert main(["search", "c.farann", "queries.npy", "--diversity", "1", other]) == 2
+        assert "--diversity finds rows like" in capsys.readouterr().err
 
 
 class TestStandardInput:
