@@ -236,9 +236,10 @@ def _checked_target(arguments: argparse.Namespace) -> tuple[Path | None, str]:
         raise ValueError(f"{limits[0]} is for the best rows; {radii[0]} is exact")
     if len(limits) > 1:
         raise ValueError(f"expected at most one limit of a search, got {' and '.join(limits)}")
-    if arguments.diversity is not None and (radii or limits or arguments.nearest):
+    others = [*radii, *limits, *["--nearest"] * arguments.nearest, *["--likes"] * contrast]
+    if arguments.diversity is not None and others:
         raise ValueError("--diversity finds rows like the query and unlike each other; "
-                         f"{(radii + limits + ['--nearest'])[0]} doesn't apply")
+                         f"{others[0]} doesn't apply")
     to_limits(arguments.recall, arguments.epsilon, arguments.budget, arguments.seconds)
     output, kind = results.target(
         arguments.output, "jsonl" if arguments.json else arguments.format, results.WRITERS,
