@@ -29,10 +29,10 @@ install-adapters = { $(call pip-install,$(1),$(ADAPTERS)) \
 install-ray = $(call install-extras,$(1),ray-serve) \
 	|| echo "Ray can't be had here; tests of sharded indexes on it are skipped"
 
-# LangChain, LlamaIndex and Haystack are some 200 MB with all they need.
-install-stores = { $(call install-extras,$(1),langchain llama-index haystack) \
+# LangChain, LlamaIndex, Haystack and scikit-activeml are some 230 MB with all they need.
+install-stores = { $(call install-extras,$(1),langchain llama-index haystack skactiveml) \
 	&& $(call pip-install,$(1),langchain-tests==1.1.9); } \
-	|| echo "LangChain, LlamaIndex or Haystack can't be had here; tests of their stores are skipped"
+	|| echo "LangChain, LlamaIndex, Haystack or scikit-activeml can't be had here; tests of what is for them are skipped"
 
 .PHONY: help build demo test check lint format docs fuzz sanitize bench clean
 

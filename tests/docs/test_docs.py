@@ -58,6 +58,7 @@ NEEDS: dict[str, tuple[str, ...]] = dict.fromkeys(
     ("adapters-tfrs.md", "training.md"),
     ("tensorflow_recommenders", "tf_keras", "keras_rs"))
 NEEDS["farann.adapters.training"] = ("tensorflow",)
+NEEDS["picks.md"] = ("skactiveml",)
 NEEDS["rag.md"] = ("langchain_core", "llama_index.core", "haystack")
 
 
