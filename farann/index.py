@@ -704,8 +704,6 @@ class Index:
         dislikes : array_like, optional
             As `likes`. A single set beside a batch is for all its questions. Without dislikes the
             answer is the nearest rows, without likes the rows furthest from all dislikes.
-        k : int
-            How many rows to find, at least 1, as in `search_furthest`.
         like_ids, dislike_ids : int, str or array_like of these (m,), optional
             In the place of `likes` or `dislikes`: rows by their ids, which are left out of the
             answer, beside those in `exclude`; for a batch a sequence of n arrays (m_i,).
@@ -718,14 +716,10 @@ class Index:
             Taken for an exact search, which finds all.
         epsilon : float, optional
             No row that was left out scores more than epsilon above the k-th found.
-        budget, seconds : optional
+        k, budget, seconds, exclude, allowed, groups, outside_groups, threads, return_stats
             As in `search_furthest`; with "best" the budget is that of each like.
-        exclude, allowed, groups, outside_groups, threads : optional
-            As in `search_furthest`, for each question.
         return_keys : bool
             Also give `Hits.keys`: scores in float64, for `farann.merge`.
-        return_stats : bool
-            Also give `Hits.stats`: what the search did.
 
         Returns
         -------
@@ -735,11 +729,9 @@ class Index:
 
         Raises
         ------
-        ValueError, TypeError
+        ValueError, TypeError, KeyError
             Under l2, for a question without likes and dislikes, vectors beside ids, a negative
-            weight, an index without vectors, or arguments that `search_furthest_from` refuses.
-        KeyError
-            If a like or dislike is not in the index.
+            weight, or arguments that `search_furthest_from` refuses.
 
         Notes
         -----
@@ -796,8 +788,7 @@ class Index:
         Raises
         ------
         ValueError, TypeError
-            Under l2, for a diversity outside 0 to 1, an index without vectors, or arguments that
-            `search_furthest` refuses.
+            Under l2, for a diversity outside 0 to 1, or what `search_furthest_from` refuses.
 
         Notes
         -----
@@ -978,16 +969,10 @@ class Index:
 
         Parameters
         ----------
-        exclude : array_like of int or str (m,), optional
-            Ids to leave out, for all queries.
-        allowed : optional
-            The only rows that may be found: ids (m,), or a boolean mask (len(index),) in the order
-            of `ids`, which stands for the ids that it marks now. By default all rows, those
-            that are added later, too.
-        groups : label, or array_like of labels (m,), optional
-            The only groups whose rows may be found, those that are added later, too.
-        outside_groups : label, or array_like of labels (m,), optional
-            Groups whose rows are left out. At most one of both is given.
+        exclude, allowed, groups, outside_groups : optional
+            As in `search_furthest`, for all queries alike; `groups` and `outside_groups` may be
+            several labels, (m,). A mask stands for the ids that it marks now. Rows that are added
+            later may be found, unless `allowed` is given.
 
         Returns
         -------

@@ -81,17 +81,7 @@ class FurthestNeighbors(BaseEstimator):
         self.n_jobs = n_jobs
 
     def fit(self, X: npt.ArrayLike, y: object = None) -> Self:
-        """Index the rows.
-
-        Parameters
-        ----------
-        X : array_like (n_samples, n_features)
-        y : ignored
-
-        Returns
-        -------
-        FurthestNeighbors
-        """
+        """Index the rows of X, (n_samples, n_features), and give the estimator; `y` is ignored."""
         _check_n_neighbors(self.n_neighbors)
         rows = validate_data(self, X, dtype=[np.float64, np.float32])
         index = Index(rows.shape[1], self.metric, codes=self.codes)
@@ -337,17 +327,7 @@ class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.start = start
 
     def fit(self, X: npt.ArrayLike, y: object = None) -> Self:
-        """Choose rows.
-
-        Parameters
-        ----------
-        X : array_like (n_samples, n_features)
-        y : ignored
-
-        Returns
-        -------
-        FarthestPointSampler
-        """
+        """Choose rows of X, (n_samples, n_features), and give the sampler; `y` is ignored."""
         k = checks.to_int("n_samples", self.n_samples, 1)
         rows = validate_data(self, X, dtype=[np.float64, np.float32])
         index = Index(rows.shape[1], self.metric, codes="float32")

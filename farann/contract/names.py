@@ -20,7 +20,7 @@ _ELSEWHERE = {
     "allowed": "filter where filter_ids include only",
     "exclude": "excluded exclude_ids ignore skip",
     "diversity, which is 1 - lambda_mult": "lambda_mult lambda_param",
-    "candidates": "fetch_k n_candidates",
+    "candidates": "fetch_k",
     "radius": "threshold max_distance min_distance eps r thresh",
     "seconds": "timeout time_limit",
     "threads": "n_jobs num_threads n_threads nthreads workers",
@@ -35,14 +35,11 @@ _ELSEWHERE = {
     "search_mmr": "mmr max_marginal_relevance_search",
     "RangeHits": "BeyondHits",
     "merge": "merge_beyond",
-    "select_diverse": "sample farthest_point_sampling coreset",
     "Index, and its method add": "IndexFlat IndexFlatL2 IndexFlatIP",
     "add": "fit partial_fit add_items add_item add_with_ids upsert insert append extend",
     "build": "train",
     "remove": "delete remove_ids mark_deleted discard",
     "reconstruct": "get get_items get_vectors fetch",
-    "save": "write save_index dump",
-    "load": "load_index read_index",
     "len(index)": "ntotal count shape",
 }
 
