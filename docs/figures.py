@@ -96,6 +96,46 @@ def contrast() -> Figure:
     return figure
 
 
+def spaced() -> Figure:
+    """The best-scored rows, and the best of which no two are nearer than a radius."""
+    rng = np.random.default_rng(8)
+    rows = rng.uniform(-3, 3, (500, 2)).astype(np.float32)
+    scores = np.exp(-np.square(rows - [1.2, 0.8]).sum(axis=1)) + 0.5 * np.exp(
+        -np.square(rows + [1.5, 1.0]).sum(axis=1)) + rng.normal(0, 0.03, 500)
+    index = farann.Index()
+    index.add(rows)
+    found = index.select_spaced(scores, k=25)
+    assert found.radius is not None
+    figure, axes = _panels(2)
+    best = np.argsort(-scores)[:25]
+    for axis, ids, title in zip(axes, (best, found.ids), (
+            "25 best scores", f"25 best, none nearer than {found.radius:.2f}"), strict=True):
+        axis.scatter(*rows.T, s=np.clip(20 * scores, 3, None), color=SOFT)
+        axis.scatter(*rows[ids].T, s=26, color=PICK)
+        for row in rows[ids] if ids is found.ids else ():
+            axis.add_patch(_circle(row, found.radius / 2))
+        _plain(axis, title)
+    return figure
+
+
+def pairs() -> Figure:
+    """All pairs of rows within a radius, as lines between them."""
+    from matplotlib.collections import LineCollection
+
+    rng = np.random.default_rng(6)
+    rows = np.concatenate([rng.uniform(-3, 3, (150, 2)), np.repeat(
+        rng.uniform(-3, 3, (12, 2)), 5, axis=0) + rng.normal(0, 0.06, (60, 2))]).astype(np.float32)
+    index = farann.Index()
+    index.add(rows)
+    found = index.pairs_within(0.25)
+    figure, (axis,) = _panels(1)
+    axis.add_collection(LineCollection([*rows[found.ids]], colors=NEAR, linewidths=0.9))
+    axis.scatter(*rows.T, s=9, color=SOFT)
+    axis.scatter(*rows[np.unique(found.ids)].T, s=12, color=NEAR)
+    _plain(axis, f"{len(found.ids)} pairs of 210 rows are within .25")
+    return figure
+
+
 def likes() -> Figure:
     """Items by what two models say of them, and the ten best of a ranker."""
     rng = np.random.default_rng(5)
@@ -171,7 +211,7 @@ def least_like() -> Figure | None:
 
 FIGURES: dict[str, Callable[[], Figure]] = {
     "metrics": metrics, "ranges": ranges, "diverse": diverse, "contrast": contrast,
-    "likes": likes, "partitions": partitions,
+    "spaced": spaced, "pairs": pairs, "likes": likes, "partitions": partitions,
 }
 
 

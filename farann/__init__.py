@@ -20,24 +20,34 @@ if TYPE_CHECKING:
     from farann.contract import FormatError, RecallWarning
     from farann.index import Index
     from farann.one_off import search_furthest, search_mmr, search_nearest, select_diverse
-    from farann.results import Diameter, Hits, RangeHits, SearchStats, Selection, merge
+    from farann.results import (
+        Diameter,
+        Hits,
+        Pairs,
+        RangeHits,
+        SearchStats,
+        Selection,
+        Spaced,
+        merge,
+    )
     from farann.search.filters import Filter
     from farann.tuning.table import Tuning
 
 __all__ = [
-    "Diameter", "Filter", "FormatError", "Hits", "Index", "RangeHits", "RecallWarning",
-    "SearchStats", "Selection", "Tuning", "__version__", "isa_levels", "merge", "search_furthest",
-    "search_mmr", "search_nearest", "select_diverse",
+    "Diameter", "Filter", "FormatError", "Hits", "Index", "Pairs", "RangeHits", "RecallWarning",
+    "SearchStats", "Selection", "Spaced", "Tuning", "__version__", "isa_levels", "merge",
+    "search_furthest", "search_mmr", "search_nearest", "select_diverse",
 ]
 
 # What is imported when it is first asked for (SPEC 1), names by their modules, and modules.
 _LAZY_NAMES = {
     "Diameter": "results", "Filter": "search.filters", "FormatError": "contract",
-    "Hits": "results", "Index": "index", "RangeHits": "results",
+    "Hits": "results", "Index": "index", "Pairs": "results", "RangeHits": "results",
     "RecallWarning": "contract", "SearchStats": "results", "Selection": "results",
-    "Tuning": "tuning.table", "__version__": "_version", "isa_levels": "native.kernels",
-    "merge": "results", "search_furthest": "one_off", "search_mmr": "one_off",
-    "search_nearest": "one_off", "select_diverse": "one_off",
+    "Spaced": "results", "Tuning": "tuning.table",
+    "__version__": "_version", "isa_levels": "native.kernels", "merge": "results",
+    "search_furthest": "one_off", "search_mmr": "one_off", "search_nearest": "one_off",
+    "select_diverse": "one_off",
 }
 _LAZY_MODULES = ("metrics", "sklearn", "vectors")
 

@@ -182,6 +182,7 @@ class Task:
         rule: StopRule | None = None,
         *,
         radii: npt.NDArray[np.float64] | None = None,
+        most: int = 0,
         flag: CancelFlag | None = None,
         costs: tuple[float, float, float, float] = ...,
         by_codes: bool = True,
@@ -325,6 +326,8 @@ class Greedy:
         most: int,
         *,
         radius: float | None = None,
+        groups: npt.NDArray[np.int32] | None = None,
+        per_group: int = 0,
     ) -> None: ...
 
     def run(self, count: int, flag: CancelFlag | None = None) -> int: ...

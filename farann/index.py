@@ -20,7 +20,7 @@ from farann.contract.index_spec import IndexSpec, check_codes, traits_of
 from farann.contract.names import Elsewhere, hint_at_methods, unexpected
 from farann.contract.row_types import to_row_type
 from farann.diverse import ask as diverse
-from farann.results import Diameter, Hits, RangeHits, Selection, html_table
+from farann.results import Diameter, Hits, Pairs, RangeHits, Selection, Spaced, html_table
 from farann.runtime.pool import default_isa
 from farann.runtime.progress import log
 from farann.search import ask, changes
@@ -808,9 +808,10 @@ class Index:
                            Filtering(exclude, allowed, groups, outside_groups), threads)
 
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
-                       radius: float | None = None, exclude: Any = None, allowed: Any = None,
-                       groups: Any = None, outside_groups: Any = None,
-                       progress: Progress = False, **unknown: UnknownKeyword) -> Selection:
+                       radius: float | None = None, per_group: int | None = None,
+                       exclude: Any = None, allowed: Any = None, groups: Any = None,
+                       outside_groups: Any = None, progress: Progress = False,
+                       **unknown: UnknownKeyword) -> Selection:
         """Choose rows that cover all others: farthest-point sampling, or greedy k-center.
 
         Each pick is the row furthest from all picks before (Gonzalez 1985). Under l2 every row is
@@ -819,7 +820,8 @@ class Index:
         Parameters
         ----------
         k : int, optional
-            How many rows to choose; fewer where the rows run out. May be left out with a `radius`.
+            How many rows to choose; fewer where the rows run out. May be left out with a `radius`
+            or `per_group`.
         start : int or "centroid", optional
             The id of the first pick; by default "centroid", the row furthest from the mean of the
             rows that may be chosen, of their directions under cosine.
@@ -829,6 +831,9 @@ class Index:
         radius : float, optional
             Stop as soon as every row is within this distance of a pick, or has at least this dot
             product or cosine with one.
+        per_group : int, optional
+            How many rows of each group to choose at most, of the `groups` that `add` was given;
+            those in `first` count.
         exclude, allowed, groups, outside_groups : optional
             Which rows may be chosen: as in `filter`; `allowed` may be what that prepared.
         progress : bool or callable
@@ -844,8 +849,8 @@ class Index:
         Raises
         ------
         ValueError, TypeError, KeyError
-            Without k and radius, for both start and first, ids that are not in the index or may not
-            be chosen, or an index without vectors.
+            Without k, radius and per_group, for both start and first, ids that are not in the index
+            or may not be chosen, `per_group` without groups, or an index without vectors.
 
         Notes
         -----
@@ -863,8 +868,120 @@ class Index:
         """
         if unknown:
             raise unexpected(Index.select_diverse, unknown)
-        return diverse.select(self._live, k, start, first, radius,
+        return diverse.select(self._live, k, start, first, radius, per_group,
                               Filtering(exclude, allowed, groups, outside_groups), progress)
+
+    def select_spaced(self, scores: npt.ArrayLike, *, radius: float | None = None,
+                      k: int | None = None, per_group: int | None = None, exclude: Any = None,
+                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,
+                      threads: int | None = None, progress: Progress = False,
+                      **unknown: UnknownKeyword) -> Spaced:
+        """The best-scored rows of which no two are nearer than a radius.
+
+        Rows are considered from the highest score down, equal ones by id. One is chosen unless it
+        is nearer than the radius to a row chosen before, or its group has enough rows.
+
+        Parameters
+        ----------
+        scores : array_like (len(index),)
+            What each row is worth, in the order of `ids`: real numbers, larger is better.
+        radius : float, optional
+            Rows at this distance or further go together; under dot and cosine, rows whose dot
+            product or cosine is at most this. Compared in float64. By default the radius that
+            leaves `k` rows.
+        k : int, optional
+            How many rows to choose at most; by default as many as there are.
+        per_group : int, optional
+            How many rows of each group to choose at most, of the `groups` that `add` was given.
+        exclude, allowed, groups, outside_groups : optional
+            Which rows may be chosen, as in `filter`.
+        threads : int, optional
+            In the place of the index's own number.
+        progress : bool or callable
+            Show a progress bar, or call a function, as in `build`.
+
+        Returns
+        -------
+        Spaced
+            `ids` and `scores` float64, (n,), best first, and the `radius`, None without one.
+
+        Raises
+        ------
+        ValueError, TypeError
+            Without radius, k and per_group, for NaN or a wrong shape of the scores, or an index
+            without vectors, or for `per_group` without groups.
+
+        Notes
+        -----
+        Where k is given without a radius, the one that is found leaves at least k rows, of which
+        the first k are the answer, and another, at most 1/2048 of itself further, leaves fewer. A
+        still larger one may leave k again, as a row that goes can make room for two. It is a number
+        of float32, found by bisection, and the same on every machine. Where there are not k rows it
+        is 0, or infinity under dot and cosine. The score of two rows is that of `search_within`
+        with the later one as the query.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [0.5], [3.0], [4.0]])
+        array([0, 1, 2, 3])
+        >>> index.select_spaced([0.9, 0.8, 0.7, 0.6], radius=1.0).ids
+        array([0, 2, 3])
+        >>> index.select_spaced([0.9, 0.8, 0.7, 0.6], k=2).radius
+        4.0
+        """
+        if unknown:
+            raise unexpected(Index.select_spaced, unknown)
+        return diverse.select_spaced(self._live, scores, radius, k, per_group,
+                                     Filtering(exclude, allowed, groups, outside_groups), threads,
+                                     progress)
+
+    def pairs_within(self, radius: float, *, limit: int = 10_000_000, exclude: Any = None,
+                     allowed: Any = None, groups: Any = None, outside_groups: Any = None,
+                     threads: int | None = None, progress: Progress = False,
+                     **unknown: UnknownKeyword) -> Pairs:
+        """All pairs of rows that are no further apart than a radius: near duplicates, for example.
+
+        Parameters
+        ----------
+        radius : float
+            Pairs at this distance or less are found, at 0 copies; under dot and cosine, pairs whose
+            dot product or cosine is at least this. Compared in float64.
+        limit : int
+            The most pairs to find; a pair takes 20 bytes.
+        exclude, allowed, groups, outside_groups : optional
+            Which rows may be in pairs, as in `filter`.
+        threads : int, optional
+            In the place of the index's own number.
+        progress : bool or callable
+            Show a progress bar, or call a function, as in `build`.
+
+        Returns
+        -------
+        Pairs
+            `ids` (n_pairs, 2), the smaller one first, and `scores` float32 (n_pairs,): each pair
+            once, in the order of the first ids; the pairs of one from the nearest on.
+
+        Raises
+        ------
+        ValueError
+            If there are more pairs than `limit`; it says how many were found, and among how many
+            rows. Also for an index without vectors.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [5.0], [0.25], [5.0]])
+        array([0, 1, 2, 3])
+        >>> index.pairs_within(0.5).ids
+        array([[0, 2],
+               [1, 3]])
+        """
+        if unknown:
+            raise unexpected(Index.pairs_within, unknown)
+        return diverse.pairs_within(self._live, radius, limit,
+                                    Filtering(exclude, allowed, groups, outside_groups), threads,
+                                    progress)
 
     def diameter(self, *, threads: int | None = None, progress: Progress = False) -> Diameter:
         """The two rows that are furthest from each other.

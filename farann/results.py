@@ -107,8 +107,9 @@ class _Table(Result):
         import pyarrow
 
         columns: dict[str, Any] = self.to_dict()
-        if columns["id"].dtype == object:  # whose type pyarrow can't tell where there are none
-            columns["id"] = pyarrow.array(columns["id"], pyarrow.string())
+        for name, column in columns.items():
+            if column.dtype == object:  # ids, whose type pyarrow can't tell where there are none
+                columns[name] = pyarrow.array(column, pyarrow.string())
         return pyarrow.table(columns)
 
     def to_pandas(self) -> Any:
@@ -240,6 +241,48 @@ class Selection(_Table):
 
     def _lines(self) -> tuple[None, Int64Array, slice]:
         return None, np.arange(1, len(self.ids) + 1), slice(None)
+
+
+class Spaced(Selection):
+    """Rows that were chosen by score, none nearer to another than a radius.
+
+    Attributes
+    ----------
+    ids : int64 (n,), or objects where ids are strings
+        The rows' ids, those with the best scores first.
+    scores : float64 (n,)
+        The scores of these rows, as they were given.
+    radius : float or None
+        Below which rows are too near; None where none are.
+    """
+
+    __slots__ = ("ids", "scores", "radius")
+
+    def __init__(self, ids: npt.NDArray[Any], scores: Any, radius: float | None) -> None:
+        super().__init__(ids, scores)
+        self.radius = radius
+
+
+class Pairs(_Table):
+    """Pairs of rows within a radius, each once.
+
+    Attributes
+    ----------
+    ids : int64 (n_pairs, 2), or objects where ids are strings
+        The smaller id of each pair first. Pairs are in the order of these; those with the same
+        first id from the nearest on.
+    scores : float32 (n_pairs,)
+        Distances, or under dot and cosine dot products or cosines.
+    """
+
+    __slots__ = ("ids", "scores")
+
+    def __init__(self, ids: npt.NDArray[Any], scores: Float32Array) -> None:
+        self.ids, self.scores = ids, scores
+
+    def to_dict(self) -> dict[str, npt.NDArray[Any]]:
+        """Columns of a table with a line for each pair: `id`, `other_id` and `score`."""
+        return {"id": self.ids[:, 0], "other_id": self.ids[:, 1], "score": self.scores}
 
 
 class Diameter(Result):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from farann._types import Float32Array, Progress
 from farann.contract import checks
 from farann.contract.stop_rule import check_exact, to_limits
-from farann.results import Diameter, Hits, SearchStats, Selection, no_hits
+from farann.results import Diameter, Hits, Pairs, SearchStats, Selection, Spaced, no_hits
 from farann.search import filters
 from farann.search.ask import answer, asked, check_one, question_of, threads_for
 from farann.search.changes import laid_out
@@ -142,15 +142,14 @@ def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
 
 
 def select(live: Live, k: int | None, start: Any, first: Any, radius: float | None,
-           given: Filtering, progress: Progress) -> Selection:
+           per_group: int | None, given: Filtering, progress: Progress) -> Selection:
     """Choose rows that cover all others."""
-    if k is None and radius is None:
-        raise ValueError("k: expected how many rows to choose, or a radius, got neither")
+    if k is None and radius is None and per_group is None:
+        raise ValueError("k: expected how many rows to choose, or a radius, or per_group, got none "
+                         "of them")
     from farann.diverse import greedy
 
-    limit = None if radius is None else checks.to_float("radius", radius)
-    if limit is not None and limit < 0.0 and live.spec.metric.adds_squared_norm:
-        raise ValueError(f"radius: expected a distance of 0 or more, got {checks.shown(radius)}")
+    limit = _to_spacing(live, radius)
     most = None if k is None else checks.to_int("k", k, 1)
     if start is not None and first is not None:
         raise ValueError("start: expected at most one of start and first, got both")
@@ -167,9 +166,81 @@ def select(live: Live, k: int | None, start: Any, first: Any, radius: float | No
         raise ValueError(f"start: expected an id that may be chosen, got {start!r}")
     selection = greedy.select(store, live.isa, slots, mask, greedy.Choice(
         k=most or len(store), start=begin, first=np.unique(before), radius=limit,
+        per_group=_to_per_group(store, per_group),
         progress=checks.to_progress(progress)))
     selection.ids = store.named(selection.ids)
     return selection
+
+
+def _to_spacing(live: Live, radius: Any) -> float | None:
+    """Check the radius of a selection, if there is one."""
+    limit = None if radius is None else checks.to_float("radius", radius)
+    if limit is not None and limit < 0.0 and live.spec.metric.adds_squared_norm:
+        raise ValueError(f"radius: expected a distance of 0 or more, got {checks.shown(radius)}")
+    return limit
+
+
+def select_spaced(live: Live, scores: npt.ArrayLike, radius: Any, k: int | None,
+                  per_group: int | None, given: Filtering, threads: int | None,
+                  progress: Progress) -> Spaced:
+    """The best-scored rows of which no two are nearer than a radius."""
+    if radius is None and k is None and per_group is None:
+        raise ValueError("radius: expected one, or k, or per_group, got none of them")
+    limit = _to_spacing(live, radius)
+    most = None if k is None else checks.to_int("k", k, 1)
+    check_exact("select_spaced", live.spec.vectors, _INSTEAD)
+    filters.check_owner(live, given.allowed)
+    store = laid_out(live)
+    n = 0 if store is None else len(store)
+    values = checks.to_numbers("scores", scores)
+    if values.shape != (n,):
+        raise ValueError(f"scores: expected one for each row in the order of index.ids, shape "
+                         f"({n},), got {values.shape}")
+    if np.isnan(values).any():
+        raise ValueError(f"scores: expected numbers, got NaN at {int(np.isnan(values).argmax())}")
+    per_group = _to_per_group(store, per_group)
+    if store is None or n == 0:
+        none = np.empty(0, np.int64)
+        return Spaced(none if store is None else store.named(none), values, limit)
+    from farann.diverse.spaced import Ranked
+
+    slots, _ = filters.slots_and_mask(live, store, given)
+    by_slot = np.empty(store.n_slots)
+    by_slot[store.live_slots()] = values
+    order = slots[np.lexsort((store.ids.ids_of(slots), -by_slot[slots]))]
+    rows = Ranked(store, store.view(live.isa), order, per_group, threads_for(live, threads))
+    progress = checks.to_progress(progress)
+    if radius is None and most is not None:
+        limit, picks = rows.widest(most, progress)
+    else:
+        picks = rows.spaced(limit, most or n, progress)
+    return Spaced(store.named(store.ids.ids_of(picks)), by_slot[picks], limit)
+
+
+def _to_per_group(store: Store | None, per_group: int | None) -> int | None:
+    """Check how many rows of each group may be chosen."""
+    if per_group is None:
+        return None
+    if store is not None and len(store) and store.groups is None:
+        raise ValueError("per_group: the index has no groups; give them to add, as groups=")
+    return checks.to_int("per_group", per_group, 1)
+
+
+def pairs_within(live: Live, radius: float, limit: int, given: Filtering, threads: int | None,
+                 progress: Progress) -> Pairs:
+    """All pairs of rows that are no further apart than a radius."""
+    from farann.diverse import pairs
+
+    radius, limit = checks.to_float("radius", radius), checks.to_int("limit", limit, 1)
+    check_exact("pairs_within", live.spec.vectors, _INSTEAD)
+    filters.check_owner(live, given.allowed)
+    progress, store = checks.to_progress(progress), laid_out(live)
+    if store is None or len(store) == 0:
+        return Pairs(np.empty((0, 2), np.int64), np.empty(0, np.float32))
+    slots, _ = filters.slots_and_mask(live, store, given)
+    found = pairs.within(store, store.view(live.isa), slots, radius, limit,
+                         threads_for(live, threads), progress)
+    return Pairs(store.named(found.ids.ravel()).reshape(-1, 2), found.scores)
 
 
 def diameter(live: Live, threads: int | None, progress: Progress) -> Diameter:

@@ -76,6 +76,7 @@ class Choice:
     start: int | None  # None: the row furthest from the mean
     first: Int64Array  # chosen before
     radius: float | None
+    per_group: int | None
     progress: Progress
 
 
@@ -110,7 +111,11 @@ def select(store: Store, isa: str, slots: Int64Array, mask: UInt8Array | None,
                                     for at in range(0, len(slots), _ROWS_AT_ONCE)), metric)
             first = (slots[store.ids.ids_of(slots).argmin()][np.newaxis] if begin is None
                      else store.slots_of(np.array([begin])))
-    task = _core.Greedy(snapshot, allowed, first, k - n_before, radius=choice.radius)
+    groups = None
+    if choice.per_group is not None and store.groups is not None:
+        groups = store.groups.by_slot()
+    task = _core.Greedy(snapshot, allowed, first, k - n_before, radius=choice.radius, groups=groups,
+                        per_group=choice.per_group or 0)
     ids, scores = np.empty(k, np.int64), np.empty(k, np.float32)
     if n_before:
         ids[:1] = store.ids.ids_of(first)

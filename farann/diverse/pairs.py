@@ -1,4 +1,4 @@
-"""Pairs of rows: the diameter, each row's furthest others."""
+"""Pairs of rows: the diameter, each row's furthest others, pairs within a radius."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, Progress
-from farann.results import Hits
+from farann.results import Hits, Pairs
 from farann.runtime import batches, pool
 from farann.runtime.cost import row_costs
 from farann.runtime.process import ieee_arithmetic
 from farann.runtime.progress import told
+from farann.search.filters import Rows
 from farann.store.store import Store, View
 
 if TYPE_CHECKING:
@@ -29,6 +30,12 @@ _LENGTH_ERROR = 1e-12  # error bound of float64 arithmetic, relative to lengths
 # Under cosine each row of a pair has a key for the other; they differ by at most 4 roundings of
 # 2**-53. Twice that is allowed for.
 _KEYS_DIFFER = 2.0**-50
+
+
+_MOST_JOINED = 4096  # queries of the largest batch of pairs within a radius
+# Rows that a batch may find, 16 bytes each, before a smaller one is tried.
+_MOST_JOINED_ROWS = 1 << 24
+_PAIR_BYTES = 20  # bytes that a pair takes in the answer
 
 
 class Pair(NamedTuple):
@@ -192,3 +199,40 @@ def as_graph(ids: Int64Array, hits: Hits) -> csr_array:
     np.cumsum(found.sum(axis=1), out=offsets[1:])
     data: Float32Array = hits.scores[found]
     return sparse_array((data, columns, offsets), shape=(len(ids), len(ids)))
+
+
+def within(store: Store, view: View, slots: Int64Array, radius: float, limit: int, threads: int,
+           progress: Progress) -> Pairs:
+    """All pairs of some rows that are no further apart than a radius.
+
+    The row with the smaller id is the query: under cosine the other way may round differently.
+    """
+    ids = store.ids.ids_of(slots)
+    order, chosen = np.argsort(ids, kind="stable"), view.everything
+    if len(slots) < len(store):
+        chosen = Rows(store.n_slots, slots=np.sort(slots)).filter(store, view, _MOST_JOINED, True)
+    slots, ids = slots[order], ids[order]
+    found, n_found, start, size = list[tuple[Int64Array, Float32Array]](), 0, 0, _MOST_JOINED
+    with told("rows asked", len(slots), progress) as advance:
+        while start < len(slots):
+            asked, own = slots[start : start + size], ids[start : start + size]
+            most = _MOST_JOINED_ROWS // len(asked) if len(asked) > 1 else 0
+            hits, _ = batches.in_range(view.exact, chosen, store.take(asked),
+                                       np.full(len(asked), radius), True, threads, most)
+            counts = np.diff(hits.offsets)
+            if 0 < most <= counts.max():
+                size = max(len(asked) // 8, 1)
+                continue
+            both = np.stack([np.repeat(own, counts), hits.ids], axis=1)
+            once = both[:, 0] < both[:, 1]
+            found.append((both[once], hits.scores[once]))
+            start, size = start + len(asked), min(2 * size, _MOST_JOINED)
+            n_found += len(found[-1][0])
+            if n_found > limit:
+                raise ValueError(
+                    f"radius: expected at most limit={limit:,} pairs within {radius:g}, got "
+                    f"{n_found:,} for the first {start:,} of {len(slots):,} rows; take another "
+                    f"radius, or a limit for which there is memory, {_PAIR_BYTES} bytes a pair")
+            advance(len(asked))
+    none = np.empty((0, 2), np.int64), np.empty(0, np.float32)
+    return Pairs(*map(np.concatenate, zip(none, *found, strict=True)))

@@ -96,7 +96,7 @@ cdef class Collector:
 
 
 cdef class RangeCollector(Collector):
-    pass
+    cdef int64_t most  # rows of a query from which on no more are collected; 0: all are
 
 
 cdef class NearestBeyondCollector(Collector):

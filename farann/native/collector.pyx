@@ -415,6 +415,8 @@ cdef class RangeCollector(Collector):
         cdef bint beyond = self.batch.sign > 0.0
         cdef double score
         cdef int64_t row, slot
+        if 0 < self.most <= top.count:
+            return
         if top.count + n > top.capacity:
             entries = <farann_entry *>farann_realloc(
                 top.entries, (2 * top.capacity + n) * sizeof(farann_entry))
@@ -430,6 +432,8 @@ cdef class RangeCollector(Collector):
                 top.entries[top.count].key = self.batch.sign * self.keys[row]
                 top.entries[top.count].id = where.ids[slot] if where.ids != NULL else slot
                 top.count += 1
+        if 0 < self.most <= top.count:
+            self.raise_threshold(i, INFINITY)
 
     cdef void finish(self) noexcept nogil:
         cdef int64_t i

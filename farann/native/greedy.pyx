@@ -272,6 +272,10 @@ cdef class Greedy:
         Picks in all, without these.
     radius : float or None
         Stop where every row is within it.
+    groups : int32 (n_slots,), optional
+        The number of each row's group.
+    per_group : int
+        With `groups`: rows of a group at most, those chosen before among them.
     """
 
     cdef Snapshot snapshot
@@ -302,9 +306,11 @@ cdef class Greedy:
     cdef readonly bint finished, by_float32  # whether float32 holds the scores for the first pick
     cdef double radius
     cdef bint has_radius
+    cdef const int32_t[::1] groups
+    cdef int64_t[::1] group_room  # rows that may still be chosen, by group
 
     def __init__(self, Snapshot snapshot, Filter filter, const int64_t[::1] first, int64_t most, *,
-                 radius=None):
+                 radius=None, const int32_t[::1] groups=None, int64_t per_group=0):
         cdef int64_t i, n = snapshot.n_slots
         cdef int64_t room = MOST_PACKED + snapshot.kernels.panel_rows
         cdef int64_t sampled = max(min(n // SAMPLED_SHARE, <int64_t>MOST_SAMPLED),
@@ -320,7 +326,11 @@ cdef class Greedy:
         self.snapshot, self.filter, self.kernels = snapshot, filter, snapshot.kernels
         self.n_slots, self.given_up = snapshot.n_slots, &NEVER
         self.has_radius, self.radius = radius is not None, radius or 0.0
-        self.picked_before = -1
+        self.picked_before, self.groups = -1, groups
+        if groups is not None:
+            if groups.shape[0] != n or np.min(groups, initial=0) < 0:
+                raise ValueError("groups must have a number for each slot")
+            self.group_room = np.full(np.max(groups, initial=-1) + 1, per_group)
         self.slots, self.keys = np.empty(most, np.int64), np.empty(most, np.float64)
         self.picks = Picks.of(snapshot)
         self.picks.make_room_to_pack()
@@ -354,6 +364,8 @@ cdef class Greedy:
             for i in range(self.n_slots):
                 if filter.alive != NULL and not filter.alive[i]:
                     self.leave_out(i)
+            for i in range(first.shape[0]):
+                self.count_in_group(first[i])
             farann_arithmetic_end(before)
 
     def run(self, int64_t count, CancelFlag flag=None):
@@ -407,9 +419,27 @@ cdef class Greedy:
             count -= 1
             self.leave_out(slot)
             self.front.bounds[self.front.first] = -INFINITY
+            self.count_in_group(slot)
             if self.n_picked < self.slots.shape[0]:
                 self.picks.add_query(self.picks.row_of(slot))
                 self.front.meet_last()
+
+    cdef void count_in_group(self, int64_t slot) noexcept nogil:
+        """Count a chosen row; if its group has enough of them, leave its other rows out."""
+        cdef int64_t i
+        cdef int32_t group
+        if self.groups is None:
+            return
+        group = self.groups[slot]
+        self.group_room[group] -= 1
+        if self.group_room[group] != 0:
+            return
+        for i in range(self.n_slots):
+            if self.groups[i] == group:
+                self.leave_out(i)
+        for i in range(self.front.n):
+            if self.groups[self.front.slots[i]] == group:
+                self.front.bounds[i] = -INFINITY
 
     cdef void leave_out(self, int64_t slot) noexcept nogil:
         self.n_left -= self.rows[slot].chunk != OUT

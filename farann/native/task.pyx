@@ -53,6 +53,8 @@ cdef class Task(Search):
     radii : float64 (n,), optional
         Search for the k nearest rows beyond these; with k = 0 for all rows beyond them, or with
         `nearest` for all rows within them.
+    most : int
+        Of all rows of a range, find this many or a block more, whichever they are; 0: find all.
     flag : CancelFlag, optional
     costs : tuple of four floats
         See `Judge`.
@@ -63,8 +65,8 @@ cdef class Task(Search):
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, int64_t k, bint nearest, rule=None, *, radii=None,
-                 CancelFlag flag=None, costs=(0.0, 0.0, 0.0, 0.0), bint by_codes=True,
-                 bint tells_late=False):
+                 int64_t most=0, CancelFlag flag=None, costs=(0.0, 0.0, 0.0, 0.0),
+                 bint by_codes=True, bint tells_late=False):
         self.batch = QueryBatch.of(snapshot, filter, queries, start, stop, k, nearest, flag)
         if rule is not None:
             self.batch.take_rule(rule)
@@ -74,6 +76,8 @@ cdef class Task(Search):
         self.make_room()
         self.judges = True
         self.put_together(rule, costs, by_codes or self.approximate, radii, start, k, tells_late)
+        if most > 0:
+            (<RangeCollector?>self.collector).most = most
         self.prepare()
 
     # ---- what a search is made of ----

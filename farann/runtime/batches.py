@@ -169,14 +169,16 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
 
 
 def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,
-             radii: Float64Array, nearest: bool, threads: int) -> tuple[RangeHits, SearchStats]:
-    """All rows beyond the radius of each query, or with `nearest` within it, and what it took."""
+             radii: Float64Array, nearest: bool, threads: int,
+             most: int = 0) -> tuple[RangeHits, SearchStats]:
+    """All rows beyond the radius of each query, or with `nearest` within it, and what it took;
+    with `most` only so many of each, or a block more."""
     n = len(queries)
     tasks: dict[int, _core.Task] = {}
 
     def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
         task = _core.Task(snapshot, chosen, queries, start, stop, 0, nearest, radii=radii,
-                          flag=flag)
+                          most=most, flag=flag, costs=row_costs(n, snapshot.dim, snapshot.isa))
         task.run()
         tasks[start] = task
 

@@ -45,14 +45,20 @@ def furthest_from(members: Float32, rows: Float32, k: int, metric: str, ids: Int
 
 
 def selection(rows: Float32, k: int, metric: str, ids: Int64, first: Any,
-              may: NDArray[np.bool_] | None = None) -> tuple[Float32, Int64]:
-    """Greedy picks after the rows at some positions."""
+              may: NDArray[np.bool_] | None = None, groups: Int64 | None = None,
+              per_group: int = 0) -> tuple[Float32, Int64]:
+    """Greedy picks after the rows at some positions, with those at most so many of each group."""
     left = np.ones(len(rows), bool) if may is None else may.copy()
     left[list(first)] = False
     least = member_keys(rows[list(first)], rows, metric).min(axis=0)
     picked: list[int] = []
     keys: list[float] = []
-    while left.any() and len(picked) < k:
+    while len(picked) < k:
+        if groups is not None:
+            counts = np.bincount(groups[[*first, *picked]], minlength=int(groups.max()) + 1)
+            left &= counts[groups] < per_group
+        if not left.any():
+            break
         at = np.flatnonzero(left)
         best = int(at[np.lexsort((ids[at], -least[at]))[0]])
         picked.append(best)

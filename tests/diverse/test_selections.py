@@ -90,3 +90,28 @@ def test_rows_are_still_checked() -> None:
     with pytest.raises(ValueError, match="radius: expected a distance of 0 or more, got -1"):
         farann.select_diverse(rows, radius=-1)
     assert len(farann.select_diverse(rows, 2, "cosine", radius=-1).ids) == 1
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "duplicates", "crowded edge", "ulps apart", "3e38"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_at_most_so_many_of_each_group(metric: str, kind: str) -> None:
+    """Groups that are full leave the front, and what waits behind it; `first` counts."""
+    rng = np.random.default_rng(7)
+    rows, labels = rows_for(kind, rng, 2500, 7, metric), rng.integers(0, 9, 2500)
+    labels[labels == 8] = 0  # the largest
+    index = farann.Index(metric=metric)
+    index.add(rows, groups=labels + 100)
+    for per_group, first in ((1, [3]), (4, [5]), (30, [3, 9, 4, 17])):
+        scores, expected = oracle.selection(rows, 200, metric, np.arange(2500), first, None,
+                                            labels, per_group)
+        found = index.select_diverse(200, first=first, per_group=per_group)
+        assert len(expected) <= 8 * per_group
+        assert_array_equal(found.ids, expected)
+        assert_same_bits(found.scores, scores)
+    found = index.select_diverse(start=3, per_group=2)
+    assert_array_equal(np.bincount(labels[found.ids]), np.full(8, 2))
+    assert len(index.select_diverse(per_group=1, groups=[101, 103]).ids) == 2
+    with pytest.raises(ValueError, match="per_group: the index has no groups; give them to add"):
+        index_of(rows, metric).select_diverse(3, per_group=1)
+    with pytest.raises(ValueError, match="per_group: expected"):
+        index.select_diverse(3, per_group=0)

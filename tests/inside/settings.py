@@ -60,6 +60,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     "long_work": ("_LONG_WORK", (batches,)),
     "main_directions": ("_MAIN_DIRECTIONS", (transform,)),
     "measure": ("measure", (measure,)),
+    "most_joined_rows": ("_MOST_JOINED_ROWS", (pairs,)),
     "most_listed": ("_MOST_LISTED", (filters,)),
     "most_ordered": ("MOST_ORDERED", (coding,)),
     "most_regression_steps": ("_MOST_STEPS", (regression,)),

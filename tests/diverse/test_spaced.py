@@ -1,0 +1,195 @@
+"""Selections by score with a radius, against a greedy loop in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import inside
+import numpy as np
+import pytest
+import reference
+from cases import DATA, Float32, index_of, low_rank, rows_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+from reference import METRICS
+
+import farann
+
+
+def right(rows: Float32, scores: Any, radius: float | None, metric: str, k: int | None = None, *,
+          ids: Any = None, groups: Any = None, per_group: int | None = None) -> list[int]:
+    """The rows of a greedy loop: each is the query, and the picks before are the rows."""
+    ids = np.arange(len(rows)) if ids is None else np.asarray(ids)
+    picks: list[int] = []
+    for i in np.lexsort((ids, -np.asarray(scores, float))).tolist():
+        if len(picks) == k:
+            break
+        if per_group is not None and sum(groups[j] == groups[i] for j in picks) >= per_group:
+            continue
+        if radius is not None and picks:
+            near = reference.scores_from_keys(
+                rows[i], reference.keys(rows[i], rows[picks], metric), metric)
+            if (near < radius if metric == "l2" else near > radius).any():
+                continue
+        picks.append(i)
+    return [int(ids[i]) for i in picks]
+
+
+def spread(metric: str, radius: float) -> float:
+    """The radius that is 2048 numbers of float32 further, or infinity."""
+    sign = 1 if metric == "l2" else -1
+    bits = int(np.float32(sign * radius).view(np.int32))
+    place = min((bits if bits >= 0 else -(bits & 0x7FFFFFFF)) + 2048, 0x7F800000)
+    return sign * float(np.copysign(np.int32(abs(place)).view(np.float32), place))
+
+
+def check_k(rows: Float32, scores: Any, k: int, metric: str, **options: Any) -> None:
+    """By k: the first k by the radius that is found, and fewer by one that is a little larger."""
+    asked = {name: value for name, value in options.items() if name == "per_group"}
+    index = farann.Index(metric=metric)
+    index.add(rows, groups=options.get("groups"))
+    found = index.select_spaced(scores, k=k, **asked)
+    assert found.radius is not None
+    at_most = len(right(rows, scores, None, metric, **options))
+    assert found.ids.tolist() == right(rows, scores, found.radius, metric, k, **options)
+    assert len(found.ids) == min(k, at_most)
+    if 1 < k <= at_most and np.isfinite(found.radius) and found.radius != 0.0:
+        assert len(right(rows, scores, spread(metric, found.radius), metric, **options)) < k
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", DATA)
+def test_hostile_data(kind: str, metric: str, rng: np.random.Generator) -> None:
+    """Radii on the very score of a pair, where it may stay; many scores are equal."""
+    rows = rows_for(kind, rng, 120, 9, metric)
+    worth = rng.integers(0, 20, 120)
+    index = index_of(rows, metric)
+    with np.errstate(all="ignore"):
+        exact = reference.scores_from_keys(
+            rows[7], reference.keys(rows[7], rows, metric), metric)
+        on_rows = np.quantile(exact, [0.05, 0.3, 0.5, 0.9], method="nearest").tolist()
+        for radius in (*on_rows, float(np.nextafter(on_rows[1], np.inf)), 0.0, 1.0, np.inf):
+            found = index.select_spaced(worth, radius=radius)
+            assert found.ids.tolist() == right(rows, worth, radius, metric)
+            assert found.scores.tolist() == worth[found.ids].tolist() and found.radius == radius
+            assert_array_equal(index.select_spaced(worth, radius=radius, k=5).ids, found.ids[:5])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", ["gaussian", "duplicates", "all equal", "grid", "mixed magnitudes",
+                                  "3e38", "denormals", "ulps apart", "one huge row"])
+def test_the_radius_that_leaves_k(kind: str, metric: str, rng: np.random.Generator) -> None:
+    rows = rows_for(kind, rng, 70, 6, metric)
+    worth = rng.standard_normal(70)
+    with np.errstate(all="ignore"):
+        for k in (1, 2, 9, 40, 70, 99):
+            check_k(rows, worth, k, metric)
+        check_k(rows, worth, 6, metric, groups=np.arange(70) % 4, per_group=2)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_many_rows_changes_and_filters(metric: str, rng: np.random.Generator) -> None:
+    n = 4000
+    rows = low_rank(rng, n, 24)
+    ids, groups, worth = rng.permutation(10 * n)[:n], rng.integers(0, 30, n), rng.random(n)
+    worth[::7] = 0.5
+    index = farann.Index(metric=metric)
+    index.add(rows[:3000], ids[:3000], groups=groups[:3000])
+    index.build()
+    index.add(rows[3000:], ids[3000:], groups=groups[3000:])
+    index.remove(ids[1000:1100])
+    left = np.r_[0:1000, 1100:n]
+    assert_array_equal(index.ids, ids[left])
+    own: Any = {"ids": ids[left], "groups": groups[left]}
+    for radius in {"l2": (1.0, 4.0), "dot": (14.0, 2.0), "cosine": (0.97, 0.4)}[metric]:
+        expected = right(rows[left], worth[left], radius, metric, **own)
+        assert 5 < len(expected) < len(left) - 100
+        for level in inside.native.levels():
+            inside.store.use_level(index, level)
+            for threads in (1, 2):
+                found = index.select_spaced(worth[left], radius=radius, threads=threads)
+                assert found.ids.tolist() == expected
+        found = index.select_spaced(worth[left], radius=radius, per_group=3)
+        assert found.ids.tolist() == right(rows[left], worth[left], radius, metric, per_group=3,
+                                           **own)
+        some = left[groups[left] < 20]
+        found = index.select_spaced(worth[left], radius=radius, groups=np.arange(20))
+        assert found.ids.tolist() == right(rows[some], worth[some], radius, metric, ids=ids[some])
+        found = index.select_spaced(worth[left], radius=radius, allowed=ids[some], exclude=ids[:9])
+        some = np.setdiff1d(some, np.arange(9))
+        assert found.ids.tolist() == right(rows[some], worth[some], radius, metric, ids=ids[some])
+    found = index.select_spaced(worth[left], k=50)
+    assert found.radius is not None
+    assert found.ids.tolist() == right(rows[left], worth[left], found.radius, metric, 50, **own)
+    assert len(right(rows[left], worth[left], spread(metric, found.radius), metric, **own)) < 50
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_laws(data: st.DataObject) -> None:
+    """No two picks are nearer than the radius, every other row is nearer to a better one; without
+    a radius the picks are the rows with the top scores."""
+    metric = data.draw(st.sampled_from(METRICS))
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    n = data.draw(st.integers(1, 80))
+    rows = rng.integers(-3, 4, (n, 3)).astype(np.float32)
+    rows[~rows.any(axis=1), 0] = 1.0
+    worth = rng.integers(0, 9, n)
+    index = index_of(rows, metric)
+    radius = data.draw(st.sampled_from({"l2": [0.0, 1.0, 2.0, 3.0], "dot": [9.0, 3.0, 0.0],
+                                        "cosine": [1.0, 0.5, 0.0]}[metric]))
+    found = index.select_spaced(worth, radius=radius)
+    order = np.lexsort((np.arange(n), -worth))
+    place = np.argsort(order)
+    assert (np.diff(place[found.ids]) > 0).all() and found.ids[0] == order[0]
+    near = [reference.scores_from_keys(row, reference.keys(row, rows, metric), metric)
+            for row in rows]
+    nearer = np.array(near) < radius if metric == "l2" else np.array(near) > radius
+    for i in range(n):
+        before = found.ids[place[found.ids] < place[i]]
+        assert nearer[i, before].any() != (i in found.ids)
+    nothing = {"l2": 0.0, "dot": np.inf, "cosine": np.inf}[metric]
+    k = data.draw(st.integers(1, n))
+    assert_array_equal(index.select_spaced(worth, radius=nothing, k=k).ids, order[:k])
+
+
+def test_per_group_alone() -> None:
+    index = farann.Index()
+    index.add([[0.0]] * 6, groups=["a", "a", "b", "b", "a", "c"])
+    found = index.select_spaced([1, 2, 3, 4, 5, 6], per_group=1)
+    assert (found.ids.tolist(), found.scores.tolist(), found.radius) == ([5, 4, 3], [6, 5, 4], None)
+    assert index.select_spaced([1, 2, 3, 4, 5, 6], per_group=2, radius=0.0, k=4).ids.tolist() == [
+        5, 4, 3, 2]
+    assert found.to_dict()["rank"].tolist() == [1, 2, 3]
+
+
+def test_progress_and_what_is_refused() -> None:
+    index = farann.Index()
+    assert index.select_spaced([], radius=1.0).ids.shape == (0,)
+    index.add(np.arange(3000.0)[:, None])
+    told: list[Any] = []
+    index.select_spaced(np.arange(3000), radius=10.0, progress=lambda *step: told.append(step))
+    assert told[0] == ("rows met", 0, 3000) and told[-1] == ("rows met", 3000, 3000)
+    told.clear()
+    index.select_spaced(np.arange(3000), k=10, progress=lambda *step: told.append(step))
+    assert {step[0] for step in told} == {"radii tried"} and told[-1][1] == told[-1][2]
+    worth: Any = np.zeros(3000)
+    for message, asked in (
+            ("radius: expected one, or k, or per_group, got none", {"scores": worth}),
+            ("radius: expected a distance of 0 or more", {"scores": worth, "radius": -1.0}),
+            ("radius: expected a number, got NaN", {"scores": worth, "radius": np.nan}),
+            ("k: expected", {"scores": worth, "k": 0}),
+            ("per_group: the index has no groups", {"scores": worth, "per_group": 1}),
+            (r"scores: expected one for each row in the order of index.ids, shape \(3000,\), got "
+             r"\(2,\)", {"scores": [1, 2], "k": 1}),
+            ("scores: expected numbers, got NaN at 7",
+             {"scores": np.where(np.arange(3000) == 7, np.nan, 0), "k": 1})):
+        with pytest.raises(ValueError, match=message):
+            index.select_spaced(**asked)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="scores: expected numbers"):
+        index.select_spaced(["a"] * 3000, k=1)
+    coded = farann.Index(keep_vectors=False)
+    coded.add([[1.0], [2.0]])
+    with pytest.raises(ValueError, match="select_spaced needs the vectors"):
+        coded.select_spaced([1, 2], k=1)
