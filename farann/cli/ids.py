@@ -18,7 +18,7 @@ from farann.io.vector_content import Fault, choose, optional_package
 from farann.vectors import read_ids, split_name
 
 Array = npt.NDArray[Any]
-_JSON_LINES = (".jsonl", ".ndjson")
+_JSON_SUFFIXES = (".jsonl", ".ndjson")
 
 
 def id_column(path: Path) -> str | None:
@@ -62,7 +62,7 @@ def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None,
     if kind == ".txt":
         first = next(_lines(path), "")
         return read_ids(file) if _are_integers(first) else list(_lines(path))
-    if kind in _JSON_LINES:
+    if kind in _JSON_SUFFIXES:
         with naming(path):
             words = field_of_strings(path, default if name is None else name)
         return read_ids(file, max_bytes=max_bytes) if words is None else words
