@@ -155,6 +155,13 @@ def assert_same(got: Answer, expected: Answer, k: int | None = None) -> None:
     assert_same_bits(got.scores, scores)
 
 
+def arrays_of(answer: Any) -> list[NDArray[Any]]:
+    """What an answer consists of: the arrays of a result, in order, or itself."""
+    names = ("offsets", "ids", "scores", "score")
+    fields = [getattr(answer, name) for name in names if hasattr(answer, name)]
+    return [np.asarray(field) for field in fields or [answer]]
+
+
 def assert_same_bits(got: Float32, expected: Float32) -> None:
     """Hold float32 arrays against each other by bits; any NaN equals any NaN."""
     assert got.dtype == expected.dtype == np.float32 and got.shape == expected.shape

@@ -9,8 +9,8 @@ from typing import Any
 
 import ablate_cases
 import inside
-import numpy as np
 import pytest
+from cases import arrays_of
 
 from bench.ablate import mechanisms, questions, run
 
@@ -72,11 +72,8 @@ def test_a_switch_changes_what_is_counted_and_no_exact_answer(
 
 def bits_of(answers: object) -> bytes:
     """All numbers of some answers."""
-    if isinstance(answers, np.ndarray):
-        return answers.tobytes()
-    if isinstance(answers, tuple | list):
-        return b"".join(bits_of(part) for part in answers)
-    return np.array(answers).tobytes()
+    return b"".join(array.tobytes() for answer in (answers if isinstance(answers, list)
+                                                   else [answers]) for array in arrays_of(answer))
 
 
 def test_all_is_as_it_was_afterwards() -> None:

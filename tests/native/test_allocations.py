@@ -8,7 +8,7 @@ from typing import Any
 import inside
 import numpy as np
 import pytest
-from cases import index_of
+from cases import arrays_of, index_of
 from inside import core
 
 import farann
@@ -64,8 +64,7 @@ def queries_of(number: int | None) -> Any:
 
 
 def bytes_of(answer: Any) -> list[bytes]:
-    parts = answer if isinstance(answer, tuple) else (answer,)
-    return [np.asarray(part).tobytes() for part in parts]
+    return [array.tobytes() for array in arrays_of(answer)]
 
 
 @pytest.mark.parametrize("number", [None, 3, 40])

@@ -14,7 +14,7 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import Float32, assert_same, index_of
+from cases import Float32, arrays_of, assert_same, index_of
 from inside import core
 from numpy.typing import NDArray
 from reference import METRICS
@@ -176,16 +176,17 @@ def test_every_answer_is_that_of_a_moment(metric: str, rng: np.random.Generator)
     expected: dict[str, Sequence[Any]] = {
         "batch": plain,
         "copy": plain,
-        "threads": [tuple(np.tile(part, (20, 1)) for part in found) for found in plain],
+        "threads": [reference.Found(*(np.tile(part, (20, 1)) for part in found))
+                    for found in plain],
         "single": [reference.Found(found.scores[0], found.ids[0]) for found in plain],
         "nearest": [reference.nearest(queries, s.rows, 8, metric, ids=s.ids) for s in states],
         "exclude": [furthest(state, exclude=left_out) for state in states],
         "allowed": [furthest(state, allowed=kept) for state in states],
         "prepared": [furthest(state, allowed=kept) for state in states],
         "beyond": [beyond(state) for state in states],
-        "score": [(lasting,)] * len(states),
-        "ids": [(state.ids,) for state in states],
-        "length": [(np.array(len(state.ids)),) for state in states],
+        "score": [lasting] * len(states),
+        "ids": [state.ids for state in states],
+        "length": [len(state.ids) for state in states],
     }
     assert len({one.ids.tobytes() for one in expected["beyond"]}) > 5
     assert {name for name, *_ in seen} == set(looks)
@@ -238,11 +239,10 @@ def test_a_replaced_row_is_always_there_once(named: bool, rng: np.random.Generat
         [*ids, *(f"more {i}" if named else n + i for i in range(1, steps + 1))])
 
 
-def same(answer: Any, expected: tuple[NDArray[Any], ...]) -> bool:
-    parts = answer if isinstance(answer, tuple) else (answer,)
+def same(answer: Any, expected: Any) -> bool:
     return all(
         np.array_equal(part, other, equal_nan=part.dtype == np.float32)
-        for part, other in zip(parts, expected, strict=True)
+        for part, other in zip(arrays_of(answer), arrays_of(expected), strict=True)
     )
 
 
