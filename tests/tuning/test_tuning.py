@@ -284,7 +284,8 @@ for cells in (None, 30):
     tables += [tuned.efforts, tuned.recalls, tuned.costs, tuned.predicted_thresholds,
                tuned.single_costs]
     tables += [[tuned.effort_for(recall) for recall in (0.8, 0.9, 0.95)]]
-    tables += index.search_furthest(given["queries"][:200], 10, recall=0.9, threads=2)
+    hits = index.search_furthest(given["queries"][:200], 10, recall=0.9, threads=2)
+    tables += [hits.ids, hits.scores]
 give(**{f"table{i}": table for i, table in enumerate(tables)})
 """
 
