@@ -13,6 +13,9 @@ from farann.adapters.anomalib import KCenterGreedy
 from farann.adapters.sentence_transformers import mine_hard_negatives
 
 Rows = NDArray[np.float32]
+# What torch, timm, anomalib and datasets say of themselves where they are installed.
+OF_OTHERS = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning",
+                                       "ignore::UserWarning")
 
 
 # ---- anomalib ----
@@ -62,6 +65,7 @@ def test_coreset(shape: tuple[int, ...], torch: bool) -> None:
         KCenterGreedy(make(rows), 0.003)
 
 
+@OF_OTHERS
 def test_coreset_covers_as_that_of_anomalib() -> None:
     """The same greedy rule from another first row, without the projection, which rows of three
     dimensions are spared."""
@@ -75,6 +79,7 @@ def test_coreset_covers_as_that_of_anomalib() -> None:
     assert expected[1:] == index.select_diverse(49, first=[expected[0]]).ids.tolist()
 
 
+@OF_OTHERS
 def test_coreset_inside_patchcore() -> None:
     torch = pytest.importorskip("torch")
     patchcore = pytest.importorskip("anomalib.models.image.patchcore.torch_model")
@@ -85,7 +90,7 @@ def test_coreset_inside_patchcore() -> None:
         model.train()
         model(torch.rand(2, 3, 64, 64))
         store = torch.vstack(model.embedding_store)
-        model.subsample_embedding(0.05)
+        model.subsample_embedding(sampling_ratio=0.05)
     assert (model.memory_bank == store[farann.select_diverse(
         store.detach().numpy(), int(len(store) * 0.05)).ids]).all()
 
@@ -210,6 +215,7 @@ def test_hard_negatives(whole: bool, number: int) -> None:
     assert len(drawn["negative"]) == len(expected)
 
 
+@OF_OTHERS
 @pytest.mark.parametrize("number", range(len(ARGUMENTS)))
 def test_hard_negatives_are_those_of_sentence_transformers(number: int) -> None:
     theirs = pytest.importorskip("sentence_transformers.util").mine_hard_negatives
