@@ -186,7 +186,7 @@ def test_progress_and_what_is_refused() -> None:
             ("scores: expected numbers, got NaN at 7",
              {"scores": np.where(np.arange(3000) == 7, np.nan, 0), "k": 1})):
         with pytest.raises(ValueError, match=message):
-            index.select_spaced(**asked)  # type: ignore[arg-type]
+            index.select_spaced(**asked)
     with pytest.raises(TypeError, match="scores: expected numbers"):
         index.select_spaced(["a"] * 3000, k=1)
     coded = farann.Index(keep_vectors=False)

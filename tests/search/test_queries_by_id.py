@@ -45,7 +45,8 @@ def test_rows_are_queries(kind: str, metric: str, rng: np.random.Generator) -> N
     index = changed_index(rows, ids, metric)
     there = np.arange(N) % 7 > 0
     at = np.flatnonzero(there)[[0, 5, 5, 200, -1]]
-    own, common = ids[at].tolist(), {"ids": ids[there], "metric": metric}
+    own: list[int] = ids[at].tolist()
+    common: dict[str, Any] = {"ids": ids[there], "metric": metric}
     with np.errstate(all="ignore"):
         radius = float(np.nanmedian(index.score(rows[at[0]], ids[there])))
         for exclude, left_out in excludes(own, rng, ids):

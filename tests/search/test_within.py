@@ -116,7 +116,7 @@ def test_within_and_beyond_are_all_rows(data: st.DataObject) -> None:
 def test_radius_0_finds_copies() -> None:
     """-0 is 0, and a row that float32 can't tell from the query is another row."""
     above_1 = float(np.nextafter(np.float32(1), np.float32(2)))
-    rows = float32([[1, 0], [1, -0.0], [1, 1e-45], [above_1, 0], [3, 4]])
+    rows = float32([[1.0, 0.0], [1.0, -0.0], [1.0, 1e-45], [above_1, 0.0], [3.0, 4.0]])
     index = index_of(rows)
     assert index.search_within(rows[0], 0.0).ids.tolist() == [0, 1]
     assert index.search_within(rows[:2], [0.0, 1e-45]).ids.tolist() == [0, 1, 0, 1]

@@ -176,7 +176,7 @@ def test_every_answer_is_that_of_a_moment(metric: str, rng: np.random.Generator)
     expected: dict[str, Sequence[Any]] = {
         "batch": plain,
         "copy": plain,
-        "threads": [reference.Found(*(np.tile(part, (20, 1)) for part in found))
+        "threads": [reference.Found(np.tile(found.scores, (20, 1)), np.tile(found.ids, (20, 1)))
                     for found in plain],
         "single": [reference.Found(found.scores[0], found.ids[0]) for found in plain],
         "nearest": [reference.nearest(queries, s.rows, 8, metric, ids=s.ids) for s in states],
