@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from farann import Hits, RangeHits, Selection
+from farann import Hits, Pairs, RangeHits, Selection
 from farann.cli.terminal import STREAM, print_table
 from farann.io.files import replacing
 from farann.io.vector_content import optional_package
@@ -83,9 +83,8 @@ def _parquet(stream: IO[bytes], tables: Iterable[Table]) -> None:
     parquet = optional_package("pyarrow.parquet", ".parquet")
     writer = None
     for table in tables:
-        strings = table["id"].dtype == object  # of which arrow can't tell where there are none
-        made = arrow.table({**table, "id": arrow.array(
-            table["id"], arrow.string() if strings else arrow.int64())})
+        made = arrow.table({name: column if column.dtype != object else arrow.array(
+            column, arrow.string()) for name, column in table.items()})  # if there are none, too
         if writer is None:
             writer = parquet.ParquetWriter(stream, made.schema)
         writer.write_table(made)
@@ -138,6 +137,15 @@ SELECTION_WRITERS: dict[str, Callable[[IO[bytes], Selection], None]] = {
     "npy": lambda stream, chosen: np.save(stream, storable(chosen.ids)), "txt": _lines,
     "csv": lambda stream, chosen: _csv(stream, [chosen.to_dict()]),
     "parquet": lambda stream, chosen: _parquet(stream, [chosen.to_dict()]), "json": _json}
+
+
+PAIR_WRITERS: dict[str, Callable[[IO[bytes], Pairs], None]] = {
+    "csv": lambda stream, found: _csv(stream, [found.to_dict()]),
+    "parquet": lambda stream, found: _parquet(stream, [found.to_dict()]),
+    "npz": lambda stream, found: np.savez(stream, ids=storable(found.ids.ravel()).reshape(-1, 2),
+                                          scores=found.scores),
+    "json": lambda stream, found: write_json(stream, {
+        "ids": found.ids.tolist(), "scores": printed_scores(found.scores)})}
 
 
 # Where to

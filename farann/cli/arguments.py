@@ -123,9 +123,11 @@ examples:
   farann select items.npy -k 1000 -o ids.npy
   farann select items.npy --radius 0.5 -o cover.npy --plot radius.png
   farann select items.farann -k 100 --start 17 > ids.txt
+  farann select items.npy --scores quality.csv --radius 0.5 -o best.csv
 
 Ids are printed or written in the order in which they were chosen. .csv,
-.parquet and --json have the distance to the nearest row chosen before, too."""
+.parquet and --json have the distance to the nearest row chosen before, too, or
+the score given by --scores."""
 
 DIAMETER = f"""\
 Find the two rows that are furthest from each other, or under dot and cosine
@@ -137,6 +139,19 @@ DIAMETER_EXAMPLES = """\
 examples:
   farann diameter items.npy
   farann diameter items.farann"""
+
+PAIRS = f"""\
+Find all pairs of rows at a distance of RADIUS or less, such as near duplicates;
+under dot and cosine, those whose dot product or cosine is RADIUS or more. ROWS
+is a file of vectors, or an index that farann build wrote. .csv and .parquet
+have a line a pair: id, other_id and score. .npz and .json have ids and scores.
+
+{VECTORS}"""
+
+PAIRS_EXAMPLES = """\
+examples:
+  farann pairs items.npy 0.5 -o twins.csv
+  farann pairs items.farann 0.98 > twins.csv"""
 
 DEMO = """\
 Show furthest search on data that one can look at, and write a page of HTML:
@@ -371,6 +386,10 @@ def parser_of_commands() -> argparse.ArgumentParser:
         "write (default: standard output, as text)")
     add("--radius", type=_number, metavar="R", help="stop when every row is within this distance "
         "of a chosen one, or has this dot product or cosine with one")
+    add("--scores", metavar="FILE", help="scores of the rows, one a row: choose the best of which "
+        "no two are nearer than --radius, by default the one that leaves -k rows")
+    add("--per-group", type=_at_least(1), metavar="N", help="choose at most N rows of each "
+        "group of the index")
     add("--start", metavar="ID", help="the first row (default: the one furthest from the mean)")
     for word, which in (("first", "ids that were chosen before"), ("exclude", "ids to leave out"),
                         ("allowed", "the only ids to choose, or a boolean mask over all rows")):
@@ -383,6 +402,16 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add = _command(commands, "diameter", "find the two rows furthest apart",
                    DIAMETER, DIAMETER_EXAMPLES)
     _add_rows(add)
+    _add_shared(add, threads=True)
+
+    add = _command(commands, "pairs", "find near duplicates: all pairs within a radius",
+                   PAIRS, PAIRS_EXAMPLES)
+    _add_rows(add)
+    add("radius", type=_number, metavar="RADIUS", help="distance, dot product or cosine")
+    add("-o", "--output", metavar="OUT", help=".csv, .parquet, .npz or .json file to write "
+        "(default: standard output, as CSV)")
+    add("--limit", type=_at_least(1), default=10_000_000, metavar="N", help="the most pairs to "
+        "find (default: 10,000,000)")
     _add_shared(add, threads=True)
 
     add = _command(commands, "info", "show what is in an index", INFO, INFO_EXAMPLES)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from farann import Hits, Index, RangeHits
+from farann import Hits, Index, RangeHits, Spaced
 from farann.cli import answers as results
 from farann.cli import terminal
 from farann.cli.ids import (
@@ -44,7 +44,7 @@ from farann.vectors import (
     split_name,
 )
 
-__all__ = ["build", "demo", "diameter", "info", "search", "select", "tune"]
+__all__ = ["build", "demo", "diameter", "info", "pairs", "search", "select", "tune"]
 
 QUERIES_A_CALL = 1024  # enough for all threads, few enough for the progress bar to move
 LIMITS = ("recall", "epsilon", "budget", "seconds")
@@ -324,21 +324,31 @@ def info(arguments: argparse.Namespace) -> int:
 
 def select(arguments: argparse.Namespace) -> int:
     """Choose rows of a file or an index, and write their ids."""
-    if arguments.k is None and arguments.radius is None:
-        raise ValueError("give -k, how many rows to choose, or --radius")
+    if arguments.k is None and arguments.radius is None and arguments.per_group is None:
+        raise ValueError("give -k, how many rows to choose, or --radius, or --per-group")
+    if arguments.scores is not None:
+        for name in ("start", "first", "plot"):
+            if getattr(arguments, name) is not None:
+                raise ValueError(f"--{name}: rows are chosen by --scores; leave one of both out")
     output, kind = results.target(arguments.output, "json" if arguments.json else None,
                                   results.SELECTION_WRITERS, "ids", "txt")
     files = {name: getattr(arguments, name) for name in ("exclude", "allowed", "first")}
     if output is not None:
-        _check_output(output, arguments.rows, *files.values())
+        _check_output(output, arguments.rows, arguments.scores, *files.values())
     plot = _plotter(arguments.plot, arguments.rows)
     index, start = _index_of(arguments), arguments.start
     if start is not None and start.isdecimal() and not _has_strings(index):
         start = int(start)
     lists = {name: _listed(file, index, arguments.max_bytes) for name, file in files.items()}
     with blaming(files, 0):
-        chosen = index.select_diverse(arguments.k, start=start, radius=arguments.radius, **lists,
-                                      progress=is_shown(arguments))
+        given = {"radius": arguments.radius, "per_group": arguments.per_group,
+                 "exclude": lists["exclude"], "allowed": lists["allowed"],
+                 "progress": is_shown(arguments)}
+        if arguments.scores is None:
+            chosen = index.select_diverse(arguments.k, start=start, first=lists["first"], **given)
+        else:
+            values = open_vectors(arguments.scores, max_bytes=arguments.max_bytes).read()
+            chosen = index.select_spaced(values.ravel(), k=arguments.k, **given)
     with results.written(output) as stream:
         results.SELECTION_WRITERS[kind](stream, chosen)
     name = results.SCORE_NAMES[index.metric]
@@ -351,8 +361,25 @@ def select(arguments: argparse.Namespace) -> int:
     plot(draw)
     where = "" if output is None else f"{output}: "
     last = f"{chosen.scores[-1]:.6g}" if len(chosen.scores) else "none"
-    note(arguments, f"{where}{len(chosen.ids):,} of {counted(len(index), 'row')}; the last one's "
-         f"{name} to the nearest before is {last}")
+    what = f"last one's {name} to the nearest before is {last}"
+    if isinstance(chosen, Spaced):
+        what = f"last one's score is {last}, the radius {chosen.radius}"
+    note(arguments, f"{where}{len(chosen.ids):,} of {counted(len(index), 'row')}; the {what}")
+    return 0
+
+
+def pairs(arguments: argparse.Namespace) -> int:
+    """Write all pairs of rows of a file or an index within a radius."""
+    output, kind = results.target(arguments.output, "json" if arguments.json else None,
+                                  results.PAIR_WRITERS, "pairs", "csv")
+    if output is not None:
+        _check_output(output, arguments.rows)
+    index = _index_of(arguments)
+    found = index.pairs_within(arguments.radius, limit=arguments.limit, threads=arguments.threads,
+                               progress=is_shown(arguments))
+    with results.written(output) as stream:
+        results.PAIR_WRITERS[kind](stream, found)
+    note(arguments, f"{counted(len(found.ids), 'pair')} of {counted(len(index), 'row')}")
     return 0
 
 

@@ -21,6 +21,7 @@ _WORDS = {
     "keep_vectors=False": "--no-vectors", "keep_vectors": "--no-vectors",
     "search_nearest": "--nearest", "search_beyond": "--beyond",
     "search_within": "--within", "select_diverse": "farann select",
+    "select_spaced": "farann select --scores", "pairs_within": "farann pairs",
     "max_bytes= or --max-bytes": "--max-bytes",
     "give them to add, as groups=": "give them to farann build, as --groups",
 }

@@ -23,7 +23,7 @@ import farann
 from farann.cli import main
 from farann.vectors import VectorFile, write_vectors
 
-COMMANDS = ["build", "search", "tune", "info", "select", "diameter", "demo"]
+COMMANDS = ["build", "search", "tune", "info", "select", "diameter", "pairs", "demo"]
 Capture = pytest.CaptureFixture[str]
 
 
@@ -290,6 +290,51 @@ def test_ranges(place: Path, queries: NDArray[np.float32], capsys: Capture, kind
         for name in ("offsets", "scores", "ids"):
             assert_array_equal(found[name], getattr(hits, name))
             assert found[name].dtype == getattr(hits, name).dtype
+
+
+def test_pairs(place: Path, capsys: Capture) -> None:
+    index = farann.Index.load("rows.farann")
+    radius = float(np.median(index.search_nearest(index.reconstruct(index.ids), 2).scores[:, 1]))
+    found = index.pairs_within(radius)
+    assert 9 < len(found.ids) < 3000
+    assert main(["pairs", "rows.npy", str(radius)]) == 0
+    printed = capsys.readouterr()
+    lines = [line.split(",") for line in printed.out.splitlines()]
+    assert lines[0] == ["id", "other_id", "score"]
+    assert [[int(a), int(b)] for a, b, _ in lines[1:]] == found.ids.tolist()
+    assert f"{len(found.ids):,} pairs of 300 rows" in printed.err
+    assert main(["pairs", "rows.npy", str(radius), "--json", "-q"]) == 0
+    assert json.loads(capsys.readouterr().out)["ids"] == found.ids.tolist()
+    for name in ("p.npz", "p.csv", "p.parquet"):
+        assert main(["pairs", "rows.farann", str(radius), "-o", name, "-q"]) == 0
+    with np.load("p.npz") as arrays:
+        assert_array_equal(arrays["ids"], found.ids)
+        assert_array_equal(arrays["scores"], found.scores)
+    capsys.readouterr()
+    assert main(["pairs", "rows.npy", "99", "--limit", "7"]) == 2
+    assert "7 pairs within 99" in capsys.readouterr().err
+
+
+def test_select_by_scores(place: Path, capsys: Capture) -> None:
+    rows = np.load("rows.npy")
+    worth = np.random.default_rng(1).random((300, 1), dtype=np.float32)
+    np.save("worth.npy", worth)
+    Path("classes.txt").write_text("".join(f"{i % 3}\n" for i in range(300)))
+    assert main(["build", "rows.npy", "-o", "g.farann", "--groups", "classes.txt", "-q"]) == 0
+    index = farann.Index(dim=rows.shape[1])
+    index.add(rows, groups=np.arange(300) % 3)
+    for options, given in (({"k": 9}, ["-k", "9"]), ({"radius": 2.0}, ["--radius", "2"]),
+                           ({"k": 20, "per_group": 2}, ["-k", "20", "--per-group", "2"])):
+        found: Any = index.select_spaced(worth.ravel(), **options)  # type: ignore[arg-type]
+        assert main(["select", "g.farann", "--scores", "worth.npy", *given]) == 0
+        printed = capsys.readouterr()
+        assert list(map(int, printed.out.split())) == found.ids.tolist()
+        assert f"the radius {found.radius}" in printed.err
+    assert main(["select", "g.farann", "--per-group", "2", "-q"]) == 0
+    assert list(map(int, capsys.readouterr().out.split())) == index.select_diverse(
+        per_group=2).ids.tolist()
+    assert main(["select", "g.farann", "--scores", "worth.npy", "-k", "3", "--start", "1"]) == 2
+    assert "--start: rows are chosen by --scores" in capsys.readouterr().err
 
 
 def test_search_beyond_a_negative_cosine(place: Path, queries: NDArray[np.float32]) -> None:
