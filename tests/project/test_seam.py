@@ -21,6 +21,9 @@ PUBLIC = {
     "farann.vectors",
     "farann.adapters", "farann.adapters.keras_rs", "farann.adapters.posneg",
     "farann.adapters.ray", "farann.adapters.tfrs", "farann.adapters.training",
+    "farann.adapters.anomalib", "farann.adapters.haystack", "farann.adapters.langchain",
+    "farann.adapters.llama_index", "farann.adapters.sentence_transformers",
+    "farann.adapters.skactiveml",
 }
 # Python in strings, which tests run in a process of its own.
 SNIPPET = re.compile(r"^\s*(?:from\s+(farann[\w.]*)\s+import\s+(.+)|import\s+(.*farann.*))$", re.M)
