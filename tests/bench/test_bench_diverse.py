@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from bench.diverse import methods, run
+import farann
+from bench.diverse import methods, run, spaced
 
 
 def test_all_libraries_choose_the_same_rows() -> None:
@@ -43,3 +47,20 @@ def test_what_is_computed_and_the_diameter() -> None:
     wide = rows.astype(np.float64)
     widest = np.linalg.norm(wide[:, None] - wide, axis=2).max()
     assert run.diameter(rows)[0] == pytest.approx(widest)
+
+
+def test_spaced_rows_beside_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                   capsys: pytest.CaptureFixture[str]) -> None:
+    rows = np.random.default_rng(3).standard_normal((2500, 3)).astype(np.float32)
+    scores = np.random.default_rng(4).random(2500)
+    index = farann.Index()
+    index.add(rows)
+    found = index.select_spaced(scores, radius=0.5)
+    assert spaced.struck(rows, scores, 0.5) == (1.0, len(found.ids))
+    assert spaced.separation(rows, found.ids) >= 0.5
+    np.save(tmp_path / "rows.npy", rows)
+    monkeypatch.setattr("sys.argv", ["spaced", "--rows", str(tmp_path / "rows.npy")])
+    monkeypatch.setitem(sys.modules, "max_div", None)
+    spaced.main()
+    said = capsys.readouterr().out
+    assert "2,500 rows of 3 dimensions" in said and "max-div isn't installed" in said
