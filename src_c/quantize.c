@@ -123,15 +123,10 @@ void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_
     }
 }
 
-/* Lay one row's group, or pair of groups, into a panel. */
-static void pack_groups(const uint8_t *codes, int64_t left, int nibbles, uint8_t *panel,
-                        uint8_t *low) {
+/* Lay the nibbles of one row's pair of groups into a panel. */
+static void pack_groups(const uint8_t *codes, int64_t left, uint8_t *panel, uint8_t *low) {
     uint32_t first, second = 0, high_bits, low_bits;
     memcpy(&first, codes, sizeof first);
-    if (!nibbles) {
-        memcpy(panel, &first, sizeof first);
-        return;
-    }
     if (left > 1) memcpy(&second, codes + sizeof first, sizeof second);
     high_bits = (first >> 4 & 0x0f0f0f0fu) | (second & 0xf0f0f0f0u);
     low_bits = (first & 0x0f0f0f0fu) | (second << 4 & 0xf0f0f0f0u);
@@ -142,6 +137,7 @@ static void pack_groups(const uint8_t *codes, int64_t left, int nibbles, uint8_t
 void farann_pack_codes(const uint8_t *rows, const int64_t *places, int64_t n, int64_t groups,
                        int nibbles, uint8_t *panels, uint8_t *low) {
     const int64_t step = nibbles ? 2 : 1, parts = (groups + step - 1) / step;
+    const int64_t whole = nibbles ? 0 : parts;
     for (int64_t i = 0; i < n; i++) {
         const int64_t place = places[i];
         if (place < 0) continue;
@@ -150,8 +146,11 @@ void farann_pack_codes(const uint8_t *rows, const int64_t *places, int64_t n, in
                                  place % FARANN_CODE_PANEL;
         const int64_t in_quad = place / FARANN_CODE_QUAD * parts * FARANN_CODE_QUAD +
                                 place % FARANN_CODE_QUAD;
-        for (int64_t p = 0; p < parts; p++)
-            pack_groups(row + p * step * FARANN_CODE_GROUP, groups - p * step, nibbles,
+        for (int64_t p = 0; p < whole; p++)
+            memcpy(panels + (in_panel + p * FARANN_CODE_PANEL) * FARANN_CODE_GROUP,
+                   row + p * FARANN_CODE_GROUP, FARANN_CODE_GROUP);
+        for (int64_t p = whole; p < parts; p++)
+            pack_groups(row + p * step * FARANN_CODE_GROUP, groups - p * step,
                         panels + (in_panel + p * FARANN_CODE_PANEL) * FARANN_CODE_GROUP,
                         !low ? NULL : low + (in_quad + p * FARANN_CODE_QUAD) * FARANN_CODE_GROUP);
     }

@@ -1,6 +1,5 @@
 """What becomes of rows that pass: the only owner of thresholds."""
 
-cimport cython
 from libc.stdint cimport int64_t
 
 from farann.native.kernels cimport (farann_best_scores, farann_block, farann_candidates,
@@ -44,53 +43,36 @@ cdef class Collector:
     cdef void forget(self, int64_t i) noexcept nogil
     cdef int64_t forget_unkept(self, int64_t *members) noexcept nogil
     cdef int64_t forget_short(self, int64_t *members) noexcept nogil
-    @cython.final
     cdef bint has_k_rows(self, int64_t i) noexcept nogil
     cdef bint all_have_k_rows(self) noexcept nogil
-    @cython.final
     cdef void predict(self, int64_t i, double key) noexcept nogil
-    @cython.final
     cdef void allow(self, int64_t i, double slack) noexcept nogil
-    @cython.final
     cdef void raise_threshold(self, int64_t i, double key) noexcept nogil
     cdef double bar(self, int64_t i) noexcept nogil
-    @cython.final
     cdef float float_threshold(self, int64_t i, double slack) noexcept nogil
     cdef void open(self, const int64_t *members, int64_t count) noexcept nogil
-    @cython.final
     cdef void drop_new(self, int64_t j, int64_t i) noexcept nogil
-    @cython.final
     cdef void drop_filtered(self, const int64_t *members, int64_t count,
                             const farann_block *where) noexcept nogil
     cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,
                      const farann_block *where) noexcept nogil
-    @cython.final
     cdef float at_least(self, int64_t m, const float *scores, int64_t n) noexcept nogil
     cdef void admit(self, int64_t j, int64_t i, const farann_block *where) noexcept nogil
     cdef void take_passed(self, int64_t i, int64_t before,
                           const farann_block *where) noexcept nogil
-    @cython.final
     cdef void look(self, int64_t n_scanned) noexcept nogil
-    @cython.final
     cdef void thin_out(self, int64_t i) noexcept nogil
     cdef double keep_best(self, int64_t i) noexcept nogil
-    @cython.final
     cdef void rerank_best(self, int64_t i) noexcept nogil
-    @cython.final
     cdef void rerank_all(self, int64_t i) noexcept nogil
-    @cython.final
     cdef void rerank(self, int64_t i, int64_t first) noexcept nogil
-    @cython.final
     cdef void settle(self, int64_t i) noexcept nogil
     cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
                     const farann_filter *filter) noexcept nogil
-    @cython.final
     cdef void offer_rows(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
                          const farann_block *where) noexcept nogil
-    @cython.final
     cdef void threshold_from_top(self, int64_t i) noexcept nogil
     cdef void finish(self) noexcept nogil
-    @cython.final
     cdef double score_of(self, int64_t i, int64_t j) noexcept nogil
     cdef void write(self, int64_t i, float *scores, int64_t *ids, int64_t n) noexcept nogil
 

@@ -107,6 +107,7 @@ cdef class Collector:
                 n += 1
         return n
 
+    @cython.final
     cdef bint has_k_rows(self, int64_t i) noexcept nogil:
         return self.found[i].top.count + self.found[i].passed.count >= self.batch.k
 
@@ -117,14 +118,17 @@ cdef class Collector:
                 return False
         return True
 
+    @cython.final
     cdef void predict(self, int64_t i, double key) noexcept nogil:
         """Take the rows of the answer to reach a reduced key, until they turn out not to."""
         self.found[i].predicted = key
 
+    @cython.final
     cdef void allow(self, int64_t i, double slack) noexcept nogil:
         """Let rough scores from now on be off by so much."""
         self.found[i].slack = max(self.found[i].slack, slack)
 
+    @cython.final
     cdef void raise_threshold(self, int64_t i, double key) noexcept nogil:
         """Take a reduced key that every row of the answer reaches, as another search has found."""
         self.found[i].threshold = max(self.found[i].threshold, key)
@@ -136,6 +140,7 @@ cdef class Collector:
         return farann_key_within(self.batch.metric, self.batch.sign, self.found[i].threshold,
                                  self.batch.epsilon, &self.batch.queries[i].prepared)
 
+    @cython.final
     cdef float float_threshold(self, int64_t i, double slack) noexcept nogil:
         """What rough scores of a block must be greater than, where they are off by `slack`."""
         self.allow(i, slack)
@@ -149,9 +154,11 @@ cdef class Collector:
         for j in range(count):
             self.tile[j] = self.found[members[j]].passed
 
+    @cython.final
     cdef void drop_new(self, int64_t j, int64_t i) noexcept nogil:
         self.tile[j].count = self.found[i].passed.count
 
+    @cython.final
     cdef void drop_filtered(self, const int64_t *members, int64_t count,
                             const farann_block *where) noexcept nogil:
         """Drop appended rows that filters exclude."""
@@ -186,6 +193,7 @@ cdef class Collector:
                 list.count = before
                 self.batch.kernels.select_f32(scores, n, -INFINITY, list)
 
+    @cython.final
     cdef float at_least(self, int64_t m, const float *scores, int64_t n) noexcept nogil:
         """What the last of the m best of n scores is at least.
 
@@ -224,6 +232,7 @@ cdef class Collector:
         farann_candidates_admit(&found.passed, before, where, &self.batch.queries[i].filter,
                                 &found.best, 2.0 * found.slack)
 
+    @cython.final
     cdef void look(self, int64_t n_scanned) noexcept nogil:
         """Before a block: raise thresholds where the best scores aren't kept sorted.
 
@@ -236,6 +245,7 @@ cdef class Collector:
         for i in range(self.batch.n_queries):
             self.keep_best(i)
 
+    @cython.final
     cdef void thin_out(self, int64_t i) noexcept nogil:
         """Drop rows that can't belong to the answer; if most stay, get keys."""
         self.keep_best(i)
@@ -267,6 +277,7 @@ cdef class Collector:
 
     # ---- exact keys ----
 
+    @cython.final
     cdef void rerank_best(self, int64_t i) noexcept nogil:
         """Get the keys of the k best candidates, and drop those that these leave no place.
 
@@ -276,12 +287,14 @@ cdef class Collector:
         self.rerank(i, farann_candidates_split(&found.passed, -INFINITY, self.keep_best(i)))
         farann_candidates_split(&found.passed, found.threshold - found.slack, INFINITY)
 
+    @cython.final
     cdef void rerank_all(self, int64_t i) noexcept nogil:
         """Get the keys of all candidates that may still belong to the answer."""
         if uses(BEST_FIRST):
             self.rerank_best(i)
         self.rerank(i, 0)
 
+    @cython.final
     cdef void rerank(self, int64_t i, int64_t first) noexcept nogil:
         """Offer the exact keys of the candidates from `first` on, and forget these.
 
@@ -322,6 +335,7 @@ cdef class Collector:
                 self.offer(i, n, &where, &admitted)
         found.passed.count = first
 
+    @cython.final
     cdef void settle(self, int64_t i) noexcept nogil:
         """Get the keys of all candidates, and forget how far rough scores were off."""
         cdef Found *found = &self.found[i]
@@ -334,6 +348,7 @@ cdef class Collector:
         farann_topk_push_block(&self.found[i].top, self.keys, n, self.batch.sign, where, filter)
         self.threshold_from_top(i)
 
+    @cython.final
     cdef void offer_rows(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
                          const farann_block *where) noexcept nogil:
         """The same for some rows of a block, by keys times the sign."""
@@ -341,6 +356,7 @@ cdef class Collector:
                               &self.batch.queries[i].filter)
         self.threshold_from_top(i)
 
+    @cython.final
     cdef void threshold_from_top(self, int64_t i) noexcept nogil:
         """Make the k-th best key, if k are known, the threshold."""
         cdef const farann_topk *top = &self.found[i].top
@@ -365,6 +381,7 @@ cdef class Collector:
             farann_many_entries_sort(found.top.entries, found.top.count,
                                      <farann_entry *>found.passed.slots, self.batch.given_up)
 
+    @cython.final
     cdef double score_of(self, int64_t i, int64_t j) noexcept nogil:
         cdef double key = self.batch.sign * self.found[i].top.entries[j].key
         if self.batch.metric == FARANN_L2:

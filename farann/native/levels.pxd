@@ -1,6 +1,5 @@
 """Ways to score a block for a tile of queries: the base, and those that go by codes."""
 
-cimport cython
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint32_t, uint64_t
 
 from farann.native.coded_queries cimport CodedQueries
@@ -54,26 +53,21 @@ cdef class CodeLevel(Level):
     cdef farann_pass_thresholds thresholds
     cdef farann_pass_threshold nothing_passes
     cdef farann_ahead ahead     # codes to prefetch meanwhile
+    cdef int64_t high_bytes, whole_bytes  # that a scan reads of a row
+    cdef double *offsets        # what scores lack, by place in the tile; NULL: nothing
 
     cdef set_up(self, CodedQueries coded, int64_t most, int64_t n_scored)
-    @cython.final
     cdef void take_rows(self, const farann_coded_rows *rows, int64_t start,
                         int64_t row_bytes) noexcept nogil
-    @cython.final
     cdef void ask_for(self, const Block *block, int64_t n_members) noexcept nogil
-    cdef double offset_of(self, int64_t j) noexcept nogil
     cdef farann_pass_threshold threshold_at(self, int64_t i, double floor,
                                             bint high) noexcept nogil
     cdef const uint32_t *codes_of(self, const int64_t *members, int64_t count) noexcept nogil
-    @cython.final
     cdef farann_coded_tile tile_of(self, const int64_t *members, int64_t count, bint high,
                                    Collector collector) noexcept nogil
-    @cython.final
     cdef void run(self, const Block *block, const farann_coded_tile *tile, int64_t count,
                   bint high, Collector collector) noexcept nogil
-    @cython.final
     cdef void count_work(self, const Block *block, int64_t count, bint high) noexcept nogil
-    cdef int64_t row_bytes(self, bint high) noexcept nogil
 
 
 cdef class NibbleLevel(CodeLevel):
@@ -83,7 +77,6 @@ cdef class NibbleLevel(CodeLevel):
 cdef class RelativeLevel(CodeLevel):
     cdef int8_t *mean       # that rows of the block were coded relative to
     cdef double mean_unit   # 0: they weren't
-    cdef double *offsets    # the score of that mean, by place in the tile
 
     cdef void take_mean(self, int64_t position) noexcept nogil
 

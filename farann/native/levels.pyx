@@ -73,8 +73,12 @@ cdef class CodeLevel(Level):
         """Blocks have up to `most` rows; the first `n_scored` are all scored."""
         cdef Codes codes = coded.codes
         cdef int64_t width = coded.width, n_tiles = (coded.batch.n_queries + width - 1) // width
+        cdef int64_t of_square = 0 if codes.scanned.squares == NULL else sizeof(float)
         self.batch, self.coded, self.codes = coded.batch, coded, codes
         self.most, self.usual = most, code_rows_of(codes)
+        self.high_bytes = self.whole_bytes = codes.panels.shape[1] + of_square
+        if codes.scanned.low_nibbles != NULL:
+            self.whole_bytes += codes.panels.shape[1]
         self.first_judged = INT64_MAX
         # A PCA filter lets many pass by itself, and of many best rows more are hard to tell apart.
         if width > 1 and not codes.has_pca_filter and self.batch.k <= FEW_BEST:
@@ -118,6 +122,7 @@ cdef class CodeLevel(Level):
         else:
             self.rows.low_nibbles += block.start * self.codes.panels.shape[1]
 
+    @cython.final
     cdef void take_rows(self, const farann_coded_rows *rows, int64_t start,
                         int64_t row_bytes) noexcept nogil:
         """Begin with the row at a position, the first of a panel."""
@@ -130,6 +135,7 @@ cdef class CodeLevel(Level):
         if rows.squares != NULL:
             self.rows.squares += start
 
+    @cython.final
     cdef void ask_for(self, const Block *block, int64_t n_members) noexcept nogil:
         """Have memory asked for the next block while this one is scanned, as it lies elsewhere."""
         cdef const int32_t *slots = NULL
@@ -150,10 +156,6 @@ cdef class CodeLevel(Level):
             self.width = 1
         return min(self.width, n_left)
 
-    cdef double offset_of(self, int64_t j) noexcept nogil:
-        """What scores lack for the query at a place of the tile."""
-        return 0.0
-
     cdef farann_pass_threshold threshold_at(self, int64_t i, double floor,
                                             bint high) noexcept nogil:
         return farann_pass_threshold_at(&self.coded.of[i].scan, &self.codes.scan_bounds, floor,
@@ -166,6 +168,7 @@ cdef class CodeLevel(Level):
             return self.coded.tile_of(members[0])
         return self.coded.gather(members, count, False)
 
+    @cython.final
     cdef farann_coded_tile tile_of(self, const int64_t *members, int64_t count, bint high,
                                    Collector collector) noexcept nogil:
         """Some queries, and what rows must reach to pass for them."""
@@ -175,7 +178,7 @@ cdef class CodeLevel(Level):
         cdef int64_t j
         for j in range(count):
             passing = &self.passing[members[j]]
-            floor = collector.bar(members[j]) - self.offset_of(j)
+            floor = collector.bar(members[j]) - (0.0 if self.offsets == NULL else self.offsets[j])
             if floor != passing.floor or high != passing.high:
                 passing.floor, passing.high = floor, high
                 passing.threshold = self.threshold_at(members[j], floor, high)
@@ -186,6 +189,7 @@ cdef class CodeLevel(Level):
         tile.ahead = &self.ahead
         return tile
 
+    @cython.final
     cdef void run(self, const Block *block, const farann_coded_tile *tile, int64_t count,
                   bint high, Collector collector) noexcept nogil:
         """Scan a block by the kernel for tiles of this width."""
@@ -203,18 +207,12 @@ cdef class CodeLevel(Level):
         self.run(block, &tile, count, high, collector)
         self.narrows = self.codes.has_pca_filter
 
+    @cython.final
     cdef void count_work(self, const Block *block, int64_t count, bint high) noexcept nogil:
         self.batch.count_rows(min(block.n, self.codes.n_filled - block.start) * count,
-                              self.row_bytes(high))
+                              self.high_bytes if high else self.whole_bytes)
         self.batch.count_products(block.n * self.width, self.rows.groups * FARANN_CODE_GROUP,
                                   count, True)
-
-    cdef int64_t row_bytes(self, bint high) noexcept nogil:
-        """Bytes that a scan reads of a row."""
-        cdef int64_t n = self.codes.panels.shape[1]
-        if not high and self.codes.scanned.low_nibbles != NULL:
-            n *= 2
-        return n if self.codes.scanned.squares == NULL else n + <int64_t>sizeof(float)
 
     cdef void score(self, const Block *block, const int64_t *members, int64_t count,
                     Collector collector) noexcept nogil:
@@ -294,9 +292,6 @@ cdef class RelativeLevel(CodeLevel):
         CodeLevel.take_block(self, source, block, n_members)
         self.take_mean(block.start)
 
-    cdef double offset_of(self, int64_t j) noexcept nogil:
-        return self.offsets[j]
-
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
         cdef int64_t j, row, i
@@ -360,10 +355,6 @@ cdef class WholeLevel(CodeLevel):
             return self.coded.whole_codes(members[0])
         return self.coded.gather(members, count, True)
 
-    cdef int64_t row_bytes(self, bint high) noexcept nogil:
-        cdef int64_t n = self.codes.groups * FARANN_CODE_GROUP
-        return n if self.codes.scanned.squares == NULL else n + <int64_t>sizeof(float)
-
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
         cdef int64_t j, row
@@ -403,4 +394,5 @@ cdef WholeLevel whole_level_of(CodedQueries coded, int64_t most, int64_t n_score
     """Whole codes, beside a PCA filter."""
     cdef WholeLevel level = WholeLevel.__new__(WholeLevel)
     level.set_up(coded, most, n_scored)
+    level.whole_bytes += coded.codes.groups * FARANN_CODE_GROUP - coded.codes.panels.shape[1]
     return level

@@ -44,6 +44,7 @@ cdef class PartitionSource(CodeSource):
     cdef int64_t *heads         # of each partition's queries
     cdef int64_t n_probes, room
     cdef int64_t cell           # the partition of the next block; or the probe, of a single query
+    cdef int64_t probing        # the partition of the next block; -1: there is none
     cdef farann_candidates ranked  # partitions by score, where a budget needs them in order
     cdef farann_entry *entries
 
@@ -54,8 +55,7 @@ cdef class PartitionSource(CodeSource):
     cdef void choose_for_one(self, int64_t i, const float *scores, float floor) noexcept nogil
     cdef void list_probers(self, const int64_t *members, int64_t n) noexcept nogil
     cdef bint has_room(self) noexcept nogil
-    cdef int64_t next_cell(self, int64_t cell) noexcept nogil
-    cdef int64_t cell_at(self, int64_t cell) noexcept nogil
+    cdef void take_cell(self, int64_t cell) noexcept nogil
 
 
 cdef class Lateness:

@@ -150,14 +150,13 @@ cdef class PartitionSource(CodeSource):
 
     cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
         """`all_rows`: others have them."""
-        self.cell = self.at = self.end = self.done = 0
+        self.at = self.end = self.done = 0
         if all_rows:
             self.n_probes = 0
         elif not self.chosen:
             self.choose(asking, n, False)
         self.chosen = False
-        if self.batch.n_queries > 1:
-            self.cell = self.next_cell(0)
+        self.take_cell(0)
 
     cdef void choose(self, const int64_t *members, int64_t n, bint predicts) noexcept nogil:
         """Choose partitions for each of some queries."""
@@ -243,26 +242,24 @@ cdef class PartitionSource(CodeSource):
         self.batch.scratch.failed = True
         return False
 
-    cdef int64_t next_cell(self, int64_t cell) noexcept nogil:
-        """The first partition from one on that is probed; those of a single query are listed."""
-        while (self.batch.n_queries > 1 and cell < self.means.partitions.n_cells
-                and self.heads[cell] == self.heads[cell + 1]):
-            cell += 1
-        return cell
-
-    cdef int64_t cell_at(self, int64_t cell) noexcept nogil:
-        """The partition there; -1: there are no more."""
+    cdef void take_cell(self, int64_t cell) noexcept nogil:
+        """Go on with the first partition from one on that is probed, or with a query's probe."""
+        cdef int64_t n_cells = self.means.partitions.n_cells, c = -1
         if self.batch.n_queries > 1:
-            return cell if cell < self.means.partitions.n_cells else -1
-        return self.probed[cell] if cell < self.n_probes else -1
+            while self.n_probes > 0 and cell < n_cells and self.heads[cell] == self.heads[cell + 1]:
+                cell += 1
+            if self.n_probes > 0 and cell < n_cells:
+                c = cell
+        elif cell < self.n_probes:
+            c = self.probed[cell]
+        self.cell, self.probing = cell, c
+        if c >= 0:
+            self.at, self.end = self.means.partitions.starts[c], self.means.partitions.starts[c + 1]
 
     cdef bint next(self, Block *block, int64_t most) noexcept nogil:
-        cdef const int64_t *starts = &self.means.partitions.starts[0]
-        cdef int64_t c = self.cell_at(self.cell), after
-        if c < 0 or self.n_probes == 0:
+        cdef int64_t c = self.probing
+        if c < 0:
             return False
-        if self.at == self.end:
-            self.at, self.end = starts[c], starts[c + 1]
         self.ramp = INT64_MAX // 2
         self.grow(block, most)
         block.begins = False
@@ -275,10 +272,9 @@ cdef class PartitionSource(CodeSource):
         self.at += block.n
         self.done += block.n
         if self.at == self.end:
-            self.cell = self.next_cell(self.cell + 1)
-            after = self.cell_at(self.cell)
-            if after >= 0:
-                block.next_start, block.next_n = starts[after], starts[after + 1] - starts[after]
+            self.take_cell(self.cell + 1)
+            if self.probing >= 0:
+                block.next_start, block.next_n = self.at, self.end - self.at
         return True
 
 
@@ -400,8 +396,7 @@ cdef class LateSource(CodeSource):
         self.ramp = INT64_MAX // 2
         self.grow(block, most)
         block.begins, block.members, block.n_members = False, self.late_ones, self.n_late
-        if self.relative_to is not None:
-            block.n = min(block.n, self.relative_to.end_of_cell(block.start) - block.start)
+        self.cut(block)
         self.locate(block)
         self.at += block.n
         self.done += block.n

@@ -1,6 +1,5 @@
 """The loop of all searches, from the first row to the answer."""
 
-cimport cython
 from libc.stdint cimport int64_t
 
 from farann.native.bounds cimport Bound
@@ -65,43 +64,26 @@ cdef class Search:
     cdef add(self, Part part)
     cdef add_level(self, Level level)
     cdef prepare(self)
-    @cython.final
     cdef void prepare_query(self, int64_t i) noexcept nogil
     cdef check_finished(self)
 
-    @cython.final
     cdef void answer(self) noexcept nogil
-    @cython.final
     cdef bint stopped(self) noexcept nogil
-    @cython.final
     cdef void all_ask(self) noexcept nogil
-    @cython.final
     cdef int64_t ask_again(self) noexcept nogil
-    @cython.final
     cdef void scan_part(self, Part part) noexcept nogil
-    @cython.final
     cdef int64_t asking_for(self, Part part) noexcept nogil
-    @cython.final
     cdef void allow_slack(self, Part part, const int64_t *members, int64_t n) noexcept nogil
-    @cython.final
     cdef void *level_of(self, Part part) noexcept nogil
-    @cython.final
     cdef void scan_alive(self, Part part, Level level, const Block *block,
                          int64_t n_alive) noexcept nogil
-    @cython.final
     cdef int64_t split(self, const Block *block, int64_t n_alive) noexcept nogil
-    @cython.final
     cdef void scan_block(self, Part part, Level level, const Block *whole, const int64_t *members,
                          int64_t n) noexcept nogil
-    @cython.final
     cdef void scan_tile(self, Level level, const Block *block, const int64_t *members,
                         int64_t count) noexcept nogil
-    @cython.final
     cdef bint refuses(self, Level level, const Block *block, int64_t j, int64_t i) noexcept nogil
-    @cython.final
     cdef void scan_refused(self, Part part, const Block *block) noexcept nogil
-    @cython.final
     cdef void scan_by_keys(self, Part part, const Block *block) noexcept nogil
-    @cython.final
     cdef void judge_block(self, Part part, const Block *block, int64_t n_alive) noexcept nogil
     cdef void begin_again(self, const float *given) noexcept nogil

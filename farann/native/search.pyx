@@ -11,6 +11,7 @@ A search goes through its parts. A part is a source of rows with what goes with 
 `task` and `sets` say of what parts a search is made.
 """
 
+cimport cython
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint64_t
 
@@ -75,6 +76,7 @@ cdef class Search:
             farann_arithmetic_end(before)
         self.batch.check_cancelled()
 
+    @cython.final
     cdef void prepare_query(self, int64_t i) noexcept nogil:
         cdef int s
         self.batch.find_query_vector(i)
@@ -101,6 +103,7 @@ cdef class Search:
             farann_arithmetic_end(before)
         self.check_finished()
 
+    @cython.final
     cdef void answer(self) noexcept nogil:
         """Find the answers, between the calls that begin and end arithmetic."""
         cdef int s
@@ -125,6 +128,7 @@ cdef class Search:
         self.batch.kernels.end()
         self.collector.finish()
 
+    @cython.final
     cdef bint stopped(self) noexcept nogil:
         """Whether the search is to end; what was found is the answer where its time is over."""
         if farann_is_up(self.batch.given_up):
@@ -132,12 +136,14 @@ cdef class Search:
         return (self.batch.end_time < INFINITY and self.batch.time_to_look()
                 and farann_seconds() >= self.batch.end_time and self.collector.all_have_k_rows())
 
+    @cython.final
     cdef void all_ask(self) noexcept nogil:
         cdef int64_t i
         self.n_asking = self.batch.n_queries
         for i in range(self.n_asking):
             self.asking[i] = i
 
+    @cython.final
     cdef int64_t ask_again(self) noexcept nogil:
         """Which queries begin again: their prediction failed, or they found fewer than k rows."""
         cdef int64_t n
@@ -151,6 +157,7 @@ cdef class Search:
         self.all_rows = True
         return self.collector.forget_short(self.asking)
 
+    @cython.final
     cdef void scan_part(self, Part part) noexcept nogil:
         """The scan: a block, the queries it can answer, their scores, the rows that pass."""
         cdef Block block
@@ -183,6 +190,7 @@ cdef class Search:
                 return
         self.n_seen += part.source.done
 
+    @cython.final
     cdef int64_t asking_for(self, Part part) noexcept nogil:
         """List the queries that ask, and that the part is for, as alive; gives how many."""
         cdef int64_t j, i, n = 0
@@ -192,12 +200,14 @@ cdef class Search:
             n += part.coded is None or part.coded.of[i].usable == part.usable
         return n
 
+    @cython.final
     cdef void allow_slack(self, Part part, const int64_t *members, int64_t n) noexcept nogil:
         """Let scores of some queries be off by what those of the part's level are."""
         cdef int64_t j
         for j in range(n):
             self.collector.allow(members[j], part.level.slack_of(members[j]))
 
+    @cython.final
     cdef void *level_of(self, Part part) noexcept nogil:
         """The level that the judge names for the next block."""
         if part.floats is not None and not self.judge.codes_pay:
@@ -207,6 +217,7 @@ cdef class Search:
             return <void *>part.whole
         return <void *>part.level
 
+    @cython.final
     cdef void scan_alive(self, Part part, Level level, const Block *block,
                          int64_t n_alive) noexcept nogil:
         """Scan a block for the queries that it can answer: by its level, or by exact keys."""
@@ -221,6 +232,7 @@ cdef class Search:
         if self.n_refused:
             self.scan_refused(part, block)
 
+    @cython.final
     cdef int64_t split(self, const Block *block, int64_t n_alive) noexcept nogil:
         """List the queries that the block is scored for, and apart from them those by keys."""
         cdef int64_t j, n, kept = 0
@@ -236,6 +248,7 @@ cdef class Search:
                 kept += 1
         return kept
 
+    @cython.final
     cdef void scan_block(self, Part part, Level level, const Block *whole, const int64_t *members,
                          int64_t n) noexcept nogil:
         """Scan a block by one level, a tile of queries at a time; in pieces if it is too long."""
@@ -256,15 +269,19 @@ cdef class Search:
                 self.scan_tile(level, &block, members + at, count)
                 at += count
 
+    @cython.final
     cdef void scan_tile(self, Level level, const Block *block, const int64_t *members,
                         int64_t count) noexcept nogil:
         cdef int64_t j
+        cdef bint may_refuse
         self.collector.open(members, count)
         if block.all_scored:
             level.score(block, members, count, self.collector)
         else:
             level.scan(block, members, count, self.collector)
-        for j in range(count):
+        may_refuse = (level.unable or block.all_scored
+                      or self.n_seen + block.n_before >= level.first_judged)
+        for j in range(count if may_refuse else 0):
             if self.refuses(level, block, j, members[j]):
                 self.collector.drop_new(j, members[j])
                 if not level.unable >> j & 1:
@@ -280,6 +297,7 @@ cdef class Search:
             if n_new(self.collector, j, members[j]) or self.collector.meets_all:
                 self.collector.admit(j, members[j], &block.where)
 
+    @cython.final
     cdef bint refuses(self, Level level, const Block *block, int64_t j, int64_t i) noexcept nogil:
         """Whether a level can't score a block for a query, or can't tell enough of its rows apart."""
         cdef int64_t passed = n_new(self.collector, j, i), seen = self.n_seen + block.n_before
@@ -291,6 +309,7 @@ cdef class Search:
             return self.judge.too_alike(i, passed, block.n)
         return seen >= level.first_judged and self.judge.too_many(i, passed, seen, block.n)
 
+    @cython.final
     cdef void scan_refused(self, Part part, const Block *block) noexcept nogil:
         """Score a block more closely for the queries that its level refused.
 
@@ -316,6 +335,7 @@ cdef class Search:
         if block.all_scored and part.coded is not None:
             self.judge.end_keys()  # there is a threshold now: the next rows show whether codes do
 
+    @cython.final
     cdef void scan_by_keys(self, Part part, const Block *block) noexcept nogil:
         """Get the keys of a block for the queries that were refused."""
         cdef int64_t j, n = self.n_refused
@@ -327,6 +347,7 @@ cdef class Search:
                 self.judge.take_by_keys(self.keyed[j])
         self.scan_block(part, self.keys, block, self.keyed, n)
 
+    @cython.final
     cdef void judge_block(self, Part part, const Block *block, int64_t n_alive) noexcept nogil:
         """Let the judge look at what the levels have ruled out; where codes don't pay, end them."""
         cdef int64_t j, n = block.n_before + block.n

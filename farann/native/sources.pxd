@@ -1,6 +1,5 @@
 """Where rows come from: blocks of those that are kept in one way."""
 
-cimport cython
 from libc.stdint cimport int64_t, uint8_t
 
 from farann.native.codes cimport Codes, Partitions
@@ -65,9 +64,7 @@ cdef class Source:
     cdef void skip(self) noexcept nogil
     cdef void leave(self) noexcept nogil
     cdef RowRange rows_of(self, const Block *block) noexcept nogil
-    @cython.final
     cdef bint grow(self, Block *block, int64_t most) noexcept nogil
-    @cython.final
     cdef farann_block where_rows(self, const Segment *segment, int64_t start) noexcept nogil
 
 
@@ -92,6 +89,7 @@ cdef class CodeSource(Source):
     @staticmethod
     cdef CodeSource of(QueryBatch batch, Codes codes, int64_t n_scored)
     cdef set_up(self, QueryBatch batch, Codes codes)
+    cdef void cut(self, Block *block) noexcept nogil
     cdef void locate(self, Block *block) noexcept nogil
 
 

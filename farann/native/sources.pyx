@@ -99,6 +99,7 @@ cdef class Source:
         """The rows of a block as they are kept, good until others are asked for."""
         return RowRange()
 
+    @cython.final
     cdef bint grow(self, Block *block, int64_t most) noexcept nogil:
         """Begin `block` where the last one ended; blocks grow here, and nowhere else."""
         block.begins, block.all_scored = self.done == 0, False
@@ -108,6 +109,7 @@ cdef class Source:
         self.ramp = min(2 * self.ramp, LONG_BLOCKS * LARGEST_BLOCK)
         return block.n > 0
 
+    @cython.final
     cdef farann_block where_rows(self, const Segment *segment, int64_t start) noexcept nogil:
         cdef farann_block where
         where.first, where.positions, where.slots = segment.first, NULL, NULL
@@ -185,19 +187,25 @@ cdef class CodeSource(Source):
         if self.n_scored > 0 and block.start == 0:
             block.all_scored, block.n = True, min(self.n_scored, self.end)
             self.ramp = max(block.n, FIRST_BLOCK)
-        if block.start < self.codes.n_hubs:
-            block.n = min(block.n, self.codes.n_hubs - block.start)
-        if self.relative_to is not None:
-            block.n = min(block.n, self.relative_to.end_of_cell(block.start) - block.start)
+        self.cut(block)
         self.locate(block)
         self.at += block.n
         self.done += block.n
         return True
 
+    @cython.final
+    cdef void cut(self, Block *block) noexcept nogil:
+        """End a block where rows after it are laid out otherwise, or relative to another mean."""
+        if block.start < self.codes.n_hubs:
+            block.n = min(block.n, self.codes.n_hubs - block.start)
+        if self.relative_to is not None:
+            block.n = min(block.n, self.relative_to.end_of_cell(block.start) - block.start)
+
     cdef void leave(self) noexcept nogil:
         self.left_at = self.at
         self.skip()
 
+    @cython.final
     cdef void locate(self, Block *block) noexcept nogil:
         """Note how rows of a block become slots."""
         block.where.first, block.where.positions, block.where.slots = block.start, NULL, NULL

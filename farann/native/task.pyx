@@ -294,7 +294,7 @@ cdef class Task(Search):
         n = min(min(codes.n_leading, code_rows_of(codes)), min(most, stop))
         if codes.has_pca_filter:
             n = min(n, codes.n_hubs)
-        return n - n % FARANN_SCORE_GROUPS if n >= LEAST_SCORED else 0
+        return n - n % FARANN_CODE_PANEL if n >= LEAST_SCORED else 0
 
     # ---- parts of the rows, other queries ----
 
