@@ -1,7 +1,7 @@
-"""The index: the whole face of the library. Each method says what it does, and calls what does it.
+"""The index: the public methods, each of which delegates to a module below.
 
-What users ask and change is checked in `search.ask`, `search.changes` and `diverse.ask`; files are
-written and read in `io.index_file`.
+Arguments are checked in `search.ask`, `search.changes` and `diverse.ask`; files are written and
+read in `io.index_file`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 class Index:
-    """A collection of vectors that answers exact and approximate furthest-neighbor queries.
+    """An index for exact and approximate furthest-neighbor search.
 
     Parameters
     ----------
@@ -44,41 +44,40 @@ class Index:
         Furthest means the largest Euclidean distance, the smallest dot product, or the smallest
         cosine similarity. "euclidean", "ip", "inner_product" and "cos" are other names of these.
     dtype : {"float32", "float16", "bfloat16", "uint8", "int8"}, or such a numpy dtype
-        What rows are kept as. Answers are exact over these values, scored in float64. `add` takes
+        Type of the stored rows. Answers are exact over these values, scored in float64. `add` takes
         rows of another type only if that changes no number.
     codes : {"int8", "int4", "float32"}
-        How rows are scored roughly before the exact pass: by 8-bit codes (a quarter to a third
-        more memory, several times the speed), by 4-bit codes (half of that, but they rule out
-        few rows for certain), or by the rows themselves, in float32. Answers are the same.
+        Rough scores before the exact pass: by 8-bit codes (a quarter to a third more memory,
+        several times the speed), by 4-bit codes (half of that memory, but weaker bounds), or by the
+        float32 rows themselves. Answers are the same.
     cells : int or "auto", optional
-        Group the rows into this many partitions (IVF lists); approximate searches then probe the
-        most promising ones. "auto" makes them where `build` finds, by counted work, that they make
-        searches faster, and none where rows are few; where they make exact ones slower, these have
-        codes of their own. 4-bit codes without vectors are better with partitions.
+        Number of partitions (IVF lists); approximate searches probe the best of them. "auto" makes
+        partitions if `build` finds, by counted work, that they save work, and none of few rows; if
+        they slow exact searches down, these get codes of their own. They improve 4-bit codes
+        without vectors.
     keep_vectors : bool
         False: `build` drops the float32 rows and keeps the codes alone, in a quarter or an eighth
-        of the memory. Scores are approximate then, without bias, and searches need ``recall=`` or
-        ``budget=``. What was dropped can't come back.
+        of the memory. Scores are then approximate, without bias, and searches need ``recall=``,
+        ``budget=`` or ``seconds=``. Dropped rows can't be restored.
     seed : int
-        For what is drawn at random during `build`; below 2^128.
+        Random seed of `build`, below 2^128.
     rng : int or numpy.random.Generator, BitGenerator or SeedSequence, optional
-        In the place of `seed` (SPEC 7): an integer is the seed, a generator draws one.
+        In place of `seed` (SPEC 7): an integer is the seed, a generator draws one.
     threads : int, optional
-        Threads of a search and of `build`, at most 4096; by default, or -1, one for each CPU. A
-        batch is shared among them. Where it has fewer queries than threads, and an exact search of
-        these takes long, each thread searches a part of the rows.
+        Threads of a search and of `build`, at most 4096; by default, or -1, one for each CPU. They
+        share a batch. If it has fewer queries than threads, and an exact search of these takes
+        long, each thread searches a part of the rows.
 
     Notes
     -----
-    Answers are exact, as long as the vectors are kept: the ids and the order that brute force in
-    float64 over the stored float32 rows gives, with ties going to the smaller id, on every
-    instruction set and with any number of threads. Rows are first scored roughly, by codes or in
-    float32, with a proven bound on the error, and all that could belong to the answer is scored
-    again in float64.
+    While the vectors are kept, answers are exact: the ids and the order of brute force in float64
+    over the stored rows, on every instruction set and with any number of threads. Of equal scores
+    the smaller id comes first. Rows are first scored roughly, by codes or in float32, with a proven
+    bound on the error, and every row that could belong to the answer is scored again in float64.
 
     Any number of threads may search while others add, remove or build: a search sees the index
-    as it was before or after such a change, never between, and waits for none. A change that fails
-    or is interrupted didn't happen.
+    before or after a change, never between, and doesn't wait for it. A change that fails or is
+    interrupted leaves the index as it was.
 
     Examples
     --------
@@ -125,12 +124,12 @@ class Index:
 
     @property
     def dtype(self) -> str:
-        """What rows are kept as: "float32", "float16", "bfloat16", "uint8" or "int8"."""
+        """Type of the stored rows: "float32", "float16", "bfloat16", "uint8" or "int8"."""
         return self._live.spec.row_type
 
     @property
     def threads(self) -> int:
-        """Threads that a batch may use."""
+        """Number of threads of a batch."""
         return self._live.n_threads
 
     @property
@@ -140,8 +139,8 @@ class Index:
 
     @property
     def ids(self) -> npt.NDArray[Any]:
-        """Ids of all rows, (len(index),), in the order that boolean masks refer to: int64, or
-        objects where ids are strings."""
+        """Ids of all rows, (len(index),), in the order of boolean masks: int64, or objects if ids
+        are strings."""
         store = self._live.store
         return np.empty(0, np.int64) if store is None else store.named(store.live_ids())
 
@@ -150,7 +149,7 @@ class Index:
         return 0 if store is None else len(store)
 
     def __bool__(self) -> bool:
-        """True, of an empty index as well, so that ``index or other`` doesn't lose it."""
+        """True, also for an empty index, so that ``index or other`` doesn't lose it."""
         return True
 
     def __dir__(self) -> list[str]:
@@ -172,17 +171,17 @@ class Index:
                                if not isinstance(value, dict)), repr(self))
 
     def stats(self) -> dict[str, Any]:
-        """What the index holds and what the last search did.
+        """Contents of the index, and counts of the last search.
 
         Returns
         -------
         dict
             `rows`, `removed`, `added` (since the last build), `dim`, `metric`, `dtype`, `codes`,
             `isa`, `threads`, `built`, `keep_vectors`; `codes_recall`, without vectors the recall@10
-            of a scan of all codes, measured on sample queries when they were made (None: it
-            wasn't); `bytes` by part; `directions`, how many leading directions the PCA filter goes
-            along (0: none, all coordinates are scanned); `axes`, along how many axes rows are coded
-            (0: in all coordinates); `last_search`, the fields of `SearchStats`.
+            of a scan of all codes on sample queries, measured by the first build (None: not
+            measured); `bytes` by part; `directions`, the number of directions of the PCA filter
+            (0: none, all coordinates are scanned); `axes`, the number of axes along which rows are
+            coded (0: in all coordinates); `last_search`, the fields of `SearchStats`.
         """
         return self._live.stats()
 
@@ -191,37 +190,35 @@ class Index:
     def add(self, rows: npt.ArrayLike, ids: npt.ArrayLike | None = None, *,
             groups: npt.ArrayLike | None = None, replace: bool = False,
             copy: bool = True) -> npt.NDArray[Any]:
-        """Append rows, or replace those that have their ids; the index keeps copies of its own
-        unless told otherwise.
+        """Add rows, or replace rows with the same ids.
 
-        An index that was built takes rows without building again, until they are more than those
-        that were there: then it is laid out anew before `add` returns.
+        A built index isn't built again for added rows until these are more than the others; then
+        `add` builds before it returns.
 
         Parameters
         ----------
         rows : array_like (n, dim)
             Real numbers of any type and any strides: arrays, tensors on the CPU, frames, or a
-            column of arrays or lists of pandas, polars or pyarrow. To float32 they are rounded, to
-            another `dtype` of the index converted only if that changes none. uint16: bits of
+            column of arrays or lists of pandas, polars or pyarrow. They are rounded to float32;
+            conversion to another `dtype` of the index must change no number. uint16: bits of
             bfloat16.
         ids : array_like of int or str (n,), optional
             Ids, each once: integers of 0 or more, or strings of at most 65,535 bytes of UTF-8, not
-            both in one index. None may be in use, unless `replace` is true. By default counting
-            goes on after the largest integer that was ever used, beginning with 0.
+            both in one index. None may be in use, unless `replace` is true. By default integers
+            continue after the largest ever used, beginning with 0.
         groups : array_like of int or str (n,), optional
-            For each row the label of its group, such as its class: what `groups` and
-            `outside_groups` of searches name. Integers, negative ones too, or strings, not both in
-            one index; and all rows have one, or none has. A replaced row's label is the new one.
+            The label of each row's group, such as its class, for `groups` and `outside_groups` of
+            searches. Integers, also negative ones, or strings, not both in one index. All rows have
+            a label, or none has. A replaced row gets the new label.
         replace : bool
-            True puts rows in the place of those with the same ids, and adds those whose ids are
-            new, in one change: a search beside it finds the old or the new row of each id. Replaced
-            rows come last in `ids`. Among equal scores their place stays the same: it follows
-            from the id.
+            True replaces rows with the same ids, and adds rows whose ids are new, in one change: a
+            search beside it finds the old or the new row of each id. Replaced rows come last in
+            `ids`. Among equal scores an id keeps its place.
         copy : bool
-            False lets the rows stay where they are, for example in a mapped file that is larger
-            than memory, or in a column of lists of a fixed size. They must be of the index's
-            `dtype` in C order, its first rows, and must not change as long as it lives. Copied
-            rows may change at any time: the copy is what is checked.
+            False keeps the rows where they are, for example in a mapped file that is larger than
+            memory, or in a column of lists of a fixed size. They must be the first rows of the
+            index, of its `dtype`, in C order, and must not change while it exists. With a copy the
+            caller may change its array at any time.
 
         Returns
         -------
@@ -233,8 +230,8 @@ class Index:
         ValueError, TypeError
             For a wrong dimension, NaN or infinity, numbers too large for float32, a zero vector
             under cosine, a number that the index's `dtype` doesn't hold, ids that are negative,
-            repeated or, without `replace`, in use, `replace` without ids, groups of some rows
-            alone, or where ``copy=False`` can't be. The index is unchanged then.
+            repeated or, without `replace`, in use, `replace` without ids, groups for some rows
+            only, or rows that need a copy with ``copy=False``. The index is unchanged then.
 
         Examples
         --------
@@ -253,24 +250,24 @@ class Index:
         return changes.add(self._live, rows, ids, groups, replace, copy)
 
     def reserve(self, n: int) -> None:
-        """Make room for n more rows, so that adding them copies no row that is there already.
+        """Allocate memory for n more rows, so that adding them copies no earlier row.
 
         Parameters
         ----------
         n : int
-            Rows to come. Room that is left over takes no memory on most systems.
+            Number of rows to come. Unused room takes no memory on most systems.
 
         Raises
         ------
         ValueError
             If the dimension of the rows isn't known yet.
         MemoryError
-            If there isn't room for so many. The index is unchanged then.
+            If there isn't enough memory. The index is unchanged then.
 
         Notes
         -----
-        Rows that are streamed into an index take up to twice their memory for a moment without it.
-        `build` leaves rows where they are, and the room behind them, as long as none was removed.
+        Without it, rows that are streamed into an index take up to twice their memory for a moment.
+        `build` keeps rows where they are, and the room behind them, if none was removed.
 
         Examples
         --------
@@ -297,30 +294,30 @@ class Index:
 
     def build(self, queries: npt.ArrayLike | None = None, *, tune: Iterable[int] = (),
               nearest: bool = False, progress: Progress = False) -> Index:
-        """Lay the rows out for searching; the first search does so if nobody did.
+        """Lay out the rows for searches; the first search does it if nobody did.
 
-        Drops the space of removed rows, merges those added since the last build, and freezes
-        the center that rows are measured from. Answers don't depend on it, only speed does.
+        Frees the memory of removed rows, merges those added since the last build, computes the
+        center and makes codes. It changes the speed of exact searches, never their answers.
 
-        With ``keep_vectors=False`` the first build drops the float32 rows. Later ones code what
-        was added with the center of the first, and leave older codes as they are.
+        With ``keep_vectors=False`` the first build drops the float32 rows. Later ones code added
+        rows with the center of the first, and keep older codes.
 
         Parameters
         ----------
         queries : array_like (n, dim), optional
-            A sample of real queries, some thousands if there are that many; of use to indexes with
-            codes or partitions. By default rows serve as a sample, which is worse where queries are
-            of another kind, such as users of a recommender.
+            A sample of real queries, some thousands if you can, for indexes with codes or
+            partitions. By default rows are the sample, which is worse if queries are distributed
+            differently, such as users of a recommender.
         tune : iterable of int, optional
-            For which k to measure what ``recall=`` takes, as `tune` does, so that no search has to.
-            Each k that was tuned before is tuned for the new layout without being named.
+            Values of k to tune for, as `tune` does, so that no search has to. Every k that was
+            tuned before is tuned again for the new layout.
         nearest : bool
             Lay out and tune for `search_nearest`. Both searches still work.
         progress : bool or callable
-            Show one bar over all steps, and how long they may still take; or call a function with
-            the name of a step, how much of it is done, from 0 on, and of how much. Threads of the
-            build call it, one at a time. It may search the index, but a change of it would wait for
-            the build for ever. If it raises an error, the build ends, and nothing has changed.
+            Show one bar over all steps with the time left; or call a function with the name of a
+            step, the work done, from 0 on, and the total. Threads of the build call it, one at a
+            time. It may search the index; a change of the index from it would wait for ever. If it
+            raises an error, the build ends, and nothing has changed.
 
         Returns
         -------
@@ -329,8 +326,8 @@ class Index:
 
         Notes
         -----
-        Searches go on meanwhile, on the old layout; both are in memory until the new one is done.
-        Other changes wait. A build that is interrupted changes nothing.
+        Searches continue on the old layout; both are in memory until the new one is complete. Other
+        changes wait. A build that is interrupted changes nothing.
         """
         changes.build(self._live, queries, tune, nearest, progress)
         return self
@@ -338,18 +335,18 @@ class Index:
     def tune(self, queries: npt.ArrayLike | None = None, k: int = 10,
              recall: float = 0.95, *, nearest: bool = False,
              progress: Progress = False) -> Tuning:
-        """Measure which effort reaches which recall, for ``search_furthest(..., recall=)``.
+        """Measure recall and cost by effort, for ``search_furthest(..., recall=)``.
 
         Parameters
         ----------
         queries : array_like (n, dim), optional
-            A sample of real queries, some thousands if there are that many. By default those given
-            to `build` that it did not use itself, else a sample of the rows. Searches with
-            ``recall=`` answer queries unlike these exactly.
+            A sample of real queries, some thousands if you can. By default those given to `build`
+            that it did not use itself, else a sample of the rows. Searches with ``recall=`` answer
+            queries unlike these exactly.
         k : int
-            How many rows searches will ask for; each k is tuned for itself.
+            The k of the searches to come; each has a table of its own.
         recall : float
-            The recall whose effort the printed table names. All others can be asked for as well.
+            The recall of the last line of the printed table. The table holds for all recalls.
         nearest : bool
             Measure for ``search_nearest(..., recall=)``.
         progress : bool or callable
@@ -358,16 +355,16 @@ class Index:
         Returns
         -------
         Tuning
-            Recall and estimated cost by effort; `str` makes a table of it, `plot` a plot.
+            Recall and estimated cost by effort; `str` makes a table, `plot` a plot.
 
         Raises
         ------
         ValueError
-            If the index is empty, or for arguments that searches would refuse.
+            If the index is empty, or for arguments that searches refuse.
 
         Notes
         -----
-        The next `build` measures anew, with the same queries. Tables are kept in files.
+        The next `build` measures again, with the same queries. Files keep tables.
 
         Examples
         --------
@@ -388,68 +385,66 @@ class Index:
                         groups: Any = None, outside_groups: Any = None,
                         threads: int | None = None, return_keys: bool = False,
                         return_stats: bool = False, **unknown: UnknownKeyword) -> Hits:
-        """The k rows furthest from each query.
+        """Find the k rows furthest from each query.
 
         Parameters
         ----------
         queries : array_like (n_queries, dim) or (dim,)
             Converted to float32, as rows are.
         k : int
-            How many rows to find, at least 1. k beyond the number of rows pads; a call may pad to
-            at most 2^24 results, queries times k.
+            Number of rows to find, at least 1. Answers are padded if there are fewer rows; a call
+            may pad to at most 2^24 results, queries times k.
         ids : int, str or array_like of these (n_queries,), optional
-            In the place of `queries`: rows by their ids, each of which is left out of its own
-            answer, beside those in `exclude`. Of an index without vectors the query is what the
-            codes of the row say, as from `reconstruct`.
+            In place of `queries`: rows by their ids. Each is left out of its own answer, as are
+            those of `exclude`. In an index without vectors the query is decoded from the codes of
+            the row, as by `reconstruct`.
         recall : float, optional
-            Find this share of the true answer, on average over queries like those that `tune`
-            measured; it is called if nobody did. Queries unlike those are answered exactly, and a
-            `RecallWarning` says once if there are many. 1 is exact, and so is the search where
-            nothing less reaches the recall, or is faster. Without vectors it is the share of what
-            a scan of all codes finds.
+            Find this share of the true answer, on average over queries like the sample of `tune`,
+            which is called if nobody did. Queries unlike the sample are answered exactly; if there
+            are many, a `RecallWarning` says so once. 1 is exact, and so is the search if no
+            approximate setting reaches the recall at a lower cost. Without vectors it is the share
+            of the answer of a scan of all codes.
         epsilon : float, optional
             A guarantee: no row that was left out is more than (1 + epsilon) times as far as the
             k-th found (l2), or better than its dot product or cosine by more than epsilon. It
             bounds distances, not recall.
         budget : int, optional
-            Scan at most this many rows of the last build, the most promising, rounded up to a
-            multiple of 16. Rows added since are scanned as well; and all rows are where filters
-            leave fewer than k of these, or where there are no codes.
+            Scan at most this many rows of the last build, the most promising first, rounded up to a
+            multiple of 16. Rows added since are scanned as well. All rows are scanned if filters
+            leave fewer than k of these, or if there are no codes.
         seconds : float, optional
-            A time limit for each query; n queries that are answered together have n times as long.
-            What has been found by then is the answer, with true scores. The clock is looked at
-            between some million multiply-adds, and not before each query has met about a thousand
-            rows, or 4 k, and found k: where filters leave fewer, all rows are scanned. How much is
-            found depends on the machine and on what else it does: where that may not be, use
-            `budget`.
+            Time limit of a query; a batch of n queries has n times as long. The answer is the best
+            of the rows scanned by then, with true scores. The clock is read after some million
+            multiply-adds, and not before each query has met about a thousand rows, or 4 k, and
+            found k; all rows are scanned if filters leave fewer. The answer depends on the machine
+            and its load; that of `budget` doesn't.
         exclude : optional
-            Ids to leave out: for all queries alike, as an int array (m,), a list or a set; or for
-            each query its own, as an int array (n_queries, m) padded with -1, or a sequence of
-            n_queries arrays, lists or sets. Where ids are strings, None is padding. Ids that are
-            not in the index are ignored.
+            Ids to leave out: for all queries an int array (m,), a list or a set; or for each query
+            its own, an int array (n_queries, m) padded with -1, or a sequence of n_queries arrays,
+            lists or sets. None is padding if ids are strings. Unknown ids are ignored.
         allowed : optional
-            The only rows that may be found, for all queries: ids (m,), a boolean mask
-            (len(index),) in the order of `ids`, or what `filter` prepared of either.
+            The only rows to find, for all queries: ids (m,), a boolean mask (len(index),) in the
+            order of `ids`, or a `Filter` from `filter`.
         groups : optional
-            Find rows of one group alone: a label, or for each query its own, (n_queries,), of the
-            `groups` that `add` was given. No row is found in a group that there isn't.
+            Find rows of one group alone: a label given to `add`, or one for each query,
+            (n_queries,). An unknown group has no rows.
         outside_groups : optional
             Find rows of all other groups: labels as for `groups`. At most one of both is given.
         threads : int, optional
-            In the place of the index's own number; -1 for as many as there are CPUs.
+            In place of the index's own number; -1 for one thread a CPU.
         return_keys : bool
-            Also give `Hits.keys`, the float64 numbers that rows are ordered by, for
+            Also return `Hits.keys`, the float64 numbers by which rows are ordered, for
             `farann.merge`. An index without vectors has none.
         return_stats : bool
-            Also give `stats`, what the search did: rows scored at each level, and bytes read.
+            Also return `Hits.stats`: rows scored at each level, bytes read, and other counts.
 
         Returns
         -------
         Hits
             `ids` int64 and `scores` float32, (n_queries, k), furthest first; (k,) for a single
             query. Distances under l2, dot products and cosines otherwise, infinite where float32
-            can't hold them. Where there are fewer than k rows, the id is -1 and the score NaN.
-            Where ids are strings, `ids` are objects, and None.
+            can't hold them. Padding has the id -1 and the score NaN. If ids are strings, `ids` are
+            objects, and None in padding.
 
         Raises
         ------
@@ -463,8 +458,8 @@ class Index:
 
         Notes
         -----
-        Without recall, epsilon, budget and seconds the answer is exact, and so it is where the time
-        sufficed. Of an index without vectors scores are approximate, and so is the order.
+        Without recall, epsilon, budget and seconds the answer is exact; with `seconds` it is exact
+        if the time suffices. In an index without vectors scores and their order are approximate.
 
         Examples
         --------
@@ -492,23 +487,23 @@ class Index:
                        outside_groups: Any = None, threads: int | None = None,
                        return_keys: bool = False, return_stats: bool = False,
                        **unknown: UnknownKeyword) -> Hits:
-        """The k rows nearest to each query; all else as in `search_furthest`.
+        """Find the k rows nearest to each query.
 
         Parameters
         ----------
         queries, k, ids, exclude, allowed, groups, outside_groups, threads, return_stats
             As in `search_furthest`.
         recall, epsilon, budget, seconds : optional
-            As in `search_furthest`; what `recall` takes is measured for the nearest rows, by
+            As in `search_furthest`; `recall` is measured for the nearest rows, by
             ``tune(nearest=True)`` or the first such search. `epsilon`: no row that was left out is
             nearer than the distance of the k-th found over (1 + epsilon) (l2), or better than its
             dot product or cosine by more than epsilon.
         beyond : float, or array_like of float (n_queries,), optional
-            Find the nearest of those rows alone that are further than a radius, one for all
-            queries, or one for each: rows that `search_beyond` finds. `recall` and `epsilon` are
-            answered exactly then, and `budget` and `seconds` are refused.
+            Find the nearest of the rows that are further than this radius, one for all queries, or
+            one for each. The search is then exact with `recall` and `epsilon`, and refuses `budget`
+            and `seconds`.
         return_keys : bool
-            Also give `Hits.keys`: those of the furthest rows times -1, so that larger is better
+            Also return `Hits.keys`: those of `search_furthest` times -1, so that larger is better
             here, too.
 
         Returns
@@ -552,7 +547,7 @@ class Index:
                       outside_groups: Any = None, threads: int | None = None,
                       return_keys: bool = False, return_stats: bool = False,
                       **unknown: UnknownKeyword) -> RangeHits:
-        """Every row further from a query than a radius.
+        """Find all rows further from each query than a radius.
 
         Parameters
         ----------
@@ -590,13 +585,13 @@ class Index:
                       outside_groups: Any = None, threads: int | None = None,
                       return_keys: bool = False, return_stats: bool = False,
                       **unknown: UnknownKeyword) -> RangeHits:
-        """Every row no further from a query than a radius: all that `search_beyond` leaves.
+        """Find all rows within a radius of each query: those that `search_beyond` leaves.
 
         Parameters
         ----------
         radius : float, or array_like of float (n_queries,)
-            One for all queries, or one for each. Rows at this distance or less are found, at 0
-            copies of the query; under dot and cosine, rows whose dot product or cosine is at least
+            One for all queries, or one for each. Rows at this distance or less are found; 0 finds
+            copies of the query. Under dot and cosine, rows whose dot product or cosine is at least
             this. Compared in float64.
         queries, ids, exclude, allowed, groups, outside_groups, threads, return_keys, return_stats
             As in `search_nearest`.
@@ -630,33 +625,32 @@ class Index:
                              outside_groups: Any = None, threads: int | None = None,
                              return_keys: bool = False, return_stats: bool = False,
                              **unknown: UnknownKeyword) -> Hits:
-        """The k rows furthest from the nearest member of each set: unlike all of it.
+        """Find the k rows furthest from the nearest member of each set.
 
         Parameters
         ----------
         sets : sequence of array_like (m_i, dim), or array (n, m, dim)
             For each set its vectors, at least one.
         ids : sequence of array_like of int or str (m_i,), optional
-            In the place of `sets`: for each set rows by their ids, which it leaves out of its
-            answer, beside those in `exclude`.
+            In place of `sets`: for each set rows by their ids. They are left out of its answer, as
+            are those of `exclude`.
         recall : float, optional
-            Taken for an exact search, which finds all.
+            The search is exact with any recall.
         epsilon : float, optional
             No row that was left out is more than (1 + epsilon) times as far from its nearest member
             as the k-th found (l2), or better than its dot product or cosine by more than epsilon.
         k, budget, seconds, exclude, allowed, groups, outside_groups, threads, return_stats
             As in `search_furthest`, with sets for queries.
         return_keys : bool
-            Also give `Hits.keys`, as in `search_furthest`. A row's key is its smallest key over the
-            members, where under cosine keys are divided by the member's norm; not those of a set of
-            one vector, which are those of `search_furthest`.
+            Also return `Hits.keys`, as in `search_furthest`. A row's key is its smallest key over
+            the members, under cosine divided by the member's norm. The keys of a set of one vector
+            are those of `search_furthest`.
 
         Returns
         -------
         Hits
             `ids` int64 and `scores` float32, (n, k), furthest first: the distance to the nearest
-            member, the largest dot product or the largest cosine. -1 and NaN where there are fewer
-            rows.
+            member, the largest dot product or the largest cosine. Padding is -1 and NaN.
 
         Raises
         ------
@@ -665,8 +659,8 @@ class Index:
 
         Notes
         -----
-        Exact as `search_furthest` is: the order is that of float64 keys, the smallest over the
-        members, with ties going to the smaller id. For sets of one vector the answer is that of
+        Exact, as `search_furthest`: rows are ordered by their smallest float64 key over the
+        members, and by id if these are equal. A set of one vector has the answer of
         `search_furthest`.
 
         Examples
@@ -691,54 +685,54 @@ class Index:
                         groups: Any = None, outside_groups: Any = None, threads: int | None = None,
                         return_keys: bool = False, return_stats: bool = False,
                         **unknown: UnknownKeyword) -> Hits:
-        """The k rows like some vectors and unlike others.
+        """Find the k rows like some vectors and unlike others.
 
-        A row scores ``sim(like, row) - weight * max(sim(dislike, row))`` over the dislikes, where
-        sim is the dot product or the cosine.
+        The score of a row is ``sim(like, row) - weight * max(sim(dislike, row))`` over the
+        dislikes, where sim is the dot product or the cosine.
 
         Parameters
         ----------
         likes : array_like (dim,) or (m, dim), optional
-            The likes of one question; for a batch an array (n, m, dim), or a sequence of n arrays
+            The likes of one search; for a batch an array (n, m, dim), or a sequence of n arrays
             (m_i, dim), some of which may be empty.
         dislikes : array_like, optional
-            As `likes`. A single set beside a batch is for all its questions. Without dislikes the
-            answer is the nearest rows, without likes the rows furthest from all dislikes.
+            As `likes`. A single set beside a batch of likes holds for all of them. Without dislikes
+            the nearest rows are found, without likes the rows furthest from all dislikes.
         like_ids, dislike_ids : int, str or array_like of these (m,), optional
-            In the place of `likes` or `dislikes`: rows by their ids, which are left out of the
-            answer, beside those in `exclude`; for a batch a sequence of n arrays (m_i,).
+            In place of `likes` or `dislikes`: rows by their ids, which are left out of the answer,
+            as are those of `exclude`; for a batch a sequence of n arrays (m_i,).
         weight : float
-            How much dislikes count, from 0, not at all.
+            Weight of dislikes, 0 or more.
         likes_by : {"mean", "best"}
-            Of several likes, whether the mean of ``sim(like, row)`` counts, or the largest. "best"
-            takes a search for each like.
+            With several likes, use the mean of ``sim(like, row)``, or the largest. "best" takes a
+            search for each like.
         recall : float, optional
-            Taken for an exact search, which finds all.
+            The search is exact with any recall.
         epsilon : float, optional
             No row that was left out scores more than epsilon above the k-th found.
         k, budget, seconds, exclude, allowed, groups, outside_groups, threads, return_stats
             As in `search_furthest`; with "best" the budget is that of each like.
         return_keys : bool
-            Also give `Hits.keys`: scores in float64, for `farann.merge`.
+            Also return `Hits.keys`: scores in float64, for `farann.merge`.
 
         Returns
         -------
         Hits
-            `ids` int64 and `scores` float32, (k,), or (n, k) for a batch, largest scores first. -1
-            and NaN where there are fewer rows.
+            `ids` int64 and `scores` float32, (k,), or (n, k) for a batch, largest scores first.
+            Padding is -1 and NaN.
 
         Raises
         ------
         ValueError, TypeError, KeyError
-            Under l2, for a question without likes and dislikes, vectors beside ids, a negative
+            Under l2, for a search without likes and dislikes, vectors beside ids, a negative
             weight, or arguments that `search_furthest_from` refuses.
 
         Notes
         -----
         Exact: rows are ordered by the smallest product of the row, under cosine divided by its
         norm, with ``mean(likes) - weight * dislike`` over the dislikes, which are of length 1 under
-        cosine; all in float64 in one fixed order, with ties going to the smaller id. That is the
-        score above but for the last digits of float64.
+        cosine; all in float64 in one fixed order, and by id if these are equal. That differs from
+        the score above in the last digits of float64 only.
 
         Examples
         --------
@@ -763,7 +757,7 @@ class Index:
                    exclude: Any = None, allowed: Any = None, groups: Any = None,
                    outside_groups: Any = None, threads: int | None = None,
                    **unknown: UnknownKeyword) -> Hits:
-        """Rows that are like the query and unlike each other: maximal marginal relevance.
+        """Find rows like the query and unlike each other: maximal marginal relevance.
 
         The first is the most similar row. Each next one has the largest
         ``(1 - diversity) * sim(query, row) - diversity * max(sim(pick, row))`` over the picks
@@ -774,7 +768,7 @@ class Index:
         diversity : float
             From 0, the most similar rows, to 1, rows unlike those found before.
         candidates : int, optional
-            Choose among this many most similar rows alone, as other libraries do. By default among
+            Choose among this number of most similar rows, as other libraries do; by default among
             all rows.
         queries, k, ids, exclude, allowed, groups, outside_groups, threads
             As in `search_furthest`.
@@ -782,8 +776,8 @@ class Index:
         Returns
         -------
         Hits
-            In the order in which rows were chosen. A score is the value above; for the first row,
-            without its second part.
+            In the order in which rows were chosen. A score is the value above; that of the first
+            row lacks the second term.
 
         Raises
         ------
@@ -792,7 +786,7 @@ class Index:
 
         Notes
         -----
-        Exact: values are computed in float64, and ties go to the smaller id.
+        Exact: values are computed in float64; of equal ones the smaller id comes first.
 
         Examples
         --------
@@ -820,22 +814,21 @@ class Index:
         Parameters
         ----------
         k : int, optional
-            How many rows to choose; fewer where the rows run out. May be left out with a `radius`
-            or `per_group`.
+            Number of rows to choose; fewer if there are fewer. Optional with `radius` or
+            `per_group`.
         start : int or "centroid", optional
             The id of the first pick; by default "centroid", the row furthest from the mean of the
             rows that may be chosen, of their directions under cosine.
         first : array_like of int (m,), optional
-            Ids of rows that were chosen before, such as an existing core set. They are not
-            returned, and the first pick is the row furthest from them.
+            Ids of rows chosen before, such as an existing core set. They are not returned, and the
+            first pick is the row furthest from them.
         radius : float, optional
-            Stop as soon as every row is within this distance of a pick, or has at least this dot
-            product or cosine with one.
+            Stop when every row is within this distance of a pick, or has at least this dot product
+            or cosine with one.
         per_group : int, optional
-            How many rows of each group to choose at most, of the `groups` that `add` was given;
-            those in `first` count.
+            Largest number of rows of each group of `add`; those in `first` count.
         exclude, allowed, groups, outside_groups : optional
-            Which rows may be chosen: as in `filter`; `allowed` may be what that prepared.
+            Rows that may be chosen, as in `filter`; `allowed` may be a `Filter`.
         progress : bool or callable
             Show a progress bar, or call a function, as in `build`.
 
@@ -854,9 +847,9 @@ class Index:
 
         Notes
         -----
-        The order is that of greedy selection by float64 keys, with ties going to the smaller id.
-        Rows are added up exactly for their mean. If it has no direction under cosine, the
-        selection begins with the smallest id. An index that was not built need not be.
+        The order is that of greedy selection by float64 keys; of equal ones the smaller id comes
+        first. The mean of the rows is computed exactly. If it has no direction under cosine, the
+        selection begins with the smallest id. The index need not be built.
 
         Examples
         --------
@@ -876,27 +869,27 @@ class Index:
                       allowed: Any = None, groups: Any = None, outside_groups: Any = None,
                       threads: int | None = None, progress: Progress = False,
                       **unknown: UnknownKeyword) -> Spaced:
-        """The best-scored rows of which no two are nearer than a radius.
+        """Choose the best-scored rows of which no two are nearer than a radius.
 
-        Rows are considered from the highest score down, equal ones by id. One is chosen unless it
+        Rows are considered from the highest score down, equal ones by id. A row is chosen unless it
         is nearer than the radius to a row chosen before, or its group has enough rows.
 
         Parameters
         ----------
         scores : array_like (len(index),)
-            What each row is worth, in the order of `ids`: real numbers, larger is better.
+            A score of each row, in the order of `ids`: real numbers, larger is better.
         radius : float, optional
-            Rows at this distance or further go together; under dot and cosine, rows whose dot
-            product or cosine is at most this. Compared in float64. By default the radius that
+            Chosen rows are at this distance or further from each other; under dot and cosine their
+            dot product or cosine is at most this. Compared in float64. By default the radius that
             leaves `k` rows.
         k : int, optional
-            How many rows to choose at most; by default as many as there are.
+            Largest number of rows; by default there is no limit.
         per_group : int, optional
-            How many rows of each group to choose at most, of the `groups` that `add` was given.
+            Largest number of rows of each group of `add`.
         exclude, allowed, groups, outside_groups : optional
-            Which rows may be chosen, as in `filter`.
+            Rows that may be chosen, as in `filter`.
         threads : int, optional
-            In the place of the index's own number.
+            In place of the index's own number.
         progress : bool or callable
             Show a progress bar, or call a function, as in `build`.
 
@@ -908,17 +901,16 @@ class Index:
         Raises
         ------
         ValueError, TypeError
-            Without radius, k and per_group, for NaN or a wrong shape of the scores, or an index
+            Without radius, k and per_group, for NaN or a wrong shape of the scores, for an index
             without vectors, or for `per_group` without groups.
 
         Notes
         -----
-        Where k is given without a radius, the one that is found leaves at least k rows, of which
-        the first k are the answer, and another, at most 1/2048 of itself further, leaves fewer. A
-        still larger one may leave k again, as a row that goes can make room for two. It is a number
-        of float32, found by bisection, and the same on every machine. Where there are not k rows it
-        is 0, or infinity under dot and cosine. The score of two rows is that of `search_within`
-        with the later one as the query.
+        If k is given without a radius, bisection finds a float32 radius, the same on every machine.
+        It leaves at least k rows, of which the first k are the answer; a radius larger by at most
+        1/2048 of it leaves fewer. A still larger one may leave k again, as dropping a row can make
+        room for two. If there are fewer than k rows it is 0, or infinity under dot and cosine. The
+        score of two rows is that of `search_within` with the later one as the query.
 
         Examples
         --------
@@ -940,19 +932,19 @@ class Index:
                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,
                      threads: int | None = None, progress: Progress = False,
                      **unknown: UnknownKeyword) -> Pairs:
-        """All pairs of rows that are no further apart than a radius: near duplicates, for example.
+        """Find all pairs of rows within a radius of each other, such as near duplicates.
 
         Parameters
         ----------
         radius : float
-            Pairs at this distance or less are found, at 0 copies; under dot and cosine, pairs whose
-            dot product or cosine is at least this. Compared in float64.
+            Pairs at this distance or less are found; 0 finds copies. Under dot and cosine, pairs
+            whose dot product or cosine is at least this. Compared in float64.
         limit : int
-            The most pairs to find; a pair takes 20 bytes.
+            Largest number of pairs; more are an error. A pair takes 20 bytes.
         exclude, allowed, groups, outside_groups : optional
-            Which rows may be in pairs, as in `filter`.
+            Rows that may be in pairs, as in `filter`.
         threads : int, optional
-            In the place of the index's own number.
+            In place of the index's own number.
         progress : bool or callable
             Show a progress bar, or call a function, as in `build`.
 
@@ -960,13 +952,13 @@ class Index:
         -------
         Pairs
             `ids` (n_pairs, 2), the smaller one first, and `scores` float32 (n_pairs,): each pair
-            once, in the order of the first ids; the pairs of one from the nearest on.
+            once, in the order of the first ids, and those of one first id nearest first.
 
         Raises
         ------
         ValueError
-            If there are more pairs than `limit`; it says how many were found, and among how many
-            rows. Also for an index without vectors.
+            For more pairs than `limit`, with the number found and the number of rows searched; or
+            for an index without vectors.
 
         Examples
         --------
@@ -984,20 +976,20 @@ class Index:
                                     progress)
 
     def diameter(self, *, threads: int | None = None, progress: Progress = False) -> Diameter:
-        """The two rows that are furthest from each other.
+        """Find the two rows that are furthest from each other.
 
         Parameters
         ----------
         threads, progress : optional
-            As in `search_furthest` and `build`. Progress ends before all rows were asked about.
+            As in `search_furthest` and `build`. Progress may end before all rows are searched for.
 
         Returns
         -------
         Diameter
             `ids` int64 (2,), the smaller one first, and `score`, their distance; under dot and
-            cosine the smallest dot product or cosine of two rows. -1 and NaN where there are fewer
-            than two rows. Of pairs with the same float64 key those with the smallest ids; under
-            cosine each row has a key for the other, and that of the pair is the larger one.
+            cosine the smallest dot product or cosine of two rows. -1 and NaN if there are fewer
+            than two rows. Of pairs with equal float64 keys the one with the smallest ids; under
+            cosine each row has a key for the other, and the larger one counts.
 
         Examples
         --------
@@ -1011,7 +1003,7 @@ class Index:
 
     def eccentricities(self, *, threads: int | None = None,
                        progress: Progress = False) -> Float32Array:
-        """Each row's distance to the row furthest from it.
+        """Compute each row's distance to the row furthest from it.
 
         Parameters
         ----------
@@ -1045,13 +1037,13 @@ class Index:
 
     def furthest_graph(self, k: int = 10, *, as_sparse: bool = False, threads: int | None = None,
                        progress: Progress = False) -> Hits | csr_array:
-        """Each row's k furthest other rows.
+        """Find each row's k furthest other rows.
 
         Parameters
         ----------
         k : int
         as_sparse : bool
-            Give a sparse matrix of scipy.
+            Return a sparse matrix of scipy.
         threads, progress : optional
             As in `search_furthest` and `build`.
 
@@ -1059,12 +1051,12 @@ class Index:
         -------
         Hits, or scipy.sparse.csr_array (len(index), len(index))
             `ids` and `scores` (len(index), k), in the order of `ids`, as from `search_furthest`
-            with each row as a query that may not find itself. The matrix has the scores where
-            there are edges, rows and columns in the order of `ids`; a score of 0 is an entry, too.
+            with each row as a query that may not find itself. The matrix has the scores as entries,
+            rows and columns in the order of `ids`; a score of 0 is an entry, too.
 
         Notes
         -----
-        Under l2 a few outlying rows, hubs, are the furthest of nearly all others.
+        Under l2 a few outlying rows, hubs, are the furthest from nearly all others.
 
         Examples
         --------
@@ -1082,14 +1074,14 @@ class Index:
 
     def filter(self, *, exclude: Any = None, allowed: Any = None, groups: Any = None,
                outside_groups: Any = None, **unknown: UnknownKeyword) -> Filter:
-        """Prepare which rows searches may find, for use in many of them.
+        """Prepare a filter for many searches.
 
         Parameters
         ----------
         exclude, allowed, groups, outside_groups : optional
-            As in `search_furthest`, for all queries alike; `groups` and `outside_groups` may be
-            several labels, (m,). A mask stands for the ids that it marks now. Rows that are added
-            later may be found, unless `allowed` is given.
+            As in `search_furthest`, for all queries; `groups` and `outside_groups` may be several
+            labels, (m,). A mask stands for the ids that it marks now. Rows added later may be
+            found, unless `allowed` is given.
 
         Returns
         -------
@@ -1099,13 +1091,13 @@ class Index:
         Raises
         ------
         ValueError, TypeError
-            Without arguments, for a filter of the wrong shape or type, or for groups where the
-            index has none.
+            Without arguments, for a filter of the wrong shape or type, or for groups if the index
+            has none.
 
         Notes
         -----
-        A search takes the filter without looking ids up or reading a mask, until the index
-        changes. Answers are those that the same ids give when they are passed to the search.
+        Until the index changes, a search with the filter neither looks ids up nor reads a mask.
+        Answers are those of the same ids passed to the search.
 
         Examples
         --------
@@ -1126,7 +1118,7 @@ class Index:
 
     def score(self, queries: npt.ArrayLike, ids: Ids, *,
               threads: int | None = None) -> Float32Array:
-        """Scores of given rows for given queries.
+        """Compute the scores of given rows for given queries.
 
         Parameters
         ----------
@@ -1137,8 +1129,8 @@ class Index:
         Returns
         -------
         float32 (n_queries, n_ids), or (n_ids,) for a single query
-            The same numbers as a search gives; of rows that are there as codes alone about the
-            same, as searches code the query as well.
+            The scores that a search gives. Without vectors they differ slightly from these, as
+            searches code the query, too.
 
         Raises
         ------
@@ -1148,7 +1140,7 @@ class Index:
         return ask.score(self._live, queries, ids, threads)
 
     def reconstruct(self, ids: Ids) -> Float32Array:
-        """The stored rows of some ids; of rows that are there as codes alone, what these say.
+        """Return the stored rows of some ids, decoded from codes if vectors were dropped.
 
         Parameters
         ----------
@@ -1167,7 +1159,7 @@ class Index:
         return ask.reconstruct(self._live, ids)
 
     def groups(self, ids: Any = None) -> npt.NDArray[Any]:
-        """Labels of the groups that rows are in, as `add` was given them.
+        """Return the labels of the groups of some rows.
 
         Parameters
         ----------
@@ -1200,7 +1192,7 @@ class Index:
     # ---- files ----
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the index to a file, which is replaced whole or not at all.
+        """Save the index to a file, which is replaced whole or not at all.
 
         Parameters
         ----------
@@ -1208,7 +1200,7 @@ class Index:
 
         Notes
         -----
-        The file holds the index as it was when `save` was called; searches and changes go on.
+        The file holds the index as of the call; searches and changes go on meanwhile.
         """
         from farann.io import container, index_file
 
@@ -1217,24 +1209,23 @@ class Index:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Self:
-        """Read an index from a file.
+        """Load an index from a file.
 
         Parameters
         ----------
         path : str or path-like
         mmap : bool
-            Map the rows instead of reading them: they are read when a search needs them, and
-            may be larger than memory. They are not checked then, but that codes have each row once
-            is; ``farann info --verify`` does. `close`, or a ``with`` block, lets go of the file.
-            Nobody may write to it in place meanwhile. Where it was shortened, the next search that
-            touches what is gone ends the process by SIGBUS, which Python can't catch; where it was
-            overwritten, answers are wrong or the process crashes. To replace the file, as `save`
-            does, is safe.
+            Map the rows instead of reading them: they are read when a search needs them, and may be
+            larger than memory. Their checksums are not checked then; ``farann info --verify`` does
+            that. `close`, or a ``with`` block, releases the file. Nobody may write to it in place
+            meanwhile: if it is shortened, a later search may end the process by SIGBUS, which
+            Python can't catch; if it is overwritten, answers are wrong or the process crashes.
+            Replacing the file, as `save` does, is safe.
 
         Raises
         ------
         FormatError
-            If the file is no index, is truncated or altered, or of a newer version.
+            If the file is no index, is truncated or altered, or of another version.
         """
         from farann.io import container
 
@@ -1247,12 +1238,12 @@ class Index:
         return index
 
     def close(self) -> None:
-        """Let go of the rows, and so of the file that they are mapped from.
+        """Release the rows, and the file that they are mapped from.
 
-        The file is unmapped when the last search that began before has ended, and the last filter
-        and array of ids of the index is gone. Whatever is asked of a closed index is a ValueError;
-        to close it again does nothing. ``with farann.Index.load(path, mmap=True) as index:`` closes
-        it at the end of the block.
+        The file is unmapped when the last running search has ended, and the last filter and array
+        of ids of the index is gone. Using a closed index is a ValueError; closing it again does
+        nothing. ``with farann.Index.load(path, mmap=True) as index:`` closes it at the end of the
+        block.
         """
         self._live.close()
 

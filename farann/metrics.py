@@ -53,7 +53,7 @@ class Interval(NamedTuple):
 
 
 class Reliability(NamedTuple):
-    """Predicted against observed, bin by bin; bins without predictions are left out.
+    """Predicted and observed shares by bins; bins without predictions are left out.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ def recall_at_k(ids: npt.ArrayLike, relevant: Any, k: int) -> Float64Array:
 
 
 def ndcg_at_k(ids: npt.ArrayLike, relevant: Any, k: int) -> Float64Array:
-    """Normalised discounted cumulative gain of the first k, for items relevant or not.
+    """Normalized discounted cumulative gain of the first k, for items relevant or not.
 
     Parameters and return value are those of `recall_at_k`. The gain of a relevant item at
     rank r is 1 / log2(r + 1), and the sum is divided by the largest possible one.
@@ -126,7 +126,7 @@ def average_precision(ids: npt.ArrayLike, relevant: Any, k: int | None = None) -
 
 
 def disliked_at_k(ids: npt.ArrayLike, disliked: Any, k: int) -> Float64Array:
-    """Share of the first k that the user is known to dislike; of fewer if fewer were found.
+    """Share of known dislikes among the first k, or among fewer if fewer were found.
 
     Parameters
     ----------
@@ -296,7 +296,7 @@ def mean_interval(values: npt.ArrayLike, *, confidence: float = 0.95, samples: i
         Bootstrap samples.
     seed : int
     rng : int or numpy.random.Generator, BitGenerator or SeedSequence, optional
-        In the place of `seed` (SPEC 7).
+        In place of `seed` (SPEC 7).
 
     Returns
     -------
@@ -323,7 +323,7 @@ def mean_interval(values: npt.ArrayLike, *, confidence: float = 0.95, samples: i
 def bootstrap_interval(statistic: Callable[[Int64Array], float], n_users: int, *,
                        confidence: float = 0.95, samples: int = 2000, seed: int = 0,
                        rng: Rng = None) -> Interval:
-    """Any number that depends on users, with a bootstrap interval over them.
+    """Any statistic of users, with a bootstrap interval over them.
 
     Parameters
     ----------

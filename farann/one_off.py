@@ -1,4 +1,4 @@
-"""Questions to rows that need no index."""
+"""Searches of an array without an index."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
                     *, exclude: Any = None, allowed: Any = None, threads: int | None = None,
                     return_keys: bool = False, return_stats: bool = False,
                     **unknown: UnknownKeyword) -> Hits:
-    """The k rows furthest from each query, for one-off use without an index.
+    """Find the k rows furthest from each query, without an index.
 
     Parameters
     ----------
@@ -55,7 +55,9 @@ def search_nearest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, met
                    *, exclude: Any = None, allowed: Any = None, threads: int | None = None,
                    return_keys: bool = False, return_stats: bool = False,
                    **unknown: UnknownKeyword) -> Hits:
-    """The k rows nearest to each query, without an index; all else as in `search_furthest`.
+    """Find the k rows nearest to each query, without an index.
+
+    Arguments are those of `search_furthest`.
 
     Examples
     --------
@@ -73,9 +75,10 @@ def search_mmr(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric:
                *, diversity: float = 0.5, candidates: int | None = None, exclude: Any = None,
                allowed: Any = None, threads: int | None = None,
                **unknown: UnknownKeyword) -> Hits:
-    """Rows that are like the query and unlike each other, without an index.
+    """Find rows like the query and unlike each other, without an index.
 
-    `diversity` and `candidates` are as in `Index.search_mmr`, all else as in `search_furthest`.
+    `diversity` and `candidates` are those of `Index.search_mmr`, other arguments those of
+    `search_furthest`.
 
     Examples
     --------
@@ -126,7 +129,7 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "
 
 
 def _index_over(rows: npt.ArrayLike, metric: Metric, threads: int | None = None) -> Index:
-    """An index of rows that it doesn't copy where it need not."""
+    """Make an index over rows, copied only if their type or order requires it."""
     row_type = row_type_for(rows.dtype) if isinstance(rows, np.ndarray) else "float32"
     index = Index(metric=metric, dtype=row_type, codes="float32", threads=threads)
     vectors = to_rows("rows", rows, None, row_type, normalized=index.metric == "cosine")
@@ -135,8 +138,10 @@ def _index_over(rows: npt.ArrayLike, metric: Metric, threads: int | None = None)
 
 
 def _few_of(rows: Any, k: Any, metric: Any, start: Any) -> Selection | None:
-    """A selection that takes less time than to make an index; None where it isn't one, or where
-    something is to be refused."""
+    """Select few rows without an index if that is faster.
+
+    None for other selections, and for arguments that are wrong.
+    """
     if not (type(rows) is np.ndarray and rows.dtype == np.float32 and rows.ndim == 2
             and rows.flags.c_contiguous and rows.flags.aligned and type(k) is int
             and (start is None or type(start) is int) and metric in _core.METRICS):

@@ -18,9 +18,9 @@ _SHOWN_VALUES = 60  # most values of an array that a repr has without leaving so
 
 
 class Result:
-    """What was found, read by name: it doesn't unpack, and has no length.
+    """Base of results whose fields are read by name: they don't unpack, and have no length.
 
-    The fields are the slots of the class that inherits.
+    The fields are the slots of the derived class.
     """
 
     __slots__: tuple[str, ...] = ()
@@ -49,13 +49,13 @@ class Result:
         return start + (",\n" + " " * len(start) if long else ", ").join(shown) + ")"
 
     def _name(self) -> str:
-        """The name of a variable that holds it, for errors."""
+        """Return a variable name for it, for errors."""
         kind = type(self).__name__
         return "hits" if kind.endswith("Hits") else kind.lower()
 
 
 def html_table(heads: Iterable[object], lines: Iterable[Iterable[object]], note: str) -> str:
-    """A small table for notebooks, with a note below."""
+    """Make a small table for notebooks, with a note below."""
     from html import escape
 
     rows = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in line) + "</tr>"
@@ -65,7 +65,7 @@ def html_table(heads: Iterable[object], lines: Iterable[Iterable[object]], note:
 
 
 class _Table(Result):
-    """Rows that were found, perhaps with keys, a line each."""
+    """Base of results that are tables with a line for each row."""
 
     __slots__ = ()
     ids: npt.NDArray[Any]
@@ -73,12 +73,12 @@ class _Table(Result):
     _lines: Callable[[], tuple[Int64Array | None, Int64Array, BoolArray | slice]]
 
     def to_dict(self) -> dict[str, npt.NDArray[Any]]:
-        """Columns of a table with a line for each row that was found, without padding.
+        """Make columns of a table with a line for each row found, without padding.
 
         Returns
         -------
         dict of arrays (n_found,)
-            `query`, the number of the query, int64, but for selections; `rank`, from 1, int64;
+            `query`, the number of the query, int64, except for selections; `rank`, from 1, int64;
             `id`; `score`, float32; with ``return_keys=True`` `key`, float64.
             ``polars.DataFrame(hits.to_dict())`` makes a frame of it.
         """
@@ -98,7 +98,7 @@ class _Table(Result):
                               f"the first {_SHOWN_LINES} of " * (n > _SHOWN_LINES)) + f"{n:,} rows")
 
     def to_arrow(self) -> Any:
-        """The same as a table of pyarrow, which has to be installed.
+        """Make a pyarrow table of `to_dict`; needs pyarrow.
 
         Returns
         -------
@@ -113,7 +113,7 @@ class _Table(Result):
         return pyarrow.table(columns)
 
     def to_pandas(self) -> Any:
-        """The same as a frame of pandas, which has to be installed.
+        """Make a pandas frame of `to_dict`; needs pandas.
 
         Returns
         -------
@@ -130,22 +130,22 @@ class Hits(_Table):
     Attributes
     ----------
     ids : int64 (n_queries, k), or (k,) for a single query
-        The rows' ids; -1 where there are fewer rows. Where ids are strings, objects, and None.
+        The rows' ids; -1 as padding. If ids are strings, objects, and None as padding.
     scores : float32, the same shape
-        Distances (l2), dot products or cosines, best first. NaN where there are fewer rows.
+        Distances (l2), dot products or cosines, best first. NaN as padding.
     keys : float64, the same shape, or None
-        What rows were ordered by, for `merge`; there after a search with ``return_keys=True``.
-        Larger is better, and of equal keys the smaller id comes first. A key is a function of the
-        query and the row alone, and has the same bits on every machine: the squared distance (l2),
-        minus the dot product, or minus the dot product with the row divided by its norm (cosine),
-        in float64; for the nearest rows, and for `search_furthest_from`, see there. -infinity
-        where there are fewer rows.
+        The numbers by which rows are ordered, for `merge`, after a search with
+        ``return_keys=True``. Larger is better, and of equal keys the smaller id comes first. A key
+        depends on the query and the row alone, and has the same bits on every machine: the squared
+        distance (l2), minus the dot product, or minus the dot product with the row divided by its
+        norm (cosine), in float64. `search_nearest` and `search_furthest_from` describe theirs.
+        -infinity as padding.
     stats : SearchStats, or None
-        What the search did; there after a search with ``return_stats=True``.
+        Counts of the work, after a search with ``return_stats=True``.
 
     Notes
     -----
-    Fields are read by name: to unpack hits, or to take their `len`, is a TypeError.
+    Fields are read by name: unpacking hits, or taking their `len`, is a TypeError.
 
     Examples
     --------
@@ -173,8 +173,7 @@ class Hits(_Table):
 
     @property
     def found(self) -> BoolArray:
-        """Whether there is a row at each place, of the shape of `ids`; False where it is padding,
-        so that ``hits.ids[hits.found]`` are ids alone."""
+        """Mask of the shape of `ids`, False in padding: ``hits.ids[hits.found]`` has ids alone."""
         there: BoolArray = self.ids >= 0 if self.ids.dtype != object else self.ids != np.array(None)
         return there
 
@@ -222,15 +221,15 @@ class RangeHits(_Table):
 
 
 class Selection(_Table):
-    """Rows that were chosen one after the other, each as far as can be from those before.
+    """Rows chosen one after the other, each the furthest from those before.
 
     Attributes
     ----------
-    ids : int64 (n,), or objects where ids are strings
+    ids : int64 (n,), or objects if ids are strings
         The rows' ids, in the order in which they were chosen.
     scores : float32 (n,)
-        For each its distance to the nearest row that was chosen before, which never rises; under
-        dot and cosine the largest dot product or cosine, which never falls. The first of all has
+        The distance of each to the nearest row chosen before, which never rises; under dot and
+        cosine the largest dot product or cosine, which never falls. That of the first row is
         infinity, or minus infinity.
     """
 
@@ -244,16 +243,16 @@ class Selection(_Table):
 
 
 class Spaced(Selection):
-    """Rows that were chosen by score, none nearer to another than a radius.
+    """Rows chosen by score, no two nearer than a radius.
 
     Attributes
     ----------
-    ids : int64 (n,), or objects where ids are strings
+    ids : int64 (n,), or objects if ids are strings
         The rows' ids, those with the best scores first.
     scores : float64 (n,)
-        The scores of these rows, as they were given.
+        The given scores of these rows.
     radius : float or None
-        Below which rows are too near; None where none are.
+        The smallest distance of two chosen rows; None without a limit.
     """
 
     __slots__ = ("ids", "scores", "radius")
@@ -269,8 +268,8 @@ class Pairs(_Table):
     Attributes
     ----------
     ids : int64 (n_pairs, 2), or objects where ids are strings
-        The smaller id of each pair first. Pairs are in the order of these; those with the same
-        first id from the nearest on.
+        The smaller id of each pair first. Pairs are in the order of first ids, and those with the
+        same first id nearest first.
     scores : float32 (n_pairs,)
         Distances, or under dot and cosine dot products or cosines.
     """
@@ -291,10 +290,10 @@ class Diameter(Result):
     Attributes
     ----------
     ids : int64 (2,), or objects where ids are strings
-        The smaller one first; -1, or None, where there are fewer than two rows.
+        The smaller one first; -1, or None, if there are fewer than two rows.
     score : float
-        Their distance; under dot and cosine the smallest dot product or cosine of two rows. NaN
-        where there are fewer than two rows.
+        Their distance; under dot and cosine the smallest dot product or cosine of two rows. NaN if
+        there are fewer than two rows.
     """
 
     __slots__ = ("ids", "score")
@@ -307,41 +306,41 @@ Found = TypeVar("Found", Hits, RangeHits)
 
 
 def no_hits(n: int, k: int, *, keyed: bool = False) -> Hits:
-    """Answers that are padding alone."""
+    """Make answers that are padding alone."""
     return Hits(np.full((n, k), -1, np.int64), np.full((n, k), np.nan, np.float32),
                 np.full((n, k), -np.inf) if keyed else None)
 
 
 class SearchStats(NamedTuple):
-    """What a search did, over all its queries.
+    """Counts of the work of a search, summed over its queries.
 
     Attributes
     ----------
     queries : int
     rows_scanned : int
-        Rows scored in the first place: by codes, along leading directions or whole, in float32,
-        or where neither would do by their exact keys at once.
+        Rows scored first: by codes, along leading directions or whole, in float32, or by exact keys
+        if neither is accurate enough.
     rows_refined : int
         Of these, rows scored again by the codes of all coordinates.
     rows_rescored : int
-        Rows scored by their exact keys, in float64, at the end or at once; where all rows of
-        a block were, for several queries together, those of them that could be answers.
+        Rows scored by exact keys, in float64. If all rows of a block were, for several queries
+        together, only those that could be answers count.
     bytes_read : int
         Bytes of all rows and codes that were scored, counted for each query, although queries of
         a batch read them together.
     code_products : int
-        Multiply-adds of codes in scans, of cells' means, too. Queries of a batch are scanned for in
-        groups, and the empty places of a group are counted.
+        Multiply-adds of codes in scans, of centroids, too. A batch is scanned for in tiles of
+        queries, and the empty places of a tile count.
     float_products : int
-        The same of float32 rows; one in float64, for several queries together, counts as two,
+        Multiply-adds of float32 rows. One in float64, for several queries together, counts as two,
         or under l2 as six.
     blocks_scanned : int
-        Blocks of rows that were scanned for a query.
+        Blocks of rows scanned, counted for each query.
     rows_passed : int
-        Rows whose rough scores reached what was known of the answer at that time.
+        Rows whose rough scores reached the threshold at that time.
     queries_guarded : int
-        Of the queries of a search with ``recall=``, those that are unlike the queries that this was
-        measured with, and were answered exactly.
+        Queries of a search with ``recall=`` that are unlike the sample of its table, and were
+        answered exactly.
     """
 
     queries: int
@@ -357,10 +356,9 @@ class SearchStats(NamedTuple):
 
 
 def share_found(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
-    """The share of the ids in `wanted` that are in the same row of `found`.
+    """Compute the share of the ids in `wanted` that are in the same row of `found`.
 
-    Neither has an id twice in a row; -1 fills up rows of both and counts in neither, and among
-    strings None.
+    Neither has an id twice in a row. Padding, -1 or None among strings, counts in neither.
     """
     if wanted.dtype == object:
         numbers: dict[Any, int] = {None: -1}
@@ -376,11 +374,11 @@ def share_found(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
 
 
 def merge(parts: Sequence[Found], k: int | None = None) -> Found:
-    """What several indexes found for the same queries, as one index would have found it.
+    """Merge the answers of several indexes to the same queries.
 
-    The answer has the bits of a search of one index that holds the rows of all parts, as long as
-    the parts are answers of one kind (furthest, nearest, furthest from sets, or on one side of a
-    radius), exact, and with the same filters.
+    The answer has the bits of a search of one index with the rows of all parts, if the parts are
+    answers of one kind (furthest, nearest, furthest from sets, or on one side of a radius), exact,
+    and with the same filters.
 
     Parameters
     ----------
@@ -388,27 +386,27 @@ def merge(parts: Sequence[Found], k: int | None = None) -> Found:
         For the same queries in the same order, from searches with ``return_keys=True``; each row is
         in one part only. A merged answer can be a part again.
     k : int, optional
-        How many rows of `Hits` to keep for each query; by default as many as the narrowest part
-        has. Each part must have its k best rows, or for each query all it has, padded.
+        Number of rows of `Hits` to keep for each query; by default that of the narrowest part. Each
+        part must have its k best rows, or for each query all its rows, padded.
 
     Returns
     -------
     Hits or RangeHits
-        As the parts are, with keys: (n_queries, k), or (k,) where parts are of a single query.
-        With the sum of their `stats` where all parts have these.
+        Of the kind of the parts, with keys: (n_queries, k), or (k,) for a single query. It has the
+        sum of their `stats` if all parts have these.
 
     Raises
     ------
     ValueError, TypeError
-        For no parts, or parts without keys, of different kinds or queries, with fewer rows than are
-        requested, with integers as ids beside strings, or that have a row in common.
+        For no parts, or parts without keys, of different kinds or queries, with fewer rows than
+        requested, with integer ids beside strings, or with a row in common.
 
     Notes
     -----
-    Rows are ordered by key, largest first, and of equal keys the smaller id comes first. Where ids
-    are strings, an index orders such rows as they were added: here rows of earlier parts come
-    first, as in an index to which the parts were added in this order. Scores won't do for merging:
-    rows that tie in float32 may differ in float64.
+    Rows are ordered by key, largest first, and of equal keys the smaller id comes first. An index
+    with string ids orders equal keys as rows were added: here rows of earlier parts come first, as
+    in an index to which the parts were added in this order. Scores can't replace keys: rows that
+    tie in float32 may differ in float64.
 
     Examples
     --------

@@ -48,15 +48,15 @@ class FurthestNeighbors(BaseEstimator):
     Parameters
     ----------
     n_neighbors : int
-        How many rows `kneighbors` finds.
+        Number of rows that `kneighbors` finds.
     radius : float
-        Rows at a larger distance are those that `radius_neighbors` finds.
+        `radius_neighbors` finds rows at a larger distance.
     metric : {"l2", "dot", "cosine"}
-        As of `farann.Index`, with other names of these: "euclidean", "inner_product".
+        As of `farann.Index`, also "euclidean" and "inner_product".
     codes : {"int8", "int4", "float32"}
         As of `farann.Index`. Answers don't depend on it.
     recall : float, optional
-        The share of the true answers that `kneighbors` has to find, on average; by default all.
+        Share of the true answers that `kneighbors` finds, on average; by default all.
     n_jobs : int, optional
         Threads: None is one, unless in a context of joblib; -1 is one for each CPU.
 
@@ -81,7 +81,7 @@ class FurthestNeighbors(BaseEstimator):
         self.n_jobs = n_jobs
 
     def fit(self, X: npt.ArrayLike, y: object = None) -> Self:
-        """Index the rows of X, (n_samples, n_features), and give the estimator; `y` is ignored."""
+        """Index rows of X, (n_samples, n_features), and return the estimator; `y` is ignored."""
         _check_n_neighbors(self.n_neighbors)
         rows = validate_data(self, X, dtype=[np.float64, np.float32])
         index = Index(rows.shape[1], self.metric, codes=self.codes)
@@ -94,14 +94,14 @@ class FurthestNeighbors(BaseEstimator):
 
     def kneighbors(self, X: npt.ArrayLike | None = None, n_neighbors: int | None = None,
                    return_distance: bool = True) -> Any:
-        """The furthest rows of each query, furthest first.
+        """Find the furthest rows of each query, furthest first.
 
         Parameters
         ----------
         X : array_like (n_queries, n_features), optional
             By default the rows that were fitted, each without itself.
         n_neighbors : int, optional
-            In the place of the estimator's own.
+            In place of the estimator's own.
         return_distance : bool
 
         Returns
@@ -109,7 +109,7 @@ class FurthestNeighbors(BaseEstimator):
         distances : float64 (n_queries, n_neighbors)
             Only with `return_distance`.
         indices : int64 (n_queries, n_neighbors)
-            Row numbers of what was fitted.
+            Numbers of the fitted rows.
         """
         queries, own = self._queries(X)
         k = self.n_neighbors if n_neighbors is None else n_neighbors
@@ -125,14 +125,14 @@ class FurthestNeighbors(BaseEstimator):
 
     def radius_neighbors(self, X: npt.ArrayLike | None = None, radius: float | None = None,
                          return_distance: bool = True) -> Any:
-        """All rows of each query at a distance larger than a radius, furthest first.
+        """Find all rows of each query at a distance larger than a radius, furthest first.
 
         Parameters
         ----------
         X, return_distance
             As in `kneighbors`.
         radius : float, optional
-            In the place of the estimator's own.
+            In place of the estimator's own.
 
         Returns
         -------
@@ -149,14 +149,14 @@ class FurthestNeighbors(BaseEstimator):
 
     def kneighbors_graph(self, X: npt.ArrayLike | None = None, n_neighbors: int | None = None,
                          mode: str = "connectivity") -> csr_matrix:
-        """The graph from queries to their furthest rows.
+        """Make the graph from queries to their furthest rows.
 
         Parameters
         ----------
         X, n_neighbors
             As in `kneighbors`.
         mode : {"connectivity", "distance"}
-            What the graph has at its edges: 1, or the distance.
+            The values of edges: 1, or the distance.
 
         Returns
         -------
@@ -167,9 +167,9 @@ class FurthestNeighbors(BaseEstimator):
 
     def radius_neighbors_graph(self, X: npt.ArrayLike | None = None, radius: float | None = None,
                                mode: str = "connectivity") -> csr_matrix:
-        """The graph from queries to all rows at a distance larger than a radius.
+        """Make the graph from queries to all rows at a distance larger than a radius.
 
-        All else as in `kneighbors_graph` and `radius_neighbors`.
+        Arguments are those of `kneighbors_graph` and `radius_neighbors`.
         """
         checks.to_choice("mode", mode, ("connectivity", "distance"))
         return self._graph(mode, *self.radius_neighbors(X, radius))
@@ -228,12 +228,12 @@ class FurthestNeighbors(BaseEstimator):
 
 class FurthestNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
                                    FurthestNeighbors):
-    """Turn rows into the graph to the furthest rows that were fitted.
+    """Turn rows into the graph to their furthest fitted rows.
 
     Parameters
     ----------
     mode : {"distance", "connectivity"}
-        What the graph has at its edges: the distance, or 1.
+        The values of edges: the distance, or 1.
     sparse_output : bool
         False makes arrays, which ``set_output(transform="pandas")`` takes.
     n_neighbors, metric, codes, recall, n_jobs : optional
@@ -265,7 +265,7 @@ class FurthestNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerM
         return self
 
     def transform(self, X: npt.ArrayLike) -> Any:
-        """The graph from rows to the furthest of those that were fitted.
+        """Make the graph from rows to their furthest fitted rows.
 
         Parameters
         ----------
@@ -283,14 +283,14 @@ class FurthestNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerM
 class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Choose rows that cover all others: farthest-point sampling, or greedy k-center.
 
-    Each row that is chosen is the furthest from all that were chosen before; see
+    Each chosen row is the furthest from all chosen before; see
     `farann.Index.select_diverse`. As a transformer it gives distances to the chosen rows, as
     `sklearn.cluster.KMeans` does to its centers.
 
     Parameters
     ----------
     n_samples : int
-        How many rows to choose; fewer where there are fewer.
+        Number of rows to choose; fewer if there are fewer.
     metric : {"l2", "dot", "cosine"}
         As of `FurthestNeighbors`.
     start : int, optional
@@ -327,7 +327,7 @@ class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         self.start = start
 
     def fit(self, X: npt.ArrayLike, y: object = None) -> Self:
-        """Choose rows of X, (n_samples, n_features), and give the sampler; `y` is ignored."""
+        """Choose rows of X, (n_samples, n_features), and return the sampler; `y` is ignored."""
         k = checks.to_int("n_samples", self.n_samples, 1)
         rows = validate_data(self, X, dtype=[np.float64, np.float32])
         index = Index(rows.shape[1], self.metric, codes="float32")
@@ -350,7 +350,7 @@ class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return self
 
     def transform(self, X: npt.ArrayLike) -> Float64Array:
-        """Distances to the chosen rows.
+        """Compute distances to the chosen rows.
 
         Parameters
         ----------
@@ -372,7 +372,7 @@ class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         return far
 
     def fit_resample(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Any, Any]:
-        """Choose rows, and give them with their labels, as imbalanced-learn's samplers do.
+        """Choose rows and return them with their labels, as samplers of imbalanced-learn do.
 
         Parameters
         ----------

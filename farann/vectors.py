@@ -42,16 +42,16 @@ StrPath = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class VectorFile:
-    """Vectors in a file, of which only the shape has been read so far.
+    """Vectors of a file, whose shape alone has been read.
 
     Attributes
     ----------
     path : Path
         The file.
     rows, dim : int
-        How many vectors, and of how many numbers each.
+        Number of vectors, and of numbers in each.
     dtype : dtype
-        Of these numbers.
+        Type of these numbers.
     """
 
     path: Path
@@ -72,7 +72,7 @@ class VectorFile:
         Parameters
         ----------
         block_bytes : int
-            About the size of a block once its numbers are float32; a row is never split.
+            Approximate size of a block as float32; a row is never split.
 
         Yields
         ------
@@ -99,7 +99,7 @@ class VectorFile:
             raise ValueError(f"{self.path}: expected {self.rows} rows, got {done}")
 
     def read(self) -> Array:
-        """Read all rows at once, as an array of shape (rows, dim), which may be read-only."""
+        """Read all rows as one array of shape (rows, dim), which may be read-only."""
         blocks = list(self.blocks())
         if len(blocks) == 1:
             return blocks[0]
@@ -107,19 +107,19 @@ class VectorFile:
 
     def map(self, folder: StrPath | None = None, *, dtype: str = "float32", unit: bool = False,
             progress: Progress = False) -> RowArray:
-        """All rows, mapped into memory: more of them than memory can hold.
+        """Map all rows into memory, also if they are larger than memory.
 
-        Rows that lie in an ``.npy`` file as the `dtype` in C order are mapped as they are, and not
-        looked at. The file must not change as long as the array lives. Of all others a copy is
-        made, block by block, in a temporary file without a name, which goes with the array.
+        An ``.npy`` file of this `dtype` in C order is mapped as it is, without checks, and must not
+        change while the array exists. Other files are copied, block by block, to a temporary file
+        without a name, which is removed with the array.
 
         Parameters
         ----------
         folder : str or path-like, optional
-            Where to put the copy if there has to be one. By default the folder of the file.
+            Folder of the copy; by default that of the file.
         dtype : {"float32", "float16", "bfloat16", "uint8", "int8"}
-            What numbers are to be, as for `farann.Index`: 4 bytes each, 2 or 1. Only to float32
-            they are rounded.
+            Type of the numbers, as for `farann.Index`: 4, 2 or 1 bytes each. Only float32
+            rounds.
         unit : bool
             Refuse zero vectors in a copy, as an index for cosine does.
         progress : bool or callable
@@ -174,7 +174,7 @@ class VectorFile:
 
 def open_vectors(file: StrPath | Sequence[StrPath], *, default: str = "train",
                  ids: str | None = None, max_bytes: int | None = None) -> VectorFile:
-    """Look into a vector file, or into several, whose rows follow one another.
+    """Open a vector file, or several whose rows follow one another.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def open_vectors(file: StrPath | Sequence[StrPath], *, default: str = "train",
         ``parts/*.npy`` stands for the files that it matches, a folder for its Parquet files; both
         in the order of their names.
     default : str
-        The name to take where there are several and none was given, if it is there:
+        The name to use if the file has several and none was given:
         ann-benchmarks calls rows ``train`` and queries ``test``.
     ids : str, optional
         A column that holds ids of the rows and isn't a coordinate, in text and Parquet.
@@ -244,7 +244,7 @@ def _opened(path: Path, name: str | None, default: str, ids: str | None,
 
 
 def files_of(file: StrPath | Sequence[StrPath]) -> list[tuple[Path, str | None]]:
-    """The files that names, patterns and folders stand for, each with the array that is meant."""
+    """List the files of names, patterns and folders, each with the name of its array."""
     found: list[tuple[Path, str | None]] = []
     for given in [file] if isinstance(file, (str, os.PathLike)) else file:
         path, name = split_name(given)
@@ -271,7 +271,7 @@ def _as_one_row(read: Reader, dim: int) -> Reader:
 
 
 def read_ids(file: StrPath, *, max_bytes: int | None = None) -> Array:
-    """Read ids: a list of integers, or a boolean mask where one is stored.
+    """Read ids: a list of integers, or a boolean mask.
 
     Parameters
     ----------
@@ -351,12 +351,12 @@ def read_id_lists(
 
 
 def write_vectors(file: StrPath, vectors: ArrayLike, name: str | None = None) -> None:
-    """Write vectors, wholly or not at all; the extension says how.
+    """Write vectors whole or not at all; the extension is the format.
 
     Parameters
     ----------
     file : str or path-like
-        Where to; replaced if it exists, with its mode, owner and group kept where allowed.
+        The file to write or replace; its mode, owner and group are kept where allowed.
     vectors : array-like of shape (rows, dim)
         Numbers. ``.ivecs`` and ``.bvecs`` take those that int32 and uint8 can hold.
     name : str, optional
@@ -390,7 +390,7 @@ def write_vectors(file: StrPath, vectors: ArrayLike, name: str | None = None) ->
 
 
 def split_name(file: StrPath) -> tuple[Path, str | None]:
-    """Take FILE:NAME apart, unless a file is really called so."""
+    """Split FILE:NAME, unless a file has that name."""
     text = os.fspath(file)
     head, _, name = text.rpartition(":")
     path = Path(head)
