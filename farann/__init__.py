@@ -54,9 +54,7 @@ _LAZY_MODULES = ("metrics", "sklearn", "vectors")
 if not TYPE_CHECKING:  # which would take any name for one that there is
     def __getattr__(name: str) -> object:
         if name not in _LAZY_NAMES and name not in _LAZY_MODULES:
-            from farann.contract.names import like
-
-            hint = "" if name.startswith("_") else like(name, [*_LAZY_NAMES, *_LAZY_MODULES])
+            hint = "" if name.startswith("_") else _hint(name)
             raise AttributeError(f"module 'farann' has no attribute {name!r}"
                                  + f": {hint}" * bool(hint), name=name)
         from importlib import import_module
@@ -66,6 +64,14 @@ if not TYPE_CHECKING:  # which would take any name for one that there is
             return module
         globals()[name] = found = getattr(module, name)
         return found
+
+    def _hint(name: str) -> str:
+        from farann.contract.names import like
+        from farann.index import Index
+
+        if hasattr(Index, name):
+            return f"use Index.{name}"
+        return like(name, [*_LAZY_NAMES, *_LAZY_MODULES, "Index.load", "sklearn.FurthestNeighbors"])
 
     def __dir__() -> list[str]:
         return sorted([*__all__, *_LAZY_MODULES])

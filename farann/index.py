@@ -17,7 +17,7 @@ import numpy.typing as npt
 from farann._types import Float32Array, Ids, Metric, Progress, Rng, UnknownKeyword
 from farann.contract import FormatError, checks
 from farann.contract.index_spec import IndexSpec, check_codes, traits_of
-from farann.contract.names import Elsewhere, hint_at_methods, unexpected
+from farann.contract.names import Elsewhere, Hinted, hint_at_methods, unexpected
 from farann.contract.row_types import to_row_type
 from farann.diverse import ask as diverse
 from farann.results import Diameter, Hits, Pairs, RangeHits, Selection, Spaced, html_table
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from farann.tuning.table import Tuning
 
 
-class Index:
+class Index(metaclass=Hinted):
     """An index for exact and approximate furthest-neighbor search.
 
     Parameters
@@ -189,7 +189,7 @@ class Index:
 
     def add(self, rows: npt.ArrayLike, ids: npt.ArrayLike | None = None, *,
             groups: npt.ArrayLike | None = None, replace: bool = False,
-            copy: bool = True) -> npt.NDArray[Any]:
+            copy: bool = True, **unknown: UnknownKeyword) -> npt.NDArray[Any]:
         """Add rows, or replace rows with the same ids.
 
         A built index isn't built again for added rows until these are more than the others; then
@@ -247,6 +247,8 @@ class Index:
 
         >>> index.add(np.load("items.npy", mmap_mode="r"), copy=False)  # doctest: +SKIP
         """
+        if unknown:
+            raise unexpected(Index.add, unknown)
         return changes.add(self._live, rows, ids, groups, replace, copy)
 
     def reserve(self, n: int) -> None:

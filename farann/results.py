@@ -31,6 +31,16 @@ class Result:
         raise TypeError(
             f"{type(self).__name__} doesn't unpack: read {', '.join(fields)} and {last}")
 
+    def __getitem__(self, item: object) -> NoReturn:
+        iter(self)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        from farann.contract.names import like
+
+        hint = "" if name.startswith("_") else like(name, dir(self))
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}"
+                             + f": {hint}" * bool(hint), name=name, obj=self)
+
     def __len__(self) -> int:
         counted = " or hits.found.sum()" if isinstance(self, Hits) else ""
         raise TypeError(f"{type(self).__name__} has no length: read {self._name()}.ids.shape"

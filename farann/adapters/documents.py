@@ -116,6 +116,11 @@ class Documents(Generic[T]):
     def _allowed(self, filter: Filter[T]) -> Any:
         if callable(filter):
             return [id for id, one in list(self.by_id.items()) if filter(one)]
+        for field, value in filter.items():
+            if field.startswith("$") or isinstance(value, Mapping):
+                raise ValueError(f"filter: expected fields with a value or a list of values, got "
+                                 f"{field!r}: {value!r}; operators such as '$gt' are written as a "
+                                 "function of a document")
         wanted = {field: [_label(one) for one in (value if isinstance(value, list) else [value])]
                   for field, value in filter.items()}
         if list(wanted) == [self.group_by] and len(self.index):

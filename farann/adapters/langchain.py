@@ -38,6 +38,8 @@ class FarannVectorStore(VectorStore):
     -----
     Searches take ``filter=``: a function of a document, or a dict from fields of the metadata to
     the value or list of values that pass; and what `farann.Index` takes, such as ``recall=``.
+    Operators such as ``{"year": {"$gt": 2010}}`` are an error: write
+    ``filter=lambda one: one.metadata["year"] > 2010``.
 
     Examples
     --------
@@ -54,9 +56,12 @@ class FarannVectorStore(VectorStore):
         self.embedding = embedding
         self.documents = Documents[Document](lambda one: one.metadata, metric, group_by, **options)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {len(self.documents.by_id):,} documents>"
+
     @property
     def embeddings(self) -> Embeddings:
-        """What makes vectors of texts."""
+        """The model that makes vectors of texts."""
         return self.embedding
 
     @classmethod
@@ -86,7 +91,10 @@ class FarannVectorStore(VectorStore):
 
     def delete(self, ids: Iterable[str] | None = None, **kwargs: Any) -> bool:
         """Remove documents by their ids, all of them if None; unknown ids are ignored."""
-        self.documents.drop(ids)
+        if kwargs:
+            raise TypeError(f"delete() got an unexpected keyword {next(iter(kwargs))!r}: pass the "
+                            "ids of documents to remove")
+        self.documents.drop([ids] if isinstance(ids, str) else ids)
         return True
 
     def get_by_ids(self, ids: Sequence[str], /) -> Found:
@@ -94,25 +102,32 @@ class FarannVectorStore(VectorStore):
         return self.documents.get(ids)
 
     def similarity_search(self, query: str, k: int = 4, **kwargs: Any) -> Found:
-        """The most similar documents."""
+        """The k most similar documents.
+
+        ``filter=`` and the options of `farann.Index.search_nearest`, such as ``recall=``, may
+        follow: see the class.
+        """
         return self.similarity_search_by_vector(self.embedding.embed_query(query), k, **kwargs)
 
     def similarity_search_by_vector(self, embedding: Vector, k: int = 4, **kwargs: Any) -> Found:
-        """The same for a vector."""
+        """The k documents most similar to a vector; takes what `similarity_search` takes."""
         return [one for one, _ in self.documents.search("search_nearest", embedding, k, **kwargs)]
 
     def similarity_search_with_score(self, query: str, k: int = 4, **kwargs: Any) -> Scored:
-        """The same with scores."""
+        """The k most similar documents, each with its cosine, dot product or distance."""
         vector = self.embedding.embed_query(query)
         return self.documents.search("search_nearest", vector, k, **kwargs)
 
     def unlike_search(self, query: str | Sequence[str], k: int = 4, **kwargs: Any) -> Found:
-        """The least similar documents; of several queries, those that are unlike all of them."""
+        """The k least similar documents; of several queries, those that are unlike all of them.
+
+        ``filter=`` and the options of `farann.Index.search_furthest` may follow: see the class.
+        """
         return [one for one, _ in self.unlike_search_with_score(query, k, **kwargs)]
 
     def unlike_search_with_score(self, query: str | Sequence[str], k: int = 4,
                                  **kwargs: Any) -> Scored:
-        """The same with scores, of several queries for the one that is most similar."""
+        """The k least similar documents, each with its score for the most similar query."""
         if isinstance(query, str):
             vector = self.embedding.embed_query(query)
             return self.documents.search("search_furthest", vector, k, **kwargs)
@@ -123,7 +138,8 @@ class FarannVectorStore(VectorStore):
                                       lambda_mult: float = 0.5, **kwargs: Any) -> Found:
         """Documents that fit a query and differ from each other, chosen among all documents.
 
-        `fetch_k` is ignored; ``candidates=20`` chooses among the 20 most similar ones.
+        `fetch_k` is ignored; ``candidates=20`` chooses among the 20 most similar ones. A
+        `lambda_mult` of 1 counts similarity to the query alone, 0 difference alone.
         """
         return self.max_marginal_relevance_search_by_vector(
             self.embedding.embed_query(query), k, fetch_k, lambda_mult, **kwargs)
@@ -131,7 +147,7 @@ class FarannVectorStore(VectorStore):
     def max_marginal_relevance_search_by_vector(
             self, embedding: Vector, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5,
             **kwargs: Any) -> Found:
-        """The same for a vector."""
+        """Documents that fit a vector and differ from each other."""
         return [one for one, _ in self.documents.search(
             "search_mmr", embedding, k, diversity=1 - lambda_mult, **kwargs)]
 

@@ -26,6 +26,8 @@ _METRIC_ALIASES = {
     "euclidean": "l2", "ip": "dot", "inner_product": "dot", "innerproduct": "dot",
     "dot_product": "dot", "dotproduct": "dot", "cos": "cosine", "cosine_similarity": "cosine",
 }
+# The argument for ids of rows in the place of vectors.
+_BY_ID = {"queries": "ids", "sets": "ids", "likes": "like_ids", "dislikes": "dislike_ids"}
 # Most characters of a value in an error message.
 _MOST_SHOWN = 100
 # DLPack devices whose memory the CPU reads: its own, and memory pinned for CUDA or ROCm.
@@ -78,7 +80,7 @@ def _is_small(dtype: np.dtype[Any]) -> bool:
 
 def what_is(array: npt.NDArray[Any]) -> str:
     """What an array of no numbers has, for an error message, and what to write instead."""
-    if array.dtype.kind in "UT":
+    if array.dtype.kind in "UT" or (array.size and isinstance(array.flat[0], str)):
         return "strings"
     if array.dtype.kind == "S":
         return "bytes; decode them to strings first"
@@ -215,10 +217,15 @@ def to_choice(name: str, value: Any, choices: Sequence[Any], also: Iterable[str]
         from difflib import get_close_matches
 
         known = [one for one in (*choices, *also) if isinstance(one, str)]
-        near = get_close_matches(value.lower(), known, 1, 0.5)
+        near = [one for one in get_close_matches(value.lower(), known, 1, 0.5)
+                if _digitless(one) != _digitless(value.lower())]  # l1 isn't l2
     meant = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"{name}: expected one of {', '.join(map(repr, choices))}, "
                      f"got {shown(value)}{meant}")
+
+
+def _digitless(name: str) -> str:
+    return "".join(one for one in name if not one.isdigit())
 
 
 def to_metric(value: Any) -> str:
@@ -294,7 +301,9 @@ def to_matrix(name: str, value: Any, dim: int | None, *, single: bool) -> npt.ND
     `plain_numbers` knows; the parameters are as in `to_vectors`."""
     array = to_array(name, value)
     if not are_numbers(array):
-        raise TypeError(f"{name}: expected real numbers, got {what_is(array)}")
+        instead = _BY_ID.get(name.partition("[")[0]) if what_is(array) == "strings" else None
+        raise TypeError(f"{name}: expected real numbers, got {what_is(array)}"
+                        + f"; ids of rows go to {instead}=" * bool(instead))
     shape = "(dim,) or (n, dim)" if single else "(n, dim)"
     if array.ndim == 1 and single:
         array = array[np.newaxis]

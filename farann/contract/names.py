@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from collections.abc import Callable, Collection, Mapping
 from typing import NoReturn
 
@@ -14,33 +15,54 @@ _ELSEWHERE = {
     "like_ids": "positive_ids",
     "dislike_ids": "negative_ids",
     "rows": "vector vectors embedding embeddings data items points xb x X",
-    "ids": "labels keys id",
-    "groups": "within classes",
+    "ids": "labels keys id indices neighbors",
+    "scores": "score distances similarities",
+    "groups": "within classes group_by",
     "outside_groups": "outside",
-    "allowed": "filter where filter_ids include only",
+    "allowed": "filter query_filter where filter_ids include only",
     "exclude": "excluded exclude_ids ignore skip",
     "diversity, which is 1 - lambda_mult": "lambda_mult lambda_param",
     "candidates": "fetch_k",
-    "radius": "threshold max_distance min_distance eps r thresh",
+    "radius": "threshold score_threshold max_distance min_distance eps r thresh",
+    "recall, the share of the true rows to find": "nprobe ef ef_search",
     "seconds": "timeout time_limit",
-    "threads": "n_jobs num_threads n_threads nthreads workers",
+    "threads": "n_jobs num_threads n_threads nthreads workers set_num_threads",
     "metric": "metric_type space distance distance_metric similarity",
     "dim": "d dims ndim dimension dimensions vector_size n_features",
     "cells": "nlist n_lists n_cells partitions",
     "seed": "random_state random_seed",
     "progress": "verbose show_progress show_progress_bar",
-    "search_furthest, or search_nearest": "search query find retrieve similarity_search kfn",
+    "replace": "update overwrite",
+    "search_furthest, or search_nearest":
+        "search query query_points find retrieve similarity_search kfn",
+    "search_furthest": "furthest farthest search_farthest dissimilar opposites",
+    "search_furthest, with recall=": "nprobe ef set_ef",
     "search_nearest": "knn knn_query kneighbors nearest get_nns_by_vector search_knn",
+    "search_nearest, with ids=": "get_nns_by_item",
+    "search_nearest, as outliers are far from their 10th nearest row": "outliers",
     "search_beyond, or search_within": "range_search search_radius query_radius radius_neighbors",
-    "search_mmr": "mmr max_marginal_relevance_search",
+    "search_contrast": "recommend discover contrast",
+    "search_mmr": "mmr select_mmr max_marginal_relevance_search",
+    "select_diverse": "diverse farthest_point_sampling fps k_center kcenter maxmin",
+    "select_spaced": "spaced nms non_maximum_suppression",
+    "pairs_within": "duplicates near_duplicates find_duplicates",
     "RangeHits": "BeyondHits",
     "merge": "merge_beyond",
-    "Index, and its method add": "IndexFlat IndexFlatL2 IndexFlatIP",
-    "add": "fit partial_fit add_items add_item add_with_ids upsert insert append extend",
+    "Index, and its method add":
+        "IndexFlat IndexFlatL2 IndexFlatIP IndexHNSWFlat IndexIVFFlat index_factory",
+    "Index.load": "load load_index read_index restore",
+    "sklearn.FurthestNeighbors": "FurthestNeighbors NearestNeighbors",
+    "load": "load_index read_index restore view",
+    "save": "save_index write_index write",
+    "add": "fit partial_fit add_items add_item add_with_ids insert append extend",
+    "add, with replace=True": "upsert update",
     "build": "train",
     "remove": "delete remove_ids mark_deleted discard",
-    "reconstruct": "get get_items get_vectors fetch",
-    "len(index)": "ntotal count shape",
+    "reconstruct": "get get_items get_vector get_vectors get_item_vector fetch reconstruct_n",
+    "score": "get_distance",
+    "to_pandas": "df to_df to_dataframe to_polars",
+    "to_dict": "to_list tolist to_records as_dict items",
+    "len(index)": "ntotal count shape size element_count get_current_count",
 }
 
 
@@ -52,6 +74,13 @@ class Elsewhere:
 
     def __get__(self, instance: object, owner: type) -> NoReturn:
         raise AttributeError(self._text)
+
+
+class Hinted(ABCMeta):
+    """A class that doesn't list these names in `dir` and `help`."""  # abstract ones may inherit
+
+    def __dir__(cls) -> list[str]:
+        return [name for name in super().__dir__() if hasattr(cls, name)]
 
 
 def hint_at_methods(cls: type) -> None:
@@ -78,7 +107,7 @@ def like(name: str, known: Collection[str]) -> str:
     """What to use in the place of a name, of those that are known; nothing where none is."""
     import difflib
 
-    close = difflib.get_close_matches(name, known, 1)
+    close = difflib.get_close_matches(name, known, 1, 0.76)  # none for return_scores, index_type
     return _instead_of(name, known) or (f"use {close[0]}" if close else "")
 
 

@@ -352,7 +352,8 @@ def _groups_asked(store: Store, name: str, labels: Any, n_queries: int) -> Int64
     for_all = isinstance(labels, str) or np.ndim(labels) == 0
     if len(checked) != n_queries and not for_all:
         raise ValueError(f"{name}: expected a label, or one for each of {n_queries} queries, got "
-                         f"{len(checked)}")
+                         f"{len(checked)}; several labels for all queries go to allowed=index."
+                         f"filter({name}=...)")
     if store.groups is None and not store.n_slots:
         return np.full(n_queries, -1, np.int64)
     numbers = _groups_of(store, name).numbers_of(name, checked)

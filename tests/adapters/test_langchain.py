@@ -256,3 +256,17 @@ def test_files_of_strangers(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="JSON"):
         store.save_local(tmp_path)
     assert (tmp_path / "documents.json").read_bytes() == text
+
+
+def test_what_would_be_ignored_is_an_error() -> None:
+    store = filled(20)
+    assert repr(store) == "<FarannVectorStore: 20 documents>"
+    for given in ({"number": {"$gt": 3}}, {"$and": [{"kind": "pet"}]}):
+        with pytest.raises(ValueError, match=r"^filter: expected fields .* function of a document"):
+            store.similarity_search("0", filter=given)
+    with pytest.raises(TypeError, match=r"^delete\(\) got an unexpected keyword 'filter'"):
+        store.delete(filter={"kind": "pet"})
+    assert len(store.documents.by_id) == 20
+    one = store.similarity_search("0", 1)[0].id
+    assert one is not None and store.delete(one)
+    assert len(store.documents.by_id) == 19

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import abc
+import copy
 import logging
+import pickle
+import pydoc
 import re
 import subprocess
 import sys
@@ -197,6 +201,9 @@ def test_one_bar_for_a_whole_build(capsys: pytest.CaptureFixture[str]) -> None:
     ("search_beyond", {"radius": 1.0, "filter": []}, "unexpected keyword 'filter': use allowed"),
     ("search_furthest_from", {"recal": 0.9}, "unexpected keyword 'recal': use recall"),
     ("search_mmr", {"lambda_mult": 0.7}, "use diversity, which is 1 - lambda_mult"),
+    ("search_furthest", {"nprobe": 8}, "use recall, the share of the true rows to find"),
+    ("search_furthest", {"return_scores": True}, "expected one of queries, k, ids, recall, "),
+    ("add", {"embeddings": 1}, "add() got an unexpected keyword 'embeddings': use rows"),
     ("search_mmr", {"of_no_kind": 0.7}, "expected one of queries, k, ids, diversity, ")])
 def test_unknown_keywords(method: str, given: dict[str, Any], words: str) -> None:
     with pytest.raises(TypeError, match=re.escape(words)):
@@ -242,24 +249,75 @@ def test_questions_without_an_index(name: str, metric: str) -> None:
 @pytest.mark.parametrize(("name", "ours"), [
     ("search", "search_furthest, or search_nearest"), ("query", "search_furthest, or"),
     ("knn", "search_nearest"), ("fit", "add"), ("ntotal", "len(index)"), ("d", "dim"),
-    ("range_search", "search_beyond, or search_within")])
+    ("range_search", "search_beyond, or search_within"), ("farthest", "search_furthest"),
+    ("recommend", "search_contrast"), ("upsert", "add, with replace=True"), ("load_index", "load"),
+    ("get_current_count", "len(index)"), ("set_ef", "search_furthest, with recall=")])
 def test_names_of_other_libraries(name: str, ours: str) -> None:
     index = filled()
     for owner in (index, farann.Index):
         with pytest.raises(AttributeError, match=re.escape(f"no attribute {name!r}: use {ours}")):
             getattr(owner, name)
     assert name not in dir(index) and not hasattr(index, name)
+    assert name not in dir(farann.Index) and "\n |  " + name + "\n" not in pydoc.plain(
+        pydoc.render_doc(farann.Index))
     with pytest.raises(AttributeError, match="^'Index' object has no attribute 'of_no_kind'"):
         index.of_no_kind  # type: ignore[attr-defined]  # noqa: B018
 
 
 @pytest.mark.parametrize(("name", "ours"), [
-    ("Search", ": use SearchStats"), ("search_nearst", ": use search_nearest"),
+    ("Indx", ": use Index"), ("search_within", ": use Index.search_within"),
+    ("diameter", ": use Index.diameter"), ("read_index", ": use Index.load"),
+    ("FurthestNeighbors", ": use sklearn.FurthestNeighbors"),
+    ("search_nearst", ": use search_nearest"),
     ("knn", ": use search_nearest"), ("IndexFlatL2", ": use Index, and its method add"),
     ("of_no_kind", ""), ("__of_no_kind__", "")])
 def test_names_that_the_package_has_not(name: str, ours: str) -> None:
     with pytest.raises(AttributeError, match=f"^module 'farann' has no attribute '{name}'{ours}$"):
         getattr(farann, name)
+
+
+@pytest.mark.parametrize(("name", "ours"), [
+    ("distances", "scores"), ("labels", "ids"), ("indices", "ids"), ("to_df", "to_pandas")])
+def test_names_that_results_have_not(name: str, ours: str) -> None:
+    hits = filled().search_furthest(ROWS[:3])
+    with pytest.raises(AttributeError, match=f"^Hits has no attribute '{name}': use {ours}$"):
+        getattr(hits, name)
+    with pytest.raises(AttributeError, match="^Hits has no attribute 'of_no_kind'$"):
+        hits.of_no_kind  # noqa: B018
+    assert not hasattr(hits, "__array_interface__") and copy.copy(hits).ids is hits.ids
+    assert np.array_equal(pickle.loads(pickle.dumps(hits)).ids, hits.ids)
+    with pytest.raises(TypeError, match=r"^Hits doesn't unpack: read hits\.ids and hits\.scores$"):
+        hits[0]
+
+
+@pytest.mark.parametrize(("method", "given", "words"), [
+    ("search_furthest", ["b"], "queries: expected real numbers, got strings; ids of rows go to"),
+    ("search_within", np.array(["a", "b"], object), "got strings; ids of rows go to ids="),
+    ("search_furthest_from", [["a", "b"]], "sets[0]: expected real numbers, got strings; ids of"),
+    ("search_contrast", "b", "likes: expected real numbers, got strings; ids of rows go to like"),
+    ("add", ["b"], "rows: expected real numbers, got strings")])
+def test_ids_in_the_place_of_vectors(method: str, given: Any, words: str) -> None:
+    index = farann.Index(metric="cosine")
+    index.add(ROWS[:3], ["a", "b", "c"])
+    with pytest.raises(TypeError, match=re.escape(words)):
+        getattr(index, method)(given)
+
+
+def test_several_groups_for_all_queries() -> None:
+    index = farann.Index()
+    index.add(ROWS[:9], groups=np.arange(9) % 3)
+    with pytest.raises(ValueError, match=r"3 queries, got 2; .* allowed=index\.filter\(groups="):
+        index.search_furthest(ROWS[:3], groups=[0, 1])
+    for name in ("float64", "uint16"):
+        with pytest.raises(ValueError, match=rf"dtype: expected one of .*, got '{name}'$"):
+            farann.Index(dtype=name)
+
+
+def test_abstract_classes_may_inherit() -> None:
+    class Kind(farann.Index, abc.ABC):
+        pass
+
+    assert Kind().add(ROWS[:2]).tolist() == [0, 1]
 
 
 def test_unknown_options() -> None:
