@@ -87,8 +87,6 @@ QUESTIONS = {
     "small-rows": Question(_search, limits=False),
     "large-k": Question(lambda index, queries, options: index.search_furthest(
         queries, 100, **options), limits=False),
-    "largest-k": Question(lambda index, queries, options: index.search_furthest(
-        queries, 400, **options), limits=False),
     "masked": Question(_allowed(4), limits=False),
     "listed": Question(_allowed(100), limits=False),
     "unlike": Question(_unlike),

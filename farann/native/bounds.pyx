@@ -5,16 +5,13 @@ A bound holds for the rows themselves, so that it leaves queries out whatever le
 
 cimport cython
 from libc.math cimport INFINITY, NAN, fabs, isnan
-from libc.stdint cimport INT64_MAX, int64_t
+from libc.stdint cimport INT64_MAX
 
-from farann.native.coded_queries cimport CodedQueries, CodedQuery
-from farann.native.codes cimport Codes
-from farann.native.collector cimport Collector
+from farann.native.coded_queries cimport CodedQuery
 from farann.native.kernels cimport *
 from farann.native.process cimport CEILINGS, INTEGER_KEYS, NORM_PRUNING, uses
-from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.query_batch cimport Query
 from farann.native.snapshot cimport NOT_LOOKED_FOR, Segment
-from farann.native.sources cimport Block, RowBlock, RowReader
 
 cdef enum:
     LARGEST_SUM = 1 << 24  # float32 has all whole numbers up to this one

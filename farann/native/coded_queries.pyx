@@ -2,12 +2,10 @@
 
 cimport cython
 from libc.math cimport sqrt
-from libc.stdint cimport int64_t, uint8_t, uint32_t
 
-from farann.native.codes cimport Codes
 from farann.native.kernels cimport *
 from farann.native.process cimport CODE_NOISE, SINGLE_TILES, uses
-from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.query_batch cimport Query
 
 cdef enum:
     WIDEST_TILE = 64  # queries: more than tiles of any kernel have

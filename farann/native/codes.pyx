@@ -1,9 +1,8 @@
 """8-bit codes of all rows of a snapshot's base, and its partitions, as searches read them."""
 
 from libc.math cimport INFINITY, fabs, sqrt
-from libc.stdint cimport INT64_MAX, int64_t, int8_t, uint8_t
+from libc.stdint cimport INT64_MAX
 
-from farann.native.encoding cimport Projection, Transform
 from farann.native.kernels cimport *
 
 import numpy as np

@@ -29,7 +29,6 @@ cdef class Collector:
     cdef farann_candidates *tile  # what the scan of a tile of queries appends to
     cdef int64_t capacity       # of `passed`, before it is thinned out
     cdef int64_t next_look      # rows scanned when unsorted scores are looked at next
-    cdef bint first_selects     # a first threshold may be selected from the scores of a block
     cdef bint selects           # the k best are selected when many have passed
     cdef bint scored            # rows get rough scores first
     cdef bint meets_all         # `admit` is called for queries that nothing passed for, too

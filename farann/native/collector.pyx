@@ -8,14 +8,11 @@ threshold that came from them.
 cimport cython
 from libc.float cimport DBL_MIN
 from libc.math cimport INFINITY, NAN, fabs, nextafterf
-from libc.stdint cimport int64_t
 from libc.stdlib cimport free
 
 from farann.native.kernels cimport *
 from farann.native.process cimport BEST_FIRST, SELECTING, uses
-from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Segment
-from farann.native.sources cimport RowReader
 
 cdef enum:
     # k from which there is room for 4 k candidates, not 2 k: codes can't tell many of them from the
@@ -61,8 +58,7 @@ cdef class Collector:
         cdef int64_t i, n = self.batch.n_queries, k = self.batch.k
         cdef farann_entry *entries
         cdef float *best = NULL
-        self.first_selects = exact and uses(SELECTING)
-        self.selects = self.first_selects and k > FEW_SORTED
+        self.selects = exact and k > FEW_SORTED and uses(SELECTING)
         self.capacity += (4 if k >= LARGE_K else 2) * k
         entries = <farann_entry *>self.batch.scratch.allocate(n * k, sizeof(farann_entry))
         if k <= (FEW_SORTED if self.selects else FEW_BEST):

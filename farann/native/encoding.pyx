@@ -2,7 +2,7 @@
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport sqrt
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, uint8_t, uint64_t
 
 from farann.native.kernels cimport *
 
@@ -110,22 +110,24 @@ def code_extents(rows, const double[::1] center, bint unit,
     cdef int64_t n, start = 0, n_rows = len(rows), dim = center.shape[0]
     cdef uint64_t before
     while start < n_rows:
-        n = coded_at_once(n_rows - start, dim)
-        wide = widened(rows[start:start + n])
-        if wide.shape[1] != dim:
-            raise ValueError("rows must have the dimension of the center")
+        wide = wide_block(rows, start, dim)
+        n = wide.shape[0]
         with nogil:
             before = farann_arithmetic_begin()
             farann_code_extents(kernels, &wide[0, 0], n, dim, &center[0],
                                 unit, &turn.given, &scratch[0], &extents[start])
             farann_arithmetic_end(before)
         start += n
-        PyErr_CheckSignals()
 
 
-cdef int64_t coded_at_once(int64_t left, int64_t dim) noexcept nogil:
-    """How many rows to code before signals are looked for."""
-    return min(left, max(CODED_AT_ONCE // dim, 1))
+cdef const float[:, ::1] wide_block(rows, int64_t start, int64_t dim) except *:
+    """Rows from one on as float32, as many as are coded between looks for signals."""
+    cdef const float[:, ::1] wide
+    PyErr_CheckSignals()
+    wide = widened(rows[start:start + max(CODED_AT_ONCE // dim, 1)])
+    if wide.shape[1] != dim:
+        raise ValueError("rows must have the dimension of the center")
+    return wide
 
 
 def add_to_groups(real[:, ::1] vectors, const int32_t[::1] groups, double[:, ::1] sums):
@@ -159,10 +161,8 @@ def encode_rows(rows, const double[::1] center, bint unit,
     largest.residual = largest.length = largest.low_nibble_norm = largest.norm = 0.0
     largest.outside = largest.outside_length = 0.0
     while start < n_rows:
-        n = coded_at_once(n_rows - start, dim)
-        wide = widened(rows[start:start + n])
-        if wide.shape[1] != dim:
-            raise ValueError("rows must have the dimension of the center")
+        wide = wide_block(rows, start, dim)
+        n = wide.shape[0]
         with nogil:
             before = farann_arithmetic_begin()
             farann_encode_rows(kernels, &wide[0, 0], n, dim, &center[0], unit,
@@ -170,7 +170,6 @@ def encode_rows(rows, const double[::1] center, bint unit,
                                &squares[start], &low_nibble_norm[start], &largest)
             farann_arithmetic_end(before)
         start += n
-        PyErr_CheckSignals()
     return (largest.residual, largest.length, largest.low_nibble_norm, largest.norm, largest.outside,
             largest.outside_length)
 

@@ -1,12 +1,11 @@
 """Which queries are unlike those that a search was tuned with."""
 
 cimport cython
-from libc.math cimport INFINITY, nextafterf, sqrt
-from libc.stdint cimport int64_t, uint64_t, uint8_t
-from libc.stdlib cimport free
+from libc.math cimport INFINITY, sqrt
+from libc.stdint cimport uint64_t, uint8_t
 
 from farann.native.kernels cimport *
-from farann.native.process cimport ALIGNMENT, NEVER, CancelFlag, aligned
+from farann.native.process cimport NEVER, CancelFlag
 
 import numpy as np
 
@@ -69,63 +68,29 @@ cdef class Guard:
             squares = np.square(points, dtype=np.float64).sum(axis=1)
             self.biases = (0.5 * (np.asarray(reaches) - squares)).astype(np.float32)
         self.nowhere = np.zeros(self.width, np.float32)
-        self.point_panels, self.point_biases = self.packed(points)
-        self.axis_panels, self.axis_biases = self.packed(axes)
-        cdef int64_t i
-        for i in range(points.shape[0]):
-            self.point_biases[i] += self.biases[i]
-
-    cdef tuple packed(self, const float[:, ::1] rows):
-        """Rows as panels, and biases of zero, or -inf for rows that fill up the last panel."""
-        cdef int64_t n = rows.shape[0], panel = self.kernels.panel_rows
-        cdef int64_t room = (n + panel - 1) // panel * panel
-        cdef float[::1] panels = np.zeros(room * self.width, np.float32)
-        cdef float[::1] biases = np.zeros(room, np.float32)
-        cdef double[::1] center = np.zeros(self.width)
-        self.kernels.pack_rows_f32(&rows[0, 0], NULL, n, self.width, &center[0], False, 0.0,
-                                   &panels[0], &biases[0])
-        return panels, biases
 
     def find(self, const float[:, ::1] queries, int64_t start, int64_t stop, uint8_t[::1] unlike,
              CancelFlag flag=None):
         """Mark the queries start .. stop that are unlike the sample; gives how many there are."""
-        cdef int64_t at = start, count, found = 0, i
-        cdef int64_t width = self.kernels.tile_queries
+        cdef int64_t at = start, found = 0, i
         cdef const int64_t *given_up = &NEVER
         cdef uint64_t before
-        cdef float *memory = NULL
         if not (0 <= start <= stop <= queries.shape[0] and stop <= unlike.shape[0]
                 and queries.shape[1] == self.dim):
             raise ValueError("queries must be those of the dimension, with a mark for each")
         if flag is not None:
             given_up = &flag.raised
-        if stop - start >= FEW_QUERIES:
-            memory = <float *>farann_alloc(self.tile_bytes() + ALIGNMENT, True)
-            if memory == NULL:
-                raise MemoryError("no memory to tell which queries are unlike the sample")
         with nogil:
             before = farann_arithmetic_begin()
             while at < stop and not farann_is_up(given_up):
-                count = min(width, stop - at) if memory != NULL else 1
-                if memory != NULL:
-                    self.look_at_tile(queries, at, count, <float *>aligned(memory), &unlike[at])
-                else:
-                    unlike[at] = not self.passes(&queries[at, 0], 1.0)
-                at += count
+                unlike[at] = not self.passes(&queries[at, 0], 1.0)
+                at += 1
             farann_arithmetic_end(before)
-        free(memory)
         if at < stop:
             raise Cancelled
         for i in range(start, stop):
             found += unlike[i]
         return found
-
-    cdef int64_t tile_bytes(self) noexcept nogil:
-        """Scratch memory of a tile: queries, thresholds, and what is found of each."""
-        cdef int64_t tile = self.kernels.tile_queries
-        return tile * (self.width * sizeof(float) + sizeof(double)
-                       + GUARD_POINTS * (sizeof(float) + sizeof(int64_t))
-                       + sizeof(farann_candidates) + sizeof(float)) + 4 * ALIGNMENT
 
     cdef double reduce(self, const float *query, float *x) noexcept nogil:
         """What is kept of a query, x (width,); gives |x|^2."""
@@ -213,7 +178,7 @@ cdef class Guard:
         cdef int64_t n = self.points.shape[0], first = 0, count, i
         self.kernels.score_rows_f32(&self.axes[0, 0], NULL, self.width, self.width,
                                     &self.nowhere[0], x, False, 0.0, scores, norms)
-        if not self.is_inside(scores, self.width, times):
+        if not sum_of_squares(scores, self.width) <= times:  # nor if a product was lost, being NaN
             return False
         while first < n:
             count = min(<int64_t>GUARD_WIDTH, n - first)
@@ -224,39 +189,6 @@ cdef class Guard:
                     return True
             first += count
         return False
-
-    cdef bint is_inside(self, const float *along, int64_t n, double times) noexcept nogil:
-        """Whether |A x|^2 is at most `times`; not if a product was lost, being no number."""
-        return n == self.width and sum_of_squares(along, n) <= times
-
-    cdef void look_at_tile(self, const float[:, ::1] queries, int64_t start, int64_t count,
-                           float *memory, uint8_t *unlike) noexcept nogil:
-        cdef int64_t tile = self.kernels.tile_queries, n = self.points.shape[0], t, j
-        cdef farann_candidates *found = <farann_candidates *>memory
-        cdef int64_t *slots = <int64_t *>(found + tile)
-        cdef float *scores = <float *>(slots + tile * GUARD_POINTS)
-        cdef float *thresholds = scores + tile * GUARD_POINTS
-        cdef float *x = <float *>aligned(thresholds + tile)
-        cdef float one[GUARD_WIDTH]
-        for t in range(tile):
-            found[t].slots, found[t].scores = slots + t * GUARD_POINTS, scores + t * GUARD_POINTS
-            found[t].count, thresholds[t] = 0, INFINITY
-        for t in range(count):
-            # What just reaches that passes, too.
-            thresholds[t] = nextafterf(<float>(0.5 * self.reduce(&queries[start + t, 0], one)),
-                                       -INFINITY)
-            for j in range(self.width):
-                x[j * tile + t] = one[j]
-        self.kernels.scan_panels_f32(&self.point_panels[0], n, self.width, &self.point_biases[0],
-                                     x, count, thresholds, found)
-        for t in range(count):
-            unlike[t] = found[t].count == 0
-            found[t].count, thresholds[t] = 0, -INFINITY
-        self.kernels.scan_panels_f32(&self.axis_panels[0], self.width, self.width,
-                                     &self.axis_biases[0], x, count, thresholds, found)
-        for t in range(count):
-            if not self.is_inside(found[t].scores, found[t].count, 1.0):
-                unlike[t] = 1
 
 
 cdef double sum_of_squares(const float *x, int64_t n) noexcept nogil:

@@ -35,15 +35,11 @@ cdef class Judge:
     # float32; 0: codes are never given up.
     cdef double cost_passed, cost_refined, cost_reranked
     cdef double cost_whole      # the same of a row scanned by whole codes, put into panels
-    cdef bint few_rows, selected  # rows that pass cost less, see SELECTED
     cdef bint codes_pay         # or all rows from here on are scored in float32
-    cdef bint filter_pays       # or whole codes are scanned in place of the PCA filter
-    cdef int64_t n_scored       # first rows that all had scores
     cdef int64_t next_look      # rows scanned when codes are judged next
     cdef int64_t judged         # rows scanned at the last judgment
     cdef double cost_judged, share_judged  # the cost up to there, and of a row before it
     cdef int64_t n_alike        # rows that scores could not tell from the k-th: these got keys
-    cdef int64_t refined        # rows refined before the block
     cdef bint may_go_by_keys    # whether queries may
     cdef bint packs             # exact keys are computed for tiles of queries, too
     cdef bint *by_keys          # by query: whether it gets exact keys of all rows
@@ -53,17 +49,15 @@ cdef class Judge:
     cdef Judge of(QueryBatch batch, Collector collector, CeilingBound ceilings, costs,
                   bint may_go_by_keys)
     cdef void begin(self) noexcept nogil
-    cdef void begin_part(self, int64_t n_scored) noexcept nogil
+    cdef void begin_part(self) noexcept nogil
     cdef bint too_alike(self, int64_t i, int64_t n_selected, int64_t n) noexcept nogil
     cdef bint too_many(self, int64_t i, int64_t passed, int64_t seen, int64_t n) noexcept nogil
     cdef bint few_of(self, int64_t passed, int64_t n) noexcept nogil
     cdef void take_by_keys(self, int64_t i) noexcept nogil
     cdef void met(self, int64_t i, int64_t near, int64_t n) noexcept nogil
     cdef void end_keys(self) noexcept nogil
-    cdef void look_at_filter(self, int64_t n, int64_t n_alive, int64_t fewest) noexcept nogil
     cdef void look_at_codes(self, int64_t n, int64_t left, int64_t n_alive, bint by_norm,
                             bint all_coded) noexcept nogil
     cdef bint will_cost_too_much(self, int64_t n, int64_t left, int64_t n_alive, bint by_norm,
                                  bint all_coded) noexcept nogil
-    cdef bint was_futile(self) noexcept nogil
     cdef double cost_so_far(self) noexcept nogil

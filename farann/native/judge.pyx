@@ -6,19 +6,14 @@ goes the same way each time.
 
 cimport cython
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t
 
-from farann.native.bounds cimport CeilingBound
-from farann.native.collector cimport Collector
 from farann.native.kernels cimport *
-from farann.native.process cimport (COST_JUDGE, FUTILE_SEARCHES, KEY_SCAN, PCA_FILTER_JUDGE, uses)
-from farann.native.query_batch cimport QueryBatch
+from farann.native.process cimport COST_JUDGE, KEY_SCAN, uses
 
 cdef enum:
     LONGEST_PAUSE = 7  # turns of a pause, at most: blocks, tasks or single queries
     FEWEST_JUDGED = 256  # rows scanned before codes are judged, at least; or 16 k if that is more
-    ALWAYS_PASS = 64  # rows a query that pass before the first judgment for free, beside k or 6 k
-    FEW_COORDINATES = 1 << 21  # rows times dim up to which rows stay in caches: 8 MB of float32
+    ALWAYS_PASS = 64  # rows a query that pass before the first judgment for free, beside 6 k
     # If more than one row in MANY_PASS passes by float32, float64 keys of all rows cost less: a row
     # that passes is listed and fetched again. Under l2 a key takes three operations a coordinate,
     # not one.
@@ -31,14 +26,9 @@ cdef enum:
     FEW_ALIKE = 4
     PASSES_AS_KEY = 512
 
-# Codes are given up if the rows that pass will cost more than 1.5 times what codes save, and a PCA
-# filter if refining the rows of a block costs over 1.5 times as much as scanning whole codes.
+# Codes are given up if the rows that pass will cost more than 1.5 times what codes save: estimates
+# of costs are off by up to as much.
 cdef double SURELY = 1.5
-# A search by codes was futile if the rows that passed cost over 2 times a float32 scan of all rows.
-cdef double FAR_MORE = 2.0
-# The cost of a passing row is multiplied by this if the k best are selected and the rows stay in
-# caches. Measured: 64 queries, k = 100, 4,000 to 16,000 Gaussian rows, 8 to 100 dimensions.
-cdef double SELECTED = 0.2
 
 
 cdef void note(Pause *pause, bint failed) noexcept nogil:
@@ -61,9 +51,9 @@ cdef class CodeTrials:
         """Whether the next task is to begin with codes."""
         return not rests(&self.pause)
 
-    def note(self, bint futile):
-        """Record whether codes paid for a task that began with them."""
-        note(&self.pause, futile)
+    def note(self, bint gave_up):
+        """Record whether a task that began with codes gave them up."""
+        note(&self.pause, gave_up)
 
 
 @cython.final
@@ -78,11 +68,6 @@ cdef class Judge:
         cdef Judge self = Judge.__new__(Judge)
         self.batch, self.collector, self.ceilings = batch, collector, ceilings
         self.cost_passed, self.cost_refined, self.cost_reranked, self.cost_whole = costs
-        self.few_rows = (batch.n_queries >= FEW_QUERIES
-                         and batch.filter.n_rows * batch.dim <= FEW_COORDINATES)
-        self.selected = collector.selects and self.few_rows
-        if self.selected:
-            self.cost_passed *= SELECTED
         self.may_go_by_keys = may_go_by_keys and uses(KEY_SCAN)
         self.packs = self.may_go_by_keys and batch.n_queries >= FEW_QUERIES
         self.by_keys = <bint *>batch.scratch.allocate(batch.n_queries, sizeof(bint))
@@ -93,11 +78,10 @@ cdef class Judge:
         self.codes_pay, self.n_alike = True, 0
         self.end_keys()
 
-    cdef void begin_part(self, int64_t n_scored) noexcept nogil:
+    cdef void begin_part(self) noexcept nogil:
         """Judge rows from here on, and not what those before have cost."""
-        self.judged, self.next_look, self.n_scored = 0, 0, n_scored if self.selected else 0
+        self.judged, self.next_look = 0, 0
         self.share_judged, self.cost_judged = 0.0, self.cost_so_far()
-        self.filter_pays, self.refined = True, self.batch.refined
 
     # ---- exact keys of all rows, for queries whose k-th key many rows share ----
 
@@ -161,16 +145,6 @@ cdef class Judge:
 
     # ---- levels, for all queries ----
 
-    cdef void look_at_filter(self, int64_t n, int64_t n_alive, int64_t fewest) noexcept nogil:
-        """Give up the PCA filter if whole codes of n rows cost less than refining what passed."""
-        cdef double cost = (self.batch.refined - self.refined) * self.cost_refined
-        self.refined = self.batch.refined
-        if self.selected:
-            fewest = min(fewest, <int64_t>FEWEST_JUDGED)
-        if (n >= fewest and uses(PCA_FILTER_JUDGE)
-                and cost > SURELY * n * n_alive * self.cost_whole):
-            self.filter_pays = False
-
     cdef void look_at_codes(self, int64_t n, int64_t left, int64_t n_alive, bint by_norm,
                             bint all_coded) noexcept nogil:
         """Give codes up if the rows they let pass of the `left` ones will cost too much.
@@ -180,7 +154,7 @@ cdef class Judge:
         if not uses(COST_JUDGE):
             return
         self.next_look = 2 * n
-        if n >= max(<int64_t>FEWEST_JUDGED, 16 * self.batch.k) or n == self.n_scored > 0:
+        if n >= max(<int64_t>FEWEST_JUDGED, 16 * self.batch.k):
             self.codes_pay = not self.will_cost_too_much(n, left, n_alive, by_norm, all_coded)
 
     cdef bint will_cost_too_much(self, int64_t n, int64_t left, int64_t n_alive, bint by_norm,
@@ -188,28 +162,25 @@ cdef class Judge:
         """Whether rows that codes let pass of those that are left will cost more than codes save.
 
         About 6 k of the first 16 k rows pass in any case, until there is a good threshold; later
-        about k pass whenever the number of scanned rows doubles. If the first rows are all scored
-        before a threshold is chosen, k of them pass. If codes serve, the share of other rows that
-        pass halves at each doubling; if they don't, it stays the same.
+        about k pass whenever the number of scanned rows doubles. If codes serve, the share of other
+        rows that pass halves at each doubling; if they don't, it stays the same.
         """
         cdef int64_t met = n - self.judged, usual = self.batch.k
         # Float32 would score all queries, codes score those that rows can still answer.
         cdef double idle = 1.0 - n_alive / <double>self.batch.n_queries
         cdef double saved = left * (1.0 + self.cost_whole * idle)
         cdef double cost = self.cost_so_far(), share, falls = 0.5, expected = 0.0
-        cdef bint first = self.judged == 0, scored = first and n == self.n_scored
-        if scored:
-            usual = self.batch.k + ALWAYS_PASS
-        elif first:
+        cdef bint first = self.judged == 0
+        if first:
             # In the order of norms the first rows pass in any case.
             usual = n if by_norm else 6 * self.batch.k + ALWAYS_PASS
         share = ((cost - self.cost_judged) / self.batch.n_queries
                  - usual * (self.cost_passed + self.cost_reranked)) / met
         if self.share_judged > 0.0:
             falls = min(max(share / self.share_judged, falls), 1.0)
-        self.share_judged = share if scored or not first else 0.0
+        self.share_judged = 0.0 if first else share
         self.judged, self.cost_judged = n, cost
-        if share <= 0.0 or not all_coded or (scored and by_norm):
+        if share <= 0.0 or not all_coded:
             return False
         while left > 0:
             share *= falls
@@ -217,20 +188,6 @@ cdef class Judge:
             left -= n
             n *= 2
         return expected > SURELY * saved
-
-    cdef bint was_futile(self) noexcept nogil:
-        """Whether a search of few rows by codes cost far more than one in float32, where k pass."""
-        cdef int64_t n = self.batch.n_queries, usual = n * self.batch.k, i
-        cdef int64_t reranked = self.batch.rescored + self.n_alike - usual
-        cdef double scanned = self.batch.scanned, left_out = n * self.batch.filter.n_rows - scanned
-        cdef double cost = self.batch.refined * self.cost_refined
-        for i in range(n):
-            reranked += self.collector.found[i].passed.count
-        cost += max(reranked, 0) * self.cost_reranked
-        if self.selected:  # otherwise the cost of one is less well known
-            cost += max(self.batch.passed + self.n_alike - usual, 0) * self.cost_passed
-        return uses(FUTILE_SEARCHES) and self.few_rows and cost > FAR_MORE * (
-            scanned + max(left_out, 0.0) * (1.0 + self.cost_whole))
 
     cdef double cost_so_far(self) noexcept nogil:
         """What rows that codes did not rule out have cost."""

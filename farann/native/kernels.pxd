@@ -129,14 +129,8 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct farann_pass_thresholds:
         float sign
 
-    enum:
-        FARANN_AHEAD_PARTS
-
     ctypedef struct farann_ahead:
-        const uint8_t *from_ "from"[FARANN_AHEAD_PARTS]
-        int64_t bytes[FARANN_AHEAD_PARTS]
-        int64_t part
-        int64_t lines_a_step
+        pass
 
     ctypedef struct farann_coded_tile:
         const uint32_t *codes

@@ -102,30 +102,19 @@ def largest_query_code(str isa):
 
 def first_bad_row(rows, bint unit):
     """Number of the first row with a NaN or infinity (with `unit`: or all zeros), or -1."""
-    cdef int64_t bad, start = 0, step, n = rows.shape[0]
-    if row_type_of(rows) == FARANN_FLOAT32:
-        return first_bad_float_row(rows, unit)
-    if rows.dtype.kind != "f" and rows.dtype != np.uint16 and not unit:
-        return -1
-    step = max(WIDENED_AT_ONCE // max(<int64_t>rows.shape[1], 1), 1)
-    while start < n:
-        bad = first_bad_float_row(widened(rows[start:start + step]), unit)
-        if bad >= 0:
-            return start + bad
-        start += step
-    return -1
-
-
-cdef int64_t first_bad_float_row(const float[:, ::1] rows, bint unit) except -2:
-    cdef int64_t bad = -1, n = rows.shape[0], dim = rows.shape[1], start = 0, count
+    cdef farann_row_type type = row_type_of(rows)
+    cdef int64_t bad = -1, start = 0, n = rows.shape[0], dim = rows.shape[1], count, step
+    cdef const float[:, ::1] wide
     cdef uint64_t before
-    if dim == 0:
+    if dim == 0 or (not unit and (type == FARANN_UINT8 or type == FARANN_INT8)):
         return -1
+    step = max((CHECKED_AT_ONCE if type == FARANN_FLOAT32 else WIDENED_AT_ONCE) // dim, 1)
     while start < n and bad < 0:
-        count = min(max(CHECKED_AT_ONCE // dim, 1), n - start)
+        wide = widened(rows[start:start + step])
+        count = wide.shape[0]
         with nogil:
             before = farann_arithmetic_begin()
-            bad = farann_first_bad_row(&rows[start, 0], count, dim, unit)
+            bad = farann_first_bad_row(&wide[0, 0], count, dim, unit)
             farann_arithmetic_end(before)
         bad += start if bad >= 0 else 0
         start += count

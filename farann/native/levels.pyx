@@ -2,16 +2,13 @@
 
 cimport cython
 from libc.math cimport INFINITY, NAN
-from libc.stdint cimport INT64_MAX, int8_t, int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport INT64_MAX, int32_t
 
-from farann.native.coded_queries cimport CodedQueries
-from farann.native.codes cimport Codes
-from farann.native.collector cimport FEW_BEST, Collector, n_new
+from farann.native.collector cimport FEW_BEST, n_new
 from farann.native.judge cimport note, rests
 from farann.native.kernels cimport *
 from farann.native.process cimport (ASKING_AHEAD, EARLY_FILTERS, HIGH_NIBBLES, JOINED_NIBBLES,
                                     LONGER_BLOCKS, NIBBLE_JUDGE, uses)
-from farann.native.sources cimport Block, Source
 
 cdef enum:
     FEW_MEMBERS = 3  # fewer queries of a block are scanned one by one, and not as a tile

@@ -5,9 +5,8 @@ from libc.stdint cimport int64_t, uint64_t
 
 from farann.native.collector cimport floor_of
 from farann.native.kernels cimport *
-from farann.native.picks cimport Picks
 from farann.native.probing cimport PartitionMeans
-from farann.native.process cimport NEVER, CancelFlag, Scratch
+from farann.native.process cimport CancelFlag
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.snapshot cimport Filter, Segment, Snapshot
 from farann.native.sources cimport RowReader
@@ -15,11 +14,8 @@ from farann.native.task cimport Task
 
 import numpy as np
 
-from farann.native.process import Cancelled
-
 cdef enum:
-    # Members up to which each meets all rows in turn; with more, each row meets all members.
-    FEW_SCANNED_MEMBERS = 16
+    KEYS_AT_ONCE = 256  # rows whose keys are computed at once, in arrays on the stack
 
 
 def member_keys(Snapshot snapshot, const float[:, ::1] members, const int64_t[::1] slots,
@@ -29,112 +25,91 @@ def member_keys(Snapshot snapshot, const float[:, ::1] members, const int64_t[::
     Those of single queries, but under cosine divided by the member's norm, so that keys of
     different members can be compared.
     """
-    cdef int64_t i, j, m = members.shape[0], n = slots.shape[0]
-    cdef const int64_t *given_up = &NEVER
-    cdef uint64_t before
-    cdef Picks picks
-    cdef Scratch scratch
-    cdef int64_t *places
-    cdef double *of_segment
-    if n == 0 or m == 0:
+    cdef int64_t m = members.shape[0]
+    if slots.shape[0] == 0 or m == 0:
         return
-    if (keys.shape[0] != m or keys.shape[1] != n or members.shape[1] != snapshot.dim
-            or not snapshot.vectors):
-        raise ValueError("there must be a key for each member and slot, of rows with vectors")
-    for j in range(n):
-        if not 0 <= slots[j] < snapshot.n_slots:
-            raise ValueError("slots must be slots of the snapshot")
-    if flag is not None:
-        given_up = &flag.raised
-    picks = Picks.of(snapshot)
-    picks.grow(m)
-    scratch = Scratch()
-    places = <int64_t *>scratch.allocate(2 * n + 1, sizeof(int64_t))
-    of_segment = <double *>scratch.allocate(n + 1, sizeof(double))
-    with nogil:
-        before = farann_arithmetic_begin()
-        for i in range(m):
-            picks.add(&members[i, 0])
-        if m <= FEW_SCANNED_MEMBERS:
-            for i in range(2):
-                score_segment(picks, &snapshot.segments[i], &slots[0], n, places, of_segment,
-                              &keys[0, 0], given_up)
-        else:
-            for j in range(n):
-                if farann_is_up(given_up):
-                    break
-                picks.keys_of(picks.row_of(slots[j]), &keys[0, j], n)
-        farann_arithmetic_end(before)
-    if farann_is_up(given_up):
-        raise Cancelled("the batch of this task was given up")
-
-
-cdef void score_segment(Picks picks, const Segment *segment, const int64_t *slots, int64_t n,
-                        int64_t *places, double *found, double *keys,
-                        const int64_t *given_up) noexcept nogil:
-    """Write the keys of those slots that are in a segment, member by member."""
-    cdef int64_t *positions = places + n
-    cdef int64_t i, j, count = 0
-    for j in range(n):
-        if 0 <= slots[j] - segment.first < segment.count:
-            places[count], positions[count] = j, slots[j] - segment.first
-            count += 1
-    for i in range(picks.count):
-        if count == 0 or farann_is_up(given_up):
-            return
-        picks.kernels.widen_f32(picks.rows + i * picks.dim, picks.dim, picks.exact)
-        picks.reader.keys_at(segment, positions, count, picks.exact, found)
-        for j in range(count):
-            keys[i * n + places[j]] = found[j] / picks.norms[i]
-
-
-cdef enum:
-    SCORES_AT_ONCE = 256  # rows whose keys are computed at once, in arrays on the stack
+    if keys.shape[0] != m or keys.shape[1] != slots.shape[0] or members.shape[1] != snapshot.dim:
+        raise ValueError("there must be a key for each member and slot")
+    check_slots(snapshot, slots)
+    write_keys(QueryBatch.of(snapshot, Filter(snapshot), members, 0, m, 1, False, flag), slots, 0,
+               keys, None)
 
 
 def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::1] slots,
                 float[:, ::1] scores, int64_t start, int64_t stop, CancelFlag flag=None):
     """Write the scores of `slots` for queries start .. stop to the same rows of `scores`."""
-    cdef int64_t i, j, n, at, n_slots = slots.shape[0]
-    cdef int64_t positions[SCORES_AT_ONCE]
-    cdef double keys[SCORES_AT_ONCE]
-    cdef const Segment *segment
-    cdef uint64_t before
-    cdef QueryBatch batch
-    cdef RowReader rows
-    if n_slots == 0 or stop <= start:
+    if slots.shape[0] == 0 or stop <= start:
         return
-    for j in range(n_slots):
-        if not 0 <= slots[j] < snapshot.n_slots or (
-                not snapshot.vectors and slots[j] < snapshot.segments[0].count):
+    check_slots(snapshot, slots)
+    write_keys(QueryBatch.of(snapshot, Filter(snapshot), queries, start, stop, 1, False, flag),
+               slots, start, None, scores)
+
+
+cdef check_slots(Snapshot snapshot, const int64_t[::1] slots):
+    """Refuse slots that the snapshot has no vectors for."""
+    cdef int64_t j, first = 0 if snapshot.vectors else snapshot.segments[0].count
+    for j in range(slots.shape[0]):
+        if not first <= slots[j] < snapshot.n_slots:
             raise ValueError("slots must be slots of the snapshot, of rows with vectors")
-    batch = QueryBatch.of(snapshot, Filter(snapshot), queries, start, stop, 1, False, flag)
-    rows = RowReader.of(snapshot, batch.scratch, min(batch.block_rows, SCORES_AT_ONCE))
+
+
+cdef write_keys(QueryBatch batch, const int64_t[::1] slots, int64_t start, double[:, ::1] keys,
+                float[:, ::1] scores):
+    """Write the keys of slots for all queries, over the norm of these, or the scores they are.
+
+    Those of the first query go to row `start`; None for the array that isn't wanted.
+    """
+    cdef int64_t i, j, n, at = 0, n_slots = slots.shape[0]
+    cdef bint wants_keys = keys is not None
+    cdef double found[KEYS_AT_ONCE]
+    cdef double norm
+    cdef uint64_t before
+    cdef RowReader rows = RowReader.of(batch.snapshot, batch.scratch,
+                                       min(batch.block_rows, KEYS_AT_ONCE))
     with nogil:
         before = farann_arithmetic_begin()
-        at = 0
         for i in range(batch.n_queries):
             if batch.cancelled():
                 break
             batch.find_query_vector(i)
         while at < n_slots and not batch.cancelled():
-            segment = &snapshot.segments[slots[at] >= snapshot.segments[1].first]
-            n = 0
-            while n < SCORES_AT_ONCE and at + n < n_slots:
-                positions[n] = slots[at + n] - segment.first
-                if not 0 <= positions[n] < segment.count:
-                    break
-                n += 1
-            for i in range(stop - start):
+            n = min(n_slots - at, KEYS_AT_ONCE)
+            for i in range(batch.n_queries):
                 if batch.cancelled():
                     break
-                rows.keys_at(segment, positions, n, batch.exact_query(i), keys)
+                keys_of_slots(batch, rows, i, &slots[at], n, found)
+                norm = batch.queries[i].prepared.query_norm
                 for j in range(n):
-                    scores[start + i, at + j] = <float>farann_score(
-                        snapshot.metric, keys[j], batch.queries[i].prepared.query_norm)
+                    if wants_keys:
+                        keys[start + i, at + j] = found[j] / norm
+                    else:
+                        scores[start + i, at + j] = <float>farann_score(batch.metric, found[j],
+                                                                        norm)
             at += n
         farann_arithmetic_end(before)
     batch.check_cancelled()
+
+
+cdef void keys_of_slots(QueryBatch batch, RowReader rows, int64_t i, const int64_t *slots,
+                        int64_t n, double *keys) noexcept nogil:
+    """Write the exact keys of up to KEYS_AT_ONCE slots for query i; -infinity for slots below 0."""
+    cdef int64_t positions[KEYS_AT_ONCE]
+    cdef int64_t places[KEYS_AT_ONCE]
+    cdef double found[KEYS_AT_ONCE]
+    cdef int64_t j, count
+    cdef int s
+    cdef const Segment *segment
+    for j in range(n):
+        keys[j] = -INFINITY
+    for s in range(2):
+        segment, count = &batch.snapshot.segments[s], 0
+        for j in range(n):
+            if 0 <= slots[j] - segment.first < segment.count:
+                positions[count], places[count] = slots[j] - segment.first, j
+                count += 1
+        rows.keys_at(segment, positions, count, batch.exact_query(i), found)
+        for j in range(count):
+            keys[places[j]] = found[j]
 
 
 def keys_of_found(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::1] offsets,
@@ -142,13 +117,8 @@ def keys_of_found(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
                   int64_t stop, CancelFlag flag=None):
     """Write the exact keys of what queries start .. stop found: of query i slots offsets[i] ..
     offsets[i + 1]. Larger is better; -infinity for slots below 0."""
-    cdef int64_t i, j, n, m
-    cdef int64_t positions[SCORES_AT_ONCE]
-    cdef int64_t places[SCORES_AT_ONCE]
-    cdef double found[SCORES_AT_ONCE]
+    cdef int64_t i, j, n, at
     cdef double sign = -1.0 if nearest else 1.0
-    cdef int s
-    cdef const Segment *segment
     cdef uint64_t before
     cdef QueryBatch batch
     cdef RowReader rows
@@ -164,29 +134,20 @@ def keys_of_found(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
             if slots[j] >= snapshot.n_slots:
                 raise ValueError("slots must be slots of the snapshot")
     batch = QueryBatch.of(snapshot, Filter(snapshot), queries, start, stop, 1, False, flag)
-    rows = RowReader.of(snapshot, batch.scratch, min(batch.block_rows, SCORES_AT_ONCE))
+    rows = RowReader.of(snapshot, batch.scratch, min(batch.block_rows, KEYS_AT_ONCE))
     with nogil:
         before = farann_arithmetic_begin()
         for i in range(start, stop):
             if batch.cancelled():
                 break
-            batch.find_query_vector(i - start)
-            for j in range(offsets[i], offsets[i + 1]):
-                keys[j] = -INFINITY
-            for s in range(2):
-                segment = &snapshot.segments[s]
-                j = offsets[i]
-                while j < offsets[i + 1]:
-                    n = 0
-                    while n < SCORES_AT_ONCE and j < offsets[i + 1]:
-                        if 0 <= slots[j] - segment.first < segment.count:
-                            positions[n], places[n] = slots[j] - segment.first, j
-                            n += 1
-                        j += 1
-                    rows.keys_at(segment, positions, n,
-                                 batch.exact_query(i - start), found)
-                    for m in range(n):
-                        keys[places[m]] = sign * found[m] + 0.0  # never -0.0
+            at = offsets[i]
+            while at < offsets[i + 1]:
+                n = min(offsets[i + 1] - at, KEYS_AT_ONCE)
+                keys_of_slots(batch, rows, i - start, &slots[at], n, &keys[at])
+                for j in range(at, at + n):
+                    if slots[j] >= 0:
+                        keys[j] = sign * keys[j] + 0.0  # never -0.0
+                at += n
         farann_arithmetic_end(before)
     batch.check_cancelled()
 

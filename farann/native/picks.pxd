@@ -70,7 +70,6 @@ cdef class Picks:
     cdef Picks of(Snapshot snapshot)
     cdef const float *row_of(self, int64_t slot) noexcept nogil
     cdef int grow(self, int64_t needed) except -1
-    cdef void add(self, const float *row) noexcept nogil
     cdef void prepare(self, const float *row) noexcept nogil
     cdef bint meet_first(self, int64_t slot, RowState *rows) noexcept nogil
     cdef void score_rows(self, const RowBlock *block, int64_t n, float *norms) noexcept nogil
@@ -83,6 +82,5 @@ cdef class Picks:
                    float *bias) noexcept nogil
     cdef double norm_of(self, const float *row) noexcept nogil
     cdef double least_key(self, const float *row, int64_t first, int64_t end) noexcept nogil
-    cdef void keys_of(self, const float *row, double *to, int64_t stride) noexcept nogil
     cdef void score(self, const float *row, double norm, int64_t first, int64_t n,
                     double *keys) noexcept nogil

@@ -5,14 +5,11 @@ that they are minus the cosine; otherwise they are the exact keys as they are.
 """
 
 cimport cython
-from libc.math cimport INFINITY, fabs, sqrt
-from libc.stdint cimport int64_t
+from libc.math cimport fabs, sqrt
 from libc.string cimport memcpy
 
 from farann.native.kernels cimport *
-from farann.native.process cimport Scratch
-from farann.native.snapshot cimport Segment, Snapshot
-from farann.native.sources cimport RowBlock, RowReader
+from farann.native.snapshot cimport Segment
 
 # Relative rounding error of float32 arithmetic on a score, its offset, and their difference.
 cdef double FLOAT32_ROUNDING = 2.0**-21
@@ -74,12 +71,6 @@ cdef class Picks:
         self.capacity = room
         return 0
 
-    cdef void add(self, const float *row) noexcept nogil:
-        """Add a row, for which there is room."""
-        memcpy(self.rows + self.count * self.dim, row, self.dim * sizeof(float))
-        self.norms[self.count] = self.norm_of(row)
-        self.count += 1
-
     cdef void prepare(self, const float *row) noexcept nogil:
         """Make a row a query for the nearest rows."""
         farann_query_prepare(
@@ -88,7 +79,7 @@ cdef class Picks:
             &self.prepared)
 
     cdef void add_query(self, const float *row) noexcept nogil:
-        """Add a row as `add` does, and as a query.
+        """Add a row, for which there is room, also as a query.
 
         A score less the offset is then minus a bound on the key, which is above the key itself by
         no more than `off`, but where float32 can't hold scores for it.
@@ -108,7 +99,9 @@ cdef class Picks:
         # Unit rows are not centered where they lie: their scores lack the constant.
         self.row_offsets[at] = <float>slack if self.packing.normalized else self.offsets[at]
         self.off = max(self.off, 2.0 * slack)
-        self.add(row)
+        memcpy(self.rows + at * self.dim, row, self.dim * sizeof(float))
+        self.norms[at] = self.norm_of(row)
+        self.count += 1
         if not (farann_query_slack(&self.prepared, self.squares) >= 0.0
                 and offset + slack < LARGEST_OFFSET):
             self.by_keys, self.row_major = True, False
@@ -237,18 +230,6 @@ cdef class Picks:
                 least = min(least, keys[j])
             first += n
         return least
-
-    cdef void keys_of(self, const float *row, double *to, int64_t stride) noexcept nogil:
-        """Write the keys of a row for all members, `stride` apart."""
-        cdef double keys[KEYS_AT_ONCE]
-        cdef double norm = self.norm_of(row)
-        cdef int64_t first = 0, n, j
-        while first < self.count:
-            n = min(self.count - first, KEYS_AT_ONCE)
-            self.score(row, norm, first, n, keys)
-            for j in range(n):
-                to[(first + j) * stride] = keys[j]
-            first += n
 
     cdef void score(self, const float *row, double norm, int64_t first, int64_t n,
                     double *keys) noexcept nogil:

@@ -2,16 +2,14 @@
 
 cimport cython
 from libc.math cimport INFINITY, NAN, isnan, log2, nextafterf, sqrt
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t, uint8_t
+from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport free
 
-from farann.native.coded_queries cimport CodedQueries
-from farann.native.codes cimport Codes, Partitions
-from farann.native.collector cimport Collector, Found
+from farann.native.codes cimport Codes
+from farann.native.collector cimport Found
 from farann.native.kernels cimport *
 from farann.native.process cimport NEVER
-from farann.native.query_batch cimport QueryBatch
-from farann.native.sources cimport Block, CodeSource
+from farann.native.sources cimport Block
 
 import numpy as np
 
@@ -260,17 +258,11 @@ cdef class PartitionSource(CodeSource):
         cdef int64_t c = self.probing
         if c < 0:
             return False
-        self.ramp = INT64_MAX // 2
-        self.grow(block, most)
-        block.begins = False
         if self.batch.n_queries > 1:
-            block.members = self.probers + self.heads[c]
-            block.n_members = self.heads[c + 1] - self.heads[c]
+            self.next_for(block, most, self.probers + self.heads[c],
+                          self.heads[c + 1] - self.heads[c])
         else:
-            block.members, block.n_members = self.everyone, 1
-        self.locate(block)
-        self.at += block.n
-        self.done += block.n
+            self.next_for(block, most, self.everyone, 1)
         if self.at == self.end:
             self.take_cell(self.cell + 1)
             if self.probing >= 0:
@@ -288,20 +280,14 @@ cdef places_of(Codes codes):
 
     Made once, as few searches look at them.
     """
-    cdef uint8_t[::1] places
-    cdef int64_t position, panel, slot
-    cdef uint8_t place
     if codes.places is None:
+        slots = np.arange(codes.n_filled) if codes.slots is None else np.asarray(codes.slots)
+        slots = slots[:codes.n_filled]
+        of_panels = [place_of(at) for at in range(0, codes.n_filled, FARANN_CODE_PANEL)]
+        places = np.repeat(np.array(of_panels, np.uint8), FARANN_CODE_PANEL)[:codes.n_filled]
         made = np.zeros(codes.n_rows, np.uint8)
-        places = made
-        for panel in range(codes.n_filled // FARANN_CODE_PANEL + 1):
-            place = place_of(panel * FARANN_CODE_PANEL)
-            for position in range(panel * FARANN_CODE_PANEL,
-                                  min((panel + 1) * FARANN_CODE_PANEL, codes.n_filled)):
-                slot = position if codes.slots is None else codes.slots[position]
-                if slot >= 0:
-                    places[slot] = place
-        codes.places = made
+        made[slots[slots >= 0]] = places[slots >= 0]
+        codes.places = made  # when it is whole: other threads may look
     return codes.places
 
 
@@ -393,11 +379,4 @@ cdef class LateSource(CodeSource):
             if self.n_late == 0 or self.end >= self.codes.n_positions:
                 return False
             self.end = min(max(2 * self.end, <int64_t>FARANN_CODE_PANEL), self.codes.n_positions)
-        self.ramp = INT64_MAX // 2
-        self.grow(block, most)
-        block.begins, block.members, block.n_members = False, self.late_ones, self.n_late
-        self.cut(block)
-        self.locate(block)
-        self.at += block.n
-        self.done += block.n
-        return True
+        return self.next_for(block, most, self.late_ones, self.n_late)

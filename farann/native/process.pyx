@@ -1,7 +1,7 @@
 """What tasks share with their process: giving up, memory, arithmetic."""
 
 cimport cython
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 
 from farann.native.kernels cimport (farann_alloc, farann_arithmetic_begin, farann_arithmetic_end,
@@ -13,10 +13,9 @@ cdef int64_t left_out = 0
 
 # Mechanisms that searches can do without, in the order of `Mechanism`.
 MECHANISMS = ("asking-ahead", "best-first", "ceilings", "code-noise", "cost-judge",
-              "early-filters", "first-in-float32", "first-rows", "futile-searches",
-              "high-nibbles", "integer-keys", "joined-nibbles", "key-scan", "long-blocks",
-              "member-order", "nibble-judge", "norm-pruning", "pca-filter-judge", "selecting",
-              "shrinking-blocks", "single-judge", "single-tiles", "zero-columns")
+              "early-filters", "first-in-float32", "first-rows", "high-nibbles", "integer-keys",
+              "joined-nibbles", "key-scan", "long-blocks", "member-order", "nibble-judge", "norm-pruning",
+              "selecting", "shrinking-blocks", "single-judge", "single-tiles", "zero-columns")
 
 
 class Cancelled(Exception):

@@ -2,12 +2,11 @@
 
 cimport cython
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
 from farann.native.kernels cimport *
-from farann.native.process cimport NEVER, CancelFlag, Scratch
-from farann.native.snapshot cimport Filter, Snapshot
+from farann.native.process cimport NEVER
 
 from farann.native.process import Cancelled
 

@@ -25,7 +25,6 @@ cdef class RowMajorLevel(FloatLevel):
     cdef float *scores
     cdef double square_bound  # upper bound on |y|^2 of rows of the base; -1: not known
 
-    cdef double score_rows(self, const Block *block, int64_t i) noexcept nogil
 
 
 cdef class PackedLevel(FloatLevel):

@@ -2,18 +2,15 @@
 
 cimport cython
 from libc.math cimport INFINITY, fabs, nextafter
-from libc.stdint cimport int64_t, uint64_t, uint8_t
+from libc.stdint cimport uint64_t, uint8_t
 from libc.string cimport memcpy
 
-from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
-from farann.native.collector cimport Collector, rough_key
-from farann.native.judge cimport Judge
+from farann.native.collector cimport rough_key
 from farann.native.kernels cimport *
-from farann.native.levels cimport Level, RelativeLevel
 from farann.native.process cimport ZERO_COLUMNS, uses
-from farann.native.query_batch cimport Query, QueryBatch
-from farann.native.sources cimport Block, RowBlock, RowReader, Source
+from farann.native.query_batch cimport Query
+from farann.native.sources cimport RowBlock, Source
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -51,24 +48,7 @@ cdef class RowMajorLevel(FloatLevel):
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
-        cdef double slack = self.score_rows(block, members[0])
-        self.unable = slack < 0.0
-        if self.unable:
-            return
-        self.batch.kernels.select_f32(
-            self.scores, block.n, collector.float_threshold(members[0], slack), &collector.tile[0])
-
-    cdef void score(self, const Block *block, const int64_t *members, int64_t count,
-                    Collector collector) noexcept nogil:
-        cdef double slack = self.score_rows(block, members[0])
-        self.unable = slack < 0.0
-        if self.unable:
-            return
-        collector.allow(members[0], slack)
-        collector.select(0, members[0], self.scores, block.n, &block.where)
-
-    cdef double score_rows(self, const Block *block, int64_t i) noexcept nogil:
-        """Score a block for query i; gives the slack, below 0 where float32 can't score it."""
+        cdef int64_t i = members[0], j
         cdef const Query *query = &self.batch.queries[i]
         cdef RowBlock rows
         # Squares need not be summed if the codes bound the norms of rows.
@@ -76,9 +56,6 @@ cdef class RowMajorLevel(FloatLevel):
                              and self.rows.segment.first < self.batch.snapshot.segments[0].count)
         cdef float norms[2]
         cdef double slack
-        cdef int64_t j
-        if block.n == 0:
-            return 0.0
         rows = self.reader.block(&self.rows.segment, self.rows.start, block.n)
         self.batch.kernels.score_rows_f32(
             rows.rows, rows.positions, block.n, self.batch.dim, &self.batch.snapshot.padded_center[0],
@@ -89,15 +66,17 @@ cdef class RowMajorLevel(FloatLevel):
         else:
             slack = farann_query_slack_row_major(
                 &query.prepared, self.batch.packing.normalized, norms[0], norms[1])
-        if slack < 0.0:
-            return slack
+        self.unable = slack < 0.0
+        if self.unable:
+            return
         if self.batch.packing.normalized:
             # Unpacked unit rows are not centered: the center would only add a constant.
             for j in range(block.n):
                 self.scores[j] += <float>query.prepared.key_offset
         self.batch.count_rows(block.n, self.batch.snapshot.row_bytes)
         self.batch.count_products(block.n, self.batch.dim, 1, False)
-        return slack
+        self.batch.kernels.select_f32(
+            self.scores, block.n, collector.float_threshold(i, slack), &collector.tile[0])
 
 
 @cython.final
@@ -157,8 +136,6 @@ cdef class PackedLevel(FloatLevel):
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
-        if block.n == 0:
-            return
         self.take_tile(members, count, collector)
         self.batch.kernels.scan_panels_f32(self.panels, block.n, self.batch.dim, self.bias,
                                            self.tile, count, self.thresholds, collector.tile)
@@ -166,8 +143,6 @@ cdef class PackedLevel(FloatLevel):
     cdef void score(self, const Block *block, const int64_t *members, int64_t count,
                     Collector collector) noexcept nogil:
         cdef int64_t j
-        if block.n == 0:
-            return
         self.take_tile(members, count, collector)
         self.batch.kernels.score_panels_f32(self.panels, block.n, self.batch.dim, self.bias,
                                             self.tile, count, self.scores, self.most)
@@ -193,7 +168,6 @@ cdef FloatLevel float_level_of(QueryBatch batch, RowReader reader):
         few.scores = <float *>batch.scratch.allocate(batch.block_rows, sizeof(float))
     level.batch, level.reader, level.most = batch, reader, batch.block_rows
     return level
-
 
 cdef enum:
     KEYS_AT_ONCE = 256  # rows whose keys are compared with one threshold before it is raised

@@ -25,7 +25,6 @@ cdef class Part:
     cdef Level floats           # where codes don't pay; None: there is nothing else
     cdef CodedQueries coded     # None: for all queries
     cdef bint usable            # for the queries that have codes, or for the others
-    cdef int64_t n_scored       # first rows that are all scored
     cdef bint by_norm           # whether rows lie by norm
     cdef bint tail              # of rows added since the last build
 
@@ -48,7 +47,6 @@ cdef class Search:
     cdef bint ended             # whether the search was given up, or its time is over
     cdef bint all_rows          # for queries that found fewer than k rows in those to search
     cdef bint extends           # whether more rows are scanned for queries with late answers
-    cdef readonly bint futile   # codes: float32 would have cost far less
     cdef readonly bint gave_up  # codes, as they rule out too little
     cdef int64_t n_seen         # rows in parts before the present one
     # Queries: those that ask in this round, those that a part can still answer, those scored by its
@@ -61,7 +59,8 @@ cdef class Search:
     cdef int64_t n_asking, n_keyed, n_refused
 
     cdef make_room(self)
-    cdef add(self, Part part)
+    cdef Part add(self, Source source, Level level, CodedQueries coded=*, bint usable=*,
+                  bint tail=*)
     cdef add_level(self, Level level)
     cdef prepare(self)
     cdef void prepare_query(self, int64_t i) noexcept nogil

@@ -13,14 +13,12 @@ A search goes through its parts. A part is a source of rows with what goes with 
 
 cimport cython
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 
-from farann.native.bounds cimport Bound
 from farann.native.collector cimport n_new
 from farann.native.kernels cimport *
-from farann.native.levels cimport Level, code_rows_of
 from farann.native.process cimport FIRST_IN_FLOAT32, uses
-from farann.native.sources cimport Block, piece
+from farann.native.sources cimport piece
 
 cdef enum:
     SCORED_TWICE = 4  # rows are scored a second time, in float32, if they are 1/4 of all at most
@@ -43,14 +41,18 @@ cdef class Search:
         self.alive, self.scored = self.asking + n, self.asking + 2 * n
         self.keyed, self.refused = self.asking + 3 * n, self.asking + 4 * n
 
-    cdef add(self, Part part):
-        if part.bound is None:
-            part.bound = Bound()
+    cdef Part add(self, Source source, Level level, CodedQueries coded=None, bint usable=True,
+                  bint tail=False):
+        """Add a part: rows of a source, for the queries that have codes there, or for the others."""
+        cdef Part part = Part()
+        part.source, part.level, part.bound = source, level, Bound()
+        part.coded, part.usable, part.tail = coded, usable, tail
         if self.n_parts == MOST_PARTS:
             raise ValueError("a search has too many parts")
         self.owned.append(part)
         self.parts[self.n_parts] = <void *>part
         self.n_parts += 1
+        return part
 
     cdef add_level(self, Level level):
         if self.n_levels == MOST_LEVELS:
@@ -119,7 +121,6 @@ cdef class Search:
                 if not (<Part>self.parts[s]).tail:
                     self.scan_part(<Part>self.parts[s])
             self.n_asking = self.ask_again()
-        self.futile = self.gave_up or self.judge.was_futile()
         self.all_ask()
         self.all_rows = not self.collector.all_have_k_rows()
         for s in range(self.n_parts):
@@ -167,7 +168,7 @@ cdef class Search:
             return
         self.allow_slack(part, self.alive, n_alive)
         part.source.begin(self.asking, self.n_asking, self.all_rows)
-        self.judge.begin_part(part.n_scored)
+        self.judge.begin_part()
         while not self.ended:
             level = self.level_of(part)
             if not part.source.next(&block, (<Level>level).most_after(
@@ -212,8 +213,7 @@ cdef class Search:
         """The level that the judge names for the next block."""
         if part.floats is not None and not self.judge.codes_pay:
             return <void *>part.floats
-        if part.whole is not None and (not self.judge.filter_pays
-                                       or part.source.at < part.source.codes.n_hubs):
+        if part.whole is not None and part.source.at < part.source.codes.n_hubs:
             return <void *>part.whole
         return <void *>part.level
 
@@ -353,11 +353,7 @@ cdef class Search:
         cdef int64_t j, n = block.n_before + block.n
         if part.floats is None or not self.judge.codes_pay:
             return
-        if part.whole is not None and part.coded.width > 1:
-            self.judge.look_at_filter(block.n, n_alive, code_rows_of(part.source.codes))
-        if not self.judges:
-            return
-        if n < self.judge.next_look:
+        if not self.judges or n < self.judge.next_look:
             return
         self.judge.look_at_codes(n, part.source.count - n, n_alive, part.by_norm,
                                  self.n_asking == self.batch.n_queries)
@@ -368,8 +364,6 @@ cdef class Search:
         for j in range(n_alive):
             # Rough scores by codes have larger errors; the candidates get exact keys.
             self.collector.settle(self.alive[j])
-        if not part.by_norm:
-            part.source.leave()
 
     cdef check_finished(self):
         self.batch.check_cancelled()

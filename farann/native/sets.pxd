@@ -56,8 +56,6 @@ cdef class SetCollector(Collector):
     cdef void score_kept(self, MemberSet *members, const Segment *segment,
                          int64_t n) noexcept nogil
     cdef void sort_members(self, const MemberSet *members) noexcept nogil
-    cdef write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start)
-    cdef write_keys(self, double[:, ::1] keys, int64_t start)
 
 
 cdef class SetKeyLevel(Level):

@@ -8,22 +8,18 @@ get exact keys, one member after the other while they can still be an answer.
 
 cimport cython
 from libc.math cimport INFINITY, NAN
-from libc.stdint cimport int32_t, int64_t, uint32_t
+from libc.stdint cimport uint32_t
 
-from farann.native.bounds cimport Bound, CeilingBound, IntegerKeys, NormBound, lie_by_norm
-from farann.native.coded_queries cimport CodedQueries
-from farann.native.codes cimport Codes
-from farann.native.collector cimport Collector, floor_of
-from farann.native.judge cimport Judge
+from farann.native.bounds cimport lie_by_norm
+from farann.native.collector cimport floor_of
 from farann.native.kernels cimport *
 from farann.native.levels cimport Level
 from farann.native.process cimport MEMBER_ORDER, CancelFlag, uses
 from farann.native.query_batch cimport Query, QueryBatch
-from farann.native.row_levels cimport KeyLevel
 from farann.native.search cimport Part
-from farann.native.snapshot cimport Filter, Segment, Snapshot
-from farann.native.sources cimport Block, CodeSource, RowRange, RowSource, Source
-from farann.native.task cimport FEW_ROWS, Task
+from farann.native.snapshot cimport Filter, Snapshot
+from farann.native.sources cimport Block, CodeSource, RowSource, Source
+from farann.native.task cimport FEW_ROWS
 
 cdef enum:
     # All members are scanned for in the first blocks and then in one of 64, to learn which of them
@@ -255,32 +251,6 @@ cdef class SetCollector(Collector):
             farann_entries_sort(self.sets[s].top.entries, self.sets[s].top.count,
                                 self.batch.given_up)
 
-    cdef write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):
-        """Write the answers, padded where fewer rows were found."""
-        cdef int64_t s, j
-        cdef double norm
-        cdef const farann_topk *top
-        for s in range(self.count):
-            top, norm = &self.sets[s].top, 1.0
-            if self.are_raw(&self.sets[s]):
-                norm = self.batch.queries[self.sets[s].first].prepared.query_norm
-            for j in range(ids.shape[1]):
-                scores[start + s, j], ids[start + s, j] = <float>NAN, -1
-                if j < top.count:
-                    scores[start + s, j] = <float>(
-                        top.entries[j].key + 0.0 if self.raw  # never -0.0
-                        else farann_score(self.batch.metric, top.entries[j].key, norm))
-                    ids[start + s, j] = top.entries[j].id
-
-    cdef write_keys(self, double[:, ::1] keys, int64_t start):
-        """Write the keys of the answers, -infinity where there are fewer rows."""
-        cdef int64_t s, j
-        for s in range(self.count):
-            for j in range(keys.shape[1]):
-                keys[start + s, j] = -INFINITY
-                if j < self.sets[s].top.count:
-                    keys[start + s, j] = self.sets[s].top.entries[j].key
-
 
 @cython.no_gc
 cdef class SetKeyLevel(Level):
@@ -400,19 +370,15 @@ cdef class SetSearch(Task):
         self.sets.raw, self.sets.floor = raw, floor
         self.sets.set_up(self.batch, 0, largest_block, True, False)
         self.sets.take_sets(filter, offsets, start, max(min(k, filter.n_rows), 1), largest_block)
-        self.judge = Judge.of(
-            self.batch, self.sets,
-            CeilingBound.of(self.batch, IntegerKeys.of(self.batch, self.sets.rows)),
-            (0.0, 0.0, 0.0, 0.0), False)
-        self.keys = KeyLevel.of(self.batch, self.sets, self.judge)
+        self.take_judge((0.0, 0.0, 0.0, 0.0), False)
         if codes is None:
-            self.add_rows(RowSource.of(self.batch, &filter.segments[0]),
-                          SetKeyLevel.of(self.sets, False), None, True, False)
+            self.add(RowSource.of(self.batch, &filter.segments[0]),
+                     SetKeyLevel.of(self.sets, False))
         else:
             self.put_codes_together(codes, budget)
         if filter.segments[1].count:
-            self.add_rows(RowSource.of(self.batch, &filter.segments[1]),
-                          SetKeyLevel.of(self.sets, False), None, True, True)
+            self.add(RowSource.of(self.batch, &filter.segments[1]),
+                     SetKeyLevel.of(self.sets, False), None, True, True)
         self.prepare()
         if self.coded is not None:
             self.sets.find_coded(self.coded)
@@ -420,12 +386,9 @@ cdef class SetSearch(Task):
     cdef put_codes_together(self, Codes codes, int64_t budget):
         """The parts of the rows of the last build."""
         cdef int64_t n = codes.n_positions
-        cdef Part part
         self.coded = CodedQueries.of_batch(self.batch, codes, False, codes.has_pca_filter)
-        part = Part()
-        part.source, part.level = CodeSource.of(self.batch, codes, 0), SetKeyLevel.of(self.sets, True)
-        part.coded, part.usable = self.coded, False
-        self.add(part)
+        self.add(CodeSource.of(self.batch, codes, 0), SetKeyLevel.of(self.sets, True), self.coded,
+                 False)
         self.add_outliers(codes, SetKeyLevel.of(self.sets, False))
         if 0 < budget < n:
             n = min(whole_panels(budget), n)
@@ -438,14 +401,33 @@ cdef class SetSearch(Task):
         cdef CodeSource source = CodeSource.of(self.batch, codes, 0)
         cdef NormBound norms = NormBound.of(self.coded) if lie_by_norm(self.batch, codes) else None
         source.first, source.stop = first, stop
-        self.add_codes(source, self.coded, 0, False)
-        (<Part>self.parts[self.n_parts - 1]).bound = SetBound.of(self.sets, norms, first > 0)
-        (<Part>self.parts[self.n_parts - 1]).floats = None
+        cdef Part part = self.add_codes(source, self.coded, 0, False)
+        part.bound, part.floats = SetBound.of(self.sets, norms, first > 0), None
 
     def write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):
-        """Write the answers to rows start, start + 1, ... of `scores` and `ids`."""
-        self.sets.write_top(scores, ids, start)
+        """Write the answers to rows start, start + 1, ..., padded where fewer rows were found."""
+        cdef SetCollector collector = self.sets
+        cdef int64_t s, j
+        cdef double norm
+        cdef const farann_topk *top
+        for s in range(collector.count):
+            top, norm = &collector.sets[s].top, 1.0
+            if collector.are_raw(&collector.sets[s]):
+                norm = self.batch.queries[collector.sets[s].first].prepared.query_norm
+            for j in range(ids.shape[1]):
+                scores[start + s, j], ids[start + s, j] = <float>NAN, -1
+                if j < top.count:
+                    scores[start + s, j] = <float>(
+                        top.entries[j].key + 0.0 if collector.raw  # never -0.0
+                        else farann_score(self.batch.metric, top.entries[j].key, norm))
+                    ids[start + s, j] = top.entries[j].id
 
     def write_keys(self, double[:, ::1] keys, int64_t start):
         """Write the keys of the answers, -infinity where there are fewer rows."""
-        self.sets.write_keys(keys, start)
+        cdef SetCollector collector = self.sets
+        cdef int64_t s, j
+        for s in range(collector.count):
+            for j in range(keys.shape[1]):
+                keys[start + s, j] = -INFINITY
+                if j < collector.sets[s].top.count:
+                    keys[start + s, j] = collector.sets[s].top.entries[j].key

@@ -1,8 +1,7 @@
 """What is searched: rows, and which of them may be found."""
 
-from libc.stdint cimport UINT32_MAX, int32_t, int64_t, uint32_t, uint64_t, uint8_t
+from libc.stdint cimport UINT32_MAX, uint64_t
 
-from farann.native.codes cimport Codes, Partitions
 from farann.native.kernels cimport *
 
 import numpy as np

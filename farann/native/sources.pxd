@@ -62,20 +62,19 @@ cdef class Source:
     cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil
     cdef bint next(self, Block *block, int64_t most) noexcept nogil
     cdef void skip(self) noexcept nogil
-    cdef void leave(self) noexcept nogil
     cdef RowRange rows_of(self, const Block *block) noexcept nogil
     cdef bint grow(self, Block *block, int64_t most) noexcept nogil
+    cdef bint go_on(self, int64_t n) noexcept nogil
     cdef farann_block where_rows(self, const Segment *segment, int64_t start) noexcept nogil
 
 
 cdef class RowSource(Source):
     cdef Segment segment
     cdef int64_t first, stop       # the rows to search
-    cdef int64_t first_block       # rows
     cdef const int64_t *read_as    # slots of rows that lie one after the other; NULL: they don't
 
     @staticmethod
-    cdef RowSource of(QueryBatch batch, const Segment *segment, int64_t first_block=*)
+    cdef RowSource of(QueryBatch batch, const Segment *segment)
 
 
 cdef class CodeSource(Source):
@@ -84,24 +83,13 @@ cdef class CodeSource(Source):
     cdef int64_t n_scored        # first rows that are all scored
     cdef int64_t *positions      # of the rows of a block
     cdef int s                   # the segment of its rows
-    cdef int64_t left_at         # the position from which codes were given up; -1: they weren't
 
     @staticmethod
     cdef CodeSource of(QueryBatch batch, Codes codes, int64_t n_scored)
     cdef set_up(self, QueryBatch batch, Codes codes)
-    cdef void cut(self, Block *block) noexcept nogil
-    cdef void locate(self, Block *block) noexcept nogil
-
-
-cdef class RestSource(Source):
-    cdef CodeSource before
-    cdef uint8_t *scanned       # by slot, bits; NULL: not allocated yet
-    cdef int64_t *positions     # of the rows of a block
-    cdef int64_t slot           # of the next row
-
-    @staticmethod
-    cdef RestSource behind(CodeSource before)
-    cdef void mark(self, int64_t slot) noexcept nogil
+    cdef bint next_for(self, Block *block, int64_t most, const int64_t *members,
+                       int64_t n) noexcept nogil
+    cdef bint take(self, Block *block) noexcept nogil
 
 
 cdef class RunSource(CodeSource):

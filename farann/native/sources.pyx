@@ -6,14 +6,9 @@ has room for.
 """
 
 cimport cython
-from libc.stdint cimport int64_t, uint8_t
-from libc.string cimport memset
+from libc.stdint cimport INT64_MAX
 
-from farann.native.codes cimport Codes
 from farann.native.kernels cimport *
-from farann.native.process cimport Scratch
-from farann.native.query_batch cimport QueryBatch
-from farann.native.snapshot cimport Segment, Snapshot
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -92,9 +87,6 @@ cdef class Source:
         """No row that follows in this order can answer anything."""
         self.at = self.end
 
-    cdef void leave(self) noexcept nogil:
-        """Codes don't pay for the rows that follow."""
-
     cdef RowRange rows_of(self, const Block *block) noexcept nogil:
         """The rows of a block as they are kept, good until others are asked for."""
         return RowRange()
@@ -108,6 +100,13 @@ cdef class Source:
         block.n = min(min(self.ramp, most), self.end - self.at)
         self.ramp = min(2 * self.ramp, LONG_BLOCKS * LARGEST_BLOCK)
         return block.n > 0
+
+    @cython.final
+    cdef bint go_on(self, int64_t n) noexcept nogil:
+        """Begin the next block behind n rows; False: there are none."""
+        self.at += n
+        self.done += n
+        return n > 0
 
     @cython.final
     cdef farann_block where_rows(self, const Segment *segment, int64_t start) noexcept nogil:
@@ -127,23 +126,20 @@ cdef class RowSource(Source):
     """Rows of a segment, or some of them, in the order of their slots."""
 
     @staticmethod
-    cdef RowSource of(QueryBatch batch, const Segment *segment, int64_t first_block=FIRST_BLOCK):
+    cdef RowSource of(QueryBatch batch, const Segment *segment):
         cdef RowSource self = RowSource.__new__(RowSource)
         self.batch, self.segment, self.count = batch, segment[0], segment.count
-        self.stop, self.first_block = segment.count, first_block
+        self.stop = segment.count
         return self
 
     cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
-        self.at, self.end, self.done, self.ramp = self.first, self.stop, 0, self.first_block
+        self.at, self.end, self.done, self.ramp = self.first, self.stop, 0, FIRST_BLOCK
 
     cdef bint next(self, Block *block, int64_t most) noexcept nogil:
         if not self.grow(block, most):
             return False
-        block.all_scored = block.begins and self.first_block > FIRST_BLOCK
         block.where = self.where_rows(&self.segment, block.start)
-        self.at += block.n
-        self.done += block.n
-        return True
+        return self.go_on(block.n)
 
     cdef RowRange rows_of(self, const Block *block) noexcept nogil:
         cdef RowRange rows
@@ -176,7 +172,7 @@ cdef class CodeSource(Source):
             self.relative_to = batch.snapshot.partitions
 
     cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
-        self.at, self.done, self.left_at = self.first, 0, -1
+        self.at, self.done = self.first, 0
         # Behind the first rows of a search in parts there is a threshold.
         self.ramp = max(min(self.first, <int64_t>LARGEST_BLOCK), <int64_t>FIRST_BLOCK)
         self.end = self.codes.n_positions if all_rows else self.stop
@@ -187,31 +183,32 @@ cdef class CodeSource(Source):
         if self.n_scored > 0 and block.start == 0:
             block.all_scored, block.n = True, min(self.n_scored, self.end)
             self.ramp = max(block.n, FIRST_BLOCK)
-        self.cut(block)
-        self.locate(block)
-        self.at += block.n
-        self.done += block.n
-        return True
+        return self.take(block)
 
     @cython.final
-    cdef void cut(self, Block *block) noexcept nogil:
-        """End a block where rows after it are laid out otherwise, or relative to another mean."""
+    cdef bint next_for(self, Block *block, int64_t most, const int64_t *members,
+                       int64_t n) noexcept nogil:
+        """Make `block` the next one, as long as there is room for, for some queries alone."""
+        self.ramp = INT64_MAX // 2
+        self.grow(block, most)
+        block.begins, block.members, block.n_members = False, members, n
+        return self.take(block)
+
+    @cython.final
+    cdef bint take(self, Block *block) noexcept nogil:
+        """Note how the rows of a block become slots, and go on behind it.
+
+        It ends where rows after it are laid out otherwise, or relative to another mean.
+        """
         if block.start < self.codes.n_hubs:
             block.n = min(block.n, self.codes.n_hubs - block.start)
         if self.relative_to is not None:
             block.n = min(block.n, self.relative_to.end_of_cell(block.start) - block.start)
-
-    cdef void leave(self) noexcept nogil:
-        self.left_at = self.at
-        self.skip()
-
-    @cython.final
-    cdef void locate(self, Block *block) noexcept nogil:
-        """Note how rows of a block become slots."""
         block.where.first, block.where.positions, block.where.slots = block.start, NULL, NULL
         block.where.ids, block.where.end = self.batch.snapshot.ids_by_slot, self.codes.n_rows
         if self.codes.slots is not None:
             block.where.slots = &self.codes.slots[block.start]
+        return self.go_on(block.n)
 
     cdef RowRange rows_of(self, const Block *block) noexcept nogil:
         cdef RowRange rows
@@ -227,69 +224,6 @@ cdef class CodeSource(Source):
                     rows.n += 1
             rows.segment.positions, rows.segment.count, rows.start = self.positions, rows.n, 0
         rows.where = self.where_rows(&rows.segment, rows.start)
-        return rows
-
-
-@cython.final
-@cython.no_gc
-cdef class RestSource(Source):
-    """Coded rows for which codes were given up, in the order of slots.
-
-    They are read one after the other, and rows with smaller ids come first: of equal ones these are
-    the answer.
-    """
-
-    @staticmethod
-    cdef RestSource behind(CodeSource before):
-        cdef RestSource self = RestSource.__new__(RestSource)
-        self.batch, self.codes, self.before = before.batch, before.codes, before
-        self.positions = <int64_t *>self.batch.scratch.allocate(
-            LARGEST_BLOCK, sizeof(int64_t), False)
-        return self
-
-    cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
-        cdef int64_t i, n_rows = self.codes.n_rows
-        self.at = self.done = self.slot = self.end = 0
-        if self.before.left_at < 0:
-            return
-        if self.scanned == NULL:
-            self.scanned = <uint8_t *>self.batch.scratch.allocated(n_rows // 8 + 1, 1, False)
-        if self.scanned == NULL:
-            self.batch.scratch.failed = True
-            return
-        memset(self.scanned, 0, n_rows // 8 + 1)
-        for i in range(self.before.left_at):
-            self.mark(i if self.codes.slots is None else self.codes.slots[i])
-        for i in range(self.codes.outliers.shape[0]):
-            self.mark(self.codes.outliers[i])
-        self.end, self.ramp = n_rows - self.at, FIRST_BLOCK
-        self.at = 0
-
-    cdef void mark(self, int64_t slot) noexcept nogil:
-        if 0 <= slot < self.codes.n_rows:
-            self.scanned[slot // 8] |= 1 << slot % 8
-            self.at += 1
-
-    cdef bint next(self, Block *block, int64_t most) noexcept nogil:
-        cdef int64_t n = 0
-        if not self.grow(block, min(most, <int64_t>LARGEST_BLOCK)):
-            return False
-        while n < block.n and self.slot < self.codes.n_rows:
-            self.positions[n] = self.slot
-            n += not self.scanned[self.slot // 8] >> self.slot % 8 & 1
-            self.slot += 1
-        block.n = n
-        block.where = farann_block(0, self.positions, NULL, self.batch.snapshot.ids_by_slot,
-                                   self.batch.snapshot.n_slots)
-        self.at += n
-        self.done += n
-        return n > 0
-
-    cdef RowRange rows_of(self, const Block *block) noexcept nogil:
-        cdef RowRange rows
-        rows.segment, rows.where = self.batch.snapshot.segments[0], block.where
-        rows.segment.positions, rows.start, rows.n = block.where.positions, 0, block.n
-        rows.segment.count = block.n
         return rows
 
 
@@ -318,9 +252,6 @@ cdef class RunSource(CodeSource):
         self.run, self.at, self.end, self.done, self.ramp = 0, 0, 0, 0, FIRST_BLOCK
         self.ends_early = self.ends is not None and not all_rows
 
-    cdef void leave(self) noexcept nogil:
-        """The rows that follow are scored where they are, as each run has few."""
-
     cdef bint next(self, Block *block, int64_t most) noexcept nogil:
         cdef bint begins = False
         while self.at >= self.end:
@@ -333,10 +264,7 @@ cdef class RunSource(CodeSource):
             self.run += 1
         self.grow(block, most)
         block.begins = begins
-        self.locate(block)
-        self.at += block.n
-        self.done += block.n
-        return True
+        return self.take(block)
 
 
 cdef Block piece(const Block *block, int64_t at, int64_t most) noexcept nogil:

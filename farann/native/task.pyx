@@ -1,22 +1,17 @@
 """Searches for the rows furthest from queries, or nearest to them: of what parts they are made."""
 
-from libc.stdint cimport INT64_MAX, int64_t, uint64_t
-from libc.stdlib cimport free
+from libc.stdint cimport INT64_MAX, uint64_t
 
 from farann.native.bounds cimport CeilingBound, IntegerKeys, NormBound, lie_by_norm
-from farann.native.coded_queries cimport CodedQueries
-from farann.native.codes cimport Codes
 from farann.native.collector cimport Collector, NearestBeyondCollector, RangeCollector
 from farann.native.judge cimport Judge
 from farann.native.kernels cimport *
-from farann.native.levels cimport Level, code_rows_of, level_of, whole_level_of
+from farann.native.levels cimport code_rows_of, level_of, whole_level_of
 from farann.native.probing cimport LateSource, Lateness, PartitionMeans, PartitionSource
 from farann.native.process cimport FIRST_ROWS, NEVER, CancelFlag, uses
 from farann.native.query_batch cimport QueryBatch
 from farann.native.row_levels cimport DecodedLevel, KeyLevel, float_level_of
-from farann.native.search cimport Part, Search
 from farann.native.snapshot cimport Filter, Segment, Snapshot
-from farann.native.sources cimport CodeSource, RestSource, RowSource, RunSource
 
 cdef enum:
     CANDIDATE_ROOM = 64  # candidates beyond 2 k that a query holds before they are thinned out
@@ -24,7 +19,6 @@ cdef enum:
     LEAST_SCORED = 128  # rows; fewer are scanned as all others are
     MOST_SCORED = 512  # rows, at most; LARGEST_BLOCK if the k best are selected
     SCORED_OF_K = 4  # none are scored this way unless 4 k rows fit into the limit
-    FIRST_OF_K = 16  # rows of a first block that are all scored in float32, for each of the k best
     # Rows from which those in the order of norms are read in this order, even if codes don't pay.
     MANY_IN_ORDER = 16384
 
@@ -92,7 +86,6 @@ cdef class Task(Search):
         cdef bint nearest = batch.sign < 0.0, few = n_rows <= FEW_ROWS and (snapshot.vectors or n_rows == 0)
         cdef bint listed = batch.filter.segments[0].positions != NULL
         cdef Codes codes = snapshot.codes
-        cdef CeilingBound ceilings
         if not snapshot.vectors and listed:
             raise ValueError("without vectors a filter must be a mask")
         if few or listed or not (by_codes or not snapshot.vectors):
@@ -109,14 +102,11 @@ cdef class Task(Search):
             batch.queries[i].radius = radii[start + i]
         self.collector.set_up(batch, 3 * CANDIDATE_ROOM if self.approximate else CANDIDATE_ROOM,
                               largest_block, not few, not self.approximate)
-        ceilings = CeilingBound.of(batch, IntegerKeys.of(batch, self.collector.rows))
         if self.approximate:
             costs = (0.0, 0.0, 0.0, 0.0)
         # Where lateness is measured rows with exact keys would not count.
-        self.judge = Judge.of(
-            batch, self.collector, ceilings, costs, radii is None and batch.epsilon == 0.0
-            and snapshot.vectors and (codes is None or not self.approximate or not tells_late))
-        self.keys = KeyLevel.of(batch, self.collector, self.judge)
+        self.take_judge(costs, radii is None and batch.epsilon == 0.0 and snapshot.vectors
+                        and (codes is None or not self.approximate or not tells_late))
         self.add_level(self.keys)
         if not few:
             self.floats = float_level_of(batch, self.collector.rows)
@@ -124,13 +114,19 @@ cdef class Task(Search):
         self.put_base_together(codes, rule, tells_late)
         self.put_tail_together(codes, rule)
 
+    cdef take_judge(self, costs, bint may_go_by_keys):
+        """Have a judge, and exact keys for the queries that it takes from other levels."""
+        cdef IntegerKeys integer_keys = IntegerKeys.of(self.batch, self.collector.rows)
+        self.judge = Judge.of(self.batch, self.collector,
+                              CeilingBound.of(self.batch, integer_keys), costs, may_go_by_keys)
+        self.keys = KeyLevel.of(self.batch, self.collector, self.judge)
+
     cdef put_base_together(self, Codes codes, rule, bint tells_late):
         """The parts of the rows of the last build."""
         cdef QueryBatch batch = self.batch
         cdef Snapshot snapshot = batch.snapshot
         cdef Codes order = snapshot.codes
-        cdef int64_t first_block = FIRST_BLOCK, most = INT64_MAX, n_first
-        cdef Part part
+        cdef int64_t most = INT64_MAX, n_first
         if codes is None:
             if (self.floats is not None and order is not None and not self.approximate
                     and batch.filter.segments[0].positions == NULL
@@ -138,16 +134,10 @@ cdef class Task(Search):
                 self.coded = CodedQueries.of_batch(batch, order, False, order.has_pca_filter)
                 self.base_codes = CodeSource.of(batch, order, 0)
                 self.add_outliers(order, self.keys)
-                part = Part()
-                part.source, part.level = self.base_codes, self.floats
-                part.bound = NormBound.of(self.coded)
-                self.add(part)
+                self.add(self.base_codes, self.floats).bound = NormBound.of(self.coded)
                 return
-            if self.collector.first_selects and self.floats is not None:
-                first_block *= min(batch.block_rows // FIRST_BLOCK,
-                                   1 + FIRST_OF_K * batch.k // FIRST_BLOCK)
-            self.base_rows = RowSource.of(batch, &batch.filter.segments[0], first_block)
-            self.add_rows(self.base_rows, self.rows_level(), None, True, False)
+            self.base_rows = RowSource.of(batch, &batch.filter.segments[0])
+            self.add(self.base_rows, self.rows_level())
             return
         self.coded = CodedQueries.of_batch(
             batch, codes, self.approximate, codes.has_pca_filter and (
@@ -168,8 +158,6 @@ cdef class Task(Search):
         self.base_codes.stop = n_first
         self.add_codes(self.base_codes, self.coded, self.base_codes.n_scored, False)
         if not self.approximate:
-            if snapshot.vectors:
-                self.add_rest()
             return
         if rule.deviations is not None and snapshot.partitions is not None:
             self.means = PartitionMeans.of(self.coded, rule.deviations)
@@ -185,13 +173,6 @@ cdef class Task(Search):
             self.lateness = Lateness.of(self.coded, self.collector,
                                         snapshot.partitions if self.means is not None else None)
 
-    cdef add_rest(self):
-        """Coded rows that codes were given up for."""
-        cdef Part part = Part()
-        part.source, part.level = RestSource.behind(self.base_codes), self.floats
-        part.coded, part.usable = self.coded, True
-        self.add(part)
-
     cdef add_outliers(self, Codes codes, Level level):
         """Rows of the base without codes: they get exact keys first of all."""
         cdef Segment outliers = self.batch.snapshot.segments[0]
@@ -204,7 +185,7 @@ cdef class Task(Search):
         rows = RowSource.of(self.batch, &outliers)
         if not self.batch.snapshot.vectors:
             rows.read_as = &codes.outliers[0]  # they are all that there is of the base
-        self.add_rows(rows, level, None, True, False)
+        self.add(rows, level)
 
     cdef put_tail_together(self, Codes codes, rule):
         """The parts of the rows added since."""
@@ -222,7 +203,7 @@ cdef class Task(Search):
             self.add_codes(runs, self.coded_added, 0, True)
         self.tail_rows = RowSource.of(batch, &rest)
         if rest.count:
-            self.add_rows(self.tail_rows, self.rows_level(), None, True, True)
+            self.add(self.tail_rows, self.rows_level(), None, True, True)
 
     cdef RunSource runs_of(self, ends):
         cdef RunSource source = RunSource.__new__(RunSource)
@@ -237,42 +218,34 @@ cdef class Task(Search):
 
     cdef add_uncoded(self, CodeSource source, CodedQueries coded, bint tail):
         """All coded rows, for queries that have no codes: keys of the rows, or of decoded ones."""
-        cdef Part part = Part()
-        part.source, part.level, part.coded, part.tail = source, self.keys, coded, tail
-        part.usable = False
+        cdef Level level = self.keys
         if not self.batch.snapshot.vectors:
-            part.level = DecodedLevel.of(coded, level_of(coded, source.codes.n_positions, 0))
-        self.add(part)
+            level = DecodedLevel.of(coded, level_of(coded, source.codes.n_positions, 0))
+        self.add(source, level, coded, False, tail)
 
-    cdef add_codes(self, CodeSource source, CodedQueries coded, int64_t n_scored, bint tail):
+    cdef Part add_codes(self, CodeSource source, CodedQueries coded, int64_t n_scored, bint tail):
         """Coded rows, for the queries that have codes."""
-        cdef Part part = Part()
         cdef Codes codes = coded.codes
+        cdef Level level = None, whole = None
         cdef int64_t most = self.most_code_rows(codes)
-        part.source, part.coded, part.usable, part.tail = source, coded, True, tail
-        part.n_scored = n_scored
+        cdef Part part
         if codes.has_pca_filter:
-            part.whole = whole_level_of(coded, most, n_scored)
-            self.add_level(part.whole)
-        if codes.has_pca_filter and not coded.pca_filtered:
-            part.level, part.whole = part.whole, None
-        else:
-            part.level = level_of(coded, most, 0 if codes.has_pca_filter else n_scored)
-            self.add_level(part.level)
+            level = whole = whole_level_of(coded, most, n_scored)
+            self.add_level(whole)
+        if coded.pca_filtered or whole is None:
+            level = level_of(coded, most, 0 if codes.has_pca_filter else n_scored)
+            self.add_level(level)
         if self.approximate:  # scores are not told apart beyond the first rows
-            part.level.first_judged = INT64_MAX
+            level.first_judged = INT64_MAX
+        part = self.add(source, level, coded, True, tail)
+        if level is not whole:
+            part.whole = whole
         if self.batch.snapshot.vectors and not self.approximate:
             part.floats = self.floats
         if lie_by_norm(self.batch, codes) and (
                 not tail or self.batch.snapshot.codes.max_norm is not None):
             part.bound, part.by_norm = NormBound.of(coded), True
-        self.add(part)
-
-    cdef add_rows(self, RowSource source, Level level, CodedQueries coded, bint usable, bint tail):
-        cdef Part part = Part()
-        part.source, part.level, part.coded, part.usable = source, level, coded, usable
-        part.tail = tail
-        self.add(part)
+        return part
 
     cdef int64_t most_code_rows(self, Codes codes):
         """Rows of the largest block of codes. With epsilon the rows found depend on the blocks."""
@@ -395,28 +368,19 @@ cdef Segment NO_ROWS
 def write_best(tasks, float[:, ::1] scores, int64_t[:, ::1] ids):
     """Write what tasks found for the same queries in different rows."""
     cdef Task task, first = tasks[0]
-    cdef int64_t i, j, n, room = 0, k = scores.shape[1]
-    cdef farann_topk all
-    cdef farann_topk *top
-    cdef uint64_t before
-    for task in tasks:
-        room += task.batch.k
-    all.entries = <farann_entry *>farann_alloc(room * sizeof(farann_entry), False)
-    if all.entries == NULL:
-        raise MemoryError(f"a search needs {room * sizeof(farann_entry):,} bytes of scratch memory")
-    before = farann_arithmetic_begin()
+    cdef int64_t i, j
+    cdef farann_topk *best
+    cdef const farann_topk *top
+    cdef uint64_t before = farann_arithmetic_begin()
     for i in range(first.batch.n_queries):
-        n = 0
-        for task in tasks:
+        best = &first.collector.found[i].top
+        for j in range(best.count // 2):  # the worst row first, as while rows are pushed
+            best.entries[j], best.entries[best.count - 1 - j] = (
+                best.entries[best.count - 1 - j], best.entries[j])
+        for task in tasks[1:]:
             top = &task.collector.found[i].top
             for j in range(top.count):
-                all.entries[n + j] = top.entries[j]
-            n += top.count
-        farann_entries_sort(all.entries, n, &NEVER)
-        top = &first.collector.found[i].top
-        top.count = min(n, first.batch.k)
-        for j in range(top.count):
-            top.entries[j] = all.entries[j]
-        first.collector.write(i, &scores[i, 0], &ids[i, 0], k)
+                farann_topk_push(best, top.entries[j].key, top.entries[j].id)
+        farann_entries_sort(best.entries, best.count, &NEVER)
+        first.collector.write(i, &scores[i, 0], &ids[i, 0], scores.shape[1])
     farann_arithmetic_end(before)
-    free(all.entries)

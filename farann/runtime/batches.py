@@ -81,7 +81,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
                           by_codes=trial, tells_late=late is not None)
         task.run()
         if trial:
-            trials.note(task.futile)
+            trials.note(task.gave_up)
         if late is not None:
             task.late_to(late, start)
         task.write_top(scores, ids, start)

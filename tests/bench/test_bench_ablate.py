@@ -19,11 +19,11 @@ WHERE = {
     "gaussian": {"codes", "joined-nibbles", "single-tiles", "row-major", "kept-vectors",
         "rounding", "first-rows", "selecting", "best-first", "code-noise", "answers-first",
         "parts-by-size", "added-runs", "level-choice", "listed-rows", "kept-singles", "small-tasks",
-        "member-order", "shrinking-blocks", "parts-of-rows", "futile-searches"},
+        "member-order", "shrinking-blocks", "parts-of-rows"},
     "long": {"high-nibbles", "nibble-judge"},
     "long-l2": {"guard"},
     "wide": {"long-blocks"},
-    "low-rank": {"pca-filter", "hubs", "pca-filter-judge", "early-filters"},
+    "low-rank": {"pca-filter", "hubs", "early-filters"},
     "one-hot": {"key-scan", "integer-keys", "ceilings"},
     "one-hot-dot": {"zero-columns"},
     "few-directions": {"norm-pruning", "key-bounds", "pca-axes"},
@@ -36,7 +36,6 @@ WHERE = {
 }
 # With these constants small sets need what pays on large ones.
 CONSTANTS: dict[str, dict[str, Any]] = {
-    "futile-searches": {"row_costs": lambda *_: (1e9, 1e9, 1e9, 1e9)},
     "parts-of-rows": {"long_work": 1, "small_work": 1 << 14},
 }
 
