@@ -14,8 +14,8 @@ from .tables import headline, times
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 
 # Names of colours: what is written, what is softly written, lines, and the three disciplines.
-LIGHT = ("#1c2733", "#5b6b7b", "#d9e0e7", ("#c2410c", "#0f6cbd", "#1a7f37"))
-DARK = ("#e6edf3", "#9aa7b4", "#30363d", ("#ff9d6c", "#6cb6ff", "#7ee787"))
+LIGHT = ("#ffffff", "#1c2733", "#5b6b7b", "#d9e0e7", ("#c2410c", "#0f6cbd", "#1a7f37"))
+DARK = ("#0d1117", "#e6edf3", "#9aa7b4", "#30363d", ("#ff9d6c", "#6cb6ff", "#7ee787"))
 _WIDTH, _LEFT, _RIGHT, _TOP, _STEP = 760, 300, 24, 74, 30
 
 
@@ -82,7 +82,7 @@ def chart(results: Results, *, dark: bool = False) -> str:
 
     A dot right of the line is faster than every peer.
     """
-    ink, soft, line, colours = DARK if dark else LIGHT
+    paper, ink, soft, line, colours = DARK if dark else LIGHT
     found = [(dataset, headline(results, dataset)) for dataset in results.datasets()]
     speeds = {dataset: [speed for _, mine, rival in compared
                         if (speed := _speed(mine, rival)) is not None]
@@ -100,7 +100,8 @@ def chart(results: Results, *, dark: bool = False) -> str:
                 f"{escape(words)}</text>")
 
     bottom = height - 34
-    parts = [f'<text x="0" y="18" fill="{ink}" font-size="16" font-weight="600">'
+    parts = [f'<rect width="{_WIDTH}" height="{height}" fill="{paper}"/>',
+             f'<text x="0" y="18" fill="{ink}" font-size="16" font-weight="600">'
              "Times as fast as the fastest other library</text>"]
     place = float(_LEFT)
     for (name, *_), colour in zip(found[0][1] if found else [], colours, strict=False):

@@ -1,8 +1,8 @@
 """Looks at each page of the built site in a browser: `python docs/check_pages.py`.
 
-At the widths of a desk and a phone, in light and dark: no page is wider than its window, and in dark
-mode no picture has dark lines on nothing. It takes playwright, and Chromium of the system or of
-playwright; nothing is fetched but from the folder.
+At the widths of a desk, a tablet and a phone, in light and dark: no page is wider than its window,
+and in dark mode no picture has dark lines on nothing. It takes playwright, and Chromium of the
+system or of playwright; nothing is fetched but from the folder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-WIDTHS, SCHEMES = (1100, 390), ("light", "dark")
+WIDTHS, SCHEMES = (1200, 800, 400), ("light", "dark")
 # Elements that are wider than the window, and whether the page itself is.
 WIDE = """() => {
     const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
@@ -53,7 +53,7 @@ def main(folder: Path, shots: Path | None) -> int:
         server.shutdown()
     for line in wrong:
         print(line)
-    print(f"{len(pages)} pages at {' and '.join(map(str, WIDTHS))} px, light and dark: "
+    print(f"{len(pages)} pages at {', '.join(map(str, WIDTHS))} px, light and dark: "
           f"{len(wrong) or 'nothing'} wrong")
     return min(len(wrong), 1)
 

@@ -54,7 +54,7 @@ numpydoc_show_class_members = False
 
 myst_heading_anchors = 3
 
-html_static_path = ["_static"]
+html_static_path, html_css_files = ["_static"], ["tables.css"]
 html_theme_options = {"light_logo": "logo-light.svg", "dark_logo": "logo-dark.svg",
                       "sidebar_hide_name": True}
 
@@ -87,7 +87,7 @@ def setup(app: Any) -> None:
     """Methods have pages, of which the sidebar would make each page three times as large."""
     app.connect("html-page-context", _shallow, priority=400)  # before furo asks for it
     app.connect("source-read", _with_table)
-    app.connect("autodoc-process-signature", _known_keywords)
+    app.connect("autodoc-process-signature", _readable)
 
 
 def _shallow(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
@@ -100,7 +100,10 @@ def _with_table(app: Any, page: str, source: list[str]) -> None:
                                   argument_table.table())
 
 
-def _known_keywords(app: Any, kind: str, name: str, found: Any, options: Any, signature: str | None,
-                    returned: str | None) -> tuple[str | None, str | None]:
-    """Signatures without the parameter that takes keywords to refuse."""
-    return signature and re.sub(r"(, )?\*\*unknown[^,)]*", "", signature), returned
+def _readable(app: Any, kind: str, name: str, found: Any, options: Any, signature: str | None,
+              returned: str | None) -> tuple[str | None, str | None]:
+    """Leave out the parameter that takes unknown keywords, and write aliases in unions as names."""
+    if signature:
+        signature = re.sub(r"(, )?\*\*unknown[^,)]*", "", signature)
+        signature = re.sub(r"TypeAliasForwardRef\('([^']*)'\)", r"\1", signature)
+    return signature, returned

@@ -54,6 +54,7 @@ small { color: var(--soft) }
 .tile { padding: 0; border: 2px solid transparent; border-radius: 4px; width: 44px; height: 44px;
   box-sizing: border-box; background: #000 padding-box; image-rendering: pixelated }
 button.tile { cursor: pointer }
+@media (max-width: 30em) { #choice { max-height: 9.5rem; overflow-y: auto } }
 .tile[aria-pressed=true] { border-color: var(--near) } #answers .tile { width: 72px; height: 72px }
 </style>
 <h1>$title</h1>
