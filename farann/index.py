@@ -401,8 +401,9 @@ class Index(metaclass=Hinted):
             those of `exclude`. In an index without vectors the query is decoded from the codes of
             the row, as by `reconstruct`.
         recall : float, optional
-            Find this share of the true answer, on average over queries like the sample of `tune`,
-            which is called if nobody did. Queries unlike the sample are answered exactly; if there
+            Find this share of the true answer, on average over queries like the sample of `tune`.
+            If nothing was measured for this k, the search is exact, and does as much work again on
+            measuring, until that is done. Queries unlike the sample are answered exactly; if there
             are many, a `RecallWarning` says so once. 1 is exact, and so is the search if no
             approximate setting reaches the recall at a lower cost. Without vectors it is the share
             of the answer of a scan of all codes.

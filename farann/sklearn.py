@@ -88,7 +88,9 @@ class FurthestNeighbors(BaseEstimator):
         directed = _directed_rows(index, rows)
         index.add(rows[directed], np.flatnonzero(directed))
         index._live.threads = effective_n_jobs(self.n_jobs)
-        self.index_, self.n_samples_fit_ = index.build(), len(rows)
+        tuned_for = () if self.recall is None or not len(index) else (
+            min(self.n_neighbors, len(index)),)
+        self.index_, self.n_samples_fit_ = index.build(tune=tuned_for), len(rows)
         self._directed, self._X = directed, rows
         return self
 

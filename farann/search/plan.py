@@ -55,7 +55,22 @@ class Question(NamedTuple):
 
 def top(question: Question) -> tuple[Hits, SearchStats]:
     """The k best rows of each query."""
-    return top_of_groups(question, _top)
+    answer = top_of_groups(question, _top)
+    if question.row_filters.groups is None and _lacks_table(question):
+        from farann.search import tables
+
+        tables.lend(question)
+    return answer
+
+
+def _lacks_table(question: Question) -> bool:
+    """Whether what was asked takes a table that there isn't yet, and so was answered exactly."""
+    limits = question.limits
+    if limits is None or limits.recall is None or _asked(question, limits) in question.store.rules:
+        return False
+    from farann.search import tables
+
+    return tables.lacks_table(question.store, question.k, limits.recall)
 
 
 def _top(question: Question) -> tuple[Hits, SearchStats]:
@@ -73,10 +88,16 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
         hits, stats = _run(question, rule)
     # Prepared single queries of a store are for one direction.
     if len(queries) == 1 and radii is None and nearest == store.by_nearest and store.built and (
-            limits is None or (limits.recall is not None and filters is UNFILTERED)):
+            limits is None or (limits.recall is not None and filters is UNFILTERED
+                               and not _lacks_table(question))):
         singles.keep(store, view.exact.isa, k, None if limits is None else limits.recall, plan,
                      guard, rule, filters)
     return hits, stats
+
+
+def _asked(question: Question, limits: Limits) -> tuple[int, float | None, bool, bool]:
+    """What a store keeps rules by."""
+    return question.k, limits.recall, len(question.queries) == 1, question.every_row
 
 
 def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | None]:
@@ -86,7 +107,7 @@ def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | Non
     exact = EXACT if store.n_coded is None else ALL_CODES
     if limits.recall is None and limits.budget is None:
         return limits.rule(exact), None
-    asked = k, limits.recall, len(question.queries) == 1, question.every_row
+    asked = _asked(question, limits)
     made = store.rules.get(asked)
     if made is None or (
             made[0] is not tunings.by_k.get(k) or made[1] is not tunings.guards.get(k)):

@@ -13,20 +13,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array, Progress
+from farann._types import Float32Array, Float64Array, Int64Array, Progress, UInt8Array
 from farann.contract.stop_rule import ALL_CODES, StopRule
 from farann.layout.added_rows import Added, Run
 from farann.runtime import batches
+from farann.runtime.pieces import Allowance, Pieces, completed
 from farann.runtime.progress import measuring, renamed
+from farann.store.ids import IdMap
 from farann.store.store import Answers, RuleByTable, Store
 from farann.tuning import measure
-from farann.tuning.guard import SAMPLE, Guard, make_guard
-from farann.tuning.table import Measured, late_beyond, missing_at, with_margin
+from farann.tuning.guard import SAMPLE, Guard, guard_in_pieces, make_guard
+from farann.tuning.table import Measured, Tuning, late_beyond, missing_at, with_margin
 
 if TYPE_CHECKING:
     from farann.search.plan import Question
@@ -50,14 +53,11 @@ _MOST_STOPS = 64  # entries of the cache of stops, by k and recall
 
 
 def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
-    """The stop rule of a search for a recall, by its table; None where there can be none."""
+    """The stop rule of a search for a recall, by its table; None where there is none."""
     store, k, isa = question.store, question.k, question.view.exact.isa
-    if recall == 1.0 or store.codes is None or not len(store) or (
-            store.n_coded is not None and store.partitions is None):
+    tuned = store.tunings.by_k.get(k)
+    if tuned is None or not _takes_table(store, recall) or lacks_table(store, k, recall):
         return None
-    tuned = store.tunings.measured_once(k, lambda: _measured_again(store, k, isa),
-                                        lambda: store.tunings.holds(k, store.alive,
-                                                                    store.n_removed))
     guard, single = store.tunings.guards.get(k), len(question.queries) == 1
     effort = with_margin(tuned, tuned.effort_for(recall, single=single), single=single)
     if effort == float("inf"):
@@ -74,6 +74,27 @@ def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
     return tuned, guard, rule
 
 
+def _takes_table(store: Store, recall: float) -> bool:
+    return recall < 1.0 and store.codes is not None and len(store) > 0 and (
+        store.n_coded is None or store.partitions is not None)
+
+
+def lacks_table(store: Store, k: int, recall: float) -> bool:
+    """Whether a recall takes a table that wasn't measured, or no longer holds."""
+    return _takes_table(store, recall) and not (
+        k in store.tunings.by_k and store.tunings.holds(k, store.alive, store.n_removed))
+
+
+def lend(question: Question) -> None:
+    """Let a search that was exact for want of a table do as much work again on measuring one.
+
+    How much doesn't depend on threads, so that the same calls always give the same answers."""
+    store, k, rows = question.store, question.k, question.row_filters.rows
+    share = 1.0 if rows is None else rows.count / store.n_slots
+    store.tunings.go_on(k, partial(_begun_again, store, k, question.view.exact.isa),
+                        len(question.queries), share)
+
+
 def rule_within(budget: int, store: Store) -> StopRule:
     """The rule of a search that scans at most `budget` rows."""
     if budget >= len(store) and (store.partitions is None or store.n_coded is not None):
@@ -85,29 +106,54 @@ def rule_within(budget: int, store: Store) -> StopRule:
 
 
 def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None,
-             recall: float = 0.95, slots: Int64Array | None = None,
-             progress: Progress = False) -> Measured:
-    """Measure a tuning table and its guard, by given queries or a sample.
+             recall: float = 0.95, progress: Progress = False) -> Measured:
+    """Measure a tuning table and its guard, by given queries or a sample."""
+    return completed(_begun(store, k, isa, Allowance(), queries, recall, progress=progress))
 
-    `slots`: those of the rows that serve as queries, which aren't answers to themselves."""
+
+def _begun(store: Store, k: int, isa: str, allowed: Allowance, queries: Float32Array | None = None,
+           recall: float = 0.95, slots: Int64Array | None = None, guard: Guard | None = None,
+           progress: Progress = False) -> Pieces[Measured]:
+    """What `measured` does, in pieces that hold no store.
+
+    `slots`: those of the rows that serve as queries, which aren't answers to themselves. `guard`:
+    one that is known."""
     query_sample = queries
     if query_sample is None:
         size = measure.sample_size(len(store), store.dim, k)
+        size = min(size, measure.LEAST_QUERIES) if allowed.is_lent else size
         query_sample, slots = store.sample_queries(size)
     # Beyond the rows there are nothing is found, and no answer needs room for it.
     base = store.base_alone()
     view = _by_high_nibbles(base).view(isa)
-    tuned, ids = measure.measure(view.snapshot, query_sample, min(k, len(base)),
-                                 with_partitions=store.partitions is not None,
-                                 with_vectors=store.n_coded is None, target=recall,
-                                 exact=view.exact, nearest=store.by_nearest,
-                                 own_ids=None if slots is None else base.ids.ids_of(slots),
-                                 float32_first=store.float32_below() > 0.0, progress=progress)
-    answers = base.slots_of(ids[ids >= 0])
+    table = measure.in_pieces(
+        view.snapshot, query_sample, min(k, len(base)), allowed,
+        with_partitions=store.partitions is not None, with_vectors=store.n_coded is None,
+        target=recall, exact=view.exact, nearest=store.by_nearest,
+        own_ids=None if slots is None else base.ids.ids_of(slots),
+        float32_first=store.float32_below() > 0.0, progress=progress)
+    is_usual = guard is None and queries is None
+    guard = guard or (store.tunings.usual if is_usual else None)
+    sample = queries
+    if guard is None and sample is None:
+        sample = store.sample_queries(SAMPLE)[0]
+    made_of = sample, store.spec.metric.scale_free, store.spec.seed, isa
+    return _measuring(table, allowed, k, base.ids, base.alive, store.codes is not None, guard,
+                      made_of, is_usual)
+
+
+def _measuring(table: Pieces[tuple[Tuning, Int64Array]], allowed: Allowance, k: int, ids: IdMap,
+               alive: UInt8Array | None, has_codes: bool, guard: Guard | None,
+               made_of: Any, is_usual: bool) -> Pieces[Measured]:
+    tuned, found = yield from table
+    answers = ids.slots_of(found[found >= 0], alive)
     # Searches that are always exact need no guard.
-    exact = len(tuned.efforts) == 1 or store.codes is None
-    guard = None if exact else _guard_for(store, queries, isa)
-    return Measured(tuned._replace(k=k), guard, answers)
+    if len(tuned.efforts) == 1 or not has_codes:
+        return Measured(tuned._replace(k=k), None, answers)
+    if guard is None:
+        guard = (yield from guard_in_pieces(allowed, *made_of)) if allowed.is_lent else (
+            make_guard(*made_of))
+    return Measured(tuned._replace(k=k), guard, answers, is_usual)
 
 
 def _by_high_nibbles(store: Store) -> Store:
@@ -145,28 +191,23 @@ def _retune(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Itera
                          sample)
 
 
-def _guard_for(store: Store, queries: Float32Array | None, isa: str) -> Guard:
-    """A guard for a plan that is measured with these queries, or else with a sample."""
-    scale_free, seed = store.spec.metric.scale_free, store.spec.seed
-    if queries is not None:
-        return make_guard(queries, scale_free, seed, isa)
-    if store.tunings.usual is None:
-        store.tunings.usual = make_guard(store.sample_queries(SAMPLE)[0], scale_free, seed, isa)
-    return store.tunings.usual
-
-
-def _measured_again(store: Store, k: int, isa: str) -> Measured:
-    """Measure a table again for a search, by the old table's queries, if there was one."""
+def _begun_again(store: Store, k: int, isa: str, allowed: Allowance) -> Pieces[Measured]:
+    """Measure a table for a search, by the queries of one that no longer holds, if there is one."""
     before, guard = store.tunings.by_k.get(k), store.tunings.guards.get(k)
     if before is None or guard is None:
-        return measured(store, k, isa)
+        return _begun(store, k, isa, allowed)
     queries, slots = store.tunings.queries.get(k), None
     if queries is None and k not in store.tunings.answers:
         # From a file, which doesn't keep them.
         queries, slots = sample_like(store, k, guard)
         if len(queries) == 0:
-            return Measured(before, guard, np.empty(0, np.int64))
-    return measured(store, k, isa, queries, before.target, slots)._replace(guard=guard)
+            return _as_before(Measured(before, guard, np.empty(0, np.int64)))
+    return _begun(store, k, isa, allowed, queries, before.target, slots, guard)
+
+
+def _as_before(measured: Measured) -> Pieces[Measured]:
+    yield
+    return measured
 
 
 # ---- depths of runs ----

@@ -469,16 +469,22 @@ class Store:
         if source is not None and len(source):
             other = self.asks_nearest != self.for_nearest
             return mirrored(source[:most]) if other else source[:most], None
-        slots = self.live_slots()
+        live = None if self.alive is None else self.live_slots()
+        used = np.empty(0, np.int64)
         if len(self.base) and self.n_coded is None:
             from farann.layout.sampling import sampled
 
             # The order was made so that these find their answers early.
             used = sampled(len(self.base), len(self.base), self.dim, self.spec.seed)
-            fresh = np.setdiff1d(slots, used, assume_unique=True)
-            slots = fresh if len(fresh) else slots
-        draw = np.random.default_rng([self.spec.seed, 1])
-        slots = np.sort(draw.choice(slots, min(most, len(slots)), replace=False))
+            if self.alive is not None and live is not None:
+                used = np.searchsorted(live, used[self.alive[used] > 0])
+        if len(used) == len(self):
+            used = used[:0]
+        draw, n = np.random.default_rng([self.spec.seed, 1]), len(self) - len(used)
+        ranks = np.sort(draw.choice(n, min(most, n), replace=False))
+        # Among all that are left, with those that were used.
+        ranks += np.searchsorted(used - np.arange(len(used)), ranks, side="right")
+        slots = ranks if live is None else live[ranks]
         rows = self.take(slots)
         return (mirrored(rows), slots) if self.asks_nearest else (rows, None)
 

@@ -22,6 +22,7 @@ from farann.contract import RecallWarning
 from farann.quantize.kmeans import k_means
 from farann.quantize.records import Record, kept, one
 from farann.runtime import pool
+from farann.runtime.pieces import Allowance, Pieces, completed
 from farann.runtime.process import ieee_arithmetic, one_thread
 
 SAMPLE = 8192  # most sample queries that a guard is made from
@@ -38,6 +39,7 @@ _USUAL_QUERIES = 4
 _LEAST_SPREAD = 1e-4  # of a point, where the sample's mean square is 1; so are the next two
 _LEAST_VARIANCE = 1e-4  # along an axis
 _LEAST_LIMIT = 1e-2  # of a test's squares
+_SUMMED_AT_ONCE = 512  # queries of one piece of making a guard
 _TESTED_AT_ONCE = 1024  # queries that are tested between two looks for Ctrl+C
 _LONG = 16_384  # queries that take some milliseconds
 # Share of queries like the sample that fail by chance (2 tests, 1 in 250 each, and the sample's
@@ -151,12 +153,25 @@ def make_guard(queries: Float32Array, scale_free: bool, seed: int, isa: str) -> 
 
     `scale_free`: their lengths don't count.
     """
-    dim = queries.shape[1]
-    draw = np.random.default_rng([seed, 2])
-    order = draw.permutation(len(queries))[:SAMPLE]
-    sums = _sums_of(queries[order], scale_free)
     with one_thread():
-        arrays = _arrays_of(sums, seed) if len(sums) else _nothing(width_of(dim))
+        return completed(guard_in_pieces(Allowance(), queries, scale_free, seed, isa))
+
+
+def guard_in_pieces(allowed: Allowance, queries: Float32Array, scale_free: bool, seed: int,
+                    isa: str) -> Pieces[Guard]:
+    """The same in pieces, each of which must find such numbers and threads."""
+    allowed.multiplies = True
+    yield
+    dim = queries.shape[1]
+    order = np.random.default_rng([seed, 2]).permutation(len(queries))[:SAMPLE]
+    parts = []
+    for start in range(0, len(order), _SUMMED_AT_ONCE):
+        some = order[start : start + _SUMMED_AT_ONCE]
+        parts.append(_sums_of(queries[some], scale_free))
+        allowed.spend_on(0, len(some) * dim)
+        yield
+    sums = np.concatenate(parts)
+    arrays = (yield from _arrays_of(sums, seed, allowed)) if len(sums) else _nothing(width_of(dim))
     return Guard(arrays, dim, scale_free, isa)
 
 
@@ -167,21 +182,27 @@ def _nothing(width: int) -> GuardArrays:
                        np.zeros((width, width), np.float32))
 
 
-def _arrays_of(sums: Float64Array, seed: int) -> GuardArrays:
+def _arrays_of(sums: Float64Array, seed: int, allowed: Allowance) -> Pieces[GuardArrays]:
     held_out = np.arange(len(sums)) % _HELD_OUT == _HELD_OUT - 1
     center = sums[~held_out].mean(axis=0).astype(np.float32)
     sums = sums - center
     square = float(np.einsum("ij,ij->i", sums, sums).mean())
     # Queries that are all the same may be off by their rounding.
     usual = np.sqrt(square) or 1e-3 * float(np.abs(center).max()) or 1.0
+    allowed.spend_on(0, 3 * sums.size)
+    yield
     x = sums / usual
     learned, others = x[~held_out], x[held_out] if held_out.any() else x
+    allowed.spend_on(0, 2 * x.size)
+    yield
     axes = _whitening(learned)
+    allowed.spend_on(x.size * x.shape[1] + 10 * x.shape[1]**3, x.size)
+    yield
     axes /= np.sqrt(_largest(np.einsum("ij,ij->i", others @ axes.T, others @ axes.T)))
     # Where queries lie in groups, each is to have a point, which random ones hardly achieve.
-    points = k_means(learned.astype(np.float32), max(1, min(
-        POINTS, len(learned) // _QUERIES_A_POINT)), seed, "k-means++").astype(np.float64)
-    nearest, squares = _nearest(learned, points)
+    points = (yield from k_means(learned.astype(np.float32), max(1, min(
+        POINTS, len(learned) // _QUERIES_A_POINT)), seed, allowed)).astype(np.float64)
+    nearest, squares = yield from _nearest(learned, points, allowed)
     near = np.bincount(nearest, minlength=len(points))
     # Points with many queries near come first, as they are tested in this order.
     order = np.argsort(-near, kind="stable")
@@ -191,7 +212,7 @@ def _arrays_of(sums: Float64Array, seed: int) -> GuardArrays:
     spread = (spread + _USUAL_QUERIES * squares.mean()) / (
         np.maximum(near - 1, 0) + _USUAL_QUERIES)
     spread = np.maximum(spread, _LEAST_SPREAD)
-    limit = _largest(_nearest(others, points, spread)[1])
+    limit = _largest((yield from _nearest(others, points, allowed, spread))[1])
     return GuardArrays(center, 1.0 / usual, points.astype(np.float32),
                        (limit * spread).astype(np.float32), np.ascontiguousarray(axes, np.float32))
 
@@ -215,11 +236,18 @@ def _whitening(x: Float64Array) -> Float64Array:
     return axes
 
 
-def _nearest(x: Float64Array, points: Float64Array,
-             spread: Float64Array | float = 1.0) -> tuple[Int64Array, Float64Array]:
+def _nearest(x: Float64Array, points: Float64Array, allowed: Allowance,
+             spread: Float64Array | float = 1.0) -> Pieces[tuple[Int64Array, Float64Array]]:
     """The point nearest to each query, and the square of the distance, over the point's spread."""
-    from sklearn.metrics.pairwise import euclidean_distances
-
-    squares = euclidean_distances(x, points, squared=True) / spread
-    nearest = squares.argmin(axis=1)
-    return nearest, squares[np.arange(len(x)), nearest]
+    nearest, least = np.empty(len(x), np.int64), np.empty(len(x))
+    own = np.einsum("ij,ij->i", points, points)
+    for start in range(0, len(x), _SUMMED_AT_ONCE):
+        some = x[start : start + _SUMMED_AT_ONCE]
+        squares = np.einsum("ij,ij->i", some, some)[:, None] - 2.0 * (some @ points.T) + own
+        squares = np.maximum(squares, 0.0) / spread
+        found = squares.argmin(axis=1)
+        nearest[start : start + len(some)] = found
+        least[start : start + len(some)] = squares[np.arange(len(some)), found]
+        allowed.spend_on(some.size * len(points), 3 * squares.size)
+        yield
+    return nearest, least

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -11,6 +12,9 @@ from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 from farann.contract import checks
 from farann.results import html_table
 from farann.runtime import pool
+from farann.runtime.pieces import Allowance, Pieces
+from farann.runtime.process import ieee_arithmetic, one_thread
+from farann.runtime.progress import log
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -357,6 +361,7 @@ class Measured(NamedTuple):
     tuning: Tuning
     guard: Guard | None
     answers: Int64Array
+    is_usual: bool = False  # whether the guard is that of the sample where none is given
 
 
 class Tunings:
@@ -375,20 +380,40 @@ class Tunings:
         self.removed_before = 0  # rows that were removed when a file was read
         # Guard of the sample that is used where none is given: the same for each k.
         self.usual: Guard | None = None
+        # By k, what searches have begun to measure. It holds rows, but nothing that holds it.
+        self._unfinished: dict[int, tuple[Allowance, Pieces[Measured]]] = {}
         self._lock = pool.fresh_lock(self)
 
-    def measured_once(self, k: int, measure: Callable[[], Measured],
-                      holds: Callable[[], bool]) -> Tuning:
-        """Return the tuning for k, measured again if it no longer holds.
-
-        Searches that need it at the same time wait for one measurement."""
-        found = self.by_k.get(k)
-        if found is not None and holds():
-            return found
-        with self._lock:
-            if k not in self.by_k or not holds():
-                self.keep(k, measure())
-            return self.by_k[k]
+    def go_on(self, k: int, begin: Callable[[Allowance], Pieces[Measured]], n_queries: int,
+              share: float) -> None:
+        """Do some pieces of measuring what `recall=` takes for k, at most as much work as an exact
+        search of a share of the rows for some queries; `begin` says what to do. Where another
+        search is at it, nothing."""
+        if not self._lock.acquire(blocking=False):
+            return
+        allowed, pieces = self._unfinished.get(k, (None, None))
+        try:
+            # In a forked child a thread that is gone may have been at it.
+            if allowed is None or pieces is None or allowed.in_use:
+                log().info("measuring what recall= takes for k=%d, as part of searches", k)
+                allowed = Allowance(0.0)
+                pieces = begin(allowed)
+                self._unfinished[k] = allowed, pieces
+            allowed.lend(n_queries, share)
+            allowed.in_use = True
+            while allowed.left > 0.0:
+                with ieee_arithmetic(), one_thread() if allowed.multiplies else nullcontext():
+                    next(pieces)
+            allowed.in_use = False
+        except StopIteration as end:
+            if self._unfinished.get(k, (None, None))[1] is pieces:  # else it was tuned meanwhile
+                self.keep(k, end.value)
+                log().info("tuned for k=%d", k)
+        except BaseException:
+            self._unfinished.pop(k, None)
+            raise
+        finally:
+            self._lock.release()
 
     def holds(self, k: int, alive: UInt8Array | None, n_removed: int) -> bool:
         """Whether nearly all answers that the tuning for k was measured with are still there."""
@@ -401,7 +426,10 @@ class Tunings:
 
     def keep(self, k: int, measured: Measured, queries: Float32Array | None = None) -> None:
         """Put a tuning in the place of that for k."""
-        tuning, guard, self.answers[k] = measured
+        tuning, guard, self.answers[k], is_usual = measured
+        self._unfinished.pop(k, None)
+        if is_usual:
+            self.usual = guard
         # A search that takes the guard of one and the table of the other is guarded all the same.
         if guard is None:
             self.guards.pop(k, None)

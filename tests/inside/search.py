@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 import farann
 import farann._core as core
 from farann.diverse import greedy as _greedy
 from farann.diverse.greedy import RowSum
+from farann.search import tables as _tables
+from farann.search.changes import laid_out as _laid_out
 from farann.search.tables import stops_for, stops_of
 from inside import store as _store
 
@@ -16,3 +20,13 @@ def selection_of(index: farann.Index, most: int) -> core.Greedy:
     """A selection of so many rows after the row in slot 0."""
     snapshot = _greedy.snapshot_of(_store.of(index), index.isa)
     return core.Greedy(snapshot, core.Filter(snapshot), np.zeros(1, np.int64), most)
+
+
+def finish_measuring(index: farann.Index, k: int, nearest: bool = False) -> None:
+    """Have searches lend what measuring a table for k takes, if it is to be measured."""
+    store = _laid_out(index._live)
+    assert store is not None
+    store = store.mirrored(index.isa) if nearest else store
+    while _tables.lacks_table(store, k, 0.5):
+        begin = partial(_tables._begun_again, store, k, index.isa)
+        store.tunings.go_on(k, begin, 10**6, 1.0)

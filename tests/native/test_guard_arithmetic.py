@@ -145,6 +145,7 @@ class TestFiles:
         index = farann.Index.load(tmp_path / "without")
         distant = unlike(24, 30, "dot")["distant"]
         assert guarded(index, distant)[1] == 0
+        index.tune(k=9)
         assert guarded(index, distant, k=9)[1] == 30
         index.tune()
         assert guarded(index, distant)[1] == 30

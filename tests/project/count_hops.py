@@ -76,7 +76,7 @@ def ways() -> dict[str, Way]:
     plain, partitioned = farann.Index(threads=1), farann.Index(threads=1, cells=64)
     for index in (plain, partitioned):
         index.add(rows)
-        index.build()
+        index.build(tune=(10,))
     one, several, some = queries[0], one_list(queries[0]), partitioned
     calls: dict[str, Callable[[], object]] = {
         "batch": lambda: plain.search_furthest(queries),

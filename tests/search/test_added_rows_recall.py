@@ -35,7 +35,7 @@ def drawn(rng: np.random.Generator, n: int, dim: int = DIM) -> Float32:
 def built(rows: Float32, metric: str, **options: Any) -> farann.Index:
     index = farann.Index(metric=metric, **options)
     index.add(rows)
-    return index.build()
+    return index.build(tune=[K])
 
 
 def streamed(index: farann.Index, rows: Float32, step: int = 100) -> farann.Index:
@@ -123,6 +123,7 @@ def test_rows_that_answer_next_to_nothing(k: int, rng: np.random.Generator) -> N
     more /= np.linalg.norm(more, axis=1, keepdims=True)
     more[::1000] = histograms(rng, 5)
     index = built(rows, "l2")
+    index.tune(k=k)
     base = index.search_furthest(queries, k, recall=0.95, return_stats=True).stats.rows_scanned
     streamed(index, more, 500)
     hits = index.search_furthest(queries, k, recall=0.95, return_stats=True)
@@ -271,6 +272,7 @@ def test_removed_rows_tuning_again_and_files(rng: np.random.Generator, tmp_path:
     def check(recall: float = 0.95) -> None:
         exact = left[best(queries, rows[left], "l2")]
         assert recall_of(index.search_furthest(queries, K).ids, exact) == 1.0
+        inside.search.finish_measuring(index, K)
         found = index.search_furthest(queries, K, recall=recall).ids
         assert recall_of(found, exact) > recall - 0.01
 

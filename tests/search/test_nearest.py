@@ -40,6 +40,7 @@ def test_the_recall_that_is_asked_is_reached(options: dict[str, Any], metric: st
         vectors = options.get("keep_vectors", True)
         if not vectors and not laid_out:
             index = index_of(rows, metric, **options).build()
+        inside.search.finish_measuring(index, K, nearest=True)
         for recall in (0.8, 0.95):
             found = index.search_nearest(queries, K, recall=recall)
             # Of codes alone it is the share of what all of them find.
@@ -121,9 +122,11 @@ def test_budget_epsilon_and_filters(metric: str, rng: np.random.Generator) -> No
 def test_rows_that_come_and_go(metric: str, rng: np.random.Generator) -> None:
     rows, queries = grouped(rng, N + 900), grouped(rng, 60)
     index = index_of(rows[:N], metric, cells=40).build(nearest=True)
+    index.tune(k=K, nearest=True)
     index.search_nearest(queries, K, recall=0.9)
     index.add(rows[N:])
     index.remove(np.arange(0, N, 9))
+    inside.search.finish_measuring(index, K, nearest=True)
     kept = np.delete(np.arange(N + 900), np.s_[0:N:9])
     wanted = reference.nearest(queries, rows[kept], K, metric, ids=kept)
     assert recall_of(index.search_nearest(queries, K, recall=0.9).ids, wanted.ids) >= 0.87

@@ -108,12 +108,14 @@ class TestAnswers:
         asked = np.vstack([queries[:8], huge, queries[8:16]])
         for isa, k in itertools.product(LEVELS, (1, 10, 70)):
             inside.store.use_level(index, isa)
+            index.tune(k=k)
             assert_alike(index, asked, k)
             assert_alike(index, asked, k, recall=0.8)
         index.add(clustered(rng, 300, 24))
         index.remove(np.arange(0, 900, 7))
         for isa in LEVELS:
             inside.store.use_level(index, isa)
+            inside.search.finish_measuring(index, 10)
             assert_alike(index, asked)
             assert_alike(index, asked, recall=0.8)
 
@@ -124,7 +126,7 @@ class TestAnswers:
     ) -> None:
         vectors = clustered(rng, 5020, 24)
         index = index_of(vectors[:5000], "dot", cells=cells, codes=codes, keep_vectors=False)
-        index.build()
+        index.build(tune=[10])
         assert_alike(index, vectors[5000:], recall=0.9)
         with pytest.raises(ValueError, match="recall"):
             index.search_furthest(vectors[0])
@@ -133,7 +135,7 @@ class TestAnswers:
         monkeypatch.setattr(inside.settings, "most_rotated_rows", 0)
         near = rng.standard_normal((6000, 4)) @ np.linalg.qr(rng.standard_normal((64, 4)))[0].T
         rows = (near + 0.01 * rng.standard_normal(near.shape)).astype(np.float32)
-        index = index_of(rows).build()
+        index = index_of(rows).build(tune=[10])
         assert index.stats()["directions"] > 0
         assert_alike(index, rows[:20])
         assert_alike(index, rows[:20], recall=0.8)
@@ -201,7 +203,7 @@ def often_searched() -> farann.Index:
         patch.setattr(inside.settings, "coded_query_cost", 0.0)
         patch.setattr(inside.settings, "coded_coordinate_cost", 0.0)
         rows = clustered(np.random.default_rng(0), 5000, 12)
-        index = index_of(rows, "cosine", cells=30).build()
+        index = index_of(rows, "cosine", cells=30).build(tune=[10])
         index.search_furthest(np.ones(12, np.float32))
         for _ in range(2):
             index.search_furthest(np.ones(12, np.float32), recall=0.9)
@@ -350,7 +352,7 @@ class TestWork:
     @pytest.mark.parametrize("options", [{}, {"codes": "float32"}, {"cells": 30}])
     def test_takes_no_memory(self, options: dict[str, Any], rng: np.random.Generator) -> None:
         rows = clustered(rng, 5000, 12)
-        index = index_of(rows, **options).build()
+        index = index_of(rows, **options).build(tune=[10])
         for recall in (None, 0.8):
             for _ in range(4):
                 index.search_furthest(rows[7], recall=recall)
@@ -380,7 +382,7 @@ class TestWork:
 
     def test_many_threads_at_once(self, rng: np.random.Generator) -> None:
         rows = clustered(rng, 8000, 24)
-        index = index_of(rows, "dot", cells=60).build()
+        index = index_of(rows, "dot", cells=60).build(tune=[10])
         expected = [[in_general(index, row, recall=recall) for row in rows[:40]]
                     for recall in (None, 0.9)]
         wrong: list[object] = []

@@ -237,6 +237,7 @@ class TestWhatIsGuarded:
         distant = unlike(24, 30, "dot")["distant"]
         index.add(around(middles_of(24), 500, 8))
         index.remove(np.arange(0, N, 7))
+        inside.search.finish_measuring(index, 10)
         assert guarded(index, distant)[1] == 30
         assert_same(guarded(index, distant)[0], index.search_furthest(distant))
 
@@ -244,7 +245,7 @@ class TestWhatIsGuarded:
     def test_codes_alone(self, codes: str) -> None:
         """All codes are scanned then, as with a budget of all rows."""
         index = index_of(around(middles_of(24), 8000, 1), "dot", codes=codes, cells=40,
-                         keep_vectors=False).build()
+                         keep_vectors=False).build(tune=[10])
         distant = unlike(24, 30, "dot")["distant"]
         hits, number = guarded(index, distant)
         assert number == 30
@@ -313,7 +314,7 @@ class TestHostile:
                     assert np.array_equal(hits.ids, truth.ids)
         with pytest.raises(ValueError, match="queries"):
             plain.search_furthest(np.full((2, 24), np.nan), recall=TARGET)
-        distance = index_of(around(middles_of(24), 6000, 1)).build()
+        distance = index_of(around(middles_of(24), 6000, 1)).build(tune=[10])
         assert guarded(distance, np.full((3, 24), 3e38, np.float32))[1] == 3
 
     def test_offset(self) -> None:
