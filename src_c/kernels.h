@@ -230,6 +230,12 @@ typedef struct {
                        farann_candidates *candidates);
 
     /*
+     * Lower `least` to the scores less an offset, where these are less; n is a multiple of
+     * FARANN_PADDING.
+     */
+    void (*lower_f32)(const float *scores, int64_t n, float offset, float *least);
+
+    /*
      * Write the numbers of the scores greater than a threshold, and give how many these are; n is
      * a multiple of FARANN_PADDING. There must be room for n numbers.
      */

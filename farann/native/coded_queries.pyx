@@ -26,7 +26,7 @@ cdef class CodedQueries:
         """`approximate`: errors of codes are taken for noise, three deviations of it."""
         cdef CodedQueries self = CodedQueries.__new__(CodedQueries)
         cdef int64_t n_tiles, width = batch.kernels.code_queries
-        if batch.n_together < FEW_QUERIES and uses(SINGLE_TILES):
+        if batch.n_queries < FEW_QUERIES and uses(SINGLE_TILES):
             width = 1
         n_tiles = (batch.n_queries + width - 1) // width
         self.batch, self.codes, self.width, self.pca_filtered = batch, codes, width, pca_filtered

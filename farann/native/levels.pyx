@@ -262,6 +262,7 @@ cdef class NibbleLevel(CodeLevel):
                    Collector collector) noexcept nogil:
         cdef farann_coded_tile tile
         self.narrows = (collector.found[members[0]].threshold > -INFINITY
+                        and not collector.meets_all  # more would pass for each of a set
                         and not rests(&self.passing[members[0]].pause))
         tile = self.tile_of(members, count, self.narrows, collector)
         self.run(block, &tile, count, self.narrows, collector)

@@ -25,7 +25,6 @@ cdef class QueryBatch:
     cdef farann_metric metric
     cdef farann_packing packing
     cdef int64_t dim, n_queries, k
-    cdef int64_t n_together         # queries that blocks are mostly scanned for
     cdef int64_t block_rows         # float32 rows of a block
     cdef double sign                # 1 for the furthest, -1 for the nearest rows
     cdef double epsilon

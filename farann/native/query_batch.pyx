@@ -40,7 +40,6 @@ cdef class QueryBatch:
         self.n_queries, self.k = stop - start, max(min(k, filter.n_rows), 1)
         self.sign = -1.0 if nearest else 1.0
         self.packing = farann_packing_of(snapshot.metric, self.sign)
-        self.n_together = self.n_queries
         self.block_rows = rows_in_cache(4 * self.dim)
         self.given, self.exact_of = queries, NULL
         self.queries = <Query *>self.scratch.allocate(self.n_queries, sizeof(Query))

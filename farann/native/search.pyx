@@ -288,7 +288,7 @@ cdef class Search:
                     self.batch.scanned -= block.n  # rows count where they are scored again
                 self.refused[self.n_refused] = members[j]
                 self.n_refused += 1
-        if level.narrows:
+        if level.narrows and not self.collector.meets_all:  # few rows pass for all of a set
             if self.batch.filter.share < level.few_allowed:
                 # To see whether a row is allowed costs less than to fetch its other codes.
                 self.collector.drop_filtered(members, count, &block.where)

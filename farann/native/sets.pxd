@@ -15,11 +15,8 @@ from farann.native.task cimport Task
 
 cdef struct MemberSet:
     int64_t first, end      # its members, queries of the batch
-    int64_t n_coded         # how many of them have codes
-    int64_t n_wanted        # of these a block is scanned for so many, those that let fewest pass
-    int64_t n_blocks, n_rows  # blocks that were scanned, and the rows of the last one
-    int64_t n_scanned, n_listed  # members that it is scanned for, and those that were met
-    bint full               # whether it is scanned for all, to see which let fewest pass
+    int64_t last_coded      # the last of them that has codes; -1: none has
+    int64_t n_scored, n_listed  # members whose scores, and whose lists, the block was met by
     farann_topk top
     farann_filter filter
     double threshold        # a key that every row of the answer reaches
@@ -37,21 +34,18 @@ cdef class SetCollector(Collector):
     cdef int64_t *order     # members of each set, those first that rule out most
     cdef int64_t *seen      # by member: rows that got a key for it, and those that it ruled out
     cdef int64_t *ruled_out
-    cdef int64_t *leading   # members of each set that have codes, those first that let fewest pass
-    cdef int64_t *passed    # by member: rows of the last block that passed
     cdef int32_t *marks     # by row of a block: members whose lists have it
     cdef int32_t *touched   # rows with a mark
-    cdef bint keyed         # whether the last tile got exact keys, and has no lists
+    cdef bint by_scores     # whether the last tile had scores, and no lists
     cdef int64_t n_touched
+    cdef float *margins     # by row: the least margin of its scores above the thresholds
 
     cdef take_sets(self, filter, const int64_t[::1] offsets, int64_t start, int64_t k,
                    int64_t largest_block)
     cdef void find_coded(self, CodedQueries coded) noexcept nogil
     cdef bint are_raw(self, const MemberSet *members) noexcept nogil
-    cdef int64_t choose(self, int64_t s, int64_t n_rows, const int64_t *coded,
-                        int64_t *chosen) noexcept nogil
-    cdef void settle_set(self, MemberSet *members, const farann_block *where) noexcept nogil
-    cdef void learn(self, MemberSet *members, int64_t n_passed) noexcept nogil
+    cdef void settle_set(self, MemberSet *members, int64_t n,
+                         const farann_block *where) noexcept nogil
     cdef void score_rows(self, MemberSet *members, const RowRange *rows) noexcept nogil
     cdef void score_kept(self, MemberSet *members, const Segment *segment,
                          int64_t n) noexcept nogil

@@ -2,8 +2,8 @@
 
 A row's key over a set is its smallest key over the members. The key for any one of them bounds it
 from above, so whatever rules a row out for one of these rules it out for the set. Blocks of codes
-are scanned for the members that rule out most, with the set's threshold. Rows that pass for them
-get exact keys, one member after the other while they can still be an answer.
+are scanned for all members with the set's threshold. Rows that pass for all of them get exact keys,
+one member after the other while they can still be an answer.
 """
 
 cimport cython
@@ -13,23 +13,13 @@ from libc.stdint cimport uint32_t
 from farann.native.bounds cimport lie_by_norm
 from farann.native.collector cimport floor_of
 from farann.native.kernels cimport *
-from farann.native.levels cimport Level
+from farann.native.levels cimport Level, code_rows_of
 from farann.native.process cimport MEMBER_ORDER, CancelFlag, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.search cimport Part
 from farann.native.snapshot cimport Filter, Snapshot
 from farann.native.sources cimport Block, CodeSource, RowSource, Source
 from farann.native.task cimport FEW_ROWS
-
-cdef enum:
-    # All members are scanned for in the first blocks and then in one of 64, to learn which of them
-    # rule out most.
-    FIRST_FULL = 4
-    FULL_AGAIN = 64
-    # An exact key, with the row that it takes from memory, costs as much as scanning 256 rows.
-    ROWS_A_KEY = 256
-    FAR_FEWER = 16  # one member fewer is scanned for once keys cost less than 1/16 of a scan
-
 
 @cython.no_gc  # what parts refer to never refers to them
 cdef class SetCollector(Collector):
@@ -52,16 +42,17 @@ cdef class SetCollector(Collector):
         chosen.check_queries(start + self.count)
         self.sets = <MemberSet *>self.batch.scratch.allocate(self.count, sizeof(MemberSet))
         entries = <farann_entry *>self.batch.scratch.allocate(self.count * k, sizeof(farann_entry))
-        self.owners = <int64_t *>self.batch.scratch.allocate(6 * n, sizeof(int64_t))
+        self.owners = <int64_t *>self.batch.scratch.allocate(4 * n, sizeof(int64_t))
         self.order, self.seen = self.owners + n, self.owners + 2 * n
-        self.ruled_out, self.leading = self.owners + 3 * n, self.owners + 4 * n
-        self.passed = self.owners + 5 * n
+        self.ruled_out = self.owners + 3 * n
         self.least = <double *>self.batch.scratch.allocate(
             largest_block, sizeof(double) + sizeof(int64_t))
         self.kept = <int64_t *>(self.least + largest_block)
         if self.batch.rests is not None:
             self.rest_keys = <double *>self.batch.scratch.allocate(largest_block, sizeof(double))
-        self.marks = <int32_t *>self.batch.scratch.allocate(largest_block, 2 * sizeof(int32_t))
+        self.margins = <float *>self.batch.scratch.allocate(
+            largest_block, sizeof(float) + 2 * sizeof(int32_t))
+        self.marks = <int32_t *>(self.margins + largest_block)
         self.touched = self.marks + largest_block
         for s in range(self.count):
             n_places += farann_id_set_room(chosen.n_excluded(start + s))
@@ -71,6 +62,7 @@ cdef class SetCollector(Collector):
             if offsets[s] >= offsets[s + 1]:
                 raise ValueError("a set must have a member")
             self.sets[s].first, self.sets[s].end = offsets[s], offsets[s + 1]
+            self.sets[s].last_coded = -1
             self.sets[s].top.entries, self.sets[s].top.capacity = entries + s * k, k
             self.sets[s].threshold = self.floor
             self.sets[s].filter = chosen.of_query(start + s, places)
@@ -81,12 +73,9 @@ cdef class SetCollector(Collector):
     cdef void find_coded(self, CodedQueries coded) noexcept nogil:
         """Note which members have codes."""
         cdef int64_t i
-        cdef MemberSet *members
         for i in range(self.batch.n_queries):
-            members = &self.sets[self.owners[i]]
             if coded.of[i].usable:
-                self.leading[members.first + members.n_coded] = i
-                members.n_coded += 1
+                self.sets[self.owners[i]].last_coded = i
 
     cdef bint are_raw(self, const MemberSet *members) noexcept nogil:
         """Whether keys of a set are as they are in a search with its members as queries.
@@ -112,74 +101,63 @@ cdef class SetCollector(Collector):
 
     cdef void open(self, const int64_t *members, int64_t count) noexcept nogil:
         Collector.open(self, members, count)
-        self.keyed = False
+        self.by_scores = False
 
-    cdef int64_t choose(self, int64_t s, int64_t n_rows, const int64_t *coded,
-                        int64_t *chosen) noexcept nogil:
-        """Choose the members of a set that a block is scanned for, of those that have codes; gives
-        how many. All of them stay in their order, as tiles of queries have them."""
-        cdef MemberSet *members = &self.sets[s]
-        cdef int64_t at
-        members.full = (members.n_blocks < FIRST_FULL or members.n_blocks % FULL_AGAIN == 0
-                        or not uses(MEMBER_ORDER))
-        members.n_blocks += 1
-        members.n_rows, members.n_listed = n_rows, 0
-        members.n_scanned = members.n_coded if members.full else members.n_wanted
-        for at in range(members.n_scanned):
-            chosen[at] = coded[at]
-            if members.n_scanned < members.n_coded:
-                chosen[at] = self.leading[members.first + at]
-        return members.n_scanned
+    cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,
+                     const farann_block *where) noexcept nogil:
+        """Note by how much rows pass for a member; behind the last one, settle its set."""
+        cdef MemberSet *members = &self.sets[self.owners[i]]
+        cdef int64_t row
+        if members.n_scored == 0:
+            for row in range(n):
+                self.margins[row] = INFINITY
+        members.n_scored += 1
+        self.by_scores = True
+        self.batch.kernels.lower_f32(scores, n, self.float_threshold(i, 0.0), self.margins)
+        if i == members.last_coded:
+            self.settle_set(members, n, where)
 
     cdef void admit(self, int64_t j, int64_t i, const farann_block *where) noexcept nogil:
-        """Mark the rows that passed for a member; behind the last one, settle its set."""
+        """Mark the rows that passed for a member; behind the last one, settle its set.
+
+        Where it had scores, `select` did that.
+        """
         cdef MemberSet *members = &self.sets[self.owners[i]]
         cdef farann_candidates *passed = &self.tile[j]
         cdef int64_t row, at
-        if members.n_coded == 0 or self.keyed:
+        if members.last_coded < 0 or self.by_scores:
             return
         members.n_listed += 1
-        self.passed[i] = passed.count
         for at in range(passed.count):
             row = passed.slots[at]
             if self.marks[row] == 0:
                 self.touched[self.n_touched] = <int32_t>row
                 self.n_touched += 1
             self.marks[row] += 1
-        if members.n_listed == members.n_scanned:
-            self.settle_set(members, where)
+        if i == members.last_coded:
+            self.settle_set(members, 0, where)
 
-    cdef void settle_set(self, MemberSet *members, const farann_block *where) noexcept nogil:
-        """Give the rows of a block that passed for all members scanned for exact keys."""
+    cdef void settle_set(self, MemberSet *members, int64_t n,
+                         const farann_block *where) noexcept nogil:
+        """Give the rows of a block that passed for all members exact keys; `n`: by scores alone."""
         cdef int64_t at, slot, count = 0, row
+        if members.n_listed == 0:
+            self.n_touched = self.batch.kernels.find_f32(self.margins, n, 0.0, self.touched)
         for at in range(self.n_touched):
             row = self.touched[at]
-            if self.marks[row] == members.n_listed:
-                slot = where.slots[row] if where.slots != NULL else where.first + row
-                if 0 <= slot < where.end and farann_filter_allows(&members.filter, slot):
-                    self.kept[count] = slot
-                    count += 1
-            self.marks[row] = 0
-        self.n_touched = members.n_listed = 0
+            if members.n_listed:
+                if self.marks[row] != members.n_listed or (
+                        members.n_scored and not self.margins[row] > 0.0):
+                    self.marks[row] = 0
+                    continue
+                self.marks[row] = 0
+            slot = where.slots[row] if where.slots != NULL else where.first + row
+            if 0 <= slot < where.end and farann_filter_allows(&members.filter, slot):
+                self.kept[count] = slot
+                count += 1
+        members.n_scored = members.n_listed = self.n_touched = 0
         self.batch.passed += count
-        self.learn(members, count)
         self.score_kept(members, &self.batch.snapshot.segments[0], count)
-
-    cdef void learn(self, MemberSet *members, int64_t n_passed) noexcept nogil:
-        """Say how many members to scan the next blocks for, and which, from what passed."""
-        cdef int64_t *leading = self.leading + members.first
-        cdef int64_t at, before
-        if members.full:
-            for at in range(1, members.n_coded):
-                for before in range(at, 0, -1):
-                    if self.passed[leading[before]] >= self.passed[leading[before - 1]]:
-                        break
-                    leading[before], leading[before - 1] = leading[before - 1], leading[before]
-            members.n_wanted, n_passed = 1, self.passed[leading[0]]
-        if n_passed * ROWS_A_KEY > members.n_rows:
-            members.n_wanted = min(members.n_wanted + 1, members.n_coded)
-        elif n_passed * ROWS_A_KEY * FAR_FEWER < members.n_rows:
-            members.n_wanted = max(members.n_wanted - 1, 1)
 
     cdef void score_rows(self, MemberSet *members, const RowRange *rows) noexcept nogil:
         """Give rows exact keys alone."""
@@ -271,8 +249,8 @@ cdef class SetKeyLevel(Level):
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
         cdef MemberSet *chosen = &self.collector.sets[self.collector.owners[members[0]]]
-        self.collector.keyed = True  # nothing was listed
-        if members[0] == chosen.first and not (self.uncoded and chosen.n_coded > 0):
+        self.collector.by_scores = True  # nothing was listed
+        if members[0] == chosen.first and not (self.uncoded and chosen.last_coded >= 0):
             self.collector.score_rows(chosen, &self.rows)
 
 
@@ -290,23 +268,21 @@ cdef class SetBound(Bound):
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
-        """Keep some members of the sets that rows can still answer, others in other blocks."""
-        cdef int64_t j, s, kept = 0, begin = 0, panel = block.start // FARANN_CODE_PANEL
+        cdef int64_t j, i, kept = 0, begin = 0, panel = block.start // FARANN_CODE_PANEL
         cdef bint can_answer = True
         if self.enough and block.begins and self.collector.all_have_k_rows():
-            n = 0
-        for j in range(n):
-            s = self.collector.owners[members[j]]
-            if self.norms is not None and can_answer:
-                can_answer = (self.norms.max_key(panel, members[j])
-                              + self.norms.coded.of[members[j]].whole.off
-                              >= collector.bar(members[j]))
-            if j + 1 == n or self.collector.owners[members[j + 1]] != s:
-                if can_answer:
-                    kept += self.collector.choose(s, block.n, members + begin, members + kept)
-                begin, can_answer = j + 1, True
-        self.of_block = kept > 0  # where there are none, none of the rows behind can answer either
-        return kept
+            return 0
+        for j in range(n if self.norms is not None else 0):
+            i = members[j]
+            members[kept] = i
+            kept += 1
+            can_answer &= (self.norms.max_key(panel, i) + self.norms.coded.of[i].whole.off
+                           >= collector.bar(i))
+            if j + 1 == n or self.collector.owners[members[j + 1]] != self.collector.owners[i]:
+                if not can_answer:
+                    kept = begin
+                begin, can_answer = kept, True
+        return kept if self.norms is not None else n
 
 
 cdef class SetSearch(Task):
@@ -355,7 +331,6 @@ cdef class SetSearch(Task):
         if members.shape[1] != snapshot.dim:
             raise ValueError("members must have the dimension of the rows")
         self.batch = QueryBatch.of(snapshot, filter.for_others(n), None, 0, n, 1, False, flag)
-        self.batch.n_together = offsets.shape[0] - 1  # one member of each set, mostly
         self.batch.wide, self.batch.rests = members, rests
         if rests is not None and (rests.shape[0] != n or rests.shape[1] != members.shape[1]):
             raise ValueError("rests must have the shape of members")
@@ -397,11 +372,14 @@ cdef class SetSearch(Task):
             self.add_some(codes, n, codes.n_positions)
 
     cdef add_some(self, Codes codes, int64_t first, int64_t stop):
-        """Coded rows at some positions."""
+        """Coded rows at some positions; all of a block are scored if tiles of members are."""
         cdef CodeSource source = CodeSource.of(self.batch, codes, 0)
         cdef NormBound norms = NormBound.of(self.coded) if lie_by_norm(self.batch, codes) else None
-        source.first, source.stop = first, stop
-        cdef Part part = self.add_codes(source, self.coded, 0, False)
+        cdef bint scored = (self.coded.width > 1 and not codes.has_pca_filter
+                            and not codes.int4_alone)
+        source.first, source.stop, source.all_scored = first, stop, scored
+        cdef Part part = self.add_codes(source, self.coded,
+                                        code_rows_of(codes) if scored else 0, False)
         part.bound, part.floats = SetBound.of(self.sets, norms, first > 0), None
 
     def write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):

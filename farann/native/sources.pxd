@@ -81,6 +81,7 @@ cdef class CodeSource(Source):
     cdef Partitions relative_to  # None: codes aren't relative to means of partitions
     cdef int64_t first, stop     # the positions to search
     cdef int64_t n_scored        # first rows that are all scored
+    cdef bint all_scored         # whether those of every block are
     cdef int64_t *positions      # of the rows of a block
     cdef int s                   # the segment of its rows
 

@@ -249,7 +249,7 @@ cdef class Task(Search):
 
     cdef int64_t most_code_rows(self, Codes codes):
         """Rows of the largest block of codes. With epsilon the rows found depend on the blocks."""
-        cdef bint long_blocks = (self.batch.n_together == 1 and not self.approximate
+        cdef bint long_blocks = (self.batch.n_queries == 1 and not self.approximate
                                  and self.batch.epsilon == 0.0)
         return (LONG_BLOCKS if long_blocks else 1) * code_rows_of(codes)
 
