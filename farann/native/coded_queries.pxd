@@ -30,7 +30,8 @@ cdef class CodedQueries:
     cdef uint8_t *code_bytes
 
     @staticmethod
-    cdef CodedQueries of_batch(QueryBatch batch, Codes codes, bint approximate, bint pca_filtered)
+    cdef CodedQueries of_batch(QueryBatch batch, Codes codes, bint approximate, bint pca_filtered,
+                               bint one_by_one=*)
     cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil
     cdef const uint32_t *whole_codes(self, int64_t i) noexcept nogil
     cdef int64_t words_of_tile(self, int64_t width, int64_t groups) noexcept nogil

@@ -22,11 +22,12 @@ cdef class CodedQueries:
     """Queries as codes, one after the other and in tiles."""
 
     @staticmethod
-    cdef CodedQueries of_batch(QueryBatch batch, Codes codes, bint approximate, bint pca_filtered):
+    cdef CodedQueries of_batch(QueryBatch batch, Codes codes, bint approximate, bint pca_filtered,
+                               bint one_by_one=False):
         """`approximate`: errors of codes are taken for noise, three deviations of it."""
         cdef CodedQueries self = CodedQueries.__new__(CodedQueries)
         cdef int64_t n_tiles, width = batch.kernels.code_queries
-        if batch.n_queries < FEW_QUERIES and uses(SINGLE_TILES):
+        if one_by_one or (batch.n_queries < FEW_QUERIES and uses(SINGLE_TILES)):
             width = 1
         n_tiles = (batch.n_queries + width - 1) // width
         self.batch, self.codes, self.width, self.pca_filtered = batch, codes, width, pca_filtered

@@ -31,7 +31,6 @@ cdef class Collector:
     cdef int64_t next_look      # rows scanned when unsorted scores are looked at next
     cdef bint selects           # the k best are selected when many have passed
     cdef bint scored            # rows get rough scores first
-    cdef bint meets_all         # `admit` is called for queries that nothing passed for, too
     cdef double *keys           # exact keys of some rows
     cdef int64_t *positions     # theirs, within their segment
 

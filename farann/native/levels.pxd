@@ -46,6 +46,7 @@ cdef class CodeLevel(Level):
     cdef Passing *passing       # by query
     cdef int64_t width          # queries of the current tile's kernel
     cdef bint in_order          # all queries are scanned, in tiles that are there
+    cdef bint all_scored        # rows of the block are all scored
     cdef int64_t usual          # rows of a block
     cdef farann_coded_rows rows  # of the block
     cdef uint8_t *joined        # whole codes of a block, joined for many tiles; NULL: never

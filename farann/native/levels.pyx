@@ -107,6 +107,7 @@ cdef class CodeLevel(Level):
     cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
         cdef const farann_coded_rows *rows = &self.codes.scanned
         self.in_order = block.members == NULL and n_members == self.batch.n_queries
+        self.all_scored = block.all_scored
         farann_ahead_finish(&self.ahead)
         if block.next_n and uses(ASKING_AHEAD):
             self.ask_for(block, n_members)
@@ -149,7 +150,7 @@ cdef class CodeLevel(Level):
 
     cdef int64_t next_tile(self, int64_t n_left) noexcept nogil:
         self.width = self.coded.width
-        if not self.in_order and n_left < FEW_MEMBERS:
+        if not self.in_order and not self.all_scored and n_left < FEW_MEMBERS:
             self.width = 1
         return min(self.width, n_left)
 
@@ -215,9 +216,6 @@ cdef class CodeLevel(Level):
                     Collector collector) noexcept nogil:
         cdef farann_coded_tile tile
         cdef int64_t j
-        if self.width == 1:  # too few queries are left for a tile
-            self.scan(block, members, count, collector)
-            return
         tile = self.tile_of(members, count, False, collector)
         tile.ahead = NULL
         self.batch.kernels.score_codes_i8(&self.rows, block.n, &tile, self.scores)
@@ -262,7 +260,6 @@ cdef class NibbleLevel(CodeLevel):
                    Collector collector) noexcept nogil:
         cdef farann_coded_tile tile
         self.narrows = (collector.found[members[0]].threshold > -INFINITY
-                        and not collector.meets_all  # more would pass for each of a set
                         and not rests(&self.passing[members[0]].pause))
         tile = self.tile_of(members, count, self.narrows, collector)
         self.run(block, &tile, count, self.narrows, collector)

@@ -288,13 +288,13 @@ cdef class Search:
                     self.batch.scanned -= block.n  # rows count where they are scored again
                 self.refused[self.n_refused] = members[j]
                 self.n_refused += 1
-        if level.narrows and not self.collector.meets_all:  # few rows pass for all of a set
+        if level.narrows:
             if self.batch.filter.share < level.few_allowed:
                 # To see whether a row is allowed costs less than to fetch its other codes.
                 self.collector.drop_filtered(members, count, &block.where)
             level.narrow(block.start, members, count, self.collector)
         for j in range(count):
-            if n_new(self.collector, j, members[j]) or self.collector.meets_all:
+            if n_new(self.collector, j, members[j]):
                 self.collector.admit(j, members[j], &block.where)
 
     @cython.final

@@ -2,18 +2,18 @@
 
 A row's key over a set is its smallest key over the members. The key for any one of them bounds it
 from above, so whatever rules a row out for one of these rules it out for the set. Blocks of codes
-are scanned for all members with the set's threshold. Rows that pass for all of them get exact keys,
-one member after the other while they can still be an answer.
+are scanned with the set's threshold: for all members, or for one after the other while many rows
+pass. Rows that pass get exact keys, member by member while they can still be an answer.
 """
 
 cimport cython
 from libc.math cimport INFINITY, NAN
-from libc.stdint cimport uint32_t
+from libc.stdint cimport INT64_MAX, uint32_t
 
 from farann.native.bounds cimport lie_by_norm
 from farann.native.collector cimport floor_of
 from farann.native.kernels cimport *
-from farann.native.levels cimport Level, code_rows_of
+from farann.native.levels cimport CodeLevel, Level, code_rows_of
 from farann.native.process cimport MEMBER_ORDER, CancelFlag, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.search cimport Part
@@ -21,13 +21,19 @@ from farann.native.snapshot cimport Filter, Snapshot
 from farann.native.sources cimport Block, CodeSource, RowSource, Source
 from farann.native.task cimport FEW_ROWS
 
+cdef enum:
+    # Scans for further members end where fewer than 1/48 of the rows pass. An exact key takes 25 ns,
+    # a row of a scan .6: measured, 100,000 x 50.
+    KEY_ROWS = 48
+    MET_BY_ALL = 1024  # first coded rows, scanned for all members: they tell which rules out most
+
+
 @cython.no_gc  # what parts refer to never refers to them
 cdef class SetCollector(Collector):
     """Collects the k best rows of each set, whose members are the queries of a batch."""
 
     cdef allocate_answers(self, bint exact):
         """Sets have them."""
-        self.meets_all = True
 
     cdef take_sets(self, filter, const int64_t[::1] offsets, int64_t start, int64_t k,
                    int64_t largest_block):
@@ -50,10 +56,10 @@ cdef class SetCollector(Collector):
         self.kept = <int64_t *>(self.least + largest_block)
         if self.batch.rests is not None:
             self.rest_keys = <double *>self.batch.scratch.allocate(largest_block, sizeof(double))
-        self.margins = <float *>self.batch.scratch.allocate(
-            largest_block, sizeof(float) + 2 * sizeof(int32_t))
-        self.marks = <int32_t *>(self.margins + largest_block)
-        self.touched = self.marks + largest_block
+        self.marks = <int64_t *>self.batch.scratch.allocate(
+            largest_block, sizeof(int64_t) + sizeof(float) + sizeof(int32_t))
+        self.margins = <float *>(self.marks + largest_block)
+        self.rows_met = <int32_t *>(self.margins + largest_block)
         for s in range(self.count):
             n_places += farann_id_set_room(chosen.n_excluded(start + s))
         if n_places:
@@ -99,10 +105,6 @@ cdef class SetCollector(Collector):
         self.found[i].threshold = floor_of(query, members.threshold * scale)
         return Collector.bar(self, i)
 
-    cdef void open(self, const int64_t *members, int64_t count) noexcept nogil:
-        Collector.open(self, members, count)
-        self.by_scores = False
-
     cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,
                      const farann_block *where) noexcept nogil:
         """Note by how much rows pass for a member; behind the last one, settle its set."""
@@ -112,52 +114,26 @@ cdef class SetCollector(Collector):
             for row in range(n):
                 self.margins[row] = INFINITY
         members.n_scored += 1
-        self.by_scores = True
         self.batch.kernels.lower_f32(scores, n, self.float_threshold(i, 0.0), self.margins)
         if i == members.last_coded:
-            self.settle_set(members, n, where)
+            members.n_scored = 0
+            n = self.batch.kernels.find_f32(self.margins, n, 0.0, self.rows_met)
+            self.settle_set(members, n, 0, where)
 
-    cdef void admit(self, int64_t j, int64_t i, const farann_block *where) noexcept nogil:
-        """Mark the rows that passed for a member; behind the last one, settle its set.
-
-        Where it had scores, `select` did that.
-        """
-        cdef MemberSet *members = &self.sets[self.owners[i]]
-        cdef farann_candidates *passed = &self.tile[j]
-        cdef int64_t row, at
-        if members.last_coded < 0 or self.by_scores:
-            return
-        members.n_listed += 1
-        for at in range(passed.count):
-            row = passed.slots[at]
-            if self.marks[row] == 0:
-                self.touched[self.n_touched] = <int32_t>row
-                self.n_touched += 1
-            self.marks[row] += 1
-        if i == members.last_coded:
-            self.settle_set(members, 0, where)
-
-    cdef void settle_set(self, MemberSet *members, int64_t n,
+    cdef void settle_set(self, MemberSet *members, int64_t n, int64_t met,
                          const farann_block *where) noexcept nogil:
-        """Give the rows of a block that passed for all members exact keys; `n`: by scores alone."""
-        cdef int64_t at, slot, count = 0, row
-        if members.n_listed == 0:
-            self.n_touched = self.batch.kernels.find_f32(self.margins, n, 0.0, self.touched)
-        for at in range(self.n_touched):
-            row = self.touched[at]
-            if members.n_listed:
-                if self.marks[row] != members.n_listed or (
-                        members.n_scored and not self.margins[row] > 0.0):
-                    self.marks[row] = 0
-                    continue
-                self.marks[row] = 0
-            slot = where.slots[row] if where.slots != NULL else where.first + row
+        """Give n rows of a block in `rows_met` exact keys.
+
+        The first `met` members, in their order, have let these rows pass, and come last."""
+        cdef int64_t at, slot, count = 0
+        for at in range(n):
+            slot = self.rows_met[at]
+            slot = where.slots[slot] if where.slots != NULL else where.first + slot
             if 0 <= slot < where.end and farann_filter_allows(&members.filter, slot):
                 self.kept[count] = slot
                 count += 1
-        members.n_scored = members.n_listed = self.n_touched = 0
         self.batch.passed += count
-        self.score_kept(members, &self.batch.snapshot.segments[0], count)
+        self.score_kept(members, &self.batch.snapshot.segments[0], count, met)
 
     cdef void score_rows(self, MemberSet *members, const RowRange *rows) noexcept nogil:
         """Give rows exact keys alone."""
@@ -168,22 +144,22 @@ cdef class SetCollector(Collector):
                 self.kept[count] = position
                 count += 1
         self.batch.scanned += count
-        self.score_kept(members, &rows.segment, count)
+        self.score_kept(members, &rows.segment, count, 0)
 
-    cdef void score_kept(self, MemberSet *members, const Segment *segment,
-                         int64_t n) noexcept nogil:
+    cdef void score_kept(self, MemberSet *members, const Segment *segment, int64_t n,
+                         int64_t met) noexcept nogil:
         """Give n rows of a segment exact keys, member by member while they may be an answer."""
-        cdef int64_t at, i, j, count
+        cdef int64_t at, i, j, count, n_members = members.end - members.first
         cdef double scale
         cdef farann_block where
         cdef farann_filter all_allowed
         cdef const double *rest
         for j in range(n):
             self.least[j] = INFINITY
-        for at in range(members.first, members.end):
+        for at in range(met, met + n_members):
             if n == 0:
                 break
-            i, scale = self.order[at], 1.0
+            i, scale = self.order[members.first + at % n_members], 1.0
             if not self.are_raw(members):
                 scale = self.batch.queries[i].prepared.query_norm
             self.rows.keys_at(segment, self.kept, n, self.batch.exact_query(i), self.keys)
@@ -199,8 +175,8 @@ cdef class SetCollector(Collector):
                 self.least[count] = min(self.least[j], self.keys[j] / scale)
                 self.kept[count] = self.kept[j]
                 count += self.least[count] >= members.threshold
-            self.seen[i] += n
-            self.ruled_out[i] += n - count
+            if met == 0:
+                self.note_ruled_out(i, n, count)
             n = count
         self.sort_members(members)
         if n == 0:
@@ -212,16 +188,36 @@ cdef class SetCollector(Collector):
         if members.top.count == members.top.capacity:
             members.threshold = members.top.entries[0].key
 
+    cdef void keep_common(self, farann_candidates *passed,
+                          const farann_candidates *others) noexcept nogil:
+        """Keep those rows of a list that another one has, too."""
+        cdef int64_t at, row, kept = 0
+        self.mark += 1
+        for at in range(others.count):
+            self.marks[others.slots[at]] = self.mark
+        for at in range(passed.count):
+            row = passed.slots[at]
+            passed.slots[kept] = row
+            kept += self.marks[row] == self.mark
+        passed.count = kept
+
+    cdef void note_ruled_out(self, int64_t i, int64_t n, int64_t left) noexcept nogil:
+        self.seen[i] += n
+        self.ruled_out[i] += n - left
+
     cdef void sort_members(self, const MemberSet *members) noexcept nogil:
-        """Move members forward that rule out a larger share of their rows than those before."""
-        cdef int64_t at, i, before
-        if not uses(MEMBER_ORDER):
-            return
-        for at in range(members.first + 1, members.end):
-            i, before = self.order[at], self.order[at - 1]
-            if (<double>self.ruled_out[i] * self.seen[before]
-                    > <double>self.ruled_out[before] * self.seen[i]):
-                self.order[at - 1], self.order[at] = i, before
+        """Sort members by the share of their rows that they rule out."""
+        cdef int64_t at, j, i, before
+        for at in range(members.first + 1, members.end if uses(MEMBER_ORDER) else 0):
+            j, i = at, self.order[at]
+            while j > members.first:
+                before = self.order[j - 1]
+                if (<double>self.ruled_out[i] * self.seen[before]
+                        <= <double>self.ruled_out[before] * self.seen[i]):
+                    break
+                self.order[j] = before
+                j -= 1
+            self.order[j] = i
 
     cdef void finish(self) noexcept nogil:
         cdef int64_t s
@@ -249,9 +245,53 @@ cdef class SetKeyLevel(Level):
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
         cdef MemberSet *chosen = &self.collector.sets[self.collector.owners[members[0]]]
-        self.collector.by_scores = True  # nothing was listed
         if members[0] == chosen.first and not (self.uncoded and chosen.last_coded >= 0):
             self.collector.score_rows(chosen, &self.rows)
+
+
+@cython.final
+@cython.no_gc
+cdef class SetLevel(Level):
+    """Codes of a block, for one member of a set after the other, while many rows pass."""
+
+    @staticmethod
+    cdef SetLevel of(SetCollector collector, CodeLevel codes):
+        cdef SetLevel self = SetLevel.__new__(SetLevel)
+        self.batch, self.collector, self.codes = collector.batch, collector, codes
+        self.most, self.first_judged = codes.most, INT64_MAX
+        return self
+
+    cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
+        self.codes.take_block(source, block, 0)
+
+    cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
+                   Collector collector) noexcept nogil:
+        cdef MemberSet *chosen = &self.collector.sets[self.collector.owners[members[0]]]
+        cdef farann_candidates passed
+        cdef int64_t at, i, met = 0
+        if members[0] != chosen.last_coded:
+            return  # that one is scanned for all of its set
+        passed.count = -1
+        for at in range(chosen.first, chosen.end):
+            i = self.collector.order[at]
+            if not self.codes.coded.of[i].usable:
+                continue
+            collector.tile[0] = collector.found[i].passed
+            self.codes.next_tile(1)
+            self.codes.scan(block, &i, 1, collector)
+            self.collector.note_ruled_out(i, block.n, collector.tile[0].count)
+            if passed.count < 0:
+                passed = collector.tile[0]
+            else:
+                self.collector.keep_common(&passed, &collector.tile[0])
+            met = at + 1 - chosen.first
+            if chosen.threshold == -INFINITY or (block.n_before >= MET_BY_ALL
+                                                 and passed.count * KEY_ROWS <= block.n):
+                break
+        collector.tile[0].count = 0
+        for at in range(passed.count):
+            self.collector.rows_met[at] = <int32_t>passed.slots[at]
+        self.collector.settle_set(chosen, passed.count, met, &block.where)
 
 
 @cython.no_gc
@@ -340,7 +380,7 @@ cdef class SetSearch(Task):
         self.make_room()
         largest_block = self.batch.block_rows
         if codes is not None:
-            largest_block = max(largest_block, self.most_code_rows(codes))
+            largest_block = max(largest_block, code_rows_of(codes))
         self.collector = self.sets = SetCollector.__new__(SetCollector)
         self.sets.raw, self.sets.floor = raw, floor
         self.sets.set_up(self.batch, 0, largest_block, True, False)
@@ -361,7 +401,8 @@ cdef class SetSearch(Task):
     cdef put_codes_together(self, Codes codes, int64_t budget):
         """The parts of the rows of the last build."""
         cdef int64_t n = codes.n_positions
-        self.coded = CodedQueries.of_batch(self.batch, codes, False, codes.has_pca_filter)
+        self.coded = CodedQueries.of_batch(self.batch, codes, False, codes.has_pca_filter,
+                                           codes.has_pca_filter or codes.int4_alone)
         self.add(CodeSource.of(self.batch, codes, 0), SetKeyLevel.of(self.sets, True), self.coded,
                  False)
         self.add_outliers(codes, SetKeyLevel.of(self.sets, False))
@@ -375,12 +416,15 @@ cdef class SetSearch(Task):
         """Coded rows at some positions; all of a block are scored if tiles of members are."""
         cdef CodeSource source = CodeSource.of(self.batch, codes, 0)
         cdef NormBound norms = NormBound.of(self.coded) if lie_by_norm(self.batch, codes) else None
-        cdef bint scored = (self.coded.width > 1 and not codes.has_pca_filter
-                            and not codes.int4_alone)
-        source.first, source.stop, source.all_scored = first, stop, scored
-        cdef Part part = self.add_codes(source, self.coded,
-                                        code_rows_of(codes) if scored else 0, False)
-        part.bound, part.floats = SetBound.of(self.sets, norms, first > 0), None
+        cdef CodeLevel level = CodeLevel.__new__(CodeLevel)
+        cdef Part part
+        cdef int64_t most = code_rows_of(codes)
+        source.first, source.stop, source.all_scored = first, stop, self.coded.width > 1
+        level.set_up(self.coded, most, most if source.all_scored else 0)
+        self.add_level(level)
+        part = self.add(source, level if source.all_scored else SetLevel.of(self.sets, level),
+                        self.coded)
+        part.bound = SetBound.of(self.sets, norms, first > 0)
 
     def write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):
         """Write the answers to rows start, start + 1, ..., padded where fewer rows were found."""

@@ -219,6 +219,21 @@ def test_members_of_a_set_that_are_in_several_tiles(metric: str) -> None:
         assert stats_again.rows_passed <= stats.rows_passed
 
 
+@pytest.mark.parametrize(("dim", "size"), [(48, 5), (784, 8)])
+def test_members_are_scanned_while_many_rows_pass(dim: int, size: int) -> None:
+    """Far fewer than `size` scans of all rows, and few exact keys in their place."""
+    rng = np.random.default_rng(5)
+    scale = 0.9 ** np.arange(dim)
+    rows = (rng.standard_normal((20_000, dim)) * scale).astype(np.float32)
+    members = (rng.standard_normal((size, dim)) * scale).astype(np.float32)
+    index = index_of(rows, "l2", np.arange(20_000)).build()
+    found = index.search_furthest_from([members], 10, return_stats=True)
+    assert_array_equal(found.ids[0], oracle.furthest_from(
+        members, rows, 10, "l2", np.arange(20_000))[1])
+    assert found.stats.rows_scanned < 20_000
+    assert found.stats.rows_rescored < 1_000
+
+
 def test_sets_as_an_array_of_arrays() -> None:
     rows = np.random.default_rng(13).standard_normal((90, 4)).astype(np.float32)
     index = index_of(rows)
