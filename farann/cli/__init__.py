@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 
-from farann.cli.arguments import USAGE_ERROR, parser_of_commands
+from farann.cli.arguments import USAGE_ERROR, parser_of_commands, refuse
 from farann.cli.terminal import STREAM, blaming_options, say
 
 __all__ = ["main"]
@@ -49,7 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = argparse.Namespace()
     try:
         parser = parser_of_commands()
-        parser.parse_args(argv, arguments)
+        _, unknown = parser.parse_known_args(argv, arguments)
+        if unknown:
+            refuse(arguments, unknown)
         if arguments.command is None:
             parser.print_help()
             return 0

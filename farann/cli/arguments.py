@@ -25,6 +25,7 @@ examples:
   farann tune items.farann                       what recall costs
   farann info items.farann                       what is in an index
   farann select items.npy -k 1000 -o ids.npy     rows that cover all others
+  farann pairs items.npy 0.1                     all pairs within a radius
   farann diameter items.npy                      the two rows furthest apart
   farann posneg evaluate log.csv                 do models of dislikes pay?
 
@@ -37,15 +38,17 @@ array, column or data set of several, as in file.h5:group/name; - is standard
 input, with .npy, .npz, .parquet, .hdf5, JSON lines or CSV."""
 
 BUILD = f"""\
-Index the vectors of files, which may be larger than memory. Those of float16,
-uint8 and int8 are kept as they are, others as float32. An .npy file of the
-type that is kept, in C order, is mapped; of any other a copy is made in a
-temporary file beside INDEX. VECTORS may be several files, a pattern such as
-'parts/*.npy', or a folder of Parquet files. Of a table of numbers the only
-column of words has the ids; --ids NAME names another column, --ids FILE a
-file: .txt, or any of those below with one integer a row. Ids may be strings: a
-.txt or a column of a .csv whose first is no integer, or a column of strings in
-.parquet. Without ids the numbers of rows are taken, from 0.
+Index the vectors of files, which may be larger than memory. VECTORS may be
+several files, a pattern such as 'parts/*.npy', or a folder of Parquet files.
+
+Ids are read from the only column of words in a table of numbers, or from a
+column called id or ids beside lists of numbers. --ids NAME names another
+column, --ids FILE a file: a .txt with an id a line, or any of those below.
+Ids are integers or strings. Without ids they are the row numbers, from 0.
+
+Numbers of type float16, uint8 and int8 are kept, others become float32. An
+.npy file in C order that needs no conversion is mapped. Other files are copied
+to a temporary file beside INDEX while the command runs.
 
 {VECTORS}"""
 
@@ -219,6 +222,16 @@ class _Parser(argparse.ArgumentParser):
         self.exit(USAGE_ERROR, f"farann: error: {message} (see {self.prog} --help)\n")
 
 
+def refuse(arguments: argparse.Namespace, unknown: list[str]) -> NoReturn:
+    """End with an error that names what is meant, and the help of the command."""
+    from farann.contract.names import like
+
+    hint = like(unknown[0].lstrip("-").partition("=")[0].replace("-", "_"), vars(arguments))
+    command = f"farann {arguments.command}" if arguments.command else "farann"
+    _Parser(prog=command).error(f"unrecognized arguments: {' '.join(unknown)}"
+                                + f": {hint}" * bool(hint))
+
+
 class _Version(argparse.Action):
     """Shows the version and the instruction set in use."""
 
@@ -305,10 +318,11 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add("vectors", metavar="VECTORS", nargs="+", help="files with a vector a row, patterns, or a "
         "folder of Parquet files")
     add("-o", "--output", metavar="INDEX", required=True, help="file to write the index to")
-    add("--metric", choices=_core.METRICS, default="l2", help="what far means (default: l2)")
-    add("--dtype", choices=list(STORED), metavar="TYPE", help="what numbers are kept as: "
-        f"{', '.join(STORED)}; only to float32 they are rounded (default: as the file has them, or "
-        "float32)")
+    add("--metric", choices=_core.METRICS, default="l2", help="what furthest means: the "
+        "largest distance, the smallest dot product or the smallest cosine (default: l2)")
+    add("--dtype", choices=list(STORED), metavar="TYPE", help="the type that numbers are "
+        f"kept as: {', '.join(STORED)}; they are rounded for float32 alone (default: that of the "
+        "file, or float32)")
     add("--codes", choices=list(CODE_WIDTHS), default="int8", help="how rows are scored before the "
         "exact rerank: by 8-bit codes (fast), 4-bit codes (half as large) or the rows themselves "
         "(least memory) (default: int8)")
@@ -320,7 +334,8 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add("--queries", metavar="FILE", help="a sample of the queries to come, if these are "
         "distributed differently from the rows")
     add("--ids", metavar="FILE", help="ids of the rows, one each: a file, or the name of a column "
-        "of VECTORS (default: the only column of words, or the rows' numbers)")
+        "of VECTORS (default: the only column of words, a column id or ids beside lists of "
+        "numbers, or the row numbers)")
     add("--groups", metavar="FILE", help="labels of the rows' groups, one each: integers or "
         "strings")
     add("--seed", type=_at_least(0), default=0, metavar="N", help="seed of all that is random "
@@ -386,8 +401,9 @@ def parser_of_commands() -> argparse.ArgumentParser:
         "write (default: standard output, as text)")
     add("--radius", type=_number, metavar="R", help="stop when every row is within this distance "
         "of a chosen one, or has this dot product or cosine with one")
-    add("--scores", metavar="FILE", help="scores of the rows, one a row: choose the best of which "
-        "no two are nearer than --radius, by default the one that leaves -k rows")
+    add("--scores", metavar="FILE", help="scores of the rows, one a row in their order: choose "
+        "the best of which no two are nearer than --radius, by default the radius that leaves -k "
+        "rows; FILE:NAME names a column")
     add("--per-group", type=_at_least(1), metavar="N", help="choose at most N rows of each "
         "group of the index")
     add("--start", metavar="ID", help="the first row (default: the one furthest from the mean)")

@@ -33,6 +33,7 @@ from farann.contract.stop_rule import to_limits
 from farann.io.files import replacing, require_regular
 from farann.io.text import SEPARATORS
 from farann.io.vector_content import optional_package
+from farann.io.vector_formats import FORMATS
 from farann.runtime.progress import build_steps, shown, told
 from farann.tuning.table import Tuning, cells_of, unit_of
 from farann.vectors import (
@@ -126,7 +127,7 @@ def _names(arguments: argparse.Namespace, name: str, n: int,
 def search(arguments: argparse.Namespace) -> int:
     """Answer the queries of a file."""
     output, kind = _checked_target(arguments)
-    index = Index.load(arguments.index, mmap=arguments.mmap)
+    index = _loaded(arguments.index, mmap=arguments.mmap)
     if index.dim is None:
         raise ValueError(f"{arguments.index}: the index is empty")
     file, ids = None, None
@@ -142,7 +143,9 @@ def search(arguments: argparse.Namespace) -> int:
             raise ValueError(f"{arguments.ids}: expected integers or strings as the ids of "
                              f"{arguments.index} are, got {ids[0]!r}")
     else:
-        file = open_vectors(arguments.queries, default="test", max_bytes=arguments.max_bytes)
+        names = id_column(files_of(arguments.queries)[0][0])
+        file = open_vectors(arguments.queries, default="test", ids=names,
+                            max_bytes=arguments.max_bytes)
         n = file.rows
         if file.dim != index.dim:
             raise ValueError(f"{file.path}: expected queries of dimension {index.dim}, as "
@@ -254,7 +257,7 @@ def _checked_target(arguments: argparse.Namespace) -> tuple[Path | None, str]:
 def tune(arguments: argparse.Namespace) -> int:
     """Measure recall and cost, and keep the table in the index file."""
     plot = _plotter(arguments.plot, arguments.index, arguments.queries)
-    index = Index.load(arguments.index)
+    index = _loaded(arguments.index)
     sample = None
     if arguments.queries is not None and index.dim is not None:
         sample = _sample(arguments, index.dim)
@@ -283,7 +286,7 @@ def _print_tuning(table: Tuning, as_json: bool) -> None:
 def info(arguments: argparse.Namespace) -> int:
     """Tell what is in an index file."""
     # Without mmap every byte is read, and checked.
-    index = Index.load(arguments.index, mmap=not arguments.verify)
+    index = _loaded(arguments.index, mmap=not arguments.verify)
     stats = index.stats()
     strings = _has_strings(index)
     ids = np.empty(0, np.int64) if strings else index.ids
@@ -398,10 +401,17 @@ def diameter(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _loaded(file: str, *, mmap: bool = False) -> Index:
+    if Path(file).suffix.lower() in FORMATS:
+        raise ValueError(f"{file}: expected an index, got a file of vectors; index it first: "
+                         f"farann build {file} -o {Path(file).with_suffix('.farann')}")
+    return Index.load(file, mmap=mmap)
+
+
 def _index_of(arguments: argparse.Namespace) -> Index:
     """The index of a file, or one of the vectors of a file."""
     if Path(arguments.rows).suffix == ".farann":
-        return Index.load(arguments.rows)
+        return _loaded(arguments.rows)
     paths = [path for path, _ in files_of(arguments.rows)]
     column = id_column(paths[0])
     source = open_vectors(arguments.rows, ids=column, max_bytes=arguments.max_bytes)

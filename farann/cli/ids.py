@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann.io.files import open_regular
-from farann.io.json_lines import field_of_strings
+from farann.io.json_lines import field_of_strings, id_field
 from farann.io.text import SEPARATORS, columns_of_words, names_of, naming, text_column
 from farann.io.vector_content import Fault, choose, optional_package
 from farann.vectors import read_ids, split_name
@@ -22,15 +22,20 @@ _JSON_SUFFIXES = (".jsonl", ".ndjson")
 
 
 def id_column(path: Path) -> str | None:
-    """The only column of a table of numbers that has words; None for none."""
+    """The only column of words in a table of numbers, or `id` or `ids` beside lists of numbers."""
     kind = path.suffix.lower()
     if kind in SEPARATORS:
         with naming(path):
             words = columns_of_words(path)
     elif kind == ".parquet":
         kinds = {field.name: str(field.type) for field in parquet_schema(path)}
-        lists = any("list" in one for one in kinds.values())
-        words = [] if lists else [name for name, one in kinds.items() if "string" in one]
+        if any("list" in one for one in kinds.values()):
+            return next((name for name in ("id", "ids")
+                         if "string" in kinds.get(name, "") or "int" in kinds.get(name, "")), None)
+        words = [name for name, one in kinds.items() if "string" in one]
+    elif kind in _JSON_SUFFIXES:
+        with naming(path):
+            return id_field(path)
     else:
         return None
     if len(words) > 1:

@@ -46,6 +46,16 @@ def look_at_json_lines(path: Path, name: str | None, default: str, limit: int,
     return Content(shape, dtype, read)
 
 
+def id_field(path: Path) -> str | None:
+    """The field `id` or `ids` of objects, where the first has an integer or a string there."""
+    with opened(path) as stream:
+        for _, record in _records(islice(filled_lines(stream), 1), 1):
+            if isinstance(record, dict):
+                return next((name for name in ("id", "ids")
+                             if type(record.get(name)) in (int, str)), None)
+    return None
+
+
 def field_of_strings(path: Path, name: str) -> list[str] | None:
     """The field of a name, where its first value is a string."""
     with opened(path) as stream:

@@ -57,9 +57,10 @@ def format_of(path: Path) -> Format:
     try:
         return FORMATS[path.suffix.lower()]
     except KeyError:
+        missing = "" if path.exists() else "there is no such file; "
         known = " ".join(FORMATS)
         raise ValueError(
-            f"{path}: unknown extension {path.suffix!r}; known ones are {known}"
+            f"{path}: {missing}unknown extension {path.suffix!r}; known ones are {known}"
         ) from None
 
 

@@ -104,7 +104,7 @@ def test_json_lines() -> None:
     assert_array_equal(open_vectors("a.jsonl:vector").read(), ROWS)
     index = built(path, "--ids", "id")
     assert index.ids.tolist() == NAMES
-    assert built(path).ids.tolist() == [0, 1, 2, 3]
+    assert built(path).ids.tolist() == NAMES
     assert_array_equal(open_vectors(lines(*ROWS.tolist())).read(), ROWS)
     write_vectors("b.jsonl", ROWS)
     assert_array_equal(open_vectors("b.jsonl").read(), ROWS)
@@ -190,3 +190,29 @@ def test_files_that_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> No
         open_vectors([])
     assert main(["build", "*.npy", "-o", "a.npy"]) == 2
     assert "this would overwrite a file that is read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["id", "ids"])
+@pytest.mark.parametrize("ids", [NAMES, [7, 3, 9, 1]], ids=["strings", "integers"])
+def test_ids_beside_lists_of_numbers_are_found(name: str, ids: list[Any]) -> None:
+    pa = pytest.importorskip("pyarrow")
+    Path("a.jsonl").write_text("".join(
+        json.dumps({name: id, "vector": row.tolist()}) + "\n"
+        for id, row in zip(ids, ROWS, strict=True)))
+    Path("parts").mkdir()
+    for i in range(2):
+        pytest.importorskip("pyarrow.parquet").write_table(pa.table(
+            {name: ids[2 * i:2 * i + 2], "text": ["a b", "c"],
+             "vector": ROWS[2 * i:2 * i + 2].tolist()}), f"parts/{i}.parquet")
+    for file in ("a.jsonl", "parts"):
+        index = built(file)
+        assert index.ids.tolist() == ids
+        assert_array_equal(index.reconstruct(ids), ROWS.astype(np.float32))
+
+
+def test_queries_may_have_a_column_of_names(capsys: pytest.CaptureFixture[str]) -> None:
+    file = as_csv()
+    built(file)
+    assert main(["search", "x.farann", file, "-k", "1", "--json", "-q"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [one["ids"] for one in lines] == [["fig"], ["fig"], ["fig"], ["plum"]]
