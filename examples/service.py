@@ -22,6 +22,7 @@ import numpy as np
 import farann
 
 MOST_BYTES = 16 << 20  # of a request
+MOST_RESULTS = 1 << 20  # of an answer: queries times k
 OPTIONS = {"k", "recall", "epsilon", "budget", "seconds", "exclude", "allowed"}
 
 
@@ -64,7 +65,7 @@ def application(request: dict[str, Any], start: Callable[..., Any]) -> Iterable[
     """Answer one request."""
     try:
         status, answer = "200 OK", answered(request)
-    except (KeyError, TypeError, ValueError) as error:  # farann's errors say what is wrong
+    except (KeyError, RecursionError, TypeError, ValueError) as error:  # they say what is wrong
         status, answer = "400 Bad Request", {"error": str(error)}
     body = json.dumps(answer).encode()
     start(status, [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
@@ -77,13 +78,18 @@ def answered(request: dict[str, Any]) -> dict[str, Any]:
     if request["REQUEST_METHOD"] == "GET":
         return {"rows": len(index), "dim": index.dim, "metric": index.metric}
     length = int(request.get("CONTENT_LENGTH") or 0)
-    if length > MOST_BYTES:
-        raise ValueError(f"expected at most {MOST_BYTES} bytes, got {length}")
+    if not 0 <= length <= MOST_BYTES:
+        raise ValueError(f"expected 0 to {MOST_BYTES} bytes, got {length}")
     asked = json.loads(request["wsgi.input"].read(length))
-    queries = asked.pop("queries")
+    if not isinstance(asked, dict):
+        raise TypeError("expected an object with queries")
+    queries = np.array(asked.pop("queries"))
     if unknown := asked.keys() - OPTIONS:
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+    k = asked.pop("k", 10)
+    if isinstance(k, int) and k * (len(queries) if queries.ndim > 1 else 1) > MOST_RESULTS:
+        raise ValueError(f"expected at most {MOST_RESULTS} results, queries times k")
     # Other requests have the other cores.
-    hits = index.search_furthest(queries, **asked, threads=1)
+    hits = index.search_furthest(queries, k, **asked, threads=1)
     scores = np.where(np.isfinite(hits.scores), hits.scores, None)  # JSON has no NaN
     return {"ids": hits.ids.tolist(), "scores": scores.tolist()}

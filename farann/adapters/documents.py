@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from farann._types import Metric
-from farann.contract import FormatError
+from farann.contract import FormatError, checks
 from farann.index import Index
-from farann.io.files import replacing
+from farann.io.files import open_regular, replacing
 
 T = TypeVar("T")
 Filter = Callable[[T], bool] | Mapping[str, Any]
@@ -139,8 +139,12 @@ class Documents(Generic[T]):
         ------
         TypeError
             If JSON doesn't hold the metadata of a document.
+        ValueError
+            If the path ends in .farann.
         """
         path = Path(path)
+        if path.suffix == ".farann":
+            raise ValueError(f"path: expected a file of JSON, as the index goes to {path.name!r}")
         with self._changing:
             text = json.dumps({"group_by": self.group_by, "documents": {
                 id: as_json(one) for id, one in self.by_id.items()}})
@@ -161,10 +165,15 @@ class Documents(Generic[T]):
         path = Path(path)
         index = Index.load(path.with_suffix(".farann"), mmap=mmap)
         try:
-            content = json.loads(path.read_bytes())
+            with open_regular(path) as stream:
+                content = json.loads(stream.read())
             group_by, documents = content["group_by"], content["documents"]
             by_id = {id: from_json(one) for id, one in documents.items()}
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if not isinstance(group_by, str | None):
+                raise TypeError(f"group_by of {checks.shown(group_by)}")
+            if group_by is not None and len(index):
+                index.groups(index.ids[:1])  # raises if there are none
+        except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
             raise FormatError(f"{path}: expected documents, got {error}") from None
         if not by_id.keys() >= set(index.ids.tolist()):
             raise FormatError(f"{path}: the index beside it has ids that no document has")

@@ -343,7 +343,7 @@ def to_ids(name: str, value: Any, *, single: bool = False, copy: bool = True,
 
 def is_single_id(value: Any) -> bool:
     """Whether it is an id by itself, and not several."""
-    return not isinstance(value, Set) and np.ndim(value) == 0
+    return not isinstance(value, (list, tuple, Set)) and np.ndim(value) == 0
 
 
 def to_new_ids(name: str, value: Any, n: int) -> Int64Array:
@@ -516,7 +516,7 @@ def is_flat(value: Any) -> bool:
         return False
     if first is None:
         return len(value) > 0  # padding alone
-    return np.ndim(first) == 0 and not isinstance(first, Set)
+    return is_single_id(first)
 
 
 def to_id_lists(name: str, value: Any, n_queries: int, single: bool) -> list[Int64Array]:

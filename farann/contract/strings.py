@@ -17,6 +17,8 @@ MOST_ID_BYTES = 65_535
 SPARE = 8
 # Strings that are copied at a time.
 _STRINGS_AT_ONCE = 1 << 18
+# Lists in lists that ids may be in: questions, sets, ids. Python ends recursion at 1000.
+_DEEPEST = 3
 
 
 class Strings(NamedTuple):
@@ -83,8 +85,8 @@ def packed(name: str, texts: Sequence[str | None]) -> Strings:
     return Strings(np.cumsum(lengths), block, missing)
 
 
-def are_strings(value: Any) -> bool:
-    """Whether ids are strings, by the first that is no padding."""
+def are_strings(value: Any, most: int = _DEEPEST) -> bool:
+    """Whether ids are strings, by the first that is no padding, at most `most` lists deep."""
     if isinstance(value, str):
         return True
     if hasattr(value, "to_pylist"):  # of pyarrow, whose elements are its own
@@ -103,7 +105,7 @@ def are_strings(value: Any) -> bool:
     except TypeError:
         return False
     nested = isinstance(first, (list, tuple, Set, np.ndarray))
-    return isinstance(first, str) or (nested and are_strings(first))
+    return isinstance(first, str) or (nested and most > 1 and are_strings(first, most - 1))
 
 
 def _is_empty(one: Any) -> bool:

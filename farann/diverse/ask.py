@@ -43,10 +43,11 @@ def furthest_from(live: Live, sets: Any, k: int, ids: Any, recall: float | None,
         members = member_sets.to_sets("sets", sets, live.dim,
                                       normalized=live.spec.metric.normalized)
     else:
-        members = member_sets.of_ids(live, "ids", ids)
-    return _of_sets(live, members, k, (recall, epsilon, budget, seconds),
-                    given._replace(own=members.own()), threads, return_keys, return_stats,
-                    member_sets.search)
+        store = laid_out(live)
+        members = member_sets.of_ids(store, "ids", ids)
+        given = given._replace(own=members.own(), store=store)
+    return _of_sets(live, members, k, (recall, epsilon, budget, seconds), given, threads,
+                    return_keys, return_stats, member_sets.search)
 
 
 def contrast(live: Live, likes: tuple[Any, Any], dislikes: tuple[Any, Any], k: int, weight: Any,
@@ -60,10 +61,12 @@ def contrast(live: Live, likes: tuple[Any, Any], dislikes: tuple[Any, Any], k: i
         raise ValueError("search_contrast: expected an index with metric='dot' or 'cosine', "
                          f"got {metric.name!r}")
     check_exact("search_contrast", live.spec.vectors, _INSTEAD)
-    asked, single = contrast.to_contrasts(live, likes, dislikes, weight, likes_by)
+    store = live.store if likes[1] is None and dislikes[1] is None else laid_out(live)
+    asked, single = contrast.to_contrasts(store, likes, dislikes, weight, likes_by,
+                                          normalized=metric.normalized)
     own = [ids for sets in (asked.likes, asked.dislikes) if (ids := sets.own()) is not None]
     if own:
-        given = given._replace(own=reduce(filters.both, own))
+        given = given._replace(own=reduce(filters.both, own), store=store)
     return _of_sets(live, asked, k, limited, given, threads, return_keys, return_stats,
                     contrast.search, single=single)
 
@@ -78,7 +81,7 @@ def _of_sets(live: Live, asked: Any, k: int, limited: tuple[Any, ...], given: Fi
     from farann.search import plan
 
     limits = to_limits(*limited)
-    question = question_of(live, asked, k, given, threads)
+    question = question_of(live, asked, k, given, threads, single=single)
     if question is None:
         hits, stats = no_hits(len(asked), k, keyed=keyed), SearchStats(len(asked))
         return answer(hits, single, stats if return_stats else None)

@@ -20,7 +20,7 @@ from farann.diverse.member_sets import MemberSets
 from farann.results import Hits, SearchStats, no_hits
 from farann.search.ask import check_one, rows_of
 from farann.search.plan import Question
-from farann.store.live import Live
+from farann.store.store import Store
 
 _LARGEST_WEIGHT = float(np.finfo(np.float32).max)  # times float32 it is far from float64's limits
 
@@ -67,14 +67,15 @@ class Contrasts:
         return vectors
 
 
-def to_contrasts(live: Live, likes: tuple[Any, Any], dislikes: tuple[Any, Any], weight: Any,
-                 likes_by: Any) -> tuple[Contrasts, bool]:
+def to_contrasts(store: Store | None, likes: tuple[Any, Any], dislikes: tuple[Any, Any],
+                 weight: Any, likes_by: Any, *, normalized: bool) -> tuple[Contrasts, bool]:
     """Check likes and dislikes, as vectors or as ids, and tell whether it is a single question."""
     weight = checks.to_positive("weight", weight, zero=True)
     if weight > _LARGEST_WEIGHT:
         raise ValueError(f"weight: expected a number that float32 can hold, got {weight:g}")
     by_best = checks.to_choice("likes_by", likes_by, ("mean", "best")) == "best"
-    found = [_side(live, "likes", *likes), _side(live, "dislikes", *dislikes)]
+    found = [_side(store, "likes", *likes, normalized=normalized),
+             _side(store, "dislikes", *dislikes, normalized=normalized)]
     if not any(found):
         raise TypeError("likes: expected likes or dislikes, as vectors or ids, got neither")
     counts = [len(sets) for sets, is_batch in filter(None, found) if is_batch]
@@ -90,10 +91,11 @@ def to_contrasts(live: Live, likes: tuple[Any, Any], dislikes: tuple[Any, Any], 
     if len(empty):
         raise ValueError("likes: expected a like or a dislike in each question, got none in "
                          f"question {empty[0]}")
-    return Contrasts(liked, disliked, weight, by_best, live.spec.metric.normalized), not counts
+    return Contrasts(liked, disliked, weight, by_best, normalized), not counts
 
 
-def _side(live: Live, name: str, vectors: Any, ids: Any) -> tuple[MemberSets, bool] | None:
+def _side(store: Store | None, name: str, vectors: Any, ids: Any, *,
+          normalized: bool) -> tuple[MemberSets, bool] | None:
     """Likes or dislikes, and whether they are a batch of sets; None where there are none."""
     of_ids = f"{name[:-1]}_ids"
     if vectors is None and ids is None:
@@ -101,10 +103,10 @@ def _side(live: Live, name: str, vectors: Any, ids: Any) -> tuple[MemberSets, bo
     check_one(name, vectors, ids, of_ids)
     if ids is not None:
         if depth(ids, 1) > 1:
-            return member_sets.of_ids(live, of_ids, ids, may_be_empty=True), True
-        rows, own = rows_of(live, ids, of_ids)
+            return member_sets.of_ids(store, of_ids, ids, may_be_empty=True), True
+        rows, own = rows_of(store, ids, of_ids)
         return MemberSets(rows, np.array([0, len(own)]), own), False
-    dim, normalized = live.dim, live.spec.metric.normalized
+    dim = None if store is None else store.dim
     if depth(vectors, 2) > 2:
         return member_sets.to_sets(name, vectors, dim, normalized=normalized,
                                    may_be_empty=True), True
@@ -112,13 +114,14 @@ def _side(live: Live, name: str, vectors: Any, ids: Any) -> tuple[MemberSets, bo
     return MemberSets(one, np.array([0, len(one)])), False
 
 
-def depth(value: Any, empty: int) -> int:
-    """How deep sequences are nested; `empty`: how deep one without elements is taken to be."""
+def depth(value: Any, empty: int, most: int = 4) -> int:
+    """How deep sequences are nested, up to `most`; `empty`: how deep one without elements is taken
+    to be."""
     if hasattr(value, "ndim") and getattr(getattr(value, "dtype", None), "kind", "") != "O":
         return int(value.ndim)
-    if isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
+    if most == 0 or isinstance(value, (str, bytes)) or not hasattr(value, "__len__"):
         return 0
-    return 1 + max((depth(one, empty) for one in value), default=empty - 1)
+    return 1 + max((depth(one, empty, most - 1) for one in value), default=empty - 1)
 
 
 def search(question: Question, *, keyed: bool, epsilon: float = 0.0, seconds: float = 0.0,

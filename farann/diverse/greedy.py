@@ -162,7 +162,7 @@ def slot_of(store: Store | None, start: Any) -> int | None:
         return None
     if store is None or store.labels is None:
         if isinstance(start, str):
-            raise ValueError(f"start: expected 'centroid' or an id, got {start!r}")
+            raise ValueError(f"start: expected 'centroid' or an id, got {checks.shown(start)}")
         start = checks.to_int("start", start, 0)
     return int(known_slots(store, [start], "start")[0])
 

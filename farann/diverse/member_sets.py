@@ -17,7 +17,7 @@ from farann.runtime import pool
 from farann.search.ask import rows_of
 from farann.search.filters import spans
 from farann.search.plan import Question
-from farann.store.live import Live
+from farann.store.store import Store
 
 # _MEMBERS_A_TASK: members of one task: enough to fill tiles, few enough for the caches.
 # _TASK_BYTES: most bytes of a task's answers; _ENTRY_BYTES: bytes of one entry of them.
@@ -80,7 +80,8 @@ def to_sets(name: str, value: Any, dim: int | None, *, normalized: bool,
                       offsets)
 
 
-def of_ids(live: Live, name: str, value: Any, *, may_be_empty: bool = False) -> MemberSets:
+def of_ids(store: Store | None, name: str, value: Any, *,
+           may_be_empty: bool = False) -> MemberSets:
     """Sets of rows by their ids."""
     if isinstance(value, (str, Set)) or not hasattr(value, "__len__"):
         raise TypeError(f"{name}: expected a sequence of sets of ids, got {checks.shown(value)}")
@@ -89,11 +90,12 @@ def of_ids(live: Live, name: str, value: Any, *, may_be_empty: bool = False) -> 
         if checks.is_single_id(one):
             raise ValueError(f"{name}: expected a sequence of sets of ids, got "
                              f"{checks.shown(value)}; pass one set as [ids]")
-        found.append(rows_of(live, one, f"{name}[{i}]"))
+        found.append(rows_of(store, one, f"{name}[{i}]"))
         if len(found[i][1]) == 0 and not may_be_empty:
             raise ValueError(f"{name}[{i}]: expected at least one id, got an empty set")
     offsets = np.cumsum([0] + [len(ids) for _, ids in found], dtype=np.int64)
-    rows = [np.empty((0, live.dim or 1), np.float32), *(rows for rows, _ in found)]
+    dim = 1 if store is None else store.dim
+    rows = [np.empty((0, dim), np.float32), *(rows for rows, _ in found)]
     ids = [np.empty(0, np.int64), *(ids for _, ids in found)]
     return MemberSets(np.concatenate(rows), offsets, np.concatenate(ids))
 

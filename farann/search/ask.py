@@ -21,6 +21,7 @@ from farann.store.live import Live
 
 if TYPE_CHECKING:
     from farann.search.plan import Question
+    from farann.store.store import Store
 
 # Coordinates of all rows up to which a single query never looks at the clock. Searches look at it
 # after 2^22 multiply-adds; a row takes one per coordinate, padding included, in codes, in float32
@@ -161,8 +162,9 @@ def asked(live: Live, queries: Any, ids: Any,
     check_one("queries", queries, ids)
     if ids is None:
         return *checked(live, queries), given
-    vectors, own = rows_of(live, ids)
-    given = given._replace(own=(own, np.arange(len(own) + 1)))
+    store = laid_out(live)
+    vectors, own = rows_of(store, ids)
+    given = given._replace(own=(own, np.arange(len(own) + 1)), store=store)
     return vectors, checks.is_single_id(ids), given
 
 
@@ -173,9 +175,9 @@ def check_one(name: str, vectors: Any, ids: Any, of_ids: str = "ids") -> None:
                         f"{'neither' if ids is None else 'both'}")
 
 
-def rows_of(live: Live, ids: Any, name: str = "ids") -> tuple[Float32Array, Int64Array]:
+def rows_of(store: Store | None, ids: Any,
+            name: str = "ids") -> tuple[Float32Array, Int64Array]:
     """The vectors of rows by their ids, and these ids as the store has them."""
-    store = live.store
     slots = asked_ids.known_slots(store, ids, name)
     if store is None:
         return np.empty((0, 1), np.float32), slots
@@ -197,7 +199,9 @@ def question_of(live: Live, queries: Any, k: int, given: Filtering, threads: int
     if isinstance(given.allowed, Filter):
         filters.check_owner(live, given.allowed)
     store, n_rows = live.store, 0
-    if store is not None and not store.built:
+    if given.store is not None:
+        store = given.store
+    elif store is not None and not store.built:
         store = laid_out(live)
     if store is not None:
         view = store.view(live.isa)

@@ -292,6 +292,7 @@ class Filtering(NamedTuple):
     # Rows that are queries: ids, query after query, and where each query's begin. It leaves them
     # out beside those in `exclude`.
     own: tuple[Int64Array, Int64Array] | None = None
+    store: Store | None = None  # from which `own` and its vectors were taken; it is searched then
 
     def labels(self) -> tuple[str, Any]:
         """Which of `groups` and `outside_groups` is given, if any, and its labels."""
@@ -350,10 +351,10 @@ def _groups_asked(store: Store, name: str, labels: Any, n_queries: int) -> Int64
 
     checked = to_labels(name, labels)
     for_all = isinstance(labels, str) or np.ndim(labels) == 0
-    if len(checked) != n_queries and not for_all:
+    if isinstance(labels, Set) or (len(checked) != n_queries and not for_all):
         raise ValueError(f"{name}: expected a label, or one for each of {n_queries} queries, got "
-                         f"{len(checked)}; several labels for all queries go to allowed=index."
-                         f"filter({name}=...)")
+                         f"{'a set' if isinstance(labels, Set) else len(checked)}; several labels "
+                         f"for all queries go to allowed=index.filter({name}=...)")
     if store.groups is None and not store.n_slots:
         return np.full(n_queries, -1, np.int64)
     numbers = _groups_of(store, name).numbers_of(name, checked)

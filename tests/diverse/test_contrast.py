@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import reference
 from cases import DATA, Float32, assert_same, float32, index_of, queries_for, rows_for
+from diverse_oracle import contrast
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -18,48 +19,9 @@ import farann
 
 METRICS = ("dot", "cosine")
 KINDS = sorted(DATA)
+NEST: list[Any] = []  # which has itself in it
+NEST.append(NEST)
 WEIGHTS = (1.0, 0.0, 0.3, 1e-30, 17.0)
-
-
-def wide(vectors: Float32, metric: str) -> reference.Float64:
-    """Vectors in float64, of length 1 under cosine."""
-    found = vectors.astype(np.float64)
-    if metric == "cosine" and len(found):
-        found /= np.sqrt(np.cumsum(found * found, axis=1)[:, -1:])
-    return found
-
-
-def keys(columns: reference.Columns, member: Any) -> reference.Float64:
-    """Keys of rows for a member, the upper 29 bits of whose numbers come first, and then the rest.
-
-    Products of so few bits and float32 are exact in float64.
-    """
-    _, exponents = np.frexp(member)
-    upper = np.ldexp(np.round(np.ldexp(member, 29 - exponents)), exponents - 29)
-    return columns.keys(upper) + columns.keys(member - upper)
-
-
-def contrast(likes: Float32, dislikes: Float32, rows: Float32, k: int, metric: str, *,
-             ids: Any = None, weight: float = 1.0, likes_by: str = "mean",
-             left_out: Any = ()) -> reference.Found:
-    """The k rows with the largest contrast, equal ones by smaller id."""
-    ids = np.arange(len(rows)) if ids is None else ids
-    columns, dim = reference.Columns(rows, metric), rows.shape[1]
-    liked, disliked = wide(likes, metric), wide(dislikes, metric)
-    if len(liked) == 0:
-        liked = np.zeros((1, dim))
-    elif likes_by == "mean":
-        liked = liked.mean(axis=0, keepdims=True)
-    if len(disliked) == 0:
-        disliked = np.zeros((1, dim))
-    scores = np.max([np.min([keys(columns, member) for member in weight * disliked - like], axis=0)
-                     for like in liked], axis=0)
-    at = np.flatnonzero(~np.isin(ids, left_out))
-    best = at[np.lexsort((ids[at], -scores[at]))[:k]]
-    found = reference.Found(ids=np.full(k, -1, np.int64), scores=np.full(k, np.nan, np.float32))
-    found.ids[: len(best)] = ids[best]
-    found.scores[: len(best)] = reference.as_float32(scores[best] + 0.0)
-    return found
 
 
 def changed_index(rows: Float32, ids: Any, metric: str, **options: Any) -> farann.Index:
@@ -237,6 +199,9 @@ def test_few_rows_and_none() -> None:
         index.remove([id])
     index.add([[1, 2, 3]], [8])
     assert index.search_contrast([1, 0, 0], [0, 1, 0], 4).ids.tolist() == [8, -1, -1, -1]
+    for nothing in ([], set(), np.empty(0, np.int64)):
+        hits = index.search_contrast([1, 0, 0], [0, 1, 0], 1, exclude=nothing)
+        assert hits.ids.tolist() == [8]
     assert index.search_contrast(np.empty((0, 2, 3)), [0, 1, 0], 4).ids.shape == (0, 4)
     assert index.search_contrast(like_ids=np.empty((0, 2), int), k=4).ids.shape == (0, 4)
 
@@ -259,6 +224,8 @@ def test_few_rows_and_none() -> None:
     ({"likes": [1, 2], "weight": "1"}, TypeError, "weight: expected a number"),
     ({"likes": [1, 2], "likes_by": "max"}, ValueError, "likes_by: expected one of 'mean', 'best'"),
     ({"likes": [1, 2], "recall": 0.5, "budget": 3}, ValueError, "at most one limit"),
+    ({"likes": NEST}, (TypeError, ValueError), "likes"),
+    ({"like_ids": NEST}, (TypeError, ValueError), "like_ids"),
     ({"likes": "d7"}, (TypeError, ValueError), "likes"),
     ({"positive": [1, 2]}, TypeError, "unexpected keyword 'positive': use likes")])
 def test_what_is_refused(given: dict[str, Any], error: Any, message: str) -> None:

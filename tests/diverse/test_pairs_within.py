@@ -8,24 +8,12 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import DATA, Float32, assert_same_bits, float32, index_of, rows_for
+from cases import DATA, Float32, assert_same_bits, index_of, rows_for
+from diverse_oracle import pairs_within as right
 from numpy.testing import assert_array_equal
 from reference import METRICS
 
 import farann
-
-
-def right(rows: Float32, radius: float, metric: str, ids: Any = None) -> tuple[Any, Float32]:
-    """Pairs by the definition: each row with the rows of larger ids, nearest first."""
-    ids = np.arange(len(rows)) if ids is None else np.asarray(ids)
-    pairs, scores = [np.empty((0, 2), np.int64)], [float32([])]
-    for id in np.sort(ids):
-        query = rows[ids == id]
-        later = np.flatnonzero(ids > id)
-        found = reference.within(query, rows[later], radius, metric, ids=ids[later])
-        pairs.append(np.stack([np.full(len(found.ids), id), found.ids], axis=1))
-        scores.append(found.scores)
-    return np.concatenate(pairs), np.concatenate(scores)
 
 
 def assert_right(found: farann.Pairs, expected: tuple[Any, Float32]) -> None:

@@ -9,39 +9,14 @@ import numpy as np
 import pytest
 import reference
 from cases import DATA, Float32, index_of, low_rank, rows_for
+from diverse_oracle import spaced as right
+from diverse_oracle import spread
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from reference import METRICS
 
 import farann
-
-
-def right(rows: Float32, scores: Any, radius: float | None, metric: str, k: int | None = None, *,
-          ids: Any = None, groups: Any = None, per_group: int | None = None) -> list[int]:
-    """The rows of a greedy loop: each is the query, and the picks before are the rows."""
-    ids = np.arange(len(rows)) if ids is None else np.asarray(ids)
-    picks: list[int] = []
-    for i in np.lexsort((ids, -np.asarray(scores, float))).tolist():
-        if len(picks) == k:
-            break
-        if per_group is not None and sum(groups[j] == groups[i] for j in picks) >= per_group:
-            continue
-        if radius is not None and picks:
-            near = reference.scores_from_keys(
-                rows[i], reference.keys(rows[i], rows[picks], metric), metric)
-            if (near < radius if metric == "l2" else near > radius).any():
-                continue
-        picks.append(i)
-    return [int(ids[i]) for i in picks]
-
-
-def spread(metric: str, radius: float) -> float:
-    """The radius that is 2048 numbers of float32 further, or infinity."""
-    sign = 1 if metric == "l2" else -1
-    bits = int(np.float32(sign * radius).view(np.int32))
-    place = min((bits if bits >= 0 else -(bits & 0x7FFFFFFF)) + 2048, 0x7F800000)
-    return sign * float(np.copysign(np.int32(abs(place)).view(np.float32), place))
 
 
 def check_k(rows: Float32, scores: Any, k: int, metric: str, **options: Any) -> None:

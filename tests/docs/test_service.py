@@ -66,10 +66,25 @@ def test_answers(service: Any, tmp_path: Path) -> None:
     ({"queries": [[1.0, 2.0]]}, "dimension 8, got 2"), ({}, "queries"),
     ({"queries": ROWS[:1].tolist(), "threads": 4000}, "unknown: threads"),
     ({"queries": ROWS[:1].tolist(), "k": 0}, "k: expected"),
+    ({"queries": ROWS[:2].tolist(), "k": 2**20}, "at most 1048576 results"),
+    ({"queries": [[1.0] * 8, [1.0]]}, ""), ({"queries": [["1"] * 8]}, "got strings"),
 ])
 def test_bad_requests(service: Any, asked: dict[str, Any], words: str) -> None:
     status, answer = ask(service, **asked)
     assert status == "400 Bad Request" and words in answer["error"]
+
+
+@pytest.mark.parametrize(("body", "length"), [
+    (b"[" * 10_000, None), (b"[]", None), (b"5", None), (b"\xff", None), (b"{}", "-1"),
+    (b"{}", "x"), (b"{}", str(10**9))])
+def test_bodies_of_strangers(service: Any, body: bytes, length: str | None) -> None:
+    """Each is refused, and nothing is read beyond the length."""
+    status: list[str] = []
+    stream = io.BytesIO(body)
+    request = {"REQUEST_METHOD": "POST", "CONTENT_LENGTH": length or str(len(body)),
+               "wsgi.input": stream}
+    service.application(request, lambda line, headers: status.append(line))
+    assert status == ["400 Bad Request"] and (length is None or stream.tell() == 0)
 
 
 def test_a_file_in_its_place_is_served_without_a_gap(service: Any, tmp_path: Path) -> None:

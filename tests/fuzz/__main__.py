@@ -22,7 +22,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 # Where reproducers go, a line each.
 FINDINGS = HERE / "findings.txt"
-KINDS = ("histories", "alike", "files")
+KINDS = ("histories", "alike", "questions", "files")
 # Cases of a worker before another takes its place, so that one that leaks or dies costs little.
 CASES = 200
 # Memory that a worker may take beside what its libraries take; the largest case needs a tenth.
@@ -33,7 +33,7 @@ PATIENCE = 300
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python tests/fuzz", description=__doc__)
-    parser.add_argument("kind", nargs="?", choices=KINDS, help="both unless given")
+    parser.add_argument("kind", nargs="?", choices=KINDS, help="all unless given")
     parser.add_argument("seeds", nargs="*", type=int, help="run these cases again")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long (60)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at once")

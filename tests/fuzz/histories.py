@@ -154,6 +154,10 @@ class History:
             return rows_for(kind, self.rng, n, self.dim, self.metric)
         return ORDINARY[kind](self.rng, n, self.dim)
 
+    def stored(self, rows: Float32) -> NDArray[Any]:
+        """Rows as the index keeps them."""
+        return rows
+
     # ---- changes ----
 
     def add(self, n: int | None = None) -> None:
@@ -176,8 +180,8 @@ class History:
         in_place = not len(self.index) and self.next_id == 0 and self.rng.random() < 0.3
         self.log.append(f"add {n} rows, own ids {self.own_ids}, in place {in_place}, "
                         f"{len(known)} of them replaced")
-        got = self.index.add(rows if in_place else given, ids, copy=not in_place, replace=replace,
-                             groups=self.grouping.grown(n))
+        got = self.index.add(self.stored(rows) if in_place else given, ids, copy=not in_place,
+                             replace=replace, groups=self.grouping.grown(n))
         expected = self.next_id + np.arange(n) if ids is None else ids
         assert_array_equal(got, expected)
         self.forget(known)
@@ -314,7 +318,7 @@ class History:
                      for _ in range(n_queries)]
             asked["exclude"] = [ids.tolist() for ids in lists]
             if self.rng.random() < 0.5:
-                matrix = np.full((n_queries, max(map(len, lists)) + 1), -1, np.int64)
+                matrix = np.full((n_queries, max(map(len, lists), default=0) + 1), -1, np.int64)
                 for line, ids in zip(matrix, lists, strict=True):
                     line[: len(ids)] = ids
                 given["exclude"] = matrix[0] if single else matrix

@@ -11,6 +11,7 @@ import alike
 import files
 import histories
 import pytest
+import questions
 
 from farann import Index
 
@@ -31,6 +32,11 @@ def test_histories(seed: int) -> None:
 @pytest.mark.parametrize("seed", seeds_of("alike"))
 def test_histories_of_alike_rows(seed: int) -> None:
     assert alike.run(seed)["checks"] > 0
+
+
+@pytest.mark.parametrize("seed", seeds_of("questions"))
+def test_histories_with_questions_by_id_of_pairs_and_selections(seed: int) -> None:
+    assert questions.run(seed)["checks"] > 0
 
 
 @pytest.mark.parametrize("seed", seeds_of("files"))

@@ -1,9 +1,10 @@
-"""Of `farann/adapters`: shards, the models of a ranker, options of a layer."""
+"""Of `farann/adapters`: documents, shards, the models of a ranker, options of a layer."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from farann.adapters.documents import Documents
 from farann.adapters.posneg import FusionRanker
 from farann.adapters.posneg.factorization import (
     graph_convolution,

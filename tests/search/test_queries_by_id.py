@@ -139,3 +139,41 @@ def test_sets_of_ids_that_are_refused() -> None:
     for wrong in (3, "d7", {1, 2}):
         with pytest.raises(TypeError, match="ids: expected a sequence of sets of ids"):
             index.search_furthest_from(ids=wrong)
+
+
+@pytest.mark.parametrize("question", [
+    lambda index, k: index.search_furthest(ids="d1", k=k),
+    lambda index, k: index.search_nearest(ids=["d1", "d5"], k=k),
+    lambda index, k: index.search_mmr(ids="d1", k=k),
+    lambda index, k: index.search_furthest_from(ids=[["d1", "d5"], ["d2"]], k=k),
+    lambda index, k: index.search_contrast(like_ids=["d1"], dislike_ids=["d5"], k=k),
+])
+def test_vectors_and_answers_are_of_one_moment(question: Any, rng: np.random.Generator) -> None:
+    """Rows are replaced and removed, and strings get other numbers, while a search begins."""
+    index = farann.Index(metric="cosine")
+    index.add(rng.standard_normal((20, 4)), [f"d{i}" for i in range(20)])
+
+    class Meanwhile:
+        def __index__(self) -> int:
+            if "d0" in index:
+                index.remove(["d0", "d3"])
+                index.add(rng.standard_normal((2, 4)), ["d1", "d5"], replace=True)
+                index.build()
+            return 19
+
+    before = question(index, 19)
+    assert_same(question(index, Meanwhile()), before)
+    assert len(index) == 18
+
+
+@pytest.mark.parametrize("name", ["ids", "exclude", "allowed", "groups"])
+def test_nests_without_end_are_refused(name: str) -> None:
+    index = farann.Index()
+    index.add([[1.0], [2.0]], groups=["a", "b"])
+    nest: list[Any] = []
+    nest.append(nest)
+    asked = {"queries": None if name == "ids" else [[1.0]], name: nest}
+    with pytest.raises((TypeError, ValueError)):
+        index.search_furthest(**asked)
+    with pytest.raises((TypeError, ValueError)):
+        farann.Index().add([[1.0]], nest)

@@ -199,6 +199,9 @@ def test_what_is_refused(rng: np.random.Generator) -> None:
         index.search_beyond(rows, 1.0, outside_groups=1, groups=1)
     with pytest.raises(ValueError, match="groups: expected a label, or one for each of 10 queries"):
         index.search_furthest(rows, 1, groups=[1, 2, 3])
+    for asked in (rows[0], rows[:2]):  # a set has no order
+        with pytest.raises(ValueError, match="a label, or one for each of . queries, got a set"):
+            index.search_within(asked, 1.0, groups={1, 2})
     with pytest.raises(KeyError):
         index.groups([99])
     assert len(index) == 10

@@ -89,3 +89,84 @@ def relevance(query: Float32, rows: Float32, k: int, metric: str, ids: Int64, di
         left[best] = False
         closest = np.maximum(closest, -member_keys(rows[best : best + 1], rows, metric)[0])
     return np.array(values), ids[np.array(picked, np.int64)]
+
+
+def wide(vectors: Float32, metric: str) -> Float64:
+    """Vectors in float64, of length 1 under cosine."""
+    found = vectors.astype(np.float64)
+    if metric == "cosine" and len(found):
+        found /= np.sqrt(np.cumsum(found * found, axis=1)[:, -1:])
+    return found
+
+
+def keys(columns: reference.Columns, member: Any) -> Float64:
+    """Keys of rows for a member, the upper 29 bits of whose numbers come first, and then the rest.
+
+    Products of so few bits and float32 are exact in float64.
+    """
+    _, exponents = np.frexp(member)
+    upper = np.ldexp(np.round(np.ldexp(member, 29 - exponents)), exponents - 29)
+    return columns.keys(upper) + columns.keys(member - upper)
+
+
+def contrast(likes: Float32, dislikes: Float32, rows: Float32, k: int, metric: str, *,
+             ids: Any = None, weight: float = 1.0, likes_by: str = "mean",
+             left_out: Any = ()) -> reference.Found:
+    """The k rows with the largest contrast, equal ones by smaller id."""
+    ids = np.arange(len(rows)) if ids is None else ids
+    columns, dim = reference.Columns(rows, metric), rows.shape[1]
+    liked, disliked = wide(likes, metric), wide(dislikes, metric)
+    if len(liked) == 0:
+        liked = np.zeros((1, dim))
+    elif likes_by == "mean":
+        liked = liked.mean(axis=0, keepdims=True)
+    if len(disliked) == 0:
+        disliked = np.zeros((1, dim))
+    scores = np.max([np.min([keys(columns, member) for member in weight * disliked - like], axis=0)
+                     for like in liked], axis=0)
+    at = np.flatnonzero(~np.isin(ids, left_out))
+    best = at[np.lexsort((ids[at], -scores[at]))[:k]]
+    found = reference.Found(ids=np.full(k, -1, np.int64), scores=np.full(k, np.nan, np.float32))
+    found.ids[: len(best)] = ids[best]
+    found.scores[: len(best)] = reference.as_float32(scores[best] + 0.0)
+    return found
+
+
+def spaced(rows: Float32, scores: Any, radius: float | None, metric: str, k: int | None = None,
+           *, ids: Any = None, groups: Any = None, per_group: int | None = None) -> list[int]:
+    """The rows of a greedy loop: each is the query, and the picks before are the rows."""
+    ids = np.arange(len(rows)) if ids is None else np.asarray(ids)
+    picks: list[int] = []
+    for i in np.lexsort((ids, -np.asarray(scores, float))).tolist():
+        if len(picks) == k:
+            break
+        if per_group is not None and sum(groups[j] == groups[i] for j in picks) >= per_group:
+            continue
+        if radius is not None and picks:
+            near = reference.scores_from_keys(
+                rows[i], reference.keys(rows[i], rows[picks], metric), metric)
+            if (near < radius if metric == "l2" else near > radius).any():
+                continue
+        picks.append(i)
+    return [int(ids[i]) for i in picks]
+
+
+def spread(metric: str, radius: float) -> float:
+    """The radius that is 2048 numbers of float32 further, or infinity."""
+    sign = 1 if metric == "l2" else -1
+    bits = int(np.float32(sign * radius).view(np.int32))
+    place = min((bits if bits >= 0 else -(bits & 0x7FFFFFFF)) + 2048, 0x7F800000)
+    return sign * float(np.copysign(np.int32(abs(place)).view(np.float32), place))
+
+
+def pairs_within(rows: Float32, radius: float, metric: str, ids: Any = None) -> tuple[Any, Float32]:
+    """Pairs by the definition: each row with the rows of larger ids, nearest first."""
+    ids = np.arange(len(rows)) if ids is None else np.asarray(ids)
+    pairs, scores = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
+    for id in np.sort(ids):
+        query = rows[ids == id]
+        later = np.flatnonzero(ids > id)
+        found = reference.within(query, rows[later], radius, metric, ids=ids[later])
+        pairs.append(np.stack([np.full(len(found.ids), id), found.ids], axis=1))
+        scores.append(found.scores)
+    return np.concatenate(pairs), np.concatenate(scores)
