@@ -6,7 +6,7 @@
 >>> index = farann.Index(dim=64, metric="cosine")
 >>> ids = index.add(items)
 >>> hits = index.search_furthest(items[:5], k=10)
->>> hits.scores.shape, hits.ids.shape
+>>> hits.ids.shape, hits.scores.shape
 ((5, 10), (5, 10))
 """
 

@@ -244,7 +244,7 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         open_vectors(tmp_path / "none.npy")
     assert caught.value.filename == str(tmp_path / "none.npy")
     (tmp_path / "folder.npy").mkdir()
-    assert "not a regular file" in message(tmp_path / "folder.npy")
+    assert "a folder of Parquet files, got none" in message(tmp_path / "folder.npy")
 
 
 def test_wrong_names(tmp_path: Path) -> None:
