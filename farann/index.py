@@ -291,6 +291,15 @@ class Index(metaclass=Hinted):
         ------
         KeyError
             If an id is not in the index; nothing is removed then.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[1.0], [5.0]], ids=["a", "b"])
+        array(['a', 'b'], dtype=object)
+        >>> index.remove("a")
+        >>> index.ids
+        array(['b'], dtype=object)
         """
         changes.remove(self._live, ids)
 
@@ -1139,6 +1148,14 @@ class Index(metaclass=Hinted):
         ------
         KeyError
             If an id is not in the index.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[1.0], [5.0]], ids=["a", "b"])
+        array(['a', 'b'], dtype=object)
+        >>> index.score([2.0], ["b", "a"])
+        array([3., 1.], dtype=float32)
         """
         return ask.score(self._live, queries, ids, threads)
 
@@ -1158,6 +1175,14 @@ class Index(metaclass=Hinted):
         ------
         KeyError
             If an id is not in the index.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[1.0], [5.0]], ids=["a", "b"])
+        array(['a', 'b'], dtype=object)
+        >>> index.reconstruct("b")
+        array([5.], dtype=float32)
         """
         return ask.reconstruct(self._live, ids)
 

@@ -44,10 +44,10 @@ _LOST = 100
 
 
 class Tuning(NamedTuple):
-    """Recall and cost by effort, which is rows that are scanned, or deviations of partitions.
+    """Recall and cost by effort: the number of rows scanned, or standard deviations of partitions.
 
-    `print` shows it as a table, without efforts that others are better than, and names the fastest
-    that reaches the target.
+    `print` shows a table and the fastest effort that reaches the target. The table leaves out an
+    effort if another one finds as much at the same cost or less.
 
     Costs are estimated from the work that searches did, not from the time they took, so that they
     don't depend on what else a machine has to do.
@@ -73,20 +73,20 @@ class Tuning(NamedTuple):
         partitions at that effort, in nearly all cases; NaN, or an empty tuple, where it can't be
         predicted.
     single_costs : tuple of float
-        Costs as above of queries that are asked one by one; empty where they aren't known.
+        The same for single queries; empty where it isn't known.
     late : tuple of float
         How late the answers of the sample came: the root of their places in the order of rows,
         in panels of 16, on average. Later ones are a sign of other queries. Empty without vectors.
     late_spread : tuple of float
         The deviation of that from query to query.
     sampled : int
-        Queries that this is of.
+        The number of sample queries.
     extends : bool
         Without partitions: whether twice as many rows are scanned for queries whose answers come
         later than `late` and half of `late_spread`, and again. Recall and costs are with that.
     deviations : tuple of float
-        With partitions: a partition is probed if its mean key and so many standard deviations reach
-        the threshold. Infinite for exact search, which comes last. Empty without partitions.
+        With partitions: a partition is probed if its mean key plus this many standard deviations
+        reaches the threshold. Infinite for exact search, which comes last. Empty without partitions.
     """
 
     k: int
@@ -177,7 +177,7 @@ class Tuning(NamedTuple):
         return float(np.interp(effort, self.efforts[:-1], self.predicted_thresholds[:-1]))
 
     def late_at(self, effort: float) -> tuple[float, float, int] | None:
-        """How late answers usually come.
+        """Interpolate how late answers come in the order of rows.
 
         Parameters
         ----------
@@ -207,12 +207,12 @@ class Tuning(NamedTuple):
         return mean, spread, max(1, round(worth))
 
     def worthwhile(self) -> list[tuple[float, float, float]]:
-        """Effort, recall and cost of what is measured, without what another is better than.
+        """List the measured efforts that no other effort beats in both recall and cost.
 
         Returns
         -------
         list of (effort, recall, cost)
-            None finds no more than another that costs no more; exact search is always among them.
+            Exact search is always among them.
         """
         lines = list(zip(self.efforts, self.recalls, self.costs, strict=True))
         return [line for i, line in enumerate(lines) if line[0] == float("inf") or not any(
