@@ -86,7 +86,8 @@ class Tuning(NamedTuple):
         later than `late` and half of `late_spread`, and again. Recall and costs are with that.
     deviations : tuple of float
         With partitions: a partition is probed if its mean key plus this many standard deviations
-        reaches the threshold. Infinite for exact search, which comes last. Empty without partitions.
+        reaches the threshold. Infinite for exact search, which comes last. Empty without
+        partitions.
     """
 
     k: int
