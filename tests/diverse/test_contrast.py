@@ -199,6 +199,7 @@ def test_few_rows_and_none() -> None:
         index.remove([id])
     index.add([[1, 2, 3]], [8])
     assert index.search_contrast([1, 0, 0], [0, 1, 0], 4).ids.tolist() == [8, -1, -1, -1]
+    nothing: Any
     for nothing in ([], set(), np.empty(0, np.int64)):
         hits = index.search_contrast([1, 0, 0], [0, 1, 0], 1, exclude=nothing)
         assert hits.ids.tolist() == [8]

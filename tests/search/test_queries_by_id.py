@@ -172,7 +172,7 @@ def test_nests_without_end_are_refused(name: str) -> None:
     index.add([[1.0], [2.0]], groups=["a", "b"])
     nest: list[Any] = []
     nest.append(nest)
-    asked = {"queries": None if name == "ids" else [[1.0]], name: nest}
+    asked: dict[str, Any] = {"queries": None if name == "ids" else [[1.0]], name: nest}
     with pytest.raises((TypeError, ValueError)):
         index.search_furthest(**asked)
     with pytest.raises((TypeError, ValueError)):
