@@ -93,7 +93,7 @@ def _tuning_of(fields: Mapping[str, Any], partitioned: bool) -> Tuning:
             and all(len(columns[name]) in (0, n) for name in _COLUMNS[4:])
             and not any(map(isinf, tuning.predicted_thresholds))
             and len(tuning.late) == len(tuning.late_spread)
-            and _is_int(tuning.sampled) and tuning.sampled >= bool(tuning.late)
+            and _is_int(tuning.sampled) and bool(tuning.late) <= tuning.sampled < 2**31
             and isinstance(tuning.extends, bool)
             and not (tuning.extends and (partitioned or not tuning.late))):
         raise ValueError(tuning.k)

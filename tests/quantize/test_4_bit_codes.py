@@ -123,6 +123,7 @@ class TestRecall:
         everything = index.search_furthest(queries, **EVERYTHING).ids
         for limits in ({"recall": 1.0}, {"budget": 8000}):
             assert np.array_equal(index.search_furthest(queries, **limits).ids, everything)
+        index.tune(k=10)
         hits = index.search_furthest(queries, recall=0.9, return_stats=True)
         stats = hits.stats
         assert recall_of(found(hits), everything) >= 0.89
