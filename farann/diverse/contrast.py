@@ -48,7 +48,7 @@ class Contrasts:
         members, owners = list[Float64Array](), list[int]()
         for i in range(len(self)):
             liked = likes[self.likes.offsets[i] : self.likes.offsets[i + 1]]
-            if len(liked) and not self.by_best:
+            if len(liked) > 1 and not self.by_best:
                 liked = liked.mean(axis=0, keepdims=True)
             disliked = dislikes[self.dislikes.offsets[i] : self.dislikes.offsets[i + 1]]
             origin = np.zeros((1, likes.shape[1]))  # in the place of likes or dislikes
@@ -85,12 +85,13 @@ def to_contrasts(store: Store | None, likes: tuple[Any, Any], dislikes: tuple[An
     n = counts[0] if counts else 1
     dim = next(sets for sets, _ in filter(None, found)).members.shape[1]
     none = MemberSets(np.empty((0, dim), np.float32), np.zeros(2, np.int64)), False
-    liked, disliked = (sets if is_batch else sets[np.zeros(n, np.int64)]
+    liked, disliked = (sets if is_batch or n == 1 else sets[np.zeros(n, np.int64)]
                        for sets, is_batch in (side or none for side in found))
-    empty = np.flatnonzero(np.diff(liked.offsets + disliked.offsets) == 0)
-    if len(empty):
+    offsets = liked.offsets + disliked.offsets
+    empty = offsets[1:] == offsets[:-1]
+    if empty.any():
         raise ValueError("likes: expected a like or a dislike in each question, got none in "
-                         f"question {empty[0]}")
+                         f"question {empty.argmax()}")
     return Contrasts(liked, disliked, weight, by_best, normalized), not counts
 
 
