@@ -25,24 +25,77 @@ def member_keys(Snapshot snapshot, const float[:, ::1] members, const int64_t[::
     Those of single queries, but under cosine divided by the member's norm, so that keys of
     different members can be compared.
     """
-    cdef int64_t m = members.shape[0]
-    if slots.shape[0] == 0 or m == 0:
+    cdef int64_t i, j, n, at = 0, m = members.shape[0], n_slots = slots.shape[0]
+    cdef double found[KEYS_AT_ONCE]
+    cdef uint64_t before
+    cdef QueryBatch batch
+    cdef RowReader rows
+    if n_slots == 0 or m == 0:
         return
-    if keys.shape[0] != m or keys.shape[1] != slots.shape[0] or members.shape[1] != snapshot.dim:
+    if keys.shape[0] != m or keys.shape[1] != n_slots or members.shape[1] != snapshot.dim:
         raise ValueError("there must be a key for each member and slot")
     check_slots(snapshot, slots)
-    write_keys(QueryBatch.of(snapshot, Filter(snapshot), members, 0, m, 1, False, flag), slots, 0,
-               keys, None)
+    batch = QueryBatch.of(snapshot, Filter(snapshot), members, 0, m, 1, False, flag)
+    rows = RowReader.of(snapshot, batch.scratch, min(batch.block_rows, KEYS_AT_ONCE))
+    with nogil:
+        before = farann_arithmetic_begin()
+        for i in range(m):
+            if batch.cancelled():
+                break
+            batch.find_query_vector(i)
+        while at < n_slots and not batch.cancelled():
+            n = min(n_slots - at, KEYS_AT_ONCE)
+            for i in range(m):
+                if batch.cancelled():
+                    break
+                keys_of_slots(batch, rows, i, &slots[at], n, found)
+                for j in range(n):
+                    keys[i, at + j] = found[j] / batch.queries[i].prepared.query_norm
+            at += n
+        farann_arithmetic_end(before)
+    batch.check_cancelled()
 
 
 def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::1] slots,
                 float[:, ::1] scores, int64_t start, int64_t stop, CancelFlag flag=None):
     """Write the scores of `slots` for queries start .. stop to the same rows of `scores`."""
-    if slots.shape[0] == 0 or stop <= start:
+    cdef int64_t i, j, n, at, n_slots = slots.shape[0]
+    cdef int64_t positions[KEYS_AT_ONCE]
+    cdef double keys[KEYS_AT_ONCE]
+    cdef const Segment *segment
+    cdef uint64_t before
+    cdef QueryBatch batch
+    cdef RowReader rows
+    if n_slots == 0 or stop <= start:
         return
     check_slots(snapshot, slots)
-    write_keys(QueryBatch.of(snapshot, Filter(snapshot), queries, start, stop, 1, False, flag),
-               slots, start, None, scores)
+    batch = QueryBatch.of(snapshot, Filter(snapshot), queries, start, stop, 1, False, flag)
+    rows = RowReader.of(snapshot, batch.scratch, min(batch.block_rows, KEYS_AT_ONCE))
+    with nogil:
+        before = farann_arithmetic_begin()
+        at = 0
+        for i in range(batch.n_queries):
+            if batch.cancelled():
+                break
+            batch.find_query_vector(i)
+        while at < n_slots and not batch.cancelled():
+            segment = &snapshot.segments[slots[at] >= snapshot.segments[1].first]
+            n = 0
+            while n < KEYS_AT_ONCE and at + n < n_slots:
+                positions[n] = slots[at + n] - segment.first
+                if not 0 <= positions[n] < segment.count:
+                    break
+                n += 1
+            for i in range(stop - start):
+                if batch.cancelled():
+                    break
+                rows.keys_at(segment, positions, n, batch.exact_query(i), keys)
+                for j in range(n):
+                    scores[start + i, at + j] = <float>farann_score(
+                        snapshot.metric, keys[j], batch.queries[i].prepared.query_norm)
+            at += n
+        farann_arithmetic_end(before)
+    batch.check_cancelled()
 
 
 cdef check_slots(Snapshot snapshot, const int64_t[::1] slots):
@@ -51,43 +104,6 @@ cdef check_slots(Snapshot snapshot, const int64_t[::1] slots):
     for j in range(slots.shape[0]):
         if not first <= slots[j] < snapshot.n_slots:
             raise ValueError("slots must be slots of the snapshot, of rows with vectors")
-
-
-cdef write_keys(QueryBatch batch, const int64_t[::1] slots, int64_t start, double[:, ::1] keys,
-                float[:, ::1] scores):
-    """Write the keys of slots for all queries, over the norm of these, or the scores they are.
-
-    Those of the first query go to row `start`; None for the array that isn't wanted.
-    """
-    cdef int64_t i, j, n, at = 0, n_slots = slots.shape[0]
-    cdef bint wants_keys = keys is not None
-    cdef double found[KEYS_AT_ONCE]
-    cdef double norm
-    cdef uint64_t before
-    cdef RowReader rows = RowReader.of(batch.snapshot, batch.scratch,
-                                       min(batch.block_rows, KEYS_AT_ONCE))
-    with nogil:
-        before = farann_arithmetic_begin()
-        for i in range(batch.n_queries):
-            if batch.cancelled():
-                break
-            batch.find_query_vector(i)
-        while at < n_slots and not batch.cancelled():
-            n = min(n_slots - at, KEYS_AT_ONCE)
-            for i in range(batch.n_queries):
-                if batch.cancelled():
-                    break
-                keys_of_slots(batch, rows, i, &slots[at], n, found)
-                norm = batch.queries[i].prepared.query_norm
-                for j in range(n):
-                    if wants_keys:
-                        keys[start + i, at + j] = found[j] / norm
-                    else:
-                        scores[start + i, at + j] = <float>farann_score(batch.metric, found[j],
-                                                                        norm)
-            at += n
-        farann_arithmetic_end(before)
-    batch.check_cancelled()
 
 
 cdef void keys_of_slots(QueryBatch batch, RowReader rows, int64_t i, const int64_t *slots,

@@ -364,6 +364,8 @@ cdef class Search:
         for j in range(n_alive):
             # Rough scores by codes have larger errors; the candidates get exact keys.
             self.collector.settle(self.alive[j])
+        if not part.by_norm:
+            part.source.leave()
 
     cdef check_finished(self):
         self.batch.check_cancelled()

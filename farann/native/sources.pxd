@@ -62,6 +62,7 @@ cdef class Source:
     cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil
     cdef bint next(self, Block *block, int64_t most) noexcept nogil
     cdef void skip(self) noexcept nogil
+    cdef void leave(self) noexcept nogil
     cdef RowRange rows_of(self, const Block *block) noexcept nogil
     cdef bint grow(self, Block *block, int64_t most) noexcept nogil
     cdef bint go_on(self, int64_t n) noexcept nogil
@@ -84,6 +85,7 @@ cdef class CodeSource(Source):
     cdef bint all_scored         # whether those of every block are
     cdef int64_t *positions      # of the rows of a block
     cdef int s                   # the segment of its rows
+    cdef int64_t left_at         # the position from which codes were given up; -1: they weren't
 
     @staticmethod
     cdef CodeSource of(QueryBatch batch, Codes codes, int64_t n_scored)
@@ -91,6 +93,17 @@ cdef class CodeSource(Source):
     cdef bint next_for(self, Block *block, int64_t most, const int64_t *members,
                        int64_t n) noexcept nogil
     cdef bint take(self, Block *block) noexcept nogil
+
+
+cdef class RestSource(Source):
+    cdef CodeSource before
+    cdef uint8_t *scanned       # by slot, bits; NULL: not allocated yet
+    cdef int64_t *positions     # of the rows of a block
+    cdef int64_t slot           # of the next row
+
+    @staticmethod
+    cdef RestSource behind(CodeSource before)
+    cdef void mark(self, int64_t slot) noexcept nogil
 
 
 cdef class RunSource(CodeSource):

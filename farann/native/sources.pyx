@@ -7,6 +7,7 @@ has room for.
 
 cimport cython
 from libc.stdint cimport INT64_MAX
+from libc.string cimport memset
 
 from farann.native.kernels cimport *
 
@@ -86,6 +87,9 @@ cdef class Source:
     cdef void skip(self) noexcept nogil:
         """No row that follows in this order can answer anything."""
         self.at = self.end
+
+    cdef void leave(self) noexcept nogil:
+        """Codes don't pay for the rows that follow."""
 
     cdef RowRange rows_of(self, const Block *block) noexcept nogil:
         """The rows of a block as they are kept, good until others are asked for."""
@@ -172,7 +176,7 @@ cdef class CodeSource(Source):
             self.relative_to = batch.snapshot.partitions
 
     cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
-        self.at, self.done = self.first, 0
+        self.at, self.done, self.left_at = self.first, 0, -1
         # Behind the first rows of a search in parts there is a threshold.
         self.ramp = max(min(self.first, <int64_t>LARGEST_BLOCK), <int64_t>FIRST_BLOCK)
         self.end = self.codes.n_positions if all_rows else self.stop
@@ -185,6 +189,10 @@ cdef class CodeSource(Source):
             block.all_scored, block.n = True, min(self.n_scored, self.end)
             self.ramp = max(block.n, FIRST_BLOCK)
         return self.take(block)
+
+    cdef void leave(self) noexcept nogil:
+        self.left_at = self.at
+        self.skip()
 
     @cython.final
     cdef bint next_for(self, Block *block, int64_t most, const int64_t *members,
@@ -230,6 +238,67 @@ cdef class CodeSource(Source):
 
 @cython.final
 @cython.no_gc
+cdef class RestSource(Source):
+    """Coded rows for which codes were given up, in the order of slots.
+
+    They are read one after the other, and rows with smaller ids come first: of equal ones these are
+    the answer.
+    """
+
+    @staticmethod
+    cdef RestSource behind(CodeSource before):
+        cdef RestSource self = RestSource.__new__(RestSource)
+        self.batch, self.codes, self.before = before.batch, before.codes, before
+        self.positions = <int64_t *>self.batch.scratch.allocate(
+            LARGEST_BLOCK, sizeof(int64_t), False)
+        return self
+
+    cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
+        cdef int64_t i, n_rows = self.codes.n_rows
+        self.at = self.done = self.slot = self.end = 0
+        if self.before.left_at < 0:
+            return
+        if self.scanned == NULL:
+            self.scanned = <uint8_t *>self.batch.scratch.allocated(n_rows // 8 + 1, 1, False)
+        if self.scanned == NULL:
+            self.batch.scratch.failed = True
+            return
+        memset(self.scanned, 0, n_rows // 8 + 1)
+        for i in range(self.before.left_at):
+            self.mark(i if self.codes.slots is None else self.codes.slots[i])
+        for i in range(self.codes.outliers.shape[0]):
+            self.mark(self.codes.outliers[i])
+        self.end, self.ramp = n_rows - self.at, FIRST_BLOCK
+        self.at = 0
+
+    cdef void mark(self, int64_t slot) noexcept nogil:
+        if 0 <= slot < self.codes.n_rows:
+            self.scanned[slot // 8] |= 1 << slot % 8
+            self.at += 1
+
+    cdef bint next(self, Block *block, int64_t most) noexcept nogil:
+        cdef int64_t n = 0
+        if not self.grow(block, min(most, <int64_t>LARGEST_BLOCK)):
+            return False
+        while n < block.n and self.slot < self.codes.n_rows:
+            self.positions[n] = self.slot
+            n += not self.scanned[self.slot // 8] >> self.slot % 8 & 1
+            self.slot += 1
+        block.n = n
+        block.where = farann_block(0, self.positions, NULL, self.batch.snapshot.ids_by_slot,
+                                   self.batch.snapshot.n_slots)
+        return self.go_on(n)
+
+    cdef RowRange rows_of(self, const Block *block) noexcept nogil:
+        cdef RowRange rows
+        rows.segment, rows.where = self.batch.snapshot.segments[0], block.where
+        rows.segment.positions, rows.start, rows.n = block.where.positions, 0, block.n
+        rows.segment.count = block.n
+        return rows
+
+
+@cython.final
+@cython.no_gc
 cdef class RunSource(CodeSource):
     """Added rows that have codes, run by run; each run has an order of its own."""
 
@@ -252,6 +321,9 @@ cdef class RunSource(CodeSource):
     cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
         self.run, self.at, self.end, self.done, self.ramp = 0, 0, 0, 0, FIRST_BLOCK
         self.ends_early = self.ends is not None and not all_rows
+
+    cdef void leave(self) noexcept nogil:
+        """The rows that follow are scored where they are, as each run has few."""
 
     cdef bint next(self, Block *block, int64_t most) noexcept nogil:
         cdef bint begins = False

@@ -12,6 +12,7 @@ from farann.native.process cimport FIRST_ROWS, NEVER, CancelFlag, uses
 from farann.native.query_batch cimport QueryBatch
 from farann.native.row_levels cimport DecodedLevel, KeyLevel, float_level_of
 from farann.native.snapshot cimport Filter, Segment, Snapshot
+from farann.native.sources cimport RestSource
 
 cdef enum:
     CANDIDATE_ROOM = 64  # candidates beyond 2 k that a query holds before they are thinned out
@@ -158,6 +159,8 @@ cdef class Task(Search):
         self.base_codes.stop = n_first
         self.add_codes(self.base_codes, self.coded, self.base_codes.n_scored, False)
         if not self.approximate:
+            if snapshot.vectors:
+                self.add(RestSource.behind(self.base_codes), self.floats, self.coded)
             return
         if rule.deviations is not None and snapshot.partitions is not None:
             self.means = PartitionMeans.of(self.coded, rule.deviations)
