@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +126,12 @@ def _without_mean_query(of: Any, query_vectors: Any,
         return plain(of, query_vectors)[0], None
 
 
+def _nothing_predicted(*_: Any) -> Generator[None, None, float]:
+    """The search of a threshold in pieces, without any."""
+    yield from ()
+    return float("nan")
+
+
 def _as_numbered(answers: Any, n: int, least: int = 2) -> Any:
     """No rows that answer several queries."""
     return np.empty(0, np.int64)
@@ -199,7 +205,7 @@ MECHANISMS = (
     Mechanism("predicted-threshold", "k-th keys predicted from partitions",
               (_NATIVE + "probing.pyx: mean_of_best deviation_of",
                _NATIVE + "collector.pyx: forget_unkept", _NATIVE + "measuring.pyx: surprises"),
-              ((measure.Searches, "predicted_threshold", lambda *_: float("nan")),),
+              ((measure.Searches, "predicted_threshold", _nothing_predicted),),
               options=_AUTO),
     # What rows go through before they are coded.
     Mechanism("pca-axes", "codes along principal axes alone",

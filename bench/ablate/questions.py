@@ -122,6 +122,8 @@ def built(data: DataSet, options: dict[str, Any], question: Question) -> farann.
     index.build(queries=data.sample())
     for some in np.array_split(rows[len(rows) - later :], 8) if later else []:
         index.add(some)
+    if question.limits:
+        index.tune(k=_K)  # otherwise first searches with a recall would be exact
     return index
 
 

@@ -60,7 +60,7 @@ def side(data: DataSet, mechanism: Mechanism, off: bool) -> Side:
         start = time.process_time()
         index = built(data, options, question)
         seconds = time.process_time() - start
-        for ask in asks_of(mechanism).values():  # tables of efforts, and what the core has
+        for ask in asks_of(mechanism).values():  # what the core has
             ask(index, data.queries(), {})
     return Side(index, seconds)
 

@@ -123,7 +123,8 @@ def code_extents(rows, const double[::1] center, bint unit,
 cdef const float[:, ::1] wide_block(rows, int64_t start, int64_t dim) except *:
     """Rows from one on as float32, as many as are coded between looks for signals."""
     cdef const float[:, ::1] wide
-    PyErr_CheckSignals()
+    if start > 0:
+        PyErr_CheckSignals()
     wide = widened(rows[start:start + max(CODED_AT_ONCE // dim, 1)])
     if wide.shape[1] != dim:
         raise ValueError("rows must have the dimension of the center")
