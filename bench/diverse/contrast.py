@@ -64,7 +64,8 @@ def pool(rows: Floats, size: int, like: Floats, dislikes: Floats) -> Ids:
 
 def unit(vectors: Floats) -> Floats:
     """Vectors of length 1."""
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    units: Floats = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return units
 
 
 def compared(rows: Floats, queries: Floats, *, near: bool,
