@@ -71,7 +71,7 @@ def measure() -> dict[str, float]:
     timed("60,000 x 64, cosine, batch", lambda: index.search_furthest(queries, k=10), 500)
     timed("the same one by one",
           lambda: [index.search_furthest(query, k=10) for query in queries[:50]], 50)
-    index.search_furthest(queries, k=10, recall=0.95)
+    index.tune(queries, k=10)
     timed("the same, recall 0.95", lambda: index.search_furthest(queries, k=10, recall=0.95), 500)
     broad = farann.Index(metric="l2", threads=1)
     broad.add(wide)

