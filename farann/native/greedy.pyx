@@ -12,7 +12,9 @@ from libc.math cimport INFINITY, nextafterf
 from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint64_t
 
 from farann.native.kernels cimport *
-from farann.native.picks cimport KEY_KNOWN, MOST_PACKED, OUT, UNKNOWN, Picks, RowState, meet
+from farann.native.picks cimport (
+    KEY_KNOWN, MOST_PACKED, OUT, UNKNOWN, Bounded, Picks, RowState, goes_before, meet, put_first,
+)
 from farann.native.process cimport NEVER, SHRINKING_BLOCKS, CancelFlag, Scratch, uses
 from farann.native.snapshot cimport Filter, Snapshot
 
@@ -37,12 +39,6 @@ cdef enum:
     # A front is packed once it has met PICKS_TO_PACK + dim / DIM_A_PICK picks.
     PICKS_TO_PACK = 8
     DIM_A_PICK = 16
-
-
-cdef struct Bounded:
-    double bound
-    int64_t id
-    int64_t slot
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -593,36 +589,6 @@ cdef class Greedy:
                 self.block_places[i] = i
 
 
-# ---- rows by bounds on their keys: the largest first, of equal ones the smallest id ----
-
-cdef inline bint goes_before(const Bounded *a, const Bounded *b) noexcept nogil:
-    return a.bound > b.bound or (a.bound == b.bound and a.id < b.id)
-
-
 cdef inline float rounded_up(double bound) noexcept nogil:
     cdef float rounded = <float>bound
     return nextafterf(rounded, INFINITY) if <double>rounded < bound else rounded
-
-
-cdef void put_first(Bounded *rows, int64_t n, int64_t m) noexcept nogil:
-    """Bring the first m of n rows to the front, and the next one behind them; 0 <= m < n."""
-    cdef int64_t low = 0, high = n - 1, i, j
-    cdef Bounded middle
-    while low < high:
-        middle = rows[(low + high) // 2]
-        i, j = low, high
-        while i <= j:
-            while goes_before(&rows[i], &middle):
-                i += 1
-            while goes_before(&middle, &rows[j]):
-                j -= 1
-            if i <= j:
-                rows[i], rows[j] = rows[j], rows[i]
-                i += 1
-                j -= 1
-        if m <= j:
-            high = j
-        elif m >= i:
-            low = i
-        else:
-            return

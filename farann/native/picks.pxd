@@ -25,6 +25,20 @@ cdef struct RowState:
     int32_t chunk   # the picks of which one is the nearest, or KEY_KNOWN, UNKNOWN or OUT
 
 
+cdef struct Bounded:
+    double bound
+    int64_t id
+    int64_t slot
+
+
+cdef inline bint goes_before(const Bounded *a, const Bounded *b) noexcept nogil:
+    """Whether a row with a bound comes first: the larger bound, of equal ones the smaller id."""
+    return a.bound > b.bound or (a.bound == b.bound and a.id < b.id)
+
+
+cdef void put_first(Bounded *rows, int64_t n, int64_t m) noexcept nogil
+
+
 cdef inline void meet(RowState *row, int64_t chunk, double bound, double off) noexcept nogil:
     """Note that a row has at most this key for picks of a chunk, and a bound that is tight."""
     if bound < row.bound:

@@ -246,3 +246,27 @@ cdef class Picks:
         if self.metric == FARANN_COSINE:
             for j in range(n):
                 keys[j] = keys[j] / norm / self.norms[first + j]
+
+
+cdef void put_first(Bounded *rows, int64_t n, int64_t m) noexcept nogil:
+    """Bring the first m of n rows to the front, and the next one behind them; 0 <= m < n."""
+    cdef int64_t low = 0, high = n - 1, i, j
+    cdef Bounded middle
+    while low < high:
+        middle = rows[(low + high) // 2]
+        i, j = low, high
+        while i <= j:
+            while goes_before(&rows[i], &middle):
+                i += 1
+            while goes_before(&middle, &rows[j]):
+                j -= 1
+            if i <= j:
+                rows[i], rows[j] = rows[j], rows[i]
+                i += 1
+                j -= 1
+        if m <= j:
+            high = j
+        elif m >= i:
+            low = i
+        else:
+            return

@@ -325,7 +325,7 @@ def test_select_by_scores(place: Path, capsys: Capture) -> None:
     index.add(rows, groups=np.arange(300) % 3)
     for options, given in (({"k": 9}, ["-k", "9"]), ({"radius": 2.0}, ["--radius", "2"]),
                            ({"k": 20, "per_group": 2}, ["-k", "20", "--per-group", "2"])):
-        found: Any = index.select_spaced(worth.ravel(), **options)  # type: ignore[arg-type]
+        found: Any = index.select_spaced(worth.ravel(), **options)
         assert main(["select", "g.farann", "--scores", "worth.npy", *given]) == 0
         printed = capsys.readouterr()
         assert list(map(int, printed.out.split())) == found.ids.tolist()
