@@ -311,7 +311,7 @@ cdef class WholeLevel(CodeLevel):
 
     cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
         cdef int64_t i, row_bytes = self.codes.groups * FARANN_CODE_GROUP
-        self.in_order = False
+        self.in_order, self.all_scored = False, block.all_scored
         self.in_panels = block.start + block.n <= self.codes.n_hubs
         if self.in_panels:
             self.take_rows(&self.codes.hubs, block.start, row_bytes)

@@ -89,14 +89,17 @@ assert (index.search_furthest(rows[:9], 5, epsilon=0.0).ids == index.search_furt
 index.select_diverse(9)
 tuned = farann.Index.load(sys.argv[1])
 assert tuned.search_furthest(rows[:9], 5, recall=0.9).found.all()
-assert "sklearn" not in sys.modules and "scipy" not in sys.modules
 index.tune()
+assert "sklearn" not in sys.modules and "scipy" not in sys.modules
+index = farann.Index(8, cells=20)
+index.add(rows)
+index.build()
 assert "sklearn" in sys.modules
 """
 
 
 def test_scikit_learn_is_imported_when_groups_are_made(tmp_path: Path) -> None:
-    """It takes about a second: exact searches, limits and files do without."""
+    """It takes about a second: searches, tuning and files do without."""
     index = farann.Index(8, cells=20)
     index.add(np.random.default_rng(1).standard_normal((6000, 8), dtype=np.float32))
     index.tune(k=5)

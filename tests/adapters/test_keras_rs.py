@@ -23,7 +23,7 @@ def test_backend(backend: str, tmp_path: Path) -> None:
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", "addopts=",
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
          str(Path(__file__).with_name("keras_rs_cases.py"))],
         cwd=Path(__file__).parents[2],
         env=environment,
