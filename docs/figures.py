@@ -110,7 +110,8 @@ def spaced() -> Figure:
     best = np.argsort(-scores)[:25]
     for axis, ids, title in zip(axes, (best, found.ids), (
             "25 best scores", f"25 best, none nearer than {found.radius:.2f}"), strict=True):
-        axis.scatter(*rows.T, s=np.clip(20 * scores, 3, None), color=SOFT)
+        # A path for each size would take 600 kB.
+        axis.scatter(*rows.T, s=np.clip(20 * scores, 3, None), color=SOFT, rasterized=True)
         axis.scatter(*rows[ids].T, s=26, color=PICK)
         for row in rows[ids] if ids is found.ids else ():
             axis.add_patch(_circle(row, found.radius / 2))
@@ -221,7 +222,8 @@ def draw(folder: Path) -> None:
     # The same figure has the same bytes, and text stays text.
     with matplotlib.rc_context({"svg.hashsalt": "farann", "svg.fonttype": "none"}):
         for name, make in FIGURES.items():
-            make().savefig(folder / f"{name}.svg", transparent=True, metadata={"Date": None})
+            make().savefig(folder / f"{name}.svg", transparent=True, dpi=150,
+                           metadata={"Date": None})
     pictures = least_like()
     if pictures is not None:
         pictures.savefig(folder / "least-like.png", dpi=100, transparent=True,
