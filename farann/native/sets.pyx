@@ -124,7 +124,8 @@ cdef class SetCollector(Collector):
                          const farann_block *where) noexcept nogil:
         """Give n rows of a block in `rows_met` exact keys.
 
-        The first `met` members, in their order, have let these rows pass, and come last."""
+        The first `met` members, in their order, have let these rows pass, and come last.
+        """
         cdef int64_t at, slot, count = 0
         for at in range(n):
             slot = self.rows_met[at]

@@ -49,8 +49,10 @@ def add(live: Live, rows: npt.ArrayLike, ids: npt.ArrayLike | None, groups: npt.
         new_groups = of_new_rows(store.groups, store.n_slots, group_labels, len(vectors))
         if labels is not store.labels:
             store = store.changed(labels=labels)
-        if replace and len(old := store.slots_of(new_ids)) and (old := old[old >= 0]).size:
-            store = store.without(old)
+        replaced = store.slots_of(new_ids) if replace else new_ids[:0]
+        replaced = replaced[replaced >= 0]
+        if len(replaced):
+            store = store.without(replaced)
         if copy:
             store = store.with_rows(vectors, new_ids, new_groups)
             if store.built and store.outgrown:
