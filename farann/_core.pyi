@@ -6,6 +6,14 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from farann._types import (
+    Float32Array,
+    Float64Array,
+    Int32Array,
+    Int64Array,
+    RowArray,
+    UInt8Array,
+)
 from farann.contract.stop_rule import StopRule
 from farann.quantize.records import CodeArrays, PartitionArrays
 from farann.quantize.transform import Projection
@@ -26,65 +34,35 @@ METRICS: Final[tuple[str, str, str]]
 
 def isa_levels() -> tuple[str, ...]: ...
 def largest_query_code(isa: str) -> int: ...
-def first_bad_row(rows: npt.NDArray[Any], unit: bool) -> int: ...
-def widened(rows: npt.NDArray[Any], isa: str | None = None) -> npt.NDArray[np.float32]: ...
-def sum_of_rows(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]: ...
+def first_bad_row(rows: RowArray, unit: bool) -> int: ...
+def widened(rows: RowArray, isa: str | None = None) -> Float32Array: ...
+def sum_of_rows(rows: Float32Array) -> Float64Array: ...
 
 CODE_SPAN: Final[int]
 MOST_AXES: Final[int]
 
 class Transform:
-    def __init__(
-        self,
-        signs: npt.NDArray[np.int8],
-        axes: Projection | None = None,
-    ) -> None: ...
+    def __init__(self, signs: npt.NDArray[np.int8], axes: Projection | None = None) -> None: ...
 
 def code_rows(n: int) -> int: ...
-def rotate(
-    vectors: npt.NDArray[np.float64], signs: npt.NDArray[np.int8], isa: str
-) -> None: ...
-def code_extents(
-    rows: npt.NDArray[Any],
-    center: npt.NDArray[np.float64],
-    unit: bool,
-    signs: npt.NDArray[np.int8],
-    axes: Projection | None,
-    isa: str,
-    extents: npt.NDArray[np.float64],
-) -> None: ...
-def add_to_groups(
-    vectors: npt.NDArray[np.float32] | npt.NDArray[np.float64],
-    groups: npt.NDArray[np.int32],
-    sums: npt.NDArray[np.float64],
-) -> None: ...
-def encode_rows(
-    rows: npt.NDArray[Any],
-    center: npt.NDArray[np.float64],
-    unit: bool,
-    signs: npt.NDArray[np.int8],
-    axes: Projection | None,
-    inv_scale: npt.NDArray[np.float32],
-    isa: str,
-    codes: npt.NDArray[np.uint8],
-    squares: npt.NDArray[np.float64],
-    low_nibble_norm: npt.NDArray[np.float32],
-) -> tuple[float, float, float, float, float, float]: ...
-def pack_codes(
-    rows: npt.NDArray[np.uint8],
-    places: npt.NDArray[np.int64],
-    halves: bool,
-    panels: npt.NDArray[np.uint8],
-    lower: npt.NDArray[np.uint8] | None = None,
-) -> None: ...
+def rotate(vectors: Float64Array, signs: npt.NDArray[np.int8], isa: str) -> None: ...
+def code_extents(rows: RowArray, center: Float64Array, unit: bool, signs: npt.NDArray[np.int8],
+                 axes: Projection | None, isa: str, extents: Float64Array) -> None: ...
+def add_to_groups(vectors: Float32Array | Float64Array, groups: Int32Array,
+                  sums: Float64Array) -> None: ...
+def encode_rows(rows: RowArray, center: Float64Array, unit: bool, signs: npt.NDArray[np.int8],
+                axes: Projection | None, inv_scale: Float32Array, isa: str, codes: UInt8Array,
+                squares: Float64Array, low_nibble_norm: Float32Array) -> (
+    tuple[float, float, float, float, float, float]): ...
+def pack_codes(rows: UInt8Array, places: Int64Array, halves: bool, panels: UInt8Array,
+               lower: UInt8Array | None = None) -> None: ...
 
 class Codes:
     n_filled: int
     high_nibbles_first: bool
     whole_codes_first: bool
-    def __init__(
-        self, n_rows: int, dim: int, arrays: CodeArrays, in_runs: bool = False
-    ) -> None: ...
+    def __init__(self, n_rows: int, dim: int, arrays: CodeArrays,
+                 in_runs: bool = False) -> None: ...
 
 class Partitions:
     def __init__(self, n_coded: int, n_positions: int, arrays: PartitionArrays) -> None: ...
@@ -96,256 +74,103 @@ class Snapshot:
     isa: Final[str]
     dim: Final[int]
     n_slots: Final[int]
-    def __init__(
-        self,
-        base: npt.NDArray[Any],
-        tail: npt.NDArray[Any],
-        ids: npt.NDArray[np.int64] | None,
-        alive: npt.NDArray[np.uint8] | None,
-        center: npt.NDArray[np.float64],
-        metric: int,
-        isa: str,
-        *,
-        codes: Codes | None = None,
-        partitions: Partitions | None = None,
-        vectors: bool = True,
-        added: Codes | None = None,
-        runs: npt.NDArray[np.int64] | None = None,
-        uncoded: npt.NDArray[np.int64] | None = None,
-    ) -> None: ...
-
-def marked(
-    ids: npt.NDArray[np.int64], least: int, n: int
-) -> npt.NDArray[np.uint8]: ...
+    def __init__(self, base: RowArray, tail: RowArray, ids: Int64Array | None,
+                 alive: UInt8Array | None, center: Float64Array, metric: int, isa: str, *,
+                 codes: Codes | None = None, partitions: Partitions | None = None,
+                 vectors: bool = True, added: Codes | None = None, runs: Int64Array | None = None,
+                 uncoded: Int64Array | None = None) -> None: ...
+def marked(ids: Int64Array, least: int, n: int) -> UInt8Array: ...
 
 class Filter:
     n_rows: Final[int]
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        allowed: npt.NDArray[np.uint8] | None = None,
-        slots: npt.NDArray[np.int64] | None = None,
-        *,
-        share: float = 1.0,
-    ) -> None: ...
-
-    def excluding(
-        self, ids: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]
-    ) -> Filter: ...
-    def outside(
-        self, groups: npt.NDArray[np.int32], left_out: npt.NDArray[np.int32]
-    ) -> Filter: ...
+    def __init__(self, snapshot: Snapshot, allowed: UInt8Array | None = None,
+                 slots: Int64Array | None = None, *, share: float = 1.0) -> None: ...
+    def excluding(self, ids: Int64Array, offsets: Int64Array) -> Filter: ...
+    def outside(self, groups: Int32Array, left_out: Int32Array) -> Filter: ...
 
 class Guard:
-    def __init__(
-        self,
-        isa: str,
-        unit: bool,
-        signs: npt.NDArray[np.float32],
-        center: npt.NDArray[np.float32],
-        scale: float,
-        points: npt.NDArray[np.float32],
-        reaches: npt.NDArray[np.float32],
-        axes: npt.NDArray[np.float32],
-    ) -> None: ...
-    def find(
-        self,
-        queries: npt.NDArray[np.float32],
-        start: int,
-        stop: int,
-        unlike: npt.NDArray[np.uint8],
-        flag: CancelFlag | None = None,
-    ) -> int: ...
-    def is_like(
-        self, queries: npt.NDArray[np.float32], i: int, times: float = 1.0
-    ) -> bool: ...
+    def __init__(self, isa: str, unit: bool, signs: Float32Array, center: Float32Array,
+                 scale: float, points: Float32Array, reaches: Float32Array,
+                 axes: Float32Array) -> None: ...
+    def find(self, queries: Float32Array, start: int, stop: int, unlike: UInt8Array,
+             flag: CancelFlag | None = None) -> int: ...
+    def is_like(self, queries: Float32Array, i: int, times: float = 1.0) -> bool: ...
     def count_alone(self) -> int: ...
     late_surplus: float
-    def how_late(
-        self, asked: int, late: float, usual: float, spread: float, sampled: int
-    ) -> float: ...
+    def how_late(self, asked: int, late: float, usual: float, spread: float,
+                 sampled: int) -> float: ...
 
 class CodeTrials:
     def begin(self) -> bool: ...
     def note(self, gave_up: bool) -> None: ...
 
 class Task:
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        filter: Filter,
-        queries: npt.NDArray[np.float32],
-        start: int,
-        stop: int,
-        k: int,
-        nearest: bool,
-        rule: StopRule | None = None,
-        *,
-        radii: npt.NDArray[np.float64] | None = None,
-        most: int = 0,
-        flag: CancelFlag | None = None,
-        costs: tuple[float, float, float, float] = ...,
-        by_codes: bool = True,
-        tells_late: bool = False,
-    ) -> None: ...
+    def __init__(self, snapshot: Snapshot, filter: Filter, queries: Float32Array, start: int,
+                 stop: int, k: int, nearest: bool, rule: StopRule | None = None, *,
+                 radii: Float64Array | None = None, most: int = 0, flag: CancelFlag | None = None,
+                 costs: tuple[float, float, float, float] = ..., by_codes: bool = True,
+                 tells_late: bool = False) -> None: ...
     gave_up: Final[bool]
     def run(self) -> None: ...
     def n_in_line(self) -> int: ...
     def search_only(self, first: int, end: int, leader: Task | None = None) -> None: ...
-    def late_to(self, late: npt.NDArray[np.float32], start: int) -> None: ...
+    def late_to(self, late: Float32Array, start: int) -> None: ...
     def did(self) -> tuple[int, int, int, int, int, int, int, int]: ...
     def counts(self) -> list[int]: ...
-    def write_top(
-        self, scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], start: int
-    ) -> None: ...
-    def write_range(
-        self, scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], start: int
-    ) -> None: ...
+    def write_top(self, scores: Float32Array, ids: Int64Array, start: int) -> None: ...
+    def write_range(self, scores: Float32Array, ids: Int64Array, start: int) -> None: ...
 
-def write_best(
-    tasks: Sequence[Task], scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64]
-) -> None: ...
+def write_best(tasks: Sequence[Task], scores: Float32Array, ids: Int64Array) -> None: ...
 
 class SingleSearch:
     plan: Final[object]
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        filter: Filter,
-        k: int,
-        plan: object,
-        costs: tuple[float, float, float, float],
-        rule: StopRule,
-        *,
-        guard: Guard | None = None,
-        nearest: bool = False,
-        float32_below: float = 0.0,
-    ) -> None: ...
-    def search(
-        self, queries: object, within: Filter | None = None
-    ) -> (
-        tuple[npt.NDArray[np.int64], npt.NDArray[np.float32], tuple[int, ...]] | tuple[()] | None
-    ): ...
+    def __init__(self, snapshot: Snapshot, filter: Filter, k: int, plan: object,
+                 costs: tuple[float, float, float, float], rule: StopRule, *,
+                 guard: Guard | None = None, nearest: bool = False,
+                 float32_below: float = 0.0) -> None: ...
+    def search(self, queries: object, within: Filter | None = None) -> (
+        tuple[Int64Array, Float32Array, tuple[int, ...]] | tuple[()] | None): ...
 
-def score_slots(
-    snapshot: Snapshot,
-    queries: npt.NDArray[np.float32],
-    slots: npt.NDArray[np.int64],
-    scores: npt.NDArray[np.float32],
-    start: int,
-    stop: int,
-    flag: CancelFlag | None = None,
-) -> None: ...
-
-def keys_of_found(
-    snapshot: Snapshot,
-    queries: npt.NDArray[np.float32],
-    offsets: npt.NDArray[np.int64],
-    slots: npt.NDArray[np.int64],
-    nearest: bool,
-    keys: npt.NDArray[np.float64],
-    start: int,
-    stop: int,
-    flag: CancelFlag | None = None,
-) -> None: ...
-
-def surprises(
-    snapshot: Snapshot,
-    filter: Filter,
-    queries: npt.NDArray[np.float32],
-    scores: npt.NDArray[np.float32],
-    k: int,
-    rule: StopRule,
-    *,
-    nearest: bool = False,
-) -> npt.NDArray[np.float64]: ...
+def score_slots(snapshot: Snapshot, queries: Float32Array, slots: Int64Array, scores: Float32Array,
+                start: int, stop: int, flag: CancelFlag | None = None) -> None: ...
+def keys_of_found(snapshot: Snapshot, queries: Float32Array, offsets: Int64Array, slots: Int64Array,
+                  nearest: bool, keys: Float64Array, start: int, stop: int,
+                  flag: CancelFlag | None = None) -> None: ...
+def surprises(snapshot: Snapshot, filter: Filter, queries: Float32Array, scores: Float32Array,
+              k: int, rule: StopRule, *, nearest: bool = False) -> Float64Array: ...
 
 class PairSearch(Task):
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        filter: Filter,
-        queries: npt.NDArray[np.float32],
-        start: int,
-        stop: int,
-        least: float,
-        flag: CancelFlag | None = None,
-        costs: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),
-    ) -> None: ...
+    def __init__(self, snapshot: Snapshot, filter: Filter, queries: Float32Array, start: int,
+                 stop: int, least: float, flag: CancelFlag | None = None,
+                 costs: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)) -> None: ...
+    def write_keys(self, keys: Float64Array, ids: Int64Array, start: int) -> None: ...
 
-    def write_keys(
-        self, keys: npt.NDArray[np.float64], ids: npt.NDArray[np.int64], start: int
-    ) -> None: ...
-
-def member_keys(
-    snapshot: Snapshot,
-    members: npt.NDArray[np.float32],
-    slots: npt.NDArray[np.int64],
-    keys: npt.NDArray[np.float64],
-    flag: CancelFlag | None = None,
-) -> None: ...
+def member_keys(snapshot: Snapshot, members: Float32Array, slots: Int64Array, keys: Float64Array,
+                flag: CancelFlag | None = None) -> None: ...
 
 class SetSearch:
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        filter: Filter,
-        members: npt.NDArray[np.float64],
-        offsets: npt.NDArray[np.int64],
-        start: int,
-        k: int,
-        *,
-        epsilon: float = 0.0,
-        budget: int = 0,
-        seconds: float = 0.0,
-        rests: npt.NDArray[np.float64] | None = None,
-        raw: bool = False,
-        floor: float = -np.inf,
-        flag: CancelFlag | None = None,
-    ) -> None: ...
-
+    def __init__(self, snapshot: Snapshot, filter: Filter, members: Float64Array,
+                 offsets: Int64Array, start: int, k: int, *, epsilon: float = 0.0, budget: int = 0,
+                 seconds: float = 0.0, rests: Float64Array | None = None, raw: bool = False,
+                 floor: float = -np.inf, flag: CancelFlag | None = None) -> None: ...
     def run(self) -> None: ...
-
-    def write_top(
-        self, scores: npt.NDArray[np.float32], ids: npt.NDArray[np.int64], start: int
-    ) -> None: ...
-
-    def write_keys(self, keys: npt.NDArray[np.float64], start: int) -> None: ...
-
+    def write_top(self, scores: Float32Array, ids: Int64Array, start: int) -> None: ...
+    def write_keys(self, keys: Float64Array, start: int) -> None: ...
     def did(self) -> tuple[int, ...]: ...
 
 class Greedy:
     finished: Final[bool]
     by_float32: Final[bool]
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        filter: Filter,
-        first: npt.NDArray[np.int64],
-        most: int,
-        *,
-        radius: float | None = None,
-        groups: npt.NDArray[np.int32] | None = None,
-        per_group: int = 0,
-    ) -> None: ...
-
+    def __init__(self, snapshot: Snapshot, filter: Filter, first: Int64Array, most: int, *,
+                 radius: float | None = None, groups: Int32Array | None = None,
+                 per_group: int = 0) -> None: ...
     def run(self, count: int, flag: CancelFlag | None = None) -> int: ...
-
-    def write(
-        self, ids: npt.NDArray[np.int64], scores: npt.NDArray[np.float32]
-    ) -> None: ...
-
+    def write(self, ids: Int64Array, scores: Float32Array) -> None: ...
     def did(self) -> tuple[int, int, int]: ...
 
-def merge_sorted(
-    keys: npt.NDArray[np.float64],
-    ids: npt.NDArray[np.int64],
-    starts: npt.NDArray[np.int64],
-    stops: npt.NDArray[np.int64],
-    offsets: npt.NDArray[np.int64],
-    places: npt.NDArray[np.int64],
-) -> None: ...
-def empty_sum(dim: int) -> npt.NDArray[np.int64]: ...
-def add_rows_exactly(rows: npt.NDArray[np.uint32], sums: npt.NDArray[np.int64]) -> None: ...
-def add_directions_exactly(rows: npt.NDArray[np.float64], sums: npt.NDArray[np.int64]) -> None: ...
-def mean_of_sum(sums: npt.NDArray[np.int64], n: int) -> npt.NDArray[np.float32]: ...
+def merge_sorted(keys: Float64Array, ids: Int64Array, starts: Int64Array, stops: Int64Array,
+                 offsets: Int64Array, places: Int64Array) -> None: ...
+def empty_sum(dim: int) -> Int64Array: ...
+def add_rows_exactly(rows: npt.NDArray[np.uint32], sums: Int64Array) -> None: ...
+def add_directions_exactly(rows: Float64Array, sums: Int64Array) -> None: ...
+def mean_of_sum(sums: Int64Array, n: int) -> Float32Array: ...
