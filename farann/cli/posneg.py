@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import warnings
 from pathlib import Path
@@ -15,10 +13,10 @@ import numpy.typing as npt
 
 from farann._types import BoolArray, Float64Array, Int64Array
 from farann.adapters.posneg import Factorization, FusionRanker, SignedModel
-from farann.cli.ids import parquet_columns, parquet_schema, read_any_ids
+from farann.cli.ids import read_any_ids
 from farann.cli.terminal import counted, note
-from farann.io.files import open_regular
-from farann.io.text import SEPARATORS, naming
+from farann.io.text import SEPARATORS
+from farann.io.vector_formats import columns_of, kinds_of
 from farann.vectors import open_vectors
 
 __all__ = ["posneg"]
@@ -179,10 +177,7 @@ def _read_log(file: str, columns: str | None, liked: float | None, disliked: flo
     if names is not None and len(names) not in (3, 4):
         raise ValueError(f"--columns: expected the names of user, item, label and perhaps time, "
                          f"got {columns!r}")
-    if path.suffix == ".parquet":
-        found = parquet_columns(path, _chosen(path, names, parquet_schema(path).names))
-    else:
-        found = _text(path, SEPARATORS[path.suffix], names)
+    found = columns_of(path, _chosen(path, names, list(kinds_of(path))))
     if not found[0]:
         raise ValueError(f"{path}: expected feedback, got none")
     labels = _numbers(path, "label", found[2])
@@ -218,23 +213,6 @@ def _chosen(path: Path, names: list[str] | None, there: list[str]) -> list[str]:
         raise ValueError(f"{path}: expected a column {lacking[0]!r}, got {', '.join(there)}; "
                          "--columns says what they are called")
     return names
-
-
-def _text(path: Path, separator: str, names: list[str] | None) -> list[Column]:
-    with io.TextIOWrapper(open_regular(path), "utf-8-sig", newline="") as stream, naming(path):
-        rows = csv.reader(stream, delimiter=separator)
-        header = next(rows, [])
-        at = [header.index(name) for name in _chosen(path, names, header)]
-        columns: list[Column] = [[] for _ in at]
-        for number, row in enumerate(rows, 2):
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise ValueError(f"{path}: line {number}: expected {len(header)} fields, as the "
-                                 f"header has, got {len(row)}")
-            for column, place in zip(columns, at, strict=True):
-                column.append(row[place])
-    return columns
 
 
 def _id(path: Path, row: int, value: Any) -> str:

@@ -37,32 +37,37 @@ def list_column(name: str, value: Any) -> npt.NDArray[Any] | None:
     first, dim = 0, None if lists else kind.list_size
     for chunk in getattr(column, "chunks", [column]):
         if len(chunk):
-            made.append(_rows(name, chunk, dim, first))
+            try:
+                made.append(rows_of_lists(chunk, dim, first))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
             first, dim = first + len(chunk), made[-1].shape[1]
     if len(made) == 1:
         return made[0]
     return np.concatenate(made) if made else np.empty((0, dim or 0), np.float32)
 
 
-def _rows(name: str, chunk: Any, dim: int | None, first: int) -> npt.NDArray[Any]:
-    """Rows of a chunk, the first of which is number `first` of all."""
+def rows_of_lists(chunk: Any, dim: int | None, first: int) -> npt.NDArray[Any]:
+    """Rows of lists of `dim` numbers, None: as many as the first list has.
+
+    `first`: the number of the first row in what errors say.
+    """
     try:
         chunk.validate()
     except ValueError as error:
-        raise ValueError(f"{name}: expected a valid Arrow array, got one that isn't: "
-                         f"{error}") from None
+        raise ValueError(f"expected a valid Arrow array, got one that isn't: {error}") from None
     if chunk.null_count:
-        raise ValueError(f"{name}: expected a list of numbers in each row, got none in row "
+        raise ValueError("expected a list of numbers in each row, got none in row "
                          f"{first + _first_missing(chunk)}; drop or fill it first")
     lengths = np.asarray(chunk.value_lengths())
     dim = int(lengths[0]) if dim is None else dim
     other = np.flatnonzero(lengths != dim)
     if len(other):
-        raise ValueError(f"{name}: expected rows of equal length, got {dim} numbers in row 0 and "
+        raise ValueError(f"expected rows of equal length, got {dim} numbers in row 0 and "
                          f"{lengths[other[0]]} in row {first + other[0]}")
     numbers = chunk.flatten()
     if numbers.null_count:
-        raise ValueError(f"{name}: expected numbers, got none in row "
+        raise ValueError("expected numbers, got none in row "
                          f"{first + _first_missing(numbers) // dim}; drop or fill it first")
     rows: npt.NDArray[Any] = numbers.to_numpy().reshape(len(chunk), dim)
     return rows

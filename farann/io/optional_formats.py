@@ -15,12 +15,14 @@ from typing import IO, Any
 
 import numpy as np
 
+from farann.contract.arrow import rows_of_lists
+from farann.io.files import open_regular
 from farann.io.vector_content import (
     Array,
     Content,
     Fault,
+    Wanted,
     check_size,
-    choose,
     optional_package,
     slices,
 )
@@ -35,9 +37,9 @@ _SHOWN = 8  # data sets that a message names
 # ---- HDF5 ----
 
 
-def look_at_hdf5(path: Path, name: str | None, default: str, limit: int,
-                 without: str | None) -> Content:
+def look_at_hdf5(wanted: Wanted) -> Content:
     """Find a data set."""
+    path, name, limit = wanted.path, wanted.name, wanted.limit
     h5py = optional_package("h5py", path)
 
     def look_at(file: Any, name: str) -> Any:
@@ -52,7 +54,7 @@ def look_at_hdf5(path: Path, name: str | None, default: str, limit: int,
         if name is None:
             names = _data_sets(h5py, file)
             outside = [one for one in names if "/" not in one]  # of groups
-            name = choose(path, "data set", outside or names, None, default)
+            name = wanted.choose("data set", outside or names)
         data = look_at(file, name)
         shape, dtype = tuple(data.shape or ()), data.dtype
 
@@ -144,33 +146,26 @@ def write_hdf5(stream: IO[bytes], array: Array, name: str | None) -> None:
 # ---- Parquet ----
 
 
-def look_at_parquet(path: Path, name: str | None, default: str, limit: int,
-                    without: str | None) -> Content:
+def look_at_parquet(wanted: Wanted) -> Content:
     """Find a column of lists, or columns of numbers but one of ids."""
+    path, name = wanted.path, wanted.name
     parquet = optional_package("pyarrow.parquet", path)
-    types = importlib.import_module("pyarrow.types")
-
-    def is_number(kind: Any) -> bool:
-        return bool(types.is_integer(kind) or types.is_floating(kind))
-
-    def is_list(kind: Any) -> bool:
-        listed = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-        return bool(listed) and is_number(kind.value_type)
-
     with parquet.ParquetFile(path) as file:
         rows = file.metadata.num_rows
-        kinds = {field.name: field.type for field in file.schema_arrow if field.name != without}
-        lists = [column for column, kind in kinds.items() if is_list(kind)]
-        if name is not None and name in kinds and is_number(kinds[name]):
+        kinds = {field.name: field.type for field in file.schema_arrow
+                 if field.name != wanted.without}
+        lists = [column for column, kind in kinds.items()
+                 if _kind(kind) is list and _is_number(kind.value_type)]
+        if name is not None and name in kinds and _is_number(kinds[name]):
             columns = [name]
-        elif name is None and kinds and all(map(is_number, kinds.values())):
+        elif name is None and kinds and all(map(_is_number, kinds.values())):
             columns = list(kinds)
         else:
-            columns = [choose(path, "column of lists of numbers", lists, name, default)]
+            columns = [wanted.choose("column of lists of numbers", lists)]
         plain = columns[0] not in lists
         numbers = [kinds[column] if plain else kinds[column].value_type for column in columns]
         dtype = np.result_type(*(np.dtype(kind.to_pandas_dtype()) for kind in numbers))
-        _check_column_sizes(file.metadata, columns, dtype.itemsize, limit)
+        _check_column_sizes(file.metadata, columns, dtype.itemsize, wanted.limit)
         dim = len(columns) if plain else _length_of_lists(file, columns[0])
 
     def read(step: int) -> Iterator[Array]:
@@ -179,7 +174,10 @@ def look_at_parquet(path: Path, name: str | None, default: str, limit: int,
             for batch in file.iter_batches(step, columns=columns):
                 parts = [batch.column(column) for column in columns]
                 if not plain:
-                    yield _lists_to_rows(parts[0], dim, done)
+                    try:
+                        yield rows_of_lists(parts[0], dim, done)
+                    except ValueError as error:
+                        raise Fault(error) from None
                 elif any(part.null_count for part in parts):
                     raise Fault(f"a value is missing in rows {done} to {done + len(batch) - 1}")
                 else:
@@ -214,21 +212,32 @@ def _length_of_lists(file: Any, column: str) -> int:
     return 0
 
 
-def _lists_to_rows(column: Any, dim: int, start: int) -> Array:
-    """Make an array (n, dim) of an Arrow array of lists, all of length dim."""
-    lengths = importlib.import_module("pyarrow.compute").list_value_length(column)
-    lengths = lengths.fill_null(-1).to_numpy(zero_copy_only=False)
-    wrong = lengths != dim
-    if wrong.any():
-        row = int(wrong.argmax())
-        got = "none" if lengths[row] < 0 else f"{lengths[row]}"
-        raise Fault(f"row {start + row}: expected {dim} numbers, got {got}")
-    values = column.flatten()
-    if values.null_count:
-        row = int(values.is_null().to_numpy(zero_copy_only=False).argmax()) // dim
-        raise Fault(f"row {start + row}: a value is missing")
-    numbers: Array = values.to_numpy(zero_copy_only=False)
-    return numbers.reshape(-1, dim)
+def _kind(kind: Any) -> type:
+    """The type of Python that a type of Arrow is nearest to."""
+    types = importlib.import_module("pyarrow.types")
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return list
+    if types.is_integer(kind):
+        return int
+    return float if types.is_floating(kind) else str if "string" in str(kind) else object
+
+
+def _is_number(kind: Any) -> bool:
+    return _kind(kind) in (int, float)
+
+
+def kinds_of_parquet(path: Path) -> dict[str, type]:
+    """What the columns hold."""
+    with open_regular(path) as stream:
+        file = optional_package("pyarrow.parquet", path).ParquetFile(stream)
+        return {field.name: _kind(field.type) for field in file.schema_arrow}
+
+
+def columns_of_parquet(path: Path, names: list[str]) -> list[list[Any]]:
+    """The values of some columns."""
+    with open_regular(path) as stream:
+        table = optional_package("pyarrow.parquet", path).ParquetFile(stream).read(names)
+        return [table[name].to_pylist() for name in names]
 
 
 def write_parquet(stream: IO[bytes], array: Array, name: str | None) -> None:

@@ -1,19 +1,19 @@
-"""Vectors in text: a row a line, with commas or tabs, perhaps below a line of names."""
+"""Tables in text: CSV and TSV, perhaps below a line of names, and JSON lines."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import islice
+import json
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from farann.io.files import open_regular
-from farann.io.vector_content import Array, Content, Fault, check_size, choose
+from farann.io.vector_content import Array, Content, Fault, Wanted, check_size
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _LONGEST_LINE = 1 << 24  # characters of a line
@@ -21,17 +21,32 @@ _LONGEST_LINE = 1 << 24  # characters of a line
 _MISSING = {"", "-", "?", ".", "na", "n/a", "nan", "nil", "none", "null"}
 
 
-def look_at_text(path: Path, name: str | None, default: str, limit: int,
-                 without: str | None) -> Content:
-    """Find all columns but one of ids, or the one called `name`; ids are integers."""
-    separator = SEPARATORS[path.suffix.lower()]
-    with opened(path) as stream:
-        first = next(filled_lines(stream), "")
-        fields = next(csv.reader([first], delimiter=separator), [])
-        rows = sum(1 for _ in filled_lines(stream))
+def _opened(path: Path, newline: str = "\n") -> io.TextIOWrapper:
+    return io.TextIOWrapper(open_regular(path), "utf-8-sig", newline=newline)
+
+
+def _filled_lines(stream: io.TextIOWrapper) -> Iterator[str]:
+    """Lines that have something in them."""
+    while line := stream.readline(_LONGEST_LINE):
+        if len(line) == _LONGEST_LINE:
+            raise Fault(f"expected lines of at most {_LONGEST_LINE} characters")
+        if line := line.strip("\r\n"):
+            yield line
+
+
+# ---- commas or tabs ----
+
+
+def look_at_text(wanted: Wanted) -> Content:
+    """Find all columns but one of ids, or the one of a name; ids are integers."""
+    path, separator = wanted.path, SEPARATORS[wanted.path.suffix.lower()]
+    with _opened(path) as stream:
+        lines = _filled_lines(stream)
+        fields = next(csv.reader(islice(lines, 1), delimiter=separator), [])
+        rows = sum(1 for _ in lines)
     numbers = list(map(_is_number, fields))
     has_names = not all(numbers)
-    columns = _columns(path, fields if has_names else [], name, default, without)
+    columns = _columns(wanted, fields if has_names else [])
     if columns is None and has_names and any(numbers):
         # Taken for names, a row with a missing value would be lost.
         word, value = fields[numbers.index(False)], fields[numbers.index(True)]
@@ -39,12 +54,12 @@ def look_at_text(path: Path, name: str | None, default: str, limit: int,
                     f"{value[:40]!r}")
     rows += bool(fields) and not has_names
     dim = len(fields) if columns is None else len(columns)
-    dtype = np.dtype(np.int64 if default == "ids" else np.float64)
-    check_size(rows * dim * dtype.itemsize, limit)
+    dtype = np.dtype(np.int64 if wanted.default == "ids" else np.float64)
+    check_size(rows * dim * dtype.itemsize, wanted.limit)
 
     def read(step: int) -> Iterator[Array]:
-        with opened(path) as stream:
-            lines = filled_lines(stream)
+        with _opened(path) as stream:
+            lines = _filled_lines(stream)
             next(islice(lines, int(has_names), int(has_names)), None)
             done = int(has_names)
             while block := list(islice(lines, max(1, step))):
@@ -55,86 +70,17 @@ def look_at_text(path: Path, name: str | None, default: str, limit: int,
     return Content((rows, dim), dtype, read)
 
 
-def columns_of_words(path: Path) -> list[str]:
-    """Names of the columns whose first value is a word, and no number or missing one."""
-    records = _records(path)
-    names, values = next(records, []), next(records, [])
-    if any(map(_is_number, names)):
-        return []
-    return [name for name, value in zip(names, values, strict=False)
-            if value.strip().lower() not in _MISSING and not _is_number(value)]
-
-
-def text_column(path: Path, name: str) -> list[str] | None:
-    """The column of a name, or the only one, where its first value is no integer."""
-    rows = list(_records(path))
-    if not rows or (name not in rows[0] and len(rows[0]) > 1):
-        return None
-    at = 0
-    if name in rows[0]:
-        at = rows.pop(0).index(name)
-    for number, row in enumerate(rows, 1):
-        if len(row) <= at:
-            raise Fault(f"row {number}: expected a value of {name!r}, got none")
-    return None if not rows or _is_integer(rows[0][at]) else [row[at] for row in rows]
-
-
-def names_of(path: Path) -> list[str]:
-    """The first line's fields, which may be names of columns."""
-    return next(_records(path), [])
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Name the file in what is wrong with its text."""
-    try:
-        yield
-    except Fault as fault:
-        raise ValueError(f"{path}: {fault}") from None
-    except UnicodeDecodeError:
-        raise ValueError(f"{path}: expected text in UTF-8") from None
-    except csv.Error as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def write_text(stream: IO[bytes], array: Array, name: str | None, separator: str) -> None:
-    """Write rows, a line each; the shortest digits that give the numbers back."""
-    if name is not None:
-        raise ValueError(f"name: text is written without names, got {name!r}")
-    for row in array:
-        stream.write((separator.join(map(str, row)) + "\n").encode())
-
-
-def _columns(path: Path, names: list[str], name: str | None, default: str,
-             without: str | None) -> list[int] | None:
+def _columns(wanted: Wanted, names: list[str]) -> list[int] | None:
     """Numbers of columns, None for all of them."""
-    left_out = name is None and without is not None
-    wanted = without if left_out else name
-    if wanted is None and not (default == "ids" and "ids" in names):
+    left_out = wanted.name is None and wanted.without is not None
+    if left_out:
+        wanted = wanted._replace(name=wanted.without)
+    if wanted.name is None and not (wanted.default == "ids" and "ids" in names):
         return None
     if not names:
-        raise Fault(f"the first line has no names of columns, got {wanted!r}")
-    chosen = names.index(choose(path, "column", names, wanted, default))
+        raise Fault(f"the first line has no names of columns, got {wanted.name!r}")
+    chosen = names.index(wanted.choose("column", names))
     return [at for at in range(len(names)) if (at == chosen) != left_out]
-
-
-def opened(path: Path, newline: str = "\n") -> io.TextIOWrapper:
-    return io.TextIOWrapper(open_regular(path), "utf-8-sig", newline=newline)
-
-
-def _records(path: Path) -> Iterator[list[str]]:
-    """Fields of each line that has any; fields in quotes may hold line ends."""
-    with opened(path, newline="") as stream:
-        yield from filter(None, csv.reader(stream, delimiter=SEPARATORS[path.suffix.lower()]))
-
-
-def filled_lines(stream: io.TextIOWrapper) -> Iterator[str]:
-    """Lines that have something in them."""
-    while line := stream.readline(_LONGEST_LINE):
-        if len(line) == _LONGEST_LINE:
-            raise Fault(f"expected lines of at most {_LONGEST_LINE} characters")
-        if line := line.strip("\r\n"):
-            yield line
 
 
 def _numbers(lines: list[str], separator: str, dtype: np.dtype[Any], names: list[str],
@@ -160,6 +106,41 @@ def _numbers(lines: list[str], separator: str, dtype: np.dtype[Any], names: list
     raise Fault(wrong)
 
 
+def _records(path: Path) -> Iterator[list[str]]:
+    """Fields of each line that has any; fields in quotes may hold line ends."""
+    with _opened(path, newline="") as stream:
+        yield from filter(None, csv.reader(stream, delimiter=SEPARATORS[path.suffix.lower()]))
+
+
+def kinds_of_text(path: Path) -> dict[str, type]:
+    """What the columns begin with, by their names; nothing where the first line has numbers."""
+    records = _records(path)
+    names, values = next(records, []), next(records, [])
+    if any(map(_is_number, names)):
+        return {}
+    return dict(zip(names, map(_kind, chain(values, repeat(""))), strict=False))
+
+
+def _kind(text: str) -> type:
+    if text.strip().lower() in _MISSING:
+        return type(None)
+    return int if _is_integer(text) else float if _is_number(text) else str
+
+
+def columns_of_text(path: Path, names: list[str]) -> list[list[Any]]:
+    """The values of some columns, as strings."""
+    records = _records(path)
+    head, columns = next(records, []), [list[str]() for _ in names]
+    places = [head.index(name) for name in names]
+    for number, row in enumerate(records, 2):
+        if len(row) != len(head):
+            raise Fault(f"line {number}: expected {len(head)} fields, as the first line has, got "
+                        f"{len(row)}")
+        for column, place in zip(columns, places, strict=True):
+            column.append(row[place])
+    return columns
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)
@@ -170,3 +151,101 @@ def _is_number(text: str) -> bool:
 
 def _is_integer(text: str) -> bool:
     return text.strip().removeprefix("-").isdecimal()
+
+
+def write_text(stream: IO[bytes], array: Array, name: str | None, separator: str) -> None:
+    """Write rows, a line each; the shortest digits that give the numbers back."""
+    if name is not None:
+        raise ValueError(f"name: text is written without names, got {name!r}")
+    for row in array:
+        stream.write((separator.join(map(str, row)) + "\n").encode())
+
+
+# ---- JSON lines ----
+
+
+def look_at_json_lines(wanted: Wanted) -> Content:
+    """Find the field of lists of numbers, or the one of a name, which may be of numbers."""
+    with _opened(wanted.path) as stream:
+        lines = _filled_lines(stream)
+        found = list(_parsed(islice(lines, 1)))
+        rows = sum(1 for _ in lines) + len(found)
+    record, field = found[0] if found else [], None
+    if isinstance(record, dict):
+        known = [one for one, value in record.items()
+                 if _is_row(value) or (one == wanted.name and _is_json_number(value))]
+        field = wanted.choose("field of numbers", known)
+        record = record[field]
+    elif wanted.name is not None:
+        raise Fault(f"lines are lists without names, got {wanted.name!r}")
+    shape = (rows,) if _is_json_number(record) else (rows, len(record))
+    whole = wanted.default == "ids" and _is_json_number(record)
+    dtype = np.dtype(np.int64 if whole else np.float64)
+    check_size(rows * dtype.itemsize * (shape[1] if len(shape) > 1 else 1), wanted.limit)
+
+    def read(step: int) -> Iterator[Array]:
+        with _opened(wanted.path) as stream:
+            lines, done = _filled_lines(stream), 0
+            while block := list(islice(lines, max(1, step))):
+                yield np.array([_row(record, field, shape[1:], whole, number) for number, record
+                                in enumerate(_parsed(block, done), done + 1)],
+                               dtype).reshape(-1, *shape[1:])
+                done += len(block)
+
+    return Content(shape, dtype, read)
+
+
+def _parsed(lines: Iterable[str], done: int = 0) -> Iterator[Any]:
+    """What each line holds."""
+    for number, line in enumerate(lines, done + 1):
+        try:
+            yield json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise Fault(f"line {number}: not valid JSON: {error}") from None
+
+
+def _row(record: Any, field: str | None, shape: tuple[int, ...], whole: bool, number: int) -> Any:
+    """The numbers of a line, of a shape."""
+    value = record if field is None else _value(record, field)
+    if not shape:
+        if _is_json_number(value) and (not whole or isinstance(value, int)):
+            return value
+    elif _is_row(value) and len(value) == shape[0]:
+        return value
+    what = f"{shape[0]} numbers" if shape else "a whole number" if whole else "a number"
+    raise Fault(f"line {number}: expected {what}, got {json.dumps(value):.40}")
+
+
+def _value(record: Any, field: str) -> Any:
+    return record.get(field) if isinstance(record, dict) else None
+
+
+def _is_row(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_json_number, value))
+
+
+def _is_json_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def kinds_of_json_lines(path: Path) -> dict[str, type]:
+    """What the fields of the first object hold."""
+    with _opened(path) as stream:
+        first = next(_parsed(_filled_lines(stream)), None)
+    return {name: type(value) for name, value in first.items()} if isinstance(first, dict) else {}
+
+
+def columns_of_json_lines(path: Path, names: list[str]) -> list[list[Any]]:
+    """The values of some fields; None where an object has none."""
+    columns = [list[Any]() for _ in names]
+    with _opened(path) as stream:
+        for record in _parsed(_filled_lines(stream)):
+            for column, name in zip(columns, names, strict=True):
+                column.append(_value(record, name))
+    return columns
+
+
+def write_json_lines(stream: IO[bytes], array: Array, name: str | None) -> None:
+    """Write rows, an object a line."""
+    for row in array.tolist():
+        stream.write((json.dumps({name or "vector": row}) + "\n").encode())

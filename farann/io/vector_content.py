@@ -1,7 +1,10 @@
-"""What all vector formats share: what a file was found to hold, and what is wrong with it."""
+"""What all vector formats share: what is looked for, what was found, and what is wrong with it."""
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import errno
 import importlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -31,6 +34,51 @@ class TooLarge(Fault):
     """A fault: the file's content is larger than the limit."""
 
 
+class Wanted(NamedTuple):
+    """The array of a file that is looked for."""
+
+    path: Path
+    name: str | None  # None: the only one, or that called `default`
+    default: str
+    limit: int = 0  # most bytes of its numbers once unpacked
+    without: str | None = None  # a column that has ids, and is no coordinate
+
+    def choose(self, what: str, names: Iterable[str]) -> str:
+        """The name of the array, of those that there are."""
+        names = sorted(names)
+        listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+        if self.name in names:
+            return str(self.name)
+        if self.name is not None:
+            raise Fault(f"no {what} is called {self.name!r}; there are: {listed or 'none'}")
+        if len(names) == 1:
+            return names[0]
+        if self.default in names:
+            return self.default
+        if not names:
+            raise Fault(f"holds no {what}")
+        raise Fault(f"holds several: {listed}; say which as {self.path.name}:NAME")
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong with the bytes of a file into a ValueError that names it."""
+    try:
+        yield
+    except (Fault, csv.Error) as fault:
+        raise ValueError(f"{path}: {fault}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: expected text in UTF-8") from None
+    except ImportError:
+        raise
+    except Exception as error:
+        # h5py and pyarrow raise OSError for damage, too; what the system says has a number. EINVAL
+        # is damage as well: a place before the file's beginning.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise ValueError(f"{path}: damaged, or not a {path.suffix} file: {error}") from error
+
+
 def check_size(size: int, limit: int) -> None:
     """Refuse more bytes than the limit."""
     if size > limit:
@@ -40,23 +88,6 @@ def check_size(size: int, limit: int) -> None:
 def slices(array: Any, n: int) -> Reader:
     """Reads rows of what can be sliced."""
     return lambda step: (array[start : start + step] for start in range(0, n, step))
-
-
-def choose(path: Path, what: str, names: Iterable[str], wanted: str | None, default: str) -> str:
-    """Pick the wanted array, or the only one, or the default."""
-    names = sorted(names)
-    listed = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    if wanted in names:
-        return str(wanted)
-    if wanted is not None:
-        raise Fault(f"no {what} is called {wanted!r}; there are: {listed or 'none'}")
-    if len(names) == 1:
-        return names[0]
-    if default in names:
-        return default
-    if not names:
-        raise Fault(f"holds no {what}")
-    raise Fault(f"holds several: {listed}; say which as {path.name}:NAME")
 
 
 def optional_package(module: str, path_or_suffix: Path | str) -> Any:

@@ -8,11 +8,8 @@ unpacked before what it says of its size is within the limit, and no other file 
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import io
 import math
-import stat
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -22,28 +19,34 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
-from farann.io.json_lines import look_at_json_lines, write_json_lines
-from farann.io.optional_formats import (
-    look_at_hdf5,
-    look_at_parquet,
-    write_hdf5,
-    write_parquet,
+from farann.io import optional_formats as optional
+from farann.io import text
+from farann.io.files import require_regular
+from farann.io.vector_content import (
+    Array,
+    Content,
+    Fault,
+    TooLarge,
+    Wanted,
+    check_size,
+    naming,
+    slices,
 )
-from farann.io.text import SEPARATORS, look_at_text, write_text
-from farann.io.vector_content import Array, Content, Fault, TooLarge, check_size, choose, slices
 
-__all__ = ["FORMATS", "Format", "format_of", "look"]
+__all__ = ["FORMATS", "Format", "columns_of", "format_of", "kinds_of", "look"]
+
 
 class Format(NamedTuple):
     """Reader and writer of a file format, and whether it holds several arrays by name.
 
-    ``look`` takes the path, the name wanted, the name to prefer, the limit in bytes, and the name
-    of a column that holds ids.
+    Tables tell what their columns hold, and give any of them as Python's values.
     """
 
-    look: Callable[[Path, str | None, str, int, str | None], Content]
+    look: Callable[[Wanted], Content]
     write: Callable[[IO[bytes], Array, str | None], None]
     named: bool
+    kinds: Callable[[Path], dict[str, type]] = lambda path: {}
+    columns: Callable[[Path, list[str]], list[list[Any]]] = lambda path, names: []
 
 
 # The default limit of a file's unpacked bytes is the larger of these two. Compressed vectors hardly
@@ -73,11 +76,11 @@ def look(path: Path, name: str | None, default: str, max_bytes: int | None = Non
     kind = format_of(path)
     if name is not None and not kind.named:
         raise ValueError(f"{path}: a {path.suffix} file has no named arrays, got {name!r}")
-    size = _size_of_regular(path)
+    size = require_regular(path).st_size
     limit = max(USUAL_BYTES, USUAL_RATIO * size) if max_bytes is None else max_bytes
-    with _naming(path):
+    with naming(path):
         try:
-            content = kind.look(path, name, default, limit, without)
+            content = kind.look(Wanted(path, name, default, limit, without))
             check_size(math.prod(content.shape) * content.dtype.itemsize, limit)
         except TooLarge as fault:
             usual = (f"; the limit is {USUAL_RATIO} times the file's size and at least "
@@ -85,35 +88,25 @@ def look(path: Path, name: str | None, default: str, max_bytes: int | None = Non
             raise Fault(f"{fault}{usual}; max_bytes= or --max-bytes sets another limit") from None
 
     def read(step: int) -> Iterator[Array]:
-        _size_of_regular(path)
-        with _naming(path):
+        require_regular(path)
+        with naming(path):
             yield from content.read(step)
 
     return content._replace(read=read)
 
 
-def _size_of_regular(path: Path) -> int:
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ValueError(f"{path}: not a regular file")
-    return status.st_size
+def kinds_of(path: Path) -> dict[str, type]:
+    """What each column of a table holds; {} where columns have no names."""
+    table = format_of(path)
+    with naming(path):
+        return table.kinds(path)
 
 
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong with the bytes of a file into a ValueError that names it."""
-    try:
-        yield
-    except Fault as fault:
-        raise ValueError(f"{path}: {fault}") from None
-    except ImportError:
-        raise
-    except Exception as error:
-        # h5py and pyarrow raise OSError for damage, too; what the system says has a number. EINVAL
-        # is damage as well: a place before the file's beginning.
-        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise
-        raise ValueError(f"{path}: damaged, or not a {path.suffix} file: {error}") from error
+def columns_of(path: Path, names: list[str]) -> list[list[Any]]:
+    """Some columns of a table."""
+    table = format_of(path)
+    with naming(path):
+        return table.columns(path, names)
 
 
 # numpy
@@ -121,10 +114,9 @@ def _naming(path: Path) -> Iterator[None]:
 MAX_HEADER = 1 << 14  # bytes of an .npy header; numpy takes 10,000 and what is around them
 
 
-def _look_npy(path: Path, name: str | None, default: str, limit: int,
-              without: str | None) -> Content:
+def _look_npy(wanted: Wanted) -> Content:
     with np.errstate(over="raise"):  # in the size of an impossible shape
-        array = npy.open_memmap(path, mode="r")
+        array = npy.open_memmap(wanted.path, mode="r")
     read = slices(array, array.shape[0] if array.ndim else 0)
     return Content(array.shape, array.dtype, read, array)
 
@@ -133,11 +125,10 @@ def _write_npy(stream: IO[bytes], array: Array, name: str | None) -> None:
     np.save(stream, array, allow_pickle=False)
 
 
-def _look_npz(path: Path, name: str | None, default: str, limit: int,
-              without: str | None) -> Content:
-    with zipfile.ZipFile(path) as archive:
+def _look_npz(wanted: Wanted) -> Content:
+    with zipfile.ZipFile(wanted.path) as archive:
         names = [entry[:-4] for entry in archive.namelist() if entry.endswith(".npy")]
-        entry = choose(path, "array", names, name, default) + ".npy"
+        entry = wanted.choose("array", names) + ".npy"
         facts = archive.getinfo(entry)
         # numpy writes no others, and Python unpacks others without a limit.
         if facts.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
@@ -152,7 +143,7 @@ def _look_npz(path: Path, name: str | None, default: str, limit: int,
     def read(step: int) -> Iterator[Array]:
         # Rows stored column by column all end at the end: nothing to gain from steps.
         per_block = shape[0] if fortran else step
-        with zipfile.ZipFile(path) as archive, archive.open(entry) as stream:
+        with zipfile.ZipFile(wanted.path) as archive, archive.open(entry) as stream:
             stream.read(start_of_rows)
             for start in range(0, shape[0], max(1, per_block)):
                 block = (min(per_block, shape[0] - start), *shape[1:])
@@ -195,9 +186,8 @@ def _record(scalar: str, dim: int) -> np.dtype[Any]:
 def _vecs(scalar: str) -> Format:
     itemsize = np.dtype(scalar).itemsize
 
-    def look_vecs(path: Path, name: str | None, default: str, limit: int,
-                  without: str | None) -> Content:
-        size = path.stat().st_size
+    def look_vecs(wanted: Wanted) -> Content:
+        path, size = wanted.path, wanted.path.stat().st_size
         with open(path, "rb") as stream:
             start = stream.read(4)
         dim = int.from_bytes(start, "little", signed=True)
@@ -238,11 +228,13 @@ def _vecs(scalar: str) -> Format:
 
 
 def _text(separator: str) -> Format:
-    return Format(look_at_text, partial(write_text, separator=separator), named=True)
+    return Format(text.look_at_text, partial(text.write_text, separator=separator), named=True,
+                  kinds=text.kinds_of_text, columns=text.columns_of_text)
 
 
-_JSON_LINES = Format(look_at_json_lines, write_json_lines, named=True)
-_HDF5 = Format(look_at_hdf5, write_hdf5, named=True)
+_JSON_LINES = Format(text.look_at_json_lines, text.write_json_lines, named=True,
+                     kinds=text.kinds_of_json_lines, columns=text.columns_of_json_lines)
+_HDF5 = Format(optional.look_at_hdf5, optional.write_hdf5, named=True)
 
 FORMATS: dict[str, Format] = {
     ".npy": Format(_look_npy, _write_npy, named=False),
@@ -250,10 +242,11 @@ FORMATS: dict[str, Format] = {
     ".fvecs": _vecs("<f4"),
     ".ivecs": _vecs("<i4"),
     ".bvecs": _vecs("u1"),
-    ".parquet": Format(look_at_parquet, write_parquet, named=True),
+    ".parquet": Format(optional.look_at_parquet, optional.write_parquet, named=True,
+                       kinds=optional.kinds_of_parquet, columns=optional.columns_of_parquet),
     ".hdf5": _HDF5,
     ".h5": _HDF5,
     ".jsonl": _JSON_LINES,
     ".ndjson": _JSON_LINES,
-    **{suffix: _text(separator) for suffix, separator in SEPARATORS.items()},
+    **{suffix: _text(separator) for suffix, separator in text.SEPARATORS.items()},
 }

@@ -333,9 +333,9 @@ def test_parquet_with_faults(tmp_path: Path) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     numbers = [[1.0, 2.0], [3.0, 4.0]]
     cases = {
-        "row 2: expected 2 numbers, got 3": {"v": [*numbers, [5.0, 6.0, 7.0]]},
-        "row 2: expected 2 numbers, got none": {"v": [*numbers, None]},
-        "row 1: a value is missing": {"v": [numbers[0], [3.0, None]]},
+        "got 2 numbers in row 0 and 3 in row 2": {"v": [*numbers, [5.0, 6.0, 7.0]]},
+        "expected a list of numbers in each row, got none in row 2": {"v": [*numbers, None]},
+        "expected numbers, got none in row 1": {"v": [numbers[0], [3.0, None]]},
         "a value is missing in rows 0 to 1": {"x": [1, None]},
         "holds no column of lists": {"word": ["a", "b"], "id": [1, 2]},
         "holds several: v, w": {"v": numbers, "w": numbers},
