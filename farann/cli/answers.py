@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -21,27 +21,15 @@ from farann.io.files import replacing
 from farann.io.vector_content import optional_package
 
 Answers = Iterator[Hits | RangeHits]
+Found = Hits | RangeHits | Selection | Pairs
 Table = dict[str, NDArray[Any]]
 
 SCORE_NAMES = {"l2": "distance", "dot": "dot", "cosine": "cosine"}
 
 
-def tables_of(answers: Answers) -> Iterator[Table]:
-    """The columns of a table with a line for each hit, batch by batch."""
-    done = 0
-    for hits in answers:
-        columns = hits.to_dict()
-        yield {**columns, "query": columns["query"] + done}
-        done += _queries_of(hits)
-
-
-def _queries_of(hits: Hits | RangeHits) -> int:
-    return len(hits.ids) if isinstance(hits, Hits) else len(hits.offsets) - 1
-
-
 def print_answers(answers: Answers, metric: str, longest: int, n: int) -> None:
     """Print a line a hit; ids have up to `longest` digits, and there are n queries."""
-    tables = tables_of(answers)
+    tables = _tables_of(answers)
     first = next(tables)  # before the head, as this may be an error
     widths = max(5, len(str(n))), 8, max(12, longest + 2), 16
     print_table(["query", "rank", "id", SCORE_NAMES[metric]], widths,
@@ -50,25 +38,30 @@ def print_answers(answers: Answers, metric: str, longest: int, n: int) -> None:
                  for *place, score in zip(*table.values(), strict=True)))
 
 
-def printed_scores(scores: NDArray[np.float32]) -> list[float]:
-    """Numbers whose digits are the fewest that give the float32 back."""
-    return [float(str(score)) for score in scores]
+def _tables_of(answers: Iterable[Found]) -> Iterator[Table]:
+    """The columns of tables with a line for each row found, batch by batch."""
+    done = 0
+    for found in answers:
+        columns = found.to_dict()
+        if "query" in columns:
+            columns["query"] += done
+        done += _queries_of(found)
+        yield columns
 
 
-def write_json(stream: IO[bytes], content: dict[str, Any]) -> None:
-    """Write a line of JSON."""
-    stream.write((json.dumps(content, ensure_ascii=False) + "\n").encode())
+def _queries_of(found: Found) -> int:
+    return len(found.offsets) - 1 if isinstance(found, RangeHits) else len(found.ids)
 
 
-def storable(ids: NDArray[Any]) -> NDArray[Any]:
-    """Ids as .npz can hold them without pickling: strings, empty for padding."""
+def _storable(ids: NDArray[Any]) -> NDArray[Any]:
+    """Ids as numpy's files can hold them without pickling: strings, empty for padding."""
     if ids.dtype != object:
         return ids
     return np.array(["" if one is None else one for one in ids.ravel()], np.str_).reshape(ids.shape)
 
 
-def _csv(stream: IO[bytes], tables: Iterable[Table]) -> None:
-    for number, table in enumerate(tables):
+def _csv(stream: IO[bytes], answers: Iterable[Found]) -> None:
+    for number, table in enumerate(_tables_of(answers)):
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         if number == 0:
@@ -78,11 +71,11 @@ def _csv(stream: IO[bytes], tables: Iterable[Table]) -> None:
         stream.write(text.getvalue().encode())
 
 
-def _parquet(stream: IO[bytes], tables: Iterable[Table]) -> None:
+def _parquet(stream: IO[bytes], answers: Iterable[Found]) -> None:
     arrow = optional_package("pyarrow", ".parquet")
     parquet = optional_package("pyarrow.parquet", ".parquet")
     writer = None
-    for table in tables:
+    for table in _tables_of(answers):
         made = arrow.table({name: column if column.dtype != object else arrow.array(
             column, arrow.string()) for name, column in table.items()})  # if there are none, too
         if writer is None:
@@ -92,60 +85,51 @@ def _parquet(stream: IO[bytes], tables: Iterable[Table]) -> None:
         writer.close()
 
 
-def _jsonl(stream: IO[bytes], answers: Answers) -> None:
+def _jsonl(stream: IO[bytes], answers: Iterable[Found]) -> None:
+    """A line for each query, or one for all rows chosen or pairs."""
     query = 0
-    for hits in answers:
-        table, n = hits.to_dict(), _queries_of(hits)
+    for found in answers:
+        if not isinstance(found, Hits | RangeHits):
+            _write_json(stream, found.ids, found.scores)
+            continue
+        table, n = found.to_dict(), _queries_of(found)
         ends = np.searchsorted(table["query"], np.arange(1, n))
         for ids, scores in zip(np.split(table["id"], ends)[:n],
                                np.split(table["score"], ends)[:n], strict=True):
-            write_json(stream, {"query": query, "ids": ids.tolist(),
-                                "scores": printed_scores(scores)})
+            _write_json(stream, ids, scores, query=query)
             query += 1
 
 
-def _npz(stream: IO[bytes], answers: Answers) -> None:
+def _write_json(stream: IO[bytes], ids: NDArray[Any], scores: NDArray[Any], **more: int) -> None:
+    # The fewest digits that give the float32 back; none where no row is before the first.
+    content = {**more, "ids": ids.tolist(), "scores": [
+        float(str(score)) if np.isfinite(score) else None for score in scores]}
+    stream.write((json.dumps(content, ensure_ascii=False) + "\n").encode())
+
+
+def _npz(stream: IO[bytes], answers: Iterable[Found]) -> None:
     parts = list(answers)
-    arrays: dict[str, Any] = {"ids": storable(np.concatenate([hits.ids for hits in parts])),
-                              "scores": np.concatenate([hits.scores for hits in parts])}
-    counts = [np.diff(hits.offsets) for hits in parts if isinstance(hits, RangeHits)]
+    arrays: dict[str, Any] = {"ids": _storable(np.concatenate([found.ids for found in parts])),
+                              "scores": np.concatenate([found.scores for found in parts])}
+    counts = [np.diff(found.offsets) for found in parts if isinstance(found, RangeHits)]
     if counts:
         arrays["offsets"] = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
     np.savez(stream, **arrays)
 
 
-WRITERS: dict[str, Callable[[IO[bytes], Answers], None]] = {
-    "npz": _npz, "csv": lambda stream, answers: _csv(stream, tables_of(answers)), "jsonl": _jsonl,
-    "parquet": lambda stream, answers: _parquet(stream, tables_of(answers))}
+def _npy(stream: IO[bytes], answers: Iterable[Found]) -> None:
+    for found in answers:
+        np.save(stream, _storable(found.ids))
 
 
-# Selections
+def _txt(stream: IO[bytes], answers: Iterable[Found]) -> None:
+    for found in answers:
+        stream.writelines(f"{id}\n".encode() for id in found.ids)
 
 
-def _lines(stream: IO[bytes], chosen: Selection) -> None:
-    for id in chosen.ids:
-        stream.write(f"{id}\n".encode())
-
-
-def _json(stream: IO[bytes], chosen: Selection) -> None:
-    """The first row's score is none, as there is no row before it."""
-    write_json(stream, {"ids": chosen.ids.tolist(), "scores": [
-        score if np.isfinite(score) else None for score in printed_scores(chosen.scores)]})
-
-
-SELECTION_WRITERS: dict[str, Callable[[IO[bytes], Selection], None]] = {
-    "npy": lambda stream, chosen: np.save(stream, storable(chosen.ids)), "txt": _lines,
-    "csv": lambda stream, chosen: _csv(stream, [chosen.to_dict()]),
-    "parquet": lambda stream, chosen: _parquet(stream, [chosen.to_dict()]), "json": _json}
-
-
-PAIR_WRITERS: dict[str, Callable[[IO[bytes], Pairs], None]] = {
-    "csv": lambda stream, found: _csv(stream, [found.to_dict()]),
-    "parquet": lambda stream, found: _parquet(stream, [found.to_dict()]),
-    "npz": lambda stream, found: np.savez(stream, ids=storable(found.ids.ravel()).reshape(-1, 2),
-                                          scores=found.scores),
-    "json": lambda stream, found: write_json(stream, {
-        "ids": found.ids.tolist(), "scores": printed_scores(found.scores)})}
+WRITERS: dict[str, Callable[[IO[bytes], Iterable[Found]], None]] = {
+    "npz": _npz, "npy": _npy, "txt": _txt, "csv": _csv, "parquet": _parquet, "jsonl": _jsonl,
+    "json": _jsonl}
 
 
 # Where to
@@ -163,7 +147,7 @@ def written(path: Path | None) -> Iterator[IO[bytes]]:
             yield stream
 
 
-def target(output: str | None, wanted: str | None, kinds: dict[str, Any], what: str,
+def target(output: str | None, wanted: str | None, kinds: Sequence[str], what: str,
            usual: str) -> tuple[Path | None, str]:
     """The file to write, None for standard output, and what: as --format says, or its name."""
     path = None if output in (None, STREAM) else Path(str(output))

@@ -361,7 +361,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
         "standard output, as CSV")
     add("--format", choices=["npz", "csv", "parquet", "jsonl"], metavar="F",
         help="npz, csv, parquet or jsonl: what to write whatever OUT is called")
-    add("--nearest", action="store_true", help="find the nearest rows instead")
+    add("--nearest", action="store_const", const=True, help="find the nearest rows instead")
     add("--beyond", type=_number, metavar="RADIUS", help="find all rows at a greater distance, or "
         "with a smaller dot product or cosine; write --beyond=-0.5 if it is negative")
     add("--within", type=_number, metavar="RADIUS", help="find all other rows, nearest first")

@@ -9,15 +9,15 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from farann import Hits, Index, RangeHits, Spaced
+from farann import Index, Spaced
 from farann.cli import answers as results
 from farann.cli import terminal
 from farann.cli.ids import (
@@ -27,7 +27,17 @@ from farann.cli.ids import (
     read_any_ids,
     read_name_lists,
 )
-from farann.cli.terminal import STREAM, blaming, counted, is_shown, note, printable, say, size
+from farann.cli.terminal import (
+    STREAM,
+    blaming,
+    counted,
+    is_shown,
+    note,
+    option_of,
+    printable,
+    say,
+    size,
+)
 from farann.contract.checks import to_new_ids
 from farann.contract.stop_rule import to_limits
 from farann.io.files import replacing, require_regular
@@ -48,8 +58,14 @@ from farann.vectors import (
 __all__ = ["build", "demo", "diameter", "info", "pairs", "search", "select", "tune"]
 
 QUERIES_A_CALL = 1024  # enough for all threads, few enough for the progress bar to move
-LIMITS = ("recall", "epsilon", "budget", "seconds")
-RANGES = ("beyond", "within")
+# Options that ask for another search than that of the furthest rows, and the method for it.
+SEARCHES = {"nearest": "search_nearest", "beyond": "search_beyond", "within": "search_within",
+            "diversity": "search_mmr", "likes": "search_contrast", "dislikes": "search_contrast"}
+# Options of searches that are arguments of methods as they are.
+OPTIONS = ("k", "weight", "likes_by", "diversity", "recall", "epsilon", "budget", "seconds",
+           "threads")
+# Files with something for each query.
+LISTS = ("ids", "likes", "dislikes", "exclude", "groups", "outside_groups")
 PLOTS = (".png", ".svg", ".pdf")
 
 
@@ -126,48 +142,45 @@ def _names(arguments: argparse.Namespace, name: str, n: int,
 
 def search(arguments: argparse.Namespace) -> int:
     """Answer the queries of a file."""
-    output, kind = _checked_target(arguments)
+    method, given = _question(arguments)
+    output, kind = results.target(
+        arguments.output, "jsonl" if arguments.json else arguments.format,
+        ("npz", "csv", "parquet", "jsonl"), "results",
+        "csv" if arguments.output == STREAM else "table")
+    if output is not None:
+        _check_output(output, arguments.index, arguments.queries, *(
+            getattr(arguments, name) for name in LISTS), arguments.allowed)
     index = _loaded(arguments.index, mmap=arguments.mmap)
     if index.dim is None:
         raise ValueError(f"{arguments.index}: the index is empty")
-    file, ids = None, None
-    like_ids = _liked(arguments.likes, arguments, index, None)
-    dislike_ids = _liked(arguments.dislikes, arguments, index,
-                         None if like_ids is None else len(like_ids))
-    if like_ids is not None or dislike_ids is not None:
-        n = len(like_ids or dislike_ids or [])
-    elif arguments.queries is None:
-        ids = read_any_ids(arguments.ids, arguments.max_bytes)
-        n = len(ids)
-        if n and isinstance(ids, list) != _has_strings(index):
-            raise ValueError(f"{arguments.ids}: expected integers or strings as the ids of "
-                             f"{arguments.index} are, got {ids[0]!r}")
-    else:
+    file, lists = None, _lists(arguments, index)
+    if arguments.queries is not None:
         names = id_column(files_of(arguments.queries)[0][0])
         file = open_vectors(arguments.queries, default="test", ids=names,
                             max_bytes=arguments.max_bytes)
-        n = file.rows
         if file.dim != index.dim:
             raise ValueError(f"{file.path}: expected queries of dimension {index.dim}, as "
                              f"{arguments.index} has, got {file.dim}")
-    exclude, allowed = _filters(arguments, index, n)
-    each = {"ids": ids, "like_ids": like_ids, "dislike_ids": dislike_ids, "exclude": exclude, **{
-        name: _names(arguments, name, n, "a label for each query")
-        for name in ("groups", "outside_groups")}}
-    seconds = 0.0
+    n = len(next(iter(lists.values()))) if file is None else file.rows
+    if arguments.exclude is not None:
+        lists["exclude"] = _id_lists(arguments.exclude, arguments, index, n)
+    for name in ("groups", "outside_groups"):
+        lists[name] = _names(arguments, name, n, "a label for each query")
+    given["allowed"] = _listed(arguments.allowed, index, arguments.max_bytes)
+    ask, seconds = getattr(index, method), 0.0
 
     def answers(advance: Callable[[int], None]) -> results.Answers:
         nonlocal seconds
-        ask = _question(arguments, index, allowed)
         done = 0
         for count, batch in _batches(file, n):
-            chosen = {name: part[done : done + count] for name, part in each.items()
+            chosen = {name: part[done : done + count] for name, part in lists.items()
                       if part is not None}
+            if batch is not None:
+                chosen["queries"] = batch
             began = time.perf_counter()
-            with blaming({"queries": arguments.queries, "ids": arguments.ids,
-                          "allowed": arguments.allowed, "groups": arguments.groups,
-                          "outside_groups": arguments.outside_groups}, done):
-                hits = ask(batch, **chosen)
+            with blaming({name: getattr(arguments, name) for name in (
+                    "queries", "ids", "allowed", "groups", "outside_groups")}, done):
+                hits = ask(**chosen, **given)
             seconds += time.perf_counter() - began
             done += count
             advance(count)
@@ -186,10 +199,43 @@ def search(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _filters(arguments: argparse.Namespace, index: Index, n: int) -> tuple[Any, Any]:
-    """The rows to exclude for each of n queries, and the rows that may be found."""
-    return (arguments.exclude and _id_lists(arguments.exclude, arguments, index, n),
-            _listed(arguments.allowed, index, arguments.max_bytes))
+def _question(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
+    """The method of an index that is asked for, and its arguments that are the same for all
+    queries; refuses options that it doesn't take."""
+    asked = [name for name in SEARCHES if getattr(arguments, name) is not None]
+    methods = list(dict.fromkeys(SEARCHES[name] for name in asked)) or ["search_furthest"]
+    likes = "search_contrast" in methods
+    if (arguments.queries is not None) + (arguments.ids is not None) + likes != 1:
+        raise ValueError("expected QUERIES, or --ids, or --likes and --dislikes")
+    if len(methods) > 1:
+        raise ValueError(f"expected at most one of {', '.join(map(option_of, asked))}")
+    known = signature(getattr(Index, methods[0])).parameters
+    given = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{option_of(name)} is " + (
+                f"not for {option_of(asked[0])}" if asked else "for --likes and --dislikes"))
+    if "radius" in known:
+        given["radius"] = getattr(arguments, asked[0])
+    to_limits(arguments.recall, arguments.epsilon, arguments.budget, arguments.seconds)
+    return methods[0], given
+
+
+def _lists(arguments: argparse.Namespace, index: Index) -> dict[str, Any]:
+    """The ids that are asked for, with a list for each query or an id."""
+    lists: dict[str, Any] = {}
+    for name in ("likes", "dislikes"):
+        if getattr(arguments, name) is not None:
+            n = len(lists["like_ids"]) if lists else None
+            lists[f"{name[:-1]}_ids"] = [  # without padding
+                [id for id in one if isinstance(id, str) or id >= 0]
+                for one in _id_lists(getattr(arguments, name), arguments, index, n)]
+    if arguments.ids is not None:
+        lists["ids"] = ids = read_any_ids(arguments.ids, arguments.max_bytes)
+        if len(ids) and isinstance(ids, list) != _has_strings(index):
+            raise ValueError(f"{arguments.ids}: expected integers or strings as the ids of "
+                             f"{arguments.index} are, got {ids[0]!r}")
+    return lists
 
 
 def _id_lists(file: str, arguments: argparse.Namespace, index: Index, n: int | None) -> Any:
@@ -205,53 +251,8 @@ def _listed(file: str | None, index: Index, limit: int | None) -> Any:
                      read_ids(file, max_bytes=limit))
 
 
-def _liked(file: str | None, arguments: argparse.Namespace, index: Index,
-           n: int | None) -> list[list[Any]] | None:
-    """Likes or dislikes of a file, without padding, where it is given."""
-    if file is None:
-        return None
-    return [[id for id in one if isinstance(id, str) or id >= 0]
-            for one in _id_lists(file, arguments, index, n)]
-
-
 def _has_strings(index: Index) -> bool:
     return index._live.store is not None and index._live.store.labels is not None
-
-
-def _checked_target(arguments: argparse.Namespace) -> tuple[Path | None, str]:
-    """Where answers go, and their format; refuses arguments that don't go together."""
-    contrast = arguments.likes is not None or arguments.dislikes is not None
-    if (arguments.queries is not None) + (arguments.ids is not None) + contrast != 1:
-        raise ValueError("expected QUERIES, or --ids, or --likes and --dislikes")
-    if contrast and (arguments.nearest or arguments.beyond is not None
-                     or arguments.within is not None):
-        raise ValueError("--nearest, --beyond and --within are not for --likes and --dislikes")
-    if not contrast and (arguments.weight is not None or arguments.likes_by is not None):
-        raise ValueError("--weight and --likes-by are for --likes and --dislikes")
-    radii = [f"--{name}" for name in RANGES if getattr(arguments, name) is not None]
-    if len(radii) > 1:
-        raise ValueError("expected at most one of --beyond and --within, got both")
-    if radii and (arguments.nearest or arguments.k is not None):
-        raise ValueError(f"{radii[0]} finds all rows {radii[0][2:]} the radius; -k and --nearest "
-                         "don't apply")
-    limits = [terminal.option_of(name) for name in LIMITS if getattr(arguments, name) is not None]
-    if limits and radii:
-        raise ValueError(f"{limits[0]} is for the best rows; {radii[0]} is exact")
-    if len(limits) > 1:
-        raise ValueError(f"expected at most one limit of a search, got {' and '.join(limits)}")
-    others = [*radii, *limits, *["--nearest"] * arguments.nearest, *["--likes"] * contrast]
-    if arguments.diversity is not None and others:
-        raise ValueError("--diversity finds rows like the query and unlike each other; "
-                         f"{others[0]} doesn't apply")
-    to_limits(arguments.recall, arguments.epsilon, arguments.budget, arguments.seconds)
-    output, kind = results.target(
-        arguments.output, "jsonl" if arguments.json else arguments.format, results.WRITERS,
-        "results", "csv" if arguments.output == STREAM else "table")
-    if output is not None:
-        _check_output(output, arguments.index, arguments.queries, arguments.ids, arguments.likes,
-                      arguments.dislikes, arguments.exclude, arguments.allowed,
-                      arguments.groups, arguments.outside_groups)
-    return output, kind
 
 
 def tune(arguments: argparse.Namespace) -> int:
@@ -334,7 +335,7 @@ def select(arguments: argparse.Namespace) -> int:
             if getattr(arguments, name) is not None:
                 raise ValueError(f"--{name}: rows are chosen by --scores; leave one of both out")
     output, kind = results.target(arguments.output, "json" if arguments.json else None,
-                                  results.SELECTION_WRITERS, "ids", "txt")
+                                  ("npy", "txt", "csv", "parquet", "json"), "ids", "txt")
     files = {name: getattr(arguments, name) for name in ("exclude", "allowed", "first")}
     if output is not None:
         _check_output(output, arguments.rows, arguments.scores, *files.values())
@@ -353,7 +354,7 @@ def select(arguments: argparse.Namespace) -> int:
             values = open_vectors(arguments.scores, max_bytes=arguments.max_bytes).read()
             chosen = index.select_spaced(values.ravel(), k=arguments.k, **given)
     with results.written(output) as stream:
-        results.SELECTION_WRITERS[kind](stream, chosen)
+        results.WRITERS[kind](stream, [chosen])
     name = results.SCORE_NAMES[index.metric]
 
     def draw(axes: Any) -> None:
@@ -374,14 +375,14 @@ def select(arguments: argparse.Namespace) -> int:
 def pairs(arguments: argparse.Namespace) -> int:
     """Write all pairs of rows of a file or an index within a radius."""
     output, kind = results.target(arguments.output, "json" if arguments.json else None,
-                                  results.PAIR_WRITERS, "pairs", "csv")
+                                  ("csv", "parquet", "npz", "json"), "pairs", "csv")
     if output is not None:
         _check_output(output, arguments.rows)
     index = _index_of(arguments)
     found = index.pairs_within(arguments.radius, limit=arguments.limit, threads=arguments.threads,
                                progress=is_shown(arguments))
     with results.written(output) as stream:
-        results.PAIR_WRITERS[kind](stream, found)
+        results.WRITERS[kind](stream, [found])
     note(arguments, f"{counted(len(found.ids), 'pair')} of {counted(len(index), 'row')}")
     return 0
 
@@ -445,24 +446,6 @@ def demo(arguments: argparse.Namespace) -> int:
 
 
 # Parts of a search
-
-
-def _question(arguments: argparse.Namespace, index: Index,
-              allowed: NDArray[Any] | None) -> Callable[..., Hits | RangeHits]:
-    """The search of the index, for a batch of queries and their filters."""
-    for name in RANGES:
-        if getattr(arguments, name) is not None:
-            return partial(getattr(index, f"search_{name}"), radius=getattr(arguments, name),
-                           allowed=allowed, threads=arguments.threads)
-    limits = {name: getattr(arguments, name) for name in (*LIMITS, "diversity")
-              if getattr(arguments, name) is not None}
-    ask = getattr(index, "search_mmr" if arguments.diversity is not None else
-                  "search_nearest" if arguments.nearest else "search_furthest")
-    if arguments.likes is not None or arguments.dislikes is not None:
-        ask = partial(index.search_contrast, likes_by=arguments.likes_by or "mean",
-                      weight=1.0 if arguments.weight is None else arguments.weight)
-    return partial(ask, k=10 if arguments.k is None else arguments.k, allowed=allowed,
-                   threads=arguments.threads, **limits)
 
 
 def _sample(arguments: argparse.Namespace, dim: int) -> NDArray[Any]:

@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -433,8 +434,8 @@ def test_likes_and_dislikes(place: Path, rows: NDArray[np.float32], capsys: Capt
     capsys.readouterr()
     for arguments, message in (
             (["queries.npy", "--likes", "likes.txt"], "expected QUERIES, or --ids, or --likes and"),
-            (["--likes", "likes.txt", "--nearest"], "--nearest, --beyond and --within are not for"),
-            (["queries.npy", "--weight", "2"], "--weight and --likes-by are for --likes and"),
+            (["--likes", "likes.txt", "--nearest"], "expected at most one of --nearest, --likes"),
+            (["queries.npy", "--weight", "2"], "--weight is for --likes and"),
             (["--likes", "likes.txt", "--dislikes", "one.txt"], "one.txt: expected a list for"),
             (["--likes", "likes.txt", "--weight", "-2"], "--weight: expected a number of 0")):
         assert main(["search", "cosine.farann", *arguments]) != 0
@@ -469,9 +470,10 @@ def test_mmap_and_threads_arrive(place: Path, monkeypatch: pytest.MonkeyPatch) -
         seen["mmap"] = mmap
         return load(path, mmap=mmap)
 
-    def searching(self: farann.Index, q: Any, k: int, *, threads: Any, **rest: Any) -> farann.Hits:
+    @wraps(search)  # its arguments say which options go with it
+    def searching(self: farann.Index, *, threads: Any, **rest: Any) -> farann.Hits:
         seen["threads"] = threads
-        hits: farann.Hits = search(self, q, k, threads=threads, **rest)
+        hits: farann.Hits = search(self, threads=threads, **rest)
         return hits
 
     monkeypatch.setattr(farann.Index, "load", loading)
@@ -610,11 +612,11 @@ def test_verify_finds_an_altered_byte_that_is_otherwise_not_read(
         ("search rows.farann one.npz -o one.npz", "one.npz: this would overwrite"),
         ("search rows.farann queries.npy --beyond far", "expected a number, got 'far'"),
         ("search rows.farann queries.npy --beyond nan", "expected a number, got 'nan'"),
-        ("search rows.farann queries.npy --beyond 1 -k 3", "--beyond finds all rows beyond"),
-        ("search rows.farann queries.npy --within 1 --nearest", "--within finds all rows within"),
-        ("search rows.farann queries.npy --within 1 --beyond 1", "at most one of --beyond and"),
-        ("search rows.farann queries.npy --within 1 --budget 5", "--within is exact"),
-        ("search rows.farann queries.npy --beyond 1 --nearest", "--beyond finds all rows"),
+        ("search rows.farann queries.npy --beyond 1 -k 3", "-k is not for --beyond"),
+        ("search rows.farann queries.npy --within 1 --nearest", "most one of --nearest, --within"),
+        ("search rows.farann queries.npy --within 1 --beyond 1", "most one of --beyond, --within"),
+        ("search rows.farann queries.npy --within 1 --budget 5", "--budget is not for --within"),
+        ("search rows.farann queries.npy --beyond 1 --nearest", "most one of --nearest, --beyond"),
         ("search rows.farann queries.npy --exclude few.txt", "few.txt: expected a list for each"),
         ("search rows.farann queries.npy --allowed short.npy", "short.npy: expected a mask"),
         ("search rows.farann queries.npy --recall 95", "--recall: expected a number above 0, at"),

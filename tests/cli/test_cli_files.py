@@ -263,9 +263,11 @@ def test_rows_unlike_each_other(capsys: Capture) -> None:
                  "-o", "mmr.npz"]) == 0
     right = farann.Index.load("c.farann").search_mmr(np.load("queries.npy"), 4, diversity=0.7)
     assert_array_equal(np.load("mmr.npz")["ids"], right.ids)
-    for other in ("--nearest", "--recall=0.9", "--within=1"):
-        assert main(["search", "c.farann", "queries.npy", "--diversity", "1", other]) == 2
-        assert "--diversity finds rows like" in capsys.readouterr().err
+    for other, said in (("--nearest", "at most one of --nearest, --diversity"),
+                        ("--recall=0.9", "--recall is not for --diversity"),
+                        ("--within=0", "at most one of --within, --diversity")):
+        assert main(["search", "c.farann", "queries.npy", "--diversity", "0", other]) == 2
+        assert said in capsys.readouterr().err
 
 
 class TestStandardInput:
