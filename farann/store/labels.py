@@ -1,15 +1,14 @@
 """Strings that rows are called by: numbers of strings, and strings of numbers, in little memory.
 
 A string keeps its number until the index is built anew. The strings lie in one block of bytes in
-the order of their numbers. They are found through hash tables of numbers: a string's hash names a
-bucket, which lists the numbers of some four strings with eight more bits of their hashes. Beside
-the bytes a string takes 10 bytes, or 14 in blocks of 4 GiB and more.
+the order of their numbers. They are found by binary search for their hashes. Beside the bytes a
+string takes 12 bytes, or 16 in blocks of 4 GiB and more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,54 +16,18 @@ import numpy.typing as npt
 from farann._types import BoolArray, Int64Array, UInt8Array
 from farann.contract import FormatError
 from farann.contract.strings import MOST_ID_BYTES, SPARE, Strings
-from farann.store.ids import IdMap, appended, distinct
+from farann.store.ids import IdMap, appended
 
-_A_BUCKET = 4  # mean strings of a bucket, at least; up to twice that
-_MOST_RECENT = 4096  # strings in the dict; beyond, they get a table
-_STRINGS_AT_ONCE = 1 << 18  # strings that are hashed or copied at a time, for the memory of this
+_FEW_KEYS = 256  # keys that are sorted again with every addition
+_STRINGS_AT_ONCE = 1 << 18  # strings that are hashed or compared at a time, for the memory of this
 _MORE = 1 / 8  # spare room of longer arrays, as a share of what there is: many strings take much
+# Bits of a key that are the number of a string; the others are the first of its hash.
+_NUMBER_BITS = 34
 _FEW_STRINGS = 16  # strings up to which a Python loop takes less time than numpy
 # Bits of a word of four bytes that belong to a string with 0 to 4 bytes left.
 _MASKS = np.array([0, 0xFF, 0xFFFF, 0xFFFFFF, 0xFFFFFFFF], np.uint32)
-
-
-class _Table(NamedTuple):
-    """A hash table of the strings with the numbers first, first + 1, ..."""
-
-    first: int
-    starts: npt.NDArray[np.uint32]  # of buckets
-    numbers: npt.NDArray[Any]  # less the first, bucket after bucket
-    prints: UInt8Array  # more bits of their hashes
-
-    @property
-    def stop(self) -> int:
-        """The number after the last."""
-        return self.first + len(self.numbers)
-
-    @property
-    def bits(self) -> int:
-        """The number of a hash's bits that name a bucket."""
-        return len(self.starts).bit_length() - 1
-
-    def candidates(self, value: int) -> list[int]:
-        """Numbers of strings that may have a hash."""
-        bucket = value >> (32 - self.bits)
-        start, stop = int(self.starts[bucket]), int(self.starts[bucket + 1])
-        return [self.first + int(self.numbers[start + i])
-                for i, bits in enumerate(self.prints[start:stop].tolist()) if bits == value & 255]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held."""
-        return self.starts.nbytes + self.numbers.nbytes + self.prints.nbytes
-
-
-class _Lookup(NamedTuple):
-    """The tables that strings are found by."""
-
-    tables: tuple[_Table, ...]
-    recent: dict[bytes, int]  # numbers of those that are in no table
-    covered: int  # how many strings these have
+_NUMBER = np.uint64((1 << _NUMBER_BITS) - 1)
+UInt64Array: TypeAlias = npt.NDArray[np.uint64]
 
 
 class Labels:
@@ -75,8 +38,9 @@ class Labels:
         self._ends: npt.NDArray[Any] = np.empty(0, np.uint32)  # with spare room at the end
         self._octets: UInt8Array = np.zeros(SPARE, np.uint8)  # likewise
         self._count = 0
-        # Made when it is first asked for; two threads may make the same, and either will do.
-        self._lookup = _Lookup((), {}, 0)
+        # Sorted keys of the first strings, the next, and so on. Made when they are first asked for;
+        # two threads may make the same, and either will do.
+        self._keys: tuple[UInt64Array, ...] = ()
 
     def __len__(self) -> int:
         return self._count
@@ -84,9 +48,8 @@ class Labels:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        tables = sum(table.nbytes for table in self._lookup.tables)
-        recent = 150 * len(self._lookup.recent)
-        return self._ends.nbytes + self._octets.nbytes + tables + recent
+        return (self._ends.nbytes + self._octets.nbytes
+                + sum(keys.nbytes for keys in self._keys))
 
     @property
     def strings(self) -> Strings:
@@ -117,18 +80,14 @@ class Labels:
         numbers = np.full(strings.n, -1, np.int64)
         if self._count == 0 or strings.n == 0:
             return numbers
+        tables = self._covering()
         if strings.n <= _FEW_STRINGS:
-            return self._few_numbers_of(strings)
-        tables, recent, _ = self._covering()
-        for at in range(0, strings.n, _STRINGS_AT_ONCE):
-            part = np.arange(at, min(at + _STRINGS_AT_ONCE, strings.n))
-            hashes = _hashes_of(strings, at, at + _STRINGS_AT_ONCE)
-            for table in tables:
-                self._find(table, strings, part, hashes, numbers)
-        if recent:
-            left = np.flatnonzero(numbers < 0)
-            for i, text in zip(left.tolist(), _texts_of(strings, left), strict=True):
-                numbers[i] = self._one_of([recent.get(text, -1)], text)
+            texts = _texts_of(strings, 0, strings.n)
+            numbers[:] = [self._number_of(text, tables) for text in texts]
+        else:
+            wanted = _keys_of(strings)
+            for keys in tables:
+                self._find(keys, strings, wanted, numbers)
         if strings.missing is not None:
             numbers[strings.missing] = -1
         return numbers
@@ -177,66 +136,47 @@ class Labels:
     def _used(self) -> int:
         return int(self._ends[self._count - 1]) if self._count else 0
 
-    def _covering(self) -> _Lookup:
-        """Tables of all strings but the most recent few, and a dict of these."""
-        tables, recent, covered = made = self._lookup
-        if covered == self._count:
-            return made
-        n = self._count - (tables[-1].stop if tables else 0)
-        if n > _MOST_RECENT:
-            # A table takes in those before it that are not much larger, so that there are few.
-            while tables and len(tables[-1].numbers) < 2 * n:
-                n += len(tables[-1].numbers)
-                tables = tables[:-1]
-            made = _Lookup((*tables, _table_of(self.strings, self._count - n)), {}, self._count)
-        else:
-            for number in range(covered, self._count):
-                recent[self._octets_of(number)] = number
-            made = _Lookup(tables, recent, self._count)
-        self._lookup = made
-        return made
+    def _covering(self) -> tuple[UInt64Array, ...]:
+        """Keys of all strings, in few arrays."""
+        tables = self._keys
+        covered = sum(map(len, tables))
+        if covered < self._count:
+            new = _keys_of(self.strings, covered)
+            while tables and len(tables[-1]) < max(2 * len(new), _FEW_KEYS):
+                tables, new = tables[:-1], np.concatenate([tables[-1], new])
+            self._keys = tables = (*tables, np.sort(new))
+        return tables
 
-    def _octets_of(self, number: int) -> bytes:
-        start = int(self._ends[number - 1]) if number else 0
-        return self._octets[start : int(self._ends[number])].tobytes()
+    def _number_of(self, text: bytes, tables: tuple[UInt64Array, ...]) -> int:
+        """The number of a string, -1 for none."""
+        hashed = _hashes_of([text])[0]
+        for keys in tables:
+            for key in keys[keys.searchsorted(hashed) :]:
+                if key ^ hashed > _NUMBER:
+                    break
+                number = int(key & _NUMBER)
+                start = int(self._ends[number - 1]) if number else 0
+                if self._octets[start : int(self._ends[number])].tobytes() == text:
+                    return number
+        return -1
 
-    def _one_of(self, candidates: list[int], text: bytes) -> int:
-        """The number among these that a string has, -1 for none. Labels that grew from these
-        write to the dict and the block, too, behind what these see."""
-        return next((number for number in candidates if 0 <= number < self._count
-                     and self._octets_of(number) == text), -1)
+    def _find(self, keys: UInt64Array, strings: Strings, wanted: UInt64Array,
+              numbers: Int64Array) -> None:
+        """Find numbers by keys: that of the first with the hash, then of the next while strings
+        differ."""
+        at, ordered = np.empty(len(wanted), np.int64), np.sort(wanted)  # for the caches
+        at[ordered & _NUMBER] = np.searchsorted(keys, ordered & ~_NUMBER)
+        while len(wanted):
+            found = keys[np.minimum(at, len(keys) - 1)]
+            alike = found ^ wanted <= _NUMBER
+            wanted, at, found = wanted[alike], at[alike] + 1, found[alike]
+            which, candidates = ((some & _NUMBER).astype(np.int64) for some in (wanted, found))
+            same = self._equal(strings, which, candidates)
+            numbers[which[same]] = candidates[same]
+            again = ~same & (at < len(keys))
+            wanted, at = wanted[again], at[again]
 
-    def _few_numbers_of(self, strings: Strings) -> Int64Array:
-        """Numbers of a few strings, in a loop: numpy takes some microseconds a step."""
-        tables, recent, _ = self._covering()
-        numbers, block = np.full(strings.n, -1, np.int64), strings.octets.tobytes()
-        ends = strings.ends.tolist()
-        for i, (start, end) in enumerate(zip([0, *ends], ends, strict=False)):
-            if strings.missing is None or not strings.missing[i]:
-                text = block[start:end]
-                candidates = [recent.get(text, -1)]
-                for table in tables:
-                    candidates += table.candidates(hash(text) & 0xFFFFFFFF)
-                numbers[i] = self._one_of(candidates, text)
-        return numbers
-
-    def _find(self, table: _Table, strings: Strings, part: Int64Array,
-              hashes: npt.NDArray[np.uint32], numbers: Int64Array) -> None:
-        """Numbers of the strings that a table has."""
-        buckets = hashes >> np.uint32(32 - table.bits)
-        starts = table.starts[buckets].astype(np.int64)
-        lengths = table.starts[buckets + 1].astype(np.int64) - starts
-        stops = np.cumsum(lengths)
-        asking = np.repeat(np.arange(len(part)), lengths)
-        places = np.arange(len(asking)) + np.repeat(starts - (stops - lengths), lengths)
-        alike = table.prints[places] == (hashes & np.uint32(255)).astype(np.uint8)[asking]
-        asking = asking[alike]
-        candidates = table.first + table.numbers[places[alike]].astype(np.int64)
-        equal = self._equal(strings, part[asking], candidates)
-        numbers[part[asking[equal]]] = candidates[equal]
-
-    def _equal(self, strings: Strings, which: Int64Array,
-               numbers: Int64Array) -> BoolArray:
+    def _equal(self, strings: Strings, which: Int64Array, numbers: Int64Array) -> BoolArray:
         """Whether strings are those with the numbers, pair by pair."""
         starts, ends = self.strings.spans(numbers)
         own_starts, own_ends = strings.spans(which)
@@ -255,23 +195,28 @@ class Labels:
         return equal
 
 
-def _texts_of(strings: Strings, which: Int64Array) -> Iterator[bytes]:
-    """Some strings, as bytes."""
-    starts, ends = strings.spans(which)
-    begin = starts.min(initial=len(strings.octets))
-    block = strings.octets[begin : ends.max(initial=0)].tobytes()
-    return (block[start:end] for start, end in zip(
-        (starts - begin).tolist(), (ends - begin).tolist(), strict=True))
+def _texts_of(strings: Strings, first: int, stop: int) -> list[bytes]:
+    """The strings first .. stop, as bytes."""
+    ends = strings.ends[first:stop].tolist()
+    begin = int(strings.ends[first - 1]) if first else 0
+    block = strings.octets[begin : ends[-1]].tobytes()
+    return [block[start - begin : end - begin] for start, end in pairwise([begin, *ends])]
 
 
-def _hashes_of(strings: Strings, first: int, stop: int) -> npt.NDArray[np.uint32]:
-    """Hashes of the strings first .. stop: Python's, whose key is drawn when it starts, so that
-    nobody can choose strings with one hash."""
-    parts = [np.empty(0, np.int64)]
-    for at in range(first, min(stop, strings.n), _STRINGS_AT_ONCE):
-        which = np.arange(at, min(at + _STRINGS_AT_ONCE, stop, strings.n))
-        parts.append(np.fromiter(map(hash, _texts_of(strings, which)), np.int64, len(which)))
-    return np.concatenate(parts).astype(np.uint32)
+def _hashes_of(texts: list[bytes]) -> UInt64Array:
+    """Hashes of strings as the least keys with these: Python's hashes, whose secret is drawn when
+    it starts, so that nobody can choose strings with one hash."""
+    hashes = np.fromiter(map(hash, texts), np.int64, len(texts)).view(np.uint64)
+    return hashes & ~_NUMBER
+
+
+def _keys_of(strings: Strings, first: int = 0) -> UInt64Array:
+    """Keys of the strings from the first on, in the order of numbers."""
+    keys = np.arange(first, strings.n, dtype=np.uint64)
+    for at in range(first, strings.n, _STRINGS_AT_ONCE):
+        hashes = _hashes_of(_texts_of(strings, at, at + _STRINGS_AT_ONCE))
+        keys[at - first : at - first + len(hashes)] |= hashes
+    return keys
 
 
 def labels_left(ids: IdMap, labels: Labels | None) -> tuple[IdMap, Labels | None]:
@@ -287,28 +232,16 @@ def labels_left(ids: IdMap, labels: Labels | None) -> tuple[IdMap, Labels | None
 
 def repeated(strings: Strings) -> str | None:
     """A string that comes twice, if there is one."""
-    hashes = _hashes_of(strings, 0, strings.n)
-    order = np.argsort(hashes, kind="stable")
-    same = hashes[order][1:] == hashes[order][:-1]
+    keys = np.sort(_keys_of(strings))
+    same = keys[1:] ^ keys[:-1] <= _NUMBER
+    alike = keys[np.append(same, False) | np.append(False, same)] & _NUMBER
     seen: set[str] = set()
-    for i in distinct(np.concatenate([order[1:][same], order[:-1][same]])).tolist():
+    for i in np.sort(alike).tolist():
         text = strings.text(i)
         if text in seen:
             return text
         seen.add(text)
     return None
-
-
-def _table_of(strings: Strings, first: int) -> _Table:
-    n = strings.n - first
-    hashes = _hashes_of(strings, first, strings.n)
-    bits = max((n // _A_BUCKET).bit_length() - 1, 1)
-    buckets = hashes >> np.uint32(32 - bits)
-    order = np.argsort(buckets, kind="stable")
-    counts = np.bincount(buckets, minlength=1 << bits)
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.uint32)
-    return _Table(first, starts, order.astype(np.uint32 if n < 2**32 else np.int64),
-                  hashes[order].astype(np.uint8))
 
 
 def _check_text(strings: Strings, name: str) -> None:

@@ -16,7 +16,6 @@ from farann.native import codes
 from farann.quantize import kmeans, pca_filter, scalar, transform
 from farann.runtime import batches, cost, pool
 from farann.search import ask, filters, tables
-from farann.store import labels
 from farann.tuning import guard, measure
 
 # Where each is kept; in several modules where these import it from another.
@@ -71,7 +70,6 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     "pca_filter_largest_share": ("_LARGEST_SHARE", (pca_filter,)),
     "pca_filter_worth_it": ("_WORTH_IT", (pca_filter,)),
     "read_table": ("read_table", (container,)),
-    "recent_strings": ("_MOST_RECENT", (labels,)),
     "row_costs": ("row_costs", (batches,)),
     "rows_a_part": ("_PART_ROWS", (batches,)),
     "run_all": ("run_all", (pool,)),
