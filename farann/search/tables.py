@@ -14,14 +14,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array, Progress, UInt8Array
+from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Progress, UInt8Array
 from farann.contract.stop_rule import ALL_CODES, StopRule
-from farann.layout.added_rows import Added, Run
+from farann.layout.added_rows import Added
+from farann.results import Hits, merge
 from farann.runtime import batches
 from farann.runtime.pieces import Allowance, Pieces, completed
 from farann.runtime.progress import measuring, renamed
@@ -40,16 +41,13 @@ _LEAST_LIKE = 128  # if fewer are like the tuned ones, none is used and runs are
 _MOST_ANSWERS = 2**18  # answers to all sample queries; of larger k fewer queries are used
 _FEWEST_LIKE = 32  # queries that are used whatever k is
 _OF_ITS_OWN = 8.0  # answers of a run that may be missed, at least, for a depth of its own
-_OF_ALL = 4.0  # answers of all runs that may be missed, at least, for a common depth
 # Share of the answers that may be missed which runs with few answers may miss: half of what a plan
 # holds back, see `missing_at`.
 _SPARE_SHARE = 1 / 18
 _LEAST_DEPTH = 1 / 64  # share of their rows that such runs are scanned down to, at least
 _NEW = 8  # if over 1/8 of the rows are new, the sample is answered again
-# If over 1/100 of the answers were removed, the queries that had them are answered again: the rows
-# that take their places may lie anywhere.
+# Or if over 1/100 of the answers were removed: rows that take their places may lie anywhere.
 _GONE = 100
-_MOST_STOPS = 64  # entries of the cache of stops, by k and recall
 
 
 def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
@@ -217,52 +215,52 @@ def stops_for(store: Store, k: int, missing: float, isa: str, threads: int) -> I
     """The position that the scan of each run stops before; None: runs are scanned whole.
 
     `missing` is the share of the answers in runs that may be missed."""
-    added, guard, depths = store.added, store.tunings.guards.get(k), store.depths
+    added, guard = store.added, store.tunings.guards.get(k)
     if added is None or not added.runs or guard is None:
         return None
-    made = depths.stops.get((k, missing))
-    if made is None or made[0] is not guard:
-        answers = answers_of(store, k, guard, isa, threads, depths.answers.get(k))
-        made = guard, stops_of(answers, added, store.n_base, missing)
-        if len(depths.stops) >= _MOST_STOPS:
-            depths.stops.clear()
-        depths.answers[k], depths.stops[k, missing] = answers, made
-    return made[1]
+    answers = store.run_answers[k] = _answers_now(
+        store, k, guard, isa, threads, store.run_answers.get(k))
+    return stops_of(answers, added, store.alive, missing)
 
 
-def answers_of(store: Store, k: int, guard: Guard, isa: str, threads: int,
-               before: Answers | None) -> Answers:
+def _answers_now(store: Store, k: int, guard: Guard, isa: str, threads: int,
+                 before: Answers | None) -> Answers:
     """Answers to queries that a guard lets pass; to none where these are too few.
 
-    `before`: the answers in an older store with the same layout.
+    `before`: the answers in an older store with the same layout. Rows added since are merged into
+    them, unless too much has changed.
     """
-    added = store.added
-    assert added is not None
+    assert store.added is not None
+    made_of = guard, store.added.runs, store.n_slots
     if before is None or before.guard is not guard:
         queries = sample_like(store, k, guard)[0]
-    elif len(before.queries) == 0:
-        return before
     else:
-        queries = before.queries
-        if (store.n_slots - before.n_slots) * _NEW <= store.n_slots:
-            answers = _without_removed(before, store)
-            too_many = answers.lost.sum() * _GONE > answers.slots.size
-            if answers.runs is not added.runs or (too_many and answers.n_slots < store.n_slots):
-                answers = _with_new(answers, store, isa, threads)
-            return _with_lost(answers, store, isa, threads) if too_many else answers
-    scores, slots = _exact(store, queries, k, isa, threads)
-    return Answers(guard, queries, scores, slots, store.n_slots, added.runs,
-                   np.zeros(len(queries), np.int64))
-
-
-def _exact(store: Store, queries: Float32Array, k: int, isa: str,
-           threads: int) -> tuple[Float32Array, Int64Array]:
-    """Scores and slots of the rows furthest from queries."""
+        queries, slots = before.queries, before.hits.ids
+        gone = 0 if store.alive is None else np.count_nonzero(store.alive[slots[slots >= 0]] == 0)
+        n_new = store.n_slots - before.n_slots
+        if n_new * _NEW <= store.n_slots and gone * _GONE <= slots.size:
+            if before.runs is store.added.runs:
+                return before
+            rows = store.tail[-n_new:]
+            new = _core.Snapshot(rows, rows[:0], None,
+                                 None if store.alive is None else store.alive[-n_new:],
+                                 store.center, store.spec.metric.number, isa)
+            hits = _best(store, new, _core.Filter(new), queries, k, threads)
+            hits.ids[hits.ids >= 0] += before.n_slots
+            return Answers(*made_of, queries, merge([before.hits, hits], k))
     view = store.view(isa)
-    hits, _ = batches.top(view.exact, view.everything, queries, k, False, threads)
-    slots = store.slots_of(np.maximum(hits.ids, 0).ravel()).reshape(hits.ids.shape)
-    slots[hits.ids < 0] = -1
-    return hits.scores, slots
+    hits = _best(store, view.exact, view.everything, queries, k, threads)
+    hits.ids[hits.found] = store.slots_of(hits.ids[hits.found])
+    return Answers(*made_of, queries, hits)
+
+
+def _best(store: Store, snapshot: _core.Snapshot, everything: _core.Filter,
+          queries: Float32Array, k: int, threads: int) -> Hits:
+    """The rows furthest from queries, with their scores as keys."""
+    hits, _ = batches.top(snapshot, everything, queries, k, False, threads)
+    sign = 1.0 if store.spec.metric.larger_is_further else -1.0
+    hits.keys = np.where(hits.found, sign * hits.scores.astype(np.float64), -np.inf)
+    return hits
 
 
 def sample_like(store: Store, k: int, guard: Guard) -> tuple[Float32Array, Int64Array | None]:
@@ -280,120 +278,50 @@ def sample_like(store: Store, k: int, guard: Guard) -> tuple[Float32Array, Int64
     return queries[like], None if slots is None else slots[some][like]
 
 
-def _without_removed(answers: Answers, store: Store) -> Answers:
-    if store.alive is None:
-        return answers
-    gone = (answers.slots >= 0) & (store.alive[answers.slots] == 0)
-    return answers._replace(slots=np.where(gone, -1, answers.slots),
-                            lost=answers.lost + gone.sum(axis=1))
-
-
-def _with_lost(answers: Answers, store: Store, isa: str, threads: int) -> Answers:
-    """Refill answers whose rows were removed."""
-    which = np.flatnonzero(answers.lost)
-    scores, slots, lost = answers.scores.copy(), answers.slots.copy(), answers.lost.copy()
-    scores[which], slots[which] = _exact(store, answers.queries[which], slots.shape[1], isa,
-                                         threads)
-    lost[which] = 0
-    return answers._replace(scores=scores, slots=slots, lost=lost)
-
-
-def _with_new(answers: Answers, store: Store, isa: str, threads: int) -> Answers:
-    """Merge the rows that were added since into the answers."""
-    assert store.added is not None
-    k, first = answers.slots.shape[1], answers.n_slots
-    alive = None if store.alive is None else store.alive[first:]
-    rows = store.tail[first - store.n_base :]
-    new = _core.Snapshot(rows, rows[:0], None, alive, store.center,
-                         store.spec.metric.number, isa)
-    hits, _ = batches.top(new, _core.Filter(new), answers.queries, k, False, threads)
-    scores = np.concatenate([answers.scores, hits.scores], axis=1)
-    slots = np.concatenate([answers.slots, np.where(hits.ids < 0, -1, hits.ids + first)], axis=1)
-    sign = np.float32(-1.0 if store.spec.metric.larger_is_further else 1.0)
-    last = np.where(slots < 0, np.float32(np.inf), sign * scores)
-    best = np.argsort(last, axis=1, kind="stable")[:, :k]
-    return Answers(answers.guard, answers.queries, np.take_along_axis(scores, best, axis=1),
-                   np.take_along_axis(slots, best, axis=1), store.n_slots, store.added.runs,
-                   answers.lost)
-
-
-def stops_of(answers: Answers, added: Added, n_base: int, missing: float) -> Int64Array | None:
+def stops_of(answers: Answers, added: Added, alive: UInt8Array | None,
+             missing: float) -> Int64Array | None:
     """The position to stop each run's scan before, to miss a share `missing` of its answers.
 
-    None: runs are scanned whole."""
+    None: runs are scanned whole. Runs with few answers each have a common depth, and may miss a
+    small share of all answers, of runs and base."""
     if len(answers.queries) == 0:
         return None
-    places, of_queries = _places(answers, added, n_base)
-    stops = np.array([run.stop for run in added.runs], np.int64)
-    found = [_found(run, places, of_queries) for run in added.runs]
-    few = [i for i, one in enumerate(found) if missing * len(one.depths) < _OF_ITS_OWN]
-    for i, run in enumerate(added.runs):
-        if i not in few:
-            stops[i] = _stop(run, _depth(found[i], missing * len(found[i].depths)))
-    if few:
-        common = _common_depth(_joined(found), _joined([found[i] for i in few]), missing,
-                               int((answers.slots >= 0).sum()))
-        for i in few:
-            stops[i] = _stop(added.runs[i], common)
-    return stops
-
-
-class _Found(NamedTuple):
-    """Answers in one or more runs: the share of the run to scan for each, and its query."""
-
-    depths: Float64Array
-    queries: Int64Array
-
-
-def _found(run: Run, places: Int64Array, queries: Int64Array) -> _Found:
-    mine = (places >= run.start) & (places < run.stop)
-    return _Found((places[mine] - run.start + 1) / run.n, queries[mine])
-
-
-def _joined(found: list[_Found]) -> _Found:
-    return _Found(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
-
-
-def _common_depth(every: _Found, few: _Found, missing: float, n_answers: int) -> float:
-    """The depth of runs with few answers each.
-
-    It is that of all runs, or deeper where these need it; it may be less deep if they then miss
-    only a small share of all answers, of runs and base."""
-    usual, spare, depth = missing * len(few.depths), _SPARE_SHARE * missing * n_answers, 1.0
-    if missing * len(every.depths) >= _OF_ALL and usual >= 1.0:
-        depth = max(_depth(every, missing * len(every.depths)),
-                    float(np.sort(few.depths)[-1 - int(usual)]))
-    if spare >= 1.0:
-        depth = min(depth, max(_depth(few, spare), _LEAST_DEPTH))
-    return depth
-
-
-def _places(answers: Answers, added: Added, n_base: int) -> tuple[Int64Array, Int64Array]:
-    """Positions of the answers with codes in runs, with repetitions, and their queries' numbers."""
     assert added.room is not None and added.room.slots is not None
-    place = np.full(answers.n_slots - n_base, -1, np.int64)
-    for run in added.runs:
-        place[added.room.slots[run.start : run.stop] - n_base] = np.arange(run.start, run.stop)
-    queries, ranks = np.nonzero(answers.slots >= n_base)
-    positions = place[answers.slots[queries, ranks] - n_base]
-    return positions[positions >= 0], queries[positions >= 0]
+    queries, slots = np.nonzero(answers.hits.found)[0], answers.hits.ids[answers.hits.found]
+    if alive is not None:
+        queries, slots = queries[alive[slots] > 0], slots[alive[slots] > 0]
+    # Of each slot its run, -1 for none, and the share of the run to scan for it.
+    run_of, share = np.full(answers.n_slots, -1), np.zeros(answers.n_slots)
+    for i, run in enumerate(added.runs):
+        in_order = added.room.slots[run.start : run.stop]
+        run_of[in_order], share[in_order] = i, np.arange(1, run.n + 1) / run.n
+    of_runs, depths = run_of[slots], share[slots]
+    few = missing * np.bincount(of_runs + 1, minlength=len(added.runs) + 1) < _OF_ITS_OWN
+    few[0] = False  # of no run
+    spare = _SPARE_SHARE * missing * len(slots)
+
+    def depth_of(mine: BoolArray, least: float, usual: float) -> float:
+        usual = max(usual, missing * np.count_nonzero(mine))
+        return max(_depth(depths[mine], queries[mine], usual), least) if usual >= 1.0 else 1.0
+
+    common = depth_of(few[of_runs + 1], _LEAST_DEPTH, spare)
+    shares = [common if few[i + 1] else depth_of(of_runs == i, 0.0, 0.0)
+              for i in range(len(added.runs))]
+    return np.array([min(run.start + _core.code_rows(int(np.ceil(part * run.n))), run.stop)
+                     for run, part in zip(added.runs, shares, strict=True)], np.int64)
 
 
-def _depth(found: _Found, usual: float) -> float:
+def _depth(depths: Float64Array, queries: Int64Array, usual: float) -> float:
     """The share of a run to scan so that about `usual` of its answers are missed.
 
     One standard deviation less are let go, as a sample tells no more: the root of the sum of the
     squares of how many answers each query misses."""
     squares = 0
     missed: dict[int, int] = {}
-    order = np.argsort(-found.depths, kind="stable")
-    for allowed, query in enumerate(found.queries[order].tolist()):
+    order = np.argsort(-depths, kind="stable")
+    for allowed, query in enumerate(queries[order].tolist()):
         missed[query] = missed.get(query, 0) + 1
         squares += 2 * missed[query] - 1
         if allowed + 1 + squares**0.5 > usual:
-            return float(found.depths[order[allowed]])
+            return float(depths[order[allowed]])
     return 0.0
-
-
-def _stop(run: Run, depth: float) -> int:
-    return min(run.start + _core.code_rows(int(np.ceil(depth * run.n))), run.stop)

@@ -11,9 +11,7 @@ search needs no lock: it holds the store that it began with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from copy import copy
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -25,6 +23,7 @@ from farann.contract.checks import check_rows
 from farann.contract.index_spec import IndexSpec
 from farann.contract.row_types import empty_rows
 from farann.contract.stop_rule import StopRule
+from farann.results import Hits
 from farann.runtime.pool import default_isa
 from farann.runtime.progress import told
 from farann.store.groups import Groups
@@ -50,21 +49,10 @@ class Answers(NamedTuple):
     """The rows furthest from sample queries, among the first `n_slots` of a store."""
 
     guard: object  # that of the tuned queries, which the sample is like
-    queries: Float32Array
-    scores: Float32Array  # (q, k)
-    slots: Int64Array  # (q, k), -1 for none
-    n_slots: int
     runs: tuple[Run, ...]  # those that there were
-    lost: Int64Array  # (q,), answers that were removed since all rows were searched for a query
-
-
-class Depths:
-    """Depths that one store's runs of added rows are scanned to, kept for the next searches; a
-    store with other rows and the same layout takes the answers over."""
-
-    def __init__(self, answers: Mapping[int, Answers] = MappingProxyType({})) -> None:
-        self.answers = dict(answers)  # by k
-        self.stops: dict[tuple[int, float], tuple[Guard, Int64Array | None]] = {}
+    n_slots: int
+    queries: Float32Array
+    hits: Hits  # slots for ids; rows that are removed later stay in it
 
 
 class View(NamedTuple):
@@ -108,7 +96,8 @@ class Store:
         self._view: tuple[str, View] | None = None
         # Searches for single queries, by instruction-set level, k and recall.
         self.singles: dict[tuple[str, int, float | None], _core.SingleSearch] = {}
-        self.depths = Depths()  # of runs, where they were needed
+        # By k, where depths of runs were needed; a store with other rows takes them over.
+        self.run_answers: dict[int, Answers] = {}
         # By k, recall, whether it is a single query, and whether it may find every row.
         self.rules: dict[tuple[int, float | None, bool, bool], RuleByTable] = {}
 
@@ -116,9 +105,9 @@ class Store:
         """This store with other parts; what was derived from the old ones is forgotten."""
         new = copy(self)
         new.__dict__.update(parts, _view=None, singles={}, rules={}, mirror=None,
-                            depths=Depths(self.depths.answers))
+                            run_answers=dict(self.run_answers))
         if not parts.keys().isdisjoint(("base", "layout", "exact")):
-            new._native, new.depths = None, Depths()
+            new._native, new.run_answers = None, {}
         if "added" in parts and (self.added is None or parts["added"] is None
                                  or parts["added"].room is not self.added.room):
             new._native_added = None
@@ -184,7 +173,7 @@ class Store:
             self.view(isa)  # made here both have it
             made = copy(self)
             made.tunings, made.asks_nearest = self.nearest_tunings, True
-            made.singles, made.depths, made.rules = {}, Depths(), {}
+            made.singles, made.run_answers, made.rules = {}, {}, {}
             self.mirror = made
         return made
 

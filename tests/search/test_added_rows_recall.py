@@ -282,8 +282,8 @@ def test_removed_rows_tuning_again_and_files(rng: np.random.Generator, tmp_path:
         index.remove(gone)
         left = np.setdiff1d(left, gone)
         check()
-        slots = of(index).depths.answers[K].slots
-        assert np.isin(slots[slots >= 0], left).all() and (slots >= 0).mean() > 0.9
+        slots = of(index).run_answers[K].hits.ids
+        assert (slots >= 0).all() and np.isin(slots, left).mean() >= 0.99
     index.tune(k=K)
     check()
     index.tune(drawn(rng, 600), k=K)
@@ -387,16 +387,16 @@ def test_answers_are_kept_up_to_date(rng: np.random.Generator,
             index.search_furthest(queries, K, recall=0.9)
         assert asked < 3 * BASE
         store = of(index)
-        answers = store.depths.answers[K]
+        answers = store.run_answers[K]
         assert len(answers.queries) > 100 and answers.n_slots > 2 * BASE - 500
         exact = best(answers.queries, rows[: answers.n_slots], metric)
-        assert np.array_equal(np.sort(answers.slots), np.sort(exact))
+        assert np.array_equal(np.sort(answers.hits.ids), np.sort(exact))
 
 
 def answers_at(slots: NDArray[np.int64], n_slots: int, runs: tuple[Run, ...]) -> Answers:
     queries = np.zeros((len(slots), 4), np.float32)
-    return Answers(None, queries, np.zeros(slots.shape, np.float32), slots, n_slots, runs,
-                   np.zeros(len(slots), np.int64))
+    return Answers(None, runs, n_slots, queries,
+                   farann.Hits(slots, np.zeros(slots.shape, np.float32)))
 
 
 def test_stops_by_hand(rng: np.random.Generator) -> None:
@@ -414,7 +414,7 @@ def test_stops_by_hand(rng: np.random.Generator) -> None:
         places = np.concatenate([i * n + part for i, part in enumerate(of_runs)])
         slots = np.concatenate([n_base + order[places], np.arange(100)])
         found = inside.search.stops_of(answers_at(slots.reshape(-1, 1), n_base + 3 * n, runs),
-                                       added, n_base, missing)
+                                       added, None, missing)
         assert found is not None
         return [int(stop - run.start) for stop, run in zip(found, runs, strict=True)]
 
@@ -430,12 +430,9 @@ def test_stops_by_hand(rng: np.random.Generator) -> None:
     assert stops([many, np.full(10, n - 1), none], 0.05) == [first, n, n]
     # Less than one of all may be missed: too little is known.
     assert stops([many, many[:1], none], 0.008)[1:] == [n, n]
-    # 100 answers tell a little: runs go as deep as all but 5 of them, and as all runs together.
+    # Of 100 answers all but 4, as 4 and the root of 4 aren't more than 2,200 / 20 / 18.
     both = np.sort(np.concatenate([many[:50], many[50:100]]))
-    every = np.sort(np.concatenate([many, both]))  # 95 + sqrt(95) < 105
-    depth = max(int(both[-1 - 5]), int(every[-1 - 95]))
-    # Or as deep as all but 4 of them, as 4 and the root of that aren't more than 2,200 / 20 / 18.
-    depth = min(depth, int(both[-1 - 4])) // 16 * 16 + 16
+    depth = int(both[-1 - 4]) // 16 * 16 + 16
     assert stops([many, many[:50], many[50:100]], 0.05) == [first, depth, depth]
     # All of a query's answers may be missed at once.
     of_few = np.repeat(np.sort(many)[::10], 10)
@@ -486,5 +483,5 @@ def test_rows_removed_one_by_one(rng: np.random.Generator) -> None:
     exact = left[best(queries, every[left], "l2", k)]
     found = index.search_furthest(queries, k, recall=0.95).ids
     assert recall_of(found, exact) > 0.94
-    answers = of(index).depths.answers[k]
-    assert (answers.slots < 0).sum() <= answers.slots.size // 100
+    slots = of(index).run_answers[k].hits.ids
+    assert (~np.isin(slots, left)).sum() <= slots.size // 100
