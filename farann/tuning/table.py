@@ -26,7 +26,7 @@ _DEARER = 1.25
 # Rise of recall from one effort to the next above which nothing is interpolated.
 _STEEP = 0.4
 # Error of an interpolated lateness midway between two efforts, as a share of their difference.
-_UNSURE = 0.08
+_UNSURE = 0.12
 # Floor of 1 - recall before its logarithm is taken.
 _LEAST_MISSING = 1e-4
 # Sample queries below which a standard error of their recall is allowed for.
@@ -37,6 +37,7 @@ _LATE = 1.0
 # Without partitions searches scan more rows than the recall takes, for queries unlike the sample:
 # up to this share more in cost.
 _MARGIN = 0.05
+_MARGIN_STEPS = 1000  # efforts that are tried for it
 # Share of the allowed misses that is held back, as future queries differ from the sample.
 _CAUTION = 0.1
 # A tuning no longer holds once over 1/100 of the answers to its sample were removed.
@@ -196,8 +197,9 @@ class Tuning(NamedTuple):
             return None
         # Doubling the rows makes them later by a share that changes slowly.
         efforts = np.log1p(self.efforts[:-1])
-        mean, spread = (float(np.expm1(_on_curve(np.log1p(effort), efforts, np.log1p(column[:-1]))))
-                        for column in (self.late, self.late_spread))
+        mean, spread = (
+            float(np.expm1(np.interp(np.log1p(effort), efforts, np.log1p(column[:-1]))))
+            for column in (self.late, self.late_spread))
         # The order of rows has joints: an interpolated value is worth fewer queries than a measured
         # one.
         unsure = np.interp(effort, self.efforts[:-1], np.arange(len(efforts))) % 1.0
@@ -295,31 +297,6 @@ def _shown(table: Tuning, effort: float) -> str:
     return f"{effort:.4g}" if table.deviations else f"{int(effort):,}"
 
 
-def _on_curve(x: float, xs: Float64Array, ys: Float64Array) -> float:
-    """Interpolate a table by a cubic that takes its slopes from neighboring values.
-
-    Slopes are harmonic means, so that it rises and falls with the table (Fritsch, Butland 1984).
-    """
-    i = int(np.clip(np.searchsorted(xs, x) - 1, 0, max(len(xs) - 2, 0)))
-    if len(xs) < 2 or not xs[0] <= x <= xs[-1]:
-        return float(np.interp(x, xs, ys))
-    steps = np.diff(xs)
-    rises = np.diff(ys) / steps
-
-    def slope(j: int) -> float:
-        if not 0 < j < len(rises):
-            return float(rises[min(j, len(rises) - 1)])
-        before, after = rises[j - 1], rises[j]
-        if before * after <= 0.0:
-            return 0.0
-        w, v = 2.0 * steps[j] + steps[j - 1], steps[j] + 2.0 * steps[j - 1]
-        return float((w + v) / (w / before + v / after))
-
-    t, h = (x - xs[i]) / steps[i], steps[i]
-    return float((1.0 - t)**2 * ((1.0 + 2.0 * t) * ys[i] + t * h * slope(i))
-                 + t**2 * ((3.0 - 2.0 * t) * ys[i + 1] + (t - 1.0) * h * slope(i + 1)))
-
-
 def _surely_missing(missing: float, sampled: int) -> float:
     """The share that a sample may miss so that other queries hardly miss more than `missing`.
 
@@ -341,14 +318,10 @@ def with_margin(table: Tuning, effort: float, *, single: bool) -> float:
     if table.deviations or effort == float("inf"):
         return effort
     costs = table.single_costs if single and table.single_costs else table.costs
-    efforts = np.array([effort, *(more for more in table.efforts[:-1] if more > effort)])
+    efforts = np.geomspace(effort, max(effort, table.efforts[-2]), _MARGIN_STEPS)
     priced = np.interp(efforts, table.efforts[:-1], costs[:-1])
-    most = (1.0 + _MARGIN) * priced[0]
-    dearer = int(np.argmax(priced > most))
-    if dearer == 0:
-        return float(efforts[-1])
-    return float(np.interp(most, priced[dearer - 1 : dearer + 1],
-                           efforts[dearer - 1 : dearer + 1]))
+    dearer = np.append(priced > (1.0 + _MARGIN) * priced[0], True)
+    return float(efforts[dearer.argmax() - 1])
 
 
 def missing_at(recall: float) -> float:
