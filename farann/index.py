@@ -1294,7 +1294,11 @@ class Index(metaclass=Hinted):
                   checked: bool) -> Self:
         from farann.io import index_file
 
-        index = cls(**index_file.settings_of(metadata))
+        settings = index_file.settings_of(metadata)
+        try:
+            index = cls(**settings)
+        except (TypeError, ValueError) as error:
+            raise FormatError(f"metadata: {error}") from None
         store = index_file.store_of(metadata, arrays, index._live.spec, checked=checked)
         if store is not None:
             index._live.store = store

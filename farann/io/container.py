@@ -26,15 +26,8 @@ from farann.contract import FormatError
 from farann.contract.row_types import empty_rows
 from farann.io.files import open_regular, replacing
 
-__all__ = [
-    "ArrayChunks",
-    "FormatError",
-    "read_bytes",
-    "read_file",
-    "verify_file",
-    "write_bytes",
-    "write_file",
-]
+__all__ = ["ArrayChunks", "FormatError", "read_bytes", "read_file", "verify_file", "write_bytes",
+           "write_file"]
 
 MAGIC = b"\xfafarann\n"
 VERSION = 2
@@ -50,10 +43,8 @@ _ENTRY = struct.Struct(f"<48s4sI{_MAX_NDIM}QQQI4x")  # the fields of _Section
 _TABLE_START = _HEADER.size + _CHECKSUM.size
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,48}", re.ASCII)
 _JSON = "json"
-DTYPES = {
-    code: np.dtype(f"<{code}")
-    for code in ("i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")
-}
+DTYPES = {code: np.dtype(f"<{code}") for code in (
+    "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")}
 
 
 class ArrayChunks(NamedTuple):
@@ -187,14 +178,23 @@ class _Section(NamedTuple):
     code: str
     shape: tuple[int, ...]
     offset: int
-    nbytes: int
     checksum: int
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes of an element."""
+        return 1 if self.code == _JSON else DTYPES[self.code].itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the payload."""
+        return math.prod(self.shape) * self.itemsize
 
     def pack(self) -> bytes:
         """The row as bytes."""
-        name, code = self.name.encode("ascii"), self.code.encode("ascii")
         shape = self.shape + (0,) * (_MAX_NDIM - len(self.shape))
-        return _ENTRY.pack(name, code, len(self.shape), *shape, *self[3:])
+        return _ENTRY.pack(self.name.encode("ascii"), self.code.encode("ascii"), len(self.shape),
+                           *shape, self.offset, self.nbytes, self.checksum)
 
 
 def read_table(stream: io.BufferedIOBase) -> list[_Section]:
@@ -238,8 +238,6 @@ def _check_header(start: bytes, length: int) -> int:
     if version > VERSION:
         raise FormatError(f"written in format version {version}, newer than the latest that this "
                           f"farann reads ({VERSION}): a newer farann is needed")
-    if version < 1:
-        raise FormatError("format version 0 does not exist")
     if version < VERSION:
         raise FormatError(f"written in format version {version}, before the first release, and "
                           f"this farann reads {VERSION}: build it again")
@@ -254,9 +252,8 @@ def _check_header(start: bytes, length: int) -> int:
 
 def _parse_entry(entry: bytes, position: int, end: int) -> _Section:
     """Read one row of the table; ``end`` is where the section before it ends."""
-    raw_name, raw_code, ndim, *lengths, offset, nbytes, checksum = _ENTRY.unpack(entry)
-    name = raw_name.rstrip(b"\0").decode("latin-1")
-    code = raw_code.rstrip(b"\0").decode("latin-1")
+    raw_name, raw_code, ndim, *lengths, _, _, checksum = _ENTRY.unpack(entry)
+    name, code = (raw.rstrip(b"\0").decode("latin-1") for raw in (raw_name, raw_code))
     if not _NAME.fullmatch(name):
         raise FormatError(f"section {position}: {name!r} is not a name")
     if (position == 0) != (name == "metadata") or (position == 0) != (code == _JSON):
@@ -266,17 +263,12 @@ def _parse_entry(entry: bytes, position: int, end: int) -> _Section:
         raise FormatError(f"section {name!r}: unknown dtype {code!r}")
     if ndim > _MAX_NDIM:
         raise FormatError(f"section {name!r}: expected at most {_MAX_NDIM} dimensions, got {ndim}")
-    section = _Section(name, code, tuple(lengths[:ndim]), offset, nbytes, checksum)
-    if section.pack() != entry:
-        raise FormatError(f"section {name!r}: reserved bytes are not zero")
-    itemsize = 1 if code == _JSON else DTYPES[code].itemsize
-    if math.prod(section.shape) * itemsize != nbytes:
-        raise FormatError(f"section {name!r}: shape {section.shape} of {code} does not take "
-                          f"{nbytes} bytes")
-    if _too_large(section.shape, itemsize):
+    section = _Section(name, code, tuple(lengths[:ndim]), _aligned(end), checksum)
+    if _too_large(section.shape, section.itemsize):
         raise FormatError(f"section {name!r}: shape {section.shape} is too large")
-    if offset != _aligned(end):
-        raise FormatError(f"section {name!r}: expected it at byte {_aligned(end)}, got {offset}")
+    if section.pack() != entry:
+        raise FormatError(f"section {name!r}: its row of the table isn't that of {code} of shape "
+                          f"{section.shape} at byte {section.offset}")
     return section
 
 
@@ -304,11 +296,11 @@ def _write(stream: io.BufferedIOBase, metadata: Mapping[str, Any], arrays: Array
     stream.write(bytes(end))
     table = b""
     for name, code, content in parts:
-        offset = _aligned(end)
-        stream.write(bytes(offset - end))
-        nbytes, checksum = _write_payload(stream, name, content)
-        table += _Section(name, code, content.shape, offset, nbytes, checksum).pack()
-        end = offset + nbytes
+        stream.write(bytes(_aligned(end) - end))
+        section = _Section(name, code, content.shape, _aligned(end),
+                           _write_payload(stream, name, content))
+        table += section.pack()
+        end = section.offset + section.nbytes
     header = _HEADER.pack(MAGIC, VERSION, len(parts), end)
     stream.seek(0)
     stream.write(header + _CHECKSUM.pack(zlib.crc32(header + table)) + table)
@@ -317,31 +309,26 @@ def _write(stream: io.BufferedIOBase, metadata: Mapping[str, Any], arrays: Array
 def _storable(name: str, content: NDArray[Any] | ArrayChunks) -> tuple[str, ArrayChunks]:
     """Return the dtype code of an array and the array as little-endian chunks."""
     if not _NAME.fullmatch(name) or name == "metadata":
-        raise ValueError(
-            f"arrays: expected names of 1 to 48 ASCII letters, digits, '_', '.', '-' "
-            f"other than 'metadata', got {name!r}"
-        )
+        raise ValueError("arrays: expected names of 1 to 48 ASCII letters, digits, '_', '.', '-' "
+                         f"other than 'metadata', got {name!r}")
     if isinstance(content, np.ndarray):
         content = ArrayChunks(content.dtype, content.shape, [content])
     elif not isinstance(content, ArrayChunks):
-        raise TypeError(
-            f"arrays[{name!r}]: expected an ndarray or ArrayChunks, got {type(content).__name__}"
-        )
+        raise TypeError(f"arrays[{name!r}]: expected an ndarray or ArrayChunks, got "
+                        f"{type(content).__name__}")
     dtype = np.dtype(content.dtype)
     code = f"{dtype.kind}{dtype.itemsize}"
     if code not in DTYPES:
         raise TypeError(f"arrays[{name!r}]: expected an integer or float dtype, got {dtype}")
     shape = tuple(int(length) for length in content.shape)
     if len(shape) > _MAX_NDIM or min(shape, default=0) < 0 or _too_large(shape, dtype.itemsize):
-        raise ValueError(
-            f"arrays[{name!r}]: expected at most {_MAX_NDIM} dimensions, none negative, that this "
-            f"machine can address, got shape {shape}"
-        )
+        raise ValueError(f"arrays[{name!r}]: expected at most {_MAX_NDIM} dimensions, none "
+                         f"negative, that this machine can address, got shape {shape}")
     return code, ArrayChunks(DTYPES[code], shape, content.chunks)
 
 
-def _write_payload(stream: io.BufferedIOBase, name: str, content: ArrayChunks) -> tuple[int, int]:
-    """Write the elements of an array; return how many bytes they took, and their checksum."""
+def _write_payload(stream: io.BufferedIOBase, name: str, content: ArrayChunks) -> int:
+    """Write the elements of an array; return their checksum."""
     dtype = np.dtype(content.dtype)
     expected = math.prod(content.shape)
     size = checksum = 0
@@ -355,11 +342,9 @@ def _write_payload(stream: io.BufferedIOBase, name: str, content: ArrayChunks) -
             stream.write(piece)
             checksum = zlib.crc32(piece, checksum)
     if size != expected:
-        raise ValueError(
-            f"arrays[{name!r}]: expected chunks of {expected} elements in all for shape "
-            f"{content.shape}, got {'at least ' if size > expected else ''}{size}"
-        )
-    return expected * dtype.itemsize, checksum
+        raise ValueError(f"arrays[{name!r}]: expected chunks of {expected} elements in all for "
+                         f"shape {content.shape}, got {'at least ' * (size > expected)}{size}")
+    return checksum
 
 
 def _pieces(array: NDArray[Any], dtype: np.dtype[Any]) -> Iterator[memoryview]:

@@ -11,8 +11,7 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import Int32Array, Int64Array, RowArray
 from farann.contract import FormatError, checks
-from farann.contract.index_spec import CODE_WIDTHS, IndexSpec
-from farann.contract.row_types import STORED
+from farann.contract.index_spec import IndexSpec
 from farann.contract.strings import SPARE
 from farann.io.container import ArrayChunks
 from farann.io.tables import tables_from, tables_to
@@ -24,6 +23,10 @@ from farann.store.live import Live
 from farann.store.store import Store
 
 _CHUNK_BYTES = 1 << 24  # bytes of rows that are copied at a time
+# Metadata: arguments of `Index`, counts with their largest values, flags.
+_SETTINGS = ("dim", "metric", "dtype", "codes", "cells", "keep_vectors", "seed")
+_MOST = {"count": 2**48 - 1, "next_id": 2**63, "coded": 2**48 - 1}
+_FLAGS = ("built", "for_nearest")
 _NEAREST = "nearest_"  # prefix of the names of tables that were measured for the nearest rows
 
 _Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
@@ -107,44 +110,23 @@ def _sections_of_groups(groups: Groups) -> dict[str, Any]:
 
 
 def settings_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings to make an index like that of a file."""
-    _check_metadata(metadata)
-    names = ("dim", "metric", "dtype", "codes", "cells", "keep_vectors", "seed")
-    return {name: metadata[name] for name in names}
-
-
-def _check_metadata(metadata: Mapping[str, Any]) -> None:
-    """Refuse metadata that no index could have written."""
-    def is_int(value: Any, largest: int) -> bool:
-        return type(value) is int and 0 <= value <= largest
-
-    expected: dict[str, Any] = {
-        "metric": lambda v: v in _core.METRICS,
-        "dim": lambda v: v is None or (v and is_int(v, checks.MOST_DIM)),
-        "dtype": lambda v: v in STORED,
-        "count": lambda v: is_int(v, 2**48 - 1),
-        "next_id": lambda v: is_int(v, 2**63),
-        "codes": lambda v: v in CODE_WIDTHS,
-        "cells": lambda v: v is None or v == "auto" or (v and is_int(v, 2**63 - 1)),
-        "keep_vectors": lambda v: isinstance(v, bool),
-        "seed": lambda v: is_int(v, checks.MOST_SEED),
-        "built": lambda v: isinstance(v, bool),
-        "coded": lambda v: is_int(v, metadata["count"]),
-        "codes_recall": lambda v: v is None or (isinstance(v, float) and 0.0 <= v <= 1.0),
-        "for_nearest": lambda v: isinstance(v, bool),
-    }
-    for key, fits in expected.items():
+    """The settings to make an index like that of a file, unchecked; all other metadata is checked.
+    """
+    for key in (*_SETTINGS, *_MOST, *_FLAGS, "codes_recall"):
         if key not in metadata:
             raise FormatError(f"metadata: {key!r} is missing")
-        value = metadata[key]
-        if not isinstance(value, (str, int, float, bool, type(None))) or not fits(value):
-            raise FormatError(f"metadata: {key!r} is {checks.shown(value)}, which "
+    recall = metadata["codes_recall"]
+    fits = {key: type(metadata[key]) is int and 0 <= metadata[key] <= most
+            for key, most in _MOST.items()}
+    fits |= {key: isinstance(metadata[key], bool) for key in _FLAGS}
+    fits["codes_recall"] = recall is None or (isinstance(recall, float) and 0.0 <= recall <= 1.0)
+    for key, does in fits.items():
+        if not does:
+            raise FormatError(f"metadata: {key!r} is {checks.shown(metadata[key])}, which "
                               "this version of farann does not know")
-    if metadata["cells"] is not None and metadata["codes"] == "float32":
-        raise FormatError("metadata: there can't be cells without codes")
-    if (not metadata["keep_vectors"] and metadata["codes"] == "float32") or (
-            metadata["coded"] and metadata["keep_vectors"]):
-        raise FormatError("metadata: 'keep_vectors' doesn't fit the codes")
+    if metadata["coded"] > (0 if metadata["keep_vectors"] is True else metadata["count"]):
+        raise FormatError("metadata: 'coded' rows don't fit 'count' and 'keep_vectors'")
+    return {name: metadata[name] for name in _SETTINGS}
 
 
 def store_of(metadata: Mapping[str, Any], arrays: _Arrays, spec: IndexSpec, *,

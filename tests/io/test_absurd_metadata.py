@@ -139,5 +139,5 @@ def test_a_file_of_a_few_bytes_takes_no_gigabytes(dim: int, tmp_path: Path) -> N
     assert farann.Index.load(path).dim == 2**24
     metadata, _ = inside.files.read_file(path)
     inside.files.write_file(path, metadata | {"dim": dim}, {})
-    with pytest.raises(farann.FormatError, match=f"'dim' is {dim}"):
+    with pytest.raises(farann.FormatError, match=f"dim: expected at most .*, got {dim}"):
         farann.Index.load(path)

@@ -382,13 +382,13 @@ class TestFuzz:
 # Sections of SMALL: 0 metadata, 1 ids, 2 rows, 3 zero. Each change carries a valid checksum.
 HOSTILE = {
     "magic": (altered(0, "8s", b"\x89PNG\r\n\x1a\n"), "not a farann file"),
-    "version 0": (altered(8, "I", 0), "version 0 does not exist"),
+    "version 0": (altered(8, "I", 0), "format version 0, .*: build it again"),
     "version 1": (altered(8, "I", 1), "format version 1, .*: build it again"),
     "newer": (altered(8, "I", 3), "version 3, newer than .*reads \\(2\\): a newer farann"),
     "newest": (altered(8, "I", 2**32 - 1), "version 4294967295, newer"),
     "no sections": (altered(12, "I", 0), "expected 1 to 4096 sections .*, got 0"),
-    "one section less": (altered(12, "I", 3), "'metadata': expected it at byte 448, got 576"),
-    "one section more": (altered(12, "I", 5), "'metadata': expected it at byte 704, got 576"),
+    "one section less": (altered(12, "I", 3), "'metadata': .* at byte 448"),
+    "one section more": (altered(12, "I", 5), "'metadata': .* at byte 704"),
     "most sections": (altered(12, "I", 2**32 - 1), "sections .*, got 4294967295"),
     "length": (altered(16, "Q", 2**64 - 1), "truncated: expected 18446744073709551615"),
     "declared tail": (
@@ -396,8 +396,8 @@ HOSTILE = {
         "32 bytes after the last section",
     ),
     "reserved in header": (altered(30, "B", 1), "reserved bytes of the header"),
-    "reserved in table": (altered(entry(1, RESERVED), "B", 1), "'ids': reserved"),
-    "unused length": (altered(entry(1, SHAPE + 8), "Q", 1), "'ids': reserved"),
+    "reserved in table": (altered(entry(1, RESERVED), "B", 1), "'ids': its row of the table"),
+    "unused length": (altered(entry(1, SHAPE + 8), "Q", 1), "'ids': its row of the table"),
     "name": (altered(entry(1, NAME), "4s", b"i\0ds"), "is not a name"),
     "no name": (altered(entry(1, NAME), "48s", b""), "section 1: '' is not a name"),
     "long name": (altered(entry(1, NAME), "48s", b"\xff" * 48), "is not a name"),
@@ -408,11 +408,11 @@ HOSTILE = {
     "metadata of numbers": (altered(entry(0, CODE), "4s", b"u1"), "section 0: expected the"),
     "dtype": (altered(entry(2, CODE), "4s", b"O8"), "'rows': unknown dtype 'O8'"),
     "dtype of bytes": (altered(entry(2, CODE), "4s", b"\xff\0f4"), "'rows': unknown dtype"),
-    "dtype of other size": (altered(entry(2, CODE), "4s", b"f8"), "does not take 24 bytes"),
+    "dtype of other size": (altered(entry(2, CODE), "4s", b"f8"), "isn't that of f8"),
     "ndim": (altered(entry(2, NDIM), "I", 7), "at most 6 dimensions, got 7"),
     "huge ndim": (altered(entry(2, NDIM), "I", 2**32 - 1), "dimensions, got 4294967295"),
-    "shape": (altered(entry(2, SHAPE), "Q", 4), "\\(4, 2\\) of f4 does not take 24 bytes"),
-    "shape that wraps": (altered(entry(3, SHAPE), "QQ", 2**32, 2**32), "does not take 0"),
+    "shape": (altered(entry(2, SHAPE), "Q", 4), "f4 of shape \\(4, 2\\) at byte 704"),
+    "shape that wraps": (altered(entry(3, SHAPE), "QQ", 2**32, 2**32), "is too large"),
     "empty but huge": (altered(entry(3, SHAPE), "QQ", 2**63, 0), "is too large"),
     "empty, product huge": (
         altered(entry(3, NDIM), "I3Q", 3, 2**40, 2**40, 0), "is too large"
@@ -423,12 +423,12 @@ HOSTILE = {
     "huger section": (
         altered(entry(3, SHAPE), "QQ32xQQ", 2**63, 1, 768, 2**63), "'zero': .* is too large"
     ),
-    "all 6 lengths huge": (altered(entry(3, NDIM), "I6Q", 6, *[2**64 - 1] * 6), "not take"),
-    "nbytes": (altered(entry(2, NBYTES), "Q", 2**63), "does not take 9223372036854775808"),
-    "overlap": (altered(entry(2, OFFSET), "Q", 640), "'rows': expected it at byte 704, got 640"),
-    "offset in the table": (altered(entry(1, OFFSET), "Q", 64), "'ids': expected it at byte 640"),
-    "unaligned": (altered(entry(2, OFFSET), "Q", 705), "'rows': expected it at byte 704"),
-    "offset beyond": (altered(entry(2, OFFSET), "Q", 2**64 - 64), "'rows': expected it at"),
+    "all 6 lengths huge": (altered(entry(3, NDIM), "I6Q", 6, *[2**64 - 1] * 6), "is too large"),
+    "nbytes": (altered(entry(2, NBYTES), "Q", 2**63), "'rows': its row of the table"),
+    "overlap": (altered(entry(2, OFFSET), "Q", 640), "'rows': .* at byte 704"),
+    "offset in the table": (altered(entry(1, OFFSET), "Q", 64), "'ids': .* at byte 640"),
+    "unaligned": (altered(entry(2, OFFSET), "Q", 705), "'rows': .* at byte 704"),
+    "offset beyond": (altered(entry(2, OFFSET), "Q", 2**64 - 64), "'rows': .* at byte 704"),
     "longer than the file": (
         altered(entry(0, SHAPE), "Q40xQQ", 2**62, 576, 2**62), "'metadata' reaches beyond"
     ),
