@@ -133,8 +133,8 @@ def retrieval_loss(ops: Operations, query_embeddings: Tensor, candidate_embeddin
     >>> round(float(retrieval_loss(ops, users, films, labels=[True, False])), 3)
     1.627
     """
-    temperature = checks.to_positive("temperature", temperature)
-    dislike_weight = checks.to_positive("dislike_weight", dislike_weight, zero=True)
+    temperature = checks.to_finite("temperature", temperature, 0.0, above=True)
+    dislike_weight = checks.to_finite("dislike_weight", dislike_weight, 0.0)
     queries = ops.convert_to_tensor(query_embeddings)
     dtype = "float64" if "float64" in str(queries.dtype) else "float32"
 

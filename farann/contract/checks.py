@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence, Set
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -470,20 +471,17 @@ def to_radii(name: str, value: Any, n_queries: int) -> Float64Array:
     return radii
 
 
-def to_finite(name: str, value: Any) -> float:
-    """Check a number that is neither NaN nor infinite."""
+def to_finite(name: str, value: Any, least: float = -inf, most: float = inf, *,
+              above: bool = False) -> float:
+    """Check a finite number from `least`, or with `above` beyond it, to `most`."""
     number = to_float(name, value)
-    if abs(number) == float("inf"):
+    if abs(number) == inf:
         raise ValueError(f"{name}: expected a finite number, got {number}")
-    return number
-
-
-def to_positive(name: str, value: Any, zero: bool = False) -> float:
-    """Check a finite number above 0, or of 0 or more."""
-    number = to_finite(name, value)
-    if number < 0 or (number == 0 and not zero):
-        raise ValueError(f"{name}: expected a number {'of 0 or more' if zero else 'above 0'}, "
-                         f"got {number:g}")
+    if number > most or number < least or (above and number == least):
+        wanted = f"above {least:g}" + f", at most {most:g}" * (most < inf)
+        if not above:
+            wanted = f"of {least:g} or more" if most == inf else f"from {least:g} to {most:g}"
+        raise ValueError(f"{name}: expected a number {wanted}, got {number}")
     return number
 
 

@@ -92,17 +92,13 @@ def to_limits(recall: Any, epsilon: Any, budget: Any, seconds: Any = None) -> Li
         raise ValueError(f"{given[0]}: expected at most one limit of a search, got "
                          f"{' and '.join(given)}")
     if recall is not None and not (type(recall) is float and 0.0 < recall <= 1.0):
-        recall = checks.to_float("recall", recall)
-        if not 0.0 < recall <= 1.0:
-            raise ValueError(f"recall: expected a number above 0, at most 1, got {recall}")
+        recall = checks.to_finite("recall", recall, 0.0, 1.0, above=True)
     if epsilon is not None:
-        epsilon = checks.to_float("epsilon", epsilon)
-        if not 0.0 <= epsilon < float("inf"):
-            raise ValueError(f"epsilon: expected a number of 0 or more, got {epsilon}")
+        epsilon = checks.to_finite("epsilon", epsilon, 0.0)
     if budget is not None:
         budget = checks.to_int("budget", budget, 1)
     if seconds is not None:
-        seconds = checks.to_positive("seconds", seconds)
+        seconds = checks.to_finite("seconds", seconds, 0.0, above=True)
     return Limits(recall, epsilon, budget, seconds)
 
 

@@ -70,9 +70,7 @@ class Contrasts:
 def to_contrasts(store: Store | None, likes: tuple[Any, Any], dislikes: tuple[Any, Any],
                  weight: Any, likes_by: Any, *, normalized: bool) -> tuple[Contrasts, bool]:
     """Check likes and dislikes, as vectors or as ids, and tell whether it is a single question."""
-    weight = checks.to_positive("weight", weight, zero=True)
-    if weight > _LARGEST_WEIGHT:
-        raise ValueError(f"weight: expected a number that float32 can hold, got {weight:g}")
+    weight = checks.to_finite("weight", weight, 0.0, _LARGEST_WEIGHT)
     by_best = checks.to_choice("likes_by", likes_by, ("mean", "best")) == "best"
     found = [_side(store, "likes", *likes, normalized=normalized),
              _side(store, "dislikes", *dislikes, normalized=normalized)]

@@ -68,25 +68,17 @@ def look_at_hdf5(wanted: Wanted) -> Content:
 
 
 def _data_sets(h5py: Any, file: Any) -> list[str]:
-    """Paths of data sets, in groups, too, and of links, which are named and never followed."""
+    """Paths of data sets, in groups, too, and of soft links, which are named and never followed."""
     found: list[str] = []
-    groups, seen = [("", file)], {h5py.h5o.get_info(file.id).addr}
-    while groups and len(found) < _MOST_NAMED:
-        before, group = groups.pop(0)
-        for key in group:
-            if not _is_hard(h5py, group, key) or isinstance(group[key], h5py.Dataset):
-                found.append(before + key)
-            elif isinstance(group[key], h5py.Group):
-                # A group may be linked to from below itself.
-                place = h5py.h5o.get_info(group[key].id).addr
-                if place not in seen:
-                    seen.add(place)
-                    groups.append((f"{before}{key}/", group[key]))
+
+    def note(name: str, link: Any) -> bool | None:
+        if isinstance(link, h5py.HardLink) and not isinstance(file[name], h5py.Dataset):
+            return None
+        found.append(name)
+        return len(found) == _MOST_NAMED or None  # which ends it
+
+    file.visititems_links(note)
     return found
-
-
-def _is_hard(h5py: Any, group: Any, key: str) -> bool:
-    return isinstance(group.get(key, getlink=True), h5py.HardLink)
 
 
 def _hard_linked(h5py: Any, file: Any, name: str) -> Any:
@@ -95,7 +87,7 @@ def _hard_linked(h5py: Any, file: Any, name: str) -> Any:
     for part in (part for part in name.split("/") if part not in ("", ".")):
         if not isinstance(place, h5py.Group) or part not in place:
             return None
-        if not _is_hard(h5py, place, part):
+        if not isinstance(place.get(part, getlink=True), h5py.HardLink):
             raise Fault(f"{name!r}: {part!r} is a soft or external link, which may lead into "
                         f"another file; name the data set itself")
         place = place[part]

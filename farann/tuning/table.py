@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
+from farann._types import Float32Array, Int64Array, UInt8Array
 from farann.contract import checks
 from farann.results import html_table
 from farann.runtime import pool
@@ -132,9 +132,7 @@ class Tuning(NamedTuple):
         ValueError
             For a recall below 0 or above 1.
         """
-        recall = checks.to_float("recall", recall)
-        if not 0.0 <= recall <= 1.0:
-            raise ValueError(f"recall: expected a number from 0 to 1, got {recall}")
+        recall = checks.to_finite("recall", recall, 0.0, 1.0)
         missing = missing_at(recall)
         if 0 < self.sampled < _FEW_SAMPLED:
             missing = _surely_missing(missing, self.sampled)

@@ -367,7 +367,7 @@ class TestErrors:
             ({"recall": 1.01}, "recall: .* got 1.01"),
             ({"recall": float("nan")}, "recall: expected a number, got NaN"),
             ({"epsilon": -0.1}, "epsilon: expected a number of 0 or more, got -0.1"),
-            ({"epsilon": float("inf")}, "epsilon: expected a number of 0 or more, got inf"),
+            ({"epsilon": float("inf")}, "epsilon: expected a finite number, got inf"),
             ({"budget": 0}, "budget: expected 1 or more, got 0"),
             ({"seconds": 0}, "seconds: expected a number above 0, got 0"),
             ({"seconds": float("inf")}, "seconds: .* got inf"),
