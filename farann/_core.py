@@ -1,50 +1,18 @@
 """The native core's names for Python."""
 
 from farann.native.codes import Codes, Partitions
-from farann.native.encoding import (
-    CODE_SPAN,
-    MOST_AXES,
-    Transform,
-    add_to_groups,
-    code_extents,
-    code_rows,
-    encode_rows,
-    pack_codes,
-    rotate,
-)
+from farann.native.encoding import (CODE_SPAN, MOST_AXES, Transform, add_to_groups, code_extents,
+                                    code_rows, encode_rows, pack_codes, rotate)
 from farann.native.greedy import Greedy
 from farann.native.guard import Guard
 from farann.native.judge import CodeTrials
-from farann.native.kernels import (
-    METRICS,
-    first_bad_row,
-    isa_levels,
-    largest_query_code,
-    sum_of_rows,
-    widened,
-)
-from farann.native.measuring import (
-    PairSearch,
-    keys_of_found,
-    member_keys,
-    score_slots,
-    surprises,
-)
-from farann.native.merging import (
-    add_directions_exactly,
-    add_rows_exactly,
-    empty_sum,
-    mean_of_sum,
-    merge_sorted,
-)
-from farann.native.process import (
-    CancelFlag,
-    Cancelled,
-    begin_arithmetic,
-    end_arithmetic,
-    fail_allocation,
-    flush_denormals,
-)
+from farann.native.kernels import (METRICS, first_bad_row, isa_levels, largest_query_code,
+                                   sum_of_rows, widened)
+from farann.native.measuring import PairSearch, keys_of_found, member_keys, score_slots, surprises
+from farann.native.merging import (add_directions_exactly, add_rows_exactly, empty_sum, mean_of_sum,
+                                   merge_sorted)
+from farann.native.process import (CancelFlag, Cancelled, begin_arithmetic, end_arithmetic,
+                                   fail_allocation, flush_denormals)
 from farann.native.sets import SetSearch
 from farann.native.single import SingleSearch
 from farann.native.snapshot import Filter, Snapshot, marked

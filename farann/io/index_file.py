@@ -194,15 +194,10 @@ def _rows_of(metadata: Mapping[str, Any], arrays: _Arrays, spec: IndexSpec,
 
 def _labels_from(name: str, arrays: _Arrays, count: int | None, checked: bool) -> Labels | None:
     """Strings, as many as `count` says if it does; None where there are none."""
-    octets, ends = arrays.get(f"{name}.bytes"), arrays.get(f"{name}.ends")
-    if octets is None and ends is None:
+    if not _has(arrays, name):
         return None
-    if octets is None or octets.dtype != np.uint8 or octets.ndim != 1:
-        raise FormatError(f"section '{name}.bytes' isn't a list of bytes")
-    if ends is None or ends.dtype not in (np.uint32, np.uint64) or ends.ndim != 1 or (
-            count is not None and len(ends) != count):
-        number = "" if count is None else f"{count} "
-        raise FormatError(f"section '{name}.ends' isn't a list of {number}numbers")
+    octets = _section(arrays, f"{name}.bytes", np.uint8, (None,))
+    ends = _section(arrays, f"{name}.ends", (np.uint32, np.uint64), (count,))
     return Labels.restored(ends, octets, checked=checked, name=name)
 
 
@@ -211,17 +206,16 @@ def _groups_from(arrays: _Arrays, count: int) -> Groups | None:
     if not any(name.startswith("groups.") for name in arrays):
         return None
     numbers = _section(arrays, "groups.numbers", np.int32, (count,))
-    names: Labels | IdMap | None = _labels_from("groups", arrays, None, True)
-    labels = arrays.get("groups.labels")
-    if (names is None) == (labels is None):
-        raise FormatError("the labels of groups are missing, or of two kinds")
-    if labels is not None:
-        if labels.dtype != np.int64 or labels.ndim != 1:
-            raise FormatError("section 'groups.labels' isn't a list of integers")
+    names: Labels | IdMap | None = None
+    if "groups.labels" in arrays:
+        labels = _section(arrays, "groups.labels", np.int64, (None,))
         if len(distinct(labels)) < len(labels):
             raise FormatError("section 'groups.labels': a label comes twice")
         names = IdMap().grown(labels)
-    assert names is not None
+    elif "groups.bytes" in arrays:
+        names = _labels_from("groups", arrays, None, True)
+    if names is None:
+        raise FormatError("the labels of groups are missing")
     if count and not (numbers.min() >= 0 and numbers.max() < len(names)):
         raise FormatError("section 'groups.numbers': there is no group with such a number")
     return Groups(names, numbers, count)
@@ -310,11 +304,15 @@ def _has(arrays: _Arrays, of: str) -> bool:
     return any(name.startswith(f"{of}.") for name in arrays)
 
 
-def _section(arrays: _Arrays, name: str, dtype: Any, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    array = arrays.get(name)
+def _section(arrays: _Arrays, name: str, dtype: Any,
+             shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
+    """An array of a type, or one of several, and of a shape, in which None is any length."""
+    array, dtypes = arrays.get(name), dtype if isinstance(dtype, tuple) else (dtype,)
     if array is None:
         raise FormatError(f"section {name!r} is missing")
-    if array.dtype != dtype or array.shape != shape:
-        raise FormatError(f"section {name!r}: expected {np.dtype(dtype)} {shape}, "
+    if array.dtype not in dtypes or array.ndim != len(shape) or any(
+            n not in (None, given) for n, given in zip(shape, array.shape, strict=True)):
+        kinds = " or ".join(np.dtype(one).name for one in dtypes)
+        raise FormatError(f"section {name!r}: expected {kinds} {shape}, "
                           f"got {array.dtype} {array.shape}")
     return array
