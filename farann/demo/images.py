@@ -61,12 +61,8 @@ choice.children[0].click();
 
 def run(output: Path) -> bool:
     """Show the pictures, on a page too, and tell whether answers are those of numpy in float64."""
-    found = data.load_fashion()
-    if isinstance(found, str):
-        say(f"No Fashion-MNIST: {found}.")
-        say("These are scikit-learn's digits instead.")
-        found = data.load_digits()
-    say(found.about)
+    found = page.announced("Fashion-MNIST", data.load_fashion(),
+                           "These are scikit-learn's digits instead.", data.load_digits)
     index = farann.Index(metric="cosine", dtype="uint8")
     index.add(found.rows)
     asked = _first_of_each(found)

@@ -33,12 +33,8 @@ class Feedback(NamedTuple):
 
 def run(output: Path) -> bool:
     """Show the films, on a page too; True, as there are but people's ratings to compare with."""
-    films = data.load_films()
-    if isinstance(films, str):
-        say(f"No MovieLens: {films}.")
-        say("These people and films are made up instead.")
-        films = data.make_films()
-    say(films.about)
+    films = page.announced("MovieLens", data.load_films(),
+                           "These people and films are made up instead.", data.make_films)
     part = np.random.default_rng(0).choice(2, len(films.users), p=SHARES)
     feedback = Feedback(part, films.stars >= 4, films.stars <= 2)
     lists = _lists(films, feedback)

@@ -5,19 +5,23 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from farann.demo.data import Films, Pictures, Words
 from farann.io.files import replacing
 
-__all__ = ["beside", "cells", "paragraph", "picture", "say", "section", "table", "write"]
+__all__ = ["announced", "beside", "cells", "paragraph", "picture", "say", "section", "table",
+           "write"]
+
+Data = TypeVar("Data", Words, Pictures, Films)
 
 say = partial(print, flush=True)  # a demo's lines, one by one as they come
 
@@ -63,6 +67,16 @@ $body
 <p class="soft">Made by <code>farann demo</code>, farann $version.</p>
 </html>
 """)
+
+
+def announced(name: str, found: Data | str, instead: str, make: Callable[[], Data]) -> Data:
+    """Data to show, or if they can't be had what stands in for them; says what they are."""
+    if isinstance(found, str):
+        say(f"No {name}: {found}.")
+        say(instead)
+        found = make()
+    say(found.about)
+    return found
 
 
 def picture(pixels: NDArray[np.uint8], words: str, note: str = "") -> str:

