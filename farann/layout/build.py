@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +11,6 @@ import numpy as np
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
 from farann.contract.index_spec import IndexSpec
-from farann.contract.stop_rule import ALL_CODES, EXACT
 from farann.layout import coding
 from farann.layout.coding import ORDER_K, Builder, answering, whole_panels
 from farann.layout.partitions import describe, number_of_partitions
@@ -24,7 +23,7 @@ from farann.layout.sampling import (
     typical,
 )
 from farann.quantize.kmeans import Space, partition
-from farann.quantize.records import CodeArrays, Layout, Native, Origins, PartitionArrays
+from farann.quantize.records import CodeArrays, Layout, Origins, PartitionArrays
 from farann.quantize.scalar import LARGEST_DIM, LEAST_SAMPLE, measure_rows, sample_of, shape_of
 from farann.quantize.transform import Projection, moment_of
 from farann.results import share_found
@@ -72,8 +71,7 @@ class Made(NamedTuple):
     recall: float | None = None  # of codes alone, on sample queries; None if that wasn't measured
 
 
-@dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
-class _Task:
+class _Task(NamedTuple):
     """The inputs of a layout: rows, sample queries and settings."""
 
     builder: Builder
@@ -151,7 +149,7 @@ def make_codes(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
         made = _in_partitions(task, n_partitions)
         if spec.cells != "auto" or not spec.vectors or held_out is None or len(held_out) == 0:
             return choose_for_singles(task, made, held_out)
-        plain = _in_order(replace(task, builder=task.builder._replace(
+        plain = _in_order(task._replace(builder=task.builder._replace(
             progress=renamed(progress, "coding rows without partitions"))))
         with told("comparing layouts", 1, progress) as advance:
             better = _better(task, made, plain, held_out)
@@ -168,7 +166,7 @@ def _long_answers(builder: Builder, coded: Int64Array, queries: Float32Array,
                                                   "coding rows for a sample of queries"))
         layout = Layout(rough.lay_out(whole_panels(builder.by_size(coded))))
     with told("answering a sample of queries", 1, builder.progress) as advance:
-        answers = _answers(builder, layout, queries, nearest, k=ORDER_K)
+        answers = builder.answers(queries, ORDER_K, nearest, layout)
         advance(1)
     return answers  # codes are laid out anew, and the old ones must not take memory meanwhile
 
@@ -178,7 +176,7 @@ def _better(task: _Task, partitioned: Made, plain: Made, queries: Float32Array) 
 
     Partitions must make approximate searches faster and none of them slower. The layout without is
     kept as well if exact searches are slower with partitions."""
-    snapshots = [_snapshot(task.builder, made.layout) for made in (partitioned, plain)]
+    snapshots = [task.builder.snapshot(made.layout) for made in (partitioned, plain)]
     exact, costs = dict[int, Answered](), dict[int, list[float]]()
 
     def answer(i: int) -> None:
@@ -208,7 +206,7 @@ def choose_for_singles(task: _Task, made: Made, queries: Float32Array | None) ->
     if layout is None or not task.spec.vectors or queries is None or len(queries) == 0:
         return made
     queries = queries[:: -(-len(queries) // _MOST_SINGLES)]
-    snapshot = _snapshot(builder, layout)
+    snapshot = builder.snapshot(layout)
     assert snapshot.codes is not None
     everything = _core.Filter(snapshot)
     waited = np.zeros(2 + snapshot.codes.high_nibbles_first)
@@ -248,27 +246,32 @@ def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
     builder, spec = task.builder, task.spec
     n, extents = len(builder.rows), builder.extents
     if spec.width.is_coarse:
-        task = replace(task, shape=shape_of(extents.transform.rows(task.query_vectors)))
+        task = task._replace(shape=shape_of(extents.transform.rows(task.query_vectors)))
     elif spec.vectors:
         if sample is None:
             sample = sample_of(builder.rows, builder.center, spec.metric.normalized)
         cost_model = cost_model_of(builder.rows, builder.center, spec.metric, task.query_sample,
                                    task.answers[:, -1], sample, task.nearest)
         pca_filter = pca_filter_for(cost_model, n, extents.transform.width, spec.seed)
-        task = replace(task, cost_model=cost_model, pca_filter=pca_filter)
+        task = task._replace(cost_model=cost_model, pca_filter=pca_filter)
     if spec.vectors or not spec.width.is_coarse:
         return task
     room = max(n // _ROWS_A_VECTOR - len(extents.outliers), 0)
     kept = answering(task.answers, n, 1)[:room]
     extents = extents._replace(outliers=np.union1d(extents.outliers, kept))
-    return replace(task, builder=builder._replace(extents=extents),
-                   coded=np.delete(np.arange(n), extents.outliers))
+    return task._replace(builder=builder._replace(extents=extents),
+                         coded=np.delete(np.arange(n), extents.outliers))
 
 
 def _in_order(task: _Task) -> Made:
     """Lay out without partitions: first rows that answer many queries, then by key bounds."""
     builder, spec, first = task.builder, task.spec, task.first
     n, dim = builder.rows.shape
+    if not spec.vectors:
+        as_rows_lie = not spec.width.is_coarse and len(task.coded) == n and dim < _FEW_DIMENSIONS
+        order = whole_panels(task.coded if as_rows_lie else builder.by_size(task.coded))
+        arrays = builder.lay_out(order, width=spec.width, shape=task.shape)
+        return _made(task, replace(arrays, slots=None) if as_rows_lie else arrays, None)
     bounds_tell, mean_query = False, None
     if task.cost_model is not None:
         bounds_tell, mean_query = task.cost_model.key_bounds_pay(task.query_vectors)
@@ -285,19 +288,12 @@ def _in_order(task: _Task) -> Made:
         # Long rows are likelier answers than short ones; unit vectors all have one length.
         sizes = builder.sizes()
         key_bound = sizes.lengths
-    order = np.concatenate([
+    order = whole_panels(np.concatenate([
         builder.by_size_in_parts(first, _HUBS_A_PART),
-        builder.by_size(others) if key_bound is None else builder.by_key_bound(others, key_bound)])
-    as_rows_lie = False
-    if not spec.vectors:
-        as_rows_lie = not spec.width.is_coarse and len(task.coded) == n and dim < _FEW_DIMENSIONS
-        order = task.coded if as_rows_lie else builder.by_size(task.coded)
-    order = whole_panels(order)
+        builder.by_size(others) if key_bound is None else builder.by_key_bound(others, key_bound)]))
     arrays = builder.lay_out(order, task.pca_filter, spec.width, task.shape)
     if bounds_tell and sizes is not None:
         arrays = builder.with_key_bounds(arrays, order, sizes, direction)
-    if as_rows_lie:
-        arrays = replace(arrays, slots=None)
     return _made(task, arrays, None)
 
 
@@ -323,7 +319,7 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
         builder = builder.relative_to(Origins(partitions, labels))
         order, _, _ = _by_partition(labels, first, builder.by_size(task.coded))
     arrays = builder.lay_out(order, task.pca_filter, spec.width, task.shape)
-    return _made(replace(task, builder=builder), arrays, partitions)
+    return _made(task._replace(builder=builder), arrays, partitions)
 
 
 def _made(task: _Task, arrays: CodeArrays, partitions: PartitionArrays | None) -> Made:
@@ -331,28 +327,8 @@ def _made(task: _Task, arrays: CodeArrays, partitions: PartitionArrays | None) -
     layout = Layout(arrays, partitions)
     if task.spec.vectors:
         return Made(layout)
-    found = _answers(task.builder, layout, task.query_sample, task.nearest, vectors=False)
+    found = task.builder.answers(task.query_sample, _SAMPLE_K, task.nearest, layout, vectors=False)
     return Made(layout, recall=share_found(found, task.answers))
-
-
-def _answers(builder: Builder, layout: Layout | None, queries: Float32Array, nearest: bool,
-             vectors: bool = True, k: int = _SAMPLE_K) -> Int64Array:
-    """Slots of the best rows for each query, (len(queries), k)."""
-    snapshot = _snapshot(builder, layout, vectors)
-    hits, _ = batches.top(snapshot, _core.Filter(snapshot), queries, k, nearest, builder.threads,
-                          EXACT if vectors else ALL_CODES)
-    return hits.ids
-
-
-def _snapshot(builder: Builder, layout: Layout | None, vectors: bool = True) -> _core.Snapshot:
-    """A snapshot of the rows as they would be searched."""
-    base, native = builder.rows, Native()
-    if layout is not None:
-        native = layout.native(*base.shape)
-        base = base if vectors else base[layout.codes.outliers]
-    return _core.Snapshot(base, builder.rows[:0], None, None, builder.center,
-                          builder.metric.number, builder.isa, codes=native.codes,
-                          partitions=native.partitions, vectors=vectors)
 
 
 def _by_partition(labels: Int32Array, first: Int64Array,

@@ -10,18 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import (
-    Float32Array,
-    Float64Array,
-    Int32Array,
-    Int64Array,
-    Progress,
-    RowArray,
-    UInt8Array,
-)
+from farann._types import Float32Array, Float64Array, Int64Array, Progress, RowArray, UInt8Array
 from farann.contract.index_spec import INT8, CodeWidth, IndexSpec, MetricTraits
+from farann.contract.stop_rule import ALL_CODES, EXACT
 from farann.layout.sampling import MeanQueryDirection, along_and_across
-from farann.quantize.records import CodeArrays, CodeBounds, Origins, empty_halves
+from farann.quantize.records import (
+    CodeArrays,
+    CodeBounds,
+    Layout,
+    Native,
+    Origins,
+    empty_halves,
+)
 from farann.quantize.scalar import (
     Coarse,
     CodedBlock,
@@ -151,12 +151,22 @@ class Builder(NamedTuple):
         return self._replace(origins=origins,
                              extents=extents._replace(largest=largest, limit=limit))
 
-    def answers(self, queries: Float32Array) -> Int64Array:
-        """Slots of the 32 rows furthest from each query."""
-        rows = _core.Snapshot(self.rows, self.rows[:0], None, None, self.center,
-                              self.metric.number, self.isa)
-        k = min(ORDER_K, len(self.rows))
-        return batches.top(rows, _core.Filter(rows), queries, k, False, self.threads)[0].ids
+    def snapshot(self, layout: Layout | None = None, vectors: bool = True) -> _core.Snapshot:
+        """A snapshot of the rows as they would be searched."""
+        base, native = self.rows, Native()
+        if layout is not None:
+            native = layout.native(*base.shape)
+            base = base if vectors else base[layout.codes.outliers]
+        return _core.Snapshot(base, self.rows[:0], None, None, self.center, self.metric.number,
+                              self.isa, codes=native.codes, partitions=native.partitions,
+                              vectors=vectors)
+
+    def answers(self, queries: Float32Array, k: int = ORDER_K, nearest: bool = False,
+                layout: Layout | None = None, vectors: bool = True) -> Int64Array:
+        """Slots of the k best rows for each query, (len(queries), k)."""
+        snapshot = self.snapshot(layout, vectors)
+        return batches.top(snapshot, _core.Filter(snapshot), queries, k, nearest, self.threads,
+                           EXACT if vectors else ALL_CODES)[0].ids
 
     def lay_out(self, order: Int64Array, pca_filter: Projection | None = None,
                 width: CodeWidth = INT8, shape: Float64Array | None = None,
@@ -165,59 +175,52 @@ class Builder(NamedTuple):
 
         With a PCA filter what is outside it has the `rest_step`, or one of its own.
         """
+        extents, transform, panel = self.extents, self.extents.transform, _core.code_rows(1)
+        places = places_of(order, len(self.rows))
+        inv_scale = extents.inv_scale(largest_of_panels(extents.largest, order))
+        own = inv_scale[np.maximum(places, 0) // panel]
+        lengths, low_nibble_norm = np.zeros(len(order)), np.zeros(len(order), np.float32)
+        # With a PCA filter whole codes have one scale a panel, so that the first rows can be
+        # scanned as panels, too.
+        whole = panels = low_nibbles = None
         if pca_filter is not None:
-            return self._lay_out_along(order, pca_filter, rest_step)
-        n, panel = len(self.rows), _core.code_rows(1)
-        places = places_of(order, n)
-        inv_scale = self.extents.inv_scale(largest_of_panels(self.extents.largest, order))
-        panels, low = empty_halves(len(order), self.extents.transform.width)
-        low_nibbles = low if width.low_bits else None
-        squares, low_nibble_norm = self._room(len(order)), np.zeros(len(order), np.float32)
-        of_rows = inv_scale[np.maximum(places, 0) // panel]
+            whole = np.zeros((len(order), transform.width), np.uint8)
+        else:
+            panels, low_nibbles = empty_halves(len(order), transform.width)
+            low_nibbles = low_nibbles if width.low_bits else None
 
         def lay(coded: CodedBlock) -> None:
-            at, there = places[coded.rows], places[coded.rows] >= 0
-            _core.pack_codes(coded.codes, at, True, panels, low_nibbles)
+            at = places[coded.rows]
+            there = at >= 0
+            if whole is not None:
+                whole[at[there]] = coded.codes[there]
+            elif panels is not None:
+                _core.pack_codes(coded.codes, at, True, panels, low_nibbles)
             low_nibble_norm[at[there]] = coded.low_nibble_norm[there]
-            if squares is not None:
-                squares[at[there]] = (coded.squares * of_rows[coded.rows])[there]
+            lengths[at[there]] = coded.squares[there]
+
+        def squares(inv_scale: Float32Array) -> Float32Array | None:
+            """|z|^2 times the inverse scale, by position."""
+            if not self.metric.adds_squared_norm:
+                return None
+            return (lengths * np.repeat(inv_scale, panel)).astype(np.float32)
 
         extremes = self._code(
-            of_rows, lay, Coarse(width, shape, self.origins) if width.is_coarse else None)
+            own, lay, Coarse(width, shape, self.origins) if width.is_coarse else None)
+        slots = None if len(self.rows) > MOST_ORDERED else order.astype(np.int32)
+        if panels is not None:
+            return CodeArrays(
+                panels=panels, low_nibbles=low_nibbles, inv_scale=inv_scale,
+                squares=squares(inv_scale), bounds=self._bounds(extremes), slots=slots,
+                low_nibble_norm=low_nibble_norm.reshape(-1, panel).max(axis=1),
+                outliers=extents.outliers, **transform._asdict())
+        assert pca_filter is not None
+        panels, along_scale, bounds = self._code_along(order, places, pca_filter, rest_step)
         return CodeArrays(
-            panels=panels, low_nibbles=low_nibbles, inv_scale=inv_scale, squares=squares,
-            low_nibble_norm=low_nibble_norm.reshape(-1, panel).max(axis=1),
-            bounds=self._bounds(extremes), slots=self._slots(order), outliers=self.extents.outliers,
-            **self.extents.transform._asdict())
-
-    def _lay_out_along(self, order: Int64Array, pca_filter: Projection,
-                       rest_step: float) -> CodeArrays:
-        places = places_of(order, len(self.rows))
-        panels, panel_scale, bounds = self._code_along(order, places, pca_filter, rest_step)
-        panel = _core.code_rows(1)
-        # One scale a panel, so that the first rows can be scanned as panels, too.
-        by_panel = self.extents.inv_scale(largest_of_panels(self.extents.largest, order))
-        own = by_panel[np.maximum(places, 0) // panel]
-        whole = np.zeros((len(order), self.extents.transform.width), np.uint8)
-        whole_inv_scale = np.repeat(by_panel, panel)
-        squares, whole_squares = self._room(len(order)), self._room(len(order))
-
-        def lay(coded: CodedBlock) -> None:
-            there = places[coded.rows] >= 0
-            at, inv_scale = places[coded.rows][there], own[coded.rows][there]
-            whole[at] = coded.codes[there]
-            if squares is not None and whole_squares is not None:
-                lengths = coded.squares[there]
-                squares[at] = lengths * panel_scale[at // panel]
-                whole_squares[at] = lengths * inv_scale
-
-        extremes = self._code(own, lay)
-        return CodeArrays(
-            pca_filter=pca_filter, panels=panels, inv_scale=panel_scale, squares=squares,
-            bounds=bounds, whole=whole, whole_inv_scale=whole_inv_scale,
-            whole_squares=whole_squares, whole_bounds=self._bounds(extremes),
-            slots=self._slots(order), outliers=self.extents.outliers,
-            **self.extents.transform._asdict())
+            pca_filter=pca_filter, panels=panels, inv_scale=along_scale,
+            squares=squares(along_scale), bounds=bounds, slots=slots, whole=whole,
+            whole_inv_scale=np.repeat(inv_scale, panel), whole_squares=squares(inv_scale),
+            whole_bounds=self._bounds(extremes), outliers=extents.outliers, **transform._asdict())
 
     def _bounds(self, extremes: Float64Array) -> CodeBounds:
         if self.extents.transform.pca_axes is None:
@@ -307,15 +310,6 @@ class Builder(NamedTuple):
             (residual + _UP32 * length) * _UP, length * (_UP + _UP32), 0.0, norm * (_UP + _UP32),
             rest_step)
 
-    def _room(self, n_positions: int) -> Float32Array | None:
-        """Memory for |z|^2 times the inverse scale, by position; None if the metric needs none."""
-        if not self.metric.adds_squared_norm:
-            return None
-        return np.zeros(n_positions, np.float32)
-
-    def _slots(self, order: Int64Array) -> Int32Array | None:
-        return None if len(self.rows) > MOST_ORDERED else order.astype(np.int32)
-
 
 def answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:
     """Rows that answer `least` queries or more, those that answer most first.
@@ -343,10 +337,8 @@ def sizes_like(base: CodeArrays, rows: RowArray, center: Float64Array, spec: Ind
     if base.max_norm is None and spec.metric.normalized:
         # Unit vectors have about the same length, so bounds tell nothing.
         return Sizes(largest)
-    vectors = centered(rows, center, spec.metric.normalized)
-    if base.mean_query_direction is None:
-        return Sizes(largest, np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
-    return Sizes(largest, *along_and_across(vectors, base.mean_query_direction)[::-1])
+    extents = Extents(base.transform, largest, 0.0, np.empty(0, np.int64))
+    return Builder(rows, center, spec.metric, isa, extents, False).sizes(base.mean_query_direction)
 
 
 def code_like(base: CodeArrays, rows: RowArray, sizes: Sizes, center: Float64Array,
@@ -380,6 +372,4 @@ def code_like(base: CodeArrays, rows: RowArray, sizes: Sizes, center: Float64Arr
 
 
 def _from_each_on(values: Float32Array | None) -> Float32Array | None:
-    if values is None:
-        return None
-    return np.ascontiguousarray(np.maximum.accumulate(values[::-1])[::-1])
+    return None if values is None else np.maximum.accumulate(values[::-1])[::-1].copy()
