@@ -272,8 +272,8 @@ def cost_model_of(rows: RowArray, center: Float64Array, metric: MetricTraits,
 
 def pca_filter_for(cost_model: CostModel, n: int, width: int, seed: int) -> Projection | None:
     """Directions of a PCA filter of n rows with codes of `width` bytes; None: it doesn't pay."""
-    rows, asked = cost_model.rows, (cost_model.query_vectors, cost_model.thresholds,
-                                    cost_model.squares_sign)
-    if pca_filter.lets_most_pass(rows, *asked):
+    rows, query_vectors, thresholds, squares_sign = cost_model
+    if pca_filter.lie_anywhere(rows, query_vectors):
         return None
-    return pca_filter.choose(directions(rows, seed), rows, n, *asked, width, seed)
+    return pca_filter.choose(directions(rows, seed), rows, n, query_vectors, thresholds,
+                             squares_sign, width, seed)

@@ -19,35 +19,22 @@ _RATIO_ROWS = 256  # most sampled rows that participation ratios are estimated f
 _LITTLE_MORE = 0.75
 
 
-def lets_most_pass(sample: Float64Array, query_vectors: Float64Array, thresholds: Float64Array,
-                   squares_sign: float) -> bool:
-    """Whether no directions can rule out half of the rows, as these or the queries lie in too many.
-
-    By Cauchy and Schwarz, m directions hold at most the root of m / d of the squares of vectors,
-    where d, their participation ratio, is told by the products of some of them (trace and Frobenius
-    norm of the second moment). What they leave of rows times what they leave of queries is allowed
-    for; products along them are taken to be as small as they hardly ever are.
-    """
-    number = min(MOST_DIRECTIONS, sample.shape[1] // 2)
-    some = sample[:: max(-(-len(sample) // _RATIO_ROWS), 1)]
-    left = np.sqrt((1.0 - most_held(some, number)) * (1.0 - most_held(query_vectors, number)))
-    lengths, query_lengths = (np.sqrt(np.einsum("ij,ij->i", each, each))
-                              for each in (some, query_vectors))
-    products = query_vectors @ some.T
-    bounds = left * query_lengths[:, None] * lengths - 2.0 * np.sqrt(np.mean(products**2))
-    bounds += squares_sign * lengths**2
-    return bool((bounds >= thresholds[:, None]).mean() >= 0.5)
-
-
 def lie_anywhere(sample: Float64Array, query_vectors: Float64Array) -> bool:
-    """Whether half of all directions can hold little more than half of rows and of queries."""
+    """Whether half of all directions hold little more than half of rows and of queries.
+
+    No filter pays then: by Cauchy and Schwarz, what it leaves of both lets most rows pass.
+    """
     number = max(sample.shape[1] // 2, 1)
     return max(most_held(each[:: max(-(-len(each) // _RATIO_ROWS), 1)], number)
                for each in (sample, query_vectors)) <= _LITTLE_MORE
 
 
 def most_held(vectors: Float64Array, number: int) -> float:
-    """Most of the squares of vectors, as a share, that `number` directions can hold."""
+    """Most of the squares of vectors, as a share, that `number` directions can hold.
+
+    It is at most the root of number / d, where d, their participation ratio, is told by the
+    products of some of them (trace and Frobenius norm of the second moment).
+    """
     n = len(vectors)
     squares = np.einsum("ij,ij->i", vectors, vectors)
     products = vectors @ vectors.T

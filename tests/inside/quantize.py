@@ -9,7 +9,7 @@ from farann.quantize.kmeans import Space, means_of, partition
 from farann.quantize.kmeans import _labels as nearest_means
 from farann.quantize.kmeans import k_means as _k_means
 from farann.quantize.pca_filter import choose as choose_pca_filter
-from farann.quantize.pca_filter import lets_most_pass, most_held
+from farann.quantize.pca_filter import lie_anywhere, most_held
 from farann.quantize.records import CodeArrays, CodeBounds, Layout, PartitionArrays
 from farann.quantize.scalar import (
     blocks_of,

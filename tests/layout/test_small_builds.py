@@ -39,7 +39,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(("n", "dim", "queries", "looks"), [
-    (6000, 400, 64, 0), (6000, 64, 512, 1), (10_000, 64, 157, 1), (20_000, 64, 1250, 1)])
+    (6000, 400, 64, 0), (6000, 64, 512, 0), (10_000, 64, 157, 0), (20_000, 64, 1250, 0)])
 def test_rows_that_lie_anywhere_are_asked_little(metric: str, n: int, dim: int, queries: int,
                                                  looks: int, work: dict[str, int],
                                                  rng: np.random.Generator) -> None:
@@ -97,7 +97,7 @@ def test_a_filter_is_ruled_out_only_where_none_would_be_chosen(rng: np.random.Ge
             keys = asked @ rows.T + sign * (rows**2).sum(axis=1)
             thresholds = np.sort(keys, axis=1)[:, -10]
             some = asked, thresholds, sign
-            if inside.quantize.lets_most_pass(rows, *some):
+            if inside.quantize.lie_anywhere(rows, asked):
                 ruled_out.add((name, sign))
             basis = inside.quantize.choose_pca_filter(found, rows, 100_000, *some, 300, 0)
             assert (0 if basis is None else len(basis)) == plainly_chosen(found, rows, *some)
