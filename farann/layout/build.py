@@ -43,14 +43,8 @@ _SLOWER = 1.05  # most cost with partitions at any of these, as a multiple of th
 # Most rows of a partitioned index that come before the partitions and are always searched.
 _MOST_FIRST = 2048
 # Levels that single exact queries may begin with.
-_FLOAT32, _WHOLE_CODES, _HIGH_NIBBLES = range(3)
-# Queries by which one is chosen: at least and at most.
-_LEAST_SINGLES, _MOST_SINGLES = 3, 32
-# No more of them once all levels have waited for these bytes a row and a coordinate: it takes 3 %
-# of the time of a build, measured.
-_SINGLES_BYTES_A_ROW, _SINGLES_BYTES_A_COORDINATE = 1000.0, 16.0
-# Cost of a level, as a multiple of the cheapest, above which it is tried no more.
-_HOPELESS = 3.0
+_FLOAT32, _WHOLE_CODES = range(2)  # and high nibbles, where codes have them
+_SINGLES = 8  # queries by which one is chosen, at most: it takes 3 % of the time of a build
 # A level takes the place of the usual one if it costs less than this share of it.
 _CHEAPER = 0.9
 # Rows that answer many queries are sorted by scale within groups of 128.
@@ -205,27 +199,18 @@ def choose_for_singles(task: _Task, made: Made, queries: Float32Array | None) ->
     layout, builder = made.exact or made.layout, task.builder
     if layout is None or not task.spec.vectors or queries is None or len(queries) == 0:
         return made
-    queries = queries[:: -(-len(queries) // _MOST_SINGLES)]
+    queries = queries[:: -(-len(queries) // _SINGLES)]
     snapshot = builder.snapshot(layout)
     assert snapshot.codes is not None
     everything = _core.Filter(snapshot)
     waited = np.zeros(2 + snapshot.codes.high_nibbles_first)
-    means, tried = waited, np.arange(len(waited))
-    asked = np.zeros(len(waited), np.int64)
-    most_bytes = len(builder.rows) * (
-        _SINGLES_BYTES_A_ROW + _SINGLES_BYTES_A_COORDINATE * snapshot.dim)
-    for i in range(len(queries)):
-        for level in tried:
-            snapshot.codes.whole_codes_first = level == _WHOLE_CODES
+    for level in range(len(waited)):
+        snapshot.codes.whole_codes_first = level == _WHOLE_CODES
+        for i in range(len(queries)):
             _, work = batches.top(snapshot, everything, queries[i : i + 1], _SAMPLE_K, task.nearest,
                                   1, float32_first=level == _FLOAT32)
             waited[level] += bytes_waited_for(work)
-        asked[tried] += 1
-        means = waited / asked
-        if i + 1 >= _LEAST_SINGLES:
-            tried = np.flatnonzero(means <= _HOPELESS * means.min())
-            if len(tried) == 1 or waited.sum() > most_bytes:
-                break
+    means = waited / len(queries)
     by_codes = float(means[_WHOLE_CODES:].min())
     # In float32 a query that waits for much more than these is of another kind.
     below = np.sqrt(means[_FLOAT32] * by_codes) if means[_FLOAT32] < _CHEAPER * by_codes else 0.0

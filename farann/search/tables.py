@@ -170,23 +170,18 @@ def retuned(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Itera
     `has_sample`: a sample of queries was given for the new one. `nearest`: it is for the nearest
     rows.
     """
+    asked = [(old, new, () if nearest else tuned_for)]
     if len(new) and (nearest or old.nearest_tunings.by_k):
-        _retune(old.mirrored(isa), new.mirrored(isa), isa, has_sample, tuned_for if nearest else (),
-                progress)
-    _retune(old, new, isa, has_sample, () if nearest else tuned_for, progress)
+        asked.insert(0, (old.mirrored(isa), new.mirrored(isa), tuned_for if nearest else ()))
+    for before, after, wanted in asked:
+        # Searches may tune the old layout in the meantime.
+        while len(after) and (k := min((set(wanted) | before.tunings.by_k.keys())
+                                       - after.tunings.by_k.keys(), default=0)):
+            sample = None if has_sample else before.tunings.queries.get(k)
+            # Each of several measurements has a name, so that its progress begins anew.
+            after.tunings.keep(k, measured(after, k, isa, sample,
+                                           progress=renamed(progress, measuring(k))), sample)
     return new
-
-
-def _retune(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Iterable[int],
-            progress: Progress) -> None:
-    # Searches may tune the old layout in the meantime.
-    while len(new) and (k := min((set(tuned_for) | old.tunings.by_k.keys())
-                                 - new.tunings.by_k.keys(), default=0)):
-        sample = None if has_sample else old.tunings.queries.get(k)
-        # Each of several measurements has a name, so that its progress begins anew.
-        new.tunings.keep(k, measured(new, k, isa, sample,
-                                     progress=renamed(progress, measuring(k))),
-                         sample)
 
 
 def _begun_again(store: Store, k: int, isa: str, allowed: Allowance) -> Pieces[Measured]:
