@@ -31,8 +31,6 @@ _MOST_AXES = 128  # dimensions beyond which groups are found along this number o
 _POINTS_OF_AXES = 4096  # least points that the axes are computed from, up to twice that
 _COMPARED_AT_ONCE = 1024  # vectors that are compared at a time, whose distances stay in caches
 _LARGEST_POINT = 1e16  # coordinates are clipped to this; such large rows are scored in float64
-_SHORTEST = 1e-15  # between this length and the next float32 holds squares and inverses well
-_LONGEST = 1e15
 
 
 class Space(NamedTuple):
@@ -298,15 +296,5 @@ def _best_of_parts(vectors: Float32Array, near: npt.NDArray[np.intp], starts: In
 
 def _moderate(rows: RowArray, center: Float64Array, normalized: bool) -> Float32Array:
     """Center rows, and clip them to values whose squares float32 can hold."""
-    vectors: Float32Array
-    rows = _core.widened(rows)
-    with np.errstate(over="ignore"):
-        if not normalized:
-            vectors = rows - center.astype(np.float32)
-        else:
-            lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-            if not (_SHORTEST < lengths.min(initial=1.0) <= lengths.max(initial=1.0) < _LONGEST):
-                return centered(rows, center, normalized).astype(np.float32)
-            vectors = rows / lengths[:, None]
-            vectors -= center.astype(np.float32)
-    return np.clip(vectors, -_LARGEST_POINT, _LARGEST_POINT, out=vectors)
+    vectors = centered(rows, center, normalized)
+    return np.clip(vectors, -_LARGEST_POINT, _LARGEST_POINT, out=vectors).astype(np.float32)
