@@ -152,7 +152,7 @@ def _answers(ids: npt.ArrayLike, relevant: Any, k: int | None,
                          f"{found.shape}")
     if k is not None:
         found = found[:, : checks.to_int("k", k, 1)]
-    lists = checks.to_id_lists(name, relevant, len(found), False)
+    lists = checks.to_id_lists(name, relevant, len(found))
     return found.astype(np.int64), [one[one >= 0] for one in lists]
 
 

@@ -495,8 +495,7 @@ def to_listed_ids(name: str, value: Any, n_queries: int,
             value.ndim == 2 and value.dtype != object):
         ids = to_ids(name, value.reshape(-1), copy=False)
         return ids, np.arange(n_queries + 1) * value.shape[1]
-    lists = [to_ids(name, value, copy=False)] if single else to_id_lists(
-        name, value, n_queries, single)
+    lists = [to_ids(name, value, copy=False)] if single else to_id_lists(name, value, n_queries)
     offsets = np.zeros(n_queries + 1, np.int64)
     np.cumsum([len(ids) for ids in lists], out=offsets[1:])
     return np.concatenate([*lists, np.empty(0, np.int64)]), offsets
@@ -517,10 +516,8 @@ def is_flat(value: Any) -> bool:
     return is_single_id(first)
 
 
-def to_id_lists(name: str, value: Any, n_queries: int, single: bool) -> list[Int64Array]:
-    """Check ids per query: a matrix padded with -1, a sequence of arrays, or for one query ids."""
-    if single:
-        return [to_ids(name, value)]
+def to_id_lists(name: str, value: Any, n_queries: int) -> list[Int64Array]:
+    """Check ids per query: a matrix padded with -1, or a sequence of arrays."""
     if isinstance(value, np.ndarray) and value.dtype != object:
         if value.ndim != 2 or len(value) != n_queries:
             raise ValueError(f"{name}: expected shape ({n_queries}, m), got {value.shape}")

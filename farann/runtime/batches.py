@@ -41,16 +41,6 @@ _MOST_KEPT = 1024  # k up to which a single query keeps its memory for the next 
 _QUERY_BYTES = 16_384
 
 
-def _trials_of(snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> _core.CodeTrials:
-    """Return a snapshot's trials of codes for one direction and about k rows; new ones for a single
-    query, which always begins with codes."""
-    if n == 1:
-        return _core.CodeTrials()
-    trials: _core.CodeTrials = snapshot.code_trials.setdefault(
-        (k.bit_length(), nearest), _core.CodeTrials())
-    return trials
-
-
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
         nearest: bool, threads: int, rule: StopRule = EXACT,
         late: Float32Array | None = None, radii: Float64Array | None = None,
@@ -70,7 +60,9 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     if not approximate:
         by_codes = not float32_first and codes_pay(n, chosen.n_rows, snapshot.dim, snapshot.isa)
         costs = row_costs(n, snapshot.dim, snapshot.isa)
-    trials = _trials_of(snapshot, n, k, nearest)
+    # Of codes, for one direction and about k rows; a single query always begins with codes.
+    trials = _core.CodeTrials() if n == 1 else snapshot.code_trials.setdefault(
+        (k.bit_length(), nearest), _core.CodeTrials())
 
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
         trial = False
@@ -117,11 +109,10 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
 
 def _in_parts(make: Callable[..., _core.Task], threads: int, n_parts: int,
               long: bool) -> list[_core.Task] | None:
-    """Tasks that `make` makes, each of which has searched a part of the rows, for few queries.
+    """Tasks that have each searched a part of the rows, for few queries.
 
     The first rows are searched before the others, which thus have a good threshold from the start;
-    `long`: whether that alone is. None where codes rule out too little of them: then all rows are
-    to be searched otherwise.
+    `long`: whether that alone is. None where codes rule out too little of them.
     """
     done: list[_core.Task] = []
 
@@ -156,8 +147,7 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
            float32_below: float = 0.0) -> _core.SingleSearch | None:
     """Prepare single queries that are answered as by `top`, with less work for each.
 
-    None where a query takes long, and has to be one that Ctrl+C ends, or where many rows are asked
-    for.
+    None where a query takes long, as Ctrl+C must end it, or where many rows are asked for.
     """
     work = everything.n_rows * snapshot.dim
     share = _APPROXIMATE_SHARE if rule.approximate and rule.rows != ALL_ROWS else 1

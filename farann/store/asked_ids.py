@@ -96,25 +96,30 @@ def given(store: Store, ids: Checked | None, n: int,
     """Ids of n rows to come, and the labels of a store that has them, too; none may be in use
     unless they `replace` rows. A string that is known keeps its number."""
     labels = store.labels
-    if not isinstance(ids, Strings):
-        if labels is not None and n:
-            raise ValueError("ids: expected a string for each row, as the index has string ids, "
-                             f"got {'none' if ids is None else 'integers'}")
-        return store.ids_for(ids, n, replace), labels
-    if labels is None and store.ids.next:
-        raise ValueError("ids: expected integers, as the index has integer ids, got strings")
-    from farann.store.labels import Labels
+    if isinstance(ids, Strings):
+        if labels is None and store.ids.next:
+            raise ValueError("ids: expected integers, as the index has integer ids, got strings")
+        from farann.store.labels import Labels
 
-    labels = labels or Labels()
-    found = labels.numbers_of(ids)
-    taken = np.flatnonzero(store.slots_of(found) >= 0)
-    if len(taken) and not replace:
-        raise ValueError("ids: expected ids that are not in use, got "
-                         f"{checks.shown(ids.text(int(taken[0])))}; pass replace=True to replace "
-                         "rows")
-    fresh = found < 0
-    found[fresh] = len(labels) + np.arange(np.count_nonzero(fresh))
-    return found, labels.grown(ids if fresh.all() else ids.of(np.flatnonzero(fresh)))
+        labels = labels or Labels()
+        numbers = labels.numbers_of(ids)
+    elif labels is not None and n:
+        raise ValueError("ids: expected a string for each row, as the index has string ids, "
+                         f"got {'none' if ids is None else 'integers'}")
+    elif ids is None:
+        return store.ids.default_ids(n), labels
+    else:
+        numbers = ids
+    if not replace and len(taken := np.flatnonzero(store.slots_of(numbers) >= 0)):
+        first = int(taken[0])
+        what = checks.shown(ids.text(first)) if isinstance(ids, Strings) else numbers[first]
+        raise ValueError(f"ids: expected ids that are not in use, got {what}; pass replace=True "
+                         "to replace rows")
+    if isinstance(ids, Strings) and labels is not None:
+        fresh = numbers < 0
+        numbers[fresh] = len(labels) + np.arange(np.count_nonzero(fresh))
+        labels = labels.grown(ids if fresh.all() else ids.of(np.flatnonzero(fresh)))
+    return numbers, labels
 
 
 def _takes_strings(store: Store | None, value: Any) -> bool:

@@ -224,17 +224,6 @@ class Store:
         """Slots of some ids; -1 for those that no row has."""
         return self.ids.slots_of(ids, self.alive)
 
-    def ids_for(self, ids: Int64Array | None, n: int, replace: bool) -> Int64Array:
-        """Ids of n rows to come: those given, if none is in use or they `replace` rows, or the
-        next ones."""
-        if ids is None:
-            return self.ids.default_ids(n)
-        taken = ids[:0] if replace else ids[self.slots_of(ids) >= 0]
-        if len(taken):
-            raise ValueError(f"ids: expected ids that are not in use, got {taken[0]}; pass "
-                             "replace=True to replace rows")
-        return ids
-
     def live_slots(self) -> Int64Array:
         """Slots of the rows that are not removed."""
         if self.alive is None:
