@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from math import inf
@@ -11,7 +12,7 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, Progress
-from farann.results import Hits, Pairs
+from farann.results import Hits, Pairs, RangeHits
 from farann.runtime import batches, pool
 from farann.runtime.cost import row_costs
 from farann.runtime.process import ieee_arithmetic
@@ -33,8 +34,8 @@ _KEYS_DIFFER = 2.0**-50
 
 
 _MOST_JOINED = 4096  # queries of the largest batch of pairs within a radius
-# Rows that a batch may find, 16 bytes each, before a smaller one is tried.
-_MOST_JOINED_ROWS = 1 << 24
+# Rows that a batch may find before a smaller one is tried: each takes some 60 bytes meanwhile.
+_MOST_JOINED_ROWS = 1 << 22
 _PAIR_BYTES = 20  # bytes that a pair takes in the answer
 
 
@@ -203,36 +204,50 @@ def as_graph(ids: Int64Array, hits: Hits) -> csr_array:
 
 def within(store: Store, view: View, slots: Int64Array, radius: float, limit: int, threads: int,
            progress: Progress) -> Pairs:
-    """All pairs of some rows that are no further apart than a radius.
-
-    The row with the smaller id is the query: under cosine the other way may round differently.
-    """
-    ids = store.ids.ids_of(slots)
-    order, chosen = np.argsort(ids, kind="stable"), view.everything
+    """All pairs of some rows that are no further apart than a radius."""
+    ids, chosen = store.ids.ids_of(slots), view.everything
+    order = np.argsort(ids, kind="stable")
     if len(slots) < len(store):
         chosen = Rows(store.n_slots, slots=np.sort(slots)).filter(store, view, _MOST_JOINED, True)
-    slots, ids = slots[order], ids[order]
+
+    def search(some: slice, most: int) -> RangeHits:
+        rows = store.take(slots[order[some]])
+        return batches.in_range(view.exact, chosen, rows, np.full(len(rows), radius), True, threads,
+                                most)[0]
+
+    return joined(ids[order], search, radius, limit, progress)
+
+
+def joined(ids: Int64Array, search: Callable[[slice, int], RangeHits], radius: float, limit: int,
+           progress: Progress) -> Pairs:
+    """All pairs of rows whose ids ascend, by a search within the radius of some of them.
+
+    The search may stop at a number of rows for each. The row with the smaller id is the query:
+    under cosine the other way may round differently.
+    """
     found, n_found, start, size = list[tuple[Int64Array, Float32Array]](), 0, 0, _MOST_JOINED
-    with told("rows asked", len(slots), progress) as advance:
-        while start < len(slots):
-            asked, own = slots[start : start + size], ids[start : start + size]
-            most = _MOST_JOINED_ROWS // len(asked) if len(asked) > 1 else 0
-            hits, _ = batches.in_range(view.exact, chosen, store.take(asked),
-                                       np.full(len(asked), radius), True, threads, most)
+    with told("rows asked", len(ids), progress) as advance:
+        while start < len(ids):
+            some = slice(start, min(start + size, len(ids)))
+            n_asked = some.stop - start
+            most = _MOST_JOINED_ROWS // n_asked if n_asked > 1 else 0
+            hits = search(some, most)
             counts = np.diff(hits.offsets)
-            if 0 < most <= counts.max():
-                size = max(len(asked) // 8, 1)
-                continue
-            both = np.stack([np.repeat(own, counts), hits.ids], axis=1)
-            once = both[:, 0] < both[:, 1]
-            found.append((both[once], hits.scores[once]))
-            start, size = start + len(asked), min(2 * size, _MOST_JOINED)
-            n_found += len(found[-1][0])
+            firsts = np.repeat(ids[some], counts)
+            once, is_cut = firsts < hits.ids, bool(0 < most <= counts.max())
+            n_found += np.count_nonzero(once)
             if n_found > limit:
                 raise ValueError(
                     f"radius: expected at most limit={limit:,} pairs within {radius:g}, got "
-                    f"{n_found:,} for the first {start:,} of {len(slots):,} rows; take another "
-                    f"radius, or a limit for which there is memory, {_PAIR_BYTES} bytes a pair")
-            advance(len(asked))
+                    f"{'at least ' * is_cut}{n_found:,} for the first {some.stop:,} of "
+                    f"{len(ids):,} rows; take another radius, or a limit for which there is "
+                    f"memory, {_PAIR_BYTES} bytes a pair")
+            if is_cut:
+                n_found -= np.count_nonzero(once)
+                size = max(n_asked // 8, 1)
+                continue
+            found.append((np.stack([firsts[once], hits.ids[once]], axis=1), hits.scores[once]))
+            start, size = some.stop, min(2 * size, _MOST_JOINED)
+            advance(n_asked)
     none = np.empty((0, 2), np.int64), np.empty(0, np.float32)
     return Pairs(*map(np.concatenate, zip(none, *found, strict=True)))

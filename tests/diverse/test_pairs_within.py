@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from typing import Any
 
 import inside
@@ -88,6 +90,32 @@ def test_limit(rng: np.random.Generator) -> None:
         index.pairs_within(0.0, limit=189)
     with pytest.raises(ValueError, match="limit: expected"):
         index.pairs_within(0.0, limit=0)
+
+
+TOO_MANY = """
+import farann
+import resource
+index = farann.Index(threads=1)
+index.add(np.ones((100_000, 4), np.float32))
+index.build()
+with open("/proc/self/statm") as statm:
+    used = int(statm.read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**29, -1))
+try:
+    index.pairs_within(0.0, limit=1_000_000)
+except ValueError as error:
+    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+    give(said=str(error))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+def test_too_many_pairs_are_refused_before_memory_goes(run_python: Callable[..., Any]) -> None:
+    """Five billion pairs, where the process may take 512 MB."""
+    said = str(run_python(TOO_MANY, timeout=300)["said"])
+    assert "limit=1,000,000 pairs within 0, got at least " in said
+    asked = int(said.split("for the first ")[1].split()[0].replace(",", ""))
+    assert int(said.split("at least ")[1].split()[0].replace(",", "")) < asked * 100_000
 
 
 def test_ids_of_strings_tables_and_empty_indexes() -> None:
