@@ -9,7 +9,8 @@ from typing import Any
 
 import inside
 import numpy as np
-from cases import Float32, assert_same, assert_same_beyond
+import pytest
+from cases import Float32, assert_same, assert_same_beyond, assert_same_bits
 from numpy.testing import assert_array_equal
 
 import farann
@@ -129,3 +130,30 @@ def assert_selections(cluster: Any, one: farann.Index, queries: Float32) -> None
         assert_same(cluster.search_mmr(queries, 5, **options),
                     one.search_mmr(queries, 5, **options))
     assert_same(cluster.search_mmr(ids=few, k=3), one.search_mmr(ids=few, k=3))
+
+
+def assert_pairs(cluster: Any, one: farann.Index) -> None:
+    """Hold pairs and rows by score against those of one index."""
+    some = one.ids[[1, 5, 80]]
+    assert_array_equal(np.sort(cluster.ids), np.sort(one.ids))
+    radius = float(one.search_nearest(ids=some, k=40).scores[1, -1])
+    for options in ({}, {"exclude": one.ids[:50]}, {"allowed": one.ids[20:300]}):
+        found, right = (index.pairs_within(radius, **options) for index in (cluster, one))
+        assert len(right.ids) > 300
+        assert_array_equal(found.ids, right.ids)
+        assert_same_bits(found.scores, right.scores)
+    for given in ({"limit": 0}, {"limit": len(right.ids) - 1}):
+        with pytest.raises(ValueError, match="limit"):
+            cluster.pairs_within(radius, **options, **given)
+    found = cluster.pairs_within(radius, **options, limit=len(right.ids))
+    assert_array_equal(found.ids, right.ids)
+    worth = np.random.default_rng(1).integers(0, 9, len(one.ids))  # with ties
+    own = dict(zip(one.ids.tolist(), worth.tolist(), strict=True))
+    there = [own[id] for id in cluster.ids.tolist()]
+    for options in ({"radius": abs(radius)}, {"radius": abs(radius), "k": 5},
+                    {"k": 7, "allowed": one.ids[20:300]}, {"k": 2, "exclude": one.ids[2:]}):
+        found, wanted = (cluster.select_spaced(there, **options),
+                         one.select_spaced(worth, **options))
+        assert_array_equal(found.ids, wanted.ids)
+        assert_array_equal(found.scores, wanted.scores)
+        assert found.radius == wanted.radius

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Progress
+from farann._types import Float32Array, Float64Array, Progress
 from farann.contract import checks
 from farann.contract.stop_rule import check_exact, to_limits
 from farann.results import Diameter, Hits, Pairs, SearchStats, Selection, Spaced, no_hits
@@ -194,30 +194,35 @@ def select_spaced(live: Live, scores: npt.ArrayLike, radius: Any, k: int | None,
     check_exact("select_spaced", live.spec.vectors, _INSTEAD)
     filters.check_owner(live, given.allowed)
     store = laid_out(live)
-    n = 0 if store is None else len(store)
+    values = to_values(scores, 0 if store is None else len(store))
+    per_group = _to_per_group(store, per_group)
+    if store is None or len(store) == 0:
+        none = np.empty(0, np.int64)
+        return Spaced(none if store is None else store.named(none), values, limit)
+    from farann.diverse.spaced import RankedSlots
+
+    slots, _ = filters.slots_and_mask(live, store, given)
+    by_slot = np.empty(store.n_slots)
+    by_slot[store.live_slots()] = values
+    order = slots[np.lexsort((store.ids.ids_of(slots), -by_slot[slots]))]
+    groups = None if per_group is None or store.groups is None else store.groups.by_slot()
+    rows = RankedSlots(
+        order=order, n_rows=store.n_slots, larger_is_further=live.spec.metric.larger_is_further,
+        groups=groups, per_group=per_group, store=store, view=store.view(live.isa),
+        threads=threads_for(live, threads))
+    limit, picks = rows.select(limit, most, checks.to_progress(progress))
+    return Spaced(store.named(store.ids.ids_of(picks)), by_slot[picks], limit)
+
+
+def to_values(scores: npt.ArrayLike, n: int) -> Float64Array:
+    """Check the scores of n rows by which some are selected."""
     values = checks.to_numbers("scores", scores)
     if values.shape != (n,):
         raise ValueError(f"scores: expected one for each row in the order of index.ids, shape "
                          f"({n},), got {values.shape}")
     if np.isnan(values).any():
         raise ValueError(f"scores: expected numbers, got NaN at {int(np.isnan(values).argmax())}")
-    per_group = _to_per_group(store, per_group)
-    if store is None or n == 0:
-        none = np.empty(0, np.int64)
-        return Spaced(none if store is None else store.named(none), values, limit)
-    from farann.diverse.spaced import Ranked
-
-    slots, _ = filters.slots_and_mask(live, store, given)
-    by_slot = np.empty(store.n_slots)
-    by_slot[store.live_slots()] = values
-    order = slots[np.lexsort((store.ids.ids_of(slots), -by_slot[slots]))]
-    rows = Ranked(store, store.view(live.isa), order, per_group, threads_for(live, threads))
-    progress = checks.to_progress(progress)
-    if radius is None and most is not None:
-        limit, picks = rows.widest(most, progress)
-    else:
-        picks = rows.spaced(limit, most or n, progress)
-    return Spaced(store.named(store.ids.ids_of(picks)), by_slot[picks], limit)
+    return values
 
 
 def _to_per_group(store: Store | None, per_group: int | None) -> int | None:

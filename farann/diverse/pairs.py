@@ -210,20 +210,26 @@ def within(store: Store, view: View, slots: Int64Array, radius: float, limit: in
     if len(slots) < len(store):
         chosen = Rows(store.n_slots, slots=np.sort(slots)).filter(store, view, _MOST_JOINED, True)
 
-    def search(some: slice, most: int) -> RangeHits:
+    def search(some: slice, most: int) -> tuple[RangeHits, bool]:
         rows = store.take(slots[order[some]])
-        return batches.in_range(view.exact, chosen, rows, np.full(len(rows), radius), True, threads,
-                                most)[0]
+        hits, _ = batches.in_range(view.exact, chosen, rows, np.full(len(rows), radius), True,
+                                   threads, most)
+        return hits, is_cut(hits, most)
 
     return joined(ids[order], search, radius, limit, progress)
 
 
-def joined(ids: Int64Array, search: Callable[[slice, int], RangeHits], radius: float, limit: int,
-           progress: Progress) -> Pairs:
+def is_cut(hits: RangeHits, most: int) -> bool:
+    """Whether a query may have more rows, as its search stopped at `most`; 0: none did."""
+    return bool(0 < most <= np.diff(hits.offsets).max(initial=0))
+
+
+def joined(ids: Int64Array, search: Callable[[slice, int], tuple[RangeHits, bool]], radius: float,
+           limit: int, progress: Progress) -> Pairs:
     """All pairs of rows whose ids ascend, by a search within the radius of some of them.
 
-    The search may stop at a number of rows for each. The row with the smaller id is the query:
-    under cosine the other way may round differently.
+    The search may stop at a number of rows for each, and says whether it did. The row with the
+    smaller id is the query: under cosine the other way may round differently.
     """
     found, n_found, start, size = list[tuple[Int64Array, Float32Array]](), 0, 0, _MOST_JOINED
     with told("rows asked", len(ids), progress) as advance:
@@ -231,20 +237,18 @@ def joined(ids: Int64Array, search: Callable[[slice, int], RangeHits], radius: f
             some = slice(start, min(start + size, len(ids)))
             n_asked = some.stop - start
             most = _MOST_JOINED_ROWS // n_asked if n_asked > 1 else 0
-            hits = search(some, most)
-            counts = np.diff(hits.offsets)
-            firsts = np.repeat(ids[some], counts)
-            once, is_cut = firsts < hits.ids, bool(0 < most <= counts.max())
-            n_found += np.count_nonzero(once)
+            hits, cut = search(some, most)
+            firsts = np.repeat(ids[some], np.diff(hits.offsets))
+            once = firsts < hits.ids
+            n_found += (n_new := int(np.count_nonzero(once)))
             if n_found > limit:
                 raise ValueError(
                     f"radius: expected at most limit={limit:,} pairs within {radius:g}, got "
-                    f"{'at least ' * is_cut}{n_found:,} for the first {some.stop:,} of "
-                    f"{len(ids):,} rows; take another radius, or a limit for which there is "
-                    f"memory, {_PAIR_BYTES} bytes a pair")
-            if is_cut:
-                n_found -= np.count_nonzero(once)
-                size = max(n_asked // 8, 1)
+                    f"{'at least ' * cut}{n_found:,} for the first {some.stop:,} of {len(ids):,} "
+                    "rows; take another radius, or a limit for which there is memory, "
+                    f"{_PAIR_BYTES} bytes a pair")
+            if cut:
+                n_found, size = n_found - n_new, max(n_asked // 8, 1)
                 continue
             found.append((np.stack([firsts[once], hits.ids[once]], axis=1), hits.scores[once]))
             start, size = some.stop, min(2 * size, _MOST_JOINED)

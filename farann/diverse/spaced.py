@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
 from math import inf
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from farann._types import Int64Array, Progress
+from farann import _core
+from farann._types import Float32Array, Int64Array, Progress
 from farann.runtime import batches
 from farann.runtime.progress import told
 from farann.search.filters import Rows
@@ -17,14 +21,32 @@ _AT_ONCE = 1024  # rows that meet the picks, and then each other, at a time
 _CLOSE = 1 << 11  # numbers of float32 between a radius that leaves k rows and one that doesn't
 
 
-class Ranked(NamedTuple):
-    """Rows in the order in which they are considered, as slots, and the limits of a selection."""
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Ranked(ABC):
+    """Rows in the order in which they are considered, as numbers, and the limits of a selection."""
 
-    store: Store
-    view: View
     order: Int64Array
+    n_rows: int  # numbers are below it
+    larger_is_further: bool
+    groups: npt.NDArray[np.integer[Any]] | None  # the number of each row's group
     per_group: int | None
-    threads: int
+
+    @abstractmethod
+    def nearer(self, radius: float, rows: Int64Array, others: Int64Array,
+               most: int) -> tuple[Int64Array, Int64Array]:
+        """Which of some other rows, in ascending order, are nearer to each row than a radius, or
+        about `most` of them: where each one's begin, and their numbers."""
+
+    @abstractmethod
+    def best(self, rows: Int64Array, others: Int64Array, *, nearest: bool) -> Float32Array:
+        """The score of the row furthest from each, or nearest to it, but for itself."""
+
+    def select(self, radius: float | None, k: int | None,
+               progress: Progress = False) -> tuple[float | None, Int64Array]:
+        """The first k rows that are spaced by a radius, or by the widest one, and the radius."""
+        if radius is None and k is not None:
+            return self.widest(k, progress)
+        return radius, self.spaced(radius, k or len(self.order), progress)
 
     def spaced(self, radius: float | None, k: int, progress: Progress = False, *,
                all_or_none: bool = False) -> Int64Array:
@@ -32,10 +54,10 @@ class Ranked(NamedTuple):
 
         `all_or_none`: end as soon as there can't be k, with those that there are.
         """
-        store, order, picks = self.store, self.order, list[int]()
-        picked, groups, room = np.zeros(store.n_slots, np.bool_), None, np.empty(0, np.int64)
-        if self.per_group is not None and store.groups is not None:
-            groups, room = store.groups.by_slot(), np.full(len(store.groups), self.per_group)
+        order, groups, picks = self.order, self.groups, list[int]()
+        picked, room = np.zeros(self.n_rows, np.bool_), np.empty(0, np.int64)
+        if groups is not None:
+            room = np.full(groups.max(initial=-1) + 1, self.per_group)
         with told("rows met", len(order), progress) as advance:
             for start in range(0, len(order), _AT_ONCE):
                 some = order[start : start + _AT_ONCE]
@@ -47,18 +69,18 @@ class Ranked(NamedTuple):
                 ends = near = np.zeros(len(some) + 1, np.int64)
                 if radius is not None:
                     if picks:
-                        met, _ = self._nearer(radius, some, np.flatnonzero(picked), most=1)
+                        met, _ = self.nearer(radius, some, np.flatnonzero(picked), 1)
                         some = some[np.diff(met) == 0]
-                    ends, near = self._nearer(radius, some, np.sort(some))
-                for i, slot in enumerate(some.tolist()):
+                    ends, near = self.nearer(radius, some, np.sort(some), 0)
+                for i, row in enumerate(some.tolist()):
                     if picked[near[ends[i] : ends[i + 1]]].any() or len(picks) == k:
                         continue
                     if groups is not None:
-                        if room[groups[slot]] == 0:
+                        if room[groups[row]] == 0:
                             continue
-                        room[groups[slot]] -= 1
-                    picked[slot] = True
-                    picks.append(slot)
+                        room[groups[row]] -= 1
+                    picked[row] = True
+                    picks.append(row)
         return np.array(picks, np.int64)
 
     def widest(self, k: int, progress: Progress) -> tuple[float, Int64Array]:
@@ -66,18 +88,15 @@ class Ranked(NamedTuple):
 
         Bisection over the numbers of float32, of which there are 2^23 from one to its double.
         """
-        sign = 1.0 if self.store.spec.metric.larger_is_further else -1.0
+        sign = 1.0 if self.larger_is_further else -1.0
         picks = self.spaced(None, k)
         if len(picks) < k:  # there are no more, however near
             return (0.0 if sign > 0.0 else inf), picks
         if k == 1:
             return sign * inf, picks
         low = self._reach(picks, sign)
-        rows = Rows(self.store.n_slots, slots=np.sort(self.order))
-        chosen = rows.filter(self.store, self.view, 1, True)
-        hits, _ = batches.top(self.view.exact, chosen, self.store.take(picks[:1]), 1, False,
-                              self.threads)
-        high = min(_place(sign * hits.scores[0, 0]) + 1, _place(inf))  # leaves the first row alone
+        furthest = self.best(picks[:1], np.sort(self.order), nearest=False)
+        high = min(_place(sign * furthest[0]) + 1, _place(inf))  # leaves the first row alone
         halvings = max(high - low, _CLOSE).bit_length() - _CLOSE.bit_length()
         with told("radii tried", halvings, progress) as advance:
             while high - low > _CLOSE:
@@ -90,29 +109,44 @@ class Ranked(NamedTuple):
                 advance(before - max(high - low, _CLOSE).bit_length())
         return sign * _number(low), picks
 
-    def _nearer(self, radius: float, slots: Int64Array, others: Int64Array,
-                most: int = 0) -> tuple[Int64Array, Int64Array]:
-        """Which of some other rows are nearer to each row than a radius: where each one's begin,
-        and slots; `others` ascend."""
-        larger = self.store.spec.metric.larger_is_further
-        # The range has rows at its radius, too: the next number leaves them out.
-        radii = np.full(len(slots), np.nextafter(radius, -inf if larger else inf))
-        chosen = Rows(self.store.n_slots, slots=others).filter(self.store, self.view, len(slots),
-                                                               True)
-        hits, _ = batches.in_range(self.view.exact, chosen, self.store.take(slots), radii, True,
-                                   self.threads, most)
-        return hits.offsets, self.store.slots_of(hits.ids)
-
     def _reach(self, picks: Int64Array, sign: float) -> int:
         """The place of the largest radius that leaves some rows, of which no two are nearer."""
-        store, view, own = self.store, self.view, np.arange(len(picks) + 1, dtype=np.int64)
-        chosen = Rows(store.n_slots, slots=np.sort(picks)).filter(store, view, len(picks), True)
-        others = chosen.excluding(store.ids.ids_of(picks), own)
-        hits, _ = batches.top(view.exact, others, store.take(picks), 1, True, self.threads)
-        place = _place((sign * hits.scores).min())
+        place = _place((sign * self.best(picks, np.sort(picks), nearest=True)).min())
         # The score was rounded: up, if one goes.
-        left = self._replace(order=picks).spaced(sign * _number(place), len(picks))
+        left = replace(self, order=picks).spaced(sign * _number(place), len(picks))
         return place - (len(left) < len(picks))
+
+
+def inside(radius: float, larger_is_further: bool) -> float:
+    """The next number inside a radius: searches within it find no row at the radius itself."""
+    return float(np.nextafter(radius, -inf if larger_is_further else inf))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class RankedSlots(Ranked):
+    """Rows of a store by their slots."""
+
+    store: Store
+    view: View
+    threads: int
+
+    def nearer(self, radius: float, rows: Int64Array, others: Int64Array,
+               most: int) -> tuple[Int64Array, Int64Array]:
+        radii = np.full(len(rows), inside(radius, self.larger_is_further))
+        hits, _ = batches.in_range(self.view.exact, self._filter(others, len(rows)),
+                                   self.store.take(rows), radii, True, self.threads, most)
+        return hits.offsets, self.store.slots_of(hits.ids)
+
+    def best(self, rows: Int64Array, others: Int64Array, *, nearest: bool) -> Float32Array:
+        own = self.store.ids.ids_of(rows)
+        chosen = self._filter(others, len(rows)).excluding(own, np.arange(len(own) + 1))
+        hits, _ = batches.top(self.view.exact, chosen, self.store.take(rows), 1, nearest,
+                              self.threads)
+        return hits.scores[:, 0]
+
+    def _filter(self, slots: Int64Array, n_queries: int) -> _core.Filter:
+        rows = Rows(self.n_rows, slots=slots)
+        return rows.filter(self.store, self.view, n_queries, True)
 
 
 def _place(number: float) -> int:

@@ -89,8 +89,9 @@ def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...]
 
 def in_range(live: Live, queries: Any, radius: Any, ids: Any, given: Filtering,
              threads: int | None, return_keys: bool, return_stats: bool, *,
-             nearest: bool = False) -> RangeHits:
-    """Every row beyond a radius around a query, or with `nearest` every other row."""
+             nearest: bool = False, most: int = 0) -> RangeHits:
+    """Every row beyond a radius around a query, or with `nearest` every other row; with `most`
+    about so many for each query."""
     from farann.search import plan
 
     names = ("search_within", "search_nearest") if nearest else ("search_beyond", "search_furthest")
@@ -102,7 +103,7 @@ def in_range(live: Live, queries: Any, radius: Any, ids: Any, given: Filtering,
         return RangeHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.int64),
                          np.empty(0, np.float32), np.empty(0) if return_keys else None,
                          SearchStats(len(vectors)) if return_stats else None)
-    hits, stats = plan.in_range(question)
+    hits, stats = plan.in_range(question, most)
     live.last_search, hits.stats = stats, stats if return_stats else None
     hits.keys = keys_of(question, hits) if return_keys else None
     hits.ids = question.store.named(hits.ids)

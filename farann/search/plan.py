@@ -234,15 +234,16 @@ def top_of_groups(question: Question, search: Callable[[Question], tuple[Hits, S
     return hits, _total(did, n)
 
 
-def in_range(question: Question) -> tuple[RangeHits, SearchStats]:
-    """All rows beyond the radius of each query, or with `nearest` within it, and what it took."""
+def in_range(question: Question, most: int = 0) -> tuple[RangeHits, SearchStats]:
+    """All rows beyond the radius of each query, or with `nearest` within it, and what it took;
+    `most` as for `batches.in_range`."""
     if question.row_filters.groups is None:
-        return _in_range(question)
+        return _in_range(question, most)
     found, did = list[tuple[Int64Array, RangeHits]](), list[SearchStats]()
     counts = np.zeros(n := len(question.queries), np.int64)
 
     def run(which: Int64Array, part: Question) -> None:
-        hits, stats = _in_range(part)
+        hits, stats = _in_range(part, most)
         counts[which] = np.diff(hits.offsets)
         found.append((which, hits))
         did.append(stats)
@@ -257,12 +258,12 @@ def in_range(question: Question) -> tuple[RangeHits, SearchStats]:
     return RangeHits(offsets, ids, scores), _total(did, n)
 
 
-def _in_range(question: Question) -> tuple[RangeHits, SearchStats]:
+def _in_range(question: Question, most: int) -> tuple[RangeHits, SearchStats]:
     store, view, queries = question[:3]
     assert question.radii is not None
     chosen = question.row_filters.filter(store, view, len(queries), exact=True)
     return batches.in_range(view.exact, chosen, queries, question.radii, question.nearest,
-                            question.threads)
+                            question.threads, most)
 
 
 def _total(did: list[SearchStats], n: int) -> SearchStats:

@@ -20,7 +20,7 @@ import ray.data
 from cases import Float32, assert_same
 from numpy.testing import assert_array_equal
 from ray.cluster_utils import Cluster as Nodes
-from shard_cases import DIM, assert_answers, assert_selections, hostile
+from shard_cases import DIM, assert_answers, assert_pairs, assert_selections, hostile
 
 import farann
 from farann.adapters.ray import Cluster, ShardError, build
@@ -96,6 +96,7 @@ def test_answers_are_those_of_one_index(uri: str, cluster: Cluster, one: farann.
                                         queries: Float32) -> None:
     assert_answers(cluster, one, queries)
     assert_selections(cluster, one, queries[:5])
+    assert_pairs(cluster, one)
     many = np.tile(queries, (60, 1))  # by the object store
     assert_same(cluster.search_furthest(many, 5), one.search_furthest(many, 5))
     cluster.tune(queries)
@@ -269,6 +270,7 @@ def test_data_sets(nodes: Nodes, cluster: Cluster, rows: Float32, one: farann.In
     with Cluster(tmp_path / "index", ray_remote_args=ARGS) as other:
         assert_same(other.search_nearest(queries, 9, outside_groups=np.arange(len(queries)) % 5),
                     same.search_nearest(queries, 9, outside_groups=np.arange(len(queries)) % 5))
+        assert_same(other.select_diverse(per_group=3), same.select_diverse(per_group=3))
         assert_same(other.search_furthest(queries, 20), same.search_furthest(queries, 20))
     asked = ray.data.from_items(
         [{"q": query, "n": i} for i, query in enumerate(queries)])

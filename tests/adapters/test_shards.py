@@ -9,6 +9,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,12 +21,21 @@ from approximate_cases import recall_of
 pytest.importorskip("fsspec", reason="needs fsspec")
 
 import fsspec
+import inside
 import reference
 from cases import assert_same, assert_same_beyond
 from fsspec.implementations.memory import MemoryFileSystem
 from inside.adapters import Storage, blocks_of_files, record_of
 from numpy.testing import assert_array_equal
-from shard_cases import DIM, PlainCluster, assert_answers, assert_selections, built, hostile
+from shard_cases import (
+    DIM,
+    PlainCluster,
+    assert_answers,
+    assert_pairs,
+    assert_selections,
+    built,
+    hostile,
+)
 
 import farann
 from farann.adapters.ray import Manifest, Partial, ShardError, SharedTuning
@@ -74,6 +85,7 @@ def test_string_ids(metric: str, rng: np.random.Generator) -> None:
     for client in (cluster, PlainCluster(uri)):
         assert_answers(client, one, queries)
         assert_selections(client, one, queries[:4])
+    assert_pairs(cluster, one)
     kind = "search_nearest" if metric == "l2" else "search_furthest"
     tuning = cluster.tune(k=5, nearest=metric == "l2")
     assert tuning.recalls[-1] == 1.0 and tuning.recalls[0] > 0.3
@@ -113,7 +125,67 @@ def test_shards_answer_as_one_index(metric: str, tmp_path: Path, rng: np.random.
     assert_selections(cluster, one, queries[:4])
     for client in (cluster, PlainCluster(uri)):
         assert_answers(client, one, queries)
+    assert_pairs(cluster, one)
     assert_array_equal(PlainCluster(uri).add(more), one.add(more))
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("metric", reference.METRICS)
+def test_groups_of_selections(metric: str, named: bool, rng: np.random.Generator) -> None:
+    """Groups lie in several shards, and more is proposed of one than may be chosen."""
+    rows, uri = hostile(rng, N, metric), f"memory://groups-{metric}-{named}"
+    groups = np.minimum(rng.integers(0, 9, N), 3)
+    labels = np.array([f"g{group}" for group in groups], object) if named else groups
+    ids = np.array([f"n{i % 10}-{i}" for i in range(N)], object) if named else np.arange(N)
+    built(uri, rows, metric, 250, ids if named else None, groups=labels)
+    cluster, one = PlainCluster(uri), farann.Index(DIM, metric)
+    one.add(rows, ids, groups=labels)
+    few = labels[[groups.argmin(), groups.argmax()]].tolist()
+    worth = rng.integers(0, 50, N)
+    for number in range(2):
+        for per_group, options in product((1, 20), (
+                {}, {"k": 5}, {"first": ids[[1, 6, 80, 300]]}, {"groups": few},
+                {"outside_groups": few[0]}, {"radius": 1.0}, {"start": ids[7], "k": 300},
+                {"allowed": ids[150:350]})):
+            assert_same(cluster.select_diverse(per_group=per_group, **options),
+                        one.select_diverse(per_group=per_group, **options))
+        for options in ({"outside_groups": few[0]}, {"radius": 1.0, "k": 40}):
+            found, wanted = (each.select_spaced(worth, per_group=3, **options)
+                             for each in (cluster, one))
+            assert_array_equal(found.ids, wanted.ids)
+            assert_array_equal(found.scores, wanted.scores)
+        if number == 0:
+            more = labels[[3, 4]]
+            for each in (cluster, one):
+                each.remove(ids[[0, 5]])
+                each.add(rows[:2], np.array(["x", "y"], object) if named else [900, 901],
+                         groups=more)
+            assert_array_equal(np.sort(cluster.ids), np.sort(one.ids))
+            own = dict(zip(one.ids.tolist(), worth.tolist(), strict=True))
+            worth = np.array([own[id] for id in cluster.ids.tolist()])
+            assert_array_equal(cluster.ids, one.ids)
+    plain = f"memory://plain-{metric}-{named}"
+    built(plain, rows[:40], metric, 20)
+    for ask in (PlainCluster(plain).select_diverse, partial(
+            PlainCluster(plain).select_spaced, worth[:40])):
+        with pytest.raises(ValueError, match="per_group: the index has no groups"):
+            ask(per_group=1)
+
+
+def test_pairs_of_equal_rows_are_refused_by_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that shards find together are counted, and each stops at its part of a batch."""
+    monkeypatch.setattr(inside.settings, "most_joined_rows", 3000)
+    uri, rows = "memory://equal", np.ones((N, DIM), np.float32)
+    built(uri, rows, "l2")
+    cluster, n = PlainCluster(uri), N * (N - 1) // 2
+    assert len(cluster.pairs_within(0.0, limit=n).ids) == n
+    cluster.asked.clear()
+    with pytest.raises(ValueError, match=r"limit=50,000 pairs within 0, got .* of 600 rows"):
+        cluster.pairs_within(0.0, limit=50_000)
+    asked = [args for method, args in cluster.asked if method == "near"]
+    assert all(most * len(queries) <= 3000 // 3 for queries, _, most, _ in asked if most)
+    with pytest.raises(ValueError, match=f"limit={n - 1:,} pairs"):
+        cluster.pairs_within(0.0, limit=n - 1)
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -140,6 +212,7 @@ def test_replaced_rows(metric: str, named: bool, tmp_path: Path, rng: np.random.
     cluster.remove(ids[[210, N]])
     one.remove(ids[[210, N]])
     assert_answers(PlainCluster(uri), one, queries)
+    assert_pairs(PlainCluster(uri), one)
     with pytest.raises(ValueError, match="^replace: expected the ids"):
         cluster.add(rows[:3], replace=True)
     with pytest.raises(ValueError, match="once"):

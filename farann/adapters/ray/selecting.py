@@ -6,7 +6,10 @@ their vectors. A row is picked as soon as no row that wasn't proposed can be bet
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import reduce
 from itertools import islice
 from math import inf, sqrt
@@ -15,13 +18,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, UnknownKeyword
-from farann.adapters.ray.gathering import Gathering
+from farann._types import Float32Array, IdArray, Int64Array, UnknownKeyword
+from farann.adapters.ray.gathering import Gathering, to_label_array
+from farann.adapters.ray.storage import ShardError
 from farann.contract import checks
 from farann.contract.names import unexpected
+from farann.diverse.ask import to_values
 from farann.diverse.greedy import RowSum
+from farann.diverse.pairs import joined
+from farann.diverse.spaced import Ranked, inside
 from farann.index import Index
-from farann.results import Hits, Selection, merge, no_hits
+from farann.results import Hits, Pairs, RangeHits, Selection, Spaced, merge, no_hits
 
 _PROPOSED = 64  # rows that each shard proposes at a time
 
@@ -76,8 +83,8 @@ class Selecting(Gathering):
                            options: dict[str, Any]) -> None:
         """Choose among the most similar rows of all shards, which have all that it takes."""
         parts, _ = self._ask("search_with_rows", "search_nearest", queries, options)
-        nearest = merge([found for found, _, _ in parts], options["k"])
-        index, (ids, _, orders, rows) = self._few_rows(), _joined(parts)
+        nearest = merge([found for found, *_ in parts], options["k"])
+        index, (ids, _, orders, rows, _) = self._few_rows(), _joined(parts)
         _, once = np.unique(orders, return_index=True)
         index.add(rows[once], ids[once])
         for i, found in enumerate(nearest.found):
@@ -86,10 +93,10 @@ class Selecting(Gathering):
                 allowed=nearest.ids[i, found])
             hits.ids[i], hits.scores[i] = chosen.ids, chosen.scores
 
-    def select_diverse(self, k: int, *, start: Any = None, first: Any = None,
-                       radius: float | None = None, exclude: Any = None, allowed: Any = None,
-                       groups: Any = None, outside_groups: Any = None,
-                       **unknown: UnknownKeyword) -> Selection:
+    def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
+                       radius: float | None = None, per_group: int | None = None,
+                       exclude: Any = None, allowed: Any = None, groups: Any = None,
+                       outside_groups: Any = None, **unknown: UnknownKeyword) -> Selection:
         """Choose rows that cover all others, each the one furthest from those before; see
         `farann.Index.select_diverse`.
 
@@ -97,7 +104,9 @@ class Selecting(Gathering):
         """
         if unknown:
             raise unexpected(self.select_diverse, unknown)
-        self._few_rows().select_diverse(checks.to_int("k", k, 1), radius=radius)  # checks these
+        self._few_rows().select_diverse(k, radius=radius, per_group=per_group)  # checks these
+        self._check_groups(per_group)
+        k = sys.maxsize if k is None else k
         if start is not None and first is not None:
             raise ValueError("start: expected at most one of start and first, got both")
         only, traits = self._to_filters(exclude=exclude, allowed=allowed, groups=groups,
@@ -112,13 +121,19 @@ class Selecting(Gathering):
             if only and not sum(total.n for total, _ in parts):
                 raise ValueError(f"start: expected an id that may be chosen, got {begin[0]!r}")
         ids, rows = begin.tolist(), list(self.reconstruct(begin))
+        taken, full = Counter[Any](), set[Any]()
+        if per_group is not None:
+            taken.update(_Listed(self, {"allowed": begin}).labels.tolist())
+            full = {label for label in taken if taken[label] >= per_group}
         scores = [inf if traits.larger_is_further else -inf] * (len(ids) - len(before))
         done = not ids
         while not done and len(scores) < k:
             parts, _ = self._ask("search_with_rows", "search_furthest_from", _as_set(rows), {
-                "k": _PROPOSED, "exclude": [np.array(ids, begin.dtype)], "only": only})
+                "k": _PROPOSED, "exclude": [np.array(ids, begin.dtype)],
+                "only": _without(only, full)})
             done = True
-            for id, row, key in islice(_picks(self._few_rows(), parts), k - len(scores)):
+            for id, row, key, label in islice(_picks(self._few_rows(), parts, full),
+                                              k - len(scores)):
                 score = sqrt(key) if traits.adds_squared_norm else 0.0 - key
                 if traits.normalized:
                     score = min(1.0, max(-1.0, score))
@@ -129,9 +144,67 @@ class Selecting(Gathering):
                 ids.append(id)
                 rows.append(row)
                 scores.append(score)
+                taken[label] += 1
+                if taken[label] == per_group:
+                    full.add(label)
         with np.errstate(over="ignore"):
             return Selection(np.array(ids[len(before) :], begin.dtype),
                              np.array(scores).astype(np.float32))
+
+    def select_spaced(self, scores: npt.ArrayLike, *, radius: float | None = None,
+                      k: int | None = None, per_group: int | None = None, exclude: Any = None,
+                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,
+                      **unknown: UnknownKeyword) -> Spaced:
+        """Choose the best-scored rows of which no two are nearer than a radius; see
+        `farann.Index.select_spaced`. Scores are in the order of `ids`.
+
+        Shards are asked twice for each 1,024 rows that are considered.
+        """
+        if unknown:
+            raise unexpected(self.select_spaced, unknown)
+        # An index without rows checks all but the scores.
+        limit = self._few_rows().select_spaced([], radius=radius, k=k, per_group=per_group).radius
+        self._check_groups(per_group)
+        rows = _Listed(self, {})
+        values = to_values(scores, len(rows.ids))[rows.places]
+        only = self._to_filters(exclude=exclude, allowed=allowed, groups=groups,
+                                outside_groups=outside_groups)
+        order = np.argsort(-values, kind="stable")
+        if only:
+            chosen = rows.numbers_of(_Listed(self, only).ids)
+            order = order[np.isin(order, chosen)]
+        limit, picks = _RankedRows(
+            order=order, n_rows=len(rows.ids), larger_is_further=self._traits.larger_is_further,
+            groups=None if per_group is None else np.unique(rows.labels, return_inverse=True)[1],
+            per_group=per_group, rows=rows).select(limit, k)
+        return Spaced(rows.ids[picks], values[picks], limit)
+
+    def pairs_within(self, radius: float, *, limit: int = 10_000_000, exclude: Any = None,
+                     allowed: Any = None, groups: Any = None, outside_groups: Any = None,
+                     **unknown: UnknownKeyword) -> Pairs:
+        """Find all pairs of rows within a radius of each other; see `farann.Index.pairs_within`.
+
+        Shards are asked once for each 4,096 rows. `limit` is for the pairs of all shards.
+        """
+        if unknown:
+            raise unexpected(self.pairs_within, unknown)
+        self._few_rows().pairs_within(radius, limit=limit)  # checks these
+        only = self._to_filters(exclude=exclude, allowed=allowed, groups=groups,
+                                outside_groups=outside_groups)
+        rows = _Listed(self, only)
+        found = joined(np.arange(len(rows.ids)), lambda some, most: rows.near(
+            rows.ids[some], radius, most, only), float(radius), limit, False)
+        return Pairs(rows.ids[found.ids], found.scores)
+
+    @property
+    def ids(self) -> IdArray:
+        """Ids of all rows, shard after shard: int64, or objects if ids are strings."""
+        return np.concatenate([ids for ids, *_ in self._ask("listed", {})[0]])
+
+    def _check_groups(self, per_group: int | None) -> None:
+        if per_group is not None and not self.manifest.grouped:
+            raise ValueError("per_group: the index has no groups; give them to build, as "
+                             "group_column=")
 
     def _few_rows(self) -> Index:
         """An index of a few rows, like those of shards."""
@@ -149,24 +222,96 @@ class Selecting(Gathering):
         return hits.ids[hits.found]
 
 
-def _picks(index: Index, parts: list[Any]) -> Iterator[tuple[Any, Float32Array, float]]:
-    """Ids, rows and keys of the best of what shards propose, until another row may be next."""
-    ids, keys, orders, rows = _joined(parts)
+class _Listed:
+    """Rows of all shards by their numbers, which order ties: ids, groups, places in `ids`."""
+
+    def __init__(self, cluster: Selecting, only: dict[str, Any]) -> None:
+        self.cluster = cluster
+        ids, orders, labels = map(
+            np.concatenate, zip(*cluster._ask("listed", only)[0], strict=True))
+        self.places = np.argsort(orders)
+        self.ids, self.labels = ids[self.places], labels[self.places]
+        strings = self.ids.tolist() if self.ids.dtype == object else []
+        self._by_id = dict(zip(strings, range(len(strings)), strict=True))
+
+    def numbers_of(self, ids: IdArray) -> Int64Array:
+        """Numbers of ids; ShardError for one that isn't listed."""
+        if self.ids.dtype == object:
+            numbers = np.fromiter((self._by_id.get(id, -1) for id in ids.tolist()), np.int64)
+        else:
+            numbers = np.searchsorted(self.ids, ids)
+            known = self.ids[np.minimum(numbers, len(self.ids) - 1)] == ids
+            numbers[~known] = -1
+        if (numbers < 0).any():
+            raise ShardError("rows were added while others were compared; ask again")
+        return numbers
+
+    def near(self, ids: IdArray, radius: float, most: int,
+             only: dict[str, Any]) -> tuple[RangeHits, bool]:
+        """Rows within a radius of some rows, by numbers, and whether a search stopped at `most`, of
+        which each shard has its part."""
+        if most:
+            most = max(most // len(self.cluster.manifest.shards), 1)
+        parts, _ = self.cluster._ask("near", self.cluster.reconstruct(ids), radius, most, only)
+        hits = merge([found for found, _ in parts])
+        hits.ids = self.numbers_of(hits.ids)
+        return hits, any(cut for _, cut in parts)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _RankedRows(Ranked):
+    """Rows of all shards by their numbers."""
+
+    rows: _Listed
+
+    def nearer(self, radius: float, rows: Int64Array, others: Int64Array,
+               most: int) -> tuple[Int64Array, Int64Array]:
+        ids = self.rows.ids
+        hits, _ = self.rows.near(ids[rows], inside(radius, self.larger_is_further), most,
+                                 {"allowed": ids[others]})
+        return hits.offsets, hits.ids
+
+    def best(self, rows: Int64Array, others: Int64Array, *, nearest: bool) -> Float32Array:
+        cluster, ids = self.rows.cluster, self.rows.ids
+        search = cluster.search_nearest if nearest else cluster.search_furthest
+        hits: Hits = search(ids=ids[rows], k=1, allowed=ids[others])
+        return hits.scores[:, 0]
+
+
+def _without(only: dict[str, Any], full: set[Any]) -> dict[str, Any]:
+    """Filters that leave some groups out, too."""
+    if not full:
+        return only
+    if "groups" in only:
+        left = [label for label in to_label_array(only["groups"]).tolist() if label not in full]
+        return {**only, "groups": left}
+    return {**only, "outside_groups": [
+        *to_label_array(only.get("outside_groups", [])).tolist(), *full]}
+
+
+def _picks(index: Index, parts: list[Any],
+           full: set[Any]) -> Iterator[tuple[Any, Float32Array, float, Any]]:
+    """Ids, rows, keys and groups of the best of what shards propose, until another row may be next.
+
+    Rows of groups that are full by then are passed over."""
+    ids, keys, orders, rows, labels = _joined(parts)
     # The last that a shard proposes, if it proposes all that it was asked for.
-    last = [(-hits.keys[0, -1], order[-1]) for hits, order, _ in parts if hits.found.all()]
+    last = [(-hits.keys[0, -1], order[-1]) for hits, order, *_ in parts if hits.found.all()]
     index.add(rows)
     while len(ids) and (key := float(keys.max())) > -inf:
         best = int(np.lexsort((orders, -keys))[0])
         if any((-key, orders[best]) > one for one in last):
             return
-        yield ids[best], rows[best], key
+        yield ids[best], rows[best], key, labels[best]
         hits: Any = index.search_furthest_from(_as_set([rows[best]]), len(ids), return_keys=True)
         keys[hits.ids[0]] = np.minimum(keys[hits.ids[0]], hits.keys[0])  # over all picks
         keys[best] = -inf
+        if labels[best] in full:
+            keys[labels == labels[best]] = -inf
 
 
 def _joined(parts: list[Any]) -> Any:
-    """Ids, keys, orders and rows of what shards found, one behind the other."""
+    """Ids, keys, orders, rows and groups of what shards found, one behind the other."""
     found = [(hits.ids[hits.found], hits.keys[hits.found], *others) for hits, *others in parts]
     return map(np.concatenate, zip(*found, strict=True))
 

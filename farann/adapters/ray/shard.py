@@ -24,8 +24,11 @@ from farann.contract import FormatError
 from farann.contract.strings import packed
 from farann.diverse.ask import next_by_mmr
 from farann.diverse.greedy import RowSum
+from farann.diverse.pairs import is_cut
 from farann.index import Index
 from farann.io.container import read_bytes, write_bytes
+from farann.results import RangeHits
+from farann.search.ask import in_range
 from farann.search.filters import Filtering, slots_and_mask
 from farann.store.asked_ids import numbers
 
@@ -193,10 +196,25 @@ class Shard:
         self._tuned.clear()
 
     def search_with_rows(self, kind: str, queries: Any, options: dict[str, Any]) -> tuple[Any, ...]:
-        """Search; return the hits, and the order and vectors of all found rows, query by query."""
+        """Search; return the hits, and the order, vectors and groups of all found rows, query by
+        query."""
         hits = self.search(kind, queries, options)
         ids = hits.ids[hits.found]
-        return hits, self._order_of(ids), self._index.reconstruct(ids)
+        return hits, self._order_of(ids), self._index.reconstruct(ids), self._groups_of(ids)
+
+    def near(self, rows: Float32Array, radius: float, most: int,
+             only: dict[str, Any]) -> tuple[RangeHits, bool]:
+        """Rows within a radius of some others, with keys: all, or with `most` about so many for
+        each; and whether there may be more."""
+        given = Filtering(allowed=self._index.filter(**only) if only else None)
+        hits = in_range(self._index._live, rows, radius, None, given, self._threads, True, False,
+                        nearest=True, most=most)
+        return hits, is_cut(hits, most)
+
+    def listed(self, only: dict[str, Any]) -> tuple[IdArray, Int64Array, IdArray]:
+        """Ids, order and groups of the rows that may be chosen."""
+        ids = self._ids_of(only)
+        return ids, self._order_of(ids), self._groups_of(ids)
 
     def of_ids(self, method: str, ids: IdArray, *args: Any) -> tuple[BoolArray, Any]:
         """Mask of the ids that are here, and the index's scores or rows of these."""
@@ -205,10 +223,7 @@ class Shard:
 
     def sum_of_rows(self, only: dict[str, Any]) -> tuple[RowSum, list[tuple[int, Any]]]:
         """The sum of the rows that may be chosen, and of the first of them order and id."""
-        live, ids = self._index._live, self._index.ids
-        if only and live.store is not None:
-            slots, _ = slots_and_mask(live, live.store, Filtering(**only))
-            ids = live.store.named(live.store.ids.ids_of(slots))
+        ids = self._ids_of(only)
         blocks = (self._index.reconstruct(ids[at : at + _READ_AT_ONCE])
                   for at in range(0, len(ids), _READ_AT_ONCE))
         total = RowSum.of(blocks, self.manifest.dim, self.manifest.metric == "cosine")
@@ -229,6 +244,19 @@ class Shard:
         """The index's statistics, with the shard's name."""
         return {"shard": self.name, "pid": os.getpid(), "changes": self.n_changes,
                 **self._index.stats()}
+
+    def _ids_of(self, only: dict[str, Any]) -> IdArray:
+        """Ids of the rows that may be chosen, in the order of those of the index."""
+        live = self._index._live
+        if not only or live.store is None:
+            return self._index.ids
+        slots, _ = slots_and_mask(live, live.store, Filtering(**only))
+        return live.store.named(live.store.ids.ids_of(slots))
+
+    def _groups_of(self, ids: IdArray) -> IdArray:
+        """Labels of the groups of rows; zeros where there are none."""
+        return self._index.groups(ids) if len(ids) and self.manifest.grouped else np.zeros(
+            len(ids), np.int64)
 
     def _order_of(self, ids: IdArray) -> Int64Array:
         """Order of equal rows: integer ids, or for strings the number of rows added before."""
