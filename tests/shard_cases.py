@@ -137,7 +137,8 @@ def assert_pairs(cluster: Any, one: farann.Index) -> None:
     some = one.ids[[1, 5, 80]]
     assert_array_equal(np.sort(cluster.ids), np.sort(one.ids))
     radius = float(one.search_nearest(ids=some, k=40).scores[1, -1])
-    for options in ({}, {"exclude": one.ids[:50]}, {"allowed": one.ids[20:300]}):
+    filters: list[dict[str, Any]] = [{}, {"exclude": one.ids[:50]}, {"allowed": one.ids[20:300]}]
+    for options in filters:
         found, right = (index.pairs_within(radius, **options) for index in (cluster, one))
         assert len(right.ids) > 300
         assert_array_equal(found.ids, right.ids)

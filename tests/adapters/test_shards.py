@@ -142,14 +142,14 @@ def test_groups_of_selections(metric: str, named: bool, rng: np.random.Generator
     one.add(rows, ids, groups=labels)
     few = labels[[groups.argmin(), groups.argmax()]].tolist()
     worth = rng.integers(0, 50, N)
+    asked: list[dict[str, Any]] = [
+        {}, {"k": 5}, {"first": ids[[1, 6, 80, 300]]}, {"groups": few}, {"outside_groups": few[0]},
+        {"radius": 1.0}, {"start": ids[7], "k": 300}, {"allowed": ids[150:350]}]
     for number in range(2):
-        for per_group, options in product((1, 20), (
-                {}, {"k": 5}, {"first": ids[[1, 6, 80, 300]]}, {"groups": few},
-                {"outside_groups": few[0]}, {"radius": 1.0}, {"start": ids[7], "k": 300},
-                {"allowed": ids[150:350]})):
+        for per_group, options in product((1, 20), asked):
             assert_same(cluster.select_diverse(per_group=per_group, **options),
                         one.select_diverse(per_group=per_group, **options))
-        for options in ({"outside_groups": few[0]}, {"radius": 1.0, "k": 40}):
+        for options in (asked[4], {"radius": 1.0, "k": 40}):
             found, wanted = (each.select_spaced(worth, per_group=3, **options)
                              for each in (cluster, one))
             assert_array_equal(found.ids, wanted.ids)
