@@ -24,20 +24,9 @@ import numpy.typing as npt
 from farann._types import BoolArray, Float64Array, Int64Array, Rng
 from farann.contract import checks
 
-__all__ = [
-    "Interval",
-    "Reliability",
-    "auc_by_user",
-    "average_precision",
-    "bootstrap_interval",
-    "disliked_at_k",
-    "expected_calibration_error",
-    "mean_interval",
-    "ndcg_at_k",
-    "recall_at_k",
-    "reciprocal_rank",
-    "reliability",
-]
+__all__ = ["Interval", "Reliability", "auc_by_user", "average_precision", "bootstrap_interval",
+           "disliked_at_k", "expected_calibration_error", "mean_interval", "ndcg_at_k",
+           "recall_at_k", "reciprocal_rank", "reliability"]
 
 # Most bins, samples and users: more take gigabytes or hours, and improve nothing.
 _MOST_BINS = _MOST_SAMPLES = 1 << 24

@@ -55,8 +55,6 @@ from farann.vectors import (
     split_name,
 )
 
-__all__ = ["build", "demo", "diameter", "info", "pairs", "search", "select", "tune"]
-
 QUERIES_A_CALL = 1024  # enough for all threads, few enough for the progress bar to move
 # Options that ask for another search than that of the furthest rows, and the method for it.
 SEARCHES = {"nearest": "search_nearest", "beyond": "search_beyond", "within": "search_within",

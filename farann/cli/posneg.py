@@ -19,8 +19,6 @@ from farann.io.text import SEPARATORS
 from farann.io.vector_formats import columns_of, kinds_of
 from farann.vectors import open_vectors
 
-__all__ = ["posneg"]
-
 SIGNS: dict[str, int | str] = {"likes": 1, "dislikes": -1, "both": "both"}
 FOLDS = 5  # parts of a log, each of which in turn models trained here don't see
 LABELS = ("label", "rating")  # columns that say whether an item was liked, if none is named

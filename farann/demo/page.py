@@ -18,9 +18,6 @@ from numpy.typing import NDArray
 from farann.demo.data import Films, Pictures, Words
 from farann.io.files import replacing
 
-__all__ = ["announced", "beside", "cells", "paragraph", "picture", "say", "section", "table",
-           "write"]
-
 Data = TypeVar("Data", Words, Pictures, Films)
 
 say = partial(print, flush=True)  # a demo's lines, one by one as they come

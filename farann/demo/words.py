@@ -21,8 +21,6 @@ from farann.demo import data, page
 from farann.demo.data import Words
 from farann.demo.page import say
 
-__all__ = ["run"]
-
 WORDS_SHOWN = 4  # answers shown a query
 WORDS_UNLIKE = 12  # words shown that are unlike each other
 K = 10  # answers to each query whose search is timed

@@ -26,9 +26,6 @@ from farann.contract import FormatError
 from farann.contract.row_types import empty_rows
 from farann.io.files import open_regular, replacing
 
-__all__ = ["ArrayChunks", "FormatError", "read_bytes", "read_file", "verify_file", "write_bytes",
-           "write_file"]
-
 MAGIC = b"\xfafarann\n"
 VERSION = 2
 _ALIGNMENT = 64  # bytes: each payload begins at a multiple, which is a cache line

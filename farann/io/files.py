@@ -20,8 +20,6 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["open_regular", "replacing", "require_regular"]
-
 StrPath = str | os.PathLike[str]
 
 _ACCESS_LIST = "system.posix_acl_access"  # what Linux calls the attribute with a file's ACL

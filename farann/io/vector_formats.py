@@ -33,8 +33,6 @@ from farann.io.vector_content import (
     slices,
 )
 
-__all__ = ["FORMATS", "Format", "columns_of", "format_of", "kinds_of", "look"]
-
 
 class Format(NamedTuple):
     """Reader and writer of a file format, and whether it holds several arrays by name.
