@@ -26,15 +26,10 @@ def list_column(name: str, value: Any) -> npt.NDArray[Any] | None:
     except pyarrow.ArrowException as error:
         raise ValueError(f"{name}: expected a valid Arrow array, got one that isn't: "
                          f"{error}") from None
-    kind = column.type
-    lists = pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind)
-    if not (lists or pyarrow.types.is_fixed_size_list(kind)):
-        return None
-    if not (pyarrow.types.is_integer(kind.value_type)
-            or pyarrow.types.is_floating(kind.value_type)):
+    if kind_of(column.type) is not list or not is_number(column.type.value_type):
         return None
     made: list[npt.NDArray[Any]] = []
-    first, dim = 0, None if lists else kind.list_size
+    first, dim = 0, getattr(column.type, "list_size", None)
     for chunk in getattr(column, "chunks", [column]):
         if len(chunk):
             try:
@@ -45,6 +40,22 @@ def list_column(name: str, value: Any) -> npt.NDArray[Any] | None:
     if len(made) == 1:
         return made[0]
     return np.concatenate(made) if made else np.empty((0, dim or 0), np.float32)
+
+
+def kind_of(kind: Any) -> type:
+    """The type of Python that a type of Arrow is nearest to."""
+    from pyarrow import types
+
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        return list
+    if types.is_integer(kind):
+        return int
+    return float if types.is_floating(kind) else str if "string" in str(kind) else object
+
+
+def is_number(kind: Any) -> bool:
+    """Whether a type of Arrow has numbers."""
+    return kind_of(kind) in (int, float)
 
 
 def rows_of_lists(chunk: Any, dim: int | None, first: int) -> npt.NDArray[Any]:

@@ -6,7 +6,6 @@ one column for each coordinate.
 
 from __future__ import annotations
 
-import importlib
 import math
 import zlib
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from farann.contract.arrow import rows_of_lists
+from farann.contract.arrow import is_number, kind_of, rows_of_lists
 from farann.io.files import open_regular
 from farann.io.vector_content import (
     Array,
@@ -147,10 +146,10 @@ def look_at_parquet(wanted: Wanted) -> Content:
         kinds = {field.name: field.type for field in file.schema_arrow
                  if field.name != wanted.without}
         lists = [column for column, kind in kinds.items()
-                 if _kind(kind) is list and _is_number(kind.value_type)]
-        if name is not None and name in kinds and _is_number(kinds[name]):
+                 if kind_of(kind) is list and is_number(kind.value_type)]
+        if name is not None and name in kinds and is_number(kinds[name]):
             columns = [name]
-        elif name is None and kinds and all(map(_is_number, kinds.values())):
+        elif name is None and kinds and all(map(is_number, kinds.values())):
             columns = list(kinds)
         else:
             columns = [wanted.choose("column of lists of numbers", lists)]
@@ -204,25 +203,11 @@ def _length_of_lists(file: Any, column: str) -> int:
     return 0
 
 
-def _kind(kind: Any) -> type:
-    """The type of Python that a type of Arrow is nearest to."""
-    types = importlib.import_module("pyarrow.types")
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        return list
-    if types.is_integer(kind):
-        return int
-    return float if types.is_floating(kind) else str if "string" in str(kind) else object
-
-
-def _is_number(kind: Any) -> bool:
-    return _kind(kind) in (int, float)
-
-
 def kinds_of_parquet(path: Path) -> dict[str, type]:
     """What the columns hold."""
     with open_regular(path) as stream:
         file = optional_package("pyarrow.parquet", path).ParquetFile(stream)
-        return {field.name: _kind(field.type) for field in file.schema_arrow}
+        return {field.name: kind_of(field.type) for field in file.schema_arrow}
 
 
 def columns_of_parquet(path: Path, names: list[str]) -> list[list[Any]]:
