@@ -237,7 +237,8 @@ def _opened(path: Path, name: str | None, default: str, ids: str | None,
     if dtype.kind not in "fiu":
         raise ValueError(f"{path}: expected numbers, got {dtype}")
     if len(shape) == 1 and shape[0] > 0:
-        return VectorFile(path, 1, shape[0], dtype, _as_one_row(read, shape[0]))
+        return VectorFile(path, 1, shape[0], dtype, lambda _: iter(
+            [np.concatenate(list(read(shape[0])))[None]]))
     if len(shape) != 2 or shape[1] < 1:
         raise ValueError(f"{path}: expected vectors, an array of shape (rows, dim), got {shape}")
     return VectorFile(path, shape[0], shape[1], dtype, read, whole)
@@ -261,13 +262,6 @@ def files_of(file: StrPath | Sequence[StrPath]) -> list[tuple[Path, str | None]]
     if not found:
         raise ValueError("file: expected one or more, got none")
     return found
-
-
-def _as_one_row(read: Reader, dim: int) -> Reader:
-    def read_row(_: int) -> Iterator[Array]:
-        yield np.concatenate(list(read(dim)))[None, :]
-
-    return read_row
 
 
 def read_ids(file: StrPath, *, max_bytes: int | None = None) -> Array:
@@ -306,9 +300,8 @@ def read_ids(file: StrPath, *, max_bytes: int | None = None) -> Array:
     return ids
 
 
-def read_id_lists(
-    file: StrPath, n: int | None, *, max_bytes: int | None = None
-) -> Array | list[Array]:
+def read_id_lists(file: StrPath, n: int | None, *,
+                  max_bytes: int | None = None) -> Array | list[Array]:
     """Read a list of ids for each of n queries.
 
     Parameters
@@ -379,9 +372,8 @@ def write_vectors(file: StrPath, vectors: ArrayLike, name: str | None = None) ->
     path = Path(file)
     array = np.asarray(vectors)
     if array.ndim != 2 or array.shape[1] < 1 or array.dtype.kind not in "fiu":
-        raise ValueError(
-            f"vectors: expected numbers of shape (rows, dim), got {array.dtype} of {array.shape}"
-        )
+        raise ValueError("vectors: expected numbers of shape (rows, dim), got "
+                         f"{array.dtype} of {array.shape}")
     kind = format_of(path)
     if name is not None and not kind.named:
         raise ValueError(f"name: a {path.suffix} file has no named arrays, got {name!r}")
@@ -425,6 +417,5 @@ def _text_lines(path: Path) -> Iterator[Array]:
             try:
                 yield np.array([int(word) for word in line.replace(",", " ").split()], np.int64)
             except (ValueError, OverflowError):
-                raise ValueError(
-                    f"{path}: line {number}: expected int64 ids, got {line.strip()[:40]!r}"
-                ) from None
+                raise ValueError(f"{path}: line {number}: expected int64 ids, got "
+                                 f"{line.strip()[:40]!r}") from None

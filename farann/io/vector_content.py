@@ -96,7 +96,5 @@ def optional_package(module: str, path_or_suffix: Path | str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         package = module.partition(".")[0]
-        raise ImportError(
-            f"{path_or_suffix}: this takes {package}, which can't be imported; "
-            f"install it with: pip install {package}"
-        ) from error
+        raise ImportError(f"{path_or_suffix}: this takes {package}, which can't be imported; "
+                          f"install it with: pip install {package}") from error

@@ -55,14 +55,12 @@ USUAL_RATIO = 100  # times the size of the file
 
 def format_of(path: Path) -> Format:
     """Return the format that a file's extension stands for."""
-    try:
-        return FORMATS[path.suffix.lower()]
-    except KeyError:
+    kind = FORMATS.get(path.suffix.lower())
+    if kind is None:
         missing = "" if path.exists() else "there is no such file; "
-        known = " ".join(FORMATS)
-        raise ValueError(
-            f"{path}: {missing}unknown extension {path.suffix!r}; known ones are {known}"
-        ) from None
+        raise ValueError(f"{path}: {missing}unknown extension {path.suffix!r}; known ones are "
+                         f"{' '.join(FORMATS)}")
+    return kind
 
 
 def look(path: Path, name: str | None, default: str, max_bytes: int | None = None,
@@ -168,9 +166,8 @@ def _npy_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]
 
 
 def _write_npz(stream: IO[bytes], array: Array, name: str | None) -> None:
-    with zipfile.ZipFile(stream, "w") as archive, archive.open(
-        f"{name or 'vectors'}.npy", "w", force_zip64=True
-    ) as entry:
+    with (zipfile.ZipFile(stream, "w") as archive,
+          archive.open(f"{name or 'vectors'}.npy", "w", force_zip64=True) as entry):
         npy.write_array(entry, array, allow_pickle=False)
 
 
@@ -201,9 +198,8 @@ def _vecs(scalar: str) -> Format:
                 wrong = block["dim"] != dim
                 if wrong.any():
                     row = int(wrong.argmax())
-                    raise Fault(
-                        f"row {start + row}: expected length {dim}, got {block['dim'][row]}"
-                    )
+                    raise Fault(f"row {start + row}: expected length {dim}, got "
+                                f"{block['dim'][row]}")
                 yield block["row"]
 
         return Content((len(table), dim), np.dtype(scalar), read)
