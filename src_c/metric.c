@@ -21,21 +21,6 @@ farann_packing farann_packing_of(farann_metric metric, double sign) {
     return packing;
 }
 
-static double query_coordinate(farann_metric metric, double sign, double q, double centre,
-                               double query_norm) {
-    return sign * (metric == FARANN_L2 ? -2.0 * (q - centre) : -q / query_norm);
-}
-
-void farann_query_vector(farann_metric metric, double sign, const double *exact, int64_t dim,
-                         const double *centre, double query_norm, double *query_vector) {
-    if (metric == FARANN_L2)
-        for (int64_t j = 0; j < dim; j++)
-            query_vector[j] = query_coordinate(FARANN_L2, sign, exact[j], centre[j], 1.0);
-    else
-        for (int64_t j = 0; j < dim; j++)
-            query_vector[j] = query_coordinate(FARANN_COSINE, sign, exact[j], 0.0, query_norm);
-}
-
 void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, double sign,
                           const float *query, int64_t dim, const double *centre, double centre_norm,
                           double *exact, double *query_vector, float *query_vector_f32,

@@ -44,10 +44,6 @@ void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, d
                           double *exact, double *query_vector, float *query_vector_f32,
                           farann_query *prepared);
 
-/* The query vector before it is rounded: s times -2 (q - m), -q or -q / |q|. */
-void farann_query_vector(farann_metric metric, double sign, const double *exact, int64_t dim,
-                         const double *centre, double query_norm, double *query_vector);
-
 /*
  * The slack for a block with |y|^2 <= squares, or a negative number if float32 can't hold the
  * scores; such blocks are scored by exact keys alone.

@@ -20,10 +20,8 @@ cdef class IntegerKeys:
     @staticmethod
     cdef IntegerKeys of(QueryBatch batch, RowReader rows)
     cdef bint are_exact(self, int64_t i) noexcept nogil
-    cdef double largest_sum(self, int64_t i) noexcept nogil
     cdef bint may_be_exact(self) noexcept nogil
     cdef void find(self, int64_t i, const RowBlock *rows, int64_t n, double *keys) noexcept nogil
-    cdef bint make_room(self) noexcept nogil
 
 
 cdef class Bound:
@@ -52,9 +50,6 @@ cdef class CeilingBound(Bound):
     cdef CeilingBound of(QueryBatch batch, IntegerKeys integer_keys)
     cdef void forget(self, int64_t i) noexcept nogil
     cdef void find(self, int64_t i) noexcept nogil
-    cdef double of_query(self, int64_t i) noexcept nogil
-    cdef bint nothing_negative(self, int64_t i) noexcept nogil
-    cdef double of_axis(self, int64_t i) noexcept nogil
 
 
 cdef bint lie_by_norm(QueryBatch batch, Codes codes) noexcept nogil

@@ -41,52 +41,11 @@ cdef class IntegerKeys:
             largest = of_rows * (of_rows + 2 * of_query)
         else:
             largest = of_rows * max(of_rows, of_query)
-        return largest * self.batch.dim < LARGEST_SUM and self.make_room()
+        return largest * self.batch.dim < LARGEST_SUM and make_room(self)
 
     cdef bint may_be_exact(self) noexcept nogil:
         """Whether rows are whole numbers, so that sums of some queries may be."""
         return uses(INTEGER_KEYS) and self.batch.snapshot.largest_whole_number() >= 0
-
-    cdef bint make_room(self) noexcept nogil:
-        cdef int64_t width = padded(self.batch.dim), n = self.batch.block_rows
-        if self.zeros == NULL:
-            self.zeros = <float *>self.batch.scratch.allocated(2 * width + 2 * n, sizeof(float),
-                                                               True)
-            self.batch.scratch.failed |= self.zeros == NULL
-            self.vector = self.zeros + width
-            self.products = self.vector + width
-            self.squares = self.products + n
-        return self.zeros != NULL
-
-    cdef double largest_sum(self, int64_t i) noexcept nogil:
-        """|q|^2 and the largest |x|^2 of all rows, whole numbers that float32 has.
-
-        That of rows is looked for only once, as the largest number is.
-        """
-        cdef int64_t known = farann_load(&self.batch.snapshot.largest_square), start, n, j
-        cdef double found = 0.0
-        cdef float norms[2]
-        cdef int s
-        cdef const Segment *segment
-        cdef const Query *query = &self.batch.queries[i]
-        cdef RowBlock rows
-        if known == NOT_LOOKED_FOR:
-            for s in range(2):
-                start, segment = 0, &self.batch.snapshot.segments[s]
-                while start < segment.count:
-                    n = min(self.batch.block_rows, segment.count - start)
-                    rows = self.rows.block(segment, start, n)
-                    self.batch.kernels.score_rows_f32(
-                        rows.rows, NULL, n, self.batch.dim, self.zeros, self.zeros, False, 0.0,
-                        self.products, norms)
-                    found = max(found, norms[1])
-                    start += n
-            known = <int64_t>found
-            farann_store(&self.batch.snapshot.largest_square, known)
-        found = <double>known
-        for j in range(self.batch.dim):
-            found += <double>query.given[j] * query.given[j]
-        return found
 
     cdef void find(self, int64_t i, const RowBlock *rows, int64_t n, double *keys) noexcept nogil:
         """Write the exact keys of n rows for query i."""
@@ -106,6 +65,49 @@ cdef class IntegerKeys:
                                    self.zeros, False, 1.0, self.squares, norms)
         farann_keys_of_integers(self.batch.metric, self.products, self.squares, n, of_query, keys)
         self.batch.count_products(n, self.batch.dim, 1, False)
+
+
+cdef bint make_room(IntegerKeys keys) noexcept nogil:
+    cdef int64_t width = padded(keys.batch.dim), n = keys.batch.block_rows
+    if keys.zeros == NULL:
+        keys.zeros = <float *>keys.batch.scratch.allocated(2 * width + 2 * n, sizeof(float),
+                                                           True)
+        keys.batch.scratch.failed |= keys.zeros == NULL
+        keys.vector = keys.zeros + width
+        keys.products = keys.vector + width
+        keys.squares = keys.products + n
+    return keys.zeros != NULL
+
+
+cdef double largest_sum(IntegerKeys keys, int64_t i) noexcept nogil:
+    """|q|^2 and the largest |x|^2 of all rows, whole numbers that float32 has.
+
+    That of rows is looked for only once, as the largest number is.
+    """
+    cdef int64_t known = farann_load(&keys.batch.snapshot.largest_square), start, n, j
+    cdef double found = 0.0
+    cdef float norms[2]
+    cdef int s
+    cdef const Segment *segment
+    cdef const Query *query = &keys.batch.queries[i]
+    cdef RowBlock rows
+    if known == NOT_LOOKED_FOR:
+        for s in range(2):
+            start, segment = 0, &keys.batch.snapshot.segments[s]
+            while start < segment.count:
+                n = min(keys.batch.block_rows, segment.count - start)
+                rows = keys.rows.block(segment, start, n)
+                keys.batch.kernels.score_rows_f32(
+                    rows.rows, NULL, n, keys.batch.dim, keys.zeros, keys.zeros, False, 0.0,
+                    keys.products, norms)
+                found = max(found, norms[1])
+                start += n
+        known = <int64_t>found
+        farann_store(&keys.batch.snapshot.largest_square, known)
+    found = <double>known
+    for j in range(keys.batch.dim):
+        found += <double>query.given[j] * query.given[j]
+    return found
 
 
 # Factor on norm bounds, for the rounding of float64.
@@ -185,46 +187,8 @@ cdef class CeilingBound(Bound):
     cdef void find(self, int64_t i) noexcept nogil:
         """Find the ceiling of a query, if nobody has."""
         if isnan(self.ceilings[i]):
-            self.ceilings[i] = self.of_query(i)
+            self.ceilings[i] = of_query(self, i)
             self.n_known += self.ceilings[i] < INFINITY
-
-    cdef double of_query(self, int64_t i) noexcept nogil:
-        """What no exact key times the sign is above, as it is computed; infinity: nobody knows."""
-        if not uses(CEILINGS):
-            return INFINITY
-        if self.batch.metric == FARANN_L2:
-            if self.batch.sign < 0.0:
-                return 0.0
-            if self.integer_keys.are_exact(i) and self.nothing_negative(i):
-                return self.integer_keys.largest_sum(i)
-            return INFINITY
-        if self.nothing_negative(i):
-            return 0.0
-        return self.of_axis(i) if self.batch.metric == FARANN_COSINE else INFINITY
-
-    cdef bint nothing_negative(self, int64_t i) noexcept nogil:
-        """Whether neither rows nor the query, times the sign, have a number below 0."""
-        cdef const Query *query = &self.batch.queries[i]
-        cdef int64_t j
-        for j in range(self.batch.dim):
-            if self.batch.sign * query.given[j] < 0.0:
-                return False
-        return not self.batch.snapshot.has_negative()
-
-    cdef double of_axis(self, int64_t i) noexcept nogil:
-        """The same under cosine of a query with one number other than 0: its size.
-
-        A row's norm is at least the size of each of its numbers, and rounding keeps order.
-        """
-        cdef const Query *query = &self.batch.queries[i]
-        cdef double size = 0.0
-        cdef int64_t j
-        for j in range(self.batch.dim):
-            if query.given[j] != 0.0:
-                if size > 0.0:
-                    return INFINITY
-                size = fabs(query.given[j])
-        return size
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
@@ -250,6 +214,47 @@ cdef class CeilingBound(Bound):
                 first_id = least_id(block)
             kept -= last.id < first_id
         return kept
+
+
+cdef double of_query(CeilingBound bound, int64_t i) noexcept nogil:
+    """What no exact key times the sign is above, as it is computed; infinity: nobody knows."""
+    if not uses(CEILINGS):
+        return INFINITY
+    if bound.batch.metric == FARANN_L2:
+        if bound.batch.sign < 0.0:
+            return 0.0
+        if bound.integer_keys.are_exact(i) and nothing_negative(bound, i):
+            return largest_sum(bound.integer_keys, i)
+        return INFINITY
+    if nothing_negative(bound, i):
+        return 0.0
+    return of_axis(bound, i) if bound.batch.metric == FARANN_COSINE else INFINITY
+
+
+cdef bint nothing_negative(CeilingBound bound, int64_t i) noexcept nogil:
+    """Whether neither rows nor the query, times the sign, have a number below 0."""
+    cdef const Query *query = &bound.batch.queries[i]
+    cdef int64_t j
+    for j in range(bound.batch.dim):
+        if bound.batch.sign * query.given[j] < 0.0:
+            return False
+    return not bound.batch.snapshot.has_negative()
+
+
+cdef double of_axis(CeilingBound bound, int64_t i) noexcept nogil:
+    """The same under cosine of a query with one number other than 0: its size.
+
+    A row's norm is at least the size of each of its numbers, and rounding keeps order.
+    """
+    cdef const Query *query = &bound.batch.queries[i]
+    cdef double size = 0.0
+    cdef int64_t j
+    for j in range(bound.batch.dim):
+        if query.given[j] != 0.0:
+            if size > 0.0:
+                return INFINITY
+            size = fabs(query.given[j])
+    return size
 
 
 cdef bint lie_by_norm(QueryBatch batch, Codes codes) noexcept nogil:

@@ -40,6 +40,3 @@ cdef class CodedQueries:
     cdef void make_tiles(self) noexcept nogil
     cdef const uint32_t *tile_of(self, int64_t first) noexcept nogil
     cdef void encode(self, int64_t i) noexcept nogil
-    cdef void encode_for_pca_filter(self, int64_t i, const double *vector,
-                                    uint32_t *codes) noexcept nogil
-    cdef void take_code_as_true(self, farann_coded_query *coded) noexcept nogil

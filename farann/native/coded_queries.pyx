@@ -103,7 +103,7 @@ cdef class CodedQueries:
         cdef double outside
         cdef uint32_t *codes = self.codes_of + i * self.codes.scanned.groups
         if self.pca_filtered:
-            self.encode_for_pca_filter(i, vector, codes)
+            encode_for_pca_filter(self, i, vector, codes)
         if self.codes.mean_query_direction is not None:
             coded.across = self.codes.mean_query_direction.residual_norm(
                 self.batch.kernels, vector, &coded.along)
@@ -116,7 +116,7 @@ cdef class CodedQueries:
                           self.codes.bounds.norm, &query.prepared, self.codes.int4_alone,
                           self.code_bytes, codes, &coded.whole)
         if not self.batch.snapshot.vectors:
-            self.take_code_as_true(&coded.whole)
+            take_code_as_true(self, &coded.whole)
         if not self.codes.has_pca_filter:
             coded.scan = coded.whole
         elif self.pca_filtered and coded.scan.step < 0.0:
@@ -128,25 +128,27 @@ cdef class CodedQueries:
         coded.scan.length *= self.noise
         coded.usable = coded.whole.step >= 0.0
 
-    cdef void encode_for_pca_filter(self, int64_t i, const double *vector,
-                                    uint32_t *codes) noexcept nogil:
-        """Code a query along the PCA axes."""
-        cdef const farann_kernels *kernels = self.batch.kernels
-        cdef int64_t m = self.codes.pca_filter.n, j
-        cdef double *along = self.batch.query_vector + padded(self.batch.dim)
-        cdef double rest = self.codes.pca_filter.residual_norm(kernels, vector, along)
-        for j in range(m, padded(m)):
-            along[j] = 0.0
-        farann_code_query(kernels, along, rest, &self.codes.scan_bounds, self.codes.bounds.norm,
-                          &self.batch.queries[i].prepared, False, self.code_bytes, codes,
-                          &self.of[i].scan)
 
-    cdef void take_code_as_true(self, farann_coded_query *coded) noexcept nogil:
-        """Take rows' codes for the rows: there is no error to allow for.
+cdef void encode_for_pca_filter(CodedQueries queries, int64_t i, const double *vector,
+                                uint32_t *codes) noexcept nogil:
+    """Code a query along the PCA axes."""
+    cdef const farann_kernels *kernels = queries.batch.kernels
+    cdef int64_t m = queries.codes.pca_filter.n, j
+    cdef double *along = queries.batch.query_vector + padded(queries.batch.dim)
+    cdef double rest = queries.codes.pca_filter.residual_norm(kernels, vector, along)
+    for j in range(m, padded(m)):
+        along[j] = 0.0
+    farann_code_query(kernels, along, rest, &queries.codes.scan_bounds, queries.codes.bounds.norm,
+                      &queries.batch.queries[i].prepared, False, queries.code_bytes, codes,
+                      &queries.of[i].scan)
 
-        Where high nibbles only come first, the norm of the low ones stays.
-        """
-        coded.off *= LEFT_OF_SLACK
-        coded.allowance = 0.0
-        if self.codes.int4_alone:
-            coded.length = 0.0
+
+cdef void take_code_as_true(CodedQueries queries, farann_coded_query *coded) noexcept nogil:
+    """Take rows' codes for the rows: there is no error to allow for.
+
+    Where high nibbles only come first, the norm of the low ones stays.
+    """
+    coded.off *= LEFT_OF_SLACK
+    coded.allowance = 0.0
+    if queries.codes.int4_alone:
+        coded.length = 0.0

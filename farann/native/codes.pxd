@@ -32,11 +32,6 @@ cdef class Codes:
     cdef int64_t n_leading  # positions before the first that is empty
     cdef object places  # see `places_of`
 
-    cdef take_slots(self)
-    cdef take_scanned(self, arrays)
-    cdef take_norms(self, arrays, bint in_runs)
-    cdef take_whole(self, arrays)
-    cdef take_hubs(self)
 
 
 cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t dim) except *

@@ -104,123 +104,128 @@ cdef class Codes:
                 or (self.slots is not None and self.slots.shape[0] != n)
                 or (self.slots is None and (n < n_rows or self.outliers.shape[0]))):
             raise ValueError("panels, inv_scale, signs and slots must fit together")
-        self.take_slots()
-        self.take_scanned(arrays)
-        self.take_norms(arrays, in_runs)
+        take_slots(self)
+        take_scanned(self, arrays)
+        take_norms(self, arrays, in_runs)
         self.bounds, self.refined = self.scan_bounds, self.scanned
         if self.has_pca_filter:
-            self.take_whole(arrays)
+            take_whole(self, arrays)
         self.outside_noise = 1.0
         if self.bounds.outside > 0.0 and self.n_coded < dim:
             *_, usual = arrays.whole_bounds if self.has_pca_filter else arrays.bounds
             self.outside_noise = min(1.0, 3.0 * usual / (
                 self.bounds.outside * sqrt(<double>(dim - self.n_coded))))
 
-    cdef take_slots(self):
-        """Check where rows are, and count up to where there are any."""
-        cdef int64_t i, n_outliers = self.outliers.shape[0], n = self.n_positions
-        if n_outliers > max(MOST_OUTLIERS, self.n_rows // FEWEST_CODED):
-            raise ValueError(f"there must be at most {MOST_OUTLIERS} outliers, or one row in "
-                             f"{FEWEST_CODED}")
-        for i in range(n_outliers):
-            if not (self.outliers[i - 1] if i else -1) < self.outliers[i] < self.n_rows:
-                raise ValueError("outliers must be ascending slots of the base")
-        # Panels that fill up behind the last row aren't counted as rows.
-        self.n_filled = self.n_leading = self.n_rows
-        if self.slots is None:
-            return
-        for i in range(n):
-            if not -1 <= self.slots[i] < self.n_rows:
-                raise ValueError("slots must be those of the base")
-        self.n_filled, self.n_leading = n, 0
-        while self.n_leading < n and self.slots[self.n_leading] >= 0:
-            self.n_leading += 1
-        while self.n_filled > 0 and self.slots[self.n_filled - 1] < 0:
-            self.n_filled -= 1
 
-    cdef take_scanned(self, arrays):
-        """What is scanned: nibbles of all coordinates, or codes along a PCA filter."""
-        cdef int64_t n = self.n_positions, parts = code_pairs(self.groups)
-        cdef bint has_lower = self.low_nibbles is not None
-        # One query alone waits for memory: it reads the high nibbles before the low ones.
-        self.high_nibbles_first = (has_lower and self.n_coded <= MOST_HALVED
-                                   and n * self.panels.shape[1] > CACHED_BYTES)
-        self.scanned.groups = self.groups
-        if self.has_pca_filter:
-            self.pca_filter = Projection(arrays.pca_filter, self.dim, "pca_filter")
-            # The last group is for the length of the rest.
-            parts = (self.pca_filter.n - 1) // FARANN_CODE_GROUP + 2
-            self.scanned.groups = parts
-            if (self.low_nibble_norm is not None or has_lower or self.whole is None
-                    or self.whole.shape[0] != n
-                    or self.whole.shape[1] != self.groups * FARANN_CODE_GROUP
-                    or self.whole_inv_scale is None or self.whole_inv_scale.shape[0] != n):
-                raise ValueError("whole must hold all coordinates of all positions")
-        elif (self.low_nibble_norm is None
-              or self.low_nibble_norm.shape[0] != self.inv_scale.shape[0]):
-            raise ValueError("each panel needs a norm of its low nibbles")
-        else:
-            largest_of(self.low_nibble_norm, "the norm of low nibbles")
-            self.scanned.low_nibble_norm = &self.low_nibble_norm[0]
-        if self.panels.shape[1] != parts * FARANN_CODE_GROUP or (
-                has_lower and (self.low_nibbles.shape[0] != n
-                               or self.low_nibbles.shape[1] != self.panels.shape[1])):
-            raise ValueError("panels must hold the coordinates that are scanned")
-        self.scanned.panels, self.scanned.inv_scales = &self.panels[0, 0], &self.inv_scale[0]
-        if has_lower:
-            self.scanned.low_nibbles = &self.low_nibbles[0, 0]
-        self.scan_bounds = bounds_of(
-            arrays.bounds, arrays.inv_scale, arrays.squares, n,
-            self.pca_filter.n if self.has_pca_filter else self.n_coded)
-        if self.has_pca_filter != (self.scan_bounds.rest_unit > 0.0):
-            raise ValueError("the rest has a unit, if there is one")
-        if self.squares is not None:
-            self.scanned.squares = &self.squares[0]
+cdef take_slots(Codes codes):
+    """Check where rows are, and count up to where there are any."""
+    cdef int64_t i, n_outliers = codes.outliers.shape[0], n = codes.n_positions
+    if n_outliers > max(MOST_OUTLIERS, codes.n_rows // FEWEST_CODED):
+        raise ValueError(f"there must be at most {MOST_OUTLIERS} outliers, or one row in "
+                         f"{FEWEST_CODED}")
+    for i in range(n_outliers):
+        if not (codes.outliers[i - 1] if i else -1) < codes.outliers[i] < codes.n_rows:
+            raise ValueError("outliers must be ascending slots of the base")
+    # Panels that fill up behind the last row aren't counted as rows.
+    codes.n_filled = codes.n_leading = codes.n_rows
+    if codes.slots is None:
+        return
+    for i in range(n):
+        if not -1 <= codes.slots[i] < codes.n_rows:
+            raise ValueError("slots must be those of the base")
+    codes.n_filled, codes.n_leading = n, 0
+    while codes.n_leading < n and codes.slots[codes.n_leading] >= 0:
+        codes.n_leading += 1
+    while codes.n_filled > 0 and codes.slots[codes.n_filled - 1] < 0:
+        codes.n_filled -= 1
 
-    cdef take_norms(self, arrays, bint in_runs):
-        """The largest norm from each panel on, where rows lie by that."""
-        longest, lead, along = arrays.max_norm, arrays.mean_query_direction, arrays.max_along
-        self.max_norm = self.max_along = self.mean_query_direction = None
-        if longest is not None:
-            if longest.shape != (self.inv_scale.shape[0],):
-                raise ValueError("max_norm must have the longest row of each panel")
-            largest_of(longest, "lengths")
-            self.max_norm = most_from_each_on(longest, in_runs)
-        if lead is not None or along is not None:
-            if longest is None or lead is None or along is None or along.shape != longest.shape:
-                raise ValueError("mean_query_direction and max_along go together, beside max_norm: "
-                                 "pass both or neither")
-            if not np.isfinite(along).all():
-                raise ValueError("max_along must be finite")
-            if len(lead) != 1:
-                raise ValueError("mean_query_direction must be one direction")
-            self.mean_query_direction = Projection(lead, self.dim, "mean_query_direction")
-            self.max_along = most_from_each_on(along, in_runs)
 
-    cdef take_whole(self, arrays):
-        """Beside a PCA filter: codes of all coordinates."""
-        self.bounds = bounds_of(arrays.whole_bounds, arrays.whole_inv_scale, arrays.whole_squares,
-                                self.n_positions, self.n_coded)
-        if self.bounds.rest_unit > 0.0 or (self.squares is None) != (self.whole_squares is None):
-            raise ValueError("whole codes have no rest, and squares as panels have")
-        self.refined = farann_coded_rows(NULL, NULL, &self.whole[0, 0], &self.whole_inv_scale[0],
-                                         NULL, NULL, self.groups)
-        if self.whole_squares is not None:
-            self.refined.squares = &self.whole_squares[0]
-        self.take_hubs()
+cdef take_scanned(Codes codes, arrays):
+    """What is scanned: nibbles of all coordinates, or codes along a PCA filter."""
+    cdef int64_t n = codes.n_positions, parts = code_pairs(codes.groups)
+    cdef bint has_lower = codes.low_nibbles is not None
+    # One query alone waits for memory: it reads the high nibbles before the low ones.
+    codes.high_nibbles_first = (has_lower and codes.n_coded <= MOST_HALVED
+                                and n * codes.panels.shape[1] > CACHED_BYTES)
+    codes.scanned.groups = codes.groups
+    if codes.has_pca_filter:
+        codes.pca_filter = Projection(arrays.pca_filter, codes.dim, "pca_filter")
+        # The last group is for the length of the rest.
+        parts = (codes.pca_filter.n - 1) // FARANN_CODE_GROUP + 2
+        codes.scanned.groups = parts
+        if (codes.low_nibble_norm is not None or has_lower or codes.whole is None
+                or codes.whole.shape[0] != n
+                or codes.whole.shape[1] != codes.groups * FARANN_CODE_GROUP
+                or codes.whole_inv_scale is None or codes.whole_inv_scale.shape[0] != n):
+            raise ValueError("whole must hold all coordinates of all positions")
+    elif (codes.low_nibble_norm is None
+          or codes.low_nibble_norm.shape[0] != codes.inv_scale.shape[0]):
+        raise ValueError("each panel needs a norm of its low nibbles")
+    else:
+        largest_of(codes.low_nibble_norm, "the norm of low nibbles")
+        codes.scanned.low_nibble_norm = &codes.low_nibble_norm[0]
+    if codes.panels.shape[1] != parts * FARANN_CODE_GROUP or (
+            has_lower and (codes.low_nibbles.shape[0] != n
+                           or codes.low_nibbles.shape[1] != codes.panels.shape[1])):
+        raise ValueError("panels must hold the coordinates that are scanned")
+    codes.scanned.panels, codes.scanned.inv_scales = &codes.panels[0, 0], &codes.inv_scale[0]
+    if has_lower:
+        codes.scanned.low_nibbles = &codes.low_nibbles[0, 0]
+    codes.scan_bounds = bounds_of(
+        arrays.bounds, arrays.inv_scale, arrays.squares, n,
+        codes.pca_filter.n if codes.has_pca_filter else codes.n_coded)
+    if codes.has_pca_filter != (codes.scan_bounds.rest_unit > 0.0):
+        raise ValueError("the rest has a unit, if there is one")
+    if codes.squares is not None:
+        codes.scanned.squares = &codes.squares[0]
 
-    cdef take_hubs(self):
-        """Lay the whole codes of the first rows out in panels: all queries look at these."""
-        cdef int64_t n = min(whole_panels(HUB_ROWS), self.n_positions)
-        weights = np.asarray(self.whole_inv_scale).reshape(-1, FARANN_CODE_PANEL)
-        if (weights != weights[:, :1]).any():
-            raise ValueError("whole codes of a panel must have one scale")
-        self.hub_weights = np.ascontiguousarray(weights[:n // FARANN_CODE_PANEL, 0])
-        self.hub_panels = np.empty((n, self.groups * FARANN_CODE_GROUP), np.uint8)
-        pack_codes(self.whole[:n], np.arange(n), False, self.hub_panels, None)
-        self.hubs = farann_coded_rows(&self.hub_panels[0, 0], NULL, NULL, &self.hub_weights[0],
-                                      NULL, self.refined.squares, self.groups)
-        self.n_hubs = n
+
+cdef take_norms(Codes codes, arrays, bint in_runs):
+    """The largest norm from each panel on, where rows lie by that."""
+    longest, lead, along = arrays.max_norm, arrays.mean_query_direction, arrays.max_along
+    codes.max_norm = codes.max_along = codes.mean_query_direction = None
+    if longest is not None:
+        if longest.shape != (codes.inv_scale.shape[0],):
+            raise ValueError("max_norm must have the longest row of each panel")
+        largest_of(longest, "lengths")
+        codes.max_norm = most_from_each_on(longest, in_runs)
+    if lead is not None or along is not None:
+        if longest is None or lead is None or along is None or along.shape != longest.shape:
+            raise ValueError("mean_query_direction and max_along go together, beside max_norm: "
+                             "pass both or neither")
+        if not np.isfinite(along).all():
+            raise ValueError("max_along must be finite")
+        if len(lead) != 1:
+            raise ValueError("mean_query_direction must be one direction")
+        codes.mean_query_direction = Projection(lead, codes.dim, "mean_query_direction")
+        codes.max_along = most_from_each_on(along, in_runs)
+
+
+cdef take_whole(Codes codes, arrays):
+    """Beside a PCA filter: codes of all coordinates."""
+    codes.bounds = bounds_of(arrays.whole_bounds, arrays.whole_inv_scale, arrays.whole_squares,
+                             codes.n_positions, codes.n_coded)
+    if codes.bounds.rest_unit > 0.0 or (codes.squares is None) != (codes.whole_squares is None):
+        raise ValueError("whole codes have no rest, and squares as panels have")
+    codes.refined = farann_coded_rows(NULL, NULL, &codes.whole[0, 0], &codes.whole_inv_scale[0],
+                                      NULL, NULL, codes.groups)
+    if codes.whole_squares is not None:
+        codes.refined.squares = &codes.whole_squares[0]
+    take_hubs(codes)
+
+
+cdef take_hubs(Codes codes):
+    """Lay the whole codes of the first rows out in panels: all queries look at these."""
+    cdef int64_t n = min(whole_panels(HUB_ROWS), codes.n_positions)
+    weights = np.asarray(codes.whole_inv_scale).reshape(-1, FARANN_CODE_PANEL)
+    if (weights != weights[:, :1]).any():
+        raise ValueError("whole codes of a panel must have one scale")
+    codes.hub_weights = np.ascontiguousarray(weights[:n // FARANN_CODE_PANEL, 0])
+    codes.hub_panels = np.empty((n, codes.groups * FARANN_CODE_GROUP), np.uint8)
+    pack_codes(codes.whole[:n], np.arange(n), False, codes.hub_panels, None)
+    codes.hubs = farann_coded_rows(&codes.hub_panels[0, 0], NULL, NULL, &codes.hub_weights[0],
+                                   NULL, codes.refined.squares, codes.groups)
+    codes.n_hubs = n
 
 
 cdef most_from_each_on(values, bint in_runs):

@@ -41,7 +41,6 @@ cdef class Collector:
     cdef void forget(self, int64_t i) noexcept nogil
     cdef int64_t forget_unkept(self, int64_t *members) noexcept nogil
     cdef int64_t forget_short(self, int64_t *members) noexcept nogil
-    cdef bint has_k_rows(self, int64_t i) noexcept nogil
     cdef bint all_have_k_rows(self) noexcept nogil
     cdef void predict(self, int64_t i, double key) noexcept nogil
     cdef void allow(self, int64_t i, double slack) noexcept nogil
@@ -54,36 +53,22 @@ cdef class Collector:
                             const farann_block *where) noexcept nogil
     cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,
                      const farann_block *where) noexcept nogil
-    cdef float at_least(self, int64_t m, const float *scores, int64_t n) noexcept nogil
     cdef void admit(self, int64_t j, int64_t i, const farann_block *where) noexcept nogil
     cdef void take_passed(self, int64_t i, int64_t before,
                           const farann_block *where) noexcept nogil
     cdef void look(self, int64_t n_scanned) noexcept nogil
-    cdef void thin_out(self, int64_t i) noexcept nogil
     cdef double keep_best(self, int64_t i) noexcept nogil
-    cdef void rerank_best(self, int64_t i) noexcept nogil
     cdef void rerank_all(self, int64_t i) noexcept nogil
-    cdef void rerank(self, int64_t i, int64_t first) noexcept nogil
     cdef void settle(self, int64_t i) noexcept nogil
     cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
                     const farann_filter *filter) noexcept nogil
     cdef void offer_rows(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
                          const farann_block *where) noexcept nogil
-    cdef void threshold_from_top(self, int64_t i) noexcept nogil
     cdef void finish(self) noexcept nogil
-    cdef double score_of(self, int64_t i, int64_t j) noexcept nogil
     cdef void write(self, int64_t i, float *scores, int64_t *ids, int64_t n) noexcept nogil
 
 
-cdef class RangeCollector(Collector):
-    cdef int64_t most  # rows of a query from which on no more are collected; 0: all are
-
-
-cdef class NearestBeyondCollector(Collector):
-    # Reduced keys, by query: rows above the first are not beyond the radius, those below the
-    # second are.
-    cdef double *not_beyond
-    cdef double *beyond
+cdef Collector collector_of(bint by_radius, bint k_nearest, int64_t most)
 
 
 cdef inline int64_t n_new(Collector collector, int64_t j, int64_t i) noexcept nogil:

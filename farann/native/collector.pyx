@@ -80,7 +80,7 @@ cdef class Collector:
         found.passed.count = found.best.count = found.top.count = found.select_at = 0
 
     cdef int64_t forget_unkept(self, int64_t *members) noexcept nogil:
-        """Forget what queries found that fell short of a prediction; writes which, gives how many."""
+        """Forget what queries found that fell short of a prediction; write which, give how many."""
         cdef int64_t i, n = 0
         for i in range(self.batch.n_queries):
             if self.found[i].predicted == -INFINITY:
@@ -97,20 +97,16 @@ cdef class Collector:
         """Forget what queries found that have fewer than k rows; writes which, gives how many."""
         cdef int64_t i, n = 0
         for i in range(self.batch.n_queries):
-            if not self.has_k_rows(i):
+            if not has_k_rows(self, i):
                 self.forget(i)
                 members[n] = i
                 n += 1
         return n
 
-    @cython.final
-    cdef bint has_k_rows(self, int64_t i) noexcept nogil:
-        return self.found[i].top.count + self.found[i].passed.count >= self.batch.k
-
     cdef bint all_have_k_rows(self) noexcept nogil:
         cdef int64_t i
         for i in range(self.batch.n_queries):
-            if not self.has_k_rows(i):
+            if not has_k_rows(self, i):
                 return False
         return True
 
@@ -178,7 +174,7 @@ cdef class Collector:
         if floor > -INFINITY:
             self.batch.kernels.select_f32(scores, n, floor, list)
             return
-        floor = self.at_least(self.batch.k if all_allowed else 2 * self.batch.k, scores, n)
+        floor = at_least(self, self.batch.k if all_allowed else 2 * self.batch.k, scores, n)
         self.batch.kernels.select_f32(
             scores, n, nextafterf(<float>(floor - 2.0 * slack), -INFINITY), list)
         if not all_allowed and floor > -INFINITY:
@@ -188,18 +184,6 @@ cdef class Collector:
             if reach < self.batch.k:
                 list.count = before
                 self.batch.kernels.select_f32(scores, n, -INFINITY, list)
-
-    @cython.final
-    cdef float at_least(self, int64_t m, const float *scores, int64_t n) noexcept nogil:
-        """What the last of the m best of n scores is at least.
-
-        The largest of groups are different scores. -inf: there are too few.
-        """
-        cdef float largest[FARANN_SCORE_GROUPS]
-        if m > FARANN_SCORE_GROUPS // 2 or n % FARANN_PADDING:
-            return self.batch.kernels.kth_largest_f32(scores, n, m)
-        self.batch.kernels.largest_f32(scores, n, largest)
-        return self.batch.kernels.kth_largest_f32(largest, FARANN_SCORE_GROUPS, m)
 
     cdef void admit(self, int64_t j, int64_t i, const farann_block *where) noexcept nogil:
         """Take over what was appended to list j of the tile, that of query i."""
@@ -219,7 +203,7 @@ cdef class Collector:
             self.raise_threshold(i, found.best.scores[self.batch.k - 1] - found.slack)
         if found.passed.count >= self.capacity or (
                 found.threshold == -INFINITY and found.passed.count >= 2 * self.batch.k):
-            self.thin_out(i)
+            thin_out(self, i)
 
     cdef void take_passed(self, int64_t i, int64_t before,
                           const farann_block *where) noexcept nogil:
@@ -240,15 +224,6 @@ cdef class Collector:
         self.next_look = 2 * n_scanned
         for i in range(self.batch.n_queries):
             self.keep_best(i)
-
-    @cython.final
-    cdef void thin_out(self, int64_t i) noexcept nogil:
-        """Drop rows that can't belong to the answer; if most stay, get keys."""
-        self.keep_best(i)
-        if self.found[i].passed.count > self.capacity // 2:
-            self.rerank_best(i)
-        if self.found[i].passed.count > self.capacity // 2:
-            self.rerank(i, 0)
 
     cdef double keep_best(self, int64_t i) noexcept nogil:
         """The k-th best rough score; less its slack, it bounds the k-th best key."""
@@ -274,62 +249,11 @@ cdef class Collector:
     # ---- exact keys ----
 
     @cython.final
-    cdef void rerank_best(self, int64_t i) noexcept nogil:
-        """Get the keys of the k best candidates, and drop those that these leave no place.
-
-        Exact keys bound the k-th best key better, so that few other candidates need theirs.
-        """
-        cdef Found *found = &self.found[i]
-        self.rerank(i, farann_candidates_split(&found.passed, -INFINITY, self.keep_best(i)))
-        farann_candidates_split(&found.passed, found.threshold - found.slack, INFINITY)
-
-    @cython.final
     cdef void rerank_all(self, int64_t i) noexcept nogil:
         """Get the keys of all candidates that may still belong to the answer."""
         if uses(BEST_FIRST):
-            self.rerank_best(i)
-        self.rerank(i, 0)
-
-    @cython.final
-    cdef void rerank(self, int64_t i, int64_t first) noexcept nogil:
-        """Offer the exact keys of the candidates from `first` on, and forget these.
-
-        Also when the time of a search is over: they would be lost.
-        """
-        cdef farann_filter admitted
-        cdef farann_block where
-        cdef Found *found = &self.found[i]
-        cdef int64_t j, n, slot, count = found.passed.count
-        cdef int s
-        cdef bint rough
-        cdef const Segment *segment
-        admitted.alive, admitted.groups = NULL, NULL
-        admitted.excluded.bits = 0
-        for s in range(2):
-            segment, j = &self.batch.snapshot.segments[s], first
-            rough = s == 0 and not self.batch.snapshot.vectors
-            where = farann_block(segment.first, self.positions, NULL,
-                                 self.batch.snapshot.ids_by_slot, self.batch.snapshot.n_slots)
-            while segment.count and j < count and not self.batch.cancelled():
-                n = 0
-                while j < count and n < RERANKED_AT_ONCE:
-                    slot = found.passed.slots[j] - segment.first
-                    if 0 <= slot < segment.count:
-                        self.positions[n] = slot
-                        if rough:
-                            self.keys[n] = rough_key(&self.batch.queries[i], self.batch.sign,
-                                                     found.passed.scores[j])
-                        n += 1
-                    j += 1
-                if n == 0:
-                    continue
-                if not rough:
-                    self.rows.keys_at(segment, self.positions, n, self.batch.exact_query(i),
-                                      self.keys)
-                    self.batch.rescored += n
-                    self.batch.bytes_read += n * self.rows.row_bytes
-                self.offer(i, n, &where, &admitted)
-        found.passed.count = first
+            rerank_best(self, i)
+        rerank(self, i, 0)
 
     @cython.final
     cdef void settle(self, int64_t i) noexcept nogil:
@@ -342,7 +266,7 @@ cdef class Collector:
                     const farann_filter *filter) noexcept nogil:
         """Offer n rows of a block with `self.keys` to the answer, and raise the threshold."""
         farann_topk_push_block(&self.found[i].top, self.keys, n, self.batch.sign, where, filter)
-        self.threshold_from_top(i)
+        threshold_from_top(self, i)
 
     @cython.final
     cdef void offer_rows(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
@@ -350,16 +274,7 @@ cdef class Collector:
         """The same for some rows of a block, by keys times the sign."""
         farann_topk_push_rows(&self.found[i].top, keys, rows, n, where,
                               &self.batch.queries[i].filter)
-        self.threshold_from_top(i)
-
-    @cython.final
-    cdef void threshold_from_top(self, int64_t i) noexcept nogil:
-        """Make the k-th best key, if k are known, the threshold."""
-        cdef const farann_topk *top = &self.found[i].top
-        cdef const Query *query = &self.batch.queries[i]
-        if top.count == top.capacity:
-            self.raise_threshold(i, top.entries[0].key * query.prepared.key_scale
-                                 + query.prepared.key_offset)
+        threshold_from_top(self, i)
 
     cdef void finish(self) noexcept nogil:
         """Get the keys of what is left, and put the answers in order."""
@@ -377,27 +292,115 @@ cdef class Collector:
             farann_many_entries_sort(found.top.entries, found.top.count,
                                      <farann_entry *>found.passed.slots, self.batch.given_up)
 
-    @cython.final
-    cdef double score_of(self, int64_t i, int64_t j) noexcept nogil:
-        cdef double key = self.batch.sign * self.found[i].top.entries[j].key
-        if self.batch.metric == FARANN_L2:
-            key = max(key, 0.0)  # that of a rough score may be less
-        return farann_score(self.batch.metric, key, self.batch.queries[i].prepared.query_norm)
-
     cdef void write(self, int64_t i, float *scores, int64_t *ids, int64_t n) noexcept nogil:
         """Write n results of query i, padded where fewer rows were found."""
         cdef const farann_topk *top = &self.found[i].top
         cdef int64_t j
         for j in range(n):
             if j < top.count:
-                scores[j], ids[j] = <float>self.score_of(i, j), top.entries[j].id
+                scores[j], ids[j] = <float>score_of(self, i, j), top.entries[j].id
             else:
                 scores[j], ids[j] = <float>NAN, -1
+
+
+cdef bint has_k_rows(Collector collector, int64_t i) noexcept nogil:
+    return collector.found[i].top.count + collector.found[i].passed.count >= collector.batch.k
+
+
+cdef float at_least(Collector collector, int64_t m, const float *scores, int64_t n) noexcept nogil:
+    """What the last of the m best of n scores is at least.
+
+    The largest of groups are different scores. -inf: there are too few.
+    """
+    cdef float largest[FARANN_SCORE_GROUPS]
+    if m > FARANN_SCORE_GROUPS // 2 or n % FARANN_PADDING:
+        return collector.batch.kernels.kth_largest_f32(scores, n, m)
+    collector.batch.kernels.largest_f32(scores, n, largest)
+    return collector.batch.kernels.kth_largest_f32(largest, FARANN_SCORE_GROUPS, m)
+
+
+cdef void thin_out(Collector collector, int64_t i) noexcept nogil:
+    """Drop rows that can't belong to the answer; if most stay, get keys."""
+    collector.keep_best(i)
+    if collector.found[i].passed.count > collector.capacity // 2:
+        rerank_best(collector, i)
+    if collector.found[i].passed.count > collector.capacity // 2:
+        rerank(collector, i, 0)
+
+
+cdef void rerank_best(Collector collector, int64_t i) noexcept nogil:
+    """Get the keys of the k best candidates, and drop those that these leave no place.
+
+    Exact keys bound the k-th best key better, so that few other candidates need theirs.
+    """
+    cdef Found *found = &collector.found[i]
+    rerank(collector, i, farann_candidates_split(&found.passed, -INFINITY, collector.keep_best(i)))
+    farann_candidates_split(&found.passed, found.threshold - found.slack, INFINITY)
+
+
+cdef void rerank(Collector collector, int64_t i, int64_t first) noexcept nogil:
+    """Offer the exact keys of the candidates from `first` on, and forget these.
+
+    Also when the time of a search is over: they would be lost.
+    """
+    cdef const Query *query = &collector.batch.queries[i]
+    cdef farann_filter admitted
+    cdef farann_block where
+    cdef Found *found = &collector.found[i]
+    cdef int64_t j, n, slot, count = found.passed.count
+    cdef int s
+    cdef bint rough
+    cdef const Segment *segment
+    admitted.alive, admitted.groups = NULL, NULL
+    admitted.excluded.bits = 0
+    for s in range(2):
+        segment, j = &collector.batch.snapshot.segments[s], first
+        rough = s == 0 and not collector.batch.snapshot.vectors
+        where = farann_block(segment.first, collector.positions, NULL,
+                             collector.batch.snapshot.ids_by_slot, collector.batch.snapshot.n_slots)
+        while segment.count and j < count and not collector.batch.cancelled():
+            n = 0
+            while j < count and n < RERANKED_AT_ONCE:
+                slot = found.passed.slots[j] - segment.first
+                if 0 <= slot < segment.count:
+                    collector.positions[n] = slot
+                    if rough:
+                        collector.keys[n] = rough_key(query, collector.batch.sign,
+                                                      found.passed.scores[j])
+                    n += 1
+                j += 1
+            if n == 0:
+                continue
+            if not rough:
+                collector.rows.keys_at(segment, collector.positions, n,
+                                       collector.batch.exact_query(i), collector.keys)
+                collector.batch.rescored += n
+                collector.batch.bytes_read += n * collector.rows.row_bytes
+            collector.offer(i, n, &where, &admitted)
+    found.passed.count = first
+
+
+cdef void threshold_from_top(Collector collector, int64_t i) noexcept nogil:
+    """Make the k-th best key, if k are known, the threshold."""
+    cdef const farann_topk *top = &collector.found[i].top
+    cdef const Query *query = &collector.batch.queries[i]
+    if top.count == top.capacity:
+        collector.raise_threshold(i, top.entries[0].key * query.prepared.key_scale
+                                  + query.prepared.key_offset)
+
+
+cdef double score_of(Collector collector, int64_t i, int64_t j) noexcept nogil:
+    cdef double key = collector.batch.sign * collector.found[i].top.entries[j].key
+    if collector.batch.metric == FARANN_L2:
+        key = max(key, 0.0)  # that of a rough score may be less
+    return farann_score(collector.batch.metric, key, collector.batch.queries[i].prepared.query_norm)
 
 
 @cython.no_gc
 cdef class RangeCollector(Collector):
     """Collects all rows beyond a radius, or within it, which is the threshold from the start."""
+
+    cdef int64_t most  # rows of a query from which on no more are collected; 0: all are
 
     cdef allocate_answers(self, bint exact):
         """They grow as rows are found."""
@@ -463,6 +466,11 @@ cdef class RangeCollector(Collector):
 cdef class NearestBeyondCollector(Collector):
     """Collects the k nearest of the rows beyond a radius."""
 
+    # Reduced keys, by query: rows above the first are not beyond the radius, those below the
+    # second are.
+    cdef double *not_beyond
+    cdef double *beyond
+
     cdef allocate_answers(self, bint exact):
         cdef int64_t n = self.batch.n_queries
         Collector.allocate_answers(self, False)
@@ -496,8 +504,8 @@ cdef class NearestBeyondCollector(Collector):
     cdef double keep_best(self, int64_t i) noexcept nogil:
         """Rows that may be too near are none of the best before they have keys."""
         if self.found[i].best.capacity == 0:
-            self.rerank(i, farann_candidates_split(&self.found[i].passed, -INFINITY,
-                                                   self.beyond[i] - self.found[i].slack))
+            rerank(self, i, farann_candidates_split(&self.found[i].passed, -INFINITY,
+                                                    self.beyond[i] - self.found[i].slack))
         return Collector.keep_best(self, i)
 
     cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
@@ -516,11 +524,24 @@ cdef class NearestBeyondCollector(Collector):
             if (farann_is_beyond(self.batch.metric, score, query.radius)
                     and farann_filter_allows(filter, slot)):
                 farann_topk_push(top, key, where.ids[slot] if where.ids != NULL else slot)
-        self.threshold_from_top(i)
+        threshold_from_top(self, i)
+
+
+cdef Collector collector_of(bint by_radius, bint k_nearest, int64_t most):
+    """What collects rows: the k best, the k nearest beyond a radius, or up to about `most` beyond
+    or within it, all if that is 0."""
+    cdef RangeCollector in_range
+    if not by_radius:
+        return Collector.__new__(Collector)
+    if k_nearest:
+        return NearestBeyondCollector.__new__(NearestBeyondCollector)
+    in_range = RangeCollector.__new__(RangeCollector)
+    in_range.most = most
+    return in_range
 
 
 cdef double floor_of(const Query *query, double reduced) noexcept nogil:
-    """The threshold that a reduced key, less the query's offset, is: a little less, for rounding."""
+    """The threshold that a reduced key less the query's offset is; a little less, for rounding."""
     return (reduced + query.prepared.key_offset
             - ROUNDING * (fabs(reduced) + fabs(query.prepared.key_offset)))
 

@@ -52,12 +52,8 @@ cdef class Judge:
     cdef void begin_part(self) noexcept nogil
     cdef bint too_alike(self, int64_t i, int64_t n_selected, int64_t n) noexcept nogil
     cdef bint too_many(self, int64_t i, int64_t passed, int64_t seen, int64_t n) noexcept nogil
-    cdef bint few_of(self, int64_t passed, int64_t n) noexcept nogil
     cdef void take_by_keys(self, int64_t i) noexcept nogil
     cdef void met(self, int64_t i, int64_t near, int64_t n) noexcept nogil
     cdef void end_keys(self) noexcept nogil
     cdef void look_at_codes(self, int64_t n, int64_t left, int64_t n_alive, bint by_norm,
                             bint all_coded) noexcept nogil
-    cdef bint will_cost_too_much(self, int64_t n, int64_t left, int64_t n_alive, bint by_norm,
-                                 bint all_coded) noexcept nogil
-    cdef double cost_so_far(self) noexcept nogil

@@ -81,7 +81,7 @@ cdef class Judge:
     cdef void begin_part(self) noexcept nogil:
         """Judge rows from here on, and not what those before have cost."""
         self.judged, self.next_look = 0, 0
-        self.share_judged, self.cost_judged = 0.0, self.cost_so_far()
+        self.share_judged, self.cost_judged = 0.0, cost_so_far(self)
 
     # ---- exact keys of all rows, for queries whose k-th key many rows share ----
 
@@ -110,16 +110,10 @@ cdef class Judge:
         passed -= 2 * n * self.batch.k // seen
         if passed * SOME_PASS > n:
             self.ceilings.find(i)
-        if self.few_of(passed, n):
+        if few_of(self, passed, n):
             return False
         self.n_alike += passed
         return True
-
-    cdef bint few_of(self, int64_t passed, int64_t n) noexcept nogil:
-        """Whether rough scores cost less than exact keys if `passed` of n rows pass."""
-        if not self.packs and not self.ceilings.integer_keys.may_be_exact():
-            return passed * MANY_PASS_ROW_MAJOR <= n
-        return passed * (MANY_PASS_L2 if self.batch.metric == FARANN_L2 else MANY_PASS) <= n
 
     cdef void take_by_keys(self, int64_t i) noexcept nogil:
         """Have a query go by exact keys from the next block on."""
@@ -132,7 +126,7 @@ cdef class Judge:
         if not self.by_keys[i]:
             return
         self.n_alike += near
-        if self.few_of(2 * near, n):
+        if few_of(self, 2 * near, n):
             self.by_keys[i] = False
             self.n_by_keys -= 1
 
@@ -155,42 +149,51 @@ cdef class Judge:
             return
         self.next_look = 2 * n
         if n >= max(<int64_t>FEWEST_JUDGED, 16 * self.batch.k):
-            self.codes_pay = not self.will_cost_too_much(n, left, n_alive, by_norm, all_coded)
+            self.codes_pay = not will_cost_too_much(self, n, left, n_alive, by_norm, all_coded)
 
-    cdef bint will_cost_too_much(self, int64_t n, int64_t left, int64_t n_alive, bint by_norm,
-                                 bint all_coded) noexcept nogil:
-        """Whether rows that codes let pass of those that are left will cost more than codes save.
 
-        About 6 k of the first 16 k rows pass in any case, until there is a good threshold; later
-        about k pass whenever the number of scanned rows doubles. If codes serve, the share of other
-        rows that pass halves at each doubling; if they don't, it stays the same.
-        """
-        cdef int64_t met = n - self.judged, usual = self.batch.k
-        # Float32 would score all queries, codes score those that rows can still answer.
-        cdef double idle = 1.0 - n_alive / <double>self.batch.n_queries
-        cdef double saved = left * (1.0 + self.cost_whole * idle)
-        cdef double cost = self.cost_so_far(), share, falls = 0.5, expected = 0.0
-        cdef bint first = self.judged == 0
-        if first:
-            # In the order of norms the first rows pass in any case.
-            usual = n if by_norm else 6 * self.batch.k + ALWAYS_PASS
-        share = ((cost - self.cost_judged) / self.batch.n_queries
-                 - usual * (self.cost_passed + self.cost_reranked)) / met
-        if self.share_judged > 0.0:
-            falls = min(max(share / self.share_judged, falls), 1.0)
-        self.share_judged = 0.0 if first else share
-        self.judged, self.cost_judged = n, cost
-        if share <= 0.0 or not all_coded:
-            return False
-        while left > 0:
-            share *= falls
-            expected += share * min(n, left)
-            left -= n
-            n *= 2
-        return expected > SURELY * saved
+cdef bint few_of(Judge judge, int64_t passed, int64_t n) noexcept nogil:
+    """Whether rough scores cost less than exact keys if `passed` of n rows pass."""
+    if not judge.packs and not judge.ceilings.integer_keys.may_be_exact():
+        return passed * MANY_PASS_ROW_MAJOR <= n
+    return passed * (MANY_PASS_L2 if judge.batch.metric == FARANN_L2 else MANY_PASS) <= n
 
-    cdef double cost_so_far(self) noexcept nogil:
-        """What rows that codes did not rule out have cost."""
-        return ((self.batch.passed + self.n_alike) * self.cost_passed
-                + self.batch.refined * self.cost_refined
-                + (self.batch.rescored + self.n_alike) * self.cost_reranked)
+
+cdef bint will_cost_too_much(Judge judge, int64_t n, int64_t left, int64_t n_alive, bint by_norm,
+                             bint all_coded) noexcept nogil:
+    """Whether rows that codes let pass of those that are left will cost more than codes save.
+
+    About 6 k of the first 16 k rows pass in any case, until there is a good threshold; later
+    about k pass whenever the number of scanned rows doubles. If codes serve, the share of other
+    rows that pass halves at each doubling; if they don't, it stays the same.
+    """
+    cdef int64_t met = n - judge.judged, usual = judge.batch.k
+    # Float32 would score all queries, codes score those that rows can still answer.
+    cdef double idle = 1.0 - n_alive / <double>judge.batch.n_queries
+    cdef double saved = left * (1.0 + judge.cost_whole * idle)
+    cdef double cost = cost_so_far(judge), share, falls = 0.5, expected = 0.0
+    cdef bint first = judge.judged == 0
+    if first:
+        # In the order of norms the first rows pass in any case.
+        usual = n if by_norm else 6 * judge.batch.k + ALWAYS_PASS
+    share = ((cost - judge.cost_judged) / judge.batch.n_queries
+             - usual * (judge.cost_passed + judge.cost_reranked)) / met
+    if judge.share_judged > 0.0:
+        falls = min(max(share / judge.share_judged, falls), 1.0)
+    judge.share_judged = 0.0 if first else share
+    judge.judged, judge.cost_judged = n, cost
+    if share <= 0.0 or not all_coded:
+        return False
+    while left > 0:
+        share *= falls
+        expected += share * min(n, left)
+        left -= n
+        n *= 2
+    return expected > SURELY * saved
+
+
+cdef double cost_so_far(Judge judge) noexcept nogil:
+    """What rows that codes did not rule out have cost."""
+    return ((judge.batch.passed + judge.n_alike) * judge.cost_passed
+            + judge.batch.refined * judge.cost_refined
+            + (judge.batch.rescored + judge.n_alike) * judge.cost_reranked)

@@ -219,8 +219,6 @@ cdef extern from "metric.h" nogil:
     farann_packing farann_packing_of(farann_metric, double)
     void farann_query_prepare(const farann_kernels *, farann_metric, double, const float *, int64_t,
                               const double *, double, double *, double *, float *, farann_query *)
-    void farann_query_vector(farann_metric, double, const double *, int64_t, const double *,
-                              double, double *)
     double farann_query_slack(const farann_query *, double)
     double farann_query_slack_row_major(const farann_query *, int, double, double)
     double farann_key_within(farann_metric, double, double, double, const farann_query *)

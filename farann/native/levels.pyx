@@ -2,10 +2,10 @@
 
 cimport cython
 from libc.math cimport INFINITY, NAN
-from libc.stdint cimport INT64_MAX, int32_t
+from libc.stdint cimport INT64_MAX, int8_t, int32_t, uint8_t, uint32_t
 
-from farann.native.collector cimport FEW_BEST, n_new
-from farann.native.judge cimport note, rests
+from farann.native.collector cimport FEW_BEST, n_new, rough_key
+from farann.native.judge cimport Pause, note, rests
 from farann.native.kernels cimport *
 from farann.native.process cimport (ASKING_AHEAD, EARLY_FILTERS, HIGH_NIBBLES, JOINED_NIBBLES,
                                     LONGER_BLOCKS, NIBBLE_JUDGE, uses)
@@ -62,9 +62,32 @@ cdef class Level:
         """Score again, more closely, what was appended; `start`: the first row's position."""
 
 
+cdef struct Passing:  # what passes for a query
+    farann_pass_threshold threshold
+    double floor      # the reduced key that it was made for
+    bint high         # whether for high nibbles
+    Pause pause       # of high nibbles
+
+
 @cython.no_gc
 cdef class CodeLevel(Level):
     """Codes as they are scanned: of 8 bits, of 4 bits alone, or those along a PCA filter."""
+
+    cdef Codes codes
+    cdef CodedQueries coded
+    cdef Passing *passing       # by query
+    cdef int64_t width          # queries of the current tile's kernel
+    cdef bint in_order          # all queries are scanned, in tiles that are there
+    cdef bint all_scored        # rows of the block are all scored
+    cdef int64_t usual          # rows of a block
+    cdef farann_coded_rows rows  # of the block
+    cdef uint8_t *joined        # whole codes of a block, joined for many tiles; NULL: never
+    cdef float *scores          # of a block whose rows are all scored, query after query
+    cdef farann_pass_thresholds thresholds
+    cdef farann_pass_threshold nothing_passes
+    cdef farann_ahead ahead     # codes to prefetch meanwhile
+    cdef int64_t high_bytes, whole_bytes  # that a scan reads of a row
+    cdef double *offsets        # what scores lack, by place in the tile; NULL: nothing
 
     cdef set_up(self, CodedQueries coded, int64_t most, int64_t n_scored):
         """Blocks have up to `most` rows; the first `n_scored` are all scored."""
@@ -110,8 +133,8 @@ cdef class CodeLevel(Level):
         self.all_scored = block.all_scored
         farann_ahead_finish(&self.ahead)
         if block.next_n and uses(ASKING_AHEAD):
-            self.ask_for(block, n_members)
-        self.take_rows(rows, block.start, self.codes.panels.shape[1])
+            ask_for(self, block, n_members)
+        take_rows(self, rows, block.start, self.codes.panels.shape[1])
         if rows.low_nibbles == NULL:
             return
         if self.joined != NULL and n_members > self.batch.kernels.few_tiles * self.coded.width:
@@ -119,34 +142,6 @@ cdef class CodeLevel(Level):
             self.rows.panels, self.rows.low_nibbles = self.joined, NULL
         else:
             self.rows.low_nibbles += block.start * self.codes.panels.shape[1]
-
-    @cython.final
-    cdef void take_rows(self, const farann_coded_rows *rows, int64_t start,
-                        int64_t row_bytes) noexcept nogil:
-        """Begin with the row at a position, the first of a panel."""
-        cdef int64_t panel = start // FARANN_CODE_PANEL
-        self.rows = rows[0]
-        self.rows.panels += start * row_bytes
-        self.rows.inv_scales += panel
-        if rows.low_nibble_norm != NULL:
-            self.rows.low_nibble_norm += panel
-        if rows.squares != NULL:
-            self.rows.squares += start
-
-    @cython.final
-    cdef void ask_for(self, const Block *block, int64_t n_members) noexcept nogil:
-        """Have memory asked for the next block while this one is scanned, as it lies elsewhere."""
-        cdef const int32_t *slots = NULL
-        cdef int64_t width = self.coded.width, tiles = (n_members + width - 1) // width
-        cdef int64_t panel_bytes = FARANN_CODE_PANEL * self.codes.panels.shape[1]
-        cdef int64_t steps = max(block.n // self.batch.kernels.step_rows, 1) * tiles
-        if width == 1:
-            farann_ask_for(&self.codes.scanned, panel_bytes, block.next_start, block.next_n)
-            return
-        if self.codes.slots is not None:
-            slots = &self.codes.slots[0]
-        self.ahead = farann_ahead_of(&self.codes.scanned, panel_bytes, slots, block.next_start,
-                                     min(block.next_n, self.usual), steps)
 
     cdef int64_t next_tile(self, int64_t n_left) noexcept nogil:
         self.width = self.coded.width
@@ -166,60 +161,21 @@ cdef class CodeLevel(Level):
             return self.coded.tile_of(members[0])
         return self.coded.gather(members, count, False)
 
-    @cython.final
-    cdef farann_coded_tile tile_of(self, const int64_t *members, int64_t count, bint high,
-                                   Collector collector) noexcept nogil:
-        """Some queries, and what rows must reach to pass for them."""
-        cdef farann_coded_tile tile
-        cdef Passing *passing
-        cdef double floor
-        cdef int64_t j
-        for j in range(count):
-            passing = &self.passing[members[j]]
-            floor = collector.bar(members[j]) - (0.0 if self.offsets == NULL else self.offsets[j])
-            if floor != passing.floor or high != passing.high:
-                passing.floor, passing.high = floor, high
-                passing.threshold = self.threshold_at(members[j], floor, high)
-            farann_pass_thresholds_set(&self.thresholds, j, &passing.threshold)
-        for j in range(count, self.width):
-            farann_pass_thresholds_set(&self.thresholds, j, &self.nothing_passes)
-        tile.codes, tile.bars = self.codes_of(members, count), &self.thresholds
-        tile.ahead = &self.ahead
-        return tile
-
-    @cython.final
-    cdef void run(self, const Block *block, const farann_coded_tile *tile, int64_t count,
-                  bint high, Collector collector) noexcept nogil:
-        """Scan a block by the kernel for tiles of this width."""
-        cdef const farann_kernels *kernels = self.batch.kernels
-        cdef farann_scan_codes *one = kernels.scan_high_one_i4 if high else kernels.scan_codes_one_i8
-        cdef farann_scan_codes *many = kernels.scan_high_i4 if high else kernels.scan_codes_i8
-        cdef farann_scan_codes *chosen = one if self.width == 1 else many
-        chosen(&self.rows, 0, block.n, tile, collector.tile)
-        self.count_work(block, count, high)
-
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
         cdef bint high = self.codes.int4_alone
-        cdef farann_coded_tile tile = self.tile_of(members, count, high, collector)
-        self.run(block, &tile, count, high, collector)
+        cdef farann_coded_tile tile = tile_of(self, members, count, high, collector)
+        run(self, block, &tile, count, high, collector)
         self.narrows = self.codes.has_pca_filter
-
-    @cython.final
-    cdef void count_work(self, const Block *block, int64_t count, bint high) noexcept nogil:
-        self.batch.count_rows(min(block.n, self.codes.n_filled - block.start) * count,
-                              self.high_bytes if high else self.whole_bytes)
-        self.batch.count_products(block.n * self.width, self.rows.groups * FARANN_CODE_GROUP,
-                                  count, True)
 
     cdef void score(self, const Block *block, const int64_t *members, int64_t count,
                     Collector collector) noexcept nogil:
         cdef farann_coded_tile tile
         cdef int64_t j
-        tile = self.tile_of(members, count, False, collector)
+        tile = tile_of(self, members, count, False, collector)
         tile.ahead = NULL
         self.batch.kernels.score_codes_i8(&self.rows, block.n, &tile, self.scores)
-        self.count_work(block, count, False)
+        count_work(self, block, count, False)
         self.narrows = False
         for j in range(count):
             collector.select(j, members[j], self.scores + j * block.n, block.n, &block.where)
@@ -247,6 +203,73 @@ cdef class CodeLevel(Level):
                                                &collector.tile[j], collector.tile[j].count - n)
 
 
+cdef void take_rows(CodeLevel level, const farann_coded_rows *rows, int64_t start,
+                    int64_t row_bytes) noexcept nogil:
+    """Begin with the row at a position, the first of a panel."""
+    cdef int64_t panel = start // FARANN_CODE_PANEL
+    level.rows = rows[0]
+    level.rows.panels += start * row_bytes
+    level.rows.inv_scales += panel
+    if rows.low_nibble_norm != NULL:
+        level.rows.low_nibble_norm += panel
+    if rows.squares != NULL:
+        level.rows.squares += start
+
+
+cdef void ask_for(CodeLevel level, const Block *block, int64_t n_members) noexcept nogil:
+    """Have memory asked for the next block while this one is scanned, as it lies elsewhere."""
+    cdef const int32_t *slots = NULL
+    cdef int64_t width = level.coded.width, tiles = (n_members + width - 1) // width
+    cdef int64_t panel_bytes = FARANN_CODE_PANEL * level.codes.panels.shape[1]
+    cdef int64_t steps = max(block.n // level.batch.kernels.step_rows, 1) * tiles
+    if width == 1:
+        farann_ask_for(&level.codes.scanned, panel_bytes, block.next_start, block.next_n)
+        return
+    if level.codes.slots is not None:
+        slots = &level.codes.slots[0]
+    level.ahead = farann_ahead_of(&level.codes.scanned, panel_bytes, slots, block.next_start,
+                                  min(block.next_n, level.usual), steps)
+
+
+cdef farann_coded_tile tile_of(CodeLevel level, const int64_t *members, int64_t count, bint high,
+                               Collector collector) noexcept nogil:
+    """Some queries, and what rows must reach to pass for them."""
+    cdef farann_coded_tile tile
+    cdef Passing *passing
+    cdef double floor
+    cdef int64_t j
+    for j in range(count):
+        passing = &level.passing[members[j]]
+        floor = collector.bar(members[j]) - (0.0 if level.offsets == NULL else level.offsets[j])
+        if floor != passing.floor or high != passing.high:
+            passing.floor, passing.high = floor, high
+            passing.threshold = level.threshold_at(members[j], floor, high)
+        farann_pass_thresholds_set(&level.thresholds, j, &passing.threshold)
+    for j in range(count, level.width):
+        farann_pass_thresholds_set(&level.thresholds, j, &level.nothing_passes)
+    tile.codes, tile.bars = level.codes_of(members, count), &level.thresholds
+    tile.ahead = &level.ahead
+    return tile
+
+
+cdef void run(CodeLevel level, const Block *block, const farann_coded_tile *tile, int64_t count,
+              bint high, Collector collector) noexcept nogil:
+    """Scan a block by the kernel for tiles of this width."""
+    cdef const farann_kernels *kernels = level.batch.kernels
+    cdef farann_scan_codes *one = kernels.scan_high_one_i4 if high else kernels.scan_codes_one_i8
+    cdef farann_scan_codes *many = kernels.scan_high_i4 if high else kernels.scan_codes_i8
+    cdef farann_scan_codes *chosen = one if level.width == 1 else many
+    chosen(&level.rows, 0, block.n, tile, collector.tile)
+    count_work(level, block, count, high)
+
+
+cdef void count_work(CodeLevel level, const Block *block, int64_t count, bint high) noexcept nogil:
+    level.batch.count_rows(min(block.n, level.codes.n_filled - block.start) * count,
+                           level.high_bytes if high else level.whole_bytes)
+    level.batch.count_products(block.n * level.width, level.rows.groups * FARANN_CODE_GROUP,
+                               count, True)
+
+
 @cython.final
 @cython.no_gc
 cdef class NibbleLevel(CodeLevel):
@@ -261,8 +284,8 @@ cdef class NibbleLevel(CodeLevel):
         cdef farann_coded_tile tile
         self.narrows = (collector.found[members[0]].threshold > -INFINITY
                         and not rests(&self.passing[members[0]].pause))
-        tile = self.tile_of(members, count, self.narrows, collector)
-        self.run(block, &tile, count, self.narrows, collector)
+        tile = tile_of(self, members, count, self.narrows, collector)
+        run(self, block, &tile, count, self.narrows, collector)
         if (self.narrows and uses(NIBBLE_JUDGE) and n_new(collector, 0, members[0])
                 * (FEW_PASS + FEW_PASS_DIMS // self.codes.dim) > block.n):
             note(&self.passing[members[0]].pause, True)
@@ -273,19 +296,18 @@ cdef class NibbleLevel(CodeLevel):
 cdef class RelativeLevel(CodeLevel):
     """4-bit codes relative to the means of partitions."""
 
+    cdef int8_t *mean       # that rows of the block were coded relative to
+    cdef double mean_unit   # 0: they weren't
+
     cdef set_up(self, CodedQueries coded, int64_t most, int64_t n_scored):
         CodeLevel.set_up(self, coded, most, n_scored)
         self.offsets = <double *>self.batch.scratch.allocate(
             coded.width + self.codes.groups, sizeof(double))
         self.mean = <int8_t *>(self.offsets + coded.width)
 
-    cdef void take_mean(self, int64_t position) noexcept nogil:
-        """Make the mean of a position's partition that of the block."""
-        self.mean_unit = self.batch.snapshot.partitions.write_mean(position, self.mean)
-
     cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
         CodeLevel.take_block(self, source, block, n_members)
-        self.take_mean(block.start)
+        self.mean_unit = self.batch.snapshot.partitions.write_mean(block.start, self.mean)
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
@@ -309,12 +331,17 @@ cdef class RelativeLevel(CodeLevel):
 cdef class WholeLevel(CodeLevel):
     """Whole codes beside a PCA filter: they refine what passes it, or are scanned in its place."""
 
+    cdef uint8_t *panels    # a block in panels
+    cdef float *inv_scales  # of these
+    cdef int64_t *positions
+    cdef bint in_panels     # whether the block is
+
     cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
         cdef int64_t i, row_bytes = self.codes.groups * FARANN_CODE_GROUP
         self.in_order, self.all_scored = False, block.all_scored
         self.in_panels = block.start + block.n <= self.codes.n_hubs
         if self.in_panels:
-            self.take_rows(&self.codes.hubs, block.start, row_bytes)
+            take_rows(self, &self.codes.hubs, block.start, row_bytes)
             return
         self.in_panels = self.coded.width > 1 and self.has_room()
         if not self.in_panels:
@@ -366,18 +393,90 @@ cdef class WholeLevel(CodeLevel):
         self.narrows = False
 
 
+@cython.final
+@cython.no_gc
+cdef class DecodedLevel(Level):
+    """Codes that stand for rows, for queries that have no codes themselves."""
+
+    cdef Codes codes
+    cdef RelativeLevel relative  # None: codes aren't relative to means of partitions
+
+    cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
+        if self.relative is not None:
+            self.relative.take_block(source, block, n_members)
+
+    cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
+                   Collector collector) noexcept nogil:
+        cdef int64_t i = members[0], position, slot, n = 0
+        cdef farann_block where
+        cdef double offset
+        self.batch.find_query_vector(i)
+        farann_transform_query(self.batch.kernels, &self.codes.transform.given,
+                               self.batch.dim, self.batch.query_vector,
+                               self.batch.query_vector + padded(self.batch.dim))
+        offset = self.mean_score()
+        for position in range(block.start, block.start + block.n):
+            slot = position
+            if self.codes.slots is not None:
+                slot = self.codes.slots[position]
+            if 0 <= slot < self.codes.n_rows:
+                collector.positions[n] = slot
+                collector.keys[n] = rough_key(&self.batch.queries[i], self.batch.sign,
+                                              self.decoded_score(position) + offset)
+                n += 1
+        where = farann_block(0, collector.positions, NULL, self.batch.snapshot.ids_by_slot,
+                             self.batch.snapshot.n_slots)
+        collector.offer(i, n, &where, &self.batch.queries[i].filter)
+        self.batch.count_rows(n, 0)
+
+    cdef double decoded_score(self, int64_t position) noexcept nogil:
+        """The rough score of the row at a position for the query vector, which isn't coded."""
+        cdef const farann_coded_rows *rows = &self.codes.scanned
+        cdef int64_t pairs = code_pairs(rows.groups), panel, row, j, pair, panel_row
+        cdef int shift
+        cdef uint8_t top
+        cdef double total = 0.0, low = 7.5
+        panel, row = position // FARANN_CODE_PANEL, position % FARANN_CODE_PANEL
+        cdef const uint8_t *high = rows.panels + (
+            panel * FARANN_CODE_PANEL * pairs + row) * FARANN_CODE_GROUP
+        cdef const uint8_t *lower = NULL
+        if rows.low_nibbles != NULL:  # in quads of rows
+            panel_row = panel * FARANN_CODE_PANEL + row // 4 * 4
+            lower = rows.low_nibbles + (panel_row * pairs + row % 4) * FARANN_CODE_GROUP
+        for j in range(self.codes.dim):
+            pair = j // (2 * FARANN_CODE_GROUP)
+            shift = 4 * (j // FARANN_CODE_GROUP % 2)
+            if lower != NULL:
+                low = lower[pair * 4 * FARANN_CODE_GROUP + j % FARANN_CODE_GROUP] >> shift & 15
+            top = high[pair * FARANN_CODE_PANEL * FARANN_CODE_GROUP + j % FARANN_CODE_GROUP]
+            total += self.batch.query_vector[j] * (16.0 * (top >> shift & 15) + low - 128.0)
+        if rows.squares != NULL:
+            total += self.batch.sign * rows.squares[position]
+        return total / rows.inv_scales[panel]
+
+    cdef double mean_score(self) noexcept nogil:
+        """What the mean adds that rows of the block were coded relative to."""
+        cdef int64_t j
+        cdef double total = 0.0
+        if self.relative is None or self.relative.mean_unit == 0.0:
+            return 0.0
+        for j in range(self.codes.dim):
+            total += self.batch.query_vector[j] * self.relative.mean[j]
+        return total * self.relative.mean_unit
+
+
 cdef int64_t code_rows_of(Codes codes) noexcept nogil:
     """Rows of a block of codes that stays in the cache."""
     return rows_in_cache(codes.scanned.groups * FARANN_CODE_GROUP)
 
 
-cdef CodeLevel level_of(CodedQueries coded, int64_t most, int64_t n_scored):
+cdef Level level_of(CodedQueries coded, int64_t most, int64_t n_scored):
     """What scans the codes of some rows first."""
     cdef CodeLevel level
     if coded.batch.snapshot.partitions is not None and coded.batch.snapshot.partitions.relative:
         level = RelativeLevel.__new__(RelativeLevel)
     elif (coded.width == 1 and coded.codes.high_nibbles_first and uses(HIGH_NIBBLES)
-            and (coded.approximate or not coded.codes.whole_codes_first)):
+          and (coded.approximate or not coded.codes.whole_codes_first)):
         level = NibbleLevel.__new__(NibbleLevel)
     else:
         level = CodeLevel.__new__(CodeLevel)
@@ -385,9 +484,26 @@ cdef CodeLevel level_of(CodedQueries coded, int64_t most, int64_t n_scored):
     return level
 
 
-cdef WholeLevel whole_level_of(CodedQueries coded, int64_t most, int64_t n_scored):
+cdef Level plain_level_of(CodedQueries coded, int64_t most, int64_t n_scored):
+    """What scans codes as they are, whole where these are nibbles."""
+    cdef CodeLevel level = CodeLevel.__new__(CodeLevel)
+    level.set_up(coded, most, n_scored)
+    return level
+
+
+cdef Level whole_level_of(CodedQueries coded, int64_t most, int64_t n_scored):
     """Whole codes, beside a PCA filter."""
     cdef WholeLevel level = WholeLevel.__new__(WholeLevel)
     level.set_up(coded, most, n_scored)
     level.whole_bytes += coded.codes.groups * FARANN_CODE_GROUP - coded.codes.panels.shape[1]
+    return level
+
+
+cdef Level decoded_level_of(CodedQueries coded):
+    """Keys of decoded rows, where there are no others."""
+    cdef DecodedLevel level = DecodedLevel.__new__(DecodedLevel)
+    cdef Level codes = level_of(coded, coded.codes.n_positions, 0)
+    level.batch, level.codes, level.most = coded.batch, coded.codes, FARANN_CODE_PANEL
+    if isinstance(codes, RelativeLevel):
+        level.relative = <RelativeLevel>codes
     return level

@@ -2,7 +2,7 @@
 
 cimport cython
 from libc.math cimport INFINITY, NAN, isnan, log2, nextafterf, sqrt
-from libc.stdint cimport INT64_MAX
+from libc.stdint cimport INT64_MAX, int32_t
 from libc.stdlib cimport free
 
 from farann.native.codes cimport Codes
@@ -114,27 +114,23 @@ cdef class PartitionSource(CodeSource):
     be in the end. With a budget it chooses the best, as long as they can be paid for.
     """
 
-    @staticmethod
-    cdef PartitionSource of_means(PartitionMeans means, Collector collector, int64_t n_first,
-                                  int64_t budget, double predicted):
-        """`predicted`: by how many deviations the k-th key is taken to be above what good
-        partitions score, see `surprises`; NaN: nothing is predicted."""
-        cdef PartitionSource self = PartitionSource.__new__(PartitionSource)
-        cdef int64_t i, n = means.batch.n_queries, room = means.partitions.n_padded
-        self.set_up(means.batch, means.coded.codes)
-        self.means, self.collector, self.n_first, self.budget = means, collector, n_first, budget
-        # A budget is spent once, and no query may begin again.
-        self.beside = predicted if budget == INT64_MAX else NAN
-        self.everyone = <int64_t *>self.batch.scratch.allocate(3 * n + room + 2, sizeof(int64_t))
-        self.spent, self.probe_ends = self.everyone + n, self.everyone + 2 * n
-        self.heads = self.probe_ends + n
-        for i in range(n):
-            self.everyone[i] = i
-        if budget < INT64_MAX:
-            self.entries = <farann_entry *>self.batch.scratch.allocate(room, sizeof(farann_entry))
-            self.ranked.slots = <int64_t *>self.batch.scratch.allocate(room, sizeof(int64_t))
-            self.ranked.scores = <float *>self.batch.scratch.allocate(room, sizeof(float))
-        return self
+    cdef PartitionMeans means
+    cdef Collector collector
+    cdef int64_t n_first        # rows scanned in any case
+    cdef int64_t budget         # rows to scan at most
+    cdef double beside          # deviations that k-th keys are above good partitions; NaN: unknown
+    cdef bint chosen            # whether partitions were chosen before any row was scanned
+    cdef int64_t *everyone
+    cdef int64_t *spent         # rows scanned, by query
+    cdef int32_t *probed        # partitions, query after query
+    cdef int64_t *probers       # queries, partition after partition
+    cdef int64_t *probe_ends    # of each query's partitions
+    cdef int64_t *heads         # of each partition's queries
+    cdef int64_t n_probes, room
+    cdef int64_t cell           # the partition of the next block; or the probe, of a single query
+    cdef int64_t probing        # the partition of the next block; -1: there is none
+    cdef farann_candidates ranked  # partitions by score, where a budget needs them in order
+    cdef farann_entry *entries
 
     def __dealloc__(self):
         free(self.probed)
@@ -270,6 +266,32 @@ cdef class PartitionSource(CodeSource):
         return True
 
 
+cdef CodeSource probed_partitions(PartitionMeans means, Collector collector, int64_t n_first,
+                                  int64_t budget, double predicted):
+    """The partitions that queries choose.
+
+    `predicted`: by how many deviations the k-th key is taken to be above what good partitions
+    score, see `surprises`; NaN: nothing is predicted.
+    """
+    cdef PartitionSource source = PartitionSource.__new__(PartitionSource)
+    cdef int64_t i, n = means.batch.n_queries, room = means.partitions.n_padded
+    source.set_up(means.batch, means.coded.codes)
+    source.means, source.collector = means, collector
+    source.n_first, source.budget = n_first, budget
+    # A budget is spent once, and no query may begin again.
+    source.beside = predicted if budget == INT64_MAX else NAN
+    source.everyone = <int64_t *>source.batch.scratch.allocate(3 * n + room + 2, sizeof(int64_t))
+    source.spent, source.probe_ends = source.everyone + n, source.everyone + 2 * n
+    source.heads = source.probe_ends + n
+    for i in range(n):
+        source.everyone[i] = i
+    if budget < INT64_MAX:
+        source.entries = <farann_entry *>source.batch.scratch.allocate(room, sizeof(farann_entry))
+        source.ranked.slots = <int64_t *>source.batch.scratch.allocate(room, sizeof(int64_t))
+        source.ranked.scores = <float *>source.batch.scratch.allocate(room, sizeof(float))
+    return source
+
+
 cdef uint8_t place_of(int64_t position) noexcept nogil:
     """The octave that a position is in, log2(p + 1) of its panel p, in parts."""
     return <uint8_t>(PLACES_AN_OCTAVE * log2(position // FARANN_CODE_PANEL + 1.0) + 0.5)
@@ -339,15 +361,10 @@ cdef class LateSource(CodeSource):
     Twice as many rows are scanned for them, and again, until their answers lie early among these.
     """
 
-    @staticmethod
-    cdef LateSource of_lateness(Lateness lateness, double late, int64_t n_first):
-        """`late`: from which lateness on in the first rows; later ones by the root of their rows."""
-        cdef LateSource self = LateSource.__new__(LateSource)
-        self.set_up(lateness.batch, lateness.coded.codes)
-        self.lateness, self.late, self.first = lateness, late, n_first
-        self.late_ones = <int64_t *>self.batch.scratch.allocate(
-            self.batch.n_queries, sizeof(int64_t))
-        return self
+    cdef Lateness lateness
+    cdef double late            # lateness in the rows before `first` from which more are scanned
+    cdef int64_t *late_ones
+    cdef int64_t n_late
 
     cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
         cdef int64_t i
@@ -380,3 +397,16 @@ cdef class LateSource(CodeSource):
                 return False
             self.end = min(max(2 * self.end, <int64_t>FARANN_CODE_PANEL), self.codes.n_positions)
         return self.next_for(block, most, self.late_ones, self.n_late)
+
+
+cdef CodeSource late_rows(Lateness lateness, double late, int64_t n_first):
+    """Rows that come later, for queries later than `late` in the first rows.
+
+    Later limits grow with the root of the rows.
+    """
+    cdef LateSource source = LateSource.__new__(LateSource)
+    source.set_up(lateness.batch, lateness.coded.codes)
+    source.lateness, source.late, source.first = lateness, late, n_first
+    source.late_ones = <int64_t *>source.batch.scratch.allocate(
+        source.batch.n_queries, sizeof(int64_t))
+    return source

@@ -2,49 +2,62 @@
 
 cimport cython
 from libc.math cimport INFINITY, fabs, nextafter
-from libc.stdint cimport uint64_t, uint8_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
+from farann.native.bounds cimport IntegerKeys
 from farann.native.codes cimport Codes
-from farann.native.collector cimport rough_key
 from farann.native.kernels cimport *
 from farann.native.process cimport ZERO_COLUMNS, uses
 from farann.native.query_batch cimport Query
-from farann.native.sources cimport RowBlock, Source
+from farann.native.snapshot cimport Segment
+from farann.native.sources cimport Block, RowBlock, RowReader, Source
+
+cdef enum:
+    KEYS_AT_ONCE = 256  # rows whose keys are compared with one threshold before it is raised
+    FEW_KEYED = 3  # fewer queries compute keys row by row: packing rows would not pay
+    KEY_PRODUCTS = 2  # float32 products that a float64 product of a packed row counts as
+    KEY_PRODUCTS_L2 = 6  # the same under l2
+
+# Relative bound on the rounding error of a quotient, and of a product with a norm.
+cdef double QUOTIENT_ERROR = 2.0 ** -50
+# Less than any product of float32 numbers other than 0; its product with a norm does not underflow.
+cdef double NEARLY_ZERO = 1e-200
 
 
 @cython.no_gc  # what parts refer to never refers to them
 cdef class FloatLevel(Level):
     """What float32 levels share: the vectors of queries, taken when the first block is scanned."""
 
+    cdef RowReader reader
+    cdef float *vectors     # of all queries, padded; NULL: no block was scanned yet
+    cdef bint has_vectors   # whether they are those of the present queries
+    cdef Segment rows       # of the block
+
     cdef void begin_query(self, int64_t i) noexcept nogil:
         self.has_vectors = False
 
-    cdef bint take_vectors(self) noexcept nogil:
-        """Have the vectors of all queries; False: there is no memory."""
+    cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
         cdef int64_t i, n = self.batch.n_queries, size = padded(self.batch.dim)
+        self.rows = source.rows_of(block)
         if self.vectors == NULL:
             self.vectors = <float *>self.batch.scratch.allocated(n * size, sizeof(float), True)
-            self.batch.scratch.failed |= self.vectors == NULL
-        if self.vectors == NULL:
-            return False
+            if self.vectors == NULL:
+                self.batch.scratch.failed, block.n = True, 0
+                return
         for i in range(0 if self.has_vectors else n):
             self.batch.find_query_vector(i)
             memcpy(self.vectors + i * size, self.batch.rounded, self.batch.dim * sizeof(float))
         self.has_vectors = True
-        return True
-
-    cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
-        self.rows = source.rows_of(block)
-        block.where, block.n = self.rows.where, self.rows.n
-        if not self.take_vectors():
-            block.n = 0
 
 
 @cython.final
 @cython.no_gc
 cdef class RowMajorLevel(FloatLevel):
     """Rows where they lie, for few queries: what bounds the speed is reading the rows."""
+
+    cdef float *scores
+    cdef double square_bound  # upper bound on |y|^2 of rows of the base; -1: not known
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
@@ -53,14 +66,15 @@ cdef class RowMajorLevel(FloatLevel):
         cdef RowBlock rows
         # Squares need not be summed if the codes bound the norms of rows.
         cdef bint bounded = (self.square_bound >= 0.0
-                             and self.rows.segment.first < self.batch.snapshot.segments[0].count)
+                             and self.rows.first < self.batch.snapshot.segments[0].count)
         cdef float norms[2]
         cdef double slack
-        rows = self.reader.block(&self.rows.segment, self.rows.start, block.n)
+        rows = self.reader.block(&self.rows, 0, block.n)
         self.batch.kernels.score_rows_f32(
-            rows.rows, rows.positions, block.n, self.batch.dim, &self.batch.snapshot.padded_center[0],
-            self.vectors + i * padded(self.batch.dim), self.batch.packing.normalized,
-            self.batch.packing.bias_sign, self.scores, NULL if bounded else norms)
+            rows.rows, rows.positions, block.n, self.batch.dim,
+            &self.batch.snapshot.padded_center[0], self.vectors + i * padded(self.batch.dim),
+            self.batch.packing.normalized, self.batch.packing.bias_sign, self.scores,
+            NULL if bounded else norms)
         if bounded:
             slack = farann_query_slack_row_major(&query.prepared, False, 0.0, self.square_bound)
         else:
@@ -84,6 +98,14 @@ cdef class RowMajorLevel(FloatLevel):
 cdef class PackedLevel(FloatLevel):
     """Rows packed in panels once, for tiles of many queries."""
 
+    cdef int64_t width      # queries of a tile
+    cdef float *panels      # the rows of the block
+    cdef float *bias
+    cdef double squares     # the largest |y|^2 of the block
+    cdef float *tile        # vectors of a tile, side by side
+    cdef float *thresholds
+    cdef float *scores      # of a block whose rows are all scored, query after query
+
     cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
         cdef RowBlock rows
         FloatLevel.take_block(self, source, block, n_members)
@@ -91,10 +113,29 @@ cdef class PackedLevel(FloatLevel):
             block.n = 0
         if block.n == 0:
             return
-        rows = self.reader.block(&self.rows.segment, self.rows.start, block.n)
+        rows = self.reader.block(&self.rows, 0, block.n)
         self.squares = self.batch.kernels.pack_rows_f32(
             rows.rows, rows.positions, block.n, self.batch.dim, &self.batch.snapshot.center[0],
             self.batch.packing.normalized, self.batch.packing.bias_sign, self.panels, self.bias)
+
+    cdef int64_t next_tile(self, int64_t n_left) noexcept nogil:
+        return min(self.width, n_left)
+
+    cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
+                   Collector collector) noexcept nogil:
+        self.take_tile(members, count, collector)
+        self.batch.kernels.scan_panels_f32(self.panels, block.n, self.batch.dim, self.bias,
+                                           self.tile, count, self.thresholds, collector.tile)
+
+    cdef void score(self, const Block *block, const int64_t *members, int64_t count,
+                    Collector collector) noexcept nogil:
+        cdef int64_t j
+        self.take_tile(members, count, collector)
+        self.batch.kernels.score_panels_f32(self.panels, block.n, self.batch.dim, self.bias,
+                                            self.tile, count, self.scores, self.most)
+        for j in range(count):
+            if not self.unable >> j & 1:
+                collector.select(j, members[j], self.scores + j * self.most, block.n, &block.where)
 
     cdef bint has_room(self) noexcept nogil:
         """Make room for a block in panels, once; False: there is no memory."""
@@ -108,9 +149,6 @@ cdef class PackedLevel(FloatLevel):
             self.tile = self.scores + self.most * self.width
             self.thresholds = self.tile + self.width * dim
         return self.panels != NULL
-
-    cdef int64_t next_tile(self, int64_t n_left) noexcept nogil:
-        return min(self.width, n_left)
 
     cdef void take_tile(self, const int64_t *members, int64_t count,
                         Collector collector) noexcept nogil:
@@ -131,27 +169,11 @@ cdef class PackedLevel(FloatLevel):
             else:
                 self.thresholds[j] = collector.float_threshold(members[j], slack)
                 n_able += 1
-        self.batch.count_rows(self.rows.n * n_able, self.batch.snapshot.row_bytes)
-        self.batch.count_products(self.rows.n * self.width, self.batch.dim, count, False)
-
-    cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
-                   Collector collector) noexcept nogil:
-        self.take_tile(members, count, collector)
-        self.batch.kernels.scan_panels_f32(self.panels, block.n, self.batch.dim, self.bias,
-                                           self.tile, count, self.thresholds, collector.tile)
-
-    cdef void score(self, const Block *block, const int64_t *members, int64_t count,
-                    Collector collector) noexcept nogil:
-        cdef int64_t j
-        self.take_tile(members, count, collector)
-        self.batch.kernels.score_panels_f32(self.panels, block.n, self.batch.dim, self.bias,
-                                            self.tile, count, self.scores, self.most)
-        for j in range(count):
-            if not self.unable >> j & 1:
-                collector.select(j, members[j], self.scores + j * self.most, block.n, &block.where)
+        self.batch.count_rows(self.rows.count * n_able, self.batch.snapshot.row_bytes)
+        self.batch.count_products(self.rows.count * self.width, self.batch.dim, count, False)
 
 
-cdef FloatLevel float_level_of(QueryBatch batch, RowReader reader):
+cdef Level float_level_of(QueryBatch batch, Collector collector):
     """What scores rows in float32, for as many queries as there are."""
     cdef RowMajorLevel few
     cdef PackedLevel many
@@ -166,19 +188,8 @@ cdef FloatLevel float_level_of(QueryBatch batch, RowReader reader):
         if batch.metric == FARANN_DOT and codes is not None and codes.outliers.shape[0] == 0:
             few.square_bound = codes.bounds.norm * codes.bounds.norm
         few.scores = <float *>batch.scratch.allocate(batch.block_rows, sizeof(float))
-    level.batch, level.reader, level.most = batch, reader, batch.block_rows
+    level.batch, level.reader, level.most = batch, collector.rows, batch.block_rows
     return level
-
-cdef enum:
-    KEYS_AT_ONCE = 256  # rows whose keys are compared with one threshold before it is raised
-    FEW_KEYED = 3  # fewer queries compute keys row by row: packing rows would not pay
-    KEY_PRODUCTS = 2  # float32 products that a float64 product of a packed row counts as
-    KEY_PRODUCTS_L2 = 6  # the same under l2
-
-# Relative bound on the rounding error of a quotient, and of a product with a norm.
-cdef double QUOTIENT_ERROR = 2.0 ** -50
-# Less than any product of float32 numbers other than 0; its product with a norm does not underflow.
-cdef double NEARLY_ZERO = 1e-200
 
 
 @cython.final
@@ -189,64 +200,21 @@ cdef class KeyLevel(Level):
     Rough scores can't tell these rows apart, and would let all of them pass. Keys and ids can.
     """
 
-    @staticmethod
-    cdef KeyLevel of(QueryBatch batch, Collector collector, Judge judge):
-        cdef KeyLevel self = KeyLevel.__new__(KeyLevel)
-        self.batch, self.collector, self.judge = batch, collector, judge
-        self.most = batch.block_rows
-        self.integer_keys = judge.ceilings.integer_keys
-        return self
-
-    cdef bint has_room(self) noexcept nogil:
-        """Room for packed rows in float64, once for all; False: there is no memory."""
-        cdef const farann_kernels *kernels = self.batch.kernels
-        cdef int64_t dim = self.batch.dim, width = kernels.key_queries, i
-        cdef int64_t rows = self.most + kernels.key_rows
-        cdef double *memory
-        if self.tile != NULL:
-            return True
-        memory = <double *>self.batch.scratch.allocated(
-            rows * (dim + 3) + width * (dim + 2 * KEYS_AT_ONCE + sizeof(farann_key_threshold) // 8)
-            + dim, sizeof(double), False)
-        if memory == NULL:
-            return False
-        self.panels.rows, self.panels.dim = memory, dim
-        self.panels.norms = memory + rows * dim
-        self.panels.ids = self.panels.norms + rows
-        self.panels.first_ids = self.panels.ids + rows
-        self.tile = self.panels.first_ids + rows
-        memory = self.tile + width * dim
-        self.thresholds = <farann_key_threshold *>(memory + width * 2 * KEYS_AT_ONCE)
-        for i in range(width):
-            self.thresholds[i].keys = memory + 2 * i * KEYS_AT_ONCE
-            self.thresholds[i].rows = <int64_t *>(self.thresholds[i].keys + KEYS_AT_ONCE)
-        self.panels.columns = <int64_t *>(self.thresholds + width)
-        return True
+    cdef Collector collector
+    cdef Judge judge
+    cdef IntegerKeys integer_keys
+    cdef Segment rows           # of the block
+    cdef bint packed            # whether these were packed for tiles of queries
+    cdef farann_key_panels panels
+    cdef double *tile           # some queries in float64, side by side; NULL: not allocated yet
+    cdef farann_key_threshold *thresholds
 
     cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
         self.rows = source.rows_of(block)
-        block.where, block.n = self.rows.where, self.rows.n
         self.packed = (self.judge.packs and n_members >= FEW_KEYED and block.n > 0
                        and self.has_room())
         if self.packed:
-            self.pack()
-
-    cdef void pack(self) noexcept nogil:
-        cdef int64_t i, slot, n = self.rows.n, width = self.batch.kernels.key_rows
-        cdef const farann_block *where = &self.rows.where
-        cdef RowBlock rows = self.collector.rows.block(&self.rows.segment, self.rows.start, n)
-        cdef double *first = self.panels.first_ids
-        cdef double id
-        self.batch.kernels.pack_rows_f64(
-            rows.rows, rows.positions, n, self.batch.dim, self.batch.packing.normalized,
-            self.panels.rows, self.panels.norms)
-        for i in range(n):
-            slot = where.first + (where.positions[i] if where.positions != NULL else i)
-            id = <double>(where.ids[slot] if where.ids != NULL else slot)
-            self.panels.ids[i] = id
-            first[i // width] = id if i % width == 0 else min(first[i // width], id)
-        for i in range(n, (n + width - 1) // width * width):
-            self.panels.ids[i] = INFINITY
+            self.pack(&block.where)
 
     cdef int64_t next_tile(self, int64_t n_left) noexcept nogil:
         return min(<int64_t>self.batch.kernels.key_queries, n_left) if self.packed else 1
@@ -259,7 +227,7 @@ cdef class KeyLevel(Level):
         cdef farann_key_threshold *threshold
         self.batch.count_rows(block.n * count, self.batch.snapshot.row_bytes)
         if not self.packed:
-            self.scan_one(members[0])
+            self.scan_one(members[0], &block.where)
             return
         for i in range(count):
             near[i] = 0
@@ -287,10 +255,52 @@ cdef class KeyLevel(Level):
         for i in range(count):
             self.judge.met(members[i], near[i], block.n)
 
-    cdef void scan_one(self, int64_t i) noexcept nogil:
+    cdef bint has_room(self) noexcept nogil:
+        """Room for packed rows in float64, once for all; False: there is no memory."""
+        cdef const farann_kernels *kernels = self.batch.kernels
+        cdef int64_t dim = self.batch.dim, width = kernels.key_queries, i
+        cdef int64_t rows = self.most + kernels.key_rows
+        cdef double *memory
+        if self.tile != NULL:
+            return True
+        memory = <double *>self.batch.scratch.allocated(
+            rows * (dim + 3) + width * (dim + 2 * KEYS_AT_ONCE + sizeof(farann_key_threshold) // 8)
+            + dim, sizeof(double), False)
+        if memory == NULL:
+            return False
+        self.panels.rows, self.panels.dim = memory, dim
+        self.panels.norms = memory + rows * dim
+        self.panels.ids = self.panels.norms + rows
+        self.panels.first_ids = self.panels.ids + rows
+        self.tile = self.panels.first_ids + rows
+        memory = self.tile + width * dim
+        self.thresholds = <farann_key_threshold *>(memory + width * 2 * KEYS_AT_ONCE)
+        for i in range(width):
+            self.thresholds[i].keys = memory + 2 * i * KEYS_AT_ONCE
+            self.thresholds[i].rows = <int64_t *>(self.thresholds[i].keys + KEYS_AT_ONCE)
+        self.panels.columns = <int64_t *>(self.thresholds + width)
+        return True
+
+    cdef void pack(self, const farann_block *where) noexcept nogil:
+        cdef int64_t i, slot, n = self.rows.count, width = self.batch.kernels.key_rows
+        cdef RowBlock rows = self.collector.rows.block(&self.rows, 0, n)
+        cdef double *first = self.panels.first_ids
+        cdef double id
+        self.batch.kernels.pack_rows_f64(
+            rows.rows, rows.positions, n, self.batch.dim, self.batch.packing.normalized,
+            self.panels.rows, self.panels.norms)
+        for i in range(n):
+            slot = where.first + (where.positions[i] if where.positions != NULL else i)
+            id = <double>(where.ids[slot] if where.ids != NULL else slot)
+            self.panels.ids[i] = id
+            first[i // width] = id if i % width == 0 else min(first[i // width], id)
+        for i in range(n, (n + width - 1) // width * width):
+            self.panels.ids[i] = INFINITY
+
+    cdef void scan_one(self, int64_t i, const farann_block *where) noexcept nogil:
         """Offer the keys of a block, row by row."""
-        cdef int64_t n = self.rows.n, j, n_near = 0
-        cdef RowBlock rows = self.collector.rows.block(&self.rows.segment, self.rows.start, n)
+        cdef int64_t n = self.rows.count, j, n_near = 0
+        cdef RowBlock rows = self.collector.rows.block(&self.rows, 0, n)
         cdef double *keys = self.collector.keys
         cdef double near
         if self.judge.by_keys[i] and self.integer_keys.are_exact(i):
@@ -299,7 +309,7 @@ cdef class KeyLevel(Level):
             self.batch.kernels.keys_f64[<int>self.batch.metric](
                 rows.rows, rows.positions, n, self.batch.dim, self.batch.exact_query(i), keys)
             self.batch.rescored += n
-        self.collector.offer(i, n, &self.rows.where, &self.batch.queries[i].filter)
+        self.collector.offer(i, n, where, &self.batch.queries[i].filter)
         if self.judge.by_keys[i]:
             near = self.near_key(i)  # by what is known now, as it is for the next block
             for j in range(n):
@@ -348,80 +358,9 @@ cdef class KeyLevel(Level):
                 / self.batch.queries[i].prepared.key_scale)
 
 
-@cython.final
-@cython.no_gc
-cdef class DecodedLevel(Level):
-    """Codes that stand for rows, for queries that have no codes themselves."""
-
-    @staticmethod
-    cdef DecodedLevel of(CodedQueries coded, Level level):
-        cdef DecodedLevel self = DecodedLevel.__new__(DecodedLevel)
-        self.batch, self.coded, self.most = coded.batch, coded, FARANN_CODE_PANEL
-        if isinstance(level, RelativeLevel):
-            self.relative = <RelativeLevel>level
-        return self
-
-    cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
-        if self.relative is not None:
-            self.relative.take_mean(block.start)
-
-    cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
-                   Collector collector) noexcept nogil:
-        cdef int64_t i = members[0], position, slot, n = 0
-        cdef farann_block where
-        cdef double offset
-        farann_query_vector(self.batch.metric, self.batch.sign, self.batch.exact_query(i),
-                            self.batch.dim, &self.batch.snapshot.center[0],
-                            self.batch.queries[i].prepared.query_norm, self.batch.query_vector)
-        farann_transform_query(self.batch.kernels, &self.coded.codes.transform.given,
-                               self.batch.dim, self.batch.query_vector,
-                               self.batch.query_vector + padded(self.batch.dim))
-        offset = self.mean_score()
-        for position in range(block.start, block.start + block.n):
-            slot = position
-            if self.coded.codes.slots is not None:
-                slot = self.coded.codes.slots[position]
-            if 0 <= slot < self.coded.codes.n_rows:
-                collector.positions[n] = slot
-                collector.keys[n] = rough_key(&self.batch.queries[i], self.batch.sign,
-                                              self.decoded_score(position) + offset)
-                n += 1
-        where = farann_block(0, collector.positions, NULL, self.batch.snapshot.ids_by_slot,
-                             self.batch.snapshot.n_slots)
-        collector.offer(i, n, &where, &self.batch.queries[i].filter)
-        self.batch.count_rows(n, 0)
-
-    cdef double decoded_score(self, int64_t position) noexcept nogil:
-        """The rough score of the row at a position for the query vector, which isn't coded."""
-        cdef const farann_coded_rows *rows = &self.coded.codes.scanned
-        cdef int64_t pairs = code_pairs(rows.groups), panel, row, j, pair, panel_row
-        cdef int shift
-        cdef uint8_t top
-        cdef double total = 0.0, low = 7.5
-        panel, row = position // FARANN_CODE_PANEL, position % FARANN_CODE_PANEL
-        cdef const uint8_t *high = rows.panels + (
-            panel * FARANN_CODE_PANEL * pairs + row) * FARANN_CODE_GROUP
-        cdef const uint8_t *lower = NULL
-        if rows.low_nibbles != NULL:  # in quads of rows
-            panel_row = panel * FARANN_CODE_PANEL + row // 4 * 4
-            lower = rows.low_nibbles + (panel_row * pairs + row % 4) * FARANN_CODE_GROUP
-        for j in range(self.coded.codes.dim):
-            pair = j // (2 * FARANN_CODE_GROUP)
-            shift = 4 * (j // FARANN_CODE_GROUP % 2)
-            if lower != NULL:
-                low = lower[pair * 4 * FARANN_CODE_GROUP + j % FARANN_CODE_GROUP] >> shift & 15
-            top = high[pair * FARANN_CODE_PANEL * FARANN_CODE_GROUP + j % FARANN_CODE_GROUP]
-            total += self.batch.query_vector[j] * (16.0 * (top >> shift & 15) + low - 128.0)
-        if rows.squares != NULL:
-            total += self.batch.sign * rows.squares[position]
-        return total / rows.inv_scales[panel]
-
-    cdef double mean_score(self) noexcept nogil:
-        """What the mean adds that rows of the block were coded relative to."""
-        cdef int64_t j
-        cdef double total = 0.0
-        if self.relative is None or self.relative.mean_unit == 0.0:
-            return 0.0
-        for j in range(self.coded.codes.dim):
-            total += self.batch.query_vector[j] * self.relative.mean[j]
-        return total * self.relative.mean_unit
+cdef Level key_level_of(QueryBatch batch, Collector collector, Judge judge):
+    """What gives all rows exact keys."""
+    cdef KeyLevel level = KeyLevel.__new__(KeyLevel)
+    level.batch, level.collector, level.judge = batch, collector, judge
+    level.most, level.integer_keys = batch.block_rows, judge.ceilings.integer_keys
+    return level

@@ -9,7 +9,6 @@ from farann.native.judge cimport Judge
 from farann.native.levels cimport Level
 from farann.native.probing cimport Lateness, PartitionMeans
 from farann.native.query_batch cimport QueryBatch
-from farann.native.row_levels cimport KeyLevel
 from farann.native.sources cimport Block, Source
 
 cdef enum:
@@ -40,7 +39,7 @@ cdef class Search:
     cdef CodedQueries coded, coded_added  # None: there are no codes that are of use
     cdef PartitionMeans means   # None: no partitions are chosen
     cdef Lateness lateness      # None: it is not measured
-    cdef KeyLevel keys
+    cdef Level keys             # exact keys of all rows of a block
     cdef bint approximate
     cdef bint is_part           # whether only some rows are searched, see `search_only`
     cdef bint judges            # whether codes may be given up
@@ -63,26 +62,8 @@ cdef class Search:
                   bint tail=*)
     cdef add_level(self, Level level)
     cdef prepare(self)
-    cdef void prepare_query(self, int64_t i) noexcept nogil
     cdef check_finished(self)
 
     cdef void answer(self) noexcept nogil
-    cdef bint stopped(self) noexcept nogil
     cdef void all_ask(self) noexcept nogil
-    cdef int64_t ask_again(self) noexcept nogil
-    cdef void scan_part(self, Part part) noexcept nogil
-    cdef int64_t asking_for(self, Part part) noexcept nogil
-    cdef void allow_slack(self, Part part, const int64_t *members, int64_t n) noexcept nogil
-    cdef void *level_of(self, Part part) noexcept nogil
-    cdef void scan_alive(self, Part part, Level level, const Block *block,
-                         int64_t n_alive) noexcept nogil
-    cdef int64_t split(self, const Block *block, int64_t n_alive) noexcept nogil
-    cdef void scan_block(self, Part part, Level level, const Block *whole, const int64_t *members,
-                         int64_t n) noexcept nogil
-    cdef void scan_tile(self, Level level, const Block *block, const int64_t *members,
-                        int64_t count) noexcept nogil
-    cdef bint refuses(self, Level level, const Block *block, int64_t j, int64_t i) noexcept nogil
-    cdef void scan_refused(self, Part part, const Block *block) noexcept nogil
-    cdef void scan_by_keys(self, Part part, const Block *block) noexcept nogil
-    cdef void judge_block(self, Part part, const Block *block, int64_t n_alive) noexcept nogil
     cdef void begin_again(self, const float *given) noexcept nogil

@@ -70,29 +70,13 @@ cdef class Search:
             for i in range(self.batch.n_queries):
                 if self.batch.cancelled():
                     break
-                self.prepare_query(i)
+                prepare_query(self, i)
             if self.coded is not None:
                 self.coded.make_tiles()
             if self.coded_added is not None:
                 self.coded_added.make_tiles()
             farann_arithmetic_end(before)
         self.batch.check_cancelled()
-
-    @cython.final
-    cdef void prepare_query(self, int64_t i) noexcept nogil:
-        cdef int s
-        self.batch.find_query_vector(i)
-        self.collector.begin(i)
-        self.judge.ceilings.forget(i)
-        if self.coded_added is not None:
-            self.coded_added.encode(i)
-            self.batch.find_query_vector(i)
-        if self.coded is not None:
-            self.coded.encode(i)
-            if self.means is not None:
-                self.means.encode(i)
-        for s in range(self.n_levels):
-            (<Level>self.levels[s]).begin_query(i)
 
     # ---- the loop ----
 
@@ -119,23 +103,15 @@ cdef class Search:
             self.n_seen = 0
             for s in range(self.n_parts):
                 if not (<Part>self.parts[s]).tail:
-                    self.scan_part(<Part>self.parts[s])
-            self.n_asking = self.ask_again()
+                    scan_part(self, <Part>self.parts[s])
+            self.n_asking = ask_again(self)
         self.all_ask()
         self.all_rows = not self.collector.all_have_k_rows()
         for s in range(self.n_parts):
             if (<Part>self.parts[s]).tail:
-                self.scan_part(<Part>self.parts[s])
+                scan_part(self, <Part>self.parts[s])
         self.batch.kernels.end()
         self.collector.finish()
-
-    @cython.final
-    cdef bint stopped(self) noexcept nogil:
-        """Whether the search is to end; what was found is the answer where its time is over."""
-        if farann_is_up(self.batch.given_up):
-            return True
-        return (self.batch.end_time < INFINITY and self.batch.time_to_look()
-                and farann_seconds() >= self.batch.end_time and self.collector.all_have_k_rows())
 
     @cython.final
     cdef void all_ask(self) noexcept nogil:
@@ -143,229 +119,6 @@ cdef class Search:
         self.n_asking = self.batch.n_queries
         for i in range(self.n_asking):
             self.asking[i] = i
-
-    @cython.final
-    cdef int64_t ask_again(self) noexcept nogil:
-        """Which queries begin again: their prediction failed, or they found fewer than k rows."""
-        cdef int64_t n
-        if not self.approximate or self.all_rows or self.coded is None or self.ended:
-            return 0
-        n = self.collector.forget_unkept(self.asking)
-        if n:
-            return n
-        if self.lateness is not None and not self.extends:
-            self.lateness.tell()
-        self.all_rows = True
-        return self.collector.forget_short(self.asking)
-
-    @cython.final
-    cdef void scan_part(self, Part part) noexcept nogil:
-        """The scan: a block, the queries it can answer, their scores, the rows that pass."""
-        cdef Block block
-        cdef int64_t n_alive = self.asking_for(part)
-        cdef void *level
-        if n_alive == 0 or (self.gave_up and self.is_part):
-            return
-        self.allow_slack(part, self.alive, n_alive)
-        part.source.begin(self.asking, self.n_asking, self.all_rows)
-        self.judge.begin_part()
-        while not self.ended:
-            level = self.level_of(part)
-            if not part.source.next(&block, (<Level>level).most_after(
-                    self.n_seen + part.source.done)):
-                break
-            self.collector.look(self.n_seen + block.n_before)
-            if block.members != NULL:
-                self.scan_block(part, <Level>level, &block, block.members, block.n_members)
-                continue
-            if block.begins or part.bound.of_block:
-                n_alive = self.asking_for(part)
-            n_alive = part.bound.keep_alive(&block, self.alive, n_alive, self.collector)
-            if n_alive == 0:
-                if not part.bound.of_block:
-                    part.source.skip()
-                continue
-            self.scan_alive(part, <Level>level, &block, n_alive)
-            self.judge_block(part, &block, n_alive)
-            if self.gave_up and self.is_part:
-                return
-        self.n_seen += part.source.done
-
-    @cython.final
-    cdef int64_t asking_for(self, Part part) noexcept nogil:
-        """List the queries that ask, and that the part is for, as alive; gives how many."""
-        cdef int64_t j, i, n = 0
-        for j in range(self.n_asking):
-            i = self.asking[j]
-            self.alive[n] = i
-            n += part.coded is None or part.coded.of[i].usable == part.usable
-        return n
-
-    @cython.final
-    cdef void allow_slack(self, Part part, const int64_t *members, int64_t n) noexcept nogil:
-        """Let scores of some queries be off by what those of the part's level are."""
-        cdef int64_t j
-        for j in range(n):
-            self.collector.allow(members[j], part.level.slack_of(members[j]))
-
-    @cython.final
-    cdef void *level_of(self, Part part) noexcept nogil:
-        """The level that the judge names for the next block."""
-        if part.floats is not None and not self.judge.codes_pay:
-            return <void *>part.floats
-        if part.whole is not None and part.source.at < part.source.codes.n_hubs:
-            return <void *>part.whole
-        return <void *>part.level
-
-    @cython.final
-    cdef void scan_alive(self, Part part, Level level, const Block *block,
-                         int64_t n_alive) noexcept nogil:
-        """Scan a block for the queries that it can answer: by its level, or by exact keys."""
-        cdef int64_t n
-        self.n_refused = self.n_keyed = 0
-        if self.judge.n_by_keys == 0 and self.judge.ceilings.n_known == 0:
-            self.scan_block(part, level, block, self.alive, n_alive)
-        else:
-            n = self.split(block, n_alive)
-            self.scan_block(part, level, block, self.scored, n)
-            self.scan_block(part, self.keys, block, self.keyed, self.n_keyed)
-        if self.n_refused:
-            self.scan_refused(part, block)
-
-    @cython.final
-    cdef int64_t split(self, const Block *block, int64_t n_alive) noexcept nogil:
-        """List the queries that the block is scored for, and apart from them those by keys."""
-        cdef int64_t j, n, kept = 0
-        for j in range(n_alive):
-            self.scored[j] = self.alive[j]
-        n = self.judge.ceilings.keep_alive(block, self.scored, n_alive, self.collector)
-        for j in range(n):
-            if self.judge.by_keys[self.scored[j]]:
-                self.keyed[self.n_keyed] = self.scored[j]
-                self.n_keyed += 1
-            else:
-                self.scored[kept] = self.scored[j]
-                kept += 1
-        return kept
-
-    @cython.final
-    cdef void scan_block(self, Part part, Level level, const Block *whole, const int64_t *members,
-                         int64_t n) noexcept nogil:
-        """Scan a block by one level, a tile of queries at a time; in pieces if it is too long."""
-        cdef Block block
-        cdef int64_t start = 0, at, count
-        while start < whole.n and n > 0:
-            block = whole[0]
-            if whole.n > level.most:
-                block = piece(whole, start, level.most)
-            start += block.n
-            level.take_block(part.source, &block, n)
-            at = 0
-            while at < n and block.n > 0:
-                self.ended = self.ended or self.stopped()
-                if self.ended:
-                    return
-                count = level.next_tile(n - at)
-                self.scan_tile(level, &block, members + at, count)
-                at += count
-
-    @cython.final
-    cdef void scan_tile(self, Level level, const Block *block, const int64_t *members,
-                        int64_t count) noexcept nogil:
-        cdef int64_t j
-        cdef bint may_refuse
-        self.collector.open(members, count)
-        if block.all_scored:
-            level.score(block, members, count, self.collector)
-        else:
-            level.scan(block, members, count, self.collector)
-        may_refuse = (level.unable or block.all_scored
-                      or self.n_seen + block.n_before >= level.first_judged)
-        for j in range(count if may_refuse else 0):
-            if self.refuses(level, block, j, members[j]):
-                self.collector.drop_new(j, members[j])
-                if not level.unable >> j & 1:
-                    self.batch.scanned -= block.n  # rows count where they are scored again
-                self.refused[self.n_refused] = members[j]
-                self.n_refused += 1
-        if level.narrows:
-            if self.batch.filter.share < level.few_allowed:
-                # To see whether a row is allowed costs less than to fetch its other codes.
-                self.collector.drop_filtered(members, count, &block.where)
-            level.narrow(block.start, members, count, self.collector)
-        for j in range(count):
-            if n_new(self.collector, j, members[j]):
-                self.collector.admit(j, members[j], &block.where)
-
-    @cython.final
-    cdef bint refuses(self, Level level, const Block *block, int64_t j, int64_t i) noexcept nogil:
-        """Whether a level can't score a block for a query, or can't tell enough of its rows apart."""
-        cdef int64_t passed = n_new(self.collector, j, i), seen = self.n_seen + block.n_before
-        if level.unable >> j & 1:
-            return True
-        if passed == 0:
-            return False
-        if block.all_scored:
-            return self.judge.too_alike(i, passed, block.n)
-        return seen >= level.first_judged and self.judge.too_many(i, passed, seen, block.n)
-
-    @cython.final
-    cdef void scan_refused(self, Part part, const Block *block) noexcept nogil:
-        """Score a block more closely for the queries that its level refused.
-
-        Of the first rows a good threshold is wanted, for most queries by float32. Behind them the
-        queries go by exact keys.
-        """
-        cdef Block few
-        cdef int64_t j, n = self.n_refused, start = 0
-        if (block.all_scored and part.floats is not None and 2 * n > self.batch.n_queries
-                and uses(FIRST_IN_FLOAT32) and SCORED_TWICE * block.n <= part.source.count):
-            for j in range(n):
-                self.scored[j] = self.refused[j]
-                self.collector.settle(self.scored[j])
-            while start < block.n:  # float32 may refuse a query in each piece
-                few = piece(block, start, part.floats.most)
-                start += few.n
-                self.n_refused = 0
-                self.scan_block(part, part.floats, &few, self.scored, n)
-                self.scan_by_keys(part, &few)
-            self.allow_slack(part, self.scored, n)  # codes go on from here
-        else:
-            self.scan_by_keys(part, block)
-        if block.all_scored and part.coded is not None:
-            self.judge.end_keys()  # there is a threshold now: the next rows show whether codes do
-
-    @cython.final
-    cdef void scan_by_keys(self, Part part, const Block *block) noexcept nogil:
-        """Get the keys of a block for the queries that were refused."""
-        cdef int64_t j, n = self.n_refused
-        self.n_refused = 0
-        for j in range(n):
-            self.keyed[j] = self.refused[j]
-            self.collector.rerank_all(self.keyed[j])
-            if self.judge.may_go_by_keys:
-                self.judge.take_by_keys(self.keyed[j])
-        self.scan_block(part, self.keys, block, self.keyed, n)
-
-    @cython.final
-    cdef void judge_block(self, Part part, const Block *block, int64_t n_alive) noexcept nogil:
-        """Let the judge look at what the levels have ruled out; where codes don't pay, end them."""
-        cdef int64_t j, n = block.n_before + block.n
-        if part.floats is None or not self.judge.codes_pay:
-            return
-        if not self.judges or n < self.judge.next_look:
-            return
-        self.judge.look_at_codes(n, part.source.count - n, n_alive, part.by_norm,
-                                 self.n_asking == self.batch.n_queries)
-        if self.judge.codes_pay:
-            return
-        self.gave_up = True
-        self.judge.end_keys()
-        for j in range(n_alive):
-            # Rough scores by codes have larger errors; the candidates get exact keys.
-            self.collector.settle(self.alive[j])
-        if not part.by_norm:
-            part.source.leave()
 
     cdef check_finished(self):
         self.batch.check_cancelled()
@@ -379,6 +132,254 @@ cdef class Search:
         """Forget the one query of this search, and prepare another in its place."""
         self.batch.begin_again(given)
         self.batch.scratch.failed = False
-        self.prepare_query(0)
+        prepare_query(self, 0)
         if self.coded is not None:
             self.coded.make_tiles()
+
+
+cdef void prepare_query(Search search, int64_t i) noexcept nogil:
+    cdef int s
+    search.batch.find_query_vector(i)
+    search.collector.begin(i)
+    search.judge.ceilings.forget(i)
+    if search.coded_added is not None:
+        search.coded_added.encode(i)
+        search.batch.find_query_vector(i)
+    if search.coded is not None:
+        search.coded.encode(i)
+        if search.means is not None:
+            search.means.encode(i)
+    for s in range(search.n_levels):
+        (<Level>search.levels[s]).begin_query(i)
+
+
+cdef bint stopped(Search search) noexcept nogil:
+    """Whether the search is to end; what was found is the answer where its time is over."""
+    if farann_is_up(search.batch.given_up):
+        return True
+    return (search.batch.end_time < INFINITY and search.batch.time_to_look()
+            and farann_seconds() >= search.batch.end_time and search.collector.all_have_k_rows())
+
+
+cdef int64_t ask_again(Search search) noexcept nogil:
+    """Which queries begin again: their prediction failed, or they found fewer than k rows."""
+    cdef int64_t n
+    if not search.approximate or search.all_rows or search.coded is None or search.ended:
+        return 0
+    n = search.collector.forget_unkept(search.asking)
+    if n:
+        return n
+    if search.lateness is not None and not search.extends:
+        search.lateness.tell()
+    search.all_rows = True
+    return search.collector.forget_short(search.asking)
+
+
+cdef void scan_part(Search search, Part part) noexcept nogil:
+    """The scan: a block, the queries it can answer, their scores, the rows that pass."""
+    cdef Block block
+    cdef int64_t n_alive = asking_for(search, part)
+    cdef void *level
+    if n_alive == 0 or (search.gave_up and search.is_part):
+        return
+    allow_slack(search, part, search.alive, n_alive)
+    part.source.begin(search.asking, search.n_asking, search.all_rows)
+    search.judge.begin_part()
+    while not search.ended:
+        level = level_of(search, part)
+        if not part.source.next(&block, (<Level>level).most_after(
+                search.n_seen + part.source.done)):
+            break
+        search.collector.look(search.n_seen + block.n_before)
+        if block.members != NULL:
+            scan_block(search, part, <Level>level, &block, block.members, block.n_members)
+            continue
+        if block.begins or part.bound.of_block:
+            n_alive = asking_for(search, part)
+        n_alive = part.bound.keep_alive(&block, search.alive, n_alive, search.collector)
+        if n_alive == 0:
+            if not part.bound.of_block:
+                part.source.skip()
+            continue
+        scan_alive(search, part, <Level>level, &block, n_alive)
+        judge_block(search, part, &block, n_alive)
+        if search.gave_up and search.is_part:
+            return
+    search.n_seen += part.source.done
+
+
+cdef int64_t asking_for(Search search, Part part) noexcept nogil:
+    """List the queries that ask, and that the part is for, as alive; gives how many."""
+    cdef int64_t j, i, n = 0
+    for j in range(search.n_asking):
+        i = search.asking[j]
+        search.alive[n] = i
+        n += part.coded is None or part.coded.of[i].usable == part.usable
+    return n
+
+
+cdef void allow_slack(Search search, Part part, const int64_t *members, int64_t n) noexcept nogil:
+    """Let scores of some queries be off by what those of the part's level are."""
+    cdef int64_t j
+    for j in range(n):
+        search.collector.allow(members[j], part.level.slack_of(members[j]))
+
+
+cdef void *level_of(Search search, Part part) noexcept nogil:
+    """The level that the judge names for the next block."""
+    if part.floats is not None and not search.judge.codes_pay:
+        return <void *>part.floats
+    if part.whole is not None and part.source.at < part.source.codes.n_hubs:
+        return <void *>part.whole
+    return <void *>part.level
+
+
+cdef void scan_alive(Search search, Part part, Level level, const Block *block,
+                     int64_t n_alive) noexcept nogil:
+    """Scan a block for the queries that it can answer: by its level, or by exact keys."""
+    cdef int64_t n
+    search.n_refused = search.n_keyed = 0
+    if search.judge.n_by_keys == 0 and search.judge.ceilings.n_known == 0:
+        scan_block(search, part, level, block, search.alive, n_alive)
+    else:
+        n = split(search, block, n_alive)
+        scan_block(search, part, level, block, search.scored, n)
+        scan_block(search, part, search.keys, block, search.keyed, search.n_keyed)
+    if search.n_refused:
+        scan_refused(search, part, block)
+
+
+cdef int64_t split(Search search, const Block *block, int64_t n_alive) noexcept nogil:
+    """List the queries that the block is scored for, and apart from them those by keys."""
+    cdef int64_t j, n, kept = 0
+    for j in range(n_alive):
+        search.scored[j] = search.alive[j]
+    n = search.judge.ceilings.keep_alive(block, search.scored, n_alive, search.collector)
+    for j in range(n):
+        if search.judge.by_keys[search.scored[j]]:
+            search.keyed[search.n_keyed] = search.scored[j]
+            search.n_keyed += 1
+        else:
+            search.scored[kept] = search.scored[j]
+            kept += 1
+    return kept
+
+
+cdef void scan_block(Search search, Part part, Level level, const Block *whole,
+                     const int64_t *members, int64_t n) noexcept nogil:
+    """Scan a block by one level, a tile of queries at a time; in pieces if it is too long."""
+    cdef Block block
+    cdef int64_t start = 0, at, count
+    while start < whole.n and n > 0:
+        block = whole[0]
+        if whole.n > level.most:
+            block = piece(whole, start, level.most)
+        start += block.n
+        level.take_block(part.source, &block, n)
+        at = 0
+        while at < n and block.n > 0:
+            search.ended = search.ended or stopped(search)
+            if search.ended:
+                return
+            count = level.next_tile(n - at)
+            scan_tile(search, level, &block, members + at, count)
+            at += count
+
+
+cdef void scan_tile(Search search, Level level, const Block *block, const int64_t *members,
+                    int64_t count) noexcept nogil:
+    cdef int64_t j
+    cdef bint may_refuse
+    search.collector.open(members, count)
+    if block.all_scored:
+        level.score(block, members, count, search.collector)
+    else:
+        level.scan(block, members, count, search.collector)
+    may_refuse = (level.unable or block.all_scored
+                  or search.n_seen + block.n_before >= level.first_judged)
+    for j in range(count if may_refuse else 0):
+        if refuses(search, level, block, j, members[j]):
+            search.collector.drop_new(j, members[j])
+            if not level.unable >> j & 1:
+                search.batch.scanned -= block.n  # rows count where they are scored again
+            search.refused[search.n_refused] = members[j]
+            search.n_refused += 1
+    if level.narrows:
+        if search.batch.filter.share < level.few_allowed:
+            # To see whether a row is allowed costs less than to fetch its other codes.
+            search.collector.drop_filtered(members, count, &block.where)
+        level.narrow(block.start, members, count, search.collector)
+    for j in range(count):
+        if n_new(search.collector, j, members[j]):
+            search.collector.admit(j, members[j], &block.where)
+
+
+cdef bint refuses(Search search, Level level, const Block *block, int64_t j,
+                  int64_t i) noexcept nogil:
+    """Whether a level can't score a block for a query, or can't tell enough of its rows apart."""
+    cdef int64_t passed = n_new(search.collector, j, i), seen = search.n_seen + block.n_before
+    if level.unable >> j & 1:
+        return True
+    if passed == 0:
+        return False
+    if block.all_scored:
+        return search.judge.too_alike(i, passed, block.n)
+    return seen >= level.first_judged and search.judge.too_many(i, passed, seen, block.n)
+
+
+cdef void scan_refused(Search search, Part part, const Block *block) noexcept nogil:
+    """Score a block more closely for the queries that its level refused.
+
+    Of the first rows a good threshold is wanted, for most queries by float32. Behind them the
+    queries go by exact keys.
+    """
+    cdef Block few
+    cdef int64_t j, n = search.n_refused, start = 0
+    if (block.all_scored and part.floats is not None and 2 * n > search.batch.n_queries
+            and uses(FIRST_IN_FLOAT32) and SCORED_TWICE * block.n <= part.source.count):
+        for j in range(n):
+            search.scored[j] = search.refused[j]
+            search.collector.settle(search.scored[j])
+        while start < block.n:  # float32 may refuse a query in each piece
+            few = piece(block, start, part.floats.most)
+            start += few.n
+            search.n_refused = 0
+            scan_block(search, part, part.floats, &few, search.scored, n)
+            scan_by_keys(search, part, &few)
+        allow_slack(search, part, search.scored, n)  # codes go on from here
+    else:
+        scan_by_keys(search, part, block)
+    if block.all_scored and part.coded is not None:
+        search.judge.end_keys()  # there is a threshold now: the next rows show whether codes do
+
+
+cdef void scan_by_keys(Search search, Part part, const Block *block) noexcept nogil:
+    """Get the keys of a block for the queries that were refused."""
+    cdef int64_t j, n = search.n_refused
+    search.n_refused = 0
+    for j in range(n):
+        search.keyed[j] = search.refused[j]
+        search.collector.rerank_all(search.keyed[j])
+        if search.judge.may_go_by_keys:
+            search.judge.take_by_keys(search.keyed[j])
+    scan_block(search, part, search.keys, block, search.keyed, n)
+
+
+cdef void judge_block(Search search, Part part, const Block *block, int64_t n_alive) noexcept nogil:
+    """Let the judge look at what the levels have ruled out; where codes don't pay, end them."""
+    cdef int64_t j, n = block.n_before + block.n
+    if part.floats is None or not search.judge.codes_pay:
+        return
+    if not search.judges or n < search.judge.next_look:
+        return
+    search.judge.look_at_codes(n, part.source.count - n, n_alive, part.by_norm,
+                               search.n_asking == search.batch.n_queries)
+    if search.judge.codes_pay:
+        return
+    search.gave_up = True
+    search.judge.end_keys()
+    for j in range(n_alive):
+        # Rough scores by codes have larger errors; the candidates get exact keys.
+        search.collector.settle(search.alive[j])
+    if not part.by_norm:
+        part.source.leave()

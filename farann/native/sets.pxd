@@ -7,9 +7,8 @@ from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
 from farann.native.collector cimport Collector
 from farann.native.kernels cimport farann_block, farann_candidates, farann_filter, farann_topk
-from farann.native.levels cimport CodeLevel, Level
+from farann.native.levels cimport Level
 from farann.native.snapshot cimport Segment
-from farann.native.sources cimport RowRange
 from farann.native.task cimport Task
 
 
@@ -45,7 +44,7 @@ cdef class SetCollector(Collector):
     cdef bint are_raw(self, const MemberSet *members) noexcept nogil
     cdef void settle_set(self, MemberSet *members, int64_t n, int64_t met,
                          const farann_block *where) noexcept nogil
-    cdef void score_rows(self, MemberSet *members, const RowRange *rows) noexcept nogil
+    cdef void score_rows(self, MemberSet *members, const Segment *rows) noexcept nogil
     cdef void score_kept(self, MemberSet *members, const Segment *segment, int64_t n,
                          int64_t met) noexcept nogil
     cdef void keep_common(self, farann_candidates *passed,
@@ -57,7 +56,7 @@ cdef class SetCollector(Collector):
 cdef class SetKeyLevel(Level):
     cdef SetCollector collector
     cdef bint uncoded       # whether it scores just the sets that have no member with codes
-    cdef RowRange rows
+    cdef Segment rows
 
     @staticmethod
     cdef SetKeyLevel of(SetCollector collector, bint uncoded)
@@ -65,10 +64,11 @@ cdef class SetKeyLevel(Level):
 
 cdef class SetLevel(Level):
     cdef SetCollector collector
-    cdef CodeLevel codes    # what scans them for one member
+    cdef CodedQueries coded
+    cdef Level codes        # what scans them for one member
 
     @staticmethod
-    cdef SetLevel of(SetCollector collector, CodeLevel codes)
+    cdef SetLevel of(SetCollector collector, CodedQueries coded, Level codes)
 
 
 cdef class SetBound(Bound):

@@ -13,7 +13,7 @@ from libc.stdint cimport INT64_MAX, uint32_t
 from farann.native.bounds cimport lie_by_norm
 from farann.native.collector cimport floor_of
 from farann.native.kernels cimport *
-from farann.native.levels cimport CodeLevel, Level, code_rows_of
+from farann.native.levels cimport Level, code_rows_of, plain_level_of
 from farann.native.process cimport MEMBER_ORDER, CancelFlag, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.search cimport Part
@@ -136,16 +136,16 @@ cdef class SetCollector(Collector):
         self.batch.passed += count
         self.score_kept(members, &self.batch.snapshot.segments[0], count, met)
 
-    cdef void score_rows(self, MemberSet *members, const RowRange *rows) noexcept nogil:
+    cdef void score_rows(self, MemberSet *members, const Segment *rows) noexcept nogil:
         """Give rows exact keys alone."""
         cdef int64_t at, position, count = 0
-        for at in range(rows.start, rows.start + rows.n):
-            position = at if rows.segment.positions == NULL else rows.segment.positions[at]
-            if farann_filter_allows(&members.filter, rows.segment.first + position):
+        for at in range(rows.count):
+            position = at if rows.positions == NULL else rows.positions[at]
+            if farann_filter_allows(&members.filter, rows.first + position):
                 self.kept[count] = position
                 count += 1
         self.batch.scanned += count
-        self.score_kept(members, &rows.segment, count, 0)
+        self.score_kept(members, rows, count, 0)
 
     cdef void score_kept(self, MemberSet *members, const Segment *segment, int64_t n,
                          int64_t met) noexcept nogil:
@@ -241,7 +241,6 @@ cdef class SetKeyLevel(Level):
 
     cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
         self.rows = source.rows_of(block)
-        block.n = self.rows.n
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
@@ -256,9 +255,10 @@ cdef class SetLevel(Level):
     """Codes of a block, for one member of a set after the other, while many rows pass."""
 
     @staticmethod
-    cdef SetLevel of(SetCollector collector, CodeLevel codes):
+    cdef SetLevel of(SetCollector collector, CodedQueries coded, Level codes):
         cdef SetLevel self = SetLevel.__new__(SetLevel)
         self.batch, self.collector, self.codes = collector.batch, collector, codes
+        self.coded = coded
         self.most, self.first_judged = codes.most, INT64_MAX
         return self
 
@@ -275,7 +275,7 @@ cdef class SetLevel(Level):
         passed.count = -1
         for at in range(chosen.first, chosen.end):
             i = self.collector.order[at]
-            if not self.codes.coded.of[i].usable:
+            if not self.coded.of[i].usable:
                 continue
             collector.tile[0] = collector.found[i].passed
             self.codes.next_tile(1)
@@ -417,14 +417,15 @@ cdef class SetSearch(Task):
         """Coded rows at some positions; all of a block are scored if tiles of members are."""
         cdef CodeSource source = CodeSource.of(self.batch, codes, 0)
         cdef NormBound norms = NormBound.of(self.coded) if lie_by_norm(self.batch, codes) else None
-        cdef CodeLevel level = CodeLevel.__new__(CodeLevel)
+        cdef Level level
         cdef Part part
         cdef int64_t most = code_rows_of(codes)
         source.first, source.stop, source.all_scored = first, stop, self.coded.width > 1
-        level.set_up(self.coded, most, most if source.all_scored else 0)
+        level = plain_level_of(self.coded, most, most if source.all_scored else 0)
         self.add_level(level)
-        part = self.add(source, level if source.all_scored else SetLevel.of(self.sets, level),
-                        self.coded)
+        if not source.all_scored:
+            level = SetLevel.of(self.sets, self.coded, level)
+        part = self.add(source, level, self.coded)
         part.bound = SetBound.of(self.sets, norms, first > 0)
 
     def write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):

@@ -44,7 +44,6 @@ cdef class Snapshot:
     cdef farann_row_type row_type
     cdef int64_t row_bytes
 
-    cdef take_added(self, runs, uncoded)
     cdef int64_t largest_whole_number(self) noexcept nogil
     cdef bint has_negative(self) noexcept nogil
 
@@ -62,7 +61,6 @@ cdef class Filter:
     cdef double share
 
     cdef Filter for_others(self, int64_t n)
-    cdef Filter copied(self)
     cdef check_queries(self, int64_t n)
     cdef bint is_open(self) noexcept nogil
     cdef bint is_mask_of(self, Filter other) noexcept

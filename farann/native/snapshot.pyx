@@ -94,7 +94,7 @@ cdef class Snapshot:
             self.segments[1].rows = &self.tail[0, 0]
         self.uncoded = self.segments[1]
         if added is not None:
-            self.take_added(runs, uncoded)
+            take_added(self, runs, uncoded)
         cdef int64_t j
         cdef uint64_t before
         self.padded_center = np.zeros(padded(self.dim), np.float32)
@@ -109,28 +109,6 @@ cdef class Snapshot:
             for j in range(self.dim):
                 self.padded_center[j] = <float>center[j]
         farann_arithmetic_end(before)
-
-    cdef take_added(self, runs, uncoded):
-        """Check what the tail has of codes, and note where they are, and which rows have none."""
-        cdef Codes codes = self.codes, added = self.added
-        cdef int64_t i
-        self.runs, self.uncoded_rows = runs, uncoded
-        if (codes is None or not self.vectors or added.int4_alone or added.slots is None
-                or added.n_rows > self.n_slots or added.bounds.dim != codes.bounds.dim
-                or added.has_pca_filter != codes.has_pca_filter
-                or added.scanned.groups != codes.scanned.groups
-                or (added.squares is None) != (codes.squares is None)
-                or added.outliers.shape[0]
-                or self.uncoded_rows.shape[0] > self.segments[1].count):
-            raise ValueError("codes of added rows must be as those of the base")
-        for i in range(self.runs.shape[0]):
-            if (self.runs.shape[1] != 2 or self.runs[i, 0] % FARANN_CODE_PANEL
-                    or self.runs[i, 1] % FARANN_CODE_PANEL
-                    or not 0 <= self.runs[i, 0] <= self.runs[i, 1] <= added.n_positions):
-                raise ValueError("runs must be positions of whole panels")
-        self.uncoded.count = self.uncoded_rows.shape[0]
-        if self.uncoded.count:
-            self.uncoded.positions = &self.uncoded_rows[0]
 
     # Looked for only once, when a search first asks. Two threads may look at once, and find the
     # same.
@@ -170,6 +148,29 @@ cdef class Snapshot:
                 known = farann_has_negative(segment.rows, self.row_type, segment.count * self.dim)
         farann_store(&self.negative, known)
         return known
+
+
+cdef take_added(Snapshot snapshot, runs, uncoded):
+    """Check what the tail has of codes, and note where they are, and which rows have none."""
+    cdef Codes codes = snapshot.codes, added = snapshot.added
+    cdef int64_t i
+    snapshot.runs, snapshot.uncoded_rows = runs, uncoded
+    if (codes is None or not snapshot.vectors or added.int4_alone or added.slots is None
+            or added.n_rows > snapshot.n_slots or added.bounds.dim != codes.bounds.dim
+            or added.has_pca_filter != codes.has_pca_filter
+            or added.scanned.groups != codes.scanned.groups
+            or (added.squares is None) != (codes.squares is None)
+            or added.outliers.shape[0]
+            or snapshot.uncoded_rows.shape[0] > snapshot.segments[1].count):
+        raise ValueError("codes of added rows must be as those of the base")
+    for i in range(snapshot.runs.shape[0]):
+        if (snapshot.runs.shape[1] != 2 or snapshot.runs[i, 0] % FARANN_CODE_PANEL
+                or snapshot.runs[i, 1] % FARANN_CODE_PANEL
+                or not 0 <= snapshot.runs[i, 0] <= snapshot.runs[i, 1] <= added.n_positions):
+            raise ValueError("runs must be positions of whole panels")
+    snapshot.uncoded.count = snapshot.uncoded_rows.shape[0]
+    if snapshot.uncoded.count:
+        snapshot.uncoded.positions = &snapshot.uncoded_rows[0]
 
 
 def marked(const int64_t[::1] ids, int64_t least, int64_t n):
@@ -240,7 +241,7 @@ cdef class Filter:
 
         In any order; repeated ids and such that no row has do no harm, nor do numbers below 0.
         """
-        cdef Filter new = self.copied()
+        cdef Filter new = copied(self)
         cdef int64_t i
         if offsets.shape[0] < 1 or offsets[0] != 0 or (
                 offsets[offsets.shape[0] - 1] != ids.shape[0]):
@@ -256,7 +257,7 @@ cdef class Filter:
 
         `groups` has that of each slot; of a number below 0 there are none.
         """
-        cdef Filter new = self.copied()
+        cdef Filter new = copied(self)
         if groups.shape[0] < self.n_slots:
             raise ValueError("groups must have one entry a slot")
         new.groups, new.left_out = groups, left_out
@@ -269,16 +270,6 @@ cdef class Filter:
             new = new.excluding(np.empty(0, np.int64), np.zeros(n + 1, np.int64))
         if self.groups is not None:
             new = new.outside(self.groups, np.full(n, -1, np.int32))
-        return new
-
-    cdef Filter copied(self):
-        cdef Filter new = Filter.__new__(Filter)
-        new.segments[0], new.segments[1] = self.segments[0], self.segments[1]
-        new.alive, new.allowed, new.positions = self.alive, self.allowed, self.positions
-        new.ids, new.ids_by_slot, new.n_rows = self.ids, self.ids_by_slot, self.n_rows
-        new.share = self.share
-        new.excluded, new.offsets, new.n_slots = self.excluded, self.offsets, self.n_slots
-        new.groups, new.left_out = self.groups, self.left_out
         return new
 
     cdef check_queries(self, int64_t n):
@@ -312,3 +303,14 @@ cdef class Filter:
         if n:
             farann_id_set_fill(&result.excluded, &self.excluded[self.offsets[i]], n, places)
         return result
+
+
+cdef Filter copied(Filter filter):
+    cdef Filter new = Filter.__new__(Filter)
+    new.segments[0], new.segments[1] = filter.segments[0], filter.segments[1]
+    new.alive, new.allowed, new.positions = filter.alive, filter.allowed, filter.positions
+    new.ids, new.ids_by_slot, new.n_rows = filter.ids, filter.ids_by_slot, filter.n_rows
+    new.share = filter.share
+    new.excluded, new.offsets, new.n_slots = filter.excluded, filter.offsets, filter.n_slots
+    new.groups, new.left_out = filter.groups, filter.left_out
+    return new

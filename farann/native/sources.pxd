@@ -44,12 +44,6 @@ cdef struct Block:
     int64_t next_start, next_n  # the block to prefetch meanwhile; 0: none
 
 
-cdef struct RowRange:
-    Segment segment
-    int64_t start, n
-    farann_block where
-
-
 cdef class Source:
     cdef QueryBatch batch
     cdef Codes codes        # of its rows; None: they have none
@@ -63,10 +57,10 @@ cdef class Source:
     cdef bint next(self, Block *block, int64_t most) noexcept nogil
     cdef void skip(self) noexcept nogil
     cdef void leave(self) noexcept nogil
-    cdef RowRange rows_of(self, const Block *block) noexcept nogil
+    cdef Segment rows_of(self, Block *block) noexcept nogil
     cdef bint grow(self, Block *block, int64_t most) noexcept nogil
     cdef bint go_on(self, int64_t n) noexcept nogil
-    cdef farann_block where_rows(self, const Segment *segment, int64_t start) noexcept nogil
+    cdef Segment rows_at(self, const Segment *segment, int64_t start, Block *block) noexcept nogil
 
 
 cdef class RowSource(Source):
@@ -95,24 +89,6 @@ cdef class CodeSource(Source):
     cdef bint take(self, Block *block) noexcept nogil
 
 
-cdef class RestSource(Source):
-    cdef CodeSource before
-    cdef uint8_t *scanned       # by slot, bits; NULL: not allocated yet
-    cdef int64_t *positions     # of the rows of a block
-    cdef int64_t slot           # of the next row
-
-    @staticmethod
-    cdef RestSource behind(CodeSource before)
-    cdef void mark(self, int64_t slot) noexcept nogil
-
-
-cdef class RunSource(CodeSource):
-    cdef const int64_t[:, ::1] runs
-    cdef const int64_t[::1] ends  # before which positions scans of runs end; None: whole
-    cdef int64_t run
-    cdef bint ends_early
-
-    cdef take_ends(self, const int64_t[::1] ends)
-
-
+cdef Source rest_behind(CodeSource before)
+cdef CodeSource added_runs(QueryBatch batch, const int64_t[::1] ends)
 cdef Block piece(const Block *block, int64_t at, int64_t most) noexcept nogil

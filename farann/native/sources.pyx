@@ -6,7 +6,7 @@ has room for.
 """
 
 cimport cython
-from libc.stdint cimport INT64_MAX
+from libc.stdint cimport INT64_MAX, uint8_t
 from libc.string cimport memset
 
 from farann.native.kernels cimport *
@@ -91,9 +91,12 @@ cdef class Source:
     cdef void leave(self) noexcept nogil:
         """Codes don't pay for the rows that follow."""
 
-    cdef RowRange rows_of(self, const Block *block) noexcept nogil:
-        """The rows of a block as they are kept, good until others are asked for."""
-        return RowRange()
+    cdef Segment rows_of(self, Block *block) noexcept nogil:
+        """The rows of a block as they are kept, good until others are asked for.
+
+        The block is made one of these rows: there may be fewer than it has positions.
+        """
+        return Segment(NULL, 0, 0, NULL)
 
     @cython.final
     cdef bint grow(self, Block *block, int64_t most) noexcept nogil:
@@ -113,15 +116,18 @@ cdef class Source:
         return n > 0
 
     @cython.final
-    cdef farann_block where_rows(self, const Segment *segment, int64_t start) noexcept nogil:
-        cdef farann_block where
-        where.first, where.positions, where.slots = segment.first, NULL, NULL
-        where.ids, where.end = self.batch.snapshot.ids_by_slot, self.batch.snapshot.n_slots
-        if segment.positions != NULL:
-            where.positions = segment.positions + start
+    cdef Segment rows_at(self, const Segment *segment, int64_t start, Block *block) noexcept nogil:
+        """Rows of a segment from `start` on, as many as the block has; how these become slots."""
+        cdef Segment rows = segment[0]
+        rows.count = block.n
+        if rows.positions != NULL:
+            rows.positions += start
         else:
-            where.first += start
-        return where
+            rows.first += start
+            rows.rows += start * self.batch.snapshot.row_bytes
+        block.where = farann_block(rows.first, rows.positions, NULL,
+                                   self.batch.snapshot.ids_by_slot, self.batch.snapshot.n_slots)
+        return rows
 
 
 @cython.final
@@ -142,15 +148,13 @@ cdef class RowSource(Source):
     cdef bint next(self, Block *block, int64_t most) noexcept nogil:
         if not self.grow(block, most):
             return False
-        block.where = self.where_rows(&self.segment, block.start)
+        self.rows_of(block)
         return self.go_on(block.n)
 
-    cdef RowRange rows_of(self, const Block *block) noexcept nogil:
-        cdef RowRange rows
-        rows.segment, rows.where = self.segment, block.where
-        rows.start, rows.n = block.start, block.n
+    cdef Segment rows_of(self, Block *block) noexcept nogil:
+        cdef Segment rows = self.rows_at(&self.segment, block.start, block)
         if self.read_as != NULL:
-            rows.where.first, rows.where.positions = 0, self.read_as + block.start
+            block.where.first, block.where.positions = 0, self.read_as + block.start
         return rows
 
 
@@ -219,21 +223,19 @@ cdef class CodeSource(Source):
             block.where.slots = &self.codes.slots[block.start]
         return self.go_on(block.n)
 
-    cdef RowRange rows_of(self, const Block *block) noexcept nogil:
-        cdef RowRange rows
-        cdef int64_t i, slot
-        rows.segment, rows.n = self.batch.snapshot.segments[self.s], 0
+    cdef Segment rows_of(self, Block *block) noexcept nogil:
+        cdef Segment segment = self.batch.snapshot.segments[self.s]
+        cdef int64_t i, slot, n = 0
         if self.codes.slots is None:
-            rows.start, rows.n = block.start, min(block.n, self.codes.n_rows - block.start)
-        else:
-            for i in range(block.start, block.start + block.n):
-                slot = self.codes.slots[i] - rows.segment.first
-                if 0 <= slot < rows.segment.count:
-                    self.positions[rows.n] = slot
-                    rows.n += 1
-            rows.segment.positions, rows.segment.count, rows.start = self.positions, rows.n, 0
-        rows.where = self.where_rows(&rows.segment, rows.start)
-        return rows
+            block.n = min(block.n, self.codes.n_rows - block.start)
+            return self.rows_at(&segment, block.start, block)
+        for i in range(block.start, block.start + block.n):
+            slot = self.codes.slots[i] - segment.first
+            if 0 <= slot < segment.count:
+                self.positions[n] = slot
+                n += 1
+        block.n, segment.positions = n, self.positions
+        return self.rows_at(&segment, 0, block)
 
 
 @cython.final
@@ -245,13 +247,10 @@ cdef class RestSource(Source):
     the answer.
     """
 
-    @staticmethod
-    cdef RestSource behind(CodeSource before):
-        cdef RestSource self = RestSource.__new__(RestSource)
-        self.batch, self.codes, self.before = before.batch, before.codes, before
-        self.positions = <int64_t *>self.batch.scratch.allocate(
-            LARGEST_BLOCK, sizeof(int64_t), False)
-        return self
+    cdef CodeSource before
+    cdef uint8_t *scanned       # by slot, bits; NULL: not allocated yet
+    cdef int64_t *positions     # of the rows of a block
+    cdef int64_t slot           # of the next row
 
     cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
         cdef int64_t i, n_rows = self.codes.n_rows
@@ -289,11 +288,9 @@ cdef class RestSource(Source):
                                    self.batch.snapshot.n_slots)
         return self.go_on(n)
 
-    cdef RowRange rows_of(self, const Block *block) noexcept nogil:
-        cdef RowRange rows
-        rows.segment, rows.where = self.batch.snapshot.segments[0], block.where
-        rows.segment.positions, rows.start, rows.n = block.where.positions, 0, block.n
-        rows.segment.count = block.n
+    cdef Segment rows_of(self, Block *block) noexcept nogil:
+        cdef Segment rows = self.batch.snapshot.segments[0]
+        rows.positions, rows.count = block.where.positions, block.n
         return rows
 
 
@@ -302,21 +299,10 @@ cdef class RestSource(Source):
 cdef class RunSource(CodeSource):
     """Added rows that have codes, run by run; each run has an order of its own."""
 
-    def __cinit__(self):
-        self.s = 1
-
-    cdef take_ends(self, const int64_t[::1] ends):
-        """Scan runs up to these positions, where all queries have k rows."""
-        cdef int64_t run
-        self.ends = ends
-        if ends is None:
-            return
-        if ends.shape[0] != self.runs.shape[0]:
-            raise ValueError("there must be an end for each run")
-        for run in range(ends.shape[0]):
-            if ends[run] % FARANN_CODE_PANEL or not (
-                    self.runs[run, 0] <= ends[run] <= self.runs[run, 1]):
-                raise ValueError("ends must be positions of whole panels of their runs")
+    cdef const int64_t[:, ::1] runs
+    cdef const int64_t[::1] ends  # before which positions scans of runs end; None: whole
+    cdef int64_t run
+    cdef bint ends_early
 
     cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
         self.run, self.at, self.end, self.done, self.ramp = 0, 0, 0, 0, FIRST_BLOCK
@@ -338,6 +324,30 @@ cdef class RunSource(CodeSource):
         self.grow(block, most)
         block.begins = begins
         return self.take(block)
+
+
+cdef Source rest_behind(CodeSource before):
+    """The rows for which codes of a source were given up."""
+    cdef RestSource source = RestSource.__new__(RestSource)
+    source.batch, source.codes, source.before = before.batch, before.codes, before
+    source.positions = <int64_t *>source.batch.scratch.allocate(
+        LARGEST_BLOCK, sizeof(int64_t), False)
+    return source
+
+
+cdef CodeSource added_runs(QueryBatch batch, const int64_t[::1] ends):
+    """Runs of added rows, up to some positions of each where all queries have k rows."""
+    cdef RunSource source = RunSource.__new__(RunSource)
+    cdef int64_t run
+    source.set_up(batch, batch.snapshot.added)
+    source.runs, source.ends, source.s = batch.snapshot.runs, ends, 1
+    if ends is not None and ends.shape[0] != source.runs.shape[0]:
+        raise ValueError("there must be an end for each run")
+    for run in range(0 if ends is None else ends.shape[0]):
+        if ends[run] % FARANN_CODE_PANEL or not (
+                source.runs[run, 0] <= ends[run] <= source.runs[run, 1]):
+            raise ValueError("ends must be positions of whole panels of their runs")
+    return source
 
 
 cdef Block piece(const Block *block, int64_t at, int64_t most) noexcept nogil:

@@ -1,18 +1,20 @@
 """Searches for the rows furthest from queries, or nearest to them: of what parts they are made."""
 
-from libc.stdint cimport INT64_MAX, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
 from farann.native.bounds cimport CeilingBound, IntegerKeys, NormBound, lie_by_norm
-from farann.native.collector cimport Collector, NearestBeyondCollector, RangeCollector
+from farann.native.coded_queries cimport CodedQueries
+from farann.native.collector cimport collector_of
 from farann.native.judge cimport Judge
 from farann.native.kernels cimport *
-from farann.native.levels cimport code_rows_of, level_of, whole_level_of
-from farann.native.probing cimport LateSource, Lateness, PartitionMeans, PartitionSource
+from farann.native.levels cimport code_rows_of, decoded_level_of, level_of, whole_level_of
+from farann.native.probing cimport Lateness, PartitionMeans, late_rows, probed_partitions
 from farann.native.process cimport FIRST_ROWS, NEVER, CancelFlag, uses
 from farann.native.query_batch cimport QueryBatch
-from farann.native.row_levels cimport DecodedLevel, KeyLevel, float_level_of
+from farann.native.row_levels cimport float_level_of, key_level_of
 from farann.native.snapshot cimport Filter, Segment, Snapshot
-from farann.native.sources cimport RestSource
+from farann.native.search cimport Part
+from farann.native.sources cimport CodeSource, added_runs, rest_behind
 
 cdef enum:
     CANDIDATE_ROOM = 64  # candidates beyond 2 k that a query holds before they are thinned out
@@ -62,6 +64,7 @@ cdef class Task(Search):
                  int64_t start, int64_t stop, int64_t k, bint nearest, rule=None, *, radii=None,
                  int64_t most=0, CancelFlag flag=None, costs=(0.0, 0.0, 0.0, 0.0),
                  bint by_codes=True, bint tells_late=False):
+        cdef int64_t i
         self.batch = QueryBatch.of(snapshot, filter, queries, start, stop, k, nearest, flag)
         if rule is not None:
             self.batch.take_rule(rule)
@@ -70,111 +73,21 @@ cdef class Task(Search):
             raise ValueError("there must be a radius for each query")
         self.make_room()
         self.judges = True
-        self.put_together(rule, costs, by_codes or self.approximate, radii, start, k, tells_late)
-        if most > 0:
-            (<RangeCollector?>self.collector).most = most
+        self.collector = collector_of(radii is not None, nearest and k > 0, most)
+        for i in range(0 if radii is None else self.batch.n_queries):
+            self.batch.queries[i].radius = radii[start + i]
+        put_together(self, rule, costs, by_codes or self.approximate,
+                     radii is None and self.batch.epsilon == 0.0, tells_late)
         self.prepare()
 
     # ---- what a search is made of ----
-
-    cdef put_together(self, rule, costs, bint by_codes, radii, int64_t start, int64_t k,
-                      bint tells_late):
-        """Choose the collector and the levels, and then the parts."""
-        cdef QueryBatch batch = self.batch
-        cdef Snapshot snapshot = batch.snapshot
-        cdef int64_t n_rows = batch.filter.n_rows, largest_block = batch.block_rows, i
-        cdef int64_t n = batch.n_queries
-        cdef bint nearest = batch.sign < 0.0, few = n_rows <= FEW_ROWS and (snapshot.vectors or n_rows == 0)
-        cdef bint listed = batch.filter.segments[0].positions != NULL
-        cdef Codes codes = snapshot.codes
-        if not snapshot.vectors and listed:
-            raise ValueError("without vectors a filter must be a mask")
-        if few or listed or not (by_codes or not snapshot.vectors):
-            codes = None
-        if codes is not None:
-            largest_block = max(largest_block, self.most_code_rows(codes))
-        if radii is None:
-            self.collector = Collector.__new__(Collector)
-        elif nearest and k:
-            self.collector = NearestBeyondCollector.__new__(NearestBeyondCollector)
-        else:
-            self.collector = RangeCollector.__new__(RangeCollector)
-        for i in range(0 if radii is None else n):
-            batch.queries[i].radius = radii[start + i]
-        self.collector.set_up(batch, 3 * CANDIDATE_ROOM if self.approximate else CANDIDATE_ROOM,
-                              largest_block, not few, not self.approximate)
-        if self.approximate:
-            costs = (0.0, 0.0, 0.0, 0.0)
-        # Where lateness is measured rows with exact keys would not count.
-        self.take_judge(costs, radii is None and batch.epsilon == 0.0 and snapshot.vectors
-                        and (codes is None or not self.approximate or not tells_late))
-        self.add_level(self.keys)
-        if not few:
-            self.floats = float_level_of(batch, self.collector.rows)
-            self.add_level(self.floats)
-        self.put_base_together(codes, rule, tells_late)
-        self.put_tail_together(codes, rule)
 
     cdef take_judge(self, costs, bint may_go_by_keys):
         """Have a judge, and exact keys for the queries that it takes from other levels."""
         cdef IntegerKeys integer_keys = IntegerKeys.of(self.batch, self.collector.rows)
         self.judge = Judge.of(self.batch, self.collector,
                               CeilingBound.of(self.batch, integer_keys), costs, may_go_by_keys)
-        self.keys = KeyLevel.of(self.batch, self.collector, self.judge)
-
-    cdef put_base_together(self, Codes codes, rule, bint tells_late):
-        """The parts of the rows of the last build."""
-        cdef QueryBatch batch = self.batch
-        cdef Snapshot snapshot = batch.snapshot
-        cdef Codes order = snapshot.codes
-        cdef int64_t most = INT64_MAX, n_first
-        if codes is None:
-            if (self.floats is not None and order is not None and not self.approximate
-                    and batch.filter.segments[0].positions == NULL
-                    and order.n_positions >= MANY_IN_ORDER and lie_by_norm(batch, order)):
-                self.coded = CodedQueries.of_batch(batch, order, False, order.has_pca_filter)
-                self.base_codes = CodeSource.of(batch, order, 0)
-                self.add_outliers(order, self.keys)
-                self.add(self.base_codes, self.floats).bound = NormBound.of(self.coded)
-                return
-            self.base_rows = RowSource.of(batch, &batch.filter.segments[0])
-            self.add(self.base_rows, self.rows_level())
-            return
-        self.coded = CodedQueries.of_batch(
-            batch, codes, self.approximate, codes.has_pca_filter and (
-                not self.approximate or (rule.deviations is not None
-                                         and snapshot.partitions is not None)))
-        self.add_uncoded(CodeSource.of(batch, codes, 0), self.coded, False)
-        self.add_outliers(codes, self.keys)
-        n_first = codes.n_positions
-        if self.approximate:
-            if 0 < rule.budget <= snapshot.n_slots:
-                most = whole_panels(rule.budget)
-            if rule.deviations is not None and snapshot.partitions is not None:
-                n_first = min(snapshot.partitions.starts[0], whole_panels(most // 2))
-            elif rule.rows is not None and rule.rows < n_first:
-                n_first = whole_panels(rule.rows)
-            n_first = min(n_first, most)
-        self.base_codes = CodeSource.of(batch, codes, self.rows_to_score(codes, n_first))
-        self.base_codes.stop = n_first
-        self.add_codes(self.base_codes, self.coded, self.base_codes.n_scored, False)
-        if not self.approximate:
-            if snapshot.vectors:
-                self.add(RestSource.behind(self.base_codes), self.floats, self.coded)
-            return
-        if rule.deviations is not None and snapshot.partitions is not None:
-            self.means = PartitionMeans.of(self.coded, rule.deviations)
-            self.add_codes(PartitionSource.of_means(self.means, self.collector, n_first, most,
-                                                    rule.predicted_threshold),
-                           self.coded, 0, False)
-        elif rule.extends_beyond is not None:
-            self.lateness = Lateness.of(self.coded, self.collector, None)
-            self.extends = True  # `LateSource` tells lateness
-            self.add_codes(LateSource.of_lateness(self.lateness, rule.extends_beyond, n_first),
-                           self.coded, 0, False)
-        if tells_late and self.lateness is None:
-            self.lateness = Lateness.of(self.coded, self.collector,
-                                        snapshot.partitions if self.means is not None else None)
+        self.keys = key_level_of(self.batch, self.collector, self.judge)
 
     cdef add_outliers(self, Codes codes, Level level):
         """Rows of the base without codes: they get exact keys first of all."""
@@ -190,98 +103,11 @@ cdef class Task(Search):
             rows.read_as = &codes.outliers[0]  # they are all that there is of the base
         self.add(rows, level)
 
-    cdef put_tail_together(self, Codes codes, rule):
-        """The parts of the rows added since."""
-        cdef QueryBatch batch = self.batch
-        cdef Snapshot snapshot = batch.snapshot
-        cdef Segment rest = batch.filter.segments[1]
-        cdef RunSource runs, again
-        if codes is not None and snapshot.added is not None:
-            rest = snapshot.uncoded
-            self.coded_added = CodedQueries.of_batch(
-                batch, snapshot.added, self.approximate, snapshot.added.has_pca_filter)
-            again = self.runs_of(None)
-            self.add_uncoded(again, self.coded_added, True)
-            runs = self.runs_of(None if rule is None else rule.run_ends)
-            self.add_codes(runs, self.coded_added, 0, True)
-        self.tail_rows = RowSource.of(batch, &rest)
-        if rest.count:
-            self.add(self.tail_rows, self.rows_level(), None, True, True)
-
-    cdef RunSource runs_of(self, ends):
-        cdef RunSource source = RunSource.__new__(RunSource)
-        source.set_up(self.batch, self.batch.snapshot.added)
-        source.runs = self.batch.snapshot.runs
-        source.take_ends(ends)
-        return source
-
-    cdef Level rows_level(self):
-        """What scores rows that have no codes."""
-        return self.keys if self.floats is None else self.floats
-
-    cdef add_uncoded(self, CodeSource source, CodedQueries coded, bint tail):
-        """All coded rows, for queries that have no codes: keys of the rows, or of decoded ones."""
-        cdef Level level = self.keys
-        if not self.batch.snapshot.vectors:
-            level = DecodedLevel.of(coded, level_of(coded, source.codes.n_positions, 0))
-        self.add(source, level, coded, False, tail)
-
-    cdef Part add_codes(self, CodeSource source, CodedQueries coded, int64_t n_scored, bint tail):
-        """Coded rows, for the queries that have codes."""
-        cdef Codes codes = coded.codes
-        cdef Level level = None, whole = None
-        cdef int64_t most = self.most_code_rows(codes)
-        cdef Part part
-        if codes.has_pca_filter:
-            level = whole = whole_level_of(coded, most, n_scored)
-            self.add_level(whole)
-        if coded.pca_filtered or whole is None:
-            level = level_of(coded, most, 0 if codes.has_pca_filter else n_scored)
-            self.add_level(level)
-        if self.approximate:  # scores are not told apart beyond the first rows
-            level.first_judged = INT64_MAX
-        part = self.add(source, level, coded, True, tail)
-        if level is not whole:
-            part.whole = whole
-        if self.batch.snapshot.vectors and not self.approximate:
-            part.floats = self.floats
-        if lie_by_norm(self.batch, codes) and (
-                not tail or self.batch.snapshot.codes.max_norm is not None):
-            part.bound, part.by_norm = NormBound.of(coded), True
-        return part
-
-    cdef int64_t most_code_rows(self, Codes codes):
-        """Rows of the largest block of codes. With epsilon the rows found depend on the blocks."""
-        cdef bint long_blocks = (self.batch.n_queries == 1 and not self.approximate
-                                 and self.batch.epsilon == 0.0)
-        return (LONG_BLOCKS if long_blocks else 1) * code_rows_of(codes)
-
-    cdef int64_t rows_to_score(self, Codes codes, int64_t stop) noexcept:
-        """How many first rows to score all of, up to `stop`, for a first threshold."""
-        cdef int64_t k = self.batch.k, most = MOST_SCORED, n
-        if self.collector.selects:
-            most = LARGEST_BLOCK
-        elif k > FARANN_SCORE_GROUPS // 2:
-            most = 0
-        if (self.coded.width == 1 or SCORED_OF_K * k > most or codes.int4_alone
-                or self.batch.filter.alive != NULL or not uses(FIRST_ROWS)
-                or isinstance(self.collector, RangeCollector)):
-            return 0
-        n = min(min(codes.n_leading, code_rows_of(codes)), min(most, stop))
-        if codes.has_pca_filter:
-            n = min(n, codes.n_hubs)
-        return n - n % FARANN_CODE_PANEL if n >= LEAST_SCORED else 0
-
     # ---- parts of the rows, other queries ----
 
     def n_in_line(self):
         """Rows to search, in a line: positions of codes or the first segment, then the second."""
-        return self.n_before_tail() + self.batch.filter.segments[1].count
-
-    cdef int64_t n_before_tail(self):
-        if self.base_codes is not None:
-            return self.base_codes.codes.n_positions
-        return self.batch.filter.segments[0].count
+        return n_before_tail(self) + self.batch.filter.segments[1].count
 
     def search_only(self, int64_t first, int64_t end, Task leader=None):
         """Search only some rows of the line, in whole panels of codes.
@@ -290,7 +116,7 @@ cdef class Task(Search):
         line belongs to the first rows. If codes rule out too little, the leader stops, and
         `gave_up` is true.
         """
-        cdef int64_t i, before = self.n_before_tail()
+        cdef int64_t i, before = n_before_tail(self)
         cdef int s
         if not 0 <= first <= end or first % FARANN_CODE_PANEL or end % FARANN_CODE_PANEL or (
                 (first > 0) != (leader is not None)):
@@ -363,6 +189,176 @@ cdef class Task(Search):
     def did(self):
         """What `SearchStats` has beside the number of queries."""
         return self.batch.counts()
+
+
+cdef put_together(Task task, rule, costs, bint by_codes, bint may_go_by_keys, bint tells_late):
+    """Choose the levels, and then the parts."""
+    cdef QueryBatch batch = task.batch
+    cdef Snapshot snapshot = batch.snapshot
+    cdef int64_t n_rows = batch.filter.n_rows, largest_block = batch.block_rows
+    cdef bint few = n_rows <= FEW_ROWS and (snapshot.vectors or n_rows == 0)
+    cdef bint listed = batch.filter.segments[0].positions != NULL
+    cdef Codes codes = snapshot.codes
+    if not snapshot.vectors and listed:
+        raise ValueError("without vectors a filter must be a mask")
+    if few or listed or not (by_codes or not snapshot.vectors):
+        codes = None
+    if codes is not None:
+        largest_block = max(largest_block, most_code_rows(task, codes))
+    task.collector.set_up(batch, 3 * CANDIDATE_ROOM if task.approximate else CANDIDATE_ROOM,
+                          largest_block, not few, not task.approximate)
+    if task.approximate:
+        costs = (0.0, 0.0, 0.0, 0.0)
+    # Where lateness is measured rows with exact keys would not count.
+    task.take_judge(costs, may_go_by_keys and snapshot.vectors
+                    and (codes is None or not task.approximate or not tells_late))
+    task.add_level(task.keys)
+    if not few:
+        task.floats = float_level_of(batch, task.collector)
+        task.add_level(task.floats)
+    if codes is None:
+        put_rows_together(task)
+    else:
+        put_codes_together(task, codes, rule, tells_late)
+    put_tail_together(task, codes, rule)
+
+
+cdef put_rows_together(Task task):
+    """The parts of the rows of the last build, without codes."""
+    cdef QueryBatch batch = task.batch
+    cdef Codes order = batch.snapshot.codes
+    if (task.floats is not None and order is not None and not task.approximate
+            and batch.filter.segments[0].positions == NULL
+            and order.n_positions >= MANY_IN_ORDER and lie_by_norm(batch, order)):
+        task.coded = CodedQueries.of_batch(batch, order, False, order.has_pca_filter)
+        task.base_codes = CodeSource.of(batch, order, 0)
+        task.add_outliers(order, task.keys)
+        task.add(task.base_codes, task.floats).bound = NormBound.of(task.coded)
+        return
+    task.base_rows = RowSource.of(batch, &batch.filter.segments[0])
+    task.add(task.base_rows, rows_level(task))
+
+
+cdef put_codes_together(Task task, Codes codes, rule, bint tells_late):
+    """The parts of the rows of the last build, by their codes."""
+    cdef QueryBatch batch = task.batch
+    cdef Snapshot snapshot = batch.snapshot
+    cdef int64_t most = INT64_MAX, n_first = codes.n_positions
+    cdef bint probes = (task.approximate and rule.deviations is not None
+                        and snapshot.partitions is not None)
+    task.coded = CodedQueries.of_batch(batch, codes, task.approximate,
+                                       codes.has_pca_filter and (probes or not task.approximate))
+    add_uncoded(task, CodeSource.of(batch, codes, 0), task.coded, False)
+    task.add_outliers(codes, task.keys)
+    if task.approximate:
+        if 0 < rule.budget <= snapshot.n_slots:
+            most = whole_panels(rule.budget)
+        if probes:
+            n_first = min(snapshot.partitions.starts[0], whole_panels(most // 2))
+        elif rule.rows is not None and rule.rows < n_first:
+            n_first = whole_panels(rule.rows)
+        n_first = min(n_first, most)
+    task.base_codes = CodeSource.of(batch, codes, rows_to_score(task, codes, n_first))
+    task.base_codes.stop = n_first
+    add_codes(task, task.base_codes, task.coded, False)
+    if not task.approximate:
+        if snapshot.vectors:
+            task.add(rest_behind(task.base_codes), task.floats, task.coded)
+    elif probes:
+        task.means = PartitionMeans.of(task.coded, rule.deviations)
+        add_codes(task, probed_partitions(task.means, task.collector, n_first, most,
+                                          rule.predicted_threshold), task.coded, False)
+    elif rule.extends_beyond is not None:
+        task.lateness = Lateness.of(task.coded, task.collector, None)
+        task.extends = True  # the source of late rows tells lateness
+        add_codes(task, late_rows(task.lateness, rule.extends_beyond, n_first), task.coded, False)
+    if tells_late and task.approximate and task.lateness is None:
+        task.lateness = Lateness.of(task.coded, task.collector,
+                                    snapshot.partitions if probes else None)
+
+
+cdef put_tail_together(Task task, Codes codes, rule):
+    """The parts of the rows added since."""
+    cdef QueryBatch batch = task.batch
+    cdef Snapshot snapshot = batch.snapshot
+    cdef Segment rest = batch.filter.segments[1]
+    if codes is not None and snapshot.added is not None:
+        rest = snapshot.uncoded
+        task.coded_added = CodedQueries.of_batch(
+            batch, snapshot.added, task.approximate, snapshot.added.has_pca_filter)
+        add_uncoded(task, added_runs(batch, None), task.coded_added, True)
+        add_codes(task, added_runs(batch, None if rule is None else rule.run_ends),
+                  task.coded_added, True)
+    task.tail_rows = RowSource.of(batch, &rest)
+    if rest.count:
+        task.add(task.tail_rows, rows_level(task), None, True, True)
+
+
+cdef Level rows_level(Task task):
+    """What scores rows that have no codes."""
+    return task.keys if task.floats is None else task.floats
+
+
+cdef add_uncoded(Task task, CodeSource source, CodedQueries coded, bint tail):
+    """All coded rows, for queries that have no codes: keys of the rows, or of decoded ones."""
+    cdef Level level = task.keys
+    if not task.batch.snapshot.vectors:
+        level = decoded_level_of(coded)
+    task.add(source, level, coded, False, tail)
+
+
+cdef add_codes(Task task, CodeSource source, CodedQueries coded, bint tail):
+    """Coded rows, for the queries that have codes."""
+    cdef Codes codes = coded.codes
+    cdef Level level = None, whole = None
+    cdef int64_t most = most_code_rows(task, codes), n_scored = source.n_scored
+    cdef Part part
+    if codes.has_pca_filter:
+        level = whole = whole_level_of(coded, most, n_scored)
+        task.add_level(whole)
+    if coded.pca_filtered or whole is None:
+        level = level_of(coded, most, 0 if codes.has_pca_filter else n_scored)
+        task.add_level(level)
+    if task.approximate:  # scores are not told apart beyond the first rows
+        level.first_judged = INT64_MAX
+    part = task.add(source, level, coded, True, tail)
+    if level is not whole:
+        part.whole = whole
+    if task.batch.snapshot.vectors and not task.approximate:
+        part.floats = task.floats
+    if lie_by_norm(task.batch, codes) and (
+            not tail or task.batch.snapshot.codes.max_norm is not None):
+        part.bound, part.by_norm = NormBound.of(coded), True
+
+
+cdef int64_t most_code_rows(Task task, Codes codes):
+    """Rows of the largest block of codes. With epsilon the rows found depend on the blocks."""
+    cdef bint long_blocks = (task.batch.n_queries == 1 and not task.approximate
+                             and task.batch.epsilon == 0.0)
+    return (LONG_BLOCKS if long_blocks else 1) * code_rows_of(codes)
+
+
+cdef int64_t rows_to_score(Task task, Codes codes, int64_t stop) noexcept:
+    """How many first rows to score all of, up to `stop`, for a first threshold."""
+    cdef int64_t k = task.batch.k, most = MOST_SCORED, n
+    if task.collector.selects:
+        most = LARGEST_BLOCK
+    elif k > FARANN_SCORE_GROUPS // 2:
+        most = 0
+    if (task.coded.width == 1 or SCORED_OF_K * k > most or codes.int4_alone
+            or task.batch.filter.alive != NULL or not uses(FIRST_ROWS)
+            or task.collector.found[0].top.capacity == 0):  # a radius is the threshold
+        return 0
+    n = min(min(codes.n_leading, code_rows_of(codes)), min(most, stop))
+    if codes.has_pca_filter:
+        n = min(n, codes.n_hubs)
+    return n - n % FARANN_CODE_PANEL if n >= LEAST_SCORED else 0
+
+
+cdef int64_t n_before_tail(Task task):
+    if task.base_codes is not None:
+        return task.base_codes.codes.n_positions
+    return task.batch.filter.segments[0].count
 
 
 cdef Segment NO_ROWS
