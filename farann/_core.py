@@ -1,8 +1,7 @@
 """The native core's names for Python."""
 
-from farann.native.codes import Codes, Partitions
-from farann.native.encoding import (CODE_SPAN, MOST_AXES, Transform, add_to_groups, code_extents,
-                                    code_rows, encode_rows, pack_codes, rotate)
+from farann.native.codes import (CODE_SPAN, MOST_AXES, Codes, Partitions, Transform, add_to_groups,
+                                 code_extents, code_rows, encode_rows, pack_codes, rotate)
 from farann.native.greedy import Greedy
 from farann.native.guard import Guard
 from farann.native.judge import CodeTrials

@@ -1,9 +1,28 @@
-"""8-bit codes of all rows of a snapshot's base, and its partitions."""
+"""8-bit codes: what vectors go through before, codes of a base, and its partitions."""
 
 from libc.stdint cimport int32_t, int64_t, int8_t, uint8_t
 
-from farann.native.encoding cimport Projection, Transform
-from farann.native.kernels cimport farann_code_bounds, farann_coded_rows
+from farann.native.kernels cimport (farann_code_bounds, farann_coded_rows, farann_kernels,
+                                    farann_transform)
+
+cdef enum:
+    # Directions of a PCA filter, at most; the rounding error of their products grows with them.
+    LARGEST_BASIS = 128
+
+
+cdef class Projection:
+    cdef double[:, ::1] directions  # with zeros up to a multiple of 8
+    cdef int64_t n
+
+    cdef double residual_norm(self, const farann_kernels *kernels, const double *vector,
+                              double *along) noexcept nogil
+
+
+cdef class Transform:
+    cdef farann_transform given
+    cdef double[:, ::1] signs
+    cdef Projection axes
+    cdef int64_t dim
 
 
 cdef class Codes:
@@ -31,10 +50,6 @@ cdef class Codes:
     cdef readonly int64_t n_filled  # positions up to the last that has a row
     cdef int64_t n_leading  # positions before the first that is empty
     cdef object places  # see `places_of`
-
-
-
-cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t dim) except *
 
 
 cdef class Partitions:

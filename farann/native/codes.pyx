@@ -1,15 +1,21 @@
-"""8-bit codes of all rows of a snapshot's base, and its partitions, as searches read them."""
+"""8-bit codes: what vectors go through before, coding rows; codes of a base, and its partitions."""
 
+from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, fabs, sqrt
-from libc.stdint cimport INT64_MAX
+from libc.stdint cimport INT64_MAX, uint64_t
 
 from farann.native.kernels cimport *
 
 import numpy as np
 
-from farann.native.encoding import pack_codes
+from farann.native.kernels import widened
+
+ctypedef fused real:
+    float
+    double
 
 cdef enum:
+    CODED_AT_ONCE = 1048576  # coordinates coded between looks for signals
     # Coordinates up to which float32 holds any sum of high nibbles exactly: below 2^24.
     MOST_HALVED = 8192
     # At most max(MOST_OUTLIERS, n_rows / FEWEST_CODED) rows of a base may be without codes.
@@ -18,9 +24,185 @@ cdef enum:
 
 # Bytes up to which the high nibbles of all codes stay in the cache and are not worth reading first.
 CACHED_BYTES = 524288
+HUB_ROWS = 512  # hubs: the first rows, scored before a PCA filter is used
 
-# Hubs: the first rows, which answer many queries; they are scored before a PCA filter is used.
-HUB_ROWS = 512
+# Limit on the scale of means that rows are coded relative to; coded coordinates are at most 1e18.
+cdef double LARGEST_SCALE = 1e17
+
+CODE_SPAN, MOST_AXES = <int>FARANN_SPAN, <int>LARGEST_BASIS
+
+
+def code_rows(int64_t n):
+    """Rows of whole panels that hold n rows."""
+    return whole_panels(n)
+
+
+cdef class Projection:
+    """Orthonormal directions, as `quantize.transform.Projection` has them.
+
+    Parameters
+    ----------
+    given : Projection
+    dim : int
+        What vectors have.
+    name : str
+        Of the argument, for errors.
+    """
+
+    def __init__(self, given, int64_t dim, str name):
+        directions = np.asarray(given.directions, np.float64)
+        if (directions.ndim != 2 or not 1 <= directions.shape[0] <= min(dim, LARGEST_BASIS)
+                or directions.shape[1] != dim):
+            raise ValueError(f"{name} must be up to {LARGEST_BASIS} directions of the rows' space")
+        # First that products stay finite; NaN fails this, too.
+        if not (np.abs(directions).max() < 2.0
+                and np.linalg.norm(directions @ directions.T - np.eye(len(directions))) < 1e-12):
+            raise ValueError(f"{name} must be orthonormal")
+        self.n = len(directions)
+        self.directions = np.zeros((self.n, (dim + 7) // 8 * 8))
+        np.asarray(self.directions)[:, :dim] = directions
+
+    cdef double residual_norm(self, const farann_kernels *kernels, const double *vector,
+                              double *along) noexcept nogil:
+        """Write what a padded vector is along each direction; how long the rest is, rounded up."""
+        return sqrt(farann_along(kernels, &self.directions[0, 0], self.n, self.directions.shape[1],
+                                 vector, along))
+
+
+cdef class Transform:
+    """What vectors go through before they are coded: axes, if only what they are along these is
+    coded, and a rotation.
+
+    Parameters
+    ----------
+    signs : int8 (3, n_coded)
+        Of the rotation.
+    axes : Projection or None
+        n_coded directions; None: all dim coordinates are coded.
+    """
+
+    def __init__(self, const int8_t[:, ::1] signs, axes=None):
+        cdef int64_t dim = signs.shape[1]
+        if signs.shape[0] != FARANN_ROTATION_ROUNDS or dim < 1:
+            raise ValueError("there must be signs for each round of the rotation")
+        self.signs = np.array(signs, np.float64)
+        self.given = farann_transform(&self.signs[0, 0], NULL, dim)
+        if axes is not None:
+            if np.ndim(axes.directions) != 2 or len(axes.directions) != dim:
+                raise ValueError("there must be signs for each of the axes")
+            dim = axes.directions.shape[1]
+            self.axes = Projection(axes, dim, "axes")
+            self.given.axes = &self.axes.directions[0, 0]
+        self.dim = dim
+
+
+def rotate(double[:, ::1] vectors, const int8_t[:, ::1] signs, str isa):
+    """Rotate vectors in place, as rows are before they are coded; the same bits at all levels."""
+    cdef Transform turn = Transform(signs)
+    cdef const farann_kernels *kernels = kernels_of(isa)
+    cdef int64_t i, dim = signs.shape[1]
+    cdef uint64_t before
+    if vectors.shape[1] != dim:
+        raise ValueError("there must be a sign for each coordinate")
+    with nogil:
+        before = farann_arithmetic_begin()
+        for i in range(vectors.shape[0]):
+            kernels.rotate_f64(&vectors[i, 0], dim, turn.given.signs, FARANN_ROTATION_ROUNDS)
+        farann_arithmetic_end(before)
+
+
+def code_extents(rows, const double[::1] center, bint unit,
+                 const int8_t[:, ::1] signs, axes, str isa, double[::1] extents):
+    """Write each row's largest |coordinate| after centring, and what `Transform` says, or how long the
+    row is outside the axes, if that is more."""
+    cdef double[::1] scratch = np.zeros(2 * padded(center.shape[0]))
+    cdef Transform turn = Transform(signs, axes)
+    cdef const farann_kernels *kernels = kernels_of(isa)
+    cdef const float[:, ::1] wide
+    cdef int64_t n, start = 0, n_rows = len(rows), dim = center.shape[0]
+    cdef uint64_t before
+    while start < n_rows:
+        wide = wide_block(rows, start, dim)
+        n = wide.shape[0]
+        with nogil:
+            before = farann_arithmetic_begin()
+            farann_code_extents(kernels, &wide[0, 0], n, dim, &center[0],
+                                unit, &turn.given, &scratch[0], &extents[start])
+            farann_arithmetic_end(before)
+        start += n
+
+
+cdef const float[:, ::1] wide_block(rows, int64_t start, int64_t dim) except *:
+    """Rows from one on as float32, as many as are coded between looks for signals."""
+    cdef const float[:, ::1] wide
+    if start > 0:
+        PyErr_CheckSignals()
+    wide = widened(rows[start:start + max(CODED_AT_ONCE // dim, 1)])
+    if wide.shape[1] != dim:
+        raise ValueError("rows must have the dimension of the center")
+    return wide
+
+
+def add_to_groups(real[:, ::1] vectors, const int32_t[::1] groups, double[:, ::1] sums):
+    """Add each vector, float32 or float64, to the sum of its group; -1 is none."""
+    cdef int64_t i, j, group, n = vectors.shape[0], dim = sums.shape[1], n_groups = sums.shape[0]
+    cdef const real *vector
+    cdef double *total
+    if groups.shape[0] != n or (n and vectors.shape[1] != dim):
+        raise ValueError("each vector must have a group, and the dimension of sums")
+    with nogil:
+        for i in range(n):
+            group = groups[i]
+            if 0 <= group < n_groups and dim > 0:
+                vector, total = &vectors[i, 0], &sums[group, 0]
+                for j in range(dim):
+                    total[j] += vector[j]
+
+
+def encode_rows(rows, const double[::1] center, bint unit,
+                const int8_t[:, ::1] signs, axes, const float[::1] inv_scale, str isa,
+                uint8_t[:, ::1] codes, double[::1] squares, float[::1] low_nibble_norm):
+    """Code rows, one after the other; gives the largest |e|^2, |w z|^2, |l - 7.5|^2 and |z|^2, and
+    of what is outside the axes |z'|^2 and |w z'|^2."""
+    cdef double[::1] scratch = np.zeros(2 * padded(center.shape[0]))
+    cdef Transform turn = Transform(signs, axes)
+    cdef const farann_kernels *kernels = kernels_of(isa)
+    cdef farann_code_extremes largest
+    cdef const float[:, ::1] wide
+    cdef int64_t n, start = 0, n_rows = len(rows), dim = center.shape[0]
+    cdef uint64_t before
+    largest.residual = largest.length = largest.low_nibble_norm = largest.norm = 0.0
+    largest.outside = largest.outside_length = 0.0
+    while start < n_rows:
+        wide = wide_block(rows, start, dim)
+        n = wide.shape[0]
+        with nogil:
+            before = farann_arithmetic_begin()
+            farann_encode_rows(kernels, &wide[0, 0], n, dim, &center[0], unit,
+                               &turn.given, &inv_scale[start], &scratch[0], &codes[start, 0],
+                               &squares[start], &low_nibble_norm[start], &largest)
+            farann_arithmetic_end(before)
+        start += n
+    return (largest.residual, largest.length, largest.low_nibble_norm, largest.norm, largest.outside,
+            largest.outside_length)
+
+
+def pack_codes(const uint8_t[:, ::1] rows, const int64_t[::1] places, bint halves,
+               uint8_t[:, ::1] panels, uint8_t[:, ::1] lower=None):
+    """Lay the codes of rows out in panels: row i at position places[i], nowhere if negative."""
+    cdef int64_t groups = rows.shape[1] // FARANN_CODE_GROUP
+    cdef int64_t width = (code_pairs(groups) if halves else groups) * FARANN_CODE_GROUP
+    if (rows.shape[1] % FARANN_CODE_GROUP or rows.shape[0] != places.shape[0]
+            or panels.shape[0] % FARANN_CODE_PANEL or panels.shape[1] != width
+            or (lower is not None and (lower.shape[0] != panels.shape[0]
+                                       or lower.shape[1] != width or not halves))):
+        raise ValueError("panels must have room for the rows")
+    if np.max(places, initial=-1) >= panels.shape[0]:
+        raise ValueError("places must be in the panels")
+    if rows.shape[0] and panels.shape[0]:
+        with nogil:
+            farann_pack_codes(&rows[0, 0], &places[0], places.shape[0], groups, halves,
+                              &panels[0, 0], NULL if lower is None else &lower[0, 0])
 
 
 cdef class Codes:
@@ -31,53 +213,9 @@ cdef class Codes:
     n_rows, dim : int
         Of the base.
     arrays : CodeArrays
-        With the attributes below.
+        docs/format.md says what each holds.
     in_runs : bool
         Whether rows lie by reach in runs only, of which it says what each panel reaches.
-
-    Attributes
-    ----------
-    panels : uint8 (n_positions, 4 * n)
-        What is scanned, in panels of 16 rows, see `farann_coded_rows`. Without a `pca_filter` the
-        high nibbles of all coordinates, n = ceil(ceil(n_coded / 4) / 2), of which there are dim, or
-        one for each of the `pca_axes`. With it whole codes of those along it, and a last group for
-        the length of the rest.
-    low_nibbles : uint8, as panels, or None
-        None with a `pca_filter`, and for 4-bit codes.
-    inv_scale : float32 (n_positions / 16,)
-        One over the scale of a panel's codes.
-    low_nibble_norm : float32 (n_positions / 16,) or None
-        Of nibbles: the largest |l - 7.5| of a panel's rows, with the low nibbles l.
-    squares : float32 (n_positions,) or None
-        |z|^2 times the inverse scale (l2).
-    signs : int8 (3, n_coded)
-        Of the rotation of all coordinates.
-    slots : int32 (n_positions,) or None
-        The slot of each position, -1 for none; None: they are the same.
-    outliers : int64 (m,)
-        Slots of the rows that are not coded.
-    bounds : tuple of eight floats
-        Of what is scanned: the largest |w z - c|, |w z|, |l - 7.5| and |z| of a row z with the
-        inverse scale w and codes c, the first two less the mean that it is relative to; the unit of
-        the rest, or 0; of what is outside the `pca_axes`, the largest |z'| and |w z'|, and the
-        root of the mean of |z'|^2.
-    pca_filter : Projection or None
-    whole : uint8 (n_positions, 4 * ceil(n_coded / 4)) or None
-        With a PCA filter: codes of all coordinates, row after row.
-    whole_inv_scale : float32 (n_positions,) or None
-    whole_squares, whole_bounds
-        Of these, as above.
-    max_norm : float32 (n_positions / 16,) or None
-        The largest |z| of a panel's rows, where these lie by it; with a `mean_query_direction`, of
-        what is not along it.
-    mean_query_direction : Projection or None
-        One direction, not under l2.
-    max_along : float32 (n_positions / 16,) or None
-        The most that a panel's rows are along that direction.
-    pca_axes : Projection or None
-        What rows are coded along, see `Transform`; not without vectors.
-    whole_codes_first : bool
-        Whether single exact queries read high and low nibbles together, however many there are.
     """
 
     def __init__(self, int64_t n_rows, int64_t dim, arrays, bint in_runs=False):
@@ -119,7 +257,7 @@ cdef class Codes:
 
 cdef take_slots(Codes codes):
     """Check where rows are, and count up to where there are any."""
-    cdef int64_t i, n_outliers = codes.outliers.shape[0], n = codes.n_positions
+    cdef int64_t i, n_outliers = codes.outliers.shape[0]
     if n_outliers > max(MOST_OUTLIERS, codes.n_rows // FEWEST_CODED):
         raise ValueError(f"there must be at most {MOST_OUTLIERS} outliers, or one row in "
                          f"{FEWEST_CODED}")
@@ -130,14 +268,12 @@ cdef take_slots(Codes codes):
     codes.n_filled = codes.n_leading = codes.n_rows
     if codes.slots is None:
         return
-    for i in range(n):
-        if not -1 <= codes.slots[i] < codes.n_rows:
-            raise ValueError("slots must be those of the base")
-    codes.n_filled, codes.n_leading = n, 0
-    while codes.n_leading < n and codes.slots[codes.n_leading] >= 0:
-        codes.n_leading += 1
-    while codes.n_filled > 0 and codes.slots[codes.n_filled - 1] < 0:
-        codes.n_filled -= 1
+    slots = np.asarray(codes.slots)
+    if not -1 <= slots.min() <= slots.max() < codes.n_rows:
+        raise ValueError("slots must be those of the base")
+    filled = slots >= 0
+    codes.n_filled = len(slots) - filled[::-1].argmax() if filled.any() else 0
+    codes.n_leading = len(slots) if filled.all() else filled.argmin()
 
 
 cdef take_scanned(Codes codes, arrays):
@@ -243,7 +379,7 @@ cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t
     if not 0.0 < smallest <= largest < INFINITY:
         raise ValueError("weights must be positive and finite")
     (result.residual, result.length, result.low_nibble_norm, result.norm, result.rest_unit,
-     result.outside, result.outside_length, usual) = bounds
+     result.outside, result.outside_length, _) = bounds
     result.scale, result.largest_threshold = 1.0 / smallest, 2.0**29 / largest
     result.largest_square = 0.0
     if squares is not None:
@@ -252,10 +388,7 @@ cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t
         # Positive even where all rows are zero: it tells that there are squares.
         result.largest_square = max(largest_of(squares, "squares"), 1e-37)
     result.dim = dim
-    if not (0.0 <= result.residual < INFINITY and 0.0 <= result.length < INFINITY
-            and 0.0 <= result.low_nibble_norm < INFINITY and 0.0 <= result.norm < INFINITY
-            and 0.0 <= result.rest_unit < INFINITY and 0.0 <= result.outside < INFINITY
-            and 0.0 <= result.outside_length < INFINITY and 0.0 <= usual < INFINITY):
+    if not all(0.0 <= bound < INFINITY for bound in bounds):
         raise ValueError("bounds must be finite and not negative")
     return result
 
@@ -273,10 +406,6 @@ cdef double largest_of(values, str name) except -1.0:
     return largest
 
 
-# Limit on the scale of means that rows are coded relative to; coded coordinates are at most 1e18.
-cdef double LARGEST_SCALE = 1e17
-
-
 cdef class Partitions:
     """Which positions of codes belong to which cell, and each cell as a coded row.
 
@@ -285,25 +414,7 @@ cdef class Partitions:
     n_coded, n_positions : int
         Of the codes.
     arrays : PartitionArrays
-        With the attributes below.
-
-    Attributes
-    ----------
-    starts : int64 (n_cells + 1,)
-        Cell c has the positions starts[c] .. starts[c + 1], whole panels; what comes before
-        starts[0] belongs to no cell and is always searched.
-    panels : uint8 (n, 4 * (ceil(n_coded / 4) + 1))
-        The cells' means in whole codes, laid out as rows along a basis are, turned by the same
-        rotation as rows; the last group is the standard deviation of a cell's rows along one
-        direction.
-    inv_scale : float32 (n / 16,)
-        As for rows.
-    squares : float32 (n,) or None
-        The mean of |z|^2 over a cell's rows, times the weight (l2).
-    step : float
-        Of the deviations.
-    relative : bool
-        Whether rows of a cell were coded less its mean, as coded.
+        docs/format.md says what each holds.
     """
 
     def __init__(self, int64_t n_coded, int64_t n_positions, arrays):

@@ -110,7 +110,7 @@ class Record:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class CodeArrays(Record):
-    """Codes of rows in an order; `_core.Codes` says what each array holds."""
+    """Codes of rows in an order; docs/format.md says what each array holds."""
 
     panels: UInt8Array = field(metadata=kept(np.uint8, 2))
     low_nibbles: UInt8Array | None = field(default=None, metadata=kept(np.uint8, 2))
@@ -177,7 +177,7 @@ def empty_halves(n_positions: int, width: int) -> tuple[UInt8Array, UInt8Array]:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False, match_args=False)
 class PartitionArrays(Record):
-    """Partitions of codes; `_core.Partitions` says what each array holds."""
+    """Partitions of codes; docs/format.md says what each array holds."""
 
     starts: Int64Array = field(metadata=kept(np.int64, 1))
     panels: UInt8Array = field(metadata=kept(np.uint8, 2))
