@@ -111,8 +111,10 @@ class Added(NamedTuple):
         """The runs that aren't merged when n rows are coded."""
         runs = self.runs
         while True:
-            level, kept = _level_of(n), len(runs)
-            while kept and _level_of(runs[kept - 1].n) <= level:
+            above, kept = LEAST_RUN * _FAN, len(runs)  # rows of the levels above that of n
+            while n >= above:
+                above *= _FAN
+            while kept and runs[kept - 1].n < above:
                 kept -= 1
             if len(runs) - kept < _FAN - 1:
                 return runs
@@ -148,13 +150,6 @@ def nothing_added() -> Added:
     """The state of a tail without rows."""
     none = np.empty(0, np.int64)
     return Added(None, 0, (), none, none)
-
-
-def _level_of(n: int) -> int:
-    level = 0
-    while n >= LEAST_RUN * _FAN ** (level + 1):
-        level += 1
-    return level
 
 
 def _parts(codes: CodeArrays) -> Iterator[tuple[str, npt.NDArray[Any], int]]:

@@ -166,10 +166,9 @@ def _long_answers(builder: Builder, coded: Int64Array, queries: Float32Array,
 
 
 def _better(task: _Task, partitioned: Made, plain: Made, queries: Float32Array) -> Made:
-    """Choose between the layouts with and without partitions, by counted work.
+    """Choose a layout: partitions must make approximate searches faster and none of them slower.
 
-    Partitions must make approximate searches faster and none of them slower. The layout without is
-    kept as well if exact searches are slower with partitions."""
+    The layout without is kept as well if exact searches are slower with partitions."""
     snapshots = [task.builder.snapshot(made.layout) for made in (partitioned, plain)]
     exact, costs = dict[int, Answered](), dict[int, list[float]]()
 
@@ -194,8 +193,7 @@ def _better(task: _Task, partitioned: Made, plain: Made, queries: Float32Array) 
 def choose_for_singles(task: _Task, made: Made, queries: Float32Array | None) -> Made:
     """Choose the level that single exact queries begin with, by counted work of some queries.
 
-    Levels are float32, whole codes, and high nibbles before low ones. A batch needs no choice: it
-    gives codes up after a few blocks."""
+    A batch needs no choice: it gives codes up after a few blocks."""
     layout, builder = made.exact or made.layout, task.builder
     if layout is None or not task.spec.vectors or queries is None or len(queries) == 0:
         return made
@@ -224,10 +222,7 @@ def choose_for_singles(task: _Task, made: Made, queries: Float32Array | None) ->
 
 
 def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
-    """Add a PCA filter and key bounds to a task, or the rounding of coarse codes.
-
-    `sample` is a sample of rows, if there is one already.
-    """
+    """Add a PCA filter and key bounds to a task, or the rounding of coarse codes."""
     builder, spec = task.builder, task.spec
     n, extents = len(builder.rows), builder.extents
     if spec.width.is_coarse:

@@ -120,10 +120,8 @@ class Builder(NamedTuple):
 
     def with_key_bounds(self, arrays: CodeArrays, order: Int64Array, sizes: Sizes,
                         direction: Projection | None = None) -> CodeArrays:
-        """Add key bounds of panels to codes, rounded up.
-
-        They are the rows' lengths, or with a mean query direction their components along it and the
-        lengths of the rest."""
+        """Add key bounds of panels to codes, rounded up: of lengths, or along and across a
+        direction."""
         assert sizes.lengths is not None
         most = largest_of_panels(sizes.lengths, order) * (1.0 + _LENGTH_UP)
         arrays = replace(arrays, max_norm=most.astype(np.float32))
@@ -232,10 +230,8 @@ class Builder(NamedTuple):
 
     def _code(self, inv_scale: Float32Array, lay: Callable[[CodedBlock], object],
               coarse: Coarse | None = None) -> Float64Array:
-        """Code rows, each by its inverse scale, and lay them down block by block, perhaps several
-        at a time; codes of outliers are worth nothing.
-
-        Gives the squares of the bounds (6,), see `bounds_from`."""
+        """Code rows by their inverse scales, lay blocks down, and give the squares of the bounds,
+        see `bounds_from`; codes of outliers are worth nothing."""
         transform, outlying = self.extents.transform, outliers_of(self.extents, len(self.rows))
         extremes: list[Any] = []  # of blocks, in any order
 
@@ -256,13 +252,11 @@ class Builder(NamedTuple):
 
     def _code_along(self, order: Int64Array, places: Int64Array, basis: Projection,
                     rest_step: float) -> tuple[UInt8Array, Float32Array, CodeBounds]:
-        """Code rows along a basis, each by the inverse scale of its panel: panels, in whose last
-        group is the length of what is outside the basis, these inverse scales, and bounds.
+        """Code rows along a basis: panels, in whose last group is the length of what is outside it,
+        their inverse scales, and bounds.
 
-        `order` has the slots of positions, `places` the position of each row. With a `rest_step`
-        other than 0, scales are such that what is outside the basis fits its 127 steps. What rows
-        are along the basis is computed twice, as keeping it would take the memory of a good part of
-        the rows."""
+        With a `rest_step` scales are such that what is outside the basis fits its 127 steps. What
+        rows are along the basis is computed twice, as it takes much memory."""
         n, m = len(self.rows), len(basis)
         largest, rest, outlying = np.zeros(n), np.zeros(n), outliers_of(self.extents, n)
 

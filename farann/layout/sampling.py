@@ -72,9 +72,7 @@ def few_of(queries: Float32Array) -> Float32Array:
 
 def typical(rows: RowArray, center: Float64Array, normalized: bool, query_sample: Float32Array,
             query_vectors: Float64Array) -> tuple[Float64Array, Float32Array, Float64Array]:
-    """Sample of rows, centered, with the sample queries and their vectors.
-
-    There are fewer of all these where there is little to be learned."""
+    """Sample of rows, centered, sample queries and vectors: few where there is little to learn."""
     if len(rows) <= _SMALL and len(query_sample) * rows.size > _SPARED:
         some = sample_of(rows[:: 2 * _ONE_IN], center, normalized)
         if pca_filter.lie_anywhere(some, query_vectors):
@@ -109,10 +107,7 @@ def samples_for(rows: RowArray, queries: Float32Array | None, unused: Float32Arr
 
 def transform_for(rows: RowArray, center: Float64Array, spec: IndexSpec,
                   query_vectors: Float64Array, sample: Float64Array | None = None) -> Transform:
-    """Choose the transform of rows before they are coded, for these query vectors.
-
-    `sample` is a sample of the rows, see `scalar.sample_of`, if there is one already.
-    """
+    """Choose the transform of rows before they are coded, for these query vectors."""
     transform = Transform(rotation_signs(rows.shape[1], spec.seed))
     # Coarse codes are rounded for likely queries instead. Rows that are known by their codes alone
     # must not lose a part for good.
@@ -198,10 +193,7 @@ class CostModel(NamedTuple):
         return float((bounds < self.thresholds[:, None]).mean())
 
     def key_bounds_pay(self, query_vectors: Float64Array) -> tuple[bool, MeanQueryDirection | None]:
-        """Whether key bounds of panels pay, and the mean query direction if it beats lengths.
-
-        `query_vectors` are those of all sample queries.
-        """
+        """Whether key bounds of panels pay, and the mean query direction if it beats lengths."""
         mean_query = self.mean_query(query_vectors)
         of_lengths, of_direction = self.ruled_out(), self.ruled_out_along(mean_query)
         pays = max(of_lengths, of_direction) > _WORTH_AN_ORDER
@@ -219,9 +211,7 @@ class CostModel(NamedTuple):
         return MeanQueryDirection(direction, float(along.mean()), float(across.mean()))
 
     def ruled_out_along(self, mean_query: MeanQueryDirection | None) -> float:
-        """The share of rows that key bounds along and across the mean query direction rule out.
-
-        Each row is bounded by the largest components of all rows from it on."""
+        """The share of rows that key bounds along and across the direction rule out."""
         if mean_query is None:
             return 0.0
         along, across = along_and_across(self.rows, mean_query.direction)
@@ -255,10 +245,7 @@ def along_and_across(vectors: Float64Array,
 def cost_model_of(rows: RowArray, center: Float64Array, metric: MetricTraits,
                   queries: Float32Array, last: Int64Array, sample: Float64Array,
                   nearest: bool) -> CostModel:
-    """Make a cost model from evenly spaced sample queries.
-
-    `last` ends each query's answer; `sample` is a sample of rows, see `scalar.sample_of`.
-    """
+    """Make a cost model from evenly spaced sample queries, whose answers end with `last`."""
     some = slice(None, None, -(-len(queries) // _QUERIES))
     query_vectors = metric.query_vectors(queries[some], center, nearest)
     ends = centered(rows[last[some]], center, metric.normalized)

@@ -156,10 +156,7 @@ def checked(live: Live, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
 
 def asked(live: Live, queries: Any, ids: Any,
           given: Filtering) -> tuple[Float32Array, bool, Filtering]:
-    """Queries as vectors, or those of the rows with some ids, which leave themselves out.
-
-    Gives the vectors, whether it was a single one, and the filters.
-    """
+    """The vectors of queries or of rows by ids, whether it was a single one, and the filters."""
     check_one("queries", queries, ids)
     if ids is None:
         return *checked(live, queries), given
@@ -321,8 +318,7 @@ def answer(hits: Hits, single: bool, stats: SearchStats | None = None) -> Hits:
 def _mirrored(question: Question, hits: Hits) -> Float32Array:
     """Scores of the queries, of what these times -1 found.
 
-    A score of 0 may be a product that float32 has no number for. It has the sign of that, as the
-    scores of exact searches do.
+    A score of 0 has the sign of its key, which float32 may have no number for.
     """
     scores = np.float32(0.0) - hits.scores
     if not scores.all() and question.store.n_coded is None:

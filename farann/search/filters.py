@@ -44,50 +44,39 @@ Singles: TypeAlias = dict[tuple[str, int, float | None], _core.SingleSearch]
 
 
 class Rows:
-    """Allowed rows of a store, as a mask of its slots or as a list of them; each makes the other.
-
-    The filters that are made of them are kept, and of a `Filter` what answers single queries.
-    """
+    """Allowed rows of a store, as a mask of its slots or as a list of them, with what was made."""
 
     def __init__(self, n_slots: int, *, mask: UInt8Array | None = None,
                  slots: Int64Array | None = None) -> None:
         self._mask, self._slots = mask, slots
-        if slots is not None:
-            self.count = len(slots)
-        else:
-            assert mask is not None
-            self.count = int(np.count_nonzero(mask.view(np.bool_)))
+        self.count = len(self.slots()) if mask is None else int(
+            np.count_nonzero(mask.view(np.bool_)))
         self._n_slots = n_slots
-        self._by_mask: _core.Filter | None = None
-        self._by_list: _core.Filter | None = None
-        self.singles: Singles | None = None
+        self._filters: dict[bool, _core.Filter] = {}  # by whether rows are listed
+        self.singles: Singles | None = None  # of a `Filter`
 
     def mask(self) -> UInt8Array:
         """A byte for each slot, 1 for the rows."""
         if self._mask is not None:
             return self._mask
-        assert self._slots is not None
         mask = np.zeros(self._n_slots, np.uint8)
-        mask[self._slots] = 1
+        mask[self.slots()] = 1
         return mask
 
     def slots(self) -> Int64Array:
         """The slots of the rows, ascending."""
         if self._slots is not None:
             return self._slots
-        assert self._mask is not None
-        return np.flatnonzero(self._mask.view(np.bool_)).astype(np.int64, copy=False)
+        return np.flatnonzero(self.mask().view(np.bool_)).astype(np.int64, copy=False)
 
     def filter(self, store: Store, view: View, n_queries: int, exact: bool) -> _core.Filter:
         """The rows as a mask or list, whichever takes less work for `n_queries` queries."""
-        if exact and _list_pays(store, view, self.count, n_queries):
-            if self._by_list is None:
-                self._by_list = _core.Filter(view.snapshot, slots=self.slots())
-            return self._by_list
-        if self._by_mask is None:
-            share = self.count / max(self._n_slots, 1)
-            self._by_mask = _core.Filter(view.snapshot, self.mask(), share=share)
-        return self._by_mask
+        listed = exact and _list_pays(store, view, self.count, n_queries)
+        if listed not in self._filters:
+            self._filters[listed] = (
+                _core.Filter(view.snapshot, slots=self.slots()) if listed else
+                _core.Filter(view.snapshot, self.mask(), share=self.count / max(self._n_slots, 1)))
+        return self._filters[listed]
 
 
 class Filter:
@@ -221,14 +210,12 @@ class RowFilters(NamedTuple):
 
     def of(self, which: Int64Array) -> RowFilters:
         """Select the filters of some of the queries."""
-        if self.excluded is None and self.outside_groups is None:
-            return self
-        outside = None if self.outside_groups is None else self.outside_groups[which]
-        if self.excluded is None:
-            return self._replace(outside_groups=outside)
-        ids, offsets = self.excluded
-        places, ends = spans(offsets, which)
-        return self._replace(excluded=(ids[places], ends), outside_groups=outside)
+        excluded, outside = self.excluded, self.outside_groups
+        if excluded is not None:
+            places, ends = spans(excluded[1], which)
+            excluded = excluded[0][places], ends
+        return self._replace(excluded=excluded,
+                             outside_groups=None if outside is None else outside[which])
 
     def filter(self, store: Store, view: View, n_queries: int, *, exact: bool) -> _core.Filter:
         """The filter for the core; see `Rows.filter`."""
@@ -268,8 +255,7 @@ UNFILTERED = RowFilters(None, None)
 
 
 def spans(offsets: Int64Array, which: Int64Array) -> tuple[Int64Array, Int64Array]:
-    """Places of some queries' elements, of which each query's begin at an offset; and the offsets
-    of these queries alone."""
+    """Places of the elements of some queries, and the offsets of these alone."""
     counts = offsets[which + 1] - offsets[which]
     ends = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     return np.arange(ends[-1]) + np.repeat(offsets[which] - ends[:-1], counts), ends

@@ -128,11 +128,7 @@ def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | Non
 
 def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, SearchStats]:
     """The k best rows of each query: exact for those that are unlike the sample, and for late ones
-    where answers come later than is usual.
-
-    The rule is for the others. Without vectors all codes are scanned in the place of an exact
-    search.
-    """
+    where answers come later than is usual. Without vectors all codes are scanned for these."""
     n, k, usual = len(question.queries), question.k, rule.usual_lateness
     unlike = guard.unlike(question.queries, question.threads)
     if unlike is None and usual is None:

@@ -24,11 +24,8 @@ _MOST_PREPARED = 16  # kinds of single queries that are prepared for at a time
 
 def keep(store: Store, isa: str, k: int, recall: float | None, plan: Tuning | None,
          guard: Guard | None, rule: StopRule, row_filters: RowFilters = UNFILTERED) -> None:
-    """Keep what answers the next single queries that are asked in the same way.
-
-    `plan` is the table that there was before the rule was chosen: if that was another one than at
-    the next search, it is chosen anew. The filters are none, or those of a `Filter`.
-    """
+    """Keep what answers the next single queries that are asked in the same way, as long as the
+    table is the `plan` that there was before the rule was chosen."""
     singles = row_filters.singles(store)
     before = None if singles is None else singles.get((isa, k, recall))
     if singles is None or (before is not None and before.plan is plan):

@@ -165,11 +165,7 @@ def _by_high_nibbles(store: Store) -> Store:
 
 def retuned(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Iterable[int],
             nearest: bool = False, progress: Progress = False) -> Store:
-    """A new store tuned for some k, and for all that an old one was tuned for.
-
-    `has_sample`: a sample of queries was given for the new one. `nearest`: it is for the nearest
-    rows.
-    """
+    """A new store tuned for some k, of nearest rows perhaps, and for all that an old one was."""
     asked = [(old, new, () if nearest else tuned_for)]
     if len(new) and (nearest or old.nearest_tunings.by_k):
         asked.insert(0, (old.mirrored(isa), new.mirrored(isa), tuned_for if nearest else ()))
