@@ -17,42 +17,23 @@ class StopRule(NamedTuple):
 
     With `rows` or `deviations` it is approximate: it scans some of the coded rows, and takes errors
     of codes for noise.
-
-    Attributes
-    ----------
-    epsilon : float
-        Rows may be left out that are no more than this better than the k-th found.
-    rows : int, optional
-        How many of the coded rows are scanned, the first in their order, in whole panels.
-    deviations : float, optional
-        A partition is probed if its mean key plus this number of standard deviations reaches the
-        k-th best key. Rows in no partition are always scanned.
-    budget : int
-        With `deviations`: how many rows are scanned at most, in whole panels; 0: no limit.
-    predicted_threshold : float
-        With `deviations`: by how many deviations the k-th key is taken to be above what good
-        partitions score, see `_core.surprises`; NaN: nothing is predicted.
-    run_ends : int64 (r,), optional
-        Before which position of the added rows the scan of each run ends; by default it is scanned
-        whole.
-    usual_lateness : (float, float, int), optional
-        How late answers usually come, see `Tuning.late_at`, where that is to be watched.
-    extends_beyond : float, optional
-        With `rows`: the lateness beyond which twice as many rows are scanned for a query, and
-        again, while its answers are later than that.
-    seconds : float, optional
-        For each query: what has been found by then is the answer.
     """
 
-    epsilon: float = 0.0
-    rows: int | None = None
+    epsilon: float = 0.0  # rows may be left out that are no more than this better than the k-th
+    rows: int | None = None  # of the coded rows, the first in their order, in whole panels
+    # A partition is probed if its mean key plus this number of standard deviations reaches the k-th
+    # best key. Rows in no partition are always scanned.
     deviations: float | None = None
-    budget: int = 0
+    budget: int = 0  # with `deviations`: most rows that are scanned, in whole panels; 0: no limit
+    # With `deviations`: how many of these the k-th key is taken to be above what good partitions
+    # score, see `_core.surprises`; NaN: nothing is predicted.
     predicted_threshold: float = nan
-    run_ends: Int64Array | None = None
+    run_ends: Int64Array | None = None  # (r,), positions before which scans of added runs end
+    # How late answers usually come, where that is to be watched, see `Tuning.late_at`.
     usual_lateness: tuple[float, float, int] | None = None
+    # With `rows`: the lateness beyond which twice as many rows are scanned for a query, and again.
     extends_beyond: float | None = None
-    seconds: float | None = None
+    seconds: float | None = None  # for each query: what has been found by then is the answer
 
     @property
     def approximate(self) -> bool:

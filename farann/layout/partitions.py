@@ -33,11 +33,8 @@ def number_of_partitions(wanted: int | str | None, n: int, isa: str) -> int:
 
 def describe(builder: Builder, labels: Int32Array, starts: Int64Array,
              moment: Moment) -> PartitionArrays:
-    """Code the parts of a partition's optimistic score: mean, deviation, and mean of squares.
-
-    `labels` number the partitions without gaps; -1 is a row of none. Deviations are weighed by the
-    `moment` of queries.
-    """
+    """Code the parts of a partition's optimistic score: mean, deviation weighed by the `moment` of
+    queries, and mean of squares. `labels` have no gaps; -1 is a row of no partition."""
     n, factor = len(starts) - 1, moment.root()
     sums = _sums_of(builder, labels, n, factor)
     sums /= np.maximum(np.bincount(labels[labels >= 0], minlength=n), 1)[:, None]
@@ -74,8 +71,8 @@ def describe(builder: Builder, labels: Int32Array, starts: Int64Array,
 
 def _sums_of(builder: Builder, labels: Int32Array, n_partitions: int,
              factor: Float64Array) -> Float64Array:
-    """Sums over the rows of each partition (n_partitions, dim + 2): of centered rows, of their
-    squared norms, and of the squared norms of their products with the factor."""
+    """Sums over the rows of each partition, (n_partitions, dim + 2): of centered rows, and of the
+    squared norms of these and of their products with the factor."""
     blocks, dim = blocks_of(len(builder.rows)), builder.rows.shape[1]
     groups = [np.zeros((n_partitions, dim + 2)) for _ in range(min(_GROUPS, len(blocks)))]
 

@@ -163,11 +163,8 @@ class Coarse(NamedTuple):
         return largest
 
     def _first_bits(self, scaled: Float64Array) -> Float64Array:
-        """The first bits of each coordinate's code + 128, as a number from 0 on.
-
-        With a shape, coordinate after coordinate from the last, each makes good what the errors of
-        those before it do to likely queries, as far as rounding lets it.
-        """
+        """The first bits of each coordinate's code + 128. With a shape, from the last coordinate
+        on, each makes good what errors of those before it do to likely queries."""
         width, shape = self.width, self.shape
         if shape is None:
             return self._nearest(scaled)
@@ -184,11 +181,8 @@ class Coarse(NamedTuple):
 
 
 def shape_of(query_vectors: Float64Array) -> Float64Array | None:
-    """The shape that rounding errors of rows should have, from sample query vectors (q, dim).
-
-    Gives the Cholesky factor L of their second moment: an error e costs |L' e|^2 on average. None
-    where plain rounding does as well.
-    """
+    """The Cholesky factor L of the second moment of sample query vectors (q, dim): an error e of a
+    row costs |L' e|^2 on average. None where plain rounding does as well."""
     dim = query_vectors.shape[1]
     if len(query_vectors) == 0 or dim > _MOST_SHAPED:
         return None

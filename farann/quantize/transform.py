@@ -63,10 +63,8 @@ class Projection:
 
 
 def directions(sample: Float64Array, seed: int) -> Float64Array:
-    """Orthonormal directions (m, dim) along which the sample is long, the longest first.
-
-    By orthogonal iteration (Rutishauser 1969) in float32, where dimensions are many.
-    """
+    """Orthonormal directions (m, dim) along which the sample is long, the longest first, by
+    orthogonal iteration (Rutishauser 1969) in float32, where dimensions are many."""
     dim = sample.shape[1]
     sample = some_of(sample)
     largest = max(float(sample.max(initial=0.0)), -float(sample.min(initial=0.0)), 1e-300)
@@ -123,11 +121,8 @@ class Moment(NamedTuple):
 
 
 def moment_of(query_vectors: Float64Array) -> Moment:
-    """The second moment of a sample of query vectors.
-
-    Few queries say little, so all directions count a little; of many only the main ones are told
-    apart.
-    """
+    """The second moment of a sample of query vectors. All directions count a little, as few
+    queries say little; of many only the main ones are told apart."""
     n, dim = query_vectors.shape
     unit = directions_of(query_vectors)
     values, axes = np.linalg.eigh((unit.T @ unit + np.eye(dim)) / (n + dim))
@@ -169,10 +164,7 @@ class Transform(NamedTuple):
         return x
 
     def rows_from(self, vectors: Float64Array) -> Float64Array:
-        """The inverse of `rows`, (n, dim), without what is outside the axes.
-
-        It is for few vectors: each step of the rotation undoes itself.
-        """
+        """The inverse of `rows`, (n, dim), for few vectors: each step of a rotation is its own."""
         x = vectors.astype(np.float64)
         dim = x.shape[1]
         size = 1 << (dim.bit_length() - 1)  # the power of 2 that fits

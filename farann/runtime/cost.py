@@ -21,16 +21,11 @@ class Costs(NamedTuple):
 
 
 # Fitted by non-negative least squares of relative errors to the CPU time of about 160 batches at
-# each level, on a Xeon of 2.5 GHz (Cascade Lake): 13 indexes of 20,000 to 200,000 rows
-# in 32 to 784 dimensions, of all kinds of codes, with and without partitions, exact and with four
-# efforts, k = 10 and 100. Half of the costs beside that of exact search are within 20%. "scalar"
-# has half of these batches. "amx" wasn't there: its costs are those of "avx512vnni", except that
-# products of codes, of which it makes several times more a cycle, are taken to cost half, and
-# that rows pass at 20 to 22 ns on a Xeon of 2 GHz (Sapphire Rapids): batches on 1,000,000 x 16, of
-# which some 4,000 rows a query pass.
-# What a row that passes costs was measured again at "avx2" and above, on an AMD EPYC (Zen 4), which
-# took 34 to 44 ns and not 55 or 61: 100 queries on 20,000 x 64 Gaussian rows under dot, k = 10, 100
-# and 500, codes not given up.
+# each level ("scalar": 80), on a Xeon of 2.5 GHz (Cascade Lake): 13 indexes of 20,000 to 200,000
+# rows in 32 to 784 dimensions, of all kinds of codes, exact and with four efforts, k = 10 and 100.
+# Half of the costs beside that of exact search are within 20%. "amx" has those of "avx512vnni",
+# but for products of codes, taken to cost half, and rows that pass: 20 to 22 ns on a Xeon of 2 GHz
+# (Sapphire Rapids). At "avx2" and above a row that passes took 34 to 44 ns on an AMD EPYC (Zen 4).
 COSTS = {
     "scalar": Costs(5000.0, 14.0, 0.62, 0.5, 40.0, 40.0, 390.0, 1.9),
     "avx2": Costs(3700.0, 21.0, 0.024, 0.028, 34.0, 43.0, 38.0, 0.2),
@@ -43,11 +38,10 @@ COSTS = {
     "i8mm": Costs(3700.0, 21.0, 0.016, 0.056, 34.0, 43.0, 38.0, 0.4),
 }
 
-# Costs of single queries: rows and codes are read for one query alone, and
-# nothing is prepared for many. Fitted likewise to 76 kinds of searches at each level, on a Xeon of
-# 2 GHz (Sapphire Rapids): 11 indexes of 900 to 50,000 rows in 16 to 300 dimensions, exact and with
-# three efforts, k = 10 and 60. 80% of the costs beside that of exact search are between 0.86 and
-# 1.33 times what was measured. "avxvnni" and the levels of ARM weren't timed, as above.
+# Costs of single queries, for which nothing is shared. Fitted likewise to 76 kinds of searches at
+# each level, on a Xeon of 2 GHz (Sapphire Rapids): 11 indexes of 900 to 50,000 rows in 16 to 300
+# dimensions, exact and with three efforts, k = 10 and 60. 80% of the costs beside that of exact
+# search are between 0.86 and 1.33 times what was measured. "avxvnni" and ARM weren't timed.
 SINGLE_COSTS = {
     "scalar": Costs(1200.0, 3.0, 0.4, 0.69, 10.0, 41.0, 135.0, 0.35),
     "avx2": Costs(1000.0, 3.0, 0.029, 0.11, 10.0, 39.0, 47.0, 0.02),
@@ -106,9 +100,8 @@ def codes_pay(n_queries: int, n_rows: int, dim: int, isa: str) -> bool:
 def row_costs(n_queries: int, dim: int, isa: str) -> tuple[float, float, float, float]:
     """Costs of a row that passes, is refined, is rescored, and is scanned by whole codes.
 
-    The unit is what scanning one row by codes saves over float32. Whole codes are put into panels
-    first. If these costs add up to more than the number of rows scanned, a scan in float32 takes
-    less time, as it leaves next to no row to be rescored.
+    The unit is what scanning one row by codes saves over float32. If they add up to more than the
+    number of rows scanned, a scan in float32 takes less time.
     """
     costs = COSTS[isa]
     saved, waits = (costs.float_product - costs.code_product) * dim, 0.0

@@ -36,12 +36,11 @@ _found: tuple[int, ThreadpoolController] | None = None
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let BLAS and OpenMP use one thread: threads that wait for each other by spinning take minutes
-    on a busy machine.
+    """Let BLAS and OpenMP use one thread: threads that wait by spinning take minutes on a busy
+    machine.
 
-    The limit of BLAS is one for the whole process. It ends with the last of those who need it, as
-    each would give back what the others have set. OpenMP has a limit for each thread, which holds
-    for a BLAS that is made with it, too.
+    The limit of BLAS is one for the process, and ends with the last of its users. OpenMP has a
+    limit for each thread, which holds for a BLAS that is made with it, too.
     """
     user = object()
     try:
@@ -59,8 +58,7 @@ def one_thread() -> Iterator[None]:
 
 
 def limit_this_thread() -> None:
-    """Let OpenMP use one thread where a thread of farann's pool calls it, which has the limit for
-    good."""
+    """Let OpenMP use one thread, for good, where a thread of farann's pool calls it."""
     if threading.current_thread() is not threading.main_thread():
         for library in _openmp:
             library.set_num_threads(1)
@@ -144,11 +142,8 @@ def each(work: Callable[[Part], object], parts: Sequence[Part], threads: int, wh
 
 
 def _after_fork() -> None:
-    """Forget limits in a forked child, where the threads that would lift them are gone.
-
-    The limit of BLAS stays: a thread that is gone may hold a lock of BLAS, and setting a number of
-    threads would wait for it.
-    """
+    """Forget limits in a forked child. That of BLAS stays: a thread that is gone may hold a lock
+    of BLAS, which setting it would wait for."""
     global _lock
     _lock = threading.Lock()
     _users.clear()
