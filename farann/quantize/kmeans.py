@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
-from farann.quantize.scalar import BLOCK_ROWS, blocks_of, centered, parts_of
+from farann.quantize.scalar import blocks_of, centered, parts_of
 from farann.quantize.transform import Moment
 from farann.runtime.pieces import Allowance, Pieces
 from farann.runtime.process import each, one_thread
@@ -224,23 +223,11 @@ class _Compared(NamedTuple):
         squares = np.einsum("ij,ij->i", means, means, dtype=np.float64).astype(np.float32)
         return cls(np.float32(-2.0) * lines, squares)
 
-    def distances(self, vectors: Float32Array, room: Float32Array,
-                  only: slice = slice(None)) -> Float32Array:
+    def distances(self, vectors: Float32Array, only: slice = slice(None)) -> Float32Array:
         """The squares of distances to some of all, less those of the vectors."""
-        lines, squares = self.lines[only], self.squares[only]
-        distances = room[: len(vectors) * len(lines)].reshape(len(vectors), len(lines))
-        np.matmul(vectors, lines.T, out=distances)
-        distances += squares
+        distances: Float32Array = vectors @ self.lines[only].T
+        distances += self.squares[only]
         return distances
-
-
-class _Room(threading.local):
-    """Memory of a thread that its blocks reuse, as new memory is slow."""
-
-    def __init__(self, dim: int, n_compared: int, n_at_once: int) -> None:
-        self.vectors, self.gathered = (np.empty((BLOCK_ROWS, dim), np.float32) for _ in "ab")
-        n_distances = max(BLOCK_ROWS * n_compared, _COMPARED_AT_ONCE * n_at_once)
-        self.distances = np.empty(n_distances, np.float32)
 
 
 def _labels(rows: RowArray, space: Space, means: Means, threads: int,
@@ -248,49 +235,41 @@ def _labels(rows: RowArray, space: Space, means: Means, threads: int,
     """The partition of each row."""
     labels = np.empty(len(rows), np.int32)
     partitions, parts, starts = _Compared.of(means.partitions, space), None, means.starts
-    room = _Room(rows.shape[1], 0, len(means.partitions))
-    if means.parts is not None and starts is not None and len(means.partitions) > _MOST_COMPARED:
+    if means.parts is not None and len(means.partitions) > _MOST_COMPARED:
         parts = _Compared.of(means.parts, space)
-        room = _Room(rows.shape[1], max(len(means.parts), int(np.diff(starts).max())), 0)
 
     def find(block: slice) -> None:
-        vectors = room.vectors[: block.stop - block.start]
-        for some in parts_of(slice(0, len(vectors))):
-            given = rows[block.start + some.start : block.start + some.stop]
-            vectors[some] = _moderate(given, space.center, space.normalized)
+        vectors = np.concatenate([_moderate(rows[some], space.center, space.normalized)
+                                  for some in parts_of(block)])
         if parts is None or starts is None:
             for some in parts_of(slice(0, len(vectors)), _COMPARED_AT_ONCE):
-                labels[block][some] = np.argmin(
-                    partitions.distances(vectors[some], room.distances), axis=1)
+                labels[block][some] = partitions.distances(vectors[some]).argmin(axis=1)
             return
-        near = np.argpartition(parts.distances(vectors, room.distances), _PARTS_COMPARED,
+        near = np.argpartition(parts.distances(vectors), _PARTS_COMPARED,
                                axis=1)[:, :_PARTS_COMPARED]
-        labels[block] = _best_of_parts(vectors, near, starts, partitions, room)
+        labels[block] = _best_of_parts(vectors, near, starts, partitions)
 
     each(find, blocks_of(len(rows)), threads, "assigning rows to partitions", progress)
     return labels
 
 
 def _best_of_parts(vectors: Float32Array, near: npt.NDArray[np.intp], starts: Int64Array,
-                   partitions: _Compared, room: _Room) -> Int32Array:
+                   partitions: _Compared) -> Int32Array:
     """The partition nearest to each vector among those of its p nearest parts, `near` (n, p)."""
     best = np.full(len(vectors), np.inf, np.float32)
     labels = np.zeros(len(vectors), np.int32)
-    flat = near.ravel()
-    order = np.argsort(flat, kind="stable")
-    bounds = np.searchsorted(flat[order], np.arange(len(starts)))
+    order = np.argsort(near, axis=None, kind="stable")
+    bounds = np.searchsorted(near.ravel()[order], np.arange(len(starts)))
     for p in range(len(starts) - 1):
-        part = slice(starts[p], starts[p + 1])
         members = order[bounds[p] : bounds[p + 1]] // near.shape[1]
-        if len(members) == 0 or part.start == part.stop:
+        if len(members) == 0 or starts[p] == starts[p + 1]:
             continue
-        gathered = np.take(vectors, members, axis=0, out=room.gathered[: len(members)], mode="clip")
-        distances = partitions.distances(gathered, room.distances, part)
-        found = np.argmin(distances, axis=1)
+        distances = partitions.distances(vectors[members], slice(starts[p], starts[p + 1]))
+        found = distances.argmin(axis=1)
         least = distances[np.arange(len(members)), found]
         better = least < best[members]
         best[members[better]] = least[better]
-        labels[members[better]] = part.start + found[better]
+        labels[members[better]] = starts[p] + found[better]
     return labels
 
 
