@@ -8,7 +8,7 @@ large for the scales have no codes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -66,7 +66,9 @@ class Added(NamedTuple):
         """The codes without the spare room."""
         if self.room is None:
             return None
-        return _parts_of(self.room, [(0, self.n_positions)], self.n_positions)
+        parts: Any = {name: values[: self.n_positions // step]
+                      for name, values, step in _parts(self.room)}
+        return replace(self.room, **parts)
 
     @property
     def uncoded(self) -> Int64Array:
@@ -128,11 +130,16 @@ class Added(NamedTuple):
     def _with(self, codes: CodeArrays, sizes: Sizes) -> Added:
         """Append a run, behind the codes that older stores see."""
         new, n, runs, room = len(codes.panels), self.n_positions, self.runs, self.room
-        if room is None:
-            return self._replace(room=codes, n_positions=new, runs=(Run(0, new, sizes),))
-        if n + new > len(room.panels):
-            n = sum(run.n for run in runs)
-            room = _parts_of(room, [(run.start, run.stop) for run in runs], int(_ROOM * (n + new)))
+        if room is None or n + new > len(room.panels):
+            n, old = sum(run.n for run in runs), room or codes
+            longer: dict[str, Any] = {}
+            for name, values, step in _parts(old):
+                size = int(_ROOM * (n + new)) // step
+                longer[name] = np.empty((size, *values.shape[1:]), values.dtype)
+                if runs:
+                    np.concatenate([values[run.start // step : run.stop // step] for run in runs],
+                                   out=longer[name][: n // step])
+            room = replace(old, **longer)
             starts = np.cumsum([0, *(run.n for run in runs)]).tolist()
             runs = tuple(Run(start, start + run.n, run.sizes)
                          for start, run in zip(starts, runs, strict=False))
@@ -158,21 +165,3 @@ def _parts(codes: CodeArrays) -> Iterator[tuple[str, npt.NDArray[Any], int]]:
         for name in names:
             if getattr(codes, name) is not None:
                 yield name, getattr(codes, name), step
-
-
-def _parts_of(codes: CodeArrays, runs: Iterable[tuple[int, int]], n: int) -> CodeArrays:
-    """Codes at some positions, in arrays of n positions; one run that fills them isn't copied."""
-    parts: dict[str, Any] = {
-        name: _taken(values, [(start // step, stop // step) for start, stop in runs], n // step)
-        for name, values, step in _parts(codes)}
-    return replace(codes, **parts)
-
-
-def _taken(values: npt.NDArray[Any], runs: list[tuple[int, int]], n: int) -> npt.NDArray[Any]:
-    if len(runs) == 1 and runs[0] == (0, n):
-        return values[:n]
-    taken, at = np.empty((n, *values.shape[1:]), values.dtype), 0
-    for start, stop in runs:
-        taken[at : at + stop - start] = values[start:stop]
-        at += stop - start
-    return taken
