@@ -16,6 +16,7 @@ array([0.5, 0. ])
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -141,7 +142,8 @@ def _answers(ids: npt.ArrayLike, relevant: Any, k: int | None,
                          f"{found.shape}")
     if k is not None:
         found = found[:, : checks.to_int("k", k, 1)]
-    lists = checks.to_id_lists(name, relevant, len(found))
+    known, offsets = checks.to_listed_ids(name, relevant, len(found))
+    lists = [known[start:end] for start, end in pairwise(offsets)]
     return found.astype(np.int64), [one[one >= 0] for one in lists]
 
 

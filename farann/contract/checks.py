@@ -486,19 +486,22 @@ def to_finite(name: str, value: Any, least: float = -inf, most: float = inf, *,
 
 
 def to_listed_ids(name: str, value: Any, n_queries: int,
-                  single: bool) -> tuple[Int64Array, Int64Array]:
-    """The ids of `to_id_lists` one query after the other, and where each query's begin.
+                  single: bool = False) -> tuple[Int64Array, Int64Array]:
+    """Check ids per query: a matrix padded with -1, a sequence of arrays, or for one query ids.
 
-    They may lie in an array that came, and must only be read.
+    Gives them one query after the other, perhaps as the array that came, which must only be read,
+    and where each query's begin.
     """
-    if not single and isinstance(value, np.ndarray) and value.shape[:1] == (n_queries,) and (
-            value.ndim == 2 and value.dtype != object):
+    if isinstance(value, np.ndarray) and value.dtype != object and not single:
+        if value.ndim != 2 or len(value) != n_queries:
+            raise ValueError(f"{name}: expected shape ({n_queries}, m), got {value.shape}")
         ids = to_ids(name, value.reshape(-1), copy=False)
         return ids, np.arange(n_queries + 1) * value.shape[1]
-    lists = [to_ids(name, value, copy=False)] if single else to_id_lists(name, value, n_queries)
-    offsets = np.zeros(n_queries + 1, np.int64)
-    np.cumsum([len(ids) for ids in lists], out=offsets[1:])
-    return np.concatenate([*lists, np.empty(0, np.int64)]), offsets
+    lists = [to_ids(name, value, copy=False)] if single else [
+        to_ids(f"{name}[{i}]", ids, copy=False)
+        for i, ids in enumerate(to_lists(name, value, n_queries))]
+    return (np.concatenate([np.empty(0, np.int64), *lists]),
+            np.cumsum([0, *map(len, lists)], dtype=np.int64))
 
 
 def is_flat(value: Any) -> bool:
@@ -514,15 +517,6 @@ def is_flat(value: Any) -> bool:
     if first is None:
         return len(value) > 0  # padding alone
     return is_single_id(first)
-
-
-def to_id_lists(name: str, value: Any, n_queries: int) -> list[Int64Array]:
-    """Check ids per query: a matrix padded with -1, or a sequence of arrays."""
-    if isinstance(value, np.ndarray) and value.dtype != object:
-        if value.ndim != 2 or len(value) != n_queries:
-            raise ValueError(f"{name}: expected shape ({n_queries}, m), got {value.shape}")
-        return list(to_ids(name, value.reshape(-1)).reshape(value.shape))
-    return [to_ids(f"{name}[{i}]", ids) for i, ids in enumerate(to_lists(name, value, n_queries))]
 
 
 def to_lists(name: str, value: Any, n_queries: int) -> Sequence[Any]:
