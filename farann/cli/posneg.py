@@ -26,22 +26,13 @@ Column = list[Any]
 
 
 class Log(NamedTuple):
-    """Feedback, (n,) each.
-
-    Attributes
-    ----------
-    users, items : str
-    liked : bool
-    times : float64 or None
-    neutral : int
-        Lines that were left out, as they are neither likes nor dislikes.
-    """
+    """Feedback, (n,) each."""
 
     users: npt.NDArray[np.str_]
     items: npt.NDArray[np.str_]
     liked: BoolArray
     times: Float64Array | None
-    neutral: int
+    neutral: int  # lines that were left out, as they are neither likes nor dislikes
 
     def take(self, rows: Int64Array) -> Log:
         """Some of it."""

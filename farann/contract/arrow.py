@@ -11,12 +11,8 @@ import numpy.typing as npt
 def list_column(name: str, value: Any) -> npt.NDArray[Any] | None:
     """Rows of a column of lists of numbers, (n, dim); None for anything else.
 
-    Raises
-    ------
-    ImportError
-        Without pyarrow.
-    ValueError
-        Where a list or a number is missing, or lists differ in length.
+    ValueError where a list or a number is missing or lists differ in length, ImportError without
+    pyarrow.
     """
     import pyarrow
 

@@ -49,11 +49,6 @@ class ArrayChunks(NamedTuple):
 
     All chunks have its dtype, and their elements, one after the other, are its elements in C order.
     A chunk is done with when the next one is asked for, so one buffer may serve them all.
-
-    >>> rows = np.arange(12, dtype=np.float32).reshape(6, 2)
-    >>> even = ArrayChunks(np.float32, (3, 2), (rows[i : i + 1] for i in range(0, 6, 2)))
-    >>> read_bytes(write_bytes({}, {"rows": even}))[1]["rows"].tolist()
-    [[0.0, 1.0], [4.0, 5.0], [8.0, 9.0]]
     """
 
     dtype: DTypeLike
@@ -98,13 +93,7 @@ def read_file(path: str | os.PathLike[str], *, mmap: bool = False) -> Content:
 
 
 def read_bytes(data: bytes | bytearray | memoryview) -> Content:
-    """Read what `write_bytes` returned; the arrays are copies.
-
-    Examples
-    --------
-    >>> read_bytes(write_bytes({"unit": "m"}, {"ids": np.arange(3)}))
-    ({'unit': 'm'}, {'ids': array([0, 1, 2])})
-    """
+    """Read what `write_bytes` returned; the arrays are copies."""
     return _read(io.BytesIO(data), mapped=False)
 
 
