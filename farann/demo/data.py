@@ -96,18 +96,15 @@ def common_words(count: int = COMMON) -> tuple[list[str], NDArray[np.float32]]:
 
 def load_glove() -> Words | str:
     """Read the words and vectors of the GloVe package, or say why they can't be read."""
-    files = _files_of(GLOVE)
+    files = _files_of(GLOVE, "glove_6B_50d_emb.npy", "glove_6B_index.parquet")
     if isinstance(files, str):
         return files
     try:
         parquet = importlib.import_module("pyarrow.parquet")
     except ImportError:
         return "pyarrow, which reads its words, is not installed"
-    found = {file.suffix: file for file in files if file.parent.name == "data"}
-    if not {".npy", ".parquet"} <= set(found):
-        return f"the package {GLOVE} is not the one expected"
-    rows = np.load(found[".npy"], mmap_mode="r", allow_pickle=False)
-    labels = parquet.read_table(str(found[".parquet"])).column(0).to_pylist()
+    rows = np.load(files[0], mmap_mode="r", allow_pickle=False)
+    labels = parquet.read_table(str(files[1])).column(0).to_pylist()
     about = f"GloVe, trained on 6 billion words of text: {len(labels):,} words, the commonest first"
     return Words(about, np.ascontiguousarray(rows, dtype=np.float32), labels, list(_DEMO_WORDS))
 
@@ -172,24 +169,18 @@ def load_films() -> Films | str:
     The ratings are GroupLens Research's (https://grouplens.org/datasets/movielens/100k/), for
     research use and not to be passed on, so they are no part of farann.
     """
-    folder = Path(sys.prefix) / _FILMS
-    if folder.exists():
-        files = list(folder.iterdir())
-    else:
-        installed = _files_of(MOVIELENS)
-        if isinstance(installed, str):
-            return installed
-        files = [file for file in installed if file.parent.name == "ml-100k"]
-    found = {file.name: file for file in files}
-    if not {"ml-100k.inter", "ml-100k.item"} <= set(found):
-        return f"the package {MOVIELENS} is not the one expected"
-    names = {row[0]: f"{row[1]} ({row[2]})" for row in _table(found["ml-100k.item"])}
-    rated = _table(found["ml-100k.inter"])
+    names, folder = ("ml-100k.inter", "ml-100k.item"), Path(sys.prefix) / _FILMS
+    files = ([folder / name for name in names] if folder.exists()
+             else _files_of(MOVIELENS, *names))
+    if isinstance(files, str):
+        return files
+    rated, named = map(_table, files)
+    titles = {row[0]: f"{row[1]} ({row[2]})" for row in named}
     users, films = (np.unique([row[i] for row in rated], return_inverse=True) for i in (0, 1))
     about = (f"MovieLens 100K: {len(rated):,} ratings of {len(films[0]):,} films by "
              f"{len(users[0]):,} people")
     stars = np.array([float(row[2]) for row in rated])
-    return Films(about, users[1], films[1], stars, [names.get(film, film) for film in films[0]])
+    return Films(about, users[1], films[1], stars, [titles.get(film, film) for film in films[0]])
 
 
 def make_films() -> Films:
@@ -209,13 +200,16 @@ def make_films() -> Films:
     return Films(about, users, films, stars, titles)
 
 
-def _files_of(package: str) -> list[Path] | str:
-    """Where the files of an installed package are, or that it isn't installed."""
+def _files_of(package: str, *names: str) -> list[Path] | str:
+    """Where some files of an installed package are, or why they can't be had."""
     try:
         files = importlib.metadata.files(package) or []
     except importlib.metadata.PackageNotFoundError:
         return f"the package {package} is not installed"
-    return [Path(str(file.locate())) for file in files]
+    found = {file.name: Path(str(file.locate())) for file in files}
+    if not found.keys() >= set(names):
+        return f"the package {package} is not the one expected"
+    return [found[name] for name in names]
 
 
 def _table(path: Path) -> list[list[Any]]:
