@@ -26,7 +26,6 @@ cdef class IntegerKeys:
 
 cdef class Bound:
     cdef QueryBatch batch
-    cdef bint of_block      # it holds for a block alone, and not for the rows that follow
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil

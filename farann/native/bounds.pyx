@@ -116,10 +116,7 @@ cdef double BOUND_UP = 1.0 + 1e-9
 
 @cython.no_gc  # what parts refer to never refers to them
 cdef class Bound:
-    """Which queries the rows from a block on, in their order, can still answer.
-
-    With `of_block` those of the block alone: then each block is for all queries again.
-    """
+    """Which queries the rows from a block on, in their order, can still answer."""
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:

@@ -149,7 +149,8 @@ cdef class Judge:
             return
         self.next_look = 2 * n
         if n >= max(<int64_t>FEWEST_JUDGED, 16 * self.batch.k):
-            self.codes_pay = not will_cost_too_much(self, n, left, n_alive, by_norm, all_coded)
+            self.codes_pay = not (will_cost_too_much(self, n, left, n_alive, by_norm)
+                                  and all_coded)
 
 
 cdef bint few_of(Judge judge, int64_t passed, int64_t n) noexcept nogil:
@@ -159,8 +160,8 @@ cdef bint few_of(Judge judge, int64_t passed, int64_t n) noexcept nogil:
     return passed * (MANY_PASS_L2 if judge.batch.metric == FARANN_L2 else MANY_PASS) <= n
 
 
-cdef bint will_cost_too_much(Judge judge, int64_t n, int64_t left, int64_t n_alive, bint by_norm,
-                             bint all_coded) noexcept nogil:
+cdef bint will_cost_too_much(Judge judge, int64_t n, int64_t left, int64_t n_alive,
+                             bint by_norm) noexcept nogil:
     """Whether rows that codes let pass of those that are left will cost more than codes save.
 
     About 6 k of the first 16 k rows pass in any case, until there is a good threshold; later
@@ -182,8 +183,6 @@ cdef bint will_cost_too_much(Judge judge, int64_t n, int64_t left, int64_t n_ali
         falls = min(max(share / judge.share_judged, falls), 1.0)
     judge.share_judged = 0.0 if first else share
     judge.judged, judge.cost_judged = n, cost
-    if share <= 0.0 or not all_coded:
-        return False
     while left > 0:
         share *= falls
         expected += share * min(n, left)

@@ -13,7 +13,6 @@ from farann.native.sources cimport Block, Source
 
 cdef enum:
     MOST_PARTS = 10
-    MOST_LEVELS = 8
 
 
 cdef class Part:
@@ -27,6 +26,8 @@ cdef class Part:
     cdef bint by_norm           # whether rows lie by norm
     cdef bint tail              # of rows added since the last build
 
+    cdef void begin_query(self, int64_t i) noexcept nogil
+
 
 cdef class Search:
     cdef QueryBatch batch
@@ -34,8 +35,7 @@ cdef class Search:
     cdef Judge judge
     cdef list owned             # what the pointers below point to
     cdef void *parts[MOST_PARTS]
-    cdef void *levels[MOST_LEVELS]
-    cdef int n_parts, n_levels
+    cdef int n_parts
     cdef CodedQueries coded, coded_added  # None: there are no codes that are of use
     cdef PartitionMeans means   # None: no partitions are chosen
     cdef Lateness lateness      # None: it is not measured
@@ -60,7 +60,6 @@ cdef class Search:
     cdef make_room(self)
     cdef Part add(self, Source source, Level level, CodedQueries coded=*, bint usable=*,
                   bint tail=*)
-    cdef add_level(self, Level level)
     cdef prepare(self)
     cdef check_finished(self)
 

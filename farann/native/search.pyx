@@ -27,6 +27,14 @@ cdef enum:
 cdef class Part:
     """Rows of one source, for the queries that have codes there, for the others, or for all."""
 
+    cdef void begin_query(self, int64_t i) noexcept nogil:
+        """Query i was prepared."""
+        self.level.begin_query(i)
+        if self.whole is not None:
+            self.whole.begin_query(i)
+        if self.floats is not None:
+            self.floats.begin_query(i)
+
 
 cdef class Search:
     """Some queries and the parts of their search: `run` answers them."""
@@ -53,13 +61,6 @@ cdef class Search:
         self.parts[self.n_parts] = <void *>part
         self.n_parts += 1
         return part
-
-    cdef add_level(self, Level level):
-        if self.n_levels == MOST_LEVELS:
-            raise ValueError("a search has too many levels")
-        self.owned.append(level)
-        self.levels[self.n_levels] = <void *>level
-        self.n_levels += 1
 
     cdef prepare(self):
         """All that is derived from queries before the search."""
@@ -149,8 +150,8 @@ cdef void prepare_query(Search search, int64_t i) noexcept nogil:
         search.coded.encode(i)
         if search.means is not None:
             search.means.encode(i)
-    for s in range(search.n_levels):
-        (<Level>search.levels[s]).begin_query(i)
+    for s in range(search.n_parts):
+        (<Part>search.parts[s]).begin_query(i)
 
 
 cdef bint stopped(Search search) noexcept nogil:
@@ -194,12 +195,11 @@ cdef void scan_part(Search search, Part part) noexcept nogil:
         if block.members != NULL:
             scan_block(search, part, <Level>level, &block, block.members, block.n_members)
             continue
-        if block.begins or part.bound.of_block:
+        if block.begins:
             n_alive = asking_for(search, part)
         n_alive = part.bound.keep_alive(&block, search.alive, n_alive, search.collector)
         if n_alive == 0:
-            if not part.bound.of_block:
-                part.source.skip()
+            part.source.skip()
             continue
         scan_alive(search, part, <Level>level, &block, n_alive)
         judge_block(search, part, &block, n_alive)

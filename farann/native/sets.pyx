@@ -262,6 +262,9 @@ cdef class SetLevel(Level):
         self.most, self.first_judged = codes.most, INT64_MAX
         return self
 
+    cdef void begin_query(self, int64_t i) noexcept nogil:
+        self.codes.begin_query(i)
+
     cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
         self.codes.take_block(source, block, 0)
 
@@ -371,7 +374,7 @@ cdef class SetSearch(Task):
         # The sets apply their own exclusions.
         if members.shape[1] != snapshot.dim:
             raise ValueError("members must have the dimension of the rows")
-        self.batch = QueryBatch.of(snapshot, filter.for_others(n), None, 0, n, 1, False, flag)
+        self.batch = QueryBatch.of(snapshot, filter.for_all(), None, 0, n, 1, False, flag)
         self.batch.wide, self.batch.rests = members, rests
         if rests is not None and (rests.shape[0] != n or rests.shape[1] != members.shape[1]):
             raise ValueError("rests must have the shape of members")
@@ -422,7 +425,6 @@ cdef class SetSearch(Task):
         cdef int64_t most = code_rows_of(codes)
         source.first, source.stop, source.all_scored = first, stop, self.coded.width > 1
         level = plain_level_of(self.coded, most, most if source.all_scored else 0)
-        self.add_level(level)
         if not source.all_scored:
             level = SetLevel.of(self.sets, self.coded, level)
         part = self.add(source, level, self.coded)

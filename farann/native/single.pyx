@@ -38,22 +38,10 @@ cdef class SingleSearch:
     searches begin with codes or in float32. Where that serves query after query badly, most of the
     next ones begin with the other: a count of queries decides that, and answers are the same.
 
-    Parameters
-    ----------
-    snapshot : Snapshot
-    filter : Filter
-        For all queries alike.
-    k : int
-    plan : object
-        What the caller made the plan of, to tell later whether that still holds.
-    costs : tuple
-        As for `Task`.
-    rule : StopRule
-    guard : Guard, optional
-        Queries that are unlike its sample aren't searched for.
-    nearest : bool
-    float32_below : float
-        Exact searches begin in float32, which serves while they read fewer bytes; 0: with codes.
+    The filter is one for all queries alike. `plan` is what the caller made the plan of, to tell
+    later whether that still holds. Queries that are unlike the sample of a guard aren't searched
+    for. Exact searches begin in float32, which serves while they read fewer bytes than
+    `float32_below`; if that is 0, with codes.
     """
 
     cdef Snapshot snapshot

@@ -49,18 +49,17 @@ cdef class Snapshot:
 
 
 cdef class Filter:
+    cdef Snapshot snapshot
     cdef Segment segments[2]
     cdef const uint8_t *alive
     cdef const uint8_t[::1] allowed
-    cdef const int64_t[::1] excluded, offsets, ids
+    cdef const int64_t[::1] excluded, offsets
     cdef const int32_t[::1] groups, left_out
-    cdef const int64_t *ids_by_slot
     cdef int64_t[::1] positions
     cdef readonly int64_t n_rows
-    cdef int64_t n_slots
     cdef double share
 
-    cdef Filter for_others(self, int64_t n)
+    cdef Filter for_all(self)
     cdef check_queries(self, int64_t n)
     cdef bint is_open(self) noexcept nogil
     cdef bint is_mask_of(self, Filter other) noexcept

@@ -13,22 +13,18 @@ cdef class Snapshot:
     Parameters
     ----------
     base, tail : float32, float16, uint16 (bits of bfloat16), uint8 or int8 (n, dim), C-contiguous
-        The rows, both of one type; slots count through both. Without `vectors`, base holds no rows but the
-        outliers of the codes.
+        The rows, both of one type; slots count through both. Without `vectors`, base holds no rows
+        but the outliers of the codes.
     ids : int64 (n_slots,) or None
         Ids by slot; None where the id is the slot.
     alive : uint8 (n_slots,) or None
         0 for removed rows; None where no row is removed.
     center : float64 (dim,)
         Subtracted from rows before they are scored roughly; values that float32 has.
-    metric : int
-        Position in `METRICS`.
-    isa : str
-        One of `isa_levels()`.
-    codes : Codes or None
+    metric, isa : int, str
+        Position in `METRICS`, one of `isa_levels()`.
+    codes, partitions : Codes, Partitions or None
         Of the base.
-    partitions : Partitions or None
-        Of the codes.
     vectors : bool
         False: the base is there as codes alone, without a basis, and scores of its rows are rough.
     added : Codes or None
@@ -211,6 +207,7 @@ cdef class Filter:
     def __init__(self, Snapshot snapshot, allowed=None, const int64_t[::1] slots=None, *,
                  double share=1.0):
         cdef int64_t i, split
+        self.snapshot = snapshot
         self.segments[0], self.segments[1] = snapshot.segments[0], snapshot.segments[1]
         self.allowed = snapshot.alive if allowed is None else allowed
         self.alive, self.share = NULL, share
@@ -219,8 +216,6 @@ cdef class Filter:
                 raise ValueError("allowed must have one entry a slot")
             self.alive = &self.allowed[0]
         self.excluded = self.offsets = self.groups = self.left_out = None
-        self.ids, self.ids_by_slot = snapshot.ids, snapshot.ids_by_slot
-        self.n_slots = snapshot.n_slots
         if slots is not None:
             split = 0
             for i in range(slots.shape[0]):
@@ -258,18 +253,15 @@ cdef class Filter:
         `groups` has that of each slot; of a number below 0 there are none.
         """
         cdef Filter new = copied(self)
-        if groups.shape[0] < self.n_slots:
+        if groups.shape[0] < self.snapshot.n_slots:
             raise ValueError("groups must have one entry a slot")
         new.groups, new.left_out = groups, left_out
         return new
 
-    cdef Filter for_others(self, int64_t n):
-        """This filter for n queries that nothing is left out for, where something is for some."""
-        cdef Filter new = self
-        if self.excluded is not None:
-            new = new.excluding(np.empty(0, np.int64), np.zeros(n + 1, np.int64))
-        if self.groups is not None:
-            new = new.outside(self.groups, np.full(n, -1, np.int32))
+    cdef Filter for_all(self):
+        """This filter without what it leaves out for some queries."""
+        cdef Filter new = copied(self)
+        new.excluded = new.groups = None
         return new
 
     cdef check_queries(self, int64_t n):
@@ -285,7 +277,7 @@ cdef class Filter:
 
     cdef bint is_mask_of(self, Filter other) noexcept:
         """Whether it marks rows of those that the other one searches, for all queries alike."""
-        return (self.n_slots == other.n_slots == self.n_rows == other.n_rows
+        return (self.snapshot.n_slots == other.snapshot.n_slots == self.n_rows == other.n_rows
                 and self.excluded is None and self.groups is None)
 
     cdef int64_t n_excluded(self, int64_t i) noexcept nogil:
@@ -296,7 +288,7 @@ cdef class Filter:
         """What query i may find; its set of ids gets the zeroed places."""
         cdef farann_filter result
         cdef int64_t n = self.n_excluded(i)
-        result.alive, result.ids = self.alive, self.ids_by_slot
+        result.alive, result.ids = self.alive, self.snapshot.ids_by_slot
         result.excluded.bits, result.groups = 0, NULL
         if self.groups is not None and self.left_out[i] >= 0:
             result.groups, result.group = &self.groups[0], self.left_out[i]
@@ -309,8 +301,7 @@ cdef Filter copied(Filter filter):
     cdef Filter new = Filter.__new__(Filter)
     new.segments[0], new.segments[1] = filter.segments[0], filter.segments[1]
     new.alive, new.allowed, new.positions = filter.alive, filter.allowed, filter.positions
-    new.ids, new.ids_by_slot, new.n_rows = filter.ids, filter.ids_by_slot, filter.n_rows
-    new.share = filter.share
-    new.excluded, new.offsets, new.n_slots = filter.excluded, filter.offsets, filter.n_slots
+    new.snapshot, new.n_rows, new.share = filter.snapshot, filter.n_rows, filter.share
+    new.excluded, new.offsets = filter.excluded, filter.offsets
     new.groups, new.left_out = filter.groups, filter.left_out
     return new

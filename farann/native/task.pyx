@@ -37,27 +37,9 @@ cdef class Task(Search):
     standard deviations of it. Where filters leave fewer than k rows of all these, every row is
     scanned.
 
-    Parameters
-    ----------
-    snapshot : Snapshot
-    filter : Filter
-    queries : float32 (n, dim)
-    start, stop : int
-        The queries of the batch to search for.
-    k : int
-    nearest : bool
-    rule : StopRule, optional
-    radii : float64 (n,), optional
-        Search for the k nearest rows beyond these; with k = 0 for all rows beyond them, or with
-        `nearest` for all rows within them.
-    most : int
-        Of all rows of a range, find this many or a block more, whichever they are; 0: find all.
-    flag : CancelFlag, optional
-    costs : tuple of four floats
-        See `Judge`.
-    by_codes : bool
-    tells_late : bool
-        Tell how late the answers of queries came, see `late_to`.
+    The queries are start .. stop of a batch. With `radii` the k nearest rows beyond these are
+    found; with k = 0 all rows beyond them, or with `nearest` within them, and if `most` is not 0
+    just as many, or a block more. `costs` are those of `Judge`; with `tells_late` see `late_to`.
     """
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
@@ -212,10 +194,8 @@ cdef put_together(Task task, rule, costs, bint by_codes, bint may_go_by_keys, bi
     # Where lateness is measured rows with exact keys would not count.
     task.take_judge(costs, may_go_by_keys and snapshot.vectors
                     and (codes is None or not task.approximate or not tells_late))
-    task.add_level(task.keys)
     if not few:
         task.floats = float_level_of(batch, task.collector)
-        task.add_level(task.floats)
     if codes is None:
         put_rows_together(task)
     else:
@@ -315,10 +295,8 @@ cdef add_codes(Task task, CodeSource source, CodedQueries coded, bint tail):
     cdef Part part
     if codes.has_pca_filter:
         level = whole = whole_level_of(coded, most, n_scored)
-        task.add_level(whole)
     if coded.pca_filtered or whole is None:
         level = level_of(coded, most, 0 if codes.has_pca_filter else n_scored)
-        task.add_level(level)
     if task.approximate:  # scores are not told apart beyond the first rows
         level.first_judged = INT64_MAX
     part = task.add(source, level, coded, True, tail)
