@@ -178,76 +178,27 @@ void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_
     list->count = kept;
 }
 
-static void swap_candidates(farann_candidates *list, int64_t i, int64_t j) {
-    float score = list->scores[i];
-    int64_t slot = list->slots[i];
-    list->scores[i] = list->scores[j];
-    list->slots[i] = list->slots[j];
-    list->scores[j] = score;
-    list->slots[j] = slot;
-}
-
-static float median_of_three(float a, float b, float c) {
-    if (a > b) {
-        float t = a;
-        a = b;
-        b = t;
-    }
-    if (b > c) b = c;
-    return a > b ? a : b;
-}
-
-/* Quickselect in descending order; bounded loops, so that even a NaN only spoils the order. */
-static float kth_largest(farann_candidates *list, int64_t k) {
-    const float *scores = list->scores;
-    int64_t low = 0, high = list->count - 1, target = k - 1;
-    while (low < high) {
-        float pivot = median_of_three(scores[low], scores[low + (high - low) / 2], scores[high]);
-        int64_t i = low, j = high;
-        while (i <= j) {
-            while (i < high && scores[i] > pivot) i++;
-            while (j > low && scores[j] < pivot) j--;
-            if (i > j) break;
-            swap_candidates(list, i, j);
-            i++;
-            j--;
-        }
-        if (target <= j)
-            high = j;
-        else if (target >= i)
-            low = i;
-        else
-            break;
-    }
-    return scores[target];
-}
-
-/* Drop those whose score is less than `floor`: which these are can't be foreseen, so no branch. */
-static void drop_below(farann_candidates *list, double floor) {
+int64_t farann_candidates_split(farann_candidates *list, double floor, double best) {
     float *FARANN_RESTRICT scores = list->scores;
     int64_t *FARANN_RESTRICT slots = list->slots;
     const int64_t count = list->count;
-    int64_t kept = 0;
-    for (int64_t i = 0; i < count; i++) {
+    int64_t kept = 0, first = 0;
+    for (int64_t i = 0; i < count; i++) { /* which are dropped can't be foreseen: no branch */
         scores[kept] = scores[i];
         slots[kept] = slots[i];
         kept += !((double)scores[kept] < floor);
     }
     list->count = kept;
-}
-
-double farann_candidates_keep_best(farann_candidates *list, int64_t k, double margin) {
-    double best = kth_largest(list, k);
-    drop_below(list, best - margin);
-    return best;
-}
-
-int64_t farann_candidates_split(farann_candidates *list, double floor, double best) {
-    int64_t first = 0;
-    drop_below(list, floor);
-    if (best == INFINITY) return list->count;
-    for (int64_t i = 0; i < list->count; i++)
-        if ((double)list->scores[i] < best) swap_candidates(list, first++, i);
+    if (best == INFINITY) return kept;
+    for (int64_t i = 0; i < kept; i++) {
+        const float score = scores[i];
+        const int64_t slot = slots[i];
+        if (!((double)score < best)) continue;
+        scores[i] = scores[first];
+        slots[i] = slots[first];
+        scores[first] = score;
+        slots[first++] = slot;
+    }
     return first;
 }
 

@@ -98,12 +98,6 @@ void farann_candidates_admit_below(farann_candidates *list, int64_t from, const 
 void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,
                             const farann_filter *filter);
 
-/*
- * The k-th largest score of the candidates (count >= k >= 1), after dropping those whose score
- * is less than it by more than `margin`. The order of the rest is not kept.
- */
-double farann_candidates_keep_best(farann_candidates *list, int64_t k, double margin);
-
 /* Drop the candidates whose score is less than `floor`; order the rest so that those of `best`
  * or more come last. Returns where they begin. */
 int64_t farann_candidates_split(farann_candidates *list, double floor, double best);

@@ -7,17 +7,12 @@ from farann.native.kernels cimport (farann_best_scores, farann_block, farann_can
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.sources cimport RowReader
 
-cdef enum:
-    # k up to which the best scores are kept sorted while rows pass.
-    FEW_BEST = 128
-
-
 cdef struct Found:  # by a query; nobody but its collector writes it
     double threshold  # a reduced key that every row of the answer reaches
     double predicted  # one that they are taken to reach, until they turn out not to
     double slack      # the scores of `passed` are off by at most this
     farann_candidates passed  # rows by rough scores
-    farann_best_scores best   # the k best of these scores; no room: they aren't kept sorted
+    farann_best_scores best   # the k best of these scores, sorted; no room: they are selected
     farann_topk top           # rows by exact keys
     int64_t select_at         # count of `passed` at which the best are selected again
 
@@ -28,15 +23,13 @@ cdef class Collector:
     cdef Found *found           # by query
     cdef farann_candidates *tile  # what the scan of a tile of queries appends to
     cdef int64_t capacity       # of `passed`, before it is thinned out
-    cdef int64_t next_look      # rows scanned when unsorted scores are looked at next
     cdef bint selects           # the k best are selected when many have passed
     cdef bint scored            # rows get rough scores first
     cdef double *keys           # exact keys of some rows
     cdef int64_t *positions     # theirs, within their segment
 
-    cdef set_up(self, QueryBatch batch, int64_t room, int64_t largest_block, bint scored,
-                bint exact)
-    cdef allocate_answers(self, bint exact)
+    cdef set_up(self, QueryBatch batch, int64_t room, int64_t largest_block, bint scored)
+    cdef allocate_answers(self)
     cdef void begin(self, int64_t i) noexcept nogil
     cdef void forget(self, int64_t i) noexcept nogil
     cdef int64_t forget_unkept(self, int64_t *members) noexcept nogil
@@ -56,7 +49,6 @@ cdef class Collector:
     cdef void admit(self, int64_t j, int64_t i, const farann_block *where) noexcept nogil
     cdef void take_passed(self, int64_t i, int64_t before,
                           const farann_block *where) noexcept nogil
-    cdef void look(self, int64_t n_scanned) noexcept nogil
     cdef double keep_best(self, int64_t i) noexcept nogil
     cdef void rerank_all(self, int64_t i) noexcept nogil
     cdef void settle(self, int64_t i) noexcept nogil

@@ -18,7 +18,7 @@ cdef enum:
     # k from which there is room for 4 k candidates, not 2 k: codes can't tell many of them from the
     # k-th, and exact keys before the end would be wasted on these.
     LARGE_K = 65
-    FEW_SORTED = 24  # k up to which exact searches keep the best scores sorted; above, they select
+    FEW_SORTED = 24  # k up to which searches keep the best scores sorted; above, they select
     RERANKED_AT_ONCE = 4096  # candidates reranked between looks at the cancel flag
 
 cdef double ROUNDING = 2.0**-49  # relative error of float64 sums of a few terms
@@ -28,8 +28,7 @@ cdef double ROUNDING = 2.0**-49  # relative error of float64 sums of a few terms
 cdef class Collector:
     """Collects the k best rows of each query."""
 
-    cdef set_up(self, QueryBatch batch, int64_t room, int64_t largest_block, bint scored,
-                bint exact):
+    cdef set_up(self, QueryBatch batch, int64_t room, int64_t largest_block, bint scored):
         """`room` for candidates beyond twice k; blocks have up to `largest_block` rows."""
         cdef int64_t i, n = batch.n_queries, n_kept, width
         cdef float *scores = NULL
@@ -38,7 +37,7 @@ cdef class Collector:
         self.rows = RowReader.of(batch.snapshot, batch.scratch, batch.block_rows)
         self.found = <Found *>batch.scratch.allocate(n, sizeof(Found))
         self.capacity = room
-        self.allocate_answers(exact)
+        self.allocate_answers()
         n_kept = self.capacity + largest_block
         self.keys = <double *>batch.scratch.allocate(n_kept, 2 * sizeof(double), False)
         self.positions = <int64_t *>(self.keys + n_kept)
@@ -54,14 +53,14 @@ cdef class Collector:
                 self.found[i].passed.scores = scores + i * n_kept
                 self.found[i].passed.slots = slots + i * n_kept
 
-    cdef allocate_answers(self, bint exact):
+    cdef allocate_answers(self):
         cdef int64_t i, n = self.batch.n_queries, k = self.batch.k
         cdef farann_entry *entries
         cdef float *best = NULL
-        self.selects = exact and k > FEW_SORTED and uses(SELECTING)
+        self.selects = k > FEW_SORTED and uses(SELECTING)
         self.capacity += (4 if k >= LARGE_K else 2) * k
         entries = <farann_entry *>self.batch.scratch.allocate(n * k, sizeof(farann_entry))
-        if k <= (FEW_SORTED if self.selects else FEW_BEST):
+        if not self.selects:
             best = <float *>self.batch.scratch.allocate(n * k, sizeof(float))
         for i in range(n):
             self.found[i].top.entries, self.found[i].top.capacity = entries + i * k, k
@@ -70,7 +69,6 @@ cdef class Collector:
 
     cdef void begin(self, int64_t i) noexcept nogil:
         """Be as before the first row for query i, which was prepared."""
-        self.next_look = 0
         self.forget(i)
 
     cdef void forget(self, int64_t i) noexcept nogil:
@@ -85,8 +83,7 @@ cdef class Collector:
         for i in range(self.batch.n_queries):
             if self.found[i].predicted == -INFINITY:
                 continue
-            if self.found[i].best.capacity == 0:
-                self.keep_best(i)
+            self.keep_best(i)
             if self.found[i].threshold + self.found[i].slack < self.found[i].predicted:
                 self.forget(i)
                 members[n] = i
@@ -212,38 +209,19 @@ cdef class Collector:
         farann_candidates_admit(&found.passed, before, where, &self.batch.queries[i].filter,
                                 &found.best, 2.0 * found.slack)
 
-    @cython.final
-    cdef void look(self, int64_t n_scanned) noexcept nogil:
-        """Before a block: raise thresholds where the best scores aren't kept sorted.
-
-        That takes a selection for each query, so it is done as often as the rows have doubled.
-        """
-        cdef int64_t i
-        if n_scanned < self.next_look or self.batch.k <= FEW_BEST or self.selects:
-            return
-        self.next_look = 2 * n_scanned
-        for i in range(self.batch.n_queries):
-            self.keep_best(i)
-
     cdef double keep_best(self, int64_t i) noexcept nogil:
         """The k-th best rough score; less its slack, it bounds the k-th best key."""
         cdef Found *found = &self.found[i]
         cdef double best
-        if found.best.capacity:
-            if found.best.count < self.batch.k:
-                return INFINITY
-            best = found.best.scores[self.batch.k - 1]
-            farann_candidates_split(&found.passed, best - 2.0 * found.slack, INFINITY)
-            return best
-        if found.passed.count < self.batch.k:
+        if (found.passed.count if self.selects else found.best.count) < self.batch.k:
             return INFINITY
         if self.selects:
             best = self.batch.kernels.kth_largest_f32(found.passed.scores, found.passed.count,
                                                       self.batch.k)
-            farann_candidates_split(&found.passed, best - 2.0 * found.slack, INFINITY)
+            self.raise_threshold(i, best - found.slack)
         else:
-            best = farann_candidates_keep_best(&found.passed, self.batch.k, 2.0 * found.slack)
-        self.raise_threshold(i, best - found.slack)
+            best = found.best.scores[self.batch.k - 1]
+        farann_candidates_split(&found.passed, best - 2.0 * found.slack, INFINITY)
         return best
 
     # ---- exact keys ----
@@ -402,7 +380,7 @@ cdef class RangeCollector(Collector):
 
     cdef int64_t most  # rows of a query from which on no more are collected; 0: all are
 
-    cdef allocate_answers(self, bint exact):
+    cdef allocate_answers(self):
         """They grow as rows are found."""
 
     def __dealloc__(self):
@@ -471,9 +449,9 @@ cdef class NearestBeyondCollector(Collector):
     cdef double *not_beyond
     cdef double *beyond
 
-    cdef allocate_answers(self, bint exact):
+    cdef allocate_answers(self):
         cdef int64_t n = self.batch.n_queries
-        Collector.allocate_answers(self, False)
+        Collector.allocate_answers(self)
         self.not_beyond = <double *>self.batch.scratch.allocate(2 * n, sizeof(double))
         self.beyond = self.not_beyond + n
 
@@ -503,7 +481,7 @@ cdef class NearestBeyondCollector(Collector):
 
     cdef double keep_best(self, int64_t i) noexcept nogil:
         """Rows that may be too near are none of the best before they have keys."""
-        if self.found[i].best.capacity == 0:
+        if self.selects:
             rerank(self, i, farann_candidates_split(&self.found[i].passed, -INFINITY,
                                                     self.beyond[i] - self.found[i].slack))
         return Collector.keep_best(self, i)

@@ -47,7 +47,6 @@ cdef extern from "select.h" nogil:
     void farann_candidates_admit_below(farann_candidates *, int64_t, const farann_block *,
                                        const farann_filter *, farann_best_scores *, double, double,
                                        double)
-    double farann_candidates_keep_best(farann_candidates *, int64_t, double)
     int64_t farann_candidates_split(farann_candidates *, double, double)
     void farann_topk_push(farann_topk *, double, int64_t)
     void farann_topk_push_block(farann_topk *, const double *, int64_t, double,

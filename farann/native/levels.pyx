@@ -4,7 +4,7 @@ cimport cython
 from libc.math cimport INFINITY, NAN
 from libc.stdint cimport INT64_MAX, int8_t, int32_t, uint8_t, uint32_t
 
-from farann.native.collector cimport FEW_BEST, n_new, rough_key
+from farann.native.collector cimport n_new, rough_key
 from farann.native.judge cimport Pause, note, rests
 from farann.native.kernels cimport *
 from farann.native.process cimport (ASKING_AHEAD, EARLY_FILTERS, HIGH_NIBBLES, JOINED_NIBBLES,
@@ -13,6 +13,7 @@ from farann.native.process cimport (ASKING_AHEAD, EARLY_FILTERS, HIGH_NIBBLES, J
 cdef enum:
     FEW_MEMBERS = 3  # fewer queries of a block are scanned one by one, and not as a tile
     LONG_BLOCK_AFTER = 8  # a long block has at most 1/8 of the rows scanned before it
+    MOST_FOR_KEYS = 128  # k up to which queries may go by exact keys behind the first rows
     FEWEST_FOR_KEYS = 256  # coded rows scanned before a query goes by exact keys; or 16 k if more
     # High nibbles alone pause for a query if they let more than one row in
     # FEW_PASS + FEW_PASS_DIMS / dim pass: a row that passes waits as long as it takes to read
@@ -101,7 +102,7 @@ cdef class CodeLevel(Level):
             self.whole_bytes += codes.panels.shape[1]
         self.first_judged = INT64_MAX
         # A PCA filter lets many pass by itself, and of many best rows more are hard to tell apart.
-        if width > 1 and not codes.has_pca_filter and self.batch.k <= FEW_BEST:
+        if width > 1 and not codes.has_pca_filter and self.batch.k <= MOST_FOR_KEYS:
             self.first_judged = max(<int64_t>FEWEST_FOR_KEYS, 16 * self.batch.k)
         if uses(EARLY_FILTERS):
             self.few_allowed = MOST_ALLOWED_FOR_ONE if width == 1 else MOST_ALLOWED

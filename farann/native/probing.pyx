@@ -188,7 +188,8 @@ cdef class PartitionSource(CodeSource):
         # More can't be paid for, unless they are far smaller than others.
         j = 1 + 2 * (self.budget - self.spent[i]) // self.means.partitions.usual_size()
         if j < ranked.count:
-            farann_candidates_keep_best(ranked, j, 0.0)
+            farann_candidates_split(ranked, self.batch.kernels.kth_largest_f32(
+                ranked.scores, ranked.count, j), INFINITY)
         for j in range(ranked.count):
             self.entries[j].key, self.entries[j].id = ranked.scores[j], ranked.slots[j]
         farann_entries_sort(self.entries, ranked.count, &NEVER)
@@ -337,16 +338,12 @@ cdef class Lateness:
     cdef float of_query(self, int64_t i) noexcept nogil:
         """How late the rows lie that query i has found."""
         cdef const Found *found = &self.collector.found[i]
-        cdef double last = INFINITY, total = 0.0
+        cdef double last = self.collector.keep_best(i), total = 0.0
         cdef int64_t j
         if not self.coded.of[i].usable:
             return 0.0
-        if found.best.capacity == 0:
-            last = self.collector.keep_best(i)
-            if last == INFINITY and found.top.count == self.batch.k:
-                last = found.threshold
-        elif found.best.count == self.batch.k:
-            last = found.best.scores[self.batch.k - 1]
+        if last == INFINITY and found.top.count == self.batch.k:
+            last = found.threshold
         for j in range(found.passed.count):
             if found.passed.scores[j] >= last:
                 total += ROOTS[min(self.places[found.passed.slots[j]], self.last_place)]

@@ -191,7 +191,6 @@ cdef void scan_part(Search search, Part part) noexcept nogil:
         if not part.source.next(&block, (<Level>level).most_after(
                 search.n_seen + part.source.done)):
             break
-        search.collector.look(search.n_seen + block.n_before)
         if block.members != NULL:
             scan_block(search, part, <Level>level, &block, block.members, block.n_members)
             continue

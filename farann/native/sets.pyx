@@ -32,7 +32,7 @@ cdef enum:
 cdef class SetCollector(Collector):
     """Collects the k best rows of each set, whose members are the queries of a batch."""
 
-    cdef allocate_answers(self, bint exact):
+    cdef allocate_answers(self):
         """Sets have them."""
 
     cdef take_sets(self, filter, const int64_t[::1] offsets, int64_t start, int64_t k,
@@ -387,7 +387,7 @@ cdef class SetSearch(Task):
             largest_block = max(largest_block, code_rows_of(codes))
         self.collector = self.sets = SetCollector.__new__(SetCollector)
         self.sets.raw, self.sets.floor = raw, floor
-        self.sets.set_up(self.batch, 0, largest_block, True, False)
+        self.sets.set_up(self.batch, 0, largest_block, True)
         self.sets.take_sets(filter, offsets, start, max(min(k, filter.n_rows), 1), largest_block)
         self.take_judge((0.0, 0.0, 0.0, 0.0), False)
         if codes is None:

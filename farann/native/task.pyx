@@ -188,7 +188,7 @@ cdef put_together(Task task, rule, costs, bint by_codes, bint may_go_by_keys, bi
     if codes is not None:
         largest_block = max(largest_block, most_code_rows(task, codes))
     task.collector.set_up(batch, 3 * CANDIDATE_ROOM if task.approximate else CANDIDATE_ROOM,
-                          largest_block, not few, not task.approximate)
+                          largest_block, not few)
     if task.approximate:
         costs = (0.0, 0.0, 0.0, 0.0)
     # Where lateness is measured rows with exact keys would not count.
@@ -321,8 +321,6 @@ cdef int64_t rows_to_score(Task task, Codes codes, int64_t stop) noexcept:
     cdef int64_t k = task.batch.k, most = MOST_SCORED, n
     if task.collector.selects:
         most = LARGEST_BLOCK
-    elif k > FARANN_SCORE_GROUPS // 2:
-        most = 0
     if (task.coded.width == 1 or SCORED_OF_K * k > most or codes.int4_alone
             or task.batch.filter.alive != NULL or not uses(FIRST_ROWS)
             or task.collector.found[0].top.capacity == 0):  # a radius is the threshold

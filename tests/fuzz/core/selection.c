@@ -74,7 +74,6 @@ void best(void) {
     for (int64_t i = 0; i < n_entries; i++) n_kept -= entries[i].key >= entries[top.count - 1].key;
     CHECK(n_kept == 0);
     if (list.count < top.count) return;
-    CHECK(farann_candidates_keep_best(&list, top.count, margin) == entries[top.count - 1].key);
     const double middle = entries[0].key;
     const int64_t first = farann_candidates_split(&list, entries[top.count - 1].key, middle);
     for (int64_t i = 0; i < list.count; i++) {
