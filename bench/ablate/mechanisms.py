@@ -164,7 +164,7 @@ MECHANISMS = (
     Mechanism("single-tiles", "kernels for one query where there are few",
               ("src_c/kernels/codes_for_one-inl.h",), native=True, question="few"),
     Mechanism("row-major", "8-bit codes as rows lie, where these are all that is kept",
-              (_NATIVE + "row_levels.pyx: DecodedLevel",), ((build, "_FEW_DIMENSIONS", 0),),
+              (_NATIVE + "levels.pyx: DecodedLevel",), ((build, "_FEW_DIMENSIONS", 0),),
               options=_ALONE),
     Mechanism("kept-vectors", "vectors of rows that answer many queries beside 4-bit codes",
               (_NATIVE + "task.pyx: add_outliers",), ((build, "_ROWS_A_VECTOR", _NEVER),),

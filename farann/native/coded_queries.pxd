@@ -14,6 +14,12 @@ cdef struct CodedQuery:
     bint usable               # whether codes can score the query
 
 
+cdef struct QueryCodes:
+    uint32_t *of              # codes of all queries, one after the other
+    uint32_t *tile            # a tile of some of them
+    int64_t groups            # words of a query
+
+
 cdef class CodedQueries:
     cdef QueryBatch batch
     cdef Codes codes            # of the rows that are searched
@@ -21,22 +27,17 @@ cdef class CodedQueries:
     cdef bint approximate, pca_filtered  # rows are scanned along the PCA axes first
     cdef int64_t width          # queries of a tile
     cdef CodedQuery *of         # by query
-    cdef uint32_t *codes_of     # codes for the scanned panels, query after query
-    cdef uint32_t *code_tiles   # the same in tiles
+    cdef QueryCodes scanned     # for what is scanned
+    cdef QueryCodes whole       # of all coordinates: the same but for a PCA filter
+    cdef uint32_t *tiles        # scanned codes in tiles, in the order of queries
     cdef int64_t tile_words     # from one tile to the next
-    cdef uint32_t *tile_codes   # a tile of some queries
-    cdef uint32_t *whole_queries  # with a PCA filter: codes of all coordinates
-    cdef uint32_t *whole_tile
     cdef uint8_t *code_bytes
 
     @staticmethod
     cdef CodedQueries of_batch(QueryBatch batch, Codes codes, bint approximate, bint pca_filtered,
                                bint one_by_one=*)
-    cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil
-    cdef const uint32_t *whole_codes(self, int64_t i) noexcept nogil
-    cdef int64_t words_of_tile(self, int64_t width, int64_t groups) noexcept nogil
-    cdef const uint32_t *gather(self, const int64_t *members, int64_t count,
-                                bint whole) noexcept nogil
+    cdef QueryCodes room_for(self, int64_t groups) except *
+    cdef const uint32_t *tile_of(self, const QueryCodes *codes, const int64_t *members,
+                                 int64_t count, int64_t width) noexcept nogil
     cdef void make_tiles(self) noexcept nogil
-    cdef const uint32_t *tile_of(self, int64_t first) noexcept nogil
     cdef void encode(self, int64_t i) noexcept nogil

@@ -37,46 +37,32 @@ cdef class CodedQueries:
             self.outside_counts = codes.outside_noise / self.noise
         self.of = <CodedQuery *>batch.scratch.allocate(batch.n_queries, sizeof(CodedQuery))
         self.code_bytes = <uint8_t *>batch.scratch.allocate(2 * padded(batch.dim), sizeof(uint8_t))
-        self.codes_of = <uint32_t *>batch.scratch.allocate(
-            batch.n_queries * codes.scanned.groups, sizeof(uint32_t))
-        self.code_tiles = self.codes_of
-        self.tile_words = self.words_of_tile(width, codes.scanned.groups)
+        self.scanned = self.whole = self.room_for(codes.scanned.groups)
+        self.tiles, self.tile_words = self.scanned.of, words_of_tile(self, codes.scanned.groups)
         if width > 1:
-            self.code_tiles = <uint32_t *>batch.scratch.allocate(
+            self.tiles = <uint32_t *>batch.scratch.allocate(
                 n_tiles * self.tile_words, sizeof(uint32_t))
-        self.tile_codes = <uint32_t *>batch.scratch.allocate(self.tile_words, sizeof(uint32_t))
         if codes.has_pca_filter:
-            self.whole_queries = <uint32_t *>batch.scratch.allocate(
-                batch.n_queries * codes.groups, sizeof(uint32_t))
-            self.whole_tile = <uint32_t *>batch.scratch.allocate(
-                self.words_of_tile(width, codes.groups), sizeof(uint32_t))
+            self.whole = self.room_for(codes.groups)
         return self
 
-    cdef const uint32_t *single_codes(self, int64_t i) noexcept nogil:
-        """The codes of query i side by side."""
-        return self.codes_of + i * self.codes.scanned.groups
+    cdef QueryCodes room_for(self, int64_t groups) except *:
+        """Room for codes of all queries, and for a tile of some."""
+        cdef QueryCodes codes
+        codes.groups = groups
+        codes.of = <uint32_t *>self.batch.scratch.allocate(
+            self.batch.n_queries * groups, sizeof(uint32_t))
+        codes.tile = <uint32_t *>self.batch.scratch.allocate(
+            words_of_tile(self, groups), sizeof(uint32_t))
+        return codes
 
-    cdef const uint32_t *whole_codes(self, int64_t i) noexcept nogil:
-        """The codes of all coordinates of query i."""
-        if self.codes.has_pca_filter:
-            return self.whole_queries + i * self.codes.groups
-        return self.single_codes(i)
-
-    cdef int64_t words_of_tile(self, int64_t width, int64_t groups) noexcept nogil:
-        """Of codes; a single query's are a tile without more."""
-        cdef int64_t most = self.batch.kernels.tile_groups
-        return groups if width == 1 else width * ((groups + most - 1) // most * most)
-
-    cdef const uint32_t *gather(self, const int64_t *members, int64_t count,
-                                bint whole) noexcept nogil:
-        """Make some queries a tile; gives its codes: those that are scanned, or `whole` ones."""
-        if whole and self.codes.has_pca_filter:
-            self.batch.kernels.gather_codes(self.whole_queries, members, count, self.codes.groups,
-                                            self.whole_tile)
-            return self.whole_tile
-        self.batch.kernels.gather_codes(self.codes_of, members, count, self.codes.scanned.groups,
-                                        self.tile_codes)
-        return self.tile_codes
+    cdef const uint32_t *tile_of(self, const QueryCodes *codes, const int64_t *members,
+                                 int64_t count, int64_t width) noexcept nogil:
+        """Make some queries a tile; gives its codes."""
+        if width == 1:
+            return codes.of + members[0] * codes.groups
+        self.batch.kernels.gather_codes(codes.of, members, count, codes.groups, codes.tile)
+        return codes.tile
 
     cdef void make_tiles(self) noexcept nogil:
         """Put queries as coded into tiles, in their order."""
@@ -86,14 +72,9 @@ cdef class CodedQueries:
             count = min(self.width, self.batch.n_queries - first)
             for i in range(count):
                 members[i] = first + i
-            self.batch.kernels.gather_codes(
-                self.codes_of, members, count, self.codes.scanned.groups,
-                self.code_tiles + first // self.width * self.tile_words)
+            self.batch.kernels.gather_codes(self.scanned.of, members, count, self.scanned.groups,
+                                            self.tiles + first // self.width * self.tile_words)
             first += count
-
-    cdef const uint32_t *tile_of(self, int64_t first) noexcept nogil:
-        """The tile that begins with a query."""
-        return self.code_tiles + first // self.width * self.tile_words
 
     cdef void encode(self, int64_t i) noexcept nogil:
         """Code query i, whose vector was found just now, for the codes that rows have."""
@@ -101,20 +82,17 @@ cdef class CodedQueries:
         cdef CodedQuery *coded = &self.of[i]
         cdef double *vector = self.batch.query_vector
         cdef double outside
-        cdef uint32_t *codes = self.codes_of + i * self.codes.scanned.groups
         if self.pca_filtered:
-            encode_for_pca_filter(self, i, vector, codes)
+            encode_for_pca_filter(self, i, vector, self.scanned.of + i * self.scanned.groups)
         if self.codes.mean_query_direction is not None:
             coded.across = self.codes.mean_query_direction.residual_norm(
                 self.batch.kernels, vector, &coded.along)
-        if self.codes.has_pca_filter:
-            codes = self.whole_queries + i * self.codes.groups
         outside = farann_transform_query(
             self.batch.kernels, &self.codes.transform.given, self.batch.dim, vector,
             vector + padded(self.batch.dim)) * self.outside_counts
         farann_code_query(self.batch.kernels, vector, outside, &self.codes.bounds,
                           self.codes.bounds.norm, &query.prepared, self.codes.int4_alone,
-                          self.code_bytes, codes, &coded.whole)
+                          self.code_bytes, self.whole.of + i * self.whole.groups, &coded.whole)
         if not self.batch.snapshot.vectors:
             take_code_as_true(self, &coded.whole)
         if not self.codes.has_pca_filter:
@@ -127,6 +105,12 @@ cdef class CodedQueries:
         coded.scan.allowance *= self.noise
         coded.scan.length *= self.noise
         coded.usable = coded.whole.step >= 0.0
+
+
+cdef int64_t words_of_tile(CodedQueries queries, int64_t groups) noexcept:
+    """Of codes; a single query's are a tile without more."""
+    cdef int64_t most = queries.batch.kernels.tile_groups
+    return groups if queries.width == 1 else queries.width * ((groups + most - 1) // most * most)
 
 
 cdef void encode_for_pca_filter(CodedQueries queries, int64_t i, const double *vector,

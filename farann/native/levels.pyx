@@ -77,6 +77,7 @@ cdef class CodeLevel(Level):
     cdef Codes codes
     cdef CodedQueries coded
     cdef Passing *passing       # by query
+    cdef bint whole             # beside a PCA filter codes of all coordinates
     cdef int64_t width          # queries of the current tile's kernel
     cdef bint in_order          # all queries are scanned, in tiles that are there
     cdef bint all_scored        # rows of the block are all scored
@@ -150,18 +151,6 @@ cdef class CodeLevel(Level):
             self.width = 1
         return min(self.width, n_left)
 
-    cdef farann_pass_threshold threshold_at(self, int64_t i, double floor,
-                                            bint high) noexcept nogil:
-        return farann_pass_threshold_at(&self.coded.of[i].scan, &self.codes.scan_bounds, floor,
-                                        self.batch.sign, high)
-
-    cdef const uint32_t *codes_of(self, const int64_t *members, int64_t count) noexcept nogil:
-        if self.width == 1:
-            return self.coded.single_codes(members[0])
-        if self.in_order:
-            return self.coded.tile_of(members[0])
-        return self.coded.gather(members, count, False)
-
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
         cdef bint high = self.codes.int4_alone
@@ -199,7 +188,7 @@ cdef class CodeLevel(Level):
                 &self.coded.of[members[j]].whole, &self.codes.bounds, collector.bar(members[j]),
                 self.batch.sign, False)
             farann_pass_thresholds_set(&thresholds, 0, &threshold)
-            tile.codes = self.coded.whole_codes(members[j])
+            tile.codes = self.coded.tile_of(&self.coded.whole, members + j, 1, 1)
             self.batch.kernels.rerank_codes_i8(&self.codes.refined, start, &tile,
                                                &collector.tile[j], collector.tile[j].count - n)
 
@@ -244,13 +233,27 @@ cdef farann_coded_tile tile_of(CodeLevel level, const int64_t *members, int64_t 
         floor = collector.bar(members[j]) - (0.0 if level.offsets == NULL else level.offsets[j])
         if floor != passing.floor or high != passing.high:
             passing.floor, passing.high = floor, high
-            passing.threshold = level.threshold_at(members[j], floor, high)
+            passing.threshold = threshold_at(level, members[j], floor, high)
         farann_pass_thresholds_set(&level.thresholds, j, &passing.threshold)
     for j in range(count, level.width):
         farann_pass_thresholds_set(&level.thresholds, j, &level.nothing_passes)
-    tile.codes, tile.bars = level.codes_of(members, count), &level.thresholds
-    tile.ahead = &level.ahead
+    tile.bars, tile.ahead = &level.thresholds, &level.ahead
+    if level.in_order:
+        tile.codes = level.coded.tiles + members[0] // level.width * level.coded.tile_words
+    else:
+        tile.codes = level.coded.tile_of(
+            &level.coded.whole if level.whole else &level.coded.scanned, members, count,
+            level.width)
     return tile
+
+
+cdef farann_pass_threshold threshold_at(CodeLevel level, int64_t i, double floor,
+                                        bint high) noexcept nogil:
+    if level.whole:
+        return farann_pass_threshold_at(&level.coded.of[i].whole, &level.codes.bounds, floor,
+                                        level.batch.sign, False)
+    return farann_pass_threshold_at(&level.coded.of[i].scan, &level.codes.scan_bounds, floor,
+                                    level.batch.sign, high)
 
 
 cdef void run(CodeLevel level, const Block *block, const farann_coded_tile *tile, int64_t count,
@@ -318,7 +321,8 @@ cdef class RelativeLevel(CodeLevel):
             self.offsets[j] = 0.0
             if self.mean_unit != 0.0:
                 self.offsets[j] = self.mean_unit * self.coded.of[i].scan.step * farann_code_product(
-                    self.coded.single_codes(i), self.mean, self.codes.groups)
+                    self.coded.tile_of(&self.coded.scanned, &i, 1, 1), self.mean,
+                    self.codes.groups)
         CodeLevel.scan(self, block, members, count, collector)
         for j in range(count):
             for row in range(collector.tile[j].count - n_new(collector, j, members[j]),
@@ -367,16 +371,6 @@ cdef class WholeLevel(CodeLevel):
             self.positions = <int64_t *>(self.panels + n * row_bytes)
             self.inv_scales = <float *>(self.positions + n)
         return self.panels != NULL
-
-    cdef farann_pass_threshold threshold_at(self, int64_t i, double floor,
-                                            bint high) noexcept nogil:
-        return farann_pass_threshold_at(&self.coded.of[i].whole, &self.codes.bounds, floor,
-                                        self.batch.sign, False)
-
-    cdef const uint32_t *codes_of(self, const int64_t *members, int64_t count) noexcept nogil:
-        if self.width == 1:
-            return self.coded.whole_codes(members[0])
-        return self.coded.gather(members, count, True)
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
@@ -496,6 +490,7 @@ cdef Level whole_level_of(CodedQueries coded, int64_t most, int64_t n_scored):
     """Whole codes, beside a PCA filter."""
     cdef WholeLevel level = WholeLevel.__new__(WholeLevel)
     level.set_up(coded, most, n_scored)
+    level.whole = True
     level.whole_bytes += coded.codes.groups * FARANN_CODE_GROUP - coded.codes.panels.shape[1]
     return level
 

@@ -1,8 +1,8 @@
 """Sources of approximate searches: partitions that queries choose, and rows that come later."""
 
-from libc.stdint cimport int64_t, uint32_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t
 
-from farann.native.coded_queries cimport CodedQueries
+from farann.native.coded_queries cimport CodedQueries, QueryCodes
 from farann.native.codes cimport Partitions
 from farann.native.collector cimport Collector
 from farann.native.kernels cimport farann_coded_query
@@ -15,8 +15,7 @@ cdef class PartitionMeans:
     cdef Partitions partitions
     cdef CodedQueries coded
     cdef double credited        # standard deviations that are added to means
-    cdef uint32_t *codes        # of queries, one after the other
-    cdef uint32_t *tile_codes
+    cdef QueryCodes codes
     cdef farann_coded_query *queries
     cdef float *scores          # optimistic scores of partitions, for a tile
 

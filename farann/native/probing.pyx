@@ -35,12 +35,10 @@ cdef class PartitionMeans:
         cdef PartitionMeans self = PartitionMeans.__new__(PartitionMeans)
         cdef QueryBatch batch = coded.batch
         cdef Partitions partitions = batch.snapshot.partitions
-        cdef int64_t groups = partitions.coded.groups, n = batch.n_queries
+        cdef int64_t n = batch.n_queries
         self.batch, self.coded, self.credited = batch, coded, credited
         self.partitions = partitions
-        self.codes = <uint32_t *>batch.scratch.allocate(n * groups, sizeof(uint32_t))
-        self.tile_codes = <uint32_t *>batch.scratch.allocate(
-            coded.words_of_tile(coded.width, groups), sizeof(uint32_t))
+        self.codes = coded.room_for(partitions.coded.groups)
         self.queries = <farann_coded_query *>batch.scratch.allocate(n, sizeof(farann_coded_query))
         self.scores = <float *>batch.scratch.allocate(
             coded.width * partitions.n_padded, sizeof(float), False)
@@ -54,14 +52,14 @@ cdef class PartitionMeans:
                 self.credited * self.batch.queries[i].prepared.vector_norm,
                 &self.partitions.bounds, self.coded.codes.bounds.norm,
                 &self.batch.queries[i].prepared, False, self.coded.code_bytes,
-                self.codes + i * self.partitions.coded.groups, &self.queries[i])
+                self.codes.of + i * self.codes.groups, &self.queries[i])
 
     cdef bint can_score(self, int64_t i) noexcept nogil:
         return self.coded.of[i].usable and self.queries[i].step >= 0.0
 
     cdef void score(self, const int64_t *members, int64_t count) noexcept nogil:
         """Score all partitions for up to a tile of queries."""
-        cdef int64_t width = self.coded.width, groups = self.partitions.coded.groups, i, c
+        cdef int64_t width = self.coded.width, i, c
         cdef int64_t n = self.partitions.n_padded
         cdef farann_coded_tile tile
         cdef farann_pass_thresholds thresholds
@@ -74,14 +72,12 @@ cdef class PartitionMeans:
                     &self.queries[members[i]], &self.partitions.bounds, -INFINITY,
                     self.batch.sign, False)
             farann_pass_thresholds_set(&thresholds, i, &threshold)
+        tile.codes = self.coded.tile_of(&self.codes, members, count, width)
         if width == 1:
-            tile.codes = self.codes + members[0] * groups
             self.batch.kernels.score_codes_one_i8(&self.partitions.coded, n, &tile, self.scores)
         else:
-            tile.codes = self.tile_codes
-            self.batch.kernels.gather_codes(self.codes, members, count, groups, self.tile_codes)
             self.batch.kernels.score_codes_i8(&self.partitions.coded, n, &tile, self.scores)
-        self.batch.count_products(n * width, groups * FARANN_CODE_GROUP, count, True)
+        self.batch.count_products(n * width, self.codes.groups * FARANN_CODE_GROUP, count, True)
         for i in range(count):
             for c in range(self.partitions.n_cells, n):
                 self.scores[i * n + c] = -INFINITY
