@@ -109,16 +109,7 @@ def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int
         advance(1)
 
     each(split, range(len(parts)), threads)
-    means = Means(partitions, parts, starts)
-    labels = _labels(rows, space, means, threads)
-
-    def settle(p: int) -> None:
-        inside = np.flatnonzero((labels >= starts[p]) & (labels < starts[p + 1]))
-        _move(partitions[starts[p] : starts[p + 1]], space.of(rows[inside]),
-              labels[inside] - starts[p])
-
-    each(settle, range(len(parts)), threads)
-    return means
+    return Means(partitions, parts, starts)
 
 
 def k_means(points: Float32Array, n_groups: int, seed: int,
