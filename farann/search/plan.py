@@ -172,13 +172,11 @@ def _run(question: Question, rule: StopRule,
         chosen = filters.filter(store, view, len(queries), exact=not approximate)
     if rule is EXACT and len(queries) == 1 and radii is None and store.built and (
             nearest == store.by_nearest):
-        found = None
-        if filters is UNFILTERED and question.limits is not None:
-            found = singles.exact(store, view.exact.isa, queries, k)
-        elif filters.mark_anew:
-            found = singles.exact(store, view.exact.isa, queries, k, chosen)
-        if found is not None:
-            return Hits(*found[:2]), SearchStats(*found[2])
+        within = chosen if filters.mark_anew else None
+        if within is not None or (filters is UNFILTERED and question.limits is not None):
+            found = singles.exact(store, view.exact.isa, queries, k, within)
+            if found is not None:
+                return Hits(*found[:2]), SearchStats(*found[2])
     snapshot = view.snapshot if approximate else view.exact
     return batches.top(snapshot, chosen, queries, k, nearest, threads, rule, late, radii,
                        len(queries) < FEW_QUERIES and store.float32_below(nearest) > 0.0)

@@ -59,18 +59,15 @@ class Groups:
         names = self.names
         if len(labels) == 0:  # of either kind
             return np.empty(0, np.int64)
-        if isinstance(labels, list) != isinstance(names, Labels):
-            kinds = ("strings", "integers") if isinstance(names, Labels) else (
-                "integers", "strings")
-            raise TypeError(f"{name}: expected {kinds[0]}, as the labels of the index's groups "
-                            f"are, got {kinds[1]}")
-        if isinstance(names, Labels):
-            assert isinstance(labels, list)
+        if isinstance(labels, list) and isinstance(names, Labels):
             texts = list(dict.fromkeys(labels))
             found = dict(zip(texts, names.numbers_of(packed(name, texts)).tolist(), strict=True))
             return np.fromiter((found[text] for text in labels), np.int64, len(labels))
-        assert not isinstance(labels, list)
-        return names.slots_of(labels, None)
+        if not isinstance(labels, list) and isinstance(names, IdMap):
+            return names.slots_of(labels, None)
+        kinds = ("integers", "strings") if isinstance(labels, list) else ("strings", "integers")
+        raise TypeError(f"{name}: expected {kinds[0]}, as the labels of the index's groups are, "
+                        f"got {kinds[1]}")
 
     def slots_of(self, number: int) -> Int64Array:
         """Slots of the rows in a group, ascending, with those that are removed."""
@@ -100,11 +97,9 @@ class Groups:
         numbers, names = self.numbers_of(name, labels), self.names
         if len(numbers) and numbers.min() < 0:
             new = np.flatnonzero(numbers < 0)
-            if isinstance(names, Labels):
-                assert isinstance(labels, list)
+            if isinstance(labels, list) and isinstance(names, Labels):
                 names = names.grown(packed(name, list(dict.fromkeys(labels[i] for i in new))))
-            else:
-                assert not isinstance(labels, list)
+            elif not isinstance(labels, list) and isinstance(names, IdMap):
                 names = names.grown(distinct(labels[new]))
             numbers = Groups(names).numbers_of(name, labels)
         if len(names) > _MOST_GROUPS:

@@ -29,9 +29,8 @@ class IdMap:
         self._ids: Int64Array | None = None  # with spare room at the end
         self._count = 0
         self._next = 0
-        self._ascending = True
         self._sorted_ids = np.empty(0, np.int64)
-        self._sorted_slots = np.empty(0, np.int64)
+        self._sorted_slots: Int64Array | None = None  # None: ids ascend by slot
         self._recent: dict[int, int] = {}
 
     def __len__(self) -> int:
@@ -46,6 +45,8 @@ class IdMap:
     def nbytes(self) -> int:
         """Bytes held."""
         held = 0 if self._ids is None else self._ids.nbytes
+        if self._sorted_slots is None:
+            return held
         return held + self._sorted_ids.nbytes + self._sorted_slots.nbytes + 100 * len(self._recent)
 
     def by_slot(self) -> Int64Array | None:
@@ -62,8 +63,6 @@ class IdMap:
             slots = ids.copy()
             if len(ids) and (ids.min() < 0 or ids.max() >= self._count):
                 slots[(ids < 0) | (ids >= self._count)] = -1
-        elif self._ascending:
-            slots = _search(self._ids[: self._count], None, ids)
         else:
             slots = _search(self._sorted_ids, self._sorted_slots, ids)
             if self._recent:
@@ -85,7 +84,7 @@ class IdMap:
         if by_slot is None:
             return _core.marked(ids, 0, self._count)
         least, most = int(by_slot[0]), int(by_slot[-1])
-        if not self._ascending:
+        if self._sorted_slots is not None:
             least, most = int(by_slot.min()), int(by_slot.max())
         if most - least < 8 * self._count:
             # Ids that lie close are marked in an array of their own: no search, no sorting.
@@ -123,10 +122,9 @@ class IdMap:
         held = np.arange(self._count) if self._ids is None else self._ids
         new._ids = appended(held, self._count, ids)
         last = int(new._ids[self._count - 1]) if self._count else -1
-        if self._ascending and ids[0] > last and _ascending(ids):
-            return new
-        new._ascending = False
-        if self._ascending or n + len(self._recent) > self._LARGEST_RECENT:
+        if self._sorted_slots is None and ids[0] > last and _ascending(ids):
+            new._sorted_ids = new._ids[: new._count]
+        elif self._sorted_slots is None or n + len(self._recent) > self._LARGEST_RECENT:
             new._index_all()
         else:
             listed = ids.tolist()
@@ -145,9 +143,8 @@ class IdMap:
         if len(ids) == 0 or (ids[0] == 0 and ids[-1] == len(ids) - 1
                              and _ascending(ids)):
             return new
-        new._ids = ids
-        new._ascending = _ascending(ids)
-        if not new._ascending:
+        new._ids = new._sorted_ids = ids
+        if not _ascending(ids):
             new._index_all()
         return new
 
