@@ -44,7 +44,7 @@ _SLOWER = 1.05  # most cost with partitions at any of these, as a multiple of th
 _MOST_FIRST = 2048
 # Levels that single exact queries may begin with.
 _FLOAT32, _WHOLE_CODES = range(2)  # and high nibbles, where codes have them
-_SINGLES = 8  # queries by which one is chosen, at most: it takes 3 % of the time of a build
+_SINGLES_SAMPLED = 8  # queries by which one is chosen, at most: it takes 3 % of the time of a build
 # A level takes the place of the usual one if it costs less than this share of it.
 _CHEAPER = 0.9
 # Rows that answer many queries are sorted by scale within groups of 128.
@@ -197,7 +197,7 @@ def choose_for_singles(task: _Task, made: Made, queries: Float32Array | None) ->
     layout, builder = made.exact or made.layout, task.builder
     if layout is None or not task.spec.vectors or queries is None or len(queries) == 0:
         return made
-    queries = queries[:: -(-len(queries) // _SINGLES)]
+    queries = queries[:: -(-len(queries) // _SINGLES_SAMPLED)]
     snapshot = builder.snapshot(layout)
     assert snapshot.codes is not None
     everything = _core.Filter(snapshot)

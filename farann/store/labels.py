@@ -16,7 +16,7 @@ import numpy.typing as npt
 from farann._types import BoolArray, Int64Array, UInt8Array
 from farann.contract import FormatError
 from farann.contract.strings import MOST_ID_BYTES, SPARE, Strings
-from farann.store.ids import IdMap, appended
+from farann.store.ids import IdMap, appended, distinct
 
 _FEW_KEYS = 256  # keys that are sorted again with every addition
 _STRINGS_AT_ONCE = 1 << 18  # strings that are hashed or compared at a time, for the memory of this
@@ -26,7 +26,7 @@ _NUMBER_BITS = 34
 _FEW_STRINGS = 16  # strings up to which a Python loop takes less time than numpy
 # Bits of a word of four bytes that belong to a string with 0 to 4 bytes left.
 _MASKS = np.array([0, 0xFF, 0xFFFF, 0xFFFFFF, 0xFFFFFFFF], np.uint32)
-_NUMBER = np.uint64((1 << _NUMBER_BITS) - 1)
+_NUMBER_MASK = np.uint64((1 << _NUMBER_BITS) - 1)
 UInt64Array: TypeAlias = npt.NDArray[np.uint64]
 
 
@@ -152,9 +152,9 @@ class Labels:
         hashed = _hashes_of([text])[0]
         for keys in tables:
             for key in keys[keys.searchsorted(hashed) :]:
-                if key ^ hashed > _NUMBER:
+                if key ^ hashed > _NUMBER_MASK:
                     break
-                number = int(key & _NUMBER)
+                number = int(key & _NUMBER_MASK)
                 start = int(self._ends[number - 1]) if number else 0
                 if self._octets[start : int(self._ends[number])].tobytes() == text:
                     return number
@@ -165,12 +165,12 @@ class Labels:
         """Find numbers by keys: that of the first with the hash, then of the next while strings
         differ."""
         at, ordered = np.empty(len(wanted), np.int64), np.sort(wanted)  # for the caches
-        at[ordered & _NUMBER] = np.searchsorted(keys, ordered & ~_NUMBER)
+        at[ordered & _NUMBER_MASK] = np.searchsorted(keys, ordered & ~_NUMBER_MASK)
         while len(wanted):
             found = keys[np.minimum(at, len(keys) - 1)]
-            alike = found ^ wanted <= _NUMBER
+            alike = found ^ wanted <= _NUMBER_MASK
             wanted, at, found = wanted[alike], at[alike] + 1, found[alike]
-            which, candidates = ((some & _NUMBER).astype(np.int64) for some in (wanted, found))
+            which, candidates = ((some & _NUMBER_MASK).astype(np.int64) for some in (wanted, found))
             same = self._equal(strings, which, candidates)
             numbers[which[same]] = candidates[same]
             again = ~same & (at < len(keys))
@@ -207,7 +207,7 @@ def _hashes_of(texts: list[bytes]) -> UInt64Array:
     """Hashes of strings as the least keys with these: Python's hashes, whose secret is drawn when
     it starts, so that nobody can choose strings with one hash."""
     hashes = np.fromiter(map(hash, texts), np.int64, len(texts)).view(np.uint64)
-    return hashes & ~_NUMBER
+    return hashes & ~_NUMBER_MASK
 
 
 def _keys_of(strings: Strings, first: int = 0) -> UInt64Array:
@@ -233,8 +233,8 @@ def labels_left(ids: IdMap, labels: Labels | None) -> tuple[IdMap, Labels | None
 def repeated(strings: Strings) -> str | None:
     """A string that comes twice, if there is one."""
     keys = np.sort(_keys_of(strings))
-    same = keys[1:] ^ keys[:-1] <= _NUMBER
-    alike = keys[np.append(same, False) | np.append(False, same)] & _NUMBER
+    at = np.flatnonzero(keys[1:] ^ keys[:-1] <= _NUMBER_MASK)
+    alike = keys[distinct(np.concatenate([at, at + 1]))] & _NUMBER_MASK
     seen: set[str] = set()
     for i in np.sort(alike).tolist():
         text = strings.text(i)

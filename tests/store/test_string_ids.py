@@ -170,6 +170,18 @@ def test_memory() -> None:
     assert labels.nbytes < 1.61 * 20 * len(names)
 
 
+@pytest.mark.parametrize("n", [0, 1, 2])
+def test_files_of_few_strings(n: int) -> None:
+    """Also of none, where all rows were removed."""
+    index = farann.Index()
+    names = [f"row {i}" for i in range(3)]
+    index.add(np.eye(3), ids=names, groups=names)
+    index.remove(names[n:])
+    index.build()
+    loaded = pickle.loads(pickle.dumps(index))
+    assert loaded.ids.tolist() == loaded.groups().tolist() == names[:n]
+
+
 def load(path: Path, mmap: bool) -> farann.Index:
     return farann.Index.load(path, mmap=mmap)
 
