@@ -6,7 +6,6 @@ from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
 from farann.native.bounds cimport IntegerKeys
-from farann.native.codes cimport Codes
 from farann.native.kernels cimport *
 from farann.native.process cimport ZERO_COLUMNS, uses
 from farann.native.query_batch cimport Query
@@ -57,29 +56,21 @@ cdef class RowMajorLevel(FloatLevel):
     """Rows where they lie, for few queries: what bounds the speed is reading the rows."""
 
     cdef float *scores
-    cdef double square_bound  # upper bound on |y|^2 of rows of the base; -1: not known
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
         cdef int64_t i = members[0], j
         cdef const Query *query = &self.batch.queries[i]
         cdef RowBlock rows
-        # Squares need not be summed if the codes bound the norms of rows.
-        cdef bint bounded = (self.square_bound >= 0.0
-                             and self.rows.first < self.batch.snapshot.segments[0].count)
         cdef float norms[2]
         cdef double slack
         rows = self.reader.block(&self.rows, 0, block.n)
         self.batch.kernels.score_rows_f32(
             rows.rows, rows.positions, block.n, self.batch.dim,
             &self.batch.snapshot.padded_center[0], self.vectors + i * padded(self.batch.dim),
-            self.batch.packing.normalized, self.batch.packing.bias_sign, self.scores,
-            NULL if bounded else norms)
-        if bounded:
-            slack = farann_query_slack_row_major(&query.prepared, False, 0.0, self.square_bound)
-        else:
-            slack = farann_query_slack_row_major(
-                &query.prepared, self.batch.packing.normalized, norms[0], norms[1])
+            self.batch.packing.normalized, self.batch.packing.bias_sign, self.scores, norms)
+        slack = farann_query_slack_row_major(&query.prepared, self.batch.packing.normalized,
+                                             norms[0], norms[1])
         self.unable = slack < 0.0
         if self.unable:
             return
@@ -178,15 +169,11 @@ cdef Level float_level_of(QueryBatch batch, Collector collector):
     cdef RowMajorLevel few
     cdef PackedLevel many
     cdef FloatLevel level
-    cdef Codes codes = batch.snapshot.codes
     if batch.n_queries >= FEW_QUERIES:
         level = many = PackedLevel.__new__(PackedLevel)
         many.width = batch.kernels.tile_queries
     else:
         level = few = RowMajorLevel.__new__(RowMajorLevel)
-        few.square_bound = -1.0
-        if batch.metric == FARANN_DOT and codes is not None and codes.outliers.shape[0] == 0:
-            few.square_bound = codes.bounds.norm * codes.bounds.norm
         few.scores = <float *>batch.scratch.allocate(batch.block_rows, sizeof(float))
     level.batch, level.reader, level.most = batch, collector.rows, batch.block_rows
     return level
