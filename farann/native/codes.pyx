@@ -113,8 +113,8 @@ def rotate(double[:, ::1] vectors, const int8_t[:, ::1] signs, str isa):
 
 def code_extents(rows, const double[::1] center, bint unit,
                  const int8_t[:, ::1] signs, axes, str isa, double[::1] extents):
-    """Write each row's largest |coordinate| after centring, and what `Transform` says, or how long the
-    row is outside the axes, if that is more."""
+    """Write each row's largest |coordinate|, centered and transformed, or how long the row is
+    outside the axes, if that is more."""
     cdef double[::1] scratch = np.zeros(2 * padded(center.shape[0]))
     cdef Transform turn = Transform(signs, axes)
     cdef const farann_kernels *kernels = kernels_of(isa)
@@ -183,8 +183,8 @@ def encode_rows(rows, const double[::1] center, bint unit,
                                &squares[start], &low_nibble_norm[start], &largest)
             farann_arithmetic_end(before)
         start += n
-    return (largest.residual, largest.length, largest.low_nibble_norm, largest.norm, largest.outside,
-            largest.outside_length)
+    return (largest.residual, largest.length, largest.low_nibble_norm, largest.norm,
+            largest.outside, largest.outside_length)
 
 
 def pack_codes(const uint8_t[:, ::1] rows, const int64_t[::1] places, bint halves,
@@ -446,8 +446,7 @@ cdef class Partitions:
         with np.errstate(over="ignore", invalid="ignore"):
             deviations = (coded[:, -1, :, 0] - 128.0) * (
                 unit / np.asarray(weights, np.float64)[:, None])
-            self.deviations = deviations.ravel()
-            self.deviation = np.asarray(self.deviations)[:self.n_cells].mean()
+            self.deviation = deviations.ravel()[:self.n_cells].mean()
         if not fabs(self.deviation) < INFINITY:
             raise ValueError("deviations must be finite")
         if self.relative and not self.bounds.scale < LARGEST_SCALE:
@@ -455,10 +454,6 @@ cdef class Partitions:
         self.coded = farann_coded_rows(&panels[0, 0], NULL, NULL, &weights[0], NULL, NULL, groups)
         if self.squares is not None:
             self.coded.squares = &self.squares[0]
-
-    cdef int64_t usual_size(self) noexcept nogil:
-        """Positions of a cell, on average; at least 1."""
-        return max((self.starts[self.n_cells] - self.starts[0]) // self.n_cells, 1)
 
     cdef int64_t begun(self, int64_t position) noexcept nogil:
         """How many of `starts` are at a position or before: one more than the cell it is in."""

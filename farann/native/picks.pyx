@@ -74,7 +74,7 @@ cdef class Picks:
     cdef void prepare(self, const float *row) noexcept nogil:
         """Make a row a query for the nearest rows."""
         farann_query_prepare(
-            self.kernels, self.metric, -1.0, row, self.dim, &self.snapshot.full_center[0],
+            self.kernels, self.metric, -1.0, row, self.dim, &self.snapshot.center[0],
             self.snapshot.center_norm, self.exact, self.query_vector, self.rounded,
             &self.prepared)
 
@@ -154,7 +154,7 @@ cdef class Picks:
         if norms == NULL and self.metric != FARANN_DOT:  # the kernel needs room for them
             norms = &own[0]
         self.kernels.score_rows_f32(
-            block.rows, block.positions, n, self.dim, &self.snapshot.padded_center[0],
+            block.rows, block.positions, n, self.dim, &self.snapshot.row_major_center[0],
             self.rounded, self.packing.normalized, self.packing.bias_sign, self.scores, norms)
 
     cdef void raise_best(self, int64_t at, const int64_t *slots, int64_t n,

@@ -175,6 +175,7 @@ cdef class PartitionSource(CodeSource):
         """Of partitions that score more than `floor` the best, as long as they can be paid for."""
         cdef farann_candidates *ranked = &self.ranked
         cdef int64_t j, c, size, n = self.means.partitions.n_padded
+        cdef int64_t n_cells = self.means.partitions.n_cells
         if self.budget == INT64_MAX:
             self.n_probes += self.batch.kernels.find_f32(scores, n, floor,
                                                          self.probed + self.n_probes)
@@ -182,7 +183,9 @@ cdef class PartitionSource(CodeSource):
         ranked.count = 0
         self.batch.kernels.select_f32(scores, n, floor, ranked)
         # More can't be paid for, unless they are far smaller than others.
-        j = 1 + 2 * (self.budget - self.spent[i]) // self.means.partitions.usual_size()
+        size = ((self.means.partitions.starts[n_cells] - self.means.partitions.starts[0])
+                // n_cells)
+        j = 1 + 2 * (self.budget - self.spent[i]) // max(size, 1)
         if j < ranked.count:
             farann_candidates_split(ranked, self.batch.kernels.kth_largest_f32(
                 ranked.scores, ranked.count, j), INFINITY)

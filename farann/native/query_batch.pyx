@@ -123,7 +123,7 @@ cdef class QueryBatch:
             self.exact_query(i)
         farann_query_prepare(
             self.kernels, self.metric, self.sign, query.given, self.dim,
-            &self.snapshot.full_center[0], self.snapshot.center_norm, self.exact,
+            &self.snapshot.center[0], self.snapshot.center_norm, self.exact,
             self.query_vector, self.rounded, &query.prepared)
         self.exact_of = query
 

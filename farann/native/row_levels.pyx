@@ -67,7 +67,7 @@ cdef class RowMajorLevel(FloatLevel):
         rows = self.reader.block(&self.rows, 0, block.n)
         self.batch.kernels.score_rows_f32(
             rows.rows, rows.positions, block.n, self.batch.dim,
-            &self.batch.snapshot.padded_center[0], self.vectors + i * padded(self.batch.dim),
+            &self.batch.snapshot.row_major_center[0], self.vectors + i * padded(self.batch.dim),
             self.batch.packing.normalized, self.batch.packing.bias_sign, self.scores, norms)
         slack = farann_query_slack_row_major(&query.prepared, self.batch.packing.normalized,
                                              norms[0], norms[1])

@@ -51,7 +51,7 @@ cdef class Search:
 
     cdef Part add(self, Source source, Level level, CodedQueries coded=None, bint usable=True,
                   bint tail=False):
-        """Add a part: rows of a source, for the queries that have codes there, or for the others."""
+        """Add a part: rows of a source, for queries that have codes there, or for the others."""
         cdef Part part = Part()
         part.source, part.level, part.bound = source, level, Bound()
         part.coded, part.usable, part.tail = coded, usable, tail

@@ -407,7 +407,7 @@ cdef class SetSearch(Task):
         cdef int64_t n = codes.n_positions
         self.coded = CodedQueries.of_batch(self.batch, codes, False, codes.has_pca_filter,
                                            codes.has_pca_filter or codes.int4_alone)
-        self.add(CodeSource.of(self.batch, codes, 0), SetKeyLevel.of(self.sets, True), self.coded,
+        self.add(CodeSource.of(self.batch, codes), SetKeyLevel.of(self.sets, True), self.coded,
                  False)
         self.add_outliers(codes, SetKeyLevel.of(self.sets, False))
         if 0 < budget < n:
@@ -418,7 +418,7 @@ cdef class SetSearch(Task):
 
     cdef add_some(self, Codes codes, int64_t first, int64_t stop):
         """Coded rows at some positions; all of a block are scored if tiles of members are."""
-        cdef CodeSource source = CodeSource.of(self.batch, codes, 0)
+        cdef CodeSource source = CodeSource.of(self.batch, codes)
         cdef NormBound norms = NormBound.of(self.coded) if lie_by_norm(self.batch, codes) else None
         cdef Level level
         cdef Part part

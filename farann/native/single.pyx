@@ -47,12 +47,12 @@ cdef class SingleSearch:
     cdef Snapshot snapshot
     cdef Filter filter
     cdef Guard guard
-    cdef double usual, float32_below
+    cdef double float32_below
     cdef bint approximate, nearest
     cdef int64_t k
     cdef readonly object plan
     cdef object costs, rule, late, results_of_one, results_of_batch
-    cdef bint unit, holds_gil
+    cdef bint holds_gil
     cdef list idle, idle_without_codes
     cdef Pause other  # of the level that searches begin with, where it served badly; in searches
 
@@ -63,9 +63,7 @@ cdef class SingleSearch:
         self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
         self.costs, self.rule, self.guard, self.nearest = costs, rule, guard, nearest
         self.approximate, self.late = rule.approximate, rule.usual_lateness
-        self.usual = 0.0 if self.late is None else self.late[0]
         self.results_of_one, self.results_of_batch = (k,), (1, k)
-        self.unit = snapshot.metric == FARANN_COSINE
         self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
         self.idle, self.idle_without_codes = [], []
         self.float32_below = 0.0 if rule.approximate else float32_below
@@ -165,14 +163,15 @@ cdef class SingleSearch:
             return False
         late = task.lateness.of_queries[0]
         self.guard.how_late(1, late, *self.late)
-        return late > self.usual and self.guard.is_overdue()
+        return late > self.late[0] and self.guard.is_overdue()
 
     cdef Outcome answer(self, Task task, const float *query, float *scores,
                      int64_t *ids) noexcept nogil:
         """Answer a query, if it is one."""
         cdef uint64_t before = farann_arithmetic_begin()
         cdef Outcome outcome = ANSWERED
-        if farann_first_bad_row(query, 1, self.snapshot.dim, self.unit) >= 0:
+        if farann_first_bad_row(query, 1, self.snapshot.dim,
+                                self.snapshot.metric == FARANN_COSINE) >= 0:
             outcome = BAD
         elif self.guard is not None and not self.guard.passes(query, 1.0):
             outcome = UNLIKE

@@ -35,9 +35,8 @@ cdef class Snapshot:
     cdef bint vectors
     cdef double center_norm
     cdef const uint8_t[:, ::1] base, tail  # bytes of rows
-    cdef const double[::1] center
-    cdef double[::1] full_center  # padded with zeros
-    cdef float[::1] padded_center  # zero for unit rows, not centered when unpacked
+    cdef double[::1] center         # padded with zeros
+    cdef float[::1] row_major_center  # the same; zero for unit rows, not centered when unpacked
     cdef const int64_t[::1] ids
     cdef const int64_t *ids_by_slot
     cdef const uint8_t[::1] alive

@@ -39,7 +39,8 @@ cdef class Snapshot:
                  const double[::1] center, int metric, str isa, *, Codes codes=None,
                  Partitions partitions=None, bint vectors=True, Codes added=None, runs=None,
                  uncoded=None):
-        cdef int64_t n_base
+        cdef int64_t n_base, j
+        cdef uint64_t before
         self.isa, self.kernels = isa, kernels_of(isa)
         self.row_type, n_base = row_type_of(base), len(base)
         if row_type_of(tail) != self.row_type:
@@ -49,7 +50,7 @@ cdef class Snapshot:
         if not 0 <= metric < 3:
             raise ValueError(f"metric: expected 0, 1 or 2, got {metric}")
         self.metric = <farann_metric>metric
-        self.base, self.tail, self.center = base.view(np.uint8), tail.view(np.uint8), center
+        self.base, self.tail = base.view(np.uint8), tail.view(np.uint8)
         self.dim = base.shape[1]
         self.row_bytes = self.dim * farann_row_type_bytes(self.row_type)
         self.vectors = vectors
@@ -91,19 +92,14 @@ cdef class Snapshot:
         self.uncoded = self.segments[1]
         if added is not None:
             take_added(self, runs, uncoded)
-        cdef int64_t j
-        cdef uint64_t before
-        self.padded_center = np.zeros(padded(self.dim), np.float32)
-        self.full_center = np.zeros(padded(self.dim))
+        self.row_major_center = np.zeros(padded(self.dim), np.float32)
+        self.center = np.zeros(padded(self.dim))
         before = farann_arithmetic_begin()
-        self.center_norm = 0.0
         for j in range(self.dim):
-            self.full_center[j] = center[j]
+            self.center[j] = center[j]
+            self.row_major_center[j] = 0.0 if self.metric == FARANN_COSINE else <float>center[j]
             self.center_norm += center[j] * center[j]
         self.center_norm = self.center_norm ** 0.5
-        if self.metric != FARANN_COSINE:
-            for j in range(self.dim):
-                self.padded_center[j] = <float>center[j]
         farann_arithmetic_end(before)
 
     # Looked for only once, when a search first asks. Two threads may look at once, and find the

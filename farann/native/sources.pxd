@@ -75,14 +75,14 @@ cdef class RowSource(Source):
 cdef class CodeSource(Source):
     cdef Partitions relative_to  # None: codes aren't relative to means of partitions
     cdef int64_t first, stop     # the positions to search
-    cdef int64_t n_scored        # first rows that are all scored
+    cdef int64_t n_scored        # first rows that are all scored, for a first threshold
     cdef bint all_scored         # whether those of every block are
     cdef int64_t *positions      # of the rows of a block
     cdef int s                   # the segment of its rows
     cdef int64_t left_at         # the position from which codes were given up; -1: they weren't
 
     @staticmethod
-    cdef CodeSource of(QueryBatch batch, Codes codes, int64_t n_scored)
+    cdef CodeSource of(QueryBatch batch, Codes codes)
     cdef set_up(self, QueryBatch batch, Codes codes)
     cdef bint next_for(self, Block *block, int64_t most, const int64_t *members,
                        int64_t n) noexcept nogil

@@ -163,11 +163,9 @@ cdef class CodeSource(Source):
     """Coded rows in the order of their positions."""
 
     @staticmethod
-    cdef CodeSource of(QueryBatch batch, Codes codes, int64_t n_scored):
-        """`n_scored`: first rows that are all scored, for a first threshold."""
+    cdef CodeSource of(QueryBatch batch, Codes codes):
         cdef CodeSource self = CodeSource.__new__(CodeSource)
         self.set_up(batch, codes)
-        self.n_scored = n_scored
         return self
 
     cdef set_up(self, QueryBatch batch, Codes codes):

@@ -211,7 +211,7 @@ cdef put_rows_together(Task task):
             and batch.filter.segments[0].positions == NULL
             and order.n_positions >= MANY_IN_ORDER and lie_by_norm(batch, order)):
         task.coded = CodedQueries.of_batch(batch, order, False, order.has_pca_filter)
-        task.base_codes = CodeSource.of(batch, order, 0)
+        task.base_codes = CodeSource.of(batch, order)
         task.add_outliers(order, task.keys)
         task.add(task.base_codes, task.floats).bound = NormBound.of(task.coded)
         return
@@ -228,7 +228,7 @@ cdef put_codes_together(Task task, Codes codes, rule, bint tells_late):
                         and snapshot.partitions is not None)
     task.coded = CodedQueries.of_batch(batch, codes, task.approximate,
                                        codes.has_pca_filter and (probes or not task.approximate))
-    add_uncoded(task, CodeSource.of(batch, codes, 0), task.coded, False)
+    add_uncoded(task, CodeSource.of(batch, codes), task.coded, False)
     task.add_outliers(codes, task.keys)
     if task.approximate:
         if 0 < rule.budget <= snapshot.n_slots:
@@ -238,8 +238,8 @@ cdef put_codes_together(Task task, Codes codes, rule, bint tells_late):
         elif rule.rows is not None and rule.rows < n_first:
             n_first = whole_panels(rule.rows)
         n_first = min(n_first, most)
-    task.base_codes = CodeSource.of(batch, codes, rows_to_score(task, codes, n_first))
-    task.base_codes.stop = n_first
+    task.base_codes = CodeSource.of(batch, codes)
+    task.base_codes.n_scored, task.base_codes.stop = rows_to_score(task, codes, n_first), n_first
     add_codes(task, task.base_codes, task.coded, False)
     if not task.approximate:
         if snapshot.vectors:
