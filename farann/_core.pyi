@@ -1,6 +1,6 @@
 """Types of the native core's names for Python."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -163,7 +163,8 @@ class Greedy:
     by_float32: Final[bool]
     def __init__(self, snapshot: Snapshot, filter: Filter, first: Int64Array, most: int, *,
                  radius: float | None = None, groups: Int32Array | None = None,
-                 per_group: int = 0) -> None: ...
+                 per_group: int = 0, threads: int = 1,
+                 run_all: Callable[..., None] | None = None) -> None: ...
     def run(self, count: int, flag: CancelFlag | None = None) -> int: ...
     def write(self, ids: Int64Array, scores: Float32Array) -> None: ...
     def did(self) -> tuple[int, int, int]: ...

@@ -816,8 +816,8 @@ class Index(metaclass=Hinted):
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
                        radius: float | None = None, per_group: int | None = None,
                        exclude: Any = None, allowed: Any = None, groups: Any = None,
-                       outside_groups: Any = None, progress: Progress = False,
-                       **unknown: UnknownKeyword) -> Selection:
+                       outside_groups: Any = None, threads: int | None = None,
+                       progress: Progress = False, **unknown: UnknownKeyword) -> Selection:
         """Choose rows that cover all others: farthest-point sampling, or greedy k-center.
 
         Each pick is the row furthest from all picks before (Gonzalez 1985). Under l2 every row is
@@ -841,6 +841,10 @@ class Index(metaclass=Hinted):
             Largest number of rows of each group of `add`; those in `first` count.
         exclude, allowed, groups, outside_groups : optional
             Rows that may be chosen, as in `filter`; `allowed` may be a `Filter`.
+        threads : int, optional
+            In place of the index's own number. Threads share the passes over many rows: the mean,
+            and scores for the first pick and for picks that rows behind haven't met. The search for
+            the next pick among the rows that may be it runs on one.
         progress : bool or callable
             Show a progress bar, or call a function, as in `build`.
 
@@ -874,7 +878,8 @@ class Index(metaclass=Hinted):
         if unknown:
             raise unexpected(Index.select_diverse, unknown)
         return diverse.select(self._live, k, start, first, radius, per_group,
-                              Filtering(exclude, allowed, groups, outside_groups), progress)
+                              Filtering(exclude, allowed, groups, outside_groups), threads,
+                              progress)
 
     def select_spaced(self, scores: npt.ArrayLike, *, radius: float | None = None,
                       k: int | None = None, per_group: int | None = None, exclude: Any = None,

@@ -93,8 +93,8 @@ def search_mmr(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric:
 
 def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "l2", *,
                    start: Any = None, first: Any = None, radius: float | None = None,
-                   exclude: Any = None, allowed: Any = None, progress: Progress = False,
-                   **unknown: UnknownKeyword) -> Selection:
+                   exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                   progress: Progress = False, **unknown: UnknownKeyword) -> Selection:
     """Choose rows that cover all others, without an index: farthest-point sampling.
 
     Parameters
@@ -103,7 +103,7 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "
         Not copied if they are a C-contiguous array of float32, float16, uint8 or int8.
     k : int, optional
     metric : {"l2", "dot", "cosine"}
-    start, first, radius, exclude, allowed, progress : optional
+    start, first, radius, exclude, allowed, threads, progress : optional
         As in `Index.select_diverse`.
 
     Returns
@@ -119,11 +119,11 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "
     if unknown:
         raise unexpected(select_diverse, unknown)
     if (first is None and radius is None and exclude is None and allowed is None
-            and progress is False):
+            and threads in (None, 1) and progress is False):
         few = _few_of(rows, k, metric, start)
         if few is not None:
             return few
-    return _index_over(rows, metric).select_diverse(
+    return _index_over(rows, metric, threads).select_diverse(
         k, start=start, first=first, radius=radius, exclude=exclude, allowed=allowed,
         progress=progress)
 

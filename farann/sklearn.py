@@ -297,6 +297,8 @@ class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         As of `FurthestNeighbors`.
     start : int, optional
         The number of the first row; by default the one furthest from the mean of all.
+    n_jobs : int, optional
+        Threads, as of `FurthestNeighbors`.
 
     Attributes
     ----------
@@ -323,10 +325,11 @@ class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     """
 
     def __init__(self, *, n_samples: int = 10, metric: Metric = "l2",
-                 start: int | None = None) -> None:
+                 start: int | None = None, n_jobs: int | None = None) -> None:
         self.n_samples = n_samples
         self.metric = metric
         self.start = start
+        self.n_jobs = n_jobs
 
     def fit(self, X: npt.ArrayLike, y: object = None) -> Self:
         """Choose rows of X, (n_samples, n_features), and return the sampler; `y` is ignored."""
@@ -339,7 +342,7 @@ class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
             raise ValueError("start: cosine needs vectors with a direction, got the number of a "
                              "row of zeros")
         index.add(rows[directed], np.flatnonzero(directed))
-        chosen = index.select_diverse(k, start=start)
+        chosen = index.select_diverse(k, start=start, threads=effective_n_jobs(self.n_jobs))
         # The distance of rows of zeros to all others is 1, and of each other 1 as well.
         rest = np.flatnonzero(~directed)[: k - len(chosen.ids)]
         self.sample_indices_ = np.concatenate([chosen.ids, rest])

@@ -20,7 +20,7 @@ Method = Callable[[Floats, int, int], Positions]
 
 
 def _farann(rows: Floats, k: int, start: int) -> Positions:
-    return farann.select_diverse(rows, k, start=start).ids
+    return farann.select_diverse(rows, k, start=start, threads=1).ids
 
 
 def _numpy(rows: Floats, k: int, start: int) -> Positions:

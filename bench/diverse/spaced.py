@@ -81,7 +81,7 @@ def main() -> None:
     took, found = seconds_of(lambda: index.select_spaced(scores, k=1000))
     print(f"1,000 spaced: radius {found.radius:.4g}; farann {took:.2f} s")
     some = rows[:20_000]
-    took, diverse = seconds_of(lambda: farann.select_diverse(some, 200))
+    took, diverse = seconds_of(lambda: farann.select_diverse(some, 200, threads=1))
     print(f"200 of {len(some):,} by distance alone: farann {took:.3f} s, "
           f"{separation(some, diverse.ids):.4g} apart")
     try:

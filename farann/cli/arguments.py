@@ -413,7 +413,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add("--plot", metavar="FILE", help=".png, .svg or .pdf to plot the radius by rows to; takes "
         "matplotlib")
     _add_rows(add)
-    _add_shared(add)
+    _add_shared(add, threads=True)
 
     add = _command(commands, "diameter", "find the two rows furthest apart",
                    DIAMETER, DIAMETER_EXAMPLES)

@@ -345,7 +345,7 @@ def select(arguments: argparse.Namespace) -> int:
     with blaming(files, 0):
         given = {"radius": arguments.radius, "per_group": arguments.per_group,
                  "exclude": lists["exclude"], "allowed": lists["allowed"],
-                 "progress": is_shown(arguments)}
+                 "threads": arguments.threads, "progress": is_shown(arguments)}
         if arguments.scores is None:
             chosen = index.select_diverse(arguments.k, start=start, first=lists["first"], **given)
         else:

@@ -145,7 +145,8 @@ def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
 
 
 def select(live: Live, k: int | None, start: Any, first: Any, radius: float | None,
-           per_group: int | None, given: Filtering, progress: Progress) -> Selection:
+           per_group: int | None, given: Filtering, threads: int | None,
+           progress: Progress) -> Selection:
     """Choose rows that cover all others."""
     if k is None and radius is None and per_group is None:
         raise ValueError("k: expected how many rows to choose, or a radius, or per_group, got none "
@@ -169,7 +170,7 @@ def select(live: Live, k: int | None, start: Any, first: Any, radius: float | No
         raise ValueError(f"start: expected an id that may be chosen, got {start!r}")
     selection = greedy.select(store, live.isa, slots, mask, greedy.Choice(
         k=most or len(store), start=begin, first=np.unique(before), radius=limit,
-        per_group=_to_per_group(store, per_group),
+        per_group=_to_per_group(store, per_group), threads=threads_for(live, threads),
         progress=checks.to_progress(progress)))
     selection.ids = store.named(selection.ids)
     return selection

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial, reduce
 from math import inf
 from typing import Any, NamedTuple
 
@@ -29,6 +30,8 @@ _PICKS_AT_ONCE = 256
 _CENTER_SAMPLE = 128
 # Multiply-adds up to which a selection runs on the calling thread: switching threads takes longer.
 _FEW_PRODUCTS = 50_000_000
+# Coordinates up to which rows are added up on the calling thread.
+_FEW_COORDINATES = 500_000
 # Most multiply-adds of a selection that Ctrl+C waits for, some hundredths of a second.
 _PRODUCTS_AT_ONCE = 200_000_000
 
@@ -77,6 +80,7 @@ class Choice:
     first: Int64Array  # chosen before
     radius: float | None
     per_group: int | None
+    threads: int
     progress: Progress
 
 
@@ -106,21 +110,21 @@ def select(store: Store, isa: str, slots: Int64Array, mask: UInt8Array | None,
     if len(first) == 0:
         first, n_before = np.array([choice.start or 0], np.int64), 1
         if choice.start is None:
-            begin = _furthest_from_mean(
-                snapshot, allowed, (_rows(store, slots[at : at + _ROWS_AT_ONCE])
-                                    for at in range(0, len(slots), _ROWS_AT_ONCE)), metric)
+            begin = _furthest_from_mean(snapshot, allowed, len(slots), lambda at: _rows(
+                store, slots[at : at + _ROWS_AT_ONCE]), metric, choice.threads)
             first = (slots[store.ids.ids_of(slots).argmin()][np.newaxis] if begin is None
                      else store.slots_of(np.array([begin])))
     groups = None
     if choice.per_group is not None and store.groups is not None:
         groups = store.groups.by_slot()
+    is_long = len(slots) * k * store.dim > _FEW_PRODUCTS
     task = _core.Greedy(snapshot, allowed, first, k - n_before, radius=choice.radius, groups=groups,
-                        per_group=choice.per_group or 0)
+                        per_group=choice.per_group or 0, threads=choice.threads if is_long else 1,
+                        run_all=pool.run_all)
     ids, scores = np.empty(k, np.int64), np.empty(k, np.float32)
     if n_before:
         ids[:1] = store.ids.ids_of(first)
         scores[0] = inf if metric.larger_is_further else -inf
-    is_long = len(slots) * k * store.dim > _FEW_PRODUCTS
     n = n_before + _run(task, k - n_before, choice.progress, is_long)
     task.write(ids[n_before:], scores[n_before:])
     return Selection(ids[:n].copy(), scores[:n].copy())
@@ -144,8 +148,8 @@ def select_few(rows: Float32Array, k: int, metric: MetricTraits, start: int | No
     snapshot = _core.Snapshot(rows[:0], rows, None, None, center, metric.number, isa)
     everything = _core.Filter(snapshot)
     if start is None:
-        start = _furthest_from_mean(snapshot, everything, (
-            rows[at : at + _ROWS_AT_ONCE] for at in range(0, n, _ROWS_AT_ONCE)), metric) or 0
+        start = _furthest_from_mean(snapshot, everything, n, lambda at: rows[
+            at : at + _ROWS_AT_ONCE], metric, 1) or 0
     ids, scores = np.empty(k, np.int64), np.empty(k, np.float32)
     ids[0], scores[0] = start, inf if metric.larger_is_further else -inf
     task = _core.Greedy(snapshot, everything, ids[:1], k - 1)
@@ -182,16 +186,26 @@ def _run(task: _core.Greedy, k: int, progress: Progress, is_long: bool) -> int:
     return found[0]
 
 
-def _furthest_from_mean(snapshot: _core.Snapshot, allowed: _core.Filter,
-                        blocks: Iterable[Float32Array], metric: MetricTraits) -> int | None:
-    """The id of the row furthest from the mean of some rows, of their directions under cosine.
+def _furthest_from_mean(snapshot: _core.Snapshot, allowed: _core.Filter, n: int,
+                        block_at: Callable[[int], Float32Array], metric: MetricTraits,
+                        threads: int) -> int | None:
+    """The id of the row furthest from the mean of n rows, of their directions under cosine.
 
     None: directions cancel, so that all rows are as far.
     """
-    mean = RowSum.of(blocks, snapshot.dim, metric.normalized).mean()
+    sums = list[RowSum]()
+    if n * snapshot.dim < _FEW_COORDINATES:
+        threads = 1
+
+    def add(part: int, flag: _core.CancelFlag) -> None:
+        starts = range(part * _ROWS_AT_ONCE, n, threads * _ROWS_AT_ONCE)
+        sums.append(RowSum.of(map(block_at, starts), snapshot.dim, metric.normalized))
+
+    pool.run_all([partial(add, part) for part in range(threads)], threads)
+    mean = reduce(RowSum.plus, sums).mean()
     if metric.normalized and not mean.any():
         return None
-    return int(batches.top(snapshot, allowed, mean[np.newaxis], 1, False, 1)[0].ids[0, 0])
+    return int(batches.top(snapshot, allowed, mean[np.newaxis], 1, False, threads)[0].ids[0, 0])
 
 
 def _rows(store: Store, slots: Int64Array) -> Float32Array:

@@ -18,6 +18,8 @@ from farann.native.picks cimport (
 from farann.native.process cimport NEVER, SHRINKING_BLOCKS, CancelFlag, Scratch, uses
 from farann.native.snapshot cimport Filter, Snapshot
 
+from functools import partial
+
 import numpy as np
 
 from farann.native.process import Cancelled
@@ -39,6 +41,7 @@ cdef enum:
     # A front is packed once it has met PICKS_TO_PACK + dim / DIM_A_PICK picks.
     PICKS_TO_PACK = 8
     DIM_A_PICK = 16
+    WORTH_THREADS = 4194304  # multiply-adds below which a second thread costs more than it saves
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -238,18 +241,94 @@ cdef class Front:
             if key <= row.others - self.picks.off:
                 row.bound, row.met, row.chunk = key, <int32_t>count, KEY_KNOWN
         if row.chunk != KEY_KNOWN or row.met < count:
-            self.make_exact(slot)
+            self.n_exact += self.picks.make_exact(row, slot)
         self.bounds[at] = rounded_up(row.bound)
 
-    cdef void make_exact(self, int64_t slot) noexcept nogil:
-        """Bring a row up to date by exact keys alone."""
-        cdef RowState *row = &self.rows[slot]
-        cdef int64_t first = row.met if row.chunk == KEY_KNOWN else 0
-        cdef double key = INFINITY if first == 0 else row.bound
-        self.n_exact += self.picks.count - first
-        row.bound = min(key, self.picks.least_key(
-            self.picks.row_of(slot), first, self.picks.count))
-        row.others, row.chunk, row.met = INFINITY, KEY_KNOWN, <int32_t>self.picks.count
+
+@cython.no_gc
+cdef class Block:
+    """Rows that meet picks together, and the memory of a thread that scores them."""
+
+    cdef Picks picks     # those of the selection, with memory of its own
+    cdef RowState *rows  # of all rows, by slot
+    cdef Scratch scratch
+    cdef int64_t *slots  # of the rows that are left, and their places in the panels
+    cdef int64_t *places
+    cdef int64_t n, n_scored_at_once, n_scored, n_exact
+    cdef float *panels
+    cdef float *bias
+    cdef float *best
+
+    @staticmethod
+    cdef Block of(Picks picks, RowState *rows):
+        cdef Block self = Block.__new__(Block)
+        cdef int64_t room = MOST_PACKED + picks.kernels.panel_rows, dim = picks.dim
+        self.picks, self.rows, self.scratch = picks, rows, Scratch()
+        self.panels = <float *>self.scratch.allocate(room, (dim + 1) * sizeof(float), False)
+        self.bias = self.panels + room * dim
+        self.best = <float *>self.scratch.allocate(room, sizeof(float))
+        self.slots = <int64_t *>self.scratch.allocate(2 * room, sizeof(int64_t), False)
+        self.places = self.slots + room
+        return self
+
+    cdef void meet_picks(self, const int32_t *slots, int64_t n, double floor) noexcept nogil:
+        """Have rows meet the picks they lack, chunk by chunk, while they are above the floor."""
+        cdef int64_t first = self.rows[slots[0]].met, end, i, chunk, count = self.picks.count
+        cdef int64_t width = self.picks.kernels.tile_queries
+        cdef bint packed = not self.picks.row_major or count - first > FEW_PICKS
+        cdef RowState *row
+        if self.picks.by_keys:
+            for i in range(n):
+                self.n_exact += self.picks.make_exact(&self.rows[slots[i]], slots[i])
+            return
+        for i in range(n):
+            self.slots[i], self.places[i] = slots[i], i
+        self.n = self.n_scored_at_once = n
+        if packed:
+            self.picks.pack(self.slots, n, self.panels, self.bias)
+            first -= first % width
+        while self.n and first < count:
+            chunk = first // self.picks.chunk
+            end = min((chunk + 1) * self.picks.chunk, count)
+            self.score(first, end, packed)
+            for i in range(self.n):
+                row = &self.rows[self.slots[i]]
+                meet(row, chunk, -self.best[self.places[i]], self.picks.off)
+                row.met = max(row.met, <int32_t>end)
+            first = end
+            self.keep_above(floor, packed)
+
+    cdef void score(self, int64_t first, int64_t end, bint packed) noexcept nogil:
+        """Find the best of the block's scores for some picks of a chunk, less their offsets."""
+        cdef int64_t i, n = self.n_scored_at_once
+        for i in range(n):
+            self.best[i] = -INFINITY
+        self.n_scored += (end - first) * n
+        if packed:
+            self.picks.kernels.best_scores_f32(
+                self.panels, n, self.picks.dim, self.bias,
+                self.picks.tiles + first * self.picks.dim, end - first,
+                self.picks.offsets + first, self.best)
+            return
+        for i in range(first, end):
+            self.picks.raise_best(i, self.slots, n, self.best)
+
+    cdef void keep_above(self, double floor, bint packed) noexcept nogil:
+        """Leave out rows at the floor or below; pack the others where half the panels will do."""
+        cdef int64_t i, kept = 0, width = self.picks.kernels.panel_rows
+        for i in range(self.n):
+            if self.rows[self.slots[i]].bound > floor:
+                self.slots[kept] = self.slots[i]
+                self.places[kept] = self.places[i]
+                kept += 1
+        self.n = kept
+        if not packed or kept and uses(SHRINKING_BLOCKS) and (
+                2 * ((kept + width - 1) // width) <= (self.n_scored_at_once + width - 1) // width):
+            if packed:
+                self.picks.pack(self.slots, kept, self.panels, self.bias)
+            self.n_scored_at_once = kept
+            for i in range(kept):
+                self.places[i] = i
 
 
 @cython.no_gc
@@ -272,6 +351,9 @@ cdef class Greedy:
         The number of each row's group.
     per_group : int
         With `groups`: rows of a group at most, those chosen before among them.
+    threads : int
+    run_all : callable, optional
+        Needed for several threads: calls each function of a list with a flag, in threads.
     """
 
     cdef Snapshot snapshot
@@ -281,7 +363,7 @@ cdef class Greedy:
     cdef const farann_kernels *kernels
     cdef Scratch scratch
     cdef const int64_t *given_up
-    cdef int64_t n_slots, n_left
+    cdef int64_t n_slots, n_left, first
     cdef RowState *rows
     cdef Bounded *ready   # where rows are gathered that may come in front
     cdef int32_t *behind  # rows that lack picks; `sorted`: the same by how many they met
@@ -289,13 +371,10 @@ cdef class Greedy:
     cdef int64_t *met_counts
     cdef int32_t *sample  # rows all over the place, by which a floor is chosen
     cdef int64_t n_sampled
-    # A block of rows that meet picks together: those of it that are left, and where these are.
-    cdef int64_t *block_slots
-    cdef int64_t *block_places
-    cdef int64_t n_block, n_scored_at_once, n_scored
-    cdef float *panels
-    cdef float *bias
-    cdef float *best
+    cdef list blocks      # one for each thread
+    cdef object run_all   # calls functions in threads
+    cdef int64_t n_lacking, n_parts, n_scored
+    cdef double floor     # rows below it need not meet all picks
     cdef int64_t[::1] slots
     cdef double[::1] keys
     cdef int64_t n_picked, picked_before  # picks now, and when the last front was made
@@ -306,12 +385,13 @@ cdef class Greedy:
     cdef int64_t[::1] group_room  # rows that may still be chosen, by group
 
     def __init__(self, Snapshot snapshot, Filter filter, const int64_t[::1] first, int64_t most, *,
-                 radius=None, const int32_t[::1] groups=None, int64_t per_group=0):
+                 radius=None, const int32_t[::1] groups=None, int64_t per_group=0,
+                 int64_t threads=1, run_all=None):
         cdef int64_t i, n = snapshot.n_slots
-        cdef int64_t room = MOST_PACKED + snapshot.kernels.panel_rows
         cdef int64_t sampled = max(min(n // SAMPLED_SHARE, <int64_t>MOST_SAMPLED),
                                    <int64_t>FEWEST_SAMPLED)
         cdef uint64_t before
+        cdef Block block
         if not snapshot.vectors or snapshot.n_slots > INT32_MAX:
             raise ValueError("a selection needs vectors, of at most 2^31 - 1 rows")
         if filter.segments[0].positions != NULL or first.shape[0] < 1:
@@ -329,7 +409,6 @@ cdef class Greedy:
             self.group_room = np.full(np.max(groups, initial=-1) + 1, per_group)
         self.slots, self.keys = np.empty(most, np.int64), np.empty(most, np.float64)
         self.picks = Picks.of(snapshot)
-        self.picks.make_room_to_pack()
         self.picks.grow(first.shape[0])
         self.scratch = Scratch()
         self.rows = <RowState *>self.scratch.allocate(n, sizeof(RowState), False)
@@ -339,16 +418,17 @@ cdef class Greedy:
         self.sorted = self.behind + n
         self.met_counts = <int64_t *>self.scratch.allocate(
             self.picks.capacity + self.slots.shape[0] + 2, sizeof(int64_t))
-        i = room * self.picks.dim
-        self.panels = <float *>self.scratch.allocate(i + room, sizeof(float), False)
-        self.bias = self.panels + i
-        self.block_slots = <int64_t *>self.scratch.allocate(2 * room, sizeof(int64_t), False)
-        self.block_places = self.block_slots + room
-        self.best = <float *>self.scratch.allocate(room, sizeof(float))
+        self.run_all, self.first = run_all, first[0]
+        self.blocks = [Block.of(Picks.of(snapshot) if i else self.picks, self.rows)
+                       for i in range(threads)]
         self.n_sampled = min(sampled, n)
         self.sample = <int32_t *>self.scratch.allocate(self.n_sampled, sizeof(int32_t), False)
         for i in range(self.n_sampled):
             self.sample[i] = <int32_t>(n * i // self.n_sampled)
+        self.in_parts(n)
+        for block in self.blocks[1:self.n_parts]:
+            self.picks.smallest = min(self.picks.smallest, block.picks.smallest)
+            self.picks.largest = max(self.picks.largest, block.picks.largest)
         with nogil:
             before = farann_arithmetic_begin()
             self.by_float32 = self.picks.meet_first(first[0], self.rows)
@@ -370,9 +450,11 @@ cdef class Greedy:
         self.given_up = &NEVER if flag is None else &flag.raised
         count = min(count, self.slots.shape[0] - self.n_picked)
         self.picks.grow(self.picks.count + count)
-        with nogil:
-            before = farann_arithmetic_begin()
-            self.pick(count)
+        before = farann_arithmetic_begin()
+        try:
+            with nogil:
+                self.pick(count)
+        finally:
             farann_arithmetic_end(before)
         if farann_is_up(self.given_up):
             raise Cancelled("the batch of this task was given up")
@@ -387,18 +469,22 @@ cdef class Greedy:
 
     def did(self):
         """Pairs of rows that were scored in float32, and by exact keys; rows compared in front."""
-        return self.n_scored + self.front.n_scored, self.front.n_exact, self.front.n_compared
+        cdef Block block
+        cdef int64_t scored = self.n_scored + self.front.n_scored, exact = self.front.n_exact
+        for block in self.blocks:
+            scored, exact = scored + block.n_scored, exact + block.n_exact
+        return scored, exact, self.front.n_compared
 
     # ---- choosing ----
 
-    cdef void pick(self, int64_t count) noexcept nogil:
+    cdef int pick(self, int64_t count) except -1 nogil:
         """Choose up to `count` rows, as long as none is given up."""
         cdef int64_t slot
         cdef double key
         while count and not self.finished:
             slot = self.front.first_row(self.given_up)
             if farann_is_up(self.given_up):
-                return
+                return 0
             if slot < 0:
                 self.finished = self.n_left == 0
                 if not self.finished:
@@ -409,7 +495,7 @@ cdef class Greedy:
                     self.snapshot.metric, farann_score(self.snapshot.metric, key, 1.0),
                     self.radius):
                 self.finished = True
-                return
+                return 0
             self.keys[self.n_picked], self.slots[self.n_picked] = key, slot
             self.n_picked += 1
             count -= 1
@@ -419,6 +505,7 @@ cdef class Greedy:
             if self.n_picked < self.slots.shape[0]:
                 self.picks.add_query(self.picks.row_of(slot))
                 self.front.meet_last()
+        return 0
 
     cdef void count_in_group(self, int64_t slot) noexcept nogil:
         """Count a chosen row; if its group has enough of them, leave its other rows out."""
@@ -441,7 +528,7 @@ cdef class Greedy:
         self.n_left -= self.rows[slot].chunk != OUT
         self.rows[slot].chunk = OUT
 
-    cdef void make_front(self) noexcept nogil:
+    cdef int make_front(self) except -1 nogil:
         """Bring rows with large bounds up to date until enough of them are still above others."""
         cdef int64_t n, n_ready = 0, wanted
         cdef double floor = -INFINITY
@@ -463,8 +550,9 @@ cdef class Greedy:
             wanted = 2 * wanted
         if not farann_is_up(self.given_up):
             self.front.take(self.ready, n_ready, floor)
+        return 0
 
-    cdef double floor_for(self, int64_t wanted) noexcept nogil:
+    cdef double floor_for(self, int64_t wanted) except? 1.0 nogil:
         """The bound that about `wanted` rows exceed once they have met all picks.
 
         -infinity: all rows that are left are wanted.
@@ -507,86 +595,51 @@ cdef class Greedy:
 
     # ---- behind ----
 
-    cdef void update(self, const int32_t *slots, int64_t n, double floor) noexcept nogil:
+    cdef int update(self, const int32_t *slots, int64_t n, double floor) except -1 nogil:
         """Bring n rows up to date, in blocks of rows that lack similar numbers of picks."""
-        cdef int64_t i, met, total = 0, count
-        for i in range(self.picks.count + 1):
+        cdef int64_t i, met, same, total = 0, count = self.picks.count, lacking = 0, parts = 1
+        for i in range(count + 1):
             self.met_counts[i] = 0
         for i in range(n):
             self.met_counts[self.rows[slots[i]].met] += 1
-        for i in range(self.picks.count + 1):
-            count = self.met_counts[i]
-            self.met_counts[i] = total
-            total += count
-        n = self.met_counts[self.picks.count]  # others lack none
+        for i in range(count + 1):
+            same, self.met_counts[i] = self.met_counts[i], total
+            total += same
+            lacking += same * (count - i)
+        self.n_lacking, self.floor = self.met_counts[count], floor  # others lack none
         for i in range(total):
             met = self.rows[slots[i]].met
             self.sorted[self.met_counts[met]] = slots[i]
             self.met_counts[met] += 1
-        i = 0
-        while i < n and not farann_is_up(self.given_up):
-            if self.picks.by_keys:
-                self.front.make_exact(self.sorted[i])
-                i += 1
-                continue
-            count = min(MOST_PACKED // self.kernels.panel_rows * self.kernels.panel_rows, n - i)
-            self.update_block(self.sorted + i, count, floor)
-            i += count
+        with gil:
+            self.in_parts(lacking)
+        return 0
 
-    cdef void update_block(self, const int32_t *slots, int64_t n, double floor) noexcept nogil:
-        """Have rows meet picks chunk by chunk, as long as they are above the floor."""
-        cdef int64_t first = self.rows[slots[0]].met, end, i, chunk, count = self.picks.count
-        cdef int64_t width = self.kernels.tile_queries
-        cdef bint packed = not self.picks.row_major or count - first > FEW_PICKS
-        cdef RowState *row
-        for i in range(n):
-            self.block_slots[i], self.block_places[i] = slots[i], i
-        self.n_block = self.n_scored_at_once = n
-        if packed:
-            self.picks.pack(self.block_slots, n, self.panels, self.bias)
-            first -= first % width
-        while self.n_block and first < count:
-            chunk = first // self.picks.chunk
-            end = min((chunk + 1) * self.picks.chunk, count)
-            self.score_block(first, end, packed)
-            for i in range(self.n_block):
-                row = &self.rows[self.block_slots[i]]
-                meet(row, chunk, -self.best[self.block_places[i]], self.picks.off)
-                row.met = max(row.met, <int32_t>end)
-            first = end
-            self.keep_above(floor, packed)
+    cdef int in_parts(self, int64_t pairs) except -1:
+        """Have pairs of rows and picks scored, in threads where there are many."""
+        self.n_parts = len(self.blocks) if pairs * self.picks.dim >= WORTH_THREADS else 1
+        if self.n_parts == 1:
+            self.score_part(0)
+        else:
+            self.run_all([partial(self.score_part, i) for i in range(self.n_parts)], self.n_parts)
+        return 0
 
-    cdef void score_block(self, int64_t first, int64_t end, bint packed) noexcept nogil:
-        """Find the best of the block's scores for some picks of a chunk, less their offsets."""
-        cdef int64_t i, n = self.n_scored_at_once
-        for i in range(n):
-            self.best[i] = -INFINITY
-        self.n_scored += (end - first) * n
-        if packed:
-            self.kernels.best_scores_f32(
-                self.panels, n, self.picks.dim, self.bias,
-                self.picks.tiles + first * self.picks.dim, end - first,
-                self.picks.offsets + first, self.best)
-            return
-        for i in range(first, end):
-            self.picks.raise_best(i, self.block_slots, n, self.best)
-
-    cdef void keep_above(self, double floor, bint packed) noexcept nogil:
-        """Leave out rows at the floor or below; pack the others where half the panels will do."""
-        cdef int64_t i, kept = 0, width = self.kernels.panel_rows
-        for i in range(self.n_block):
-            if self.rows[self.block_slots[i]].bound > floor:
-                self.block_slots[kept] = self.block_slots[i]
-                self.block_places[kept] = self.block_places[i]
-                kept += 1
-        self.n_block = kept
-        if not packed or kept and uses(SHRINKING_BLOCKS) and (
-                2 * ((kept + width - 1) // width) <= (self.n_scored_at_once + width - 1) // width):
-            if packed:
-                self.picks.pack(self.block_slots, kept, self.panels, self.bias)
-            self.n_scored_at_once = kept
-            for i in range(kept):
-                self.block_places[i] = i
+    def score_part(self, int64_t part, flag=None):
+        """Score every n-th block of rows, of n parts, for the first pick or those that it lacks."""
+        cdef Block block = self.blocks[part]
+        cdef int64_t n = MOST_PACKED // self.kernels.panel_rows * self.kernels.panel_rows
+        cdef int64_t start = part * n
+        cdef uint64_t before
+        with nogil:
+            before = farann_arithmetic_begin()
+            if self.picks.count == 0:
+                block.picks.score_all(self.first, self.rows, part, self.n_parts)
+            else:
+                block.picks.follow(self.picks)
+            while start < self.n_lacking and not farann_is_up(self.given_up):
+                block.meet_picks(self.sorted + start, min(n, self.n_lacking - start), self.floor)
+                start += n * self.n_parts
+            farann_arithmetic_end(before)
 
 
 cdef inline float rounded_up(double bound) noexcept nogil:

@@ -66,6 +66,7 @@ cdef class Picks:
     cdef float *tiles     # their vectors, as queries of a search for the nearest rows
     cdef float *offsets   # subtracted from scores for these, which gives minus a bound on the key
     cdef float *row_offsets  # the same for rows that are scored where they lie
+    cdef double smallest, largest  # of the |y|^2 of scored rows
     cdef double squares   # the largest |y|^2 of all rows
     cdef double off       # bounds on keys exceed the keys by at most this
     cdef int64_t chunk    # picks of which the nearest is one, where a bound is known
@@ -82,19 +83,22 @@ cdef class Picks:
 
     @staticmethod
     cdef Picks of(Snapshot snapshot)
+    cdef void follow(self, Picks other) noexcept nogil
     cdef const float *row_of(self, int64_t slot) noexcept nogil
     cdef int grow(self, int64_t needed) except -1
     cdef void prepare(self, const float *row) noexcept nogil
-    cdef bint meet_first(self, int64_t slot, RowState *rows) noexcept nogil
+    cdef void score_all(self, int64_t slot, RowState *states, int64_t part,
+                        int64_t parts) noexcept nogil
+    cdef bint meet_first(self, int64_t slot, RowState *states) noexcept nogil
     cdef void score_rows(self, const RowBlock *block, int64_t n, float *norms) noexcept nogil
     cdef void raise_best(self, int64_t at, const int64_t *slots, int64_t n,
                          float *best) noexcept nogil
     cdef RowBlock rows_at(self, const int64_t *slots, int64_t n) noexcept nogil
     cdef void add_query(self, const float *row) noexcept nogil
-    cdef int make_room_to_pack(self) except -1
     cdef void pack(self, const int64_t *slots, int64_t n, float *panels,
                    float *bias) noexcept nogil
     cdef double norm_of(self, const float *row) noexcept nogil
     cdef double least_key(self, const float *row, int64_t first, int64_t end) noexcept nogil
+    cdef int64_t make_exact(self, RowState *state, int64_t slot) noexcept nogil
     cdef void score(self, const float *row, double norm, int64_t first, int64_t n,
                     double *keys) noexcept nogil

@@ -35,7 +35,17 @@ cdef class Picks:
         self.reader = RowReader.of(snapshot, self.scratch, rows_in_cache(4 * self.dim))
         width = self.kernels.tile_queries
         self.chunk = MOST_CHUNK // width * width
+        self.copies = <float *>self.scratch.allocate(MOST_PACKED * self.dim, sizeof(float), False)
+        self.positions = <int64_t *>self.scratch.allocate(MOST_PACKED, sizeof(int64_t), False)
+        self.scores = <float *>self.scratch.allocate(MOST_PACKED, sizeof(float), False)
         return self
+
+    cdef void follow(self, Picks other) noexcept nogil:
+        """Be the same picks as another's, with memory of its own to score rows."""
+        self.rows, self.norms, self.tiles = other.rows, other.norms, other.tiles
+        self.offsets, self.row_offsets = other.offsets, other.row_offsets
+        self.count, self.squares, self.off = other.count, other.squares, other.off
+        self.by_keys, self.row_major = other.by_keys, other.row_major
 
     cdef const float *row_of(self, int64_t slot) noexcept nogil:
         """A row of the snapshot, good until another one is asked for."""
@@ -106,35 +116,45 @@ cdef class Picks:
                 and offset + slack < LARGEST_OFFSET):
             self.by_keys, self.row_major = True, False
 
-    cdef bint meet_first(self, int64_t slot, RowState *states) noexcept nogil:
-        """Add the first pick, which all rows meet where they lie, with |y|^2 of all on the way.
+    cdef void score_all(self, int64_t slot, RowState *states, int64_t part,
+                        int64_t parts) noexcept nogil:
+        """Score all rows, where they lie, for a pick to be, and find the range of their |y|^2.
 
-        False: float32 can't hold the scores, and no row has met it.
+        Of several parts one: every n-th block of rows.
         """
         cdef int64_t rows = min(self.reader.room, <int64_t>MOST_PACKED), start, n, i
-        cdef double smallest = INFINITY, largest = 0.0
         cdef const Segment *segment
-        cdef RowState *state
         cdef RowBlock block
         cdef float norms[2]
-        cdef bint held
         cdef int s
+        self.smallest, self.largest = INFINITY, 0.0
         self.prepare(self.row_of(slot))
         for s in range(2):
-            segment, start = &self.snapshot.segments[s], 0
+            segment, start = &self.snapshot.segments[s], part * rows
             while start < segment.count:
                 n = min(rows, segment.count - start)
                 block = self.reader.block(segment, start, n)
                 self.score_rows(&block, n, norms)
-                smallest = min(smallest, norms[0])
-                largest = max(largest, norms[1] if norms[1] < INFINITY else INFINITY)  # a NaN, too
+                self.smallest = min(self.smallest, norms[0])
+                # A NaN is infinity, too.
+                self.largest = max(self.largest, norms[1] if norms[1] < INFINITY else INFINITY)
                 for i in range(n):
                     states[segment.first + start + i].bound = self.scores[i]
-                start += n
+                start += parts * rows
+
+    cdef bint meet_first(self, int64_t slot, RowState *states) noexcept nogil:
+        """Add the first pick, for which all rows were scored.
+
+        False: float32 can't hold the scores, and no row has met it.
+        """
+        cdef int64_t i
+        cdef RowState *state
+        cdef bint held
+        self.prepare(self.row_of(slot))
         # Unit rows less a center of length 1 at most have |y|^2 up to 4.
-        self.squares = 4.0 if self.packing.normalized else largest * (1.0 + 1e-3)
+        self.squares = 4.0 if self.packing.normalized else self.largest * (1.0 + 1e-3)
         held = farann_query_slack_row_major(
-            &self.prepared, self.packing.normalized, smallest, largest) >= 0.0
+            &self.prepared, self.packing.normalized, self.smallest, self.largest) >= 0.0
         self.add_query(self.row_of(slot))
         held &= not self.by_keys
         self.row_major = held and self.snapshot.row_type == FARANN_FLOAT32
@@ -173,12 +193,6 @@ cdef class Picks:
             for i in range(count):
                 best[start + i] = max(best[start + i], self.scores[i] - offset)
             start += count
-
-    cdef int make_room_to_pack(self) except -1:
-        self.copies = <float *>self.scratch.allocate(MOST_PACKED * self.dim, sizeof(float), False)
-        self.positions = <int64_t *>self.scratch.allocate(MOST_PACKED, sizeof(int64_t), False)
-        self.scores = <float *>self.scratch.allocate(MOST_PACKED, sizeof(float), False)
-        return 0
 
     cdef RowBlock rows_at(self, const int64_t *slots, int64_t n) noexcept nogil:
         """Up to MOST_PACKED rows: where they lie, or copies of those that lie apart."""
@@ -230,6 +244,14 @@ cdef class Picks:
                 least = min(least, keys[j])
             first += n
         return least
+
+    cdef int64_t make_exact(self, RowState *state, int64_t slot) noexcept nogil:
+        """Bring a row up to date by exact keys alone; gives how many these are."""
+        cdef int64_t first = state.met if state.chunk == KEY_KNOWN else 0
+        cdef double key = INFINITY if first == 0 else state.bound
+        state.bound = min(key, self.least_key(self.row_of(slot), first, self.count))
+        state.others, state.chunk, state.met = INFINITY, KEY_KNOWN, <int32_t>self.count
+        return self.count - first
 
     cdef void score(self, const float *row, double norm, int64_t first, int64_t n,
                     double *keys) noexcept nogil:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import diverse_oracle as oracle
 import inside
 import numpy as np
 import pytest
 import reference
 from cases import DATA, assert_same_bits, index_of, rows_for
+from inside import core
 from numpy.testing import assert_array_equal
 
 import farann
@@ -115,3 +118,67 @@ def test_at_most_so_many_of_each_group(metric: str, kind: str) -> None:
         index_of(rows, metric).select_diverse(3, per_group=1)
     with pytest.raises(ValueError, match="per_group: expected"):
         index.select_diverse(3, per_group=0)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "duplicates", "crowded edge", "ulps apart", "3e38"])
+@pytest.mark.parametrize("metric", METRICS)
+def test_threads_choose_the_same_rows(metric: str, kind: str,
+                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rows are added up, meet the first pick, and meet later ones, in several parts."""
+    run_all, parts = inside.settings.run_all, list[int]()
+
+    def counted(functions: Sequence[object], threads: int, **options: object) -> None:
+        parts.append(len(functions))
+        run_all(functions, threads, **options)
+
+    monkeypatch.setattr(inside.settings, "run_all", counted)
+    rng = np.random.default_rng(8)
+    n, k = 9000, 40
+    rows = rows_for(kind, rng, n, 480, metric)
+    index = farann.Index(metric=metric, codes="float32")
+    index.add(rows[: n // 2])
+    index.build()
+    index.add(rows[n // 2 :])
+    _, expected = oracle.selection(rows, 12, metric, np.arange(n), [7])
+    parts.clear()
+    for given in ({}, {"start": 7}, {"first": [7, 3], "exclude": np.arange(100, 300)}):
+        one = index.select_diverse(k, **given, threads=1)
+        assert set(parts) <= {1}
+        for threads in (2, 5):
+            found = index.select_diverse(k, **given, threads=threads)
+            assert_array_equal(found.ids, one.ids)
+            assert_same_bits(found.scores, one.scores)
+            assert parts.count(threads) >= 1 + (kind == "gaussian")
+        if given == {"start": 7}:
+            assert_array_equal(one.ids[:13], [7, *expected])
+            found = farann.select_diverse(rows, k, metric, start=7, threads=2)
+            assert_array_equal(found.ids, one.ids)
+        parts.clear()
+
+
+def test_what_ends_threads_ends_the_selection() -> None:
+    rows = np.random.default_rng(1).standard_normal((9000, 600)).astype(np.float32)
+    snapshot = inside.store.snapshot_of(index_of(rows, codes="float32").build())
+
+    def give_up(functions: Sequence[object], threads: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        core.Greedy(snapshot, core.Filter(snapshot), np.array([0]), 9, threads=2, run_all=give_up)
+    calls, before = list[int](), core.begin_arithmetic()
+
+    def give_up_later(functions: Sequence[Callable[[object], None]], threads: int) -> None:
+        calls.append(len(functions))
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        for function in functions:
+            function(core.CancelFlag())
+
+    core.end_arithmetic(before)
+    task = core.Greedy(snapshot, core.Filter(snapshot), np.array([0]), 900, threads=2,
+                       run_all=give_up_later)
+    with pytest.raises(KeyboardInterrupt):
+        task.run(900)
+    assert calls == [2, 2]
+    assert core.begin_arithmetic() == before
+    core.end_arithmetic(before)
