@@ -768,7 +768,7 @@ class Index(metaclass=Hinted):
                    ids: Ids | None = None, diversity: float = 0.5, candidates: int | None = None,
                    exclude: Any = None, allowed: Any = None, groups: Any = None,
                    outside_groups: Any = None, threads: int | None = None,
-                   **unknown: UnknownKeyword) -> Hits:
+                   return_stats: bool = False, **unknown: UnknownKeyword) -> Hits:
         """Find rows like the query and unlike each other: maximal marginal relevance.
 
         The first is the most similar row. Each next one has the largest
@@ -782,7 +782,7 @@ class Index(metaclass=Hinted):
         candidates : int, optional
             Choose among this number of most similar rows, as other libraries do; by default among
             all rows.
-        queries, k, ids, exclude, allowed, groups, outside_groups, threads
+        queries, k, ids, exclude, allowed, groups, outside_groups, threads, return_stats
             As in `search_furthest`.
 
         Returns
@@ -811,7 +811,8 @@ class Index(metaclass=Hinted):
         if unknown:
             raise unexpected(Index.search_mmr, unknown)
         return diverse.mmr(self._live, queries, k, ids, diversity, candidates,
-                           Filtering(exclude, allowed, groups, outside_groups), threads)
+                           Filtering(exclude, allowed, groups, outside_groups), threads,
+                           return_stats)
 
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
                        radius: float | None = None, per_group: int | None = None,
@@ -992,11 +993,15 @@ class Index(metaclass=Hinted):
                                     Filtering(exclude, allowed, groups, outside_groups), threads,
                                     progress)
 
-    def diameter(self, *, threads: int | None = None, progress: Progress = False) -> Diameter:
+    def diameter(self, *, exclude: Any = None, allowed: Any = None, groups: Any = None,
+                 outside_groups: Any = None, threads: int | None = None,
+                 progress: Progress = False, **unknown: UnknownKeyword) -> Diameter:
         """Find the two rows that are furthest from each other.
 
         Parameters
         ----------
+        exclude, allowed, groups, outside_groups : optional
+            Rows that may be in the pair, as in `filter`.
         threads, progress : optional
             As in `search_furthest` and `build`. Progress may end before all rows are searched for.
 
@@ -1016,14 +1021,20 @@ class Index(metaclass=Hinted):
         >>> index.diameter()
         Diameter(ids=[1, 2], score=7.0)
         """
-        return diverse.diameter(self._live, threads, progress)
+        if unknown:
+            raise unexpected(Index.diameter, unknown)
+        return diverse.diameter(self._live, Filtering(exclude, allowed, groups, outside_groups),
+                                threads, progress)
 
-    def eccentricities(self, *, threads: int | None = None,
-                       progress: Progress = False) -> Float32Array:
+    def eccentricities(self, *, exclude: Any = None, allowed: Any = None, groups: Any = None,
+                       outside_groups: Any = None, threads: int | None = None,
+                       progress: Progress = False, **unknown: UnknownKeyword) -> Float32Array:
         """Compute each row's distance to the row furthest from it.
 
         Parameters
         ----------
+        exclude, allowed, groups, outside_groups : optional
+            As in `furthest_graph`.
         threads, progress : optional
             As in `search_furthest` and `build`.
 
@@ -1041,19 +1052,27 @@ class Index(metaclass=Hinted):
         >>> index.eccentricities()
         array([4., 7., 7.], dtype=float32)
         """
+        if unknown:
+            raise unexpected(Index.eccentricities, unknown)
         return diverse.furthest_of_each(
-            self._live, "eccentricities", 1, threads, progress)[0].scores[:, 0]
+            self._live, "eccentricities", 1, Filtering(exclude, allowed, groups, outside_groups),
+            threads, progress)[0].scores[:, 0]
 
     @overload
     def furthest_graph(self, k: int = 10, *, as_sparse: Literal[False] = False,
-                       threads: int | None = None, progress: Progress = False) -> Hits: ...
+                       exclude: Any = None, allowed: Any = None, groups: Any = None,
+                       outside_groups: Any = None, threads: int | None = None,
+                       progress: Progress = False) -> Hits: ...
 
     @overload
-    def furthest_graph(self, k: int = 10, *, as_sparse: Literal[True],
+    def furthest_graph(self, k: int = 10, *, as_sparse: Literal[True], exclude: Any = None,
+                       allowed: Any = None, groups: Any = None, outside_groups: Any = None,
                        threads: int | None = None, progress: Progress = False) -> csr_array: ...
 
-    def furthest_graph(self, k: int = 10, *, as_sparse: bool = False, threads: int | None = None,
-                       progress: Progress = False) -> Hits | csr_array:
+    def furthest_graph(self, k: int = 10, *, as_sparse: bool = False, exclude: Any = None,
+                       allowed: Any = None, groups: Any = None, outside_groups: Any = None,
+                       threads: int | None = None, progress: Progress = False,
+                       **unknown: UnknownKeyword) -> Hits | csr_array:
         """Find each row's k furthest other rows.
 
         Parameters
@@ -1061,6 +1080,9 @@ class Index(metaclass=Hinted):
         k : int
         as_sparse : bool
             Return a sparse matrix of scipy.
+        exclude, allowed, groups, outside_groups : optional
+            Rows that may be found, as in `search_furthest` with all rows as queries in the order of
+            `ids`: ``groups=index.groups()`` finds rows of each row's own group.
         threads, progress : optional
             As in `search_furthest` and `build`.
 
@@ -1085,7 +1107,11 @@ class Index(metaclass=Hinted):
                [2],
                [1]])
         """
-        return diverse.furthest_graph(self._live, k, as_sparse, threads, progress)
+        if unknown:
+            raise unexpected(Index.furthest_graph, unknown)
+        return diverse.furthest_graph(
+            self._live, k, as_sparse, Filtering(exclude, allowed, groups, outside_groups), threads,
+            progress)
 
     # ---- rows by their ids, filters ----
 

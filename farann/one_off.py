@@ -73,7 +73,7 @@ def search_nearest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, met
 
 def search_mmr(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: Metric = "cosine",
                *, diversity: float = 0.5, candidates: int | None = None, exclude: Any = None,
-               allowed: Any = None, threads: int | None = None,
+               allowed: Any = None, threads: int | None = None, return_stats: bool = False,
                **unknown: UnknownKeyword) -> Hits:
     """Find rows like the query and unlike each other, without an index.
 
@@ -88,7 +88,8 @@ def search_mmr(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric:
     if unknown:
         raise unexpected(search_mmr, unknown)
     return _index_over(rows, metric, threads).search_mmr(
-        queries, k, diversity=diversity, candidates=candidates, exclude=exclude, allowed=allowed)
+        queries, k, diversity=diversity, candidates=candidates, exclude=exclude, allowed=allowed,
+        return_stats=return_stats)
 
 
 def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "l2", *,

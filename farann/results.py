@@ -82,6 +82,12 @@ class _Table(Result):
     scores: Float32Array
     _lines: Callable[[], tuple[Int64Array | None, Int64Array, BoolArray | slice]]
 
+    def __init__(self, ids: npt.NDArray[Any], scores: Any) -> None:
+        if ids.dtype.kind == "f" or scores.dtype.kind != "f":
+            raise TypeError(f"{type(self).__name__}: expected ids, which are integers or strings, "
+                            f"before scores, got {ids.dtype} and {scores.dtype}")
+        self.ids, self.scores = ids, scores  # type: ignore[misc] # slots of the derived class
+
     def to_dict(self) -> dict[str, npt.NDArray[Any]]:
         """Make columns of a table with a line for each row found, without padding.
 
@@ -179,7 +185,8 @@ class Hits(_Table):
 
     def __init__(self, ids: npt.NDArray[Any], scores: Float32Array,
                  keys: Float64Array | Any = None, stats: SearchStats | Any = None) -> None:
-        self.ids, self.scores, self.keys, self.stats = ids, scores, keys, stats
+        super().__init__(ids, scores)
+        self.keys, self.stats = keys, stats
 
     @property
     def found(self) -> BoolArray:
@@ -222,8 +229,8 @@ class RangeHits(_Table):
 
     def __init__(self, offsets: Int64Array, ids: npt.NDArray[Any], scores: Float32Array,
                  keys: Float64Array | Any = None, stats: SearchStats | Any = None) -> None:
-        self.offsets, self.ids, self.scores = offsets, ids, scores
-        self.keys, self.stats = keys, stats
+        super().__init__(ids, scores)
+        self.offsets, self.keys, self.stats = offsets, keys, stats
 
     def _lines(self) -> tuple[Int64Array, Int64Array, slice]:
         queries = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
@@ -244,9 +251,6 @@ class Selection(_Table):
     """
 
     __slots__ = ("ids", "scores")
-
-    def __init__(self, ids: npt.NDArray[Any], scores: Float32Array) -> None:
-        self.ids, self.scores = ids, scores
 
     def _lines(self) -> tuple[None, Int64Array, slice]:
         return None, np.arange(1, len(self.ids) + 1), slice(None)
@@ -286,9 +290,6 @@ class Pairs(_Table):
 
     __slots__ = ("ids", "scores")
 
-    def __init__(self, ids: npt.NDArray[Any], scores: Float32Array) -> None:
-        self.ids, self.scores = ids, scores
-
     def to_dict(self) -> dict[str, npt.NDArray[Any]]:
         """Columns of a table with a line for each pair: `id`, `other_id` and `score`."""
         return {"id": self.ids[:, 0], "other_id": self.ids[:, 1], "score": self.scores}
@@ -313,6 +314,15 @@ class Diameter(Result):
 
 
 Found = TypeVar("Found", Hits, RangeHits)
+_new = object.__new__
+
+
+def unchecked(ids: npt.NDArray[Any], scores: Float32Array, keys: Float64Array | None = None,
+              stats: SearchStats | None = None) -> Hits:
+    """Make hits without the check of `Hits`, which takes longer than all else."""
+    hits = _new(Hits)
+    hits.ids, hits.scores, hits.keys, hits.stats = ids, scores, keys, stats
+    return hits
 
 
 def no_hits(n: int, k: int, *, keyed: bool = False) -> Hits:

@@ -52,6 +52,22 @@ def test_nothing_unpacks_or_has_a_length(index: farann.Index) -> None:
             result[0]
 
 
+def test_scores_in_the_place_of_ids_are_refused() -> None:
+    ids, scores = np.arange(3), np.ones(3, np.float32)
+    names, two = np.array(["a", None, "c"], object), np.ones((3, 2), np.int64)
+    ends = np.array([0, 3])
+    for kind, before, after in (
+            (farann.Hits, (), ()), (farann.RangeHits, (ends,), ()), (farann.Selection, (), ()),
+            (farann.Spaced, (), (1.0,)), (farann.Pairs, (), ())):
+        make: Any = kind
+        for good in (ids, names, two):
+            assert make(*before, good, scores, *after).ids is good
+        for wrong in ((scores, ids), (scores, scores), (ids, ids), (scores, names)):
+            with pytest.raises(TypeError, match=rf"^{kind.__name__}: expected ids, which .* got "
+                                                rf"{wrong[0].dtype} and {wrong[1].dtype}"):
+                make(*before, *wrong, *after)
+
+
 def test_copies_have_all_fields(index: farann.Index) -> None:
     asked: dict[str, Any] = {"return_keys": True, "return_stats": True}
     for result in (index.search_furthest([[0.0]], k=4, **asked), index.search_furthest([0.0]),

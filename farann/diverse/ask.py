@@ -99,7 +99,7 @@ def _of_sets(live: Live, asked: Any, k: int, limited: tuple[Any, ...], given: Fi
 
 
 def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
-        candidates: int | None, given: Filtering, threads: int | None) -> Hits:
+        candidates: int | None, given: Filtering, threads: int | None, return_stats: bool) -> Hits:
     """Rows that are like the query and unlike each other."""
     metric = live.spec.metric
     if metric.adds_squared_norm:
@@ -113,16 +113,17 @@ def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
     check_exact("search_mmr", live.spec.vectors, _INSTEAD)
     vectors, single, given = asked(live, queries, ids, given)
     question = question_of(live, vectors, k, given, threads, single=single)
-    hits = no_hits(len(vectors), k)
+    hits, stats = no_hits(len(vectors), k), SearchStats(len(vectors))
     if question is not None:
         n_rows = len(question.store)
         if n_rows and len(vectors):
             from farann.diverse import mmr
 
-            hits = mmr.search(question, diversity,
-                              None if candidates is None else min(candidates, n_rows))
+            hits, stats = mmr.search(question, diversity,
+                                     None if candidates is None else min(candidates, n_rows))
+            live.last_search = stats
         hits.ids = question.store.named(hits.ids)
-    return answer(hits, single)
+    return answer(hits, single, stats if return_stats else None)
 
 
 def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
@@ -252,23 +253,26 @@ def pairs_within(live: Live, radius: float, limit: int, given: Filtering, thread
     return Pairs(store.named(found.ids.ravel()).reshape(-1, 2), found.scores)
 
 
-def diameter(live: Live, threads: int | None, progress: Progress) -> Diameter:
+def diameter(live: Live, given: Filtering, threads: int | None, progress: Progress) -> Diameter:
     """The two rows that are furthest from each other."""
     from farann.diverse import pairs
 
     check_exact("diameter", live.spec.vectors, _INSTEAD)
-    store = laid_out(live)
-    if store is None or len(store) < 2:
+    filters.check_owner(live, given.allowed)
+    progress, store = checks.to_progress(progress), laid_out(live)
+    slots = filters.slots_and_mask(live, store, given)[0] if store else np.empty(0, np.int64)
+    if store is None or len(slots) < 2:
         none = np.full(2, -1)
         return Diameter(none if store is None else store.named(none), nan)
-    pair = pairs.furthest_pair(store, store.view(live.isa), threads_for(live, threads), progress)
+    pair = pairs.furthest_pair(store, store.view(live.isa), slots, threads_for(live, threads),
+                               progress)
     return Diameter(store.named(np.array([pair.a, pair.b])), pairs.score_of(store, pair))
 
 
-def furthest_graph(live: Live, k: int, as_sparse: bool, threads: int | None,
+def furthest_graph(live: Live, k: int, as_sparse: bool, given: Filtering, threads: int | None,
                    progress: Progress) -> Hits | csr_array:
     """Each row's k furthest other rows."""
-    hits, store = furthest_of_each(live, "furthest_graph", checks.to_int("k", k, 1), threads,
+    hits, store = furthest_of_each(live, "furthest_graph", checks.to_int("k", k, 1), given, threads,
                                    progress)
     if as_sparse:
         from farann.diverse import pairs
@@ -279,16 +283,17 @@ def furthest_graph(live: Live, k: int, as_sparse: bool, threads: int | None,
     return hits
 
 
-def furthest_of_each(live: Live, what: str, k: int, threads: int | None,
+def furthest_of_each(live: Live, what: str, k: int, given: Filtering, threads: int | None,
                      progress: Progress) -> tuple[Hits, Store | None]:
     """Find the furthest rows of each row, and return the store, too; `what` is for errors."""
     from farann.diverse import pairs
 
     check_exact(what, live.spec.vectors, _INSTEAD)
-    progress = checks.to_progress(progress)
-    store = laid_out(live)
+    progress, store = checks.to_progress(progress), laid_out(live)
     if store is None or len(store) == 0:
         return no_hits(0, k), store
-    checks.check_padding(k, len(store), len(store))
-    return pairs.furthest_of_all(store, store.view(live.isa), k, threads_for(live, threads),
-                                 progress), store
+    slots, own = store.live_slots(), store.live_ids()
+    question = question_of(live, slots, k, given._replace(
+        own=(own, np.arange(len(own) + 1)), store=store), threads)
+    assert question is not None
+    return pairs.furthest_of_all(question, progress), store

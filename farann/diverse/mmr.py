@@ -50,19 +50,19 @@ _MOST_KNOWN, _MOST_FOUND = 256, 2048
 _largest_norms: WeakKeyDictionary[Store, float] = WeakKeyDictionary()
 
 
-def search(question: Question, diversity: float, candidates: int | None) -> Hits:
+def search(question: Question, diversity: float,
+           candidates: int | None) -> tuple[Hits, SearchStats]:
     """Answer all queries."""
     store, view, queries, k, threads, row_filters = question[:6]
     n = len(queries)
     if row_filters.groups is not None:
-        return plan.top_of_groups(question, lambda part: (
-            search(part, diversity, candidates), SearchStats(len(part.queries))))[0]
+        return plan.top_of_groups(question, lambda part: search(part, diversity, candidates))
     scores, ids = np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64)
     size = 1 if candidates is None else candidates
     chosen = row_filters.filter(store, view, n, exact=True)
-    nearest = _alone(question, -queries, 1) if n == size == 1 else None
-    if nearest is None:
-        nearest = batches.top(view.exact, chosen, queries, size, True, threads)[0]
+    alone = _alone(question, -queries, 1) if n == size == 1 else None
+    nearest, stats = alone or batches.top(view.exact, chosen, queries, size, True, threads)
+    did = [stats]
 
     def answer(i: int, flag: _core.CancelFlag) -> None:
         found = nearest.ids[i][nearest.ids[i] >= 0]
@@ -76,19 +76,21 @@ def search(question: Question, diversity: float, candidates: int | None) -> Hits
             for j, (slot, value) in zip(range(k), ranker.picks(), strict=False):
                 ids[i, j] = store.ids.ids_of(np.array([slot]))[0]
                 scores[i, j] = value
+            did.extend(ranker.did)
 
     pool.run_all([partial(answer, i) for i in range(n)], threads, long=True)
-    return Hits(ids, scores)
+    return Hits(ids, scores), plan.total_of(did, n)
 
 
-def _alone(question: Question, query: Float32Array, k: int) -> Hits | None:
+def _alone(question: Question, query: Float32Array,
+           k: int) -> tuple[Hits, SearchStats] | None:
     """The k rows furthest from a single query, with what an earlier one left; None: not so."""
     store, filters = question.store, question.row_filters
     if filters.rows is not None or filters.singles(store) is None:
         return None
     found = singles.exact(store, question.view.exact.isa, query, k)
-    return None if found is None else Hits(
-        np.atleast_2d(found[0]), np.atleast_2d(found[1]))
+    return None if found is None else (
+        Hits(np.atleast_2d(found[0]), np.atleast_2d(found[1])), SearchStats(*found[2]))
 
 
 class Next(NamedTuple):
@@ -145,6 +147,7 @@ class _Ranker:
         self._diversity = diversity
         self._vectors = vectors or []  # of the picks
         self._picked = picked or []
+        self.did = list[SearchStats]()  # searches, and exact keys
         self._wanted, self._size, self._picked_before = wanted, _FIRST_POOL, -1
         # No row that isn't in the pool has a value above it.
         self.bound = inf
@@ -207,6 +210,7 @@ class _Ranker:
             self._closest = (-self._keys(np.concatenate(self._vectors), slots)).max(axis=0)
 
     def _keys(self, members: Float32Array, slots: Int64Array) -> Float64Array:
+        self.did.append(SearchStats(1, rows_rescored=len(members) * len(slots)))
         return member_keys(self._view.exact, members, slots, self._flag)
 
     # ---- other rows ----
@@ -262,9 +266,9 @@ class _Ranker:
         question, view = self._question, self._view
         chosen = question.row_filters.filter(self._store, view, len(members), exact=True)
         if len(members) == 1:
-            hits = _alone(question, members, size)
-            if hits is None:
-                hits = batches.top(view.exact, chosen, members, size, False, 1)[0]
+            hits, did = _alone(question, members, size) or batches.top(
+                view.exact, chosen, members, size, False, 1)
+            self.did.append(did)
             score = float(hits.scores[0, -1])
             if hits.ids[0, -1] < 0:
                 return hits.ids[0], -inf
@@ -277,6 +281,7 @@ class _Ranker:
                                np.array([0, len(members)], np.int64), 0, size, raw=True,
                                floor=floor, flag=self._flag)
         task.run()
+        self.did.append(SearchStats(1, *task.did()))
         keys, ids = np.empty((1, size)), np.empty((1, size), np.int64)
         task.write_keys(keys, 0)
         task.write_top(np.empty((1, size), np.float32), ids, 0)

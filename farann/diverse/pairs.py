@@ -17,7 +17,9 @@ from farann.runtime import batches, pool
 from farann.runtime.cost import row_costs
 from farann.runtime.process import ieee_arithmetic
 from farann.runtime.progress import told
+from farann.search import plan
 from farann.search.filters import Rows
+from farann.search.plan import Question
 from farann.store.store import Store, View
 
 if TYPE_CHECKING:
@@ -51,8 +53,9 @@ class Pair(NamedTuple):
         return (-self.key, self.a, self.b) < (-other.key, other.a, other.b)
 
 
-def furthest_pair(store: Store, view: View, threads: int, progress: Progress = False) -> Pair:
-    """The pair whose key is largest, by rows in the order of what their keys may be.
+def furthest_pair(store: Store, view: View, slots: Int64Array, threads: int,
+                  progress: Progress = False) -> Pair:
+    """The pair of some rows whose key is largest, by rows in the order of what their keys may be.
 
     Each row has a reach, so that no pair's key is above what the reaches of the two allow. Rows are
     asked for their furthest one in the order of it; when even two rows of the reach of the next one
@@ -63,7 +66,7 @@ def furthest_pair(store: Store, view: View, threads: int, progress: Progress = F
     would depend on the history of the index which of the two is known.
     """
     slack = _KEYS_DIFFER if store.spec.metric.normalized else 0.0
-    slots = store.live_slots()
+    chosen = _only(store, view, slots, _MOST_PAIRED)
     with ieee_arithmetic():
         reach = _reaches(store, slots)
     order = np.argsort(-reach, kind="stable")
@@ -73,25 +76,34 @@ def furthest_pair(store: Store, view: View, threads: int, progress: Progress = F
     with told("rows asked", len(slots), progress) as advance:
         while start < len(slots) and _most(store, reach[start]) >= best.key - slack:
             asked = slots[start : start + size]
-            best, keys[start : start + size] = _best_of(store, view, asked, best, slack, threads)
+            best, keys[start : start + size] = _best_of(store, view, chosen, asked, best, slack,
+                                                           threads)
             start, size = start + len(asked), min(2 * size, _MOST_PAIRED)
             advance(len(asked))
     if slack:
         close = slots[:start][keys[:start] >= best.key - slack]
-        others = _about_as_far(store, view, close, slots[start:], best.key - slack, threads)
+        others = _about_as_far(store, view, chosen, close, slots[start:], best.key - slack, threads)
         for at in range(0, len(others), _MOST_PAIRED):
-            best, _ = _best_of(store, view, others[at : at + _MOST_PAIRED], best, slack, threads)
+            best, _ = _best_of(store, view, chosen, others[at : at + _MOST_PAIRED], best, slack,
+                               threads)
     return best
 
 
-def _about_as_far(store: Store, view: View, close: Int64Array, others: Int64Array, key: float,
-                  threads: int) -> Int64Array:
+def _only(store: Store, view: View, slots: Int64Array, n_queries: int) -> _core.Filter:
+    """The filter that lets some rows pass."""
+    if len(slots) == len(store):
+        return view.everything
+    return Rows(store.n_slots, slots=np.sort(slots)).filter(store, view, n_queries, exact=True)
+
+
+def _about_as_far(store: Store, view: View, chosen: _core.Filter, close: Int64Array,
+                  others: Int64Array, key: float, threads: int) -> Int64Array:
     """The slots among `others` of rows whose keys for one of some rows are above a key."""
     there = np.zeros(store.n_slots, np.bool_)
     for start in range(0, len(close) if len(others) else 0, _FIRST_QUERIES):
         rows = store.take(close[start : start + _FIRST_QUERIES])
-        found, _ = batches.in_range(view.exact, view.everything, rows, np.full(len(rows), -key),
-                                    False, threads)
+        found, _ = batches.in_range(view.exact, chosen, rows, np.full(len(rows), -key), False,
+                                    threads)
         there[store.slots_of(found.ids)] = True
     return others[there[others]]
 
@@ -106,12 +118,12 @@ def score_of(store: Store, pair: Pair) -> float:
         return float(np.float32(score))
 
 
-def _best_of(store: Store, view: View, slots: Int64Array, best: Pair, slack: float,
-             threads: int) -> tuple[Pair, Float64Array]:
+def _best_of(store: Store, view: View, chosen: _core.Filter, slots: Int64Array, best: Pair,
+             slack: float, threads: int) -> tuple[Pair, Float64Array]:
     """The best pair, with those of some more rows, and these rows' largest keys; -infinity for
     those further than `slack` below the best."""
     queries, own = store.take(slots), store.ids.ids_of(slots)
-    chosen = view.everything.excluding(own, np.arange(len(own) + 1, dtype=np.int64))
+    chosen = chosen.excluding(own, np.arange(len(own) + 1, dtype=np.int64))
     keys, ids = np.empty(len(slots)), np.empty(len(slots), np.int64)
     costs = row_costs(len(slots), store.dim, view.exact.isa)
 
@@ -166,25 +178,15 @@ def _most(store: Store, reach: float) -> float:
     return 2.0 * reach
 
 
-def furthest_of_all(store: Store, view: View, k: int, threads: int, progress: Progress) -> Hits:
-    """Each row's k furthest other rows, in the order of `Index.ids`."""
-    slots, parts = store.live_slots(), list[Hits]()
-    starts = range(0, len(slots), _PAIR_ROWS_AT_ONCE)
-    # Under l2 nothing is nearer to a row than itself, so that filters are spared at first.
-    may_be_itself = k == 1 and store.spec.metric.adds_squared_norm
-    with told("rows asked", len(starts), progress) as advance:
-        for start in starts:
-            asked = slots[start : start + _PAIR_ROWS_AT_ONCE]
-            rows, own = store.take(asked), store.ids.ids_of(asked)
-            hits = None
-            if may_be_itself:
-                hits = batches.top(view.exact, view.everything, rows, k, False, threads)[0]
-            # Among equal rows the one with the smallest id finds itself.
-            if hits is None or (hits.ids[:, 0] == own).any():
-                others = view.everything.excluding(own, np.arange(len(own) + 1, dtype=np.int64))
-                hits = batches.top(view.exact, others, rows, k, False, threads)[0]
-            parts.append(hits)
-            advance(1)
+def furthest_of_all(question: Question, progress: Progress) -> Hits:
+    """The k furthest rows of the rows of some slots, which are the queries of the question."""
+    parts, n = list[Hits](), len(question.queries)
+    with told("rows asked", n, progress) as advance:
+        for start in range(0, n, _PAIR_ROWS_AT_ONCE):
+            part = question.of(np.arange(start, min(start + _PAIR_ROWS_AT_ONCE, n)))
+            rows = question.store.take(part.queries)
+            parts.append(plan.top(part._replace(queries=rows))[0])
+            advance(len(rows))
     return Hits(np.concatenate([part.ids for part in parts]),
                 np.concatenate([part.scores for part in parts]))
 
@@ -205,10 +207,8 @@ def as_graph(ids: Int64Array, hits: Hits) -> csr_array:
 def within(store: Store, view: View, slots: Int64Array, radius: float, limit: int, threads: int,
            progress: Progress) -> Pairs:
     """All pairs of some rows that are no further apart than a radius."""
-    ids, chosen = store.ids.ids_of(slots), view.everything
+    ids, chosen = store.ids.ids_of(slots), _only(store, view, slots, _MOST_JOINED)
     order = np.argsort(ids, kind="stable")
-    if len(slots) < len(store):
-        chosen = Rows(store.n_slots, slots=np.sort(slots)).filter(store, view, _MOST_JOINED, True)
 
     def search(some: slice, most: int) -> tuple[RangeHits, bool]:
         rows = store.take(slots[order[some]])

@@ -11,7 +11,7 @@ import numpy as np
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_ROWS, EXACT, StopRule
-from farann.results import Hits, RangeHits, SearchStats
+from farann.results import Hits, RangeHits, SearchStats, unchecked
 from farann.runtime import pool
 from farann.runtime.cost import codes_pay, row_costs
 
@@ -83,7 +83,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     long = _is_long(n, work // share, k, snapshot.isa)
     if n == 1 and not long:
         search(0, 1)
-        return Hits(ids, scores), SearchStats(1, *did[0])
+        return unchecked(ids, scores), SearchStats(1, *did[0])
     found = min(k, chosen.n_rows)
     if (long and threads > 1 and n <= _FEW_A_THREAD * threads and rule is EXACT
             and snapshot.added is None and radii is None):
@@ -99,12 +99,12 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
             if parts is not None:
                 _core.write_best(parts, scores, ids)
                 did += [task.did() for task in parts]
-                return Hits(ids, scores), SearchStats(n, *map(sum, zip(*did, strict=True)))
+                return unchecked(ids, scores), SearchStats(n, *map(sum, zip(*did, strict=True)))
     most = _QUERIES_OF_CELLS if approximate else _QUERIES_A_TASK
     if not approximate and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
         most = _QUERIES_OF_FEW_ROWS
     _run(search, n, work, _QUERY_BYTES + 72 * found, threads, long, most)
-    return Hits(ids, scores), SearchStats(n, *map(sum, zip(*did, strict=True)))
+    return unchecked(ids, scores), SearchStats(n, *map(sum, zip(*did, strict=True)))
 
 
 def _in_parts(make: Callable[..., _core.Task], threads: int, n_parts: int,

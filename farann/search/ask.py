@@ -11,7 +11,7 @@ from numpy import ndarray
 from farann._types import Float32Array, Float64Array, Ids, Int64Array
 from farann.contract import checks
 from farann.contract.stop_rule import Limits, check_beyond, check_exact, check_limits, to_limits
-from farann.results import Hits, RangeHits, SearchStats, no_hits
+from farann.results import Hits, RangeHits, SearchStats, no_hits, unchecked
 from farann.runtime import pool
 from farann.search import filters, singles
 from farann.search.changes import laid_out
@@ -58,8 +58,8 @@ def furthest(live: Live, queries: Any, k: int, ids: Any, recall: float | None,
             found = singles.again(store, live.isa, vectors[0], k, recall, allowed)
     if found is not None and store is not None:
         found_ids, scores, live.last_search = found
-        return Hits(found_ids if store.labels is None else store.named(found_ids), scores, None,
-                    SearchStats(*found[2]) if return_stats else None)
+        return unchecked(found_ids if store.labels is None else store.named(found_ids), scores,
+                         None, SearchStats(*found[2]) if return_stats else None)
     return _top(live, vectors, single, k, limits, given, threads, return_keys, return_stats)
 
 
@@ -304,7 +304,8 @@ def _nearest_again(live: Live, queries: npt.ArrayLike, k: int, recall: float | N
 
         scores = _mirrored(Question(mirror, mirror.view(live.isa), vector[np.newaxis], 1, 1),
                            Hits(ids[np.newaxis], scores[np.newaxis]))[0]
-    return Hits(mirror.named(ids), scores, None, SearchStats(*found[2]) if return_stats else None)
+    return unchecked(mirror.named(ids), scores, None,
+                     SearchStats(*found[2]) if return_stats else None)
 
 
 def answer(hits: Hits, single: bool, stats: SearchStats | None = None) -> Hits:
@@ -312,7 +313,8 @@ def answer(hits: Hits, single: bool, stats: SearchStats | None = None) -> Hits:
     if not single:
         hits.stats = stats
         return hits
-    return Hits(hits.ids[0], hits.scores[0], None if hits.keys is None else hits.keys[0], stats)
+    return unchecked(hits.ids[0], hits.scores[0], None if hits.keys is None else hits.keys[0],
+                     stats)
 
 
 def _mirrored(question: Question, hits: Hits) -> Float32Array:

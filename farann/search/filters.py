@@ -210,12 +210,12 @@ class RowFilters(NamedTuple):
 
     def of(self, which: Int64Array) -> RowFilters:
         """Select the filters of some of the queries."""
-        excluded, outside = self.excluded, self.outside_groups
+        groups, excluded, outside = self.groups, self.excluded, self.outside_groups
         if excluded is not None:
             places, ends = spans(excluded[1], which)
             excluded = excluded[0][places], ends
-        return self._replace(excluded=excluded,
-                             outside_groups=None if outside is None else outside[which])
+        return RowFilters(self.rows, excluded, None if groups is None else groups[which],
+                          None if outside is None else outside[which])
 
     def filter(self, store: Store, view: View, n_queries: int, *, exact: bool) -> _core.Filter:
         """The filter for the core; see `Rows.filter`."""

@@ -16,7 +16,7 @@ import numpy as np
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_CODES, EXACT, Limits, StopRule
-from farann.results import Hits, RangeHits, SearchStats, no_hits
+from farann.results import Hits, RangeHits, SearchStats, no_hits, unchecked
 from farann.runtime import batches, pool
 from farann.runtime.cost import FEW_QUERIES
 from farann.search import singles
@@ -176,7 +176,7 @@ def _run(question: Question, rule: StopRule,
         if within is not None or (filters is UNFILTERED and question.limits is not None):
             found = singles.exact(store, view.exact.isa, queries, k, within)
             if found is not None:
-                return Hits(*found[:2]), SearchStats(*found[2])
+                return unchecked(*found[:2]), SearchStats(*found[2])
     snapshot = view.snapshot if approximate else view.exact
     return batches.top(snapshot, chosen, queries, k, nearest, threads, rule, late, radii,
                        len(queries) < FEW_QUERIES and store.float32_below(nearest) > 0.0)
@@ -225,7 +225,7 @@ def top_of_groups(question: Question, search: Callable[[Question], tuple[Hits, S
         did.append(stats)
 
     _run_parts(question, run)
-    return hits, _total(did, n)
+    return hits, total_of(did, n)
 
 
 def in_range(question: Question, most: int = 0) -> tuple[RangeHits, SearchStats]:
@@ -249,7 +249,7 @@ def in_range(question: Question, most: int = 0) -> tuple[RangeHits, SearchStats]
         own = np.repeat(offsets[which] - hits.offsets[:-1], counts[which])
         places = own + np.arange(len(hits.ids))
         scores[places], ids[places] = hits.scores, hits.ids
-    return RangeHits(offsets, ids, scores), _total(did, n)
+    return RangeHits(offsets, ids, scores), total_of(did, n)
 
 
 def _in_range(question: Question, most: int) -> tuple[RangeHits, SearchStats]:
@@ -260,7 +260,7 @@ def _in_range(question: Question, most: int) -> tuple[RangeHits, SearchStats]:
                             question.threads, most)
 
 
-def _total(did: list[SearchStats], n: int) -> SearchStats:
+def total_of(did: list[SearchStats], n: int) -> SearchStats:
     """What the searches of parts of n queries did together."""
     total = SearchStats(*map(sum, zip(*did, strict=True))) if did else SearchStats(n)
     return total._replace(queries=n)

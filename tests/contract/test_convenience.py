@@ -239,8 +239,8 @@ def test_questions_without_an_index(name: str, metric: str) -> None:
     if name != "search_mmr":
         keys = one_off(rows, rows[:3], 4, metric, return_keys=True).keys
         assert np.array_equal(keys, of_index(rows[:3], 4, return_keys=True).keys)
-        stats = one_off(rows, rows[:3], 4, metric, return_stats=True).stats
-        assert stats.queries == 3 and stats.rows_scanned >= 200
+    stats = one_off(rows, rows[:3], 4, metric, return_stats=True).stats
+    assert stats.queries == 3 and stats.rows_scanned >= 200
     assert one_off(np.empty((0, 8)), rows[:2], 1, "dot").ids.tolist() == [[-1], [-1]]
     with pytest.raises(TypeError, match=rf"{name}\(\) got .* 'n_neighbors': use k"):
         one_off(rows, rows[:1], n_neighbors=3)
@@ -338,20 +338,26 @@ def test_each_search_tells_what_it_did(metric: str, named: bool) -> None:
     near = float(index.search_nearest(ROWS[0], 30).scores[-1])
     for name, given in (("search_furthest", {}), ("search_nearest", {}),
                         ("search_nearest", {"recall": 0.9}), ("search_nearest", {"beyond": near}),
-                        ("search_beyond", {"radius": radius}), ("search_within", {"radius": near})):
+                        ("search_beyond", {"radius": radius}), ("search_within", {"radius": near}),
+                        ("search_mmr", {}), ("search_mmr", {"candidates": 20})):
+        if name == "search_mmr" and metric == "l2":
+            continue
         search: Any = getattr(index, name)
         for queries in (ROWS[0], ROWS[:1], ROWS[:40], ROWS[0], ROWS[:0]):
             for filters in ({}, {"groups": 1}, {"groups": np.arange(len(queries)) % 4}):
                 if np.ndim(queries) == 1 and np.ndim(filters.get("groups", 0)):
                     continue
-                hits = search(queries, **given, **filters, return_stats=True)
                 without = search(queries, **given, **filters)
+                hits = search(queries, **given, **filters, return_stats=True)
                 assert without.stats is None and np.array_equal(hits.ids, without.ids)
                 assert isinstance(hits.stats, farann.SearchStats)
                 assert hits.stats.queries == len(np.atleast_2d(queries))
                 if len(queries):
                     assert hits.stats.rows_scanned > 0
+                    assert hits.stats == farann.SearchStats(**index.stats()["last_search"])
+                    assert name != "search_mmr" or hits.stats.rows_rescored > 10 * len(hits.ids)
     empty = farann.Index(metric=metric)
-    for name, radii in (("search_nearest", {}), ("search_beyond", {"radius": 1.0})):
+    for name, radii in (("search_nearest", {}), ("search_beyond", {"radius": 1.0}),
+                        *[("search_mmr", {})] * (metric != "l2")):
         stats = getattr(empty, name)(ROWS[:2], **radii, return_stats=True).stats
         assert stats == farann.SearchStats(2)

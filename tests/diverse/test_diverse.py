@@ -12,6 +12,7 @@ import pytest
 import reference
 from cases import DATA, assert_same, assert_same_bits, float32, index_of, queries_for, rows_for
 from numpy.testing import assert_array_equal
+from numpy.typing import NDArray
 
 import farann
 
@@ -262,6 +263,70 @@ def test_pairs_and_graphs(kind: str, metric: str) -> None:
     pairs = [sorted((ids[i], ids[j])) for i, j in np.argwhere(keys == keys.max())]
     assert diameter.ids.tolist() == min(pairs)
     assert np.float32(diameter.score) == oracle.scores_of(keys.max(), metric)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_pairs_and_graphs_with_filters(kind: str, metric: str,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs of rows that pass; of a graph all rows, and what they may find."""
+    monkeypatch.setattr(inside.settings, "pair_rows_at_once", 37)
+    rng = np.random.default_rng(KINDS.index(kind))
+    n, k = 150, 4
+    rows, ids, labels = rows_for(kind, rng, n, 7, metric), _ids(rng, n), rng.integers(0, 5, n)
+    index = farann.Index(metric=metric)
+    index.add(rows, ids, groups=[f"g{label}" for label in labels])
+    some, few = ids[::3], ids[[4, 9, 77]]
+    own, lists = index.groups(), [rng.choice(ids, 3) for _ in ids]
+    keys = oracle.member_keys(rows, rows, metric)
+    keys = np.maximum(keys, keys.T)
+    np.fill_diagonal(keys, -np.inf)
+    same = labels[:, None] == labels
+    for given, may in (
+            ({"exclude": some}, ~np.isin(ids, some)), ({"allowed": few}, np.isin(ids, few)),
+            ({"allowed": index.filter(allowed=some), "exclude": few},
+             np.isin(ids, some) & ~np.isin(ids, few)),
+            ({"groups": "g2"}, labels == 2), ({"outside_groups": "g2"}, labels != 2)):
+        best = np.where(may & may[:, None], keys, -np.inf)
+        pairs = [sorted((ids[i], ids[j])) for i, j in np.argwhere(best == best.max())]
+        found = index.diameter(**given)
+        assert found.ids.tolist() == min(pairs)
+        assert np.float32(found.score) == oracle.scores_of(best.max(), metric)
+        _assert_graph(index, rows, k, metric, np.broadcast_to(may, (n, n)), given)
+    two = index.diameter(groups=["g1", "g3"]).ids
+    assert set(index.groups(two)) <= {"g1", "g3"}
+    assert index.diameter(allowed=[ids[3]]).ids.tolist() == [-1, -1]
+    _assert_graph(index, rows, k, metric, same, {"groups": own})
+    _assert_graph(index, rows, k, metric, ~same, {"outside_groups": own})
+    _assert_graph(index, rows, k, metric, same & ~np.isin(ids, some), {
+        "groups": own, "exclude": some})
+    _assert_graph(index, rows, k, metric, ~np.array([np.isin(ids, one) for one in lists]), {
+        "exclude": lists})
+    matrix = index.furthest_graph(k, as_sparse=True, groups=own).toarray()
+    assert not matrix[~same].any()
+
+
+def _assert_graph(index: farann.Index, rows: oracle.Float32, k: int, metric: str,
+                  may: NDArray[np.bool_], given: dict[str, Any]) -> None:
+    ids = index.ids
+    expected = reference.furthest(rows, rows, k, metric, ids=ids, exclude=[
+        np.append(ids[~one], own) for one, own in zip(may, ids, strict=True)])
+    graph = index.furthest_graph(k, **given)
+    assert_array_equal(graph.ids, expected.ids)
+    assert_same_bits(graph.scores, expected.scores)
+    assert_same_bits(index.eccentricities(**given), expected.scores[:, 0])
+
+
+def test_filters_of_pairs_and_graphs_are_checked() -> None:
+    index = index_of(np.ones((3, 2), np.float32))
+    other = index_of(np.ones((3, 2), np.float32))
+    for ask in (index.diameter, index.eccentricities, index.furthest_graph):
+        with pytest.raises(ValueError, match="allowed: expected a Filter of this index"):
+            ask(allowed=other.filter(exclude=[1]))
+        with pytest.raises(ValueError, match="groups: the index has no groups"):
+            ask(groups=["a", "a", "b"])
+        with pytest.raises(TypeError, match="got an unexpected keyword 'within': use groups"):
+            ask(within=3)
 
 
 @pytest.mark.parametrize("metric", METRICS)
