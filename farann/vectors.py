@@ -173,7 +173,8 @@ class VectorFile:
 
 
 def open_vectors(file: StrPath | Sequence[StrPath], *, default: str = "train",
-                 ids: str | None = None, max_bytes: int | None = None) -> VectorFile:
+                 ids: str | Sequence[str] | None = None,
+                 max_bytes: int | None = None) -> VectorFile:
     """Open a vector file, or several whose rows follow one another.
 
     Parameters
@@ -185,8 +186,8 @@ def open_vectors(file: StrPath | Sequence[StrPath], *, default: str = "train",
     default : str
         The name to use if the file has several and none was given:
         ann-benchmarks calls rows ``train`` and queries ``test``.
-    ids : str, optional
-        A column that holds ids of the rows and isn't a coordinate, in text and Parquet.
+    ids : str or sequence of str, optional
+        Columns that hold ids or labels of the rows and aren't coordinates, in text and Parquet.
     max_bytes : int, optional
         The most bytes that the numbers of a file may take once they are unpacked. By default 100
         times the size of the file, and at least 64 MiB: a small file that claims more is a mistake
@@ -215,7 +216,8 @@ def open_vectors(file: StrPath | Sequence[StrPath], *, default: str = "train",
     (10000, 100)
     """
     limit = None if max_bytes is None else to_int("max_bytes", max_bytes, 1)
-    found = [_opened(path, name, default, ids, limit) for path, name in files_of(file)]
+    without = (ids,) if isinstance(ids, str) else tuple(ids or ())
+    found = [_opened(path, name, default, without, limit) for path, name in files_of(file)]
     if len(found) == 1:
         return found[0]
     first = found[0]
@@ -231,9 +233,9 @@ def open_vectors(file: StrPath | Sequence[StrPath], *, default: str = "train",
     return VectorFile(first.path, sum(one.rows for one in found), first.dim, dtype, read)
 
 
-def _opened(path: Path, name: str | None, default: str, ids: str | None,
+def _opened(path: Path, name: str | None, default: str, without: tuple[str, ...],
             limit: int | None) -> VectorFile:
-    shape, dtype, read, whole = look(path, name, default, limit, ids)
+    shape, dtype, read, whole = look(path, name, default, limit, without)
     if dtype.kind not in "fiu":
         raise ValueError(f"{path}: expected numbers, got {dtype}")
     if len(shape) == 1 and shape[0] > 0:

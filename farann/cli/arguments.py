@@ -337,7 +337,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
         "of VECTORS (default: the only column of words, a column id or ids beside lists of "
         "numbers, or the row numbers)")
     add("--groups", metavar="FILE", help="labels of the rows' groups, one each: integers or "
-        "strings")
+        "strings in a file, or the name of a column of VECTORS")
     add("--seed", type=_at_least(0), default=0, metavar="N", help="seed of all that is random "
         "(default: 0)")
     _add_shared(add, threads=True, done="written")
@@ -401,14 +401,16 @@ def parser_of_commands() -> argparse.ArgumentParser:
         "write (default: standard output, as text)")
     add("--radius", type=_number, metavar="R", help="stop when every row is within this distance "
         "of a chosen one, or has this dot product or cosine with one")
-    add("--scores", metavar="FILE", help="scores of the rows, one a row in their order: choose "
-        "the best of which no two are nearer than --radius, by default the radius that leaves -k "
-        "rows; FILE:NAME names a column")
+    add("--scores", metavar="FILE", help="scores of the rows, by their ids if the file has ids, or "
+        "one a row in their order: choose the best of which no two are nearer than --radius, by "
+        "default the radius that leaves -k rows; FILE:NAME names a column")
     add("--per-group", type=_at_least(1), metavar="N", help="choose at most N rows of each "
         "group of the index")
     add("--start", metavar="ID", help="the first row (default: the one furthest from the mean)")
     for word, which in (("first", "ids that were chosen before"), ("exclude", "ids to leave out"),
-                        ("allowed", "the only ids to choose, or a boolean mask over all rows")):
+                        ("allowed", "the only ids to choose, or a boolean mask over all rows"),
+                        ("groups", "labels of the only groups to choose from"),
+                        ("outside-groups", "labels of groups to leave out")):
         add(f"--{word}", metavar="FILE", help=f"{which}, one a line")
     add("--plot", metavar="FILE", help=".png, .svg or .pdf to plot the radius by rows to; takes "
         "matplotlib")

@@ -21,11 +21,13 @@ from farann import Index, Spaced
 from farann.cli import answers as results
 from farann.cli import terminal
 from farann.cli.ids import (
+    columns_of_words,
     id_column,
     joined_ids,
     read_allowed,
     read_any_ids,
     read_name_lists,
+    read_scores,
 )
 from farann.cli.terminal import (
     STREAM,
@@ -72,15 +74,19 @@ def build(arguments: argparse.Namespace) -> int:
     if arguments.output == STREAM:
         raise ValueError("--output: an index is written to a file, not to standard output")
     paths = [path for path, _ in files_of(arguments.vectors)]
-    column = _id_column(arguments, paths)
+    labels, column = _column(arguments.groups), _column(arguments.ids)
+    if arguments.ids is None:
+        column = id_column(paths[0], labels)
     output = Path(arguments.output)
     _check_output(output, *paths, arguments.ids, arguments.queries, arguments.groups)
-    source = open_vectors(arguments.vectors, ids=column, max_bytes=arguments.max_bytes)
+    source = open_vectors(arguments.vectors, ids=[one for one in (column, labels) if one],
+                          max_bytes=arguments.max_bytes)
     if source.rows == 0:
         raise ValueError(f"{source.path}: expected vectors, got none")
-    groups = _names(arguments, "groups", source.rows, "a label for each row")
-    ids = (_names(arguments, "ids", source.rows, "an id for each row") if column is None
-           else joined_ids(paths, column, arguments.max_bytes))
+    groups, ids = (
+        _names(arguments, name, source.rows, each) if own is None
+        else joined_ids(paths, own, arguments.max_bytes) for name, own, each in (
+            ("groups", labels, "a label for each row"), ("ids", column, "an id for each row")))
     if ids is not None and not isinstance(ids, list):
         with blaming({"ids": arguments.ids}, 0):
             ids = to_new_ids("ids", ids, source.rows)
@@ -109,12 +115,10 @@ def build(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _id_column(arguments: argparse.Namespace, paths: list[Path]) -> str | None:
-    """The column of the vector files that has the ids; None if they are numbers, or in a file."""
-    if arguments.ids is None:
-        return id_column(paths[0])
-    file, _ = split_name(arguments.ids)
-    return arguments.ids if not file.suffix and not file.exists() else None
+def _column(given: str | None) -> str | None:
+    """The column of the vector files that an option names; None for a file, or nothing."""
+    file = split_name(given or "")[0]
+    return given if not file.suffix and not file.exists() else None
 
 
 def _print_json(facts: dict[str, Any]) -> None:
@@ -151,9 +155,12 @@ def search(arguments: argparse.Namespace) -> int:
     index = _loaded(arguments.index, mmap=arguments.mmap)
     if index.dim is None:
         raise ValueError(f"{arguments.index}: the index is empty")
+    if index.metric == "l2" and method in ("search_contrast", "search_mmr"):
+        option = "--diversity" if method == "search_mmr" else "--likes and --dislikes"
+        raise ValueError(f"{option}: expected an index of --metric dot or cosine, got l2")
     file, lists = None, _lists(arguments, index)
     if arguments.queries is not None:
-        names = id_column(files_of(arguments.queries)[0][0])
+        names = columns_of_words(files_of(arguments.queries)[0][0])
         file = open_vectors(arguments.queries, default="test", ids=names,
                             max_bytes=arguments.max_bytes)
         if file.dim != index.dim:
@@ -334,23 +341,26 @@ def select(arguments: argparse.Namespace) -> int:
                 raise ValueError(f"--{name}: rows are chosen by --scores; leave one of both out")
     output, kind = results.target(arguments.output, "json" if arguments.json else None,
                                   ("npy", "txt", "csv", "parquet", "json"), "ids", "txt")
-    files = {name: getattr(arguments, name) for name in ("exclude", "allowed", "first")}
+    files = {name: getattr(arguments, name) for name in (
+        "first", "exclude", "allowed", "groups", "outside_groups")}
     if output is not None:
         _check_output(output, arguments.rows, arguments.scores, *files.values())
     plot = _plotter(arguments.plot, arguments.rows)
     index, start = _index_of(arguments), arguments.start
     if start is not None and start.isdecimal() and not _has_strings(index):
         start = int(start)
-    lists = {name: _listed(file, index, arguments.max_bytes) for name, file in files.items()}
+    given = {name: getattr(arguments, name) for name in ("radius", "per_group", "threads")}
+    given["progress"] = is_shown(arguments)
+    for name, file in files.items():
+        given[name] = file and (read_any_ids(file, arguments.max_bytes, "groups")
+                                if "groups" in name else _listed(file, index, arguments.max_bytes))
     with blaming(files, 0):
-        given = {"radius": arguments.radius, "per_group": arguments.per_group,
-                 "exclude": lists["exclude"], "allowed": lists["allowed"],
-                 "threads": arguments.threads, "progress": is_shown(arguments)}
         if arguments.scores is None:
-            chosen = index.select_diverse(arguments.k, start=start, first=lists["first"], **given)
+            chosen = index.select_diverse(arguments.k, start=start, **given)
         else:
-            values = open_vectors(arguments.scores, max_bytes=arguments.max_bytes).read()
-            chosen = index.select_spaced(values.ravel(), k=arguments.k, **given)
+            del given["first"]
+            values = read_scores(arguments.scores, index.ids, arguments.max_bytes)
+            chosen = index.select_spaced(values, k=arguments.k, **given)
     with results.written(output) as stream:
         results.WRITERS[kind](stream, [chosen])
     name = results.SCORE_NAMES[index.metric]

@@ -1,4 +1,4 @@
-"""Files of ids and labels, which may be strings."""
+"""Files of ids and labels, which may be strings, and of scores by ids."""
 
 from __future__ import annotations
 
@@ -15,20 +15,29 @@ from farann.io.files import open_regular
 from farann.io.text import SEPARATORS
 from farann.io.vector_content import Wanted, naming
 from farann.io.vector_formats import columns_of, kinds_of
-from farann.vectors import read_ids, split_name
+from farann.vectors import open_vectors, read_ids, split_name
 
 Array = npt.NDArray[Any]
 
 
-def id_column(path: Path) -> str | None:
-    """The only column of words in a table of numbers, or `id` or `ids` beside lists of numbers."""
+def columns_of_words(path: Path) -> list[str]:
+    """The names of the columns of a table that have words."""
+    return [name for name, kind in kinds_of(path).items() if kind is str]
+
+
+def id_column(path: Path, labels: str | None = None) -> str | None:
+    """The only column of words in a table of numbers, or `id` or `ids` beside lists of numbers.
+
+    `labels` is a column that has labels of groups.
+    """
     kinds = kinds_of(path)
     if list in kinds.values():
         return next((name for name in ("id", "ids") if kinds.get(name) in (int, str)), None)
-    words = [name for name, kind in kinds.items() if kind is str]
+    words = [name for name in columns_of_words(path) if name != labels]
     if len(words) > 1:
         raise ValueError(f"{path}: columns {', '.join(map(repr, words))} have words: say which one "
-                         "has the ids of rows (--ids NAME), and leave the others out of the file")
+                         "has the ids of rows (farann build --ids NAME) and which their groups "
+                         "(--groups NAME), and leave the others out of the file")
     return words[0] if words else None
 
 
@@ -69,6 +78,33 @@ def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None,
         if not isinstance(one, str):
             raise ValueError(f"{path}: row {row}: expected a string in {name!r}, got {one}")
     return column
+
+
+def read_scores(file: str, ids: Array, max_bytes: int | None) -> Array:
+    """A score for each of some ids: joined by a column of ids, if the file has one; otherwise in
+    the order of the ids."""
+    path, name = split_name(file)
+    if path.suffix.lower() == ".txt":
+        with open_regular(path) as stream, naming(path):
+            return np.loadtxt(stream, ndmin=1, comments=None)
+    kinds = kinds_of(path)
+    wanted = columns_of_words(path) if ids.dtype == object else [
+        one for one in ("id", "ids") if kinds.get(one) is int and one != name]
+    column = wanted[0] if len(wanted) == 1 else None
+    scores = open_vectors(file, ids=columns_of_words(path) if column is None else column,
+                          max_bytes=max_bytes).read().ravel()
+    if column is None:
+        return scores
+    found = list(joined_ids([path], column, max_bytes))
+    if len(found) != len(scores):
+        raise ValueError(f"{path}: expected one score for each of the {len(found)} ids, got "
+                         f"{len(scores)}; FILE:NAME names their column")
+    by_id = dict(zip(found, scores, strict=True))
+    missing = [one for one in ids.tolist() if one not in by_id]
+    if missing or len(by_id) < len(found):
+        raise ValueError(f"{path}: expected one score for each id of a row, got " + (
+            f"none for {missing[0]!r}" if missing else "an id twice"))
+    return np.array([by_id[one] for one in ids.tolist()])
 
 
 def read_allowed(file: str | os.PathLike[str], max_bytes: int | None) -> Array | list[str]:

@@ -138,13 +138,13 @@ def write_hdf5(stream: IO[bytes], array: Array, name: str | None) -> None:
 
 
 def look_at_parquet(wanted: Wanted) -> Content:
-    """Find a column of lists, or columns of numbers but one of ids."""
+    """Find a column of lists, or columns of numbers but those of ids."""
     path, name = wanted.path, wanted.name
     parquet = optional_package("pyarrow.parquet", path)
     with parquet.ParquetFile(path) as file:
         rows = file.metadata.num_rows
         kinds = {field.name: field.type for field in file.schema_arrow
-                 if field.name != wanted.without}
+                 if field.name not in wanted.without}
         lists = [column for column, kind in kinds.items()
                  if kind_of(kind) is list and is_number(kind.value_type)]
         if name is not None and name in kinds and is_number(kinds[name]):

@@ -38,7 +38,7 @@ def _filled_lines(stream: io.TextIOWrapper) -> Iterator[str]:
 
 
 def look_at_text(wanted: Wanted) -> Content:
-    """Find all columns but one of ids, or the one of a name; ids are integers."""
+    """Find all columns but those of ids, or the one of a name; ids are integers."""
     path, separator = wanted.path, SEPARATORS[wanted.path.suffix.lower()]
     with _opened(path) as stream:
         lines = _filled_lines(stream)
@@ -72,15 +72,14 @@ def look_at_text(wanted: Wanted) -> Content:
 
 def _columns(wanted: Wanted, names: list[str]) -> list[int] | None:
     """Numbers of columns, None for all of them."""
-    left_out = wanted.name is None and wanted.without is not None
-    if left_out:
-        wanted = wanted._replace(name=wanted.without)
-    if wanted.name is None and not (wanted.default == "ids" and "ids" in names):
+    left_out = wanted.name is None and bool(wanted.without)
+    given = wanted.without if left_out else (wanted.name,)
+    if given == (None,) and not (wanted.default == "ids" and "ids" in names):
         return None
     if not names:
-        raise Fault(f"the first line has no names of columns, got {wanted.name!r}")
-    chosen = names.index(wanted.choose("column", names))
-    return [at for at in range(len(names)) if (at == chosen) != left_out]
+        raise Fault(f"the first line has no names of columns, got {given[0]!r}")
+    chosen = {names.index(wanted._replace(name=one).choose("column", names)) for one in given}
+    return [at for at in range(len(names)) if (at in chosen) != left_out]
 
 
 def _numbers(lines: list[str], separator: str, dtype: np.dtype[Any], names: list[str],

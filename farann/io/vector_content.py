@@ -41,7 +41,7 @@ class Wanted(NamedTuple):
     name: str | None  # None: the only one, or that called `default`
     default: str
     limit: int = 0  # most bytes of its numbers once unpacked
-    without: str | None = None  # a column that has ids, and is no coordinate
+    without: tuple[str, ...] = ()  # columns that have ids or labels, and are no coordinates
 
     def choose(self, what: str, names: Iterable[str]) -> str:
         """The name of the array, of those that there are."""

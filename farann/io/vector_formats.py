@@ -64,10 +64,10 @@ def format_of(path: Path) -> Format:
 
 
 def look(path: Path, name: str | None, default: str, max_bytes: int | None = None,
-         without: str | None = None) -> Content:
+         without: tuple[str, ...] = ()) -> Content:
     """Find an array in a file of at most ``max_bytes`` once it is unpacked.
 
-    ``default`` is the name to prefer where none is given, ``without`` a column that holds ids.
+    ``default`` is the name to prefer where none is given, ``without`` are columns of ids or labels.
     """
     kind = format_of(path)
     if name is not None and not kind.named:

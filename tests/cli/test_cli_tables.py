@@ -89,6 +89,76 @@ def test_a_column_that_there_isnt(capsys: pytest.CaptureFixture[str]) -> None:
         capsys, as_csv(), "--ids", "sku")
 
 
+@pytest.mark.parametrize("labels", [["red", "green", "red", "blue"], [7, 8, 7, 9]])
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_names_and_groups_are_columns_of_one_table(kind: str, labels: list[Any],
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    path = f"a.{kind}"
+    if kind == "parquet":
+        pa = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pa.table(
+            {"color": labels, "x": ROWS[:, 0], "name": NAMES, "y": ROWS[:, 1]}), path)
+    else:
+        table = [("color", "x", "name", "y"),
+                 *zip(labels, ROWS[:, 0], NAMES, ROWS[:, 1], strict=True)]
+        text = "\n".join(",".join(map(str, line)) for line in table)
+        Path(path).write_text(text if kind == "csv" else text.replace(",", "\t"))
+    for more in ([], ["--ids", "name"]):
+        index = built(path, *more, "--groups", "color")
+        assert index.ids.tolist() == NAMES and index.groups().tolist() == labels
+        assert_array_equal(index.reconstruct(NAMES), ROWS)
+    Path("only.txt").write_text(f"{labels[1]}\n{labels[3]}\n")
+    for option, wanted in (("--groups", {"pear", "fig"}), ("--outside-groups", {"apple", "plum"})):
+        assert main(["select", "x.farann", "-k", "9", option, "only.txt", "-q"]) == 0
+        assert set(capsys.readouterr().out.split()) == wanted
+    if labels[0] == "red":  # what else has words is no coordinate of a query
+        assert main(["search", "x.farann", path, "-k", "1", "--nearest", "--json", "-q"]) == 0
+        assert [json.loads(line)["ids"] for line in capsys.readouterr().out.splitlines()] == [
+            [name] for name in NAMES]
+    said = refused(capsys, path, "--groups", "colour", "--ids", "name")
+    assert "no column is called 'colour'; there are: color, name, x, y" in said or kind == "parquet"
+
+
+def test_scores_by_ids(capsys: pytest.CaptureFixture[str]) -> None:
+    """In any order, with those of rows that aren't there; without ids in the order of the rows."""
+    built(as_csv())
+    scores = dict(zip(NAMES, [0.1, 0.9, 0.5, 0.7], strict=True))
+    turned = [("kiwi", 2.0), *list(scores.items())[::-1]]
+    Path("s.csv").write_text("score,name\n" + "".join(f"{s},{name}\n" for name, s in turned))
+    Path("t.tsv").write_text("name\tn\tscore\n" + "".join(
+        f"{name}\t3\t{s}\n" for name, s in turned))
+    Path("s.txt").write_text("".join(f"{s}\n" for s in scores.values()))
+    Path("plain.csv").write_text(Path("s.txt").read_text())
+    for file in ("s.csv", "s.csv:score", "t.tsv:score", "s.txt", "plain.csv"):
+        assert main(["select", "x.farann", "--scores", file, "-k", "3", "--radius", "0", "-q"]) == 0
+        assert capsys.readouterr().out.split() == ["pear", "fig", "plum"]
+    np.save("rows.npy", ROWS)
+    Path("n.csv").write_text("id,score\n2,0.5\n1,0.9\n0,0.1\n3,0.7\n")
+    for file in ("n.csv", "n.csv:score", "s.txt"):
+        assert main(["select", "rows.npy", "--scores", file, "-k", "3", "--radius", "0", "-q"]) == 0
+        assert capsys.readouterr().out.split() == ["1", "3", "2"]
+    Path("few.csv").write_text("name,score\napple,1\nfig,2\n")
+    Path("twice.csv").write_text(Path("s.csv").read_text() + "4,fig\n")
+    Path("bad.txt").write_text("1\nx\n")
+    for file, words in (("few.csv", "expected one score for each id of a row, got none for 'pear'"),
+                        ("twice.csv", "for each id of a row, got an id twice"),
+                        ("t.tsv", "expected one score for each of the 5 ids, got 10; FILE:NAME"),
+                        ("bad.txt", "could not convert string 'x'")):
+        assert main(["select", "x.farann", "--scores", file, "-k", "3", "-q"]) == 2
+        error = capsys.readouterr().err
+        assert file in error and words in error
+
+
+def test_errors_speak_of_options(capsys: pytest.CaptureFixture[str]) -> None:
+    built(as_csv())
+    Path("likes.txt").write_text("apple\n")
+    for options, said in ((["--likes", "likes.txt"], "--likes and --dislikes"),
+                          (["a.csv", "--diversity", "0.5"], "--diversity")):
+        assert main(["search", "x.farann", *options]) == 2
+        assert f"{said}: expected an index of --metric dot or cosine, got l2" in (
+            capsys.readouterr().err)
+
+
 # JSON lines
 
 
