@@ -1060,14 +1060,11 @@ class Index(metaclass=Hinted):
 
     @overload
     def furthest_graph(self, k: int = 10, *, as_sparse: Literal[False] = False,
-                       exclude: Any = None, allowed: Any = None, groups: Any = None,
-                       outside_groups: Any = None, threads: int | None = None,
-                       progress: Progress = False) -> Hits: ...
+                       **given: Any) -> Hits: ...
 
     @overload
-    def furthest_graph(self, k: int = 10, *, as_sparse: Literal[True], exclude: Any = None,
-                       allowed: Any = None, groups: Any = None, outside_groups: Any = None,
-                       threads: int | None = None, progress: Progress = False) -> csr_array: ...
+    def furthest_graph(self, k: int = 10, *, as_sparse: Literal[True],
+                       **given: Any) -> csr_array: ...
 
     def furthest_graph(self, k: int = 10, *, as_sparse: bool = False, exclude: Any = None,
                        allowed: Any = None, groups: Any = None, outside_groups: Any = None,

@@ -155,9 +155,6 @@ def search(arguments: argparse.Namespace) -> int:
     index = _loaded(arguments.index, mmap=arguments.mmap)
     if index.dim is None:
         raise ValueError(f"{arguments.index}: the index is empty")
-    if index.metric == "l2" and method in ("search_contrast", "search_mmr"):
-        option = "--diversity" if method == "search_mmr" else "--likes and --dislikes"
-        raise ValueError(f"{option}: expected an index of --metric dot or cosine, got l2")
     file, lists = None, _lists(arguments, index)
     if arguments.queries is not None:
         names = columns_of_words(files_of(arguments.queries)[0][0])

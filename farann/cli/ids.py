@@ -87,23 +87,19 @@ def read_scores(file: str, ids: Array, max_bytes: int | None) -> Array:
     if path.suffix.lower() == ".txt":
         with open_regular(path) as stream, naming(path):
             return np.loadtxt(stream, ndmin=1, comments=None)
-    kinds = kinds_of(path)
-    wanted = columns_of_words(path) if ids.dtype == object else [
-        one for one in ("id", "ids") if kinds.get(one) is int and one != name]
-    column = wanted[0] if len(wanted) == 1 else None
-    scores = open_vectors(file, ids=columns_of_words(path) if column is None else column,
-                          max_bytes=max_bytes).read().ravel()
-    if column is None:
+    words = columns = columns_of_words(path)
+    if ids.dtype != object:
+        columns = [one for one in ("id", "ids") if kinds_of(path).get(one) is int and one != name]
+    scores = open_vectors(file, ids=words + columns, max_bytes=max_bytes).read().ravel()
+    if len(columns) != 1:
         return scores
-    found = list(joined_ids([path], column, max_bytes))
-    if len(found) != len(scores):
-        raise ValueError(f"{path}: expected one score for each of the {len(found)} ids, got "
-                         f"{len(scores)}; FILE:NAME names their column")
-    by_id = dict(zip(found, scores, strict=True))
+    found = joined_ids([path], columns[0], max_bytes)
+    by_id = dict(zip(found, scores, strict=False))
     missing = [one for one in ids.tolist() if one not in by_id]
-    if missing or len(by_id) < len(found):
-        raise ValueError(f"{path}: expected one score for each id of a row, got " + (
-            f"none for {missing[0]!r}" if missing else "an id twice"))
+    if missing or not len(by_id) == len(found) == len(scores):
+        raise ValueError(f"{path}: expected a score for each id, and each id once, got "
+                         f"{len(scores)} scores of {len(set(found))} ids"
+                         + (f", none for {missing[0]!r}" if missing else ""))
     return np.array([by_id[one] for one in ids.tolist()])
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Float64Array, Progress
+from farann._types import Float32Array, Float64Array, Int64Array, Progress, UInt8Array
 from farann.contract import checks
 from farann.contract.stop_rule import check_exact, to_limits
 from farann.results import Diameter, Hits, Pairs, SearchStats, Selection, Spaced, no_hits
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from farann.diverse.mmr import Next
+    from farann.search.plan import Question
     from farann.store.store import Store
 
 _INSTEAD = "use search_furthest or search_nearest with recall=, or budget="
@@ -56,14 +57,10 @@ def contrast(live: Live, likes: tuple[Any, Any], dislikes: tuple[Any, Any], k: i
     """The k rows like some and unlike others; `likes` and `dislikes` are vectors, and ids."""
     from farann.diverse import contrast
 
-    metric = live.spec.metric
-    if metric.adds_squared_norm:
-        raise ValueError("search_contrast: expected an index with metric='dot' or 'cosine', "
-                         f"got {metric.name!r}")
-    check_exact("search_contrast", live.spec.vectors, _INSTEAD)
+    _check_products(live, "search_contrast")
     store = live.store if likes[1] is None and dislikes[1] is None else laid_out(live)
     asked, single = contrast.to_contrasts(store, likes, dislikes, weight, likes_by,
-                                          normalized=metric.normalized)
+                                          normalized=live.spec.metric.normalized)
     own = [ids for sets in (asked.likes, asked.dislikes) if (ids := sets.own()) is not None]
     if own:
         given = given._replace(own=reduce(filters.both, own), store=store)
@@ -82,45 +79,44 @@ def _of_sets(live: Live, asked: Any, k: int, limited: tuple[Any, ...], given: Fi
 
     limits = to_limits(*limited)
     question = question_of(live, asked, k, given, threads, single=single)
-    if question is None:
-        hits, stats = no_hits(len(asked), k, keyed=keyed), SearchStats(len(asked))
-        return answer(hits, single, stats if return_stats else None)
     options = {} if limits is None else {"epsilon": limits.epsilon or 0.0,
                                          "budget": limits.budget or 0,
                                          "seconds": limits.seconds or 0.0}
-    if len(asked) == 0:
-        hits, stats = no_hits(0, question.k, keyed=keyed), SearchStats(0)
-    else:
-        hits, stats = plan.top_of_groups(question, partial(search, keyed=keyed, **options),
-                                         keyed=keyed)
-        live.last_search = stats
-    hits.ids = question.store.named(hits.ids)
-    return answer(hits, single, stats if return_stats else None)
+    return _answered(live, question, len(asked), k, single, return_stats, partial(
+        plan.top_of_groups, search=partial(search, keyed=keyed, **options), keyed=keyed), keyed)
 
 
 def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
         candidates: int | None, given: Filtering, threads: int | None, return_stats: bool) -> Hits:
     """Rows that are like the query and unlike each other."""
-    metric = live.spec.metric
-    if metric.adds_squared_norm:
-        raise ValueError("search_mmr: expected an index with metric='dot' or 'cosine', "
-                         f"got {metric.name!r}")
-    diversity = checks.to_float("diversity", diversity)
-    if not 0.0 <= diversity <= 1.0:
-        raise ValueError(f"diversity: expected a number from 0 to 1, got {diversity}")
+    from farann.diverse import mmr
+
+    _check_products(live, "search_mmr")
+    diversity = checks.to_finite("diversity", diversity, 0.0, 1.0)
     if candidates is not None:
         candidates = checks.to_int("candidates", candidates, 1)
-    check_exact("search_mmr", live.spec.vectors, _INSTEAD)
     vectors, single, given = asked(live, queries, ids, given)
     question = question_of(live, vectors, k, given, threads, single=single)
-    hits, stats = no_hits(len(vectors), k), SearchStats(len(vectors))
-    if question is not None:
-        n_rows = len(question.store)
-        if n_rows and len(vectors):
-            from farann.diverse import mmr
+    search = partial(mmr.search, diversity=diversity, candidates=candidates)
+    return _answered(live, question, len(vectors), k, single, return_stats, search)
 
-            hits, stats = mmr.search(question, diversity,
-                                     None if candidates is None else min(candidates, n_rows))
+
+def _check_products(live: Live, what: str) -> None:
+    """Refuse a question about sums of products under l2, or without vectors."""
+    if live.spec.metric.adds_squared_norm:
+        raise ValueError(f"{what}: expected an index with metric='dot' or 'cosine', "
+                         f"got {live.spec.metric.name!r}")
+    check_exact(what, live.spec.vectors, _INSTEAD)
+
+
+def _answered(live: Live, question: Question | None, n: int, k: int, single: bool,
+              return_stats: bool, search: Callable[[Question], tuple[Hits, SearchStats]],
+              keyed: bool = False) -> Hits:
+    """The answer to n queries that `search` finds; padding alone where there are no rows."""
+    hits, stats = no_hits(n, k, keyed=keyed), SearchStats(n)
+    if question is not None:
+        if n and len(question.store):
+            hits, stats = search(question)
             live.last_search = stats
         hits.ids = question.store.named(hits.ids)
     return answer(hits, single, stats if return_stats else None)
@@ -158,23 +154,34 @@ def select(live: Live, k: int | None, start: Any, first: Any, radius: float | No
     most = None if k is None else checks.to_int("k", k, 1)
     if start is not None and first is not None:
         raise ValueError("start: expected at most one of start and first, got both")
-    check_exact("select_diverse", live.spec.vectors, _INSTEAD)
-    filters.check_owner(live, given.allowed)
-    store = live.store
+    store, slots, mask = _passing(live, "select_diverse", live.store, given)
     begin = greedy.slot_of(store, start)
     before = asked_ids.known_slots(store, [] if first is None else first, "first")
-    if store is None or len(store) == 0:
-        none = np.empty(0, np.int64)
-        return Selection(none if store is None else store.named(none), np.empty(0, np.float32))
-    slots, mask = filters.slots_and_mask(live, store, given)
+    if not store:
+        return Selection(_none_of(store), np.empty(0, np.float32))
     if begin is not None and begin not in slots:
         raise ValueError(f"start: expected an id that may be chosen, got {start!r}")
-    selection = greedy.select(store, live.isa, slots, mask, greedy.Choice(
-        k=most or len(store), start=begin, first=np.unique(before), radius=limit,
-        per_group=_to_per_group(store, per_group), threads=threads_for(live, threads),
-        progress=checks.to_progress(progress)))
+    selection = greedy.select(
+        store, live.isa, slots, mask, most or len(store), begin, np.unique(before), limit,
+        _to_per_group(store, per_group), threads_for(live, threads), checks.to_progress(progress))
     selection.ids = store.named(selection.ids)
     return selection
+
+
+def _passing(live: Live, what: str, store: Store | None, given: Filtering,
+             ) -> tuple[Store | None, Int64Array, UInt8Array | None]:
+    """The rows that pass filters, as slots and as a mask, None for all; `what` takes vectors."""
+    check_exact(what, live.spec.vectors, _INSTEAD)
+    filters.check_owner(live, given.allowed)
+    if not store:
+        return store, np.empty(0, np.int64), None
+    return store, *filters.slots_and_mask(live, store, given)
+
+
+def _none_of(store: Store | None, n: int = 0) -> npt.NDArray[Any]:
+    """The ids of no rows, n times."""
+    none = np.full(n, -1)
+    return none if store is None else store.named(none)
 
 
 def _to_spacing(live: Live, radius: Any) -> float | None:
@@ -193,17 +200,13 @@ def select_spaced(live: Live, scores: npt.ArrayLike, radius: Any, k: int | None,
         raise ValueError("radius: expected one, or k, or per_group, got none of them")
     limit = _to_spacing(live, radius)
     most = None if k is None else checks.to_int("k", k, 1)
-    check_exact("select_spaced", live.spec.vectors, _INSTEAD)
-    filters.check_owner(live, given.allowed)
-    store = laid_out(live)
+    store, slots, _ = _passing(live, "select_spaced", laid_out(live), given)
     values = to_values(scores, 0 if store is None else len(store))
     per_group = _to_per_group(store, per_group)
-    if store is None or len(store) == 0:
-        none = np.empty(0, np.int64)
-        return Spaced(none if store is None else store.named(none), values, limit)
+    if not store:
+        return Spaced(_none_of(store), values, limit)
     from farann.diverse.spaced import RankedSlots
 
-    slots, _ = filters.slots_and_mask(live, store, given)
     by_slot = np.empty(store.n_slots)
     by_slot[store.live_slots()] = values
     order = slots[np.lexsort((store.ids.ids_of(slots), -by_slot[slots]))]
@@ -242,12 +245,10 @@ def pairs_within(live: Live, radius: float, limit: int, given: Filtering, thread
     from farann.diverse import pairs
 
     radius, limit = checks.to_float("radius", radius), checks.to_int("limit", limit, 1)
-    check_exact("pairs_within", live.spec.vectors, _INSTEAD)
-    filters.check_owner(live, given.allowed)
-    progress, store = checks.to_progress(progress), laid_out(live)
-    if store is None or len(store) == 0:
+    store, slots, _ = _passing(live, "pairs_within", laid_out(live), given)
+    progress = checks.to_progress(progress)
+    if not store:
         return Pairs(np.empty((0, 2), np.int64), np.empty(0, np.float32))
-    slots, _ = filters.slots_and_mask(live, store, given)
     found = pairs.within(store, store.view(live.isa), slots, radius, limit,
                          threads_for(live, threads), progress)
     return Pairs(store.named(found.ids.ravel()).reshape(-1, 2), found.scores)
@@ -257,13 +258,10 @@ def diameter(live: Live, given: Filtering, threads: int | None, progress: Progre
     """The two rows that are furthest from each other."""
     from farann.diverse import pairs
 
-    check_exact("diameter", live.spec.vectors, _INSTEAD)
-    filters.check_owner(live, given.allowed)
-    progress, store = checks.to_progress(progress), laid_out(live)
-    slots = filters.slots_and_mask(live, store, given)[0] if store else np.empty(0, np.int64)
+    store, slots, _ = _passing(live, "diameter", laid_out(live), given)
+    progress = checks.to_progress(progress)
     if store is None or len(slots) < 2:
-        none = np.full(2, -1)
-        return Diameter(none if store is None else store.named(none), nan)
+        return Diameter(_none_of(store, 2), nan)
     pair = pairs.furthest_pair(store, store.view(live.isa), slots, threads_for(live, threads),
                                progress)
     return Diameter(store.named(np.array([pair.a, pair.b])), pairs.score_of(store, pair))
@@ -290,7 +288,7 @@ def furthest_of_each(live: Live, what: str, k: int, given: Filtering, threads: i
 
     check_exact(what, live.spec.vectors, _INSTEAD)
     progress, store = checks.to_progress(progress), laid_out(live)
-    if store is None or len(store) == 0:
+    if not store:
         return no_hits(0, k), store
     slots, own = store.live_slots(), store.live_ids()
     question = question_of(live, slots, k, given._replace(

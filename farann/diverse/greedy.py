@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from functools import partial, reduce
 from math import inf
 from typing import Any, NamedTuple
@@ -30,8 +29,6 @@ _PICKS_AT_ONCE = 256
 _CENTER_SAMPLE = 128
 # Multiply-adds up to which a selection runs on the calling thread: switching threads takes longer.
 _FEW_PRODUCTS = 50_000_000
-# Coordinates up to which rows are added up on the calling thread.
-_FEW_COORDINATES = 500_000
 # Most multiply-adds of a selection that Ctrl+C waits for, some hundredths of a second.
 _PRODUCTS_AT_ONCE = 200_000_000
 
@@ -71,19 +68,6 @@ class RowSum(NamedTuple):
             return _core.mean_of_sum(self.digits, self.n)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Choice:
-    """The checked arguments of a selection, with rows as slots."""
-
-    k: int
-    start: int | None  # None: the row furthest from the mean
-    first: Int64Array  # chosen before
-    radius: float | None
-    per_group: int | None
-    threads: int
-    progress: Progress
-
-
 def snapshot_of(store: Store, isa: str) -> _core.Snapshot:
     """The snapshot to choose from; a store that wasn't built needs no codes for this."""
     if store.built:
@@ -94,38 +78,41 @@ def snapshot_of(store: Store, isa: str) -> _core.Snapshot:
                           store.spec.metric.number, isa)
 
 
-def select(store: Store, isa: str, slots: Int64Array, mask: UInt8Array | None,
-           choice: Choice) -> Selection:
-    """Choose rows among some slots, of which `mask` has a mark each; None: all."""
+def select(store: Store, isa: str, slots: Int64Array, mask: UInt8Array | None, k: int,
+           start: int | None, before: Int64Array, radius: float | None, per_group: int | None,
+           threads: int, progress: Progress) -> Selection:
+    """Choose rows among some slots, of which `mask` has a mark each; None: all.
+
+    The first is that at `start`, None: the row furthest from the mean; or that furthest from rows
+    chosen before.
+    """
     metric = store.spec.metric
-    n_left = len(slots)
-    if len(choice.first):
-        n_left -= int(np.isin(choice.first, slots).sum())
-    k = min(choice.k, n_left)
+    n_left = len(slots) - (int(np.isin(before, slots).sum()) if len(before) else 0)
+    k = min(k, n_left)
     if k == 0:
         return Selection(np.empty(0, np.int64), np.empty(0, np.float32))
     snapshot = snapshot_of(store, isa)
     allowed = _core.Filter(snapshot, mask)
-    first, n_before = choice.first, 0
+    first, n_before = before, 0
     if len(first) == 0:
-        first, n_before = np.array([choice.start or 0], np.int64), 1
-        if choice.start is None:
+        first, n_before = np.array([start or 0], np.int64), 1
+        if start is None:
             begin = _furthest_from_mean(snapshot, allowed, len(slots), lambda at: _rows(
-                store, slots[at : at + _ROWS_AT_ONCE]), metric, choice.threads)
+                store, slots[at : at + _ROWS_AT_ONCE]), metric, threads)
             first = (slots[store.ids.ids_of(slots).argmin()][np.newaxis] if begin is None
                      else store.slots_of(np.array([begin])))
     groups = None
-    if choice.per_group is not None and store.groups is not None:
+    if per_group is not None and store.groups is not None:
         groups = store.groups.by_slot()
     is_long = len(slots) * k * store.dim > _FEW_PRODUCTS
-    task = _core.Greedy(snapshot, allowed, first, k - n_before, radius=choice.radius, groups=groups,
-                        per_group=choice.per_group or 0, threads=choice.threads if is_long else 1,
+    task = _core.Greedy(snapshot, allowed, first, k - n_before, radius=radius, groups=groups,
+                        per_group=per_group or 0, threads=threads if is_long else 1,
                         run_all=pool.run_all)
     ids, scores = np.empty(k, np.int64), np.empty(k, np.float32)
     if n_before:
         ids[:1] = store.ids.ids_of(first)
         scores[0] = inf if metric.larger_is_further else -inf
-    n = n_before + _run(task, k - n_before, choice.progress, is_long)
+    n = n_before + _run(task, k - n_before, progress, is_long)
     task.write(ids[n_before:], scores[n_before:])
     return Selection(ids[:n].copy(), scores[:n].copy())
 
@@ -193,15 +180,13 @@ def _furthest_from_mean(snapshot: _core.Snapshot, allowed: _core.Filter, n: int,
 
     None: directions cancel, so that all rows are as far.
     """
-    sums = list[RowSum]()
-    if n * snapshot.dim < _FEW_COORDINATES:
-        threads = 1
+    sums, parts = list[RowSum](), min(threads, n // _ROWS_AT_ONCE + 1)
 
     def add(part: int, flag: _core.CancelFlag) -> None:
-        starts = range(part * _ROWS_AT_ONCE, n, threads * _ROWS_AT_ONCE)
+        starts = range(part * _ROWS_AT_ONCE, n, parts * _ROWS_AT_ONCE)
         sums.append(RowSum.of(map(block_at, starts), snapshot.dim, metric.normalized))
 
-    pool.run_all([partial(add, part) for part in range(threads)], threads)
+    pool.run_all([partial(add, part) for part in range(parts)], parts)
     mean = reduce(RowSum.plus, sums).mean()
     if metric.normalized and not mean.any():
         return None

@@ -58,7 +58,7 @@ def search(question: Question, diversity: float,
     if row_filters.groups is not None:
         return plan.top_of_groups(question, lambda part: search(part, diversity, candidates))
     scores, ids = np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64)
-    size = 1 if candidates is None else candidates
+    size = 1 if candidates is None else min(candidates, len(store))
     chosen = row_filters.filter(store, view, n, exact=True)
     alone = _alone(question, -queries, 1) if n == size == 1 else None
     nearest, stats = alone or batches.top(view.exact, chosen, queries, size, True, threads)
@@ -73,9 +73,8 @@ def search(question: Question, diversity: float,
             ranker = _Ranker(question.of(np.array([i])), diversity, store.slots_of(found), flag, k)
             if candidates is not None:
                 ranker.bound = -inf
-            for j, (slot, value) in zip(range(k), ranker.picks(), strict=False):
-                ids[i, j] = store.ids.ids_of(np.array([slot]))[0]
-                scores[i, j] = value
+            for j, (id, value, _) in zip(range(k), ranker.picks(), strict=False):
+                ids[i, j], scores[i, j] = id, value
             did.extend(ranker.did)
 
     pool.run_all([partial(answer, i) for i in range(n)], threads, long=True)
@@ -124,9 +123,8 @@ def next_picks(question: Question, picked: Int64Array, vectors: Float32Array,
             ranker = _Ranker(question.of(np.array([i])), diversity, store.slots_of(nearest.ids[i]),
                              flag, 1 + len(vectors[i]), slots[slots >= 0].tolist(),
                              list(vectors[i][:, np.newaxis]))
-            for slot, values[i] in ranker.picks():
-                ids[i] = store.ids.ids_of(np.array([slot]))[0]
-                orders[i] = ranker.order_of(slot) if len(vectors[i]) == 0 else values[i]
+            for ids[i], values[i], similar in ranker.picks():
+                orders[i] = similar if len(vectors[i]) == 0 else values[i]
                 return
 
     pool.run_all([partial(answer, i) for i in range(n)], threads, long=True)
@@ -153,27 +151,20 @@ class _Ranker:
         self.bound = inf
         self._take_pool(slots)
 
-    def picks(self) -> Iterator[tuple[int, float]]:
-        """Slots and values, until there are no more rows."""
+    def picks(self) -> Iterator[tuple[int, float, float]]:
+        """Ids, values and similarities to the query, until there are no more rows."""
         while True:
             values = self._values()
             best = self._best(values)
             # The first pick is the most similar row, which the pool begins with.
-            while best is None or (self._vectors and values[best] <= self.bound):
-                if self.bound == -inf:
-                    if best is None:
-                        return
-                    break
+            if self.bound > -inf and (
+                    best is None or (self._vectors and values[best] <= self.bound)):
                 self._extend()
-                values = self._values()
-                best = self._best(values)
-            slot = int(self._slots[best])
-            yield slot, float(values[best])
-            self._pick(best)
-
-    def order_of(self, slot: int) -> float:
-        """The similarity of a row of the pool to the query."""
-        return float(self._similar[self._slots == slot][0])
+            elif best is None:
+                return
+            else:
+                yield int(self._ids[best]), float(values[best]), float(self._similar[best])
+                self._pick(best)
 
     def _values(self) -> Float64Array:
         """Values of the rows in the pool; -infinity for those that were picked."""

@@ -18,7 +18,7 @@ from farann.runtime.cost import row_costs
 from farann.runtime.process import ieee_arithmetic
 from farann.runtime.progress import told
 from farann.search import plan
-from farann.search.filters import Rows
+from farann.search.filters import only
 from farann.search.plan import Question
 from farann.store.store import Store, View
 
@@ -66,7 +66,7 @@ def furthest_pair(store: Store, view: View, slots: Int64Array, threads: int,
     would depend on the history of the index which of the two is known.
     """
     slack = _KEYS_DIFFER if store.spec.metric.normalized else 0.0
-    chosen = _only(store, view, slots, _MOST_PAIRED)
+    chosen = only(store, view, slots, _MOST_PAIRED)
     with ieee_arithmetic():
         reach = _reaches(store, slots)
     order = np.argsort(-reach, kind="stable")
@@ -87,13 +87,6 @@ def furthest_pair(store: Store, view: View, slots: Int64Array, threads: int,
             best, _ = _best_of(store, view, chosen, others[at : at + _MOST_PAIRED], best, slack,
                                threads)
     return best
-
-
-def _only(store: Store, view: View, slots: Int64Array, n_queries: int) -> _core.Filter:
-    """The filter that lets some rows pass."""
-    if len(slots) == len(store):
-        return view.everything
-    return Rows(store.n_slots, slots=np.sort(slots)).filter(store, view, n_queries, exact=True)
 
 
 def _about_as_far(store: Store, view: View, chosen: _core.Filter, close: Int64Array,
@@ -207,7 +200,7 @@ def as_graph(ids: Int64Array, hits: Hits) -> csr_array:
 def within(store: Store, view: View, slots: Int64Array, radius: float, limit: int, threads: int,
            progress: Progress) -> Pairs:
     """All pairs of some rows that are no further apart than a radius."""
-    ids, chosen = store.ids.ids_of(slots), _only(store, view, slots, _MOST_JOINED)
+    ids, chosen = store.ids.ids_of(slots), only(store, view, slots, _MOST_JOINED)
     order = np.argsort(ids, kind="stable")
 
     def search(some: slice, most: int) -> tuple[RangeHits, bool]:

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from farann import _core
 from farann._types import Float32Array, Int64Array, Progress
 from farann.runtime import batches
 from farann.runtime.progress import told
-from farann.search.filters import Rows
+from farann.search.filters import only
 from farann.store.store import Store, View
 
 _AT_ONCE = 1024  # rows that meet the picks, and then each other, at a time
@@ -133,20 +132,17 @@ class RankedSlots(Ranked):
     def nearer(self, radius: float, rows: Int64Array, others: Int64Array,
                most: int) -> tuple[Int64Array, Int64Array]:
         radii = np.full(len(rows), inside(radius, self.larger_is_further))
-        hits, _ = batches.in_range(self.view.exact, self._filter(others, len(rows)),
+        hits, _ = batches.in_range(self.view.exact, only(self.store, self.view, others, len(rows)),
                                    self.store.take(rows), radii, True, self.threads, most)
         return hits.offsets, self.store.slots_of(hits.ids)
 
     def best(self, rows: Int64Array, others: Int64Array, *, nearest: bool) -> Float32Array:
         own = self.store.ids.ids_of(rows)
-        chosen = self._filter(others, len(rows)).excluding(own, np.arange(len(own) + 1))
+        chosen = only(self.store, self.view, others, len(rows)).excluding(
+            own, np.arange(len(own) + 1))
         hits, _ = batches.top(self.view.exact, chosen, self.store.take(rows), 1, nearest,
                               self.threads)
         return hits.scores[:, 0]
-
-    def _filter(self, slots: Int64Array, n_queries: int) -> _core.Filter:
-        rows = Rows(self.n_rows, slots=slots)
-        return rows.filter(self.store, self.view, n_queries, True)
 
 
 def _place(number: float) -> int:

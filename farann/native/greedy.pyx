@@ -71,7 +71,7 @@ cdef class Front:
     cdef int64_t *place_of    # position of the first row of a stride; -1: not looked for
     cdef int64_t first        # position of the row that `first_row` gave
     cdef Bounded last         # no row behind goes before it
-    cdef int64_t n_scored, n_exact, n_compared
+    cdef int64_t n_compared
 
     @staticmethod
     cdef Front of(Picks picks, RowState *rows, int64_t n_slots):
@@ -132,7 +132,7 @@ cdef class Front:
                 self.panels, self.n, self.picks.dim, self.bias,
                 self.picks.tiles + at // width * width * self.picks.dim + at % width, 1,
                 self.picks.offsets + at, self.best)
-        self.n_scored += self.n
+        self.picks.n_scored += self.n
         self.met = at + 1
         if self.met % self.picks.chunk == 0:
             self.end_chunk()
@@ -237,33 +237,31 @@ cdef class Front:
             start = row.chunk * self.picks.chunk
             end = min(start + self.picks.chunk, count)
             key = self.picks.least_key(self.picks.row_of(slot), start, end)
-            self.n_exact += end - start
             if key <= row.others - self.picks.off:
                 row.bound, row.met, row.chunk = key, <int32_t>count, KEY_KNOWN
         if row.chunk != KEY_KNOWN or row.met < count:
-            self.n_exact += self.picks.make_exact(row, slot)
+            self.picks.make_exact(row, slot)
         self.bounds[at] = rounded_up(row.bound)
 
 
 @cython.no_gc
-cdef class Block:
-    """Rows that meet picks together, and the memory of a thread that scores them."""
+cdef class Block(Picks):
+    """The picks of a selection, and rows that meet them together; one for each thread."""
 
-    cdef Picks picks     # those of the selection, with memory of its own
-    cdef RowState *rows  # of all rows, by slot
-    cdef Scratch scratch
-    cdef int64_t *slots  # of the rows that are left, and their places in the panels
+    cdef RowState *states  # of all rows, by slot
+    cdef int64_t *slots    # of the rows that are left, and their places in the panels
     cdef int64_t *places
-    cdef int64_t n, n_scored_at_once, n_scored, n_exact
+    cdef int64_t n, n_scored_at_once
     cdef float *panels
     cdef float *bias
     cdef float *best
 
     @staticmethod
-    cdef Block of(Picks picks, RowState *rows):
+    cdef Block of(Snapshot snapshot, RowState *states):
         cdef Block self = Block.__new__(Block)
-        cdef int64_t room = MOST_PACKED + picks.kernels.panel_rows, dim = picks.dim
-        self.picks, self.rows, self.scratch = picks, rows, Scratch()
+        cdef int64_t room = MOST_PACKED + snapshot.kernels.panel_rows, dim = snapshot.dim
+        self.begin(snapshot)
+        self.states = states
         self.panels = <float *>self.scratch.allocate(room, (dim + 1) * sizeof(float), False)
         self.bias = self.panels + room * dim
         self.best = <float *>self.scratch.allocate(room, sizeof(float))
@@ -273,51 +271,50 @@ cdef class Block:
 
     cdef void meet_picks(self, const int32_t *slots, int64_t n, double floor) noexcept nogil:
         """Have rows meet the picks they lack, chunk by chunk, while they are above the floor."""
-        cdef int64_t first = self.rows[slots[0]].met, end, i, chunk, count = self.picks.count
-        cdef int64_t width = self.picks.kernels.tile_queries
-        cdef bint packed = not self.picks.row_major or count - first > FEW_PICKS
+        cdef int64_t first = self.states[slots[0]].met, end, i, chunk, count = self.count
+        cdef int64_t width = self.kernels.tile_queries
+        cdef bint packed = not self.row_major or count - first > FEW_PICKS
         cdef RowState *row
-        if self.picks.by_keys:
+        if self.by_keys:
             for i in range(n):
-                self.n_exact += self.picks.make_exact(&self.rows[slots[i]], slots[i])
+                self.make_exact(&self.states[slots[i]], slots[i])
             return
         for i in range(n):
             self.slots[i], self.places[i] = slots[i], i
         self.n = self.n_scored_at_once = n
         if packed:
-            self.picks.pack(self.slots, n, self.panels, self.bias)
+            self.pack(self.slots, n, self.panels, self.bias)
             first -= first % width
         while self.n and first < count:
-            chunk = first // self.picks.chunk
-            end = min((chunk + 1) * self.picks.chunk, count)
-            self.score(first, end, packed)
+            chunk = first // self.chunk
+            end = min((chunk + 1) * self.chunk, count)
+            self.score_block(first, end, packed)
             for i in range(self.n):
-                row = &self.rows[self.slots[i]]
-                meet(row, chunk, -self.best[self.places[i]], self.picks.off)
+                row = &self.states[self.slots[i]]
+                meet(row, chunk, -self.best[self.places[i]], self.off)
                 row.met = max(row.met, <int32_t>end)
             first = end
             self.keep_above(floor, packed)
 
-    cdef void score(self, int64_t first, int64_t end, bint packed) noexcept nogil:
+    cdef void score_block(self, int64_t first, int64_t end, bint packed) noexcept nogil:
         """Find the best of the block's scores for some picks of a chunk, less their offsets."""
         cdef int64_t i, n = self.n_scored_at_once
         for i in range(n):
             self.best[i] = -INFINITY
         self.n_scored += (end - first) * n
         if packed:
-            self.picks.kernels.best_scores_f32(
-                self.panels, n, self.picks.dim, self.bias,
-                self.picks.tiles + first * self.picks.dim, end - first,
-                self.picks.offsets + first, self.best)
+            self.kernels.best_scores_f32(
+                self.panels, n, self.dim, self.bias, self.tiles + first * self.dim, end - first,
+                self.offsets + first, self.best)
             return
         for i in range(first, end):
-            self.picks.raise_best(i, self.slots, n, self.best)
+            self.raise_best(i, self.slots, n, self.best)
 
     cdef void keep_above(self, double floor, bint packed) noexcept nogil:
         """Leave out rows at the floor or below; pack the others where half the panels will do."""
-        cdef int64_t i, kept = 0, width = self.picks.kernels.panel_rows
+        cdef int64_t i, kept = 0, width = self.kernels.panel_rows
         for i in range(self.n):
-            if self.rows[self.slots[i]].bound > floor:
+            if self.states[self.slots[i]].bound > floor:
                 self.slots[kept] = self.slots[i]
                 self.places[kept] = self.places[i]
                 kept += 1
@@ -325,7 +322,7 @@ cdef class Block:
         if not packed or kept and uses(SHRINKING_BLOCKS) and (
                 2 * ((kept + width - 1) // width) <= (self.n_scored_at_once + width - 1) // width):
             if packed:
-                self.picks.pack(self.slots, kept, self.panels, self.bias)
+                self.pack(self.slots, kept, self.panels, self.bias)
             self.n_scored_at_once = kept
             for i in range(kept):
                 self.places[i] = i
@@ -351,9 +348,8 @@ cdef class Greedy:
         The number of each row's group.
     per_group : int
         With `groups`: rows of a group at most, those chosen before among them.
-    threads : int
-    run_all : callable, optional
-        Needed for several threads: calls each function of a list with a flag, in threads.
+    threads, run_all : int, callable
+        Threads, and what calls each function of a list with a flag, in several of them.
     """
 
     cdef Snapshot snapshot
@@ -373,7 +369,7 @@ cdef class Greedy:
     cdef int64_t n_sampled
     cdef list blocks      # one for each thread
     cdef object run_all   # calls functions in threads
-    cdef int64_t n_lacking, n_parts, n_scored
+    cdef int64_t n_lacking, n_parts
     cdef double floor     # rows below it need not meet all picks
     cdef int64_t[::1] slots
     cdef double[::1] keys
@@ -408,10 +404,11 @@ cdef class Greedy:
                 raise ValueError("groups must have a number for each slot")
             self.group_room = np.full(np.max(groups, initial=-1) + 1, per_group)
         self.slots, self.keys = np.empty(most, np.int64), np.empty(most, np.float64)
-        self.picks = Picks.of(snapshot)
-        self.picks.grow(first.shape[0])
         self.scratch = Scratch()
         self.rows = <RowState *>self.scratch.allocate(n, sizeof(RowState), False)
+        self.blocks = [Block.of(snapshot, self.rows) for i in range(threads)]
+        self.picks = self.blocks[0]
+        self.picks.grow(first.shape[0])
         self.front = Front.of(self.picks, self.rows, n)
         self.ready = <Bounded *>self.scratch.allocate(n + 1, sizeof(Bounded), False)
         self.behind = <int32_t *>self.scratch.allocate(2 * n, sizeof(int32_t), False)
@@ -419,20 +416,18 @@ cdef class Greedy:
         self.met_counts = <int64_t *>self.scratch.allocate(
             self.picks.capacity + self.slots.shape[0] + 2, sizeof(int64_t))
         self.run_all, self.first = run_all, first[0]
-        self.blocks = [Block.of(Picks.of(snapshot) if i else self.picks, self.rows)
-                       for i in range(threads)]
         self.n_sampled = min(sampled, n)
         self.sample = <int32_t *>self.scratch.allocate(self.n_sampled, sizeof(int32_t), False)
         for i in range(self.n_sampled):
             self.sample[i] = <int32_t>(n * i // self.n_sampled)
         self.in_parts(n)
         for block in self.blocks[1:self.n_parts]:
-            self.picks.smallest = min(self.picks.smallest, block.picks.smallest)
-            self.picks.largest = max(self.picks.largest, block.picks.largest)
+            self.picks.smallest = min(self.picks.smallest, block.smallest)
+            self.picks.largest = max(self.picks.largest, block.largest)
         with nogil:
             before = farann_arithmetic_begin()
             self.by_float32 = self.picks.meet_first(first[0], self.rows)
-            self.n_scored = self.n_left = self.n_slots
+            self.picks.n_scored = self.n_left = self.n_slots
             for i in range(1, first.shape[0]):
                 self.picks.add_query(self.picks.row_of(first[i]))
                 self.leave_out(first[i])
@@ -470,7 +465,7 @@ cdef class Greedy:
     def did(self):
         """Pairs of rows that were scored in float32, and by exact keys; rows compared in front."""
         cdef Block block
-        cdef int64_t scored = self.n_scored + self.front.n_scored, exact = self.front.n_exact
+        cdef int64_t scored = 0, exact = 0
         for block in self.blocks:
             scored, exact = scored + block.n_scored, exact + block.n_exact
         return scored, exact, self.front.n_compared
@@ -633,9 +628,9 @@ cdef class Greedy:
         with nogil:
             before = farann_arithmetic_begin()
             if self.picks.count == 0:
-                block.picks.score_all(self.first, self.rows, part, self.n_parts)
+                block.score_all(self.first, self.rows, part, self.n_parts)
             else:
-                block.picks.follow(self.picks)
+                block.follow(self.picks)
             while start < self.n_lacking and not farann_is_up(self.given_up):
                 block.meet_picks(self.sorted + start, min(n, self.n_lacking - start), self.floor)
                 start += n * self.n_parts

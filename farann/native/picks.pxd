@@ -60,6 +60,7 @@ cdef class Picks:
     cdef farann_metric metric
     cdef farann_packing packing
     cdef int64_t dim, count, capacity
+    cdef int64_t n_scored, n_exact  # pairs of rows and picks, by float32 and by exact keys
     cdef Scratch scratch, grown  # of one row; of all that were added
     cdef float *rows      # as they are, one after the other
     cdef double *norms    # |s| under cosine, else 1
@@ -81,8 +82,7 @@ cdef class Picks:
     cdef farann_query prepared
     cdef RowReader reader
 
-    @staticmethod
-    cdef Picks of(Snapshot snapshot)
+    cdef int begin(self, Snapshot snapshot) except -1
     cdef void follow(self, Picks other) noexcept nogil
     cdef const float *row_of(self, int64_t slot) noexcept nogil
     cdef int grow(self, int64_t needed) except -1
@@ -99,6 +99,6 @@ cdef class Picks:
                    float *bias) noexcept nogil
     cdef double norm_of(self, const float *row) noexcept nogil
     cdef double least_key(self, const float *row, int64_t first, int64_t end) noexcept nogil
-    cdef int64_t make_exact(self, RowState *state, int64_t slot) noexcept nogil
+    cdef void make_exact(self, RowState *state, int64_t slot) noexcept nogil
     cdef void score(self, const float *row, double norm, int64_t first, int64_t n,
                     double *keys) noexcept nogil

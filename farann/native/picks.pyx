@@ -21,9 +21,8 @@ cdef double LARGEST_OFFSET = 1e37
 cdef class Picks:
     """Rows that were chosen: exact, and as queries in float32."""
 
-    @staticmethod
-    cdef Picks of(Snapshot snapshot):
-        cdef Picks self = Picks.__new__(Picks)
+    cdef int begin(self, Snapshot snapshot) except -1:
+        """Make room to score rows of a snapshot."""
         cdef int64_t n = padded(snapshot.dim), width
         self.snapshot, self.kernels, self.metric = snapshot, snapshot.kernels, snapshot.metric
         self.dim = snapshot.dim
@@ -38,7 +37,7 @@ cdef class Picks:
         self.copies = <float *>self.scratch.allocate(MOST_PACKED * self.dim, sizeof(float), False)
         self.positions = <int64_t *>self.scratch.allocate(MOST_PACKED, sizeof(int64_t), False)
         self.scores = <float *>self.scratch.allocate(MOST_PACKED, sizeof(float), False)
-        return self
+        return 0
 
     cdef void follow(self, Picks other) noexcept nogil:
         """Be the same picks as another's, with memory of its own to score rows."""
@@ -118,10 +117,7 @@ cdef class Picks:
 
     cdef void score_all(self, int64_t slot, RowState *states, int64_t part,
                         int64_t parts) noexcept nogil:
-        """Score all rows, where they lie, for a pick to be, and find the range of their |y|^2.
-
-        Of several parts one: every n-th block of rows.
-        """
+        """Score every n-th block of all rows, of n parts, for a pick; find the range of |y|^2."""
         cdef int64_t rows = min(self.reader.room, <int64_t>MOST_PACKED), start, n, i
         cdef const Segment *segment
         cdef RowBlock block
@@ -237,6 +233,7 @@ cdef class Picks:
         cdef double keys[KEYS_AT_ONCE]
         cdef double least = INFINITY, norm = self.norm_of(row)
         cdef int64_t n, j
+        self.n_exact += end - first
         while first < end:
             n = min(end - first, KEYS_AT_ONCE)
             self.score(row, norm, first, n, keys)
@@ -245,13 +242,12 @@ cdef class Picks:
             first += n
         return least
 
-    cdef int64_t make_exact(self, RowState *state, int64_t slot) noexcept nogil:
-        """Bring a row up to date by exact keys alone; gives how many these are."""
+    cdef void make_exact(self, RowState *state, int64_t slot) noexcept nogil:
+        """Bring a row up to date by exact keys alone."""
         cdef int64_t first = state.met if state.chunk == KEY_KNOWN else 0
         cdef double key = INFINITY if first == 0 else state.bound
         state.bound = min(key, self.least_key(self.row_of(slot), first, self.count))
         state.others, state.chunk, state.met = INFINITY, KEY_KNOWN, <int32_t>self.count
-        return self.count - first
 
     cdef void score(self, const float *row, double norm, int64_t first, int64_t n,
                     double *keys) noexcept nogil:

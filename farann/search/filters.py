@@ -403,6 +403,13 @@ def _allowed(store: Store | None, n_rows: int,
     return None, asked_ids.checked(store, "allowed", allowed, copy=False)
 
 
+def only(store: Store, view: View, slots: Int64Array, n_queries: int) -> _core.Filter:
+    """The filter that lets rows of some slots pass, in an exact search of some queries."""
+    if len(slots) == len(store):
+        return view.everything
+    return Rows(store.n_slots, slots=np.sort(slots)).filter(store, view, n_queries, exact=True)
+
+
 def rows_of_mask(store: Store, mask: BoolArray) -> Rows:
     """Rows by a mask over those that are not removed; where none are, no byte is copied."""
     if store.alive is None:

@@ -140,9 +140,9 @@ def test_scores_by_ids(capsys: pytest.CaptureFixture[str]) -> None:
     Path("few.csv").write_text("name,score\napple,1\nfig,2\n")
     Path("twice.csv").write_text(Path("s.csv").read_text() + "4,fig\n")
     Path("bad.txt").write_text("1\nx\n")
-    for file, words in (("few.csv", "expected one score for each id of a row, got none for 'pear'"),
-                        ("twice.csv", "for each id of a row, got an id twice"),
-                        ("t.tsv", "expected one score for each of the 5 ids, got 10; FILE:NAME"),
+    for file, words in (("few.csv", "got 2 scores of 2 ids, none for 'pear'"),
+                        ("twice.csv", "each id once, got 6 scores of 5 ids"),
+                        ("t.tsv", "expected a score for each id, and each id once, got 10 scores"),
                         ("bad.txt", "could not convert string 'x'")):
         assert main(["select", "x.farann", "--scores", file, "-k", "3", "-q"]) == 2
         error = capsys.readouterr().err
@@ -155,7 +155,7 @@ def test_errors_speak_of_options(capsys: pytest.CaptureFixture[str]) -> None:
     for options, said in ((["--likes", "likes.txt"], "--likes and --dislikes"),
                           (["a.csv", "--diversity", "0.5"], "--diversity")):
         assert main(["search", "x.farann", *options]) == 2
-        assert f"{said}: expected an index of --metric dot or cosine, got l2" in (
+        assert f"{said}: expected an index with --metric dot or cosine, got 'l2'" in (
             capsys.readouterr().err)
 
 
