@@ -26,10 +26,7 @@ def columns_of_words(path: Path) -> list[str]:
 
 
 def id_column(path: Path, labels: str | None = None) -> str | None:
-    """The only column of words in a table of numbers, or `id` or `ids` beside lists of numbers.
-
-    `labels` is a column that has labels of groups.
-    """
+    """The only column of words but `labels` in a table of numbers; `id` or `ids` beside lists."""
     kinds = kinds_of(path)
     if list in kinds.values():
         return next((name for name in ("id", "ids") if kinds.get(name) in (int, str)), None)
