@@ -437,7 +437,7 @@ def test_likes_and_dislikes(place: Path, rows: NDArray[np.float32], capsys: Capt
             (["--likes", "likes.txt", "--nearest"], "expected at most one of --nearest, --likes"),
             (["queries.npy", "--weight", "2"], "--weight is for --likes and"),
             (["--likes", "likes.txt", "--dislikes", "one.txt"], "one.txt: expected a list for"),
-            (["--likes", "likes.txt", "--weight", "-2"], "--weight: expected a number of 0")):
+            (["--likes", "likes.txt", "--weight", "-2"], "--weight: expected a number from 0")):
         assert main(["search", "cosine.farann", *arguments]) != 0
         assert message in capsys.readouterr().err
 
