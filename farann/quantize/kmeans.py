@@ -14,7 +14,6 @@ from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
 from farann.quantize.scalar import blocks_of, centered, parts_of
 from farann.quantize.transform import Moment
-from farann.runtime.pieces import Allowance, Pieces
 from farann.runtime.process import each, one_thread
 from farann.runtime.progress import told
 
@@ -25,7 +24,6 @@ _PARTS_COMPARED = 4  # beyond: parts (first-level groups) nearest to a row whose
 _ROWS_A_CELL = 64  # sampled rows per partition; of fewer means change with the sample
 _ROWS_A_PART = 256  # sampled rows per part: means of few rows are long, those of more draw all rows
 _ROUNDS = 8  # rounds of k-means; later ones hardly move means
-_FEWEST_DRAWN = 2  # points that the next mean is chosen from, and as many as the logarithm of means
 _MOST_AXES = 128  # dimensions beyond which groups are found along this number of principal axes
 _POINTS_OF_AXES = 4096  # least points that the axes are computed from, up to twice that
 _COMPARED_AT_ONCE = 1024  # vectors that are compared at a time, whose distances stay in caches
@@ -112,45 +110,6 @@ def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int
     return Means(partitions, parts, starts)
 
 
-def k_means(points: Float32Array, n_groups: int, seed: int,
-            allowed: Allowance) -> Pieces[Float32Array]:
-    """Means of `n_groups` groups of points; of one group per point if there are fewer points.
-
-    They begin at those of "k-means++" (Arthur and Vassilvitskii 2007), of which each is the best of
-    a few that are drawn. BLAS must have one thread, see `one_thread`.
-    """
-    n, dim = points.shape
-    n_groups, n_drawn = min(n_groups, n), _FEWEST_DRAWN + int(np.log(n_groups))
-    squares = np.einsum("ij,ij->i", points, points)
-
-    def distances(some: slice, means: Float32Array) -> Float32Array:
-        to_means: Float32Array = points[some] @ (np.float32(-2.0) * means.T)
-        to_means += squares[some, None] + np.einsum("ij,ij->i", means, means)
-        return np.maximum(to_means, np.float32(0.0), out=to_means)
-
-    draw, every = np.random.default_rng([seed, 3]), slice(0, n)
-    means = points[draw.integers(n, size=n_groups)]
-    least = distances(every, means[:1])[:, 0]
-    for i in range(1, n_groups):
-        below = np.cumsum(least, dtype=np.float64)
-        drawn = np.searchsorted(below, draw.random(n_drawn) * below[-1])
-        left = distances(every, points[np.minimum(drawn, n - 1)])
-        np.minimum(left, least[:, None], out=left)
-        best = int(left.sum(axis=0).argmin())
-        means[i], least = points[min(drawn[best], n - 1)], left[:, best].copy()
-        allowed.spend_on(n * n_drawn * dim, 3 * n * n_drawn)
-        yield
-    labels = np.empty(n, np.int64)
-    for _ in range(_ROUNDS):
-        for start in range(0, n, _COMPARED_AT_ONCE):
-            some = slice(start, min(start + _COMPARED_AT_ONCE, n))
-            labels[some] = distances(some, means).argmin(axis=1)
-            allowed.spend_on((some.stop - start) * n_groups * dim, (some.stop - start) * n_groups)
-            yield
-        _move(means, points, labels)
-    return means
-
-
 @contextmanager
 def _fitting() -> Iterator[None]:
     """Sums of one thread, whose order is always the same, and no warnings.
@@ -183,11 +142,12 @@ def _fitted(points: Float32Array, n_groups: int, seed: int, axes: Any = None) ->
         return model.fit(points).cluster_centers_.astype(np.float32)  # type: ignore[no-any-return]
     labels = model.fit(axes.transform(points)).labels_
     means: Float32Array = axes.inverse_transform(model.cluster_centers_).astype(np.float32)
-    _move(means, points, labels)
+    move_means(means, points, labels)
     return means
 
 
-def _move(means: Float32Array, points: Float32Array, labels: npt.NDArray[np.integer[Any]]) -> None:
+def move_means(means: Float32Array, points: Float32Array,
+               labels: npt.NDArray[np.integer[Any]]) -> None:
     """Move means to those of their points, if they have some."""
     sums = np.zeros(means.shape)
     _core.add_to_groups(points, labels.astype(np.int32), sums)

@@ -19,7 +19,8 @@ import numpy as np
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract import RecallWarning
-from farann.quantize.kmeans import k_means
+from farann.contract.index_spec import traits_of
+from farann.quantize.kmeans import move_means
 from farann.quantize.records import Record, kept, one
 from farann.runtime import pool
 from farann.runtime.pieces import Allowance, Pieces, completed
@@ -34,6 +35,8 @@ _BEYOND = 1.5
 _WIDTH = 64  # most sums of coordinates that a query is reduced to: GUARD_WIDTH of the core
 POINTS = 256  # most points of a guard: GUARD_POINTS of the core
 _QUERIES_A_POINT = 4  # least sample queries for each point
+_CHOICE_A_POINT = 8  # queries for each point that one is chosen from: among more are more outliers
+_POINTS_AT_ONCE = 8  # chosen in one piece of making a guard
 # Queries at the mean distance that are added to those near a point before its spread is computed.
 _USUAL_QUERIES = 4
 _LEAST_SPREAD = 1e-4  # of a point, where the sample's mean square is 1; so are the next two
@@ -171,7 +174,7 @@ def guard_in_pieces(allowed: Allowance, queries: Float32Array, scale_free: bool,
         allowed.spend_on(0, len(some) * dim)
         yield
     sums = np.concatenate(parts)
-    arrays = (yield from _arrays_of(sums, seed, allowed)) if len(sums) else _nothing(width_of(dim))
+    arrays = (yield from _arrays_of(sums, isa, allowed)) if len(sums) else _nothing(width_of(dim))
     return Guard(arrays, dim, scale_free, isa)
 
 
@@ -182,7 +185,7 @@ def _nothing(width: int) -> GuardArrays:
                        np.zeros((width, width), np.float32))
 
 
-def _arrays_of(sums: Float64Array, seed: int, allowed: Allowance) -> Pieces[GuardArrays]:
+def _arrays_of(sums: Float64Array, isa: str, allowed: Allowance) -> Pieces[GuardArrays]:
     held_out = np.arange(len(sums)) % _HELD_OUT == _HELD_OUT - 1
     center = sums[~held_out].mean(axis=0).astype(np.float32)
     sums = sums - center
@@ -199,9 +202,10 @@ def _arrays_of(sums: Float64Array, seed: int, allowed: Allowance) -> Pieces[Guar
     allowed.spend_on(x.size * x.shape[1] + 10 * x.shape[1]**3, x.size)
     yield
     axes /= np.sqrt(_largest(np.einsum("ij,ij->i", others @ axes.T, others @ axes.T)))
-    # Where queries lie in groups, each is to have a point, which random ones hardly achieve.
-    points = (yield from k_means(learned.astype(np.float32), max(1, min(
-        POINTS, len(learned) // _QUERIES_A_POINT)), seed, allowed)).astype(np.float64)
+    chosen = yield from _far_apart(learned.astype(np.float32), isa, allowed)
+    nearest, _ = yield from _nearest(learned, chosen.astype(np.float64), allowed)
+    move_means(chosen, learned.astype(np.float32), nearest)
+    points = chosen.astype(np.float64)
     nearest, squares = yield from _nearest(learned, points, allowed)
     near = np.bincount(nearest, minlength=len(points))
     # Points with many queries near come first, as they are tested in this order.
@@ -215,6 +219,24 @@ def _arrays_of(sums: Float64Array, seed: int, allowed: Allowance) -> Pieces[Guar
     limit = _largest((yield from _nearest(others, points, allowed, spread))[1])
     return GuardArrays(center, 1.0 / usual, points.astype(np.float32),
                        (limit * spread).astype(np.float32), np.ascontiguousarray(axes, np.float32))
+
+
+def _far_apart(x: Float32Array, isa: str, allowed: Allowance) -> Pieces[Float32Array]:
+    """Choose some of the first queries, each the furthest from those before.
+
+    Where queries lie in groups, each is to have a point, which random ones hardly achieve.
+    """
+    n = max(1, min(POINTS, len(x) // _QUERIES_A_POINT))
+    some, first = x[: _CHOICE_A_POINT * n], np.zeros(1, np.int64)
+    snapshot = _core.Snapshot(some[:0], some, None, None, np.zeros(x.shape[1]),
+                              traits_of("l2").number, isa)
+    task = _core.Greedy(snapshot, _core.Filter(snapshot), first, n - 1)
+    while task.run(_POINTS_AT_ONCE) < n - 1:
+        allowed.spend_on(_POINTS_AT_ONCE * some.size, 0)
+        yield
+    slots = np.empty(n - 1, np.int64)
+    task.write(slots, np.empty(n - 1, np.float32))
+    return np.take(some, np.concatenate([first, slots]), axis=0)
 
 
 def _largest(squares: Float64Array) -> float:

@@ -7,7 +7,6 @@ import numpy.typing as npt
 
 from farann.quantize.kmeans import Space, means_of, partition
 from farann.quantize.kmeans import _labels as nearest_means
-from farann.quantize.kmeans import k_means as _k_means
 from farann.quantize.pca_filter import choose as choose_pca_filter
 from farann.quantize.pca_filter import lie_anywhere, most_held
 from farann.quantize.records import CodeArrays, CodeBounds, Layout, PartitionArrays
@@ -27,9 +26,3 @@ from farann.quantize.transform import (
     moment_of,
     rotation_signs,
 )
-from farann.runtime.pieces import Allowance, completed
-
-
-def k_means(points: npt.NDArray[np.float32], n_groups: int, seed: int) -> npt.NDArray[np.float32]:
-    """All pieces of a k-means."""
-    return completed(_k_means(points, n_groups, seed, Allowance()))

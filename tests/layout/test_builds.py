@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -105,26 +104,6 @@ def test_numbers_of_sample_queries() -> None:
     assert len(inside.layout.sampled(10**7, 10**7, 1000, 0)) == 64
     for n, dim, number in ((6000, 256, 512), (6000, 784, 256), (8193, 784, 512)):
         assert len(inside.layout.sampled(n, n, dim, 0)) == number
-
-
-def test_k_means(rng: np.random.Generator) -> None:
-    points = np.concatenate([rng.standard_normal((200, 5)) + 20.0 * rng.standard_normal(5)
-                             for _ in range(8)]).astype(np.float32)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        means = inside.quantize.k_means(points, 8, 2**40).astype(np.float64)
-    distances = ((points[:, None, :] - means) ** 2).sum(axis=2)
-    spread = distances.min(axis=1).mean()
-    assert spread < 0.3 * ((points - points.mean(axis=0)) ** 2).sum(axis=1).mean()
-
-
-def test_k_means_of_equal_points() -> None:
-    """No warning, and a mean for each group."""
-    points = np.repeat(np.eye(3, dtype=np.float32), 50, axis=0)
-    means = inside.quantize.k_means(points, 10, 0)
-    assert means.shape == (10, 3) and np.isfinite(means).all()
-    assert {tuple(row) for row in np.eye(3)} <= {tuple(row) for row in means.round(6).tolist()}
-    assert len(inside.quantize.k_means(points[:4], 10, 0)) == 4
 
 
 def test_rows_are_in_nearly_the_nearest_of_many_cells(rng: np.random.Generator,
