@@ -30,7 +30,6 @@ cdef class Collector:
 
     cdef set_up(self, QueryBatch batch, int64_t room, int64_t largest_block, bint scored)
     cdef allocate_answers(self)
-    cdef void begin(self, int64_t i) noexcept nogil
     cdef void forget(self, int64_t i) noexcept nogil
     cdef int64_t forget_unkept(self, int64_t *members) noexcept nogil
     cdef int64_t forget_short(self, int64_t *members) noexcept nogil
@@ -40,8 +39,6 @@ cdef class Collector:
     cdef void raise_threshold(self, int64_t i, double key) noexcept nogil
     cdef double bar(self, int64_t i) noexcept nogil
     cdef float float_threshold(self, int64_t i, double slack) noexcept nogil
-    cdef void open(self, const int64_t *members, int64_t count) noexcept nogil
-    cdef void drop_new(self, int64_t j, int64_t i) noexcept nogil
     cdef void drop_filtered(self, const int64_t *members, int64_t count,
                             const farann_block *where) noexcept nogil
     cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,

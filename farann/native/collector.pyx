@@ -15,9 +15,7 @@ from farann.native.process cimport BEST_FIRST, SELECTING, uses
 from farann.native.snapshot cimport Segment
 
 cdef enum:
-    # k from which there is room for 4 k candidates, not 2 k: codes can't tell many of them from the
-    # k-th, and exact keys before the end would be wasted on these.
-    LARGE_K = 65
+    CANDIDATES_OF_K = 4  # a query holds 4 k candidates, and some more, before they are thinned out
     FEW_SORTED = 24  # k up to which searches keep the best scores sorted; above, they select
     RERANKED_AT_ONCE = 4096  # candidates reranked between looks at the cancel flag
 
@@ -29,7 +27,7 @@ cdef class Collector:
     """Collects the k best rows of each query."""
 
     cdef set_up(self, QueryBatch batch, int64_t room, int64_t largest_block, bint scored):
-        """`room` for candidates beyond twice k; blocks have up to `largest_block` rows."""
+        """`room` for candidates beyond 4 k; blocks have up to `largest_block` rows."""
         cdef int64_t i, n = batch.n_queries, n_kept, width
         cdef float *scores = NULL
         cdef int64_t *slots = NULL
@@ -58,7 +56,7 @@ cdef class Collector:
         cdef farann_entry *entries
         cdef float *best = NULL
         self.selects = k > FEW_SORTED and uses(SELECTING)
-        self.capacity += (4 if k >= LARGE_K else 2) * k
+        self.capacity += CANDIDATES_OF_K * k
         entries = <farann_entry *>self.batch.scratch.allocate(n * k, sizeof(farann_entry))
         if not self.selects:
             best = <float *>self.batch.scratch.allocate(n * k, sizeof(float))
@@ -67,12 +65,8 @@ cdef class Collector:
             if best != NULL:
                 self.found[i].best.scores, self.found[i].best.capacity = best + i * k, k
 
-    cdef void begin(self, int64_t i) noexcept nogil:
-        """Be as before the first row for query i, which was prepared."""
-        self.forget(i)
-
     cdef void forget(self, int64_t i) noexcept nogil:
-        """Forget the rows of query i, and the threshold that came from them."""
+        """Be as before the first row for query i: no rows, no threshold that came from them."""
         cdef Found *found = &self.found[i]
         found.threshold, found.predicted, found.slack = -INFINITY, -INFINITY, 0.0
         found.passed.count = found.best.count = found.top.count = found.select_at = 0
@@ -136,16 +130,6 @@ cdef class Collector:
         return nextafterf(<float>(self.bar(i) - self.found[i].slack), -INFINITY)
 
     # ---- rows with rough scores ----
-
-    cdef void open(self, const int64_t *members, int64_t count) noexcept nogil:
-        """Let a level append to the lists of a tile of queries."""
-        cdef int64_t j
-        for j in range(count):
-            self.tile[j] = self.found[members[j]].passed
-
-    @cython.final
-    cdef void drop_new(self, int64_t j, int64_t i) noexcept nogil:
-        self.tile[j].count = self.found[i].passed.count
 
     @cython.final
     cdef void drop_filtered(self, const int64_t *members, int64_t count,
@@ -266,7 +250,7 @@ cdef class Collector:
                 farann_entries_sort(found.top.entries, found.top.count, self.batch.given_up)
                 continue
             self.rerank_all(i)
-            # Its candidates, which are done with, had room for four times k slots if k is large.
+            # Its candidates, which are done with, had room for four times k slots.
             farann_many_entries_sort(found.top.entries, found.top.count,
                                      <farann_entry *>found.passed.slots, self.batch.given_up)
 
@@ -455,13 +439,13 @@ cdef class NearestBeyondCollector(Collector):
         self.not_beyond = <double *>self.batch.scratch.allocate(2 * n, sizeof(double))
         self.beyond = self.not_beyond + n
 
-    cdef void begin(self, int64_t i) noexcept nogil:
+    cdef void forget(self, int64_t i) noexcept nogil:
         """Note which rough scores tell that a row is beyond the radius, and that it isn't."""
         cdef const Query *query = &self.batch.queries[i]
         cdef double key = farann_key_at(self.batch.metric, 1.0, query.radius,
                                         query.prepared.query_norm)
         cdef double band = 4e-12 * fabs(key) + 4.0 * DBL_MIN  # twice the rounding error
-        Collector.begin(self, i)
+        Collector.forget(self, i)
         self.not_beyond[i] = query.prepared.key_offset - key * query.prepared.key_scale
         self.beyond[i] = query.prepared.key_offset - (key + band) * query.prepared.key_scale
         if not self.beyond[i] <= self.not_beyond[i]:  # the radius is too large for its square

@@ -100,9 +100,8 @@ cdef class PackedLevel(FloatLevel):
     cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
         cdef RowBlock rows
         FloatLevel.take_block(self, source, block, n_members)
-        if block.n and not self.has_room():
+        if block.n == 0 or not self.has_room():
             block.n = 0
-        if block.n == 0:
             return
         rows = self.reader.block(&self.rows, 0, block.n)
         self.squares = self.batch.kernels.pack_rows_f32(

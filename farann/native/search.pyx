@@ -24,6 +24,7 @@ cdef enum:
     SCORED_TWICE = 4  # rows are scored a second time, in float32, if they are 1/4 of all at most
 
 
+@cython.final
 cdef class Part:
     """Rows of one source, for the queries that have codes there, for the others, or for all."""
 
@@ -141,7 +142,7 @@ cdef class Search:
 cdef void prepare_query(Search search, int64_t i) noexcept nogil:
     cdef int s
     search.batch.find_query_vector(i)
-    search.collector.begin(i)
+    search.collector.forget(i)
     search.judge.ceilings.forget(i)
     if search.coded_added is not None:
         search.coded_added.encode(i)
@@ -289,7 +290,8 @@ cdef void scan_tile(Search search, Level level, const Block *block, const int64_
                     int64_t count) noexcept nogil:
     cdef int64_t j
     cdef bint may_refuse
-    search.collector.open(members, count)
+    for j in range(count):  # what the scan appends to
+        search.collector.tile[j] = search.collector.found[members[j]].passed
     if block.all_scored:
         level.score(block, members, count, search.collector)
     else:
@@ -298,7 +300,7 @@ cdef void scan_tile(Search search, Level level, const Block *block, const int64_
                   or search.n_seen + block.n_before >= level.first_judged)
     for j in range(count if may_refuse else 0):
         if refuses(search, level, block, j, members[j]):
-            search.collector.drop_new(j, members[j])
+            search.collector.tile[j].count = search.collector.found[members[j]].passed.count
             if not level.unable >> j & 1:
                 search.batch.scanned -= block.n  # rows count where they are scored again
             search.refused[search.n_refused] = members[j]

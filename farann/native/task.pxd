@@ -10,7 +10,8 @@ cdef enum:
 
 
 cdef class Task(Search):
-    cdef Level floats
+    cdef Level floats           # None: there are few rows, and all get exact keys
+    cdef Level rows_level       # what scores rows that have no codes
     cdef CodeSource base_codes  # None: the base is scanned as rows are kept
     cdef RowSource base_rows, tail_rows
 

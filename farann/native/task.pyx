@@ -17,7 +17,7 @@ from farann.native.search cimport Part
 from farann.native.sources cimport CodeSource, added_runs, rest_behind
 
 cdef enum:
-    CANDIDATE_ROOM = 64  # candidates beyond 2 k that a query holds before they are thinned out
+    CANDIDATE_ROOM = 64  # candidates beyond 4 k that a query holds before they are thinned out
     # First rows that are all scored, so that they give the first threshold.
     LEAST_SCORED = 128  # rows; fewer are scanned as all others are
     MOST_SCORED = 512  # rows, at most; LARGEST_BLOCK if the k best are selected
@@ -129,13 +129,7 @@ cdef class Task(Search):
 
     def write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):
         """Write the answers to rows start, start + 1, ... of `scores` and `ids`."""
-        cdef int64_t i
-        cdef uint64_t before
-        with nogil:
-            before = farann_arithmetic_begin()
-            for i in range(self.batch.n_queries):
-                self.collector.write(i, &scores[start + i, 0], &ids[start + i, 0], ids.shape[1])
-            farann_arithmetic_end(before)
+        write_found(self, &scores[start, 0], &ids[start, 0], ids.shape[1])
 
     def counts(self):
         """Rows found, by query."""
@@ -144,16 +138,7 @@ cdef class Task(Search):
 
     def write_range(self, float[::1] scores, int64_t[::1] ids, int64_t start):
         """Write all answers, query after query, from `start` on."""
-        cdef int64_t i, n
-        cdef uint64_t before
-        with nogil:
-            before = farann_arithmetic_begin()
-            for i in range(self.batch.n_queries):
-                n = self.collector.found[i].top.count
-                if n:
-                    self.collector.write(i, &scores[start], &ids[start], n)
-                start += n
-            farann_arithmetic_end(before)
+        write_found(self, &scores[start], &ids[start], -1)
 
     def late_to(self, float[::1] late, int64_t start):
         """Write how late the answers of queries came, from `start` on.
@@ -194,8 +179,9 @@ cdef put_together(Task task, rule, costs, bint by_codes, bint may_go_by_keys, bi
     # Where lateness is measured rows with exact keys would not count.
     task.take_judge(costs, may_go_by_keys and snapshot.vectors
                     and (codes is None or not task.approximate or not tells_late))
+    task.rows_level = task.keys
     if not few:
-        task.floats = float_level_of(batch, task.collector)
+        task.rows_level = task.floats = float_level_of(batch, task.collector)
     if codes is None:
         put_rows_together(task)
     else:
@@ -216,7 +202,7 @@ cdef put_rows_together(Task task):
         task.add(task.base_codes, task.floats).bound = NormBound.of(task.coded)
         return
     task.base_rows = RowSource.of(batch, &batch.filter.segments[0])
-    task.add(task.base_rows, rows_level(task))
+    task.add(task.base_rows, task.rows_level)
 
 
 cdef put_codes_together(Task task, Codes codes, rule, bint tells_late):
@@ -271,12 +257,7 @@ cdef put_tail_together(Task task, Codes codes, rule):
                   task.coded_added, True)
     task.tail_rows = RowSource.of(batch, &rest)
     if rest.count:
-        task.add(task.tail_rows, rows_level(task), None, True, True)
-
-
-cdef Level rows_level(Task task):
-    """What scores rows that have no codes."""
-    return task.keys if task.floats is None else task.floats
+        task.add(task.tail_rows, task.rows_level, None, True, True)
 
 
 cdef add_uncoded(Task task, CodeSource source, CodedQueries coded, bint tail):
@@ -335,6 +316,19 @@ cdef int64_t n_before_tail(Task task):
     if task.base_codes is not None:
         return task.base_codes.codes.n_positions
     return task.batch.filter.segments[0].count
+
+
+cdef write_found(Task task, float *scores, int64_t *ids, int64_t width):
+    """Write `width` results of each query, one query after the other; -1: all that were found."""
+    cdef int64_t i, n, at = 0
+    cdef uint64_t before
+    with nogil:
+        before = farann_arithmetic_begin()
+        for i in range(task.batch.n_queries):
+            n = task.collector.found[i].top.count if width < 0 else width
+            task.collector.write(i, scores + at, ids + at, n)
+            at += n
+        farann_arithmetic_end(before)
 
 
 cdef Segment NO_ROWS
