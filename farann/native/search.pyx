@@ -65,18 +65,10 @@ cdef class Search:
 
     cdef prepare(self):
         """All that is derived from queries before the search."""
-        cdef int64_t i
         cdef uint64_t before
         with nogil:
             before = farann_arithmetic_begin()
-            for i in range(self.batch.n_queries):
-                if self.batch.cancelled():
-                    break
-                prepare_query(self, i)
-            if self.coded is not None:
-                self.coded.make_tiles()
-            if self.coded_added is not None:
-                self.coded_added.make_tiles()
+            prepare_queries(self)
             farann_arithmetic_end(before)
         self.batch.check_cancelled()
 
@@ -134,25 +126,31 @@ cdef class Search:
         """Forget the one query of this search, and prepare another in its place."""
         self.batch.begin_again(given)
         self.batch.scratch.failed = False
-        prepare_query(self, 0)
-        if self.coded is not None:
-            self.coded.make_tiles()
+        prepare_queries(self)
 
 
-cdef void prepare_query(Search search, int64_t i) noexcept nogil:
+cdef void prepare_queries(Search search) noexcept nogil:
+    cdef int64_t i
     cdef int s
-    search.batch.find_query_vector(i)
-    search.collector.forget(i)
-    search.judge.ceilings.forget(i)
-    if search.coded_added is not None:
-        search.coded_added.encode(i)
+    for i in range(search.batch.n_queries):
+        if search.batch.cancelled():
+            return
         search.batch.find_query_vector(i)
+        search.collector.forget(i)
+        search.judge.ceilings.forget(i)
+        if search.coded_added is not None:
+            search.coded_added.encode(i)
+            search.batch.find_query_vector(i)
+        if search.coded is not None:
+            search.coded.encode(i)
+            if search.means is not None:
+                search.means.encode(i)
+        for s in range(search.n_parts):
+            (<Part>search.parts[s]).begin_query(i)
+    if search.coded_added is not None:
+        search.coded_added.make_tiles()
     if search.coded is not None:
-        search.coded.encode(i)
-        if search.means is not None:
-            search.means.encode(i)
-    for s in range(search.n_parts):
-        (<Part>search.parts[s]).begin_query(i)
+        search.coded.make_tiles()
 
 
 cdef bint stopped(Search search) noexcept nogil:
