@@ -257,12 +257,17 @@ cdef class Collector:
     cdef void write(self, int64_t i, float *scores, int64_t *ids, int64_t n) noexcept nogil:
         """Write n results of query i, padded where fewer rows were found."""
         cdef const farann_topk *top = &self.found[i].top
+        cdef double key
         cdef int64_t j
         for j in range(n):
+            scores[j], ids[j] = <float>NAN, -1
             if j < top.count:
-                scores[j], ids[j] = <float>score_of(self, i, j), top.entries[j].id
-            else:
-                scores[j], ids[j] = <float>NAN, -1
+                key = self.batch.sign * top.entries[j].key
+                if self.batch.metric == FARANN_L2:
+                    key = max(key, 0.0)  # that of a rough score may be less
+                scores[j] = <float>farann_score(self.batch.metric, key,
+                                                self.batch.queries[i].prepared.query_norm)
+                ids[j] = top.entries[j].id
 
 
 cdef bint has_k_rows(Collector collector, int64_t i) noexcept nogil:
@@ -349,13 +354,6 @@ cdef void threshold_from_top(Collector collector, int64_t i) noexcept nogil:
     if top.count == top.capacity:
         collector.raise_threshold(i, top.entries[0].key * query.prepared.key_scale
                                   + query.prepared.key_offset)
-
-
-cdef double score_of(Collector collector, int64_t i, int64_t j) noexcept nogil:
-    cdef double key = collector.batch.sign * collector.found[i].top.entries[j].key
-    if collector.batch.metric == FARANN_L2:
-        key = max(key, 0.0)  # that of a rough score may be less
-    return farann_score(collector.batch.metric, key, collector.batch.queries[i].prepared.query_norm)
 
 
 @cython.no_gc
