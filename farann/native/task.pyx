@@ -158,6 +158,13 @@ cdef class Task(Search):
         return self.batch.counts()
 
 
+cdef int64_t most_code_rows(Task task, Codes codes):
+    """Rows of the largest block of codes. With epsilon the rows found depend on the blocks."""
+    cdef bint long_blocks = (task.batch.n_queries == 1 and not task.approximate
+                             and task.batch.epsilon == 0.0)
+    return (LONG_BLOCKS if long_blocks else 1) * code_rows_of(codes)
+
+
 cdef put_together(Task task, rule, costs, bint by_codes, bint may_go_by_keys, bint tells_late):
     """Choose the levels, and then the parts."""
     cdef QueryBatch batch = task.batch
@@ -288,13 +295,6 @@ cdef add_codes(Task task, CodeSource source, CodedQueries coded, bint tail):
     if lie_by_norm(task.batch, codes) and (
             not tail or task.batch.snapshot.codes.max_norm is not None):
         part.bound, part.by_norm = NormBound.of(coded), True
-
-
-cdef int64_t most_code_rows(Task task, Codes codes):
-    """Rows of the largest block of codes. With epsilon the rows found depend on the blocks."""
-    cdef bint long_blocks = (task.batch.n_queries == 1 and not task.approximate
-                             and task.batch.epsilon == 0.0)
-    return (LONG_BLOCKS if long_blocks else 1) * code_rows_of(codes)
 
 
 cdef int64_t rows_to_score(Task task, Codes codes, int64_t stop) noexcept:
