@@ -15,7 +15,9 @@ from farann.native.process cimport BEST_FIRST, SELECTING, uses
 from farann.native.snapshot cimport Segment
 
 cdef enum:
-    CANDIDATES_OF_K = 4  # a query holds 4 k candidates, and some more, before they are thinned out
+    # k from which there is room for 4 k candidates, not 2 k: codes can't tell many of them from the
+    # k-th. With 4 k for all, 2 % more rows are refined on Fashion-MNIST.
+    LARGE_K = 65
     FEW_SORTED = 24  # k up to which searches keep the best scores sorted; above, they select
     RERANKED_AT_ONCE = 4096  # candidates reranked between looks at the cancel flag
 
@@ -27,7 +29,7 @@ cdef class Collector:
     """Collects the k best rows of each query."""
 
     cdef set_up(self, QueryBatch batch, int64_t room, int64_t largest_block, bint scored):
-        """`room` for candidates beyond 4 k; blocks have up to `largest_block` rows."""
+        """`room` for candidates beyond twice k; blocks have up to `largest_block` rows."""
         cdef int64_t i, n = batch.n_queries, n_kept, width
         cdef float *scores = NULL
         cdef int64_t *slots = NULL
@@ -56,7 +58,7 @@ cdef class Collector:
         cdef farann_entry *entries
         cdef float *best = NULL
         self.selects = k > FEW_SORTED and uses(SELECTING)
-        self.capacity += CANDIDATES_OF_K * k
+        self.capacity += (4 if k >= LARGE_K else 2) * k
         entries = <farann_entry *>self.batch.scratch.allocate(n * k, sizeof(farann_entry))
         if not self.selects:
             best = <float *>self.batch.scratch.allocate(n * k, sizeof(float))
@@ -250,7 +252,7 @@ cdef class Collector:
                 farann_entries_sort(found.top.entries, found.top.count, self.batch.given_up)
                 continue
             self.rerank_all(i)
-            # Its candidates, which are done with, had room for four times k slots.
+            # Its candidates, which are done with, had room for four times k slots if k is large.
             farann_many_entries_sort(found.top.entries, found.top.count,
                                      <farann_entry *>found.passed.slots, self.batch.given_up)
 

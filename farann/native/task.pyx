@@ -17,7 +17,7 @@ from farann.native.search cimport Part
 from farann.native.sources cimport CodeSource, added_runs, rest_behind
 
 cdef enum:
-    CANDIDATE_ROOM = 64  # candidates beyond 4 k that a query holds before they are thinned out
+    CANDIDATE_ROOM = 64  # candidates beyond 2 k that a query holds before they are thinned out
     # First rows that are all scored, so that they give the first threshold.
     LEAST_SCORED = 128  # rows; fewer are scanned as all others are
     MOST_SCORED = 512  # rows, at most; LARGEST_BLOCK if the k best are selected
