@@ -53,15 +53,6 @@ class Limits(NamedTuple):
     budget: int | None
     seconds: float | None = None
 
-    def rule(self, whole: StopRule) -> StopRule:
-        """The stop rule of these limits, but for `recall` and `budget`.
-
-        `whole`: the rule of a search that scores all rows, by vectors or by codes.
-        """
-        if self.seconds is not None:
-            return whole._replace(seconds=self.seconds)
-        return whole._replace(epsilon=self.epsilon) if self.epsilon else whole
-
 
 def to_limits(recall: Any, epsilon: Any, budget: Any, seconds: Any = None) -> Limits | None:
     """Check how a search may stop; None where nothing is said."""
@@ -88,13 +79,6 @@ def check_exact(what: str, vectors: bool, instead: str) -> None:
     if not vectors:
         raise ValueError(f"{what} needs the vectors, and keep_vectors=False dropped them: "
                          f"{instead}")
-
-
-def check_limits(limits: Limits | None, vectors: bool) -> None:
-    """Refuse searches whose answers would be exact, or within epsilon."""
-    if limits is None or limits.epsilon is not None:
-        check_exact("exact search" if limits is None else "epsilon: a guarantee", vectors,
-                    "give recall=, or budget=")
 
 
 def check_beyond(limits: Limits | None, vectors: bool) -> None:

@@ -28,7 +28,7 @@ _lock = threading.Lock()
 # Pools and their sizes by the name of their threads. The one thread of `_STAND_IN` works in the
 # place of the main one, which waits for signals.
 _pools: dict[str, tuple[int, ThreadPoolExecutor]] = {}
-_SEARCHES, _STAND_IN = "farann", "farann-main"
+_WORKERS, _STAND_IN = "farann", "farann-main"
 _forced = os.environ.get("FARANN_ISA")
 
 
@@ -166,7 +166,7 @@ def run_all(functions: Iterable[Function], threads: int, *, long: bool = False) 
             batch.start_helpers(_executor(_STAND_IN, 1), 1))
         helpers = min(threads, batch.size) - 1
         if helpers > 0:
-            batch.start_helpers(_executor(_SEARCHES, threads), helpers)
+            batch.start_helpers(_executor(_WORKERS, threads), helpers)
         if not waits:
             batch.work()
         batch.wait()

@@ -10,7 +10,7 @@ from numpy import ndarray
 
 from farann._types import Float32Array, Float64Array, Ids, Int64Array
 from farann.contract import checks
-from farann.contract.stop_rule import Limits, check_beyond, check_exact, check_limits, to_limits
+from farann.contract.stop_rule import Limits, check_beyond, check_exact, to_limits
 from farann.results import Hits, RangeHits, SearchStats, no_hits, unchecked
 from farann.runtime import pool
 from farann.search import filters, singles
@@ -122,7 +122,7 @@ def score(live: Live, queries: npt.ArrayLike, ids: Ids, threads: int | None) -> 
         rough = np.zeros(len(slots), np.bool_)
         if store.n_coded is not None:
             rough = slots < store.n_coded
-            scores[:, rough] = store.score(vectors, slots[rough])
+            scores[:, rough] = store.coded.scores(vectors, slots[rough])
         scores[:, ~rough] = batches.score(store.view(live.isa).snapshot, vectors, slots[~rough],
                                           threads_for(live, threads))
     return scores[0] if single else scores
@@ -264,10 +264,11 @@ def _top(live: Live, vectors: Float32Array, single: bool, k: int, limits: Limits
 
 
 def _limits(live: Live, *limited: Any) -> Limits | None:
-    """Check the limits of a search."""
+    """Check the limits of a search; without vectors it is neither exact nor within epsilon."""
     limits = None if _is_open(limited) else to_limits(*limited)
-    if not live.spec.vectors:
-        check_limits(limits, live.spec.vectors)
+    if not live.spec.vectors and (limits is None or limits.epsilon is not None):
+        check_exact("exact search" if limits is None else "epsilon: a guarantee", False,
+                    "give recall=, or budget=")
     return limits
 
 

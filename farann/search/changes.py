@@ -61,7 +61,8 @@ def add(live: Live, rows: npt.ArrayLike, ids: npt.ArrayLike | None, groups: npt.
             raise ValueError("copy: only the first rows of an index can be kept without a "
                              f"copy, and it has {store.n_slots}")
         else:
-            store = store.adopting(vectors, new_ids, new_groups)
+            store = store.changed(base=vectors, ids=store.ids.grown(new_ids), groups=new_groups,
+                                  built=False)
         live.store = store
     return new_ids if labels is None else labels.texts(new_ids)
 

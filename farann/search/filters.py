@@ -12,7 +12,7 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import BoolArray, Int32Array, Int64Array, UInt8Array
 from farann.contract import checks
-from farann.contract.strings import are_strings
+from farann.contract.strings import Strings, are_strings
 from farann.runtime.cost import COSTS
 from farann.store import asked_ids
 from farann.store.asked_ids import Checked
@@ -112,9 +112,9 @@ class Filter:
                              "got none of them")
         if given.allowed is not None:
             mask, self._allowed = _allowed(store, 0 if store is None else len(store), given.allowed)
-            if mask is not None:
-                self._allowed = asked_ids.kept(store, np.empty(0, np.int64) if store is None
-                                               else store.live_ids()[mask])
+            if mask is not None and store is not None:
+                ids = store.live_ids()[mask]
+                self._allowed = ids if store.labels is None else store.labels.taken(ids)
         if given.exclude is not None:
             self._exclude = asked_ids.checked(store, "exclude", given.exclude, padding=True)
         name, labels = given.labels()
@@ -127,7 +127,9 @@ class Filter:
 
     def __repr__(self) -> str:
         def number(ids: Checked | None, otherwise: str) -> str:
-            return otherwise if ids is None else f"{asked_ids.count(ids):,} ids"
+            if ids is None:
+                return otherwise
+            return f"{ids.n if isinstance(ids, Strings) else len(ids):,} ids"
         groups = "" if self._groups is None else (
             f", {'outside' if self._outside else 'of'} {len(self._groups):,} groups")
         return (f"<farann.Filter: allowed {number(self._allowed, 'all')}, "

@@ -106,7 +106,9 @@ def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | Non
     # Without vectors all codes are scanned where others would search exactly.
     exact = EXACT if store.n_coded is None else ALL_CODES
     if limits.recall is None and limits.budget is None:
-        return limits.rule(exact), None
+        if limits.epsilon or limits.seconds is not None:
+            exact = exact._replace(epsilon=limits.epsilon or 0.0, seconds=limits.seconds)
+        return exact, None
     asked = _asked(question, limits)
     made = store.rules.get(asked)
     if made is None or (

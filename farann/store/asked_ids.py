@@ -36,16 +36,6 @@ def numbers(store: Store | None, ids: Checked) -> Int64Array:
     return ids if labels is None else np.full(len(ids), -1, np.int64)
 
 
-def count(ids: Checked) -> int:
-    """The number of ids."""
-    return ids.n if isinstance(ids, Strings) else len(ids)
-
-
-def kept(store: Store | None, ids: Int64Array) -> Checked:
-    """Ids of a store as something that outlives it."""
-    return ids if store is None or store.labels is None else store.labels.taken(ids)
-
-
 def listed(store: Store, name: str, value: Any, n_queries: int,
            single: bool) -> tuple[Int64Array, Int64Array]:
     """Ids for each query, one query after the other, and where each query's begin."""

@@ -245,7 +245,7 @@ class Store:
         rows = np.empty((len(slots), self.dim), np.float32)
         in_tail = slots >= self.n_base
         rows[in_tail] = _core.widened(self.stored(slots[in_tail]))
-        rows[~in_tail] = self._coded.take(slots[~in_tail])
+        rows[~in_tail] = self.coded.take(slots[~in_tail])
         return rows
 
     def stored(self, slots: Int64Array) -> RowArray:
@@ -286,10 +286,6 @@ class Store:
 
             made = self.order_queries = few_of(sample_queries(self.base, self.spec.seed, None))
         return made
-
-    def adopting(self, rows: RowArray, ids: Int64Array, groups: Groups | None) -> Store:
-        """This store, which is empty, over rows as they lie, without a copy."""
-        return self.changed(base=rows, ids=self.ids.grown(ids), groups=groups, built=False)
 
     def without(self, slots: Int64Array) -> Store:
         """This store with some rows marked as removed; `rebuilt` gives their space back."""
@@ -402,7 +398,7 @@ class Store:
             nearest_tunings=Tunings())
 
     @property
-    def _coded(self) -> CodedRows:
+    def coded(self) -> CodedRows:
         """A base without vectors."""
         from farann.quantize.scalar import CodedRows
 
@@ -411,16 +407,12 @@ class Store:
 
     def kept(self) -> tuple[Layout, RowArray]:
         """The layout of a base without vectors and its outliers, less what is removed."""
-        layout, rows = self._coded[:2]
+        layout, rows = self.coded[:2]
         if self.alive is None:
             return layout, rows
         from farann.layout import recoding
 
         return recoding.without(layout, rows, self.alive[: self.n_base].astype(np.bool_))
-
-    def score(self, queries: Float32Array, slots: Int64Array) -> Float32Array:
-        """Rough scores of rows that are there as codes."""
-        return self._coded.scores(queries, slots)
 
     @property
     def outgrown(self) -> bool:
