@@ -1,9 +1,8 @@
 """Codes of rows that were added since the last build, made as those of its rows were.
 
-Rows wait for their codes until there are some panels of them. Then they are coded with the
-transform, the directions and the scales of the base, as a run. Several runs of a size become one,
-so that there are few, as in a log-structured merge tree (O'Neil et al. 1996). Rows that are too
-large for the scales have no codes.
+Rows wait until there are some panels of them, and are coded as a run. Several runs of a size become
+one, as in a log-structured merge tree (O'Neil et al. 1996). Rows that are too large for the scales
+of the base have no codes.
 """
 
 from __future__ import annotations

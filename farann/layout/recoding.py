@@ -1,8 +1,7 @@
 """Codes that come and go where vectors were dropped.
 
-Rows that were coded stay as they were coded: their vectors are gone. Rows that are added
-are coded with the same center and rotation, in panels of their own; rows that are removed give
-their places to others of the same scale.
+Rows that are added are coded with the same center and rotation, in panels of their own; rows that
+are removed give their places to others of the same scale.
 """
 
 from __future__ import annotations

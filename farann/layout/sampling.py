@@ -124,11 +124,8 @@ def transform_for(rows: RowArray, center: Float64Array, spec: IndexSpec,
 
 
 def pca_axes_for(sample: Float64Array, asked: Float64Array, seed: int) -> Projection | None:
-    """The fewest principal axes of rows, in whole groups, along which coding them does as well.
-
-    Rows that lie near a space of fewer dimensions than they have waste codes on the others. None
-    where no group can be spared.
-    """
+    """The fewest principal axes of rows, in whole groups, along which coding them does as well;
+    None where no group can be spared."""
     dim = sample.shape[1]
     found = directions(sample, seed)
     outside = _left(asked, found).mean(axis=0) * _left(sample, found).max(axis=0)
@@ -146,10 +143,7 @@ def pca_axes_for(sample: Float64Array, asked: Float64Array, seed: int) -> Projec
 
 
 def _passing(sample: Float64Array, asked: Float64Array, pca_axes: Projection) -> float:
-    """Mean number of sampled rows per query that the axes can't tell from the best one.
-
-    Where answers are very near to each other, little outside the axes hides them among others.
-    """
+    """Mean number of sampled rows per query that the axes can't tell from the best one."""
     # What rows have in common moves all keys of a query alike, and hides none.
     sample = sample - np.median(sample, axis=0)
     asked = asked[:: -(-len(asked) // _ASKED)]

@@ -64,9 +64,7 @@ def partition(rows: RowArray, space: Space, n_partitions: int, seed: int,
               threads: int = 1, progress: Progress = False) -> Int32Array:
     """The partition of each row.
 
-    Many partitions are found in two levels: the rows are split, and each part is split again into
-    its share of the partitions. A row's partition is the nearest of all, or where there are
-    very many, of those in the parts that are nearest.
+    It is the nearest of all, or where there are very many, of those in the parts that are nearest.
     """
     means = means_of(rows, space, n_partitions, seed, threads, progress)
     return _labels(rows, space, means, threads, progress)
@@ -88,10 +86,8 @@ def means_of(rows: RowArray, space: Space, n_partitions: int, seed: int,
 
 def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int, seed: int,
                    axes: Any, threads: int, advance: Callable[[int], None]) -> Means:
-    """Means of parts, each of which is split into its share of partitions.
-
-    Points are made again for each part: memory for all of them would take longer.
-    """
+    """Means of parts, each of which is split into its share of partitions; points are made again
+    for each, as memory for all of them would take longer."""
     parts = _fitted(space.of(_some_of(rows, n_parts * _ROWS_A_PART)), n_parts, seed, axes=axes)
     part_of = _labels(rows, space, Means(parts), threads)
     members = [np.flatnonzero(part_of == p) for p in range(len(parts))]

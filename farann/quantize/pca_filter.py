@@ -48,10 +48,9 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
            seed: int) -> Projection | None:
     """Choose the number of directions that makes the search cheapest; None if none does.
 
-    Of the directions `found` (m, dim) the first are taken. `sample` (s, dim) is of `n_rows`
-    centered rows, whose whole codes have `width` bytes. Keys are <query vector, row>, plus |row|^2
-    times `squares_sign`; the answers of sample queries end with the `thresholds` (q,). The `seed`
-    is for a rotation within the space of the directions, which evens their codes out.
+    Of the directions `found` (m, dim) the first are taken, and rotated among each other by the
+    `seed`, which evens their codes out. `sample` (s, dim) is of `n_rows` centered rows, whose whole
+    codes have `width` bytes. Keys and thresholds are those of `CostModel`.
     """
     dim, sample = sample.shape[1], some_of(sample)
     found = found[: min(len(found), dim // 2, MOST_DIRECTIONS)]

@@ -133,11 +133,8 @@ class CodedBlock(NamedTuple):
 
 
 class Coarse(NamedTuple):
-    """How rows are coded with fewer bits than 8.
-
-    The low nibbles, where these are dropped, come as close to the row as the high ones let them:
-    what is proved about 8-bit codes then holds for these, too.
-    """
+    """How rows are coded with fewer bits than 8: low nibbles that are dropped come as close to the
+    row as the high ones let them, so that what is proved about 8-bit codes holds, too."""
 
     width: CodeWidth
     shape: Float64Array | None = None  # of rounding errors, see `shape_of`

@@ -1,12 +1,9 @@
 """What ``recall=`` takes: tables that say where searches stop, and depths of runs of added rows.
 
-Both are measured, and measured again where rows have changed: depths on answers to sample queries.
-
-Rows of a run that answer many queries come first, so that most answers are among the first. How
-many are is not taken over from the base, as added rows may be of another kind: sample queries are
-answered exactly, and a run is scanned as deep as its rows among these answers lie, but for the
-share that a recall lets go. Runs that have few of the answers may miss a small share of all
-answers. Where the sample is too small to tell, runs are scanned whole.
+Both are measured, and measured again where rows have changed. Rows of a run that answer many
+queries come first. Sample queries are answered exactly, and a run is scanned as deep as its rows
+among these answers lie, but for the share that a recall lets go. Where the sample is too small to
+tell, runs are scanned whole.
 """
 
 from __future__ import annotations

@@ -337,12 +337,8 @@ class Measured(NamedTuple):
 
 
 class Tunings:
-    """Tunings by k, with their guards, and the queries that each was measured with, if somebody
-    gave any.
-
-    They belong to a layout: adding and removing rows keeps them, a build begins anew. A tuning
-    without a guard is only for exact search.
-    """
+    """Tunings of a layout by k, with their guards, and the queries that each was measured with, if
+    somebody gave any. A tuning without a guard is only for exact search."""
 
     def __init__(self) -> None:
         self.by_k: dict[int, Tuning] = {}
