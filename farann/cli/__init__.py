@@ -29,22 +29,10 @@ _STARTS = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"PAR1": ".parquet",
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
+    """Run the command line with some arguments, by default those of the process.
 
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments; those of the process unless given.
-
-    Returns
-    -------
-    int
-        The exit status: 0, 1 (the demo found a wrong answer), 2 (the user can mend it),
-        130 (interrupted), 141 (nobody reads the output any more).
-
-    Examples
-    --------
-    >>> main(["search", "items.farann", "queries.npy", "-k", "5"])  # doctest: +SKIP
+    Returns the exit status: 0, 1 (the demo found a wrong answer), 2 (the user can mend it), 130
+    (interrupted), 141 (nobody reads the output any more).
     """
     arguments = argparse.Namespace()
     try:
