@@ -9,6 +9,7 @@ lengths they come to. Members are formed in float64, as keys are.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -146,19 +147,14 @@ def search(question: Question, *, keyed: bool, epsilon: float = 0.0, seconds: fl
 
 def _merged(hits: Hits, owners: Int64Array, n: int) -> Hits:
     """The best rows of all sets of each of n questions, each row once, with its largest key."""
-    assert hits.keys is not None
-    k = hits.ids.shape[1]
-    found = hits.ids.ravel() >= 0
-    question = np.repeat(owners, k)[found]
-    ids, keys, scores = (part.ravel()[found] for part in (hits.ids, hits.keys, hits.scores))
-    order = np.lexsort((ids, -keys, question))
-    _, first = np.unique(np.stack([question, ids])[:, order], axis=1, return_index=True)
-    order = order[np.sort(first)]
-    question = question[order]
-    place = np.arange(len(order)) - np.searchsorted(question, question)
-    order, question, place = (part[place < k] for part in (order, question, place))
+    k, ends = hits.ids.shape[1], np.searchsorted(owners, np.arange(n + 1))
     merged = no_hits(n, k, keyed=True)
-    assert merged.keys is not None
-    for to, part in ((merged.ids, ids), (merged.keys, keys), (merged.scores, scores)):
-        to[question, place] = part[order]
+    for i, (start, end) in enumerate(pairwise(ends)):
+        ids, keys, scores = (part[start:end].ravel()
+                             for part in (hits.ids, hits.keys, hits.scores))
+        order = np.lexsort((ids, -keys))
+        first = np.sort(np.unique(ids[order], return_index=True)[1])
+        order = order[first[ids[order[first]] >= 0][:k]]
+        for to, part in ((merged.ids, ids), (merged.keys, keys), (merged.scores, scores)):
+            to[i, : len(order)] = part[order]
     return merged

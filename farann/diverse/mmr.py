@@ -24,7 +24,7 @@ from farann.diverse.member_sets import member_keys
 from farann.results import Hits, SearchStats
 from farann.runtime import batches, pool
 from farann.runtime.process import ieee_arithmetic
-from farann.search import plan, singles
+from farann.search import plan
 from farann.search.plan import Question
 from farann.store.store import Store
 
@@ -60,8 +60,7 @@ def search(question: Question, diversity: float,
     scores, ids = np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64)
     size = 1 if candidates is None else min(candidates, len(store))
     chosen = row_filters.filter(store, view, n, exact=True)
-    alone = _alone(question, -queries, 1) if n == size == 1 else None
-    nearest, stats = alone or batches.top(view.exact, chosen, queries, size, True, threads)
+    nearest, stats = batches.top(view.exact, chosen, queries, size, True, threads)
     did = [stats]
 
     def answer(i: int, flag: _core.CancelFlag) -> None:
@@ -79,17 +78,6 @@ def search(question: Question, diversity: float,
 
     pool.run_all([partial(answer, i) for i in range(n)], threads, long=True)
     return Hits(ids, scores), plan.total_of(did, n)
-
-
-def _alone(question: Question, query: Float32Array,
-           k: int) -> tuple[Hits, SearchStats] | None:
-    """The k rows furthest from a single query, with what an earlier one left; None: not so."""
-    store, filters = question.store, question.row_filters
-    if filters.rows is not None or filters.singles(store) is None:
-        return None
-    found = singles.exact(store, question.view.exact.isa, query, k)
-    return None if found is None else (
-        Hits(np.atleast_2d(found[0]), np.atleast_2d(found[1])), SearchStats(*found[2]))
 
 
 class Next(NamedTuple):
@@ -257,8 +245,7 @@ class _Ranker:
         question, view = self._question, self._view
         chosen = question.row_filters.filter(self._store, view, len(members), exact=True)
         if len(members) == 1:
-            hits, did = _alone(question, members, size) or batches.top(
-                view.exact, chosen, members, size, False, 1)
+            hits, did = batches.top(view.exact, chosen, members, size, False, 1)
             self.did.append(did)
             score = float(hits.scores[0, -1])
             if hits.ids[0, -1] < 0:
