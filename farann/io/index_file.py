@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from math import inf, isfinite, isinf, nan
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,13 +16,15 @@ from farann.contract import FormatError, checks
 from farann.contract.index_spec import IndexSpec
 from farann.contract.strings import SPARE
 from farann.io.container import ArrayChunks
-from farann.io.tables import tables_from, tables_to
 from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays
+from farann.runtime.pool import default_isa
 from farann.store.groups import Groups
 from farann.store.ids import IdMap, distinct
 from farann.store.labels import Labels, labels_left
 from farann.store.live import Live
 from farann.store.store import Store
+from farann.tuning.guard import Guard, GuardArrays
+from farann.tuning.table import Tuning, Tunings
 
 _CHUNK_BYTES = 1 << 24  # bytes of rows that are copied at a time
 # Metadata: arguments of `Index`, counts with their largest values, flags.
@@ -28,6 +32,10 @@ _SETTINGS = ("dim", "metric", "dtype", "codes", "cells", "keep_vectors", "seed")
 _MOST = {"count": 2**48 - 1, "next_id": 2**63, "coded": 2**48 - 1}
 _FLAGS = ("built", "for_nearest")
 _NEAREST = "nearest_"  # prefix of the names of tables that were measured for the nearest rows
+# What null stands for, as JSON has neither: the effort of exact search, and what isn't known.
+_NULLS = {"rows": inf, "deviations": inf, "predicted_thresholds": nan}
+_COLUMNS = ("rows", "deviations", "recalls", "costs", "predicted_thresholds", "single_costs",
+            "late", "late_spread")
 
 _Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
@@ -75,7 +83,7 @@ def sections_of(live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
             arrays |= store.exact.codes.sections("exact")
         metadata["for_nearest"] = store.for_nearest
         for prefix, tunings in (("", store.tunings), (_NEAREST, store.nearest_tunings)):
-            metadata[f"{prefix}tunings"], guards = tables_to(tunings, prefix)
+            metadata[f"{prefix}tunings"], guards = _sections_of_tables(tunings, prefix)
             arrays |= guards
     return metadata, arrays
 
@@ -153,8 +161,7 @@ def store_of(metadata: Mapping[str, Any], arrays: _Arrays, spec: IndexSpec, *,
         store.for_nearest = metadata["for_nearest"]
         for prefix, tunings in (("", store.tunings), (_NEAREST, store.nearest_tunings)):
             tunings.removed_before = store.n_removed
-            tunings.by_k, tunings.guards = tables_from(
-                metadata, arrays, prefix, dim, spec, store.partitions is not None)
+            _restore_tables(tunings, metadata, arrays, prefix, store)
         store._native = native, native_exact
     return store
 
@@ -316,3 +323,84 @@ def _section(arrays: _Arrays, name: str, dtype: Any,
         raise FormatError(f"section {name!r}: expected {kinds} {shape}, "
                           f"got {array.dtype} {array.shape}")
     return array
+
+
+# ---- tables of `Index.tune` ----
+
+
+def _sections_of_tables(tunings: Tunings, prefix: str) -> tuple[
+        list[dict[str, Any]], dict[str, npt.NDArray[Any]]]:
+    """Tables as metadata, each with the number of its guard, and the sections of the guards."""
+    by_k, guards = dict(tunings.by_k), dict(tunings.guards)  # searches may add to them meanwhile
+    different = list(dict.fromkeys(guards[k] for k in by_k if k in guards))
+    tables = [{name: _plain(value) for name, value in tuning._asdict().items()}
+              | ({"guard": different.index(guards[k])} if k in guards else {})
+              for k, tuning in by_k.items()]
+    sections: dict[str, npt.NDArray[Any]] = {}
+    for number, guard in enumerate(different):
+        sections |= guard.arrays.sections(f"{prefix}guards.{number}")
+    return tables, sections
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    return value if isfinite(value) else None
+
+
+def _restore_tables(tunings: Tunings, metadata: Mapping[str, Any], arrays: _Arrays, prefix: str,
+                    store: Store) -> None:
+    """Restore tables and guards; FormatError for what no index could have written."""
+    made: dict[int, Guard] = {}
+    key = f"{prefix}tunings"
+    try:
+        for fields in metadata.get(key, []):
+            tuning, number = _tuning_of(fields, store.partitions is not None), fields.get("guard")
+            if tuning.k in tunings.by_k or not (number is None or _is_int(number)):
+                raise ValueError(number)
+            tunings.by_k[tuning.k] = tuning
+            if number is not None:
+                if number not in made:
+                    made[number] = _guard_of(f"{prefix}guards.{number}", arrays, store)
+                tunings.guards[tuning.k] = made[number]
+    except FormatError:
+        raise
+    except (TypeError, ValueError, OverflowError, KeyError, IndexError, AttributeError):
+        raise FormatError(f"metadata: {key!r} can't be {checks.shown(metadata[key])}") from None
+
+
+def _guard_of(name: str, arrays: _Arrays, store: Store) -> Guard:
+    try:
+        return Guard(GuardArrays.from_sections(name, arrays), store.dim,
+                     store.spec.metric.scale_free, default_isa())
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"{name!r} is no guard of this index: {error}") from None
+
+
+def _tuning_of(fields: Mapping[str, Any], partitioned: bool) -> Tuning:
+    """A table, whose columns have a number for each effort, or none at all."""
+    columns = {name: tuple(float(_NULLS[name] if value is None else value)
+                           for value in fields[name]) for name in _COLUMNS}
+    tuning = Tuning(fields["k"], target=checks.to_float("target", fields["target"]),
+                    sampled=fields["sampled"], extends=fields["extends"], **columns)
+    efforts, n = tuning.efforts, len(tuning.efforts)
+    if not (_is_int(tuning.k) and 1 <= tuning.k < 2**63 and 0.0 <= tuning.target <= 1.0
+            and not (tuning.rows if partitioned else tuning.deviations)
+            and efforts[0] >= 0.0 and efforts[-1] == inf
+            and all(a < b for a, b in pairwise(efforts))
+            and len(tuning.recalls) == len(tuning.costs) == n
+            and tuning.recalls[-1] == 1.0 and all(0.0 <= v <= 1.0 for v in tuning.recalls)
+            and all(0.0 <= v < inf for name in _COLUMNS[3:] if name != "predicted_thresholds"
+                    for v in columns[name])
+            and all(len(columns[name]) in (0, n) for name in _COLUMNS[4:])
+            and not any(map(isinf, tuning.predicted_thresholds))
+            and len(tuning.late) == len(tuning.late_spread)
+            and _is_int(tuning.sampled) and bool(tuning.late) <= tuning.sampled < 2**31
+            and isinstance(tuning.extends, bool)
+            and not (tuning.extends and (partitioned or not tuning.late))):
+        raise ValueError(tuning.k)
+    return tuning
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
