@@ -24,7 +24,6 @@ from farann.store.live import Live
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-    from farann.diverse.mmr import Next
     from farann.search.plan import Question
     from farann.store.store import Store
 
@@ -98,7 +97,9 @@ def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
     vectors, single, given = asked(live, queries, ids, given)
     question = question_of(live, vectors, k, given, threads, single=single)
     search = partial(mmr.search, diversity=diversity, candidates=candidates)
-    return _answered(live, question, len(vectors), k, single, return_stats, search)
+    hits = _answered(live, question, len(vectors), k, single, return_stats, search)
+    hits.keys = None
+    return hits
 
 
 def _check_products(live: Live, what: str) -> None:
@@ -124,21 +125,22 @@ def _answered(live: Live, question: Question | None, n: int, k: int, single: boo
 
 def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
                 vectors: Float32Array, *, diversity: float, threads: int | None = None,
-                **given: Any) -> tuple[npt.NDArray[Any], Next]:
+                **given: Any) -> tuple[npt.NDArray[Any], Hits]:
     """The next pick of `mmr` for each query, after some that may be of other indexes: ids, and
-    what is known of them."""
+    hits (n_queries, 1) with keys by which indexes are compared, and numbers in place of strings."""
     from farann.diverse import mmr
 
-    question, n = question_of(live, queries, 1, Filtering(**given), threads), len(queries)
+    question = question_of(live, queries, 1, Filtering(**given), threads)
     if question is None or len(question.store) == 0:
-        none = np.full(n, -1, np.int64)
-        return none, mmr.Next(none, np.full(n, -np.inf), np.full(n, np.nan))
+        hits = no_hits(len(queries), 1, keyed=True)
+        return hits.ids[:, 0], hits
     store = question.store
     if store.labels is not None:
         names = asked_ids.checked(store, "picked", picked.ravel(), padding=True)
         picked = asked_ids.numbers(store, names).reshape(picked.shape)
-    found = mmr.next_picks(question, picked, vectors, diversity)
-    return store.named(found.ids), found
+    begun = mmr.Begun(queries, picked, vectors)
+    hits, _ = mmr.search(question._replace(queries=begun), diversity)
+    return store.named(hits.ids[:, 0]), hits
 
 
 def select(live: Live, k: int | None, start: Any, first: Any, radius: float | None,

@@ -11,6 +11,7 @@ their values will be (`likely`).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from math import inf, isfinite
 from typing import NamedTuple
@@ -21,7 +22,7 @@ import numpy as np
 from farann import _core
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.diverse.member_sets import member_keys
-from farann.results import Hits, SearchStats
+from farann.results import Hits, SearchStats, no_hits
 from farann.runtime import batches, pool
 from farann.runtime.process import ieee_arithmetic
 from farann.search import plan
@@ -50,17 +51,41 @@ _MOST_KNOWN, _MOST_FOUND = 256, 2048
 _largest_norms: WeakKeyDictionary[Store, float] = WeakKeyDictionary()
 
 
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Queries, and the picks that each has: ids (n_queries, m), -1 for rows of other indexes, and
+    vectors (n_queries, m, dim)."""
+
+    queries: Float32Array
+    picked: Int64Array
+    vectors: Float32Array
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def __getitem__(self, which: Int64Array) -> Begun:
+        """Some of the queries, in this order."""
+        return Begun(self.queries[which], self.picked[which], self.vectors[which])
+
+
 def search(question: Question, diversity: float,
-           candidates: int | None) -> tuple[Hits, SearchStats]:
-    """Answer all queries."""
-    store, view, queries, k, threads, row_filters = question[:6]
-    n = len(queries)
+           candidates: int | None = None) -> tuple[Hits, SearchStats]:
+    """The first k picks of each query, or with `Begun` the next ones.
+
+    Keys are by what picks of several indexes compare: of first ones similarities, of others values.
+    """
+    store, view, begun, k, threads, row_filters = question[:6]
+    n = len(begun)
     if row_filters.groups is not None:
-        return plan.top_of_groups(question, lambda part: search(part, diversity, candidates))
-    scores, ids = np.full((n, k), np.nan, np.float32), np.full((n, k), -1, np.int64)
+        return plan.top_of_groups(question, lambda part: search(part, diversity, candidates),
+                                  keyed=True)
+    if not isinstance(begun, Begun):
+        begun = Begun(begun, np.empty((n, 0), np.int64), np.empty((n, 0, store.dim), np.float32))
+        question = question._replace(queries=begun)
+    hits, keys = no_hits(n, k), np.full((n, k), -inf)
     size = 1 if candidates is None else min(candidates, len(store))
     chosen = row_filters.filter(store, view, n, exact=True)
-    nearest, stats = batches.top(view.exact, chosen, queries, size, True, threads)
+    nearest, stats = batches.top(view.exact, chosen, begun.queries, size, True, threads)
     did = [stats]
 
     def answer(i: int, flag: _core.CancelFlag) -> None:
@@ -69,78 +94,37 @@ def search(question: Question, diversity: float,
             return
         # A value may be too large for float32.
         with ieee_arithmetic(), np.errstate(over="ignore"):
-            ranker = _Ranker(question.of(np.array([i])), diversity, store.slots_of(found), flag, k)
+            ranker = _Ranker(question.of(np.array([i])), diversity, store.slots_of(found), flag)
             if candidates is not None:
                 ranker.bound = -inf
-            for j, (id, value, _) in zip(range(k), ranker.picks(), strict=False):
-                ids[i, j], scores[i, j] = id, value
+            for j, (id, value, key) in zip(range(k), ranker.picks(), strict=False):
+                hits.ids[i, j], hits.scores[i, j], keys[i, j] = id, value, key
             did.extend(ranker.did)
 
     pool.run_all([partial(answer, i) for i in range(n)], threads, long=True)
-    return Hits(ids, scores), plan.total_of(did, n)
-
-
-class Next(NamedTuple):
-    """The next pick of each query among the rows of one index: -1 and NaN where there is none."""
-
-    ids: Int64Array  # numbers of strings, where ids are strings
-    orders: Float64Array  # larger is better, over several indexes, too
-    values: Float64Array
-
-
-def next_picks(question: Question, picked: Int64Array, vectors: Float32Array,
-               diversity: float) -> Next:
-    """The next picks where some were made, of this index or others: their ids (n_queries, m) and
-    vectors (n_queries, m, dim)."""
-    store, view, queries, _, threads, row_filters = question[:6]
-    n = len(queries)
-    ids, orders, values = np.full(n, -1, np.int64), np.full(n, -inf), np.full(n, np.nan)
-    if row_filters.groups is not None:
-        for which, own in row_filters.by_group(store):
-            part = next_picks(question.of(which, own), picked[which], vectors[which], diversity)
-            ids[which], orders[which], values[which] = part
-        return Next(ids, orders, values)
-    chosen = row_filters.filter(store, view, n, exact=True)
-    nearest, _ = batches.top(view.exact, chosen, queries, 1, True, threads)
-
-    def answer(i: int, flag: _core.CancelFlag) -> None:
-        if nearest.ids[i, 0] < 0:
-            return
-        slots = store.slots_of(picked[i])
-        with ieee_arithmetic():
-            ranker = _Ranker(question.of(np.array([i])), diversity, store.slots_of(nearest.ids[i]),
-                             flag, 1 + len(vectors[i]), slots[slots >= 0].tolist(),
-                             list(vectors[i][:, np.newaxis]))
-            for ids[i], values[i], similar in ranker.picks():
-                orders[i] = similar if len(vectors[i]) == 0 else values[i]
-                return
-
-    pool.run_all([partial(answer, i) for i in range(n)], threads, long=True)
-    return Next(ids, orders, values)
+    hits.keys = keys
+    return hits, plan.total_of(did, n)
 
 
 class _Ranker:
-    """The picks of one query; some may have been made before, among other rows, too.
-
-    `wanted` is how many picks there will be, with those before.
-    """
+    """The picks of one query."""
 
     def __init__(self, question: Question, diversity: float, slots: Int64Array,
-                 flag: _core.CancelFlag, wanted: int, picked: list[int] | None = None,
-                 vectors: list[Float32Array] | None = None) -> None:
+                 flag: _core.CancelFlag) -> None:
         self._question, self._flag = question, flag
-        self._store, self._view, self._query = question[:3]
-        self._diversity = diversity
-        self._vectors = vectors or []  # of the picks
-        self._picked = picked or []
+        self._store, self._view, begun = question[:3]
+        self._query, self._diversity = begun.queries, diversity
+        picked = self._store.slots_of(begun.picked[0])
+        self._picked, self._vectors = picked[picked >= 0].tolist(), list(begun.vectors[0][:, None])
+        self._wanted = question.k + len(self._vectors)  # picks in all
         self.did = list[SearchStats]()  # searches, and exact keys
-        self._wanted, self._size, self._picked_before = wanted, _FIRST_POOL, -1
+        self._size, self._picked_before = _FIRST_POOL, -1
         # No row that isn't in the pool has a value above it.
         self.bound = inf
         self._take_pool(slots)
 
     def picks(self) -> Iterator[tuple[int, float, float]]:
-        """Ids, values and similarities to the query, until there are no more rows."""
+        """Ids, values and keys, until there are no more rows."""
         while True:
             values = self._values()
             best = self._best(values)
@@ -151,7 +135,9 @@ class _Ranker:
             elif best is None:
                 return
             else:
-                yield int(self._ids[best]), float(values[best]), float(self._similar[best])
+                value = float(values[best])
+                yield int(self._ids[best]), value, (
+                    value if self._vectors else float(self._similar[best]))
                 self._pick(best)
 
     def _values(self) -> Float64Array:

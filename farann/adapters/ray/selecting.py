@@ -69,14 +69,14 @@ class Selecting(Gathering):
         for step in range(hits.ids.shape[1]):
             parts, _ = self._ask("next_mmr", queries, hits.ids[:, :step].copy(), rows, options)
             ids, found, vectors = zip(*parts, strict=True)
-            ties, orders, values = (np.stack(field) for field in zip(*found, strict=True))
-            best = np.lexsort((ties, -orders, ties < 0), axis=0)[0]
+            ties, keys, scores = (np.stack([getattr(one, field)[:, 0] for one in found])
+                                  for field in ("ids", "keys", "scores"))
+            best = np.lexsort((ties, -keys, ties < 0), axis=0)[0]
             there = ties[best, each] >= 0
             if not there.any():
                 break
             hits.ids[there, step] = np.stack(ids)[best, each][there]
-            with np.errstate(over="ignore"):
-                hits.scores[:, step] = values[best, each]
+            hits.scores[:, step] = scores[best, each]
             rows = np.concatenate([rows, np.stack(vectors)[best, each][:, np.newaxis]], axis=1)
 
     def _choose_of_nearest(self, hits: Hits, queries: Float32Array, diversity: float,

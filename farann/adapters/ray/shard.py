@@ -235,9 +235,9 @@ class Shard:
         shards are compared by, and rows, of zeros where there is none."""
         ids, found = next_by_mmr(self._index._live, queries, picked, rows, threads=self._threads,
                                  **options)
-        there, rows = found.ids >= 0, np.zeros_like(queries)
+        there, rows = found.ids[:, 0] >= 0, np.zeros_like(queries)
         rows[there] = self._index.reconstruct(ids[there])
-        found.ids[there] = self._order_of(ids[there])
+        found.ids[there, 0] = self._order_of(ids[there])
         return ids, found, rows
 
     def stats(self) -> dict[str, Any]:
