@@ -242,35 +242,9 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _at_least(smallest: int) -> Callable[[str], int]:
-    """A type of whole numbers."""
-
-    def whole_number(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            number = smallest - 1
-        if number < smallest:
-            raise argparse.ArgumentTypeError(
-                f"expected a whole number of {smallest} or more, got {text!r}")
-        return number
-
-    return whole_number
-
-
-def _number(text: str) -> float:
-    """A type of numbers."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
-    if value != value:
-        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
-    return value
-
-
 def _cells(text: str) -> int | str:
-    return text if text == "auto" else _at_least(1)(text)
+    """A number of partitions, or a word."""
+    return int(text) if text.removeprefix("-").isdecimal() else text
 
 
 Add = Callable[..., argparse.Action]
@@ -292,7 +266,7 @@ def _add_rows(add: Add) -> None:
 
 def _add_max_bytes(add: Add) -> None:
     """The limit of vector files, for all that read them."""
-    add("--max-bytes", type=_at_least(1), metavar="N", help="refuse a vector file whose numbers "
+    add("--max-bytes", type=int, metavar="N", help="refuse a vector file whose numbers "
         "take more than N bytes once unpacked (default: 100 times the file's size, at least 64 "
         "MiB)")
 
@@ -301,7 +275,7 @@ def _add_shared(add: Add, *, threads: bool = False, done: str = "found") -> None
     """What commands on vectors have in common."""
     _add_max_bytes(add)
     if threads:
-        add("--threads", type=_at_least(1), metavar="N", help="how many threads to use (default: "
+        add("--threads", type=int, metavar="N", help="how many threads to use (default: "
             "one for each CPU)")
     add("--json", action="store_true", help=f"print what was {done} as JSON, for other programs")
     add("-q", "--quiet", action="store_true", help="no progress bar and no closing remark")
@@ -338,7 +312,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
         "numbers, or the row numbers)")
     add("--groups", metavar="FILE", help="labels of the rows' groups, one each: integers or "
         "strings in a file, or the name of a column of VECTORS")
-    add("--seed", type=_at_least(0), default=0, metavar="N", help="seed of all that is random "
+    add("--seed", type=int, default=0, metavar="N", help="seed of all that is random "
         "(default: 0)")
     _add_shared(add, threads=True, done="written")
 
@@ -352,27 +326,27 @@ def parser_of_commands() -> argparse.ArgumentParser:
         "list for each question")
     add("--dislikes", metavar="FILE", help="ids of rows to find others unlike, a list for each "
         "question")
-    add("--weight", type=_number, metavar="W", help="how much dislikes count (default: 1)")
+    add("--weight", type=float, metavar="W", help="how much dislikes count (default: 1)")
     add("--likes-by", choices=["mean", "best"], help="which similarity to several likes counts "
         "(default: mean)")
-    add("-k", "--k", type=_at_least(1), metavar="N", help="how many rows to find for each query "
+    add("-k", "--k", type=int, metavar="N", help="how many rows to find for each query "
         "(default: 10)")
     add("-o", "--output", metavar="OUT", help=".npz, .csv, .parquet or .jsonl file to write; - is "
         "standard output, as CSV")
     add("--format", choices=["npz", "csv", "parquet", "jsonl"], metavar="F",
         help="npz, csv, parquet or jsonl: what to write whatever OUT is called")
     add("--nearest", action="store_const", const=True, help="find the nearest rows instead")
-    add("--beyond", type=_number, metavar="RADIUS", help="find all rows at a greater distance, or "
+    add("--beyond", type=float, metavar="RADIUS", help="find all rows at a greater distance, or "
         "with a smaller dot product or cosine; write --beyond=-0.5 if it is negative")
-    add("--within", type=_number, metavar="RADIUS", help="find all other rows, nearest first")
-    add("--diversity", type=_number, metavar="D", help="find rows like the query and unlike each "
+    add("--within", type=float, metavar="RADIUS", help="find all other rows, nearest first")
+    add("--diversity", type=float, metavar="D", help="find rows like the query and unlike each "
         "other: from 0, the most similar ones, to 1")
-    add("--recall", type=_number, metavar="R", help="find this share of the true answer, on "
+    add("--recall", type=float, metavar="R", help="find this share of the true answer, on "
         "average, as farann tune measured")
-    add("--epsilon", type=_number, metavar="E", help="leave out no row that is more than 1 + E "
+    add("--epsilon", type=float, metavar="E", help="leave out no row that is more than 1 + E "
         "times as far as the last one found (l2), or better by more than E (dot, cosine)")
-    add("--budget", type=_at_least(1), metavar="N", help="scan at most N rows")
-    add("--seconds", type=_number, metavar="S", help="stop after S seconds a query, with what has "
+    add("--budget", type=int, metavar="N", help="scan at most N rows")
+    add("--seconds", type=float, metavar="S", help="stop after S seconds a query, with what has "
         "been found by then")
     add("--exclude", metavar="FILE", help="ids to leave out, a list for each query")
     add("--allowed", metavar="FILE", help="the only ids to find, or a boolean mask over all rows")
@@ -386,25 +360,25 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add = _command(commands, "tune", "measure what recall costs", TUNE, TUNE_EXAMPLES)
     add("index", metavar="INDEX", help="file that farann build wrote")
     add("--queries", metavar="FILE", help="a sample of the queries to come (default: rows)")
-    add("-k", "--k", type=_at_least(1), default=10, metavar="N", help="how many rows searches will "
+    add("-k", "--k", type=int, default=10, metavar="N", help="how many rows searches will "
         "ask for (default: 10)")
-    add("--recall", type=_number, default=0.95, metavar="R", help="name the fastest setting that "
+    add("--recall", type=float, default=0.95, metavar="R", help="name the fastest setting that "
         "reaches this recall (default: 0.95)")
     add("--plot", metavar="FILE", help=".png, .svg or .pdf to plot recall against cost to; takes "
         "matplotlib")
     _add_shared(add)
 
     add = _command(commands, "select", "choose rows that cover all others", SELECT, SELECT_EXAMPLES)
-    add("-k", "--k", type=_at_least(1), metavar="N", help="how many rows to choose (default: all "
+    add("-k", "--k", type=int, metavar="N", help="how many rows to choose (default: all "
         "that --radius takes)")
     add("-o", "--output", metavar="OUT", help=".npy, .txt, .csv, .parquet or .json file of ids to "
         "write (default: standard output, as text)")
-    add("--radius", type=_number, metavar="R", help="stop when every row is within this distance "
+    add("--radius", type=float, metavar="R", help="stop when every row is within this distance "
         "of a chosen one, or has this dot product or cosine with one")
     add("--scores", metavar="FILE", help="scores of the rows, by their ids if the file has ids, or "
         "one a row in their order: choose the best of which no two are nearer than --radius, by "
         "default the radius that leaves -k rows; FILE:NAME names a column")
-    add("--per-group", type=_at_least(1), metavar="N", help="choose at most N rows of each "
+    add("--per-group", type=int, metavar="N", help="choose at most N rows of each "
         "group of the index")
     add("--start", metavar="ID", help="the first row (default: the one furthest from the mean)")
     for word, which in (("first", "ids that were chosen before"), ("exclude", "ids to leave out"),
@@ -425,10 +399,10 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add = _command(commands, "pairs", "find near duplicates: all pairs within a radius",
                    PAIRS, PAIRS_EXAMPLES)
     _add_rows(add)
-    add("radius", type=_number, metavar="RADIUS", help="distance, dot product or cosine")
+    add("radius", type=float, metavar="RADIUS", help="distance, dot product or cosine")
     add("-o", "--output", metavar="OUT", help=".csv, .parquet, .npz or .json file to write "
         "(default: standard output, as CSV)")
-    add("--limit", type=_at_least(1), default=10_000_000, metavar="N", help="the most pairs to "
+    add("--limit", type=int, default=10_000_000, metavar="N", help="the most pairs to "
         "find (default: 10,000,000)")
     _add_shared(add, threads=True)
 
@@ -445,21 +419,21 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add("log", metavar="LOG", help=".csv, .tsv or .parquet")
     add("--columns", metavar="U,I,L[,T]", help="names of the columns of user, item, label and time "
         "(default: user, item, label or rating, and time if it is there)")
-    add("--liked", type=_number, metavar="X", help="ratings of X or more are likes")
-    add("--disliked", type=_number, metavar="Y", help="ratings of Y or less are dislikes")
+    add("--liked", type=float, metavar="X", help="ratings of X or more are likes")
+    add("--disliked", type=float, metavar="Y", help="ratings of Y or less are dislikes")
     add("--model", nargs=3, action="append", default=[], metavar=("SIGN", "ITEMS", "USERS"),
         help="a model of likes, dislikes or both, and its vectors; may be repeated")
     add("--metric", choices=["dot", "cosine"], default="dot", help="what models were trained for "
         "(default: dot)")
     add("--item-ids", metavar="FILE", help="ids of the rows of ITEMS")
     add("--user-ids", metavar="FILE", help="ids of the rows of USERS")
-    add("--test", type=_number, default=0.3, metavar="SHARE", help="the share of the log to judge "
+    add("--test", type=float, default=0.3, metavar="SHARE", help="the share of the log to judge "
         "by: the last, or of each user some at random if there is no time (default: 0.3)")
-    add("-k", "--k", type=_at_least(1), default=10, metavar="N", help="how much of a list counts "
+    add("-k", "--k", type=int, default=10, metavar="N", help="how much of a list counts "
         "(default: 10)")
-    add("--dim", type=_at_least(1), default=16, metavar="N", help="dimension of models that are "
+    add("--dim", type=int, default=16, metavar="N", help="dimension of models that are "
         "trained here (default: 16)")
-    add("--seed", type=_at_least(0), default=0, metavar="N", help="seed of all that is random "
+    add("--seed", type=int, default=0, metavar="N", help="seed of all that is random "
         "(default: 0)")
     add("--json", action="store_true", help="as JSON, for other programs")
     _add_max_bytes(add)

@@ -40,7 +40,7 @@ from farann.cli.terminal import (
     say,
     size,
 )
-from farann.contract.checks import to_new_ids
+from farann.contract.checks import to_float, to_new_ids
 from farann.contract.stop_rule import to_limits
 from farann.io.files import replacing, require_regular
 from farann.io.text import SEPARATORS
@@ -218,7 +218,7 @@ def _question(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
             raise ValueError(f"{option_of(name)} is " + (
                 f"not for {option_of(asked[0])}" if asked else "for --likes and --dislikes"))
     if "radius" in known:
-        given["radius"] = getattr(arguments, asked[0])
+        given["radius"] = to_float(asked[0], getattr(arguments, asked[0]))
     to_limits(arguments.recall, arguments.epsilon, arguments.budget, arguments.seconds)
     return methods[0], given
 

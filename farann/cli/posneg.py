@@ -15,6 +15,7 @@ from farann._types import BoolArray, Float64Array, Int64Array
 from farann.adapters.posneg import Factorization, FusionRanker, SignedModel
 from farann.cli.ids import read_any_ids
 from farann.cli.terminal import counted, note
+from farann.contract.checks import to_int
 from farann.io.text import SEPARATORS
 from farann.io.vector_formats import columns_of, kinds_of
 from farann.vectors import open_vectors
@@ -80,6 +81,7 @@ def posneg(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse now what would fail after minutes of work."""
+    to_int("k", arguments.k, 1)
     if not 0 < arguments.test < 1:
         raise ValueError(f"--test: expected a share between 0 and 1, got {arguments.test:g}")
     for sign, _, _ in arguments.model:

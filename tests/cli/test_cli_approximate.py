@@ -70,7 +70,7 @@ class TestBuild:
     def test_errors(self, place: Path, capsys: Capture) -> None:
         build = ("build", "rows.npy", "-o", "new.farann")
         for wrong in ("0", "-1", "some"):
-            assert "--cells: expected a whole number of 1 or more" in refused(
+            assert "--cells: expected None, 'auto', or an int" in refused(
                 capsys, *build, "--cells", wrong)
         assert "partitions need codes" in refused(
             capsys, *build, "--cells", "3", "--codes", "float32")
@@ -112,7 +112,7 @@ class TestSearch:
         assert "--seconds: expected a number above 0" in refused(capsys, *search, "--seconds", "0")
         assert "--recall: expected a number above 0, at most 1" in refused(
             capsys, *search, "--recall", "95")
-        assert "--budget: expected a whole number" in refused(capsys, *search, "--budget", "0")
+        assert "--budget: expected 1 or more, got 0" in refused(capsys, *search, "--budget", "0")
 
 
 def test_no_table_before_an_error(place: Path, capsys: Capture) -> None:
