@@ -242,9 +242,9 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _cells(text: str) -> int | str:
-    """A number of partitions, or a word."""
-    return int(text) if text.removeprefix("-").isdecimal() else text
+def cells(text: str) -> int | str:
+    """A number of partitions, or auto."""
+    return text if text == "auto" else int(text)
 
 
 Add = Callable[..., argparse.Action]
@@ -303,7 +303,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add("--no-vectors", action="store_true", help="keep the codes alone, in a quarter (int8) or an "
         "eighth (int4) of the memory; scores are approximate then, and searches need --recall or "
         "--budget")
-    add("--cells", type=_cells, metavar="N", help="group the rows into N partitions (IVF lists), "
+    add("--cells", type=cells, metavar="N", help="group the rows into N partitions (IVF lists), "
         "or auto, of which approximate searches probe a few (default: none)")
     add("--queries", metavar="FILE", help="a sample of the queries to come, if these are "
         "distributed differently from the rows")

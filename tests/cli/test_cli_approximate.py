@@ -69,9 +69,10 @@ class TestBuild:
 
     def test_errors(self, place: Path, capsys: Capture) -> None:
         build = ("build", "rows.npy", "-o", "new.farann")
-        for wrong in ("0", "-1", "some"):
-            assert "--cells: expected None, 'auto', or an int" in refused(
-                capsys, *build, "--cells", wrong)
+        for wrong, said in (("0", "expected None, 'auto', or an int"),
+                            ("-1", "expected None, 'auto', or an int"),
+                            ("some", "invalid cells value: 'some'")):
+            assert f"--cells: {said}" in refused(capsys, *build, "--cells", wrong)
         assert "partitions need codes" in refused(
             capsys, *build, "--cells", "3", "--codes", "float32")
         np.save("wide.npy", np.ones((2, 9)))
