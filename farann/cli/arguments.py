@@ -15,9 +15,8 @@ USAGE_ERROR = 2  # exit status of what the user can mend
 ABOUT = """\
 Find the rows least like a query: the furthest by Euclidean distance (l2), by
 dot product or by cosine. Answers are exact, those of brute force in float64,
-unless you ask for approximate ones."""
+unless you ask for approximate ones.
 
-EXAMPLES = """\
 examples:
   farann demo                                    see it work on words
   farann build items.npy -o items.farann         index the rows of an array
@@ -50,9 +49,8 @@ Numbers of type float16, uint8 and int8 are kept, others become float32. An
 .npy file in C order that needs no conversion is mapped. Other files are copied
 to a temporary file beside INDEX while the command runs.
 
-{VECTORS}"""
+{VECTORS}
 
-BUILD_EXAMPLES = """\
 examples:
   farann build items.npy -o items.farann --metric cosine
   farann build shop.parquet:embedding -o shop.farann --ids item_id
@@ -71,9 +69,8 @@ ids[offsets[i]:offsets[i + 1]]. If ids are strings, padding is the empty one,
 --exclude takes a .txt with a line a query and tabs between ids, and --allowed
 one with an id a line.
 
-{VECTORS}"""
+{VECTORS}
 
-SEARCH_EXAMPLES = """\
 examples:
   farann search items.farann queries.npy
   farann search items.farann queries.npy -k 100 -o furthest.npz --threads 4
@@ -96,9 +93,8 @@ no more than another setting that costs no more is left out, and the last line
 names the fastest that reaches a recall. The queries should be like those to
 come; by default rows are used.
 
-{VECTORS}"""
+{VECTORS}
 
-TUNE_EXAMPLES = """\
 examples:
   farann tune items.farann
   farann tune items.farann --queries sample.npy -k 100
@@ -106,9 +102,8 @@ examples:
 
 INFO = """\
 Show what is in an index. The header and the small parts of the file are checked
-in any case; --verify reads all of it and checks every byte."""
+in any case; --verify reads all of it and checks every byte.
 
-INFO_EXAMPLES = """\
 examples:
   farann info items.farann
   farann info items.farann --verify && echo intact
@@ -119,9 +114,8 @@ Choose rows that cover all others, one after the other: each is the row furthest
 from all that were chosen before (farthest-point sampling, greedy k-center).
 ROWS is a file of vectors, or an index that farann build wrote.
 
-{VECTORS}"""
+{VECTORS}
 
-SELECT_EXAMPLES = """\
 examples:
   farann select items.npy -k 1000 -o ids.npy
   farann select items.npy --radius 0.5 -o cover.npy --plot radius.png
@@ -136,9 +130,8 @@ DIAMETER = f"""\
 Find the two rows that are furthest from each other, or under dot and cosine
 least alike. ROWS is a file of vectors, or an index that farann build wrote.
 
-{VECTORS}"""
+{VECTORS}
 
-DIAMETER_EXAMPLES = """\
 examples:
   farann diameter items.npy
   farann diameter items.farann"""
@@ -149,9 +142,8 @@ under dot and cosine, those whose dot product or cosine is RADIUS or more. ROWS
 is a file of vectors, or an index that farann build wrote. .csv and .parquet
 have a line a pair: id, other_id and score. .npz and .json have ids and scores.
 
-{VECTORS}"""
+{VECTORS}
 
-PAIRS_EXAMPLES = """\
 examples:
   farann pairs items.npy 0.5 -o twins.csv
   farann pairs items.farann 0.98 > twins.csv"""
@@ -164,9 +156,8 @@ Show furthest search on data that one can look at, and write a page of HTML:
   images   pictures of Fashion-MNIST least and most like others, and pictures
            unlike each other; scikit-learn's digits where it isn't there
   movies   lists of films by what people like, beside lists by what they like
-           and dislike, from MovieLens; made-up people where it isn't there"""
+           and dislike, from MovieLens; made-up people where it isn't there
 
-DEMO_EXAMPLES = """\
 examples:
   farann demo
   farann demo words --queries piano,monday,paris
@@ -179,9 +170,8 @@ dataset-fashion-mnist has the pictures."""
 
 POSNEG = """\
 Rank by likes and dislikes: models of what people like and of what they dislike,
-calibrated to one scale."""
+calibrated to one scale.
 
-POSNEG_EXAMPLES = """\
 examples:
   farann posneg evaluate log.csv            do models of dislikes pay here?
 
@@ -201,9 +191,8 @@ others are left out.
 Models are files of vectors, with a row for each item, or user, in the order of a
 file of ids; without that ids are the numbers of rows, from 0. They must not have
 been trained on this log. Without models five are trained here, on the log without
-its end."""
+its end.
 
-EVALUATE_EXAMPLES = """\
 examples:
   farann posneg evaluate log.csv
   farann posneg evaluate ratings.csv --columns user,movie,stars,when --liked 4 --disliked 2
@@ -250,10 +239,15 @@ def cells(text: str) -> int | str:
 Add = Callable[..., argparse.Action]
 
 
-def _command(commands: Any, name: str, short: str, text: str, examples: str) -> Add:
+def _texts(text: str) -> dict[str, Any]:
+    """The texts of a command: what it does, and examples."""
+    about, examples, rest = text.partition("\n\nexamples:\n")
+    return {"description": about, "epilog": (examples + rest).strip("\n")}
+
+
+def _command(commands: Any, name: str, short: str, text: str) -> Add:
     """What adds arguments to a new command."""
-    add: Add = commands.add_parser(name, help=short, description=text,
-                                   epilog=examples).add_argument
+    add: Add = commands.add_parser(name, help=short, **_texts(text)).add_argument
     return add
 
 
@@ -283,12 +277,12 @@ def _add_shared(add: Add, *, threads: bool = False, done: str = "found") -> None
 
 def parser_of_commands() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = _Parser(prog="farann", description=ABOUT, epilog=EXAMPLES)
+    parser = _Parser(prog="farann", **_texts(ABOUT))
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and the "
                         "instruction set in use")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
-    add = _command(commands, "build", "index the vectors of a file", BUILD, BUILD_EXAMPLES)
+    add = _command(commands, "build", "index the vectors of a file", BUILD)
     add("vectors", metavar="VECTORS", nargs="+", help="files with a vector a row, patterns, or a "
         "folder of Parquet files")
     add("-o", "--output", metavar="INDEX", required=True, help="file to write the index to")
@@ -316,8 +310,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
         "(default: 0)")
     _add_shared(add, threads=True, done="written")
 
-    add = _command(commands, "search", "find the rows furthest from queries",
-                   SEARCH, SEARCH_EXAMPLES)
+    add = _command(commands, "search", "find the rows furthest from queries", SEARCH)
     add("index", metavar="INDEX", help="file that farann build wrote")
     add("queries", metavar="QUERIES", nargs="?", help="file with a query a row")
     add("--ids", metavar="FILE", help="instead of QUERIES: rows of the index by their ids, one a "
@@ -357,7 +350,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
         "needed")
     _add_shared(add, threads=True)
 
-    add = _command(commands, "tune", "measure what recall costs", TUNE, TUNE_EXAMPLES)
+    add = _command(commands, "tune", "measure what recall costs", TUNE)
     add("index", metavar="INDEX", help="file that farann build wrote")
     add("--queries", metavar="FILE", help="a sample of the queries to come (default: rows)")
     add("-k", "--k", type=int, default=10, metavar="N", help="how many rows searches will "
@@ -368,7 +361,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
         "matplotlib")
     _add_shared(add)
 
-    add = _command(commands, "select", "choose rows that cover all others", SELECT, SELECT_EXAMPLES)
+    add = _command(commands, "select", "choose rows that cover all others", SELECT)
     add("-k", "--k", type=int, metavar="N", help="how many rows to choose (default: all "
         "that --radius takes)")
     add("-o", "--output", metavar="OUT", help=".npy, .txt, .csv, .parquet or .json file of ids to "
@@ -391,13 +384,11 @@ def parser_of_commands() -> argparse.ArgumentParser:
     _add_rows(add)
     _add_shared(add, threads=True)
 
-    add = _command(commands, "diameter", "find the two rows furthest apart",
-                   DIAMETER, DIAMETER_EXAMPLES)
+    add = _command(commands, "diameter", "find the two rows furthest apart", DIAMETER)
     _add_rows(add)
     _add_shared(add, threads=True)
 
-    add = _command(commands, "pairs", "find near duplicates: all pairs within a radius",
-                   PAIRS, PAIRS_EXAMPLES)
+    add = _command(commands, "pairs", "find near duplicates: all pairs within a radius", PAIRS)
     _add_rows(add)
     add("radius", type=float, metavar="RADIUS", help="distance, dot product or cosine")
     add("-o", "--output", metavar="OUT", help=".csv, .parquet, .npz or .json file to write "
@@ -406,16 +397,14 @@ def parser_of_commands() -> argparse.ArgumentParser:
         "find (default: 10,000,000)")
     _add_shared(add, threads=True)
 
-    add = _command(commands, "info", "show what is in an index", INFO, INFO_EXAMPLES)
+    add = _command(commands, "info", "show what is in an index", INFO)
     add("index", metavar="INDEX", help="file that farann build wrote")
     add("--verify", action="store_true", help="check every byte")
     add("--json", action="store_true", help="as JSON, for other programs")
 
-    posneg = commands.add_parser("posneg", help="rank by likes and dislikes", description=POSNEG,
-                                 epilog=POSNEG_EXAMPLES)
+    posneg = commands.add_parser("posneg", help="rank by likes and dislikes", **_texts(POSNEG))
     actions = posneg.add_subparsers(dest="action", metavar="ACTION", required=True)
-    add = _command(actions, "evaluate", "which way of ranking pays on a log",
-                   EVALUATE, EVALUATE_EXAMPLES)
+    add = _command(actions, "evaluate", "which way of ranking pays on a log", EVALUATE)
     add("log", metavar="LOG", help=".csv, .tsv or .parquet")
     add("--columns", metavar="U,I,L[,T]", help="names of the columns of user, item, label and time "
         "(default: user, item, label or rating, and time if it is there)")
@@ -439,8 +428,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
     _add_max_bytes(add)
     add("-q", "--quiet", action="store_true", help="no remarks")
 
-    add = _command(commands, "demo", "words, pictures and films least like others",
-                   DEMO, DEMO_EXAMPLES)
+    add = _command(commands, "demo", "words, pictures and films least like others", DEMO)
     add("what", nargs="?", choices=["words", "images", "movies"], default="words",
         help="what to show (default: words)")
     add("--queries", metavar="W1,W2,...", help="words to look up")
