@@ -10,7 +10,7 @@ cdef class Guard:
     cdef const float[::1] signs, reaches, center
     cdef const float[:, ::1] points, axes
     cdef float[::1] biases
-    cdef float[::1] nowhere
+    cdef double[::1] zeros
     cdef double scale
     cdef bint unit
     cdef int64_t dim, width, alone
@@ -18,5 +18,6 @@ cdef class Guard:
 
     cdef void count_one(self) noexcept
     cdef double reduce(self, const float *query, float *x) noexcept nogil
+    cdef double sum_of_squares(self, const float *x, int64_t n) noexcept nogil
     cdef bint passes(self, const float *query, double times) noexcept nogil
     cdef bint is_overdue(self) noexcept nogil

@@ -67,7 +67,7 @@ cdef class Guard:
         with np.errstate(over="ignore"):
             squares = np.square(points, dtype=np.float64).sum(axis=1)
             self.biases = (0.5 * (np.asarray(reaches) - squares)).astype(np.float32)
-        self.nowhere = np.zeros(self.width, np.float32)
+        self.zeros = np.zeros(padded(self.dim))
 
     def find(self, const float[:, ::1] queries, int64_t start, int64_t stop, uint8_t[::1] unlike,
              CancelFlag flag=None):
@@ -114,11 +114,17 @@ cdef class Guard:
                 x[first + j] = sums[j]
         if self.unit:
             # A query of zero has no direction, and any answer is one.
-            factor = sqrt(sum_of_squares(query, self.dim))
+            factor = sqrt(self.sum_of_squares(query, self.dim))
             factor = self.scale / factor if factor > 0.0 else self.scale
         for j in range(width):
             x[j] = <float>(x[j] * factor - center[j] * self.scale)
-        return sum_of_squares(x, width)
+        return self.sum_of_squares(x, width)
+
+    cdef double sum_of_squares(self, const float *x, int64_t n) noexcept nogil:
+        """Of up to dim numbers: their squared distance from zero."""
+        cdef double found
+        self.kernels.keys_f64[<int>FARANN_L2](x, NULL, 1, n, &self.zeros[0], &found)
+        return found
 
     def is_like(self, const float[:, ::1] queries, int64_t i, double times=1.0):
         """Whether query i is like the sample, where squares may be `times` as large.
@@ -173,34 +179,18 @@ cdef class Guard:
         """Both tests for one query; points that many queries are near come first."""
         cdef float x[GUARD_WIDTH]
         cdef float scores[GUARD_WIDTH]
-        cdef float norms[2]
         cdef double half = 0.5 * self.reduce(query, x), more = 0.5 * (times - 1.0)
         cdef int64_t n = self.points.shape[0], first = 0, count, i
         self.kernels.score_rows_f32(&self.axes[0, 0], NULL, self.width, self.width,
-                                    &self.nowhere[0], x, False, 0.0, scores, norms)
-        if not sum_of_squares(scores, self.width) <= times:  # nor if a product was lost, being NaN
+                                    <const float *>&self.zeros[0], x, False, 0.0, scores, NULL)
+        if not self.sum_of_squares(scores, self.width) <= times:  # nor if it is NaN
             return False
         while first < n:
             count = min(<int64_t>GUARD_WIDTH, n - first)
             self.kernels.score_rows_f32(&self.points[first, 0], NULL, count, self.width,
-                                        &self.nowhere[0], x, False, 0.0, scores, norms)
+                                        <const float *>&self.zeros[0], x, False, 0.0, scores, NULL)
             for i in range(count):
                 if scores[i] + self.biases[first + i] + more * self.reaches[first + i] >= half:
                     return True
             first += count
         return False
-
-
-cdef double sum_of_squares(const float *x, int64_t n) noexcept nogil:
-    """Of n numbers, in sums that don't wait for each other."""
-    cdef double sums[8]
-    cdef int64_t i = 0, j
-    for j in range(8):
-        sums[j] = 0.0
-    while i + 8 <= n:
-        for j in range(8):
-            sums[j] += <double>x[i + j] * x[i + j]
-        i += 8
-    for j in range(n - i):
-        sums[j] += <double>x[i + j] * x[i + j]
-    return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7]))

@@ -36,7 +36,7 @@ _FEW_SAMPLED = 100
 _LATE = 1.0
 # Without partitions searches scan more rows than the recall takes, for queries unlike the sample:
 # up to this share more in cost.
-_MARGIN = 0.05
+_MARGIN = 0.08
 _MARGIN_STEPS = 1000  # efforts that are tried for it
 # Share of the allowed misses that is held back, as future queries differ from the sample.
 _CAUTION = 0.1
@@ -312,7 +312,7 @@ def late_beyond(mean: float, spread: float) -> float:
 
 
 def with_margin(table: Tuning, effort: float, *, single: bool) -> float:
-    """The largest effort that costs at most 5 % more; with partitions `effort` itself."""
+    """The largest effort that costs at most 8 % more; with partitions `effort` itself."""
     if table.deviations or effort == float("inf"):
         return effort
     costs = table.single_costs if single and table.single_costs else table.costs
