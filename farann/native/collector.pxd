@@ -39,8 +39,6 @@ cdef class Collector:
     cdef void raise_threshold(self, int64_t i, double key) noexcept nogil
     cdef double bar(self, int64_t i) noexcept nogil
     cdef float float_threshold(self, int64_t i, double slack) noexcept nogil
-    cdef void drop_filtered(self, const int64_t *members, int64_t count,
-                            const farann_block *where) noexcept nogil
     cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,
                      const farann_block *where) noexcept nogil
     cdef void admit(self, int64_t j, int64_t i, const farann_block *where) noexcept nogil

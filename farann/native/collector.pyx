@@ -133,15 +133,6 @@ cdef class Collector:
 
     # ---- rows with rough scores ----
 
-    @cython.final
-    cdef void drop_filtered(self, const int64_t *members, int64_t count,
-                            const farann_block *where) noexcept nogil:
-        """Drop appended rows that filters exclude."""
-        cdef int64_t j
-        for j in range(count):
-            farann_candidates_drop(&self.tile[j], self.found[members[j]].passed.count, where,
-                                   &self.batch.queries[members[j]].filter)
-
     cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,
                      const farann_block *where) noexcept nogil:
         """Append those of n scored rows of a block that may belong to the answer.

@@ -304,9 +304,11 @@ cdef void scan_tile(Search search, Level level, const Block *block, const int64_
             search.refused[search.n_refused] = members[j]
             search.n_refused += 1
     if level.narrows:
-        if search.batch.filter.share < level.few_allowed:
-            # To see whether a row is allowed costs less than to fetch its other codes.
-            search.collector.drop_filtered(members, count, &block.where)
+        # To see whether a row is allowed costs less than to fetch its other codes.
+        for j in range(count if search.batch.filter.share < level.few_allowed else 0):
+            farann_candidates_drop(
+                &search.collector.tile[j], search.collector.found[members[j]].passed.count,
+                &block.where, &search.batch.queries[members[j]].filter)
         level.narrow(block.start, members, count, search.collector)
     for j in range(count):
         if n_new(search.collector, j, members[j]):
