@@ -326,7 +326,7 @@ def test_filters_of_pairs_and_graphs_are_checked() -> None:
         with pytest.raises(ValueError, match="groups: the index has no groups"):
             ask(groups=["a", "a", "b"])
         with pytest.raises(TypeError, match="got an unexpected keyword 'within': use groups"):
-            ask(within=3)
+            ask(within=3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("metric", METRICS)

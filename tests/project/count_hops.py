@@ -17,7 +17,7 @@ import numpy.typing as npt
 import farann
 
 PACKAGE = os.path.dirname(farann.__file__) + os.sep
-RECORDS = ("Hits.__init__", "RangeHits.__init__")
+RECORDS = ("unchecked", "RangeHits.__init__")  # functions that fill the slots of a result
 
 
 class Way(NamedTuple):
