@@ -174,6 +174,11 @@ static uint32_t group_of_rest(double amount, int most) {
     return group;
 }
 
+/* What the roundings of rows and of a query add up to: at most, or, as noise, hardly ever more. */
+static double together(double of_rows, double of_query, double noise) {
+    return noise < 1.0 ? noise * sqrt(of_rows * of_rows + of_query * of_query) : of_rows + of_query;
+}
+
 void farann_code_query(const farann_kernels *kernels, const double *a, double rest,
                        const farann_code_bounds *rows, double reach, const farann_query *prepared,
                        int high_alone, uint8_t *bytes, uint32_t *codes, farann_coded_query *coded) {
@@ -206,16 +211,18 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
     /* This share is not small: it covers its own float32 rounding. */
     const double outside = rest * rows->outside_length * (1.0 + 0x1p-20);
     const double codes_off = rows->residual + (high_alone ? rows->low_nibble_norm : 0.0);
-    coded->allowance =
-        (within * rows->residual + left * rows->length + outside) / t * (1.0 + 1e-9) + rounding;
-    coded->length = within / t * (1.0 + 1e-9);
+    const double rounded = together(within * rows->residual, left * rows->length, rows->noise);
+    coded->allowance = (rounded + outside) / t * (1.0 + 1e-9) + rounding;
+    coded->length = rows->noise * within / t * (1.0 + 1e-9);
     coded->slack += 0x1p-20 *
                     ((within + prepared->vector_norm) *
                          (reach + (rows->residual + rows->low_nibble_norm) * rows->scale) +
                      reach * reach);
     coded->slack += 0x1p-36 * prepared->vector_norm * reach;
-    coded->off = coded->slack + (within * codes_off + rounding * t) * rows->scale * (1.0 + 1e-9) +
-                 (left * rows->norm + rest * rows->outside) * (1.0 + 1e-9);
+    coded->off = coded->slack +
+                 (together(within * codes_off * rows->scale, left * rows->norm, rows->noise) +
+                  rounding * t * rows->scale + rest * rows->outside) *
+                     (1.0 + 1e-9);
     if (coded->allowance + coded->length * rows->low_nibble_norm < LARGEST_SQUARE) coded->step = t;
     coded->inv_step = 1.0 / t;
 }

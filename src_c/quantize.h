@@ -92,7 +92,8 @@ typedef struct {
     double largest_threshold; /* 2^29 over the largest one, so that 32 bits hold the product */
     double largest_square;    /* |z|^2 times that of its row; 0 where scores have no squares */
     double rest_unit;
-    int64_t dim; /* coordinates that are coded */
+    int64_t dim;  /* coordinates that are coded */
+    double noise; /* 1; less: roundings are taken for noise, and this share of them is allowed for */
 } farann_code_bounds;
 
 /* A query as coded. */

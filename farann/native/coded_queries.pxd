@@ -3,7 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 
 from farann.native.codes cimport Codes
-from farann.native.kernels cimport farann_coded_query
+from farann.native.kernels cimport farann_code_bounds, farann_coded_query
 from farann.native.query_batch cimport QueryBatch
 
 
@@ -23,7 +23,8 @@ cdef struct QueryCodes:
 cdef class CodedQueries:
     cdef QueryBatch batch
     cdef Codes codes            # of the rows that are searched
-    cdef double noise, outside_counts  # shares of the code errors that are allowed for
+    cdef farann_code_bounds bounds, scan_bounds  # what errors are allowed for
+    cdef double outside_counts  # share of what is outside the axes that is allowed for
     cdef bint approximate, pca_filtered  # rows are scanned along the PCA axes first
     cdef int64_t width          # queries of a tile
     cdef CodedQuery *of         # by query

@@ -1,8 +1,6 @@
 """Queries as codes, for the codes that rows have."""
 
 cimport cython
-from libc.math cimport sqrt
-
 from farann.native.kernels cimport *
 from farann.native.process cimport CODE_NOISE, SINGLE_TILES, uses
 from farann.native.query_batch cimport Query
@@ -24,17 +22,18 @@ cdef class CodedQueries:
     @staticmethod
     cdef CodedQueries of_batch(QueryBatch batch, Codes codes, bint approximate, bint pca_filtered,
                                bint one_by_one=False):
-        """`approximate`: errors of codes are taken for noise, three deviations of it."""
+        """`approximate`: errors of codes are taken for noise, some deviations of it."""
         cdef CodedQueries self = CodedQueries.__new__(CodedQueries)
         cdef int64_t n_tiles, width = batch.kernels.code_queries
         if one_by_one or (batch.n_queries < FEW_QUERIES and uses(SINGLE_TILES)):
             width = 1
         n_tiles = (batch.n_queries + width - 1) // width
         self.batch, self.codes, self.width, self.pca_filtered = batch, codes, width, pca_filtered
-        self.approximate, self.noise, self.outside_counts = approximate, 1.0, 1.0
+        self.approximate, self.outside_counts = approximate, 1.0
+        self.bounds, self.scan_bounds = codes.bounds, codes.scan_bounds
         if approximate and uses(CODE_NOISE):
-            self.noise = min(1.0, 3.0 / sqrt(<double>codes.bounds.dim))
-            self.outside_counts = codes.outside_noise / self.noise
+            self.bounds.noise = self.scan_bounds.noise = codes.noise
+            self.outside_counts = codes.outside_noise
         self.of = <CodedQuery *>batch.scratch.allocate(batch.n_queries, sizeof(CodedQuery))
         self.code_bytes = <uint8_t *>batch.scratch.allocate(2 * padded(batch.dim), sizeof(uint8_t))
         self.scanned = self.whole = self.room_for(codes.scanned.groups)
@@ -90,7 +89,7 @@ cdef class CodedQueries:
         outside = farann_transform_query(
             self.batch.kernels, &self.codes.transform.given, self.batch.dim, vector,
             vector + padded(self.batch.dim)) * self.outside_counts
-        farann_code_query(self.batch.kernels, vector, outside, &self.codes.bounds,
+        farann_code_query(self.batch.kernels, vector, outside, &self.bounds,
                           self.codes.bounds.norm, &query.prepared, self.codes.int4_alone,
                           self.code_bytes, self.whole.of + i * self.whole.groups, &coded.whole)
         if not self.batch.snapshot.vectors:
@@ -99,11 +98,6 @@ cdef class CodedQueries:
             coded.scan = coded.whole
         elif self.pca_filtered and coded.scan.step < 0.0:
             coded.whole.step = -1.0
-        coded.whole.off *= self.noise
-        coded.whole.allowance *= self.noise
-        coded.whole.length *= self.noise
-        coded.scan.allowance *= self.noise
-        coded.scan.length *= self.noise
         coded.usable = coded.whole.step >= 0.0
 
 
@@ -122,7 +116,7 @@ cdef void encode_for_pca_filter(CodedQueries queries, int64_t i, const double *v
     cdef double rest = queries.codes.pca_filter.residual_norm(kernels, vector, along)
     for j in range(m, padded(m)):
         along[j] = 0.0
-    farann_code_query(kernels, along, rest, &queries.codes.scan_bounds, queries.codes.bounds.norm,
+    farann_code_query(kernels, along, rest, &queries.scan_bounds, queries.codes.bounds.norm,
                       &queries.batch.queries[i].prepared, False, queries.code_bytes, codes,
                       &queries.of[i].scan)
 

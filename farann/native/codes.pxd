@@ -42,6 +42,7 @@ cdef class Codes:
     cdef float[::1] hub_weights
     cdef int64_t n_hubs
     cdef farann_code_bounds bounds, scan_bounds
+    cdef double noise  # share of the errors of codes that is allowed for where they are noise
     cdef double outside_noise  # three deviations of what is outside the axes, by the most there is
     cdef bint has_pca_filter, int4_alone
     cdef readonly bint high_nibbles_first
@@ -58,8 +59,8 @@ cdef class Partitions:
     cdef const float[::1] weights, squares
     cdef farann_coded_rows coded
     cdef farann_code_bounds bounds
+    cdef const double[::1] deviations  # of keys in a cell, for a query vector of length 1
     cdef int64_t n_cells, n_padded
-    cdef double deviation  # of a typical cell
     cdef bint relative
 
     cdef int64_t begun(self, int64_t position) noexcept nogil

@@ -24,6 +24,8 @@ cdef enum:
 
 # Bytes up to which the high nibbles of all codes stay in the cache and are not worth reading first.
 CACHED_BYTES = 524288
+# Standard deviations of the roundings of codes that searches with recall= or budget= allow for.
+cdef double DEVIATIONS = 2.0
 HUB_ROWS = 512  # hubs: the first rows, scored before a PCA filter is used
 
 # Limit on the scale of means that rows are coded relative to; coded coordinates are at most 1e18.
@@ -253,6 +255,7 @@ cdef class Codes:
             *_, usual = arrays.whole_bounds if self.has_pca_filter else arrays.bounds
             self.outside_noise = min(1.0, 3.0 * usual / (
                 self.bounds.outside * sqrt(<double>(dim - self.n_coded))))
+        self.noise = min(1.0, DEVIATIONS / sqrt(<double>self.bounds.dim))
 
 
 cdef take_slots(Codes codes):
@@ -387,7 +390,7 @@ cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t
             raise ValueError("there must be a square for each position")
         # Positive even where all rows are zero: it tells that there are squares.
         result.largest_square = max(largest_of(squares, "squares"), 1e-37)
-    result.dim = dim
+    result.dim, result.noise = dim, 1.0
     if not all(0.0 <= bound < INFINITY for bound in bounds):
         raise ValueError("bounds must be finite and not negative")
     return result
@@ -446,8 +449,9 @@ cdef class Partitions:
         with np.errstate(over="ignore", invalid="ignore"):
             deviations = (coded[:, -1, :, 0] - 128.0) * (
                 unit / np.asarray(weights, np.float64)[:, None])
-            self.deviation = deviations.ravel()[:self.n_cells].mean()
-        if not fabs(self.deviation) < INFINITY:
+            self.deviations = deviations.ravel()
+            total = float(deviations.ravel()[:self.n_cells].sum())
+        if not fabs(total) < INFINITY:
             raise ValueError("deviations must be finite")
         if self.relative and not self.bounds.scale < LARGEST_SCALE:
             raise ValueError("means must be those of rows that have codes")

@@ -256,6 +256,7 @@ cdef extern from "quantize.h" nogil:
         double largest_square
         double rest_unit
         int64_t dim
+        double noise
 
     ctypedef struct farann_coded_query:
         double step

@@ -178,7 +178,8 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
     cdef Task task = Task(snapshot, filter, queries, 0, n, k, nearest, rule)
     cdef double[::1] found = np.full(n, np.nan)
     cdef PartitionMeans means = task.means
-    cdef double key
+    cdef const float *optimistic
+    cdef double key, good
     cdef uint64_t before
     if scores.shape[0] != n:
         raise ValueError("there must be a score for each query")
@@ -199,8 +200,9 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                                      task.batch.queries[i].prepared.query_norm)
                        * task.batch.queries[i].prepared.key_scale
                        + task.batch.queries[i].prepared.key_offset)
-                found[i] = (key - means.mean_of_best(means.scores + at * means.partitions.n_padded)
-                            ) / means.deviation_of(i)
+                optimistic = means.scores + at * means.partitions.n_padded
+                good = means.mean_of_best(optimistic)
+                found[i] = (key - good) / means.deviation_of(i, optimistic, good)
             first += count
         snapshot.kernels.end()
         farann_arithmetic_end(before)

@@ -1,6 +1,6 @@
 """Sources of approximate searches: partitions that queries choose, and rows that come later."""
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 
 from farann.native.coded_queries cimport CodedQueries, QueryCodes
 from farann.native.codes cimport Partitions
@@ -17,6 +17,7 @@ cdef class PartitionMeans:
     cdef double credited        # standard deviations that are added to means
     cdef QueryCodes codes
     cdef farann_coded_query *queries
+    cdef int32_t *best          # partitions that score well
     cdef float *scores          # optimistic scores of partitions, for a tile
 
     @staticmethod
@@ -25,7 +26,7 @@ cdef class PartitionMeans:
     cdef bint can_score(self, int64_t i) noexcept nogil
     cdef void score(self, const int64_t *members, int64_t count) noexcept nogil
     cdef double mean_of_best(self, const float *scores) noexcept nogil
-    cdef double deviation_of(self, int64_t i) noexcept nogil
+    cdef double deviation_of(self, int64_t i, const float *scores, double good) noexcept nogil
 
 
 cdef class Lateness:

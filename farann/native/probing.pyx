@@ -18,6 +18,9 @@ cdef enum:
     TELLING_PARTITIONS = 16
     PLACES_AN_OCTAVE = 8  # steps of a place while the number of the panel doubles
 
+# With a budget: deviations by which optimistic scores of probed partitions may miss the threshold.
+cdef double MISSES = 3.5
+
 # By place: the square root of the panel number, counted from 1.
 cdef float ROOTS[256]
 cdef int at
@@ -39,6 +42,7 @@ cdef class PartitionMeans:
         self.batch, self.coded, self.credited = batch, coded, credited
         self.partitions = partitions
         self.codes = coded.room_for(partitions.coded.groups)
+        self.best = <int32_t *>batch.scratch.allocate(partitions.n_padded, sizeof(int32_t), False)
         self.queries = <farann_coded_query *>batch.scratch.allocate(n, sizeof(farann_coded_query))
         self.scores = <float *>batch.scratch.allocate(
             coded.width * partitions.n_padded, sizeof(float), False)
@@ -96,9 +100,14 @@ cdef class PartitionMeans:
             total += most
         return total / TELLING_PARTITIONS
 
-    cdef double deviation_of(self, int64_t i) noexcept nogil:
-        """That of keys in a typical partition, for query i."""
-        return self.batch.queries[i].prepared.vector_norm * self.partitions.deviation
+    cdef double deviation_of(self, int64_t i, const float *scores, double good) noexcept nogil:
+        """That of keys in partitions that score `good` or more, on average, for query i."""
+        cdef int64_t j, n = self.batch.kernels.find_f32(
+            scores, self.partitions.n_padded, nextafterf(<float>good, -INFINITY), self.best)
+        cdef double total = 0.0
+        for j in range(n):
+            total += self.partitions.deviations[self.best[j]]
+        return self.batch.queries[i].prepared.vector_norm * (total / n if n else 0.0)
 
 
 @cython.final
@@ -152,6 +161,7 @@ cdef class PartitionSource(CodeSource):
         """Choose partitions for each of some queries."""
         cdef int64_t first = 0, count, j, i, n_cells = self.means.partitions.n_padded
         cdef const float *scores
+        cdef double good, deviation
         cdef float floor
         self.n_probes = 0
         while first < n and not self.batch.cancelled():
@@ -161,10 +171,14 @@ cdef class PartitionSource(CodeSource):
                 i, scores = members[first + j], self.means.scores + j * n_cells
                 self.spent[i] = self.n_first
                 if self.means.can_score(i) and self.has_room():
+                    good = self.means.mean_of_best(scores)
+                    deviation = self.means.deviation_of(i, scores, good)
                     if predicts:
-                        self.collector.predict(i, self.means.mean_of_best(scores)
-                                               + self.beside * self.means.deviation_of(i))
-                    floor = nextafterf(<float>self.collector.bar(i), -INFINITY)
+                        self.collector.predict(i, good + self.beside * deviation)
+                    floor = <float>self.collector.bar(i)
+                    if self.budget < INT64_MAX:
+                        floor -= <float>(MISSES * deviation)
+                    floor = nextafterf(floor, -INFINITY)
                     self.choose_for_one(i, scores, floor)
                 self.probe_ends[first + j] = self.n_probes
             first += count

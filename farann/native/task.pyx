@@ -33,7 +33,7 @@ cdef class Task(Search):
     With `rule.deviations`, in a partitioned index, the partitions follow that reach the k-th best
     found so far, or what that is predicted to be in the end; otherwise `rule.rows` are scanned in
     their order, and with `rule.extends_beyond` twice as many, and again, for queries whose answers
-    lie late among these. Errors of codes are taken for noise there: what they allow for is three
+    lie late among these. Errors of codes are taken for noise there: what they allow for is two
     standard deviations of it. Where filters leave fewer than k rows of all these, every row is
     scanned.
 

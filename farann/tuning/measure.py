@@ -29,7 +29,7 @@ _MOST_SINGLES = 32  # queries also measured as single ones: costs vary less than
 _MOST_COST = 2.0  # times exact search; above it no larger effort is tried once costs rise
 # Efforts that are tried with partitions, in standard deviations of keys around a mean key.
 _DEVIATIONS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
-MOST_DEVIATIONS = 5.0  # effort of searches with a budget, which stops them earlier
+RANKED_BY = 1.5  # effort of searches with a budget, by which they rank partitions
 _FEWEST_ROWS = 128  # least effort that is tried without partitions, in rows
 _USUAL = 3.0  # effort, in deviations, that says whether predicted thresholds pay
 _MOST_SHARES = (0.625, 0.75, 0.875)  # efforts above half of the rows, as shares of these

@@ -154,6 +154,17 @@ class TestBudget:
             assert 9000 * len(queries) // 4 < stats.rows_scanned <= 12_000 * len(queries)
             assert recall_of(hits.ids, truth) >= 0.999
 
+    def test_rows_that_lie_dense_and_sparse(self, rng: np.random.Generator) -> None:
+        """Good partitions come before wide ones."""
+        both = rng.standard_normal((20_400, 8))
+        both[:, 1:] *= np.exp(rng.uniform(-5.0, 0.0, (len(both), 1)))
+        rows, queries = np.split(both.astype(np.float32), [20_000])
+        index = index_of(rows, "cosine", cells=300).build()
+        exact = index.search_furthest(queries, 10).ids
+        for budget, least in ((1000, 0.45), (2000, 0.6), (4000, 0.7)):
+            found = index.search_furthest(queries, 10, budget=budget).ids
+            assert recall_of(found, exact) > least, budget
+
     def test_added_rows_and_those_without_codes_come_on_top(
         self, rows: Float32, queries: Float32
     ) -> None:
