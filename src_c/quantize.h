@@ -93,7 +93,7 @@ typedef struct {
     double largest_square;    /* |z|^2 times that of its row; 0 where scores have no squares */
     double rest_unit;
     int64_t dim;  /* coordinates that are coded */
-    double noise; /* 1; less: roundings are taken for noise, and this share of them is allowed for */
+    double noise; /* share of roundings that is allowed for, where they are noise; else 1 */
 } farann_code_bounds;
 
 /* A query as coded. */
