@@ -21,9 +21,10 @@ typedef struct {
     int shared; /* by a tile of queries */
 } kernel;
 
-static const kernel all[] = {
-    {"scan_codes_i8", 1},   {"scan_codes_one_i8", 0}, {"scan_high_i4", 1}, {"scan_high_one_i4", 0},
-    {"scan_panels_f32", 1}, {"score_rows_f32", 0},    {"keys_dot_f64", 0}};
+static const kernel all[] = {{"scan_codes_i8", 1},      {"scan_codes_one_i8", 0},
+                             {"scan_codes_i8_high", 1}, {"scan_codes_one_i8_high", 0},
+                             {"scan_panels_f32", 1},    {"score_rows_f32", 0},
+                             {"keys_dot_f64", 0}};
 enum { N_KERNELS = sizeof all / sizeof *all };
 
 static int run(const farann_kernels *level, int chosen) {
@@ -37,10 +38,10 @@ static int run(const farann_kernels *level, int chosen) {
         bars.offset[t] = thresholds[t] = 1e9f; /* no row passes */
     }
     switch (chosen) {
-    case 0: level->scan_codes_i8(&coded, 0, ROWS, &tile, lists); break;
-    case 1: level->scan_codes_one_i8(&coded, 0, ROWS, &tile, lists); break;
-    case 2: level->scan_high_i4(&coded, 0, ROWS, &tile, lists); break;
-    case 3: level->scan_high_one_i4(&coded, 0, ROWS, &tile, lists); break;
+    case 0:
+    case 2: level->scan_codes_i8(&coded, chosen == 2, ROWS, &tile, lists); break;
+    case 1:
+    case 3: level->scan_codes_one_i8(&coded, chosen == 3, ROWS, &tile, lists); break;
     case 4:
         level->scan_panels_f32(rows, ROWS, DIM, scales, rows, level->tile_queries, thresholds,
                                lists);

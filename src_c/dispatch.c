@@ -53,46 +53,31 @@ static int has_bits(uint64_t value, uint64_t bits) { return (value & bits) == bi
 
 enum { EAX, EBX, ECX, EDX };
 
-#if !defined(FARANN_EVEX_VNNI)
-/* AVX-VNNI, which CPUs with AVX-512 have or not. */
-static int vex_vnni(void) {
-    const uint64_t avx_vnni = 1u << 4;
-    unsigned r[4];
-    cpuid(7, 0, r);
-    if (r[EAX] < 1) return 0;
-    cpuid(7, 1, r);
-    return has_bits(r[EAX], avx_vnni) ? VEX_VNNI : 0;
-}
-#endif
-
-/* The others that there are. The OS must save the registers, else they can't be used. */
-static int wide_features(void) {
+/* Those that there are. The OS must save the registers, else they can't be used. */
+static int features(void) {
     const uint64_t fma_osxsave_avx_f16c = 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29;
     const uint64_t avx2 = 1u << 5, f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
-    const uint64_t vnni = 1u << 11, ymm = 0x6, zmm = 0xe6, tiles = 0x60000;
-    const uint64_t amx_tile_int8 = 1u << 24 | 1u << 25;
-    unsigned r[4];
+    const uint64_t vnni = 1u << 11, vex_vnni = 1u << 4, amx_tile_int8 = 1u << 24 | 1u << 25;
+    const uint64_t ymm = 0x6, zmm = 0xe6, tiles = 0x60000;
+    unsigned r[4], more[4] = {0};
     cpuid(0, 0, r);
     if (r[EAX] < 7) return 0;
     cpuid(1, 0, r);
     if (!has_bits(r[ECX], fma_osxsave_avx_f16c)) return 0;
-    uint64_t saved = saved_registers();
+    const uint64_t saved = saved_registers();
     cpuid(7, 0, r);
+    if (r[EAX] >= 1) cpuid(7, 1, more);
     if (!has_bits(saved, ymm) || !has_bits(r[EBX], avx2)) return 0;
-    if (!has_bits(saved, zmm) || !has_bits(r[EBX], f_dq_bw_vl)) return AVX2;
-    if (!has_bits(r[ECX], vnni)) return AVX2 | AVX512;
-    if (!has_bits(r[EDX], amx_tile_int8) || !has_bits(saved, tiles) || !may_use_tiles())
-        return AVX2 | AVX512 | VNNI;
-    return AVX2 | AVX512 | VNNI | TILES;
-}
-
-static int features(void) {
-    const int wide = wide_features();
+    int found = AVX2 | (has_bits(more[EAX], vex_vnni) ? VEX_VNNI : 0);
+    if (!has_bits(saved, zmm) || !has_bits(r[EBX], f_dq_bw_vl)) return found;
+    found |= AVX512;
+    if (!has_bits(r[ECX], vnni)) return found;
 #if defined(FARANN_EVEX_VNNI) /* simd/avx2.h says what this is for */
-    return wide & VNNI ? wide | VEX_VNNI : wide;
-#else
-    return wide & AVX2 ? wide | vex_vnni() : wide;
+    found |= VEX_VNNI;
 #endif
+    if (!has_bits(r[EDX], amx_tile_int8) || !has_bits(saved, tiles) || !may_use_tiles())
+        return found | VNNI;
+    return found | VNNI | TILES;
 }
 #elif FARANN_AARCH64
 extern const farann_kernels farann_kernels_neon;

@@ -101,10 +101,8 @@ typedef struct {
  * ids are not above `last_id`. Ids are rounded to float64, which keeps their order.
  */
 typedef struct {
-    double near; /* less than just_below, also as a product with a norm */
+    double near; /* less than `least`, also if a product with a norm and a quotient are rounded */
     double least;
-    double just_below; /* `least`, or so little less that rounding a quotient is paid for */
-    double beyond;     /* nearly half of the step from `least` to the next number */
     double last_id;
     int64_t n_near;
     int64_t count;
@@ -134,7 +132,7 @@ typedef void farann_scan_keys(const farann_key_panels *panels, int64_t first, in
                               farann_key_threshold *bars);
 
 /* Scores coded rows; see farann_kernels. */
-typedef void farann_scan_codes(const farann_coded_rows *rows, int64_t start, int64_t n,
+typedef void farann_scan_codes(const farann_coded_rows *rows, int high_alone, int64_t n,
                                const farann_coded_tile *tile, farann_candidates *candidates);
 
 typedef struct {
@@ -256,17 +254,14 @@ typedef struct {
                          int64_t groups, uint32_t *tile);
 
     /*
-     * Score n coded rows from `start` on, the first of a panel, against a tile of code_queries
-     * queries (or against one query), by both nibbles of their codes or by the high ones alone.
-     * Appends those that pass to the query's candidates, as position within these rows; positions
-     * that fill up a panel may be among them. Candidates need room for n rounded up to whole
-     * panels. scan_high_one_i4 leaves bare sums for scores, of rows that have low nibbles, too:
-     * rerank_codes_i8 adds these.
+     * Score n coded rows against a tile of code_queries queries (or against one query), by their
+     * whole codes or with `high_alone` by high nibbles. Appends those that pass to the query's
+     * candidates, by number; numbers that fill up a panel may be among them. Candidates need room
+     * for n rounded up to whole panels. Scores of high nibbles for one query are left as bare sums
+     * where rows have low nibbles, too: rerank_codes_i8 adds these.
      */
     farann_scan_codes *scan_codes_i8;
     farann_scan_codes *scan_codes_one_i8;
-    farann_scan_codes *scan_high_i4;
-    farann_scan_codes *scan_high_one_i4;
 
     /*
      * Score the first n coded rows, whole panels of them, against a tile of code_queries queries
@@ -279,11 +274,8 @@ typedef struct {
     void (*score_codes_one_i8)(const farann_coded_rows *rows, int64_t n,
                                const farann_coded_tile *query, float *scores);
 
-    /*
-     * Put both nibbles of the codes of n rows from `start` on together, as panels of whole codes;
-     * both numbers are of whole panels.
-     */
-    void (*join_codes_i8)(const farann_coded_rows *rows, int64_t start, int64_t n, uint8_t *panels);
+    /* Put both nibbles of the codes of n rows together, whole panels of them. */
+    void (*join_codes_i8)(const farann_coded_rows *rows, int64_t n, uint8_t *panels);
 
     /*
      * Score the candidates from `from` on, whose slots are rows start + slot and whose scores are

@@ -35,9 +35,10 @@ typedef struct {
 farann_packing farann_packing_of(farann_metric metric, double sign);
 
 /*
- * Write the query as float64 to `exact`, where it must be already if `query` is NULL, and what rows are multiplied by to `query_vector`, and
- * rounded to `query_vector_f32`. These and the centre are padded with zeros to a multiple of 8;
- * `centre_norm` is |centre|.
+ * Write the query as float64 to `exact`, where it must be already if `query` is NULL. Write what
+ * rows are multiplied by, s times -2 (q - m), -q or -q / |q|, to `query_vector`, and rounded to
+ * `query_vector_f32`. These and the centre are padded with zeros to a multiple of 8; `centre_norm`
+ * is |centre|.
  */
 void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, double sign,
                           const float *query, int64_t dim, const double *centre, double centre_norm,

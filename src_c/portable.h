@@ -3,6 +3,7 @@
 #define FARANN_PORTABLE_H
 
 #if defined(__GNUC__) || defined(__clang__)
+#define FARANN_TARGET_OF(features) __attribute__((target(features)))
 #define FARANN_INLINE inline __attribute__((always_inline))
 #define FARANN_NOINLINE __attribute__((noinline))
 #define FARANN_RESTRICT restrict
@@ -16,6 +17,7 @@
 #error "farann needs MSVC 19.39 (Visual Studio 2022 17.9) or later, which has __typeof__"
 #endif
 #include <intrin.h>
+#define FARANN_TARGET_OF(features) /* MSVC compiles all intrinsics everywhere */
 #define FARANN_INLINE __forceinline
 #define FARANN_NOINLINE __declspec(noinline)
 #define FARANN_RESTRICT __restrict

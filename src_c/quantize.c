@@ -30,12 +30,8 @@ double farann_along(const farann_kernels *kernels, const double *directions, int
     return fmax(left, 0.0) + REST_SHARE * squares;
 }
 
-/*
- * Replace x by its coordinates along the axes, padded with zeros, and rotate these. Returns the
- * square of the rest of x, rounded up.
- */
-static double rotate_along(const farann_kernels *kernels, const farann_transform *turn, int64_t dim,
-                           double *x, double *scratch) {
+double farann_transform_vector(const farann_kernels *kernels, const farann_transform *turn,
+                               int64_t dim, double *x, double *scratch) {
     const int64_t padded = (dim + 7) / 8 * 8;
     double outside = 0.0;
     if (turn->axes) {
@@ -44,11 +40,6 @@ static double rotate_along(const farann_kernels *kernels, const farann_transform
     }
     kernels->rotate_f64(x, turn->coded, turn->signs, FARANN_ROTATION_ROUNDS);
     return outside;
-}
-
-double farann_transform_query(const farann_kernels *kernels, const farann_transform *turn,
-                              int64_t dim, double *query_vector, double *scratch) {
-    return sqrt(rotate_along(kernels, turn, dim, query_vector, scratch));
 }
 
 /* A row's coordinates z, with zeros behind; gives the square of what is outside the axes. */
@@ -62,13 +53,7 @@ static double turned_row(const farann_kernels *kernels, const float *row, int64_
         scale = 1.0 / sqrt(squares);
     }
     for (int64_t j = 0; j < dim; j++) z[j] = (double)row[j] * scale - centre[j];
-    return rotate_along(kernels, turn, dim, z, z + (dim + 7) / 8 * 8);
-}
-
-static double largest_magnitude(const double *x, int64_t dim) {
-    double largest = 0.0;
-    for (int64_t j = 0; j < dim; j++) largest = fabs(x[j]) > largest ? fabs(x[j]) : largest;
-    return largest;
+    return farann_transform_vector(kernels, turn, dim, z, z + (dim + 7) / 8 * 8);
 }
 
 void farann_code_extents(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
@@ -77,7 +62,7 @@ void farann_code_extents(const farann_kernels *kernels, const float *rows, int64
     for (int64_t i = 0; i < n; i++) {
         const double outside =
             turned_row(kernels, rows + i * dim, dim, centre, normalized, turn, scratch);
-        extents[i] = fmax(largest_magnitude(scratch, turn->coded), sqrt(outside));
+        extents[i] = fmax(kernels->largest_f64(scratch, (turn->coded + 7) / 8 * 8), sqrt(outside));
     }
 }
 

@@ -34,11 +34,11 @@ double farann_along(const farann_kernels *kernels, const double *directions, int
                     const double *x, double *along);
 
 /*
- * Turn a query vector (dim) in place; there is room up to a multiple of 8, and zeros in it, and as
- * much in `scratch`. Gives how long it is outside the axes, rounded up.
+ * Replace x (dim) by its coordinates along the axes, and rotate these; there is room up to a multiple
+ * of 8, and zeros in it, and as much in `scratch`. Gives the square of the rest of x, rounded up.
  */
-double farann_transform_query(const farann_kernels *kernels, const farann_transform *turn,
-                              int64_t dim, double *query_vector, double *scratch);
+double farann_transform_vector(const farann_kernels *kernels, const farann_transform *turn,
+                               int64_t dim, double *x, double *scratch);
 
 /*
  * The largest |coordinate| of each row, centered, scaled and rotated, or how long it is outside the

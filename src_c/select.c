@@ -65,15 +65,10 @@ void farann_id_set_fill(farann_id_set *set, const int64_t *ids, int64_t n, uint3
 }
 
 int farann_filter_allows(const farann_filter *filter, int64_t slot) {
-    if (filter->alive && !filter->alive[slot]) return 0;
-    if (filter->groups && filter->groups[slot] == filter->group) return 0;
-    return !filter->excluded.bits ||
-           !is_in_set(&filter->excluded, filter->ids ? filter->ids[slot] : slot);
-}
-
-/* Whether all rows may be found. */
-static int filter_is_open(const farann_filter *filter) {
-    return !filter->alive && !filter->excluded.bits && !filter->groups;
+    int allowed = !filter->alive || filter->alive[slot] != 0; /* without a branch */
+    if (filter->groups) allowed &= filter->groups[slot] != filter->group;
+    if (!filter->excluded.bits) return allowed;
+    return allowed && !is_in_set(&filter->excluded, filter->ids ? filter->ids[slot] : slot);
 }
 
 static int64_t slot_of(const farann_block *block, int64_t row) {
@@ -102,78 +97,48 @@ static void add_to_best(farann_best_scores *best, float score) {
     sorted[at] = score;
 }
 
-static inline void admit(farann_candidates *list, int64_t from, const farann_block *block,
-                         const farann_filter *filter, farann_best_scores *best, double margin,
-                         const int below, double sure, double ceiling) {
+void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
+                             const farann_filter *filter, farann_best_scores *best, double margin,
+                             double sure, double ceiling) {
     float *FARANN_RESTRICT scores = list->scores;
     int64_t *FARANN_RESTRICT slots = list->slots;
     const int64_t count = list->count, end = block->end;
-    const int notes = best->capacity > 0, open = filter_is_open(filter);
+    const int notes = best->capacity > 0;
     float last = notes ? last_of(best) : -INFINITY;
     int64_t kept = from;
     for (int64_t i = from; i < count; i++) {
         const float score = scores[i];
-        if ((double)score < (double)last - margin) continue;
-        if (below && (double)score > ceiling) continue;
+        if ((double)score < (double)last - margin || (double)score > ceiling) continue;
         const int64_t slot = slot_of(block, slots[i]);
-        if (slot < 0 || slot >= end || !(open || farann_filter_allows(filter, slot))) continue;
+        if (slot < 0 || slot >= end || !farann_filter_allows(filter, slot)) continue;
         scores[kept] = score;
         slots[kept++] = slot;
-        if (!notes || !(score > last) || (below && !((double)score < sure))) continue;
+        if (!notes || !(score > last) || !((double)score < sure)) continue;
         add_to_best(best, score);
         last = last_of(best);
     }
     list->count = kept;
 }
 
-void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
-                             const farann_filter *filter, farann_best_scores *best, double margin) {
-    admit(list, from, block, filter, best, margin, 0, 0.0, 0.0);
-}
-
-void farann_candidates_admit_below(farann_candidates *list, int64_t from, const farann_block *block,
-                                   const farann_filter *filter, farann_best_scores *best,
-                                   double margin, double sure, double ceiling) {
-    admit(list, from, block, filter, best, margin, 1, sure, ceiling);
-}
-
 /*
- * By `alive` alone: which rows are allowed can't be foreseen, so no branch. Slots, and then what
- * they are marked with, are asked for together, and waited for once.
+ * Which rows are allowed can't be foreseen, so no branch. Slots, and then what they are marked
+ * with, are asked for together, and waited for once.
  */
-static void drop_marked(farann_candidates *list, int64_t from, const farann_block *block,
-                        const uint8_t *alive) {
+void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,
+                            const farann_filter *filter) {
     float *FARANN_RESTRICT scores = list->scores;
     int64_t *FARANN_RESTRICT slots = list->slots;
     int64_t kept = from, count = list->count, end = block->end;
-    if (block->slots)
-        for (int64_t i = from; i < count; i++) FARANN_PREFETCH(block->slots + slots[i]);
-    for (int64_t i = from; i < count; i++) {
+    for (int64_t i = from; block->slots && i < count; i++) FARANN_PREFETCH(block->slots + slots[i]);
+    for (int64_t i = from; filter->alive && i < count; i++) {
         const int64_t slot = slot_of(block, slots[i]);
-        FARANN_PREFETCH(alive + (((slot >= 0) & (slot < end)) ? slot : 0));
+        FARANN_PREFETCH(filter->alive + (((slot >= 0) & (slot < end)) ? slot : 0));
     }
     for (int64_t i = from; i < count; i++) {
         const int64_t row = slots[i], slot = slot_of(block, row);
-        const int has_slot = (slot >= 0) & (slot < end);
         scores[kept] = scores[i];
         slots[kept] = row;
-        kept += has_slot & (alive[has_slot ? slot : 0] != 0);
-    }
-    list->count = kept;
-}
-
-void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,
-                            const farann_filter *filter) {
-    int64_t kept = from;
-    if (filter->alive && !filter->excluded.bits && !filter->groups) {
-        drop_marked(list, from, block, filter->alive);
-        return;
-    }
-    for (int64_t i = from; i < list->count; i++) {
-        const int64_t slot = slot_of(block, list->slots[i]);
-        if (slot < 0 || slot >= block->end || !farann_filter_allows(filter, slot)) continue;
-        list->scores[kept] = list->scores[i];
-        list->slots[kept++] = list->slots[i];
+        kept += slot >= 0 && slot < end && farann_filter_allows(filter, slot);
     }
     list->count = kept;
 }
@@ -239,47 +204,16 @@ void farann_topk_push(farann_topk *top, double key, int64_t id) {
     entries[i] = entry;
 }
 
-/* The first row from `i` on that may be better than the last that was found: few are. Or n. */
-static int64_t first_to_push(farann_entry last, const double *keys, int64_t i, int64_t n,
-                             double sign, const farann_block *block) {
-    for (; i < n; i++) {
-        const double key = sign * keys[i];
-        if (key < last.key) continue;
-        const int64_t slot = slot_of(block, i);
-        if (!(key == last.key && (block->ids ? block->ids[slot] : slot) > last.id)) break;
-    }
-    return i;
-}
-
-void farann_topk_push_block(farann_topk *top, const double *keys, int64_t n, double sign,
-                            const farann_block *block, const farann_filter *filter) {
-    for (int64_t i = 0; i < n; i++) {
-        if (top->count == top->capacity)
-            i = first_to_push(top->entries[0], keys, i, n, sign, block);
-        if (i == n) return;
-        const int64_t slot = slot_of(block, i), id = block->ids ? block->ids[slot] : slot;
-        if (farann_filter_allows(filter, slot)) farann_topk_push(top, sign * keys[i], id);
-    }
-}
-
 void farann_topk_push_rows(farann_topk *top, const double *keys, const int64_t *rows, int64_t n,
-                           const farann_block *block, const farann_filter *filter) {
+                           double sign, const farann_block *block, const farann_filter *filter) {
     for (int64_t i = 0; i < n; i++) {
-        const int64_t slot = slot_of(block, rows[i]);
-        const farann_entry entry = {keys[i], block->ids ? block->ids[slot] : slot};
+        const double key = sign * keys[i];
+        if (top->count == top->capacity && key < top->entries[0].key) continue;
+        const int64_t slot = slot_of(block, rows ? rows[i] : i);
+        const farann_entry entry = {key, block->ids ? block->ids[slot] : slot};
         /* A look at a filter takes longer than this, and most rows of ties end here. */
         if (top->count == top->capacity && !is_worse(top->entries[0], entry)) continue;
         if (farann_filter_allows(filter, slot)) farann_topk_push(top, entry.key, entry.id);
-    }
-}
-
-/* Best first, in time that no order of entries makes longer. */
-static void sort_by_heap(farann_entry *entries, int64_t n) {
-    for (int64_t i = n / 2 - 1; i >= 0; i--) sink(entries, n, i, entries[i]);
-    for (int64_t last = n - 1; last > 0; last--) {
-        farann_entry worst = entries[0];
-        sink(entries, last, 0, entries[last]);
-        entries[last] = worst;
     }
 }
 
@@ -292,64 +226,50 @@ static void sort_by_insertion(farann_entry *entries, int64_t n) {
     }
 }
 
-static void swap_entries(farann_entry *a, farann_entry *b) {
-    farann_entry t = *a;
-    *a = *b;
-    *b = t;
+/* A number that is smaller the better a key is, or as ids are. */
+static uint64_t rank_of(farann_entry entry, int by_id) {
+    const double key = entry.key + 0.0; /* never -0.0 */
+    uint64_t bits;
+    memcpy(&bits, &key, sizeof bits);
+    return by_id ? (uint64_t)entry.id : bits >> 63 ? bits : bits ^ INT64_MAX;
 }
 
-/* Put the middle one of three to the front. */
-static void choose_pivot(farann_entry *entries, int64_t n) {
-    farann_entry *a = &entries[0], *b = &entries[n / 2], *c = &entries[n - 1];
-    if (is_worse(*a, *b)) swap_entries(a, b);
-    if (is_worse(*b, *c)) swap_entries(b, c);
-    if (is_worse(*a, *b)) swap_entries(a, b);
-    swap_entries(a, b);
-}
-
-/* Put those that are better than the pivot before it; gives how many. No branch can be foreseen. */
-static int64_t partition(farann_entry *entries, int64_t n) {
-    choose_pivot(entries, n);
-    const farann_entry pivot = entries[0];
-    int64_t better = 0;
-    for (int64_t i = 1; i < n; i++) {
-        const farann_entry entry = entries[i];
-        entries[i] = entries[better + 1];
-        entries[better + 1] = entry;
-        better += (entry.key > pivot.key) | ((entry.key == pivot.key) & (entry.id < pivot.id));
-    }
-    swap_entries(&entries[0], &entries[better]);
-    return better;
-}
-
-/* Quicksort, which gives way to a heap where its pivots are bad (Musser, 1997: introsort). */
-static void sort_by_pivots(farann_entry *entries, int64_t n, int rounds, const int64_t *given_up) {
+/* Halve the range of ranks until few entries share one: 128 times at most, whatever keys are. */
+static void sort_by_rank(farann_entry *entries, int64_t n, int by_id, const int64_t *given_up) {
     while (n > FARANN_FEW_ENTRIES && !farann_is_up(given_up)) {
-        if (rounds-- == 0) {
-            sort_by_heap(entries, n);
-            return;
+        uint64_t least = UINT64_MAX, most = 0;
+        for (int64_t i = 0; i < n; i++) {
+            const uint64_t rank = rank_of(entries[i], by_id);
+            least = rank < least ? rank : least;
+            most = rank > most ? rank : most;
         }
-        int64_t better = partition(entries, n);
-        sort_by_pivots(entries, better, rounds, given_up);
-        entries += better + 1;
-        n -= better + 1;
+        int64_t better = 0;
+        const uint64_t middle = least + (most - least) / 2;
+        for (int64_t i = 0; i < n; i++) {
+            const farann_entry entry = entries[i];
+            entries[i] = entries[better];
+            entries[better] = entry;
+            better += rank_of(entry, by_id) <= middle;
+        }
+        if (better == n) { /* all keys are equal */
+            if (by_id) return;
+            by_id = 1;
+            continue;
+        }
+        sort_by_rank(entries, better, by_id, given_up);
+        entries += better;
+        n -= better;
     }
     sort_by_insertion(entries, n <= FARANN_FEW_ENTRIES ? n : 0);
-}
-
-void farann_entries_sort(farann_entry *entries, int64_t n, const int64_t *given_up) {
-    int rounds = 0;
-    while (n >> rounds) rounds += 1;
-    sort_by_pivots(entries, n, 2 * rounds, given_up);
 }
 
 /* Buckets of keys that are sorted apart, and entries from which on they are used. */
 enum { FARANN_BUCKETS = 2048, FARANN_MANY_ENTRIES = 512 };
 
-void farann_many_entries_sort(farann_entry *entries, int64_t n, farann_entry *scratch,
-                              const int64_t *given_up) {
-    if (n < FARANN_MANY_ENTRIES) {
-        farann_entries_sort(entries, n, given_up);
+void farann_entries_sort(farann_entry *entries, int64_t n, farann_entry *scratch,
+                         const int64_t *given_up) {
+    if (!scratch || n < FARANN_MANY_ENTRIES) {
+        sort_by_rank(entries, n, 0, given_up);
         return;
     }
     int64_t ends[FARANN_BUCKETS] = {0}, begin = 0;
@@ -363,7 +283,7 @@ void farann_many_entries_sort(farann_entry *entries, int64_t n, farann_entry *sc
     const double steps = (FARANN_BUCKETS - 1) / (most - least);
     /* Not so where keys are equal, or hardly differ, or one is no number. */
     if (!all_numbers || !(steps > 0.0 && steps <= DBL_MAX)) {
-        farann_entries_sort(entries, n, given_up);
+        sort_by_rank(entries, n, 0, given_up);
         return;
     }
     /* Rounding keeps order: no entry comes into a bucket before that of a better one. */
@@ -377,5 +297,5 @@ void farann_many_entries_sort(farann_entry *entries, int64_t n, farann_entry *sc
         scratch[ends[(int64_t)((most - entries[i].key) * steps)]++] = entries[i];
     memcpy(entries, scratch, (size_t)n * sizeof *entries);
     for (int64_t b = 0, from = 0; b < FARANN_BUCKETS; from = ends[b++])
-        farann_entries_sort(entries + from, ends[b] - from, given_up);
+        sort_by_rank(entries + from, ends[b] - from, 0, given_up);
 }

@@ -81,18 +81,12 @@ int farann_filter_allows(const farann_filter *filter, int64_t slot);
 /*
  * Candidates from index `from` on hold rows of a block: make slots of them, keep the allowed. If
  * `best` has room, take note of their scores, and keep only those that aren't worse than the last
- * of the best by more than `margin`.
+ * of the best by more than `margin`. Those above `ceiling` are dropped, and those that aren't below
+ * `sure` are kept, but are none of the best yet; both are infinite where no row scores too much.
  */
 void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,
-                             const farann_filter *filter, farann_best_scores *best, double margin);
-
-/*
- * The same where rows that score too much may not be found: those above `ceiling` are dropped, and
- * those that aren't below `sure` are kept, but are none of the best yet.
- */
-void farann_candidates_admit_below(farann_candidates *list, int64_t from, const farann_block *block,
-                                   const farann_filter *filter, farann_best_scores *best,
-                                   double margin, double sure, double ceiling);
+                             const farann_filter *filter, farann_best_scores *best, double margin,
+                             double sure, double ceiling);
 
 /* Drop the candidates from `from` on that aren't allowed; they stay rows of the block. */
 void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,
@@ -105,19 +99,15 @@ int64_t farann_candidates_split(farann_candidates *list, double floor, double be
 /* Offer an entry; better is the larger key, then the smaller id. */
 void farann_topk_push(farann_topk *top, double key, int64_t id);
 
-/* Offer the n rows of a block by their keys times `sign`. */
-void farann_topk_push_block(farann_topk *top, const double *keys, int64_t n, double sign,
-                            const farann_block *block, const farann_filter *filter);
-
-/* Offer n rows of a block by their keys, sign applied. */
+/* Offer n rows of a block, all or those in `rows`, by their keys times `sign`. */
 void farann_topk_push_rows(farann_topk *top, const double *keys, const int64_t *rows, int64_t n,
-                           const farann_block *block, const farann_filter *filter);
+                           double sign, const farann_block *block, const farann_filter *filter);
 
-/* Sort any entries in place, best first; they stay in any order once *given_up isn't 0. */
-void farann_entries_sort(farann_entry *entries, int64_t n, const int64_t *given_up);
-
-/* The same, faster where keys lie evenly; `scratch` has room for n entries. */
-void farann_many_entries_sort(farann_entry *entries, int64_t n, farann_entry *scratch,
-                              const int64_t *given_up);
+/*
+ * Sort any entries, best first; they stay in any order once *given_up isn't 0. With `scratch`, which
+ * has room for n entries, it is faster where keys lie evenly.
+ */
+void farann_entries_sort(farann_entry *entries, int64_t n, farann_entry *scratch,
+                         const int64_t *given_up);
 
 #endif

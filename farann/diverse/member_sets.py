@@ -160,6 +160,5 @@ def member_keys(snapshot: _core.Snapshot, members: Float32Array, slots: Int64Arr
                 flag: _core.CancelFlag | None = None) -> Float64Array:
     """Exact keys of some rows for each member, (n_members, n_slots); larger is further."""
     keys = np.empty((len(members), len(slots)), np.float64)
-    if keys.size:
-        _core.member_keys(snapshot, members, slots, keys, flag)
+    _core.keys_of_slots(snapshot, members, slots, keys, flag)
     return keys

@@ -1,6 +1,7 @@
 """Queries as codes, for the codes that rows have."""
 
 cimport cython
+from libc.math cimport sqrt
 from farann.native.kernels cimport *
 from farann.native.process cimport CODE_NOISE, SINGLE_TILES, uses
 from farann.native.query_batch cimport Query
@@ -86,9 +87,9 @@ cdef class CodedQueries:
         if self.codes.mean_query_direction is not None:
             coded.across = self.codes.mean_query_direction.residual_norm(
                 self.batch.kernels, vector, &coded.along)
-        outside = farann_transform_query(
+        outside = sqrt(farann_transform_vector(
             self.batch.kernels, &self.codes.transform.given, self.batch.dim, vector,
-            vector + padded(self.batch.dim)) * self.outside_counts
+            vector + padded(self.batch.dim))) * self.outside_counts
         farann_code_query(self.batch.kernels, vector, outside, &self.bounds,
                           self.codes.bounds.norm, &query.prepared, self.codes.int4_alone,
                           self.code_bytes, self.whole.of + i * self.whole.groups, &coded.whole)

@@ -184,7 +184,7 @@ cdef class Collector:
         """Make slots of rows appended from `before` on, keep the allowed, note the best scores."""
         cdef Found *found = &self.found[i]
         farann_candidates_admit(&found.passed, before, where, &self.batch.queries[i].filter,
-                                &found.best, 2.0 * found.slack)
+                                &found.best, 2.0 * found.slack, INFINITY, INFINITY)
 
     cdef double keep_best(self, int64_t i) noexcept nogil:
         """The k-th best rough score; less its slack, it bounds the k-th best key."""
@@ -220,14 +220,15 @@ cdef class Collector:
     cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
                     const farann_filter *filter) noexcept nogil:
         """Offer n rows of a block with `self.keys` to the answer, and raise the threshold."""
-        farann_topk_push_block(&self.found[i].top, self.keys, n, self.batch.sign, where, filter)
+        farann_topk_push_rows(&self.found[i].top, self.keys, NULL, n, self.batch.sign, where,
+                              filter)
         threshold_from_top(self, i)
 
     @cython.final
     cdef void offer_rows(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
                          const farann_block *where) noexcept nogil:
         """The same for some rows of a block, by keys times the sign."""
-        farann_topk_push_rows(&self.found[i].top, keys, rows, n, where,
+        farann_topk_push_rows(&self.found[i].top, keys, rows, n, 1.0, where,
                               &self.batch.queries[i].filter)
         threshold_from_top(self, i)
 
@@ -240,12 +241,12 @@ cdef class Collector:
                 return
             found = &self.found[i]
             if not self.scored:
-                farann_entries_sort(found.top.entries, found.top.count, self.batch.given_up)
+                farann_entries_sort(found.top.entries, found.top.count, NULL, self.batch.given_up)
                 continue
             self.rerank_all(i)
             # Its candidates, which are done with, had room for four times k slots if k is large.
-            farann_many_entries_sort(found.top.entries, found.top.count,
-                                     <farann_entry *>found.passed.slots, self.batch.given_up)
+            farann_entries_sort(found.top.entries, found.top.count,
+                                <farann_entry *>found.passed.slots, self.batch.given_up)
 
     cdef void write(self, int64_t i, float *scores, int64_t *ids, int64_t n) noexcept nogil:
         """Write n results of query i, padded where fewer rows were found."""
@@ -411,7 +412,7 @@ cdef class RangeCollector(Collector):
                 return
             if self.scored:
                 self.rerank_all(i)
-            farann_entries_sort(self.found[i].top.entries, self.found[i].top.count,
+            farann_entries_sort(self.found[i].top.entries, self.found[i].top.count, NULL,
                                 self.batch.given_up)
 
 
@@ -450,7 +451,7 @@ cdef class NearestBeyondCollector(Collector):
     cdef void take_passed(self, int64_t i, int64_t before,
                           const farann_block *where) noexcept nogil:
         cdef Found *found = &self.found[i]
-        farann_candidates_admit_below(
+        farann_candidates_admit(
             &found.passed, before, where, &self.batch.queries[i].filter, &found.best,
             2.0 * found.slack, self.beyond[i] - found.slack, self.not_beyond[i] + found.slack)
 

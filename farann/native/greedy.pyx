@@ -332,24 +332,10 @@ cdef class Block(Picks):
 cdef class Greedy:
     """One selection; `run` goes on with it.
 
-    Parameters
-    ----------
-    snapshot : Snapshot
-        With vectors.
-    filter : Filter
-        A mask; only rows that it allows are chosen.
-    first : int64 (m,)
-        Slots that are chosen before, at least one; any rows of the snapshot, each once.
-    most : int
-        Picks in all, without these.
-    radius : float or None
-        Stop where every row is within it.
-    groups : int32 (n_slots,), optional
-        The number of each row's group.
-    per_group : int
-        With `groups`: rows of a group at most, those chosen before among them.
-    threads, run_all : int, callable
-        Threads, and what calls each function of a list with a flag, in several of them.
+    The slots `first`, at least one, are chosen before, and `most` more. No row is chosen that the
+    filter, a mask, excludes, or once every row is within `radius`. `groups` has the number of each
+    slot's group, of which `per_group` rows are chosen at most, those chosen before among them.
+    `run_all` calls each function of a list with a flag, in several of the `threads`.
     """
 
     cdef Snapshot snapshot

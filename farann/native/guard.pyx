@@ -28,22 +28,9 @@ cdef class Guard:
     A query is first reduced to `width` sums: the sum j has the coordinates j, j + width, ..., each
     times its sign. With `unit` they are divided by the query's length, as only directions count.
     Less the center and times the scale they are x. A query is like the sample if x is near one of
-    the points, |x - c|^2 <= reach, and in no direction further out than the sample, |A x| <= 1.
-
-    Parameters
-    ----------
-    isa : str
-    unit : bool
-    signs : float32 (dim,)
-    center : float32 (width,)
-        Width is dim up to a multiple of 16, and at most `GUARD_WIDTH`.
-    scale : float
-    points : float32 (n, width)
-        Up to `GUARD_POINTS`.
-    reaches : float32 (n,)
-        Squares of the distances at which queries are near the points.
-    axes : float32 (width, width)
-        A.
+    up to `GUARD_POINTS` points, |x - c|^2 <= reach, and in no direction further out than the
+    sample, |A x| <= 1, where A are the axes. Width is dim up to a multiple of 16, and at most
+    `GUARD_WIDTH`.
     """
 
     def __init__(self, str isa, bint unit, const float[::1] signs, const float[::1] center,
@@ -94,30 +81,26 @@ cdef class Guard:
 
     cdef double reduce(self, const float *query, float *x) noexcept nogil:
         """What is kept of a query, x (width,); gives |x|^2."""
-        cdef int64_t width = self.width, part, first, j, k
+        cdef int64_t width = self.width, whole = self.dim - self.dim % FARANN_PADDING, first, j
         cdef const float *signs = &self.signs[0]
         cdef const float *center = &self.center[0]
         cdef double factor = self.scale
-        cdef float sums[FARANN_PADDING]  # nothing else is there, so that compilers use vectors
-        for part in range(width // FARANN_PADDING):
-            first = part * FARANN_PADDING
-            for j in range(FARANN_PADDING):
-                sums[j] = 0.0
-            k = first
-            while k + FARANN_PADDING <= self.dim:
-                for j in range(FARANN_PADDING):
-                    sums[j] += signs[k + j] * query[k + j]
-                k += width
-            for j in range(self.dim - k):
-                sums[j] += signs[k + j] * query[k + j]
-            for j in range(FARANN_PADDING):
-                x[first + j] = sums[j]
+        cdef float sums[GUARD_WIDTH]
+        for j in range(GUARD_WIDTH):
+            sums[j] = 0.0
+        first = 0
+        while first < whole:
+            for j in range(FARANN_PADDING):  # so many at once that compilers use vectors
+                sums[first % width + j] += signs[first + j] * query[first + j]
+            first += FARANN_PADDING
+        for j in range(whole, self.dim):
+            sums[j % width] += signs[j] * query[j]
         if self.unit:
             # A query of zero has no direction, and any answer is one.
             factor = sqrt(self.sum_of_squares(query, self.dim))
             factor = self.scale / factor if factor > 0.0 else self.scale
         for j in range(width):
-            x[j] = <float>(x[j] * factor - center[j] * self.scale)
+            x[j] = <float>(sums[j] * factor - center[j] * self.scale)
         return self.sum_of_squares(x, width)
 
     cdef double sum_of_squares(self, const float *x, int64_t n) noexcept nogil:

@@ -31,8 +31,6 @@ cdef extern from "select.h" nogil:
         int64_t end
 
     ctypedef struct farann_id_set:
-        const int64_t *ids
-        uint32_t *places
         int bits
 
     ctypedef struct farann_filter:
@@ -43,23 +41,18 @@ cdef extern from "select.h" nogil:
         int32_t group
 
     void farann_candidates_admit(farann_candidates *, int64_t, const farann_block *,
-                                 const farann_filter *, farann_best_scores *, double)
-    void farann_candidates_admit_below(farann_candidates *, int64_t, const farann_block *,
-                                       const farann_filter *, farann_best_scores *, double, double,
-                                       double)
+                                 const farann_filter *, farann_best_scores *, double, double,
+                                 double)
     int64_t farann_candidates_split(farann_candidates *, double, double)
     void farann_topk_push(farann_topk *, double, int64_t)
-    void farann_topk_push_block(farann_topk *, const double *, int64_t, double,
-                                const farann_block *, const farann_filter *)
-    void farann_topk_push_rows(farann_topk *, const double *, const int64_t *, int64_t,
+    void farann_topk_push_rows(farann_topk *, const double *, const int64_t *, int64_t, double,
                                const farann_block *, const farann_filter *)
     int64_t farann_id_set_room(int64_t)
     void farann_id_set_fill(farann_id_set *, const int64_t *, int64_t, uint32_t *)
     void farann_candidates_drop(farann_candidates *, int64_t, const farann_block *,
                                 const farann_filter *)
     bint farann_filter_allows(const farann_filter *, int64_t)
-    void farann_entries_sort(farann_entry *, int64_t, const int64_t *)
-    void farann_many_entries_sort(farann_entry *, int64_t, farann_entry *, const int64_t *)
+    void farann_entries_sort(farann_entry *, int64_t, farann_entry *, const int64_t *)
 
 
 cdef extern from "portable.h" nogil:
@@ -81,8 +74,6 @@ cdef extern from "platform.h" nogil:
 cdef extern from "kernels.h" nogil:
     ctypedef enum farann_row_type:
         FARANN_FLOAT32
-        FARANN_FLOAT16
-        FARANN_BFLOAT16
         FARANN_UINT8
         FARANN_INT8
 
@@ -96,8 +87,6 @@ cdef extern from "kernels.h" nogil:
     ctypedef struct farann_key_threshold:
         double near
         double least
-        double just_below
-        double beyond
         double last_id
         int64_t n_near
         int64_t count
@@ -136,7 +125,7 @@ cdef extern from "kernels.h" nogil:
         const farann_pass_thresholds *bars
         farann_ahead *ahead
 
-    ctypedef void farann_scan_codes(const farann_coded_rows *, int64_t, int64_t,
+    ctypedef void farann_scan_codes(const farann_coded_rows *, bint, int64_t,
                                     const farann_coded_tile *, farann_candidates *) noexcept
 
     enum:
@@ -183,13 +172,11 @@ cdef extern from "kernels.h" nogil:
                              uint32_t *) noexcept nogil
         farann_scan_codes *scan_codes_i8
         farann_scan_codes *scan_codes_one_i8
-        farann_scan_codes *scan_high_i4
-        farann_scan_codes *scan_high_one_i4
         void (*score_codes_i8)(const farann_coded_rows *, int64_t, const farann_coded_tile *,
                                float *) noexcept nogil
         void (*score_codes_one_i8)(const farann_coded_rows *, int64_t, const farann_coded_tile *,
                                    float *) noexcept nogil
-        void (*join_codes_i8)(const farann_coded_rows *, int64_t, int64_t, uint8_t *) noexcept nogil
+        void (*join_codes_i8)(const farann_coded_rows *, int64_t, uint8_t *) noexcept nogil
         void (*rerank_codes_i8)(const farann_coded_rows *, int64_t, const farann_coded_tile *,
                                 farann_candidates *, int64_t) noexcept nogil
         void (*rotate_f64)(double *, int64_t, const double *, int) noexcept nogil
@@ -272,8 +259,8 @@ cdef extern from "quantize.h" nogil:
 
     double farann_along(const farann_kernels *, const double *, int64_t, int64_t, const double *,
                         double *)
-    double farann_transform_query(const farann_kernels *, const farann_transform *, int64_t, double *,
-                               double *)
+    double farann_transform_vector(const farann_kernels *, const farann_transform *, int64_t,
+                                   double *, double *)
     void farann_code_extents(const farann_kernels *, const float *, int64_t, int64_t,
                              const double *, int, const farann_transform *, double *, double *)
     void farann_encode_rows(const farann_kernels *, const float *, int64_t, int64_t,

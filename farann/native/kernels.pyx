@@ -41,12 +41,6 @@ cdef farann_row_type row_type_of(object rows) except *:
     return <farann_row_type>(<int>ROW_TYPES.index(rows.dtype))
 
 
-cdef str max_level():
-    """The fastest level that this CPU has; all widen to the same bits."""
-    levels = isa_levels()
-    return levels[len(levels) - 1]
-
-
 def widened(rows, str isa=None):
     """Rows as float32; those that are float32 aren't copied."""
     cdef farann_row_type type
@@ -58,7 +52,8 @@ def widened(rows, str isa=None):
         return rows
     rows = np.ascontiguousarray(rows)
     type, n, dim = row_type_of(rows), rows.shape[0], rows.shape[1]
-    kernels = kernels_of(max_level() if isa is None else isa)
+    levels = isa_levels()  # all widen to the same bits
+    kernels = kernels_of(isa or levels[len(levels) - 1])
     result = np.empty((n, dim), np.float32)
     if n == 0 or dim == 0:
         return result
@@ -74,25 +69,12 @@ def widened(rows, str isa=None):
 
 def sum_of_rows(const float[:, :] rows):
     """The sum of float32 rows in float64, one after the other."""
-    cdef int64_t i, j, n = rows.shape[0], dim = rows.shape[1]
-    total = np.zeros(dim)
-    cdef double[::1] sums = total
-    cdef const float *a
-    cdef const float *b
-    cdef const float *c
-    cdef const float *d
-    if dim == 0 or n == 0:
-        return total
-    if dim > 1 and rows.strides[1] != sizeof(float):
-        raise ValueError("coordinates must lie side by side")
-    for i in range(n // 4):  # four rows each time that sums are read and written
-        a, b, c, d = &rows[4 * i, 0], &rows[4 * i + 1, 0], &rows[4 * i + 2, 0], &rows[4 * i + 3, 0]
-        for j in range(dim):
-            sums[j] = (((sums[j] + a[j]) + b[j]) + c[j]) + d[j]
-    for i in range(n - n % 4, n):
-        for j in range(dim):
+    cdef int64_t i, j
+    cdef double[::1] sums = np.zeros(rows.shape[1])
+    for i in range(rows.shape[0]):
+        for j in range(rows.shape[1]):
             sums[j] += rows[i, j]
-    return total
+    return np.asarray(sums)
 
 
 def largest_query_code(str isa):

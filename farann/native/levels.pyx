@@ -139,11 +139,10 @@ cdef class CodeLevel(Level):
         take_rows(self, rows, block.start, self.codes.panels.shape[1])
         if rows.low_nibbles == NULL:
             return
+        self.rows.low_nibbles += block.start * self.codes.panels.shape[1]
         if self.joined != NULL and n_members > self.batch.kernels.few_tiles * self.coded.width:
-            self.batch.kernels.join_codes_i8(rows, block.start, block.n, self.joined)
+            self.batch.kernels.join_codes_i8(&self.rows, block.n, self.joined)
             self.rows.panels, self.rows.low_nibbles = self.joined, NULL
-        else:
-            self.rows.low_nibbles += block.start * self.codes.panels.shape[1]
 
     cdef int64_t next_tile(self, int64_t n_left) noexcept nogil:
         self.width = self.coded.width
@@ -260,10 +259,10 @@ cdef void run(CodeLevel level, const Block *block, const farann_coded_tile *tile
               bint high, Collector collector) noexcept nogil:
     """Scan a block by the kernel for tiles of this width."""
     cdef const farann_kernels *kernels = level.batch.kernels
-    cdef farann_scan_codes *one = kernels.scan_high_one_i4 if high else kernels.scan_codes_one_i8
-    cdef farann_scan_codes *many = kernels.scan_high_i4 if high else kernels.scan_codes_i8
-    cdef farann_scan_codes *chosen = one if level.width == 1 else many
-    chosen(&level.rows, 0, block.n, tile, collector.tile)
+    cdef farann_scan_codes *chosen = kernels.scan_codes_i8
+    if level.width == 1:
+        chosen = kernels.scan_codes_one_i8
+    chosen(&level.rows, high, block.n, tile, collector.tile)
     count_work(level, block, count, high)
 
 
@@ -406,7 +405,7 @@ cdef class DecodedLevel(Level):
         cdef farann_block where
         cdef double offset
         self.batch.find_query_vector(i)
-        farann_transform_query(self.batch.kernels, &self.codes.transform.given,
+        farann_transform_vector(self.batch.kernels, &self.codes.transform.given,
                                self.batch.dim, self.batch.query_vector,
                                self.batch.query_vector + padded(self.batch.dim))
         offset = self.mean_score()

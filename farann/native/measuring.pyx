@@ -8,7 +8,7 @@ from farann.native.kernels cimport *
 from farann.native.probing cimport PartitionMeans
 from farann.native.process cimport CancelFlag
 from farann.native.query_batch cimport Query, QueryBatch
-from farann.native.snapshot cimport Filter, Segment, Snapshot
+from farann.native.snapshot cimport Filter, Snapshot
 from farann.native.sources cimport RowReader
 from farann.native.task cimport Task
 
@@ -18,114 +18,82 @@ cdef enum:
     KEYS_AT_ONCE = 256  # rows whose keys are computed at once, in arrays on the stack
 
 
-def member_keys(Snapshot snapshot, const float[:, ::1] members, const int64_t[::1] slots,
-                double[:, ::1] keys, CancelFlag flag=None):
-    """Write the keys of `slots` for each of the members, (n_members, n_slots); larger = further.
-
-    Those of single queries, but under cosine divided by the member's norm, so that keys of
-    different members can be compared.
-    """
-    cdef int64_t i, j, n, at = 0, m = members.shape[0], n_slots = slots.shape[0]
-    cdef double found[KEYS_AT_ONCE]
-    cdef uint64_t before
-    cdef QueryBatch batch
-    cdef RowReader rows
-    if n_slots == 0 or m == 0:
-        return
-    if keys.shape[0] != m or keys.shape[1] != n_slots or members.shape[1] != snapshot.dim:
-        raise ValueError("there must be a key for each member and slot")
-    check_slots(snapshot, slots)
-    batch = QueryBatch.of(snapshot, Filter(snapshot), members, 0, m, 1, False, flag)
-    rows = RowReader.of(snapshot, batch.scratch, min(batch.block_rows, KEYS_AT_ONCE))
-    with nogil:
-        before = farann_arithmetic_begin()
-        for i in range(m):
-            if batch.cancelled():
-                break
-            batch.find_query_vector(i)
-        while at < n_slots and not batch.cancelled():
-            n = min(n_slots - at, KEYS_AT_ONCE)
-            for i in range(m):
-                if batch.cancelled():
-                    break
-                keys_of_slots(batch, rows, i, &slots[at], n, found)
-                for j in range(n):
-                    keys[i, at + j] = found[j] / batch.queries[i].prepared.query_norm
-            at += n
-        farann_arithmetic_end(before)
-    batch.check_cancelled()
+cdef struct Placed:  # slots by segment: positions in it, and where among the slots these were
+    int64_t count[2]
+    int64_t positions[2][KEYS_AT_ONCE]
+    int64_t places[2][KEYS_AT_ONCE]
 
 
-def score_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::1] slots,
-                float[:, ::1] scores, int64_t start, int64_t stop, CancelFlag flag=None):
-    """Write the scores of `slots` for queries start .. stop to the same rows of `scores`."""
-    cdef int64_t i, j, n, at, n_slots = slots.shape[0]
-    cdef int64_t positions[KEYS_AT_ONCE]
-    cdef double keys[KEYS_AT_ONCE]
-    cdef const Segment *segment
-    cdef uint64_t before
-    cdef QueryBatch batch
-    cdef RowReader rows
-    if n_slots == 0 or stop <= start:
-        return
-    check_slots(snapshot, slots)
-    batch = QueryBatch.of(snapshot, Filter(snapshot), queries, start, stop, 1, False, flag)
-    rows = RowReader.of(snapshot, batch.scratch, min(batch.block_rows, KEYS_AT_ONCE))
-    with nogil:
-        before = farann_arithmetic_begin()
+cdef void place(Snapshot snapshot, const int64_t *slots, int64_t n, Placed *placed) noexcept nogil:
+    """Place up to KEYS_AT_ONCE slots; those below 0 are in no segment."""
+    cdef int64_t j, at, position
+    cdef int s
+    for s in range(2):
         at = 0
-        for i in range(batch.n_queries):
-            if batch.cancelled():
-                break
-            batch.find_query_vector(i)
-        while at < n_slots and not batch.cancelled():
-            segment = &snapshot.segments[slots[at] >= snapshot.segments[1].first]
-            n = 0
-            while n < KEYS_AT_ONCE and at + n < n_slots:
-                positions[n] = slots[at + n] - segment.first
-                if not 0 <= positions[n] < segment.count:
-                    break
-                n += 1
-            for i in range(stop - start):
-                if batch.cancelled():
-                    break
-                rows.keys_at(segment, positions, n, batch.exact_query(i), keys)
-                for j in range(n):
-                    scores[start + i, at + j] = <float>farann_score(
-                        snapshot.metric, keys[j], batch.queries[i].prepared.query_norm)
-            at += n
-        farann_arithmetic_end(before)
-    batch.check_cancelled()
+        for j in range(n):
+            position = slots[j] - snapshot.segments[s].first
+            if 0 <= position < snapshot.segments[s].count:
+                placed.positions[s][at], placed.places[s][at] = position, j
+                at += 1
+        placed.count[s] = at
 
 
-cdef check_slots(Snapshot snapshot, const int64_t[::1] slots):
-    """Refuse slots that the snapshot has no vectors for."""
-    cdef int64_t j, first = 0 if snapshot.vectors else snapshot.segments[0].count
-    for j in range(slots.shape[0]):
+cdef void keys_of_placed(QueryBatch batch, RowReader rows, int64_t i, const Placed *placed,
+                         double *keys) noexcept nogil:
+    """Write the exact keys of placed slots for query i."""
+    cdef double found[KEYS_AT_ONCE]
+    cdef int64_t j
+    cdef int s
+    for s in range(2):
+        rows.keys_at(&batch.snapshot.segments[s], placed.positions[s], placed.count[s],
+                     batch.exact_query(i), found)
+        for j in range(placed.count[s]):
+            keys[placed.places[s][j]] = found[j]
+
+
+def keys_of_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::1] slots,
+                  double[:, ::1] keys, CancelFlag flag=None, *, bint as_scores=False):
+    """Write the keys of `slots` for each of the queries, (n, n_slots), or their scores.
+
+    Under cosine keys are divided by the query's norm, so that those of members of a set can be
+    compared.
+    """
+    cdef int64_t i, j, count, at = 0, n = queries.shape[0], n_slots = slots.shape[0]
+    cdef int64_t first = 0 if snapshot.vectors else snapshot.segments[0].count
+    cdef double norm
+    cdef uint64_t before
+    cdef Placed placed
+    cdef QueryBatch batch
+    cdef RowReader rows
+    if n_slots == 0 or n == 0:
+        return
+    if keys.shape[0] != n or keys.shape[1] != n_slots or queries.shape[1] != snapshot.dim:
+        raise ValueError("there must be a key for each query and slot")
+    for j in range(n_slots):
         if not first <= slots[j] < snapshot.n_slots:
             raise ValueError("slots must be slots of the snapshot, of rows with vectors")
-
-
-cdef void keys_of_slots(QueryBatch batch, RowReader rows, int64_t i, const int64_t *slots,
-                        int64_t n, double *keys) noexcept nogil:
-    """Write the exact keys of up to KEYS_AT_ONCE slots for query i; -infinity for slots below 0."""
-    cdef int64_t positions[KEYS_AT_ONCE]
-    cdef int64_t places[KEYS_AT_ONCE]
-    cdef double found[KEYS_AT_ONCE]
-    cdef int64_t j, count
-    cdef int s
-    cdef const Segment *segment
-    for j in range(n):
-        keys[j] = -INFINITY
-    for s in range(2):
-        segment, count = &batch.snapshot.segments[s], 0
-        for j in range(n):
-            if 0 <= slots[j] - segment.first < segment.count:
-                positions[count], places[count] = slots[j] - segment.first, j
-                count += 1
-        rows.keys_at(segment, positions, count, batch.exact_query(i), found)
-        for j in range(count):
-            keys[places[j]] = found[j]
+    batch = QueryBatch.of(snapshot, Filter(snapshot), queries, 0, n, 1, False, flag)
+    rows = RowReader.of(snapshot, batch.scratch, min(batch.block_rows, KEYS_AT_ONCE))
+    with nogil:
+        before = farann_arithmetic_begin()
+        for i in range(n):
+            if batch.cancelled():
+                break
+            batch.find_query_vector(i)
+        while at < n_slots and not batch.cancelled():
+            count = min(n_slots - at, KEYS_AT_ONCE)
+            place(snapshot, &slots[at], count, &placed)
+            for i in range(n):
+                if batch.cancelled():
+                    break
+                keys_of_placed(batch, rows, i, &placed, &keys[i, at])
+                norm = batch.queries[i].prepared.query_norm
+                for j in range(at, at + count):
+                    keys[i, j] = (farann_score(snapshot.metric, keys[i, j], norm) if as_scores
+                                  else keys[i, j] / norm)
+            at += count
+        farann_arithmetic_end(before)
+    batch.check_cancelled()
 
 
 def keys_of_found(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::1] offsets,
@@ -136,19 +104,14 @@ def keys_of_found(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
     cdef int64_t i, j, n, at
     cdef double sign = -1.0 if nearest else 1.0
     cdef uint64_t before
+    cdef Placed placed
     cdef QueryBatch batch
     cdef RowReader rows
     if stop <= start:
         return
-    if not snapshot.vectors or offsets.shape[0] <= stop or offsets[0] != 0 or (
-            keys.shape[0] != slots.shape[0]) or offsets[offsets.shape[0] - 1] != slots.shape[0]:
+    if not snapshot.vectors or offsets.shape[0] <= stop or keys.shape[0] != slots.shape[0] or not (
+            0 <= offsets[start] <= offsets[stop] <= slots.shape[0]):
         raise ValueError("there must be a key for each slot, of rows with vectors")
-    for i in range(start, stop):
-        if offsets[i] > offsets[i + 1]:
-            raise ValueError("offsets must ascend")
-        for j in range(offsets[i], offsets[i + 1]):
-            if slots[j] >= snapshot.n_slots:
-                raise ValueError("slots must be slots of the snapshot")
     batch = QueryBatch.of(snapshot, Filter(snapshot), queries, start, stop, 1, False, flag)
     rows = RowReader.of(snapshot, batch.scratch, min(batch.block_rows, KEYS_AT_ONCE))
     with nogil:
@@ -159,10 +122,12 @@ def keys_of_found(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
             at = offsets[i]
             while at < offsets[i + 1]:
                 n = min(offsets[i + 1] - at, KEYS_AT_ONCE)
-                keys_of_slots(batch, rows, i - start, &slots[at], n, &keys[at])
                 for j in range(at, at + n):
-                    if slots[j] >= 0:
-                        keys[j] = sign * keys[j] + 0.0  # never -0.0
+                    keys[j] = -sign * INFINITY
+                place(snapshot, &slots[at], n, &placed)
+                keys_of_placed(batch, rows, i - start, &placed, &keys[at])
+                for j in range(at, at + n):
+                    keys[j] = sign * keys[j] + 0.0  # never -0.0
                 at += n
         farann_arithmetic_end(before)
     batch.check_cancelled()

@@ -8,9 +8,6 @@ as integers are.
 
 from libc.math cimport ldexp
 from libc.stdint cimport int64_t, uint32_t
-from libc.stdlib cimport free
-
-from farann.native.kernels cimport farann_alloc
 
 import numpy as np
 
@@ -25,14 +22,6 @@ cdef enum:
     HIGH_DIGIT = 15
 
 
-cdef struct Head:
-    # The first row that is left of a list, where it is and where the list ends.
-    double key
-    int64_t id
-    int64_t place
-    int64_t stop
-
-
 def merge_sorted(const double[::1] keys, const int64_t[::1] ids, const int64_t[:, ::1] starts,
                  const int64_t[:, ::1] stops, const int64_t[::1] offsets, int64_t[::1] places):
     """Write where the best rows of some lists are, larger keys first and then smaller ids.
@@ -41,8 +30,8 @@ def merge_sorted(const double[::1] keys, const int64_t[::1] ids, const int64_t[:
     written for the query is places[offsets[i]] .. places[offsets[i + 1]], -1 where there are fewer
     rows.
     """
-    cdef int64_t i, p, j, left, n = starts.shape[0], n_lists = starts.shape[1], unsorted
-    cdef Head *heads
+    cdef int64_t i, p, j, left, best, n = starts.shape[0], n_lists = starts.shape[1], unsorted
+    cdef int64_t[::1] at = np.empty(n_lists, np.int64), end = np.empty(n_lists, np.int64)
     for i in range(n):
         if not 0 <= offsets[i] <= offsets[i + 1] <= places.shape[0]:
             raise ValueError("offsets must ascend to the number of places")
@@ -55,29 +44,27 @@ def merge_sorted(const double[::1] keys, const int64_t[::1] ids, const int64_t[:
     if unsorted >= 0:
         raise ValueError(f"parts[{unsorted}]: expected rows in the order of their keys, as "
                          "searches give them")
-    heads = <Head *>farann_alloc((n_lists + 1) * sizeof(Head), False)
-    if heads == NULL:
-        raise MemoryError(f"no memory for {n_lists:,} lists")
     with nogil:
         for i in range(n):
             left = 0
             for p in range(n_lists):
                 if starts[i, p] < stops[i, p]:
-                    heads[left] = Head(keys[starts[i, p]], ids[starts[i, p]], starts[i, p],
-                                       stops[i, p])
+                    at[left], end[left] = starts[i, p], stops[i, p]
                     left += 1
             for j in range(offsets[i], offsets[i + 1]):
                 places[j] = -1
-                if left:
-                    p = best_of(heads, left)
-                    places[j] = heads[p].place
-                    heads[p].place += 1
-                    if heads[p].place < heads[p].stop:
-                        heads[p].key, heads[p].id = keys[heads[p].place], ids[heads[p].place]
-                    else:
-                        left -= 1
-                        heads[p] = heads[left]
-    free(heads)
+                if left == 0:
+                    continue
+                best = 0
+                for p in range(1, left):
+                    if keys[at[p]] > keys[at[best]] or (
+                            keys[at[p]] == keys[at[best]] and ids[at[p]] < ids[at[best]]):
+                        best = p
+                places[j] = at[best]
+                at[best] += 1
+                if at[best] == end[best]:
+                    left -= 1
+                    at[best], end[best] = at[left], end[left]
 
 
 cdef int64_t first_unsorted(const double[::1] keys, const int64_t[:, ::1] starts,
@@ -90,16 +77,6 @@ cdef int64_t first_unsorted(const double[::1] keys, const int64_t[:, ::1] starts
                 if not keys[j] <= keys[j - 1]:
                     return p
     return -1
-
-
-cdef int64_t best_of(const Head *heads, int64_t n) noexcept nogil:
-    """Which of n rows is best, n > 0."""
-    cdef int64_t p, best = 0
-    for p in range(1, n):
-        if heads[p].key > heads[best].key or (
-                heads[p].key == heads[best].key and heads[p].id < heads[best].id):
-            best = p
-    return best
 
 
 def empty_sum(int64_t dim):

@@ -31,12 +31,12 @@ cdef class Picks:
         self.exact = <double *>self.scratch.allocate(n, sizeof(double))
         self.query_vector = <double *>self.scratch.allocate(2 * n, sizeof(double))
         self.rounded = <float *>self.scratch.allocate(n, sizeof(float))
-        self.reader = RowReader.of(snapshot, self.scratch, rows_in_cache(4 * self.dim))
-        width = self.kernels.tile_queries
-        self.chunk = MOST_CHUNK // width * width
         self.copies = <float *>self.scratch.allocate(MOST_PACKED * self.dim, sizeof(float), False)
         self.positions = <int64_t *>self.scratch.allocate(MOST_PACKED, sizeof(int64_t), False)
         self.scores = <float *>self.scratch.allocate(MOST_PACKED, sizeof(float), False)
+        self.reader = RowReader.of(snapshot, self.scratch, rows_in_cache(4 * self.dim))
+        width = self.kernels.tile_queries
+        self.chunk = MOST_CHUNK // width * width
         return 0
 
     cdef void follow(self, Picks other) noexcept nogil:

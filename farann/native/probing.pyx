@@ -205,7 +205,7 @@ cdef class PartitionSource(CodeSource):
                 ranked.scores, ranked.count, j), INFINITY)
         for j in range(ranked.count):
             self.entries[j].key, self.entries[j].id = ranked.scores[j], ranked.slots[j]
-        farann_entries_sort(self.entries, ranked.count, &NEVER)
+        farann_entries_sort(self.entries, ranked.count, NULL, &NEVER)
         for j in range(ranked.count):
             c = self.entries[j].id
             size = self.means.partitions.starts[c + 1] - self.means.partitions.starts[c]

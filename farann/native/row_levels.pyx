@@ -1,7 +1,7 @@
 """Levels that read rows: they score these in float32, or give all of a block exact keys."""
 
 cimport cython
-from libc.math cimport INFINITY, fabs, nextafter
+from libc.math cimport INFINITY, fabs
 from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
@@ -324,17 +324,14 @@ cdef class KeyLevel(Level):
     cdef void set_threshold(self, farann_key_threshold *threshold, int64_t i) noexcept nogil:
         """What keys times the sign are compared with, by what has been found so far."""
         cdef const farann_topk *top = &self.collector.found[i].top
-        cdef double lost, gap
+        cdef double lost
         threshold.n_near, threshold.count = 0, 0
-        threshold.least = threshold.just_below = threshold.near = -INFINITY
-        threshold.last_id, threshold.beyond = INFINITY, -INFINITY
+        threshold.least = threshold.near = -INFINITY
+        threshold.last_id = INFINITY
         if top.count < top.capacity or top.capacity == 0:
             return
         threshold.least, threshold.last_id = top.entries[0].key, <double>top.entries[0].id
         lost = fabs(threshold.least) * QUOTIENT_ERROR
-        gap = nextafter(threshold.least, INFINITY) - threshold.least
-        threshold.beyond = 0.5 * gap * (1.0 - QUOTIENT_ERROR)
-        threshold.just_below = threshold.least - (lost if self.batch.packing.normalized else 0.0)
         threshold.near = min(self.near_key(i), threshold.least - 2.0 * lost - NEARLY_ZERO)
 
     cdef double near_key(self, int64_t i) noexcept nogil:

@@ -8,18 +8,20 @@ pass. Rows that pass get exact keys, member by member while they can still be an
 
 cimport cython
 from libc.math cimport INFINITY, NAN
-from libc.stdint cimport INT64_MAX, uint32_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t
 
-from farann.native.bounds cimport lie_by_norm
-from farann.native.collector cimport floor_of
+from farann.native.bounds cimport Bound, NormBound, lie_by_norm
+from farann.native.coded_queries cimport CodedQueries
+from farann.native.codes cimport Codes
+from farann.native.collector cimport Collector, floor_of
 from farann.native.kernels cimport *
 from farann.native.levels cimport Level, code_rows_of, plain_level_of
 from farann.native.process cimport MEMBER_ORDER, CancelFlag, uses
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.search cimport Part
-from farann.native.snapshot cimport Filter, Snapshot
+from farann.native.snapshot cimport Filter, Segment, Snapshot
 from farann.native.sources cimport Block, CodeSource, RowSource, Source
-from farann.native.task cimport FEW_ROWS
+from farann.native.task cimport FEW_ROWS, Task
 
 cdef enum:
     # Scans for further members end where fewer than 1/48 of the rows pass. An exact key takes 25 ns,
@@ -28,9 +30,34 @@ cdef enum:
     MET_BY_ALL = 1024  # first coded rows, scanned for all members: they tell which rules out most
 
 
+cdef struct MemberSet:
+    int64_t first, end      # its members, queries of the batch
+    int64_t last_coded      # the last of them that has codes; -1: none has
+    int64_t n_scored        # members that the block was scored for
+    farann_topk top
+    farann_filter filter
+    double threshold        # a key that every row of the answer reaches
+
+
 @cython.no_gc  # what parts refer to never refers to them
 cdef class SetCollector(Collector):
     """Collects the k best rows of each set, whose members are the queries of a batch."""
+
+    cdef bint raw           # keys of members are compared as they are
+    cdef double floor       # every set's first threshold
+    cdef int64_t count      # of sets
+    cdef MemberSet *sets
+    cdef int64_t *owners    # the set of each member
+    cdef double *least      # by row that gets exact keys: its smallest key over the members met
+    cdef int64_t *kept      # and its place in its segment
+    cdef double *rest_keys  # keys of the rests of a member
+    cdef int64_t *order     # members of each set, those first that rule out most
+    cdef int64_t *seen      # by member: rows that got a key for it, and those that it ruled out
+    cdef int64_t *ruled_out
+    cdef int64_t *marks     # by row of a block: the last mark that it got
+    cdef int64_t mark       # the last one given
+    cdef float *margins     # by row: the least margin of its scores above the thresholds
+    cdef int32_t *rows_met  # rows of a block that may answer a set
 
     cdef allocate_answers(self):
         """Sets have them."""
@@ -185,7 +212,7 @@ cdef class SetCollector(Collector):
         where = farann_block(segment.first, self.kept, NULL, self.batch.snapshot.ids_by_slot,
                              self.batch.snapshot.n_slots)
         all_allowed.alive, all_allowed.groups, all_allowed.excluded.bits = NULL, NULL, 0
-        farann_topk_push_block(&members.top, self.least, n, 1.0, &where, &all_allowed)
+        farann_topk_push_rows(&members.top, self.least, NULL, n, 1.0, &where, &all_allowed)
         if members.top.count == members.top.capacity:
             members.threshold = members.top.entries[0].key
 
@@ -223,13 +250,17 @@ cdef class SetCollector(Collector):
     cdef void finish(self) noexcept nogil:
         cdef int64_t s
         for s in range(self.count):
-            farann_entries_sort(self.sets[s].top.entries, self.sets[s].top.count,
+            farann_entries_sort(self.sets[s].top.entries, self.sets[s].top.count, NULL,
                                 self.batch.given_up)
 
 
 @cython.no_gc
 cdef class SetKeyLevel(Level):
     """Exact keys of all rows of a block over sets, each met once, by its first member."""
+
+    cdef SetCollector collector
+    cdef bint uncoded       # whether it scores just the sets that have no member with codes
+    cdef Segment rows
 
     @staticmethod
     cdef SetKeyLevel of(SetCollector collector, bint uncoded):
@@ -253,6 +284,10 @@ cdef class SetKeyLevel(Level):
 @cython.no_gc
 cdef class SetLevel(Level):
     """Codes of a block, for one member of a set after the other, while many rows pass."""
+
+    cdef SetCollector collector
+    cdef CodedQueries coded
+    cdef Level codes        # what scans them for one member
 
     @staticmethod
     cdef SetLevel of(SetCollector collector, CodedQueries coded, Level codes):
@@ -302,6 +337,10 @@ cdef class SetLevel(Level):
 cdef class SetBound(Bound):
     """Sets that rows can still answer: for that they must be able to answer each member."""
 
+    cdef SetCollector collector
+    cdef NormBound norms    # None: norms bound nothing
+    cdef bint enough        # whether rows are searched just for sets that found too few
+
     @staticmethod
     cdef SetBound of(SetCollector collector, NormBound norms, bint enough):
         """`enough`: no rows are wanted once all sets have k."""
@@ -332,40 +371,20 @@ cdef class SetBound(Bound):
 cdef class SetSearch(Task):
     """Some sets of a batch: `run` answers them, as a search for their members does.
 
-    Parameters
-    ----------
-    snapshot : Snapshot
-        With vectors.
-    filter : Filter
-        Which rows may be found; excluded ids are those of sets, counted through the whole batch.
-    members : float64 (m, dim)
-        Of these sets, one set after the other.
-    offsets : int64 (n + 1,)
-        Where the members of each set begin, from 0 on; no set is empty.
-    start : int
-        The first set's number in the whole batch.
-    k : int
-    epsilon : float
-        No row that is left out is more than (1 + epsilon) times as far as the k-th found, or
-        better by epsilon.
-    budget : int
-        How many rows of the last build to scan, in whole panels; 0: all.
-    seconds : float
-        For each set: what has been found by then is the answer; 0: no limit.
-    rests : float64 (m, dim), optional
-        Of members that have more than 29 bits: what is to be taken from them to leave so many, and
-        has no more than 24. Products with rows are exact then, and have the same bits everywhere.
-    raw : bool
-        Compare keys of members as they are, under cosine, too; scores are these keys. A member may
-        be zero then.
-    floor : float
-        Rows below this key over their set need not be found.
+    The members of each set, which is not empty, begin at an offset; the first set is number
+    `start` of the batch. `budget` is how many rows of the last build to scan, 0 all; `seconds` are
+    for each set, 0 no limit. `rests` is what is to be taken from members that have more than 29
+    bits to leave so many, and has no more than 24: products with rows are exact then, and have the
+    same bits everywhere. With `raw` keys are compared as they are, under cosine, too, scores are
+    these keys, and a member may be zero. Rows below `floor` over their set need not be found.
     """
+
+    cdef SetCollector sets
 
     def __init__(self, Snapshot snapshot, Filter filter, const double[:, ::1] members,
                  const int64_t[::1] offsets, int64_t start, int64_t k, *, double epsilon=0.0,
-                 int64_t budget=0, double seconds=0.0, rests=None, bint raw=False, double floor=-INFINITY,
-                 CancelFlag flag=None):
+                 int64_t budget=0, double seconds=0.0, rests=None, bint raw=False,
+                 double floor=-INFINITY, CancelFlag flag=None):
         cdef int64_t n = members.shape[0], largest_block
         cdef bint listed = filter.segments[0].positions != NULL
         cdef Codes codes = None if listed or filter.n_rows <= FEW_ROWS else snapshot.codes

@@ -350,6 +350,6 @@ def write_best(tasks, float[:, ::1] scores, int64_t[:, ::1] ids):
             top = &task.collector.found[i].top
             for j in range(top.count):
                 farann_topk_push(best, top.entries[j].key, top.entries[j].id)
-        farann_entries_sort(best.entries, best.count, &NEVER)
+        farann_entries_sort(best.entries, best.count, NULL, &NEVER)
         first.collector.write(i, &scores[i, 0], &ids[i, 0], scores.shape[1])
     farann_arithmetic_end(before)

@@ -191,7 +191,13 @@ def score(snapshot: _core.Snapshot, queries: Float32Array, slots: Int64Array,
           threads: int) -> Float32Array:
     """Scores of given rows, (n_queries, n_slots)."""
     scores = np.empty((len(queries), len(slots)), np.float32)
-    work = partial(_core.score_slots, snapshot, queries, slots, scores)
+
+    def work(start: int, stop: int, flag: _core.CancelFlag) -> None:
+        keys = np.empty((stop - start, len(slots)))
+        _core.keys_of_slots(snapshot, queries[start:stop], slots, keys, flag, as_scores=True)
+        with np.errstate(over="ignore"):  # what float32 can't hold is infinite
+            scores[start:stop] = keys
+
     # Keys are computed in float64, which is as slow as the scalar level.
     long = _is_long(len(queries), len(slots) * snapshot.dim, 0, "scalar")
     _run(work, len(queries), len(slots) * snapshot.dim, _QUERY_BYTES, threads, long)

@@ -43,10 +43,10 @@ typedef union {
     float part[FARANN_MOST_TILE_QUERIES];
 } farann_panel_limits;
 
-WORD void set_limits(const int width, const int held, const int squared,
-                     const farann_coded_rows *rows, int64_t panel,
-                     const farann_pass_thresholds *bars, farann_panel_limits *limits) {
-    for (int lane = 0; lane < width; lane += F32_LANES) {
+WORD void set_limits(const int held, const int squared, const farann_coded_rows *rows,
+                     int64_t panel, const farann_pass_thresholds *bars,
+                     farann_panel_limits *limits) {
+    for (int lane = 0; lane < CODE_QUERIES; lane += F32_LANES) {
         f32v limit = limits_at(held, rows, panel, bars, lane);
         if (squared)
             f32_store(limits->part + lane, limit);
@@ -69,11 +69,10 @@ WORD i32v row_starts(const int squared, const farann_coded_rows *rows, int64_t r
  * the scan, which needs all registers.
  */
 FARANN_NOINLINE static KERNEL(void)
-NAME(collect_codes)(int width, int vectors, const farann_coded_rows *rows, int64_t first,
-                    int64_t row, const farann_panel_limits *limits,
-                    const farann_pass_thresholds *bars, int32_t *sums,
-                    farann_candidates *candidates) {
-    for (int t = 0; t < width; t++, sums += vectors * I32_LANES) {
+NAME(collect_codes)(int vectors, const farann_coded_rows *rows, int64_t first,
+                    const farann_panel_limits *limits, const farann_pass_thresholds *bars,
+                    int32_t *sums, farann_candidates *candidates) {
+    for (int t = 0; t < CODE_QUERIES; t++, sums += vectors * I32_LANES) {
         uint32_t mask = 0;
         for (int v = 0; v < vectors; v++)
             mask |= i32_greater(i32_load(sums + v * I32_LANES), i32_set1(-1)) << (v * I32_LANES);
@@ -84,86 +83,82 @@ NAME(collect_codes)(int width, int vectors, const farann_coded_rows *rows, int64
                                        : row_starts(0, rows, first + v * I32_LANES, bars, limit, t);
             i32_store(sums + v * I32_LANES, i32_sub(i32_load(sums + v * I32_LANES), start));
         }
-        append_coded(&candidates[t], mask, sums, rows, first, bars, t, row);
+        append_coded(&candidates[t], mask, sums, rows, first, bars, t);
     }
 }
 
 /*
- * Adds the products of `width` queries with `panels` panels from row `first` on: constants at each
- * call, so that sums are registers.
+ * Adds the products of a tile of queries with `panels` panels from row `first` on: a constant at
+ * each call, so that sums are registers.
  */
-WORD void sum_code_panels(const int width, const int panels, const int held,
-                          const farann_coded_rows *rows, int64_t first, const uint32_t *queries,
-                          i32v *sum) {
-    enum { GROUP_BYTES = FARANN_CODE_PANEL * FARANN_CODE_GROUP };
+WORD void sum_code_panels(const int panels, const int held, const farann_coded_rows *rows,
+                          int64_t first, const uint32_t *queries, i32v *sum) {
+    enum { GROUP_BYTES = FARANN_CODE_PANEL * FARANN_CODE_GROUP, STEP = CODE_QUERIES };
     const int64_t groups = rows->groups, panel_bytes = bytes_of_panel(held, groups);
     const int64_t at = first / FARANN_CODE_PANEL * panel_bytes;
     const uint8_t *panel = rows->panels + at;
     const uint8_t *low = held == BOTH_NIBBLES ? rows->low_nibbles + at : panel;
     if (held == WHOLE)
         for (int64_t g = 0; g < groups; g++) {
-            add_group(width, panels, held, 0, panel, low, panel_bytes, queries, sum);
+            add_group(STEP, panels, held, 0, panel, low, panel_bytes, queries, sum);
             panel += GROUP_BYTES;
-            queries += width;
+            queries += STEP;
         }
     else
         for (int64_t p = 0; p < groups / 2; p++) {
-            add_group(width, panels, held, 0, panel, low, panel_bytes, queries, sum);
-            add_group(width, panels, held, 1, panel, low, panel_bytes, queries + width, sum);
+            add_group(STEP, panels, held, 0, panel, low, panel_bytes, queries, sum);
+            add_group(STEP, panels, held, 1, panel, low, panel_bytes, queries + STEP, sum);
             panel += GROUP_BYTES;
             low += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
-            queries += 2 * width;
+            queries += 2 * STEP;
         }
     if (held != WHOLE && groups % 2)
-        add_group(width, panels, held, 0, panel, low, panel_bytes, queries, sum);
+        add_group(STEP, panels, held, 0, panel, low, panel_bytes, queries, sum);
 }
 
 /* Scan some panels for a tile of queries. */
-WORD void scan_code_panels(const int width, const int panels, const int held, const int squared,
-                           const farann_coded_rows *rows, int64_t start, int64_t row,
+WORD void scan_code_panels(const int panels, const int held, const int squared,
+                           const farann_coded_rows *rows, int64_t row,
                            const farann_panel_limits *limits, const farann_coded_tile *tile,
                            farann_candidates *candidates) {
     const int vectors = panels * PANEL_I32;
-    const int64_t first = start + row;
     i32v sum[MOST_SUMS];
-    for (int t = 0; t < width; t++)
+    for (int t = 0; t < CODE_QUERIES; t++)
         for (int v = 0; v < vectors; v++)
-            sum[t * vectors + v] = row_starts(squared, rows, first + v * I32_LANES, tile->bars,
+            sum[t * vectors + v] = row_starts(squared, rows, row + v * I32_LANES, tile->bars,
                                               limits + v / PANEL_I32, t);
-    sum_code_panels(width, panels, held, rows, first, tile->codes, sum);
+    sum_code_panels(panels, held, rows, row, tile->codes, sum);
     /* Whether any row passes is asked once, of all signs: nearly always none does. */
     i32v signs = sum[0];
-    for (int t = 0; t < width; t++)
+    for (int t = 0; t < CODE_QUERIES; t++)
         for (int v = 0; v < vectors; v++) signs = i32_and(signs, sum[t * vectors + v]);
     if (!FARANN_UNLIKELY(i32_greater(signs, i32_set1(-1)))) return;
     int32_t sums[MOST_SUMS * I32_LANES];
     /* Two short loops, which compilers unroll: one long one would put all sums in memory. */
-    for (int t = 0; t < width; t++)
+    for (int t = 0; t < CODE_QUERIES; t++)
         for (int v = 0; v < vectors; v++)
             i32_store(sums + (t * vectors + v) * I32_LANES, sum[t * vectors + v]);
-    NAME(collect_codes)(width, vectors, rows, first, row, limits, tile->bars, sums, candidates);
+    NAME(collect_codes)(vectors, rows, row, limits, tile->bars, sums, candidates);
 }
 
 /* The limits of some panels first: they would cost more one by one. */
-WORD void scan_all_panels(const int width, const int panels, const int held, const int squared,
-                          const farann_coded_rows *rows, int64_t start, int64_t n,
-                          const farann_coded_tile *tile, farann_candidates *candidates) {
+WORD void scan_all_panels(const int held, const int squared, const farann_coded_rows *rows,
+                          int64_t n, const farann_coded_tile *tile, farann_candidates *candidates) {
     enum { PANELS_AT_ONCE = 32 }; /* panels whose limits are computed together */
     farann_panel_limits limits[PANELS_AT_ONCE];
     const int64_t n_panels = (n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
     for (int64_t at = 0; at < n_panels; at += PANELS_AT_ONCE) {
         int64_t p = 0, count = n_panels - at < PANELS_AT_ONCE ? n_panels - at : PANELS_AT_ONCE;
         for (int64_t i = 0; i < count; i++)
-            set_limits(width, held, squared, rows, start / FARANN_CODE_PANEL + at + i, tile->bars,
-                       limits + i);
-        for (; p + panels <= count; p += panels) {
+            set_limits(held, squared, rows, at + i, tile->bars, limits + i);
+        for (; p + CODE_PANELS <= count; p += CODE_PANELS) {
             if (tile->ahead) ask_ahead(tile->ahead);
-            scan_code_panels(width, panels, held, squared, rows, start,
-                             (at + p) * FARANN_CODE_PANEL, limits + p, tile, candidates);
+            scan_code_panels(CODE_PANELS, held, squared, rows, (at + p) * FARANN_CODE_PANEL,
+                             limits + p, tile, candidates);
         }
         for (; p < count; p++)
-            scan_code_panels(width, 1, held, squared, rows, start, (at + p) * FARANN_CODE_PANEL,
-                             limits + p, tile, candidates);
+            scan_code_panels(1, held, squared, rows, (at + p) * FARANN_CODE_PANEL, limits + p, tile,
+                             candidates);
     }
 }
 
@@ -180,7 +175,7 @@ WORD void score_code_panels(const int panels, const int held, int64_t behind,
     i32v sum[MOST_SUMS];
     for (int t = 0; t < CODE_QUERIES; t++)
         for (int v = 0; v < vectors; v++) sum[t * vectors + v] = i32_set1(0);
-    sum_code_panels(CODE_QUERIES, panels, held, rows, row, tile->codes, sum);
+    sum_code_panels(panels, held, rows, row, tile->codes, sum);
     f32v scale[CODE_PANELS];
     for (int p = 0; p < panels; p++) scale[p] = scale_at(rows, row + p * FARANN_CODE_PANEL);
     for (int t = 0; t < CODE_QUERIES; t++)

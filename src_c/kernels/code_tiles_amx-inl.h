@@ -121,11 +121,11 @@ typedef struct {
 } farann_step;
 
 /* See which rows pass. */
-WORD void judge_step(const int squared, const farann_coded_rows *rows, int64_t start,
+WORD void judge_step(const int squared, const farann_coded_rows *rows,
                      const farann_pass_thresholds *bars, farann_step *step) {
     for (int64_t p = 0; p < step->panels; p++) {
         const farann_panel_limits *limits = step->limits + p;
-        const int64_t first = start + step->row + p * FARANN_CODE_PANEL;
+        const int64_t first = step->row + p * FARANN_CODE_PANEL;
         const f32v squares = squared ? f32_load(rows->squares + first) : f32_set1(0.0f);
         for (int t = 0; t < CODE_QUERIES; t++) {
             i32v limit = squared ? i32_from_f32(f32_fma(squares, f32_set1(bars->square[t]),
@@ -139,9 +139,8 @@ WORD void judge_step(const int squared, const farann_coded_rows *rows, int64_t s
 }
 
 /* Append the rows that pass, with one branch for all queries, not one for each. */
-WORD void append_step(const farann_coded_rows *rows, int64_t start,
-                      const farann_pass_thresholds *bars, const farann_step *step,
-                      farann_candidates *candidates) {
+WORD void append_step(const farann_coded_rows *rows, const farann_pass_thresholds *bars,
+                      const farann_step *step, farann_candidates *candidates) {
     enum { MASKS = AMX_LINE / 2 }; /* 16-bit masks of rows that a vector holds */
     for (int64_t p = 0; p < step->panels; p += MASKS / CODE_QUERIES) {
         uint32_t some =
@@ -149,31 +148,29 @@ WORD void append_step(const farann_coded_rows *rows, int64_t start,
         if (step->panels - p < MASKS / CODE_QUERIES) some &= (1u << CODE_QUERIES) - 1u;
         for (; some; some &= some - 1) {
             const int i = FARANN_COUNT_TRAILING_ZEROS(some), t = i % CODE_QUERIES;
-            const int64_t at = p + i / CODE_QUERIES, row = step->row + at * FARANN_CODE_PANEL;
+            const int64_t at = p + i / CODE_QUERIES;
             append_coded(&candidates[t], step->passes[at][t], step->sums[at].of[t], rows,
-                         start + row, bars, t, row);
+                         step->row + at * FARANN_CODE_PANEL, bars, t);
         }
     }
 }
 
 /*
- * Scan panels for a tile of queries; `width` is that of all tiles. The unit takes its time, and so
- * do masks to be read from memory: panels are judged when the next ones are on their way, and
- * rows appended when these are judged.
+ * Scan panels for a tile of queries. The unit takes its time, and so do masks to be read from
+ * memory: panels are judged when the next ones are on their way, and rows appended when these are
+ * judged.
  */
-WORD void scan_all_panels(const int width, const int panels, const int held, const int squared,
-                          const farann_coded_rows *rows, int64_t start, int64_t n,
-                          const farann_coded_tile *tile, farann_candidates *candidates) {
+WORD void scan_all_panels(const int held, const int squared, const farann_coded_rows *rows,
+                          int64_t n, const farann_coded_tile *tile, farann_candidates *candidates) {
     /* Panels whose limits are computed together; steps that are summed, judged or appended. */
     enum { PANELS_AT_ONCE = 64, TURNS = 3 };
     const int64_t n_panels = (n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
     farann_panel_limits limits[PANELS_AT_ONCE];
     farann_step steps[TURNS];
-    (void)width;
     for (int64_t from = 0; from < n_panels; from += PANELS_AT_ONCE) {
         const int64_t end = n_panels - from < PANELS_AT_ONCE ? n_panels : from + PANELS_AT_ONCE;
         for (int64_t at = from; at < end; at++) {
-            f32v limit = limits_at(held, rows, start / FARANN_CODE_PANEL + at, tile->bars, 0);
+            f32v limit = limits_at(held, rows, at, tile->bars, 0);
             if (squared)
                 f32_store(limits[at - from].part, limit);
             else
@@ -183,19 +180,18 @@ WORD void scan_all_panels(const int width, const int panels, const int held, con
         int64_t at = from;
         before->panels = last->panels = 0;
         do {
-            const int64_t first = start + at * FARANN_CODE_PANEL;
             now->row = at * FARANN_CODE_PANEL;
             now->limits = limits + (at - from);
-            now->panels = at + panels <= end ? panels : at < end;
+            now->panels = at + CODE_PANELS <= end ? CODE_PANELS : at < end;
             if (tile->ahead) ask_ahead(tile->ahead);
             if (now->panels > 1)
-                sum_code_panels(panels, held, n_panels - at - panels, rows, first, tile->codes,
-                                now->sums);
+                sum_code_panels(CODE_PANELS, held, n_panels - at - CODE_PANELS, rows, now->row,
+                                tile->codes, now->sums);
             else if (now->panels)
-                sum_code_panels(1, held, n_panels - at - 1, rows, first, tile->codes, now->sums);
+                sum_code_panels(1, held, n_panels - at - 1, rows, now->row, tile->codes, now->sums);
             at += now->panels;
-            judge_step(squared, rows, start, tile->bars, before);
-            append_step(rows, start, tile->bars, last, candidates);
+            judge_step(squared, rows, tile->bars, before);
+            append_step(rows, tile->bars, last, candidates);
             farann_step *next = last;
             last = before;
             before = now;

@@ -31,19 +31,17 @@ WORD f32v scores_of(const farann_coded_rows *rows, int64_t row, f32v scale,
     return f32_mul(score, scale);
 }
 
-/* Appends rows with their scores. */
+/* Appends rows of a panel with their scores. */
 WORD void append_coded(farann_candidates *list, uint32_t mask, const int32_t *sums,
                        const farann_coded_rows *rows, int64_t first,
-                       const farann_pass_thresholds *bars, int t, int64_t row) {
+                       const farann_pass_thresholds *bars, int t) {
     int64_t count = list->count;
-    while (mask) {
-        int r = FARANN_COUNT_TRAILING_ZEROS(mask);
-        mask &= mask - 1;
-        float square = rows->squares ? rows->squares[first + r] * bars->sign : 0.0f;
+    for (; mask; mask &= mask - 1) {
+        const int r = FARANN_COUNT_TRAILING_ZEROS(mask);
+        const float square = rows->squares ? rows->squares[first + r] * bars->sign : 0.0f;
         list->scores[count] = ((float)sums[r] * bars->step[t] + bars->origin[t] + square) /
                               rows->inv_scales[(first + r) / FARANN_CODE_PANEL];
-        list->slots[count] = row + r;
-        count++;
+        list->slots[count++] = first + r;
     }
     list->count = count;
 }
@@ -139,36 +137,37 @@ KERNEL(void) NAME(score_codes_i8)(const farann_coded_rows *rows, int64_t n,
 }
 
 /* A branch for a whole scan: one in its midst would put all sums in memory. */
-WORD void scan_codes(const int width, const int panels, const int held,
-                     const farann_coded_rows *rows, int64_t start, int64_t n,
+WORD void scan_codes(const int held, const farann_coded_rows *rows, int64_t n,
                      const farann_coded_tile *tile, farann_candidates *candidates) {
     if (rows->squares)
-        scan_all_panels(width, panels, held, 1, rows, start, n, tile, candidates);
+        scan_all_panels(held, 1, rows, n, tile, candidates);
     else
-        scan_all_panels(width, panels, held, 0, rows, start, n, tile, candidates);
+        scan_all_panels(held, 0, rows, n, tile, candidates);
 }
 
-KERNEL(void) NAME(scan_codes_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
+/* Apart: in one function with the others GCC puts some of their sums in memory. */
+FARANN_NOINLINE static KERNEL(void) NAME(scan_high)(const farann_coded_rows *rows, int64_t n,
+                                                    const farann_coded_tile *tile,
+                                                    farann_candidates *candidates) {
+    scan_codes(HIGH_NIBBLES, rows, n, tile, candidates);
+}
+
+KERNEL(void) NAME(scan_codes_i8)(const farann_coded_rows *rows, int high_alone, int64_t n,
                                  const farann_coded_tile *tile, farann_candidates *candidates) {
-    if (rows->low_nibbles)
-        scan_codes(CODE_QUERIES, CODE_PANELS, BOTH_NIBBLES, rows, start, n, tile, candidates);
+    if (high_alone)
+        NAME(scan_high)(rows, n, tile, candidates);
+    else if (rows->low_nibbles)
+        scan_codes(BOTH_NIBBLES, rows, n, tile, candidates);
     else
-        scan_codes(CODE_QUERIES, CODE_PANELS, WHOLE, rows, start, n, tile, candidates);
-}
-
-KERNEL(void) NAME(scan_high_i4)(const farann_coded_rows *rows, int64_t start, int64_t n,
-                                const farann_coded_tile *tile, farann_candidates *candidates) {
-    scan_codes(CODE_QUERIES, CODE_PANELS, HIGH_NIBBLES, rows, start, n, tile, candidates);
+        scan_codes(WHOLE, rows, n, tile, candidates);
 }
 
 #include "kernels/codes_for_one-inl.h"
 
-KERNEL(void) NAME(join_codes_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
-                                 uint8_t *panels) {
+KERNEL(void) NAME(join_codes_i8)(const farann_coded_rows *rows, int64_t n, uint8_t *panels) {
     enum { GROUP_BYTES = FARANN_CODE_PANEL * FARANN_CODE_GROUP };
     const int64_t groups = rows->groups, panel_bytes = bytes_of_panel(BOTH_NIBBLES, groups);
-    const int64_t first = start / FARANN_CODE_PANEL * panel_bytes;
-    for (int64_t at = first; at < first + n / FARANN_CODE_PANEL * panel_bytes; at += panel_bytes) {
+    for (int64_t at = 0; at < n / FARANN_CODE_PANEL * panel_bytes; at += panel_bytes) {
         const uint8_t *high = rows->panels + at, *low = rows->low_nibbles + at;
         for (int64_t g = 0; g < groups; g++, panels += GROUP_BYTES) {
             for (int v = 0; v < PANEL_I32; v++)

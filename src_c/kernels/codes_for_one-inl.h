@@ -56,10 +56,10 @@ WORD void sum_panel(const int held, const uint8_t *panel, const uint8_t *low, in
  * foreseen, so no branch for each. There is room for whole vectors, as for all rows.
  */
 WORD void append_panel(const int bare, farann_candidates *list, uint32_t mask, const int32_t *sums,
-                       const farann_coded_rows *rows, int64_t first,
-                       const farann_pass_thresholds *bars, int64_t row) {
+                       const farann_coded_rows *rows, int64_t row,
+                       const farann_pass_thresholds *bars) {
     const uint32_t lanes = (uint32_t)(((uint64_t)1 << I32_LANES) - 1);
-    const f32v inv_scale = f32_set1(rows->inv_scales[first / FARANN_CODE_PANEL]);
+    const f32v inv_scale = f32_set1(rows->inv_scales[row / FARANN_CODE_PANEL]);
     int64_t count = list->count;
     for (int v = 0; v < PANEL_I32; v++) {
         f32v score = f32_from_i32(i32_load(sums + v * I32_LANES));
@@ -67,7 +67,7 @@ WORD void append_panel(const int bare, farann_candidates *list, uint32_t mask, c
             f32v square = f32_set1(0.0f);
             if (rows->squares)
                 square =
-                    f32_mul(f32_load(rows->squares + first + v * I32_LANES), f32_set1(bars->sign));
+                    f32_mul(f32_load(rows->squares + row + v * I32_LANES), f32_set1(bars->sign));
             score = f32_add(f32_mul(score, f32_set1(bars->step[0])), f32_set1(bars->origin[0]));
             score = f32_div(f32_add(score, square), inv_scale);
         }
@@ -81,7 +81,7 @@ WORD void append_panel(const int bare, farann_candidates *list, uint32_t mask, c
  * One query waits for memory: panels are summed one by one, so that this is read in order, and
  * some at a time, so that rows that pass don't hold it up.
  */
-WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t start, int64_t n,
+WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t n,
                    const farann_coded_tile *tile, farann_candidates *candidates) {
     enum { AT_ONCE = 32 }; /* panels summed before the rows that pass are appended */
     float limits[AT_ONCE];
@@ -89,8 +89,8 @@ WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t start,
     uint32_t masks[AT_ONCE];
     int64_t panels[AT_ONCE];
     const int64_t panel_bytes = bytes_of_panel(held, rows->groups);
-    const int64_t end = (start + n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
-    for (int64_t first = start / FARANN_CODE_PANEL; first < end; first += AT_ONCE) {
+    const int64_t end = (n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
+    for (int64_t first = 0; first < end; first += AT_ONCE) {
         const int64_t count = end - first < AT_ONCE ? end - first : AT_ONCE;
         limits_of_one(held, rows, first, count, tile->bars, limits);
         for (int64_t i = 0; i < count; i++) {
@@ -115,7 +115,7 @@ WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t start,
         for (int64_t i = 0; i < passing; i++) {
             const int64_t row = (first + panels[i]) * FARANN_CODE_PANEL;
             append_panel(held == HIGH_NIBBLES && rows->low_nibbles, candidates, masks[i],
-                         sums + panels[i] * FARANN_CODE_PANEL, rows, row, tile->bars, row - start);
+                         sums + panels[i] * FARANN_CODE_PANEL, rows, row, tile->bars);
         }
     }
 }
@@ -138,15 +138,12 @@ KERNEL(void) NAME(score_codes_one_i8)(const farann_coded_rows *rows, int64_t n,
     }
 }
 
-KERNEL(void) NAME(scan_codes_one_i8)(const farann_coded_rows *rows, int64_t start, int64_t n,
+KERNEL(void) NAME(scan_codes_one_i8)(const farann_coded_rows *rows, int high_alone, int64_t n,
                                      const farann_coded_tile *tile, farann_candidates *candidates) {
-    if (rows->low_nibbles)
-        scan_one(BOTH_NIBBLES, rows, start, n, tile, candidates);
+    if (high_alone)
+        scan_one(HIGH_NIBBLES, rows, n, tile, candidates);
+    else if (rows->low_nibbles)
+        scan_one(BOTH_NIBBLES, rows, n, tile, candidates);
     else
-        scan_one(WHOLE, rows, start, n, tile, candidates);
-}
-
-KERNEL(void) NAME(scan_high_one_i4)(const farann_coded_rows *rows, int64_t start, int64_t n,
-                                    const farann_coded_tile *tile, farann_candidates *candidates) {
-    scan_one(HIGH_NIBBLES, rows, start, n, tile, candidates);
+        scan_one(WHOLE, rows, n, tile, candidates);
 }

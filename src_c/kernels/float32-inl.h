@@ -10,13 +10,13 @@ enum { ONE_PANELS = 4 };
 WORD void panel_scales(const float *const *row, int64_t dim, int normalized, double *scale) {
     for (int r = 0; r < PANEL_ROWS; r += 4) {
         double squares[4] = {1.0, 1.0, 1.0, 1.0};
-        if (normalized) squares_of_four(row + r, dim, squares);
+        if (normalized) sum_rows(SQUARES, 4, row + r, dim, NULL, squares, NULL);
         for (int i = 0; i < 4; i++) scale[r + i] = 1.0 / sqrt(squares[i]);
     }
 }
 
 /* Columns j .. j + width of four rows, centered and scaled, into lanes lane .. lane + 3. */
-WORD void pack_columns(const int normalized, const float *const *row, int64_t j, int width,
+WORD void pack_columns(int normalized, const float *const *row, int64_t j, int width,
                        const double *centre, const float *centre_f32, const double *scale,
                        float *panel, int lane) {
     float line[4][PACK_COLUMNS];
@@ -63,9 +63,9 @@ WORD double panel_norms(const float *panel, int64_t dim, int count, float bias_s
     return largest;
 }
 
-WORD double pack_rows(const int normalized, const float *rows, const int64_t *positions, int64_t n,
-                      int64_t dim, const double *centre, float bias_sign, float *panels,
-                      float *bias) {
+KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
+                                   int64_t dim, const double *centre, int normalized,
+                                   float bias_sign, float *panels, float *bias) {
     double largest = 0.0;
     for (int64_t i = 0; i < n; i += PANEL_ROWS) {
         int count = n - i < PANEL_ROWS ? (int)(n - i) : PANEL_ROWS;
@@ -97,22 +97,13 @@ WORD double pack_rows(const int normalized, const float *rows, const int64_t *po
     return largest;
 }
 
-KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
-                                   int64_t dim, const double *centre, int normalized,
-                                   float bias_sign, float *panels, float *bias) {
-    if (normalized) return pack_rows(1, rows, positions, n, dim, centre, bias_sign, panels, bias);
-    return pack_rows(0, rows, positions, n, dim, centre, bias_sign, panels, bias);
-}
-
 /* Appends rows of a vector of scores. */
 WORD void append_rows(farann_candidates *list, uint32_t mask, const float *scores, int64_t row) {
     int64_t count = list->count;
-    while (mask) {
-        int r = FARANN_COUNT_TRAILING_ZEROS(mask);
-        mask &= mask - 1;
+    for (; mask; mask &= mask - 1) {
+        const int r = FARANN_COUNT_TRAILING_ZEROS(mask);
         list->scores[count] = scores[r];
-        list->slots[count] = row + r;
-        count++;
+        list->slots[count++] = row + r;
     }
     list->count = count;
 }

@@ -3,9 +3,9 @@
  */
 
 /* The terms summed over coordinates; a constant at each call, so the branches vanish. */
-enum { SQUARED_DIFFERENCES, PRODUCTS, PRODUCTS_AND_SQUARES };
+enum { SQUARED_DIFFERENCES, PRODUCTS, PRODUCTS_AND_SQUARES, SQUARES };
 
-WORD void accumulate(int what, f64x8 x, f64x8 q, f64x8 *sum, f64x8 *squares) {
+WORD void accumulate(const int what, f64x8 x, f64x8 q, f64x8 *sum, f64x8 *squares) {
     if (what == SQUARED_DIFFERENCES) {
         f64x8 difference = f64x8_sub(q, x);
         *sum = f64x8_add(*sum, f64x8_mul(difference, difference));
@@ -16,38 +16,25 @@ WORD void accumulate(int what, f64x8 x, f64x8 q, f64x8 *sum, f64x8 *squares) {
 }
 
 /*
- * One row at a time: memory is then read in order, which lets the hardware prefetch; several
- * rows side by side ran at a third of the bandwidth.
+ * The sums of n rows: four that lie apart, so that neither sums nor memory wait for each other; or
+ * one, as memory is then read in order: several rows side by side ran at a third of the bandwidth.
  */
-WORD double sum_row(int what, const float *row, int64_t dim, const double *query, double *squares) {
-    f64x8 sum = f64x8_zero(), norm = f64x8_zero();
-    int64_t whole = dim - dim % 8;
+WORD void sum_rows(const int what, const int n, const float *const *row, int64_t dim,
+                   const double *query, double *sums, double *squares) {
+    const int64_t whole = dim - dim % 8;
+    f64x8 sum[4], norm[4], x;
+    for (int r = 0; r < n; r++) sum[r] = norm[r] = f64x8_zero();
     for (int64_t j = 0; j < whole; j += 8)
-        accumulate(what, f64x8_from_f32(row + j), f64x8_load(query + j), &sum, &norm);
-    if (whole < dim)
-        accumulate(what, f64x8_from_f32_first(row + whole, dim - whole), f64x8_load(query + whole),
-                   &sum, &norm);
-    *squares = what == PRODUCTS_AND_SQUARES ? f64x8_sum(norm) : 0.0;
-    return f64x8_sum(sum);
-}
-
-/*
- * Four rows that lie apart: their sums don't wait for each other, nor does their memory. Each
- * row's order of summation is that of sum_row.
- */
-WORD void sum_rows(int what, const float *const *row, int64_t dim, const double *query,
-                   double *sums, double *squares) {
-    f64x8 sum[4], norm[4];
-    int64_t whole = dim - dim % 8;
-    for (int r = 0; r < 4; r++) sum[r] = norm[r] = f64x8_zero();
-    for (int64_t j = 0; j < whole; j += 8)
-        for (int r = 0; r < 4; r++)
-            accumulate(what, f64x8_from_f32(row[r] + j), f64x8_load(query + j), &sum[r], &norm[r]);
-    for (int r = 0; r < 4; r++) {
-        if (whole < dim)
-            accumulate(what, f64x8_from_f32_first(row[r] + whole, dim - whole),
-                       f64x8_load(query + whole), &sum[r], &norm[r]);
-        squares[r] = what == PRODUCTS_AND_SQUARES ? f64x8_sum(norm[r]) : 0.0;
+        for (int r = 0; r < n; r++) {
+            x = f64x8_from_f32(row[r] + j);
+            accumulate(what, x, what == SQUARES ? x : f64x8_load(query + j), &sum[r], &norm[r]);
+        }
+    for (int r = 0; r < n; r++) {
+        if (whole < dim) {
+            x = f64x8_from_f32_first(row[r] + whole, dim - whole);
+            accumulate(what, x, what == SQUARES ? x : f64x8_load(query + whole), &sum[r], &norm[r]);
+        }
+        if (what == PRODUCTS_AND_SQUARES) squares[r] = f64x8_sum(norm[r]);
         sums[r] = f64x8_sum(sum[r]);
     }
 }
@@ -73,24 +60,26 @@ WORD void keys_of_rows(farann_metric metric, const float *rows, const int64_t *p
     for (; positions && i < n && i < AHEAD; i++) prefetch_row(rows + positions[i] * dim, dim);
     for (i = 0; positions && i + 4 <= n; i += 4) {
         const float *row[4];
-        double sums[4], squares[4];
+        double sums[4], squares[4] = {1.0, 1.0, 1.0, 1.0};
         for (int64_t r = i + AHEAD; r < i + AHEAD + 4 && r < n; r++)
             prefetch_row(rows + positions[r] * dim, dim);
         for (int r = 0; r < 4; r++) row[r] = rows + positions[i + r] * dim;
-        sum_rows(what, row, dim, query, sums, squares);
+        sum_rows(what, 4, row, dim, query, sums, squares);
         for (int r = 0; r < 4; r++) keys[i + r] = key_of(metric, sums[r], squares[r]);
     }
     for (; metric == FARANN_COSINE && !positions && i + 8 <= n; i += 8) {
         double sums[8], squares[8];
-        for (int r = 0; r < 8; r++)
-            sums[r] = sum_row(what, rows + (i + r) * dim, dim, query, &squares[r]);
+        for (int r = 0; r < 8; r++) {
+            const float *row = rows + (i + r) * dim;
+            sum_rows(what, 1, &row, dim, query, &sums[r], &squares[r]);
+        }
         /* Roots and quotients of a vector at a time. */
         for (int r = 0; r < 8; r++) keys[i + r] = key_of(metric, sums[r], squares[r]);
     }
     for (; i < n; i++) {
-        double squares;
+        double sum, squares = 1.0;
         const float *row = rows + (positions ? positions[i] : i) * dim;
-        double sum = sum_row(what, row, dim, query, &squares);
+        sum_rows(what, 1, &row, dim, query, &sum, &squares);
         keys[i] = key_of(metric, sum, squares);
     }
 }
@@ -103,25 +92,6 @@ WORD void keys_of_rows(farann_metric metric, const float *rows, const int64_t *p
 KEYS(keys_l2_f64, FARANN_L2)
 KEYS(keys_dot_f64, FARANN_DOT)
 KEYS(keys_cosine_f64, FARANN_COSINE)
-
-/* |x|^2 of four rows as in exact keys; their sums don't wait for each other. */
-WORD void squares_of_four(const float *const *row, int64_t dim, double *squares) {
-    f64x8 sums[4];
-    int64_t j = 0;
-    for (int r = 0; r < 4; r++) sums[r] = f64x8_zero();
-    for (; j + 8 <= dim; j += 8)
-        for (int r = 0; r < 4; r++) {
-            f64x8 x = f64x8_from_f32(row[r] + j);
-            sums[r] = f64x8_add_exact(x, x, sums[r]);
-        }
-    for (int r = 0; r < 4; r++) {
-        if (j < dim) {
-            f64x8 x = f64x8_from_f32_first(row[r] + j, dim - j);
-            sums[r] = f64x8_add_exact(x, x, sums[r]);
-        }
-        squares[r] = f64x8_sum(sums[r]);
-    }
-}
 
 /*
  * Exact keys of many rows for many queries.
@@ -156,7 +126,7 @@ KERNEL(void) NAME(pack_rows_f64)(const float *rows, const int64_t *positions, in
             norms[i + r] = 1.0;
         }
         for (int r = 0; normalized && r < KEY_ROWS; r += 4)
-            squares_of_four(row + r, dim, norms + i + r);
+            sum_rows(SQUARES, 4, row + r, dim, NULL, norms + i + r, NULL);
         for (int r = 0; normalized && r < KEY_ROWS; r++) norms[i + r] = sqrt(norms[i + r]);
         for (int64_t j = 0; j < dim; j += PACK_COLUMNS)
             widen_columns(row, j, dim - j < PACK_COLUMNS ? (int)(dim - j) : PACK_COLUMNS,
@@ -188,122 +158,63 @@ WORD void add_sums(key_sums to, key_sums from) {
         for (int v = 0; v < KEY_VECTORS; v++) to[t][v] = f64x8_add(to[t][v], from[t][v]);
 }
 
-/* A lane without columns is 0, and adds nothing. */
-WORD int lane_is_empty(const farann_key_panels *panels, int lane) {
-    return panels->lanes[lane] == panels->lanes[lane + 1];
-}
-
-/* Two lanes, four apart. */
-WORD void sum_lane_pair(const int what, const farann_key_panels *panels, const double *panel,
-                        const double *queries, int lane, key_sums sums) {
-    key_sums other;
-    sum_lane(what, panels, panel, queries, lane, sums);
-    if (lane_is_empty(panels, lane + 4)) return;
-    sum_lane(what, panels, panel, queries, lane + 4, other);
-    add_sums(sums, other);
-}
-
-/* Four lanes, two apart. */
-WORD void sum_lane_pairs(const int what, const farann_key_panels *panels, const double *panel,
-                         const double *queries, int lane, key_sums sums) {
-    key_sums other;
-    sum_lane_pair(what, panels, panel, queries, lane, sums);
-    if (lane_is_empty(panels, lane + 2) && lane_is_empty(panels, lane + 6)) return;
-    sum_lane_pair(what, panels, panel, queries, lane + 2, other);
-    add_sums(sums, other);
-}
-
-/* The sums of sum_row, of a panel's rows for a tile of queries. */
+/* The sums of sum_rows, of a panel's rows for a tile of queries. Lanes without columns are 0. */
 WORD void sum_key_panel(const int what, const farann_key_panels *panels, const double *panel,
-                        const double *queries, key_sums sums) {
-    key_sums odd;
-    sum_lane_pairs(what, panels, panel, queries, 0, sums);
-    if (panels->lanes[8] == 1 && !lane_is_empty(panels, 0)) return;
-    sum_lane_pairs(what, panels, panel, queries, 1, odd);
-    add_sums(sums, odd);
+                        const double *queries, key_sums sums[4]) {
+    const int64_t *lanes = panels->lanes;
+    int filled[4];
+    for (int lane = 0; lane < 4; lane++) {
+        key_sums other;
+        sum_lane(what, panels, panel, queries, lane, sums[lane]);
+        filled[lane] = lanes[lane + 1] > lanes[lane] || lanes[lane + 5] > lanes[lane + 4];
+        if (lanes[lane + 5] == lanes[lane + 4]) continue;
+        sum_lane(what, panels, panel, queries, lane + 4, other);
+        add_sums(sums[lane], other);
+    }
+    if (filled[2]) add_sums(sums[0], sums[2]);
+    if (filled[3]) add_sums(sums[1], sums[3]);
+    if (filled[1] || filled[3]) add_sums(sums[0], sums[1]);
 }
 
-/* Eight rows whose keys may count: append those that do. */
-WORD void append_keys(const int normalized, f64x8 sums, const double *norms, const double *ids,
-                      int64_t row, farann_key_threshold *bar) {
-    double keys[8];
-    f64x8_store(keys, normalized ? f64x8_div(sums, f64x8_load(norms)) : sums);
-    for (int r = 0; r < 8; r++) {
-        const int equal = keys[r] == bar->least && ids[r] <= bar->last_id;
-        if (!(ids[r] < INFINITY && (equal || keys[r] > bar->least))) continue;
-        bar->keys[bar->count] = keys[r];
+/* Append those of eight rows whose keys count. Among equal keys smaller ids do; most panels have no
+   id that is small enough. */
+WORD void append_keys(f64x8 keys, const double *ids, double first_id, int64_t row,
+                      farann_key_threshold *bar) {
+    const f64x8 least = f64x8_set1(bar->least);
+    double key[8];
+    uint32_t rows = f64x8_greater(keys, least);
+    if (first_id <= bar->last_id) rows |= ~f64x8_greater(least, keys) & 255u;
+    if (!rows) return;
+    f64x8_store(key, keys);
+    for (; rows; rows &= rows - 1) {
+        const int r = FARANN_COUNT_TRAILING_ZEROS(rows);
+        const int equal = key[r] == bar->least && ids[r] <= bar->last_id;
+        if (ids[r] == INFINITY || !(equal || key[r] > bar->least)) continue;
+        bar->keys[bar->count] = key[r];
         bar->rows[bar->count++] = row + r;
     }
-}
-
-/*
- * Which rows of a panel may have a key above the bar, or one that equals it. Quotients are not
- * computed, as dividing takes longer than the sums: a row whose quotient is rounded to more than
- * `least` has a sum that is more than `least` times its norm by half a step, `beyond`, times that.
- */
-WORD uint32_t rows_above(const int normalized, const f64x8 *sums, const double *norms,
-                         const farann_key_threshold *bar) {
-    const f64x8 least = f64x8_set1(bar->least), negated = f64x8_set1(-bar->least);
-    const f64x8 below = f64x8_set1(bar->just_below), beyond = f64x8_set1(bar->beyond);
-    uint32_t rows = 0;
-    for (int v = 0; v < KEY_VECTORS; v++) {
-        f64x8 sum = sums[v], limit = least;
-        if (normalized && FUSED) {
-            sum = f64x8_add_exact(negated, f64x8_load(norms + v * 8), sum);
-            limit = f64x8_mul(beyond, f64x8_load(norms + v * 8));
-        } else if (normalized) {
-            limit = f64x8_mul(below, f64x8_load(norms + v * 8));
-        }
-        rows |= f64x8_greater(sum, limit) << v * 8;
-    }
-    return rows;
-}
-
-WORD uint32_t rows_not_below(const int normalized, const f64x8 *sums, const double *norms,
-                             const farann_key_threshold *bar) {
-    uint32_t rows = 0;
-    for (int v = 0; v < KEY_VECTORS; v++) {
-        f64x8 below = f64x8_set1(bar->just_below);
-        if (normalized) below = f64x8_mul(below, f64x8_load(norms + v * 8));
-        rows |= (~f64x8_greater(below, sums[v]) & 255u) << v * 8;
-    }
-    return rows;
-}
-
-/* A panel's rows for one query. */
-WORD void compare_keys(const int normalized, const f64x8 *sums, const double *norms,
-                       const double *ids, double first_id, int64_t row, farann_key_threshold *bar) {
-    const f64x8 near = f64x8_set1(bar->near);
-    uint32_t rows = 0;
-    for (int v = 0; v < KEY_VECTORS; v++)
-        rows |=
-            f64x8_greater(sums[v], normalized ? f64x8_mul(near, f64x8_load(norms + v * 8)) : near)
-            << v * 8;
-    if (!rows) return;
-    bar->n_near += FARANN_COUNT_ONES(rows);
-    rows = rows_above(normalized, sums, norms, bar);
-    /* Among equal keys smaller ids count; most panels have none that is small enough. */
-    if (first_id <= bar->last_id) rows |= rows_not_below(normalized, sums, norms, bar);
-    if (!rows) return;
-    for (int v = 0; v < KEY_VECTORS; v++)
-        if (rows >> v * 8 & 255u)
-            append_keys(normalized, sums[v], norms + v * 8, ids + v * 8, row + v * 8, bar);
 }
 
 WORD void scan_keys(farann_metric metric, const farann_key_panels *panels, int64_t first, int64_t n,
                     const double *queries, double sign, int count, farann_key_threshold *bars) {
     const int what = metric == FARANN_L2 ? SQUARED_DIFFERENCES : PRODUCTS;
-    const int normalized = metric == FARANN_COSINE;
     const f64x8 times = f64x8_set1(metric == FARANN_L2 ? sign : -sign);
+    key_sums sums[4];
     for (int64_t i = first; i < first + n; i += KEY_ROWS) {
-        key_sums sums;
         sum_key_panel(what, panels, panels->rows + i * panels->dim, queries, sums);
-        for (int t = 0; t < count; t++) {
-            f64x8 keys[KEY_VECTORS];
-            for (int v = 0; v < KEY_VECTORS; v++) keys[v] = f64x8_mul(sums[t][v], times);
-            compare_keys(normalized, keys, panels->norms + i, panels->ids + i,
-                         panels->first_ids[i / KEY_ROWS], i, &bars[t]);
-        }
+        for (int t = 0; t < count; t++)
+            for (int v = 0; v < KEY_VECTORS; v++) {
+                const int64_t row = i + v * 8;
+                f64x8 key = f64x8_mul(sums[0][t][v], times), near = f64x8_set1(bars[t].near);
+                const f64x8 norms = f64x8_load(panels->norms + row);
+                if (metric == FARANN_COSINE) near = f64x8_mul(near, norms);
+                const uint32_t rows = f64x8_greater(key, near);
+                if (!rows) continue;
+                bars[t].n_near += FARANN_COUNT_ONES(rows);
+                /* Dividing takes longer than the sums: few rows are near. */
+                if (metric == FARANN_COSINE) key = f64x8_div(key, norms);
+                append_keys(key, panels->ids + row, panels->first_ids[i / KEY_ROWS], row, &bars[t]);
+            }
     }
 }
 

@@ -43,9 +43,9 @@ KERNEL(void) NAME(widen_f32)(const float *x, int64_t dim, double *wide) {
     if (j < dim) f64x8_store(wide + j, f64x8_from_f32_first(x + j, dim - j));
 }
 
-WORD void scale_query(const int from_centre, const double *exact, const double *centre, int64_t n,
-                      double factor, double norm, double *query_vector, float *query_vector_f32,
-                      double *sums) {
+KERNEL(void) NAME(scale_query_f64)(const double *exact, const double *centre, int64_t n,
+                                   int from_centre, double factor, double norm,
+                                   double *query_vector, float *query_vector_f32, double *sums) {
     const f64x8 times = f64x8_set1(factor), over = f64x8_set1(norm);
     f64x8 distances = f64x8_zero(), products = distances, squares = distances;
     for (int64_t j = 0; j < n; j += 8) {
@@ -61,15 +61,6 @@ WORD void scale_query(const int from_centre, const double *exact, const double *
     sums[0] = f64x8_sum(distances);
     sums[1] = f64x8_sum(products);
     sums[2] = f64x8_sum(squares);
-}
-
-KERNEL(void) NAME(scale_query_f64)(const double *exact, const double *centre, int64_t n,
-                                   int from_centre, double factor, double norm,
-                                   double *query_vector, float *query_vector_f32, double *sums) {
-    if (from_centre)
-        scale_query(1, exact, centre, n, factor, norm, query_vector, query_vector_f32, sums);
-    else
-        scale_query(0, exact, centre, n, factor, norm, query_vector, query_vector_f32, sums);
 }
 
 KERNEL(double) NAME(largest_f64)(const double *x, int64_t n) {

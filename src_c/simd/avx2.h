@@ -27,18 +27,14 @@
 #define FARANN_LEVEL_NAME "avx2"
 #define FARANN_FEATURES "avx2,fma,f16c"
 #endif
-#if defined(_MSC_VER) && !defined(__clang__)
-#define FARANN_TARGET
-#else
-#define FARANN_TARGET __attribute__((target(FARANN_FEATURES)))
-#endif
+#define FARANN_TARGET FARANN_TARGET_OF(FARANN_FEATURES)
 #define WORD static FARANN_TARGET FARANN_INLINE
 
 /* 12 accumulators, 2 rows' vectors and a broadcast fill 15 of the 16 registers. */
-enum { F32_LANES = 8, PANEL_VECTORS = 2, TILE_QUERIES = 6 };
+enum { F32_LANES = 8, F64_LANES = 4, PANEL_VECTORS = 2, TILE_QUERIES = 6 };
 
 /* The same of float64 keys, whose vectors take two registers each. */
-enum { KEY_VECTORS = 1, KEY_QUERIES = 6, FUSED = 1 };
+enum { KEY_VECTORS = 1, KEY_QUERIES = 6 };
 
 #if defined(FARANN_AVX_VNNI)
 enum { I32_LANES = 8, CODE_QUERIES = 6, CODE_PANELS = 1, LARGEST_CODE = 127 };
@@ -48,12 +44,11 @@ enum { I32_LANES = 8, CODE_QUERIES = 5, CODE_PANELS = 1, LARGEST_CODE = 63 };
 #endif
 
 #define FARANN_MM(operation) _mm256_##operation
+#define FARANN_HALF(operation) _mm_##operation
+#define EACH_PART(...) PART(0, __VA_ARGS__) PART(1, __VA_ARGS__)
 typedef __m256 f32v;
 typedef __m256i i32v;
-
-typedef struct {
-    __m256d low, high;
-} f64x8;
+typedef __m256d f64v;
 
 /* Masks for the first 0..8 lanes, by where one starts to read. */
 static const int32_t first_lanes[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
@@ -141,89 +136,29 @@ WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
 }
 #endif
 
-WORD f64x8 f64x8_load(const double *p) {
-    f64x8 v = {_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)};
-    return v;
+WORD f64v f64_from_f32_first(const float *p, int64_t count) {
+    const int64_t lanes = count < 0 ? 0 : count > 4 ? 4 : count;
+    const __m128i mask = _mm_loadu_si128((const __m128i *)(first_lanes + 8 - lanes));
+    return _mm256_cvtps_pd(_mm_maskload_ps(p, mask));
 }
 
-WORD void f64x8_store(double *p, f64x8 v) {
-    _mm256_storeu_pd(p, v.low);
-    _mm256_storeu_pd(p + 4, v.high);
+WORD uint32_t f64_greater(f64v a, f64v b) {
+    return (uint32_t)_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GT_OQ));
 }
 
-WORD f64x8 f64x8_from_f32(const float *p) {
-    f64x8 v = {_mm256_cvtps_pd(_mm_loadu_ps(p)), _mm256_cvtps_pd(_mm_loadu_ps(p + 4))};
-    return v;
-}
-
-WORD f64x8 f64x8_from_f32_first(const float *p, int64_t count) {
-    __m256 eight = f32_load_first(p, count);
-    f64x8 v = {_mm256_cvtps_pd(_mm256_castps256_ps128(eight)),
-               _mm256_cvtps_pd(_mm256_extractf128_ps(eight, 1))};
-    return v;
-}
-
-#define OF_BOTH_HALVES(word, operation)                                      \
-    WORD f64x8 word(f64x8 a, f64x8 b) {                                      \
-        f64x8 v = {operation(a.low, b.low), operation(a.high, b.high)};      \
-        return v;                                                            \
-    }
-OF_BOTH_HALVES(f64x8_add, _mm256_add_pd)
-OF_BOTH_HALVES(f64x8_sub, _mm256_sub_pd)
-OF_BOTH_HALVES(f64x8_mul, _mm256_mul_pd)
-OF_BOTH_HALVES(f64x8_div, _mm256_div_pd)
-OF_BOTH_HALVES(f64x8_max, _mm256_max_pd) /* where either is NaN, that of b */
-
-/* c + a * b where a * b is exact, so that it makes no difference what is rounded. */
-WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) {
-    f64x8 v = {_mm256_fmadd_pd(a.low, b.low, c.low), _mm256_fmadd_pd(a.high, b.high, c.high)};
-    return v;
-}
-
-WORD uint32_t f64x8_greater(f64x8 a, f64x8 b) {
-    return (uint32_t)_mm256_movemask_pd(_mm256_cmp_pd(a.low, b.low, _CMP_GT_OQ)) |
-           (uint32_t)_mm256_movemask_pd(_mm256_cmp_pd(a.high, b.high, _CMP_GT_OQ)) << 4;
-}
-
-/* Rounded. */
-WORD void f64x8_store_f32(float *p, f64x8 v) {
-    _mm_storeu_ps(p, _mm256_cvtpd_ps(v.low));
-    _mm_storeu_ps(p + 4, _mm256_cvtpd_ps(v.high));
-}
-
-/* The Walsh-Hadamard transform of the eight lanes; signs are exact as factors. */
-WORD f64x8 f64x8_butterflies(f64x8 v) {
+/* The Walsh-Hadamard transform of the lanes; signs are exact as factors. */
+WORD f64v f64_butterflies(f64v v) {
     const __m256d by1 = _mm256_setr_pd(1, -1, 1, -1), by2 = _mm256_setr_pd(1, 1, -1, -1);
-    __m256d half[2] = {v.low, v.high};
-    for (int i = 0; i < 2; i++) {
-        half[i] = _mm256_add_pd(_mm256_permute_pd(half[i], 0x5), _mm256_mul_pd(half[i], by1));
-        half[i] = _mm256_add_pd(_mm256_permute4x64_pd(half[i], 0x4e), _mm256_mul_pd(half[i], by2));
-    }
-    v.low = _mm256_add_pd(half[1], half[0]);
-    v.high = _mm256_sub_pd(half[0], half[1]);
-    return v;
+    v = _mm256_add_pd(_mm256_permute_pd(v, 0x5), _mm256_mul_pd(v, by1));
+    return _mm256_add_pd(_mm256_permute4x64_pd(v, 0x4e), _mm256_mul_pd(v, by2));
 }
 
-WORD f64x8 f64x8_set1(double x) {
-    f64x8 v = {_mm256_set1_pd(x), _mm256_set1_pd(x)};
-    return v;
+WORD f64v f64_round(f64v v) {
+    return _mm256_round_pd(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-WORD f64x8 f64x8_round(f64x8 v) {
-    v.low = _mm256_round_pd(v.low, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    v.high = _mm256_round_pd(v.high, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    return v;
-}
-
-/* Whole numbers from 0 to 255 as bytes. */
-WORD void f64x8_store_bytes(uint8_t *p, f64x8 v) {
-    __m128i words = _mm_packs_epi32(_mm256_cvtpd_epi32(v.low), _mm256_cvtpd_epi32(v.high));
-    _mm_storel_epi64((__m128i *)p, _mm_packus_epi16(words, words));
-}
-
-WORD double f64x8_sum(f64x8 v) {
-    __m256d four = _mm256_add_pd(v.low, v.high);
-    __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
+WORD double f64_sum(f64v v) {
+    __m128d two = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
     return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));
 }
 

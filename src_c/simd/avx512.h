@@ -29,21 +29,14 @@
 #define FARANN_LEVEL_NAME "avx512"
 #define FARANN_FEATURES "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl"
 #endif
-#if defined(_MSC_VER) && !defined(__clang__)
-#define FARANN_TARGET
-#else
-#define FARANN_TARGET __attribute__((target(FARANN_FEATURES)))
-#endif
+#define FARANN_TARGET FARANN_TARGET_OF(FARANN_FEATURES)
 #define WORD static FARANN_TARGET FARANN_INLINE
 
 /* 28 accumulators, 2 rows' vectors and a broadcast fill 31 of the 32 registers. */
-enum { F32_LANES = 16, PANEL_VECTORS = 2, TILE_QUERIES = 14 };
+enum { F32_LANES = 16, F64_LANES = 8, PANEL_VECTORS = 2, TILE_QUERIES = 14 };
 
-/*
- * The same of float64 keys: 24 accumulators, 4 rows' vectors and a broadcast. FUSED: whether
- * f64x8_add_exact rounds once.
- */
-enum { KEY_VECTORS = 4, KEY_QUERIES = 6, FUSED = 1 };
+/* The same of float64 keys: 24 accumulators, 4 rows' vectors and a broadcast. */
+enum { KEY_VECTORS = 4, KEY_QUERIES = 6 };
 
 #ifdef FARANN_AMX
 enum { I32_LANES = 16, CODE_QUERIES = 16, CODE_PANELS = 4 };
@@ -58,10 +51,12 @@ enum { LARGEST_CODE = 63 };
 #endif
 
 #define FARANN_MM(operation) _mm512_##operation
+#define FARANN_HALF(operation) _mm256_##operation
+#define EACH_PART(...) PART(0, __VA_ARGS__)
 #define FARANN_COMPRESSES
 typedef __m512 f32v;
 typedef __m512i i32v;
-typedef __m512d f64x8;
+typedef __m512d f64v;
 
 /* The first `count` lanes; zeros behind them. */
 WORD f32v f32_load_first(const float *p, int64_t count) {
@@ -176,30 +171,14 @@ WORD i32v i32_dot4_all(i32v sum, i32v c, const uint32_t *u) {
 }
 #endif
 
-WORD f64x8 f64x8_load(const double *p) { return _mm512_loadu_pd(p); }
-WORD void f64x8_store(double *p, f64x8 v) { _mm512_storeu_pd(p, v); }
-WORD f64x8 f64x8_from_f32(const float *p) { return _mm512_cvtps_pd(_mm256_loadu_ps(p)); }
-WORD f64x8 f64x8_from_f32_first(const float *p, int64_t count) {
+WORD f64v f64_from_f32_first(const float *p, int64_t count) {
     return _mm512_cvtps_pd(_mm256_maskz_loadu_ps((__mmask8)((1u << count) - 1u), p));
 }
 
-WORD f64x8 f64x8_add(f64x8 a, f64x8 b) { return _mm512_add_pd(a, b); }
-WORD f64x8 f64x8_sub(f64x8 a, f64x8 b) { return _mm512_sub_pd(a, b); }
-WORD f64x8 f64x8_mul(f64x8 a, f64x8 b) { return _mm512_mul_pd(a, b); }
+WORD uint32_t f64_greater(f64v a, f64v b) { return (uint32_t)_mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
 
-WORD f64x8 f64x8_div(f64x8 a, f64x8 b) { return _mm512_div_pd(a, b); }
-/* c + a * b where a * b is exact, so that it makes no difference what is rounded. */
-WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) { return _mm512_fmadd_pd(a, b, c); }
-WORD uint32_t f64x8_greater(f64x8 a, f64x8 b) {
-    return (uint32_t)_mm512_cmp_pd_mask(a, b, _CMP_GT_OQ);
-}
-/* Where either is NaN, that of b. */
-WORD f64x8 f64x8_max(f64x8 a, f64x8 b) { return _mm512_max_pd(a, b); }
-/* Rounded. */
-WORD void f64x8_store_f32(float *p, f64x8 v) { _mm256_storeu_ps(p, _mm512_cvtpd_ps(v)); }
-
-/* The Walsh-Hadamard transform of the eight lanes; signs are exact as factors. */
-WORD f64x8 f64x8_butterflies(f64x8 v) {
+/* The Walsh-Hadamard transform of the lanes; signs are exact as factors. */
+WORD f64v f64_butterflies(f64v v) {
     const __m512d by1 = _mm512_setr_pd(1, -1, 1, -1, 1, -1, 1, -1);
     const __m512d by2 = _mm512_setr_pd(1, 1, -1, -1, 1, 1, -1, -1);
     const __m512d by4 = _mm512_setr_pd(1, 1, 1, 1, -1, -1, -1, -1);
@@ -208,17 +187,11 @@ WORD f64x8 f64x8_butterflies(f64x8 v) {
     return _mm512_add_pd(_mm512_shuffle_f64x2(v, v, 0x4e), _mm512_mul_pd(v, by4));
 }
 
-WORD f64x8 f64x8_set1(double x) { return _mm512_set1_pd(x); }
-WORD f64x8 f64x8_round(f64x8 v) {
+WORD f64v f64_round(f64v v) {
     return _mm512_roundscale_pd(v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-/* Whole numbers from 0 to 255 as bytes. */
-WORD void f64x8_store_bytes(uint8_t *p, f64x8 v) {
-    _mm_storel_epi64((__m128i *)p, _mm256_cvtepi32_epi8(_mm512_cvtpd_epi32(v)));
-}
-
-WORD double f64x8_sum(f64x8 v) {
+WORD double f64_sum(f64v v) {
     __m256d four = _mm256_add_pd(_mm512_castpd512_pd256(v), _mm512_extractf64x4_pd(v, 1));
     __m128d two = _mm_add_pd(_mm256_castpd256_pd128(four), _mm256_extractf128_pd(four, 1));
     return _mm_cvtsd_f64(_mm_add_sd(two, _mm_unpackhi_pd(two, two)));

@@ -33,10 +33,10 @@
 #define WORD static FARANN_TARGET FARANN_INLINE
 
 /* 24 accumulators, 4 rows' vectors and a broadcast fill 29 of the 32 registers. */
-enum { F32_LANES = 4, PANEL_VECTORS = 4, TILE_QUERIES = 6 };
+enum { F32_LANES = 4, F64_LANES = 2, PANEL_VECTORS = 4, TILE_QUERIES = 6 };
 
 /* The same of float64 keys, whose vectors take four registers each. */
-enum { KEY_VECTORS = 1, KEY_QUERIES = 6, FUSED = 1 };
+enum { KEY_VECTORS = 1, KEY_QUERIES = 6 };
 
 /* Products of bytes take three more registers without SDOT. */
 #if defined(FARANN_I8MM) || defined(FARANN_DOTPROD)
@@ -46,12 +46,11 @@ enum { I32_LANES = 4, CODE_QUERIES = 5, CODE_PANELS = 1, LARGEST_CODE = 127 };
 #endif
 
 #define FARANN_FOUR_LANES
+#define EACH_PART(...) \
+    PART(0, __VA_ARGS__) PART(1, __VA_ARGS__) PART(2, __VA_ARGS__) PART(3, __VA_ARGS__)
 typedef float32x4_t f32v;
 typedef int32x4_t i32v;
-
-typedef struct {
-    float64x2_t pair[4];
-} f64x8;
+typedef float64x2_t f64v;
 
 WORD f32v f32_load(const float *p) { return vld1q_f32(p); }
 
@@ -175,94 +174,30 @@ WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
 }
 #endif
 
-#define EACH_PAIR for (int i = 0; i < 4; i++)
-
-WORD f64x8 f64x8_set1(double x) {
-    f64x8 v;
-    EACH_PAIR v.pair[i] = vdupq_n_f64(x);
-    return v;
+WORD f64v f64_load(const double *p) { return vld1q_f64(p); }
+WORD void f64_store(double *p, f64v v) { vst1q_f64(p, v); }
+WORD f64v f64_from_f32(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
+WORD f64v f64_from_f32_first(const float *p, int64_t count) {
+    const float lanes[2] = {count > 0 ? p[0] : 0.0f, count > 1 ? p[1] : 0.0f};
+    return f64_from_f32(lanes);
 }
-
-WORD f64x8 f64x8_load(const double *p) {
-    f64x8 v;
-    EACH_PAIR v.pair[i] = vld1q_f64(p + 2 * i);
-    return v;
+WORD void f64_store_f32(float *p, f64v v) { vst1_f32(p, vcvt_f32_f64(v)); }
+WORD f64v f64_set1(double x) { return vdupq_n_f64(x); }
+WORD f64v f64_add(f64v a, f64v b) { return vaddq_f64(a, b); }
+WORD f64v f64_sub(f64v a, f64v b) { return vsubq_f64(a, b); }
+WORD f64v f64_mul(f64v a, f64v b) { return vmulq_f64(a, b); }
+WORD f64v f64_div(f64v a, f64v b) { return vdivq_f64(a, b); }
+WORD f64v f64_max(f64v a, f64v b) { return vbslq_f64(vcgtq_f64(a, b), a, b); }
+WORD f64v f64_fma(f64v a, f64v b, f64v c) { return vfmaq_f64(c, a, b); }
+WORD f64v f64_round(f64v v) { return vrndnq_f64(v); }
+WORD uint32_t f64_greater(f64v a, f64v b) {
+    return mask_of(vcombine_u32(vmovn_u64(vcgtq_f64(a, b)), vdup_n_u32(0)));
 }
-
-WORD void f64x8_store(double *p, f64x8 v) { EACH_PAIR vst1q_f64(p + 2 * i, v.pair[i]); }
-
-WORD f64x8 f64x8_from_f32(const float *p) {
-    f64x8 v;
-    EACH_PAIR v.pair[i] = vcvt_f64_f32(vld1_f32(p + 2 * i));
-    return v;
-}
-
-#define OF_EACH_PAIR(word, operation)                                   \
-    WORD f64x8 word(f64x8 a, f64x8 b) {                                 \
-        EACH_PAIR a.pair[i] = operation(a.pair[i], b.pair[i]);          \
-        return a;                                                       \
-    }
-OF_EACH_PAIR(f64x8_add, vaddq_f64)
-OF_EACH_PAIR(f64x8_sub, vsubq_f64)
-OF_EACH_PAIR(f64x8_mul, vmulq_f64)
-OF_EACH_PAIR(f64x8_div, vdivq_f64)
-
-/* c + a * b where a * b is exact, so that it makes no difference what is rounded. */
-WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) {
-    EACH_PAIR c.pair[i] = vfmaq_f64(c.pair[i], a.pair[i], b.pair[i]);
-    return c;
-}
-
-WORD uint32_t f64x8_greater(f64x8 a, f64x8 b) {
-    uint32x2_t lanes[4];
-    EACH_PAIR lanes[i] = vmovn_u64(vcgtq_f64(a.pair[i], b.pair[i]));
-    return mask_of(vcombine_u32(lanes[0], lanes[1])) | mask_of(vcombine_u32(lanes[2], lanes[3]))
-                                                           << 4;
-}
-
-/* Where either is NaN, that of b. */
-WORD f64x8 f64x8_max(f64x8 a, f64x8 b) {
-    EACH_PAIR a.pair[i] = vbslq_f64(vcgtq_f64(a.pair[i], b.pair[i]), a.pair[i], b.pair[i]);
-    return a;
-}
-
-/* Rounded. */
-WORD void f64x8_store_f32(float *p, f64x8 v) {
-    EACH_PAIR vst1_f32(p + 2 * i, vcvt_f32_f64(v.pair[i]));
-}
-
-/* The Walsh-Hadamard transform of the eight lanes; signs are exact as factors. */
-WORD f64x8 f64x8_butterflies(f64x8 v) {
+/* The Walsh-Hadamard transform of the lanes; signs are exact as factors. */
+WORD f64v f64_butterflies(f64v v) {
     const float64x2_t by1 = vcombine_f64(vdup_n_f64(1.0), vdup_n_f64(-1.0));
-    float64x2_t *p = v.pair;
-    EACH_PAIR p[i] = vaddq_f64(vextq_f64(p[i], p[i], 1), vmulq_f64(p[i], by1));
-    const float64x2_t a = vaddq_f64(p[0], p[1]), b = vsubq_f64(p[0], p[1]);
-    const float64x2_t c = vaddq_f64(p[2], p[3]), d = vsubq_f64(p[2], p[3]);
-    p[0] = vaddq_f64(a, c);
-    p[1] = vaddq_f64(b, d);
-    p[2] = vsubq_f64(a, c);
-    p[3] = vsubq_f64(b, d);
-    return v;
+    return vaddq_f64(vextq_f64(v, v, 1), vmulq_f64(v, by1));
 }
-
-WORD f64x8 f64x8_round(f64x8 v) {
-    EACH_PAIR v.pair[i] = vrndnq_f64(v.pair[i]);
-    return v;
-}
-
-/* Whole numbers from 0 to 255 as bytes. */
-WORD void f64x8_store_bytes(uint8_t *p, f64x8 v) {
-    uint32x2_t lanes[4];
-    EACH_PAIR lanes[i] = vmovn_u64(vcvtq_u64_f64(v.pair[i]));
-    const uint16x4_t first = vmovn_u32(vcombine_u32(lanes[0], lanes[1]));
-    const uint16x4_t second = vmovn_u32(vcombine_u32(lanes[2], lanes[3]));
-    vst1_u8(p, vmovn_u16(vcombine_u16(first, second)));
-}
-
-WORD double f64x8_sum(f64x8 v) {
-    return vaddvq_f64(vaddq_f64(vaddq_f64(v.pair[0], v.pair[2]), vaddq_f64(v.pair[1], v.pair[3])));
-}
-
-#undef EACH_PAIR
+WORD double f64_sum(f64v v) { return vaddvq_f64(v); }
 
 #endif

@@ -14,11 +14,14 @@
 #define FARANN_TARGET
 #define FARANN_FOUR_LANES
 #define FARANN_CONVERTS_ONE_BY_ONE
+#define EACH_PART(...)                                                                     \
+    PART(0, __VA_ARGS__) PART(1, __VA_ARGS__) PART(2, __VA_ARGS__) PART(3, __VA_ARGS__)    \
+    PART(4, __VA_ARGS__) PART(5, __VA_ARGS__) PART(6, __VA_ARGS__) PART(7, __VA_ARGS__)
 #define WORD static FARANN_INLINE
 
-/* Vectors are arrays of 4 numbers; FUSED 0: f64x8_add_exact rounds twice. */
-enum { F32_LANES = 4, PANEL_VECTORS = 2, TILE_QUERIES = 4 };
-enum { KEY_VECTORS = 1, KEY_QUERIES = 2, FUSED = 0 };
+/* Vectors are arrays of 4 numbers. */
+enum { F32_LANES = 4, F64_LANES = 1, PANEL_VECTORS = 2, TILE_QUERIES = 4 };
+enum { KEY_VECTORS = 1, KEY_QUERIES = 2 };
 enum { I32_LANES = 4, CODE_QUERIES = 2, CODE_PANELS = 1, LARGEST_CODE = 127 };
 
 typedef struct {
@@ -29,9 +32,7 @@ typedef struct {
     int32_t lane[I32_LANES];
 } i32v;
 
-typedef struct {
-    double lane[8];
-} f64x8;
+typedef double f64v;
 
 /* Words that every type of vector has, and those that compute a lane from the same lane of two. */
 #define BASIC_WORDS(kind, vector, number, memory, lanes)                              \
@@ -78,13 +79,6 @@ BASIC_WORDS(i32, i32v, int32_t, void, I32_LANES)
 LANE_BY_LANE(i32_add, i32v, I32_LANES, WRAPPED_SUM)
 LANE_BY_LANE(i32_sub, i32v, I32_LANES, WRAPPED_DIFFERENCE)
 LANE_BY_LANE(i32_and, i32v, I32_LANES, BITS_OF_BOTH)
-
-BASIC_WORDS(f64x8, f64x8, double, double, 8)
-LANE_BY_LANE(f64x8_add, f64x8, 8, SUM)
-LANE_BY_LANE(f64x8_sub, f64x8, 8, DIFFERENCE)
-LANE_BY_LANE(f64x8_mul, f64x8, 8, PRODUCT)
-LANE_BY_LANE(f64x8_div, f64x8, 8, QUOTIENT)
-LANE_BY_LANE(f64x8_max, f64x8, 8, LARGER)
 
 /* Two roundings where the vector levels have one; the slack of docs/how-it-works covers both. */
 WORD f32v f32_fma(f32v a, f32v b, f32v c) {
@@ -168,48 +162,21 @@ WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
     return sum;
 }
 
-WORD f64x8 f64x8_from_f32(const float *p) {
-    f64x8 v;
-    for (int i = 0; i < 8; i++) v.lane[i] = (double)p[i];
-    return v;
-}
-
-/* c + a * b where a * b is exact, so that it makes no difference what is rounded. */
-WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) {
-    for (int i = 0; i < 8; i++) c.lane[i] += a.lane[i] * b.lane[i];
-    return c;
-}
-
-/* Rounded. */
-WORD void f64x8_store_f32(float *p, f64x8 v) {
-    for (int i = 0; i < 8; i++) p[i] = (float)v.lane[i];
-}
-
-/* The Walsh-Hadamard transform of the eight lanes. */
-WORD f64x8 f64x8_butterflies(f64x8 v) {
-    for (int half = 1; half < 8; half *= 2)
-        for (int i = 0; i < 8; i += 2 * half)
-            for (int j = i; j < i + half; j++) {
-                double a = v.lane[j], b = v.lane[j + half];
-                v.lane[j] = a + b;
-                v.lane[j + half] = a - b;
-            }
-    return v;
-}
-
-WORD f64x8 f64x8_round(f64x8 v) {
-    for (int i = 0; i < 8; i++) v.lane[i] = rint(v.lane[i]);
-    return v;
-}
-
-/* Whole numbers from 0 to 255 as bytes. */
-WORD void f64x8_store_bytes(uint8_t *p, f64x8 v) {
-    for (int i = 0; i < 8; i++) p[i] = (uint8_t)v.lane[i];
-}
-
-WORD double f64x8_sum(f64x8 v) {
-    const double *l = v.lane;
-    return ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]));
-}
+WORD f64v f64_load(const double *p) { return *p; }
+WORD void f64_store(double *p, f64v v) { *p = v; }
+WORD f64v f64_from_f32(const float *p) { return (double)*p; }
+WORD f64v f64_from_f32_first(const float *p, int64_t count) { return count > 0 ? (double)*p : 0.0; }
+WORD void f64_store_f32(float *p, f64v v) { *p = (float)v; }
+WORD f64v f64_set1(double x) { return x; }
+WORD f64v f64_add(f64v a, f64v b) { return a + b; }
+WORD f64v f64_sub(f64v a, f64v b) { return a - b; }
+WORD f64v f64_mul(f64v a, f64v b) { return a * b; }
+WORD f64v f64_div(f64v a, f64v b) { return a / b; }
+WORD f64v f64_max(f64v a, f64v b) { return LARGER(a, b); }
+WORD f64v f64_fma(f64v a, f64v b, f64v c) { return c + a * b; }
+WORD f64v f64_round(f64v v) { return rint(v); }
+WORD uint32_t f64_greater(f64v a, f64v b) { return a > b; }
+WORD f64v f64_butterflies(f64v v) { return v; }
+WORD double f64_sum(f64v v) { return v; }
 
 #endif

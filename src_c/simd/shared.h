@@ -27,6 +27,18 @@ WORD i32v i32_shift_right4(i32v v) { return FARANN_MM(srli_epi32)(v, 4); }
 WORD i32v i32_from_f32(f32v v) { return FARANN_MM(cvtps_epi32)(v); }
 WORD f32v f32_from_i32(i32v v) { return FARANN_MM(cvtepi32_ps)(v); }
 
+WORD f64v f64_load(const double *p) { return FARANN_MM(loadu_pd)(p); }
+WORD void f64_store(double *p, f64v v) { FARANN_MM(storeu_pd)(p, v); }
+WORD f64v f64_from_f32(const float *p) { return FARANN_MM(cvtps_pd)(FARANN_HALF(loadu_ps)(p)); }
+WORD void f64_store_f32(float *p, f64v v) { FARANN_HALF(storeu_ps)(p, FARANN_MM(cvtpd_ps)(v)); }
+WORD f64v f64_set1(double x) { return FARANN_MM(set1_pd)(x); }
+WORD f64v f64_add(f64v a, f64v b) { return FARANN_MM(add_pd)(a, b); }
+WORD f64v f64_sub(f64v a, f64v b) { return FARANN_MM(sub_pd)(a, b); }
+WORD f64v f64_mul(f64v a, f64v b) { return FARANN_MM(mul_pd)(a, b); }
+WORD f64v f64_div(f64v a, f64v b) { return FARANN_MM(div_pd)(a, b); }
+WORD f64v f64_max(f64v a, f64v b) { return FARANN_MM(max_pd)(a, b); }
+WORD f64v f64_fma(f64v a, f64v b, f64v c) { return FARANN_MM(fmadd_pd)(a, b, c); }
+
 /* Four columns of four rows: out[c * stride + r] = rows[r][c]. */
 WORD void f32_transpose4(const float *r0, const float *r1, const float *r2, const float *r3,
                          float *out, int stride) {
@@ -50,11 +62,6 @@ WORD i32v i32_load_first(const void *p, int64_t count) {
     int32_t lanes[4] = {0, 0, 0, 0};
     memcpy(lanes, p, (size_t)count * sizeof lanes[0]);
     return i32_load(lanes);
-}
-WORD f64x8 f64x8_from_f32_first(const float *p, int64_t count) {
-    float lanes[8];
-    for (int i = 0; i < 8; i++) lanes[i] = i < count ? p[i] : 0.0f;
-    return f64x8_from_f32(lanes);
 }
 
 /* The result of f32_sums_of_four for F32_LANES vectors, which are four here. */
@@ -100,6 +107,102 @@ WORD i32v i32_dot4_all(i32v sum, i32v c, const uint32_t *u) {
     return i32_dot4(sum, c, i32_set1((int32_t)*u));
 }
 #endif
+
+/*
+ * Eight numbers of float64, in as many vectors as they take. EACH_PART does something for each of
+ * these, i, a constant: GCC would keep vectors that a loop counts in memory.
+ */
+enum { F64_PARTS = 8 / F64_LANES };
+typedef struct {
+    f64v part[F64_PARTS];
+} f64x8;
+#define PART(number, ...)      \
+    {                          \
+        enum { i = number };   \
+        __VA_ARGS__;           \
+    }
+
+WORD f64x8 f64x8_load(const double *p) {
+    f64x8 v;
+    EACH_PART(v.part[i] = f64_load(p + i * F64_LANES))
+    return v;
+}
+
+WORD f64x8 f64x8_from_f32(const float *p) {
+    f64x8 v;
+    EACH_PART(v.part[i] = f64_from_f32(p + i * F64_LANES))
+    return v;
+}
+
+/* The first `count` lanes; zeros behind them. */
+WORD f64x8 f64x8_from_f32_first(const float *p, int64_t count) {
+    f64x8 v;
+    EACH_PART(v.part[i] = f64_from_f32_first(p + i * F64_LANES, count - i * F64_LANES))
+    return v;
+}
+
+WORD f64x8 f64x8_set1(double x) {
+    f64x8 v;
+    EACH_PART(v.part[i] = f64_set1(x))
+    return v;
+}
+
+WORD void f64x8_store(double *p, f64x8 v){EACH_PART(f64_store(p + i * F64_LANES, v.part[i]))}
+/* Rounded. */
+WORD void f64x8_store_f32(float *p, f64x8 v){EACH_PART(f64_store_f32(p + i * F64_LANES, v.part[i]))}
+
+#define OF_EACH_PART(word)                                             \
+    WORD f64x8 f64x8_##word(f64x8 a, f64x8 b) {                        \
+        EACH_PART(a.part[i] = f64_##word(a.part[i], b.part[i]))        \
+        return a;                                                      \
+    }
+OF_EACH_PART(add) OF_EACH_PART(sub) OF_EACH_PART(mul) OF_EACH_PART(div)
+    OF_EACH_PART(max) /* where either is NaN, that of b */
+
+    /* c + a * b where a * b is exact, so that it makes no difference what is rounded. */
+    WORD f64x8 f64x8_add_exact(f64x8 a, f64x8 b, f64x8 c) {
+    EACH_PART(c.part[i] = f64_fma(a.part[i], b.part[i], c.part[i]))
+    return c;
+}
+
+WORD f64x8 f64x8_round(f64x8 v) {
+    EACH_PART(v.part[i] = f64_round(v.part[i]))
+    return v;
+}
+
+WORD uint32_t f64x8_greater(f64x8 a, f64x8 b) {
+    uint32_t mask = 0;
+    EACH_PART(mask |= f64_greater(a.part[i], b.part[i]) << (i * F64_LANES))
+    return mask;
+}
+
+/* Whole numbers from 0 to 255 as bytes. */
+WORD void f64x8_store_bytes(uint8_t *p, f64x8 v) {
+    double lanes[8];
+    int32_t whole[8];
+    f64x8_store(lanes, v);
+    for (int i = 0; i < 8; i++) whole[i] = (int32_t)lanes[i]; /* compilers use vectors for both */
+    for (int i = 0; i < 8; i++) p[i] = (uint8_t)whole[i];
+}
+
+/* The Walsh-Hadamard transform of the eight lanes. */
+WORD f64x8 f64x8_butterflies(f64x8 v) {
+    EACH_PART(v.part[i] = f64_butterflies(v.part[i]))
+    for (int half = 1; half < F64_PARTS; half *= 2)
+        for (int i = 0; i < F64_PARTS; i++) {
+            if (i & half) continue;
+            const f64v low = v.part[i], high = v.part[i + half];
+            v.part[i] = f64_add(low, high);
+            v.part[i + half] = f64_sub(low, high);
+        }
+    return v;
+}
+
+WORD double f64x8_sum(f64x8 v) {
+    for (int half = F64_PARTS / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) v.part[i] = f64_add(v.part[i], v.part[i + half]);
+    return f64_sum(v.part[0]);
+}
 
 WORD f64x8 f64x8_zero(void) { return f64x8_set1(0.0); }
 

@@ -196,7 +196,7 @@ def test_a_selection_that_is_given_up_says_so() -> None:
         core.SetSearch(snapshot, everything, rows[:4].astype(float), np.array([0, 4]), 0, 3,
                        flag=flag)
     with pytest.raises(core.Cancelled):
-        core.member_keys(snapshot, rows[:2], np.arange(5), np.empty((2, 5)), flag)
+        core.keys_of_slots(snapshot, rows[:2], np.arange(5), np.empty((2, 5)), flag)
 
 
 # A call, and which of its pieces of work is at work when the signal comes.
@@ -267,7 +267,7 @@ def test_the_core_checks_what_it_is_given() -> None:
     with pytest.raises(ValueError, match="must have a member"):
         core.SetSearch(snapshot, everything, rows.astype(float), np.array([0, 0, 5]), 0, 1)
     with pytest.raises(ValueError, match="slots must be"):
-        core.member_keys(snapshot, rows, np.array([9]), np.empty((5, 1)))
+        core.keys_of_slots(snapshot, rows, np.array([9]), np.empty((5, 1)))
 
 
 # ---- the command line ----

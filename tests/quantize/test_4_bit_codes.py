@@ -561,7 +561,7 @@ class TestErrors:
         store, snapshot = inside.store.of(index), inside.store.snapshot_of(index)
         query, slots = np.ones((1, 6), np.float32), np.arange(3)
         with pytest.raises(ValueError, match="with vectors"):
-            core.score_slots(snapshot, query, slots, np.empty((1, 3), np.float32), 0, 1)
+            core.keys_of_slots(snapshot, query, slots, np.empty((1, 3)))
         with pytest.raises(ValueError, match="must be a mask"):
             inside.native.task_of(snapshot, query, 3, chosen=core.Filter(snapshot, slots=slots))
         for codes, base in ((None, store.base), (store.codes, np.ones((1, 6), np.float32))):

@@ -402,11 +402,11 @@ def test_other_threads_run_during_a_search(kind: str, rng: np.random.Generator) 
     index = index_of(rng.standard_normal((20_000, 64), dtype=np.float32)).build()
     queries = rng.standard_normal((300, 64), dtype=np.float32)
     snapshot = inside.store.snapshot_of(index)
-    slots, scores = np.arange(20_000), np.empty((300, 20_000), np.float32)
+    slots, keys = np.arange(20_000), np.empty((300, 20_000))
 
     def call() -> Any:
         if kind == "score":
-            return partial(core.score_slots, snapshot, queries, slots, scores, 0, 300)
+            return partial(core.keys_of_slots, snapshot, queries, slots, keys)
         if kind == "exact":
             return inside.native.task_of(snapshot, queries, 10).run
         rule = inside.contract.StopRule(rows=5000)

@@ -5,7 +5,7 @@ enum { MOST_GROUPS = 12, MOST_ROWS = 112 };
 
 /* Rows and queries in codes, and what kernels should make of them. */
 static uint8_t bytes[MOST_ROWS * MOST_GROUPS * GROUP];
-static int64_t groups, n_rows, start, n_scanned;
+static int64_t groups, n_rows, start, n_scanned, coded_panel_bytes;
 static farann_coded_rows coded;
 static farann_pass_threshold bars[FARANN_MOST_TILE_QUERIES];
 static farann_pass_thresholds all_bars;
@@ -48,8 +48,21 @@ static void check_scan(const farann_candidates *list, int query, int upper, int 
     CHECK(next == list->count);
 }
 
+/* The rows from `start` on. */
+static farann_coded_rows coded_from_start(void) {
+    const int64_t panel = start / PANEL;
+    farann_coded_rows rows = coded;
+    rows.panels += panel * coded_panel_bytes;
+    if (rows.low_nibbles) rows.low_nibbles += panel * coded_panel_bytes;
+    if (rows.low_nibble_norm) rows.low_nibble_norm += panel;
+    if (rows.squares) rows.squares += start;
+    rows.inv_scales += panel;
+    return rows;
+}
+
 static void scan(const farann_kernels *kernels, int upper) {
     const int64_t room = rounded(n_scanned, PANEL);
+    const farann_coded_rows scanned = coded_from_start();
     const int width = kernels->code_queries;
     uint32_t *tile = NEW(uint32_t, rounded(groups, kernels->tile_groups) * width);
     int64_t members[FARANN_MOST_TILE_QUERIES];
@@ -60,8 +73,7 @@ static void scan(const farann_kernels *kernels, int upper) {
     for (int t = 0; t < width; t++) members[t] = t, lists[t] = candidates(room);
     kernels->gather_codes(query_codes, members, width, groups, tile);
     kernels->begin();
-    (upper ? kernels->scan_high_i4 : kernels->scan_codes_i8)(&coded, start, n_scanned, &many,
-                                                             lists);
+    kernels->scan_codes_i8(&scanned, upper, n_scanned, &many, lists);
     if (!upper) {
         const int64_t n = start + room;
         float *scores = NEW(float, n *width);
@@ -71,8 +83,7 @@ static void scan(const farann_kernels *kernels, int upper) {
     }
     kernels->end();
     for (int t = 0; t < width; t++) check_scan(&lists[t], t, upper, 0);
-    (upper ? kernels->scan_high_one_i4 : kernels->scan_codes_one_i8)(&coded, start, n_scanned,
-                                                                     &single, &one);
+    kernels->scan_codes_one_i8(&scanned, upper, n_scanned, &single, &one);
     check_scan(&one, 0, upper, upper && coded.low_nibbles);
     if (!upper || !coded.low_nibbles) return;
     /* The lower halves as well: bars are those of whole codes then. */
@@ -101,6 +112,7 @@ void codes(void) {
     n_scanned = number(1, n_rows - start);
     const int64_t row_bytes = groups * GROUP;
     const int64_t panel_bytes = (kind == 0 ? groups : (groups + 1) / 2) * GROUP * PANEL;
+    coded_panel_bytes = panel_bytes;
     const int64_t n_weights = kind == 3 ? n_rows : n_panels;
     uint8_t *packed = NEW(uint8_t, n_panels *panel_bytes);
     uint8_t *lower = kind == 1 ? NEW(uint8_t, n_panels *panel_bytes) : NULL;
@@ -167,7 +179,8 @@ void codes(void) {
         if (kind == 1) {
             const int64_t n = rounded(n_scanned, PANEL);
             uint8_t *joined = NEW(uint8_t, n *row_bytes), *again = NEW(uint8_t, n *row_bytes);
-            kernels->join_codes_i8(&coded, start, n, joined);
+            const farann_coded_rows from_start = coded_from_start();
+            kernels->join_codes_i8(&from_start, n, joined);
             farann_pack_codes(bytes + start * row_bytes, places, n, groups, 0, again, NULL);
             CHECK(same_bits(joined, again, (size_t)(n * row_bytes)));
         }

@@ -42,14 +42,11 @@ void keys(void) {
 }
 
 /* A bar at a key, as searches set it; or one that all pass, as before there are k answers. */
-static farann_key_threshold bar_at(int metric, double least, double last_id, double near,
-                                   int64_t room) {
+static farann_key_threshold bar_at(double least, double last_id, double near, int64_t room) {
     const double lost = fabs(least) * 0x1p-50;
-    farann_key_threshold bar = {near, least, least, 0.0, last_id, 0, 0, NULL, NULL};
-    bar.beyond = 0.5 * (nextafter(least, INFINITY) - least) * (1.0 - 0x1p-50);
-    if (metric == FARANN_COSINE) bar.just_below -= lost;
+    farann_key_threshold bar = {near, least, last_id, 0, 0, NULL, NULL};
     if (!(near < least - 2.0 * lost - 1e-200)) bar.near = least - 2.0 * lost - 1e-200;
-    if (least == -INFINITY) bar.near = bar.just_below = bar.beyond = -INFINITY;
+    if (least == -INFINITY) bar.near = -INFINITY;
     bar.keys = NEW(double, room);
     bar.rows = NEW(int64_t, room);
     return bar;
@@ -95,7 +92,7 @@ static void fill_tile(int metric, const double *queries, int64_t dim, int64_t wi
     packed->lanes[8] = filled;
 }
 
-/* Keys of packed rows, which are compared by sums where they can be. */
+/* Keys of packed rows, which are divided by norms only where the sums are near enough. */
 void keys_of_panels(void) {
     const int64_t n = number(1, 70), dim = number(1, 40);
     const int metric = (int)number(0, 2), whole = (int)number(0, 1), in_order = (int)number(0, 1);
@@ -140,7 +137,7 @@ void keys_of_panels(void) {
         }
         fill_tile(metric, queries, dim, width, &packed, tile);
         for (int t = 0; t < count; t++)
-            bars[t] = bar_at(metric, all_pass ? -INFINITY : all_keys[t * n + last], ids[last], near,
+            bars[t] = bar_at(all_pass ? -INFINITY : all_keys[t * n + last], ids[last], near,
                              stop - first);
         kernels->pack_rows_f64(rows, positions, n, dim, metric == FARANN_COSINE, packed.rows,
                                packed.norms);

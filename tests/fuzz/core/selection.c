@@ -37,8 +37,8 @@ void best(void) {
         if (allowed) entries[n_entries++] = entry;
     }
     /* The heap holds the k best, equal keys by smaller id. */
-    farann_topk_push_block(&top, row_keys, n, 1.0, &block, &filter);
-    farann_entries_sort(heap, top.count, &never);
+    farann_topk_push_rows(&top, row_keys, NULL, n, 1.0, &block, &filter);
+    farann_entries_sort(heap, top.count, NULL, &never);
     qsort(entries, (size_t)n_entries, sizeof *entries, better);
     CHECK(top.count == (k < n_entries ? k : n_entries));
     for (int64_t i = 0; i < top.count; i++)
@@ -53,7 +53,7 @@ void best(void) {
         below.slots[i] = i;
     }
     below.count = n;
-    farann_candidates_admit_below(&below, 0, &block, &filter, &sure_ones, margin, sure, ceiling);
+    farann_candidates_admit(&below, 0, &block, &filter, &sure_ones, margin, sure, ceiling);
     for (int64_t i = 0; i < below.count; i++)
         CHECK((double)below.scores[i] <= ceiling && farann_filter_allows(&filter, below.slots[i]));
     for (int64_t i = 0; i < n_entries; i++) {
@@ -64,7 +64,7 @@ void best(void) {
     CHECK(n_sure == sure_ones.count);
     /* What is admitted has all that could be among these, and nothing that is filtered out. */
     list.count = n;
-    farann_candidates_admit(&list, 0, &block, &filter, &noted, margin);
+    farann_candidates_admit(&list, 0, &block, &filter, &noted, margin, INFINITY, INFINITY);
     CHECK(noted.count == top.count);
     for (int64_t i = 0; i < noted.count; i++) CHECK((double)noted.scores[i] == entries[i].key);
     for (int64_t i = 0; i < list.count; i++) CHECK(farann_filter_allows(&filter, list.slots[i]));
@@ -100,7 +100,7 @@ static double key_like(int kind, uint32_t random) {
     }
 }
 
-/* Sorting by pivots, and by buckets, against qsort. */
+/* Sorting by ranks, and by buckets, against qsort. */
 void sorting(void) {
     const int kind = (int)number(0, 9);
     const int64_t n = number(0, 1) ? number(505, 520) : number(0, 3000);
@@ -115,8 +115,8 @@ void sorting(void) {
         entries[i].id = i * 40503 % 65536; /* no two are the same */
         expected[i] = plain[i] = entries[i];
     }
-    farann_entries_sort(plain, n, &given_up);
-    farann_many_entries_sort(entries, n, scratch, &given_up);
+    farann_entries_sort(plain, n, NULL, &given_up);
+    farann_entries_sort(entries, n, scratch, &given_up);
     qsort(expected, (size_t)n, sizeof *expected, better);
     for (int64_t i = 0; i < n; i++) {
         CHECK(!seen[entries[i].id]); /* whatever happens, none is lost */
