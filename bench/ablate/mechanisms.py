@@ -179,8 +179,7 @@ MECHANISMS = (
               question="large-k"),
     Mechanism("key-scan", "exact keys of all rows where these tie",
               (_NATIVE + "row_levels.pyx: KeyLevel",
-               "src_c/kernels/keys-inl.h: sum_lane sum_lane_pair sum_lane_pairs sum_key_panel "
-               "rows_above rows_not_below compare_keys scan_keys"), native=True),
+               "src_c/kernels/keys-inl.h: sum_lane sum_key_panel append_keys scan_keys"), native=True),
     Mechanism("zero-columns", "columns left out that are 0 in all queries",
               (_NATIVE + "row_levels.pyx: take_columns",), native=True),
     Mechanism("integer-keys", "exact keys by float32 where numbers are whole",

@@ -33,7 +33,9 @@ cdef class CodedQueries:
         self.approximate, self.outside_counts = approximate, 1.0
         self.bounds, self.scan_bounds = codes.bounds, codes.scan_bounds
         if approximate and uses(CODE_NOISE):
-            self.bounds.noise = self.scan_bounds.noise = codes.noise
+            # Without vectors no exact key mends the order of rows by rough scores.
+            self.bounds.noise = self.scan_bounds.noise = (
+                codes.noise if batch.snapshot.vectors else min(1.0, 1.5 * codes.noise))
             self.outside_counts = codes.outside_noise
         self.of = <CodedQuery *>batch.scratch.allocate(batch.n_queries, sizeof(CodedQuery))
         self.code_bytes = <uint8_t *>batch.scratch.allocate(2 * padded(batch.dim), sizeof(uint8_t))

@@ -14,6 +14,7 @@ from farann.contract.stop_rule import ALL_ROWS, EXACT, StopRule
 from farann.results import Hits, RangeHits, SearchStats, unchecked
 from farann.runtime import pool
 from farann.runtime.cost import codes_pay, row_costs
+from farann.runtime.process import ieee_arithmetic
 
 _QUERIES_A_TASK = 1024  # enough to make packing the rows cheap, few enough for the caches
 _QUERIES_OF_CELLS = 2048  # of one approximate task: the more, the more of them share a probe
@@ -60,9 +61,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     if not approximate:
         by_codes = not float32_first and codes_pay(n, chosen.n_rows, snapshot.dim, snapshot.isa)
         costs = row_costs(n, snapshot.dim, snapshot.isa)
-    # Of codes, for one direction and about k rows; a single query always begins with codes.
-    trials = _core.CodeTrials() if n == 1 else snapshot.code_trials.setdefault(
-        (k.bit_length(), nearest), _core.CodeTrials())
+    trials = _trials_of(snapshot, n, k, nearest)
 
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
         trial = False
@@ -105,6 +104,12 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         most = _QUERIES_OF_FEW_ROWS
     _run(search, n, work, _QUERY_BYTES + 72 * found, threads, long, most)
     return unchecked(ids, scores), SearchStats(n, *map(sum, zip(*did, strict=True)))
+
+
+def _trials_of(snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> _core.CodeTrials:
+    """Trials of codes, by direction and about k; a single query always begins with codes."""
+    return _core.CodeTrials() if n == 1 else snapshot.code_trials.setdefault(
+        (k.bit_length(), nearest), _core.CodeTrials())
 
 
 def _in_parts(make: Callable[..., _core.Task], threads: int, n_parts: int,
@@ -195,7 +200,7 @@ def score(snapshot: _core.Snapshot, queries: Float32Array, slots: Int64Array,
     def work(start: int, stop: int, flag: _core.CancelFlag) -> None:
         keys = np.empty((stop - start, len(slots)))
         _core.keys_of_slots(snapshot, queries[start:stop], slots, keys, flag, as_scores=True)
-        with np.errstate(over="ignore"):  # what float32 can't hold is infinite
+        with ieee_arithmetic(), np.errstate(over="ignore"):  # what float32 can't hold is infinite
             scores[start:stop] = keys
 
     # Keys are computed in float64, which is as slow as the scalar level.
