@@ -12,10 +12,9 @@ from libc.math cimport INFINITY, nextafterf
 from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint64_t
 
 from farann.native.kernels cimport *
-from farann.native.picks cimport (
-    KEY_KNOWN, MOST_PACKED, OUT, UNKNOWN, Bounded, Picks, RowState, goes_before, meet, put_first,
-)
-from farann.native.process cimport NEVER, SHRINKING_BLOCKS, CancelFlag, Scratch, uses
+from farann.native.picks cimport (KEY_KNOWN, MOST_PACKED, OUT, UNKNOWN, Block, Bounded, Picks,
+                                  RowState, goes_before, meet, put_first)
+from farann.native.process cimport NEVER, CancelFlag, Scratch
 from farann.native.snapshot cimport Filter, Snapshot
 
 from functools import partial
@@ -37,7 +36,6 @@ cdef enum:
     MOST_SAMPLED = 1024  # rows of the sample that a floor is chosen by, at most
     FEWEST_SAMPLED = 64  # the same at least, or all rows if there are fewer
     SAMPLED_SHARE = 16  # one row in 16 is sampled, within these limits
-    FEW_PICKS = 8  # rows that lack at most 8 picks are scored where they lie: packing costs more
     # A front is packed once it has met PICKS_TO_PACK + dim / DIM_A_PICK picks.
     PICKS_TO_PACK = 8
     DIM_A_PICK = 16
@@ -242,90 +240,6 @@ cdef class Front:
         if row.chunk != KEY_KNOWN or row.met < count:
             self.picks.make_exact(row, slot)
         self.bounds[at] = rounded_up(row.bound)
-
-
-@cython.no_gc
-cdef class Block(Picks):
-    """The picks of a selection, and rows that meet them together; one for each thread."""
-
-    cdef RowState *states  # of all rows, by slot
-    cdef int64_t *slots    # of the rows that are left, and their places in the panels
-    cdef int64_t *places
-    cdef int64_t n, n_scored_at_once
-    cdef float *panels
-    cdef float *bias
-    cdef float *best
-
-    @staticmethod
-    cdef Block of(Snapshot snapshot, RowState *states):
-        cdef Block self = Block.__new__(Block)
-        cdef int64_t room = MOST_PACKED + snapshot.kernels.panel_rows, dim = snapshot.dim
-        self.begin(snapshot)
-        self.states = states
-        self.panels = <float *>self.scratch.allocate(room, (dim + 1) * sizeof(float), False)
-        self.bias = self.panels + room * dim
-        self.best = <float *>self.scratch.allocate(room, sizeof(float))
-        self.slots = <int64_t *>self.scratch.allocate(2 * room, sizeof(int64_t), False)
-        self.places = self.slots + room
-        return self
-
-    cdef void meet_picks(self, const int32_t *slots, int64_t n, double floor) noexcept nogil:
-        """Have rows meet the picks they lack, chunk by chunk, while they are above the floor."""
-        cdef int64_t first = self.states[slots[0]].met, end, i, chunk, count = self.count
-        cdef int64_t width = self.kernels.tile_queries
-        cdef bint packed = not self.row_major or count - first > FEW_PICKS
-        cdef RowState *row
-        if self.by_keys:
-            for i in range(n):
-                self.make_exact(&self.states[slots[i]], slots[i])
-            return
-        for i in range(n):
-            self.slots[i], self.places[i] = slots[i], i
-        self.n = self.n_scored_at_once = n
-        if packed:
-            self.pack(self.slots, n, self.panels, self.bias)
-            first -= first % width
-        while self.n and first < count:
-            chunk = first // self.chunk
-            end = min((chunk + 1) * self.chunk, count)
-            self.score_block(first, end, packed)
-            for i in range(self.n):
-                row = &self.states[self.slots[i]]
-                meet(row, chunk, -self.best[self.places[i]], self.off)
-                row.met = max(row.met, <int32_t>end)
-            first = end
-            self.keep_above(floor, packed)
-
-    cdef void score_block(self, int64_t first, int64_t end, bint packed) noexcept nogil:
-        """Find the best of the block's scores for some picks of a chunk, less their offsets."""
-        cdef int64_t i, n = self.n_scored_at_once
-        for i in range(n):
-            self.best[i] = -INFINITY
-        self.n_scored += (end - first) * n
-        if packed:
-            self.kernels.best_scores_f32(
-                self.panels, n, self.dim, self.bias, self.tiles + first * self.dim, end - first,
-                self.offsets + first, self.best)
-            return
-        for i in range(first, end):
-            self.raise_best(i, self.slots, n, self.best)
-
-    cdef void keep_above(self, double floor, bint packed) noexcept nogil:
-        """Leave out rows at the floor or below; pack the others where half the panels will do."""
-        cdef int64_t i, kept = 0, width = self.kernels.panel_rows
-        for i in range(self.n):
-            if self.states[self.slots[i]].bound > floor:
-                self.slots[kept] = self.slots[i]
-                self.places[kept] = self.places[i]
-                kept += 1
-        self.n = kept
-        if not packed or kept and uses(SHRINKING_BLOCKS) and (
-                2 * ((kept + width - 1) // width) <= (self.n_scored_at_once + width - 1) // width):
-            if packed:
-                self.pack(self.slots, kept, self.panels, self.bias)
-            self.n_scored_at_once = kept
-            for i in range(kept):
-                self.places[i] = i
 
 
 @cython.no_gc

@@ -100,5 +100,17 @@ cdef class Picks:
     cdef double norm_of(self, const float *row) noexcept nogil
     cdef double least_key(self, const float *row, int64_t first, int64_t end) noexcept nogil
     cdef void make_exact(self, RowState *state, int64_t slot) noexcept nogil
-    cdef void score(self, const float *row, double norm, int64_t first, int64_t n,
-                    double *keys) noexcept nogil
+
+
+cdef class Block(Picks):
+    cdef RowState *states  # of all rows, by slot
+    cdef int64_t *slots    # of the rows that are left, and their places in the panels
+    cdef int64_t *places
+    cdef int64_t n, n_scored_at_once
+    cdef float *panels
+    cdef float *bias
+    cdef float *best
+
+    @staticmethod
+    cdef Block of(Snapshot snapshot, RowState *states)
+    cdef void meet_picks(self, const int32_t *slots, int64_t n, double floor) noexcept nogil

@@ -9,7 +9,11 @@ from libc.math cimport fabs, sqrt
 from libc.string cimport memcpy
 
 from farann.native.kernels cimport *
+from farann.native.process cimport SHRINKING_BLOCKS, uses
 from farann.native.snapshot cimport Segment
+
+cdef enum:
+    FEW_PICKS = 8  # rows that lack at most 8 picks are scored where they lie: packing costs more
 
 # Relative rounding error of float32 arithmetic on a score, its offset, and their difference.
 cdef double FLOAT32_ROUNDING = 2.0**-21
@@ -229,16 +233,23 @@ cdef class Picks:
         return sqrt(-square)
 
     cdef double least_key(self, const float *row, int64_t first, int64_t end) noexcept nogil:
-        """The smallest key of a row over the members first .. end."""
+        """The smallest key of a row over the members first .. end.
+
+        Sums of products and of squared differences are the same either way round; what they are
+        divided by, and in which order, is that of searches with the members as queries.
+        """
+        cdef farann_metric sums = FARANN_DOT if self.metric == FARANN_COSINE else self.metric
         cdef double keys[KEYS_AT_ONCE]
         cdef double least = INFINITY, norm = self.norm_of(row)
         cdef int64_t n, j
         self.n_exact += end - first
+        self.kernels.widen_f32(row, self.dim, self.exact)
         while first < end:
             n = min(end - first, KEYS_AT_ONCE)
-            self.score(row, norm, first, n, keys)
+            self.kernels.keys_f64[<int>sums](self.rows + first * self.dim, NULL, n, self.dim,
+                                             self.exact, keys)
             for j in range(n):
-                least = min(least, keys[j])
+                least = min(least, keys[j] / norm / self.norms[first + j])
             first += n
         return least
 
@@ -249,21 +260,83 @@ cdef class Picks:
         state.bound = min(key, self.least_key(self.row_of(slot), first, self.count))
         state.others, state.chunk, state.met = INFINITY, KEY_KNOWN, <int32_t>self.count
 
-    cdef void score(self, const float *row, double norm, int64_t first, int64_t n,
-                    double *keys) noexcept nogil:
-        """The keys of a row of this norm for members first .. first + n.
 
-        Sums of products and of squared differences are the same either way round; what they are
-        divided by, and in which order, is that of searches with the members as queries.
-        """
-        cdef farann_metric sums = FARANN_DOT if self.metric == FARANN_COSINE else self.metric
-        cdef int64_t j
-        self.kernels.widen_f32(row, self.dim, self.exact)
-        self.kernels.keys_f64[<int>sums](self.rows + first * self.dim, NULL, n, self.dim,
-                                         self.exact, keys)
-        if self.metric == FARANN_COSINE:
-            for j in range(n):
-                keys[j] = keys[j] / norm / self.norms[first + j]
+@cython.no_gc
+cdef class Block(Picks):
+    """The picks of a selection, and rows that meet them together; one for each thread."""
+
+    @staticmethod
+    cdef Block of(Snapshot snapshot, RowState *states):
+        cdef Block self = Block.__new__(Block)
+        cdef int64_t room = MOST_PACKED + snapshot.kernels.panel_rows, dim = snapshot.dim
+        self.begin(snapshot)
+        self.states = states
+        self.panels = <float *>self.scratch.allocate(room, (dim + 1) * sizeof(float), False)
+        self.bias = self.panels + room * dim
+        self.best = <float *>self.scratch.allocate(room, sizeof(float))
+        self.slots = <int64_t *>self.scratch.allocate(2 * room, sizeof(int64_t), False)
+        self.places = self.slots + room
+        return self
+
+    cdef void meet_picks(self, const int32_t *slots, int64_t n, double floor) noexcept nogil:
+        """Have rows meet the picks they lack, chunk by chunk, while they are above the floor."""
+        cdef int64_t first = self.states[slots[0]].met, end, i, chunk, count = self.count
+        cdef int64_t width = self.kernels.tile_queries
+        cdef bint packed = not self.row_major or count - first > FEW_PICKS
+        cdef RowState *row
+        if self.by_keys:
+            for i in range(n):
+                self.make_exact(&self.states[slots[i]], slots[i])
+            return
+        for i in range(n):
+            self.slots[i], self.places[i] = slots[i], i
+        self.n = self.n_scored_at_once = n
+        if packed:
+            self.pack(self.slots, n, self.panels, self.bias)
+            first -= first % width
+        while self.n and first < count:
+            chunk = first // self.chunk
+            end = min((chunk + 1) * self.chunk, count)
+            score_block(self, first, end, packed)
+            for i in range(self.n):
+                row = &self.states[self.slots[i]]
+                meet(row, chunk, -self.best[self.places[i]], self.off)
+                row.met = max(row.met, <int32_t>end)
+            first = end
+            keep_above(self, floor, packed)
+
+
+cdef void score_block(Block block, int64_t first, int64_t end, bint packed) noexcept nogil:
+    """Find the best of the block's scores for some picks of a chunk, less their offsets."""
+    cdef int64_t i, n = block.n_scored_at_once
+    for i in range(n):
+        block.best[i] = -INFINITY
+    block.n_scored += (end - first) * n
+    if packed:
+        block.kernels.best_scores_f32(
+            block.panels, n, block.dim, block.bias, block.tiles + first * block.dim, end - first,
+            block.offsets + first, block.best)
+        return
+    for i in range(first, end):
+        block.raise_best(i, block.slots, n, block.best)
+
+
+cdef void keep_above(Block block, double floor, bint packed) noexcept nogil:
+    """Leave out rows at the floor or below; pack the others where half the panels will do."""
+    cdef int64_t i, kept = 0, width = block.kernels.panel_rows
+    for i in range(block.n):
+        if block.states[block.slots[i]].bound > floor:
+            block.slots[kept] = block.slots[i]
+            block.places[kept] = block.places[i]
+            kept += 1
+    block.n = kept
+    if not packed or kept and uses(SHRINKING_BLOCKS) and (
+            2 * ((kept + width - 1) // width) <= (block.n_scored_at_once + width - 1) // width):
+        if packed:
+            block.pack(block.slots, kept, block.panels, block.bias)
+        block.n_scored_at_once = kept
+        for i in range(kept):
+            block.places[i] = i
 
 
 cdef void put_first(Bounded *rows, int64_t n, int64_t m) noexcept nogil:

@@ -320,7 +320,8 @@ def test_damaged_types_in_files_are_refused(rng: np.random.Generator, tmp_path: 
     assert metadata["dtype"] == "int8"
     arrays["rows"] = np.concatenate(list(arrays["rows"].chunks))
     for dtype, match in (("float32", "'rows': expected float32"), ("bfloat16", "expected uint16"),
-                         ("f4", "dtype: .* got 'f4'"), (None, "dtype: .* got None"), ([], "dtype: ")):
+                         ("f4", "dtype: .* got 'f4'"), (None, "dtype: .* got None"),
+                         ([], "dtype: ")):
         inside.files.write_file(tmp_path / "index", {**metadata, "dtype": dtype}, arrays)
         with pytest.raises(farann.FormatError, match=match):
             farann.Index.load(tmp_path / "index")
