@@ -38,7 +38,7 @@ class FaissIvfFlat(_FaissIvf):
 
     @classmethod
     def sweep(cls, profile: Profile) -> list[Setting]:
-        probes = profile.pick([16, 64, 256], [8, 16, 32, 64, 128, 256, 512, 1024])
+        probes = profile.pick([10, 16, 64, 256], [8, 10, 16, 32, 64, 128, 256, 512, 1024])
         searches = [{"nprobe": probe} for probe in _probes(profile, probes)]
         return [Setting({"nlist": lists(profile.rows)}, searches)]
 
