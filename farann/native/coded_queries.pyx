@@ -33,7 +33,7 @@ cdef class CodedQueries:
         self.approximate, self.outside_counts = approximate, 1.0
         self.bounds, self.scan_bounds = codes.bounds, codes.scan_bounds
         if approximate and uses(CODE_NOISE):
-            # Without vectors no exact key mends the order of rows by rough scores.
+            # Three deviations without vectors: no exact key mends the order by rough scores.
             self.bounds.noise = self.scan_bounds.noise = (
                 codes.noise if batch.snapshot.vectors else min(1.0, 1.5 * codes.noise))
             self.outside_counts = codes.outside_noise

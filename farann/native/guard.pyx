@@ -90,7 +90,7 @@ cdef class Guard:
             sums[j] = 0.0
         first = 0
         while first < whole:
-            for j in range(FARANN_PADDING):  # so many at once that compilers use vectors
+            for j in range(FARANN_PADDING):  # a cache line of floats: compilers use vectors
                 sums[first % width + j] += signs[first + j] * query[first + j]
             first += FARANN_PADDING
         for j in range(whole, self.dim):

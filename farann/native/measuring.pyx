@@ -52,12 +52,13 @@ cdef void keys_of_placed(QueryBatch batch, RowReader rows, int64_t i, const Plac
 
 
 def keys_of_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::1] slots,
-                  double[:, ::1] keys, CancelFlag flag=None, *, bint as_scores=False):
+                  double[:, ::1] keys, CancelFlag flag=None, *, float[:, ::1] scores=None):
     """Write the keys of `slots` for each of the queries, (n, n_slots), or their scores.
 
     Under cosine keys are divided by the query's norm, so that those of members of a set can be
     compared.
     """
+    cdef double found[KEYS_AT_ONCE]
     cdef int64_t i, j, count, at = 0, n = queries.shape[0], n_slots = slots.shape[0]
     cdef int64_t first = 0 if snapshot.vectors else snapshot.segments[0].count
     cdef double norm
@@ -67,8 +68,10 @@ def keys_of_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
     cdef RowReader rows
     if n_slots == 0 or n == 0:
         return
-    if keys.shape[0] != n or keys.shape[1] != n_slots or queries.shape[1] != snapshot.dim:
-        raise ValueError("there must be a key for each query and slot")
+    if queries.shape[1] != snapshot.dim or (
+            (keys.shape[0], keys.shape[1]) if scores is None else
+            (scores.shape[0], scores.shape[1])) != (n, n_slots):
+        raise ValueError("there must be a key or a score for each query and slot")
     for j in range(n_slots):
         if not first <= slots[j] < snapshot.n_slots:
             raise ValueError("slots must be slots of the snapshot, of rows with vectors")
@@ -86,11 +89,13 @@ def keys_of_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
             for i in range(n):
                 if batch.cancelled():
                     break
-                keys_of_placed(batch, rows, i, &placed, &keys[i, at])
+                keys_of_placed(batch, rows, i, &placed, found)
                 norm = batch.queries[i].prepared.query_norm
-                for j in range(at, at + count):
-                    keys[i, j] = (farann_score(snapshot.metric, keys[i, j], norm) if as_scores
-                                  else keys[i, j] / norm)
+                for j in range(count):
+                    if scores is None:
+                        keys[i, at + j] = found[j] / norm
+                    else:
+                        scores[i, at + j] = <float>farann_score(snapshot.metric, found[j], norm)
             at += count
         farann_arithmetic_end(before)
     batch.check_cancelled()

@@ -14,7 +14,6 @@ from farann.contract.stop_rule import ALL_ROWS, EXACT, StopRule
 from farann.results import Hits, RangeHits, SearchStats, unchecked
 from farann.runtime import pool
 from farann.runtime.cost import codes_pay, row_costs
-from farann.runtime.process import ieee_arithmetic
 
 _QUERIES_A_TASK = 1024  # enough to make packing the rows cheap, few enough for the caches
 _QUERIES_OF_CELLS = 2048  # of one approximate task: the more, the more of them share a probe
@@ -198,10 +197,8 @@ def score(snapshot: _core.Snapshot, queries: Float32Array, slots: Int64Array,
     scores = np.empty((len(queries), len(slots)), np.float32)
 
     def work(start: int, stop: int, flag: _core.CancelFlag) -> None:
-        keys = np.empty((stop - start, len(slots)))
-        _core.keys_of_slots(snapshot, queries[start:stop], slots, keys, flag, as_scores=True)
-        with ieee_arithmetic(), np.errstate(over="ignore"):  # what float32 can't hold is infinite
-            scores[start:stop] = keys
+        _core.keys_of_slots(snapshot, queries[start:stop], slots, None, flag,
+                            scores=scores[start:stop])
 
     # Keys are computed in float64, which is as slow as the scalar level.
     long = _is_long(len(queries), len(slots) * snapshot.dim, 0, "scalar")

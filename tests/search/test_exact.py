@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -241,3 +242,17 @@ def test_metrics_are_what_people_expect() -> None:
     assert hits["dot"].scores.tolist() == [0, 2, 8]
     assert hits["cosine"].ids.tolist() == [2, 0, 1]
     assert_same_bits(hits["cosine"].scores, float32([0, 0.8, 1]))
+
+
+def test_scores_take_the_memory_of_the_answer(rng: np.random.Generator) -> None:
+    index = index_of(rng.standard_normal((20_000, 8), np.float32), "dot", threads=1)
+    queries, ids = rng.standard_normal((64, 8), np.float32), np.arange(20_000)
+    index.score(queries[:1], ids)
+    tracemalloc.start()
+    try:
+        scores = index.score(queries, ids)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # The array of those that have vectors, and the answer.
+    assert peak < 2.5 * scores.nbytes
