@@ -1,4 +1,4 @@
-"""What recommenders need; each module asks for the library that it is made for.
+"""Adapters for other libraries; each module imports the library that it is for.
 
 Nothing here is imported by ``import farann``.
 """

@@ -21,7 +21,7 @@ Filter = Callable[[T], bool] | Mapping[str, Any]
 
 @contextlib.contextmanager
 def installed_with(extra: str) -> Iterator[None]:
-    """Say how to install a module that an import in the block doesn't find."""
+    """Add install advice to import errors raised in the block."""
     try:
         yield
     except ModuleNotFoundError as error:
@@ -155,7 +155,7 @@ class Documents(Generic[T]):
 
     def load(self, path: str | os.PathLike[str], from_json: Callable[[Any], T], *,
              mmap: bool = False) -> None:
-        """Take the place of all there is by what `save` wrote; nothing of it is run as code.
+        """Replace all documents by those that `save` wrote; nothing of the file is run as code.
 
         Raises
         ------

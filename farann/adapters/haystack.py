@@ -52,7 +52,7 @@ class FarannDocumentStore:
         return store
 
     def count_documents(self) -> int:
-        """How many documents there are."""
+        """The number of documents."""
         return len(self.documents.by_id)
 
     def filter_documents(self, filters: dict[str, Any] | None = None) -> Found:
@@ -83,7 +83,7 @@ class FarannDocumentStore:
 
     def search(self, search: str, query_embedding: list[float], top_k: int,
                filters: dict[str, Any] | None = None, **options: Any) -> Found:
-        """What a search of `farann.Index` finds, with scores that are larger for similar ones."""
+        """Search `farann.Index`; scores are larger for similar documents."""
         filter: Any = filters and (lambda one: document_matches_filter(filters, one))
         match filters:
             case {"field": field, "operator": "==" | "in" as operator, "value": value} if (

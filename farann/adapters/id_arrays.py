@@ -28,7 +28,7 @@ def pack(ids: IdArray) -> dict[str, IdArray]:
 
 
 def unpack(parts: Mapping[str, IdArray]) -> IdArray:
-    """What was packed; strings come as an object array of bytes.
+    """Unpack ids; strings come as an object array of bytes.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def unpack(parts: Mapping[str, IdArray]) -> IdArray:
 
 
 def write(store: MutableMapping[str, Any], name: str, ids: IdArray) -> None:
-    """Put ids into the part of a file that a Keras layer has."""
+    """Write ids into a Keras layer's part of a file."""
     for part, array in pack(ids).items():
         store[f"{name}.{part}"] = array
 

@@ -12,7 +12,7 @@ from farann.index import Index
 
 
 class IndexOptions:
-    """What a layer passes on to its index.
+    """The options that a layer passes on to its index.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class IndexOptions:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What a layer's configuration keeps."""
+        """The options as a layer's configuration keeps them."""
         return {**self.of_index, **self.of_search}
 
     def made(self, rows: Float32Array) -> Index:

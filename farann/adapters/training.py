@@ -18,7 +18,7 @@ _MASKED = -1e30
 
 
 class Operations(Protocol):
-    """What losses need of a library of tensors; the names are those of ``keras.ops``."""
+    """The tensor functions that losses use, by the names of ``keras.ops``."""
 
     arange: Any
     cast: Any
@@ -211,7 +211,7 @@ def relative_log_q(ops: Any, frequency: Tensor, batch: Any, uniform: Any = 0) ->
 
 
 class _Batch(NamedTuple):
-    """What a call of `retrieval_loss` was given, as tensors."""
+    """The arguments of `retrieval_loss`, as tensors."""
 
     queries: Tensor
     candidates: Tensor

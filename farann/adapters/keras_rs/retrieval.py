@@ -21,7 +21,7 @@ Tensor = Any
 
 
 class _FurthestRetrieval(Retrieval):
-    """What both layers share: identifiers, which backends can't always hold, and files."""
+    """Base of both layers: identifiers, which backends can't always hold, and files."""
 
     def __init__(self, k: int, return_scores: bool, **options: Any) -> None:
         super().__init__(k=checks.to_int("k", k, 1), return_scores=return_scores, **options)
@@ -42,7 +42,7 @@ class _FurthestRetrieval(Retrieval):
         return self._ids
 
     def update_candidates(self, candidate_embeddings: Any, candidate_ids: Any = None) -> None:
-        """Take candidates, in the place of those there were.
+        """Replace the candidates.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class _FurthestRetrieval(Retrieval):
         return (keras.KerasTensor(shape, "float32"), ids) if self.return_scores else ids
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` makes such a layer of; candidates are state, not configuration."""
+        """The configuration for `from_config`; candidates are state, and not part of it."""
         return {**super().get_config(), "return_scores": self.return_scores}
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
@@ -284,7 +284,7 @@ class FurthestRetrieval(_FurthestRetrieval):
         self._start(candidate_embeddings, candidate_ids)
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` makes such a layer of; candidates are state, not configuration."""
+        """The configuration for `from_config`; candidates are state, and not part of it."""
         return {**super().get_config(), **self._how.config}
 
     def _store(self, rows: Float32Array, ids: IdArray | None) -> None:

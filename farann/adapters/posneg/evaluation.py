@@ -1,4 +1,4 @@
-"""How well ways of ranking order feedback that none of them has seen, and what is wrong with it."""
+"""Evaluation of rankings on held-out feedback, and warnings about the data."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Evaluation(NamedTuple):
                           self.advice])
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON can hold it; None stands for what isn't defined."""
+        """The report as JSON can hold it; None stands for undefined values."""
         rows = [{key: value if isinstance(value, str) else
                  None if np.isnan(value.mean) else value._asdict()
                  for key, value in row._asdict().items()} for row in self.rows]
@@ -108,7 +108,7 @@ def _by_user(users: Int64Array, liked: BoolArray, scores: Float64Array, k: int
 
 
 def _advice(means: dict[str, Interval], auc: dict[str, Float64Array]) -> str:
-    """Which to use: by the area under the ROC curve, on the same users."""
+    """The ranking to use: by the area under the ROC curve, on the same users."""
     others = {name: value.mean for name, value in means.items() if name not in (THIS, ORACLE)}
     best = max(others, key=lambda name: np.nan_to_num(others[name], nan=0.5))
     gain = metrics.mean_interval(auc[THIS] - auc[best])

@@ -145,7 +145,7 @@ class _Adam:
         self._moments = [(np.zeros_like(part), np.zeros_like(part)) for part in parts]
 
     def step(self, slopes: list[npt.NDArray[Any]], penalty: float) -> None:
-        """Go against the slopes of the loss, whose penalty is that times half the squares."""
+        """Step against the gradient of the loss; the penalty is half the squares times a factor."""
         self._step += 1
         for part, slope, (mean, square) in zip(self._parts, slopes, self._moments, strict=True):
             pull = slope + penalty * part

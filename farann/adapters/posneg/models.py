@@ -253,7 +253,7 @@ class LinearForm(NamedTuple):
 
 
 def coordinates(queries: Sequence[Float32Array]) -> Float32Array:
-    """What the scale of a `LinearForm` multiplies: each query and a 1 by each model, and two 1s.
+    """The factors of the scale of a `LinearForm`: each query and a 1 by each model, and two 1s.
 
     A query of zeros has a 0 in the place of the 1.
     """

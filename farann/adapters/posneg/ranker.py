@@ -50,7 +50,7 @@ class FusionHits(Result):
 
 
 class _State(NamedTuple):
-    """What `fit` found, swapped in at once."""
+    """The state after `fit`, swapped in by one assignment."""
 
     models: Models
     learned: Learned
@@ -125,7 +125,7 @@ class FusionRanker:
 
     @property
     def report(self) -> tuple[ModelReport, ...]:
-        """What `fit` made of each model: its weight, its share in the score, its AUC alone."""
+        """The fit of each model: its weight, its share in the score, its AUC alone."""
         return self._fitted().learned.reports
 
     def __repr__(self) -> str:
@@ -223,7 +223,7 @@ class FusionRanker:
         return self
 
     def replace(self, models: Sequence[SignedModel]) -> FusionRanker:
-        """Put models that were trained anew under what this ranker has learned.
+        """Replace the models by ones trained anew, and keep the learned coefficients.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""What a ranker learns: logistic regressions in which each user has an intercept of their own."""
+"""The ranker's fit: logistic regressions in which each user has an intercept of their own."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Pairs(NamedTuple):
 
 
 class ModelReport(NamedTuple):
-    """What `fit` made of one model.
+    """The fit of one model.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Exposure(NamedTuple):
 
 
 class Learned(NamedTuple):
-    """All that `fit` finds."""
+    """The result of `fit`."""
 
     centers: Float64Array  # (n_models,): mean scores, for what a model lacks
     weights: Float64Array  # (n_models,)
@@ -211,7 +211,7 @@ def _checked_auc(name: str, sign: int | str, feedback: Feedback, m: int, weight:
 
 def _exposure(feedback: Feedback, unseen: Pairs, centers: Float64Array, size: int, n_users: int,
               preference: float) -> Exposure:
-    """What tells shown pairs from unseen ones."""
+    """A classifier of shown against unseen pairs."""
     times = np.bincount(feedback.items, minlength=size)
     # A shown pair counts its item's other showings, plus one for the logarithm.
     popular = np.log(np.concatenate([times[feedback.items], times[unseen.items] + 1.0]))

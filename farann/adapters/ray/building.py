@@ -37,7 +37,7 @@ _SHARED_ROWS = 4_096  # most rows that serve as a sample for all shards, where n
 
 
 class Plan(NamedTuple):
-    """How a sharded index is built: what has to be the same when a build goes on."""
+    """The options of a sharded build, which must be the same when a build is resumed."""
 
     rows: int
     rows_per_shard: int
@@ -52,7 +52,7 @@ class Plan(NamedTuple):
 
     @property
     def bounds(self) -> list[int]:
-        """Where shards begin, and where the last one ends: about as many rows in each."""
+        """The first row of each shard, and the end; shards have about equal numbers of rows."""
         n = math.ceil(self.rows / self.rows_per_shard)
         return [self.rows * i // n for i in range(n + 1)]
 

@@ -142,7 +142,7 @@ def _blocks_of(dataset: Any, columns: tuple[str | None, ...]) -> Iterator[Any]:
 
 
 def _got(ref: Any, timeout: float | None = None) -> Any:
-    """What a task or a call returned; errors as they were raised there."""
+    """The result of a task or a call; its errors are raised again."""
     try:
         return ray.get(ref, timeout=timeout)
     except ray.exceptions.RayTaskError as error:
@@ -261,7 +261,7 @@ class Cluster(Selecting, AbstractContextManager["Cluster"]):
         self.close()
 
     def stats(self) -> dict[str, Any]:
-        """What there is, and what the last searches did.
+        """The state of the cluster, and statistics of the last searches.
 
         Returns
         -------
@@ -274,7 +274,7 @@ class Cluster(Selecting, AbstractContextManager["Cluster"]):
                 "replicas": len(self._workers[0]), "shards": shards}
 
     def refresh(self) -> None:
-        """Have the next searches know of all changes and tunings that others made until now."""
+        """Read all changes and tunings that others have made, for the next searches."""
         self._at = max(self._at, count_changes(self._storage))
         self._tunings.forget()
 
@@ -343,7 +343,7 @@ class Cluster(Selecting, AbstractContextManager["Cluster"]):
         return answers
 
     def _begun(self, worker: Any, method: str, args: Any) -> Any:
-        """Have a worker begin with an answer."""
+        """Send a worker a task."""
         return (partial(worker.answer, method, self._at, args) if self._here else
                 worker.answer.remote(method, self._at, args))
 

@@ -434,7 +434,7 @@ def _search(self: Gathering, kind: str, ids: Any, allow_partial: bool, unknown: 
 
 
 def _excluding(exclude: Any, own: list[Any]) -> Any:
-    """What to exclude beside some rows, which are listed once for all queries, or for each."""
+    """Rows to exclude beside given ones, listed once for all queries, or for each."""
     flat = exclude is None or len(exclude) == 0 or checks.is_flat(exclude)
     if exclude is None:
         exclude = []

@@ -67,7 +67,7 @@ class Change(NamedTuple):
 
 
 def count_changes(storage: Storage) -> int:
-    """How many changes there are; what else lies there may be what a killed process left."""
+    """The number of changes; other files may be left over from a killed process."""
     found = map(_CHANGE_NAME.fullmatch, storage.names("changes"))
     return max((int(match[1]) for match in found if match), default=0)
 
@@ -116,13 +116,13 @@ class Shard:
         return index
 
     def sync(self, at: int) -> None:
-        """Take in the changes up to a number."""
+        """Apply the changes up to a number."""
         if self.n_changes < at:
             with self._lock:
                 self._take(at)
 
     def _take(self, last: int) -> None:
-        """Take in the changes up to the last; ShardError for one that was damaged or is gone."""
+        """Apply all changes; ShardError if one is damaged or missing."""
         for number in range(self.n_changes + 1, last + 1):
             try:
                 content = self._storage.read(name_of(number))
@@ -170,7 +170,7 @@ class Shard:
         return here
 
     def search(self, kind: str, queries: Any, options: dict[str, Any]) -> Any:
-        """What a search of the index gives, with keys. For a recall it is tuned by the sample that
+        """Search the index, with keys. For a recall it is tuned by the sample that
         all shards have; it has its part of a budget. Added rows are few, and searched exactly.
         `only` has filters for all queries, as those of a selection."""
         options = dict(options)

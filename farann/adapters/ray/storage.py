@@ -118,7 +118,7 @@ class Manifest:
         return made
 
     def name_of(self, shard: int) -> str:
-        """What messages call a shard; the one after the last holds rows that were added."""
+        """The name of a shard in messages; the one after the last holds added rows."""
         files = [record.file for record in self.shards]
         return f"shard {shard} ({[*files, 'added rows'][shard]})"
 
@@ -191,7 +191,7 @@ class Storage:
         self.write(name, content.getvalue())
 
     def place(self, name: str) -> Path:
-        """Where a local file goes, in a folder that is there."""
+        """The path of a local file, whose folder is made."""
         target = Path(self.path(name))
         target.parent.mkdir(parents=True, exist_ok=True)
         return target
@@ -239,7 +239,7 @@ def checked(path: Path, sha256: str, what: str) -> Path:
 
 
 class SharedTuning(NamedTuple):
-    """What merged answers reach, by the recall that each shard is asked for; `print` shows a table.
+    """Recall of merged answers, by the recall requested of each shard; `print` shows a table.
 
     Attributes
     ----------
@@ -321,7 +321,7 @@ class SharedTunings:
         self._known.clear()
 
     def _read(self, name: str, digest: str) -> SharedTuning | None:
-        """What a file says; None if it isn't what was written, or of another sample."""
+        """Read a file; None if it is damaged or of another sample."""
         try:
             fields = json.loads(self._storage.read(name))
             asked, recalls = (tuple(map(float, fields[name])) for name in ("asked", "recalls"))

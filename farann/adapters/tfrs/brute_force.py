@@ -121,7 +121,7 @@ class StreamingFurthest(FurthestTopK):
             "there are Furthest and BruteForceFurthest")
 
     def index_from_dataset(self, candidates: tf.data.Dataset) -> StreamingFurthest:
-        """Take a dataset, in the place of the one there was; calls will read it.
+        """Replace the dataset, which calls will read.
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ class StreamingFurthest(FurthestTopK):
         return self
 
     def get_config(self) -> dict[str, Any]:
-        """As for all furthest layers, and the parallel calls."""
+        """The configuration of all furthest layers, and the parallel calls."""
         return {**super().get_config(), "num_parallel_calls": self._num_parallel_calls}
 
     def _retrieve(self, queries: Tensor, k: Any) -> tuple[Tensor, Tensor]:

@@ -99,7 +99,7 @@ class Furthest(IndexedTopK):
         return exact.index(self._candidates, self._identifiers)
 
     def get_config(self) -> dict[str, Any]:
-        """As for all furthest layers, and what is passed on to the index."""
+        """The configuration of all furthest layers, and the index's options."""
         return {**super().get_config(), **self._search.how.config}
 
     def _store(self, state: State, identifiers: Tensor) -> None:

@@ -78,7 +78,7 @@ class BruteForceFusion(IndexedTopK):
 
     def index_ranker(self, ranker: FusionRanker, identifiers: Any = None, *, among: str = "all",
                      exposure: float | None = None) -> BruteForceFusion:
-        """Take the items of a ranker and what it has learned, in the place of what there was.
+        """Replace the items and coefficients by those of a ranker.
 
         Parameters
         ----------
@@ -140,7 +140,7 @@ class BruteForceFusion(IndexedTopK):
             setattr(self, "query_with_exclusions", asked)
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` makes such a layer of; candidates are weights, not configuration."""
+        """The configuration for `from_config`; candidates are weights, and not part of it."""
         config = super().get_config()
         del config["metric"]  # each model has its own
         return config
@@ -230,16 +230,16 @@ class BruteForcePosNeg(BruteForceFusion):
 
     @property
     def positive_query_model(self) -> Any:
-        """What embeds queries for the model of likes."""
+        """The query model of likes."""
         return None if self.query_models is None else self.query_models[0]
 
     @property
     def negative_query_model(self) -> Any:
-        """What embeds queries for the model of dislikes."""
+        """The query model of dislikes."""
         return None if self.query_models is None else self.query_models[1]
 
     def index(self, candidates: Any, identifiers: Any = None) -> BruteForcePosNeg:
-        """Take the candidates of both models, in the place of those there were.
+        """Replace the candidates of both models.
 
         What a ranker has learned is gone then: for new items under an old calibration there is
         `FusionRanker.replace`.
@@ -277,7 +277,7 @@ class BruteForcePosNeg(BruteForceFusion):
         return self
 
     def get_config(self) -> dict[str, Any]:
-        """As for all layers, and the metric."""
+        """The configuration of all layers, and the metric."""
         return {**super().get_config(), "metric": self._metric}
 
 

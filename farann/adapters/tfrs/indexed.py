@@ -35,7 +35,7 @@ class IndexedTopK(FurthestTopK):
         self._identifiers = variable("identifiers", tf.zeros([0], dtype))
 
     def index(self, candidates: Any, identifiers: Any = None) -> IndexedTopK:
-        """Take candidates, in the place of those there were.
+        """Replace the candidates.
 
         Parameters
         ----------
@@ -62,7 +62,7 @@ class IndexedTopK(FurthestTopK):
         return self
 
     def index_from_dataset(self, candidates: tf.data.Dataset) -> IndexedTopK:
-        """Take the candidates of a dataset, in the place of those there were.
+        """Replace the candidates by those of a dataset.
 
         Parameters
         ----------
@@ -79,7 +79,7 @@ class IndexedTopK(FurthestTopK):
         return self.index(rows[0] if self._n_models == 1 else rows, identifiers)
 
     def get_config(self) -> dict[str, Any]:
-        """As for all furthest layers, and the identifiers' type."""
+        """The configuration of all furthest layers, and the identifiers' type."""
         return {**super().get_config(), "id_dtype": self._identifiers.dtype.name}
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
@@ -104,7 +104,7 @@ class IndexedTopK(FurthestTopK):
         setattr(self, "query_with_exclusions", tf.function(super().query_with_exclusions))
 
     def _store(self, state: State, identifiers: Tensor) -> None:
-        """Put candidates, and what else there is, into the variables."""
+        """Assign candidates and the other state to the variables."""
         variables = self._state()
         for name, value in state.items():
             variables[name].assign(value)
@@ -127,7 +127,7 @@ class IndexedTopK(FurthestTopK):
             return tf.identity(candidates)
 
     def _take_id_dtype(self, dtype: Any) -> None:
-        """Have the identifiers' variable be of a type; compiled functions hold on to the old."""
+        """Change the type of the identifiers' variable; compiled functions keep the old one."""
         if dtype == self._identifiers.dtype:
             return
         if int(tf.shape(self._candidates)[0]):
@@ -192,7 +192,7 @@ def check_dataset(candidates: Any, n_models: int = 1) -> None:
 
 
 def collected(candidates: tf.data.Dataset, n_models: int = 1) -> list[Tensor]:
-    """What a dataset of batches holds: identifiers, or None, and embeddings, as one tensor each."""
+    """Join a dataset of batches: identifiers, or None, and embeddings, as one tensor each."""
     check_dataset(candidates, n_models)
     with_ids = isinstance(candidates.element_spec, tuple)
     batches = [batch if with_ids else (batch,) for batch in candidates]

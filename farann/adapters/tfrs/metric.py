@@ -1,4 +1,4 @@
-"""How often the true candidate is among the furthest ones."""
+"""A metric: how often the true candidate is among the furthest ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SCORE_ROUNDING = 4 * float(np.finfo(np.float32).eps)
 
 
 class FactorizedBottomK(Factorized):
-    """How often the true candidate is among the k furthest of its query.
+    """The share of queries whose true candidate is among their k furthest.
 
     The counterpart of ``tfrs.metrics.FactorizedTopK`` for furthest layers, for use in
     ``tfrs.tasks.Retrieval(metrics=...)`` or by itself. `FactorizedTopK` counts right with furthest

@@ -1,4 +1,4 @@
-"""What all furthest layers share: queries, identifiers, exclusions, padding."""
+"""Base of all furthest layers: queries, identifiers, exclusions, padding."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class FurthestTopK(TopK):
         return True
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` makes such a layer of; candidates are weights, not configuration."""
+        """The configuration for `from_config`; candidates are weights, and not part of it."""
         models = {name: getattr(self, name) for name in self._MODELS}
         return {**{name: _each(tf.keras.layers.serialize, each) for name, each in models.items()},
                 "k": self._k, "metric": self._metric, "name": self.name}
@@ -219,7 +219,7 @@ def no_id(dtype: Any) -> Tensor:
 
 
 def same_ids(identifiers: Tensor, others: Tensor, argument: str) -> Tensor:
-    """Where identifiers are equal, whatever their number types."""
+    """Compare identifiers for equality, whatever their number types."""
     if identifiers.dtype != others.dtype:
         if not all(ids.dtype.is_integer or ids.dtype.is_floating for ids in (identifiers, others)):
             raise TypeError(f"{argument}: expected identifiers of type {identifiers.dtype.name}, "
