@@ -14,15 +14,12 @@ from contextlib import contextmanager
 from importlib import import_module
 
 from farann.cli.arguments import USAGE_ERROR, parser_of_commands, refuse
-from farann.cli.terminal import STREAM, blaming_options, say
+from farann.cli.terminal import LIST_FILES, ROW_FILES, STREAM, blaming_options, say
 
 __all__ = ["main"]
 
 USER_ERRORS = (ValueError, KeyError, OSError, ImportError, MemoryError)
 INTERRUPTED, BROKEN_PIPE = 130, 141  # exit statuses, as of a shell: 128 and SIGINT or SIGPIPE
-# Arguments that may come on standard input: rows, and with ids lists in text.
-_ROWS = ("vectors", "queries", "rows", "log")
-_IDS = ("ids", "groups", "exclude", "allowed", "first", "outside_groups", "item_ids", "user_ids")
 # How files begin, by which standard input is told to be one.
 _STARTS = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"PAR1": ".parquet",
            b"\x89HDF\r\n\x1a\n": ".hdf5", b"{": ".jsonl", b"[": ".jsonl"}
@@ -40,6 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         _, unknown = parser.parse_known_args(argv, arguments)
         if unknown:
             refuse(arguments, unknown)
+        if arguments.version:
+            import farann
+
+            print(f"farann {farann.__version__} ({farann.Index().isa})")
+            return 0
         if arguments.command is None:
             parser.print_help()
             return 0
@@ -85,7 +87,7 @@ def _standard_input(arguments: argparse.Namespace) -> Iterator[None]:
 
     What it is, its first bytes say. Errors speak of standard input, not of the file.
     """
-    asked = [name for name in (*_ROWS, *_IDS)
+    asked = [name for name in (*ROW_FILES, *LIST_FILES)
              if getattr(arguments, name, None) in (STREAM, [STREAM])]
     if not asked or arguments.command == "demo":
         yield
@@ -98,7 +100,7 @@ def _standard_input(arguments: argparse.Namespace) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="farann-") as folder:
         start = sys.stdin.buffer.read(8)
         suffix = next((name for magic, name in _STARTS.items() if start.startswith(magic)),
-                      ".csv" if asked[0] in _ROWS else ".txt")
+                      ".csv" if asked[0] in ROW_FILES else ".txt")
         path = os.path.join(folder, f"stdin{suffix}")
         with open(path, "wb") as stream:
             stream.write(start)

@@ -6,8 +6,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farann import Hits, Pairs, RangeHits, Selection
-from farann.cli.terminal import STREAM, print_table
+from farann.cli.terminal import print_table
 from farann.io.files import replacing
 from farann.io.vector_content import optional_package
 
@@ -74,15 +73,13 @@ def _csv(stream: IO[bytes], answers: Iterable[Found]) -> None:
 def _parquet(stream: IO[bytes], answers: Iterable[Found]) -> None:
     arrow = optional_package("pyarrow", ".parquet")
     parquet = optional_package("pyarrow.parquet", ".parquet")
-    writer = None
-    for table in _tables_of(answers):
-        made = arrow.table({name: column if column.dtype != object else arrow.array(
-            column, arrow.string()) for name, column in table.items()})  # if there are none, too
-        if writer is None:
-            writer = parquet.ParquetWriter(stream, made.schema)
-        writer.write_table(made)
-    if writer is not None:
-        writer.close()
+    tables = (arrow.table({
+        name: column if column.dtype != object else arrow.array(column, arrow.string())
+        for name, column in table.items()}) for table in _tables_of(answers))
+    first = next(tables)
+    with parquet.ParquetWriter(stream, first.schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table)
 
 
 def _jsonl(stream: IO[bytes], answers: Iterable[Found]) -> None:
@@ -132,29 +129,12 @@ WRITERS: dict[str, Callable[[IO[bytes], Iterable[Found]], None]] = {
     "json": _jsonl}
 
 
-# Where to
-
-
-@contextmanager
-def written(path: Path | None) -> Iterator[IO[bytes]]:
-    """A file that is replaced, or standard output."""
+def write(path: Path | None, kind: str, answers: Iterable[Found]) -> None:
+    """Write a file, replacing it, or to standard output."""
     if path is None:
         sys.stdout.flush()
-        yield sys.stdout.buffer
+        WRITERS[kind](sys.stdout.buffer, answers)
         sys.stdout.buffer.flush()
     else:
         with replacing(path) as stream:
-            yield stream
-
-
-def target(output: str | None, wanted: str | None, kinds: Sequence[str], what: str,
-           usual: str) -> tuple[Path | None, str]:
-    """The file to write, None for standard output, and what: as --format says, or its name."""
-    path = None if output in (None, STREAM) else Path(str(output))
-    if wanted is not None or path is None:
-        return path, wanted or usual
-    if path.suffix[1:] not in kinds:
-        listed = [f".{kind}" for kind in kinds]
-        raise ValueError(f"{path}: unknown extension {path.suffix!r}; {what} are written as "
-                         f"{', '.join(listed[:-1])} or {listed[-1]}")
-    return path, path.suffix[1:]
+            WRITERS[kind](stream, answers)

@@ -11,6 +11,9 @@ from farann.contract.index_spec import CODE_WIDTHS
 from farann.contract.row_types import STORED
 
 USAGE_ERROR = 2  # exit status of what the user can mend
+# Types of values by the words that help has for them; others are texts.
+_TYPES = {"N": int, "D": float, "E": float, "R": float, "RADIUS": float, "S": float,
+          "SHARE": float, "W": float, "X": float, "Y": float}
 
 ABOUT = """\
 Find the rows least like a query: the furthest by Euclidean distance (l2), by
@@ -221,22 +224,12 @@ def refuse(arguments: argparse.Namespace, unknown: list[str]) -> NoReturn:
                                 + f": {hint}" * bool(hint))
 
 
-class _Version(argparse.Action):
-    """Shows the version and the instruction set in use."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
-        import farann
-
-        print(f"farann {farann.__version__} ({farann.Index().isa})")
-        parser.exit()
-
-
 def cells(text: str) -> int | str:
     """A number of partitions, or auto."""
     return text if text == "auto" else int(text)
 
 
-Add = Callable[..., argparse.Action]
+Add = Callable[..., None]
 
 
 def _texts(text: str) -> dict[str, Any]:
@@ -247,191 +240,175 @@ def _texts(text: str) -> dict[str, Any]:
 
 def _command(commands: Any, name: str, short: str, text: str) -> Add:
     """What adds arguments to a new command."""
-    add: Add = commands.add_parser(name, help=short, **_texts(text)).add_argument
+    parser = commands.add_parser(name, help=short, **_texts(text))
+
+    def add(names: str, help: str, default: Any = None, **more: Any) -> None:
+        """Add an argument such as ``-k --k N``, whose type the word for its value says."""
+        *flags, word = names.split()
+        if word.isupper():
+            flags = flags or [word.lower()]
+            more = {"metavar": word, "type": _TYPES.get(word, str), **more}
+        else:
+            flags = [*flags, word]
+            more = more or {"action": "store_true"}
+        if default is not None:
+            help += f" (default: {default:,})" if word == "N" else f" (default: {default})"
+            more["default"] = default
+        parser.add_argument(*flags, help=help, **more)
+
     return add
 
 
 def _add_rows(add: Add) -> None:
     """The rows of a file, for commands that need no index."""
-    add("rows", metavar="ROWS", help="file of vectors, or an index")
-    add("--metric", choices=_core.METRICS, default="l2", help="of vectors: l2, dot or cosine "
-        "(default: l2)")
+    add("ROWS", "file of vectors, or an index")
+    add("--metric", "of vectors: l2, dot or cosine", "l2", choices=_core.METRICS)
 
 
-def _add_max_bytes(add: Add) -> None:
-    """The limit of vector files, for all that read them."""
-    add("--max-bytes", type=int, metavar="N", help="refuse a vector file whose numbers "
-        "take more than N bytes once unpacked (default: 100 times the file's size, at least 64 "
-        "MiB)")
-
-
-def _add_shared(add: Add, *, threads: bool = False, done: str = "found") -> None:
-    """What commands on vectors have in common."""
-    _add_max_bytes(add)
+def _add_shared(add: Add, *, threads: bool = True, done: str = "print what was found as JSON",
+                quiet: str = "no progress bar and no closing remark") -> None:
+    """What commands that read vectors have in common."""
+    add("--max-bytes N", "refuse a vector file whose numbers take more than N bytes once unpacked "
+        "(default: 100 times the file's size, at least 64 MiB)")
     if threads:
-        add("--threads", type=int, metavar="N", help="how many threads to use (default: "
-            "one for each CPU)")
-    add("--json", action="store_true", help=f"print what was {done} as JSON, for other programs")
-    add("-q", "--quiet", action="store_true", help="no progress bar and no closing remark")
+        add("--threads N", "how many threads to use (default: one for each CPU)")
+    add("--json", f"{done}, for other programs")
+    add("-q --quiet", quiet)
 
 
 def parser_of_commands() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = _Parser(prog="farann", **_texts(ABOUT))
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and the "
+    parser.add_argument("--version", action="store_true", help="show the version and the "
                         "instruction set in use")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     add = _command(commands, "build", "index the vectors of a file", BUILD)
-    add("vectors", metavar="VECTORS", nargs="+", help="files with a vector a row, patterns, or a "
-        "folder of Parquet files")
-    add("-o", "--output", metavar="INDEX", required=True, help="file to write the index to")
-    add("--metric", choices=_core.METRICS, default="l2", help="what furthest means: the "
-        "largest distance, the smallest dot product or the smallest cosine (default: l2)")
-    add("--dtype", choices=list(STORED), metavar="TYPE", help="the type that numbers are "
-        f"kept as: {', '.join(STORED)}; they are rounded for float32 alone (default: that of the "
-        "file, or float32)")
-    add("--codes", choices=list(CODE_WIDTHS), default="int8", help="how rows are scored before the "
-        "exact rerank: by 8-bit codes (fast), 4-bit codes (half as large) or the rows themselves "
-        "(least memory) (default: int8)")
-    add("--no-vectors", action="store_true", help="keep the codes alone, in a quarter (int8) or an "
-        "eighth (int4) of the memory; scores are approximate then, and searches need --recall or "
-        "--budget")
-    add("--cells", type=cells, metavar="N", help="group the rows into N partitions (IVF lists), "
-        "or auto, of which approximate searches probe a few (default: none)")
-    add("--queries", metavar="FILE", help="a sample of the queries to come, if these are "
-        "distributed differently from the rows")
-    add("--ids", metavar="FILE", help="ids of the rows, one each: a file, or the name of a column "
-        "of VECTORS (default: the only column of words, a column id or ids beside lists of "
-        "numbers, or the row numbers)")
-    add("--groups", metavar="FILE", help="labels of the rows' groups, one each: integers or "
-        "strings in a file, or the name of a column of VECTORS")
-    add("--seed", type=int, default=0, metavar="N", help="seed of all that is random "
-        "(default: 0)")
-    _add_shared(add, threads=True, done="written")
+    add("VECTORS", "files with a vector a row, patterns, or a folder of Parquet files", nargs="+")
+    add("-o --output INDEX", "file to write the index to", required=True)
+    add("--metric", "what furthest means: the largest distance, the smallest dot product or the "
+        "smallest cosine", "l2", choices=_core.METRICS)
+    add("--dtype TYPE", f"the type that numbers are kept as: {', '.join(STORED)}; they are rounded "
+        "for float32 alone (default: that of the file, or float32)", choices=list(STORED))
+    add("--codes", "how rows are scored before the exact rerank: by 8-bit codes (fast), 4-bit "
+        "codes (half as large) or the rows themselves (least memory)", "int8",
+        choices=list(CODE_WIDTHS))
+    add("--no-vectors", "keep the codes alone, in a quarter (int8) or an eighth (int4) of the "
+        "memory; scores are approximate then, and searches need --recall or --budget")
+    add("--cells N", "group the rows into N partitions (IVF lists), or auto, of which approximate "
+        "searches probe a few (default: none)", type=cells)
+    add("--queries FILE", "a sample of the queries to come, if these are distributed differently "
+        "from the rows")
+    add("--ids FILE", "ids of the rows, one each: a file, or the name of a column of VECTORS "
+        "(default: the only column of words, a column id or ids beside lists of numbers, or the "
+        "row numbers)")
+    add("--groups FILE", "labels of the rows' groups, one each: integers or strings in a file, or "
+        "the name of a column of VECTORS")
+    add("--seed N", "seed of all that is random", 0)
+    _add_shared(add, done="print what was written as JSON")
 
     add = _command(commands, "search", "find the rows furthest from queries", SEARCH)
-    add("index", metavar="INDEX", help="file that farann build wrote")
-    add("queries", metavar="QUERIES", nargs="?", help="file with a query a row")
-    add("--ids", metavar="FILE", help="instead of QUERIES: rows of the index by their ids, one a "
-        "line, each left out of its own answer")
-    add("--likes", metavar="FILE", help="instead of QUERIES: ids of rows to find others like, a "
-        "list for each question")
-    add("--dislikes", metavar="FILE", help="ids of rows to find others unlike, a list for each "
+    add("INDEX", "file that farann build wrote")
+    add("QUERIES", "file with a query a row", nargs="?")
+    add("--ids FILE", "instead of QUERIES: rows of the index by their ids, one a line, each left "
+        "out of its own answer")
+    add("--likes FILE", "instead of QUERIES: ids of rows to find others like, a list for each "
         "question")
-    add("--weight", type=float, metavar="W", help="how much dislikes count (default: 1)")
-    add("--likes-by", choices=["mean", "best"], help="which similarity to several likes counts "
-        "(default: mean)")
-    add("-k", "--k", type=int, metavar="N", help="how many rows to find for each query "
-        "(default: 10)")
-    add("-o", "--output", metavar="OUT", help=".npz, .csv, .parquet or .jsonl file to write; - is "
-        "standard output, as CSV")
-    add("--format", choices=["npz", "csv", "parquet", "jsonl"], metavar="F",
-        help="npz, csv, parquet or jsonl: what to write whatever OUT is called")
-    add("--nearest", action="store_const", const=True, help="find the nearest rows instead")
-    add("--beyond", type=float, metavar="RADIUS", help="find all rows at a greater distance, or "
-        "with a smaller dot product or cosine; write --beyond=-0.5 if it is negative")
-    add("--within", type=float, metavar="RADIUS", help="find all other rows, nearest first")
-    add("--diversity", type=float, metavar="D", help="find rows like the query and unlike each "
-        "other: from 0, the most similar ones, to 1")
-    add("--recall", type=float, metavar="R", help="find this share of the true answer, on "
-        "average, as farann tune measured")
-    add("--epsilon", type=float, metavar="E", help="leave out no row that is more than 1 + E "
-        "times as far as the last one found (l2), or better by more than E (dot, cosine)")
-    add("--budget", type=int, metavar="N", help="scan at most N rows")
-    add("--seconds", type=float, metavar="S", help="stop after S seconds a query, with what has "
-        "been found by then")
-    add("--exclude", metavar="FILE", help="ids to leave out, a list for each query")
-    add("--allowed", metavar="FILE", help="the only ids to find, or a boolean mask over all rows")
-    for word, which in (("groups", "that group alone"), ("outside-groups", "all other groups")):
-        add(f"--{word}", metavar="FILE", help="labels of groups, one a query: find rows of "
-            f"{which}")
-    add("--mmap", action="store_true", help="map the file: leave the rows on disk and read what is "
-        "needed")
-    _add_shared(add, threads=True)
-
-    add = _command(commands, "tune", "measure what recall costs", TUNE)
-    add("index", metavar="INDEX", help="file that farann build wrote")
-    add("--queries", metavar="FILE", help="a sample of the queries to come (default: rows)")
-    add("-k", "--k", type=int, default=10, metavar="N", help="how many rows searches will "
-        "ask for (default: 10)")
-    add("--recall", type=float, default=0.95, metavar="R", help="name the fastest setting that "
-        "reaches this recall (default: 0.95)")
-    add("--plot", metavar="FILE", help=".png, .svg or .pdf to plot recall against cost to; takes "
-        "matplotlib")
+    add("--dislikes FILE", "ids of rows to find others unlike, a list for each question")
+    add("--weight W", "how much dislikes count (default: 1)")
+    add("--likes-by", "which similarity to several likes counts (default: mean)",
+        choices=["mean", "best"])
+    add("-k --k N", "how many rows to find for each query (default: 10)")
+    add("-o --output OUT", ".npz, .csv, .parquet or .jsonl file to write; - is standard output, as "
+        "CSV")
+    add("--format F", "npz, csv, parquet or jsonl: what to write whatever OUT is called",
+        choices=["npz", "csv", "parquet", "jsonl"])
+    add("--nearest", "find the nearest rows instead", action="store_const", const=True)
+    add("--beyond RADIUS", "find all rows at a greater distance, or with a smaller dot product or "
+        "cosine; write --beyond=-0.5 if it is negative")
+    add("--within RADIUS", "find all other rows, nearest first")
+    add("--diversity D", "find rows like the query and unlike each other: from 0, the most similar "
+        "ones, to 1")
+    add("--recall R", "find this share of the true answer, on average, as farann tune measured")
+    add("--epsilon E", "leave out no row that is more than 1 + E times as far as the last one "
+        "found (l2), or better by more than E (dot, cosine)")
+    add("--budget N", "scan at most N rows")
+    add("--seconds S", "stop after S seconds a query, with what has been found by then")
+    add("--exclude FILE", "ids to leave out, a list for each query")
+    add("--allowed FILE", "the only ids to find, or a boolean mask over all rows")
+    add("--groups FILE", "labels of groups, one a query: find rows of that group alone")
+    add("--outside-groups FILE", "labels of groups, one a query: find rows of all other groups")
+    add("--mmap", "map the file: leave the rows on disk and read what is needed")
     _add_shared(add)
 
+    add = _command(commands, "tune", "measure what recall costs", TUNE)
+    add("INDEX", "file that farann build wrote")
+    add("--queries FILE", "a sample of the queries to come (default: rows)")
+    add("-k --k N", "how many rows searches will ask for", 10)
+    add("--recall R", "name the fastest setting that reaches this recall", 0.95)
+    add("--plot FILE", ".png, .svg or .pdf to plot recall against cost to; takes matplotlib")
+    _add_shared(add, threads=False)
+
     add = _command(commands, "select", "choose rows that cover all others", SELECT)
-    add("-k", "--k", type=int, metavar="N", help="how many rows to choose (default: all "
-        "that --radius takes)")
-    add("-o", "--output", metavar="OUT", help=".npy, .txt, .csv, .parquet or .json file of ids to "
-        "write (default: standard output, as text)")
-    add("--radius", type=float, metavar="R", help="stop when every row is within this distance "
-        "of a chosen one, or has this dot product or cosine with one")
-    add("--scores", metavar="FILE", help="scores of the rows, by their ids if the file has ids, or "
-        "one a row in their order: choose the best of which no two are nearer than --radius, by "
-        "default the radius that leaves -k rows; FILE:NAME names a column")
-    add("--per-group", type=int, metavar="N", help="choose at most N rows of each "
-        "group of the index")
-    add("--start", metavar="ID", help="the first row (default: the one furthest from the mean)")
+    add("-k --k N", "how many rows to choose (default: all that --radius takes)")
+    add("-o --output OUT", ".npy, .txt, .csv, .parquet or .json file of ids to write (default: "
+        "standard output, as text)")
+    add("--radius R", "stop when every row is within this distance of a chosen one, or has this "
+        "dot product or cosine with one")
+    add("--scores FILE", "scores of the rows, by their ids if the file has ids, or one a row in "
+        "their order: choose the best of which no two are nearer than --radius, by default the "
+        "radius that leaves -k rows; FILE:NAME names a column")
+    add("--per-group N", "choose at most N rows of each group of the index")
+    add("--start ID", "the first row (default: the one furthest from the mean)")
     for word, which in (("first", "ids that were chosen before"), ("exclude", "ids to leave out"),
                         ("allowed", "the only ids to choose, or a boolean mask over all rows"),
                         ("groups", "labels of the only groups to choose from"),
                         ("outside-groups", "labels of groups to leave out")):
-        add(f"--{word}", metavar="FILE", help=f"{which}, one a line")
-    add("--plot", metavar="FILE", help=".png, .svg or .pdf to plot the radius by rows to; takes "
-        "matplotlib")
+        add(f"--{word} FILE", f"{which}, one a line")
+    add("--plot FILE", ".png, .svg or .pdf to plot the radius by rows to; takes matplotlib")
     _add_rows(add)
-    _add_shared(add, threads=True)
+    _add_shared(add)
 
     add = _command(commands, "diameter", "find the two rows furthest apart", DIAMETER)
     _add_rows(add)
-    _add_shared(add, threads=True)
+    _add_shared(add)
 
     add = _command(commands, "pairs", "find near duplicates: all pairs within a radius", PAIRS)
     _add_rows(add)
-    add("radius", type=float, metavar="RADIUS", help="distance, dot product or cosine")
-    add("-o", "--output", metavar="OUT", help=".csv, .parquet, .npz or .json file to write "
-        "(default: standard output, as CSV)")
-    add("--limit", type=int, default=10_000_000, metavar="N", help="the most pairs to "
-        "find (default: 10,000,000)")
-    _add_shared(add, threads=True)
+    add("RADIUS", "distance, dot product or cosine")
+    add("-o --output OUT", ".csv, .parquet, .npz or .json file to write (default: standard output, "
+        "as CSV)")
+    add("--limit N", "the most pairs to find", 10_000_000)
+    _add_shared(add)
 
     add = _command(commands, "info", "show what is in an index", INFO)
-    add("index", metavar="INDEX", help="file that farann build wrote")
-    add("--verify", action="store_true", help="check every byte")
-    add("--json", action="store_true", help="as JSON, for other programs")
+    add("INDEX", "file that farann build wrote")
+    add("--verify", "check every byte")
+    add("--json", "as JSON, for other programs")
 
     posneg = commands.add_parser("posneg", help="rank by likes and dislikes", **_texts(POSNEG))
     actions = posneg.add_subparsers(dest="action", metavar="ACTION", required=True)
     add = _command(actions, "evaluate", "which way of ranking pays on a log", EVALUATE)
-    add("log", metavar="LOG", help=".csv, .tsv or .parquet")
-    add("--columns", metavar="U,I,L[,T]", help="names of the columns of user, item, label and time "
-        "(default: user, item, label or rating, and time if it is there)")
-    add("--liked", type=float, metavar="X", help="ratings of X or more are likes")
-    add("--disliked", type=float, metavar="Y", help="ratings of Y or less are dislikes")
-    add("--model", nargs=3, action="append", default=[], metavar=("SIGN", "ITEMS", "USERS"),
-        help="a model of likes, dislikes or both, and its vectors; may be repeated")
-    add("--metric", choices=["dot", "cosine"], default="dot", help="what models were trained for "
-        "(default: dot)")
-    add("--item-ids", metavar="FILE", help="ids of the rows of ITEMS")
-    add("--user-ids", metavar="FILE", help="ids of the rows of USERS")
-    add("--test", type=float, default=0.3, metavar="SHARE", help="the share of the log to judge "
-        "by: the last, or of each user some at random if there is no time (default: 0.3)")
-    add("-k", "--k", type=int, default=10, metavar="N", help="how much of a list counts "
-        "(default: 10)")
-    add("--dim", type=int, default=16, metavar="N", help="dimension of models that are "
-        "trained here (default: 16)")
-    add("--seed", type=int, default=0, metavar="N", help="seed of all that is random "
-        "(default: 0)")
-    add("--json", action="store_true", help="as JSON, for other programs")
-    _add_max_bytes(add)
-    add("-q", "--quiet", action="store_true", help="no remarks")
+    add("LOG", ".csv, .tsv or .parquet")
+    add("--columns U,I,L[,T]", "names of the columns of user, item, label and time (default: user, "
+        "item, label or rating, and time if it is there)")
+    add("--liked X", "ratings of X or more are likes")
+    add("--disliked Y", "ratings of Y or less are dislikes")
+    add("--model", "a model of likes, dislikes or both, and its vectors; may be repeated", nargs=3,
+        action="append", metavar=("SIGN", "ITEMS", "USERS"))
+    add("--metric", "what models were trained for", "dot", choices=["dot", "cosine"])
+    add("--item-ids FILE", "ids of the rows of ITEMS")
+    add("--user-ids FILE", "ids of the rows of USERS")
+    add("--test SHARE", "the share of the log to judge by: the last, or of each user some at "
+        "random if there is no time", 0.3)
+    add("-k --k N", "how much of a list counts", 10)
+    add("--dim N", "dimension of models that are trained here", 16)
+    add("--seed N", "seed of all that is random", 0)
+    _add_shared(add, threads=False, done="as JSON", quiet="no remarks")
 
     add = _command(commands, "demo", "words, pictures and films least like others", DEMO)
-    add("what", nargs="?", choices=["words", "images", "movies"], default="words",
-        help="what to show (default: words)")
-    add("--queries", metavar="W1,W2,...", help="words to look up")
-    add("-o", "--output", metavar="PAGE", help=".html file to write (default: farann-WHAT.html)")
-    add("--open", action="store_true", help="open the page in a browser")
+    add("what", "what to show", "words", nargs="?", choices=["words", "images", "movies"])
+    add("--queries W1,W2,...", "words to look up")
+    add("-o --output PAGE", ".html file to write (default: farann-WHAT.html)")
+    add("--open", "open the page in a browser")
     return parser

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -24,15 +24,15 @@ from farann.cli.ids import (
     columns_of_words,
     id_column,
     joined_ids,
-    read_allowed,
     read_any_ids,
-    read_name_lists,
+    read_lists,
     read_scores,
 )
 from farann.cli.terminal import (
     STREAM,
     blaming,
     counted,
+    files_of_arguments,
     is_shown,
     note,
     option_of,
@@ -48,14 +48,7 @@ from farann.io.vector_content import optional_package
 from farann.io.vector_formats import FORMATS
 from farann.runtime.progress import build_steps, shown, told
 from farann.tuning.table import Tuning, cells_of, unit_of
-from farann.vectors import (
-    VectorFile,
-    files_of,
-    open_vectors,
-    read_id_lists,
-    read_ids,
-    split_name,
-)
+from farann.vectors import VectorFile, files_of, open_vectors, split_name
 
 QUERIES_A_CALL = 1024  # enough for all threads, few enough for the progress bar to move
 # Options that ask for another search than that of the furthest rows, and the method for it.
@@ -64,9 +57,6 @@ SEARCHES = {"nearest": "search_nearest", "beyond": "search_beyond", "within": "s
 # Options of searches that are arguments of methods as they are.
 OPTIONS = ("k", "weight", "likes_by", "diversity", "recall", "epsilon", "budget", "seconds",
            "threads")
-# Files with something for each query.
-LISTS = ("ids", "likes", "dislikes", "exclude", "groups", "outside_groups")
-PLOTS = (".png", ".svg", ".pdf")
 
 
 def build(arguments: argparse.Namespace) -> int:
@@ -78,32 +68,31 @@ def build(arguments: argparse.Namespace) -> int:
     if arguments.ids is None:
         column = id_column(paths[0], labels)
     output = Path(arguments.output)
-    _check_output(output, *paths, arguments.ids, arguments.queries, arguments.groups)
+    _check_output(output, arguments, *paths)
     source = open_vectors(arguments.vectors, ids=[one for one in (column, labels) if one],
                           max_bytes=arguments.max_bytes)
     if source.rows == 0:
         raise ValueError(f"{source.path}: expected vectors, got none")
     groups, ids = (
-        _names(arguments, name, source.rows, each) if own is None
+        _one_each(arguments, name, source.rows, each) if own is None
         else joined_ids(paths, own, arguments.max_bytes) for name, own, each in (
             ("groups", labels, "a label for each row"), ("ids", column, "an id for each row")))
     if ids is not None and not isinstance(ids, list):
-        with blaming({"ids": arguments.ids}, 0):
+        with blaming(arguments):
             ids = to_new_ids("ids", ids, source.rows)
-    sample = None if arguments.queries is None else _sample(arguments, source.dim)
+    sample = _sample(arguments, source.dim)
     began = time.perf_counter()
     index = Index(source.dim, arguments.metric, dtype=arguments.dtype or source.kept_as,
                   codes=arguments.codes, cells=arguments.cells,
                   keep_vectors=not arguments.no_vectors, seed=arguments.seed,
                   threads=arguments.threads)
-    with shown(is_shown(arguments), build_steps()) as progress:
+    with shown(is_shown(arguments), build_steps()) as progress, blaming(
+            arguments, rows=source.path):
         # The rows stay in their file, or in a copy beside the output: memory is for the codes.
         rows = source.map(output.parent, dtype=index.dtype, unit=index.metric == "cosine",
                           progress=progress)
-        with blaming({"rows": source.path, "ids": arguments.ids}, 0):
-            index.add(rows, ids, groups=groups, copy=False)
-        with blaming({"queries": arguments.queries}, 0):
-            index.build(queries=sample, progress=progress)
+        index.add(rows, ids, groups=groups, copy=False)
+        index.build(queries=sample, progress=progress)
         index.save(output)
     seconds, room = time.perf_counter() - began, output.stat().st_size
     if arguments.json:
@@ -125,76 +114,57 @@ def _print_json(facts: dict[str, Any]) -> None:
     print(json.dumps(facts, indent=2))
 
 
-def _names(arguments: argparse.Namespace, name: str, n: int,
-           each: str) -> NDArray[Any] | list[str] | None:
-    """n integers or strings of the file of an argument, if it is given; from the column `name`
-    where there are several."""
-    file = getattr(arguments, name)
-    if file is None:
-        return None
-    found = read_any_ids(file, arguments.max_bytes, name)
-    kind = "strings" if isinstance(found, list) else str(found.dtype)
-    if len(found) != n or kind not in ("strings", "int64"):
-        named = kind == "strings" and len(found) == n + 1
-        raise ValueError(f"{file}: expected {each} ({n}), integers or strings, got {len(found)} of "
-                         f"{kind}" + ("; FILE:NAME says that the first line is a name" if named
-                                      and Path(file).suffix in SEPARATORS else ""))
-    return found
-
-
 def search(arguments: argparse.Namespace) -> int:
     """Answer the queries of a file."""
     method, given = _question(arguments)
-    output, kind = results.target(
-        arguments.output, "jsonl" if arguments.json else arguments.format,
-        ("npz", "csv", "parquet", "jsonl"), "results",
-        "csv" if arguments.output == STREAM else "table")
-    if output is not None:
-        _check_output(output, arguments.index, arguments.queries, *(
-            getattr(arguments, name) for name in LISTS), arguments.allowed)
+    output, kind = _output(arguments, "results", ("npz", "csv", "parquet", "jsonl"),
+                           "csv" if arguments.output == STREAM else "table")
     index = _loaded(arguments.index, mmap=arguments.mmap)
     if index.dim is None:
         raise ValueError(f"{arguments.index}: the index is empty")
-    file, lists = None, _lists(arguments, index)
+    strings = _has_strings(index)
+    source, n, lists = None, None, dict[str, Any]()
     if arguments.queries is not None:
-        names = columns_of_words(files_of(arguments.queries)[0][0])
-        file = open_vectors(arguments.queries, default="test", ids=names,
-                            max_bytes=arguments.max_bytes)
-        if file.dim != index.dim:
-            raise ValueError(f"{file.path}: expected queries of dimension {index.dim}, as "
-                             f"{arguments.index} has, got {file.dim}")
-    n = len(next(iter(lists.values()))) if file is None else file.rows
-    if arguments.exclude is not None:
-        lists["exclude"] = _id_lists(arguments.exclude, arguments, index, n)
+        source = _queries(arguments, index.dim, f"{arguments.index} has")
+        n = source.rows
+    elif arguments.ids is not None:
+        lists["ids"] = _read(arguments, "ids", strings)
+        n = len(lists["ids"])
+    for name, argument in (("likes", "like_ids"), ("dislikes", "dislike_ids"),
+                           ("exclude", "exclude")):
+        if (file := getattr(arguments, name)) is not None:
+            found = read_lists(file, n, arguments.max_bytes, strings)
+            n = len(found)
+            lists[argument] = found if name == "exclude" else [
+                [id for id in one if id != -1] for one in found]  # without padding
+    assert n is not None
     for name in ("groups", "outside_groups"):
-        lists[name] = _names(arguments, name, n, "a label for each query")
-    given["allowed"] = _listed(arguments.allowed, index, arguments.max_bytes)
+        lists[name] = _one_each(arguments, name, n, "a label for each query")
+    given["allowed"] = _read(arguments, "allowed", strings)
     ask, seconds = getattr(index, method), 0.0
 
     def answers(advance: Callable[[int], None]) -> results.Answers:
         nonlocal seconds
         done = 0
-        for count, batch in _batches(file, n):
-            chosen = {name: part[done : done + count] for name, part in lists.items()
-                      if part is not None}
-            if batch is not None:
+        for batch in _batches(source, n):
+            end = done + len(batch)
+            chosen = {name: part[done:end] for name, part in lists.items() if part is not None}
+            if source is not None:
                 chosen["queries"] = batch
             began = time.perf_counter()
-            with blaming({name: getattr(arguments, name) for name in (
-                    "queries", "ids", "allowed", "groups", "outside_groups")}, done):
+            with blaming(arguments, done):
                 hits = ask(**chosen, **given)
             seconds += time.perf_counter() - began
-            done += count
-            advance(count)
+            advance(len(batch))
+            done = end
             yield hits
 
     if kind == "table":  # which itself shows that things move
-        longest = 0 if _has_strings(index) else len(str(index.ids.max(initial=0)))
+        longest = 0 if strings else len(str(index.ids.max(initial=0)))
         results.print_answers(answers(lambda more: None), index.metric, longest, n)
     else:
-        with (told("queries", n, is_shown(arguments)) as advance,
-              results.written(output) as stream):
-            results.WRITERS[kind](stream, answers(advance))
+        with told("queries", n, is_shown(arguments)) as advance:
+            results.write(output, kind, answers(advance))
     a_query = f", {seconds / n * 1e6:,.0f} us each" if n else ""
     note(arguments, f"{counted(n, 'query', 'queries')} of {counted(len(index), 'row')} "
          f"in {seconds:.3f} s{a_query}")
@@ -223,34 +193,45 @@ def _question(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     return methods[0], given
 
 
-def _lists(arguments: argparse.Namespace, index: Index) -> dict[str, Any]:
-    """The ids that are asked for, with a list for each query or an id."""
-    lists: dict[str, Any] = {}
-    for name in ("likes", "dislikes"):
-        if getattr(arguments, name) is not None:
-            n = len(lists["like_ids"]) if lists else None
-            lists[f"{name[:-1]}_ids"] = [  # without padding
-                [id for id in one if isinstance(id, str) or id >= 0]
-                for one in _id_lists(getattr(arguments, name), arguments, index, n)]
-    if arguments.ids is not None:
-        lists["ids"] = ids = read_any_ids(arguments.ids, arguments.max_bytes)
-        if len(ids) and isinstance(ids, list) != _has_strings(index):
-            raise ValueError(f"{arguments.ids}: expected integers or strings as the ids of "
-                             f"{arguments.index} are, got {ids[0]!r}")
-    return lists
+def _queries(arguments: argparse.Namespace, dim: int, whose: str) -> VectorFile:
+    """The file of queries, of the dimension that the rows have; its words are no coordinates."""
+    names = columns_of_words(files_of(arguments.queries)[0][0])
+    source = open_vectors(arguments.queries, default="test", ids=names,
+                          max_bytes=arguments.max_bytes)
+    if source.dim != dim:
+        raise ValueError(f"{source.path}: expected queries of dimension {dim}, as {whose}, got "
+                         f"{source.dim}")
+    return source
 
 
-def _id_lists(file: str, arguments: argparse.Namespace, index: Index, n: int | None) -> Any:
-    """A list of ids for each of n queries; None: as many as there are lists."""
-    if _has_strings(index):
-        return read_name_lists(file, n)
-    return read_id_lists(file, n, max_bytes=arguments.max_bytes)
+def _batches(source: VectorFile | None, n: int) -> Iterator[Any]:
+    """Vectors of some queries at a time, or their numbers where they don't come from a file."""
+    # Asking nothing still gives arrays of the right shape.
+    blocks = [range(n)] if source is None else source.blocks() if n else [source.read()]
+    for block in blocks:
+        for start in range(0, max(len(block), 1), QUERIES_A_CALL):
+            yield block[start : start + QUERIES_A_CALL]
 
 
-def _listed(file: str | None, index: Index, limit: int | None) -> Any:
-    """Ids of a file for all queries, or a mask."""
-    return file and (read_allowed(file, limit) if _has_strings(index) else
-                     read_ids(file, max_bytes=limit))
+def _read(arguments: argparse.Namespace, name: str, strings: bool | None = None) -> Any:
+    """The ids, the mask or the labels in the file of an argument; None without a file."""
+    file, groups = getattr(arguments, name), "groups" in name
+    return None if file is None else read_any_ids(
+        file, arguments.max_bytes, "groups" if groups else "ids", None if groups else strings)
+
+
+def _one_each(arguments: argparse.Namespace, name: str, n: int, each: str) -> Any:
+    """n ids or labels in the file of an argument; None without a file."""
+    found = _read(arguments, name)
+    if found is None:
+        return None
+    file, kind = getattr(arguments, name), "strings" if isinstance(found, list) else found.dtype
+    if len(found) != n or kind not in ("strings", np.int64):
+        named = kind == "strings" and len(found) == n + 1
+        raise ValueError(f"{file}: expected {each} ({n}), integers or strings, got {len(found)} of "
+                         f"{kind}" + ("; FILE:NAME says that the first line is a name" if named
+                                      and Path(file).suffix in SEPARATORS else ""))
+    return found
 
 
 def _has_strings(index: Index) -> bool:
@@ -259,12 +240,10 @@ def _has_strings(index: Index) -> bool:
 
 def tune(arguments: argparse.Namespace) -> int:
     """Measure recall and cost, and keep the table in the index file."""
-    plot = _plotter(arguments.plot, arguments.index, arguments.queries)
+    plot = _plotter(arguments)
     index = _loaded(arguments.index)
-    sample = None
-    if arguments.queries is not None and index.dim is not None:
-        sample = _sample(arguments, index.dim)
-    with blaming({"queries": arguments.queries, "tune": arguments.index}, 0):
+    sample = None if index.dim is None else _sample(arguments, index.dim)
+    with blaming(arguments, tune=arguments.index):
         table = index.tune(sample, arguments.k, arguments.recall, progress=is_shown(arguments))
     index.save(arguments.index)
     _print_tuning(table, arguments.json)
@@ -336,30 +315,24 @@ def select(arguments: argparse.Namespace) -> int:
         for name in ("start", "first", "plot"):
             if getattr(arguments, name) is not None:
                 raise ValueError(f"--{name}: rows are chosen by --scores; leave one of both out")
-    output, kind = results.target(arguments.output, "json" if arguments.json else None,
-                                  ("npy", "txt", "csv", "parquet", "json"), "ids", "txt")
-    files = {name: getattr(arguments, name) for name in (
-        "first", "exclude", "allowed", "groups", "outside_groups")}
-    if output is not None:
-        _check_output(output, arguments.rows, arguments.scores, *files.values())
-    plot = _plotter(arguments.plot, arguments.rows)
+    output, kind = _output(arguments, "ids", ("npy", "txt", "csv", "parquet", "json"), "txt")
+    plot = _plotter(arguments)
     index, start = _index_of(arguments), arguments.start
-    if start is not None and start.isdecimal() and not _has_strings(index):
+    strings = _has_strings(index)
+    if start is not None and start.isdecimal() and not strings:
         start = int(start)
-    given = {name: getattr(arguments, name) for name in ("radius", "per_group", "threads")}
+    given = {name: getattr(arguments, name) for name in ("k", "radius", "per_group", "threads")}
     given["progress"] = is_shown(arguments)
-    for name, file in files.items():
-        given[name] = file and (read_any_ids(file, arguments.max_bytes, "groups")
-                                if "groups" in name else _listed(file, index, arguments.max_bytes))
-    with blaming(files, 0):
+    for name in ("first", "exclude", "allowed", "groups", "outside_groups"):
+        given[name] = _read(arguments, name, strings)
+    with blaming(arguments):
         if arguments.scores is None:
-            chosen = index.select_diverse(arguments.k, start=start, **given)
+            chosen = index.select_diverse(start=start, **given)
         else:
             del given["first"]
             values = read_scores(arguments.scores, index.ids, arguments.max_bytes)
-            chosen = index.select_spaced(values, k=arguments.k, **given)
-    with results.written(output) as stream:
-        results.WRITERS[kind](stream, [chosen])
+            chosen = index.select_spaced(values, **given)
+    results.write(output, kind, [chosen])
     name = results.SCORE_NAMES[index.metric]
 
     def draw(axes: Any) -> None:
@@ -379,15 +352,11 @@ def select(arguments: argparse.Namespace) -> int:
 
 def pairs(arguments: argparse.Namespace) -> int:
     """Write all pairs of rows of a file or an index within a radius."""
-    output, kind = results.target(arguments.output, "json" if arguments.json else None,
-                                  ("csv", "parquet", "npz", "json"), "pairs", "csv")
-    if output is not None:
-        _check_output(output, arguments.rows)
+    output, kind = _output(arguments, "pairs", ("csv", "parquet", "npz", "json"), "csv")
     index = _index_of(arguments)
     found = index.pairs_within(arguments.radius, limit=arguments.limit, threads=arguments.threads,
                                progress=is_shown(arguments))
-    with results.written(output) as stream:
-        results.WRITERS[kind](stream, [found])
+    results.write(output, kind, [found])
     note(arguments, f"{counted(len(found.ids), 'pair')} of {counted(len(index), 'row')}")
     return 0
 
@@ -422,7 +391,7 @@ def _index_of(arguments: argparse.Namespace) -> Index:
     column = id_column(paths[0])
     source = open_vectors(arguments.rows, ids=column, max_bytes=arguments.max_bytes)
     index = Index(source.dim, arguments.metric)
-    with blaming({"rows": source.path}, 0):
+    with blaming(arguments):
         index.add(source.read(), None if column is None else joined_ids(
             paths, column, arguments.max_bytes))
     return index
@@ -433,10 +402,7 @@ def demo(arguments: argparse.Namespace) -> int:
     if arguments.queries is not None and arguments.what != "words":
         raise ValueError(f"--queries are words, and {arguments.what} have none")
     output = Path(arguments.output or f"farann-{arguments.what}.html")
-    if output.suffix != ".html":
-        raise ValueError(f"{output}: unknown extension {output.suffix!r}; pages are written as "
-                         ".html")
-    _check_output(output)
+    _check_output(output, arguments, what="pages", kinds=("html",))
     if isinstance(sys.stdout, io.TextIOWrapper):  # words have letters that a terminal may lack
         sys.stdout.reconfigure(errors="replace")
     queries = [word.strip() for word in (arguments.queries or "").split(",") if word.strip()]
@@ -450,52 +416,49 @@ def demo(arguments: argparse.Namespace) -> int:
     return 0 if right else 1
 
 
-# Parts of a search
+def _sample(arguments: argparse.Namespace, dim: int) -> NDArray[Any] | None:
+    """A sample of queries, if a file of some is given."""
+    if arguments.queries is None:
+        return None
+    return _queries(arguments, dim, "the rows have").read()
 
 
-def _sample(arguments: argparse.Namespace, dim: int) -> NDArray[Any]:
-    """All queries of a file."""
-    source = open_vectors(arguments.queries, default="test", max_bytes=arguments.max_bytes)
-    if source.dim != dim:
-        raise ValueError(f"{source.path}: expected queries of dimension {dim}, as the rows have, "
-                         f"got {source.dim}")
-    return source.read()
+# What is written
 
 
-def _batches(file: VectorFile | None, n: int) -> Iterator[tuple[int, NDArray[Any] | None]]:
-    """How many queries to ask at a time, and their vectors where they come from a file."""
-    if file is None:
-        for start in range(0, max(n, 1), QUERIES_A_CALL):
-            yield min(QUERIES_A_CALL, n - start), None
-        return
-    if n == 0:  # asking nothing still gives arrays of the right shape
-        yield 0, file.read()
-    for block in file.blocks():
-        for start in range(0, len(block), QUERIES_A_CALL):
-            batch = block[start : start + QUERIES_A_CALL]
-            yield len(batch), batch
+def _output(arguments: argparse.Namespace, what: str, kinds: Sequence[str],
+            usual: str) -> tuple[Path | None, str]:
+    """The file to write, None for standard output, and its format: as options or its name say."""
+    kind = "jsonl" if arguments.json else getattr(arguments, "format", None)
+    if arguments.output in (None, STREAM):
+        return None, kind or usual
+    path = Path(arguments.output)
+    _check_output(path, arguments, what=what, kinds=() if kind else kinds)
+    return path, kind or path.suffix[1:]
 
 
-def _check_output(path: Path, *inputs: str | Path | None) -> None:
+def _check_output(path: Path, arguments: argparse.Namespace, *inputs: Path, what: str = "",
+                  kinds: Sequence[str] = ()) -> None:
     """Refuse now what would fail after minutes of work, or destroy what was read."""
+    if kinds and path.suffix[1:] not in kinds:
+        *listed, last = (f".{kind}" for kind in kinds)
+        raise ValueError(f"{path}: unknown extension {path.suffix!r}; {what} are written as "
+                         + f"{', '.join(listed)} or " * bool(listed) + last)
     if not path.parent.is_dir():
         raise ValueError(f"{path}: there is no folder {str(path.parent)!r} to write to")
     if path.exists():
         require_regular(path)
-    sources = [split_name(file)[0] for file in inputs if file is not None]
-    if path.exists() and any(source.exists() and path.samefile(source) for source in sources):
-        raise ValueError(f"{path}: this would overwrite a file that is read")
+        given = [split_name(file)[0] for file in files_of_arguments(arguments).values()]
+        if any(source.exists() and path.samefile(source) for source in (*inputs, *given)):
+            raise ValueError(f"{path}: this would overwrite a file that is read")
 
 
-def _plotter(file: str | None, *inputs: str | None) -> Callable[[Callable[[Any], object]], None]:
+def _plotter(arguments: argparse.Namespace) -> Callable[[Callable[[Any], object]], None]:
     """What writes a plot, given what draws it on axes; refuses now what could not be written."""
-    if file is None:
+    if arguments.plot is None:
         return lambda draw: None
-    path = Path(file)
-    if path.suffix not in PLOTS:
-        raise ValueError(f"{path}: unknown extension {path.suffix!r}; plots are written as "
-                         f"{', '.join(PLOTS)}")
-    _check_output(path, *inputs)
+    path = Path(arguments.plot)
+    _check_output(path, arguments, what="plots", kinds=("png", "svg", "pdf"))
     figures = optional_package("matplotlib.figure", path)
 
     def write(draw: Callable[[Any], object]) -> None:

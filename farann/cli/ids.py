@@ -15,7 +15,7 @@ from farann.io.files import open_regular
 from farann.io.text import SEPARATORS
 from farann.io.vector_content import Wanted, naming
 from farann.io.vector_formats import columns_of, kinds_of
-from farann.vectors import open_vectors, read_ids, split_name
+from farann.vectors import open_vectors, read_id_lists, read_ids, split_name
 
 Array = npt.NDArray[Any]
 
@@ -49,20 +49,22 @@ def joined_ids(paths: list[Path], column: str, max_bytes: int | None) -> Array |
     return np.concatenate(found)
 
 
-def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None,
-                 default: str = "ids") -> Array | list[str]:
-    """Ids of rows, or labels: strings where the first is no integer, in a text or a table.
+def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None, default: str = "ids",
+                 strings: bool | None = None) -> Array | list[str]:
+    """Ids of rows, or labels, or a mask; in a .txt, a line is an id.
 
-    In a .txt, a line is an id. `default` is the column or array of a file whose name has none.
+    `default` is the column or array of a file whose name has none. `strings`: whether the ids are
+    strings; None: if the first one in a text or a table is no integer.
     """
     path, name = split_name(file)
     if path.suffix.lower() == ".txt":
-        first = next(_lines(path), "")
-        return read_ids(file) if _are_integers(first) else list(_lines(path))
+        if strings is None:
+            strings = not _are_integers(next(_lines(path), ""))
+        return list(_lines(path)) if strings else read_ids(file)
     kinds = kinds_of(path)
     if not kinds:
         return read_ids(file, max_bytes=max_bytes)
-    if name is None and default not in kinds and len(kinds) == 1 and (
+    if name is None and default not in kinds and len(kinds) == 1 and strings is not False and (
             path.suffix.lower() in SEPARATORS):
         (first,) = kinds  # it may be an id, too
         return [first, *columns_of(path, [first])[0]]
@@ -100,15 +102,13 @@ def read_scores(file: str, ids: Array, max_bytes: int | None) -> Array:
     return np.array([by_id[one] for one in ids.tolist()])
 
 
-def read_allowed(file: str | os.PathLike[str], max_bytes: int | None) -> Array | list[str]:
-    """Strings, one a line of a text or a column of a table, or a mask in any other."""
-    path, _ = split_name(file)
-    return list(_lines(path)) if path.suffix.lower() == ".txt" else read_any_ids(file, max_bytes)
+def read_lists(file: str, n: int | None, max_bytes: int | None, strings: bool) -> Any:
+    """A list of ids for each of n queries; None: as many as there are.
 
-
-def read_name_lists(file: str | os.PathLike[str], n: int | None) -> list[list[str]]:
-    """For each of n queries a line of strings with tabs between them; None: as many as there are.
+    Of strings a line is a list, with tabs between them.
     """
+    if not strings:
+        return read_id_lists(file, n, max_bytes=max_bytes)
     path = Path(file)
     if path.suffix != ".txt":
         raise ValueError(f"{path}: expected .txt with a line a query and tabs between ids, as the "

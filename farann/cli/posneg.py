@@ -59,8 +59,12 @@ def posneg(arguments: argparse.Namespace) -> int:
         else:
             before, test = _split(arguments, log)
             trainer = Factorization(arguments.dim, seed=arguments.seed)
-            ranker = FusionRanker(trainer).fit(before.users, before.items, before.liked,
-                                               cv=_folds(before), seed=arguments.seed)
+            folds: Any = FOLDS  # at random
+            if log.times is not None:  # each part of the log after those before it
+                parts = np.array_split(np.arange(len(before.items)), FOLDS + 1)
+                folds = [(np.concatenate(parts[:i]), parts[i]) for i in range(1, FOLDS + 1)]
+            ranker = FusionRanker(trainer).fit(before.users, before.items, before.liked, cv=folds,
+                                               seed=arguments.seed)
             test = _known(arguments, test, ranker, "no model was trained on")
         found = ranker.evaluate(test.users, test.items, test.liked, k=arguments.k)
         wrong = ranker.diagnose(test.users, test.items, test.liked)
@@ -84,7 +88,7 @@ def _check(arguments: argparse.Namespace) -> None:
     to_int("k", arguments.k, 1)
     if not 0 < arguments.test < 1:
         raise ValueError(f"--test: expected a share between 0 and 1, got {arguments.test:g}")
-    for sign, _, _ in arguments.model:
+    for sign, _, _ in arguments.model or ():
         if sign not in SIGNS:
             raise ValueError(f"--model: expected {', '.join(SIGNS)}, got {sign!r}")
     if not arguments.model and (arguments.item_ids or arguments.user_ids):
@@ -105,14 +109,6 @@ def _split(arguments: argparse.Namespace, log: Log) -> tuple[Log, Log]:
     rank = np.arange(n) - np.searchsorted(users, users)
     later = (rank + 0.5) / np.bincount(users)[users] > 1.0 - arguments.test
     return log.take(order[~later]), log.take(order[later])
-
-
-def _folds(log: Log) -> int | list[tuple[Int64Array, Int64Array]]:
-    """Folds at random, or for a log in the order of time each part after those before it."""
-    if log.times is None:
-        return FOLDS
-    parts = np.array_split(np.arange(len(log.items)), FOLDS + 1)
-    return [(np.concatenate(parts[:i]), parts[i]) for i in range(1, FOLDS + 1)]
 
 
 def _known(arguments: argparse.Namespace, log: Log, ranker: FusionRanker, why: str) -> Log:

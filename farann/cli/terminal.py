@@ -9,12 +9,16 @@ import argparse
 import contextlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 STREAM = "-"  # standard input or output, in the place of a file
+# Arguments that are files to read: of rows, and of ids, labels and scores.
+ROW_FILES = ("vectors", "queries", "rows", "log")
+LIST_FILES = ("ids", "groups", "outside_groups", "exclude", "allowed", "first", "likes",
+              "dislikes", "scores", "item_ids", "user_ids")
 _MOST_IN_COLOR = 2000  # lines of a table; a longer one is printed line by line, without rich
 # Python arguments and their command-line options, where the names differ.
 _WORDS = {
@@ -140,14 +144,21 @@ def option_of(name: str) -> str:
     return "-k" if name == "k" else "--" + name.replace("_", "-")
 
 
+def files_of_arguments(arguments: argparse.Namespace) -> dict[str, str]:
+    """The files to read, by the arguments that name one."""
+    return {name: file for name, file in vars(arguments).items()
+            if name in ("index", *ROW_FILES, *LIST_FILES) and isinstance(file, str)}
+
+
 @contextlib.contextmanager
-def blaming(files: Mapping[str, Path | str | None], done: int) -> Iterator[None]:
+def blaming(arguments: argparse.Namespace, done: int = 0, **more: str | Path) -> Iterator[None]:
     """Let errors about an argument speak of the file that it came from."""
     try:
         yield
     except ValueError as error:
         argument, _, text = str(error).partition(": ")
-        if files.get(argument) is None:
+        file = {**files_of_arguments(arguments), **more}.get(argument)
+        if file is None:
             raise
         counted = f", counting from {done}" if done and " row " in text else ""
-        raise ValueError(f"{files[argument]}: {text}{counted}") from error
+        raise ValueError(f"{file}: {text}{counted}") from error
