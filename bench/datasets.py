@@ -113,24 +113,24 @@ def _gaussian(folder: Path) -> tuple[Floats, Floats]:
 
 
 def clusters(count: int, dim: int, *, seed: int, equal_norm: bool = False) -> Floats:
-    """Rows around centres whose sizes fall as a power of their rank.
+    """Rows around centers whose sizes fall as a power of their rank.
 
     Every coordinate is shrunk by a decay, as real embeddings are, and every row strays from
-    its centre by a log-normal factor, which makes the tails heavy. The rows come
+    its center by a log-normal factor, which makes the tails heavy. The rows come
     in random order, so that any prefix is a sample of the whole.
     """
     random = np.random.default_rng(seed)
-    centres_count = 500
+    centers_count = 500
     decay = np.arange(1, dim + 1, dtype=np.float32) ** np.float32(-0.3)
-    centres = random.standard_normal((centres_count, dim), dtype=np.float32) * decay
-    weights = np.arange(1, centres_count + 1) ** -0.7
+    centers = random.standard_normal((centers_count, dim), dtype=np.float32) * decay
+    weights = np.arange(1, centers_count + 1) ** -0.7
     rows = np.empty((count, dim), dtype=np.float32)
     for at in range(0, count, 65536):
         size = min(65536, count - at)
-        of = random.choice(centres_count, size=size, p=weights / weights.sum())
+        of = random.choice(centers_count, size=size, p=weights / weights.sum())
         noise = random.standard_normal((size, dim), dtype=np.float32) * decay
         stray = random.lognormal(-0.5, 0.5, size=(size, 1)).astype(np.float32)
-        rows[at : at + size] = centres[of] + stray * noise
+        rows[at : at + size] = centers[of] + stray * noise
     if equal_norm:
         rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows

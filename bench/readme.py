@@ -13,7 +13,7 @@ from .tables import headline, times
 
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 
-# Names of colours: what is written, what is softly written, lines, and the three disciplines.
+# Names of colors: what is written, what is softly written, lines, and the three disciplines.
 LIGHT = ("#ffffff", "#1c2733", "#5b6b7b", "#d9e0e7", ("#c2410c", "#0f6cbd", "#1a7f37"))
 DARK = ("#0d1117", "#e6edf3", "#9aa7b4", "#30363d", ("#ff9d6c", "#6cb6ff", "#7ee787"))
 _WIDTH, _LEFT, _RIGHT, _TOP, _STEP = 760, 300, 24, 74, 30
@@ -82,7 +82,7 @@ def chart(results: Results, *, dark: bool = False) -> str:
 
     A dot right of the line is faster than every peer.
     """
-    paper, ink, soft, line, colours = DARK if dark else LIGHT
+    paper, ink, soft, line, colors = DARK if dark else LIGHT
     found = [(dataset, headline(results, dataset)) for dataset in results.datasets()]
     speeds = {dataset: [speed for _, mine, rival in compared
                         if (speed := _speed(mine, rival)) is not None]
@@ -95,8 +95,8 @@ def chart(results: Results, *, dark: bool = False) -> str:
     def x(speed: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (math.log10(speed) - low) / (high - low)
 
-    def text(place: float, y: float, words: str, colour: str = ink, anchor: str = "start") -> str:
-        return (f'<text x="{place:.1f}" y="{y:.1f}" fill="{colour}" text-anchor="{anchor}">'
+    def text(place: float, y: float, words: str, color: str = ink, anchor: str = "start") -> str:
+        return (f'<text x="{place:.1f}" y="{y:.1f}" fill="{color}" text-anchor="{anchor}">'
                 f"{escape(words)}</text>")
 
     bottom = height - 34
@@ -104,8 +104,8 @@ def chart(results: Results, *, dark: bool = False) -> str:
              f'<text x="0" y="18" fill="{ink}" font-size="16" font-weight="600">'
              "Times as fast as the fastest other library</text>"]
     place = float(_LEFT)
-    for (name, *_), colour in zip(found[0][1] if found else [], colours, strict=False):
-        parts += [f'<circle cx="{place:.1f}" cy="41" r="5.5" fill="{colour}"/>',
+    for (name, *_), color in zip(found[0][1] if found else [], colors, strict=False):
+        parts += [f'<circle cx="{place:.1f}" cy="41" r="5.5" fill="{color}"/>',
                   text(place + 10, 45, name, soft)]
         place += 34 + 7.1 * len(name)
     for speed in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000):
@@ -118,10 +118,10 @@ def chart(results: Results, *, dark: bool = False) -> str:
         y = _TOP + _STEP * place_of + 6
         title = next(one["dataset_title"] for _, *both in compared for one in both if one)
         parts.append(text(0, y + 4.5, title))
-        for (_, mine, rival), colour in zip(compared, colours, strict=True):
+        for (_, mine, rival), color in zip(compared, colors, strict=True):
             speed = _speed(mine, rival)
             if speed is not None:
-                parts.append(f'<circle cx="{x(speed):.1f}" cy="{y}" r="5.5" fill="{colour}"/>')
+                parts.append(f'<circle cx="{x(speed):.1f}" cy="{y}" r="5.5" fill="{color}"/>')
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
             f'width="{_WIDTH}" font-family="system-ui, sans-serif" font-size="13" role="img" '
             'aria-label="How many times faster farann is than the fastest peer">'

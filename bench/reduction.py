@@ -76,9 +76,9 @@ class Reduction:
         self._mean = rows.mean(axis=0, dtype=np.float64)
         squares = np.empty(count, dtype=np.float64)
         for at in range(0, count, _CHUNK):
-            centred = rows[at : at + _CHUNK].astype(np.float64) - self._mean
-            self.rows[at : at + _CHUNK, :dim] = centred
-            squares[at : at + _CHUNK] = np.einsum("ij,ij->i", centred, centred)
+            centered = rows[at : at + _CHUNK].astype(np.float64) - self._mean
+            self.rows[at : at + _CHUNK, :dim] = centered
+            squares[at : at + _CHUNK] = np.einsum("ij,ij->i", centered, centered)
         spread = float(np.sqrt(squares.mean() / dim))
         self._scale = float(squares.std()) / spread if spread > 0 else 0.0
         if self._scale > 0:

@@ -2,7 +2,7 @@
 
 They are kept in docs/figures, so that pages show them wherever the repository is.
 
-Lines and letters are of a grey that can be read on light and on dark pages.
+Lines and letters are of a gray that can be read on light and on dark pages.
 """
 
 from __future__ import annotations

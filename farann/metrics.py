@@ -1,4 +1,4 @@
-"""How good rankings and probabilities are, with confidence intervals over users.
+"""Metrics of rankings and probabilities, with confidence intervals over users.
 
 Functions that judge answers take `ids` as searches return them, (n_queries, m) padded with -1,
 and give one number a query, NaN where it isn't defined (a user without any relevant item, say).
@@ -87,7 +87,7 @@ def ndcg_at_k(ids: npt.ArrayLike, relevant: Any, k: int) -> Float64Array:
     """
     k = checks.to_int("k", k, 1)
     hits, count = _hits(ids, relevant, k)
-    most = max(hits.shape[1], int(count.max(initial=0)))  # of what counts, whatever k is
+    most = max(hits.shape[1], int(count.max(initial=0)))  # relevant items, whatever k is
     discount = 1.0 / np.log2(np.arange(2, most + 2))
     best = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(count, k)]
     return _ratio(hits @ discount[: hits.shape[1]], best)

@@ -1,4 +1,4 @@
-"""What searches return, and what several indexes found merged, as if one had all their rows."""
+"""Results of searches, and exact merging of the results of several indexes."""
 
 from __future__ import annotations
 

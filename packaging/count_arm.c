@@ -11,7 +11,7 @@ enum { DIM = 64, ROWS = 96, GROUPS = DIM / FARANN_CODE_GROUP, MOST_QUERIES = 16,
 
 static uint8_t panels[ROWS * DIM];
 static uint32_t queries[MOST_QUERIES * GROUPS];
-static float scales[ROWS], rows[ROWS * DIM], centre[DIM], scores[ROOM], norms[2], thresholds[16];
+static float scales[ROWS], rows[ROWS * DIM], center[DIM], scores[ROOM], norms[2], thresholds[16];
 static double keys[ROWS], wide[MOST_QUERIES * DIM];
 static farann_pass_thresholds bars;
 static farann_candidates lists[MOST_QUERIES];
@@ -47,7 +47,7 @@ static int run(const farann_kernels *level, int chosen) {
                                lists);
         break;
     case 5:
-        level->score_rows_f32(rows, NULL, ROWS, DIM, centre, centre, 0, 1.0f, scores, norms);
+        level->score_rows_f32(rows, NULL, ROWS, DIM, center, center, 0, 1.0f, scores, norms);
         break;
     case 6: level->keys_f64[FARANN_DOT](rows, NULL, ROWS, DIM, wide, keys); break;
     default: return 1;

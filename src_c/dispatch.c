@@ -1,4 +1,4 @@
-/* Which levels this CPU and its operating system have. */
+/* The instruction-set levels of this CPU and its operating system. */
 #define _GNU_SOURCE /* syscall */
 #include <stddef.h>
 #include <string.h>
@@ -53,7 +53,7 @@ static int has_bits(uint64_t value, uint64_t bits) { return (value & bits) == bi
 
 enum { EAX, EBX, ECX, EDX };
 
-/* Those that there are. The OS must save the registers, else they can't be used. */
+/* The features that can be used: the OS must save their registers. */
 static int features(void) {
     const uint64_t fma_osxsave_avx_f16c = 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29;
     const uint64_t avx2 = 1u << 5, f_dq_bw_vl = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;
@@ -86,7 +86,7 @@ extern const farann_kernels farann_kernels_dotprod;
 extern const farann_kernels farann_kernels_i8mm;
 #endif
 
-/* Those that there are beside NEON, which is always there: by what each system says. */
+/* The features beside NEON, which is always there, as each system reports them. */
 #if FARANN_HAS_ARM_DOT && defined(__linux__)
 #include <sys/auxv.h>
 static int features(void) {
@@ -110,7 +110,7 @@ static int features(void) {
 #include <windows.h>
 static int features(void) {
     /* PF_ARM_V82_DP_INSTRUCTIONS_AVAILABLE and PF_ARM_V82_I8MM_INSTRUCTIONS_AVAILABLE; older
-       systems answer that they don't have what they don't know. */
+       systems, which don't know them, answer no. */
     enum { DP = 43, I8MM = 66 };
     return NEON | (IsProcessorFeaturePresent(DP) ? DOT_PRODUCTS : 0) |
            (IsProcessorFeaturePresent(I8MM) ? MIXED_PRODUCTS : 0);
@@ -122,7 +122,7 @@ static int features(void) { return NEON; }
 static int features(void) { return 0; }
 #endif
 
-/* All levels and what each needs; the products of codes of each cost no more than those before. */
+/* All levels and the features they need, from the slowest products of codes to the fastest. */
 static const struct {
     const farann_kernels *kernels;
     int needs;

@@ -41,7 +41,7 @@ typedef struct {
         *inv_scales; /* one over the scale of a panel's codes, or of a row's with `row_major` */
     const float
         *low_nibble_norm; /* of a panel: the largest |low nibbles - 7.5|; NULL without them */
-    const float *squares; /* a row's |y|^2 times that; NULL: not part of the score */
+    const float *squares; /* |y|^2 of a row times its inverse scale; NULL: not part of the score */
     int64_t groups;
 } farann_coded_rows;
 
@@ -96,9 +96,9 @@ typedef struct {
 } farann_coded_tile;
 
 /*
- * What the exact keys of a query's rows are compared with, keys times `sign`. Those above `near`
- * are counted. Those above `least` are appended to `keys` and `rows`, and those that equal it whose
- * ids are not above `last_id`. Ids are rounded to float64, which keeps their order.
+ * The thresholds for the exact keys of a query's rows, keys times `sign`. Keys above `near` are
+ * counted. Those above `least` are appended to `keys` and `rows`, and those that equal it whose ids
+ * are not above `last_id`. Ids are rounded to float64, which keeps their order.
  */
 typedef struct {
     double near; /* less than `least`, also if a product with a norm and a quotient are rounded */
@@ -120,8 +120,8 @@ typedef struct {
     double *ids;
     double *first_ids;
     int64_t dim;
-    /* The columns to sum for a tile of queries, whose numbers are as many: those of lane i, which
-       are i, i + 8 and so on, from lanes[i] to lanes[i + 1]. */
+    /* The columns to sum for a tile of queries: those of lane i (i, i + 8, ...) are numbers
+       lanes[i] to lanes[i + 1] of the list. */
     int64_t *columns;
     int64_t lanes[9];
 } farann_key_panels;
@@ -175,13 +175,13 @@ typedef struct {
     farann_scan_keys *scan_keys_f64[3];
 
     /*
-     * Pack n rows as panels: y = x * r - centre, with r = 1 or, for `normalized` rows, 1 / |x|.
+     * Pack n rows as panels: y = x * r - center, with r = 1 or, for `normalized` rows, 1 / |x|.
      * A panel holds coordinate j of its panel_rows rows at [j * panel_rows]. bias[i] becomes
      * bias_sign * |y|^2 (-inf for the rows that fill up the last panel). Returns the largest
      * |y|^2, infinite where float32 can't hold a value.
      */
     double (*pack_rows_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
-                            const double *centre, int normalized, float bias_sign, float *panels,
+                            const double *center, int normalized, float bias_sign, float *panels,
                             float *bias);
 
     /*
@@ -209,18 +209,18 @@ typedef struct {
                             float *best);
 
     /*
-     * Score row-major rows for one query. With y = x - centre, p = <query_vector, y> and
-     * n = |y|^2 the score is p + bias_sign * n, or for `normalized` rows, whose centre is zeros,
-     * p / sqrt(n), both with up to 2^-116 more. Centre and query vector are padded with zeros to a
+     * Score row-major rows for one query. With y = x - center, p = <query_vector, y> and
+     * n = |y|^2 the score is p + bias_sign * n, or for `normalized` rows, whose center is zeros,
+     * p / sqrt(n), both with up to 2^-116 more. Center and query vector are padded with zeros to a
      * multiple of FARANN_PADDING. norms[0] and norms[1] become the smallest and the largest n, NaN
      * if any is; where norms is NULL, and neither are rows `normalized` nor has bias_sign any, n is
      * not summed.
      */
     void (*score_rows_f32)(const float *rows, const int64_t *positions, int64_t n, int64_t dim,
-                           const float *centre, const float *query_vector, int normalized,
+                           const float *center, const float *query_vector, int normalized,
                            float bias_sign, float *scores, float *norms);
 
-    /* The k-th largest of n scores, or a little less, k >= 1; -inf if n < k. A NaN is none. */
+    /* The k-th largest of n scores, or a little less, k >= 1; -inf if n < k. NaNs don't count. */
     float (*kth_largest_f32)(const float *scores, int64_t n, int64_t k);
 
     /* Append the scores greater than a threshold, and their numbers, to the candidates. */
@@ -234,14 +234,14 @@ typedef struct {
     void (*lower_f32)(const float *scores, int64_t n, float offset, float *least);
 
     /*
-     * Write the numbers of the scores greater than a threshold, and give how many these are; n is
-     * a multiple of FARANN_PADDING. There must be room for n numbers.
+     * Write the numbers of the scores greater than a threshold; return how many. n is a multiple of
+     * FARANN_PADDING, and there must be room for n numbers.
      */
     int64_t (*find_f32)(const float *scores, int64_t n, float threshold, int32_t *numbers);
 
     /*
      * The largest score of each of FARANN_SCORE_GROUPS interleaved groups of n scores; n is a
-     * multiple of FARANN_PADDING. A NaN is none; -inf where a group has no other.
+     * multiple of FARANN_PADDING. NaNs don't count; -inf where a group has no other number.
      */
     void (*largest_f32)(const float *scores, int64_t n, float *largest);
 
@@ -270,11 +270,11 @@ typedef struct {
     void (*score_codes_i8)(const farann_coded_rows *rows, int64_t n, const farann_coded_tile *tile,
                            float *scores);
 
-    /* The same for one query, by codes that aren't in nibbles. */
+    /* Score n coded rows likewise for one query, by codes that aren't in nibbles. */
     void (*score_codes_one_i8)(const farann_coded_rows *rows, int64_t n,
                                const farann_coded_tile *query, float *scores);
 
-    /* Put both nibbles of the codes of n rows together, whole panels of them. */
+    /* Join both nibbles of the codes of n rows, whole panels of them. */
     void (*join_codes_i8)(const farann_coded_rows *rows, int64_t n, uint8_t *panels);
 
     /*
@@ -302,16 +302,16 @@ typedef struct {
     void (*widen_f32)(const float *x, int64_t dim, double *wide);
 
     /*
-     * What rows are multiplied by for a query: a = (q - centre) * factor if `from_centre`, else
-     * q * factor / norm; and this as float32. All are of n numbers, a multiple of 8, with zeros
-     * where they end before. sums: |q - centre|^2, <q, centre>, |a|^2 as float32 has it, each in
-     * eight lanes and the tree of keys_f64.
+     * The query vector, which rows are multiplied by: a = (q - center) * factor if `from_center`,
+     * else q * factor / norm; and this as float32. All are of n numbers, a multiple of 8, with
+     * zeros where they end before. sums: |q - center|^2, <q, center>, |a|^2 as float32 has it, each
+     * in eight lanes and the tree of keys_f64.
      */
-    void (*scale_query_f64)(const double *exact, const double *centre, int64_t n, int from_centre,
+    void (*scale_query_f64)(const double *exact, const double *center, int64_t n, int from_center,
                             double factor, double norm, double *query_vector,
                             float *query_vector_f32, double *sums);
 
-    /* The largest magnitude of n numbers, a multiple of 8; a NaN is none. */
+    /* The largest magnitude of n numbers, a multiple of 8; NaNs don't count. */
     double (*largest_f64)(const double *x, int64_t n);
 
     /* Write n rows as float32, one after the other; those at some positions, or the first n. */
@@ -331,7 +331,7 @@ enum { FARANN_CODE_PANEL = 16, FARANN_CODE_GROUP = 4, FARANN_CODE_QUAD = 4 };
 /* Instruction sets that farann_levels can list: at least those that dispatch.c compiles in. */
 enum { FARANN_MOST_LEVELS = 8 };
 
-/* The tables of the levels this CPU has, slowest first; gives how many. */
+/* Write the tables of the levels that this CPU has, slowest first; return how many. */
 int farann_levels(const farann_kernels *found[FARANN_MOST_LEVELS]);
 
 /* The table of a level by name, or NULL if there is no such level on this CPU. */

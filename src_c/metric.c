@@ -13,7 +13,7 @@ static const double LARGEST_FLOAT32_SCORE = 1e37;
 /* Least |x|^2 that loses less by underflow than by rounding. */
 static const double SMALLEST_SQUARES = 1e-25;
 
-/* Relative error allowed of a float32 |y|^2; it limits the dimension to 16,761. */
+/* Limit on the relative error of a float32 |y|^2; it limits the dimension to 16,761. */
 static const double LARGEST_NORM_ERROR = 1e-3;
 
 farann_packing farann_packing_of(farann_metric metric, double sign) {
@@ -22,7 +22,7 @@ farann_packing farann_packing_of(farann_metric metric, double sign) {
 }
 
 void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, double sign,
-                          const float *query, int64_t dim, const double *centre, double centre_norm,
+                          const float *query, int64_t dim, const double *center, double center_norm,
                           double *exact, double *query_vector, float *query_vector_f32,
                           farann_query *prepared) {
     const int64_t padded_dim = (dim + 7) / 8 * 8;
@@ -32,12 +32,12 @@ void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, d
         /* The order of summation of exact keys, too. */
         kernels->project_f64(exact, 1, padded_dim, exact, &norm);
         norm = sqrt(norm);
-        if (norm == 0.0) norm = 1.0; /* of a member of a set that says nothing of rows */
+        if (norm == 0.0) norm = 1.0; /* of a member of a set that bounds no rows */
     }
-    kernels->scale_query_f64(exact, centre, padded_dim, metric == FARANN_L2,
+    kernels->scale_query_f64(exact, center, padded_dim, metric == FARANN_L2,
                              metric == FARANN_L2 ? -2.0 * sign : -sign, norm, query_vector,
                              query_vector_f32, sums);
-    const double distance2 = sums[0], dot_centre = sums[1];
+    const double distance2 = sums[0], dot_center = sums[1];
     double a = sqrt(sums[2]) * (1.0 + 1e-9);
 
     /* Rounding of y, a and |y|^2, of the sums themselves, and underflow. */
@@ -56,13 +56,13 @@ void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, d
         slack[0] += gamma64 * (a * a + distance2);
         slack[2] = 2.0 * gamma + gamma64 * 4.0; /* |y|^2 is summed, then summed upon */
     } else if (metric == FARANN_DOT) {
-        prepared->key_offset = sign * dot_centre;
-        slack[0] += gamma64 * a * centre_norm * 2.0;
+        prepared->key_offset = sign * dot_center;
+        slack[0] += gamma64 * a * center_norm * 2.0;
         slack[1] += gamma64 * a * 2.0;
     } else {
         prepared->key_scale = 1.0 / norm;
-        prepared->key_offset = sign * dot_centre / norm;
-        slack[0] += gamma64 * 8.0; /* unit vectors: |centre| <= 1 */
+        prepared->key_offset = sign * dot_center / norm;
+        slack[0] += gamma64 * 8.0; /* unit vectors: |center| <= 1 */
     }
     /* Lanes of row-major sums are short, and added up in pairs. */
     double lane_terms = (double)((dim + kernels->lanes - 1) / kernels->lanes);
@@ -74,7 +74,7 @@ void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, d
     if (!(terms * U32 < LARGEST_NORM_ERROR)) prepared->vector_norm = INFINITY;
 }
 
-/* slack[1] and slack[2] times `share`; of what underflow takes there is no less. */
+/* slack[1] and slack[2] times `share`; the underflow term is not scaled. */
 static double slack_of_share(const farann_query *query, double squares, double share) {
     double largest = sqrt(squares + query->lost_squares) * (1.0 + LARGEST_NORM_ERROR);
     if (!(query->vector_norm * largest + largest * largest < LARGEST_FLOAT32_SCORE)) return -1.0;
@@ -131,7 +131,7 @@ int farann_is_beyond(farann_metric metric, double score, double radius) {
 }
 
 int64_t farann_largest_integer(const float *numbers, int64_t n) {
-    enum { AT_ONCE = 1024 }; /* numbers read between looks whether one is not an integer */
+    enum { AT_ONCE = 1024 }; /* numbers read between checks for one that is not an integer */
     const float limit = 4096.0f;
     float largest = 0.0f;
     for (int64_t i = 0; i < n; i += AT_ONCE) {
@@ -151,7 +151,7 @@ int64_t farann_largest_integer(const float *numbers, int64_t n) {
 /* The sign bit of float16 and bfloat16; bits above this are numbers below 0, so not -0. */
 enum { SIGN_16 = 0x8000 };
 
-/* Numbers read between looks whether one was below 0. */
+/* Numbers read between checks for one below 0. */
 enum { LOOKS = 4096 };
 
 static int any_below(const void *numbers, farann_row_type type, int64_t first, int64_t end) {

@@ -1,6 +1,6 @@
 /*
- * All that depends on the metric for one query: how exact keys, rough float32 scores and the
- * scores that the caller sees relate. The search loop itself never asks for the metric.
+ * Everything that depends on the metric for one query: how exact keys, rough float32 scores and the
+ * scores that the caller sees relate. The search loop doesn't depend on the metric.
  */
 #ifndef FARANN_METRIC_H
 #define FARANN_METRIC_H
@@ -26,7 +26,7 @@ typedef struct {
     double query_norm;   /* |q| summed in the order of exact keys; 1 but for cosine */
 } farann_query;
 
-/* How rows are packed for a metric and sign. */
+/* The packing of rows for a metric and sign. */
 typedef struct {
     int normalized;
     float bias_sign;
@@ -37,11 +37,11 @@ farann_packing farann_packing_of(farann_metric metric, double sign);
 /*
  * Write the query as float64 to `exact`, where it must be already if `query` is NULL. Write what
  * rows are multiplied by, s times -2 (q - m), -q or -q / |q|, to `query_vector`, and rounded to
- * `query_vector_f32`. These and the centre are padded with zeros to a multiple of 8; `centre_norm`
- * is |centre|.
+ * `query_vector_f32`. These and the center are padded with zeros to a multiple of 8; `center_norm`
+ * is |center|.
  */
 void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, double sign,
-                          const float *query, int64_t dim, const double *centre, double centre_norm,
+                          const float *query, int64_t dim, const double *center, double center_norm,
                           double *exact, double *query_vector, float *query_vector_f32,
                           farann_query *prepared);
 

@@ -1,7 +1,7 @@
 /*
- * What the platform gives: memory, a clock, and how the calling thread does arithmetic (MXCSR on
- * x86-64, FPCR on AArch64). Libraries compiled with -ffast-math make it take denormal numbers for
- * zero, which changes answers.
+ * Memory, a clock, and the calling thread's mode of arithmetic (MXCSR on x86-64, FPCR on AArch64).
+ * Libraries compiled with -ffast-math make it take denormal numbers for zero, which changes
+ * answers.
  */
 #ifndef FARANN_PLATFORM_H
 #define FARANN_PLATFORM_H
@@ -9,8 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* All memory that the core takes. As malloc (or with `zeroed` calloc) and realloc; `free` gives it
-   back. */
+/* The core's allocator, as malloc (or with `zeroed` calloc) and realloc; `free` gives it back. */
 void *farann_alloc(size_t bytes, int zeroed);
 void *farann_realloc(void *memory, size_t bytes);
 

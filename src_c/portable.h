@@ -1,4 +1,4 @@
-/* What compilers call differently. */
+/* Names that differ between compilers. */
 #ifndef FARANN_PORTABLE_H
 #define FARANN_PORTABLE_H
 

@@ -8,7 +8,7 @@
 /* Limit on squares in units of sums, so that 32 bits hold them beside sum and threshold. */
 static const double LARGEST_SQUARE = 0x1p28;
 
-/* Offset that no sum reaches, negated all do; and what is added for rounding to whole numbers. */
+/* An offset above all sums, negated below all; and a margin for rounding to whole numbers. */
 static const double PASS_ALL = 0x1p30, ROUNDING = 2.0;
 
 /* A code is 16 times its high nibble, plus the low one, of which 7.5 is the middle, less 128. */
@@ -42,9 +42,9 @@ double farann_transform_vector(const farann_kernels *kernels, const farann_trans
     return outside;
 }
 
-/* A row's coordinates z, with zeros behind; gives the square of what is outside the axes. */
+/* Compute a row's padded coordinates z; return the square of the part outside the axes. */
 static double turned_row(const farann_kernels *kernels, const float *row, int64_t dim,
-                         const double *centre, int normalized, const farann_transform *turn,
+                         const double *center, int normalized, const farann_transform *turn,
                          double *z) {
     double scale = 1.0;
     if (normalized) {
@@ -52,16 +52,16 @@ static double turned_row(const farann_kernels *kernels, const float *row, int64_
         for (int64_t j = 0; j < dim; j++) squares += (double)row[j] * (double)row[j];
         scale = 1.0 / sqrt(squares);
     }
-    for (int64_t j = 0; j < dim; j++) z[j] = (double)row[j] * scale - centre[j];
+    for (int64_t j = 0; j < dim; j++) z[j] = (double)row[j] * scale - center[j];
     return farann_transform_vector(kernels, turn, dim, z, z + (dim + 7) / 8 * 8);
 }
 
 void farann_code_extents(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
-                         const double *centre, int normalized, const farann_transform *turn,
+                         const double *center, int normalized, const farann_transform *turn,
                          double *scratch, double *extents) {
     for (int64_t i = 0; i < n; i++) {
         const double outside =
-            turned_row(kernels, rows + i * dim, dim, centre, normalized, turn, scratch);
+            turned_row(kernels, rows + i * dim, dim, center, normalized, turn, scratch);
         extents[i] = fmax(kernels->largest_f64(scratch, (turn->coded + 7) / 8 * 8), sqrt(outside));
     }
 }
@@ -76,7 +76,7 @@ static double nearest_code(double x) {
 }
 
 void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
-                        const double *centre, int normalized, const farann_transform *turn,
+                        const double *center, int normalized, const farann_transform *turn,
                         const float *inv_scales, double *scratch, uint8_t *codes, double *squares,
                         float *low_nibble_norm, farann_code_extremes *largest) {
     const int64_t row_bytes = (turn->coded + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP *
@@ -87,7 +87,7 @@ void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_
         double z2 = 0.0, e2 = 0.0, l2 = 0.0;
         memset(row, (int)ZERO_POINT, (size_t)row_bytes);
         const double outside =
-            turned_row(kernels, rows + i * dim, dim, centre, normalized, turn, scratch);
+            turned_row(kernels, rows + i * dim, dim, center, normalized, turn, scratch);
         for (int64_t j = 0; j < turn->coded; j++) {
             const double c = nearest_code(scratch[j] * w), e = scratch[j] * w - c;
             row[j] = (uint8_t)(int)(c + ZERO_POINT);
@@ -159,7 +159,7 @@ static uint32_t group_of_rest(double amount, int most) {
     return group;
 }
 
-/* What the roundings of rows and of a query add up to: at most, or, as noise, hardly ever more. */
+/* Bounds the sum of the roundings of rows and of a query; as noise, it is hardly ever exceeded. */
 static double together(double of_rows, double of_query, double noise) {
     return noise < 1.0 ? noise * sqrt(of_rows * of_rows + of_query * of_query) : of_rows + of_query;
 }
@@ -225,12 +225,12 @@ farann_pass_threshold farann_pass_threshold_at(const farann_coded_query *coded,
     if (coded->step < 0.0) return bar;
     const double t = coded->step, width = high_alone ? HIGH_STEP : 1.0;
     const double units = coded->inv_step * (high_alone ? 1.0 / HIGH_STEP : 1.0);
-    const double centre = coded->sum * (high_alone ? MIDDLE - ZERO_POINT : -ZERO_POINT);
+    const double center = coded->sum * (high_alone ? MIDDLE - ZERO_POINT : -ZERO_POINT);
     const double most = rows->largest_threshold * units * t;
     const int squared = rows->largest_square > 0.0;
     double threshold = (floor - coded->slack) * units;
     bar.step = (float)(t * width);
-    bar.origin = (float)(centre * t);
+    bar.origin = (float)(center * t);
     if (!(threshold > -most)) {
         bar.offset = (float)-PASS_ALL;
         return bar;
@@ -239,7 +239,7 @@ farann_pass_threshold farann_pass_threshold_at(const farann_coded_query *coded,
     bar.threshold = (float)threshold;
     bar.square = squared ? (float)(-sign * units) : 0.0f;
     bar.low_nibble_norm = high_alone ? (float)(-coded->length * (units * t)) : 0.0f;
-    bar.offset = (float)(-(coded->allowance + centre) * (units * t) - ROUNDING);
+    bar.offset = (float)(-(coded->allowance + center) * (units * t) - ROUNDING);
     return bar;
 }
 

@@ -16,8 +16,7 @@ enum {
 };
 
 /*
- * What rows and query vectors go through before they are coded: only what they are along the axes
- * is kept; then a rotation.
+ * The transform of rows and query vectors before coding: a projection on the axes, then a rotation.
  */
 typedef struct {
     const double *signs; /* FARANN_ROTATION_ROUNDS x coded */
@@ -27,15 +26,16 @@ typedef struct {
 } farann_transform;
 
 /*
- * What x is along n orthonormal directions; gives the square of what is left of it, rounded up. All
- * have zeros up to dim, a multiple of 8.
+ * Compute the components of x along n orthonormal directions; return the square of the rest,
+ * rounded up. All have zeros up to dim, a multiple of 8.
  */
 double farann_along(const farann_kernels *kernels, const double *directions, int64_t n, int64_t dim,
                     const double *x, double *along);
 
 /*
- * Replace x (dim) by its coordinates along the axes, and rotate these; there is room up to a multiple
- * of 8, and zeros in it, and as much in `scratch`. Gives the square of the rest of x, rounded up.
+ * Replace x (dim) by its coordinates along the axes, and rotate these; there is room up to a
+ * multiple of 8, and zeros in it, and as much in `scratch`. Returns the square of the rest of x,
+ * rounded up.
  */
 double farann_transform_vector(const farann_kernels *kernels, const farann_transform *turn,
                                int64_t dim, double *x, double *scratch);
@@ -45,7 +45,7 @@ double farann_transform_vector(const farann_kernels *kernels, const farann_trans
  * axes, if that is more; `scratch` holds twice dim up to a multiple of 8, all zeros.
  */
 void farann_code_extents(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
-                         const double *centre, int normalized, const farann_transform *turn,
+                         const double *center, int normalized, const farann_transform *turn,
                          double *scratch, double *extents);
 
 /* Largest values of all coded rows, with e = w z - c, and l the lower bits of c + 128. */
@@ -64,7 +64,7 @@ typedef struct {
  * |z|^2, with what is outside the axes; low_nibble_norm: |l - 7.5|, rounded up. `scratch` as above.
  */
 void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
-                        const double *centre, int normalized, const farann_transform *turn,
+                        const double *center, int normalized, const farann_transform *turn,
                         const float *inv_scales, double *scratch, uint8_t *codes, double *squares,
                         float *low_nibble_norm, farann_code_extremes *largest);
 
@@ -77,7 +77,7 @@ void farann_pack_codes(const uint8_t *rows, const int64_t *places, int64_t n, in
                        int nibbles, uint8_t *panels, uint8_t *low);
 
 /*
- * What holds for all coded rows, rounded up; see farann_code_extremes for the first three. With
+ * Bounds for all coded rows, rounded up; see farann_code_extremes for the first three. With
  * `rest_unit` the last group holds, four times, how long a row is outside the space of its codes,
  * times its inverse scale, in these units and rounded up.
  */
@@ -93,7 +93,7 @@ typedef struct {
     double largest_square;    /* |z|^2 times that of its row; 0 where scores have no squares */
     double rest_unit;
     int64_t dim;  /* coordinates that are coded */
-    double noise; /* share of roundings that is allowed for, where they are noise; else 1 */
+    double noise; /* share of the roundings in the bound, where they are taken as noise; else 1 */
 } farann_code_bounds;
 
 /* A query as coded. */
@@ -104,23 +104,23 @@ typedef struct {
     double allowance; /* error of <u, c>, at most, as rows and queries were rounded */
     double length;    /* |u|: times low_nibble_norm of a row where only high nibbles are read */
     double slack;     /* the other errors of a score, at most, in units of the key */
-    double off;       /* how far the score of any coded row may be from its reduced key */
+    double off;       /* error bound of scores: their largest distance from the reduced key */
 } farann_coded_query;
 
 /*
- * Code a query vector a, turned as the rows were, with zeros up to a multiple of 8; `rest` is
- * its length outside the space of the codes, be that what a first look or what axes leave out,
- * `reach` bounds |y| of all rows. Bytes u go to `codes`, four to a group; `bytes` is scratch for dim
- * rounded up to a multiple of 8. `high_alone`: scores are those of the high nibbles of codes.
+ * Code a query vector a, turned as the rows were, with zeros up to a multiple of 8; `rest` is its
+ * length outside the space of the codes, `reach` bounds |y| of all rows. Bytes u go to `codes`,
+ * four to a group; `bytes` is scratch for dim rounded up to a multiple of 8. `high_alone`: scores
+ * are those of the high nibbles of codes.
  */
 void farann_code_query(const farann_kernels *kernels, const double *a, double rest,
                        const farann_code_bounds *rows, double reach, const farann_query *prepared,
                        int high_alone, uint8_t *bytes, uint32_t *codes, farann_coded_query *coded);
 
 /*
- * What rows must reach to pass: those with a reduced key of `floor` or more do, whichever way
- * their codes were rounded. `sign` is that of |y|^2 in the key; `high_alone`: for scans of the
- * high nibbles of codes. A query without codes lets no row pass.
+ * The pass threshold of rows: those with a reduced key of `floor` or more pass, however their codes
+ * were rounded. `sign` is that of |y|^2 in the key; `high_alone`: for scans of the high nibbles of
+ * codes. A query without codes lets no row pass.
  */
 farann_pass_threshold farann_pass_threshold_at(const farann_coded_query *coded,
                                                const farann_code_bounds *rows, double floor,

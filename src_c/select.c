@@ -6,7 +6,7 @@
 
 #include "portable.h"
 
-/* The golden ratio scatters ids that follow each other, and those at equal distances. */
+/* The golden ratio scatters consecutive ids, and ids at equal distances. */
 static uint64_t scattered(int64_t id) { return (uint64_t)id * UINT64_C(0x9E3779B97F4A7C15); }
 
 /* The three marks that an id sets in one word, as others may. */
@@ -26,10 +26,7 @@ static uint32_t *place_of(const farann_id_set *set, int64_t id) {
     return &set->places[at];
 }
 
-/*
- * Whether an id is in a set: what each row that may be an answer is asked. Most ids are told by their
- * marks, without a look at places and ids that caches don't hold.
- */
+/* Whether an id is in a set. The marks, which caches hold, answer for most ids. */
 static int is_in_set(const farann_id_set *set, int64_t id) {
     uint32_t marks;
     const uint32_t *word = marks_of(set, id, &marks);
@@ -121,8 +118,8 @@ void farann_candidates_admit(farann_candidates *list, int64_t from, const farann
 }
 
 /*
- * Which rows are allowed can't be foreseen, so no branch. Slots, and then what they are marked
- * with, are asked for together, and waited for once.
+ * Which rows are allowed is unpredictable, so there is no branch. All slots are fetched together,
+ * and then all their marks, so that each fetch is waited for once.
  */
 void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_block *block,
                             const farann_filter *filter) {
@@ -148,7 +145,7 @@ int64_t farann_candidates_split(farann_candidates *list, double floor, double be
     int64_t *FARANN_RESTRICT slots = list->slots;
     const int64_t count = list->count;
     int64_t kept = 0, first = 0;
-    for (int64_t i = 0; i < count; i++) { /* which are dropped can't be foreseen: no branch */
+    for (int64_t i = 0; i < count; i++) { /* which are dropped is unpredictable: no branch */
         scores[kept] = scores[i];
         slots[kept] = slots[i];
         kept += !((double)scores[kept] < floor);
@@ -211,7 +208,7 @@ void farann_topk_push_rows(farann_topk *top, const double *keys, const int64_t *
         if (top->count == top->capacity && key < top->entries[0].key) continue;
         const int64_t slot = slot_of(block, rows ? rows[i] : i);
         const farann_entry entry = {key, block->ids ? block->ids[slot] : slot};
-        /* A look at a filter takes longer than this, and most rows of ties end here. */
+        /* Cheaper than the filter, and most tied rows end here. */
         if (top->count == top->capacity && !is_worse(top->entries[0], entry)) continue;
         if (farann_filter_allows(filter, slot)) farann_topk_push(top, entry.key, entry.id);
     }
@@ -226,7 +223,7 @@ static void sort_by_insertion(farann_entry *entries, int64_t n) {
     }
 }
 
-/* A number that is smaller the better a key is, or as ids are. */
+/* The rank of a key, smaller for better keys, or of an id. */
 static uint64_t rank_of(farann_entry entry, int by_id) {
     const double key = entry.key + 0.0; /* never -0.0 */
     uint64_t bits;

@@ -1,4 +1,4 @@
-/* Rows that may belong to an answer, and the answer itself: selection apart from scoring. */
+/* Selection, apart from scoring: candidates, and the answer itself. */
 #ifndef FARANN_SELECT_H
 #define FARANN_SELECT_H
 
@@ -57,9 +57,9 @@ typedef struct {
 } farann_id_set;
 
 /*
- * What may not be found: slots with alive[slot] == 0 (NULL: none), rows whose ids are `excluded`,
- * and those with groups[slot] == group (NULL: none). ids[slot] is a row's id, or the slot is where
- * ids is NULL.
+ * The rows that may not be found: slots with alive[slot] == 0 (NULL: none), rows whose ids are
+ * `excluded`, and those with groups[slot] == group (NULL: none). ids[slot] is a row's id, or the
+ * slot is where ids is NULL.
  */
 typedef struct {
     const uint8_t *alive;

@@ -65,7 +65,7 @@ class Algorithm(ABC):
     title : str
         As the report shows it.
     library : str
-        Peers of one library share a colour.
+        Peers of one library share a color.
     package : str
         The distribution whose version is recorded.
     modules : tuple of str

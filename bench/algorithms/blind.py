@@ -13,7 +13,7 @@ from .base import Algorithm, Ids, Profile, Rows, Setting, furthest_first
 
 
 class Blind(Algorithm):
-    """The rows furthest from the centre (l2) or lowest against the mean row.
+    """The rows furthest from the center (l2) or lowest against the mean row.
 
     Where this alone has a high recall, a high recall of anything else means little.
     """
@@ -33,10 +33,10 @@ class Blind(Algorithm):
 
     def build(self, rows: Rows) -> None:
         reduction = Reduction(rows, self.metric)
-        # One query tells the order: the centre itself for l2, the mean row (or mean
+        # One query tells the order: the center itself for l2, the mean row (or mean
         # direction) otherwise. Reduced, they all rank by the largest product.
-        centre = rows if self.metric != "cosine" else reduction.rows[:, : rows.shape[1]]
-        middle = centre.mean(axis=0, dtype=np.float64)
+        center = rows if self.metric != "cosine" else reduction.rows[:, : rows.shape[1]]
+        middle = center.mean(axis=0, dtype=np.float64)
         products = reduction.rows @ reduction.queries(middle[None, :])[0]
         self._ranking: Ids = np.argsort(-products, kind="stable")
         self._reduction = reduction

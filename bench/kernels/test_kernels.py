@@ -58,11 +58,11 @@ def codes_of(rows: Array, metric: str, directions: int = 0, *,
 
     `upper_alone`: without the lower halves of codes, as in 4 bits.
     """
-    centre, isa = np.zeros(rows.shape[1]), farann.isa_levels()[-1]
+    center, isa = np.zeros(rows.shape[1]), farann.isa_levels()[-1]
     turn = Transform(rotation_signs(rows.shape[1], 0))
-    extents = measure_rows(rows, centre, metric == "cosine", turn, isa, False)
+    extents = measure_rows(rows, center, metric == "cosine", turn, isa, False)
     assert extents is not None
-    builder = coding.Builder(rows, centre, traits_of(metric), isa, extents, False)
+    builder = coding.Builder(rows, center, traits_of(metric), isa, extents, False)
     order = builder.by_size(np.delete(np.arange(len(rows)), extents.outliers))
     basis = None
     if directions:
@@ -77,8 +77,8 @@ def codes_of(rows: Array, metric: str, directions: int = 0, *,
 def run_fresh(benchmark: Any, rows: Array, queries: Array, metric: str, isa: str,
               codes: _core.Codes | None = None, *, k: int = 10) -> float:
     """Time a task's search alone; gives its best seconds."""
-    number, centre = _core.METRICS.index(metric), np.zeros(rows.shape[1])
-    snapshot = _core.Snapshot(rows, rows[:0], None, None, centre, number, isa, codes=codes)
+    number, center = _core.METRICS.index(metric), np.zeros(rows.shape[1])
+    snapshot = _core.Snapshot(rows, rows[:0], None, None, center, number, isa, codes=codes)
     chosen = _core.Filter(snapshot)
 
     def fresh() -> tuple[tuple[_core.Task], dict[str, Any]]:

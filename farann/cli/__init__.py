@@ -83,7 +83,7 @@ def _one_line(error: BaseException) -> str:
 
 @contextmanager
 def _standard_input(arguments: argparse.Namespace) -> Iterator[None]:
-    """Put what comes on standard input into a file, which lives as long as the command.
+    """Copy standard input to a file, which lives as long as the command.
 
     What it is, its first bytes say. Errors speak of standard input, not of the file.
     """

@@ -239,7 +239,7 @@ def _texts(text: str) -> dict[str, Any]:
 
 
 def _command(commands: Any, name: str, short: str, text: str) -> Add:
-    """What adds arguments to a new command."""
+    """A function that adds arguments to a new command."""
     parser = commands.add_parser(name, help=short, **_texts(text))
 
     def add(names: str, help: str, default: Any = None, **more: Any) -> None:
@@ -267,7 +267,7 @@ def _add_rows(add: Add) -> None:
 
 def _add_shared(add: Add, *, threads: bool = True, done: str = "print what was found as JSON",
                 quiet: str = "no progress bar and no closing remark") -> None:
-    """What commands that read vectors have in common."""
+    """Add the arguments that commands on vectors share."""
     add("--max-bytes N", "refuse a vector file whose numbers take more than N bytes once unpacked "
         "(default: 100 times the file's size, at least 64 MiB)")
     if threads:

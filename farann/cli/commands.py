@@ -1,4 +1,4 @@
-"""What the commands do; `farann.cli` says what they are called with."""
+"""The commands; `farann.cli` declares their arguments."""
 
 from __future__ import annotations
 
@@ -454,7 +454,7 @@ def _check_output(path: Path, arguments: argparse.Namespace, *inputs: Path, what
 
 
 def _plotter(arguments: argparse.Namespace) -> Callable[[Callable[[Any], object]], None]:
-    """What writes a plot, given what draws it on axes; refuses now what could not be written."""
+    """A function that writes a plot, given one that draws it; refuses unwritable paths at once."""
     if arguments.plot is None:
         return lambda draw: None
     path = Path(arguments.plot)

@@ -1,4 +1,4 @@
-"""What ``farann posneg evaluate`` does, and logs of feedback: who was shown what and liked it."""
+"""The command ``farann posneg evaluate``, and logs of feedback: user, item, liked or not."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _split(arguments: argparse.Namespace, log: Log) -> tuple[Log, Log]:
-    """What is learned from, and what is judged by: the last of it, or some of each user's."""
+    """Split feedback for training and evaluation: by time, or some of each user's."""
     n = len(log.items)
     if log.times is not None:
         order = np.argsort(log.times, kind="stable")

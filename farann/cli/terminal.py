@@ -44,7 +44,7 @@ def is_shown(arguments: argparse.Namespace) -> bool:
 
 
 def note(arguments: argparse.Namespace, text: str) -> None:
-    """Say something beside the results."""
+    """Print a message on standard error, apart from results."""
     if not arguments.quiet:
         sys.stdout.flush()  # keeps the order where both go to one place
         print(text, file=sys.stderr)
@@ -69,7 +69,7 @@ def printable(value: object) -> str:
 
 
 def _console(stream: Any) -> Any:
-    """Where rich prints to, None for plain text: not a terminal, or rich isn't installed."""
+    """The console of rich; None for plain text, if there is no terminal or no rich."""
     if not stream.isatty():
         return None
     try:
@@ -152,7 +152,7 @@ def files_of_arguments(arguments: argparse.Namespace) -> dict[str, str]:
 
 @contextlib.contextmanager
 def blaming(arguments: argparse.Namespace, done: int = 0, **more: str | Path) -> Iterator[None]:
-    """Let errors about an argument speak of the file that it came from."""
+    """Name the file that an argument came from in its errors."""
     try:
         yield
     except ValueError as error:

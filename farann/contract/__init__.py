@@ -1,4 +1,4 @@
-"""What users ask for and what they are told: metrics, options of an index, checks, errors.
+"""The contract with users: metrics, options of an index, checks of arguments, errors.
 
 The bottom of the package: everything may import it, and it imports nothing but types and the core.
 """

@@ -47,7 +47,7 @@ def shown(value: Any) -> str:
 
 
 def to_array(name: str, value: Any) -> npt.NDArray[Any]:
-    """An array of whatever came; ragged nests are refused, and what has no numbers for everything.
+    """An array of an argument; ragged nests and values without numbers are refused.
 
     Rows may be a column of a frame, an array of arrays or a tensor on the CPU: see `Index.add`.
     """
@@ -80,7 +80,7 @@ def _is_small(dtype: np.dtype[Any]) -> bool:
 
 
 def what_is(array: npt.NDArray[Any]) -> str:
-    """What an array of no numbers has, for an error message, and what to write instead."""
+    """The content of an array without numbers, and advice, for an error message."""
     if array.dtype.kind in "UT" or (array.size and isinstance(array.flat[0], str)):
         return "strings"
     if array.dtype.kind == "S":
@@ -98,7 +98,7 @@ def what_is(array: npt.NDArray[Any]) -> str:
 
 
 def _of_other(name: str, value: Any) -> npt.NDArray[Any]:
-    """An array of what isn't one yet."""
+    """Make an array of an object that is none."""
     if hasattr(value, "nnz") and hasattr(value, "toarray"):
         raise TypeError(f"{name}: expected a dense array, got a sparse {type(value).__name__}; "
                         "write .toarray()")

@@ -13,7 +13,7 @@ from farann.contract.row_types import STORED
 
 
 class MetricTraits(NamedTuple):
-    """What a metric asks for: the traits by which the package tells one from another.
+    """The traits of a metric.
 
     Rows are ranked by keys, the largest first: the product of a vector that is made of the query
     and the row less the center, which may have the row's squared norm added.

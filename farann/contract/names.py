@@ -84,7 +84,7 @@ class Hinted(ABCMeta):
 
 
 def hint_at_methods(cls: type) -> None:
-    """Have names of other libraries for what a class has lead there."""
+    """Make names of other libraries raise errors that name the method to use."""
     # `__getattr__` would take 2 % of a single search, as Python 3.11 looks it up for each name.
     known = {*vars(cls), "len(index)"}
     for name in " ".join(_ELSEWHERE.values()).split():
@@ -104,7 +104,7 @@ def unexpected(function: Callable[..., object], unknown: Mapping[str, object]) -
 
 
 def like(name: str, known: Collection[str]) -> str:
-    """What to use in the place of a name, of those that are known; nothing where none is."""
+    """A suggestion for an unknown name, from the known ones; empty if none is close."""
     import difflib
 
     close = difflib.get_close_matches(name, known, 1, 0.76)  # none for return_scores, index_type
@@ -112,6 +112,6 @@ def like(name: str, known: Collection[str]) -> str:
 
 
 def _instead_of(name: str, known: Collection[str]) -> str:
-    """What to use in the place of a name of other libraries, if that is known."""
+    """Advice on a name from other libraries; empty if it is unknown."""
     return next((f"use {ours}" for ours, others in _ELSEWHERE.items()
                  if name in others.split() and ours.partition(",")[0] in known), "")

@@ -1,4 +1,4 @@
-"""What rows are kept as, and rows that come as something else: converted where that loses nothing.
+"""Row types, and lossless conversion of rows that come as another type.
 
 Every value of each of these types is a float32, so that all that holds for float32 rows holds for
 the others.

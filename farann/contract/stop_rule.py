@@ -1,4 +1,4 @@
-"""Where a search stops: what users ask for, and the record that travels to the native search."""
+"""Stop rules: the limits that users set, and the record that the native search reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ALL_ROWS = 2**62
 
 
 class StopRule(NamedTuple):
-    """Where a search stops; by default where its answer is certain.
+    """The rule by which a search stops; by default when its answer is certain.
 
     With `rows` or `deviations` it is approximate: it scans some of the coded rows, and takes errors
     of codes for noise.

@@ -1,4 +1,4 @@
-"""What the demos show: files of packages that are installed, and what stands in for them.
+"""Data of the demos: files of installed packages, and substitutes for them.
 
 Packages are not imported: their files are all that is of use here, and nothing is downloaded.
 """
@@ -37,13 +37,13 @@ class Words(NamedTuple):
     queries: list[str]
 
     def common(self, count: int = COMMON) -> NDArray[np.int64]:
-        """Which of the commonest are words, of three letters and more."""
+        """Numbers of the commonest words that have at least three letters."""
         return np.array([row for row, word in enumerate(self.labels[:count])
                          if word.isalpha() and len(word) > 2], np.int64)
 
 
 class Pictures(NamedTuple):
-    """Grey pictures of one size: a row of pixels each, and what each shows."""
+    """Gray pictures of one size: a row of pixels each, and what each shows."""
 
     about: str
     rows: NDArray[np.uint8]
@@ -201,7 +201,7 @@ def make_films() -> Films:
 
 
 def _files_of(package: str, *names: str) -> list[Path] | str:
-    """Where some files of an installed package are, or why they can't be had."""
+    """Paths of files of an installed package, or the reason why there are none."""
     try:
         files = importlib.metadata.files(package) or []
     except importlib.metadata.PackageNotFoundError:

@@ -94,7 +94,7 @@ def _by_person(films: Films, chosen: Array) -> list[NDArray[np.int64]]:
 
 
 def _counts(films: Films, ids: Array, chosen: Array) -> NDArray[np.int64]:
-    """How many entries of each person's list are among their chosen ratings."""
+    """The number of entries of each list that are among the person's chosen ratings."""
     return np.array([np.isin(some, rated).sum()
                      for some, rated in zip(ids, _by_person(films, chosen), strict=True)])
 

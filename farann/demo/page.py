@@ -77,17 +77,17 @@ def announced(name: str, found: Data | str, instead: str, make: Callable[[], Dat
 
 
 def picture(pixels: NDArray[np.uint8], words: str, note: str = "") -> str:
-    """A grey picture (height, width) as a figure, with a line below it."""
+    """A gray picture (height, width) as a figure, with a line below it."""
     below = f"{escape(words)}<br>{escape(note)}" if note else escape(words)
     return (f'<figure><img alt="{escape(words)}" src="{png(pixels)}">'
             f"<figcaption>{below}</figcaption></figure>")
 
 
 def png(pixels: NDArray[np.uint8]) -> str:
-    """A grey picture (height, width) as the address of a PNG that holds it."""
+    """A gray picture (height, width) as the address of a PNG that holds it."""
     height, width = pixels.shape
     scan = np.hstack([np.zeros((height, 1), np.uint8), pixels]).tobytes()  # 0: lines as they are
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits of grey
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)  # 8 bits of gray
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(scan, 9)), (b"IEND", b"")]
     content = b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(content)) + kind + content

@@ -225,7 +225,7 @@ class Numpy:
 
 
 def _seconds(search: Search, batches: Iterable[Array]) -> float:
-    """How long searches take, one after another."""
+    """The time of searches, one after another."""
     began = time.perf_counter()
     for batch in batches:
         search(batch)

@@ -126,7 +126,7 @@ def _check_metadata_size(nbytes: int) -> None:
 
 
 def _decode_metadata(payload: bytes) -> dict[str, Any]:
-    """What JSON says, if it is an object without repeated keys and infinite numbers."""
+    """Read JSON, if it is an object without repeated keys and infinite numbers."""
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(dict(pairs)) != len(pairs):
             raise ValueError("a key comes twice")

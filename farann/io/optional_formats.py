@@ -81,7 +81,7 @@ def _data_sets(h5py: Any, file: Any) -> list[str]:
 
 
 def _hard_linked(h5py: Any, file: Any, name: str) -> Any:
-    """Go to an object by hard links alone: soft and external ones may lead into other files."""
+    """Open an object by hard links alone: soft and external ones may lead into other files."""
     place = file
     for part in (part for part in name.split("/") if part not in ("", ".")):
         if not isinstance(place, h5py.Group) or part not in place:
@@ -204,7 +204,7 @@ def _length_of_lists(file: Any, column: str) -> int:
 
 
 def kinds_of_parquet(path: Path) -> dict[str, type]:
-    """What the columns hold."""
+    """The content of the columns."""
     with open_regular(path) as stream:
         file = optional_package("pyarrow.parquet", path).ParquetFile(stream)
         return {field.name: kind_of(field.type) for field in file.schema_arrow}

@@ -112,7 +112,7 @@ def _records(path: Path) -> Iterator[list[str]]:
 
 
 def kinds_of_text(path: Path) -> dict[str, type]:
-    """What the columns begin with, by their names; nothing where the first line has numbers."""
+    """The first values of columns, by name; empty if the first line has numbers."""
     records = _records(path)
     names, values = next(records, []), next(records, [])
     if any(map(_is_number, names)):
@@ -195,7 +195,7 @@ def look_at_json_lines(wanted: Wanted) -> Content:
 
 
 def _parsed(lines: Iterable[str], done: int = 0) -> Iterator[Any]:
-    """What each line holds."""
+    """The fields of each line."""
     for number, line in enumerate(lines, done + 1):
         try:
             yield json.loads(line)
@@ -228,7 +228,7 @@ def _is_json_number(value: Any) -> bool:
 
 
 def kinds_of_json_lines(path: Path) -> dict[str, type]:
-    """What the fields of the first object hold."""
+    """The values of the first object's fields."""
     with _opened(path) as stream:
         first = next(_parsed(_filled_lines(stream)), None)
     return {name: type(value) for name, value in first.items()} if isinstance(first, dict) else {}

@@ -1,4 +1,4 @@
-"""What all vector formats share: what is looked for, what was found, and what is wrong with it."""
+"""Records that all vector formats share: a request, its content, and errors."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def look(path: Path, name: str | None, default: str, max_bytes: int | None = Non
 
 
 def kinds_of(path: Path) -> dict[str, type]:
-    """What each column of a table holds; {} where columns have no names."""
+    """The content of each column of a table; {} if columns have no names."""
     table = format_of(path)
     with naming(path):
         return table.kinds(path)

@@ -28,7 +28,7 @@ _FAN = 8  # runs of 256 * 8**i rows or more are on level i; 8 runs of a level ar
 # Largest coordinate of a coded row, as a multiple of the base's largest: the error bound of all
 # codes grows with it.
 _LARGEST_ADDED = 2.0
-_ROOM = 1.5  # room for codes when it is made anew, as a multiple of what is needed
+_ROOM = 1.5  # allocated room for codes, as a multiple of the need
 
 _PANEL = _core.code_rows(1)
 _BY_POSITION = ("panels", "low_nibbles", "squares", "slots", "whole", "whole_inv_scale",

@@ -54,7 +54,7 @@ class Sizes(NamedTuple):
     """Measures of rows: what decides how they are coded, and in which order."""
 
     largest: Float64Array  # |coordinate|, transformed
-    # Lengths of what isn't along the mean query direction, if there is one; None: not needed.
+    # Norms across the mean query direction, if there is one; None: not needed.
     lengths: Float64Array | None = None
     along: Float64Array | None = None  # the mean query direction
 

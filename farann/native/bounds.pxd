@@ -1,4 +1,4 @@
-"""What no row of a block is above, for a query."""
+"""Upper bounds on the keys of a block's rows, for a query."""
 
 from libc.stdint cimport int64_t
 

@@ -1,6 +1,6 @@
-"""What no row of a block is above, for a query.
+"""Upper bounds on the keys of a block's rows, for a query.
 
-A bound holds for the rows themselves, so that it leaves queries out whatever level scores a block.
+A bound holds for exact keys, so it rules a block out whichever level would score it.
 """
 
 cimport cython
@@ -21,7 +21,7 @@ cdef enum:
 @cython.no_gc  # what parts refer to never refers to them
 @cython.freelist(8)
 cdef class IntegerKeys:
-    """Finds the exact keys of a block for one query, in half of the time that float64 takes."""
+    """Exact keys of a block of whole numbers for one query, in half the time of float64."""
 
     @staticmethod
     cdef IntegerKeys of(QueryBatch batch, RowReader rows):
@@ -30,7 +30,7 @@ cdef class IntegerKeys:
         return self
 
     cdef bint are_exact(self, int64_t i) noexcept nogil:
-        """Whether all sums of a query are whole numbers that float32 has; there is memory then."""
+        """Whether float32 holds all sums of a query exactly; if so there is memory for them."""
         cdef int64_t of_rows = self.batch.snapshot.largest_whole_number(), of_query, largest
         if of_rows < 0 or not uses(INTEGER_KEYS):
             return False
@@ -80,9 +80,9 @@ cdef bint make_room(IntegerKeys keys) noexcept nogil:
 
 
 cdef double largest_sum(IntegerKeys keys, int64_t i) noexcept nogil:
-    """|q|^2 and the largest |x|^2 of all rows, whole numbers that float32 has.
+    """|q|^2 and the largest |x|^2 of all rows, whole numbers that float32 holds exactly.
 
-    That of rows is looked for only once, as the largest number is.
+    The one of the rows is computed once, as the largest number is.
     """
     cdef int64_t known = farann_load(&keys.batch.snapshot.largest_square), start, n, j
     cdef double found = 0.0
@@ -116,18 +116,18 @@ cdef double BOUND_UP = 1.0 + 1e-9
 
 @cython.no_gc  # what parts refer to never refers to them
 cdef class Bound:
-    """Which queries the rows from a block on, in their order, can still answer."""
+    """Rules out queries that neither a block nor the rows after it can answer."""
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
-        """Keep those of n members that these rows can answer, in front; gives how many."""
+        """Move the members that these rows can answer to the front; return how many they are."""
         return n
 
 
 @cython.final
 @cython.no_gc
 cdef class NormBound(Bound):
-    """Rows lie by norm: what the norm of a block's rows allows, none from there on is above."""
+    """The norm bound, for rows sorted by norm: it holds for a block and all rows after it."""
 
     @staticmethod
     cdef NormBound of(CodedQueries coded):
@@ -141,13 +141,13 @@ cdef class NormBound(Bound):
         for j in range(n):
             i = members[j]
             members[kept] = i
-            # Of queries without codes rounding isn't known.
+            # The rounding error of queries without codes is unknown.
             kept += not self.coded.of[i].usable or (
                 self.max_key(panel, i) + self.coded.of[i].whole.slack >= collector.bar(i))
         return kept
 
     cdef double max_key(self, int64_t panel, int64_t i) noexcept nogil:
-        """The reduced key that rows from a panel on have at most."""
+        """The largest reduced key that rows from a panel on can have."""
         cdef const CodedQuery *coded = &self.coded.of[i]
         cdef double norm = self.codes.max_norm[panel], along
         cdef double length = self.batch.queries[i].prepared.vector_norm
@@ -155,7 +155,7 @@ cdef class NormBound(Bound):
             return (length * norm + norm * norm) * BOUND_UP
         if self.codes.mean_query_direction is None:
             return length * norm * BOUND_UP
-        # Backwards rows may lie as far as any does.
+        # In the opposite order any row may be the furthest.
         along = coded.along * (self.codes.max_along[panel] if coded.along > 0.0
                                else -self.codes.bounds.norm)
         norm *= coded.across
@@ -165,10 +165,10 @@ cdef class NormBound(Bound):
 @cython.final
 @cython.no_gc
 cdef class CeilingBound(Bound):
-    """Keys that no row at all is above: once k rows have that key, only smaller ids count.
+    """The largest key that any row can have: once k rows have it, only smaller ids count.
 
-    Rows that share nothing with a query tie there, where nothing is negative, and so do copies of
-    it. Unlike other bounds it tells nothing of the blocks that follow.
+    Where no number is negative, rows that share no coordinate with the query tie there, and so do
+    copies of it. Unlike other bounds it does not rule out the blocks that follow.
     """
 
     @staticmethod
@@ -182,7 +182,7 @@ cdef class CeilingBound(Bound):
         self.ceilings[i], self.n_known = NAN, 0
 
     cdef void find(self, int64_t i) noexcept nogil:
-        """Find the ceiling of a query, if nobody has."""
+        """Compute the ceiling of a query, once."""
         if isnan(self.ceilings[i]):
             self.ceilings[i] = of_query(self, i)
             self.n_known += self.ceilings[i] < INFINITY
@@ -197,7 +197,7 @@ cdef class CeilingBound(Bound):
             members[kept] = i
             kept += 1
             query, last = &self.batch.queries[i], &collector.found[i].top.entries[0]
-            # As far as rough scores can tell.
+            # Up to the error of rough scores.
             if not self.ceilings[i] < INFINITY or not (
                     collector.found[i].threshold + collector.found[i].slack
                     >= self.ceilings[i] * query.prepared.key_scale + query.prepared.key_offset):
@@ -214,7 +214,7 @@ cdef class CeilingBound(Bound):
 
 
 cdef double of_query(CeilingBound bound, int64_t i) noexcept nogil:
-    """What no exact key times the sign is above, as it is computed; infinity: nobody knows."""
+    """An upper bound on exact keys times the sign, rounded as keys are; infinity: unknown."""
     if not uses(CEILINGS):
         return INFINITY
     if bound.batch.metric == FARANN_L2:
@@ -239,7 +239,7 @@ cdef bint nothing_negative(CeilingBound bound, int64_t i) noexcept nogil:
 
 
 cdef double of_axis(CeilingBound bound, int64_t i) noexcept nogil:
-    """The same under cosine of a query with one number other than 0: its size.
+    """The ceiling under cosine of a query with one number other than 0: the size of that.
 
     A row's norm is at least the size of each of its numbers, and rounding keeps order.
     """
@@ -255,7 +255,7 @@ cdef double of_axis(CeilingBound bound, int64_t i) noexcept nogil:
 
 
 cdef bint lie_by_norm(QueryBatch batch, Codes codes) noexcept nogil:
-    """Whether rows lie by norm, and norms bound their keys: the nearest under l2 may have any."""
+    """Whether rows are sorted by norm, and norms bound their keys (not for the nearest by l2)."""
     return (codes.max_norm is not None and uses(NORM_PRUNING)
             and (batch.sign > 0.0 or batch.metric != FARANN_L2))
 

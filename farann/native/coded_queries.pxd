@@ -23,12 +23,12 @@ cdef struct QueryCodes:
 cdef class CodedQueries:
     cdef QueryBatch batch
     cdef Codes codes            # of the rows that are searched
-    cdef farann_code_bounds bounds, scan_bounds  # what errors are allowed for
-    cdef double outside_counts  # share of what is outside the axes that is allowed for
+    cdef farann_code_bounds bounds, scan_bounds  # error bounds of whole and of scanned codes
+    cdef double outside_counts  # share of the part outside the axes in the error bound
     cdef bint approximate, pca_filtered  # rows are scanned along the PCA axes first
     cdef int64_t width          # queries of a tile
     cdef CodedQuery *of         # by query
-    cdef QueryCodes scanned     # for what is scanned
+    cdef QueryCodes scanned     # of the coordinates that are scanned
     cdef QueryCodes whole       # of all coordinates: the same but for a PCA filter
     cdef uint32_t *tiles        # scanned codes in tiles, in the order of queries
     cdef int64_t tile_words     # from one tile to the next

@@ -9,8 +9,8 @@ from farann.native.query_batch cimport Query
 cdef enum:
     WIDEST_TILE = 64  # queries: more than tiles of any kernel have
 
-# Without vectors codes stand for the rows: this share of the code error stays allowed for, which is
-# more than rounding moves a key made of a score.
+# Without vectors codes stand for the rows: the error bound keeps this share of the code error, more
+# than the rounding error of a key computed from a score.
 cdef double LEFT_OF_SLACK = 1e-6
 
 
@@ -23,7 +23,7 @@ cdef class CodedQueries:
     @staticmethod
     cdef CodedQueries of_batch(QueryBatch batch, Codes codes, bint approximate, bint pca_filtered,
                                bint one_by_one=False):
-        """`approximate`: errors of codes are taken for noise, some deviations of it."""
+        """`approximate`: code errors are taken as noise, with a bound of a few deviations."""
         cdef CodedQueries self = CodedQueries.__new__(CodedQueries)
         cdef int64_t n_tiles, width = batch.kernels.code_queries
         if one_by_one or (batch.n_queries < FEW_QUERIES and uses(SINGLE_TILES)):
@@ -33,7 +33,7 @@ cdef class CodedQueries:
         self.approximate, self.outside_counts = approximate, 1.0
         self.bounds, self.scan_bounds = codes.bounds, codes.scan_bounds
         if approximate and uses(CODE_NOISE):
-            # Three deviations without vectors: no exact key mends the order by rough scores.
+            # Three deviations without vectors: no exact keys correct the order by rough scores.
             self.bounds.noise = self.scan_bounds.noise = (
                 codes.noise if batch.snapshot.vectors else min(1.0, 1.5 * codes.noise))
             self.outside_counts = codes.outside_noise
@@ -60,14 +60,14 @@ cdef class CodedQueries:
 
     cdef const uint32_t *tile_of(self, const QueryCodes *codes, const int64_t *members,
                                  int64_t count, int64_t width) noexcept nogil:
-        """Make some queries a tile; gives its codes."""
+        """Make some queries a tile; return its codes."""
         if width == 1:
             return codes.of + members[0] * codes.groups
         self.batch.kernels.gather_codes(codes.of, members, count, codes.groups, codes.tile)
         return codes.tile
 
     cdef void make_tiles(self) noexcept nogil:
-        """Put queries as coded into tiles, in their order."""
+        """Copy the codes of all queries into tiles, in their order."""
         cdef int64_t first = 0, i, count
         cdef int64_t members[WIDEST_TILE]
         while self.width > 1 and first < self.batch.n_queries:
@@ -79,7 +79,7 @@ cdef class CodedQueries:
             first += count
 
     cdef void encode(self, int64_t i) noexcept nogil:
-        """Code query i, whose vector was found just now, for the codes that rows have."""
+        """Code query i, the one last prepared, for the codes of the rows."""
         cdef const Query *query = &self.batch.queries[i]
         cdef CodedQuery *coded = &self.of[i]
         cdef double *vector = self.batch.query_vector
@@ -105,7 +105,7 @@ cdef class CodedQueries:
 
 
 cdef int64_t words_of_tile(CodedQueries queries, int64_t groups) noexcept:
-    """Of codes; a single query's are a tile without more."""
+    """Copy codes into tiles; a single query is a tile as it is."""
     cdef int64_t most = queries.batch.kernels.tile_groups
     return groups if queries.width == 1 else queries.width * ((groups + most - 1) // most * most)
 
@@ -125,9 +125,9 @@ cdef void encode_for_pca_filter(CodedQueries queries, int64_t i, const double *v
 
 
 cdef void take_code_as_true(CodedQueries queries, farann_coded_query *coded) noexcept nogil:
-    """Take rows' codes for the rows: there is no error to allow for.
+    """Treat codes as the rows themselves: the error bound is 0.
 
-    Where high nibbles only come first, the norm of the low ones stays.
+    Where high nibbles are scanned first, the norm of the low nibbles stays in the bound.
     """
     coded.off *= LEFT_OF_SLACK
     coded.allowance = 0.0

@@ -1,4 +1,4 @@
-"""8-bit codes: what vectors go through before, codes of a base, and its partitions."""
+"""8-bit codes: the transform before coding, the codes of a base, and its partitions."""
 
 from libc.stdint cimport int32_t, int64_t, int8_t, uint8_t
 
@@ -32,7 +32,7 @@ cdef class Codes:
     cdef Transform transform
     cdef Projection pca_filter  # or None
     cdef const int64_t[::1] outliers
-    # None, or the largest |z| from each panel on, or what isn't along; in runs: as given.
+    # None, or the largest |z| (or norm of the rest) from each panel on; in runs: as given.
     cdef double[::1] max_norm
     cdef Projection mean_query_direction  # one direction, or None
     cdef double[::1] max_along  # the most along it, likewise
@@ -42,8 +42,8 @@ cdef class Codes:
     cdef float[::1] hub_weights
     cdef int64_t n_hubs
     cdef farann_code_bounds bounds, scan_bounds
-    cdef double noise  # share of the errors of codes that is allowed for where they are noise
-    cdef double outside_noise  # three deviations of what is outside the axes, by the most there is
+    cdef double noise  # share of code errors in the bound, where they are taken as noise
+    cdef double outside_noise  # three deviations of the part outside the axes, over its largest
     cdef bint has_pca_filter, int4_alone
     cdef readonly bint high_nibbles_first
     cdef public bint whole_codes_first  # for single exact queries; else by size

@@ -1,4 +1,4 @@
-"""8-bit codes: what vectors go through before, coding rows; codes of a base, and its partitions."""
+"""8-bit codes: the transform before coding, coding, the codes of a base, and its partitions."""
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, fabs, sqrt
@@ -24,7 +24,7 @@ cdef enum:
 
 # Bytes up to which the high nibbles of all codes stay in the cache and are not worth reading first.
 CACHED_BYTES = 524288
-# Standard deviations of the roundings of codes that searches with recall= or budget= allow for.
+# Standard deviations of code errors that searches with recall= or budget= add to their bounds.
 cdef double NOISE_DEVIATIONS = 2.0
 HUB_ROWS = 512  # hubs: the first rows, scored before a PCA filter is used
 
@@ -66,14 +66,14 @@ cdef class Projection:
 
     cdef double residual_norm(self, const farann_kernels *kernels, const double *vector,
                               double *along) noexcept nogil:
-        """Write what a padded vector is along each direction; how long the rest is, rounded up."""
+        """Write a padded vector's component along each direction; return the norm of the rest."""
         return sqrt(farann_along(kernels, &self.directions[0, 0], self.n, self.directions.shape[1],
                                  vector, along))
 
 
 cdef class Transform:
-    """What vectors go through before they are coded: axes, if only what they are along these is
-    coded, and a rotation.
+    """The transform of vectors before coding: a projection on axes, if there are any, and a
+    rotation.
 
     Parameters
     ----------
@@ -115,8 +115,8 @@ def rotate(double[:, ::1] vectors, const int8_t[:, ::1] signs, str isa):
 
 def code_extents(rows, const double[::1] center, bint unit,
                  const int8_t[:, ::1] signs, axes, str isa, double[::1] extents):
-    """Write each row's largest |coordinate|, centered and transformed, or how long the row is
-    outside the axes, if that is more."""
+    """Write each row's largest |coordinate|, centered and transformed, or its norm outside the
+    axes if that is larger."""
     cdef double[::1] scratch = np.zeros(2 * padded(center.shape[0]))
     cdef Transform turn = Transform(signs, axes)
     cdef const farann_kernels *kernels = kernels_of(isa)
@@ -164,8 +164,8 @@ def add_to_groups(real[:, ::1] vectors, const int32_t[::1] groups, double[:, ::1
 def encode_rows(rows, const double[::1] center, bint unit,
                 const int8_t[:, ::1] signs, axes, const float[::1] inv_scale, str isa,
                 uint8_t[:, ::1] codes, double[::1] squares, float[::1] low_nibble_norm):
-    """Code rows, one after the other; gives the largest |e|^2, |w z|^2, |l - 7.5|^2 and |z|^2, and
-    of what is outside the axes |z'|^2 and |w z'|^2."""
+    """Code rows; return the largest |e|^2, |w z|^2, |l - 7.5|^2 and |z|^2, and for the part
+    outside the axes |z'|^2 and |w z'|^2."""
     cdef double[::1] scratch = np.zeros(2 * padded(center.shape[0]))
     cdef Transform turn = Transform(signs, axes)
     cdef const farann_kernels *kernels = kernels_of(isa)
@@ -217,7 +217,7 @@ cdef class Codes:
     arrays : CodeArrays
         docs/format.md says what each holds.
     in_runs : bool
-        Whether rows lie by reach in runs only, of which it says what each panel reaches.
+        Whether rows are sorted by reach within runs only; the arrays have the reach of each panel.
     """
 
     def __init__(self, int64_t n_rows, int64_t dim, arrays, bint in_runs=False):
@@ -280,16 +280,16 @@ cdef take_slots(Codes codes):
 
 
 cdef take_scanned(Codes codes, arrays):
-    """What is scanned: nibbles of all coordinates, or codes along a PCA filter."""
+    """The codes to scan: nibbles of all coordinates, or codes along a PCA filter."""
     cdef int64_t n = codes.n_positions, parts = code_pairs(codes.groups)
     cdef bint has_lower = codes.low_nibbles is not None
-    # One query alone waits for memory: it reads the high nibbles before the low ones.
+    # A single query is bound by memory: it reads the high nibbles before the low ones.
     codes.high_nibbles_first = (has_lower and codes.n_coded <= MOST_HALVED
                                 and n * codes.panels.shape[1] > CACHED_BYTES)
     codes.scanned.groups = codes.groups
     if codes.has_pca_filter:
         codes.pca_filter = Projection(arrays.pca_filter, codes.dim, "pca_filter")
-        # The last group is for the length of the rest.
+        # The last group holds the norm of the rest.
         parts = (codes.pca_filter.n - 1) // FARANN_CODE_GROUP + 2
         codes.scanned.groups = parts
         if (codes.low_nibble_norm is not None or has_lower or codes.whole is None
@@ -320,7 +320,7 @@ cdef take_scanned(Codes codes, arrays):
 
 
 cdef take_norms(Codes codes, arrays, bint in_runs):
-    """The largest norm from each panel on, where rows lie by that."""
+    """The largest norm from each panel on, where rows are sorted by norm."""
     longest, lead, along = arrays.max_norm, arrays.mean_query_direction, arrays.max_along
     codes.max_norm = codes.max_along = codes.mean_query_direction = None
     if longest is not None:
@@ -354,7 +354,7 @@ cdef take_whole(Codes codes, arrays):
 
 
 cdef take_hubs(Codes codes):
-    """Lay the whole codes of the first rows out in panels: all queries look at these."""
+    """Copy the whole codes of the first rows into panels: every query scans these."""
     cdef int64_t n = min(whole_panels(HUB_ROWS), codes.n_positions)
     weights = np.asarray(codes.whole_inv_scale).reshape(-1, FARANN_CODE_PANEL)
     if (weights != weights[:, :1]).any():
@@ -375,7 +375,7 @@ cdef most_from_each_on(values, bint in_runs):
 
 
 cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t dim) except *:
-    """Bounds of n coded rows, with what follows from their weights and squares."""
+    """Error bounds of n coded rows, from their weights and squares."""
     cdef farann_code_bounds result
     inv_scale = np.asarray(inv_scale)
     smallest, largest = float(inv_scale.min()), float(inv_scale.max())
@@ -388,7 +388,7 @@ cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t
     if squares is not None:
         if len(squares) != n:
             raise ValueError("there must be a square for each position")
-        # Positive even where all rows are zero: it tells that there are squares.
+        # Positive even where all rows are zero: 0 would mean that there are no squares.
         result.largest_square = max(largest_of(squares, "squares"), 1e-37)
     result.dim, result.noise = dim, 1.0
     if not all(0.0 <= bound < INFINITY for bound in bounds):
@@ -397,10 +397,10 @@ cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t
 
 
 cdef double largest_of(values, str name) except -1.0:
-    """The largest of values that are none of them NaN, infinite or negative.
+    """The largest value; ValueError if one is NaN, infinite or negative.
 
-    Zero times any of them must be zero: where a tile has fewer queries than it is wide, that keeps
-    rows from passing for the rest, whose candidates have no memory.
+    Zero times each value must be zero: so no row passes for the empty places of a tile, whose
+    candidates have no memory.
     """
     values = np.asarray(values)
     smallest, largest = float(values.min()), float(values.max())
@@ -410,7 +410,7 @@ cdef double largest_of(values, str name) except -1.0:
 
 
 cdef class Partitions:
-    """Which positions of codes belong to which cell, and each cell as a coded row.
+    """The positions of each cell, and each cell's mean as a coded row.
 
     Parameters
     ----------
@@ -460,7 +460,7 @@ cdef class Partitions:
             self.coded.squares = &self.squares[0]
 
     cdef int64_t begun(self, int64_t position) noexcept nogil:
-        """How many of `starts` are at a position or before: one more than the cell it is in."""
+        """The number of `starts` at or before a position: one more than its cell."""
         cdef int64_t low = 0, high = self.n_cells + 1, middle
         while low < high:
             middle = (low + high) // 2
@@ -471,14 +471,14 @@ cdef class Partitions:
         return low
 
     cdef int64_t end_of_cell(self, int64_t position) noexcept nogil:
-        """The position where the cell ends that a position is in, or what comes before cells."""
+        """The end of the cell that a position is in, or of the rows before all cells."""
         cdef int64_t begun = self.begun(position)
         return self.starts[begun] if begun <= self.n_cells else INT64_MAX
 
     cdef double write_mean(self, int64_t position, int8_t *mean) noexcept nogil:
-        """Write what a row at a position was coded relative to, whole groups; gives its unit.
+        """Write the mean that a row was coded relative to, whole groups; return its unit.
 
-        That is 0 where the row is in no cell.
+        The unit is 0 where the row is in no cell.
         """
         cdef int64_t cell = self.begun(position) - 1, g, j
         cdef const uint8_t *codes

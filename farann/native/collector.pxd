@@ -1,4 +1,4 @@
-"""What becomes of rows that pass: the only owner of thresholds."""
+"""Collectors of the rows that pass: the only owners of thresholds."""
 
 from libc.stdint cimport int64_t
 
@@ -9,7 +9,7 @@ from farann.native.sources cimport RowReader
 
 cdef struct Found:  # by a query; nobody but its collector writes it
     double threshold  # a reduced key that every row of the answer reaches
-    double predicted  # one that they are taken to reach, until they turn out not to
+    double predicted  # the same as a prediction, which the search may find to be wrong
     double slack      # the scores of `passed` are off by at most this
     farann_candidates passed  # rows by rough scores
     farann_best_scores best   # the k best of these scores, sorted; no room: they are selected
@@ -21,7 +21,7 @@ cdef class Collector:
     cdef QueryBatch batch
     cdef RowReader rows
     cdef Found *found           # by query
-    cdef farann_candidates *tile  # what the scan of a tile of queries appends to
+    cdef farann_candidates *tile  # lists that the scan of a tile of queries appends to
     cdef int64_t capacity       # of `passed`, before it is thinned out
     cdef bint selects           # the k best are selected when many have passed
     cdef bint scored            # rows get rough scores first

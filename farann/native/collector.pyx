@@ -1,4 +1,4 @@
-"""What becomes of rows that pass: the only owner of thresholds.
+"""Collectors of the rows that pass: the only owners of thresholds.
 
 A level appends rows with rough scores to the lists of a tile; `admit` takes them over, and raises
 the threshold. At the end, or where lists are full, rows get exact keys. Dropping rows drops the
@@ -68,13 +68,13 @@ cdef class Collector:
                 self.found[i].best.scores, self.found[i].best.capacity = best + i * k, k
 
     cdef void forget(self, int64_t i) noexcept nogil:
-        """Be as before the first row for query i: no rows, no threshold that came from them."""
+        """Reset query i: drop its rows, and the threshold that came from them."""
         cdef Found *found = &self.found[i]
         found.threshold, found.predicted, found.slack = -INFINITY, -INFINITY, 0.0
         found.passed.count = found.best.count = found.top.count = found.select_at = 0
 
     cdef int64_t forget_unkept(self, int64_t *members) noexcept nogil:
-        """Forget what queries found that fell short of a prediction; write which, give how many."""
+        """Reset the queries that fell short of a prediction; write which, return how many."""
         cdef int64_t i, n = 0
         for i in range(self.batch.n_queries):
             if self.found[i].predicted == -INFINITY:
@@ -87,7 +87,7 @@ cdef class Collector:
         return n
 
     cdef int64_t forget_short(self, int64_t *members) noexcept nogil:
-        """Forget what queries found that have fewer than k rows; writes which, gives how many."""
+        """Reset the queries that found fewer than k rows; write which, return how many."""
         cdef int64_t i, n = 0
         for i in range(self.batch.n_queries):
             if not has_k_rows(self, i):
@@ -105,17 +105,17 @@ cdef class Collector:
 
     @cython.final
     cdef void predict(self, int64_t i, double key) noexcept nogil:
-        """Take the rows of the answer to reach a reduced key, until they turn out not to."""
+        """Predict a reduced key that all rows of the answer reach."""
         self.found[i].predicted = key
 
     @cython.final
     cdef void allow(self, int64_t i, double slack) noexcept nogil:
-        """Let rough scores from now on be off by so much."""
+        """Raise the error bound of the rough scores to come."""
         self.found[i].slack = max(self.found[i].slack, slack)
 
     @cython.final
     cdef void raise_threshold(self, int64_t i, double key) noexcept nogil:
-        """Take a reduced key that every row of the answer reaches, as another search has found."""
+        """Use a threshold that another search has found for the same query."""
         self.found[i].threshold = max(self.found[i].threshold, key)
 
     cdef double bar(self, int64_t i) noexcept nogil:
@@ -127,7 +127,7 @@ cdef class Collector:
 
     @cython.final
     cdef float float_threshold(self, int64_t i, double slack) noexcept nogil:
-        """What rough scores of a block must be greater than, where they are off by `slack`."""
+        """The rough score that rows must exceed, if scores have an error of up to `slack`."""
         self.allow(i, slack)
         return nextafterf(<float>(self.bar(i) - self.found[i].slack), -INFINITY)
 
@@ -137,8 +137,8 @@ cdef class Collector:
                      const farann_block *where) noexcept nogil:
         """Append those of n scored rows of a block that may belong to the answer.
 
-        Without a threshold these are the k best of them, as far as scores can tell. The filter may
-        exclude some, so that the 2 k best are taken; then all.
+        Without a threshold these are the k best, up to the error of scores. With a filter, which
+        may exclude some, the 2 k best are taken, and then all.
         """
         cdef farann_candidates *list = &self.tile[j]
         cdef int64_t before = list.count, row, reach = 0
@@ -160,18 +160,18 @@ cdef class Collector:
                 self.batch.kernels.select_f32(scores, n, -INFINITY, list)
 
     cdef void admit(self, int64_t j, int64_t i, const farann_block *where) noexcept nogil:
-        """Take over what was appended to list j of the tile, that of query i."""
+        """Take over the rows appended to list j of the tile, that of query i."""
         cdef Found *found = &self.found[i]
         cdef int64_t before = found.passed.count
         found.passed.count = self.tile[j].count
         self.batch.passed += found.passed.count - before
         self.take_passed(i, before, where)
         if self.selects:
-            # Selecting the k best raises the threshold: if enough have passed since.
+            # Selecting the k best raises the threshold, if enough have passed since the last time.
             if found.passed.count >= max(found.select_at, self.batch.k):
                 self.keep_best(i)
                 found.select_at = found.passed.count + 1
-                if self.batch.n_queries >= FEW_QUERIES:  # what passes for one may be read anywhere
+                if self.batch.n_queries >= FEW_QUERIES:  # rows of a single query may lie anywhere
                     found.select_at += self.batch.k // 8
         elif found.best.count == self.batch.k:
             self.raise_threshold(i, found.best.scores[self.batch.k - 1] - found.slack)
@@ -212,7 +212,7 @@ cdef class Collector:
 
     @cython.final
     cdef void settle(self, int64_t i) noexcept nogil:
-        """Get the keys of all candidates, and forget how far rough scores were off."""
+        """Get the keys of all candidates, and reset the error bound of rough scores."""
         cdef Found *found = &self.found[i]
         self.rerank_all(i)
         found.best.count, found.slack, found.select_at = 0, 0.0, 0
@@ -227,13 +227,13 @@ cdef class Collector:
     @cython.final
     cdef void offer_rows(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
                          const farann_block *where) noexcept nogil:
-        """The same for some rows of a block, by keys times the sign."""
+        """Offer some rows of a block, by keys times the sign."""
         farann_topk_push_rows(&self.found[i].top, keys, rows, n, 1.0, where,
                               &self.batch.queries[i].filter)
         threshold_from_top(self, i)
 
     cdef void finish(self) noexcept nogil:
-        """Get the keys of what is left, and put the answers in order."""
+        """Get the keys of the remaining candidates, and sort the answers."""
         cdef Found *found
         cdef int64_t i
         for i in range(self.batch.n_queries):
@@ -244,7 +244,7 @@ cdef class Collector:
                 farann_entries_sort(found.top.entries, found.top.count, NULL, self.batch.given_up)
                 continue
             self.rerank_all(i)
-            # Its candidates, which are done with, had room for four times k slots if k is large.
+            # The memory of its candidates, no longer needed, has room for 4 k slots if k is large.
             farann_entries_sort(found.top.entries, found.top.count,
                                 <farann_entry *>found.passed.slots, self.batch.given_up)
 
@@ -258,7 +258,7 @@ cdef class Collector:
             if j < top.count:
                 key = self.batch.sign * top.entries[j].key
                 if self.batch.metric == FARANN_L2:
-                    key = max(key, 0.0)  # that of a rough score may be less
+                    key = max(key, 0.0)  # a key computed from a rough score may be negative
                 scores[j] = <float>farann_score(self.batch.metric, key,
                                                 self.batch.queries[i].prepared.query_norm)
                 ids[j] = top.entries[j].id
@@ -269,9 +269,9 @@ cdef bint has_k_rows(Collector collector, int64_t i) noexcept nogil:
 
 
 cdef float at_least(Collector collector, int64_t m, const float *scores, int64_t n) noexcept nogil:
-    """What the last of the m best of n scores is at least.
+    """A lower bound on the m-th best of n scores: the m-th best of the maxima of groups.
 
-    The largest of groups are different scores. -inf: there are too few.
+    -inf if there are fewer groups than m.
     """
     cdef float largest[FARANN_SCORE_GROUPS]
     if m > FARANN_SCORE_GROUPS // 2 or n % FARANN_PADDING:
@@ -290,7 +290,7 @@ cdef void thin_out(Collector collector, int64_t i) noexcept nogil:
 
 
 cdef void rerank_best(Collector collector, int64_t i) noexcept nogil:
-    """Get the keys of the k best candidates, and drop those that these leave no place.
+    """Get the keys of the k best candidates, and drop the candidates that these rule out.
 
     Exact keys bound the k-th best key better, so that few other candidates need theirs.
     """
@@ -302,7 +302,7 @@ cdef void rerank_best(Collector collector, int64_t i) noexcept nogil:
 cdef void rerank(Collector collector, int64_t i, int64_t first) noexcept nogil:
     """Offer the exact keys of the candidates from `first` on, and forget these.
 
-    Also when the time of a search is over: they would be lost.
+    This also happens when the time of a search is over: they would be lost.
     """
     cdef const Query *query = &collector.batch.queries[i]
     cdef farann_filter admitted
@@ -373,7 +373,7 @@ cdef class RangeCollector(Collector):
                              * query.prepared.key_scale + query.prepared.key_offset)
 
     cdef double keep_best(self, int64_t i) noexcept nogil:
-        """None is better than others."""
+        """Rows are not ranked: there is nothing to drop."""
         return INFINITY
 
     cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
@@ -432,7 +432,7 @@ cdef class NearestBeyondCollector(Collector):
         self.beyond = self.not_beyond + n
 
     cdef void forget(self, int64_t i) noexcept nogil:
-        """Note which rough scores tell that a row is beyond the radius, and that it isn't."""
+        """Compute which rough scores show that a row is beyond the radius, or that it is not."""
         cdef const Query *query = &self.batch.queries[i]
         cdef double key = farann_key_at(self.batch.metric, 1.0, query.radius,
                                         query.prepared.query_norm)
@@ -445,7 +445,7 @@ cdef class NearestBeyondCollector(Collector):
 
     cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,
                      const farann_block *where) noexcept nogil:
-        """Append all of a first block: any number of them may be too near."""
+        """Append all rows of a first block: any number of them may be within the radius."""
         self.batch.kernels.select_f32(scores, n, self.float_threshold(i, 0.0), &self.tile[j])
 
     cdef void take_passed(self, int64_t i, int64_t before,
@@ -456,7 +456,7 @@ cdef class NearestBeyondCollector(Collector):
             2.0 * found.slack, self.beyond[i] - found.slack, self.not_beyond[i] + found.slack)
 
     cdef double keep_best(self, int64_t i) noexcept nogil:
-        """Rows that may be too near are none of the best before they have keys."""
+        """Rows that may be within the radius don't count before they have keys."""
         if self.selects:
             rerank(self, i, farann_candidates_split(&self.found[i].passed, -INFINITY,
                                                     self.beyond[i] - self.found[i].slack))
@@ -482,8 +482,8 @@ cdef class NearestBeyondCollector(Collector):
 
 
 cdef Collector collector_of(bint by_radius, bint k_nearest, int64_t most):
-    """What collects rows: the k best, the k nearest beyond a radius, or up to about `most` beyond
-    or within it, all if that is 0."""
+    """The collector for the k best rows, the k nearest beyond a radius, or about `most` rows beyond
+    or within it, all of them if that is 0."""
     cdef RangeCollector in_range
     if not by_radius:
         return Collector.__new__(Collector)
@@ -495,11 +495,11 @@ cdef Collector collector_of(bint by_radius, bint k_nearest, int64_t most):
 
 
 cdef double floor_of(const Query *query, double reduced) noexcept nogil:
-    """The threshold that a reduced key less the query's offset is; a little less, for rounding."""
+    """The score threshold of a reduced key: less the query's offset, and rounded down."""
     return (reduced + query.prepared.key_offset
             - ROUNDING * (fabs(reduced) + fabs(query.prepared.key_offset)))
 
 
 cdef double rough_key(const Query *query, double sign, double score) noexcept nogil:
-    """The key of which a rough score is the reduced one."""
+    """The key whose reduced key is a rough score."""
     return sign * (score - query.prepared.key_offset) / query.prepared.key_scale

@@ -136,7 +136,7 @@ cdef class Front:
             self.end_chunk()
 
     cdef void end_chunk(self) noexcept nogil:
-        """Write what the picks since the last chunk mean for the rows that aren't settled."""
+        """Lower the bounds of rows that aren't settled by the picks since the last chunk."""
         cdef int64_t i, chunk = (self.met - 1) // self.picks.chunk
         cdef RowState *row
         for i in range(self.n):
@@ -150,7 +150,7 @@ cdef class Front:
     # ---- the next one ----
 
     cdef int64_t first_row(self, const int64_t *given_up) noexcept nogil:
-        """The slot of the row that goes before all others, behind, too; -1: it isn't known."""
+        """The slot of the row that goes before all others, also those behind; -1: unknown."""
         cdef int64_t s, at
         cdef Bounded first
         cdef RowState *row
@@ -265,12 +265,12 @@ cdef class Greedy:
     cdef int32_t *behind  # rows that lack picks; `sorted`: the same by how many they met
     cdef int32_t *sorted
     cdef int64_t *met_counts
-    cdef int32_t *sample  # rows all over the place, by which a floor is chosen
+    cdef int32_t *sample  # rows in random places; the floor is chosen by these
     cdef int64_t n_sampled
     cdef list blocks      # one for each thread
     cdef object run_all   # calls functions in threads
     cdef int64_t n_lacking, n_parts
-    cdef double floor     # rows below it need not meet all picks
+    cdef double floor     # rows with bounds below it need not meet all picks
     cdef int64_t[::1] slots
     cdef double[::1] keys
     cdef int64_t n_picked, picked_before  # picks now, and when the last front was made
@@ -340,7 +340,7 @@ cdef class Greedy:
             farann_arithmetic_end(before)
 
     def run(self, int64_t count, CancelFlag flag=None):
-        """Choose up to `count` more rows; gives how many there are now."""
+        """Choose up to `count` more rows; return how many are chosen in all."""
         cdef uint64_t before
         self.given_up = &NEVER if flag is None else &flag.raised
         count = min(count, self.slots.shape[0] - self.n_picked)
@@ -511,7 +511,7 @@ cdef class Greedy:
         return 0
 
     cdef int in_parts(self, int64_t pairs) except -1:
-        """Have pairs of rows and picks scored, in threads where there are many."""
+        """Score pairs of rows and picks, in threads if there are many."""
         self.n_parts = len(self.blocks) if pairs * self.picks.dim >= WORTH_THREADS else 1
         if self.n_parts == 1:
             self.score_part(0)

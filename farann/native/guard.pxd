@@ -1,4 +1,4 @@
-"""Which queries are unlike those that a search was tuned with."""
+"""The guard: it finds queries unlike those that a search was tuned with."""
 
 from libc.stdint cimport int64_t
 

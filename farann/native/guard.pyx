@@ -1,4 +1,4 @@
-"""Which queries are unlike those that a search was tuned with."""
+"""The guard: it finds queries unlike those that a search was tuned with."""
 
 cimport cython
 from libc.math cimport INFINITY, sqrt
@@ -58,7 +58,7 @@ cdef class Guard:
 
     def find(self, const float[:, ::1] queries, int64_t start, int64_t stop, uint8_t[::1] unlike,
              CancelFlag flag=None):
-        """Mark the queries start .. stop that are unlike the sample; gives how many there are."""
+        """Mark the queries start .. stop that are unlike the sample; return how many."""
         cdef int64_t at = start, found = 0, i
         cdef const int64_t *given_up = &NEVER
         cdef uint64_t before
@@ -80,7 +80,7 @@ cdef class Guard:
         return found
 
     cdef double reduce(self, const float *query, float *x) noexcept nogil:
-        """What is kept of a query, x (width,); gives |x|^2."""
+        """Reduce a query to x (width,); return |x|^2."""
         cdef int64_t width = self.width, whole = self.dim - self.dim % FARANN_PADDING, first, j
         cdef const float *signs = &self.signs[0]
         cdef const float *center = &self.center[0]
@@ -104,7 +104,7 @@ cdef class Guard:
         return self.sum_of_squares(x, width)
 
     cdef double sum_of_squares(self, const float *x, int64_t n) noexcept nogil:
-        """Of up to dim numbers: their squared distance from zero."""
+        """The sum of squares of up to dim numbers."""
         cdef double found
         self.kernels.keys_f64[<int>FARANN_L2](x, NULL, 1, n, &self.zeros[0], &found)
         return found
@@ -112,7 +112,7 @@ cdef class Guard:
     def is_like(self, const float[:, ::1] queries, int64_t i, double times=1.0):
         """Whether query i is like the sample, where squares may be `times` as large.
 
-        Queries that are, for their own sake, are counted: see `count_alone`.
+        Single queries that are like it are counted: see `count_alone`.
         """
         cdef bint like
         cdef uint64_t before
@@ -127,16 +127,16 @@ cdef class Guard:
         return like
 
     cdef void count_one(self) noexcept:
-        """Count a query that was asked alone and is like the sample."""
+        """Count a single query that is like the sample."""
         with cython.critical_section(self):
             self.alone += 1
 
     def how_late(self, int64_t asked, double late, double usual, double spread, int64_t sampled):
-        """By how many deviations the answers to queries came later, on average, than is usual.
+        """The mean lateness of answers beyond the sample's, in its deviations.
 
-        It is infinite if those of all queries before add up to more than chance explains: then the
-        plan was not made for such queries. `late` is the sum of what `Task.late_to` told
-        of them, `usual` the mean of the sample of `sampled` queries, `spread` their deviation.
+        It is infinite once the surplus of all queries is more than chance explains: then the plan
+        was not made for such queries. `late` is the sum of their lateness (`Task.late_to`),
+        `usual` the mean of `sampled` sample queries, `spread` its deviation.
         """
         cdef double unit = max(spread, LEAST_LATE_SPREAD * (1.0 + usual))
         cdef double beyond = (late - asked * usual) / unit
@@ -148,18 +148,18 @@ cdef class Guard:
         return beyond / sqrt(max(asked, 1) * (1.0 + <double>asked / max(sampled, 1)))
 
     cdef bint is_overdue(self) noexcept nogil:
-        """Whether answers of queries came so late that the search was not tuned for such."""
+        """Whether answers come too late for the plan, which was tuned for other queries."""
         return self.late_surplus > LATE_LIMIT
 
     def count_alone(self):
-        """How many queries that were asked alone are like the sample, since the last call."""
+        """The number of single queries like the sample since the last call."""
         cdef int64_t count
         with cython.critical_section(self):
             count, self.alone = self.alone, 0
         return count
 
     cdef bint passes(self, const float *query, double times) noexcept nogil:
-        """Both tests for one query; points that many queries are near come first."""
+        """Both tests for one query; points with many queries near them come first."""
         cdef float x[GUARD_WIDTH]
         cdef float scores[GUARD_WIDTH]
         cdef double half = 0.5 * self.reduce(query, x), more = 0.5 * (times - 1.0)

@@ -1,4 +1,4 @@
-"""What levels have cost, and who goes by which."""
+"""The judge: which levels pay, by the cost so far."""
 
 from libc.stdint cimport int64_t
 
@@ -7,7 +7,7 @@ from farann.native.collector cimport Collector
 from farann.native.query_batch cimport QueryBatch
 
 
-cdef struct Pause:  # of what fails again and again
+cdef struct Pause:  # of a mechanism that fails repeatedly
     int64_t left  # turns left of it
     int64_t next  # turns of the next one: twice as long, until something succeeds
 
@@ -31,16 +31,16 @@ cdef class Judge:
     cdef QueryBatch batch
     cdef Collector collector
     cdef CeilingBound ceilings
-    # What a row that passes, is refined, is reranked costs, in rows scanned by codes and not in
-    # float32; 0: codes are never given up.
+    # Costs of a row that passes, that is refined, that is reranked; the unit is what a row
+    # scanned by codes saves over float32. 0: codes are never given up.
     cdef double cost_passed, cost_refined, cost_reranked
     cdef double cost_whole      # the same of a row scanned by whole codes, put into panels
     cdef bint codes_pay         # or all rows from here on are scored in float32
     cdef int64_t next_look      # rows scanned when codes are judged next
     cdef int64_t judged         # rows scanned at the last judgment
     cdef double cost_judged, share_judged  # the cost up to there, and of a row before it
-    cdef int64_t n_alike        # rows that scores could not tell from the k-th: these got keys
-    cdef bint may_go_by_keys    # whether queries may
+    cdef int64_t n_alike        # rows whose scores were too close to the k-th: these got keys
+    cdef bint may_go_by_keys    # whether queries may switch to exact keys
     cdef bint packs             # exact keys are computed for tiles of queries, too
     cdef bint *by_keys          # by query: whether it gets exact keys of all rows
     cdef int64_t n_by_keys

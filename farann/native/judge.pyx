@@ -21,8 +21,8 @@ cdef enum:
     MANY_PASS_L2 = 5
     MANY_PASS_ROW_MAJOR = 4  # as MANY_PASS, for unpacked rows, whose float64 keys take longer
     SOME_PASS = 32  # if more than one row in 32 passes, the query's ceiling is looked for
-    # Of the first rows, if more than one in FEW_ALIKE can't be told from the best, all get keys.
-    # Later rows may still rule them out: one counts as a key of PASSES_AS_KEY coordinates, no more.
+    # All of the first rows get exact keys if more than 1/FEW_ALIKE of them can't be told from the
+    # best. Later rows may rule these out: one costs at most a key of PASSES_AS_KEY coordinates.
     FEW_ALIKE = 4
     PASSES_AS_KEY = 512
 
@@ -32,9 +32,9 @@ cdef double SURELY = 1.5
 
 
 cdef void note(Pause *pause, bint failed) noexcept nogil:
-    """Begin a pause of `next` turns if something has failed; the following one is longer.
+    """Begin a pause of `next` turns after a failure, and make the next pause longer.
 
-    `next` is 0 at first where one failure is nothing yet, and after a success.
+    `next` is 0 after a success, and at first where a single failure has no pause.
     """
     pause.left = pause.next if failed else 0
     pause.next = min(2 * pause.next + 1, <int64_t>LONGEST_PAUSE) if failed else 0
@@ -79,14 +79,14 @@ cdef class Judge:
         self.end_keys()
 
     cdef void begin_part(self) noexcept nogil:
-        """Judge rows from here on, and not what those before have cost."""
+        """Judge the rows from here on alone, not the cost of those before."""
         self.judged, self.next_look = 0, 0
         self.share_judged, self.cost_judged = 0.0, cost_so_far(self)
 
     # ---- exact keys of all rows, for queries whose k-th key many rows share ----
 
     cdef bint too_alike(self, int64_t i, int64_t n_selected, int64_t n) noexcept nogil:
-        """Whether scores can't tell too many of the n first rows from the best of them.
+        """Whether the scores of too many of the n first rows are too close to the best.
 
         Where a filter leaves out the best, many pass for that reason alone.
         """
@@ -100,9 +100,9 @@ cdef class Judge:
         return True
 
     cdef bint too_many(self, int64_t i, int64_t passed, int64_t seen, int64_t n) noexcept nogil:
-        """Whether so many of n rows passed, after `seen` others, that keys of all cost less.
+        """Whether too many of n rows passed, after `seen` others, so that keys of all cost less.
 
-        Of rows in any order n k / seen pass by themselves, some more or less.
+        In random order about n k / seen rows pass anyway.
         """
         if passed == 0 or seen < self.batch.k or not self.may_go_by_keys or (
                 self.collector.found[i].predicted > -INFINITY):
@@ -116,13 +116,13 @@ cdef class Judge:
         return True
 
     cdef void take_by_keys(self, int64_t i) noexcept nogil:
-        """Have a query go by exact keys from the next block on."""
+        """Switch a query to exact keys from the next block on."""
         self.n_by_keys += not self.by_keys[i]
         self.by_keys[i] = True
         self.ceilings.find(i)
 
     cdef void met(self, int64_t i, int64_t near, int64_t n) noexcept nogil:
-        """Rough scores will do again for a query if few of n rows came near its k-th key."""
+        """Switch a query back to rough scores if few of n rows came near its k-th key."""
         if not self.by_keys[i]:
             return
         self.n_alike += near
@@ -131,7 +131,7 @@ cdef class Judge:
             self.n_by_keys -= 1
 
     cdef void end_keys(self) noexcept nogil:
-        """Have all queries go by rough scores."""
+        """Switch all queries back to rough scores."""
         cdef int64_t i
         self.n_by_keys = 0
         for i in range(self.batch.n_queries):
@@ -141,9 +141,9 @@ cdef class Judge:
 
     cdef void look_at_codes(self, int64_t n, int64_t left, int64_t n_alive, bint by_norm,
                             bint all_coded) noexcept nogil:
-        """Give codes up if the rows they let pass of the `left` ones will cost too much.
+        """Give codes up if the rows that will pass of the `left` ones cost too much.
 
-        After n rows, and as often as these have doubled.
+        This is judged after n rows, and each time that n has doubled.
         """
         if not uses(COST_JUDGE):
             return
@@ -162,7 +162,7 @@ cdef bint few_of(Judge judge, int64_t passed, int64_t n) noexcept nogil:
 
 cdef bint will_cost_too_much(Judge judge, int64_t n, int64_t left, int64_t n_alive,
                              bint by_norm) noexcept nogil:
-    """Whether rows that codes let pass of those that are left will cost more than codes save.
+    """Whether the rows that will pass cost more than codes save.
 
     About 6 k of the first 16 k rows pass in any case, until there is a good threshold; later
     about k pass whenever the number of scanned rows doubles. If codes serve, the share of other
@@ -192,7 +192,7 @@ cdef bint will_cost_too_much(Judge judge, int64_t n, int64_t left, int64_t n_ali
 
 
 cdef double cost_so_far(Judge judge) noexcept nogil:
-    """What rows that codes did not rule out have cost."""
+    """The cost of the rows that codes did not rule out."""
     return ((judge.batch.passed + judge.n_alike) * judge.cost_passed
             + judge.batch.refined * judge.cost_refined
             + (judge.batch.rescored + judge.n_alike) * judge.cost_reranked)

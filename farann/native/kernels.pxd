@@ -1,4 +1,4 @@
-"""The C side of the house: see the headers in src_c for what each thing means."""
+"""Declarations of the C kernels; the headers in src_c document them."""
 
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 

@@ -32,7 +32,7 @@ cdef tuple ROW_TYPES = (np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.
 
 
 cdef farann_row_type row_type_of(object rows) except *:
-    """What rows are kept as; ValueError for what rows aren't."""
+    """The row type of an array; ValueError if it is no type of rows."""
     if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype not in ROW_TYPES or not (
             rows.flags.c_contiguous and rows.flags.aligned):
         raise ValueError(f"rows must be a contiguous matrix of one of the types that rows are kept "

@@ -15,9 +15,9 @@ cdef enum:
     LONG_BLOCK_AFTER = 8  # a long block has at most 1/8 of the rows scanned before it
     MOST_FOR_KEYS = 128  # k up to which queries may go by exact keys behind the first rows
     FEWEST_FOR_KEYS = 256  # coded rows scanned before a query goes by exact keys; or 16 k if more
-    # High nibbles alone pause for a query if they let more than one row in
-    # FEW_PASS + FEW_PASS_DIMS / dim pass: a row that passes waits as long as it takes to read
-    # dim + 2,000 bytes one after the other, measured; each row that doesn't spares dim / 2 bytes.
+    # High nibbles pause for a query if more than one row in FEW_PASS + FEW_PASS_DIMS / dim passes:
+    # a row that passes costs the time to read dim + 2,000 bytes in sequence, measured; each other
+    # row saves dim / 2 bytes.
     FEW_PASS = 2
     FEW_PASS_DIMS = 4000  # coordinates
 
@@ -35,7 +35,7 @@ cdef class Level:
         """Query i was prepared."""
 
     cdef double slack_of(self, int64_t i) noexcept nogil:
-        """What scores of all blocks are off by at most, as far as that is known before."""
+        """The error bound of scores in all blocks, as far as it is known before the scan."""
         return 0.0
 
     cdef int64_t most_after(self, int64_t n) noexcept nogil:
@@ -46,7 +46,7 @@ cdef class Level:
         """Get a block ready for tiles of `n_members` queries."""
 
     cdef int64_t next_tile(self, int64_t n_left) noexcept nogil:
-        """How many of the queries that are left to scan together."""
+        """The number of the remaining queries to scan together."""
         return 1
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
@@ -60,10 +60,10 @@ cdef class Level:
 
     cdef void narrow(self, int64_t start, const int64_t *members, int64_t count,
                      Collector collector) noexcept nogil:
-        """Score again, more closely, what was appended; `start`: the first row's position."""
+        """Score the appended rows again, more closely; `start`: the first row's position."""
 
 
-cdef struct Passing:  # what passes for a query
+cdef struct Passing:  # which rows pass for a query
     farann_pass_threshold threshold
     double floor      # the reduced key that it was made for
     bint high         # whether for high nibbles
@@ -89,7 +89,7 @@ cdef class CodeLevel(Level):
     cdef farann_pass_threshold nothing_passes
     cdef farann_ahead ahead     # codes to prefetch meanwhile
     cdef int64_t high_bytes, whole_bytes  # that a scan reads of a row
-    cdef double *offsets        # what scores lack, by place in the tile; NULL: nothing
+    cdef double *offsets        # added to scores, by place in the tile; NULL: nothing
 
     cdef set_up(self, CodedQueries coded, int64_t most, int64_t n_scored):
         """Blocks have up to `most` rows; the first `n_scored` are all scored."""
@@ -102,7 +102,7 @@ cdef class CodeLevel(Level):
         if codes.scanned.low_nibbles != NULL:
             self.whole_bytes += codes.panels.shape[1]
         self.first_judged = INT64_MAX
-        # A PCA filter lets many pass by itself, and of many best rows more are hard to tell apart.
+        # A PCA filter alone lets many rows pass, and with a large k more rows have close scores.
         if width > 1 and not codes.has_pca_filter and self.batch.k <= MOST_FOR_KEYS:
             self.first_judged = max(<int64_t>FEWEST_FOR_KEYS, 16 * self.batch.k)
         if uses(EARLY_FILTERS):
@@ -124,8 +124,8 @@ cdef class CodeLevel(Level):
         return self.coded.of[i].whole.off
 
     cdef int64_t most_after(self, int64_t n) noexcept nogil:
-        """What passes of a block is fetched from memory: a query by itself waits for that once a
-        block. Behind many rows its threshold hardly rises, and long blocks let no more pass."""
+        """Rows that pass are fetched from memory: a single query waits for that once a block.
+        Behind many rows its threshold hardly rises, so long blocks let no more rows pass."""
         cdef int64_t long_block = n // LONG_BLOCK_AFTER // FIRST_BLOCK * FIRST_BLOCK
         return max(self.usual, min(long_block, self.most) if uses(LONGER_BLOCKS) else 0)
 
@@ -171,7 +171,7 @@ cdef class CodeLevel(Level):
 
     cdef void narrow(self, int64_t start, const int64_t *members, int64_t count,
                      Collector collector) noexcept nogil:
-        """By whole codes: low nibbles, or those of all coordinates behind a PCA filter."""
+        """Score again by whole codes: with low nibbles, or all coordinates behind a PCA filter."""
         cdef farann_coded_tile tile
         cdef farann_pass_thresholds thresholds
         cdef farann_pass_threshold threshold
@@ -206,7 +206,7 @@ cdef void take_rows(CodeLevel level, const farann_coded_rows *rows, int64_t star
 
 
 cdef void ask_for(CodeLevel level, const Block *block, int64_t n_members) noexcept nogil:
-    """Have memory asked for the next block while this one is scanned, as it lies elsewhere."""
+    """Prefetch the next block, which lies elsewhere, while this one is scanned."""
     cdef const int32_t *slots = NULL
     cdef int64_t width = level.coded.width, tiles = (n_members + width - 1) // width
     cdef int64_t panel_bytes = FARANN_CODE_PANEL * level.codes.panels.shape[1]
@@ -222,7 +222,7 @@ cdef void ask_for(CodeLevel level, const Block *block, int64_t n_members) noexce
 
 cdef farann_coded_tile tile_of(CodeLevel level, const int64_t *members, int64_t count, bint high,
                                Collector collector) noexcept nogil:
-    """Some queries, and what rows must reach to pass for them."""
+    """Set some queries, and the scores that rows must exceed to pass for them."""
     cdef farann_coded_tile tile
     cdef Passing *passing
     cdef double floor
@@ -276,7 +276,7 @@ cdef void count_work(CodeLevel level, const Block *block, int64_t count, bint hi
 @cython.final
 @cython.no_gc
 cdef class NibbleLevel(CodeLevel):
-    """High nibbles of 8-bit codes, for a query by itself, which waits for memory."""
+    """High nibbles of 8-bit codes, for a single query, which is bound by memory."""
 
     cdef void begin_query(self, int64_t i) noexcept nogil:
         CodeLevel.begin_query(self, i)
@@ -449,7 +449,7 @@ cdef class DecodedLevel(Level):
         return total / rows.inv_scales[panel]
 
     cdef double mean_score(self) noexcept nogil:
-        """What the mean adds that rows of the block were coded relative to."""
+        """The part of the score from the mean that rows of the block were coded relative to."""
         cdef int64_t j
         cdef double total = 0.0
         if self.relative is None or self.relative.mean_unit == 0.0:
@@ -465,7 +465,7 @@ cdef int64_t code_rows_of(Codes codes) noexcept nogil:
 
 
 cdef Level level_of(CodedQueries coded, int64_t most, int64_t n_scored):
-    """What scans the codes of some rows first."""
+    """The first level for the codes of some rows."""
     cdef CodeLevel level
     if coded.batch.snapshot.partitions is not None and coded.batch.snapshot.partitions.relative:
         level = RelativeLevel.__new__(RelativeLevel)
@@ -479,7 +479,7 @@ cdef Level level_of(CodedQueries coded, int64_t most, int64_t n_scored):
 
 
 cdef Level plain_level_of(CodedQueries coded, int64_t most, int64_t n_scored):
-    """What scans codes as they are, whole where these are nibbles."""
+    """The level that scans codes as they are stored; nibbles are joined to whole codes."""
     cdef CodeLevel level = CodeLevel.__new__(CodeLevel)
     level.set_up(coded, most, n_scored)
     return level

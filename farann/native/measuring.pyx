@@ -1,4 +1,4 @@
-"""Beside searches: keys and scores of given rows, pairs, and how far predictions were off."""
+"""Keys and scores of given rows and pairs, and errors of predictions."""
 
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint64_t
@@ -104,8 +104,8 @@ def keys_of_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
 def keys_of_found(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::1] offsets,
                   const int64_t[::1] slots, bint nearest, double[::1] keys, int64_t start,
                   int64_t stop, CancelFlag flag=None):
-    """Write the exact keys of what queries start .. stop found: of query i slots offsets[i] ..
-    offsets[i + 1]. Larger is better; -infinity for slots below 0."""
+    """Write the exact keys of the rows that queries start .. stop found: those of query i are
+    slots offsets[i] .. offsets[i + 1]. Larger is better; -infinity for slots below 0."""
     cdef int64_t i, j, n, at
     cdef double sign = -1.0 if nearest else 1.0
     cdef uint64_t before
@@ -140,9 +140,9 @@ def keys_of_found(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
 
 def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
               const float[::1] scores, int64_t k, rule, *, bint nearest=False):
-    """By how many deviations k-th keys are above the optimistic scores of good partitions.
+    """The number of deviations from the optimistic scores of good partitions to the k-th keys.
 
-    NaN where that can't be said; `scores` are those of the k-th rows of the queries.
+    NaN where it is undefined; `scores` are those of the k-th rows of the queries.
     """
     cdef int64_t first = 0, count, i, at, n = queries.shape[0]
     cdef Task task = Task(snapshot, filter, queries, 0, n, k, nearest, rule)
@@ -180,7 +180,7 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
 
 
 cdef class PairSearch(Task):
-    """The furthest row of each query, for those queries that have one at least as far as `least`.
+    """The furthest row of each query, if its key is at least `least`.
 
     `least` is a key, which under cosine is minus the cosine; rows below it are ruled out from the
     start.

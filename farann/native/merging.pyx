@@ -1,4 +1,4 @@
-"""What parts of the rows give, put together exactly: sorted lists of rows, and sums of rows.
+"""Exact merging of the results of parts: sorted lists of rows, and sums of rows.
 
 The mean of rows has the same bits in whatever order they are added. A sum is int64 (DIGITS, dim)
 in fixed point: a unit of digit i is 2**(8 i - 150), which makes digit 0 reach the smallest float32
@@ -69,7 +69,7 @@ def merge_sorted(const double[::1] keys, const int64_t[::1] ids, const int64_t[:
 
 cdef int64_t first_unsorted(const double[::1] keys, const int64_t[:, ::1] starts,
                             const int64_t[:, ::1] stops) noexcept nogil:
-    """The number of a list that isn't in the order of its keys; -1: all are."""
+    """The number of the first list that is not sorted by its keys; -1: all are."""
     cdef int64_t i, p, j
     for i in range(starts.shape[0]):
         for p in range(starts.shape[1]):

@@ -69,7 +69,7 @@ cdef class Picks:
     cdef float *row_offsets  # the same for rows that are scored where they lie
     cdef double smallest, largest  # of the |y|^2 of scored rows
     cdef double squares   # the largest |y|^2 of all rows
-    cdef double off       # bounds on keys exceed the keys by at most this
+    cdef double off       # error bound: bounds on keys exceed the keys by at most this
     cdef int64_t chunk    # picks of which the nearest is one, where a bound is known
     cdef bint by_keys     # float32 can't hold the scores
     cdef bint row_major   # few picks meet rows where they lie

@@ -44,7 +44,7 @@ cdef class Picks:
         return 0
 
     cdef void follow(self, Picks other) noexcept nogil:
-        """Be the same picks as another's, with memory of its own to score rows."""
+        """Share another's picks, with memory of its own to score rows."""
         self.rows, self.norms, self.tiles = other.rows, other.norms, other.tiles
         self.offsets, self.row_offsets = other.offsets, other.row_offsets
         self.count, self.squares, self.off = other.count, other.squares, other.off
@@ -94,8 +94,8 @@ cdef class Picks:
     cdef void add_query(self, const float *row) noexcept nogil:
         """Add a row, for which there is room, also as a query.
 
-        A score less the offset is then minus a bound on the key, which is above the key itself by
-        no more than `off`, but where float32 can't hold scores for it.
+        A score less the offset is then minus a bound on the key, which exceeds the key by at most
+        `off`, unless float32 can't hold the scores.
         """
         cdef int64_t width = self.kernels.tile_queries, j, at = self.count
         cdef float *tile = self.tiles + at // width * width * self.dim + at % width

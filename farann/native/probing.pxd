@@ -14,7 +14,7 @@ cdef class PartitionMeans:
     cdef QueryBatch batch
     cdef Partitions partitions
     cdef CodedQueries coded
-    cdef double credited        # standard deviations that are added to means
+    cdef double credited        # standard deviations added to the scores of means
     cdef QueryCodes codes
     cdef farann_coded_query *queries
     cdef int32_t *best          # partitions that score well

@@ -101,7 +101,7 @@ cdef class PartitionMeans:
         return total / TELLING_PARTITIONS
 
     cdef double deviation_of(self, int64_t i, const float *scores, double good) noexcept nogil:
-        """That of keys in partitions that score `good` or more, on average, for query i."""
+        """The mean deviation of keys in partitions that score `good` or more, for query i."""
         cdef int64_t j, n = self.batch.kernels.find_f32(
             scores, self.partitions.n_padded, nextafterf(<float>good, -INFINITY), self.best)
         cdef double total = 0.0
@@ -115,8 +115,8 @@ cdef class PartitionMeans:
 cdef class PartitionSource(CodeSource):
     """The partitions that queries choose, each for all that chose it.
 
-    A query chooses those whose optimistic score reaches its threshold, or what that is predicted to
-    be in the end. With a budget it chooses the best, as long as they can be paid for.
+    A query chooses those whose optimistic score reaches its present or predicted threshold. With
+    a budget it chooses the best that fit into the budget.
     """
 
     cdef PartitionMeans means
@@ -186,7 +186,7 @@ cdef class PartitionSource(CodeSource):
             self.list_probers(members, n)
 
     cdef void choose_for_one(self, int64_t i, const float *scores, float floor) noexcept nogil:
-        """Of partitions that score more than `floor` the best, as long as they can be paid for."""
+        """Choose the best partitions above `floor` that fit into the budget."""
         cdef farann_candidates *ranked = &self.ranked
         cdef int64_t j, c, size, n = self.means.partitions.n_padded
         cdef int64_t n_cells = self.means.partitions.n_cells
@@ -196,7 +196,7 @@ cdef class PartitionSource(CodeSource):
             return
         ranked.count = 0
         self.batch.kernels.select_f32(scores, n, floor, ranked)
-        # More can't be paid for, unless they are far smaller than others.
+        # The budget has no room for more, unless they are far smaller than others.
         size = ((self.means.partitions.starts[n_cells] - self.means.partitions.starts[0])
                 // n_cells)
         j = 1 + 2 * (self.budget - self.spent[i]) // max(size, 1)
@@ -284,8 +284,8 @@ cdef CodeSource probed_partitions(PartitionMeans means, Collector collector, int
                                   int64_t budget, double predicted):
     """The partitions that queries choose.
 
-    `predicted`: by how many deviations the k-th key is taken to be above what good partitions
-    score, see `surprises`; NaN: nothing is predicted.
+    `predicted`: deviations from the scores of good partitions to the k-th key, as predicted (see
+    `surprises`); NaN: no prediction.
     """
     cdef PartitionSource source = PartitionSource.__new__(PartitionSource)
     cdef int64_t i, n = means.batch.n_queries, room = means.partitions.n_padded
@@ -312,9 +312,9 @@ cdef uint8_t place_of(int64_t position) noexcept nogil:
 
 
 cdef places_of(Codes codes):
-    """Of each row of the base its place; rows without codes are always scored, and have 0.
+    """The place of each row of the base; 0 for rows without codes, which are always scored.
 
-    Made once, as few searches look at them.
+    Computed once, as few searches need them.
     """
     if codes.places is None:
         slots = np.arange(codes.n_filled) if codes.slots is None else np.asarray(codes.slots)
@@ -330,7 +330,7 @@ cdef places_of(Codes codes):
 @cython.final
 @cython.no_gc
 cdef class Lateness:
-    """How late the answer of a query came: see `Task.late_to`."""
+    """The lateness of a query's answer: see `Task.late_to`."""
 
     @staticmethod
     cdef Lateness of(CodedQueries coded, Collector collector, Partitions partitions):
@@ -349,7 +349,7 @@ cdef class Lateness:
             self.of_queries[i] = self.of_query(i)
 
     cdef float of_query(self, int64_t i) noexcept nogil:
-        """How late the rows lie that query i has found."""
+        """The lateness of the rows that query i has found."""
         cdef const Found *found = &self.collector.found[i]
         cdef double last = self.collector.keep_best(i), total = 0.0
         cdef int64_t j

@@ -1,4 +1,4 @@
-"""What tasks share with their process; their own scratch memory."""
+"""State that tasks share with their process, and scratch memory."""
 
 from libc.stdint cimport int64_t, uintptr_t
 

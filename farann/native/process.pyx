@@ -23,7 +23,7 @@ class Cancelled(Exception):
 
 
 cdef class CancelFlag:
-    """Tells the tasks of a batch, in all threads, to stop soon."""
+    """Tells all tasks of a batch, in all threads, to stop."""
 
     def cancel(self):
         farann_store(&self.raised, 1)
@@ -101,7 +101,7 @@ cdef class Scratch:
         return memory
 
     cdef void *allocated(self, int64_t count, int64_t size, bint zeroed) noexcept nogil:
-        """The same, or NULL where there is none."""
+        """A piece for `count` elements of a size, or NULL if there is no memory."""
         cdef void *memory = NULL
         if count <= MOST_BYTES // size and self.n_pieces < MOST_ALLOCATED:
             memory = farann_alloc(count * size + ALIGNMENT, zeroed)

@@ -1,4 +1,4 @@
-"""Some queries of a batch, and what is derived from each of them."""
+"""Some queries of a batch, and the values derived from each of them."""
 
 from libc.stdint cimport int64_t
 

@@ -1,4 +1,4 @@
-"""Some queries of a batch, and what is derived from each of them."""
+"""Some queries of a batch, and the values derived from each of them."""
 
 cimport cython
 from libc.math cimport INFINITY
@@ -20,7 +20,7 @@ cdef enum:
 @cython.no_gc  # what parts refer to never refers to them
 @cython.freelist(8)
 cdef class QueryBatch:
-    """The queries start .. stop of a batch: what they ask, and what work was done for them.
+    """The queries start .. stop of a batch, their limits, and counts of the work done.
 
     They are those of `given` in float32 or, where that is None, of `wide` in float64, less `rests`.
     """
@@ -63,7 +63,7 @@ cdef class QueryBatch:
         return self
 
     cdef take_rule(self, rule):
-        """Stop where a `StopRule` says, as far as that is the same for all parts of a search."""
+        """Set the limits of a `StopRule` that hold for all parts of a search."""
         self.epsilon = rule.epsilon
         if rule.seconds is not None:
             self.take_time(rule.seconds * self.n_queries)
@@ -75,7 +75,7 @@ cdef class QueryBatch:
                              * max(ROWS_IN_ANY_CASE, 4 * self.k))
 
     cdef take_filter(self, Filter filter):
-        """Find the rows of another mask for the one query there is."""
+        """Replace the mask of the single query."""
         self.filter, self.queries[0].filter = filter, filter.of_query(0, NULL)
 
     cdef bint cancelled(self) noexcept nogil:
@@ -83,7 +83,7 @@ cdef class QueryBatch:
         return farann_is_up(self.given_up)
 
     cdef bint time_to_look(self) noexcept nogil:
-        """Whether enough work was done since the last look at the clock."""
+        """Whether enough work was done since the clock was last read."""
         cdef int64_t work = self.code_products + self.float_products + self.rescored * self.dim
         if work < self.next_look:
             return False
@@ -109,7 +109,7 @@ cdef class QueryBatch:
         return self.exact
 
     cdef const double *rest_of(self, int64_t i) noexcept nogil:
-        """What was left of query i, until a query is prepared; NULL: nothing."""
+        """The rest of query i, until a query is prepared; NULL: none."""
         if self.rests is None:
             return NULL
         memset(self.query_vector, 0, padded(self.dim) * sizeof(double))
@@ -117,7 +117,7 @@ cdef class QueryBatch:
         return self.query_vector
 
     cdef void find_query_vector(self, int64_t i) noexcept nogil:
-        """Find what rows are multiplied with for query i, and its constants."""
+        """Compute the vector that rows are multiplied with for query i, and its constants."""
         cdef Query *query = &self.queries[i]
         if query.given == NULL:
             self.exact_query(i)
@@ -142,12 +142,12 @@ cdef class QueryBatch:
         self.blocks += n_queries
 
     cdef void begin_again(self, const float *given) noexcept nogil:
-        """Take another query in place of the one there is."""
+        """Replace the single query."""
         self.queries[0].given, self.exact_of = given, NULL
         self.scanned = self.refined = self.rescored = self.bytes_read = 0
         self.code_products = self.float_products = self.blocks = self.passed = 0
 
     cdef tuple counts(self):
-        """What `SearchStats` has beside the number of queries."""
+        """The fields of `SearchStats` but for the number of queries."""
         return (self.scanned, self.refined, self.rescored, self.bytes_read, self.code_products,
                 self.float_products, self.blocks, self.passed)

@@ -26,7 +26,7 @@ cdef double NEARLY_ZERO = 1e-200
 
 @cython.no_gc  # what parts refer to never refers to them
 cdef class FloatLevel(Level):
-    """What float32 levels share: the vectors of queries, taken when the first block is scanned."""
+    """Base of the float32 levels: vectors of queries, copied when the first block is scanned."""
 
     cdef RowReader reader
     cdef float *vectors     # of all queries, padded; NULL: no block was scanned yet
@@ -53,7 +53,7 @@ cdef class FloatLevel(Level):
 @cython.final
 @cython.no_gc
 cdef class RowMajorLevel(FloatLevel):
-    """Rows where they lie, for few queries: what bounds the speed is reading the rows."""
+    """Rows where they are stored, for few queries: reading the rows bounds the speed."""
 
     cdef float *scores
 
@@ -142,7 +142,7 @@ cdef class PackedLevel(FloatLevel):
 
     cdef void take_tile(self, const int64_t *members, int64_t count,
                         Collector collector) noexcept nogil:
-        """Put vectors side by side, and find what scores must be greater than."""
+        """Interleave the vectors, and compute the scores that rows must exceed."""
         cdef int64_t i, j, dim = self.batch.dim, n_able = 0
         cdef const float *vector
         cdef double slack
@@ -164,7 +164,7 @@ cdef class PackedLevel(FloatLevel):
 
 
 cdef Level float_level_of(QueryBatch batch, Collector collector):
-    """What scores rows in float32, for as many queries as there are."""
+    """The float32 level for this number of queries."""
     cdef RowMajorLevel few
     cdef PackedLevel many
     cdef FloatLevel level
@@ -181,9 +181,9 @@ cdef Level float_level_of(QueryBatch batch, Collector collector):
 @cython.final
 @cython.no_gc  # what parts refer to never refers to them
 cdef class KeyLevel(Level):
-    """Exact keys of all rows: of few rows, and where many rows share the k-th key, or nearly so.
+    """Exact keys of all rows: for few rows, and where many rows nearly share the k-th key.
 
-    Rough scores can't tell these rows apart, and would let all of them pass. Keys and ids can.
+    Rough scores can't tell such rows apart, and all of them would pass.
     """
 
     cdef Collector collector
@@ -223,7 +223,7 @@ cdef class KeyLevel(Level):
             for i in range(count):
                 self.set_threshold(&self.thresholds[i], members[i])
                 if not self.thresholds[i].least > -INFINITY:
-                    # All pass until there are k: then there is something to compare with.
+                    # All rows pass until there are k: then there is a threshold.
                     step = self.batch.kernels.key_rows
             step = min(step, block.n - start)
             self.batch.kernels.scan_keys_f64[<int>self.batch.metric](
@@ -322,7 +322,7 @@ cdef class KeyLevel(Level):
         self.panels.lanes[8] = n
 
     cdef void set_threshold(self, farann_key_threshold *threshold, int64_t i) noexcept nogil:
-        """What keys times the sign are compared with, by what has been found so far."""
+        """The threshold for keys times the sign, from the rows found so far."""
         cdef const farann_topk *top = &self.collector.found[i].top
         cdef double lost
         threshold.n_near, threshold.count = 0, 0
@@ -335,14 +335,14 @@ cdef class KeyLevel(Level):
         threshold.near = min(self.near_key(i), threshold.least - 2.0 * lost - NEARLY_ZERO)
 
     cdef double near_key(self, int64_t i) noexcept nogil:
-        """Keys times the sign above this would pass by rough scores, give or take the slack."""
+        """The key times the sign from which rows would pass by rough scores, less the slack."""
         return ((self.collector.found[i].threshold - self.collector.found[i].slack
                  - self.batch.queries[i].prepared.key_offset)
                 / self.batch.queries[i].prepared.key_scale)
 
 
 cdef Level key_level_of(QueryBatch batch, Collector collector, Judge judge):
-    """What gives all rows exact keys."""
+    """The level of exact keys of all rows."""
     cdef KeyLevel level = KeyLevel.__new__(KeyLevel)
     level.batch, level.collector, level.judge = batch, collector, judge
     level.most, level.integer_keys = batch.block_rows, judge.ceilings.integer_keys

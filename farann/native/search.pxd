@@ -33,7 +33,7 @@ cdef class Search:
     cdef QueryBatch batch
     cdef Collector collector
     cdef Judge judge
-    cdef list owned             # what the pointers below point to
+    cdef list owned             # the objects that the pointers below refer to
     cdef void *parts[MOST_PARTS]
     cdef int n_parts
     cdef CodedQueries coded, coded_added  # None: there are no codes that are of use

@@ -1,14 +1,14 @@
 """The loop of all searches, from the first row to the answer.
 
-A search goes through its parts. A part is a source of rows with what goes with how these are kept:
+A search scans its parts one after the other. A part has a source of rows, its bound and levels:
 
-    Source      gives blocks of rows: of the base, of partitions, of added rows
-    Bound       tells which queries a block can still answer, before it is scored
+    Source      yields blocks of rows: of the base, of partitions, of added rows
+    Bound       rules out queries that a block can't answer, before it is scored
     Level       scores a block for a tile of queries: by codes, in float32, by exact keys
-    Collector   takes the rows that pass, and owns the thresholds
-    Judge       says which level pays, by what the levels before have ruled out
+    Collector   keeps the rows that pass, and owns the thresholds
+    Judge       chooses the level that pays, by the rows that levels have ruled out
 
-`task` and `sets` say of what parts a search is made.
+`task` and `sets` choose the parts of a search.
 """
 
 cimport cython
@@ -40,7 +40,7 @@ cdef class Part:
 cdef class Search:
     """Some queries and the parts of their search: `run` answers them."""
 
-    # ---- what a search is made of ----
+    # ---- the parts of a search ----
 
     cdef make_room(self):
         """Make room for lists of queries."""
@@ -64,7 +64,7 @@ cdef class Search:
         return part
 
     cdef prepare(self):
-        """All that is derived from queries before the search."""
+        """Compute the values that are derived from queries, before the search."""
         cdef uint64_t before
         with nogil:
             before = farann_arithmetic_begin()
@@ -123,7 +123,7 @@ cdef class Search:
             raise MemoryError("no memory for the rows that were found; ask for fewer")
 
     cdef void begin_again(self, const float *given) noexcept nogil:
-        """Forget the one query of this search, and prepare another in its place."""
+        """Replace the single query of this search, and prepare the new one."""
         self.batch.begin_again(given)
         self.batch.scratch.failed = False
         prepare_queries(self)
@@ -154,7 +154,7 @@ cdef void prepare_queries(Search search) noexcept nogil:
 
 
 cdef bint stopped(Search search) noexcept nogil:
-    """Whether the search is to end; what was found is the answer where its time is over."""
+    """Whether the search must stop: it was canceled, or its time is over."""
     if farann_is_up(search.batch.given_up):
         return True
     return (search.batch.end_time < INFINITY and search.batch.time_to_look()
@@ -162,7 +162,7 @@ cdef bint stopped(Search search) noexcept nogil:
 
 
 cdef int64_t ask_again(Search search) noexcept nogil:
-    """Which queries begin again: their prediction failed, or they found fewer than k rows."""
+    """List the queries that start over: a prediction failed, or fewer than k rows were found."""
     cdef int64_t n
     if not search.approximate or search.all_rows or search.coded is None or search.ended:
         return 0
@@ -207,7 +207,7 @@ cdef void scan_part(Search search, Part part) noexcept nogil:
 
 
 cdef int64_t asking_for(Search search, Part part) noexcept nogil:
-    """List the queries that ask, and that the part is for, as alive; gives how many."""
+    """List the queries that ask, and that the part is for, as alive; return how many."""
     cdef int64_t j, i, n = 0
     for j in range(search.n_asking):
         i = search.asking[j]
@@ -217,14 +217,14 @@ cdef int64_t asking_for(Search search, Part part) noexcept nogil:
 
 
 cdef void allow_slack(Search search, Part part, const int64_t *members, int64_t n) noexcept nogil:
-    """Let scores of some queries be off by what those of the part's level are."""
+    """Set the error bound of the part's level for some queries."""
     cdef int64_t j
     for j in range(n):
         search.collector.allow(members[j], part.level.slack_of(members[j]))
 
 
 cdef void *level_of(Search search, Part part) noexcept nogil:
-    """The level that the judge names for the next block."""
+    """The level for the next block, as the judge decides."""
     if part.floats is not None and not search.judge.codes_pay:
         return <void *>part.floats
     if part.whole is not None and part.source.at < part.source.codes.n_hubs:
@@ -248,7 +248,7 @@ cdef void scan_alive(Search search, Part part, Level level, const Block *block,
 
 
 cdef int64_t split(Search search, const Block *block, int64_t n_alive) noexcept nogil:
-    """List the queries that the block is scored for, and apart from them those by keys."""
+    """Split the queries that a block can answer: scored by the level, or by exact keys."""
     cdef int64_t j, n, kept = 0
     for j in range(n_alive):
         search.scored[j] = search.alive[j]
@@ -288,7 +288,7 @@ cdef void scan_tile(Search search, Level level, const Block *block, const int64_
                     int64_t count) noexcept nogil:
     cdef int64_t j
     cdef bint may_refuse
-    for j in range(count):  # what the scan appends to
+    for j in range(count):  # the lists that the scan appends to
         search.collector.tile[j] = search.collector.found[members[j]].passed
     if block.all_scored:
         level.score(block, members, count, search.collector)
@@ -304,7 +304,7 @@ cdef void scan_tile(Search search, Level level, const Block *block, const int64_
             search.refused[search.n_refused] = members[j]
             search.n_refused += 1
     if level.narrows:
-        # To see whether a row is allowed costs less than to fetch its other codes.
+        # Checking a filter costs less than fetching a row's other codes.
         for j in range(count if search.batch.filter.share < level.few_allowed else 0):
             farann_candidates_drop(
                 &search.collector.tile[j], search.collector.found[members[j]].passed.count,
@@ -331,8 +331,8 @@ cdef bint refuses(Search search, Level level, const Block *block, int64_t j,
 cdef void scan_refused(Search search, Part part, const Block *block) noexcept nogil:
     """Score a block more closely for the queries that its level refused.
 
-    Of the first rows a good threshold is wanted, for most queries by float32. Behind them the
-    queries go by exact keys.
+    The first rows must give a good threshold: float32 scores them if most queries are refused.
+    Queries that are refused later get exact keys.
     """
     cdef Block few
     cdef int64_t j, n = search.n_refused, start = 0
@@ -367,7 +367,7 @@ cdef void scan_by_keys(Search search, Part part, const Block *block) noexcept no
 
 
 cdef void judge_block(Search search, Part part, const Block *block, int64_t n_alive) noexcept nogil:
-    """Let the judge look at what the levels have ruled out; where codes don't pay, end them."""
+    """Let the judge decide whether codes still pay; if not, give them up."""
     cdef int64_t j, n = block.n_before + block.n
     if part.floats is None or not search.judge.codes_pay:
         return

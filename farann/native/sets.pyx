@@ -50,7 +50,7 @@ cdef class SetCollector(Collector):
     cdef int64_t *owners    # the set of each member
     cdef double *least      # by row that gets exact keys: its smallest key over the members met
     cdef int64_t *kept      # and its place in its segment
-    cdef double *rest_keys  # keys of the rests of a member
+    cdef double *rest_keys  # the keys of the rest of a member
     cdef int64_t *order     # members of each set, those first that rule out most
     cdef int64_t *seen      # by member: rows that got a key for it, and those that it ruled out
     cdef int64_t *ruled_out
@@ -134,7 +134,7 @@ cdef class SetCollector(Collector):
 
     cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,
                      const farann_block *where) noexcept nogil:
-        """Note by how much rows pass for a member; behind the last one, settle its set."""
+        """Note the margins of rows for a member; after the last member, admit its set's rows."""
         cdef MemberSet *members = &self.sets[self.owners[i]]
         cdef int64_t row
         if members.n_scored == 0:
@@ -218,7 +218,7 @@ cdef class SetCollector(Collector):
 
     cdef void keep_common(self, farann_candidates *passed,
                           const farann_candidates *others) noexcept nogil:
-        """Keep those rows of a list that another one has, too."""
+        """Intersect a list of rows with another one."""
         cdef int64_t at, row, kept = 0
         self.mark += 1
         for at in range(others.count):
@@ -234,7 +234,7 @@ cdef class SetCollector(Collector):
         self.ruled_out[i] += n - left
 
     cdef void sort_members(self, const MemberSet *members) noexcept nogil:
-        """Sort members by the share of their rows that they rule out."""
+        """Sort members by the share of rows that they rule out."""
         cdef int64_t at, j, i, before
         for at in range(members.first + 1, members.end if uses(MEMBER_ORDER) else 0):
             j, i = at, self.order[at]

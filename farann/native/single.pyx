@@ -1,4 +1,4 @@
-"""Single queries, one after another: with memory that is kept, and next to no Python."""
+"""Single queries: tasks and memory are kept between calls, with next to no Python."""
 
 from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE,
                              PyBuffer_Release, PyObject_GetBuffer)
@@ -151,13 +151,13 @@ cdef class SingleSearch:
         if outcome == BAD:
             return None
         if outcome == UNLIKE or (self.guard is not None and self.is_late(task)):
-            return ()  # whoever answers it counts it
+            return ()  # the caller counts it
         if self.guard is not None:
             self.guard.count_one()
         return ids, scores, (1, *batch.counts())
 
     cdef bint is_late(self, Task task):
-        """Whether a query has to be answered otherwise; those that haven't are counted."""
+        """Whether the caller has to answer a query; the other queries are counted."""
         cdef float late
         if not self.approximate or self.late is None or task.lateness is None:
             return False
@@ -184,7 +184,7 @@ cdef class SingleSearch:
 
 
 cdef void *memory_of(array) except NULL:
-    """Where a new array lies, which lives longer than what is written there."""
+    """The address of a new array, which outlives what is written there."""
     cdef Py_buffer buffer
     PyObject_GetBuffer(array, &buffer, PyBUF_SIMPLE | PyBUF_WRITABLE)
     cdef void *memory = buffer.buf

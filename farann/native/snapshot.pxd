@@ -1,4 +1,4 @@
-"""What is searched: rows, and which of them may be found."""
+"""Snapshots: the rows to search, and filters on them."""
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint8_t
 

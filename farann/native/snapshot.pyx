@@ -1,4 +1,4 @@
-"""What is searched: rows, and which of them may be found."""
+"""Snapshots: the rows to search, and filters on them."""
 
 from libc.stdint cimport UINT32_MAX, uint64_t
 
@@ -102,8 +102,7 @@ cdef class Snapshot:
         self.center_norm = self.center_norm ** 0.5
         farann_arithmetic_end(before)
 
-    # Looked for only once, when a search first asks. Two threads may look at once, and find the
-    # same.
+    # Computed when a search first needs it. Two threads may compute it at once, with one result.
 
     cdef int64_t largest_whole_number(self) noexcept nogil:
         """The largest size of a number of the rows, if all are whole; -1: not all are."""
@@ -143,7 +142,7 @@ cdef class Snapshot:
 
 
 cdef take_added(Snapshot snapshot, runs, uncoded):
-    """Check what the tail has of codes, and note where they are, and which rows have none."""
+    """Check the codes of the tail; note where they are, and which rows have none."""
     cdef Codes codes = snapshot.codes, added = snapshot.added
     cdef int64_t i
     snapshot.runs, snapshot.uncoded_rows = runs, uncoded
@@ -230,7 +229,7 @@ cdef class Filter:
     def excluding(self, const int64_t[::1] ids not None, const int64_t[::1] offsets not None):
         """This filter, and query i must not find the rows of ids[offsets[i]:offsets[i + 1]].
 
-        In any order; repeated ids and such that no row has do no harm, nor do numbers below 0.
+        In any order; repeated, unknown and negative ids are ignored.
         """
         cdef Filter new = copied(self)
         cdef int64_t i
@@ -261,7 +260,7 @@ cdef class Filter:
         return new
 
     cdef check_queries(self, int64_t n):
-        """Refuse what isn't for n queries, or sets."""
+        """Raise ValueError if this isn't for n queries, or sets."""
         if self.excluded is not None and self.offsets.shape[0] <= n:
             raise ValueError("offsets must be those of all queries")
         if self.groups is not None and self.left_out.shape[0] < n:
@@ -272,7 +271,7 @@ cdef class Filter:
         return self.alive == NULL and self.excluded is None and self.groups is None
 
     cdef bint is_mask_of(self, Filter other) noexcept:
-        """Whether it marks rows of those that the other one searches, for all queries alike."""
+        """Whether it is a mask on the rows that the other one searches, for all queries alike."""
         return (self.snapshot.n_slots == other.snapshot.n_slots == self.n_rows == other.n_rows
                 and self.excluded is None and self.groups is None)
 

@@ -1,4 +1,4 @@
-"""Where rows come from: blocks of those that are kept in one way."""
+"""Sources: blocks of the rows of one storage kind."""
 
 from libc.stdint cimport int64_t, uint8_t
 

@@ -1,4 +1,4 @@
-"""Where rows come from: blocks of those that are kept in one way.
+"""Sources: blocks of the rows of one storage kind.
 
 A search goes through its sources, block by block. The first blocks are small, so that a threshold
 rises before many rows have passed; each is twice as long as the one before it, up to what a level
@@ -47,7 +47,7 @@ cdef class RowReader:
 
     cdef RowBlock widen(self, const uint8_t *rows, const int64_t *positions,
                         int64_t n) noexcept nogil:
-        """A block in scratch memory. The one that is there does, as it does for the next query."""
+        """A block in scratch memory, which later queries use again."""
         if positions != NULL or rows != self.source or n > self.n_wide:
             self.kernels.widen_rows(self.row_type, rows, positions, n, self.dim, self.wide)
             self.source = rows if positions == NULL else NULL
@@ -72,24 +72,24 @@ cdef class RowReader:
 
 @cython.no_gc  # what parts refer to never refers to them
 cdef class Source:
-    """Rows that are kept in one way, block after block."""
+    """Rows of one storage kind, block after block."""
 
     cdef void foresee(self) noexcept nogil:
         """Before any row: predict thresholds, if the source can."""
 
     cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
-        """Begin anew for n queries; `all_rows`: they found fewer than k in those to search."""
+        """Start over for n queries; `all_rows`: they found fewer than k rows so far."""
 
     cdef bint next(self, Block *block, int64_t most) noexcept nogil:
         """Make `block` the next one, of up to `most` rows; False: there is none."""
         return False
 
     cdef void skip(self) noexcept nogil:
-        """No row that follows in this order can answer anything."""
+        """Skip the rest of this order: none of its rows can be an answer."""
         self.at = self.end
 
     cdef void leave(self) noexcept nogil:
-        """Codes don't pay for the rows that follow."""
+        """Give codes up for the rows that follow."""
 
     cdef Segment rows_of(self, Block *block) noexcept nogil:
         """The rows of a block as they are kept, good until others are asked for.
@@ -199,7 +199,7 @@ cdef class CodeSource(Source):
     @cython.final
     cdef bint next_for(self, Block *block, int64_t most, const int64_t *members,
                        int64_t n) noexcept nogil:
-        """Make `block` the next one, as long as there is room for, for some queries alone."""
+        """Make `block` the next one, as long as there is room for, for some of the queries."""
         self.ramp = INT64_MAX // 2
         self.grow(block, most)
         block.begins, block.members, block.n_members = False, members, n

@@ -1,4 +1,4 @@
-"""Searches for the rows furthest from queries, or nearest to them: of what parts they are made."""
+"""Searches for the rows furthest from queries, or nearest to them: the choice of their parts."""
 
 from farann.native.codes cimport Codes
 from farann.native.levels cimport Level
@@ -11,7 +11,7 @@ cdef enum:
 
 cdef class Task(Search):
     cdef Level floats           # None: there are few rows, and all get exact keys
-    cdef Level rows_level       # what scores rows that have no codes
+    cdef Level rows_level       # scores rows that have no codes
     cdef CodeSource base_codes  # None: the base is scanned as rows are kept
     cdef RowSource base_rows, tail_rows
 

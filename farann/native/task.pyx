@@ -1,4 +1,4 @@
-"""Searches for the rows furthest from queries, or nearest to them: of what parts they are made."""
+"""Searches for the rows furthest from queries, or nearest to them: the choice of their parts."""
 
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 
@@ -62,10 +62,10 @@ cdef class Task(Search):
                      radii is None and self.batch.epsilon == 0.0, tells_late)
         self.prepare()
 
-    # ---- what a search is made of ----
+    # ---- the parts of a search ----
 
     cdef take_judge(self, costs, bint may_go_by_keys):
-        """Have a judge, and exact keys for the queries that it takes from other levels."""
+        """Add the judge, and exact keys for the queries that it switches to these."""
         cdef IntegerKeys integer_keys = IntegerKeys.of(self.batch, self.collector.rows)
         self.judge = Judge.of(self.batch, self.collector,
                               CeilingBound.of(self.batch, integer_keys), costs, may_go_by_keys)
@@ -141,12 +141,12 @@ cdef class Task(Search):
         write_found(self, &scores[start], &ids[start], -1)
 
     def late_to(self, float[::1] late, int64_t start):
-        """Write how late the answers of queries came, from `start` on.
+        """Write the lateness of the answers of queries, from `start` on.
 
-        Rows lie first that answer many sample queries. Of the rows of an answer it is the mean root
-        of the number of their panel, from 1 on, where rows in partitions have that of the first of
-        these. Those count as 0 that have their keys already, as the best of a list do. Queries of
-        another kind have other answers, which lie later.
+        Rows that answer many sample queries come first. The lateness of an answer is the mean of
+        the square roots of its rows' panel numbers, from 1 on; rows in partitions have the panel
+        number of the first partition, and rows with exact keys count as 0. Queries of another kind
+        have other answers, which lie later.
         """
         cdef int64_t i
         if self.lateness is not None:
@@ -154,7 +154,7 @@ cdef class Task(Search):
                 late[start + i] = self.lateness.of_queries[i]
 
     def did(self):
-        """What `SearchStats` has beside the number of queries."""
+        """The fields of `SearchStats` but for the number of queries."""
         return self.batch.counts()
 
 
@@ -183,7 +183,7 @@ cdef put_together(Task task, rule, costs, bint by_codes, bint may_go_by_keys, bi
                           largest_block, not few)
     if task.approximate:
         costs = (0.0, 0.0, 0.0, 0.0)
-    # Where lateness is measured rows with exact keys would not count.
+    # Where lateness is measured, rows with exact keys would not count.
     task.take_judge(costs, may_go_by_keys and snapshot.vectors
                     and (codes is None or not task.approximate or not tells_late))
     task.rows_level = task.keys
@@ -285,7 +285,7 @@ cdef add_codes(Task task, CodeSource source, CodedQueries coded, bint tail):
         level = whole = whole_level_of(coded, most, n_scored)
     if coded.pca_filtered or whole is None:
         level = level_of(coded, most, 0 if codes.has_pca_filter else n_scored)
-    if task.approximate:  # scores are not told apart beyond the first rows
+    if task.approximate:  # close scores are resolved among the first rows alone
         level.first_judged = INT64_MAX
     part = task.add(source, level, coded, True, tail)
     if level is not whole:
@@ -335,7 +335,7 @@ cdef Segment NO_ROWS
 
 
 def write_best(tasks, float[:, ::1] scores, int64_t[:, ::1] ids):
-    """Write what tasks found for the same queries in different rows."""
+    """Merge what tasks found for the same queries in different rows."""
     cdef Task task, first = tasks[0]
     cdef int64_t i, j
     cdef farann_topk *best

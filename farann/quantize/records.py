@@ -1,4 +1,4 @@
-"""What a layout consists of: codes of rows, partitions. Each knows its own sections of a file.
+"""Records of a layout: codes of rows, partitions. Each knows its own sections of a file.
 
 A new array of one of them is a field here, which the core reads by its name and a file keeps under
 it; nothing else lists them. The rows of codes lie in panels of 16, in whole bytes or in nibbles of
@@ -31,8 +31,8 @@ class CodeBounds(NamedTuple):
     length: float    # |w z|
     low_nibble_norm: float   # |l - 7.5|
     norm: float      # |z|
-    rest_step: float = 0.0  # of what the last group holds, if it isn't coordinates
-    outside: float = 0.0    # |z'| of what is outside the axes
+    rest_step: float = 0.0  # step of the norm in the last group; 0: it holds coordinates
+    outside: float = 0.0    # the largest |z'|, the part outside the axes
     outside_length: float = 0.0  # |w z'|
     outside_usual: float = 0.0  # |z'|, the root of its mean square
 
@@ -42,7 +42,7 @@ class CodeBounds(NamedTuple):
 
 
 def kept(dtype: Any, ndim: int, of: Callable[..., Any] | None = None) -> Mapping[str, Any]:
-    """Of a field: a file keeps it as a section; `of` makes the value from the section's array."""
+    """A mark of fields that files keep as sections; `of` makes the value from the array."""
     return MappingProxyType({"dtype": np.dtype(dtype), "ndim": ndim, "of": of})
 
 
@@ -126,7 +126,7 @@ class CodeArrays(Record):
     whole_inv_scale: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
     whole_squares: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
     whole_bounds: CodeBounds | None = field(default=None, metadata=kept(np.float64, 1, _bounds))
-    # |z| of each panel at most, or of what isn't along the mean query direction.
+    # The largest |z| of each panel, or norm across the mean query direction.
     max_norm: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
     # A direction that query vectors have in common, and of each panel the most along it.
     mean_query_direction: Projection | None = field(
@@ -210,7 +210,7 @@ class Native(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """Codes of all rows of a base, and what goes with them."""
+    """Codes of all rows of a base, with scales, squares and error bounds."""
 
     codes: CodeArrays
     partitions: PartitionArrays | None = None

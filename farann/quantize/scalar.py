@@ -1,7 +1,7 @@
 """Scalar codes of rows, with 8 bits a coordinate or fewer: their scales, bounds, and rows again.
 
 Coarse codes are 8-bit ones without their last bits, rounded so that likely queries see least of it.
-Without vectors, but with partitions, they are those of what is left of a row less the mean of its
+Without vectors, but with partitions, they code the difference of a row and the mean of its
 partition.
 """
 
@@ -146,7 +146,7 @@ class Coarse(NamedTuple):
         left = z if self.origins is None else z - self.origins.of(coded.rows, dim)
         scaled = np.where(there[:, None], left * inv_scale[:, None], 0.0)
         first = width.step * self._first_bits(scaled) - 128.0
-        if width.low_bits:  # they lie in whole nibbles, with the middle of what is dropped
+        if width.low_bits:  # they lie in whole nibbles, with the middle of the dropped bits
             whole = first + width.step // 2
         else:
             whole = np.clip(np.rint(scaled), np.maximum(first, -127.0), first + (width.step - 1.0))

@@ -55,7 +55,7 @@ class Projection:
         return vectors
 
     def residual_norms(self, vectors: Float64Array, along: Float64Array) -> Float64Array:
-        """Lengths of what `along` leaves of vectors, (n,), rounded up."""
+        """Norms of vectors across the directions of `along`, (n,), rounded up."""
         squares = np.einsum("ij,ij->i", vectors, vectors)
         left: Float64Array = np.sqrt(np.maximum(
             squares - np.einsum("ij,ij->i", along, along), 0.0) + squares * _REST_SHARE)

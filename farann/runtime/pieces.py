@@ -31,7 +31,7 @@ class Allowance:
         return self.left != inf
 
     def lend(self, n_queries: int, share: float) -> None:
-        """Allow what an exact search of this share of the rows takes for some queries."""
+        """Allow the work of an exact search in this share of the rows for some queries."""
         own = self.single if n_queries == 1 else n_queries * (self.query or self.single)
         # The first piece of all tells what a search takes.
         self.left = min(self.left, 0.0) + (share * own or 1.0)
@@ -41,7 +41,7 @@ class Allowance:
         self.left -= products * _PRODUCT + numbers * _NUMBER
 
     def number(self, n: int, each: float) -> int:
-        """How many of n queries come next, if each takes so many nanoseconds."""
+        """The number of the next queries, of n, if each takes these nanoseconds."""
         return n if not self.is_lent else min(max(int(self.left / max(each, 1.0)), 1), n)
 
 

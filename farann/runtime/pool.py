@@ -95,7 +95,7 @@ class _Batch:
             function(self.flag)
 
     def help(self) -> None:
-        """The same in a thread of a pool; errors are for the one who asked."""
+        """Call them in a thread of a pool; errors are kept for the caller."""
         with self._lock:
             if not self._left:
                 return
@@ -111,7 +111,7 @@ class _Batch:
                 self._bell.release()
 
     def cancel(self) -> None:
-        """Have everybody stop at the next block of rows, and take nothing more."""
+        """Stop all threads at the next block of rows; no more functions are taken."""
         self.flag.cancel()
         self._left.clear()
 

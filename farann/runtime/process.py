@@ -109,7 +109,7 @@ def _set_threads(library: Any, number: int) -> None:
 
 @contextmanager
 def ieee_arithmetic() -> Iterator[None]:
-    """Let numpy see denormal numbers in this thread, whatever a library set at its import."""
+    """Switch denormal numbers on in this thread; some libraries switch them off at import."""
     before = _core.begin_arithmetic()
     try:
         yield

@@ -1,4 +1,4 @@
-"""How far work that takes long has come: one bar over all steps, or a function that is told."""
+"""Progress of long work: one bar over all steps, or calls of a user's function."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def shown(progress: Progress, steps: Mapping[str, float]) -> Iterator[Progress]:
 
 
 class _Whole:
-    """Tells a bar how much is done of all steps together."""
+    """Updates a bar with the share of all steps that is done."""
 
     def __init__(self, bar: Any, steps: Mapping[str, float]) -> None:
         self.bar, self._steps = bar, dict(steps)
@@ -105,7 +105,7 @@ def told(what: str, total: int, progress: Progress) -> Iterator[Callable[[int], 
 
 
 def renamed(progress: Progress, what: str) -> Progress:
-    """Tells of a step by another name."""
+    """Reports a step by another name."""
     if not callable(progress):
         return progress
     return lambda _, done, total: progress(what, done, total)

@@ -273,7 +273,7 @@ def _limits(live: Live, *limited: Any) -> Limits | None:
 
 
 def _is_open(given: tuple[Any, ...]) -> bool:
-    """Whether nothing is said: of rows that may be found, or of where a search may stop."""
+    """Whether neither filters nor stop rules are given."""
     return all(said is None for said in given)
 
 
@@ -287,7 +287,7 @@ def _is_in_time(live: Live, queries: npt.ArrayLike, seconds: float) -> bool:
 
 def _nearest_again(live: Live, queries: npt.ArrayLike, k: int, recall: float | None,
                    return_stats: bool) -> Hits | None:
-    """Answer a single nearest query as an earlier one was; None where that can't be."""
+    """Answer a single nearest query from the cache, or return None."""
     store = live.store
     mirror = None if store is None else store.mirror
     if mirror is None or (recall is None and not mirror.by_nearest):

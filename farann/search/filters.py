@@ -44,7 +44,7 @@ Singles: TypeAlias = dict[tuple[str, int, float | None], _core.SingleSearch]
 
 
 class Rows:
-    """Allowed rows of a store, as a mask of its slots or as a list of them, with what was made."""
+    """Allowed rows of a store, as a mask of its slots or a list of them, and their filters."""
 
     def __init__(self, n_slots: int, *, mask: UInt8Array | None = None,
                  slots: Int64Array | None = None) -> None:
@@ -147,7 +147,7 @@ class Filter:
         return found
 
     def singles(self, store: Store) -> Singles | None:
-        """What answers single queries of a store, if the filter was looked up in it."""
+        """The cache of prepared single queries, if the filter was looked up in this store."""
         found = self._found.get(store)
         return None if found is None else found.singles
 
@@ -283,7 +283,7 @@ class Filtering(NamedTuple):
     store: Store | None = None  # from which `own` and its vectors were taken; it is searched then
 
     def labels(self) -> tuple[str, Any]:
-        """Which of `groups` and `outside_groups` is given, if any, and its labels."""
+        """The name of the group filter that is given, if any, and its labels."""
         if self.groups is not None and self.outside_groups is not None:
             raise ValueError("groups: expected at most one of groups and outside_groups, got "
                              "both")
@@ -422,7 +422,7 @@ def rows_of_mask(store: Store, mask: BoolArray) -> Rows:
 
 
 def rows_of_ids(store: Store, ids: Int64Array) -> Rows:
-    """Rows by ids in any order; repeated and unknown ones do no harm."""
+    """Rows by ids in any order; repeated and unknown ids are ignored."""
     if len(ids) * _SORTED_BELOW < store.n_slots:
         slots = distinct(store.slots_of(ids))
         return Rows(store.n_slots, slots=slots[slots >= 0])

@@ -77,7 +77,7 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
     """Search where all queries may find the same rows, but for excluded ones."""
     store, view, queries, k, _, filters, limits, _, nearest, radii = question
     rule, plan, guard = EXACT, store.tunings.by_k.get(k), None
-    # Among few rows an approximate search may find too little, and an exact one has little to do.
+    # With few rows an approximate search may find too little, and an exact one is cheap.
     if limits is not None and (
             filters is UNFILTERED or (limits.recall is None and limits.budget is None)
             or not filters.are_few(store)):
@@ -96,7 +96,7 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
 
 
 def _asked(question: Question, limits: Limits) -> tuple[int, float | None, bool, bool]:
-    """What a store keeps rules by."""
+    """The key of a store's cache of rules."""
     return question.k, limits.recall, len(question.queries) == 1, question.every_row
 
 
@@ -263,6 +263,6 @@ def _in_range(question: Question, most: int) -> tuple[RangeHits, SearchStats]:
 
 
 def total_of(did: list[SearchStats], n: int) -> SearchStats:
-    """What the searches of parts of n queries did together."""
+    """The sum of the statistics of searches for parts of n queries."""
     total = SearchStats(*map(sum, zip(*did, strict=True))) if did else SearchStats(n)
     return total._replace(queries=n)

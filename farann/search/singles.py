@@ -1,4 +1,4 @@
-"""Single queries: what is kept of one to answer the next that is asked in the same way."""
+"""The cache of prepared single queries: the next query of the same kind reuses them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _MOST_PREPARED = 16  # kinds of single queries that are prepared for at a time
 
 def keep(store: Store, isa: str, k: int, recall: float | None, plan: Tuning | None,
          guard: Guard | None, rule: StopRule, row_filters: RowFilters = UNFILTERED) -> None:
-    """Keep what answers the next single queries that are asked in the same way, as long as the
-    table is the `plan` that there was before the rule was chosen."""
+    """Cache a prepared search for single queries of the same kind, unless the table has changed
+    since `plan` was read."""
     singles = row_filters.singles(store)
     before = None if singles is None else singles.get((isa, k, recall))
     if singles is None or (before is not None and before.plan is plan):
@@ -47,9 +47,9 @@ def keep(store: Store, isa: str, k: int, recall: float | None, plan: Tuning | No
 
 def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float | None,
           allowed: Filter | npt.NDArray[np.bool_] | None = None) -> Answer | None:
-    """Ids, scores and counts for a single query, as an earlier one was answered; None where that
-    can't be, as for approximate answers under a filter."""
-    # True and 1.0 are found where 1 is.
+    """Answer a single query from the cache; None if nothing is prepared for it, as for approximate
+    answers under a filter."""
+    # As keys True and 1.0 equal 1.
     if type(k) is not int or not (recall is None or type(recall) is float):
         return None
     if isinstance(allowed, np.ndarray):
@@ -77,7 +77,7 @@ def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int,
 
 
 def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int) -> Answer | None:
-    """The exact answer to a query that a guard tells is none for the plan."""
+    """The exact answer to a query that the guard finds unlike the sample."""
     guard = store.tunings.guards.get(k)
     found = None if guard is None or store.n_coded is not None else exact(store, isa, queries, k)
     if guard is None or found is None:
@@ -89,8 +89,8 @@ def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int) -> Answer |
 
 def exact(store: Store, isa: str, queries: npt.ArrayLike, k: int,
           within: _core.Filter | None = None) -> Answer | None:
-    """The exact answer to one query; None where nothing can be kept for such, or rows are listed
-    and not a mask."""
+    """The exact answer to one query; None if it can't be prepared, or rows are a list and not a
+    mask."""
     if (isa, k, None) not in store.singles:
         keep(store, isa, k, None, None, None, EXACT)
     kept = store.singles.get((isa, k, None))

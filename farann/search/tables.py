@@ -1,9 +1,9 @@
-"""What ``recall=`` takes: tables that say where searches stop, and depths of runs of added rows.
+"""The tables of ``recall=``, which say where searches stop, and depths of runs of added rows.
 
 Both are measured, and measured again where rows have changed. Rows of a run that answer many
-queries come first. Sample queries are answered exactly, and a run is scanned as deep as its rows
-among these answers lie, but for the share that a recall lets go. Where the sample is too small to
-tell, runs are scanned whole.
+queries come first. Sample queries are answered exactly, and a run is scanned down to its last row
+among these answers, but for the share that a recall may miss. Where the sample is too small,
+runs are scanned whole.
 """
 
 from __future__ import annotations
@@ -81,9 +81,9 @@ def lacks_table(store: Store, k: int, recall: float) -> bool:
 
 
 def lend(question: Question) -> None:
-    """Let a search that was exact for want of a table do as much work again on measuring one.
+    """After a search that was exact because its table is missing, do as much work on measuring it.
 
-    How much doesn't depend on threads, so that the same calls always give the same answers."""
+    The amount doesn't depend on threads, so that the same calls always give the same answers."""
     store, k, rows = question.store, question.k, question.row_filters.rows
     share = 1.0 if rows is None else rows.count / store.n_slots
     store.tunings.go_on(k, partial(_begun_again, store, k, question.view.exact.isa),
@@ -109,7 +109,7 @@ def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None
 def _begun(store: Store, k: int, isa: str, allowed: Allowance, queries: Float32Array | None = None,
            recall: float = 0.95, slots: Int64Array | None = None, guard: Guard | None = None,
            progress: Progress = False) -> Pieces[Measured]:
-    """What `measured` does, in pieces that hold no store.
+    """`measured` in pieces that hold no store.
 
     `slots`: those of the rows that serve as queries, which aren't answers to themselves. `guard`:
     one that is known."""

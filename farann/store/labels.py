@@ -20,7 +20,7 @@ from farann.store.ids import IdMap, appended, distinct
 
 _FEW_KEYS = 256  # keys that are sorted again with every addition
 _STRINGS_AT_ONCE = 1 << 18  # strings that are hashed or compared at a time, for the memory of this
-_MORE = 1 / 8  # spare room of longer arrays, as a share of what there is: many strings take much
+_MORE = 1 / 8  # spare room of longer arrays, as a share of their length: strings take much
 # Bits of a key that are the number of a string; the others are the first of its hash.
 _NUMBER_BITS = 34
 _FEW_STRINGS = 16  # strings up to which a Python loop takes less time than numpy
@@ -53,7 +53,7 @@ class Labels:
 
     @property
     def strings(self) -> Strings:
-        """All strings, in the order of their numbers."""
+        """All strings, sorted by their numbers."""
         ends = self._ends[: self._count]
         return Strings(ends, self._octets[: (int(ends[-1]) if len(ends) else 0) + SPARE])
 

@@ -49,7 +49,7 @@ class Live:
         return False
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Release the store."""
         with self._lock:
             if not self.closed:
                 del self.store

@@ -373,7 +373,7 @@ class Store:
         return None if self.groups is None else self.groups.kept(slots)
 
     def _uncoded(self, live: Int64Array) -> Store:
-        """The rows that are left if nothing of what was coded is: a tail, to begin again with."""
+        """The remaining rows if no coded row is left: a tail to start over with."""
         rows = self.stored(live)
         return self.changed(base=rows[:0], n_coded=None, ids=self.ids.kept(live), alive=None,
                             n_removed=0, _tail=rows, _n_tail=len(rows), layout=None,

@@ -1,4 +1,4 @@
-"""What `recall=` takes: measured tables, the guards that go with them, and where both are kept.
+"""The measurements behind `recall=`: tables, their guards, and where both are kept.
 
 `Tuning` is public. The folder imports `quantize` (for k-means), `runtime` and `contract`.
 """

@@ -65,7 +65,7 @@ class GuardArrays(Record):
 
 
 class Guard:
-    """Tells queries that are unlike a sample, and counts them."""
+    """Finds queries that are unlike a sample, and counts them."""
 
     def __init__(self, arrays: GuardArrays, dim: int, scale_free: bool, isa: str) -> None:
         self.arrays = arrays
@@ -162,7 +162,7 @@ def make_guard(queries: Float32Array, scale_free: bool, seed: int, isa: str) -> 
 
 def guard_in_pieces(allowed: Allowance, queries: Float32Array, scale_free: bool, seed: int,
                     isa: str) -> Pieces[Guard]:
-    """The same in pieces, each of which must find such numbers and threads."""
+    """Make a guard in pieces, which all need the same arithmetic and threads."""
     allowed.multiplies = True
     yield
     dim = queries.shape[1]

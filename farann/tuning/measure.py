@@ -83,7 +83,7 @@ def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: 
               own_ids: Int64Array | None = None, known: Answered | None = None,
               float32_first: bool = False,
               progress: Progress = False) -> Pieces[tuple[Tuning, Int64Array]]:
-    """What `measure` does, a few queries at a time; the fewer, the dearer batches seem to be."""
+    """`measure` in steps of a few queries; with fewer a step, batches seem dearer."""
     own = Searches(snapshot, _without(snapshot, own_ids), k, nearest, own_ids=own_ids)
     exactly = own._replace(snapshot=exact or snapshot)
     alone_exactly = exactly._replace(float32_first=float32_first)
@@ -201,7 +201,7 @@ def costs_by_recall(snapshot: _core.Snapshot, queries: Float32Array, k: int,
 
 
 def _without(snapshot: _core.Snapshot, ids: Int64Array | None) -> _core.Filter:
-    """All rows, or for each query all but one."""
+    """The filter: all rows, or for each query all but one."""
     every = _core.Filter(snapshot)
     return every if ids is None else every.excluding(ids, np.arange(len(ids) + 1))
 
@@ -223,7 +223,7 @@ class Searches(NamedTuple):
 
     def in_pieces(self, queries: Float32Array, rule: StopRule, allowed: Allowance,
                   late: Float32Array | None = None) -> Pieces[tuple[SearchStats, Hits]]:
-        """The same, as many queries at a time as are allowed."""
+        """Search in steps of as many queries as are allowed."""
         n, did, found = len(queries), list[SearchStats](), list[Hits]()
         at, each = 0, allowed.query or allowed.single
         while at < n or not did:
@@ -266,7 +266,7 @@ class Searches(NamedTuple):
                         allowed: Allowance) -> Pieces[bool]:
         """Whether predicting thresholds makes searches scan fewer rows.
 
-        It doesn't where the rows that answer most queries tell more than partitions."""
+        It doesn't where the rows that answer most queries are a better guide than partitions."""
         plain = rule_of(_USUAL, deviations=True)
         threshold = yield from self.predicted_threshold(queries, plain, truth, allowed)
         scanned = []

@@ -239,7 +239,7 @@ class Tuning(NamedTuple):
         return f"fastest for recall {self.target:g}: {how}"
 
     def cost_of(self, effort: float) -> float:
-        """What searches with an effort cost, interpolated in `costs`.
+        """The cost of searches with an effort, interpolated in `costs`.
 
         Parameters
         ----------
@@ -393,7 +393,7 @@ class Tunings:
         return bool((alive[answers] == 0).sum() * _LOST <= len(answers))
 
     def keep(self, k: int, measured: Measured, queries: Float32Array | None = None) -> None:
-        """Put a tuning in the place of that for k."""
+        """Replace the tuning for k."""
         tuning, guard, self.answers[k], is_usual = measured
         self._unfinished.pop(k, None)
         if is_usual:

@@ -1,6 +1,6 @@
 /*
  * The kernels, written once. Each levels/<isa>.c includes its words, simd/<isa>.h, and then this
- * file, which gives the functions farann_<verb>_<type>_<isa> and the table farann_kernels_<isa>.
+ * file, which defines the functions farann_<verb>_<type>_<isa> and the table farann_kernels_<isa>.
  * A level that only multiplies codes in another way than FARANN_BASE compiles the kernels of codes
  * alone, and has that level's others in its table.
  */

@@ -128,7 +128,7 @@ WORD void scan_code_panels(const int panels, const int held, const int squared,
             sum[t * vectors + v] = row_starts(squared, rows, row + v * I32_LANES, tile->bars,
                                               limits + v / PANEL_I32, t);
     sum_code_panels(panels, held, rows, row, tile->codes, sum);
-    /* Whether any row passes is asked once, of all signs: nearly always none does. */
+    /* One test of all signs for whether any row passes: nearly always none does. */
     i32v signs = sum[0];
     for (int t = 0; t < CODE_QUERIES; t++)
         for (int v = 0; v < vectors; v++) signs = i32_and(signs, sum[t * vectors + v]);

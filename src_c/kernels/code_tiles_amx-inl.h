@@ -110,7 +110,7 @@ typedef union {
     float part[CODE_QUERIES];
 } farann_panel_limits;
 
-/* A few panels on their way through a scan. */
+/* The panels of a scan that are in progress. */
 typedef struct {
     farann_panel_sums sums[CODE_PANELS];
     /* Which rows pass, a mask a query. */
@@ -156,9 +156,8 @@ WORD void append_step(const farann_coded_rows *rows, const farann_pass_threshold
 }
 
 /*
- * Scan panels for a tile of queries. The unit takes its time, and so do masks to be read from
- * memory: panels are judged when the next ones are on their way, and rows appended when these are
- * judged.
+ * Scan panels for a tile of queries. The unit and reads of masks from memory have long latencies:
+ * panels are judged while the next ones are computed, and rows are appended while those are judged.
  */
 WORD void scan_all_panels(const int held, const int squared, const farann_coded_rows *rows,
                           int64_t n, const farann_coded_tile *tile, farann_candidates *candidates) {

@@ -18,7 +18,7 @@ WORD f32v limits_at(const int held, const farann_coded_rows *rows, int64_t panel
                    limit);
 }
 
-/* The scale of a row's panel: scores take a product where they would take a quotient. */
+/* The scale of a row's panel, so that scores take a product in place of a quotient. */
 WORD f32v scale_at(const farann_coded_rows *rows, int64_t row) {
     return f32_set1(1.0f / rows->inv_scales[row / FARANN_CODE_PANEL]);
 }
@@ -227,7 +227,7 @@ WORD void prefetch_codes(const farann_coded_rows *rows, int64_t row) {
     const int64_t row_bytes = rows->groups * FARANN_CODE_GROUP;
     const uint8_t *from = rows->row_major ? rows->row_major + row * row_bytes : low_quad(rows, row);
     int64_t bytes = rows->row_major ? row_bytes : 2 * row_bytes;
-    /* The first lines; the rest follows by itself. */
+    /* The first lines; the CPU prefetches the rest. */
     for (int64_t j = 0; j < bytes && j < MOST_BYTES; j += 64) FARANN_PREFETCH(from + j);
 }
 

@@ -52,8 +52,8 @@ WORD void sum_panel(const int held, const uint8_t *panel, const uint8_t *low, in
 }
 
 /*
- * Appends rows of a panel with their scores, or with their bare sums. How many pass can't be
- * foreseen, so no branch for each. There is room for whole vectors, as for all rows.
+ * Appends rows of a panel with their scores, or with their bare sums. The number that passes is
+ * unpredictable, so there is no branch for each. There is room for whole vectors, as for all rows.
  */
 WORD void append_panel(const int bare, farann_candidates *list, uint32_t mask, const int32_t *sums,
                        const farann_coded_rows *rows, int64_t row,
@@ -78,8 +78,8 @@ WORD void append_panel(const int bare, farann_candidates *list, uint32_t mask, c
 }
 
 /*
- * One query waits for memory: panels are summed one by one, so that this is read in order, and
- * some at a time, so that rows that pass don't hold it up.
+ * A single query is bound by memory: panels are summed one by one, so that memory is read in order,
+ * and in groups, so that rows that pass don't hold up the reading.
  */
 WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t n,
                    const farann_coded_tile *tile, farann_candidates *candidates) {
@@ -99,7 +99,7 @@ WORD void scan_one(const int held, const farann_coded_rows *rows, int64_t n,
             sum_panel(held, panel, held == BOTH_NIBBLES ? rows->low_nibbles + at : panel,
                       rows->groups, tile->codes, sums + i * FARANN_CODE_PANEL);
         }
-        /* Which panels have rows that pass can't be foreseen, so no branch. */
+        /* Which panels have rows that pass is unpredictable, so there is no branch. */
         int64_t passing = 0;
         for (int64_t i = 0; i < count; i++) {
             const int64_t row = (first + i) * FARANN_CODE_PANEL;

@@ -17,23 +17,23 @@ WORD void panel_scales(const float *const *row, int64_t dim, int normalized, dou
 
 /* Columns j .. j + width of four rows, centered and scaled, into lanes lane .. lane + 3. */
 WORD void pack_columns(int normalized, const float *const *row, int64_t j, int width,
-                       const double *centre, const float *centre_f32, const double *scale,
+                       const double *center, const float *center_f32, const double *scale,
                        float *panel, int lane) {
     float line[4][PACK_COLUMNS];
     if (width < PACK_COLUMNS) {
         for (int r = 0; r < 4; r++)
             for (int c = 0; c < width; c++)
-                line[r][c] = (float)((double)row[r][j + c] * scale[r] - centre[c]);
+                line[r][c] = (float)((double)row[r][j + c] * scale[r] - center[c]);
     } else if (normalized) {
         for (int c = 0; c < PACK_COLUMNS; c += 8)
             for (int r = 0; r < 4; r++) {
                 const f64x8 y = f64x8_mul(f64x8_from_f32(row[r] + j + c), f64x8_set1(scale[r]));
-                f64x8_store_f32(line[r] + c, f64x8_sub(y, f64x8_load(centre + c)));
+                f64x8_store_f32(line[r] + c, f64x8_sub(y, f64x8_load(center + c)));
             }
     } else {
         for (int c = 0; c < PACK_COLUMNS; c += F32_LANES)
             for (int r = 0; r < 4; r++)
-                f32_store(line[r] + c, f32_sub(f32_load(row[r] + j + c), f32_load(centre_f32 + c)));
+                f32_store(line[r] + c, f32_sub(f32_load(row[r] + j + c), f32_load(center_f32 + c)));
     }
     float *out = panel + j * PANEL_ROWS + lane;
     int c = 0;
@@ -64,7 +64,7 @@ WORD double panel_norms(const float *panel, int64_t dim, int count, float bias_s
 }
 
 KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
-                                   int64_t dim, const double *centre, int normalized,
+                                   int64_t dim, const double *center, int normalized,
                                    float bias_sign, float *panels, float *bias) {
     double largest = 0.0;
     for (int64_t i = 0; i < n; i += PANEL_ROWS) {
@@ -82,12 +82,12 @@ KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, 
         panel_scales(row, dim, normalized, scale);
         for (int64_t j = 0; j < dim; j += PACK_COLUMNS) {
             const int width = dim - j < PACK_COLUMNS ? (int)(dim - j) : PACK_COLUMNS;
-            float centre_f32[PACK_COLUMNS];
-            for (int c = 0; c < width; c++) centre_f32[c] = (float)centre[j + c];
+            float center_f32[PACK_COLUMNS];
+            for (int c = 0; c < width; c++) center_f32[c] = (float)center[j + c];
             for (int r = 0; r < PANEL_ROWS; r += 4) {
                 /* A panel's rows are more streams than the processor prefetches by itself. */
                 for (int l = 0; l < 4; l++) FARANN_PREFETCH_FAR(later[r + l] + j);
-                pack_columns(normalized, row + r, j, width, centre + j, centre_f32, scale + r,
+                pack_columns(normalized, row + r, j, width, center + j, center_f32, scale + r,
                              panel, r);
             }
         }
@@ -247,13 +247,13 @@ KERNEL(void) NAME(best_scores_f32)(const float *panels, int64_t n_rows, int64_t 
 enum { LINE = 16, FAR_AHEAD = 1024 };
 
 /* Sums for `normalized` rows, for centered rows, and for centered rows without |y|^2. */
-enum row_sums { SUMS_AS_THEY_ARE, SUMS_CENTRED, SUMS_OF_PRODUCTS };
+enum row_sums { SUMS_AS_THEY_ARE, SUMS_CENTERED, SUMS_OF_PRODUCTS };
 
 /* Add one vector of coordinates x of a row to <query_vector, y> and |y|^2; `normalized` rows have no
-   centre. */
-WORD void score_step(const enum row_sums sums, f32v x, f32v centre, f32v query_vector,
+   center. */
+WORD void score_step(const enum row_sums sums, f32v x, f32v center, f32v query_vector,
                      f32v *product, f32v *square) {
-    const f32v y = sums == SUMS_AS_THEY_ARE ? x : f32_sub(x, centre);
+    const f32v y = sums == SUMS_AS_THEY_ARE ? x : f32_sub(x, center);
     *product = f32_fma(query_vector, y, *product);
     if (sums != SUMS_OF_PRODUCTS) *square = f32_fma(y, y, *square);
 }
@@ -273,7 +273,7 @@ WORD int64_t lanes_to_a_line(const float *row) {
  * four rows.
  */
 WORD void score_four(const enum row_sums sums, const int are_short, const float *const *row,
-                     int64_t head, int64_t dim, int64_t ahead, const float *centre,
+                     int64_t head, int64_t dim, int64_t ahead, const float *center,
                      const float *query_vector, f32v *products, f32v *squares) {
     f32v product[4], square[4];
     /* Sums of tiny numbers take a hundred cycles where they are denormal; docs/how-it-works. */
@@ -281,25 +281,25 @@ WORD void score_four(const enum row_sums sums, const int are_short, const float 
     int64_t j = 0;
     for (int r = 0; r < 4; r++) product[r] = square[r] = start;
     if (!are_short && head) {
-        const f32v c = f32_load_first(centre, head), w = f32_load_first(query_vector, head);
+        const f32v c = f32_load_first(center, head), w = f32_load_first(query_vector, head);
         for (int r = 0; r < 4; r++)
             score_step(sums, f32_load_first(row[r], head), c, w, &product[r], &square[r]);
         j = head;
     }
     for (; !are_short && j + F32_LANES <= dim; j += F32_LANES) {
-        const f32v c = f32_load(centre + j), w = f32_load(query_vector + j);
+        const f32v c = f32_load(center + j), w = f32_load(query_vector + j);
         for (int r = 0; r < 4; r++) {
             if ((j - head) % LINE == 0) FARANN_PREFETCH_FAR(row[r] + j + ahead);
             score_step(sums, f32_load(row[r] + j), c, w, &product[r], &square[r]);
         }
     }
     if (!are_short && head) {
-        const f32v c = f32_load_first(centre + j, dim - j);
+        const f32v c = f32_load_first(center + j, dim - j);
         const f32v w = f32_load_first(query_vector + j, dim - j);
         for (int r = 0; r < 4; r++)
             score_step(sums, f32_load_first(row[r] + j, dim - j), c, w, &product[r], &square[r]);
     } else if (are_short || j < dim) {
-        const f32v c = f32_load(centre + j), w = f32_load(query_vector + j);
+        const f32v c = f32_load(center + j), w = f32_load(query_vector + j);
         for (int r = 0; r < 4; r++) {
             FARANN_PREFETCH_FAR(row[r] + j + ahead);
             score_step(sums, f32_load_first(row[r] + j, dim - j), c, w, &product[r], &square[r]);
@@ -332,7 +332,7 @@ WORD void write_norms(const norm_range *range, float *norms) {
 /* n >= F32_LANES rows, F32_LANES at once: adding up lanes costs the most for short rows. */
 WORD void score_rows(const enum row_sums sums, const int are_short, const int scattered,
                      const float *rows, const int64_t *positions, int64_t n, int64_t dim,
-                     const float *centre, const float *query_vector, float bias_sign, float *scores,
+                     const float *center, const float *query_vector, float bias_sign, float *scores,
                      float *norms) {
     /* AHEAD: scattered rows prefetched; FOURS: fours of rows a vector; LONG: floats of a row from
        which aligned loads pay. */
@@ -356,7 +356,7 @@ WORD void score_rows(const enum row_sums sums, const int are_short, const int sc
                 if (scattered && first + r + AHEAD < n)
                     prefetch_row(rows + positions[first + r + AHEAD] * dim, dim);
             }
-            score_four(sums, are_short, row, head, dim, ahead, centre, query_vector, &products[f],
+            score_four(sums, are_short, row, head, dim, ahead, center, query_vector, &products[f],
                        &squares[f]);
         }
         const f32v product = f32_join_fours(products);
@@ -376,7 +376,7 @@ WORD void score_rows(const enum row_sums sums, const int are_short, const int sc
 }
 
 KERNEL(void) NAME(score_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
-                                  int64_t dim, const float *centre, const float *query_vector,
+                                  int64_t dim, const float *center, const float *query_vector,
                                   int normalized, float bias_sign, float *scores, float *norms) {
     const int64_t few = n < F32_LANES ? n : 0;
     int64_t repeated[F32_LANES];
@@ -389,7 +389,7 @@ KERNEL(void) NAME(score_rows_f32)(const float *rows, const int64_t *positions, i
         positions = repeated, n = F32_LANES, to = all;
     }
 #define SCORE_THESE(sums, are_short, scattered)                                                      \
-    score_rows(sums, are_short, scattered, rows, positions, n, dim, centre, query_vector, bias_sign, \
+    score_rows(sums, are_short, scattered, rows, positions, n, dim, center, query_vector, bias_sign, \
                to, norms)
 #define SCORE(sums, are_short)                                                                       \
     if (positions)                                                                                   \
@@ -403,9 +403,9 @@ KERNEL(void) NAME(score_rows_f32)(const float *rows, const int64_t *positions, i
     } else if (!norms) {
         SCORE(SUMS_OF_PRODUCTS, 0);
     } else if (dim <= F32_LANES) {
-        SCORE(SUMS_CENTRED, 1);
+        SCORE(SUMS_CENTERED, 1);
     } else {
-        SCORE(SUMS_CENTRED, 0);
+        SCORE(SUMS_CENTERED, 0);
     }
 #undef SCORE
 #undef SCORE_THESE

@@ -44,7 +44,7 @@ WORD double key_of(farann_metric metric, double sum, double squares) {
     return metric == FARANN_DOT ? -sum : -(sum / sqrt(squares));
 }
 
-/* Ask for the first lines of a row that lies anywhere; the rest follows by itself. */
+/* Prefetch the first lines of a scattered row; the CPU prefetches the rest. */
 WORD void prefetch_row(const float *row, int64_t dim) {
     enum { LINE = 16, MOST = 8 * LINE }; /* floats of a cache line, and of those prefetched */
     for (int64_t j = 0; j < dim && j < MOST; j += LINE) FARANN_PREFETCH(row + j);

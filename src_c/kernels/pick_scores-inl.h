@@ -1,4 +1,4 @@
-/* Which of many scores are large. Included by all-inl.h. */
+/* Selection of the largest of many scores. Included by all-inl.h. */
 
 /* Numbers in the order of the floats they are made of, and back; NaNs are beyond infinities. */
 WORD int32_t order_of(float value) {
@@ -14,7 +14,7 @@ WORD float of_order(int64_t order) {
     return value;
 }
 
-/* How many of n scores, and of a last vector of them, are greater than a limit. */
+/* The number of n scores, and of a last vector of them, that are greater than a limit. */
 WORD int64_t count_greater(const float *scores, int64_t n, f32v last, float limit) {
     const f32v least = f32_set1(limit);
     int64_t count = FARANN_COUNT_ONES(f32_greater(last, least)), i = 0;

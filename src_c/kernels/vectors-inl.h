@@ -43,14 +43,14 @@ KERNEL(void) NAME(widen_f32)(const float *x, int64_t dim, double *wide) {
     if (j < dim) f64x8_store(wide + j, f64x8_from_f32_first(x + j, dim - j));
 }
 
-KERNEL(void) NAME(scale_query_f64)(const double *exact, const double *centre, int64_t n,
-                                   int from_centre, double factor, double norm,
+KERNEL(void) NAME(scale_query_f64)(const double *exact, const double *center, int64_t n,
+                                   int from_center, double factor, double norm,
                                    double *query_vector, float *query_vector_f32, double *sums) {
     const f64x8 times = f64x8_set1(factor), over = f64x8_set1(norm);
     f64x8 distances = f64x8_zero(), products = distances, squares = distances;
     for (int64_t j = 0; j < n; j += 8) {
-        f64x8 q = f64x8_load(exact + j), m = f64x8_load(centre + j), y = f64x8_sub(q, m);
-        f64x8 w = from_centre ? f64x8_mul(y, times) : f64x8_div(f64x8_mul(q, times), over);
+        f64x8 q = f64x8_load(exact + j), m = f64x8_load(center + j), y = f64x8_sub(q, m);
+        f64x8 w = from_center ? f64x8_mul(y, times) : f64x8_div(f64x8_mul(q, times), over);
         f64x8_store(query_vector + j, w);
         f64x8_store_f32(query_vector_f32 + j, w);
         f64x8 r = f64x8_from_f32(query_vector_f32 + j);

@@ -33,7 +33,7 @@
 /* 12 accumulators, 2 rows' vectors and a broadcast fill 15 of the 16 registers. */
 enum { F32_LANES = 8, F64_LANES = 4, PANEL_VECTORS = 2, TILE_QUERIES = 6 };
 
-/* The same of float64 keys, whose vectors take two registers each. */
+/* For float64 keys, whose vectors take two registers each. */
 enum { KEY_VECTORS = 1, KEY_QUERIES = 6 };
 
 #if defined(FARANN_AVX_VNNI)

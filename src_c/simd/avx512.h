@@ -35,7 +35,7 @@
 /* 28 accumulators, 2 rows' vectors and a broadcast fill 31 of the 32 registers. */
 enum { F32_LANES = 16, F64_LANES = 8, PANEL_VECTORS = 2, TILE_QUERIES = 14 };
 
-/* The same of float64 keys: 24 accumulators, 4 rows' vectors and a broadcast. */
+/* For float64 keys: 24 accumulators, 4 rows' vectors and a broadcast. */
 enum { KEY_VECTORS = 4, KEY_QUERIES = 6 };
 
 #ifdef FARANN_AMX
@@ -101,13 +101,14 @@ WORD __m512i numbers_of(uint32_t mask) {
     return _mm512_maskz_compress_epi32((__mmask16)mask, all);
 }
 
-/* `first` plus the numbers of a mask's lanes; gives how many. A whole vector is written. */
+/* Write `first` plus the numbers of a mask's lanes; return how many. Writes a whole vector. */
 WORD int i32_compress_numbers(int32_t *numbers, uint32_t mask, int32_t first) {
     _mm512_storeu_si512(numbers, _mm512_add_epi32(numbers_of(mask), _mm512_set1_epi32(first)));
     return FARANN_COUNT_ONES(mask);
 }
 
-/* The lanes of a mask, and `first` plus their numbers; gives how many. Whole vectors are written. */
+/* Write the lanes of a mask, and `first` plus their numbers; return how many. Writes whole vectors.
+   */
 WORD int f32_compress(float *lanes, int64_t *numbers, uint32_t mask, f32v v, int64_t first) {
     const __m512i from = _mm512_set1_epi64(first), kept = numbers_of(mask);
     __m512i low = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(kept));
@@ -161,7 +162,7 @@ WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
 #endif
 }
 
-/* The same with four bytes for all lanes. */
+/* i32_dot4 with four bytes for all lanes. */
 #if defined(FARANN_VNNI) && defined(__GNUC__)
 #define FARANN_REPEATS
 WORD i32v i32_dot4_all(i32v sum, i32v c, const uint32_t *u) {

@@ -35,7 +35,7 @@
 /* 24 accumulators, 4 rows' vectors and a broadcast fill 29 of the 32 registers. */
 enum { F32_LANES = 4, F64_LANES = 2, PANEL_VECTORS = 4, TILE_QUERIES = 6 };
 
-/* The same of float64 keys, whose vectors take four registers each. */
+/* For float64 keys, whose vectors take four registers each. */
 enum { KEY_VECTORS = 1, KEY_QUERIES = 6 };
 
 /* Products of bytes take three more registers without SDOT. */

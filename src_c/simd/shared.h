@@ -80,14 +80,14 @@ WORD i32v i32_repeat4(const uint32_t *p, int64_t count, int second) {
 #endif
 
 #ifndef FARANN_COMPRESSES
-/* `first` plus the numbers of a mask's lanes; gives how many. A whole vector may be written. */
+/* Write `first` plus the numbers of a mask's lanes; return how many. May write a whole vector. */
 WORD int i32_compress_numbers(int32_t *numbers, uint32_t mask, int32_t first) {
     int count = 0;
     for (; mask; mask &= mask - 1) numbers[count++] = first + FARANN_COUNT_TRAILING_ZEROS(mask);
     return count;
 }
 
-/* The lanes of a mask, and `first` plus their numbers; gives how many. */
+/* Write the lanes of a mask, and `first` plus their numbers; return how many. */
 WORD int f32_compress(float *lanes, int64_t *numbers, uint32_t mask, f32v v, int64_t first) {
     float all[F32_LANES];
     int count = 0;

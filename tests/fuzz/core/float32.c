@@ -45,11 +45,11 @@ static void check_scores(const farann_kernels *kernels, const float *packed, int
 void panels(void) {
     const int64_t n = number(1, 70), dim = number(1, 40);
     float *rows = NEW(float, n *dim), thresholds[64];
-    double *centre = NEW(double, dim);
+    double *center = NEW(double, dim);
     const float sign = (float)number(-1, 1);
     int n_queries = 0;
     for (int64_t i = 0; i < n * dim; i++) rows[i] = small();
-    for (int64_t j = 0; j < dim; j++) centre[j] = (double)small();
+    for (int64_t j = 0; j < dim; j++) center[j] = (double)small();
     for (int level = 0; level < n_levels; level++)
         if (levels[level]->tile_queries > n_queries) n_queries = levels[level]->tile_queries;
     CHECK(n_queries <= 64);
@@ -66,7 +66,7 @@ void panels(void) {
         for (int64_t j = 0; j < dim; j++)
             memcpy(tile + j * width, queries + j * n_queries, (size_t)width * sizeof *tile);
         for (int t = 0; t < width; t++) lists[t] = candidates(n);
-        double got = kernels->pack_rows_f32(rows, NULL, n, dim, centre, 0, sign, packed, bias);
+        double got = kernels->pack_rows_f32(rows, NULL, n, dim, center, 0, sign, packed, bias);
         const int count = (int)number(1, width);
         float *bars = NEW(float, width);
         for (int t = 0; t < width; t++) bars[t] = t < count ? thresholds[t] : INFINITY;
@@ -76,7 +76,7 @@ void panels(void) {
             for (int64_t i = 0; i < n; i++) {
                 float score = 0.0f, squares = 0.0f;
                 for (int64_t j = 0; j < dim; j++) {
-                    float y = rows[i * dim + j] - (float)centre[j];
+                    float y = rows[i * dim + j] - (float)center[j];
                     score += tile[j * width + t] * y;
                     squares += y * y;
                 }
@@ -94,15 +94,15 @@ void panels(void) {
     }
 }
 
-/* Rows in order or at positions, centred or as they are; sometimes a NaN is among them. */
+/* Rows in order or at positions, centered or as they are; sometimes a NaN is among them. */
 void rows_as_they_lie(void) {
     const int64_t n = number(1, 70), dim = number(1, 40), padded = rounded(dim, FARANN_PADDING);
-    float *rows = NEW(float, n *dim), *centre = NEW(float, padded), *weights = NEW(float, padded);
+    float *rows = NEW(float, n *dim), *center = NEW(float, padded), *weights = NEW(float, padded);
     int64_t *positions = NEW(int64_t, n);
     const int unit = (int)number(0, 1), any_order = (int)number(0, 1);
     const float sign = (float)number(-1, 1);
     for (int64_t i = 0; i < n * dim; i++) rows[i] = small();
-    for (int64_t j = 0; j < dim; j++) centre[j] = unit ? 0.0f : small(), weights[j] = small();
+    for (int64_t j = 0; j < dim; j++) center[j] = unit ? 0.0f : small(), weights[j] = small();
     for (int64_t i = 0; i < n; i++) {
         positions[i] = any_order ? number(0, n - 1) : i;
         rows[i * dim] = 1.0f; /* unit rows have a direction */
@@ -111,11 +111,11 @@ void rows_as_they_lie(void) {
     for (int level = 0; level < n_levels; level++) {
         float *scores = NEW(float, n), norms[2], smallest = INFINITY, largest = 0.0f;
         int any_nan = 0;
-        levels[level]->score_rows_f32(rows, any_order ? positions : NULL, n, dim, centre, weights,
+        levels[level]->score_rows_f32(rows, any_order ? positions : NULL, n, dim, center, weights,
                                       unit, sign, scores, norms);
         if (!unit && sign == 0.0f) { /* without squares scores are the same */
             float *alone = NEW(float, n);
-            levels[level]->score_rows_f32(rows, any_order ? positions : NULL, n, dim, centre,
+            levels[level]->score_rows_f32(rows, any_order ? positions : NULL, n, dim, center,
                                           weights, 0, 0.0f, alone, NULL);
             for (int64_t i = 0; i < n; i++)
                 CHECK(alone[i] == scores[i] || (alone[i] != alone[i] && scores[i] != scores[i]));
@@ -123,7 +123,7 @@ void rows_as_they_lie(void) {
         for (int64_t i = 0; i < n; i++) {
             float product = 0.0f, squares = 0.0f;
             for (int64_t j = 0; j < dim; j++) {
-                float y = rows[positions[i] * dim + j] - centre[j];
+                float y = rows[positions[i] * dim + j] - center[j];
                 product += weights[j] * y;
                 squares += y * y;
             }

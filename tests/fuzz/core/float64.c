@@ -36,21 +36,21 @@ static int same_number(double a, double b) { return a == b || (isnan(a) && isnan
 /* Queries in float64, their weights and what is summed of these; of any size, NaN and all. */
 void preparing(void) {
     const int64_t dim = number(1, 40), n = rounded(dim, 8);
-    const int from_centre = (int)number(0, 1);
+    const int from_center = (int)number(0, 1);
     const double factor = number(0, 1) ? 2.0 : -1.0, norm = fabs((double)finite()) + 1e-30;
     float *given = NEW(float, dim);
-    double *exact = NEW(double, n), *centre = NEW(double, n), *weights = NEW(double, n);
+    double *exact = NEW(double, n), *center = NEW(double, n), *weights = NEW(double, n);
     double *terms[3] = {NEW(double, n), NEW(double, n), NEW(double, n)}, *numbers = NEW(double, n);
     double most = 0.0;
     for (int64_t j = 0; j < dim; j++) {
         given[j] = any();
-        exact[j] = (double)finite(), centre[j] = (double)finite() / 3.0;
+        exact[j] = (double)finite(), center[j] = (double)finite() / 3.0;
     }
     for (int64_t j = 0; j < n; j++) {
-        const double y = exact[j] - centre[j];
-        weights[j] = from_centre ? y * factor : exact[j] * factor / norm;
+        const double y = exact[j] - center[j];
+        weights[j] = from_center ? y * factor : exact[j] * factor / norm;
         const double r = (double)(float)weights[j];
-        terms[0][j] = y * y, terms[1][j] = exact[j] * centre[j], terms[2][j] = r * r;
+        terms[0][j] = y * y, terms[1][j] = exact[j] * center[j], terms[2][j] = r * r;
         numbers[j] = (double)any() * (byte() % 2 ? 1e-150 : 1e150);
         if (fabs(numbers[j]) > most) most = fabs(numbers[j]);
     }
@@ -61,7 +61,7 @@ void preparing(void) {
         levels[level]->widen_f32(given, dim, wide);
         for (int64_t j = 0; j < n; j++)
             CHECK(same_number(wide[j], j < dim ? (double)given[j] : 0.0));
-        levels[level]->scale_query_f64(exact, centre, n, from_centre, factor, norm, got, narrow,
+        levels[level]->scale_query_f64(exact, center, n, from_center, factor, norm, got, narrow,
                                        sums);
         for (int64_t j = 0; j < n; j++)
             CHECK(got[j] == weights[j] && narrow[j] == (float)weights[j]);
@@ -76,7 +76,7 @@ void encoding(void) {
     const int64_t n = number(1, 9), dim = number(1, 40), padded = rounded(dim, 8);
     const int64_t coded = number(0, 1) ? dim : number(1, dim);
     farann_transform turn = {NULL, NULL, coded};
-    double *signs = NEW(double, FARANN_ROTATION_ROUNDS *coded), *centre = NEW(double, dim);
+    double *signs = NEW(double, FARANN_ROTATION_ROUNDS *coded), *center = NEW(double, dim);
     float *rows = NEW(float, n *dim), *weights = NEW(float, n);
     for (int64_t j = 0; j < FARANN_ROTATION_ROUNDS * coded; j++) signs[j] = byte() % 2 ? 1.0 : -1.0;
     turn.signs = signs;
@@ -85,7 +85,7 @@ void encoding(void) {
         for (int64_t i = 0; i < coded; i++) axes[i * padded + i] = 1.0;
         turn.axes = axes;
     }
-    for (int64_t j = 0; j < dim; j++) centre[j] = (double)finite();
+    for (int64_t j = 0; j < dim; j++) center[j] = (double)finite();
     for (int64_t i = 0; i < n * dim; i++) rows[i] = finite();
     uint8_t *first = NULL;
     double *first_squares = NULL;
@@ -96,11 +96,11 @@ void encoding(void) {
         uint8_t *codes = NEW(uint8_t, n *row_bytes);
         float *unknown = NEW(float, n);
         farann_code_extremes largest = {0};
-        farann_code_extents(levels[level], rows, n, dim, centre, 0, &turn, scratch, extents);
+        farann_code_extents(levels[level], rows, n, dim, center, 0, &turn, scratch, extents);
         for (int64_t i = 0; i < n; i++)
             weights[i] = extents[i] > 1e-30 ? (float)(126.0 / extents[i]) : 0.0f;
         memset(scratch, 0, (size_t)(2 * padded) * sizeof *scratch);
-        farann_encode_rows(levels[level], rows, n, dim, centre, 0, &turn, weights, scratch, codes,
+        farann_encode_rows(levels[level], rows, n, dim, center, 0, &turn, weights, scratch, codes,
                            squares, unknown, &largest);
         /* A code is off by a half at most, of so many coordinates. */
         CHECK(largest.residual <= 0.25 * (double)coded * (1.0 + 1e-9));
