@@ -7,9 +7,9 @@ from pathlib import Path
 from string import Template
 
 import numpy as np
-from numpy.typing import NDArray
 
 import farann
+from farann._types import Int64Array, UInt8Array
 from farann.demo import data, page
 from farann.demo.data import Pictures
 from farann.demo.page import say
@@ -63,44 +63,39 @@ def run(output: Path) -> bool:
                            "These are scikit-learn's digits instead.", data.load_digits)
     index = farann.Index(metric="cosine", dtype="uint8")
     index.add(found.rows)
-    asked = _first_of_each(found)
-    furthest = index.search_furthest(found.rows[asked], PICTURES)
-    nearest = index.search_nearest(found.rows[asked], PICTURES, exclude=[[row] for row in asked])
+    kinds = [np.flatnonzero(np.array(found.labels) == kind)[:CHOICE]
+             for kind in dict.fromkeys(found.labels)]
+    asked = np.concatenate(kinds)
+    furthest, nearest = (search(found.rows[asked], PICTURES, exclude=asked[:, None])
+                         for search in (index.search_furthest, index.search_nearest))
     strips = []
     say("\nLeast like each, by cosine of the pixels")
-    for row, query in enumerate(asked):
-        names = [found.labels[i] for i in furthest.ids[row]]
-        say(f"  {found.labels[query]:<12} {', '.join(dict.fromkeys(names))}"[:80])
+    for at in np.cumsum([0, *map(len, kinds[:-1])]):  # the first of each kind
+        names = [found.labels[i] for i in furthest.ids[at]]
+        say(f"  {found.labels[asked[at]]:<12} {', '.join(dict.fromkeys(names))}"[:80])
         strips.append(page.beside(
-            _picture(found, query),
-            "<p class=far>least like it</p>", _pictures(found, furthest, row),
-            "<p class=near>most like it</p>", _pictures(found, nearest, row)))
-    chosen = index.select_diverse(UNLIKE)
-    sections = [page.section("Click a picture", _chooser(found, index)),
-                page.section("Least and most like each", *strips), page.section(
-        f"{UNLIKE} pictures unlike each other",
-        page.paragraph("Each is the one furthest from all before it."),
-        page.cells(_picture(found, i) for i in chosen.ids))]
+            _picture(found, asked[at]),
+            "<p class=far>least like it</p>", _pictures(found, furthest, at),
+            "<p class=near>most like it</p>", _pictures(found, nearest, at)))
     pair = index.diameter()
-    one, other = pair.ids
-    say(f"\nThe two pictures least alike: {found.labels[one]} and {found.labels[other]}, "
-        f"cosine {pair.score:.3f}")
-    sections.append(page.section("The two least alike", page.cells(
-        [_picture(found, one), _picture(found, other)])))
-    right = _agrees(found.rows, asked, furthest)
+    one, other = (found.labels[i] for i in pair.ids)
+    say(f"\nThe two pictures least alike: {one} and {other}, cosine {pair.score:.3f}")
+    right = _agrees(found.rows, asked, furthest.ids)
     say(f"Ids {'agree' if right else 'DISAGREE'} with numpy in float64: "
         f"{furthest.ids.size} looked at.")
-    page.write(output, "Pictures least like others", found.about, sections)
+    page.write(output, "Pictures least like others", found.about, [
+        page.section("Click a picture", _chooser(found, asked, furthest, nearest)),
+        page.section("Least and most like each", *strips),
+        page.section(f"{UNLIKE} pictures unlike each other",
+                     page.paragraph("Each is the one furthest from all before it."),
+                     page.cells(_picture(found, i) for i in index.select_diverse(UNLIKE).ids)),
+        page.section("The two least alike", page.cells(_picture(found, i) for i in pair.ids))])
     return right
 
 
-def _chooser(pictures: Pictures, index: farann.Index) -> str:
+def _chooser(pictures: Pictures, asked: Int64Array, furthest: farann.Hits,
+             nearest: farann.Hits) -> str:
     """Pictures to click, with the answers to each: they work without farann."""
-    labels = np.array(pictures.labels)
-    asked = np.concatenate([np.flatnonzero(labels == kind)[:CHOICE]
-                            for kind in dict.fromkeys(pictures.labels)])
-    furthest, nearest = (search(pictures.rows[asked], PICTURES, exclude=asked[:, None])
-                         for search in (index.search_furthest, index.search_nearest))
     shown = np.unique([asked, *furthest.ids.T, *nearest.ids.T])
     places = {row: place for place, row in enumerate(shown.tolist())}
     height, lines = pictures.height, max(-(-len(shown) // _ACROSS), 2)
@@ -112,17 +107,11 @@ def _chooser(pictures: Pictures, index: farann.Index) -> str:
         return [(places[row], round(float(score), 2))
                 for row, score in zip(hits.ids[at].tolist(), hits.scores[at], strict=True)]
 
-    answers = {"names": labels[shown].tolist(), "asked": [
+    answers = {"names": [pictures.labels[row] for row in places], "asked": [
         {"picture": places[row], "far": found(furthest, at), "near": found(nearest, at)}
         for at, row in enumerate(asked.tolist())]}
     return _CHOOSER.substitute(all=json.dumps(answers).replace("<", "\\u003c"),
                                sheet=page.png(sheet), across=_ACROSS, lines=lines)
-
-
-def _first_of_each(pictures: Pictures) -> list[int]:
-    """The first picture of each kind."""
-    kinds = {label: row for row, label in reversed(list(enumerate(pictures.labels)))}
-    return sorted(kinds.values())
 
 
 def _picture(pictures: Pictures, row: int, note: str = "") -> str:
@@ -135,14 +124,11 @@ def _pictures(pictures: Pictures, hits: farann.Hits, row: int) -> str:
                       for score, i in zip(hits.scores[row], hits.ids[row], strict=True))
 
 
-def _agrees(rows: NDArray[np.uint8], asked: list[int], hits: farann.Hits) -> bool:
-    """Whether float64 finds no row less like a query than those of an answer, nor others."""
+def _agrees(rows: UInt8Array, asked: Int64Array, ids: Int64Array) -> bool:
+    """Whether float64 finds no rows less like the queries than those of the answers."""
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    right = True
-    for query, ids in zip(asked, hits.ids, strict=True):
-        products = np.concatenate([part.astype(np.float64) @ rows[query].astype(np.float64)
-                                   for part in np.array_split(rows, 1 + len(rows) // 5_000)])
-        cosines = products / norms / norms[query]
-        best = np.sort(cosines)[: len(ids)]
-        right &= bool(np.allclose(cosines[ids], best, rtol=1e-12))
-    return right
+    queries = rows[asked] / norms[asked, None]
+    cosines = np.hstack([queries @ part.T.astype(np.float64)
+                         for part in np.array_split(rows, 1 + len(rows) // 5_000)]) / norms
+    best = np.sort(cosines, axis=1)[:, : ids.shape[1]]
+    return np.allclose(np.take_along_axis(cosines, ids, axis=1), best, rtol=1e-12)

@@ -6,10 +6,10 @@ farann and numpy search for the same queries, one thread each: times, and whethe
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
+from timeit import timeit
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -95,28 +95,29 @@ def _common(words: Words, asked: list[int]) -> str:
     furthest = index.search_furthest(words.rows[asked], WORDS_SHOWN)
     nearest = index.search_nearest(words.rows[asked], WORDS_SHOWN, exclude=[[row] for row in asked])
     say(f"\nAmong {len(common):,} common words: least like it, and most (cosine)")
-    rows = []
-    for row, word in enumerate(asked):
-        least, most = (", ".join(words.labels[i] for i in hits.ids[row, :3])
-                       for hits in (furthest, nearest))
+    for word, *found in zip(asked, furthest.ids, nearest.ids, strict=True):
+        least, most = (", ".join(words.labels[i] for i in ids[:3]) for ids in found)
         say(f"  {_fit(words.labels[word], 10)} {_fit(least, 36)} {_fit(most, 29)}".rstrip())
-        rows.append([f"<b>{escape(words.labels[word])}</b>",
-                     _scored(words, furthest, row, "far"), _scored(words, nearest, row, "near")])
     unlike = [words.labels[i] for i in index.select_diverse(WORDS_UNLIKE).ids]
     say(f"\nAnd {WORDS_UNLIKE} of them that are unlike each other:")
     for part in (unlike[: WORDS_UNLIKE // 2], unlike[WORDS_UNLIKE // 2 :]):
         say("  " + _fit(", ".join(part), 78).rstrip())
     return page.section(
         f"Among {len(common):,} common words",
-        page.table(["word", "least like it", "most like it"], rows),
+        _table(words, asked, {"least like it": ("far", furthest),
+                              "most like it": ("near", nearest)}),
         page.paragraph(f"{WORDS_UNLIKE} of them that are unlike each other: "
                        f"<b>{escape(', '.join(unlike))}</b>."))
 
 
-def _scored(words: Words, hits: farann.Hits, row: int, kind: str) -> str:
-    found = [f'<span class="{kind}">{escape(words.labels[i])}</span> <small>{score:.2f}</small>'
-             for score, i in zip(hits.scores[row], hits.ids[row], strict=True)]
-    return ", ".join(found)
+def _table(words: Words, asked: list[int], found: dict[str, tuple[str, farann.Hits]]) -> str:
+    """Words and what was found for each, with scores: columns by their heads, with a class each."""
+    columns = [[", ".join(f'<span class="{kind}">{escape(words.labels[i])}</span> '
+                          f"<small>{score:.2f}</small>" for score, i in zip(*line, strict=True))
+                for line in zip(hits.scores, hits.ids, strict=True)]
+               for kind, hits in found.values()]
+    names = [f"<b>{escape(words.labels[word])}</b>" for word in asked]
+    return page.table(["word", *found], zip(names, *columns, strict=True))
 
 
 def _all(words: Words, index: farann.Index, asked: list[int], meaning: str) -> str:
@@ -127,15 +128,14 @@ def _all(words: Words, index: farann.Index, asked: list[int], meaning: str) -> s
         cells = [f"{score:7.2f} {_fit(words.labels[i], 14)}"
                  for score, i in zip(scores[:3], ids[:3], strict=True)]
         say(f"  {_fit(words.labels[word], 9)} {''.join(cells)}".rstrip())
-    rows = [[f"<b>{escape(words.labels[word])}</b>", _scored(words, hits, row, "far")]
-            for row, word in enumerate(asked)]
-    return page.paragraph(f"<b>{index.metric}</b>, {meaning}") + page.table(
-        ["word", "furthest"], rows)
+    return page.paragraph(f"<b>{index.metric}</b>, {meaning}") + _table(
+        words, asked, {"furthest": ("far", hits)})
 
 
 def _fit(text: str, width: int) -> str:
     """Cut or pad text to a width."""
     return text.ljust(width) if len(text) <= width else text[: width - 2] + ".."
+
 
 # numpy beside it
 
@@ -157,9 +157,8 @@ def compare(index: farann.Index, rows: Array, queries: Array) -> Trial:
         Numpy(rows, index.metric, np.float32).search)
     wide = Numpy(rows, index.metric, np.float64)
     with threadpool_limits(1):
-        seconds = np.array([[[_seconds(search, [queries]) / len(queries),
-                              _seconds(search, queries[:SINGLES]) / len(queries[:SINGLES])]
-                             for search in searches] for _ in range(TIMES)])
+        seconds = np.array([[_seconds(search, queries) for search in searches]
+                            for _ in range(TIMES)])
         ids, float32_ids = (search(queries) for search in searches)
         keys = wide.keys_of(queries, wide.search(queries))
     right, float32_right = (int(np.isclose(wide.keys_of(queries, found), keys, rtol=1e-12,
@@ -197,21 +196,11 @@ class Numpy:
     def search(self, queries: Array) -> NDArray[np.int64]:
         """Return the ids of the K furthest rows, furthest first."""
         size = len(self.keys)
-        found = np.concatenate([self._search(np.atleast_2d(queries)[i : i + size])
-                                for i in range(0, len(queries) if queries.ndim > 1 else 1, size)])
-        return found[0] if queries.ndim == 1 else found
-
-    def _made(self, queries: Array) -> Array:
-        """Vectors whose products with columns are keys."""
-        made: Array = queries.astype(self.columns.dtype)
-        return made if self.metric != "l2" else np.hstack([made, np.ones_like(made[:, :1])])
-
-    def keys_of(self, queries: Array, ids: NDArray[np.int64]) -> Array:
-        """Keys of some rows for each query."""
-        found: Array = np.einsum("qd,dqk->qk", self._made(queries), self.columns[:, ids])
-        return found
-
-    def _search(self, queries: Array) -> NDArray[np.int64]:
+        if queries.ndim == 1:
+            return self.search(queries[None])[0]  # type: ignore[no-any-return]
+        if len(queries) > size:
+            return np.concatenate([self.search(queries[i : i + size])
+                                   for i in range(0, len(queries), size)])
         keys = np.matmul(self._made(queries), self.columns, out=self.keys[: len(queries)])
         keys[:, self.count :] = -np.inf
         maxima = keys.reshape(len(keys), self.per_group, self.groups).max(axis=1)
@@ -223,13 +212,22 @@ class Numpy:
         order = np.argsort(-np.take_along_axis(candidates, best, axis=1), axis=1)
         return np.take_along_axis(ids, np.take_along_axis(best, order, axis=1), axis=1)
 
+    def _made(self, queries: Array) -> Array:
+        """Vectors whose products with columns are keys."""
+        made: Array = queries.astype(self.columns.dtype)
+        return made if self.metric != "l2" else np.hstack([made, np.ones_like(made[:, :1])])
 
-def _seconds(search: Search, batches: Iterable[Array]) -> float:
-    """The time of searches, one after another."""
-    began = time.perf_counter()
-    for batch in batches:
-        search(batch)
-    return time.perf_counter() - began
+    def keys_of(self, queries: Array, ids: NDArray[np.int64]) -> Array:
+        """Keys of some rows for each query."""
+        found: Array = np.einsum("qd,dqk->qk", self._made(queries), self.columns[:, ids])
+        return found
+
+
+def _seconds(search: Search, queries: Array) -> list[float]:
+    """Seconds a query, at once and one by one."""
+    singles = queries[:SINGLES]
+    return [timeit(lambda: search(queries), number=1) / len(queries),
+            timeit(lambda: [search(query) for query in singles], number=1) / len(singles)]
 
 
 def _report(trials: dict[str, Trial], isa: str, count: int) -> list[str]:

@@ -312,7 +312,7 @@ def test_digits_stand_in_for_pictures(nothing: Path, capsys: pytest.CaptureFixtu
     lines = lines_of(capsys, "images")
     assert lines[:2] == ["No Fashion-MNIST: the package dataset-fashion-mnist of Debian is not "
                          "installed.", "These are scikit-learn's digits instead."]
-    assert "Ids agree with numpy in float64: 80 looked at." in lines
+    assert "Ids agree with numpy in float64: 480 looked at." in lines
     assert Page(nothing / "farann-images.html").pictures
 
 
