@@ -453,25 +453,24 @@ def merge(parts: Sequence[Found], k: int | None = None) -> Found:
         widths = np.array([part.ids.shape[-1] for part in given])
         starts = firsts + np.arange(len(offsets) - 1)[:, np.newaxis] * widths
         stops = starts + np.stack([np.atleast_2d(part.found).sum(axis=1) for part in given], axis=1)
-    all_ids, all_scores, all_keys = (_joined([getattr(part, field) for part in given])
-                                     for field in ("ids", "scores", "keys"))
+    # Padding comes last, where the place -1 is.
+    all_ids = _joined_ids([part.ids for part in given])
+    all_scores = np.concatenate([*(part.scores.ravel() for part in given), [np.float32(np.nan)]])
+    all_keys = np.concatenate([*(part.keys.ravel() for part in given), [-np.inf]])
     # Of equal keys the smaller id comes first; of strings those of earlier parts.
     order = np.arange(len(all_ids)) if all_ids.dtype == object else all_ids
     places = np.empty(int(offsets[-1]), np.int64)
     _core.merge_sorted(all_keys, order, np.ascontiguousarray(starts), np.ascontiguousarray(stops),
                        offsets, places)
+    ids, scores, keys = all_ids[places], all_scores[places], all_keys[places]
     there = places >= 0
-    taken = places[there]
-    _check_disjoint(all_ids[taken], all_keys[taken],
-                    np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))[there])
-    ids = np.full(len(places), None if all_ids.dtype == object else -1, all_ids.dtype)
-    scores, keys = np.full(len(places), np.nan, np.float32), np.full(len(places), -np.inf)
-    ids[there], scores[there], keys[there] = all_ids[taken], all_scores[taken], all_keys[taken]
-    shape = (*given[0].ids.shape[:-1], k)
+    queries = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    _check_disjoint(ids[there], keys[there], queries[there])
     stats: SearchStats | None = None
     if all(part.stats is not None for part in given):
         stats = SearchStats(*map(sum, zip(*(part.stats for part in given), strict=True)))
         stats = stats._replace(queries=given[0].stats.queries)
+    shape = (*given[0].ids.shape[:-1], k)
     merged: Any = (RangeHits(offsets, ids, scores, keys, stats) if kind is RangeHits else
                    Hits(ids.reshape(shape), scores.reshape(shape), keys.reshape(shape), stats))
     return merged  # type: ignore[no-any-return]
@@ -507,15 +506,15 @@ def _to_k(parts: list[Hits], k: int | None) -> int:
     return k
 
 
-def _joined(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """Arrays of all parts, flat, one behind the other."""
-    kinds = {array.dtype == object for array in arrays}
-    if len(kinds) > 1:  # an index without rows doesn't know yet what its ids are
-        if any(array.dtype != object and (array >= 0).any() for array in arrays):
-            raise ValueError("parts: expected ids of one kind, got integers and strings")
-        arrays = [array if array.dtype == object else np.full(array.shape, None)
-                  for array in arrays]
-    return np.concatenate([array.ravel() for array in arrays])
+def _joined_ids(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """The ids of all parts, flat, one behind the other, and then padding."""
+    strings = any(array.dtype == object for array in arrays)
+    # An index without rows doesn't know yet of which kind its ids are.
+    if strings and any(array.dtype != object and (array >= 0).any() for array in arrays):
+        raise ValueError("parts: expected ids of one kind, got integers and strings")
+    return np.concatenate([*(
+        np.full(array.size, None) if strings and array.dtype != object else array.ravel()
+        for array in arrays), [None if strings else -1]])
 
 
 def _check_disjoint(ids: npt.NDArray[Any], keys: Float64Array, queries: Int64Array) -> None:
@@ -525,8 +524,7 @@ def _check_disjoint(ids: npt.NDArray[Any], keys: Float64Array, queries: Int64Arr
     if ids.dtype == object:  # equal keys are in the order of parts, not of ids
         run = np.cumsum(np.append(True, ~tied))
         some = np.flatnonzero(np.append(tied, False) | np.append(False, tied))
-        named = list(zip(run[some].tolist(), ids[some].tolist(), strict=True))
-        repeated = len(set(named)) < len(named)
+        repeated = len({*zip(run[some].tolist(), ids[some].tolist(), strict=True)}) < len(some)
     if repeated:
         raise ValueError("parts: expected each row in one part, got an id twice for a query; "
                          "leave copies of a part out")
