@@ -25,6 +25,7 @@ smaller index comes first.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -63,7 +64,8 @@ class FurthestNeighbors(BaseEstimator):
     Attributes
     ----------
     index_ : farann.Index
-        The rows, but under cosine those of zeros.
+        The rows. Under cosine, if some are zeros, all have two coordinates more: the first of these
+        is 1 for rows of zeros, the second for queries of zeros, else 0.
     n_samples_fit_ : int
     n_features_in_ : int
     feature_names_in_ : array of str
@@ -84,14 +86,14 @@ class FurthestNeighbors(BaseEstimator):
         """Index rows of X, (n_samples, n_features), and return the estimator; `y` is ignored."""
         _check_n_neighbors(self.n_neighbors)
         rows = validate_data(self, X, dtype=[np.float64, np.float32])
-        index = Index(rows.shape[1], self.metric, codes=self.codes)
-        directed = _directed_rows(index, rows)
-        index.add(rows[directed], np.flatnonzero(directed))
+        index = Index(metric=self.metric, codes=self.codes)
+        zeros = ~_directed_rows(index, rows)
+        self._extended = bool(zeros.any())
+        index.add(_with_coordinates(rows, zeros, 0) if self._extended else rows)
         index._live.threads = effective_n_jobs(self.n_jobs)
-        tuned_for = () if self.recall is None or not len(index) else (
-            min(self.n_neighbors, len(index)),)
+        tuned_for = () if self.recall is None else (min(self.n_neighbors, len(index)),)
         self.index_, self.n_samples_fit_ = index.build(tune=tuned_for), len(rows)
-        self._directed, self._X = directed, rows
+        self._X = rows
         return self
 
     def kneighbors(self, X: npt.ArrayLike | None = None, n_neighbors: int | None = None,
@@ -121,9 +123,10 @@ class FurthestNeighbors(BaseEstimator):
             raise ValueError(f"Expected n_neighbors <= n_samples_fit{' - 1' if own else ''}, but "
                              f"n_neighbors = {k}, n_samples_fit = {self.n_samples_fit_}, "
                              f"n_samples = {len(queries)}")
-        found = np.empty((len(queries), k)), np.empty((len(queries), k), np.int64)
-        self._find(found, queries, own, k, None)
-        return found if return_distance else found[1]
+        hits, zeros = self._find("search_furthest", queries, own, k, recall=self.recall)
+        distances = _distances_of(self.index_.metric, hits.scores)
+        distances[zeros], hits.ids[zeros] = 1.0, np.arange(k)
+        return (distances, hits.ids) if return_distance else hits.ids
 
     def radius_neighbors(self, X: npt.ArrayLike | None = None, radius: float | None = None,
                          return_distance: bool = True) -> Any:
@@ -145,9 +148,17 @@ class FurthestNeighbors(BaseEstimator):
         limit = self.radius if radius is None else radius
         if not isinstance(limit, Real) or isinstance(limit, bool):
             raise TypeError(f"radius: expected a number, got {checks.shown(limit)}")
-        found = np.empty(len(queries), object), np.empty(len(queries), object)
-        self._find(found, queries, own, None, float(limit))
-        return found if return_distance else found[1]
+        metric = self.index_.metric
+        limit = {"l2": limit, "dot": -limit, "cosine": 1.0 - limit}[metric]
+        hits, zeros = self._find("search_beyond", queries, own, float(limit))
+        distances, indices = np.empty(len(queries), object), np.empty(len(queries), object)
+        for i, (start, end) in enumerate(pairwise(hits.offsets)):
+            distances[i] = _distances_of(metric, hits.scores[start:end])
+            indices[i] = hits.ids[start:end]
+        for i in zeros:
+            indices[i] = np.arange(self.n_samples_fit_ if limit > 0.0 else 0)
+            distances[i] = np.ones(len(indices[i]))
+        return (distances, indices) if return_distance else indices
 
     def kneighbors_graph(self, X: npt.ArrayLike | None = None, n_neighbors: int | None = None,
                          mode: str = "connectivity") -> csr_matrix:
@@ -193,39 +204,18 @@ class FurthestNeighbors(BaseEstimator):
             return self._X, True
         return validate_data(self, X, dtype=[np.float64, np.float32], reset=False), False
 
-    def _find(self, found: tuple[npt.NDArray[Any], npt.NDArray[Any]], queries: npt.NDArray[Any],
-              own: bool, k: int | None, radius: float | None) -> None:
-        """Write distances and indices of the k best rows of each query, or all beyond a radius."""
-        directed = _directed_rows(self.index_, queries)
-        every, undirected = np.arange(self.n_samples_fit_), np.flatnonzero(~self._directed)
-        if radius is not None and radius >= 1.0:  # rows of zeros are at distance 1 from every row
-            every, undirected = every[:0], undirected[:0]
-        asked = iter(self._asked(queries, directed, own, k, radius))
-        for i, has_direction in enumerate(directed):
-            if has_direction:
-                scores, ids = _merged(*next(asked), undirected)
-            else:
-                ids = every[every != i] if own else every
-                scores = np.zeros(len(ids), np.float32)
-            found[0][i], found[1][i] = _distances_of(self.index_.metric, scores[:k]), ids[:k]
-
-    def _asked(self, queries: npt.NDArray[Any], directed: BoolArray, own: bool, k: int | None,
-               radius: float | None) -> list[tuple[Float32Array, Int64Array]]:
-        """Scores and ids of what the index finds for queries that have a direction."""
-        index, rows = self.index_, np.flatnonzero(directed)
-        if len(index) == 0 or len(rows) == 0:
-            return [(np.empty(0, np.float32), np.empty(0, np.int64))] * len(rows)
-        exclude = rows[:, np.newaxis] if own else None
-        if radius is None:
-            assert k is not None
-            hits = index.search_furthest(queries[directed], min(k, len(index)), exclude=exclude,
-                                         recall=self.recall)
-            return [(scores[there], ids[there])
-                    for scores, ids, there in zip(hits.scores, hits.ids, hits.found, strict=True)]
-        limit = {"l2": radius, "dot": -radius, "cosine": 1.0 - radius}[index.metric]
-        beyond = index.search_beyond(queries[directed], limit, exclude=exclude)
-        parts = beyond.offsets[1:-1]
-        return list(zip(np.split(beyond.scores, parts), np.split(beyond.ids, parts), strict=True))
+    def _find(self, search: str, queries: npt.NDArray[Any], own: bool, *arguments: Any,
+              **options: Any) -> tuple[Any, Int64Array]:
+        """Ask the index; also give numbers of queries of zeros if no row is zeros: their hits are
+        none, as the distance to every row is 1."""
+        zeros = ~_directed_rows(self.index_, queries)
+        if self._extended:
+            queries, zeros = _with_coordinates(queries, zeros, 1), np.zeros_like(zeros)
+        elif zeros.any():
+            queries = np.where(zeros[:, np.newaxis], 1.0, queries)
+        exclude = np.arange(len(queries))[:, np.newaxis] if own else None
+        return (getattr(self.index_, search)(queries, *arguments, exclude=exclude, **options),
+                np.flatnonzero(zeros))
 
 
 class FurthestNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin,
@@ -401,15 +391,11 @@ def _check_n_neighbors(k: Any) -> None:
         raise ValueError(f"Expected n_neighbors > 0. Got {k}")
 
 
-def _merged(scores: Float32Array, ids: Int64Array,
-            undirected: Int64Array) -> tuple[Float32Array, Int64Array]:
-    """Merge in the rows of zeros, whose similarity is 0, in order."""
-    if len(undirected) == 0:
-        return scores, ids
-    before, after = scores < 0.0, scores > 0.0
-    equal = np.sort(np.concatenate([ids[~(before | after)], undirected]))
-    return (np.concatenate([scores[before], np.zeros(len(equal), np.float32), scores[after]]),
-            np.concatenate([ids[before], equal, ids[after]]))
+def _with_coordinates(rows: npt.NDArray[Any], zeros: BoolArray, at: int) -> npt.NDArray[Any]:
+    """Rows with two coordinates more, of which the one at a place is 1 for rows of zeros."""
+    more = np.zeros((len(rows), 2), rows.dtype)
+    more[zeros, at] = 1.0
+    return np.hstack([np.where(zeros[:, np.newaxis], 0.0, rows), more])
 
 
 def _distances_of(metric: str, scores: Float32Array) -> Float64Array:

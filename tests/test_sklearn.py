@@ -84,6 +84,14 @@ def test_rows_of_zeros_under_cosine() -> None:
     nothing = FurthestNeighbors(metric="cosine").fit(rows[[0, 3]])
     assert nothing.kneighbors(rows[:2], 2)[1].tolist() == [[0, 1], [0, 1]]
     assert [len(one) for one in made.radius_neighbors(rows[:1], 1.0)[1]] == [0]
+    directed = FurthestNeighbors(metric="cosine").fit(rows[[1, 2, 4]])
+    for one in (made, directed):  # whether or not there are rows of zeros
+        for zero in (0.0, 1e-60):  # which float32 doesn't tell from 0
+            far, ids = one.kneighbors([[1.0, 0.0], [zero, 0.0]], 3)
+            assert ids[1].tolist() == [0, 1, 2] and far[1].tolist() == [1, 1, 1]
+            far, ids = one.radius_neighbors([[1.0, 0.0], [zero, 0.0]], 0.9)
+            assert ids[1].tolist() == list(range(one.n_samples_fit_)) and set(far[1]) == {1.0}
+            assert one.radius_neighbors([[zero, 0.0]], 1.0)[1][0].tolist() == []
 
 
 def test_graphs_and_pipelines() -> None:
