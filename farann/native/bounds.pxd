@@ -1,5 +1,3 @@
-"""Upper bounds on the keys of a block's rows, for a query."""
-
 from libc.stdint cimport int64_t
 
 from farann.native.coded_queries cimport CodedQueries

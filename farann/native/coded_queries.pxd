@@ -1,9 +1,5 @@
-"""Queries as codes, for the codes that rows have."""
-
-from libc.stdint cimport int64_t, uint8_t, uint32_t
-
 from farann.native.codes cimport Codes
-from farann.native.kernels cimport farann_code_bounds, farann_coded_query
+from farann.native.kernels cimport *
 from farann.native.query_batch cimport QueryBatch
 
 

@@ -2,7 +2,6 @@
 
 cimport cython
 from libc.math cimport sqrt
-from farann.native.kernels cimport *
 from farann.native.process cimport CODE_NOISE, SINGLE_TILES, uses
 from farann.native.query_batch cimport Query
 

@@ -1,9 +1,4 @@
-"""8-bit codes: the transform before coding, the codes of a base, and its partitions."""
-
-from libc.stdint cimport int32_t, int64_t, int8_t, uint8_t
-
-from farann.native.kernels cimport (farann_code_bounds, farann_coded_rows, farann_kernels,
-                                    farann_transform)
+from farann.native.kernels cimport *
 
 cdef enum:
     # Directions of a PCA filter, at most; the rounding error of their products grows with them.

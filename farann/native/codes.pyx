@@ -2,9 +2,8 @@
 
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport INFINITY, fabs, sqrt
-from libc.stdint cimport INT64_MAX, uint64_t
+from libc.stdint cimport INT64_MAX
 
-from farann.native.kernels cimport *
 
 import numpy as np
 

@@ -1,9 +1,4 @@
-"""Collectors of the rows that pass: the only owners of thresholds."""
-
-from libc.stdint cimport int64_t
-
-from farann.native.kernels cimport (farann_best_scores, farann_block, farann_candidates,
-                                    farann_filter, farann_topk)
+from farann.native.kernels cimport *
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.sources cimport RowReader
 

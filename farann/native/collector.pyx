@@ -10,7 +10,6 @@ from libc.float cimport DBL_MIN
 from libc.math cimport INFINITY, NAN, fabs, nextafterf
 from libc.stdlib cimport free
 
-from farann.native.kernels cimport *
 from farann.native.process cimport BEST_FIRST, SELECTING, uses
 from farann.native.snapshot cimport Segment
 

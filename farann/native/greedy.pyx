@@ -9,7 +9,7 @@ others, rows behind with large bounds meet the picks that they lack, and a new f
 
 cimport cython
 from libc.math cimport INFINITY, nextafterf
-from libc.stdint cimport INT32_MAX, int32_t, int64_t, uint64_t
+from libc.stdint cimport INT32_MAX
 
 from farann.native.kernels cimport *
 from farann.native.picks cimport (KEY_KNOWN, MOST_PACKED, OUT, UNKNOWN, Block, Bounded, Picks,

@@ -1,8 +1,4 @@
-"""The guard: it finds queries unlike those that a search was tuned with."""
-
-from libc.stdint cimport int64_t
-
-from farann.native.kernels cimport farann_kernels
+from farann.native.kernels cimport *
 
 
 cdef class Guard:

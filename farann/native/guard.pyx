@@ -2,9 +2,7 @@
 
 cimport cython
 from libc.math cimport INFINITY, sqrt
-from libc.stdint cimport uint64_t, uint8_t
 
-from farann.native.kernels cimport *
 from farann.native.process cimport NEVER, CancelFlag
 
 import numpy as np

@@ -1,5 +1,3 @@
-"""The judge: which levels pay, by the cost so far."""
-
 from libc.stdint cimport int64_t
 
 from farann.native.bounds cimport CeilingBound

@@ -1,5 +1,3 @@
-"""Ways to score a block for a tile of queries: the base, and those that go by codes."""
-
 from libc.stdint cimport int64_t, uint64_t
 
 from farann.native.coded_queries cimport CodedQueries

@@ -2,7 +2,7 @@
 
 cimport cython
 from libc.math cimport INFINITY, NAN
-from libc.stdint cimport INT64_MAX, int8_t, int32_t, uint8_t, uint32_t
+from libc.stdint cimport INT64_MAX
 
 from farann.native.collector cimport n_new, rough_key
 from farann.native.judge cimport Pause, note, rests

@@ -1,7 +1,6 @@
 """Keys and scores of given rows and pairs, and errors of predictions."""
 
 from libc.math cimport INFINITY
-from libc.stdint cimport int64_t, uint64_t
 
 from farann.native.collector cimport floor_of
 from farann.native.kernels cimport *

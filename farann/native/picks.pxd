@@ -1,9 +1,6 @@
-"""A growing set of rows, and keys of other rows over it."""
-
 from libc.math cimport INFINITY
-from libc.stdint cimport int32_t, int64_t
 
-from farann.native.kernels cimport farann_kernels, farann_metric, farann_packing, farann_query
+from farann.native.kernels cimport *
 from farann.native.process cimport Scratch
 from farann.native.snapshot cimport Snapshot
 from farann.native.sources cimport RowBlock, RowReader

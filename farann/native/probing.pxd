@@ -1,11 +1,7 @@
-"""Sources of approximate searches: partitions that queries choose, and rows that come later."""
-
-from libc.stdint cimport int32_t, int64_t, uint8_t
-
 from farann.native.coded_queries cimport CodedQueries, QueryCodes
 from farann.native.codes cimport Partitions
 from farann.native.collector cimport Collector
-from farann.native.kernels cimport farann_coded_query
+from farann.native.kernels cimport *
 from farann.native.query_batch cimport QueryBatch
 from farann.native.sources cimport CodeSource
 

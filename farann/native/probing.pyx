@@ -2,12 +2,11 @@
 
 cimport cython
 from libc.math cimport INFINITY, NAN, isnan, log2, nextafterf, sqrt
-from libc.stdint cimport INT64_MAX, int32_t
+from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport free
 
 from farann.native.codes cimport Codes
 from farann.native.collector cimport Found
-from farann.native.kernels cimport *
 from farann.native.process cimport NEVER
 from farann.native.sources cimport Block
 

@@ -1,5 +1,3 @@
-"""State that tasks share with their process, and scratch memory."""
-
 from libc.stdint cimport int64_t, uintptr_t
 
 

@@ -1,9 +1,4 @@
-"""Some queries of a batch, and the values derived from each of them."""
-
-from libc.stdint cimport int64_t
-
-from farann.native.kernels cimport (farann_filter, farann_kernels, farann_metric, farann_packing,
-                                    farann_query)
+from farann.native.kernels cimport *
 from farann.native.process cimport CancelFlag, Scratch
 from farann.native.snapshot cimport Filter, Snapshot
 

@@ -2,10 +2,8 @@
 
 cimport cython
 from libc.math cimport INFINITY
-from libc.stdint cimport uint32_t
 from libc.string cimport memcpy, memset
 
-from farann.native.kernels cimport *
 from farann.native.process cimport NEVER
 
 from farann.native.process import Cancelled

@@ -1,5 +1,3 @@
-"""Levels that read rows: in float32, or for exact keys."""
-
 from farann.native.collector cimport Collector
 from farann.native.judge cimport Judge
 from farann.native.levels cimport Level

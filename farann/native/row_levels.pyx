@@ -2,7 +2,6 @@
 
 cimport cython
 from libc.math cimport INFINITY, fabs
-from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcpy
 
 from farann.native.bounds cimport IntegerKeys

@@ -1,5 +1,3 @@
-"""The loop of all searches, from the first row to the answer."""
-
 from libc.stdint cimport int64_t
 
 from farann.native.bounds cimport Bound

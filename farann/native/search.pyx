@@ -13,7 +13,6 @@ A search scans its parts one after the other. A part has a source of rows, its b
 
 cimport cython
 from libc.math cimport INFINITY
-from libc.stdint cimport uint64_t
 
 from farann.native.collector cimport n_new
 from farann.native.kernels cimport *

@@ -8,7 +8,7 @@ pass. Rows that pass get exact keys, member by member while they can still be an
 
 cimport cython
 from libc.math cimport INFINITY, NAN
-from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint32_t
+from libc.stdint cimport INT64_MAX
 
 from farann.native.bounds cimport Bound, NormBound, lie_by_norm
 from farann.native.coded_queries cimport CodedQueries

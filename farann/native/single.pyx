@@ -2,7 +2,7 @@
 
 from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE,
                              PyBuffer_Release, PyObject_GetBuffer)
-from libc.stdint cimport int64_t, uint64_t, uintptr_t
+from libc.stdint cimport uintptr_t
 
 cimport cython
 

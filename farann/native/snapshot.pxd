@@ -1,9 +1,5 @@
-"""Snapshots: the rows to search, and filters on them."""
-
-from libc.stdint cimport int32_t, int64_t, uint32_t, uint8_t
-
 from farann.native.codes cimport Codes, Partitions
-from farann.native.kernels cimport farann_filter, farann_kernels, farann_metric, farann_row_type
+from farann.native.kernels cimport *
 
 cdef enum:
     NOT_LOOKED_FOR = -2  # the value of a property of all rows that was not computed yet

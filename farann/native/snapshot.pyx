@@ -1,8 +1,7 @@
 """Snapshots: the rows to search, and filters on them."""
 
-from libc.stdint cimport UINT32_MAX, uint64_t
+from libc.stdint cimport UINT32_MAX
 
-from farann.native.kernels cimport *
 
 import numpy as np
 

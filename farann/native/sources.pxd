@@ -1,9 +1,5 @@
-"""Sources: blocks of the rows of one storage kind."""
-
-from libc.stdint cimport int64_t, uint8_t
-
 from farann.native.codes cimport Codes, Partitions
-from farann.native.kernels cimport farann_block, farann_kernels, farann_metric, farann_row_type
+from farann.native.kernels cimport *
 from farann.native.process cimport Scratch
 from farann.native.query_batch cimport QueryBatch
 from farann.native.snapshot cimport Segment, Snapshot

@@ -6,10 +6,9 @@ has room for.
 """
 
 cimport cython
-from libc.stdint cimport INT64_MAX, uint8_t
+from libc.stdint cimport INT64_MAX
 from libc.string cimport memset
 
-from farann.native.kernels cimport *
 
 
 @cython.no_gc  # what parts refer to never refers to them

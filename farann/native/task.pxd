@@ -1,5 +1,3 @@
-"""Searches for the rows furthest from queries, or nearest to them: the choice of their parts."""
-
 from farann.native.codes cimport Codes
 from farann.native.levels cimport Level
 from farann.native.search cimport Search

@@ -1,6 +1,6 @@
 """Searches for the rows furthest from queries, or nearest to them: the choice of their parts."""
 
-from libc.stdint cimport INT64_MAX, int64_t, uint64_t
+from libc.stdint cimport INT64_MAX
 
 from farann.native.bounds cimport CeilingBound, IntegerKeys, NormBound, lie_by_norm
 from farann.native.coded_queries cimport CodedQueries
