@@ -1,9 +1,8 @@
 from libc.stdint cimport int64_t
 
-from farann.native.coded_queries cimport CodedQueries
 from farann.native.codes cimport Codes
 from farann.native.collector cimport Collector
-from farann.native.query_batch cimport QueryBatch
+from farann.native.query_batch cimport CodedQueries, QueryBatch
 from farann.native.sources cimport Block, RowBlock, RowReader
 
 

@@ -19,9 +19,8 @@ cdef class Collector:
     cdef farann_candidates *tile  # lists that the scan of a tile of queries appends to
     cdef int64_t capacity       # of `passed`, before it is thinned out
     cdef bint selects           # the k best are selected when many have passed
-    cdef bint scored            # rows get rough scores first
     cdef double *keys           # exact keys of some rows
-    cdef int64_t *positions     # theirs, within their segment
+    cdef int64_t *places        # theirs in a block, where the block has others
 
     cdef set_up(self, QueryBatch batch, int64_t room, int64_t largest_block, bint scored)
     cdef allocate_answers(self)
@@ -45,7 +44,8 @@ cdef class Collector:
     cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
                     const farann_filter *filter) noexcept nogil
     cdef void offer_rows(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
-                         const farann_block *where) noexcept nogil
+                         double sign, const farann_block *where,
+                         const farann_filter *filter) noexcept nogil
     cdef void finish(self) noexcept nogil
     cdef void write(self, int64_t i, float *scores, int64_t *ids, int64_t n) noexcept nogil
 

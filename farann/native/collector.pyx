@@ -11,7 +11,6 @@ from libc.math cimport INFINITY, NAN, fabs, nextafterf
 from libc.stdlib cimport free
 
 from farann.native.process cimport BEST_FIRST, SELECTING, uses
-from farann.native.snapshot cimport Segment
 
 cdef enum:
     # k from which there is room for 4 k candidates, not 2 k: codes can't tell many of them from the
@@ -32,14 +31,14 @@ cdef class Collector:
         cdef int64_t i, n = batch.n_queries, n_kept, width
         cdef float *scores = NULL
         cdef int64_t *slots = NULL
-        self.batch, self.scored = batch, scored
+        self.batch = batch
         self.rows = RowReader.of(batch.snapshot, batch.scratch, batch.block_rows)
         self.found = <Found *>batch.scratch.allocate(n, sizeof(Found))
         self.capacity = room
         self.allocate_answers()
         n_kept = self.capacity + largest_block
         self.keys = <double *>batch.scratch.allocate(n_kept, 2 * sizeof(double), False)
-        self.positions = <int64_t *>(self.keys + n_kept)
+        self.places = <int64_t *>(self.keys + n_kept)
         if scored:
             scores = <float *>batch.scratch.allocate(
                 n * n_kept + 1, sizeof(float) + sizeof(int64_t), False)
@@ -219,33 +218,29 @@ cdef class Collector:
     cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
                     const farann_filter *filter) noexcept nogil:
         """Offer n rows of a block with `self.keys` to the answer, and raise the threshold."""
-        farann_topk_push_rows(&self.found[i].top, self.keys, NULL, n, self.batch.sign, where,
-                              filter)
-        threshold_from_top(self, i)
+        self.offer_rows(i, self.keys, NULL, n, self.batch.sign, where, filter)
 
     @cython.final
     cdef void offer_rows(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
-                         const farann_block *where) noexcept nogil:
-        """Offer some rows of a block, by keys times the sign."""
-        farann_topk_push_rows(&self.found[i].top, keys, rows, n, 1.0, where,
-                              &self.batch.queries[i].filter)
+                         double sign, const farann_block *where,
+                         const farann_filter *filter) noexcept nogil:
+        """The same for some rows of a block, all if `rows` is NULL, by keys and their sign."""
+        farann_topk_push_rows(&self.found[i].top, keys, rows, n, sign, where, filter)
         threshold_from_top(self, i)
 
     cdef void finish(self) noexcept nogil:
         """Get the keys of the remaining candidates, and sort the answers."""
         cdef Found *found
+        cdef farann_entry *memory
         cdef int64_t i
         for i in range(self.batch.n_queries):
             if self.batch.cancelled():
                 return
-            found = &self.found[i]
-            if not self.scored:
-                farann_entries_sort(found.top.entries, found.top.count, NULL, self.batch.given_up)
-                continue
+            found, memory = &self.found[i], NULL
             self.rerank_all(i)
-            # The memory of its candidates, no longer needed, has room for 4 k slots if k is large.
-            farann_entries_sort(found.top.entries, found.top.count,
-                                <farann_entry *>found.passed.slots, self.batch.given_up)
+            if 2 * found.top.count <= self.capacity:  # candidates are done with: sort in their room
+                memory = <farann_entry *>found.passed.slots
+            farann_entries_sort(found.top.entries, found.top.count, memory, self.batch.given_up)
 
     cdef void write(self, int64_t i, float *scores, int64_t *ids, int64_t n) noexcept nogil:
         """Write n results of query i, padded where fewer rows were found."""
@@ -304,39 +299,24 @@ cdef void rerank(Collector collector, int64_t i, int64_t first) noexcept nogil:
     This also happens when the time of a search is over: they would be lost.
     """
     cdef const Query *query = &collector.batch.queries[i]
+    cdef Found *found = &collector.found[i]
     cdef farann_filter admitted
     cdef farann_block where
-    cdef Found *found = &collector.found[i]
-    cdef int64_t j, n, slot, count = found.passed.count
-    cdef int s
-    cdef bint rough
-    cdef const Segment *segment
-    admitted.alive, admitted.groups = NULL, NULL
-    admitted.excluded.bits = 0
-    for s in range(2):
-        segment, j = &collector.batch.snapshot.segments[s], first
-        rough = s == 0 and not collector.batch.snapshot.vectors
-        where = farann_block(segment.first, collector.positions, NULL,
+    cdef int64_t j = first, row, n, n_exact
+    admitted.alive, admitted.groups, admitted.excluded.bits = NULL, NULL, 0
+    while j < found.passed.count and not collector.batch.cancelled():
+        n = min(found.passed.count - j, <int64_t>RERANKED_AT_ONCE)
+        where = farann_block(0, found.passed.slots + j, NULL,
                              collector.batch.snapshot.ids_by_slot, collector.batch.snapshot.n_slots)
-        while segment.count and j < count and not collector.batch.cancelled():
-            n = 0
-            while j < count and n < RERANKED_AT_ONCE:
-                slot = found.passed.slots[j] - segment.first
-                if 0 <= slot < segment.count:
-                    collector.positions[n] = slot
-                    if rough:
-                        collector.keys[n] = rough_key(query, collector.batch.sign,
-                                                      found.passed.scores[j])
-                    n += 1
-                j += 1
-            if n == 0:
-                continue
-            if not rough:
-                collector.rows.keys_at(segment, collector.positions, n,
-                                       collector.batch.exact_query(i), collector.keys)
-                collector.batch.rescored += n
-                collector.batch.bytes_read += n * collector.rows.row_bytes
-            collector.offer(i, n, &where, &admitted)
+        for row in range(0 if collector.batch.snapshot.vectors else n):
+            collector.keys[row] = rough_key(query, collector.batch.sign,
+                                            found.passed.scores[j + row])
+        n_exact = collector.rows.keys_of(found.passed.slots + j, n, collector.batch.exact_query(i),
+                                         collector.keys)
+        collector.batch.rescored += n_exact
+        collector.batch.bytes_read += n_exact * collector.batch.snapshot.row_bytes
+        collector.offer(i, n, &where, &admitted)
+        j += n
     found.passed.count = first
 
 
@@ -379,13 +359,10 @@ cdef class RangeCollector(Collector):
                     const farann_filter *filter) noexcept nogil:
         """Append those of n rows with `self.keys` that lie on the wanted side of the radius."""
         cdef farann_topk *top = &self.found[i].top
-        cdef const Query *query = &self.batch.queries[i]
         cdef farann_entry *entries
-        cdef bint beyond = self.batch.sign > 0.0
-        cdef double score
-        cdef int64_t row, slot
         if 0 < self.most <= top.count:
             return
+        n = keep_on_side(self, i, n, self.batch.sign > 0.0)
         if top.count + n > top.capacity:
             entries = <farann_entry *>farann_realloc(
                 top.entries, (2 * top.capacity + n) * sizeof(farann_entry))
@@ -393,26 +370,9 @@ cdef class RangeCollector(Collector):
                 self.batch.scratch.failed = True
                 return
             top.entries, top.capacity = entries, 2 * top.capacity + n
-        for row in range(n):
-            score = farann_score(self.batch.metric, self.keys[row], query.prepared.query_norm)
-            slot = where.first + (where.positions[row] if where.positions != NULL else row)
-            if (farann_is_beyond(self.batch.metric, score, query.radius) == beyond
-                    and farann_filter_allows(filter, slot)):
-                top.entries[top.count].key = self.batch.sign * self.keys[row]
-                top.entries[top.count].id = where.ids[slot] if where.ids != NULL else slot
-                top.count += 1
+        farann_topk_push_rows(top, self.keys, self.places, n, self.batch.sign, where, filter)
         if 0 < self.most <= top.count:
             self.raise_threshold(i, INFINITY)
-
-    cdef void finish(self) noexcept nogil:
-        cdef int64_t i
-        for i in range(self.batch.n_queries):
-            if self.batch.cancelled():
-                return
-            if self.scored:
-                self.rerank_all(i)
-            farann_entries_sort(self.found[i].top.entries, self.found[i].top.count, NULL,
-                                self.batch.given_up)
 
 
 @cython.no_gc
@@ -464,20 +424,21 @@ cdef class NearestBeyondCollector(Collector):
     cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
                     const farann_filter *filter) noexcept nogil:
         """Offer those rows that lie beyond the radius."""
-        cdef farann_topk *top = &self.found[i].top
-        cdef const Query *query = &self.batch.queries[i]
-        cdef double key, score
-        cdef int64_t row, slot
-        for row in range(n):
-            key = self.batch.sign * self.keys[row]
-            if top.count == top.capacity and key < top.entries[0].key:
-                continue
-            score = farann_score(self.batch.metric, self.keys[row], query.prepared.query_norm)
-            slot = where.first + (where.positions[row] if where.positions != NULL else row)
-            if (farann_is_beyond(self.batch.metric, score, query.radius)
-                    and farann_filter_allows(filter, slot)):
-                farann_topk_push(top, key, where.ids[slot] if where.ids != NULL else slot)
-        threshold_from_top(self, i)
+        self.offer_rows(i, self.keys, self.places, keep_on_side(self, i, n, True), self.batch.sign,
+                        where, filter)
+
+
+cdef int64_t keep_on_side(Collector collector, int64_t i, int64_t n, bint beyond) noexcept nogil:
+    """Keep the keys of rows beyond the radius, or within it, and note their places in the block."""
+    cdef const Query *query = &collector.batch.queries[i]
+    cdef int64_t row, kept = 0
+    cdef double score
+    for row in range(n):
+        score = farann_score(collector.batch.metric, collector.keys[row],
+                             query.prepared.query_norm)
+        collector.keys[kept], collector.places[kept] = collector.keys[row], row
+        kept += farann_is_beyond(collector.batch.metric, score, query.radius) == beyond
+    return kept
 
 
 cdef Collector collector_of(bint by_radius, bint k_nearest, int64_t most):

@@ -401,6 +401,7 @@ cdef class DecodedLevel(Level):
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
+        cdef int64_t slots[FARANN_CODE_PANEL]
         cdef int64_t i = members[0], position, slot, n = 0
         cdef farann_block where
         cdef double offset
@@ -414,11 +415,11 @@ cdef class DecodedLevel(Level):
             if self.codes.slots is not None:
                 slot = self.codes.slots[position]
             if 0 <= slot < self.codes.n_rows:
-                collector.positions[n] = slot
+                slots[n] = slot
                 collector.keys[n] = rough_key(&self.batch.queries[i], self.batch.sign,
                                               self.decoded_score(position) + offset)
                 n += 1
-        where = farann_block(0, collector.positions, NULL, self.batch.snapshot.ids_by_slot,
+        where = farann_block(0, &slots[0], NULL, self.batch.snapshot.ids_by_slot,
                              self.batch.snapshot.n_slots)
         collector.offer(i, n, &where, &self.batch.queries[i].filter)
         self.batch.count_rows(n, 0)

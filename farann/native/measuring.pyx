@@ -17,39 +17,6 @@ cdef enum:
     KEYS_AT_ONCE = 256  # rows whose keys are computed at once, in arrays on the stack
 
 
-cdef struct Placed:  # slots by segment: positions in it, and where among the slots these were
-    int64_t count[2]
-    int64_t positions[2][KEYS_AT_ONCE]
-    int64_t places[2][KEYS_AT_ONCE]
-
-
-cdef void place(Snapshot snapshot, const int64_t *slots, int64_t n, Placed *placed) noexcept nogil:
-    """Place up to KEYS_AT_ONCE slots; those below 0 are in no segment."""
-    cdef int64_t j, at, position
-    cdef int s
-    for s in range(2):
-        at = 0
-        for j in range(n):
-            position = slots[j] - snapshot.segments[s].first
-            if 0 <= position < snapshot.segments[s].count:
-                placed.positions[s][at], placed.places[s][at] = position, j
-                at += 1
-        placed.count[s] = at
-
-
-cdef void keys_of_placed(QueryBatch batch, RowReader rows, int64_t i, const Placed *placed,
-                         double *keys) noexcept nogil:
-    """Write the exact keys of placed slots for query i."""
-    cdef double found[KEYS_AT_ONCE]
-    cdef int64_t j
-    cdef int s
-    for s in range(2):
-        rows.keys_at(&batch.snapshot.segments[s], placed.positions[s], placed.count[s],
-                     batch.exact_query(i), found)
-        for j in range(placed.count[s]):
-            keys[placed.places[s][j]] = found[j]
-
-
 def keys_of_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::1] slots,
                   double[:, ::1] keys, CancelFlag flag=None, *, float[:, ::1] scores=None):
     """Write the keys of `slots` for each of the queries, (n, n_slots), or their scores.
@@ -62,7 +29,6 @@ def keys_of_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
     cdef int64_t first = 0 if snapshot.vectors else snapshot.segments[0].count
     cdef double norm
     cdef uint64_t before
-    cdef Placed placed
     cdef QueryBatch batch
     cdef RowReader rows
     if n_slots == 0 or n == 0:
@@ -84,11 +50,10 @@ def keys_of_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
             batch.find_query_vector(i)
         while at < n_slots and not batch.cancelled():
             count = min(n_slots - at, KEYS_AT_ONCE)
-            place(snapshot, &slots[at], count, &placed)
             for i in range(n):
                 if batch.cancelled():
                     break
-                keys_of_placed(batch, rows, i, &placed, found)
+                rows.keys_of(&slots[at], count, batch.exact_query(i), found)
                 norm = batch.queries[i].prepared.query_norm
                 for j in range(count):
                     if scores is None:
@@ -108,7 +73,6 @@ def keys_of_found(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
     cdef int64_t i, j, n, at
     cdef double sign = -1.0 if nearest else 1.0
     cdef uint64_t before
-    cdef Placed placed
     cdef QueryBatch batch
     cdef RowReader rows
     if stop <= start:
@@ -123,16 +87,13 @@ def keys_of_found(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
         for i in range(start, stop):
             if batch.cancelled():
                 break
-            at = offsets[i]
-            while at < offsets[i + 1]:
-                n = min(offsets[i + 1] - at, KEYS_AT_ONCE)
-                for j in range(at, at + n):
-                    keys[j] = -sign * INFINITY
-                place(snapshot, &slots[at], n, &placed)
-                keys_of_placed(batch, rows, i - start, &placed, &keys[at])
-                for j in range(at, at + n):
-                    keys[j] = sign * keys[j] + 0.0  # never -0.0
-                at += n
+            at, n = offsets[i], offsets[i + 1] - offsets[i]
+            for j in range(at, at + n):
+                keys[j] = -sign * INFINITY
+            if n > 0:
+                rows.keys_of(&slots[at], n, batch.exact_query(i - start), &keys[at])
+            for j in range(at, at + n):
+                keys[j] = sign * keys[j] + 0.0  # never -0.0
         farann_arithmetic_end(before)
     batch.check_cancelled()
 

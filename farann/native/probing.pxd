@@ -1,8 +1,7 @@
-from farann.native.coded_queries cimport CodedQueries, QueryCodes
 from farann.native.codes cimport Partitions
 from farann.native.collector cimport Collector
 from farann.native.kernels cimport *
-from farann.native.query_batch cimport QueryBatch
+from farann.native.query_batch cimport CodedQueries, QueryBatch, QueryCodes
 from farann.native.sources cimport CodeSource
 
 

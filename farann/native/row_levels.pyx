@@ -232,7 +232,7 @@ cdef class KeyLevel(Level):
                 near[i] += threshold.n_near
                 self.batch.rescored += threshold.count
                 collector.offer_rows(members[i], threshold.keys, threshold.rows, threshold.count,
-                                     &block.where)
+                                     1.0, &block.where, &self.batch.queries[members[i]].filter)
             start += step
         self.batch.count_products(
             block.n * self.batch.kernels.key_queries, self.panels.lanes[8] * (

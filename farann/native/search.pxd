@@ -1,12 +1,11 @@
 from libc.stdint cimport int64_t
 
 from farann.native.bounds cimport Bound
-from farann.native.coded_queries cimport CodedQueries
 from farann.native.collector cimport Collector
 from farann.native.judge cimport Judge
 from farann.native.levels cimport Level
 from farann.native.probing cimport Lateness, PartitionMeans
-from farann.native.query_batch cimport QueryBatch
+from farann.native.query_batch cimport CodedQueries, QueryBatch
 from farann.native.sources cimport Block, Source
 
 cdef enum:

@@ -11,10 +11,7 @@ cdef struct RowBlock:
 
 
 cdef class RowReader:
-    cdef const farann_kernels *kernels
-    cdef farann_metric metric
-    cdef farann_row_type row_type
-    cdef int64_t dim, row_bytes
+    cdef Snapshot snapshot
     cdef int64_t room  # rows that fit into `wide`
     cdef float *wide
     cdef const uint8_t *source  # of the rows that are there; NULL: those at some positions
@@ -27,6 +24,8 @@ cdef class RowReader:
                         int64_t n) noexcept nogil
     cdef void keys_at(self, const Segment *segment, const int64_t *positions, int64_t n,
                       const double *query, double *keys) noexcept nogil
+    cdef int64_t keys_of(self, const int64_t *slots, int64_t n, const double *query,
+                         double *keys) noexcept nogil
 
 
 cdef struct Block:

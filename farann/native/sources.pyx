@@ -9,6 +9,9 @@ cimport cython
 from libc.stdint cimport INT64_MAX
 from libc.string cimport memset
 
+cdef enum:
+    KEYS_AT_ONCE = 256  # rows whose keys are computed at once, at positions on the stack
+
 
 
 @cython.no_gc  # what parts refer to never refers to them
@@ -23,11 +26,9 @@ cdef class RowReader:
     cdef RowReader of(Snapshot snapshot, Scratch scratch, int64_t room):
         """Blocks have up to `room` rows."""
         cdef RowReader self = RowReader.__new__(RowReader)
-        self.kernels, self.metric, self.dim = snapshot.kernels, snapshot.metric, snapshot.dim
-        self.row_type, self.row_bytes = snapshot.row_type, snapshot.row_bytes
-        self.room = max(min(room, snapshot.n_slots), 1)
-        if self.row_type != FARANN_FLOAT32:
-            self.wide = <float *>scratch.allocate(self.room, self.dim * sizeof(float), False)
+        self.snapshot, self.room = snapshot, max(min(room, snapshot.n_slots), 1)
+        if snapshot.row_type != FARANN_FLOAT32:
+            self.wide = <float *>scratch.allocate(self.room, snapshot.dim * sizeof(float), False)
         return self
 
     cdef RowBlock block(self, const Segment *segment, int64_t start, int64_t n) noexcept nogil:
@@ -38,8 +39,8 @@ cdef class RowReader:
             block.positions = segment.positions + start
         else:
             block.positions = NULL
-            rows += start * self.row_bytes
-        if self.row_type != FARANN_FLOAT32:
+            rows += start * self.snapshot.row_bytes
+        if self.snapshot.row_type != FARANN_FLOAT32:
             return self.widen(rows, block.positions, n)
         block.rows = <const float *>rows
         return block
@@ -48,7 +49,8 @@ cdef class RowReader:
                         int64_t n) noexcept nogil:
         """A block in scratch memory, which later queries use again."""
         if positions != NULL or rows != self.source or n > self.n_wide:
-            self.kernels.widen_rows(self.row_type, rows, positions, n, self.dim, self.wide)
+            self.snapshot.kernels.widen_rows(self.snapshot.row_type, rows, positions, n,
+                                             self.snapshot.dim, self.wide)
             self.source = rows if positions == NULL else NULL
             self.n_wide = n
         return RowBlock(self.wide, NULL)
@@ -56,17 +58,42 @@ cdef class RowReader:
     cdef void keys_at(self, const Segment *segment, const int64_t *positions, int64_t n,
                       const double *query, double *keys) noexcept nogil:
         """Exact keys of any number of rows of a segment, at some positions."""
+        cdef bint wide = self.snapshot.row_type != FARANN_FLOAT32
         cdef int64_t start = 0, count
-        if self.row_type == FARANN_FLOAT32:
-            self.kernels.keys_f64[<int>self.metric](<const float *>segment.rows, positions, n,
-                                                    self.dim, query, keys)
-            return
+        cdef RowBlock rows = RowBlock(<const float *>segment.rows, positions)
         while start < n:
-            count = min(self.room, n - start)
-            self.widen(segment.rows, positions + start, count)
-            self.kernels.keys_f64[<int>self.metric](self.wide, NULL, count, self.dim, query,
-                                                    keys + start)
+            count = n
+            if wide:
+                count = min(self.room, n - start)
+                rows = self.widen(segment.rows, positions + start, count)
+            self.snapshot.kernels.keys_f64[<int>self.snapshot.metric](
+                rows.rows, rows.positions, count, self.snapshot.dim, query, keys + start)
             start += count
+
+    cdef int64_t keys_of(self, const int64_t *slots, int64_t n, const double *query,
+                         double *keys) noexcept nogil:
+        """Write the exact keys of those of n slots whose rows are there; gives how many are.
+
+        Rows of the other segment begin a new call of the kernel: few slots follow one of the other.
+        """
+        cdef int64_t positions[KEYS_AT_ONCE]
+        cdef int64_t start = 0, count, position, n_found = 0
+        cdef int s
+        cdef const Segment *segment
+        while start < n:
+            s, count = slots[start] >= self.snapshot.segments[1].first, 0
+            segment = &self.snapshot.segments[s]
+            while start + count < n and count < KEYS_AT_ONCE:
+                position = slots[start + count] - segment.first
+                if not 0 <= position < segment.count:
+                    break
+                positions[count] = position
+                count += 1
+            if s == 1 or self.snapshot.vectors:
+                self.keys_at(segment, positions, count, query, keys + start)
+                n_found += count
+            start += max(count, 1)
+        return n_found
 
 
 @cython.no_gc  # what parts refer to never refers to them

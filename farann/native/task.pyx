@@ -3,14 +3,13 @@
 from libc.stdint cimport INT64_MAX
 
 from farann.native.bounds cimport CeilingBound, IntegerKeys, NormBound, lie_by_norm
-from farann.native.coded_queries cimport CodedQueries
 from farann.native.collector cimport collector_of
 from farann.native.judge cimport Judge
 from farann.native.kernels cimport *
 from farann.native.levels cimport code_rows_of, decoded_level_of, level_of, whole_level_of
 from farann.native.probing cimport Lateness, PartitionMeans, late_rows, probed_partitions
 from farann.native.process cimport FIRST_ROWS, NEVER, CancelFlag, uses
-from farann.native.query_batch cimport QueryBatch
+from farann.native.query_batch cimport CodedQueries, QueryBatch
 from farann.native.row_levels cimport float_level_of, key_level_of
 from farann.native.snapshot cimport Filter, Segment, Snapshot
 from farann.native.search cimport Part
