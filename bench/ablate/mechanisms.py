@@ -144,11 +144,12 @@ _COARSE = (*_ALONE, ("codes", "int4"))
 MECHANISMS = (
     # Levels: how rows are scored.
     Mechanism("codes", "8-bit codes of rows",
-              ("src_c/kernels/code*-inl.h", _NATIVE + "code*.p*", "farann/layout/coding.py"),
+              ("src_c/kernels/code*-inl.h", _NATIVE + "codes.p*",
+               _NATIVE + "query_batch.pyx: CodedQueries", "farann/layout/coding.py"),
               ((build, "make_codes", lambda *_, **__: build.Made()),)),
     Mechanism("pca-filter", "first look along few directions",
               ("farann/quantize/pca_filter.py", _NATIVE + "codes.pyx: take_whole",
-               _NATIVE + "coded_queries.pyx: encode_for_pca_filter"),
+               _NATIVE + "query_batch.pyx: encode_for_pca_filter"),
               ((build, "pca_filter_for", _none),)),
     Mechanism("hubs", "whole codes of the first rows beside a first look",
               (_NATIVE + "codes.pyx: take_hubs",),
@@ -189,7 +190,7 @@ MECHANISMS = (
     Mechanism("best-first", "keys of the k best rows before those of others",
               (_NATIVE + "collector.pyx: rerank_best",), native=True),
     Mechanism("code-noise", "what codes are off taken for noise, for recall=",
-              (_NATIVE + "coded_queries.pyx: encode",), native=True),
+              (_NATIVE + "query_batch.pyx: encode",), native=True),
     # Bounds: which rows need no score.
     Mechanism("norm-pruning", "queries left out that no later row can answer",
               (_NATIVE + "bounds.pyx: NormBound lie_by_norm",), native=True),
