@@ -33,21 +33,17 @@ class Log(NamedTuple):
     items: npt.NDArray[np.str_]
     liked: BoolArray
     times: Float64Array | None
-    neutral: int  # lines that were left out, as they are neither likes nor dislikes
 
-    def take(self, rows: Int64Array) -> Log:
+    def take(self, rows: Int64Array | BoolArray) -> Log:
         """Some of it."""
         times = None if self.times is None else self.times[rows]
-        return Log(self.users[rows], self.items[rows], self.liked[rows], times, self.neutral)
+        return Log(self.users[rows], self.items[rows], self.liked[rows], times)
 
 
 def posneg(arguments: argparse.Namespace) -> int:
     """Compare ways of ranking on the end of a log."""
     _check(arguments)
-    log = _read_log(arguments.log, arguments.columns, arguments.liked, arguments.disliked)
-    if log.neutral:
-        note(arguments, f"{counted(log.neutral, 'rating is', 'ratings are')} neither likes nor "
-             "dislikes and left out")
+    log = _read_log(arguments)
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always", UserWarning)
         if arguments.model:
@@ -100,14 +96,14 @@ def _split(arguments: argparse.Namespace, log: Log) -> tuple[Log, Log]:
     n = len(log.items)
     if log.times is not None:
         order = np.argsort(log.times, kind="stable")
-        first = round((1.0 - arguments.test) * n)
-        return log.take(order[:first]), log.take(order[first:])
-    random = np.random.default_rng(arguments.seed)
-    numbers = np.unique(log.users, return_inverse=True)[1]
-    order = np.lexsort((random.random(n), numbers))
-    users = numbers[order]
-    rank = np.arange(n) - np.searchsorted(users, users)
-    later = (rank + 0.5) / np.bincount(users)[users] > 1.0 - arguments.test
+        later = np.arange(n) >= round((1.0 - arguments.test) * n)
+    else:
+        random = np.random.default_rng(arguments.seed)
+        numbers = np.unique(log.users, return_inverse=True)[1]
+        order = np.lexsort((random.random(n), numbers))
+        users = numbers[order]
+        rank = np.arange(n) - np.searchsorted(users, users)
+        later = (rank + 0.5) / np.bincount(users)[users] > 1.0 - arguments.test
     return log.take(order[~later]), log.take(order[later])
 
 
@@ -120,7 +116,7 @@ def _known(arguments: argparse.Namespace, log: Log, ranker: FusionRanker, why: s
              f"{why}, and left out")
     if lost == len(known):
         raise ValueError(f"{arguments.log}: expected labels to judge by, got none")
-    return log.take(np.flatnonzero(known))
+    return log.take(known)
 
 
 def _models_of_files(arguments: argparse.Namespace) -> list[SignedModel]:
@@ -154,30 +150,39 @@ def _names(arguments: argparse.Namespace, file: str | None, n: int) -> list[str]
 # Logs
 
 
-def _read_log(file: str, columns: str | None, liked: float | None, disliked: float | None) -> Log:
+def _read_log(arguments: argparse.Namespace) -> Log:
     """Read a log; what can't be one is an error that names the line."""
-    path = Path(file)
+    path, columns = Path(arguments.log), arguments.columns
     if path.suffix not in (*SEPARATORS, ".parquet"):
         raise ValueError(f"{path}: unknown extension {path.suffix!r}; logs are .csv, .tsv or "
                          ".parquet")
-    names = None if columns is None else columns.split(",")
-    if names is not None and len(names) not in (3, 4):
+    there = list(kinds_of(path))
+    label = next((name for name in LABELS if name in there), LABELS[0])
+    names = ["user", "item", label, *(["time"] if "time" in there else [])]
+    if columns is not None and len(names := columns.split(",")) not in (3, 4):
         raise ValueError(f"--columns: expected the names of user, item, label and perhaps time, "
                          f"got {columns!r}")
-    found = columns_of(path, _chosen(path, names, list(kinds_of(path))))
+    for name in names:
+        if name not in there:
+            raise ValueError(f"{path}: expected a column {name!r}, got {', '.join(there)}; "
+                             "--columns says what they are called")
+    found = columns_of(path, names)
     if not found[0]:
         raise ValueError(f"{path}: expected feedback, got none")
-    labels = _numbers(path, "label", found[2])
-    good, bad = _kinds(path, labels, liked, disliked)
-    kept = good | bad
-    times = None if len(found) < 4 else _times(path, found[3])[kept]
-    users, items = (np.array([_id(path, i, value) for i, value in enumerate(column)])[kept]
+    good, bad = _kinds(path, _numbers(path, "label", found[2]), arguments.liked,
+                       arguments.disliked)
+    users, items = (np.array([_id(path, i, value) for i, value in enumerate(column)])
                     for column in found[:2])
-    return Log(users, items, good[kept], times, int((~kept).sum()))
+    times = None if len(found) < 4 else _times(path, found[3])
+    if neutral := int((~(good | bad)).sum()):
+        note(arguments, f"{counted(neutral, 'rating is', 'ratings are')} neither likes nor "
+             "dislikes and left out")
+    return Log(users, items, good, times).take(good | bad)
 
 
 def _kinds(path: Path, labels: Float64Array, liked: float | None,
            disliked: float | None) -> tuple[BoolArray, BoolArray]:
+    """Which lines are likes, and which dislikes."""
     if liked is not None or disliked is not None:
         if liked is None or disliked is None or liked <= disliked:
             raise ValueError("--liked and --disliked: expected both, and that of likes above that "
@@ -188,18 +193,6 @@ def _kinds(path: Path, labels: Float64Array, liked: float | None,
     raise ValueError(f"{path}: expected labels of 0 and 1, or -1 and 1, got {labels.min():g} to "
                      f"{labels.max():g}; for ratings give --liked and --disliked, say --liked 4 "
                      "--disliked 2")
-
-
-def _chosen(path: Path, names: list[str] | None, there: list[str]) -> list[str]:
-    """Names of the columns to read."""
-    if names is None:
-        label = next((name for name in LABELS if name in there), LABELS[0])
-        names = ["user", "item", label, *(["time"] if "time" in there else [])]
-    lacking = [name for name in names if name not in there]
-    if lacking:
-        raise ValueError(f"{path}: expected a column {lacking[0]!r}, got {', '.join(there)}; "
-                         "--columns says what they are called")
-    return names
 
 
 def _id(path: Path, row: int, value: Any) -> str:
@@ -228,10 +221,8 @@ def _times(path: Path, values: Column) -> Float64Array:
         return _numbers(path, "time", values)
     except ValueError as error:
         try:
-            found: npt.NDArray[Any] = np.array(values, "datetime64[us]")
+            dates: npt.NDArray[Any] = np.array(values, "datetime64[us]")
         except (TypeError, ValueError):
             raise error from None
-        if np.isnat(found).any():
-            raise ValueError(f"{path}: row {int(np.isnat(found).argmax())}: expected a time, got "
-                             "none") from None
-        return found.astype(np.float64)
+        seconds = np.where(np.isnat(dates), np.nan, dates.astype(np.float64))
+        return _numbers(path, "time", seconds.tolist())
