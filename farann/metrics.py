@@ -75,7 +75,7 @@ def recall_at_k(ids: npt.ArrayLike, relevant: Any, k: int) -> Float64Array:
     -------
     float64 (n_queries,)
     """
-    hits, count = _hits(ids, relevant, k)
+    hits, count, _ = _hits(ids, relevant, k)
     return _ratio(hits.sum(axis=1), count)
 
 
@@ -86,7 +86,7 @@ def ndcg_at_k(ids: npt.ArrayLike, relevant: Any, k: int) -> Float64Array:
     rank r is 1 / log2(r + 1), and the sum is divided by the largest possible one.
     """
     k = checks.to_int("k", k, 1)
-    hits, count = _hits(ids, relevant, k)
+    hits, count, _ = _hits(ids, relevant, k)
     most = max(hits.shape[1], int(count.max(initial=0)))  # relevant items, whatever k is
     discount = 1.0 / np.log2(np.arange(2, most + 2))
     best = np.concatenate([[0.0], np.cumsum(discount)])[np.minimum(count, k)]
@@ -98,9 +98,8 @@ def reciprocal_rank(ids: npt.ArrayLike, relevant: Any, k: int | None = None) -> 
 
     Parameters and return value are those of `recall_at_k`; without k all ids count.
     """
-    hits, count = _hits(ids, relevant, k)
-    first = np.where(hits.any(axis=1), 1.0 / (1.0 + np.argmax(hits, axis=1)), 0.0) \
-        if hits.shape[1] else np.zeros(len(hits))
+    hits, count, _ = _hits(ids, relevant, k)
+    first = (hits / np.arange(1, hits.shape[1] + 1)).max(axis=1, initial=0.0)
     return np.where(count > 0, first, np.nan)
 
 
@@ -110,7 +109,7 @@ def average_precision(ids: npt.ArrayLike, relevant: Any, k: int | None = None) -
     Parameters and return value are those of `recall_at_k`; without k all ids count. Relevant
     items that were not found count as 0, up to k of them.
     """
-    hits, count = _hits(ids, relevant, k)
+    hits, count, _ = _hits(ids, relevant, k)
     precision = np.cumsum(hits, axis=1) / np.arange(1, hits.shape[1] + 1)
     return _ratio((precision * hits).sum(axis=1), count if k is None else np.minimum(count, k))
 
@@ -129,34 +128,29 @@ def disliked_at_k(ids: npt.ArrayLike, disliked: Any, k: int) -> Float64Array:
     float64 (n_queries,)
         NaN where nothing was found or nothing is known to be disliked.
     """
-    found, lists = _answers(ids, disliked, k, "disliked")
-    hits, count = _hits(ids, lists, k)
-    return np.where(count > 0, _ratio(hits.sum(axis=1), (found >= 0).sum(axis=1)), np.nan)
+    hits, count, found = _hits(ids, disliked, k, "disliked")
+    return np.where(count > 0, _ratio(hits.sum(axis=1), found), np.nan)
 
 
-def _answers(ids: npt.ArrayLike, relevant: Any, k: int | None,
-             name: str = "relevant") -> tuple[Int64Array, list[Int64Array]]:
+def _hits(ids: npt.ArrayLike, relevant: Any, k: int | None,
+          name: str = "relevant") -> tuple[BoolArray, Int64Array, Int64Array]:
+    """Mask of the found ids that are relevant, (n_queries, m), and the numbers of relevant ids and
+    of found ones, (n_queries,)."""
     found = checks.to_array("ids", ids)
     if found.ndim != 2 or (found.size and found.dtype.kind not in "iu"):
         raise ValueError(f"ids: expected ints of shape (n_queries, m), got {found.dtype} "
                          f"{found.shape}")
-    if k is not None:
-        found = found[:, : checks.to_int("k", k, 1)]
+    found = found[:, : None if k is None else checks.to_int("k", k, 1)].astype(np.int64)
     known, offsets = checks.to_listed_ids(name, relevant, len(found))
-    lists = [known[start:end] for start, end in pairwise(offsets)]
-    return found.astype(np.int64), [one[one >= 0] for one in lists]
-
-
-def _hits(ids: npt.ArrayLike, relevant: Any, k: int | None) -> tuple[BoolArray, Int64Array]:
-    """Mask of the found ids that are relevant, (n_queries, m), and the number of relevant ids."""
-    found, lists = _answers(ids, relevant, k)
-    hits = np.zeros(found.shape, np.bool_)
-    for mine, row, good in zip(hits, found, lists, strict=True):
-        mine[:] = np.isin(row, good)
-        real = row[row >= 0]
+    hits, count = np.zeros(found.shape, np.bool_), np.zeros(len(found), np.int64)
+    for i, (start, end) in enumerate(pairwise(offsets)):
+        good = np.unique(known[start:end])
+        good = good[good >= 0]
+        hits[i], count[i] = np.isin(found[i], good), len(good)
+        real = found[i][found[i] >= 0]
         if len(np.unique(real)) < len(real):
             raise ValueError("ids: expected each id once a query")
-    return hits, np.array([len(np.unique(good)) for good in lists], np.int64)
+    return hits, count, (found >= 0).sum(axis=1)
 
 
 def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Float64Array:
@@ -196,12 +190,11 @@ def auc_by_user(users: npt.ArrayLike, labels: npt.ArrayLike,
     order = np.lexsort((score, user))
     user, label, score = user[order], label[order], score[order]
     n_users = int(user[-1]) + 1 if len(user) else 0
-    # The mean rank of each run of equal scores, counted within the user.
+    # The mean rank of equal scores, counted within the user.
     new = (user[1:] != user[:-1]) | (score[1:] != score[:-1])
-    starts = np.flatnonzero(np.append(True, new))[: len(user)]
-    lengths = np.diff(np.append(starts, len(user)))
-    first = np.searchsorted(user, user[starts])
-    rank = np.repeat(starts - first + (lengths + 1) / 2.0, lengths)
+    run = np.cumsum(np.append(True, new))[: len(user)]
+    rank = ((np.searchsorted(run, run) + np.searchsorted(run, run, "right") + 1) / 2.0
+            - np.searchsorted(user, user))
     likes = np.bincount(user, weights=label, minlength=n_users)
     dislikes = np.bincount(user, minlength=n_users) - likes
     above = np.bincount(user, weights=rank * label, minlength=n_users) - likes * (likes + 1) / 2

@@ -26,7 +26,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from farann._types import Progress, RowArray
-from farann.contract.checks import to_int
 from farann.contract.row_types import STORED, row_type_for, to_row_type, to_rows
 from farann.io.files import open_regular, replacing
 from farann.io.vector_content import Array, Reader
@@ -215,9 +214,8 @@ def open_vectors(file: StrPath | Sequence[StrPath], *, default: str = "train",
     >>> queries.rows, queries.dim  # doctest: +SKIP
     (10000, 100)
     """
-    limit = None if max_bytes is None else to_int("max_bytes", max_bytes, 1)
     without = (ids,) if isinstance(ids, str) else tuple(ids or ())
-    found = [_opened(path, name, default, without, limit) for path, name in files_of(file)]
+    found = [_opened(path, name, default, without, max_bytes) for path, name in files_of(file)]
     if len(found) == 1:
         return found[0]
     first = found[0]
@@ -234,8 +232,8 @@ def open_vectors(file: StrPath | Sequence[StrPath], *, default: str = "train",
 
 
 def _opened(path: Path, name: str | None, default: str, without: tuple[str, ...],
-            limit: int | None) -> VectorFile:
-    shape, dtype, read, whole = look(path, name, default, limit, without)
+            max_bytes: int | None) -> VectorFile:
+    shape, dtype, read, whole = look(path, name, default, max_bytes, without)
     if dtype.kind not in "fiu":
         raise ValueError(f"{path}: expected numbers, got {dtype}")
     if len(shape) == 1 and shape[0] > 0:
@@ -394,13 +392,9 @@ def split_name(file: StrPath) -> tuple[Path, str | None]:
     return Path(text), None
 
 
-def _max_bytes(value: int | None) -> int | None:
-    return None if value is None else to_int("max_bytes", value, 1)
-
-
 def _integers(path: Path, name: str | None, kinds: str, max_bytes: int | None) -> Array:
     """Read a whole array of integers as int64, or of booleans as they are."""
-    shape, dtype, read, _ = look(path, name, "ids", _max_bytes(max_bytes))
+    shape, dtype, read, _ = look(path, name, "ids", max_bytes)
     if dtype.kind not in kinds:
         raise ValueError(f"{path}: expected integer ids, got {dtype}")
     blocks = list(read(max(1, *shape)))

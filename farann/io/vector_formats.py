@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.lib import format as npy
 
+from farann.contract.checks import to_int
 from farann.io import optional_formats as optional
 from farann.io import text
 from farann.io.files import require_regular
@@ -73,7 +74,8 @@ def look(path: Path, name: str | None, default: str, max_bytes: int | None = Non
     if name is not None and not kind.named:
         raise ValueError(f"{path}: a {path.suffix} file has no named arrays, got {name!r}")
     size = require_regular(path).st_size
-    limit = max(USUAL_BYTES, USUAL_RATIO * size) if max_bytes is None else max_bytes
+    limit = (max(USUAL_BYTES, USUAL_RATIO * size) if max_bytes is None
+             else to_int("max_bytes", max_bytes, 1))
     with naming(path):
         try:
             content = kind.look(Wanted(path, name, default, limit, without))
