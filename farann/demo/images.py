@@ -17,21 +17,17 @@ from farann.demo.page import say
 PICTURES = 8  # answers shown a query
 UNLIKE = 30  # pictures shown that are unlike each other
 CHOICE = 6  # pictures of each kind that can be clicked
-_ACROSS = 32  # pictures in a line of the one that holds them all
 
 # Shows the answers to the picture that is clicked; all were computed when the page was made.
 _CHOOSER = Template("""<div class="row" id="choice"></div>
 <div id="answers" aria-live="polite"></div>
 <script>
-const all = $all, sheet = "$sheet", across = $across, lines = $lines;
+const all = $all;
 function tile(kind, picture, text) {
   const made = document.createElement(kind);
   made.className = "tile"; made.title = text; made.setAttribute("aria-label", text);
   if (kind != "button") made.setAttribute("role", "img");
-  made.style.backgroundImage = `url($${sheet})`;
-  made.style.backgroundSize = `$${across * 100}% $${lines * 100}%`;
-  made.style.backgroundPosition = `$${picture % across / (across - 1) * 100}% ` +
-    `$${Math.floor(picture / across) / (lines - 1) * 100}%`;
+  made.style.backgroundImage = `url($${all.pictures[picture]})`;
   return made;
 }
 function line(kind, words, found) {
@@ -59,7 +55,7 @@ choice.children[0].click();
 
 def run(output: Path) -> bool:
     """Show the pictures, on a page too, and tell whether answers are those of numpy in float64."""
-    found = page.announced("Fashion-MNIST", data.load_fashion(),
+    found = page.announced("Fashion-MNIST", data.load_fashion,
                            "These are scikit-learn's digits instead.", data.load_digits)
     index = farann.Index(metric="cosine", dtype="uint8")
     index.add(found.rows)
@@ -73,10 +69,9 @@ def run(output: Path) -> bool:
     for at in np.cumsum([0, *map(len, kinds[:-1])]):  # the first of each kind
         names = [found.labels[i] for i in furthest.ids[at]]
         say(f"  {found.labels[asked[at]]:<12} {', '.join(dict.fromkeys(names))}"[:80])
-        strips.append(page.beside(
-            _picture(found, asked[at]),
-            "<p class=far>least like it</p>", _pictures(found, furthest, at),
-            "<p class=near>most like it</p>", _pictures(found, nearest, at)))
+        strips.append(f'<div class="asked">{_picture(found, asked[at])}<div>'
+                      f"<p class=far>least like it</p>{_pictures(found, furthest, at)}"
+                      f"<p class=near>most like it</p>{_pictures(found, nearest, at)}</div></div>")
     pair = index.diameter()
     one, other = (found.labels[i] for i in pair.ids)
     say(f"\nThe two pictures least alike: {one} and {other}, cosine {pair.score:.3f}")
@@ -87,7 +82,7 @@ def run(output: Path) -> bool:
         page.section("Click a picture", _chooser(found, asked, furthest, nearest)),
         page.section("Least and most like each", *strips),
         page.section(f"{UNLIKE} pictures unlike each other",
-                     page.paragraph("Each is the one furthest from all before it."),
+                     "<p>Each is the one furthest from all before it.</p>",
                      page.cells(_picture(found, i) for i in index.select_diverse(UNLIKE).ids)),
         page.section("The two least alike", page.cells(_picture(found, i) for i in pair.ids))])
     return right
@@ -96,27 +91,23 @@ def run(output: Path) -> bool:
 def _chooser(pictures: Pictures, asked: Int64Array, furthest: farann.Hits,
              nearest: farann.Hits) -> str:
     """Pictures to click, with the answers to each: they work without farann."""
-    shown = np.unique([asked, *furthest.ids.T, *nearest.ids.T])
-    places = {row: place for place, row in enumerate(shown.tolist())}
-    height, lines = pictures.height, max(-(-len(shown) // _ACROSS), 2)
-    sheet = np.zeros((lines * _ACROSS, height, pictures.rows.shape[1] // height), np.uint8)
-    sheet[: len(shown)] = pictures.rows[shown].reshape(len(shown), height, -1)
-    sheet = sheet.reshape(lines, _ACROSS, height, -1).swapaxes(1, 2).reshape(lines * height, -1)
+    shown = np.unique([asked, *furthest.ids.T, *nearest.ids.T]).tolist()
+    places = {row: place for place, row in enumerate(shown)}
 
     def found(hits: farann.Hits, at: int) -> list[tuple[int, float]]:
         return [(places[row], round(float(score), 2))
                 for row, score in zip(hits.ids[at].tolist(), hits.scores[at], strict=True)]
 
-    answers = {"names": [pictures.labels[row] for row in places], "asked": [
-        {"picture": places[row], "far": found(furthest, at), "near": found(nearest, at)}
-        for at, row in enumerate(asked.tolist())]}
-    return _CHOOSER.substitute(all=json.dumps(answers).replace("<", "\\u003c"),
-                               sheet=page.png(sheet), across=_ACROSS, lines=lines)
+    content = json.dumps({
+        "names": [pictures.labels[row] for row in shown],
+        "pictures": [page.png(pictures.pixels(row)) for row in shown],
+        "asked": [{"picture": places[row], "far": found(furthest, at), "near": found(nearest, at)}
+                  for at, row in enumerate(asked.tolist())]})
+    return _CHOOSER.substitute(all=content.replace("<", "\\u003c"))
 
 
 def _picture(pictures: Pictures, row: int, note: str = "") -> str:
-    pixels = pictures.rows[row].reshape(pictures.height, -1)
-    return page.picture(pixels, pictures.labels[row], note)
+    return page.picture(pictures.pixels(row), pictures.labels[row], note)
 
 
 def _pictures(pictures: Pictures, hits: farann.Hits, row: int) -> str:

