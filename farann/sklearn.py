@@ -87,7 +87,7 @@ class FurthestNeighbors(BaseEstimator):
         _check_n_neighbors(self.n_neighbors)
         rows = validate_data(self, X, dtype=[np.float64, np.float32])
         index = Index(metric=self.metric, codes=self.codes)
-        zeros = ~_directed_rows(index, rows)
+        zeros = _zeros(index, rows)
         self._extended = bool(zeros.any())
         index.add(_with_coordinates(rows, zeros, 0) if self._extended else rows)
         index._live.threads = effective_n_jobs(self.n_jobs)
@@ -208,7 +208,7 @@ class FurthestNeighbors(BaseEstimator):
               **options: Any) -> tuple[Any, Int64Array]:
         """Ask the index; also give numbers of queries of zeros if no row is zeros: their hits are
         none, as the distance to every row is 1."""
-        zeros = ~_directed_rows(self.index_, queries)
+        zeros = _zeros(self.index_, queries)
         if self._extended:
             queries, zeros = _with_coordinates(queries, zeros, 1), np.zeros_like(zeros)
         elif zeros.any():
@@ -326,20 +326,19 @@ class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         k = checks.to_int("n_samples", self.n_samples, 1)
         rows = validate_data(self, X, dtype=[np.float64, np.float32])
         index = Index(rows.shape[1], self.metric, codes="float32")
-        directed = _directed_rows(index, rows)
+        zeros = _zeros(index, rows)
         start = None if self.start is None else checks.to_int("start", self.start, 0, len(rows) - 1)
-        if start is not None and not directed[start]:
+        if start is not None and zeros[start]:
             raise ValueError("start: cosine needs vectors with a direction, got the number of a "
                              "row of zeros")
-        index.add(rows[directed], np.flatnonzero(directed))
+        index.add(rows[~zeros], np.flatnonzero(~zeros))
         chosen = index.select_diverse(k, start=start, threads=effective_n_jobs(self.n_jobs))
         # The distance of rows of zeros to all others is 1, and of each other 1 as well.
-        rest = np.flatnonzero(~directed)[: k - len(chosen.ids)]
+        rest = np.flatnonzero(zeros)[: k - len(chosen.ids)]
         self.sample_indices_ = np.concatenate([chosen.ids, rest])
         self.radii_ = np.concatenate([_distances_of(index.metric, chosen.scores),
                                       np.ones(len(rest))])
-        if len(self.radii_):
-            self.radii_[0] = np.inf
+        self.radii_[0] = np.inf
         self.samples_ = rows[self.sample_indices_]
         self._metric, self._n_features_out = index.metric, len(self.samples_)
         return self
@@ -357,14 +356,10 @@ class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         """
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        index = Index(rows.shape[1], self._metric, codes="float32")
-        asked, there = _directed_rows(index, rows), _directed_rows(index, self.samples_)
-        far = np.ones((len(rows), len(self.samples_)))
-        if asked.any() and there.any():
-            index.add(self.samples_[there])
-            scores = index.score(rows[asked], np.arange(np.count_nonzero(there)))
-            far[np.ix_(asked, there)] = _distances_of(self._metric, scores)
-        return far
+        index = Index(metric=self._metric, codes="float32")
+        index.add(_with_coordinates(self.samples_, _zeros(index, self.samples_), 0))
+        asked = _with_coordinates(rows, _zeros(index, rows), 1)
+        return _distances_of(self._metric, index.score(asked, index.ids))
 
     def fit_resample(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Any, Any]:
         """Choose rows and return them with their labels, as samplers of imbalanced-learn do.
@@ -404,9 +399,9 @@ def _distances_of(metric: str, scores: Float32Array) -> Float64Array:
     return far if metric == "l2" else -far if metric == "dot" else 1.0 - far
 
 
-def _directed_rows(index: Index, rows: npt.NDArray[Any]) -> BoolArray:
-    """Mask of the rows that an index takes: under cosine those that are not zeros in float32."""
+def _zeros(index: Index, rows: npt.NDArray[Any]) -> BoolArray:
+    """Mask of the rows that an index refuses: under cosine those of zeros in float32."""
     if index.metric != "cosine":
-        return np.ones(len(rows), np.bool_)
+        return np.zeros(len(rows), np.bool_)
     with np.errstate(over="ignore", under="ignore"):
-        return np.asarray((rows.astype(np.float32) != 0.0).any(axis=1))
+        return np.asarray(~rows.astype(np.float32).any(axis=1))

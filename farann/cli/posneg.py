@@ -14,7 +14,7 @@ import numpy.typing as npt
 from farann._types import BoolArray, Float64Array, Int64Array
 from farann.adapters.posneg import Factorization, FusionRanker, SignedModel
 from farann.cli.ids import read_any_ids
-from farann.cli.terminal import counted, note
+from farann.cli.terminal import blaming, counted, note
 from farann.contract.checks import to_int
 from farann.io.text import SEPARATORS
 from farann.io.vector_formats import columns_of, kinds_of
@@ -129,22 +129,15 @@ def _models_of_files(arguments: argparse.Namespace) -> list[SignedModel]:
             raise ValueError(f"{items} and {users}: expected as many rows as in the first model, "
                              f"{len(models[0].items)} and {len(models[0].users)}, got {sizes[0]} "
                              f"and {sizes[1]}")
-        models.append(SignedModel(
-            rows, people, SIGNS[sign], metric=arguments.metric,
-            name=f"{sign} {len(models) + 1}",
-            ids=_names(arguments, arguments.item_ids, len(rows)),
-            user_ids=_names(arguments, arguments.user_ids, len(people))))
+        # Ids are strings, as a log has them.
+        ids, user_ids = ([*map(str, range(n) if file is None else read_any_ids(
+            file, arguments.max_bytes))] for file, n in zip(
+                (arguments.item_ids, arguments.user_ids), sizes, strict=True))
+        with blaming(arguments, items=items, users=users, ids=arguments.item_ids):
+            models.append(SignedModel(
+                rows, people, SIGNS[sign], metric=arguments.metric, ids=ids, user_ids=user_ids,
+                name=f"{sign} {len(models) + 1}"))
     return models
-
-
-def _names(arguments: argparse.Namespace, file: str | None, n: int) -> list[str]:
-    """Ids of rows as a log has them."""
-    names = list(map(str, range(n) if file is None else read_any_ids(file, arguments.max_bytes)))
-    if len(names) != n:
-        raise ValueError(f"{file}: expected an id for each row ({n}), got {len(names)}")
-    if len(set(names)) < n:
-        raise ValueError(f"{file}: expected each id once, got {n - len(set(names))} again")
-    return names
 
 
 # Logs

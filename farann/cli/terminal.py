@@ -151,7 +151,8 @@ def files_of_arguments(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def blaming(arguments: argparse.Namespace, done: int = 0, **more: str | Path) -> Iterator[None]:
+def blaming(arguments: argparse.Namespace, done: int = 0,
+            **more: str | Path | None) -> Iterator[None]:
     """Name the file that an argument came from in its errors."""
     try:
         yield
