@@ -10,7 +10,7 @@ import numpy.typing as npt
 from farann import _core
 from farann._types import Metric, Progress, UnknownKeyword
 from farann.contract.index_spec import traits_of
-from farann.contract.names import unexpected
+from farann.contract.names import check_keywords
 from farann.contract.row_types import row_type_for, to_rows
 from farann.index import Index
 from farann.results import Hits, Selection
@@ -44,8 +44,7 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     >>> farann.search_furthest([[0.0], [5.0], [3.0]], [[1.0]], k=2).ids
     array([[1, 2]])
     """
-    if unknown:
-        raise unexpected(search_furthest, unknown)
+    check_keywords(search_furthest, unknown)
     return _index_over(rows, metric, threads).search_furthest(
         queries, k, exclude=exclude, allowed=allowed, return_keys=return_keys,
         return_stats=return_stats)
@@ -64,8 +63,7 @@ def search_nearest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, met
     >>> farann.search_nearest([[0.0], [5.0], [3.0]], [[1.0]], k=2).ids
     array([[0, 2]])
     """
-    if unknown:
-        raise unexpected(search_nearest, unknown)
+    check_keywords(search_nearest, unknown)
     return _index_over(rows, metric, threads).search_nearest(
         queries, k, exclude=exclude, allowed=allowed, return_keys=return_keys,
         return_stats=return_stats)
@@ -85,8 +83,7 @@ def search_mmr(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric:
     >>> farann.search_mmr([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0]], [1.0, 0.0], 2, diversity=0.7).ids
     array([1, 2])
     """
-    if unknown:
-        raise unexpected(search_mmr, unknown)
+    check_keywords(search_mmr, unknown)
     return _index_over(rows, metric, threads).search_mmr(
         queries, k, diversity=diversity, candidates=candidates, exclude=exclude, allowed=allowed,
         return_stats=return_stats)
@@ -117,8 +114,7 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "
     >>> farann.select_diverse([[0.0], [1.0], [9.0], [5.0]], k=3, start=0).ids
     array([0, 2, 3])
     """
-    if unknown:
-        raise unexpected(select_diverse, unknown)
+    check_keywords(select_diverse, unknown)
     if (first is None and radius is None and exclude is None and allowed is None
             and threads in (None, 1) and progress is False):
         few = _few_of(rows, k, metric, start)

@@ -92,15 +92,17 @@ def hint_at_methods(cls: type) -> None:
             setattr(cls, name, Elsewhere(f"{cls.__name__} has no attribute {name!r}: {instead}"))
 
 
-def unexpected(function: Callable[..., object], unknown: Mapping[str, object]) -> TypeError:
-    """The error for keywords that a function doesn't take."""
+def check_keywords(function: Callable[..., object], unknown: Mapping[str, object]) -> None:
+    """Refuse keywords that a function doesn't take."""
+    if not unknown:
+        return
     import inspect
 
     known = [name for name, parameter in inspect.signature(function).parameters.items()
              if name != "self" and parameter.kind is not parameter.VAR_KEYWORD]
     name = next(iter(unknown))
     instead = like(name, known) or f"expected one of {', '.join(known)}"
-    return TypeError(f"{function.__name__}() got an unexpected keyword {name!r}: {instead}")
+    raise TypeError(f"{function.__name__}() got an unexpected keyword {name!r}: {instead}")
 
 
 def like(name: str, known: Collection[str]) -> str:

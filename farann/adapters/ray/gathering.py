@@ -15,7 +15,7 @@ from farann._types import BoolArray, Float32Array, IdArray, UnknownKeyword
 from farann.adapters.ray.storage import Manifest, ShardError, SharedTuning, SharedTunings, Storage
 from farann.contract import checks
 from farann.contract.index_spec import traits_of
-from farann.contract.names import unexpected
+from farann.contract.names import check_keywords
 from farann.contract.stop_rule import to_limits
 from farann.contract.strings import texts_of
 from farann.diverse.contrast import depth
@@ -137,8 +137,7 @@ class Gathering(ABC):
         Hits, or Partial
             With keys.
         """
-        if unknown:
-            raise unexpected(self.search_contrast, unknown)
+        check_keywords(self.search_contrast, unknown)
         to_limits(recall, epsilon, budget, seconds)
         own: list[Any] = [[]]
         sides = {"likes": likes, "dislikes": dislikes}
@@ -409,8 +408,7 @@ class Gathering(ABC):
 def _search(self: Gathering, kind: str, ids: Any, allow_partial: bool, unknown: dict[str, Any],
             queries: Any = None, **asked: Any) -> Any:
     """Search with limits and filters, None for those that aren't given."""
-    if unknown:
-        raise unexpected(getattr(self, kind), unknown)
+    check_keywords(getattr(self, kind), unknown)
     to_limits(*map(asked.get, ("recall", "epsilon", "budget", "seconds")))
     if "k" in asked:
         asked["k"] = k = checks.to_int("k", asked["k"], 1)

@@ -22,7 +22,7 @@ from farann._types import Float32Array, IdArray, Int64Array, UnknownKeyword
 from farann.adapters.ray.gathering import Gathering, to_label_array
 from farann.adapters.ray.storage import ShardError
 from farann.contract import checks
-from farann.contract.names import unexpected
+from farann.contract.names import check_keywords
 from farann.diverse.ask import to_values
 from farann.diverse.greedy import RowSum
 from farann.diverse.pairs import joined
@@ -44,8 +44,7 @@ class Selecting(Gathering):
 
         With `candidates` shards are asked once, otherwise once for each of the k rows.
         """
-        if unknown:
-            raise unexpected(self.search_mmr, unknown)
+        check_keywords(self.search_mmr, unknown)
         k = checks.to_int("k", k, 1)
         given, exclude = self._asked(queries, ids, exclude)
         vectors = np.atleast_2d(given)
@@ -102,8 +101,7 @@ class Selecting(Gathering):
 
         By default, or with "centroid" as `start`, the first pick is the row furthest from the mean.
         """
-        if unknown:
-            raise unexpected(self.select_diverse, unknown)
+        check_keywords(self.select_diverse, unknown)
         self._few_rows().select_diverse(k, radius=radius, per_group=per_group)  # checks these
         self._check_groups(per_group)
         k = sys.maxsize if k is None else k
@@ -160,8 +158,7 @@ class Selecting(Gathering):
 
         Shards are asked twice for each 1,024 rows that are considered.
         """
-        if unknown:
-            raise unexpected(self.select_spaced, unknown)
+        check_keywords(self.select_spaced, unknown)
         # An index without rows checks all but the scores.
         limit = self._few_rows().select_spaced([], radius=radius, k=k, per_group=per_group).radius
         self._check_groups(per_group)
@@ -186,8 +183,7 @@ class Selecting(Gathering):
 
         Shards are asked once for each 4,096 rows. `limit` is for the pairs of all shards.
         """
-        if unknown:
-            raise unexpected(self.pairs_within, unknown)
+        check_keywords(self.pairs_within, unknown)
         self._few_rows().pairs_within(radius, limit=limit)  # checks these
         only = self._to_filters(exclude=exclude, allowed=allowed, groups=groups,
                                 outside_groups=outside_groups)
