@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from copy import copy
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -12,42 +13,40 @@ from farann._types import Int64Array, UInt8Array
 from farann.contract.row_types import empty_rows
 
 _LARGEST_ID = np.iinfo(np.int64).max
+_FEW_IDS = 256  # ids that are sorted again with every addition
+
+
+class _Table(NamedTuple):
+    """The ids of the slots from `first` on in order, and the slot of each, counted from there."""
+
+    first: int
+    ids: Int64Array
+    order: Int64Array | None  # None: ids ascend by slot
 
 
 class IdMap:
-    """Ids by slot and slots by id.
+    """Ids by slot and slots by id; never changes.
 
-    As long as every id is its own slot nothing is stored. Ids that only grow are found by
-    binary search. Any others are found in a sorted copy, and the newest of them in a dict, so
-    that adding rows one by one stays cheap.
+    As long as every id is its own slot nothing is stored. Other ids are found by binary search in
+    tables of the first slots, the next, and so on. Small tables are merged, so that there are few.
     """
-
-    # Most ids in the dict; beyond, they are merged into the sorted copy.
-    _LARGEST_RECENT = 65_536
 
     def __init__(self) -> None:
         self._ids: Int64Array | None = None  # with spare room at the end
         self._count = 0
-        self._next = 0
-        self._sorted_ids = np.empty(0, np.int64)
-        self._sorted_slots: Int64Array | None = None  # None: ids ascend by slot
-        self._recent: dict[int, int] = {}
+        self.next = 0  # the id that the next row gets if it brings none
+        # Made when they are first asked for; two threads may make the same, and either will do.
+        self._tables: tuple[_Table, ...] = ()
 
     def __len__(self) -> int:
         return self._count
 
     @property
-    def next(self) -> int:
-        """The id that the next row gets if it brings none."""
-        return self._next
-
-    @property
     def nbytes(self) -> int:
         """Bytes held."""
-        held = 0 if self._ids is None else self._ids.nbytes
-        if self._sorted_slots is None:
-            return held
-        return held + self._sorted_ids.nbytes + self._sorted_slots.nbytes + 100 * len(self._recent)
+        return (0 if self._ids is None else self._ids.nbytes) + sum(
+            table.ids.nbytes + table.order.nbytes for table in self._tables
+            if table.order is not None)
 
     def by_slot(self) -> Int64Array | None:
         """Ids of all slots, or None while every id is its slot; later adds don't change it."""
@@ -60,18 +59,15 @@ class IdMap:
     def slots_of(self, ids: Int64Array, alive: UInt8Array | None) -> Int64Array:
         """Slots of some ids; -1 for those that no row has."""
         if self._ids is None:
-            slots = ids.copy()
-            if len(ids) and (ids.min() < 0 or ids.max() >= self._count):
-                slots[(ids < 0) | (ids >= self._count)] = -1
+            slots = np.where((ids >= 0) & (ids < self._count), ids, -1)
         else:
-            slots = _search(self._sorted_ids, self._sorted_slots, ids)
-            if self._recent:
-                get = self._recent.get
-                recent = np.fromiter((get(i, -1) for i in ids.tolist()), np.int64, len(ids))
-                # The dict is shared with maps that grew from this one, or failed to.
-                valid = (recent >= 0) & (recent < self._count)
-                valid[valid] = self._ids[recent[valid]] == ids[valid]
-                slots = np.where(valid, recent, slots)
+            slots = np.full(len(ids), -1, np.int64)
+            # Of an id that was removed and came back, the last slot counts.
+            for first, ordered, order in self._covering():
+                at = ordered.searchsorted(ids, "right") - 1
+                found = ordered[at] == ids
+                at = at[found]
+                slots[found] = first + (at if order is None else order[at])
         if alive is not None and len(alive):
             slots[alive[slots] == 0] = -1
         return slots
@@ -83,9 +79,9 @@ class IdMap:
         by_slot, ids = self.by_slot(), np.ascontiguousarray(ids)
         if by_slot is None:
             return _core.marked(ids, 0, self._count)
-        least, most = int(by_slot[0]), int(by_slot[-1])
-        if self._sorted_slots is not None:
-            least, most = int(by_slot.min()), int(by_slot.max())
+        tables = self._covering()
+        least = min(int(table.ids[0]) for table in tables)
+        most = max(int(table.ids[-1]) for table in tables)
         if most - least < 8 * self._count:
             # Ids that lie close are marked in an array of their own: no search, no sorting.
             return _core.marked(ids, least, most - least + 1)[by_slot - least]
@@ -99,71 +95,45 @@ class IdMap:
         """Ids for n rows that bring none."""
         if n == 0:
             return np.empty(0, np.int64)
-        if self._next > _LARGEST_ID - n + 1:
+        if self.next > _LARGEST_ID - n + 1:
             raise ValueError("ids: no int64 is left after the largest id in use; give ids")
-        return self._next + np.arange(n, dtype=np.int64)
+        return self.next + np.arange(n, dtype=np.int64)
 
     def grown(self, ids: Int64Array) -> IdMap:
-        """The map with one more slot for each of `ids`, which must be new; self stays valid.
-
-        Memory is taken before anything changes, so a MemoryError changes nothing.
-        """
-        n = len(ids)
-        new = IdMap()
-        new.__dict__.update(self.__dict__)
-        new._count = self._count + n
-        if n == 0:
+        """The map with one more slot for each of `ids`, which must be new."""
+        new, n = copy(self), self._count + len(ids)
+        if len(ids) == 0:
             return new
-        new._next = max(self._next, int(ids.max()) + 1)
-        consecutive = bool(ids[0] == self._count and ids[-1] == new._count - 1
-                           and _ascending(ids))
-        if self._ids is None and consecutive:
+        new._count, new.next = n, max(self.next, int(ids.max()) + 1)
+        if self._ids is None and ids[0] == self._count and ids[-1] == n - 1 and _ascending(ids):
             return new
         held = np.arange(self._count) if self._ids is None else self._ids
         new._ids = appended(held, self._count, ids)
-        last = int(new._ids[self._count - 1]) if self._count else -1
-        if self._sorted_slots is None and ids[0] > last and _ascending(ids):
-            new._sorted_ids = new._ids[: new._count]
-        elif self._sorted_slots is None or n + len(self._recent) > self._LARGEST_RECENT:
-            new._index_all()
-        else:
-            listed = ids.tolist()
-            # Older maps read the dict, too: they ignore ids of later slots, but not other slots of
-            # their own ids, which come back after they were removed.
-            if not self._recent.keys().isdisjoint(listed):
-                new._recent = dict(self._recent)
-            new._recent.update(zip(listed, range(self._count, new._count), strict=True))
         return new
 
     def kept(self, slots: Int64Array) -> IdMap:
         """The map of these slots alone, in this order, as slots 0, 1, ..."""
-        new = IdMap()
-        new._count, new._next = len(slots), self._next
-        ids = self.ids_of(slots)
-        if len(ids) == 0 or (ids[0] == 0 and ids[-1] == len(ids) - 1
-                             and _ascending(ids)):
-            return new
-        new._ids = new._sorted_ids = ids
-        if not _ascending(ids):
-            new._index_all()
-        return new
+        return IdMap.restored(self.ids_of(slots), len(slots), self.next)
 
-    def _index_all(self) -> None:
-        """Sort all ids; of an id that was removed and came back, the last slot counts."""
-        assert self._ids is not None
-        ids = self._ids[: self._count]
-        order = np.argsort(ids, kind="stable")
-        ordered = ids[order]
-        is_last = np.append(ordered[1:] != ordered[:-1], True)
-        self._sorted_ids, self._sorted_slots = ordered[is_last], order[is_last]
-        self._recent = {}
+    def _covering(self) -> tuple[_Table, ...]:
+        """Tables of all slots; the last ones are merged if they are small."""
+        tables, n, held = self._tables, self._count, self._ids
+        first = tables[-1].first + len(tables[-1].ids) if tables else 0
+        if first < n and held is not None:
+            while tables and len(tables[-1].ids) < max(2 * (n - first), _FEW_IDS):
+                first, tables = tables[-1].first, tables[:-1]
+            ids, order = held[first:n], None
+            if not _ascending(ids):
+                order = ids.argsort(kind="stable")
+                ids = ids[order]
+            self._tables = tables = (*tables, _Table(first, ids, order))
+        return tables
 
     @classmethod
     def restored(cls, ids: Int64Array | None, count: int, next_id: int) -> IdMap:
         """The map that a file describes."""
         new = cls() if ids is None else cls().grown(ids)
-        new._count = count
-        new._next = max(new._next, count if ids is None else 0, next_id)
+        new._count, new.next = count, max(new.next, next_id, count if ids is None else 0)
         return new
 
 
@@ -200,12 +170,3 @@ def distinct(values: Int64Array) -> Int64Array:
 def _ascending(ids: Int64Array) -> bool:
     # Differences would take eight times the memory.
     return bool((ids[1:] > ids[:-1]).all())
-
-
-def _search(ordered: Int64Array, slots: Int64Array | None, ids: Int64Array) -> Int64Array:
-    """Slots of ids by binary search in ordered ids; -1 where there is none."""
-    if len(ordered) == 0:
-        return np.full(len(ids), -1, np.int64)
-    at = np.minimum(np.searchsorted(ordered, ids), len(ordered) - 1)
-    found = at if slots is None else slots[at]
-    return np.where(ordered[at] == ids, found, np.int64(-1))
