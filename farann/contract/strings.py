@@ -16,7 +16,7 @@ MOST_ID_BYTES = 65_535
 # Bytes of padding behind all strings, so that they can be read in words.
 SPARE = 8
 # Strings that are copied at a time.
-_STRINGS_AT_ONCE = 1 << 18
+_STRINGS_AT_ONCE = 1 << 13
 # Lists in lists that ids may be in: questions, sets, ids. Python ends recursion at 1000.
 _DEEPEST = 3
 
@@ -47,9 +47,9 @@ class Strings(NamedTuple):
         for at in range(0, len(which), _STRINGS_AT_ONCE):
             part = slice(at, at + _STRINGS_AT_ONCE)
             begin = int(stops[at] - lengths[at])
-            shift = np.repeat(starts[part] - (stops[part] - lengths[part]), lengths[part])
-            octets[begin : begin + len(shift)] = self.octets[
-                shift + np.arange(begin, begin + len(shift))]
+            at_bytes = np.repeat(starts[part] - (stops[part] - lengths[part]), lengths[part])
+            at_bytes += np.arange(begin, begin + len(at_bytes))
+            octets[begin : begin + len(at_bytes)] = self.octets[at_bytes]
         return Strings(stops, octets)
 
     def text(self, i: int) -> str:

@@ -114,7 +114,7 @@ class Filter:
             mask, self._allowed = _allowed(store, 0 if store is None else len(store), given.allowed)
             if mask is not None and store is not None:
                 ids = store.live_ids()[mask]
-                self._allowed = ids if store.labels is None else store.labels.taken(ids)
+                self._allowed = ids if store.labels is None else store.labels.strings.of(ids)
         if given.exclude is not None:
             self._exclude = asked_ids.checked(store, "exclude", given.exclude, padding=True)
         name, labels = given.labels()

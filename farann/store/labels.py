@@ -7,6 +7,7 @@ string takes 12 bytes, or 16 in blocks of 4 GiB and more.
 
 from __future__ import annotations
 
+from codecs import getincrementaldecoder
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -24,8 +25,7 @@ _MORE = 1 / 8  # spare room of longer arrays, as a share of their length: string
 # Bits of a key that are the number of a string; the others are the first of its hash.
 _NUMBER_BITS = 34
 _FEW_STRINGS = 16  # strings up to which a Python loop takes less time than numpy
-# Bits of a word of four bytes that belong to a string with 0 to 4 bytes left.
-_MASKS = np.array([0, 0xFF, 0xFFFF, 0xFFFFFF, 0xFFFFFFFF], np.uint32)
+_BYTES_AT_ONCE = 1 << 24  # bytes of a file that are decoded at a time, to check them
 _NUMBER_MASK = np.uint64((1 << _NUMBER_BITS) - 1)
 UInt64Array: TypeAlias = npt.NDArray[np.uint64]
 
@@ -56,10 +56,6 @@ class Labels:
         """All strings, sorted by their numbers."""
         ends = self._ends[: self._count]
         return Strings(ends, self._octets[: (int(ends[-1]) if len(ends) else 0) + SPARE])
-
-    def taken(self, numbers: Int64Array) -> Strings:
-        """Some strings, in this order."""
-        return self.strings.of(numbers)
 
     def texts(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.object_]:
         """Strings of numbers, of the same shape; None for -1."""
@@ -111,7 +107,7 @@ class Labels:
 
     def kept(self, numbers: Int64Array) -> Labels:
         """These strings alone, in this order, as numbers 0, 1, ..."""
-        return Labels().grown(self.taken(numbers))
+        return Labels().grown(self.strings.of(numbers))
 
     @classmethod
     def restored(cls, ends: npt.NDArray[Any], octets: UInt8Array, *, checked: bool,
@@ -178,20 +174,12 @@ class Labels:
 
     def _equal(self, strings: Strings, which: Int64Array, numbers: Int64Array) -> BoolArray:
         """Whether strings are those with the numbers, pair by pair."""
-        starts, ends = self.strings.spans(numbers)
-        own_starts, own_ends = strings.spans(which)
-        lengths = ends - starts
-        equal: BoolArray = lengths == own_ends - own_starts
-        # The 32-bit words that begin at each byte.
-        mine, theirs = (np.ndarray((len(octets) - 3,), "<u4", octets, 0, (1,))
-                        for octets in (self._octets, strings.octets))
-        left, at = np.flatnonzero(equal), 0
-        while len(left):
-            mask = _MASKS[np.minimum(lengths[left] - at, 4)]
-            differ = (mine[starts[left] + at] ^ theirs[own_starts[left] + at]) & mask
-            equal[left[differ != 0]] = False
-            at += 4
-            left = left[(differ == 0) & (lengths[left] > at)]
+        (starts, ends), (own_starts, own_ends) = self.strings.spans(numbers), strings.spans(which)
+        equal: BoolArray = ends - starts == own_ends - own_starts
+        left = np.flatnonzero(equal)
+        mine, theirs = self.strings.of(numbers[left]), strings.of(which[left])
+        differ = np.flatnonzero(mine.octets != theirs.octets)
+        equal[left[mine.ends.searchsorted(differ, "right")]] = False
         return equal
 
 
@@ -224,10 +212,8 @@ def labels_left(ids: IdMap, labels: Labels | None) -> tuple[IdMap, Labels | None
     if labels is None or len(labels) == len(ids):
         return ids, labels
     numbers = ids.ids_of(np.arange(len(ids), dtype=np.int64))
-    order = np.argsort(numbers, kind="stable")
-    ranks = np.empty(len(order), np.int64)
-    ranks[order] = np.arange(len(order))
-    return IdMap.restored(ranks, len(ranks), 0), labels.kept(numbers[order])
+    left = np.sort(numbers)
+    return IdMap.restored(left.searchsorted(numbers), len(left), 0), labels.kept(left)
 
 
 def repeated(strings: Strings) -> str | None:
@@ -246,14 +232,12 @@ def repeated(strings: Strings) -> str | None:
 
 def _check_text(strings: Strings, name: str) -> None:
     """FormatError unless all strings are UTF-8."""
-    ends = strings.ends
-    begins = ends[:-1][ends[1:] > ends[:-1]] if len(ends) else ends
-    if (strings.octets[begins] & 0xC0 == 0x80).any():
+    decode = getincrementaldecoder("utf-8")().decode
+    try:
+        for at in range(0, len(strings.octets), _BYTES_AT_ONCE):
+            decode(strings.octets[at : at + _BYTES_AT_ONCE].data)
+        whole = not (strings.octets[strings.ends] & 0xC0 == 0x80).any()  # no character is cut
+    except UnicodeDecodeError:
+        whole = False
+    if not whole:
         raise FormatError(f"section '{name}.bytes': an id is not valid UTF-8")
-    for at in range(0, strings.n, _STRINGS_AT_ONCE):
-        start = int(ends[at - 1]) if at else 0
-        stop = int(ends[min(at + _STRINGS_AT_ONCE, strings.n) - 1])
-        try:
-            strings.octets[start:stop].tobytes().decode()
-        except UnicodeDecodeError:
-            raise FormatError(f"section '{name}.bytes': an id is not valid UTF-8") from None
