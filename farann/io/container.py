@@ -42,6 +42,7 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]{1,48}", re.ASCII)
 _JSON = "json"
 DTYPES = {code: np.dtype(f"<{code}") for code in (
     "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")}
+_ITEMSIZES = {_JSON: 1, **{code: dtype.itemsize for code, dtype in DTYPES.items()}}
 
 
 class ArrayChunks(NamedTuple):
@@ -100,11 +101,10 @@ def read_bytes(data: bytes | bytearray | memoryview) -> Content:
 def verify_file(path: str | os.PathLike[str]) -> None:
     """Check every byte of a file, in little memory; errors as in `read_file`."""
     with _opened(path) as stream:
-        for section in _sections(stream):
-            if section.code == _JSON:
-                _load_metadata(stream, section)
-            else:
-                _check(stream, section)
+        sections = _sections(stream)
+        _load_metadata(stream, next(sections))
+        for section in sections:
+            _check(stream, section)
 
 
 # ---- metadata ----
@@ -167,14 +167,9 @@ class _Section(NamedTuple):
     checksum: int
 
     @property
-    def itemsize(self) -> int:
-        """Bytes of an element."""
-        return 1 if self.code == _JSON else DTYPES[self.code].itemsize
-
-    @property
     def nbytes(self) -> int:
         """Bytes of the payload."""
-        return math.prod(self.shape) * self.itemsize
+        return math.prod(self.shape) * _ITEMSIZES[self.code]
 
     def pack(self) -> bytes:
         """The row as bytes."""
@@ -245,12 +240,12 @@ def _parse_entry(entry: bytes, position: int, end: int) -> _Section:
     if (position == 0) != (name == "metadata") or (position == 0) != (code == _JSON):
         raise FormatError(f"section {position}: expected the first section and no other to be "
                           f"'metadata' of type 'json', got {name!r} of type {code!r}")
-    if code != _JSON and code not in DTYPES:
+    if code not in _ITEMSIZES:
         raise FormatError(f"section {name!r}: unknown dtype {code!r}")
     if ndim > _MAX_NDIM:
         raise FormatError(f"section {name!r}: expected at most {_MAX_NDIM} dimensions, got {ndim}")
     section = _Section(name, code, tuple(lengths[:ndim]), _aligned(end), checksum)
-    if _too_large(section.shape, section.itemsize):
+    if _too_large(section.shape, _ITEMSIZES[code]):
         raise FormatError(f"section {name!r}: shape {section.shape} is too large")
     if section.pack() != entry:
         raise FormatError(f"section {name!r}: its row of the table isn't that of {code} of shape "
@@ -299,9 +294,6 @@ def _storable(name: str, content: NDArray[Any] | ArrayChunks) -> tuple[str, Arra
                          f"other than 'metadata', got {name!r}")
     if isinstance(content, np.ndarray):
         content = ArrayChunks(content.dtype, content.shape, [content])
-    elif not isinstance(content, ArrayChunks):
-        raise TypeError(f"arrays[{name!r}]: expected an ndarray or ArrayChunks, got "
-                        f"{type(content).__name__}")
     dtype = np.dtype(content.dtype)
     code = f"{dtype.kind}{dtype.itemsize}"
     if code not in DTYPES:
@@ -316,32 +308,21 @@ def _storable(name: str, content: NDArray[Any] | ArrayChunks) -> tuple[str, Arra
 def _write_payload(stream: io.BufferedIOBase, name: str, content: ArrayChunks) -> int:
     """Write the elements of an array; return their checksum."""
     dtype = np.dtype(content.dtype)
-    expected = math.prod(content.shape)
+    expected, step = math.prod(content.shape), _CHUNK // dtype.itemsize
     size = checksum = 0
     for chunk in content.chunks:
-        if not np.can_cast(chunk.dtype, dtype, casting="equiv"):
-            raise TypeError(f"arrays[{name!r}]: expected chunks of {dtype}, got {chunk.dtype}")
         size += chunk.size
         if size > expected:
             break
-        for piece in _pieces(chunk, dtype):
-            stream.write(piece)
-            checksum = zlib.crc32(piece, checksum)
+        flat = np.ascontiguousarray(chunk).reshape(-1)
+        for start in range(0, chunk.size, step):
+            piece = flat[start : start + step].astype(dtype, casting="equiv", copy=False)
+            stream.write(piece.view(np.uint8).data)
+            checksum = zlib.crc32(piece.view(np.uint8).data, checksum)
     if size != expected:
         raise ValueError(f"arrays[{name!r}]: expected chunks of {expected} elements in all for "
                          f"shape {content.shape}, got {'at least ' * (size > expected)}{size}")
     return checksum
-
-
-def _pieces(array: NDArray[Any], dtype: np.dtype[Any]) -> Iterator[memoryview]:
-    """Give an array's bytes in C order, a bounded number at a time."""
-    if array.size == 0:
-        return
-    # The iterator copies only where strides or byte order call for it, and then into a buffer.
-    with np.nditer(array, flags=["external_loop", "buffered"], order="C", op_dtypes=[dtype],
-                   casting="equiv", buffersize=_CHUNK // dtype.itemsize) as pieces:
-        for piece in pieces:
-            yield np.ascontiguousarray(piece).view(np.uint8).data
 
 
 # ---- reading ----
@@ -358,12 +339,10 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
 
 
 def _read(stream: io.BufferedIOBase, *, mapped: bool) -> Content:
-    metadata: dict[str, Any] = {}
     arrays: dict[str, NDArray[Any]] = {}
-    for section in _sections(stream):
-        if section.code == _JSON:
-            metadata = _load_metadata(stream, section)
-            continue
+    sections = _sections(stream)
+    metadata = _load_metadata(stream, next(sections))
+    for section in sections:
         if mapped and section.nbytes >= _LARGE:
             array = _map(stream, section)
         else:

@@ -16,11 +16,11 @@ from farann.contract import FormatError, checks
 from farann.contract.index_spec import IndexSpec
 from farann.contract.strings import SPARE
 from farann.io.container import ArrayChunks
-from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays
+from farann.quantize.records import CodeArrays, Layout, PartitionArrays
 from farann.runtime.pool import default_isa
 from farann.store.groups import Groups
 from farann.store.ids import IdMap, distinct
-from farann.store.labels import Labels, labels_left
+from farann.store.labels import Labels
 from farann.store.live import Live
 from farann.store.store import Store
 from farann.tuning.guard import Guard, GuardArrays
@@ -51,8 +51,8 @@ def sections_of(live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
     if store is None:
         return metadata, {}
     live_slots = store.live_slots()
-    ids = store.ids if store.alive is None else store.ids.kept(live_slots)
-    ids, labels = labels_left(ids, store.labels)
+    left = store.rows_left(None if store.alive is None else live_slots)
+    ids, labels, groups = left["ids"], left["labels"], left["groups"]
     # Rows that are there as codes alone come first, and have no vectors to write.
     n_coded = 0 if store.n_coded is None else int(np.searchsorted(live_slots, store.n_coded))
     metadata |= {"count": len(store), "next_id": ids.next, "built": store.built, "coded": n_coded}
@@ -62,7 +62,6 @@ def sections_of(live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
         arrays["rows"] = ArrayChunks(store.base.dtype, (n_rows, store.dim), _chunks(store, n_coded))
     if labels is not None:
         arrays |= _sections_of_labels("labels", labels)
-    groups = store.groups if store.alive is None else store.groups_of(live_slots)
     if groups is not None:
         arrays |= _sections_of_groups(groups)
     by_slot = ids.by_slot()
@@ -150,19 +149,18 @@ def store_of(metadata: Mapping[str, Any], arrays: _Arrays, spec: IndexSpec, *,
             raise FormatError("the file has sections but no rows")
         return None
     store = _rows_of(metadata, arrays, spec, checked)
-    made = _layout_of(arrays, n_coded or count, dim, "codes")
-    if made is not None:
-        store.layout, native = made
-        _check_layout(store, n_coded)
+    store.layout = _layout_of("codes", arrays, n_coded or count, n_coded, dim, spec)
     if n_coded:
         _restore_coded(store, metadata, arrays)
-    if made is not None:
-        store.exact, native_exact = _exact_of(arrays, count, store) or (None, None)
+    if store.layout is not None:
+        store.exact = _layout_of("exact", arrays, count, n_coded, dim, spec)
+        widths = {(layout.codes.transform.n_coded, layout.codes.n_directions)
+                  for layout in (store.layout, store.exact) if layout is not None}
+        if store.exact is not None and (n_coded or store.partitions is None or len(widths) > 1):
+            raise FormatError("the codes for exact searches don't fit the others")
         store.for_nearest = metadata["for_nearest"]
         for prefix, tunings in (("", store.tunings), (_NEAREST, store.nearest_tunings)):
-            tunings.removed_before = store.n_removed
             _restore_tables(tunings, metadata, arrays, prefix, store)
-        store._native = native, native_exact
     return store
 
 
@@ -210,7 +208,7 @@ def _labels_from(name: str, arrays: _Arrays, count: int | None, checked: bool) -
 
 def _groups_from(arrays: _Arrays, count: int) -> Groups | None:
     """The groups of `count` rows; None where rows have none."""
-    if not any(name.startswith("groups.") for name in arrays):
+    if not _has(arrays, "groups"):
         return None
     numbers = _section(arrays, "groups.numbers", np.int32, (count,))
     names: Labels | IdMap | None = None
@@ -228,8 +226,9 @@ def _groups_from(arrays: _Arrays, count: int) -> Groups | None:
     return Groups(names, numbers, count)
 
 
-def _layout_of(arrays: _Arrays, count: int, dim: int, of: str) -> tuple[Layout, Native] | None:
-    """The layout of `count` rows, and the same as the core has it; None where there is none."""
+def _layout_of(of: str, arrays: _Arrays, count: int, n_coded: int, dim: int,
+               spec: IndexSpec) -> Layout | None:
+    """The layout of `count` rows, of the kind that such an index has; None where there is none."""
     if not _has(arrays, of):
         return None
     codes, partitions = CodeArrays.from_sections(of, arrays), None
@@ -245,7 +244,15 @@ def _layout_of(arrays: _Arrays, count: int, dim: int, of: str) -> tuple[Layout, 
     assert native.codes is not None
     if partitions is not None and partitions.starts[-1] < native.codes.n_filled:
         raise FormatError("the partitions are not those of these codes: they leave rows out")
-    return layout, native
+    if (codes.squares is None) != (not spec.metric.adds_squared_norm):
+        raise FormatError("the codes are not those of this metric: l2 has squares, others none")
+    if codes.pca_filter is None and (codes.low_nibbles is None) != (spec.width.low_bits == 0):
+        raise FormatError(f"section '{of}.low_nibbles' doesn't fit codes of {spec.width.bits} bits")
+    if partitions is not None and (partitions.squares is None) != (codes.squares is None):
+        raise FormatError("the partitions are not those of these codes: only one has squares")
+    if partitions is not None and partitions.relative and not (n_coded and spec.width.is_coarse):
+        raise FormatError("section 'partitions.relative' is for 4-bit codes without vectors")
+    return layout
 
 
 def _covers(slots: Int32Array, outliers: Int64Array, count: int) -> bool:
@@ -262,21 +269,6 @@ def _covers(slots: Int32Array, outliers: Int64Array, count: int) -> bool:
     return bool(seen.all())
 
 
-def _check_layout(store: Store, n_coded: int) -> None:
-    """FormatError unless the layout is of the kind that such an index has."""
-    assert store.layout is not None
-    (codes, partitions), spec = store.layout, store.spec
-    if (codes.squares is None) != (not spec.metric.adds_squared_norm):
-        raise FormatError("the codes are not those of this metric: l2 has squares, others none")
-    if codes.pca_filter is None and (codes.low_nibbles is None) != (spec.width.low_bits == 0):
-        raise FormatError(
-            f"section 'codes.low_nibbles' doesn't fit codes of {spec.width.bits} bits")
-    if partitions is not None and (partitions.squares is None) != (codes.squares is None):
-        raise FormatError("the partitions are not those of these codes: only one has squares")
-    if partitions is not None and partitions.relative and not (n_coded and spec.width.is_coarse):
-        raise FormatError("section 'partitions.relative' is for 4-bit codes without vectors")
-
-
 def _restore_coded(store: Store, metadata: Mapping[str, Any], arrays: _Arrays) -> None:
     """Restore a store that has codes but no vectors."""
     codes = store.codes
@@ -289,22 +281,6 @@ def _restore_coded(store: Store, metadata: Mapping[str, Any], arrays: _Arrays) -
     if bad >= 0:
         raise FormatError(f"row {codes.outliers[bad]} is not a finite vector")
     store.codes_recall = metadata["codes_recall"]
-
-
-def _exact_of(arrays: _Arrays, count: int, store: Store) -> tuple[Layout, Native] | None:
-    """The layout that exact searches have for themselves, and the same as the core has it."""
-    made = _layout_of(arrays, count, store.dim, "exact")
-    if made is None:
-        return None
-    codes, ours = made[0].codes, store.codes
-    if (ours is None or store.partitions is None or store.n_coded is not None
-            or (codes.squares is None) != (ours.squares is None)
-            or codes.transform.n_coded != ours.transform.n_coded
-            or codes.n_directions != ours.n_directions
-            or (codes.pca_filter is None
-                and (codes.low_nibbles is None) != (ours.low_nibbles is None))):
-        raise FormatError("the codes for exact searches don't fit the others")
-    return made
 
 
 def _has(arrays: _Arrays, of: str) -> bool:

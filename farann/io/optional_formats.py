@@ -101,17 +101,19 @@ def _check_storage(name: str, data: Any, limit: int) -> None:
         raise Fault(f"{name!r} has external storage: its numbers lie in other files")
     # A whole chunk is unpacked for any row of it, and may be larger than the data set.
     check_size(math.prod(data.chunks or (0,)) * data.dtype.itemsize, limit)
-    settings = data.id.get_create_plist()
-    filters = [settings.get_filter(number)[0] for number in range(settings.get_nfilters())]
+    filters = _filters(data)
     if len([number for number in filters if number not in (_SHUFFLE, _FLETCHER32)]) > 1:
         raise Fault(f"{name!r} is compressed more than once (filters {filters})")
 
 
+def _filters(data: Any) -> list[int]:
+    settings = data.id.get_create_plist()
+    return [settings.get_filter(number)[0] for number in range(settings.get_nfilters())]
+
+
 def _check_chunks(name: str, data: Any, limit: int) -> None:
     """Refuse deflated chunks that are larger than they should be: HDF5 unpacks all there is."""
-    settings = data.id.get_create_plist()
-    if not data.chunks or all(settings.get_filter(number)[0] != _DEFLATE
-                              for number in range(settings.get_nfilters())):
+    if not data.chunks or _DEFLATE not in _filters(data):
         return
     large = []  # only these can be beyond the limit, and there are few unless the limit is low
 
@@ -185,8 +187,7 @@ def _check_column_sizes(metadata: Any, columns: list[str], itemsize: int, limit:
         chunks = metadata.row_group(group)
         for position in range(chunks.num_columns):
             chunk = chunks.column(position)
-            if any(chunk.path_in_schema == c or chunk.path_in_schema.startswith(c + ".")
-                   for c in columns):
+            if f"{chunk.path_in_schema}.".startswith(tuple(f"{c}." for c in columns)):
                 count += chunk.num_values
                 pages += chunk.total_uncompressed_size
     check_size(max(count * itemsize, pages), limit)
@@ -197,10 +198,8 @@ def _length_of_lists(file: Any, column: str) -> int:
     fixed: int | None = getattr(file.schema_arrow.field(column).type, "list_size", None)
     if fixed is not None:
         return fixed
-    for batch in file.iter_batches(1, columns=[column]):
-        first = batch.column(0)[0]
-        return len(first) if first.is_valid else 0
-    return 0
+    batch = next(file.iter_batches(1, columns=[column]), None)
+    return batch.column(0).value_lengths()[0].as_py() or 0 if batch else 0
 
 
 def kinds_of_parquet(path: Path) -> dict[str, type]:

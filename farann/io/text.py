@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from farann.io.files import open_regular
-from farann.io.vector_content import Array, Content, Fault, Wanted, check_size
+from farann.io.vector_content import Array, Content, Fault, Wanted
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _LONGEST_LINE = 1 << 24  # characters of a line
@@ -55,13 +55,11 @@ def look_at_text(wanted: Wanted) -> Content:
     rows += bool(fields) and not has_names
     dim = len(fields) if columns is None else len(columns)
     dtype = np.dtype(np.int64 if wanted.default == "ids" else np.float64)
-    check_size(rows * dim * dtype.itemsize, wanted.limit)
 
     def read(step: int) -> Iterator[Array]:
         with _opened(path) as stream:
-            lines = _filled_lines(stream)
-            next(islice(lines, int(has_names), int(has_names)), None)
             done = int(has_names)
+            lines = islice(_filled_lines(stream), done, None)
             while block := list(islice(lines, max(1, step))):
                 yield _numbers(block, separator, dtype, fields if has_names else [""] * len(fields),
                                columns, done)
@@ -85,15 +83,14 @@ def _columns(wanted: Wanted, names: list[str]) -> list[int] | None:
 def _numbers(lines: list[str], separator: str, dtype: np.dtype[Any], names: list[str],
              columns: list[int] | None, done: int) -> Array:
     """Lines as an array; what is no number is named with its place."""
-    width = len(names)
+    width, wrong = len(names), "fields"
     try:
         found: Array = np.loadtxt(lines, dtype, delimiter=separator, comments=None, quotechar='"',
                                   usecols=columns, ndmin=2)
-        wrong = None if columns is not None or found.shape[1] == width else "fields"
+        if columns is not None or found.shape[1] == width:
+            return found
     except (ValueError, OverflowError) as error:
         wrong = str(error)
-    if wrong is None:
-        return found
     for number, fields in enumerate(csv.reader(lines, delimiter=separator), done + 1):
         if len(fields) != width:
             raise Fault(f"line {number}: expected {width} fields, got {len(fields)}")
@@ -180,7 +177,6 @@ def look_at_json_lines(wanted: Wanted) -> Content:
     shape = (rows,) if _is_json_number(record) else (rows, len(record))
     whole = wanted.default == "ids" and _is_json_number(record)
     dtype = np.dtype(np.int64 if whole else np.float64)
-    check_size(rows * dtype.itemsize * (shape[1] if len(shape) > 1 else 1), wanted.limit)
 
     def read(step: int) -> Iterator[Array]:
         with _opened(wanted.path) as stream:
@@ -224,7 +220,7 @@ def _is_row(value: Any) -> bool:
 
 
 def _is_json_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) in (int, float)  # and not bool
 
 
 def kinds_of_json_lines(path: Path) -> dict[str, type]:

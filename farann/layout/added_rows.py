@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,7 @@ _FAN = 8  # runs of 256 * 8**i rows or more are on level i; 8 runs of a level ar
 _LARGEST_ADDED = 2.0
 _ROOM = 1.5  # allocated room for codes, as a multiple of the need
 
+_NO_ROWS = np.empty(0, np.int64)
 _PANEL = _core.code_rows(1)
 _BY_POSITION = ("panels", "low_nibbles", "squares", "slots", "whole", "whole_inv_scale",
                 "whole_squares")
@@ -54,20 +56,11 @@ class Added(NamedTuple):
     Codes of merged runs stay in place, for older stores, until there is no more room.
     """
 
-    room: CodeArrays | None  # with spare room at the end
-    n_positions: int
-    runs: tuple[Run, ...]
-    waiting: Int64Array
-    large: Int64Array  # rows that codes can't hold
-
-    @property
-    def codes(self) -> CodeArrays | None:
-        """The codes without the spare room."""
-        if self.room is None:
-            return None
-        parts: Any = {name: values[: self.n_positions // step]
-                      for name, values, step in _parts(self.room)}
-        return replace(self.room, **parts)
+    room: CodeArrays | None = None  # with spare room at the end
+    codes: CodeArrays | None = None  # without
+    runs: tuple[Run, ...] = ()
+    waiting: Int64Array = _NO_ROWS
+    large: Int64Array = _NO_ROWS  # rows that codes can't hold
 
     @property
     def uncoded(self) -> Int64Array:
@@ -123,39 +116,33 @@ class Added(NamedTuple):
             runs = runs[:kept]
 
     def _rows_of(self, run: Run, n_base: int) -> Int64Array:
-        assert self.room is not None and self.room.slots is not None
-        return self.room.slots[run.start : run.stop].astype(np.int64) - n_base
+        assert self.codes is not None and self.codes.slots is not None
+        return self.codes.slots[run.start : run.stop].astype(np.int64) - n_base
 
     def _with(self, codes: CodeArrays, sizes: Sizes) -> Added:
         """Append a run, behind the codes that older stores see."""
-        new, n, runs, room = len(codes.panels), self.n_positions, self.runs, self.room
-        if room is None or n + new > len(room.panels):
-            n, old = sum(run.n for run in runs), room or codes
+        n, runs, room = 0 if self.codes is None else len(self.codes.panels), self.runs, self.room
+        end = n + len(codes.panels)
+        if room is None or end > len(room.panels):
+            lie = np.concatenate([_NO_ROWS, *(np.arange(run.start, run.stop) for run in runs)])
+            n, end, old = len(lie), len(lie) + len(codes.panels), room or codes
             longer: dict[str, Any] = {}
             for name, values, step in _parts(old):
-                size = int(_ROOM * (n + new)) // step
-                longer[name] = np.empty((size, *values.shape[1:]), values.dtype)
-                if runs:
-                    np.concatenate([values[run.start // step : run.stop // step] for run in runs],
-                                   out=longer[name][: n // step])
+                longer[name] = np.empty((int(_ROOM * end) // step, *values.shape[1:]), values.dtype)
+                longer[name][: n // step] = values[lie[::step] // step]
             room = replace(old, **longer)
-            starts = np.cumsum([0, *(run.n for run in runs)]).tolist()
-            runs = tuple(Run(start, start + run.n, run.sizes)
-                         for start, run in zip(starts, runs, strict=False))
+            ends = accumulate(run.n for run in runs)
+            runs = tuple(Run(stop - run.n, stop, run.sizes)
+                         for stop, run in zip(ends, runs, strict=True))
         for name, values, step in _parts(codes):
-            getattr(room, name)[n // step : (n + new) // step] = values
+            getattr(room, name)[n // step : end // step] = values
         bounds, whole_bounds = room.bounds.or_larger(codes.bounds), room.whole_bounds
         if whole_bounds is not None and codes.whole_bounds is not None:
             whole_bounds = whole_bounds.or_larger(codes.whole_bounds)
         room = replace(room, bounds=bounds, whole_bounds=whole_bounds)
-        return self._replace(room=room, n_positions=n + new,
-                             runs=(*runs, Run(n, n + new, sizes)))
-
-
-def nothing_added() -> Added:
-    """The state of a tail without rows."""
-    none = np.empty(0, np.int64)
-    return Added(None, 0, (), none, none)
+        filled: Any = {name: values[: end // step] for name, values, step in _parts(room)}
+        return self._replace(room=room, codes=replace(room, **filled),
+                             runs=(*runs, Run(n, end, sizes)))
 
 
 def _parts(codes: CodeArrays) -> Iterator[tuple[str, npt.NDArray[Any], int]]:

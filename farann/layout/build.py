@@ -24,7 +24,7 @@ from farann.layout.sampling import (
 )
 from farann.quantize.kmeans import Space, partition
 from farann.quantize.records import CodeArrays, Layout, Origins, PartitionArrays
-from farann.quantize.scalar import LARGEST_DIM, LEAST_SAMPLE, measure_rows, sample_of, shape_of
+from farann.quantize.scalar import LARGEST_DIM, LEAST_SAMPLE, measure_rows, shape_of
 from farann.quantize.transform import Projection, moment_of
 from farann.results import share_found
 from farann.runtime import batches
@@ -109,13 +109,14 @@ def make_codes(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
     with nullcontext() if few else one_thread():
         query_sample = sample_queries(rows, spec.seed, queries)
         query_vectors = spec.metric.query_vectors(query_sample, center, nearest)
-        # Typical rows in float64: made once, where both ask for them.
+        # Coarse codes are rounded for likely queries instead. Rows that are known by their codes
+        # alone must not lose a part for good.
         sample = None
-        if n >= LEAST_SAMPLE and spec.vectors and not spec.width.is_coarse:
+        if spec.vectors and not spec.width.is_coarse and not few:
             sample, query_sample, query_vectors = typical(
                 rows, center, spec.metric.normalized, query_sample, query_vectors)
         with told("choosing a transform", 0 if few else 1, progress) as advance:
-            transform = transform_for(rows, center, spec, query_vectors, sample)
+            transform = transform_for(rows, spec.seed, sample, query_vectors)
             advance(1)
         extents = measure_rows(rows, center, spec.metric.normalized, transform, isa, progress,
                                0 if spec.vectors else WEIGHT_STEPS, threads)
@@ -227,9 +228,7 @@ def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
     n, extents = len(builder.rows), builder.extents
     if spec.width.is_coarse:
         task = task._replace(shape=shape_of(extents.transform.rows(task.query_vectors)))
-    elif spec.vectors:
-        if sample is None:
-            sample = sample_of(builder.rows, builder.center, spec.metric.normalized)
+    elif sample is not None:
         cost_model = cost_model_of(builder.rows, builder.center, spec.metric, task.query_sample,
                                    task.answers[:, -1], sample, task.nearest)
         pca_filter = pca_filter_for(cost_model, n, extents.transform.width, spec.seed)
@@ -255,9 +254,7 @@ def _in_order(task: _Task) -> Made:
     bounds_tell, mean_query = False, None
     if task.cost_model is not None:
         bounds_tell, mean_query = task.cost_model.key_bounds_pay(task.query_vectors)
-    rest = np.ones(n, np.bool_)
-    rest[first] = rest[builder.extents.outliers] = False
-    others = np.flatnonzero(rest)
+    others = np.delete(np.arange(n), np.concatenate([first, builder.extents.outliers]))
     key_bound = sizes = direction = None
     if mean_query is not None:
         direction = mean_query.direction

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -30,7 +30,6 @@ from farann.quantize.scalar import (
     bounds_from,
     centered,
     largest_of_panels,
-    outliers_of,
     parts_of,
     places_of,
     sample_of,
@@ -127,10 +126,8 @@ class Builder(NamedTuple):
         arrays = replace(arrays, max_norm=most.astype(np.float32))
         if direction is None or sizes.along is None:
             return arrays
-        there = np.where(order >= 0, sizes.along[np.maximum(order, 0)], -np.inf)
-        most = there.reshape(-1, _core.code_rows(1)).max(axis=1)
         # Empty panels come last, and have no larger bounds than others.
-        most = np.where(np.isfinite(most), most, sizes.along.min())
+        most = largest_of_panels(sizes.along, order, sizes.along.min())
         return replace(arrays, mean_query_direction=direction,
                        max_along=np.nextafter(most.astype(np.float32), np.float32(np.inf)))
 
@@ -176,7 +173,8 @@ class Builder(NamedTuple):
         extents, transform, panel = self.extents, self.extents.transform, _core.code_rows(1)
         places = places_of(order, len(self.rows))
         inv_scale = extents.inv_scale(largest_of_panels(extents.largest, order))
-        own = inv_scale[np.maximum(places, 0) // panel]
+        # Codes of outliers, which have no place, are worth nothing.
+        own = np.where(places >= 0, inv_scale[np.maximum(places, 0) // panel], np.float32(0.0))
         lengths, low_nibble_norm = np.zeros(len(order)), np.zeros(len(order), np.float32)
         # With a PCA filter whole codes have one scale a panel, so that the first rows can be
         # scanned as panels, too.
@@ -186,9 +184,18 @@ class Builder(NamedTuple):
         else:
             panels, low_nibbles = empty_halves(len(order), transform.width)
             low_nibbles = low_nibbles if width.low_bits else None
+        coarse = Coarse(width, shape, self.origins) if width.is_coarse else None
+        extremes: list[Any] = []  # squares of the bounds of blocks, in any order
 
-        def lay(coded: CodedBlock) -> None:
-            at = places[coded.rows]
+        def code(block: slice) -> None:
+            n, at = block.stop - block.start, places[block]
+            coded = CodedBlock(block, np.empty((n, transform.width), np.uint8), np.empty(n),
+                               np.empty(n, np.float32))
+            extremes.append(_core.encode_rows(
+                self.rows[block], self.center, self.metric.normalized, transform.signs,
+                transform.pca_axes, own[block], self.isa, *coded[1:])
+                if coarse is None else coarse.encode(
+                    transform.rows(self.vectors(block)), own[block], coded))
             there = at >= 0
             if whole is not None:
                 whole[at[there]] = coded.codes[there]
@@ -203,22 +210,23 @@ class Builder(NamedTuple):
                 return None
             return (lengths * np.repeat(inv_scale, panel)).astype(np.float32)
 
-        extremes = self._code(
-            own, lay, Coarse(width, shape, self.origins) if width.is_coarse else None)
-        slots = None if len(self.rows) > MOST_ORDERED else order.astype(np.int32)
+        each(code, blocks_of(len(self.rows)), self.threads, "coding rows", self.progress)
+        bounds = self._bounds(np.array(extremes).reshape(-1, 6).max(axis=0, initial=0.0))
+        shared: dict[str, Any] = {
+            "slots": None if len(self.rows) > MOST_ORDERED else order.astype(np.int32),
+            "outliers": extents.outliers, **transform._asdict()}
         if panels is not None:
             return CodeArrays(
                 panels=panels, low_nibbles=low_nibbles, inv_scale=inv_scale,
-                squares=squares(inv_scale), bounds=self._bounds(extremes), slots=slots,
-                low_nibble_norm=low_nibble_norm.reshape(-1, panel).max(axis=1),
-                outliers=extents.outliers, **transform._asdict())
+                squares=squares(inv_scale), bounds=bounds,
+                low_nibble_norm=low_nibble_norm.reshape(-1, panel).max(axis=1), **shared)
         assert pca_filter is not None
-        panels, along_scale, bounds = self._code_along(order, places, pca_filter, rest_step)
+        panels, along_scale, along_bounds = self._code_along(order, places, pca_filter, rest_step)
         return CodeArrays(
             pca_filter=pca_filter, panels=panels, inv_scale=along_scale,
-            squares=squares(along_scale), bounds=bounds, slots=slots, whole=whole,
+            squares=squares(along_scale), bounds=along_bounds, whole=whole,
             whole_inv_scale=np.repeat(inv_scale, panel), whole_squares=squares(inv_scale),
-            whole_bounds=self._bounds(extremes), outliers=extents.outliers, **transform._asdict())
+            whole_bounds=bounds, **shared)
 
     def _bounds(self, extremes: Float64Array) -> CodeBounds:
         if self.extents.transform.pca_axes is None:
@@ -228,28 +236,6 @@ class Builder(NamedTuple):
         return bounds_from(extremes, outside(
             sample_of(self.rows, self.center, self.metric.normalized)))
 
-    def _code(self, inv_scale: Float32Array, lay: Callable[[CodedBlock], object],
-              coarse: Coarse | None = None) -> Float64Array:
-        """Code rows by their inverse scales, lay blocks down, and give the squares of the bounds,
-        see `bounds_from`; codes of outliers are worth nothing."""
-        transform, outlying = self.extents.transform, outliers_of(self.extents, len(self.rows))
-        extremes: list[Any] = []  # of blocks, in any order
-
-        def code(block: slice) -> None:
-            n = block.stop - block.start
-            coded = CodedBlock(block, np.empty((n, transform.width), np.uint8), np.empty(n),
-                               np.empty(n, np.float32))
-            own = np.where(outlying[block], np.float32(0.0), inv_scale[block])
-            extremes.append(_core.encode_rows(
-                self.rows[block], self.center, self.metric.normalized, transform.signs,
-                transform.pca_axes, own, self.isa, *coded[1:]) if coarse is None else coarse.encode(
-                    transform.rows(self.vectors(block)), own, coded))
-            lay(coded)
-
-        each(code, blocks_of(len(self.rows)), self.threads, "coding rows", self.progress)
-        largest: Float64Array = np.array(extremes).reshape(-1, 6).max(axis=0, initial=0.0)
-        return largest
-
     def _code_along(self, order: Int64Array, places: Int64Array, basis: Projection,
                     rest_step: float) -> tuple[UInt8Array, Float32Array, CodeBounds]:
         """Code rows along a basis: panels, in whose last group is the length of what is outside it,
@@ -258,11 +244,11 @@ class Builder(NamedTuple):
         With a `rest_step` scales are such that what is outside the basis fits its 127 steps. What
         rows are along the basis is computed twice, as it takes much memory."""
         n, m = len(self.rows), len(basis)
-        largest, rest, outlying = np.zeros(n), np.zeros(n), outliers_of(self.extents, n)
+        largest, rest = np.zeros(n), np.zeros(n)
 
         def coded_vectors(block: slice) -> Float64Array:
             vectors = self.vectors(block)
-            vectors[outlying[block]] = 0.0  # float32 might not hold them
+            vectors[places[block] < 0] = 0.0  # float32 might not hold outliers
             return vectors
 
         def measure(block: slice) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array, RowArray
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, RowArray
 from farann.contract.index_spec import IndexSpec
 from farann.layout.build import WEIGHT_STEPS
 from farann.layout.coding import Builder, whole_panels
@@ -26,12 +26,12 @@ _LARGEST_EXTENDED = 1024.0
 _SHAPING_ROWS = 1024  # most added rows that shape the rounding of 4-bit codes
 
 
-def _as_order(codes: CodeArrays, n_rows: int) -> Int64Array:
+def _as_order(codes: CodeArrays, n_rows: int) -> Int32Array:
     """The slot at each position, -1 for none."""
     if codes.slots is not None:
-        return codes.slots.astype(np.int64)
-    order = np.arange(len(codes.panels))
-    return np.where(order < n_rows, order, -1)
+        return codes.slots
+    order = np.arange(len(codes.panels), dtype=np.int32)
+    return np.where(order < n_rows, order, np.int32(-1))
 
 
 def without(layout: Layout, outlier_rows: RowArray,
@@ -126,16 +126,13 @@ def extended(layout: Layout, n_rows: int, rows: RowArray, center: Float64Array,
     new = builder.lay_out(whole_panels(builder.by_size(np.arange(len(rows)))), width=spec.width,
                           shape=shape)
     of_new = _as_order(new, len(rows))
-    orders = [_as_order(codes, n_rows), np.where(of_new >= 0, of_new + n_rows, -1)]
-    first, second = codes, new
+    both = [replace(codes, slots=_as_order(codes, n_rows)),
+            replace(new, slots=np.where(of_new >= 0, of_new + np.int32(n_rows), np.int32(-1)))]
     if partitions is not None:
-        first, second = new, codes
-        orders.reverse()
-    merged: dict[str, Any] = {name: None if getattr(codes, name) is None else np.concatenate(
-        [getattr(first, name), getattr(second, name)])
-        for name in ("panels", "low_nibbles", "inv_scale", "low_nibble_norm", "squares")}
-    if partitions is not None:
+        both.reverse()
         partitions = replace(partitions, starts=partitions.starts + len(new.panels))
-    codes = replace(codes, slots=np.concatenate(orders).astype(np.int32),
-                    bounds=codes.bounds.or_larger(new.bounds), **merged)
+    merged: dict[str, Any] = {name: None if getattr(new, name) is None else np.concatenate(
+        [getattr(part, name) for part in both])
+        for name in ("panels", "low_nibbles", "inv_scale", "low_nibble_norm", "squares", "slots")}
+    codes = replace(codes, bounds=codes.bounds.or_larger(new.bounds), **merged)
     return Layout(codes, partitions), far

@@ -19,7 +19,6 @@ from farann.quantize.transform import (
     directions_of,
     rotation_signs,
 )
-from farann.runtime.process import one_thread
 
 # Multiply-adds that exact answers to sample queries may take: some seconds of one CPU.
 _ANSWERS_WORK = 1e11
@@ -105,22 +104,14 @@ def samples_for(rows: RowArray, queries: Float32Array | None, unused: Float32Arr
 # ---- the transform ----
 
 
-def transform_for(rows: RowArray, center: Float64Array, spec: IndexSpec,
-                  query_vectors: Float64Array, sample: Float64Array | None = None) -> Transform:
-    """Choose the transform of rows before they are coded, for these query vectors."""
-    transform = Transform(rotation_signs(rows.shape[1], spec.seed))
-    # Coarse codes are rounded for likely queries instead. Rows that are known by their codes alone
-    # must not lose a part for good.
-    if (spec.width.is_coarse or not spec.vectors or len(rows) < LEAST_SAMPLE
-            or rows.shape[1] > _MOST_TURNED):
-        return transform
-    with one_thread():
-        if sample is None:
-            sample = sample_of(rows, center, spec.metric.normalized)
-        pca_axes = pca_axes_for(sample, directions_of(query_vectors), spec.seed)
-    if pca_axes is None:
-        return transform
-    return Transform(rotation_signs(len(pca_axes), spec.seed), pca_axes)
+def transform_for(rows: RowArray, seed: int, sample: Float64Array | None,
+                  query_vectors: Float64Array) -> Transform:
+    """Choose the transform of rows before they are coded, by a sample of them and query vectors;
+    without a sample it is a rotation."""
+    (n, dim), pca_axes = rows.shape, None
+    if sample is not None and n >= LEAST_SAMPLE and dim <= _MOST_TURNED:
+        pca_axes = pca_axes_for(sample, directions_of(query_vectors), seed)
+    return Transform(rotation_signs(dim if pca_axes is None else len(pca_axes), seed), pca_axes)
 
 
 def pca_axes_for(sample: Float64Array, asked: Float64Array, seed: int) -> Projection | None:

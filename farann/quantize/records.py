@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from types import MappingProxyType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,8 @@ from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, UInt8Array
 from farann.contract import FormatError
 from farann.quantize.transform import Projection, Transform
+
+Made = TypeVar("Made")
 
 
 class CodeBounds(NamedTuple):
@@ -101,6 +103,13 @@ class Record:
         return {f"{of}.{part.name}": np.atleast_1d(np.asarray(
             value.directions if isinstance(value, Projection) else value, part.metadata["dtype"]))
             for part, value in values.items() if value is not None}
+
+    def made(self, kind: Callable[..., Made], *given: Any) -> Made:
+        """The core's object of these arrays, made once: they always go with the same rows."""
+        if "_made" not in self.__dict__:
+            self.__dict__["_made"] = kind(*given, self)
+        made: Made = self.__dict__["_made"]
+        return made
 
     @property
     def nbytes(self) -> int:
@@ -216,12 +225,11 @@ class Layout(NamedTuple):
     partitions: PartitionArrays | None = None
 
     def native(self, n_rows: int, dim: int) -> Native:
-        """Make the core's layout; ValueError or TypeError if its parts don't fit."""
-        (arrays, parts), partitions = self, None
-        codes = _core.Codes(n_rows, dim, arrays)
-        if parts is not None:
-            partitions = _core.Partitions(arrays.transform.n_coded, len(arrays.panels), parts)
-        return Native(codes, partitions)
+        """The core's layout; ValueError or TypeError if its parts don't fit."""
+        arrays, parts = self
+        codes = arrays.made(_core.Codes, n_rows, dim)
+        return Native(codes, None if parts is None else parts.made(
+            _core.Partitions, arrays.transform.n_coded, len(arrays.panels)))
 
 
 class Origins(NamedTuple):

@@ -191,13 +191,6 @@ def shape_of(query_vectors: Float64Array) -> Float64Array | None:
     return factor
 
 
-def outliers_of(extents: Extents, n: int) -> npt.NDArray[np.bool_]:
-    """Mask of the outliers among n rows."""
-    outlying = np.zeros(n, np.bool_)
-    outlying[extents.outliers] = True
-    return outlying
-
-
 def bounds_from(extremes: Float64Array, outside_usual: float = 0.0) -> CodeBounds:
     """Bounds from their squares, rounded up."""
     residual, length, unknown, norm, outside, outside_length = (np.sqrt(extremes) * _UP).tolist()
@@ -212,9 +205,10 @@ def places_of(order: npt.NDArray[np.integer[Any]], n: int) -> Int64Array:
     return places
 
 
-def largest_of_panels(values: npt.NDArray[Any], order: Int64Array) -> npt.NDArray[Any]:
-    """The largest of each panel's values of rows in an order of slots; none is negative."""
-    there = np.where(order >= 0, values[np.maximum(order, 0)], values.dtype.type(0))
+def largest_of_panels(values: npt.NDArray[Any], order: Int64Array,
+                      least: float = 0.0) -> npt.NDArray[Any]:
+    """The largest of each panel's values of rows in an order of slots; none is below `least`."""
+    there = np.where(order >= 0, values[np.maximum(order, 0)], values.dtype.type(least))
     largest: npt.NDArray[Any] = there.reshape(-1, _core.code_rows(1)).max(axis=1)
     return largest
 

@@ -77,7 +77,7 @@ def _takes_table(store: Store, recall: float) -> bool:
 def lacks_table(store: Store, k: int, recall: float) -> bool:
     """Whether a recall takes a table that wasn't measured, or no longer holds."""
     return _takes_table(store, recall) and not (
-        k in store.tunings.by_k and store.tunings.holds(k, store.alive, store.n_removed))
+        k in store.tunings.by_k and store.tunings.holds(k, store.alive))
 
 
 def lend(question: Question) -> None:
@@ -274,14 +274,14 @@ def stops_of(answers: Answers, added: Added, alive: UInt8Array | None,
     small share of all answers, of runs and base."""
     if len(answers.queries) == 0:
         return None
-    assert added.room is not None and added.room.slots is not None
+    assert added.codes is not None and added.codes.slots is not None
     queries, slots = np.nonzero(answers.hits.found)[0], answers.hits.ids[answers.hits.found]
     if alive is not None:
         queries, slots = queries[alive[slots] > 0], slots[alive[slots] > 0]
     # Of each slot its run, -1 for none, and the share of the run to scan for it.
     run_of, share = np.full(answers.n_slots, -1), np.zeros(answers.n_slots)
     for i, run in enumerate(added.runs):
-        in_order = added.room.slots[run.start : run.stop]
+        in_order = added.codes.slots[run.start : run.stop]
         run_of[in_order], share[in_order] = i, np.arange(1, run.n + 1) / run.n
     of_runs, depths = run_of[slots], share[slots]
     few = missing * np.bincount(of_runs + 1, minlength=len(added.runs) + 1) < _OF_ITS_OWN

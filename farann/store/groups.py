@@ -86,11 +86,7 @@ class Groups:
 
     def largest(self, numbers: Int32Array) -> int:
         """Rows of the largest of some groups."""
-        known = numbers[numbers >= 0]
-        if len(known) == 0:
-            return 0
-        starts = self._by_group()[1]
-        return int((starts[known + 1] - starts[known]).max())
+        return int(np.diff(self._by_group()[1])[numbers[numbers >= 0]].max(initial=0))
 
     def grown(self, name: str, labels: GroupLabels) -> Groups:
         """Add rows in the groups with these labels, old or new; self stays valid."""
@@ -115,8 +111,7 @@ class Groups:
         if not used.all():
             left = np.flatnonzero(used).astype(np.int64, copy=False)
             names = names.kept(left)
-            ranks = (np.cumsum(used) - 1).astype(np.int32)
-            numbers = ranks[numbers]
+            numbers = (np.cumsum(used) - 1).astype(np.int32)[numbers]
         return Groups(names, numbers, len(numbers))
 
 

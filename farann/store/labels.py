@@ -20,7 +20,7 @@ from farann.contract.strings import MOST_ID_BYTES, SPARE, Strings
 from farann.store.ids import IdMap, appended, distinct
 
 _FEW_KEYS = 256  # keys that are sorted again with every addition
-_STRINGS_AT_ONCE = 1 << 18  # strings that are hashed or compared at a time, for the memory of this
+_HASHED_AT_ONCE = 1 << 18  # strings that are hashed at a time, for the memory of this
 _MORE = 1 / 8  # spare room of longer arrays, as a share of their length: strings take much
 # Bits of a key that are the number of a string; the others are the first of its hash.
 _NUMBER_BITS = 34
@@ -201,8 +201,8 @@ def _hashes_of(texts: list[bytes]) -> UInt64Array:
 def _keys_of(strings: Strings, first: int = 0) -> UInt64Array:
     """Keys of the strings from the first on, in the order of numbers."""
     keys = np.arange(first, strings.n, dtype=np.uint64)
-    for at in range(first, strings.n, _STRINGS_AT_ONCE):
-        hashes = _hashes_of(_texts_of(strings, at, at + _STRINGS_AT_ONCE))
+    for at in range(first, strings.n, _HASHED_AT_ONCE):
+        hashes = _hashes_of(_texts_of(strings, at, at + _HASHED_AT_ONCE))
         keys[at - first : at - first + len(hashes)] |= hashes
     return keys
 

@@ -12,6 +12,7 @@ search needs no lock: it holds the store that it began with.
 from __future__ import annotations
 
 from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
@@ -33,7 +34,7 @@ from farann.tuning.table import Tunings
 
 if TYPE_CHECKING:
     from farann.layout.added_rows import Added, Run
-    from farann.quantize.records import CodeArrays, Layout, Native, PartitionArrays
+    from farann.quantize.records import CodeArrays, Layout, PartitionArrays
     from farann.quantize.scalar import CodedRows
     from farann.tuning.guard import Guard
     from farann.tuning.table import Tuning
@@ -90,9 +91,7 @@ class Store:
         self._tail: RowArray = self.base  # with spare room at the end
         self._n_tail = 0
         self.added: Added | None = None  # codes of the tail, where the base has codes and vectors
-        # Made when they are first asked for; two threads may make the same, and either will do.
-        self._native: tuple[Native, Native | None] | None = None
-        self._native_added: _core.Codes | None = None
+        # Made when it is first asked for; two threads may make the same, and either will do.
         self._view: tuple[str, View] | None = None
         # Searches for single queries, by instruction-set level, k and recall.
         self.singles: dict[tuple[str, int, float | None], _core.SingleSearch] = {}
@@ -106,12 +105,18 @@ class Store:
         new = copy(self)
         new.__dict__.update(parts, _view=None, singles={}, rules={}, mirror=None,
                             run_answers=dict(self.run_answers))
-        if not parts.keys().isdisjoint(("base", "layout", "exact")):
-            new._native, new.run_answers = None, {}
-        if "added" in parts and (self.added is None or parts["added"] is None
-                                 or parts["added"].room is not self.added.room):
-            new._native_added = None
+        if "layout" in parts:
+            new.tunings, new.nearest_tunings, new.run_answers = Tunings(), Tunings(), {}
         return new
+
+    def rows_left(self, slots: Int64Array | None) -> dict[str, Any]:
+        """Ids, labels and groups of the rows in some slots, in this order, as parts of a store
+        that has no others; None: all rows."""
+        ids, groups = self.ids, self.groups
+        if slots is not None:
+            ids, groups = ids.kept(slots), None if groups is None else groups.kept(slots)
+        ids, labels = labels_left(ids, self.labels)
+        return {"ids": ids, "labels": labels, "groups": groups, "alive": None, "n_removed": 0}
 
     @classmethod
     def over(cls, rows: RowArray, spec: IndexSpec) -> Store:
@@ -145,21 +150,23 @@ class Store:
         """The view for searches at an instruction-set level."""
         made = self._view
         if made is None or made[0] != isa:
-            native, native_exact = self.native()
-            added, runs, uncoded = self.native_added(), None, None
-            if added is not None and self.added is not None:
+            added = runs = uncoded = None
+            if self.added is not None and self.added.codes is not None:
+                added = self.added.codes.made(partial(_core.Codes, in_runs=True),
+                                              self.n_slots, self.dim)
                 runs = np.array([[run.start, run.stop] for run in self.added.runs], np.int64)
                 uncoded = self.added.uncoded
 
-            def snapshot_of(layout: Native) -> _core.Snapshot:
+            def snapshot_of(layout: Layout | None) -> _core.Snapshot:
+                codes, partitions = (None, None) if layout is None else layout.native(
+                    self.n_base, self.dim)
                 return _core.Snapshot(
                     self.base, self.tail, self.ids.by_slot(), self.alive, self.center,
-                    self.spec.metric.number, isa, codes=layout.codes,
-                    partitions=layout.partitions, vectors=self.n_coded is None, added=added,
-                    runs=runs, uncoded=uncoded)
+                    self.spec.metric.number, isa, codes=codes, partitions=partitions,
+                    vectors=self.n_coded is None, added=added, runs=runs, uncoded=uncoded)
 
-            snapshot = snapshot_of(native)
-            exact = snapshot if native_exact is None else snapshot_of(native_exact)
+            snapshot = snapshot_of(self.layout)
+            exact = snapshot if self.exact is None else snapshot_of(self.exact)
             codes = self.codes
             coded_dim = 0 if codes is None else codes.n_directions or codes.transform.n_coded
             made = self._view = isa, View(snapshot, _core.Filter(snapshot), exact, coded_dim)
@@ -189,17 +196,6 @@ class Store:
             return 0.0  # it was measured for the other direction
         return layout.codes.float32_below
 
-    def native(self) -> tuple[Native, Native | None]:
-        """The layouts as the core has them; ValueError or TypeError if their parts don't fit."""
-        made = self._native
-        if made is None:
-            from farann.quantize.records import Native
-
-            ours, exact = (None if layout is None else layout.native(self.n_base, self.dim)
-                           for layout in (self.layout, self.exact))
-            made = self._native = ours or Native(), exact
-        return made
-
     @property
     def codes(self) -> CodeArrays | None:
         """Codes of the base."""
@@ -209,16 +205,6 @@ class Store:
     def partitions(self) -> PartitionArrays | None:
         """Partitions of these codes."""
         return None if self.layout is None else self.layout.partitions
-
-    def native_added(self) -> _core.Codes | None:
-        """Codes of the tail as the core has them; None where there are none."""
-        made = self._native_added
-        if made is None and self.added is not None:
-            codes = self.added.codes
-            if codes is not None:
-                made = _core.Codes(self.n_slots, self.dim, codes, in_runs=True)
-                self._native_added = made
-        return made
 
     def slots_of(self, ids: Int64Array) -> Int64Array:
         """Slots of some ids; -1 for those that no row has."""
@@ -272,9 +258,9 @@ class Store:
         """Codes of a tail whose last `n_new` rows are new; None where codes aren't kept."""
         if self.codes is None or self.n_coded is not None:
             return None
-        from farann.layout.added_rows import nothing_added
+        from farann.layout.added_rows import Added
 
-        return (self.added or nothing_added()).grown(
+        return (self.added or Added()).grown(
             self.codes, tail, n_new, self.n_base, self.center, self.spec, default_isa(),
             self._order_queries)
 
@@ -306,8 +292,7 @@ class Store:
         from farann.layout.sampling import few_of, samples_for
         from farann.quantize.scalar import center_of
 
-        (base, room), ids, groups = self._merged(progress)
-        ids, labels = labels_left(ids, self.labels)
+        base, room, left = self._merged(progress)
         nearest = self.for_nearest if nearest is None else nearest
         unused = self.unused_queries
         if unused is not None and nearest != self.for_nearest:
@@ -328,17 +313,15 @@ class Store:
             base, n_coded = base[made.layout.codes.outliers], len(base)
             room = base[:0]
         return self.changed(
-            base=base, n_coded=n_coded, ids=ids, labels=labels, groups=groups, alive=None,
-            n_removed=0, center=center, _tail=room, _n_tail=0, added=None, layout=made.layout,
-            exact=made.exact, codes_recall=made.recall, tunings=Tunings(),
-            nearest_tunings=Tunings(), unused_queries=unused, order_queries=order_queries,
-            for_nearest=nearest, built=True)
+            **left, base=base, n_coded=n_coded, center=center, _tail=room, _n_tail=0, added=None,
+            layout=made.layout, exact=made.exact, codes_recall=made.recall, unused_queries=unused,
+            order_queries=order_queries, for_nearest=nearest, built=True)
 
-    def _merged(self, progress: Progress) -> tuple[tuple[RowArray, RowArray], IdMap, Groups | None]:
-        """All rows that are left as one segment, where they lie if they are in one piece, and room
-        for more rows."""
+    def _merged(self, progress: Progress) -> tuple[RowArray, RowArray, dict[str, Any]]:
+        """All rows that are left as one segment, where they lie if they are in one piece, room for
+        more rows, and the `rows_left`."""
         if self.alive is None and (base := self._in_place()) is not None:
-            return (base, self._tail[self._n_tail :]), self.ids, self.groups
+            return base, self._tail[self._n_tail :], self.rows_left(None)
         live = self.live_slots()
         base = empty_rows((len(live), self.dim), self.base.dtype)
         starts = range(0, len(live), _MERGED_AT_ONCE)
@@ -346,7 +329,7 @@ class Store:
             for block in (slice(start, start + _MERGED_AT_ONCE) for start in starts):
                 base[block] = self.stored(live[block])
                 advance(1)
-        return (base, base[:0]), self.ids.kept(live), self.groups_of(live)
+        return base, base[:0], self.rows_left(live)
 
     def _in_place(self) -> RowArray | None:
         """The rows of both segments where they lie; None unless the tail follows the base."""
@@ -368,16 +351,11 @@ class Store:
         room[: self._n_tail] = self.tail
         return self.changed(_tail=room)
 
-    def groups_of(self, slots: Int64Array) -> Groups | None:
-        """The groups of some rows, in this order, if rows have any."""
-        return None if self.groups is None else self.groups.kept(slots)
-
     def _uncoded(self, live: Int64Array) -> Store:
         """The remaining rows if no coded row is left: a tail to start over with."""
         rows = self.stored(live)
-        return self.changed(base=rows[:0], n_coded=None, ids=self.ids.kept(live), alive=None,
-                            n_removed=0, _tail=rows, _n_tail=len(rows), layout=None,
-                            groups=self.groups_of(live))
+        return self.changed(**self.rows_left(live), base=rows[:0], n_coded=None, _tail=rows,
+                            _n_tail=len(rows), layout=None)
 
     def _extended(self) -> Store:
         """The tail coded as the base was, whose vectors are gone, without what was removed."""
@@ -390,12 +368,9 @@ class Store:
         layout, far = recoding.extended(layout, n_coded, tail, self.center, self.spec, isa)
         order = np.concatenate([np.flatnonzero(~far), np.flatnonzero(far)])
         left = np.concatenate([live[:n_coded], live[n_coded:][order]])
-        ids, labels = labels_left(self.ids.kept(left), self.labels)
         return self.changed(
-            layout=layout, base=outlier_rows, n_coded=n_coded + int((~far).sum()),
-            ids=ids, labels=labels, groups=self.groups_of(left), _tail=tail[far],
-            _n_tail=int(far.sum()), alive=None, n_removed=0, tunings=Tunings(),
-            nearest_tunings=Tunings())
+            **self.rows_left(left), layout=layout, base=outlier_rows, _tail=tail[far],
+            n_coded=n_coded + int((~far).sum()), _n_tail=int(far.sum()))
 
     @property
     def coded(self) -> CodedRows:
@@ -439,22 +414,15 @@ class Store:
         if source is not None and len(source):
             other = self.asks_nearest != self.for_nearest
             return mirrored(source[:most]) if other else source[:most], None
-        live = None if self.alive is None else self.live_slots()
-        used = np.empty(0, np.int64)
+        free = np.ones(self.n_slots, np.uint8) if self.alive is None else self.alive.copy()
         if len(self.base) and self.n_coded is None:
             from farann.layout.sampling import sampled
 
             # The order was made so that these find their answers early.
-            used = sampled(len(self.base), len(self.base), self.dim, self.spec.seed)
-            if self.alive is not None and live is not None:
-                used = np.searchsorted(live, used[self.alive[used] > 0])
-        if len(used) == len(self):
-            used = used[:0]
-        draw, n = np.random.default_rng([self.spec.seed, 1]), len(self) - len(used)
-        ranks = np.sort(draw.choice(n, min(most, n), replace=False))
-        # Among all that are left, with those that were used.
-        ranks += np.searchsorted(used - np.arange(len(used)), ranks, side="right")
-        slots = ranks if live is None else live[ranks]
+            free[sampled(len(self.base), len(self.base), self.dim, self.spec.seed)] = 0
+        slots = np.flatnonzero(free) if free.any() else self.live_slots()
+        draw = np.random.default_rng([self.spec.seed, 1])
+        slots = slots[np.sort(draw.choice(len(slots), min(most, len(slots)), replace=False))]
         rows = self.take(slots)
         return (mirrored(rows), slots) if self.asks_nearest else (rows, None)
 
@@ -463,7 +431,6 @@ class Store:
         their own: what is tuned is the base. Where it has no rows left it is the whole store."""
         if self.added is None or not self.added.runs:
             return self
-        self.native()  # made here it is kept
         alive, n_removed = None, 0
         if self.alive is not None:
             alive = self.alive[: self.n_base]

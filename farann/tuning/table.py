@@ -345,7 +345,6 @@ class Tunings:
         self.guards: dict[int, Guard] = {}
         self.queries: dict[int, Float32Array] = {}
         self.answers: dict[int, Int64Array] = {}  # not of tunings from files
-        self.removed_before = 0  # rows that were removed when a file was read
         # Guard of the sample that is used where none is given: the same for each k.
         self.usual: Guard | None = None
         # By k, what searches have begun to measure. It holds rows, but nothing that holds it.
@@ -383,14 +382,13 @@ class Tunings:
         finally:
             self._lock.release()
 
-    def holds(self, k: int, alive: UInt8Array | None, n_removed: int) -> bool:
+    def holds(self, k: int, alive: UInt8Array | None) -> bool:
         """Whether nearly all answers that the tuning for k was measured with are still there."""
         if alive is None or k not in self.guards:
             return True
         answers = self.answers.get(k)
-        if answers is None:
-            return n_removed == self.removed_before
-        return bool((alive[answers] == 0).sum() * _LOST <= len(answers))
+        return answers is not None and bool(
+            (alive[answers] == 0).sum() * _LOST <= len(answers))
 
     def keep(self, k: int, measured: Measured, queries: Float32Array | None = None) -> None:
         """Replace the tuning for k."""

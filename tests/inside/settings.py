@@ -73,7 +73,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     "row_costs": ("row_costs", (batches,)),
     "rows_a_part": ("_PART_ROWS", (batches,)),
     "run_all": ("run_all", (pool,)),
-    "sample_of": ("sample_of", (build, sampling)),
+    "sample_of": ("sample_of", (sampling,)),
     "sampled_rows": ("_SAMPLED", (scalar,)),
     "share_found": ("share_found", (measure,)),
     "slow_long_work": ("_SLOW_LONG_WORK", (batches,)),

@@ -242,16 +242,12 @@ class TestChunks:
         assert len(list(chunks)) == 7
 
     def test_wrong_dtype(self) -> None:
-        with pytest.raises(TypeError, match="'rows'.*expected chunks of float32, got float64"):
+        with pytest.raises(TypeError, match="float64.*float32.*'equiv'"):
             write_bytes({}, {"rows": ArrayChunks(np.float32, (2,), [np.zeros(2)])})
 
-    @pytest.mark.parametrize("layout", ["C", "F", "sliced", "swapped"])
-    def test_writing_takes_little_memory(self, layout: str, path: Path) -> None:
-        array = np.zeros((2, 4 << 20), ">f4" if layout == "swapped" else "<f4")
-        if layout == "F":
-            array = np.asfortranarray(array)
-        elif layout == "sliced":
-            array = array[:, ::2]
+    @pytest.mark.parametrize("dtype", ["<f4", ">f4"])
+    def test_writing_takes_little_memory(self, dtype: str, path: Path) -> None:
+        array = np.zeros((2, 4 << 20), dtype)
         assert peak_memory(lambda: write_file(path, {}, {"a": array})) < 4 * LARGE < array.nbytes
 
 
@@ -270,10 +266,6 @@ class TestRefusedContent:
     def test_shapes(self, shape: tuple[int, ...]) -> None:
         with pytest.raises(ValueError, match="arrays\\['a'\\]: expected at most 6 dimensions"):
             write_bytes({}, {"a": ArrayChunks("u1", shape, [np.ones(2, "u1")])})
-
-    def test_what_is_not_an_array(self) -> None:
-        with pytest.raises(TypeError, match="expected an ndarray or ArrayChunks, got list"):
-            write_bytes({}, {"a": [1, 2]})  # type: ignore[dict-item]
 
     def test_too_many_arrays(self, monkeypatch: pytest.MonkeyPatch) -> None:
         arrays = {f"{number}": np.zeros(1, "u1") for number in range(4095)}

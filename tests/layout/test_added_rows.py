@@ -302,8 +302,9 @@ def test_the_core_refuses_codes_that_do_not_fit(rng: np.random.Generator) -> Non
     rows = rng.standard_normal((BASE + 512, DIM), dtype=np.float32)
     index = grown(built(rows[:BASE]), rows[BASE:], 512)
     store = inside.store.of(index)
-    added, (native, _) = store.native_added(), store.native()
-    assert added is not None and native.codes is not None
+    assert store.added is not None and store.added.codes is not None and store.layout is not None
+    added = core.Codes(store.n_slots, DIM, store.added.codes, in_runs=True)
+    native = store.layout.native(BASE, DIM)
     none = np.empty(0, np.int64)
 
     def snapshot(codes: core.Codes | None, runs: Any = ((0, 512),), vectors: bool = True
@@ -320,7 +321,7 @@ def test_the_core_refuses_codes_that_do_not_fit(rng: np.random.Generator) -> Non
             snapshot(native.codes, runs)
     other = built(rows_like("gaussian", rng, BASE, DIM), "dot")
     with pytest.raises(ValueError, match="as those of the base"):
-        snapshot(inside.store.of(other).native()[0].codes)
+        snapshot(inside.store.snapshot_of(other).codes)
 
 
 @pytest.mark.parametrize("metric", reference.METRICS)

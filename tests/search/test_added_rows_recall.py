@@ -144,9 +144,9 @@ def test_queries_of_a_build_say_which_rows_come_first(rng: np.random.Generator) 
         index.add(rows[:BASE])
         index.build(queries, nearest=nearest)
         index.add(rows[BASE:])
-        room = added_of(index).room
-        assert room is not None and room.slots is not None
-        return float(rows[room.slots[:128], 0].mean())
+        codes = added_of(index).codes
+        assert codes is not None and codes.slots is not None
+        return float(rows[codes.slots[:128], 0].mean())
 
     queries = away + 0.1 * rng.standard_normal((600, DIM), dtype=np.float32)
     assert first(queries) < -0.4
@@ -407,8 +407,8 @@ def test_stops_by_hand(rng: np.random.Generator) -> None:
     sizes = Sizes(np.ones(n), None, None)
     runs = (Run(0, n, sizes), Run(n, 2 * n, sizes), Run(2 * n, 3 * n, sizes))
     order = np.concatenate([i * n + rng.permutation(n) for i in range(3)])
-    room: Any = type("Room", (), {"slots": (n_base + order).astype(np.int32)})
-    added = Added(room, 3 * n, runs, none, none)
+    codes: Any = type("Codes", (), {"slots": (n_base + order).astype(np.int32)})
+    added = Added(codes, codes, runs)
 
     def stops(of_runs: list[NDArray[np.int64]], missing: float) -> list[int]:
         places = np.concatenate([i * n + part for i, part in enumerate(of_runs)])

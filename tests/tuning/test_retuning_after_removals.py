@@ -157,15 +157,13 @@ def test_what_holds() -> None:
     tunings = inside.tuning.Tunings()
     alive = np.ones(1000, np.uint8)
     alive[:10] = 0
-    assert tunings.holds(3, alive, 10)  # there is no plan that could be wrong
+    assert tunings.holds(3, alive)  # there is no plan that could be wrong
     table = farann.Tuning(3, (np.inf,), (1.0,), (1.0,))
     guard: Any = object()
     tunings.keep(3, inside.tuning.Measured(table, guard, np.arange(1000)))
-    assert tunings.holds(3, None, 0) and tunings.holds(3, alive, 10)
+    assert tunings.holds(3, None) and tunings.holds(3, alive)
     alive[10] = 0
-    assert not tunings.holds(3, alive, 11)
-    del tunings.answers[3]
-    tunings.removed_before = 11
-    assert tunings.holds(3, alive, 11)
-    alive[11] = 0
-    assert not tunings.holds(3, alive, 12)
+    assert not tunings.holds(3, alive)
+    alive[:] = 1
+    del tunings.answers[3]  # of a file, which has no removed rows
+    assert tunings.holds(3, None) and not tunings.holds(3, alive)
