@@ -13,8 +13,10 @@ from farann.contract.index_spec import traits_of
 from farann.contract.names import check_keywords
 from farann.contract.row_types import row_type_for, to_rows
 from farann.index import Index
+from farann.quantize.scalar import center_of
 from farann.results import Hits, Selection
 from farann.runtime.pool import default_isa
+from farann.store.ids import IdMap
 from farann.store.store import Store
 
 
@@ -130,7 +132,9 @@ def _index_over(rows: npt.ArrayLike, metric: Metric, threads: int | None = None)
     row_type = row_type_for(rows.dtype) if isinstance(rows, np.ndarray) else "float32"
     index = Index(metric=metric, dtype=row_type, codes="float32", threads=threads)
     vectors = to_rows("rows", rows, None, row_type, normalized=index.metric == "cosine")
-    index._live.store = Store.over(vectors, index._live.spec)
+    index._live.store = Store(vectors.shape[1], index._live.spec).changed(
+        base=vectors, ids=IdMap.restored(None, len(vectors), 0), built=True,
+        center=center_of(vectors, index.metric == "cosine"))
     return index
 
 

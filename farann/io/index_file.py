@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import pairwise
 from math import inf, isfinite, isinf, nan
 from typing import Any, TypeAlias
@@ -236,13 +237,12 @@ def _layout_of(of: str, arrays: _Arrays, count: int, n_coded: int, dim: int,
         partitions = PartitionArrays.from_sections("partitions", arrays)
     layout = Layout(codes, partitions)
     try:
-        native = layout.native(count, dim)
+        native_codes, _ = layout.native(count, dim)
     except (TypeError, ValueError) as error:
         raise FormatError(f"the codes are not those of these rows: {error}") from None
     if codes.slots is not None and not _covers(codes.slots, codes.outliers, count):
         raise FormatError("the codes are not one of each row")
-    assert native.codes is not None
-    if partitions is not None and partitions.starts[-1] < native.codes.n_filled:
+    if partitions is not None and partitions.starts[-1] < native_codes.n_filled:
         raise FormatError("the partitions are not those of these codes: they leave rows out")
     if (codes.squares is None) != (not spec.metric.adds_squared_norm):
         raise FormatError("the codes are not those of this metric: l2 has squares, others none")
@@ -327,7 +327,7 @@ def _plain(value: Any) -> Any:
 def _restore_tables(tunings: Tunings, metadata: Mapping[str, Any], arrays: _Arrays, prefix: str,
                     store: Store) -> None:
     """Restore tables and guards; FormatError for what no index could have written."""
-    made: dict[int, Guard] = {}
+    guard_of = cache(lambda number: _guard_of(f"{prefix}guards.{number}", arrays, store))
     key = f"{prefix}tunings"
     try:
         for fields in metadata.get(key, []):
@@ -336,9 +336,7 @@ def _restore_tables(tunings: Tunings, metadata: Mapping[str, Any], arrays: _Arra
                 raise ValueError(number)
             tunings.by_k[tuning.k] = tuning
             if number is not None:
-                if number not in made:
-                    made[number] = _guard_of(f"{prefix}guards.{number}", arrays, store)
-                tunings.guards[tuning.k] = made[number]
+                tunings.guards[tuning.k] = guard_of(number)
     except FormatError:
         raise
     except (TypeError, ValueError, OverflowError, KeyError, IndexError, AttributeError):

@@ -75,31 +75,25 @@ class Added(NamedTuple):
         waiting = np.concatenate([self.waiting, new])
         if len(waiting) < LEAST_RUN or n_base + len(tail) > coding.MOST_ORDERED:
             return self._replace(waiting=waiting)
-        return self._coded(base, tail, waiting, n_base, center, spec, isa, queries())
-
-    @ieee_arithmetic()
-    def _coded(self, base: CodeArrays, tail: RowArray, waiting: Int64Array, n_base: int,
-               center: Float64Array, spec: IndexSpec, isa: str, queries: Float32Array) -> Added:
-        measured = coding.sizes_like(base, tail[waiting], center, spec, isa)
-        fit = measured.largest <= _LARGEST_ADDED * base.largest
-        large = np.concatenate([self.large, waiting[~fit]])
-        # Rows that would not fill a panel wait on.
-        now = np.flatnonzero(fit)
-        now, later = np.split(now, [len(now) // _PANEL * _PANEL])
-        if len(now) == 0:
-            return self._replace(waiting=waiting[later], large=large)
-        kept = self._kept_beside(len(now))
-        merged = self.runs[len(kept):]
-        rows = np.concatenate([*(self._rows_of(run, n_base) for run in merged), waiting[now]])
-        sizes = measured.of(now)
-        if merged:
-            sizes = merged[0].sizes.and_of([*(run.sizes for run in merged[1:]), sizes])
-        codes = coding.code_like(base, tail[rows], sizes, center, spec, isa, queries)
-        assert codes.slots is not None
-        sizes = sizes.of(codes.slots)
-        codes = replace(codes, slots=(n_base + rows)[codes.slots].astype(np.int32))
-        added = self._replace(runs=kept, waiting=waiting[later], large=large)
-        return added._with(codes, sizes)
+        with ieee_arithmetic():
+            measured = coding.sizes_like(base, tail[waiting], center, spec, isa)
+            fit = measured.largest <= _LARGEST_ADDED * base.largest
+            large = np.concatenate([self.large, waiting[~fit]])
+            # Rows that would not fill a panel wait on.
+            now = np.flatnonzero(fit)
+            now, later = np.split(now, [len(now) // _PANEL * _PANEL])
+            if len(now) == 0:
+                return self._replace(waiting=waiting[later], large=large)
+            kept = self._kept_beside(len(now))
+            merged = self.runs[len(kept):]
+            rows = np.concatenate([*(self._rows_of(run, n_base) for run in merged), waiting[now]])
+            sizes = Sizes.joined([*(run.sizes for run in merged), measured.of(now)])
+            codes = coding.code_like(base, tail[rows], sizes, center, spec, isa, queries())
+            assert codes.slots is not None
+            sizes = sizes.of(codes.slots)
+            codes = replace(codes, slots=(n_base + rows)[codes.slots].astype(np.int32))
+            added = self._replace(runs=kept, waiting=waiting[later], large=large)
+            return added._with(codes, sizes)
 
     def _kept_beside(self, n: int) -> tuple[Run, ...]:
         """The runs that aren't merged when n rows are coded."""

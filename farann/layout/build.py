@@ -251,26 +251,19 @@ def _in_order(task: _Task) -> Made:
         order = whole_panels(task.coded if as_rows_lie else builder.by_size(task.coded))
         arrays = builder.lay_out(order, width=spec.width, shape=task.shape)
         return _made(task, replace(arrays, slots=None) if as_rows_lie else arrays, None)
-    bounds_tell, mean_query = False, None
+    others = np.delete(np.arange(n), np.concatenate([first, builder.extents.outliers]))
+    bounds_tell, key_bound, sizes, mean_query = False, None, None, None
     if task.cost_model is not None:
         bounds_tell, mean_query = task.cost_model.key_bounds_pay(task.query_vectors)
-    others = np.delete(np.arange(n), np.concatenate([first, builder.extents.outliers]))
-    key_bound = sizes = direction = None
-    if mean_query is not None:
-        direction = mean_query.direction
-        sizes = builder.sizes(direction)
-        assert sizes.along is not None and sizes.lengths is not None
-        key_bound = mean_query.optimistic_score(sizes.along, sizes.lengths)
-    elif task.cost_model is not None and (bounds_tell or not spec.metric.normalized):
         # Long rows are likelier answers than short ones; unit vectors all have one length.
-        sizes = builder.sizes()
-        key_bound = sizes.lengths
-    order = whole_panels(np.concatenate([
-        builder.by_size_in_parts(first, _HUBS_A_PART),
-        builder.by_size(others) if key_bound is None else builder.by_key_bound(others, key_bound)]))
+        if bounds_tell or not spec.metric.normalized:
+            sizes = builder.sizes(mean_query and mean_query.direction)
+            key_bound = sizes.key_bound(mean_query)
+    order = whole_panels(np.concatenate([builder.by_size_in_parts(first, _HUBS_A_PART),
+                                         builder.by_key_bound(others, key_bound)]))
     arrays = builder.lay_out(order, task.pca_filter, spec.width, task.shape)
     if bounds_tell and sizes is not None:
-        arrays = builder.with_key_bounds(arrays, order, sizes, direction)
+        arrays = builder.with_key_bounds(arrays, order, sizes, mean_query and mean_query.direction)
     return _made(task, arrays, None)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -18,7 +18,6 @@ from farann.quantize.records import (
     CodeArrays,
     CodeBounds,
     Layout,
-    Native,
     Origins,
     empty_halves,
 )
@@ -57,15 +56,22 @@ class Sizes(NamedTuple):
     lengths: Float64Array | None = None
     along: Float64Array | None = None  # the mean query direction
 
+    def key_bound(self, mean_query: MeanQueryDirection | None) -> Float64Array | None:
+        """A measure that grows with the largest keys of rows; None: there is none."""
+        if mean_query is None or self.along is None or self.lengths is None:
+            return self.lengths
+        return mean_query.optimistic_score(self.along, self.lengths)
+
     def of(self, rows: npt.NDArray[np.integer[Any]]) -> Sizes:
         """Select the measures of some of the rows."""
         parts: Any = (None if part is None else part[rows] for part in self)
         return Sizes(*parts)
 
-    def and_of(self, others: Sequence[Sizes]) -> Sizes:
-        """These measures, and those of other rows behind them."""
+    @staticmethod
+    def joined(several: Iterable[Sizes]) -> Sizes:
+        """The measures of several sets of rows, one after the other."""
         joined: Any = (None if parts[0] is None else np.concatenate(parts)
-                       for parts in zip(self, *others, strict=True))
+                       for parts in zip(*several, strict=True))
         return Sizes(*joined)
 
 
@@ -95,9 +101,12 @@ class Builder(NamedTuple):
         parts = [self.by_size(slots[i : i + part]) for i in range(0, len(slots), part)]
         return np.concatenate([slots[:0], *parts])
 
-    def by_key_bound(self, slots: Int64Array, key_bound: Float64Array,
+    def by_key_bound(self, slots: Int64Array, key_bound: Float64Array | None,
                      part: int = _PART_BY_LENGTH) -> Int64Array:
-        """Slots by the bounds of their rows' keys, the largest first; by size in parts."""
+        """Slots by the bounds of their rows' keys, the largest first, by size in parts; by size
+        alone where there are no bounds."""
+        if key_bound is None:
+            return self.by_size(slots)
         order = slots[np.argsort(-key_bound[slots], kind="stable")]
         return self.by_size_in_parts(order, part)
 
@@ -148,13 +157,12 @@ class Builder(NamedTuple):
 
     def snapshot(self, layout: Layout | None = None, vectors: bool = True) -> _core.Snapshot:
         """A snapshot of the rows as they would be searched."""
-        base, native = self.rows, Native()
+        base, codes, partitions = self.rows, None, None
         if layout is not None:
-            native = layout.native(*base.shape)
+            codes, partitions = layout.native(*base.shape)
             base = base if vectors else base[layout.codes.outliers]
         return _core.Snapshot(base, self.rows[:0], None, None, self.center, self.metric.number,
-                              self.isa, codes=native.codes, partitions=native.partitions,
-                              vectors=vectors)
+                              self.isa, codes=codes, partitions=partitions, vectors=vectors)
 
     def answers(self, queries: Float32Array, k: int = ORDER_K, nearest: bool = False,
                 layout: Layout | None = None, vectors: bool = True) -> Int64Array:
@@ -244,26 +252,22 @@ class Builder(NamedTuple):
         With a `rest_step` scales are such that what is outside the basis fits its 127 steps. What
         rows are along the basis is computed twice, as it takes much memory."""
         n, m = len(self.rows), len(basis)
-        largest, rest = np.zeros(n), np.zeros(n)
-
-        def coded_vectors(block: slice) -> Float64Array:
-            vectors = self.vectors(block)
-            vectors[places[block] < 0] = 0.0  # float32 might not hold outliers
-            return vectors
+        largest, rest = np.empty(n), np.empty(n)
 
         def measure(block: slice) -> None:
-            vectors = coded_vectors(block)
+            vectors = self.vectors(block)
             along = basis.along(vectors)
             largest[block] = np.abs(along).max(axis=1)
             rest[block] = basis.residual_norms(vectors, along)
 
         each(measure, blocks_of(n), self.threads)
         # The floor: of rows that hardly lie along the basis, scales must not grow beyond float32.
-        longest = max(float(largest.max()) * (1.0 + _UP32), 1e-6 * float(rest.max()), 1e-28)
-        room = np.maximum(largest_of_panels(largest, order) * (1.0 + _UP32),
-                          longest / _core.CODE_SPAN)
+        room = largest_of_panels(largest, order) * (1.0 + _UP32)
+        outside = largest_of_panels(rest, order)
+        longest = max(float(room.max()), 1e-6 * float(outside.max()), 1e-28)
+        room = np.maximum(room, longest / _core.CODE_SPAN)
         if rest_step:
-            room = np.maximum(room, largest_of_panels(rest, order) / (rest_step * (1.0 - _UP32)))
+            room = np.maximum(room, outside / (rest_step * (1.0 - _UP32)))
         inv_scale = (127.0 / room).astype(np.float32)
         of_row = np.where(places >= 0, inv_scale[np.maximum(places, 0) // _core.code_rows(1)],
                           np.float32(0.0))
@@ -274,7 +278,9 @@ class Builder(NamedTuple):
         extremes: list[list[float]] = []  # of blocks, in any order
 
         def code(block: slice) -> None:
-            exact = basis.along(coded_vectors(block)).astype(np.float32).astype(np.float64)
+            exact = basis.along(self.vectors(block))
+            exact[places[block] < 0] = 0.0  # float32 might not hold outliers
+            exact = exact.astype(np.float32).astype(np.float64)
             scaled = exact * of_row[block, None]
             whole = np.clip(np.rint(scaled), -127.0, 127.0)
             codes = np.full((len(exact), panels.shape[1]), 128, np.uint8)
@@ -337,12 +343,10 @@ def code_like(base: CodeArrays, rows: RowArray, sizes: Sizes, center: Float64Arr
     some = queries[:: -(-len(queries) // max(len(rows) // _ROWS_A_RUN_QUERY, _LEAST_RUN_QUERIES))]
     hubs = answering(builder.answers(np.ascontiguousarray(some)), len(rows))
     first = builder.by_size_in_parts(hubs, part)
-    rest, key_bound = np.delete(np.arange(len(rows)), hubs), sizes.lengths
-    if direction is not None and sizes.along is not None and key_bound is not None:
-        key_bound = MeanQueryDirection(direction, 1.0, 1.0).optimistic_score(sizes.along, key_bound)
-    ordered = (builder.by_size(rest) if key_bound is None
-               else builder.by_key_bound(rest, key_bound, part))
-    order = whole_panels(np.concatenate([first, ordered]))
+    key_bound = sizes.key_bound(
+        None if direction is None else MeanQueryDirection(direction, 1.0, 1.0))
+    rest = builder.by_key_bound(np.delete(np.arange(len(rows)), hubs), key_bound, part)
+    order = whole_panels(np.concatenate([first, rest]))
     arrays = builder.lay_out(order, base.pca_filter, rest_step=base.bounds.rest_step)
     if key_bound is None:
         return arrays

@@ -8,7 +8,7 @@ from farann import _core
 from farann._types import Float64Array, Int32Array, Int64Array
 from farann.layout.coding import Builder, whole_panels
 from farann.quantize.records import PartitionArrays
-from farann.quantize.scalar import blocks_of, largest_of_panels, parts_of
+from farann.quantize.scalar import Extents, blocks_of, largest_of_panels, parts_of
 from farann.quantize.transform import Moment
 from farann.runtime.process import each
 
@@ -48,9 +48,8 @@ def describe(builder: Builder, labels: Int32Array, starts: Int64Array,
     nowhere, extents = np.zeros(means.shape[1]), np.empty(n)
     _core.code_extents(means32, nowhere, False, *transform, isa, extents)
     limit = max(float(extents.max()), 1e-28)
-    room = np.maximum(largest_of_panels(extents, whole_panels(np.arange(n))),
-                      limit / _core.CODE_SPAN)
-    inv_scale = (127.0 / room).astype(np.float32)
+    inv_scale = Extents(transform, extents, limit, np.empty(0, np.int64)).inv_scale(
+        largest_of_panels(extents, whole_panels(np.arange(n))))
     of_mean = np.repeat(inv_scale, _core.code_rows(1))[:n]
     codes = np.empty((n, transform.width + 4), np.uint8)
     coded = np.empty((n, transform.width), np.uint8)

@@ -86,16 +86,14 @@ def samples_for(rows: RowArray, queries: Float32Array | None, unused: Float32Arr
     None for the first: rows serve as queries. The second are from `unused` if there are any.
     `nearest`: rows that serve as queries are mirrored, for the nearest rows.
     """
-    n = len(rows)
-    used = sampled(n, n, rows.shape[1], spec.seed) if n else np.empty(0, np.int64)
-    if nearest and n and (queries is None or len(queries) == 0):
+    n, dim = rows.shape
+    used = sampled(n, n, dim, spec.seed)
+    if nearest and (queries is None or len(queries) == 0):
         queries = spec.metric.mirrored(_core.widened(rows[used]))
-    if n == 0:
-        return queries, np.empty(rows.shape, np.float32)
     number = int(np.clip(_ANSWERS_WORK / rows.size, _LEAST_HELD_OUT, _MOST_HELD_OUT))
     if unused is not None and len(unused):
         return queries, unused[:number]
-    fresh = np.setdiff1d(np.arange(n), used, assume_unique=True)
+    fresh = np.delete(np.arange(n), used)
     draw = np.random.default_rng([spec.seed, 2])
     others = _core.widened(rows[np.sort(draw.choice(fresh, min(number, len(fresh)), False))])
     return queries, spec.metric.mirrored(others) if nearest else others

@@ -157,61 +157,48 @@ def _some_of(rows: RowArray, least: int) -> RowArray:
     return rows[:: max(1, len(rows) // least)]
 
 
-class _Compared(NamedTuple):
-    """The terms of |x - m|^2 that vectors x are compared by: -2 m, (n, dim), and |m|^2."""
-
-    lines: Float32Array
-    squares: Float32Array
-
-    @classmethod
-    def of(cls, means: Float32Array, space: Space | None = None) -> _Compared:
-        """Prepare means; they are weighed again instead of all rows, as <W x, m> is <x, W m>."""
-        lines = means if space is None else space.weighed(means)
-        squares = np.einsum("ij,ij->i", means, means, dtype=np.float64).astype(np.float32)
-        return cls(np.float32(-2.0) * lines, squares)
-
-    def distances(self, vectors: Float32Array, only: slice = slice(None)) -> Float32Array:
-        """The squares of distances to some of all, less those of the vectors."""
-        distances: Float32Array = vectors @ self.lines[only].T
-        distances += self.squares[only]
-        return distances
+def _compared(means: Float32Array, space: Space) -> Float32Array:
+    """Make lines (n, dim + 1) whose products with (x, 1) are the squares of the distances of x from
+    means, less that of x; means are weighed again instead of all rows, as <W x, m> is <x, W m>."""
+    squares = np.einsum("ij,ij->i", means, means, dtype=np.float64)
+    return np.column_stack([-2.0 * space.weighed(means), squares]).astype(np.float32)
 
 
 def _labels(rows: RowArray, space: Space, means: Means, threads: int,
             progress: Progress = False) -> Int32Array:
     """The partition of each row."""
     labels = np.empty(len(rows), np.int32)
-    partitions, parts, starts = _Compared.of(means.partitions, space), None, means.starts
-    if means.parts is not None and len(means.partitions) > _MOST_COMPARED:
-        parts = _Compared.of(means.parts, space)
+    partitions, parts, starts = _compared(means.partitions, space), None, means.starts
+    if means.parts is not None and len(partitions) > _MOST_COMPARED:
+        parts = _compared(means.parts, space)
 
     def find(block: slice) -> None:
-        vectors = np.concatenate([_moderate(rows[some], space.center, space.normalized)
-                                  for some in parts_of(block)])
+        points = np.ones((block.stop - block.start, rows.shape[1] + 1), np.float32)
+        for some in parts_of(slice(0, len(points))):
+            points[some, :-1] = _moderate(rows[block][some], space.center, space.normalized)
         if parts is None or starts is None:
-            for some in parts_of(slice(0, len(vectors)), _COMPARED_AT_ONCE):
-                labels[block][some] = partitions.distances(vectors[some]).argmin(axis=1)
+            for some in parts_of(slice(0, len(points)), _COMPARED_AT_ONCE):
+                labels[block][some] = (points[some] @ partitions.T).argmin(axis=1)
             return
-        near = np.argpartition(parts.distances(vectors), _PARTS_COMPARED,
-                               axis=1)[:, :_PARTS_COMPARED]
-        labels[block] = _best_of_parts(vectors, near, starts, partitions)
+        near = np.argpartition(points @ parts.T, _PARTS_COMPARED, axis=1)[:, :_PARTS_COMPARED]
+        labels[block] = _best_of_parts(points, near, starts, partitions)
 
     each(find, blocks_of(len(rows)), threads, "assigning rows to partitions", progress)
     return labels
 
 
-def _best_of_parts(vectors: Float32Array, near: npt.NDArray[np.intp], starts: Int64Array,
-                   partitions: _Compared) -> Int32Array:
-    """The partition nearest to each vector among those of its p nearest parts, `near` (n, p)."""
-    best = np.full(len(vectors), np.inf, np.float32)
-    labels = np.zeros(len(vectors), np.int32)
+def _best_of_parts(points: Float32Array, near: npt.NDArray[np.intp], starts: Int64Array,
+                   partitions: Float32Array) -> Int32Array:
+    """The partition nearest to each point among those of its p nearest parts, `near` (n, p)."""
+    best = np.full(len(points), np.inf, np.float32)
+    labels = np.zeros(len(points), np.int32)
     order = np.argsort(near, axis=None, kind="stable")
     bounds = np.searchsorted(near.ravel()[order], np.arange(len(starts)))
     for p in range(len(starts) - 1):
         members = order[bounds[p] : bounds[p + 1]] // near.shape[1]
         if len(members) == 0 or starts[p] == starts[p + 1]:
             continue
-        distances = partitions.distances(vectors[members], slice(starts[p], starts[p + 1]))
+        distances = points[members] @ partitions[starts[p] : starts[p + 1]].T
         found = distances.argmin(axis=1)
         least = distances[np.arange(len(members)), found]
         better = least < best[members]

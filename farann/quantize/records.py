@@ -211,25 +211,18 @@ class PartitionArrays(Record):
         return means
 
 
-class Native(NamedTuple):
-    """A layout as the core has it."""
-
-    codes: _core.Codes | None = None
-    partitions: _core.Partitions | None = None
-
-
 class Layout(NamedTuple):
     """Codes of all rows of a base, with scales, squares and error bounds."""
 
     codes: CodeArrays
     partitions: PartitionArrays | None = None
 
-    def native(self, n_rows: int, dim: int) -> Native:
+    def native(self, n_rows: int, dim: int) -> tuple[_core.Codes, _core.Partitions | None]:
         """The core's layout; ValueError or TypeError if its parts don't fit."""
         arrays, parts = self
         codes = arrays.made(_core.Codes, n_rows, dim)
-        return Native(codes, None if parts is None else parts.made(
-            _core.Partitions, arrays.transform.n_coded, len(arrays.panels)))
+        return codes, None if parts is None else parts.made(
+            _core.Partitions, arrays.transform.n_coded, len(arrays.panels))
 
 
 class Origins(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,7 +100,8 @@ class IdMap:
 
     def grown(self, ids: Int64Array) -> IdMap:
         """The map with one more slot for each of `ids`, which must be new."""
-        new, n = copy(self), self._count + len(ids)
+        new, n = IdMap(), self._count + len(ids)
+        new.__dict__.update(self.__dict__)
         if len(ids) == 0:
             return new
         new._count, new.next = n, max(self.next, int(ids.max()) + 1)

@@ -118,16 +118,6 @@ class Store:
         ids, labels = labels_left(ids, self.labels)
         return {"ids": ids, "labels": labels, "groups": groups, "alive": None, "n_removed": 0}
 
-    @classmethod
-    def over(cls, rows: RowArray, spec: IndexSpec) -> Store:
-        """A built store over rows that it doesn't copy."""
-        from farann.quantize.scalar import center_of
-
-        store = cls(rows.shape[1], spec)
-        store.base, store.ids = rows, IdMap.restored(None, len(rows), 0)
-        store.center, store.built = center_of(rows, spec.metric.normalized), True
-        return store
-
     @property
     def tail(self) -> RowArray:
         """Rows added since the last build."""
@@ -304,7 +294,7 @@ class Store:
         if queries is not None and len(queries):
             order_queries = few_of(self.spec.metric.mirrored(queries) if nearest else queries)
         center, made = center_of(base, self.spec.metric.normalized), Made()
-        if self.spec.codes != "float32":
+        if self.spec.codes != "float32" and len(base):
             queries, held = samples_for(base, queries, unused, self.spec, nearest)
             made = make_codes(base, center, self.spec, default_isa(), queries, progress,
                               threads, held, nearest and self.spec.metric.adds_squared_norm)

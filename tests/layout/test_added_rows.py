@@ -304,21 +304,21 @@ def test_the_core_refuses_codes_that_do_not_fit(rng: np.random.Generator) -> Non
     store = inside.store.of(index)
     assert store.added is not None and store.added.codes is not None and store.layout is not None
     added = core.Codes(store.n_slots, DIM, store.added.codes, in_runs=True)
-    native = store.layout.native(BASE, DIM)
+    codes, _ = store.layout.native(BASE, DIM)
     none = np.empty(0, np.int64)
 
-    def snapshot(codes: core.Codes | None, runs: Any = ((0, 512),), vectors: bool = True
+    def snapshot(of_base: core.Codes | None, runs: Any = ((0, 512),), vectors: bool = True
                  ) -> core.Snapshot:
         runs = np.array(runs, np.int64)
         return core.Snapshot(store.base, store.tail, None, None, store.center, 0, index.isa,
-                             codes=codes, vectors=vectors, added=added, runs=runs, uncoded=none)
+                             codes=of_base, vectors=vectors, added=added, runs=runs, uncoded=none)
 
-    snapshot(native.codes)
+    snapshot(codes)
     with pytest.raises(ValueError, match="as those of the base"):
         snapshot(None)
     for runs in ([[0, 8]], [[-16, 16]], [[0, 528]], [[32, 16]], [[0, 16, 32]]):
         with pytest.raises(ValueError, match="whole panels"):
-            snapshot(native.codes, runs)
+            snapshot(codes, runs)
     other = built(rows_like("gaussian", rng, BASE, DIM), "dot")
     with pytest.raises(ValueError, match="as those of the base"):
         snapshot(inside.store.snapshot_of(other).codes)
