@@ -6,11 +6,10 @@ It imports the public package alone, and files; nothing imports it but ``python 
 from __future__ import annotations
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 
 from farann.cli.arguments import USAGE_ERROR, parser_of_commands, refuse
@@ -49,21 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         module = import_module(
             f"farann.cli.{'posneg' if arguments.command == 'posneg' else 'commands'}")
         with _standard_input(arguments):
-            status: int = getattr(module, arguments.command)(arguments)
+            status: int | None = getattr(module, arguments.command)(arguments)
         sys.stdout.flush()
-        return status
+        return status or 0
     except SystemExit as leaving:  # argparse has said what there is to say
         return leaving.code if isinstance(leaving.code, int) else USAGE_ERROR
     except KeyboardInterrupt:
         print("farann: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        try:  # or Python complains at exit of what is still in the buffer
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())
-            os.close(nowhere)
-        except (OSError, io.UnsupportedOperation):
-            pass
+        with suppress(OSError):  # or Python complains at exit about the rest of the buffer
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except USER_ERRORS as error:
         text = blaming_options(_one_line(error), arguments)

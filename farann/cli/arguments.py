@@ -205,10 +205,7 @@ examples:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, and whose texts are laid out as they should appear."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE_ERROR, f"farann: error: {message} (see {self.prog} --help)\n")
@@ -235,7 +232,8 @@ Add = Callable[..., None]
 def _texts(text: str) -> dict[str, Any]:
     """The texts of a command: what it does, and examples."""
     about, examples, rest = text.partition("\n\nexamples:\n")
-    return {"description": about, "epilog": (examples + rest).strip("\n")}
+    return {"description": about, "epilog": (examples + rest).strip("\n"),
+            "formatter_class": argparse.RawDescriptionHelpFormatter}
 
 
 def _command(commands: Any, name: str, short: str, text: str) -> Add:

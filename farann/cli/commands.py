@@ -59,7 +59,7 @@ OPTIONS = ("k", "weight", "likes_by", "diversity", "recall", "epsilon", "budget"
            "threads")
 
 
-def build(arguments: argparse.Namespace) -> int:
+def build(arguments: argparse.Namespace) -> None:
     """Make an index of a file of vectors."""
     if arguments.output == STREAM:
         raise ValueError("--output: an index is written to a file, not to standard output")
@@ -101,7 +101,6 @@ def build(arguments: argparse.Namespace) -> int:
     else:
         note(arguments, f"{output}: {counted(len(index), 'row')} of dimension {index.dim}, "
              f"{index.metric}, {size(room)}, in {seconds:.1f} s")
-    return 0
 
 
 def _column(given: str | None) -> str | None:
@@ -114,7 +113,7 @@ def _print_json(facts: dict[str, Any]) -> None:
     print(json.dumps(facts, indent=2))
 
 
-def search(arguments: argparse.Namespace) -> int:
+def search(arguments: argparse.Namespace) -> None:
     """Answer the queries of a file."""
     method, given = _question(arguments)
     output, kind = _output(arguments, "results", ("npz", "csv", "parquet", "jsonl"),
@@ -168,7 +167,6 @@ def search(arguments: argparse.Namespace) -> int:
     a_query = f", {seconds / n * 1e6:,.0f} us each" if n else ""
     note(arguments, f"{counted(n, 'query', 'queries')} of {counted(len(index), 'row')} "
          f"in {seconds:.3f} s{a_query}")
-    return 0
 
 
 def _question(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
@@ -238,7 +236,7 @@ def _has_strings(index: Index) -> bool:
     return index._live.store is not None and index._live.store.labels is not None
 
 
-def tune(arguments: argparse.Namespace) -> int:
+def tune(arguments: argparse.Namespace) -> None:
     """Measure recall and cost, and keep the table in the index file."""
     plot = _plotter(arguments)
     index = _loaded(arguments.index)
@@ -248,7 +246,6 @@ def tune(arguments: argparse.Namespace) -> int:
     index.save(arguments.index)
     _print_tuning(table, arguments.json)
     plot(table.plot)
-    return 0
 
 
 def _print_tuning(table: Tuning, as_json: bool) -> None:
@@ -265,7 +262,7 @@ def _print_tuning(table: Tuning, as_json: bool) -> None:
     say(f"{table.fastest}; search with --recall {table.target:g}", "bold green", sys.stdout)
 
 
-def info(arguments: argparse.Namespace) -> int:
+def info(arguments: argparse.Namespace) -> None:
     """Tell what is in an index file."""
     # Without mmap every byte is read, and checked.
     index = _loaded(arguments.index, mmap=not arguments.verify)
@@ -285,7 +282,7 @@ def info(arguments: argparse.Namespace) -> int:
     }
     if arguments.json:
         _print_json(facts)
-        return 0
+        return
     parts = ", ".join(f"{size(room)} {part}" for part, room in facts["bytes"].items() if room)
     lines = {
         "rows": f"{facts['rows']:,}",
@@ -304,10 +301,9 @@ def info(arguments: argparse.Namespace) -> int:
         "checked": "every byte" if arguments.verify else "the structure (--verify checks all)",
     }
     terminal.print_facts(arguments.index, lines)
-    return 0
 
 
-def select(arguments: argparse.Namespace) -> int:
+def select(arguments: argparse.Namespace) -> None:
     """Choose rows of a file or an index, and write their ids."""
     if arguments.k is None and arguments.radius is None and arguments.per_group is None:
         raise ValueError("give -k, how many rows to choose, or --radius, or --per-group")
@@ -347,10 +343,9 @@ def select(arguments: argparse.Namespace) -> int:
     if isinstance(chosen, Spaced):
         what = f"last one's score is {last}, the radius {chosen.radius}"
     note(arguments, f"{where}{len(chosen.ids):,} of {counted(len(index), 'row')}; the {what}")
-    return 0
 
 
-def pairs(arguments: argparse.Namespace) -> int:
+def pairs(arguments: argparse.Namespace) -> None:
     """Write all pairs of rows of a file or an index within a radius."""
     output, kind = _output(arguments, "pairs", ("csv", "parquet", "npz", "json"), "csv")
     index = _index_of(arguments)
@@ -358,10 +353,9 @@ def pairs(arguments: argparse.Namespace) -> int:
                                progress=is_shown(arguments))
     results.write(output, kind, [found])
     note(arguments, f"{counted(len(found.ids), 'pair')} of {counted(len(index), 'row')}")
-    return 0
 
 
-def diameter(arguments: argparse.Namespace) -> int:
+def diameter(arguments: argparse.Namespace) -> None:
     """Print the two rows of a file or an index that are furthest apart."""
     index = _index_of(arguments)
     if len(index) < 2:
@@ -373,7 +367,6 @@ def diameter(arguments: argparse.Namespace) -> int:
     else:
         a, b = map(printable, found.ids)
         print(f"{name} {found.score:.8g} of {a} and {b}")
-    return 0
 
 
 def _loaded(file: str, *, mmap: bool = False) -> Index:

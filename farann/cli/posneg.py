@@ -40,7 +40,7 @@ class Log(NamedTuple):
         return Log(self.users[rows], self.items[rows], self.liked[rows], times)
 
 
-def posneg(arguments: argparse.Namespace) -> int:
+def posneg(arguments: argparse.Namespace) -> None:
     """Compare ways of ranking on the end of a log."""
     _check(arguments)
     log = _read_log(arguments)
@@ -70,13 +70,12 @@ def posneg(arguments: argparse.Namespace) -> int:
         print(json.dumps({**found.to_dict(), "labels": len(test.items), "warnings": remarks,
                           "models": [report._asdict() for report in ranker.report],
                           "findings": [finding._asdict() for finding in wrong]}, indent=2))
-        return 0
+        return
     print(found)
     for finding in wrong:
         print(f"\n{finding.kind}: {finding.message}")
     for remark in dict.fromkeys(remarks):
         note(arguments, remark)
-    return 0
 
 
 def _check(arguments: argparse.Namespace) -> None:

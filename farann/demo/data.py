@@ -5,12 +5,11 @@ Packages are not imported: their files are all that is of use here, and nothing 
 
 from __future__ import annotations
 
-import csv
 import gzip
 import importlib.metadata
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -174,13 +173,14 @@ def load_films() -> Films:
     names, folder = ("ml-100k.inter", "ml-100k.item"), Path(sys.prefix) / _FILMS
     files = ([folder / name for name in names] if folder.exists()
              else _files_of(MOVIELENS, *names))
-    rated, named = map(_table, files)
-    titles = {row[0]: f"{row[1]} ({row[2]})" for row in named}
-    users, films = (np.unique([row[i] for row in rated], return_inverse=True) for i in (0, 1))
+    rated, named = (np.loadtxt(file, str, comments=None, delimiter="\t", skiprows=1,
+                               usecols=(0, 1, 2), encoding="utf-8") for file in files)
+    titles = {film: f"{title} ({year})" for film, title, year in named.tolist()}
+    users, films = (np.unique(column, return_inverse=True) for column in rated.T[:2])
     about = (f"MovieLens 100K: {len(rated):,} ratings of {len(films[0]):,} films by "
              f"{len(users[0]):,} people")
-    stars = np.array([float(row[2]) for row in rated])
-    return Films(about, users[1], films[1], stars, [titles.get(film, film) for film in films[0]])
+    return Films(about, users[1], films[1], rated[:, 2].astype(np.float64),
+                 [titles.get(film, film) for film in films[0].tolist()])
 
 
 def make_films() -> Films:
@@ -210,9 +210,3 @@ def _files_of(package: str, *names: str) -> list[Path]:
     if not found.keys() >= set(names):
         raise ImportError(f"the package {package} is not the one expected")
     return [found[name] for name in names]
-
-
-def _table(path: Path) -> list[list[Any]]:
-    """Rows of a tab-separated file, without its head."""
-    with open(path, encoding="utf-8", newline="") as file:
-        return list(csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))[1:]
