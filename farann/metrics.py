@@ -219,9 +219,8 @@ def reliability(probabilities: npt.ArrayLike, labels: npt.ArrayLike, bins: int =
     Reliability
     """
     chance, label = _columns(probabilities=probabilities, labels=labels)
-    if len(chance) and not ((chance >= 0) & (chance <= 1)).all():
-        raise ValueError("probabilities: expected numbers between 0 and 1, got "
-                         f"{chance[~((chance >= 0) & (chance <= 1))][0]}")
+    if len(wrong := chance[(chance < 0) | (chance > 1)]):
+        raise ValueError(f"probabilities: expected numbers between 0 and 1, got {wrong[0]}")
     checks.to_choice("strategy", strategy, ("uniform", "quantile"))
     steps = np.linspace(0.0, 1.0, checks.to_int("bins", bins, 1, _MOST_BINS) + 1)
     if strategy == "quantile" and len(chance):

@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import glob
-import io
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,8 @@ from numpy.typing import ArrayLike
 
 from farann._types import Progress, RowArray
 from farann.contract.row_types import STORED, row_type_for, to_row_type, to_rows
-from farann.io.files import open_regular, replacing
+from farann.io.files import replacing
+from farann.io.text import text_lines
 from farann.io.vector_content import Array, Reader
 from farann.io.vector_formats import FORMATS, format_of, look
 from farann.runtime.progress import told
@@ -408,10 +408,9 @@ def _integers(path: Path, name: str | None, kinds: str, max_bytes: int | None) -
 
 def _text_lines(path: Path) -> Iterator[Array]:
     """Read the integers of each line of a text file."""
-    with io.TextIOWrapper(open_regular(path), "utf-8-sig", "replace") as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                yield np.array([int(word) for word in line.replace(",", " ").split()], np.int64)
-            except (ValueError, OverflowError):
-                raise ValueError(f"{path}: line {number}: expected int64 ids, got "
-                                 f"{line.strip()[:40]!r}") from None
+    for number, line in enumerate(text_lines(path), 1):
+        try:
+            yield np.array([int(word) for word in line.replace(",", " ").split()], np.int64)
+        except (ValueError, OverflowError):
+            raise ValueError(f"{path}: line {number}: expected int64 ids, got "
+                             f"{line.strip()[:40]!r}") from None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann.io.files import open_regular
-from farann.io.text import SEPARATORS
+from farann.io.text import SEPARATORS, text_lines
 from farann.io.vector_content import Wanted, naming
 from farann.io.vector_formats import columns_of, kinds_of
 from farann.vectors import open_vectors, read_id_lists, read_ids, split_name
@@ -59,8 +57,8 @@ def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None, default: s
     path, name = split_name(file)
     if path.suffix.lower() == ".txt":
         if strings is None:
-            strings = not _are_integers(next(_lines(path), ""))
-        return list(_lines(path)) if strings else read_ids(file)
+            strings = not _are_integers(next(text_lines(path), ""))
+        return list(text_lines(path)) if strings else read_ids(file)
     kinds = kinds_of(path)
     if not kinds:
         return read_ids(file, max_bytes=max_bytes)
@@ -113,16 +111,10 @@ def read_lists(file: str, n: int | None, max_bytes: int | None, strings: bool) -
     if path.suffix != ".txt":
         raise ValueError(f"{path}: expected .txt with a line a query and tabs between ids, as the "
                          "index has string ids")
-    lists = [[word for word in line.split("\t") if word] for line in _lines(path)]
+    lists = [[word for word in line.split("\t") if word] for line in text_lines(path)]
     if n is not None and len(lists) != n:
         raise ValueError(f"{path}: expected a list for each query ({n}), got {len(lists)}")
     return lists
-
-
-def _lines(path: Path) -> Iterator[str]:
-    with io.TextIOWrapper(open_regular(path), "utf-8-sig", newline="\n") as stream, naming(path):
-        for line in stream:
-            yield line.removesuffix("\n").removesuffix("\r")
 
 
 def _are_integers(line: str) -> bool:

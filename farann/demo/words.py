@@ -181,10 +181,7 @@ class Numpy:
         if metric == "l2":  # the row's part of the squared distance
             columns = np.vstack([-2 * columns, squares])
         else:
-            columns *= -1
-            if metric == "cosine":
-                columns /= np.sqrt(squares)
-        self.metric = metric
+            columns /= -np.sqrt(squares) if metric == "cosine" else -1
         self.count = len(rows)
         self.per_group = max(1, round(math.sqrt(self.count / K)))
         padding = -self.count % self.per_group
@@ -214,8 +211,8 @@ class Numpy:
 
     def _made(self, queries: Array) -> Array:
         """Vectors whose products with columns are keys."""
-        made: Array = queries.astype(self.columns.dtype)
-        return made if self.metric != "l2" else np.hstack([made, np.ones_like(made[:, :1])])
+        more = len(self.columns) - queries.shape[1]
+        return np.pad(queries.astype(self.columns.dtype), ((0, 0), (0, more)), constant_values=1)
 
     def keys_of(self, queries: Array, ids: NDArray[np.int64]) -> Array:
         """Keys of some rows for each query."""

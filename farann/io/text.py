@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from farann.io.files import open_regular
-from farann.io.vector_content import Array, Content, Fault, Wanted
+from farann.io.vector_content import Array, Content, Fault, Wanted, naming
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _LONGEST_LINE = 1 << 24  # characters of a line
@@ -23,6 +23,13 @@ _MISSING = {"", "-", "?", ".", "na", "n/a", "nan", "nil", "none", "null"}
 
 def _opened(path: Path, newline: str = "\n") -> io.TextIOWrapper:
     return io.TextIOWrapper(open_regular(path), "utf-8-sig", newline=newline)
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """The lines of a text, without their ends."""
+    with _opened(path) as stream, naming(path):
+        for line in stream:
+            yield line.removesuffix("\n").removesuffix("\r")
 
 
 def _filled_lines(stream: io.TextIOWrapper) -> Iterator[str]:
