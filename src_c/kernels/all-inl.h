@@ -23,6 +23,13 @@ enum { PANEL_ROWS = PANEL_VECTORS * F32_LANES, PACK_COLUMNS = 16 };
 /* Rows of a panel of exact keys. */
 enum { KEY_ROWS = KEY_VECTORS * 8 };
 
+/* Append the rows of a vector that a mask has, with their scores: there is room for all. */
+WORD void append_scores(farann_candidates *list, uint32_t mask, f32v scores, int64_t row) {
+    const int64_t count = list->count;
+    list->count = count +
+                  f32_compress(list->scores + count, list->slots + count, mask, scores, row);
+}
+
 #ifndef FARANN_DERIVED
 #include "kernels/keys-inl.h"
 #include "kernels/float32-inl.h"

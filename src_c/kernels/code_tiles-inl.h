@@ -65,26 +65,24 @@ WORD i32v row_starts(const int squared, const farann_coded_rows *rows, int64_t r
 }
 
 /*
- * Appends the rows that pass, of some vectors of rows for each query. Seldom called, and apart from
+ * Append the rows that pass, of some vectors of rows for each query. Seldom called, and apart from
  * the scan, which needs all registers.
  */
 FARANN_NOINLINE static KERNEL(void)
 NAME(collect_codes)(int vectors, const farann_coded_rows *rows, int64_t first,
                     const farann_panel_limits *limits, const farann_pass_thresholds *bars,
-                    int32_t *sums, farann_candidates *candidates) {
-    for (int t = 0; t < CODE_QUERIES; t++, sums += vectors * I32_LANES) {
-        uint32_t mask = 0;
-        for (int v = 0; v < vectors; v++)
-            mask |= i32_greater(i32_load(sums + v * I32_LANES), i32_set1(-1)) << (v * I32_LANES);
-        if (!mask) continue;
-        for (int v = 0; v < vectors; v++) {
-            const farann_panel_limits *limit = limits + v / PANEL_I32;
-            i32v start = rows->squares ? row_starts(1, rows, first + v * I32_LANES, bars, limit, t)
-                                       : row_starts(0, rows, first + v * I32_LANES, bars, limit, t);
-            i32_store(sums + v * I32_LANES, i32_sub(i32_load(sums + v * I32_LANES), start));
+                    const int32_t *sums, farann_candidates *candidates) {
+    for (int t = 0; t < CODE_QUERIES; t++)
+        for (int v = 0; v < vectors; v++, sums += I32_LANES) {
+            const int64_t row = first + v * I32_LANES;
+            i32v sum = i32_load(sums);
+            const uint32_t mask = i32_greater(sum, i32_set1(-1));
+            if (!mask) continue;
+            sum = i32_sub(sum, row_starts(rows->squares != NULL, rows, row, bars,
+                                          limits + v / PANEL_I32, t));
+            append_scores(&candidates[t], mask,
+                          scores_of(rows, row, scale_at(rows, row), bars, t, sum), row);
         }
-        append_coded(&candidates[t], mask, sums, rows, first, bars, t);
-    }
 }
 
 /*
@@ -162,26 +160,15 @@ WORD void scan_all_panels(const int held, const int squared, const farann_coded_
     }
 }
 
-/*
- * Score `panels` panels, which `behind` more follow, for a tile of queries, whose scores are
- * `stride` floats apart.
- */
+/* Score panels, which `behind` more follow, for a tile of queries, `stride` floats apart. */
 WORD void score_code_panels(const int panels, const int held, int64_t behind,
                             const farann_coded_rows *rows, int64_t row,
                             const farann_coded_tile *tile, float *scores, int64_t stride) {
     const int vectors = panels * PANEL_I32;
-    const farann_pass_thresholds *bars = tile->bars;
     (void)behind; /* nothing is read beyond a panel */
     i32v sum[MOST_SUMS];
     for (int t = 0; t < CODE_QUERIES; t++)
         for (int v = 0; v < vectors; v++) sum[t * vectors + v] = i32_set1(0);
     sum_code_panels(panels, held, rows, row, tile->codes, sum);
-    f32v scale[CODE_PANELS];
-    for (int p = 0; p < panels; p++) scale[p] = scale_at(rows, row + p * FARANN_CODE_PANEL);
-    for (int t = 0; t < CODE_QUERIES; t++)
-        for (int v = 0; v < vectors; v++) {
-            const int64_t at = row + v * I32_LANES;
-            f32_store(scores + t * stride + at,
-                      scores_of(rows, at, scale[v / PANEL_I32], bars, t, sum[t * vectors + v]));
-        }
+    write_scores(CODE_QUERIES, panels, rows, row, tile->bars, sum, scores, stride);
 }

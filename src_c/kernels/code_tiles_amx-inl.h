@@ -149,8 +149,11 @@ WORD void append_step(const farann_coded_rows *rows, const farann_pass_threshold
         for (; some; some &= some - 1) {
             const int i = FARANN_COUNT_TRAILING_ZEROS(some), t = i % CODE_QUERIES;
             const int64_t at = p + i / CODE_QUERIES;
-            append_coded(&candidates[t], step->passes[at][t], step->sums[at].of[t], rows,
-                         step->row + at * FARANN_CODE_PANEL, bars, t);
+            const int64_t row = step->row + at * FARANN_CODE_PANEL;
+            append_scores(&candidates[t], step->passes[at][t],
+                          scores_of(rows, row, scale_at(rows, row), bars, t,
+                                    i32_load(step->sums[at].of[t])),
+                          row);
         }
     }
 }
@@ -199,21 +202,13 @@ WORD void scan_all_panels(const int held, const int squared, const farann_coded_
     }
 }
 
-/*
- * Score `panels` panels, which `behind` more follow, for a tile of queries, whose scores are
- * `stride` floats apart.
- */
+/* Score panels, which `behind` more follow, for a tile of queries, `stride` floats apart. */
 WORD void score_code_panels(const int panels, const int held, int64_t behind,
                             const farann_coded_rows *rows, int64_t row,
                             const farann_coded_tile *tile, float *scores, int64_t stride) {
-    const farann_pass_thresholds *bars = tile->bars;
     farann_panel_sums sums[CODE_PANELS];
     sum_code_panels(panels, held, behind, rows, row, tile->codes, sums);
-    for (int p = 0; p < panels; p++) {
-        const int64_t at = row + p * FARANN_CODE_PANEL;
-        const f32v scale = scale_at(rows, at);
-        for (int t = 0; t < CODE_QUERIES; t++)
-            f32_store(scores + t * stride + at,
-                      scores_of(rows, at, scale, bars, t, i32_load(sums[p].of[t])));
-    }
+    for (int p = 0; p < panels; p++)
+        write_scores(CODE_QUERIES, 1, rows, row + p * FARANN_CODE_PANEL, tile->bars,
+                     (const i32v *)sums[p].of, scores, stride);
 }

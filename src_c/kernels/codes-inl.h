@@ -31,19 +31,19 @@ WORD f32v scores_of(const farann_coded_rows *rows, int64_t row, f32v scale,
     return f32_mul(score, scale);
 }
 
-/* Appends rows of a panel with their scores. */
-WORD void append_coded(farann_candidates *list, uint32_t mask, const int32_t *sums,
-                       const farann_coded_rows *rows, int64_t first,
-                       const farann_pass_thresholds *bars, int t) {
-    int64_t count = list->count;
-    for (; mask; mask &= mask - 1) {
-        const int r = FARANN_COUNT_TRAILING_ZEROS(mask);
-        const float square = rows->squares ? rows->squares[first + r] * bars->sign : 0.0f;
-        list->scores[count] = ((float)sums[r] * bars->step[t] + bars->origin[t] + square) /
-                              rows->inv_scales[(first + r) / FARANN_CODE_PANEL];
-        list->slots[count++] = first + r;
-    }
-    list->count = count;
+/* Write the scores of some panels for `width` queries, `stride` floats apart, by their sums. */
+WORD void write_scores(const int width, const int panels, const farann_coded_rows *rows,
+                       int64_t first, const farann_pass_thresholds *bars, const i32v *sum,
+                       float *scores, int64_t stride) {
+    const int vectors = panels * PANEL_I32;
+    f32v scale[CODE_PANELS];
+    for (int p = 0; p < panels; p++) scale[p] = scale_at(rows, first + p * FARANN_CODE_PANEL);
+    for (int t = 0; t < width; t++)
+        for (int v = 0; v < vectors; v++) {
+            const int64_t row = first + v * I32_LANES;
+            f32_store(scores + t * stride + row,
+                      scores_of(rows, row, scale[v / PANEL_I32], bars, t, sum[t * vectors + v]));
+        }
 }
 
 /* The low nibbles of the v-th vector of a panel's rows, from quads of rows that lie apart. */
