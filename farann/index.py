@@ -896,12 +896,8 @@ class Index(metaclass=Hinted):
             Largest number of rows; by default there is no limit.
         per_group : int, optional
             Largest number of rows of each group of `add`.
-        exclude, allowed, groups, outside_groups : optional
-            Rows that may be chosen, as in `filter`.
-        threads : int, optional
-            In place of the index's own number.
-        progress : bool or callable
-            Show a progress bar, or call a function, as in `build`.
+        exclude, allowed, groups, outside_groups, threads, progress : optional
+            As in `select_diverse`.
 
         Returns
         -------
@@ -950,12 +946,8 @@ class Index(metaclass=Hinted):
             whose dot product or cosine is at least this. Compared in float64.
         limit : int
             Largest number of pairs; more are an error. A pair takes 20 bytes.
-        exclude, allowed, groups, outside_groups : optional
-            Rows that may be in pairs, as in `filter`.
-        threads : int, optional
-            In place of the index's own number.
-        progress : bool or callable
-            Show a progress bar, or call a function, as in `build`.
+        exclude, allowed, groups, outside_groups, threads, progress : optional
+            As in `select_diverse`, for rows that may be in pairs.
 
         Returns
         -------
@@ -1022,10 +1014,8 @@ class Index(metaclass=Hinted):
 
         Parameters
         ----------
-        exclude, allowed, groups, outside_groups : optional
+        exclude, allowed, groups, outside_groups, threads, progress : optional
             As in `furthest_graph`.
-        threads, progress : optional
-            As in `search_furthest` and `build`.
 
         Returns
         -------

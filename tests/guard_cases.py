@@ -44,8 +44,7 @@ def unlike(dim: int, n: int, metric: str) -> dict[str, Float32]:
     return {name: float32(queries) for name, queries in kinds.items()}
 
 
-def guards_of(index: farann.Index) -> dict[int, inside.tuning.Guard]:
-    return inside.store.of(index).tunings.guards
+guards_of = inside.tuning.guards_of
 
 
 def guarded(index: farann.Index, queries: Float32, **options: Any) -> tuple[farann.Hits, int]:

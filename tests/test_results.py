@@ -178,7 +178,8 @@ def test_a_radius_for_each_query(metric: str, codes: str) -> None:
     assert made.search_beyond(queries[:0], np.empty(0)).offsets.tolist() == [0]
     assert farann.Index().search_beyond(queries[:2], [1, 2]).offsets.tolist() == [0, 0, 0]
     for bad, words in (([1.0], r"shape \(2,\)"), ([1.0, np.nan], "got NaN at 1"),
-                       (["1", "2"], "expected a number"), ([[1.0, 2.0]], r"shape \(2,\)")):
+                       (["1", "2"], "expected numbers"), ([True, False], "expected a number"),
+                       ([[1.0, 2.0]], r"shape \(2,\)")):
         with pytest.raises((ValueError, TypeError), match=f"radius: .*{words}"):
             made.search_beyond(queries[:2], bad)
 

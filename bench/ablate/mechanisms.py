@@ -287,7 +287,7 @@ MECHANISMS = (
               (_NATIVE + "picks.pyx: keep_above",), native=True, question="selection"),
     Mechanism("mmr-floor", "a guess at what the next picks are worth",
               ("farann/diverse/mmr.py: sample_of unit_rows likely",),
-              ((mmr, "likely", lambda *_: -float("inf")),), question="mmr"),
+              ((mmr.Ranker, "likely", lambda *_: -float("inf")),), question="mmr"),
     Mechanism("reaches", "pairs by what their rows may reach",
               ("farann/diverse/pairs.py: _reaches _most",),
               ((pairs, "_most", lambda *_: float("inf")),), question="diameter"),

@@ -69,8 +69,9 @@ def _asked(index: farann.Index, rows: Floats, queries: Floats, kth: NDArray[np.f
            recall: float, batch: int) -> Record:
     """What is found in batches of that size, and counted."""
     store = index._live.store
-    if store is not None and _K in store.tunings.guards:
-        store.tunings.guards[_K].tests.late_surplus = 0.0  # no batch was asked before
+    table = None if store is None else store.tunings.by_k.get(_K)
+    if table is not None and table.guard is not None:
+        table.guard.tests.late_surplus = 0.0  # no batch was asked before
     ids, works = [], []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", farann.RecallWarning)

@@ -9,11 +9,8 @@ import numpy.typing as npt
 
 
 def list_column(name: str, value: Any) -> npt.NDArray[Any] | None:
-    """Rows of a column of lists of numbers, (n, dim); None for anything else.
-
-    ValueError where a list or a number is missing or lists differ in length, ImportError without
-    pyarrow.
-    """
+    """Rows of a column of lists of numbers, (n, dim); None for anything else. ValueError for
+    missing numbers or ragged lists, ImportError without pyarrow."""
     import pyarrow
 
     try:
@@ -55,10 +52,7 @@ def is_number(kind: Any) -> bool:
 
 
 def rows_of_lists(chunk: Any, dim: int | None, first: int) -> npt.NDArray[Any]:
-    """Rows of lists of `dim` numbers, None: as many as the first list has.
-
-    `first`: the number of the first row in what errors say.
-    """
+    """Rows of lists of `dim` numbers, None: as many as the first has; errors count from `first`."""
     try:
         chunk.validate()
     except ValueError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -68,11 +69,6 @@ def to_array(name: str, value: Any) -> npt.NDArray[Any]:
 def plain_numbers(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """bfloat16, float8 and the like, as ml_dtypes has them, as float32; others as they are."""
     return array.astype(np.float32) if _is_small(array.dtype) else array
-
-
-def are_numbers(array: npt.NDArray[Any]) -> bool:
-    """Whether an array has real numbers, of numpy's types or as ml_dtypes has them."""
-    return array.dtype.kind in "fiu" or _is_small(array.dtype)
 
 
 def _is_small(dtype: np.dtype[Any]) -> bool:
@@ -206,10 +202,7 @@ def to_numbers(name: str, value: Any) -> Float64Array:
 
 
 def to_choice(name: str, value: Any, choices: Sequence[Any], also: Iterable[str] = ()) -> Any:
-    """Check one of several names, or None where that is one of them.
-
-    `also`: other names that the error guesses among.
-    """
+    """Check one of several names, or None if that is one; errors also guess among `also`."""
     is_text = isinstance(value, str)
     if any(value is choice or (is_text and value == choice) for choice in choices):
         return value
@@ -301,7 +294,7 @@ def to_matrix(name: str, value: Any, dim: int | None, *, single: bool) -> npt.ND
     """Check that rows or queries are numbers, (n, dim), of numpy's types or those that
     `plain_numbers` knows; the parameters are as in `to_vectors`."""
     array = to_array(name, value)
-    if not are_numbers(array):
+    if array.dtype.kind not in "fiu" and not _is_small(array.dtype):
         instead = _BY_ID.get(name.partition("[")[0]) if what_is(array) == "strings" else None
         raise TypeError(f"{name}: expected real numbers, got {what_is(array)}"
                         + f"; ids of rows go to {instead}=" * bool(instead))
@@ -325,10 +318,8 @@ def to_matrix(name: str, value: Any, dim: int | None, *, single: bool) -> npt.ND
 
 def to_ids(name: str, value: Any, *, single: bool = False, copy: bool = True,
            what: str = "integer ids") -> Int64Array:
-    """Check ids, or with `single` perhaps one id, and give them as a contiguous int64 array, (n,).
-
-    Without `copy` it may be the array that came, which must only be read then.
-    """
+    """Check ids, or with `single` perhaps one id, and give them as a contiguous int64 array, (n,);
+    without `copy` perhaps the given one, to read only."""
     given = to_array(name, list(value) if isinstance(value, Set) else value)
     array = given[np.newaxis] if single and given.ndim == 0 else given
     if array.size == 0 and array.ndim == 1:
@@ -421,10 +412,7 @@ def to_progress(value: Any) -> Progress:
 
 
 def check_padding(k: int, n_queries: int, n_rows: int) -> None:
-    """Refuse a k above the number of rows whose answers would hold next to nothing.
-
-    Such answers are padded, and a call pads to at most `MOST_PADDED` results.
-    """
+    """Refuse a k above the number of rows if a call would pad to over `MOST_PADDED` results."""
     if k > n_rows and k * max(n_queries, 1) > MOST_PADDED:
         most = max(n_rows, MOST_PADDED // max(n_queries, 1))
         raise ValueError(f"k: expected at most {most} for {n_queries} queries of {n_rows} rows, "
@@ -459,16 +447,19 @@ def to_float(name: str, value: Any) -> float:
 def to_radii(name: str, value: Any, n_queries: int) -> Float64Array:
     """Check a number for all of n queries, or one for each; none is NaN."""
     given = to_array(name, value)
-    if given.ndim == 0:
+    if given.ndim == 0 or given.dtype == np.bool_:  # truth is refused
         return np.full(n_queries, to_float(name, value))
-    if given.size and given.dtype.kind not in "iuf":
-        raise TypeError(f"{name}: expected a number, or one for each query, got {what_is(given)}")
-    if given.shape != (n_queries,):
-        raise ValueError(f"{name}: expected a number, or shape ({n_queries},), got {given.shape}")
-    radii = np.ascontiguousarray(given, np.float64)
-    if np.isnan(radii).any():
-        raise ValueError(f"{name}: expected numbers, got NaN at {int(np.isnan(radii).argmax())}")
-    return radii
+    return to_one_each(name, given, n_queries, "a number, or one for each query")
+
+
+def to_one_each(name: str, value: Any, n: int, expected: str) -> Float64Array:
+    """Check n numbers, none of which is NaN; `expected` says in errors what they are."""
+    numbers = to_numbers(name, value)
+    if numbers.shape != (n,):
+        raise ValueError(f"{name}: expected {expected}, shape ({n},), got {numbers.shape}")
+    if np.isnan(numbers).any():
+        raise ValueError(f"{name}: expected numbers, got NaN at {int(np.isnan(numbers).argmax())}")
+    return numbers
 
 
 def to_finite(name: str, value: Any, least: float = -inf, most: float = inf, *,
@@ -488,20 +479,22 @@ def to_finite(name: str, value: Any, least: float = -inf, most: float = inf, *,
 def to_listed_ids(name: str, value: Any, n_queries: int,
                   single: bool = False) -> tuple[Int64Array, Int64Array]:
     """Check ids per query: a matrix padded with -1, a sequence of arrays, or for one query ids.
-
-    Gives them one query after the other, perhaps as the array that came, which must only be read,
-    and where each query's begin.
-    """
+    They come one query after the other, perhaps as the given array, with where each one's begin."""
     if isinstance(value, np.ndarray) and value.dtype != object and not single:
         if value.ndim != 2 or len(value) != n_queries:
             raise ValueError(f"{name}: expected shape ({n_queries}, m), got {value.shape}")
         ids = to_ids(name, value.reshape(-1), copy=False)
         return ids, np.arange(n_queries + 1) * value.shape[1]
-    lists = [to_ids(name, value, copy=False)] if single else [
-        to_ids(f"{name}[{i}]", ids, copy=False)
-        for i, ids in enumerate(to_lists(name, value, n_queries))]
-    return (np.concatenate([np.empty(0, np.int64), *lists]),
-            np.cumsum([0, *map(len, lists)], dtype=np.int64))
+    lists, offsets = converted(name, value, n_queries, single, partial(to_ids, copy=False))
+    return np.concatenate([np.empty(0, np.int64), *lists]), offsets
+
+
+def converted(name: str, value: Any, n_queries: int, single: bool,
+              convert: Callable[[str, Any], Any]) -> tuple[list[Any], Int64Array]:
+    """Convert the ids of each query, and tell where each one's begin among all."""
+    lists = [convert(name, value)] if single else [
+        convert(f"{name}[{i}]", ids) for i, ids in enumerate(to_lists(name, value, n_queries))]
+    return lists, np.cumsum([0, *map(len, lists)], dtype=np.int64)
 
 
 def is_flat(value: Any) -> bool:

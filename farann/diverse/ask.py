@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Float64Array, Int64Array, Progress, UInt8Array
+from farann._types import Float32Array, Int64Array, Progress, UInt8Array
 from farann.contract import checks
 from farann.contract.stop_rule import check_exact, to_limits
 from farann.results import Diameter, Hits, Pairs, SearchStats, Selection, Spaced, no_hits
 from farann.search import filters
-from farann.search.ask import answer, asked, check_one, question_of, threads_for
+from farann.search.ask import answered, asked, check_one, question_of, threads_for
 from farann.search.changes import laid_out
 from farann.search.filters import Filtering
 from farann.store import asked_ids
@@ -24,9 +24,9 @@ from farann.store.live import Live
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-    from farann.search.plan import Question
     from farann.store.store import Store
 
+ONE_A_ROW = "one for each row in the order of index.ids"  # the scores of rows to select
 _INSTEAD = "use search_furthest or search_nearest with recall=, or budget="
 
 
@@ -70,19 +70,13 @@ def contrast(live: Live, likes: tuple[Any, Any], dislikes: tuple[Any, Any], k: i
 def _of_sets(live: Live, asked: Any, k: int, limited: tuple[Any, ...], given: Filtering,
              threads: int | None, keyed: bool, return_stats: bool,
              search: Callable[..., tuple[Hits, SearchStats]], *, single: bool = False) -> Hits:
-    """The k best rows of each set, which `search` finds where all may find the same rows.
-
-    `limited`: the recall, epsilon, budget and seconds that are given.
-    """
+    """Find the k best rows of each set; `limited` are recall, epsilon, budget and seconds."""
     from farann.search import plan
 
-    limits = to_limits(*limited)
-    question = question_of(live, asked, k, given, threads, single=single)
-    options = {} if limits is None else {"epsilon": limits.epsilon or 0.0,
-                                         "budget": limits.budget or 0,
-                                         "seconds": limits.seconds or 0.0}
-    return _answered(live, question, len(asked), k, single, return_stats, partial(
-        plan.top_of_groups, search=partial(search, keyed=keyed, **options), keyed=keyed), keyed)
+    question = question_of(live, asked, k, given, threads, single=single,
+                           limits=to_limits(*limited), keyed=keyed)
+    return answered(live, question, len(asked), k, single, keyed, return_stats,
+                    partial(plan.top_of_groups, search=search))
 
 
 def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
@@ -95,9 +89,9 @@ def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
     if candidates is not None:
         candidates = checks.to_int("candidates", candidates, 1)
     vectors, single, given = asked(live, queries, ids, given)
-    question = question_of(live, vectors, k, given, threads, single=single)
+    question = question_of(live, vectors, k, given, threads, single=single, keyed=True)
     search = partial(mmr.search, diversity=diversity, candidates=candidates)
-    hits = _answered(live, question, len(vectors), k, single, return_stats, search)
+    hits = answered(live, question, len(vectors), k, single, True, return_stats, search)
     hits.keys = None
     return hits
 
@@ -108,19 +102,6 @@ def _check_products(live: Live, what: str) -> None:
         raise ValueError(f"{what}: expected an index with metric='dot' or 'cosine', "
                          f"got {live.spec.metric.name!r}")
     check_exact(what, live.spec.vectors, _INSTEAD)
-
-
-def _answered(live: Live, question: Question | None, n: int, k: int, single: bool,
-              return_stats: bool, search: Callable[[Question], tuple[Hits, SearchStats]],
-              keyed: bool = False) -> Hits:
-    """The answer to n queries that `search` finds; padding alone where there are no rows."""
-    hits, stats = no_hits(n, k, keyed=keyed), SearchStats(n)
-    if question is not None:
-        if n and len(question.store):
-            hits, stats = search(question)
-            live.last_search = stats
-        hits.ids = question.store.named(hits.ids)
-    return answer(hits, single, stats if return_stats else None)
 
 
 def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
@@ -147,13 +128,9 @@ def select(live: Live, k: int | None, start: Any, first: Any, radius: float | No
            per_group: int | None, given: Filtering, threads: int | None,
            progress: Progress) -> Selection:
     """Choose rows that cover all others."""
-    if k is None and radius is None and per_group is None:
-        raise ValueError("k: expected how many rows to choose, or a radius, or per_group, got none "
-                         "of them")
     from farann.diverse import greedy
 
-    limit = _to_spacing(live, radius)
-    most = None if k is None else checks.to_int("k", k, 1)
+    most, limit, per_group = _to_wanted(live, k, radius, per_group)
     if start is not None and first is not None:
         raise ValueError("start: expected at most one of start and first, got both")
     store, slots, mask = _passing(live, "select_diverse", live.store, given)
@@ -165,7 +142,7 @@ def select(live: Live, k: int | None, start: Any, first: Any, radius: float | No
         raise ValueError(f"start: expected an id that may be chosen, got {start!r}")
     selection = greedy.select(
         store, live.isa, slots, mask, most or len(store), begin, np.unique(before), limit,
-        _to_per_group(store, per_group), threads_for(live, threads), checks.to_progress(progress))
+        per_group, threads_for(live, threads), checks.to_progress(progress))
     selection.ids = store.named(selection.ids)
     return selection
 
@@ -186,25 +163,28 @@ def _none_of(store: Store | None, n: int = 0) -> npt.NDArray[Any]:
     return none if store is None else store.named(none)
 
 
-def _to_spacing(live: Live, radius: Any) -> float | None:
-    """Check the radius of a selection, if there is one."""
-    limit = None if radius is None else checks.to_float("radius", radius)
+def _to_wanted(live: Live, k: Any, radius: Any,
+               per_group: Any) -> tuple[int | None, float | None, int | None]:
+    """Check the limits of a selection: at least one of k, a radius and rows of each group."""
+    if k is None and radius is None and per_group is None:
+        raise ValueError("k: expected how many rows to choose, or a radius, or per_group, got none "
+                         "of them")
+    limit, store = None if radius is None else checks.to_float("radius", radius), live.store
     if limit is not None and limit < 0.0 and live.spec.metric.adds_squared_norm:
         raise ValueError(f"radius: expected a distance of 0 or more, got {checks.shown(radius)}")
-    return limit
+    if per_group is not None and store is not None and len(store) and store.groups is None:
+        raise ValueError("per_group: the index has no groups; give them to add, as groups=")
+    return (None if k is None else checks.to_int("k", k, 1), limit,
+            None if per_group is None else checks.to_int("per_group", per_group, 1))
 
 
 def select_spaced(live: Live, scores: npt.ArrayLike, radius: Any, k: int | None,
                   per_group: int | None, given: Filtering, threads: int | None,
                   progress: Progress) -> Spaced:
     """The best-scored rows of which no two are nearer than a radius."""
-    if radius is None and k is None and per_group is None:
-        raise ValueError("radius: expected one, or k, or per_group, got none of them")
-    limit = _to_spacing(live, radius)
-    most = None if k is None else checks.to_int("k", k, 1)
+    most, limit, per_group = _to_wanted(live, k, radius, per_group)
     store, slots, _ = _passing(live, "select_spaced", laid_out(live), given)
-    values = to_values(scores, 0 if store is None else len(store))
-    per_group = _to_per_group(store, per_group)
+    values = checks.to_one_each("scores", scores, 0 if store is None else len(store), ONE_A_ROW)
     if not store:
         return Spaced(_none_of(store), values, limit)
     from farann.diverse.spaced import RankedSlots
@@ -219,26 +199,6 @@ def select_spaced(live: Live, scores: npt.ArrayLike, radius: Any, k: int | None,
         threads=threads_for(live, threads))
     limit, picks = rows.select(limit, most, checks.to_progress(progress))
     return Spaced(store.named(store.ids.ids_of(picks)), by_slot[picks], limit)
-
-
-def to_values(scores: npt.ArrayLike, n: int) -> Float64Array:
-    """Check the scores of n rows by which some are selected."""
-    values = checks.to_numbers("scores", scores)
-    if values.shape != (n,):
-        raise ValueError(f"scores: expected one for each row in the order of index.ids, shape "
-                         f"({n},), got {values.shape}")
-    if np.isnan(values).any():
-        raise ValueError(f"scores: expected numbers, got NaN at {int(np.isnan(values).argmax())}")
-    return values
-
-
-def _to_per_group(store: Store | None, per_group: int | None) -> int | None:
-    """Check how many rows of each group may be chosen."""
-    if per_group is None:
-        return None
-    if store is not None and len(store) and store.groups is None:
-        raise ValueError("per_group: the index has no groups; give them to add, as groups=")
-    return checks.to_int("per_group", per_group, 1)
 
 
 def pairs_within(live: Live, radius: float, limit: int, given: Filtering, threads: int | None,

@@ -124,25 +124,23 @@ def depth(value: Any, empty: int, most: int = 4) -> int:
     return 1 + max((depth(one, empty, most - 1) for one in value), default=empty - 1)
 
 
-def search(question: Question, *, keyed: bool, epsilon: float = 0.0, seconds: float = 0.0,
-           **options: Any) -> tuple[Hits, SearchStats]:
+def search(question: Question) -> tuple[Hits, SearchStats]:
     """The k best rows of each question, where all may find the same rows."""
     asked: Contrasts = question.queries
     sets, owners = asked.sets()
-    several = len(sets) > len(asked)
-    if asked.normalized:  # the core compares keys divided by the norms of members
-        epsilon /= 1.0 + asked.weight
-    hits, stats = member_sets.search(
-        question._replace(queries=sets, row_filters=question.row_filters.of(owners)),
-        keyed=keyed or several, raw=True, epsilon=epsilon,
-        seconds=seconds * len(asked) / len(sets), **options)
-    stats = stats._replace(queries=len(asked))
-    if not several:
-        return hits, stats
-    hits = _merged(hits, owners, len(asked))
-    if not keyed:
-        hits.keys = None
-    return hits, stats
+    several, limits = len(sets) > len(asked), question.limits
+    if limits is not None:
+        # Under cosine the core compares keys divided by the norms of members.
+        scale = 1.0 + asked.weight if asked.normalized else 1.0
+        limits = limits._replace(epsilon=(limits.epsilon or 0.0) / scale,
+                                 seconds=(limits.seconds or 0.0) * len(asked) / len(sets))
+    hits, stats = member_sets.search(question._replace(
+        queries=sets, row_filters=question.row_filters.of(owners), limits=limits,
+        keyed=question.keyed or several), raw=True)
+    if several:
+        hits = _merged(hits, owners, len(asked))
+        hits.keys = hits.keys if question.keyed else None
+    return hits, stats._replace(queries=len(asked))
 
 
 def _merged(hits: Hits, owners: Int64Array, n: int) -> Hits:

@@ -81,11 +81,8 @@ def snapshot_of(store: Store, isa: str) -> _core.Snapshot:
 def select(store: Store, isa: str, slots: Int64Array, mask: UInt8Array | None, k: int,
            start: int | None, before: Int64Array, radius: float | None, per_group: int | None,
            threads: int, progress: Progress) -> Selection:
-    """Choose rows among some slots, of which `mask` has a mark each; None: all.
-
-    The first is that at `start`, None: the row furthest from the mean; or that furthest from rows
-    chosen before.
-    """
+    """Choose k of the rows in `slots`, with their mask; None: all. The first is the row in slot
+    `start`, by default the row furthest from the mean, or the row furthest from those `before`."""
     metric = store.spec.metric
     n_left = len(slots) - (int(np.isin(before, slots).sum()) if len(before) else 0)
     k = min(k, n_left)
@@ -119,11 +116,8 @@ def select(store: Store, isa: str, slots: Int64Array, mask: UInt8Array | None, k
 
 def select_few(rows: Float32Array, k: int, metric: MetricTraits, start: int | None,
                isa: str) -> Selection | None:
-    """Choose few rows of C-contiguous float32 ones, whose numbers are ids, without an index.
-
-    None: they are not few, `start` isn't one of them, or rows have something that checks refuse or
-    float32 has no scores for.
-    """
+    """Choose few float32 rows, whose numbers are ids, without an index; None: they are not few, or
+    need checks or float64."""
     n, dim = rows.shape
     k = min(k, n)
     if (dim < 1 or n * dim * k > _PRODUCTS_AT_ONCE or k < 1
@@ -160,26 +154,19 @@ def slot_of(store: Store | None, start: Any) -> int | None:
 
 def _run(task: _core.Greedy, k: int, progress: Progress, is_long: bool) -> int:
     """Choose k rows, step by step; gives how many there are."""
-    found = [0]
-
-    def step(flag: _core.CancelFlag) -> None:
-        found[0] = task.run(_PICKS_AT_ONCE, flag)
-
+    n = 0
     with told("rows chosen", k, progress) as advance:
-        while found[0] < k and not task.finished:
-            before = found[0]
-            pool.run_all([step], 1, long=is_long)
-            advance(found[0] - before)
-    return found[0]
+        while n < k and not task.finished:
+            pool.run_all([partial(task.run, _PICKS_AT_ONCE)], 1, long=is_long)
+            advance(task.run(0) - n)
+            n = task.run(0)
+    return n
 
 
 def _furthest_from_mean(snapshot: _core.Snapshot, allowed: _core.Filter, n: int,
                         block_at: Callable[[int], Float32Array], metric: MetricTraits,
                         threads: int) -> int | None:
-    """The id of the row furthest from the mean of n rows, of their directions under cosine.
-
-    None: directions cancel, so that all rows are as far.
-    """
+    """The id of the row furthest from the mean of n rows; None where their directions cancel."""
     sums, parts = list[RowSum](), min(threads, n // _ROWS_AT_ONCE + 1)
 
     def add(part: int, flag: _core.CancelFlag) -> None:

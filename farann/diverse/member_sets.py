@@ -12,6 +12,7 @@ import numpy as np
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract import checks
+from farann.contract.stop_rule import Limits
 from farann.results import Hits, SearchStats
 from farann.runtime import pool
 from farann.search.ask import rows_of
@@ -100,18 +101,13 @@ def of_ids(store: Store | None, name: str, value: Any, *,
     return MemberSets(np.concatenate(rows), offsets, np.concatenate(ids))
 
 
-def search(question: Question, *, keyed: bool, **options: Any) -> tuple[Hits, SearchStats]:
-    """The k rows furthest from each set, where all sets may find the same rows; see `top`."""
+def search(question: Question, *, raw: bool = False) -> tuple[Hits, SearchStats]:
+    """The k rows furthest from each set, where all sets may find the same rows; `raw` as in
+    `_core.SetSearch`."""
     store, view, sets, k, threads, row_filters = question[:6]
-    chosen = row_filters.filter(store, view, len(sets.members), exact=not options.get("budget"))
-    return top(view.exact, chosen, sets, k, threads, keyed=keyed, **options)
-
-
-def top(snapshot: _core.Snapshot, chosen: _core.Filter, sets: MemberSets, k: int, threads: int,
-        *, keyed: bool = False, **options: Any) -> tuple[Hits, SearchStats]:
-    """The k rows furthest from the nearest member of each set, and what it took."""
-    n = len(sets)
-    keys = np.empty((n, k) if keyed else (0, k), np.float64)
+    limits, snapshot, n = question.limits or Limits(None, None, None), view.exact, len(sets)
+    chosen = row_filters.filter(store, view, len(sets.members), exact=not limits.budget)
+    keys = np.empty((n, k) if question.keyed else (0, k), np.float64)
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
     did: list[tuple[int, ...]] = []
 
@@ -119,11 +115,12 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, sets: MemberSets, k: int
         first, last = sets.offsets[start], sets.offsets[stop]
         members = sets.members[first:last].astype(np.float64)
         task = _core.SetSearch(snapshot, chosen, members, sets.offsets[start : stop + 1] - first,
-                               start, k, flag=flag, **options,
+                               start, k, flag=flag, raw=raw, epsilon=limits.epsilon or 0.0,
+                               budget=limits.budget or 0, seconds=limits.seconds or 0.0,
                                rests=_low_bits(members) if sets.members.itemsize == 8 else None)
         task.run()
         task.write_top(scores, ids, start)
-        if keyed:
+        if question.keyed:
             task.write_keys(keys, start)
         did.append(task.did())
 
@@ -135,7 +132,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, sets: MemberSets, k: int
     bounds = _bounds(sets.offsets, max(1, most))
     pool.run_all([partial(search, start, stop) for start, stop in bounds], threads,
                  long=work >= _LONG_SETS_WORK)
-    return (Hits(ids, scores, keys + 0.0 if keyed else None),  # never -0.0
+    return (Hits(ids, scores, keys + 0.0 if question.keyed else None),  # never -0.0
             SearchStats(n, *map(sum, zip(*did, strict=True))))
 
 
@@ -154,11 +151,3 @@ def _bounds(offsets: Int64Array, most: int) -> list[tuple[int, int]]:
         bounds.append((start, stop))
         start = stop
     return bounds
-
-
-def member_keys(snapshot: _core.Snapshot, members: Float32Array, slots: Int64Array,
-                flag: _core.CancelFlag | None = None) -> Float64Array:
-    """Exact keys of some rows for each member, (n_members, n_slots); larger is further."""
-    keys = np.empty((len(members), len(slots)), np.float64)
-    _core.keys_of_slots(snapshot, members, slots, keys, flag)
-    return keys

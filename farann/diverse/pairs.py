@@ -55,15 +55,12 @@ class Pair(NamedTuple):
 
 def furthest_pair(store: Store, view: View, slots: Int64Array, threads: int,
                   progress: Progress = False) -> Pair:
-    """The pair of some rows whose key is largest, by rows in the order of what their keys may be.
+    """Find the pair of rows whose key is largest, of equal ones that with the smaller ids.
 
-    Each row has a reach, so that no pair's key is above what the reaches of the two allow. Rows are
-    asked for their furthest one in the order of it; when even two rows of the reach of the next one
-    can't beat the best pair, that is the answer.
-
-    Under cosine the key of a pair is the larger one of its two. Rows that were not asked, and that
-    are about as far from one that was as the best pair is apart, are asked as well: otherwise it
-    would depend on the history of the index which of the two is known.
+    Rows are asked for their furthest row in the order of their reaches, which bound keys of pairs,
+    until even two rows of the next reach can't beat the best pair. Under cosine the larger key of
+    a pair counts, in whatever order rows are asked: those that were not, and are about as far from
+    one that was, are asked as well.
     """
     slack = _KEYS_DIFFER if store.spec.metric.normalized else 0.0
     chosen = only(store, view, slots, _MOST_PAIRED)
@@ -219,11 +216,8 @@ def is_cut(hits: RangeHits, most: int) -> bool:
 
 def joined(ids: Int64Array, search: Callable[[slice, int], tuple[RangeHits, bool]], radius: float,
            limit: int, progress: Progress) -> Pairs:
-    """All pairs of rows whose ids ascend, by a search within the radius of some of them.
-
-    The search may stop at a number of rows for each, and says whether it did. The row with the
-    smaller id is the query: under cosine the other way may round differently.
-    """
+    """All pairs of rows with ascending ids, by a search within the radius that may stop early, and
+    says so. The smaller id is the query: under cosine the other way may round differently."""
     found, n_found, start, size = list[tuple[Int64Array, Float32Array]](), 0, 0, _MOST_JOINED
     with told("rows asked", len(ids), progress) as advance:
         while start < len(ids):

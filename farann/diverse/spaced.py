@@ -49,10 +49,8 @@ class Ranked(ABC):
 
     def spaced(self, radius: float | None, k: int, progress: Progress = False, *,
                all_or_none: bool = False) -> Int64Array:
-        """The first k rows that are not nearer than a radius to one chosen before.
-
-        `all_or_none`: end as soon as there can't be k, with those that there are.
-        """
+        """The first k rows that are not nearer than a radius to one chosen before; `all_or_none`:
+        end as soon as there can't be k."""
         order, groups, picks = self.order, self.groups, list[int]()
         picked, room = np.zeros(self.n_rows, np.bool_), np.empty(0, np.int64)
         if groups is not None:

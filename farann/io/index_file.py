@@ -25,7 +25,7 @@ from farann.store.labels import Labels
 from farann.store.live import Live
 from farann.store.store import Store
 from farann.tuning.guard import Guard, GuardArrays
-from farann.tuning.table import Tuning, Tunings
+from farann.tuning.table import Measured, Tuning, Tunings
 
 _CHUNK_BYTES = 1 << 24  # bytes of rows that are copied at a time
 # Metadata: arguments of `Index`, counts with their largest values, flags.
@@ -307,11 +307,10 @@ def _section(arrays: _Arrays, name: str, dtype: Any,
 def _sections_of_tables(tunings: Tunings, prefix: str) -> tuple[
         list[dict[str, Any]], dict[str, npt.NDArray[Any]]]:
     """Tables as metadata, each with the number of its guard, and the sections of the guards."""
-    by_k, guards = dict(tunings.by_k), dict(tunings.guards)  # searches may add to them meanwhile
-    different = list(dict.fromkeys(guards[k] for k in by_k if k in guards))
-    tables = [{name: _plain(value) for name, value in tuning._asdict().items()}
-              | ({"guard": different.index(guards[k])} if k in guards else {})
-              for k, tuning in by_k.items()]
+    measured = list(tunings.by_k.values())  # searches may add to them meanwhile
+    different = list(dict.fromkeys(one.guard for one in measured if one.guard))
+    tables = [{name: _plain(value) for name, value in one.tuning._asdict().items()}
+              | ({"guard": different.index(one.guard)} if one.guard else {}) for one in measured]
     sections: dict[str, npt.NDArray[Any]] = {}
     for number, guard in enumerate(different):
         sections |= guard.arrays.sections(f"{prefix}guards.{number}")
@@ -334,9 +333,7 @@ def _restore_tables(tunings: Tunings, metadata: Mapping[str, Any], arrays: _Arra
             tuning, number = _tuning_of(fields, store.partitions is not None), fields.get("guard")
             if tuning.k in tunings.by_k or not (number is None or _is_int(number)):
                 raise ValueError(number)
-            tunings.by_k[tuning.k] = tuning
-            if number is not None:
-                tunings.guards[tuning.k] = guard_of(number)
+            tunings.by_k[tuning.k] = Measured(tuning, None if number is None else guard_of(number))
     except FormatError:
         raise
     except (TypeError, ValueError, OverflowError, KeyError, IndexError, AttributeError):

@@ -50,22 +50,18 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     How late the answers of queries come in an approximate search is written to `late`.
     `float32_first`: exact searches don't begin with codes.
     """
-    n = len(queries)
-    scores = np.empty((n, k), np.float32)
-    ids = np.empty((n, k), np.int64)
+    n, work = len(queries), chosen.n_rows * snapshot.dim
+    scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
     did: list[tuple[int, ...]] = []
-    work = chosen.n_rows * snapshot.dim
     approximate = rule is not EXACT and rule.approximate
-    by_codes, costs = True, (0.0, 0.0, 0.0, 0.0)
+    by_codes, costs = False, (0.0, 0.0, 0.0, 0.0)
     if not approximate:
         by_codes = not float32_first and codes_pay(n, chosen.n_rows, snapshot.dim, snapshot.isa)
         costs = row_costs(n, snapshot.dim, snapshot.isa)
     trials = _trials_of(snapshot, n, k, nearest)
 
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
-        trial = False
-        if not approximate:
-            trial = by_codes and trials.begin()
+        trial = by_codes and trials.begin()
         task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest,
                           None if rule is EXACT else rule, radii=radii, flag=flag, costs=costs,
                           by_codes=trial, tells_late=late is not None)
@@ -82,26 +78,26 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     if n == 1 and not long:
         search(0, 1)
         return unchecked(ids, scores), SearchStats(1, *did[0])
-    found = min(k, chosen.n_rows)
+    query_bytes, parts, n_parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None, 0
     if (long and threads > 1 and n <= _FEW_A_THREAD * threads and rule is EXACT
             and snapshot.added is None and radii is None):
         n_parts = min(threads * _PARTS_A_THREAD, work // max(_SMALL_WORK, 1),
-                      _TASK_BYTES // (n * (_QUERY_BYTES + 72 * found)))
-        if n_parts > 1:
-            trial = by_codes and trials.begin()
-            parts = _in_parts(partial(_core.Task, snapshot, chosen, queries, 0, n, k, nearest,
-                                      costs=costs, by_codes=trial), threads, n_parts,
-                              _is_long(n, work // _LEADING_SHARE, k, snapshot.isa))
-            if trial:
-                trials.note(parts is None)
-            if parts is not None:
-                _core.write_best(parts, scores, ids)
-                did += [task.did() for task in parts]
-                return unchecked(ids, scores), SearchStats(n, *map(sum, zip(*did, strict=True)))
-    most = _QUERIES_OF_CELLS if approximate else _QUERIES_A_TASK
-    if not approximate and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
-        most = _QUERIES_OF_FEW_ROWS
-    _run(search, n, work, _QUERY_BYTES + 72 * found, threads, long, most)
+                      _TASK_BYTES // (n * query_bytes))
+    if n_parts > 1:
+        trial = by_codes and trials.begin()
+        parts = _in_parts(partial(_core.Task, snapshot, chosen, queries, 0, n, k, nearest,
+                                  costs=costs, by_codes=trial), threads, n_parts,
+                          _is_long(n, work // _LEADING_SHARE, k, snapshot.isa))
+        if trial:
+            trials.note(parts is None)
+    if parts is not None:
+        _core.write_best(parts, scores, ids)
+        did += [task.did() for task in parts]
+    else:
+        most = _QUERIES_OF_CELLS if approximate else _QUERIES_A_TASK
+        if not approximate and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
+            most = _QUERIES_OF_FEW_ROWS
+        _run(search, n, work, query_bytes, threads, long, most)
     return unchecked(ids, scores), SearchStats(n, *map(sum, zip(*did, strict=True)))
 
 
@@ -149,10 +145,8 @@ def _in_blocks(rows: int) -> int:
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object,
            rule: StopRule, guard: _core.Guard | None = None, *, nearest: bool = False,
            float32_below: float = 0.0) -> _core.SingleSearch | None:
-    """Prepare single queries that are answered as by `top`, with less work for each.
-
-    None where a query takes long, as Ctrl+C must end it, or where many rows are asked for.
-    """
+    """Prepare single queries with the answers of `top`; None if k is large, or if a query takes so
+    long that Ctrl+C must end it."""
     work = everything.n_rows * snapshot.dim
     share = _APPROXIMATE_SHARE if rule.approximate and rule.rows != ALL_ROWS else 1
     if k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):

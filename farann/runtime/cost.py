@@ -81,10 +81,8 @@ _GUARDED_SINGLE = 150.0  # as a single query
 
 
 def guard_cost(width: int, points: int, isa: str, *, single: bool = False) -> float:
-    """Nanoseconds a query to compare `width` sums of its coordinates with `points` of a sample.
-
-    A batch compares them with all points, a single query mostly with the first few.
-    """
+    """Nanoseconds a query to compare `width` sums of its coordinates with `points` of a sample; a
+    single query mostly meets the first few."""
     if single:
         return _GUARDED_SINGLE + width * width * SINGLE_COSTS[isa].float_product
     return _GUARDED_QUERY + 2.0 * width * (width + points) * COSTS[isa].float_product
@@ -122,10 +120,7 @@ def bytes_waited_for(work: SearchStats) -> float:
 
 
 def cost_of(work: SearchStats, dim: int, isa: str, *, single: bool = False) -> float:
-    """Nanoseconds that a batch in `dim` dimensions takes on one thread at a level, roughly.
-
-    `single`: its queries were single queries.
-    """
+    """Nanoseconds that a batch, or with `single` its queries one by one, takes on one thread."""
     costs = (SINGLE_COSTS if single else COSTS)[isa]
     return (work.queries * (costs.query + costs.query_coordinate * dim)
             + work.code_products * costs.code_product

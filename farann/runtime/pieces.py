@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from contextlib import nullcontext
 from math import inf
 from typing import TypeAlias, TypeVar
+
+from farann.runtime.process import ieee_arithmetic, one_thread
 
 Result = TypeVar("Result")
 # Work that stops after each piece, and returns its result at the end.
@@ -22,7 +25,6 @@ class Allowance:
         self.left = left  # below 0 where a piece took more
         # What an exact search takes for a single query, and for one of a batch: 0 until it's known.
         self.single = self.query = 0.0
-        self.in_use = False
         self.multiplies = False  # whether matrices are multiplied from now on
 
     @property
@@ -44,12 +46,19 @@ class Allowance:
         """The number of the next queries, of n, if each takes these nanoseconds."""
         return n if not self.is_lent else min(max(int(self.left / max(each, 1.0)), 1), n)
 
-
-def completed(pieces: Pieces[Result]) -> Result:
-    """Do all pieces one after the other."""
-    while True:
+    def advanced(self, pieces: Pieces[Result]) -> Result | None:
+        """Do pieces until nothing is left to spend; return the result at the end, else None."""
         try:
-            next(pieces)
+            while self.left > 0.0:
+                with ieee_arithmetic(), one_thread() if self.multiplies else nullcontext():
+                    next(pieces)
         except StopIteration as end:
             result: Result = end.value
             return result
+        return None
+
+    def completed(self, pieces: Pieces[Result]) -> Result:
+        """Do all pieces, where there is no end."""
+        result = self.advanced(pieces)
+        assert result is not None
+        return result

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from farann import _core
@@ -30,12 +30,7 @@ _lock = threading.Lock()
 _pools: dict[str, tuple[int, ThreadPoolExecutor]] = {}
 _WORKERS, _STAND_IN = "farann", "farann-main"
 _forced = os.environ.get("FARANN_ISA")
-
-
-@cache
-def _levels() -> tuple[str, ...]:
-    # Asking the CPU for its features takes as long as adding a few rows.
-    return _core.isa_levels()
+_levels = cache(_core.isa_levels)  # asking the CPU takes as long as adding a few rows
 
 
 def default_isa() -> str:
@@ -179,16 +174,10 @@ def run_all(functions: Iterable[Function], threads: int, *, long: bool = False) 
         raise batch.errors[0]
 
 
-class Lockable(Protocol):
-    """Something with a lock that `fresh_lock` made."""
-
-    _lock: threading.Lock
+_locked: WeakSet[Any] = WeakSet()  # owners of locks, as `_lock`
 
 
-_locked: WeakSet[Lockable] = WeakSet()
-
-
-def fresh_lock(owner: Lockable) -> threading.Lock:
+def fresh_lock(owner: Any) -> threading.Lock:
     """A lock for `owner`; a forked child gets a new one, as nobody there could open the old."""
     # Not when the package is imported, as it takes long, and not while others search: a child that
     # is forked meanwhile could never import it.

@@ -57,13 +57,6 @@ def one_thread() -> Iterator[None]:
             raise
 
 
-def limit_this_thread() -> None:
-    """Let OpenMP use one thread, for good, where a thread of farann's pool calls it."""
-    if threading.current_thread() is not threading.main_thread():
-        for library in _openmp:
-            library.set_num_threads(1)
-
-
 def _limit() -> ThreadpoolController:
     """Limit the libraries that there are; modules that were imported since may have loaded more."""
     global _found
@@ -84,16 +77,11 @@ def _limit() -> ThreadpoolController:
 def _leave(user: object) -> None:
     with _lock:
         _users.discard(user)
-        if not _users:
-            _restore()
-
-
-def _restore() -> None:
-    for name, (library, threads) in list(_limited.items()):
-        # Who has set another number meanwhile wants that.
-        if library.num_threads == 1:
-            _set_threads(library, threads)
-        del _limited[name]
+        for name, (library, threads) in () if _users else list(_limited.items()):
+            # Who has set another number meanwhile wants that.
+            if library.num_threads == 1:
+                _set_threads(library, threads)
+            del _limited[name]
 
 
 def _set_threads(library: Any, number: int) -> None:
@@ -119,26 +107,18 @@ def ieee_arithmetic() -> Iterator[None]:
 
 def each(work: Callable[[Part], object], parts: Sequence[Part], threads: int, what: str = "",
          progress: Progress = False) -> None:
-    """Call `work` for every part, on `threads` threads; with `progress` a bar is named `what`.
-
-    What it writes for one part, no other part may read or write. BLAS must have one thread, see
-    `one_thread`.
-    """
+    """Call `work` for every part on some threads, under `one_thread`, with a bar named `what`. No
+    part may read or write what `work` writes for another."""
+    caller = threading.current_thread()
     with told(what, len(parts), progress) as advance:
-        def one(part: Part) -> None:
+        def one(part: Part, flag: _core.CancelFlag) -> None:
+            for library in _openmp if threading.current_thread() is not caller else ():
+                library.set_num_threads(1)  # in a thread of farann's pool, for good
             with ieee_arithmetic():
                 work(part)
             advance(1)
 
-        def on_thread(part: Part, flag: _core.CancelFlag) -> None:
-            limit_this_thread()
-            one(part)
-
-        if threads == 1 or len(parts) <= 1:
-            for part in parts:
-                one(part)
-        else:
-            pool.run_all([partial(on_thread, part) for part in parts], threads)
+        pool.run_all([partial(one, part) for part in parts], threads)
 
 
 def _after_fork() -> None:

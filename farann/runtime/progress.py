@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from farann._types import Progress
 
@@ -45,48 +44,35 @@ def build_steps(tuned_for: Iterable[int] = ()) -> dict[str, float]:
 
 @contextmanager
 def shown(progress: Progress, steps: Mapping[str, float]) -> Iterator[Progress]:
-    """Replace True by a function that shows one bar over all `steps`, with the time left.
-
-    Their values are about what share of the time each takes.
-    """
+    """Replace True by a function that shows one bar over all `steps`, given by relative time."""
     if progress is not True:
         yield progress
         return
     from tqdm.auto import tqdm  # takes as long to import as all else
 
+    left, step, before = dict(steps), "", 0.0  # steps to come, the one that it is at, those done
     with tqdm(total=1.0, bar_format=_BAR) as bar:
-        yield _Whole(bar, steps)
+        def tell(what: str, done: int, total: int) -> None:
+            nonlocal step, before
+            if what != step:
+                before += left.pop(step, 0.0)
+                if what in left:  # steps come in their order: those before it come no more
+                    for earlier in [*left][: [*left].index(what)]:
+                        del left[earlier]
+                step = what
+                bar.set_description(what)  # shown at once: this step may take long
+            of = before + sum(left.values())
+            now = (before + left.get(what, 0.0) * done / total) / of if of else 0.0
+            bar.update(max(now - bar.n, 0.0))
+
+        yield tell
         bar.set_description("done", refresh=False)
         bar.update(1.0 - bar.n)
 
 
-class _Whole:
-    """Updates a bar with the share of all steps that is done."""
-
-    def __init__(self, bar: Any, steps: Mapping[str, float]) -> None:
-        self.bar, self._steps = bar, dict(steps)
-        self._what, self._before = "", 0.0
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if what != self._what:
-            self._before += self._steps.pop(self._what, 0.0)
-            if what in self._steps:  # they come in their order: what is before it comes no more
-                for earlier in takewhile(lambda step: step != what, [*self._steps]):
-                    del self._steps[earlier]
-            self._what = what
-            self.bar.set_description(what)  # shown at once: this step may take long
-        share = self._steps.get(what, 0.0)
-        of = self._before + sum(self._steps.values())
-        now = (self._before + share * done / total) / of if of else 0.0
-        self.bar.update(max(now - self.bar.n, 0.0))
-
-
 @contextmanager
 def told(what: str, total: int, progress: Progress) -> Iterator[Callable[[int], None]]:
-    """A function to be called with how much more is done of a step, by one thread after the other.
-
-    That it has begun is told at once, so that a bar has its name.
-    """
+    """Give a function to call with how much more of a step is done; its name is shown at once."""
     if progress is False or total == 0:
         yield lambda more: None
         return

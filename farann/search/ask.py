@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,10 +67,8 @@ def furthest(live: Live, queries: Any, k: int, ids: Any, recall: float | None,
 def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...],
             given: Filtering, beyond: npt.ArrayLike | None, threads: int | None, return_keys: bool,
             return_stats: bool) -> Hits:
-    """The k rows nearest to each query, or the nearest of those beyond a radius.
-
-    `limited`: the recall, epsilon, budget and seconds that are given.
-    """
+    """Find the k rows nearest to each query, or the nearest of those beyond a radius; `limited` are
+    recall, epsilon, budget and seconds."""
     limits = radii = None
     if beyond is not None:
         check_beyond(to_limits(*limited), live.spec.vectors)
@@ -190,7 +189,7 @@ def threads_for(live: Live, threads: int | None) -> int:
 
 def question_of(live: Live, queries: Any, k: int, given: Filtering, threads: int | None, *,
                 single: bool = False, limits: Limits | None = None, nearest: bool = False,
-                radii: Float64Array | None = None) -> Question | None:
+                radii: Float64Array | None = None, keyed: bool = False) -> Question | None:
     """The question to the rows that there are, its k and filters checked; None without rows."""
     if type(k) is not int or not 1 <= k <= checks.MOST_PADDED:
         k = checks.to_int("k", k, 1)
@@ -215,7 +214,7 @@ def question_of(live: Live, queries: Any, k: int, given: Filtering, threads: int
     every_row = limits is not None and given.allowed is None and given.groups is None and (
         row_filters is UNFILTERED or row_filters.leaves_most(store))
     return Question(store, view, queries, k, threads_for(live, threads), row_filters, limits,
-                    every_row, nearest, radii)
+                    every_row, nearest, radii, keyed)
 
 
 def keys_of(question: Question, found: Hits | RangeHits) -> Float64Array:
@@ -232,35 +231,54 @@ def keys_of(question: Question, found: Hits | RangeHits) -> Float64Array:
     return keys.reshape(found.ids.shape)
 
 
+def answered(live: Live, question: Question | None, n: int, k: int, single: bool,
+             keyed: bool, return_stats: bool,
+             search: Callable[[Question], tuple[Hits, SearchStats]]) -> Hits:
+    """The answer to n queries that `search` finds; padding alone where there are no rows."""
+    if not n or question is None or question.view.snapshot.n_slots == question.store.n_removed:
+        hits, stats = no_hits(n, k, keyed=keyed), SearchStats(n)
+    else:
+        hits, stats = search(question)
+    live.last_search = stats
+    if question is not None and question.store.labels is not None:
+        hits.ids = question.store.named(hits.ids)
+    hits.stats = stats if return_stats else None
+    if not single:
+        return hits
+    keys = hits.keys if hits.keys is None else hits.keys[0]
+    return unchecked(hits.ids[0], hits.scores[0], keys, hits.stats)
+
+
 def _top(live: Live, vectors: Float32Array, single: bool, k: int, limits: Limits | None,
          given: Filtering, threads: int | None, return_keys: bool, return_stats: bool,
          nearest: bool = False, radii: Float64Array | None = None) -> Hits:
     """The k best rows of each query."""
     question = question_of(live, vectors, k, given, threads, single=single, limits=limits,
-                           nearest=nearest, radii=radii)
+                           nearest=nearest, radii=radii, keyed=return_keys)
     if return_keys:
         check_exact("return_keys", live.spec.vectors, "keys are those of the vectors")
-    if question is None:
-        hits, stats = no_hits(len(vectors), k, keyed=return_keys), SearchStats(len(vectors))
-        return answer(hits, single, stats if return_stats else None)
+    return answered(live, question, len(vectors), k, single, return_keys, return_stats, _search)
+
+
+def _search(question: Question) -> tuple[Hits, SearchStats]:
+    """The k best rows of each query."""
     from farann.search import plan
 
     store, negated = question.store, False
-    if nearest and radii is None and (limits is not None or store.spec.metric.adds_squared_norm):
-        store = store.mirrored(live.isa)
+    if question.nearest and question.radii is None and (
+            question.limits is not None or store.spec.metric.adds_squared_norm):
+        store = store.mirrored(question.view.exact.isa)
         negated = not store.by_nearest
-        question = question._replace(store=store, queries=store.spec.metric.mirrored(vectors),
-                                     nearest=store.by_nearest)
+        question = question._replace(
+            store=store, queries=store.spec.metric.mirrored(question.queries),
+            nearest=store.by_nearest)
     hits, stats = plan.top(question)
-    live.last_search = stats
-    if return_keys:
+    if question.keyed:
         hits.keys = keys_of(question, hits)
     if negated:
         hits.scores = _mirrored(question, hits)
         hits.keys = None if hits.keys is None else hits.keys + 0.0  # 0 and not -0
-    if store.labels is not None:
-        hits.ids = store.named(hits.ids)
-    return answer(hits, single, stats if return_stats else None)
+    return hits, stats
 
 
 def _limits(live: Live, *limited: Any) -> Limits | None:
@@ -309,20 +327,8 @@ def _nearest_again(live: Live, queries: npt.ArrayLike, k: int, recall: float | N
                      SearchStats(*found[2]) if return_stats else None)
 
 
-def answer(hits: Hits, single: bool, stats: SearchStats | None = None) -> Hits:
-    """Hits with stats; of a single query without the dimension of queries."""
-    if not single:
-        hits.stats = stats
-        return hits
-    return unchecked(hits.ids[0], hits.scores[0], None if hits.keys is None else hits.keys[0],
-                     stats)
-
-
 def _mirrored(question: Question, hits: Hits) -> Float32Array:
-    """Scores of the queries, of what these times -1 found.
-
-    A score of 0 has the sign of its key, which float32 may have no number for.
-    """
+    """Scores of the queries, by those of the queries times -1; a 0 has the sign of its key."""
     scores = np.float32(0.0) - hits.scores
     if not scores.all() and question.store.n_coded is None:
         some = np.flatnonzero((scores == 0.0).any(axis=1))

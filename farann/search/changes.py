@@ -117,17 +117,13 @@ def tune(live: Live, queries: npt.ArrayLike | None, k: int, recall: float, neare
         store = store.mirrored(live.isa)
     if store is None or len(store) == 0:
         raise ValueError("tune: the index has no rows")
-    measured = tables.measured(store, k, live.isa, sample, recall, progress=told)
-    store.tunings.keep(k, measured, sample)
+    measured = tables.measured(store, k, live.isa, sample, recall, told)
     log().info("tuned for k=%d", k)
     return measured.tuning
 
 
 def laid_out(live: Live) -> Store | None:
-    """The store to search; the first search builds it if that wasn't done.
-
-    While somebody builds or changes the index, searches take it as it is, and don't wait.
-    """
+    """The store to search: the first search builds it, unless a change is under way."""
     store = live.store
     if store is None or store.built or live._lock.locked():
         return store

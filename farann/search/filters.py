@@ -104,7 +104,6 @@ class Filter:
         self._allowed: Checked | None = None
         self._exclude: Checked | None = None
         self._groups: GroupLabels | None = None
-        self._outside = given.groups is None
         # Keyed by the store they were looked up in; two threads may do so, and either is good.
         self._found: weakref.WeakKeyDictionary[Store, Rows] = weakref.WeakKeyDictionary()
         if all(said is None for said in given):
@@ -117,11 +116,11 @@ class Filter:
                 self._allowed = ids if store.labels is None else store.labels.strings.of(ids)
         if given.exclude is not None:
             self._exclude = asked_ids.checked(store, "exclude", given.exclude, padding=True)
-        name, labels = given.labels()
+        self._by, labels = given.labels()
         if labels is not None:
             from farann.store.groups import to_labels
 
-            self._groups = to_labels(name, labels)
+            self._groups = to_labels(self._by, labels)
             if store is not None:
                 self._rows_of(store)  # labels of the other kind are refused here
 
@@ -131,7 +130,7 @@ class Filter:
                 return otherwise
             return f"{ids.n if isinstance(ids, Strings) else len(ids):,} ids"
         groups = "" if self._groups is None else (
-            f", {'outside' if self._outside else 'of'} {len(self._groups):,} groups")
+            f", {'of' if self._by == 'groups' else 'outside'} {len(self._groups):,} groups")
         return (f"<farann.Filter: allowed {number(self._allowed, 'all')}, "
                 f"excluded {number(self._exclude, 'none')}{groups}>")
 
@@ -163,17 +162,12 @@ class Filter:
         if allowed is not None:
             mask &= store.ids.marked(allowed)
         if self._groups is not None and store.n_slots:
-            mask &= self._in_groups(store, self._groups)
+            groups = _groups_of(store, self._by)
+            numbers = groups.numbers_of(self._by, self._groups)
+            passing = np.full(len(groups), self._by == "outside_groups", np.uint8)
+            passing[numbers[numbers >= 0]] ^= np.uint8(1)
+            mask &= passing[groups.by_slot()]
         return Rows(store.n_slots, mask=_living(store, mask))
-
-    def _in_groups(self, store: Store, labels: GroupLabels) -> UInt8Array:
-        """A byte for each slot, 1 for the rows that groups let pass."""
-        name = "outside_groups" if self._outside else "groups"
-        groups = _groups_of(store, name)
-        numbers = groups.numbers_of(name, labels)
-        passing = np.full(len(groups), self._outside, np.uint8)
-        passing[numbers[numbers >= 0]] ^= np.uint8(1)
-        return passing[groups.by_slot()]
 
 
 class RowFilters(NamedTuple):
@@ -294,7 +288,17 @@ class Filtering(NamedTuple):
 def row_filters(store: Store, n_rows: int, given: Filtering, n_queries: int,
                 single: bool) -> RowFilters:
     """Check the filter arguments of a search among `n_rows` rows, and look the rows up."""
-    rows, excluded = _by_ids(store, n_rows, given.exclude, given.allowed, n_queries, single)
+    rows, excluded, exclude = _allowed_rows(store, n_rows, given.allowed), None, given.exclude
+    if exclude is not None and not single and checks.is_flat(exclude):
+        ids = asked_ids.numbers(store, asked_ids.checked(store, "exclude", exclude, padding=True))
+        if len(ids) * n_queries > _MOST_LISTED:
+            mask = _living(store, store.ids.marked(ids) ^ np.uint8(1))
+            rows = Rows(store.n_slots, mask=mask if rows is None else mask & rows.mask())
+        elif len(ids) and n_queries:
+            excluded = np.tile(ids, n_queries), np.arange(n_queries + 1) * len(ids)
+    elif exclude is not None:
+        ids, offsets = asked_ids.listed(store, "exclude", exclude, n_queries, single)
+        excluded = (ids, offsets) if len(ids) else None
     if given.own is not None:
         excluded = given.own if excluded is None else both(excluded, given.own)
     name, labels = given.labels()
@@ -320,12 +324,9 @@ def both(some: tuple[Int64Array, Int64Array],
 
 def slots_and_mask(live: Live, store: Store,
                    given: Filtering) -> tuple[Int64Array, UInt8Array | None]:
-    """The rows that a selection may choose, and a byte for each slot, 1 for these; None: all.
-
-    Labels of groups are as for `Index.filter`, as there are no queries.
-    """
-    allowed, others = Filtering(allowed=given.allowed), given._replace(allowed=None)
-    rows = row_filters(store, len(store), allowed, 1, False).rows
+    """Slots of the rows that a selection may choose, and their mask; None: all. Labels of groups
+    are as for `Index.filter`."""
+    rows, others = _allowed_rows(store, len(store), given.allowed), given._replace(allowed=None)
     mask = store.alive if rows is None else rows.mask()
     if any(said is not None for said in others):
         chosen = Filter(live, others)._rows_of(store).mask()
@@ -366,28 +367,13 @@ def _rows_within(store: Store, number: int, allowed: UInt8Array | None) -> Rows:
     return Rows(store.n_slots, slots=slots)
 
 
-def _by_ids(store: Store, n_rows: int, exclude: Any, allowed: Any, n_queries: int, single: bool,
-            ) -> tuple[Rows | None, tuple[Int64Array, Int64Array] | None]:
-    """Look up `exclude` and `allowed`."""
-    rows = excluded = None
-    if isinstance(allowed, Filter):
-        rows = allowed._rows_of(store)
-    elif allowed is not None:
-        allowing, listed = _allowed(store, n_rows, allowed)
-        rows = rows_of_ids(store, asked_ids.numbers(store, listed)) if allowing is None else (
-            rows_of_mask(store, allowing))
-    if exclude is not None and not single and checks.is_flat(exclude):
-        ids = asked_ids.numbers(store, asked_ids.checked(store, "exclude", exclude, padding=True))
-        if len(ids) * n_queries > _MOST_LISTED:
-            mask = _living(store, store.ids.marked(ids) ^ np.uint8(1))
-            rows = Rows(store.n_slots, mask=mask if rows is None else mask & rows.mask())
-        elif len(ids) and n_queries:
-            excluded = np.tile(ids, n_queries), np.arange(n_queries + 1) * len(ids)
-    elif exclude is not None:
-        ids, offsets = asked_ids.listed(store, "exclude", exclude, n_queries, single)
-        if len(ids):
-            excluded = ids, offsets
-    return rows, excluded
+def _allowed_rows(store: Store, n_rows: int, allowed: Any) -> Rows | None:
+    """Look up `allowed`."""
+    if allowed is None or isinstance(allowed, Filter):
+        return None if allowed is None else allowed._rows_of(store)
+    mask, ids = _allowed(store, n_rows, allowed)
+    return rows_of_ids(store, asked_ids.numbers(store, ids)) if mask is None else (
+        rows_of_mask(store, mask))
 
 
 def _allowed(store: Store | None, n_rows: int,

@@ -45,6 +45,7 @@ class Question(NamedTuple):
     every_row: bool = False  # all rows may be found, but for those that are excluded
     nearest: bool = False
     radii: Float64Array | None = None  # all rows beyond or within these, or the k nearest beyond
+    keyed: bool = False  # whether keys are returned
 
     def of(self, which: Int64Array, row_filters: RowFilters | None = None) -> Question:
         """Select some of the queries."""
@@ -75,8 +76,8 @@ def _lacks_table(question: Question) -> bool:
 
 def _top(question: Question) -> tuple[Hits, SearchStats]:
     """Search where all queries may find the same rows, but for excluded ones."""
-    store, view, queries, k, _, filters, limits, _, nearest, radii = question
-    rule, plan, guard = EXACT, store.tunings.by_k.get(k), None
+    store, view, queries, k, _, filters, limits, _, nearest, radii, _ = question
+    rule, table, guard = EXACT, store.tunings.by_k.get(k), None
     # With few rows an approximate search may find too little, and an exact one is cheap.
     if limits is not None and (
             filters is UNFILTERED or (limits.recall is None and limits.budget is None)
@@ -90,7 +91,7 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
     if len(queries) == 1 and radii is None and nearest == store.by_nearest and store.built and (
             limits is None or (limits.recall is not None and filters is UNFILTERED
                                and not _lacks_table(question))):
-        singles.keep(store, view.exact.isa, k, None if limits is None else limits.recall, plan,
+        singles.keep(store, view.exact.isa, k, None if limits is None else limits.recall, table,
                      guard, rule, filters)
     return hits, stats
 
@@ -102,7 +103,7 @@ def _asked(question: Question, limits: Limits) -> tuple[int, float | None, bool,
 
 def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | None]:
     """The stop rule of a search with limits, and with a table its guard."""
-    store, k, tunings = question.store, question.k, question.store.tunings
+    store = question.store
     # Without vectors all codes are scanned where others would search exactly.
     exact = EXACT if store.n_coded is None else ALL_CODES
     if limits.recall is None and limits.budget is None:
@@ -111,8 +112,7 @@ def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | Non
         return exact, None
     asked = _asked(question, limits)
     made = store.rules.get(asked)
-    if made is None or (
-            made[0] is not tunings.by_k.get(k) or made[1] is not tunings.guards.get(k)):
+    if made is None or made[0] is not store.tunings.by_k.get(question.k):
         from farann.search import tables
 
         if limits.recall is None:
@@ -124,8 +124,8 @@ def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | Non
         if len(store.rules) >= _MOST_RULES:
             store.rules.clear()
         store.rules[asked] = made
-    _, guard, rule = made
-    return (exact, None) if rule is None else (rule, guard)
+    table, rule = made
+    return (exact, None) if rule is None else (rule, table.guard)
 
 
 def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, SearchStats]:
@@ -167,7 +167,7 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
 def _run(question: Question, rule: StopRule,
          late: Float32Array | None = None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query; `late` as for `batches.top`."""
-    store, view, queries, k, threads, filters, _, _, nearest, radii = question
+    store, view, queries, k, threads, filters, _, _, nearest, radii, _ = question
     approximate = rule is not EXACT and rule.approximate
     chosen = view.everything
     if filters is not UNFILTERED:
@@ -187,39 +187,29 @@ def _run(question: Question, rule: StopRule,
 # ---- queries with groups of their own ----
 
 
-def _run_parts(question: Question, run: Callable[[Int64Array, Question], None]) -> None:
+def _run_parts(question: Question, run: Callable[..., None]) -> None:
     """Call `run` for the queries of each group, beside each other where groups are small."""
-    small: list[tuple[Int64Array, Question]] = []
-    work = 0
+    small, work = list[Callable[[_core.CancelFlag], None]](), 0
     for which, row_filters in question.row_filters.by_group(question.store):
         assert row_filters.rows is not None
         own = len(which) * row_filters.rows.count * question.store.dim
         if own > _SMALL_WORK:
             run(which, question.of(which, row_filters))
         else:
-            small.append((which, question.of(which, row_filters)._replace(threads=1)))
+            small.append(partial(run, which, question.of(which, row_filters)._replace(threads=1)))
             work += own
-
-    def run_some(some: list[tuple[Int64Array, Question]], flag: _core.CancelFlag) -> None:
-        for which, part in some:
-            if flag.is_cancelled():
-                return
-            run(which, part)
-
-    n_tasks = max(1, min(question.threads, len(small)))
-    pool.run_all([partial(run_some, small[i::n_tasks]) for i in range(n_tasks)], question.threads,
-                 long=work >= _LONG_GROUPS)
+    pool.run_all(small, question.threads, long=work >= _LONG_GROUPS)
 
 
 def top_of_groups(question: Question, search: Callable[[Question], tuple[Hits, SearchStats]],
-                  *, keyed: bool = False) -> tuple[Hits, SearchStats]:
+                  ) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, which `search` finds where all may find the same rows."""
     if question.row_filters.groups is None:
         return search(question)
     n = len(question.queries)
-    hits, did = no_hits(n, question.k, keyed=keyed), list[SearchStats]()
+    hits, did = no_hits(n, question.k, keyed=question.keyed), list[SearchStats]()
 
-    def run(which: Int64Array, part: Question) -> None:
+    def run(which: Int64Array, part: Question, flag: _core.CancelFlag | None = None) -> None:
         found, stats = search(part)
         hits.ids[which], hits.scores[which] = found.ids, found.scores
         if hits.keys is not None and found.keys is not None:
@@ -235,23 +225,19 @@ def in_range(question: Question, most: int = 0) -> tuple[RangeHits, SearchStats]
     `most` as for `batches.in_range`."""
     if question.row_filters.groups is None:
         return _in_range(question, most)
-    found, did = list[tuple[Int64Array, RangeHits]](), list[SearchStats]()
-    counts = np.zeros(n := len(question.queries), np.int64)
+    n, none = len(question.queries), np.empty(0, np.int64)
+    found, did = [(none, none, np.empty(0, np.float32))], list[SearchStats]()
 
-    def run(which: Int64Array, part: Question) -> None:
+    def run(which: Int64Array, part: Question, flag: _core.CancelFlag | None = None) -> None:
         hits, stats = _in_range(part, most)
-        counts[which] = np.diff(hits.offsets)
-        found.append((which, hits))
+        found.append((np.repeat(which, np.diff(hits.offsets)), hits.ids, hits.scores))
         did.append(stats)
 
     _run_parts(question, run)
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    scores, ids = np.empty(offsets[-1], np.float32), np.empty(offsets[-1], np.int64)
-    for which, hits in found:
-        own = np.repeat(offsets[which] - hits.offsets[:-1], counts[which])
-        places = own + np.arange(len(hits.ids))
-        scores[places], ids[places] = hits.scores, hits.ids
-    return RangeHits(offsets, ids, scores), total_of(did, n)
+    queries, ids, scores = map(np.concatenate, zip(*found, strict=True))
+    order = np.argsort(queries, kind="stable")
+    offsets = np.searchsorted(queries[order], np.arange(n + 1))
+    return RangeHits(offsets, ids[order], scores[order]), total_of(did, n)
 
 
 def _in_range(question: Question, most: int) -> tuple[RangeHits, SearchStats]:

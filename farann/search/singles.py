@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     from farann import _core
     from farann.store.store import Store
     from farann.tuning.guard import Guard
-    from farann.tuning.table import Tuning
+    from farann.tuning.table import Measured
 
 Answer: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...]]  # ids, scores, counts
 
 _MOST_PREPARED = 16  # kinds of single queries that are prepared for at a time
 
 
-def keep(store: Store, isa: str, k: int, recall: float | None, plan: Tuning | None,
+def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured | None,
          guard: Guard | None, rule: StopRule, row_filters: RowFilters = UNFILTERED) -> None:
     """Cache a prepared search for single queries of the same kind, unless the table has changed
-    since `plan` was read."""
+    since `table` was read."""
     singles = row_filters.singles(store)
     before = None if singles is None else singles.get((isa, k, recall))
-    if singles is None or (before is not None and before.plan is plan):
+    if singles is None or (before is not None and before.plan is table):
         return  # this query wasn't one for it
     from farann.runtime import batches
 
     view = store.view(isa)
     chosen = row_filters.filter(store, view, 1, exact=not rule.approximate)
     snapshot = view.snapshot if rule.approximate else view.exact
-    kept = batches.single(snapshot, chosen, k, plan, rule,
+    kept = batches.single(snapshot, chosen, k, table, rule,
                           None if guard is None else guard.tests, nearest=store.by_nearest,
                           float32_below=store.float32_below())
     if kept is None:
@@ -78,7 +78,8 @@ def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int,
 
 def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int) -> Answer | None:
     """The exact answer to a query that the guard finds unlike the sample."""
-    guard = store.tunings.guards.get(k)
+    table = store.tunings.by_k.get(k)
+    guard = None if table is None else table.guard
     found = None if guard is None or store.n_coded is not None else exact(store, isa, queries, k)
     if guard is None or found is None:
         return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,13 +21,12 @@ from farann.contract.stop_rule import ALL_CODES, StopRule
 from farann.layout.added_rows import Added
 from farann.results import Hits, merge
 from farann.runtime import batches
-from farann.runtime.pieces import Allowance, Pieces, completed
+from farann.runtime.pieces import Allowance, Pieces
 from farann.runtime.progress import measuring, renamed
-from farann.store.ids import IdMap
 from farann.store.store import Answers, RuleByTable, Store
 from farann.tuning import measure
-from farann.tuning.guard import SAMPLE, Guard, guard_in_pieces, make_guard
-from farann.tuning.table import Measured, Tuning, late_beyond, missing_at, with_margin
+from farann.tuning.guard import SAMPLE, Guard, guard_in_pieces
+from farann.tuning.table import Measured, late_beyond, missing_at, with_margin
 
 if TYPE_CHECKING:
     from farann.search.plan import Question
@@ -50,13 +49,13 @@ _GONE = 100
 def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
     """The stop rule of a search for a recall, by its table; None where there is none."""
     store, k, isa = question.store, question.k, question.view.exact.isa
-    tuned = store.tunings.by_k.get(k)
-    if tuned is None or not _takes_table(store, recall) or lacks_table(store, k, recall):
+    measured = store.tunings.by_k.get(k)
+    if measured is None or not _takes_table(store, recall) or lacks_table(store, k, recall):
         return None
-    guard, single = store.tunings.guards.get(k), len(question.queries) == 1
+    tuned, single = measured.tuning, len(question.queries) == 1
     effort = with_margin(tuned, tuned.effort_for(recall, single=single), single=single)
     if effort == float("inf"):
-        return tuned, guard, None
+        return measured, None
     rule, usual = measure.rule_of(effort, deviations=bool(tuned.deviations)), tuned.late_at(effort)
     if tuned.extends and usual is not None:
         rule = rule._replace(extends_beyond=late_beyond(*usual[:2]))
@@ -66,7 +65,7 @@ def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
             store, k, missing_at(recall), isa, question.threads)
         rule = rule._replace(predicted_threshold=tuned.predicted_threshold_at(effort),
                              usual_lateness=usual, run_ends=run_ends)
-    return tuned, guard, rule
+    return measured, rule
 
 
 def _takes_table(store: Store, recall: float) -> bool:
@@ -76,8 +75,8 @@ def _takes_table(store: Store, recall: float) -> bool:
 
 def lacks_table(store: Store, k: int, recall: float) -> bool:
     """Whether a recall takes a table that wasn't measured, or no longer holds."""
-    return _takes_table(store, recall) and not (
-        k in store.tunings.by_k and store.tunings.holds(k, store.alive))
+    measured = store.tunings.by_k.get(k)
+    return _takes_table(store, recall) and not (measured and measured.holds(store.alive))
 
 
 def lend(question: Question) -> None:
@@ -86,7 +85,7 @@ def lend(question: Question) -> None:
     The amount doesn't depend on threads, so that the same calls always give the same answers."""
     store, k, rows = question.store, question.k, question.row_filters.rows
     share = 1.0 if rows is None else rows.count / store.n_slots
-    store.tunings.go_on(k, partial(_begun_again, store, k, question.view.exact.isa),
+    store.tunings.go_on(k, partial(measured_again, store, k, question.view.exact.isa),
                         len(question.queries), share)
 
 
@@ -102,53 +101,61 @@ def rule_within(budget: int, store: Store) -> StopRule:
 
 def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None,
              recall: float = 0.95, progress: Progress = False) -> Measured:
-    """Measure a tuning table and its guard, by given queries or a sample."""
-    return completed(_begun(store, k, isa, Allowance(), queries, recall, progress=progress))
+    """Measure a tuning table and its guard, by given queries or a sample, and keep them."""
+    allowed = Allowance()
+    found = allowed.completed(_in_pieces(store, k, isa, allowed, queries, recall,
+                                         progress=progress))
+    store.tunings.keep(found)
+    return found
 
 
-def _begun(store: Store, k: int, isa: str, allowed: Allowance, queries: Float32Array | None = None,
-           recall: float = 0.95, slots: Int64Array | None = None, guard: Guard | None = None,
-           progress: Progress = False) -> Pieces[Measured]:
-    """`measured` in pieces that hold no store.
+def measured_again(store: Store, k: int, isa: str, allowed: Allowance) -> Pieces[Measured]:
+    """Measure a table for a search, by the queries of one that no longer holds, if there is one."""
+    before = store.tunings.by_k.get(k)
+    if before is None:
+        return _in_pieces(store, k, isa, allowed)
+    return _in_pieces(store, k, isa, allowed, before.queries, before.tuning.target, before)
 
-    `slots`: those of the rows that serve as queries, which aren't answers to themselves. `guard`:
-    one that is known."""
-    query_sample = queries
-    if query_sample is None:
+
+def _in_pieces(store: Store, k: int, isa: str, allowed: Allowance,
+               queries: Float32Array | None = None, recall: float = 0.95,
+               before: Measured | None = None, progress: Progress = False) -> Pieces[Measured]:
+    """Measure a tuning table and its guard, in pieces that hold no store.
+
+    `before`: a table that no longer holds; its guard is kept."""
+    sample, slots, guard = queries, None, store.tunings.usual_guard() if queries is None else None
+    if before is not None and before.guard is not None:
+        guard = before.guard
+    if queries is None and guard is not None and before is not None and before.answers is None:
+        # From a file, which doesn't keep them.
+        sample, slots = sample_like(store, k, guard)
+        if len(sample) == 0:
+            return before._replace(answers=np.empty(0, np.int64))
+    elif sample is None:
         size = measure.sample_size(len(store), store.dim, k)
         size = min(size, measure.LEAST_QUERIES) if allowed.is_lent else size
-        query_sample, slots = store.sample_queries(size)
+        sample, slots = store.sample_queries(size)
     # Beyond the rows there are nothing is found, and no answer needs room for it.
     base = store.base_alone()
+    ids, alive, has_codes = base.ids, base.alive, store.codes is not None
     view = _by_high_nibbles(base).view(isa)
     table = measure.in_pieces(
-        view.snapshot, query_sample, min(k, len(base)), allowed,
+        view.snapshot, sample, min(k, len(base)), allowed,
         with_partitions=store.partitions is not None, with_vectors=store.n_coded is None,
         target=recall, exact=view.exact, nearest=store.by_nearest,
-        own_ids=None if slots is None else base.ids.ids_of(slots),
+        own_ids=None if slots is None else ids.ids_of(slots),  # no answers to themselves
         float32_first=store.float32_below() > 0.0, progress=progress)
-    is_usual = guard is None and queries is None
-    guard = guard or (store.tunings.usual if is_usual else None)
-    sample = queries
-    if guard is None and sample is None:
-        sample = store.sample_queries(SAMPLE)[0]
-    made_of = sample, store.spec.metric.scale_free, store.spec.seed, isa
-    return _measuring(table, allowed, k, base.ids, base.alive, store.codes is not None, guard,
-                      made_of, is_usual)
-
-
-def _measuring(table: Pieces[tuple[Tuning, Int64Array]], allowed: Allowance, k: int, ids: IdMap,
-               alive: UInt8Array | None, has_codes: bool, guard: Guard | None,
-               made_of: Any, is_usual: bool) -> Pieces[Measured]:
+    making = None if guard is not None else guard_in_pieces(
+        allowed, store.sample_queries(SAMPLE)[0] if queries is None else queries,
+        store.spec.metric.scale_free, store.spec.seed, isa)
+    del store, base, view
     tuned, found = yield from table
-    answers = ids.slots_of(found[found >= 0], alive)
-    # Searches that are always exact need no guard.
     if len(tuned.efforts) == 1 or not has_codes:
-        return Measured(tuned._replace(k=k), None, answers)
-    if guard is None:
-        guard = (yield from guard_in_pieces(allowed, *made_of)) if allowed.is_lent else (
-            make_guard(*made_of))
-    return Measured(tuned._replace(k=k), guard, answers, is_usual)
+        guard = None  # searches are always exact
+    elif making is not None:
+        guard = yield from making
+    return Measured(tuned._replace(k=k), guard, ids.slots_of(found[found >= 0], alive), queries,
+                    queries is None if before is None else before.is_usual)
 
 
 def _by_high_nibbles(store: Store) -> Store:
@@ -170,30 +177,11 @@ def retuned(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Itera
         # Searches may tune the old layout in the meantime.
         while len(after) and (k := min((set(wanted) | before.tunings.by_k.keys())
                                        - after.tunings.by_k.keys(), default=0)):
-            sample = None if has_sample else before.tunings.queries.get(k)
+            was = None if has_sample else before.tunings.by_k.get(k)
             # Each of several measurements has a name, so that its progress begins anew.
-            after.tunings.keep(k, measured(after, k, isa, sample,
-                                           progress=renamed(progress, measuring(k))), sample)
+            measured(after, k, isa, None if was is None else was.queries,
+                     progress=renamed(progress, measuring(k)))
     return new
-
-
-def _begun_again(store: Store, k: int, isa: str, allowed: Allowance) -> Pieces[Measured]:
-    """Measure a table for a search, by the queries of one that no longer holds, if there is one."""
-    before, guard = store.tunings.by_k.get(k), store.tunings.guards.get(k)
-    if before is None or guard is None:
-        return _begun(store, k, isa, allowed)
-    queries, slots = store.tunings.queries.get(k), None
-    if queries is None and k not in store.tunings.answers:
-        # From a file, which doesn't keep them.
-        queries, slots = sample_like(store, k, guard)
-        if len(queries) == 0:
-            return _as_before(Measured(before, guard, np.empty(0, np.int64)))
-    return _begun(store, k, isa, allowed, queries, before.target, slots, guard)
-
-
-def _as_before(measured: Measured) -> Pieces[Measured]:
-    yield
-    return measured
 
 
 # ---- depths of runs ----
@@ -203,11 +191,11 @@ def stops_for(store: Store, k: int, missing: float, isa: str, threads: int) -> I
     """The position that the scan of each run stops before; None: runs are scanned whole.
 
     `missing` is the share of the answers in runs that may be missed."""
-    added, guard = store.added, store.tunings.guards.get(k)
-    if added is None or not added.runs or guard is None:
+    added, table = store.added, store.tunings.by_k.get(k)
+    if added is None or not added.runs or table is None or table.guard is None:
         return None
     answers = store.run_answers[k] = _answers_now(
-        store, k, guard, isa, threads, store.run_answers.get(k))
+        store, k, table.guard, isa, threads, store.run_answers.get(k))
     return stops_of(answers, added, store.alive, missing)
 
 
@@ -254,8 +242,9 @@ def _best(store: Store, snapshot: _core.Snapshot, everything: _core.Filter,
 def sample_like(store: Store, k: int, guard: Guard) -> tuple[Float32Array, Int64Array | None]:
     """Queries like those that the plan for k was measured with, and slots as `sample_queries`
     gives them."""
-    given = store.tunings.queries.get(k)
-    queries, slots = store.sample_queries(_DRAWN) if given is None else (given, None)
+    table = store.tunings.by_k.get(k)
+    queries, slots = (store.sample_queries(_DRAWN) if table is None or table.queries is None
+                      else (table.queries, None))
     some = np.arange(0, len(queries), max(1, len(queries) // _DRAWN))
     queries = np.ascontiguousarray(queries[some])
     marks = np.zeros(len(queries), np.uint8)

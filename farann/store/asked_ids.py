@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -41,16 +42,9 @@ def listed(store: Store, name: str, value: Any, n_queries: int,
     """Ids for each query, one query after the other, and where each query's begin."""
     if not _takes_strings(store, value):
         return checks.to_listed_ids(name, value, n_queries, single)
-    if isinstance(value, np.ndarray) and value.ndim != 2 and value.dtype != object and not single:
-        raise ValueError(f"{name}: expected shape ({n_queries}, m), got {value.shape}")
-    lists: Sequence[Any] = [value] if single else checks.to_lists(name, value, n_queries)
-    texts: list[str | None] = []
-    offsets = [0]
-    for i, one in enumerate(lists):
-        what = name if single else f"{name}[{i}]"
-        texts += texts_of(what, one, padding=True)
-        offsets.append(len(texts))
-    return numbers(store, packed(name, texts)), np.array(offsets, np.int64)
+    lists, offsets = checks.converted(name, value, n_queries, single,
+                                      partial(texts_of, padding=True))
+    return numbers(store, packed(name, list(chain.from_iterable(lists)))), offsets
 
 
 def known_slots(store: Store | None, ids: Ids, name: str = "ids") -> Int64Array:

@@ -36,11 +36,10 @@ if TYPE_CHECKING:
     from farann.layout.added_rows import Added, Run
     from farann.quantize.records import CodeArrays, Layout, PartitionArrays
     from farann.quantize.scalar import CodedRows
-    from farann.tuning.guard import Guard
-    from farann.tuning.table import Tuning
+    from farann.tuning.table import Measured
 
-# A tuning table, its guard, and the stop rule of the queries it holds for; None: they are exact.
-RuleByTable: TypeAlias = "tuple[Tuning, Guard | None, StopRule | None]"
+# A tuning table, and the stop rule of the queries it holds for; None: they are exact.
+RuleByTable: TypeAlias = "tuple[Measured, StopRule | None]"
 # Spare room of a longer tail, as a share of it. Pages that nobody wrote to take no memory.
 _TAIL_ROOM = 3.0
 _MERGED_AT_ONCE = 65_536  # rows copied at a time where segments are merged

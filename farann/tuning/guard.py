@@ -23,8 +23,7 @@ from farann.contract.index_spec import traits_of
 from farann.quantize.kmeans import move_means
 from farann.quantize.records import Record, kept, one
 from farann.runtime import pool
-from farann.runtime.pieces import Allowance, Pieces, completed
-from farann.runtime.process import ieee_arithmetic, one_thread
+from farann.runtime.pieces import Allowance, Pieces
 
 SAMPLE = 8192  # most sample queries that a guard is made from
 _HELD_OUT = 4  # one query in 4 is held out, to measure how far queries are from the points
@@ -150,19 +149,9 @@ def _sums_of(queries: Float32Array, scale_free: bool) -> Float64Array:
     return finite
 
 
-@ieee_arithmetic()
-def make_guard(queries: Float32Array, scale_free: bool, seed: int, isa: str) -> Guard:
-    """A guard for a plan that was measured with such queries.
-
-    `scale_free`: their lengths don't count.
-    """
-    with one_thread():
-        return completed(guard_in_pieces(Allowance(), queries, scale_free, seed, isa))
-
-
 def guard_in_pieces(allowed: Allowance, queries: Float32Array, scale_free: bool, seed: int,
                     isa: str) -> Pieces[Guard]:
-    """Make a guard in pieces, which all need the same arithmetic and threads."""
+    """Make a guard by queries that a table was measured with; `scale_free`: lengths don't count."""
     allowed.multiplies = True
     yield
     dim = queries.shape[1]
@@ -222,10 +211,7 @@ def _arrays_of(sums: Float64Array, isa: str, allowed: Allowance) -> Pieces[Guard
 
 
 def _far_apart(x: Float32Array, isa: str, allowed: Allowance) -> Pieces[Float32Array]:
-    """Choose some of the first queries, each the furthest from those before.
-
-    Where queries lie in groups, each is to have a point, which random ones hardly achieve.
-    """
+    """Choose queries, each the furthest from those before, so that each group has one."""
     n = max(1, min(POINTS, len(x) // _QUERIES_A_POINT))
     some, first = x[: _CHOICE_A_POINT * n], np.zeros(1, np.int64)
     snapshot = _core.Snapshot(some[:0], some, None, None, np.zeros(x.shape[1]),

@@ -14,7 +14,7 @@ from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule
 from farann.results import Hits, SearchStats, share_found
 from farann.runtime import batches
 from farann.runtime.cost import FEW_QUERIES, cost_of, guard_cost
-from farann.runtime.pieces import Allowance, Pieces, completed
+from farann.runtime.pieces import Allowance, Pieces
 from farann.runtime.progress import told
 from farann.tuning import guard
 from farann.tuning.table import Tuning, late_beyond
@@ -56,76 +56,57 @@ def sample_size(n_rows: int, dim: int, k: int = 1) -> int:
     return min(most, max(_MOST_ANSWERS // k, _FEWEST_QUERIES))
 
 
-def measure(snapshot: _core.Snapshot, queries: Float32Array, k: int, *,
-            with_partitions: bool, with_vectors: bool = True, target: float = 0.95,
-            exact: _core.Snapshot | None = None, singles: bool = True, nearest: bool = False,
-            own_ids: Int64Array | None = None, known: Answered | None = None,
-            float32_first: bool = False, progress: Progress = False) -> tuple[Tuning, Int64Array]:
-    """Try efforts from little to much, until nearly all is found; exact search comes last.
-
-    Without vectors a scan of all codes comes last, and recall is measured by its answers. The
-    table depends on rows, queries and the instruction-set level, and on nothing else. Exact
-    searches may have a snapshot of their own (`exact`). `singles`: measure costs of single queries,
-    too. `nearest`: search for the nearest rows. `own_ids`: ids of the rows that serve as queries,
-    each of which is left out of its own answer. `known`: the exact answers, if known.
-    `float32_first`: single exact queries don't begin with codes. Returns the table and the ids of
-    the queries' answers.
-    """
-    return completed(in_pieces(
-        snapshot, queries, k, Allowance(), with_partitions=with_partitions,
-        with_vectors=with_vectors, target=target, exact=exact, singles=singles, nearest=nearest,
-        own_ids=own_ids, known=known, float32_first=float32_first, progress=progress))
-
-
 def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: Allowance, *,
               with_partitions: bool, with_vectors: bool = True, target: float = 0.95,
               exact: _core.Snapshot | None = None, singles: bool = True, nearest: bool = False,
               own_ids: Int64Array | None = None, known: Answered | None = None,
               float32_first: bool = False,
               progress: Progress = False) -> Pieces[tuple[Tuning, Int64Array]]:
-    """`measure` in steps of a few queries; with fewer a step, batches seem dearer."""
-    own = Searches(snapshot, _without(snapshot, own_ids), k, nearest, own_ids=own_ids)
+    """Try efforts from little to much, until nearly all is found; exact search comes last.
+
+    Without vectors a scan of all codes comes last, and recall is measured by its answers. The
+    table depends on rows, queries and the instruction-set level, and on nothing else; but the fewer
+    queries come at a time, the dearer batches seem to be. Exact searches may have a snapshot of
+    their own (`exact`). `singles`: measure costs of single queries, too. `nearest`: search for the
+    nearest rows. `own_ids`: ids of the rows that serve as queries, each of which is left out of its
+    own answer. `known`: the exact answers, if known. `float32_first`: single exact queries don't
+    begin with codes. Returns the table and the ids of the queries' answers.
+    """
+    own = Searches(snapshot, _core.Filter(snapshot), queries, k, nearest, allowed, own_ids, singles)
     exactly = own._replace(snapshot=exact or snapshot)
-    alone_exactly = exactly._replace(float32_first=float32_first)
-    everything = EXACT if with_vectors else ALL_CODES
-    some = range(0, len(queries), -(-len(queries) // _MOST_SINGLES)) if singles else range(0)
-    alone = [(queries[i : i + 1],
-              _without(snapshot, None if own_ids is None else own_ids[i : i + 1])) for i in some]
-    of_exact_single = yield from alone_exactly.cost_of_singles(alone, everything, allowed)
-    work, truth = known or (yield from exactly.in_pieces(queries, everything, allowed))
+    n, n_rows, everything = len(queries), own.every_row.n_rows, EXACT if with_vectors else ALL_CODES
+    of_exact_single = yield from exactly._replace(
+        float32_first=float32_first).cost_of_singles(everything)
+    work, truth = known or (yield from exactly.top(everything))
     of_exact = cost_of(work, snapshot.dim, snapshot.isa)
-    predicts = with_partitions and (yield from own.predicting_pays(queries, truth, allowed))
+    predicts = with_partitions and (yield from own.predicting_pays(truth))
     # Layouts are judged without singles, and by what searches themselves cost.
     tells_late = with_vectors and singles
-    width = guard.width_of(snapshot.dim)
-    guard_batch, guard_alone = (
-        guard_cost(width, guard.POINTS, snapshot.isa, single=single) if singles else 0.0
+    guard_batch, guard_alone = (singles * guard_cost(
+        guard.width_of(snapshot.dim), guard.POINTS, snapshot.isa, single=single)
         for single in (False, True))
 
     def tried(effort: float, rule: StopRule,
               late: Float32Array | None = None) -> Pieces[tuple[float, ...]]:
-        work, found = yield from own.in_pieces(queries, rule, allowed, late)
-        cost = cost_of(work, snapshot.dim, snapshot.isa) + guard_batch * len(queries)
-        single_cost = guard_alone + (yield from own.cost_of_singles(alone, rule, allowed))
+        work, found = yield from own.top(rule, late)
+        cost = cost_of(work, snapshot.dim, snapshot.isa) + guard_batch * n
+        single_cost = guard_alone + (yield from own.cost_of_singles(rule))
         return (effort, share_found(found.ids, truth.ids), cost / of_exact,
                 rule.predicted_threshold, single_cost / of_exact_single)
 
-    efforts = _efforts(own.chosen.n_rows, with_partitions, with_vectors)
+    efforts = _efforts(n_rows, with_partitions, with_vectors)
     if allowed.is_lent and not with_partitions:
-        efforts = [one for one in efforts if one <= _MOST_SHARE_LENT * own.chosen.n_rows]
+        efforts = [one for one in efforts if one <= _MOST_SHARE_LENT * n_rows]
     plain: list[tuple[float, ...]] = []
     extended: list[tuple[float, ...]] = []
     with told("measuring recall", len(efforts) + 1, progress) as advance:
         for effort in efforts:
-            rule = rule_of(effort, deviations=with_partitions)
+            rule, late = rule_of(effort, deviations=with_partitions), np.zeros(n, np.float32)
             if predicts:
                 rule = rule._replace(
-                    predicted_threshold=(yield from own.predicted_threshold(
-                        queries, rule, truth, allowed)))
-            late = np.zeros(len(queries), np.float32) if tells_late else None
-            row = yield from tried(effort, rule, late)
-            lateness = (0.0, 0.0) if late is None else (float(late.mean(dtype=np.float64)),
-                                                        float(late.std(dtype=np.float64)))
+                    predicted_threshold=(yield from own.predicted_threshold(rule, truth)))
+            row = yield from tried(effort, rule, late if tells_late else None)
+            lateness = float(late.mean(dtype=np.float64)), float(late.std(dtype=np.float64))
             plain.append((*row, *lateness))
             if tells_late and not with_partitions and not _is_enough(extended):
                 rule = rule._replace(extends_beyond=late_beyond(*lateness))
@@ -142,7 +123,7 @@ def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: 
             k, rows=() if with_partitions else columns[0], recalls=columns[1], costs=columns[2],
             target=target, predicted_thresholds=columns[3] if predicts else (),
             single_costs=columns[4] if singles else (), late=columns[5] if tells_late else (),
-            late_spread=columns[6] if tells_late else (), sampled=len(queries),
+            late_spread=columns[6] if tells_late else (), sampled=n,
             extends=rows is extended, deviations=columns[0] if with_partitions else ())
 
     tuned = table(plain)
@@ -187,105 +168,105 @@ class Answered(NamedTuple):
 
 def answered(snapshot: _core.Snapshot, queries: Float32Array, k: int, nearest: bool) -> Answered:
     """Answer queries exactly."""
-    return Answered(*Searches(snapshot, _core.Filter(snapshot), k, nearest).top(queries, EXACT))
+    allowed = Allowance()
+    searches = Searches(snapshot, _core.Filter(snapshot), queries, k, nearest, allowed)
+    return Answered(*allowed.completed(searches.top(EXACT)))
 
 
 def costs_by_recall(snapshot: _core.Snapshot, queries: Float32Array, k: int,
                     recalls: Sequence[float], exact: Answered, *, with_partitions: bool,
                     nearest: bool) -> list[float]:
     """Costs of searches at recalls below 1, in nanoseconds, given the `exact` answers."""
-    of_exact = exact.cost(snapshot)
-    tuned, _ = measure(snapshot, queries, k, with_partitions=with_partitions, singles=False,
-                       nearest=nearest, known=exact)
+    of_exact, allowed = exact.cost(snapshot), Allowance()
+    tuned, _ = allowed.completed(in_pieces(
+        snapshot, queries, k, allowed, with_partitions=with_partitions, singles=False,
+        nearest=nearest, known=exact))
     return [of_exact * tuned.cost_of(tuned.effort_for(recall)) for recall in recalls]
 
 
-def _without(snapshot: _core.Snapshot, ids: Int64Array | None) -> _core.Filter:
-    """The filter: all rows, or for each query all but one."""
-    every = _core.Filter(snapshot)
-    return every if ids is None else every.excluding(ids, np.arange(len(ids) + 1))
-
-
 class Searches(NamedTuple):
-    """A snapshot, and the kind of searches in it."""
+    """Searches of a snapshot for sample queries, as many at a time as are allowed."""
 
     snapshot: _core.Snapshot
-    chosen: _core.Filter
+    every_row: _core.Filter
+    queries: Float32Array
     k: int
     nearest: bool
+    allowed: Allowance
+    own_ids: Int64Array | None = None  # of the rows that serve as queries, see `in_pieces`
+    singles: bool = False  # whether costs of single queries are measured
     float32_first: bool = False
-    own_ids: Int64Array | None = None  # of the rows that serve as queries, see `measure`
 
-    def top(self, queries: Float32Array, rule: StopRule,
-            late: Float32Array | None = None) -> tuple[SearchStats, Hits]:
-        """Search for the k best rows; return the work and the answers."""
-        return completed(self.in_pieces(queries, rule, Allowance(), late))
-
-    def in_pieces(self, queries: Float32Array, rule: StopRule, allowed: Allowance,
-                  late: Float32Array | None = None) -> Pieces[tuple[SearchStats, Hits]]:
-        """Search in steps of as many queries as are allowed."""
-        n, did, found = len(queries), list[SearchStats](), list[Hits]()
-        at, each = 0, allowed.query or allowed.single
+    def top(self, rule: StopRule,
+            late: Float32Array | None = None) -> Pieces[tuple[SearchStats, Hits]]:
+        """Search for the k best rows of all queries; return the work and the answers."""
+        n, did, found = len(self.queries), list[SearchStats](), list[Hits]()
+        at, each = 0, self.allowed.query or self.allowed.single
         while at < n or not did:
-            some = slice(at, at + allowed.number(n - at, each))
-            # One thread, as the number of threads changes how queries are grouped.
-            hits, work = batches.top(
-                self.snapshot, self._chosen_of(some, n), queries[some], self.k, self.nearest, 1,
-                rule, None if late is None else late[some], float32_first=self.float32_first)
+            some = slice(at, at + self.allowed.number(n - at, each))
+            hits, work = self._top_of(some, rule, late)
             did.append(work)
             found.append(hits)
-            at, few = some.stop, some.stop - some.start < FEW_QUERIES
-            cost = cost_of(work, self.snapshot.dim, self.snapshot.isa, single=few)
-            allowed.left, each = allowed.left - cost, cost / max(work.queries, 1)
+            at = some.stop
+            each = self._spent_on(work, single=some.stop - some.start < FEW_QUERIES) / max(
+                work.queries, 1)
             if rule in (EXACT, ALL_CODES):
-                allowed.query = each
+                self.allowed.query = each
             yield
         total = SearchStats(*map(sum, zip(*did, strict=True)))
         return total, Hits(np.concatenate([hits.ids for hits in found]),
                            np.concatenate([hits.scores for hits in found]))
 
-    def _chosen_of(self, some: slice, n: int) -> _core.Filter:
-        """The rows that some of n queries may find."""
-        if self.own_ids is None or some == slice(0, n):
-            return self.chosen
-        return _without(self.snapshot, self.own_ids[some])
-
-    def cost_of_singles(self, alone: Sequence[tuple[Float32Array, _core.Filter]], rule: StopRule,
-                        allowed: Allowance) -> Pieces[float]:
-        """Mean nanoseconds of a single query; NaN if there are none."""
-        costs = []
-        for query, chosen in alone:
-            work = self._replace(chosen=chosen, own_ids=None).top(query, rule)[0]
-            costs.append(cost_of(work, self.snapshot.dim, self.snapshot.isa, single=True))
-            allowed.left -= costs[-1]
-            allowed.single = allowed.single or costs[-1]
+    def cost_of_singles(self, rule: StopRule) -> Pieces[float]:
+        """Mean nanoseconds of single queries, by some of the sample; NaN if not measured."""
+        costs, n = list[float](), len(self.queries) * self.singles
+        for i in range(0, n, max(-(-n // _MOST_SINGLES), 1)):
+            work = self._top_of(slice(i, i + 1), rule)[1]
+            costs.append(self._spent_on(work, single=True))
+            self.allowed.single = self.allowed.single or costs[-1]
             yield
         return sum(costs) / len(costs) if costs else nan
 
-    def predicting_pays(self, queries: Float32Array, truth: Hits,
-                        allowed: Allowance) -> Pieces[bool]:
+    def _top_of(self, some: slice, rule: StopRule,
+                late: Float32Array | None = None) -> tuple[Hits, SearchStats]:
+        # One thread, as the number of threads changes how queries are grouped.
+        return batches.top(
+            self.snapshot, self._rows_for(some), self.queries[some], self.k, self.nearest, 1, rule,
+            None if late is None else late[some], float32_first=self.float32_first)
+
+    def _rows_for(self, some: slice) -> _core.Filter:
+        """The rows that some of the queries may find: all, or for each all but its own."""
+        if self.own_ids is None:
+            return self.every_row
+        ids = self.own_ids[some]
+        return self.every_row.excluding(ids, np.arange(len(ids) + 1))
+
+    def _spent_on(self, work: SearchStats, *, single: bool) -> float:
+        cost = cost_of(work, self.snapshot.dim, self.snapshot.isa, single=single)
+        self.allowed.left -= cost
+        return cost
+
+    def predicting_pays(self, truth: Hits) -> Pieces[bool]:
         """Whether predicting thresholds makes searches scan fewer rows.
 
         It doesn't where the rows that answer most queries are a better guide than partitions."""
-        plain = rule_of(_USUAL, deviations=True)
-        threshold = yield from self.predicted_threshold(queries, plain, truth, allowed)
-        scanned = []
+        plain, scanned = rule_of(_USUAL, deviations=True), []
+        threshold = yield from self.predicted_threshold(plain, truth)
         for rule in (plain._replace(predicted_threshold=threshold), plain):
-            scanned.append((yield from self.in_pieces(queries, rule, allowed))[0].rows_scanned)
+            scanned.append((yield from self.top(rule))[0].rows_scanned)
         return scanned[0] < scanned[1]
 
-    def predicted_threshold(self, queries: Float32Array, rule: StopRule, truth: Hits,
-                            allowed: Allowance) -> Pieces[float]:
+    def predicted_threshold(self, rule: StopRule, truth: Hits) -> Pieces[float]:
         """The threshold that nearly all k-th keys exceed, see `Tuning.predicted_thresholds`."""
-        last = np.ascontiguousarray(truth.scores[:, -1])
-        parts, at, n, each = list[Float64Array](), 0, len(queries), _PREDICTING * allowed.query
+        last, each = np.ascontiguousarray(truth.scores[:, -1]), _PREDICTING * self.allowed.query
+        parts, at, n = list[Float64Array](), 0, len(self.queries)
         while at < n:
-            some = slice(at, at + allowed.number(n - at, each))
+            some = slice(at, at + self.allowed.number(n - at, each))
             # No row is searched for, so memory for one each is enough.
-            parts.append(_core.surprises(self.snapshot, self._chosen_of(some, n), queries[some],
+            parts.append(_core.surprises(self.snapshot, self._rows_for(some), self.queries[some],
                                          last[some], 1, rule, nearest=self.nearest))
             at = some.stop
-            allowed.left -= each * len(parts[-1])
+            self.allowed.left -= each * len(parts[-1])
             yield
         found = np.concatenate(parts)
         found = found[np.isfinite(found)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -13,7 +12,6 @@ from farann.contract import checks
 from farann.results import html_table
 from farann.runtime import pool
 from farann.runtime.pieces import Allowance, Pieces
-from farann.runtime.process import ieee_arithmetic, one_thread
 from farann.runtime.progress import log
 
 if TYPE_CHECKING:
@@ -328,28 +326,34 @@ def missing_at(recall: float) -> float:
 
 
 class Measured(NamedTuple):
-    """A tuning, its guard, and the slots of the answers to its queries, with repetitions."""
+    """A tuning, and what it was measured with."""
 
     tuning: Tuning
-    guard: Guard | None
-    answers: Int64Array
+    guard: Guard | None  # None: only for exact search
+    answers: Int64Array | None = None  # slots, with repetitions; None of a tuning from a file
+    queries: Float32Array | None = None  # if somebody gave any
     is_usual: bool = False  # whether the guard is that of the sample where none is given
+
+    def holds(self, alive: UInt8Array | None) -> bool:
+        """Whether nearly all answers are still there."""
+        if alive is None or self.guard is None:
+            return True
+        return self.answers is not None and bool(
+            (alive[self.answers] == 0).sum() * _LOST <= len(self.answers))
 
 
 class Tunings:
-    """Tunings of a layout by k, with their guards, and the queries that each was measured with, if
-    somebody gave any. A tuning without a guard is only for exact search."""
+    """Tunings of a layout by k."""
 
     def __init__(self) -> None:
-        self.by_k: dict[int, Tuning] = {}
-        self.guards: dict[int, Guard] = {}
-        self.queries: dict[int, Float32Array] = {}
-        self.answers: dict[int, Int64Array] = {}  # not of tunings from files
-        # Guard of the sample that is used where none is given: the same for each k.
-        self.usual: Guard | None = None
+        self.by_k: dict[int, Measured] = {}
         # By k, what searches have begun to measure. It holds rows, but nothing that holds it.
         self._unfinished: dict[int, tuple[Allowance, Pieces[Measured]]] = {}
         self._lock = pool.fresh_lock(self)
+
+    def usual_guard(self) -> Guard | None:
+        """The guard of the sample that is used where none is given: the same for each k."""
+        return next((one.guard for one in list(self.by_k.values()) if one.is_usual), None)
 
     def go_on(self, k: int, begin: Callable[[Allowance], Pieces[Measured]], n_queries: int,
               share: float) -> None:
@@ -358,49 +362,27 @@ class Tunings:
         search is at it, nothing."""
         if not self._lock.acquire(blocking=False):
             return
-        allowed, pieces = self._unfinished.get(k, (None, None))
         try:
-            # In a forked child a thread that is gone may have been at it.
-            if allowed is None or pieces is None or allowed.in_use:
+            # Nothing is left of it after an error, nor in a forked child without this thread.
+            allowed, pieces = self._unfinished.pop(k, (None, None))
+            before = self.by_k.get(k)
+            if allowed is None or pieces is None:
                 log().info("measuring what recall= takes for k=%d, as part of searches", k)
                 allowed = Allowance(0.0)
                 pieces = begin(allowed)
-                self._unfinished[k] = allowed, pieces
             allowed.lend(n_queries, share)
-            allowed.in_use = True
-            while allowed.left > 0.0:
-                with ieee_arithmetic(), one_thread() if allowed.multiplies else nullcontext():
-                    next(pieces)
-            allowed.in_use = False
-        except StopIteration as end:
-            if self._unfinished.get(k, (None, None))[1] is pieces:  # else it was tuned meanwhile
-                self.keep(k, end.value)
+            measured = allowed.advanced(pieces)
+            if self.by_k.get(k) is not before:  # it was tuned meanwhile
+                return
+            if measured is None:
+                self._unfinished[k] = allowed, pieces
+            else:
+                self.keep(measured)
                 log().info("tuned for k=%d", k)
-        except BaseException:
-            self._unfinished.pop(k, None)
-            raise
         finally:
             self._lock.release()
 
-    def holds(self, k: int, alive: UInt8Array | None) -> bool:
-        """Whether nearly all answers that the tuning for k was measured with are still there."""
-        if alive is None or k not in self.guards:
-            return True
-        answers = self.answers.get(k)
-        return answers is not None and bool(
-            (alive[answers] == 0).sum() * _LOST <= len(answers))
-
-    def keep(self, k: int, measured: Measured, queries: Float32Array | None = None) -> None:
-        """Replace the tuning for k."""
-        tuning, guard, self.answers[k], is_usual = measured
-        self._unfinished.pop(k, None)
-        if is_usual:
-            self.usual = guard
-        # A search that takes the guard of one and the table of the other is guarded all the same.
-        if guard is None:
-            self.guards.pop(k, None)
-        else:
-            self.guards[k] = guard
-        if queries is not None:
-            self.queries[k] = queries
-        self.by_k[k] = tuning
+    def keep(self, measured: Measured) -> None:
+        """Put a tuning in the place of that for its k."""
+        self.by_k[measured.tuning.k] = measured
+        self._unfinished.pop(measured.tuning.k, None)

@@ -131,8 +131,8 @@ class TestTune:
         assert printed.splitlines()[-1].startswith("fastest for recall 0.95: ")
         assert main(["tune", "rows.farann"]) == 0
         index = farann.Index.load("rows.farann")
-        assert sorted(inside.store.of(index).tunings.by_k) == [3, 10]
-        assert str(inside.store.of(index).tunings.by_k[3]).splitlines() == [
+        assert sorted(inside.tuning.tables_of(index)) == [3, 10]
+        assert str(inside.tuning.tables_of(index)[3]).splitlines() == [
             *printed.splitlines()[:-1],
             printed.splitlines()[-1].removesuffix("; search with --recall 0.95")]
 

@@ -16,6 +16,7 @@ from typing import Any
 import inside
 import numpy as np
 import pytest
+from tqdm.auto import tqdm
 
 import farann
 
@@ -162,7 +163,8 @@ assert "tqdm" not in sys.modules and "sklearn" not in sys.modules
         farann.metrix  # type: ignore[attr-defined]  # noqa: B018
 
 
-def test_one_bar_for_a_whole_build(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_bar_for_a_whole_build(capsys: pytest.CaptureFixture[str],
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
     """Steps come in one order, each is told from its beginning to its end; a bar has them all."""
     rows = np.random.default_rng(5).standard_normal((25_000, 8), dtype=np.float32)
     index = farann.Index(cells="auto", threads=2)
@@ -179,11 +181,18 @@ def test_one_bar_for_a_whole_build(capsys: pytest.CaptureFixture[str]) -> None:
 
     shares = {"one": 1.0, "never": 1.0, "two": 2.0}
     seen: list[float] = []
-    with inside.runtime.shown(True, shares) as teller:
+    update = tqdm.update
+
+    def noted(bar: Any, n: float) -> None:
+        update(bar, n)
+        seen.append(round(bar.n, 4))
+
+    with monkeypatch.context() as patch, inside.runtime.shown(True, shares) as teller:
+        patch.setattr(tqdm, "update", noted)
         assert callable(teller)
         for step in (("one", 0, 2), ("one", 1, 2), ("two", 0, 4), ("two", 3, 4)):
             teller(*step)
-            seen.append(round(teller.bar.n, 4))  # type: ignore[attr-defined]
+        patch.undo()
     assert seen == [0.0, 0.125, round(1 / 3, 4), round(2.5 / 3, 4)]
     shown = capsys.readouterr().err
     assert shown.count("\n") == 1 and shown.endswith("\n") and "done: 100%" in shown

@@ -151,7 +151,8 @@ def test_progress_and_what_is_refused() -> None:
     assert {step[0] for step in told} == {"radii tried"} and told[-1][1] == told[-1][2]
     worth: Any = np.zeros(3000)
     for message, asked in (
-            ("radius: expected one, or k, or per_group, got none", {"scores": worth}),
+            ("k: expected how many rows to choose, or a radius, or per_group, got none",
+             {"scores": worth}),
             ("radius: expected a distance of 0 or more", {"scores": worth, "radius": -1.0}),
             ("radius: expected a number, got NaN", {"scores": worth, "radius": np.nan}),
             ("k: expected", {"scores": worth, "k": 0}),

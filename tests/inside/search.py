@@ -28,5 +28,5 @@ def finish_measuring(index: farann.Index, k: int, nearest: bool = False) -> None
     assert store is not None
     store = store.mirrored(index.isa) if nearest else store
     while _tables.lacks_table(store, k, 0.5):
-        begin = partial(_tables._begun_again, store, k, index.isa)
+        begin = partial(_tables.measured_again, store, k, index.isa)
         store.tunings.go_on(k, begin, 10**6, 1.0)

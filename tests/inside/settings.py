@@ -19,7 +19,7 @@ from farann.search import ask, filters, tables
 from farann.tuning import guard, measure
 
 # Where each is kept; in several modules where these import it from another.
-_PLACES: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
+_PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "SingleSearch": ("SingleSearch", (core,)),
     "Task": ("Task", (core,)),
     "cached_code_bytes": ("CACHED_BYTES", (codes,)),
@@ -54,7 +54,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType, ...]]] = {
     "kmeans_at_once": ("_MOST_AT_ONCE", (kmeans,)),
     "kmeans_compared": ("_MOST_COMPARED", (kmeans,)),
     "leading_share": ("_LEADING_SHARE", (batches,)),
-    "likely_floor": ("likely", (mmr,)),
+    "likely_floor": ("likely", (mmr.Ranker,)),
     "lines_a_batch": ("QUERIES_A_CALL", (commands,)),
     "long_work": ("_LONG_WORK", (batches,)),
     "main_directions": ("_MAIN_DIRECTIONS", (transform,)),
@@ -107,7 +107,7 @@ class Settings:
             delattr(module, attribute)
 
 
-def _place(name: str) -> tuple[str, tuple[ModuleType, ...]]:
+def _place(name: str) -> tuple[str, tuple[ModuleType | type, ...]]:
     if name not in _PLACES:
         raise AttributeError(f"no setting {name!r}")
     return _PLACES[name]

@@ -108,6 +108,6 @@ def test_codes_alone_answer_as_they_did(path: Path) -> None:
 def test_tables_of_recall_are_read(path: Path) -> None:
     index = farann.Index.load(path)
     if not path.stem.endswith("-changed"):
-        assert list(inside.store.of(index).tunings.by_k) == [make.K]
+        assert list(inside.tuning.tables_of(index)) == [make.K]
     hits = index.search_furthest(make.vectors()[1], make.K, recall=0.9)
     assert hits.ids.shape == (make.N_QUERIES, make.K)

@@ -88,7 +88,7 @@ def test_what_is_refused() -> None:
     index.add([[1.0], [2.0]])
     with pytest.raises(ValueError, match="budget: rows beyond a radius"):
         index.search_nearest([1.0], 1, beyond=1.0, budget=3)
-    with pytest.raises(ValueError, match="beyond: expected a number, or shape"):
+    with pytest.raises(ValueError, match="beyond: expected a number, or one for each query, shape"):
         index.search_nearest([1.0], 1, beyond=[1.0, 2.0])
     coded = farann.Index(metric="dot", keep_vectors=False)
     coded.add([[1.0], [2.0]])

@@ -38,7 +38,7 @@ def assert_alike(index: farann.Index, queries: Float32, k: int = 10, **options: 
     """
     def forget_late_answers() -> None:
         """The same queries again and again would seem to be of another kind."""
-        for guard in inside.store.of(index).tunings.guards.values():
+        for guard in inside.tuning.guards_of(index).values():
             guard.tests.late_surplus = 0.0
 
     expected = []
@@ -321,9 +321,8 @@ class TestChanges:
             return int(stats.rows_scanned)
 
         scanned()
-        tables = inside.store.of(index).tunings.by_k
         for effort in (640.0, 64.0, 1280.0):
-            tables[10] = Tuning(10, (effort, np.inf), (0.9, 1.0), (0.1, 1.0))
+            inside.tuning.replace(index, 10, Tuning(10, (effort, np.inf), (0.9, 1.0), (0.1, 1.0)))
             assert scanned() == effort
         index.tune(rows[:200])
         assert scanned() == in_general(index, rows[0], recall=0.8, return_stats=True).stats[1]

@@ -150,7 +150,7 @@ def test_what_is_refused() -> None:
     index = index_of(float32([[1.0], [2.0]]))
     with pytest.raises(ValueError, match="radius: expected numbers, got NaN"):
         index.search_within([[1.0]], [np.nan])
-    with pytest.raises(ValueError, match="radius: expected a number, or shape"):
+    with pytest.raises(ValueError, match="radius: expected a number, or one for each query, shape"):
         index.search_within([1.0], [1.0, 2.0])
     coded = farann.Index(keep_vectors=False)
     coded.add([[1.0], [2.0]])

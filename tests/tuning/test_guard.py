@@ -36,23 +36,24 @@ def plain() -> farann.Index:
 
 def bare(index: farann.Index, queries: Float32) -> NDArray[np.int64]:
     """What a search finds without a guard."""
-    kept = dict(guards_of(index))
-    guards_of(index).clear()
+    guard = guards_of(index)[10]
+    inside.tuning.replace(index, 10, guard=None)
     try:
         return index.search_furthest(queries, recall=TARGET).ids
     finally:
-        guards_of(index).update(kept)
+        inside.tuning.replace(index, 10, guard=guard)
 
 
 def worst_of(index: farann.Index) -> float:
     """The least recall of kinds of queries that are unlike the rows, by as many rows for all."""
     assert index.dim is not None
-    table = inside.store.of(index).tunings.by_k[10]
+    table = inside.tuning.tables_of(index)[10]
     rule = inside.tuning.rule_of(table.effort_for(TARGET), deviations=False)
-    searches = inside.tuning.Searches(snapshot := inside.store.snapshot_of(index),
-                                       inside.core.Filter(snapshot), 10, False)
-    return min(recall_of(searches.top(queries, rule)[1].ids, index.search_furthest(queries).ids)
-               for queries in unlike(index.dim, ASKED, index.metric).values())
+    snapshot = inside.store.snapshot_of(index)
+    return min(recall_of(inside.native.run(inside.native.task_of(
+        snapshot, queries, 10, rule=rule), len(queries), 10).ids,
+        index.search_furthest(queries).ids)
+        for queries in unlike(index.dim, ASKED, index.metric).values())
 
 
 class TestRecall:
@@ -280,7 +281,7 @@ class TestHostile:
             for unscaled, least, most in ((alike, 0, 5), (other, 45, 50)):
                 queries = unscaled * np.float32(scale)
                 hits, number = guarded(index, queries)
-                plan = inside.store.of(index).tunings.by_k[10]
+                plan = inside.tuning.tables_of(index)[10]
                 if scale == 1e30 and metric != "cosine":  # the least effort finds all, of any query
                     assert_same(hits, index.search_furthest(queries))
                 elif plan.effort_for(TARGET) < np.inf:  # else all are answered exactly

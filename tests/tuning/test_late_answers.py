@@ -56,14 +56,13 @@ def watching(index: farann.Index) -> farann.Index:
 
 
 def table_of(index: farann.Index, k: int) -> Tuning:
-    return inside.store.of(index).tunings.by_k[k]
+    return inside.tuning.tables_of(index)[k]
 
 
 def otherwise(index: farann.Index, k: int, **changes: Any) -> farann.Index:
     """The same index with another table."""
     other: farann.Index = pickle.loads(pickle.dumps(index))
-    by_k = inside.store.of(other).tunings.by_k
-    by_k[k] = by_k[k]._replace(**changes)
+    inside.tuning.replace(other, k, table_of(other, k)._replace(**changes))
     return other
 
 
@@ -281,7 +280,7 @@ class TestWhatIsLate:
     def test_more_than_usual(self, index: farann.Index) -> None:
         """In deviations of the mean; alone, what adds up slowly isn't unusual."""
         def guard() -> core.Guard:
-            return inside.store.of(otherwise(index, 10)).tunings.guards[10].tests
+            return inside.tuning.guards_of(otherwise(index, 10))[10].tests
 
         usual = 5.0, 2.0, 10**9
         assert guard().how_late(100, 520.0, *usual) == pytest.approx(1.0)

@@ -23,10 +23,7 @@ K, DIM = 10, 12
 
 
 def tables(index: farann.Index, nearest: bool = False) -> dict[int, farann.Tuning]:
-    store = inside.store.of(index)
-    tunings: dict[int, farann.Tuning] = (
-        store.nearest_tunings if nearest else store.tunings).by_k
-    return tunings
+    return inside.tuning.tables_of(index, nearest)
 
 
 def asked_until_tuned(index: farann.Index, queries: Float32, k: int = K, nearest: bool = False,

@@ -220,7 +220,7 @@ class TestTable:
         table = index.tune(k=5)
         index.save(tmp_path / "index.farann")
         loaded = farann.Index.load(tmp_path / "index.farann")
-        other = inside.store.of(loaded).tunings.by_k[5]
+        other = inside.tuning.tables_of(loaded)[5]
         np.testing.assert_array_equal(other.predicted_thresholds, table.predicted_thresholds)
         assert other._replace(predicted_thresholds=()) == table._replace(predicted_thresholds=())
 

@@ -40,7 +40,7 @@ def fresh(tuned: tuple[farann.Index, Any]) -> farann.Index:
 
 
 def table_of(index: farann.Index) -> farann.Tuning:
-    return inside.store.of(index).tunings.by_k[K]
+    return inside.tuning.tables_of(index)[K]
 
 
 @pytest.fixture
@@ -94,9 +94,8 @@ def test_without_measuring_anew(tuned: tuple[farann.Index, npt.NDArray[np.int64]
     queries = rows_of(400, 1)
     index.remove(tuned[1][:1000])
     truth = index.search_furthest(queries, K).ids
-    store = inside.store.of(index)
-    monkeypatch.setattr(inside.tuning.Tunings, "holds", lambda *_: True)
-    store.tunings.by_k[K] = table_of(index)._replace(late=(), extends=False)
+    monkeypatch.setattr(inside.tuning.Measured, "holds", lambda *_: True)
+    inside.tuning.replace(index, K, table_of(index)._replace(late=(), extends=False))
     found = index.search_furthest(queries, K, recall=0.95).ids
     assert recall_of(found, truth) < 0.94
 
@@ -110,7 +109,8 @@ def test_few_answers_lost(tuned: tuple[farann.Index, npt.NDArray[np.int64]],
     index.remove(tuned[1][-1000:])
     index.search_furthest(queries, K, recall=0.9)
     assert not measured
-    answers = inside.store.of(index).tunings.answers[K]
+    answers = inside.store.of(index).tunings.by_k[K].answers
+    assert answers is not None
     removed = 0
     for row in tuned[1][100:400]:
         index.remove(row)
@@ -127,7 +127,7 @@ def test_given_queries_stay(tuned: tuple[farann.Index, npt.NDArray[np.int64]]) -
     index = fresh(tuned)
     given = rows_of(600, 5) - 1.0
     index.tune(given, k=K)
-    guard = inside.store.of(index).tunings.guards[K]
+    guard = inside.tuning.guards_of(index)[K]
     index.remove(index.search_furthest(given, K).ids.ravel()[:3000])
     before = table_of(index)
     truth = index.search_furthest(given, K).ids
@@ -135,7 +135,7 @@ def test_given_queries_stay(tuned: tuple[farann.Index, npt.NDArray[np.int64]]) -
     hits = index.search_furthest(given, K, recall=0.9, return_stats=True)
     stats = hits.stats
     assert table_of(index) is not before and table_of(index).sampled == 600
-    assert inside.store.of(index).tunings.guards[K] is guard
+    assert inside.tuning.guards_of(index)[K] is guard
     assert recall_of(hits.ids, truth) >= 0.89 and stats.queries_guarded < 60
 
 
@@ -154,16 +154,15 @@ def test_queries_of_a_file_are_unknown(tuned: tuple[farann.Index, npt.NDArray[np
 
 
 def test_what_holds() -> None:
-    tunings = inside.tuning.Tunings()
     alive = np.ones(1000, np.uint8)
     alive[:10] = 0
-    assert tunings.holds(3, alive)  # there is no plan that could be wrong
     table = farann.Tuning(3, (np.inf,), (1.0,), (1.0,))
     guard: Any = object()
-    tunings.keep(3, inside.tuning.Measured(table, guard, np.arange(1000)))
-    assert tunings.holds(3, None) and tunings.holds(3, alive)
+    assert inside.tuning.Measured(table, None).holds(alive)  # searches are exact
+    measured = inside.tuning.Measured(table, guard, np.arange(1000))
+    assert measured.holds(None) and measured.holds(alive)
     alive[10] = 0
-    assert not tunings.holds(3, alive)
+    assert not measured.holds(alive)
     alive[:] = 1
-    del tunings.answers[3]  # of a file, which has no removed rows
-    assert tunings.holds(3, None) and not tunings.holds(3, alive)
+    from_file = inside.tuning.Measured(table, guard)  # which has no removed rows
+    assert from_file.holds(None) and not from_file.holds(alive)

@@ -84,9 +84,9 @@ class TestReached:
         truth = index.search_furthest(queries, return_stats=True)
         exact = truth.stats
         efforts = (0.0, 6.0, INF) if cells else (64.0, 640.0, INF)
-        by_k = inside.store.of(index).tunings.by_k
-        by_k[10] = Tuning(10, () if cells else efforts, (0.5, 0.9, 1.0), (1.0, 2.0, 9.0),
-                          deviations=efforts if cells else ())
+        inside.tuning.replace(index, 10, Tuning(
+            10, () if cells else efforts, (0.5, 0.9, 1.0), (1.0, 2.0, 9.0),
+            deviations=efforts if cells else ()))
         scanned = []
         for recall in (0.4, 0.85):
             stats = index.search_furthest(queries, recall=recall, return_stats=True).stats
@@ -107,7 +107,7 @@ class TestTables:
 
     @staticmethod
     def tables(index: farann.Index) -> dict[int, Tuning]:
-        return inside.store.of(index).tunings.by_k
+        return inside.tuning.tables_of(index)
 
     def test_tunes_by_itself_once_for_each_k(self, index: farann.Index) -> None:
         assert self.tables(index) == {}
@@ -197,7 +197,7 @@ class TestTables:
         table = Tuning(10, (640.0, INF), (0.9, 1.0), (0.5, 1.0))
         exact = index.search_furthest(rows[0], return_stats=True).stats.rows_scanned
         for single_costs, scanned in (((), 640), ((0.9, 1.0), 640), ((1.0, 1.0), exact)):
-            self.tables(index)[10] = table._replace(single_costs=single_costs)
+            inside.tuning.replace(index, 10, table._replace(single_costs=single_costs))
             for query in (rows[0], rows[:1], rows[0].tolist()):
                 for _ in range(3):
                     stats = index.search_furthest(query, recall=0.8, return_stats=True).stats
@@ -487,7 +487,7 @@ def test_queries_that_change_after_tune_are_kept_as_they_were(rng: np.random.Gen
         index, given = index_of(rows, cells=40).build(), queries.copy()
         index.tune(given, 5)
         given[:] = other
-        tables.append(str(inside.store.of(index.build()).tunings.by_k[5]))
+        tables.append(str(inside.tuning.tables_of(index.build())[5]))
     assert tables[0] == tables[1] and len(tables[0].splitlines()) > 3
 
 

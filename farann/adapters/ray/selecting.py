@@ -23,7 +23,7 @@ from farann.adapters.ray.gathering import Gathering, to_label_array
 from farann.adapters.ray.storage import ShardError
 from farann.contract import checks
 from farann.contract.names import check_keywords
-from farann.diverse.ask import to_values
+from farann.diverse.ask import ONE_A_ROW
 from farann.diverse.greedy import RowSum
 from farann.diverse.pairs import joined
 from farann.diverse.spaced import Ranked, inside
@@ -163,7 +163,7 @@ class Selecting(Gathering):
         limit = self._few_rows().select_spaced([], radius=radius, k=k, per_group=per_group).radius
         self._check_groups(per_group)
         rows = _Listed(self, {})
-        values = to_values(scores, len(rows.ids))[rows.places]
+        values = checks.to_one_each("scores", scores, len(rows.ids), ONE_A_ROW)[rows.places]
         only = self._to_filters(exclude=exclude, allowed=allowed, groups=groups,
                                 outside_groups=outside_groups)
         order = np.argsort(-values, kind="stable")
