@@ -6,14 +6,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import (
-    Float32Array,
-    Float64Array,
-    Int32Array,
-    Int64Array,
-    RowArray,
-    UInt8Array,
-)
+from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, RowArray, UInt8Array
 from farann.contract.stop_rule import StopRule
 from farann.quantize.records import CodeArrays, PartitionArrays
 from farann.quantize.transform import Projection

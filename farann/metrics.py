@@ -163,8 +163,7 @@ def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Float64Array:
 # ---- scores and probabilities ----
 
 
-def auc_by_user(users: npt.ArrayLike, labels: npt.ArrayLike,
-                scores: npt.ArrayLike) -> Float64Array:
+def auc_by_user(users: npt.ArrayLike, labels: npt.ArrayLike, scores: npt.ArrayLike) -> Float64Array:
     """Area under the ROC curve of each user's own feedback; equal scores count half.
 
     Parameters

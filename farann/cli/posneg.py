@@ -161,8 +161,7 @@ def _read_log(arguments: argparse.Namespace) -> Log:
     found = columns_of(path, names)
     if not found[0]:
         raise ValueError(f"{path}: expected feedback, got none")
-    good, bad = _kinds(path, _numbers(path, "label", found[2]), arguments.liked,
-                       arguments.disliked)
+    good, bad = _kinds(path, _numbers(path, "label", found[2]), arguments.liked, arguments.disliked)
     users, items = (np.array([_id(path, i, value) for i, value in enumerate(column)])
                     for column in found[:2])
     times = None if len(found) < 4 else _times(path, found[3])

@@ -171,8 +171,7 @@ def load_films() -> Films:
     research use and not to be passed on, so they are no part of farann.
     """
     names, folder = ("ml-100k.inter", "ml-100k.item"), Path(sys.prefix) / _FILMS
-    files = ([folder / name for name in names] if folder.exists()
-             else _files_of(MOVIELENS, *names))
+    files = ([folder / name for name in names] if folder.exists() else _files_of(MOVIELENS, *names))
     rated, named = (np.loadtxt(file, str, comments=None, delimiter="\t", skiprows=1,
                                usecols=(0, 1, 2), encoding="utf-8") for file in files)
     titles = {film: f"{title} ({year})" for film, title, year in named.tolist()}

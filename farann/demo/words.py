@@ -48,8 +48,7 @@ def run(output: Path, queries: Sequence[str] | None = None) -> bool:
                            'pip install "farann[demo]" brings it. Until then:', data.make_words)
     asked = _find(words, queries or words.queries)
     sections = [_common(words, asked)]
-    sample = words.rows[
-        np.random.default_rng(0).choice(len(words.rows), BATCH, replace=False)]
+    sample = words.rows[np.random.default_rng(0).choice(len(words.rows), BATCH, replace=False)]
     trials, everything = {}, []
     for metric, meaning in METRIC_MEANINGS.items():
         index = farann.Index(metric=metric)

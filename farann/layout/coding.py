@@ -14,13 +14,7 @@ from farann._types import Float32Array, Float64Array, Int64Array, Progress, RowA
 from farann.contract.index_spec import INT8, CodeWidth, IndexSpec, MetricTraits
 from farann.contract.stop_rule import ALL_CODES, EXACT
 from farann.layout.sampling import MeanQueryDirection, along_and_across
-from farann.quantize.records import (
-    CodeArrays,
-    CodeBounds,
-    Layout,
-    Origins,
-    empty_halves,
-)
+from farann.quantize.records import CodeArrays, CodeBounds, Layout, Origins, empty_halves
 from farann.quantize.scalar import (
     Coarse,
     CodedBlock,
