@@ -148,8 +148,7 @@ def _merged(hits: Hits, owners: Int64Array, n: int) -> Hits:
     k, ends = hits.ids.shape[1], np.searchsorted(owners, np.arange(n + 1))
     merged = no_hits(n, k, keyed=True)
     for i, (start, end) in enumerate(pairwise(ends)):
-        ids, keys, scores = (part[start:end].ravel()
-                             for part in (hits.ids, hits.keys, hits.scores))
+        ids, keys, scores = (part[start:end].ravel() for part in (hits.ids, hits.keys, hits.scores))
         order = np.lexsort((ids, -keys))
         first = np.sort(np.unique(ids[order], return_index=True)[1])
         order = order[first[ids[order[first]] >= 0][:k]]

@@ -81,8 +81,7 @@ def to_sets(name: str, value: Any, dim: int | None, *, normalized: bool,
                       offsets)
 
 
-def of_ids(store: Store | None, name: str, value: Any, *,
-           may_be_empty: bool = False) -> MemberSets:
+def of_ids(store: Store | None, name: str, value: Any, *, may_be_empty: bool = False) -> MemberSets:
     """Sets of rows by their ids."""
     if isinstance(value, (str, Set)) or not hasattr(value, "__len__"):
         raise TypeError(f"{name}: expected a sequence of sets of ids, got {checks.shown(value)}")

@@ -201,8 +201,7 @@ class Ranker:
         self._take_pool(self._store.slots_of(ids))
         self.bound = least + slack
 
-    def _furthest(self, members: Float32Array, size: int,
-                  floor: float) -> tuple[Int64Array, float]:
+    def _furthest(self, members: Float32Array, size: int, floor: float) -> tuple[Int64Array, float]:
         """The rows furthest from some vectors, without those below a floor, and what the keys of
         all others are at most."""
         question, view = self._question, self._view

@@ -86,8 +86,7 @@ def replacing(path: StrPath) -> Iterator[io.BufferedRandom]:
     _sync_folder(folder)
 
 
-def _create(target: str, prefix: str,
-            old: os.stat_result | None) -> tuple[str, io.BufferedRandom]:
+def _create(target: str, prefix: str, old: os.stat_result | None) -> tuple[str, io.BufferedRandom]:
     """Make the temporary file that will replace the target, lock it, and set who may read it."""
     # Nobody else may open it before it has the mode of the old file.
     mode = 0o666 if old is None else 0o600

@@ -165,8 +165,7 @@ def store_of(metadata: Mapping[str, Any], arrays: _Arrays, spec: IndexSpec, *,
     return store
 
 
-def _rows_of(metadata: Mapping[str, Any], arrays: _Arrays, spec: IndexSpec,
-             checked: bool) -> Store:
+def _rows_of(metadata: Mapping[str, Any], arrays: _Arrays, spec: IndexSpec, checked: bool) -> Store:
     """The rows, their ids and center, without a layout."""
     dim, count, n_coded = metadata["dim"], metadata["count"], metadata["coded"]
     rows = np.empty((0, dim), spec.stored)

@@ -144,8 +144,7 @@ class Builder(NamedTuple):
 
         each(measure, blocks_of(len(self.rows)), self.threads)
         # Equal rows leave next to nothing.
-        limit = max(extents.limit / extents.span,
-                    float(np.delete(largest, extents.outliers).max()))
+        limit = max(extents.limit / extents.span, float(np.delete(largest, extents.outliers).max()))
         return self._replace(origins=origins,
                              extents=extents._replace(largest=largest, limit=limit))
 

@@ -75,8 +75,7 @@ def _closed_up(layout: Layout) -> Layout:
     return Layout(_taken(codes, positions, np.repeat(inv_scale[begins], panels)), partitions)
 
 
-def _taken(codes: CodeArrays, positions: Int64Array,
-           inv_scale: Float32Array) -> CodeArrays:
+def _taken(codes: CodeArrays, positions: Int64Array, inv_scale: Float32Array) -> CodeArrays:
     """The codes at some positions, whole panels of rows of the `inv_scale`; -1 for none."""
     assert codes.slots is not None and codes.low_nibble_norm is not None
     there = positions >= 0

@@ -172,8 +172,7 @@ def check_one(name: str, vectors: Any, ids: Any, of_ids: str = "ids") -> None:
                         f"{'neither' if ids is None else 'both'}")
 
 
-def rows_of(store: Store | None, ids: Any,
-            name: str = "ids") -> tuple[Float32Array, Int64Array]:
+def rows_of(store: Store | None, ids: Any, name: str = "ids") -> tuple[Float32Array, Int64Array]:
     """The vectors of rows by their ids, and these ids as the store has them."""
     slots = asked_ids.known_slots(store, ids, name)
     if store is None:
@@ -310,8 +309,7 @@ def _nearest_again(live: Live, queries: npt.ArrayLike, k: int, recall: float | N
     mirror = None if store is None else store.mirror
     if mirror is None or (recall is None and not mirror.by_nearest):
         return None
-    if not isinstance(queries, np.ndarray) or (
-            queries.dtype != np.float32 or queries.ndim != 1):
+    if not isinstance(queries, np.ndarray) or (queries.dtype != np.float32 or queries.ndim != 1):
         return None
     vector = mirror.spec.metric.mirrored(queries)
     found = singles.again(mirror, live.isa, vector, k, recall)

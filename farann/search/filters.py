@@ -376,8 +376,7 @@ def _allowed_rows(store: Store, n_rows: int, allowed: Any) -> Rows | None:
         rows_of_mask(store, mask))
 
 
-def _allowed(store: Store | None, n_rows: int,
-             allowed: Any) -> tuple[BoolArray | None, Checked]:
+def _allowed(store: Store | None, n_rows: int, allowed: Any) -> tuple[BoolArray | None, Checked]:
     """A mask of allowed rows, or ids of them, checked."""
     if type(allowed) is np.ndarray and allowed.dtype == np.bool_ and allowed.shape == (n_rows,):
         return allowed, np.empty(0, np.int64)

@@ -95,8 +95,7 @@ def rule_within(budget: int, store: Store) -> StopRule:
         return ALL_CODES  # rows that were removed may have left gaps among the others
     if store.partitions is None:
         return StopRule(rows=budget)
-    return StopRule(deviations=measure.RANKED_BY,
-                    budget=budget if budget <= store.n_slots else 0)
+    return StopRule(deviations=measure.RANKED_BY, budget=budget if budget <= store.n_slots else 0)
 
 
 def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None,

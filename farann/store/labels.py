@@ -48,8 +48,7 @@ class Labels:
     @property
     def nbytes(self) -> int:
         """Bytes held."""
-        return (self._ends.nbytes + self._octets.nbytes
-                + sum(keys.nbytes for keys in self._keys))
+        return (self._ends.nbytes + self._octets.nbytes + sum(keys.nbytes for keys in self._keys))
 
     @property
     def strings(self) -> Strings:

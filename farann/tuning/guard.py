@@ -202,8 +202,7 @@ def _arrays_of(sums: Float64Array, isa: str, allowed: Allowance) -> Pieces[Guard
     points, near = points[order], near[order]
     spread = np.bincount(nearest, squares, minlength=len(points))[order]
     # A query counts among those near its point, whose mean it moved there.
-    spread = (spread + _USUAL_QUERIES * squares.mean()) / (
-        np.maximum(near - 1, 0) + _USUAL_QUERIES)
+    spread = (spread + _USUAL_QUERIES * squares.mean()) / (np.maximum(near - 1, 0) + _USUAL_QUERIES)
     spread = np.maximum(spread, _LEAST_SPREAD)
     limit = _largest((yield from _nearest(others, points, allowed, spread))[1])
     return GuardArrays(center, 1.0 / usual, points.astype(np.float32),

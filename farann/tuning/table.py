@@ -300,8 +300,7 @@ def _surely_missing(missing: float, sampled: int) -> float:
     or nothing."""
     twice = 2.0 * missing + 1.0 / sampled
     factor = 1.0 + 1.0 / sampled
-    return float((twice - (twice * twice - 4.0 * factor * missing * missing)**0.5)
-                 / (2.0 * factor))
+    return float((twice - (twice * twice - 4.0 * factor * missing * missing)**0.5) / (2.0 * factor))
 
 
 def late_beyond(mean: float, spread: float) -> float:
