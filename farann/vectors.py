@@ -249,12 +249,11 @@ def files_of(file: StrPath | Sequence[StrPath]) -> list[tuple[Path, str | None]]
     found: list[tuple[Path, str | None]] = []
     for given in [file] if isinstance(file, (str, os.PathLike)) else file:
         path, name = split_name(given)
+        paths = [path]
         if path.is_dir():
             paths = sorted(path.glob("*.parquet"))
         elif not path.exists() and glob.has_magic(str(path)):
-            paths = [Path(one) for one in sorted(glob.glob(str(path)))]
-        else:
-            paths = [path]
+            paths = [*map(Path, sorted(glob.glob(str(path))))]
         if not paths:
             raise ValueError(f"{path}: expected files of vectors, or a folder of Parquet files, "
                              "got none")

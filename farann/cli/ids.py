@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +40,11 @@ def id_column(path: Path, labels: str | None = None) -> str | None:
 def joined_ids(paths: list[Path], column: str, max_bytes: int | None) -> Array | list[str]:
     """A column of ids or labels of several files, one after the other."""
     found = [read_any_ids(f"{path}:{column}", max_bytes) for path in paths]
-    if all(isinstance(part, list) for part in found):
-        return [one for part in found for one in part]
-    if any(isinstance(part, list) for part in found):
+    strings = {isinstance(part, list) for part in found}
+    if len(strings) > 1:
         raise ValueError(f"{paths[0]}: expected integers or strings in {column!r} of all files, "
                          "got both")
-    return np.concatenate(found)
+    return [*chain(*found)] if True in strings else np.concatenate(found)
 
 
 def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None, default: str = "ids",

@@ -133,11 +133,9 @@ def make_words() -> Words:
 
 def load_fashion() -> Pictures:
     """Read Fashion-MNIST where Debian or ``make demo`` put it; ImportError if it isn't there."""
-    for prefix in (sys.prefix, "/usr"):
-        folder = Path(prefix) / _FASHION_PARTS
-        if (folder / "train-images-idx3-ubyte.gz").exists():
-            break
-    else:
+    places = (Path(prefix) / _FASHION_PARTS for prefix in (sys.prefix, "/usr"))
+    folder = next(filter(Path.exists, places), None)
+    if folder is None:
         raise ImportError(f"the package {FASHION} of Debian is not installed")
     pixels = _idx(folder / "train-images-idx3-ubyte.gz")
     labels = [_GARMENTS[i] for i in _idx(folder / "train-labels-idx1-ubyte.gz")]
