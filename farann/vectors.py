@@ -100,9 +100,8 @@ class VectorFile:
     def read(self) -> Array:
         """Read all rows as one array of shape (rows, dim), which may be read-only."""
         blocks = list(self.blocks())
-        if len(blocks) == 1:
-            return blocks[0]
-        return np.concatenate(blocks) if blocks else np.empty((0, self.dim), self.dtype)
+        return blocks[0] if len(blocks) == 1 else np.concatenate(
+            [np.empty((0, self.dim), self.dtype), *blocks])
 
     def map(self, folder: StrPath | None = None, *, dtype: str = "float32", unit: bool = False,
             progress: Progress = False) -> RowArray:

@@ -28,12 +28,10 @@ SCORE_NAMES = {"l2": "distance", "dot": "dot", "cosine": "cosine"}
 
 def print_answers(answers: Answers, metric: str, longest: int, n: int) -> None:
     """Print a line a hit; ids have up to `longest` digits, and there are n queries."""
-    tables = _tables_of(answers)
-    first = next(tables)  # before the head, as this may be an error
     widths = max(5, len(str(n))), 8, max(12, longest + 2), 16
     print_table(["query", "rank", "id", SCORE_NAMES[metric]], widths,
                 ((*place, f"{score:.5f}" if abs(score) < 1e8 else f"{score:.8g}")
-                 for table in chain([first], tables)
+                 for table in _tables_of(answers)
                  for *place, score in zip(*table.values(), strict=True)))
 
 

@@ -80,20 +80,21 @@ def _console(stream: Any) -> Any:
     return Console(file=stream, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
-def say(text: str, style: str, stream: Any) -> None:
+def say(text: str, style: str, stream: Any, end: str = "\n") -> None:
     """Print a line, on a terminal in a style."""
     out = _console(stream)
     if out is None:
-        print(text, file=stream)
+        print(text, file=stream, end=end)
     else:
-        out.print(text, style=style)
+        out.print(text, style=style, end=end)
 
 
 def print_table(heads: Sequence[str], widths: Sequence[int],
                 lines: Iterable[Sequence[object]]) -> None:
     """Print a table with its columns to the right, `widths` wide where it is plain."""
     out, rest = _console(sys.stdout), iter(lines)
-    first = [] if out is None else [*islice(rest, _MOST_IN_COLOR + 1)]
+    # The first line comes before the heads, as it may be an error.
+    first = [*islice(rest, 1 if out is None else _MOST_IN_COLOR + 1)]
     if out is None or len(first) > _MOST_IN_COLOR:
         for line in chain([heads], first, rest):
             print("".join(f"{printable(value):>{width}}"
@@ -113,13 +114,9 @@ def print_table(heads: Sequence[str], widths: Sequence[int],
 def print_facts(title: str, facts: dict[str, object]) -> None:
     """Print names and values."""
     say(title, "bold", sys.stdout)
-    out = _console(sys.stdout)
     for label, value in facts.items():
-        if out is None:
-            print(f"  {label:<11}{value}")
-        else:
-            out.print(f"  {label:<11}", style="cyan", end="")
-            out.print(str(value))
+        say(f"  {label:<11}", "cyan", sys.stdout, end="")
+        print(value)
 
 
 def blaming_options(text: str, arguments: argparse.Namespace) -> str:
