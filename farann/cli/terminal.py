@@ -153,7 +153,7 @@ def blaming(arguments: argparse.Namespace, done: int = 0,
     """Name the file that an argument came from in its errors."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         argument, _, text = str(error).partition(": ")
         file = {**files_of_arguments(arguments), **more}.get(argument)
         if file is None:

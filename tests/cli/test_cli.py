@@ -396,6 +396,9 @@ def test_rows_as_queries(place: Path, rows: NDArray[np.float32], capsys: Capture
     Path("none.txt").write_text("")
     assert main(["search", "rows.farann", "--ids", "none.txt", "-o", "out.npz"]) == 0
     capsys.readouterr()
+    for option in (["--ids", "own.npy"], ["queries.npy", "--allowed", "own.npy"]):
+        assert main(["search", "named.farann", *option]) == 2
+        assert "own.npy: expected strings, as the index has string ids" in capsys.readouterr().err
     for arguments, message in (([], "expected QUERIES, or --ids, or"),
                                (["queries.npy", "--ids", "own.npy"], "expected QUERIES, or --ids"),
                                (["--ids", "own.txt"], "ids"), (["--ids", "gone.txt"], "gone.txt")):
