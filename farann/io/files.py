@@ -70,44 +70,33 @@ def replacing(path: StrPath) -> Iterator[io.BufferedRandom]:
     folder, name = os.path.split(target)
     prefix = f".farann-{zlib.crc32(os.fsencode(name)):08x}-"
     _sweep(folder, prefix)
-    temporary, stream = _create(target, prefix, old)
-    try:
-        with stream:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-            if os.name == "nt":
-                stream.close()  # Windows renames no open file
-            os.replace(temporary, target)  # still locked, so that nobody sweeps it
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    _sync_folder(folder)
-
-
-def _create(target: str, prefix: str, old: os.stat_result | None) -> tuple[str, io.BufferedRandom]:
-    """Make the temporary file that will replace the target, lock it, and set who may read it."""
     # Nobody else may open it before it has the mode of the old file.
     mode = 0o666 if old is None else 0o600
     while True:
-        temporary = os.path.join(os.path.dirname(target), f"{prefix}{os.urandom(8).hex()}.tmp")
+        temporary = os.path.join(folder, f"{prefix}{os.urandom(8).hex()}.tmp")
         try:
             stream = open(temporary, "x+b", opener=lambda file, flags: os.open(file, flags, mode))
         except OSError as error:
             error.filename = target  # the name that the caller knows
             raise
         try:
-            if _claim(stream.fileno(), temporary):
+            with stream:
+                if not _claim(stream.fileno(), temporary):
+                    continue
                 if old is not None and os.name != "nt":
                     _keep_access(stream.fileno(), target, old)
-                return temporary, stream
-            stream.close()
+                yield stream
+                stream.flush()
+                os.fsync(stream.fileno())
+                if os.name == "nt":
+                    stream.close()  # Windows renames no open file
+                os.replace(temporary, target)  # still locked, so that nobody sweeps it
+                break
         except BaseException:
-            stream.close()
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
+    _sync_folder(folder)
 
 
 def _claim(descriptor: int, temporary: str) -> bool:

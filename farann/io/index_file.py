@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from itertools import pairwise
 from math import inf, isfinite, isinf, nan
@@ -88,17 +88,13 @@ def sections_of(live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
     return metadata, arrays
 
 
-def _chunks(store: Store, first: int) -> Iterator[RowArray]:
+def _chunks(store: Store, n_coded: int) -> Iterable[RowArray]:
+    """The rows behind the first n_coded."""
+    if store.alive is None:
+        return [store.tail] if n_coded else [store.base, store.tail]
     step = max(1, _CHUNK_BYTES // (store.base.itemsize * store.dim))
-    live = store.live_slots() if store.alive is not None else None
-    n = len(store)
-    for start in range(first, n, step):
-        stop = min(start + step, n)
-        if live is None and stop <= len(store.base):
-            yield store.base[start:stop]
-            continue
-        slots = live[start:stop] if live is not None else np.arange(start, stop, dtype=np.int64)
-        yield store.stored(slots)
+    live = store.live_slots()[n_coded:]
+    return (store.stored(live[i : i + step]) for i in range(0, len(live), step))
 
 
 def _sections_of_labels(name: str, labels: Labels) -> dict[str, Any]:
@@ -330,7 +326,7 @@ def _restore_tables(tunings: Tunings, metadata: Mapping[str, Any], arrays: _Arra
     try:
         for fields in metadata.get(key, []):
             tuning, number = _tuning_of(fields, store.partitions is not None), fields.get("guard")
-            if tuning.k in tunings.by_k or not (number is None or _is_int(number)):
+            if tuning.k in tunings.by_k or not (number is None or type(number) is int):
                 raise ValueError(number)
             tunings.by_k[tuning.k] = Measured(tuning, None if number is None else guard_of(number))
     except FormatError:
@@ -354,7 +350,7 @@ def _tuning_of(fields: Mapping[str, Any], partitioned: bool) -> Tuning:
     tuning = Tuning(fields["k"], target=checks.to_float("target", fields["target"]),
                     sampled=fields["sampled"], extends=fields["extends"], **columns)
     efforts, n = tuning.efforts, len(tuning.efforts)
-    if not (_is_int(tuning.k) and 1 <= tuning.k < 2**63 and 0.0 <= tuning.target <= 1.0
+    if not (type(tuning.k) is int and 1 <= tuning.k < 2**63 and 0.0 <= tuning.target <= 1.0
             and not (tuning.rows if partitioned else tuning.deviations)
             and efforts[0] >= 0.0 and efforts[-1] == inf
             and all(a < b for a, b in pairwise(efforts))
@@ -365,12 +361,8 @@ def _tuning_of(fields: Mapping[str, Any], partitioned: bool) -> Tuning:
             and all(len(columns[name]) in (0, n) for name in _COLUMNS[4:])
             and not any(map(isinf, tuning.predicted_thresholds))
             and len(tuning.late) == len(tuning.late_spread)
-            and _is_int(tuning.sampled) and bool(tuning.late) <= tuning.sampled < 2**31
+            and type(tuning.sampled) is int and bool(tuning.late) <= tuning.sampled < 2**31
             and isinstance(tuning.extends, bool)
             and not (tuning.extends and (partitioned or not tuning.late))):
         raise ValueError(tuning.k)
     return tuning
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)

@@ -229,7 +229,7 @@ def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
     if spec.width.is_coarse:
         task = task._replace(shape=shape_of(extents.transform.rows(task.query_vectors)))
     elif sample is not None:
-        cost_model = cost_model_of(builder.rows, builder.center, spec.metric, task.query_sample,
+        cost_model = cost_model_of(builder.rows, builder.center, spec.metric, task.query_vectors,
                                    task.answers[:, -1], sample, task.nearest)
         pca_filter = pca_filter_for(cost_model, n, extents.transform.width, spec.seed)
         task = task._replace(cost_model=cost_model, pca_filter=pca_filter)

@@ -51,7 +51,7 @@ class Sizes(NamedTuple):
     along: Float64Array | None = None  # the mean query direction
 
     def key_bound(self, mean_query: MeanQueryDirection | None) -> Float64Array | None:
-        """A measure that grows with the largest keys of rows; None: there is none."""
+        """The measure that rows are ordered by, the largest first; None: by size alone."""
         if mean_query is None or self.along is None or self.lengths is None:
             return self.lengths
         return mean_query.optimistic_score(self.along, self.lengths)

@@ -38,9 +38,8 @@ def without(layout: Layout, outlier_rows: RowArray,
             alive: npt.NDArray[np.bool_]) -> tuple[Layout, Float32Array]:
     """Drop the rows that aren't `alive` (by slot), and number the others anew."""
     codes = layout.codes
-    numbers = np.where(alive, np.cumsum(alive) - 1, -1)
-    order = _as_order(codes, len(alive))
-    slots = np.where(order >= 0, numbers[np.maximum(order, 0)], -1)
+    numbers = np.append(np.where(alive, np.cumsum(alive) - 1, -1), -1)  # the last is that of -1
+    slots = numbers[_as_order(codes, len(alive))]
     outliers = numbers[codes.outliers]
     codes = replace(codes, slots=slots.astype(np.int32), outliers=outliers[outliers >= 0])
     return _closed_up(layout._replace(codes=codes)), outlier_rows[outliers >= 0]

@@ -226,11 +226,11 @@ def along_and_across(vectors: Float64Array,
 
 
 def cost_model_of(rows: RowArray, center: Float64Array, metric: MetricTraits,
-                  queries: Float32Array, last: Int64Array, sample: Float64Array,
+                  query_vectors: Float64Array, last: Int64Array, sample: Float64Array,
                   nearest: bool) -> CostModel:
     """Make a cost model from evenly spaced sample queries, whose answers end with `last`."""
-    some = slice(None, None, -(-len(queries) // _QUERIES))
-    query_vectors = metric.query_vectors(queries[some], center, nearest)
+    some = slice(None, None, -(-len(query_vectors) // _QUERIES))
+    query_vectors = query_vectors[some]
     ends = centered(rows[last[some]], center, metric.normalized)
     thresholds = np.einsum("ij,ij->i", query_vectors, ends)
     sign = 0.0

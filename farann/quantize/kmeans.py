@@ -158,8 +158,8 @@ def _some_of(rows: RowArray, least: int) -> RowArray:
 
 
 def _compared(means: Float32Array, space: Space) -> Float32Array:
-    """Make lines (n, dim + 1) whose products with (x, 1) are the squares of the distances of x from
-    means, less that of x; means are weighed again instead of all rows, as <W x, m> is <x, W m>."""
+    """Lines (n, dim + 1): the product of one with (x, 1) is |x - m|^2 - |x|^2 of its mean m. Means
+    are weighed again instead of all rows, as <W x, m> is <x, W m>."""
     squares = np.einsum("ij,ij->i", means, means, dtype=np.float64)
     return np.column_stack([-2.0 * space.weighed(means), squares]).astype(np.float32)
 

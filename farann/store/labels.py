@@ -17,7 +17,7 @@ import numpy.typing as npt
 from farann._types import BoolArray, Int64Array, UInt8Array
 from farann.contract import FormatError
 from farann.contract.strings import MOST_ID_BYTES, SPARE, Strings
-from farann.store.ids import IdMap, appended, distinct
+from farann.store.ids import appended, distinct
 
 _FEW_KEYS = 256  # keys that are sorted again with every addition
 _HASHED_AT_ONCE = 1 << 18  # strings that are hashed at a time, for the memory of this
@@ -204,15 +204,6 @@ def _keys_of(strings: Strings, first: int = 0) -> UInt64Array:
         hashes = _hashes_of(_texts_of(strings, at, at + _HASHED_AT_ONCE))
         keys[at - first : at - first + len(hashes)] |= hashes
     return keys
-
-
-def labels_left(ids: IdMap, labels: Labels | None) -> tuple[IdMap, Labels | None]:
-    """Ids of the rows that are left, as numbers of labels that have their strings alone."""
-    if labels is None or len(labels) == len(ids):
-        return ids, labels
-    numbers = ids.ids_of(np.arange(len(ids), dtype=np.int64))
-    left = np.sort(numbers)
-    return IdMap.restored(left.searchsorted(numbers), len(left), 0), labels.kept(left)
 
 
 def repeated(strings: Strings) -> str | None:

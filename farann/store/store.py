@@ -29,13 +29,13 @@ from farann.runtime.pool import default_isa
 from farann.runtime.progress import told
 from farann.store.groups import Groups
 from farann.store.ids import IdMap, appended
-from farann.store.labels import Labels, labels_left
 from farann.tuning.table import Tunings
 
 if TYPE_CHECKING:
     from farann.layout.added_rows import Added, Run
     from farann.quantize.records import CodeArrays, Layout, PartitionArrays
     from farann.quantize.scalar import CodedRows
+    from farann.store.labels import Labels
     from farann.tuning.table import Measured
 
 # A tuning table, and the stop rule of the queries it holds for; None: they are exact.
@@ -111,10 +111,13 @@ class Store:
     def rows_left(self, slots: Int64Array | None) -> dict[str, Any]:
         """Ids, labels and groups of the rows in some slots, in this order, as parts of a store
         that has no others; None: all rows."""
-        ids, groups = self.ids, self.groups
+        ids, groups, labels = self.ids, self.groups, self.labels
         if slots is not None:
             ids, groups = ids.kept(slots), None if groups is None else groups.kept(slots)
-        ids, labels = labels_left(ids, self.labels)
+        if labels is not None and len(labels) != len(ids):
+            numbers = ids.ids_of(np.arange(len(ids), dtype=np.int64))
+            left = np.sort(numbers)  # strings that no row has are dropped
+            ids, labels = IdMap.restored(left.searchsorted(numbers), len(ids), 0), labels.kept(left)
         return {"ids": ids, "labels": labels, "groups": groups, "alive": None, "n_removed": 0}
 
     @property
@@ -233,25 +236,20 @@ class Store:
 
     def with_rows(self, rows: RowArray, ids: Int64Array, groups: Groups | None) -> Store:
         """This store with more rows, whose ids are new; `groups` are those of all rows."""
-        n, before = len(rows), self._n_tail
-        alive = self.alive
+        before, n_tail, alive, added = self._n_tail, self._n_tail + len(rows), self.alive, None
         if alive is not None:
-            alive = np.concatenate([alive, np.ones(n, np.uint8)])
+            alive = np.concatenate([alive, np.ones(len(rows), np.uint8)])
         tail = appended(self._tail, before, rows, _TAIL_ROOM, least=0)
         # Here and not before: another thread may change what it gave.
-        check_rows("rows", tail[before : before + n], self.spec.metric.normalized)
-        return self.changed(_tail=tail, _n_tail=before + n, alive=alive, ids=self.ids.grown(ids),
-                            groups=groups, added=self._added_with(tail[: before + n], n))
+        check_rows("rows", tail[before:n_tail], self.spec.metric.normalized)
+        if self.codes is not None and self.n_coded is None:
+            from farann.layout.added_rows import Added
 
-    def _added_with(self, tail: RowArray, n_new: int) -> Added | None:
-        """Codes of a tail whose last `n_new` rows are new; None where codes aren't kept."""
-        if self.codes is None or self.n_coded is not None:
-            return None
-        from farann.layout.added_rows import Added
-
-        return (self.added or Added()).grown(
-            self.codes, tail, n_new, self.n_base, self.center, self.spec, default_isa(),
-            self._order_queries)
+            added = (self.added or Added()).grown(
+                self.codes, tail[:n_tail], len(rows), self.n_base, self.center, self.spec,
+                default_isa(), self._order_queries)
+        return self.changed(_tail=tail, _n_tail=n_tail, alive=alive, ids=self.ids.grown(ids),
+                            groups=groups, added=added)
 
     def _order_queries(self) -> Float32Array:
         """Queries that runs are ordered by: some of those that the base was laid out with."""
