@@ -111,10 +111,15 @@ def _of_other(name: str, value: Any) -> npt.NDArray[Any]:
             rows = None
         if rows is not None:
             return rows
+    convert: Callable[[Any], npt.NDArray[Any]] = np.asarray
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-        return _by_dlpack(name, value)
+        device = value.__dlpack_device__()[0] if hasattr(value, "__dlpack_device__") else 1
+        if device not in _CPU_DEVICES:
+            raise TypeError(f"{name}: expected a tensor on the CPU, got one elsewhere (device type "
+                            f"{int(device)} of DLPack); copy it to the CPU first")
+        convert = np.from_dlpack
     try:
-        return np.asarray(value)
+        return convert(value)
     except (TypeError, OverflowError) as error:  # dates among numbers, say
         raise TypeError(f"{name}: expected an array of numbers, got {shown(value)}") from error
     except ValueError as error:
@@ -144,18 +149,6 @@ def _plain_tensor(name: str, value: Any) -> Any:
     if any(text in str(getattr(value, "dtype", "")) for text in ("bfloat16", "float8")):
         value = value.float()
     return value
-
-
-def _by_dlpack(name: str, value: Any) -> npt.NDArray[Any]:
-    device = value.__dlpack_device__()[0] if hasattr(value, "__dlpack_device__") else 1
-    if device not in _CPU_DEVICES:
-        raise TypeError(f"{name}: expected a tensor on the CPU, got one elsewhere (device type "
-                        f"{int(device)} of DLPack); copy it to the CPU first")
-    try:
-        return np.from_dlpack(value)
-    except (RuntimeError, BufferError, TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected a tensor that numpy can read, got a "
-                        f"{type(value).__name__}: {error}") from error
 
 
 def _stacked(name: str, array: npt.NDArray[Any]) -> npt.NDArray[Any]:

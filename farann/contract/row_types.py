@@ -27,16 +27,10 @@ _LINE = 64
 
 
 def to_row_type(value: Any) -> str:
-    """Check what rows are to be kept as."""
-    name = checks.to_choice("dtype", _name_of(value), tuple(STORED))
-    return str(name)
-
-
-def _name_of(value: Any) -> Any:
-    """The name of a dtype, or what came."""
+    """Check what rows are to be kept as: a name, or a dtype."""
     if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
-        return np.dtype(value).name
-    return value
+        value = np.dtype(value).name
+    return str(checks.to_choice("dtype", value, tuple(STORED)))
 
 
 def row_type_for(dtype: np.dtype[Any]) -> str:

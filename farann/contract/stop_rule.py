@@ -79,12 +79,3 @@ def check_exact(what: str, vectors: bool, instead: str) -> None:
     if not vectors:
         raise ValueError(f"{what} needs the vectors, and keep_vectors=False dropped them: "
                          f"{instead}")
-
-
-def check_beyond(limits: Limits | None, vectors: bool) -> None:
-    """Refuse searches for the nearest rows beyond a radius that no index answers."""
-    check_exact("beyond", vectors, "only the nearest rows of all can be searched for")
-    for name in ("budget", "seconds"):
-        if limits is not None and getattr(limits, name) is not None:
-            raise ValueError(f"{name}: rows beyond a radius are always searched for exactly; leave "
-                             "it out")

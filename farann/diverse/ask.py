@@ -187,16 +187,12 @@ def select_spaced(live: Live, scores: npt.ArrayLike, radius: Any, k: int | None,
     values = checks.to_one_each("scores", scores, 0 if store is None else len(store), ONE_A_ROW)
     if not store:
         return Spaced(_none_of(store), values, limit)
-    from farann.diverse.spaced import RankedSlots
+    from farann.diverse.spaced import ranked_slots
 
     by_slot = np.empty(store.n_slots)
     by_slot[store.live_slots()] = values
     order = slots[np.lexsort((store.ids.ids_of(slots), -by_slot[slots]))]
-    groups = None if per_group is None or store.groups is None else store.groups.by_slot()
-    rows = RankedSlots(
-        order=order, n_rows=store.n_slots, larger_is_further=live.spec.metric.larger_is_further,
-        groups=groups, per_group=per_group, store=store, view=store.view(live.isa),
-        threads=threads_for(live, threads))
+    rows = ranked_slots(store, store.view(live.isa), order, per_group, threads_for(live, threads))
     limit, picks = rows.select(limit, most, checks.to_progress(progress))
     return Spaced(store.named(store.ids.ids_of(picks)), by_slot[picks], limit)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 from typing import Any
@@ -21,7 +21,7 @@ _CLOSE = 1 << 11  # numbers of float32 between a radius that leaves k rows and o
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class Ranked(ABC):
+class Ranked:
     """Rows in the order in which they are considered, as numbers, and the limits of a selection."""
 
     order: Int64Array
@@ -29,16 +29,11 @@ class Ranked(ABC):
     larger_is_further: bool
     groups: npt.NDArray[np.integer[Any]] | None  # the number of each row's group
     per_group: int | None
-
-    @abstractmethod
-    def nearer(self, radius: float, rows: Int64Array, others: Int64Array,
-               most: int) -> tuple[Int64Array, Int64Array]:
-        """Which of some other rows, in ascending order, are nearer to each row than a radius, or
-        about `most` of them: where each one's begin, and their numbers."""
-
-    @abstractmethod
-    def best(self, rows: Int64Array, others: Int64Array, *, nearest: bool) -> Float32Array:
-        """The score of the row furthest from each, or nearest to it, but for itself."""
+    # For a radius, rows, others in ascending order and about how many to find (0: all), the others
+    # that are nearer to each row: where each one's begin, and their numbers.
+    nearer: Callable[[float, Int64Array, Int64Array, int], tuple[Int64Array, Int64Array]]
+    # For rows, others and whether the nearest is meant, the score of the best other row of each.
+    best: Callable[[Int64Array, Int64Array, bool], Float32Array]
 
     def select(self, radius: float | None, k: int | None,
                progress: Progress = False) -> tuple[float | None, Int64Array]:
@@ -92,7 +87,7 @@ class Ranked(ABC):
         if k == 1:
             return sign * inf, picks
         low = self._reach(picks, sign)
-        furthest = self.best(picks[:1], np.sort(self.order), nearest=False)
+        furthest = self.best(picks[:1], np.sort(self.order), False)
         high = min(_place(sign * furthest[0]) + 1, _place(inf))  # leaves the first row alone
         halvings = max(high - low, _CLOSE).bit_length() - _CLOSE.bit_length()
         with told("radii tried", halvings, progress) as advance:
@@ -108,7 +103,7 @@ class Ranked(ABC):
 
     def _reach(self, picks: Int64Array, sign: float) -> int:
         """The place of the largest radius that leaves some rows, of which no two are nearer."""
-        place = _place((sign * self.best(picks, np.sort(picks), nearest=True)).min())
+        place = _place((sign * self.best(picks, np.sort(picks), True)).min())
         # The score was rounded: up, if one goes.
         left = replace(self, order=picks).spaced(sign * _number(place), len(picks))
         return place - (len(left) < len(picks))
@@ -119,28 +114,27 @@ def inside(radius: float, larger_is_further: bool) -> float:
     return float(np.nextafter(radius, -inf if larger_is_further else inf))
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class RankedSlots(Ranked):
+def ranked_slots(store: Store, view: View, order: Int64Array, per_group: int | None,
+                 threads: int) -> Ranked:
     """Rows of a store by their slots."""
+    larger_is_further = store.spec.metric.larger_is_further
 
-    store: Store
-    view: View
-    threads: int
-
-    def nearer(self, radius: float, rows: Int64Array, others: Int64Array,
+    def nearer(radius: float, rows: Int64Array, others: Int64Array,
                most: int) -> tuple[Int64Array, Int64Array]:
-        radii = np.full(len(rows), inside(radius, self.larger_is_further))
-        hits, _ = batches.in_range(self.view.exact, only(self.store, self.view, others, len(rows)),
-                                   self.store.take(rows), radii, True, self.threads, most)
-        return hits.offsets, self.store.slots_of(hits.ids)
+        radii = np.full(len(rows), inside(radius, larger_is_further))
+        hits, _ = batches.in_range(view.exact, only(store, view, others, len(rows)),
+                                   store.take(rows), radii, True, threads, most)
+        return hits.offsets, store.slots_of(hits.ids)
 
-    def best(self, rows: Int64Array, others: Int64Array, *, nearest: bool) -> Float32Array:
-        own = self.store.ids.ids_of(rows)
-        chosen = only(self.store, self.view, others, len(rows)).excluding(
-            own, np.arange(len(own) + 1))
-        hits, _ = batches.top(self.view.exact, chosen, self.store.take(rows), 1, nearest,
-                              self.threads)
-        return hits.scores[:, 0]
+    def best(rows: Int64Array, others: Int64Array, nearest: bool) -> Float32Array:
+        chosen = only(store, view, others, len(rows)).excluding(
+            store.ids.ids_of(rows), np.arange(len(rows) + 1))
+        return batches.top(view.exact, chosen, store.take(rows), 1, nearest,
+                           threads)[0].scores[:, 0]
+
+    groups = None if per_group is None or store.groups is None else store.groups.by_slot()
+    return Ranked(order=order, n_rows=store.n_slots, larger_is_further=larger_is_further,
+                  groups=groups, per_group=per_group, nearer=nearer, best=best)
 
 
 def _place(number: float) -> int:

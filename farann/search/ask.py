@@ -11,7 +11,7 @@ from numpy import ndarray
 
 from farann._types import Float32Array, Float64Array, Ids, Int64Array
 from farann.contract import checks
-from farann.contract.stop_rule import Limits, check_beyond, check_exact, to_limits
+from farann.contract.stop_rule import Limits, check_exact, to_limits
 from farann.results import Hits, RangeHits, SearchStats, no_hits, unchecked
 from farann.runtime import pool
 from farann.search import filters, singles
@@ -71,7 +71,11 @@ def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...]
     recall, epsilon, budget and seconds."""
     limits = radii = None
     if beyond is not None:
-        check_beyond(to_limits(*limited), live.spec.vectors)
+        check_exact("beyond", live.spec.vectors, "only the nearest rows of all can be searched for")
+        exact = to_limits(*limited)
+        if exact is not None and (exact.budget or exact.seconds):
+            raise ValueError(f"{'budget' if exact.budget else 'seconds'}: rows beyond a radius are "
+                             "always searched for exactly; leave it out")
     else:
         if _is_open(given) and _is_open(limited[1:]) and threads is None and not return_keys:
             again = None if ids is not None else _nearest_again(live, queries, k, limited[0],
@@ -263,10 +267,9 @@ def _search(question: Question) -> tuple[Hits, SearchStats]:
     """The k best rows of each query."""
     from farann.search import plan
 
-    store, negated = question.store, False
-    if question.nearest and question.radii is None and (
-            question.limits is not None or store.spec.metric.adds_squared_norm):
-        store = store.mirrored(question.view.exact.isa)
+    negated = False
+    if question.nearest and question.radii is None:
+        store = question.store.mirrored(question.view.exact.isa)
         negated = not store.by_nearest
         question = question._replace(
             store=store, queries=store.spec.metric.mirrored(question.queries),
@@ -307,9 +310,8 @@ def _nearest_again(live: Live, queries: npt.ArrayLike, k: int, recall: float | N
     """Answer a single nearest query from the cache, or return None."""
     store = live.store
     mirror = None if store is None else store.mirror
-    if mirror is None or (recall is None and not mirror.by_nearest):
-        return None
-    if not isinstance(queries, np.ndarray) or (queries.dtype != np.float32 or queries.ndim != 1):
+    if mirror is None or not isinstance(queries, np.ndarray) or (
+            queries.dtype != np.float32 or queries.ndim != 1):
         return None
     vector = mirror.spec.metric.mirrored(queries)
     found = singles.again(mirror, live.isa, vector, k, recall)

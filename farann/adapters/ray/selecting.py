@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import reduce
 from itertools import islice
 from math import inf, sqrt
@@ -170,10 +169,23 @@ class Selecting(Gathering):
         if only:
             chosen = rows.numbers_of(_Listed(self, only).ids)
             order = order[np.isin(order, chosen)]
-        limit, picks = _RankedRows(
-            order=order, n_rows=len(rows.ids), larger_is_further=self._traits.larger_is_further,
+        larger_is_further = self._traits.larger_is_further
+
+        def nearer(radius: float, some: Int64Array, others: Int64Array,
+                   most: int) -> tuple[Int64Array, Int64Array]:
+            hits, _ = rows.near(rows.ids[some], inside(radius, larger_is_further), most,
+                                {"allowed": rows.ids[others]})
+            return hits.offsets, hits.ids
+
+        def best(some: Int64Array, others: Int64Array, nearest: bool) -> Float32Array:
+            search = self.search_nearest if nearest else self.search_furthest
+            hits: Hits = search(ids=rows.ids[some], k=1, allowed=rows.ids[others])
+            return hits.scores[:, 0]
+
+        limit, picks = Ranked(
+            order=order, n_rows=len(rows.ids), larger_is_further=larger_is_further,
             groups=None if per_group is None else np.unique(rows.labels, return_inverse=True)[1],
-            per_group=per_group, rows=rows).select(limit, k)
+            per_group=per_group, nearer=nearer, best=best).select(limit, k)
         return Spaced(rows.ids[picks], values[picks], limit)
 
     def pairs_within(self, radius: float, *, limit: int = 10_000_000, exclude: Any = None,
@@ -252,26 +264,6 @@ class _Listed:
         hits = merge([found for found, _ in parts])
         hits.ids = self.numbers_of(hits.ids)
         return hits, any(cut for _, cut in parts)
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class _RankedRows(Ranked):
-    """Rows of all shards by their numbers."""
-
-    rows: _Listed
-
-    def nearer(self, radius: float, rows: Int64Array, others: Int64Array,
-               most: int) -> tuple[Int64Array, Int64Array]:
-        ids = self.rows.ids
-        hits, _ = self.rows.near(ids[rows], inside(radius, self.larger_is_further), most,
-                                 {"allowed": ids[others]})
-        return hits.offsets, hits.ids
-
-    def best(self, rows: Int64Array, others: Int64Array, *, nearest: bool) -> Float32Array:
-        cluster, ids = self.rows.cluster, self.rows.ids
-        search = cluster.search_nearest if nearest else cluster.search_furthest
-        hits: Hits = search(ids=ids[rows], k=1, allowed=ids[others])
-        return hits.scores[:, 0]
 
 
 def _without(only: dict[str, Any], full: set[Any]) -> dict[str, Any]:
