@@ -111,7 +111,7 @@ def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
     hits (n_queries, 1) with keys by which indexes are compared, and numbers in place of strings."""
     from farann.diverse import mmr
 
-    question = question_of(live, queries, 1, Filtering(**given), threads)
+    question = question_of(live, queries, 1, Filtering(**given), threads, keyed=True)
     if question is None or len(question.store) == 0:
         hits = no_hits(len(queries), 1, keyed=True)
         return hits.ids[:, 0], hits

@@ -75,10 +75,8 @@ def to_sets(name: str, value: Any, dim: int | None, *, normalized: bool,
             raise ValueError(f"{name}[{i}]: expected at least one vector, got an empty set")
         dim = vectors.shape[1]
         sets.append(vectors)
-    offsets = np.zeros(len(sets) + 1, np.int64)
-    np.cumsum([len(one) for one in sets], out=offsets[1:])
-    return MemberSets(np.concatenate(sets) if sets else np.empty((0, dim or 1), np.float32),
-                      offsets)
+    return MemberSets(np.concatenate([np.empty((0, dim or 1), np.float32), *sets]),
+                      np.cumsum([0, *map(len, sets)], dtype=np.int64))
 
 
 def of_ids(store: Store | None, name: str, value: Any, *, may_be_empty: bool = False) -> MemberSets:

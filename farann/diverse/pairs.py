@@ -33,8 +33,6 @@ _LENGTH_ERROR = 1e-12  # error bound of float64 arithmetic, relative to lengths
 # Under cosine each row of a pair has a key for the other; they differ by at most 4 roundings of
 # 2**-53. Twice that is allowed for.
 _KEYS_DIFFER = 2.0**-50
-
-
 _MOST_JOINED = 4096  # queries of the largest batch of pairs within a radius
 # Rows that a batch may find before a smaller one is tried: each takes some 60 bytes meanwhile.
 _MOST_JOINED_ROWS = 1 << 22
@@ -69,20 +67,18 @@ def furthest_pair(store: Store, view: View, slots: Int64Array, threads: int,
     order = np.argsort(-reach, kind="stable")
     slots, reach = slots[order], reach[order]
     best, start, size = Pair(-inf, -1, -1), 0, _FIRST_QUERIES
-    keys = np.empty(len(slots))
+    keys, ask = np.empty(len(slots)), partial(_best_of, store, view, chosen, slack, threads)
     with told("rows asked", len(slots), progress) as advance:
         while start < len(slots) and _most(store, reach[start]) >= best.key - slack:
             asked = slots[start : start + size]
-            best, keys[start : start + size] = _best_of(store, view, chosen, asked, best, slack,
-                                                           threads)
+            best, keys[start : start + size] = ask(asked, best)
             start, size = start + len(asked), min(2 * size, _MOST_PAIRED)
             advance(len(asked))
     if slack:
         close = slots[:start][keys[:start] >= best.key - slack]
         others = _about_as_far(store, view, chosen, close, slots[start:], best.key - slack, threads)
         for at in range(0, len(others), _MOST_PAIRED):
-            best, _ = _best_of(store, view, chosen, others[at : at + _MOST_PAIRED], best, slack,
-                               threads)
+            best, _ = ask(others[at : at + _MOST_PAIRED], best)
     return best
 
 
@@ -108,8 +104,8 @@ def score_of(store: Store, pair: Pair) -> float:
         return float(np.float32(score))
 
 
-def _best_of(store: Store, view: View, chosen: _core.Filter, slots: Int64Array, best: Pair,
-             slack: float, threads: int) -> tuple[Pair, Float64Array]:
+def _best_of(store: Store, view: View, chosen: _core.Filter, slack: float, threads: int,
+             slots: Int64Array, best: Pair) -> tuple[Pair, Float64Array]:
     """The best pair, with those of some more rows, and these rows' largest keys; -infinity for
     those further than `slack` below the best."""
     queries, own = store.take(slots), store.ids.ids_of(slots)

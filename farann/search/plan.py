@@ -43,7 +43,7 @@ class Question(NamedTuple):
     row_filters: RowFilters = UNFILTERED
     limits: Limits | None = None
     every_row: bool = False  # all rows may be found, but for those that are excluded
-    nearest: bool = False
+    nearest: bool = False  # without radii as the store is asked, see `Store.mirrored`
     radii: Float64Array | None = None  # all rows beyond or within these, or the k nearest beyond
     keyed: bool = False  # whether keys are returned
 
@@ -76,7 +76,7 @@ def _lacks_table(question: Question) -> bool:
 
 def _top(question: Question) -> tuple[Hits, SearchStats]:
     """Search where all queries may find the same rows, but for excluded ones."""
-    store, view, queries, k, _, filters, limits, _, nearest, radii, _ = question
+    store, view, queries, k, _, filters, limits, _, _, radii, _ = question
     rule, table, guard = EXACT, store.tunings.by_k.get(k), None
     # With few rows an approximate search may find too little, and an exact one is cheap.
     if limits is not None and (
@@ -87,8 +87,7 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
         hits, stats = _guarded(guard, question, rule)
     else:
         hits, stats = _run(question, rule)
-    # Prepared single queries of a store are for one direction.
-    if len(queries) == 1 and radii is None and nearest == store.by_nearest and store.built and (
+    if len(queries) == 1 and radii is None and store.built and (
             limits is None or (limits.recall is not None and filters is UNFILTERED
                                and not _lacks_table(question))):
         singles.keep(store, view.exact.isa, k, None if limits is None else limits.recall, table,
@@ -172,8 +171,7 @@ def _run(question: Question, rule: StopRule,
     chosen = view.everything
     if filters is not UNFILTERED:
         chosen = filters.filter(store, view, len(queries), exact=not approximate)
-    if rule is EXACT and len(queries) == 1 and radii is None and store.built and (
-            nearest == store.by_nearest):
+    if rule is EXACT and len(queries) == 1 and radii is None and store.built:
         within = chosen if filters.mark_anew else None
         if within is not None or (filters is UNFILTERED and question.limits is not None):
             found = singles.exact(store, view.exact.isa, queries, k, within)
