@@ -1,5 +1,5 @@
 """Running native work: instruction-set level, threads, batches cut into tasks, counted costs.
 
-Builds and searches alike come through here. It imports `contract` and `results`; all folders above
-may import it.
+Builds and searches both use it. It imports `contract` and `results`; all folders above may import
+it.
 """

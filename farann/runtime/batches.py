@@ -15,13 +15,13 @@ from farann.results import Hits, RangeHits, SearchStats, unchecked
 from farann.runtime import pool
 from farann.runtime.cost import codes_pay, row_costs
 
-_QUERIES_A_TASK = 1024  # enough to make packing the rows cheap, few enough for the caches
-_QUERIES_OF_CELLS = 2048  # of one approximate task: the more, the more of them share a probe
+_QUERIES_A_TASK = 1024  # queries of a task: enough to share packed rows, few enough for the caches
+_QUERIES_OF_CELLS = 2048  # of an approximate task: with more, more queries probe the same partition
 # Queries of one task where all rows together are small: the queries stay in the L2 cache.
 _QUERIES_OF_FEW_ROWS = 256
 _FEW_CODED = 1 << 20  # coordinates up to which rows with codes are small
 _FEW_FLOATS = 1 << 16  # coordinates up to which rows are small in float32
-_TASK_BYTES = 1 << 28  # scratch memory of one task
+_TASK_BYTES = 1 << 28  # bytes of scratch memory of one task, at most
 _SMALL_WORK = 1 << 22  # multiply-adds below which starting a second thread costs more than it saves
 # Multiply-adds from which a batch is long: some tens of ms. It runs on other threads, so that the
 # main thread can wait for Ctrl+C; that switch took 1 to 2 % of batches of 7 ms.
@@ -33,9 +33,9 @@ _FINDING = 256  # multiply-adds that one row of an answer counts as
 _APPROXIMATE_SHARE = 32  # an approximate search scans about 1/32 of the rows
 # Few queries on many rows are searched in parts of the rows.
 _LEADING_SHARE = 64  # the first 1/64 of the rows is searched alone and gives the parts a threshold
-_PARTS_A_THREAD = 4  # as some take longer; _TASK_BYTES limits them, too
+_PARTS_A_THREAD = 4  # parts per thread, as some take longer; _TASK_BYTES limits them, too
 _PART_ROWS = 1024  # rows; parts end at a multiple of it
-_FEW_A_THREAD = 2  # queries per thread up to which rows are split; of more queries, these are
+_FEW_A_THREAD = 2  # queries per thread up to which rows are split; with more, queries are split
 _MOST_KEPT = 1024  # k up to which a single query keeps its memory for the next one
 # Scratch bytes per query beside its k entries, roughly: candidates, query vector, float64 copy.
 _QUERY_BYTES = 16_384
@@ -45,9 +45,9 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         nearest: bool, threads: int, rule: StopRule = EXACT,
         late: Float32Array | None = None, radii: Float64Array | None = None,
         float32_first: bool = False) -> tuple[Hits, SearchStats]:
-    """The k best rows of each query, and what it took; with `radii` the nearest of those beyond.
+    """The k best rows of each query, and statistics; with `radii` the k nearest beyond these.
 
-    How late the answers of queries come in an approximate search is written to `late`.
+    The lateness of each query's answer in an approximate search is written to `late`.
     `float32_first`: exact searches don't begin with codes.
     """
     n, work = len(queries), chosen.n_rows * snapshot.dim
@@ -112,7 +112,7 @@ def _in_parts(make: Callable[..., _core.Task], threads: int, n_parts: int,
     """Tasks that have each searched a part of the rows, for few queries.
 
     The first rows are searched before the others, which thus have a good threshold from the start;
-    `long`: whether that alone is. None where codes rule out too little of them.
+    `long`: whether that first search is long. None if codes rule out too few of the first rows.
     """
     done: list[_core.Task] = []
 
@@ -159,8 +159,8 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
 def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,
              radii: Float64Array, nearest: bool, threads: int,
              most: int = 0) -> tuple[RangeHits, SearchStats]:
-    """All rows beyond the radius of each query, or with `nearest` within it, and what it took;
-    with `most` only so many of each, or a block more."""
+    """All rows beyond the radius of each query, or with `nearest` within it, and statistics; `most`
+    rows a query, or a block more, unless it is 0."""
     n = len(queries)
     tasks: dict[int, _core.Task] = {}
 
@@ -171,7 +171,7 @@ def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Arr
         tasks[start] = task
 
     work = chosen.n_rows * snapshot.dim
-    # Nobody knows how many there will be.
+    # Every row may be found.
     long = _is_long(n, work, chosen.n_rows, snapshot.isa)
     _run(search, n, work, _QUERY_BYTES, threads, long)
     counts = [count for start in sorted(tasks) for count in tasks[start].counts()]

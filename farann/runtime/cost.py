@@ -23,7 +23,7 @@ class Costs(NamedTuple):
 # Fitted by non-negative least squares of relative errors to the CPU time of about 160 batches at
 # each level ("scalar": 80), on a Xeon of 2.5 GHz (Cascade Lake): 13 indexes of 20,000 to 200,000
 # rows in 32 to 784 dimensions, of all kinds of codes, exact and with four efforts, k = 10 and 100.
-# Half of the costs beside that of exact search are within 20%. "amx" has those of "avx512vnni",
+# Half of the costs relative to exact search are within 20 %. "amx" has those of "avx512vnni",
 # but for products of codes, taken to cost half, and rows that pass: 20 to 22 ns on a Xeon of 2 GHz
 # (Sapphire Rapids). At "avx2" and above a row that passes took 34 to 44 ns on an AMD EPYC (Zen 4).
 # Queries took 1/2 to 1/6 of that beside all other work on an AMD EPYC (Zen 5) at "avx512vnni" and
@@ -42,8 +42,8 @@ COSTS = {
 
 # Costs of single queries, for which nothing is shared. Fitted likewise to 76 kinds of searches at
 # each level, on a Xeon of 2 GHz (Sapphire Rapids): 11 indexes of 900 to 50,000 rows in 16 to 300
-# dimensions, exact and with three efforts, k = 10 and 60. 80% of the costs beside that of exact
-# search are between 0.86 and 1.33 times what was measured. "avxvnni" and ARM weren't timed.
+# dimensions, exact and with three efforts, k = 10 and 60. 80 % of the costs relative to exact
+# search are 0.86 to 1.33 times the measured ones. "avxvnni" and ARM weren't timed.
 SINGLE_COSTS = {
     "scalar": Costs(1200.0, 3.0, 0.4, 0.69, 10.0, 41.0, 135.0, 0.35),
     "avx2": Costs(1000.0, 3.0, 0.029, 0.11, 10.0, 39.0, 47.0, 0.02),
@@ -81,8 +81,8 @@ _GUARDED_SINGLE = 150.0  # as a single query
 
 
 def guard_cost(width: int, points: int, isa: str, *, single: bool = False) -> float:
-    """Nanoseconds a query to compare `width` sums of its coordinates with `points` of a sample; a
-    single query mostly meets the first few."""
+    """Nanoseconds to compare `width` sums of a query's coordinates with `points` of a sample; for a
+    single query those of the axes alone, as it is mostly near one of the first points."""
     if single:
         return _GUARDED_SINGLE + width * width * SINGLE_COSTS[isa].float_product
     return _GUARDED_QUERY + 2.0 * width * (width + points) * COSTS[isa].float_product

@@ -1,4 +1,4 @@
-"""Long work in pieces, of which searches do some each, by counted work."""
+"""Long work in pieces; each search does some of them, by counted work."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Result = TypeVar("Result")
 # Work that stops after each piece, and returns its result at the end.
 Pieces: TypeAlias = Generator[None, None, Result]
 
-# Of numpy, for each product of two arrays and each number of a long array that is read: guided by
-# timings on an AMD EPYC (Zen 5).
+# Nanoseconds of numpy for a multiply-add of a matrix product, and to read a number of a long array:
+# round numbers, guided by timings on an AMD EPYC (Zen 5).
 _PRODUCT, _NUMBER = 0.03, 1.0
 
 
 class Allowance:
-    """Nanoseconds of one thread that the next pieces may take; by default without end."""
+    """Nanoseconds of one thread that the next pieces may take; by default unlimited."""
 
     def __init__(self, left: float = inf) -> None:
         self.left = left  # below 0 where a piece took more
@@ -29,21 +29,21 @@ class Allowance:
 
     @property
     def is_lent(self) -> bool:
-        """Whether there is an end."""
+        """Whether the nanoseconds are limited, as searches lend them."""
         return self.left != inf
 
     def lend(self, n_queries: int, share: float) -> None:
         """Allow the work of an exact search in this share of the rows for some queries."""
         own = self.single if n_queries == 1 else n_queries * (self.query or self.single)
-        # The first piece of all tells what a search takes.
+        # With unknown costs 1 ns is lent: enough for one piece, the first of which measures them.
         self.left = min(self.left, 0.0) + (share * own or 1.0)
 
     def spend_on(self, products: float, numbers: float) -> None:
-        """Count work of numpy."""
+        """Spend the nanoseconds of numpy's products, and of the numbers that it reads."""
         self.left -= products * _PRODUCT + numbers * _NUMBER
 
     def number(self, n: int, each: float) -> int:
-        """The number of the next queries, of n, if each takes these nanoseconds."""
+        """How many of n queries to do next, at least one, if each takes `each` nanoseconds."""
         return n if not self.is_lent else min(max(int(self.left / max(each, 1.0)), 1), n)
 
     def advanced(self, pieces: Pieces[Result]) -> Result | None:
@@ -58,7 +58,7 @@ class Allowance:
         return None
 
     def completed(self, pieces: Pieces[Result]) -> Result:
-        """Do all pieces, where there is no end."""
+        """Do all pieces; the allowance must be unlimited."""
         result = self.advanced(pieces)
         assert result is not None
         return result

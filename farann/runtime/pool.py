@@ -18,8 +18,8 @@ from farann import _core
 if TYPE_CHECKING:
     from concurrent.futures import ThreadPoolExecutor
 
-# Seconds of a wait. One that has begun hears of Ctrl+C, but not of one just before, nor on Windows:
-# then it is heard between two waits.
+# Seconds of a wait, at most. Ctrl+C ends a wait that has begun, but not on Windows, nor if it comes
+# just before: Python then handles it between two waits.
 _PATIENCE = 0.05
 
 Function = Callable[[_core.CancelFlag], object]
@@ -74,8 +74,8 @@ class _Batch:
         self.errors: list[BaseException] = []
         self._left = deque(functions)
         self.size = len(self._left)
-        # Threads at work, beside the one that asks, which never takes their lock: where a Ctrl+C
-        # may come at any step, it waits for nothing but the bell.
+        # Number of pool threads at work. The calling thread, where Ctrl+C may come at any step,
+        # never takes their lock: it waits for the bell alone, a lock that a helper's end releases.
         self._helpers, self._lock = 0, threading.Lock()
         self._bell = threading.Lock()
         self._bell.acquire()
@@ -90,7 +90,7 @@ class _Batch:
             function(self.flag)
 
     def help(self) -> None:
-        """Call them in a thread of a pool; errors are kept for the caller."""
+        """Take functions and call them in a thread of a pool; errors are kept for the caller."""
         with self._lock:
             if not self._left:
                 return
@@ -111,22 +111,22 @@ class _Batch:
         self._left.clear()
 
     def wait(self) -> None:
-        """Wait until nothing is left to do and nobody at work."""
+        """Wait until no function is left and no helper is at work."""
         while self._left or self._helpers:  # in this order: a helper counts before it takes
             self._bell.acquire(timeout=_PATIENCE)
 
     def give_up(self) -> None:
-        """Stop, and wait until all have."""
+        """Cancel, and wait until all helpers have stopped."""
         self.cancel()
         while True:
             try:
                 self.wait()
                 return
             except KeyboardInterrupt:
-                pass  # one is about to be raised already
+                pass  # the caller is about to raise an error already
 
     def start_helpers(self, executor: ThreadPoolExecutor, number: int) -> bool:
-        """Ask for helpers; whether there are any to be had."""
+        """Submit helpers to a pool; return whether it took all of them."""
         try:
             for _ in range(number):
                 executor.submit(self.help)
@@ -134,8 +134,8 @@ class _Batch:
             _forget_executors()
             return False
         except BaseException:
-            # A Ctrl+C; the pool may not know of a thread that it has started, which would wait for
-            # work for good, and Python for the thread when it ends.
+            # Ctrl+C. The pool may not know of a thread that it has just started. That thread would
+            # wait for work forever, and Python's exit for the thread.
             _forget_executors()
             executor.shutdown(wait=False)
             raise
@@ -166,7 +166,7 @@ def run_all(functions: Iterable[Function], threads: int, *, long: bool = False) 
             batch.work()
         batch.wait()
     except _core.Cancelled:
-        batch.give_up()  # for a reason that is in `errors`
+        batch.give_up()  # a helper failed first: its error is in `errors`
     except BaseException:
         batch.give_up()
         raise
@@ -174,13 +174,13 @@ def run_all(functions: Iterable[Function], threads: int, *, long: bool = False) 
         raise batch.errors[0]
 
 
-_locked: WeakSet[Any] = WeakSet()  # owners of locks, as `_lock`
+_locked: WeakSet[Any] = WeakSet()  # objects whose `_lock` a forked child replaces
 
 
 def fresh_lock(owner: Any) -> threading.Lock:
-    """A lock for `owner`; a forked child gets a new one, as nobody there could open the old."""
-    # Not when the package is imported, as it takes long, and not while others search: a child that
-    # is forked meanwhile could never import it.
+    """A lock for `owner`; a forked child gets a new one, as no thread there could release it."""
+    # Imported here and not with the package, as it takes long, and not during searches: a child
+    # that is forked meanwhile could never import it.
     import concurrent.futures.thread  # noqa: F401
 
     with _lock:

@@ -1,6 +1,6 @@
 """Builds on all cores, with results that don't depend on the threads.
 
-They borrow settings of the process: the threads of BLAS, the arithmetic of a thread.
+Meanwhile they change two settings: the threads of BLAS, and denormal numbers in their own threads.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def _leave(user: object) -> None:
     with _lock:
         _users.discard(user)
         for name, (library, threads) in () if _users else list(_limited.items()):
-            # Who has set another number meanwhile wants that.
+            # Keep another number that somebody has set meanwhile.
             if library.num_threads == 1:
                 _set_threads(library, threads)
             del _limited[name]

@@ -26,7 +26,7 @@ _BAR = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
 
 
 def log() -> logging.Logger:
-    """The library's logger; imported here, as it takes long, and is there once an index is."""
+    """The library's logger; `logging` is imported here, as it takes long."""
     import logging
 
     return logging.getLogger("farann")
@@ -50,13 +50,13 @@ def shown(progress: Progress, steps: Mapping[str, float]) -> Iterator[Progress]:
         return
     from tqdm.auto import tqdm  # takes as long to import as all else
 
-    left, step, before = dict(steps), "", 0.0  # steps to come, the one that it is at, those done
+    left, step, before = dict(steps), "", 0.0  # steps to come, the current one, time of those done
     with tqdm(total=1.0, bar_format=_BAR) as bar:
         def tell(what: str, done: int, total: int) -> None:
             nonlocal step, before
             if what != step:
                 before += left.pop(step, 0.0)
-                if what in left:  # steps come in their order: those before it come no more
+                if what in left:  # steps come in order: skipped ones take no time
                     for earlier in [*left][: [*left].index(what)]:
                         del left[earlier]
                 step = what
@@ -72,7 +72,7 @@ def shown(progress: Progress, steps: Mapping[str, float]) -> Iterator[Progress]:
 
 @contextmanager
 def told(what: str, total: int, progress: Progress) -> Iterator[Callable[[int], None]]:
-    """Give a function to call with how much more of a step is done; its name is shown at once."""
+    """Yield a function that adds to the work done of a step; the step's name is shown at once."""
     if progress is False or total == 0:
         yield lambda more: None
         return
@@ -91,7 +91,7 @@ def told(what: str, total: int, progress: Progress) -> Iterator[Callable[[int], 
 
 
 def renamed(progress: Progress, what: str) -> Progress:
-    """Reports a step by another name."""
+    """Report a step by another name."""
     if not callable(progress):
         return progress
     return lambda _, done, total: progress(what, done, total)

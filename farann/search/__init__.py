@@ -1,5 +1,5 @@
 """Questions to a store: which rows may be found, where a search ends, which queries are guarded.
 
-A batch goes from `index` to `ask`, `plan`, `runtime.batches` and the core, as one `Question`. What
-changes an index is here, too, as builds measure searches. It imports `store` and what is below.
+A batch goes from `index` to `ask`, `plan`, `runtime.batches` and the core, as one `Question`.
+`changes` is here, too, as builds measure searches. The folder imports `store` and those below.
 """

@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from farann.search.plan import Question
     from farann.store.store import Store
 
-# Coordinates of all rows up to which a single query never looks at the clock. Searches look at it
-# after 2^22 multiply-adds; a row takes one per coordinate, padding included, in codes, in float32
-# and for its exact key.
+# Coordinates of all rows up to which `seconds` is ignored for a single query: a search first reads
+# the clock after 2^22 multiply-adds, and each coordinate, padding included, takes at most three:
+# as a code, in float32 and for the exact key.
 _BEFORE_A_LOOK = 2**20
 _PADDING = 16  # coordinates of padding in a row, at most
-# Types of `allowed` for which a single query may reuse what an earlier one prepared.
+# Types of `allowed` with which a single query may use the cache, see `singles`.
 _AS_GIVEN = (Filter, ndarray)
 
 
@@ -93,8 +93,8 @@ def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...]
 def in_range(live: Live, queries: Any, radius: Any, ids: Any, given: Filtering,
              threads: int | None, return_keys: bool, return_stats: bool, *,
              nearest: bool = False, most: int = 0) -> RangeHits:
-    """Every row beyond a radius around a query, or with `nearest` every other row; with `most`
-    about so many for each query."""
+    """Find every row beyond a radius around a query, or with `nearest` every row within it; `most`:
+    stop after about this many rows a query, 0: never."""
     from farann.search import plan
 
     names = ("search_within", "search_nearest") if nearest else ("search_beyond", "search_furthest")
@@ -132,7 +132,7 @@ def score(live: Live, queries: npt.ArrayLike, ids: Ids, threads: int | None) -> 
 
 
 def reconstruct(live: Live, ids: Ids) -> Float32Array:
-    """The stored rows of some ids; of rows that are there as codes alone, what these say."""
+    """Return the stored rows of some ids; rows that are kept as codes alone are decoded."""
     store = live.store
     slots = asked_ids.known_slots(store, ids)
     if store is None:
@@ -142,7 +142,7 @@ def reconstruct(live: Live, ids: Ids) -> Float32Array:
 
 
 def groups(live: Live, ids: Any) -> npt.NDArray[Any]:
-    """Labels of the groups that rows are in."""
+    """Return the label of each row's group."""
     store = live.store
     if store is None or store.groups is None:
         raise ValueError("groups: the index has none; give them to add, as groups=")
@@ -151,7 +151,7 @@ def groups(live: Live, ids: Any) -> npt.NDArray[Any]:
 
 
 def checked(live: Live, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
-    """Checked queries, and whether it was a single one."""
+    """Check queries; return their vectors, and whether the input was a single one."""
     store, metric = live.store, live.spec.metric
     return checks.to_queries(queries, None if store is None else store.dim,
                              normalized=metric.normalized)
@@ -159,7 +159,7 @@ def checked(live: Live, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
 
 def asked(live: Live, queries: Any, ids: Any,
           given: Filtering) -> tuple[Float32Array, bool, Filtering]:
-    """The vectors of queries or of rows by ids, whether it was a single one, and the filters."""
+    """Check queries, or look up rows as queries: their vectors, whether single, their filters."""
     check_one("queries", queries, ids)
     if ids is None:
         return *checked(live, queries), given
@@ -185,7 +185,7 @@ def rows_of(store: Store | None, ids: Any, name: str = "ids") -> tuple[Float32Ar
 
 
 def threads_for(live: Live, threads: int | None) -> int:
-    """Threads of a search, which may have been given a number of its own."""
+    """The number of threads of a search: `threads`, or else that of the index."""
     number = live.threads if threads is None else checks.to_threads(threads)
     return pool.cpu_count() if number is None or number == -1 else number
 
@@ -193,7 +193,7 @@ def threads_for(live: Live, threads: int | None) -> int:
 def question_of(live: Live, queries: Any, k: int, given: Filtering, threads: int | None, *,
                 single: bool = False, limits: Limits | None = None, nearest: bool = False,
                 radii: Float64Array | None = None, keyed: bool = False) -> Question | None:
-    """The question to the rows that there are, its k and filters checked; None without rows."""
+    """Check k and filters, and make the record of a search; None if rows were never added."""
     if type(k) is not int or not 1 <= k <= checks.MOST_PADDED:
         k = checks.to_int("k", k, 1)
     if isinstance(given.allowed, Filter):
@@ -221,7 +221,7 @@ def question_of(live: Live, queries: Any, k: int, given: Filtering, threads: int
 
 
 def keys_of(question: Question, found: Hits | RangeHits) -> Float64Array:
-    """The keys of the rows that queries found, as their ids lie; -infinity where these are -1."""
+    """Exact keys of found rows, in the shape of `found.ids`; -infinity where an id is -1."""
     from farann.runtime import batches
 
     store, view, queries = question[:3]
@@ -237,7 +237,7 @@ def keys_of(question: Question, found: Hits | RangeHits) -> Float64Array:
 def answered(live: Live, question: Question | None, n: int, k: int, single: bool,
              keyed: bool, return_stats: bool,
              search: Callable[[Question], tuple[Hits, SearchStats]]) -> Hits:
-    """The answer to n queries that `search` finds; padding alone where there are no rows."""
+    """Answer n queries by `search`; without rows the answer is padding alone."""
     if not n or question is None or question.view.snapshot.n_slots == question.store.n_removed:
         hits, stats = no_hits(n, k, keyed=keyed), SearchStats(n)
     else:
@@ -279,7 +279,7 @@ def _search(question: Question) -> tuple[Hits, SearchStats]:
         hits.keys = keys_of(question, hits)
     if negated:
         hits.scores = _mirrored(question, hits)
-        hits.keys = None if hits.keys is None else hits.keys + 0.0  # 0 and not -0
+        hits.keys = None if hits.keys is None else hits.keys + 0.0  # turns -0 into 0
     return hits, stats
 
 
@@ -328,7 +328,7 @@ def _nearest_again(live: Live, queries: npt.ArrayLike, k: int, recall: float | N
 
 
 def _mirrored(question: Question, hits: Hits) -> Float32Array:
-    """Scores of the queries, by those of the queries times -1; a 0 has the sign of its key."""
+    """Scores of nearest rows, from those of queries times -1; a 0 gets the sign of its key."""
     scores = np.float32(0.0) - hits.scores
     if not scores.all() and question.store.n_coded is None:
         some = np.flatnonzero((scores == 0.0).any(axis=1))

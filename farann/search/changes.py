@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from farann.store.store import Store
     from farann.tuning.table import Tuning
 
-_MOST_NUMBERS = 2**60  # coordinates of the rows that `reserve` makes room for: any more overflow
+_MOST_NUMBERS = 2**60  # coordinates that `reserve` makes room for: bytes of more overflow int64
 
 
 def add(live: Live, rows: npt.ArrayLike, ids: npt.ArrayLike | None, groups: npt.ArrayLike | None,
         replace: bool, copy: bool) -> npt.NDArray[Any]:
-    """Append rows, or replace those that have their ids; gives their ids."""
+    """Append rows, or replace those that have their ids; return their ids."""
     from farann.store.groups import of_new_rows, to_labels
     from farann.store.store import Store
 
@@ -42,7 +42,7 @@ def add(live: Live, rows: npt.ArrayLike, ids: npt.ArrayLike | None, groups: npt.
         store = live.store
         if store is None:
             store = Store(vectors.shape[1], spec)
-        if store.dim != vectors.shape[1]:  # another thread was first
+        if store.dim != vectors.shape[1]:  # another thread added the first rows meanwhile
             raise ValueError(
                 f"rows: expected vectors of dimension {store.dim}, got {vectors.shape[1]}")
         new_ids, labels = asked_ids.given(store, checked, len(vectors), replace)
@@ -88,7 +88,7 @@ def remove(live: Live, ids: Ids) -> None:
 
 def build(live: Live, queries: npt.ArrayLike | None, tune: Iterable[int], nearest: bool,
           progress: Progress) -> None:
-    """Lay the rows out, and tune for some k."""
+    """Build a layout of all rows, and measure tables of `recall=` for some k."""
     checks.check_flag("nearest", nearest)
     tuned_for = {checks.to_int("tune", k, 1) for k in tune}
     progress = checks.to_progress(progress)
@@ -136,7 +136,7 @@ def laid_out(live: Live) -> Store | None:
 def _rebuilt(live: Live, store: Store, queries: Float32Array | None = None,
              tuned_for: Iterable[int] = (), progress: Progress = False,
              nearest: bool | None = None) -> Store:
-    """A store with a new layout, which is tuned for all that the old one was tuned for."""
+    """Build a store with a new layout, and tables for each k that the old one had a table for."""
     from farann.search import tables
 
     began = time.perf_counter()
@@ -148,7 +148,7 @@ def _rebuilt(live: Live, store: Store, queries: Float32Array | None = None,
 
 
 def _sample_of(live: Live, queries: npt.ArrayLike, nearest: bool) -> Float32Array:
-    """A sample of queries as searches ask them, in memory of its own: builds keep it."""
+    """Check and copy a sample of queries, as builds keep it; mirrored for nearest searches."""
     metric = live.spec.metric
     vectors, _ = checks.to_queries(checks.to_array("queries", queries).copy(), live.dim,
                                    normalized=metric.normalized)

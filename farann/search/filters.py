@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from farann.store.live import Live
     from farann.store.store import Store, View
 
-# Allowed rows are either listed, and each query scores those alone as float32, or marked in a
-# mask: queries scan the codes of all rows, and pass over those that are not marked. Scoring comes
-# to the costs below for each query. Measured on the machine of `cost.COSTS`, with 1 to 1,000
-# queries in 50 and 512 dimensions. Approximate searches know masks alone.
+# Allowed rows are a list, whose rows each query scores in float32, or a mask: each query scans the
+# codes of all rows, and skips unmarked ones. `_list_pays` compares both by these costs, to which it
+# adds the products of `cost.COSTS`. Measured on the machine of `cost.COSTS`, with 1 to 1,000
+# queries in 50 and 512 dimensions. Approximate searches take masks alone.
 _FETCH = 40.0  # ns to fetch a listed row from a random place in memory
 _LISTED_COORDINATE = 0.8  # ns to read and pack a coordinate of a listed row
 _CODE_COORDINATE = 0.05  # ns to read a coordinate of a code
@@ -53,7 +53,7 @@ class Rows:
             np.count_nonzero(mask.view(np.bool_)))
         self._n_slots = n_slots
         self._filters: dict[bool, _core.Filter] = {}  # by whether rows are listed
-        self.singles: Singles | None = None  # of a `Filter`
+        self.singles: Singles | None = None  # a cache; None: the rows aren't those of a `Filter`
 
     def mask(self) -> UInt8Array:
         """A byte for each slot, 1 for the rows."""
@@ -104,7 +104,7 @@ class Filter:
         self._allowed: Checked | None = None
         self._exclude: Checked | None = None
         self._groups: GroupLabels | None = None
-        # Keyed by the store they were looked up in; two threads may do so, and either is good.
+        # Rows by the store that ids were looked up in. Two threads that look up find the same.
         self._found: weakref.WeakKeyDictionary[Store, Rows] = weakref.WeakKeyDictionary()
         if all(said is None for said in given):
             raise ValueError("filter: expected exclude, allowed, groups or outside_groups, "
@@ -122,7 +122,7 @@ class Filter:
 
             self._groups = to_labels(self._by, labels)
             if store is not None:
-                self._rows_of(store)  # labels of the other kind are refused here
+                self._rows_of(store)  # raises if labels are strings and those of add integers
 
     def __repr__(self) -> str:
         def number(ids: Checked | None, otherwise: str) -> str:
@@ -186,7 +186,7 @@ class RowFilters(NamedTuple):
             store.groups.largest(self.outside_groups) * _LEFT_OUT <= store.n_slots)
 
     def singles(self, store: Store) -> Singles | None:
-        """The cache of prepared single queries under these filters; None: nowhere to keep any."""
+        """The cache of prepared single queries under these filters; None: they aren't cached."""
         if self.excluded is not None or self.groups is not None or self.outside_groups is not None:
             return None
         if self.rows is None:
@@ -195,7 +195,7 @@ class RowFilters(NamedTuple):
 
     @property
     def mark_anew(self) -> bool:
-        """Whether these are rows for one search alone, and the same for all queries."""
+        """Whether the rows belong to one search, not to a `Filter`, and are all its filters."""
         return (self.rows is not None and self.rows.singles is None and self.excluded is None
                 and self.groups is None and self.outside_groups is None)
 
@@ -271,8 +271,8 @@ class Filtering(NamedTuple):
     allowed: Any = None
     groups: Any = None
     outside_groups: Any = None
-    # Rows that are queries: ids, query after query, and where each query's begin. It leaves them
-    # out beside those in `exclude`.
+    # Rows that serve as queries: ids, query after query, and offsets by query. Each query leaves
+    # its own rows out, beside those in `exclude`.
     own: tuple[Int64Array, Int64Array] | None = None
     store: Store | None = None  # from which `own` and its vectors were taken; it is searched then
 
@@ -315,7 +315,7 @@ def row_filters(store: Store, n_rows: int, given: Filtering, n_queries: int,
 
 def both(some: tuple[Int64Array, Int64Array],
          others: tuple[Int64Array, Int64Array]) -> tuple[Int64Array, Int64Array]:
-    """Each query's ids of both lists."""
+    """Join two lists of ids, query by query."""
     counts = [np.diff(offsets) for _, offsets in (some, others)]
     order = np.argsort(np.concatenate([np.repeat(np.arange(len(n)), n) for n in counts]),
                        kind="stable")
@@ -391,14 +391,14 @@ def _allowed(store: Store | None, n_rows: int, allowed: Any) -> tuple[BoolArray 
 
 
 def only(store: Store, view: View, slots: Int64Array, n_queries: int) -> _core.Filter:
-    """The filter that lets rows of some slots pass, in an exact search of some queries."""
+    """The filter for an exact search of `n_queries` queries among the rows of some slots."""
     if len(slots) == len(store):
         return view.everything
     return Rows(store.n_slots, slots=np.sort(slots)).filter(store, view, n_queries, exact=True)
 
 
 def rows_of_mask(store: Store, mask: BoolArray) -> Rows:
-    """Rows by a mask over those that are not removed; where none are, no byte is copied."""
+    """Rows by a mask over those that are not removed; it is copied only if some are removed."""
     if store.alive is None:
         return Rows(len(mask), mask=np.ascontiguousarray(mask).view(np.uint8))
     slots = store.alive.copy()

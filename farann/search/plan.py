@@ -1,8 +1,8 @@
 """Run searches by their stop rule: exactly, by a budget, or by a table.
 
-A table holds for queries like its sample. Those that its guard finds unlike get exact answers, and
-so do queries whose answers come late, where many do. Queries that have groups of their own are one
-search for each group.
+A table holds for queries like its sample. Queries that its guard finds unlike get exact answers; so
+do queries with late answers in a batch whose answers are late on average. A batch in which queries
+have different groups becomes a search for each group.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from farann.store.store import Store, View
     from farann.tuning.guard import Guard
 
-_MOST_RULES = 64  # rules kept of a store, by k and recall: small batches take less time than one
-_LATE_BATCH = 4.0  # deviations of a batch's mean lateness beyond which late answers are bad ones
+_MOST_RULES = 64  # rules cached of a store, by k and recall: making one outlasts a small batch
+_LATE_BATCH = 4.0  # standard deviations of a batch's mean lateness; beyond, late queries are exact
 _SMALL_WORK = 1 << 22  # multiply-adds below which a group is searched on one thread, beside others
-_LONG_GROUPS = 1 << 27  # multiply-adds of all small groups from which Ctrl+C must be heard
+_LONG_GROUPS = 1 << 27  # multiply-adds of all small groups, from which Ctrl+C can end them
 
 
 class Question(NamedTuple):
@@ -43,8 +43,8 @@ class Question(NamedTuple):
     row_filters: RowFilters = UNFILTERED
     limits: Limits | None = None
     every_row: bool = False  # all rows may be found, but for those that are excluded
-    nearest: bool = False  # without radii as the store is asked, see `Store.mirrored`
-    radii: Float64Array | None = None  # all rows beyond or within these, or the k nearest beyond
+    nearest: bool = False  # as asked; from `ask._search` on as the core searches a mirrored store
+    radii: Float64Array | None = None  # by query: find all rows beyond or within, or k beyond
     keyed: bool = False  # whether keys are returned
 
     def of(self, which: Int64Array, row_filters: RowFilters | None = None) -> Question:
@@ -65,7 +65,7 @@ def top(question: Question) -> tuple[Hits, SearchStats]:
 
 
 def _lacks_table(question: Question) -> bool:
-    """Whether what was asked takes a table that there isn't yet, and so was answered exactly."""
+    """Whether a recall was requested whose table isn't measured, so that the answer is exact."""
     limits = question.limits
     if limits is None or limits.recall is None or _asked(question, limits) in question.store.rules:
         return False
@@ -128,8 +128,8 @@ def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | Non
 
 
 def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, SearchStats]:
-    """The k best rows of each query: exact for those that are unlike the sample, and for late ones
-    where answers come later than is usual. Without vectors all codes are scanned for these."""
+    """The k best rows; queries unlike the sample, and late queries of a late batch, are searched
+    exactly, or without vectors by a scan of all codes."""
     n, k, usual = len(question.queries), question.k, rule.usual_lateness
     unlike = guard.unlike(question.queries, question.threads)
     if unlike is None and usual is None:
@@ -186,7 +186,7 @@ def _run(question: Question, rule: StopRule,
 
 
 def _run_parts(question: Question, run: Callable[..., None]) -> None:
-    """Call `run` for the queries of each group, beside each other where groups are small."""
+    """Call `run` for the queries of each group; small groups run in parallel."""
     small, work = list[Callable[[_core.CancelFlag], None]](), 0
     for which, row_filters in question.row_filters.by_group(question.store):
         assert row_filters.rows is not None
@@ -201,7 +201,7 @@ def _run_parts(question: Question, run: Callable[..., None]) -> None:
 
 def top_of_groups(question: Question, search: Callable[[Question], tuple[Hits, SearchStats]],
                   ) -> tuple[Hits, SearchStats]:
-    """The k best rows of each query, which `search` finds where all may find the same rows."""
+    """The k best rows of each query; `search` is called once for each group of rows."""
     if question.row_filters.groups is None:
         return search(question)
     n = len(question.queries)

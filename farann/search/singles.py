@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Answer: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...]]  # ids, scores, counts
 
-_MOST_PREPARED = 16  # kinds of single queries that are prepared for at a time
+_MOST_PREPARED = 16  # prepared kinds of queries (level, k, recall) in one cache; then it is emptied
 
 
 def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured | None,
@@ -29,7 +29,7 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     singles = row_filters.singles(store)
     before = None if singles is None else singles.get((isa, k, recall))
     if singles is None or (before is not None and before.plan is table):
-        return  # this query wasn't one for it
+        return  # the search is cached; it refused the query
     from farann.runtime import batches
 
     view = store.view(isa)
@@ -49,7 +49,7 @@ def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float 
           allowed: Filter | npt.NDArray[np.bool_] | None = None) -> Answer | None:
     """Answer a single query from the cache; None if nothing is prepared for it, as for approximate
     answers under a filter."""
-    # As keys True and 1.0 equal 1.
+    # As a key of the cache True or 1.0 would equal 1.
     if type(k) is not int or not (recall is None or type(recall) is float):
         return None
     if isinstance(allowed, np.ndarray):
@@ -66,7 +66,7 @@ def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float 
 
 def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int,
             mask: npt.NDArray[np.bool_]) -> Answer | None:
-    """The exact answer under a mask; None where the mask is to be checked, or lists rows."""
+    """The exact answer under a mask; None if the mask must be checked, or if a list costs less."""
     kept = store.singles.get((isa, k, None))
     if kept is None or store.alive is not None or (
             mask.dtype != np.bool_ or mask.shape != (store.n_slots,)):

@@ -32,17 +32,17 @@ if TYPE_CHECKING:
     from farann.search.plan import Question
 
 _MOST_LIKE = 512  # sample queries like the tuned ones, at most
-_DRAWN = 1024  # queries that are drawn to find them among
+_DRAWN = 1024  # sample queries, at most, among which those like the tuned ones are found
 _LEAST_LIKE = 128  # if fewer are like the tuned ones, none is used and runs are scanned whole
-_MOST_ANSWERS = 2**18  # answers to all sample queries; of larger k fewer queries are used
-_FEWEST_LIKE = 32  # queries that are used whatever k is
-_OF_ITS_OWN = 8.0  # answers of a run that may be missed, at least, for a depth of its own
-# Share of the answers that may be missed which runs with few answers may miss: half of what a plan
+_MOST_ANSWERS = 2**18  # answers (queries x k) at most: for a large k fewer queries are used
+_FEWEST_LIKE = 32  # queries at least, however large k is
+_OF_ITS_OWN = 8.0  # answers; runs that may miss fewer share one depth
+# Misses of the runs that share a depth, over the misses that a plan allows: half of what the plan
 # holds back, see `missing_at`.
 _SPARE_SHARE = 1 / 18
-_LEAST_DEPTH = 1 / 64  # share of their rows that such runs are scanned down to, at least
+_LEAST_DEPTH = 1 / 64  # share of its rows that a run with a shared depth is scanned to, at least
 _NEW = 8  # if over 1/8 of the rows are new, the sample is answered again
-# Or if over 1/100 of the answers were removed: rows that take their places may lie anywhere.
+# Or if over 1/100 of the answers were removed: rows that replace them may lie anywhere.
 _GONE = 100
 
 
@@ -126,7 +126,7 @@ def _in_pieces(store: Store, k: int, isa: str, allowed: Allowance,
     if before is not None and before.guard is not None:
         guard = before.guard
     if queries is None and guard is not None and before is not None and before.answers is None:
-        # From a file, which doesn't keep them.
+        # Loaded from a file, which keeps no answers.
         sample, slots = sample_like(store, k, guard)
         if len(sample) == 0:
             return before._replace(answers=np.empty(0, np.int64))
@@ -134,7 +134,7 @@ def _in_pieces(store: Store, k: int, isa: str, allowed: Allowance,
         size = measure.sample_size(len(store), store.dim, k)
         size = min(size, measure.LEAST_QUERIES) if allowed.is_lent else size
         sample, slots = store.sample_queries(size)
-    # Beyond the rows there are nothing is found, and no answer needs room for it.
+    # k above the number of rows would only take memory for padding.
     base = store.base_alone()
     ids, alive, has_codes = base.ids, base.alive, store.codes is not None
     view = _by_high_nibbles(base).view(isa)
@@ -142,7 +142,7 @@ def _in_pieces(store: Store, k: int, isa: str, allowed: Allowance,
         view.snapshot, sample, min(k, len(base)), allowed,
         with_partitions=store.partitions is not None, with_vectors=store.n_coded is None,
         target=recall, exact=view.exact, nearest=store.by_nearest,
-        own_ids=None if slots is None else ids.ids_of(slots),  # no answers to themselves
+        own_ids=None if slots is None else ids.ids_of(slots),  # a row isn't its own answer
         float32_first=store.float32_below() > 0.0, progress=progress)
     making = None if guard is not None else guard_in_pieces(
         allowed, store.sample_queries(SAMPLE)[0] if queries is None else queries,
@@ -158,7 +158,7 @@ def _in_pieces(store: Store, k: int, isa: str, allowed: Allowance,
 
 
 def _by_high_nibbles(store: Store) -> Store:
-    """The store with high nibbles first for single exact queries: known costs are for that."""
+    """The store with high nibbles first for single exact queries, as `SINGLE_COSTS` expect."""
     if store.codes is None or not store.codes.whole_codes_first:
         return store
     return store.changed(**{
@@ -168,7 +168,7 @@ def _by_high_nibbles(store: Store) -> Store:
 
 def retuned(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Iterable[int],
             nearest: bool = False, progress: Progress = False) -> Store:
-    """A new store tuned for some k, of nearest rows perhaps, and for all that an old one was."""
+    """Tune a new store for some k, with `nearest` of nearest rows, and for those of the old one."""
     asked = [(old, new, () if nearest else tuned_for)]
     if len(new) and (nearest or old.nearest_tunings.by_k):
         asked.insert(0, (old.mirrored(isa), new.mirrored(isa), tuned_for if nearest else ()))
@@ -200,7 +200,7 @@ def stops_for(store: Store, k: int, missing: float, isa: str, threads: int) -> I
 
 def _answers_now(store: Store, k: int, guard: Guard, isa: str, threads: int,
                  before: Answers | None) -> Answers:
-    """Answers to queries that a guard lets pass; to none where these are too few.
+    """Answers to sample queries that a guard lets pass; no answers if these are too few.
 
     `before`: the answers in an older store with the same layout. Rows added since are merged into
     them, unless too much has changed.
@@ -266,14 +266,14 @@ def stops_of(answers: Answers, added: Added, alive: UInt8Array | None,
     queries, slots = np.nonzero(answers.hits.found)[0], answers.hits.ids[answers.hits.found]
     if alive is not None:
         queries, slots = queries[alive[slots] > 0], slots[alive[slots] > 0]
-    # Of each slot its run, -1 for none, and the share of the run to scan for it.
+    # The run of each slot, -1 for none, and the share of the run to scan to reach the slot.
     run_of, share = np.full(answers.n_slots, -1), np.zeros(answers.n_slots)
     for i, run in enumerate(added.runs):
         in_order = added.codes.slots[run.start : run.stop]
         run_of[in_order], share[in_order] = i, np.arange(1, run.n + 1) / run.n
     of_runs, depths = run_of[slots], share[slots]
     few = missing * np.bincount(of_runs + 1, minlength=len(added.runs) + 1) < _OF_ITS_OWN
-    few[0] = False  # of no run
+    few[0] = False  # answers in no run
     spare = _SPARE_SHARE * missing * len(slots)
 
     def depth_of(mine: BoolArray, least: float, usual: float) -> float:
@@ -290,8 +290,8 @@ def stops_of(answers: Answers, added: Added, alive: UInt8Array | None,
 def _depth(depths: Float64Array, queries: Int64Array, usual: float) -> float:
     """The share of a run to scan so that about `usual` of its answers are missed.
 
-    One standard deviation less are let go, as a sample tells no more: the root of the sum of the
-    squares of how many answers each query misses."""
+    One standard deviation fewer are missed, as the sample is small: the square root of the sum over
+    queries of the square of the number of answers that the query misses."""
     squares = 0
     missed: dict[int, int] = {}
     order = np.argsort(-depths, kind="stable")

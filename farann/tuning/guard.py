@@ -1,9 +1,9 @@
 """A guard for `recall=`: queries unlike those that a plan was measured with get exact answers.
 
-A plan holds for queries like its sample. Others are told by two tests, each of which nearly all
-queries of the sample pass: they are near one of some points among it, and in no direction further
-out than it. Long queries are reduced to a few sums of their coordinates before that. `_core.Guard`
-does the tests, docs/how-it-works/partitions.md explains them.
+A plan holds for queries like its sample. Two tests recognize others. Nearly all queries of the
+sample pass both: they are near one of some points, and within an ellipsoid around their mean. Long
+queries are first reduced to a few sums of their coordinates. `_core.Guard` runs the tests,
+docs/how-it-works/partitions.md explains them.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _BEYOND = 1.5
 _WIDTH = 64  # most sums of coordinates that a query is reduced to: GUARD_WIDTH of the core
 POINTS = 256  # most points of a guard: GUARD_POINTS of the core
 _QUERIES_A_POINT = 4  # least sample queries for each point
-_CHOICE_A_POINT = 8  # queries for each point that one is chosen from: among more are more outliers
-_POINTS_AT_ONCE = 8  # chosen in one piece of making a guard
+_CHOICE_A_POINT = 8  # queries from which each point is chosen: with more, outliers are chosen
+_POINTS_AT_ONCE = 8  # points chosen in one piece of making a guard
 # Queries at the mean distance that are added to those near a point before its spread is computed.
 _USUAL_QUERIES = 4
-_LEAST_SPREAD = 1e-4  # of a point, where the sample's mean square is 1; so are the next two
-_LEAST_VARIANCE = 1e-4  # along an axis
-_LEAST_LIMIT = 1e-2  # of a test's squares
+_LEAST_SPREAD = 1e-4  # floor of a point's spread, where the sample's mean squared length is 1
+_LEAST_VARIANCE = 1e-4  # floor of the variance along an axis, in the same unit
+_LEAST_LIMIT = 1e-2  # floor of a test's limit on squared distances over variance or spread
 _SUMMED_AT_ONCE = 512  # queries of one piece of making a guard
 _TESTED_AT_ONCE = 1024  # queries that are tested between two looks for Ctrl+C
-_LONG = 16_384  # queries that take some milliseconds
+_LONG = 16_384  # queries whose tests take some milliseconds: Ctrl+C must be able to end them
 # Share of queries like the sample that fail by chance (2 tests, 1 in 250 each, and the sample's
 # error); these needn't be guarded.
 _USUAL_SHARE = 0.015
@@ -72,7 +72,7 @@ class Guard:
         self._n_queries, self._guarded, self._surplus, self._warned = 0, 0, 0.0, False
 
     def unlike(self, queries: Float32Array, threads: int) -> Int64Array | None:
-        """Numbers of the queries to guard; None where there is none.
+        """Find the queries to guard; return their positions, or None if there are none.
 
         If no more fail than chance explains, those that fail narrowly aren't guarded: the measured
         recall is that of a sample with such queries.
@@ -168,7 +168,7 @@ def guard_in_pieces(allowed: Allowance, queries: Float32Array, scale_free: bool,
 
 
 def _nothing(width: int) -> GuardArrays:
-    """Arrays of a guard that no query passes."""
+    """Arrays of a guard that guards every query."""
     least = np.full(1, -np.finfo(np.float32).max, np.float32)
     return GuardArrays(np.zeros(width, np.float32), 1.0, np.zeros((1, width), np.float32), least,
                        np.zeros((width, width), np.float32))
@@ -179,7 +179,7 @@ def _arrays_of(sums: Float64Array, isa: str, allowed: Allowance) -> Pieces[Guard
     center = sums[~held_out].mean(axis=0).astype(np.float32)
     sums = sums - center
     square = float(np.einsum("ij,ij->i", sums, sums).mean())
-    # Queries that are all the same may be off by their rounding.
+    # If all sample queries are the same, the unit of distances is about their rounding.
     usual = np.sqrt(square) or 1e-3 * float(np.abs(center).max()) or 1.0
     allowed.spend_on(0, 3 * sums.size)
     yield
@@ -201,7 +201,7 @@ def _arrays_of(sums: Float64Array, isa: str, allowed: Allowance) -> Pieces[Guard
     order = np.argsort(-near, kind="stable")
     points, near = points[order], near[order]
     spread = np.bincount(nearest, squares, minlength=len(points))[order]
-    # A query counts among those near its point, whose mean it moved there.
+    # One query less: a point is the mean of its own queries, which makes their distances smaller.
     spread = (spread + _USUAL_QUERIES * squares.mean()) / (np.maximum(near - 1, 0) + _USUAL_QUERIES)
     spread = np.maximum(spread, _LEAST_SPREAD)
     limit = _largest((yield from _nearest(others, points, allowed, spread))[1])
@@ -225,7 +225,7 @@ def _far_apart(x: Float32Array, isa: str, allowed: Allowance) -> Pieces[Float32A
 
 
 def _largest(squares: Float64Array) -> float:
-    """The limit that nearly all queries stay within, by those that were held out."""
+    """The limit on squares that nearly all held-out queries stay within."""
     n, ordered = len(squares), np.sort(squares)
     found = ordered[-1 - n // _FAILING] if n >= _FAILING else _BEYOND * ordered[-1 - n // 20]
     return float(max(found, _LEAST_LIMIT))

@@ -19,19 +19,19 @@ from farann.runtime.progress import told
 from farann.tuning import guard
 from farann.tuning.table import Tuning, late_beyond
 
-# Multiply-adds that exact answers to sample queries may take, between the next two numbers.
+# Multiply-adds of exact answers to the sample: they set its size, between the next two numbers.
 _TRUTH_WORK = 5e10
 LEAST_QUERIES = 512  # sample queries, whose standard error of a recall of .95 is .003 for k = 10
 _MOST_QUERIES = 2048  # sample queries; more hardly change a table
-_MOST_ANSWERS = 2**18  # answers beyond which fewer queries are sampled, for large k
-_FEWEST_QUERIES = 32  # least sample queries even then
+_MOST_ANSWERS = 2**18  # answers (queries x k) at most: for a large k fewer queries are sampled
+_FEWEST_QUERIES = 32  # sample queries at least, however large k is
 _MOST_SINGLES = 32  # queries also measured as single ones: costs vary less than recall
 _MOST_COST = 2.0  # times exact search; above it no larger effort is tried once costs rise
 # Efforts that are tried with partitions, in standard deviations of keys around a mean key.
 _DEVIATIONS = (0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 8.0)
 RANKED_BY = 1.5  # effort of searches with a budget, by which they rank partitions
 _FEWEST_ROWS = 128  # least effort that is tried without partitions, in rows
-_USUAL = 3.0  # effort, in deviations, that says whether predicted thresholds pay
+_USUAL = 3.0  # effort, in deviations, at which `predicting_pays` compares searches
 _MOST_SHARES = (0.625, 0.75, 0.875)  # efforts above half of the rows, as shares of these
 _MOST_SHARE_LENT = 0.7  # of the rows, the largest effort that is tried as part of searches
 _ENOUGH = 0.9995  # recall from which no larger effort is tried
@@ -80,7 +80,7 @@ def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: 
     work, truth = known or (yield from exactly.top(everything))
     of_exact = cost_of(work, snapshot.dim, snapshot.isa)
     predicts = with_partitions and (yield from own.predicting_pays(truth))
-    # Layouts are judged without singles, and by what searches themselves cost.
+    # Layouts are compared without single queries, lateness and the cost of a guard.
     tells_late = with_vectors and singles
     guard_batch, guard_alone = (singles * guard_cost(
         guard.width_of(snapshot.dim), guard.POINTS, snapshot.isa, single=single)
@@ -149,7 +149,7 @@ def _efforts(n_rows: int, with_partitions: bool, with_vectors: bool) -> list[flo
     if with_partitions:
         return list(_DEVIATIONS)
     if not with_vectors:
-        return []  # no row comes first because it answers many queries
+        return []  # rows without vectors aren't in the order of how many queries they answer
     doublings = max(1, int(np.log2(max(n_rows / _FEWEST_ROWS, 2.0))))
     efforts = [float(_FEWEST_ROWS * 2**i) for i in range(doublings)]
     return efforts + [share * n_rows for share in _MOST_SHARES if share * n_rows > efforts[-1]]
@@ -262,7 +262,7 @@ class Searches(NamedTuple):
         parts, at, n = list[Float64Array](), 0, len(self.queries)
         while at < n:
             some = slice(at, at + self.allowed.number(n - at, each))
-            # No row is searched for, so memory for one each is enough.
+            # k = 1 saves memory: no rows are collected.
             parts.append(_core.surprises(self.snapshot, self._rows_for(some), self.queries[some],
                                          last[some], 1, rule, nearest=self.nearest))
             at = some.stop

@@ -1,4 +1,4 @@
-"""Tables of `Index.tune`: what reaches which recall, at which cost; and those of one layout."""
+"""Tables of `Index.tune`: recall and cost by effort; and all tables of one layout."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
     from farann.tuning.guard import Guard
 
-# Over 1.25 times the cost of the next larger effort: many queries had all rows scanned.
+# An effort that costs over 1.25 times the next larger one: many queries had all rows scanned.
 _DEARER = 1.25
-# Rise of recall from one effort to the next above which nothing is interpolated.
+# Rise of recall from one effort to the next; above it the larger effort is taken.
 _STEEP = 0.4
 # Error of an interpolated lateness midway between two efforts, as a share of their difference.
 _UNSURE = 0.12
 # Floor of 1 - recall before its logarithm is taken.
 _LEAST_MISSING = 1e-4
-# Sample queries below which a standard error of their recall is allowed for.
+# Sample queries; with fewer a recall one standard error higher is aimed at.
 _FEW_SAMPLED = 100
 # Standard deviations above the mean lateness beyond which a search is extended. At 0.5, recall of
 # unlike queries rises by a few hundredths, and batches like the sample cost 15 % more.
@@ -35,7 +35,7 @@ _LATE = 1.0
 # Without partitions searches scan more rows than the recall takes, for queries unlike the sample:
 # up to this share more in cost.
 _MARGIN = 0.08
-_MARGIN_STEPS = 1000  # efforts that are tried for it
+_MARGIN_STEPS = 1000  # efforts whose cost is compared with that margin
 # Share of the allowed misses that is held back, as future queries differ from the sample.
 _CAUTION = 0.1
 # A tuning no longer holds once over 1/100 of the answers to its sample were removed.
@@ -77,7 +77,7 @@ class Tuning(NamedTuple):
         How late the answers of the sample came: the root of their places in the order of rows,
         in panels of 16, on average. Later ones are a sign of other queries. Empty without vectors.
     late_spread : tuple of float
-        The deviation of that from query to query.
+        The standard deviation of `late` from query to query.
     sampled : int
         The number of sample queries.
     extends : bool
@@ -117,7 +117,7 @@ class Tuning(NamedTuple):
         recall : float
             Between 0 and 1.
         single : bool
-            Whether queries are asked one by one, which costs otherwise than a batch.
+            Whether it is for single queries, whose costs differ from those of a batch.
 
         Returns
         -------
@@ -135,8 +135,8 @@ class Tuning(NamedTuple):
         if 0 < self.sampled < _FEW_SAMPLED:
             missing = _surely_missing(missing, self.sampled)
         wanted = 1.0 - missing
-        # Little effort may find too few rows and end in a scan of all: what counts is what all
-        # larger efforts reach.
+        # A small effort may find too few rows and end in a scan of all rows, with a high recall: an
+        # effort counts as reaching the lowest recall of itself and all larger efforts.
         best = np.minimum.accumulate(self.recalls[::-1])[::-1]
         i = int(np.searchsorted(best, wanted))
         costs = self.single_costs if single and self.single_costs else self.costs
@@ -148,7 +148,7 @@ class Tuning(NamedTuple):
         steep = i > 0 and best[i] - best[i - 1] > _STEEP
         if i == 0 or best[i] == best[i - 1] or scanned_all or steep:
             return self.efforts[i]
-        # Recall flattens: a straight line asks for too much, one of logarithms for too little.
+        # Recall flattens: linear interpolation gives too much effort, logarithmic too little.
         share = (wanted - best[i - 1]) / (best[i] - best[i - 1])
         before, after, then = np.log(np.maximum(1.0 - np.array([best[i - 1], best[i], wanted]),
                                                 _LEAST_MISSING))
@@ -185,8 +185,8 @@ class Tuning(NamedTuple):
         Returns
         -------
         tuple or None
-            Interpolated in `late` and `late_spread` by logarithms, and `sampled`, or between
-            measured efforts as many queries as would tell as much; None where it isn't known.
+            Interpolated in `late` and `late_spread` by logarithms, and `sampled`, less between
+            measured efforts, where interpolation adds an error; None where lateness isn't known.
         """
         effort = checks.to_float("effort", effort)
         if not self.late or effort == float("inf"):
@@ -196,8 +196,8 @@ class Tuning(NamedTuple):
         mean, spread = (
             float(np.expm1(np.interp(np.log1p(effort), efforts, np.log1p(column[:-1]))))
             for column in (self.late, self.late_spread))
-        # The order of rows has joints: an interpolated value is worth fewer queries than a measured
-        # one.
+        # Lateness jumps where the order of rows changes: an interpolated value is worth fewer
+        # queries than a measured one.
         unsure = np.interp(effort, self.efforts[:-1], np.arange(len(efforts))) % 1.0
         unsure *= 4.0 * (1.0 - unsure) * _UNSURE
         i = int(np.clip(np.searchsorted(self.efforts[:-1], effort), 1, len(efforts) - 1))
@@ -330,8 +330,8 @@ class Measured(NamedTuple):
     tuning: Tuning
     guard: Guard | None  # None: only for exact search
     answers: Int64Array | None = None  # slots, with repetitions; None of a tuning from a file
-    queries: Float32Array | None = None  # if somebody gave any
-    is_usual: bool = False  # whether the guard is that of the sample where none is given
+    queries: Float32Array | None = None  # those given to `Index.tune`; None: a sample of the store
+    is_usual: bool = False  # whether the guard is that of the store's sample
 
     def holds(self, alive: UInt8Array | None) -> bool:
         """Whether nearly all answers are still there."""
@@ -346,23 +346,23 @@ class Tunings:
 
     def __init__(self) -> None:
         self.by_k: dict[int, Measured] = {}
-        # By k, what searches have begun to measure. It holds rows, but nothing that holds it.
+        # Unfinished measurements of searches, by k. They refer to rows, but not back to this.
         self._unfinished: dict[int, tuple[Allowance, Pieces[Measured]]] = {}
         self._lock = pool.fresh_lock(self)
 
     def usual_guard(self) -> Guard | None:
-        """The guard of the sample that is used where none is given: the same for each k."""
+        """The guard of the store's own sample, which is the same for each k."""
         return next((one.guard for one in list(self.by_k.values()) if one.is_usual), None)
 
     def go_on(self, k: int, begin: Callable[[Allowance], Pieces[Measured]], n_queries: int,
               share: float) -> None:
-        """Do some pieces of measuring what `recall=` takes for k, at most as much work as an exact
-        search of a share of the rows for some queries; `begin` says what to do. Where another
-        search is at it, nothing."""
+        """Do some pieces of measuring the table for k: at most as much work as an exact search of a
+        share of the rows for some queries. `begin` starts the measurement. While another search
+        measures, nothing is done."""
         if not self._lock.acquire(blocking=False):
             return
         try:
-            # Nothing is left of it after an error, nor in a forked child without this thread.
+            # Popped, so that none is left after an error, or in a child forked meanwhile.
             allowed, pieces = self._unfinished.pop(k, (None, None))
             before = self.by_k.get(k)
             if allowed is None or pieces is None:
@@ -382,6 +382,6 @@ class Tunings:
             self._lock.release()
 
     def keep(self, measured: Measured) -> None:
-        """Put a tuning in the place of that for its k."""
+        """Replace the tuning for its k."""
         self.by_k[measured.tuning.k] = measured
         self._unfinished.pop(measured.tuning.k, None)
