@@ -79,9 +79,9 @@ cdef bint make_room(IntegerKeys keys) noexcept nogil:
 
 
 cdef double largest_sum(IntegerKeys keys, int64_t i) noexcept nogil:
-    """|q|^2 and the largest |x|^2 of all rows, whole numbers that float32 holds exactly.
+    """|q|^2 plus the largest |x|^2 of all rows, whole numbers that float32 holds exactly.
 
-    The one of the rows is computed once, as the largest number is.
+    The largest |x|^2 is computed once for a snapshot.
     """
     cdef int64_t known = farann_load(&keys.batch.snapshot.largest_square), start, n, j
     cdef double found = 0.0
@@ -154,7 +154,7 @@ cdef class NormBound(Bound):
             return (length * norm + norm * norm) * BOUND_UP
         if self.codes.mean_query_direction is None:
             return length * norm * BOUND_UP
-        # In the opposite order any row may be the furthest.
+        # If `coded.along` is negative, the least <v, y> bounds the key: minus the largest |y|.
         along = coded.along * (self.codes.max_along[panel] if coded.along > 0.0
                                else -self.codes.bounds.norm)
         norm *= coded.across
@@ -196,7 +196,7 @@ cdef class CeilingBound(Bound):
             members[kept] = i
             kept += 1
             query, last = &self.batch.queries[i], &collector.found[i].top.entries[0]
-            # Up to the error of rough scores.
+            # The k-th best key may be the ceiling, up to the error of rough scores.
             if not self.ceilings[i] < INFINITY or not (
                     collector.found[i].threshold + collector.found[i].slack
                     >= self.ceilings[i] * query.prepared.key_scale + query.prepared.key_offset):
@@ -238,7 +238,7 @@ cdef bint nothing_negative(CeilingBound bound, int64_t i) noexcept nogil:
 
 
 cdef double of_axis(CeilingBound bound, int64_t i) noexcept nogil:
-    """The ceiling under cosine of a query with one number other than 0: the size of that.
+    """The ceiling under cosine of a query with one number other than 0: its absolute value.
 
     A row's norm is at least the size of each of its numbers, and rounding keeps order.
     """

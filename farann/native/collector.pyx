@@ -224,7 +224,7 @@ cdef class Collector:
     cdef void offer_rows(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
                          double sign, const farann_block *where,
                          const farann_filter *filter) noexcept nogil:
-        """The same for some rows of a block, all if `rows` is NULL, by keys and their sign."""
+        """Offer some rows of a block, or all if `rows` is NULL, by given keys and their sign."""
         farann_topk_push_rows(&self.found[i].top, keys, rows, n, sign, where, filter)
         threshold_from_top(self, i)
 
@@ -294,9 +294,9 @@ cdef void rerank_best(Collector collector, int64_t i) noexcept nogil:
 
 
 cdef void rerank(Collector collector, int64_t i, int64_t first) noexcept nogil:
-    """Offer the exact keys of the candidates from `first` on, and forget these.
+    """Offer the exact keys of the candidates from `first` on, and drop these candidates.
 
-    This also happens when the time of a search is over: they would be lost.
+    Candidates that are left after a time limit are reranked, too.
     """
     cdef const Query *query = &collector.batch.queries[i]
     cdef Found *found = &collector.found[i]
@@ -333,10 +333,10 @@ cdef void threshold_from_top(Collector collector, int64_t i) noexcept nogil:
 cdef class RangeCollector(Collector):
     """Collects all rows beyond a radius, or within it, which is the threshold from the start."""
 
-    cdef int64_t most  # rows of a query from which on no more are collected; 0: all are
+    cdef int64_t most  # rows of a query, after which collecting stops; 0: it never stops
 
     cdef allocate_answers(self):
-        """They grow as rows are found."""
+        """Allocate nothing: answers grow as rows are found."""
 
     def __dealloc__(self):
         cdef int64_t i
@@ -379,8 +379,8 @@ cdef class RangeCollector(Collector):
 cdef class NearestBeyondCollector(Collector):
     """Collects the k nearest of the rows beyond a radius."""
 
-    # Reduced keys, by query: rows above the first are not beyond the radius, those below the
-    # second are.
+    # Reduced keys, by query: rows above `not_beyond` are not beyond the radius, rows below `beyond`
+    # are.
     cdef double *not_beyond
     cdef double *beyond
 

@@ -1,4 +1,4 @@
-"""What levels have cost, and who goes by which: the only ledger of a search.
+"""The judge: it counts what levels cost, and chooses those of the next block and of each query.
 
 Levels are chosen by what they ruled out so far, counted in rows and never in time: the same search
 goes the same way each time.
@@ -13,7 +13,7 @@ from farann.native.process cimport COST_JUDGE, KEY_SCAN, uses
 cdef enum:
     LONGEST_PAUSE = 7  # turns of a pause, at most: blocks, tasks or single queries
     FEWEST_JUDGED = 256  # rows scanned before codes are judged, at least; or 16 k if that is more
-    ALWAYS_PASS = 64  # rows a query that pass before the first judgment for free, beside 6 k
+    ALWAYS_PASS = 64  # rows a query, plus 6 k, whose passing the first judgment doesn't count
     # If more than one row in MANY_PASS passes by float32, float64 keys of all rows cost less: a row
     # that passes is listed and fetched again. Under l2 a key takes three operations a coordinate,
     # not one.
@@ -21,8 +21,8 @@ cdef enum:
     MANY_PASS_L2 = 5
     MANY_PASS_ROW_MAJOR = 4  # as MANY_PASS, for unpacked rows, whose float64 keys take longer
     SOME_PASS = 32  # if more than one row in 32 passes, the query's ceiling is looked for
-    # All of the first rows get exact keys if more than 1/FEW_ALIKE of them can't be told from the
-    # best. Later rows may rule these out: one costs at most a key of PASSES_AS_KEY coordinates.
+    # All first rows get exact keys if codes can't tell more than 1/FEW_ALIKE of them from the best.
+    # Later rows may rule these out: such a row costs at most PASSES_AS_KEY coordinates of a key.
     FEW_ALIKE = 4
     PASSES_AS_KEY = 512
 
@@ -44,7 +44,7 @@ cdef class CodeTrials:
     """Counts tasks for which codes didn't pay: the next ones begin without them.
 
     A count of tasks decides, so that the same searches scan the same rows each time. Answers don't
-    depend on it. One counts for all threads; where two of them count at once, one may be lost.
+    depend on it. All threads share the count; of two that count at once, one may be lost.
     """
 
     def begin(self):
@@ -74,12 +74,12 @@ cdef class Judge:
         return self
 
     cdef void begin(self) noexcept nogil:
-        """Be as before the first row."""
+        """Reset the state to that before the first row."""
         self.codes_pay, self.n_alike = True, 0
         self.end_keys()
 
     cdef void begin_part(self) noexcept nogil:
-        """Judge the rows from here on alone, not the cost of those before."""
+        """Begin to count for the next part: the cost of rows before it is left out."""
         self.judged, self.next_look = 0, 0
         self.share_judged, self.cost_judged = 0.0, cost_so_far(self)
 

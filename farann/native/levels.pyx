@@ -77,11 +77,11 @@ cdef class CodeLevel(Level):
     cdef Codes codes
     cdef CodedQueries coded
     cdef Passing *passing       # by query
-    cdef bint whole             # beside a PCA filter codes of all coordinates
+    cdef bint whole             # scans codes of all coordinates, beside a PCA filter
     cdef int64_t width          # queries of the current tile's kernel
-    cdef bint in_order          # all queries are scanned, in tiles that are there
+    cdef bint in_order          # all queries of the batch are scanned, in the tiles of `coded`
     cdef bint all_scored        # rows of the block are all scored
-    cdef int64_t usual          # rows of a block
+    cdef int64_t usual          # rows of a block that stays in the cache
     cdef farann_coded_rows rows  # of the block
     cdef uint8_t *joined        # whole codes of a block, joined for many tiles; NULL: never
     cdef float *scores          # of a block whose rows are all scored, query after query
@@ -194,7 +194,7 @@ cdef class CodeLevel(Level):
 
 cdef void take_rows(CodeLevel level, const farann_coded_rows *rows, int64_t start,
                     int64_t row_bytes) noexcept nogil:
-    """Begin with the row at a position, the first of a panel."""
+    """Point to the codes of the rows from a position on, the first one of a panel."""
     cdef int64_t panel = start // FARANN_CODE_PANEL
     level.rows = rows[0]
     level.rows.panels += start * row_bytes

@@ -20,7 +20,7 @@ from farann.native.process cimport FIRST_IN_FLOAT32, uses
 from farann.native.sources cimport piece
 
 cdef enum:
-    SCORED_TWICE = 4  # rows are scored a second time, in float32, if they are 1/4 of all at most
+    SCORED_TWICE = 4  # refused first rows are scored in float32 if at most 1/4 of the part's rows
 
 
 @cython.final
@@ -350,7 +350,7 @@ cdef void scan_refused(Search search, Part part, const Block *block) noexcept no
     else:
         scan_by_keys(search, part, block)
     if block.all_scored and part.coded is not None:
-        search.judge.end_keys()  # there is a threshold now: the next rows show whether codes do
+        search.judge.end_keys()  # with a threshold from keys, the next blocks go by codes again
 
 
 cdef void scan_by_keys(Search search, Part part, const Block *block) noexcept nogil:

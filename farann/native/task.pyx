@@ -20,8 +20,8 @@ cdef enum:
     # First rows that are all scored, so that they give the first threshold.
     LEAST_SCORED = 128  # rows; fewer are scanned as all others are
     MOST_SCORED = 512  # rows, at most; LARGEST_BLOCK if the k best are selected
-    SCORED_OF_K = 4  # none are scored this way unless 4 k rows fit into the limit
-    # Rows from which those in the order of norms are read in this order, even if codes don't pay.
+    SCORED_OF_K = 4  # no first rows are scored like this if 4 k is above the limit
+    # Rows from which a scan without codes reads rows by norm, so that norms may end it.
     MANY_IN_ORDER = 16384
 
 
@@ -29,16 +29,15 @@ cdef class Task(Search):
     """Some queries of a search: `run` answers them.
 
     Where `rule` is an approximate `StopRule`, rows that answer many queries are always scanned.
-    With `rule.deviations`, in a partitioned index, the partitions follow that reach the k-th best
-    found so far, or what that is predicted to be in the end; otherwise `rule.rows` are scanned in
-    their order, and with `rule.extends_beyond` twice as many, and again, for queries whose answers
-    lie late among these. Errors of codes are taken for noise there: what they allow for is two
-    standard deviations of it. Where filters leave fewer than k rows of all these, every row is
-    scanned.
+    With `rule.deviations`, in a partitioned index, the partitions follow whose optimistic scores
+    reach the k-th best key so far, or the predicted one. Otherwise `rule.rows` rows are scanned in
+    order, and with `rule.extends_beyond` twice as many, and again, for queries whose answers lie
+    late among them. Errors of codes are treated as noise: the slack is two standard deviations of
+    them. If fewer than k of the scanned rows pass the filters, every row is scanned.
 
     The queries are start .. stop of a batch. With `radii` the k nearest rows beyond these are
-    found; with k = 0 all rows beyond them, or with `nearest` within them, and if `most` is not 0
-    just as many, or a block more. `costs` are those of `Judge`; with `tells_late` see `late_to`.
+    found; with k = 0 all rows beyond them, or with `nearest` within them: unless `most` is 0, only
+    that many, or a block more. `costs` are those of `Judge`; for `tells_late` see `late_to`.
     """
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
@@ -81,7 +80,7 @@ cdef class Task(Search):
             outliers.positions = &codes.outliers[0]
         rows = RowSource.of(self.batch, &outliers)
         if not self.batch.snapshot.vectors:
-            rows.read_as = &codes.outliers[0]  # they are all that there is of the base
+            rows.read_as = &codes.outliers[0]  # the base has no other vectors
         self.add(rows, level)
 
     # ---- parts of the rows, other queries ----
@@ -93,9 +92,9 @@ cdef class Task(Search):
     def search_only(self, int64_t first, int64_t end, Task leader=None):
         """Search only some rows of the line, in whole panels of codes.
 
-        The leader has searched its first ones, and there is a threshold. What has no place in the
-        line belongs to the first rows. If codes rule out too little, the leader stops, and
-        `gave_up` is true.
+        The leader has searched the first rows of the line and the rows outside of it, so that there
+        is a threshold. If codes rule out too few of its rows, the leader stops, and `gave_up` is
+        true.
         """
         cdef int64_t i, before = n_before_tail(self)
         cdef int s
@@ -114,7 +113,7 @@ cdef class Task(Search):
         if leader is None:
             return
         for s in range(self.n_parts):
-            # All that is neither in the line nor behind it was searched by the leader.
+            # The leader has searched the parts outside of the line.
             if not ((<Part>self.parts[s]).tail or (<Part>self.parts[s]).source in (
                     self.base_codes, self.base_rows)):
                 (<Part>self.parts[s]).source = RowSource.of(self.batch, &NO_ROWS)
