@@ -191,7 +191,7 @@ class FurthestNeighbors(BaseEstimator):
 
     def _graph(self, mode: str, distances: npt.NDArray[Any],
                indices: npt.NDArray[Any]) -> csr_matrix:
-        """The graph of what each query found."""
+        """The graph of the rows that each query found."""
         ends = np.cumsum([len(found) for found in indices])
         values = np.ones(ends[-1]) if mode == "connectivity" else np.concatenate(distances)
         return csr_matrix((values, np.concatenate(indices), np.concatenate([[0], ends])),

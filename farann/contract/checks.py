@@ -248,7 +248,7 @@ def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool,
 
 
 def as_float32(array: npt.NDArray[Any]) -> Float32Array:
-    """Numbers rounded to float32, in C order; what is so already is not copied."""
+    """Numbers rounded to float32, in C order; an array that is so already is not copied."""
     if array.dtype == np.float32 and array.flags.c_contiguous and array.flags.aligned:
         return array
     with np.errstate(over="ignore", under="ignore"):
@@ -395,7 +395,7 @@ def to_threads(value: Any) -> int | None:
 
 
 def to_progress(value: Any) -> Progress:
-    """Check whether, or to whom, progress is told."""
+    """Check `progress`: whether a bar is shown, or the function that is called."""
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
     if not callable(value):
@@ -413,7 +413,7 @@ def check_padding(k: int, n_queries: int, n_rows: int) -> None:
 
 
 def check_flag(name: str, value: object) -> None:
-    """Refuse what is neither True nor False."""
+    """Refuse values other than True and False."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name}: expected True or False, got {shown(value)}")
 
@@ -446,7 +446,7 @@ def to_radii(name: str, value: Any, n_queries: int) -> Float64Array:
 
 
 def to_one_each(name: str, value: Any, n: int, expected: str) -> Float64Array:
-    """Check n numbers, none of which is NaN; `expected` says in errors what they are."""
+    """Check n numbers, none of which is NaN; `expected` describes them in errors."""
     numbers = to_numbers(name, value)
     if numbers.shape != (n,):
         raise ValueError(f"{name}: expected {expected}, shape ({n},), got {numbers.shape}")

@@ -58,10 +58,10 @@ def traits_of(name: str) -> MetricTraits:
 
 
 class CodeWidth(NamedTuple):
-    """A width of codes, and what follows from it, so that nobody asks for the number of bits.
+    """A width of codes and its consequences; other code reads these, not the number of bits.
 
-    A code of 8 bits is kept as two nibbles: of narrower ones, what is left of the low nibble is
-    known to be somewhere in a range, and counts as its middle.
+    A code of 8 bits is kept as two nibbles. Narrower codes lack the last bits of the low nibble:
+    the range of these bits is known, and its middle is used.
     """
 
     bits: int
@@ -114,7 +114,7 @@ class IndexSpec(NamedTuple):
 
 
 def check_codes(codes: Any, cells: Any, keep_vectors: Any) -> int | str | None:
-    """Check what an index was asked to keep of its rows; gives `cells` as Python has it."""
+    """Check codes, cells and keep_vectors together; return `cells` as an int, a string or None."""
     checks.to_choice("codes", codes, tuple(CODE_WIDTHS))
     cells = checks.to_cells(cells)
     if cells is not None and codes == "float32":

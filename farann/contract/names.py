@@ -67,7 +67,7 @@ _ELSEWHERE = {
 
 
 class Elsewhere:
-    """A name that others have for an attribute: asking for it is an error that says what to use."""
+    """An attribute's name in other libraries: reading it raises an error with the name here."""
 
     def __init__(self, text: str) -> None:
         self._text = text

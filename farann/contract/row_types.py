@@ -27,7 +27,7 @@ _LINE = 64
 
 
 def to_row_type(value: Any) -> str:
-    """Check what rows are to be kept as: a name, or a dtype."""
+    """Check the type in which rows are to be stored: a name, or a dtype."""
     if isinstance(value, np.dtype) or (isinstance(value, type) and issubclass(value, np.generic)):
         value = np.dtype(value).name
     return str(checks.to_choice("dtype", value, tuple(STORED)))

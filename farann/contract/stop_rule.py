@@ -25,19 +25,19 @@ class StopRule(NamedTuple):
     # best key. Rows in no partition are always scanned.
     deviations: float | None = None
     budget: int = 0  # with `deviations`: most rows that are scanned, in whole panels; 0: no limit
-    # With `deviations`: how many of these the k-th key is taken to be above what good partitions
-    # score, see `_core.surprises`; NaN: nothing is predicted.
+    # With `deviations`: predicted distance of the k-th key above the optimistic scores of good
+    # partitions, in standard deviations, see `_core.surprises`; NaN: nothing is predicted.
     predicted_threshold: float = nan
     run_ends: Int64Array | None = None  # (r,), positions before which scans of added runs end
-    # How late answers usually come, where that is to be watched, see `Tuning.late_at`.
+    # The usual lateness of answers, see `Tuning.late_at`; None: it isn't compared.
     usual_lateness: tuple[float, float, int] | None = None
     # With `rows`: the lateness beyond which twice as many rows are scanned for a query, and again.
     extends_beyond: float | None = None
-    seconds: float | None = None  # for each query: what has been found by then is the answer
+    seconds: float | None = None  # time of a query; the rows found by then are the answer
 
     @property
     def approximate(self) -> bool:
-        """Whether some coded rows aren't looked at, or errors of codes taken for noise."""
+        """Whether some coded rows aren't scanned, or errors of codes are treated as noise."""
         return self.rows is not None or self.deviations is not None
 
 
@@ -75,7 +75,7 @@ def to_limits(recall: Any, epsilon: Any, budget: Any, seconds: Any = None) -> Li
 
 
 def check_exact(what: str, vectors: bool, instead: str) -> None:
-    """Refuse what needs the vectors, if they were dropped."""
+    """Refuse a search or an argument that needs the vectors, if they were dropped."""
     if not vectors:
         raise ValueError(f"{what} needs the vectors, and keep_vectors=False dropped them: "
                          f"{instead}")

@@ -1,4 +1,4 @@
-"""Strings as one block of UTF-8 bytes, and what is made of ids that are strings."""
+"""Strings as one block of UTF-8 bytes, and checks of ids that are strings."""
 
 from __future__ import annotations
 
@@ -143,5 +143,5 @@ def texts_of(name: str, value: Any, *, padding: bool) -> list[str | None]:
     if wrong:
         one = next(one for one in listed if type(one) in wrong)
         raise TypeError(f"{name}: expected strings alone, got {shown(one)}")
-    # What a subclass prints, such as members of an enum do, isn't what it is equal to.
+    # str() of a subclass, such as a member of an enum, may differ from the string it is equal to.
     return [None if one is None else str.__str__(one) for one in listed]

@@ -46,7 +46,7 @@ _FLOOR_SHARE, _MOST_FLOOR_ROWS = 64, 4096
 # _MOST_FOUND: most rows, by estimate, whose bounds may reach the guessed floor.
 _MOST_KNOWN, _MOST_FOUND = 256, 2048
 
-# What is found once for each store.
+# Values that are computed once for each store.
 _largest_norms: WeakKeyDictionary[Store, float] = WeakKeyDictionary()
 _samples: WeakKeyDictionary[Store, tuple[Int64Array, Float32Array, float]] = WeakKeyDictionary()
 
@@ -202,8 +202,8 @@ class Ranker:
         self.bound = least + slack
 
     def _furthest(self, members: Float32Array, size: int, floor: float) -> tuple[Int64Array, float]:
-        """The rows furthest from some vectors, without those below a floor, and what the keys of
-        all others are at most."""
+        """The rows furthest from some vectors, without those below a floor, and an upper bound on
+        the keys of all others."""
         question, view = self._question, self._view
         chosen = question.row_filters.filter(self._store, view, len(members), exact=True)
         if len(members) == 1:  # 1.2 to 2.4 times as fast as for a set of it

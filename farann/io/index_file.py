@@ -33,7 +33,7 @@ _SETTINGS = ("dim", "metric", "dtype", "codes", "cells", "keep_vectors", "seed")
 _MOST = {"count": 2**48 - 1, "next_id": 2**63, "coded": 2**48 - 1}
 _FLAGS = ("built", "for_nearest")
 _NEAREST = "nearest_"  # prefix of the names of tables that were measured for the nearest rows
-# What null stands for, as JSON has neither: the effort of exact search, and what isn't known.
+# JSON has neither infinity, the effort of exact search, nor NaN, an unknown value: null is used.
 _NULLS = {"rows": inf, "deviations": inf, "predicted_thresholds": nan}
 _COLUMNS = ("rows", "deviations", "recalls", "costs", "predicted_thresholds", "single_costs",
             "late", "late_spread")
@@ -75,7 +75,7 @@ def sections_of(live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
         layout, arrays["codes.outlier_rows"] = store.kept()
         metadata["codes_recall"] = store.codes_recall
     if layout is not None and (n_coded or len(store) == len(store.base) == store.n_slots):
-        # Codes are of all rows or of none: what was added or removed since, `build` will code.
+        # A file has codes of all rows or of none: after changes the next `build` makes them.
         arrays |= layout.codes.sections("codes")
         if layout.partitions is not None:
             arrays |= layout.partitions.sections("partitions")

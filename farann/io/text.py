@@ -89,7 +89,7 @@ def _columns(wanted: Wanted, names: list[str]) -> list[int] | None:
 
 def _numbers(lines: list[str], separator: str, dtype: np.dtype[Any], names: list[str],
              columns: list[int] | None, done: int) -> Array:
-    """Lines as an array; what is no number is named with its place."""
+    """Lines as an array; an error names a field that is no number, and its place."""
     width, wrong = len(names), "fields"
     try:
         found: Array = np.loadtxt(lines, dtype, delimiter=separator, comments=None, quotechar='"',

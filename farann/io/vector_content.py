@@ -72,8 +72,8 @@ def naming(path: Path) -> Iterator[None]:
     except ImportError:
         raise
     except Exception as error:
-        # h5py and pyarrow raise OSError for damage, too; what the system says has a number. EINVAL
-        # is damage as well: a place before the file's beginning.
+        # h5py and pyarrow raise OSError for damage, too; errors of the system have an errno. EINVAL
+        # is damage as well: an offset before the file's beginning.
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
         raise ValueError(f"{path}: damaged, or not a {path.suffix} file: {error}") from error
@@ -86,7 +86,7 @@ def check_size(size: int, limit: int) -> None:
 
 
 def slices(array: Any, n: int) -> Reader:
-    """Reads rows of what can be sliced."""
+    """Reads rows of an object by slices."""
     return lambda step: (array[start : start + step] for start in range(0, n, step))
 
 

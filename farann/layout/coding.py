@@ -43,7 +43,7 @@ _LENGTH_UP = 2.0**-20  # relative rounding of lengths to float32, with room to s
 
 
 class Sizes(NamedTuple):
-    """Measures of rows: what decides how they are coded, and in which order."""
+    """Measures of rows that decide how, and in which order, rows are coded."""
 
     largest: Float64Array  # |coordinate|, transformed
     # Norms across the mean query direction, if there is one; None: not needed.
@@ -239,11 +239,11 @@ class Builder(NamedTuple):
 
     def _code_along(self, order: Int64Array, places: Int64Array, basis: Projection,
                     rest_step: float) -> tuple[UInt8Array, Float32Array, CodeBounds]:
-        """Code rows along a basis: panels, in whose last group is the length of what is outside it,
-        their inverse scales, and bounds.
+        """Code rows along a basis: panels, whose last group has the length of the rest outside the
+        basis, their inverse scales, and bounds.
 
-        With a `rest_step` scales are such that what is outside the basis fits its 127 steps. What
-        rows are along the basis is computed twice, as it takes much memory."""
+        With a `rest_step` scales are such that this length fits its 127 steps. Components along the
+        basis are computed twice, as keeping them takes much memory."""
         n, m = len(self.rows), len(basis)
         largest, rest = np.empty(n), np.empty(n)
 

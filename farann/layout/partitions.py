@@ -1,4 +1,4 @@
-"""Partitions: rows grouped by k-means, and what is kept of each group."""
+"""Partitions: rows grouped by k-means, and the mean and spread of each group."""
 
 from __future__ import annotations
 

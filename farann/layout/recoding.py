@@ -1,4 +1,4 @@
-"""Codes that come and go where vectors were dropped.
+"""Adding and removing codes of an index whose vectors were dropped.
 
 Rows that are added are coded with the same center and rotation, in panels of their own; rows that
 are removed give their places to others of the same scale.
@@ -50,7 +50,7 @@ def _closed_up(layout: Layout) -> Layout:
     codes, partitions = layout
     assert codes.slots is not None
     there = np.flatnonzero(codes.slots >= 0)
-    if len(there) == 0:  # outliers alone: one panel of nobody
+    if len(there) == 0:  # outliers alone: one panel without rows
         return Layout(_taken(codes, np.full(16, -1), codes.inv_scale[:1]),
                       None if partitions is None else replace(
                           partitions, starts=np.minimum(partitions.starts, 0)))

@@ -1,4 +1,4 @@
-"""Samples of rows and queries, and what is chosen by them: transforms, PCA filters, key bounds."""
+"""Samples of rows and queries, and choices by them: transforms, PCA filters, key bounds."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _ANSWERS_WORK = 1e11
 _MOST_SAMPLE_QUERIES = 2048  # most sample queries
 _LEAST_SAMPLED = 64  # least sample queries
 _ROWS_A_SAMPLED_QUERY = 16  # rows for each sample query, between these limits
-_MANY = 512  # sample queries of small sets, where one for 16 rows would be fewer
+_MANY = 512  # sample queries of small sets, where one query per 16 rows would be fewer
 # Multiply-adds beyond which small sets have only _FEW_SAMPLED_QUERIES sample queries: some 20 ms.
 _SMALL_SET_WORK = 1 << 30
 _FEW_SAMPLED_QUERIES = 256
-# Small sets whose rows and queries lie in all directions have little to teach: samples are thinned.
+# Samples of small sets are thinned if rows and queries lie in all directions: few suffice.
 _SMALL = 1 << 14  # most rows of such a set
 _ONE_IN = 4  # one in 4 sample queries and one in 8 rows is kept
 _SPARED = 1 << 28  # multiply-adds of rows and sample queries below which nothing is thinned
@@ -45,7 +45,7 @@ _DIRECTION_COUNTS = 2.0
 _LARGEST_OUTSIDE = 0.15
 _MOST_TURNED = 256  # dimensions; beyond, axes make preparing a query cost more than its search
 _MOST_PASSING = 8  # rows of the sample, per query, that the axes may let pass
-_ASKED = 128  # most sample queries that this is counted for
+_ASKED = 128  # most sample queries that `_passing` counts rows for
 
 
 def sample_queries(rows: RowArray, seed: int, queries: Float32Array | None) -> Float32Array:
@@ -133,7 +133,7 @@ def pca_axes_for(sample: Float64Array, asked: Float64Array, seed: int) -> Projec
 
 def _passing(sample: Float64Array, asked: Float64Array, pca_axes: Projection) -> float:
     """Mean number of sampled rows per query that the axes can't tell from the best one."""
-    # What rows have in common moves all keys of a query alike, and hides none.
+    # The common part of all rows shifts all keys of a query equally: it is left out.
     sample = sample - np.median(sample, axis=0)
     asked = asked[:: -(-len(asked) // _ASKED)]
     best = (sample @ asked.T).max(axis=0)
@@ -169,7 +169,7 @@ class CostModel(NamedTuple):
     def ruled_out(self) -> float:
         """The share of rows that are too near the center to be an answer."""
         if self.squares_sign < 0.0:
-            return 0.0  # what is nearest may have any length
+            return 0.0  # the nearest rows may have any length
         lengths, factors = (np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
                             for vectors in (self.rows, self.query_vectors))
         bounds = factors[:, None] * lengths + self.squares_sign * lengths**2

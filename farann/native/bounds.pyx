@@ -17,7 +17,7 @@ cdef enum:
 
 
 @cython.final
-@cython.no_gc  # what parts refer to never refers to them
+@cython.no_gc  # references between parts form no cycles
 @cython.freelist(8)
 cdef class IntegerKeys:
     """Exact keys of a block of whole numbers for one query, in half the time of float64."""
@@ -113,7 +113,7 @@ cdef double largest_sum(IntegerKeys keys, int64_t i) noexcept nogil:
 cdef double BOUND_UP = 1.0 + 1e-9
 
 
-@cython.no_gc  # what parts refer to never refers to them
+@cython.no_gc  # references between parts form no cycles
 cdef class Bound:
     """Rules out queries that neither a block nor the rows after it can answer."""
 

@@ -2,7 +2,7 @@ from farann.native.kernels cimport *
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.sources cimport RowReader
 
-cdef struct Found:  # by a query; nobody but its collector writes it
+cdef struct Found:  # rows found by a query; its collector alone writes it
     double threshold  # a reduced key that every row of the answer reaches
     double predicted  # the same as a prediction, which the search may find to be wrong
     double slack      # the scores of `passed` are off by at most this
@@ -20,7 +20,7 @@ cdef class Collector:
     cdef int64_t capacity       # of `passed`, before it is thinned out
     cdef bint selects           # the k best are selected when many have passed
     cdef double *keys           # exact keys of some rows
-    cdef int64_t *places        # theirs in a block, where the block has others
+    cdef int64_t *places        # places of these rows in their block, if it has other rows
 
     cdef set_up(self, QueryBatch batch, int64_t room, int64_t largest_block, bint scored)
     cdef allocate_answers(self)

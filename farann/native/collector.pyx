@@ -22,7 +22,7 @@ cdef enum:
 cdef double ROUNDING = 2.0**-49  # relative error of float64 sums of a few terms
 
 
-@cython.no_gc  # what parts refer to never refers to them
+@cython.no_gc  # references between parts form no cycles
 cdef class Collector:
     """Collects the k best rows of each query."""
 

@@ -42,7 +42,7 @@ cdef enum:
     WORTH_THREADS = 4194304  # multiply-adds below which a second thread costs more than it saves
 
 
-@cython.no_gc  # what parts refer to never refers to them
+@cython.no_gc  # references between parts form no cycles
 cdef class Front:
     """The rows that meet each pick when it is made; the first is next if it goes before `last`.
 

@@ -29,11 +29,11 @@ cdef class Judge:
     cdef QueryBatch batch
     cdef Collector collector
     cdef CeilingBound ceilings
-    # Costs of a row that passes, that is refined, that is reranked; the unit is what a row
-    # scanned by codes saves over float32. 0: codes are never given up.
+    # Costs of a row that passes, is refined, is reranked. Unit: the time that scanning a row by
+    # codes saves over float32. 0: codes are never given up.
     cdef double cost_passed, cost_refined, cost_reranked
     cdef double cost_whole      # the same of a row scanned by whole codes, put into panels
-    cdef bint codes_pay         # or all rows from here on are scored in float32
+    cdef bint codes_pay         # False: all rows from here on are scored in float32
     cdef int64_t next_look      # rows scanned when codes are judged next
     cdef int64_t judged         # rows scanned at the last judgment
     cdef double cost_judged, share_judged  # the cost up to there, and of a row before it

@@ -57,7 +57,7 @@ cdef class CodeTrials:
 
 
 @cython.final
-@cython.no_gc  # what parts refer to never refers to them
+@cython.no_gc  # references between parts form no cycles
 @cython.freelist(8)
 cdef class Judge:
     """Says which levels pay: for all queries, and for each."""

@@ -27,7 +27,7 @@ cdef double MOST_ALLOWED = 0.4  # share of rows; tiles of queries
 cdef double MOST_ALLOWED_FOR_ONE = 0.75  # share of rows; single queries
 
 
-@cython.no_gc  # what parts refer to never refers to them
+@cython.no_gc  # references between parts form no cycles
 cdef class Level:
     """A way to score a block for a tile of queries."""
 

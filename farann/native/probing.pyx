@@ -28,7 +28,7 @@ for at in range(256):
 
 
 @cython.final
-@cython.no_gc  # what parts refer to never refers to them
+@cython.no_gc  # references between parts form no cycles
 cdef class PartitionMeans:
     """The optimistic score of each partition: that of its mean, and some standard deviations."""
 

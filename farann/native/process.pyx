@@ -1,4 +1,4 @@
-"""What tasks share with their process: giving up, memory, arithmetic."""
+"""Cancellation, memory and floating-point mode of tasks."""
 
 cimport cython
 from libc.stdint cimport uint64_t
@@ -51,12 +51,12 @@ def fail_allocation(int64_t n):
 
 
 def begin_arithmetic():
-    """Have this thread do the arithmetic of IEEE 754; gives what `end_arithmetic` needs."""
+    """Switch this thread to IEEE 754 arithmetic; return the mode to give to `end_arithmetic`."""
     return farann_arithmetic_begin()
 
 
 def end_arithmetic(uint64_t before):
-    """Go back to the arithmetic that there was before."""
+    """Restore the mode that `begin_arithmetic` returned."""
     farann_arithmetic_end(before)
 
 

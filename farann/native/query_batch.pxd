@@ -58,7 +58,7 @@ cdef class QueryBatch:
 
 
 cdef struct CodedQuery:
-    farann_coded_query scan   # for what is scanned
+    farann_coded_query scan   # for the scanned coordinates: all, or those of the PCA filter
     farann_coded_query whole  # for all coordinates
     double along, across      # component along the mean query direction, length of the rest
     bint usable               # whether codes can score the query

@@ -20,7 +20,7 @@ cdef double LEFT_OF_SLACK = 1e-6
 
 
 @cython.final
-@cython.no_gc  # what parts refer to never refers to them
+@cython.no_gc  # references between parts form no cycles
 @cython.freelist(8)
 cdef class QueryBatch:
     """The queries start .. stop of a batch, their limits, and counts of the work done.

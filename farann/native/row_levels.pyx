@@ -23,7 +23,7 @@ cdef double QUOTIENT_ERROR = 2.0 ** -50
 cdef double NEARLY_ZERO = 1e-200
 
 
-@cython.no_gc  # what parts refer to never refers to them
+@cython.no_gc  # references between parts form no cycles
 cdef class FloatLevel(Level):
     """Base of the float32 levels: vectors of queries, copied when the first block is scanned."""
 
@@ -178,7 +178,7 @@ cdef Level float_level_of(QueryBatch batch, Collector collector):
 
 
 @cython.final
-@cython.no_gc  # what parts refer to never refers to them
+@cython.no_gc  # references between parts form no cycles
 cdef class KeyLevel(Level):
     """Exact keys of all rows: for few rows, and where many rows nearly share the k-th key.
 
@@ -296,7 +296,7 @@ cdef class KeyLevel(Level):
             self.batch.rescored += n
         self.collector.offer(i, n, where, &self.batch.queries[i].filter)
         if self.judge.by_keys[i]:
-            near = self.near_key(i)  # by what is known now, as it is for the next block
+            near = self.near_key(i)  # by the threshold after this block, which the next block has
             for j in range(n):
                 n_near += self.batch.sign * keys[j] > near
             self.judge.met(i, n_near, n)

@@ -15,9 +15,9 @@ cdef enum:
 cdef class Part:
     cdef Source source
     cdef Bound bound
-    cdef Level level            # what blocks are scored by at first
-    cdef Level whole            # beside a PCA filter: whole codes; else None
-    cdef Level floats           # where codes don't pay; None: there is nothing else
+    cdef Level level            # scores blocks at first
+    cdef Level whole            # whole codes for hubs, beside a PCA filter; else None
+    cdef Level floats           # scores blocks once codes don't pay; None: codes alone are used
     cdef CodedQueries coded     # None: for all queries
     cdef bint usable            # for the queries that have codes, or for the others
     cdef bint by_norm           # whether rows lie by norm
@@ -43,8 +43,8 @@ cdef class Search:
     cdef bint ended             # whether the search was given up, or its time is over
     cdef bint all_rows          # for queries that found fewer than k rows in those to search
     cdef bint extends           # whether more rows are scanned for queries with late answers
-    cdef readonly bint gave_up  # codes, as they rule out too little
-    cdef int64_t n_seen         # rows in parts before the present one
+    cdef readonly bint gave_up  # whether codes were given up, as they rule out too little
+    cdef int64_t n_seen         # rows in parts before the current one
     # Queries: those that ask in this round, those that a part can still answer, those scored by its
     # level, those that get exact keys, those that a level refused.
     cdef int64_t *asking

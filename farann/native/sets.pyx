@@ -38,7 +38,7 @@ cdef struct MemberSet:
     double threshold        # a key that every row of the answer reaches
 
 
-@cython.no_gc  # what parts refer to never refers to them
+@cython.no_gc  # references between parts form no cycles
 cdef class SetCollector(Collector):
     """Collects the k best rows of each set, whose members are the queries of a batch."""
 
@@ -59,11 +59,11 @@ cdef class SetCollector(Collector):
     cdef int32_t *rows_met  # rows of a block that may answer a set
 
     cdef allocate_answers(self):
-        """Sets have them."""
+        """Allocate nothing: `take_sets` makes room by set."""
 
     cdef take_sets(self, filter, const int64_t[::1] offsets, int64_t start, int64_t k,
                    int64_t largest_block):
-        """Take the sets: members offsets[s] .. offsets[s + 1] each, and what they may find."""
+        """Take the sets, members offsets[s] .. offsets[s + 1] each, and their filter."""
         cdef int64_t i, s, n_places = 0, n = self.batch.n_queries
         cdef Filter chosen = filter
         cdef farann_entry *entries
@@ -286,7 +286,7 @@ cdef class SetLevel(Level):
 
     cdef SetCollector collector
     cdef CodedQueries coded
-    cdef Level codes        # what scans them for one member
+    cdef Level codes        # scans codes for one member
 
     @staticmethod
     cdef SetLevel of(SetCollector collector, CodedQueries coded, Level codes):
@@ -372,8 +372,8 @@ cdef class SetSearch(Task):
 
     The members of each set, which is not empty, begin at an offset; the first set is number
     `start` of the batch. `budget` is how many rows of the last build to scan, 0 all; `seconds` are
-    for each set, 0 no limit. `rests` is what is to be taken from members that have more than 29
-    bits to leave so many, and has no more than 24: products with rows are exact then, and have the
+    for each set, 0 no limit. `rests` are the lowest bits of members of more than 29 bits, at most
+    24 of them: members keep 29 bits without them, so that products with rows are exact, with the
     same bits everywhere. With `raw` keys are compared as they are, under cosine, too, scores are
     these keys, and a member may be zero. Rows below `floor` over their set need not be found.
     """

@@ -7,7 +7,7 @@ import numpy as np
 
 
 cdef class Snapshot:
-    """One immutable state of an index: up to two segments of rows, their ids, what is removed.
+    """One immutable state of an index: up to two segments of rows, their ids, removed rows.
 
     Parameters
     ----------
@@ -253,7 +253,7 @@ cdef class Filter:
         return new
 
     cdef Filter for_all(self):
-        """This filter without what it leaves out for some queries."""
+        """This filter without the ids and groups that single queries exclude."""
         cdef Filter new = copied(self)
         new.excluded = new.groups = None
         return new
@@ -279,7 +279,7 @@ cdef class Filter:
         return 0 if self.excluded is None else self.offsets[i + 1] - self.offsets[i]
 
     cdef farann_filter of_query(self, int64_t i, uint32_t *places) noexcept nogil:
-        """What query i may find; its set of ids gets the zeroed places."""
+        """The filter of query i; `places` is zeroed memory for its set of ids."""
         cdef farann_filter result
         cdef int64_t n = self.n_excluded(i)
         result.alive, result.ids = self.alive, self.snapshot.ids_by_slot

@@ -14,7 +14,7 @@ cdef enum:
 
 
 
-@cython.no_gc  # what parts refer to never refers to them
+@cython.no_gc  # references between parts form no cycles
 @cython.freelist(8)
 cdef class RowReader:
     """Gives float32 rows where they lie, and others as float32, a block at a time.
@@ -96,7 +96,7 @@ cdef class RowReader:
         return n_found
 
 
-@cython.no_gc  # what parts refer to never refers to them
+@cython.no_gc  # references between parts form no cycles
 cdef class Source:
     """Rows of one storage kind, block after block."""
 

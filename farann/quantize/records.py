@@ -143,7 +143,7 @@ class CodeArrays(Record):
     max_along: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
     # The transform of rows before they are coded, see `Transform`.
     pca_axes: Projection | None = field(default=None, metadata=kept(np.float64, 2, Projection))
-    # What single exact queries begin with, see `build.choose_for_singles`: whole codes in the place
+    # The first level of single exact queries, see `build.choose_for_singles`: whole codes instead
     # of high nibbles; float32, while they wait for fewer bytes than this (`cost.bytes_waited_for`).
     whole_codes_first: bool = field(default=False, metadata=kept(np.uint8, 1, _flag))
     float32_below: float = field(default=0.0, metadata=kept(np.float64, 1, _cost))

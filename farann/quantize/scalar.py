@@ -133,8 +133,8 @@ class CodedBlock(NamedTuple):
 
 
 class Coarse(NamedTuple):
-    """How rows are coded with fewer bits than 8: low nibbles that are dropped come as close to the
-    row as the high ones let them, so that what is proved about 8-bit codes holds, too."""
+    """Codes of fewer bits than 8. Dropped low bits are taken as close to the row as the high ones
+    allow, so that the proofs about 8-bit codes hold."""
 
     width: CodeWidth
     shape: Float64Array | None = None  # of rounding errors, see `shape_of`
@@ -161,7 +161,7 @@ class Coarse(NamedTuple):
 
     def _first_bits(self, scaled: Float64Array) -> Float64Array:
         """The first bits of each coordinate's code + 128. With a shape, from the last coordinate
-        on, each makes good what errors of those before it do to likely queries."""
+        on, each corrects the errors of those before it, as likely queries see them."""
         width, shape = self.width, self.shape
         if shape is None:
             return self._nearest(scaled)

@@ -121,8 +121,8 @@ class Moment(NamedTuple):
 
 
 def moment_of(query_vectors: Float64Array) -> Moment:
-    """The second moment of a sample of query vectors. All directions count a little, as few
-    queries say little; of many only the main ones are told apart."""
+    """The second moment of a sample of query vectors. As few queries are a poor estimate, all
+    directions count a little; of many dimensions only the main ones are distinguished."""
     n, dim = query_vectors.shape
     unit = directions_of(query_vectors)
     values, axes = np.linalg.eigh((unit.T @ unit + np.eye(dim)) / (n + dim))

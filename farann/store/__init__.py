@@ -1,5 +1,5 @@
-"""The rows of an index by slot, their ids, and what is removed: the one place where it changes.
+"""The rows of an index by slot, their ids, and which are removed.
 
-A `Store` never changes; a change makes another one. It imports `layout` and what is below; searches
-and files may import it.
+A `Store` never changes; a change makes another one. The folder imports `layout` and those below;
+searches and files may import it.
 """

@@ -20,8 +20,8 @@ _MOST_GROUPS = np.iinfo(np.int32).max
 
 
 class Groups:
-    """The group of each slot, by number, and the labels of groups. Never changes: `grown` and
-    `kept` make others, which share what stays the same."""
+    """The group of each slot, by number, and the labels of groups. Immutable: `grown` and `kept`
+    make others, which share unchanged arrays."""
 
     def __init__(self, names: IdMap | Labels, numbers: Int32Array | None = None,
                  count: int = 0) -> None:

@@ -142,8 +142,8 @@ def appended(held: npt.NDArray[Any], count: int, new: npt.NDArray[Any], share: f
     """The first `count` elements of an array, and new ones behind them: in its spare room, or where
     that doesn't do in a longer array with a share more than there were, and at least some.
 
-    Whoever sees those first elements alone keeps them; if a change fails, the next one writes to
-    the same place. What was loaded with mmap=True can't be written to, not even at its end."""
+    Readers of the first elements aren't affected. If a change fails, the next one writes to the
+    same place. Arrays loaded with mmap=True can't be written to, not even at their end."""
     needed = count + len(new)
     if len(held) < needed or not held.flags.writeable:
         room = needed if count == 0 else max(needed, count + int(share * count) + least)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Live:
-    """The store of an index now, and what outlives it."""
+    """The current store of an index, and the settings that stay when it is replaced."""
 
     __slots__ = ("__weakref__", "_lock", "isa", "last_search", "spec", "store", "threads")
 

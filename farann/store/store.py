@@ -49,7 +49,7 @@ class Answers(NamedTuple):
     """The rows furthest from sample queries, among the first `n_slots` of a store."""
 
     guard: object  # that of the tuned queries, which the sample is like
-    runs: tuple[Run, ...]  # those that there were
+    runs: tuple[Run, ...]  # the runs of that store
     n_slots: int
     queries: Float32Array
     hits: Hits  # slots for ids; rows that are removed later stay in it
@@ -70,15 +70,15 @@ class Store:
     def __init__(self, dim: int, spec: IndexSpec) -> None:
         self.dim, self.spec = dim, spec
         self.layout: Layout | None = None
-        self.exact: Layout | None = None  # one that exact searches have for themselves
+        self.exact: Layout | None = None  # the layout of exact searches, if they have their own
         self.codes_recall: float | None = None
-        # Rows of the base that are there as codes alone; the base holds those without codes then.
+        # Number of rows kept as codes alone; the base then holds the rows without codes.
         self.n_coded: int | None = None
         self.tunings, self.nearest_tunings = Tunings(), Tunings()
-        # Whether it is asked for the nearest rows, see `mirrored`, and laid out for such questions.
+        # Whether searches are for the nearest rows, see `mirrored`; whether the layout is for them.
         self.asks_nearest, self.for_nearest, self.mirror = False, False, cast("Store | None", None)
         self.unused_queries: Float32Array | None = None
-        # Up to 512 of those that the base was laid out with; rows are taken when they are needed.
+        # Up to 512 of the queries given to `build`; None: rows are sampled when they are needed.
         self.order_queries: Float32Array | None = None
         self.ids = IdMap()
         self.labels: Labels | None = None  # where ids are strings; ids are their numbers then
@@ -100,7 +100,7 @@ class Store:
         self.rules: dict[tuple[int, float | None, bool, bool], RuleByTable] = {}
 
     def changed(self, **parts: Any) -> Store:
-        """This store with other parts; what was derived from the old ones is forgotten."""
+        """This store with other parts; views and caches of the old ones are dropped."""
         new = copy(self)
         new.__dict__.update(parts, _view=None, singles={}, rules={}, mirror=None,
                             run_answers=dict(self.run_answers))
@@ -217,7 +217,7 @@ class Store:
         return ids if self.labels is None else self.labels.texts(ids)
 
     def take(self, slots: Int64Array) -> Float32Array:
-        """Copies of some rows, or what their codes say where that is all there is."""
+        """Copies of some rows; rows that are kept as codes alone are decoded."""
         if self.n_coded is None:
             return _core.widened(self.stored(slots))
         rows = np.empty((len(slots), self.dim), np.float32)
@@ -240,7 +240,7 @@ class Store:
         if alive is not None:
             alive = np.concatenate([alive, np.ones(len(rows), np.uint8)])
         tail = appended(self._tail, before, rows, _TAIL_ROOM, least=0)
-        # Here and not before: another thread may change what it gave.
+        # Checked after the copy, as another thread may change the caller's array.
         check_rows("rows", tail[before:n_tail], self.spec.metric.normalized)
         if self.codes is not None and self.n_coded is None:
             from farann.layout.added_rows import Added
@@ -285,7 +285,7 @@ class Store:
         if unused is not None and nearest != self.for_nearest:
             unused = self.spec.metric.mirrored(unused)
         if queries is not None and len(queries) > 1:
-            # Every fourth is kept for `tune`, which must not ask what the order was made of.
+            # Every fourth is kept for `tune`, whose queries must not be those of the order of rows.
             unused, queries = queries[::4].copy(), np.delete(queries, np.s_[::4], axis=0)
         order_queries = None
         if queries is not None and len(queries):
@@ -345,7 +345,7 @@ class Store:
                             _n_tail=len(rows), layout=None)
 
     def _extended(self) -> Store:
-        """The tail coded as the base was, whose vectors are gone, without what was removed."""
+        """Code the tail as the base, whose vectors were dropped; leave out removed rows."""
         from farann.layout import recoding
 
         assert self.codes is not None and self.n_coded is not None
@@ -368,7 +368,7 @@ class Store:
         return CodedRows(self.layout, self.base, self.center, self.spec.metric)
 
     def kept(self) -> tuple[Layout, RowArray]:
-        """The layout of a base without vectors and its outliers, less what is removed."""
+        """The layout of a base without vectors and its outliers, without removed rows."""
         layout, rows = self.coded[:2]
         if self.alive is None:
             return layout, rows
@@ -414,8 +414,8 @@ class Store:
         return (mirrored(rows), slots) if self.asks_nearest else (rows, None)
 
     def base_alone(self) -> Store:
-        """The rows of the base, with their slots for ids, where others have runs, and so a depth of
-        their own: what is tuned is the base. Where it has no rows left it is the whole store."""
+        """The store that is tuned: the base alone, with slots for ids, if added rows are in runs,
+        which have depths of their own; else, or if the base has no rows left, the whole store."""
         if self.added is None or not self.added.runs:
             return self
         alive, n_removed = None, 0

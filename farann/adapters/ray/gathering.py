@@ -1,4 +1,4 @@
-"""Questions to all shards at once, merged exactly; how they are asked is left to who inherits."""
+"""Questions to all shards at once, merged exactly; a subclass defines how shards are asked."""
 
 from __future__ import annotations
 
