@@ -95,7 +95,7 @@ def _standard_input(arguments: argparse.Namespace) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="farann-") as folder:
         start = sys.stdin.buffer.read(8)
         suffix = next((name for magic, name in _STARTS.items() if start.startswith(magic)),
-                      ".csv" if asked[0] in ROW_FILES else ".txt")
+                      ".csv" if asked[0] in (*ROW_FILES, "scores") else ".txt")
         path = os.path.join(folder, f"stdin{suffix}")
         with open(path, "wb") as stream:
             stream.write(start)

@@ -25,7 +25,7 @@ _WORDS = {
     "keep_vectors=False": "--no-vectors", "keep_vectors": "--no-vectors",
     "search_nearest": "--nearest", "search_beyond": "--beyond",
     "search_within": "--within", "search_contrast": "--likes and --dislikes",
-    "search_mmr": "--diversity", "metric='dot' or 'cosine'": "--metric dot or cosine",
+    "like_ids": "--likes", "dislike_ids": "--dislikes", "search_mmr": "--diversity", "metric='dot' or 'cosine'": "--metric dot or cosine",
     "select_diverse": "farann select",
     "select_spaced": "farann select --scores", "pairs_within": "farann pairs",
     "max_bytes= or --max-bytes": "--max-bytes",

@@ -431,6 +431,7 @@ def test_likes_and_dislikes(place: Path, rows: NDArray[np.float32], capsys: Capt
             wanted = [[f"row {id}" for id in ids] for ids in wanted]
         assert [line["ids"] for line in lines] == wanted
     Path("one.txt").write_text("9\n")
+    Path("few.txt").write_text("900\n")
     assert main(["search", "cosine.farann", "--dislikes", "one.txt", "-o", "out.npz", "-q"]) == 0
     with np.load("out.npz") as found:
         assert_array_equal(found["ids"], index.search_contrast(dislike_ids=[[9]]).ids)
@@ -440,6 +441,7 @@ def test_likes_and_dislikes(place: Path, rows: NDArray[np.float32], capsys: Capt
             (["--likes", "likes.txt", "--nearest"], "expected at most one of --nearest, --likes"),
             (["queries.npy", "--weight", "2"], "--weight is for --likes and"),
             (["--likes", "likes.txt", "--dislikes", "one.txt"], "one.txt: expected a list for"),
+            (["--dislikes", "few.txt"], "--dislikes[0]: 900 is not in the index"),
             (["--likes", "likes.txt", "--weight", "-2"], "--weight: expected a number from 0")):
         assert main(["search", "cosine.farann", *arguments]) != 0
         assert message in capsys.readouterr().err

@@ -291,6 +291,17 @@ class TestStandardInput:
         with np.load("o.npz") as found:
             assert set(found["ids"].ravel()) == {7, 8, 9, -1}
 
+    def test_scores(self, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
+        """One a line, or a table with ids, in another order."""
+        worth = [(7 * i) % 300 for i in range(300)]
+        best = sorted(range(300), key=lambda i: -worth[i])[:3]
+        rows = [f"{i},{worth[i]}\n" for i in reversed(range(300))]
+        for text in ("".join(f"{one}\n" for one in worth), "".join(["id,worth\n", *rows])):
+            given(monkeypatch, text.encode())
+            assert main(["select", "rows.farann", "--scores", "-", "-k", "3", "--radius", "0",
+                         "-q"]) == 0
+            assert list(map(int, capsys.readouterr().out.split())) == best
+
     def test_errors(self, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:
         given(monkeypatch, b"1,2\n3\n")
         assert main(["build", "-", "-o", "new.farann"]) == 2
