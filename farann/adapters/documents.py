@@ -1,4 +1,4 @@
-"""Documents beside an index of their vectors: what stores of other frameworks share."""
+"""Documents beside an index of their vectors: code that stores of other frameworks share."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class FarannVectorStore(VectorStore):
         return self.similarity_search_by_vector(self.embedding.embed_query(query), k, **kwargs)
 
     def similarity_search_by_vector(self, embedding: Vector, k: int = 4, **kwargs: Any) -> Found:
-        """The k documents most similar to a vector; takes what `similarity_search` takes."""
+        """The k documents most similar to a vector; arguments are as for `similarity_search`."""
         return [one for one, _ in self.documents.search("search_nearest", embedding, k, **kwargs)]
 
     def similarity_search_with_score(self, query: str, k: int = 4, **kwargs: Any) -> Scored:

@@ -93,7 +93,7 @@ class FarannVectorStore(types.BasePydanticVectorStore):
 
     def query(self, query: types.VectorStoreQuery, *, unlike: bool = False,
               mmr_threshold: float | None = None, **kwargs: Any) -> types.VectorStoreQueryResult:
-        """Nodes, ids and similarities of what a query finds, best first."""
+        """Nodes, ids and similarities that a query finds, best first."""
         mode = types.VectorStoreQueryMode(query.mode)
         search = "search_furthest" if unlike else _QUERY_MODES.get(mode)
         if search is None:

@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 USER_ERRORS = (ValueError, KeyError, OSError, ImportError, MemoryError)
 INTERRUPTED, BROKEN_PIPE = 130, 141  # exit statuses, as of a shell: 128 and SIGINT or SIGPIPE
-# How files begin, by which standard input is told to be one.
+# First bytes of files, by which the format of standard input is recognized.
 _STARTS = {b"\x93NUMPY": ".npy", b"PK\x03\x04": ".npz", b"PAR1": ".parquet",
            b"\x89HDF\r\n\x1a\n": ".hdf5", b"{": ".jsonl", b"[": ".jsonl"}
 

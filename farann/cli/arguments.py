@@ -10,7 +10,7 @@ from farann import _core
 from farann.contract.index_spec import CODE_WIDTHS
 from farann.contract.row_types import STORED
 
-USAGE_ERROR = 2  # exit status of what the user can mend
+USAGE_ERROR = 2  # exit status of errors that the user can mend
 # Types of values by the words that help has for them; others are texts.
 _TYPES = {"N": int, "D": float, "E": float, "R": float, "RADIUS": float, "S": float,
           "SHARE": float, "W": float, "X": float, "Y": float}
@@ -212,7 +212,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def refuse(arguments: argparse.Namespace, unknown: list[str]) -> NoReturn:
-    """End with an error that names what is meant, and the help of the command."""
+    """End with an error that names the likely option, and the help of the command."""
     from farann.contract.names import like
 
     hint = like(unknown[0].lstrip("-").partition("=")[0].replace("-", "_"), vars(arguments))

@@ -263,7 +263,7 @@ def _print_tuning(table: Tuning, as_json: bool) -> None:
 
 
 def info(arguments: argparse.Namespace) -> None:
-    """Tell what is in an index file."""
+    """Describe an index file."""
     # Without mmap every byte is read, and checked.
     index = _loaded(arguments.index, mmap=not arguments.verify)
     stats = index.stats()
@@ -416,7 +416,7 @@ def _sample(arguments: argparse.Namespace, dim: int) -> NDArray[Any] | None:
     return _queries(arguments, dim, "the rows have").read()
 
 
-# What is written
+# Output
 
 
 def _output(arguments: argparse.Namespace, what: str, kinds: Sequence[str],
@@ -432,7 +432,7 @@ def _output(arguments: argparse.Namespace, what: str, kinds: Sequence[str],
 
 def _check_output(path: Path, arguments: argparse.Namespace, *inputs: Path, what: str = "",
                   kinds: Sequence[str] = ()) -> None:
-    """Refuse now what would fail after minutes of work, or destroy what was read."""
+    """Refuse outputs that would fail after minutes of work, or overwrite an input."""
     if kinds and path.suffix[1:] not in kinds:
         *listed, last = (f".{kind}" for kind in kinds)
         raise ValueError(f"{path}: unknown extension {path.suffix!r}; {what} are written as "

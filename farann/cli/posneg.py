@@ -79,7 +79,7 @@ def posneg(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
-    """Refuse now what would fail after minutes of work."""
+    """Refuse arguments that would fail after minutes of work."""
     to_int("k", arguments.k, 1)
     if not 0 < arguments.test < 1:
         raise ValueError(f"--test: expected a share between 0 and 1, got {arguments.test:g}")
@@ -143,7 +143,7 @@ def _models_of_files(arguments: argparse.Namespace) -> list[SignedModel]:
 
 
 def _read_log(arguments: argparse.Namespace) -> Log:
-    """Read a log; what can't be one is an error that names the line."""
+    """Read a log; an error names the line that can't be one of a log."""
     path, columns = Path(arguments.log), arguments.columns
     if path.suffix not in (*SEPARATORS, ".parquet"):
         raise ValueError(f"{path}: unknown extension {path.suffix!r}; logs are .csv, .tsv or "

@@ -35,7 +35,7 @@ def run(output: Path) -> bool:
     kept[films.users[held_back], films.films[held_back]] = opinions[held_back]
     liked, disliked = ([(np.take_along_axis(kept, ids, axis=1) == opinion).sum(axis=1)
                         for ids in lists.values()] for opinion in (1, -1))
-    # Those are shown who are spared most disliked films; a tie goes to more liked ones.
+    # People who are spared most disliked films are shown; ties go to those with more liked films.
     spared = disliked[0] - disliked[1]
     people = np.lexsort((liked[0] - liked[1], -spared))[:PEOPLE].tolist()
     say(f"\n{K} films for each of {len(kept):,} people, of those not seen before;")
@@ -61,7 +61,7 @@ def run(output: Path) -> bool:
 
 
 def _lists(films: Films, opinions: Opinions, told: BoolArray) -> dict[str, Int64Array]:
-    """K films for each person, of those not told of: by likes alone, and by likes and dislikes."""
+    """K films for each person, of those not in the log: by likes alone, by likes and dislikes."""
     from farann.adapters.posneg import Factorization, FusionRanker
 
     rated = told & (opinions != 0)

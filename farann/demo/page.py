@@ -1,4 +1,4 @@
-"""One self-contained HTML page of what a demo found: no network, light and dark."""
+"""One self-contained HTML page of a demo's results: no network, light and dark."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ $body
 
 
 def announced(name: str, load: Callable[[], Data], instead: str, make: Callable[[], Data]) -> Data:
-    """Data to show, or those that stand in for them where they can't be had; says what they are."""
+    """Load a demo's data, or make substitutes if they can't be had; print which."""
     try:
         found = load()
     except ImportError as error:
@@ -115,7 +115,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int 
 
 
 def section(title: str, *parts: str) -> str:
-    """A heading and what is below it."""
+    """A heading and its content."""
     return f"<h2>{escape(title)}</h2>{''.join(parts)}"
 
 

@@ -1,4 +1,4 @@
-"""Sources of approximate searches: partitions that queries choose, and rows that come later."""
+"""Sources of approximate searches: probed partitions, and more rows for late queries."""
 
 cimport cython
 from libc.math cimport INFINITY, NAN, isnan, log2, nextafterf, sqrt
@@ -13,7 +13,7 @@ from farann.native.sources cimport Block
 import numpy as np
 
 cdef enum:
-    # Interleaved groups of partitions; the mean of their best scores predicts the k-th key.
+    # Interleaved groups of partitions; the mean of each group's best score predicts the k-th key.
     TELLING_PARTITIONS = 16
     PLACES_AN_OCTAVE = 8  # steps of a place while the number of the panel doubles
 
@@ -86,7 +86,7 @@ cdef class PartitionMeans:
                 self.scores[i * n + c] = -INFINITY
 
     cdef double mean_of_best(self, const float *scores) noexcept nogil:
-        """The score of good partitions, on average; -inf where there are too few."""
+        """The mean of the groups' best scores; -inf if there are fewer partitions than groups."""
         cdef float largest[FARANN_SCORE_GROUPS]
         cdef float most
         cdef double total = 0.0
@@ -112,10 +112,10 @@ cdef class PartitionMeans:
 @cython.final
 @cython.no_gc
 cdef class PartitionSource(CodeSource):
-    """The partitions that queries choose, each for all that chose it.
+    """The probed partitions, each read once for all queries that probe it.
 
-    A query chooses those whose optimistic score reaches its present or predicted threshold. With
-    a budget it chooses the best that fit into the budget.
+    A query probes the partitions whose optimistic score reaches its current or predicted threshold;
+    with a budget the best of these that fit into the budget.
     """
 
     cdef PartitionMeans means
@@ -141,13 +141,13 @@ cdef class PartitionSource(CodeSource):
         free(self.probers)
 
     cdef void foresee(self) noexcept nogil:
-        """Predict thresholds, and choose by these."""
+        """Predict thresholds, and choose the partitions that reach them."""
         self.chosen = not isnan(self.beside)
         if self.chosen:
             self.choose(self.everyone, self.batch.n_queries, True)
 
     cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
-        """`all_rows`: others have them."""
+        """Choose partitions; with `all_rows` none, as `CodeSource` then scans their rows, too."""
         self.at = self.end = self.done = 0
         if all_rows:
             self.n_probes = 0
@@ -209,7 +209,7 @@ cdef class PartitionSource(CodeSource):
             c = self.entries[j].id
             size = self.means.partitions.starts[c + 1] - self.means.partitions.starts[c]
             if self.spent[i] + size > self.budget:
-                continue  # a smaller one may fit
+                continue  # a smaller partition may fit
             self.spent[i] += size
             self.probed[self.n_probes] = <int32_t>c
             self.n_probes += 1
@@ -250,7 +250,7 @@ cdef class PartitionSource(CodeSource):
         return False
 
     cdef void take_cell(self, int64_t cell) noexcept nogil:
-        """Go on with the first partition from one on that is probed, or with a query's probe."""
+        """Go on with the first probed partition from `cell` on; of a single query with a probe."""
         cdef int64_t n_cells = self.means.partitions.n_cells, c = -1
         if self.batch.n_queries > 1:
             while self.n_probes > 0 and cell < n_cells and self.heads[cell] == self.heads[cell + 1]:
@@ -281,7 +281,7 @@ cdef class PartitionSource(CodeSource):
 
 cdef CodeSource probed_partitions(PartitionMeans means, Collector collector, int64_t n_first,
                                   int64_t budget, double predicted):
-    """The partitions that queries choose.
+    """Make the source of probed partitions.
 
     `predicted`: deviations from the scores of good partitions to the k-th key, as predicted (see
     `surprises`); NaN: no prediction.
@@ -291,7 +291,7 @@ cdef CodeSource probed_partitions(PartitionMeans means, Collector collector, int
     source.set_up(means.batch, means.coded.codes)
     source.means, source.collector = means, collector
     source.n_first, source.budget = n_first, budget
-    # A budget is spent once, and no query may begin again.
+    # A failed prediction begins again, which would spend a budget twice.
     source.beside = predicted if budget == INT64_MAX else NAN
     source.everyone = <int64_t *>source.batch.scratch.allocate(3 * n + room + 2, sizeof(int64_t))
     source.spent, source.probe_ends = source.everyone + n, source.everyone + 2 * n
@@ -322,7 +322,7 @@ cdef places_of(Codes codes):
         places = np.repeat(np.array(of_panels, np.uint8), FARANN_CODE_PANEL)[:codes.n_filled]
         made = np.zeros(codes.n_rows, np.uint8)
         made[slots[slots >= 0]] = places[slots >= 0]
-        codes.places = made  # when it is whole: other threads may look
+        codes.places = made  # only once complete: other threads may read it
     return codes.places
 
 
@@ -380,7 +380,7 @@ cdef class LateSource(CodeSource):
         self.at = self.end = self.first
         self.done = self.n_late = 0
         if all_rows:
-            return  # others have them
+            return  # another source scans all rows
         self.lateness.tell()
         for i in range(self.batch.n_queries):
             if self.lateness.of_queries[i] > self.late:
@@ -409,9 +409,9 @@ cdef class LateSource(CodeSource):
 
 
 cdef CodeSource late_rows(Lateness lateness, double late, int64_t n_first):
-    """Rows that come later, for queries later than `late` in the first rows.
+    """Make the source of more rows, for queries with a lateness above `late` in the first rows.
 
-    Later limits grow with the root of the rows.
+    The limit grows with the root of the number of scanned rows.
     """
     cdef LateSource source = LateSource.__new__(LateSource)
     source.set_up(lateness.batch, lateness.coded.codes)

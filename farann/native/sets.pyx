@@ -1,7 +1,7 @@
 """Searches for the rows that are furthest from the nearest member of a set.
 
-A row's key over a set is its smallest key over the members. The key for any one of them bounds it
-from above, so whatever rules a row out for one of these rules it out for the set. Blocks of codes
+A row's key over a set is its smallest key over the members. The key for any one member bounds it
+from above, so a row that is ruled out for one member is ruled out for the set. Blocks of codes
 are scanned with the set's threshold: for all members, or for one after the other while many rows
 pass. Rows that pass get exact keys, member by member while they can still be an answer.
 """
@@ -23,10 +23,10 @@ from farann.native.sources cimport Block, CodeSource, RowSource, Source
 from farann.native.task cimport FEW_ROWS, Task
 
 cdef enum:
-    # Scans for further members end where fewer than 1/48 of the rows pass. An exact key takes 25 ns,
-    # a row of a scan .6: measured, 100,000 x 50.
+    # Scans for further members end once fewer than 1/48 of the rows pass: measured on 100,000 x 50,
+    # an exact key takes 25 ns, a row of a scan 0.6 ns.
     KEY_ROWS = 48
-    MET_BY_ALL = 1024  # first coded rows, scanned for all members: they tell which rules out most
+    MET_BY_ALL = 1024  # first coded rows, scanned for all members: they show which rules out most
 
 
 cdef struct MemberSet:
@@ -110,9 +110,9 @@ cdef class SetCollector(Collector):
                 self.sets[self.owners[i]].last_coded = i
 
     cdef bint are_raw(self, const MemberSet *members) noexcept nogil:
-        """Whether keys of a set are as they are in a search with its members as queries.
+        """Whether keys of a set are compared as they are, not divided by members' lengths.
 
-        Those of a single member always are, so that answers are those of `search_furthest`.
+        The keys of a single member always are, so that answers are those of `search_furthest`.
         """
         return self.raw or members.end - members.first == 1
 
@@ -163,7 +163,7 @@ cdef class SetCollector(Collector):
         self.score_kept(members, &self.batch.snapshot.segments[0], count, met)
 
     cdef void score_rows(self, MemberSet *members, const Segment *rows) noexcept nogil:
-        """Give rows exact keys alone."""
+        """Give exact keys to all rows that the set's filter allows."""
         cdef int64_t at, position, count = 0
         for at in range(rows.count):
             position = at if rows.positions == NULL else rows.positions[at]
@@ -308,7 +308,7 @@ cdef class SetLevel(Level):
         cdef farann_candidates passed
         cdef int64_t at, i, met = 0
         if members[0] != chosen.last_coded:
-            return  # that one is scanned for all of its set
+            return  # the whole set is scanned when its last coded member comes
         passed.count = -1
         for at in range(chosen.first, chosen.end):
             i = self.collector.order[at]
@@ -334,11 +334,11 @@ cdef class SetLevel(Level):
 
 @cython.no_gc
 cdef class SetBound(Bound):
-    """Sets that rows can still answer: for that they must be able to answer each member."""
+    """Rules out the members of sets of which one member rules the rows out."""
 
     cdef SetCollector collector
-    cdef NormBound norms    # None: norms bound nothing
-    cdef bint enough        # whether rows are searched just for sets that found too few
+    cdef NormBound norms    # None: there is no norm bound
+    cdef bint enough        # whether rows are scanned only if a set has found fewer than k
 
     @staticmethod
     cdef SetBound of(SetCollector collector, NormBound norms, bint enough):
@@ -435,7 +435,7 @@ cdef class SetSearch(Task):
             self.add_some(codes, n, codes.n_positions)
 
     cdef add_some(self, Codes codes, int64_t first, int64_t stop):
-        """Coded rows at some positions; all of a block are scored if tiles of members are."""
+        """Add coded rows at some positions; tiles of members score all rows of a block."""
         cdef CodeSource source = CodeSource.of(self.batch, codes)
         cdef NormBound norms = NormBound.of(self.coded) if lie_by_norm(self.batch, codes) else None
         cdef Level level

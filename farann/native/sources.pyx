@@ -17,9 +17,9 @@ cdef enum:
 @cython.no_gc  # references between parts form no cycles
 @cython.freelist(8)
 cdef class RowReader:
-    """Gives float32 rows where they lie, and others as float32, a block at a time.
+    """Reads blocks of rows: float32 rows where they are stored, others converted to float32.
 
-    A block is good until the next one is asked for.
+    A block is valid until the next one is read.
     """
 
     @staticmethod
@@ -72,7 +72,7 @@ cdef class RowReader:
 
     cdef int64_t keys_of(self, const int64_t *slots, int64_t n, const double *query,
                          double *keys) noexcept nogil:
-        """Write the exact keys of those of n slots whose rows are there; gives how many are.
+        """Write the exact keys of those of n slots whose rows are there; return how many are.
 
         Rows of the other segment begin a new call of the kernel: few slots follow one of the other.
         """
@@ -118,9 +118,9 @@ cdef class Source:
         """Give codes up for the rows that follow."""
 
     cdef Segment rows_of(self, Block *block) noexcept nogil:
-        """The rows of a block as they are kept, good until others are asked for.
+        """The rows of a block as they are stored, valid until the next call.
 
-        The block is made one of these rows: there may be fewer than it has positions.
+        `block` is changed to hold these rows: some of its positions may have none.
         """
         return Segment(NULL, 0, 0, NULL)
 
@@ -136,14 +136,14 @@ cdef class Source:
 
     @cython.final
     cdef bint go_on(self, int64_t n) noexcept nogil:
-        """Begin the next block behind n rows; False: there are none."""
+        """Count the n rows of a block as done, so that the next block begins after them."""
         self.at += n
         self.done += n
         return n > 0
 
     @cython.final
     cdef Segment rows_at(self, const Segment *segment, int64_t start, Block *block) noexcept nogil:
-        """Rows of a segment from `start` on, as many as the block has; how these become slots."""
+        """The block's rows of a segment, from `start` on; set how its rows become slots."""
         cdef Segment rows = segment[0]
         rows.count = block.n
         if rows.positions != NULL:
@@ -233,9 +233,9 @@ cdef class CodeSource(Source):
 
     @cython.final
     cdef bint take(self, Block *block) noexcept nogil:
-        """Note how the rows of a block become slots, and go on behind it.
+        """Set how the rows of a block become slots, and go on after the block.
 
-        It ends where rows after it are laid out otherwise, or relative to another mean.
+        It is cut where codes have another layout, or are relative to another mean.
         """
         if block.start < self.codes.n_hubs:
             block.n = min(block.n, self.codes.n_hubs - block.start)
@@ -267,8 +267,8 @@ cdef class CodeSource(Source):
 cdef class RestSource(Source):
     """Coded rows for which codes were given up, in the order of slots.
 
-    They are read one after the other, and rows with smaller ids come first: of equal ones these are
-    the answer.
+    They are read sequentially, and mostly by ascending id: of rows with equal keys those with
+    smaller ids are the answer.
     """
 
     cdef CodeSource before
@@ -333,7 +333,7 @@ cdef class RunSource(CodeSource):
         self.ends_early = self.ends is not None and not all_rows
 
     cdef void leave(self) noexcept nogil:
-        """The rows that follow are scored where they are, as each run has few."""
+        """Go on in the order of codes, as each run has few rows."""
 
     cdef bint next(self, Block *block, int64_t most) noexcept nogil:
         cdef bint begins = False
@@ -351,7 +351,7 @@ cdef class RunSource(CodeSource):
 
 
 cdef Source rest_behind(CodeSource before):
-    """The rows for which codes of a source were given up."""
+    """Make the source of the rows of another source for which codes were given up."""
     cdef RestSource source = RestSource.__new__(RestSource)
     source.batch, source.codes, source.before = before.batch, before.codes, before
     source.positions = <int64_t *>source.batch.scratch.allocate(
@@ -360,7 +360,7 @@ cdef Source rest_behind(CodeSource before):
 
 
 cdef CodeSource added_runs(QueryBatch batch, const int64_t[::1] ends):
-    """Runs of added rows, up to some positions of each where all queries have k rows."""
+    """Make the source of runs of added rows; `ends` holds until a query lacks k rows."""
     cdef RunSource source = RunSource.__new__(RunSource)
     cdef int64_t run
     source.set_up(batch, batch.snapshot.added)

@@ -102,7 +102,7 @@ class _FurthestRetrieval(Retrieval):
         return (scores, ids) if self.return_scores else ids
 
     def compute_output_spec(self, inputs: Any) -> Any:
-        """Shapes and types of what a call returns, without calling."""
+        """Shapes and types of the result of a call, without calling."""
         shape = (*inputs.shape[:-1], self.k)
         dtype = "int32"
         if self._ids is not None:

@@ -146,8 +146,8 @@ class Finding(NamedTuple):
 
 def diagnose(users: Int64Array, liked: BoolArray, said: dict[str, Float64Array],
              before: dict[str, float], chances: Float64Array | None) -> list[Finding]:
-    """Find what is wrong: by what each model says in the direction of its sign, NaN if nothing,
-    each one's AUC in the feedback of `fit`, and the ranker's chances."""
+    """Find faults of models and data, by each model's scores times its sign (NaN: no score), its
+    AUC in the feedback of `fit`, and the ranker's probabilities."""
     likes, every = int(liked.sum()), len(liked)
     if likes in (0, every):
         return [Finding("one kind", f"labels: all {every:,} are "

@@ -254,7 +254,7 @@ def graph_convolution(users: Int64Array, items: Int64Array, liked: BoolArray,
         slack = -expit(np.einsum("id,id->i", left[who], right[other] - right[what]))
         pairs = csr_matrix((np.concatenate([slack, -slack]),
                             (np.tile(who, 2), np.concatenate([what, other]))), shape)
-        # What is smoothed is linear and symmetric, so slopes are smoothed alike.
+        # Smoothing is linear and symmetric, so gradients are smoothed in the same way.
         adam.step(smoothed(pairs @ right, pairs.T @ left), penalty)
     left, right = smoothed(*parts)
     return left, right

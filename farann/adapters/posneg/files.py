@@ -20,7 +20,7 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 
 
 def write(path: str | os.PathLike[str], models: Models, learned: Learned) -> None:
-    """Write everything but what can be made again."""
+    """Write all parts of a ranker that can't be derived from others."""
     exposure = learned.exposure
     arrays: dict[str, npt.NDArray[Any]] = {
         "ids": ids.section(models.ids), "user_ids": ids.section(models.user_ids),

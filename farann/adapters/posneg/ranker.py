@@ -24,7 +24,7 @@ Trainer = Callable[[Any, Any, BoolArray], Sequence[SignedModel]]
 # Float64 numbers made at a time where scores are taken apart: 32 MiB.
 _BLOCK = 1 << 22
 _FOLDS = 5  # by default
-_MOST_EXPOSURE = 1e9  # with more, float32 doesn't tell the log-odds of being shown apart
+_MOST_EXPOSURE = 1e9  # above it float32 can't distinguish log-odds of being shown
 
 
 class FusionHits(Result):
@@ -192,7 +192,7 @@ class FusionRanker:
         liked = _likes(labels, who, what)
         weight = _weights(sample_weight, len(who))
         each, preference = checks.to_int("unseen", unseen, 0, 1000), _preference(exposure)
-        # A stream of its own, lest folds go by what made the log with the same seed.
+        # A stream of its own: folds must not depend on draws that made the log with the same seed.
         random = np.random.default_rng([checks.to_seed(seed, rng), _FOLDS])
         folds = _folds(cv, len(who), random)
         final = self._models or self._trained(who, what, liked, None)

@@ -22,7 +22,7 @@ _SWAPPED = 0.48
 
 
 class Feedback(NamedTuple):
-    """Held-out labels in numbers of users and items, and what is said of them; (n,) each."""
+    """Held-out labels by numbers of users and items, with features of the pairs; (n,) each."""
 
     users: Int64Array
     items: Int64Array
@@ -35,7 +35,7 @@ class Feedback(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Users and items that they were not shown, and what models say of them."""
+    """Users and items that they were not shown, with the models' scores of them."""
 
     users: Int64Array
     items: Int64Array
@@ -65,7 +65,7 @@ class ModelReport(NamedTuple):
 
 
 class Exposure(NamedTuple):
-    """Log-odds of being shown: weights of models, what items add, and how much a like counts."""
+    """Log-odds of being shown: weights of models, terms of items, and the weight of a like."""
 
     weights: Float64Array
     items: Float64Array
@@ -75,18 +75,18 @@ class Exposure(NamedTuple):
 class Learned(NamedTuple):
     """The result of `fit`."""
 
-    centers: Float64Array  # (n_models,): mean scores, for what a model lacks
+    centers: Float64Array  # (n_models,): mean scores, used where a model has none
     weights: Float64Array  # (n_models,)
     intercept: float  # log-odds of a like where all scores are their means
     record: Float64Array  # (n_items,): the items' own log-odds of a like, shrunk
-    items: Float64Array  # (n_items,): what items add to log-odds, by their record and lengths
-    users: Float64Array  # (n_users,): what users add
+    items: Float64Array  # (n_items,): terms of items in log-odds, by their record and lengths
+    users: Float64Array  # (n_users,): terms of users
     exposure: Exposure | None
     reports: tuple[ModelReport, ...]
 
     def log_odds(self, similar: Float64Array, users: Int64Array, items: Int64Array
                  ) -> Float64Array:
-        """Log-odds of a like of pairs, (n,), by what models say of them, NaN if nothing."""
+        """Log-odds of a like of pairs, (n,), by the models' scores, NaN where there is none."""
         scores = np.where(np.isnan(similar), 0.0, similar - self.centers)
         found: Float64Array = scores @ self.weights + self.items[items] + self.users[users]
         return found + self.intercept
@@ -142,7 +142,7 @@ def learn(models: Models, feedback: Feedback, record: Float64Array, unseen: Pair
     scores = np.nan_to_num(feedback.similar - centers)
     about = np.column_stack([feedback.record, feedback.lengths])
     of_items = np.column_stack([record, models.log_lengths()])
-    # What is known of items costs AUC on some data, so each choice is tried on held-out users.
+    # Features of items cost AUC on some data, so each choice is tried on held-out users.
     nothing, just_record = np.zeros((2, about.shape[1]), np.bool_)
     just_record[0] = True
     choices = [~nothing, just_record, ~just_record, nothing]
@@ -199,7 +199,7 @@ def _checked_auc(name: str, sign: int | str, feedback: Feedback, m: int, weight:
         return float("nan")
     auc = metrics.mean_interval(metrics.auc_by_user(
         feedback.group[known], feedback.liked[known], direction * similar[known]), samples=500)
-    # By itself it may say the opposite: models of clicks and of passes grow with what is shown.
+    # A model alone may rank the other way: scores of clicks and of passes grow with exposure.
     if auc.high < _SWAPPED and direction * weight < 0:
         raise ValueError(
             f"models: {name!r} has sign {sign!r}, but speaks against its sign by itself (AUC "

@@ -90,8 +90,8 @@ def record_of(storage: Storage, shard: int) -> ShardRecord | None:
 
 def build_shard(uri: str, shard: int, feed: Callable[[], Iterable[Any]], plan: Plan,
                 sample: Float32Array | None, threads: int | None = None) -> ShardRecord:
-    """Build a shard of what `feed` gives, blocks of rows, ids and groups, and write it and its
-    record, if it isn't there. Rows lie in a local file meanwhile, and are mapped."""
+    """Build a shard from the blocks of rows, ids and groups of `feed`, and write it and its record,
+    if it isn't there. Meanwhile rows are in a local file, which is mapped."""
     storage = Storage(uri)
     if known := record_of(storage, shard):
         return known
@@ -122,9 +122,9 @@ def build_shard(uri: str, shard: int, feed: Callable[[], Iterable[Any]], plan: P
 
 def finish(uri: str, plan: Plan, records: list[ShardRecord],
            sample: Float32Array | None) -> Manifest:
-    """Write what all shards share, the manifest last."""
+    """Write the files that all shards share, the manifest last."""
     storage = Storage(uri)
-    # What builds leave for tuning, as the order of rows suits the others; or some rows of shards.
+    # Queries that builds leave for tuning, as the others order the rows; or else rows of shards.
     sample = sample[::4] if sample is not None else np.concatenate([
         storage.read_rows(_file_of(shard, "sample.npy")) for shard in range(len(records))])
     storage.write_rows(SAMPLE_FILE, sample)

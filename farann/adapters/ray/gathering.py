@@ -352,7 +352,7 @@ class Gathering(ABC):
         return vectors[0] if array.ndim == len(vectors) == 1 else vectors
 
     def _asked(self, queries: Any, ids: Any, exclude: Any) -> tuple[Float32Array, Any]:
-        """Queries as vectors, or the rows of some ids, and what to exclude: these rows, too."""
+        """Queries as vectors, or the rows of some ids, and ids to exclude: these rows, too."""
         check_one("queries", queries, ids)
         if ids is None:
             return self._vectors("queries", queries), exclude
@@ -363,7 +363,7 @@ class Gathering(ABC):
         return rows, _excluding(exclude, [[id] for id in own])
 
     def _asked_sets(self, sets: Any, ids: Any, exclude: Any) -> tuple[list[Float32Array], Any]:
-        """Sets of vectors, or of the rows of some ids, and what to exclude: these rows, too."""
+        """Sets of vectors, or of the rows of some ids, and ids to exclude: these rows, too."""
         check_one("sets", sets, ids)
         if ids is None:
             found = to_sets("sets", sets, self.manifest.dim, normalized=self._traits.normalized)

@@ -47,7 +47,7 @@ class Selecting(Gathering):
         k = checks.to_int("k", k, 1)
         given, exclude = self._asked(queries, ids, exclude)
         vectors = np.atleast_2d(given)
-        # An index without rows refuses what is wrong with the others.
+        # An index without rows checks the other arguments.
         self._few_rows().search_mmr(vectors[:1], 1, diversity=diversity, candidates=candidates)
         hits = no_hits(len(vectors), k)
         if self._strings:
@@ -279,7 +279,7 @@ def _without(only: dict[str, Any], full: set[Any]) -> dict[str, Any]:
 
 def _picks(index: Index, parts: list[Any],
            full: set[Any]) -> Iterator[tuple[Any, Float32Array, float, Any]]:
-    """Ids, rows, keys and groups of the best of what shards propose, until another row may be next.
+    """Ids, rows, keys and groups of the best proposed rows, until another row may be next.
 
     Rows of groups that are full by then are passed over."""
     ids, keys, orders, rows, labels = _joined(parts)
@@ -299,7 +299,7 @@ def _picks(index: Index, parts: list[Any],
 
 
 def _joined(parts: list[Any]) -> Any:
-    """Ids, keys, orders, rows and groups of what shards found, one behind the other."""
+    """Ids, keys, orders, rows and groups that shards found, concatenated."""
     found = [(hits.ids[hits.found], hits.keys[hits.found], *others) for hits, *others in parts]
     return map(np.concatenate, zip(*found, strict=True))
 

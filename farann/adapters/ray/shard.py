@@ -55,7 +55,7 @@ class Change(NamedTuple):
 
     @classmethod
     def from_bytes(cls, content: bytes, number: int) -> Change:
-        """Read it again; FormatError for what isn't the change with this number."""
+        """Read a change; FormatError if it isn't the one with this number."""
         fields, arrays = read_bytes(content)
         wanted = {"add": {"ids", "rows"}, "remove": {"ids"}}.get(fields.get("kind", ""))
         if fields.get("change") != number or arrays.keys() - {"groups", "shards"} != wanted:
@@ -192,7 +192,7 @@ class Shard:
         return search(queries, **options, threads=self._threads, return_keys=True)
 
     def forget_tuning(self) -> None:
-        """Measure again what a recall takes, as there is another sample."""
+        """Drop measured tables, as there is another sample."""
         self._tuned.clear()
 
     def search_with_rows(self, kind: str, queries: Any, options: dict[str, Any]) -> tuple[Any, ...]:
@@ -204,8 +204,8 @@ class Shard:
 
     def near(self, rows: Float32Array, radius: float, most: int,
              only: dict[str, Any]) -> tuple[RangeHits, bool]:
-        """Rows within a radius of some others, with keys: all, or with `most` about so many for
-        each; and whether there may be more."""
+        """Rows within a radius of some others, with keys: all, or about `most` for each row; and
+        whether there may be more."""
         given = Filtering(allowed=self._index.filter(**only) if only else None)
         hits = in_range(self._index._live, rows, radius, None, given, self._threads, True, False,
                         nearest=True, most=most)
@@ -231,8 +231,8 @@ class Shard:
         return total, [(int(orders.min()), ids[orders.argmin()])] if len(ids) else []
 
     def next_mmr(self, queries: Any, picked: IdArray, rows: Any, options: Any) -> tuple[Any, ...]:
-        """For each query the best row after some picks by maximal marginal relevance: ids, what
-        shards are compared by, and rows, of zeros where there is none."""
+        """For each query the best row after some picks by maximal marginal relevance: ids, values
+        that shards are compared by, and rows, of zeros where there is none."""
         ids, found = next_by_mmr(self._index._live, queries, picked, rows, threads=self._threads,
                                  **options)
         there, rows = found.ids[:, 0] >= 0, np.zeros_like(queries)
@@ -264,6 +264,6 @@ class Shard:
         return sum(record.rows for record in before) + self._numbers_of(ids)
 
     def _numbers_of(self, ids: IdArray) -> Int64Array:
-        """Integers, or what the index has in the place of strings."""
+        """Integer ids, or the index's numbers of string ids."""
         texts = packed("ids", ids.tolist()) if ids.dtype == object else ids
         return numbers(self._index._live.store, texts)

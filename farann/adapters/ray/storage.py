@@ -317,7 +317,7 @@ class SharedTunings:
         self.forget()
 
     def forget(self) -> None:
-        """Read again what others may have measured since."""
+        """Drop cached tables, as others may have measured new ones."""
         self._known.clear()
 
     def _read(self, name: str, digest: str) -> SharedTuning | None:

@@ -115,7 +115,7 @@ class StreamingFurthest(FurthestTopK):
         self._candidates: tf.data.Dataset | None = None
 
     def index(self, candidates: Any, identifiers: Any = None) -> StreamingFurthest:
-        """Refused: what is in memory is for the other layers, a dataset for the other method."""
+        """Refused: tensors in memory are for the other layers, a dataset for the other method."""
         raise NotImplementedError(
             "StreamingFurthest takes datasets: call index_from_dataset. For tensors in memory "
             "there are Furthest and BruteForceFurthest")

@@ -73,7 +73,7 @@ class BruteForceFusion(IndexedTopK):
         self._compile()
 
     def index(self, candidates: Any, identifiers: Any = None) -> BruteForceFusion:
-        """Refused: candidates come with a ranker, which says what scores of its models mean."""
+        """Refused: candidates come with a ranker, which calibrates the scores of its models."""
         raise NotImplementedError("BruteForceFusion takes rankers: call index_ranker")
 
     def index_ranker(self, ranker: FusionRanker, identifiers: Any = None, *, among: str = "all",
@@ -132,7 +132,7 @@ class BruteForceFusion(IndexedTopK):
         models, asked = self.query_models, self.query_with_exclusions
         if models is not None and _share_layers(models):
             self.query_models = [models[0], *map(_copied, models[1:])]
-            self._compile()  # what was compiled holds on to the models there were
+            self._compile()  # the compiled functions refer to the old models
         try:
             super().save(*args, **options)
         finally:

@@ -14,7 +14,7 @@ from farann.adapters import id_arrays
 from farann.adapters.tfrs.top_k import NOT_INDEXED, FurthestTopK, Tensor
 from farann.contract import checks
 
-# What a layer keeps beside its identifiers: arrays or tensors by name.
+# The state of a layer beside its identifiers: arrays or tensors by name.
 State = Mapping[str, Any]
 
 
@@ -173,7 +173,7 @@ def to_rows(name: str, candidates: Any, metric: str) -> Float32Array:
 
 
 def check_dataset(candidates: Any, n_models: int = 1) -> None:
-    """Refuse what is no dataset of candidates; only those of one model may lack identifiers."""
+    """Refuse values that are no dataset of candidates; those of one model may lack identifiers."""
     expected = "candidates: expected a dataset of batches of " + (
         "embeddings, or of pairs (identifiers, embeddings)" if n_models == 1
         else "(identifiers, positive embeddings, negative embeddings)")

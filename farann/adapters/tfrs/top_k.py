@@ -20,14 +20,14 @@ NOT_INDEXED = "The `index` method must be called first to create the retrieval i
 
 
 class FurthestTopK(TopK):
-    """Base of the furthest layers: a `TopK` whose scores are larger for what is further.
+    """Base of the furthest layers: a `TopK` whose scores are larger for further candidates.
 
     Subclasses say in `_retrieve` how the k furthest candidates are found.
     """
 
     # Why plain TensorFlow can't save the layer, if it can't; Keras restores it from its config.
     _CANT_BE_EXPORTED: str | None = None
-    # The attributes that turn what the layer is called with into embeddings: models, or lists.
+    # The attributes that turn the layer's inputs into embeddings: models, or lists.
     _MODELS: tuple[str, ...] = ("query_model",)
 
     def __init__(self, query_model: Any, k: int, metric: str, name: str | None) -> None:
