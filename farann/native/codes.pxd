@@ -21,8 +21,7 @@ cdef class Transform:
 
 
 cdef class Codes:
-    cdef const uint8_t[:, ::1] panels, low_nibbles, whole
-    cdef const float[::1] inv_scale, low_nibble_norm, squares, whole_inv_scale, whole_squares
+    cdef object arrays  # keeps the memory of codes alive
     cdef const int32_t[::1] slots
     cdef Transform transform
     cdef Projection pca_filter  # or None
@@ -43,6 +42,7 @@ cdef class Codes:
     cdef readonly bint high_nibbles_first
     cdef public bint whole_codes_first  # for single exact queries; else by size
     cdef int64_t n_rows, n_positions, n_coded, dim, groups
+    cdef int64_t row_bytes  # of what is scanned of a row in panels
     cdef readonly int64_t n_filled  # positions up to the last that has a row
     cdef int64_t n_leading  # positions before the first that is empty
     cdef object places  # see `places_of`
@@ -50,8 +50,7 @@ cdef class Codes:
 
 cdef class Partitions:
     cdef const int64_t[::1] starts
-    cdef const uint8_t[:, ::1] panels
-    cdef const float[::1] weights, squares
+    cdef object arrays  # keeps their memory alive
     cdef farann_coded_rows coded
     cdef farann_code_bounds bounds
     cdef const double[::1] deviations  # of keys in a cell, for a query vector of length 1

@@ -220,31 +220,21 @@ cdef class Codes:
     """
 
     def __init__(self, int64_t n_rows, int64_t dim, arrays, bint in_runs=False):
-        cdef int64_t n
-        if (arrays.panels is None or arrays.inv_scale is None or arrays.signs is None
-                or arrays.outliers is None):
-            raise TypeError("codes need panels, inv_scale, signs and outliers")
+        cdef int64_t n = len(arrays.panels)
+        self.arrays = arrays  # the pointers to codes point into these
         self.transform = Transform(arrays.signs, arrays.pca_axes)
-        self.panels, self.low_nibbles, self.whole = arrays.panels, arrays.low_nibbles, arrays.whole
-        self.inv_scale, self.low_nibble_norm = arrays.inv_scale, arrays.low_nibble_norm
-        self.squares, self.whole_inv_scale = arrays.squares, arrays.whole_inv_scale
-        self.whole_squares = arrays.whole_squares
         self.slots, self.outliers = arrays.slots, arrays.outliers
         self.has_pca_filter = arrays.pca_filter is not None
         self.whole_codes_first = arrays.whole_codes_first
-        self.int4_alone = self.low_nibbles is None and not self.has_pca_filter
-        self.n_rows, self.n_positions, self.dim = n_rows, self.panels.shape[0], dim
+        self.int4_alone = arrays.low_nibbles is None and not self.has_pca_filter
+        self.n_rows, self.n_positions, self.dim = n_rows, n, dim
         self.n_coded = self.transform.signs.shape[1]
         self.groups = (self.n_coded + FARANN_CODE_GROUP - 1) // FARANN_CODE_GROUP
-        n = self.n_positions
-        if (n_rows < 1 or n < 1 or n % FARANN_CODE_PANEL
-                or self.inv_scale.shape[0] * FARANN_CODE_PANEL != n
-                or self.transform.dim != dim
-                or (self.slots is not None and self.slots.shape[0] != n)
+        if (n_rows < 1 or n < 1 or n % FARANN_CODE_PANEL or self.transform.dim != dim
                 or (self.slots is None and (n < n_rows or self.outliers.shape[0]))):
-            raise ValueError("panels, inv_scale, signs and slots must fit together")
-        take_slots(self)
+            raise ValueError("panels, signs and slots must fit together")
         take_scanned(self, arrays)
+        take_slots(self)
         take_norms(self, arrays, in_runs)
         self.bounds, self.refined = self.scan_bounds, self.scanned
         if self.has_pca_filter:
@@ -280,42 +270,57 @@ cdef take_slots(Codes codes):
 
 cdef take_scanned(Codes codes, arrays):
     """The codes to scan: nibbles of all coordinates, or codes along a PCA filter."""
-    cdef int64_t n = codes.n_positions, parts = code_pairs(codes.groups)
-    cdef bint has_lower = codes.low_nibbles is not None
-    # A single query is bound by memory: it reads the high nibbles before the low ones.
-    codes.high_nibbles_first = (has_lower and codes.n_coded <= MOST_HALVED
-                                and n * codes.panels.shape[1] > CACHED_BYTES)
+    cdef int64_t n = codes.n_positions, parts = code_pairs(codes.groups), dim = codes.n_coded
+    of_panels = (n // FARANN_CODE_PANEL,)
+    needed = {"inv_scale": of_panels}
+    optional = {"squares": (n,), "slots": (n,), "whole_squares": (n,), "max_norm": of_panels,
+                "max_along": of_panels}
     codes.scanned.groups = codes.groups
     if codes.has_pca_filter:
         codes.pca_filter = Projection(arrays.pca_filter, codes.dim, "pca_filter")
+        dim = codes.pca_filter.n
         # The last group holds the norm of the rest.
-        parts = (codes.pca_filter.n - 1) // FARANN_CODE_GROUP + 2
-        codes.scanned.groups = parts
-        if (codes.low_nibble_norm is not None or has_lower or codes.whole is None
-                or codes.whole.shape[0] != n
-                or codes.whole.shape[1] != codes.groups * FARANN_CODE_GROUP
-                or codes.whole_inv_scale is None or codes.whole_inv_scale.shape[0] != n):
-            raise ValueError("whole must hold all coordinates of all positions")
-    elif (codes.low_nibble_norm is None
-          or codes.low_nibble_norm.shape[0] != codes.inv_scale.shape[0]):
-        raise ValueError("each panel needs a norm of its low nibbles")
+        parts = codes.scanned.groups = (dim - 1) // FARANN_CODE_GROUP + 2
+        needed["whole"], needed["whole_inv_scale"] = (n, codes.groups * FARANN_CODE_GROUP), (n,)
+        optional["low_nibbles"] = optional["low_nibble_norm"] = None
     else:
-        largest_of(codes.low_nibble_norm, "the norm of low nibbles")
-        codes.scanned.low_nibble_norm = &codes.low_nibble_norm[0]
-    if codes.panels.shape[1] != parts * FARANN_CODE_GROUP or (
-            has_lower and (codes.low_nibbles.shape[0] != n
-                           or codes.low_nibbles.shape[1] != codes.panels.shape[1])):
-        raise ValueError("panels must hold the coordinates that are scanned")
-    codes.scanned.panels, codes.scanned.inv_scales = &codes.panels[0, 0], &codes.inv_scale[0]
-    if has_lower:
-        codes.scanned.low_nibbles = &codes.low_nibbles[0, 0]
-    codes.scan_bounds = bounds_of(
-        arrays.bounds, arrays.inv_scale, arrays.squares, n,
-        codes.pca_filter.n if codes.has_pca_filter else codes.n_coded)
+        needed["low_nibble_norm"] = of_panels
+        optional["low_nibbles"] = (n, parts * FARANN_CODE_GROUP)
+    codes.row_bytes = parts * FARANN_CODE_GROUP
+    needed["panels"] = (n, codes.row_bytes)
+    check_shapes(arrays, needed, optional)
+    if arrays.low_nibble_norm is not None:
+        largest_of(arrays.low_nibble_norm, "the norm of low nibbles")
+    # A single query is bound by memory: it reads the high nibbles before the low ones.
+    codes.high_nibbles_first = (arrays.low_nibbles is not None and codes.n_coded <= MOST_HALVED
+                                and n * codes.row_bytes > CACHED_BYTES)
+    codes.scanned = farann_coded_rows(
+        bytes_of(arrays.panels), bytes_of(arrays.low_nibbles), NULL, floats_of(arrays.inv_scale),
+        floats_of(arrays.low_nibble_norm), floats_of(arrays.squares), codes.scanned.groups)
+    codes.scan_bounds = bounds_of(arrays.bounds, arrays.inv_scale, arrays.squares, dim)
     if codes.has_pca_filter != (codes.scan_bounds.rest_unit > 0.0):
         raise ValueError("the rest has a unit, if there is one")
-    if codes.squares is not None:
-        codes.scanned.squares = &codes.squares[0]
+
+
+cdef check_shapes(arrays, dict needed, dict optional):
+    """Refuse arrays of other shapes; those that are optional may be None."""
+    for name, shape in {**needed, **optional}.items():
+        array = getattr(arrays, name)
+        found = None if array is None else array.shape
+        if found != shape and (name in needed or found is not None):
+            raise ValueError(f"{name}: expected shape {shape}, got {found}")
+
+
+cdef const uint8_t *bytes_of(const uint8_t[:, ::1] array) noexcept:
+    if array is None:
+        return NULL
+    return &array[0, 0]
+
+
+cdef const float *floats_of(const float[::1] array) noexcept:
+    if array is None:
+        return NULL
+    return &array[0]
 
 
 cdef take_norms(Codes codes, arrays, bint in_runs):
@@ -323,12 +328,10 @@ cdef take_norms(Codes codes, arrays, bint in_runs):
     longest, lead, along = arrays.max_norm, arrays.mean_query_direction, arrays.max_along
     codes.max_norm = codes.max_along = codes.mean_query_direction = None
     if longest is not None:
-        if longest.shape != (codes.inv_scale.shape[0],):
-            raise ValueError("max_norm must have the longest row of each panel")
         largest_of(longest, "lengths")
         codes.max_norm = most_from_each_on(longest, in_runs)
     if lead is not None or along is not None:
-        if longest is None or lead is None or along is None or along.shape != longest.shape:
+        if longest is None or lead is None or along is None:
             raise ValueError("mean_query_direction and max_along go together, beside max_norm: "
                              "pass both or neither")
         if not np.isfinite(along).all():
@@ -342,25 +345,24 @@ cdef take_norms(Codes codes, arrays, bint in_runs):
 cdef take_whole(Codes codes, arrays):
     """Beside a PCA filter: codes of all coordinates."""
     codes.bounds = bounds_of(arrays.whole_bounds, arrays.whole_inv_scale, arrays.whole_squares,
-                             codes.n_positions, codes.n_coded)
-    if codes.bounds.rest_unit > 0.0 or (codes.squares is None) != (codes.whole_squares is None):
+                             codes.n_coded)
+    if codes.bounds.rest_unit > 0.0 or (arrays.squares is None) != (arrays.whole_squares is None):
         raise ValueError("whole codes have no rest, and squares as panels have")
-    codes.refined = farann_coded_rows(NULL, NULL, &codes.whole[0, 0], &codes.whole_inv_scale[0],
-                                      NULL, NULL, codes.groups)
-    if codes.whole_squares is not None:
-        codes.refined.squares = &codes.whole_squares[0]
-    take_hubs(codes)
+    codes.refined = farann_coded_rows(
+        NULL, NULL, bytes_of(arrays.whole), floats_of(arrays.whole_inv_scale), NULL,
+        floats_of(arrays.whole_squares), codes.groups)
+    take_hubs(codes, arrays)
 
 
-cdef take_hubs(Codes codes):
+cdef take_hubs(Codes codes, arrays):
     """Copy the whole codes of the first rows into panels: every query scans these."""
     cdef int64_t n = min(whole_panels(HUB_ROWS), codes.n_positions)
-    weights = np.asarray(codes.whole_inv_scale).reshape(-1, FARANN_CODE_PANEL)
+    weights = arrays.whole_inv_scale.reshape(-1, FARANN_CODE_PANEL)
     if (weights != weights[:, :1]).any():
         raise ValueError("whole codes of a panel must have one scale")
     codes.hub_weights = np.ascontiguousarray(weights[:n // FARANN_CODE_PANEL, 0])
     codes.hub_panels = np.empty((n, codes.groups * FARANN_CODE_GROUP), np.uint8)
-    pack_codes(codes.whole[:n], np.arange(n), False, codes.hub_panels, None)
+    pack_codes(arrays.whole[:n], np.arange(n), False, codes.hub_panels, None)
     codes.hubs = farann_coded_rows(&codes.hub_panels[0, 0], NULL, NULL, &codes.hub_weights[0],
                                    NULL, codes.refined.squares, codes.groups)
     codes.n_hubs = n
@@ -373,7 +375,7 @@ cdef most_from_each_on(values, bint in_runs):
     return np.maximum.accumulate(values[::-1].astype(np.float64))[::-1].copy()
 
 
-cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t dim) except *:
+cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t dim) except *:
     """Error bounds of n coded rows, from their weights and squares."""
     cdef farann_code_bounds result
     inv_scale = np.asarray(inv_scale)
@@ -385,8 +387,6 @@ cdef farann_code_bounds bounds_of(bounds, inv_scale, squares, int64_t n, int64_t
     result.scale, result.largest_threshold = 1.0 / smallest, 2.0**29 / largest
     result.largest_square = 0.0
     if squares is not None:
-        if len(squares) != n:
-            raise ValueError("there must be a square for each position")
         # Positive even where all rows are zero: 0 would mean that there are no squares.
         result.largest_square = max(largest_of(squares, "squares"), 1e-37)
     result.dim, result.noise = dim, 1.0
@@ -420,43 +420,34 @@ cdef class Partitions:
     """
 
     def __init__(self, int64_t n_coded, int64_t n_positions, arrays):
-        cdef int64_t i, n, groups = (n_coded - 1) // FARANN_CODE_GROUP + 2
-        cdef double unit = arrays.step
-        cdef const int64_t[::1] starts = arrays.starts
-        cdef const uint8_t[:, ::1] panels = arrays.panels
-        cdef const float[::1] weights = arrays.inv_scale
-        squares = arrays.squares
-        if starts is None or panels is None or weights is None:
-            raise TypeError("partitions need starts, panels and weights")
-        n = panels.shape[0]
-        self.n_cells, self.n_padded = starts.shape[0] - 1, n
-        self.starts, self.panels, self.weights, self.squares = starts, panels, weights, squares
-        self.relative = arrays.relative
-        if (self.n_cells < 1 or n != whole_panels(self.n_cells)
-                or weights.shape[0] * FARANN_CODE_PANEL != n
-                or panels.shape[1] != groups * FARANN_CODE_GROUP):
-            raise ValueError("starts, panels and weights must fit together")
-        for i in range(self.n_cells + 1):
-            if not (starts[i - 1] if i else 0) <= starts[i] <= n_positions or (
-                    starts[i] % FARANN_CODE_PANEL):
-                raise ValueError("starts must be ascending positions of whole panels")
-        self.bounds = bounds_of((0.0, 0.0, 0.0, 0.0, unit, 0.0, 0.0, 0.0), weights, squares,
-                                n, n_coded)
+        cdef int64_t n, groups = (n_coded - 1) // FARANN_CODE_GROUP + 2
+        starts, weights = np.asarray(arrays.starts), np.asarray(arrays.inv_scale)
+        self.arrays, self.starts, self.relative = arrays, arrays.starts, arrays.relative
+        self.n_cells = len(starts) - 1
+        self.n_padded = n = whole_panels(self.n_cells)
+        if self.n_cells < 1 or (starts % FARANN_CODE_PANEL).any() or not (
+                0 <= starts[0] and starts[self.n_cells] <= n_positions
+                and (starts[1:] >= starts[:self.n_cells]).all()):
+            raise ValueError("starts must be ascending positions of whole panels")
+        check_shapes(arrays, {"panels": (n, groups * FARANN_CODE_GROUP),
+                              "inv_scale": (n // FARANN_CODE_PANEL,)}, {"squares": (n,)})
+        self.coded = farann_coded_rows(bytes_of(arrays.panels), NULL, NULL,
+                                       floats_of(arrays.inv_scale), NULL,
+                                       floats_of(arrays.squares), groups)
+        self.bounds = bounds_of((0.0, 0.0, 0.0, 0.0, arrays.step, 0.0, 0.0, 0.0), weights,
+                                arrays.squares, n_coded)
         if not self.bounds.rest_unit > 0.0:
             raise ValueError("deviations must have a unit")
-        coded = np.asarray(panels).reshape(-1, groups, FARANN_CODE_PANEL, FARANN_CODE_GROUP)
+        coded = arrays.panels.reshape(-1, groups, FARANN_CODE_PANEL, FARANN_CODE_GROUP)
         with np.errstate(over="ignore", invalid="ignore"):
             deviations = (coded[:, -1, :, 0] - 128.0) * (
-                unit / np.asarray(weights, np.float64)[:, None])
+                arrays.step / weights.astype(np.float64)[:, None])
             self.deviations = deviations.ravel()
             total = float(deviations.ravel()[:self.n_cells].sum())
         if not fabs(total) < INFINITY:
             raise ValueError("deviations must be finite")
         if self.relative and not self.bounds.scale < LARGEST_SCALE:
             raise ValueError("means must be those of rows that have codes")
-        self.coded = farann_coded_rows(&panels[0, 0], NULL, NULL, &weights[0], NULL, NULL, groups)
-        if self.squares is not None:
-            self.coded.squares = &self.squares[0]
 
     cdef int64_t begun(self, int64_t position) noexcept nogil:
         """The number of `starts` at or before a position: one more than its cell."""
@@ -483,10 +474,11 @@ cdef class Partitions:
         cdef const uint8_t *codes
         if not 0 <= cell < self.n_cells:
             return 0.0
-        codes = &self.panels[cell // FARANN_CODE_PANEL * FARANN_CODE_PANEL, 0] + (
-            cell % FARANN_CODE_PANEL * FARANN_CODE_GROUP)
+        codes = self.coded.panels + FARANN_CODE_GROUP * (
+            cell // FARANN_CODE_PANEL * FARANN_CODE_PANEL * self.coded.groups
+            + cell % FARANN_CODE_PANEL)
         for g in range(self.coded.groups - 1):  # the last is the deviation
             for j in range(FARANN_CODE_GROUP):
                 mean[g * FARANN_CODE_GROUP + j] = <int8_t>(
                     <int>codes[g * FARANN_CODE_PANEL * FARANN_CODE_GROUP + j] - 128)
-        return 1.0 / self.weights[cell // FARANN_CODE_PANEL]
+        return 1.0 / self.coded.inv_scales[cell // FARANN_CODE_PANEL]

@@ -98,9 +98,9 @@ cdef class CodeLevel(Level):
         cdef int64_t of_square = 0 if codes.scanned.squares == NULL else sizeof(float)
         self.batch, self.coded, self.codes = coded.batch, coded, codes
         self.most, self.usual = most, code_rows_of(codes)
-        self.high_bytes = self.whole_bytes = codes.panels.shape[1] + of_square
+        self.high_bytes = self.whole_bytes = codes.row_bytes + of_square
         if codes.scanned.low_nibbles != NULL:
-            self.whole_bytes += codes.panels.shape[1]
+            self.whole_bytes += codes.row_bytes
         self.first_judged = INT64_MAX
         # A PCA filter alone lets many rows pass, and with a large k more rows have close scores.
         if width > 1 and not codes.has_pca_filter and self.batch.k <= MOST_FOR_KEYS:
@@ -109,7 +109,7 @@ cdef class CodeLevel(Level):
             self.few_allowed = MOST_ALLOWED_FOR_ONE if width == 1 else MOST_ALLOWED
         self.passing = <Passing *>self.batch.scratch.allocate(self.batch.n_queries, sizeof(Passing))
         self.thresholds.sign, self.nothing_passes = self.batch.sign, farann_pass_threshold_none()
-        if (uses(JOINED_NIBBLES) and codes.low_nibbles is not None
+        if (uses(JOINED_NIBBLES) and codes.scanned.low_nibbles != NULL
                 and n_tiles > self.batch.kernels.few_tiles and width > 1):
             self.joined = <uint8_t *>self.batch.scratch.allocate(
                 self.usual, codes.groups * FARANN_CODE_GROUP, False)
@@ -136,10 +136,10 @@ cdef class CodeLevel(Level):
         farann_ahead_finish(&self.ahead)
         if block.next_n and uses(ASKING_AHEAD):
             ask_for(self, block, n_members)
-        take_rows(self, rows, block.start, self.codes.panels.shape[1])
+        take_rows(self, rows, block.start, self.codes.row_bytes)
         if rows.low_nibbles == NULL:
             return
-        self.rows.low_nibbles += block.start * self.codes.panels.shape[1]
+        self.rows.low_nibbles += block.start * self.codes.row_bytes
         if self.joined != NULL and n_members > self.batch.kernels.few_tiles * self.coded.width:
             self.batch.kernels.join_codes_i8(&self.rows, block.n, self.joined)
             self.rows.panels, self.rows.low_nibbles = self.joined, NULL
@@ -209,7 +209,7 @@ cdef void ask_for(CodeLevel level, const Block *block, int64_t n_members) noexce
     """Prefetch the next block, which lies elsewhere, while this one is scanned."""
     cdef const int32_t *slots = NULL
     cdef int64_t width = level.coded.width, tiles = (n_members + width - 1) // width
-    cdef int64_t panel_bytes = FARANN_CODE_PANEL * level.codes.panels.shape[1]
+    cdef int64_t panel_bytes = FARANN_CODE_PANEL * level.codes.row_bytes
     cdef int64_t steps = max(block.n // level.batch.kernels.step_rows, 1) * tiles
     if width == 1:
         farann_ask_for(&level.codes.scanned, panel_bytes, block.next_start, block.next_n)
@@ -491,7 +491,7 @@ cdef Level whole_level_of(CodedQueries coded, int64_t most, int64_t n_scored):
     cdef WholeLevel level = WholeLevel.__new__(WholeLevel)
     level.set_up(coded, most, n_scored)
     level.whole = True
-    level.whole_bytes += coded.codes.groups * FARANN_CODE_GROUP - coded.codes.panels.shape[1]
+    level.whole_bytes += coded.codes.groups * FARANN_CODE_GROUP - coded.codes.row_bytes
     return level
 
 

@@ -149,7 +149,7 @@ cdef take_added(Snapshot snapshot, runs, uncoded):
             or added.n_rows > snapshot.n_slots or added.bounds.dim != codes.bounds.dim
             or added.has_pca_filter != codes.has_pca_filter
             or added.scanned.groups != codes.scanned.groups
-            or (added.squares is None) != (codes.squares is None)
+            or (added.scanned.squares == NULL) != (codes.scanned.squares == NULL)
             or added.outliers.shape[0]
             or snapshot.uncoded_rows.shape[0] > snapshot.segments[1].count):
         raise ValueError("codes of added rows must be as those of the base")
