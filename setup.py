@@ -25,8 +25,7 @@ FLAGS = {
 # loops that way slowed single queries by 6 to 16 %.
 OF_MODULES = {"msvc": [], "unix": ["-O2"]}
 SMALLER = {"msvc": ["/O1"], "unix": ["-Os"]}
-RUN_ONCE = {"_cyutility", "codes", "kernels", "measuring", "process",
-            "snapshot"}
+RUN_ONCE = {"_cyutility", "codes", "kernels", "measuring", "snapshot"}
 
 # What users get has no symbols for debuggers, which are six sevenths of the shared object.
 # FARANN_DEBUG=1 keeps them, and so do builds with sanitizers, whose reports name lines.

@@ -5,13 +5,12 @@ from farann.native.codes import (CODE_SPAN, MOST_AXES, Codes, Partitions, Transf
 from farann.native.greedy import Greedy
 from farann.native.guard import Guard
 from farann.native.judge import CodeTrials
-from farann.native.kernels import (METRICS, first_bad_row, isa_levels, largest_query_code,
-                                   sum_of_rows, widened)
-from farann.native.measuring import PairSearch, keys_of_found, keys_of_slots, surprises
+from farann.native.kernels import (METRICS, CancelFlag, Cancelled, begin_arithmetic,
+                                   end_arithmetic, fail_allocation, first_bad_row, flush_denormals,
+                                   isa_levels, largest_query_code, sum_of_rows, widened)
+from farann.native.measuring import keys_of_found, keys_of_slots, surprises
 from farann.native.merging import (add_directions_exactly, add_rows_exactly, empty_sum, mean_of_sum,
                                    merge_sorted)
-from farann.native.process import (CancelFlag, Cancelled, begin_arithmetic, end_arithmetic,
-                                   fail_allocation, flush_denormals)
 from farann.native.sets import SetSearch
 from farann.native.single import SingleSearch
 from farann.native.snapshot import Filter, Snapshot, marked

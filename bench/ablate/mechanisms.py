@@ -26,7 +26,7 @@ import farann.tuning.measure as measure
 from farann._core import CodeTrials
 from farann.contract.stop_rule import StopRule
 from farann.layout.sampling import CostModel
-from farann.native import process
+from farann.native import kernels
 
 _ROOT = Path(__file__).resolve().parents[2]
 _NEVER = 1 << 62  # bytes, or rows, that nothing has
@@ -79,11 +79,11 @@ class Mechanism:
         for patcher in patchers:
             patcher.start()
         if self.native:
-            process.leave_out(self.name)
+            kernels.leave_out(self.name)
         try:
             yield
         finally:
-            process.leave_out()
+            kernels.leave_out()
             for patcher in reversed(patchers):
                 patcher.stop()
 

@@ -19,7 +19,7 @@ from ..datasets import DataSet
 
 _K, _ALONE, _FEW, _SETS, _MEMBERS = 10, 64, 3, 16, 8
 _WAYS: dict[str, dict[str, Any]] = {"exact": {}, "0.95": {"recall": 0.95}}
-_TASKS = ("Greedy", "PairSearch", "SetSearch", "Task")
+_TASKS = ("Greedy", "SetSearch", "Task")
 
 Floats = NDArray[np.float32]
 Ask = Callable[[farann.Index, Floats, dict[str, Any]], Any]

@@ -114,8 +114,9 @@ def _best_of(store: Store, view: View, chosen: _core.Filter, slack: float, threa
     costs = row_costs(len(slots), store.dim, view.exact.isa)
 
     def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
-        task = _core.PairSearch(view.exact, chosen, queries, start, stop, best.key - slack, flag,
-                                costs)
+        task = _core.Task(view.exact, chosen, queries, start, stop, 1, False, flag=flag,
+                          costs=costs)
+        task.rule_out(best.key - slack)
         task.run()
         task.write_keys(keys, ids, start)
 

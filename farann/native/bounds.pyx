@@ -8,7 +8,6 @@ from libc.math cimport INFINITY, NAN, fabs, isnan
 from libc.stdint cimport INT64_MAX
 
 from farann.native.kernels cimport *
-from farann.native.process cimport CEILINGS, INTEGER_KEYS, NORM_PRUNING, uses
 from farann.native.query_batch cimport CodedQuery, Query
 from farann.native.snapshot cimport NOT_LOOKED_FOR, Segment
 

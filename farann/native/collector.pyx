@@ -10,7 +10,6 @@ from libc.float cimport DBL_MIN
 from libc.math cimport INFINITY, NAN, fabs, nextafterf
 from libc.stdlib cimport free
 
-from farann.native.process cimport BEST_FIRST, SELECTING, uses
 
 cdef enum:
     # k from which there is room for 4 k candidates, not 2 k: codes can't tell many of them from the

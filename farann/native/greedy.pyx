@@ -14,14 +14,13 @@ from libc.stdint cimport INT32_MAX
 from farann.native.kernels cimport *
 from farann.native.picks cimport (KEY_KNOWN, MOST_PACKED, OUT, UNKNOWN, Block, Bounded, Picks,
                                   RowState, goes_before, meet, put_first)
-from farann.native.process cimport NEVER, CancelFlag, Scratch
 from farann.native.snapshot cimport Filter, Snapshot
 
 from functools import partial
 
 import numpy as np
 
-from farann.native.process import Cancelled
+from farann.native.kernels import Cancelled
 
 cdef enum:
     # A front has up to 1/FRONT_SHARE of the rows, in up to FRONT_BYTES, within these limits.

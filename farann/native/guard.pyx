@@ -3,11 +3,10 @@
 cimport cython
 from libc.math cimport INFINITY, sqrt
 
-from farann.native.process cimport NEVER, CancelFlag
 
 import numpy as np
 
-from farann.native.process import Cancelled
+from farann.native.kernels import Cancelled
 
 cdef enum:
     GUARD_WIDTH = 64  # sums that a query is reduced to, at most

@@ -8,7 +8,6 @@ cimport cython
 from libc.math cimport INFINITY
 
 from farann.native.kernels cimport *
-from farann.native.process cimport COST_JUDGE, KEY_SCAN, uses
 
 cdef enum:
     LONGEST_PAUSE = 7  # turns of a pause, at most: blocks, tasks or single queries

@@ -1,6 +1,6 @@
 """Declarations of the C kernels; the headers in src_c document them."""
 
-from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t, uintptr_t
 
 
 cdef extern from "select.h" nogil:
@@ -11,8 +11,7 @@ cdef extern from "select.h" nogil:
 
     ctypedef struct farann_best_scores:
         float *scores
-        int64_t capacity
-        int64_t count
+        int64_t capacity, count
 
     ctypedef struct farann_entry:
         double key
@@ -20,8 +19,7 @@ cdef extern from "select.h" nogil:
 
     ctypedef struct farann_topk:
         farann_entry *entries
-        int64_t capacity
-        int64_t count
+        int64_t capacity, count
 
     ctypedef struct farann_block:
         int64_t first
@@ -85,11 +83,8 @@ cdef extern from "kernels.h" nogil:
         FARANN_COSINE
 
     ctypedef struct farann_key_threshold:
-        double near
-        double least
-        double last_id
-        int64_t n_near
-        int64_t count
+        double near, least, last_id
+        int64_t n_near, count
         double *keys
         int64_t *rows
 
@@ -98,8 +93,8 @@ cdef extern from "kernels.h" nogil:
         double *norms
         double *ids
         double *first_ids
-        int64_t dim
         int64_t *columns
+        int64_t dim
         int64_t lanes[9]
 
     ctypedef struct farann_coded_rows:
@@ -136,15 +131,8 @@ cdef extern from "kernels.h" nogil:
 
     ctypedef struct farann_kernels:
         const char *name
-        int panel_rows
-        int tile_queries
-        int key_rows
-        int key_queries
-        int code_queries
-        int step_rows
-        int tile_groups
-        int few_tiles
-        int largest_code
+        int panel_rows, tile_queries, key_rows, key_queries, code_queries, step_rows, tile_groups
+        int few_tiles, largest_code
         void (*begin)() noexcept nogil
         void (*end)() noexcept nogil
         void (*keys_f64[3])(const float *, const int64_t *, int64_t, int64_t, const double *,
@@ -193,10 +181,7 @@ cdef extern from "kernels.h" nogil:
 
 cdef extern from "metric.h" nogil:
     ctypedef struct farann_query:
-        double key_scale
-        double key_offset
-        double vector_norm
-        double query_norm
+        double key_scale, key_offset, vector_norm, query_norm
 
     ctypedef struct farann_packing:
         int normalized
@@ -224,33 +209,16 @@ cdef extern from "quantize.h" nogil:
         FARANN_SPAN
 
     ctypedef struct farann_code_extremes:
-        double residual
-        double length
-        double low_nibble_norm
-        double norm
-        double outside
-        double outside_length
+        double residual, length, low_nibble_norm, norm, outside, outside_length
 
     ctypedef struct farann_code_bounds:
-        double residual
-        double length
-        double low_nibble_norm
-        double norm
-        double outside
-        double outside_length
-        double scale
-        double largest_threshold
-        double largest_square
-        double rest_unit
+        double residual, length, low_nibble_norm, norm, outside, outside_length, scale
+        double largest_threshold, largest_square, rest_unit
         int64_t dim
         double noise
 
     ctypedef struct farann_coded_query:
-        double step
-        double allowance
-        double length
-        double slack
-        double off
+        double step, allowance, length, slack, off
 
     ctypedef struct farann_transform:
         const double *signs
@@ -310,3 +278,44 @@ cdef inline int64_t whole_panels(int64_t n) noexcept nogil:
 cdef inline int64_t rows_in_cache(int64_t row_bytes) noexcept nogil:
     """Rows of a block: whole panels of every kind."""
     return min(max(BLOCK_BYTES // row_bytes // FIRST_BLOCK, 1) * FIRST_BLOCK, LARGEST_BLOCK)
+
+
+cdef class CancelFlag:
+    cdef int64_t raised
+
+
+# The flag of calls that can't be canceled.
+cdef int64_t NEVER
+
+# The mechanisms left out by `leave_out`, a bit each; 0 except in measurements.
+cdef int64_t left_out
+
+# In the order of `MECHANISMS`.
+cdef enum Mechanism:
+    ASKING_AHEAD, BEST_FIRST, CEILINGS, CODE_NOISE, COST_JUDGE, EARLY_FILTERS, FIRST_IN_FLOAT32
+    FIRST_ROWS, HIGH_NIBBLES, INTEGER_KEYS, JOINED_NIBBLES, KEY_SCAN, LONGER_BLOCKS, MEMBER_ORDER
+    NIBBLE_JUDGE, NORM_PRUNING, SELECTING, SHRINKING_BLOCKS, SINGLE_JUDGE, SINGLE_TILES, ZERO_COLUMNS
+
+
+cdef inline bint uses(Mechanism mechanism) noexcept nogil:
+    """Whether searches have a mechanism: all of them, but for measurements."""
+    return not left_out >> <int>mechanism & 1
+
+
+cdef enum:
+    ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+    MOST_ALLOCATED = 64  # pieces of memory that a search may have
+
+
+cdef inline void *aligned(void *memory) noexcept nogil:
+    cdef uintptr_t address = <uintptr_t>memory
+    return <void *>((address + ALIGNMENT - 1) // ALIGNMENT * ALIGNMENT)
+
+
+cdef class Scratch:
+    cdef void *pieces[MOST_ALLOCATED]
+    cdef int n_pieces
+    cdef bint failed  # whether an allocation for answers failed
+
+    cdef void *allocate(self, int64_t count, int64_t size, bint zeroed=*) except NULL
+    cdef void *allocated(self, int64_t count, int64_t size, bint zeroed) noexcept nogil

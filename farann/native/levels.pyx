@@ -7,8 +7,6 @@ from libc.stdint cimport INT64_MAX
 from farann.native.collector cimport n_new, rough_key
 from farann.native.judge cimport Pause, note, rests
 from farann.native.kernels cimport *
-from farann.native.process cimport (ASKING_AHEAD, EARLY_FILTERS, HIGH_NIBBLES, JOINED_NIBBLES,
-                                    LONGER_BLOCKS, NIBBLE_JUDGE, uses)
 
 cdef enum:
     FEW_MEMBERS = 3  # fewer queries of a block are scanned one by one, and not as a tile

@@ -1,12 +1,10 @@
-"""Keys and scores of given rows and pairs, and errors of predictions."""
+"""Keys and scores of given rows, and errors of predictions."""
 
 from libc.math cimport INFINITY
 
-from farann.native.collector cimport floor_of
 from farann.native.kernels cimport *
 from farann.native.probing cimport PartitionMeans
-from farann.native.process cimport CancelFlag
-from farann.native.query_batch cimport Query, QueryBatch
+from farann.native.query_batch cimport QueryBatch
 from farann.native.snapshot cimport Filter, Snapshot
 from farann.native.sources cimport RowReader
 from farann.native.task cimport Task
@@ -137,32 +135,3 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
         snapshot.kernels.end()
         farann_arithmetic_end(before)
     return np.asarray(found)
-
-
-cdef class PairSearch(Task):
-    """The furthest row of each query, if its key is at least `least`.
-
-    `least` is a key, which under cosine is minus the cosine; rows below it are ruled out from the
-    start.
-    """
-
-    def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
-                 int64_t start, int64_t stop, double least, CancelFlag flag=None,
-                 costs=(0.0, 0.0, 0.0, 0.0)):
-        cdef int64_t i
-        Task.__init__(self, snapshot, filter, queries, start, stop, 1, False, flag=flag,
-                      costs=costs)
-        for i in range(self.batch.n_queries):
-            self.collector.raise_threshold(i, floor_of(&self.batch.queries[i], least))
-
-    def write_keys(self, double[::1] keys, int64_t[::1] ids, int64_t start):
-        """Write the key and the id of each query's furthest row, or -infinity and -1."""
-        cdef int64_t i
-        cdef const Query *query
-        for i in range(self.batch.n_queries):
-            query = &self.batch.queries[i]
-            keys[start + i], ids[start + i] = -INFINITY, -1
-            if self.collector.found[i].top.count:
-                keys[start + i] = (self.collector.found[i].top.entries[0].key
-                                   / query.prepared.query_norm)
-                ids[start + i] = self.collector.found[i].top.entries[0].id

@@ -1,7 +1,6 @@
 from libc.math cimport INFINITY
 
 from farann.native.kernels cimport *
-from farann.native.process cimport Scratch
 from farann.native.snapshot cimport Snapshot
 from farann.native.sources cimport RowBlock, RowReader
 

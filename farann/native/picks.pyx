@@ -8,7 +8,6 @@ cimport cython
 from libc.math cimport fabs, sqrt
 from libc.string cimport memcpy
 
-from farann.native.process cimport SHRINKING_BLOCKS, uses
 from farann.native.snapshot cimport Segment
 
 cdef enum:

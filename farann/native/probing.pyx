@@ -7,7 +7,6 @@ from libc.stdlib cimport free
 
 from farann.native.codes cimport Codes
 from farann.native.collector cimport Found
-from farann.native.process cimport NEVER
 from farann.native.sources cimport Block
 
 import numpy as np

@@ -1,6 +1,5 @@
 from farann.native.codes cimport Codes
 from farann.native.kernels cimport *
-from farann.native.process cimport CancelFlag, Scratch
 from farann.native.snapshot cimport Filter, Snapshot
 
 

@@ -4,9 +4,8 @@ cimport cython
 from libc.math cimport INFINITY, sqrt
 from libc.string cimport memcpy, memset
 
-from farann.native.process cimport CODE_NOISE, NEVER, SINGLE_TILES, uses
 
-from farann.native.process import Cancelled
+from farann.native.kernels import Cancelled
 
 cdef enum:
     # With a time limit:

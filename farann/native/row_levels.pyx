@@ -6,7 +6,6 @@ from libc.string cimport memcpy
 
 from farann.native.bounds cimport IntegerKeys
 from farann.native.kernels cimport *
-from farann.native.process cimport ZERO_COLUMNS, uses
 from farann.native.query_batch cimport Query
 from farann.native.snapshot cimport Segment
 from farann.native.sources cimport Block, RowBlock, RowReader, Source

@@ -16,7 +16,6 @@ from libc.math cimport INFINITY
 
 from farann.native.collector cimport n_new
 from farann.native.kernels cimport *
-from farann.native.process cimport FIRST_IN_FLOAT32, uses
 from farann.native.sources cimport piece
 
 cdef enum:

@@ -15,7 +15,6 @@ from farann.native.codes cimport Codes
 from farann.native.collector cimport Collector, floor_of
 from farann.native.kernels cimport *
 from farann.native.levels cimport Level, code_rows_of, plain_level_of
-from farann.native.process cimport MEMBER_ORDER, CancelFlag, uses
 from farann.native.query_batch cimport CodedQueries, Query, QueryBatch
 from farann.native.search cimport Part
 from farann.native.snapshot cimport Filter, Segment, Snapshot

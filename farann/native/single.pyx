@@ -9,7 +9,6 @@ cimport cython
 from farann.native.guard cimport Guard
 from farann.native.judge cimport Pause, note, rests
 from farann.native.kernels cimport *
-from farann.native.process cimport SINGLE_JUDGE, uses
 from farann.native.query_batch cimport QueryBatch
 from farann.native.task cimport Task
 from farann.native.snapshot cimport Filter, Snapshot

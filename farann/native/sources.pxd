@@ -1,6 +1,5 @@
 from farann.native.codes cimport Codes, Partitions
 from farann.native.kernels cimport *
-from farann.native.process cimport Scratch
 from farann.native.query_batch cimport QueryBatch
 from farann.native.snapshot cimport Segment, Snapshot
 
@@ -43,6 +42,7 @@ cdef class Source:
     cdef QueryBatch batch
     cdef Codes codes        # of its rows; None: they have none
     cdef int64_t count      # rows or positions that it has in all
+    cdef int64_t first, stop  # those to search
     cdef int64_t at, end    # where the next block begins, and the last one ends
     cdef int64_t done       # rows in blocks so far
     cdef int64_t ramp       # rows of the next block at most
@@ -60,7 +60,6 @@ cdef class Source:
 
 cdef class RowSource(Source):
     cdef Segment segment
-    cdef int64_t first, stop       # the rows to search
     cdef const int64_t *read_as    # slots of rows that lie one after the other; NULL: they don't
 
     @staticmethod
@@ -69,7 +68,6 @@ cdef class RowSource(Source):
 
 cdef class CodeSource(Source):
     cdef Partitions relative_to  # None: codes aren't relative to means of partitions
-    cdef int64_t first, stop     # the positions to search
     cdef int64_t n_scored        # first rows that are all scored, for a first threshold
     cdef bint all_scored         # whether those of every block are
     cdef int64_t *positions      # of the rows of a block

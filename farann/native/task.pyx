@@ -1,14 +1,14 @@
 """Searches for the rows furthest from queries, or nearest to them: the choice of their parts."""
 
+from libc.math cimport INFINITY
 from libc.stdint cimport INT64_MAX
 
 from farann.native.bounds cimport CeilingBound, IntegerKeys, NormBound, lie_by_norm
-from farann.native.collector cimport collector_of
+from farann.native.collector cimport collector_of, floor_of
 from farann.native.judge cimport Judge
 from farann.native.kernels cimport *
 from farann.native.levels cimport code_rows_of, decoded_level_of, level_of, whole_level_of
 from farann.native.probing cimport Lateness, PartitionMeans, late_rows, probed_partitions
-from farann.native.process cimport FIRST_ROWS, NEVER, CancelFlag, uses
 from farann.native.query_batch cimport CodedQueries, QueryBatch
 from farann.native.row_levels cimport float_level_of, key_level_of
 from farann.native.snapshot cimport Filter, Segment, Snapshot
@@ -87,7 +87,7 @@ cdef class Task(Search):
 
     def n_in_line(self):
         """Rows to search, in a line: positions of codes or the first segment, then the second."""
-        return n_before_tail(self) + self.batch.filter.segments[1].count
+        return self.base.count + self.batch.filter.segments[1].count
 
     def search_only(self, int64_t first, int64_t end, Task leader=None):
         """Search only some rows of the line, in whole panels of codes.
@@ -96,26 +96,21 @@ cdef class Task(Search):
         is a threshold. If codes rule out too few of its rows, the leader stops, and `gave_up` is
         true.
         """
-        cdef int64_t i, before = n_before_tail(self)
+        cdef int64_t i, before = self.base.count
         cdef int s
         if not 0 <= first <= end or first % FARANN_CODE_PANEL or end % FARANN_CODE_PANEL or (
                 (first > 0) != (leader is not None)):
             raise ValueError("parts of the line must be whole panels, and all but the first have "
                              "a leader")
         self.is_part, self.judges = True, first == 0
-        if self.base_codes is not None:
-            self.base_codes.first = min(first, before)
-            self.base_codes.stop = min(end, before)
-        else:
-            self.base_rows.first, self.base_rows.stop = min(first, before), min(end, before)
-        self.tail_rows.first = max(first - before, 0)
-        self.tail_rows.stop = max(min(end - before, self.tail_rows.count), 0)
+        self.base.first, self.base.stop = min(first, before), min(end, before)
+        self.tail.first = max(first - before, 0)
+        self.tail.stop = max(min(end - before, self.tail.count), 0)
         if leader is None:
             return
         for s in range(self.n_parts):
             # The leader has searched the parts outside of the line.
-            if not ((<Part>self.parts[s]).tail or (<Part>self.parts[s]).source in (
-                    self.base_codes, self.base_rows)):
+            if not ((<Part>self.parts[s]).tail or (<Part>self.parts[s]).source is self.base):
                 (<Part>self.parts[s]).source = RowSource.of(self.batch, &NO_ROWS)
         if (leader.batch.n_queries != self.batch.n_queries
                 or leader.batch.snapshot is not self.batch.snapshot):
@@ -123,11 +118,28 @@ cdef class Task(Search):
         for i in range(self.batch.n_queries):
             self.collector.raise_threshold(i, leader.collector.found[i].threshold)
 
+    def rule_out(self, double least):
+        """Rule out rows whose key is below `least`, which under cosine is minus the cosine."""
+        cdef int64_t i
+        for i in range(self.batch.n_queries):
+            self.collector.raise_threshold(i, floor_of(&self.batch.queries[i], least))
+
     # ---- what was found ----
 
     def write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):
         """Write the answers to rows start, start + 1, ... of `scores` and `ids`."""
         write_found(self, &scores[start, 0], &ids[start, 0], ids.shape[1])
+
+    def write_keys(self, double[::1] keys, int64_t[::1] ids, int64_t start):
+        """Write the key and the id of each query's furthest row, or -infinity and -1."""
+        cdef int64_t i
+        cdef const farann_topk *top
+        for i in range(self.batch.n_queries):
+            top = &self.collector.found[i].top
+            keys[start + i], ids[start + i] = -INFINITY, -1
+            if top.count:
+                keys[start + i] = top.entries[0].key / self.batch.queries[i].prepared.query_norm
+                ids[start + i] = top.entries[0].id
 
     def counts(self):
         """Rows found, by query."""
@@ -202,18 +214,19 @@ cdef put_rows_together(Task task):
             and batch.filter.segments[0].positions == NULL
             and order.n_positions >= MANY_IN_ORDER and lie_by_norm(batch, order)):
         task.coded = CodedQueries.of_batch(batch, order, False, order.has_pca_filter)
-        task.base_codes = CodeSource.of(batch, order)
+        task.base = CodeSource.of(batch, order)
         task.add_outliers(order, task.keys)
-        task.add(task.base_codes, task.floats).bound = NormBound.of(task.coded)
+        task.add(task.base, task.floats).bound = NormBound.of(task.coded)
         return
-    task.base_rows = RowSource.of(batch, &batch.filter.segments[0])
-    task.add(task.base_rows, task.rows_level)
+    task.base = RowSource.of(batch, &batch.filter.segments[0])
+    task.add(task.base, task.rows_level)
 
 
 cdef put_codes_together(Task task, Codes codes, rule, bint tells_late):
     """The parts of the rows of the last build, by their codes."""
     cdef QueryBatch batch = task.batch
     cdef Snapshot snapshot = batch.snapshot
+    cdef CodeSource base
     cdef int64_t most = INT64_MAX, n_first = codes.n_positions
     cdef bint probes = (task.approximate and rule.deviations is not None
                         and snapshot.partitions is not None)
@@ -229,12 +242,12 @@ cdef put_codes_together(Task task, Codes codes, rule, bint tells_late):
         elif rule.rows is not None and rule.rows < n_first:
             n_first = whole_panels(rule.rows)
         n_first = min(n_first, most)
-    task.base_codes = CodeSource.of(batch, codes)
-    task.base_codes.n_scored, task.base_codes.stop = rows_to_score(task, codes, n_first), n_first
-    add_codes(task, task.base_codes, task.coded, False)
+    task.base = base = CodeSource.of(batch, codes)
+    base.n_scored, base.stop = rows_to_score(task, codes, n_first), n_first
+    add_codes(task, base, task.coded, False)
     if not task.approximate:
         if snapshot.vectors:
-            task.add(rest_behind(task.base_codes), task.floats, task.coded)
+            task.add(rest_behind(base), task.floats, task.coded)
     elif probes:
         task.means = PartitionMeans.of(task.coded, rule.deviations)
         add_codes(task, probed_partitions(task.means, task.collector, n_first, most,
@@ -260,9 +273,9 @@ cdef put_tail_together(Task task, Codes codes, rule):
         add_uncoded(task, added_runs(batch, None), task.coded_added, True)
         add_codes(task, added_runs(batch, None if rule is None else rule.run_ends),
                   task.coded_added, True)
-    task.tail_rows = RowSource.of(batch, &rest)
+    task.tail = RowSource.of(batch, &rest)
     if rest.count:
-        task.add(task.tail_rows, task.rows_level, None, True, True)
+        task.add(task.tail, task.rows_level, None, True, True)
 
 
 cdef add_uncoded(Task task, CodeSource source, CodedQueries coded, bint tail):
@@ -308,12 +321,6 @@ cdef int64_t rows_to_score(Task task, Codes codes, int64_t stop) noexcept:
     if codes.has_pca_filter:
         n = min(n, codes.n_hubs)
     return n - n % FARANN_CODE_PANEL if n >= LEAST_SCORED else 0
-
-
-cdef int64_t n_before_tail(Task task):
-    if task.base_codes is not None:
-        return task.base_codes.codes.n_positions
-    return task.batch.filter.segments[0].count
 
 
 cdef write_found(Task task, float *scores, int64_t *ids, int64_t width):

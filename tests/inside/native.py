@@ -13,7 +13,7 @@ import numpy.typing as npt
 import farann
 import farann._core as core
 from farann.contract.stop_rule import StopRule
-from farann.native.process import MECHANISMS, leave_out
+from farann.native.kernels import MECHANISMS, leave_out
 
 _only: tuple[str, ...] | None = None
 

@@ -243,8 +243,7 @@ def tasks_to_interrupt(rows: NDArray[np.float32]) -> dict[str, Callable[[core.Ca
         "selection": lambda flag: core.Greedy(snapshot, everything, slots[:1], 300).run(300, flag),
         "sets": lambda flag: core.SetSearch(snapshot, everything, queries.astype(float), members,
                                             0, 5, flag=flag).run(),
-        "pairs": lambda flag: core.PairSearch(snapshot, everything, rows[:300], 0, 300, 0.0,
-                                              flag).run(),
+        "pairs": search(snapshot, 1, queries=rows[:300]),
         "keys": lambda flag: core.keys_of_slots(
             snapshot, queries, slots, np.empty((70, most)), flag),
     }
