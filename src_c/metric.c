@@ -130,9 +130,11 @@ int farann_is_beyond(farann_metric metric, double score, double radius) {
     return metric == FARANN_L2 ? score > radius : score < radius;
 }
 
-int64_t farann_largest_integer(const float *numbers, int64_t n) {
+int64_t farann_largest_integer(const void *of, farann_row_type type, int64_t n) {
     enum { AT_ONCE = 1024 }; /* numbers read between checks for one that is not an integer */
-    const float limit = 4096.0f;
+    const float limit = 4096.0f, *numbers = of;
+    if (type == FARANN_UINT8 || type == FARANN_INT8) return 255;
+    if (type != FARANN_FLOAT32) return -1;
     float largest = 0.0f;
     for (int64_t i = 0; i < n; i += AT_ONCE) {
         const int64_t end = n - i < AT_ONCE ? n : i + AT_ONCE;
@@ -165,7 +167,7 @@ static int any_below(const void *numbers, farann_row_type type, int64_t first, i
     return any;
 }
 
-int farann_has_negative(const void *numbers, farann_row_type type, int64_t n) {
+int64_t farann_has_negative(const void *numbers, farann_row_type type, int64_t n) {
     for (int64_t i = 0; i < n; i += LOOKS)
         if (any_below(numbers, type, i, n - i < LOOKS ? n : i + LOOKS)) return 1;
     return 0;

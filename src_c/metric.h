@@ -77,11 +77,11 @@ double farann_score(farann_metric metric, double key, double query_norm);
 double farann_key_at(farann_metric metric, double sign, double radius, double query_norm);
 int farann_is_beyond(farann_metric metric, double score, double radius);
 
-/* The largest size of n numbers, if all are whole and none is above 4,096, or -1. */
-int64_t farann_largest_integer(const float *numbers, int64_t n);
+/* The most that n numbers of a type are, if all are whole and none is above 4,096, or -1. */
+int64_t farann_largest_integer(const void *numbers, farann_row_type type, int64_t n);
 
-/* Whether any of n numbers of a type is below 0. */
-int farann_has_negative(const void *numbers, farann_row_type type, int64_t n);
+/* Whether any of n numbers of a type is below 0: 0 or 1. */
+int64_t farann_has_negative(const void *numbers, farann_row_type type, int64_t n);
 
 /*
  * Exact keys of n rows, from <query, row> and |row|^2, whole numbers; under l2 from |row|^2 -

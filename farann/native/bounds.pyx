@@ -32,7 +32,8 @@ cdef class IntegerKeys:
         cdef int64_t of_rows = self.batch.snapshot.largest_whole_number(), of_query, largest
         if of_rows < 0 or not uses(INTEGER_KEYS):
             return False
-        of_query = farann_largest_integer(self.batch.queries[i].given, self.batch.dim)
+        of_query = farann_largest_integer(self.batch.queries[i].given, FARANN_FLOAT32,
+                                          self.batch.dim)
         if of_query < 0:
             return False
         if self.batch.metric == FARANN_L2:  # squares and products are in one sum

@@ -116,32 +116,51 @@ def code_extents(rows, const double[::1] center, bint unit,
                  const int8_t[:, ::1] signs, axes, str isa, double[::1] extents):
     """Write each row's largest |coordinate|, centered and transformed, or its norm outside the
     axes if that is larger."""
+    code_blocks(rows, center, unit, Transform(signs, axes), isa, extents, None, None, None, None)
+
+
+def encode_rows(rows, const double[::1] center, bint unit,
+                const int8_t[:, ::1] signs, axes, const float[::1] inv_scale, str isa,
+                uint8_t[:, ::1] codes, double[::1] squares, float[::1] low_nibble_norm):
+    """Code rows; return the largest |e|^2, |w z|^2, |l - 7.5|^2 and |z|^2, and for the part
+    outside the axes |z'|^2 and |w z'|^2."""
+    cdef farann_code_extremes largest = code_blocks(
+        rows, center, unit, Transform(signs, axes), isa, None, inv_scale, codes, squares,
+        low_nibble_norm)
+    return (largest.residual, largest.length, largest.low_nibble_norm, largest.norm,
+            largest.outside, largest.outside_length)
+
+
+cdef farann_code_extremes code_blocks(
+        rows, const double[::1] center, bint unit, Transform turn, str isa, double[::1] extents,
+        const float[::1] inv_scale, uint8_t[:, ::1] codes, double[::1] squares,
+        float[::1] low_nibble_norm) except *:
+    """Write the extents of rows, or else their codes, in blocks between looks for signals."""
     cdef double[::1] scratch = np.zeros(2 * padded(center.shape[0]))
-    cdef Transform turn = Transform(signs, axes)
     cdef const farann_kernels *kernels = kernels_of(isa)
+    cdef farann_code_extremes largest = farann_code_extremes(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     cdef const float[:, ::1] wide
     cdef int64_t n, start = 0, n_rows = len(rows), dim = center.shape[0]
     cdef uint64_t before
     while start < n_rows:
-        wide = wide_block(rows, start, dim)
+        if start > 0:
+            PyErr_CheckSignals()
+        wide = widened(rows[start:start + max(CODED_AT_ONCE // dim, 1)])
         n = wide.shape[0]
+        if wide.shape[1] != dim:
+            raise ValueError("rows must have the dimension of the center")
         with nogil:
             before = farann_arithmetic_begin()
-            farann_code_extents(kernels, &wide[0, 0], n, dim, &center[0],
-                                unit, &turn.given, &scratch[0], &extents[start])
+            if extents is not None:
+                farann_code_extents(kernels, &wide[0, 0], n, dim, &center[0],
+                                    unit, &turn.given, &scratch[0], &extents[start])
+            else:
+                farann_encode_rows(kernels, &wide[0, 0], n, dim, &center[0], unit,
+                                   &turn.given, &inv_scale[start], &scratch[0], &codes[start, 0],
+                                   &squares[start], &low_nibble_norm[start], &largest)
             farann_arithmetic_end(before)
         start += n
-
-
-cdef const float[:, ::1] wide_block(rows, int64_t start, int64_t dim) except *:
-    """Rows from one on as float32, as many as are coded between looks for signals."""
-    cdef const float[:, ::1] wide
-    if start > 0:
-        PyErr_CheckSignals()
-    wide = widened(rows[start:start + max(CODED_AT_ONCE // dim, 1)])
-    if wide.shape[1] != dim:
-        raise ValueError("rows must have the dimension of the center")
-    return wide
+    return largest
 
 
 def add_to_groups(real[:, ::1] vectors, const int32_t[::1] groups, double[:, ::1] sums):
@@ -158,34 +177,6 @@ def add_to_groups(real[:, ::1] vectors, const int32_t[::1] groups, double[:, ::1
                 vector, total = &vectors[i, 0], &sums[group, 0]
                 for j in range(dim):
                     total[j] += vector[j]
-
-
-def encode_rows(rows, const double[::1] center, bint unit,
-                const int8_t[:, ::1] signs, axes, const float[::1] inv_scale, str isa,
-                uint8_t[:, ::1] codes, double[::1] squares, float[::1] low_nibble_norm):
-    """Code rows; return the largest |e|^2, |w z|^2, |l - 7.5|^2 and |z|^2, and for the part
-    outside the axes |z'|^2 and |w z'|^2."""
-    cdef double[::1] scratch = np.zeros(2 * padded(center.shape[0]))
-    cdef Transform turn = Transform(signs, axes)
-    cdef const farann_kernels *kernels = kernels_of(isa)
-    cdef farann_code_extremes largest
-    cdef const float[:, ::1] wide
-    cdef int64_t n, start = 0, n_rows = len(rows), dim = center.shape[0]
-    cdef uint64_t before
-    largest.residual = largest.length = largest.low_nibble_norm = largest.norm = 0.0
-    largest.outside = largest.outside_length = 0.0
-    while start < n_rows:
-        wide = wide_block(rows, start, dim)
-        n = wide.shape[0]
-        with nogil:
-            before = farann_arithmetic_begin()
-            farann_encode_rows(kernels, &wide[0, 0], n, dim, &center[0], unit,
-                               &turn.given, &inv_scale[start], &scratch[0], &codes[start, 0],
-                               &squares[start], &low_nibble_norm[start], &largest)
-            farann_arithmetic_end(before)
-        start += n
-    return (largest.residual, largest.length, largest.low_nibble_norm, largest.norm,
-            largest.outside, largest.outside_length)
 
 
 def pack_codes(const uint8_t[:, ::1] rows, const int64_t[::1] places, bint halves,

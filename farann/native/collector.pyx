@@ -28,8 +28,7 @@ cdef class Collector:
     cdef set_up(self, QueryBatch batch, int64_t room, int64_t largest_block, bint scored):
         """`room` for candidates beyond twice k; blocks have up to `largest_block` rows."""
         cdef int64_t i, n = batch.n_queries, n_kept, width
-        cdef float *scores = NULL
-        cdef int64_t *slots = NULL
+        cdef int64_t *slots
         self.batch = batch
         self.rows = RowReader.of(batch.snapshot, batch.scratch, batch.block_rows)
         self.found = <Found *>batch.scratch.allocate(n, sizeof(Found))
@@ -38,17 +37,15 @@ cdef class Collector:
         n_kept = self.capacity + largest_block
         self.keys = <double *>batch.scratch.allocate(n_kept, 2 * sizeof(double), False)
         self.places = <int64_t *>(self.keys + n_kept)
-        if scored:
-            scores = <float *>batch.scratch.allocate(
-                n * n_kept + 1, sizeof(float) + sizeof(int64_t), False)
-            slots = <int64_t *>(scores + n * n_kept + n * n_kept % 2)
         width = max(batch.kernels.tile_queries, batch.kernels.code_queries)
         self.tile = <farann_candidates *>batch.scratch.allocate(
             max(width, batch.kernels.key_queries), sizeof(farann_candidates))
-        for i in range(n):
-            if scored:
-                self.found[i].passed.scores = scores + i * n_kept
+        if scored:
+            slots = <int64_t *>batch.scratch.allocate(
+                n * n_kept, sizeof(int64_t) + sizeof(float), False)
+            for i in range(n):
                 self.found[i].passed.slots = slots + i * n_kept
+                self.found[i].passed.scores = <float *>(slots + n * n_kept) + i * n_kept
 
     cdef allocate_answers(self):
         cdef int64_t i, n = self.batch.n_queries, k = self.batch.k

@@ -196,8 +196,8 @@ cdef extern from "metric.h" nogil:
     double farann_score(farann_metric, double, double)
     double farann_key_at(farann_metric, double, double, double)
     bint farann_is_beyond(farann_metric, double, double)
-    int64_t farann_largest_integer(const float *, int64_t)
-    bint farann_has_negative(const void *, farann_row_type, int64_t)
+    int64_t farann_largest_integer(const void *, farann_row_type, int64_t)
+    int64_t farann_has_negative(const void *, farann_row_type, int64_t)
     void farann_keys_of_integers(farann_metric, const float *, const float *, int64_t, double,
                                  double *)
     int64_t farann_first_bad_row(const float *, int64_t, int64_t, int)

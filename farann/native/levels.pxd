@@ -28,7 +28,6 @@ cdef class Level:
 
 
 cdef int64_t code_rows_of(Codes codes) noexcept nogil
-cdef Level level_of(CodedQueries coded, int64_t most, int64_t n_scored)
-cdef Level plain_level_of(CodedQueries coded, int64_t most, int64_t n_scored)
+cdef Level level_of(CodedQueries coded, int64_t most, int64_t n_scored, bint at_once=*)
 cdef Level whole_level_of(CodedQueries coded, int64_t most, int64_t n_scored)
 cdef Level decoded_level_of(CodedQueries coded)

@@ -463,23 +463,16 @@ cdef int64_t code_rows_of(Codes codes) noexcept nogil:
     return rows_in_cache(codes.scanned.groups * FARANN_CODE_GROUP)
 
 
-cdef Level level_of(CodedQueries coded, int64_t most, int64_t n_scored):
-    """The first level for the codes of some rows."""
+cdef Level level_of(CodedQueries coded, int64_t most, int64_t n_scored, bint at_once=False):
+    """The first level for the codes of some rows; `at_once`: by both nibbles at once."""
     cdef CodeLevel level
     if coded.batch.snapshot.partitions is not None and coded.batch.snapshot.partitions.relative:
         level = RelativeLevel.__new__(RelativeLevel)
-    elif (coded.width == 1 and coded.codes.high_nibbles_first and uses(HIGH_NIBBLES)
+    elif (not at_once and coded.width == 1 and coded.codes.high_nibbles_first and uses(HIGH_NIBBLES)
           and (coded.approximate or not coded.codes.whole_codes_first)):
         level = NibbleLevel.__new__(NibbleLevel)
     else:
         level = CodeLevel.__new__(CodeLevel)
-    level.set_up(coded, most, n_scored)
-    return level
-
-
-cdef Level plain_level_of(CodedQueries coded, int64_t most, int64_t n_scored):
-    """The level that scans codes as they are stored; nibbles are joined to whole codes."""
-    cdef CodeLevel level = CodeLevel.__new__(CodeLevel)
     level.set_up(coded, most, n_scored)
     return level
 

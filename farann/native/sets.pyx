@@ -14,7 +14,7 @@ from farann.native.bounds cimport Bound, NormBound, lie_by_norm
 from farann.native.codes cimport Codes
 from farann.native.collector cimport Collector, floor_of
 from farann.native.kernels cimport *
-from farann.native.levels cimport Level, code_rows_of, plain_level_of
+from farann.native.levels cimport Level, code_rows_of, level_of
 from farann.native.query_batch cimport CodedQueries, Query, QueryBatch
 from farann.native.search cimport Part
 from farann.native.snapshot cimport Filter, Segment, Snapshot
@@ -441,7 +441,7 @@ cdef class SetSearch(Task):
         cdef Part part
         cdef int64_t most = code_rows_of(codes)
         source.first, source.stop, source.all_scored = first, stop, self.coded.width > 1
-        level = plain_level_of(self.coded, most, most if source.all_scored else 0)
+        level = level_of(self.coded, most, most if source.all_scored else 0, True)
         if not source.all_scored:
             level = SetLevel.of(self.sets, self.coded, level)
         part = self.add(source, level, self.coded)

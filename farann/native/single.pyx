@@ -1,6 +1,6 @@
 """Single queries: tasks and memory are kept between calls, with next to no Python."""
 
-from cpython.buffer cimport (PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_STRIDES, PyBUF_WRITABLE,
+from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE,
                              PyBuffer_Release, PyObject_GetBuffer)
 from libc.stdint cimport uintptr_t
 
@@ -91,8 +91,8 @@ cdef class SingleSearch:
         if type(queries) is not ndarray or not (within is None or within.is_mask_of(self.filter)):
             return None
         try:
-            PyObject_GetBuffer(queries, &given, PyBUF_FORMAT | PyBUF_STRIDES)
-        except (BufferError, ValueError, TypeError):  # types that buffers don't have, such as dates
+            PyObject_GetBuffer(queries, &given, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
+        except (BufferError, ValueError, TypeError):  # not in C order, or of a type such as dates
             return None
         try:
             if not self.takes(&given):
@@ -102,12 +102,11 @@ cdef class SingleSearch:
             PyBuffer_Release(&given)
 
     cdef bint takes(self, const Py_buffer *given) noexcept:
-        """Whether a buffer is a vector of the right length, as float32 in C order and aligned."""
+        """Whether a buffer is a vector of the right length, as float32 and aligned."""
         cdef int last = given.ndim - 1
         return (given.format != NULL and given.format[0] == b"f" and given.format[1] == 0
                 and (last == 0 or (last == 1 and given.shape[0] == 1))
                 and given.shape[last] == self.snapshot.dim
-                and (given.strides[last] == sizeof(float) or given.shape[last] == 1)
                 and <uintptr_t>given.buf % sizeof(float) == 0)
 
     cdef searched(self, const float *query, bint single, Filter within):

@@ -105,39 +105,30 @@ cdef class Snapshot:
 
     cdef int64_t largest_whole_number(self) noexcept nogil:
         """The largest size of a number of the rows, if all are whole; -1: not all are."""
-        cdef int64_t known = farann_load(&self.largest_integer), found = 0
-        cdef int s
-        cdef const Segment *segment
-        if known != NOT_LOOKED_FOR:
-            return known
-        if self.row_type == FARANN_UINT8 or self.row_type == FARANN_INT8:
-            found = 255
-        elif self.row_type != FARANN_FLOAT32:
-            found = -1
-        else:
-            for s in range(2):
-                segment = &self.segments[s]
-                if found >= 0 and segment.count:
-                    known = farann_largest_integer(<const float *>segment.rows,
-                                                   segment.count * self.dim)
-                    found = -1 if known < 0 else max(found, known)
-        farann_store(&self.largest_integer, found)
-        return found
+        return of_all_rows(self, &self.largest_integer, farann_largest_integer)
 
     cdef bint has_negative(self) noexcept nogil:
         """Whether any number of the rows is below 0."""
-        cdef int64_t known = farann_load(&self.negative)
-        cdef int s
-        cdef const Segment *segment
-        if known != NOT_LOOKED_FOR:
-            return known
+        return of_all_rows(self, &self.negative, farann_has_negative)
+
+
+ctypedef int64_t (*OfNumbers)(const void *, farann_row_type, int64_t) noexcept nogil
+
+
+cdef int64_t of_all_rows(Snapshot snapshot, int64_t *kept, OfNumbers of) noexcept nogil:
+    """The larger value of both segments, or -1 if one has -1."""
+    cdef int64_t known = farann_load(kept), found
+    cdef int s
+    cdef const Segment *segment
+    if known == NOT_LOOKED_FOR:
         known = 0
         for s in range(2):
-            segment = &self.segments[s]
-            if known == 0 and segment.count:
-                known = farann_has_negative(segment.rows, self.row_type, segment.count * self.dim)
-        farann_store(&self.negative, known)
-        return known
+            segment = &snapshot.segments[s]
+            if known >= 0 and segment.count:
+                found = of(segment.rows, snapshot.row_type, segment.count * snapshot.dim)
+                known = -1 if found < 0 else max(known, found)
+        farann_store(kept, known)
+    return known
 
 
 cdef take_added(Snapshot snapshot, runs, uncoded):

@@ -377,7 +377,7 @@ cdef CodeSource added_runs(QueryBatch batch, const int64_t[::1] ends):
 cdef Block piece(const Block *block, int64_t at, int64_t most) noexcept nogil:
     """The rows of a block from `at` on, up to `most`."""
     cdef Block part = block[0]
-    part.start, part.n, part.n_before = block.start + at, min(most, block.n - at), block.n_before
+    part.start, part.n = block.start + at, min(most, block.n - at)
     part.n_before += at
     if part.where.slots != NULL:
         part.where.slots += at
