@@ -6,6 +6,7 @@ from libc.stdint cimport INT64_MAX
 
 from farann.native.collector cimport n_new, rough_key
 from farann.native.judge cimport Pause, note, rests
+from farann.native.query_batch cimport CodedQuery
 from farann.native.kernels cimport *
 
 cdef enum:
@@ -150,9 +151,7 @@ cdef class CodeLevel(Level):
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
-        cdef bint high = self.codes.int4_alone
-        cdef farann_coded_tile tile = tile_of(self, members, count, high, collector)
-        run(self, block, &tile, count, high, collector)
+        scan_codes(self, block, members, count, self.codes.int4_alone, collector)
         self.narrows = self.codes.has_pca_filter
 
     cdef void score(self, const Block *block, const int64_t *members, int64_t count,
@@ -222,6 +221,7 @@ cdef farann_coded_tile tile_of(CodeLevel level, const int64_t *members, int64_t 
                                Collector collector) noexcept nogil:
     """Set some queries, and the scores that rows must exceed to pass for them."""
     cdef farann_coded_tile tile
+    cdef const CodedQuery *query
     cdef Passing *passing
     cdef double floor
     cdef int64_t j
@@ -229,8 +229,11 @@ cdef farann_coded_tile tile_of(CodeLevel level, const int64_t *members, int64_t 
         passing = &level.passing[members[j]]
         floor = collector.bar(members[j]) - (0.0 if level.offsets == NULL else level.offsets[j])
         if floor != passing.floor or high != passing.high:
-            passing.floor, passing.high = floor, high
-            passing.threshold = threshold_at(level, members[j], floor, high)
+            passing.floor, passing.high, query = floor, high, &level.coded.of[members[j]]
+            passing.threshold = farann_pass_threshold_at(
+                &query.whole if level.whole else &query.scan,
+                &level.codes.bounds if level.whole else &level.codes.scan_bounds, floor,
+                level.batch.sign, high)
         farann_pass_thresholds_set(&level.thresholds, j, &passing.threshold)
     for j in range(count, level.width):
         farann_pass_thresholds_set(&level.thresholds, j, &level.nothing_passes)
@@ -244,23 +247,15 @@ cdef farann_coded_tile tile_of(CodeLevel level, const int64_t *members, int64_t 
     return tile
 
 
-cdef farann_pass_threshold threshold_at(CodeLevel level, int64_t i, double floor,
-                                        bint high) noexcept nogil:
-    if level.whole:
-        return farann_pass_threshold_at(&level.coded.of[i].whole, &level.codes.bounds, floor,
-                                        level.batch.sign, False)
-    return farann_pass_threshold_at(&level.coded.of[i].scan, &level.codes.scan_bounds, floor,
-                                    level.batch.sign, high)
-
-
-cdef void run(CodeLevel level, const Block *block, const farann_coded_tile *tile, int64_t count,
-              bint high, Collector collector) noexcept nogil:
-    """Scan a block by the kernel for tiles of this width."""
+cdef void scan_codes(CodeLevel level, const Block *block, const int64_t *members, int64_t count,
+                     bint high, Collector collector) noexcept nogil:
+    """Scan a block by the kernel for tiles of this width; `high`: by high nibbles alone."""
     cdef const farann_kernels *kernels = level.batch.kernels
+    cdef farann_coded_tile tile = tile_of(level, members, count, high, collector)
     cdef farann_scan_codes *chosen = kernels.scan_codes_i8
     if level.width == 1:
         chosen = kernels.scan_codes_one_i8
-    chosen(&level.rows, high, block.n, tile, collector.tile)
+    chosen(&level.rows, high, block.n, &tile, collector.tile)
     count_work(level, block, count, high)
 
 
@@ -282,11 +277,9 @@ cdef class NibbleLevel(CodeLevel):
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
-        cdef farann_coded_tile tile
         self.narrows = (collector.found[members[0]].threshold > -INFINITY
                         and not rests(&self.passing[members[0]].pause))
-        tile = tile_of(self, members, count, self.narrows, collector)
-        run(self, block, &tile, count, self.narrows, collector)
+        scan_codes(self, block, members, count, self.narrows, collector)
         if (self.narrows and uses(NIBBLE_JUDGE) and n_new(collector, 0, members[0])
                 * (FEW_PASS + FEW_PASS_DIMS // self.codes.dim) > block.n):
             note(&self.passing[members[0]].pause, True)
