@@ -318,17 +318,15 @@ cdef take_norms(Codes codes, arrays, bint in_runs):
     """The largest norm from each panel on, where rows are sorted by norm."""
     longest, lead, along = arrays.max_norm, arrays.mean_query_direction, arrays.max_along
     codes.max_norm = codes.max_along = codes.mean_query_direction = None
+    if (lead is None) != (along is None) or (longest is None and along is not None):
+        raise ValueError("mean_query_direction and max_along go together, beside max_norm: pass "
+                         "both or neither")
     if longest is not None:
         largest_of(longest, "lengths")
         codes.max_norm = most_from_each_on(longest, in_runs)
-    if lead is not None or along is not None:
-        if longest is None or lead is None or along is None:
-            raise ValueError("mean_query_direction and max_along go together, beside max_norm: "
-                             "pass both or neither")
-        if not np.isfinite(along).all():
-            raise ValueError("max_along must be finite")
-        if len(lead) != 1:
-            raise ValueError("mean_query_direction must be one direction")
+    if lead is not None:
+        if len(lead) != 1 or not np.isfinite(along).all():
+            raise ValueError("mean_query_direction must be one direction, and max_along finite")
         codes.mean_query_direction = Projection(lead, codes.dim, "mean_query_direction")
         codes.max_along = most_from_each_on(along, in_runs)
 

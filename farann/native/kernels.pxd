@@ -239,15 +239,16 @@ cdef extern from "quantize.h" nogil:
     void farann_code_query(const farann_kernels *, const double *, double,
                            const farann_code_bounds *, double, const farann_query *, bint,
                            uint8_t *, uint32_t *, farann_coded_query *)
-    farann_pass_threshold farann_pass_threshold_at(const farann_coded_query *, const farann_code_bounds *,
-                                       double, double, bint)
+    farann_pass_threshold farann_pass_threshold_at(
+        const farann_coded_query *, const farann_code_bounds *, double, double, bint)
     farann_ahead farann_ahead_of(const farann_coded_rows *, int64_t, const int32_t *, int64_t,
                                  int64_t, int64_t)
     void farann_ahead_finish(farann_ahead *)
     void farann_ask_for(const farann_coded_rows *, int64_t, int64_t, int64_t)
     farann_pass_threshold farann_pass_threshold_none()
     int32_t farann_code_product(const uint32_t *, const int8_t *, int64_t)
-    void farann_pass_thresholds_set(farann_pass_thresholds *, int64_t, const farann_pass_threshold *)
+    void farann_pass_thresholds_set(farann_pass_thresholds *, int64_t,
+                                    const farann_pass_threshold *)
 
 
 cdef enum:
@@ -294,7 +295,8 @@ cdef int64_t left_out
 cdef enum Mechanism:
     ASKING_AHEAD, BEST_FIRST, CEILINGS, CODE_NOISE, COST_JUDGE, EARLY_FILTERS, FIRST_IN_FLOAT32
     FIRST_ROWS, HIGH_NIBBLES, INTEGER_KEYS, JOINED_NIBBLES, KEY_SCAN, LONGER_BLOCKS, MEMBER_ORDER
-    NIBBLE_JUDGE, NORM_PRUNING, SELECTING, SHRINKING_BLOCKS, SINGLE_JUDGE, SINGLE_TILES, ZERO_COLUMNS
+    NIBBLE_JUDGE, NORM_PRUNING, SELECTING, SHRINKING_BLOCKS, SINGLE_JUDGE, SINGLE_TILES
+    ZERO_COLUMNS
 
 
 cdef inline bint uses(Mechanism mechanism) noexcept nogil:

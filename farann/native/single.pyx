@@ -1,10 +1,8 @@
 """Single queries: tasks and memory are kept between calls, with next to no Python."""
 
+cimport cython
 from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE,
                              PyBuffer_Release, PyObject_GetBuffer)
-from libc.stdint cimport uintptr_t
-
-cimport cython
 
 from farann.native.guard cimport Guard
 from farann.native.judge cimport Pause, note, rests
