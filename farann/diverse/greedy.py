@@ -23,13 +23,13 @@ from farann.store.store import Store
 
 # Rows that are added up at a time.
 _ROWS_AT_ONCE = 8_192
-# Picks of one step; Ctrl+C is heard between steps.
+# Picks of one step; Ctrl+C ends a selection between steps.
 _PICKS_AT_ONCE = 256
-# Most rows whose mean is the center: scores need it near the rows, not more.
+# Rows, at most, whose mean is the center of float32 scores: it need only be near the rows.
 _CENTER_SAMPLE = 128
 # Multiply-adds up to which a selection runs on the calling thread: switching threads takes longer.
 _FEW_PRODUCTS = 50_000_000
-# Most multiply-adds of a selection that Ctrl+C waits for, some hundredths of a second.
+# Multiply-adds, at most, between two checks for Ctrl+C: some hundredths of a second.
 _PRODUCTS_AT_ONCE = 200_000_000
 
 

@@ -30,8 +30,8 @@ _SMALL_WORK, _LONG_SETS_WORK = 1 << 22, 1 << 28
 
 @dataclass(frozen=True, slots=True)
 class MemberSets:
-    """The members of all sets, one set after the other, and where each set's begin; and their ids,
-    where they are rows."""
+    """The members of all sets, set by set, with offsets by set, and the ids of members that are
+    rows."""
 
     members: Float32Array | Float64Array
     offsets: Int64Array

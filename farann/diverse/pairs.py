@@ -25,8 +25,8 @@ from farann.store.store import Store, View
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-# Queries of the first and of the largest batch of pairs.
-# _PAIR_ROWS_AT_ONCE: rows that are queries at a time.
+# Queries of the first and of the largest batch in the search for the diameter.
+# _PAIR_ROWS_AT_ONCE: rows that serve as queries at a time.
 _FIRST_QUERIES, _MOST_PAIRED = 64, 1024
 _PAIR_ROWS_AT_ONCE = 8_192
 _LENGTH_ERROR = 1e-12  # error bound of float64 arithmetic, relative to lengths
@@ -34,7 +34,7 @@ _LENGTH_ERROR = 1e-12  # error bound of float64 arithmetic, relative to lengths
 # 2**-53. Twice that is allowed for.
 _KEYS_DIFFER = 2.0**-50
 _MOST_JOINED = 4096  # queries of the largest batch of pairs within a radius
-# Rows that a batch may find before a smaller one is tried: each takes some 60 bytes meanwhile.
+# Rows that a batch may find; of more, a smaller batch is tried. A row takes some 60 bytes.
 _MOST_JOINED_ROWS = 1 << 22
 _PAIR_BYTES = 20  # bytes that a pair takes in the answer
 

@@ -16,8 +16,8 @@ from farann.runtime.progress import told
 from farann.search.filters import only
 from farann.store.store import Store, View
 
-_AT_ONCE = 1024  # rows that meet the picks, and then each other, at a time
-_CLOSE = 1 << 11  # numbers of float32 between a radius that leaves k rows and one that doesn't
+_AT_ONCE = 1024  # rows that are compared at a time, first with the picks, then with each other
+_CLOSE = 1 << 11  # a search for the widest radius ends within this number of float32 values
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -25,7 +25,7 @@ class Ranked:
     """Rows in the order in which they are considered, as numbers, and the limits of a selection."""
 
     order: Int64Array
-    n_rows: int  # numbers are below it
+    n_rows: int  # numbers of rows are below this
     larger_is_further: bool
     groups: npt.NDArray[np.integer[Any]] | None  # the number of each row's group
     per_group: int | None

@@ -39,13 +39,13 @@ _MANY_QUERIES = 512
 _SAMPLE_K = 10
 # Recalls at which layouts with and without partitions are compared.
 _JUDGED_RECALLS = (0.9, 0.95, 0.99)
-_SLOWER = 1.05  # most cost with partitions at any of these, as a multiple of that without
+_SLOWER = 1.05  # most cost with partitions at any of these recalls, as a multiple of that without
 # Most rows of a partitioned index that come before the partitions and are always searched.
 _MOST_FIRST = 2048
 # Levels that single exact queries may begin with.
-_FLOAT32, _WHOLE_CODES = range(2)  # and high nibbles, where codes have them
-_SINGLES_SAMPLED = 8  # queries by which one is chosen, at most: it takes 3 % of the time of a build
-# A level takes the place of the usual one if it costs less than this share of it.
+_FLOAT32, _WHOLE_CODES = range(2)  # level 2 are high nibbles, where codes have them
+_SINGLES_SAMPLED = 8  # queries by which a level is chosen, at most: that takes 3 % of a build
+# Float32 replaces codes, and whole codes replace high nibbles, below this share of their cost.
 _CHEAPER = 0.9
 # Rows that answer many queries are sorted by scale within groups of 128.
 _HUBS_A_PART = 128
@@ -62,7 +62,7 @@ class Made(NamedTuple):
 
     layout: Layout | None = None
     exact: Layout | None = None  # for exact searches, where partitions make these slower
-    recall: float | None = None  # of codes alone, on sample queries; None if that wasn't measured
+    recall: float | None = None  # of codes alone, on sample queries; None: not measured
 
 
 class _Task(NamedTuple):
@@ -72,8 +72,8 @@ class _Task(NamedTuple):
     coded: Int64Array  # rows that are not outliers
     spec: IndexSpec
     query_sample: Float32Array
-    query_vectors: Float64Array  # of these
-    long_answers: Int64Array  # to these
+    query_vectors: Float64Array  # of the sample
+    long_answers: Int64Array  # slots of the ORDER_K best rows of each sample query
     pca_filter: Projection | None = None
     shape: Float64Array | None = None
     cost_model: CostModel | None = None
@@ -109,8 +109,8 @@ def make_codes(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
     with nullcontext() if few else one_thread():
         query_sample = sample_queries(rows, spec.seed, queries)
         query_vectors = spec.metric.query_vectors(query_sample, center, nearest)
-        # Coarse codes are rounded for likely queries instead. Rows that are known by their codes
-        # alone must not lose a part for good.
+        # No PCA axes for coarse codes, which are rounded for likely queries instead, nor without
+        # vectors: the part of rows outside the axes would be lost.
         sample = None
         if spec.vectors and not spec.width.is_coarse and not few:
             sample, query_sample, query_vectors = typical(
@@ -211,7 +211,7 @@ def choose_for_singles(task: _Task, made: Made, queries: Float32Array | None) ->
             waited[level] += bytes_waited_for(work)
     means = waited / len(queries)
     by_codes = float(means[_WHOLE_CODES:].min())
-    # In float32 a query that waits for much more than these is of another kind.
+    # A query that waits in float32 for many more bytes than the sample's tries codes.
     below = np.sqrt(means[_FLOAT32] * by_codes) if means[_FLOAT32] < _CHEAPER * by_codes else 0.0
     whole_first = bool(means[_WHOLE_CODES] < _CHEAPER * means[-1])
 

@@ -31,10 +31,10 @@ from farann.quantize.transform import Projection
 from farann.runtime import batches
 from farann.runtime.process import each
 
-_PART_BY_LENGTH = 512  # rows ordered by key bound are sorted by scale within groups of this
-_PARTS_OF_RUNS = 128  # least groups of a run, if it has enough panels
+_PART_BY_LENGTH = 512  # rows of a group: rows ordered by key bound are sorted by scale within it
+_PARTS_OF_RUNS = 128  # least number of such groups in a run, if it has enough panels
 MOST_ORDERED = 2**31  # rows; more stay in their own order, as slots have 32 bits
-ORDER_K = 32  # of the answers by which rows that answer many queries are found
+ORDER_K = 32  # k of the sample's answers by which rows that answer many queries are found
 _ROWS_A_RUN_QUERY = 8  # rows for each query that orders a run
 _LEAST_RUN_QUERIES = 128  # least queries that order a run; small runs are merged soon
 _UP = 1.0 + 1e-9  # factor that covers the rounding of sums in float64

@@ -71,7 +71,7 @@ def few_of(queries: Float32Array) -> Float32Array:
 
 def typical(rows: RowArray, center: Float64Array, normalized: bool, query_sample: Float32Array,
             query_vectors: Float64Array) -> tuple[Float64Array, Float32Array, Float64Array]:
-    """Sample of rows, centered, sample queries and vectors: few where there is little to learn."""
+    """Sample of rows, centered, sample queries and their vectors; thinned as `_SMALL` says."""
     if len(rows) <= _SMALL and len(query_sample) * rows.size > _SPARED:
         some = sample_of(rows[:: 2 * _ONE_IN], center, normalized)
         if pca_filter.lie_anywhere(some, query_vectors):
@@ -113,8 +113,8 @@ def transform_for(rows: RowArray, seed: int, sample: Float64Array | None,
 
 
 def pca_axes_for(sample: Float64Array, asked: Float64Array, seed: int) -> Projection | None:
-    """The fewest principal axes of rows, in whole groups, along which coding them does as well;
-    None where no group can be spared."""
+    """The fewest principal axes, in whole groups, along which codes of rows are nearly as precise;
+    None if no group of coordinates can be saved."""
     dim = sample.shape[1]
     found = directions(sample, seed)
     outside = _left(asked, found).mean(axis=0) * _left(sample, found).max(axis=0)

@@ -20,9 +20,9 @@ from farann.runtime.progress import told
 # Partitions that one k-means finds; more are found in two levels, which takes far less time.
 _MOST_AT_ONCE = 256
 _MOST_COMPARED = 1024  # partitions up to which a row is compared with the means of all
-_PARTS_COMPARED = 4  # beyond: parts (first-level groups) nearest to a row whose means it meets
-_ROWS_A_CELL = 64  # sampled rows per partition; of fewer means change with the sample
-_ROWS_A_PART = 256  # sampled rows per part: means of few rows are long, those of more draw all rows
+_PARTS_COMPARED = 4  # of more: a row is compared with the means in its 4 nearest first-level parts
+_ROWS_A_CELL = 64  # sampled rows per partition; with fewer, means depend on the sample
+_ROWS_A_PART = 256  # sampled rows per part: means of few rows are long, and attract too few rows
 _ROUNDS = 8  # rounds of k-means; later ones hardly move means
 _MOST_AXES = 128  # dimensions beyond which groups are found along this number of principal axes
 _POINTS_OF_AXES = 4096  # least points that the axes are computed from, up to twice that
@@ -86,8 +86,8 @@ def means_of(rows: RowArray, space: Space, n_partitions: int, seed: int,
 
 def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int, seed: int,
                    axes: Any, threads: int, advance: Callable[[int], None]) -> Means:
-    """Means of parts, each of which is split into its share of partitions; points are made again
-    for each, as memory for all of them would take longer."""
+    """Fit means in two levels: each part is split into its share of partitions. Points are made
+    anew for each part: allocating memory for all of them would take longer."""
     parts = _fitted(space.of(_some_of(rows, n_parts * _ROWS_A_PART)), n_parts, seed, axes=axes)
     part_of = _labels(rows, space, Means(parts), threads)
     members = [np.flatnonzero(part_of == p) for p in range(len(parts))]
@@ -108,9 +108,9 @@ def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int
 
 @contextmanager
 def _fitting() -> Iterator[None]:
-    """Sums of one thread, whose order is always the same, and no warnings.
+    """Limit sums to one thread, for one order of additions, and silence two warnings.
 
-    8 rounds don't converge, and groups of equal rows can't be told apart.
+    8 rounds don't converge, and groups of equal rows can't be distinguished.
     """
     import sklearn.cluster  # before its libraries are told how many threads they have
 

@@ -10,8 +10,8 @@ from farann.quantize.transform import MOST_DIRECTIONS, Projection, some_of
 _NUMBERS = (4, 8, 12, 16, 24, 32, 48, 64, 96, MOST_DIRECTIONS)  # of directions that are tried
 _SCAN_END = 8  # multiply-adds that the end of a scanned row costs, measured
 _REFINE_ROW = 2500  # multiply-adds to refine a row at a random place in memory, measured
-_REFINE_COORDINATE = 4  # and for each byte of it
-_YOUNG = 2.0  # times the rows that pass: thresholds are looser at the beginning of a search
+_REFINE_COORDINATE = 4  # multiply-adds more for each byte of that row
+_YOUNG = 2.0  # factor on the rows that pass: thresholds are looser at the beginning of a search
 _WORTH_IT = 0.8  # most cost with a PCA filter, as a share of that of the whole scan
 _LARGEST_SHARE = 0.35  # most bytes of codes with a PCA filter, as a share of the float32 rows'
 _RATIO_ROWS = 256  # most sampled rows that participation ratios are estimated from
@@ -58,7 +58,7 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
     query_along = query_vectors @ found.T
     squares = np.einsum("ij,ij->i", sample, sample)
     query_squares = np.einsum("ij,ij->i", query_vectors, query_vectors)
-    # `least`: what products must reach; `products`: those along the directions up to now.
+    # `least`: products that rows must reach; `products`: those along the directions so far.
     least = thresholds[:, None] - squares_sign * squares
     products, bounds = np.zeros_like(least), np.empty_like(least)
     rest, query_rest = squares.copy(), query_squares.copy()

@@ -20,7 +20,7 @@ from farann.quantize.transform import Transform
 from farann.runtime.process import each, ieee_arithmetic
 
 _MOST_LEFT_OUT = 16  # rows that may be left out when the largest coordinate sets the scale
-# Outliers' largest coordinates are over 1.5 times the next row's; else leaving them out is no use.
+# Rows are outliers if their largest coordinates are over 1.5 times the next row's.
 _OUTLIER_RATIO = 1.5
 BLOCK_ROWS = 4096  # rows of a block, the work of a thread
 # Blocks up to which all get the same number of rows, so that threads end together.
@@ -29,7 +29,7 @@ _ROWS_IN_CACHE = 256  # rows of a part: up to 1,024 dimensions stay in caches of
 _CENTER_ROWS = 16_384  # rows sampled for the center: any is right, a mean makes searches fast
 _SAMPLE_AT_ONCE = 1024  # sampled rows that are converted to float64 at a time
 _SAMPLED = 8192  # most rows in the sample that a layout is made for
-LEAST_SAMPLE = 4096  # least rows in it; an index with fewer rows gets no choice of layout
+LEAST_SAMPLE = 4096  # least rows in that sample; an index with fewer gets no choice of layout
 _ROWS_A_SAMPLE = 2  # between these limits the sample is half of the rows
 # Beyond this dimension float32 sums of squares are not bounded well enough; see metric.c.
 LARGEST_DIM = 16_000

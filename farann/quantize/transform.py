@@ -20,7 +20,7 @@ from farann.runtime.pool import default_isa
 # Directions of a projection: the core's limit, as rounding errors of products grow with them.
 MOST_DIRECTIONS = _core.MOST_AXES
 _POWER_STEPS = 3  # steps of the orthogonal iteration: directions needn't be the best ones
-_ROWS_OF_DIRECTIONS = 4096  # most rows of the sample that it runs on; more find no better ones
+_ROWS_OF_DIRECTIONS = 4096  # most sampled rows of the iteration; more find no better directions
 # Directions that are iterated, 16 more than are kept (Halko et al. 2011 take 5 to 10). In no more
 # dimensions than these the eigenvectors of the second moment are computed directly.
 _ITERATED = MOST_DIRECTIONS + 16
@@ -29,10 +29,10 @@ _OF_MOMENT = 1024
 # Share of |y|^2 that covers rounding and directions that are not quite orthonormal; the same as
 # REST_SHARE in src_c/quantize.c.
 _REST_SHARE = 1e-9
-_MAIN_DIRECTIONS = 96  # most directions of queries that a moment keeps apart
+_MAIN_DIRECTIONS = 96  # most directions of queries that a moment distinguishes
 ROTATION_ROUNDS = 3  # rounds of signs and Hadamard transforms, as src_c/quantize.c does them
 _LONGEST_STEPS = 16  # steps of the power method to the direction along which rows are longest
-_ROWS_OF_LONGEST = 1024  # most rows that it takes
+_ROWS_OF_LONGEST = 1024  # most rows that the power method takes
 
 
 @dataclass(frozen=True, eq=False)
