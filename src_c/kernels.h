@@ -88,11 +88,18 @@ typedef struct {
     int64_t lines_a_step;
 } farann_ahead;
 
-/* A tile of queries as gather_codes lays it, or a single one: `codes` u, signed, group by group. */
+/*
+ * A tile of queries as gather_codes lays it, or a single one: `codes` u, signed, group by group.
+ * `chain` is for scans of a tile: chain[t] = -1 chains query t to the one before it, 0 does not,
+ * and one 0 follows the last query. Rows that pass for all queries of a chain are appended to the
+ * candidates of its last query, other rows to none.
+ */
 typedef struct {
     const uint32_t *codes;
     const farann_pass_thresholds *bars;
-    farann_ahead *ahead; /* for scans of whole tiles; NULL: nothing */
+    farann_ahead *ahead;  /* for scans of whole tiles; NULL: nothing */
+    const int32_t *chain; /* NULL: each query is by itself */
+    int64_t count;        /* places of a tile from here on are empty: nothing passes for them */
 } farann_coded_tile;
 
 /*
@@ -226,12 +233,6 @@ typedef struct {
     /* Append the scores greater than a threshold, and their numbers, to the candidates. */
     void (*select_f32)(const float *scores, int64_t n, float threshold,
                        farann_candidates *candidates);
-
-    /*
-     * Lower `least` to the scores less an offset, where these are less; n is a multiple of
-     * FARANN_PADDING.
-     */
-    void (*lower_f32)(const float *scores, int64_t n, float offset, float *least);
 
     /*
      * Write the numbers of the scores greater than a threshold; return how many. n is a multiple of

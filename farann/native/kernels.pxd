@@ -119,6 +119,8 @@ cdef extern from "kernels.h" nogil:
         const uint32_t *codes
         const farann_pass_thresholds *bars
         farann_ahead *ahead
+        const int32_t *chain
+        int64_t count
 
     ctypedef void farann_scan_codes(const farann_coded_rows *, bint, int64_t,
                                     const farann_coded_tile *, farann_candidates *) noexcept
@@ -153,7 +155,6 @@ cdef extern from "kernels.h" nogil:
                                const float *, int, float, float *, float *) noexcept nogil
         float (*kth_largest_f32)(const float *, int64_t, int64_t) noexcept nogil
         void (*select_f32)(const float *, int64_t, float, farann_candidates *) noexcept nogil
-        void (*lower_f32)(const float *, int64_t, float, float *) noexcept nogil
         int64_t (*find_f32)(const float *, int64_t, float, int32_t *) noexcept nogil
         void (*largest_f32)(const float *, int64_t, float *) noexcept nogil
         void (*gather_codes)(const uint32_t *, const int64_t *, int64_t, int64_t,

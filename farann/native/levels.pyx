@@ -44,8 +44,8 @@ cdef class Level:
     cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
         """Get a block ready for tiles of `n_members` queries."""
 
-    cdef int64_t next_tile(self, int64_t n_left) noexcept nogil:
-        """The number of the remaining queries to scan together."""
+    cdef int64_t next_tile(self, const int64_t *members, int64_t n) noexcept nogil:
+        """The number of the n remaining queries to scan together."""
         return 1
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
@@ -89,6 +89,7 @@ cdef class CodeLevel(Level):
     cdef farann_ahead ahead     # codes to prefetch meanwhile
     cdef int64_t high_bytes, whole_bytes  # that a scan reads of a row
     cdef double *offsets        # added to scores, by place in the tile; NULL: nothing
+    cdef int32_t *chain         # of the tile, see `farann_coded_tile`; NULL: no chains
 
     cdef set_up(self, CodedQueries coded, int64_t most, int64_t n_scored):
         """Blocks have up to `most` rows; the first `n_scored` are all scored."""
@@ -143,11 +144,11 @@ cdef class CodeLevel(Level):
             self.batch.kernels.join_codes_i8(&self.rows, block.n, self.joined)
             self.rows.panels, self.rows.low_nibbles = self.joined, NULL
 
-    cdef int64_t next_tile(self, int64_t n_left) noexcept nogil:
+    cdef int64_t next_tile(self, const int64_t *members, int64_t n) noexcept nogil:
         self.width = self.coded.width
-        if not self.in_order and not self.all_scored and n_left < FEW_MEMBERS:
+        if not self.in_order and not self.all_scored and n < FEW_MEMBERS:
             self.width = 1
-        return min(self.width, n_left)
+        return min(self.width, n)
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
@@ -238,6 +239,7 @@ cdef farann_coded_tile tile_of(CodeLevel level, const int64_t *members, int64_t 
     for j in range(count, level.width):
         farann_pass_thresholds_set(&level.thresholds, j, &level.nothing_passes)
     tile.bars, tile.ahead = &level.thresholds, &level.ahead
+    tile.chain, tile.count = level.chain, count
     if level.in_order:
         tile.codes = level.coded.tiles + members[0] // level.width * level.coded.tile_words
     else:
@@ -380,6 +382,56 @@ cdef class WholeLevel(CodeLevel):
 
 @cython.final
 @cython.no_gc
+cdef class SetLevel(CodeLevel):
+    """Codes for up to a tile of members of each set: a row passes if it does for all of them."""
+
+    cdef const int64_t *owners  # the set of each query
+    cdef int64_t *seen          # by query: rows scored for it alone, and those that it ruled out
+    cdef int64_t *ruled_out
+
+    cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
+        CodeLevel.take_block(self, source, block, n_members)
+        self.in_order = False
+
+    cdef int64_t next_tile(self, const int64_t *members, int64_t n) noexcept nogil:
+        """As many whole sets as fit."""
+        cdef int64_t count = min(self.coded.width, n)
+        self.width = self.coded.width
+        while count < n and self.owners[members[count]] == self.owners[members[count - 1]]:
+            count -= 1
+        return count
+
+    cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
+                   Collector collector) noexcept nogil:
+        cdef int64_t j
+        if (count > 1 and self.owners[members[0]] == self.owners[members[count - 1]]
+                and self.one_is_enough(block, members, collector)):
+            return
+        for j in range(1, self.width + 1):
+            self.chain[j] = -(j < count and self.owners[members[j]] == self.owners[members[j - 1]])
+        CodeLevel.scan(self, block, members, count, collector)
+
+    cdef bint one_is_enough(self, const Block *block, const int64_t *members,
+                            Collector collector) noexcept nogil:
+        """Scan for the first member alone; False: too many rows pass, or did in a block before."""
+        cdef int64_t i = members[0], passed, width = self.width
+        cdef bint enough
+        if rests(&self.passing[i].pause):
+            return False
+        self.width = 1
+        CodeLevel.scan(self, block, members, 1, collector)
+        self.width, passed = width, n_new(collector, 0, i)
+        enough = passed * KEY_ROWS <= block.n
+        note(&self.passing[i].pause, not enough)
+        self.seen[i] += block.n
+        self.ruled_out[i] += block.n - passed
+        if not enough:
+            collector.tile[0].count -= passed
+        return enough
+
+
+@cython.final
+@cython.no_gc
 cdef class DecodedLevel(Level):
     """Codes that stand for rows, for queries that have no codes themselves."""
 
@@ -456,17 +508,28 @@ cdef int64_t code_rows_of(Codes codes) noexcept nogil:
     return rows_in_cache(codes.scanned.groups * FARANN_CODE_GROUP)
 
 
-cdef Level level_of(CodedQueries coded, int64_t most, int64_t n_scored, bint at_once=False):
-    """The first level for the codes of some rows; `at_once`: by both nibbles at once."""
+cdef Level level_of(CodedQueries coded, int64_t most, int64_t n_scored):
+    """The first level for the codes of some rows."""
     cdef CodeLevel level
     if coded.batch.snapshot.partitions is not None and coded.batch.snapshot.partitions.relative:
         level = RelativeLevel.__new__(RelativeLevel)
-    elif (not at_once and coded.width == 1 and coded.codes.high_nibbles_first and uses(HIGH_NIBBLES)
+    elif (coded.width == 1 and coded.codes.high_nibbles_first and uses(HIGH_NIBBLES)
           and (coded.approximate or not coded.codes.whole_codes_first)):
         level = NibbleLevel.__new__(NibbleLevel)
     else:
         level = CodeLevel.__new__(CodeLevel)
     level.set_up(coded, most, n_scored)
+    return level
+
+
+cdef Level set_level_of(CodedQueries coded, int64_t most, const int64_t *owners, int64_t *seen,
+                        int64_t *ruled_out):
+    """The level that scans codes for members of sets; nibbles are joined to whole codes."""
+    cdef SetLevel level = SetLevel.__new__(SetLevel)
+    level.set_up(coded, most, 0)
+    level.owners, level.seen, level.ruled_out = owners, seen, ruled_out
+    level.first_judged = INT64_MAX
+    level.chain = <int32_t *>coded.batch.scratch.allocate(coded.width + 1, sizeof(int32_t))
     return level
 
 

@@ -85,7 +85,7 @@ cdef class CodedQueries:
 
     @staticmethod
     cdef CodedQueries of_batch(QueryBatch batch, Codes codes, bint approximate, bint pca_filtered,
-                               bint one_by_one=*)
+                               bint in_tiles=*)
     cdef QueryCodes room_for(self, int64_t groups) except *
     cdef const uint32_t *tile_of(self, const QueryCodes *codes, const int64_t *members,
                                  int64_t count, int64_t width) noexcept nogil

@@ -163,11 +163,14 @@ cdef class CodedQueries:
 
     @staticmethod
     cdef CodedQueries of_batch(QueryBatch batch, Codes codes, bint approximate, bint pca_filtered,
-                               bint one_by_one=False):
-        """`approximate`: code errors are taken as noise, with a bound of a few deviations."""
+                               bint in_tiles=False):
+        """`approximate`: code errors are taken as noise, with a bound of a few deviations.
+
+        `in_tiles`: even few queries are scanned together.
+        """
         cdef CodedQueries self = CodedQueries.__new__(CodedQueries)
         cdef int64_t n_tiles, width = batch.kernels.code_queries
-        if one_by_one or (batch.n_queries < FEW_QUERIES and uses(SINGLE_TILES)):
+        if batch.n_queries < FEW_QUERIES and uses(SINGLE_TILES) and not in_tiles:
             width = 1
         n_tiles = (batch.n_queries + width - 1) // width
         self.batch, self.codes, self.width, self.pca_filtered = batch, codes, width, pca_filtered

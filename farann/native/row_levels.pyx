@@ -106,8 +106,8 @@ cdef class PackedLevel(FloatLevel):
             rows.rows, rows.positions, block.n, self.batch.dim, &self.batch.snapshot.center[0],
             self.batch.packing.normalized, self.batch.packing.bias_sign, self.panels, self.bias)
 
-    cdef int64_t next_tile(self, int64_t n_left) noexcept nogil:
-        return min(self.width, n_left)
+    cdef int64_t next_tile(self, const int64_t *members, int64_t n) noexcept nogil:
+        return min(self.width, n)
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
@@ -200,8 +200,8 @@ cdef class KeyLevel(Level):
         if self.packed:
             self.pack(&block.where)
 
-    cdef int64_t next_tile(self, int64_t n_left) noexcept nogil:
-        return min(<int64_t>self.batch.kernels.key_queries, n_left) if self.packed else 1
+    cdef int64_t next_tile(self, const int64_t *members, int64_t n) noexcept nogil:
+        return min(<int64_t>self.batch.kernels.key_queries, n) if self.packed else 1
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:

@@ -277,7 +277,7 @@ cdef void scan_block(Search search, Part part, Level level, const Block *whole,
             search.ended = search.ended or stopped(search)
             if search.ended:
                 return
-            count = level.next_tile(n - at)
+            count = level.next_tile(members + at, n - at)
             scan_tile(search, level, &block, members + at, count)
             at += count
 

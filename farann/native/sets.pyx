@@ -1,40 +1,33 @@
 """Searches for the rows that are furthest from the nearest member of a set.
 
 A row's key over a set is its smallest key over the members. The key for any one member bounds it
-from above, so a row that is ruled out for one member is ruled out for the set. Blocks of codes
-are scanned with the set's threshold: for all members, or for one after the other while many rows
-pass. Rows that pass get exact keys, member by member while they can still be an answer.
+from above, so a row that is ruled out for one member is ruled out for the set. Blocks of codes are
+scanned with the set's threshold for a tile of its members, those that rule out most. Rows that pass
+for all of them get exact keys, member by member while they can still be an answer.
 """
 
 cimport cython
 from libc.math cimport INFINITY, NAN
-from libc.stdint cimport INT64_MAX
 
 from farann.native.bounds cimport Bound, NormBound, lie_by_norm
 from farann.native.codes cimport Codes
 from farann.native.collector cimport Collector, floor_of
 from farann.native.kernels cimport *
-from farann.native.levels cimport Level, code_rows_of, level_of
+from farann.native.levels cimport KEY_ROWS, Level, code_rows_of, set_level_of
 from farann.native.query_batch cimport CodedQueries, Query, QueryBatch
 from farann.native.search cimport Part
 from farann.native.snapshot cimport Filter, Segment, Snapshot
 from farann.native.sources cimport Block, CodeSource, RowSource, Source
 from farann.native.task cimport FEW_ROWS, Task
 
-cdef enum:
-    # Scans for further members end once fewer than 1/48 of the rows pass: measured on 100,000 x 50,
-    # an exact key takes 25 ns, a row of a scan 0.6 ns.
-    KEY_ROWS = 48
-    MET_BY_ALL = 1024  # first coded rows, scanned for all members: they show which rules out most
-
 
 cdef struct MemberSet:
     int64_t first, end      # its members, queries of the batch
-    int64_t last_coded      # the last of them that has codes; -1: none has
-    int64_t n_scored        # members that the block was scored for
     farann_topk top
     farann_filter filter
     double threshold        # a key that every row of the answer reaches
+    int64_t passed          # rows whose codes let them pass
+    bint alive              # whether the rows that are left of a part can be an answer
 
 
 @cython.no_gc  # references between parts form no cycles
@@ -52,10 +45,6 @@ cdef class SetCollector(Collector):
     cdef int64_t *order     # members of each set, those first that rule out most
     cdef int64_t *seen      # by member: rows that got a key for it, and those that it ruled out
     cdef int64_t *ruled_out
-    cdef int64_t *marks     # by row of a block: the last mark that it got
-    cdef int64_t mark       # the last one given
-    cdef float *margins     # by row: the least margin of its scores above the thresholds
-    cdef int32_t *rows_met  # rows of a block that may answer a set
 
     cdef allocate_answers(self):
         """Allocate nothing: `take_sets` makes room by set."""
@@ -81,10 +70,6 @@ cdef class SetCollector(Collector):
         self.kept = <int64_t *>(self.least + largest_block)
         if self.batch.rests is not None:
             self.rest_keys = <double *>self.batch.scratch.allocate(largest_block, sizeof(double))
-        self.marks = <int64_t *>self.batch.scratch.allocate(
-            largest_block, sizeof(int64_t) + sizeof(float) + sizeof(int32_t))
-        self.margins = <float *>(self.marks + largest_block)
-        self.rows_met = <int32_t *>(self.margins + largest_block)
         for s in range(self.count):
             n_places += farann_id_set_room(chosen.n_excluded(start + s))
         if n_places:
@@ -93,20 +78,12 @@ cdef class SetCollector(Collector):
             if offsets[s] >= offsets[s + 1]:
                 raise ValueError("a set must have a member")
             self.sets[s].first, self.sets[s].end = offsets[s], offsets[s + 1]
-            self.sets[s].last_coded = -1
             self.sets[s].top.entries, self.sets[s].top.capacity = entries + s * k, k
             self.sets[s].threshold = self.floor
             self.sets[s].filter = chosen.of_query(start + s, places)
             places += farann_id_set_room(chosen.n_excluded(start + s))
             for i in range(offsets[s], offsets[s + 1]):
                 self.owners[i], self.order[i] = s, i
-
-    cdef void find_coded(self, CodedQueries coded) noexcept nogil:
-        """Note which members have codes."""
-        cdef int64_t i
-        for i in range(self.batch.n_queries):
-            if coded.of[i].usable:
-                self.sets[self.owners[i]].last_coded = i
 
     cdef bint are_raw(self, const MemberSet *members) noexcept nogil:
         """Whether keys of a set are compared as they are, not divided by members' lengths.
@@ -130,36 +107,20 @@ cdef class SetCollector(Collector):
         self.found[i].threshold = floor_of(query, members.threshold * scale)
         return Collector.bar(self, i)
 
-    cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,
-                     const farann_block *where) noexcept nogil:
-        """Note the margins of rows for a member; after the last member, admit its set's rows."""
+    cdef void admit(self, int64_t j, int64_t i, const farann_block *where) noexcept nogil:
+        """Compute exact keys of the rows in list j of the tile, which pass for member i's set."""
         cdef MemberSet *members = &self.sets[self.owners[i]]
-        cdef int64_t row
-        if members.n_scored == 0:
-            for row in range(n):
-                self.margins[row] = INFINITY
-        members.n_scored += 1
-        self.batch.kernels.lower_f32(scores, n, self.float_threshold(i, 0.0), self.margins)
-        if i == members.last_coded:
-            members.n_scored = 0
-            n = self.batch.kernels.find_f32(self.margins, n, 0.0, self.rows_met)
-            self.settle_set(members, n, 0, where)
-
-    cdef void settle_set(self, MemberSet *members, int64_t n, int64_t met,
-                         const farann_block *where) noexcept nogil:
-        """Give n rows of a block in `rows_met` exact keys.
-
-        The first `met` members, in their order, have let these rows pass, and come last.
-        """
+        cdef const farann_candidates *passed = &self.tile[j]
         cdef int64_t at, slot, count = 0
-        for at in range(n):
-            slot = self.rows_met[at]
+        for at in range(passed.count):
+            slot = passed.slots[at]
             slot = where.slots[slot] if where.slots != NULL else where.first + slot
             if 0 <= slot < where.end and farann_filter_allows(&members.filter, slot):
                 self.kept[count] = slot
                 count += 1
         self.batch.passed += count
-        self.score_kept(members, &self.batch.snapshot.segments[0], count, met)
+        members.passed += count
+        self.score_kept(members, &self.batch.snapshot.segments[0], count)
 
     cdef void score_rows(self, MemberSet *members, const Segment *rows) noexcept nogil:
         """Give exact keys to all rows that the set's filter allows."""
@@ -170,22 +131,22 @@ cdef class SetCollector(Collector):
                 self.kept[count] = position
                 count += 1
         self.batch.scanned += count
-        self.score_kept(members, rows, count, 0)
+        self.score_kept(members, rows, count)
 
-    cdef void score_kept(self, MemberSet *members, const Segment *segment, int64_t n,
-                         int64_t met) noexcept nogil:
+    cdef void score_kept(self, MemberSet *members, const Segment *segment,
+                         int64_t n) noexcept nogil:
         """Give n rows of a segment exact keys, member by member while they may be an answer."""
-        cdef int64_t at, i, j, count, n_members = members.end - members.first
+        cdef int64_t at, i, j, count
         cdef double scale
         cdef farann_block where
         cdef farann_filter all_allowed
         cdef const double *rest
         for j in range(n):
             self.least[j] = INFINITY
-        for at in range(met, met + n_members):
+        for at in range(members.first, members.end):
             if n == 0:
                 break
-            i, scale = self.order[members.first + at % n_members], 1.0
+            i, scale = self.order[at], 1.0
             if not self.are_raw(members):
                 scale = self.batch.queries[i].prepared.query_norm
             self.rows.keys_at(segment, self.kept, n, self.batch.exact_query(i), self.keys)
@@ -201,8 +162,8 @@ cdef class SetCollector(Collector):
                 self.least[count] = min(self.least[j], self.keys[j] / scale)
                 self.kept[count] = self.kept[j]
                 count += self.least[count] >= members.threshold
-            if met == 0:
-                self.note_ruled_out(i, n, count)
+            self.seen[i] += n
+            self.ruled_out[i] += n - count
             n = count
         self.sort_members(members)
         if n == 0:
@@ -213,23 +174,6 @@ cdef class SetCollector(Collector):
         farann_topk_push_rows(&members.top, self.least, NULL, n, 1.0, &where, &all_allowed)
         if members.top.count == members.top.capacity:
             members.threshold = members.top.entries[0].key
-
-    cdef void keep_common(self, farann_candidates *passed,
-                          const farann_candidates *others) noexcept nogil:
-        """Intersect a list of rows with another one."""
-        cdef int64_t at, row, kept = 0
-        self.mark += 1
-        for at in range(others.count):
-            self.marks[others.slots[at]] = self.mark
-        for at in range(passed.count):
-            row = passed.slots[at]
-            passed.slots[kept] = row
-            kept += self.marks[row] == self.mark
-        passed.count = kept
-
-    cdef void note_ruled_out(self, int64_t i, int64_t n, int64_t left) noexcept nogil:
-        self.seen[i] += n
-        self.ruled_out[i] += n - left
 
     cdef void sort_members(self, const MemberSet *members) noexcept nogil:
         """Sort members by the share of rows that they rule out."""
@@ -257,14 +201,14 @@ cdef class SetKeyLevel(Level):
     """Exact keys of all rows of a block over sets, each met once, by its first member."""
 
     cdef SetCollector collector
-    cdef bint uncoded       # whether it scores just the sets that have no member with codes
+    cdef CodedQueries coded
     cdef Segment rows
 
     @staticmethod
-    cdef SetKeyLevel of(SetCollector collector, bint uncoded):
-        """`uncoded`: of sets that have no member with codes."""
+    cdef SetKeyLevel of(SetCollector collector, CodedQueries coded):
+        """`coded`: only sets none of whose members has codes there; None: all sets."""
         cdef SetKeyLevel self = SetKeyLevel.__new__(SetKeyLevel)
-        self.batch, self.collector, self.uncoded = collector.batch, collector, uncoded
+        self.batch, self.collector, self.coded = collector.batch, collector, coded
         self.most = collector.batch.block_rows
         return self
 
@@ -274,96 +218,67 @@ cdef class SetKeyLevel(Level):
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
         cdef MemberSet *chosen = &self.collector.sets[self.collector.owners[members[0]]]
-        if members[0] == chosen.first and not (self.uncoded and chosen.last_coded >= 0):
-            self.collector.score_rows(chosen, &self.rows)
-
-
-@cython.final
-@cython.no_gc
-cdef class SetLevel(Level):
-    """Codes of a block, for one member of a set after the other, while many rows pass."""
-
-    cdef SetCollector collector
-    cdef CodedQueries coded
-    cdef Level codes        # scans codes for one member
-
-    @staticmethod
-    cdef SetLevel of(SetCollector collector, CodedQueries coded, Level codes):
-        cdef SetLevel self = SetLevel.__new__(SetLevel)
-        self.batch, self.collector, self.codes = collector.batch, collector, codes
-        self.coded = coded
-        self.most, self.first_judged = codes.most, INT64_MAX
-        return self
-
-    cdef void begin_query(self, int64_t i) noexcept nogil:
-        self.codes.begin_query(i)
-
-    cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
-        self.codes.take_block(source, block, 0)
-
-    cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
-                   Collector collector) noexcept nogil:
-        cdef MemberSet *chosen = &self.collector.sets[self.collector.owners[members[0]]]
-        cdef farann_candidates passed
-        cdef int64_t at, i, met = 0
-        if members[0] != chosen.last_coded:
-            return  # the whole set is scanned when its last coded member comes
-        passed.count = -1
-        for at in range(chosen.first, chosen.end):
-            i = self.collector.order[at]
-            if not self.coded.of[i].usable:
-                continue
-            collector.tile[0] = collector.found[i].passed
-            self.codes.next_tile(1)
-            self.codes.scan(block, &i, 1, collector)
-            self.collector.note_ruled_out(i, block.n, collector.tile[0].count)
-            if passed.count < 0:
-                passed = collector.tile[0]
-            else:
-                self.collector.keep_common(&passed, &collector.tile[0])
-            met = at + 1 - chosen.first
-            if chosen.threshold == -INFINITY or (block.n_before >= MET_BY_ALL
-                                                 and passed.count * KEY_ROWS <= block.n):
-                break
-        collector.tile[0].count = 0
-        for at in range(passed.count):
-            self.collector.rows_met[at] = <int32_t>passed.slots[at]
-        self.collector.settle_set(chosen, passed.count, met, &block.where)
+        cdef int64_t i
+        if members[0] != chosen.first:
+            return
+        for i in range(chosen.first, chosen.end if self.coded is not None else chosen.first):
+            if self.coded.of[i].usable:
+                return
+        self.collector.score_rows(chosen, &self.rows)
 
 
 @cython.no_gc
 cdef class SetBound(Bound):
-    """Rules out the members of sets of which one member rules the rows out."""
+    """Rules out sets of which one member rules the rows out; lists the members to scan for."""
 
     cdef SetCollector collector
+    cdef CodedQueries coded
     cdef NormBound norms    # None: there is no norm bound
     cdef bint enough        # whether rows are scanned only if a set has found fewer than k
 
     @staticmethod
-    cdef SetBound of(SetCollector collector, NormBound norms, bint enough):
+    cdef SetBound of(SetCollector collector, CodedQueries coded, NormBound norms, bint enough):
         """`enough`: no rows are wanted once all sets have k."""
         cdef SetBound self = SetBound.__new__(SetBound)
-        self.batch, self.collector, self.norms = collector.batch, collector, norms
-        self.enough = enough
+        self.batch, self.collector, self.coded = collector.batch, collector, coded
+        self.norms, self.enough = norms, enough
         return self
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
-        cdef int64_t j, i, kept = 0, begin = 0, panel = block.start // FARANN_CODE_PANEL
-        cdef bint can_answer = True
+        """Keep the sets all of whose members these rows can answer; list which are scanned.
+
+        Half a tile of them are, those that rule out most, or a whole one where many rows pass.
+        """
+        cdef MemberSet *chosen
+        cdef int64_t s, at, i, room, kept = 0, width = self.coded.width
         if self.enough and block.begins and self.collector.all_have_k_rows():
             return 0
-        for j in range(n if self.norms is not None else 0):
-            i = members[j]
-            members[kept] = i
-            kept += 1
-            can_answer &= (self.norms.max_key(panel, i) + self.norms.coded.of[i].whole.off
-                           >= collector.bar(i))
-            if j + 1 == n or self.collector.owners[members[j + 1]] != self.collector.owners[i]:
-                if not can_answer:
-                    kept = begin
-                begin, can_answer = kept, True
-        return kept if self.norms is not None else n
+        for at in range(n if block.begins else 0):
+            self.collector.sets[self.collector.owners[members[at]]].alive = True
+        for s in range(self.collector.count):
+            chosen = &self.collector.sets[s]
+            chosen.alive = chosen.alive and self.can_answer(block, chosen)
+            if not chosen.alive:
+                continue
+            room = (width + 1) // 2 if chosen.passed * KEY_ROWS < block.n_before else width
+            for at in range(chosen.first, chosen.end):
+                i = self.collector.order[at]
+                if self.coded.of[i].usable and room > 0:
+                    members[kept] = i
+                    kept += 1
+                    room -= 1
+        return kept
+
+    cdef bint can_answer(self, const Block *block, const MemberSet *chosen) noexcept nogil:
+        """Whether norms let the rows from a block on answer all members of a set."""
+        cdef int64_t i, panel = block.start // FARANN_CODE_PANEL
+        for i in range(chosen.first, chosen.end if self.norms is not None else chosen.first):
+            if self.coded.of[i].usable and (
+                    self.norms.max_key(panel, i) + self.coded.of[i].whole.off
+                    < self.collector.bar(i)):
+                return False
+        return True
 
 
 cdef class SetSearch(Task):
@@ -409,24 +324,22 @@ cdef class SetSearch(Task):
         self.take_judge((0.0, 0.0, 0.0, 0.0), False)
         if codes is None:
             self.add(RowSource.of(self.batch, &filter.segments[0]),
-                     SetKeyLevel.of(self.sets, False))
+                     SetKeyLevel.of(self.sets, None))
         else:
             self.put_codes_together(codes, budget)
         if filter.segments[1].count:
             self.add(RowSource.of(self.batch, &filter.segments[1]),
-                     SetKeyLevel.of(self.sets, False), None, True, True)
+                     SetKeyLevel.of(self.sets, None), None, True, True)
         self.prepare()
-        if self.coded is not None:
-            self.sets.find_coded(self.coded)
 
     cdef put_codes_together(self, Codes codes, int64_t budget):
         """The parts of the rows of the last build."""
         cdef int64_t n = codes.n_positions
         self.coded = CodedQueries.of_batch(self.batch, codes, False, codes.has_pca_filter,
-                                           codes.has_pca_filter or codes.int4_alone)
-        self.add(CodeSource.of(self.batch, codes), SetKeyLevel.of(self.sets, True), self.coded,
-                 False)
-        self.add_outliers(codes, SetKeyLevel.of(self.sets, False))
+                                           self.batch.n_queries > self.sets.count)
+        self.add(CodeSource.of(self.batch, codes), SetKeyLevel.of(self.sets, self.coded),
+                 self.coded, False)
+        self.add_outliers(codes, SetKeyLevel.of(self.sets, None))
         if 0 < budget < n:
             n = min(whole_panels(budget), n)
         self.add_some(codes, 0, n)
@@ -434,18 +347,16 @@ cdef class SetSearch(Task):
             self.add_some(codes, n, codes.n_positions)
 
     cdef add_some(self, Codes codes, int64_t first, int64_t stop):
-        """Add coded rows at some positions; tiles of members score all rows of a block."""
+        """Add coded rows at some positions."""
         cdef CodeSource source = CodeSource.of(self.batch, codes)
         cdef NormBound norms = NormBound.of(self.coded) if lie_by_norm(self.batch, codes) else None
         cdef Level level
         cdef Part part
-        cdef int64_t most = code_rows_of(codes)
-        source.first, source.stop, source.all_scored = first, stop, self.coded.width > 1
-        level = level_of(self.coded, most, most if source.all_scored else 0, True)
-        if not source.all_scored:
-            level = SetLevel.of(self.sets, self.coded, level)
+        source.first, source.stop = first, stop
+        level = set_level_of(self.coded, code_rows_of(codes), self.sets.owners, self.sets.seen,
+                             self.sets.ruled_out)
         part = self.add(source, level, self.coded)
-        part.bound = SetBound.of(self.sets, norms, first > 0)
+        part.bound = SetBound.of(self.sets, self.coded, norms, first > 0)
 
     def write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):
         """Write the answers to rows start, start + 1, ..., padded where fewer rows were found."""

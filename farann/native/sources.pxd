@@ -69,7 +69,6 @@ cdef class RowSource(Source):
 cdef class CodeSource(Source):
     cdef Partitions relative_to  # None: codes aren't relative to means of partitions
     cdef int64_t n_scored        # first rows that are all scored, for a first threshold
-    cdef bint all_scored         # whether those of every block are
     cdef int64_t *positions      # of the rows of a block
     cdef int s                   # the segment of its rows
     cdef int64_t left_at         # the position from which codes were given up; -1: they weren't

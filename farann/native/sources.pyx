@@ -212,7 +212,6 @@ cdef class CodeSource(Source):
     cdef bint next(self, Block *block, int64_t most) noexcept nogil:
         if not self.grow(block, most):
             return False
-        block.all_scored = self.all_scored
         if self.n_scored > 0 and block.start == 0:
             block.all_scored, block.n = True, min(self.n_scored, self.end)
             self.ramp = max(block.n, FIRST_BLOCK)

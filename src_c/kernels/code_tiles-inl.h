@@ -7,6 +7,8 @@
 
 /* See tile_groups and few_tiles of farann_kernels. */
 enum { TILE_GROUPS = 1, FEW_TILES = 8 };
+/* Queries up to which a scan takes half the time of a tile; 0: there is none. */
+enum { HALF_CODE_TILE = CODE_QUERIES >= 5 ? CODE_QUERIES / 2 : 0 };
 /* Vectors of sums a query and in a tile; the rows of a tile's panels fit a 32-bit mask. */
 enum { MOST_VECTORS = CODE_PANELS * PANEL_I32, MOST_SUMS = CODE_QUERIES * MOST_VECTORS };
 
@@ -69,15 +71,19 @@ WORD i32v row_starts(const int squared, const farann_coded_rows *rows, int64_t r
  * the scan, which needs all registers.
  */
 FARANN_NOINLINE static KERNEL(void)
-NAME(collect_codes)(int vectors, const farann_coded_rows *rows, int64_t first,
-                    const farann_panel_limits *limits, const farann_pass_thresholds *bars,
+NAME(collect_codes)(int width, int vectors, const farann_coded_rows *rows, int64_t first,
+                    const farann_panel_limits *limits, const farann_coded_tile *tile,
                     const int32_t *sums, farann_candidates *candidates) {
-    for (int t = 0; t < CODE_QUERIES; t++)
+    const farann_pass_thresholds *bars = tile->bars;
+    uint32_t before[MOST_VECTORS] = {0};
+    for (int t = 0; t < width; t++)
         for (int v = 0; v < vectors; v++, sums += I32_LANES) {
             const int64_t row = first + v * I32_LANES;
             i32v sum = i32_load(sums);
-            const uint32_t mask = i32_greater(sum, i32_set1(-1));
-            if (!mask) continue;
+            uint32_t mask = i32_greater(sum, i32_set1(-1));
+            if (tile->chain && tile->chain[t]) mask &= before[v];
+            before[v] = mask;
+            if (!mask || (tile->chain && tile->chain[t + 1])) continue;
             sum = i32_sub(sum, row_starts(rows->squares != NULL, rows, row, bars,
                                           limits + v / PANEL_I32, t));
             append_scores(&candidates[t], mask,
@@ -86,11 +92,12 @@ NAME(collect_codes)(int vectors, const farann_coded_rows *rows, int64_t first,
 }
 
 /*
- * Adds the products of a tile of queries with `panels` panels from row `first` on: a constant at
- * each call, so that sums are registers.
+ * Adds the products of the first `width` queries of a tile with `panels` panels from row `first`
+ * on: constants at each call, so that sums are registers.
  */
-WORD void sum_code_panels(const int panels, const int held, const farann_coded_rows *rows,
-                          int64_t first, const uint32_t *queries, i32v *sum) {
+WORD void sum_code_panels(const int width, const int panels, const int held,
+                          const farann_coded_rows *rows, int64_t first, const uint32_t *queries,
+                          i32v *sum) {
     enum { GROUP_BYTES = FARANN_CODE_PANEL * FARANN_CODE_GROUP, STEP = CODE_QUERIES };
     const int64_t groups = rows->groups, panel_bytes = bytes_of_panel(held, groups);
     const int64_t at = first / FARANN_CODE_PANEL * panel_bytes;
@@ -98,50 +105,70 @@ WORD void sum_code_panels(const int panels, const int held, const farann_coded_r
     const uint8_t *low = held == BOTH_NIBBLES ? rows->low_nibbles + at : panel;
     if (held == WHOLE)
         for (int64_t g = 0; g < groups; g++) {
-            add_group(STEP, panels, held, 0, panel, low, panel_bytes, queries, sum);
+            add_group(width, panels, held, 0, panel, low, panel_bytes, queries, sum);
             panel += GROUP_BYTES;
             queries += STEP;
         }
     else
         for (int64_t p = 0; p < groups / 2; p++) {
-            add_group(STEP, panels, held, 0, panel, low, panel_bytes, queries, sum);
-            add_group(STEP, panels, held, 1, panel, low, panel_bytes, queries + STEP, sum);
+            add_group(width, panels, held, 0, panel, low, panel_bytes, queries, sum);
+            add_group(width, panels, held, 1, panel, low, panel_bytes, queries + STEP, sum);
             panel += GROUP_BYTES;
             low += FARANN_CODE_QUAD * FARANN_CODE_GROUP;
             queries += 2 * STEP;
         }
     if (held != WHOLE && groups % 2)
-        add_group(STEP, panels, held, 0, panel, low, panel_bytes, queries, sum);
+        add_group(width, panels, held, 0, panel, low, panel_bytes, queries, sum);
+}
+
+/*
+ * Signs of the rows of a few vectors, lane by lane: one is clear only if a row passes for a query,
+ * or for all queries of a chain.
+ */
+WORD i32v signs_of(const int width, const int vectors, const int32_t *chain, const i32v *sum) {
+    i32v signs = i32_set1(-1);
+    if (!chain) {
+        for (int t = 0; t < width; t++)
+            for (int v = 0; v < vectors; v++) signs = i32_and(signs, sum[t * vectors + v]);
+        return signs;
+    }
+    for (int v = 0; v < vectors; v++) {
+        i32v chained = i32_set1(0);
+        for (int t = 0; t < width; t++) {
+            chained = i32_or(sum[t * vectors + v], i32_and(i32_set1(chain[t]), chained));
+            signs = i32_and(signs, i32_or(i32_set1(chain[t + 1]), chained));
+        }
+    }
+    return signs;
 }
 
 /* Scan some panels for a tile of queries. */
-WORD void scan_code_panels(const int panels, const int held, const int squared,
+WORD void scan_code_panels(const int width, const int panels, const int held, const int squared,
                            const farann_coded_rows *rows, int64_t row,
                            const farann_panel_limits *limits, const farann_coded_tile *tile,
                            farann_candidates *candidates) {
     const int vectors = panels * PANEL_I32;
     i32v sum[MOST_SUMS];
-    for (int t = 0; t < CODE_QUERIES; t++)
+    for (int t = 0; t < width; t++)
         for (int v = 0; v < vectors; v++)
             sum[t * vectors + v] = row_starts(squared, rows, row + v * I32_LANES, tile->bars,
                                               limits + v / PANEL_I32, t);
-    sum_code_panels(panels, held, rows, row, tile->codes, sum);
+    sum_code_panels(width, panels, held, rows, row, tile->codes, sum);
     /* One test of all signs for whether any row passes: nearly always none does. */
-    i32v signs = sum[0];
-    for (int t = 0; t < CODE_QUERIES; t++)
-        for (int v = 0; v < vectors; v++) signs = i32_and(signs, sum[t * vectors + v]);
+    const i32v signs = signs_of(width, vectors, tile->chain, sum);
     if (!FARANN_UNLIKELY(i32_greater(signs, i32_set1(-1)))) return;
     int32_t sums[MOST_SUMS * I32_LANES];
     /* Two short loops, which compilers unroll: one long one would put all sums in memory. */
-    for (int t = 0; t < CODE_QUERIES; t++)
+    for (int t = 0; t < width; t++)
         for (int v = 0; v < vectors; v++)
             i32_store(sums + (t * vectors + v) * I32_LANES, sum[t * vectors + v]);
-    NAME(collect_codes)(vectors, rows, row, limits, tile->bars, sums, candidates);
+    NAME(collect_codes)(width, vectors, rows, row, limits, tile, sums, candidates);
 }
 
 /* The limits of some panels first: they would cost more one by one. */
-WORD void scan_all_panels(const int held, const int squared, const farann_coded_rows *rows,
-                          int64_t n, const farann_coded_tile *tile, farann_candidates *candidates) {
+WORD void scan_all_panels(const int width, const int held, const int squared,
+                          const farann_coded_rows *rows, int64_t n, const farann_coded_tile *tile,
+                          farann_candidates *candidates) {
     enum { PANELS_AT_ONCE = 32 }; /* panels whose limits are computed together */
     farann_panel_limits limits[PANELS_AT_ONCE];
     const int64_t n_panels = (n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
@@ -151,12 +178,12 @@ WORD void scan_all_panels(const int held, const int squared, const farann_coded_
             set_limits(held, squared, rows, at + i, tile->bars, limits + i);
         for (; p + CODE_PANELS <= count; p += CODE_PANELS) {
             if (tile->ahead) ask_ahead(tile->ahead);
-            scan_code_panels(CODE_PANELS, held, squared, rows, (at + p) * FARANN_CODE_PANEL,
+            scan_code_panels(width, CODE_PANELS, held, squared, rows, (at + p) * FARANN_CODE_PANEL,
                              limits + p, tile, candidates);
         }
         for (; p < count; p++)
-            scan_code_panels(1, held, squared, rows, (at + p) * FARANN_CODE_PANEL, limits + p, tile,
-                             candidates);
+            scan_code_panels(width, 1, held, squared, rows, (at + p) * FARANN_CODE_PANEL,
+                             limits + p, tile, candidates);
     }
 }
 
@@ -169,6 +196,6 @@ WORD void score_code_panels(const int panels, const int held, int64_t behind,
     i32v sum[MOST_SUMS];
     for (int t = 0; t < CODE_QUERIES; t++)
         for (int v = 0; v < vectors; v++) sum[t * vectors + v] = i32_set1(0);
-    sum_code_panels(panels, held, rows, row, tile->codes, sum);
+    sum_code_panels(CODE_QUERIES, panels, held, rows, row, tile->codes, sum);
     write_scores(CODE_QUERIES, panels, rows, row, tile->bars, sum, scores, stride);
 }

@@ -9,6 +9,8 @@
 
 /* Groups that a line of the unit's tiles holds; see tile_groups and few_tiles of farann_kernels. */
 enum { TILE_GROUPS = AMX_LINE / FARANN_CODE_GROUP, FEW_TILES = 1 };
+/* Half a tile takes as long as a whole one. */
+enum { HALF_CODE_TILE = 0 };
 
 /* The shape of tiles is a thread's state: all are whole. */
 KERNEL(void) NAME(begin)(void) { amx_begin(); }
@@ -138,10 +140,21 @@ WORD void judge_step(const int squared, const farann_coded_rows *rows,
     }
 }
 
+/* Leave the rows that pass for all queries of a chain to its last one. */
+WORD void join_chains(const int32_t *chain, farann_step *step) {
+    for (int64_t p = 0; p < step->panels; p++)
+        for (int t = 1; t < CODE_QUERIES; t++)
+            if (chain[t]) {
+                step->passes[p][t] &= step->passes[p][t - 1];
+                step->passes[p][t - 1] = 0;
+            }
+}
+
 /* Append the rows that pass, with one branch for all queries, not one for each. */
-WORD void append_step(const farann_coded_rows *rows, const farann_pass_thresholds *bars,
-                      const farann_step *step, farann_candidates *candidates) {
+WORD void append_step(const farann_coded_rows *rows, const farann_coded_tile *tile,
+                      farann_step *step, farann_candidates *candidates) {
     enum { MASKS = AMX_LINE / 2 }; /* 16-bit masks of rows that a vector holds */
+    if (tile->chain) join_chains(tile->chain, step);
     for (int64_t p = 0; p < step->panels; p += MASKS / CODE_QUERIES) {
         uint32_t some =
             _mm512_test_epi16_mask(i32_load(step->passes[p]), i32_load(step->passes[p]));
@@ -151,7 +164,7 @@ WORD void append_step(const farann_coded_rows *rows, const farann_pass_threshold
             const int64_t at = p + i / CODE_QUERIES;
             const int64_t row = step->row + at * FARANN_CODE_PANEL;
             append_scores(&candidates[t], step->passes[at][t],
-                          scores_of(rows, row, scale_at(rows, row), bars, t,
+                          scores_of(rows, row, scale_at(rows, row), tile->bars, t,
                                     i32_load(step->sums[at].of[t])),
                           row);
         }
@@ -162,8 +175,10 @@ WORD void append_step(const farann_coded_rows *rows, const farann_pass_threshold
  * Scan panels for a tile of queries. The unit and reads of masks from memory have long latencies:
  * panels are judged while the next ones are computed, and rows are appended while those are judged.
  */
-WORD void scan_all_panels(const int held, const int squared, const farann_coded_rows *rows,
-                          int64_t n, const farann_coded_tile *tile, farann_candidates *candidates) {
+WORD void scan_all_panels(const int width, const int held, const int squared,
+                          const farann_coded_rows *rows, int64_t n, const farann_coded_tile *tile,
+                          farann_candidates *candidates) {
+    (void)width;
     /* Panels whose limits are computed together; steps that are summed, judged or appended. */
     enum { PANELS_AT_ONCE = 64, TURNS = 3 };
     const int64_t n_panels = (n + FARANN_CODE_PANEL - 1) / FARANN_CODE_PANEL;
@@ -193,7 +208,7 @@ WORD void scan_all_panels(const int held, const int squared, const farann_coded_
                 sum_code_panels(1, held, n_panels - at - 1, rows, now->row, tile->codes, now->sums);
             at += now->panels;
             judge_step(squared, rows, tile->bars, before);
-            append_step(rows, tile->bars, last, candidates);
+            append_step(rows, tile, last, candidates);
             farann_step *next = last;
             last = before;
             before = now;

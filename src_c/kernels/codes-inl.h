@@ -137,29 +137,45 @@ KERNEL(void) NAME(score_codes_i8)(const farann_coded_rows *rows, int64_t n,
 }
 
 /* A branch for a whole scan: one in its midst would put all sums in memory. */
-WORD void scan_codes(const int held, const farann_coded_rows *rows, int64_t n,
+WORD void scan_codes(const int width, const int held, const farann_coded_rows *rows, int64_t n,
                      const farann_coded_tile *tile, farann_candidates *candidates) {
     if (rows->squares)
-        scan_all_panels(held, 1, rows, n, tile, candidates);
+        scan_all_panels(width, held, 1, rows, n, tile, candidates);
     else
-        scan_all_panels(held, 0, rows, n, tile, candidates);
+        scan_all_panels(width, held, 0, rows, n, tile, candidates);
+}
+
+WORD void scan_held_codes(const int width, const farann_coded_rows *rows, int high_alone, int64_t n,
+                          const farann_coded_tile *tile, farann_candidates *candidates) {
+    if (high_alone)
+        scan_codes(width, HIGH_NIBBLES, rows, n, tile, candidates);
+    else if (rows->low_nibbles)
+        scan_codes(width, BOTH_NIBBLES, rows, n, tile, candidates);
+    else
+        scan_codes(width, WHOLE, rows, n, tile, candidates);
 }
 
 /* Apart: in one function with the others GCC puts some of their sums in memory. */
 FARANN_NOINLINE static KERNEL(void) NAME(scan_high)(const farann_coded_rows *rows, int64_t n,
                                                     const farann_coded_tile *tile,
                                                     farann_candidates *candidates) {
-    scan_codes(HIGH_NIBBLES, rows, n, tile, candidates);
+    scan_codes(CODE_QUERIES, HIGH_NIBBLES, rows, n, tile, candidates);
+}
+
+FARANN_NOINLINE static KERNEL(void) NAME(scan_half)(const farann_coded_rows *rows, int high_alone,
+                                                    int64_t n, const farann_coded_tile *tile,
+                                                    farann_candidates *candidates) {
+    scan_held_codes(HALF_CODE_TILE, rows, high_alone, n, tile, candidates);
 }
 
 KERNEL(void) NAME(scan_codes_i8)(const farann_coded_rows *rows, int high_alone, int64_t n,
                                  const farann_coded_tile *tile, farann_candidates *candidates) {
-    if (high_alone)
+    if (HALF_CODE_TILE && tile->count <= HALF_CODE_TILE)
+        NAME(scan_half)(rows, high_alone, n, tile, candidates);
+    else if (high_alone)
         NAME(scan_high)(rows, n, tile, candidates);
-    else if (rows->low_nibbles)
-        scan_codes(BOTH_NIBBLES, rows, n, tile, candidates);
     else
-        scan_codes(WHOLE, rows, n, tile, candidates);
+        scan_held_codes(CODE_QUERIES, rows, 0, n, tile, candidates);
 }
 
 #include "kernels/codes_for_one-inl.h"

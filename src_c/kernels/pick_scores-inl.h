@@ -79,14 +79,6 @@ KERNEL(void) NAME(select_f32)(const float *scores, int64_t n, float threshold,
     candidates->count = count;
 }
 
-KERNEL(void) NAME(lower_f32)(const float *scores, int64_t n, float offset, float *least) {
-    const f32v off = f32_set1(offset);
-    for (int64_t i = 0; i < n; i += F32_LANES) {
-        const f32v above = f32_sub(f32_load(scores + i), off);
-        f32_store(least + i, f32_min(above, f32_load(least + i)));
-    }
-}
-
 KERNEL(int64_t) NAME(find_f32)(const float *scores, int64_t n, float threshold, int32_t *numbers) {
     const f32v limit = f32_set1(threshold);
     int64_t count = 0;

@@ -111,6 +111,7 @@ WORD i32v i32_repeat4(const uint32_t *p, int64_t count, int second) {
 }
 
 WORD i32v i32_and(i32v a, i32v b) { return _mm256_and_si256(a, b); }
+WORD i32v i32_or(i32v a, i32v b) { return _mm256_or_si256(a, b); }
 /* The bits of a where the mask has ones, those of b elsewhere. */
 WORD i32v i32_select(i32v mask, i32v a, i32v b) {
     return _mm256_or_si256(_mm256_and_si256(mask, a), _mm256_andnot_si256(mask, b));

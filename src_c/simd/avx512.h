@@ -140,6 +140,7 @@ WORD i32v i32_repeat4(const uint32_t *p, int64_t count, int second) {
 }
 
 WORD i32v i32_and(i32v a, i32v b) { return _mm512_and_si512(a, b); }
+WORD i32v i32_or(i32v a, i32v b) { return _mm512_or_si512(a, b); }
 /* The bits of a where the mask has ones, those of b elsewhere. */
 WORD i32v i32_select(i32v mask, i32v a, i32v b) {
     return _mm512_ternarylogic_epi32(mask, a, b, 0xca);

@@ -123,6 +123,7 @@ WORD i32v i32_set1(int32_t x) { return vdupq_n_s32(x); }
 WORD i32v i32_sub(i32v a, i32v b) { return vsubq_s32(a, b); }
 WORD i32v i32_add(i32v a, i32v b) { return vaddq_s32(a, b); }
 WORD i32v i32_and(i32v a, i32v b) { return vandq_s32(a, b); }
+WORD i32v i32_or(i32v a, i32v b) { return vorrq_s32(a, b); }
 /* The bits of a where the mask has ones, those of b elsewhere. */
 WORD i32v i32_select(i32v mask, i32v a, i32v b) {
     return vbslq_s32(vreinterpretq_u32_s32(mask), a, b);

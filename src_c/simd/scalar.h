@@ -64,6 +64,7 @@ typedef double f64v;
 #define LARGER(x, y) (x) > (y) ? (x) : (y) /* where either is NaN, that of b */
 #define SMALLER(x, y) (x) < (y) ? (x) : (y)
 #define BITS_OF_BOTH(x, y) (x) & (y)
+#define BITS_OF_EITHER(x, y) (x) | (y)
 #define WRAPPED_SUM(x, y) (int32_t)((uint32_t)(x) + (uint32_t)(y))
 #define WRAPPED_DIFFERENCE(x, y) (int32_t)((uint32_t)(x) - (uint32_t)(y))
 
@@ -79,6 +80,7 @@ BASIC_WORDS(i32, i32v, int32_t, void, I32_LANES)
 LANE_BY_LANE(i32_add, i32v, I32_LANES, WRAPPED_SUM)
 LANE_BY_LANE(i32_sub, i32v, I32_LANES, WRAPPED_DIFFERENCE)
 LANE_BY_LANE(i32_and, i32v, I32_LANES, BITS_OF_BOTH)
+LANE_BY_LANE(i32_or, i32v, I32_LANES, BITS_OF_EITHER)
 
 /* Two roundings where the vector levels have one; the slack of docs/how-it-works covers both. */
 WORD f32v f32_fma(f32v a, f32v b, f32v c) {

@@ -60,6 +60,39 @@ static farann_coded_rows coded_from_start(void) {
     return rows;
 }
 
+/* Rows that pass for all queries of a chain are its last one's; or each query is by itself. */
+static void check_chains(const farann_kernels *kernels, const farann_coded_rows *scanned, int upper,
+                         const uint32_t *tile) {
+    const int width = kernels->code_queries, count = (int)number(1, width), chains = byte() % 2;
+    const farann_pass_threshold none = farann_pass_threshold_none();
+    int32_t chain[FARANN_MOST_TILE_QUERIES + 1] = {0};
+    farann_candidates lists[FARANN_MOST_TILE_QUERIES];
+    farann_pass_thresholds few = all_bars;
+    for (int t = 0; t < width; t++) {
+        lists[t] = candidates(rounded(n_scanned, PANEL));
+        if (t > 0 && t < count && chains && byte() % 2) chain[t] = -1;
+        if (t >= count) farann_pass_thresholds_set(&few, t, &none);
+    }
+    const farann_coded_tile some = {tile, &few, NULL, chains ? chain : NULL, count};
+    kernels->begin();
+    kernels->scan_codes_i8(scanned, upper, n_scanned, &some, lists);
+    kernels->end();
+    for (int t = 0; t < width; t++) {
+        int64_t next = 0;
+        for (int64_t i = 0; i < rounded(n_scanned, PANEL); i++) {
+            int q = t, all = t < count && !chain[t + 1];
+            for (; all; q--) {
+                all = passes(start + i, q, sum_of(start + i, q, upper), upper);
+                if (!chain[q]) break;
+            }
+            if (!all) continue;
+            CHECK(next < lists[t].count && lists[t].slots[next] == i);
+            next++;
+        }
+        CHECK(next == lists[t].count);
+    }
+}
+
 static void scan(const farann_kernels *kernels, int upper) {
     const int64_t room = rounded(n_scanned, PANEL);
     const farann_coded_rows scanned = coded_from_start();
@@ -68,8 +101,8 @@ static void scan(const farann_kernels *kernels, int upper) {
     int64_t members[FARANN_MOST_TILE_QUERIES];
     farann_candidates lists[FARANN_MOST_TILE_QUERIES], one = candidates(room);
     farann_ahead ahead = farann_ahead_of(&coded, 0, NULL, 0, 0, 1);
-    farann_coded_tile many = {tile, &all_bars, byte() % 2 ? &ahead : NULL};
-    farann_coded_tile single = {query_codes, &all_bars, NULL};
+    farann_coded_tile many = {tile, &all_bars, byte() % 2 ? &ahead : NULL, NULL, width};
+    farann_coded_tile single = {query_codes, &all_bars, NULL, NULL, 1};
     for (int t = 0; t < width; t++) members[t] = t, lists[t] = candidates(room);
     kernels->gather_codes(query_codes, members, width, groups, tile);
     kernels->begin();
@@ -83,6 +116,7 @@ static void scan(const farann_kernels *kernels, int upper) {
     }
     kernels->end();
     for (int t = 0; t < width; t++) check_scan(&lists[t], t, upper, 0);
+    check_chains(kernels, &scanned, upper, tile);
     kernels->scan_codes_one_i8(&scanned, upper, n_scanned, &single, &one);
     check_scan(&one, 0, upper, upper && coded.low_nibbles);
     if (!upper || !coded.low_nibbles) return;
@@ -149,7 +183,7 @@ void codes(void) {
     coded = rows;
     for (int level = 0; level < n_levels; level++) {
         const farann_kernels *kernels = levels[level];
-        farann_coded_tile single = {query_codes, &all_bars, NULL};
+        farann_coded_tile single = {query_codes, &all_bars, NULL, NULL, 1};
         if (kind == 3) { /* rows side by side, of any number */
             uint8_t *whole = NEW(uint8_t, n_rows *row_bytes);
             farann_candidates list = candidates(n_scanned);

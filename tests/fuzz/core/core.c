@@ -4,7 +4,7 @@
  */
 #include "core.h"
 
-enum { MOST_ARRAYS = 256 };
+enum { MOST_ARRAYS = 512 };
 
 const farann_kernels *levels[FARANN_MOST_LEVELS];
 int n_levels;

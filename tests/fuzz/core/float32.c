@@ -139,18 +139,6 @@ void rows_as_they_lie(void) {
     }
 }
 
-/* Scores less an offset, where these lower what there is. */
-static void check_lower(const farann_kernels *kernels, const float *scores, int64_t n,
-                        float offset) {
-    float *least = NEW(float, n);
-    for (int64_t i = 0; i < n; i++) least[i] = (float)(i % 3);
-    kernels->lower_f32(scores, n, offset, least);
-    for (int64_t i = 0; i < n; i++) {
-        const float above = scores[i] - offset, before = (float)(i % 3);
-        CHECK(above < before ? least[i] == above : least[i] == before);
-    }
-}
-
 /* At least k scores reach it and at most k are greater; -inf where there are fewer than k. */
 static void check_kth(const farann_kernels *kernels, const float *scores, int64_t n) {
     const int64_t k = number(1, n + 2);
@@ -186,7 +174,6 @@ void selection(void) {
         for (int64_t i = 0; i < padded; i++)
             if (scores[i] > threshold) CHECK(found < next && numbers[found++] == i);
         CHECK(found == next);
-        check_lower(levels[level], scores, padded, threshold);
         levels[level]->largest_f32(scores, padded, largest);
         for (int g = 0; g < FARANN_SCORE_GROUPS; g++) expected[g] = -INFINITY;
         for (int64_t i = 0; i < padded; i++)
