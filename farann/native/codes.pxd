@@ -42,7 +42,7 @@ cdef class Codes:
     cdef readonly bint high_nibbles_first
     cdef public bint whole_codes_first  # for single exact queries; else by size
     cdef int64_t n_rows, n_positions, n_coded, dim, groups
-    cdef int64_t row_bytes  # of what is scanned of a row in panels
+    cdef int64_t row_bytes  # bytes of a row's scanned codes in panels
     cdef readonly int64_t n_filled  # positions up to the last that has a row
     cdef int64_t n_leading  # positions before the first that is empty
     cdef object places  # see `places_of`

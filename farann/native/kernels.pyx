@@ -162,9 +162,9 @@ def end_arithmetic(uint64_t before):
 
 
 def leave_out(*names):
-    """For measurements: have all searches of the process do without some of `MECHANISMS`.
+    """For measurements: switch some of `MECHANISMS` off in all searches of the process.
 
-    Others are used again. Not while anything is searched.
+    The others are switched on. It must not be called during a search.
     """
     global left_out
     cdef int64_t bits = 0
@@ -174,9 +174,9 @@ def leave_out(*names):
 
 
 def flush_denormals(bint on):
-    """For tests: have this thread take denormal numbers for zero, as -ffast-math does, or not.
+    """For tests: treat denormal numbers as zero in this thread, as -ffast-math does, or not.
 
-    Gives whether it did before; -1 where that isn't known.
+    Returns whether it did before; -1 if that isn't known.
     """
     return farann_flush_denormals(on)
 
