@@ -64,9 +64,8 @@ class IdMap:
             # Of an id that was removed and came back, the last slot counts.
             for first, ordered, order in self._covering():
                 at = ordered.searchsorted(ids, "right") - 1
-                found = ordered[at] == ids
-                at = at[found]
-                slots[found] = first + (at if order is None else order[at])
+                slots = np.where(ordered[at] == ids,
+                                 first + (at if order is None else order[at]), slots)
         if alive is not None and len(alive):
             slots[alive[slots] == 0] = -1
         return slots
