@@ -207,7 +207,7 @@ def _vecs(scalar: str) -> Format:
     def write_vecs(stream: IO[bytes], array: Array, name: str | None) -> None:
         table = np.empty(len(array), _record(scalar, array.shape[1]))
         table["dim"] = array.shape[1]
-        with np.errstate(invalid="ignore", over="ignore"):
+        with np.errstate(invalid="ignore"):
             table["row"] = array
         if dtype.kind != "f" and (table["row"] != array).any():
             raise ValueError(f"vectors: expected whole numbers that {dtype.name} can hold")

@@ -448,6 +448,11 @@ def test_what_cannot_be_written(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_numbers_beyond_float32_are_no_silent_infinities(tmp_path: Path) -> None:
+    with pytest.warns(RuntimeWarning, match="overflow"):
+        write_vectors(tmp_path / "a.fvecs", [[1e300]])
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
