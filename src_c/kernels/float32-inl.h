@@ -15,52 +15,17 @@ WORD void panel_scales(const float *const *row, int64_t dim, int normalized, dou
     }
 }
 
-/* Columns j .. j + width of four rows, centered and scaled, into lanes lane .. lane + 3. */
-WORD void pack_columns(int normalized, const float *const *row, int64_t j, int width,
-                       const double *center, const float *center_f32, const double *scale,
-                       float *panel, int lane) {
-    float line[4][PACK_COLUMNS];
-    if (width < PACK_COLUMNS) {
-        for (int r = 0; r < 4; r++)
-            for (int c = 0; c < width; c++)
-                line[r][c] = (float)((double)row[r][j + c] * scale[r] - center[c]);
-    } else if (normalized) {
-        for (int c = 0; c < PACK_COLUMNS; c += 8)
-            for (int r = 0; r < 4; r++) {
-                const f64x8 y = f64x8_mul(f64x8_from_f32(row[r] + j + c), f64x8_set1(scale[r]));
-                f64x8_store_f32(line[r] + c, f64x8_sub(y, f64x8_load(center + c)));
-            }
-    } else {
-        for (int c = 0; c < PACK_COLUMNS; c += F32_LANES)
-            for (int r = 0; r < 4; r++)
-                f32_store(line[r] + c, f32_sub(f32_load(row[r] + j + c), f32_load(center_f32 + c)));
-    }
-    float *out = panel + j * PANEL_ROWS + lane;
-    int c = 0;
-    for (; c + 4 <= width; c += 4)
-        f32_transpose4(line[0] + c, line[1] + c, line[2] + c, line[3] + c, out + c * PANEL_ROWS,
-                       PANEL_ROWS);
-    for (; c < width; c++)
-        for (int r = 0; r < 4; r++) out[c * PANEL_ROWS + r] = line[r][c];
-}
-
-/* bias_sign * |y|^2 of a panel's rows; the largest |y|^2 of its first `count`. */
-WORD double panel_norms(const float *panel, int64_t dim, int count, float bias_sign, float *bias) {
-    f32v squares[PANEL_VECTORS];
-    float norms[PANEL_ROWS];
-    double largest = 0.0;
-    for (int v = 0; v < PANEL_VECTORS; v++) squares[v] = f32_set1(0.0f);
-    for (int64_t j = 0; j < dim; j++)
-        for (int v = 0; v < PANEL_VECTORS; v++) {
-            f32v y = f32_load(panel + j * PANEL_ROWS + v * F32_LANES);
-            squares[v] = f32_fma(y, y, squares[v]);
+/* Center and scale one coordinate of a panel's rows, in place. */
+WORD void center_line(int normalized, float *line, double center, const double *scale) {
+    if (normalized) {
+        for (int r = 0; r < PANEL_ROWS; r += 8) {
+            const f64x8 y = f64x8_mul(f64x8_from_f32(line + r), f64x8_load(scale + r));
+            f64x8_store_f32(line + r, f64x8_sub(y, f64x8_set1(center)));
         }
-    for (int v = 0; v < PANEL_VECTORS; v++) f32_store(norms + v * F32_LANES, squares[v]);
-    for (int r = 0; r < PANEL_ROWS; r++) {
-        bias[r] = r < count ? (bias_sign == 0.0f ? 0.0f : bias_sign * norms[r]) : -INFINITY;
-        if (r < count && !(norms[r] <= largest)) largest = norms[r];
+        return;
     }
-    return largest;
+    for (int r = 0; r < PANEL_ROWS; r += F32_LANES)
+        f32_store(line + r, f32_sub(f32_load(line + r), f32_set1((float)center)));
 }
 
 KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
@@ -79,20 +44,28 @@ KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, 
             row[r] = rows + (positions ? positions[index] : index) * dim;
             later[r] = rows + (positions ? positions[next] : next) * dim;
         }
+        f32v squares[PANEL_VECTORS];
+        float norms[PANEL_ROWS];
         panel_scales(row, dim, normalized, scale);
+        for (int v = 0; v < PANEL_VECTORS; v++) squares[v] = f32_set1(0.0f);
         for (int64_t j = 0; j < dim; j += PACK_COLUMNS) {
             const int width = dim - j < PACK_COLUMNS ? (int)(dim - j) : PACK_COLUMNS;
-            float center_f32[PACK_COLUMNS];
-            for (int c = 0; c < width; c++) center_f32[c] = (float)center[j + c];
-            for (int r = 0; r < PANEL_ROWS; r += 4) {
-                /* A panel's rows are more streams than the processor prefetches by itself. */
-                for (int l = 0; l < 4; l++) FARANN_PREFETCH_FAR(later[r + l] + j);
-                pack_columns(normalized, row + r, j, width, center + j, center_f32, scale + r,
-                             panel, r);
-            }
+            /* A panel's rows are more streams than the processor prefetches by itself. */
+            for (int r = 0; r < PANEL_ROWS; r++) FARANN_PREFETCH_FAR(later[r] + j);
+            transpose_rows(PANEL_ROWS, row, j, width, panel + j * PANEL_ROWS);
+            for (int64_t c = j; c < j + width; c++)
+                center_line(normalized, panel + c * PANEL_ROWS, center[c], scale);
+            for (int64_t c = j; c < j + width; c++)
+                for (int v = 0; v < PANEL_VECTORS; v++) {
+                    const f32v y = f32_load(panel + c * PANEL_ROWS + v * F32_LANES);
+                    squares[v] = f32_fma(y, y, squares[v]);
+                }
         }
-        double norm = panel_norms(panel, dim, count, bias_sign, bias + i);
-        if (!(norm <= largest)) largest = norm;
+        for (int v = 0; v < PANEL_VECTORS; v++) f32_store(norms + v * F32_LANES, squares[v]);
+        for (int r = 0; r < PANEL_ROWS; r++) {
+            bias[i + r] = r >= count ? -INFINITY : bias_sign == 0.0f ? 0.0f : bias_sign * norms[r];
+            if (r < count && !(norms[r] <= largest)) largest = norms[r];
+        }
     }
     return largest;
 }

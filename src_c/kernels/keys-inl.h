@@ -101,19 +101,15 @@ KEYS(keys_cosine_f64, FARANN_COSINE)
  * which no query of a tile is other than 0 products are 0, and change no sum.
  */
 
-/* Columns j .. j + width of a panel's rows as float64, coordinate by coordinate. */
-WORD void widen_columns(const float *const *row, int64_t j, int width, double *panel) {
-    float lines[PACK_COLUMNS][KEY_ROWS];
+/* Columns j .. j + width of n rows, a multiple of four, coordinate by coordinate. */
+WORD void transpose_rows(const int n, const float *const *row, int64_t j, int width, float *lines) {
     int c = 0;
     for (; c + 4 <= width; c += 4)
-        for (int r = 0; r < KEY_ROWS; r += 4)
+        for (int r = 0; r < n; r += 4)
             f32_transpose4(row[r] + j + c, row[r + 1] + j + c, row[r + 2] + j + c,
-                           row[r + 3] + j + c, lines[c] + r, KEY_ROWS);
+                           row[r + 3] + j + c, lines + c * n + r, n);
     for (; c < width; c++)
-        for (int r = 0; r < KEY_ROWS; r++) lines[c][r] = row[r][j + c];
-    for (c = 0; c < width; c++)
-        for (int r = 0; r < KEY_ROWS; r += 8)
-            f64x8_store(panel + (j + c) * KEY_ROWS + r, f64x8_from_f32(lines[c] + r));
+        for (int r = 0; r < n; r++) lines[c * n + r] = row[r][j + c];
 }
 
 KERNEL(void) NAME(pack_rows_f64)(const float *rows, const int64_t *positions, int64_t n,
@@ -128,9 +124,13 @@ KERNEL(void) NAME(pack_rows_f64)(const float *rows, const int64_t *positions, in
         for (int r = 0; normalized && r < KEY_ROWS; r += 4)
             sum_rows(SQUARES, 4, row + r, dim, NULL, norms + i + r, NULL);
         for (int r = 0; normalized && r < KEY_ROWS; r++) norms[i + r] = sqrt(norms[i + r]);
-        for (int64_t j = 0; j < dim; j += PACK_COLUMNS)
-            widen_columns(row, j, dim - j < PACK_COLUMNS ? (int)(dim - j) : PACK_COLUMNS,
-                          panels + i * dim);
+        for (int64_t j = 0; j < dim; j += PACK_COLUMNS) {
+            const int width = dim - j < PACK_COLUMNS ? (int)(dim - j) : PACK_COLUMNS;
+            float lines[PACK_COLUMNS * KEY_ROWS];
+            transpose_rows(KEY_ROWS, row, j, width, lines);
+            for (int r = 0; r < width * KEY_ROWS; r += 8)
+                f64x8_store(panels + i * dim + j * KEY_ROWS + r, f64x8_from_f32(lines + r));
+        }
     }
 }
 
