@@ -31,7 +31,7 @@ from farann.native import kernels
 _ROOT = Path(__file__).resolve().parents[2]
 _NEVER = 1 << 62  # bytes, or rows, that nothing has
 # Of a function or class in Python or Cython, or in C.
-_DEFINITION = (r"^( *)(?:cdef |cpdef |def |class |(?:static |WORD )?[\w]+ \*?(?={0}\())"
+_DEFINITION = (r"^( *)(?:cdef |cpdef |def |class |(?:static |WORD )?(?!return)[\w]+ \*?(?={0}\())"
                r"(?:.*[ *])?{0}[(:]")
 
 Patch = tuple[Any, str, Any]  # a module or class, a name in it, and what takes its place

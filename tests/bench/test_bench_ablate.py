@@ -95,6 +95,9 @@ def test_lines_are_those_of_files_and_functions() -> None:
     assert all(mechanism.lines > 0 for mechanism in mechanisms.MECHANISMS)
     known = mechanisms.Mechanism("known", "", ("bench/ablate/mechanisms.py: chosen",))
     assert known.lines == 7
+    called_before = mechanisms.Mechanism("called", "", ("farann/layout/build.py: "
+                                                        "choose_for_singles",))
+    assert called_before.lines > 10
     for place, message in (("farann/gone.py", "no file 'farann/gone.py'"),
                            ("bench/ablate/run.py: gone", "no function 'gone'")):
         with pytest.raises(ValueError, match=message):
