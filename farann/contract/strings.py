@@ -15,8 +15,8 @@ from farann.contract.checks import shown, to_array
 MOST_ID_BYTES = 65_535
 # Bytes of padding behind all strings, so that they can be read in words.
 SPARE = 8
-# Strings that are copied at a time.
-_STRINGS_AT_ONCE = 1 << 13
+# Bytes of strings that are copied at a time: each takes 16 more meanwhile.
+_BYTES_AT_ONCE = 1 << 17
 # Lists in lists that ids may be in: questions, sets, ids. Python ends recursion at 1000.
 _DEEPEST = 3
 
@@ -44,9 +44,10 @@ class Strings(NamedTuple):
         lengths = ends - starts
         stops = np.cumsum(lengths)
         octets = np.zeros((int(stops[-1]) if len(stops) else 0) + SPARE, np.uint8)
-        for at in range(0, len(which), _STRINGS_AT_ONCE):
-            part = slice(at, at + _STRINGS_AT_ONCE)
-            begin = int(stops[at] - lengths[at])
+        part = slice(0, 0)
+        while part.stop < len(which):
+            begin = int(stops[part.stop] - lengths[part.stop])
+            part = slice(part.stop, int(stops.searchsorted(begin + _BYTES_AT_ONCE)))
             at_bytes = np.repeat(starts[part] - (stops[part] - lengths[part]), lengths[part])
             at_bytes += np.arange(begin, begin + len(at_bytes))
             octets[begin : begin + len(at_bytes)] = self.octets[at_bytes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import random
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -412,3 +413,18 @@ def test_answers_of_nothing_are_of_strings() -> None:
             assert index.search_furthest_from([[[1.0, 2.0]]], 1).ids.tolist() == [[None]]
         else:
             index.remove(["a", "b"])
+
+
+def test_long_ids_take_memory_for_some_of_them_alone() -> None:
+    """Strings are compared byte by byte, and each byte takes 16 more meanwhile."""
+    ids = [f"{i:02}" + "x" * 60_000 for i in range(60)]
+    index = farann.Index()
+    index.add(np.arange(60.0)[:, np.newaxis], ids)
+    assert index.reconstruct(ids[:20]).ravel().tolist() == [*range(20)]
+    tracemalloc.start()
+    try:
+        assert index.reconstruct(ids).ravel().tolist() == [*range(60)]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 12 * 60 * 60_000
