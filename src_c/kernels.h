@@ -235,12 +235,6 @@ typedef struct {
                        farann_candidates *candidates);
 
     /*
-     * Write the numbers of the scores greater than a threshold; return how many. n is a multiple of
-     * FARANN_PADDING, and there must be room for n numbers.
-     */
-    int64_t (*find_f32)(const float *scores, int64_t n, float threshold, int32_t *numbers);
-
-    /*
      * The largest score of each of FARANN_SCORE_GROUPS interleaved groups of n scores; n is a
      * multiple of FARANN_PADDING. NaNs don't count; -inf where a group has no other number.
      */

@@ -155,7 +155,6 @@ cdef extern from "kernels.h" nogil:
                                const float *, int, float, float *, float *) noexcept nogil
         float (*kth_largest_f32)(const float *, int64_t, int64_t) noexcept nogil
         void (*select_f32)(const float *, int64_t, float, farann_candidates *) noexcept nogil
-        int64_t (*find_f32)(const float *, int64_t, float, int32_t *) noexcept nogil
         void (*largest_f32)(const float *, int64_t, float *) noexcept nogil
         void (*gather_codes)(const uint32_t *, const int64_t *, int64_t, int64_t,
                              uint32_t *) noexcept nogil

@@ -12,7 +12,7 @@ cdef class PartitionMeans:
     cdef double credited        # standard deviations added to the scores of means
     cdef QueryCodes codes
     cdef farann_coded_query *queries
-    cdef int32_t *best          # partitions that score well
+    cdef farann_candidates best  # partitions that score well
     cdef float *scores          # optimistic scores of partitions, for a tile
 
     @staticmethod

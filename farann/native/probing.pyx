@@ -40,7 +40,9 @@ cdef class PartitionMeans:
         self.batch, self.coded, self.credited = batch, coded, credited
         self.partitions = partitions
         self.codes = coded.room_for(partitions.coded.groups)
-        self.best = <int32_t *>batch.scratch.allocate(partitions.n_padded, sizeof(int32_t), False)
+        self.best.slots = <int64_t *>batch.scratch.allocate(
+            partitions.n_padded, sizeof(int64_t) + sizeof(float), False)
+        self.best.scores = <float *>(self.best.slots + partitions.n_padded)
         self.queries = <farann_coded_query *>batch.scratch.allocate(n, sizeof(farann_coded_query))
         self.scores = <float *>batch.scratch.allocate(
             coded.width * partitions.n_padded, sizeof(float), False)
@@ -100,12 +102,14 @@ cdef class PartitionMeans:
 
     cdef double deviation_of(self, int64_t i, const float *scores, double good) noexcept nogil:
         """The mean deviation of keys in partitions that score `good` or more, for query i."""
-        cdef int64_t j, n = self.batch.kernels.find_f32(
-            scores, self.partitions.n_padded, nextafterf(<float>good, -INFINITY), self.best)
+        cdef int64_t j
         cdef double total = 0.0
-        for j in range(n):
-            total += self.partitions.deviations[self.best[j]]
-        return self.batch.queries[i].prepared.vector_norm * (total / n if n else 0.0)
+        self.best.count = 0
+        self.batch.kernels.select_f32(scores, self.partitions.n_padded,
+                                      nextafterf(<float>good, -INFINITY), &self.best)
+        for j in range(self.best.count):
+            total += self.partitions.deviations[self.best.slots[j]]
+        return self.batch.queries[i].prepared.vector_norm * (total / max(self.best.count, 1))
 
 
 @cython.final
@@ -132,7 +136,6 @@ cdef class PartitionSource(CodeSource):
     cdef int64_t n_probes, room
     cdef int64_t cell           # the partition of the next block; or the probe, of a single query
     cdef int64_t probing        # the partition of the next block; -1: there is none
-    cdef farann_candidates ranked  # partitions by score, where a budget needs them in order
     cdef farann_entry *entries
 
     def __dealloc__(self):
@@ -185,15 +188,16 @@ cdef class PartitionSource(CodeSource):
 
     cdef void choose_for_one(self, int64_t i, const float *scores, float floor) noexcept nogil:
         """Choose the best partitions above `floor` that fit into the budget."""
-        cdef farann_candidates *ranked = &self.ranked
+        cdef farann_candidates *ranked = &self.means.best
         cdef int64_t j, c, size, n = self.means.partitions.n_padded
         cdef int64_t n_cells = self.means.partitions.n_cells
-        if self.budget == INT64_MAX:
-            self.n_probes += self.batch.kernels.find_f32(scores, n, floor,
-                                                         self.probed + self.n_probes)
-            return
         ranked.count = 0
         self.batch.kernels.select_f32(scores, n, floor, ranked)
+        if self.budget == INT64_MAX:
+            for j in range(ranked.count):
+                self.probed[self.n_probes + j] = <int32_t>ranked.slots[j]
+            self.n_probes += ranked.count
+            return
         # The budget has no room for more, unless they are far smaller than others.
         size = ((self.means.partitions.starts[n_cells] - self.means.partitions.starts[0])
                 // n_cells)
@@ -299,8 +303,6 @@ cdef CodeSource probed_partitions(PartitionMeans means, Collector collector, int
         source.everyone[i] = i
     if budget < INT64_MAX:
         source.entries = <farann_entry *>source.batch.scratch.allocate(room, sizeof(farann_entry))
-        source.ranked.slots = <int64_t *>source.batch.scratch.allocate(room, sizeof(int64_t))
-        source.ranked.scores = <float *>source.batch.scratch.allocate(room, sizeof(float))
     return source
 
 

@@ -54,7 +54,6 @@ WORD void append_scores(farann_candidates *list, uint32_t mask, f32v scores, int
     DO(score_rows_f32, score_rows_f32)                      \
     DO(kth_largest_f32, kth_largest_f32)                    \
     DO(select_f32, select_f32)                              \
-    DO(find_f32, find_f32)                                  \
     DO(largest_f32, largest_f32)                            \
     DO(rotate_f64, rotate_f64)                              \
     DO(project_f64, project_f64)                            \

@@ -79,15 +79,6 @@ KERNEL(void) NAME(select_f32)(const float *scores, int64_t n, float threshold,
     candidates->count = count;
 }
 
-KERNEL(int64_t) NAME(find_f32)(const float *scores, int64_t n, float threshold, int32_t *numbers) {
-    const f32v limit = f32_set1(threshold);
-    int64_t count = 0;
-    for (int64_t i = 0; i < n; i += F32_LANES)
-        count += i32_compress_numbers(numbers + count, f32_greater(f32_load(scores + i), limit),
-                                      (int32_t)i);
-    return count;
-}
-
 KERNEL(void) NAME(largest_f32)(const float *scores, int64_t n, float *largest) {
     enum { VECTORS = FARANN_SCORE_GROUPS / F32_LANES };
     f32v most[VECTORS];

@@ -143,12 +143,6 @@ WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
 }
 #endif
 
-WORD f64v f64_from_f32_first(const float *p, int64_t count) {
-    const int64_t lanes = count < 0 ? 0 : count > 4 ? 4 : count;
-    const __m128i mask = _mm_loadu_si128((const __m128i *)(first_lanes + 8 - lanes));
-    return _mm256_cvtps_pd(_mm_maskload_ps(p, mask));
-}
-
 WORD uint32_t f64_greater(f64v a, f64v b) {
     return (uint32_t)_mm256_movemask_pd(_mm256_cmp_pd(a, b, _CMP_GT_OQ));
 }

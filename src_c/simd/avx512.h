@@ -96,21 +96,12 @@ WORD f32v f32_join_fours(const f32v v[F32_LANES / 4]) {
 
 WORD uint32_t f32_greater(f32v a, f32v b) { return (uint32_t)_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 
-WORD __m512i numbers_of(uint32_t mask) {
-    const __m512i all = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    return _mm512_maskz_compress_epi32((__mmask16)mask, all);
-}
-
-/* Write `first` plus the numbers of a mask's lanes; return how many. Writes a whole vector. */
-WORD int i32_compress_numbers(int32_t *numbers, uint32_t mask, int32_t first) {
-    _mm512_storeu_si512(numbers, _mm512_add_epi32(numbers_of(mask), _mm512_set1_epi32(first)));
-    return FARANN_COUNT_ONES(mask);
-}
-
 /* Write the lanes of a mask, and `first` plus their numbers; return how many. Writes whole vectors.
    */
 WORD int f32_compress(float *lanes, int64_t *numbers, uint32_t mask, f32v v, int64_t first) {
-    const __m512i from = _mm512_set1_epi64(first), kept = numbers_of(mask);
+    const __m512i all = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i from = _mm512_set1_epi64(first);
+    const __m512i kept = _mm512_maskz_compress_epi32((__mmask16)mask, all);
     __m512i low = _mm512_cvtepu32_epi64(_mm512_castsi512_si256(kept));
     __m512i high = _mm512_cvtepu32_epi64(_mm512_extracti32x8_epi32(kept, 1));
     _mm512_storeu_ps(lanes, _mm512_maskz_compress_ps((__mmask16)mask, v));
@@ -172,10 +163,6 @@ WORD i32v i32_dot4_all(i32v sum, i32v c, const uint32_t *u) {
     return sum;
 }
 #endif
-
-WORD f64v f64_from_f32_first(const float *p, int64_t count) {
-    return _mm512_cvtps_pd(_mm256_maskz_loadu_ps((__mmask8)((1u << count) - 1u), p));
-}
 
 WORD uint32_t f64_greater(f64v a, f64v b) { return (uint32_t)_mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
 

@@ -178,10 +178,6 @@ WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
 WORD f64v f64_load(const double *p) { return vld1q_f64(p); }
 WORD void f64_store(double *p, f64v v) { vst1q_f64(p, v); }
 WORD f64v f64_from_f32(const float *p) { return vcvt_f64_f32(vld1_f32(p)); }
-WORD f64v f64_from_f32_first(const float *p, int64_t count) {
-    const float lanes[2] = {count > 0 ? p[0] : 0.0f, count > 1 ? p[1] : 0.0f};
-    return f64_from_f32(lanes);
-}
 WORD void f64_store_f32(float *p, f64v v) { vst1_f32(p, vcvt_f32_f64(v)); }
 WORD f64v f64_set1(double x) { return vdupq_n_f64(x); }
 WORD f64v f64_add(f64v a, f64v b) { return vaddq_f64(a, b); }

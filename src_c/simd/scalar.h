@@ -167,7 +167,6 @@ WORD i32v i32_dot4(i32v sum, i32v c, i32v u) {
 WORD f64v f64_load(const double *p) { return *p; }
 WORD void f64_store(double *p, f64v v) { *p = v; }
 WORD f64v f64_from_f32(const float *p) { return (double)*p; }
-WORD f64v f64_from_f32_first(const float *p, int64_t count) { return count > 0 ? (double)*p : 0.0; }
 WORD void f64_store_f32(float *p, f64v v) { *p = (float)v; }
 WORD f64v f64_set1(double x) { return x; }
 WORD f64v f64_add(f64v a, f64v b) { return a + b; }

@@ -80,13 +80,6 @@ WORD i32v i32_repeat4(const uint32_t *p, int64_t count, int second) {
 #endif
 
 #ifndef FARANN_COMPRESSES
-/* Write `first` plus the numbers of a mask's lanes; return how many. May write a whole vector. */
-WORD int i32_compress_numbers(int32_t *numbers, uint32_t mask, int32_t first) {
-    int count = 0;
-    for (; mask; mask &= mask - 1) numbers[count++] = first + FARANN_COUNT_TRAILING_ZEROS(mask);
-    return count;
-}
-
 /* Write the lanes of a mask, and `first` plus their numbers; return how many. */
 WORD int f32_compress(float *lanes, int64_t *numbers, uint32_t mask, f32v v, int64_t first) {
     float all[F32_LANES];
@@ -136,9 +129,15 @@ WORD f64x8 f64x8_from_f32(const float *p) {
 
 /* The first `count` lanes; zeros behind them. */
 WORD f64x8 f64x8_from_f32_first(const float *p, int64_t count) {
+#ifdef FARANN_CONVERTS_ONE_BY_ONE
     f64x8 v;
-    EACH_PART(v.part[i] = f64_from_f32_first(p + i * F64_LANES, count - i * F64_LANES))
+    EACH_PART(v.part[i] = i < count ? (double)p[i] : 0.0)
     return v;
+#else
+    float lanes[F32_LANES > 8 ? F32_LANES : 8];
+    for (int i = 0; i < 8; i += F32_LANES) f32_store(lanes + i, f32_load_first(p + i, count - i));
+    return f64x8_from_f32(lanes);
+#endif
 }
 
 WORD f64x8 f64x8_set1(double x) {

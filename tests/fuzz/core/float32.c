@@ -159,9 +159,8 @@ void selection(void) {
     for (int64_t i = 0; i < padded; i++) scores[i] = any();
     for (int level = 0; level < n_levels; level++) {
         farann_candidates list = candidates(before + n);
-        int32_t *numbers = NEW(int32_t, padded);
         float largest[FARANN_SCORE_GROUPS], expected[FARANN_SCORE_GROUPS];
-        int64_t next = before, found = 0;
+        int64_t next = before;
         list.count = before;
         levels[level]->select_f32(scores, n, threshold, &list);
         for (int64_t i = 0; i < n; i++) {
@@ -170,10 +169,6 @@ void selection(void) {
             next++;
         }
         CHECK(next == list.count);
-        next = levels[level]->find_f32(scores, padded, threshold, numbers);
-        for (int64_t i = 0; i < padded; i++)
-            if (scores[i] > threshold) CHECK(found < next && numbers[found++] == i);
-        CHECK(found == next);
         levels[level]->largest_f32(scores, padded, largest);
         for (int g = 0; g < FARANN_SCORE_GROUPS; g++) expected[g] = -INFINITY;
         for (int64_t i = 0; i < padded; i++)
