@@ -31,8 +31,7 @@ _OF_MOMENT = 1024
 _REST_SHARE = 1e-9
 _MAIN_DIRECTIONS = 96  # most directions of queries that a moment distinguishes
 ROTATION_ROUNDS = 3  # rounds of signs and Hadamard transforms, as src_c/quantize.c does them
-_LONGEST_STEPS = 16  # steps of the power method to the direction along which rows are longest
-_ROWS_OF_LONGEST = 1024  # most rows that the power method takes
+_ROWS_OF_LONGEST = 1024  # most rows whose largest singular value is computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,15 +185,8 @@ class Transform(NamedTuple):
         Every direction is taken to hold the mean square of the one that holds most."""
         left = self._left_outside(vectors)
         left = left[:: -(-len(left) // _ROWS_OF_LONGEST)]
-        along = left[np.einsum("ij,ij->i", left, left).argmax()]
-        square = 0.0
-        for _ in range(_LONGEST_STEPS):
-            length = np.sqrt(along @ along)
-            if length == 0.0:
-                return 0.0
-            products = left @ (along / length)
-            square, along = products @ products / len(left), products @ left
-        return float(np.sqrt(square * (left.shape[1] - self.n_coded)))
+        free = max(left.shape[1] - self.n_coded, 0)
+        return float(np.linalg.norm(left, 2) * np.sqrt(free / len(left)))
 
     def _left_outside(self, vectors: Float64Array) -> Float64Array:
         """The parts of centered rows outside the axes."""

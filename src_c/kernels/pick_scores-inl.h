@@ -28,22 +28,18 @@ WORD int64_t count_greater(const float *scores, int64_t n, f32v last, float limi
 /* By halves of the numbers between the least and the largest, which move no score. */
 KERNEL(float) NAME(kth_largest_f32)(const float *scores, int64_t n, int64_t k) {
     const int64_t whole = n / F32_LANES * F32_LANES;
-    float lanes[F32_LANES], largest = -INFINITY, least = INFINITY;
+    float lanes[F32_LANES];
     for (int j = 0; j < F32_LANES; j++) lanes[j] = whole + j < n ? scores[whole + j] : -INFINITY;
     const f32v last = f32_load(lanes);
-    f32v most = f32_max(last, f32_set1(-INFINITY)), fewest = f32_set1(INFINITY);
-    for (int64_t i = 0; i < whole; i += F32_LANES) {
-        most = f32_max(f32_load(scores + i), most);
-        fewest = f32_min(f32_load(scores + i), fewest);
+    int32_t least = INT32_MAX, most = INT32_MIN;
+    for (int64_t i = 0; i < n; i++) {
+        const int32_t order = order_of(scores[i]);
+        least = order < least ? order : least;
+        most = order > most ? order : most;
     }
-    for (int j = 0; j < F32_LANES; j++)
-        least = lanes[j] < least && whole + j < n ? lanes[j] : least;
-    f32_store(lanes, most);
-    for (int j = 0; j < F32_LANES; j++) largest = lanes[j] > largest ? lanes[j] : largest;
-    f32_store(lanes, fewest);
-    for (int j = 0; j < F32_LANES; j++) least = lanes[j] < least ? lanes[j] : least;
+    if (least < order_of(-INFINITY)) least = order_of(-INFINITY); /* a NaN */
     /* If n >= k, at least k scores are greater than `low`, and fewer are greater than `high`. */
-    int64_t low = (int64_t)order_of(least) - 1, high = order_of(largest);
+    int64_t low = (int64_t)least - 1, high = most;
     if (count_greater(scores, whole, last, -INFINITY) < k) return -INFINITY;
     while (high - low > 1) {
         const int64_t middle = low + (high - low) / 2;
