@@ -26,14 +26,6 @@ typedef struct {
     double query_norm;   /* |q| summed in the order of exact keys; 1 but for cosine */
 } farann_query;
 
-/* The packing of rows for a metric and sign. */
-typedef struct {
-    int normalized;
-    float bias_sign;
-} farann_packing;
-
-farann_packing farann_packing_of(farann_metric metric, double sign);
-
 /*
  * Write the query as float64 to `exact`, where it must be already if `query` is NULL. Write what
  * rows are multiplied by, s times -2 (q - m), -q or -q / |q|, to `query_vector`, and rounded to

@@ -78,7 +78,7 @@ static double nearest_code(double x) {
 void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
                         const double *center, int normalized, const farann_transform *turn,
                         const float *inv_scales, double *scratch, uint8_t *codes, double *squares,
-                        float *low_nibble_norm, farann_code_extremes *largest) {
+                        float *low_nibble_norm, double *largest) {
     const int64_t row_bytes = (turn->coded + FARANN_CODE_GROUP - 1) / FARANN_CODE_GROUP *
                               FARANN_CODE_GROUP;
     for (int64_t i = 0; i < n; i++) {
@@ -99,12 +99,8 @@ void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_
         squares[i] = z2 + outside;
         low_nibble_norm[i] = (float)(sqrt(l2) * (1.0 + 0x1p-23));
         if (!(w > 0.0)) continue;
-        largest->residual = fmax(largest->residual, e2);
-        largest->length = fmax(largest->length, z2 * w * w);
-        largest->low_nibble_norm = fmax(largest->low_nibble_norm, l2);
-        largest->norm = fmax(largest->norm, z2 + outside);
-        largest->outside = fmax(largest->outside, outside);
-        largest->outside_length = fmax(largest->outside_length, outside * w * w);
+        const double of_row[] = {e2, z2 * w * w, l2, z2 + outside, outside, outside * w * w};
+        for (int k = 0; k < FARANN_EXTREMES; k++) largest[k] = fmax(largest[k], of_row[k]);
     }
 }
 

@@ -12,6 +12,7 @@
 
 enum {
     FARANN_ROTATION_ROUNDS = 3, /* rounds of sign flips and butterflies */
+    FARANN_EXTREMES = 6,        /* numbers that rows raise when they are coded */
     FARANN_SPAN = 16,           /* largest inverse scale of codes over the smallest, at most */
 };
 
@@ -48,25 +49,17 @@ void farann_code_extents(const farann_kernels *kernels, const float *rows, int64
                          const double *center, int normalized, const farann_transform *turn,
                          double *scratch, double *extents);
 
-/* Largest values of all coded rows, with e = w z - c, and l the lower bits of c + 128. */
-typedef struct {
-    double residual;        /* |e|^2 */
-    double length;          /* |w z|^2 */
-    double low_nibble_norm; /* |l - 7.5|^2 */
-    double norm;            /* |z|^2, with the part outside the axes */
-    double outside;         /* |z'|^2 of the part outside the axes */
-    double outside_length;  /* |w z'|^2 */
-} farann_code_extremes;
-
 /*
  * Code n rows, one after the other, as bytes c + 128, padded with zeros c to whole groups; each by
  * its inverse scale, which must take no coordinate beyond 127; 0: the row doesn't count. squares:
- * |z|^2, with what is outside the axes; low_nibble_norm: |l - 7.5|, rounded up. `scratch` as above.
+ * |z|^2, with what is outside the axes; low_nibble_norm: |l - 7.5|, rounded up, of the lower bits l
+ * of c + 128. `largest` is raised to |e|^2 with e = w z - c, |w z|^2, |l - 7.5|^2, |z|^2, and outside
+ * the axes |z'|^2 and |w z'|^2. `scratch` as above.
  */
 void farann_encode_rows(const farann_kernels *kernels, const float *rows, int64_t n, int64_t dim,
                         const double *center, int normalized, const farann_transform *turn,
                         const float *inv_scales, double *scratch, uint8_t *codes, double *squares,
-                        float *low_nibble_norm, farann_code_extremes *largest);
+                        float *low_nibble_norm, double *largest);
 
 /*
  * Lay the codes of n rows out in panels: row i at position places[i], nowhere where that is
@@ -77,7 +70,7 @@ void farann_pack_codes(const uint8_t *rows, const int64_t *places, int64_t n, in
                        int nibbles, uint8_t *panels, uint8_t *low);
 
 /*
- * Bounds for all coded rows, rounded up; see farann_code_extremes for the first three. With
+ * Bounds for all coded rows, rounded up; |e|, |w z| and |l - 7.5| of farann_encode_rows first. With
  * `rest_unit` the last group holds, four times, how long a row is outside the space of its codes,
  * times its inverse scale, in these units and rounded up.
  */

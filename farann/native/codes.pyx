@@ -124,21 +124,18 @@ def encode_rows(rows, const double[::1] center, bint unit,
                 uint8_t[:, ::1] codes, double[::1] squares, float[::1] low_nibble_norm):
     """Code rows; return the largest |e|^2, |w z|^2, |l - 7.5|^2 and |z|^2, and for the part
     outside the axes |z'|^2 and |w z'|^2."""
-    cdef farann_code_extremes largest = code_blocks(
-        rows, center, unit, Transform(signs, axes), isa, None, inv_scale, codes, squares,
-        low_nibble_norm)
-    return (largest.residual, largest.length, largest.low_nibble_norm, largest.norm,
-            largest.outside, largest.outside_length)
+    return code_blocks(rows, center, unit, Transform(signs, axes), isa, None, inv_scale, codes,
+                       squares, low_nibble_norm)
 
 
-cdef farann_code_extremes code_blocks(
+cdef object code_blocks(
         rows, const double[::1] center, bint unit, Transform turn, str isa, double[::1] extents,
         const float[::1] inv_scale, uint8_t[:, ::1] codes, double[::1] squares,
-        float[::1] low_nibble_norm) except *:
+        float[::1] low_nibble_norm):
     """Write the extents of rows, or else their codes, in blocks between looks for signals."""
     cdef double[::1] scratch = np.zeros(2 * padded(center.shape[0]))
     cdef const farann_kernels *kernels = kernels_of(isa)
-    cdef farann_code_extremes largest = farann_code_extremes(0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    cdef double[::1] largest = np.zeros(FARANN_EXTREMES)
     cdef const float[:, ::1] wide
     cdef int64_t n, start = 0, n_rows = len(rows), dim = center.shape[0]
     cdef uint64_t before
@@ -157,10 +154,10 @@ cdef farann_code_extremes code_blocks(
             else:
                 farann_encode_rows(kernels, &wide[0, 0], n, dim, &center[0], unit,
                                    &turn.given, &inv_scale[start], &scratch[0], &codes[start, 0],
-                                   &squares[start], &low_nibble_norm[start], &largest)
+                                   &squares[start], &low_nibble_norm[start], &largest[0])
             farann_arithmetic_end(before)
         start += n
-    return largest
+    return np.asarray(largest)
 
 
 def add_to_groups(real[:, ::1] vectors, const int32_t[::1] groups, double[:, ::1] sums):

@@ -183,11 +183,6 @@ cdef extern from "metric.h" nogil:
     ctypedef struct farann_query:
         double key_scale, key_offset, vector_norm, query_norm
 
-    ctypedef struct farann_packing:
-        int normalized
-        float bias_sign
-
-    farann_packing farann_packing_of(farann_metric, double)
     void farann_query_prepare(const farann_kernels *, farann_metric, double, const float *, int64_t,
                               const double *, double, double *, double *, float *, farann_query *)
     double farann_query_slack(const farann_query *, double)
@@ -206,10 +201,8 @@ cdef extern from "metric.h" nogil:
 cdef extern from "quantize.h" nogil:
     enum:
         FARANN_ROTATION_ROUNDS
+        FARANN_EXTREMES
         FARANN_SPAN
-
-    ctypedef struct farann_code_extremes:
-        double residual, length, low_nibble_norm, norm, outside, outside_length
 
     ctypedef struct farann_code_bounds:
         double residual, length, low_nibble_norm, norm, outside, outside_length, scale
@@ -233,7 +226,7 @@ cdef extern from "quantize.h" nogil:
                              const double *, int, const farann_transform *, double *, double *)
     void farann_encode_rows(const farann_kernels *, const float *, int64_t, int64_t,
                             const double *, int, const farann_transform *, const float *, double *,
-                            uint8_t *, double *, float *, farann_code_extremes *)
+                            uint8_t *, double *, float *, double *)
     void farann_pack_codes(const uint8_t *, const int64_t *, int64_t, int64_t, bint, uint8_t *,
                            uint8_t *)
     void farann_code_query(const farann_kernels *, const double *, double,

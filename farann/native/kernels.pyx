@@ -69,16 +69,6 @@ def widened(rows, str isa=None):
     return result
 
 
-def sum_of_rows(const float[:, :] rows):
-    """The sum of float32 rows in float64, one after the other."""
-    cdef int64_t i, j
-    cdef double[::1] sums = np.zeros(rows.shape[1])
-    for i in range(rows.shape[0]):
-        for j in range(rows.shape[1]):
-            sums[j] += rows[i, j]
-    return np.asarray(sums)
-
-
 def largest_query_code(str isa):
     """Largest magnitude of a query's 8-bit codes: what the byte products of this level allow."""
     return kernels_of(isa).largest_code

@@ -28,7 +28,8 @@ cdef class Picks:
         cdef int64_t n = padded(snapshot.dim), width
         self.snapshot, self.kernels, self.metric = snapshot, snapshot.kernels, snapshot.metric
         self.dim = snapshot.dim
-        self.packing = farann_packing_of(self.metric, -1.0)
+        self.normalized = self.metric == FARANN_COSINE
+        self.bias_sign = -1.0 if self.metric == FARANN_L2 else 0.0
         self.scratch = Scratch()
         self.exact = <double *>self.scratch.allocate(n, sizeof(double))
         self.query_vector = <double *>self.scratch.allocate(2 * n, sizeof(double))
@@ -108,7 +109,7 @@ cdef class Picks:
         slack += FLOAT32_ROUNDING * (offset + length * (self.prepared.vector_norm + length))
         self.offsets[at] = <float>(self.prepared.key_offset + slack)
         # Unit rows are not centered where they lie: their scores lack the constant.
-        self.row_offsets[at] = <float>slack if self.packing.normalized else self.offsets[at]
+        self.row_offsets[at] = <float>slack if self.normalized else self.offsets[at]
         self.off = max(self.off, 2.0 * slack)
         memcpy(self.rows + at * self.dim, row, self.dim * sizeof(float))
         self.norms[at] = self.norm_of(row)
@@ -150,9 +151,9 @@ cdef class Picks:
         cdef bint held
         self.prepare(self.row_of(slot))
         # Unit rows less a center of length 1 at most have |y|^2 up to 4.
-        self.squares = 4.0 if self.packing.normalized else self.largest * (1.0 + 1e-3)
+        self.squares = 4.0 if self.normalized else self.largest * (1.0 + 1e-3)
         held = farann_query_slack_row_major(
-            &self.prepared, self.packing.normalized, self.smallest, self.largest) >= 0.0
+            &self.prepared, self.normalized, self.smallest, self.largest) >= 0.0
         self.add_query(self.row_of(slot))
         held &= not self.by_keys
         self.row_major = held and self.snapshot.row_type == FARANN_FLOAT32
@@ -173,7 +174,7 @@ cdef class Picks:
             norms = &own[0]
         self.kernels.score_rows_f32(
             block.rows, block.positions, n, self.dim, &self.snapshot.row_major_center[0],
-            self.rounded, self.packing.normalized, self.packing.bias_sign, self.scores, norms)
+            self.rounded, self.normalized, self.bias_sign, self.scores, norms)
 
     cdef void raise_best(self, int64_t at, const int64_t *slots, int64_t n,
                          float *best) noexcept nogil:
@@ -217,7 +218,7 @@ cdef class Picks:
             block = self.rows_at(slots + start, count)
             self.kernels.pack_rows_f32(
                 block.rows, block.positions, count, self.dim, &self.snapshot.center[0],
-                self.packing.normalized, self.packing.bias_sign, panels + start * self.dim,
+                self.normalized, self.bias_sign, panels + start * self.dim,
                 bias + start)
             start += count
 

@@ -18,7 +18,8 @@ cdef class QueryBatch:
     cdef CancelFlag flag            # keeps `given_up` alive
     cdef const farann_kernels *kernels
     cdef farann_metric metric
-    cdef farann_packing packing
+    cdef bint normalized    # rows are scaled to length 1
+    cdef float bias_sign    # of |y|^2 in scores
     cdef int64_t dim, n_queries, k
     cdef int64_t block_rows         # float32 rows of a block
     cdef double sign                # 1 for the furthest, -1 for the nearest rows

@@ -66,13 +66,13 @@ cdef class RowMajorLevel(FloatLevel):
         self.batch.kernels.score_rows_f32(
             rows.rows, rows.positions, block.n, self.batch.dim,
             &self.batch.snapshot.row_major_center[0], self.vectors + i * padded(self.batch.dim),
-            self.batch.packing.normalized, self.batch.packing.bias_sign, self.scores, norms)
-        slack = farann_query_slack_row_major(&query.prepared, self.batch.packing.normalized,
+            self.batch.normalized, self.batch.bias_sign, self.scores, norms)
+        slack = farann_query_slack_row_major(&query.prepared, self.batch.normalized,
                                              norms[0], norms[1])
         self.unable = slack < 0.0
         if self.unable:
             return
-        if self.batch.packing.normalized:
+        if self.batch.normalized:
             # Unpacked unit rows are not centered: the center would only add a constant.
             for j in range(block.n):
                 self.scores[j] += <float>query.prepared.key_offset
@@ -104,7 +104,7 @@ cdef class PackedLevel(FloatLevel):
         rows = self.reader.block(&self.rows, 0, block.n)
         self.squares = self.batch.kernels.pack_rows_f32(
             rows.rows, rows.positions, block.n, self.batch.dim, &self.batch.snapshot.center[0],
-            self.batch.packing.normalized, self.batch.packing.bias_sign, self.panels, self.bias)
+            self.batch.normalized, self.batch.bias_sign, self.panels, self.bias)
 
     cdef int64_t next_tile(self, const int64_t *members, int64_t n) noexcept nogil:
         return min(self.width, n)
@@ -271,7 +271,7 @@ cdef class KeyLevel(Level):
         cdef double *first = self.panels.first_ids
         cdef double id
         self.batch.kernels.pack_rows_f64(
-            rows.rows, rows.positions, n, self.batch.dim, self.batch.packing.normalized,
+            rows.rows, rows.positions, n, self.batch.dim, self.batch.normalized,
             self.panels.rows, self.panels.norms)
         for i in range(n):
             slot = where.first + (where.positions[i] if where.positions != NULL else i)

@@ -482,17 +482,6 @@ def test_equal_rows_are_compared_a_few_times_only() -> None:
     assert task.did()[2] < 100 * len(rows)
 
 
-@pytest.mark.parametrize("n", [0, 1, 4, 4099])
-def test_rows_are_added_up_in_order(n: int) -> None:
-    rng = np.random.default_rng(n)
-    rows = (rng.standard_normal((n, 5)) * [1e-30, 1.0, 1e4, 1e30, 0.0]).astype(np.float32)
-    for some in (rows, rows[::3]):
-        total = np.zeros(5)
-        for row in some:
-            total += row
-        assert_array_equal(inside.core.sum_of_rows(some), total)
-
-
 @pytest.mark.parametrize("n", [1, 4, 500])
 def test_means_are_exact(n: int) -> None:
     """Of all exponents, in any order and in parts."""

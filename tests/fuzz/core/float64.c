@@ -95,15 +95,15 @@ void encoding(void) {
         double *squares = NEW(double, n);
         uint8_t *codes = NEW(uint8_t, n *row_bytes);
         float *unknown = NEW(float, n);
-        farann_code_extremes largest = {0};
+        double largest[FARANN_EXTREMES] = {0.0};
         farann_code_extents(levels[level], rows, n, dim, center, 0, &turn, scratch, extents);
         for (int64_t i = 0; i < n; i++)
             weights[i] = extents[i] > 1e-30 ? (float)(126.0 / extents[i]) : 0.0f;
         memset(scratch, 0, (size_t)(2 * padded) * sizeof *scratch);
         farann_encode_rows(levels[level], rows, n, dim, center, 0, &turn, weights, scratch, codes,
-                           squares, unknown, &largest);
+                           squares, unknown, largest);
         /* A code is off by a half at most, of so many coordinates. */
-        CHECK(largest.residual <= 0.25 * (double)coded * (1.0 + 1e-9));
+        CHECK(largest[0] <= 0.25 * (double)coded * (1.0 + 1e-9));
         if (level == 0) {
             first = codes, first_squares = squares;
             continue;
