@@ -168,6 +168,16 @@ int64_t farann_has_negative(const void *numbers, farann_row_type type, int64_t n
     return 0;
 }
 
+double farann_negative_norm(const double *vector, int64_t padded_dim) {
+    double squares[4] = {0.0};
+    for (int64_t j = 0; j < padded_dim; j += 4)
+        for (int l = 0; l < 4; l++) {
+            const double twice = vector[j + l] - fabs(vector[j + l]); /* the negative part */
+            squares[l] += twice * twice;
+        }
+    return 0.5 * sqrt((squares[0] + squares[1]) + (squares[2] + squares[3]));
+}
+
 void farann_keys_of_integers(farann_metric metric, const float *products, const float *squares,
                              int64_t n, double of_query, double *keys) {
     if (metric == FARANN_L2)

@@ -72,6 +72,9 @@ int farann_is_beyond(farann_metric metric, double score, double radius);
 /* The most that n numbers of a type are, if all are whole and none is above 4,096, or -1. */
 int64_t farann_largest_integer(const void *numbers, farann_row_type type, int64_t n);
 
+/* The norm of the negative part of a vector, which has zeros up to a multiple of 8. */
+double farann_negative_norm(const double *vector, int64_t padded_dim);
+
 /* Whether any of n numbers of a type is below 0: 0 or 1. */
 int64_t farann_has_negative(const void *numbers, farann_row_type type, int64_t n);
 

@@ -38,11 +38,12 @@ Int64 = NDArray[np.int64]
 
 def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
             order: Int64 | None = None, center: Float64 | None = None,
-            isa: str = "scalar", by_length: bool = False,
+            isa: str = "scalar", by_length: bool = False, by_square: bool = False,
             lead: Float64 | None = None, axes: Float64 | None = None) -> CodeArrays:
     """Codes of rows with a basis, or none, and an order of choice, of which outliers are left out.
 
-    `by_length`: the longest rows first; `lead`: those first that are most along it; `axes`: coded
+    `by_length`: the rows furthest from the center first; `by_square`: the longest rows first,
+    which have no negative numbers; `lead`: those first that are most along it; `axes`: coded
     along these.
     AssertionError where rows have no codes.
     """
@@ -64,12 +65,13 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
         order = whole_panels(order)
         return builder.with_key_bounds(builder.lay_out(order, along_first), order, sizes,
                                        of_queries.direction)
-    if not by_length:
+    if not (by_length or by_square):
         return builder.lay_out(whole_panels(order), along_first)
-    sizes = builder.sizes()
+    sizes = (builder._replace(center=0.0 * middle) if by_square else builder).sizes()
     assert sizes.lengths is not None
     order = whole_panels(builder.by_key_bound(order, sizes.lengths))
-    return builder.with_key_bounds(builder.lay_out(order, along_first), order, sizes)
+    return builder.with_key_bounds(builder.lay_out(order, along_first), order, sizes,
+                                   by_square=by_square)
 
 
 def projection(directions: Float64 | None) -> Projection | None:

@@ -198,6 +198,10 @@ MECHANISMS = (
               ("farann/layout/sampling.py: key_bounds_pay ruled_out",
                "farann/layout/coding.py: by_key_bound with_key_bounds"),
               ((CostModel, "key_bounds_pay", lambda *_: (False, None)),)),
+    Mechanism("square-bounds", "rows without negative numbers by length from the origin",
+              ("farann/layout/sampling.py: squares_pay", "farann/layout/coding.py: is_nonnegative",
+               "src_c/metric.c: farann_negative_norm"),
+              ((CostModel, "squares_pay", lambda *_: False),)),
     Mechanism("mean-query", "what rows are along the mean query",
               ("farann/layout/sampling.py: mean_query ruled_out_along MeanQueryDirection "
                "along_and_across",),

@@ -239,7 +239,8 @@ def _layout_of(of: str, arrays: _Arrays, count: int, n_coded: int, dim: int,
         raise FormatError("the codes are not one of each row")
     if partitions is not None and partitions.starts[-1] < native_codes.n_filled:
         raise FormatError("the partitions are not those of these codes: they leave rows out")
-    if (codes.squares is None) != (not spec.metric.adds_squared_norm):
+    of_l2 = spec.metric.adds_squared_norm
+    if (codes.squares is not None) != of_l2 or (codes.max_square is not None and not of_l2):
         raise FormatError("the codes are not those of this metric: l2 has squares, others none")
     if codes.pca_filter is None and (codes.low_nibbles is None) != (spec.width.low_bits == 0):
         raise FormatError(f"section '{of}.low_nibbles' doesn't fit codes of {spec.width.bits} bits")
@@ -268,7 +269,7 @@ def _restore_coded(store: Store, metadata: Mapping[str, Any], arrays: _Arrays) -
     """Restore a store that has codes but no vectors."""
     codes = store.codes
     if (codes is None or codes.pca_filter is not None or codes.pca_axes is not None
-            or codes.max_norm is not None or not store.built):
+            or codes.max_norm is not None or codes.max_square is not None or not store.built):
         raise FormatError("there are neither vectors nor codes of all coordinates")
     store.base = _section(arrays, "codes.outlier_rows", store.spec.stored,
                           (len(codes.outliers), store.dim))

@@ -252,18 +252,21 @@ def _in_order(task: _Task) -> Made:
         arrays = builder.lay_out(order, width=spec.width, shape=task.shape)
         return _made(task, replace(arrays, slots=None) if as_rows_lie else arrays, None)
     others = np.delete(np.arange(n), np.concatenate([first, builder.extents.outliers]))
-    bounds_tell, key_bound, sizes, mean_query = False, None, None, None
+    bounds_tell, key_bound, sizes, mean_query, by_square = False, None, None, None, False
     if task.cost_model is not None:
         bounds_tell, mean_query = task.cost_model.key_bounds_pay(task.query_vectors)
+        by_square = task.cost_model.squares_pay(builder.center) and builder.is_nonnegative()
         # Long rows are likelier answers than short ones; unit vectors all have one length.
         if bounds_tell or not spec.metric.normalized:
-            sizes = builder.sizes(mean_query and mean_query.direction)
+            measured = builder._replace(center=0.0 * builder.center) if by_square else builder
+            sizes = measured.sizes(mean_query and mean_query.direction)
             key_bound = sizes.key_bound(mean_query)
     order = whole_panels(np.concatenate([builder.by_size_in_parts(first, _HUBS_A_PART),
                                          builder.by_key_bound(others, key_bound)]))
     arrays = builder.lay_out(order, task.pca_filter, spec.width, task.shape)
-    if bounds_tell and sizes is not None:
-        arrays = builder.with_key_bounds(arrays, order, sizes, mean_query and mean_query.direction)
+    if (bounds_tell or by_square) and sizes is not None:
+        arrays = builder.with_key_bounds(arrays, order, sizes, mean_query and mean_query.direction,
+                                         by_square)
     return _made(task, arrays, None)
 
 

@@ -104,6 +104,11 @@ class Builder(NamedTuple):
         order = slots[np.argsort(-key_bound[slots], kind="stable")]
         return self.by_size_in_parts(order, part)
 
+    def is_nonnegative(self) -> bool:
+        """Whether rows have no negative numbers."""
+        return all(float(_core.widened(self.rows[some]).min()) >= 0.0
+                   for block in blocks_of(len(self.rows)) for some in parts_of(block))
+
     def sizes(self, direction: Projection | None = None) -> Sizes:
         """Distances of the rows from the center, or along a direction and across it."""
         n = len(self.rows)
@@ -121,10 +126,12 @@ class Builder(NamedTuple):
         return Sizes(self.extents.largest, lengths, along)
 
     def with_key_bounds(self, arrays: CodeArrays, order: Int64Array, sizes: Sizes,
-                        direction: Projection | None = None) -> CodeArrays:
+                        direction: Projection | None = None, by_square: bool = False) -> CodeArrays:
         """Add key bounds of panels to codes, rounded up: of lengths, or along and across a
-        direction."""
+        direction. `by_square`: lengths are not centered, and rows have no negative numbers."""
         assert sizes.lengths is not None
+        if by_square:
+            return replace(arrays, max_square=largest_of_panels(sizes.lengths**2, order))
         most = largest_of_panels(sizes.lengths, order) * (1.0 + _LENGTH_UP)
         arrays = replace(arrays, max_norm=most.astype(np.float32))
         if direction is None or sizes.along is None:

@@ -39,6 +39,8 @@ _LEAST_HELD_OUT = 128  # least queries that layouts are compared with
 _QUERIES = 128  # most queries that costs are estimated from
 # Key bounds are kept if sample queries can skip more than this share of the rows by them.
 _WORTH_AN_ORDER = 0.1
+_WORTH_SQUARES = 0.5  # likewise for lengths from the origin, in whose order .95 may take longer
+_TIED = 1e-9  # relative difference below which a key and its bound are the same
 # Weight of the mean query direction in the order of rows: 2 leaves the fewest rows to scan.
 _DIRECTION_COUNTS = 2.0
 # Most that the part outside the PCA axes may move keys, as a share of their root mean square.
@@ -174,6 +176,21 @@ class CostModel(NamedTuple):
                             for vectors in (self.rows, self.query_vectors))
         bounds = factors[:, None] * lengths + self.squares_sign * lengths**2
         return float((bounds < self.thresholds[:, None]).mean())
+
+    def squares_pay(self, center: Float64Array) -> bool:
+        """Whether |x|^2 + |q|^2 + 2 |x| |q-| rules out more rows than lengths do, where q- is the
+        negative part of q. It bounds |x - q|^2 if x has no negative numbers."""
+        if self.squares_sign <= 0.0:
+            return False
+        offsets = self.query_vectors / -2.0
+        queries = center + offsets
+        squares, of_queries, negative, offsets = (
+            np.einsum("ij,ij->i", vectors, vectors) for vectors in (
+                self.rows + center, queries, np.minimum(queries, 0.0), offsets))
+        bounds = squares + of_queries[:, None] + 2.0 * np.sqrt(np.outer(negative, squares))
+        bounds = bounds * (1.0 + _TIED) - offsets[:, None]
+        share = float((bounds < self.thresholds[:, None]).mean())
+        return share > max(self.ruled_out(), _WORTH_SQUARES)
 
     def key_bounds_pay(self, query_vectors: Float64Array) -> tuple[bool, MeanQueryDirection | None]:
         """Whether key bounds of panels pay, and the mean query direction if it beats lengths."""

@@ -4,7 +4,8 @@ A bound holds for exact keys, so it rules a block out whichever level would scor
 """
 
 cimport cython
-from libc.math cimport INFINITY, NAN, fabs, isnan
+from libc.float cimport DBL_MIN
+from libc.math cimport INFINITY, NAN, fabs, isnan, sqrt
 from libc.stdint cimport INT64_MAX
 
 from farann.native.kernels cimport *
@@ -137,12 +138,18 @@ cdef class NormBound(Bound):
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
         cdef int64_t j, i, kept = 0, panel = block.start // FARANN_CODE_PANEL
+        cdef const farann_entry *last = NULL
+        cdef double key
         for j in range(n):
             i = members[j]
             members[kept] = i
+            key = self.max_key(panel, i)
             # The rounding error of queries without codes is unknown.
-            kept += not self.coded.of[i].usable or (
-                self.max_key(panel, i) + self.coded.of[i].whole.slack >= collector.bar(i))
+            if self.coded.of[i].usable and key + self.coded.of[i].whole.slack < collector.bar(i):
+                continue
+            if self.codes.by_square:
+                last = collector.kth_near(i, key)
+            kept += last == NULL or last.key + self.batch.queries[i].prepared.key_offset <= key
         return kept
 
     cdef double max_key(self, int64_t panel, int64_t i) noexcept nogil:
@@ -150,6 +157,9 @@ cdef class NormBound(Bound):
         cdef const CodedQuery *coded = &self.coded.of[i]
         cdef double norm = self.codes.max_norm[panel], along
         cdef double length = self.batch.queries[i].prepared.vector_norm
+        if self.codes.by_square:
+            return ((norm + 2.0 * sqrt(norm) * coded.across + coded.along) * BOUND_UP + DBL_MIN
+                    + self.batch.queries[i].prepared.key_offset)
         if self.batch.metric == FARANN_L2:
             return (length * norm + norm * norm) * BOUND_UP
         if self.codes.mean_query_direction is None:
@@ -195,16 +205,12 @@ cdef class CeilingBound(Bound):
             i = members[j]
             members[kept] = i
             kept += 1
-            query, last = &self.batch.queries[i], &collector.found[i].top.entries[0]
-            # The k-th best key may be the ceiling, up to the error of rough scores.
-            if not self.ceilings[i] < INFINITY or not (
-                    collector.found[i].threshold + collector.found[i].slack
-                    >= self.ceilings[i] * query.prepared.key_scale + query.prepared.key_offset):
+            if not self.ceilings[i] < INFINITY:
                 continue
-            if collector.found[i].passed.count:
-                collector.rerank_all(i)
-            if (collector.found[i].top.count < collector.found[i].top.capacity
-                    or last.key < self.ceilings[i]):
+            query = &self.batch.queries[i]
+            last = collector.kth_near(
+                i, self.ceilings[i] * query.prepared.key_scale + query.prepared.key_offset)
+            if last == NULL or last.key < self.ceilings[i]:
                 continue
             if first_id < 0:
                 first_id = least_id(block)

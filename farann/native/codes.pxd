@@ -28,6 +28,7 @@ cdef class Codes:
     cdef const int64_t[::1] outliers
     # None, or the largest |z| (or norm of the rest) from each panel on; in runs: as given.
     cdef double[::1] max_norm
+    cdef bint by_square  # it is the largest |x|^2, of rows without negative numbers
     cdef Projection mean_query_direction  # one direction, or None
     cdef double[::1] max_along  # the most along it, likewise
     cdef farann_coded_rows scanned, refined

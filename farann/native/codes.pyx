@@ -262,7 +262,7 @@ cdef take_scanned(Codes codes, arrays):
     of_panels = (n // FARANN_CODE_PANEL,)
     needed = {"inv_scale": of_panels}
     optional = {"squares": (n,), "slots": (n,), "whole_squares": (n,), "max_norm": of_panels,
-                "max_along": of_panels}
+                "max_square": of_panels, "max_along": of_panels}
     codes.scanned.groups = codes.groups
     if codes.has_pca_filter:
         codes.pca_filter = Projection(arrays.pca_filter, codes.dim, "pca_filter")
@@ -314,6 +314,9 @@ cdef const float *floats_of(const float[::1] array) noexcept:
 cdef take_norms(Codes codes, arrays, bint in_runs):
     """The largest norm from each panel on, where rows are sorted by norm."""
     longest, lead, along = arrays.max_norm, arrays.mean_query_direction, arrays.max_along
+    codes.by_square = arrays.max_square is not None
+    if codes.by_square:
+        longest = arrays.max_square
     codes.max_norm = codes.max_along = codes.mean_query_direction = None
     if (lead is None) != (along is None) or (longest is None and along is not None):
         raise ValueError("mean_query_direction and max_along go together, beside max_norm: pass "

@@ -40,6 +40,7 @@ cdef class Collector:
                           const farann_block *where) noexcept nogil
     cdef double keep_best(self, int64_t i) noexcept nogil
     cdef void rerank_all(self, int64_t i) noexcept nogil
+    cdef const farann_entry *kth_near(self, int64_t i, double key) noexcept nogil
     cdef void settle(self, int64_t i) noexcept nogil
     cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
                     const farann_filter *filter) noexcept nogil

@@ -204,6 +204,15 @@ cdef class Collector:
             rerank_best(self, i)
         rerank(self, i, 0)
 
+    cdef const farann_entry *kth_near(self, int64_t i, double key) noexcept nogil:
+        """The k-th best row by exact keys; NULL if there is none yet, or it is below `key`."""
+        cdef Found *found = &self.found[i]
+        if found.threshold + found.slack < key:
+            return NULL  # by rough scores already
+        if found.passed.count:
+            self.rerank_all(i)
+        return found.top.entries if found.top.count == found.top.capacity else NULL
+
     @cython.final
     cdef void settle(self, int64_t i) noexcept nogil:
         """Get the keys of all candidates, and reset the error bound of rough scores."""
@@ -350,6 +359,10 @@ cdef class RangeCollector(Collector):
     cdef double keep_best(self, int64_t i) noexcept nogil:
         """Rows are not ranked: there is nothing to drop."""
         return INFINITY
+
+    cdef const farann_entry *kth_near(self, int64_t i, double key) noexcept nogil:
+        """NULL: all rows beyond the radius are wanted, not k of them."""
+        return NULL
 
     cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
                     const farann_filter *filter) noexcept nogil:

@@ -192,6 +192,7 @@ cdef extern from "metric.h" nogil:
     double farann_key_at(farann_metric, double, double, double)
     bint farann_is_beyond(farann_metric, double, double)
     int64_t farann_largest_integer(const void *, farann_row_type, int64_t)
+    double farann_negative_norm(const double *, int64_t)
     int64_t farann_has_negative(const void *, farann_row_type, int64_t)
     void farann_keys_of_integers(farann_metric, const float *, const float *, int64_t, double,
                                  double *)

@@ -60,7 +60,9 @@ cdef class QueryBatch:
 cdef struct CodedQuery:
     farann_coded_query scan   # for the scanned coordinates: all, or those of the PCA filter
     farann_coded_query whole  # for all coordinates
-    double along, across      # component along the mean query direction, length of the rest
+    # Component along the mean query direction, length of the rest; where rows are nonnegative |q|^2
+    # and the norm of the negative part of q.
+    double along, across
     bint usable               # whether codes can score the query
 
 

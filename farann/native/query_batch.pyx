@@ -228,12 +228,18 @@ cdef class CodedQueries:
         cdef const Query *query = &self.batch.queries[i]
         cdef CodedQuery *coded = &self.of[i]
         cdef double *vector = self.batch.query_vector
+        cdef const double *given
         cdef double outside
         if self.pca_filtered:
             encode_for_pca_filter(self, i, vector, self.scanned.of + i * self.scanned.groups)
         if self.codes.mean_query_direction is not None:
             coded.across = self.codes.mean_query_direction.residual_norm(
                 self.batch.kernels, vector, &coded.along)
+        if self.codes.by_square:
+            given = self.batch.exact_query(i)
+            coded.along = farann_along(self.batch.kernels, NULL, 0, padded(self.batch.dim), given,
+                                       NULL)
+            coded.across = farann_negative_norm(given, padded(self.batch.dim))
         outside = sqrt(farann_transform_vector(
             self.batch.kernels, &self.codes.transform.given, self.batch.dim, vector,
             vector + padded(self.batch.dim))) * self.outside_counts

@@ -137,6 +137,8 @@ class CodeArrays(Record):
     whole_bounds: CodeBounds | None = field(default=None, metadata=kept(np.float64, 1, _bounds))
     # The largest |z| of each panel, or norm across the mean query direction.
     max_norm: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
+    # In its place under l2, for rows without negative numbers: |x|^2 of each panel at most.
+    max_square: Float64Array | None = field(default=None, metadata=kept(np.float64, 1))
     # A direction that query vectors have in common, and of each panel the most along it.
     mean_query_direction: Projection | None = field(
         default=None, metadata=kept(np.float64, 2, Projection))

@@ -58,6 +58,11 @@ def _one_hot(rng: np.random.Generator, n: int) -> Floats:
     return rows
 
 
+def _term_weights(rng: np.random.Generator, n: int) -> Floats:
+    rows = rng.random((n, 60), np.float32) * (rng.random((n, 60)) < 0.04)
+    return np.asarray(rows + np.eye(60, dtype=np.float32)[rng.integers(0, 60, n)], np.float32)
+
+
 def _with_outliers(rng: np.random.Generator, n: int) -> Floats:
     rows = rng.standard_normal((n, 32), dtype=np.float32)
     rows[::1000] *= np.float32(40.0)
@@ -83,6 +88,7 @@ SETS: dict[str, tuple[str, int, Callable[[np.random.Generator, int], Floats]]] =
     "clusters": ("cosine", 24_000, _clusters),
     "one-hot": ("l2", 6_000, _one_hot),
     "one-hot-dot": ("dot", 6_000, _one_hot),
+    "term-weights": ("l2", 6_000, _term_weights),
     "outliers": ("l2", 9_000, _with_outliers),
     "alike": ("cosine", 9_000, _alike),
     "alike-l2": ("l2", 9_000, _alike),

@@ -30,6 +30,7 @@ WHERE = {
     "decaying": {"mean-query", "mmr-floor", "reaches", "extended-searches"},
     "clusters": {"predicted-threshold", "partitions", "lateness", "judged-layouts", "asking-ahead",
         "merged-runs"},
+    "term-weights": {"square-bounds"},
     "outliers": {"outliers"},
     "alike": {"cost-judge", "code-trials", "single-judge"},
     "alike-l2": {"first-in-float32"},

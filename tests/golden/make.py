@@ -27,7 +27,8 @@ FILTER: list[tuple[str, str, Any]] = [
 ]
 
 # Name: metric and options. "changed" has ids of its own, removed rows, and added ones; "queries"
-# is laid out for these; "named" has ids that are strings or not, and labels of groups.
+# is laid out for these; rows of "sparse" have one number, above 0; "named" has ids that are strings
+# or not, and labels of groups.
 FILES: dict[str, tuple[str, dict[str, Any]]] = {
     f"{codes}-{metric}": (metric, {"codes": codes})
     for codes in ("float32", "int8", "int4") for metric in ("l2", "cosine", "dot")
@@ -38,7 +39,7 @@ FILES: dict[str, tuple[str, dict[str, Any]]] = {
     "int8-cells-l2": ("l2", {"cells": 6}),
     "int8-cells-cosine-changed": ("cosine", {"cells": 6}),
     "int4-cells-dot": ("dot", {"codes": "int4", "cells": 6}),
-    "int8-filter-l2": ("l2", {}),
+    "int8-filter-l2": ("l2", {}), "int8-sparse-l2": ("l2", {}),
     "int8-queries-dot": ("dot", {}),
     "int8-queries-cosine": ("cosine", {}),
     "int8-alone-dot": ("dot", {"keep_vectors": False}),
@@ -48,11 +49,15 @@ FILES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def vectors() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def vectors(name: str = "") -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Rows and queries in steps of 1/64: mostly along few directions, and with a mean."""
     here = Path(__file__).parent
-    rows, queries = np.load(here / "rows.npy"), np.load(here / "queries.npy")
-    return rows.astype(np.float32) / 64, queries.astype(np.float32) / 64
+    rows, queries = (np.load(here / f"{part}.npy").astype(np.float32) / 64
+                     for part in ("rows", "queries"))
+    if "sparse" not in name:
+        return rows, queries
+    rows, queries = abs(rows), abs(queries)
+    return np.where(rows == rows.max(axis=1, keepdims=True), rows, np.float32(0)), queries
 
 
 def draw() -> None:
@@ -79,7 +84,7 @@ def names(name: str) -> tuple[Any, Any]:
 
 def made(name: str) -> farann.Index:
     metric, options = FILES[name]
-    rows, queries = vectors()
+    rows, queries = vectors(name)
     index = farann.Index(DIM, metric, **options)
     if name.endswith("-changed"):
         ids, removed = changed_ids()

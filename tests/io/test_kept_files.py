@@ -52,7 +52,7 @@ def test_format_1_is_refused(mmap: bool) -> None:
 @pytest.mark.parametrize("mmap", [False, True])
 @pytest.mark.parametrize("path", WHOLE, ids=name_of)
 def test_exact_answers(path: Path, mmap: bool) -> None:
-    rows, queries = make.vectors()
+    rows, queries = make.vectors(path.stem)
     ids = np.arange(len(rows))
     if path.stem.endswith("-changed"):
         ids, removed = make.changed_ids()

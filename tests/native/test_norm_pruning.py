@@ -31,8 +31,8 @@ def uneven(rng: np.random.Generator, n: int, dim: int, spread: float = 0.7) -> F
 
 
 def index_by_reach(rows: Float32, metric: str, isa: str, m: int | None,
-                   lead: Float64 | None = None) -> farann.Index:
-    """Rows by length, or by what they are along a lead."""
+                   lead: Float64 | None = None, by_square: bool = False) -> farann.Index:
+    """Rows by length, from the center or from the origin, or by what they are along a lead."""
     index = farann.Index(metric=metric)
     index.add(rows)
     index.build()
@@ -40,7 +40,7 @@ def index_by_reach(rows: Float32, metric: str, isa: str, m: int | None,
     store = inside.store.of(index)
     basis = None if m is None else leading(rows, metric, m, store.center)
     inside.store.put(index, codes=lay_out(rows, metric, basis, center=store.center, by_length=True,
-                                    lead=lead))
+                                    by_square=by_square, lead=lead))
     return index
 
 
@@ -182,6 +182,81 @@ def test_rows_on_the_edge_of_a_lead(seed: int, metric: str, dim: int, spread: fl
     assert_same(index.search_furthest(queries[:1], 10), some)
 
 
+def term_weights(rng: np.random.Generator, n: int, dim: int, share: float = 0.1) -> Float32:
+    """Rows of length 1 up to rounding, most of which share nothing, as tf-idf rows."""
+    rows = rng.random((n, dim)) * (rng.random((n, dim)) < share)
+    rows[np.arange(n), rng.integers(0, dim, n)] += 0.1
+    rows = rows.astype(np.float32)
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+@pytest.mark.parametrize("m", [None, 4])
+def test_rows_by_square(m: int | None, rng: np.random.Generator) -> None:
+    rows, queries = term_weights(rng, N, 40), term_weights(rng, 70, 40)
+    rows[1500:1600] = rows[:100]
+    queries[::7] -= np.float32(0.1)
+    index = index_by_reach(rows, "l2", LEVELS[-1], m, by_square=True)
+    expected = reference.furthest(queries, rows, 100, "l2")
+    nearest = reference.nearest(queries, rows, 10, "l2")
+    excluded = rng.integers(-1, N, (70, 20))
+    allowed = np.sort(rng.choice(N, 1500, replace=False))
+    filtered = reference.furthest(queries, rows, 10, "l2", exclude=excluded, allowed=allowed)
+    radius = float(np.median(expected.scores[:, 20]))
+    beyond = reference.beyond(queries, rows, radius, "l2")
+    for isa in LEVELS:
+        inside.store.use_level(index, isa)
+        for n, k in itertools.product((1, 5, 70), (1, 10, 100)):
+            some = reference.Found(expected.scores[:n], expected.ids[:n])
+            assert_same(index.search_furthest(queries[:n], k), some, k)
+        assert_same(index.search_nearest(queries, 10), nearest)
+        assert_same(index.search_furthest(queries, 10, exclude=excluded, allowed=allowed), filtered)
+        assert_same_beyond(index.search_beyond(queries, radius), beyond)
+        rough = index.search_furthest(queries, 10, epsilon=0.01).scores
+        assert (rough * 1.01 >= expected.scores[:, :10]).all()
+    index.add(-rows[:300])  # only those of the base have no negative numbers
+    both = np.concatenate([rows, -rows[:300]])
+    assert_same(index.search_furthest(queries, 10), reference.furthest(queries, both, 10, "l2"))
+
+
+@pytest.mark.parametrize("isa", LEVELS)
+def test_rows_with_small_squares_are_left_out(isa: str, rng: np.random.Generator,
+                                              request: pytest.FixtureRequest) -> None:
+    request.addfinalizer(inside.native.leave_out)
+    inside.native.leave_out("cost-judge", "single-judge")  # float32 reads few rows as they lie
+    rows, queries = term_weights(rng, N, 40), term_weights(rng, 70, 40)
+    index = index_by_reach(rows, "l2", isa, None, by_square=True)
+    for n in (1, 70):
+        stats = index.search_furthest(queries[:n], 10, return_stats=True).stats
+        assert stats.rows_scanned < 0.6 * N * n
+
+
+@given(seed=st.integers(0, 2**32 - 1), dim=st.sampled_from([1, 2, 7]), whole=st.booleans(),
+       size=st.sampled_from([0.0, 1e-20, 1e-7, 1.0, 1e15]), twins=st.booleans(),
+       below=st.sampled_from([0.0, 1e-7, 1.0]), far=st.sampled_from([0.0, 1.0, 1e4]))
+def test_rows_on_the_edge_of_their_square(seed: int, dim: int, whole: bool, size: float,
+                                          twins: bool, below: float, far: float) -> None:
+    """Rows and queries that share nothing, or are opposite: the bound has nothing to spare."""
+    rng = np.random.default_rng(seed)
+    rows = rng.integers(0, 3, (300, dim)) * (1.0 if whole else 1.0 + 1e-7 * rng.random((300, 1)))
+    rows = (size * rows).astype(np.float32) * (rng.random((300, dim)) < 0.4)
+    rows[:150, 0] += np.float32(far)
+    if twins:
+        rows[150:] = rows[:150]
+    queries = (size * rng.integers(0, 3, (13, dim))).astype(np.float32)
+    queries *= np.where(rng.random((13, dim)) < 0.3, -below, 1.0).astype(np.float32)
+    queries[0] = 0.0
+    try:
+        index = index_by_reach(rows, "l2", LEVELS[-1], None, by_square=True)
+    except AssertionError:
+        return
+    for k in (1, 10):
+        expected = reference.furthest(queries, rows, k, "l2")
+        assert_same(index.search_furthest(queries, k), expected)
+        for i in range(2):
+            some = reference.Found(expected.scores[i : i + 1], expected.ids[i : i + 1])
+            assert_same(index.search_furthest(queries[i : i + 1], k), some)
+
+
 @pytest.mark.parametrize("metric", ["dot", "cosine"])
 def test_what_a_lead_holds(metric: str, rng: np.random.Generator) -> None:
     rows, center, lead = uneven(rng, 1600, DIM), rng.standard_normal(DIM), rng.standard_normal(DIM)
@@ -253,6 +328,29 @@ def test_build_and_save(metric: str, tmp_path: Path, rng: np.random.Generator) -
                    change("max_norm", lambda array: array.astype(np.float64)),
                    change("max_norm", lambda array: array[None])):
         refuse(tmp_path / "index.farann", broken, False)
+
+
+def test_build_and_save_squares(tmp_path: Path, rng: np.random.Generator) -> None:
+    """The longest rows come first under l2 if they have no negative numbers and share little."""
+    rows, queries = term_weights(rng, 6000, 64, 0.02), term_weights(rng, 50, 64, 0.02)
+    index = farann.Index()
+    index.add(rows)
+    index.build()
+    codes = inside.store.of(index).codes
+    assert codes is not None and codes.max_square is not None and codes.max_norm is None
+    spares_rows_and_survives_a_file(index, rows, queries, "l2", tmp_path / "index.farann")
+    for broken in (change("max_square", lambda array: array[:-1]), put("max_square", 3, np.nan),
+                   put("max_square", 3, -1.0), put("max_square", 3, np.inf),
+                   change("max_square", lambda array: array.astype(np.float32)),
+                   change("max_square", lambda array: array[None])):
+        refuse(tmp_path / "index.farann", broken, False)
+    rows[77, 5] = -1e-20
+    for others in (rows, np.eye(8, dtype=np.float32)[rng.integers(0, 8, 6000)]):
+        index = farann.Index()
+        index.add(others)
+        index.build()
+        codes = inside.store.of(index).codes
+        assert codes is not None and codes.max_square is None
 
 
 @pytest.mark.parametrize("metric", ["dot", "cosine"])
