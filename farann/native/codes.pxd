@@ -37,7 +37,6 @@ cdef class Codes:
     cdef float[::1] hub_weights
     cdef int64_t n_hubs
     cdef farann_code_bounds bounds, scan_bounds
-    cdef double noise  # share of code errors in the bound, where they are taken as noise
     cdef double outside_noise  # three deviations of the part outside the axes, over its largest
     cdef bint has_pca_filter, int4_alone
     cdef readonly bint high_nibbles_first

@@ -23,8 +23,6 @@ cdef enum:
 
 # Bytes up to which the high nibbles of all codes stay in the cache and are not worth reading first.
 CACHED_BYTES = 524288
-# Standard deviations of code errors that searches with recall= or budget= add to their bounds.
-cdef double NOISE_DEVIATIONS = 2.0
 HUB_ROWS = 512  # hubs: the first rows, scored before a PCA filter is used
 
 # Limit on the scale of means that rows are coded relative to; coded coordinates are at most 1e18.
@@ -232,7 +230,6 @@ cdef class Codes:
             *_, usual = arrays.whole_bounds if self.has_pca_filter else arrays.bounds
             self.outside_noise = min(1.0, 3.0 * usual / (
                 self.bounds.outside * sqrt(<double>(dim - self.n_coded))))
-        self.noise = min(1.0, NOISE_DEVIATIONS / sqrt(<double>self.bounds.dim))
 
 
 cdef take_slots(Codes codes):

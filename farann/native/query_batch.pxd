@@ -87,8 +87,8 @@ cdef class CodedQueries:
     cdef uint8_t *code_bytes
 
     @staticmethod
-    cdef CodedQueries of_batch(QueryBatch batch, Codes codes, bint approximate, bint pca_filtered,
-                               bint in_tiles=*)
+    cdef CodedQueries of_batch(QueryBatch batch, Codes codes, bint pca_filtered,
+                               double deviations=*, bint in_tiles=*)
     cdef QueryCodes room_for(self, int64_t groups) except *
     cdef const uint32_t *tile_of(self, const QueryCodes *codes, const int64_t *members,
                                  int64_t count, int64_t width) noexcept nogil

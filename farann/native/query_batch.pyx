@@ -163,9 +163,9 @@ cdef class CodedQueries:
     """Queries as codes, one after the other and in tiles."""
 
     @staticmethod
-    cdef CodedQueries of_batch(QueryBatch batch, Codes codes, bint approximate, bint pca_filtered,
-                               bint in_tiles=False):
-        """`approximate`: code errors are taken as noise, with a bound of a few deviations.
+    cdef CodedQueries of_batch(QueryBatch batch, Codes codes, bint pca_filtered,
+                               double deviations=INFINITY, bint in_tiles=False):
+        """`deviations`: the bound of code errors, taken as noise; infinite: their true bound.
 
         `in_tiles`: even few queries are scanned together.
         """
@@ -175,12 +175,11 @@ cdef class CodedQueries:
             width = 1
         n_tiles = (batch.n_queries + width - 1) // width
         self.batch, self.codes, self.width, self.pca_filtered = batch, codes, width, pca_filtered
-        self.approximate, self.outside_counts = approximate, 1.0
+        self.approximate, self.outside_counts = deviations < INFINITY, 1.0
         self.bounds, self.scan_bounds = codes.bounds, codes.scan_bounds
-        if approximate and uses(CODE_NOISE):
-            # Three deviations without vectors: no exact keys correct the order by rough scores.
-            self.bounds.noise = self.scan_bounds.noise = (
-                codes.noise if batch.snapshot.vectors else min(1.0, 1.5 * codes.noise))
+        if self.approximate and uses(CODE_NOISE):
+            self.bounds.noise = self.scan_bounds.noise = min(
+                1.0, deviations / sqrt(<double>codes.bounds.dim))
             self.outside_counts = codes.outside_noise
         self.of = <CodedQuery *>batch.scratch.allocate(batch.n_queries, sizeof(CodedQuery))
         self.code_bytes = <uint8_t *>batch.scratch.allocate(2 * padded(batch.dim), sizeof(uint8_t))

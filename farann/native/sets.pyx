@@ -335,7 +335,7 @@ cdef class SetSearch(Task):
     cdef put_codes_together(self, Codes codes, int64_t budget):
         """The parts of the rows of the last build."""
         cdef int64_t n = codes.n_positions
-        self.coded = CodedQueries.of_batch(self.batch, codes, False, codes.has_pca_filter,
+        self.coded = CodedQueries.of_batch(self.batch, codes, codes.has_pca_filter, INFINITY,
                                            self.batch.n_queries > self.sets.count)
         self.add(CodeSource.of(self.batch, codes), SetKeyLevel.of(self.sets, self.coded),
                  self.coded, False)

@@ -24,6 +24,14 @@ cdef enum:
     # Rows from which a scan without codes reads rows by norm, so that norms may end it.
     MANY_IN_ORDER = 16384
 
+# Standard deviations of code errors that bounds of approximate searches allow for.
+cdef double MOST_NOISE = 2.0  # with vectors; in partitions from an effort of 3 on
+# In partitions without effort. Little effort finds .95 of the answers if dimensions are few, where
+# many rows tie: on patches 2 rescores 2.5 times as many rows as 1, which loses .002 of the answers.
+cdef double LEAST_NOISE = 0.8
+cdef double NOISE_BY_EFFORT = 0.4  # more for each deviation of effort
+cdef double NOISE_WITHOUT_VECTORS = 3.0  # no exact keys correct the order by rough scores
+
 
 cdef class Task(Search):
     """Some queries of a search: `run` answers them.
@@ -32,8 +40,8 @@ cdef class Task(Search):
     With `rule.deviations`, in a partitioned index, the partitions follow whose optimistic scores
     reach the k-th best key so far, or the predicted one. Otherwise `rule.rows` rows are scanned in
     order, and with `rule.extends_beyond` twice as many, and again, for queries whose answers lie
-    late among them. Errors of codes are treated as noise: the slack is two standard deviations of
-    them. If fewer than k of the scanned rows pass the filters, every row is scanned.
+    late among them. Errors of codes are treated as noise, see `noise_deviations`. If fewer than k
+    of the scanned rows pass the filters, every row is scanned.
 
     The queries are start .. stop of a batch. With `radii` the k nearest rows beyond these are
     found; with k = 0 all rows beyond them, or with `nearest` within them: unless `most` is 0, only
@@ -206,6 +214,18 @@ cdef put_together(Task task, rule, costs, bint by_codes, bint may_go_by_keys, bi
     put_tail_together(task, codes, rule)
 
 
+cdef double noise_deviations(Task task, double effort) noexcept:
+    """The deviations of code errors in their bound; infinite where errors aren't noise.
+
+    `effort`: those by which partitions are probed; infinite for rows in none.
+    """
+    if not task.approximate:
+        return INFINITY
+    if not task.batch.snapshot.vectors:
+        return NOISE_WITHOUT_VECTORS
+    return min(MOST_NOISE, LEAST_NOISE + NOISE_BY_EFFORT * effort)
+
+
 cdef put_rows_together(Task task):
     """The parts of the rows of the last build, without codes."""
     cdef QueryBatch batch = task.batch
@@ -213,7 +233,7 @@ cdef put_rows_together(Task task):
     if (task.floats is not None and order is not None and not task.approximate
             and batch.filter.segments[0].positions == NULL
             and order.n_positions >= MANY_IN_ORDER and lie_by_norm(batch, order)):
-        task.coded = CodedQueries.of_batch(batch, order, False, order.has_pca_filter)
+        task.coded = CodedQueries.of_batch(batch, order, order.has_pca_filter)
         task.base = CodeSource.of(batch, order)
         task.add_outliers(order, task.keys)
         task.add(task.base, task.floats).bound = NormBound.of(task.coded)
@@ -230,8 +250,9 @@ cdef put_codes_together(Task task, Codes codes, rule, bint tells_late):
     cdef int64_t most = INT64_MAX, n_first = codes.n_positions
     cdef bint probes = (task.approximate and rule.deviations is not None
                         and snapshot.partitions is not None)
-    task.coded = CodedQueries.of_batch(batch, codes, task.approximate,
-                                       codes.has_pca_filter and (probes or not task.approximate))
+    task.coded = CodedQueries.of_batch(
+        batch, codes, codes.has_pca_filter and (probes or not task.approximate),
+        noise_deviations(task, rule.deviations if probes else INFINITY))
     add_uncoded(task, CodeSource.of(batch, codes), task.coded, False)
     task.add_outliers(codes, task.keys)
     if task.approximate:
@@ -269,7 +290,7 @@ cdef put_tail_together(Task task, Codes codes, rule):
     if codes is not None and snapshot.added is not None:
         rest = snapshot.uncoded
         task.coded_added = CodedQueries.of_batch(
-            batch, snapshot.added, task.approximate, snapshot.added.has_pca_filter)
+            batch, snapshot.added, snapshot.added.has_pca_filter, noise_deviations(task, INFINITY))
         add_uncoded(task, added_runs(batch, None), task.coded_added, True)
         add_codes(task, added_runs(batch, None if rule is None else rule.run_ends),
                   task.coded_added, True)

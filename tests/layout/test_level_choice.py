@@ -100,6 +100,18 @@ def test_each_level_where_it_waits_least(kind: str, rng: np.random.Generator) ->
     assert waits[kind] == min(waits.values())
 
 
+@pytest.mark.parametrize("kind", ["high nibbles", "whole codes"])
+def test_approximate_single_queries_of_few_dimensions(kind: str, rng: np.random.Generator) -> None:
+    """They begin with whole codes where exact ones do, as high nibbles spare a few bytes only."""
+    index, query = built(kind, rng), KINDS[kind][2](rng, 1)[0]
+    codes = inside.store.of(index).codes
+    assert codes is not None
+    for level in ("high nibbles", "whole codes"):
+        inside.store.put(index, codes=replace(codes, **USUAL | LEVEL[level]))
+        refined = alone(index, query, budget=N // 2).rows_refined
+        assert (refined == 0) == (level == kind == "whole codes")
+
+
 def test_rows_serve_as_queries_where_there_are_none(rng: np.random.Generator) -> None:
     assert chosen(index_of(letter_pairs(rng, N), "dot").build()) == "float32"
     assert chosen(index_of(few_dimensions(rng, N), "cosine").build()) == "whole codes"

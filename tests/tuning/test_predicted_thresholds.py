@@ -148,6 +148,21 @@ def test_no_answer_is_lost(metric: str, kind: str, rng: np.random.Generator) -> 
         assert lost <= max(1.5, 0.01 * n * k), (n, k, beside)
 
 
+def test_little_effort_gives_few_rows_exact_keys(rng: np.random.Generator) -> None:
+    """Code errors are allowed for as much as partitions are: many rows of few dimensions tie."""
+    rows, queries = gaussian(rng, 30_000, 4), gaussian(rng, 200, 4)
+    index = index_of(rows, "cosine", cells=600).build()
+    truth = index.search_furthest(queries, K).ids
+    snapshot = inside.store.snapshot_of(index)
+    rescored = []
+    for effort in (0.25, 3.0):
+        found, work = inside.runtime.top(snapshot, core.Filter(snapshot), queries, K, False, 1,
+                                         inside.contract.StopRule(deviations=effort))
+        assert recall_of(found.ids, truth) > (0.9 if effort < 1.0 else 0.995)
+        rescored.append(work.rows_rescored)
+    assert rescored[0] < 0.6 * rescored[1]
+
+
 @pytest.mark.parametrize("options", [
     {}, {"codes": "int4"}, {"keep_vectors": False}, {"codes": "int4", "keep_vectors": False}])
 @pytest.mark.parametrize("metric", METRICS)
