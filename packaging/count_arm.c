@@ -32,7 +32,7 @@ static int run(const farann_kernels *level, int chosen) {
     static float found_scores[MOST_QUERIES][ROOM];
     const farann_coded_rows coded = {
         .panels = panels, .inv_scales = scales, .groups = GROUPS, .low_nibble_norm = scales};
-    const farann_coded_tile tile = {.codes = queries, .bars = &bars};
+    const farann_coded_tile tile = {.codes = queries, .bars = &bars, .count = level->code_queries};
     for (int t = 0; t < MOST_QUERIES; t++) {
         lists[t] = (farann_candidates){found_scores[t], found[t], 0};
         bars.offset[t] = thresholds[t] = 1e9f; /* no row passes */
