@@ -25,7 +25,7 @@ _MORE = 1 / 8  # spare room of longer arrays, as a share of their length: string
 # Bits of a key that are the number of a string; the others are the first of its hash.
 _NUMBER_BITS = 34
 _FEW_STRINGS = 16  # strings up to which a Python loop takes less time than numpy
-_BYTES_AT_ONCE = 1 << 24  # bytes of a file that are decoded at a time, to check them
+_DECODED_AT_ONCE = 1 << 24  # bytes of a file that are decoded at a time, to check them
 _NUMBER_MASK = np.uint64((1 << _NUMBER_BITS) - 1)
 UInt64Array: TypeAlias = npt.NDArray[np.uint64]
 
@@ -224,8 +224,8 @@ def _check_text(strings: Strings, name: str) -> None:
     """FormatError unless all strings are UTF-8."""
     decode = getincrementaldecoder("utf-8")().decode
     try:
-        for at in range(0, len(strings.octets), _BYTES_AT_ONCE):
-            decode(strings.octets[at : at + _BYTES_AT_ONCE].data)
+        for at in range(0, len(strings.octets), _DECODED_AT_ONCE):
+            decode(strings.octets[at : at + _DECODED_AT_ONCE].data)
         whole = not (strings.octets[strings.ends] & 0xC0 == 0x80).any()  # no character is cut
     except UnicodeDecodeError:
         whole = False
