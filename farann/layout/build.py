@@ -255,7 +255,7 @@ def _in_order(task: _Task) -> Made:
     bounds_tell, key_bound, sizes, mean_query, by_square = False, None, None, None, False
     if task.cost_model is not None:
         bounds_tell, mean_query = task.cost_model.key_bounds_pay(task.query_vectors)
-        by_square = task.cost_model.squares_pay(builder.center) and builder.is_nonnegative()
+        by_square = builder.is_nonnegative() and task.cost_model.squares_pay(builder.center)
         # Long rows are likelier answers than short ones; unit vectors all have one length.
         if bounds_tell or not spec.metric.normalized:
             measured = builder._replace(center=0.0 * builder.center) if by_square else builder

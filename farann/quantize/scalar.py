@@ -64,10 +64,10 @@ def center_of(rows: RowArray, normalized: bool) -> Float64Array:
     sample = rows[:: -(-len(rows) // _CENTER_ROWS)]
     total = np.zeros(rows.shape[1])
     for start in range(0, len(sample), _SAMPLE_AT_ONCE):
-        part = _core.widened(sample[start : start + _SAMPLE_AT_ONCE]).astype(np.float64)
+        part: npt.NDArray[Any] = _core.widened(sample[start : start + _SAMPLE_AT_ONCE])
         if normalized:
-            part /= np.linalg.norm(part, axis=1, keepdims=True)
-        total += part.sum(axis=0)
+            part = part / np.linalg.norm(part.astype(np.float64), axis=1, keepdims=True)
+        total += part.sum(axis=0, dtype=np.float64)
     mean: Float64Array = (total / len(sample)).astype(np.float32).astype(np.float64)
     return mean
 

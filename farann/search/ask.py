@@ -329,10 +329,11 @@ def _nearest_again(live: Live, queries: npt.ArrayLike, k: int, recall: float | N
 
 def _mirrored(question: Question, hits: Hits) -> Float32Array:
     """Scores of nearest rows, from those of queries times -1; a 0 gets the sign of its key."""
-    scores = np.float32(0.0) - hits.scores
-    if not scores.all() and question.store.n_coded is None:
-        some = np.flatnonzero((scores == 0.0).any(axis=1))
-        found = Hits(hits.ids[some], scores[some])
-        keys = keys_of(question._replace(queries=question.queries[some], threads=1), found)
-        scores[some] = np.where(found.scores == 0.0, keys + 0.0, found.scores)
+    scores = -hits.scores
+    zeros = scores.view(np.int32) << 1 == 0  # by bits: denormal numbers may count as 0 elsewhere
+    if zeros.any() and question.store.n_coded is None:
+        some = np.flatnonzero(zeros.any(axis=1))
+        keys = keys_of(question._replace(queries=question.queries[some], threads=1),
+                       Hits(hits.ids[some], scores[some]))
+        scores[some] = np.where(zeros[some], np.copysign(0.0, keys + 0.0), scores[some])
     return scores

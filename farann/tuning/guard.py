@@ -81,8 +81,11 @@ class Guard:
         if n == 1 and self.tests.is_like(queries, 0):
             return None
         marks, step = np.zeros(n, np.uint8), _TESTED_AT_ONCE
-        pool.run_all([partial(self.tests.find, queries, start, min(start + step, n), marks)
-                      for start in range(0, n, step)], threads, long=n >= _LONG)
+        if n <= step:
+            self.tests.find(queries, 0, n, marks)
+        else:
+            pool.run_all([partial(self.tests.find, queries, start, min(start + step, n), marks)
+                          for start in range(0, n, step)], threads, long=n >= _LONG)
         found = np.flatnonzero(marks)
         if n > 1 and len(found) <= usual + 2.0 * usual**0.5:
             far = [not self.tests.is_like(queries, int(i), _FAR_BEYOND) for i in found]
