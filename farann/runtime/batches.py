@@ -54,17 +54,23 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
     did: list[tuple[int, ...]] = []
     approximate = rule is not EXACT and rule.approximate
-    by_codes, costs = False, (0.0, 0.0, 0.0, 0.0)
-    if not approximate:
-        by_codes = not float32_first and codes_pay(n, chosen.n_rows, snapshot.dim, snapshot.isa)
-        costs = row_costs(n, snapshot.dim, snapshot.isa)
     trials = _trials_of(snapshot, n, k, nearest)
 
+    # Each task packs rows for itself, so its own number of queries counts.
+    def by_codes(n_queries: int) -> bool:
+        return not (approximate or float32_first) and codes_pay(
+            n_queries, chosen.n_rows, snapshot.dim, snapshot.isa)
+
+    def costs(n_queries: int) -> tuple[float, float, float, float]:
+        return (0.0, 0.0, 0.0, 0.0) if approximate else row_costs(
+            n_queries, snapshot.dim, snapshot.isa)
+
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
-        trial = by_codes and trials.begin()
+        trial = by_codes(stop - start) and trials.begin()
         task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest,
-                          None if rule is EXACT else rule, radii=radii, flag=flag, costs=costs,
-                          by_codes=trial, tells_late=late is not None)
+                          None if rule is EXACT else rule, radii=radii, flag=flag,
+                          costs=costs(stop - start), by_codes=trial,
+                          tells_late=late is not None)
         task.run()
         if trial:
             trials.note(task.gave_up)
@@ -84,9 +90,9 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         n_parts = min(threads * _PARTS_A_THREAD, work // max(_SMALL_WORK, 1),
                       _TASK_BYTES // (n * query_bytes))
     if n_parts > 1:
-        trial = by_codes and trials.begin()
+        trial = by_codes(n) and trials.begin()
         parts = _in_parts(partial(_core.Task, snapshot, chosen, queries, 0, n, k, nearest,
-                                  costs=costs, by_codes=trial), threads, n_parts,
+                                  costs=costs(n), by_codes=trial), threads, n_parts,
                           _is_long(n, work // _LEADING_SHARE, k, snapshot.isa))
         if trial:
             trials.note(parts is None)
@@ -95,7 +101,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         did += [task.did() for task in parts]
     else:
         most = _QUERIES_OF_CELLS if approximate else _QUERIES_A_TASK
-        if not approximate and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
+        if not approximate and work <= (_FEW_CODED if by_codes(n) else _FEW_FLOATS):
             most = _QUERIES_OF_FEW_ROWS
         _run(search, n, work, query_bytes, threads, long, most)
     return unchecked(ids, scores), SearchStats(n, *map(sum, zip(*did, strict=True)))
@@ -166,7 +172,8 @@ def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Arr
 
     def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
         task = _core.Task(snapshot, chosen, queries, start, stop, 0, nearest, radii=radii,
-                          most=most, flag=flag, costs=row_costs(n, snapshot.dim, snapshot.isa))
+                          most=most, flag=flag,
+                          costs=row_costs(stop - start, snapshot.dim, snapshot.isa))
         task.run()
         tasks[start] = task
 

@@ -109,6 +109,8 @@ def row_costs(n_queries: int, dim: int, isa: str) -> tuple[float, float, float, 
         saved, waits = (4.0 - 1.0) * _BYTE * dim, _ROW_ANYWHERE
     if saved <= 0.0:  # products of codes are no faster at the scalar level
         return 0.0, 0.0, 0.0, 0.0
+    if n_queries >= FEW_QUERIES:  # codes lie in panels, float32 rows are packed for each task
+        saved += _PACKED_COORDINATE / n_queries * dim
     rescored = waits + costs.exact_product * dim
     return (costs.passed / saved, costs.refined / saved, rescored / saved,
             (costs.code_product + _PANEL_COORDINATE / max(n_queries, 1)) * dim / saved)

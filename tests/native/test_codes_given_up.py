@@ -93,6 +93,19 @@ def test_only_where_it_pays(rng: np.random.Generator) -> None:
                 assert stats.float_products == 0
 
 
+@pytest.mark.parametrize("threads", [1, 2, 8])
+@pytest.mark.parametrize("n_queries", [6, 10, 16, 32])
+def test_few_queries_keep_codes(n_queries: int, threads: int, rng: np.random.Generator) -> None:
+    """Without codes, each task of a few queries packs all rows in float32, which costs more."""
+    scale = 1 / np.sqrt(1 + np.arange(50))
+    rows, queries = (((rng.standard_normal((n, 50)) + 0.3) * scale).astype(np.float32)
+                     for n in (30_000, n_queries))
+    hits = index_of(rows, "cosine").build().search_furthest(
+        queries, threads=threads, return_stats=True)
+    assert_same(hits, reference.furthest(queries, rows, 10, "cosine"))
+    assert hits.stats.float_products < 0.05 * n_queries * rows.size
+
+
 @pytest.mark.parametrize("metric", ["dot", "cosine"])
 @pytest.mark.parametrize("k", [10, 100, 500])
 def test_a_few_long_directions(k: int, metric: str, rng: np.random.Generator) -> None:
