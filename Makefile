@@ -43,10 +43,18 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
-# One stamp a set of packages: `make demo` need not wait for the test tools.
-$(VENV)/.built: $(BIN)/python $(NATIVE)
+# One stamp a set of packages: `make demo` need not wait for the test tools. What compiles the core
+# is installed once, so that a change to one module compiles that module and links.
+$(VENV)/.installed: $(BIN)/python pyproject.toml
 	@rm -f farann/_core.*.so  # an older farann was compiled into this: it would be found first
-	$(BIN)/python -m pip install --quiet --editable .
+	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['build-system']['requires'], \
+		sep='\n')" > $(VENV)/requires.txt
+	$(BIN)/python -m pip install --quiet --requirement $(VENV)/requires.txt
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.installed $(NATIVE)
+	$(BIN)/python setup.py --quiet build_ext --inplace
 	@touch $@
 
 # Words are a package of Python. Films and pictures are files of packages, which are not installed.

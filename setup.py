@@ -1,5 +1,6 @@
 """Build of the native core; everything else is in pyproject.toml."""
 
+import hashlib
 import os
 import re
 import sys
@@ -72,7 +73,7 @@ def sources_of_modules():
 
 
 class BuildExt(build_ext):
-    """Give each compiler family its own flags, and compile a file on each core."""
+    """Give each compiler family its own flags, and compile a file on each core, if it changed."""
 
     def build_extensions(self):
         family = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
@@ -88,13 +89,26 @@ class BuildExt(build_ext):
             if family == "unix" and sys.platform != "win32":
                 extension.libraries = ["m"]
         one_by_one = self.compiler.compile
+        # Objects are kept for the next build with the same compiler and flags.
+        made_with = (sys.version, self.plat_name, getattr(self.compiler, "compiler_so", None),
+                     flags, OF_MODULES, SMALLER, sorted(RUN_ONCE), LIMITED,
+                     *map(os.environ.get, ("CC", "CFLAGS", "ARCHFLAGS")))
+        digest = hashlib.sha256(repr(made_with).encode()).hexdigest()
+        self.build_temp = str(Path("build", f"objects-{digest[:12]}"))
+        newest_header = max(Path(name).stat().st_mtime for name in C_HEADERS)
 
         def compile_side_by_side(sources, **options):
             def compile_one(source):
+                made = [Path(name) for name in self.compiler.object_filenames(
+                    [source], output_dir=self.build_temp)]
+                changed = max(Path(source).stat().st_mtime, newest_header)
+                if all(one.exists() and one.stat().st_mtime > changed for one in made):
+                    return [str(one) for one in made]
                 more = []
                 if not SANITIZED and not source.startswith("src_c"):
                     more = (SMALLER if Path(source).stem in RUN_ONCE else OF_MODULES)[family]
-                return one_by_one([source], **{**options, "extra_postargs": flags + more})
+                return one_by_one([source], **{**options, "output_dir": self.build_temp,
+                                               "extra_postargs": flags + more})
 
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 compiled = pool.map(compile_one, sources)
