@@ -56,21 +56,11 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     approximate = rule is not EXACT and rule.approximate
     trials = _trials_of(snapshot, n, k, nearest)
 
-    # Each task packs rows for itself, so its own number of queries counts.
-    def by_codes(n_queries: int) -> bool:
-        return not (approximate or float32_first) and codes_pay(
-            n_queries, chosen.n_rows, snapshot.dim, snapshot.isa)
-
-    def costs(n_queries: int) -> tuple[float, float, float, float]:
-        return (0.0, 0.0, 0.0, 0.0) if approximate else row_costs(
-            n_queries, snapshot.dim, snapshot.isa)
-
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
-        trial = by_codes(stop - start) and trials.begin()
+        trial = by_codes and trials.begin()
         task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest,
-                          None if rule is EXACT else rule, radii=radii, flag=flag,
-                          costs=costs(stop - start), by_codes=trial,
-                          tells_late=late is not None)
+                          None if rule is EXACT else rule, radii=radii, flag=flag, costs=costs,
+                          by_codes=trial, tells_late=late is not None)
         task.run()
         if trial:
             trials.note(task.gave_up)
@@ -81,18 +71,25 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
 
     share = _APPROXIMATE_SHARE if approximate and rule.rows != ALL_ROWS else 1
     long = _is_long(n, work // share, k, snapshot.isa)
-    if n == 1 and not long:
-        search(0, 1)
-        return unchecked(ids, scores), SearchStats(1, *did[0])
     query_bytes, parts, n_parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None, 0
     if (long and threads > 1 and n <= _FEW_A_THREAD * threads and rule is EXACT
             and snapshot.added is None and radii is None):
         n_parts = min(threads * _PARTS_A_THREAD, work // max(_SMALL_WORK, 1),
                       _TASK_BYTES // (n * query_bytes))
+    by_codes, costs = False, (0.0, 0.0, 0.0, 0.0)
+    if not approximate:
+        # Each task packs rows for itself, so its own number of queries counts.
+        of_task = n if n_parts > 1 or n * work < _SMALL_WORK else -(-n // threads)
+        by_codes = not float32_first and codes_pay(of_task, chosen.n_rows, snapshot.dim,
+                                                   snapshot.isa)
+        costs = row_costs(of_task, snapshot.dim, snapshot.isa)
+    if n == 1 and not long:
+        search(0, 1)
+        return unchecked(ids, scores), SearchStats(1, *did[0])
     if n_parts > 1:
-        trial = by_codes(n) and trials.begin()
+        trial = by_codes and trials.begin()
         parts = _in_parts(partial(_core.Task, snapshot, chosen, queries, 0, n, k, nearest,
-                                  costs=costs(n), by_codes=trial), threads, n_parts,
+                                  costs=costs, by_codes=trial), threads, n_parts,
                           _is_long(n, work // _LEADING_SHARE, k, snapshot.isa))
         if trial:
             trials.note(parts is None)
@@ -101,7 +98,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         did += [task.did() for task in parts]
     else:
         most = _QUERIES_OF_CELLS if approximate else _QUERIES_A_TASK
-        if not approximate and work <= (_FEW_CODED if by_codes(n) else _FEW_FLOATS):
+        if not approximate and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
             most = _QUERIES_OF_FEW_ROWS
         _run(search, n, work, query_bytes, threads, long, most)
     return unchecked(ids, scores), SearchStats(n, *map(sum, zip(*did, strict=True)))
