@@ -34,7 +34,7 @@ install-stores = { $(call install-extras,$(1),langchain llama-index haystack ska
 	&& $(call pip-install,$(1),langchain-tests==1.1.9); } \
 	|| echo "LangChain, LlamaIndex, Haystack or scikit-activeml can't be had here; tests of what is for them are skipped"
 
-.PHONY: help build demo test check lint format docs fuzz sanitize bench clean
+.PHONY: help build demo test check mutants lint format docs fuzz sanitize bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -97,6 +97,10 @@ CHECKED := exact kernels codes filters approximate single_queries inputs errors 
 check: $(VENV)/.test  ## a short run: tests of the core at the default instruction-set level
 	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist loadfile --one-level \
 		$(CHECKED:%=tests/*/test_%.py)
+
+BASE ?= main
+mutants: $(VENV)/.test  ## plant ten defects in lines of the core that differ from BASE=main: tests must fail
+	$(BIN)/python tests/mutants.py $(BASE)
 
 PYTHON_SOURCES := farann bench tests examples setup.py
 CORE := $(wildcard src_c/*.c src_c/levels/*.c)

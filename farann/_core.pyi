@@ -95,10 +95,19 @@ class CodeTrials:
     def begin(self) -> bool: ...
     def note(self, gave_up: bool) -> None: ...
 
+class Collector:
+    def __init__(self, k: int) -> None: ...
+
+class RangeCollector(Collector):
+    def __init__(self, radii: Float64Array, most: int = 0) -> None: ...
+
+class NearestBeyondCollector(Collector):
+    def __init__(self, k: int, radii: Float64Array) -> None: ...
+
 class Task:
     def __init__(self, snapshot: Snapshot, filter: Filter, queries: Float32Array, start: int,
-                 stop: int, k: int, nearest: bool, rule: StopRule | None = None, *,
-                 radii: Float64Array | None = None, most: int = 0, flag: CancelFlag | None = None,
+                 stop: int, collector: Collector, nearest: bool = False,
+                 rule: StopRule | None = None, *, flag: CancelFlag | None = None,
                  costs: tuple[float, float, float, float] = ..., by_codes: bool = True,
                  tells_late: bool = False) -> None: ...
     gave_up: Final[bool]

@@ -82,7 +82,7 @@ def run_fresh(benchmark: Any, rows: Array, queries: Array, metric: str, isa: str
     chosen = _core.Filter(snapshot)
 
     def fresh() -> tuple[tuple[_core.Task], dict[str, Any]]:
-        return (_core.Task(snapshot, chosen, queries, 0, len(queries), k, False),), {}
+        return (_core.Task(snapshot, chosen, queries, 0, len(queries), _core.Collector(k)),), {}
 
     benchmark.pedantic(_core.Task.run, setup=fresh, rounds=7, warmup_rounds=1)
     return float(benchmark.stats.stats.min)
@@ -100,7 +100,8 @@ def counts_of(rows: Array, queries: Array, metric: str, isa: str,
     """What a task scanned, refined and read."""
     snapshot = _core.Snapshot(rows, rows[:0], None, None, np.zeros(rows.shape[1]),
                               _core.METRICS.index(metric), isa, codes=codes)
-    task = _core.Task(snapshot, _core.Filter(snapshot), queries, 0, len(queries), 10, False)
+    task = _core.Task(snapshot, _core.Filter(snapshot), queries, 0, len(queries),
+                      _core.Collector(10))
     task.run()
     return farann.SearchStats(len(queries), *task.did())
 

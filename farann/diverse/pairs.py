@@ -114,7 +114,7 @@ def _best_of(store: Store, view: View, chosen: _core.Filter, slack: float, threa
     costs = row_costs(len(slots), store.dim, view.exact.isa)
 
     def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
-        task = _core.Task(view.exact, chosen, queries, start, stop, 1, False, flag=flag,
+        task = _core.Task(view.exact, chosen, queries, start, stop, _core.Collector(1), flag=flag,
                           costs=costs)
         task.rule_out(best.key - slack)
         task.run()

@@ -18,6 +18,10 @@ cdef class Collector:
     cdef Found *found           # by query
     cdef farann_candidates *tile  # lists that the scan of a tile of queries appends to
     cdef int64_t capacity       # of `passed`, before it is thinned out
+    cdef int64_t k              # rows that are wanted of each query, at most
+    cdef const double[::1] radii  # by query; None: of no use here
+    cdef bint ranks             # whether the k best are found; else a radius is the threshold
+    cdef bint by_keys           # whether exact keys of all rows may take the place of rough scores
     cdef bint selects           # the k best are selected when many have passed
     cdef double *keys           # exact keys of some rows
     cdef int64_t *places        # places of these rows in their block, if it has other rows
@@ -28,11 +32,12 @@ cdef class Collector:
     cdef int64_t forget_unkept(self, int64_t *members) noexcept nogil
     cdef int64_t forget_short(self, int64_t *members) noexcept nogil
     cdef bint all_have_k_rows(self) noexcept nogil
+    cdef bint has_k_rows(self, int64_t i) noexcept nogil
     cdef void predict(self, int64_t i, double key) noexcept nogil
     cdef void allow(self, int64_t i, double slack) noexcept nogil
     cdef void raise_threshold(self, int64_t i, double key) noexcept nogil
     cdef double bar(self, int64_t i) noexcept nogil
-    cdef float float_threshold(self, int64_t i, double slack) noexcept nogil
+    cdef float float_bar(self, int64_t i) noexcept nogil
     cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,
                      const farann_block *where) noexcept nogil
     cdef void admit(self, int64_t j, int64_t i, const farann_block *where) noexcept nogil
@@ -40,18 +45,15 @@ cdef class Collector:
                           const farann_block *where) noexcept nogil
     cdef double keep_best(self, int64_t i) noexcept nogil
     cdef void rerank_all(self, int64_t i) noexcept nogil
+    cdef const farann_entry *kth(self, int64_t i) noexcept nogil
     cdef const farann_entry *kth_near(self, int64_t i, double key) noexcept nogil
     cdef void settle(self, int64_t i) noexcept nogil
-    cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
-                    const farann_filter *filter) noexcept nogil
-    cdef void offer_rows(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
-                         double sign, const farann_block *where,
-                         const farann_filter *filter) noexcept nogil
+    cdef void take(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
+                   const farann_block *where, const farann_filter *filter) noexcept nogil
+    cdef void raise_to_kth(self, int64_t i) noexcept nogil
+    cdef absorb(self, int64_t i, list others)
     cdef void finish(self) noexcept nogil
     cdef void write(self, int64_t i, float *scores, int64_t *ids, int64_t n) noexcept nogil
-
-
-cdef Collector collector_of(bint by_radius, bint k_nearest, int64_t most)
 
 
 cdef inline int64_t n_new(Collector collector, int64_t j, int64_t i) noexcept nogil:
@@ -59,5 +61,6 @@ cdef inline int64_t n_new(Collector collector, int64_t j, int64_t i) noexcept no
     return collector.tile[j].count - collector.found[i].passed.count
 
 
+cdef double bar_of(QueryBatch batch, int64_t i, double threshold) noexcept nogil
 cdef double floor_of(const Query *query, double reduced) noexcept nogil
 cdef double rough_key(const Query *query, double sign, double score) noexcept nogil

@@ -1,8 +1,8 @@
 """Collectors of the rows that pass: the only owners of thresholds.
 
 A level appends rows with rough scores to the lists of a tile; `admit` takes them over, and raises
-the threshold. At the end, or where lists are full, rows get exact keys. Dropping rows drops the
-threshold that came from them.
+the threshold. At the end, or where lists are full, rows get exact keys. All rows with exact keys
+come in by `take`. Dropping rows drops the threshold that came from them.
 """
 
 cimport cython
@@ -23,12 +23,22 @@ cdef double ROUNDING = 2.0**-49  # relative error of float64 sums of a few terms
 
 @cython.no_gc  # references between parts form no cycles
 cdef class Collector:
-    """Collects the k best rows of each query."""
+    """Collects the k best rows of each query of one task."""
+
+    def __cinit__(self):
+        self.radii = None
+
+    def __init__(self, int64_t k):
+        self.k, self.ranks, self.by_keys = k, True, True
 
     cdef set_up(self, QueryBatch batch, int64_t room, int64_t largest_block, bint scored):
         """`room` for candidates beyond twice k; blocks have up to `largest_block` rows."""
         cdef int64_t i, n = batch.n_queries, n_kept, width
         cdef int64_t *slots
+        if self.batch is not None:
+            raise ValueError("a collector is for one task")
+        if self.radii is not None and self.radii.shape[0] != n:
+            raise ValueError("there must be a radius for each query")
         self.batch = batch
         self.rows = RowReader.of(batch.snapshot, batch.scratch, batch.block_rows)
         self.found = <Found *>batch.scratch.allocate(n, sizeof(Found))
@@ -80,22 +90,28 @@ cdef class Collector:
                 n += 1
         return n
 
+    @cython.final
     cdef int64_t forget_short(self, int64_t *members) noexcept nogil:
         """Reset the queries that found fewer than k rows; write which, return how many."""
         cdef int64_t i, n = 0
         for i in range(self.batch.n_queries):
-            if not has_k_rows(self, i):
+            if not self.has_k_rows(i):
                 self.forget(i)
                 members[n] = i
                 n += 1
         return n
 
+    @cython.final
     cdef bint all_have_k_rows(self) noexcept nogil:
         cdef int64_t i
         for i in range(self.batch.n_queries):
-            if not has_k_rows(self, i):
+            if not self.has_k_rows(i):
                 return False
         return True
+
+    cdef bint has_k_rows(self, int64_t i) noexcept nogil:
+        """Whether a query has found k rows, with those that have no exact keys yet."""
+        return self.found[i].top.count + self.found[i].passed.count >= self.batch.k
 
     @cython.final
     cdef void predict(self, int64_t i, double key) noexcept nogil:
@@ -114,15 +130,11 @@ cdef class Collector:
 
     cdef double bar(self, int64_t i) noexcept nogil:
         """The reduced key that a row must reach to be worth finding."""
-        if self.batch.epsilon == 0.0:
-            return max(self.found[i].threshold, self.found[i].predicted)
-        return farann_key_within(self.batch.metric, self.batch.sign, self.found[i].threshold,
-                                 self.batch.epsilon, &self.batch.queries[i].prepared)
+        return bar_of(self.batch, i, max(self.found[i].threshold, self.found[i].predicted))
 
     @cython.final
-    cdef float float_threshold(self, int64_t i, double slack) noexcept nogil:
-        """The rough score that rows must exceed, if scores have an error of up to `slack`."""
-        self.allow(i, slack)
+    cdef float float_bar(self, int64_t i) noexcept nogil:
+        """The rough score that rows must exceed, with the allowed error of scores."""
         return nextafterf(<float>(self.bar(i) - self.found[i].slack), -INFINITY)
 
     # ---- rows with rough scores ----
@@ -137,7 +149,7 @@ cdef class Collector:
         cdef farann_candidates *list = &self.tile[j]
         cdef int64_t before = list.count, row, reach = 0
         cdef bint all_allowed = self.batch.filter.is_open()
-        cdef float floor = self.float_threshold(i, 0.0)
+        cdef float floor = self.float_bar(i)
         cdef double slack = self.found[i].slack
         if floor > -INFINITY:
             self.batch.kernels.select_f32(scores, n, floor, list)
@@ -204,14 +216,20 @@ cdef class Collector:
             rerank_best(self, i)
         rerank(self, i, 0)
 
+    cdef const farann_entry *kth(self, int64_t i) noexcept nogil:
+        """The k-th best row by exact keys, which others must beat; NULL: any row is taken."""
+        cdef const farann_topk *top = &self.found[i].top
+        return top.entries if top.count == top.capacity else NULL
+
+    @cython.final
     cdef const farann_entry *kth_near(self, int64_t i, double key) noexcept nogil:
-        """The k-th best row by exact keys; NULL if there is none yet, or it is below `key`."""
+        """The k-th best row among all that passed; NULL if there is none, or it is below `key`."""
         cdef Found *found = &self.found[i]
         if found.threshold + found.slack < key:
             return NULL  # by rough scores already
         if found.passed.count:
             self.rerank_all(i)
-        return found.top.entries if found.top.count == found.top.capacity else NULL
+        return self.kth(i)
 
     @cython.final
     cdef void settle(self, int64_t i) noexcept nogil:
@@ -220,18 +238,35 @@ cdef class Collector:
         self.rerank_all(i)
         found.best.count, found.slack, found.select_at = 0, 0.0, 0
 
-    cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
-                    const farann_filter *filter) noexcept nogil:
-        """Offer n rows of a block with `self.keys` to the answer, and raise the threshold."""
-        self.offer_rows(i, self.keys, NULL, n, self.batch.sign, where, filter)
+    cdef void take(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
+                   const farann_block *where, const farann_filter *filter) noexcept nogil:
+        """Take n rows of a block by exact keys: some rows, or the first ones if `rows` is NULL."""
+        farann_topk_push_rows(&self.found[i].top, keys, rows, n, self.batch.sign, where, filter)
+        self.raise_to_kth(i)
 
     @cython.final
-    cdef void offer_rows(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
-                         double sign, const farann_block *where,
-                         const farann_filter *filter) noexcept nogil:
-        """Offer some rows of a block, or all if `rows` is NULL, by given keys and their sign."""
-        farann_topk_push_rows(&self.found[i].top, keys, rows, n, sign, where, filter)
-        threshold_from_top(self, i)
+    cdef void raise_to_kth(self, int64_t i) noexcept nogil:
+        """Make the key of the k-th row, if there is one, the threshold."""
+        cdef const Query *query = &self.batch.queries[i]
+        cdef const farann_entry *last = self.kth(i)
+        if last != NULL:
+            self.raise_threshold(i, last.key * query.prepared.key_scale
+                                 + query.prepared.key_offset)
+
+    cdef absorb(self, int64_t i, list others):
+        """Add what other collectors found for the same query in other rows; all have finished."""
+        cdef farann_topk *best = &self.found[i].top
+        cdef const farann_topk *top
+        cdef Collector other
+        cdef int64_t j
+        for j in range(best.count // 2):  # the worst row first, as while rows are pushed
+            best.entries[j], best.entries[best.count - 1 - j] = (
+                best.entries[best.count - 1 - j], best.entries[j])
+        for other in others:
+            top = &other.found[i].top
+            for j in range(top.count):
+                farann_topk_push(best, top.entries[j].key, top.entries[j].id)
+        farann_entries_sort(best.entries, best.count, NULL, &NEVER)
 
     cdef void finish(self) noexcept nogil:
         """Get the keys of the remaining candidates, and sort the answers."""
@@ -261,10 +296,6 @@ cdef class Collector:
                 scores[j] = <float>farann_score(self.batch.metric, key,
                                                 self.batch.queries[i].prepared.query_norm)
                 ids[j] = top.entries[j].id
-
-
-cdef bint has_k_rows(Collector collector, int64_t i) noexcept nogil:
-    return collector.found[i].top.count + collector.found[i].passed.count >= collector.batch.k
 
 
 cdef float at_least(Collector collector, int64_t m, const float *scores, int64_t n) noexcept nogil:
@@ -320,25 +351,22 @@ cdef void rerank(Collector collector, int64_t i, int64_t first) noexcept nogil:
                                          collector.keys)
         collector.batch.rescored += n_exact
         collector.batch.bytes_read += n_exact * collector.batch.snapshot.row_bytes
-        collector.offer(i, n, &where, &admitted)
+        collector.take(i, collector.keys, NULL, n, &where, &admitted)
         j += n
     found.passed.count = first
 
 
-cdef void threshold_from_top(Collector collector, int64_t i) noexcept nogil:
-    """Make the k-th best key, if k are known, the threshold."""
-    cdef const farann_topk *top = &collector.found[i].top
-    cdef const Query *query = &collector.batch.queries[i]
-    if top.count == top.capacity:
-        collector.raise_threshold(i, top.entries[0].key * query.prepared.key_scale
-                                  + query.prepared.key_offset)
-
-
 @cython.no_gc
 cdef class RangeCollector(Collector):
-    """Collects all rows beyond a radius, or within it, which is the threshold from the start."""
+    """Collects all rows beyond a radius, or within it, which is the threshold from the start.
 
-    cdef int64_t most  # rows of a query, after which collecting stops; 0: it never stops
+    Of each query `most` rows are found, or a block more; 0: all.
+    """
+
+    cdef int64_t most
+
+    def __init__(self, const double[::1] radii, int64_t most=0):
+        self.radii, self.most = radii, most
 
     cdef allocate_answers(self):
         """Allocate nothing: answers grow as rows are found."""
@@ -352,7 +380,7 @@ cdef class RangeCollector(Collector):
     cdef void forget(self, int64_t i) noexcept nogil:
         cdef const Query *query = &self.batch.queries[i]
         Collector.forget(self, i)
-        self.raise_threshold(i, farann_key_at(self.batch.metric, self.batch.sign, query.radius,
+        self.raise_threshold(i, farann_key_at(self.batch.metric, self.batch.sign, self.radii[i],
                                               query.prepared.query_norm)
                              * query.prepared.key_scale + query.prepared.key_offset)
 
@@ -360,18 +388,18 @@ cdef class RangeCollector(Collector):
         """Rows are not ranked: there is nothing to drop."""
         return INFINITY
 
-    cdef const farann_entry *kth_near(self, int64_t i, double key) noexcept nogil:
+    cdef const farann_entry *kth(self, int64_t i) noexcept nogil:
         """NULL: all rows beyond the radius are wanted, not k of them."""
         return NULL
 
-    cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
-                    const farann_filter *filter) noexcept nogil:
-        """Append those of n rows with `self.keys` that lie on the wanted side of the radius."""
+    cdef void take(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
+                   const farann_block *where, const farann_filter *filter) noexcept nogil:
+        """Append the rows that lie on the wanted side of the radius."""
         cdef farann_topk *top = &self.found[i].top
         cdef farann_entry *entries
         if 0 < self.most <= top.count:
             return
-        n = keep_on_side(self, i, n, self.batch.sign > 0.0)
+        n = keep_on_side(self, i, keys, rows, n, self.batch.sign > 0.0)
         if top.count + n > top.capacity:
             entries = <farann_entry *>farann_realloc(
                 top.entries, (2 * top.capacity + n) * sizeof(farann_entry))
@@ -393,6 +421,9 @@ cdef class NearestBeyondCollector(Collector):
     cdef double *not_beyond
     cdef double *beyond
 
+    def __init__(self, int64_t k, const double[::1] radii):
+        self.k, self.ranks, self.radii = k, True, radii
+
     cdef allocate_answers(self):
         cdef int64_t n = self.batch.n_queries
         Collector.allocate_answers(self)
@@ -402,7 +433,7 @@ cdef class NearestBeyondCollector(Collector):
     cdef void forget(self, int64_t i) noexcept nogil:
         """Compute which rough scores show that a row is beyond the radius, or that it is not."""
         cdef const Query *query = &self.batch.queries[i]
-        cdef double key = farann_key_at(self.batch.metric, 1.0, query.radius,
+        cdef double key = farann_key_at(self.batch.metric, 1.0, self.radii[i],
                                         query.prepared.query_norm)
         cdef double band = 4e-12 * fabs(key) + 4.0 * DBL_MIN  # twice the rounding error
         Collector.forget(self, i)
@@ -414,7 +445,7 @@ cdef class NearestBeyondCollector(Collector):
     cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,
                      const farann_block *where) noexcept nogil:
         """Append all rows of a first block: any number of them may be within the radius."""
-        self.batch.kernels.select_f32(scores, n, self.float_threshold(i, 0.0), &self.tile[j])
+        self.batch.kernels.select_f32(scores, n, self.float_bar(i), &self.tile[j])
 
     cdef void take_passed(self, int64_t i, int64_t before,
                           const farann_block *where) noexcept nogil:
@@ -430,37 +461,32 @@ cdef class NearestBeyondCollector(Collector):
                                                     self.beyond[i] - self.found[i].slack))
         return Collector.keep_best(self, i)
 
-    cdef void offer(self, int64_t i, int64_t n, const farann_block *where,
-                    const farann_filter *filter) noexcept nogil:
-        """Offer those rows that lie beyond the radius."""
-        self.offer_rows(i, self.keys, self.places, keep_on_side(self, i, n, True), self.batch.sign,
-                        where, filter)
+    cdef void take(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
+                   const farann_block *where, const farann_filter *filter) noexcept nogil:
+        """Take those rows that lie beyond the radius."""
+        Collector.take(self, i, self.keys, self.places,
+                       keep_on_side(self, i, keys, rows, n, True), where, filter)
 
 
-cdef int64_t keep_on_side(Collector collector, int64_t i, int64_t n, bint beyond) noexcept nogil:
-    """Keep the keys of rows beyond the radius, or within it, and note their places in the block."""
+cdef int64_t keep_on_side(Collector collector, int64_t i, const double *keys, const int64_t *rows,
+                          int64_t n, bint beyond) noexcept nogil:
+    """Copy the keys of rows beyond the radius, or within it, and their places in the block."""
     cdef const Query *query = &collector.batch.queries[i]
-    cdef int64_t row, kept = 0
+    cdef int64_t at, kept = 0
     cdef double score
-    for row in range(n):
-        score = farann_score(collector.batch.metric, collector.keys[row],
-                             query.prepared.query_norm)
-        collector.keys[kept], collector.places[kept] = collector.keys[row], row
-        kept += farann_is_beyond(collector.batch.metric, score, query.radius) == beyond
+    for at in range(n):
+        score = farann_score(collector.batch.metric, keys[at], query.prepared.query_norm)
+        collector.keys[kept], collector.places[kept] = keys[at], at if rows == NULL else rows[at]
+        kept += farann_is_beyond(collector.batch.metric, score, collector.radii[i]) == beyond
     return kept
 
 
-cdef Collector collector_of(bint by_radius, bint k_nearest, int64_t most):
-    """The collector for the k best rows, the k nearest beyond a radius, or about `most` rows beyond
-    or within it, all of them if that is 0."""
-    cdef RangeCollector in_range
-    if not by_radius:
-        return Collector.__new__(Collector)
-    if k_nearest:
-        return NearestBeyondCollector.__new__(NearestBeyondCollector)
-    in_range = RangeCollector.__new__(RangeCollector)
-    in_range.most = most
-    return in_range
+cdef double bar_of(QueryBatch batch, int64_t i, double threshold) noexcept nogil:
+    """The reduced key that a row must reach beside a threshold, with the batch's epsilon."""
+    if batch.epsilon == 0.0:
+        return threshold
+    return farann_key_within(batch.metric, batch.sign, threshold, batch.epsilon,
+                             &batch.queries[i].prepared)
 
 
 cdef double floor_of(const Query *query, double reduced) noexcept nogil:

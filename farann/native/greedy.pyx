@@ -12,7 +12,7 @@ from libc.math cimport INFINITY, nextafterf
 from libc.stdint cimport INT32_MAX
 
 from farann.native.kernels cimport *
-from farann.native.picks cimport (KEY_KNOWN, MOST_PACKED, OUT, UNKNOWN, Block, Bounded, Picks,
+from farann.native.picks cimport (KEY_KNOWN, MOST_PACKED, OUT, UNKNOWN, Bounded, OpenRows, Picks,
                                   RowState, goes_before, meet, put_first)
 from farann.native.snapshot cimport Filter, Snapshot
 
@@ -286,7 +286,7 @@ cdef class Greedy:
         cdef int64_t sampled = max(min(n // SAMPLED_SHARE, <int64_t>MOST_SAMPLED),
                                    <int64_t>FEWEST_SAMPLED)
         cdef uint64_t before
-        cdef Block block
+        cdef OpenRows block
         if not snapshot.vectors or snapshot.n_slots > INT32_MAX:
             raise ValueError("a selection needs vectors, of at most 2^31 - 1 rows")
         if filter.segments[0].positions != NULL or first.shape[0] < 1:
@@ -305,7 +305,7 @@ cdef class Greedy:
         self.slots, self.keys = np.empty(most, np.int64), np.empty(most, np.float64)
         self.scratch = Scratch()
         self.rows = <RowState *>self.scratch.allocate(n, sizeof(RowState), False)
-        self.blocks = [Block.of(snapshot, self.rows) for i in range(threads)]
+        self.blocks = [OpenRows.of(snapshot, self.rows) for i in range(threads)]
         self.picks = self.blocks[0]
         self.picks.grow(first.shape[0])
         self.front = Front.of(self.picks, self.rows, n)
@@ -363,7 +363,7 @@ cdef class Greedy:
 
     def did(self):
         """Pairs of rows that were scored in float32, and by exact keys; rows compared in front."""
-        cdef Block block
+        cdef OpenRows block
         cdef int64_t scored = 0, exact = 0
         for block in self.blocks:
             scored, exact = scored + block.n_scored, exact + block.n_exact
@@ -520,7 +520,7 @@ cdef class Greedy:
 
     def score_part(self, int64_t part, flag=None):
         """Score every n-th block of rows, of n parts, for the first pick or those that it lacks."""
-        cdef Block block = self.blocks[part]
+        cdef OpenRows block = self.blocks[part]
         cdef int64_t n = MOST_PACKED // self.kernels.panel_rows * self.kernels.panel_rows
         cdef int64_t start = part * n
         cdef uint64_t before

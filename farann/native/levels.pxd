@@ -34,7 +34,7 @@ cdef class Level:
 
 
 cdef int64_t code_rows_of(Codes codes) noexcept nogil
-cdef Level level_of(CodedQueries coded, int64_t most, int64_t n_scored)
+cdef Level code_level_of(CodedQueries coded, int64_t most, int64_t n_scored)
 cdef Level set_level_of(CodedQueries coded, int64_t most, const int64_t *owners, int64_t *seen,
                         int64_t *ruled_out)
 cdef Level whole_level_of(CodedQueries coded, int64_t most, int64_t n_scored)

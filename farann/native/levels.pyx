@@ -448,6 +448,7 @@ cdef class DecodedLevel(Level):
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
         cdef int64_t slots[FARANN_CODE_PANEL]
+        cdef double keys[FARANN_CODE_PANEL]
         cdef int64_t i = members[0], position, slot, n = 0
         cdef farann_block where
         cdef double offset
@@ -462,12 +463,12 @@ cdef class DecodedLevel(Level):
                 slot = self.codes.slots[position]
             if 0 <= slot < self.codes.n_rows:
                 slots[n] = slot
-                collector.keys[n] = rough_key(&self.batch.queries[i], self.batch.sign,
-                                              self.decoded_score(position) + offset)
+                keys[n] = rough_key(&self.batch.queries[i], self.batch.sign,
+                                    self.decoded_score(position) + offset)
                 n += 1
         where = farann_block(0, &slots[0], NULL, self.batch.snapshot.ids_by_slot,
                              self.batch.snapshot.n_slots)
-        collector.offer(i, n, &where, &self.batch.queries[i].filter)
+        collector.take(i, keys, NULL, n, &where, &self.batch.queries[i].filter)
         self.batch.count_rows(n, 0)
 
     cdef double decoded_score(self, int64_t position) noexcept nogil:
@@ -511,7 +512,7 @@ cdef int64_t code_rows_of(Codes codes) noexcept nogil:
     return rows_in_cache(codes.scanned.groups * FARANN_CODE_GROUP)
 
 
-cdef Level level_of(CodedQueries coded, int64_t most, int64_t n_scored):
+cdef Level code_level_of(CodedQueries coded, int64_t most, int64_t n_scored):
     """The first level for the codes of some rows."""
     cdef CodeLevel level
     if coded.batch.snapshot.partitions is not None and coded.batch.snapshot.partitions.relative:
@@ -549,7 +550,7 @@ cdef Level whole_level_of(CodedQueries coded, int64_t most, int64_t n_scored):
 cdef Level decoded_level_of(CodedQueries coded):
     """Keys of decoded rows, where there are no others."""
     cdef DecodedLevel level = DecodedLevel.__new__(DecodedLevel)
-    cdef Level codes = level_of(coded, coded.codes.n_positions, 0)
+    cdef Level codes = code_level_of(coded, coded.codes.n_positions, 0)
     level.batch, level.codes, level.most = coded.batch, coded.codes, FARANN_CODE_PANEL
     if isinstance(codes, RelativeLevel):
         level.relative = <RelativeLevel>codes

@@ -2,17 +2,15 @@
 
 from libc.math cimport INFINITY
 
+from farann.native.collector cimport Collector
 from farann.native.kernels cimport *
 from farann.native.probing cimport PartitionMeans
 from farann.native.query_batch cimport QueryBatch
 from farann.native.snapshot cimport Filter, Snapshot
-from farann.native.sources cimport RowReader
+from farann.native.sources cimport KEYS_AT_ONCE, RowReader
 from farann.native.task cimport Task
 
 import numpy as np
-
-cdef enum:
-    KEYS_AT_ONCE = 256  # rows whose keys are computed at once, in arrays on the stack
 
 
 def keys_of_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[::1] slots,
@@ -103,7 +101,7 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
     NaN where it is undefined; `scores` are those of the k-th rows of the queries.
     """
     cdef int64_t first = 0, count, i, at, n = queries.shape[0]
-    cdef Task task = Task(snapshot, filter, queries, 0, n, k, nearest, rule)
+    cdef Task task = Task(snapshot, filter, queries, 0, n, Collector(k), nearest, rule)
     cdef double[::1] found = np.full(n, np.nan)
     cdef PartitionMeans means = task.means
     cdef const float *optimistic

@@ -5,7 +5,6 @@ from farann.native.snapshot cimport Snapshot
 from farann.native.sources cimport RowBlock, RowReader
 
 cdef enum:
-    KEYS_AT_ONCE = 256  # exact keys that are computed at once
     # Picks of a chunk, rounded down to whole tiles; a bound names the chunk of the nearest pick.
     MOST_CHUNK = 64
     MOST_PACKED = 128  # rows that are packed at once, at most
@@ -99,7 +98,7 @@ cdef class Picks:
     cdef void make_exact(self, RowState *state, int64_t slot) noexcept nogil
 
 
-cdef class Block(Picks):
+cdef class OpenRows(Picks):
     cdef RowState *states  # of all rows, by slot
     cdef int64_t *slots    # of the rows that are left, and their places in the panels
     cdef int64_t *places
@@ -109,5 +108,5 @@ cdef class Block(Picks):
     cdef float *best
 
     @staticmethod
-    cdef Block of(Snapshot snapshot, RowState *states)
+    cdef OpenRows of(Snapshot snapshot, RowState *states)
     cdef void meet_picks(self, const int32_t *slots, int64_t n, double floor) noexcept nogil

@@ -9,6 +9,7 @@ from libc.math cimport fabs, sqrt
 from libc.string cimport memcpy
 
 from farann.native.snapshot cimport Segment
+from farann.native.sources cimport KEYS_AT_ONCE
 
 cdef enum:
     FEW_PICKS = 8  # rows that lack at most 8 picks are scored where they lie: packing costs more
@@ -261,12 +262,12 @@ cdef class Picks:
 
 
 @cython.no_gc
-cdef class Block(Picks):
+cdef class OpenRows(Picks):
     """The picks of a selection, and rows that meet them together; one for each thread."""
 
     @staticmethod
-    cdef Block of(Snapshot snapshot, RowState *states):
-        cdef Block self = Block.__new__(Block)
+    cdef OpenRows of(Snapshot snapshot, RowState *states):
+        cdef OpenRows self = OpenRows.__new__(OpenRows)
         cdef int64_t room = MOST_PACKED + snapshot.kernels.panel_rows, dim = snapshot.dim
         self.begin(snapshot)
         self.states = states
@@ -305,7 +306,7 @@ cdef class Block(Picks):
             keep_above(self, floor, packed)
 
 
-cdef void score_block(Block block, int64_t first, int64_t end, bint packed) noexcept nogil:
+cdef void score_block(OpenRows block, int64_t first, int64_t end, bint packed) noexcept nogil:
     """Find the best of the block's scores for some picks of a chunk, less their offsets."""
     cdef int64_t i, n = block.n_scored_at_once
     for i in range(n):
@@ -320,7 +321,7 @@ cdef void score_block(Block block, int64_t first, int64_t end, bint packed) noex
         block.raise_best(i, block.slots, n, block.best)
 
 
-cdef void keep_above(Block block, double floor, bint packed) noexcept nogil:
+cdef void keep_above(OpenRows block, double floor, bint packed) noexcept nogil:
     """Leave out rows at the floor or below; pack the others where half the panels will do."""
     cdef int64_t i, kept = 0, width = block.kernels.panel_rows
     for i in range(block.n):

@@ -5,7 +5,6 @@ from farann.native.snapshot cimport Filter, Snapshot
 
 cdef struct Query:
     const float *given      # NULL: it is in float64
-    double radius           # the score beyond which rows are searched for
     farann_query prepared
     farann_filter filter    # the rows it may find
 

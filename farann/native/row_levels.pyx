@@ -8,10 +8,9 @@ from farann.native.bounds cimport IntegerKeys
 from farann.native.kernels cimport *
 from farann.native.query_batch cimport Query
 from farann.native.snapshot cimport Segment
-from farann.native.sources cimport Block, RowBlock, RowReader, Source
+from farann.native.sources cimport KEYS_AT_ONCE, Block, RowBlock, RowReader, Source
 
 cdef enum:
-    KEYS_AT_ONCE = 256  # rows whose keys are compared with one threshold before it is raised
     FEW_KEYED = 3  # fewer queries compute keys row by row: packing rows would not pay
     KEY_PRODUCTS = 2  # float32 products that a float64 product of a packed row counts as
     KEY_PRODUCTS_L2 = 6  # the same under l2
@@ -78,8 +77,9 @@ cdef class RowMajorLevel(FloatLevel):
                 self.scores[j] += <float>query.prepared.key_offset
         self.batch.count_rows(block.n, self.batch.snapshot.row_bytes)
         self.batch.count_products(block.n, self.batch.dim, 1, False)
+        collector.allow(i, slack)
         self.batch.kernels.select_f32(
-            self.scores, block.n, collector.float_threshold(i, slack), &collector.tile[0])
+            self.scores, block.n, collector.float_bar(i), &collector.tile[0])
 
 
 @cython.final
@@ -155,7 +155,8 @@ cdef class PackedLevel(FloatLevel):
             if slack < 0.0:
                 self.unable |= <uint64_t>1 << j
             else:
-                self.thresholds[j] = collector.float_threshold(members[j], slack)
+                collector.allow(members[j], slack)
+                self.thresholds[j] = collector.float_bar(members[j])
                 n_able += 1
         self.batch.count_rows(self.rows.count * n_able, self.batch.snapshot.row_bytes)
         self.batch.count_products(self.rows.count * self.width, self.batch.dim, count, False)
@@ -188,6 +189,7 @@ cdef class KeyLevel(Level):
     cdef Judge judge
     cdef IntegerKeys integer_keys
     cdef Segment rows           # of the block
+    cdef double *keys           # of its rows, for one query
     cdef bint packed            # whether these were packed for tiles of queries
     cdef farann_key_panels panels
     cdef double *tile           # some queries in float64, side by side; NULL: not allocated yet
@@ -206,7 +208,7 @@ cdef class KeyLevel(Level):
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
         """Offer the keys of the block to the answers of a tile's queries."""
-        cdef int64_t start = 0, i, step
+        cdef int64_t start = 0, i, step, at
         cdef int64_t near[16]
         cdef farann_key_threshold *threshold
         self.batch.count_rows(block.n * count, self.batch.snapshot.row_bytes)
@@ -230,8 +232,10 @@ cdef class KeyLevel(Level):
                 threshold = &self.thresholds[i]
                 near[i] += threshold.n_near
                 self.batch.rescored += threshold.count
-                collector.offer_rows(members[i], threshold.keys, threshold.rows, threshold.count,
-                                     1.0, &block.where, &self.batch.queries[members[i]].filter)
+                for at in range(threshold.count):
+                    threshold.keys[at] *= self.batch.sign  # as they were before
+                collector.take(members[i], threshold.keys, threshold.rows, threshold.count,
+                               &block.where, &self.batch.queries[members[i]].filter)
             start += step
         self.batch.count_products(
             block.n * self.batch.kernels.key_queries, self.panels.lanes[8] * (
@@ -285,7 +289,7 @@ cdef class KeyLevel(Level):
         """Offer the keys of a block, row by row."""
         cdef int64_t n = self.rows.count, j, n_near = 0
         cdef RowBlock rows = self.collector.rows.block(&self.rows, 0, n)
-        cdef double *keys = self.collector.keys
+        cdef double *keys = self.keys
         cdef double near
         if self.judge.by_keys[i] and self.integer_keys.are_exact(i):
             self.integer_keys.find(i, &rows, n, keys)
@@ -293,7 +297,7 @@ cdef class KeyLevel(Level):
             self.batch.kernels.keys_f64[<int>self.batch.metric](
                 rows.rows, rows.positions, n, self.batch.dim, self.batch.exact_query(i), keys)
             self.batch.rescored += n
-        self.collector.offer(i, n, where, &self.batch.queries[i].filter)
+        self.collector.take(i, keys, NULL, n, where, &self.batch.queries[i].filter)
         if self.judge.by_keys[i]:
             near = self.near_key(i)  # by the threshold after this block, which the next block has
             for j in range(n):
@@ -321,14 +325,14 @@ cdef class KeyLevel(Level):
 
     cdef void set_threshold(self, farann_key_threshold *threshold, int64_t i) noexcept nogil:
         """The threshold for keys times the sign, from the rows found so far."""
-        cdef const farann_topk *top = &self.collector.found[i].top
+        cdef const farann_entry *last = self.collector.kth(i)
         cdef double lost
         threshold.n_near, threshold.count = 0, 0
         threshold.least = threshold.near = -INFINITY
         threshold.last_id = INFINITY
-        if top.count < top.capacity or top.capacity == 0:
+        if last == NULL:
             return
-        threshold.least, threshold.last_id = top.entries[0].key, <double>top.entries[0].id
+        threshold.least, threshold.last_id = last.key, <double>last.id
         lost = fabs(threshold.least) * QUOTIENT_ERROR
         threshold.near = min(self.near_key(i), threshold.least - 2.0 * lost - NEARLY_ZERO)
 
@@ -344,4 +348,5 @@ cdef Level key_level_of(QueryBatch batch, Collector collector, Judge judge):
     cdef KeyLevel level = KeyLevel.__new__(KeyLevel)
     level.batch, level.collector, level.judge = batch, collector, judge
     level.most, level.integer_keys = batch.block_rows, judge.ceilings.integer_keys
+    level.keys = <double *>batch.scratch.allocate(batch.block_rows, sizeof(double), False)
     return level

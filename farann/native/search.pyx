@@ -81,6 +81,10 @@ cdef class Search:
             farann_arithmetic_end(before)
         self.check_finished()
 
+    def did(self):
+        """The fields of `SearchStats` but for the number of queries."""
+        return self.batch.counts()
+
     @cython.final
     cdef void answer(self) noexcept nogil:
         """Find the answers, between the calls that begin and end arithmetic."""

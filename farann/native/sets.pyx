@@ -11,14 +11,14 @@ from libc.math cimport INFINITY, NAN
 
 from farann.native.bounds cimport Bound, NormBound, lie_by_norm
 from farann.native.codes cimport Codes
-from farann.native.collector cimport Collector, floor_of
+from farann.native.collector cimport Collector, bar_of, floor_of
 from farann.native.kernels cimport *
 from farann.native.levels cimport KEY_ROWS, Level, code_rows_of, set_level_of
 from farann.native.query_batch cimport CodedQueries, Query, QueryBatch
-from farann.native.search cimport Part
+from farann.native.search cimport Part, Search
 from farann.native.snapshot cimport Filter, Segment, Snapshot
 from farann.native.sources cimport Block, CodeSource, RowSource, Source
-from farann.native.task cimport FEW_ROWS, Task
+from farann.native.task cimport FEW_ROWS, add_outliers, take_judge
 
 
 cdef struct MemberSet:
@@ -92,20 +92,16 @@ cdef class SetCollector(Collector):
         """
         return self.raw or members.end - members.first == 1
 
-    cdef bint all_have_k_rows(self) noexcept nogil:
-        cdef int64_t s
-        for s in range(self.count):
-            if self.sets[s].top.count < self.sets[s].top.capacity:
-                return False
-        return True
+    cdef bint has_k_rows(self, int64_t i) noexcept nogil:
+        cdef const farann_topk *top = &self.sets[self.owners[i]].top
+        return top.count == top.capacity
 
     cdef double bar(self, int64_t i) noexcept nogil:
         """The set's threshold as a reduced key of one of its members."""
         cdef const Query *query = &self.batch.queries[i]
         cdef const MemberSet *members = &self.sets[self.owners[i]]
         cdef double scale = query.prepared.key_scale if self.are_raw(members) else 1.0
-        self.found[i].threshold = floor_of(query, members.threshold * scale)
-        return Collector.bar(self, i)
+        return bar_of(self.batch, i, floor_of(query, members.threshold * scale))
 
     cdef void admit(self, int64_t j, int64_t i, const farann_block *where) noexcept nogil:
         """Compute exact keys of the rows in list j of the tile, which pass for member i's set."""
@@ -281,7 +277,7 @@ cdef class SetBound(Bound):
         return True
 
 
-cdef class SetSearch(Task):
+cdef class SetSearch(Search):
     """Some sets of a batch: `run` answers them, as a search for their members does.
 
     The members of each set, which is not empty, begin at an offset; the first set is number
@@ -321,7 +317,7 @@ cdef class SetSearch(Task):
         self.sets.raw, self.sets.floor = raw, floor
         self.sets.set_up(self.batch, 0, largest_block, True)
         self.sets.take_sets(filter, offsets, start, max(min(k, filter.n_rows), 1), largest_block)
-        self.take_judge((0.0, 0.0, 0.0, 0.0), False)
+        take_judge(self, (0.0, 0.0, 0.0, 0.0), False)
         if codes is None:
             self.add(RowSource.of(self.batch, &filter.segments[0]),
                      SetKeyLevel.of(self.sets, None))
@@ -339,7 +335,7 @@ cdef class SetSearch(Task):
                                            self.batch.n_queries > self.sets.count)
         self.add(CodeSource.of(self.batch, codes), SetKeyLevel.of(self.sets, self.coded),
                  self.coded, False)
-        self.add_outliers(codes, SetKeyLevel.of(self.sets, None))
+        add_outliers(self, codes, SetKeyLevel.of(self.sets, None))
         if 0 < budget < n:
             n = min(whole_panels(budget), n)
         self.add_some(codes, 0, n)

@@ -4,6 +4,7 @@ cimport cython
 from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE,
                              PyBuffer_Release, PyObject_GetBuffer)
 
+from farann.native.collector cimport Collector
 from farann.native.guard cimport Guard
 from farann.native.judge cimport Pause, note, rests
 from farann.native.kernels cimport *
@@ -68,8 +69,8 @@ cdef class SingleSearch:
     cdef Task new_task(self, bint by_codes):
         # Any query will do, as long as it has a direction.
         first = np.ones((1, self.snapshot.dim), np.float32)
-        return Task(self.snapshot, self.filter, first, 0, 1, self.k, self.nearest, self.rule,
-                    costs=self.costs, by_codes=by_codes,
+        return Task(self.snapshot, self.filter, first, 0, 1, Collector(self.k), self.nearest,
+                    self.rule, costs=self.costs, by_codes=by_codes,
                     tells_late=self.guard is not None and self.late is not None)
 
     def search(self, queries, Filter within=None):

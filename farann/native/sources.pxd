@@ -3,6 +3,10 @@ from farann.native.kernels cimport *
 from farann.native.query_batch cimport QueryBatch
 from farann.native.snapshot cimport Segment, Snapshot
 
+cdef enum:
+    # Rows whose keys are computed at once, in arrays on the stack, or compared with one threshold.
+    KEYS_AT_ONCE = 256
+
 
 cdef struct RowBlock:
     const float *rows

@@ -9,10 +9,6 @@ cimport cython
 from libc.stdint cimport INT64_MAX
 from libc.string cimport memset
 
-cdef enum:
-    KEYS_AT_ONCE = 256  # rows whose keys are computed at once, at positions on the stack
-
-
 
 @cython.no_gc  # references between parts form no cycles
 @cython.freelist(8)

@@ -13,5 +13,6 @@ cdef class Task(Search):
     cdef Source base            # rows of the last build: positions of codes, or slots
     cdef RowSource tail         # rows that were added since and have no codes
 
-    cdef take_judge(self, costs, bint may_go_by_keys)
-    cdef add_outliers(self, Codes codes, Level level)
+
+cdef take_judge(Search search, costs, bint may_go_by_keys)
+cdef add_outliers(Search search, Codes codes, Level level)

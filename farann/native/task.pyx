@@ -4,10 +4,10 @@ from libc.math cimport INFINITY
 from libc.stdint cimport INT64_MAX
 
 from farann.native.bounds cimport CeilingBound, IntegerKeys, NormBound, lie_by_norm
-from farann.native.collector cimport collector_of, floor_of
+from farann.native.collector cimport Collector, floor_of
 from farann.native.judge cimport Judge
 from farann.native.kernels cimport *
-from farann.native.levels cimport code_rows_of, decoded_level_of, level_of, whole_level_of
+from farann.native.levels cimport code_level_of, code_rows_of, decoded_level_of, whole_level_of
 from farann.native.probing cimport Lateness, PartitionMeans, late_rows, probed_partitions
 from farann.native.query_batch cimport CodedQueries, QueryBatch
 from farann.native.row_levels cimport float_level_of, key_level_of
@@ -43,53 +43,23 @@ cdef class Task(Search):
     late among them. Errors of codes are treated as noise, see `noise_deviations`. If fewer than k
     of the scanned rows pass the filters, every row is scanned.
 
-    The queries are start .. stop of a batch. With `radii` the k nearest rows beyond these are
-    found; with k = 0 all rows beyond them, or with `nearest` within them: unless `most` is 0, only
-    that many, or a block more. `costs` are those of `Judge`; for `tells_late` see `late_to`.
+    The queries are start .. stop of a batch; what is found for them is up to the collector. `costs`
+    are those of `Judge`; for `tells_late` see `late_to`.
     """
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
-                 int64_t start, int64_t stop, int64_t k, bint nearest, rule=None, *, radii=None,
-                 int64_t most=0, CancelFlag flag=None, costs=(0.0, 0.0, 0.0, 0.0),
+                 int64_t start, int64_t stop, Collector collector not None, bint nearest=False,
+                 rule=None, *, CancelFlag flag=None, costs=(0.0, 0.0, 0.0, 0.0),
                  bint by_codes=True, bint tells_late=False):
-        cdef int64_t i
-        self.batch = QueryBatch.of(snapshot, filter, queries, start, stop, k, nearest, flag)
+        self.batch = QueryBatch.of(snapshot, filter, queries, start, stop, collector.k, nearest,
+                                   flag)
         if rule is not None:
             self.batch.take_rule(rule)
             self.approximate = rule.approximate
-        if radii is not None and len(radii) != len(queries):
-            raise ValueError("there must be a radius for each query")
         self.make_room()
-        self.judges = True
-        self.collector = collector_of(radii is not None, nearest and k > 0, most)
-        for i in range(0 if radii is None else self.batch.n_queries):
-            self.batch.queries[i].radius = radii[start + i]
-        put_together(self, rule, costs, by_codes or self.approximate,
-                     radii is None and self.batch.epsilon == 0.0, tells_late)
+        self.judges, self.collector = True, collector
+        put_together(self, rule, costs, by_codes or self.approximate, tells_late)
         self.prepare()
-
-    # ---- the parts of a search ----
-
-    cdef take_judge(self, costs, bint may_go_by_keys):
-        """Add the judge, and exact keys for the queries that it switches to these."""
-        cdef IntegerKeys integer_keys = IntegerKeys.of(self.batch, self.collector.rows)
-        self.judge = Judge.of(self.batch, self.collector,
-                              CeilingBound.of(self.batch, integer_keys), costs, may_go_by_keys)
-        self.keys = key_level_of(self.batch, self.collector, self.judge)
-
-    cdef add_outliers(self, Codes codes, Level level):
-        """Rows of the base without codes: they get exact keys first of all."""
-        cdef Segment outliers = self.batch.snapshot.segments[0]
-        cdef RowSource rows
-        outliers.count = codes.outliers.shape[0]
-        if outliers.count == 0:
-            return
-        if self.batch.snapshot.vectors:
-            outliers.positions = &codes.outliers[0]
-        rows = RowSource.of(self.batch, &outliers)
-        if not self.batch.snapshot.vectors:
-            rows.read_as = &codes.outliers[0]  # the base has no other vectors
-        self.add(rows, level)
 
     # ---- parts of the rows, other queries ----
 
@@ -171,10 +141,6 @@ cdef class Task(Search):
             for i in range(self.batch.n_queries):
                 late[start + i] = self.lateness.of_queries[i]
 
-    def did(self):
-        """The fields of `SearchStats` but for the number of queries."""
-        return self.batch.counts()
-
 
 cdef int64_t most_code_rows(Task task, Codes codes):
     """Rows of the largest block of codes. With epsilon the rows found depend on the blocks."""
@@ -183,7 +149,32 @@ cdef int64_t most_code_rows(Task task, Codes codes):
     return (LONG_BLOCKS if long_blocks else 1) * code_rows_of(codes)
 
 
-cdef put_together(Task task, rule, costs, bint by_codes, bint may_go_by_keys, bint tells_late):
+cdef take_judge(Search search, costs, bint may_go_by_keys):
+    """Add the judge, and exact keys for the queries that it switches to these."""
+    cdef QueryBatch batch = search.batch
+    cdef IntegerKeys integer_keys = IntegerKeys.of(batch, search.collector.rows)
+    search.judge = Judge.of(batch, search.collector, CeilingBound.of(batch, integer_keys), costs,
+                            may_go_by_keys)
+    search.keys = key_level_of(batch, search.collector, search.judge)
+
+
+cdef add_outliers(Search search, Codes codes, Level level):
+    """Rows of the base without codes: they get exact keys first of all."""
+    cdef Snapshot snapshot = search.batch.snapshot
+    cdef Segment outliers = snapshot.segments[0]
+    cdef RowSource rows
+    outliers.count = codes.outliers.shape[0]
+    if outliers.count == 0:
+        return
+    if snapshot.vectors:
+        outliers.positions = &codes.outliers[0]
+    rows = RowSource.of(search.batch, &outliers)
+    if not snapshot.vectors:
+        rows.read_as = &codes.outliers[0]  # the base has no other vectors
+    search.add(rows, level)
+
+
+cdef put_together(Task task, rule, costs, bint by_codes, bint tells_late):
     """Choose the levels, and then the parts."""
     cdef QueryBatch batch = task.batch
     cdef Snapshot snapshot = batch.snapshot
@@ -202,8 +193,8 @@ cdef put_together(Task task, rule, costs, bint by_codes, bint may_go_by_keys, bi
     if task.approximate:
         costs = (0.0, 0.0, 0.0, 0.0)
     # Where lateness is measured, rows with exact keys would not count.
-    task.take_judge(costs, may_go_by_keys and snapshot.vectors
-                    and (codes is None or not task.approximate or not tells_late))
+    take_judge(task, costs, task.collector.by_keys and batch.epsilon == 0.0 and snapshot.vectors
+               and (codes is None or not task.approximate or not tells_late))
     task.rows_level = task.keys
     if not few:
         task.rows_level = task.floats = float_level_of(batch, task.collector)
@@ -235,7 +226,7 @@ cdef put_rows_together(Task task):
             and order.n_positions >= MANY_IN_ORDER and lie_by_norm(batch, order)):
         task.coded = CodedQueries.of_batch(batch, order, order.has_pca_filter)
         task.base = CodeSource.of(batch, order)
-        task.add_outliers(order, task.keys)
+        add_outliers(task, order, task.keys)
         task.add(task.base, task.floats).bound = NormBound.of(task.coded)
         return
     task.base = RowSource.of(batch, &batch.filter.segments[0])
@@ -254,7 +245,7 @@ cdef put_codes_together(Task task, Codes codes, rule, bint tells_late):
         batch, codes, codes.has_pca_filter and (probes or not task.approximate),
         noise_deviations(task, rule.deviations if probes else INFINITY))
     add_uncoded(task, CodeSource.of(batch, codes), task.coded, False)
-    task.add_outliers(codes, task.keys)
+    add_outliers(task, codes, task.keys)
     if task.approximate:
         if 0 < rule.budget <= snapshot.n_slots:
             most = whole_panels(rule.budget)
@@ -316,7 +307,7 @@ cdef add_codes(Task task, CodeSource source, CodedQueries coded, bint tail):
     if codes.has_pca_filter:
         level = whole = whole_level_of(coded, most, n_scored)
     if coded.pca_filtered or whole is None:
-        level = level_of(coded, most, 0 if codes.has_pca_filter else n_scored)
+        level = code_level_of(coded, most, 0 if codes.has_pca_filter else n_scored)
     if task.approximate:  # close scores are resolved among the first rows alone
         level.first_judged = INT64_MAX
     part = task.add(source, level, coded, True, tail)
@@ -336,7 +327,7 @@ cdef int64_t rows_to_score(Task task, Codes codes, int64_t stop) noexcept:
         most = LARGEST_BLOCK
     if (task.coded.width == 1 or SCORED_OF_K * k > most or codes.int4_alone
             or task.batch.filter.alive != NULL or not uses(FIRST_ROWS)
-            or task.collector.found[0].top.capacity == 0):  # a radius is the threshold
+            or not task.collector.ranks):
         return 0
     n = min(min(codes.n_leading, code_rows_of(codes)), min(most, stop))
     if codes.has_pca_filter:
@@ -362,20 +353,11 @@ cdef Segment NO_ROWS
 
 def write_best(tasks, float[:, ::1] scores, int64_t[:, ::1] ids):
     """Merge what tasks found for the same queries in different rows."""
-    cdef Task task, first = tasks[0]
-    cdef int64_t i, j
-    cdef farann_topk *best
-    cdef const farann_topk *top
+    cdef Task first = tasks[0]
+    cdef list others = [(<Task?>task).collector for task in tasks[1:]]
+    cdef int64_t i
     cdef uint64_t before = farann_arithmetic_begin()
     for i in range(first.batch.n_queries):
-        best = &first.collector.found[i].top
-        for j in range(best.count // 2):  # the worst row first, as while rows are pushed
-            best.entries[j], best.entries[best.count - 1 - j] = (
-                best.entries[best.count - 1 - j], best.entries[j])
-        for task in tasks[1:]:
-            top = &task.collector.found[i].top
-            for j in range(top.count):
-                farann_topk_push(best, top.entries[j].key, top.entries[j].id)
-        farann_entries_sort(best.entries, best.count, NULL, &NEVER)
+        first.collector.absorb(i, others)
         first.collector.write(i, &scores[i, 0], &ids[i, 0], scores.shape[1])
     farann_arithmetic_end(before)

@@ -43,12 +43,14 @@ _QUERY_BYTES = 16_384
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
         nearest: bool, threads: int, rule: StopRule = EXACT,
-        late: Float32Array | None = None, radii: Float64Array | None = None,
+        late: Float32Array | None = None,
+        collect: Callable[[int, int], _core.Collector] | None = None,
         float32_first: bool = False) -> tuple[Hits, SearchStats]:
-    """The k best rows of each query, and statistics; with `radii` the k nearest beyond these.
+    """The k best rows of each query, or what `collect` finds, and statistics.
 
-    The lateness of each query's answer in an approximate search is written to `late`.
-    `float32_first`: exact searches don't begin with codes.
+    `collect` makes the collector of the queries start .. stop. The lateness of each query's answer
+    in an approximate search is written to `late`. `float32_first`: exact searches don't begin with
+    codes.
     """
     n, work = len(queries), chosen.n_rows * snapshot.dim
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
@@ -58,9 +60,10 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
 
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
         trial = by_codes and trials.begin()
-        task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest,
-                          None if rule is EXACT else rule, radii=radii, flag=flag, costs=costs,
-                          by_codes=trial, tells_late=late is not None)
+        collector = _core.Collector(k) if collect is None else collect(start, stop)
+        task = _core.Task(snapshot, chosen, queries, start, stop, collector, nearest,
+                          None if rule is EXACT else rule, flag=flag, costs=costs, by_codes=trial,
+                          tells_late=late is not None)
         task.run()
         if trial:
             trials.note(task.gave_up)
@@ -73,7 +76,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     long = _is_long(n, work // share, k, snapshot.isa)
     query_bytes, parts, n_parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None, 0
     if (long and threads > 1 and n <= _FEW_A_THREAD * threads and rule is EXACT
-            and snapshot.added is None and radii is None):
+            and snapshot.added is None and collect is None):
         n_parts = min(threads * _PARTS_A_THREAD, work // max(_SMALL_WORK, 1),
                       _TASK_BYTES // (n * query_bytes))
     by_codes, costs = False, (0.0, 0.0, 0.0, 0.0)
@@ -88,8 +91,9 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         return unchecked(ids, scores), SearchStats(1, *did[0])
     if n_parts > 1:
         trial = by_codes and trials.begin()
-        parts = _in_parts(partial(_core.Task, snapshot, chosen, queries, 0, n, k, nearest,
-                                  costs=costs, by_codes=trial), threads, n_parts,
+        parts = _in_parts(lambda flag: _core.Task(
+            snapshot, chosen, queries, 0, n, _core.Collector(k), nearest, flag=flag, costs=costs,
+            by_codes=trial), threads, n_parts,
                           _is_long(n, work // _LEADING_SHARE, k, snapshot.isa))
         if trial:
             trials.note(parts is None)
@@ -110,7 +114,7 @@ def _trials_of(snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> _core
         (k.bit_length(), nearest), _core.CodeTrials())
 
 
-def _in_parts(make: Callable[..., _core.Task], threads: int, n_parts: int,
+def _in_parts(make: Callable[[_core.CancelFlag], _core.Task], threads: int, n_parts: int,
               long: bool) -> list[_core.Task] | None:
     """Tasks that have each searched a part of the rows, for few queries.
 
@@ -120,7 +124,7 @@ def _in_parts(make: Callable[..., _core.Task], threads: int, n_parts: int,
     done: list[_core.Task] = []
 
     def search(first: int, end: int, flag: _core.CancelFlag) -> None:
-        task = make(flag=flag)
+        task = make(flag)
         if first == 0:
             end = _in_blocks(task.n_in_line() // _LEADING_SHARE)
         task.search_only(first, end, done[0] if first else None)
@@ -168,8 +172,8 @@ def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Arr
     tasks: dict[int, _core.Task] = {}
 
     def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
-        task = _core.Task(snapshot, chosen, queries, start, stop, 0, nearest, radii=radii,
-                          most=most, flag=flag,
+        task = _core.Task(snapshot, chosen, queries, start, stop,
+                          _core.RangeCollector(radii[start:stop], most), nearest, flag=flag,
                           costs=row_costs(stop - start, snapshot.dim, snapshot.isa))
         task.run()
         tasks[start] = task

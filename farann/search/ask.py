@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy import ndarray
 
+from farann import _core
 from farann._types import Float32Array, Float64Array, Ids, Int64Array
 from farann.contract import checks
 from farann.contract.stop_rule import Limits, check_exact, to_limits
@@ -87,7 +88,7 @@ def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...]
     if beyond is not None:
         radii = checks.to_radii("beyond", beyond, len(vectors))
     return _top(live, vectors, single, k, limits, given, threads, return_keys, return_stats, True,
-                radii)
+                radii, None if radii is None else _core.NearestBeyondCollector)
 
 
 def in_range(live: Live, queries: Any, radius: Any, ids: Any, given: Filtering,
@@ -192,7 +193,8 @@ def threads_for(live: Live, threads: int | None) -> int:
 
 def question_of(live: Live, queries: Any, k: int, given: Filtering, threads: int | None, *,
                 single: bool = False, limits: Limits | None = None, nearest: bool = False,
-                radii: Float64Array | None = None, keyed: bool = False) -> Question | None:
+                radii: Float64Array | None = None, keyed: bool = False,
+                collect: Callable[..., _core.Collector] | None = None) -> Question | None:
     """Check k and filters, and make the record of a search; None if rows were never added."""
     if type(k) is not int or not 1 <= k <= checks.MOST_PADDED:
         k = checks.to_int("k", k, 1)
@@ -217,7 +219,7 @@ def question_of(live: Live, queries: Any, k: int, given: Filtering, threads: int
     every_row = limits is not None and given.allowed is None and given.groups is None and (
         row_filters is UNFILTERED or row_filters.leaves_most(store))
     return Question(store, view, queries, k, threads_for(live, threads), row_filters, limits,
-                    every_row, nearest, radii, keyed)
+                    every_row, nearest, radii, keyed, collect)
 
 
 def keys_of(question: Question, found: Hits | RangeHits) -> Float64Array:
@@ -254,10 +256,11 @@ def answered(live: Live, question: Question | None, n: int, k: int, single: bool
 
 def _top(live: Live, vectors: Float32Array, single: bool, k: int, limits: Limits | None,
          given: Filtering, threads: int | None, return_keys: bool, return_stats: bool,
-         nearest: bool = False, radii: Float64Array | None = None) -> Hits:
-    """The k best rows of each query."""
+         nearest: bool = False, radii: Float64Array | None = None,
+         collect: Callable[..., _core.Collector] | None = None) -> Hits:
+    """The k best rows of each query, or what `collect` finds, see `Question`."""
     question = question_of(live, vectors, k, given, threads, single=single, limits=limits,
-                           nearest=nearest, radii=radii, keyed=return_keys)
+                           nearest=nearest, radii=radii, keyed=return_keys, collect=collect)
     if return_keys:
         check_exact("return_keys", live.spec.vectors, "keys are those of the vectors")
     return answered(live, question, len(vectors), k, single, return_keys, return_stats, _search)

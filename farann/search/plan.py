@@ -46,12 +46,19 @@ class Question(NamedTuple):
     nearest: bool = False  # as asked; from `ask._search` on as the core searches a mirrored store
     radii: Float64Array | None = None  # by query: find all rows beyond or within, or k beyond
     keyed: bool = False  # whether keys are returned
+    # Makes the collector of a task: of k, and of the radii of its queries. None: the k best rows.
+    collect: Callable[..., _core.Collector] | None = None
 
     def of(self, which: Int64Array, row_filters: RowFilters | None = None) -> Question:
         """Select some of the queries."""
         return self._replace(queries=self.queries[which],
                              row_filters=row_filters or self.row_filters.of(which),
                              radii=None if self.radii is None else self.radii[which])
+
+    def collector(self, start: int, stop: int) -> _core.Collector:
+        """Make the collector of a task for some of the queries."""
+        made = _core.Collector if self.collect is None else self.collect
+        return made(self.k) if self.radii is None else made(self.k, self.radii[start:stop])
 
 
 def top(question: Question) -> tuple[Hits, SearchStats]:
@@ -76,7 +83,7 @@ def _lacks_table(question: Question) -> bool:
 
 def _top(question: Question) -> tuple[Hits, SearchStats]:
     """Search where all queries may find the same rows, but for excluded ones."""
-    store, view, queries, k, _, filters, limits, _, _, radii, _ = question
+    store, view, queries, k, _, filters, limits, *_ = question
     rule, table, guard = EXACT, store.tunings.by_k.get(k), None
     # With few rows an approximate search may find too little, and an exact one is cheap.
     if limits is not None and (
@@ -87,7 +94,7 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
         hits, stats = _guarded(guard, question, rule)
     else:
         hits, stats = _run(question, rule)
-    if len(queries) == 1 and radii is None and store.built and (
+    if len(queries) == 1 and question.collect is None and store.built and (
             limits is None or (limits.recall is not None and filters is UNFILTERED
                                and not _lacks_table(question))):
         singles.keep(store, view.exact.isa, k, None if limits is None else limits.recall, table,
@@ -166,19 +173,20 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
 def _run(question: Question, rule: StopRule,
          late: Float32Array | None = None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query; `late` as for `batches.top`."""
-    store, view, queries, k, threads, filters, _, _, nearest, radii, _ = question
+    store, view, queries, k, threads, filters, *_ = question
     approximate = rule is not EXACT and rule.approximate
     chosen = view.everything
     if filters is not UNFILTERED:
         chosen = filters.filter(store, view, len(queries), exact=not approximate)
-    if rule is EXACT and len(queries) == 1 and radii is None and store.built:
+    if rule is EXACT and len(queries) == 1 and question.collect is None and store.built:
         within = chosen if filters.mark_anew else None
         if within is not None or (filters is UNFILTERED and question.limits is not None):
             found = singles.exact(store, view.exact.isa, queries, k, within)
             if found is not None:
                 return unchecked(*found[:2]), SearchStats(*found[2])
     snapshot = view.snapshot if approximate else view.exact
-    return batches.top(snapshot, chosen, queries, k, nearest, threads, rule, late, radii,
+    nearest, collect = question.nearest, None if question.collect is None else question.collector
+    return batches.top(snapshot, chosen, queries, k, nearest, threads, rule, late, collect,
                        len(queries) < FEW_QUERIES and store.float32_below(nearest) > 0.0)
 
 

@@ -54,11 +54,13 @@ def snapshot_of_rows(rows: npt.NDArray[Any], metric: str, level: str, *,
 def task_of(snapshot: core.Snapshot, queries: npt.NDArray[np.float32], k: int, *,
             rule: StopRule | None = None, nearest: bool = False,
             chosen: core.Filter | None = None, start: int = 0, stop: int | None = None,
-            **options: Any) -> Any:
-    """A task of `core` for some of the queries, all by default; `rule` says where it stops."""
+            collector: core.Collector | None = None, **options: Any) -> Any:
+    """A task of `core` for some of the queries, all by default; `rule` says where it stops, and
+    `collector` what is found, by default the k best rows."""
     chosen = core.Filter(snapshot) if chosen is None else chosen
     stop = len(queries) if stop is None else stop
-    return core.Task(snapshot, chosen, queries, start, stop, k, nearest, rule, **options)
+    return core.Task(snapshot, chosen, queries, start, stop, collector or core.Collector(k),
+                     nearest, rule, **options)
 
 
 def run(task: Any, n_queries: int, k: int) -> farann.Hits:
