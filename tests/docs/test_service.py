@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,27 @@ def test_answers(service: Any, tmp_path: Path) -> None:
 def test_bad_requests(service: Any, asked: dict[str, Any], words: str) -> None:
     status, answer = ask(service, **asked)
     assert status == "400 Bad Request" and words in answer["error"]
+
+
+LONG = "x" * 40_000
+
+
+@pytest.mark.parametrize("asked", [
+    {"queries": [[LONG] + ["1"] * 7] * 2}, {"queries": [[1.0] * 8] * 500 + [[LONG] + [1.0] * 7]},
+    {"queries": [[[LONG] + [""] * 999]]}, {"queries": [LONG] + [1] * 999},
+    {"queries": [[1.0] * 8], "exclude": [LONG] + [1] * 999},
+    {"queries": [[1.0] * 8], "exclude": [[1] * 999 + [LONG]]},
+    {"queries": [[1.0] * 8], "allowed": [1] * 999 + [LONG]}], ids=lambda asked: str(asked)[:40])
+def test_strings_in_little_memory(service: Any, asked: dict[str, Any]) -> None:
+    """numpy would make room for the longest one in the place of each."""
+    tracemalloc.start()
+    try:
+        status, answer = ask(service, **asked)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+    assert status == "400 Bad Request" and "expected" in answer["error"]
+    assert len(answer["error"]) < 500
 
 
 @pytest.mark.parametrize(("body", "length"), [
