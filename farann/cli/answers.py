@@ -24,6 +24,7 @@ Answers = Iterator[Hits | RangeHits]
 Found = Hits | RangeHits | Selection | Pairs
 Table = dict[str, NDArray[Any]]
 
+_MOST_FIXED = 1 << 28  # bytes of strings in an array of numpy
 SCORE_NAMES = {"l2": "distance", "dot": "dot", "cosine": "cosine"}
 
 
@@ -55,6 +56,11 @@ def _storable(ids: NDArray[Any]) -> NDArray[Any]:
     """Ids as numpy's files can hold them without pickling: strings, empty for padding."""
     if ids.dtype != object:
         return ids
+    # Each takes as much as the longest.
+    took = 4 * ids.size * max((len(one) for one in ids.ravel() if one is not None), default=0)
+    if took > _MOST_FIXED:
+        raise ValueError(f"ids: numpy's files would take {took} bytes for ids of this length; "
+                         "write .jsonl, .csv or .parquet")
     return np.array(["" if one is None else one for one in ids.ravel()], np.str_).reshape(ids.shape)
 
 

@@ -250,7 +250,7 @@ def _read(arguments: argparse.Namespace, name: str, strings: bool | None = None)
 def _one_each(arguments: argparse.Namespace, name: str, n: int, each: str) -> Any:
     """n ids or labels in the file of an argument; None without a file."""
     found = _read(arguments, name)
-    if found is None:
+    if found is None or (name == "outside_groups" and not len(found)):
         return None
     file, kind = getattr(arguments, name), "strings" if isinstance(found, list) else found.dtype
     if len(found) != n or kind not in ("strings", np.int64):

@@ -181,9 +181,11 @@ def read_lists(file: str, n: int | None, max_bytes: int | None, strings: bool) -
 
     Of strings a line is a list, with tabs between them.
     """
+    path = Path(file)
+    if path.suffix == ".txt" and n and next(text_lines(path), None) is None:
+        return [[] for _ in range(n)]  # an empty file excludes nothing
     if not strings:
         return read_id_lists(file, n, max_bytes=max_bytes)
-    path = Path(file)
     if path.suffix != ".txt":
         raise ValueError(f"{path}: expected .txt with a line a query and tabs between ids, as the "
                          "index has string ids")

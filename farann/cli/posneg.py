@@ -22,6 +22,8 @@ from farann.io.vector_formats import columns_of, kinds_of
 from farann.vectors import files_of, open_vectors
 
 SIGNS: dict[str, int | str] = {"likes": 1, "dislikes": -1, "both": "both"}
+# Longer ids of users and items are refused if the log would take more characters than this.
+_LONGEST_ID, _MOST_CHARACTERS = 256, 1 << 26
 FOLDS = 5  # parts of a log, each of which in turn models trained here don't see
 LABELS = ("label", "rating")  # columns that say whether an item was liked, if none is named
 Column = list[Any]
@@ -174,8 +176,7 @@ def _read_log(arguments: argparse.Namespace) -> Log:
     if not found[0]:
         raise ValueError(f"{path}: expected feedback, got none")
     good, bad = _kinds(path, _numbers(path, "label", found[2]), arguments.liked, arguments.disliked)
-    users, items = (np.array([_id(path, i, value) for i, value in enumerate(column)])
-                    for column in found[:2])
+    users, items = (_names(path, column) for column in found[:2])
     times = None if len(found) < 4 else _times(path, found[3])
     if neutral := int((~(good | bad)).sum()):
         note(arguments, f"{counted(neutral, 'rating is', 'ratings are')} neither likes nor "
@@ -196,6 +197,16 @@ def _kinds(path: Path, labels: Float64Array, liked: float | None,
     raise ValueError(f"{path}: expected labels of 0 and 1, or -1 and 1, got {labels.min():g} to "
                      f"{labels.max():g}; for ratings give --liked and --disliked, say --liked 4 "
                      "--disliked 2")
+
+
+def _names(path: Path, column: Column) -> npt.NDArray[np.str_]:
+    """Ids of users or items as an array, in which each takes as much as the longest."""
+    ids = [_id(path, row, value) for row, value in enumerate(column)]
+    longest = max(map(len, ids))
+    if longest > _LONGEST_ID and longest * len(ids) > _MOST_CHARACTERS:
+        raise ValueError(f"{path}: row {max(range(len(ids)), key=lambda i: len(ids[i]))}: expected "
+                         f"users and items of at most {_LONGEST_ID} characters, got {longest}")
+    return np.array(ids)
 
 
 def _id(path: Path, row: int, value: Any) -> str:

@@ -196,6 +196,38 @@ def test_words_beside_lists_are_ids(kind: str, capsys: pytest.CaptureFixture[str
     assert built(two, "--ids", "none").ids.tolist() == [0, 1, 2, 3]
 
 
+def test_files_with_nothing_in_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is left out; of no groups and of nothing allowed nothing is found."""
+    np.save("rows.npy", ROWS)
+    Path("none.txt").write_text("")
+    np.save("none.npy", [])
+    for more in ([], ["--ids", as_csv() + ":name"]):
+        built("rows.npy", *more, "--groups", as_csv() + ":name")
+        search = ["search", "x.farann", "rows.npy", "-k", "2", "-q", "-o", "-"]
+        assert main(search) == 0
+        everything = capsys.readouterr().out
+        for option, wanted in (("--exclude", everything), ("--outside-groups", everything),
+                               ("--allowed", "query,rank,id,score\n")):
+            for file in ["none.txt", "none.npy"][: 1 if more else 2]:
+                assert main([*search, option, file]) == 0
+                assert capsys.readouterr().out == wanted
+
+
+def test_long_ids_in_little_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    """In arrays of numpy each takes as much as the longest."""
+    index = farann.Index()
+    index.add(np.ones((2, 1)), ["x" * 60_000, "y"])
+    index.save("x.farann")
+    np.save("rows.npy", np.ones((600, 1)))
+    assert main(["search", "x.farann", "rows.npy", "-k", "2", "-o", "o.npz"]) == 2
+    assert "288000000 bytes for ids of this length; write .jsonl" in capsys.readouterr().err
+    assert main(["search", "x.farann", "rows.npy", "-k", "2", "-o", "o.jsonl"]) == 0
+    Path("log.csv").write_text("user,item,label\n" + "u,i,1\n" * 2000 + "u" * 60_000 + ",i,0\n")
+    assert main(["posneg", "evaluate", "log.csv"]) == 2
+    assert "log.csv: row 2000: expected users and items of at most 256 characters, got 60000" in (
+        capsys.readouterr().err)
+
+
 def test_columns_of_files_that_follow_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     for name, head in (("a", "id,x,y"), ("b", "id,y,x"), ("c", "id,x,y")):
         Path(f"{name}.csv").write_text(f"{head}\n{ord(name)},1,2\n")
