@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -29,6 +28,7 @@ from farann.adapters.ray.storage import (
 from farann.contract import checks
 from farann.contract.index_spec import traits_of
 from farann.index import Index
+from farann.io.files import private_folder
 from farann.vectors import open_vectors
 
 PLAN = "plan.json"
@@ -95,8 +95,8 @@ def build_shard(uri: str, shard: int, feed: Callable[[], Iterable[Any]], plan: P
     storage = Storage(uri)
     if known := record_of(storage, shard):
         return known
-    name = f"farann-build-{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{shard}"
-    scratch, file = Path(tempfile.gettempdir()) / name, _file_of(shard, "farann")
+    name = f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{shard}"
+    scratch, file = private_folder("farann-build") / name, _file_of(shard, "farann")
     shutil.rmtree(scratch, ignore_errors=True)  # of a build that was killed
     scratch.mkdir()
     try:
