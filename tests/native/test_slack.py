@@ -248,3 +248,27 @@ def test_rows_at_the_floor_of_a_set(isa: str, metric: str, layout: str, kind: st
             task.write_keys(found, 0)
             right = np.sort(least[least >= least[0]])[::-1]
             assert found[0][found[0] > -np.inf].tolist() == right.tolist(), name
+
+
+@pytest.mark.parametrize("isa", inside.levels())
+def test_the_longest_row_at_the_norm_bound(isa: str, rng: np.random.Generator) -> None:
+    """Queries along it, whose keys round by far more than the bound was rounded up by."""
+    rows = rng.uniform(-0.7, 0.7, (N, 3)).astype(np.float32)
+    rows[0], rows[:, 0] = 0.77, 1e18
+    center = float32([1e18, 0, 0]).astype(np.float64)
+    queries = np.repeat(-rows[:1], 40, axis=0)
+    queries[:, 0] = rng.uniform(1e-4, 1e-2, 40)
+    columns, codes = reference.Columns(rows, "dot"), core.Codes(
+        N, 3, lay_out(rows, "dot", center=center, by_length=True))
+    snapshot = inside.native.snapshot_of_rows(rows, "dot", isa, codes=codes, center=center)
+    for query in queries:
+        keys = columns.keys(query)
+        task = inside.native.task_of(snapshot, query[None], 1)
+        task.rule_out(keys.max())
+        assert inside.native.run(task, 1, 1).ids == keys.argmax()
+        sets = core.SetSearch(snapshot, core.Filter(snapshot), query[None].astype(np.float64),
+                              np.array([0, 1]), 0, N, floor=keys[0])
+        sets.run()
+        found = np.empty((1, N))
+        sets.write_keys(found, 0)
+        assert (found > -np.inf).sum() == (keys >= keys[0]).sum()
