@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from farann.adapters.documents import Documents
+from farann.adapters.metadata import Condition
 from farann.adapters.posneg import FusionRanker
 from farann.adapters.posneg.factorization import (
     graph_convolution,
@@ -36,3 +37,8 @@ def index_options(layer: Any) -> dict[str, Any]:
     """Options with which a layer makes its index."""
     options: dict[str, Any] = layer._how.of_index
     return options
+
+
+def values_noted(documents: Documents[Any]) -> int:
+    """How many values of groups are kept."""
+    return 0 if documents._values is None else len(documents._values[1])
