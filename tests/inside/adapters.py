@@ -15,6 +15,7 @@ from farann.adapters.posneg.factorization import (
 )
 from farann.adapters.posneg.regression import Learned as _Learned
 from farann.adapters.posneg.regression import regression, unseen_pairs
+from farann.adapters.ray import distinct
 from farann.adapters.ray.building import (
     blocks_of_files,
     build_shard,
