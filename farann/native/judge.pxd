@@ -37,6 +37,7 @@ cdef class Judge:
     cdef int64_t next_look      # rows scanned when codes are judged next
     cdef int64_t judged         # rows scanned at the last judgment
     cdef double cost_judged, share_judged  # the cost up to there, and of a row before it
+    cdef double lost            # what codes lost up to there, in rows of this part
     cdef int64_t n_alike        # rows whose scores were too close to the k-th: these got keys
     cdef bint may_go_by_keys    # whether queries may switch to exact keys
     cdef bint packs             # exact keys are computed for tiles of queries, too

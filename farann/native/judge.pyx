@@ -25,9 +25,9 @@ cdef enum:
     FEW_ALIKE = 4
     PASSES_AS_KEY = 512
 
-# Codes are given up if the rows that pass will cost more than 1.5 times what codes save: estimates
-# of costs are off by up to as much.
-cdef double SURELY = 1.5
+# Codes are given up if the rows that pass will cost more than codes save, but not before they lost
+# a tenth of what they could save on all rows: a wrong guess costs a tenth, not a factor.
+cdef double MOST_LOST = 0.1
 
 
 cdef void note(Pause *pause, bint failed) noexcept nogil:
@@ -80,7 +80,7 @@ cdef class Judge:
     cdef void begin_part(self) noexcept nogil:
         """Begin to count for the next part: the cost of rows before it is left out."""
         self.judged, self.next_look = 0, 0
-        self.share_judged, self.cost_judged = 0.0, cost_so_far(self)
+        self.share_judged, self.lost, self.cost_judged = 0.0, 0.0, cost_so_far(self)
 
     # ---- exact keys of all rows, for queries whose k-th key many rows share ----
 
@@ -182,12 +182,15 @@ cdef bint will_cost_too_much(Judge judge, int64_t n, int64_t left, int64_t n_ali
         falls = min(max(share / judge.share_judged, falls), 1.0)
     judge.share_judged = 0.0 if first else share
     judge.judged, judge.cost_judged = n, cost
+    judge.lost += (share - 1.0) * met
+    if judge.lost <= MOST_LOST * (n + left):
+        return False
     while left > 0:
         share *= falls
         expected += share * min(n, left)
         left -= n
         n *= 2
-    return expected > SURELY * saved
+    return expected > saved
 
 
 cdef double cost_so_far(Judge judge) noexcept nogil:

@@ -106,6 +106,20 @@ def test_few_queries_keep_codes(n_queries: int, threads: int, rng: np.random.Gen
     assert hits.stats.float_products < 0.05 * n_queries * rows.size
 
 
+@pytest.mark.parametrize("factor", [0.5, 1, 2, 4])
+def test_costs_need_not_be_exact(factor: float, monkeypatch: pytest.MonkeyPatch,
+                                 rng: np.random.Generator) -> None:
+    """More of the first rows pass than of all: what these lose is little beside what codes save."""
+    def scaled(*given: object) -> tuple[float, ...]:
+        return tuple(factor * cost for cost in inside.runtime.row_costs(*given))
+
+    monkeypatch.setattr(inside.settings, "row_costs", scaled)
+    scale = rng.lognormal(0, 0.4, (40_200, 1)) / np.sqrt(1 + np.arange(50))
+    rows = (rng.standard_normal((40_200, 50)) * scale).astype(np.float32)
+    hits = index_of(rows[200:], "cosine").build().search_furthest(rows[:200], return_stats=True)
+    assert hits.stats.float_products < 0.05 * 200 * rows.size
+
+
 @pytest.mark.parametrize("metric", ["dot", "cosine"])
 @pytest.mark.parametrize("k", [10, 100, 500])
 def test_a_few_long_directions(k: int, metric: str, rng: np.random.Generator) -> None:

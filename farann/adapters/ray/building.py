@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
@@ -31,6 +30,7 @@ from farann.adapters.ray.storage import (
 from farann.contract import checks
 from farann.contract.index_spec import traits_of
 from farann.index import Index
+from farann.io.files import private_folder
 from farann.vectors import open_vectors
 
 PLAN = "plan.json"
@@ -97,8 +97,8 @@ def build_shard(uri: str, shard: int, feed: Callable[[], Iterable[Any]], plan: P
     storage = Storage(uri)
     if known := record_of(storage, shard):
         return known
-    name = f"farann-build-{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{shard}"
-    scratch, file = Path(tempfile.gettempdir()) / name, _file_of(shard, "farann")
+    name = f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{shard}"
+    scratch, file = private_folder("farann-build") / name, _file_of(shard, "farann")
     shutil.rmtree(scratch, ignore_errors=True)  # of a build that was killed
     scratch.mkdir()
     try:
@@ -152,11 +152,9 @@ def _check_distinct(storage: Storage, manifest: Manifest) -> None:
     if found is not None:
         key, shards = found
         record = manifest.shards[shards[0]]
-        with tempfile.TemporaryDirectory() as folder:
-            path = storage.fetch(record.file, record.sha256, manifest.name_of(shards[0]),
-                                 Path(folder))
-            with Index.load(path, mmap=True) as index:
-                ids = index.ids
+        path = storage.fetch(record.file, record.sha256, manifest.name_of(shards[0]))
+        with Index.load(path, mmap=True) as index:
+            ids = index.ids
         id = ids[keys_of(ids) == key].tolist()[0]
         raise ValueError(f"dataset: expected each id once, got {id!r} in "
                          f"{' and '.join(map(manifest.name_of, shards))}; remove {storage.uri}, "

@@ -206,7 +206,7 @@ class Cluster(Selecting, AbstractContextManager["Cluster"]):
         Seconds in which a shard has to answer, also after its actor died and was started again.
     cache : str or path-like, optional
         A folder of each machine for copies of shard files; by default one in that for temporary
-        files. Files of a local path are mapped where they are.
+        files which this user alone can read. Files of a local path are mapped where they are.
 
     Raises
     ------

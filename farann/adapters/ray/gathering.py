@@ -399,14 +399,16 @@ class Gathering(ABC):
     def _to_filters(self, **filters: Any) -> dict[str, Any]:
         """The filters that were given; refused where they can't be split by shard."""
         given = {name: value for name, value in filters.items()
-                 if value is not None and value is not False}
+                 if value is not None and value is not False
+                 and not (name in ("exclude", "outside_groups") and checks.is_nothing(value))}
         if (allowed := given.get("allowed")) is not None:
             if isinstance(allowed, Filter):
                 raise ValueError("allowed: expected ids, got a Filter, which belongs to one index")
             if np.asarray(allowed).dtype == np.bool_:
                 raise ValueError("allowed: expected ids, got a mask, which is for the rows of one "
                                  "index; pass the ids that it marks")
-            given["allowed"] = self._to_ids("allowed", allowed)
+            nothing = checks.is_nothing(allowed, padding=False)
+            given["allowed"] = self._to_ids("allowed", [] if nothing else allowed)
         return given
 
     def _merged(self, kind: str, k: int, queries: Float32Array, recall: float) -> Hits:
@@ -452,15 +454,15 @@ def _part(content: bytes, start: int, end: int) -> bytes:
 
 def _excluding(exclude: Any, own: list[Any]) -> Any:
     """Rows to exclude beside given ones, listed once for all queries, or for each."""
-    flat = exclude is None or len(exclude) == 0 or checks.is_flat(exclude)
-    if exclude is None:
+    if checks.is_nothing(exclude):
         exclude = []
+    flat = len(exclude) == 0 or checks.is_flat(exclude)
     if flat and len(own) == 1:
         return [*own[0], *exclude]
     lists = [exclude] * len(own) if flat else exclude
     if len(own) == 1:
         own = own * len(lists)
-    return [[*ids, *others] for ids, others in zip(
+    return [[*ids, *(() if checks.is_nothing(others) else others)] for ids, others in zip(
         own, checks.to_lists("exclude", lists, len(own)), strict=True)]
 
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -82,7 +80,8 @@ class Shard:
     """A shard of a sharded index, or with the number after the last the rows that were added.
 
     The manifest is in the folder `uri`. `cache` is a local folder for copies of shard files, by
-    default one in that for temporary files; `threads` are for searches, by default one a CPU.
+    default one of this user in that for temporary files; `threads` are for searches, by default one
+    a CPU.
     """
 
     def __init__(self, uri: str, number: int, cache: Any = None, threads: Any = None) -> None:
@@ -92,8 +91,8 @@ class Shard:
         self.name = self.manifest.name_of(number)
         self.is_growing = number == len(self.manifest.shards)
         self._lock = threading.Lock()
-        self._cache = Path(cache or Path(tempfile.gettempdir()) / "farann-shards")
-        self._index = self._loaded(self._cache)
+        self._cache = cache
+        self._index = self._loaded(cache)
         self.n_changes = 0
         self._tuned: set[tuple[str, int]] = set()
         self._done: dict[str, tuple[int, IdArray]] = {}  # by token
@@ -102,7 +101,7 @@ class Shard:
                              if isinstance(record.last_id, int)), default=0)
         self.sync(count_changes(self._storage))
 
-    def _loaded(self, cache: Path) -> Index:
+    def _loaded(self, cache: Any) -> Index:
         manifest = self.manifest
         if self.is_growing:
             return Index(manifest.dim, manifest.metric, codes=manifest.codes)

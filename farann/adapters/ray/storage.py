@@ -22,7 +22,7 @@ import numpy as np
 from farann._types import Float32Array
 from farann._version import __version__
 from farann.contract import FormatError
-from farann.io.files import replacing
+from farann.io.files import private_folder, replacing
 from farann.results import Hits, share_found
 from farann.tuning.table import missing_at
 
@@ -223,12 +223,14 @@ class Storage:
         """Copy a local file to its place on another file system."""
         self._fs.put_file(os.fspath(local), self.path(name))
 
-    def fetch(self, name: str, sha256: str, what: str, cache: Path) -> Path:
-        """A local copy of a file, or the file itself where it is local; errors as of `checked`."""
+    def fetch(self, name: str, sha256: str, what: str, folder: Any = None) -> Path:
+        """A copy of a file in a local folder, by default a private one, or the file itself where it
+        is local; errors as of `checked`."""
         where = f"{what} of {self.uri}"
         if self.is_local:
             return checked(Path(self.path(name)), sha256, where)
-        cache.mkdir(parents=True, exist_ok=True)
+        cache = private_folder("farann-shards") if folder is None else Path(folder)
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = cache / f"{sha256}.farann"
         with suppress(ShardError):
             return checked(path, sha256, what)
