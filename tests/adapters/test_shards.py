@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -67,6 +68,57 @@ def test_selections_begin_with_the_mean_of_all_shards(
     cluster.remove(some)
     one.remove(some)
     assert_same(cluster.select_diverse(5), one.select_diverse(5))
+
+
+@pytest.mark.parametrize("keys_at_once", [None, 1])
+@pytest.mark.parametrize("named", [False, True])
+def test_an_id_is_in_one_shard(named: bool, keys_at_once: int | None, tmp_path: Path,
+                               rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When shards are built, when they are loaded, and when rows are added."""
+    if keys_at_once is not None:
+        monkeypatch.setattr(inside.adapters.distinct, "_COMPARED_AT_ONCE", keys_at_once)
+    rows = rng.standard_normal((N, DIM), dtype=np.float32)
+    numbers = rng.choice(2**62, N, replace=False)
+
+    def ids(numbers: Any) -> Any:
+        return np.array([f"n{one}" for one in numbers], object) if named else numbers
+
+    manifest = built(str(tmp_path / "right"), rows, "l2", ids=ids(numbers))
+    cluster = PlainCluster(str(tmp_path / "right"))
+    assert len(manifest.shards) == 3 and manifest.is_distinct()
+    with pytest.raises(ValueError, match="not in use"):
+        cluster.add(rows[:2], ids([7, numbers[N - 1]]))
+    cluster.add(rows[:1], ids([7]))
+    with pytest.raises(ValueError, match="not in use"):
+        PlainCluster(str(tmp_path / "right")).add(rows[:1], ids([7]))
+    twice = numbers.copy()
+    twice[N - 9] = twice[3]
+    said = f"{twice[3]}.*shard 0 .*shard 2"
+    for _ in range(2):  # and again, where shards are there
+        with pytest.raises(ValueError, match=f"dataset: expected each id once, got .*{said}"):
+            built(str(tmp_path / "wrong"), rows, "l2", ids=ids(twice))
+    assert not (tmp_path / "wrong" / "manifest.json").exists()
+    # Manifests of others, which nobody compared.
+    for records, fits in ((manifest.shards, True), ((*manifest.shards, manifest.shards[1]), False)):
+        made = Manifest("l2", DIM, "int8", sum(record.rows for record in records), records)
+        (tmp_path / "right" / "manifest.json").write_bytes(made.to_json())
+        other = PlainCluster(str(tmp_path / "right"))
+        if fits:
+            other.check_distinct()
+        else:
+            with pytest.raises(ShardError, match="shard 1 .* and shard 3 .* have ids in common"):
+                other.check_distinct()
+
+
+def test_ids_of_all_shards_are_of_one_kind(rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((20, DIM), dtype=np.float32)
+    first, last = built("memory://one-kind", rows, "l2", 10).shards
+    named = replace(last, first_id="a", last_id="b")
+    plan = inside.adapters.to_plan(20, 10, "l2", "int8", None, (None, None, None), None)
+    with pytest.raises(ValueError, match="id_column: expected integers or strings, got both"):
+        inside.adapters.finish("memory://one-kind", plan, [first, named], None)
+    with pytest.raises(farann.FormatError, match="ids of one kind"):
+        Manifest.from_json(Manifest("l2", DIM, "int8", 20, (first, named)).to_json(), "there")
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs modes and owners of files")

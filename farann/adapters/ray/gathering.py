@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import BoolArray, Float32Array, IdArray, UnknownKeyword
+from farann.adapters.ray.distinct import repeated
 from farann.adapters.ray.storage import Manifest, ShardError, SharedTuning, SharedTunings, Storage
 from farann.contract import checks
 from farann.contract.index_spec import traits_of
@@ -57,6 +59,19 @@ class Gathering(ABC):
     @abstractmethod
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
         """Call a method of each shard: results or errors, `ShardError` if it can't be reached."""
+
+    def check_distinct(self) -> None:
+        """Raise a ShardError if two shards have an id in common, if the build didn't compare."""
+        if self.manifest.is_distinct():
+            return
+        shards = range(len(self.manifest.shards))
+        files, _ = self._ask("keys", shards=shards)
+        if found := repeated([partial(_part, file) for file in files]):
+            key, twice = found
+            names = " and ".join(self.manifest.name_of(shard) for shard in twice)
+            raise ShardError(f"{names} of {self._storage.uri} have ids in common, so the rows of "
+                             "these would come twice; build the index again from rows whose ids "
+                             "differ")
 
     def _ask(self, method: str, *args: Any, allow_partial: bool = False,
              shards: Sequence[int] | None = None) -> tuple[list[Any], tuple[str, ...]]:
@@ -431,6 +446,10 @@ def _search(self: Gathering, kind: str, ids: Any, allow_partial: bool, unknown: 
     parts, missing = self._ask("search", kind, vectors, options, allow_partial=allow_partial)
     hits = merge(parts, asked.get("k"))
     return Partial(hits, missing) if allow_partial else hits
+
+
+def _part(content: bytes, start: int, end: int) -> bytes:
+    return content[start:end]
 
 
 def _excluding(exclude: Any, own: list[Any]) -> Any:

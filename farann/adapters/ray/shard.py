@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from farann._types import BoolArray, Float32Array, IdArray, Int64Array
+from farann.adapters.ray.distinct import packed_keys
 from farann.adapters.ray.storage import MANIFEST, SAMPLE_FILE, Manifest, ShardError, Storage
 from farann.contract import FormatError
 from farann.contract.strings import packed
@@ -90,6 +91,7 @@ class Shard:
         self.name = self.manifest.name_of(number)
         self.is_growing = number == len(self.manifest.shards)
         self._lock = threading.Lock()
+        self._cache = cache
         self._index = self._loaded(cache)
         self.n_changes = 0
         self._tuned: set[tuple[str, int]] = set()
@@ -160,6 +162,10 @@ class Shard:
                 content = Change(token, new, rows, groups, shards).to_bytes(number)
                 with suppress(FileExistsError):  # another ledger was first: read it, and try again
                     self._storage.write(name_of(number), content, new=True)
+
+    def keys(self) -> bytes:
+        """Keys of the ids that the shard was built with, for `distinct.repeated`."""
+        return packed_keys(self._loaded(self._cache).ids)
 
     def holds(self, ids: IdArray) -> BoolArray:
         """Mask of the ids that are rows of this shard."""

@@ -59,8 +59,9 @@ class FurthestTopK(TopK):
             If nothing was indexed yet, or queries are of another dimension.
         """
         k = self._checked_k(k)
-        embedded, single = self._embed(queries)
-        scores, identifiers = self._retrieve(embedded, k)
+        state = self._snapshot()
+        embedded, single = self._embed(queries, state)
+        scores, identifiers = self._retrieve(embedded, k, state)
         return (scores[0], identifiers[0]) if single else (scores, identifiers)
 
     def query_with_exclusions(self, queries: Any, exclusions: Any,
@@ -161,7 +162,11 @@ class FurthestTopK(TopK):
 
     # ---- for subclasses ----
 
-    def _retrieve(self, queries: Tensor, k: Any) -> tuple[Tensor, Tensor]:
+    def _snapshot(self) -> Any:
+        """What a call needs of the layer's state, all of one moment."""
+        return None
+
+    def _retrieve(self, queries: Tensor, k: Any, state: Any) -> tuple[Tensor, Tensor]:
         """Scores and identifiers of the k furthest, padded; queries are float32 (n, dim)."""
         raise NotImplementedError
 
@@ -170,7 +175,7 @@ class FurthestTopK(TopK):
             return self._k
         return k if tf.is_tensor(k) else checks.to_int("k", k, 1, _MOST_COLUMNS)
 
-    def _embed(self, queries: Any) -> tuple[Tensor, bool]:
+    def _embed(self, queries: Any, state: Any) -> tuple[Tensor, bool]:
         """Query embeddings, float32 (n, dim), and whether a single one came."""
         return as_vectors(queries if self.query_model is None else self.query_model(queries))
 
