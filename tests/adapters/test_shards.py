@@ -164,7 +164,10 @@ def test_filters_with_nothing_in_them(named: bool, rng: np.random.Generator) -> 
     built(uri, rows, "dot", 25, ids, groups=np.arange(60) % 3)
     cluster, one = PlainCluster(uri), farann.Index(DIM, "dot")
     one.add(rows, ids, groups=np.arange(60) % 3)
-    for nothing in ([], (), set(), [[]], np.empty((0, 4)), np.array([])):
+    nothings: tuple[Any, ...] = ([], (), set(), [[]], np.empty((0, 4)), np.array([]))
+    for nothing in nothings:
+        only: dict[str, Any]
+        asked: dict[str, Any]
         for only in ({"exclude": nothing}, {"outside_groups": nothing}, {"allowed": nothing},
                      {"groups": nothing}, {"exclude": nothing, "ids": ids[:3]}):
             if "ids" not in only:
@@ -172,7 +175,8 @@ def test_filters_with_nothing_in_them(named: bool, rng: np.random.Generator) -> 
             asked = only if "ids" in only else {**only, "queries": rows[:4]}
             for kind in ("search_furthest", "search_nearest", "search_mmr"):
                 assert_same(getattr(cluster, kind)(k=5, **asked), getattr(one, kind)(k=5, **asked))
-    for exclude in ([[], None, ids[:1]], [None, set(), ids[:9].tolist()]):
+    excluded: tuple[list[Any], ...] = [[], None, ids[:1]], [None, set(), ids[:9].tolist()]
+    for exclude in excluded:
         for asked in ({"ids": ids[:3]}, {"queries": rows[:3]}):
             assert_same(cluster.search_furthest(k=5, exclude=exclude, **asked),
                         one.search_furthest(k=5, exclude=exclude, **asked))

@@ -118,8 +118,10 @@ def test_other_candidates_reach_compiled_functions(layer_class: Any) -> None:
 def test_exclusions_of_nothing(layer_class: Any) -> None:
     layer = filled(layer_class(k=4), ids=NAMES)
     best = NAMES[order()]
-    for nothing in ([], [[]] * 8, [None] * 8, np.empty((8, 0)), np.array([]), tf.zeros((8, 0)),
-                    tf.ragged.constant([[]] * 8, tf.string)):
+    nothings: tuple[Any, ...] = (
+        [], [[]] * 8, [None] * 8, np.empty((8, 0)), np.array([]), tf.zeros((8, 0)),
+        tf.ragged.constant([[]] * 8, tf.string))
+    for nothing in nothings:
         assert (text(layer.query_with_exclusions(QUERIES, nothing)[1]) == best[:, :4]).all()
     first = [best[0, :1].tolist(), [], None, *[best[i, :2] for i in range(3, 8)]]
     left = text(layer.query_with_exclusions(QUERIES, first)[1])
