@@ -83,11 +83,12 @@ def answered(request: dict[str, Any]) -> dict[str, Any]:
     asked = json.loads(request["wsgi.input"].read(length))
     if not isinstance(asked, dict):
         raise TypeError("expected an object with queries")
-    queries = np.array(asked.pop("queries"))
+    queries = asked.pop("queries")  # the index checks them, in little memory
     if unknown := asked.keys() - OPTIONS:
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
     k = asked.pop("k", 10)
-    if isinstance(k, int) and k * (len(queries) if queries.ndim > 1 else 1) > MOST_RESULTS:
+    several = isinstance(queries, list) and any(isinstance(one, list) for one in queries)
+    if isinstance(k, int) and k * (len(queries) if several else 1) > MOST_RESULTS:
         raise ValueError(f"expected at most {MOST_RESULTS} results, queries times k")
     # Other requests have the other cores.
     hits = index.search_furthest(queries, k, **asked, threads=1)

@@ -431,15 +431,17 @@ class Index(metaclass=Hinted):
         exclude : optional
             Ids to leave out: for all queries an int array (m,), a list or a set; or for each query
             its own, an int array (n_queries, m) padded with -1, or a sequence of n_queries arrays,
-            lists or sets. None is padding if ids are strings. Unknown ids are ignored.
+            lists or sets. None is padding if ids are strings. Unknown ids are ignored; an empty
+            container, or None for a query, leaves nothing out.
         allowed : optional
             The only rows to find, for all queries: ids (m,), a boolean mask (len(index),) in the
             order of `ids`, or a `Filter` from `filter`.
         groups : optional
             Find rows of one group alone: a label given to `add`, or one for each query,
-            (n_queries,). An unknown group has no rows.
+            (n_queries,). An unknown group has no rows; an empty list finds none.
         outside_groups : optional
-            Find rows of all other groups: labels as for `groups`. At most one of both is given.
+            Find rows of all other groups: labels as for `groups`; none leave nothing out. At most
+            one of both is given.
         threads : int, optional
             In place of the index's own number; -1 for one thread a CPU.
         return_keys : bool

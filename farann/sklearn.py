@@ -25,22 +25,32 @@ smaller index comes first.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from numbers import Integral, Real
+from types import SimpleNamespace
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from joblib import effective_n_jobs
-from scipy.sparse import csr_matrix
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from scipy.sparse import csr_matrix, issparse
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    OneToOneFeatureMixin,
+    TransformerMixin,
+)
+from sklearn.utils import InputTags, Tags, _safe_indexing
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, validate_data
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Metric
 from farann.contract import checks
 from farann.index import Index
 
-__all__ = ["FarthestPointSampler", "FurthestNeighbors", "FurthestNeighborsTransformer"]
+__all__ = ["FarthestPointSampler", "FarthestPointTransformer", "FurthestNeighbors",
+           "FurthestNeighborsTransformer"]
 
 
 class FurthestNeighbors(BaseEstimator):
@@ -272,12 +282,56 @@ class FurthestNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerM
         return graph if self.sparse_output else graph.toarray()
 
 
-class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
+class _FarthestPoints(BaseEstimator):
+    """Choose rows that cover all others."""
+
+    def __init__(self, *, n_samples: int = 10, metric: Metric = "l2",
+                 start: int | None = None, n_jobs: int | None = None) -> None:
+        self.n_samples = n_samples
+        self.metric = metric
+        self.start = start
+        self.n_jobs = n_jobs
+
+    def fit(self, X: npt.ArrayLike, y: object = None) -> Self:
+        """Choose rows of X, (n_samples, n_features), and return the estimator; `y` is ignored."""
+        k = checks.to_int("n_samples", self.n_samples, 1)
+        rows = self._rows(X)
+        index = Index(rows.shape[1], self.metric, codes="float32")
+        zeros = _zeros(index, rows)
+        start = None if self.start is None else checks.to_int("start", self.start, 0, len(rows) - 1)
+        if start is not None and zeros[start]:
+            raise ValueError("start: cosine needs vectors with a direction, got the number of a "
+                             "row of zeros")
+        index.add(rows[~zeros], np.flatnonzero(~zeros))
+        chosen = index.select_diverse(k, start=start, threads=effective_n_jobs(self.n_jobs))
+        # The distance of rows of zeros to all others is 1, and of each other 1 as well.
+        rest = np.flatnonzero(zeros)[: k - len(chosen.ids)]
+        self.sample_indices_ = np.concatenate([chosen.ids, rest])
+        self.radii_ = np.concatenate([_distances_of(index.metric, chosen.scores),
+                                      np.ones(len(rest))])
+        self.radii_[0] = np.inf
+        self.samples_ = rows[self.sample_indices_]
+        self._metric, self._n_features_out = index.metric, len(self.samples_)
+        return self
+
+    def _rows(self, X: npt.ArrayLike, reset: bool = True) -> npt.NDArray[Any]:
+        """Checked rows; sparse ones are made dense."""
+        rows = validate_data(self, X, dtype=[np.float64, np.float32], accept_sparse="csr",
+                             reset=reset)
+        return np.asarray(rows.toarray() if issparse(rows) else rows)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
+
+class FarthestPointSampler(OneToOneFeatureMixin, _FarthestPoints):
     """Choose rows that cover all others: farthest-point sampling, or greedy k-center.
 
     Each chosen row is the furthest from all chosen before; see
-    `farann.Index.select_diverse`. As a transformer it gives distances to the chosen rows, as
-    `sklearn.cluster.KMeans` does to its centers.
+    `farann.Index.select_diverse`. It is a sampler of imbalanced-learn, for its pipelines, and
+    needs that library for nothing else.
 
     Parameters
     ----------
@@ -307,41 +361,73 @@ class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
     >>> sampler = FarthestPointSampler(n_samples=2, start=0).fit([[0.0], [1.0], [9.0], [5.0]])
     >>> sampler.sample_indices_, sampler.radii_
     (array([0, 2]), array([inf,  9.]))
-    >>> sampler.transform([[3.0]])
-    array([[3., 6.]])
-    >>> sampler.fit_resample([[0.0], [4.0], [9.0]], ["a", "b", "c"])
-    (array([[0.],
-           [9.]]), array(['a', 'c'], dtype='<U1'))
+    >>> sampler.fit_resample([[0.0], [1.0], [9.0], [5.0]], ["a", "b", "a", "b"])
+    ([[0.0], [9.0]], ['a', 'a'])
     """
 
-    def __init__(self, *, n_samples: int = 10, metric: Metric = "l2",
-                 start: int | None = None, n_jobs: int | None = None) -> None:
-        self.n_samples = n_samples
-        self.metric = metric
-        self.start = start
-        self.n_jobs = n_jobs
+    def fit_resample(self, X: Any, y: Any) -> tuple[Any, Any]:
+        """Choose rows and return them with their labels, as samplers of imbalanced-learn do.
 
-    def fit(self, X: npt.ArrayLike, y: object = None) -> Self:
-        """Choose rows of X, (n_samples, n_features), and return the sampler; `y` is ignored."""
-        k = checks.to_int("n_samples", self.n_samples, 1)
-        rows = validate_data(self, X, dtype=[np.float64, np.float32])
-        index = Index(rows.shape[1], self.metric, codes="float32")
-        zeros = _zeros(index, rows)
-        start = None if self.start is None else checks.to_int("start", self.start, 0, len(rows) - 1)
-        if start is not None and zeros[start]:
-            raise ValueError("start: cosine needs vectors with a direction, got the number of a "
-                             "row of zeros")
-        index.add(rows[~zeros], np.flatnonzero(~zeros))
-        chosen = index.select_diverse(k, start=start, threads=effective_n_jobs(self.n_jobs))
-        # The distance of rows of zeros to all others is 1, and of each other 1 as well.
-        rest = np.flatnonzero(zeros)[: k - len(chosen.ids)]
-        self.sample_indices_ = np.concatenate([chosen.ids, rest])
-        self.radii_ = np.concatenate([_distances_of(index.metric, chosen.scores),
-                                      np.ones(len(rest))])
-        self.radii_[0] = np.inf
-        self.samples_ = rows[self.sample_indices_]
-        self._metric, self._n_features_out = index.metric, len(self.samples_)
-        return self
+        Parameters
+        ----------
+        X : array_like, frame or sparse matrix (n_samples, n_features)
+        y : array_like, series or frame (n_samples,)
+            Classes, two or more, perhaps one-hot. For other targets call `fit`, and take rows by
+            `sample_indices_`.
+
+        Returns
+        -------
+        X, y
+            The chosen rows and labels, of the types that came. `sampling_strategy_` has the
+            number of rows of each class.
+        """
+        classes = _classes(y)
+        check_consistent_length(X, classes)
+        self.fit(X)
+        chosen = self.sample_indices_
+        self.sampling_strategy_ = dict(zip(*(
+            each.tolist() for each in np.unique(classes[chosen], return_counts=True)), strict=True))
+        return _safe_indexing(X, chosen), _safe_indexing(y, chosen)
+
+    def __sklearn_tags__(self) -> Any:
+        """Those of scikit-learn, and the two that imbalanced-learn adds."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags = _SamplerInputTags(**_fields(tags.input_tags))
+        return _SamplerTags(**_fields(tags))
+
+
+class FarthestPointTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _FarthestPoints):
+    """Turn rows into distances to rows that cover all, as `sklearn.cluster.KMeans` does to centers.
+
+    Parameters
+    ----------
+    n_samples : int
+        Number of rows to choose, as `FarthestPointSampler` does; fewer if there are fewer.
+    metric : {"l2", "dot", "cosine"}
+        As of `FurthestNeighbors`.
+    start : int, optional
+        The number of the first row; by default the one furthest from the mean of all.
+    n_jobs : int, optional
+        Threads, as of `FurthestNeighbors`.
+
+    Attributes
+    ----------
+    sample_indices_ : int64 (n,)
+        Numbers of the chosen rows, in the order in which they were chosen. Under cosine a row of
+        zeros is chosen only where no other is left.
+    radii_ : float64 (n,)
+        How far each was from the nearest row that was chosen before; infinite for the first.
+    samples_ : float (n, n_features)
+        The chosen rows.
+    n_features_in_ : int
+
+    Examples
+    --------
+    >>> from farann.sklearn import FarthestPointTransformer
+    >>> made = FarthestPointTransformer(n_samples=2, start=0).fit([[0.0], [1.0], [9.0], [5.0]])
+    >>> made.transform([[3.0]])
+    array([[3., 6.]])
+    """
 
     def transform(self, X: npt.ArrayLike) -> Float64Array:
         """Compute distances to the chosen rows.
@@ -355,28 +441,41 @@ class FarthestPointSampler(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Ba
         float64 (n, n_chosen)
         """
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        rows = self._rows(X, reset=False)
         index = Index(metric=self._metric, codes="float32")
         index.add(_with_coordinates(self.samples_, _zeros(index, self.samples_), 0))
         asked = _with_coordinates(rows, _zeros(index, rows), 1)
         return _distances_of(self._metric, index.score(asked, index.ids))
 
-    def fit_resample(self, X: npt.ArrayLike, y: npt.ArrayLike) -> tuple[Any, Any]:
-        """Choose rows and return them with their labels, as samplers of imbalanced-learn do.
 
-        Parameters
-        ----------
-        X : array_like (n_samples, n_features)
-        y : array_like (n_samples,)
+@dataclass(slots=True)
+class _SamplerInputTags(InputTags):
+    dataframe: bool = True
 
-        Returns
-        -------
-        X, y : arrays of the chosen rows and labels
-        """
-        labels = np.asarray(y)
-        self.fit(X)
-        check_consistent_length(X, labels)
-        return self.samples_, labels[self.sample_indices_]
+
+@dataclass(slots=True)
+class _SamplerTags(Tags):
+    sampler_tags: Any = field(default_factory=lambda: SimpleNamespace(sample_indices=True))
+
+
+def _fields(tags: Any) -> dict[str, Any]:
+    return {one.name: getattr(tags, one.name) for one in fields(tags)}
+
+
+def _classes(y: Any) -> npt.NDArray[Any]:
+    """The class of each row; ValueError where labels aren't classes, or all are the same."""
+    check_classification_targets(y)
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        if type_of_target(y) != "multilabel-indicator" or (labels.sum(axis=1) != 1).any():
+            raise ValueError("Multilabel and multioutput targets are not supported. y: expected "
+                             "one class a row")
+        labels = labels.argmax(axis=1)
+    labels = labels.ravel()
+    if len(labels) and (labels == labels[0]).all():
+        raise ValueError(f"y: expected two classes or more, got {labels[0]!r} alone; to choose "
+                         "rows without labels, call fit and read sample_indices_")
+    return labels
 
 
 def _check_n_neighbors(k: Any) -> None:

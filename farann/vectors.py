@@ -290,7 +290,7 @@ def read_ids(file: StrPath, *, max_bytes: int | None = None) -> Array:
     path, name = split_name(file)
     if path.suffix == ".txt":
         return np.concatenate([np.empty(0, np.int64), *_text_lines(path)])
-    ids = _integers(path, name, "iub", max_bytes)
+    ids = integers_of(path, name, max_bytes, "iub")
     if ids.ndim == 2 and 1 in ids.shape:
         ids = ids.ravel()
     if ids.ndim != 1:
@@ -331,7 +331,7 @@ def read_id_lists(file: StrPath, n: int | None, *,
     if path.suffix == ".txt":
         lists = list(_text_lines(path))
     else:
-        lists = _integers(path, name, "iu", max_bytes)
+        lists = integers_of(path, name, max_bytes)
         if lists.ndim == 1:
             lists = np.broadcast_to(lists, (1 if n is None else n, len(lists)))
         if lists.ndim != 2:
@@ -390,9 +390,12 @@ def split_name(file: StrPath) -> tuple[Path, str | None]:
     return Path(text), None
 
 
-def _integers(path: Path, name: str | None, kinds: str, max_bytes: int | None) -> Array:
+def integers_of(path: Path, name: str | None, max_bytes: int | None = None,
+                kinds: str = "iu") -> Array:
     """Read a whole array of integers as int64, or of booleans as they are."""
     shape, dtype, read, _ = look(path, name, "ids", max_bytes)
+    if 0 in shape and dtype.kind == "f":  # numpy's type of an empty list
+        return np.empty(shape, np.int64)
     if dtype.kind not in kinds:
         raise ValueError(f"{path}: expected integer ids, got {dtype}")
     blocks = list(read(max(1, *shape)))

@@ -33,27 +33,29 @@ void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, d
                              metric == FARANN_L2 ? -2.0 * sign : -sign, norm, query_vector,
                              query_vector_f32, sums);
     const double distance2 = sums[0], dot_center = sums[1];
-    double a = sqrt(sums[2]) * (1.0 + 1e-9);
+    double a = sqrt(sums[2]);
 
-    /* Rounding of y, a and |y|^2, of the sums themselves, and underflow. */
+    /*
+     * Rounding of y, a and |y|^2, of the sums themselves, and underflow; in float64 of what
+     * doesn't shrink with |y|. docs/how-it-works says which errors these terms pay for, too.
+     */
     double terms = (double)dim + 16.0;
     double gamma = terms * U32 * 1.01;
     double gamma64 = terms * U64 * 2.0;
     double underflow = terms * 0x1p-125;
     double *slack = prepared->slack;
     prepared->lost_squares = underflow;
-    slack[0] = underflow * (1.0 + a);
-    slack[1] = gamma * a + underflow;
+    slack[0] = underflow;
+    slack[1] = gamma * a;
     slack[2] = 0.0;
     prepared->key_scale = 1.0;
     if (metric == FARANN_L2) {
         prepared->key_offset = -sign * distance2;
-        slack[0] += gamma64 * (a * a + distance2);
-        slack[2] = 2.0 * gamma + gamma64 * 4.0; /* |y|^2 is summed, then summed upon */
+        slack[0] += gamma64 * distance2;
+        slack[2] = 2.0 * gamma; /* |y|^2 is summed, then summed upon */
     } else if (metric == FARANN_DOT) {
         prepared->key_offset = sign * dot_center;
         slack[0] += gamma64 * a * center_norm * 2.0;
-        slack[1] += gamma64 * a * 2.0;
     } else {
         prepared->key_scale = 1.0 / norm;
         prepared->key_offset = sign * dot_center / norm;
@@ -62,20 +64,19 @@ void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, d
     /* Lanes of row-major sums are short, and added up in pairs. */
     double lane_terms = (double)((dim + kernels->lanes - 1) / kernels->lanes);
     prepared->row_share = fmin(1.0, 1.001 * (lane_terms + 24.0) / terms);
-    prepared->unit_slack = slack[0] + 0x1p-73 + a * U32 * 1.01 * (1.6 * (lane_terms + 7.0) + 8.0);
+    prepared->unit_slack = a * U32 * 1.01 * (1.6 * (lane_terms + 7.0) + 8.0);
     prepared->vector_norm = a;
     prepared->query_norm = norm;
     /* farann_query_slack counts on norms that are right within this. */
     if (!(terms * U32 < LARGEST_NORM_ERROR)) prepared->vector_norm = INFINITY;
 }
 
-/* slack[1] and slack[2] times `share`; the underflow term is not scaled. */
+/* slack[1] and slack[2] times `share`. */
 static double slack_of_share(const farann_query *query, double squares, double share) {
     double largest = sqrt(squares + query->lost_squares) * (1.0 + LARGEST_NORM_ERROR);
     if (!(query->vector_norm * largest + largest * largest < LARGEST_FLOAT32_SCORE)) return -1.0;
     if (!(query->vector_norm < LARGEST_FLOAT32_SCORE)) return -1.0;
-    return query->slack[0] + largest * share * (query->slack[1] + largest * query->slack[2]) +
-           (1.0 - share) * largest * query->lost_squares;
+    return query->slack[0] + largest * share * (query->slack[1] + largest * query->slack[2]);
 }
 
 double farann_query_slack(const farann_query *query, double squares) {

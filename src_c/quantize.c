@@ -193,17 +193,11 @@ void farann_code_query(const farann_kernels *kernels, const double *a, double re
     const double outside = rest * rows->outside_length * (1.0 + 0x1p-20);
     const double codes_off = rows->residual + (high_alone ? rows->low_nibble_norm : 0.0);
     const double rounded = together(within * rows->residual, left * rows->length, rows->noise);
-    coded->allowance = (rounded + outside) / t * (1.0 + 1e-9) + rounding;
-    coded->length = rows->noise * within / t * (1.0 + 1e-9);
-    coded->slack += 0x1p-20 *
-                    ((within + prepared->vector_norm) *
-                         (reach + (rows->residual + rows->low_nibble_norm) * rows->scale) +
-                     reach * reach);
-    coded->slack += 0x1p-36 * prepared->vector_norm * reach;
+    coded->allowance = (rounded + outside) / t + rounding;
+    coded->length = rows->noise * within / t;
     coded->off = coded->slack +
-                 (together(within * codes_off * rows->scale, left * rows->norm, rows->noise) +
-                  rounding * t * rows->scale + rest * rows->outside) *
-                     (1.0 + 1e-9);
+                 together(within * codes_off * rows->scale, left * rows->norm, rows->noise) +
+                 rounding * t * rows->scale + rest * rows->outside;
     if (coded->allowance + coded->length * rows->low_nibble_norm < LARGEST_SQUARE) coded->step = t;
     coded->inv_step = 1.0 / t;
 }

@@ -195,18 +195,17 @@ def question(query: Float32, center: Float64, metric: str, sign: float) -> Quest
     length = math.sqrt(_total(q * q)) if metric == "cosine" else 1.0
     weights = sign * (-2.0 * (q - center) if metric == "l2" else -q / length)
     with np.errstate(over="ignore"):
-        norm = math.sqrt(_total(weights.astype(np.float32).astype(np.float64) ** 2)) * (1 + 1e-9)
+        norm = math.sqrt(_total(weights.astype(np.float32).astype(np.float64) ** 2))
     terms = len(q) + 16
     gamma, gamma64, lost = terms * 2.0**-24 * 1.01, terms * 2.0**-52, terms * 2.0**-125
-    s0, s1, s2 = lost * (1 + norm), gamma * norm + lost, 0.0
+    s0, s1, s2 = lost, gamma * norm, 0.0
     scale, offset = 1.0, sign * _total(q * center)
     if metric == "l2":
         offset = -sign * _total((q - center) ** 2)
-        s0 += gamma64 * (norm * norm + abs(offset))
-        s2 = 2 * gamma + 4 * gamma64
+        s0 += gamma64 * abs(offset)
+        s2 = 2 * gamma
     elif metric == "dot":
         s0 += 2 * gamma64 * norm * float(np.linalg.norm(center))
-        s1 += 2 * gamma64 * norm
     else:
         scale, offset = 1 / length, offset / length
         s0 += 8 * gamma64
@@ -376,17 +375,14 @@ def _level(a: Float64, rest: float, codes: Int64, bounds: CodeBounds, reach: flo
     within, left = float(np.linalg.norm(t * u)), float(np.linalg.norm(a - t * u))
     rounding = 2.0**-21 * 128 * abs(total)
     outside = rest * bounds.outside_length * (1 + 2.0**-20)
-    allowance = (within * bounds.residual + left * bounds.length + outside) / t * (1 + 1e-9)
+    allowance = (within * bounds.residual + left * bounds.length + outside) / t
     allowance += rounding
-    length = within / t * (1 + 1e-9)
+    length = within / t
     if not allowance + length * bounds.low_nibble_norm < 2.0**28:
         return None
-    either = bounds.residual + bounds.low_nibble_norm
-    slack += 2.0**-20 * ((within + asked.norm) * (reach + either * scale) + reach * reach)
-    slack += 2.0**-36 * asked.norm * reach
     missing = bounds.residual + (bounds.low_nibble_norm if upper_alone else 0.0)
-    off = slack + (within * missing + rounding * t) * scale * (1 + 1e-9)
-    off += (left * bounds.norm + rest * bounds.outside) * (1 + 1e-9)
+    off = slack + (within * missing + rounding * t) * scale
+    off += left * bounds.norm + rest * bounds.outside
     held = None if squares is None else squares.astype(np.float64)
     return Level(codes @ query, weights, held, unknown, sign, t, total, allowance, length, slack,
                  off)

@@ -9,13 +9,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from farann.sklearn import FarthestPointSampler, FurthestNeighbors, FurthestNeighborsTransformer
+from farann.sklearn import (
+    FarthestPointSampler,
+    FarthestPointTransformer,
+    FurthestNeighbors,
+    FurthestNeighborsTransformer,
+)
 
 METRICS = ("l2", "dot", "cosine")
 rng = np.random.default_rng(0)
@@ -37,7 +44,7 @@ def distances_of(queries: npt.NDArray[Any], metric: str) -> npt.NDArray[np.float
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kind", [FurthestNeighbors, FurthestNeighborsTransformer,
-                                  FarthestPointSampler])
+                                  FarthestPointSampler, FarthestPointTransformer])
 def test_checks_of_scikit_learn(kind: Any, metric: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -143,7 +150,7 @@ def test_kept_and_refused() -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_sampling(metric: str) -> None:
     start = 1
-    made = FarthestPointSampler(n_samples=12, metric=metric, start=start).fit(X)
+    made = FarthestPointTransformer(n_samples=12, metric=metric, start=start).fit(X)
     assert made.sample_indices_[0] == start and made.radii_[0] == np.inf
     assert len(set(made.sample_indices_)) == 12
     # Rows of zeros are at distance 1 from all, but are chosen last.
@@ -156,17 +163,67 @@ def test_sampling(metric: str) -> None:
         np.testing.assert_allclose([radius, far[chosen, i].min()], least.max(), atol=1e-6)
         chosen.append(int(i))
     np.testing.assert_allclose(made.transform(Q), distances_of(Q, metric)[:, chosen], atol=1e-6)
-    kept, labels = clone(made).fit_resample(X, np.arange(60))
-    assert labels.tolist() == chosen and (kept == X[chosen]).all()
-    every = FarthestPointSampler(n_samples=99, metric=metric).fit(X)
+    sampler = FarthestPointSampler(n_samples=12, metric=metric, start=start)
+    kept, labels = sampler.fit_resample(X, np.arange(60) // 2)
+    assert labels.tolist() == [i // 2 for i in chosen] and (kept == X[chosen]).all()
+    every = FarthestPointTransformer(n_samples=99, metric=metric).fit(X)
     assert sorted(every.sample_indices_) == list(range(60))
     assert pickle.loads(pickle.dumps(every)).transform(Q).shape == (10, 60)
-    assert every.get_feature_names_out()[3] == "farthestpointsampler3"
+    assert every.get_feature_names_out()[3] == "farthestpointtransformer3"
+
+
+def test_samples_are_of_the_types_that_came() -> None:
+    pandas = pytest.importorskip("pandas", reason="needs pandas")
+    polars = pytest.importorskip("polars", reason="needs polars")
+    labels = np.arange(60) % 3
+    sampler = FarthestPointSampler(n_samples=9).fit(X)
+    chosen = sampler.sample_indices_
+    frame, names = pandas.DataFrame(X, columns=["a", "b", "c"]), pandas.Series(labels, name="kind")
+    rows, kinds = sampler.fit_resample(frame, names)
+    pandas.testing.assert_frame_equal(rows, frame.iloc[chosen])
+    pandas.testing.assert_series_equal(kinds, names.iloc[chosen])
+    rows, kinds = sampler.fit_resample(polars.DataFrame(X), polars.Series(labels))
+    assert rows.equals(polars.DataFrame(X[chosen]))
+    assert kinds.to_list() == labels[chosen].tolist()
+    rows, kinds = sampler.fit_resample(csr_matrix(X, dtype=np.float32), labels.astype(np.int8))
+    assert (rows.toarray() == X[chosen]).all() and rows.dtype == np.float32
+    assert kinds.dtype == np.int8
+    assert sum(sampler.sampling_strategy_.values()) == 9
+    made = FarthestPointTransformer(n_samples=9).fit(csr_matrix(X))
+    assert (made.transform(csr_matrix(Q)) == made.transform(Q)).all()
 
 
 def test_sampling_refuses() -> None:
+    for labels, words in ((np.ones(60), "y: expected two classes or more, got .*1.0.* alone"),
+                          (np.linspace(0, 1, 60), "Unknown label type"),
+                          (np.ones((60, 2), int), "one class a row"),
+                          (np.arange(59) // 2, "inconsistent numbers of samples")):
+        sampler = FarthestPointSampler()
+        with pytest.raises(ValueError, match=words):
+            sampler.fit_resample(X, labels)
+        assert not hasattr(sampler, "sample_indices_")
     for options, words in (({"n_samples": 0}, "n_samples: expected 1"),
                            ({"start": 60}, "start: expected at most 59"),
                            ({"start": 4, "metric": "cosine"}, "start: cosine needs")):
         with pytest.raises(ValueError, match=words):
             FarthestPointSampler(**options).fit(X)
+
+
+def test_checks_and_pipelines_of_imbalanced_learn() -> None:
+    checks = pytest.importorskip("imblearn.utils.estimator_checks", reason="needs imbalanced-learn")
+    from imblearn.pipeline import make_pipeline as of_imblearn
+
+    n_checks = 0
+    for metric in METRICS:
+        for estimator, check in checks.estimator_checks_generator(
+                FarthestPointSampler(metric=metric)):
+            check(estimator)
+            n_checks += 1
+    assert n_checks >= 45
+    sampler, model = FarthestPointSampler(n_samples=30), LogisticRegression()
+    y = X[:, 0] > 0
+    made = of_imblearn(StandardScaler(), sampler, model).fit(X, y)
+    rows, labels = sampler.fit_resample(StandardScaler().fit_transform(X), y)
+    expected = LogisticRegression().fit(rows, labels)
+    assert (made[-1].coef_ == expected.coef_).all() and made.predict(X).shape == (60,)
+    assert made[1].sampling_strategy_ == sampler.sampling_strategy_

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from farann._types import Metric
+from farann.adapters.metadata import Condition, GroupValues, condition
 from farann.contract import FormatError, checks
 from farann.index import Index
 from farann.io.files import open_regular, replacing
+from farann.store import asked_ids
 
 T = TypeVar("T")
-Filter = Callable[[T], bool] | Mapping[str, Any]
+Filter = Callable[[T], bool] | Mapping[str, Any] | Condition[T]
+_STALE_VALUES = 64  # values of removed documents that are kept, beside one a document
 
 
 @contextlib.contextmanager
@@ -39,7 +42,7 @@ class Documents(Generic[T]):
     metric : {"cosine", "dot", "l2"}
     group_by : str, optional
         A field of the metadata. Its values become groups of the index, so that a filter by it
-        takes no pass over the documents.
+        takes a pass over these values rather than over the documents.
     options
         Of `farann.Index`.
 
@@ -55,35 +58,99 @@ class Documents(Generic[T]):
         self.group_by = group_by
         self.by_id: dict[str, T] = {}
         self._metadata_of = metadata_of
-        self._changing = threading.Lock()
+        self.changing = threading.RLock()
+        self._values: tuple[Index, GroupValues] | None = None  # of the index that has these groups
 
     def put(self, documents: Mapping[str, T], vectors: Mapping[str, Any]) -> None:
         """Add documents by their ids, or replace those that have the same ids.
 
         A document without a vector is kept, but no search finds it.
         """
-        groups = None if self.group_by is None else [
-            self._label(documents[id], self.group_by) for id in vectors]
-        with self._changing:
-            if vectors:
-                self.index.add(list(vectors.values()), list(vectors), groups=groups, replace=True)
+        with self.changing:
+            self._add(documents, vectors)
             self._unlist(documents.keys() - vectors.keys())
             self.by_id.update(documents)
 
-    def _label(self, one: T, field: str) -> str:
-        return _label(self._metadata_of(one).get(field))
+    def _add(self, documents: Mapping[str, T], vectors: Mapping[str, Any]) -> None:
+        """Put vectors of documents into the index, and into their groups."""
+        values, groups = self._values_of(self.index), None
+        if values is not None:
+            labels = {id: values.label(self._metadata_of(one)) for id, one in documents.items()}
+            groups = [labels[id] for id in vectors]
+        if vectors:
+            self.index.add(list(vectors.values()), list(vectors), groups=groups, replace=True)
+        most = 2 * (len(self.by_id) + len(documents)) + _STALE_VALUES
+        if values is not None and len(values) > most:
+            self._values = None
+
+    def _values_of(self, index: Index) -> GroupValues | None:
+        """The values of the groups of an index, noted once; None where documents have no groups."""
+        if self.group_by is None:
+            return None
+        known = self._values
+        if known is None or known[0] is not index:
+            with self.changing:
+                values, by_id = GroupValues(self.group_by), self.by_id
+                ids = index.ids.tolist()
+                labels = dict(zip(ids, index.groups(ids).tolist(), strict=True)) if ids else {}
+                for id, one in by_id.items():
+                    values.label(self._metadata_of(one), labels.get(id))
+                known = self._values = index, values
+        return known[1]
 
     def get(self, ids: Iterable[str]) -> list[T]:
         """The documents that have these ids; other ids are ignored."""
         return [one for one in map(self.by_id.get, ids) if one is not None]
 
+    def vectors(self, ids: Iterable[str]) -> list[list[float] | None]:
+        """The vectors of the documents that have these ids; None for those without one."""
+        store, ids = self.index._live.store, list(ids)
+        if store is None:
+            return [None] * len(ids)
+        slots = store.slots_of(asked_ids.numbers(store, asked_ids.checked(store, "ids", ids)))
+        rows = iter(store.take(slots[slots >= 0]).tolist())
+        return [next(rows) if there else None for there in (slots >= 0).tolist()]
+
+    def where(self, passes: Callable[[T], bool]) -> dict[str, T]:
+        """The documents that pass, by their ids."""
+        return {id: one for id, one in list(self.by_id.items()) if passes(one)}
+
+    def update(self, passes: Callable[[T], bool], change: Callable[[T], T]) -> int:
+        """Change the documents that pass, but not their vectors; return how many they are."""
+        with self.changing:
+            changed = {id: change(one) for id, one in self.where(passes).items()}
+            values = self._values_of(self.index)
+            if values is not None:  # those that come into another group are added again
+                moved = [id for id, one in changed.items() if values.label(self._metadata_of(one))
+                         != values.label(self._metadata_of(self.by_id[id]))]
+                self._add(changed, {id: vector for id, vector in zip(
+                    moved, self.vectors(moved), strict=True) if vector is not None})
+            self.by_id.update(changed)
+            return len(changed)
+
     def drop(self, ids: Iterable[str] | None) -> None:
         """Remove the documents that have these ids, all of them if None; others are ignored."""
         gone = set(self.by_id if ids is None else ids)
-        with self._changing:
+        with self.changing:
             self._unlist(gone)
             for id in gone:
                 self.by_id.pop(id, None)
+
+    def drop_where(self, passes: Callable[[T], bool]) -> int:
+        """Remove the documents that pass; return how many they are."""
+        with self.changing:
+            found = self.where(passes)
+            self.drop(found)
+            return len(found)
+
+    def restart(self) -> None:
+        """Remove all documents, and let vectors of another dimension follow."""
+        with self.changing:
+            live, spec = self.index._live, self.index._live.spec
+            self.index, self.by_id = Index(
+                None, self.index.metric, dtype=spec.row_type, codes=spec.codes,
+                cells=spec.cells, keep_vectors=spec.vectors, seed=spec.seed, threads=live.threads
+            ), {}
 
     def _unlist(self, ids: Iterable[str]) -> None:
         if there := [id for id in ids if id in self.index]:
@@ -102,31 +169,32 @@ class Documents(Generic[T]):
         k : int
         filter : callable or dict, optional
             Whether a document may be found; or from each of some fields of the metadata to the
-            value, or a list of the values, that it may have.
+            value, a list of the values, or a dict of operators and operands: see `condition`.
         options
             Of that method.
         """
+        index = self.index
         if filter is not None:
-            options["allowed"] = self._allowed(filter)
-        hits = getattr(self.index, search)(query, k, **options)
+            options["allowed"] = self._allowed(index, filter)
+        hits = getattr(index, search)(query, k, **options)
         found = zip(map(self.by_id.get, hits.ids[hits.found]), hits.scores[hits.found].tolist(),
                     strict=True)
         return [(one, score) for one, score in found if one is not None]
 
-    def _allowed(self, filter: Filter[T]) -> Any:
-        if callable(filter):
-            return [id for id, one in list(self.by_id.items()) if filter(one)]
-        for field, value in filter.items():
-            if field.startswith("$") or isinstance(value, Mapping):
-                raise ValueError(f"filter: expected fields with a value or a list of values, got "
-                                 f"{field!r}: {value!r}; operators such as '$gt' are written as a "
-                                 "function of a document")
-        wanted = {field: [_label(one) for one in (value if isinstance(value, list) else [value])]
-                  for field, value in filter.items()}
-        if list(wanted) == [self.group_by] and len(self.index):
-            return self.index.filter(groups=wanted.popitem()[1])
-        return self._allowed(lambda one: all(
-            self._label(one, field) in labels for field, labels in wanted.items()))
+    def _allowed(self, index: Index, filter: Filter[T]) -> Any:
+        if isinstance(filter, Mapping):
+            filter = condition(filter, self._metadata_of, self.group_by)
+        passes: Callable[[T], bool]
+        if isinstance(filter, Condition):
+            passes, labels = filter.passes, None
+            if filter.of_group is not None and len(index):
+                values = self._values_of(index)
+                labels = None if values is None else values.passing(filter)
+            if labels is not None:
+                return index.filter(groups=labels)
+        else:
+            passes = filter
+        return [id for id, one in list(self.by_id.items()) if passes(one)]
 
     def similarity(self, score: float) -> float:
         """A score that is larger for more similar rows: 1 / (1 + distance) under l2."""
@@ -145,7 +213,7 @@ class Documents(Generic[T]):
         path = Path(path)
         if path.suffix == ".farann":
             raise ValueError(f"path: expected a file of JSON, as the index goes to {path.name!r}")
-        with self._changing:
+        with self.changing:
             text = json.dumps({"group_by": self.group_by, "documents": {
                 id: as_json(one) for id, one in self.by_id.items()}})
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,10 +246,3 @@ class Documents(Generic[T]):
         if not by_id.keys() >= set(index.ids.tolist()):
             raise FormatError(f"{path}: the index beside it has ids that no document has")
         self.index, self.group_by, self.by_id = index, group_by, by_id
-
-
-def _label(value: Any) -> str:
-    """Text that is the same for values that are equal, such as 1, 1.0 and True."""
-    if isinstance(value, bool | float) and float(value).is_integer():
-        value = int(value)
-    return repr(value)

@@ -37,9 +37,10 @@ class FarannVectorStore(VectorStore):
     Notes
     -----
     Searches take ``filter=``: a function of a document, or a dict from fields of the metadata to
-    the value or list of values that pass; and what `farann.Index` takes, such as ``recall=``.
-    Operators such as ``{"year": {"$gt": 2010}}`` are an error: write
-    ``filter=lambda one: one.metadata["year"] > 2010``.
+    the value or list of values that pass, compared by ``==``, or to operators:
+    ``{"year": {"$gte": 2010}}``. There are $eq, $ne, $gt, $gte, $lt, $lte, $in, $nin and $not, and
+    between fields $and, $or and $not. A field that is missing is None. Searches also take what
+    `farann.Index` takes, such as ``recall=``.
 
     Examples
     --------

@@ -7,6 +7,7 @@ from typing import Any, Self
 
 from farann._types import Metric
 from farann.adapters.documents import Documents, installed_with
+from farann.adapters.metadata import Condition
 from farann.index import Index
 
 with installed_with("llama-index"):
@@ -67,7 +68,9 @@ class FarannVectorStore(types.BasePydanticVectorStore):
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
         """Add nodes, or replace those with the same ids."""
         self._store.put(
-            {node.node_id: node.model_copy(update={"embedding": None}) for node in nodes},
+            {node.node_id: node.model_copy(update={"embedding": None,
+                                                   "metadata": dict(node.metadata)})
+             for node in nodes},
             {node.node_id: node.get_embedding() for node in nodes})
         return [node.node_id for node in nodes]
 
@@ -109,18 +112,22 @@ class FarannVectorStore(types.BasePydanticVectorStore):
 
     def _filter(self, query: types.VectorStoreQuery) -> Any:
         node_ids = query.node_ids or None  # an index of this store alone passes an empty list
-        if node_ids is None and query.doc_ids is None:
-            match query.filters:
-                case None:
-                    return None
-                case types.MetadataFilters(condition=types.FilterCondition.AND, filters=[
-                        types.MetadataFilter(key=self._store.group_by, value=value,
-                                             operator=operator)]):
-                    if value is not None and operator == (
-                            types.FilterOperator.IN if isinstance(value, list)
-                            else types.FilterOperator.EQ):
-                        return {self._store.group_by: value}
-        return self._passes(node_ids, query.filters, query.doc_ids)
+        filters, doc_ids = query.filters, query.doc_ids
+        if node_ids is None and doc_ids is None and filters is None:
+            return None
+        passes = self._passes(node_ids, filters, doc_ids)
+        if node_ids is not None or doc_ids is not None or filters is None or any(
+                isinstance(one, types.MetadataFilters) or one.key != self._store.group_by
+                for one in filters.filters):
+            return passes
+        choices: list[Any] | None = None
+        match filters.filters:
+            case [types.MetadataFilter(value=value, operator=types.FilterOperator.EQ)]:
+                choices = [value]
+            case [types.MetadataFilter(value=[*values], operator=types.FilterOperator.IN)]:
+                choices = values
+        return Condition(passes, utils.build_metadata_filter_fn(lambda metadata: metadata, filters),
+                         None if filters.condition == types.FilterCondition.NOT else choices)
 
     def _passes(self, node_ids: list[str] | None, filters: types.MetadataFilters | None,
                 doc_ids: list[str] | None = None) -> Callable[[BaseNode], bool]:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 
 from farann.cli.arguments import USAGE_ERROR, parser_of_commands, refuse
+from farann.cli.streams import Streams, printable
 from farann.cli.terminal import LIST_FILES, ROW_FILES, STREAM, blaming_options, say
 
 __all__ = ["main"]
@@ -31,39 +32,52 @@ def main(argv: Sequence[str] | None = None) -> int:
     (interrupted), 141 (nobody reads the output any more).
     """
     arguments = argparse.Namespace()
+    with Streams() as streams:
+        try:
+            status = _run(argv, arguments)
+            sys.stdout.flush()
+            return status
+        except KeyboardInterrupt:
+            _complain("farann: interrupted")
+            return INTERRUPTED
+        except BrokenPipeError:
+            return BROKEN_PIPE
+        except USER_ERRORS as error:
+            streams.give_up()
+            text = blaming_options(_one_line(error), arguments)
+            _complain(f"farann: error: {printable(text)}", "bold red")
+            return USAGE_ERROR
+
+
+def _run(argv: Sequence[str] | None, arguments: argparse.Namespace) -> int:
+    """Run a command, and return its exit status."""
     try:
         parser = parser_of_commands()
         _, unknown = parser.parse_known_args(argv, arguments)
         if unknown:
             refuse(arguments, unknown)
-        if arguments.version:
-            import farann
-
-            print(f"farann {farann.__version__} ({farann.Index().isa})")
-            return 0
-        if arguments.command is None:
-            parser.print_help()
-            return 0
-        # Only now, so that --help comes at once.
-        module = import_module(
-            f"farann.cli.{'posneg' if arguments.command == 'posneg' else 'commands'}")
-        with _standard_input(arguments):
-            status: int | None = getattr(module, arguments.command)(arguments)
-        sys.stdout.flush()
-        return status or 0
     except SystemExit as leaving:  # argparse has said what there is to say
         return leaving.code if isinstance(leaving.code, int) else USAGE_ERROR
-    except KeyboardInterrupt:
-        print("farann: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except BrokenPipeError:
-        with suppress(OSError):  # or Python complains at exit about the rest of the buffer
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except USER_ERRORS as error:
-        text = blaming_options(_one_line(error), arguments)
-        say(f"farann: error: {text}", "bold red", sys.stderr)
-        return USAGE_ERROR
+    if arguments.version:
+        import farann
+
+        print(f"farann {farann.__version__} ({farann.Index().isa})")
+        return 0
+    if arguments.command is None:
+        parser.print_help()
+        return 0
+    # Only now, so that --help comes at once.
+    module = import_module(
+        f"farann.cli.{'posneg' if arguments.command == 'posneg' else 'commands'}")
+    with _standard_input(arguments):
+        status: int | None = getattr(module, arguments.command)(arguments)
+    return status or 0
+
+
+def _complain(text: str, style: str = "") -> None:
+    """Print an error, if anybody can be told."""
+    with suppress(OSError):
+        say(text, style, sys.stderr)
 
 
 def _one_line(error: BaseException) -> str:
@@ -82,6 +96,7 @@ def _standard_input(arguments: argparse.Namespace) -> Iterator[None]:
 
     What it is, its first bytes say. Errors speak of standard input, not of the file.
     """
+    arguments.standard_input = None
     asked = [name for name in (*ROW_FILES, *LIST_FILES)
              if getattr(arguments, name, None) in (STREAM, [STREAM])]
     if not asked or arguments.command == "demo":
@@ -89,6 +104,8 @@ def _standard_input(arguments: argparse.Namespace) -> Iterator[None]:
         return
     if len(asked) > 1:
         raise ValueError(f"{STREAM}: standard input can be one file, got it as {len(asked)}")
+    if sys.stdin is None:
+        raise ValueError(f"{STREAM}: standard input is closed")
     import shutil
     import tempfile
 
@@ -101,6 +118,7 @@ def _standard_input(arguments: argparse.Namespace) -> Iterator[None]:
             stream.write(start)
             shutil.copyfileobj(sys.stdin.buffer, stream)
         setattr(arguments, asked[0], path)
+        arguments.standard_input = path
         try:
             yield
         except (ValueError, ImportError) as error:

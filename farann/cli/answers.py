@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -15,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from farann import Hits, Pairs, RangeHits, Selection
+from farann.cli.streams import data_output, without_controls
 from farann.cli.terminal import print_table
+from farann.contract.checks import shown
 from farann.io.files import replacing
 from farann.io.vector_content import optional_package
 
@@ -23,6 +24,7 @@ Answers = Iterator[Hits | RangeHits]
 Found = Hits | RangeHits | Selection | Pairs
 Table = dict[str, NDArray[Any]]
 
+_MOST_FIXED = 1 << 28  # bytes of strings in an array of numpy
 SCORE_NAMES = {"l2": "distance", "dot": "dot", "cosine": "cosine"}
 
 
@@ -54,6 +56,11 @@ def _storable(ids: NDArray[Any]) -> NDArray[Any]:
     """Ids as numpy's files can hold them without pickling: strings, empty for padding."""
     if ids.dtype != object:
         return ids
+    # Each takes as much as the longest.
+    took = 4 * ids.size * max((len(one) for one in ids.ravel() if one is not None), default=0)
+    if took > _MOST_FIXED:
+        raise ValueError(f"ids: numpy's files would take {took} bytes for ids of this length; "
+                         "write .jsonl, .csv or .parquet")
     return np.array(["" if one is None else one for one in ids.ravel()], np.str_).reshape(ids.shape)
 
 
@@ -99,7 +106,10 @@ def _write_json(stream: IO[bytes], ids: NDArray[Any], scores: NDArray[Any], **mo
     # The fewest digits that give the float32 back; none where no row is before the first.
     content = {**more, "ids": ids.tolist(), "scores": [
         float(str(score)) if np.isfinite(score) else None for score in scores]}
-    stream.write((json.dumps(content, ensure_ascii=False) + "\n").encode())
+    text = json.dumps(content, ensure_ascii=False)
+    if not text.isprintable():  # JSON itself escapes but half of the control characters
+        text = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+    stream.write((text + "\n").encode())
 
 
 def _npz(stream: IO[bytes], answers: Iterable[Found]) -> None:
@@ -119,7 +129,11 @@ def _npy(stream: IO[bytes], answers: Iterable[Found]) -> None:
 
 def _txt(stream: IO[bytes], answers: Iterable[Found]) -> None:
     for found in answers:
-        stream.writelines(f"{id}\n".encode() for id in found.ids)
+        for id in found.ids:
+            if isinstance(id, str) and ("\n" in id or id.endswith("\r")):
+                raise ValueError(f"ids: expected ones of a line each for text, got {shown(id)}; "
+                                 "write .csv, .parquet or .json")
+            stream.write(f"{id}\n".encode())
 
 
 WRITERS: dict[str, Callable[[IO[bytes], Iterable[Found]], None]] = {
@@ -129,10 +143,21 @@ WRITERS: dict[str, Callable[[IO[bytes], Iterable[Found]], None]] = {
 
 def write(path: Path | None, kind: str, answers: Iterable[Found]) -> None:
     """Write a file, replacing it, or to standard output."""
-    if path is None:
-        sys.stdout.flush()
-        WRITERS[kind](sys.stdout.buffer, answers)
-        sys.stdout.buffer.flush()
+    if path is not None:
+        with replacing(path) as file:
+            WRITERS[kind](file, answers)
     else:
-        with replacing(path) as stream:
-            WRITERS[kind](stream, answers)
+        stream = data_output(binary=kind in ("npz", "npy", "parquet"))
+        WRITERS[kind](stream, answers)
+        stream.flush()
+
+
+def print_ids(ids: NDArray[Any]) -> int:
+    """Print ids, a line each; returns how many have characters that are escaped."""
+    stream, changed = data_output(binary=False), 0
+    for id in map(str, ids):
+        text = without_controls(id)
+        changed += text != id
+        stream.write(f"{text}\n".encode())
+    stream.flush()
+    return changed

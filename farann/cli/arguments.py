@@ -43,10 +43,11 @@ BUILD = f"""\
 Index the vectors of files, which may be larger than memory. VECTORS may be
 several files, a pattern such as 'parts/*.npy', or a folder of Parquet files.
 
-Ids are read from the only column of words in a table of numbers, or from a
-column called id or ids beside lists of numbers. --ids NAME names another
-column, --ids FILE a file: a .txt with an id a line, or any of those below.
-Ids are integers or strings. Without ids they are the row numbers, from 0.
+Ids are read from the first column of a table, if it has no name or is called
+id, ids or index, or else from the only column of words. --ids NAME names
+another column, --ids FILE a file: a .txt with an id a line, or any of those
+below; with --ids none no column has ids. Ids are integers or strings. Without
+ids they are the row numbers, from 0.
 
 Numbers of type float16, uint8 and int8 are kept, others become float32. An
 .npy file in C order that needs no conversion is mapped. Other files are copied
@@ -228,6 +229,11 @@ def cells(text: str) -> int | str:
 
 Add = Callable[..., None]
 
+_IDS_HELP = (
+    "ids of the rows, one each: a file, or the name of a column; none for row numbers (default: "
+    "the first column, if it has no name or is called id, ids or index, or else the only column "
+    "of words)")
+
 
 def _texts(text: str) -> dict[str, Any]:
     """The texts of a command: what it does, and examples."""
@@ -260,6 +266,7 @@ def _command(commands: Any, name: str, short: str, text: str) -> Add:
 def _add_rows(add: Add) -> None:
     """The rows of a file, for commands that need no index."""
     add("ROWS", "file of vectors, or an index")
+    add("--ids FILE", _IDS_HELP)
     add("--metric", "of vectors: l2, dot or cosine", "l2", choices=_core.METRICS)
 
 
@@ -297,9 +304,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
         "searches probe a few (default: none)", type=cells)
     add("--queries FILE", "a sample of the queries to come, if these are distributed differently "
         "from the rows")
-    add("--ids FILE", "ids of the rows, one each: a file, or the name of a column of VECTORS "
-        "(default: the only column of words, a column id or ids beside lists of numbers, or the "
-        "row numbers)")
+    add("--ids FILE", _IDS_HELP)
     add("--groups FILE", "labels of the rows' groups, one each: integers or strings in a file, or "
         "the name of a column of VECTORS")
     add("--seed N", "seed of all that is random", 0)
@@ -309,7 +314,8 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add("INDEX", "file that farann build wrote")
     add("QUERIES", "file with a query a row", nargs="?")
     add("--ids FILE", "instead of QUERIES: rows of the index by their ids, one a line, each left "
-        "out of its own answer")
+        "out of its own answer; beside QUERIES, none: its first column is a coordinate whatever "
+        "it is called")
     add("--likes FILE", "instead of QUERIES: ids of rows to find others like, a list for each "
         "question")
     add("--dislikes FILE", "ids of rows to find others unlike, a list for each question")
@@ -342,6 +348,8 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add = _command(commands, "tune", "measure what recall costs", TUNE)
     add("INDEX", "file that farann build wrote")
     add("--queries FILE", "a sample of the queries to come (default: rows)")
+    add("--ids", "none: the first column of --queries is a coordinate whatever it is called",
+        choices=["none"])
     add("-k --k N", "how many rows searches will ask for", 10)
     add("--recall R", "name the fastest setting that reaches this recall", 0.95)
     add("--plot FILE", ".png, .svg or .pdf to plot recall against cost to; takes matplotlib")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import sys
@@ -21,13 +20,15 @@ from farann import Index, Spaced
 from farann.cli import answers as results
 from farann.cli import terminal
 from farann.cli.ids import (
-    columns_of_words,
-    id_column,
+    Columns,
+    columns_of_table,
     joined_ids,
+    listed,
     read_any_ids,
     read_lists,
     read_scores,
 )
+from farann.cli.streams import printable
 from farann.cli.terminal import (
     STREAM,
     blaming,
@@ -36,7 +37,6 @@ from farann.cli.terminal import (
     is_shown,
     note,
     option_of,
-    printable,
     say,
     size,
 )
@@ -45,11 +45,12 @@ from farann.contract.stop_rule import to_limits
 from farann.io.files import replacing, require_regular
 from farann.io.text import SEPARATORS
 from farann.io.vector_content import optional_package
-from farann.io.vector_formats import FORMATS
+from farann.io.vector_formats import FORMATS, kinds_of
 from farann.runtime.progress import build_steps, shown, told
 from farann.tuning.table import Tuning, cells_of, unit_of
 from farann.vectors import VectorFile, files_of, open_vectors, split_name
 
+NO_IDS = "none"  # for --ids: no column has ids
 QUERIES_A_CALL = 1024  # enough for all threads, few enough for the progress bar to move
 # Options that ask for another search than that of the furthest rows, and the method for it.
 SEARCHES = {"nearest": "search_nearest", "beyond": "search_beyond", "within": "search_within",
@@ -63,20 +64,13 @@ def build(arguments: argparse.Namespace) -> None:
     """Make an index of a file of vectors."""
     if arguments.output == STREAM:
         raise ValueError("--output: an index is written to a file, not to standard output")
-    paths = [path for path, _ in files_of(arguments.vectors)]
-    labels, column = _column(arguments.groups), _column(arguments.ids)
-    if arguments.ids is None:
-        column = id_column(paths[0], labels)
     output = Path(arguments.output)
-    _check_output(output, arguments, *paths)
-    source = open_vectors(arguments.vectors, ids=[one for one in (column, labels) if one],
-                          max_bytes=arguments.max_bytes)
+    _check_output(output, arguments, *(path for path, _ in files_of(arguments.vectors)))
+    source, ids, labels = _opened(arguments, arguments.vectors, arguments.groups)
     if source.rows == 0:
         raise ValueError(f"{source.path}: expected vectors, got none")
-    groups, ids = (
-        _one_each(arguments, name, source.rows, each) if own is None
-        else joined_ids(paths, own, arguments.max_bytes) for name, own, each in (
-            ("groups", labels, "a label for each row"), ("ids", column, "an id for each row")))
+    groups = labels if labels is not None else _one_each(
+        arguments, "groups", source.rows, "a label for each row")
     if ids is not None and not isinstance(ids, list):
         with blaming(arguments):
             ids = to_new_ids("ids", ids, source.rows)
@@ -103,10 +97,40 @@ def build(arguments: argparse.Namespace) -> None:
              f"{index.metric}, {size(room)}, in {seconds:.1f} s")
 
 
-def _column(given: str | None) -> str | None:
+def _opened(arguments: argparse.Namespace, vectors: str | list[str],
+            own_groups: str | None = None) -> tuple[VectorFile, Any, Any]:
+    """Files of vectors, with the ids and the labels that come with them, None for none."""
+    files = files_of(vectors)
+    paths, kinds = [path for path, _ in files], kinds_of(files[0][0])
+    labels, named = _column(own_groups, kinds), _column(arguments.ids, kinds)
+    keep = arguments.ids == NO_IDS
+    table = columns_of_table(files[0], None if keep else named, labels, keep=keep,
+                             choose=arguments.ids is None)
+    source = open_vectors(vectors, ids=table.without, max_bytes=arguments.max_bytes)
+    for path in paths[1:] if table.coordinates() else []:
+        if (others := [*kinds_of(path)]) != [*table.kinds]:
+            raise ValueError(f"{path}: expected the columns of {paths[0]}, "
+                             f"{listed([*table.kinds])}, got {listed(others)}")
+    _say_columns(arguments, table, str(table))
+    ids, groups = (None if column is None else joined_ids(paths, column, arguments.max_bytes)
+                   for column in (table.ids, labels))
+    if table.ids is None and arguments.ids is not None and not keep:
+        ids = _one_each(arguments, "ids", source.rows, "an id for each row")
+    return source, ids, groups
+
+
+def _say_columns(arguments: argparse.Namespace, table: Columns, text: str) -> None:
+    """Remark what the columns of a table were taken for."""
+    if table.kinds:
+        name = "standard input" if str(table.path) == arguments.standard_input else table.path
+        note(arguments, f"{name}: {text}")
+
+
+def _column(given: str | None, kinds: dict[str, type]) -> str | None:
     """The column of the vector files that an option names; None for a file, or nothing."""
     file = split_name(given or "")[0]
-    return given if not file.suffix and not file.exists() else None
+    named = given is not None and not file.is_file() and (given in kinds or not file.suffix)
+    return given if named else None
 
 
 def _print_json(facts: dict[str, Any]) -> None:
@@ -126,7 +150,7 @@ def search(arguments: argparse.Namespace) -> None:
     if arguments.queries is not None:
         source = _queries(arguments, index.dim, f"{arguments.index} has")
         n = source.rows
-    elif arguments.ids is not None:
+    elif arguments.ids not in (None, NO_IDS):
         lists["ids"] = _read(arguments, "ids", strings)
         n = len(lists["ids"])
     for name, argument in (("likes", "like_ids"), ("dislikes", "dislike_ids"),
@@ -173,9 +197,10 @@ def _question(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """The method of an index that is asked for, and its arguments that are the same for all
     queries; refuses options that it doesn't take."""
     asked = [name for name in SEARCHES if getattr(arguments, name) is not None]
+    by_ids = arguments.ids not in (None, NO_IDS)
     methods = list(dict.fromkeys(SEARCHES[name] for name in asked)) or ["search_furthest"]
     likes = "search_contrast" in methods
-    if (arguments.queries is not None) + (arguments.ids is not None) + likes != 1:
+    if (arguments.queries is not None) + by_ids + likes != 1:
         raise ValueError("expected QUERIES, or --ids, or --likes and --dislikes")
     if len(methods) > 1:
         raise ValueError(f"expected at most one of {', '.join(map(option_of, asked))}")
@@ -193,12 +218,16 @@ def _question(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
 def _queries(arguments: argparse.Namespace, dim: int, whose: str) -> VectorFile:
     """The file of queries, of the dimension that the rows have; its words are no coordinates."""
-    names = columns_of_words(files_of(arguments.queries)[0][0])
-    source = open_vectors(arguments.queries, default="test", ids=names,
+    table = columns_of_table(files_of(arguments.queries)[0], keep=arguments.ids == NO_IDS,
+                             choose=False)
+    source = open_vectors(arguments.queries, default="test", ids=table.without,
                           max_bytes=arguments.max_bytes)
     if source.dim != dim:
+        names = f": {table.of_vectors()}" if table.kinds else ""
+        hint = "; --ids none leaves out words alone" if source.dim < dim and table.without else ""
         raise ValueError(f"{source.path}: expected queries of dimension {dim}, as {whose}, got "
-                         f"{source.dim}")
+                         f"{source.dim}{names}{hint}")
+    _say_columns(arguments, table, table.of_vectors())
     return source
 
 
@@ -221,7 +250,7 @@ def _read(arguments: argparse.Namespace, name: str, strings: bool | None = None)
 def _one_each(arguments: argparse.Namespace, name: str, n: int, each: str) -> Any:
     """n ids or labels in the file of an argument; None without a file."""
     found = _read(arguments, name)
-    if found is None:
+    if found is None or (name == "outside_groups" and not len(found)):
         return None
     file, kind = getattr(arguments, name), "strings" if isinstance(found, list) else found.dtype
     if len(found) != n or kind not in ("strings", np.int64):
@@ -328,7 +357,12 @@ def select(arguments: argparse.Namespace) -> None:
             del given["first"]
             values = read_scores(arguments.scores, index.ids, arguments.max_bytes)
             chosen = index.select_spaced(values, **given)
-    results.write(output, kind, [chosen])
+    if arguments.output is None and kind == "txt":
+        if changed := results.print_ids(chosen.ids):
+            note(arguments, f"{counted(changed, 'id')} printed with escapes for control "
+                 "characters; -o - writes ids as they are")
+    else:
+        results.write(output, kind, [chosen])
     name = results.SCORE_NAMES[index.metric]
 
     def draw(axes: Any) -> None:
@@ -379,14 +413,13 @@ def _loaded(file: str, *, mmap: bool = False) -> Index:
 def _index_of(arguments: argparse.Namespace) -> Index:
     """The index of a file, or one of the vectors of a file."""
     if Path(arguments.rows).suffix == ".farann":
+        if arguments.ids is not None:
+            raise ValueError("--ids: an index has its own ids; leave it out")
         return _loaded(arguments.rows)
-    paths = [path for path, _ in files_of(arguments.rows)]
-    column = id_column(paths[0])
-    source = open_vectors(arguments.rows, ids=column, max_bytes=arguments.max_bytes)
+    source, ids, _ = _opened(arguments, arguments.rows)
     index = Index(source.dim, arguments.metric)
     with blaming(arguments):
-        index.add(source.read(), None if column is None else joined_ids(
-            paths, column, arguments.max_bytes))
+        index.add(source.read(), ids)
     return index
 
 
@@ -396,8 +429,6 @@ def demo(arguments: argparse.Namespace) -> int:
         raise ValueError(f"--queries are words, and {arguments.what} have none")
     output = Path(arguments.output or f"farann-{arguments.what}.html")
     _check_output(output, arguments, what="pages", kinds=("html",))
-    if isinstance(sys.stdout, io.TextIOWrapper):  # words have letters that a terminal may lack
-        sys.stdout.reconfigure(errors="replace")
     queries = [word.strip() for word in (arguments.queries or "").split(",") if word.strip()]
     right = import_module(f"farann.demo.{arguments.what}").run(
         output, *([queries] if queries else []))

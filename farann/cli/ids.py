@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,32 +15,93 @@ from farann.io.files import open_regular
 from farann.io.text import SEPARATORS, text_lines
 from farann.io.vector_content import Wanted, naming
 from farann.io.vector_formats import columns_of, kinds_of
-from farann.vectors import open_vectors, read_id_lists, read_ids, split_name
+from farann.vectors import integers_of, open_vectors, read_id_lists, read_ids, split_name
 
 Array = npt.NDArray[Any]
+# Names, in lower case, of a first column that has ids, and that of an index that pandas puts last.
+_IDS, _PANDAS = ("", "id", "ids", "index", "unnamed: 0"), "__index_level_0__"
+_COLUMNS_NAMED, _NAME_SHOWN = 8, 40  # columns in a message, and characters of the name of one
 
 
-def columns_of_words(path: Path) -> list[str]:
-    """The names of the columns of a table that have words."""
-    return [name for name, kind in kinds_of(path).items() if kind is str]
+class Columns(NamedTuple):
+    """What the columns of a table are taken for; `kinds` is empty where they have no names."""
+
+    path: Path
+    kinds: dict[str, type]
+    ids: str | None = None
+    without: tuple[str, ...] = ()  # those that are no coordinates
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether vectors are lists of numbers in one column."""
+        return list in self.kinds.values()
+
+    def coordinates(self) -> list[str]:
+        """The columns that are one coordinate each."""
+        return [] if self.has_lists else [one for one in self.kinds if one not in self.without]
+
+    def __str__(self) -> str:
+        found = "ids are row numbers" if self.ids is None else f"ids from {listed([self.ids])}"
+        return f"{found}; {self.of_vectors()}"
+
+    def of_vectors(self) -> str:
+        """Where coordinates come from, and what is left out."""
+        left = [one for one in self.without if one != self.ids]
+        found = "" if self.has_lists else f"coordinates {listed(self.coordinates())}"
+        parts = [found, f"left out {listed(left)}" if left else ""]
+        return "; ".join(filter(None, parts)) or "vectors from lists of numbers"
 
 
-def id_column(path: Path, labels: str | None = None) -> str | None:
-    """The only column of words but `labels` in a table of numbers; `id` or `ids` beside lists."""
+def listed(names: Sequence[str]) -> str:
+    """Names of columns for a message."""
+    some = [repr(one if len(one) <= _NAME_SHOWN else one[:_NAME_SHOWN] + "...") if one
+            else "the column without a name" for one in names[:_COLUMNS_NAMED]]
+    more = len(names) - len(some)
+    return ", ".join(some) + f" and {more} more" * (more > 0) if names else "none"
+
+
+def columns_of_table(file: tuple[Path, str | None], named: str | None = None,
+                     labels: str | None = None, *, keep: bool = False,
+                     choose: bool = True) -> Columns:
+    """Say which column of a table holds ids, and which are no coordinates.
+
+    Ids are in the first column if it has no name or is called id, ids or index, or else in the only
+    column of words. `named`: the column of ids that was asked for, `labels`: that of groups.
+    `keep`: the first column is a coordinate, and ids are row numbers. `choose`: ids are looked for.
+    """
+    path, name = file
     kinds = kinds_of(path)
-    if list in kinds.values():
-        return next((name for name in ("id", "ids") if kinds.get(name) in (int, str)), None)
-    words = [name for name in columns_of_words(path) if name != labels]
-    if len(words) > 1:
-        raise ValueError(f"{path}: columns {', '.join(map(repr, words))} have words: say which one "
-                         "has the ids of rows (farann build --ids NAME) and which their groups "
-                         "(--groups NAME), and leave the others out of the file")
-    return words[0] if words else None
+    if name is not None and list not in kinds.values():  # the one column that is wanted
+        return Columns(path, {}, named, tuple(one for one in (named, labels) if one is not None))
+    words = [name for name, kind in kinds.items() if kind is str and name != labels]
+    first = next((name for at, name in enumerate(kinds) if name != labels and (
+        name == _PANDAS or (at == 0 and name.strip().lower() in _IDS))), None)
+    if keep:
+        first = None
+    found = named if named is not None or keep or not choose else first
+    if found is None and not keep and choose:
+        if len(words) > 1 and list in kinds.values():
+            found = next((name for name in ("id", "ids", "index") if name in words), None)
+        if len(words) > 1 and found is None:
+            raise ValueError(
+                f"{path}: columns {listed(words)} have words: say which one has the ids of rows "
+                "(--ids NAME) and which their groups (--groups NAME of farann build), or --ids "
+                "none for row numbers")
+        if found is None and words:
+            found = words[0]
+        elif found is None and list in kinds.values():
+            found = next((name for name in ("id", "ids") if kinds.get(name) is int), None)
+    without = dict.fromkeys(one for one in (first, found, labels, *words) if one is not None)
+    made = Columns(path, kinds, found, tuple(without))
+    if kinds and not made.has_lists and not made.coordinates() and len(kinds) == len(without):
+        raise ValueError(f"{path}: expected coordinates beside {listed([*without])}, got none"
+                         + "; --ids none takes no column for ids" * (first is not None))
+    return made
 
 
 def joined_ids(paths: list[Path], column: str, max_bytes: int | None) -> Array | list[str]:
     """A column of ids or labels of several files, one after the other."""
-    found = [read_any_ids(f"{path}:{column}", max_bytes) for path in paths]
+    found = [_column(path, column, kinds_of(path), max_bytes) for path in paths]
     strings = {isinstance(part, list) for part in found}
     if len(strings) > 1:
         raise ValueError(f"{paths[0]}: expected integers or strings in {column!r} of all files, "
@@ -65,12 +127,24 @@ def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None, default: s
     if name is None and default not in kinds and len(kinds) == 1 and strings is not False and (
             path.suffix.lower() in SEPARATORS):
         (first,) = kinds  # it may be an id, too
-        return [first, *columns_of(path, [first])[0]]
+        return [first, *columns_of(path, [first], max_bytes)[0]]
     with naming(path):
         name = Wanted(path, name, default).choose("column", kinds)
+    return _column(path, name, kinds, max_bytes)
+
+
+def _column(path: Path, name: str, kinds: dict[str, type],
+            max_bytes: int | None) -> Array | list[str]:
+    """A column of integers or strings."""
+    if name not in kinds:
+        with naming(path):
+            Wanted(path, name, name).choose("column", kinds)
+    if kinds[name] is float:
+        raise ValueError(f"{path}: expected integers or words as ids or labels in {name!r}, got "
+                         "fractions; --ids none takes no column for ids")
     if kinds[name] is int:
-        return read_ids(f"{path}:{name}", max_bytes=max_bytes)
-    column = columns_of(path, [name])[0]
+        return integers_of(path, name, max_bytes).ravel()
+    column = columns_of(path, [name], max_bytes)[0]
     for row, one in enumerate(column):
         if not isinstance(one, str):
             raise ValueError(f"{path}: row {row}: expected a string in {name!r}, got {one}")
@@ -84,9 +158,11 @@ def read_scores(file: str, ids: Array, max_bytes: int | None) -> Array:
     if path.suffix.lower() == ".txt":
         with open_regular(path) as stream, naming(path):
             return np.loadtxt(stream, ndmin=1, comments=None)
-    words = columns = columns_of_words(path)
+    kinds = kinds_of(path)
+    words = columns = [one for one, kind in kinds.items() if kind is str]
     if ids.dtype != object:
-        columns = [one for one in ("id", "ids") if kinds_of(path).get(one) is int and one != name]
+        columns = [one for at, one in enumerate(kinds) if kinds[one] is int and one != name and (
+            one in ("id", "ids") or (at == 0 and one.strip().lower() in _IDS))]
     scores = open_vectors(file, ids=words + columns, max_bytes=max_bytes).read().ravel()
     if len(columns) != 1:
         return scores
@@ -105,9 +181,11 @@ def read_lists(file: str, n: int | None, max_bytes: int | None, strings: bool) -
 
     Of strings a line is a list, with tabs between them.
     """
+    path = Path(file)
+    if path.suffix == ".txt" and n and next(text_lines(path), None) is None:
+        return [[] for _ in range(n)]  # an empty file excludes nothing
     if not strings:
         return read_id_lists(file, n, max_bytes=max_bytes)
-    path = Path(file)
     if path.suffix != ".txt":
         raise ValueError(f"{path}: expected .txt with a line a query and tabs between ids, as the "
                          "index has string ids")

@@ -13,14 +13,17 @@ import numpy.typing as npt
 
 from farann._types import BoolArray, Float64Array, Int64Array
 from farann.adapters.posneg import Factorization, FusionRanker, SignedModel
-from farann.cli.ids import read_any_ids
+from farann.cli.ids import columns_of_table, joined_ids, read_any_ids
+from farann.cli.streams import printable
 from farann.cli.terminal import blaming, counted, note
 from farann.contract.checks import to_int
 from farann.io.text import SEPARATORS
 from farann.io.vector_formats import columns_of, kinds_of
-from farann.vectors import open_vectors
+from farann.vectors import files_of, open_vectors
 
 SIGNS: dict[str, int | str] = {"likes": 1, "dislikes": -1, "both": "both"}
+# Longer ids of users and items are refused if the log would take more characters than this.
+_LONGEST_ID, _MOST_CHARACTERS = 256, 1 << 26
 FOLDS = 5  # parts of a log, each of which in turn models trained here don't see
 LABELS = ("label", "rating")  # columns that say whether an item was liked, if none is named
 Column = list[Any]
@@ -71,9 +74,9 @@ def posneg(arguments: argparse.Namespace) -> None:
                           "models": [report._asdict() for report in ranker.report],
                           "findings": [finding._asdict() for finding in wrong]}, indent=2))
         return
-    print(found)
+    print(printable(found, keep="\n"))
     for finding in wrong:
-        print(f"\n{finding.kind}: {finding.message}")
+        print(printable(f"\n{finding.kind}: {finding.message}", keep="\n"))
     for remark in dict.fromkeys(remarks):
         note(arguments, remark)
 
@@ -121,22 +124,33 @@ def _known(arguments: argparse.Namespace, log: Log, ranker: FusionRanker, why: s
 def _models_of_files(arguments: argparse.Namespace) -> list[SignedModel]:
     models: list[SignedModel] = []
     for sign, items, users in arguments.model:
-        rows, people = (open_vectors(file, max_bytes=arguments.max_bytes).read()
-                        for file in (items, users))
+        (rows, own), (people, own_users) = (
+            _rows_and_ids(arguments, file, given) for file, given in (
+                (items, arguments.item_ids), (users, arguments.user_ids)))
         sizes = len(rows), len(people)
         if models and sizes != (len(models[0].items), len(models[0].users)):
             raise ValueError(f"{items} and {users}: expected as many rows as in the first model, "
                              f"{len(models[0].items)} and {len(models[0].users)}, got {sizes[0]} "
                              f"and {sizes[1]}")
         # Ids are strings, as a log has them.
-        ids, user_ids = ([*map(str, range(n) if file is None else read_any_ids(
-            file, arguments.max_bytes))] for file, n in zip(
-                (arguments.item_ids, arguments.user_ids), sizes, strict=True))
+        ids, user_ids = ([*map(str, one)] for one in (own, own_users))
         with blaming(arguments, items=items, users=users, ids=arguments.item_ids):
             models.append(SignedModel(
                 rows, people, SIGNS[sign], metric=arguments.metric, ids=ids, user_ids=user_ids,
                 name=f"{sign} {len(models) + 1}"))
     return models
+
+
+def _rows_and_ids(arguments: argparse.Namespace, file: str, ids: str | None) -> tuple[Any, Any]:
+    """Vectors of a model, and their ids: of the file that has them, of a column, or numbers."""
+    (path, name), *_ = files_of(file)
+    table = columns_of_table((path, name), choose=ids is None)
+    rows = open_vectors(file, ids=table.without, max_bytes=arguments.max_bytes).read()
+    if ids is not None:
+        return rows, read_any_ids(ids, arguments.max_bytes)
+    if table.ids is not None:
+        return rows, joined_ids([path], table.ids, arguments.max_bytes)
+    return rows, range(len(rows))
 
 
 # Logs
@@ -158,12 +172,11 @@ def _read_log(arguments: argparse.Namespace) -> Log:
         if name not in there:
             raise ValueError(f"{path}: expected a column {name!r}, got {', '.join(there)}; "
                              "--columns says what they are called")
-    found = columns_of(path, names)
+    found = columns_of(path, names, arguments.max_bytes)
     if not found[0]:
         raise ValueError(f"{path}: expected feedback, got none")
     good, bad = _kinds(path, _numbers(path, "label", found[2]), arguments.liked, arguments.disliked)
-    users, items = (np.array([_id(path, i, value) for i, value in enumerate(column)])
-                    for column in found[:2])
+    users, items = (_names(path, column) for column in found[:2])
     times = None if len(found) < 4 else _times(path, found[3])
     if neutral := int((~(good | bad)).sum()):
         note(arguments, f"{counted(neutral, 'rating is', 'ratings are')} neither likes nor "
@@ -184,6 +197,16 @@ def _kinds(path: Path, labels: Float64Array, liked: float | None,
     raise ValueError(f"{path}: expected labels of 0 and 1, or -1 and 1, got {labels.min():g} to "
                      f"{labels.max():g}; for ratings give --liked and --disliked, say --liked 4 "
                      "--disliked 2")
+
+
+def _names(path: Path, column: Column) -> npt.NDArray[np.str_]:
+    """Ids of users or items as an array, in which each takes as much as the longest."""
+    ids = [_id(path, row, value) for row, value in enumerate(column)]
+    longest = max(map(len, ids))
+    if longest > _LONGEST_ID and longest * len(ids) > _MOST_CHARACTERS:
+        raise ValueError(f"{path}: row {max(range(len(ids)), key=lambda i: len(ids[i]))}: expected "
+                         f"users and items of at most {_LONGEST_ID} characters, got {longest}")
+    return np.array(ids)
 
 
 def _id(path: Path, row: int, value: Any) -> str:

@@ -14,6 +14,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from farann.cli.streams import printable
+
 STREAM = "-"  # standard input or output, in the place of a file
 # Arguments that are files to read: of rows, and of ids, labels and scores.
 ROW_FILES = ("vectors", "queries", "rows", "log")
@@ -45,10 +47,11 @@ def is_shown(arguments: argparse.Namespace) -> bool:
 
 
 def note(arguments: argparse.Namespace, text: str) -> None:
-    """Print a message on standard error, apart from results."""
+    """Print a message on standard error, apart from results; one that can't be is left."""
     if not arguments.quiet:
         sys.stdout.flush()  # keeps the order where both go to one place
-        print(text, file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(printable(text), file=sys.stderr)
 
 
 def size(count: float) -> str:
@@ -60,13 +63,6 @@ def size(count: float) -> str:
         if count < 1000:
             return f"{count:.1f} {unit}"
     return f"{count / 1000:.1f} GB"
-
-
-def printable(value: object) -> str:
-    """A text as a terminal may get it: an id from a stranger's file must not move its cursor."""
-    text = str(value)
-    return text if text.isprintable() else "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def _console(stream: Any) -> Any:
@@ -114,10 +110,10 @@ def print_table(heads: Sequence[str], widths: Sequence[int],
 
 def print_facts(title: str, facts: dict[str, object]) -> None:
     """Print names and values."""
-    say(title, "bold", sys.stdout)
+    say(printable(title), "bold", sys.stdout)
     for label, value in facts.items():
         say(f"  {label:<11}", "cyan", sys.stdout, end="")
-        print(value)
+        print(printable(value))
 
 
 def blaming_options(text: str, arguments: argparse.Namespace) -> str:

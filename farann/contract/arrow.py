@@ -43,7 +43,11 @@ def kind_of(kind: Any) -> type:
         return list
     if types.is_integer(kind):
         return int
-    return float if types.is_floating(kind) else str if "string" in str(kind) else object
+    if types.is_floating(kind):
+        return float
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return str if str(kind) in ("string", "large_string", "string_view") else object
 
 
 def is_number(kind: Any) -> bool:

@@ -77,9 +77,10 @@ def _is_small(dtype: np.dtype[Any]) -> bool:
 
 def what_is(array: npt.NDArray[Any]) -> str:
     """The content of an array without numbers, and advice, for an error message."""
-    if array.dtype.kind in "UT" or (array.size and isinstance(array.flat[0], str)):
+    some = array.flat if array.dtype == object else ()
+    if array.dtype.kind in "UT" or any(isinstance(one, str) for one in some):
         return "strings"
-    if array.dtype.kind == "S":
+    if array.dtype.kind == "S" or any(isinstance(one, bytes) for one in some):
         return "bytes; decode them to strings first"
     if array.ndim == 0:
         return shown(array.item())
@@ -118,6 +119,15 @@ def _of_other(name: str, value: Any) -> npt.NDArray[Any]:
             raise TypeError(f"{name}: expected a tensor on the CPU, got one elsewhere (device type "
                             f"{int(device)} of DLPack); copy it to the CPU first")
         convert = np.from_dlpack
+    return _converted(name, value, convert)
+
+
+def _converted(name: str, value: Any,
+               convert: Callable[[Any], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Convert an object to an array, or say why it can't be."""
+    if isinstance(value, (list, tuple)) and _has_text(value):
+        # Of objects: numpy would make room for the longest string in each place.
+        convert = partial(np.array, dtype=object)
     try:
         return convert(value)
     except (TypeError, OverflowError) as error:  # dates among numbers, say
@@ -127,6 +137,15 @@ def _of_other(name: str, value: Any) -> npt.NDArray[Any]:
     except (RuntimeError, BufferError) as error:  # of tensors that have to be moved first
         raise TypeError(f"{name}: expected an array that numpy can read, got a "
                         f"{type(value).__name__}: {error}") from error
+
+
+def _has_text(value: Sequence[Any], most: int = 3) -> bool:
+    """Whether lists, at most `most` deep, have strings or bytes in them."""
+    kinds = set(map(type, value))
+    if any(issubclass(kind, (str, bytes)) for kind in kinds):
+        return True
+    return most > 1 and not kinds.isdisjoint((list, tuple)) and any(
+        _has_text(one, most - 1) for one in value if isinstance(one, (list, tuple)))
 
 
 def _may_be_list_column(value: Any) -> bool:
@@ -486,8 +505,27 @@ def converted(name: str, value: Any, n_queries: int, single: bool,
               convert: Callable[[str, Any], Any]) -> tuple[list[Any], Int64Array]:
     """Convert the ids of each query, and tell where each one's begin among all."""
     lists = [convert(name, value)] if single else [
-        convert(f"{name}[{i}]", ids) for i, ids in enumerate(to_lists(name, value, n_queries))]
+        np.empty(0, np.int64) if is_nothing(ids) else convert(f"{name}[{i}]", ids)
+        for i, ids in enumerate(to_lists(name, value, n_queries))]
     return lists, np.cumsum([0, *map(len, lists)], dtype=np.int64)
+
+
+def is_nothing(value: Any, most: int = 3, *, padding: bool = True) -> bool:
+    """Whether there are no ids or labels: an empty container of any type, with `padding` None, or
+    containers of nothing else, at most `most` deep."""
+    if value is None:
+        return padding
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        value = value.ravel().tolist()
+    if isinstance(value, (list, tuple, Set)):
+        return most > 0 and all(is_nothing(one, most - 1, padding=padding) for one in value)
+    if isinstance(value, (str, bytes)):
+        return False
+    try:
+        shape = getattr(value, "shape", None)
+        return len(value) == 0 if shape is None else 0 in tuple(shape)
+    except (TypeError, ValueError):  # numbers and the like; tensors of unknown rank
+        return False
 
 
 def is_flat(value: Any) -> bool:

@@ -6,14 +6,18 @@ What is promised about crashes, permissions and what killed processes leave is i
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import errno
 import io
 import os
 import re
+import shutil
 import stat
+import tempfile
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 try:
     import fcntl
@@ -36,6 +40,33 @@ def require_regular(path: StrPath, status: os.stat_result | None = None) -> os.s
         kind = kinds.get(stat.S_IFMT(status.st_mode), "device")
         raise OSError(errno.EINVAL, f"expected a regular file, got a {kind}", name)
     return status
+
+
+def occupy_standard_descriptors() -> None:
+    """Open the null device as descriptors 0 to 2 where these are closed."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
+def private_folder(name: str) -> Path:
+    """A folder for temporary files that this user alone can use, the same one each time.
+
+    If another user has taken its name, it is a new one, which is removed at exit.
+    """
+    if not hasattr(os, "getuid"):  # Windows has a folder for temporary files for each user
+        path = Path(tempfile.gettempdir(), name)
+        path.mkdir(exist_ok=True)
+        return path
+    path = Path(tempfile.gettempdir(), f"{name}-{os.getuid()}")
+    with contextlib.suppress(FileExistsError):
+        path.mkdir(0o700)
+    status = path.lstat()
+    if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077:
+        return path
+    path = Path(tempfile.mkdtemp(prefix=f"{name}-"))
+    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    return path
 
 
 def open_regular(path: StrPath) -> io.BufferedReader:
@@ -92,7 +123,9 @@ def replacing(path: StrPath) -> Iterator[io.BufferedRandom]:
                     stream.close()  # Windows renames no open file
                 os.replace(temporary, target)  # still locked, so that nobody sweeps it
                 break
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, OSError) and error.filename is None and error.errno is not None:
+                error.filename = target
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise

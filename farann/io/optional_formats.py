@@ -30,6 +30,7 @@ from farann.io.vector_content import (
 _DEFLATE, _SHUFFLE, _FLETCHER32 = 1, 2, 3
 _DEFLATE_RATIO = 1032  # most bytes that deflate unpacks from one (zlib's documentation)
 _MOST_NAMED = 1000  # data sets that are looked for
+_VALUES_AT_ONCE = 1 << 16  # of columns of words
 _SHOWN = 8  # data sets that a message names
 
 
@@ -206,14 +207,49 @@ def kinds_of_parquet(path: Path) -> dict[str, type]:
     """The content of the columns."""
     with open_regular(path) as stream:
         file = optional_package("pyarrow.parquet", path).ParquetFile(stream)
-        return {field.name: kind_of(field.type) for field in file.schema_arrow}
+        return {field.name: object if kind_of(field.type) is list and not is_number(
+            field.type.value_type) else kind_of(field.type) for field in file.schema_arrow}
 
 
-def columns_of_parquet(path: Path, names: list[str]) -> list[list[Any]]:
-    """The values of some columns."""
+def columns_of_parquet(path: Path, names: list[str], limit: int) -> list[list[Any]]:
+    """The values of some columns, at most `limit` bytes with 8 for each and strings in full."""
+    left, columns = limit, [list[Any]() for _ in names]
     with open_regular(path) as stream:
-        table = optional_package("pyarrow.parquet", path).ParquetFile(stream).read(names)
-        return [table[name].to_pylist() for name in names]
+        parquet = optional_package("pyarrow.parquet", path)
+        file = parquet.ParquetFile(stream)
+        for field in map(file.schema_arrow.field, names):
+            if not _is_plain(field.type):
+                raise Fault(f"expected numbers or words in {field.name!r}, got {field.type}")
+        # Words stay numbers of a dictionary: a small file can repeat a long one at will.
+        file = parquet.ParquetFile(stream, read_dictionary=[
+            name for name in names if kind_of(file.schema_arrow.field(name).type) is str])
+        _check_column_sizes(file.metadata, names, 8, limit)
+        for batch in file.iter_batches(_VALUES_AT_ONCE, columns=names):
+            for values, part in zip(columns, map(batch.column, names), strict=True):
+                if not hasattr(part, "dictionary"):
+                    values.extend(part.to_pylist())
+                    continue
+                there = np.asarray(part.is_valid())
+                used, places, counts = np.unique(np.asarray(part.indices.fill_null(0))[there],
+                                                 return_inverse=True, return_counts=True)
+                texts = part.dictionary.take(used).to_pylist()
+                left -= sum(len(str(text).encode()) * count
+                            for text, count in zip(texts, counts.tolist(), strict=True))
+                check_size(limit - left, limit, "text")
+                found = np.full(len(part), None)
+                found[there] = np.array(texts, object)[places]
+                values.extend(found.tolist())
+    return columns
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether values of a type of Arrow are numbers, words or times, of which none is large."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    return is_number(kind) or kind_of(kind) is str or types.is_boolean(kind) or (
+        types.is_temporal(kind) or types.is_decimal(kind))
 
 
 def write_parquet(stream: IO[bytes], array: Array, name: str | None) -> None:

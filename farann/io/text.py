@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 from farann.io.files import open_regular
-from farann.io.vector_content import Array, Content, Fault, Wanted, naming
+from farann.io.vector_content import Array, Content, Fault, Wanted, check_size, naming
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _LONGEST_LINE = 1 << 24  # characters of a line
@@ -52,6 +52,8 @@ def look_at_text(wanted: Wanted) -> Content:
         fields = next(csv.reader(islice(lines, 1), delimiter=separator), [])
         rows = sum(1 for _ in lines)
     numbers = list(map(_is_number, fields))
+    if _is_numbered(fields):
+        numbers = [False] * len(fields)
     has_names = not all(numbers)
     columns = _columns(wanted, fields if has_names else [])
     if columns is None and has_names and any(numbers):
@@ -119,9 +121,14 @@ def kinds_of_text(path: Path) -> dict[str, type]:
     """The first values of columns, by name; empty if the first line has numbers."""
     records = _records(path)
     names, values = next(records, []), next(records, [])
-    if any(map(_is_number, names)):
+    if any(map(_is_number, names)) and not _is_numbered(names):
         return {}
     return dict(zip(names, map(_kind, chain(values, repeat(""))), strict=False))
+
+
+def _is_numbered(names: list[str]) -> bool:
+    """Whether a first line is that of a frame of pandas: no name, and then 0, 1, 2, ..."""
+    return len(names) > 1 and names == ["", *map(str, range(len(names) - 1))]
 
 
 def _kind(text: str) -> type:
@@ -130,9 +137,9 @@ def _kind(text: str) -> type:
     return int if _is_integer(text) else float if _is_number(text) else str
 
 
-def columns_of_text(path: Path, names: list[str]) -> list[list[Any]]:
-    """The values of some columns, as strings."""
-    records = _records(path)
+def columns_of_text(path: Path, names: list[str], limit: int) -> list[list[Any]]:
+    """The values of some columns, as strings of at most `limit` bytes."""
+    records, left = _records(path), limit
     head, columns = next(records, []), [list[str]() for _ in names]
     places = [head.index(name) for name in names]
     for number, row in enumerate(records, 2):
@@ -141,6 +148,8 @@ def columns_of_text(path: Path, names: list[str]) -> list[list[Any]]:
                         f"{len(row)}")
         for column, place in zip(columns, places, strict=True):
             column.append(row[place])
+            left -= len(row[place])
+        check_size(limit - left, limit, "text")
     return columns
 
 
@@ -231,19 +240,22 @@ def _is_json_number(value: Any) -> bool:
 
 
 def kinds_of_json_lines(path: Path) -> dict[str, type]:
-    """The values of the first object's fields."""
+    """The values of the first object's fields; lists are those of numbers."""
     with _opened(path) as stream:
         first = next(_parsed(_filled_lines(stream)), None)
-    return {name: type(value) for name, value in first.items()} if isinstance(first, dict) else {}
+    return {name: list if _is_row(value) else object if isinstance(value, list) else type(value)
+            for name, value in first.items()} if isinstance(first, dict) else {}
 
 
-def columns_of_json_lines(path: Path, names: list[str]) -> list[list[Any]]:
-    """The values of some fields; None where an object has none."""
-    columns = [list[Any]() for _ in names]
+def columns_of_json_lines(path: Path, names: list[str], limit: int) -> list[list[Any]]:
+    """The values of some fields, at most `limit` bytes of strings; None where there is none."""
+    columns, left = [list[Any]() for _ in names], limit
     with _opened(path) as stream:
         for record in _parsed(_filled_lines(stream)):
             for column, name in zip(columns, names, strict=True):
-                column.append(_value(record, name))
+                column.append(value := _value(record, name))
+                left -= len(value) if isinstance(value, str) else 0
+            check_size(limit - left, limit, "text")
     return columns
 
 

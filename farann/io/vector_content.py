@@ -79,10 +79,10 @@ def naming(path: Path) -> Iterator[None]:
         raise ValueError(f"{path}: damaged, or not a {path.suffix} file: {error}") from error
 
 
-def check_size(size: int, limit: int) -> None:
+def check_size(size: int, limit: int, what: str = "numbers") -> None:
     """Refuse more bytes than the limit."""
     if size > limit:
-        raise TooLarge(f"expected at most {limit} bytes of numbers once unpacked, got {size}")
+        raise TooLarge(f"expected at most {limit} bytes of {what} once unpacked, got {size}")
 
 
 def slices(array: Any, n: int) -> Reader:

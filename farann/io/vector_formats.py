@@ -8,6 +8,7 @@ unpacked before what it says of its size is within the limit, and no other file 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
 import zipfile
@@ -45,7 +46,7 @@ class Format(NamedTuple):
     write: Callable[[IO[bytes], Array, str | None], None]
     named: bool
     kinds: Callable[[Path], dict[str, type]] = lambda path: {}
-    columns: Callable[[Path, list[str]], list[list[Any]]] = lambda path, names: []
+    columns: Callable[[Path, list[str], int], list[list[Any]]] = lambda path, names, limit: []
 
 
 # The default limit of a file's unpacked bytes is the larger of these two. Compressed vectors hardly
@@ -73,17 +74,9 @@ def look(path: Path, name: str | None, default: str, max_bytes: int | None = Non
     kind = format_of(path)
     if name is not None and not kind.named:
         raise ValueError(f"{path}: a {path.suffix} file has no named arrays, got {name!r}")
-    size = require_regular(path).st_size
-    limit = (max(USUAL_BYTES, USUAL_RATIO * size) if max_bytes is None
-             else to_int("max_bytes", max_bytes, 1))
-    with naming(path):
-        try:
-            content = kind.look(Wanted(path, name, default, limit, without))
-            check_size(math.prod(content.shape) * content.dtype.itemsize, limit)
-        except TooLarge as fault:
-            usual = (f"; the limit is {USUAL_RATIO} times the file's size and at least "
-                     f"{USUAL_BYTES >> 20} MiB" if max_bytes is None else "")
-            raise Fault(f"{fault}{usual}; max_bytes= or --max-bytes sets another limit") from None
+    with _limited(path, max_bytes) as limit:
+        content = kind.look(Wanted(path, name, default, limit, without))
+        check_size(math.prod(content.shape) * content.dtype.itemsize, limit)
 
     def read(step: int) -> Iterator[Array]:
         require_regular(path)
@@ -93,6 +86,21 @@ def look(path: Path, name: str | None, default: str, max_bytes: int | None = Non
     return content._replace(read=read)
 
 
+@contextlib.contextmanager
+def _limited(path: Path, max_bytes: int | None) -> Iterator[int]:
+    """The most bytes that a file may unpack to; errors name the file, and how to allow more."""
+    size = require_regular(path).st_size
+    limit = (max(USUAL_BYTES, USUAL_RATIO * size) if max_bytes is None
+             else to_int("max_bytes", max_bytes, 1))
+    with naming(path):
+        try:
+            yield limit
+        except TooLarge as fault:
+            usual = (f"; the limit is {USUAL_RATIO} times the file's size and at least "
+                     f"{USUAL_BYTES >> 20} MiB" if max_bytes is None else "")
+            raise Fault(f"{fault}{usual}; max_bytes= or --max-bytes sets another limit") from None
+
+
 def kinds_of(path: Path) -> dict[str, type]:
     """The content of each column of a table; {} if columns have no names."""
     table = format_of(path)
@@ -100,11 +108,11 @@ def kinds_of(path: Path) -> dict[str, type]:
         return table.kinds(path)
 
 
-def columns_of(path: Path, names: list[str]) -> list[list[Any]]:
-    """Some columns of a table."""
+def columns_of(path: Path, names: list[str], max_bytes: int | None = None) -> list[list[Any]]:
+    """Some columns of a table, which together take at most ``max_bytes``, as `look` has them."""
     table = format_of(path)
-    with naming(path):
-        return table.columns(path, names)
+    with _limited(path, max_bytes) as limit:
+        return table.columns(path, names, limit)
 
 
 # numpy

@@ -110,7 +110,7 @@ cdef double largest_sum(IntegerKeys keys, int64_t i) noexcept nogil:
     return found
 
 
-# Factor on norm bounds, for the rounding of float64.
+# Factor on bounds of exact keys, for the rounding of float64; that of others is in the slack.
 cdef double BOUND_UP = 1.0 + 1e-9
 
 
@@ -161,14 +161,13 @@ cdef class NormBound(Bound):
             return ((norm + 2.0 * sqrt(norm) * coded.across + coded.along) * BOUND_UP + DBL_MIN
                     + self.batch.queries[i].prepared.key_offset)
         if self.batch.metric == FARANN_L2:
-            return (length * norm + norm * norm) * BOUND_UP
+            return length * norm + norm * norm
         if self.codes.mean_query_direction is None:
-            return length * norm * BOUND_UP
+            return length * norm
         # If `coded.along` is negative, the least <v, y> bounds the key: minus the largest |y|.
         along = coded.along * (self.codes.max_along[panel] if coded.along > 0.0
                                else -self.codes.bounds.norm)
-        norm *= coded.across
-        return along + norm + (BOUND_UP - 1.0) * (fabs(along) + norm)
+        return along + norm * coded.across
 
 
 @cython.final

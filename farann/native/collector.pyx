@@ -18,8 +18,6 @@ cdef enum:
     FEW_SORTED = 24  # k up to which searches keep the best scores sorted; above, they select
     RERANKED_AT_ONCE = 4096  # candidates reranked between looks at the cancel flag
 
-cdef double ROUNDING = 2.0**-49  # relative error of float64 sums of a few terms
-
 
 @cython.no_gc  # references between parts form no cycles
 cdef class Collector:
@@ -490,9 +488,8 @@ cdef double bar_of(QueryBatch batch, int64_t i, double threshold) noexcept nogil
 
 
 cdef double floor_of(const Query *query, double reduced) noexcept nogil:
-    """The score threshold of a reduced key: less the query's offset, and rounded down."""
-    return (reduced + query.prepared.key_offset
-            - ROUNDING * (fabs(reduced) + fabs(query.prepared.key_offset)))
+    """The score threshold of a reduced key without its offset; slacks pay for the rounding."""
+    return reduced + query.prepared.key_offset
 
 
 cdef double rough_key(const Query *query, double sign, double score) noexcept nogil:

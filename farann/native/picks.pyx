@@ -14,7 +14,7 @@ from farann.native.sources cimport KEYS_AT_ONCE
 cdef enum:
     FEW_PICKS = 8  # rows that lack at most 8 picks are scored where they lie: packing costs more
 
-# Relative rounding error of float32 arithmetic on a score, its offset, and their difference.
+# Relative rounding error in float32 of an offset, and of a score less this.
 cdef double FLOAT32_ROUNDING = 2.0**-21
 # From this offset plus slack on picks go by exact keys alone: float32 ends at 3.4e38.
 cdef double LARGEST_OFFSET = 1e37
@@ -99,15 +99,13 @@ cdef class Picks:
         """
         cdef int64_t width = self.kernels.tile_queries, j, at = self.count
         cdef float *tile = self.tiles + at // width * width * self.dim + at % width
-        cdef double slack, offset, length
+        cdef double slack, offset
         self.prepare(row)
         for j in range(self.dim):
             tile[j * width] = self.rounded[j]
         slack = farann_query_slack(&self.prepared, self.squares)
-        # |score| <= length * (|query vector| + length); the offset is subtracted in float32.
-        length = sqrt(self.squares)
         offset = fabs(self.prepared.key_offset)
-        slack += FLOAT32_ROUNDING * (offset + length * (self.prepared.vector_norm + length))
+        slack += FLOAT32_ROUNDING * offset
         self.offsets[at] = <float>(self.prepared.key_offset + slack)
         # Unit rows are not centered where they lie: their scores lack the constant.
         self.row_offsets[at] = <float>slack if self.normalized else self.offsets[at]

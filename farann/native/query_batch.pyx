@@ -120,15 +120,18 @@ cdef class QueryBatch:
         return self.query_vector
 
     cdef void find_query_vector(self, int64_t i) noexcept nogil:
-        """Compute the vector that rows are multiplied with for query i, and its constants."""
+        """Compute the vector that rows are multiplied with for query i, and its constants.
+
+        They are those of the whole query, with its rest, as its keys are.
+        """
         cdef Query *query = &self.queries[i]
         if query.given == NULL:
-            self.exact_query(i)
+            memcpy(self.exact, &self.wide[i, 0], self.dim * sizeof(double))
         farann_query_prepare(
             self.kernels, self.metric, self.sign, query.given, self.dim,
             &self.snapshot.center[0], self.snapshot.center_norm, self.exact,
             self.query_vector, self.rounded, &query.prepared)
-        self.exact_of = query
+        self.exact_of = query if self.rests is None else NULL
 
     cdef void count_rows(self, int64_t n, int64_t row_bytes) noexcept nogil:
         """Count n rows that were read and scored for one query."""

@@ -271,7 +271,7 @@ cdef class SetBound(Bound):
         cdef int64_t i, panel = block.start // FARANN_CODE_PANEL
         for i in range(chosen.first, chosen.end if self.norms is not None else chosen.first):
             if self.coded.of[i].usable and (
-                    self.norms.max_key(panel, i) + self.coded.of[i].whole.off
+                    self.norms.max_key(panel, i) + self.coded.of[i].whole.slack
                     < self.collector.bar(i)):
                 return False
         return True

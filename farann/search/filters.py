@@ -109,6 +109,7 @@ class Filter:
         if all(said is None for said in given):
             raise ValueError("filter: expected exclude, allowed, groups or outside_groups, "
                              "got none of them")
+        given = given.without_nothing()
         if given.allowed is not None:
             mask, self._allowed = _allowed(store, 0 if store is None else len(store), given.allowed)
             if mask is not None and store is not None:
@@ -153,8 +154,7 @@ class Filter:
     def _looked_up(self, store: Store) -> Rows:
         allowed, exclude = (None if ids is None else asked_ids.numbers(store, ids)
                             for ids in (self._allowed, self._exclude))
-        if self._groups is None and exclude is None:
-            assert allowed is not None
+        if self._groups is None and exclude is None and allowed is not None:
             return rows_of_ids(store, allowed)
         mask = np.ones(store.n_slots, np.uint8)
         if exclude is not None:
@@ -276,6 +276,17 @@ class Filtering(NamedTuple):
     own: tuple[Int64Array, Int64Array] | None = None
     store: Store | None = None  # from which `own` and its vectors were taken; it is searched then
 
+    def without_nothing(self) -> Filtering:
+        """Excluding nothing is no filter; to allow nothing, in any form, is to find nothing."""
+        settled: dict[str, Any] = {}
+        for name in ("exclude", "outside_groups", "allowed", "groups"):
+            given, finds = getattr(self, name), name in ("allowed", "groups")
+            if given is None or (name == "allowed" and getattr(given, "dtype", None) == np.bool_):
+                continue  # an empty mask is one of no rows
+            if checks.is_nothing(given, padding=not finds):
+                settled[name] = () if finds else None
+        return self._replace(**settled) if settled else self
+
     def labels(self) -> tuple[str, Any]:
         """The name of the group filter that is given, if any, and its labels."""
         if self.groups is not None and self.outside_groups is not None:
@@ -288,6 +299,7 @@ class Filtering(NamedTuple):
 def row_filters(store: Store, n_rows: int, given: Filtering, n_queries: int,
                 single: bool) -> RowFilters:
     """Check the filter arguments of a search among `n_rows` rows, and look the rows up."""
+    given = given.without_nothing()
     rows, excluded, exclude = _allowed_rows(store, n_rows, given.allowed), None, given.exclude
     if exclude is not None and not single and checks.is_flat(exclude):
         ids = asked_ids.numbers(store, asked_ids.checked(store, "exclude", exclude, padding=True))
@@ -326,6 +338,7 @@ def slots_and_mask(live: Live, store: Store,
                    given: Filtering) -> tuple[Int64Array, UInt8Array | None]:
     """Slots of the rows that a selection may choose, and their mask; None: all. Labels of groups
     are as for `Index.filter`."""
+    given = given.without_nothing()
     rows, others = _allowed_rows(store, len(store), given.allowed), given._replace(allowed=None)
     mask = store.alive if rows is None else rows.mask()
     if any(said is not None for said in others):
@@ -340,11 +353,11 @@ def _groups_asked(store: Store, name: str, labels: Any, n_queries: int) -> Int64
 
     checked = to_labels(name, labels)
     for_all = isinstance(labels, str) or np.ndim(labels) == 0
-    if isinstance(labels, Set) or (len(checked) != n_queries and not for_all):
+    if isinstance(labels, Set) or (len(checked) not in (0, n_queries) and not for_all):
         raise ValueError(f"{name}: expected a label, or one for each of {n_queries} queries, got "
                          f"{'a set' if isinstance(labels, Set) else len(checked)}; several labels "
                          f"for all queries go to allowed=index.filter({name}=...)")
-    if store.groups is None and not store.n_slots:
+    if not len(checked) or (store.groups is None and not store.n_slots):
         return np.full(n_queries, -1, np.int64)
     numbers = _groups_of(store, name).numbers_of(name, checked)
     return np.repeat(numbers, n_queries) if for_all else numbers

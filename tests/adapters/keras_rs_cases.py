@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,9 @@ IDS: dict[str, NDArray[Any]] = {
     "numbers": np.arange(60, dtype=np.int32) + 5,
     "large numbers": np.arange(60, dtype=np.int64) * 2**33 + 2**40,
     "text": np.array([f"item {i}\u00e9" for i in range(60)]),
+    "texts": np.array([f"f\u00edlm \ud800 {i}" for i in range(60)], object),
+    "text and bytes": np.array([f"{i}" if i % 2 else b"%d" % i for i in range(60)], object),
+    "fixed bytes": np.array([b"b%d" % i for i in range(60)]),
     "bytes": np.array([b"a\x00b%d" % i for i in range(60)], object),
 }
 
@@ -77,9 +82,9 @@ def test_saving_keeps_candidates(layer_class: Any, kind: str | None, tmp_path: P
     assert isinstance(layer, layer_class) and layer.k == 4 and layer.return_scores is True
     expected = ORDER[:, :4] if ids is None else ids[ORDER[:, :4]]
     found = numpy(layer(QUERIES)[1])
-    if kind == "text":
-        found = np.char.decode(found.astype(bytes), "utf-8")
     assert (found == expected).all()
+    if ids is not None:
+        assert (layer.candidate_ids == ids).all() and layer.candidate_ids.dtype == ids.dtype
 
     model.save_weights(tmp_path / "model.weights.h5")
     other = keras.Model(inputs, layer_class(k=4, name="retrieval")(inputs))
@@ -115,6 +120,52 @@ def test_compiled_brute_force(kind: str | None) -> None:
         few = np.argsort(PRODUCTS[:, :30], axis=1)[:, :4]
         found = numpy(model.predict(QUERIES, verbose=0)[1])
         assert (found == (few if ids is None else ids[few])).all()
+
+
+@pytest.mark.parametrize("layer_class", LAYERS)
+def test_ids_that_no_file_holds(layer_class: Any) -> None:
+    layer = layer_class(ROWS, IDS["text"], k=4)
+    for bad in ([2**70 + i for i in range(60)], [None] * 60, [(i, 0) for i in range(60)],
+                np.arange(60).astype("datetime64[s]")):
+        ids = np.empty(60, object)
+        ids[:] = bad
+        for given in (ids,) if isinstance(bad, list) else (bad, ids):
+            with pytest.raises(TypeError, match="candidate_ids: expected numbers of at most 64"):
+                layer.update_candidates(-ROWS, given)
+    assert (numpy(layer(QUERIES)[1]) == IDS["text"][ORDER[:, :4]]).all()
+
+
+@pytest.mark.parametrize("kind", ["eager", "traced", "native"])
+def test_updates_beside_calls(kind: str) -> None:
+    """Ids and scores are those of one state."""
+    if kind == "traced" and BACKEND != "tensorflow":
+        return  # Keras itself reads the variables for compiled functions there
+    sets = [(ROWS, np.arange(60)), (-ROWS, np.arange(60) + 1000)]
+    layer = LAYERS[kind == "native"](*sets[0], k=4)
+    ask: Any = layer
+    if kind == "traced":
+        import tensorflow as tf
+
+        ask = tf.function(layer)
+    queries = keras.ops.convert_to_tensor(QUERIES)
+    right = [numpy(ask(queries)[1]).tolist()]
+    layer.update_candidates(*sets[1])
+    right.append(numpy(ask(queries)[1]).tolist())
+    done, found = threading.Event(), []
+
+    def asking() -> None:
+        while not done.is_set():
+            scores, ids = ask(queries)
+            found.append(numpy(ids).tolist())
+
+    with ThreadPoolExecutor(2) as pool:
+        threads = [pool.submit(asking) for _ in range(2)]
+        for i in range(150):
+            layer.update_candidates(*sets[i % 2])
+        done.set()
+    for thread in threads:
+        thread.result()
+    assert found and all(one in right for one in found)
 
 
 def test_native_layer_in_models() -> None:

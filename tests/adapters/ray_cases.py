@@ -113,6 +113,17 @@ def test_answers_are_those_of_one_index(uri: str, cluster: Cluster, one: farann.
         assert not isinstance(error.value, ray.exceptions.RayError)
 
 
+def test_an_id_in_two_shards_is_refused(nodes: Nodes, rows: Float32, tmp_path: Path) -> None:
+    ids = np.arange(100) * 7
+    ids[90] = ids[5]
+    for named in False, True:
+        table = ray.data.from_items([{"item": f"n{id}" if named else int(id), "vector": row}
+                                     for id, row in zip(ids, rows[:100], strict=True)])
+        with pytest.raises(ValueError, match="expected each id once, got '?n?35'? in shard 0 "):
+            build(table, "vector", id_column="item", uri=tmp_path / f"{named}", rows_per_shard=50)
+        assert not (tmp_path / f"{named}" / "manifest.json").exists()
+
+
 def test_memory_of_this_process(rows: Float32, one: farann.Index, queries: Float32,
                                 tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", rows)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +24,8 @@ from haystack.core.serialization import allow_deserialization_module
 from haystack.dataclasses import ByteStream
 from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
-from haystack.testing.document_store import DocumentStoreBaseTests
+from haystack.testing import document_store as own_tests
+from haystack.testing import document_store_async as own_async_tests
 
 from farann.adapters.haystack import (
     FarannDiversityRanker,
@@ -34,7 +38,12 @@ ROWS = np.random.default_rng(0).standard_normal((N, 6)).astype(np.float32)
 ROWS[-20:] = ROWS[:20]
 
 
-class TestFarannDocumentStore(DocumentStoreBaseTests):
+# All that Haystack has for stores: a class for each method, and for its coroutine.
+SUITE = [case for module in (own_tests, own_async_tests) for name, case in vars(module).items()
+         if name.endswith("Test") and case.__module__ == module.__name__]
+
+
+class TestFarannDocumentStore(*SUITE):  # type: ignore[misc]
     @pytest.fixture
     def document_store(self) -> FarannDocumentStore:
         return FarannDocumentStore(group_by="number")
@@ -55,6 +64,14 @@ class TestFarannDocumentStore(DocumentStoreBaseTests):
         with pytest.raises(DuplicateDocumentError):
             document_store.write_documents([Document(content="other"), one])
         assert document_store.filter_documents() == [one]
+
+    @pytest.mark.asyncio
+    async def test_write_documents_async(self, document_store: FarannDocumentStore) -> None:
+        one = Document(content="text")
+        assert await document_store.write_documents_async([one]) == 1
+        with pytest.raises(DuplicateDocumentError):
+            await document_store.write_documents_async([Document(content="other"), one])
+        assert await document_store.filter_documents_async() == [one]
 
 
 def documents() -> list[Document]:
@@ -191,3 +208,106 @@ def test_pipeline_and_files(tmp_path: Path) -> None:
             store, condition("meta.kind", "==", "pet"), mode="unlike").run(**query))
         assert loaded.to_dict() == store.to_dict()
         loaded.documents.index.close()
+
+
+def test_changes_by_filter() -> None:
+    """Documents come into other groups, and keep their embeddings."""
+    for group_by in None, "kind":
+        store = filled(group_by=group_by)
+        pets, query = condition("meta.kind", "==", "pet"), ROWS[8].tolist()
+        before = store.filter_documents(pets)
+        assert store.update_by_filter(pets, {"kind": "cat", "new": 1}) == len(before) == 68
+        after = store.filter_documents(condition("meta.kind", "==", "cat"))
+        assert [(one.id, one.embedding) for one in after] == [
+            (one.id, one.embedding) for one in before]
+        retriever = FarannRetriever(store, top_k=N)
+        assert numbers(retriever.run(query, pets)) == []
+        assert sorted(numbers(retriever.run(query, condition("meta.kind", "==", "cat")))) == list(
+            range(0, N, 3))
+        assert store.delete_by_filter(condition("meta.new", "==", 1)) == 68
+        assert store.count_documents() == N + 1 - 68
+        assert sorted(numbers(retriever.run(query))) == [i for i in range(N) if i % 3]
+
+
+def test_filters_of_embeddings() -> None:
+    store = filled()
+    bare = store.filter_documents(condition("embedding", "==", None))
+    assert [one.id for one in bare] == ["bare"]
+    assert store.count_documents_by_filter(condition("embedding", "!=", None)) == N
+
+
+def test_documents_of_the_store_are_its_own() -> None:
+    given = Document(id="a", embedding=[1.0, 0.0], meta={"kind": "pet"})
+    store = FarannDocumentStore(group_by="kind")
+    store.write_documents([given])
+    given.meta["kind"] = store.filter_documents()[0].meta["kind"] = "car"
+    pets = condition("meta.kind", "==", "pet")
+    assert store.count_documents_by_filter(pets) == 1
+    assert FarannRetriever(store, pets).run([1.0, 0.0])["documents"]
+
+
+def test_dates_are_equal_however_they_are_written() -> None:
+    for group_by in None, "day":
+        store = FarannDocumentStore(group_by=group_by)
+        store.write_documents([Document(id=str(i), embedding=[1.0, i], meta={"day": day})
+                               for i, day in enumerate(["2026-11-30", "2026-11-30T00:00:00", "x"])])
+        found = store.search("search_nearest", [1.0, 0.0], 3,
+                             condition("meta.day", "==", "2026-11-30"))
+        assert [one.id for one in found] == ["0", "1"]
+
+
+def test_all_embeddings_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = filled()
+    for name in "reconstruct", "__contains__":
+        monkeypatch.delattr(farann.Index, name)
+    found = store.filter_documents(condition("meta.i", "<", 150))
+    assert [one.embedding for one in found] == ROWS[:150].tolist()
+    assert numbers(FarannRetriever(store).run(ROWS[3].tolist()))[0] == 3
+
+
+def test_metadata_methods() -> None:
+    store = FarannDocumentStore()
+    store.write_documents([Document(id=str(i), meta={"x": x, "sub": {"y": [i % 2]}})
+                           for i, x in enumerate([1, 2.5, None, float("nan"), -3])])
+    assert store.get_metadata_field_min_max("x") == {"min": -3, "max": 2.5}
+    assert store.get_metadata_fields_info() == {"x": {"type": "float"}, "sub": {"type": "keyword"}}
+    assert store.get_metadata_field_unique_values("meta.sub.y") == ([[0], [1]], 2)
+    assert store.count_unique_metadata_by_filter({}, ["meta.x", "sub", "none"]) == {
+        "x": 4, "sub": 2, "none": 0}
+    store.write_documents([Document(id="text", meta={"x": "1"})])
+    with pytest.raises(ValueError, match="metadata_field: expected one whose values .* got 'x'"):
+        store.get_metadata_field_min_max("x")
+
+
+def test_coroutines_leave_the_loop_free() -> None:
+    store, query = filled(), ROWS[3].tolist()
+    pipeline = Pipeline()
+    pipeline.add_component("retriever", FarannRetriever(store, top_k=3))
+
+    async def both() -> None:
+        found = await asyncio.gather(*(store.search_async("search_nearest", query, 3)
+                                       for _ in range(8)))
+        expected = FarannRetriever(store).run(query, top_k=3)
+        assert all({"documents": one} == expected for one in found)
+        again = await pipeline.run_async({"retriever": {"query_embedding": query}})
+        assert again["retriever"] == expected
+        with pytest.raises(ValueError, match="dim"):
+            await store.search_async("search_nearest", [1.0], 3)
+
+    asyncio.run(both())
+
+
+def test_one_of_two_writers_is_refused() -> None:
+    store = FarannDocumentStore()
+    barrier = threading.Barrier(8)
+
+    def write(i: int) -> int:
+        barrier.wait()
+        try:
+            return store.write_documents([
+                Document(id=str(j), content=str(i), embedding=[1.0, i]) for j in range(200)])
+        except DuplicateDocumentError:
+            return 0
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(write, range(8))) == [0] * 7 + [200]

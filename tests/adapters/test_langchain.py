@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,12 @@ from langchain_core.embeddings import Embeddings
 from farann.adapters.langchain import FarannVectorStore
 
 SUITE = Path(__file__).with_name("langchain_suite.py")
+
+
+class Kind(StrEnum):
+    CAR = "car"
+
+
 KINDS = ["pet", "car", 1, None]
 
 
@@ -162,6 +169,22 @@ FILTERS: list[tuple[Any, Callable[[int], bool]]] = [
     ({"i": list(range(9))}, lambda i: i < 9),
     ({"kind": "pet", "i": [4, 5]}, lambda i: i == 4),
     ({}, lambda i: True),
+    ({"kind": np.str_("pet")}, lambda i: i % 4 == 0),
+    ({"kind": np.int64(1)}, lambda i: i % 4 == 2),
+    ({"kind": Kind.CAR}, lambda i: i % 4 == 1),
+    ({"kind": ("car", True)}, lambda i: i % 4 in (1, 2)),
+    ({"kind": {"car", "pet"}}, lambda i: i % 4 < 2),
+    ({"i": np.arange(9)}, lambda i: i < 9),
+    ({"kind": {"$eq": "pet"}}, lambda i: i % 4 == 0),
+    ({"kind": {"$ne": "pet"}}, lambda i: i % 4 != 0),
+    ({"kind": {"$in": ("car", None)}}, lambda i: i % 4 in (1, 3)),
+    ({"kind": {"$nin": ["car", None]}}, lambda i: i % 4 in (0, 2)),
+    ({"kind": {"$gt": "d"}}, lambda i: i % 4 == 0),
+    ({"kind": {"$not": {"$gt": "d"}}}, lambda i: i % 4 != 0),
+    ({"i": {"$gte": 5, "$lt": 9}}, lambda i: 5 <= i < 9),
+    ({"i": {"$gt": 5, "$lte": 9}, "kind": "car"}, lambda i: 5 < i <= 9 and i % 4 == 1),
+    ({"$or": [{"kind": "pet"}, {"i": 1}]}, lambda i: i % 4 == 0 or i == 1),
+    ({"$and": [{"kind": "pet"}, {"$not": {"i": {"$gt": 50}}}]}, lambda i: i % 4 == 0 and i <= 50),
     (lambda one: one.metadata["i"] > 200, lambda i: i > 200),
 ]
 
@@ -261,9 +284,18 @@ def test_files_of_strangers(tmp_path: Path) -> None:
 def test_what_would_be_ignored_is_an_error() -> None:
     store = filled(20)
     assert repr(store) == "<FarannVectorStore: 20 documents>"
-    for given in ({"number": {"$gt": 3}}, {"$and": [{"kind": "pet"}]}):
-        with pytest.raises(ValueError, match=r"^filter: expected fields .* function of a document"):
-            store.similarity_search("0", filter=given)
+    for given, said in (
+            ({"i": {"$regex": "x"}}, r"got '\$regex'; .* function of a document"),
+            ({"$nor": [{"i": 1}]}, r"expected \$and, \$or, \$not or a field, got '\$nor'"),
+            ({"$and": []}, r"expected a list of filters for \$and, got \[\]"),
+            ({"$or": {"i": 1}}, r"expected a list of filters for \$or"),
+            ({"$and": ["i"]}, "expected a dict of fields, got 'i'"),
+            ({"i": {"$in": "abc"}}, r"expected a list of values for \$in, got 'abc'"),
+            ({"i": {"$not": {"$gtt": 1}}}, r"got '\$gtt'"),
+            ({"i": {}}, "got an empty dict"), ({"i": {"a": 1}}, "got 'a'")):
+        for grouped in store, filled(20, group_by="i"):
+            with pytest.raises(ValueError, match=f"^filter: .*{said}"):
+                grouped.similarity_search("0", filter=given)
     with pytest.raises(TypeError, match=r"^delete\(\) got an unexpected keyword 'filter'"):
         store.delete(filter={"kind": "pet"})
     assert len(store.documents.by_id) == 20

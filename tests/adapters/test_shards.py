@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -65,6 +68,118 @@ def test_selections_begin_with_the_mean_of_all_shards(
     cluster.remove(some)
     one.remove(some)
     assert_same(cluster.select_diverse(5), one.select_diverse(5))
+
+
+@pytest.mark.parametrize("keys_at_once", [None, 1])
+@pytest.mark.parametrize("named", [False, True])
+def test_an_id_is_in_one_shard(named: bool, keys_at_once: int | None, tmp_path: Path,
+                               rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When shards are built, when they are loaded, and when rows are added."""
+    if keys_at_once is not None:
+        monkeypatch.setattr(inside.adapters.distinct, "_COMPARED_AT_ONCE", keys_at_once)
+    rows = rng.standard_normal((N, DIM), dtype=np.float32)
+    numbers = rng.choice(2**62, N, replace=False)
+
+    def ids(numbers: Any) -> Any:
+        return np.array([f"n{one}" for one in numbers], object) if named else numbers
+
+    manifest = built(str(tmp_path / "right"), rows, "l2", ids=ids(numbers))
+    cluster = PlainCluster(str(tmp_path / "right"))
+    assert len(manifest.shards) == 3 and manifest.is_distinct()
+    with pytest.raises(ValueError, match="not in use"):
+        cluster.add(rows[:2], ids([7, numbers[N - 1]]))
+    cluster.add(rows[:1], ids([7]))
+    with pytest.raises(ValueError, match="not in use"):
+        PlainCluster(str(tmp_path / "right")).add(rows[:1], ids([7]))
+    twice = numbers.copy()
+    twice[N - 9] = twice[3]
+    said = f"{twice[3]}.*shard 0 .*shard 2"
+    for _ in range(2):  # and again, where shards are there
+        with pytest.raises(ValueError, match=f"dataset: expected each id once, got .*{said}"):
+            built(str(tmp_path / "wrong"), rows, "l2", ids=ids(twice))
+    assert not (tmp_path / "wrong" / "manifest.json").exists()
+    # Manifests of others, which nobody compared.
+    for records, fits in ((manifest.shards, True), ((*manifest.shards, manifest.shards[1]), False)):
+        made = Manifest("l2", DIM, "int8", sum(record.rows for record in records), records)
+        (tmp_path / "right" / "manifest.json").write_bytes(made.to_json())
+        other = PlainCluster(str(tmp_path / "right"))
+        if fits:
+            other.check_distinct()
+        else:
+            with pytest.raises(ShardError, match="shard 1 .* and shard 3 .* have ids in common"):
+                other.check_distinct()
+
+
+def test_ids_of_all_shards_are_of_one_kind(rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((20, DIM), dtype=np.float32)
+    first, last = built("memory://one-kind", rows, "l2", 10).shards
+    named = replace(last, first_id="a", last_id="b")
+    plan = inside.adapters.to_plan(20, 10, "l2", "int8", None, (None, None, None), None)
+    with pytest.raises(ValueError, match="id_column: expected integers or strings, got both"):
+        inside.adapters.finish("memory://one-kind", plan, [first, named], None)
+    with pytest.raises(farann.FormatError, match="ids of one kind"):
+        Manifest.from_json(Manifest("l2", DIM, "int8", 20, (first, named)).to_json(), "there")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs modes and owners of files")
+def test_temporary_folders_are_private(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                       rng: np.random.Generator) -> None:
+    """Whoever makes a folder of that name first, or a link, gets nothing and gives nothing."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    removed: list[str] = []
+    monkeypatch.setattr(atexit, "register", lambda remove, path, **options: removed.append(path))
+    rows, user = rng.standard_normal((30, DIM), dtype=np.float32), os.getuid()
+    names = [f"farann-{what}-{user}" for what in ("build", "shards")]
+    built("memory://private", rows, "l2", 15)
+    PlainCluster("memory://private")
+    assert sorted(os.listdir(tmp_path)) == names
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in names} == {0o700}
+    assert len(os.listdir(tmp_path / names[1])) == 2 and not removed
+    others = tmp_path / "others"
+    for taken in ("by all", "by a link", "by a file"):
+        for name in names:
+            shutil.rmtree(tmp_path / name, ignore_errors=True)
+            (tmp_path / name).unlink(missing_ok=True)
+            others.mkdir(exist_ok=True)
+            if taken == "by all":
+                (tmp_path / name).mkdir()
+                (tmp_path / name).chmod(0o777)
+            elif taken == "by a link":
+                (tmp_path / name).symlink_to(others)
+            else:
+                (tmp_path / name).write_text("")
+        uri = f"memory://taken-{taken}"
+        built(uri, rows, "l2", 15)
+        right = one_index(rows, "l2").search_furthest(rows, 3)
+        assert_same(PlainCluster(uri).search_furthest(rows, 3), right)
+        assert not os.listdir(others) and all(
+            not os.listdir(tmp_path / name) for name in names if (tmp_path / name).is_dir())
+        assert removed and {os.stat(path).st_mode & 0o777 for path in removed} == {0o700}
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_filters_with_nothing_in_them(named: bool, rng: np.random.Generator) -> None:
+    rows, uri = hostile(rng, 60, "dot"), f"memory://nothing-{named}"
+    ids = np.array([f"n{i}" for i in range(60)], object) if named else np.arange(60)
+    built(uri, rows, "dot", 25, ids, groups=np.arange(60) % 3)
+    cluster, one = PlainCluster(uri), farann.Index(DIM, "dot")
+    one.add(rows, ids, groups=np.arange(60) % 3)
+    nothings: tuple[Any, ...] = ([], (), set(), [[]], np.empty((0, 4)), np.array([]))
+    for nothing in nothings:
+        only: dict[str, Any]
+        asked: dict[str, Any]
+        for only in ({"exclude": nothing}, {"outside_groups": nothing}, {"allowed": nothing},
+                     {"groups": nothing}, {"exclude": nothing, "ids": ids[:3]}):
+            if "ids" not in only:
+                assert_same(cluster.select_diverse(5, **only), one.select_diverse(5, **only))
+            asked = only if "ids" in only else {**only, "queries": rows[:4]}
+            for kind in ("search_furthest", "search_nearest", "search_mmr"):
+                assert_same(getattr(cluster, kind)(k=5, **asked), getattr(one, kind)(k=5, **asked))
+    excluded: tuple[list[Any], ...] = [[], None, ids[:1]], [None, set(), ids[:9].tolist()]
+    for exclude in excluded:
+        for asked in ({"ids": ids[:3]}, {"queries": rows[:3]}):
+            assert_same(cluster.search_furthest(k=5, exclude=exclude, **asked),
+                        one.search_furthest(k=5, exclude=exclude, **asked))
 
 
 @pytest.mark.parametrize("metric", reference.METRICS)

@@ -115,6 +115,21 @@ def test_other_candidates_reach_compiled_functions(layer_class: Any) -> None:
 
 
 @pytest.mark.parametrize("layer_class", LAYERS)
+def test_exclusions_of_nothing(layer_class: Any) -> None:
+    layer = filled(layer_class(k=4), ids=NAMES)
+    best = NAMES[order()]
+    nothings: tuple[Any, ...] = (
+        [], [[]] * 8, [None] * 8, np.empty((8, 0)), np.array([]), tf.zeros((8, 0)),
+        tf.ragged.constant([[]] * 8, tf.string))
+    for nothing in nothings:
+        assert (text(layer.query_with_exclusions(QUERIES, nothing)[1]) == best[:, :4]).all()
+    first = [best[0, :1].tolist(), [], None, *[best[i, :2] for i in range(3, 8)]]
+    left = text(layer.query_with_exclusions(QUERIES, first)[1])
+    for i, begin in enumerate([1, 0, 0, 2, 2, 2, 2, 2]):
+        assert (left[i] == best[i, begin : begin + 4]).all()
+
+
+@pytest.mark.parametrize("layer_class", LAYERS)
 def test_exclusions_hold_whatever_the_scores(layer_class: Any) -> None:
     layer = filled(layer_class(k=5), ROWS * np.float32(1e9), NAMES)
     excluded = NAMES[order()[:, [0, 1, 3]]]

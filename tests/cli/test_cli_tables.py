@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -66,10 +68,218 @@ def test_a_column_of_names_is_the_ids(make: Callable[[], str], more: list[str],
     assert set(json.loads(capsys.readouterr().out)["ids"]) == {"plum", "fig"}
 
 
-def test_ids_that_are_numbers_are_no_coordinate() -> None:
-    Path("a.csv").write_text("id,x,y\n7,1,2\n9,3,4\n")
-    assert built("a.csv", "--ids", "id").ids.tolist() == [7, 9]
-    assert built("a.csv").dim == 3  # nothing says that they are ids
+def table_of(kind: str, columns: dict[str, Any]) -> str:
+    """A file with some columns; of JSON lines the coordinates, which are floats, are a list."""
+    path = f"t.{kind}"
+    if kind == "parquet":
+        pa = pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow.parquet").write_table(pa.table(columns), path)
+    elif kind == "jsonl":
+        lines(*({**{name: each for name, each in zip(columns, row, strict=True)
+                    if not isinstance(each, float)},
+                 "vector": [each for each in row if isinstance(each, float)]}
+                for row in zip(*columns.values(), strict=True)))
+        Path("a.jsonl").rename(path)
+    else:
+        text = io.StringIO()
+        writer = csv.writer(text, delimiter="," if kind == "csv" else "\t", lineterminator="\n")
+        writer.writerows([columns, *zip(*columns.values(), strict=True)])
+        Path(path).write_text(text.getvalue())
+    return path
+
+
+TABLES = ["csv", "tsv", "jsonl", "parquet"]
+XY = {"x": ROWS[:, 0].tolist(), "y": ROWS[:, 1].tolist()}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("name", ["", "id", "IDs", "Index", "Unnamed: 0"])
+@pytest.mark.parametrize("ids", [NAMES, [7, 3, 9, 1]], ids=["strings", "integers"])
+def test_a_first_column_of_ids(ids: list[Any], name: str, kind: str,
+                               capsys: pytest.CaptureFixture[str]) -> None:
+    """In each table, for each command that reads one; stderr says so."""
+    path = table_of(kind, {name: ids, **XY})
+    said = f"ids from {name!r}" if name else "ids from the column without a name"
+    assert main(["build", path, "-o", "x.farann"]) == 0
+    assert f"{path}: {said}; " in capsys.readouterr().err
+    index = farann.Index.load("x.farann")
+    assert index.ids.tolist() == ids and index.dim == 2
+    assert_array_equal(index.reconstruct(ids), ROWS)
+    for command in (["search", "x.farann", path, "-k", "1", "--nearest", "--json"],
+                    ["select", path, "-k", "4", "--json"], ["diameter", path, "--json"],
+                    ["pairs", path, "99", "--json"], ["tune", "x.farann", "--queries", path]):
+        assert main(command) == 0
+        out, err = capsys.readouterr()
+        assert f"{path}: " in err and ("coordinates 'x', 'y'" in err or kind == "jsonl")
+        if command[0] == "search":
+            assert [json.loads(line)["ids"] for line in out.splitlines()] == [[id] for id in ids]
+        elif command[0] == "select":
+            assert sorted(json.loads(out)["ids"]) == sorted(ids)
+        elif command[0] == "diameter":
+            assert set(json.loads(out)["ids"]) == {ids[2], ids[3]}
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_no_ids(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first column is a coordinate, in queries, too; words never are."""
+    path = table_of(kind, {"id": [7, 3, 9, 1], "name": NAMES, **XY})
+    index = built(path, "--ids", "none")
+    assert index.ids.tolist() == [0, 1, 2, 3] and index.dim == 3
+    assert_array_equal(index.reconstruct([0])[0], [7, *ROWS[0]])
+    search = ["search", "x.farann", path, "-k", "1", "--nearest", "--json"]
+    assert main([*search, "--ids", "none"]) == 0
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["ids"] for line in out.splitlines()] == [[0], [1], [2], [3]]
+    assert f"{path}: coordinates 'id', 'x', 'y'; left out 'name'" in err
+    assert main(search) == 2  # an error that names the columns
+    assert (f"{path}: expected queries of dimension 3, as x.farann has, got 2: coordinates 'x', "
+            "'y'; left out 'id', 'name'; --ids none leaves out words alone"
+            ) in capsys.readouterr().err
+    for command in (["select", path, "-k", "4"], ["diameter", path], ["pairs", path, "99"]):
+        assert main([*command, "--ids", "none", "--json"]) == 0
+        out, err = capsys.readouterr()
+        assert set(np.ravel(json.loads(out)["ids"])) <= {0, 1, 2, 3}
+        assert "ids are row numbers; coordinates 'id', 'x', 'y'; left out 'name'" in err
+        assert main([*command, "--ids", "name", "--json"]) == 0
+        out, err = capsys.readouterr()
+        assert set(np.ravel(json.loads(out)["ids"])) <= set(NAMES)
+        assert "ids from 'name'; coordinates 'x', 'y'; left out 'id'" in err
+    assert main(["tune", "x.farann", "--queries", path, "--ids", "none"]) == 0
+    built(path)
+    assert main(["select", "x.farann", "-k", "2", "--ids", "name"]) == 2
+    assert "--ids: an index has its own ids; leave it out" in capsys.readouterr().err
+
+
+def test_ids_that_are_numbers_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
+    """A later column is a coordinate, whatever it is called, and stderr says so."""
+    path = table_of("csv", {"x": [0, 1], "id": [7, 9], "y": [3, 4]})
+    assert main(["build", path, "-o", "x.farann"]) == 0
+    assert "ids are row numbers; coordinates 'x', 'id', 'y'" in capsys.readouterr().err
+    assert built(path, "--ids", "id").ids.tolist() == [7, 9]
+    assert built(path, "--ids", "id").dim == 2
+
+
+def test_frames_of_pandas(capsys: pytest.CaptureFixture[str]) -> None:
+    pandas = pytest.importorskip("pandas")
+    rows = np.random.default_rng(0).standard_normal((9, 4))
+    for frame in (pandas.DataFrame(rows), pandas.DataFrame(rows, columns=list("abcd"))):
+        frame.to_csv("a.csv")
+        assert_array_equal(built("a.csv").reconstruct(range(9)), rows.astype(np.float32))
+        frame.index = 10 + np.arange(9)
+        frame.to_csv("a.csv")
+        assert built("a.csv").ids.tolist() == list(range(10, 19))
+        frame.columns = frame.columns.astype(str)
+        pytest.importorskip("pyarrow")
+        frame.to_parquet("a.parquet")  # puts its index last
+        index = built("a.parquet")
+        assert index.ids.tolist() == list(range(10, 19)) and index.dim == 4
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_words_beside_lists_are_ids(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    def made(**columns: Any) -> str:
+        if kind == "parquet":
+            parquet.write_table(pa.table(columns), "a.parquet")
+        else:
+            lines(*(dict(zip(columns, row, strict=True))
+                    for row in zip(*columns.values(), strict=True)))
+        return f"a.{kind}"
+
+    vectors = ROWS.tolist()
+    assert built(made(vector=vectors, name=NAMES)).ids.tolist() == NAMES
+    assert built(made(vector=vectors, tags=[["a"]] * 4, stars=[1, 2, 3, 4])).ids.tolist() == [
+        0, 1, 2, 3]
+    two = made(vector=vectors, name=NAMES, color=["red"] * 4)
+    assert "columns 'name', 'color' have words" in refused(capsys, two)
+    assert built(two, "--ids", "name").ids.tolist() == NAMES
+    assert built(two, "--ids", "none").ids.tolist() == [0, 1, 2, 3]
+
+
+def test_files_with_nothing_in_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is left out; of no groups and of nothing allowed nothing is found."""
+    np.save("rows.npy", ROWS)
+    Path("none.txt").write_text("")
+    np.save("none.npy", [])
+    for more in ([], ["--ids", as_csv() + ":name"]):
+        built("rows.npy", *more, "--groups", as_csv() + ":name")
+        search = ["search", "x.farann", "rows.npy", "-k", "2", "-q", "-o", "-"]
+        assert main(search) == 0
+        everything = capsys.readouterr().out
+        for option, wanted in (("--exclude", everything), ("--outside-groups", everything),
+                               ("--allowed", "query,rank,id,score\n")):
+            for file in ["none.txt", "none.npy"][: 1 if more else 2]:
+                assert main([*search, option, file]) == 0
+                assert capsys.readouterr().out == wanted
+
+
+def test_long_ids_in_little_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    """In arrays of numpy each takes as much as the longest."""
+    index = farann.Index()
+    index.add(np.ones((2, 1)), ["x" * 60_000, "y"])
+    index.save("x.farann")
+    np.save("rows.npy", np.ones((600, 1)))
+    assert main(["search", "x.farann", "rows.npy", "-k", "2", "-o", "o.npz"]) == 2
+    assert "288000000 bytes for ids of this length; write .jsonl" in capsys.readouterr().err
+    assert main(["search", "x.farann", "rows.npy", "-k", "2", "-o", "o.jsonl"]) == 0
+    Path("log.csv").write_text("user,item,label\n" + "u,i,1\n" * 2000 + "u" * 60_000 + ",i,0\n")
+    assert main(["posneg", "evaluate", "log.csv"]) == 2
+    assert "log.csv: row 2000: expected users and items of at most 256 characters, got 60000" in (
+        capsys.readouterr().err)
+
+
+def test_columns_of_files_that_follow_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, head in (("a", "id,x,y"), ("b", "id,y,x"), ("c", "id,x,y")):
+        Path(f"{name}.csv").write_text(f"{head}\n{ord(name)},1,2\n")
+    assert "b.csv: expected the columns of a.csv, 'id', 'x', 'y', got 'id', 'y', 'x'" in refused(
+        capsys, "a.csv", "b.csv")
+    assert built("a.csv", "c.csv").ids.tolist() == [97, 99]
+
+
+def test_names_of_columns_that_are_odd(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.csv").write_text("na:me\x1b[2J,x.y\napple,1\npear,2\n")
+    assert main(["build", "a.csv", "-o", "x.farann"]) == 0
+    assert farann.Index.load("x.farann").ids.tolist() == ["apple", "pear"]
+    assert "\x1b" not in capsys.readouterr().err
+    Path("b.csv").write_text("a:b,id.no,x\n5,apple,1\n6,pear,2\n")
+    assert built("b.csv", "--ids", "a:b").ids.tolist() == [5, 6]
+    assert built("b.csv", "--ids", "id.no").ids.tolist() == ["apple", "pear"]
+
+
+def test_ids_of_a_first_column_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.csv").write_text("id,x\n1.5,2\n2.5,3\n")
+    assert "fractions; --ids none takes no column for ids" in refused(capsys, "a.csv")
+    assert built("a.csv", "--ids", "none").dim == 2
+    Path("a.csv").write_text("id\n1\n2\n")
+    assert "a.csv: expected coordinates beside 'id', got none; --ids none" in refused(
+        capsys, "a.csv")
+    assert built("a.csv", "--ids", "none").dim == 1
+
+
+@pytest.mark.parametrize(("word", "times", "took"), [
+    ("w" * 60_000, 100_000, 65_536 * 60_000), ("w", 9_000_000, 72_000_000)])
+def test_parquet_of_words_in_little_memory(word: str, times: int, took: int,
+                                           capsys: pytest.CaptureFixture[str]) -> None:
+    """Long or short, a word is in the file but once."""
+    pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    built(as_csv())
+    parquet.write_table(pa.table({"ids": pa.DictionaryArray.from_arrays(
+        np.zeros(times, np.int32), [word])}), "big.parquet", compression="zstd")
+    assert os.path.getsize("big.parquet") < 100_000
+    before = pa.default_memory_pool().max_memory()
+    for command in (["select", "x.farann", "-k", "1", "--allowed"], ["search", "x.farann", "--ids"],
+                    ["build", "a.csv", "-o", "no.farann", "--ids"],
+                    ["build", "a.csv", "-o", "no.farann", "--groups"]):
+        name = ":ids" if "--groups" in command else ""
+        assert main([*command, f"big.parquet{name}"]) == 2
+        said = capsys.readouterr().err
+        assert "big.parquet: expected at most 67108864 bytes of " in said
+        assert f"once unpacked, got {took}; the limit is" in said
+    assert pa.default_memory_pool().max_memory() < max(before, 100 << 20)
+    assert main(["select", "x.farann", "-k", "1", "--allowed", "a.csv:name", "--max-bytes", "9"]
+                ) == 2
+    assert "a.csv: expected at most 9 bytes of text once unpacked, got 13" in (
+        capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(("text", "words"), [

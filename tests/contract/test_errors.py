@@ -253,7 +253,7 @@ BAD_EXCLUDES: dict[str, Any] = {
     "strings": [["1"], ["2"], ["3"]],
     "booleans": np.ones((3, 2), bool),
     "a number": 1,
-    "none inside": [[1], None, [2]],
+    "none inside": [[1], [None, 3], [2]],
     "nested": [[[1]], [[2]], [[3]]],
 }
 

@@ -120,6 +120,38 @@ def test_rows_by_their_ids(metric: str, rng: np.random.Generator) -> None:
             assert found.ids[i].tolist() == [f"d{j}" for j in right.ids]
 
 
+@pytest.mark.parametrize("codes", ["int8", "int4", "float32"])
+@pytest.mark.parametrize("dim", [1, 4, 16])
+def test_rows_within_rounding_of_their_center(dim: int, codes: str) -> None:
+    """Rows of one direction, whose keys differ by roundings alone: by ids, at all levels, and
+    merged from shards."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        line = rng.standard_normal(dim) if seed else rng.integers(1, 30, dim)
+        lengths = rng.uniform(0.5, 30, 1000) if seed else rng.integers(1, 9999, 1000)
+        rows, dislikes = float32(np.outer(lengths, line)), float32(rng.standard_normal((2, dim)))
+        index = index_of(rows, "cosine", codes=codes).build()
+        ids = np.arange(1000)
+        shards = [index_of(rows[i::2], "cosine", ids[i::2], codes=codes).build() for i in (0, 1)]
+        for like, dislike, weight in ((line, line, 0.3), (line, dislikes, 0.7),
+                                      (dislikes[0], line, 1.0)):
+            asked = float32(like)[None], float32(dislike).reshape(-1, dim)
+            right = contrast(*asked, rows, 9, "cosine", weight=weight)
+            keys = []
+            for level in inside.levels():
+                for one in (index, *shards):
+                    inside.store.use_level(one, level)
+                found = index.search_contrast(*asked, 9, weight=weight, return_keys=True)
+                assert_same(found, right)
+                keys.append(found.keys)
+                merged = farann.merge([
+                    shard.search_contrast(*asked, 9, weight=weight, return_keys=True)
+                    for shard in shards])
+                assert_array_equal(merged.ids, right.ids)
+                assert_array_equal(keys[-1], keys[0])
+                assert_array_equal(merged.scores, right.scores)
+
+
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["grid", "gaussian", "duplicates", "ulps apart"]),
        st.sampled_from(METRICS), st.integers(1, 60), st.integers(1, 9))
 def test_laws(seed: int, kind: str, metric: str, n: int, dim: int) -> None:

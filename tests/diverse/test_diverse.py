@@ -136,7 +136,8 @@ def test_limits_of_searches_for_sets() -> None:
     assert_array_equal(index.search_furthest_from(sets, 5, recall=0.9).ids, exact.ids)
     few = index.search_furthest_from(sets, 5, budget=160, return_stats=True)
     stats = few.stats
-    assert (few.ids >= 0).all() and 0 < stats.rows_scanned <= 160 * 12
+    # By three members of each of four sets, and where a tile has no room for others by one before.
+    assert (few.ids >= 0).all() and 0 < stats.rows_scanned <= 160 * (12 + 4)
     # A budget never leaves fewer than k.
     assert (index.search_furthest_from(sets, 200, budget=16).ids >= 0).all()
 

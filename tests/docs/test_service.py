@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,27 @@ def test_answers(service: Any, tmp_path: Path) -> None:
 def test_bad_requests(service: Any, asked: dict[str, Any], words: str) -> None:
     status, answer = ask(service, **asked)
     assert status == "400 Bad Request" and words in answer["error"]
+
+
+LONG = "x" * 40_000
+
+
+@pytest.mark.parametrize("asked", [
+    {"queries": [[LONG] + ["1"] * 7] * 2}, {"queries": [[1.0] * 8] * 500 + [[LONG] + [1.0] * 7]},
+    {"queries": [[[LONG] + [""] * 999]]}, {"queries": [LONG] + [1] * 999},
+    {"queries": [[1.0] * 8], "exclude": [LONG] + [1] * 999},
+    {"queries": [[1.0] * 8], "exclude": [[1] * 999 + [LONG]]},
+    {"queries": [[1.0] * 8], "allowed": [1] * 999 + [LONG]}], ids=lambda asked: str(asked)[:40])
+def test_strings_in_little_memory(service: Any, asked: dict[str, Any]) -> None:
+    """numpy would make room for the longest one in the place of each."""
+    tracemalloc.start()
+    try:
+        status, answer = ask(service, **asked)
+        assert tracemalloc.get_traced_memory()[1] < 4 << 20
+    finally:
+        tracemalloc.stop()
+    assert status == "400 Bad Request" and "expected" in answer["error"]
+    assert len(answer["error"]) < 500
 
 
 @pytest.mark.parametrize(("body", "length"), [
@@ -134,6 +156,11 @@ class Connection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
+def is_listening(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX) as asked:
+        return asked.connect_ex(path) == 0
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="gunicorn needs Unix")
 def test_gunicorn_with_preload(tmp_path: Path) -> None:
     """Two workers answer from one mapped file."""
@@ -149,7 +176,7 @@ def test_gunicorn_with_preload(tmp_path: Path) -> None:
             stderr=subprocess.PIPE)
         try:
             right = index.search_furthest(ROWS[:2], k=3).ids.tolist()
-            while not Path(path).exists():
+            while not is_listening(path):
                 assert server.poll() is None, server.communicate()
                 time.sleep(0.05)
             for _ in range(8):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from farann.adapters.documents import Documents
+from farann.adapters.metadata import Condition
 from farann.adapters.posneg import FusionRanker
 from farann.adapters.posneg.factorization import (
     graph_convolution,
@@ -14,6 +15,7 @@ from farann.adapters.posneg.factorization import (
 )
 from farann.adapters.posneg.regression import Learned as _Learned
 from farann.adapters.posneg.regression import regression, unseen_pairs
+from farann.adapters.ray import distinct
 from farann.adapters.ray.building import (
     blocks_of_files,
     build_shard,
@@ -36,3 +38,8 @@ def index_options(layer: Any) -> dict[str, Any]:
     """Options with which a layer makes its index."""
     options: dict[str, Any] = layer._how.of_index
     return options
+
+
+def values_noted(documents: Documents[Any]) -> int:
+    """How many values of groups are kept."""
+    return 0 if documents._values is None else len(documents._values[1])

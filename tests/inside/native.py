@@ -13,6 +13,7 @@ import numpy.typing as npt
 import farann
 import farann._core as core
 from farann.contract.stop_rule import StopRule
+from farann.diverse.member_sets import _low_bits as low_bits
 from farann.native.kernels import MECHANISMS, leave_out
 
 _only: tuple[str, ...] | None = None
@@ -44,10 +45,10 @@ def work_of(task: Any) -> farann.SearchStats:
 
 def snapshot_of_rows(rows: npt.NDArray[Any], metric: str, level: str, *,
                      codes: core.Codes | None = None, center: npt.NDArray[np.float64] | None = None,
-                     **others: Any) -> core.Snapshot:
+                     ids: npt.NDArray[np.int64] | None = None, **others: Any) -> core.Snapshot:
     """Rows as searches see them."""
     middle = np.zeros(rows.shape[1]) if center is None else center
-    return core.Snapshot(rows, rows[:0], None, None, middle, core.METRICS.index(metric), level,
+    return core.Snapshot(rows, rows[:0], ids, None, middle, core.METRICS.index(metric), level,
                          codes=codes, **others)
 
 

@@ -110,8 +110,8 @@ def test_few_queries_keep_codes(n_queries: int, threads: int, rng: np.random.Gen
 def test_costs_need_not_be_exact(factor: float, monkeypatch: pytest.MonkeyPatch,
                                  rng: np.random.Generator) -> None:
     """More of the first rows pass than of all: what these lose is little beside what codes save."""
-    def scaled(*given: object) -> tuple[float, ...]:
-        return tuple(factor * cost for cost in inside.runtime.row_costs(*given))
+    def scaled(n_queries: int, dim: int, isa: str) -> tuple[float, ...]:
+        return tuple(factor * cost for cost in inside.runtime.row_costs(n_queries, dim, isa))
 
     monkeypatch.setattr(inside.settings, "row_costs", scaled)
     scale = rng.lognormal(0, 0.4, (40_200, 1)) / np.sqrt(1 + np.arange(50))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import abstractmethod
 from collections.abc import Mapping, MutableMapping
 from typing import Any
@@ -11,13 +12,13 @@ import numpy as np
 from keras_rs.layers import Retrieval
 
 from farann._types import Float32Array
-from farann.adapters import id_arrays
+from farann.adapters import id_arrays, versions
 from farann.adapters.id_arrays import IdArray
 from farann.adapters.index_options import IndexOptions
 from farann.contract import checks
-from farann.index import Index
 
 Tensor = Any
+_NO_CANDIDATES = "there are no candidates yet: call update_candidates first"
 
 
 class _FurthestRetrieval(Retrieval):
@@ -26,8 +27,8 @@ class _FurthestRetrieval(Retrieval):
     def __init__(self, k: int, return_scores: bool, **options: Any) -> None:
         super().__init__(k=checks.to_int("k", k, 1), return_scores=return_scores, **options)
         # A table outside of the backend: Keras has no variables of strings, JAX no 64-bit numbers.
-        self._ids: IdArray | None = None
-        self._n = 0
+        # What a subclass searches and these, replaced in one assignment.
+        self._state: tuple[Any, IdArray | None] | None = None
         self.built = True  # else Keras would, at the first call, forbid variables from then on
 
     def _start(self, candidate_embeddings: Any, candidate_ids: Any) -> None:
@@ -39,7 +40,7 @@ class _FurthestRetrieval(Retrieval):
     @property
     def candidate_ids(self) -> IdArray | None:
         """The candidates' ids as they were given; None if they are their numbers."""
-        return self._ids
+        return None if self._state is None else self._state[1]
 
     def update_candidates(self, candidate_embeddings: Any, candidate_ids: Any = None) -> None:
         """Replace the candidates.
@@ -68,12 +69,11 @@ class _FurthestRetrieval(Retrieval):
                              f"got {len(rows)}")
         ids = None
         if candidate_ids is not None:
-            ids = np.array(_to_numpy(candidate_ids))
+            ids = id_arrays.checked("candidate_ids", np.array(_to_numpy(candidate_ids)))
             if ids.shape != (len(rows),):
                 raise ValueError(f"candidate_ids: expected shape ({len(rows)},), one a candidate, "
                                  f"got {ids.shape}")
         self._store(rows, ids)
-        self._ids, self._n = ids, len(rows)
 
     def call(self, inputs: Tensor) -> Any:
         """The k furthest candidates of each query.
@@ -95,19 +95,16 @@ class _FurthestRetrieval(Retrieval):
         ValueError
             If there are no candidates yet, or in compiled functions that can't have such ids.
         """
-        if not self._n:
-            raise ValueError("there are no candidates yet: call update_candidates first")
-        scores, rows = self._retrieve(inputs)
-        ids = self._ids_of(rows)
+        scores, rows, known = self._retrieve(inputs)
+        ids = self._ids_of(rows, known)
         return (scores, ids) if self.return_scores else ids
 
     def compute_output_spec(self, inputs: Any) -> Any:
         """Shapes and types of the result of a call, without calling."""
         shape = (*inputs.shape[:-1], self.k)
-        dtype = "int32"
-        if self._ids is not None:
-            dtype = _tensor_dtype(self._ids) or (
-                "string" if self._ids.dtype.kind in "OSU" else "int64")
+        dtype, known = "int32", self.candidate_ids
+        if known is not None:
+            dtype = _tensor_dtype(known) or ("string" if known.dtype.kind in "OSU" else "int64")
         ids = keras.KerasTensor(shape, dtype)
         return (keras.KerasTensor(shape, "float32"), ids) if self.return_scores else ids
 
@@ -117,11 +114,11 @@ class _FurthestRetrieval(Retrieval):
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Write the candidates to a `.keras` or `.weights.h5` file."""
-        if not self._n:
+        if self._state is None:
             return
-        store["candidate_embeddings"] = self._stored()
-        if self._ids is not None:
-            id_arrays.write(store, "candidate_ids", self._ids)
+        store["candidate_embeddings"], ids = self._stored()
+        if ids is not None:
+            id_arrays.write(store, "candidate_ids", ids)
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Read the candidates from such a file."""
@@ -142,17 +139,18 @@ class _FurthestRetrieval(Retrieval):
         """Keep candidates, or refuse and change nothing."""
 
     @abstractmethod
-    def _stored(self) -> Float32Array:
-        """The candidates that are kept."""
+    def _stored(self) -> tuple[Float32Array, IdArray | None]:
+        """The candidates that are kept, and their ids."""
 
     @abstractmethod
-    def _retrieve(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores and row numbers, tensors (n_queries, k), of the furthest candidates."""
+    def _retrieve(self, queries: Tensor) -> tuple[Tensor, Tensor, Any]:
+        """Scores and row numbers, tensors (n_queries, k), of the furthest candidates, and the ids
+        of all, as an array or as a tensor."""
 
-    def _ids_of(self, rows: Tensor) -> Any:
-        if self._ids is None:
+    def _ids_of(self, rows: Tensor, known: Any) -> Any:
+        if known is None:
             return rows
-        found, dtype = self._ids[keras.ops.convert_to_numpy(rows)], _tensor_dtype(self._ids)
+        found, dtype = known[keras.ops.convert_to_numpy(rows)], _tensor_dtype(known)
         return found if dtype is None else keras.ops.convert_to_tensor(found, dtype=dtype)
 
 
@@ -193,6 +191,11 @@ class BruteForceFurthestRetrieval(_FurthestRetrieval):
         self.candidate_embeddings: Any = None
         self._id_variable: Any = None
         self._is_traced = False
+        self._version: Any = None
+        if keras.backend.backend() == "tensorflow":
+            import tensorflow as tf
+
+            self._version = tf.Variable(0, dtype="int64", trainable=False)
         self._start(candidate_embeddings, candidate_ids)
 
     def _store(self, rows: Float32Array, ids: IdArray | None) -> None:
@@ -207,8 +210,10 @@ class BruteForceFurthestRetrieval(_FurthestRetrieval):
                 "candidate_embeddings: compiled functions hold on to candidates of shape "
                 f"{tuple(held.shape)} and ids of their type, got {rows.shape}; make a new layer "
                 "for other ones")
-        self._set("candidate_embeddings", rows, "float32", same)
-        self._set("_id_variable", numbers, dtype, same)
+        with versions.assigning(self._version):
+            self._set("candidate_embeddings", rows, "float32", same)
+            self._set("_id_variable", numbers, dtype, same)
+            self._state = None, ids
 
     def _set(self, name: str, values: Any, dtype: str | None, same: bool) -> None:
         if same and values is not None:
@@ -218,28 +223,43 @@ class BruteForceFurthestRetrieval(_FurthestRetrieval):
         setattr(self, name, None if values is None else keras.Variable(
             values, dtype=dtype, trainable=False, name=name.strip("_")))
 
-    def _stored(self) -> Float32Array:
-        return np.asarray(keras.ops.convert_to_numpy(self.candidate_embeddings.value))
+    def _stored(self) -> tuple[Float32Array, IdArray | None]:
+        embeddings, ids = self._read()
+        return np.asarray(keras.ops.convert_to_numpy(embeddings)), ids
 
-    def _retrieve(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        products = self.compute_score(keras.ops.cast(queries, "float32"),
-                                      self.candidate_embeddings)
+    def _read(self) -> tuple[Tensor, IdArray | None]:
+        """Embeddings and ids after one update."""
+        embeddings, state = versions.read(self._version, [
+            lambda: _value_of(self.candidate_embeddings), lambda: self._state])
+        return embeddings, state[1]
+
+    def _read_symbolic(self) -> tuple[Tensor, Tensor | None]:
+        """Likewise in a function that is compiled."""
+        held, ids = [self.candidate_embeddings], self.candidate_ids
+        self._is_traced |= self._version is not None  # the others look at shapes
+        if ids is not None:
+            if self._id_variable is None:
+                raise ValueError(
+                    f"candidate_ids: the {keras.backend.backend()} backend has no tensors of "
+                    f"{ids.dtype}, so compiled functions can't return such ids. Call the layer "
+                    "itself, use compile(run_eagerly=True), or leave candidate_ids out and look "
+                    "the rows up afterwards")
+            held.append(self._id_variable)
+        values = versions.read(self._version, [functools.partial(_value_of, one) for one in held])
+        return values[0], values[1] if ids is not None else None
+
+    def _retrieve(self, queries: Tensor) -> tuple[Tensor, Tensor, Any]:
+        if self._state is None:
+            raise ValueError(_NO_CANDIDATES)
+        embeddings, ids = self._read_symbolic() if _is_symbolic(queries) else self._read()
+        products = self.compute_score(keras.ops.cast(queries, "float32"), embeddings)
         scores, rows = keras.ops.top_k(-products, k=self.k)
-        return scores, rows
+        return scores, rows, ids
 
-    def _ids_of(self, rows: Tensor) -> Any:
-        if not _is_symbolic(rows):
-            return super()._ids_of(rows)
-        self._is_traced |= keras.backend.backend() == "tensorflow"  # the others look at shapes
-        if self._ids is None:
-            return rows
-        if self._id_variable is None:
-            raise ValueError(
-                f"candidate_ids: the {keras.backend.backend()} backend has no tensors of "
-                f"{self._ids.dtype}, so compiled functions can't return such ids. Call the layer "
-                "itself, use compile(run_eagerly=True), or leave candidate_ids out and look the "
-                "rows up afterwards")
-        return keras.ops.take(self._id_variable, rows, axis=0)
+    def _ids_of(self, rows: Tensor, known: Any) -> Any:
+        if known is None or not _is_symbolic(rows):
+            return super()._ids_of(rows, known)
+        return keras.ops.take(known, rows, axis=0)
 
 
 class FurthestRetrieval(_FurthestRetrieval):
@@ -280,7 +300,6 @@ class FurthestRetrieval(_FurthestRetrieval):
                  **options: Any) -> None:
         super().__init__(k, return_scores, **options)
         self._how = IndexOptions("dot", recall, epsilon, cells, codes)
-        self._index: Index | None = None
         self._start(candidate_embeddings, candidate_ids)
 
     def get_config(self) -> dict[str, Any]:
@@ -288,21 +307,30 @@ class FurthestRetrieval(_FurthestRetrieval):
         return {**super().get_config(), **self._how.config}
 
     def _store(self, rows: Float32Array, ids: IdArray | None) -> None:
-        self._index = self._how.made(rows)
+        self._state = self._how.made(rows), ids
 
-    def _stored(self) -> Float32Array:
-        assert self._index is not None
-        return self._index.reconstruct(self._index.ids)
+    def _stored(self) -> tuple[Float32Array, IdArray | None]:
+        assert self._state is not None
+        index, ids = self._state
+        return index.reconstruct(index.ids), ids
 
-    def _retrieve(self, queries: Tensor) -> tuple[Tensor, Tensor]:
+    def _retrieve(self, queries: Tensor) -> tuple[Tensor, Tensor, Any]:
+        if self._state is None:
+            raise ValueError(_NO_CANDIDATES)
         if _is_symbolic(queries):
             raise ValueError(
                 "FurthestRetrieval runs eagerly: call it directly, use compile(run_eagerly=True), "
                 "or use BruteForceFurthestRetrieval in compiled functions")
-        assert self._index is not None
-        scores, rows = self._how.search(self._index, _to_numpy(queries), self.k)
+        index, ids = self._state
+        scores, rows = self._how.search(index, _to_numpy(queries), self.k)
         return (keras.ops.convert_to_tensor(scores),
-                keras.ops.convert_to_tensor(rows, dtype="int32"))
+                keras.ops.convert_to_tensor(rows, dtype="int32"), ids)
+
+
+def _value_of(variable: Any) -> Tensor:
+    """The value of a variable at this moment: TensorFlow's may be assigned after it was asked."""
+    value = variable.value
+    return value.read_value() if hasattr(value, "read_value") else value
 
 
 def _to_numpy(value: Any) -> Any:

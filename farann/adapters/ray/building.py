@@ -7,9 +7,9 @@ import hashlib
 import json
 import math
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from farann._types import Float32Array
 from farann._version import __version__
+from farann.adapters.ray.distinct import keys_of, packed_keys, repeated
 from farann.adapters.ray.gathering import to_label_array
 from farann.adapters.ray.storage import (
     MANIFEST,
@@ -29,6 +30,7 @@ from farann.adapters.ray.storage import (
 from farann.contract import checks
 from farann.contract.index_spec import traits_of
 from farann.index import Index
+from farann.io.files import private_folder
 from farann.vectors import open_vectors
 
 PLAN = "plan.json"
@@ -95,8 +97,8 @@ def build_shard(uri: str, shard: int, feed: Callable[[], Iterable[Any]], plan: P
     storage = Storage(uri)
     if known := record_of(storage, shard):
         return known
-    name = f"farann-build-{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{shard}"
-    scratch, file = Path(tempfile.gettempdir()) / name, _file_of(shard, "farann")
+    name = f"{hashlib.sha256(uri.encode()).hexdigest()[:16]}-{shard}"
+    scratch, file = private_folder("farann-build") / name, _file_of(shard, "farann")
     shutil.rmtree(scratch, ignore_errors=True)  # of a build that was killed
     scratch.mkdir()
     try:
@@ -114,6 +116,9 @@ def build_shard(uri: str, shard: int, feed: Callable[[], Iterable[Any]], plan: P
         index.close()
         if not storage.is_local:
             storage.put(path, file)
+        if plan.id_column is not None or smallest != plan.bounds[shard] or (
+                largest != plan.bounds[shard + 1] - 1):
+            storage.write(_file_of(shard, "keys"), packed_keys(ids))
         storage.write_json(_file_of(shard, "json"), asdict(record))
         return record
     finally:
@@ -122,16 +127,38 @@ def build_shard(uri: str, shard: int, feed: Callable[[], Iterable[Any]], plan: P
 
 def finish(uri: str, plan: Plan, records: list[ShardRecord],
            sample: Float32Array | None) -> Manifest:
-    """Write the files that all shards share, the manifest last."""
+    """Write the files that all shards share, the manifest last; ValueError if two shards have an id
+    in common."""
     storage = Storage(uri)
     # Queries that builds leave for tuning, as the others order the rows; or else rows of shards.
     sample = sample[::4] if sample is not None else np.concatenate([
         storage.read_rows(_file_of(shard, "sample.npy")) for shard in range(len(records))])
-    storage.write_rows(SAMPLE_FILE, sample)
     made = Manifest(plan.metric, sample.shape[1], plan.codes, plan.rows, tuple(records),
                     grouped=plan.group_column is not None)
+    if len({type(record.first_id) for record in records}) > 1:
+        raise ValueError("id_column: expected integers or strings, got both, in different shards")
+    if not made.is_distinct():
+        _check_distinct(storage, made)
+        made = replace(made, distinct=made.hash_of_shards())
+    storage.write_rows(SAMPLE_FILE, sample)
     storage.write(MANIFEST, made.to_json())
     return made
+
+
+def _check_distinct(storage: Storage, manifest: Manifest) -> None:
+    """Raise a ValueError if two shards have an id in common."""
+    found = repeated([partial(storage.read_part, _file_of(shard, "keys"))
+                      for shard in range(len(manifest.shards))])
+    if found is not None:
+        key, shards = found
+        record = manifest.shards[shards[0]]
+        path = storage.fetch(record.file, record.sha256, manifest.name_of(shards[0]))
+        with Index.load(path, mmap=True) as index:
+            ids = index.ids
+        id = ids[keys_of(ids) == key].tolist()[0]
+        raise ValueError(f"dataset: expected each id once, got {id!r} in "
+                         f"{' and '.join(map(manifest.name_of, shards))}; remove {storage.uri}, "
+                         "and build from rows whose ids differ")
 
 
 def blocks_of_files(files: list[str], counts: list[int], first: int, end: int) -> Iterator[Any]:

@@ -74,8 +74,8 @@ def build(dataset: Any, column: str | None = None, *, id_column: str | None = No
     Raises
     ------
     ValueError, TypeError
-        For arguments or rows that `farann.Index` would refuse, or those of another build in the
-        same folder.
+        For arguments or rows that `farann.Index` would refuse, also for one id in two shards, or
+        those of another build in the same folder.
     ShardError
         If no machine has the CPUs that `ray_remote_args` asks for.
     OSError
@@ -206,12 +206,13 @@ class Cluster(Selecting, AbstractContextManager["Cluster"]):
         Seconds in which a shard has to answer, also after its actor died and was started again.
     cache : str or path-like, optional
         A folder of each machine for copies of shard files; by default one in that for temporary
-        files. Files of a local path are mapped where they are.
+        files which this user alone can read. Files of a local path are mapped where they are.
 
     Raises
     ------
     ShardError
-        If a shard can't be loaded: its file was changed or damaged, or no machine has room for it.
+        If a shard can't be loaded: its file was changed or damaged, or no machine has room for it;
+        or if two shards have an id in common.
         At once if Ray has fewer CPUs than `ray_remote_args` asks for.
 
     Examples
@@ -242,6 +243,7 @@ class Cluster(Selecting, AbstractContextManager["Cluster"]):
         self._turn = 0
         try:
             self._tell_all("stats")  # which has them load their shards
+            self.check_distinct()
         except BaseException:
             self.close()
             raise

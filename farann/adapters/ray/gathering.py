@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from itertools import zip_longest
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import BoolArray, Float32Array, IdArray, UnknownKeyword
+from farann.adapters.ray.distinct import repeated
 from farann.adapters.ray.storage import Manifest, ShardError, SharedTuning, SharedTunings, Storage
 from farann.contract import checks
 from farann.contract.index_spec import traits_of
@@ -57,6 +59,19 @@ class Gathering(ABC):
     @abstractmethod
     def _send(self, method: str, args: tuple[Any, ...], shards: Sequence[int]) -> list[Any]:
         """Call a method of each shard: results or errors, `ShardError` if it can't be reached."""
+
+    def check_distinct(self) -> None:
+        """Raise a ShardError if two shards have an id in common, if the build didn't compare."""
+        if self.manifest.is_distinct():
+            return
+        shards = range(len(self.manifest.shards))
+        files, _ = self._ask("keys", shards=shards)
+        if found := repeated([partial(_part, file) for file in files]):
+            key, twice = found
+            names = " and ".join(self.manifest.name_of(shard) for shard in twice)
+            raise ShardError(f"{names} of {self._storage.uri} have ids in common, so the rows of "
+                             "these would come twice; build the index again from rows whose ids "
+                             "differ")
 
     def _ask(self, method: str, *args: Any, allow_partial: bool = False,
              shards: Sequence[int] | None = None) -> tuple[list[Any], tuple[str, ...]]:
@@ -384,14 +399,16 @@ class Gathering(ABC):
     def _to_filters(self, **filters: Any) -> dict[str, Any]:
         """The filters that were given; refused where they can't be split by shard."""
         given = {name: value for name, value in filters.items()
-                 if value is not None and value is not False}
+                 if value is not None and value is not False
+                 and not (name in ("exclude", "outside_groups") and checks.is_nothing(value))}
         if (allowed := given.get("allowed")) is not None:
             if isinstance(allowed, Filter):
                 raise ValueError("allowed: expected ids, got a Filter, which belongs to one index")
             if np.asarray(allowed).dtype == np.bool_:
                 raise ValueError("allowed: expected ids, got a mask, which is for the rows of one "
                                  "index; pass the ids that it marks")
-            given["allowed"] = self._to_ids("allowed", allowed)
+            nothing = checks.is_nothing(allowed, padding=False)
+            given["allowed"] = self._to_ids("allowed", [] if nothing else allowed)
         return given
 
     def _merged(self, kind: str, k: int, queries: Float32Array, recall: float) -> Hits:
@@ -431,17 +448,21 @@ def _search(self: Gathering, kind: str, ids: Any, allow_partial: bool, unknown: 
     return Partial(hits, missing) if allow_partial else hits
 
 
+def _part(content: bytes, start: int, end: int) -> bytes:
+    return content[start:end]
+
+
 def _excluding(exclude: Any, own: list[Any]) -> Any:
     """Rows to exclude beside given ones, listed once for all queries, or for each."""
-    flat = exclude is None or len(exclude) == 0 or checks.is_flat(exclude)
-    if exclude is None:
+    if checks.is_nothing(exclude):
         exclude = []
+    flat = len(exclude) == 0 or checks.is_flat(exclude)
     if flat and len(own) == 1:
         return [*own[0], *exclude]
     lists = [exclude] * len(own) if flat else exclude
     if len(own) == 1:
         own = own * len(lists)
-    return [[*ids, *others] for ids, others in zip(
+    return [[*ids, *(() if checks.is_nothing(others) else others)] for ids, others in zip(
         own, checks.to_lists("exclude", lists, len(own)), strict=True)]
 
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 import threading
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from farann._types import BoolArray, Float32Array, IdArray, Int64Array
+from farann.adapters.ray.distinct import packed_keys
 from farann.adapters.ray.storage import MANIFEST, SAMPLE_FILE, Manifest, ShardError, Storage
 from farann.contract import FormatError
 from farann.contract.strings import packed
@@ -81,7 +80,8 @@ class Shard:
     """A shard of a sharded index, or with the number after the last the rows that were added.
 
     The manifest is in the folder `uri`. `cache` is a local folder for copies of shard files, by
-    default one in that for temporary files; `threads` are for searches, by default one a CPU.
+    default one of this user in that for temporary files; `threads` are for searches, by default one
+    a CPU.
     """
 
     def __init__(self, uri: str, number: int, cache: Any = None, threads: Any = None) -> None:
@@ -91,7 +91,8 @@ class Shard:
         self.name = self.manifest.name_of(number)
         self.is_growing = number == len(self.manifest.shards)
         self._lock = threading.Lock()
-        self._index = self._loaded(Path(cache or Path(tempfile.gettempdir()) / "farann-shards"))
+        self._cache = cache
+        self._index = self._loaded(cache)
         self.n_changes = 0
         self._tuned: set[tuple[str, int]] = set()
         self._done: dict[str, tuple[int, IdArray]] = {}  # by token
@@ -100,7 +101,7 @@ class Shard:
                              if isinstance(record.last_id, int)), default=0)
         self.sync(count_changes(self._storage))
 
-    def _loaded(self, cache: Path) -> Index:
+    def _loaded(self, cache: Any) -> Index:
         manifest = self.manifest
         if self.is_growing:
             return Index(manifest.dim, manifest.metric, codes=manifest.codes)
@@ -161,6 +162,10 @@ class Shard:
                 content = Change(token, new, rows, groups, shards).to_bytes(number)
                 with suppress(FileExistsError):  # another ledger was first: read it, and try again
                     self._storage.write(name_of(number), content, new=True)
+
+    def keys(self) -> bytes:
+        """Keys of the ids that the shard was built with, for `distinct.repeated`."""
+        return packed_keys(self._loaded(self._cache).ids)
 
     def holds(self, ids: IdArray) -> BoolArray:
         """Mask of the ids that are rows of this shard."""

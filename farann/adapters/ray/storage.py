@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,7 @@ import numpy as np
 from farann._types import Float32Array
 from farann._version import __version__
 from farann.contract import FormatError
-from farann.io.files import replacing
+from farann.io.files import private_folder, replacing
 from farann.results import Hits, share_found
 from farann.tuning.table import missing_at
 
@@ -85,6 +86,8 @@ class Manifest:
         The version that built it.
     grouped : bool
         Whether rows have groups.
+    distinct : str
+        A hash of the shards whose ids were compared: no two have one in common.
     """
 
     metric: str
@@ -94,6 +97,18 @@ class Manifest:
     shards: tuple[ShardRecord, ...]
     farann: str = __version__
     grouped: bool = False
+    distinct: str = ""
+
+    def is_distinct(self) -> bool:
+        """Whether each id is known to be in one shard alone."""
+        ends = sorted((record.first_id, record.last_id) for record in self.shards)
+        apart = all(last < first for (_, last), (first, _) in pairwise(ends))
+        return apart or self.distinct == self.hash_of_shards()
+
+    def hash_of_shards(self) -> str:
+        """What tells these shards from others."""
+        digests = "".join(record.sha256 for record in self.shards)
+        return hashlib.sha256(digests.encode()).hexdigest()
 
     def to_json(self) -> bytes:
         """The bytes of its file."""
@@ -112,6 +127,8 @@ class Manifest:
             if not shards or made.rows != sum(int(record.rows) for record in shards):
                 raise FormatError(f"{where}: expected as many rows as its shards have together, "
                                   f"got {made.rows}")
+            if len({type(end) for one in shards for end in (one.first_id, one.last_id)}) > 1:
+                raise FormatError(f"{where}: expected ids of one kind in all shards")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise error if isinstance(error, FormatError) else FormatError(
                 f"{where}: not a manifest of shards ({error})") from None
@@ -151,6 +168,12 @@ class Storage:
     def read(self, name: str) -> bytes:
         """All bytes of a file; FileNotFoundError if there is none."""
         return bytes(self._fs.cat_file(self.path(name)))
+
+    def read_part(self, name: str, start: int, end: int) -> bytes:
+        """Some bytes of a file."""
+        if start == end:  # which servers refuse
+            return b""
+        return bytes(self._fs.cat_file(self.path(name), start=start, end=end))
 
     def names(self, folder: str) -> list[str]:
         """Names of the files in a folder; none if it isn't there."""
@@ -200,12 +223,14 @@ class Storage:
         """Copy a local file to its place on another file system."""
         self._fs.put_file(os.fspath(local), self.path(name))
 
-    def fetch(self, name: str, sha256: str, what: str, cache: Path) -> Path:
-        """A local copy of a file, or the file itself where it is local; errors as of `checked`."""
+    def fetch(self, name: str, sha256: str, what: str, folder: Any = None) -> Path:
+        """A copy of a file in a local folder, by default a private one, or the file itself where it
+        is local; errors as of `checked`."""
         where = f"{what} of {self.uri}"
         if self.is_local:
             return checked(Path(self.path(name)), sha256, where)
-        cache.mkdir(parents=True, exist_ok=True)
+        cache = private_folder("farann-shards") if folder is None else Path(folder)
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = cache / f"{sha256}.farann"
         with suppress(ShardError):
             return checked(path, sha256, what)

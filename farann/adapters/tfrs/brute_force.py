@@ -68,9 +68,10 @@ class BruteForceFurthest(IndexedTopK):
     def _state(self) -> dict[str, Any]:
         return {**super()._state(), "center": self._center}
 
-    def _retrieve(self, queries: Tensor, k: Any) -> tuple[Tensor, Tensor]:
-        scores, rows = scoring.furthest(self._metric, queries, self._indexed(), self._center, k)
-        return scores, take_ids(self._identifiers, rows)
+    def _retrieve(self, queries: Tensor, k: Any, state: State) -> tuple[Tensor, Tensor]:
+        scores, rows = scoring.furthest(self._metric, queries, state["candidates"],
+                                        state["center"], k)
+        return scores, take_ids(state["identifiers"], rows)
 
 
 class StreamingFurthest(FurthestTopK):
@@ -142,10 +143,14 @@ class StreamingFurthest(FurthestTopK):
         """The configuration of all furthest layers, and the parallel calls."""
         return {**super().get_config(), "num_parallel_calls": self._num_parallel_calls}
 
-    def _retrieve(self, queries: Tensor, k: Any) -> tuple[Tensor, Tensor]:
-        if self._candidates is None:
+    def _snapshot(self) -> tf.data.Dataset | None:
+        return self._candidates
+
+    def _retrieve(self, queries: Tensor, k: Any,
+                  state: tf.data.Dataset | None) -> tuple[Tensor, Tensor]:
+        if state is None:
             raise ValueError(NOT_INDEXED)
-        batches = self._candidates
+        batches = state
         if not isinstance(batches.element_spec, tuple):
             batches = batches.scan(np.int32(0), _numbered)
         # Every batch has to be measured from one point; the middle of the queries is known.

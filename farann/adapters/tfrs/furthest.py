@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from tf_keras.src.saving.legacy.saved_model.utils import in_tf_saved_model_scope
 
-from farann._types import Float32Array, Int64Array
+from farann._types import Float32Array
 from farann.adapters import id_arrays
 from farann.adapters.id_arrays import IdArray
 from farann.adapters.index_options import IndexOptions
@@ -77,7 +78,7 @@ class Furthest(IndexedTopK):
                 or not isinstance(queries, (np.ndarray, tf.Tensor))
                 or not tf.executing_eagerly()):
             return super().__call__(queries, k=k, **options)
-        return self._retrieve(queries, self._checked_k(k))
+        return self._retrieve(queries, self._checked_k(k), None)
 
     def is_exact(self) -> bool:
         """Whether answers are exact: unless `recall` or `epsilon` was given."""
@@ -96,7 +97,8 @@ class Furthest(IndexedTopK):
             It can be exported and served anywhere.
         """
         exact = BruteForceFurthest(self.query_model, self._k, name, metric=self._metric)
-        return exact.index(self._candidates, self._identifiers)
+        state = self._indexed()
+        return exact.index(state["candidates"], state["identifiers"])
 
     def get_config(self) -> dict[str, Any]:
         """The configuration of all furthest layers, and the index's options."""
@@ -105,44 +107,49 @@ class Furthest(IndexedTopK):
     def _store(self, state: State, identifiers: Tensor) -> None:
         stored = state["candidates"], identifiers.numpy()
         stamp = _stamp_of(*stored)
-        self._search.made(stamp, lambda: stored)  # before anything changes, as it may fail
-        super()._store({**state, "stamp": stamp}, identifiers)
+        with self._search.replaced(stamp, *stored):  # before anything changes, as it may fail
+            super()._store({**state, "stamp": stamp}, identifiers)
 
     def _state(self) -> dict[str, Any]:
         return {**super()._state(), "stamp": self._stamp}
 
-    def _stored(self) -> tuple[Float32Array, IdArray]:
-        return self._indexed().numpy(), self._identifiers.numpy()
+    def _snapshot(self) -> Any:
+        # Other calls read the stamp alone, and take the index of it.
+        return self._indexed() if in_tf_saved_model_scope() else None
 
-    def _retrieve(self, queries: Tensor, k: Any) -> tuple[Tensor, Tensor]:
+    def _stored(self) -> tuple[int, Float32Array, IdArray]:
+        state = self._indexed()
+        return int(state["stamp"]), state["candidates"].numpy(), state["identifiers"].numpy()
+
+    def _retrieve(self, queries: Tensor, k: Any, state: State | None) -> tuple[Tensor, Tensor]:
         if tf.executing_eagerly():
             vectors = queries if isinstance(queries, np.ndarray) else queries.numpy()
             stamp = tf.raw_ops.ReadVariableOp(resource=self._stamp.handle, dtype=tf.int64)
-            made = self._search.made(int(stamp), self._stored)
-            scores, rows = self._search.how.search(made.native, vectors, k)
-            ids = made.ids[rows]
-            if len(made.ids) < rows.shape[-1]:
-                ids = np.where(rows < 0, no_id(self._identifiers.dtype).numpy(), ids)
+            scores, ids = self._found(vectors, k, int(stamp))
             return tf.constant(scores), tf.constant(ids)
-        if in_tf_saved_model_scope():
+        if state is not None:
             # The trace of a model that this layer is part of must run in other processes.
-            candidates = self._indexed()
+            candidates = state["candidates"]
             center = tf.reduce_mean(candidates, axis=0)
             laid_out = scoring.rows_of(self._metric, candidates, center)
             scores, rows = scoring.furthest(self._metric, queries, laid_out, center, k)
-            return scores, take_ids(self._identifiers, rows)
+            return scores, take_ids(state["identifiers"], rows)
         with tf.control_dependencies([tf.identity(self._guard.tensor)]):
-            scores, rows = tf.numpy_function(self._found, [queries, k, self._stamp],
-                                             (tf.float32, tf.int64))
+            scores, ids = tf.numpy_function(self._found, [queries, k, self._stamp],
+                                            (tf.float32, self._identifiers.dtype))
         shape = [queries.shape[0], None if tf.is_tensor(k) else k]
         scores.set_shape(shape)
-        rows.set_shape(shape)
-        return scores, take_ids(self._identifiers, rows)
+        ids.set_shape(shape)
+        return scores, ids
 
-    def _found(self, queries: Float32Array, k: int,
-               stamp: int) -> tuple[Float32Array, Int64Array]:
+    def _found(self, queries: Float32Array, k: int, stamp: int) -> tuple[Float32Array, IdArray]:
         made = self._search.made(int(stamp), self._stored)
-        return self._search.how.search(made.native, queries, int(k))
+        scores, rows = self._search.how.search(made.native, queries, int(k))
+        ids = made.ids[rows]
+        if len(made.ids) < rows.shape[-1]:
+            none = no_id(self._identifiers.dtype).numpy()
+            ids = np.where(rows < 0, none, ids).astype(made.ids.dtype, copy=False)
+        return scores, ids
 
 
 class _NotForExport(tf.Module):
@@ -168,7 +175,8 @@ class _Made(NamedTuple):
 
 
 class _Search:
-    """An index, and the stamp of the candidates that it was made from.
+    """An index, and the stamp of the candidates that it was made from; two while one replaces the
+    other.
 
     Weights are restored in many ways, and most of them don't tell the layer. The stamp is restored
     along with the candidates, so that a search sees when the index is not of them.
@@ -177,18 +185,34 @@ class _Search:
     def __init__(self, how: IndexOptions) -> None:
         self.how = how
         self._lock = threading.Lock()
-        self._made: _Made | None = None
+        self._made: tuple[_Made, ...] = ()
 
-    def made(self, stamp: int, stored: Callable[[], tuple[Float32Array, IdArray]]) -> _Made:
-        """The index of candidates with that stamp, which are read if it isn't there."""
-        made = self._made
-        if made is None or made.stamp != stamp:
-            with self._lock:
-                made = self._made
-                if made is None or made.stamp != stamp:
-                    rows, ids = stored()
-                    made = self._made = _Made(stamp, self.how.made(rows), ids)
+    def made(self, stamp: int, stored: Callable[[], tuple[int, Float32Array, IdArray]]) -> _Made:
+        """The index of candidates with that stamp; if it isn't there, of those that are stored."""
+        for made in self._made:
+            if made.stamp == stamp:
+                return made
+        with self._lock:
+            stamp, rows, ids = stored()
+            for made in self._made:
+                if made.stamp == stamp:
+                    return made
+            made = _Made(stamp, self.how.made(rows), ids)
+            self._made = (made,)
         return made
+
+    @contextmanager
+    def replaced(self, stamp: int, rows: Float32Array, ids: IdArray) -> Iterator[None]:
+        """Have an index of candidates that are stored meanwhile, beside the one of the old."""
+        with self._lock:
+            before, made = self._made, _Made(stamp, self.how.made(rows), ids)
+            self._made = (*before, made)
+            try:
+                yield
+            except BaseException:
+                self._made = before
+                raise
+            self._made = (made,)
 
 
 def _stamp_of(rows: Float32Array, ids: IdArray) -> int:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from farann.adapters.posneg import FusionRanker, PosNegRanker
 from farann.adapters.tfrs import scoring
-from farann.adapters.tfrs.indexed import IndexedTopK, to_ids, to_rows, variable
+from farann.adapters.tfrs.indexed import IndexedTopK, State, to_ids, to_rows, variable
 from farann.adapters.tfrs.top_k import Tensor, as_vectors, take_ids
 from farann.contract import checks
 
@@ -149,7 +149,7 @@ class BruteForceFusion(IndexedTopK):
         return {**super()._state(), "scale": self._scale, "dims": self._dims,
                 "cosine": self._cosine, "intercept": self._intercept}
 
-    def _embed(self, queries: Any) -> tuple[Tensor, bool]:
+    def _embed(self, queries: Any, state: State) -> tuple[Tensor, bool]:
         """The vectors that `LinearForm.vectors` makes of the queries of all models."""
         if self.query_models is not None:
             queries = [model(queries) for model in self.query_models]
@@ -161,22 +161,22 @@ class BruteForceFusion(IndexedTopK):
         if len(set(single)) > 1 or not all(n.is_compatible_with(v.shape[:1]) for v in embedded):
             raise ValueError("queries: expected as many by each model, got embeddings of shapes "
                              f"{', '.join(str(each.shape) for each in embedded)}")
-        with tf.control_dependencies([self._indexed()]):
+        with tf.control_dependencies([state["candidates"]]):
             dims = tf.stack([tf.shape(each)[1] for each in embedded])
-            same = tf.debugging.assert_equal(self._dims, dims, _DIMS)
+            same = tf.debugging.assert_equal(state["dims"], dims, _DIMS)
         with tf.control_dependencies([same]):
             parts = []
             for m, each in enumerate(embedded):
                 known = tf.reduce_any(each != 0.0, axis=1, keepdims=True)
-                parts += [tf.where(self._cosine[m], scoring.unit(each), each),
+                parts += [tf.where(state["cosine"][m], scoring.unit(each), each),
                           tf.cast(known, tf.float32)]
             parts.append(tf.ones([tf.shape(embedded[0])[0], 2]))
-            return tf.concat(parts, axis=1) * self._scale, single[0]
+            return tf.concat(parts, axis=1) * state["scale"], single[0]
 
-    def _retrieve(self, queries: Tensor, k: Any) -> tuple[Tensor, Tensor]:
-        scores = tf.matmul(queries, self._indexed(), transpose_b=True)
+    def _retrieve(self, queries: Tensor, k: Any, state: State) -> tuple[Tensor, Tensor]:
+        scores = tf.matmul(queries, state["candidates"], transpose_b=True)
         best, columns = scoring.best_of(scores, k)
-        return best, take_ids(self._identifiers, columns)
+        return best, take_ids(state["identifiers"], columns)
 
 
 class BruteForcePosNeg(BruteForceFusion):

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from farann._types import Float32Array
-from farann.adapters import id_arrays
+from farann.adapters import id_arrays, versions
 from farann.adapters.tfrs.top_k import NOT_INDEXED, FurthestTopK, Tensor
 from farann.contract import checks
 
@@ -22,7 +22,7 @@ class IndexedTopK(FurthestTopK):
     """Base of layers that are indexed once and asked often.
 
     The variables have no fixed shape and are made in the constructor: functions that were
-    compiled before another `index` see what it stored.
+    compiled before another `index` see what it stored, all of it or nothing.
     """
 
     _n_models = 1  # whose embeddings a candidate has
@@ -33,6 +33,7 @@ class IndexedTopK(FurthestTopK):
         self._candidates = variable("candidates", np.zeros((0, 0), np.float32))
         dtype = tf.as_dtype("int32" if id_dtype is None else id_dtype)
         self._identifiers = variable("identifiers", tf.zeros([0], dtype))
+        self._version = variable("version", np.int64(0))
 
     def index(self, candidates: Any, identifiers: Any = None) -> IndexedTopK:
         """Replace the candidates.
@@ -84,18 +85,17 @@ class IndexedTopK(FurthestTopK):
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Write the state to a `.keras` or `.weights.h5` file."""
-        for name, value in self._state().items():
+        state = self._read()
+        id_arrays.write(store, "identifiers", state.pop("identifiers").numpy())
+        for name, value in state.items():
             store[name] = value.numpy()
-        id_arrays.write(store, "identifiers", self._identifiers.numpy())
 
     def load_own_variables(self, store: Mapping[str, Any]) -> None:
         """Read the state from such a file."""
         ids = id_arrays.read(store, "identifiers")
         assert ids is not None
         self._take_id_dtype(tf.string if ids.dtype == object else tf.as_dtype(ids.dtype))
-        for name, value in self._state().items():
-            value.assign(np.asarray(store[name]))
-        self._identifiers.assign(ids)
+        self._assign({name: np.asarray(store[name]) for name in self._state()}, ids)
 
     # ---- for subclasses ----
 
@@ -104,27 +104,42 @@ class IndexedTopK(FurthestTopK):
         setattr(self, "query_with_exclusions", tf.function(super().query_with_exclusions))
 
     def _store(self, state: State, identifiers: Tensor) -> None:
-        """Assign candidates and the other state to the variables."""
-        variables = self._state()
-        for name, value in state.items():
-            variables[name].assign(value)
-        self._identifiers.assign(identifiers)
+        """Replace candidates and the other state."""
+        self._assign(state, identifiers)
+
+    def _assign(self, state: State, identifiers: Any) -> None:
+        """Assign to all variables at once, for whoever reads them by `_read`."""
+        variables = {**self._state(), "identifiers": self._identifiers}
+        values = {name: tf.convert_to_tensor(value, variables[name].dtype)
+                  for name, value in {**state, "identifiers": identifiers}.items()}
+        with versions.assigning(self._version):
+            for name, value in values.items():
+                variables[name].assign(value)
+
+    def _read(self) -> dict[str, Tensor]:
+        """The variables' values after one `index`, whoever calls it meanwhile."""
+        variables = {**self._state(), "identifiers": self._identifiers}
+        values = versions.read(self._version, [one.read_value for one in variables.values()])
+        return dict(zip(variables, values, strict=True))
 
     def _state(self) -> dict[str, Any]:
         """The variables by name, but for the identifiers."""
         return {"candidates": self._candidates}
 
-    def _indexed(self) -> Tensor:
-        """The stored candidates; where there are none that is an error, in graphs when they run."""
-        candidates = self._candidates.read_value()
-        n = tf.shape(candidates)[0]
+    def _snapshot(self) -> Any:
+        return self._indexed()
+
+    def _indexed(self) -> dict[str, Tensor]:
+        """`_read`; where there are no candidates that is an error, in graphs when they run."""
+        state = self._read()
+        n = tf.shape(state["candidates"])[0]
         if tf.executing_eagerly():
             if int(n) == 0:
                 raise ValueError(NOT_INDEXED)
-            return candidates
+            return state
         # Not now: models that are loaded from a configuration call the layer before it is filled.
         with tf.control_dependencies([tf.debugging.assert_positive(n, NOT_INDEXED)]):
-            return tf.identity(candidates)
+            return {**state, "candidates": tf.identity(state["candidates"])}
 
     def _take_id_dtype(self, dtype: Any) -> None:
         """Change the type of the identifiers' variable; compiled functions keep the old one."""

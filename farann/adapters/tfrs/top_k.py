@@ -59,8 +59,9 @@ class FurthestTopK(TopK):
             If nothing was indexed yet, or queries are of another dimension.
         """
         k = self._checked_k(k)
-        embedded, single = self._embed(queries)
-        scores, identifiers = self._retrieve(embedded, k)
+        state = self._snapshot()
+        embedded, single = self._embed(queries, state)
+        scores, identifiers = self._retrieve(embedded, k, state)
         return (scores[0], identifiers[0]) if single else (scores, identifiers)
 
     def query_with_exclusions(self, queries: Any, exclusions: Any,
@@ -72,8 +73,9 @@ class FurthestTopK(TopK):
         queries : tensor (n_queries, dim)
             Or whatever the query model takes.
         exclusions : tensor (n_queries, n_exclusions) or ragged (n_queries, None)
-            Identifiers to leave out, for each query. Unknown ones are ignored. Layers that run in
-            TensorFlow alone are compiled anew for each Python list: give tensors or arrays.
+            Identifiers to leave out, for each query, perhaps none at all. Unknown ones are ignored.
+            Layers that run in TensorFlow alone are compiled anew for each Python list: give tensors
+            or arrays.
         k : int, optional
             In the place of the layer's own number.
 
@@ -83,7 +85,10 @@ class FurthestTopK(TopK):
             As from a call of the layer; padded where fewer than k candidates are left.
         """
         k = self._checked_k(k)
-        real = None
+        real, exclusions = None, _even(exclusions)
+        if exclusions is None:
+            found: tuple[Tensor, Tensor] = self(queries, k=k)
+            return found
         if isinstance(exclusions, tf.RaggedTensor):
             real = tf.sequence_mask(exclusions.row_lengths())
             exclusions = exclusions.to_tensor()
@@ -157,7 +162,11 @@ class FurthestTopK(TopK):
 
     # ---- for subclasses ----
 
-    def _retrieve(self, queries: Tensor, k: Any) -> tuple[Tensor, Tensor]:
+    def _snapshot(self) -> Any:
+        """What a call needs of the layer's state, all of one moment."""
+        return None
+
+    def _retrieve(self, queries: Tensor, k: Any, state: Any) -> tuple[Tensor, Tensor]:
         """Scores and identifiers of the k furthest, padded; queries are float32 (n, dim)."""
         raise NotImplementedError
 
@@ -166,9 +175,23 @@ class FurthestTopK(TopK):
             return self._k
         return k if tf.is_tensor(k) else checks.to_int("k", k, 1, _MOST_COLUMNS)
 
-    def _embed(self, queries: Any) -> tuple[Tensor, bool]:
+    def _embed(self, queries: Any, state: Any) -> tuple[Tensor, bool]:
         """Query embeddings, float32 (n, dim), and whether a single one came."""
         return as_vectors(queries if self.query_model is None else self.query_model(queries))
+
+
+def _even(exclusions: Any) -> Any:
+    """Exclusions, None if there are none, and lists of several lengths as a ragged tensor."""
+    values = exclusions.flat_values if isinstance(exclusions, tf.RaggedTensor) else exclusions
+    if checks.is_nothing(values):
+        return None
+    if not isinstance(exclusions, (list, tuple)):
+        return exclusions
+    if all(isinstance(one, (list, tuple)) and len(one) == len(exclusions[0]) for one in exclusions):
+        return exclusions
+    lists = [None if checks.is_nothing(one) else tf.convert_to_tensor(one) for one in exclusions]
+    dtype = next(one.dtype for one in lists if one is not None)
+    return tf.ragged.stack([tf.zeros([0], dtype) if one is None else one for one in lists])
 
 
 def _each(change: Callable[[Any], Any], models: Any) -> Any:
