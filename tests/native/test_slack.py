@@ -213,7 +213,7 @@ def test_rows_at_the_radius(isa: str, metric: str, layout: str) -> None:
             right = (~beyond if nearest else beyond).sum(axis=1)
             for some in (slice(0, QUERIES), slice(3, 4)):
                 task = inside.native.task_of(snapshot, queries[some], 0, nearest=nearest,
-                                             radii=radii[some])
+                                             collector=core.RangeCollector(radii[some].copy()))
                 task.run()
                 assert task.counts() == right[some].tolist(), (name, nearest)
 

@@ -317,8 +317,8 @@ def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                 assert found is not None
                 every.append(kept_by(found, floor_of(radius, metric, asked), arrays,
                                      some.stop - some.start == 1, 37))
-            task = inside.native.task_of(snapshot, queries[some].copy(), 1,
-                                         radii=np.full(len(every), radius))
+            task = inside.native.task_of(snapshot, queries[some].copy(), 1, collector=(
+                core.RangeCollector(np.full(len(every), radius))))
             task.run()
             work = inside.native.work_of(task)
             counted = {"refined": work.rows_refined, "rescored": work.rows_rescored,

@@ -239,7 +239,8 @@ def tasks_to_interrupt(rows: NDArray[np.float32]) -> dict[str, Callable[[core.Ca
     snapshot = inside.store.snapshot_of(coded)
     everything, slots = core.Filter(snapshot), np.arange(most)
     found |= {
-        "beyond": search(snapshot, 1, radii=np.full(70, 1.0)),
+        "beyond": lambda flag: inside.native.task_of(
+            snapshot, queries, 1, flag=flag, collector=core.RangeCollector(np.full(70, 1.0))).run(),
         "selection": lambda flag: core.Greedy(snapshot, everything, slots[:1], 300).run(300, flag),
         "sets": lambda flag: core.SetSearch(snapshot, everything, queries.astype(float), members,
                                             0, 5, flag=flag).run(),
