@@ -43,7 +43,9 @@ _BLOCK = 1 << 22
 _MOST_EXPOSURE = 1e9  # above it float32 can't distinguish log-odds of being shown
 # Lists of all items that `fit` judges: of 20 items, for 500 users, or more with few items.
 _JUDGED, _JUDGED_USERS, _JUDGED_SCORES = 20, 500, 1 << 22
-_SURE = 1.0  # standard errors by which a model alone must be better to rank all items
+# Standard errors by which the mixture must list likes better than each model alone to rank all
+# items: it looks better than it is, as its weights are learned from the same held-out labels.
+_SURE = 1.0
 
 
 class FusionHits(Result):
@@ -108,7 +110,7 @@ class FusionRanker(metaclass=names.Hinted):
     and at the end, and no model counts against its sign. What a model lacks counts as average.
     Among all items, "never shown" isn't "not disliked": `fit` also learns, from items that users
     weren't shown, the log-odds of being shown, and the score is these plus `exposure` times those
-    of a like; or it is that of one model, if that alone listed held-out likes better.
+    of a like; or it is that of one model, unless all together listed held-out likes better.
     Threads may share a ranker; `rank` sees what `fit` found before or after.
 
     Examples
@@ -647,7 +649,7 @@ def PosNegRanker(positive: npt.ArrayLike | Index, positive_users: npt.ArrayLike,
 def _order_of_all(learned: Learned, models: list[Models], records: list[Float64Array],
                   folds: list[tuple[Int64Array, Int64Array]], users: Int64Array, items: Int64Array,
                   liked: BoolArray, random: np.random.Generator) -> str:
-    """The way that ranks all items: this ranker's, or one that alone is surely better.
+    """The way that ranks all items: this ranker's if that is surely better, or the best one alone.
 
     By nDCG of what was held out of each fold, for some users.
     """
@@ -672,9 +674,9 @@ def _order_of_all(learned: Learned, models: list[Models], records: list[Float64A
     judged = ~np.isnan(each[THIS])
     if not judged.any():
         return THIS
-    best = max(ways, key=lambda name: each[name][judged].mean())
-    gain = (each[best] - each[THIS])[judged]
-    return best if gain.mean() > _SURE * gain.std() / np.sqrt(len(gain)) else THIS
+    best = max(ways[1:], key=lambda name: each[name][judged].mean())
+    gain = (each[THIS] - each[best])[judged]
+    return THIS if gain.mean() > _SURE * gain.std() / np.sqrt(len(gain)) else best
 
 
 def _for_strangers(vectors: Float32Array, way: Way, users: Int64Array | None) -> Float32Array:
