@@ -35,14 +35,13 @@ class FarannDocumentStore:
 
     def __init__(self, metric: Metric = "cosine", group_by: str | None = None,
                  **options: Any) -> None:
-        self._options = options
         self.documents = Documents[Document](lambda one: one.meta, metric, group_by, **options)
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments of the store, without its documents."""
         data: dict[str, Any] = default_to_dict(
             self, metric=self.documents.index.metric, group_by=self.documents.group_by,
-            **self._options)
+            **self.documents.options)
         return data
 
     @classmethod
@@ -57,9 +56,9 @@ class FarannDocumentStore:
 
     def filter_documents(self, filters: dict[str, Any] | None = None) -> Found:
         """The documents that pass the filters, with their embeddings."""
-        return self._with_embeddings(
-            (one, None) for one in list(self.documents.by_id.values())
-            if not filters or document_matches_filter(filters, one))
+        passing = self.documents.passing(
+            lambda one: not filters or document_matches_filter(filters, one))
+        return self._with_embeddings((one, None) for one in passing)
 
     def write_documents(self, documents: list[Document],
                         policy: DuplicatePolicy = DuplicatePolicy.NONE) -> int:
@@ -100,7 +99,7 @@ class FarannDocumentStore:
                         if one.id in index else None) for one, score in found]
 
     def save_to_disk(self, path: str | os.PathLike[str]) -> None:
-        """Write documents as JSON to a file, and the index of their embeddings beside it."""
+        """Write documents and the index of their embeddings to one file, in one step."""
         self.documents.save(path, lambda one: one.to_dict(flatten=False))
 
     @classmethod

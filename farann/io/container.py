@@ -80,17 +80,18 @@ def write_bytes(metadata: Mapping[str, Any], arrays: Arrays) -> bytes:
     return stream.getvalue()
 
 
-def read_file(path: str | os.PathLike[str], *, mmap: bool = False) -> Content:
+def read_file(path: str | os.PathLike[str], *, mmap: bool = False,
+              read: Iterable[str] = ()) -> Content:
     """Read a file's metadata and its arrays, in native byte order.
 
-    With `mmap`, sections of 1 MiB and more stay on disk, mapped into memory, and are not checked
-    against their checksums (see `verify_file`); all arrays are read-only then. As long as one of
-    them lives, the file must not be shortened or written in place; replacing it, as `write_file`
-    does, is safe (Windows refuses to). FormatError if it is no farann file, or is truncated,
-    altered or of another version; OSError if it cannot be read, or is no regular file.
+    With `mmap`, sections of 1 MiB and more, but those of `read`, stay on disk, mapped into memory,
+    and are not checked against their checksums (see `verify_file`); all arrays are read-only then.
+    As long as one of them lives, the file must not be shortened or written in place; replacing it,
+    as `write_file` does, is safe (Windows refuses to). FormatError if it is no farann file, or is
+    truncated, altered or of another version; OSError if it cannot be read, or is no regular file.
     """
     with _opened(path) as stream:
-        return _read(stream, mapped=mmap)
+        return _read(stream, mapped=mmap, read=read)
 
 
 def read_bytes(data: bytes | bytearray | memoryview) -> Content:
@@ -338,12 +339,12 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
             raise FormatError(f"{os.fsdecode(path)}: {error}") from None
 
 
-def _read(stream: io.BufferedIOBase, *, mapped: bool) -> Content:
+def _read(stream: io.BufferedIOBase, *, mapped: bool, read: Iterable[str] = ()) -> Content:
     arrays: dict[str, NDArray[Any]] = {}
     sections = _sections(stream)
     metadata = _load_metadata(stream, next(sections))
     for section in sections:
-        if mapped and section.nbytes >= _LARGE:
+        if mapped and section.nbytes >= _LARGE and section.name not in read:
             array = _map(stream, section)
         else:
             array = empty_rows(section.shape, DTYPES[section.code])
