@@ -27,7 +27,8 @@ from farann.contract.row_types import empty_rows
 from farann.io.files import open_regular, replacing
 
 MAGIC = b"\xfafarann\n"
-VERSION = 2
+VERSION = 3
+_OLDEST = 2  # version that can be read
 _ALIGNMENT = 64  # bytes: each payload begins at a multiple, which is a cache line
 _MAX_SECTIONS = 4096  # sections of a file: its table, of 128 bytes each, takes at most 512 KiB
 _MAX_NDIM = 6  # dimensions of an array: an entry has room for 6
@@ -189,7 +190,7 @@ def read_table(stream: io.BufferedIOBase) -> list[_Section]:
     header, checksum = start[: _HEADER.size], start[_HEADER.size :]
     if _CHECKSUM.pack(zlib.crc32(header + table)) != checksum:
         raise FormatError("the header or section table is damaged: wrong checksum")
-    if header != _HEADER.pack(MAGIC, VERSION, count, length):
+    if header != _HEADER.pack(*_HEADER.unpack(header)):
         raise FormatError("reserved bytes of the header are not zero")
     sections: list[_Section] = []
     end = _TABLE_START + len(table)
@@ -220,9 +221,9 @@ def _check_header(start: bytes, length: int) -> int:
     if version > VERSION:
         raise FormatError(f"written in format version {version}, newer than the latest that this "
                           f"farann reads ({VERSION}): a newer farann is needed")
-    if version < VERSION:
+    if version < _OLDEST:
         raise FormatError(f"written in format version {version}, before the first release, and "
-                          f"this farann reads {VERSION}: build it again")
+                          f"this farann reads {_OLDEST} to {VERSION}: build it again")
     if stated != length:
         kind = "truncated" if length < stated else "too long"
         raise FormatError(f"{kind}: expected {stated} bytes, got {length}")
