@@ -7,7 +7,7 @@ read in `io.index_file`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -1236,10 +1236,7 @@ class Index(metaclass=Hinted):
         -----
         The file holds the index as of the call; searches and changes go on meanwhile.
         """
-        from farann.io import container, index_file
-
-        container.write_file(path, *index_file.sections_of(self._live))
-        log().debug("saved %r to %s", self, os.fsdecode(path))
+        self._save(path, {})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Self:
@@ -1261,15 +1258,7 @@ class Index(metaclass=Hinted):
         FormatError
             If the file is no index, is truncated or altered, or of another version.
         """
-        from farann.io import container
-
-        content = container.read_file(path, mmap=mmap)
-        try:
-            index = cls._restored(*content, checked=not mmap)
-        except FormatError as error:
-            raise FormatError(f"{os.fsdecode(path)}: {error}") from None
-        log().debug("loaded %r from %s%s", index, os.fsdecode(path), ", mapped" if mmap else "")
-        return index
+        return cls._loaded(path, mmap=mmap)[0]
 
     def close(self) -> None:
         """Release the rows, and the file that they are mapped from.
@@ -1294,6 +1283,28 @@ class Index(metaclass=Hinted):
 
         content = container.write_bytes(*index_file.sections_of(self._live))
         return _unpickled, (type(self), content, self._live.threads)
+
+    def _save(self, path: str | os.PathLike[str], beside: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Save the index with more sections, which `_loaded` gives back."""
+        from farann.io import container, index_file
+
+        metadata, arrays = index_file.sections_of(self._live)
+        container.write_file(path, metadata, {**arrays, **beside})
+        log().debug("saved %r to %s", self, os.fsdecode(path))
+
+    @classmethod
+    def _loaded(cls, path: str | os.PathLike[str], *, mmap: bool,
+                read: Iterable[str] = ()) -> tuple[Self, dict[str, npt.NDArray[Any]]]:
+        """An index, and all sections of its file; those of `read` are not mapped."""
+        from farann.io import container
+
+        metadata, arrays = container.read_file(path, mmap=mmap, read=read)
+        try:
+            index = cls._restored(metadata, arrays, checked=not mmap)
+        except FormatError as error:
+            raise FormatError(f"{os.fsdecode(path)}: {error}") from None
+        log().debug("loaded %r from %s%s", index, os.fsdecode(path), ", mapped" if mmap else "")
+        return index, arrays
 
     @classmethod
     def _restored(cls, metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], *,

@@ -7,19 +7,23 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import deepcopy
+from inspect import signature
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+
+import numpy as np
 
 from farann._types import Metric
 from farann.adapters.metadata import Condition, GroupValues, condition
 from farann.contract import FormatError, checks
 from farann.index import Index
-from farann.io.files import open_regular, replacing
 from farann.store import asked_ids
 
 T = TypeVar("T")
 Filter = Callable[[T], bool] | Mapping[str, Any] | Condition[T]
 _STALE_VALUES = 64  # values of removed documents that are kept, beside one a document
+_SECTION = "documents"  # of the file of an index: JSON
 
 
 @contextlib.contextmanager
@@ -49,13 +53,14 @@ class Documents(Generic[T]):
     Notes
     -----
     Any number of threads may search while others change documents. A changed document is found by
-    its new vector a moment before its new content is returned.
+    its new vector a moment before its new content is returned. Documents are copied as they come
+    in and as they are found, so that nobody changes the stored ones by accident.
     """
 
     def __init__(self, metadata_of: Callable[[T], Mapping[str, Any]], metric: Metric = "cosine",
                  group_by: str | None = None, **options: Any) -> None:
         self.index = Index(metric=metric, **options)
-        self.group_by = group_by
+        self.group_by, self.options = group_by, options
         self.by_id: dict[str, T] = {}
         self._metadata_of = metadata_of
         self.changing = threading.RLock()
@@ -64,8 +69,13 @@ class Documents(Generic[T]):
     def put(self, documents: Mapping[str, T], vectors: Mapping[str, Any]) -> None:
         """Add documents by their ids, or replace those that have the same ids.
 
-        A document without a vector is kept, but no search finds it.
+        A document without a vector is kept, but no search finds it. TypeError for ids that aren't
+        strings.
         """
+        for id in documents:
+            if not isinstance(id, str):
+                raise TypeError(f"ids: expected strings, got {checks.shown(id)}")
+        documents = {id: deepcopy(one) for id, one in documents.items()}
         with self.changing:
             self._add(documents, vectors)
             self._unlist(documents.keys() - vectors.keys())
@@ -100,7 +110,7 @@ class Documents(Generic[T]):
 
     def get(self, ids: Iterable[str]) -> list[T]:
         """The documents that have these ids; other ids are ignored."""
-        return [one for one in map(self.by_id.get, ids) if one is not None]
+        return [deepcopy(one) for one in map(self.by_id.get, ids) if one is not None]
 
     def vectors(self, ids: Iterable[str]) -> list[list[float] | None]:
         """The vectors of the documents that have these ids; None for those without one."""
@@ -112,8 +122,12 @@ class Documents(Generic[T]):
         return [next(rows) if there else None for there in (slots >= 0).tolist()]
 
     def where(self, passes: Callable[[T], bool]) -> dict[str, T]:
-        """The documents that pass, by their ids."""
+        """The stored documents that pass, by their ids."""
         return {id: one for id, one in list(self.by_id.items()) if passes(one)}
+
+    def passing(self, passes: Callable[[T], bool]) -> list[T]:
+        """Copies of the documents that pass."""
+        return [deepcopy(one) for one in self.where(passes).values()]
 
     def update(self, passes: Callable[[T], bool], change: Callable[[T], T]) -> int:
         """Change the documents that pass, but not their vectors; return how many they are."""
@@ -179,7 +193,7 @@ class Documents(Generic[T]):
         hits = getattr(index, search)(query, k, **options)
         found = zip(map(self.by_id.get, hits.ids[hits.found]), hits.scores[hits.found].tolist(),
                     strict=True)
-        return [(one, score) for one, score in found if one is not None]
+        return [(deepcopy(one), score) for one, score in found if one is not None]
 
     def _allowed(self, index: Index, filter: Filter[T]) -> Any:
         if isinstance(filter, Mapping):
@@ -201,25 +215,19 @@ class Documents(Generic[T]):
         return 1 / (1 + score) if self.index.metric == "l2" else score
 
     def save(self, path: str | os.PathLike[str], as_json: Callable[[T], Any]) -> None:
-        """Write documents to a file of JSON, and the index beside it to one that ends in .farann.
+        """Write documents and their index to one file, which is replaced whole or not at all.
 
         Raises
         ------
         TypeError
             If JSON doesn't hold the metadata of a document.
-        ValueError
-            If the path ends in .farann.
         """
         path = Path(path)
-        if path.suffix == ".farann":
-            raise ValueError(f"path: expected a file of JSON, as the index goes to {path.name!r}")
         with self.changing:
             text = json.dumps({"group_by": self.group_by, "documents": {
                 id: as_json(one) for id, one in self.by_id.items()}})
             path.parent.mkdir(parents=True, exist_ok=True)
-            self.index.save(path.with_suffix(".farann"))
-            with replacing(path) as file:
-                file.write(text.encode())
+            self.index._save(path, {_SECTION: np.frombuffer(text.encode(), np.uint8)})
 
     def load(self, path: str | os.PathLike[str], from_json: Callable[[Any], T], *,
              mmap: bool = False) -> None:
@@ -228,13 +236,11 @@ class Documents(Generic[T]):
         Raises
         ------
         FormatError
-            If a file is not one that `save` wrote, or if the two don't belong together.
+            If the file is not one that `save` wrote.
         """
-        path = Path(path)
-        index = Index.load(path.with_suffix(".farann"), mmap=mmap)
+        index, arrays = Index._loaded(path, mmap=mmap, read=[_SECTION])
         try:
-            with open_regular(path) as stream:
-                content = json.loads(stream.read())
+            content = json.loads(arrays[_SECTION].tobytes())
             group_by, documents = content["group_by"], content["documents"]
             by_id = {id: from_json(one) for id, one in documents.items()}
             if not isinstance(group_by, str | None):
@@ -242,7 +248,16 @@ class Documents(Generic[T]):
             if group_by is not None and len(index):
                 index.groups(index.ids[:1])  # raises if there are none
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
-            raise FormatError(f"{path}: expected documents, got {error}") from None
+            raise FormatError(f"{os.fsdecode(path)}: expected documents, got {error}") from None
         if not by_id.keys() >= set(index.ids.tolist()):
-            raise FormatError(f"{path}: the index beside it has ids that no document has")
+            raise FormatError(f"{os.fsdecode(path)}: the index has ids that no document has")
         self.index, self.group_by, self.by_id = index, group_by, by_id
+        self.options = _options_of(index)
+
+
+def _options_of(index: Index) -> dict[str, Any]:
+    """The options of an index that aren't the default ones, without its metric."""
+    spec, defaults = index._live.spec, signature(Index).parameters
+    options = {"dtype": spec.row_type, "codes": spec.codes, "cells": spec.cells,
+               "keep_vectors": spec.vectors, "seed": spec.seed}
+    return {name: value for name, value in options.items() if value != defaults[name].default}

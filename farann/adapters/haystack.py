@@ -7,6 +7,7 @@ import functools
 import numbers
 import os
 from collections.abc import Callable, Coroutine, Iterable
+from copy import deepcopy
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, ParamSpec, Self, TypeVar
@@ -56,14 +57,13 @@ class FarannDocumentStore:
 
     def __init__(self, metric: Metric = "cosine", group_by: str | None = None,
                  **options: Any) -> None:
-        self._options = options
         self.documents = Documents[Document](lambda one: one.meta, metric, group_by, **options)
 
     def to_dict(self) -> dict[str, Any]:
         """The arguments of the store, without its documents."""
         data: dict[str, Any] = default_to_dict(
             self, metric=self.documents.index.metric, group_by=self.documents.group_by,
-            **self._options)
+            **self.documents.options)
         return data
 
     @classmethod
@@ -235,7 +235,7 @@ class FarannDocumentStore:
     search_async = _in_a_thread(search)
 
     def save_to_disk(self, path: str | os.PathLike[str]) -> None:
-        """Write documents as JSON to a file, and the index of their embeddings beside it."""
+        """Write documents and the index of their embeddings to one file, in one step."""
         self.documents.save(path, lambda one: one.to_dict(flatten=False))
 
     @classmethod
@@ -249,7 +249,7 @@ class FarannDocumentStore:
 def _copied(one: Document, score: float | None, embedding: list[float] | None) -> Document:
     """A document with a score and an embedding; `replace` would check it once more."""
     made = Document.__new__(Document)
-    vars(made).update(vars(one), score=score, embedding=embedding, meta=dict(one.meta))
+    vars(made).update(vars(one), score=score, embedding=embedding, meta=deepcopy(one.meta))
     return made
 
 

@@ -83,7 +83,7 @@ class FarannVectorStore(VectorStore):
         if not len(texts) == len(metadatas) == len(ids):
             raise ValueError(
                 f"metadatas, ids: expected {len(texts)}, got {len(metadatas)} and {len(ids)}")
-        names = [id or str(uuid.uuid4()) for id in ids]
+        names = [str(uuid.uuid4()) if id is None else id for id in ids]
         self.documents.put(
             {id: Document(id=id, page_content=text, metadata=metadata)
              for id, text, metadata in zip(names, texts, metadatas, strict=True)},
@@ -156,13 +156,13 @@ class FarannVectorStore(VectorStore):
         return lambda score: min(max(self.documents.similarity(score), 0.0), 1.0)
 
     def save_local(self, folder: str | os.PathLike[str]) -> None:
-        """Write documents as JSON, and the index of their vectors, to a folder."""
-        self.documents.save(Path(folder, "documents.json"), lambda one: one.model_dump())
+        """Write documents and the index of their vectors to a file of a folder, in one step."""
+        self.documents.save(Path(folder, "documents.farann"), lambda one: one.model_dump())
 
     @classmethod
     def load_local(cls, folder: str | os.PathLike[str], embedding: Embeddings, *,
                    mmap: bool = False) -> Self:
         """Read what `save_local` wrote; nothing in it is run as code, whoever wrote it."""
         store = cls(embedding)
-        store.documents.load(Path(folder, "documents.json"), Document.model_validate, mmap=mmap)
+        store.documents.load(Path(folder, "documents.farann"), Document.model_validate, mmap=mmap)
         return store

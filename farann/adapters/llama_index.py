@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 from farann._types import Metric
 from farann.adapters.documents import Documents, installed_with
 from farann.adapters.metadata import Condition
 from farann.index import Index
+from farann.io.files import replacing
 
 with installed_with("llama-index"):
     from llama_index.core.bridge.pydantic import PrivateAttr
     from llama_index.core.schema import BaseNode
     from llama_index.core.vector_stores import types, utils
 
+_HOW_TO_LOAD = ("the nodes are in a store of farann: pass vector_store="
+                "FarannVectorStore.from_persist_dir(folder) to StorageContext.from_defaults")
 _QUERY_MODES = {"default": "search_nearest", "mmr": "search_mmr"}
 
 
@@ -91,8 +96,7 @@ class FarannVectorStore(types.BasePydanticVectorStore):
     def get_nodes(self, node_ids: list[str] | None = None,
                   filters: types.MetadataFilters | None = None) -> list[BaseNode]:
         """The nodes that have one of these ids and pass the filters, without embeddings."""
-        passes = self._passes(node_ids, filters)
-        return [node for node in list(self._store.by_id.values()) if passes(node)]
+        return self._store.passing(self._passes(node_ids, filters))
 
     def query(self, query: types.VectorStoreQuery, *, unlike: bool = False,
               mmr_threshold: float | None = None, **kwargs: Any) -> types.VectorStoreQueryResult:
@@ -139,20 +143,34 @@ class FarannVectorStore(types.BasePydanticVectorStore):
             and node.node_id in nodes and passes(node.node_id))
 
     def persist(self, persist_path: str, fs: Any = None) -> None:
-        """Write nodes as JSON to a local file, and the index of their embeddings beside it."""
+        """Write nodes and the index of their embeddings to one local file, in one step.
+
+        The file has the name of `persist_path`, but ends in .farann. To `persist_path` goes what
+        makes `StorageContext.from_defaults` say how the nodes are loaded, as it takes the stores of
+        a folder for LlamaIndex's own, and would make an empty one.
+        """
         if fs is not None and "file" not in fs.protocol:
             raise ValueError(f"fs: expected local files, got {fs.protocol}")
-        self._store.save(persist_path, utils.node_to_metadata_dict)
+        path = Path(persist_path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(json.dumps({"embedding_dict": {"farann": [_HOW_TO_LOAD]}}).encode())
+        self._store.save(path.with_suffix(".farann"), utils.node_to_metadata_dict)
 
     @classmethod
     def from_persist_path(cls, persist_path: str, *, mmap: bool = False) -> Self:
         """Read what `persist` wrote; nothing in it is run as code, whoever wrote it."""
         store = cls()
-        store._store.load(persist_path, utils.metadata_dict_to_node, mmap=mmap)
+        store._store.load(Path(persist_path).with_suffix(".farann"), utils.metadata_dict_to_node,
+                          mmap=mmap)
         return store
 
     @classmethod
     def from_persist_dir(cls, persist_dir: str = types.DEFAULT_PERSIST_DIR, *,
                          mmap: bool = False) -> Self:
-        """Read what `StorageContext.persist` wrote to a folder."""
+        """Read what `StorageContext.persist` wrote to a folder.
+
+        With ``StorageContext.from_defaults(persist_dir=folder, vector_store=store)`` LlamaIndex's
+        `load_index_from_storage` loads the rest.
+        """
         return cls.from_persist_path(f"{persist_dir}/default__vector_store.json", mmap=mmap)

@@ -303,8 +303,9 @@ def info(arguments: argparse.Namespace) -> None:
         "file": str(arguments.index),
         "file_bytes": os.path.getsize(arguments.index),
         "verified": arguments.verify,
-        **{key: stats[key] for key in ("rows", "dim", "metric", "dtype", "codes", "keep_vectors",
-                                       "codes_recall", "built", "bytes")},
+        **{key: stats[key] for key in (
+            "rows", "removed", "added", "dim", "metric", "dtype", "codes", "keep_vectors",
+            "codes_recall", "built", "bytes")},
         "smallest_id": int(ids.min()) if len(ids) else None,
         "largest_id": int(ids.max()) if len(ids) else None,
         "groups": 0 if groups is None else len(groups),
@@ -315,6 +316,8 @@ def info(arguments: argparse.Namespace) -> None:
     parts = ", ".join(f"{size(room)} {part}" for part, room in facts["bytes"].items() if room)
     lines = {
         "rows": f"{facts['rows']:,}",
+        "changes": f"{facts['added']:,} added and {facts['removed']:,} removed since the build"
+                   if facts["built"] and (facts["added"] or facts["removed"]) else "none",
         "dimension": facts["dim"],
         "metric": facts["metric"],
         "numbers": facts["dtype"],

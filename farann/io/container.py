@@ -27,7 +27,8 @@ from farann.contract.row_types import empty_rows
 from farann.io.files import open_regular, replacing
 
 MAGIC = b"\xfafarann\n"
-VERSION = 2
+VERSION = 3
+_OLDEST = 2  # version that can be read
 _ALIGNMENT = 64  # bytes: each payload begins at a multiple, which is a cache line
 _MAX_SECTIONS = 4096  # sections of a file: its table, of 128 bytes each, takes at most 512 KiB
 _MAX_NDIM = 6  # dimensions of an array: an entry has room for 6
@@ -80,17 +81,18 @@ def write_bytes(metadata: Mapping[str, Any], arrays: Arrays) -> bytes:
     return stream.getvalue()
 
 
-def read_file(path: str | os.PathLike[str], *, mmap: bool = False) -> Content:
+def read_file(path: str | os.PathLike[str], *, mmap: bool = False,
+              read: Iterable[str] = ()) -> Content:
     """Read a file's metadata and its arrays, in native byte order.
 
-    With `mmap`, sections of 1 MiB and more stay on disk, mapped into memory, and are not checked
-    against their checksums (see `verify_file`); all arrays are read-only then. As long as one of
-    them lives, the file must not be shortened or written in place; replacing it, as `write_file`
-    does, is safe (Windows refuses to). FormatError if it is no farann file, or is truncated,
-    altered or of another version; OSError if it cannot be read, or is no regular file.
+    With `mmap`, sections of 1 MiB and more, but those of `read`, stay on disk, mapped into memory,
+    and are not checked against their checksums (see `verify_file`); all arrays are read-only then.
+    As long as one of them lives, the file must not be shortened or written in place; replacing it,
+    as `write_file` does, is safe (Windows refuses to). FormatError if it is no farann file, or is
+    truncated, altered or of another version; OSError if it cannot be read, or is no regular file.
     """
     with _opened(path) as stream:
-        return _read(stream, mapped=mmap)
+        return _read(stream, mapped=mmap, read=read)
 
 
 def read_bytes(data: bytes | bytearray | memoryview) -> Content:
@@ -188,7 +190,7 @@ def read_table(stream: io.BufferedIOBase) -> list[_Section]:
     header, checksum = start[: _HEADER.size], start[_HEADER.size :]
     if _CHECKSUM.pack(zlib.crc32(header + table)) != checksum:
         raise FormatError("the header or section table is damaged: wrong checksum")
-    if header != _HEADER.pack(MAGIC, VERSION, count, length):
+    if header != _HEADER.pack(*_HEADER.unpack(header)):
         raise FormatError("reserved bytes of the header are not zero")
     sections: list[_Section] = []
     end = _TABLE_START + len(table)
@@ -219,9 +221,9 @@ def _check_header(start: bytes, length: int) -> int:
     if version > VERSION:
         raise FormatError(f"written in format version {version}, newer than the latest that this "
                           f"farann reads ({VERSION}): a newer farann is needed")
-    if version < VERSION:
+    if version < _OLDEST:
         raise FormatError(f"written in format version {version}, before the first release, and "
-                          f"this farann reads {VERSION}: build it again")
+                          f"this farann reads {_OLDEST} to {VERSION}: build it again")
     if stated != length:
         kind = "truncated" if length < stated else "too long"
         raise FormatError(f"{kind}: expected {stated} bytes, got {length}")
@@ -338,12 +340,12 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
             raise FormatError(f"{os.fsdecode(path)}: {error}") from None
 
 
-def _read(stream: io.BufferedIOBase, *, mapped: bool) -> Content:
+def _read(stream: io.BufferedIOBase, *, mapped: bool, read: Iterable[str] = ()) -> Content:
     arrays: dict[str, NDArray[Any]] = {}
     sections = _sections(stream)
     metadata = _load_metadata(stream, next(sections))
     for section in sections:
-        if mapped and section.nbytes >= _LARGE:
+        if mapped and section.nbytes >= _LARGE and section.name not in read:
             array = _map(stream, section)
         else:
             array = empty_rows(section.shape, DTYPES[section.code])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import cache
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache, partial
 from itertools import pairwise
 from math import inf, isfinite, isinf, nan
 from typing import Any, TypeAlias
@@ -12,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Int32Array, Int64Array, RowArray
+from farann._types import Int32Array, Int64Array, UInt8Array
 from farann.contract import FormatError, checks
 from farann.contract.index_spec import IndexSpec
 from farann.contract.strings import SPARE
 from farann.io.container import ArrayChunks
+from farann.layout.added_rows import Added, own, parts, shared
 from farann.quantize.records import CodeArrays, Layout, PartitionArrays
 from farann.runtime.pool import default_isa
 from farann.store.groups import Groups
@@ -27,10 +29,9 @@ from farann.store.store import Store
 from farann.tuning.guard import Guard, GuardArrays
 from farann.tuning.table import Measured, Tuning, Tunings
 
-_CHUNK_BYTES = 1 << 24  # bytes of rows that are copied at a time
 # Metadata: arguments of `Index`, counts with their largest values, flags.
 _SETTINGS = ("dim", "metric", "dtype", "codes", "cells", "keep_vectors", "seed")
-_MOST = {"count": 2**48 - 1, "next_id": 2**63, "coded": 2**48 - 1}
+_MOST = {"count": 2**48 - 1, "base": 2**48 - 1, "next_id": 2**63, "coded": 2**48 - 1}
 _FLAGS = ("built", "for_nearest")
 _NEAREST = "nearest_"  # prefix of the names of tables that were measured for the nearest rows
 # JSON has neither infinity, the effort of exact search, nor NaN, an unknown value: null is used.
@@ -42,45 +43,39 @@ _Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
 def sections_of(live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Metadata and arrays of an index; removed rows are left out."""
+    """Metadata and arrays of an index as it is: removed rows are marked."""
     store, spec = live.store, live.spec
     metadata: dict[str, Any] = {
         "metric": spec.metric.name, "dim": None if store is None else store.dim,
         "dtype": spec.row_type, "codes": spec.codes, "cells": spec.cells,
-        "keep_vectors": spec.vectors, "seed": spec.seed, "count": 0, "next_id": 0, "built": False,
-        "coded": 0, "codes_recall": None, "for_nearest": False}
+        "keep_vectors": spec.vectors, "seed": spec.seed, "count": 0, "base": 0, "next_id": 0,
+        "built": False, "coded": 0, "codes_recall": None, "for_nearest": False}
     if store is None:
         return metadata, {}
-    live_slots = store.live_slots()
-    left = store.rows_left(None if store.alive is None else live_slots)
-    ids, labels, groups = left["ids"], left["labels"], left["groups"]
-    # Rows that are there as codes alone come first, and have no vectors to write.
-    n_coded = 0 if store.n_coded is None else int(np.searchsorted(live_slots, store.n_coded))
-    metadata |= {"count": len(store), "next_id": ids.next, "built": store.built, "coded": n_coded}
-    n_rows = len(store) - n_coded
+    ids, count, n_coded = store.ids, store.n_slots, store.n_coded or 0
+    metadata |= {"count": count, "base": store.n_base if store.built else count,
+                 "next_id": ids.next, "built": store.built, "coded": n_coded}
     arrays: dict[str, Any] = {}
-    if n_rows or not n_coded:
-        arrays["rows"] = ArrayChunks(store.base.dtype, (n_rows, store.dim), _chunks(store, n_coded))
-    if labels is not None:
-        arrays |= _sections_of_labels("labels", labels)
-    if groups is not None:
-        arrays |= _sections_of_groups(groups)
+    # Rows that are there as codes alone come first, and have no vectors to write.
+    if count > n_coded or not n_coded:
+        arrays["rows"] = ArrayChunks(store.base.dtype, (count - n_coded, store.dim),
+                                     [store.tail] if n_coded else [store.base, store.tail])
+    if store.n_removed and store.alive is not None:
+        arrays["removed"] = np.flatnonzero(store.alive == 0).astype(np.int64, copy=False)
+    if store.labels is not None:
+        arrays |= _sections_of_labels("labels", store.labels)
+    if store.groups is not None:
+        arrays |= _sections_of_groups(store.groups)
     by_slot = ids.by_slot()
     if by_slot is not None:
         arrays["ids"] = by_slot
     if store.built:
         arrays["center"] = store.center.astype(np.float32)
-    layout = store.layout
     if n_coded:
-        layout, arrays["codes.outlier_rows"] = store.kept()
+        arrays["codes.outlier_rows"] = store.base
         metadata["codes_recall"] = store.codes_recall
-    if layout is not None and (n_coded or len(store) == len(store.base) == store.n_slots):
-        # A file has codes of all rows or of none: after changes the next `build` makes them.
-        arrays |= layout.codes.sections("codes")
-        if layout.partitions is not None:
-            arrays |= layout.partitions.sections("partitions")
-        if store.exact is not None:
-            arrays |= store.exact.codes.sections("exact")
+    if store.layout is not None:
+        arrays |= _sections_of_codes(store, store.layout)
         metadata["for_nearest"] = store.for_nearest
         for prefix, tunings in (("", store.tunings), (_NEAREST, store.nearest_tunings)):
             metadata[f"{prefix}tunings"], guards = _sections_of_tables(tunings, prefix)
@@ -88,13 +83,28 @@ def sections_of(live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
     return metadata, arrays
 
 
-def _chunks(store: Store, n_coded: int) -> Iterable[RowArray]:
-    """The rows behind the first n_coded."""
-    if store.alive is None:
-        return [store.tail] if n_coded else [store.base, store.tail]
-    step = max(1, _CHUNK_BYTES // (store.base.itemsize * store.dim))
-    live = store.live_slots()[n_coded:]
-    return (store.stored(live[i : i + step]) for i in range(0, len(live), step))
+def _sections_of_codes(store: Store, layout: Layout) -> dict[str, Any]:
+    """Sections of the codes of the base, and of those of added rows."""
+    sections: dict[str, Any] = layout.codes.sections("codes")
+    if layout.partitions is not None:
+        sections |= layout.partitions.sections("partitions")
+    if store.exact is not None:
+        sections |= store.exact.codes.sections("exact")
+    if store.added is not None and store.added.codes is not None:
+        sections |= _sections_of_added(store.added, store.added.codes)
+    return sections
+
+
+def _sections_of_added(added: Added, codes: CodeArrays) -> dict[str, Any]:
+    """Codes of added rows, run by run; those that were merged into others are left out."""
+    runs, ends = added.runs, np.cumsum([run.n for run in added.runs], dtype=np.int64)
+    sections: dict[str, Any] = {name: array for name, array in codes.sections("added").items()
+                                if name.endswith("bounds")}
+    for name, values, step in parts(codes):
+        sections[f"added.{name}"] = ArrayChunks(
+            values.dtype, (int(ends[-1]) // step, *values.shape[1:]),
+            [values[run.start // step : run.stop // step] for run in runs])
+    return sections | {"added.ends": ends}
 
 
 def _sections_of_labels(name: str, labels: Labels) -> dict[str, Any]:
@@ -116,6 +126,7 @@ def _sections_of_groups(groups: Groups) -> dict[str, Any]:
 def settings_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """The settings to make an index like that of a file, unchecked; all other metadata is checked.
     """
+    metadata = {"base": _n_base(metadata), **metadata}
     for key in (*_SETTINGS, *_MOST, *_FLAGS, "codes_recall"):
         if key not in metadata:
             raise FormatError(f"metadata: {key!r} is missing")
@@ -130,6 +141,9 @@ def settings_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
                               "this version of farann does not know")
     if metadata["coded"] > (0 if metadata["keep_vectors"] is True else metadata["count"]):
         raise FormatError("metadata: 'coded' rows don't fit 'count' and 'keep_vectors'")
+    if metadata["base"] > metadata["count"] or (
+            metadata["coded"] and metadata["base"] != metadata["coded"]):
+        raise FormatError("metadata: 'base' rows don't fit 'count' and 'coded'")
     return {name: metadata[name] for name in _SETTINGS}
 
 
@@ -145,12 +159,13 @@ def store_of(metadata: Mapping[str, Any], arrays: _Arrays, spec: IndexSpec, *,
         if arrays:
             raise FormatError("the file has sections but no rows")
         return None
-    store = _rows_of(metadata, arrays, spec, checked)
-    store.layout = _layout_of("codes", arrays, n_coded or count, n_coded, dim, spec)
+    store, n_base = _rows_of(metadata, arrays, spec, checked), _n_base(metadata)
+    store.layout = _layout_of("codes", arrays, n_base, n_coded, dim, spec)
     if n_coded:
         _restore_coded(store, metadata, arrays)
+    store.added = _added_from(arrays, store)
     if store.layout is not None:
-        store.exact = _layout_of("exact", arrays, count, n_coded, dim, spec)
+        store.exact = _layout_of("exact", arrays, n_base, n_coded, dim, spec)
         widths = {(layout.codes.transform.n_coded, layout.codes.n_directions)
                   for layout in (store.layout, store.exact) if layout is not None}
         if store.exact is not None and (n_coded or store.partitions is None or len(widths) > 1):
@@ -161,29 +176,39 @@ def store_of(metadata: Mapping[str, Any], arrays: _Arrays, spec: IndexSpec, *,
     return store
 
 
+def _n_base(metadata: Mapping[str, Any]) -> Any:
+    """Rows of the last build; files of format 2 don't say, as they have codes of all rows or none.
+    """
+    return metadata.get("base", metadata.get("coded") or metadata.get("count"))
+
+
 def _rows_of(metadata: Mapping[str, Any], arrays: _Arrays, spec: IndexSpec, checked: bool) -> Store:
     """The rows, their ids and center, without a layout."""
     dim, count, n_coded = metadata["dim"], metadata["count"], metadata["coded"]
     rows = np.empty((0, dim), spec.stored)
     if "rows" in arrays or n_coded < count:
         rows = _section(arrays, "rows", spec.stored, (count - n_coded, dim))
-    ids = _section(arrays, "ids", np.int64, (count,)) if "ids" in arrays else None
-    if ids is not None and count and (ids.min() < 0 or len(distinct(ids)) < count):
-        raise FormatError("the ids are negative or not unique")
     bad = _core.first_bad_row(rows, spec.metric.normalized) if checked else -1
     if bad >= 0:
         raise FormatError(f"row {bad} is not a finite vector")
     store = Store(dim, spec)
-    store.labels = _labels_from("labels", arrays, count, checked)
-    if store.labels is not None and (
-            metadata["next_id"] != count or (ids is not None and count and ids.max() >= count)):
+    store.alive = _alive_from(arrays, count)
+    store.n_removed = 0 if store.alive is None else count - int(np.count_nonzero(store.alive))
+    ids = _section(arrays, "ids", np.int64, (count,)) if "ids" in arrays else None
+    if ids is not None and count and (ids.min() < 0 or _hides_rows(ids, store.alive)):
+        raise FormatError("the ids are negative or not unique")
+    store.labels = _labels_from("labels", arrays, None, checked)
+    if store.labels is not None and not (
+            metadata["next_id"] == len(store.labels)
+            and (count if ids is None else int(ids.max(initial=-1)) + 1) <= len(store.labels)):
         raise FormatError("the ids are not numbers of labels")
     store.groups = _groups_from(arrays, count)
     store.ids, store.built = IdMap.restored(ids, count, metadata["next_id"]), metadata["built"]
     if n_coded:
         store.n_coded, store._tail, store._n_tail = n_coded, rows, len(rows)
     else:
-        store.base = rows
+        n_base = _n_base(metadata)
+        store.base, store._tail, store._n_tail = rows[:n_base], rows[n_base:], count - n_base
     if store.built:
         center = _section(arrays, "center", np.float32, (dim,))
         store.center = center.astype(np.float64)  # whose squares don't overflow
@@ -191,6 +216,26 @@ def _rows_of(metadata: Mapping[str, Any], arrays: _Arrays, spec: IndexSpec, chec
                 spec.metric.normalized and np.linalg.norm(store.center) > 1.001):
             raise FormatError("the center is not one of these rows")
     return store
+
+
+def _alive_from(arrays: _Arrays, count: int) -> UInt8Array | None:
+    """A byte for each of `count` rows, 0 for those that are removed; None where none is."""
+    if "removed" not in arrays:
+        return None
+    removed = _section(arrays, "removed", np.int64, (None,))
+    if not len(removed) or removed[0] < 0 or removed[-1] >= count or (
+            removed[1:] <= removed[:-1]).any():
+        raise FormatError("section 'removed': expected ascending numbers of rows")
+    alive = np.ones(count, np.uint8)
+    alive[removed] = 0
+    return alive
+
+
+def _hides_rows(ids: Int64Array, alive: UInt8Array | None) -> bool:
+    """Whether a later row has the id of one that isn't removed."""
+    order = ids.argsort(kind="stable")
+    earlier = order[:-1][ids[order[1:]] == ids[order[:-1]]]
+    return bool(len(earlier) and (alive is None or alive[earlier].any()))
 
 
 def _labels_from(name: str, arrays: _Arrays, count: int | None, checked: bool) -> Labels | None:
@@ -249,6 +294,31 @@ def _layout_of(of: str, arrays: _Arrays, count: int, n_coded: int, dim: int,
     if partitions is not None and partitions.relative and not (n_coded and spec.width.is_coarse):
         raise FormatError("section 'partitions.relative' is for 4-bit codes without vectors")
     return layout
+
+
+def _added_from(arrays: _Arrays, store: Store) -> Added | None:
+    """Codes of added rows; None where there are none."""
+    base = store.codes
+    if base is None or store.n_coded is not None:
+        if _has(arrays, "added"):
+            raise FormatError("there are codes of added rows, but not of the others")
+        return None
+    # As after `Store.with_rows`: rows without codes wait for them.
+    waiting = np.arange(len(store.tail), dtype=np.int64)
+    if not _has(arrays, "added"):
+        return Added(waiting=waiting) if len(waiting) else None
+    ends, names = _section(arrays, "added.ends", np.int64, (None,)), own(base, store.spec)
+    if names != {name[6:] for name in arrays if name.startswith("added.")} - {"ends"}:
+        raise FormatError("the codes of added rows are not as those of the others")
+    codes = replace(CodeArrays.from_sections("added", {
+        **arrays, "added.signs": base.signs, "added.outliers": np.empty(0, np.int64)}),
+        **shared(base))
+    try:
+        added = Added.restored(codes, ends, store.n_base, len(store.tail))
+        codes.made(partial(_core.Codes, in_runs=True), store.n_slots, store.dim)
+    except (TypeError, ValueError) as error:
+        raise FormatError(f"the codes of added rows are not those of these rows: {error}") from None
+    return added
 
 
 def _covers(slots: Int32Array, outliers: Int64Array, count: int) -> bool:

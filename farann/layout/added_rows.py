@@ -43,7 +43,6 @@ class Run(NamedTuple):
 
     start: int
     stop: int
-    sizes: Sizes  # of the rows, by position
 
     @property
     def n(self) -> int:
@@ -86,14 +85,14 @@ class Added(NamedTuple):
                 return self._replace(waiting=waiting[later], large=large)
             kept = self._kept_beside(len(now))
             merged = self.runs[len(kept):]
-            rows = np.concatenate([*(self._rows_of(run, n_base) for run in merged), waiting[now]])
-            sizes = Sizes.joined([*(run.sizes for run in merged), measured.of(now)])
+            old = [self._rows_of(run, n_base) for run in merged]
+            rows = np.concatenate([*old, waiting[now]])
+            sizes = Sizes.joined([*(coding.sizes_like(base, tail[some], center, spec, isa)
+                                    for some in old), measured.of(now)])
             codes = coding.code_like(base, tail[rows], sizes, center, spec, isa, queries())
             assert codes.slots is not None
-            sizes = sizes.of(codes.slots)
             codes = replace(codes, slots=(n_base + rows)[codes.slots].astype(np.int32))
-            added = self._replace(runs=kept, waiting=waiting[later], large=large)
-            return added._with(codes, sizes)
+            return self._replace(runs=kept, waiting=waiting[later], large=large)._with(codes)
 
     def _kept_beside(self, n: int) -> tuple[Run, ...]:
         """The runs that aren't merged when n rows are coded."""
@@ -113,7 +112,7 @@ class Added(NamedTuple):
         assert self.codes is not None and self.codes.slots is not None
         return self.codes.slots[run.start : run.stop].astype(np.int64) - n_base
 
-    def _with(self, codes: CodeArrays, sizes: Sizes) -> Added:
+    def _with(self, codes: CodeArrays) -> Added:
         """Append a run, behind the codes that older stores see."""
         n, runs, room = 0 if self.codes is None else len(self.codes.panels), self.runs, self.room
         end = n + len(codes.panels)
@@ -121,25 +120,62 @@ class Added(NamedTuple):
             lie = np.concatenate([_NO_ROWS, *(np.arange(run.start, run.stop) for run in runs)])
             n, end, old = len(lie), len(lie) + len(codes.panels), room or codes
             longer: dict[str, Any] = {}
-            for name, values, step in _parts(old):
+            for name, values, step in parts(old):
                 longer[name] = np.empty((int(_ROOM * end) // step, *values.shape[1:]), values.dtype)
                 longer[name][: n // step] = values[lie[::step] // step]
             room = replace(old, **longer)
             ends = accumulate(run.n for run in runs)
-            runs = tuple(Run(stop - run.n, stop, run.sizes)
-                         for stop, run in zip(ends, runs, strict=True))
-        for name, values, step in _parts(codes):
+            runs = tuple(Run(stop - run.n, stop) for stop, run in zip(ends, runs, strict=True))
+        for name, values, step in parts(codes):
             getattr(room, name)[n // step : end // step] = values
         bounds, whole_bounds = room.bounds.or_larger(codes.bounds), room.whole_bounds
         if whole_bounds is not None and codes.whole_bounds is not None:
             whole_bounds = whole_bounds.or_larger(codes.whole_bounds)
         room = replace(room, bounds=bounds, whole_bounds=whole_bounds)
-        filled: Any = {name: values[: end // step] for name, values, step in _parts(room)}
-        return self._replace(room=room, codes=replace(room, **filled),
-                             runs=(*runs, Run(n, end, sizes)))
+        filled: Any = {name: values[: end // step] for name, values, step in parts(room)}
+        return self._replace(room=room, codes=replace(room, **filled), runs=(*runs, Run(n, end)))
+
+    @classmethod
+    def restored(cls, codes: CodeArrays, ends: Int64Array, n_base: int, n_tail: int) -> Added:
+        """Codes of runs that end at some positions; ValueError where they aren't those of a tail.
+
+        Rows without codes wait, also those that codes can't hold: they are measured again.
+        """
+        begins, slots = np.append(0, ends[:-1]), codes.slots
+        if slots is None or not len(ends) or (ends <= begins).any() or (
+                ends[-1] != len(codes.panels) or (ends % _PANEL).any()):
+            raise ValueError("runs must be whole panels")
+        rows = slots.astype(np.int64) - n_base
+        if rows.min() < 0 or rows.max() >= n_tail:
+            raise ValueError("slots must be those of added rows")
+        uncoded = np.ones(n_tail, np.bool_)
+        uncoded[rows] = False
+        waiting = np.flatnonzero(uncoded).astype(np.int64, copy=False)
+        if len(waiting) + len(rows) != n_tail:
+            raise ValueError("slots must be those of different rows")
+        runs = tuple(map(Run, begins.tolist(), ends.tolist()))
+        return cls(room=codes, codes=codes, runs=runs, waiting=waiting)
 
 
-def _parts(codes: CodeArrays) -> Iterator[tuple[str, npt.NDArray[Any], int]]:
+def shared(base: CodeArrays) -> dict[str, Any]:
+    """Fields that codes of added rows have in common with those of the base."""
+    return {"signs": base.signs, "outliers": _NO_ROWS, "pca_axes": base.pca_axes,
+            "pca_filter": base.pca_filter, "mean_query_direction": base.mean_query_direction}
+
+
+def own(base: CodeArrays, spec: IndexSpec) -> set[str]:
+    """Names of the fields that codes of added rows have for themselves."""
+    names = {"panels", "inv_scale", "slots", "bounds"}
+    names |= {"low_nibbles", "low_nibble_norm"} if base.pca_filter is None else {
+        "whole", "whole_inv_scale", "whole_bounds"}
+    if base.squares is not None:
+        names |= {"squares"} if base.pca_filter is None else {"squares", "whole_squares"}
+    if base.max_norm is not None or not spec.metric.normalized:  # see `coding.sizes_like`
+        names |= {"max_norm"} if base.mean_query_direction is None else {"max_norm", "max_along"}
+    return names
+
+
+def parts(codes: CodeArrays) -> Iterator[tuple[str, npt.NDArray[Any], int]]:
     """Arrays by position and by panel: name, values, and positions for each of these."""
     for names, step in ((_BY_POSITION, 1), (_BY_PANEL, _PANEL)):
         for name in names:

@@ -1,7 +1,9 @@
-"""Documents beside an index: files of strangers, and paths that would lose something."""
+"""Documents in the file of their index: full disks, files of strangers, results that are copies."""
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import pickle
@@ -9,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import inside
+import numpy as np
 import pytest
 
 from farann import FormatError, Index
@@ -22,18 +25,76 @@ def as_it_is(one: Any) -> Any:
     return one
 
 
+def loaded(path: Path) -> inside.adapters.Documents[dict[str, Any]]:
+    documents = made()
+    documents.load(path, as_it_is)
+    return documents
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     documents = made(group_by="kind")
     documents.put({"a": {"kind": 1}, "b": {"kind": 2}}, {"a": [1.0, 0.0], "b": [0.0, 1.0]})
-    documents.save(tmp_path / "saved.json", as_it_is)
-    return tmp_path / "saved.json"
+    documents.save(tmp_path / "saved.farann", as_it_is)
+    return tmp_path / "saved.farann"
+
+
+def rewrite(path: Path, content: bytes) -> None:
+    """Put other documents into a file."""
+    metadata, arrays = inside.files.read_file(path)
+    inside.files.write_file(path, metadata, {**arrays, "documents": np.frombuffer(
+        content, np.uint8)})
 
 
 def test_saved_documents_come_back(path: Path) -> None:
-    documents = made()
-    documents.load(path, as_it_is)
+    documents = loaded(path)
     assert documents.search("search_nearest", [1.0, 0.0], 2, {"kind": 2}) == [({"kind": 2}, 0.0)]
+    assert os.listdir(path.parent) == [path.name]
+    assert len(Index.load(path)) == 2
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever write fails: the old documents load whole, or the new ones do."""
+    path, documents = tmp_path / "store.farann", made()
+    documents.put({"a": {"text": "old"}, "b": {"text": "old"}}, {"a": [1.0, 0.0], "b": [0.0, 1.0]})
+    documents.save(path, as_it_is)
+    old = path.read_bytes()
+    documents.put({"a": {"text": "new"}}, {"a": [-1.0, 0.0]})
+    refused = 0
+    while True:
+        with monkeypatch.context() as patch:
+            fill_disk(patch, refused)
+            try:
+                documents.save(path, as_it_is)
+            except OSError as error:
+                assert error.errno == errno.ENOSPC
+            else:
+                break
+        assert path.read_bytes() == old and os.listdir(tmp_path) == [path.name]
+        assert [one for one, _ in loaded(path).search("search_nearest", [1.0, 0.0], 1)] == [
+            {"text": "old"}]
+        refused += 1
+    assert refused > 3
+    assert [one for one, _ in loaded(path).search("search_nearest", [-1.0, 0.0], 1)] == [
+        {"text": "new"}]
+
+
+def fill_disk(patch: pytest.MonkeyPatch, writes: int) -> None:
+    """Let writes to files fail after some."""
+    left = [writes]
+
+    class Filling(io.FileIO):
+        def write(self, data: Any) -> int:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return super().write(data) or 0
+
+    def opened(path: Any, mode: str, opener: Any) -> Any:
+        kind = io.FileIO if mode == "rb" else Filling
+        return kind(path, mode.replace("b", ""), opener=opener)
+
+    patch.setattr(inside.settings, "files_open", opened, raising=False)
 
 
 @pytest.mark.parametrize("content", [
@@ -44,25 +105,67 @@ def test_saved_documents_come_back(path: Path) -> None:
 ])
 def test_files_of_strangers(content: bytes, path: Path) -> None:
     documents = made()
-    path.write_bytes(content)
-    with pytest.raises(FormatError, match=r"saved\.json"):
+    rewrite(path, content)
+    with pytest.raises(FormatError, match=r"saved\.farann"):
         documents.load(path, as_it_is)
     assert len(documents.index) == 0 and documents.by_id == {}
 
 
-def test_groups_that_the_index_has_not(path: Path) -> None:
+def test_an_index_without_documents(path: Path) -> None:
     index = Index()
     index.add([[1.0]], ["a"])
-    index.save(path.with_suffix(".farann"))
-    path.write_text(json.dumps({"group_by": "kind", "documents": {"a": {"kind": 1}}}))
+    index.save(path)
+    with pytest.raises(FormatError, match=r"saved\.farann: expected documents"):
+        loaded(path)
+
+
+def test_groups_that_the_index_has_not(tmp_path: Path) -> None:
+    documents = made()
+    documents.put({"a": {"kind": 1}}, {"a": [1.0]})
+    documents.save(tmp_path / "saved.farann", as_it_is)
+    rewrite(tmp_path / "saved.farann", json.dumps(
+        {"group_by": "kind", "documents": {"a": {"kind": 1}}}).encode())
     with pytest.raises(FormatError, match="groups"):
-        made().load(path, as_it_is)
+        loaded(tmp_path / "saved.farann")
 
 
-def test_the_index_is_not_written_over(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"'all\.farann'"):
-        made().save(tmp_path / "all.farann", as_it_is)
-    assert list(tmp_path.iterdir()) == []
+def test_documents_of_a_mapped_file_are_checked(tmp_path: Path) -> None:
+    """Also where they are large: they are read anyway."""
+    documents, path = made(), tmp_path / "saved.farann"
+    documents.put({"a": {"text": "x" * (1 << 20)}}, {"a": [1.0]})
+    documents.save(path, as_it_is)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"xx", b"xy", 1))
+    with pytest.raises(FormatError, match="'documents' is damaged"):
+        made().load(path, as_it_is, mmap=True)
+
+
+def test_ids_are_strings() -> None:
+    documents = made()
+    with pytest.raises(TypeError, match=r"^ids: expected strings, got 5"):
+        documents.put({"a": {}, 5: {}}, {"a": [1.0], 5: [2.0]})  # type: ignore
+    assert documents.by_id == {} and len(documents.index) == 0
+
+
+def test_nobody_changes_stored_documents() -> None:
+    documents, given = made(), {"list": [1]}
+    documents.put({"a": given}, {"a": [1.0]})
+    given["list"].append(2)
+    for _ in range(2):
+        for found in (documents.get(["a"]), documents.passing(lambda _: True),
+                      [one for one, _ in documents.search("search_nearest", [1.0], 1)]):
+            assert found == [{"list": [1]}]
+            found[0]["list"].clear()
+
+
+def test_options_come_back(tmp_path: Path) -> None:
+    options = {"codes": "int4", "cells": 3, "dtype": "float16"}
+    documents = made(metric="dot", **options)
+    documents.put({"a": {}}, {"a": [1.0]})
+    documents.save(tmp_path / "saved.farann", as_it_is)
+    again = loaded(tmp_path / "saved.farann")
+    assert again.options == options and again.index.metric == "dot"
+    assert made().options == {}
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
@@ -70,4 +173,4 @@ def test_nobody_waits_for_a_fifo(path: Path) -> None:
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(OSError, match="FIFO"):
-        made().load(path, as_it_is)
+        loaded(path)

@@ -185,7 +185,7 @@ def test_ranker() -> None:
 
 
 def test_pipeline_and_files(tmp_path: Path) -> None:
-    store = filled(group_by="kind")
+    store = filled(group_by="kind", codes="int4")
     store.write_documents([Document(id="blob", blob=ByteStream(b"\0\xff"), meta={"kind": "car"})])
     pipeline = Pipeline()
     pipeline.add_component("retriever", FarannRetriever(store, mode="unlike", top_k=20))
@@ -197,11 +197,11 @@ def test_pipeline_and_files(tmp_path: Path) -> None:
     allow_deserialization_module("farann.*")
     again = Pipeline.loads(pipeline.dumps())
     assert again.dumps() == pipeline.dumps()
-    store.save_to_disk(tmp_path / "store.json")
-    assert b"embedding" not in (tmp_path / "store.json").read_bytes().replace(
+    store.save_to_disk(tmp_path / "store.farann")
+    assert b"embedding" not in (tmp_path / "store.farann").read_bytes().replace(
         b'embedding": null', b"")
     for mmap in False, True:
-        loaded = FarannDocumentStore.load_from_disk(tmp_path / "store.json", mmap=mmap)
+        loaded = FarannDocumentStore.load_from_disk(tmp_path / "store.farann", mmap=mmap)
         assert loaded.filter_documents() == store.filter_documents()
         retriever = FarannRetriever(loaded, condition("meta.kind", "==", "pet"), mode="unlike")
         assert numbers(retriever.run(**query)) == numbers(FarannRetriever(

@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -241,8 +242,7 @@ def test_files(tmp_path: Path) -> None:
     store.add_texts(["7"], [{"text": "ü\n\ud800", "list": [1, {"a": None}]}], ids=["\u2028"])
     store.save_local(tmp_path / "new" / "folder")
     store.save_local(tmp_path / "new" / "folder")
-    assert {path.name for path in (tmp_path / "new" / "folder").iterdir()} == {
-        "documents.json", "documents.farann"}
+    assert [path.name for path in (tmp_path / "new" / "folder").iterdir()] == ["documents.farann"]
     for mmap in False, True:
         again = FarannVectorStore.load_local(tmp_path / "new" / "folder", store.embedding,
                                              mmap=mmap)
@@ -262,23 +262,42 @@ class Bomb:
 def test_files_of_strangers(tmp_path: Path) -> None:
     store = filled(10)
     store.save_local(tmp_path)
-    text = (tmp_path / "documents.json").read_bytes()
+    path = tmp_path / "documents.farann"
+    metadata, arrays = inside.files.read_file(path)
+    text, saved = arrays["documents"].tobytes(), path.read_bytes()
     wrong = [pickle.dumps(Bomb()), b"", b"[]", b"{}", b"\xff", b'{"group_by": null}',
              b'{"group_by": null, "documents": [1]}', b'{"group_by": 1, "documents": {}}',
              b'{"group_by": null, "documents": {"d1": 1}}',
              text.replace(b'"d9":', b'"d99":'), text.replace(b"page_content", b"page"), text[:-9]]
     for content in wrong:
-        (tmp_path / "documents.json").write_bytes(content)
-        with pytest.raises(farann.FormatError, match=r"documents\.json"):
+        inside.files.write_file(path, metadata, {**arrays, "documents": np.frombuffer(
+            content, np.uint8)})
+        with pytest.raises(farann.FormatError, match=r"documents\.farann"):
             FarannVectorStore.load_local(tmp_path, store.embedding)
-    (tmp_path / "documents.json").write_bytes(text)
-    (tmp_path / "documents.farann").write_bytes(pickle.dumps(Bomb()))
+    path.write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(farann.FormatError, match=r"documents\.farann"):
         FarannVectorStore.load_local(tmp_path, store.embedding)
+    path.write_bytes(saved)
     store.add_texts(["1"], [{"what": object()}])
     with pytest.raises(TypeError, match="JSON"):
         store.save_local(tmp_path)
-    assert (tmp_path / "documents.json").read_bytes() == text
+    assert path.read_bytes() == saved
+
+
+def test_ids_that_are_no_strings() -> None:
+    store = filled(10)
+    with pytest.raises(TypeError, match=r"^ids: expected strings, got 7"):
+        store.add_texts(["1", "2"], ids=["a", 7])  # type: ignore[list-item]
+    assert store.get_by_ids(["a"]) == [] and len(store.documents.index) == 10
+
+
+def test_found_documents_are_copies() -> None:
+    store = filled(10)
+    for _ in range(2):
+        (one,) = store.similarity_search("1", 1)
+        assert one.metadata == store.get_by_ids([str(one.id)])[0].metadata
+        one.metadata["kind"] = "other"
+        assert one.metadata != store.similarity_search("1", 1)[0].metadata
 
 
 def test_what_would_be_ignored_is_an_error() -> None:

@@ -545,10 +545,27 @@ def test_info_json(place: Path, capsys: Capture) -> None:
     del facts["bytes"]
     assert facts == {
         "file": "c.farann", "file_bytes": os.path.getsize("c.farann"), "verified": True,
-        "rows": 2, "dim": 8, "metric": "cosine", "dtype": "float32", "codes": "int8",
-        "keep_vectors": True, "codes_recall": None, "built": True, "smallest_id": 5,
-        "largest_id": 900, "groups": 0,
+        "rows": 2, "removed": 0, "added": 0, "dim": 8, "metric": "cosine", "dtype": "float32",
+        "codes": "int8", "keep_vectors": True, "codes_recall": None, "built": True,
+        "smallest_id": 5, "largest_id": 900, "groups": 0,
     }
+
+
+def test_info_of_a_changed_index(place: Path, capsys: Capture) -> None:
+    rows = np.random.default_rng(0).standard_normal((1200, 8), dtype=np.float32)
+    index = farann.Index()
+    index.add(rows[:900])
+    index.build()
+    index.add(rows[900:])
+    index.remove(np.arange(7))
+    index.save("changed.farann")
+    assert main(["info", "changed.farann"]) == 0
+    told = capsys.readouterr().out
+    assert "rows       1,193" in told
+    assert "changes    300 added and 7 removed since the build" in told
+    assert main(["info", "changed.farann", "--json"]) == 0
+    codes = json.loads(capsys.readouterr().out)["bytes"]["codes"]
+    assert codes == farann.Index.load("changed.farann").stats()["bytes"]["codes"] > 1150 * 8
 
 
 def test_info_of_an_empty_index(place: Path, capsys: Capture) -> None:

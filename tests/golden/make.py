@@ -1,7 +1,7 @@
 """Write the files of this folder: ``python tests/golden/make.py FOLDER``, with the farann to keep.
 
-`format2` has files of format 2, `format1` one of format 1, which is refused. A file that is here is
-never written anew: those of a later format go to a folder of their own.
+`format2` and `format3` have files of these formats, `format1` one of format 1, which is refused. A
+file that is here is never written anew: those of a later format go to a folder of their own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ N, DIM, N_QUERIES, K = 208, 12, 24, 10
 # By which indexes of some rows have the layouts of large ones, in the words of this version.
 SETTINGS: list[tuple[str, str, Any]] = [
     ("layout.build", "LEAST_SAMPLE", 64), ("layout.sampling", "LEAST_SAMPLE", 64),
+    ("layout.added_rows", "LEAST_RUN", 16), ("runtime.pool", "_forced", "scalar"),
 ]
 FILTER: list[tuple[str, str, Any]] = [
     ("quantize.pca_filter", "_WORTH_IT", 1e9), ("quantize.pca_filter", "_LARGEST_SHARE", 99.0),

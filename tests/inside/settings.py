@@ -55,6 +55,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "kmeans_compared": ("_MOST_COMPARED", (kmeans,)),
     "leading_share": ("_LEADING_SHARE", (batches,)),
     "likely_floor": ("likely", (mmr.Ranker,)),
+    "least_run": ("LEAST_RUN", (added_rows,)),
     "lines_a_batch": ("QUERIES_A_CALL", (commands,)),
     "long_work": ("_LONG_WORK", (batches,)),
     "main_directions": ("_MAIN_DIRECTIONS", (transform,)),

@@ -48,6 +48,11 @@ def use_level(index: farann.Index, level: str) -> None:
     index._live.isa = level
 
 
+def use_threads(index: farann.Index, threads: int) -> None:
+    """Let an index search with as many threads, as `Index(threads=...)` does."""
+    index._live.threads = threads
+
+
 def is_locked(index: farann.Index) -> bool:
     """Whether a change is being made."""
     return index._live._lock.locked()

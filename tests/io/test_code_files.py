@@ -84,20 +84,6 @@ def test_pickle(rng: np.random.Generator) -> None:
     assert_same(twin.search_furthest(queries), index.search_furthest(queries))
 
 
-def test_stale_codes_are_not_saved(saved: Path, tmp_path: Path) -> None:
-    changes: tuple[Callable[[farann.Index], object], ...] = (
-        lambda index: index.add(np.ones((3, DIM))), lambda index: index.remove([5]))
-    for alter in changes:
-        index = farann.Index.load(saved)
-        alter(index)
-        index.save(tmp_path / "changed.farann")
-        arrays = inside.files.read_file(tmp_path / "changed.farann")[1]
-        assert not [name for name in arrays if name.startswith("codes.")]
-        changed = farann.Index.load(tmp_path / "changed.farann")
-        queries = queries_of(index)
-        assert_same(changed.search_furthest(queries), index.search_furthest(queries))
-
-
 # ---- files that lie ----
 
 # Each of N rows has a place; what fills up the last panel has none.

@@ -89,18 +89,6 @@ def test_what_is_in_it(parts: Any, path: Path) -> None:
     assert not refused(path, metadata, arrays)
 
 
-def test_changed_rows_leave_cells_out(path: Path) -> None:
-    index = index_of(ROWS, cells=N_CELLS).build()
-    index.remove([3])
-    index.save(path)
-    metadata, arrays = inside.files.read_file(path)
-    assert "tunings" not in metadata
-    assert not any(name.startswith("partitions.") for name in arrays)
-    again = farann.Index.load(path)
-    assert_same(again.search_furthest(QUERIES, recall=0.5), index.search_furthest(QUERIES))
-    assert again.build().stats()["bytes"]["cells"] > 0
-
-
 def test_sections_left_out(parts: Any, path: Path) -> None:
     metadata, arrays = parts
     for name in ("starts", "panels", "inv_scale", "squares", "step", "relative"):

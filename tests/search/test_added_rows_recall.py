@@ -15,7 +15,7 @@ import reference
 from cases import Float32, assert_same
 from inside import core
 from inside.contract import StopRule
-from inside.layout import Added, Run, Sizes
+from inside.layout import Added, Run
 from inside.quantize import Projection, Transform, rotation_signs
 from inside.search import stops_for
 from inside.store import Answers, of
@@ -404,8 +404,7 @@ def test_stops_by_hand(rng: np.random.Generator) -> None:
     all answers, or don't stop."""
     n_base, n, least = 1000, 1600, 32
     none = np.empty(0, np.int64)
-    sizes = Sizes(np.ones(n), None, None)
-    runs = (Run(0, n, sizes), Run(n, 2 * n, sizes), Run(2 * n, 3 * n, sizes))
+    runs = (Run(0, n), Run(n, 2 * n), Run(2 * n, 3 * n))
     order = np.concatenate([i * n + rng.permutation(n) for i in range(3)])
     codes: Any = type("Codes", (), {"slots": (n_base + order).astype(np.int32)})
     added = Added(codes, codes, runs)
