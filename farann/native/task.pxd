@@ -1,3 +1,5 @@
+from libc.stdint cimport int64_t
+
 from farann.native.codes cimport Codes
 from farann.native.levels cimport Level
 from farann.native.search cimport Search
@@ -15,3 +17,4 @@ cdef class Task(Search):
 
     cdef take_judge(self, costs, bint may_go_by_keys)
     cdef add_outliers(self, Codes codes, Level level)
+    cdef void tell(self, int64_t i, float *witness) noexcept nogil

@@ -1,10 +1,11 @@
 """Searches for the rows furthest from queries, or nearest to them: the choice of their parts."""
 
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, NAN
 from libc.stdint cimport INT64_MAX
 
 from farann.native.bounds cimport CeilingBound, IntegerKeys, NormBound, lie_by_norm
 from farann.native.collector cimport collector_of, floor_of
+from farann.native.guard cimport WITNESSES, KeyModel
 from farann.native.judge cimport Judge
 from farann.native.kernels cimport *
 from farann.native.levels cimport code_rows_of, decoded_level_of, level_of, whole_level_of
@@ -45,14 +46,16 @@ cdef class Task(Search):
 
     The queries are start .. stop of a batch. With `radii` the k nearest rows beyond these are
     found; with k = 0 all rows beyond them, or with `nearest` within them: unless `most` is 0, only
-    that many, or a block more. `costs` are those of `Judge`; for `tells_late` see `late_to`.
+    that many, or a block more. `costs` are those of `Judge`; for `tells_late` and `model` see
+    `witness_to`.
     """
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, int64_t k, bint nearest, rule=None, *, radii=None,
                  int64_t most=0, CancelFlag flag=None, costs=(0.0, 0.0, 0.0, 0.0),
-                 bint by_codes=True, bint tells_late=False):
+                 bint by_codes=True, bint tells_late=False, KeyModel model=None):
         cdef int64_t i
+        self.model = model
         self.batch = QueryBatch.of(snapshot, filter, queries, start, stop, k, nearest, flag)
         if rule is not None:
             self.batch.take_rule(rule)
@@ -158,8 +161,21 @@ cdef class Task(Search):
         """Write all answers, query after query, from `start` on."""
         write_found(self, &scores[start], &ids[start], -1)
 
-    def late_to(self, float[::1] late, int64_t start):
-        """Write the lateness of the answers of queries, from `start` on.
+    cdef void tell(self, int64_t i, float *witness) noexcept nogil:
+        """What tells of the answer of query i; see `witness_to`."""
+        cdef const farann_topk *top = &self.collector.found[i].top
+        cdef const farann_query *query = &self.batch.queries[i].prepared
+        witness[0] = NAN if self.lateness is None else self.lateness.of_queries[i]
+        witness[1] = witness[2] = NAN
+        if self.model is not None and top.count == top.capacity:
+            self.batch.find_query_vector(i)
+            self.model.tell(self.batch.query_vector, self.batch.bias_sign,
+                            top.entries[top.count - 1].key * query.key_scale + query.key_offset,
+                            &witness[1])
+
+    def witness_to(self, float[:, ::1] witness, int64_t start):
+        """Write what tells of the answers of queries, from line `start` on: their lateness, and
+        for a `model` what that tells of their k-th keys, NaN where it tells nothing.
 
         Rows that answer many sample queries come first. The lateness of an answer is the mean of
         the square roots of its rows' panel numbers, from 1 on; rows in partitions have the panel
@@ -167,9 +183,15 @@ cdef class Task(Search):
         have other answers, which lie later.
         """
         cdef int64_t i
-        if self.lateness is not None:
-            for i in range(self.batch.n_queries):
-                late[start + i] = self.lateness.of_queries[i]
+        cdef uint64_t before
+        if witness.shape[1] != WITNESSES or not (
+                0 <= start <= witness.shape[0] - self.batch.n_queries):
+            raise ValueError("there must be three numbers for each query")
+        with nogil:
+            before = farann_arithmetic_begin()
+            for i in range(self.batch.n_queries if self.lateness is not None else 0):
+                self.tell(i, &witness[start + i, 0])
+            farann_arithmetic_end(before)
 
     def did(self):
         """The fields of `SearchStats` but for the number of queries."""

@@ -43,12 +43,13 @@ _QUERY_BYTES = 16_384
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
         nearest: bool, threads: int, rule: StopRule = EXACT,
-        late: Float32Array | None = None, radii: Float64Array | None = None,
-        float32_first: bool = False) -> tuple[Hits, SearchStats]:
+        witness: Float32Array | None = None, radii: Float64Array | None = None,
+        float32_first: bool = False,
+        model: _core.KeyModel | None = None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, and statistics; with `radii` the k nearest beyond these.
 
-    The lateness of each query's answer in an approximate search is written to `late`.
-    `float32_first`: exact searches don't begin with codes.
+    What tells of each answer of an approximate search is written to `witness` (n, 3), see
+    `Task.witness_to`, the last two numbers by `model` if that is given. `float32_first`: exact searches don't begin with codes.
     """
     n, work = len(queries), chosen.n_rows * snapshot.dim
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
@@ -60,12 +61,12 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         trial = by_codes and trials.begin()
         task = _core.Task(snapshot, chosen, queries, start, stop, k, nearest,
                           None if rule is EXACT else rule, radii=radii, flag=flag, costs=costs,
-                          by_codes=trial, tells_late=late is not None)
+                          by_codes=trial, tells_late=witness is not None, model=model)
         task.run()
         if trial:
             trials.note(task.gave_up)
-        if late is not None:
-            task.late_to(late, start)
+        if witness is not None:
+            task.witness_to(witness, start)
         task.write_top(scores, ids, start)
         did.append(task.did())
 
@@ -146,7 +147,8 @@ def _in_blocks(rows: int) -> int:
 
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object,
-           rule: StopRule, guard: _core.Guard | None = None, *, nearest: bool = False,
+           rule: StopRule, guard: _core.Guard | None = None,
+           model: _core.KeyModel | None = None, *, nearest: bool = False,
            float32_below: float = 0.0) -> _core.SingleSearch | None:
     """Prepare single queries with the answers of `top`; None if k is large, or if a query takes so
     long that Ctrl+C must end it."""
@@ -156,7 +158,7 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
                               row_costs(1, snapshot.dim, snapshot.isa), rule, guard=guard,
-                              nearest=nearest, float32_below=float32_below)
+                              model=model, nearest=nearest, float32_below=float32_below)
 
 
 def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,
