@@ -39,12 +39,17 @@ cdef class Watch:
     cdef double margin
     cdef double surplus[2 * WITNESSES]  # of surprises beyond the margin, never below 0
     cdef int alarmed                    # witnesses that were surprising last, as bits
-    cdef int64_t checked[2]             # of suspects, and of other queries
+    cdef int64_t seen[2]                # suspects, and other queries
+    cdef int64_t checked[2]             # of these
     cdef double found[2]                # recalls of these, summed
-    cdef int64_t quiet, next_quiet      # queries before the next suspicion
+    cdef double squares[2]              # squares of these
+    cdef bint short[2]                  # whether all are to be answered exactly
+    cdef double total[2 * WITNESSES]    # surprises since queries are suspect
+    cdef double tolerated[2 * WITNESSES]  # surprise of a query whose suspects had found enough
 
     cdef int tell(self, const float *witness, int64_t n) noexcept nogil
     cdef bint is_suspect(self, const float *witness) noexcept nogil
     cdef int64_t left(self, int group) noexcept nogil
     cdef void forget_checks(self) noexcept nogil
+    cdef bint falls_short(self, int group) noexcept nogil
     cdef int take_one(self, const float *witness) noexcept

@@ -16,13 +16,17 @@ cdef enum:
 # deviations of these squares; deviations count up to MOST_SURPRISING.
 cdef double MOST_SURPRISING = 8.0
 # Each query takes MARGIN off the sum of surprises, or UNSURE over the root of the sample's size.
-cdef double MARGIN = 0.2, UNSURE = 3.0
-# Sum from which queries are suspect; standard deviations of a batch's mean surprise from which.
+cdef double MARGIN = 0.25, UNSURE = 3.0
+# Sum from which queries are suspect, until it is below half of that; standard deviations of a
+# batch's mean surprise from which.
 cdef double SUSPICIOUS_SUM = 40.0, SUSPICIOUS_MEAN = 4.0
+cdef double MOST_SUM = 60.0  # the sum never grows beyond, so that suspicion ends
 cdef int64_t LEAST_BATCH = 8  # queries from which the mean of a batch counts
 cdef int64_t CHECKED = 30  # suspects that are answered exactly before the verdict
-# Queries without suspicion after suspects had found enough, which doubles each time.
-cdef int64_t QUIET = 512, MOST_QUIET = 1 << 20
+cdef double DOUBT = 0.5  # standard errors that their recall counts as higher: chance isn't a loss
+# As surprising answers as those that had found enough raise no suspicion; that is forgotten over so
+# many queries, as others may be as surprising.
+cdef double REMEMBERED = 1024.0
 # Rows that count as expected beyond a key in any case, so that a logarithm is finite.
 cdef double LEAST_BEYOND = 1e-3
 
@@ -224,29 +228,37 @@ cdef class Guard:
 cdef class Watch:
     """Whether answers are as those of the sample, by three witnesses, and the verdict on others.
 
-    `usual` (3, 6) has for each number of `Task.witness_to` the mean and the deviation in the
-    sample, and mean and deviation of the squares of how far it is above and below, see
-    `surprises`. NaN tells nothing. Once surprises add up to more than chance explains, queries
-    with a number above the mean are suspect. Some are answered exactly and compared: if they had
-    found the recall, there is no suspicion for a while; if not, all suspects are to be answered
-    exactly, until surprises end. Then others are checked in the same way.
+    `usual` (3, 7) is a line of `Tuning.usual`; NaN among what tells of an answer tells nothing. Once
+    surprises add up to more than chance explains, queries with a number above the mean are suspect.
+    Some are answered exactly and compared: if all queries together had found the recall, only
+    answers that are more surprising raise suspicion; if not, all suspects are to be answered exactly, until surprises end,
+    and some of the others are checked, too.
     """
 
     def __init__(self, double recall, usual, int64_t sampled):
         self.usual = self.of_witness = np.ascontiguousarray(usual, np.float64)
-        if self.of_witness.shape[0] != WITNESSES or self.of_witness.shape[1] != 6:
-            raise ValueError("there must be six numbers for each witness")
-        if not (self.usual[:, 1::2] > 0.0).all():
+        if self.of_witness.shape[0] != WITNESSES or self.of_witness.shape[1] != 7:
+            raise ValueError("there must be seven numbers for each witness")
+        if not (self.usual[:, 1:6:2] > 0.0).all():
             raise ValueError("deviations must be positive")
-        self.recall, self.sampled, self.next_quiet = recall, max(sampled, 1), QUIET
+        self.recall, self.sampled = recall, max(sampled, 1)
         self.margin = max(MARGIN, UNSURE / sqrt(<double>self.sampled))
+
+    def forget(self):
+        """For tests: begin anew, as if no query had been asked."""
+        cdef int at
+        with cython.critical_section(self):
+            self.alarmed = 0
+            self.forget_checks()
+            for at in range(2 * WITNESSES):
+                self.surplus[at] = self.tolerated[at] = 0.0
 
     cdef int tell(self, const float *witness, int64_t n) noexcept nogil:
         """Take what tells of n answers; return the witnesses that are surprising, as bits."""
         cdef double sums[2 * WITNESSES]
         cdef double far, most = SUSPICIOUS_MEAN * sqrt(n * (1.0 + <double>n / self.sampled))
         cdef int64_t i
-        cdef int w, side, at
+        cdef int w, side, at, before = self.alarmed
         for w in range(2 * WITNESSES):
             sums[w] = 0.0
         for i in range(n):
@@ -260,14 +272,15 @@ cdef class Watch:
                             - self.of_witness[w, 2 + 2 * side]) / self.of_witness[w, 3 + 2 * side]
         self.alarmed = 0
         for at in range(2 * WITNESSES):
+            self.total[at] += sums[at]
+            sums[at] -= n * self.tolerated[at]
+            self.tolerated[at] *= max(1.0 - n / REMEMBERED, 0.0)
             self.surplus[at] = min(max(self.surplus[at] + sums[at] - n * self.margin, 0.0),
-                                   2.0 * SUSPICIOUS_SUM)
-            if self.surplus[at] > SUSPICIOUS_SUM or (n >= LEAST_BATCH and sums[at] > most):
+                                   MOST_SUM)
+            if self.surplus[at] > SUSPICIOUS_SUM / (1 + (before >> at // 2 & 1)) or (
+                    n >= LEAST_BATCH and sums[at] > most):
                 self.alarmed |= 1 << at // 2
-        if self.quiet > 0:
-            self.quiet -= n
-            self.alarmed = 0
-        elif self.alarmed == 0:
+        if self.alarmed == 0:
             self.forget_checks()
         return self.alarmed
 
@@ -279,16 +292,35 @@ cdef class Watch:
         return False
 
     cdef void forget_checks(self) noexcept nogil:
-        self.checked[0] = self.checked[1] = 0
-        self.found[0] = self.found[1] = 0.0
+        cdef int g
+        for g in range(2 * WITNESSES):
+            self.total[g] = 0.0
+        for g in range(2):
+            self.seen[g] = self.checked[g] = 0
+            self.found[g] = self.squares[g] = 0.0
+            self.short[g] = False
+
+    cdef bint falls_short(self, int group) noexcept nogil:
+        """Whether all queries together miss too much, were none, or only suspects, exact."""
+        cdef double share = <double>self.seen[0] / max(self.seen[0] + self.seen[1], 1), others = 1.0
+        cdef double mean = self.found[group] / self.checked[group], recall
+        cdef int w
+        recall = self.squares[group] / self.checked[group] - mean * mean
+        recall = min(1.0, mean + DOUBT * sqrt(max(recall, 0.0) / self.checked[group]))
+        if group:
+            return share + (1.0 - share) * recall < self.recall
+        for w in range(WITNESSES):
+            if self.alarmed >> w & 1:
+                others = min(others, self.of_witness[w, 6])
+        return share * recall + (1.0 - share) * others < self.recall
 
     cdef int64_t left(self, int group) noexcept nogil:
         """How many of a group to check: suspects, or others; -1: all are to be answered exactly."""
-        if self.checked[0] < CHECKED:
-            return 0 if group else CHECKED - self.checked[0]
-        if self.checked[group] < CHECKED:
-            return CHECKED - self.checked[group]
-        return -1 if self.found[group] < self.recall * self.checked[group] else 0
+        if self.short[group]:
+            return -1
+        if group and not self.short[0]:
+            return 0
+        return max(CHECKED - self.checked[group], 0)
 
     def to_check(self, int group):
         """The same for callers."""
@@ -306,34 +338,42 @@ cdef class Watch:
                 return None
             for i in range(n):
                 marks[i] = self.is_suspect(&witness[i, 0])
+                self.seen[not marks[i]] += 1
         return np.flatnonzero(suspects), np.flatnonzero(~suspects)
 
-    def note(self, int group, int64_t n, double found):
-        """Note the recall of n checked queries of a group, summed."""
+    def note(self, int group, recalls):
+        """Note what checked queries of a group had found."""
+        cdef int64_t n = len(recalls)
+        cdef double found = recalls.sum(), squares = (recalls * recalls).sum()
         cdef int at
         with cython.critical_section(self):
             self.checked[group] += n
             self.found[group] += found
-            if group or self.checked[0] < CHECKED:
+            self.squares[group] += squares
+            if self.checked[group] < CHECKED or self.short[group]:
                 return
-            if self.left(0) == 0:  # they had found enough
-                self.quiet, self.next_quiet = self.next_quiet, min(2 * self.next_quiet, MOST_QUIET)
-                self.forget_checks()
-            else:
-                self.next_quiet = QUIET
+            self.short[group] = self.falls_short(group)
+            if group:
+                return
             for at in range(2 * WITNESSES):
-                if self.quiet > 0:
+                if not self.short[0]:
                     self.surplus[at] = 0.0
+                    self.tolerated[at] = max(self.tolerated[at], self.total[at] / max(
+                        self.seen[0] + self.seen[1], 1))
                 elif self.alarmed >> at // 2 & 1:
-                    self.surplus[at] = max(self.surplus[at], 2.0 * SUSPICIOUS_SUM)
+                    self.surplus[at] = MOST_SUM
+            if not self.short[0]:
+                self.alarmed = 0
+                self.forget_checks()
 
     cdef int take_one(self, const float *witness) noexcept:
-        """Take what tells of a single query; return the group of one that is to be answered exactly,
-        or -1."""
+        """Take what tells of a single query; return its group if it is to be answered exactly, or
+        -1."""
         cdef int group = -1
         with cython.critical_section(self):
             if self.tell(witness, 1):
                 group = not self.is_suspect(witness)
+                self.seen[group] += 1
                 if self.left(group) == 0:
                     group = -1
         return group

@@ -16,7 +16,7 @@ import numpy as np
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_CODES, EXACT, Limits, StopRule
-from farann.results import Hits, RangeHits, SearchStats, no_hits, share_found, unchecked
+from farann.results import Hits, RangeHits, SearchStats, no_hits, shares_found, unchecked
 from farann.runtime import batches, pool
 from farann.runtime.cost import FEW_QUERIES
 from farann.search import singles
@@ -164,7 +164,7 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
                 before = hits.ids[some]
                 search_some(some, exact)
                 exactly[some] = True
-                watch.note(group, len(some), share_found(before, hits.ids[some]) * len(some))
+                watch.note(group, shares_found(before, hits.ids[some]))
             if watch.to_check(group) < 0:
                 search_some(asked[~exactly[asked]], exact)
                 guard.note(0, len(asked))

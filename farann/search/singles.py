@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from farann._types import Float32Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
-from farann.results import share_found
+from farann.results import shares_found
 from farann.search.filters import UNFILTERED, Filter, RowFilters, rows_of_mask
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int, watch: _cor
         return ids, scores, (*counts, 1)
     before, _, work, group = suspect
     if watch.to_check(group) > 0:
-        watch.note(group, 1, share_found(np.atleast_2d(before), np.atleast_2d(ids)))
+        watch.note(group, shares_found(np.atleast_2d(before), np.atleast_2d(ids)))
     if watch.to_check(group) < 0:
         guard.note(guard.tests.count_alone(), 1)
     return ids, scores, (1, *map(sum, zip(work[1:], counts[1:], strict=True)), 1)

@@ -11,7 +11,7 @@ import numpy as np
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, Progress
 from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule
-from farann.results import Hits, SearchStats, share_found
+from farann.results import Hits, SearchStats, share_found, shares_found
 from farann.runtime import batches
 from farann.runtime.cost import FEW_QUERIES, cost_of, guard_cost
 from farann.runtime.pieces import Allowance, Pieces
@@ -88,12 +88,13 @@ def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: 
         for single in (False, True))
 
     def tried(effort: float, rule: StopRule,
-              witness: Float32Array | None = None) -> Pieces[tuple[float, ...]]:
-        work, found = yield from own.top(rule, witness)
+              witness: Float32Array) -> Pieces[tuple[Any, ...]]:
+        work, found = yield from own.top(rule, witness if tells_late else None)
         cost = cost_of(work, snapshot.dim, snapshot.isa) + guard_batch * n
         single_cost = guard_alone + (yield from own.cost_of_singles(rule))
         return (effort, share_found(found.ids, truth.ids), cost / of_exact,
-                rule.predicted_threshold, single_cost / of_exact_single)
+                rule.predicted_threshold, single_cost / of_exact_single,
+                usual_of(witness, shares_found(found.ids, truth.ids)))
 
     efforts = _efforts(n_rows, with_partitions, with_vectors)
     if allowed.is_lent and not with_partitions:
@@ -106,14 +107,13 @@ def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: 
             if predicts:
                 rule = rule._replace(
                     predicted_threshold=(yield from own.predicted_threshold(rule, truth)))
-            row = yield from tried(effort, rule, witness if tells_late else None)
+            row = yield from tried(effort, rule, witness)
             late = witness[:, 0]
             lateness = float(late.mean(dtype=np.float64)), float(late.std(dtype=np.float64))
-            plain.append((*row, *lateness, usual_of(witness)))
+            plain.append((*row, *lateness))
             if tells_late and not with_partitions and not _is_enough(extended):
                 rule = rule._replace(extends_beyond=late_beyond(*lateness))
-                row = yield from tried(effort, rule, witness)
-                extended.append((*row, *lateness, usual_of(witness)))
+                extended.append((*(yield from tried(effort, rule, witness)), *lateness))
             advance(1)
             if _is_enough(plain):
                 break
@@ -121,15 +121,15 @@ def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: 
         advance(len(efforts) + 1 - len(plain))
 
     def table(rows: list[tuple[Any, ...]]) -> Tuning:
-        columns = list(zip(*rows, (float("inf"), 1.0, 1.0, nan, 1.0, 0.0, 0.0, (0.0,) * 18),
+        columns = list(zip(*rows, (float("inf"), 1.0, 1.0, nan, 1.0, (0.0,) * 21, 0.0, 0.0),
                            strict=True))
         return Tuning(
             k, rows=() if with_partitions else columns[0], recalls=columns[1], costs=columns[2],
             target=target, predicted_thresholds=columns[3] if predicts else (),
-            single_costs=columns[4] if singles else (), late=columns[5] if tells_late else (),
-            late_spread=columns[6] if tells_late else (), sampled=n,
+            single_costs=columns[4] if singles else (), late=columns[6] if tells_late else (),
+            late_spread=columns[7] if tells_late else (), sampled=n,
             extends=rows is extended, deviations=columns[0] if with_partitions else (),
-            usual=columns[7] if tells_late else ())
+            usual=columns[5] if tells_late else ())
 
     tuned = table(plain)
     return _cheaper(tuned, table(extended)) if extended else tuned, truth.ids

@@ -43,7 +43,7 @@ _CAUTION = 0.1
 _LEAST_SPREADS = np.array([0.05, 0.01, 0.01])
 MOST_SURPRISING = 8.0  # deviations that count, as in the core
 _LEAST_OF_SQUARES = 0.3  # floor of the deviation of squares; of a normal distribution it is 1.12
-_UNKNOWN = 0.0, np.inf, 0.5, 1.12, 0.5, 1.12  # of a normal distribution
+_UNKNOWN = 0.0, np.inf, 0.6, 1.5, 0.6, 1.5, 1.0  # wider than of a normal distribution
 # A tuning no longer holds once over 1/100 of the answers to its sample were removed.
 _LOST = 100
 
@@ -96,8 +96,8 @@ class Tuning(NamedTuple):
     usual : tuple of tuple of float
         What tells of the sample's answers: `late`, how far their k-th keys are below the mean key,
         and how many rows are expected beyond these. For each of the three the mean, the deviation,
-        and mean and deviation of the squares of values above and below the mean. Empty where it
-        isn't known.
+        mean and deviation of the squares of deviations above the mean, the same below, and the
+        recall of queries below the mean. Empty where it isn't known.
     """
 
     k: int
@@ -227,7 +227,7 @@ class Tuning(NamedTuple):
 
         Returns
         -------
-        ndarray of shape (3, 6)
+        ndarray of shape (3, 7)
             Interpolated in `usual`; what isn't known of files of older versions is infinitely
             uncertain.
         """
@@ -237,7 +237,7 @@ class Tuning(NamedTuple):
         usual = np.array([np.interp(np.log1p(effort), efforts, column) for column in known.T])
         if (late := self.late_at(effort)) is not None:
             usual[:2] = late[0], max(late[1], _LEAST_SPREADS[0] * (1.0 + late[0]))
-        return usual.reshape(3, 6)
+        return usual.reshape(3, 7)
 
     def worthwhile(self) -> list[tuple[float, float, float]]:
         """List the measured efforts that no other effort beats in both recall and cost.
@@ -337,8 +337,8 @@ def _surely_missing(missing: float, sampled: int) -> float:
     return float((twice - (twice * twice - 4.0 * factor * missing * missing)**0.5) / (2.0 * factor))
 
 
-def usual_of(witness: Float32Array) -> tuple[float, ...]:
-    """What tells of answers (n, 3), as in `Tuning.usual`."""
+def usual_of(witness: Float32Array, recalls: Float64Array) -> tuple[float, ...]:
+    """What tells of answers (n, 3) of some recalls, as in `Tuning.usual`."""
     usual = list[float]()
     for values, least in zip(witness.T.astype(np.float64), _LEAST_SPREADS, strict=True):
         known = values[np.isfinite(values)]
@@ -352,6 +352,8 @@ def usual_of(witness: Float32Array) -> tuple[float, ...]:
         for side in (far, -far):
             squares = np.maximum(side, 0.0)**2
             usual += squares.mean(), max(squares.std(), _LEAST_OF_SQUARES)
+        below = recalls[~(values > mean)]
+        usual.append(below.mean() if len(below) else 1.0)
     return tuple(map(float, usual))
 
 
