@@ -49,7 +49,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     """The k best rows of each query, and statistics; with `radii` the k nearest beyond these.
 
     What tells of each answer of an approximate search is written to `witness` (n, 3), see
-    `Task.witness_to`, the last two numbers by `model` if that is given. `float32_first`: exact searches don't begin with codes.
+    `Task.witness_to`, the last two numbers by `model` if that is given. `float32_first`: exact
+    searches don't begin with codes.
     """
     n, work = len(queries), chosen.n_rows * snapshot.dim
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)

@@ -19,12 +19,12 @@ from farann import _core
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Progress, UInt8Array
 from farann.contract.stop_rule import ALL_CODES, StopRule
 from farann.layout.added_rows import Added
+from farann.quantize.scalar import centered
 from farann.results import Hits, merge
 from farann.runtime import batches
 from farann.runtime.pieces import Allowance, Pieces
 from farann.runtime.progress import measuring, renamed
 from farann.store.store import Answers, RuleByTable, Store
-from farann.quantize.scalar import centered
 from farann.tuning import key_model, measure
 from farann.tuning.guard import SAMPLE, Guard, guard_in_pieces
 from farann.tuning.key_model import KeyArrays, model_of

@@ -70,7 +70,8 @@ def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: 
     their own (`exact`). `singles`: measure costs of single queries, too. `nearest`: search for the
     nearest rows. `own_ids`: ids of the rows that serve as queries, each of which is left out of its
     own answer. `known`: the exact answers, if known. `float32_first`: single exact queries don't
-    begin with codes. `model`: of the keys of all rows. Returns the table and the ids of the queries' answers.
+    begin with codes. `model`: of the keys of all rows. Returns the table and the ids of the
+    queries' answers.
     """
     own = Searches(snapshot, _core.Filter(snapshot), queries, k, nearest, allowed, own_ids, singles,
                    model=model)
@@ -103,7 +104,8 @@ def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: 
     extended: list[tuple[Any, ...]] = []
     with told("measuring recall", len(efforts) + 1, progress) as advance:
         for effort in efforts:
-            rule, witness = rule_of(effort, deviations=with_partitions), np.zeros((n, 3), np.float32)
+            witness = np.zeros((n, 3), np.float32)
+            rule = rule_of(effort, deviations=with_partitions)
             if predicts:
                 rule = rule._replace(
                     predicted_threshold=(yield from own.predicted_threshold(rule, truth)))

@@ -283,7 +283,7 @@ class TestWhatIsLate:
                 task.witness_to(wrong, 0)
 
     def test_more_than_usual(self) -> None:
-        """By a batch's mean, or what adds up; chance isn't unusual, nor what nothing is known of."""
+        """By a batch's mean, or what adds up; chance isn't unusual, nor what isn't known."""
         random = np.random.default_rng(0)
         usual = np.tile([5.0, 2.0, 0.5, 1.12, 0.5, 1.12, 0.97], (3, 1))
 
@@ -291,7 +291,7 @@ class TestWhatIsLate:
             return core.Watch(0.9, usual, 10**6)
 
         def told(n: int, mean: float) -> Float32:
-            return float32(5.0 + 2.0 * (random.standard_normal((n, 3)) + [mean, 0.0, 0.0]))
+            return float32(5.0 + 2.0 * (random.standard_normal((n, 3)) + np.array([mean, 0, 0])))
 
         assert all(watch().groups(told(n, 0.0)) is None for n in (1, 40, 1000))
         for mean, n in ((0.4, 1000), (1.5, 40), (-0.4, 1000)):
@@ -355,7 +355,8 @@ class TestTables:
             task.run()
             task.witness_to(told, 0)
             usual = table.late_at(effort)
-            assert usual is not None and abs(told[:, 0].mean() - usual[0]) < 2 * usual[1] / 1000**0.5
+            assert usual is not None
+            assert abs(told[:, 0].mean() - usual[0]) < 2 * usual[1] / 1000**0.5
         assert table.late_at(np.inf) is None and table._replace(late=()).late_at(2048.0) is None
 
     def test_kept_in_files(self, index: farann.Index, tmp_path: Path) -> None:
