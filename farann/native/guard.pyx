@@ -15,8 +15,8 @@ cdef enum:
 # A witness's surprises are the squares of its deviations from the usual on either side, in
 # deviations of these squares; deviations count up to MOST_SURPRISING.
 cdef double MOST_SURPRISING = 8.0
-# Each query takes MARGIN off the sum of surprises, or UNSURE over the root of the sample's size.
-cdef double MARGIN = 0.25, UNSURE = 3.0
+# Each query takes SURPRISE_MARGIN off the sum of surprises, or UNSURE over the root of the sample's size.
+cdef double SURPRISE_MARGIN = 0.25, UNSURE = 3.0
 # Sum from which queries are suspect, until it is below half of that; standard deviations of a
 # batch's mean surprise from which.
 cdef double SUSPICIOUS_SUM = 40.0, SUSPICIOUS_MEAN = 4.0
@@ -242,7 +242,7 @@ cdef class Watch:
         if not (self.usual[:, 1:6:2] > 0.0).all():
             raise ValueError("deviations must be positive")
         self.recall, self.sampled = recall, max(sampled, 1)
-        self.margin = max(MARGIN, UNSURE / sqrt(<double>self.sampled))
+        self.margin = max(SURPRISE_MARGIN, UNSURE / sqrt(<double>self.sampled))
 
     def forget(self):
         """For tests: begin anew, as if no query had been asked."""
@@ -266,7 +266,7 @@ cdef class Watch:
                 far = (witness[i * WITNESSES + w] - self.of_witness[w, 0]) / self.of_witness[w, 1]
                 if far == far:
                     far = min(max(far, -MOST_SURPRISING), MOST_SURPRISING)
-                    for side in range(2):
+                    for side in range(2 if w else 1):  # rows with exact keys seem early
                         sums[2 * w + side] += (
                             (far * far if (far < 0.0) == side else 0.0)
                             - self.of_witness[w, 2 + 2 * side]) / self.of_witness[w, 3 + 2 * side]

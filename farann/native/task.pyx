@@ -165,8 +165,9 @@ cdef class Task(Search):
         """What tells of the answer of query i; see `witness_to`."""
         cdef const farann_topk *top = &self.collector.found[i].top
         cdef const farann_query *query = &self.batch.queries[i].prepared
-        witness[0] = NAN if self.lateness is None else self.lateness.of_queries[i]
-        witness[1] = witness[2] = NAN
+        witness[0] = witness[1] = witness[2] = NAN
+        if self.lateness is not None and self.lateness.coded.of[i].usable:
+            witness[0] = self.lateness.of_queries[i]
         if self.model is not None and top.count == top.capacity:
             self.batch.find_query_vector(i)
             self.model.tell(self.batch.query_vector, self.batch.bias_sign,

@@ -141,7 +141,6 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
     # Predictions of keys are those of all rows.
     model = guard.model if question.row_filters is UNFILTERED else None
     witness = None if watch is None else np.full((len(like), 3), np.nan, np.float32)
-    hits = Hits(np.empty((n, k), np.int64), np.empty((n, k), np.float32))
     did = []
 
     def search_some(which: Int64Array, rule: StopRule, witness: Float32Array | None = None) -> None:
@@ -154,6 +153,7 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
         hits, work = _run(question, rule, witness, model)
         did.append(work)
     else:
+        hits = Hits(np.empty((n, k), np.int64), np.empty((n, k), np.float32))
         search_some(like, rule, witness)
         search_some(unlike, exact)
     if watch is not None and witness is not None:

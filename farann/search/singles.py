@@ -76,7 +76,7 @@ def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int,
         return None
     rows = rows_of_mask(store, mask)
     found = kept.search(queries, rows.filter(store, store.view(isa), 1, exact=True))
-    return found or None
+    return None if not found or len(found) == 4 else found
 
 
 def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int, watch: _core.Watch | None,
@@ -107,4 +107,4 @@ def exact(store: Store, isa: str, queries: npt.ArrayLike, k: int,
         keep(store, isa, k, None, None, None, EXACT)
     kept = store.singles.get((isa, k, None))
     found = None if kept is None else kept.search(queries, within)
-    return found or None
+    return None if not found or len(found) == 4 else found

@@ -175,9 +175,9 @@ def _keys_in_pieces(store: Store, queries: Float32Array, allowed: Allowance) -> 
     metric, n, square_sign = store.spec.metric, len(store.base), 0.0
     if metric.adds_squared_norm:
         square_sign = -1.0 if store.by_nearest else 1.0
-    some = np.linspace(0, n - 1, min(n, key_model.SAMPLE)).astype(np.int64)
+    some = np.linspace(0, n - 1, min(n, key_model.MODEL_ROWS)).astype(np.int64)
     rows = centered(store.base[some], store.center, metric.normalized)
-    few = queries[:: -(-len(queries) // key_model.QUERIES)]
+    few = queries[:: -(-len(queries) // key_model.MODEL_QUERIES)]
     vectors = metric.query_vectors(few, store.center, store.by_nearest)
     return (yield from key_model.in_pieces(allowed, rows, vectors, n, square_sign,
                                            store.spec.seed))

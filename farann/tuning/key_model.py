@@ -15,13 +15,13 @@ from farann._types import Float32Array, Float64Array
 from farann.quantize.records import Record, kept
 from farann.runtime.pieces import Allowance, Pieces
 
-SAMPLE = 4096  # most rows that a model is made from
-QUERIES = 512  # most queries that say which directions count
+MODEL_ROWS = 4096  # most rows that a model is made from
+MODEL_QUERIES = 512  # most queries that say which directions count
 _AXES, _GROUP_AXES = 16, 8  # KEY_AXES and GROUP_AXES of the core
-_GROUPS = 64  # groups of rows
-_ROUNDS = 8  # of subspace iterations, and of k-means
+_GROUPS_OF_ROWS = 64  # groups of rows
+_ITERATIONS = 8  # of subspace iterations, and of k-means
 _SPARE_AXES = 8  # axes beyond those kept, with which iterations converge sooner
-_AT_ONCE = 1024  # rows of one piece
+_MODELLED_AT_ONCE = 1024  # rows of one piece
 _LAST_DEVIATION = 4.0  # of the last coordinate, over that along the longest axis
 
 
@@ -50,10 +50,10 @@ def in_pieces(allowed: Allowance, rows: Float64Array, asked: Float64Array, n_row
     yield
     axes, _ = np.linalg.qr(random.standard_normal((z.shape[1], min(_AXES + _SPARE_AXES,
                                                                    z.shape[1]))))
-    for _ in range(_ROUNDS):
+    for _ in range(_ITERATIONS):
         moved = np.zeros_like(axes)
-        for start in range(0, n, _AT_ONCE):
-            some = z[start : start + _AT_ONCE]
+        for start in range(0, n, _MODELLED_AT_ONCE):
+            some = z[start : start + _MODELLED_AT_ONCE]
             moved += some.T @ (some @ axes)
             allowed.spend_on(2 * some.size * axes.shape[1], some.size)
             yield
@@ -72,8 +72,8 @@ def in_pieces(allowed: Allowance, rows: Float64Array, asked: Float64Array, n_row
     weights = np.sqrt(np.square(w @ axes).mean(axis=0))
     few = min(_GROUP_AXES, kept_axes)
     points = along[:, :few] * weights[:few]
-    means, label = points[random.permutation(n)[:_GROUPS]], np.zeros(n, np.int64)
-    for _ in range(_ROUNDS):
+    means, label = points[random.permutation(n)[:_GROUPS_OF_ROWS]], np.zeros(n, np.int64)
+    for _ in range(_ITERATIONS):
         label = (np.square(means).sum(axis=1) - 2.0 * points @ means.T).argmin(axis=1)
         count = np.bincount(label, minlength=len(means))
         filled = count > 0

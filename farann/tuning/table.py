@@ -43,7 +43,7 @@ _CAUTION = 0.1
 _LEAST_SPREADS = np.array([0.05, 0.01, 0.01])
 MOST_SURPRISING = 8.0  # deviations that count, as in the core
 _LEAST_OF_SQUARES = 0.3  # floor of the deviation of squares; of a normal distribution it is 1.12
-_UNKNOWN = 0.0, np.inf, 0.6, 1.5, 0.6, 1.5, 1.0  # wider than of a normal distribution
+_NOT_MEASURED = 0.0, np.inf, 0.6, 1.5, 0.6, 1.5, 1.0  # wider than of a normal distribution
 # A tuning no longer holds once over 1/100 of the answers to its sample were removed.
 _LOST = 100
 
@@ -232,7 +232,7 @@ class Tuning(NamedTuple):
             uncertain.
         """
         known = np.array(self.usual[:-1]) if self.usual else np.tile(
-            _UNKNOWN, (len(self.efforts) - 1, 3))
+            _NOT_MEASURED, (len(self.efforts) - 1, 3))
         efforts = np.log1p(self.efforts[:-1])
         usual = np.array([np.interp(np.log1p(effort), efforts, column) for column in known.T])
         if (late := self.late_at(effort)) is not None:
@@ -343,7 +343,7 @@ def usual_of(witness: Float32Array, recalls: Float64Array) -> tuple[float, ...]:
     for values, least in zip(witness.T.astype(np.float64), _LEAST_SPREADS, strict=True):
         known = values[np.isfinite(values)]
         if len(known) == 0:
-            usual += _UNKNOWN
+            usual += _NOT_MEASURED
             continue
         mean = known.mean()
         spread = max(known.std(), least * (1.0 + abs(mean)))
