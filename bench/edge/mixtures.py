@@ -52,7 +52,8 @@ def measured(name: str, split: Split, metric: str, cells: str | None,
     index = farann.Index(metric=metric, cells=cells, threads=1)
     index.add(split.rows)
     index.build(split.sample, tune=(k,), nearest=nearest)
-    kinds = {"": split.like, **split.unlike, "rotated": _rotated(split.like)}
+    kinds = {"": split.like, **split.unlike, "mirrored": -split.like,
+             "rotated": _rotated(split.like)}
     if metric == "l2":
         kinds["4 times as long"] = 4.0 * split.like
     asked = index.search_nearest if nearest else index.search_furthest
@@ -101,17 +102,17 @@ def _asked(index: farann.Index, queries: Floats, truth: NDArray[np.int64], recal
 def table(records: list[Record]) -> str:
     """Records as a Markdown table: what was found, less what was requested, by share.
 
-    What lacks more than a hundredth is bold.
+    What lacks more than three hundredths is bold.
 
     Examples
     --------
-    >>> alone = {"name": "a", "cells": None, "kind": "", "share": 0.0, "requested": 0.9,
-    ...          "batch": 40, "recall": 0.921, "guarded": 0.0, "counted": 8000.0}
-    >>> mixed = {**alone, "kind": "mirrored", "share": 0.1, "recall": 0.882}
+    >>> alone = {"name": "a", "cells": None, "nearest": False, "kind": "", "share": 0.0,
+    ...          "requested": 0.9, "batch": 40, "recall": 0.921, "guarded": 0.0, "counted": 8000.0}
+    >>> mixed = {**alone, "kind": "mirrored", "share": 0.2, "recall": 0.862}
     >>> for line in table([alone, mixed]).splitlines()[2:]:
     ...     print(line)
-    | a | 0.9 | 40 | like the rows, 8.0 µs | +.021 |  |  |  |  |  |  |
-    | a | 0.9 | 40 | mirrored |  |  |  | **-.018** |  |  |  |
+    | a | 0.9 | 40 | like the rows, 8.0 µs | +.021 |  |  |  |
+    | a | 0.9 | 40 | mirrored |  |  | **-.038** |  |
     """
     heads = ["set", "requested", "batch", "queries", "0", *(f"{share:.0%}" for share in SHARES)]
     lines = [_line(heads), f"|{'---|' * 4}{'---:|' * (len(heads) - 4)}"]
@@ -121,6 +122,7 @@ def table(records: list[Record]) -> str:
         cell = f"{short:+.3f}".replace("0.", ".")
         kind = record["kind"] or f"like the rows, {record['counted'] / 1000:.1f} µs"
         cells = "" if record["cells"] is None else f", cells={record['cells']}"
+        cells = f", nearest{cells}" if record["nearest"] else cells
         row = record["name"] + cells, f"{record['requested']:g}", str(record["batch"]), kind
         found.setdefault(row, {})[record["share"]] = f"**{cell}**" if short < -_SHORT else cell
     lines += [_line([*row, *(cells.get(share, "") for share in (0.0, *SHARES))])

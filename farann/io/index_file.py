@@ -306,7 +306,8 @@ def _sections_of_tables(tunings: Tunings, prefix: str) -> tuple[
     """Tables as metadata, each with the number of its guard, and the sections of the guards."""
     measured = list(tunings.by_k.values())  # searches may add to them meanwhile
     different = list(dict.fromkeys(one.guard for one in measured if one.guard))
-    tables = [{name: _plain(value) for name, value in one.tuning._asdict().items()}
+    tables = [{name: _plain(value) for name, value in one.tuning._asdict().items()
+               if value or name != "usual"}  # tables of older files have none
               | ({"guard": different.index(one.guard)} if one.guard else {}) for one in measured]
     sections: dict[str, npt.NDArray[Any]] = {}
     for number, guard in enumerate(different):

@@ -43,6 +43,7 @@ cdef class Watch:
     cdef int64_t checked[2]             # of these
     cdef double found[2]                # recalls of these, summed
     cdef double squares[2]              # squares of these
+    cdef bint decided[2]                # whether enough were checked
     cdef bint short[2]                  # whether all are to be answered exactly
     cdef double total[2 * WITNESSES]    # surprises since queries are suspect
     cdef double tolerated[2 * WITNESSES]  # surprise of a query whose suspects had found enough
@@ -51,5 +52,5 @@ cdef class Watch:
     cdef bint is_suspect(self, const float *witness) noexcept nogil
     cdef int64_t left(self, int group) noexcept nogil
     cdef void forget_checks(self) noexcept nogil
-    cdef bint falls_short(self, int group) noexcept nogil
+    cdef void decide(self, int group) noexcept nogil
     cdef int take_one(self, const float *witness) noexcept

@@ -21,9 +21,11 @@ cdef double SURPRISE_MARGIN = 0.25, UNSURE = 3.0
 # batch's mean surprise from which.
 cdef double SUSPICIOUS_SUM = 40.0, SUSPICIOUS_MEAN = 4.0
 cdef double MOST_SUM = 60.0  # the sum never grows beyond, so that suspicion ends
-cdef int64_t LEAST_BATCH = 8  # queries from which the mean of a batch counts
-cdef int64_t CHECKED = 30  # suspects that are answered exactly before the verdict
-cdef double DOUBT = 0.5  # standard errors that their recall counts as higher: chance isn't a loss
+cdef int64_t LEAST_BATCH = 256  # queries from which a batch's mean counts: squares are skewed
+# Suspects that are answered exactly before the verdict; while it is within DOUBT standard errors,
+# MORE are, up to MOST_CHECKED.
+cdef int64_t CHECKED = 30, MORE = 15, MOST_CHECKED = 60
+cdef double DOUBT = 1.5
 # As surprising answers as those that had found enough raise no suspicion; that is forgotten over so
 # many queries, as others may be as surprising.
 cdef double REMEMBERED = 1024.0
@@ -298,29 +300,32 @@ cdef class Watch:
         for g in range(2):
             self.seen[g] = self.checked[g] = 0
             self.found[g] = self.squares[g] = 0.0
-            self.short[g] = False
+            self.short[g] = self.decided[g] = False
 
-    cdef bint falls_short(self, int group) noexcept nogil:
-        """Whether all queries together miss too much, were none, or only suspects, exact."""
+    cdef void decide(self, int group) noexcept nogil:
+        """Decide whether all queries together miss too much, were none, or only suspects, exact."""
         cdef double share = <double>self.seen[0] / max(self.seen[0] + self.seen[1], 1), others = 1.0
-        cdef double mean = self.found[group] / self.checked[group], recall
+        cdef double mean = self.found[group] / self.checked[group], error, beyond
         cdef int w
-        recall = self.squares[group] / self.checked[group] - mean * mean
-        recall = min(1.0, mean + DOUBT * sqrt(max(recall, 0.0) / self.checked[group]))
-        if group:
-            return share + (1.0 - share) * recall < self.recall
+        error = self.squares[group] / self.checked[group] - mean * mean
+        error = sqrt(max(error, 0.0) / self.checked[group])
         for w in range(WITNESSES):
             if self.alarmed >> w & 1:
                 others = min(others, self.of_witness[w, 6])
-        return share * recall + (1.0 - share) * others < self.recall
+        if group:
+            share, others = 1.0 - share, 1.0
+        beyond = share * mean + (1.0 - share) * others - self.recall
+        self.short[group] = beyond < 0.0
+        self.decided[group] = (fabs(beyond) > DOUBT * share * error
+                               or self.checked[group] >= MOST_CHECKED)
 
     cdef int64_t left(self, int group) noexcept nogil:
         """How many of a group to check: suspects, or others; -1: all are to be answered exactly."""
-        if self.short[group]:
-            return -1
-        if group and not self.short[0]:
+        if self.decided[group]:
+            return -self.short[group]
+        if group and not (self.decided[0] and self.short[0]):
             return 0
-        return max(CHECKED - self.checked[group], 0)
+        return MORE if self.checked[group] >= CHECKED else CHECKED - self.checked[group]
 
     def to_check(self, int group):
         """The same for callers."""
@@ -350,10 +355,10 @@ cdef class Watch:
             self.checked[group] += n
             self.found[group] += found
             self.squares[group] += squares
-            if self.checked[group] < CHECKED or self.short[group]:
+            if self.checked[group] < CHECKED or self.decided[group]:
                 return
-            self.short[group] = self.falls_short(group)
-            if group:
+            self.decide(group)
+            if group or not self.decided[0]:
                 return
             for at in range(2 * WITNESSES):
                 if not self.short[0]:

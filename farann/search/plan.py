@@ -159,8 +159,11 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
     if watch is not None and witness is not None:
         for group, positions in enumerate(watch.groups(witness) or ()):
             asked = like[positions]
-            if (left := watch.to_check(group)) > 0 and len(asked):
-                some = asked[np.linspace(0, len(asked) - 1, min(left, len(asked))).astype(np.int64)]
+            while (left := watch.to_check(group)) > 0:
+                some = asked[~exactly[asked]]
+                if len(some) == 0:
+                    break
+                some = some[np.linspace(0, len(some) - 1, min(left, len(some))).astype(np.int64)]
                 before = hits.ids[some]
                 search_some(some, exact)
                 exactly[some] = True

@@ -291,14 +291,14 @@ class TestWhatIsLate:
             return core.Watch(0.9, usual, 10**6)
 
         def told(n: int, mean: float) -> Float32:
-            return float32(5.0 + 2.0 * (random.standard_normal((n, 3)) + np.array([mean, 0, 0])))
+            return float32(5.0 + 2.0 * (random.standard_normal((n, 3)) + np.array([0, mean, 0])))
 
         assert all(watch().groups(told(n, 0.0)) is None for n in (1, 40, 1000))
         for mean, n in ((0.4, 1000), (1.5, 40), (-0.4, 1000)):
             groups = watch().groups(some := told(n, mean))
             assert groups is not None
             assert np.array_equal(np.sort(np.concatenate(groups)), np.arange(n))
-            assert np.array_equal(groups[0], np.flatnonzero(some[:, 0] > 5.0))
+            assert np.array_equal(groups[0], np.flatnonzero(some[:, 1] > 5.0))
         assert watch().groups(np.full((1000, 3), np.nan, np.float32)) is None
         one = watch()
         alarms = [one.groups(told(1, 1.0)) is not None for _ in range(120)]

@@ -69,10 +69,10 @@ class TestRecall:
 
     @pytest.mark.parametrize("batch", [1, 40, 1000])
     def test_like_the_rows(self, plain: bytes, nearest: bytes, batch: int) -> None:
-        """Hardly any is answered exactly."""
+        """Hardly any is answered exactly, but for one check of up to 60 suspects."""
         for saved, is_nearest in ((plain, False), (nearest, True)):
             found, guarded = searched(saved, around(1000, 5), 0.95, batch, is_nearest)
-            assert found >= 0.93 and guarded <= 0.05
+            assert found >= 0.93 and guarded <= 0.08
 
     def test_the_same_calls_give_the_same_answers(self, plain: bytes) -> None:
         queries = np.vstack([around(100, 2), -around(100, 3)])
