@@ -315,9 +315,10 @@ cdef class Watch:
         if group:
             share, others = 1.0 - share, 1.0
         beyond = share * mean + (1.0 - share) * others - self.recall
-        self.short[group] = beyond < 0.0
-        self.decided[group] = (fabs(beyond) > DOUBT * share * error
+        error *= share
+        self.decided[group] = (fabs(beyond) > DOUBT * error
                                or self.checked[group] >= MOST_CHECKED)
+        self.short[group] = beyond < -0.5 * error  # chance isn't a loss
 
     cdef int64_t left(self, int group) noexcept nogil:
         """How many of a group to check: suspects, or others; -1: all are to be answered exactly."""
