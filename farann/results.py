@@ -375,6 +375,14 @@ class SearchStats(NamedTuple):
     queries_guarded: int = 0
 
 
+def shares_found(found: Int64Array, wanted: Int64Array) -> Float64Array:
+    """The same for each line of ids, none of which are strings."""
+    ids = np.sort(np.concatenate([found, wanted], axis=1), axis=1)
+    same = ((ids[:, 1:] == ids[:, :-1]) & (ids[:, 1:] >= 0)).sum(axis=1)
+    shares: Float64Array = same / np.maximum((wanted >= 0).sum(axis=1), 1)
+    return shares
+
+
 def share_found(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
     """Compute the share of the ids in `wanted` that are in the same row of `found`.
 

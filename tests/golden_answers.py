@@ -265,7 +265,8 @@ def asked_else(problem: Problem, index: farann.Index, name: str,
     scores = below(50, problem.seed, 24, len(problem.rows)).astype(np.float64)
     order = np.argsort(problem.ids)
     scores = scores[order[np.searchsorted(problem.ids[order], index.ids)]]
-    for limit in ({"k": 2 * K}, {"per_group": 2}):
+    limits: tuple[dict[str, Any], ...] = {"k": 2 * K}, {"per_group": 2}
+    for limit in limits:
         spaced = index.select_spaced(scores, radius=near[1], **limit, **rows)
         yield f"spaced {limit}", (spaced.ids, spaced.scores)
     ends = index.diameter(**rows)

@@ -280,10 +280,10 @@ MECHANISMS = (
     Mechanism("extended-searches", "more rows for queries whose answers come late",
               (_NATIVE + "probing.pyx: LateSource late_rows",),
               ((StopRule, "extends_beyond", None),), question="unlike"),
-    Mechanism("lateness", "exact answers where these come late",
+    Mechanism("lateness", "exact answers where these come late, or found less than usual",
               (_NATIVE + "probing.pyx: Lateness place_of places_of",
                "farann/search/plan.py: _guarded"),
-              ((StopRule, "usual_lateness", None),), options=_AUTO, question="unlike"),
+              ((StopRule, "watch", None),), options=_AUTO, question="unlike"),
     # Sets, selections, pairs.
     Mechanism("member-order", "members first that rule out most",
               (_NATIVE + "sets.pyx: sort_members",), native=True, question="sets"),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from math import nan
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from farann._types import Int64Array
 from farann.contract import checks
+
+if TYPE_CHECKING:
+    from farann._core import Watch
 
 # More rows than any layout has.
 ALL_ROWS = 2**62
@@ -29,8 +32,7 @@ class StopRule(NamedTuple):
     # partitions, in standard deviations, see `_core.surprises`; NaN: nothing is predicted.
     predicted_threshold: float = nan
     run_ends: Int64Array | None = None  # (r,), positions before which scans of added runs end
-    # The usual lateness of answers, see `Tuning.late_at`; None: it isn't compared.
-    usual_lateness: tuple[float, float, int] | None = None
+    watch: Watch | None = None  # compares what tells of answers with the usual; None: nothing does
     # With `rows`: the lateness beyond which twice as many rows are scanned for a query, and again.
     extends_beyond: float | None = None
     seconds: float | None = None  # time of a query; the rows found by then are the answer

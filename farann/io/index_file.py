@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache, partial
 from itertools import pairwise
-from math import inf, isfinite, isinf, nan
+from math import inf, isfinite, isinf, isnan, nan
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,6 +27,7 @@ from farann.store.labels import Labels
 from farann.store.live import Live
 from farann.store.store import Store
 from farann.tuning.guard import Guard, GuardArrays
+from farann.tuning.key_model import KeyArrays
 from farann.tuning.table import Measured, Tuning, Tunings
 
 # Metadata: arguments of `Index`, counts with their largest values, flags.
@@ -375,11 +376,14 @@ def _sections_of_tables(tunings: Tunings, prefix: str) -> tuple[
     """Tables as metadata, each with the number of its guard, and the sections of the guards."""
     measured = list(tunings.by_k.values())  # searches may add to them meanwhile
     different = list(dict.fromkeys(one.guard for one in measured if one.guard))
-    tables = [{name: _plain(value) for name, value in one.tuning._asdict().items()}
+    tables = [{name: _plain(value) for name, value in one.tuning._asdict().items()
+               if value or name != "usual"}  # tables of older files have none
               | ({"guard": different.index(one.guard)} if one.guard else {}) for one in measured]
     sections: dict[str, npt.NDArray[Any]] = {}
     for number, guard in enumerate(different):
         sections |= guard.arrays.sections(f"{prefix}guards.{number}")
+        if guard.keys is not None:
+            sections |= guard.keys.sections(f"{prefix}keys.{number}")
     return tables, sections
 
 
@@ -392,7 +396,7 @@ def _plain(value: Any) -> Any:
 def _restore_tables(tunings: Tunings, metadata: Mapping[str, Any], arrays: _Arrays, prefix: str,
                     store: Store) -> None:
     """Restore tables and guards; FormatError for what no index could have written."""
-    guard_of = cache(lambda number: _guard_of(f"{prefix}guards.{number}", arrays, store))
+    guard_of = cache(lambda number: _guard_of(prefix, number, arrays, store))
     key = f"{prefix}tunings"
     try:
         for fields in metadata.get(key, []):
@@ -406,10 +410,15 @@ def _restore_tables(tunings: Tunings, metadata: Mapping[str, Any], arrays: _Arra
         raise FormatError(f"metadata: {key!r} can't be {checks.shown(metadata[key])}") from None
 
 
-def _guard_of(name: str, arrays: _Arrays, store: Store) -> Guard:
+def _guard_of(prefix: str, number: int, arrays: _Arrays, store: Store) -> Guard:
+    name, of_keys, keys = f"{prefix}guards.{number}", f"{prefix}keys.{number}", None
+    if _has(arrays, of_keys):  # not in files of older versions
+        keys = KeyArrays.from_sections(of_keys, arrays)
     try:
+        if keys is not None and keys.axes.shape[1] != store.dim:
+            raise ValueError(f"{of_keys!r} has another dimension")
         return Guard(GuardArrays.from_sections(name, arrays), store.dim,
-                     store.spec.metric.scale_free, default_isa())
+                     store.spec.metric.scale_free, default_isa(), keys)
     except (TypeError, ValueError) as error:
         raise FormatError(f"{name!r} is no guard of this index: {error}") from None
 
@@ -419,7 +428,9 @@ def _tuning_of(fields: Mapping[str, Any], partitioned: bool) -> Tuning:
     columns = {name: tuple(float(_NULLS[name] if value is None else value)
                            for value in fields[name]) for name in _COLUMNS}
     tuning = Tuning(fields["k"], target=checks.to_float("target", fields["target"]),
-                    sampled=fields["sampled"], extends=fields["extends"], **columns)
+                    sampled=fields["sampled"], extends=fields["extends"], **columns,
+                    usual=tuple(tuple(inf if value is None else float(value) for value in line)
+                                for line in fields.get("usual", ())))  # not in older files
     efforts, n = tuning.efforts, len(tuning.efforts)
     if not (type(tuning.k) is int and 1 <= tuning.k < 2**63 and 0.0 <= tuning.target <= 1.0
             and not (tuning.rows if partitioned else tuning.deviations)
@@ -432,6 +443,10 @@ def _tuning_of(fields: Mapping[str, Any], partitioned: bool) -> Tuning:
             and all(len(columns[name]) in (0, n) for name in _COLUMNS[4:])
             and not any(map(isinf, tuning.predicted_thresholds))
             and len(tuning.late) == len(tuning.late_spread)
+            and len(tuning.usual) in (0, n) and all(
+                len(line) == 21 and not any(map(isnan, line)) and all(
+                    line[i] > 0.0 if i % 7 in (1, 3, 5) else isfinite(line[i]) for i in range(21))
+                for line in tuning.usual[:-1])
             and type(tuning.sampled) is int and bool(tuning.late) <= tuning.sampled < 2**31
             and isinstance(tuning.extends, bool)
             and not (tuning.extends and (partitioned or not tuning.late))):

@@ -1,7 +1,7 @@
 """The guard: it finds queries unlike those that a search was tuned with."""
 
 cimport cython
-from libc.math cimport INFINITY, sqrt
+from libc.math cimport INFINITY, NAN, exp, fabs, log, sqrt
 
 
 import numpy as np
@@ -12,11 +12,84 @@ cdef enum:
     GUARD_WIDTH = 64  # sums that a query is reduced to, at most
     GUARD_POINTS = 256  # points that queries are compared with, at most
 
-# The surplus adds up, over queries, how late their answers come beyond the usual, in deviations of
-# one query; each query takes LATE_MARGIN off. Above LATE_LIMIT the tuned plan no longer holds.
-cdef double LATE_MARGIN = 0.2, LATE_LIMIT = 25.0
-# The deviation counts as at least this share of 1 + the usual.
-cdef double LEAST_LATE_SPREAD = 0.05
+# A witness's surprises are the squares of its deviations from the usual on either side, in
+# deviations of these squares; deviations count up to MOST_SURPRISING.
+cdef double MOST_SURPRISING = 8.0
+# Each query takes SURPRISE_MARGIN off the sum of surprises, or UNSURE over the root of the sample's size.
+cdef double SURPRISE_MARGIN = 0.25, UNSURE = 3.0
+# Sum from which queries are suspect, until it is below half of that; standard deviations of a
+# batch's mean surprise from which.
+cdef double SUSPICIOUS_SUM = 40.0, SUSPICIOUS_MEAN = 4.0
+cdef double MOST_SUM = 60.0  # the sum never grows beyond, so that suspicion ends
+cdef int64_t LEAST_BATCH = 256  # queries from which a batch's mean counts: squares are skewed
+# Suspects that are answered exactly before the verdict; while it is within DOUBT standard errors,
+# MORE are, up to MOST_CHECKED.
+cdef int64_t CHECKED = 30, MORE = 15, MOST_CHECKED = 60
+cdef double DOUBT = 1.5
+# As surprising answers as those that had found enough raise no suspicion; that is forgotten over so
+# many queries, as others may be as surprising.
+cdef double REMEMBERED = 1024.0
+# Rows that count as expected beyond a key in any case, so that a logarithm is finite.
+cdef double LEAST_BEYOND = 1e-3
+
+
+cdef class KeyModel:
+    """The keys of all rows for a query: their mean, deviation, and how many lie beyond a key.
+
+    A reduced key is <w, z> of z = (y, |y|^2 / unit) and w = (query vector, sign unit), without the
+    last coordinate where keys have no squares. Line 0 of `axes` (1 + KEY_AXES, dim) is the mean of
+    y, the others are principal axes of z. `terms` has for each line what the last coordinate adds,
+    the variance of z along it, and the part of it within groups; of line 0 both are that along any
+    other direction. `groups` are those of rows: how many, their deviation over the usual one, and
+    their means along the first axes.
+    """
+
+    def __init__(self, str isa, const float[:, ::1] axes, const double[:, ::1] terms,
+                 const double[:, ::1] groups):
+        self.kernels = kernels_of(isa)
+        if (axes.shape[0] != 1 + KEY_AXES or axes.shape[1] < 1
+                or terms.shape[0] != 1 + KEY_AXES or terms.shape[1] != 3
+                or groups.shape[1] != 2 + GROUP_AXES):
+            raise ValueError("axes, terms and groups must be those of the dimension")
+        if not (np.isfinite(axes).all() and np.isfinite(terms).all() and np.isfinite(groups).all()):
+            raise ValueError("axes, terms and groups must be finite")
+        self.axes, self.terms, self.groups = axes, terms, groups
+
+    cdef void tell(self, const double *query_vector, double sign, double key,
+                   float *found) noexcept nogil:
+        """Write how far a reduced key is below the mean, in deviations of all keys of the query,
+        and the logarithm of the number of rows expected beyond it; NaN where all keys are equal."""
+        cdef double along[1 + KEY_AXES]
+        cdef double variance = 0.0, within = 0.0, across = 0.0, beyond = 0.0, square, x
+        cdef int64_t dim = self.axes.shape[1], j, c
+        self.kernels.keys_f64[<int>FARANN_DOT](&self.axes[0, 0], NULL, 1 + KEY_AXES, dim,
+                                               query_vector, along)
+        for j in range(dim):
+            across += query_vector[j] * query_vector[j]
+        for j in range(1, 1 + KEY_AXES):
+            across -= along[j] * along[j]
+            along[j] += sign * self.terms[j, 0]
+            square = along[j] * along[j]
+            variance += self.terms[j, 1] * square
+            within += self.terms[j, 2] * square
+        across = max(across, 0.0)
+        variance += self.terms[0, 1] * across
+        within += self.terms[0, 2] * across
+        key -= along[0] + sign * self.terms[0, 0]
+        found[0] = found[1] = NAN
+        if not (0.0 < variance < INFINITY and 0.0 < within and -INFINITY < key < INFINITY):
+            return
+        found[0] = <float>(-key / sqrt(variance))
+        within = 1.0 / sqrt(within)
+        for c in range(self.groups.shape[0]):
+            x = key
+            for j in range(GROUP_AXES):
+                x -= self.groups[c, 2 + j] * along[1 + j]
+            x *= within / self.groups[c, 1]
+            # The upper tail of the normal distribution, to some hundredths.
+            square = 0.5 * exp(-fabs(x) * (0.717 + 0.416 * fabs(x)))
+            beyond += self.groups[c, 0] * (square if x > 0.0 else 1.0 - square)
+        found[1] = <float>log(beyond + LEAST_BEYOND)
 
 
 cdef class Guard:
@@ -126,26 +199,6 @@ cdef class Guard:
         with cython.critical_section(self):
             self.alone += 1
 
-    def how_late(self, int64_t asked, double late, double usual, double spread, int64_t sampled):
-        """The mean lateness of answers beyond the sample's, in its deviations.
-
-        It is infinite once the surplus of all queries is more than chance explains: then the plan
-        was not made for such queries. `late` is the sum of their lateness (`Task.late_to`),
-        `usual` the mean of `sampled` sample queries, `spread` its deviation.
-        """
-        cdef double unit = max(spread, LEAST_LATE_SPREAD * (1.0 + usual))
-        cdef double beyond = (late - asked * usual) / unit
-        with cython.critical_section(self):
-            self.late_surplus = min(2.0 * LATE_LIMIT, max(
-                self.late_surplus + beyond - LATE_MARGIN * asked, 0.0))
-        if self.is_overdue():
-            return INFINITY
-        return beyond / sqrt(max(asked, 1) * (1.0 + <double>asked / max(sampled, 1)))
-
-    cdef bint is_overdue(self) noexcept nogil:
-        """Whether answers come too late for the plan, which was tuned for other queries."""
-        return self.late_surplus > LATE_LIMIT
-
     def count_alone(self):
         """The number of single queries like the sample since the last call."""
         cdef int64_t count
@@ -172,3 +225,161 @@ cdef class Guard:
                     return True
             first += count
         return False
+
+
+cdef class Watch:
+    """Whether answers are as those of the sample, by three witnesses, and the verdict on others.
+
+    `usual` (3, 7) is a line of `Tuning.usual`; NaN among what tells of an answer tells nothing. Once
+    surprises add up to more than chance explains, queries with a number above the mean are suspect.
+    Some are answered exactly and compared: if all queries together had found the recall, only
+    answers that are more surprising raise suspicion; if not, all suspects are to be answered exactly, until surprises end,
+    and some of the others are checked, too.
+    """
+
+    def __init__(self, double recall, usual, int64_t sampled):
+        self.usual = self.of_witness = np.ascontiguousarray(usual, np.float64)
+        if self.of_witness.shape[0] != WITNESSES or self.of_witness.shape[1] != 7:
+            raise ValueError("there must be seven numbers for each witness")
+        if not (self.usual[:, 1:6:2] > 0.0).all():
+            raise ValueError("deviations must be positive")
+        self.recall, self.sampled = recall, max(sampled, 1)
+        self.margin = max(SURPRISE_MARGIN, UNSURE / sqrt(<double>self.sampled))
+
+    def forget(self):
+        """For tests: begin anew, as if no query had been asked."""
+        cdef int at
+        with cython.critical_section(self):
+            self.alarmed = 0
+            self.forget_checks()
+            for at in range(2 * WITNESSES):
+                self.surplus[at] = self.tolerated[at] = 0.0
+
+    cdef int tell(self, const float *witness, int64_t n) noexcept nogil:
+        """Take what tells of n answers; return the witnesses that are surprising, as bits."""
+        cdef double sums[2 * WITNESSES]
+        cdef double far, most = SUSPICIOUS_MEAN * sqrt(n * (1.0 + <double>n / self.sampled))
+        cdef int64_t i
+        cdef int w, side, at, before = self.alarmed
+        for w in range(2 * WITNESSES):
+            sums[w] = 0.0
+        for i in range(n):
+            for w in range(WITNESSES):
+                far = (witness[i * WITNESSES + w] - self.of_witness[w, 0]) / self.of_witness[w, 1]
+                if far == far:
+                    far = min(max(far, -MOST_SURPRISING), MOST_SURPRISING)
+                    for side in range(2 if w else 1):  # rows with exact keys seem early
+                        sums[2 * w + side] += (
+                            (far * far if (far < 0.0) == side else 0.0)
+                            - self.of_witness[w, 2 + 2 * side]) / self.of_witness[w, 3 + 2 * side]
+        self.alarmed = 0
+        for at in range(2 * WITNESSES):
+            self.total[at] += sums[at]
+            sums[at] -= n * self.tolerated[at]
+            self.tolerated[at] *= max(1.0 - n / REMEMBERED, 0.0)
+            self.surplus[at] = min(max(self.surplus[at] + sums[at] - n * self.margin, 0.0),
+                                   MOST_SUM)
+            if self.surplus[at] > SUSPICIOUS_SUM / (1 + (before >> at // 2 & 1)) or (
+                    n >= LEAST_BATCH and sums[at] > most):
+                self.alarmed |= 1 << at // 2
+        if self.alarmed == 0:
+            self.forget_checks()
+        return self.alarmed
+
+    cdef bint is_suspect(self, const float *witness) noexcept nogil:
+        cdef int w
+        for w in range(WITNESSES):
+            if self.alarmed >> w & 1 and witness[w] > self.of_witness[w, 0]:
+                return True
+        return False
+
+    cdef void forget_checks(self) noexcept nogil:
+        cdef int g
+        for g in range(2 * WITNESSES):
+            self.total[g] = 0.0
+        for g in range(2):
+            self.seen[g] = self.checked[g] = 0
+            self.found[g] = self.squares[g] = 0.0
+            self.short[g] = self.decided[g] = False
+
+    cdef void decide(self, int group) noexcept nogil:
+        """Decide whether all queries together miss too much, were none, or only suspects, exact."""
+        cdef double share = <double>self.seen[0] / max(self.seen[0] + self.seen[1], 1), others = 1.0
+        cdef double mean = self.found[group] / self.checked[group], error, beyond
+        cdef int w
+        error = self.squares[group] / self.checked[group] - mean * mean
+        error = sqrt(max(error, 0.0) / self.checked[group])
+        for w in range(WITNESSES):
+            if self.alarmed >> w & 1:
+                others = min(others, self.of_witness[w, 6])
+        if group:
+            share, others = 1.0 - share, 1.0
+        beyond = share * mean + (1.0 - share) * others - self.recall
+        error *= share
+        self.decided[group] = (fabs(beyond) > DOUBT * error
+                               or self.checked[group] >= MOST_CHECKED)
+        self.short[group] = beyond < -0.5 * error  # chance isn't a loss
+
+    cdef int64_t left(self, int group) noexcept nogil:
+        """How many of a group to check: suspects, or others; -1: all are to be answered exactly."""
+        if self.decided[group]:
+            return -self.short[group]
+        if group and not (self.decided[0] and self.short[0]):
+            return 0
+        return MORE if self.checked[group] >= CHECKED else CHECKED - self.checked[group]
+
+    def to_check(self, int group):
+        """The same for callers."""
+        return self.left(group)
+
+    def groups(self, const float[:, ::1] witness):
+        """Take what tells of a batch; return the numbers of suspects and of the others, or None."""
+        cdef int64_t i, n = witness.shape[0]
+        if witness.shape[1] != WITNESSES:
+            raise ValueError("there must be three numbers for each query")
+        suspects = np.zeros(n, np.bool_)
+        cdef uint8_t[::1] marks = suspects.view(np.uint8)
+        with cython.critical_section(self):
+            if n == 0 or self.tell(&witness[0, 0], n) == 0:
+                return None
+            for i in range(n):
+                marks[i] = self.is_suspect(&witness[i, 0])
+                self.seen[not marks[i]] += 1
+        return np.flatnonzero(suspects), np.flatnonzero(~suspects)
+
+    def note(self, int group, recalls):
+        """Note what checked queries of a group had found."""
+        cdef int64_t n = len(recalls)
+        cdef double found = recalls.sum(), squares = (recalls * recalls).sum()
+        cdef int at
+        with cython.critical_section(self):
+            self.checked[group] += n
+            self.found[group] += found
+            self.squares[group] += squares
+            if self.checked[group] < CHECKED or self.decided[group]:
+                return
+            self.decide(group)
+            if group or not self.decided[0]:
+                return
+            for at in range(2 * WITNESSES):
+                if not self.short[0]:
+                    self.surplus[at] = 0.0
+                    self.tolerated[at] = max(self.tolerated[at], self.total[at] / max(
+                        self.seen[0] + self.seen[1], 1))
+                elif self.alarmed >> at // 2 & 1:
+                    self.surplus[at] = MOST_SUM
+            if not self.short[0]:
+                self.alarmed = 0
+                self.forget_checks()
+
+    cdef int take_one(self, const float *witness) noexcept:
+        """Take what tells of a single query; return its group if it is to be answered exactly, or
+        -1."""
+        cdef int group = -1
+        with cython.critical_section(self):
+            if self.tell(witness, 1):
+                group = not self.is_suspect(witness)
+                self.seen[group] += 1
+                if self.left(group) == 0:
+                    group = -1
+        return group

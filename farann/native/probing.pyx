@@ -330,7 +330,7 @@ cdef places_of(Codes codes):
 @cython.final
 @cython.no_gc
 cdef class Lateness:
-    """The lateness of a query's answer: see `Task.late_to`."""
+    """The lateness of a query's answer: see `Task.witness_to`."""
 
     @staticmethod
     cdef Lateness of(CodedQueries coded, Collector collector, Partitions partitions):

@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t
 
 from farann.native.bounds cimport Bound
 from farann.native.collector cimport Collector
+from farann.native.guard cimport KeyModel
 from farann.native.judge cimport Judge
 from farann.native.levels cimport Level
 from farann.native.probing cimport Lateness, PartitionMeans
@@ -36,6 +37,7 @@ cdef class Search:
     cdef CodedQueries coded, coded_added  # None: there are no codes that are of use
     cdef PartitionMeans means   # None: no partitions are chosen
     cdef Lateness lateness      # None: it is not measured
+    cdef KeyModel model         # None: answers aren't compared with it
     cdef Level keys             # exact keys of all rows of a block
     cdef bint approximate
     cdef bint is_part           # whether only some rows are searched, see `search_only`

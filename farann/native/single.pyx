@@ -5,7 +5,7 @@ from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyB
                              PyBuffer_Release, PyObject_GetBuffer)
 
 from farann.native.collector cimport Collector
-from farann.native.guard cimport Guard
+from farann.native.guard cimport WITNESSES, Guard, KeyModel, Watch
 from farann.native.judge cimport Pause, note, rests
 from farann.native.kernels cimport *
 from farann.native.query_batch cimport QueryBatch
@@ -45,22 +45,25 @@ cdef class SingleSearch:
     cdef Snapshot snapshot
     cdef Filter filter
     cdef Guard guard
+    cdef KeyModel model
+    cdef readonly Watch watch
     cdef double float32_below
     cdef bint approximate, nearest
     cdef int64_t k
     cdef readonly object plan
-    cdef object costs, rule, late, results_of_one, results_of_batch
+    cdef object costs, rule, results_of_one, results_of_batch
     cdef bint holds_gil
     cdef list idle, idle_without_codes
     cdef Pause other  # of the level that searches begin with, where it served badly; in searches
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, rule, *,
-                 Guard guard=None, bint nearest=False, double float32_below=0.0):
+                 Guard guard=None, KeyModel model=None, bint nearest=False,
+                 double float32_below=0.0):
         if filter.excluded is not None or filter.groups is not None:
             raise ValueError("a filter that differs from query to query is not for all alike")
         self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
         self.costs, self.rule, self.guard, self.nearest = costs, rule, guard, nearest
-        self.approximate, self.late = rule.approximate, rule.usual_lateness
+        self.approximate, self.watch, self.model = rule.approximate, rule.watch, model
         self.results_of_one, self.results_of_batch = (k,), (1, k)
         self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
         self.idle, self.idle_without_codes = [], []
@@ -71,7 +74,7 @@ cdef class SingleSearch:
         first = np.ones((1, self.snapshot.dim), np.float32)
         return Task(self.snapshot, self.filter, first, 0, 1, Collector(self.k), self.nearest,
                     self.rule, costs=self.costs, by_codes=by_codes,
-                    tells_late=self.guard is not None and self.late is not None)
+                    tells_late=self.watch is not None, model=self.model)
 
     def search(self, queries, Filter within=None):
         """Find the rows for a float32 array (dim,) or (1, dim).
@@ -83,8 +86,8 @@ cdef class SingleSearch:
         (ids, scores, counts) or None
             In the shape that goes with that of the query, and what the fields of `SearchStats` are.
             None: the argument is something else, and needs to be checked and converted. An empty
-            tuple: it is a query that is unlike others, or after many such one whose answer comes
-            late, and has to be answered exactly.
+            tuple: it is a query that is unlike others, and has to be answered exactly. With a
+            group of `Watch` as a fourth part it has to be, too, to be compared with that answer.
         """
         cdef Py_buffer given
         if type(queries) is not ndarray or not (within is None or within.is_mask_of(self.filter)):
@@ -123,6 +126,8 @@ cdef class SingleSearch:
             task = self.new_task(by_codes)
         cdef QueryBatch batch = task.batch
         cdef Outcome outcome
+        cdef float witness[WITNESSES]
+        cdef int group
         scores = new_array(self.results_of_one if single else self.results_of_batch, FLOAT32)
         ids = new_array(self.results_of_one if single else self.results_of_batch, INT64)
         cdef float *to_scores = <float *>memory_of(scores)
@@ -130,10 +135,10 @@ cdef class SingleSearch:
         if within is not None:
             batch.take_filter(within)
         if self.holds_gil:
-            outcome = self.answer(task, query, to_scores, to_ids)
+            outcome = self.answer(task, query, to_scores, to_ids, witness)
         else:
             with nogil:
-                outcome = self.answer(task, query, to_scores, to_ids)
+                outcome = self.answer(task, query, to_scores, to_ids, witness)
         if outcome == ANSWERED:
             task.check_finished()
         if within is not None:
@@ -147,23 +152,18 @@ cdef class SingleSearch:
                      else batch.bytes_read > self.float32_below)
         if outcome == BAD:
             return None
-        if outcome == UNLIKE or (self.guard is not None and self.is_late(task)):
+        if outcome == UNLIKE:
             return ()  # the caller counts it
         if self.guard is not None:
             self.guard.count_one()
+        if self.watch is not None:
+            group = self.watch.take_one(witness)
+            if group >= 0:
+                return ids, scores, (1, *batch.counts()), group
         return ids, scores, (1, *batch.counts())
 
-    cdef bint is_late(self, Task task):
-        """Whether the caller has to answer a query; the other queries are counted."""
-        cdef float late
-        if not self.approximate or self.late is None or task.lateness is None:
-            return False
-        late = task.lateness.of_queries[0]
-        self.guard.how_late(1, late, *self.late)
-        return late > self.late[0] and self.guard.is_overdue()
-
-    cdef Outcome answer(self, Task task, const float *query, float *scores,
-                     int64_t *ids) noexcept nogil:
+    cdef Outcome answer(self, Task task, const float *query, float *scores, int64_t *ids,
+                        float *witness) noexcept nogil:
         """Answer a query, if it is one."""
         cdef uint64_t before = farann_arithmetic_begin()
         cdef Outcome outcome = ANSWERED
@@ -176,6 +176,8 @@ cdef class SingleSearch:
             task.begin_again(query)
             task.answer()
             task.collector.write(0, scores, ids, self.k)
+            if self.watch is not None:
+                task.tell(0, witness)
         farann_arithmetic_end(before)
         return outcome
 

@@ -1,3 +1,5 @@
+from libc.stdint cimport int64_t
+
 from farann.native.codes cimport Codes
 from farann.native.levels cimport Level
 from farann.native.search cimport Search
@@ -12,6 +14,8 @@ cdef class Task(Search):
     cdef Level rows_level       # scores rows that have no codes
     cdef Source base            # rows of the last build: positions of codes, or slots
     cdef RowSource tail         # rows that were added since and have no codes
+
+    cdef void tell(self, int64_t i, float *witness) noexcept nogil
 
 
 cdef take_judge(Search search, costs, bint may_go_by_keys)

@@ -1,10 +1,11 @@
 """Searches for the rows furthest from queries, or nearest to them: the choice of their parts."""
 
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, NAN
 from libc.stdint cimport INT64_MAX
 
 from farann.native.bounds cimport CeilingBound, IntegerKeys, NormBound, lie_by_norm
 from farann.native.collector cimport Collector, floor_of
+from farann.native.guard cimport WITNESSES, KeyModel
 from farann.native.judge cimport Judge
 from farann.native.kernels cimport *
 from farann.native.levels cimport code_level_of, code_rows_of, decoded_level_of, whole_level_of
@@ -44,13 +45,14 @@ cdef class Task(Search):
     of the scanned rows pass the filters, every row is scanned.
 
     The queries are start .. stop of a batch; what is found for them is up to the collector. `costs`
-    are those of `Judge`; for `tells_late` see `late_to`.
+    are those of `Judge`; for `tells_late` and `model` see `witness_to`.
     """
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, Collector collector not None, bint nearest=False,
                  rule=None, *, CancelFlag flag=None, costs=(0.0, 0.0, 0.0, 0.0),
-                 bint by_codes=True, bint tells_late=False):
+                 bint by_codes=True, bint tells_late=False, KeyModel model=None):
+        self.model = model
         self.batch = QueryBatch.of(snapshot, filter, queries, start, stop, collector.k, nearest,
                                    flag)
         if rule is not None:
@@ -128,8 +130,22 @@ cdef class Task(Search):
         """Write all answers, query after query, from `start` on."""
         write_found(self, &scores[start], &ids[start], -1)
 
-    def late_to(self, float[::1] late, int64_t start):
-        """Write the lateness of the answers of queries, from `start` on.
+    cdef void tell(self, int64_t i, float *witness) noexcept nogil:
+        """What tells of the answer of query i; see `witness_to`."""
+        cdef const farann_topk *top = &self.collector.found[i].top
+        cdef const farann_query *query = &self.batch.queries[i].prepared
+        witness[0] = witness[1] = witness[2] = NAN
+        if self.lateness is not None and self.lateness.coded.of[i].usable:
+            witness[0] = self.lateness.of_queries[i]
+        if self.model is not None and top.count == top.capacity:
+            self.batch.find_query_vector(i)
+            self.model.tell(self.batch.query_vector, self.batch.bias_sign,
+                            top.entries[top.count - 1].key * query.key_scale + query.key_offset,
+                            &witness[1])
+
+    def witness_to(self, float[:, ::1] witness, int64_t start):
+        """Write what tells of the answers of queries, from line `start` on: their lateness, and
+        for a `model` what that tells of their k-th keys, NaN where it tells nothing.
 
         Rows that answer many sample queries come first. The lateness of an answer is the mean of
         the square roots of its rows' panel numbers, from 1 on; rows in partitions have the panel
@@ -137,9 +153,15 @@ cdef class Task(Search):
         have other answers, which lie later.
         """
         cdef int64_t i
-        if self.lateness is not None:
-            for i in range(self.batch.n_queries):
-                late[start + i] = self.lateness.of_queries[i]
+        cdef uint64_t before
+        if witness.shape[1] != WITNESSES or not (
+                0 <= start <= witness.shape[0] - self.batch.n_queries):
+            raise ValueError("there must be three numbers for each query")
+        with nogil:
+            before = farann_arithmetic_begin()
+            for i in range(self.batch.n_queries if self.lateness is not None else 0):
+                self.tell(i, &witness[start + i, 0])
+            farann_arithmetic_end(before)
 
 
 cdef int64_t most_code_rows(Task task, Codes codes):

@@ -43,14 +43,15 @@ _QUERY_BYTES = 16_384
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
         nearest: bool, threads: int, rule: StopRule = EXACT,
-        late: Float32Array | None = None,
+        witness: Float32Array | None = None,
         collect: Callable[[int, int], _core.Collector] | None = None,
-        float32_first: bool = False) -> tuple[Hits, SearchStats]:
+        float32_first: bool = False,
+        model: _core.KeyModel | None = None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, or what `collect` finds, and statistics.
 
-    `collect` makes the collector of the queries start .. stop. The lateness of each query's answer
-    in an approximate search is written to `late`. `float32_first`: exact searches don't begin with
-    codes.
+    `collect` makes the collector of the queries start .. stop. What tells of each answer of an
+    approximate search is written to `witness` (n, 3), see `Task.witness_to`, the last two numbers
+    by `model` if that is given. `float32_first`: exact searches don't begin with codes.
     """
     n, work = len(queries), chosen.n_rows * snapshot.dim
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
@@ -63,12 +64,12 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         collector = _core.Collector(k) if collect is None else collect(start, stop)
         task = _core.Task(snapshot, chosen, queries, start, stop, collector, nearest,
                           None if rule is EXACT else rule, flag=flag, costs=costs, by_codes=trial,
-                          tells_late=late is not None)
+                          tells_late=witness is not None, model=model)
         task.run()
         if trial:
             trials.note(task.gave_up)
-        if late is not None:
-            task.late_to(late, start)
+        if witness is not None:
+            task.witness_to(witness, start)
         task.write_top(scores, ids, start)
         did.append(task.did())
 
@@ -150,7 +151,8 @@ def _in_blocks(rows: int) -> int:
 
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object,
-           rule: StopRule, guard: _core.Guard | None = None, *, nearest: bool = False,
+           rule: StopRule, guard: _core.Guard | None = None,
+           model: _core.KeyModel | None = None, *, nearest: bool = False,
            float32_below: float = 0.0) -> _core.SingleSearch | None:
     """Prepare single queries with the answers of `top`; None if k is large, or if a query takes so
     long that Ctrl+C must end it."""
@@ -160,7 +162,7 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
                               row_costs(1, snapshot.dim, snapshot.isa), rule, guard=guard,
-                              nearest=nearest, float32_below=float32_below)
+                              model=model, nearest=nearest, float32_below=float32_below)
 
 
 def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,

@@ -1,8 +1,8 @@
 """Run searches by their stop rule: exactly, by a budget, or by a table.
 
 A table holds for queries like its sample. Queries that its guard finds unlike get exact answers; so
-do queries with late answers in a batch whose answers are late on average. A batch in which queries
-have different groups becomes a search for each group.
+do suspects by what tells of their answers, if some that are checked missed too much. A batch in
+which queries have different groups becomes a search for each group.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_CODES, EXACT, Limits, StopRule
-from farann.results import Hits, RangeHits, SearchStats, no_hits, unchecked
+from farann.results import Hits, RangeHits, SearchStats, no_hits, shares_found, unchecked
 from farann.runtime import batches, pool
 from farann.runtime.cost import FEW_QUERIES
 from farann.search import singles
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from farann.tuning.guard import Guard
 
 _MOST_RULES = 64  # rules cached of a store, by k and recall: making one outlasts a small batch
-_LATE_BATCH = 4.0  # standard deviations of a batch's mean lateness; beyond, late queries are exact
 _SMALL_WORK = 1 << 22  # multiply-adds below which a group is searched on one thread, beside others
 _LONG_GROUPS = 1 << 27  # multiply-adds of all small groups, from which Ctrl+C can end them
 
@@ -57,7 +56,7 @@ class Question(NamedTuple):
 
     def collector(self, start: int, stop: int) -> _core.Collector:
         """Make the collector of a task for some of the queries."""
-        made = _core.Collector if self.collect is None else self.collect
+        made: Callable[..., _core.Collector] = self.collect or _core.Collector
         return made(self.k) if self.radii is None else made(self.k, self.radii[start:stop])
 
 
@@ -135,44 +134,58 @@ def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | Non
 
 
 def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, SearchStats]:
-    """The k best rows; queries unlike the sample, and late queries of a late batch, are searched
+    """The k best rows; queries unlike the sample, and suspects that miss too much, are searched
     exactly, or without vectors by a scan of all codes."""
-    n, k, usual = len(question.queries), question.k, rule.usual_lateness
+    n, k, watch = len(question.queries), question.k, rule.watch
     unlike = guard.unlike(question.queries, question.threads)
-    if unlike is None and usual is None:
+    if unlike is None and watch is None:
         return _run(question, rule)
-    guarded = np.empty(0, np.int64) if unlike is None else unlike
-    like = np.delete(np.arange(n), guarded)
+    exactly = np.zeros(n, np.bool_)
+    if unlike is not None:
+        exactly[unlike] = True
+    like = np.flatnonzero(~exactly)
     exact = EXACT if question.store.n_coded is None else ALL_CODES
-    late = None if usual is None else np.zeros(len(like), np.float32)
+    # Predictions of keys are those of all rows.
+    model = guard.model if question.row_filters is UNFILTERED else None
+    witness = None if watch is None else np.full((len(like), 3), np.nan, np.float32)
     did = []
 
-    def search_some(which: Int64Array, rule: StopRule, late: Float32Array | None = None) -> None:
+    def search_some(which: Int64Array, rule: StopRule, witness: Float32Array | None = None) -> None:
         if len(which):
-            found, work = _run(question.of(which), rule, late)
+            found, work = _run(question.of(which), rule, witness, model)
             hits.ids[which], hits.scores[which] = found.ids, found.scores
             did.append(work)
 
     if unlike is None:
-        hits, work = _run(question, rule, late)
+        hits, work = _run(question, rule, witness, model)
         did.append(work)
     else:
         hits = Hits(np.empty((n, k), np.int64), np.empty((n, k), np.float32))
-        search_some(like, rule, late)
-        search_some(guarded, exact)
-    if usual is not None and late is not None and guard.tests.how_late(
-            len(like), float(late.sum(dtype=np.float64)), *usual) > _LATE_BATCH:
-        again = like[late > usual[0]]
-        search_some(again, exact)
-        guard.note(0, len(again))
-        guarded = np.union1d(guarded, again)
+        search_some(like, rule, witness)
+        search_some(unlike, exact)
+    if watch is not None and witness is not None:
+        for group, positions in enumerate(watch.groups(witness) or ()):
+            asked = like[positions]
+            while (left := watch.to_check(group)) > 0:
+                some = asked[~exactly[asked]]
+                if len(some) == 0:
+                    break
+                some = some[np.linspace(0, len(some) - 1, min(left, len(some))).astype(np.int64)]
+                before = hits.ids[some]
+                search_some(some, exact)
+                exactly[some] = True
+                watch.note(group, shares_found(before, hits.ids[some]))
+            if watch.to_check(group) < 0:
+                search_some(asked[~exactly[asked]], exact)
+                guard.note(0, len(asked))
+                exactly[asked] = True
     total = SearchStats(*map(sum, zip(*did, strict=True)))
-    return hits, total._replace(queries=n, queries_guarded=len(guarded))
+    return hits, total._replace(queries=n, queries_guarded=int(exactly.sum()))
 
 
-def _run(question: Question, rule: StopRule,
-         late: Float32Array | None = None) -> tuple[Hits, SearchStats]:
-    """The k best rows of each query; `late` as for `batches.top`."""
+def _run(question: Question, rule: StopRule, witness: Float32Array | None = None,
+         model: _core.KeyModel | None = None) -> tuple[Hits, SearchStats]:
+    """The k best rows of each query; `witness` and `model` as for `batches.top`."""
     store, view, queries, k, threads, filters, *_ = question
     approximate = rule is not EXACT and rule.approximate
     chosen = view.everything
@@ -186,8 +199,8 @@ def _run(question: Question, rule: StopRule,
                 return unchecked(*found[:2]), SearchStats(*found[2])
     snapshot = view.snapshot if approximate else view.exact
     nearest, collect = question.nearest, None if question.collect is None else question.collector
-    return batches.top(snapshot, chosen, queries, k, nearest, threads, rule, late, collect,
-                       len(queries) < FEW_QUERIES and store.float32_below(nearest) > 0.0)
+    return batches.top(snapshot, chosen, queries, k, nearest, threads, rule, witness, collect,
+                       len(queries) < FEW_QUERIES and store.float32_below(nearest) > 0.0, model)
 
 
 # ---- queries with groups of their own ----

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from farann._types import Float32Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
+from farann.results import shares_found
 from farann.search.filters import UNFILTERED, Filter, RowFilters, rows_of_mask
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from farann.tuning.table import Measured
 
 Answer: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...]]  # ids, scores, counts
+Suspect: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...], int]  # and a group of `Watch`
 
 _MOST_PREPARED = 16  # prepared kinds of queries (level, k, recall) in one cache; then it is emptied
 
@@ -36,7 +38,8 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     chosen = row_filters.filter(store, view, 1, exact=not rule.approximate)
     snapshot = view.snapshot if rule.approximate else view.exact
     kept = batches.single(snapshot, chosen, k, table, rule,
-                          None if guard is None else guard.tests, nearest=store.by_nearest,
+                          *((None, None) if guard is None else (guard.tests, guard.model)),
+                          nearest=store.by_nearest,
                           float32_below=store.float32_below())
     if kept is None:
         return
@@ -59,9 +62,9 @@ def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float 
     if kept is None or (recall is not None and kept.plan is not store.tunings.by_k.get(k)):
         return None
     found = kept.search(queries)
-    if found is None or found:
+    if found is None or len(found) == 3:
         return found
-    return _guarded(store, isa, queries, k)
+    return _guarded(store, isa, queries, k, kept.watch, found)
 
 
 def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int,
@@ -73,19 +76,27 @@ def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int,
         return None
     rows = rows_of_mask(store, mask)
     found = kept.search(queries, rows.filter(store, store.view(isa), 1, exact=True))
-    return found or None
+    return None if not found or len(found) == 4 else found
 
 
-def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int) -> Answer | None:
-    """The exact answer to a query that the guard finds unlike the sample."""
+def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int, watch: _core.Watch | None,
+             suspect: Suspect | tuple[()]) -> Answer | None:
+    """The exact answer to a query that the guard finds unlike the sample, or to a suspect."""
     table = store.tunings.by_k.get(k)
     guard = None if table is None else table.guard
     found = None if guard is None or store.n_coded is not None else exact(store, isa, queries, k)
     if guard is None or found is None:
         return None
-    guard.note(1 + guard.tests.count_alone(), 1)
     ids, scores, counts = found
-    return ids, scores, (*counts, 1)
+    if not suspect or watch is None:
+        guard.note(1 + guard.tests.count_alone(), 1)
+        return ids, scores, (*counts, 1)
+    before, _, work, group = suspect
+    if watch.to_check(group) > 0:
+        watch.note(group, shares_found(np.atleast_2d(before), np.atleast_2d(ids)))
+    if watch.to_check(group) < 0:
+        guard.note(guard.tests.count_alone(), 1)
+    return ids, scores, (1, *map(sum, zip(work[1:], counts[1:], strict=True)), 1)
 
 
 def exact(store: Store, isa: str, queries: npt.ArrayLike, k: int,
@@ -96,4 +107,4 @@ def exact(store: Store, isa: str, queries: npt.ArrayLike, k: int,
         keep(store, isa, k, None, None, None, EXACT)
     kept = store.singles.get((isa, k, None))
     found = None if kept is None else kept.search(queries, within)
-    return found or None
+    return None if not found or len(found) == 4 else found

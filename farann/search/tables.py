@@ -19,13 +19,15 @@ from farann import _core
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Progress, UInt8Array
 from farann.contract.stop_rule import ALL_CODES, StopRule
 from farann.layout.added_rows import Added
+from farann.quantize.scalar import centered
 from farann.results import Hits, merge
 from farann.runtime import batches
 from farann.runtime.pieces import Allowance, Pieces
 from farann.runtime.progress import measuring, renamed
 from farann.store.store import Answers, RuleByTable, Store
-from farann.tuning import measure
+from farann.tuning import key_model, measure
 from farann.tuning.guard import SAMPLE, Guard, guard_in_pieces
+from farann.tuning.key_model import KeyArrays, model_of
 from farann.tuning.table import Measured, late_beyond, missing_at, with_margin
 
 if TYPE_CHECKING:
@@ -56,15 +58,17 @@ def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
     effort = with_margin(tuned, tuned.effort_for(recall, single=single), single=single)
     if effort == float("inf"):
         return measured, None
-    rule, usual = measure.rule_of(effort, deviations=bool(tuned.deviations)), tuned.late_at(effort)
-    if tuned.extends and usual is not None:
-        rule = rule._replace(extends_beyond=late_beyond(*usual[:2]))
+    rule, late = measure.rule_of(effort, deviations=bool(tuned.deviations)), tuned.late_at(effort)
+    if tuned.extends and late is not None:
+        rule = rule._replace(extends_beyond=late_beyond(*late[:2]))
     # Predicted thresholds and run depths hold only when every row may be found.
     if question.every_row:
         run_ends = None if store.asks_nearest else stops_for(
             store, k, missing_at(recall), isa, question.threads)
+        watch = None if late is None or measured.guard is None else measured.guard.watch_for(
+            k, recall, single, tuned.usual_at(effort), late[2])
         rule = rule._replace(predicted_threshold=tuned.predicted_threshold_at(effort),
-                             usual_lateness=usual, run_ends=run_ends)
+                             watch=watch, run_ends=run_ends)
     return measured, rule
 
 
@@ -137,24 +141,46 @@ def _in_pieces(store: Store, k: int, isa: str, allowed: Allowance,
     # k above the number of rows would only take memory for padding.
     base = store.base_alone()
     ids, alive, has_codes = base.ids, base.alive, store.codes is not None
-    view = _by_high_nibbles(base).view(isa)
-    table = measure.in_pieces(
-        view.snapshot, sample, min(k, len(base)), allowed,
+    view, metric, making = _by_high_nibbles(base).view(isa), store.spec.metric, None
+    table = partial(
+        measure.in_pieces, view.snapshot, sample, min(k, len(base)), allowed,
         with_partitions=store.partitions is not None, with_vectors=store.n_coded is None,
         target=recall, exact=view.exact, nearest=store.by_nearest,
         own_ids=None if slots is None else ids.ids_of(slots),  # a row isn't its own answer
         float32_first=store.float32_below() > 0.0, progress=progress)
-    making = None if guard is not None else guard_in_pieces(
-        allowed, store.sample_queries(SAMPLE)[0] if queries is None else queries,
-        store.spec.metric.scale_free, store.spec.seed, isa)
+    keys, model = None if guard is None else guard.keys, None if guard is None else guard.model
+    if guard is None:
+        making = partial(
+            guard_in_pieces, allowed,
+            store.sample_queries(SAMPLE)[0] if queries is None else queries,
+            metric.scale_free, store.spec.seed, isa)
+    modelling = _keys_in_pieces(base, sample, allowed) if making and has_codes else None
     del store, base, view
-    tuned, found = yield from table
+    if modelling is not None and (keys := (yield from modelling)) is not None:
+        model = model_of(keys, isa)
+    tuned, found = yield from table(model=model)
     if len(tuned.efforts) == 1 or not has_codes:
         guard = None  # searches are always exact
     elif making is not None:
-        guard = yield from making
+        guard = yield from making(keys=keys)
     return Measured(tuned._replace(k=k), guard, ids.slots_of(found[found >= 0], alive), queries,
                     queries is None if before is None else before.is_usual)
+
+
+def _keys_in_pieces(store: Store, queries: Float32Array, allowed: Allowance) -> Pieces[
+        KeyArrays | None]:
+    """Make a model of the keys of all rows, for queries like some; None without vectors."""
+    if store.n_coded is not None or len(store.base) == 0:
+        return None
+    metric, n, square_sign = store.spec.metric, len(store.base), 0.0
+    if metric.adds_squared_norm:
+        square_sign = -1.0 if store.by_nearest else 1.0
+    some = np.linspace(0, n - 1, min(n, key_model.MODEL_ROWS)).astype(np.int64)
+    rows = centered(store.base[some], store.center, metric.normalized)
+    few = queries[:: -(-len(queries) // key_model.MODEL_QUERIES)]
+    vectors = metric.query_vectors(few, store.center, store.by_nearest)
+    return (yield from key_model.in_pieces(allowed, rows, vectors, n, square_sign,
+                                           store.spec.seed))
 
 
 def _by_high_nibbles(store: Store) -> Store:

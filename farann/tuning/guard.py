@@ -24,6 +24,7 @@ from farann.quantize.kmeans import move_means
 from farann.quantize.records import Record, kept, one
 from farann.runtime import pool
 from farann.runtime.pieces import Allowance, Pieces
+from farann.tuning.key_model import KeyArrays, model_of
 
 SAMPLE = 8192  # most sample queries that a guard is made from
 _HELD_OUT = 4  # one query in 4 is held out, to measure how far queries are from the points
@@ -48,6 +49,7 @@ _LONG = 16_384  # queries whose tests take some milliseconds: Ctrl+C must be abl
 # error); these needn't be guarded.
 _USUAL_SHARE = 0.015
 _FAR_BEYOND = 1.25  # failing at 1.25 times the limits, for squares of distances, isn't chance
+_MOST_WATCHES = 64  # kinds of searches, by k and recall
 _WARN_AFTER = 4  # warn when this many more queries were guarded than _WARN_SHARE of all
 _WARN_SHARE = 0.05
 
@@ -66,9 +68,12 @@ class GuardArrays(Record):
 class Guard:
     """Finds queries that are unlike a sample, and counts them."""
 
-    def __init__(self, arrays: GuardArrays, dim: int, scale_free: bool, isa: str) -> None:
-        self.arrays = arrays
+    def __init__(self, arrays: GuardArrays, dim: int, scale_free: bool, isa: str,
+                 keys: KeyArrays | None = None) -> None:
+        self.arrays, self.keys = arrays, keys
         self.tests = _core.Guard(isa, scale_free, signs_of(dim), *vars(arrays).values())
+        self.model = None if keys is None else model_of(keys, isa)
+        self._watches: dict[tuple[int, float, bool], _core.Watch] = {}
         self._n_queries, self._guarded, self._surplus, self._warned = 0, 0, 0.0, False
 
     def unlike(self, queries: Float32Array, threads: int) -> Int64Array | None:
@@ -92,6 +97,16 @@ class Guard:
             found = found[np.array(far, np.bool_)]
         self.note(n + self.tests.count_alone(), len(found))
         return found if len(found) else None
+
+    def watch_for(self, k: int, recall: float, single: bool, usual: Float64Array,
+                  sampled: int) -> _core.Watch:
+        """The watch over answers of one kind, as long as the same is usual."""
+        watch = self._watches.get((k, recall, single))
+        if watch is None or not np.array_equal(watch.usual, usual):
+            if len(self._watches) >= _MOST_WATCHES:
+                self._watches.clear()
+            watch = self._watches[k, recall, single] = _core.Watch(recall, usual, sampled)
+        return watch
 
     def note(self, asked: int, guarded: int) -> None:
         """Count queries; warn the caller once if chance doesn't explain those guarded."""
@@ -147,8 +162,9 @@ def _sums_of(queries: Float32Array, scale_free: bool) -> Float64Array:
 
 
 def guard_in_pieces(allowed: Allowance, queries: Float32Array, scale_free: bool, seed: int,
-                    isa: str) -> Pieces[Guard]:
-    """Make a guard by queries that a table was measured with; `scale_free`: lengths don't count."""
+                    isa: str, keys: KeyArrays | None = None) -> Pieces[Guard]:
+    """Make a guard by queries that a table was measured with; `scale_free`: lengths don't count.
+    `keys`: the model of the keys of all rows."""
     allowed.multiplies = True
     yield
     dim = queries.shape[1]
@@ -161,7 +177,7 @@ def guard_in_pieces(allowed: Allowance, queries: Float32Array, scale_free: bool,
         yield
     sums = np.concatenate(parts)
     arrays = (yield from _arrays_of(sums, isa, allowed)) if len(sums) else _nothing(width_of(dim))
-    return Guard(arrays, dim, scale_free, isa)
+    return Guard(arrays, dim, scale_free, isa, keys)
 
 
 def _nothing(width: int) -> GuardArrays:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import nan
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, Progress
 from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule
-from farann.results import Hits, SearchStats, share_found
+from farann.results import Hits, SearchStats, share_found, shares_found
 from farann.runtime import batches
 from farann.runtime.cost import FEW_QUERIES, cost_of, guard_cost
 from farann.runtime.pieces import Allowance, Pieces
 from farann.runtime.progress import told
 from farann.tuning import guard
-from farann.tuning.table import Tuning, late_beyond
+from farann.tuning.table import Tuning, late_beyond, usual_of
 
 # Multiply-adds of exact answers to the sample: they set its size, between the next two numbers.
 _TRUTH_WORK = 5e10
@@ -60,7 +60,7 @@ def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: 
               with_partitions: bool, with_vectors: bool = True, target: float = 0.95,
               exact: _core.Snapshot | None = None, singles: bool = True, nearest: bool = False,
               own_ids: Int64Array | None = None, known: Answered | None = None,
-              float32_first: bool = False,
+              float32_first: bool = False, model: _core.KeyModel | None = None,
               progress: Progress = False) -> Pieces[tuple[Tuning, Int64Array]]:
     """Try efforts from little to much, until nearly all is found; exact search comes last.
 
@@ -70,9 +70,11 @@ def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: 
     their own (`exact`). `singles`: measure costs of single queries, too. `nearest`: search for the
     nearest rows. `own_ids`: ids of the rows that serve as queries, each of which is left out of its
     own answer. `known`: the exact answers, if known. `float32_first`: single exact queries don't
-    begin with codes. Returns the table and the ids of the queries' answers.
+    begin with codes. `model`: of the keys of all rows. Returns the table and the ids of the
+    queries' answers.
     """
-    own = Searches(snapshot, _core.Filter(snapshot), queries, k, nearest, allowed, own_ids, singles)
+    own = Searches(snapshot, _core.Filter(snapshot), queries, k, nearest, allowed, own_ids, singles,
+                   model=model)
     exactly = own._replace(snapshot=exact or snapshot)
     n, n_rows, everything = len(queries), own.every_row.n_rows, EXACT if with_vectors else ALL_CODES
     of_exact_single = yield from exactly._replace(
@@ -87,50 +89,55 @@ def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: 
         for single in (False, True))
 
     def tried(effort: float, rule: StopRule,
-              late: Float32Array | None = None) -> Pieces[tuple[float, ...]]:
-        work, found = yield from own.top(rule, late)
+              witness: Float32Array) -> Pieces[tuple[Any, ...]]:
+        work, found = yield from own.top(rule, witness if tells_late else None)
         cost = cost_of(work, snapshot.dim, snapshot.isa) + guard_batch * n
         single_cost = guard_alone + (yield from own.cost_of_singles(rule))
         return (effort, share_found(found.ids, truth.ids), cost / of_exact,
-                rule.predicted_threshold, single_cost / of_exact_single)
+                rule.predicted_threshold, single_cost / of_exact_single,
+                usual_of(witness, shares_found(found.ids, truth.ids)))
 
     efforts = _efforts(n_rows, with_partitions, with_vectors)
     if allowed.is_lent and not with_partitions:
         efforts = [one for one in efforts if one <= _MOST_SHARE_LENT * n_rows]
-    plain: list[tuple[float, ...]] = []
-    extended: list[tuple[float, ...]] = []
+    plain: list[tuple[Any, ...]] = []
+    extended: list[tuple[Any, ...]] = []
     with told("measuring recall", len(efforts) + 1, progress) as advance:
         for effort in efforts:
-            rule, late = rule_of(effort, deviations=with_partitions), np.zeros(n, np.float32)
+            witness = np.zeros((n, 3), np.float32)
+            rule = rule_of(effort, deviations=with_partitions)
             if predicts:
                 rule = rule._replace(
                     predicted_threshold=(yield from own.predicted_threshold(rule, truth)))
-            row = yield from tried(effort, rule, late if tells_late else None)
+            row = yield from tried(effort, rule, witness)
+            late = witness[:, 0]
             lateness = float(late.mean(dtype=np.float64)), float(late.std(dtype=np.float64))
             plain.append((*row, *lateness))
             if tells_late and not with_partitions and not _is_enough(extended):
                 rule = rule._replace(extends_beyond=late_beyond(*lateness))
-                extended.append((*(yield from tried(effort, rule)), *lateness))
+                extended.append((*(yield from tried(effort, rule, witness)), *lateness))
             advance(1)
             if _is_enough(plain):
                 break
         # The exact search, and efforts that weren't tried.
         advance(len(efforts) + 1 - len(plain))
 
-    def table(rows: list[tuple[float, ...]]) -> Tuning:
-        columns = list(zip(*rows, (float("inf"), 1.0, 1.0, nan, 1.0, 0.0, 0.0), strict=True))
+    def table(rows: list[tuple[Any, ...]]) -> Tuning:
+        columns = list(zip(*rows, (float("inf"), 1.0, 1.0, nan, 1.0, (0.0,) * 21, 0.0, 0.0),
+                           strict=True))
         return Tuning(
             k, rows=() if with_partitions else columns[0], recalls=columns[1], costs=columns[2],
             target=target, predicted_thresholds=columns[3] if predicts else (),
-            single_costs=columns[4] if singles else (), late=columns[5] if tells_late else (),
-            late_spread=columns[6] if tells_late else (), sampled=n,
-            extends=rows is extended, deviations=columns[0] if with_partitions else ())
+            single_costs=columns[4] if singles else (), late=columns[6] if tells_late else (),
+            late_spread=columns[7] if tells_late else (), sampled=n,
+            extends=rows is extended, deviations=columns[0] if with_partitions else (),
+            usual=columns[5] if tells_late else ())
 
     tuned = table(plain)
     return _cheaper(tuned, table(extended)) if extended else tuned, truth.ids
 
 
-def _is_enough(rows: list[tuple[float, ...]]) -> bool:
+def _is_enough(rows: list[tuple[Any, ...]]) -> bool:
     """Whether no larger effort needs to be tried."""
     # With little effort too few rows may be found; then all rows are searched after all.
     dearer = len(rows) > 1 and rows[-1][2] >= rows[-2][2]
@@ -196,15 +203,16 @@ class Searches(NamedTuple):
     own_ids: Int64Array | None = None  # of the rows that serve as queries, see `in_pieces`
     singles: bool = False  # whether costs of single queries are measured
     float32_first: bool = False
+    model: _core.KeyModel | None = None
 
     def top(self, rule: StopRule,
-            late: Float32Array | None = None) -> Pieces[tuple[SearchStats, Hits]]:
+            witness: Float32Array | None = None) -> Pieces[tuple[SearchStats, Hits]]:
         """Search for the k best rows of all queries; return the work and the answers."""
         n, did, found = len(self.queries), list[SearchStats](), list[Hits]()
         at, each = 0, self.allowed.query or self.allowed.single
         while at < n or not did:
             some = slice(at, at + self.allowed.number(n - at, each))
-            hits, work = self._top_of(some, rule, late)
+            hits, work = self._top_of(some, rule, witness)
             did.append(work)
             found.append(hits)
             at = some.stop
@@ -228,11 +236,12 @@ class Searches(NamedTuple):
         return sum(costs) / len(costs) if costs else nan
 
     def _top_of(self, some: slice, rule: StopRule,
-                late: Float32Array | None = None) -> tuple[Hits, SearchStats]:
+                witness: Float32Array | None = None) -> tuple[Hits, SearchStats]:
         # One thread, as the number of threads changes how queries are grouped.
         return batches.top(
             self.snapshot, self._rows_for(some), self.queries[some], self.k, self.nearest, 1, rule,
-            None if late is None else late[some], float32_first=self.float32_first)
+            None if witness is None else witness[some], float32_first=self.float32_first,
+            model=self.model)
 
     def _rows_for(self, some: slice) -> _core.Filter:
         """The rows that some of the queries may find: all, or for each all but its own."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from farann._types import Float32Array, Int64Array, UInt8Array
+from farann._types import Float32Array, Float64Array, Int64Array, UInt8Array
 from farann.contract import checks
 from farann.results import html_table
 from farann.runtime import pool
@@ -38,6 +38,12 @@ _MARGIN = 0.08
 _MARGIN_STEPS = 1000  # efforts whose cost is compared with that margin
 # Share of the allowed misses that is held back, as future queries differ from the sample.
 _CAUTION = 0.1
+# Floors of the deviation of what tells of answers, as shares of 1 + the mean: lateness, extremeness
+# of k-th keys, rows expected beyond them.
+_LEAST_SPREADS = np.array([0.05, 0.01, 0.01])
+MOST_SURPRISING = 8.0  # deviations that count, as in the core
+_LEAST_OF_SQUARES = 0.3  # floor of the deviation of squares; of a normal distribution it is 1.12
+_NOT_MEASURED = 0.0, np.inf, 0.6, 1.5, 0.6, 1.5, 1.0  # wider than of a normal distribution
 # A tuning no longer holds once over 1/100 of the answers to its sample were removed.
 _LOST = 100
 
@@ -87,6 +93,11 @@ class Tuning(NamedTuple):
         With partitions: a partition is probed if its mean key plus this many standard deviations
         reaches the threshold. Infinite for exact search, which comes last. Empty without
         partitions.
+    usual : tuple of tuple of float
+        What tells of the sample's answers: `late`, how far their k-th keys are below the mean key,
+        and how many rows are expected beyond these. For each of the three the mean, the deviation,
+        mean and deviation of the squares of deviations above the mean, the same below, and the
+        recall of queries below the mean. Empty where it isn't known.
     """
 
     k: int
@@ -101,6 +112,7 @@ class Tuning(NamedTuple):
     sampled: int = 0
     extends: bool = False
     deviations: tuple[float, ...] = ()
+    usual: tuple[tuple[float, ...], ...] = ()
 
     @property
     def efforts(self) -> tuple[float, ...]:
@@ -205,6 +217,28 @@ class Tuning(NamedTuple):
         worth = 1.0 / (1.0 / self.sampled + (off / max(spread, 1e-3))**2)
         return mean, spread, max(1, round(worth))
 
+    def usual_at(self, effort: float) -> Float64Array:
+        """Interpolate what tells of the sample's answers.
+
+        Parameters
+        ----------
+        effort : float
+            Up to the largest that was measured.
+
+        Returns
+        -------
+        ndarray of shape (3, 7)
+            Interpolated in `usual`; what isn't known of files of older versions is infinitely
+            uncertain.
+        """
+        known = np.array(self.usual[:-1]) if self.usual else np.tile(
+            _NOT_MEASURED, (len(self.efforts) - 1, 3))
+        efforts = np.log1p(self.efforts[:-1])
+        usual = np.array([np.interp(np.log1p(effort), efforts, column) for column in known.T])
+        if (late := self.late_at(effort)) is not None:
+            usual[:2] = late[0], max(late[1], _LEAST_SPREADS[0] * (1.0 + late[0]))
+        return usual.reshape(3, 7)
+
     def worthwhile(self) -> list[tuple[float, float, float]]:
         """List the measured efforts that no other effort beats in both recall and cost.
 
@@ -301,6 +335,26 @@ def _surely_missing(missing: float, sampled: int) -> float:
     twice = 2.0 * missing + 1.0 / sampled
     factor = 1.0 + 1.0 / sampled
     return float((twice - (twice * twice - 4.0 * factor * missing * missing)**0.5) / (2.0 * factor))
+
+
+def usual_of(witness: Float32Array, recalls: Float64Array) -> tuple[float, ...]:
+    """What tells of answers (n, 3) of some recalls, as in `Tuning.usual`."""
+    usual = list[float]()
+    for values, least in zip(witness.T.astype(np.float64), _LEAST_SPREADS, strict=True):
+        known = values[np.isfinite(values)]
+        if len(known) == 0:
+            usual += _NOT_MEASURED
+            continue
+        mean = known.mean()
+        spread = max(known.std(), least * (1.0 + abs(mean)))
+        far = np.clip((known - mean) / spread, -MOST_SURPRISING, MOST_SURPRISING)
+        usual += mean, spread
+        for side in (far, -far):
+            squares = np.maximum(side, 0.0)**2
+            usual += squares.mean(), max(squares.std(), _LEAST_OF_SQUARES)
+        below = recalls[~(values > mean)]
+        usual.append(below.mean() if len(below) else 1.0)
+    return tuple(map(float, usual))
 
 
 def late_beyond(mean: float, spread: float) -> float:

@@ -88,7 +88,7 @@ def test_lists_are_those_of_rank(fitted: FusionRanker) -> None:
 
 def test_users_and_items_of_no_model_are_counted(fitted: FusionRanker) -> None:
     log = Log(1, 1200)
-    users, items, labels = (np.append(each, more) for each, more in zip(
+    users, items, labels = (np.append(each, np.array(more)) for each, more in zip(
         log.feedback, ([USERS, 3], [4, N], [True, False]), strict=True))
     found = fitted.evaluate(users, items, labels)
     assert found.left_out == 2 and "2 labels are about users or items that no" in str(found)

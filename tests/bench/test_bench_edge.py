@@ -444,14 +444,16 @@ def test_mixtures_of_a_split(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr(mixtures, "SPLITS", {
         "a": (made_up, ("l2", "dot")), "b": (unavailable, ("l2",))})
     monkeypatch.setattr(mixtures, "BATCHES", (1, 30))
+    monkeypatch.setattr(mixtures, "_STREAM", 20)
     monkeypatch.setattr(sys, "argv", ["bench", "edge", "--mixtures", "--only", "*-l2"])
     command.main()
     shown = capsys.readouterr()
     assert "left out: b: no network" in shown.err
     lines = shown.out.splitlines()[2:]
-    # Requests, batches, kinds, layouts.
-    assert len(lines) == 3 * 2 * 2 * 2 and all(line.startswith("| a, l2") for line in lines)
-    assert sum("like the rows" in line for line in lines) == 12
+    # Requests, batches, kinds of queries with mirrored ones, layouts, directions.
+    assert len(lines) == 2 * 2 * 5 * 2 * 2 and all(line.startswith("| a, l2") for line in lines)
+    assert sum("like the rows" in line for line in lines) == 16
+    assert sum("nearest" in line for line in lines) == 40
     assert all("+." in line for line in lines if "| 0.8 |" in line)
     small = made_up().smaller(0.5)
     assert len(small.rows) == 450 and len(small.unlike["other"]) == 25

@@ -32,6 +32,11 @@ def guards_of(index: farann.Index) -> dict[int, Guard]:
             if measured.guard is not None}
 
 
+def watches_of(index: farann.Index) -> list[core.Watch]:
+    """What watches answers of all kinds of searches with a recall."""
+    return [watch for guard in guards_of(index).values() for watch in guard._watches.values()]
+
+
 def replace(index: farann.Index, k: int, table: farann.Tuning | None = None,
             **parts: Any) -> None:
     """Let an index have another table for k, or other parts of what was measured."""

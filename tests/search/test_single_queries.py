@@ -38,8 +38,8 @@ def assert_alike(index: farann.Index, queries: Float32, k: int = 10, **options: 
     """
     def forget_late_answers() -> None:
         """The same queries again and again would seem to be of another kind."""
-        for guard in inside.tuning.guards_of(index).values():
-            guard.tests.late_surplus = 0.0
+        for watch in inside.tuning.watches_of(index):
+            watch.forget()
 
     expected = []
     for query in queries:

@@ -52,7 +52,7 @@ def index() -> farann.Index:
 @pytest.fixture(scope="module")
 def watching(index: farann.Index) -> farann.Index:
     """One whose searches aren't extended, as where these would cost too much."""
-    return otherwise(index, 10, extends=False)
+    return otherwise(index, 10, extends=False, usual=())
 
 
 def table_of(index: farann.Index, k: int) -> Tuning:
@@ -253,9 +253,11 @@ class TestWhatIsLate:
             rule = inside.tuning.rule_of(effort, deviations=partitioned)
             task = inside.native.task_of(snapshot, queries, k, rule=rule, tells_late=True)
             ids = inside.native.run(task, 64, k).ids
-            late = np.full(70, -1, np.float32)
-            task.late_to(late, 3)
-            assert (late[:3] == -1).all() and (late[67:] == -1).all()
+            told = np.full((70, 3), -1, np.float32)
+            task.witness_to(told, 3)
+            assert (told[:3] == -1).all() and (told[67:] == -1).all()
+            assert np.isnan(told[3:67, 1:]).all()  # there is no model
+            late = told[:, 0]
             wanted = np.sqrt(place[ids] + 1.0).mean(axis=1)
             # Rough scores may have two rows in the other order, or of large k some more above them.
             close = 0.05 if k <= 64 else 0.15
@@ -264,35 +266,76 @@ class TestWhatIsLate:
                 alone = inside.native.task_of(snapshot, queries, k, rule=rule, start=i,
                                               stop=i + 1, tells_late=True)
                 alone.run()
-                told = np.zeros(1, np.float32)
-                alone.late_to(told, 0)
-                assert told[0] == pytest.approx(late[3 + i], rel=0.1)
+                told = np.zeros((1, 3), np.float32)
+                alone.witness_to(told, 0)
+                assert told[0, 0] == pytest.approx(late[3 + i], rel=0.1)
 
     def test_not_asked_for(self, index: farann.Index) -> None:
         snapshot = inside.store.snapshot_of(index)
         task = inside.native.task_of(snapshot, -skewed(5, 5), 10,
                                      rule=inside.contract.StopRule(rows=2048))
         task.run()
-        late = np.full(5, 2, np.float32)
-        task.late_to(late, 0)
-        assert (late == 2).all()
+        told = np.full((5, 3), 2, np.float32)
+        task.witness_to(told, 0)
+        assert (told == 2).all()
+        for wrong in (told[:4], np.zeros((5, 2), np.float32)):
+            with pytest.raises(ValueError, match="three numbers"):
+                task.witness_to(wrong, 0)
 
-    def test_more_than_usual(self, index: farann.Index) -> None:
-        """In deviations of the mean; alone, what adds up slowly isn't unusual."""
-        def guard() -> core.Guard:
-            return inside.tuning.guards_of(otherwise(index, 10))[10].tests
+    def test_more_than_usual(self) -> None:
+        """By a batch's mean, or what adds up; chance isn't unusual, nor what isn't known."""
+        random = np.random.default_rng(0)
+        usual = np.tile([5.0, 2.0, 0.5, 1.12, 0.5, 1.12, 0.97], (3, 1))
 
-        usual = 5.0, 2.0, 10**9
-        assert guard().how_late(100, 520.0, *usual) == pytest.approx(1.0)
-        assert guard().how_late(100, 440.0, *usual) == pytest.approx(-3.0)
-        assert guard().how_late(100, 520.0, 5.0, 2.0, 100) == pytest.approx(0.5**0.5)
-        assert guard().how_late(100, 502.0, 5.0, 0.0, 10**9) == pytest.approx(2 / 0.3 / 10)
-        one = guard()
-        late = [one.how_late(1, 7.0, *usual) for _ in range(60)]
-        assert late.index(np.inf) == 31 and late[:31] == pytest.approx([1.0] * 31)
-        assert np.isfinite([one.how_late(1, 5.0, *usual) for _ in range(200)][-10:]).all()
-        assert np.isfinite([one.how_late(1, 5.0 + (-2.0) ** (i % 2), *usual)
-                            for i in range(1000)]).all()
+        def watch() -> core.Watch:
+            return core.Watch(0.9, usual, 10**6)
+
+        def told(n: int, mean: float) -> Float32:
+            return float32(5.0 + 2.0 * (random.standard_normal((n, 3)) + np.array([0, mean, 0])))
+
+        assert all(watch().groups(told(n, 0.0)) is None for n in (1, 40, 1000))
+        for mean, n in ((0.4, 1000), (1.5, 40), (-0.4, 1000)):
+            groups = watch().groups(some := told(n, mean))
+            assert groups is not None
+            assert np.array_equal(np.sort(np.concatenate(groups)), np.arange(n))
+            assert np.array_equal(groups[0], np.flatnonzero(some[:, 1] > 5.0))
+        assert watch().groups(np.full((1000, 3), np.nan, np.float32)) is None
+        one = watch()
+        alarms = [one.groups(told(1, 1.0)) is not None for _ in range(120)]
+        assert not any(alarms[:10]) and all(alarms[100:])
+        assert not any(one.groups(told(1, 0.0)) for _ in range(600)[500:]) or one.to_check(0)
+
+    def test_verdicts(self) -> None:
+        """Suspects first; the others if these fall short; what found enough is tolerated."""
+        usual = np.tile([5.0, 2.0, 0.5, 1.12, 0.5, 1.12, 0.97], (3, 1))
+        late = np.full((64, 3), 9.0, np.float32)
+        late[::4] = 5.0
+        watch = core.Watch(0.9, usual, 10**6)
+        assert watch.groups(late) is not None
+        assert watch.to_check(0) == 30 and watch.to_check(1) == 0
+        watch.note(0, np.full(10, 0.9))
+        assert watch.to_check(0) == 20
+        watch.note(0, np.full(20, 0.95))
+        assert all(watch.groups(late) is None for _ in range(4))
+        later = np.full((64, 3), 15.0, np.float32)
+        assert watch.groups(later) is not None and watch.to_check(0) == 30
+        watch.forget()
+        assert watch.groups(late) is not None
+        watch.note(0, np.full(30, 0.7))
+        assert watch.to_check(0) == -1 and watch.to_check(1) == 30
+        watch.note(1, np.full(30, 0.99))
+        assert watch.to_check(1) == 0
+        assert watch.groups(late) is not None and watch.to_check(0) == -1
+        assert any(watch.groups(np.full((64, 3), 5.5, np.float32)) is None for _ in range(20))
+        assert watch.to_check(0) == 30
+
+    @pytest.mark.parametrize("wrong", [
+        np.ones((3, 6)), np.ones((2, 7)), np.zeros((3, 7)), np.full((3, 7), np.nan)])
+    def test_wrong_arguments(self, wrong: Any) -> None:
+        with pytest.raises(ValueError, match="numbers for each|must be positive"):
+            core.Watch(0.9, wrong, 10)
+        with pytest.raises(ValueError, match="three numbers"):
+            core.Watch(0.9, np.ones((3, 7)), 10).groups(np.ones((4, 2), np.float32))
 
 
 class TestTables:
@@ -306,13 +349,14 @@ class TestTables:
         queries = inside.store.sample_queries(index, 2048)
         snapshot = inside.store.snapshot_of(index)
         for effort in (208, 416, 800):
-            late = np.zeros(len(queries), np.float32)
+            told = np.zeros((len(queries), 3), np.float32)
             task = inside.native.task_of(snapshot, queries, 10, stop=2048, tells_late=True,
                                          rule=inside.contract.StopRule(rows=effort))
             task.run()
-            task.late_to(late, 0)
+            task.witness_to(told, 0)
             usual = table.late_at(effort)
-            assert usual is not None and abs(late.mean() - usual[0]) < 2 * usual[1] / 1000**0.5
+            assert usual is not None
+            assert abs(told[:, 0].mean() - usual[0]) < 2 * usual[1] / 1000**0.5
         assert table.late_at(np.inf) is None and table._replace(late=()).late_at(2048.0) is None
 
     def test_kept_in_files(self, index: farann.Index, tmp_path: Path) -> None:
@@ -327,13 +371,14 @@ class TestTables:
         """They don't say what is usual, and searches do without."""
         index.save(tmp_path / "index")
         metadata, arrays = inside.files.read_file(tmp_path / "index", mmap=False)
-        none: dict[str, Any] = {"late": [], "late_spread": [], "sampled": 0, "extends": False}
+        none: dict[str, Any] = {"late": [], "late_spread": [], "sampled": 0, "extends": False,
+                                "usual": []}
         assert [table["extends"] for table in metadata["tunings"]] == [True, True]
         inside.files.write_file(tmp_path / "without", {
             **metadata, "tunings": [table | none for table in metadata["tunings"]]}, arrays)
         without = farann.Index.load(tmp_path / "without")
         assert table_of(without, 10) == table_of(index, 10)._replace(
-            late=(), late_spread=(), sampled=0, extends=False)
+            late=(), late_spread=(), sampled=0, extends=False, usual=())
         stats = without.search_furthest(-skewed(60, 4), recall=0.95, return_stats=True).stats
         assert stats.queries_guarded < 30
         for name, value in (("late", []), ("late_spread", []), ("sampled", 0), ("extends", 1)):
