@@ -119,8 +119,8 @@ def assert_exact_by_name(index: farann.Index, rows: Float32, queries: Float32,
 
 
 def test_all_rows_removed(tmp_path: Path) -> None:
-    for options in ({}, {"keep_vectors": False}):
-        index = farann.Index(**options)
+    for keep in (True, False):
+        index = farann.Index(keep_vectors=keep)
         index.add(rows_of(300))
         index.build()
         index.remove(index.ids)
