@@ -1299,7 +1299,7 @@ class Index(metaclass=Hinted):
         """
         from farann.io import synced
 
-        synced.sync(self._live, path, synced.Beside())
+        synced.sync(self._live, path, synced.NOTHING)
 
     def reload(self) -> bool:
         """Take over what others wrote to the file that the index was loaded from or synced to.

@@ -111,6 +111,11 @@ def length_of(header: bytes) -> int:
     return length
 
 
+def is_current(header: bytes) -> bool:
+    """Whether the header of a file is of the version that is written."""
+    return bool(_HEADER.unpack_from(header)[1] == VERSION)
+
+
 def checksum_of(data: bytes) -> int:
     """The checksum in the header of what `write_bytes` returned: that of all checksums in it."""
     checksum: int = _CHECKSUM.unpack_from(data, _HEADER.size)[0]

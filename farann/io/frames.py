@@ -18,18 +18,20 @@ from typing import Any, NamedTuple, TypeAlias
 from farann.contract import FormatError
 from farann.io import container
 from farann.io.container import Arrays, Content
-from farann.io.files import StrPath, require_regular
+from farann.io.files import StrPath, force, require_regular
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-_MAGIC = b"\xfaframe\r\n"
-_HEADER = struct.Struct("<8sQQII28x")  # magic, number, bytes of content, checksums of the header
-_CHECKSUM = struct.Struct("<I")        # before it and of the content's; then its own
-_SIZE = _HEADER.size + _CHECKSUM.size
-_BLOCK = 4096  # bytes that disks write as a whole, at most
+_FRAME_MAGIC = b"\xfaframe\r\n"
+# Magic, number, bytes of content, checksums of the header before it and of the content's; then its
+# own.
+_FRAME_HEADER = struct.Struct("<8sQQII28x")
+_CHECKSUM = struct.Struct("<I")
+_SIZE = _FRAME_HEADER.size + _CHECKSUM.size
+_DISK_BLOCK = 4096  # bytes that disks write as a whole, at most
 _LOCKED_BYTE = 1 << 62  # what Windows locks nobody may read, so it is no byte of the file
 _READS = 3  # times that a damaged header is read: another process may be writing it
 
@@ -48,7 +50,7 @@ class Place(NamedTuple):
     @property
     def start(self) -> int:
         """Where the next frame begins."""
-        return -(-self.end // _BLOCK) * _BLOCK
+        return -(-self.end // _DISK_BLOCK) * _DISK_BLOCK
 
 
 def read_file(path: StrPath, *, mmap: bool = False,
@@ -86,7 +88,7 @@ def begin(header: bytes) -> Place:
 
 
 def _content_length(header: bytes) -> int:
-    length: int = _HEADER.unpack_from(header)[2]
+    length: int = _FRAME_HEADER.unpack_from(header)[2]
     return length
 
 
@@ -108,7 +110,7 @@ def _frames(stream: io.BufferedIOBase, place: Place) -> Iterator[tuple[Content, 
         if at + _SIZE + n > length:
             return
         content = _read_at(stream, at + _SIZE, n)
-        _, _, _, _, checksum = _HEADER.unpack_from(header)
+        _, _, _, _, checksum = _FRAME_HEADER.unpack_from(header)
         try:
             if container.checksum_of(content) != checksum:
                 raise FormatError("its content isn't that of its header")
@@ -125,9 +127,9 @@ def _header_at(stream: io.BufferedIOBase, at: int, place: Place) -> bytes | None
         header = _read_at(stream, at, _SIZE)
         if len(header) < _SIZE or not header.strip(b"\0"):
             return None
-        magic, number, n, previous, _ = fields = _HEADER.unpack_from(header)
-        packed = _HEADER.pack(*fields)
-        if magic == _MAGIC and header == packed + _CHECKSUM.pack(zlib.crc32(packed)):
+        magic, number, n, previous, _ = fields = _FRAME_HEADER.unpack_from(header)
+        packed = _FRAME_HEADER.pack(*fields)
+        if magic == _FRAME_MAGIC and header == packed + _CHECKSUM.pack(zlib.crc32(packed)):
             if number != place.number or previous != zlib.crc32(place.before):
                 raise FormatError(f"frame {place.number} doesn't follow what is before it")
             return header
@@ -172,8 +174,8 @@ class Writer:
         If this fails before the header is written, nothing was appended.
         """
         content = container.write_bytes(metadata, arrays)
-        header = _HEADER.pack(_MAGIC, place.number, len(content), zlib.crc32(place.before),
-                              container.checksum_of(content))
+        header = _FRAME_HEADER.pack(_FRAME_MAGIC, place.number, len(content),
+                                    zlib.crc32(place.before), container.checksum_of(content))
         header += _CHECKSUM.pack(zlib.crc32(header))
         end = place.start + _SIZE + len(content)
         new = Place(place.number + 1, end, place.first, header)
@@ -182,10 +184,10 @@ class Writer:
         self._write(place.end, bytes(place.start + _SIZE - place.end))
         self._write(place.start + _SIZE, content)
         self._write(new.end, padding)
-        os.fsync(self._stream.fileno())
+        force(self._stream.fileno())
         self.in_doubt = True
         self._write(place.start, header)
-        os.fsync(self._stream.fileno())
+        force(self._stream.fileno())
         self.in_doubt = False
         return new
 
@@ -199,6 +201,10 @@ class Writer:
 
     def close(self) -> None:
         """Close the file, and let others write to it."""
+        # A child that was forked has the file open, too, and would keep the lock.
+        if fcntl is not None and not self._stream.closed and self._process == os.getpid():
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._stream.fileno(), fcntl.LOCK_UN)
         self._stream.close()
 
     def __del__(self) -> None:

@@ -37,6 +37,7 @@ class Synced(NamedTuple):
     mark: Mark
     whole: int  # bytes of the content before all frames
     mapped: bool = False  # as it was loaded
+    has_more: bool = False  # whether it has sections beside the index
     writer: Writer | None = None
 
     def close(self) -> None:
@@ -52,6 +53,9 @@ class Beside(NamedTuple):
     changes: Callable[[], Sections] = dict
 
 
+NOTHING = Beside()
+
+
 def load(path: StrPath, mapped: bool, read: tuple[str, ...],
          restored: Callable[..., Kind]) -> tuple[Kind, list[Sections]]:
     """An index from a file and its frames, and the sections of all these."""
@@ -64,7 +68,7 @@ def load(path: StrPath, mapped: bool, read: tuple[str, ...],
     except FormatError as error:
         raise FormatError(f"{name}: {error}") from None
     live.synced = Synced(os.path.realpath(name), place, delta.mark_of(live.store),
-                         container.length_of(place.first), mapped)
+                         container.length_of(place.first), mapped, "documents" in arrays)
     return index, [arrays, *(sections for _, sections in changes)]
 
 
@@ -79,6 +83,11 @@ def _applied(store: Store | None, changes: list[Content], before: int = 0) -> St
 
 def save(live: Live, path: StrPath) -> None:
     """Write a file whole; a file that the index is synced to stays that."""
+    state = live.synced
+    if state is not None and state.path == os.path.realpath(os.fsdecode(path)):
+        _check_nothing_lost(state, NOTHING)
+        if os.name == "nt":
+            state.close()  # Windows replaces no open file
     mark, (metadata, arrays) = delta.mark_of(live.store), index_file.sections_of(live)
     header = container.write_file(path, metadata, arrays)
     with live._lock:
@@ -100,6 +109,8 @@ def sync(live: Live, path: StrPath, beside: Beside, *, over: bool = False) -> No
         if state is not None and state.path != name:
             state.close()
             state = None
+        if state is not None:
+            _check_nothing_lost(state, beside)
         try:
             writer = _writer_of(state, name)
         except (BlockingIOError, ValueError):
@@ -115,6 +126,12 @@ def sync(live: Live, path: StrPath, beside: Beside, *, over: bool = False) -> No
             if writer is not None and writer.in_doubt:
                 live.synced = None  # so that the next sync writes the file whole
             raise
+
+
+def _check_nothing_lost(state: Synced, beside: Beside) -> None:
+    if state.has_more and beside is NOTHING:
+        raise ValueError(f"path: {state.path!r} has documents beside the index, which would be "
+                         "lost; change it by the store that wrote it")
 
 
 def _writer_of(state: Synced | None, name: str) -> Writer | None:
@@ -149,6 +166,8 @@ def _synced(live: Live, name: str, state: Synced | None, writer: Writer | None,
             if not _overgrown(state):
                 return _appended(state, mark, *changes)
     metadata, arrays = index_file.sections_of(live)
+    if os.name == "nt" and writer is not None:
+        writer.close()  # Windows replaces no open file
     try:
         header = container.write_file(name, metadata, {**arrays, **beside.whole()})
     except PermissionError:
@@ -156,6 +175,8 @@ def _synced(live: Live, name: str, state: Synced | None, writer: Writer | None,
         if changes is None or state is None:
             raise
         log().info("%s can't be replaced now, and gets longer", name)
+        if os.name == "nt":
+            state = state._replace(writer=_writer_of(state._replace(writer=None), name))
         return _appended(state, mark, *changes)
     if writer is not None:
         writer.close()
@@ -163,11 +184,12 @@ def _synced(live: Live, name: str, state: Synced | None, writer: Writer | None,
     with contextlib.suppress(OSError):  # another one was faster; the next sync sees that
         writer = Writer(name)
     log().debug("wrote %r whole", name)
-    return Synced(name, frames.begin(header), mark, container.length_of(header), False, writer)
+    return Synced(name, frames.begin(header), mark, container.length_of(header),
+                  has_more=beside is not NOTHING, writer=writer)
 
 
 def _overgrown(state: Synced) -> bool:
-    return state.place.number >= _MOST_FRAMES or (
+    return not container.is_current(state.place.first) or state.place.number >= _MOST_FRAMES or (
         state.place.end - state.whole > max(state.whole, _LEAST_FRAMES))
 
 

@@ -134,6 +134,16 @@ def fill_disk(patch: pytest.MonkeyPatch, writes: int) -> None:
     patch.setattr(inside.settings, "frames_open", opened, raising=False)
 
 
+def test_an_index_alone_does_not_lose_documents(path: Path) -> None:
+    index = Index.load(path)
+    index.remove("a")
+    for write in (index.sync, index.save):
+        with pytest.raises(ValueError, match="has documents beside the index"):
+            write(path)
+    assert set(loaded(path).by_id) == {"a", "b"}
+    index.save(path.with_name("other.farann"))
+
+
 @pytest.mark.parametrize("content", [
     b"", b"[]", b"5", b"null", b"{}", b"\xff\xfe", b"[" * 100_000, pickle.dumps({"group_by": None}),
     b'{"group_by": 5, "documents": {"a": {}, "b": {}}}',

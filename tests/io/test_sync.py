@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ LAYOUTS: dict[str, dict[str, Any]] = {
 }
 
 
+replaces = pytest.mark.skipif(os.name == "nt", reason="Windows replaces no file that is open")
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "synced.farann"
@@ -38,6 +42,7 @@ def work(index: farann.Index) -> list[tuple[farann.Hits, Any]]:
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@replaces
 def test_readers_see_what_the_writer_has(layout: str, path: Path,
                                          monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same answers and the same work, whether they load the file or go on; the file is
@@ -48,7 +53,8 @@ def test_readers_see_what_the_writer_has(layout: str, path: Path,
     index = farann.Index(**options)
     index.add(rows[:200], [f"row {i}" for i in range(200)], groups=[i % 3 for i in range(200)])
     index.build().sync(path)
-    written, readers = path.read_bytes(), [farann.Index.load(path, mmap=mmap) for mmap in (False, True)]
+    written = path.read_bytes()
+    readers = [farann.Index.load(path), farann.Index.load(path, mmap=True)]
     for number, step in zip(range(12), steps(), strict=False):
         if layout == "float16":
             index.add(rows[200 + 9 * number : 209 + 9 * number],
@@ -73,6 +79,7 @@ def test_readers_see_what_the_writer_has(layout: str, path: Path,
             assert again.stats()[fact] == index.stats()[fact]
 
 
+@replaces
 def test_integer_ids_tables_and_nothing(path: Path) -> None:
     index = farann.Index(dim=DIM)
     index.sync(path)
@@ -104,6 +111,7 @@ def test_a_change_costs_what_it_changes(path: Path) -> None:
     assert 0 < path.stat().st_size - whole <= 3 * 4096 < whole / 100
 
 
+@replaces
 def test_the_file_is_written_anew_once_frames_are_most_of_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +169,7 @@ def test_one_writer_at_a_time(path: Path) -> None:
     assert "row 1" not in farann.Index.load(path)
 
 
+@replaces
 def test_changes_of_others_are_not_written_over(path: Path) -> None:
     synced(path, 1)
     first, second = farann.Index.load(path), farann.Index.load(path)
@@ -180,6 +189,7 @@ def test_changes_of_others_are_not_written_over(path: Path) -> None:
         second.sync(path)
 
 
+@replaces
 def test_saved_by_itself(path: Path) -> None:
     """`save` replaces the file; syncs go on behind it."""
     index = begun()
@@ -195,6 +205,48 @@ def test_saved_by_itself(path: Path) -> None:
     assert seen(farann.Index.load(path)) == seen(index)
 
 
+def test_files_of_format_2_are_written_anew(path: Path) -> None:
+    path.write_bytes((Path(__file__).parents[1] / "golden/format2/int8-l2.farann").read_bytes())
+    index = farann.Index.load(path)
+    index.remove(index.ids[:2])
+    index.sync(path)
+    index.remove(index.ids[:2])
+    index.sync(path)
+    assert path.read_bytes()[8] == 3 and inside.files.frames_of(path) == 1
+    assert farann.Index.load(path).ids.tolist() == index.ids.tolist()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_leaves_the_file_to_its_parent(path: Path) -> None:
+    index = begun()
+    index.sync(path)
+    index.remove("row 1")
+    told, tell = os.pipe()
+    wait, go = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads
+        child = os.fork()
+    if not child:
+        try:
+            index.sync(path)
+        except BlockingIOError:
+            os.write(tell, b"refused")
+        os.read(wait, 1)
+        os._exit(0)
+    assert os.read(told, 7) == b"refused"
+    index.sync(path)
+    index.close()
+    again = farann.Index.load(path)
+    again.remove("row 2")
+    again.sync(path)  # the child is still there
+    os.write(go, b".")
+    assert os.waitpid(child, 0)[1] == 0
+    for end in (told, tell, wait, go):
+        os.close(end)
+    assert "row 2" not in farann.Index.load(path)
+
+
+@replaces
 def test_what_reload_refuses(path: Path) -> None:
     with pytest.raises(ValueError, match="expected an index that was loaded from a file"):
         begun().reload()
