@@ -2,9 +2,9 @@
 
 FARANN_INDEX=items.farann gunicorn --preload --workers 4 --threads 2 service:application
 
-Workers map the same file, so that rows and codes are in memory once. Another process writes a new
-file in its place (`Index.save` replaces it in one step), and each worker goes on with the new one
-from its next request. GET / tells how many rows are served; POST / with
+Workers map the same file, so that rows and codes are in memory once. Another process changes it:
+`Index.sync` appends what changed, `Index.save` replaces it. Each worker takes that over before its
+next request. GET / tells how many rows are served; POST / with
 {"queries": [[...], ...], "k": 10, "exclude": [...]} answers.
 """
 
@@ -27,30 +27,28 @@ OPTIONS = {"k", "recall", "epsilon", "budget", "seconds", "exclude", "allowed"}
 
 
 class Served:
-    """The index of a file, mapped; loaded again once another file has its name."""
+    """The index of a file, mapped; it takes changes over once the file differs."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._lock = path, threading.Lock()
-        self._version, self._index = self._load()
+        self._path, self._lock, self._version = path, threading.Lock(), _version(path)
+        self._index = farann.Index.load(path, mmap=True)
 
     def index(self) -> farann.Index:
-        """The newest index that can be read; others of the worker's threads go on with the old."""
+        """The index, as new as it can be read; searches of other threads go on meanwhile."""
         try:
             changed = _version(self._path) != self._version
         except OSError:
             changed = False
         if changed and self._lock.acquire(blocking=False):
             try:
-                self._version, self._index = self._load()
-            except (OSError, farann.FormatError) as error:  # the old one still answers
+                version = _version(self._path)
+                self._index.reload()
+                self._version = version
+            except (OSError, ValueError) as error:  # it answers as before
                 print(f"{self._path}: {error}", flush=True)
             finally:
                 self._lock.release()
         return self._index
-
-    def _load(self) -> tuple[tuple[int, ...], farann.Index]:
-        version = _version(self._path)
-        return version, farann.Index.load(self._path, mmap=True)
 
 
 def _version(path: Path) -> tuple[int, ...]:

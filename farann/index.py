@@ -1236,7 +1236,10 @@ class Index(metaclass=Hinted):
         -----
         The file holds the index as of the call; searches and changes go on meanwhile.
         """
-        self._save(path, {})
+        from farann.io import synced
+
+        synced.save(self._live, path)
+        log().debug("saved %r to %s", self, os.fsdecode(path))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, mmap: bool = False) -> Self:
@@ -1259,6 +1262,68 @@ class Index(metaclass=Hinted):
             If the file is no index, is truncated or altered, or of another version.
         """
         return cls._loaded(path, mmap=mmap)[0]
+
+    def sync(self, path: str | os.PathLike[str]) -> None:
+        """Write to a file what changed since the index was loaded from it or synced to it.
+
+        Added rows, removals and their like are appended, at a cost of what changed. The first sync
+        to a file that the index wasn't loaded from, or one after a `build`, replaces the file as
+        `save` does, and so does one now and then, so that the file has at most twice the bytes that
+        it needs. Once this returns all is on disk; after a crash or a power cut the file holds the
+        index as it was after one of the syncs.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        BlockingIOError
+            If another index, in this process or another one, syncs to the file and wasn't closed.
+        ValueError
+            If the file was changed by others since the index was loaded or synced.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> path = tempfile.mkdtemp() + "/items.farann"
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [5.0]])
+        array([0, 1])
+        >>> index.sync(path)
+        >>> reader = farann.Index.load(path, mmap=True)
+        >>> index.remove(1)
+        >>> index.sync(path)
+        >>> reader.reload()
+        True
+        >>> reader.ids
+        array([0])
+        """
+        from farann.io import synced
+
+        synced.sync(self._live, path, synced.NOTHING)
+
+    def reload(self) -> bool:
+        """Take over what others wrote to the file that the index was loaded from or synced to.
+
+        Changes by `sync` are read at a cost of what changed; a file that was replaced is loaded
+        anew, mapped if the old one was. Searches go on meanwhile.
+
+        Returns
+        -------
+        bool
+            Whether there was anything new.
+
+        Raises
+        ------
+        ValueError
+            If the index wasn't loaded from a file, or has changes of its own.
+        FormatError
+            If the file is damaged. The index stays as it was.
+        """
+        from farann.io import synced
+
+        return synced.reload(self._live, type(self)._loaded)
 
     def close(self) -> None:
         """Release the rows, and the file that they are mapped from.
@@ -1284,27 +1349,16 @@ class Index(metaclass=Hinted):
         content = container.write_bytes(*index_file.sections_of(self._live))
         return _unpickled, (type(self), content, self._live.threads)
 
-    def _save(self, path: str | os.PathLike[str], beside: Mapping[str, npt.NDArray[Any]]) -> None:
-        """Save the index with more sections, which `_loaded` gives back."""
-        from farann.io import container, index_file
-
-        metadata, arrays = index_file.sections_of(self._live)
-        container.write_file(path, metadata, {**arrays, **beside})
-        log().debug("saved %r to %s", self, os.fsdecode(path))
-
     @classmethod
     def _loaded(cls, path: str | os.PathLike[str], *, mmap: bool,
-                read: Iterable[str] = ()) -> tuple[Self, dict[str, npt.NDArray[Any]]]:
-        """An index, and all sections of its file; those of `read` are not mapped."""
-        from farann.io import container
+                read: Iterable[str] = ()) -> tuple[Self, list[Mapping[str, npt.NDArray[Any]]]]:
+        """An index, and the sections of its file and of the frames behind; those of `read` are not
+        mapped."""
+        from farann.io import synced
 
-        metadata, arrays = container.read_file(path, mmap=mmap, read=read)
-        try:
-            index = cls._restored(metadata, arrays, checked=not mmap)
-        except FormatError as error:
-            raise FormatError(f"{os.fsdecode(path)}: {error}") from None
+        index, sections = synced.load(path, mmap, tuple(read), cls._restored)
         log().debug("loaded %r from %s%s", index, os.fsdecode(path), ", mapped" if mmap else "")
-        return index, arrays
+        return index, sections
 
     @classmethod
     def _restored(cls, metadata: dict[str, Any], arrays: dict[str, npt.NDArray[Any]], *,

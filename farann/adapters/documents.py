@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from farann._types import Metric
 from farann.adapters.metadata import Condition, GroupValues, condition
 from farann.contract import FormatError, checks
 from farann.index import Index
+from farann.io import synced
 from farann.store import asked_ids
 
 T = TypeVar("T")
 Filter = Callable[[T], bool] | Mapping[str, Any] | Condition[T]
 _STALE_VALUES = 64  # values of removed documents that are kept, beside one a document
 _SECTION = "documents"  # of the file of an index: JSON
+_NO_CHANGES = np.frombuffer(b'{"put": {}, "drop": []}', np.uint8)
 
 
 @contextlib.contextmanager
@@ -62,6 +65,7 @@ class Documents(Generic[T]):
         self.index = Index(metric=metric, **options)
         self.group_by, self.options = group_by, options
         self.by_id: dict[str, T] = {}
+        self._unsaved: dict[str, None] = {}  # ids of documents that changed since `save`
         self._metadata_of = metadata_of
         self.changing = threading.RLock()
         self._values: tuple[Index, GroupValues] | None = None  # of the index that has these groups
@@ -77,6 +81,7 @@ class Documents(Generic[T]):
                 raise TypeError(f"ids: expected strings, got {checks.shown(id)}")
         documents = {id: deepcopy(one) for id, one in documents.items()}
         with self.changing:
+            self._unsaved.update(dict.fromkeys(documents))
             self._add(documents, vectors)
             self._unlist(documents.keys() - vectors.keys())
             self.by_id.update(documents)
@@ -133,6 +138,7 @@ class Documents(Generic[T]):
         """Change the documents that pass, but not their vectors; return how many they are."""
         with self.changing:
             changed = {id: change(one) for id, one in self.where(passes).items()}
+            self._unsaved.update(dict.fromkeys(changed))
             values = self._values_of(self.index)
             if values is not None:  # those that come into another group are added again
                 moved = [id for id, one in changed.items() if values.label(self._metadata_of(one))
@@ -146,6 +152,7 @@ class Documents(Generic[T]):
         """Remove the documents that have these ids, all of them if None; others are ignored."""
         gone = set(self.by_id if ids is None else ids)
         with self.changing:
+            self._unsaved.update(dict.fromkeys(gone))
             self._unlist(gone)
             for id in gone:
                 self.by_id.pop(id, None)
@@ -215,19 +222,31 @@ class Documents(Generic[T]):
         return 1 / (1 + score) if self.index.metric == "l2" else score
 
     def save(self, path: str | os.PathLike[str], as_json: Callable[[T], Any]) -> None:
-        """Write documents and their index to one file, which is replaced whole or not at all.
+        """Bring a file up to date with the documents, wholly or not at all.
+
+        What changed is appended to a file that was loaded, or saved to, before; if others have
+        written to it since, and the first time, it is replaced. See `farann.Index.sync`.
 
         Raises
         ------
         TypeError
             If JSON doesn't hold the metadata of a document.
         """
-        path = Path(path)
+        def sections(**content: Any) -> dict[str, npt.NDArray[Any]]:
+            return {_SECTION: np.frombuffer(json.dumps(content).encode(), np.uint8)}
+
+        def changes() -> dict[str, npt.NDArray[Any]]:
+            put = {id: as_json(self.by_id[id]) for id in self._unsaved if id in self.by_id}
+            drop = [id for id in self._unsaved if id not in self.by_id]
+            return sections(put=put, drop=drop) if self._unsaved else {}
+
         with self.changing:
-            text = json.dumps({"group_by": self.group_by, "documents": {
-                id: as_json(one) for id, one in self.by_id.items()}})
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self.index._save(path, {_SECTION: np.frombuffer(text.encode(), np.uint8)})
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            synced.sync(self.index._live, path, synced.Beside(lambda: sections(
+                group_by=self.group_by,
+                documents={id: as_json(one) for id, one in self.by_id.items()}), changes),
+                over=True)
+            self._unsaved.clear()
 
     def load(self, path: str | os.PathLike[str], from_json: Callable[[Any], T], *,
              mmap: bool = False) -> None:
@@ -238,10 +257,15 @@ class Documents(Generic[T]):
         FormatError
             If the file is not one that `save` wrote.
         """
-        index, arrays = Index._loaded(path, mmap=mmap, read=[_SECTION])
+        index, (arrays, *frames) = Index._loaded(path, mmap=mmap, read=[_SECTION])
         try:
             content = json.loads(arrays[_SECTION].tobytes())
-            group_by, documents = content["group_by"], content["documents"]
+            group_by, documents = content["group_by"], dict(content["documents"])
+            for frame in frames:
+                changes = json.loads(frame.get(_SECTION, _NO_CHANGES).tobytes())
+                documents |= changes["put"]
+                for id in changes["drop"]:
+                    documents.pop(id, None)
             by_id = {id: from_json(one) for id, one in documents.items()}
             if not isinstance(group_by, str | None):
                 raise TypeError(f"group_by of {checks.shown(group_by)}")
@@ -252,7 +276,7 @@ class Documents(Generic[T]):
         if not by_id.keys() >= set(index.ids.tolist()):
             raise FormatError(f"{os.fsdecode(path)}: the index has ids that no document has")
         self.index, self.group_by, self.by_id = index, group_by, by_id
-        self.options = _options_of(index)
+        self.options, self._unsaved = _options_of(index), {}
 
 
 def _options_of(index: Index) -> dict[str, Any]:

@@ -62,8 +62,8 @@ Arrays: TypeAlias = Mapping[str, NDArray[Any] | ArrayChunks]
 Content: TypeAlias = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 
 
-def write_file(path: str | os.PathLike[str], metadata: Mapping[str, Any], arrays: Arrays) -> None:
-    """Write a file, wholly or not at all; see `files.replacing`.
+def write_file(path: str | os.PathLike[str], metadata: Mapping[str, Any], arrays: Arrays) -> bytes:
+    """Write a file, wholly or not at all, and return its header; see `files.replacing`.
 
     `metadata` is anything JSON can say, with finite numbers, in at most 1 MiB of text. `arrays` are
     of integers or floats in at most 6 dimensions; their names consist of at most 48 ASCII letters,
@@ -71,7 +71,7 @@ def write_file(path: str | os.PathLike[str], metadata: Mapping[str, Any], arrays
     that the format cannot hold; OSError if the file cannot be written.
     """
     with replacing(path) as stream:
-        _write(stream, metadata, arrays)
+        return _write(stream, metadata, arrays)
 
 
 def write_bytes(metadata: Mapping[str, Any], arrays: Arrays) -> bytes:
@@ -91,22 +91,45 @@ def read_file(path: str | os.PathLike[str], *, mmap: bool = False,
     as `write_file` does, is safe (Windows refuses to). FormatError if it is no farann file, or is
     truncated, altered or of another version; OSError if it cannot be read, or is no regular file.
     """
-    with _opened(path) as stream:
-        return _read(stream, mapped=mmap, read=read)
+    with opened(path) as stream:
+        content, length = read_sections(stream, mapped=mmap, read=read)
+        _check_end(stream, length)
+        return content
 
 
 def read_bytes(data: bytes | bytearray | memoryview) -> Content:
     """Read what `write_bytes` returned; the arrays are copies."""
-    return _read(io.BytesIO(data), mapped=False)
+    stream = io.BytesIO(data)
+    content, length = read_sections(stream, mapped=False)
+    _check_end(stream, length)
+    return content
+
+
+def length_of(header: bytes) -> int:
+    """The bytes of content that a header of a file says there are."""
+    length: int = _HEADER.unpack_from(header)[3]
+    return length
+
+
+def is_current(header: bytes) -> bool:
+    """Whether the header of a file is of the version that is written."""
+    return bool(_HEADER.unpack_from(header)[1] == VERSION)
+
+
+def checksum_of(data: bytes) -> int:
+    """The checksum in the header of what `write_bytes` returned: that of all checksums in it."""
+    checksum: int = _CHECKSUM.unpack_from(data, _HEADER.size)[0]
+    return checksum
 
 
 def verify_file(path: str | os.PathLike[str]) -> None:
     """Check every byte of a file, in little memory; errors as in `read_file`."""
-    with _opened(path) as stream:
-        sections = _sections(stream)
+    with opened(path) as stream:
+        sections, length = _sections(stream)
         _load_metadata(stream, next(sections))
         for section in sections:
             _check(stream, section)
+        _check_end(stream, length)
 
 
 # ---- metadata ----
@@ -185,7 +208,7 @@ def read_table(stream: io.BufferedIOBase) -> list[_Section]:
     length = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     start = stream.read(_TABLE_START)
-    count = _check_header(start, length)
+    count, length = _check_header(start, length)
     table = stream.read(count * _ENTRY.size)
     header, checksum = start[: _HEADER.size], start[_HEADER.size :]
     if _CHECKSUM.pack(zlib.crc32(header + table)) != checksum:
@@ -207,8 +230,8 @@ def read_table(stream: io.BufferedIOBase) -> list[_Section]:
     return sections
 
 
-def _check_header(start: bytes, length: int) -> int:
-    """The number of sections of a file of `length` bytes."""
+def _check_header(start: bytes, length: int) -> tuple[int, int]:
+    """The number of sections of a file of `length` bytes, and where they end."""
     if not start:
         raise FormatError("the file is empty")
     if not start.startswith(MAGIC) and not (len(start) < len(MAGIC) and MAGIC.startswith(start)):
@@ -224,13 +247,12 @@ def _check_header(start: bytes, length: int) -> int:
     if version < _OLDEST:
         raise FormatError(f"written in format version {version}, before the first release, and "
                           f"this farann reads {_OLDEST} to {VERSION}: build it again")
-    if stated != length:
-        kind = "truncated" if length < stated else "too long"
-        raise FormatError(f"{kind}: expected {stated} bytes, got {length}")
-    if not 1 <= count <= _MAX_SECTIONS or _TABLE_START + count * _ENTRY.size > length:
-        raise FormatError(f"expected 1 to {_MAX_SECTIONS} sections that fit {length} bytes, "
+    if stated > length:
+        raise FormatError(f"truncated: expected {stated} bytes, got {length}")
+    if not 1 <= count <= _MAX_SECTIONS or _TABLE_START + count * _ENTRY.size > stated:
+        raise FormatError(f"expected 1 to {_MAX_SECTIONS} sections that fit {stated} bytes, "
                           f"got {count}")
-    return int(count)
+    return int(count), int(stated)
 
 
 def _parse_entry(entry: bytes, position: int, end: int) -> _Section:
@@ -268,8 +290,9 @@ def _too_large(shape: tuple[int, ...], itemsize: int) -> bool:
 # ---- writing ----
 
 
-def _write(stream: io.BufferedIOBase, metadata: Mapping[str, Any], arrays: Arrays) -> None:
-    """Write payloads first, then go back to fill in the table with their checksums."""
+def _write(stream: io.BufferedIOBase, metadata: Mapping[str, Any], arrays: Arrays) -> bytes:
+    """Write payloads first, then go back to fill in header and table with their checksums; return
+    the header."""
     if len(arrays) >= _MAX_SECTIONS:
         raise ValueError(f"arrays: expected fewer than {_MAX_SECTIONS}, got {len(arrays)}")
     text = np.frombuffer(encode_metadata(metadata), np.uint8)
@@ -285,8 +308,10 @@ def _write(stream: io.BufferedIOBase, metadata: Mapping[str, Any], arrays: Array
         table += section.pack()
         end = section.offset + section.nbytes
     header = _HEADER.pack(MAGIC, VERSION, len(parts), end)
+    header += _CHECKSUM.pack(zlib.crc32(header + table))
     stream.seek(0)
-    stream.write(header + _CHECKSUM.pack(zlib.crc32(header + table)) + table)
+    stream.write(header + table)
+    return header
 
 
 def _storable(name: str, content: NDArray[Any] | ArrayChunks) -> tuple[str, ArrayChunks]:
@@ -331,7 +356,7 @@ def _write_payload(stream: io.BufferedIOBase, name: str, content: ArrayChunks) -
 
 
 @contextlib.contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
+def opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
     """Open a file, and name it in what goes wrong with its bytes."""
     with open_regular(path) as stream:
         try:
@@ -340,9 +365,11 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[io.BufferedReader]:
             raise FormatError(f"{os.fsdecode(path)}: {error}") from None
 
 
-def _read(stream: io.BufferedIOBase, *, mapped: bool, read: Iterable[str] = ()) -> Content:
+def read_sections(stream: io.BufferedIOBase, *, mapped: bool,
+                  read: Iterable[str] = ()) -> tuple[Content, int]:
+    """Read the content of a file, see `read_file`, and its length, behind which frames may be."""
     arrays: dict[str, NDArray[Any]] = {}
-    sections = _sections(stream)
+    sections, length = _sections(stream)
     metadata = _load_metadata(stream, next(sections))
     for section in sections:
         if mapped and section.nbytes >= _LARGE and section.name not in read:
@@ -354,19 +381,30 @@ def _read(stream: io.BufferedIOBase, *, mapped: bool, read: Iterable[str] = ()) 
         array = array.astype(array.dtype.newbyteorder("="), copy=False)
         array.flags.writeable = not mapped
         arrays[section.name] = array
-    return metadata, arrays
+    return (metadata, arrays), length
 
 
-def _sections(stream: io.BufferedIOBase) -> Iterator[_Section]:
-    """Check everything but the payloads; stand at the start of each section's payload."""
+def _check_end(stream: io.BufferedIOBase, length: int) -> None:
+    found = stream.seek(0, os.SEEK_END)
+    if found != length:
+        raise FormatError(f"too long: expected {length} bytes, got {found}")
+
+
+def _sections(stream: io.BufferedIOBase) -> tuple[Iterator[_Section], int]:
+    """Check everything but the payloads; stand at the start of each section's payload. Also return
+    where the last ends."""
     sections = read_table(stream)
-    end = sections[0].offset
-    for section in sections:
-        stream.seek(end)
-        if stream.read(section.offset - end).strip(b"\0"):
-            raise FormatError(f"section {section.name!r}: the padding before it is not zero")
-        yield section
-        end = section.offset + section.nbytes
+
+    def each() -> Iterator[_Section]:
+        end = sections[0].offset
+        for section in sections:
+            stream.seek(end)
+            if stream.read(section.offset - end).strip(b"\0"):
+                raise FormatError(f"section {section.name!r}: the padding before it is not zero")
+            yield section
+            end = section.offset + section.nbytes
+
+    return each(), sections[-1].offset + sections[-1].nbytes
 
 
 def _check(stream: io.BufferedIOBase, section: _Section, target: memoryview | None = None) -> None:

@@ -118,7 +118,7 @@ def replacing(path: StrPath) -> Iterator[io.BufferedRandom]:
                     _keep_access(stream.fileno(), target, old)
                 yield stream
                 stream.flush()
-                os.fsync(stream.fileno())
+                force(stream.fileno())
                 if os.name == "nt":
                     stream.close()  # Windows renames no open file
                 os.replace(temporary, target)  # still locked, so that nobody sweeps it
@@ -130,6 +130,16 @@ def replacing(path: StrPath) -> Iterator[io.BufferedRandom]:
                 os.unlink(temporary)
             raise
     _sync_folder(folder)
+
+
+def force(descriptor: int) -> None:
+    """Force a file to disk; on macOS past the cache of the drive, which `fsync` leaves there."""
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        with contextlib.suppress(OSError):  # a file system that doesn't know it
+            fcntl.fcntl(descriptor, full)
+            return
+    os.fsync(descriptor)
 
 
 def _claim(descriptor: int, temporary: str) -> bool:

@@ -40,7 +40,7 @@ _NULLS = {"rows": inf, "deviations": inf, "predicted_thresholds": nan}
 _COLUMNS = ("rows", "deviations", "recalls", "costs", "predicted_thresholds", "single_costs",
             "late", "late_spread")
 
-_Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
+Arrays: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
 def sections_of(live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -78,9 +78,8 @@ def sections_of(live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
     if store.layout is not None:
         arrays |= _sections_of_codes(store, store.layout)
         metadata["for_nearest"] = store.for_nearest
-        for prefix, tunings in (("", store.tunings), (_NEAREST, store.nearest_tunings)):
-            metadata[f"{prefix}tunings"], guards = _sections_of_tables(tunings, prefix)
-            arrays |= guards
+        facts, guards = sections_of_tables(store)
+        return metadata | facts, arrays | guards
     return metadata, arrays
 
 
@@ -92,11 +91,11 @@ def _sections_of_codes(store: Store, layout: Layout) -> dict[str, Any]:
     if store.exact is not None:
         sections |= store.exact.codes.sections("exact")
     if store.added is not None and store.added.codes is not None:
-        sections |= _sections_of_added(store.added, store.added.codes)
+        sections |= sections_of_added(store.added, store.added.codes)
     return sections
 
 
-def _sections_of_added(added: Added, codes: CodeArrays) -> dict[str, Any]:
+def sections_of_added(added: Added, codes: CodeArrays) -> dict[str, Any]:
     """Codes of added rows, run by run; those that were merged into others are left out."""
     runs, ends = added.runs, np.cumsum([run.n for run in added.runs], dtype=np.int64)
     sections: dict[str, Any] = {name: array for name, array in codes.sections("added").items()
@@ -148,7 +147,7 @@ def settings_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {name: metadata[name] for name in _SETTINGS}
 
 
-def store_of(metadata: Mapping[str, Any], arrays: _Arrays, spec: IndexSpec, *,
+def store_of(metadata: Mapping[str, Any], arrays: Arrays, spec: IndexSpec, *,
              checked: bool) -> Store | None:
     """The rows that a file holds; `checked` reads them all for NaN and the like."""
     dim, count, n_coded = metadata["dim"], metadata["count"], metadata["coded"]
@@ -172,8 +171,7 @@ def store_of(metadata: Mapping[str, Any], arrays: _Arrays, spec: IndexSpec, *,
         if store.exact is not None and (n_coded or store.partitions is None or len(widths) > 1):
             raise FormatError("the codes for exact searches don't fit the others")
         store.for_nearest = metadata["for_nearest"]
-        for prefix, tunings in (("", store.tunings), (_NEAREST, store.nearest_tunings)):
-            _restore_tables(tunings, metadata, arrays, prefix, store)
+        restore_tables(store, metadata, arrays)
     return store
 
 
@@ -183,22 +181,22 @@ def _n_base(metadata: Mapping[str, Any]) -> Any:
     return metadata.get("base", metadata.get("coded") or metadata.get("count"))
 
 
-def _rows_of(metadata: Mapping[str, Any], arrays: _Arrays, spec: IndexSpec, checked: bool) -> Store:
+def _rows_of(metadata: Mapping[str, Any], arrays: Arrays, spec: IndexSpec, checked: bool) -> Store:
     """The rows, their ids and center, without a layout."""
     dim, count, n_coded = metadata["dim"], metadata["count"], metadata["coded"]
     rows = np.empty((0, dim), spec.stored)
     if "rows" in arrays or n_coded < count:
-        rows = _section(arrays, "rows", spec.stored, (count - n_coded, dim))
+        rows = section(arrays, "rows", spec.stored, (count - n_coded, dim))
     bad = _core.first_bad_row(rows, spec.metric.normalized) if checked else -1
     if bad >= 0:
         raise FormatError(f"row {bad} is not a finite vector")
     store = Store(dim, spec)
     store.alive = _alive_from(arrays, count)
     store.n_removed = 0 if store.alive is None else count - int(np.count_nonzero(store.alive))
-    ids = _section(arrays, "ids", np.int64, (count,)) if "ids" in arrays else None
+    ids = section(arrays, "ids", np.int64, (count,)) if "ids" in arrays else None
     if ids is not None and count and (ids.min() < 0 or _hides_rows(ids, store.alive)):
         raise FormatError("the ids are negative or not unique")
-    store.labels = _labels_from("labels", arrays, None, checked)
+    store.labels = labels_from("labels", arrays, None, checked)
     if store.labels is not None and not (
             metadata["next_id"] == len(store.labels)
             and (count if ids is None else int(ids.max(initial=-1)) + 1) <= len(store.labels)):
@@ -211,7 +209,7 @@ def _rows_of(metadata: Mapping[str, Any], arrays: _Arrays, spec: IndexSpec, chec
         n_base = _n_base(metadata)
         store.base, store._tail, store._n_tail = rows[:n_base], rows[n_base:], count - n_base
     if store.built:
-        center = _section(arrays, "center", np.float32, (dim,))
+        center = section(arrays, "center", np.float32, (dim,))
         store.center = center.astype(np.float64)  # whose squares don't overflow
         if not np.isfinite(center).all() or (
                 spec.metric.normalized and np.linalg.norm(store.center) > 1.001):
@@ -219,17 +217,22 @@ def _rows_of(metadata: Mapping[str, Any], arrays: _Arrays, spec: IndexSpec, chec
     return store
 
 
-def _alive_from(arrays: _Arrays, count: int) -> UInt8Array | None:
+def _alive_from(arrays: Arrays, count: int) -> UInt8Array | None:
     """A byte for each of `count` rows, 0 for those that are removed; None where none is."""
     if "removed" not in arrays:
         return None
-    removed = _section(arrays, "removed", np.int64, (None,))
+    alive = np.ones(count, np.uint8)
+    alive[removed_from(arrays, count)] = 0
+    return alive
+
+
+def removed_from(arrays: Arrays, count: int) -> Int64Array:
+    """Numbers of removed rows, of which there are some."""
+    removed: Int64Array = section(arrays, "removed", np.int64, (None,))
     if not len(removed) or removed[0] < 0 or removed[-1] >= count or (
             removed[1:] <= removed[:-1]).any():
         raise FormatError("section 'removed': expected ascending numbers of rows")
-    alive = np.ones(count, np.uint8)
-    alive[removed] = 0
-    return alive
+    return removed
 
 
 def _hides_rows(ids: Int64Array, alive: UInt8Array | None) -> bool:
@@ -239,28 +242,28 @@ def _hides_rows(ids: Int64Array, alive: UInt8Array | None) -> bool:
     return bool(len(earlier) and (alive is None or alive[earlier].any()))
 
 
-def _labels_from(name: str, arrays: _Arrays, count: int | None, checked: bool) -> Labels | None:
+def labels_from(name: str, arrays: Arrays, count: int | None, checked: bool) -> Labels | None:
     """Strings, as many as `count` says if it does; None where there are none."""
     if not _has(arrays, name):
         return None
-    octets = _section(arrays, f"{name}.bytes", np.uint8, (None,))
-    ends = _section(arrays, f"{name}.ends", (np.uint32, np.uint64), (count,))
+    octets = section(arrays, f"{name}.bytes", np.uint8, (None,))
+    ends = section(arrays, f"{name}.ends", (np.uint32, np.uint64), (count,))
     return Labels.restored(ends, octets, checked=checked, name=name)
 
 
-def _groups_from(arrays: _Arrays, count: int) -> Groups | None:
+def _groups_from(arrays: Arrays, count: int) -> Groups | None:
     """The groups of `count` rows; None where rows have none."""
     if not _has(arrays, "groups"):
         return None
-    numbers = _section(arrays, "groups.numbers", np.int32, (count,))
+    numbers = section(arrays, "groups.numbers", np.int32, (count,))
     names: Labels | IdMap | None = None
     if "groups.labels" in arrays:
-        labels = _section(arrays, "groups.labels", np.int64, (None,))
+        labels = section(arrays, "groups.labels", np.int64, (None,))
         if len(distinct(labels)) < len(labels):
             raise FormatError("section 'groups.labels': a label comes twice")
         names = IdMap().grown(labels)
     elif "groups.bytes" in arrays:
-        names = _labels_from("groups", arrays, None, True)
+        names = labels_from("groups", arrays, None, True)
     if names is None:
         raise FormatError("the labels of groups are missing")
     if count and not (numbers.min() >= 0 and numbers.max() < len(names)):
@@ -268,7 +271,7 @@ def _groups_from(arrays: _Arrays, count: int) -> Groups | None:
     return Groups(names, numbers, count)
 
 
-def _layout_of(of: str, arrays: _Arrays, count: int, n_coded: int, dim: int,
+def _layout_of(of: str, arrays: Arrays, count: int, n_coded: int, dim: int,
                spec: IndexSpec) -> Layout | None:
     """The layout of `count` rows, of the kind that such an index has; None where there is none."""
     if not _has(arrays, of):
@@ -297,7 +300,7 @@ def _layout_of(of: str, arrays: _Arrays, count: int, n_coded: int, dim: int,
     return layout
 
 
-def _added_from(arrays: _Arrays, store: Store) -> Added | None:
+def _added_from(arrays: Arrays, store: Store) -> Added | None:
     """Codes of added rows; None where there are none."""
     base = store.codes
     if base is None or store.n_coded is not None:
@@ -308,18 +311,24 @@ def _added_from(arrays: _Arrays, store: Store) -> Added | None:
     waiting = np.arange(len(store.tail), dtype=np.int64)
     if not _has(arrays, "added"):
         return Added(waiting=waiting) if len(waiting) else None
-    ends, names = _section(arrays, "added.ends", np.int64, (None,)), own(base, store.spec)
-    if names != {name[6:] for name in arrays if name.startswith("added.")} - {"ends"}:
-        raise FormatError("the codes of added rows are not as those of the others")
-    codes = replace(CodeArrays.from_sections("added", {
-        **arrays, "added.signs": base.signs, "added.outliers": np.empty(0, np.int64)}),
-        **shared(base))
+    codes, ends = added_codes_from(arrays, base, store.spec)
     try:
-        added = Added.restored(codes, ends, store.n_base, len(store.tail))
+        added = Added().with_runs(codes, ends, store.n_base, len(store.tail))
         codes.made(partial(_core.Codes, in_runs=True), store.n_slots, store.dim)
     except (TypeError, ValueError) as error:
         raise FormatError(f"the codes of added rows are not those of these rows: {error}") from None
     return added
+
+
+def added_codes_from(arrays: Arrays, base: CodeArrays,
+                     spec: IndexSpec) -> tuple[CodeArrays, Int64Array]:
+    """Codes of added rows, run after run, and where each run ends."""
+    ends, names = section(arrays, "added.ends", np.int64, (None,)), own(base, spec)
+    if names != {name[6:] for name in arrays if name.startswith("added.")} - {"ends"}:
+        raise FormatError("the codes of added rows are not as those of the others")
+    codes = CodeArrays.from_sections("added", {
+        **arrays, "added.signs": base.signs, "added.outliers": np.empty(0, np.int64)})
+    return replace(codes, **shared(base)), ends
 
 
 def _covers(slots: Int32Array, outliers: Int64Array, count: int) -> bool:
@@ -336,13 +345,13 @@ def _covers(slots: Int32Array, outliers: Int64Array, count: int) -> bool:
     return bool(seen.all())
 
 
-def _restore_coded(store: Store, metadata: Mapping[str, Any], arrays: _Arrays) -> None:
+def _restore_coded(store: Store, metadata: Mapping[str, Any], arrays: Arrays) -> None:
     """Restore a store that has codes but no vectors."""
     codes = store.codes
     if (codes is None or codes.pca_filter is not None or codes.pca_axes is not None
             or codes.max_norm is not None or codes.max_square is not None or not store.built):
         raise FormatError("there are neither vectors nor codes of all coordinates")
-    store.base = _section(arrays, "codes.outlier_rows", store.spec.stored,
+    store.base = section(arrays, "codes.outlier_rows", store.spec.stored,
                           (len(codes.outliers), store.dim))
     bad = _core.first_bad_row(store.base, store.spec.metric.normalized)
     if bad >= 0:
@@ -350,11 +359,11 @@ def _restore_coded(store: Store, metadata: Mapping[str, Any], arrays: _Arrays) -
     store.codes_recall = metadata["codes_recall"]
 
 
-def _has(arrays: _Arrays, of: str) -> bool:
+def _has(arrays: Arrays, of: str) -> bool:
     return any(name.startswith(f"{of}.") for name in arrays)
 
 
-def _section(arrays: _Arrays, name: str, dtype: Any,
+def section(arrays: Arrays, name: str, dtype: Any,
              shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
     """An array of a type, or one of several, and of a shape, in which None is any length."""
     array, dtypes = arrays.get(name), dtype if isinstance(dtype, tuple) else (dtype,)
@@ -369,6 +378,21 @@ def _section(arrays: _Arrays, name: str, dtype: Any,
 
 
 # ---- tables of `Index.tune` ----
+
+
+def sections_of_tables(store: Store) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """All tables of a store, as metadata and sections."""
+    metadata, sections = dict[str, Any](), dict[str, npt.NDArray[Any]]()
+    for prefix, tunings in (("", store.tunings), (_NEAREST, store.nearest_tunings)):
+        metadata[f"{prefix}tunings"], guards = _sections_of_tables(tunings, prefix)
+        sections |= guards
+    return metadata, sections
+
+
+def restore_tables(store: Store, metadata: Mapping[str, Any], arrays: Arrays) -> None:
+    """Give a new store the tables of a file."""
+    for prefix, tunings in (("", store.tunings), (_NEAREST, store.nearest_tunings)):
+        _restore_tables(tunings, metadata, arrays, prefix, store)
 
 
 def _sections_of_tables(tunings: Tunings, prefix: str) -> tuple[
@@ -393,7 +417,7 @@ def _plain(value: Any) -> Any:
     return value if isfinite(value) else None
 
 
-def _restore_tables(tunings: Tunings, metadata: Mapping[str, Any], arrays: _Arrays, prefix: str,
+def _restore_tables(tunings: Tunings, metadata: Mapping[str, Any], arrays: Arrays, prefix: str,
                     store: Store) -> None:
     """Restore tables and guards; FormatError for what no index could have written."""
     guard_of = cache(lambda number: _guard_of(prefix, number, arrays, store))
@@ -410,7 +434,7 @@ def _restore_tables(tunings: Tunings, metadata: Mapping[str, Any], arrays: _Arra
         raise FormatError(f"metadata: {key!r} can't be {checks.shown(metadata[key])}") from None
 
 
-def _guard_of(prefix: str, number: int, arrays: _Arrays, store: Store) -> Guard:
+def _guard_of(prefix: str, number: int, arrays: Arrays, store: Store) -> Guard:
     name, of_keys, keys = f"{prefix}guards.{number}", f"{prefix}keys.{number}", None
     if _has(arrays, of_keys):  # not in files of older versions
         keys = KeyArrays.from_sections(of_keys, arrays)

@@ -135,9 +135,8 @@ class Added(NamedTuple):
         filled: Any = {name: values[: end // step] for name, values, step in parts(room)}
         return self._replace(room=room, codes=replace(room, **filled), runs=(*runs, Run(n, end)))
 
-    @classmethod
-    def restored(cls, codes: CodeArrays, ends: Int64Array, n_base: int, n_tail: int) -> Added:
-        """Codes of runs that end at some positions; ValueError where they aren't those of a tail.
+    def with_runs(self, codes: CodeArrays, ends: Int64Array, n_base: int, n_tail: int) -> Added:
+        """These runs and more, from a file; ValueError where they aren't those of a tail.
 
         Rows without codes wait, also those that codes can't hold: they are measured again.
         """
@@ -145,7 +144,7 @@ class Added(NamedTuple):
         if slots is None or not len(ends) or (ends <= begins).any() or (
                 ends[-1] != len(codes.panels) or (ends % _PANEL).any()):
             raise ValueError("runs must be whole panels")
-        rows = slots.astype(np.int64) - n_base
+        rows = np.concatenate([*(self._rows_of(run, n_base) for run in self.runs), slots - n_base])
         if rows.min() < 0 or rows.max() >= n_tail:
             raise ValueError("slots must be those of added rows")
         uncoded = np.ones(n_tail, np.bool_)
@@ -153,8 +152,15 @@ class Added(NamedTuple):
         waiting = np.flatnonzero(uncoded).astype(np.int64, copy=False)
         if len(waiting) + len(rows) != n_tail:
             raise ValueError("slots must be those of different rows")
-        runs = tuple(map(Run, begins.tolist(), ends.tolist()))
-        return cls(room=codes, codes=codes, runs=runs, waiting=waiting)
+        added = self._replace(waiting=waiting, large=_NO_ROWS)
+        if not added.runs:
+            runs = tuple(map(Run, begins.tolist(), ends.tolist()))
+            return added._replace(room=codes, codes=codes, runs=runs)
+        for start, stop in zip(begins.tolist(), ends.tolist(), strict=True):
+            part: Any = {name: values[start // step : stop // step]
+                         for name, values, step in parts(codes)}
+            added = added._with(replace(codes, **part))
+        return added
 
 
 def shared(base: CodeArrays) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def add(live: Live, rows: npt.ArrayLike, ids: npt.ArrayLike | None, groups: npt.
                              f"copy, and it has {store.n_slots}")
         else:
             store = store.changed(base=vectors, ids=store.ids.grown(new_ids), groups=new_groups,
-                                  built=False)
+                                  built=False, edits=store.edits + 1)
         live.store = store
     return new_ids if labels is None else labels.texts(new_ids)
 

@@ -100,6 +100,10 @@ class Groups:
             numbers = Groups(names).numbers_of(name, labels)
         if len(names) > _MOST_GROUPS:
             raise ValueError(f"{name}: expected at most {_MOST_GROUPS} different labels")
+        return self.longer(names, numbers)
+
+    def longer(self, names: IdMap | Labels, numbers: npt.NDArray[Any]) -> Groups:
+        """Add rows in the groups with these numbers among all names, old and new ones."""
         return Groups(names, appended(self._numbers, self._count, numbers),
                       self._count + len(numbers))
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 class Live:
     """The current store of an index, and the settings that stay when it is replaced."""
 
-    __slots__ = ("__weakref__", "_lock", "isa", "last_search", "spec", "store", "threads")
+    __slots__ = ("__weakref__", "_lock", "isa", "last_search", "spec", "store", "synced",
+                 "threads")
 
     # All that changes is in the store. A change makes another one while it holds the lock, and
     # puts it here in one assignment. Whoever reads takes it once, and needs no lock.
@@ -27,6 +28,7 @@ class Live:
         self.spec, self.isa, self.threads = spec, isa, threads
         self._lock = pool.fresh_lock(self)
         self.store, self.last_search = None, (0,)
+        self.synced: Any = None  # the file that it is synced to, a `farann.io.synced.Synced`
         if dim is not None:
             from farann.store.store import Store
 
@@ -53,6 +55,9 @@ class Live:
         with self._lock:
             if not self.closed:
                 del self.store
+                if self.synced is not None:
+                    self.synced.close()
+                    self.synced = None
 
     @property
     def dim(self) -> int | None:

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 # A tuning table, and the stop rule of the queries it holds for; None: they are exact.
 RuleByTable: TypeAlias = "tuple[Measured, StopRule | None]"
 # Spare room of a longer tail, as a share of it. Pages that nobody wrote to take no memory.
-_TAIL_ROOM = 3.0
+TAIL_ROOM = 3.0
+_OF_A_BUILD = frozenset({"base", "center", "exact", "layout", "n_coded"})
 _MERGED_AT_ONCE = 65_536  # rows copied at a time where segments are merged
 
 
@@ -69,6 +70,8 @@ class Store:
 
     def __init__(self, dim: int, spec: IndexSpec) -> None:
         self.dim, self.spec = dim, spec
+        self.build = object()  # stays while rows are added and removed alone
+        self.edits = 0  # changes of rows by users, since it was made or loaded
         self.layout: Layout | None = None
         self.exact: Layout | None = None  # the layout of exact searches, if they have their own
         self.codes_recall: float | None = None
@@ -104,6 +107,8 @@ class Store:
         new = copy(self)
         new.__dict__.update(parts, _view=None, singles={}, rules={}, mirror=None,
                             run_answers=dict(self.run_answers))
+        if not _OF_A_BUILD.isdisjoint(parts):
+            new.build = object()
         if "layout" in parts:
             new.tunings, new.nearest_tunings, new.run_answers = Tunings(), Tunings(), {}
         return new
@@ -239,7 +244,7 @@ class Store:
         before, n_tail, alive, added = self._n_tail, self._n_tail + len(rows), self.alive, None
         if alive is not None:
             alive = np.concatenate([alive, np.ones(len(rows), np.uint8)])
-        tail = appended(self._tail, before, rows, _TAIL_ROOM, least=0)
+        tail = appended(self._tail, before, rows, TAIL_ROOM, least=0)
         # Checked after the copy, as another thread may change the caller's array.
         check_rows("rows", tail[before:n_tail], self.spec.metric.normalized)
         if self.codes is not None and self.n_coded is None:
@@ -249,7 +254,7 @@ class Store:
                 self.codes, tail[:n_tail], len(rows), self.n_base, self.center, self.spec,
                 default_isa(), self._order_queries)
         return self.changed(_tail=tail, _n_tail=n_tail, alive=alive, ids=self.ids.grown(ids),
-                            groups=groups, added=added)
+                            groups=groups, added=added, edits=self.edits + 1)
 
     def _order_queries(self) -> Float32Array:
         """Queries that runs are ordered by: some of those that the base was laid out with."""
@@ -264,7 +269,8 @@ class Store:
         """This store with some rows marked as removed; `rebuilt` gives their space back."""
         alive = np.ones(self.n_slots, np.uint8) if self.alive is None else self.alive.copy()
         alive[slots] = 0
-        return self.changed(alive=alive, n_removed=self.n_removed + len(slots))
+        return self.changed(alive=alive, n_removed=self.n_removed + len(slots),
+                            edits=self.edits + 1)
 
     def rebuilt(self, queries: Float32Array | None = None, progress: Progress = False,
                 threads: int = 1, nearest: bool | None = None) -> Store:

@@ -53,12 +53,18 @@ def test_saved_documents_come_back(path: Path) -> None:
     assert len(Index.load(path)) == 2
 
 
-def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whichever write fails: the old documents load whole, or the new ones do."""
+@pytest.mark.parametrize("appended", [False, True])
+def test_a_full_disk_loses_nothing(appended: bool, tmp_path: Path,
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever write fails, of a file or of what is appended: the old documents load whole."""
     path, documents = tmp_path / "store.farann", made()
-    documents.put({"a": {"text": "old"}, "b": {"text": "old"}}, {"a": [1.0, 0.0], "b": [0.0, 1.0]})
+    old = {"a": {"text": "old"}, "b": {"text": "old"}}
+    documents.put(old, {"a": [1.0, 0.0], "b": [0.0, 1.0]})
     documents.save(path, as_it_is)
-    old = path.read_bytes()
+    documents = loaded(path)
+    if not appended:  # another store, which doesn't know the file
+        documents = made()
+        documents.put(old, {"a": [1.0, 0.0], "b": [0.0, 1.0]})
     documents.put({"a": {"text": "new"}}, {"a": [-1.0, 0.0]})
     refused = 0
     while True:
@@ -70,13 +76,43 @@ def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
                 assert error.errno == errno.ENOSPC
             else:
                 break
-        assert path.read_bytes() == old and os.listdir(tmp_path) == [path.name]
+        assert os.listdir(tmp_path) == [path.name]
+        assert loaded(path).by_id == old
         assert [one for one, _ in loaded(path).search("search_nearest", [1.0, 0.0], 1)] == [
             {"text": "old"}]
         refused += 1
     assert refused > 3
     assert [one for one, _ in loaded(path).search("search_nearest", [-1.0, 0.0], 1)] == [
         {"text": "new"}]
+
+
+def test_what_changed_is_appended(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).standard_normal((2000, 16), dtype=np.float32)
+    ids = [f"document {i}" for i in range(2000)]
+    path, documents = tmp_path / "store.farann", made(group_by="kind")
+    documents.put({id: {"kind": 1, "text": id * 9} for id in ids},
+                  dict(zip(ids, rows, strict=True)))
+    documents.save(path, as_it_is)
+    size = path.stat().st_size
+    documents.put({"new": {"kind": 2}, "none": {"kind": 3}}, {"new": -rows[0]})
+    documents.drop(["document 7", "nothing"])
+    documents.save(path, as_it_is)
+    documents.put({"document 8": {"kind": 4}}, {"document 8": rows[8]})
+    documents.drop(["none"])
+    documents.save(path, as_it_is)
+    assert path.stat().st_size - size <= 5 * 4096 < size / 10
+    for mmap in (False, True):
+        again = made()
+        again.load(path, as_it_is, mmap=mmap)
+        assert again.by_id == documents.by_id
+        for filter in (None, {"kind": 2}, {"kind": 4}):
+            assert (again.search("search_nearest", -rows[0], 3, filter)
+                    == documents.search("search_nearest", -rows[0], 3, filter))
+    again.put({"last": {"kind": 5}}, {"last": rows[0]})
+    again.save(path, as_it_is)  # whoever saves last has the file
+    assert loaded(path).by_id == again.by_id
+    documents.save(path, as_it_is)
+    assert loaded(path).by_id == documents.by_id
 
 
 def fill_disk(patch: pytest.MonkeyPatch, writes: int) -> None:
@@ -90,11 +126,22 @@ def fill_disk(patch: pytest.MonkeyPatch, writes: int) -> None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return super().write(data) or 0
 
-    def opened(path: Any, mode: str, opener: Any) -> Any:
+    def opened(path: Any, mode: str, opener: Any = os.open, **_: Any) -> Any:
         kind = io.FileIO if mode == "rb" else Filling
         return kind(path, mode.replace("b", ""), opener=opener)
 
     patch.setattr(inside.settings, "files_open", opened, raising=False)
+    patch.setattr(inside.settings, "frames_open", opened, raising=False)
+
+
+def test_an_index_alone_does_not_lose_documents(path: Path) -> None:
+    index = Index.load(path)
+    index.remove("a")
+    for write in (index.sync, index.save):
+        with pytest.raises(ValueError, match="has documents beside the index"):
+            write(path)
+    assert set(loaded(path).by_id) == {"a", "b"}
+    index.save(path.with_name("other.farann"))
 
 
 @pytest.mark.parametrize("content", [

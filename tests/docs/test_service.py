@@ -135,6 +135,18 @@ def test_a_file_in_its_place_is_served_without_a_gap(service: Any, tmp_path: Pat
     assert ask(service, queries=ROWS[0].tolist(), k=5)[1]["ids"] == right[300]
 
 
+def test_synced_changes_are_served(service: Any, tmp_path: Path) -> None:
+    index = farann.Index.load(tmp_path / "items.farann")
+    for n in range(200, 205):
+        index.add(ROWS[n : n + 1])
+        index.remove(n - 200)
+        index.sync(tmp_path / "items.farann")
+        assert ask(service, "GET")[1]["rows"] == 200
+        assert ask(service, queries=ROWS[:3].tolist(), k=3)[1]["ids"] == (
+            index.search_furthest(ROWS[:3], k=3).ids.tolist())
+    index.close()
+
+
 def test_a_damaged_file_leaves_the_old_one(service: Any, tmp_path: Path) -> None:
     before = ask(service, "GET")
     (tmp_path / "bad").write_bytes(b"no index")

@@ -10,7 +10,7 @@ from farann.adapters.posneg import regression
 from farann.cli import commands
 from farann.demo import data, movies, words
 from farann.diverse import mmr, pairs
-from farann.io import container, files, index_file, vector_formats
+from farann.io import container, files, frames, index_file, synced, vector_formats
 from farann.layout import added_rows, build, coding, partitions, sampling
 from farann.native import codes
 from farann.quantize import kmeans, pca_filter, scalar, transform
@@ -55,9 +55,12 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "kmeans_compared": ("_MOST_COMPARED", (kmeans,)),
     "leading_share": ("_LEADING_SHARE", (batches,)),
     "likely_floor": ("likely", (mmr.Ranker,)),
+    "frames_open": ("open", (frames,)),
+    "least_frames": ("_LEAST_FRAMES", (synced,)),
     "least_run": ("LEAST_RUN", (added_rows,)),
     "lines_a_batch": ("QUERIES_A_CALL", (commands,)),
     "long_work": ("_LONG_WORK", (batches,)),
+    "most_frames": ("_MOST_FRAMES", (synced,)),
     "main_directions": ("_MAIN_DIRECTIONS", (transform,)),
     "measure_in_pieces": ("in_pieces", (measure,)),
     "most_joined_rows": ("_MOST_JOINED_ROWS", (pairs,)),

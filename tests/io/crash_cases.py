@@ -107,10 +107,11 @@ class Recorder:
             self.opened[descriptor] = self.numbers[name]
         return descriptor
 
-    def open_noted(self, path: Any, mode: str, opener: Any) -> Any:
+    def open_noted(self, path: Any, mode: str, opener: Any = None, buffering: int = -1) -> Any:
         if mode == "rb":
             return open(path, mode, opener=opener)
-        return io.BufferedRandom(Noted(self, path, mode, opener))
+        noted = Noted(self, path, mode, opener or self.open)
+        return noted if buffering == 0 else io.BufferedRandom(noted)
 
     def fsync(self, descriptor: int) -> None:
         self.real["fsync"](descriptor)
@@ -157,7 +158,8 @@ def recorded(folder: Path, events: list[Event]) -> Iterator[None]:
         for name in CHANGES:
             patch.setattr(os, name, recorder.changing(name))
         patch.setattr(fcntl, "flock", recorder.flock)
-        patch.setattr(inside.settings, "files_open", recorder.open_noted, raising=False)
+        for name in ("files_open", "frames_open"):
+            patch.setattr(inside.settings, name, recorder.open_noted, raising=False)
         yield
 
 

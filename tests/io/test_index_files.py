@@ -316,8 +316,12 @@ class TestFaults:
                     self.refused(path, saved[:at] + piece + saved[at + 8 :])
 
     def test_bytes_appended(self, saved: bytes, path: Path) -> None:
-        for tail in (b"\0", b"\0" * 64, saved):
+        gap = bytes(-len(saved) % 4096)
+        for tail in (b"\1", b"\0" * 64 + b"\1", saved, gap + b"\1" * 64):
             self.refused(path, saved + tail)
+        for tail in (b"\0", gap, gap + bytes(64) + b"\1" * 99):  # what a killed sync leaves
+            path.write_bytes(saved + tail)
+            assert len(farann.Index.load(path)) == 20
 
     def test_not_a_farann_file(self, path: Path) -> None:
         noise = np.random.default_rng(0).bytes(5000)

@@ -448,3 +448,26 @@ class TestNoRegularFiles:
         with pytest.raises(OSError):
             save(tmp_path / "a")
         assert names_in(tmp_path) == ["a", "b"]
+
+
+def test_past_the_cache_of_the_drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is a call for it, as on macOS; where that fails, `fsync` does what it can."""
+    done: list[object] = []
+    real = inside.settings.files_fcntl
+
+    class Mac:
+        F_FULLFSYNC = 51
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(real, name)
+
+        def fcntl(self, _: int, command: int) -> None:
+            done.append(command)
+            if len(done) > 1:
+                raise OSError
+
+    monkeypatch.setattr(inside.settings, "files_fcntl", Mac())
+    monkeypatch.setattr(os, "fsync", lambda _: done.append("fsync"))
+    for expected in ([51, "fsync"], [51, "fsync", 51, "fsync", "fsync"]):
+        save(tmp_path / "file")  # the folder, too, is forced to disk
+        assert done == expected
