@@ -35,8 +35,8 @@ class Allowance:
     def lend(self, n_queries: int, share: float) -> None:
         """Allow the work of an exact search in this share of the rows for some queries."""
         own = self.single if n_queries == 1 else n_queries * (self.query or self.single)
-        # With unknown costs 1 ns is lent: enough for one piece, the first of which measures them.
-        self.left = min(self.left, 0.0) + (share * own or 1.0)
+        # While costs are unknown each search does one piece, until one of these measures them.
+        self.left = min(self.left, 0.0) + share * own if own else 1.0
 
     def spend_on(self, products: float, numbers: float) -> None:
         """Spend the nanoseconds of numpy's products, and of the numbers that it reads."""

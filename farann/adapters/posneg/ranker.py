@@ -375,10 +375,10 @@ class FusionRanker(metaclass=names.Hinted):
             rated = state.seen_by(who)
             if out is None:
                 out = rated
-            elif checks.is_flat(out):
+            elif checks.is_flat(out := _listed(out)):
                 out = [[*ids_of, *out] for ids_of in rated]
             elif len(out) == len(rated):
-                out = [[*ids_of, *(each for each in more if each not in (-1, None))]
+                out = [[*ids_of, *(each for each in _listed(more) if each not in (-1, None))]
                        for ids_of, more in zip(rated, out, strict=True)]
         found = state.search.search_nearest(vectors, k, exclude=out, allowed=allowed,
                                             threads=self._threads, return_keys=True)
@@ -716,6 +716,17 @@ def _preference(exposure: Any) -> float:
         raise ValueError(f"exposure: expected a number from 0 to {_MOST_EXPOSURE:g}, got "
                          f"{number:g}")
     return number
+
+
+def _listed(ids: Any) -> Any:
+    """Ids to leave out as something that may be read whole: no range of any length, say."""
+    if ids is None:
+        return ()
+    if isinstance(ids, list | tuple | set | frozenset):
+        return ids
+    if hasattr(ids, "__array__"):
+        return np.asarray(ids)
+    raise TypeError(f"exclude: expected ids, or ids for each user, got {checks.shown(ids)}")
 
 
 def _check_alike(models: Models, expected: Models) -> None:
