@@ -167,9 +167,9 @@ def _in_pieces(store: Store, k: int, isa: str, allowed: Allowance,
                     queries is None if before is None else before.is_usual)
 
 
-def _keys_in_pieces(store: Store, queries: Float32Array, allowed: Allowance) -> Pieces[
-        KeyArrays | None]:
-    """Make a model of the keys of all rows, for queries like some; None without vectors."""
+def _keys_in_pieces(store: Store, queries: Float32Array,
+                    allowed: Allowance) -> Pieces[KeyArrays | None] | None:
+    """Pieces of a model of the keys of all rows, for queries like some; None without vectors."""
     if store.n_coded is not None or len(store.base) == 0:
         return None
     metric, n, square_sign = store.spec.metric, len(store.base), 0.0
@@ -179,8 +179,7 @@ def _keys_in_pieces(store: Store, queries: Float32Array, allowed: Allowance) -> 
     rows = centered(store.base[some], store.center, metric.normalized)
     few = queries[:: -(-len(queries) // key_model.MODEL_QUERIES)]
     vectors = metric.query_vectors(few, store.center, store.by_nearest)
-    return (yield from key_model.in_pieces(allowed, rows, vectors, n, square_sign,
-                                           store.spec.seed))
+    return key_model.in_pieces(allowed, rows, vectors, n, square_sign, store.spec.seed)
 
 
 def _by_high_nibbles(store: Store) -> Store:

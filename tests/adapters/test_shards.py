@@ -76,7 +76,7 @@ def test_an_id_is_in_one_shard(named: bool, keys_at_once: int | None, tmp_path: 
                                rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """When shards are built, when they are loaded, and when rows are added."""
     if keys_at_once is not None:
-        monkeypatch.setattr(inside.adapters.distinct, "_COMPARED_AT_ONCE", keys_at_once)
+        monkeypatch.setattr(inside.adapters.distinct, "_KEYS_COMPARED", keys_at_once)
     rows = rng.standard_normal((N, DIM), dtype=np.float32)
     numbers = rng.choice(2**62, N, replace=False)
 

@@ -18,7 +18,7 @@ Keys: TypeAlias = npt.NDArray[np.bytes_]
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 _HASH = 16  # bytes: of 1e12 ids two have one hash with a chance of 1e-15
 _BUCKETS = 256  # by the first byte of keys
-_COMPARED_AT_ONCE = 1 << 24  # keys of all shards that are compared at a time, some 256 MB
+_KEYS_COMPARED = 1 << 24  # keys of all shards that are compared at a time, some 256 MB
 
 
 def keys_of(ids: npt.NDArray[Any]) -> Keys:
@@ -51,7 +51,7 @@ def repeated(read: Sequence[Callable[[int, int], bytes]]) -> tuple[bytes, list[i
     while first < _BUCKETS:
         # As many buckets as fit, but one at least.
         sizes = (begins[:, first + 1 :] - begins[:, first : first + 1]).sum(axis=0)
-        end = first + max(int(np.searchsorted(sizes, _COMPARED_AT_ONCE, "right")), 1)
+        end = first + max(int(np.searchsorted(sizes, _KEYS_COMPARED, "right")), 1)
         parts = [np.frombuffer(one(header + width * int(begin), header + width * int(stop)),
                                f"S{width}")
                  for one, begin, stop in zip(read, begins[:, first], begins[:, end], strict=True)]
