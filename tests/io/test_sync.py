@@ -224,7 +224,7 @@ def test_a_child_leaves_the_file_to_its_parent(path: Path) -> None:
     told, tell = os.pipe()
     wait, go = os.pipe()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # that there are threads
+        warnings.simplefilter("ignore")  # that there are threads: each library warns in its own way
         child = os.fork()
     if not child:
         try:
