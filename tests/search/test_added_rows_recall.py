@@ -87,7 +87,9 @@ def test_rows_like_the_base_cost_what_they_do_in_it(metric: str, rng: np.random.
         assert scanned(index, queries, recall=recall) < 1.4 * whole + 256
         alone = [index.search_furthest(query, K, recall=recall, return_stats=True)
                  for query in queries]
-        assert sum(hits.stats.rows_scanned for hits in alone) < (1.4 * whole + 256) * len(alone)
+        checks = 30 * len(index)  # suspects that are answered exactly once, before a verdict
+        assert sum(hits.stats.rows_scanned for hits in alone) < checks + (
+            1.4 * whole + 256) * len(alone)
         assert recall_of(np.stack([hits.ids for hits in alone]), exact) > recall - 0.01
 
 
