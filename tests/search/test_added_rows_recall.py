@@ -226,12 +226,11 @@ def test_recall_of_rows_unlike_the_base(kind: str, metric: str, cells: int | Non
         assert recall_of(index.search_furthest(queries, K).ids, exact) == 1.0
         for recall in (0.9, 0.99):
             found = index.search_furthest(queries, K, recall=recall).ids
-            # With the costs of AVX2 near duplicates are .014 short, with those of AVX-512 .01.
-            assert recall_of(found, exact) > recall - 0.015, (n, recall)
+            near = kind == "near duplicates"  # at AVX2 .976 of .99 is found
+            assert recall_of(found, exact) > recall - (0.015 if near else 0.01), (n, recall)
             found = np.stack([index.search_furthest(query, K, recall=recall).ids
                               for query in queries[:30]])
-            # Single queries miss more of near duplicates with the costs of AVX2: .903 of .99.
-            missed = 0.09 if kind == "near duplicates" else 0.03
+            missed = 0.09 if near and cells else 0.03  # at AVX2 .903 of .99 is found
             assert recall_of(found, exact[:30]) > recall - missed, (n, recall)
 
 
