@@ -90,7 +90,7 @@ class Guard:
 
 class KeyModel:
     def __init__(self, isa: str, axes: Float32Array, terms: Float64Array,
-                 groups: Float64Array) -> None: ...
+                 groups: Float64Array, n_rows: int = 0) -> None: ...
 
 class Watch:
     recall: Final[float]

@@ -44,6 +44,7 @@ cdef class Collector:
     cdef void take_passed(self, int64_t i, int64_t before,
                           const farann_block *where) noexcept nogil
     cdef double keep_best(self, int64_t i) noexcept nogil
+    cdef double kth_so_far(self, int64_t i) noexcept nogil
     cdef void rerank_all(self, int64_t i) noexcept nogil
     cdef const farann_entry *kth(self, int64_t i) noexcept nogil
     cdef const farann_entry *kth_near(self, int64_t i, double key) noexcept nogil

@@ -205,6 +205,17 @@ cdef class Collector:
         farann_candidates_split(&found.passed, best - 2.0 * found.slack, INFINITY)
         return best
 
+    @cython.final
+    cdef double kth_so_far(self, int64_t i) noexcept nogil:
+        """The k-th best reduced key up to errors of codes; infinite: fewer rows were found."""
+        cdef double best = self.keep_best(i), key
+        cdef const farann_entry *last = self.kth(i)
+        if last == NULL:
+            return best
+        key = (last.key * self.batch.queries[i].prepared.key_scale
+               + self.batch.queries[i].prepared.key_offset)
+        return key if best == INFINITY else max(best, key)
+
     # ---- exact keys ----
 
     @cython.final

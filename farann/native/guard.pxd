@@ -10,6 +10,7 @@ cdef class KeyModel:
     cdef const farann_kernels *kernels
     cdef const float[:, ::1] axes
     cdef const double[:, ::1] terms, groups
+    cdef double more  # rows that it is for, over those it was made of
 
     cdef void tell(self, const double *query_vector, double sign, double key,
                    float *found) noexcept nogil

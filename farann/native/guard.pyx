@@ -42,10 +42,12 @@ cdef class KeyModel:
     the variance of z along it, and the part of it within groups; of line 0 both are that along any
     other direction. `groups` are those of rows: how many, their deviation over the usual one, and
     their means along the first axes.
+
+    With `n_rows` what is told is that of so many of these rows: of fewer the k-th is less far out.
     """
 
     def __init__(self, str isa, const float[:, ::1] axes, const double[:, ::1] terms,
-                 const double[:, ::1] groups):
+                 const double[:, ::1] groups, int64_t n_rows=0):
         self.kernels = kernels_of(isa)
         if (axes.shape[0] != 1 + KEY_AXES or axes.shape[1] < 1
                 or terms.shape[0] != 1 + KEY_AXES or terms.shape[1] != 3
@@ -53,14 +55,19 @@ cdef class KeyModel:
             raise ValueError("axes, terms and groups must be those of the dimension")
         if not (np.isfinite(axes).all() and np.isfinite(terms).all() and np.isfinite(groups).all()):
             raise ValueError("axes, terms and groups must be finite")
+        modelled = np.asarray(groups)[:, 0].sum()
+        if not (modelled > 0.0 and n_rows >= 0):
+            raise ValueError("there must be rows")
         self.axes, self.terms, self.groups = axes, terms, groups
+        self.more = n_rows / modelled if n_rows else 1.0
 
     cdef void tell(self, const double *query_vector, double sign, double key,
                    float *found) noexcept nogil:
         """Write how far a reduced key is below the mean, in deviations of all keys of the query,
         and the logarithm of the number of rows expected beyond it; NaN where all keys are equal."""
         cdef double along[1 + KEY_AXES]
-        cdef double variance = 0.0, within = 0.0, across = 0.0, beyond = 0.0, square, x
+        cdef double variance = 0.0, within = 0.0, across = 0.0, beyond = 0.0, falls = 0.0
+        cdef double square, x
         cdef int64_t dim = self.axes.shape[1], j, c
         self.kernels.keys_f64[<int>FARANN_DOT](&self.axes[0, 0], NULL, 1 + KEY_AXES, dim,
                                                query_vector, along)
@@ -89,7 +96,11 @@ cdef class KeyModel:
             # The upper tail of the normal distribution, to some hundredths.
             square = 0.5 * exp(-fabs(x) * (0.717 + 0.416 * fabs(x)))
             beyond += self.groups[c, 0] * (square if x > 0.0 else 1.0 - square)
-        found[1] = <float>log(beyond + LEAST_BEYOND)
+            falls += (self.groups[c, 0] * square * (0.717 + 0.832 * fabs(x))
+                      * within / self.groups[c, 1])
+        if self.more != 1.0 and falls > 0.0:  # by how much removed rows move the k-th key
+            found[0] += <float>(log(self.more) * beyond / (falls * sqrt(variance)))
+        found[1] = <float>log(self.more * beyond + LEAST_BEYOND)
 
 
 cdef class Guard:
@@ -322,6 +333,8 @@ cdef class Watch:
 
     cdef int64_t left(self, int group) noexcept nogil:
         """How many of a group to check: suspects, or others; -1: all are to be answered exactly."""
+        if self.alarmed == 0:  # they had found enough
+            return 0
         if self.decided[group]:
             return -self.short[group]
         if group and not (self.decided[0] and self.short[0]):

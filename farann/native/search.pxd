@@ -38,6 +38,7 @@ cdef class Search:
     cdef PartitionMeans means   # None: no partitions are chosen
     cdef Lateness lateness      # None: it is not measured
     cdef KeyModel model         # None: answers aren't compared with it
+    cdef double *kth_keys       # those that are, before added rows are scanned
     cdef Level keys             # exact keys of all rows of a block
     cdef bint approximate
     cdef bint is_part           # whether only some rows are searched, see `search_only`

@@ -89,6 +89,7 @@ cdef class Search:
     cdef void answer(self) noexcept nogil:
         """Find the answers, between the calls that begin and end arithmetic."""
         cdef int s
+        cdef int64_t i
         self.batch.kernels.begin()
         self.judge.begin()
         self.gave_up = self.all_rows = self.ended = False
@@ -102,6 +103,8 @@ cdef class Search:
                     scan_part(self, <Part>self.parts[s])
             self.n_asking = ask_again(self)
         self.all_ask()
+        for i in range(self.batch.n_queries if self.kth_keys != NULL else 0):
+            self.kth_keys[i] = self.collector.kth_so_far(i)
         self.all_rows = not self.collector.all_have_k_rows()
         for s in range(self.n_parts):
             if (<Part>self.parts[s]).tail:

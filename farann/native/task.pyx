@@ -137,11 +137,12 @@ cdef class Task(Search):
         witness[0] = witness[1] = witness[2] = NAN
         if self.lateness is not None and self.lateness.coded.of[i].usable:
             witness[0] = self.lateness.of_queries[i]
+        cdef double key
         if self.model is not None and top.count == top.capacity:
+            key = top.entries[top.count - 1].key * query.key_scale + query.key_offset
             self.batch.find_query_vector(i)
             self.model.tell(self.batch.query_vector, self.batch.bias_sign,
-                            top.entries[top.count - 1].key * query.key_scale + query.key_offset,
-                            &witness[1])
+                            key if self.kth_keys == NULL else self.kth_keys[i], &witness[1])
 
     def witness_to(self, float[:, ::1] witness, int64_t start):
         """Write what tells of the answers of queries, from line `start` on: their lateness, and
@@ -204,6 +205,7 @@ cdef put_together(Task task, rule, costs, bint by_codes, bint tells_late):
     cdef bint few = n_rows <= FEW_ROWS and (snapshot.vectors or n_rows == 0)
     cdef bint listed = batch.filter.segments[0].positions != NULL
     cdef Codes codes = snapshot.codes
+    cdef int n_parts
     if not snapshot.vectors and listed:
         raise ValueError("without vectors a filter must be a mask")
     if few or listed or not (by_codes or not snapshot.vectors):
@@ -224,7 +226,10 @@ cdef put_together(Task task, rule, costs, bint by_codes, bint tells_late):
         put_rows_together(task)
     else:
         put_codes_together(task, codes, rule, tells_late)
+    n_parts = task.n_parts
     put_tail_together(task, codes, rule)
+    if task.model is not None and task.n_parts > n_parts:  # it knows nothing of added rows
+        task.kth_keys = <double *>batch.scratch.allocate(batch.n_queries, sizeof(double))
 
 
 cdef double noise_deviations(Task task, double effort) noexcept:

@@ -146,7 +146,9 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
     like = np.flatnonzero(~exactly)
     exact = EXACT if question.store.n_coded is None else ALL_CODES
     # Predictions of keys are those of all rows.
-    model = guard.model if question.row_filters is UNFILTERED else None
+    model = None
+    if question.row_filters is UNFILTERED:
+        model = guard.model_for(question.store.n_left_of_base)
     witness = None if watch is None else np.full((len(like), 3), np.nan, np.float32)
     did = []
 

@@ -179,7 +179,7 @@ def _keys_in_pieces(store: Store, queries: Float32Array,
     rows = centered(store.base[some], store.center, metric.normalized)
     few = queries[:: -(-len(queries) // key_model.MODEL_QUERIES)]
     vectors = metric.query_vectors(few, store.center, store.by_nearest)
-    return key_model.in_pieces(allowed, rows, vectors, n, square_sign, store.spec.seed)
+    return key_model.in_pieces(allowed, rows, vectors, store.n_left_of_base, square_sign, store.spec.seed)
 
 
 def _by_high_nibbles(store: Store) -> Store:

@@ -140,6 +140,13 @@ class Store:
         """Rows of the last build, with those that are removed."""
         return len(self.base) if self.n_coded is None else self.n_coded
 
+    @property
+    def n_left_of_base(self) -> int:
+        """The same without those."""
+        if self.alive is None:
+            return self.n_base
+        return int(np.count_nonzero(self.alive[: self.n_base].view(np.bool_)))
+
     def __len__(self) -> int:
         return self.n_slots - self.n_removed
 
@@ -427,7 +434,7 @@ class Store:
         alive, n_removed = None, 0
         if self.alive is not None:
             alive = self.alive[: self.n_base]
-            n_removed = self.n_base - int(np.count_nonzero(alive))
+            n_removed = self.n_base - self.n_left_of_base
         base = self.changed(_tail=self.tail[:0], _n_tail=0, added=None, alive=alive,
                             n_removed=n_removed, ids=IdMap.restored(None, self.n_base, 0))
         return base if len(base) else self

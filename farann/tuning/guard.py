@@ -73,6 +73,7 @@ class Guard:
         self.arrays, self.keys = arrays, keys
         self.tests = _core.Guard(isa, scale_free, signs_of(dim), *vars(arrays).values())
         self.model = None if keys is None else model_of(keys, isa)
+        self._isa, self._now = isa, (0, self.model)
         self._watches: dict[tuple[int, float, bool], _core.Watch] = {}
         self._n_queries, self._guarded, self._surplus, self._warned = 0, 0, 0.0, False
 
@@ -97,6 +98,14 @@ class Guard:
             found = found[np.array(far, np.bool_)]
         self.note(n + self.tests.count_alone(), len(found))
         return found if len(found) else None
+
+    def model_for(self, n_rows: int) -> _core.KeyModel | None:
+        """The model of keys of so many rows of the base, those that are left."""
+        kept, model = self._now
+        if kept != n_rows and self.keys is not None:
+            model = model_of(self.keys, self._isa, n_rows)
+            self._now = n_rows, model
+        return model
 
     def watch_for(self, k: int, recall: float, single: bool, usual: Float64Array,
                   sampled: int) -> _core.Watch:

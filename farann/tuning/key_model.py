@@ -108,6 +108,6 @@ def in_pieces(allowed: Allowance, rows: Float64Array, asked: Float64Array, n_row
     return KeyArrays(lines.astype(np.float32), terms, groups)
 
 
-def model_of(arrays: KeyArrays, isa: str) -> _core.KeyModel:
-    """The core's model of these arrays."""
-    return _core.KeyModel(isa, arrays.axes, arrays.terms, arrays.groups)
+def model_of(arrays: KeyArrays, isa: str, n_rows: int = 0) -> _core.KeyModel:
+    """The core's model of these arrays, for so many rows; 0: for those that it was made of."""
+    return _core.KeyModel(isa, arrays.axes, arrays.terms, arrays.groups, n_rows)

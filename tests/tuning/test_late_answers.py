@@ -317,6 +317,7 @@ class TestWhatIsLate:
         watch.note(0, np.full(10, 0.9))
         assert watch.to_check(0) == 20
         watch.note(0, np.full(20, 0.95))
+        assert watch.to_check(0) == watch.to_check(1) == 0  # no more of them
         assert all(watch.groups(late) is None for _ in range(4))
         later = np.full((64, 3), 15.0, np.float32)
         assert watch.groups(later) is not None and watch.to_check(0) == 30
@@ -328,7 +329,8 @@ class TestWhatIsLate:
         assert watch.to_check(1) == 0
         assert watch.groups(late) is not None and watch.to_check(0) == -1
         assert any(watch.groups(np.full((64, 3), 5.5, np.float32)) is None for _ in range(20))
-        assert watch.to_check(0) == 30
+        assert watch.to_check(0) == 0
+        assert watch.groups(late) is not None and watch.to_check(0) == 30
 
     @pytest.mark.parametrize("wrong", [
         np.ones((3, 6)), np.ones((2, 7)), np.zeros((3, 7)), np.full((3, 7), np.nan)])

@@ -83,6 +83,41 @@ class TestRecall:
                           for part in (queries, queries[:50], *queries[80:140])])
         assert found[0] == found[1]
 
+    @pytest.mark.parametrize("added", ["alike", "far out", "by no query found"])
+    @pytest.mark.parametrize("metric", core.METRICS)
+    def test_added_and_removed_rows(self, metric: str, added: str) -> None:
+        """What queries found is compared in the rows of the build that are left."""
+        index = index_of(around(N, 1), metric, threads=1).build(tune=[10])
+        more = around(N // 3, 7) * float32({"alike": 1.0, "far out": 3.0}.get(added, 0.01))
+        for some in np.array_split(more, 7):
+            index.add(some)
+        index.remove(np.arange(0, N, 3))
+        queries, mirrored = around(600, 8), -around(ASKED, 3)
+        for batch in (1, 600):
+            alike = [index.search_furthest(queries[at : at + batch], recall=0.95,
+                                           return_stats=True).stats.queries_guarded
+                     for at in range(0, 600, batch)]
+            assert sum(alike) <= 0.12 * 600
+        truth = index.search_furthest(mirrored).ids
+        assert recall_of(index.search_furthest(mirrored, recall=0.95).ids, truth) >= 0.92
+
+    def test_suspects_that_found_enough_are_left(self) -> None:
+        """One check of some, not of one group of them after another until all are exact."""
+        index = index_of(around(N, 1), "l2", threads=1).build(tune=[10])
+        queries = around(600, 5) * float32(1.02)
+        watched = []
+        monitored = inside.search.plan.shares_found
+
+        def noted(before: Any, found: Any) -> Any:
+            watched.append(len(before))
+            return np.ones_like(monitored(before, found))
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(inside.search.plan, "shares_found", noted)
+            stats = index.search_furthest(float32(-queries), recall=0.8, return_stats=True).stats
+        assert watched == [30]
+        assert stats.queries_guarded < 200
+
     def test_only_where_all_rows_may_be_found(self, plain: bytes) -> None:
         """Under a filter predictions of k-th keys don't hold."""
         queries = around(ASKED, 6)
@@ -137,7 +172,10 @@ class TestKeyModel:
 
     def test_wrong_arguments(self) -> None:
         axes, terms, groups = np.ones((17, 4), np.float32), np.ones((17, 3)), np.ones((2, 10))
-        core.KeyModel("scalar", axes, terms, groups)
+        core.KeyModel("scalar", axes, terms, groups, 3)
+        for n_rows, some in ((-1, groups), (0, -groups)):
+            with pytest.raises(ValueError, match="there must be rows"):
+                core.KeyModel("scalar", axes, terms, some, n_rows)
         for wrong in ((axes[:16], terms, groups), (axes, terms[:, :2].copy(), groups),
                       (axes, terms, groups[:, :9].copy())):
             with pytest.raises(ValueError, match="those of the dimension"):
