@@ -31,7 +31,9 @@ cdef double MOST_NOISE = 2.0  # with vectors; in partitions from an effort of 3 
 # many rows tie: on patches 2 rescores 2.5 times as many rows as 1, which loses .002 of the answers.
 cdef double LEAST_NOISE = 0.8
 cdef double NOISE_BY_EFFORT = 0.4  # more for each deviation of effort
-cdef double NOISE_WITHOUT_VECTORS = 3.0  # no exact keys correct the order by rough scores
+# Where no exact keys correct the order by rough scores, and of added rows: of the rows of the build
+# alone it was measured what is missed by it.
+cdef double MORE_NOISE = 3.0
 
 
 cdef class Task(Search):
@@ -232,15 +234,15 @@ cdef put_together(Task task, rule, costs, bint by_codes, bint tells_late):
         task.kth_keys = <double *>batch.scratch.allocate(batch.n_queries, sizeof(double))
 
 
-cdef double noise_deviations(Task task, double effort) noexcept:
+cdef double noise_deviations(Task task, double effort, bint added=False) noexcept:
     """The deviations of code errors in their bound; infinite where errors aren't noise.
 
     `effort`: those by which partitions are probed; infinite for rows in none.
     """
     if not task.approximate:
         return INFINITY
-    if not task.batch.snapshot.vectors:
-        return NOISE_WITHOUT_VECTORS
+    if added or not task.batch.snapshot.vectors:
+        return MORE_NOISE
     return min(MOST_NOISE, LEAST_NOISE + NOISE_BY_EFFORT * effort)
 
 
@@ -308,7 +310,7 @@ cdef put_tail_together(Task task, Codes codes, rule):
     if codes is not None and snapshot.added is not None:
         rest = snapshot.uncoded
         task.coded_added = CodedQueries.of_batch(
-            batch, snapshot.added, snapshot.added.has_pca_filter, noise_deviations(task, INFINITY))
+            batch, snapshot.added, snapshot.added.has_pca_filter, noise_deviations(task, INFINITY, True))
         add_uncoded(task, added_runs(batch, None), task.coded_added, True)
         add_codes(task, added_runs(batch, None if rule is None else rule.run_ends),
                   task.coded_added, True)

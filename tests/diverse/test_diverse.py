@@ -233,7 +233,8 @@ def test_members_are_scanned_together_and_few_rows_get_keys(dim: int, size: int)
     assert_array_equal(found.ids[0], oracle.furthest_from(
         members, rows, 10, "l2", np.arange(20_000))[1])
     assert found.stats.rows_scanned < min(size + 1, 16) * 20_000
-    assert found.stats.rows_passed < 1_000
+    # Tiles of AVX2 have half as many members, so that more rows pass for all of one.
+    assert found.stats.rows_passed < (1_200 if index.isa == "avx2" else 1_000)
 
 
 def test_sets_as_an_array_of_arrays() -> None:

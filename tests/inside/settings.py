@@ -15,7 +15,7 @@ from farann.layout import added_rows, build, coding, partitions, sampling
 from farann.native import codes
 from farann.quantize import kmeans, pca_filter, scalar, transform
 from farann.runtime import batches, cost, pool
-from farann.search import ask, filters, tables
+from farann.search import ask, filters, plan, tables
 from farann.tuning import guard, measure
 
 # Where each is kept; in several modules where these import it from another.
@@ -80,6 +80,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "sample_of": ("sample_of", (sampling,)),
     "sampled_rows": ("_SAMPLED", (scalar,)),
     "share_found": ("share_found", (measure,)),
+    "shares_found": ("shares_found", (plan,)),
     "slow_long_work": ("_SLOW_LONG_WORK", (batches,)),
     "small_work": ("_SMALL_WORK", (batches,)),
     "sync_folder": ("_sync_folder", (files,)),

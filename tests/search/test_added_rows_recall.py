@@ -87,9 +87,7 @@ def test_rows_like_the_base_cost_what_they_do_in_it(metric: str, rng: np.random.
         assert scanned(index, queries, recall=recall) < 1.4 * whole + 256
         alone = [index.search_furthest(query, K, recall=recall, return_stats=True)
                  for query in queries]
-        checks = 30 * len(index)  # suspects that are answered exactly once, before a verdict
-        assert sum(hits.stats.rows_scanned for hits in alone) < checks + (
-            1.4 * whole + 256) * len(alone)
+        assert sum(hits.stats.rows_scanned for hits in alone) < (1.4 * whole + 256) * len(alone)
         assert recall_of(np.stack([hits.ids for hits in alone]), exact) > recall - 0.01
 
 
@@ -226,12 +224,10 @@ def test_recall_of_rows_unlike_the_base(kind: str, metric: str, cells: int | Non
         assert recall_of(index.search_furthest(queries, K).ids, exact) == 1.0
         for recall in (0.9, 0.99):
             found = index.search_furthest(queries, K, recall=recall).ids
-            near = kind == "near duplicates"  # at AVX2 .976 of .99 is found
-            assert recall_of(found, exact) > recall - (0.015 if near else 0.01), (n, recall)
+            assert recall_of(found, exact) > recall - 0.01, (n, recall)
             found = np.stack([index.search_furthest(query, K, recall=recall).ids
                               for query in queries[:30]])
-            missed = 0.09 if near and cells else 0.03  # at AVX2 .903 of .99 is found
-            assert recall_of(found, exact[:30]) > recall - missed, (n, recall)
+            assert recall_of(found, exact[:30]) > recall - 0.03, (n, recall)
 
 
 def test_runs_stop_for_themselves(rng: np.random.Generator) -> None:

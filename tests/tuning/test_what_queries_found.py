@@ -101,22 +101,20 @@ class TestRecall:
         truth = index.search_furthest(mirrored).ids
         assert recall_of(index.search_furthest(mirrored, recall=0.95).ids, truth) >= 0.92
 
-    def test_suspects_that_found_enough_are_left(self) -> None:
+    def test_suspects_that_found_enough_are_left(self, plain: bytes,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
         """One check of some, not of one group of them after another until all are exact."""
-        index = index_of(around(N, 1), "l2", threads=1).build(tune=[10])
-        queries = around(600, 5) * float32(1.02)
-        watched = []
-        monitored = inside.search.plan.shares_found
+        index = pickle.loads(plain)
+        queries = around(600, 5)
+        checked = []
 
-        def noted(before: Any, found: Any) -> Any:
-            watched.append(len(before))
-            return np.ones_like(monitored(before, found))
+        def all_found(before: Any, exact: Any) -> Any:
+            checked.append(len(before))
+            return np.ones(len(before))
 
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(inside.search.plan, "shares_found", noted)
-            stats = index.search_furthest(float32(-queries), recall=0.8, return_stats=True).stats
-        assert watched == [30]
-        assert stats.queries_guarded < 200
+        monkeypatch.setattr(inside.settings, "shares_found", all_found)
+        stats = index.search_furthest(-queries, recall=0.8, return_stats=True).stats
+        assert checked == [30] and stats.queries_guarded < 200
 
     def test_only_where_all_rows_may_be_found(self, plain: bytes) -> None:
         """Under a filter predictions of k-th keys don't hold."""
