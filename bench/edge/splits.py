@@ -1,4 +1,4 @@
-"""Real sets split so that some queries are of another draw than the rows.
+"""Sets, real ones and one that is made, split so that some queries are of another draw than the rows.
 
 A split has rows, queries like them that were held out, and kinds of queries that are unlike them:
 from photographs, classes or parts of speech that no row is from, rare words, or mirrored ones.
@@ -10,6 +10,7 @@ import gzip
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +117,19 @@ def definitions() -> Split:
     return held_out(vectors[: len(nouns)], _DEFINITIONS, {"verbs": vectors[len(nouns) :]})
 
 
+def centers(dim: int) -> Split:
+    """Rows around a thousand centers, and queries around others."""
+    random = np.random.default_rng(10)
+
+    def around(points: Floats, n: int) -> Floats:
+        some = points[random.integers(len(points), size=n)]
+        return np.asarray(some + 0.5 * random.standard_normal((n, dim)), np.float32)
+
+    first, others = random.standard_normal((2, 1000, dim), dtype=np.float32)
+    return held_out(around(first, 60_000 + QUERIES), 60_000,
+                    {"other centers": around(others, QUERIES)})
+
+
 SPLITS: dict[str, tuple[Callable[[], Split], tuple[str, ...]]] = {
     "words": (words, ("cosine", "dot")),
     "frequent-words": (frequent_words, ("cosine", "dot")),
@@ -123,4 +137,6 @@ SPLITS: dict[str, tuple[Callable[[], Split], tuple[str, ...]]] = {
     "clothes": (clothes, ("l2", "cosine")),
     "users": (users, ("dot", "cosine")),
     "definitions": (definitions, ("cosine",)),
+    "centers48": (partial(centers, 48), ("l2", "cosine")),
+    "centers96": (partial(centers, 96), ("l2", "cosine")),
 }
