@@ -139,8 +139,8 @@ class SingleSearch:
     plan: Final[object]
     def __init__(self, snapshot: Snapshot, filter: Filter, k: int, plan: object,
                  costs: tuple[float, float, float, float], rule: StopRule, *,
-                 guard: Guard | None = None, model: KeyModel | None = None,
-                 nearest: bool = False, float32_below: float = 0.0) -> None: ...
+                 guard: Guard | None = None, nearest: bool = False,
+                 float32_below: float = 0.0) -> None: ...
     watch: Final[Watch | None]
     def search(self, queries: object, within: Filter | None = None) -> (
         tuple[Int64Array, Float32Array, tuple[int, ...]]

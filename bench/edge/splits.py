@@ -1,4 +1,4 @@
-"""Sets, real ones and one that is made, split so that some queries are of another draw than the rows.
+"""Sets, most of them real, split so that some queries are of another draw than the rows.
 
 A split has rows, queries like them that were held out, and kinds of queries that are unlike them:
 from photographs, classes or parts of speech that no row is from, rare words, or mirrored ones.

@@ -9,7 +9,7 @@ from farann._types import Int64Array
 from farann.contract import checks
 
 if TYPE_CHECKING:
-    from farann._core import Watch
+    from farann._core import KeyModel, Watch
 
 # More rows than any layout has.
 ALL_ROWS = 2**62
@@ -33,6 +33,7 @@ class StopRule(NamedTuple):
     predicted_threshold: float = nan
     run_ends: Int64Array | None = None  # (r,), positions before which scans of added runs end
     watch: Watch | None = None  # compares what tells of answers with the usual; None: nothing does
+    model: KeyModel | None = None  # of the keys of all rows, for `watch`; None: for want of one
     # With `rows`: the lateness beyond which twice as many rows are scanned for a query, and again.
     extends_beyond: float | None = None
     seconds: float | None = None  # time of a query; the rows found by then are the answer

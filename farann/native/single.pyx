@@ -57,13 +57,12 @@ cdef class SingleSearch:
     cdef Pause other  # of the level that searches begin with, where it served badly; in searches
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, rule, *,
-                 Guard guard=None, KeyModel model=None, bint nearest=False,
-                 double float32_below=0.0):
+                 Guard guard=None, bint nearest=False, double float32_below=0.0):
         if filter.excluded is not None or filter.groups is not None:
             raise ValueError("a filter that differs from query to query is not for all alike")
         self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
         self.costs, self.rule, self.guard, self.nearest = costs, rule, guard, nearest
-        self.approximate, self.watch, self.model = rule.approximate, rule.watch, model
+        self.approximate, self.watch, self.model = rule.approximate, rule.watch, rule.model
         self.results_of_one, self.results_of_batch = (k,), (1, k)
         self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
         self.idle, self.idle_without_codes = [], []

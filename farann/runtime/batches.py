@@ -151,8 +151,7 @@ def _in_blocks(rows: int) -> int:
 
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object,
-           rule: StopRule, guard: _core.Guard | None = None,
-           model: _core.KeyModel | None = None, *, nearest: bool = False,
+           rule: StopRule, guard: _core.Guard | None = None, *, nearest: bool = False,
            float32_below: float = 0.0) -> _core.SingleSearch | None:
     """Prepare single queries with the answers of `top`; None if k is large, or if a query takes so
     long that Ctrl+C must end it."""
@@ -162,7 +161,7 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
                               row_costs(1, snapshot.dim, snapshot.isa), rule, guard=guard,
-                              model=model, nearest=nearest, float32_below=float32_below)
+                              nearest=nearest, float32_below=float32_below)
 
 
 def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,

@@ -146,9 +146,7 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
     like = np.flatnonzero(~exactly)
     exact = EXACT if question.store.n_coded is None else ALL_CODES
     # Predictions of keys are those of all rows.
-    model = None
-    if question.row_filters is UNFILTERED:
-        model = guard.model_for(question.store.n_left_of_base)
+    model = rule.model if question.row_filters is UNFILTERED else None
     witness = None if watch is None else np.full((len(like), 3), np.nan, np.float32)
     did = []
 

@@ -38,9 +38,7 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     chosen = row_filters.filter(store, view, 1, exact=not rule.approximate)
     snapshot = view.snapshot if rule.approximate else view.exact
     kept = batches.single(snapshot, chosen, k, table, rule,
-                          *((None, None) if guard is None else
-                            (guard.tests, guard.model_for(store.n_left_of_base))),
-                          nearest=store.by_nearest,
+                          None if guard is None else guard.tests, nearest=store.by_nearest,
                           float32_below=store.float32_below())
     if kept is None:
         return

@@ -65,10 +65,12 @@ def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
     if question.every_row:
         run_ends = None if store.asks_nearest else stops_for(
             store, k, missing_at(recall), isa, question.threads)
-        watch = None if late is None or measured.guard is None else measured.guard.watch_for(
-            k, recall, single, tuned.usual_at(effort), late[2])
+        if late is not None and (guard := measured.guard) is not None:
+            rule = rule._replace(
+                watch=guard.watch_for(k, recall, single, tuned.usual_at(effort), late[2]),
+                model=guard.model_for(store.n_left_of_base))
         rule = rule._replace(predicted_threshold=tuned.predicted_threshold_at(effort),
-                             watch=watch, run_ends=run_ends)
+                             run_ends=run_ends)
     return measured, rule
 
 
@@ -148,7 +150,8 @@ def _in_pieces(store: Store, k: int, isa: str, allowed: Allowance,
         target=recall, exact=view.exact, nearest=store.by_nearest,
         own_ids=None if slots is None else ids.ids_of(slots),  # a row isn't its own answer
         float32_first=store.float32_below() > 0.0, progress=progress)
-    keys, model = None if guard is None else guard.keys, None if guard is None else guard.model
+    keys, model = None if guard is None else guard.keys, None if guard is None else guard.model_for(
+        base.n_left_of_base)
     if guard is None:
         making = partial(
             guard_in_pieces, allowed,
@@ -170,16 +173,17 @@ def _in_pieces(store: Store, k: int, isa: str, allowed: Allowance,
 def _keys_in_pieces(store: Store, queries: Float32Array,
                     allowed: Allowance) -> Pieces[KeyArrays | None] | None:
     """Pieces of a model of the keys of all rows, for queries like some; None without vectors."""
-    if store.n_coded is not None or len(store.base) == 0:
+    n, left = len(store.base), store.n_left_of_base
+    if store.n_coded is not None or left == 0:
         return None
-    metric, n, square_sign = store.spec.metric, len(store.base), 0.0
+    metric, square_sign = store.spec.metric, 0.0
     if metric.adds_squared_norm:
         square_sign = -1.0 if store.by_nearest else 1.0
     some = np.linspace(0, n - 1, min(n, key_model.MODEL_ROWS)).astype(np.int64)
     rows = centered(store.base[some], store.center, metric.normalized)
     few = queries[:: -(-len(queries) // key_model.MODEL_QUERIES)]
     vectors = metric.query_vectors(few, store.center, store.by_nearest)
-    return key_model.in_pieces(allowed, rows, vectors, store.n_left_of_base, square_sign, store.spec.seed)
+    return key_model.in_pieces(allowed, rows, vectors, left, square_sign, store.spec.seed)
 
 
 def _by_high_nibbles(store: Store) -> Store:

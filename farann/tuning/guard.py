@@ -72,8 +72,7 @@ class Guard:
                  keys: KeyArrays | None = None) -> None:
         self.arrays, self.keys = arrays, keys
         self.tests = _core.Guard(isa, scale_free, signs_of(dim), *vars(arrays).values())
-        self.model = None if keys is None else model_of(keys, isa)
-        self._isa, self._now = isa, (0, self.model)
+        self.isa, self.model = isa, None if keys is None else model_of(keys, isa)
         self._watches: dict[tuple[int, float, bool], _core.Watch] = {}
         self._n_queries, self._guarded, self._surplus, self._warned = 0, 0, 0.0, False
 
@@ -101,11 +100,7 @@ class Guard:
 
     def model_for(self, n_rows: int) -> _core.KeyModel | None:
         """The model of keys of so many rows of the base, those that are left."""
-        kept, model = self._now
-        if kept != n_rows and self.keys is not None:
-            model = model_of(self.keys, self._isa, n_rows)
-            self._now = n_rows, model
-        return model
+        return None if self.keys is None else model_of(self.keys, self.isa, n_rows)
 
     def watch_for(self, k: int, recall: float, single: bool, usual: Float64Array,
                   sampled: int) -> _core.Watch:
