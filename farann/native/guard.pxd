@@ -40,6 +40,7 @@ cdef class Watch:
     cdef double margin
     cdef double surplus[2 * WITNESSES]  # of surprises beyond the margin, never below 0
     cdef int alarmed                    # witnesses that were surprising last, as bits
+    cdef int64_t at_once                # queries of the last batch
     cdef int64_t seen[2]                # suspects, and other queries
     cdef int64_t checked[2]             # of these
     cdef double found[2]                # recalls of these, summed
@@ -53,5 +54,7 @@ cdef class Watch:
     cdef bint is_suspect(self, const float *witness) noexcept nogil
     cdef int64_t left(self, int group) noexcept nogil
     cdef void forget_checks(self) noexcept nogil
-    cdef void decide(self, int group) noexcept nogil
+    cdef double mean_of(self, int group, double *error) noexcept nogil
+    cdef void decide(self) noexcept nogil
+    cdef int64_t others_left(self) noexcept nogil
     cdef int take_one(self, const float *witness) noexcept

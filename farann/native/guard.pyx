@@ -15,7 +15,8 @@ cdef enum:
 # A witness's surprises are the squares of its deviations from the usual on either side, in
 # deviations of these squares; deviations count up to MOST_SURPRISING.
 cdef double MOST_SURPRISING = 8.0
-# Each query takes SURPRISE_MARGIN off the sum of surprises, or UNSURE over the root of the sample's size.
+# Each query takes SURPRISE_MARGIN off the sum of surprises, or UNSURE over the root of the sample's
+# size.
 cdef double SURPRISE_MARGIN = 0.25, UNSURE = 3.0
 # Sum from which queries are suspect, until it is below half of that; standard deviations of a
 # batch's mean surprise from which.
@@ -243,9 +244,9 @@ cdef class Watch:
 
     `usual` (3, 7) is a line of `Tuning.usual`; NaN among what tells of an answer tells nothing. Once
     surprises add up to more than chance explains, queries with a number above the mean are suspect.
-    Some are answered exactly and compared: if all queries together had found the recall, only
-    answers that are more surprising raise suspicion; if not, all suspects are to be answered exactly, until surprises end,
-    and some of the others are checked, too.
+    Some of both are answered exactly and compared: if all together had found the recall, only
+    answers that are more surprising raise suspicion; if not, all suspects are to be answered
+    exactly, until surprises end, and others, too, if they miss too much in spite of that.
     """
 
     def __init__(self, double recall, usual, int64_t sampled):
@@ -272,6 +273,7 @@ cdef class Watch:
         cdef double far, most = SUSPICIOUS_MEAN * sqrt(n * (1.0 + <double>n / self.sampled))
         cdef int64_t i
         cdef int w, side, at, before = self.alarmed
+        self.at_once = n
         for w in range(2 * WITNESSES):
             sums[w] = 0.0
         for i in range(n):
@@ -313,23 +315,44 @@ cdef class Watch:
             self.found[g] = self.squares[g] = 0.0
             self.short[g] = self.decided[g] = False
 
-    cdef void decide(self, int group) noexcept nogil:
-        """Decide whether all queries together miss too much, were none, or only suspects, exact."""
-        cdef double share = <double>self.seen[0] / max(self.seen[0] + self.seen[1], 1), others = 1.0
-        cdef double mean = self.found[group] / self.checked[group], error, beyond
-        cdef int w
-        error = self.squares[group] / self.checked[group] - mean * mean
-        error = sqrt(max(error, 0.0) / self.checked[group])
-        for w in range(WITNESSES):
-            if self.alarmed >> w & 1:
-                others = min(others, self.of_witness[w, 6])
-        if group:
-            share, others = 1.0 - share, 1.0
-        beyond = share * mean + (1.0 - share) * others - self.recall
-        error *= share
-        self.decided[group] = (fabs(beyond) > DOUBT * error
-                               or self.checked[group] >= MOST_CHECKED)
+    cdef double mean_of(self, int group, double *error) noexcept nogil:
+        """The mean recall of what was checked of a group, and its standard error."""
+        cdef double n = self.checked[group], mean = self.found[group] / n
+        error[0] = sqrt(max(self.squares[group] / n - mean * mean, 0.0) / n)
+        return mean
+
+    cdef void decide(self) noexcept nogil:
+        """Decide whether all queries together miss too much, so that suspects are to be answered
+        exactly; then whether they do in spite of that, and all are to be."""
+        cdef double suspects = <double>self.seen[0] / max(self.seen[0] + self.seen[1], 1)
+        cdef double error = 0.0, other_error = 0.0, mean = 1.0, other = 1.0, beyond
+        cdef int group = self.decided[0], w
+        cdef bint enough = self.checked[group] >= CHECKED
+        if self.decided[group] or not enough:
+            return
+        if group == 0:
+            mean = self.mean_of(0, &error)
+            enough = self.others_left() == 0
+        if self.checked[1] and enough:
+            other = self.mean_of(1, &other_error)
+        else:  # no worse than those of the sample, at best
+            for w in range(WITNESSES):
+                if self.alarmed >> w & 1:
+                    other = min(other, self.of_witness[w, 6])
+        beyond = suspects * mean + (1.0 - suspects) * other - self.recall
+        error, other_error = suspects * error, (1.0 - suspects) * other_error
+        error = sqrt(error * error + other_error * other_error)
+        self.decided[group] = beyond < -DOUBT * error or (enough and (
+            beyond > DOUBT * error or self.checked[group] >= MOST_CHECKED))
         self.short[group] = beyond < -0.5 * error  # chance isn't a loss
+
+    cdef int64_t others_left(self) noexcept nogil:
+        """How many others to check, too: of large batches half as many as suspects, or fewer where
+        they are seldom seen; of small ones it would take too long."""
+        cdef double share = <double>self.seen[1] / max(self.seen[0], self.seen[1], <int64_t>1)
+        if self.at_once < LEAST_BATCH:
+            return 0
+        return max(<int64_t>(0.5 * share * self.checked[0]) - self.checked[1], <int64_t>0)
 
     cdef int64_t left(self, int group) noexcept nogil:
         """How many of a group to check: suspects, or others; -1: all are to be answered exactly."""
@@ -337,8 +360,8 @@ cdef class Watch:
             return 0
         if self.decided[group]:
             return -self.short[group]
-        if group and not (self.decided[0] and self.short[0]):
-            return 0
+        if not self.decided[0] and (group or self.others_left() > 0):
+            return self.others_left() if group else max(CHECKED - self.checked[0], <int64_t>0)
         return MORE if self.checked[group] >= CHECKED else CHECKED - self.checked[group]
 
     def to_check(self, int group):
@@ -369,10 +392,11 @@ cdef class Watch:
             self.checked[group] += n
             self.found[group] += found
             self.squares[group] += squares
-            if self.checked[group] < CHECKED or self.decided[group]:
+            if self.decided[0]:
+                self.decide()
                 return
-            self.decide(group)
-            if group or not self.decided[0]:
+            self.decide()
+            if not self.decided[0]:
                 return
             for at in range(2 * WITNESSES):
                 if not self.short[0]:

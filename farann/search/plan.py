@@ -164,21 +164,24 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
         search_some(like, rule, witness)
         search_some(unlike, exact)
     if watch is not None and witness is not None:
-        for group, positions in enumerate(watch.groups(witness) or ()):
-            asked = like[positions]
-            while (left := watch.to_check(group)) > 0:
-                some = asked[~exactly[asked]]
-                if len(some) == 0:
-                    break
-                some = some[np.linspace(0, len(some) - 1, min(left, len(some))).astype(np.int64)]
+        groups, went_on = watch.groups(witness) or (), True
+        while went_on:
+            went_on = False
+            for group, positions in enumerate(groups):
+                left, some = watch.to_check(group), like[positions]
+                some = some[~exactly[some]]
+                if left == 0 or len(some) == 0:
+                    continue
+                if left > 0:
+                    which = np.linspace(0, len(some) - 1, min(left, len(some))).astype(np.int64)
+                    some, went_on = some[which], True
                 before = hits.ids[some]
                 search_some(some, exact)
                 exactly[some] = True
-                watch.note(group, shares_found(before, hits.ids[some]))
-            if watch.to_check(group) < 0:
-                search_some(asked[~exactly[asked]], exact)
-                guard.note(0, len(asked))
-                exactly[asked] = True
+                if left > 0:
+                    watch.note(group, shares_found(before, hits.ids[some]))
+                else:
+                    guard.note(0, len(some))
     total = SearchStats(*map(sum, zip(*did, strict=True)))
     return hits, total._replace(queries=n, queries_guarded=int(exactly.sum()))
 

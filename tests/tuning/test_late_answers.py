@@ -309,18 +309,25 @@ class TestWhatIsLate:
     def test_verdicts(self) -> None:
         """Suspects first; the others if these fall short; what found enough is tolerated."""
         usual = np.tile([5.0, 2.0, 0.5, 1.12, 0.5, 1.12, 0.97], (3, 1))
-        late = np.full((64, 3), 9.0, np.float32)
+        late = np.full((256, 3), 9.0, np.float32)
         late[::4] = 5.0
         watch = core.Watch(0.9, usual, 10**6)
         assert watch.groups(late) is not None
         assert watch.to_check(0) == 30 and watch.to_check(1) == 0
         watch.note(0, np.full(10, 0.9))
-        assert watch.to_check(0) == 20
+        assert watch.to_check(0) == 20 and watch.to_check(1) == 1
         watch.note(0, np.full(20, 0.95))
+        assert watch.to_check(0) == 0 and watch.to_check(1) == 5  # a third of them were seen
+        watch.note(1, np.full(5, 0.97))
         assert watch.to_check(0) == watch.to_check(1) == 0  # no more of them
-        assert all(watch.groups(late) is None for _ in range(4))
-        later = np.full((64, 3), 15.0, np.float32)
+        assert watch.groups(late) is None
+        later = np.full((256, 3), 15.0, np.float32)
         assert watch.groups(later) is not None and watch.to_check(0) == 30
+        watch.forget()
+        assert watch.groups(late) is not None
+        watch.note(0, np.full(30, 0.92))
+        watch.note(1, np.full(5, 0.6))  # the sample's others found .97
+        assert watch.to_check(0) == -1 and watch.to_check(1) == 25
         watch.forget()
         assert watch.groups(late) is not None
         watch.note(0, np.full(30, 0.7))

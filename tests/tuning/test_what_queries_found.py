@@ -103,7 +103,7 @@ class TestRecall:
 
     def test_suspects_that_found_enough_are_left(self, plain: bytes,
                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-        """One check of some, not of one group of them after another until all are exact."""
+        """Some are checked, and of the others, not one after another until all are exact."""
         index = pickle.loads(plain)
         queries = around(600, 5)
         checked = []
@@ -114,7 +114,8 @@ class TestRecall:
 
         monkeypatch.setattr(inside.settings, "shares_found", all_found)
         stats = index.search_furthest(-queries, recall=0.8, return_stats=True).stats
-        assert checked == [30] and stats.queries_guarded < 200
+        assert len(checked) == 2 and checked[0] == 30 >= checked[1]
+        assert stats.queries_guarded < 200
 
     def test_only_where_all_rows_may_be_found(self, plain: bytes) -> None:
         """Under a filter predictions of k-th keys don't hold."""
