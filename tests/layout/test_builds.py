@@ -113,9 +113,9 @@ def test_rows_are_in_nearly_the_nearest_of_many_cells(rng: np.random.Generator,
     rows = rng.standard_normal((N, 8), dtype=np.float32)
     space = inside.quantize.Space(np.zeros(8), False)
     means = inside.quantize.means_of(rows, space, 500, 0)
-    exact = inside.quantize.nearest_means(rows, space, means, 1)
+    exact = inside.quantize.labels_of(rows, space, means, 1)
     monkeypatch.setattr(inside.settings, "kmeans_compared", 100)
-    labels = inside.quantize.nearest_means(rows, space, means, 1)
+    labels = inside.quantize.labels_of(rows, space, means, 1)
     assert (labels == exact).mean() > 0.97
 
 
