@@ -81,6 +81,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "sample_of": ("sample_of", (sampling,)),
     "sampled_rows": ("_SAMPLED", (scalar,)),
     "share_found": ("share_found", (measure,)),
+    "sections_of": ("sections_of", (index_file,)),
     "slow_long_work": ("_SLOW_LONG_WORK", (batches,)),
     "small_work": ("_SMALL_WORK", (batches,)),
     "sync_folder": ("_sync_folder", (files,)),
