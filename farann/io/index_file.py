@@ -37,7 +37,8 @@ _MOST = {"count": 2**48 - 1, "base": 2**48 - 1, "next_id": 2**63, "coded": 2**48
 _FLAGS = ("built", "for_nearest")
 _NEAREST = "nearest_"  # prefix of the names of tables that were measured for the nearest rows
 # JSON has neither infinity, the effort of exact search, nor NaN, an unknown value: null is used.
-_NULLS = {"rows": inf, "deviations": inf, "predicted_thresholds": nan}
+_NULLS = {"rows": inf, "deviations": inf, "predicted_thresholds": nan, "late": nan,
+          "late_spread": nan}
 _COLUMNS = ("rows", "deviations", "recalls", "costs", "predicted_thresholds", "single_costs",
             "late", "late_spread")
 
@@ -473,7 +474,9 @@ def _tuning_of(fields: Mapping[str, Any], partitioned: bool) -> Tuning:
             and all(a < b for a, b in pairwise(efforts))
             and len(tuning.recalls) == len(tuning.costs) == n
             and tuning.recalls[-1] == 1.0 and all(0.0 <= v <= 1.0 for v in tuning.recalls)
-            and all(0.0 <= v < inf for name in _COLUMNS[3:] if name != "predicted_thresholds"
+            and all(0.0 <= v < inf for name in ("costs", "single_costs") for v in columns[name])
+            # Unknown where codes of a sample query tell nothing.
+            and all(isnan(v) or 0.0 <= v < inf for name in ("late", "late_spread")
                     for v in columns[name])
             and all(len(columns[name]) in (0, n) for name in _COLUMNS[4:])
             and not any(map(isinf, tuning.predicted_thresholds))
