@@ -234,9 +234,10 @@ class History:
                 self.index.save(path)
             else:
                 self.index.sync(path)
-            if how == "sync and reload" and self.reader is not None:
-                self.reader.reload()
-                self.reader, reader = None, self.reader
+            reader = self.reader
+            if how == "sync and reload" and reader is not None:
+                reader.reload()
+                self.reader = None
                 return reader
             self.reader = farann.Index.load(path, mmap=not mapped)
             return farann.Index.load(path, mmap=mapped)
