@@ -62,6 +62,7 @@ class Snapshot:
     codes: Final[Codes | None]
     added: Final[Codes | None]
     code_trials: Final[dict[Any, Any]]
+    in_file: Final[RowArray | None]
     isa: Final[str]
     dim: Final[int]
     n_slots: Final[int]
@@ -69,7 +70,7 @@ class Snapshot:
                  alive: UInt8Array | None, center: Float64Array, metric: int, isa: str, *,
                  codes: Codes | None = None, partitions: Partitions | None = None,
                  vectors: bool = True, added: Codes | None = None, runs: Int64Array | None = None,
-                 uncoded: Int64Array | None = None) -> None: ...
+                 uncoded: Int64Array | None = None, in_file: RowArray | None = None) -> None: ...
 def marked(ids: Int64Array, least: int, n: int) -> UInt8Array: ...
 
 class Filter:

@@ -3,6 +3,8 @@
 Ray listens on the outward address, so run it where only the loopback device is there:
 
     unshare -n sh -c 'ip link set lo up && python -m bench.scale.measure --folder DIR --out FILE'
+
+With `--memory 400M` it measures rows that memory does not hold instead, without Ray.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import farann
+from bench.scale import memory
 
 Float32 = NDArray[np.float32]
 DIM, K, BLOCK = 96, 10, 100_000
@@ -138,16 +141,22 @@ def large(folder: Path, rows: int, shards: int, note: Callable[..., None]) -> No
 
 def main() -> None:
     """Measure, and write a line of JSON for each figure."""
-    import ray
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, required=True, help="for rows and shards")
     parser.add_argument("--out", type=Path, required=True, help="file of JSON lines")
-    parser.add_argument("--rows", type=int, default=5_000_000)
+    parser.add_argument("--rows", type=int, help="default 5,000,000, or twice the memory")
+    parser.add_argument("--memory", metavar="BYTES", help="such as 400M: builds and searches in a "
+                        "cgroup of this memory, which takes root")
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--parts", default="call,merge,compare,large")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
+    if args.memory is not None:
+        try:
+            memory.run(args.folder, args.out, memory.to_bytes(args.memory), args.rows)
+        except (memory.NoGroupError, ValueError) as error:
+            parser.error(str(error))
+        return
 
     def note(what: str, *, times: list[float], **facts: Any) -> None:
         line = {"what": what, **facts, "median": statistics.median(times), "times": times}
@@ -160,6 +169,8 @@ def main() -> None:
         merged(note)
     if parts == ["merge"]:
         return
+    import ray
+
     ray.init(include_dashboard=False, num_cpus=8, log_to_driver=False)
     if "call" in parts:
         empty = ray.remote(num_cpus=0)(type("Empty", (), {"answer": lambda self: None})).remote()
@@ -167,7 +178,7 @@ def main() -> None:
     if "compare" in parts:
         compared(args.folder, note)
     if "large" in parts:
-        large(args.folder, args.rows, args.shards, note)
+        large(args.folder, args.rows or 5_000_000, args.shards, note)
     ray.shutdown()
 
 

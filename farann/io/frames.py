@@ -14,6 +14,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
+from weakref import WeakSet
 
 from farann.contract import FormatError
 from farann.io import container
@@ -158,6 +159,7 @@ class Writer:
         except BaseException:
             self._stream.close()
             raise
+        _open.add(self)
 
     def holds(self, place: Place) -> bool:
         """Whether the file still has its name, ends at a place, and this process has its lock."""
@@ -201,7 +203,7 @@ class Writer:
 
     def close(self) -> None:
         """Close the file, and let others write to it."""
-        # A child that was forked has the file open, too, and would keep the lock.
+        # Not by closing alone, as code of others may have copied the descriptor.
         if fcntl is not None and not self._stream.closed and self._process == os.getpid():
             with contextlib.suppress(OSError):
                 fcntl.flock(self._stream.fileno(), fcntl.LOCK_UN)
@@ -210,6 +212,20 @@ class Writer:
     def __del__(self) -> None:
         if "_stream" in self.__dict__:
             self.close()
+
+
+_open: WeakSet[Writer] = WeakSet()
+
+
+def _after_fork() -> None:
+    """Close files in a forked child: it would keep their locks when its parent is killed."""
+    for writer in list(_open):
+        writer._stream.close()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _lock(descriptor: int, path: str) -> None:

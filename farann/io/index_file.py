@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache, partial
 from itertools import pairwise
@@ -13,13 +13,14 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Int32Array, Int64Array, UInt8Array
+from farann._types import Int32Array, Int64Array, RowArray, UInt8Array
 from farann.contract import FormatError, checks
 from farann.contract.index_spec import IndexSpec
 from farann.contract.strings import SPARE
 from farann.io.container import ArrayChunks
 from farann.layout.added_rows import Added, own, parts, shared
 from farann.quantize.records import CodeArrays, Layout, PartitionArrays
+from farann.runtime import paging
 from farann.runtime.pool import default_isa
 from farann.store.groups import Groups
 from farann.store.ids import IdMap, distinct
@@ -36,7 +37,8 @@ _MOST = {"count": 2**48 - 1, "base": 2**48 - 1, "next_id": 2**63, "coded": 2**48
 _FLAGS = ("built", "for_nearest")
 _NEAREST = "nearest_"  # prefix of the names of tables that were measured for the nearest rows
 # JSON has neither infinity, the effort of exact search, nor NaN, an unknown value: null is used.
-_NULLS = {"rows": inf, "deviations": inf, "predicted_thresholds": nan}
+_NULLS = {"rows": inf, "deviations": inf, "predicted_thresholds": nan, "late": nan,
+          "late_spread": nan}
 _COLUMNS = ("rows", "deviations", "recalls", "costs", "predicted_thresholds", "single_costs",
             "late", "late_spread")
 
@@ -60,7 +62,7 @@ def sections_of(live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
     # Rows that are there as codes alone come first, and have no vectors to write.
     if count > n_coded or not n_coded:
         arrays["rows"] = ArrayChunks(store.base.dtype, (count - n_coded, store.dim),
-                                     [store.tail] if n_coded else [store.base, store.tail])
+                                     [store.tail] if n_coded else _rows_in_order(store))
     if store.n_removed and store.alive is not None:
         arrays["removed"] = np.flatnonzero(store.alive == 0).astype(np.int64, copy=False)
     if store.labels is not None:
@@ -81,6 +83,13 @@ def sections_of(live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
         facts, guards = sections_of_tables(store)
         return metadata | facts, arrays | guards
     return metadata, arrays
+
+
+def _rows_in_order(store: Store) -> Iterator[RowArray]:
+    """All rows; those in a mapped file are read from beginning to end."""
+    with paging.in_order(store.base, then=store.reading):
+        yield store.base
+    yield store.tail
 
 
 def _sections_of_codes(store: Store, layout: Layout) -> dict[str, Any]:
@@ -172,6 +181,9 @@ def store_of(metadata: Mapping[str, Any], arrays: Arrays, spec: IndexSpec, *,
             raise FormatError("the codes for exact searches don't fit the others")
         store.for_nearest = metadata["for_nearest"]
         restore_tables(store, metadata, arrays)
+        paging.advise(store.base, store.reading)
+        if store.layout.codes.whole is not None:  # read where a PCA filter leaves rows
+            paging.advise(store.layout.codes.whole, paging.RANDOM)
     return store
 
 
@@ -462,7 +474,9 @@ def _tuning_of(fields: Mapping[str, Any], partitioned: bool) -> Tuning:
             and all(a < b for a, b in pairwise(efforts))
             and len(tuning.recalls) == len(tuning.costs) == n
             and tuning.recalls[-1] == 1.0 and all(0.0 <= v <= 1.0 for v in tuning.recalls)
-            and all(0.0 <= v < inf for name in _COLUMNS[3:] if name != "predicted_thresholds"
+            and all(0.0 <= v < inf for name in ("costs", "single_costs") for v in columns[name])
+            # Unknown where codes of a sample query tell nothing.
+            and all(isnan(v) or 0.0 <= v < inf for name in ("late", "late_spread")
                     for v in columns[name])
             and all(len(columns[name]) in (0, n) for name in _COLUMNS[4:])
             and not any(map(isinf, tuning.predicted_thresholds))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -18,6 +19,7 @@ from farann.store.live import Live
 from farann.store.store import Store
 
 _MOST_FRAMES = 1024  # frames of a file: each takes a third of a millisecond to load
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _LEAST_FRAMES = 1 << 20  # bytes of frames that are no reason to write the file anew
 Sections = Mapping[str, Any]
 Kind = TypeVar("Kind", bound="HasLive")
@@ -83,19 +85,20 @@ def _applied(store: Store | None, changes: list[Content], before: int = 0) -> St
 
 def save(live: Live, path: StrPath) -> None:
     """Write a file whole; a file that the index is synced to stays that."""
-    state = live.synced
-    if state is not None and state.path == os.path.realpath(os.fsdecode(path)):
+    state, name = live.synced, os.path.realpath(os.fsdecode(path))
+    if state is None or state.path != name:
+        container.write_file(path, *index_file.sections_of(live))
+        return
+    with live._lock:  # a change meanwhile would be in the file, and in the next frame again
+        state = live.synced or state
         _check_nothing_lost(state, NOTHING)
         if os.name == "nt":
             state.close()  # Windows replaces no open file
-    mark, (metadata, arrays) = delta.mark_of(live.store), index_file.sections_of(live)
-    header = container.write_file(path, metadata, arrays)
-    with live._lock:
-        state = live.synced
-        if state is not None and state.path == os.path.realpath(os.fsdecode(path)):
-            state.close()
-            live.synced = Synced(state.path, frames.begin(header), mark,
-                                 container.length_of(header), state.mapped)
+        mark, (metadata, arrays) = delta.mark_of(live.store), index_file.sections_of(live)
+        header = container.write_file(path, metadata, arrays)
+        state.close()
+        live.synced = Synced(name, frames.begin(header), mark, container.length_of(header),
+                             state.mapped)
 
 
 def sync(live: Live, path: StrPath, beside: Beside, *, over: bool = False) -> None:
@@ -170,9 +173,10 @@ def _synced(live: Live, name: str, state: Synced | None, writer: Writer | None,
         writer.close()  # Windows replaces no open file
     try:
         header = container.write_file(name, metadata, {**arrays, **beside.whole()})
-    except PermissionError:
-        # Nobody may replace it, as on Windows while it is open.
-        if changes is None or state is None:
+    except OSError as error:
+        # Nobody may replace it, as on Windows while it is open, or there is no room for two.
+        refused = isinstance(error, PermissionError) or error.errno in _NO_ROOM
+        if changes is None or state is None or not refused:
             raise
         log().info("%s can't be replaced now, and gets longer", name)
         if os.name == "nt":

@@ -13,7 +13,7 @@ from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Pr
 from farann.contract.index_spec import IndexSpec
 from farann.layout import coding
 from farann.layout.coding import ORDER_K, Builder, answering, whole_panels
-from farann.layout.partitions import describe, number_of_partitions
+from farann.layout.partitions import Sums, describe, number_of_partitions
 from farann.layout.sampling import (
     CostModel,
     cost_model_of,
@@ -22,12 +22,12 @@ from farann.layout.sampling import (
     transform_for,
     typical,
 )
-from farann.quantize.kmeans import Space, partition
+from farann.quantize.kmeans import Space, labels_of, means_of
 from farann.quantize.records import CodeArrays, Layout, Origins, PartitionArrays
 from farann.quantize.scalar import LARGEST_DIM, LEAST_SAMPLE, measure_rows, shape_of
 from farann.quantize.transform import Projection, moment_of
-from farann.results import share_found
-from farann.runtime import batches
+from farann.results import SearchStats, share_found
+from farann.runtime import batches, paging
 from farann.runtime.cost import bytes_waited_for
 from farann.runtime.process import each, ieee_arithmetic, one_thread
 from farann.runtime.progress import renamed, told
@@ -156,7 +156,8 @@ def _long_answers(builder: Builder, coded: Int64Array, queries: Float32Array,
                   nearest: bool) -> Int64Array:
     """Slots of the rows that answer sample queries, by codes if that pays."""
     layout = None
-    if len(queries) > _MANY_QUERIES:
+    # Of rows in a file those alone are read that codes leave.
+    if len(queries) > _MANY_QUERIES or paging.is_mapped(builder.rows):
         rough = builder._replace(progress=renamed(builder.progress,
                                                   "coding rows for a sample of queries"))
         layout = Layout(rough.lay_out(whole_panels(builder.by_size(coded))))
@@ -203,12 +204,20 @@ def choose_for_singles(task: _Task, made: Made, queries: Float32Array | None) ->
     assert snapshot.codes is not None
     everything = _core.Filter(snapshot)
     waited = np.zeros(2 + snapshot.codes.high_nibbles_first)
-    for level in range(len(waited)):
+    mapped = paging.is_mapped(builder.rows)
+    if mapped:  # each query would read the whole file
+        waited[_FLOAT32] = len(queries) * bytes_waited_for(SearchStats(
+            1, bytes_read=builder.rows.nbytes, rows_rescored=_SAMPLE_K))
+    for level in range(1 if mapped else 0, len(waited)):
         snapshot.codes.whole_codes_first = level == _WHOLE_CODES
         for i in range(len(queries)):
             _, work = batches.top(snapshot, everything, queries[i : i + 1], _SAMPLE_K, task.nearest,
                                   1, float32_first=level == _FLOAT32)
             waited[level] += bytes_waited_for(work)
+            if mapped and work.float_products:
+                # Codes were given up, and all of the file was read. Others would do so again.
+                waited[level] *= len(queries) / (i + 1)
+                break
     means = waited / len(queries)
     by_codes = float(means[_WHOLE_CODES:].min())
     # A query that waits in float32 for many more bytes than the sample's tries codes.
@@ -255,7 +264,7 @@ def _in_order(task: _Task) -> Made:
     bounds_tell, key_bound, sizes, mean_query, by_square = False, None, None, None, False
     if task.cost_model is not None:
         bounds_tell, mean_query = task.cost_model.key_bounds_pay(task.query_vectors)
-        by_square = builder.is_nonnegative() and task.cost_model.squares_pay(builder.center)
+        by_square = task.cost_model.squares_pay(builder.center) and builder.is_nonnegative()
         # Long rows are likelier answers than short ones; unit vectors all have one length.
         if bounds_tell or not spec.metric.normalized:
             measured = builder._replace(center=0.0 * builder.center) if by_square else builder
@@ -281,11 +290,16 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
     moment = moment_of(task.query_vectors)
     # Where codes are relative to means, residuals of rows should be short in any direction.
     space = Space(builder.center, spec.metric.normalized, None if relative else moment)
-    labels = partition(builder.rows, space, n_partitions, spec.seed, threads, builder.progress)
-    labels[first] = labels[extents.outliers] = -1
+    means = means_of(builder.rows, space, n_partitions, spec.seed, threads, builder.progress)
+    in_none = np.concatenate([first, extents.outliers])
+    sums = Sums(builder, len(means.partitions), moment, in_none)
+    labels = labels_of(builder.rows, space, means, threads, builder.progress, sums.add)
+    labels[in_none] = -1
+    of_filled = sums.total()[np.unique(labels[labels >= 0])]
+    del means, sums
     order, starts, labels = _by_partition(labels, first, builder.by_size(task.coded))
     with told("describing partitions", 1, builder.progress) as advance:
-        partitions = describe(builder, labels, starts, moment)
+        partitions = describe(builder, labels, starts, of_filled, moment)
         advance(1)
     if relative:
         partitions = replace(partitions, relative=True)

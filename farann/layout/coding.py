@@ -22,14 +22,14 @@ from farann.quantize.scalar import (
     blocks_of,
     bounds_from,
     centered,
+    each_block,
     largest_of_panels,
     parts_of,
     places_of,
     sample_of,
 )
 from farann.quantize.transform import Projection
-from farann.runtime import batches
-from farann.runtime.process import each
+from farann.runtime import batches, paging
 
 _PART_BY_LENGTH = 512  # rows of a group: rows ordered by key bound are sorted by scale within it
 _PARTS_OF_RUNS = 128  # least number of such groups in a run, if it has enough panels
@@ -69,6 +69,20 @@ class Sizes(NamedTuple):
         return Sizes(*joined)
 
 
+class _Along(NamedTuple):
+    """Measures of rows along the directions of a PCA filter, filled while whole codes are made."""
+
+    basis: Projection
+    largest: Float64Array  # |component| along the basis
+    rest: Float64Array  # length outside the basis
+
+    def measure(self, block: slice, vectors: Float64Array) -> None:
+        """Measure a block of centered rows."""
+        along = self.basis.along(vectors)
+        self.largest[block] = np.abs(along).max(axis=1)
+        self.rest[block] = self.basis.residual_norms(vectors, along)
+
+
 class Builder(NamedTuple):
     """Rows and the settings to code them in a given order."""
 
@@ -106,8 +120,9 @@ class Builder(NamedTuple):
 
     def is_nonnegative(self) -> bool:
         """Whether rows have no negative numbers."""
-        return all(float(_core.widened(self.rows[some]).min()) >= 0.0
-                   for block in blocks_of(len(self.rows)) for some in parts_of(block))
+        with paging.in_order(self.rows):
+            return all(float(_core.widened(self.rows[some]).min()) >= 0.0
+                       for block in blocks_of(len(self.rows)) for some in parts_of(block))
 
     def sizes(self, direction: Projection | None = None) -> Sizes:
         """Distances of the rows from the center, or along a direction and across it."""
@@ -122,7 +137,7 @@ class Builder(NamedTuple):
                 else:
                     along[some], lengths[some] = along_and_across(vectors, direction)
 
-        each(measure, blocks_of(n), self.threads)
+        each_block(measure, self.rows, self.threads)
         return Sizes(self.extents.largest, lengths, along)
 
     def with_key_bounds(self, arrays: CodeArrays, order: Int64Array, sizes: Sizes,
@@ -149,7 +164,7 @@ class Builder(NamedTuple):
             z = extents.transform.rows(self.vectors(block))
             largest[block] = np.abs(z - origins.of(block, z.shape[1])).max(axis=1)
 
-        each(measure, blocks_of(len(self.rows)), self.threads)
+        each_block(measure, self.rows, self.threads)
         # Equal rows leave next to nothing.
         limit = max(extents.limit / extents.span, float(np.delete(largest, extents.outliers).max()))
         return self._replace(origins=origins,
@@ -162,7 +177,8 @@ class Builder(NamedTuple):
             codes, partitions = layout.native(*base.shape)
             base = base if vectors else base[layout.codes.outliers]
         return _core.Snapshot(base, self.rows[:0], None, None, self.center, self.metric.number,
-                              self.isa, codes=codes, partitions=partitions, vectors=vectors)
+                              self.isa, codes=codes, partitions=partitions, vectors=vectors,
+                              in_file=base if paging.is_mapped(base) else None)
 
     def answers(self, queries: Float32Array, k: int = ORDER_K, nearest: bool = False,
                 layout: Layout | None = None, vectors: bool = True) -> Int64Array:
@@ -187,8 +203,10 @@ class Builder(NamedTuple):
         # With a PCA filter whole codes have one scale a panel, so that the first rows can be
         # scanned as panels, too.
         whole = panels = low_nibbles = None
+        along: _Along | None = None
         if pca_filter is not None:
             whole = np.zeros((len(order), transform.width), np.uint8)
+            along = _Along(pca_filter, np.empty(len(self.rows)), np.empty(len(self.rows)))
         else:
             panels, low_nibbles = empty_halves(len(order), transform.width)
             low_nibbles = low_nibbles if width.low_bits else None
@@ -205,6 +223,8 @@ class Builder(NamedTuple):
                 if coarse is None else coarse.encode(
                     transform.rows(self.vectors(block)), own[block], coded))
             there = at >= 0
+            if along is not None:
+                along.measure(block, self.vectors(block))
             if whole is not None:
                 whole[at[there]] = coded.codes[there]
             elif panels is not None:
@@ -218,7 +238,7 @@ class Builder(NamedTuple):
                 return None
             return (lengths * np.repeat(inv_scale, panel)).astype(np.float32)
 
-        each(code, blocks_of(len(self.rows)), self.threads, "coding rows", self.progress)
+        each_block(code, self.rows, self.threads, "coding rows", self.progress)
         bounds = self._bounds(np.array(extremes).reshape(-1, 6).max(axis=0, initial=0.0))
         shared: dict[str, Any] = {
             "slots": None if len(self.rows) > MOST_ORDERED else order.astype(np.int32),
@@ -228,8 +248,8 @@ class Builder(NamedTuple):
                 panels=panels, low_nibbles=low_nibbles, inv_scale=inv_scale,
                 squares=squares(inv_scale), bounds=bounds,
                 low_nibble_norm=low_nibble_norm.reshape(-1, panel).max(axis=1), **shared)
-        assert pca_filter is not None
-        panels, along_scale, along_bounds = self._code_along(order, places, pca_filter, rest_step)
+        assert along is not None
+        panels, along_scale, along_bounds = self._code_along(order, places, along, rest_step)
         return CodeArrays(
             pca_filter=pca_filter, panels=panels, inv_scale=along_scale,
             squares=squares(along_scale), bounds=along_bounds, whole=whole,
@@ -244,23 +264,14 @@ class Builder(NamedTuple):
         return bounds_from(extremes, outside(
             sample_of(self.rows, self.center, self.metric.normalized)))
 
-    def _code_along(self, order: Int64Array, places: Int64Array, basis: Projection,
+    def _code_along(self, order: Int64Array, places: Int64Array, measured: _Along,
                     rest_step: float) -> tuple[UInt8Array, Float32Array, CodeBounds]:
         """Code rows along a basis: panels, whose last group has the length of the rest outside the
         basis, their inverse scales, and bounds.
 
         With a `rest_step` scales are such that this length fits its 127 steps. Components along the
         basis are computed twice, as keeping them takes much memory."""
-        n, m = len(self.rows), len(basis)
-        largest, rest = np.empty(n), np.empty(n)
-
-        def measure(block: slice) -> None:
-            vectors = self.vectors(block)
-            along = basis.along(vectors)
-            largest[block] = np.abs(along).max(axis=1)
-            rest[block] = basis.residual_norms(vectors, along)
-
-        each(measure, blocks_of(n), self.threads)
+        (basis, largest, rest), m = measured, len(measured.basis)
         # The floor: of rows that hardly lie along the basis, scales must not grow beyond float32.
         room = largest_of_panels(largest, order) * (1.0 + _UP32)
         outside = largest_of_panels(rest, order)
@@ -290,7 +301,7 @@ class Builder(NamedTuple):
             extremes.append([float(np.einsum("ij,ij->i", part, part).max())
                              for part in (scaled - whole, scaled, exact)])
 
-        each(code, blocks_of(n), self.threads)
+        each_block(code, self.rows, self.threads)
         residual, length, norm = np.sqrt(np.max(extremes, axis=0)).tolist()
         return panels, inv_scale, CodeBounds(
             (residual + _UP32 * length) * _UP, length * (_UP + _UP32), 0.0, norm * (_UP + _UP32),

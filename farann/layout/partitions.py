@@ -8,17 +8,13 @@ from farann import _core
 from farann._types import Float64Array, Int32Array, Int64Array
 from farann.layout.coding import Builder, whole_panels
 from farann.quantize.records import PartitionArrays
-from farann.quantize.scalar import Extents, blocks_of, largest_of_panels, parts_of
+from farann.quantize.scalar import GROUPS, Extents, blocks_of, largest_of_panels, parts_of
 from farann.quantize.transform import Moment
-from farann.runtime.process import each
 
 _FEWEST_PARTITIONED = 20_000  # with cells="auto", fewer rows get no partitions: a scan takes less
 _CELLS_PER_ROOT = 4  # n rows get 4 sqrt(n) partitions
 # At these levels a scan costs little beside its probe, so that partitions are fewer and larger.
 _FEWER_PER_ROOT = {"amx": 2}
-# Groups of blocks that sums over partitions are split into: at most 8 threads have work, and each
-# group takes memory.
-_GROUPS = 8
 
 
 def number_of_partitions(wanted: int | str | None, n: int, isa: str) -> int:
@@ -31,13 +27,47 @@ def number_of_partitions(wanted: int | str | None, n: int, isa: str) -> int:
     return min(int(wanted), n)
 
 
-def describe(builder: Builder, labels: Int32Array, starts: Int64Array,
+class Sums:
+    """Sums over the rows of each partition: of centered rows, and of the squared norms of these and
+    of their products with the root of a moment of queries."""
+
+    def __init__(self, builder: Builder, n_partitions: int, moment: Moment,
+                 left_out: Int64Array) -> None:
+        self._builder, self._factor = builder, moment.root()
+        n, dim = builder.rows.shape
+        self._counted = np.ones(n, np.bool_)
+        self._counted[left_out] = False
+        self._groups = [np.zeros((n_partitions, dim + 2))
+                        for _ in range(min(GROUPS, len(blocks_of(n))))]
+
+    def add(self, group: int, block: slice, labels: Int32Array) -> None:
+        """Add the rows of a block, whose partitions are `labels`, but those that are left out."""
+        dim = self._builder.rows.shape[1]
+        labels = np.where(self._counted[block], labels, np.int32(-1))
+        for some in parts_of(block):
+            terms = np.empty((some.stop - some.start, dim + 2))
+            terms[:, :dim] = vectors = self._builder.vectors(some)
+            for column, part in ((dim, vectors), (dim + 1, vectors @ self._factor)):
+                terms[:, column] = np.einsum("ij,ij->i", part, part)
+            own = labels[some.start - block.start : some.stop - block.start]
+            _core.add_to_groups(terms, own, self._groups[group])
+
+    def total(self) -> Float64Array:
+        """All sums, (n_partitions, dim + 2)."""
+        total = self._groups[0]
+        for other in self._groups[1:]:
+            total += other
+        self._groups = [total]
+        return total
+
+
+def describe(builder: Builder, labels: Int32Array, starts: Int64Array, sums: Float64Array,
              moment: Moment) -> PartitionArrays:
     """Code the parts of a partition's optimistic score: mean, deviation weighed by the `moment` of
-    queries, and mean of squares. `labels` have no gaps; -1 is a row of no partition."""
-    n, factor = len(starts) - 1, moment.root()
-    sums = _sums_of(builder, labels, n, factor)
-    sums /= np.maximum(np.bincount(labels[labels >= 0], minlength=n), 1)[:, None]
+    queries, and mean of squares, from the `sums` of its rows. `labels` have no gaps; -1 is a row of
+    no partition."""
+    n, factor = len(sums), moment.root()
+    sums = sums / np.maximum(np.bincount(labels[labels >= 0], minlength=n), 1)[:, None]
     means, squares = np.ascontiguousarray(sums[:, :-2]), sums[:, -2]
     variances = sums[:, -1] - ((means @ factor) ** 2).sum(axis=1)
     variances += moment.rest * np.maximum(squares - (means**2).sum(axis=1), 0.0)
@@ -66,24 +96,3 @@ def describe(builder: Builder, labels: Int32Array, starts: Int64Array,
         whole[:n] = squares * of_mean.astype(np.float64)
     return PartitionArrays(starts=starts, panels=panels, inv_scale=inv_scale, squares=whole,
                            step=step, relative=False)
-
-
-def _sums_of(builder: Builder, labels: Int32Array, n_partitions: int,
-             factor: Float64Array) -> Float64Array:
-    """Sums over the rows of each partition, (n_partitions, dim + 2): of centered rows, and of the
-    squared norms of these and of their products with the factor."""
-    blocks, dim = blocks_of(len(builder.rows)), builder.rows.shape[1]
-    groups = [np.zeros((n_partitions, dim + 2)) for _ in range(min(_GROUPS, len(blocks)))]
-
-    def add(group: int) -> None:
-        for some in (part for block in blocks[group::_GROUPS] for part in parts_of(block)):
-            terms = np.empty((some.stop - some.start, dim + 2))
-            terms[:, :dim] = vectors = builder.vectors(some)
-            for column, part in ((dim, vectors), (dim + 1, vectors @ factor)):
-                terms[:, column] = np.einsum("ij,ij->i", part, part)
-            _core.add_to_groups(terms, labels[some], groups[group])  # but those of no partition
-
-    each(add, range(len(groups)), builder.threads)
-    for other in groups[1:]:
-        groups[0] += other
-    return groups[0]

@@ -19,6 +19,7 @@ from farann.quantize.transform import (
     directions_of,
     rotation_signs,
 )
+from farann.runtime import paging
 
 # Multiply-adds that exact answers to sample queries may take: some seconds of one CPU.
 _ANSWERS_WORK = 1e11
@@ -54,7 +55,7 @@ def sample_queries(rows: RowArray, seed: int, queries: Float32Array | None) -> F
     """Sample the queries that a layout is made with; None: rows serve as queries."""
     n, dim = rows.shape
     source = rows if queries is None or len(queries) == 0 else queries
-    return _core.widened(source[sampled(len(source), n, dim, seed)])
+    return _core.widened(paging.taken(source, sampled(len(source), n, dim, seed)))
 
 
 def sampled(n_queries: int, n: int, dim: int, seed: int) -> Int64Array:
@@ -91,13 +92,14 @@ def samples_for(rows: RowArray, queries: Float32Array | None, unused: Float32Arr
     n, dim = rows.shape
     used = sampled(n, n, dim, spec.seed)
     if nearest and (queries is None or len(queries) == 0):
-        queries = spec.metric.mirrored(_core.widened(rows[used]))
+        queries = spec.metric.mirrored(_core.widened(paging.taken(rows, used)))
     number = int(np.clip(_ANSWERS_WORK / rows.size, _LEAST_HELD_OUT, _MOST_HELD_OUT))
     if unused is not None and len(unused):
         return queries, unused[:number]
     fresh = np.delete(np.arange(n), used)
     draw = np.random.default_rng([spec.seed, 2])
-    others = _core.widened(rows[np.sort(draw.choice(fresh, min(number, len(fresh)), False))])
+    drawn = np.sort(draw.choice(fresh, min(number, len(fresh)), False))
+    others = _core.widened(paging.taken(rows, drawn))
     return queries, spec.metric.mirrored(others) if nearest else others
 
 
@@ -248,7 +250,7 @@ def cost_model_of(rows: RowArray, center: Float64Array, metric: MetricTraits,
     """Make a cost model from evenly spaced sample queries, whose answers end with `last`."""
     some = slice(None, None, -(-len(query_vectors) // _QUERIES))
     query_vectors = query_vectors[some]
-    ends = centered(rows[last[some]], center, metric.normalized)
+    ends = centered(paging.taken(rows, last[some]), center, metric.normalized)
     thresholds = np.einsum("ij,ij->i", query_vectors, ends)
     sign = 0.0
     if metric.adds_squared_norm:

@@ -207,7 +207,9 @@ cdef class Codes:
 
     def __init__(self, int64_t n_rows, int64_t dim, arrays, bint in_runs=False):
         cdef int64_t n = len(arrays.panels)
-        self.arrays = arrays  # the pointers to codes point into these
+        # The pointers to codes point into these. Not the record, which has this object in turn: a
+        # cycle would keep codes in memory until the garbage collector comes.
+        self.arrays = list(vars(arrays).values())
         self.transform = Transform(arrays.signs, arrays.pca_axes)
         self.slots, self.outliers = arrays.slots, arrays.outliers
         self.has_pca_filter = arrays.pca_filter is not None
@@ -408,7 +410,8 @@ cdef class Partitions:
     def __init__(self, int64_t n_coded, int64_t n_positions, arrays):
         cdef int64_t n, groups = (n_coded - 1) // FARANN_CODE_GROUP + 2
         starts, weights = np.asarray(arrays.starts), np.asarray(arrays.inv_scale)
-        self.arrays, self.starts, self.relative = arrays, arrays.starts, arrays.relative
+        self.arrays = list(vars(arrays).values())  # not the record, as in `Codes`
+        self.starts, self.relative = arrays.starts, arrays.relative
         self.n_cells = len(starts) - 1
         self.n_padded = n = whole_panels(self.n_cells)
         if self.n_cells < 1 or (starts % FARANN_CODE_PANEL).any() or not (

@@ -25,6 +25,7 @@ cdef class Snapshot:
     cdef int64_t largest_square  # |x|^2 of rows of whole numbers, see `IntegerKeys.largest_sum`
     cdef readonly dict code_trials  # whether codes paid in earlier searches, by kind of search
     cdef readonly Codes added
+    cdef readonly object in_file
     cdef Partitions partitions
     cdef readonly int64_t dim
     cdef readonly int64_t n_slots

@@ -32,12 +32,15 @@ cdef class Snapshot:
         From which to which position of these to search, whole panels; there if `added` is.
     uncoded : int64 (m,) or None
         The other rows of the tail, counted from its first one; there if `added` is.
+    in_file : array or None
+        The base, if it is in a file and memory may not hold it: scans of float32 rows then go in
+        the order of slots alone, and begin anew where codes are given up.
     """
 
     def __init__(self, base not None, tail not None, ids, alive,
                  const double[::1] center, int metric, str isa, *, Codes codes=None,
                  Partitions partitions=None, bint vectors=True, Codes added=None, runs=None,
-                 uncoded=None):
+                 uncoded=None, in_file=None):
         cdef int64_t n_base, j
         cdef uint64_t before
         self.isa, self.kernels = isa, kernels_of(isa)
@@ -59,7 +62,7 @@ cdef class Snapshot:
                                  "rows of the outliers")
             n_base = codes.n_rows
         self.n_slots = n_base + tail.shape[0]
-        self.ids, self.alive, self.code_trials = ids, alive, {}
+        self.ids, self.alive, self.code_trials, self.in_file = ids, alive, {}, in_file
         self.largest_integer = self.largest_square = self.negative = NOT_LOOKED_FOR
         if (ids is not None and self.ids.shape[0] != self.n_slots) or (
                 alive is not None and self.alive.shape[0] != self.n_slots):

@@ -251,6 +251,7 @@ cdef put_rows_together(Task task):
     cdef QueryBatch batch = task.batch
     cdef Codes order = batch.snapshot.codes
     if (task.floats is not None and order is not None and not task.approximate
+            and batch.snapshot.in_file is None
             and batch.filter.segments[0].positions == NULL
             and order.n_positions >= MANY_IN_ORDER and lie_by_norm(batch, order)):
         task.coded = CodedQueries.of_batch(batch, order, order.has_pca_filter)

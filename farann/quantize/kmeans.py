@@ -5,6 +5,8 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +14,9 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
-from farann.quantize.scalar import blocks_of, centered, parts_of
+from farann.quantize.scalar import centered, each_in_groups, parts_of
 from farann.quantize.transform import Moment
+from farann.runtime import paging
 from farann.runtime.process import each, one_thread
 from farann.runtime.progress import told
 
@@ -60,49 +63,58 @@ class Means(NamedTuple):
     starts: Int64Array | None = None
 
 
-def partition(rows: RowArray, space: Space, n_partitions: int, seed: int,
-              threads: int = 1, progress: Progress = False) -> Int32Array:
-    """The partition of each row.
-
-    It is the nearest of all, or where there are very many, of those in the parts that are nearest.
-    """
-    means = means_of(rows, space, n_partitions, seed, threads, progress)
-    return _labels(rows, space, means, threads, progress)
-
-
 def means_of(rows: RowArray, space: Space, n_partitions: int, seed: int,
              threads: int = 1, progress: Progress = False) -> Means:
     """The means of partitions, by a sample of the rows."""
     n_parts = 1 if n_partitions <= _MOST_AT_ONCE else round(n_partitions**0.5)
     with _fitting(), told("finding partitions", n_parts, progress) as advance:
         some = _some_of(rows, n_partitions * _ROWS_A_CELL)
+        if paging.is_mapped(rows) and some.nbytes <= rows.size:
+            with paging.in_order(rows):
+                some = some.copy()
         axes = _axes_of(space.of(_some_of(some, _POINTS_OF_AXES)), seed)
         if n_parts == 1:
             means = Means(_fitted(space.of(some), n_partitions, seed, axes=axes))
             advance(1)
             return means
-        return _in_two_levels(some, space, n_parts, n_partitions, seed, axes, threads, advance)
+        return _in_two_levels(some, space, n_parts, n_partitions, seed, axes, threads, advance,
+                              rows.size)
 
 
 def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int, seed: int,
-                   axes: Any, threads: int, advance: Callable[[int], None]) -> Means:
+                   axes: Any, threads: int, advance: Callable[[int], None], room: int) -> Means:
     """Fit means in two levels: each part is split into its share of partitions. Points are made
-    anew for each part: allocating memory for all of them would take longer."""
+    anew for each part: allocating memory for all of them would take longer. Rows in a file are read
+    in its order, for as many parts at a time as fit `room` bytes."""
     parts = _fitted(space.of(_some_of(rows, n_parts * _ROWS_A_PART)), n_parts, seed, axes=axes)
-    part_of = _labels(rows, space, Means(parts), threads)
+    part_of = labels_of(rows, space, Means(parts), threads)
     members = [np.flatnonzero(part_of == p) for p in range(len(parts))]
     numbers = [min(len(some), max(1, round(n_partitions * len(some) / len(rows))))
                for some in members]
     starts = np.cumsum([0, *numbers])
     partitions = np.empty((starts[-1], rows.shape[1]), np.float32)
 
-    def split(p: int) -> None:
+    def split(p: int, points: Callable[[int], Float32Array]) -> None:
         if len(members[p]):
-            partitions[starts[p] : starts[p + 1]] = _fitted(
-                space.of(rows[members[p]]), numbers[p], seed, axes=axes)
+            partitions[starts[p] : starts[p + 1]] = _fitted(points(p), numbers[p], seed, axes=axes)
         advance(1)
 
-    each(split, range(len(parts)), threads)
+    def split_run(first: int, end: int) -> None:
+        """Split parts of rows in a file, which are read in its order."""
+        which = np.sort(np.concatenate(members[first:end]))
+        with paging.in_order(rows):
+            run = rows[which]
+        each(partial(split, points=lambda p: space.of(run[which.searchsorted(members[p])])),
+             range(first, end), threads)
+
+    if not paging.is_mapped(rows):
+        each(partial(split, points=lambda p: space.of(rows[members[p]])), range(len(parts)),
+             threads)
+        return Means(partitions, parts, starts)
+    # The room that each part's last row is in, of so many bytes each.
+    room_of = np.cumsum([len(some) for some in members]) * rows[:1].nbytes // room
+    for first, end in pairwise([0, *(1 + np.flatnonzero(np.diff(room_of))).tolist(), len(parts)]):
+        split_run(first, end)
     return Means(partitions, parts, starts)
 
 
@@ -164,18 +176,29 @@ def _compared(means: Float32Array, space: Space) -> Float32Array:
     return np.column_stack([-2.0 * space.weighed(means), squares]).astype(np.float32)
 
 
-def _labels(rows: RowArray, space: Space, means: Means, threads: int,
-            progress: Progress = False) -> Int32Array:
-    """The partition of each row."""
+def labels_of(rows: RowArray, space: Space, means: Means, threads: int, progress: Progress = False,
+              found: Callable[[int, slice, Int32Array], object] | None = None) -> Int32Array:
+    """The partition of each row: the nearest of all, or where there are very many, of those in the
+    parts that are nearest.
+
+    `found` is called with the group of a block, see `each_in_groups`, the block and its labels,
+    while its rows are at hand.
+    """
     labels = np.empty(len(rows), np.int32)
     partitions, parts, starts = _compared(means.partitions, space), None, means.starts
     if means.parts is not None and len(partitions) > _MOST_COMPARED:
         parts = _compared(means.parts, space)
 
-    def find(block: slice) -> None:
+    def find(group: int, block: slice) -> None:
+        label(block)
+        if found is not None:
+            found(group, block, labels[block])
+
+    def label(block: slice) -> None:
         points = np.ones((block.stop - block.start, rows.shape[1] + 1), np.float32)
+        own = rows[block]
         for some in parts_of(slice(0, len(points))):
-            points[some, :-1] = _moderate(rows[block][some], space.center, space.normalized)
+            points[some, :-1] = _moderate(own[some], space.center, space.normalized)
         if parts is None or starts is None:
             for some in parts_of(slice(0, len(points)), _COMPARED_AT_ONCE):
                 labels[block][some] = (points[some] @ partitions.T).argmin(axis=1)
@@ -183,7 +206,7 @@ def _labels(rows: RowArray, space: Space, means: Means, threads: int,
         near = np.argpartition(points @ parts.T, _PARTS_COMPARED, axis=1)[:, :_PARTS_COMPARED]
         labels[block] = _best_of_parts(points, near, starts, partitions)
 
-    each(find, blocks_of(len(rows)), threads, "assigning rows to partitions", progress)
+    each_in_groups(find, rows, threads, "assigning rows to partitions", progress)
     return labels
 
 

@@ -7,6 +7,7 @@ partition.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,9 @@ from farann._types import Float32Array, Float64Array, Int64Array, Progress, RowA
 from farann.contract.index_spec import INT4, CodeWidth, MetricTraits
 from farann.quantize.records import CodeBounds, Layout, Origins
 from farann.quantize.transform import Transform
+from farann.runtime import paging
 from farann.runtime.process import each, ieee_arithmetic
+from farann.runtime.progress import told
 
 _MOST_LEFT_OUT = 16  # rows that may be left out when the largest coordinate sets the scale
 # Rows are outliers if their largest coordinates are over 1.5 times the next row's.
@@ -25,6 +28,9 @@ _OUTLIER_RATIO = 1.5
 BLOCK_ROWS = 4096  # rows of a block, the work of a thread
 # Blocks up to which all get the same number of rows, so that threads end together.
 _FEW_BLOCKS = 8
+# Groups of blocks that sums over partitions are split into: at most 8 threads have work, and each
+# group takes memory.
+GROUPS = 8
 _ROWS_IN_CACHE = 256  # rows of a part: up to 1,024 dimensions stay in caches of 2 MiB in float64
 _CENTER_ROWS = 16_384  # rows sampled for the center: any is right, a mean makes searches fast
 _SAMPLE_AT_ONCE = 1024  # sampled rows that are converted to float64 at a time
@@ -53,7 +59,8 @@ def centered(rows: RowArray, center: Float64Array, normalized: bool) -> Float64A
 def sample_of(rows: RowArray, center: Float64Array, normalized: bool) -> Float64Array:
     """Take evenly spaced rows, centered, as rows may be in an order."""
     number = min(max(len(rows) // _ROWS_A_SAMPLE, LEAST_SAMPLE), _SAMPLED)
-    return centered(rows[:: max(-(-len(rows) // number), 1)], center, normalized)
+    some = paging.taken(rows, np.s_[:: max(-(-len(rows) // number), 1)])
+    return centered(some, center, normalized)
 
 
 @ieee_arithmetic()
@@ -61,7 +68,7 @@ def center_of(rows: RowArray, normalized: bool) -> Float64Array:
     """The mean of a sample of the rows, or `normalized` of their directions, as float32 has it."""
     if len(rows) == 0:
         return np.zeros(rows.shape[1])
-    sample = rows[:: -(-len(rows) // _CENTER_ROWS)]
+    sample = paging.taken(rows, np.s_[:: -(-len(rows) // _CENTER_ROWS)])
     total = np.zeros(rows.shape[1])
     for start in range(0, len(sample), _SAMPLE_AT_ONCE):
         part: npt.NDArray[Any] = _core.widened(sample[start : start + _SAMPLE_AT_ONCE])
@@ -82,6 +89,27 @@ def blocks_of(n: int) -> list[slice]:
 def parts_of(block: slice, size: int = _ROWS_IN_CACHE) -> list[slice]:
     """Split a block into parts, by default of rows that stay in caches in float64."""
     return [slice(i, min(i + size, block.stop)) for i in range(block.start, block.stop, size)]
+
+
+def each_block(work: Callable[[slice], object], rows: RowArray, threads: int, what: str = "",
+               progress: Progress = False) -> None:
+    """Call `work` for every block of rows, which are read once and in order."""
+    with paging.in_order(rows):
+        each(work, blocks_of(len(rows)), threads, what, progress)
+
+
+def each_in_groups(work: Callable[[int, slice], object], rows: RowArray, threads: int,
+                   what: str = "", progress: Progress = False) -> None:
+    """Call `work` for every block of rows, as `each_block`, and with the number of its group:
+    blocks of one group come one after the other, so that sums by group don't depend on threads."""
+    blocks = blocks_of(len(rows))
+    with told(what, len(blocks), progress) as advance, paging.in_order(rows):
+        def one(number: int) -> None:
+            work(number % GROUPS, blocks[number])
+            advance(1)
+
+        for start in range(0, len(blocks), GROUPS):
+            each(one, range(start, min(start + GROUPS, len(blocks))), threads)
 
 
 class Extents(NamedTuple):
@@ -112,7 +140,7 @@ def measure_rows(rows: RowArray, center: Float64Array, normalized: bool, transfo
     def measure(block: slice) -> None:
         _core.code_extents(rows[block], center, normalized, *transform, isa, largest[block])
 
-    each(measure, blocks_of(len(rows)), threads, "measuring rows", progress)
+    each_block(measure, rows, threads, "measuring rows", progress)
     limit = _largest_coded(largest)
     if not 1e-28 < limit < 1e18:
         return None

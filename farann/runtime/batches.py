@@ -12,7 +12,7 @@ from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_ROWS, EXACT, StopRule
 from farann.results import Hits, RangeHits, SearchStats, unchecked
-from farann.runtime import pool
+from farann.runtime import paging, pool
 from farann.runtime.cost import codes_pay, row_costs
 
 _QUERIES_A_TASK = 1024  # queries of a task: enough to share packed rows, few enough for the caches
@@ -61,13 +61,16 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
 
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
         trial = by_codes and trials.begin()
-        collector = _core.Collector(k) if collect is None else collect(start, stop)
-        task = _core.Task(snapshot, chosen, queries, start, stop, collector, nearest,
-                          None if rule is EXACT else rule, flag=flag, costs=costs, by_codes=trial,
-                          tells_late=witness is not None, model=model)
-        task.run()
+
+        def made(trial: bool) -> _core.Task:
+            collector = _core.Collector(k) if collect is None else collect(start, stop)
+            return _core.Task(snapshot, chosen, queries, start, stop, collector, nearest,
+                              None if rule is EXACT else rule, flag=flag, costs=costs,
+                              by_codes=trial, tells_late=witness is not None, model=model)
+
+        task, gave_up = _done(made, trial, snapshot.in_file)
         if trial:
-            trials.note(task.gave_up)
+            trials.note(gave_up)
         if witness is not None:
             task.witness_to(witness, start)
         task.write_top(scores, ids, start)
@@ -107,6 +110,20 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
             most = _QUERIES_OF_FEW_ROWS
         _run(search, n, work, query_bytes, threads, long, most)
     return unchecked(ids, scores), SearchStats(n, *map(sum, zip(*did, strict=True)))
+
+
+def _done(made: Callable[[bool], _core.Task], by_codes: bool,
+          in_file: object) -> tuple[_core.Task, bool]:
+    """A task that has run, and whether it gave codes up: rows in a file are read in order then, by
+    a task that begins anew."""
+    task = made(by_codes)
+    if in_file is not None and by_codes:
+        task.search_only(0, _in_blocks(task.n_in_line()))  # which stops where codes are given up
+    with paging.in_order(None if by_codes else in_file):
+        task.run()
+    if in_file is not None and task.gave_up:
+        return _done(made, False, in_file)[0], True
+    return task, task.gave_up
 
 
 def _trials_of(snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> _core.CodeTrials:

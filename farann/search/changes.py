@@ -12,6 +12,7 @@ from farann._types import Float32Array, Ids, Progress
 from farann.contract import checks
 from farann.contract.row_types import to_rows
 from farann.contract.stop_rule import to_limits
+from farann.runtime import paging
 from farann.runtime.progress import build_steps, log, shown
 from farann.store import asked_ids
 from farann.store.ids import distinct
@@ -34,8 +35,9 @@ def add(live: Live, rows: npt.ArrayLike, ids: npt.ArrayLike | None, groups: npt.
     if replace and ids is None:
         raise ValueError("replace: expected the ids of the rows as well, got none; pass ids=")
     spec = live.spec
-    vectors = to_rows("rows", rows, live.dim, spec.row_type, normalized=spec.metric.normalized,
-                      as_is=not copy, checked=not copy)
+    with paging.in_order(rows, then=paging.NORMAL):
+        vectors = to_rows("rows", rows, live.dim, spec.row_type, normalized=spec.metric.normalized,
+                          as_is=not copy, checked=not copy)
     checked = asked_ids.new(ids, len(vectors))
     group_labels = None if groups is None else to_labels("groups", groups)
     with live._lock:

@@ -25,6 +25,7 @@ from farann.contract.index_spec import IndexSpec
 from farann.contract.row_types import empty_rows
 from farann.contract.stop_rule import StopRule
 from farann.results import Hits
+from farann.runtime import paging
 from farann.runtime.pool import default_isa
 from farann.runtime.progress import told
 from farann.store.groups import Groups
@@ -54,6 +55,11 @@ class Answers(NamedTuple):
     n_slots: int
     queries: Float32Array
     hits: Hits  # slots for ids; rows that are removed later stay in it
+
+
+def reading_of(layout: Layout | None) -> str:
+    """How searches read rows in a mapped file: those that codes leave, or all of them."""
+    return paging.NORMAL if layout is None or layout.codes.float32_below > 0.0 else paging.RANDOM
 
 
 class View(NamedTuple):
@@ -201,6 +207,11 @@ class Store:
         return layout.codes.float32_below
 
     @property
+    def reading(self) -> str:
+        """How searches read the rows of the base, as `paging.advise` takes it."""
+        return reading_of(self.exact or self.layout)
+
+    @property
     def codes(self) -> CodeArrays | None:
         """Codes of the base."""
         return None if self.layout is None else self.layout.codes
@@ -293,6 +304,7 @@ class Store:
         from farann.quantize.scalar import center_of
 
         base, room, left = self._merged(progress)
+        paging.advise(base, paging.RANDOM)
         nearest = self.for_nearest if nearest is None else nearest
         unused = self.unused_queries
         if unused is not None and nearest != self.for_nearest:
@@ -309,6 +321,7 @@ class Store:
             made = make_codes(base, center, self.spec, default_isa(), queries, progress,
                               threads, held, nearest and self.spec.metric.adds_squared_norm)
         n_coded = None
+        paging.advise(base, reading_of(made.exact or made.layout))
         if made.layout is not None and not self.spec.vectors:
             base, n_coded = base[made.layout.codes.outliers], len(base)
             room = base[:0]
@@ -325,7 +338,7 @@ class Store:
         live = self.live_slots()
         base = empty_rows((len(live), self.dim), self.base.dtype)
         starts = range(0, len(live), _MERGED_AT_ONCE)
-        with told("merging rows", len(starts), progress) as advance:
+        with told("merging rows", len(starts), progress) as advance, paging.in_order(self.base):
             for block in (slice(start, start + _MERGED_AT_ONCE) for start in starts):
                 base[block] = self.stored(live[block])
                 advance(1)

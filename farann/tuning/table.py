@@ -201,7 +201,8 @@ class Tuning(NamedTuple):
             measured efforts, where interpolation adds an error; None where lateness isn't known.
         """
         effort = checks.to_float("effort", effort)
-        if not self.late or effort == float("inf"):
+        unknown = not self.late or bool(np.isnan([self.late, self.late_spread]).any())
+        if unknown or effort == float("inf"):
             return None
         # Doubling the rows makes them later by a share that changes slowly.
         efforts = np.log1p(self.efforts[:-1])

@@ -315,6 +315,51 @@ def index_file(damage: Damage, folder: Path) -> Counter[str]:
     files = sorted(CORPUS.glob("*.farann"))
     source, other = damage.pick(files), damage.pick(files)
     damage.log.append(f"{source.name}, parts of {other.name}")
+    # Numbers of their own, so that what a case does to the file itself stays what it was.
+    of_frame = Damage(damage.rng.spawn(1)[0], damage.log)
+    done = damaged_file(damage, source, other, folder)
+    if of_frame.rng.random() < 0.3:
+        done += damaged_frame(of_frame, source, other, folder)
+    return done
+
+
+def damaged_frame(damage: Damage, source: Path, other: Path, folder: Path) -> Counter[str]:
+    """Sync a change of a valid file to it, and damage the frame that this is."""
+    path = folder / "synced.farann"
+    path.write_bytes(source.read_bytes())
+    index = farann.Index.load(path)
+    dim = index.dim or 1
+    if damage.rng.random() < 0.8:
+        added(index, damage.rng.standard_normal((int(damage.rng.integers(1, 90)), dim)
+                                                ).astype(np.float32))
+    index.remove(index.ids[:: int(damage.rng.integers(20, 90))])
+    index.sync(path)
+    index.close()
+    rest, content = inside.files.last_frame(path)
+    path.write_bytes(rest)
+    mapped = bool(damage.rng.random() < 0.5)
+    reader = farann.Index.load(path, mmap=mapped)
+    ids = reader.ids.tolist()
+    damage.log.append(f"a frame, mapped {mapped}")
+    inside.files.append_content(path, damage.index_file(content, other.read_bytes()))
+    try:
+        index = farann.Index.load(path, mmap=mapped)
+    except farann.FormatError:
+        try:
+            reader.reload()
+        except farann.FormatError:
+            assert reader.ids.tolist() == ids
+            return Counter({"frames": 1, "refused": 1})
+        raise AssertionError("reload took what load refuses") from None
+    reader.reload()
+    assert reader.ids.tolist() == index.ids.tolist()
+    for one in (index, reader):
+        use(one, damage.rng, folder, damage.log)
+    return Counter({"frames": 1, "accepted": 1})
+
+
+def damaged_file(damage: Damage, source: Path, other: Path, folder: Path) -> Counter[str]:
+    """Damage a valid file."""
     path = folder / "index.farann"
     path.write_bytes(damage.index_file(source.read_bytes(), other.read_bytes()))
     mapped = bool(damage.rng.random() < 0.5)

@@ -120,6 +120,9 @@ class History:
         self.ids = np.empty(0, np.int64)
         self.next_id = 0
         self.grouping = Grouping(rng.spawn(1)[0])
+        # Numbers of their own, so that what a case does else stays what it was.
+        self.draws = rng.spawn(1)[0]
+        self.reader: farann.Index | None = None  # of the file, from some time ago
         # Ids of rows whose vectors the index is sure to have.
         self.exact: set[int] = set()
         self.log = [f"{self.metric}, {self.kind}, {self.data}, dim {self.dim}, {level}, {scale}, "
@@ -224,12 +227,24 @@ class History:
 
     def save(self) -> None:
         path, mapped = self.folder / "index.farann", bool(self.rng.random() < 0.5)
+        how = str(self.draws.choice(["save", "sync", "sync and reload"]))
 
         def again() -> farann.Index:
-            self.index.save(path)
+            if how == "save":
+                self.index.save(path)
+            else:
+                self.index.sync(path)
+            reader = self.reader
+            if how == "sync and reload" and reader is not None:
+                reader.reload()
+                self.reader = None
+                return reader
+            self.reader = farann.Index.load(path, mmap=not mapped)
             return farann.Index.load(path, mmap=mapped)
 
-        self.swap("save and load" + " mapped" * mapped, again)
+        before = self.index
+        self.swap(how + " and load" + " mapped" * mapped, again)
+        before.close()  # and leaves the file to the copy
 
     def pickle(self) -> None:
         self.swap("pickle", lambda: pickle.loads(pickle.dumps(self.index)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import farann
+from farann.io import container as _container
 from farann.io import delta as _delta
 from farann.io import frames as _frames
 from farann.io import index_file as _index_file
@@ -49,6 +51,23 @@ def append(path: Path, metadata: dict[str, Any], arrays: dict[str, Any]) -> None
     writer = _frames.Writer(path)
     writer.append(_frames.read_file(path)[2], metadata, arrays)
     writer.close()
+
+
+def append_content(path: Path, content: bytes) -> None:
+    """Append a frame of any content, with the checksums that it needs, to a file."""
+    place = _frames.read_file(path)[2]
+    header = _frames._FRAME_HEADER.pack(_frames._FRAME_MAGIC, place.number, len(content),
+                                        zlib.crc32(place.before),
+                                        _container.checksum_of(content.ljust(64, b"\0")))
+    data = path.read_bytes()[: place.end].ljust(place.start, b"\0")
+    path.write_bytes(data + header + _frames._CHECKSUM.pack(zlib.crc32(header)) + content)
+
+
+def last_frame(path: Path) -> tuple[bytes, bytes]:
+    """A file without its last frame, and the content of that."""
+    data, start = path.read_bytes(), starts_of_frames(path)[-1]
+    content = start + _frames._SIZE
+    return data[:start], data[content : content + _frames._content_length(data[start:content])]
 
 
 def frames_of(path: Path) -> int:

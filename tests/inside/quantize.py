@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from farann.quantize.kmeans import Space, means_of, partition
-from farann.quantize.kmeans import _labels as nearest_means
+from farann._types import Int32Array, RowArray
+from farann.quantize.kmeans import Space, labels_of, means_of
 from farann.quantize.pca_filter import choose as choose_pca_filter
 from farann.quantize.pca_filter import lie_anywhere, most_held
 from farann.quantize.records import CodeArrays, CodeBounds, Layout, PartitionArrays
@@ -26,3 +26,8 @@ from farann.quantize.transform import (
     moment_of,
     rotation_signs,
 )
+
+
+def partition(rows: RowArray, space: Space, n_partitions: int, seed: int) -> Int32Array:
+    """The partition of each row, as a build finds it."""
+    return labels_of(rows, space, means_of(rows, space, n_partitions, seed), 1)

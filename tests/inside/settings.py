@@ -14,7 +14,7 @@ from farann.io import container, files, frames, index_file, synced, vector_forma
 from farann.layout import added_rows, build, coding, partitions, sampling
 from farann.native import codes
 from farann.quantize import kmeans, pca_filter, scalar, transform
-from farann.runtime import batches, cost, pool
+from farann.runtime import batches, cost, paging, pool
 from farann.search import ask, filters, plan, tables
 from farann.tuning import guard, measure
 
@@ -22,6 +22,7 @@ from farann.tuning import guard, measure
 _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "SingleSearch": ("SingleSearch", (core,)),
     "Task": ("Task", (core,)),
+    "advise_mapping": ("_advise", (paging,)),
     "cached_code_bytes": ("CACHED_BYTES", (codes,)),
     "choose_for_singles": ("choose_for_singles", (build,)),
     "claim": ("_claim", (files,)),
@@ -80,6 +81,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "sample_of": ("sample_of", (sampling,)),
     "sampled_rows": ("_SAMPLED", (scalar,)),
     "share_found": ("share_found", (measure,)),
+    "sections_of": ("sections_of", (index_file,)),
     "shares_found": ("shares_found", (plan,)),
     "slow_long_work": ("_SLOW_LONG_WORK", (batches,)),
     "small_work": ("_SMALL_WORK", (batches,)),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import warnings
@@ -136,11 +137,12 @@ def test_many_frames_are_a_reason_too(path: Path, monkeypatch: pytest.MonkeyPatc
     assert inside.files.frames_of(path) == 1
 
 
-def test_where_it_cannot_be_replaced_it_gets_longer(path: Path,
+@pytest.mark.parametrize("error", [PermissionError(), OSError(errno.ENOSPC, "full")])
+def test_where_it_cannot_be_replaced_it_gets_longer(error: OSError, path: Path,
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on Windows, while a reader has it mapped."""
+    """As on Windows while a reader has it mapped, or where a disk has no room for two files."""
     def refused(*_: Any) -> None:
-        raise PermissionError
+        raise error
 
     monkeypatch.setattr(inside.settings, "most_frames", 0)
     index = begun()
@@ -150,7 +152,7 @@ def test_where_it_cannot_be_replaced_it_gets_longer(path: Path,
     index.sync(path)
     assert seen(farann.Index.load(path)) == seen(index)
     index.build()
-    with pytest.raises(PermissionError):
+    with pytest.raises(type(error)):
         index.sync(path)
     monkeypatch.undo()
     index.sync(path)
@@ -244,6 +246,52 @@ def test_a_child_leaves_the_file_to_its_parent(path: Path) -> None:
     for end in (told, tell, wait, go):
         os.close(end)
     assert "row 2" not in farann.Index.load(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_keeps_no_lock_of_a_killed_parent(path: Path) -> None:
+    synced(path, 1)
+    wait, go = os.pipe()
+    told, tell = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        parent = os.fork()
+        if not parent:
+            index = farann.Index.load(path)
+            index.remove("row 1")
+            index.sync(path)
+            if not os.fork():
+                os.write(tell, b".")
+                os.close(go)
+                os.read(wait, 1)
+            os._exit(0)
+    assert os.waitpid(parent, 0)[1] == 0 and os.read(told, 1) == b"."
+    again = farann.Index.load(path)
+    again.remove("row 2")
+    again.sync(path)  # the child of the dead process still lives
+    for end in (told, tell, wait, go):
+        os.close(end)
+    assert {"row 1", "row 2"}.isdisjoint(farann.Index.load(path).ids)
+
+
+@replaces
+def test_a_change_beside_a_save_is_written_once(path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    index, sections_of = begun(), inside.settings.sections_of
+    index.sync(path)
+    change = threading.Thread(target=index.remove, args=("row 1",))
+
+    def changed_before(live: Any) -> Any:
+        change.start()
+        change.join(0.2)  # it waits for the save to end, where that keeps it out
+        return sections_of(live)
+
+    monkeypatch.setattr(inside.settings, "sections_of", changed_before)
+    index.save(path)
+    monkeypatch.undo()
+    change.join()
+    index.sync(path)
+    assert seen(farann.Index.load(path)) == seen(index)
 
 
 @replaces

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,9 +113,9 @@ def test_rows_are_in_nearly_the_nearest_of_many_cells(rng: np.random.Generator,
     rows = rng.standard_normal((N, 8), dtype=np.float32)
     space = inside.quantize.Space(np.zeros(8), False)
     means = inside.quantize.means_of(rows, space, 500, 0)
-    exact = inside.quantize.nearest_means(rows, space, means, 1)
+    exact = inside.quantize.labels_of(rows, space, means, 1)
     monkeypatch.setattr(inside.settings, "kmeans_compared", 100)
-    labels = inside.quantize.nearest_means(rows, space, means, 1)
+    labels = inside.quantize.labels_of(rows, space, means, 1)
     assert (labels == exact).mean() > 0.97
 
 
@@ -284,3 +286,20 @@ def test_one_sample_of_rows(metric: str, monkeypatch: pytest.MonkeyPatch) -> Non
     index_over(rows[:5000] * np.geomspace(1, 100, 128, dtype=np.float32), metric, threads=1)
     # Of few rows some are looked at first, and no others where these tell that there is nothing.
     assert made == [20_000, 625, 625, 5000]
+
+
+@pytest.mark.parametrize("cells", [None, 20])
+def test_codes_go_with_their_index(cells: int | None, rng: np.random.Generator) -> None:
+    """They are in no cycle, which would keep them in memory until the garbage collector comes."""
+    index = index_over(float32(rng.standard_normal((N, DIM))), cells=cells)
+    index.search_furthest(float32(rng.standard_normal((3, DIM))), K)
+    store = inside.store.of(index)
+    parts = [weakref.ref(part) for part in (store.codes, store.partitions) if part is not None]
+    assert len(parts) == (1 if cells is None else 2)
+    gc.collect()
+    gc.disable()
+    try:
+        del index, store
+        assert [part() for part in parts] == [None] * len(parts)
+    finally:
+        gc.enable()
