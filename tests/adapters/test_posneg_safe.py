@@ -114,7 +114,7 @@ def test_what_is_no_log_is_told() -> None:
             (({"who": [1], "item": [1], "label": [1]},), ValueError,
              "expected columns user, item and label .or rating., got who, item, label"),
             (([1, 2],), TypeError, "expected three columns, users, items and labels, or one data"),
-            (([1, 2], [1, 2]), TypeError, "items, labels: expected both")):
+            (([1, 2], [1, 2]), TypeError, "labels: expected one for each user, or")):
         with pytest.raises(kind, match=message):
             FusionRanker().fit(*given)
     with pytest.raises(ValueError, match="times: expected 2 finite numbers or dates"):

@@ -238,6 +238,7 @@ OTHERS = {"items": "users", "labels": "users", "user_ids": "users", "seed": "rng
           "queries": "users"}
 
 
+@pytest.mark.filterwarnings("ignore:users. .* in no model:UserWarning")
 @pytest.mark.parametrize("what", OF_A_RANKER)
 def test_ranker(what: str) -> None:
     name = what.rsplit(maxsplit=1)[-1]

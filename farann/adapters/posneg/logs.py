@@ -45,13 +45,13 @@ def read(users: Any, items: Any, labels: Any, times: Any = None) -> Log:
             users, items, labels, found = _columns(users)
             times = found if times is None else times
     elif items is None or labels is None:
-        raise TypeError("items, labels: expected both, or in the place of users a data frame or "
-                        "a sparse matrix of 1 and -1 alone")
+        raise TypeError(f"{'items' if items is None else 'labels'}: expected one for each user, or "
+                        "in the place of users a data frame or a sparse matrix alone, got None")
     who, what = ids.checked("users", users), ids.checked("items", items)
     liked = _likes(labels, who, what)
     if times is None:
         return Log(who, what, liked)
-    when = np.asarray(times)
+    when = np.asarray(times) if hasattr(times, "dtype") else checks.to_array("times", times)
     if when.dtype.kind == "M":
         when = np.where(np.isnat(when), np.nan, when.astype("datetime64[us]").astype(np.float64))
     when = checks.to_numbers("times", when)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -370,16 +370,9 @@ class FusionRanker(metaclass=names.Hinted):
         (form, way), (query, who, single) = (self._form(state, among, exposure),
                                              self._asked(state, users, queries))
         vectors = _for_strangers(query * form.scale, way, who)
-        out = [exclude] if single and exclude is not None else exclude
-        if who is not None and not seen:
-            rated = state.seen_by(who)
-            if out is None:
-                out = rated
-            elif checks.is_flat(out := _listed(out)):
-                out = [[*ids_of, *out] for ids_of in rated]
-            elif len(out) == len(rated):
-                out = [[*ids_of, *(each for each in _listed(more) if each not in (-1, None))]
-                       for ids_of, more in zip(rated, out, strict=True)]
+        rated = ([state.models.ids[:0]] * len(vectors) if who is None or seen
+                 else state.seen_by(who))
+        out = rated if exclude is None else _excluded(exclude, rated, single)
         found = state.search.search_nearest(vectors, k, exclude=out, allowed=allowed,
                                             threads=self._threads, return_keys=True)
         at = _places(state.models.ids, found.ids)
@@ -690,11 +683,14 @@ def _pairs(models: Models, given: Any) -> Int64Array:
     """Pairs of users and items as user * n_items + item, of those that models have."""
     if given is None:
         return np.zeros(0, np.int64)
-    if not isinstance(given, Sequence) or len(given) != 2 or len(given[0]) != len(given[1]):
-        raise ValueError("shown: expected users and items, as many of both, got "
+    if not isinstance(given, Sequence) or len(given) != 2:
+        raise ValueError("shown: expected a pair, users and items, got "
                          f"{checks.shown(given)}")
     user, item = (ids.known("shown", each, every, all_of_them=False)
                   for each, every in zip(given, (models.user_ids, models.ids), strict=True))
+    if len(user) != len(item):
+        raise ValueError(f"shown: expected users and items, as many of both, got {len(user)} and "
+                         f"{len(item)}")
     return (user * len(models.ids) + item)[(user >= 0) & (item >= 0)]
 
 
@@ -718,15 +714,32 @@ def _preference(exposure: Any) -> float:
     return number
 
 
-def _listed(ids: Any) -> Any:
-    """Ids to leave out as something that may be read whole: no range of any length, say."""
-    if ids is None:
-        return ()
-    if isinstance(ids, list | tuple | set | frozenset):
-        return ids
-    if hasattr(ids, "__array__"):
-        return np.asarray(ids)
-    raise TypeError(f"exclude: expected ids, or ids for each user, got {checks.shown(ids)}")
+def _excluded(exclude: Any, rated: list[Ids], single: bool) -> list[list[Any]]:
+    """Ids to leave out for each user: rated ones, and those that were given."""
+    lists = [exclude] * len(rated)
+    if not single and not checks.is_flat(_readable(exclude)):
+        lists = list(checks.to_lists("exclude", exclude, len(rated)))
+    return [[*of_user, *more] for of_user, more in zip(rated, map(_without_padding, lists),
+                                                       strict=True)]
+
+
+def _without_padding(given: Any) -> list[Any]:
+    """Ids without the -1 or None that fill up rows of an array."""
+    checked = _readable(given)
+    if checks.is_nothing(checked):
+        return []
+    if isinstance(checked, np.ndarray):
+        checked = checked.tolist() if checked.dtype == object else checked
+    if isinstance(checked, list | tuple | Set):
+        checked = [one for one in checked if one is not None]
+    return list(ids.checked("exclude", checked))
+
+
+def _readable(given: Any) -> Any:
+    """Ids that have an end: a range may have none that memory holds."""
+    if given is None or isinstance(given, list | tuple | Set) or hasattr(given, "__array__"):
+        return given
+    raise TypeError(f"exclude: expected ids, or ids for each user, got {checks.shown(given)}")
 
 
 def _check_alike(models: Models, expected: Models) -> None:

@@ -11,8 +11,8 @@ from farann._types import BoolArray, Float64Array, Int64Array
 from farann.adapters.posneg.models import Models, Way
 
 _RECORD_PRIOR = 4.0  # labels of the average kind that each item's record is shrunk by
-# Unseen pairs that exposure is learned from, at most: above that seconds go, not errors.
-_MOST_UNSEEN = 1 << 20
+# Unseen pairs of a fold that exposure is learned from, at most: 4 for each of 65,536 labels.
+_MOST_UNSEEN = 1 << 18
 _MOST_STEPS = 50  # of a regression; 5 to 10 are usual
 _CONVERGED = 1e-14  # expected decrease of the mean loss at which a regression ends
 # A sign is refused if the 95 % interval of the model's AUC in its direction ends below this.
@@ -243,5 +243,7 @@ def unseen_pairs(users: Int64Array, shown: Int64Array, each: int,
     if len(who) > _MOST_UNSEEN:
         who = random.choice(who, _MOST_UNSEEN, replace=False)
     what = random.integers(0, size, len(who))
-    new = ~np.isin(who * size + what, shown)
+    pairs = who * size + what
+    at = np.minimum(np.searchsorted(shown, pairs), len(shown) - 1)
+    new = shown[at] != pairs
     return who[new], what[new]
