@@ -57,14 +57,13 @@ def everything(ranker: FusionRanker, models: list[SignedModel], among: str,
                exposure: float = 0.75) -> Array:
     """All scores in float64, (n_users, n_items), in the most obvious numpy."""
     learned = inside.adapters.learned_by(ranker)
-    times, other = (exposure, 1.0) if among == "all" and learned.exposure else (1.0, 0.0)
+    times, other = (exposure, 1.0) if among == "all" else (1.0, 0.0)
     total = np.tile(times * learned.trust * learned.record, (len(ranker.user_ids), 1))
     if other:
         total = total + inside.adapters.popularity_of(ranker)
     for m, model in enumerate(models):
         weight = times * learned.weights[m]
         if other:
-            assert learned.exposure is not None
             weight += learned.exposure.weights[m]
         users, items = model.users.astype(float), model.items.astype(float)
         similar = np.full(total.shape, np.nan)
@@ -306,10 +305,10 @@ def test_models_are_replaced_under_what_was_learned(log: Log, fitted: FusionRank
 # ---- files ----
 
 
-@pytest.mark.parametrize("way", ["file", "file without exposure", "pickle", "copy"])
+@pytest.mark.parametrize("way", ["file", "pickle", "copy"])
 def test_copies_answer_the_same(way: str, log: Log, fitted: FusionRanker, tmp_path: Path) -> None:
-    ranker = log.fit(unseen=0) if way == "file without exposure" else fitted
-    if way.startswith("file"):
+    ranker = fitted
+    if way == "file":
         ranker.save(tmp_path / "ranker")
         again = FusionRanker.load(tmp_path / "ranker", threads=1)
         again.save(tmp_path / "twice")
@@ -358,7 +357,7 @@ HOSTILE: list[tuple[str, Any]] = [
     ("@has", np.ones((N, 2), np.uint8)), ("@weights", np.full(3, np.inf)),
     ("@centers", np.zeros(2)), ("@record", np.zeros(N, np.float32)), ("@popular", np.zeros(N + 1)),
     ("@users", np.zeros((USERS, 1))), ("@exposure", np.zeros(3)), ("@reports", np.zeros(9)),
-    ("@exposure", np.full(5, np.nan)), ("@weights", None), ("@ids", None), ("@spreads", None),
+    ("@exposure", np.full(4, np.nan)), ("@weights", None), ("@ids", None), ("@spreads", None),
     ("@spreads", np.zeros(3)), ("@seen", np.array([4, 3])), ("@seen", np.array([-1])),
     ("@seen", np.array([N * USERS])), ("@seen", np.zeros((1, 1), np.int64)),
 ]
@@ -445,8 +444,9 @@ def test_bad_questions(asked: dict[str, Any], kind: type[Exception], message: st
 
 def test_threads_see_one_fit_or_the_other() -> None:
     log = Log(600)
+    weights = np.ones(600), 1.0 + np.arange(600) % 9
     ranker = log.fit()
-    one, other = ranker.rank([1, 2], 5).scores, log.fit(exposure=4.0).rank([1, 2], 5).scores
+    one, other = (log.fit(sample_weight=each).rank([1, 2], 5).scores for each in weights)
     assert not np.array_equal(one, other)
     seen: list[FusionHits] = []
     stop = threading.Event()
@@ -457,8 +457,8 @@ def test_threads_see_one_fit_or_the_other() -> None:
 
     thread = threading.Thread(target=ask)
     thread.start()
-    for exposure in (4.0, 0.75, 4.0):
-        ranker.fit(log.users, log.what, log.labels, exposure=exposure)
+    for number in (1, 0, 1):
+        ranker.fit(log.users, log.what, log.labels, sample_weight=weights[number])
     stop.set()
     thread.join()
     assert seen and all(np.array_equal(hits.scores, one) or np.array_equal(hits.scores, other)

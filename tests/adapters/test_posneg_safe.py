@@ -78,7 +78,7 @@ def test_one_model_ranks_all_items_where_it_lists_more_likes() -> None:
     users, items = np.nonzero(near > np.quantile(near, 0.9, axis=1)[:, np.newaxis])
     liked = rng.random(len(users)) < 0.5
     other = SignedModel(rng.standard_normal((150, 3)), rng.standard_normal((80, 3)), "both")
-    ranker = FusionRanker([SignedModel(films, people), other]).fit(users, items, liked, unseen=0)
+    ranker = FusionRanker([SignedModel(films, people), other]).fit(users, items, liked)
     assert "all items by 'positive'" in repr(ranker)
     best = np.argsort(-near[5], kind="stable")
     rated = set(items[users == 5].tolist())
@@ -173,7 +173,7 @@ def test_pairs_that_models_were_trained_on_are_no_unseen_ones(split: Any) -> Non
     ids = ranker.rank(np.arange(200), 10).ids
     assert not any(np.isin(row, train[1][train[0] == user]).any()
                    for user, row in enumerate(ids))
-    with pytest.raises(ValueError, match="shown: expected users and items, as many of both"):
+    with pytest.raises(ValueError, match="shown: expected users and items, as many of both, got 1 and 2"):
         ranker.fit(*held, shown=([1], [1, 2]))
 
 

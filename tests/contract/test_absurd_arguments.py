@@ -195,8 +195,7 @@ OF_A_RANKER: dict[str, Call] = {
     **{f"factorization {name}": with_one(Factorization, name)
        for name in ("dim", "seed", "rng")},
     **{f"fit {name}": with_one(learned, name)
-       for name in ("users", "items", "labels", "times", "sample_weight", "shown", "unseen",
-                    "exposure", "seed")},
+       for name in ("users", "items", "labels", "times", "sample_weight", "shown", "seed")},
     "fit cv": cross_fitted,
     "models": FusionRanker, "threads": lambda v: FusionRanker(threads=v),
     **{f"rank {name}": with_one(RANKER.rank, name, users=[1, 2])

@@ -45,7 +45,6 @@ def spreads_of(ranker: FusionRanker) -> Any:
 def popularity_of(ranker: FusionRanker) -> Any:
     """What each item's popularity adds to the log-odds of being shown."""
     learned = learned_by(ranker)
-    assert learned.exposure is not None
     return learned.exposure.popularity * learned.popular
 
 

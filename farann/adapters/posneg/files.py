@@ -39,17 +39,15 @@ class Content(NamedTuple):
 def write(path: str | os.PathLike[str], content: Content) -> None:
     """Write a ranker."""
     models, learned = content.models, content.learned
-    exposure = learned.exposure
     arrays: dict[str, npt.NDArray[Any]] = {
         "ids": ids.section(models.ids), "user_ids": ids.section(models.user_ids),
         "has": models.has.astype(np.uint8), "spreads": models.spreads, "seen": content.seen,
         "centers": learned.centers, "weights": learned.weights, "record": learned.record,
         "popular": learned.popular, "users": learned.users,
+        "exposure": np.append(*learned.exposure),
         "reports": np.array([report[2:] for report in learned.reports], np.float64)}
     for m, (items, users) in enumerate(zip(models.items, models.users, strict=True)):
         arrays |= {f"items.{m}": items, f"users.{m}": users}
-    if exposure is not None:
-        arrays["exposure"] = np.append(exposure.weights, [exposure.popularity, exposure.preference])
     container.write_file(path, {
         "kind": _KIND, "models": [list(model) for model in zip(
             models.names, models.signs, models.metrics, strict=True)],
@@ -91,11 +89,8 @@ def _content(metadata: dict[str, Any], arrays: Arrays) -> Content:
     if not isinstance(trainer, bool):
         trainer = {key: checks.to_int(key, trainer[key], low) for key, low in
                    (("dim", 1), ("seed", 0))}
-    exposure = None
-    if "exposure" in arrays:
-        numbers = _array(arrays, "exposure", np.float64, (m + 2,))
-        exposure = Exposure(numbers[:m], float(numbers[m]), float(numbers[m + 1]))
-    reports = _array(arrays, "reports", np.float64, (m, 3), finite=False).tolist()
+    exposure = _array(arrays, "exposure", np.float64, (m + 1,))
+    reports = _array(arrays, "reports", np.float64, (m, 3), finite=False)
     models = Models(names, signs, metrics, items, users, has, spreads, item_ids, user_ids)
     return Content(models, Learned(
         _array(arrays, "centers", np.float64, (m,)), _array(arrays, "weights", np.float64, (m,)),
@@ -103,8 +98,8 @@ def _content(metadata: dict[str, Any], arrays: Arrays) -> Content:
         checks.to_finite("intercept", metadata["intercept"]),
         _array(arrays, "record", np.float64, (n,)), _array(arrays, "popular", np.float64, (n,)),
         _array(arrays, "users", np.float64, (n_users,)),
-        exposure, tuple(ModelReport(name, sign, *numbers) for name, sign, numbers
-                        in zip(names, signs, reports, strict=True)), (order[0], order[1])),
+        Exposure(exposure[:m], float(exposure[m])),
+        tuple(map(ModelReport, names, signs, *reports.T.tolist())), (order[0], order[1])),
         seen, trainer)
 
 

@@ -27,7 +27,9 @@ from farann.adapters.posneg.regression import (
     AVERAGE,
     RECORD,
     THIS,
+    Exposure,
     Feedback,
+    Fold,
     Learned,
     ModelReport,
     Pairs,
@@ -40,6 +42,7 @@ from farann.runtime.progress import told
 Trainer = Callable[[Any, Any, BoolArray], Sequence[SignedModel]]
 # Float64 numbers made at a time where scores are taken apart: 32 MiB.
 _BLOCK = 1 << 22
+_NESTED = 1 << 16  # labels that weights are learned from to judge the mixture
 _MOST_EXPOSURE = 1e9  # above it float32 can't distinguish log-odds of being shown
 # Lists of all items that `fit` judges: of 20 items, for 500 users, or more with few items.
 _JUDGED, _JUDGED_USERS, _JUDGED_SCORES = 20, 500, 1 << 22
@@ -172,8 +175,7 @@ class FusionRanker(metaclass=names.Hinted):
 
     def fit(self, users: Any, items: Any = None, labels: Any = None, *, times: Any = None,
             cv: Any = None, sample_weight: npt.ArrayLike | None = None, shown: Any = None,
-            unseen: int = 4, exposure: float = 0.75, seed: int = 0, rng: Rng = None,
-            progress: Any = False) -> FusionRanker:
+            seed: int = 0, rng: Rng = None, progress: Any = False) -> FusionRanker:
         """Learn what the models' scores say about a like.
 
         Parameters
@@ -196,12 +198,6 @@ class FusionRanker(metaclass=names.Hinted):
         shown : pair of array_like (m,), optional
             Users and items that were shown beside these, such as those that given models were
             trained on: they aren't drawn as unseen, and `rank` leaves them out.
-        unseen : int
-            Items drawn for each label that its user wasn't shown, to learn what is shown. 0
-            leaves exposure out.
-        exposure : float
-            How much log-odds of a like count beside those of being shown, where all items are
-            ranked. Small numbers keep hits, large ones avoid dislikes.
         seed, rng, progress
             For folds and unseen items; and a bar or a function, as in `Index`.
 
@@ -237,13 +233,12 @@ class FusionRanker(metaclass=names.Hinted):
                              f"{checks.shown(cv)}; give the ranker what trains them")
         log = logs.read(users, items, labels, times)
         weight = logs.weights(sample_weight, len(log.liked))
-        each, preference = checks.to_int("unseen", unseen, 0, 1000), _preference(exposure)
         # A stream of its own: folds must not depend on draws that made the log with the same seed.
         random = np.random.default_rng([checks.to_seed(seed, rng), logs.FOLDS])
         folds = logs.folds(cv, log, random)
         if not folds:
             raise ValueError("times: expected users with two labels or more, got none")
-        models, said, others, records = [], [], [], []
+        found = []
         with told("fit", len(folds) + 1, progress) as done:
             final = self._models or self._trained(log, None)
             at, what = (ids.known(name, given, every) for name, given, every in (
@@ -251,32 +246,28 @@ class FusionRanker(metaclass=names.Hinted):
             size = len(final.ids)
             seen = np.unique(np.concatenate([at * size + what, _pairs(final, shown)]))
             done(1)
-            for some, rest in folds:
+            for number, (some, rest) in enumerate(folds):
                 one = self._models or self._trained(log.take(some), final)
-                drawn = regression.unseen_pairs(at[rest], seen, each, random, size)
-                models.append(one)
-                said.append(one.similarities(at[rest], what[rest]))
-                others.append(Pairs(*drawn, one.similarities(*drawn)))
-                records.append(regression.item_record(what[some], size, log.liked[some],
-                                                      weight[some]))
+                record = regression.item_record(what[some], size, log.liked[some], weight[some])
+                # Each fold of a trainer has models of its own.
+                group = at[rest] + (self._train is not None) * number * len(final.user_ids)
+                pairs = regression.unseen_pairs(at[rest], seen, size, random)
+                found.append(Fold(one, record, regression.popularity(what[some], size), some, rest,
+                                  Feedback(at[rest], what[rest], log.liked[rest], weight[rest],
+                                           group, one.similarities(at[rest], what[rest]),
+                                           record[what[rest]]),
+                                  Pairs(*pairs, one.similarities(*pairs))))
                 done(1)
-        rows = np.concatenate([rest for _, rest in folds])
-        group = at[rows]
-        if self._train is not None:  # each fold has models of its own
-            group = group + len(final.user_ids) * np.repeat(np.arange(len(folds)),
-                                                            list(map(len, said)))
-        mean = max(float(weight[rows].mean()), 1e-300)
-        held = np.concatenate([record[what[rest]] for record, (_, rest) in
-                               zip(records, folds, strict=True)])
-        feedback = Feedback(at[rows], what[rows], log.liked[rows], weight[rows] / mean, group,
-                            np.vstack(said), held)
-        pairs = Pairs(*(np.concatenate(part) for part in zip(*others, strict=True)))
-        record = regression.item_record(what, size, log.liked, weight)
-        # Those of the trainer by default are right.
-        learned = regression.learn(
-            final, feedback, record, np.bincount(what, minlength=size), pairs, preference,
-            check_signs=not isinstance(self._train, Factorization))
-        order = _order_of_all(learned, models, records, folds, at, what, log.liked, random)
+        held = log.liked[np.concatenate([rest for _, rest in folds])]
+        if held.all() or not held.any():
+            raise ValueError("labels: expected likes and dislikes to learn from, got only "
+                             f"{'likes' if held.all() else 'dislikes'} in {len(held)} rows")
+        learned = regression.learn(final, found, regression.item_record(
+            what, size, log.liked, weight), regression.popularity(what, size))
+        # Signs of the trainer by default are right.
+        learned = regression.judged_alone(final, found, learned, check_signs=not isinstance(
+            self._train, Factorization))
+        order = _order_of_all(learned, found, at, what, log.liked, random)
         self._state = self._state_of(final, learned._replace(order=(order, THIS)), seen)
         return self
 
@@ -349,7 +340,9 @@ class FusionRanker(metaclass=names.Hinted):
             Whether to choose from everything, or from what could be shown anyway, such as the
             candidates of an earlier stage: then exposure doesn't count.
         exposure : float, optional
-            In the place of that of `fit`.
+            How much log-odds of a like count beside those of being shown, where all items are
+            ranked: small numbers keep hits, large ones avoid dislikes. Without it 0.75 of the
+            mixture, or the one model that `fit` found better.
         exclude, allowed : optional
             Ids to leave out per user, and the only ids (or a mask in the order of `ids`) that
             may be found, as in `Index.search_furthest`.
@@ -422,7 +415,7 @@ class FusionRanker(metaclass=names.Hinted):
             return self._form(self._state, among, exposure)[0]
         models = self._lined_up()
         nothing, m = np.zeros(len(models.ids)), np.zeros(len(models.names))
-        learned = Learned(m, m, 0.0, 0.0, nothing, nothing, nothing, None, ())
+        learned = Learned(m, m, 0.0, 0.0, nothing, nothing, nothing, Exposure(m, 0.0), ())
         return models.form(learned.way(models, AVERAGE, "shown"), laid_out(models, nothing,
                                                                            nothing))
 
@@ -552,14 +545,12 @@ class FusionRanker(metaclass=names.Hinted):
         learned = state.learned
         name = learned.order[among == "shown"]
         if exposure is not None:
-            if among == "shown" or learned.exposure is None:
-                raise ValueError("exposure: expected among='all' and a ranker whose fit had unseen "
-                                 f"of 1 or more, got among={among!r}")
-            name, exposure = THIS, _preference(exposure)
-        odds = name == THIS and (among == "shown" or learned.exposure is None)
+            if among == "shown":
+                raise ValueError("exposure: expected among='all', got among='shown'")
+            name, exposure = THIS, checks.to_finite("exposure", exposure, 0, _MOST_EXPOSURE)
         way = learned.way(state.models, name, among, exposure)
-        return state.models.form(way, state.rows,
-                                 learned.intercept if odds else float("nan")), way
+        return state.models.form(way, state.rows, learned.intercept if (
+            name == THIS and among == "shown") else float("nan")), way
 
     def _asked(self, state: _State, users: Any, queries: Any
                ) -> tuple[Float32Array, Int64Array | None, bool]:
@@ -639,29 +630,31 @@ def PosNegRanker(positive: npt.ArrayLike | Index, positive_users: npt.ArrayLike,
     ], threads=threads)
 
 
-def _order_of_all(learned: Learned, models: list[Models], records: list[Float64Array],
-                  folds: list[tuple[Int64Array, Int64Array]], users: Int64Array, items: Int64Array,
+def _order_of_all(learned: Learned, folds: list[Fold], users: Int64Array, items: Int64Array,
                   liked: BoolArray, random: np.random.Generator) -> str:
     """The way that ranks all items: this ranker's if that is surely better, or the best one alone.
 
-    By nDCG of what was held out of each fold, for some users.
+    By nDCG of what was held out of each fold, for some users; weights are those of other folds.
     """
     size, n_users = len(learned.record), len(learned.users)
     some = np.sort(random.permutation(np.unique(users[liked]))[: max(
         _JUDGED_USERS, _JUDGED_SCORES // size)])
     place = np.full(n_users, -1)
     place[some] = np.arange(len(some))
-    ways = (THIS, *models[0].names, RECORD)
+    ways = (THIS, *folds[0].models.names, RECORD)
     worth: dict[str, list[Float64Array]] = {name: [] for name in ways}
-    for one, record, (known, rest) in zip(models, records, folds, strict=True):
+    few = [fold.at_most(_NESTED // len(folds)) for fold in folds]
+    for number, fold in enumerate(folds):
+        rest = few[:number] + few[number + 1 :]
+        apart = regression.learn(fold.models, rest, learned.record, learned.popular)
         seen, good = np.zeros((2, len(some), size), np.bool_)
-        for mask, rows in ((seen, known), (good, rest[liked[rest]])):
+        for mask, rows in ((seen, fold.known), (good, fold.held[liked[fold.held]])):
             mine = rows[place[users[rows]] >= 0]
             mask[place[users[mine]], items[mine]] = True
-        lines = laid_out(one, record, np.log(np.bincount(items[known], minlength=size) + 1.0))
-        query = coordinates([each[some] for each in one.users])
+        lines = laid_out(fold.models, fold.record, fold.popular)
+        query = coordinates([each[some] for each in fold.models.users])
         for name in ways:
-            vectors = query * one.form(learned.way(one, name, "all"), lines).scale
+            vectors = query * fold.models.form(apart.way(fold.models, name, "all"), lines).scale
             worth[name].append(evaluation.ndcg(vectors @ lines.T, seen, good, _JUDGED))
     each = {name: np.concatenate(found) for name, found in worth.items()}
     judged = ~np.isnan(each[THIS])
@@ -704,14 +697,6 @@ def _places(every: Ids, found: Ids) -> Int64Array:
 def _chance(log_odds: Float64Array) -> Float64Array:
     """Probabilities of log-odds, without overflow, or warnings for NaN."""
     return 0.5 + 0.5 * np.tanh(0.5 * log_odds)
-
-
-def _preference(exposure: Any) -> float:
-    number = checks.to_finite("exposure", exposure)
-    if not 0 <= number <= _MOST_EXPOSURE:
-        raise ValueError(f"exposure: expected a number from 0 to {_MOST_EXPOSURE:g}, got "
-                         f"{number:g}")
-    return number
 
 
 def _excluded(exclude: Any, rated: list[Ids], single: bool) -> list[list[Any]]:

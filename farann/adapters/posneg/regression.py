@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from farann import metrics
 from farann._types import BoolArray, Float64Array, Int64Array
 from farann.adapters.posneg.models import Models, Way
 
+EXPOSURE = 0.75  # log-odds of a like count so much beside those of being shown, by default
+_UNSEEN = 4  # items drawn for each label that its user wasn't shown
 _RECORD_PRIOR = 4.0  # labels of the average kind that each item's record is shrunk by
 # Unseen pairs of a fold that exposure is learned from, at most: 4 for each of 65,536 labels.
 _MOST_UNSEEN = 1 << 18
@@ -26,7 +29,7 @@ class Feedback(NamedTuple):
     users: Int64Array
     items: Int64Array
     liked: BoolArray
-    weight: Float64Array  # with the mean 1
+    weight: Float64Array
     group: Int64Array  # users, or users in each fold: scores of one group are of the same models
     similar: Float64Array  # (n, n_models), NaN where a model lacks the item or the user
     record: Float64Array  # of the item, without the labels of this fold
@@ -38,6 +41,26 @@ class Pairs(NamedTuple):
     users: Int64Array
     items: Int64Array
     similar: Float64Array
+
+
+class Fold(NamedTuple):
+    """Models of a part of the feedback, and what they say of what was held out."""
+
+    models: Models
+    record: Float64Array  # (n_items,)
+    popular: Float64Array  # (n_items,)
+    known: Int64Array  # rows of the log that models were trained on
+    held: Int64Array  # rows that were held out
+    feedback: Feedback
+    unseen: Pairs
+
+    def at_most(self, n: int) -> Fold:
+        """The same with less to learn from: a stride of the labels and of the unseen pairs."""
+        some, others = (slice(None, None, max(1, -(-len(part.users) // most))) for part, most in (
+            (self.feedback, n), (self.unseen, _UNSEEN * n)))
+        feedback: Any = (each[some] for each in self.feedback)
+        unseen: Any = (each[others] for each in self.unseen)
+        return self._replace(feedback=Feedback(*feedback), unseen=Pairs(*unseen))
 
 
 class ModelReport(NamedTuple):
@@ -64,11 +87,10 @@ class ModelReport(NamedTuple):
 
 
 class Exposure(NamedTuple):
-    """Log-odds of being shown: weights of models and of popularity, and the weight of a like."""
+    """Log-odds of being shown: weights of models, and of popularity."""
 
     weights: Float64Array
     popularity: float
-    preference: float
 
 
 class Learned(NamedTuple):
@@ -81,7 +103,7 @@ class Learned(NamedTuple):
     record: Float64Array  # (n_items,): the items' own log-odds of a like, shrunk
     popular: Float64Array  # (n_items,): logarithms of how often they were shown, plus one
     users: Float64Array  # (n_users,): terms of users
-    exposure: Exposure | None
+    exposure: Exposure
     reports: tuple[ModelReport, ...]
     order: tuple[str, str] = (THIS, THIS)  # the way that ranks all items, and shown ones
 
@@ -97,16 +119,16 @@ class Learned(NamedTuple):
         nothing = np.zeros(len(self.weights))
         if name == RECORD:
             return Way(nothing, nothing, (1.0, 0.0), (1.0, 0.0))
-        shows = self.exposure if among == "all" else None
-        much = 1.0 if shows is None else shows.preference if exposure is None else exposure
-        stranger = (much, 0.0 if shows is None else shows.popularity)
+        much, shows = (1.0, Exposure(nothing, 0.0)) if among == "shown" else (
+            EXPOSURE if exposure is None else exposure, self.exposure)
+        stranger = (much, shows.popularity)
         if name in models.names:
             weights = models.directions * (np.array(models.names) == name)
             return Way(weights, np.abs(weights) * models.bounds(), (0.0, 0.0), stranger)
         if name == AVERAGE:
             weights = models.directions * models.spreads / len(models.names)
             return Way(weights, -weights * self.centers, (0.0, 0.0), stranger)
-        weights = much * self.weights + (nothing if shows is None else shows.weights)
+        weights = much * self.weights + shows.weights
         return Way(weights, -weights * self.centers, (much * self.trust, stranger[1]), stranger)
 
 
@@ -163,53 +185,57 @@ def regression(columns: Float64Array, target: BoolArray, weight: Float64Array, u
     return Solution(coefficients, float(found[-1] - mean @ coefficients), own)
 
 
-def learn(models: Models, feedback: Feedback, record: Float64Array, times: Int64Array,
-          unseen: Pairs, preference: float, *, check_signs: bool) -> Learned:
-    """Learn weights of 0 or more, in the direction of signs, from feedback that the models which
-    scored it were not trained on.
+def learn(models: Models, folds: Sequence[Fold], record: Float64Array, popular: Float64Array
+          ) -> Learned:
+    """Learn weights of 0 or more, in the direction of signs, from what folds held out.
 
-    The record and the times that each item was shown (n_items,) are by all labels, and
-    `preference` is how much a like counts beside exposure, which is learned from unseen pairs.
-    Raises ValueError for labels of one kind only, and for signs that turn out swapped.
+    The record and popularity (n_items,) are of all labels.
     """
+    feedback = Feedback(*map(np.concatenate, zip(*(fold.feedback for fold in folds), strict=True)))
+    unseen = Pairs(*map(np.concatenate, zip(*(fold.unseen for fold in folds), strict=True)))
     liked, n_users, m = feedback.liked, len(models.user_ids), len(models.names)
-    if liked.all() or not liked.any():
-        raise ValueError("labels: expected likes and dislikes to learn from, got only "
-                         f"{'likes' if liked.all() else 'dislikes'} in {len(liked)} rows")
+    weight = feedback.weight / max(float(feedback.weight.mean()), 1e-300)
     centers = np.ma.filled(np.ma.average(np.ma.masked_invalid(feedback.similar), axis=0,
-                                         weights=feedback.weight), 0.0)
+                                         weights=weight), 0.0)
     columns = np.column_stack([models.directions * np.nan_to_num(feedback.similar - centers),
                                feedback.record])
     weights, on = np.zeros(m + 1), np.ones(m + 1, np.bool_)
     while True:  # what weighs less than 0 leaves, until nothing does
-        found = regression(columns[:, on], liked, feedback.weight, feedback.users, n_users)
+        found = regression(columns[:, on], liked, weight, feedback.users, n_users)
         if (found.coefficients >= 0).all():
             break
         on[np.flatnonzero(on)[found.coefficients < 0]] = False
     weights[on] = found.coefficients
     share = weights * columns.std(axis=0)
-    auc = [_auc(feedback, columns[:, i], ~np.isnan(feedback.similar[:, i])) for i in range(m)]
-    for i, (mean, low, high) in enumerate(auc):
+    return Learned(
+        centers, models.directions * weights[:m], float(weights[m]), found.constant, record,
+        popular, found.users, _exposure(feedback, unseen, centers, popular, n_users),
+        tuple(map(ModelReport, models.names, models.signs,
+                  (models.directions * weights[:m] + 0.0).tolist(),
+                  (share[:m] / max(share.sum(), 1e-12)).tolist(), [float("nan")] * m)))
+
+
+def judged_alone(models: Models, folds: Sequence[Fold], learned: Learned, *, check_signs: bool
+                 ) -> Learned:
+    """Add the AUC of each model alone. Raises ValueError for signs that turn out swapped."""
+    reports = []
+    for i, report in enumerate(learned.reports):
+        group, liked, scores = map(np.concatenate, zip(*(
+            (fold.feedback.group, fold.feedback.liked, fold.feedback.similar[:, i])
+            for fold in folds), strict=True))
+        known = ~np.isnan(scores)
+        mean, low, high = metrics.mean_interval(metrics.auc_by_user(
+            group[known], liked[known], models.directions[i] * scores[known])
+            if known.any() else [], samples=500)
         # A model alone may rank the other way: scores of clicks and of passes grow with exposure.
-        if check_signs and high < _SWAPPED and not weights[i]:
+        if check_signs and high < _SWAPPED and not report.weight:
             raise ValueError(
-                f"models: {models.names[i]!r} has sign {models.signs[i]!r}, but speaks against its "
+                f"models: {report.name!r} has sign {report.sign!r}, but speaks against its "
                 f"sign by itself (AUC {mean:.3f} [{low:.3f}, {high:.3f}] within users) and beside "
                 "the other models; expected 1 for a model of likes, -1 for one of dislikes, and "
                 "labels of 1 for likes: swap what is swapped")
-    reports = tuple(map(ModelReport, models.names, models.signs,
-                        (models.directions * weights[:m] + 0.0).tolist(),
-                        (share[:m] / max(share.sum(), 1e-12)).tolist(), [each[0] for each in auc]))
-    exposure = (_exposure(feedback, unseen, centers, times, n_users, preference)
-                if len(unseen.items) else None)
-    return Learned(centers, models.directions * weights[:m], float(weights[m]), found.constant,
-                   record, np.log(times + 1.0), found.users, exposure, reports)
-
-
-def _auc(feedback: Feedback, scores: Float64Array, known: BoolArray) -> metrics.Interval:
-    return metrics.mean_interval(metrics.auc_by_user(
-        feedback.group[known], feedback.liked[known], scores[known]) if known.any() else [],
-        samples=500)
+        reports.append(report._replace(auc=mean))
+    return learned._replace(reports=tuple(reports))
 
 
 def item_record(items: Int64Array, size: int, liked: BoolArray, weight: Float64Array
@@ -223,23 +249,33 @@ def item_record(items: Int64Array, size: int, liked: BoolArray, weight: Float64A
     return odds
 
 
-def _exposure(feedback: Feedback, unseen: Pairs, centers: Float64Array, times: Int64Array,
-              n_users: int, preference: float) -> Exposure:
-    """A classifier of shown against unseen pairs."""
+def popularity(items: Int64Array, size: int) -> Float64Array:
+    """Logarithm of how often each item was shown, plus one; (size,)."""
+    logarithms: Float64Array = np.log(np.bincount(items, minlength=size) + 1.0)
+    return logarithms
+
+
+def _exposure(feedback: Feedback, unseen: Pairs, centers: Float64Array, popular: Float64Array,
+              n_users: int) -> Exposure:
+    """A classifier of shown against unseen pairs; it says nothing if everybody saw everything."""
+    if not len(unseen.items):
+        return Exposure(np.zeros(len(centers)), 0.0)
     # A shown pair counts its item's other showings, plus one for the logarithm.
-    popular = np.log(np.concatenate([times[feedback.items], times[unseen.items] + 1.0]))
-    columns = np.column_stack([np.nan_to_num(np.vstack([feedback.similar, unseen.similar])
-                                             - centers), popular])
+    shown = np.log(np.maximum(np.expm1(popular[feedback.items]), 1.0))
+    columns = np.column_stack([
+        np.nan_to_num(np.vstack([feedback.similar, unseen.similar]) - centers),
+        np.concatenate([shown, popular[unseen.items]])])
     found = regression(columns, np.arange(len(columns)) < len(feedback.items),
                        np.ones(len(columns)), np.concatenate([feedback.users, unseen.users]),
                        n_users)
-    return Exposure(found.coefficients[:-1], float(found.coefficients[-1]), preference)
+    return Exposure(found.coefficients[:-1], float(found.coefficients[-1]))
 
 
-def unseen_pairs(users: Int64Array, shown: Int64Array, each: int,
-                 random: np.random.Generator, size: int) -> tuple[Int64Array, Int64Array]:
-    """Draw items for each label that weren't shown to its user: `shown` is user * size + item."""
-    who = np.repeat(users, min(each, max(1, _MOST_UNSEEN // len(users)) if each else 0))
+def unseen_pairs(users: Int64Array, shown: Int64Array, size: int, random: np.random.Generator
+                 ) -> tuple[Int64Array, Int64Array]:
+    """Draw items for each label that weren't shown to its user; `shown` is user * size + item,
+    ascending."""
+    who = np.repeat(users, max(1, min(_UNSEEN, _MOST_UNSEEN // len(users))))
     if len(who) > _MOST_UNSEEN:
         who = random.choice(who, _MOST_UNSEEN, replace=False)
     what = random.integers(0, size, len(who))
