@@ -97,7 +97,8 @@ NAMES = [*SOURCES, *(name + BY_TIME for name, source in SOURCES.items() if sourc
          "lecturers" + SPARSE, "senate" + SPARSE, *MADE]
 # What the constants of the ranker were chosen on; figures are of the others.
 DESIGN = ("movielens-small", "lecturers", "movielens-small:time", "movielens-small:sparse",
-          "lecturers:sparse", "made-uniform", "made-small")
+          "lecturers:sparse", "filmtrust", "senate:sparse", "made-uniform", "made-small",
+          "made-zipf")
 
 
 def load(name: str, cache: Path = CACHE) -> Ratings:

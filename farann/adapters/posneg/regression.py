@@ -49,6 +49,7 @@ class Fold(NamedTuple):
     models: Models
     record: Float64Array  # (n_items,)
     popular: Float64Array  # (n_items,)
+    there: BoolArray  # (n_items,): what models have; all else in the log was held out
     known: Int64Array  # rows of the log that models were trained on
     held: Int64Array  # rows that were held out
     feedback: Feedback
@@ -209,7 +210,7 @@ def learn(models: Models, folds: Sequence[Fold], record: Float64Array, popular: 
     share = weights * columns.std(axis=0)
     return Learned(
         centers, models.directions * weights[:m], float(weights[m]), found.constant, record,
-        popular, found.users, _exposure(feedback, unseen, centers, popular, n_users),
+        popular, found.users, _exposure(folds, feedback, unseen, centers, n_users),
         tuple(map(ModelReport, models.names, models.signs,
                   (models.directions * weights[:m] + 0.0).tolist(),
                   (share[:m] / max(share.sum(), 1e-12)).tolist(), [float("nan")] * m)))
@@ -255,18 +256,23 @@ def popularity(items: Int64Array, size: int) -> Float64Array:
     return logarithms
 
 
-def _exposure(feedback: Feedback, unseen: Pairs, centers: Float64Array, popular: Float64Array,
+def _exposure(folds: Sequence[Fold], feedback: Feedback, unseen: Pairs, centers: Float64Array,
               n_users: int) -> Exposure:
-    """A classifier of shown against unseen pairs; it says nothing if everybody saw everything."""
-    if not len(unseen.items):
+    """A classifier of shown against unseen pairs; it says nothing if everybody saw everything.
+
+    Of items that a fold lacks it would learn that they were held out, and so shown.
+    """
+    popular, there = (np.concatenate([
+        *(of_items[fold.feedback.items] for of_items, fold in zip(each, folds, strict=True)),
+        *(of_items[fold.unseen.items] for of_items, fold in zip(each, folds, strict=True))])
+        for each in ([fold.popular for fold in folds], [fold.there for fold in folds]))
+    shown = np.arange(len(there)) < len(feedback.items)
+    if shown[there].all():
         return Exposure(np.zeros(len(centers)), 0.0)
-    # A shown pair counts its item's other showings, plus one for the logarithm.
-    shown = np.log(np.maximum(np.expm1(popular[feedback.items]), 1.0))
     columns = np.column_stack([
-        np.nan_to_num(np.vstack([feedback.similar, unseen.similar]) - centers),
-        np.concatenate([shown, popular[unseen.items]])])
-    found = regression(columns, np.arange(len(columns)) < len(feedback.items),
-                       np.ones(len(columns)), np.concatenate([feedback.users, unseen.users]),
+        np.nan_to_num(np.vstack([feedback.similar, unseen.similar]) - centers), popular])
+    users = np.concatenate([feedback.users, unseen.users])
+    found = regression(columns[there], shown[there], np.ones(int(there.sum())), users[there],
                        n_users)
     return Exposure(found.coefficients[:-1], float(found.coefficients[-1]))
 
