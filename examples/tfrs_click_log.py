@@ -164,7 +164,7 @@ positive = tfrs.layers.factorized_top_k.BruteForce(query_models[0]).index(
     models[0].item_model(items), tf.constant(items["item_id"]))
 for name, ranking in (("model of clicks alone", positive),
                       ("all three, among what is shown", among_shown),
-                      ("all three, and what is shown", layer)):
+                      ("as the ranker lists all items", layer)):
     best = np.searchsorted(three.ids.astype(str),
                            ranking(some(mails, someone), k=50)[1].numpy().astype(str))
     share = [np.nanmean(measure(best, wanted, 50)) for measure, wanted in

@@ -446,14 +446,15 @@ def test_threads_see_one_fit_or_the_other() -> None:
     log = Log(600)
     weights = np.ones(600), 1.0 + np.arange(600) % 9
     ranker = log.fit()
-    one, other = (log.fit(sample_weight=each).rank([1, 2], 5).scores for each in weights)
+    one, other = (log.fit(sample_weight=each).rank([1, 2], 5, among="shown").scores
+                  for each in weights)
     assert not np.array_equal(one, other)
     seen: list[FusionHits] = []
     stop = threading.Event()
 
     def ask() -> None:
         while not stop.is_set():
-            seen.append(ranker.rank([1, 2], 5))
+            seen.append(ranker.rank([1, 2], 5, among="shown"))
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -463,4 +464,4 @@ def test_threads_see_one_fit_or_the_other() -> None:
     thread.join()
     assert seen and all(np.array_equal(hits.scores, one) or np.array_equal(hits.scores, other)
                         for hits in seen)
-    assert np.array_equal(ranker.rank([1, 2], 5).scores, other)
+    assert np.array_equal(ranker.rank([1, 2], 5, among="shown").scores, other)

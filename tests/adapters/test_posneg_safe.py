@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import inside
@@ -139,6 +140,24 @@ def test_folds_are_by_time_where_there_are_times() -> None:
         assert set(users[first] * 40 + items[first]) == set(calls[1][calls[1] // 40 == user])
 
 
+@pytest.mark.parametrize("zone", [None, datetime.UTC])
+def test_times_may_be_dates_of_any_kind(zone: datetime.tzinfo | None) -> None:
+    users, items, liked = sparse_log(4, 30, 40, 20)
+    hours = np.random.default_rng(0).permutation(len(users))
+    first = datetime.datetime(2026, 2, 1, tzinfo=zone)
+    dates = [first + datetime.timedelta(hours=hour) for hour in hours.tolist()]
+    one, same = (FusionRanker(Factorization(2)).fit(users, items, liked, times=times).report
+                 for times in (hours, dates))
+    assert one == same
+
+
+def test_folds_need_both_kinds_of_labels() -> None:
+    users, items, _ = sparse_log(4, 30, 40, 20)
+    with pytest.raises(ValueError, match="labels: expected likes and dislikes .* only likes to "
+                       "train on in fold [1-5] of 5; it takes more labels of both kinds"):
+        FusionRanker().fit(users, items, np.arange(600) != 7)
+
+
 def test_a_loaded_ranker_trains_again_or_refuses(split: Any, tmp_path: Any) -> None:
     """It calibrated the stored models on the log that they were trained on."""
     train, test, ranker = split
@@ -162,6 +181,10 @@ def test_what_a_user_has_rated_is_left_out(split: Any) -> None:
         assert not any(np.isin(row, train[1][train[0] == user]).any()
                        for user, row in zip(users, ids, strict=True))
     assert np.isin(ranker.rank(3, 390, seen=True).ids, train[1][train[0] == 3]).sum() == 10
+    for nothing in (None, [], [[], []], [[-1], [-1, -1]]):
+        assert (ranker.rank([3, 4], exclude=nothing).ids == ranker.rank([3, 4]).ids).all()
+    with pytest.raises(TypeError, match="exclude: expected ids, or ids for each user, got range"):
+        ranker.rank([3], exclude=range(2**62))
 
 
 def test_pairs_that_models_were_trained_on_are_no_unseen_ones(split: Any) -> None:

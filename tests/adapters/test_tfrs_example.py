@@ -100,5 +100,5 @@ def test_click_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
                     for part in (lines[:at], lines[at:]))
     assert 0.6 < shown["plain average"][0] < shown["the chances that made the log"][0]
     assert shown["model of clicks alone"][0] > 0.6
-    assert len(every["model of clicks alone"]) == len(every["all three, and what is shown"]) == 2
+    assert len(every["model of clicks alone"]) == len(every["as the ranker lists all items"]) == 2
     assert lines[-1].endswith("loading: True, and served without farann: True")

@@ -172,7 +172,7 @@ def test_the_whole_run_and_its_report(tmp_path: Path, monkeypatch: pytest.Monkey
                                      "movielens-100k:time,filmtrust"])
     assert command.main() == 0
     lines = [json.loads(text) for text in out.read_text().splitlines()]
-    assert lines[0]["seeds"] == [3000, 3001] and lines[0]["command"].startswith("python -m bench p")
+    assert lines[0]["seeds"] == [7000, 7001] and lines[0]["command"].startswith("python -m bench p")
     assert [line["kind"] for line in lines] == ["run", "set", "skipped"]
     first = lines[1]
     auc = first["auc"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -51,7 +52,12 @@ def read(users: Any, items: Any, labels: Any, times: Any = None) -> Log:
     liked = _likes(labels, who, what)
     if times is None:
         return Log(who, what, liked)
-    when = np.asarray(times) if hasattr(times, "dtype") else checks.to_array("times", times)
+    when = np.asarray(times) if hasattr(times, "dtype") else times
+    of_objects = when.dtype.kind == "O" and when.ndim == 1 if isinstance(when, np.ndarray) else (
+        isinstance(when, list | tuple))
+    if of_objects and all(isinstance(one, datetime.datetime) for one in when):
+        when = [one.timestamp() for one in when]
+    when = checks.to_array("times", when)
     if when.dtype.kind == "M":
         when = np.where(np.isnat(when), np.nan, when.astype("datetime64[us]").astype(np.float64))
     when = checks.to_numbers("times", when)

@@ -238,6 +238,12 @@ class FusionRanker(metaclass=names.Hinted):
         folds = logs.folds(cv, log, random)
         if not folds:
             raise ValueError("times: expected users with two labels or more, got none")
+        for number, (some, _) in enumerate(folds if self._train else ()):
+            if log.liked[some].all() or not log.liked[some].any():
+                kind = "likes" if log.liked.any() and log.liked[some].any() else "dislikes"
+                raise ValueError("labels: expected likes and dislikes to learn from in each fold, "
+                                 f"got only {kind} to train on in fold {number + 1} of "
+                                 f"{len(folds)}; it takes more labels of both kinds")
         found = []
         with told("fit", len(folds) + 1, progress) as done:
             final = self._models or self._trained(log, None)
@@ -366,7 +372,7 @@ class FusionRanker(metaclass=names.Hinted):
         vectors = _for_strangers(query * form.scale, way, who)
         rated = ([state.models.ids[:0]] * len(vectors) if who is None or seen
                  else state.seen_by(who))
-        out = rated if exclude is None else _excluded(exclude, rated, single)
+        out = rated if checks.is_nothing(exclude) else _excluded(exclude, rated, single)
         found = state.search.search_nearest(vectors, k, exclude=out, allowed=allowed,
                                             threads=self._threads, return_keys=True)
         at = _places(state.models.ids, found.ids)
