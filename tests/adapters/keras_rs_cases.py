@@ -241,8 +241,8 @@ def fused(metric: str = "dot", seed: int = 0, ids: Any = None) -> tuple[FusionRa
     ids = np.arange(60) if ids is None else ids
     models = [SignedModel(items[m][12 * (m == 1):], users[m], sign, ids=ids[12 * (m == 1):],
                           metric=metric if m == 1 else "dot") for m, sign in enumerate(SIGNS)]
-    return FusionRanker(models).fit(who, ids[what], rng.random(2000) < 1 / (1 + np.exp(-odds))), [
-        each[:7] for each in users]
+    ranker = FusionRanker(models).fit(who, ids[what], rng.random(2000) < 1 / (1 + np.exp(-odds)))
+    return inside.adapters.fused(ranker), [each[:7] for each in users]
 
 
 @pytest.mark.parametrize("among", ["all", "shown"])
@@ -298,7 +298,7 @@ def test_bad_input_of_fusion() -> None:
             layer(bad)
     for change, error, text in (
         (lambda: layer.update_candidates(ROWS), NotImplementedError, "call update_ranker"),
-        (lambda: layer.update_ranker(no_ranker), TypeError, "expected a FusionRanker, got nd"),
+        (lambda: layer.update_ranker(no_ranker), TypeError, "ranker: expected a FusionRanker"),
         (lambda: layer.update_ranker(ranker, NAMES[:5]), ValueError, "candidate_ids: expected sh"),
         (lambda: layer.update_ranker(ranker, among="some"), ValueError, "among: expected one of"),
         (lambda: BruteForceFusionRetrieval(ranker, k=61), ValueError, "k = 61 candidates or more"),
