@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "examples"
-# Three are no scripts; test_tfrs_example.py and keras_rs_cases.py run the others with data of their
+# Three are no scripts; test_tfrs_example.py and test_keras_rs.py run the others with data of their
 # own, test_ray.py where Ray can listen, and test_service.py the service.
 ELSEWHERE = {"movielens.py", "towers.py", "click_log.py", "tfrs_two_towers.py", "tfrs_posneg.py",
              "tfrs_click_log.py", "keras_posneg.py", "ray_serve.py", "service.py"}
