@@ -181,6 +181,7 @@ def test_what_a_user_has_rated_is_left_out(split: Any) -> None:
         assert not any(np.isin(row, train[1][train[0] == user]).any()
                        for user, row in zip(users, ids, strict=True))
     assert np.isin(ranker.rank(3, 390, seen=True).ids, train[1][train[0] == 3]).sum() == 10
+    nothing: Any
     for nothing in (None, [], [[], []], [[-1], [-1, -1]]):
         assert (ranker.rank([3, 4], exclude=nothing).ids == ranker.rank([3, 4]).ids).all()
     with pytest.raises(TypeError, match="exclude: expected ids, or ids for each user, got range"):
