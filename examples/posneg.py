@@ -44,9 +44,8 @@ for report in ranker.report:
     print(f"{report.name}: weight {report.weight:+.2f}, share in the score {report.share:.2f}, "
           f"AUC alone {report.auc:.2f}")
 
-# The best of all items for two users, without what they know already.
-seen = [np.unique(items[users == user]) for user in range(2)]
-hits = ranker.rank([0, 1], k=3, exclude=seen)
+# The best of all items for two users, without what they rated already.
+hits = ranker.rank([0, 1], k=3)
 for user in range(2):
     print(f"\nfor user {user}:")
     for place, item in enumerate(hits.ids[user]):
@@ -60,5 +59,5 @@ print(f"\n{judged}")
 with tempfile.TemporaryDirectory() as folder:
     path = Path(folder) / "ranker.farann"
     ranker.save(path)
-    again = FusionRanker.load(path).rank([0, 1], k=3, exclude=seen)
+    again = FusionRanker.load(path).rank([0, 1], k=3)
 assert (again.ids == hits.ids).all()

@@ -31,8 +31,8 @@ Tests = list[tuple[NDArray[np.int64], NDArray[np.int64]]]
 def item_vectors(ratings: Ratings, seed: int) -> Floats:
     """Of a factorization of the dislikes in training."""
     which = (ratings.split(seed) == TRAIN) & (ratings.labels < 0)
-    return least_squares(ratings.users[which], ratings.items[which], np.ones(which.sum()),
-                         ratings.shape, seed, dim=DIM)[1]
+    return least_squares(ratings.users[which], ratings.items[which], ratings.shape, seed,
+                         dim=DIM)[1]
 
 
 def compare(ratings: Ratings, vectors: Floats, seed: int) -> tuple[Wide, Wide]:

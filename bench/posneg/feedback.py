@@ -16,7 +16,7 @@ from .sources import SOURCES, Row, Source
 
 Ints = NDArray[np.int64]
 
-TRAIN, CALIBRATION, TEST = 0, 1, 2
+TRAIN, CALIBRATION, TEST, LEFT_OUT = 0, 1, 2, 3
 # Shares of each user's ratings for training and calibration; the rest is for testing.
 _SHARES = (0.5, 0.2)
 
@@ -35,6 +35,8 @@ class Ratings:
         When; a split is then by time.
     size : tuple of int, optional
         Number of users and of items, if there are more than are rated.
+    few : int, optional
+        Labels of a user that aren't for testing, at most; the others are left out.
     """
 
     title: str
@@ -43,6 +45,7 @@ class Ratings:
     labels: Ints
     times: NDArray[np.float64] | None = None
     size: tuple[int, int] | None = None
+    few: int | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -72,23 +75,38 @@ class Ratings:
 
     def split(self, seed: int) -> Ints:
         """TRAIN, CALIBRATION or TEST for each rating of a user: by time, or else at random."""
-        share = self._shares(np.random.default_rng(seed))
-        part: Ints = np.digitize(share, np.cumsum(_SHARES))
+        random = np.random.default_rng(seed)
+        part: Ints = np.digitize(self._shares(random), np.cumsum(_SHARES))
+        if self.few is not None:
+            order = np.lexsort((random.random(len(part)), (self.labels == 0) | (part == TEST),
+                                self.users))
+            users = self.users[order]
+            more = order[np.arange(len(users)) - np.searchsorted(users, users) >= self.few]
+            part[more[part[more] < TEST]] = LEFT_OUT
         return part
 
 
 # Other questions about a set, by what stands after its name.
-BY_TIME, NEUTRAL_DISLIKED = ":time", ":neutral"
+BY_TIME, NEUTRAL_DISLIKED, SPARSE = ":time", ":neutral", ":sparse"
+FEW = 10  # labels of a user to learn from in a sparse log
+# Users, items, labels of each and the exponent of items' exposure (Zipf) in logs that are made.
+MADE = {"made-uniform": (600, 1200, 15, 0.0), "made-zipf": (600, 1200, 15, 1.0),
+        "made-small": (600, 600, 12, 0.5), "made-wide": (1500, 1500, 10, 0.0)}
 NAMES = [*SOURCES, *(name + BY_TIME for name, source in SOURCES.items() if source.timed),
-         "movielens-100k" + NEUTRAL_DISLIKED, "movielens-small" + NEUTRAL_DISLIKED,
-         "lecturers" + NEUTRAL_DISLIKED]
+         "movielens-100k" + SPARSE, "movielens-small" + SPARSE, "filmtrust" + SPARSE,
+         "lecturers" + SPARSE, "senate" + SPARSE, *MADE]
+# What the constants of the ranker were chosen on; figures are of the others.
+DESIGN = ("movielens-small", "lecturers", "movielens-small:time", "movielens-small:sparse",
+          "lecturers:sparse", "filmtrust", "senate:sparse", "made-uniform", "made-small",
+          "made-zipf")
 
 
 def load(name: str, cache: Path = CACHE) -> Ratings:
     """A set of ratings, fetched on first use.
 
-    After its name ``:time`` means that each user's ratings are split by time, and ``:neutral``
-    that ratings that are neither good nor bad count as dislikes.
+    After its name ``:time`` means that each user's ratings are split by time, ``:sparse`` that few
+    of each user's labels are there to learn from, and ``:neutral`` that ratings that are neither
+    good nor bad count as dislikes.
 
     Raises
     ------
@@ -97,9 +115,11 @@ def load(name: str, cache: Path = CACHE) -> Ratings:
     Unavailable
         It can't be had here; the message says why.
     """
-    if name not in NAMES:
-        raise KeyError(f"no ratings {name!r}; there are {', '.join(NAMES)}")
     set_name, _, variant = name.partition(":")
+    if name in MADE:
+        return _made(name, *MADE[name])
+    if set_name not in SOURCES or variant not in ("", "time", "sparse", "neutral"):
+        raise KeyError(f"no ratings {name!r}; there are {', '.join(NAMES)}")
     source = SOURCES[set_name]
     file = cache / f"ratings-{set_name}.csv"
     if not file.exists():
@@ -115,9 +135,25 @@ def _numbered(source: Source, rows: list[Row], variant: str) -> Ratings:
     given, times = (np.array([row[i] for row in rows]) for i in (2, 3))
     disliked = given < source.liked if variant == "neutral" else given <= source.disliked
     labels = np.where(given >= source.liked, 1, np.where(disliked, -1, 0))
-    title = {"": "", "time": ", by time", "neutral": ", neutral as disliked"}[variant]
+    title = {"": "", "time": ", by time", "neutral": ", neutral as disliked",
+             "sparse": f", {FEW} labels a user"}[variant]
     return Ratings(source.title + title, users, items, labels,
-                   times if variant == "time" else None)
+                   times if variant == "time" else None, few=FEW if variant == "sparse" else None)
+
+
+def _made(name: str, users: int, items: int, each: int, exponent: float) -> Ratings:
+    """A log of few labels: people differ little in taste, items much in how much they please."""
+    random = np.random.default_rng(sum(map(ord, name)))
+    shown = np.arange(1, items + 1) ** -exponent
+    who = np.repeat(np.arange(users), each)
+    what = np.concatenate([random.choice(items, each, replace=False, p=shown / shown.sum())
+                           for _ in range(users)])
+    taste, kind = 0.6 * random.standard_normal((users, 4)), random.standard_normal((items, 4))
+    charm, leaning = random.normal(0, 1.3, items), random.normal(0, 0.5, users)
+    odds = (taste[who] * kind[what]).sum(axis=1) + charm[what] + leaning[who]
+    labels = np.where(random.random(len(who)) < 1 / (1 + np.exp(-odds)), 1, -1)
+    return Ratings(f"Made: {users:,} users x {each}, {items:,} items, "
+                   f"{'Zipf' if exponent else 'uniform'}", who, what, labels, size=(users, items))
 
 
 def _fetch(source: Source, file: Path, cache: Path) -> None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from .run import OUT
+from .run import OUT, RANKER, K
 
 Record = dict[str, Any]
 
@@ -31,24 +31,29 @@ def write(path: Path = OUT) -> Path:
 
 
 def tables(lines: list[Record]) -> list[str]:
-    """Who gains and by how much; what each model alone does; and all items."""
-    text = ["| ratings (splits) | AUC: best single model | ranker | gain | over the splits | "
-            "disliked@10 against it |", "|---|---|---:|---:|---:|---:|"]
+    """The ranker beside other ways: AUC of shown items, lists of all items; and the advice."""
+    text = []
+    for key, what in (("auc", "AUC of shown items"), ("ndcg", f"nDCG@{K} of all items"),
+                      ("disliked", f"disliked@{K} of all items")):
+        text += [f"| {what} (splits) | best single way | ranker | gain over it | over the plain "
+                 "average | over the items' record |", "|---|---|---:|---:|---:|---:|"]
+        for line in (line for line in lines if key in line):
+            found = line[key]
+            mean, single = found["mean"], found["single"]
+            gains = " | ".join(_gain(interval) for interval in found["gain"].values())
+            text.append(f"| {line['title']} ({line['splits']}) | {mean[single]:.3f} ({single}) | "
+                        f"{mean[RANKER]:.3f} | {gains} |")
+        text.append("")
+    text += ["| ratings | advice was right: all items | shown items | weights | calibration error "
+             "| fit, s |", "|---|---:|---:|---:|---:|---:|"]
     for line in lines:
-        low, high = min(line["auc_by_split"]), max(line["auc_by_split"])
-        text.append(f"| {line['title']} ({line['splits']}) | {line['auc_of'][1]:.3f} "
-                    f"({line['single']}) | {line['auc_of'][0]:.3f} | {_gain(line['auc_gain'])} | "
-                    f"{_signed(low)} to {_signed(high)} | {_gain(line['shown_disliked_gain'])} |")
-    names = list(dict.fromkeys(name for line in lines for name in line["auc"]))
-    text += ["", "| AUC | " + " | ".join(names) + " |", "|---|" + "---:|" * len(names)]
-    text += [f"| {line['title']} | " + " | ".join(
-        f"{line['auc'][name][0]:.3f}" if name in line["auc"] else "" for name in names) + " |"
-        for line in lines]
-    text += ["", "| ratings | all items, against positive alone: nDCG@10 | disliked@10 | "
-             "calibration error | fit, s |", "|---|---:|---:|---:|---:|"]
-    return text + [f"| {line['title']} | {_change(line['all_ndcg_of'])} | "
-                   f"{_change(line['all_disliked_of'])} | {line['calibration_error']:.3f} | "
-                   f"{line['fit_seconds']:.1f} |" for line in lines]
+        right = [f"{sum(one[key]['right'] for one in line['advice'])} of {len(line['advice'])}"
+                 for key in ("ndcg", "auc")]
+        weights = [weight for split in line["weights"] for weight in split]
+        text.append(f"| {line['title']} | {' | '.join(right)} | {min(weights):.2f} to "
+                    f"{max(weights):.2f} | {line['calibration_error']:.3f} | "
+                    f"{line['fit_seconds']:.1f} |")
+    return text
 
 
 def _signed(number: float) -> str:
@@ -58,7 +63,3 @@ def _signed(number: float) -> str:
 def _gain(interval: list[float]) -> str:
     mean, low, high = map(_signed, interval)
     return f"{mean} [{low}, {high}]"
-
-
-def _change(pair: list[float]) -> str:
-    return f"{100 * (pair[0] / pair[1] - 1):+.1f} %".replace("-", "\N{MINUS SIGN}")

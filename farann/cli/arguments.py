@@ -182,10 +182,10 @@ examples:
 farann posneg evaluate --help explains it."""
 
 EVALUATE = """\
-Tell which way of ranking orders the end of a log best: a model of likes alone, one
-of dislikes or of both, the average of their scores, the items' record alone, or
-all of that fused; beside an oracle that knows the labels. In one sentence it says
-which to use, and it names what is wrong with labels or models.
+Tell which way of ranking orders the end of a log best, among all items and among
+those that were shown: a model of likes alone, one of dislikes or of both, the average
+of their scores, the items' record alone, or all of that fused. It says which to use,
+and names what is wrong with labels or models.
 
 LOG is a .csv or .tsv with a header, or .parquet (this takes pyarrow), with a line
 for each item that a user was shown: user, item, whether it was liked (1, or 0 or

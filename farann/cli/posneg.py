@@ -24,7 +24,6 @@ from farann.vectors import files_of, open_vectors
 SIGNS: dict[str, int | str] = {"likes": 1, "dislikes": -1, "both": "both"}
 # Longer ids of users and items are refused if the log would take more characters than this.
 _LONGEST_ID, _MOST_CHARACTERS = 256, 1 << 26
-FOLDS = 5  # parts of a log, each of which in turn models trained here don't see
 LABELS = ("label", "rating")  # columns that say whether an item was liked, if none is named
 Column = list[Any]
 
@@ -58,25 +57,17 @@ def posneg(arguments: argparse.Namespace) -> None:
         else:
             before, test = _split(arguments, log)
             trainer = Factorization(arguments.dim, seed=arguments.seed)
-            folds: Any = FOLDS  # at random
-            if log.times is not None:  # each part of the log after those before it
-                parts = np.array_split(np.arange(len(before.items)), FOLDS + 1)
-                folds = [(np.concatenate(parts[:i]), parts[i]) for i in range(1, FOLDS + 1)]
-            ranker = FusionRanker(trainer).fit(before.users, before.items, before.liked, cv=folds,
-                                               seed=arguments.seed)
+            ranker = FusionRanker(trainer).fit(before.users, before.items, before.liked,
+                                               times=before.times, seed=arguments.seed)
             test = _known(arguments, test, ranker, "no model was trained on")
         found = ranker.evaluate(test.users, test.items, test.liked, k=arguments.k)
-        wrong = ranker.diagnose(test.users, test.items, test.liked)
     remarks = [str(warning.message) for warning in said
                if issubclass(warning.category, UserWarning)]
     if arguments.json:
         print(json.dumps({**found.to_dict(), "labels": len(test.items), "warnings": remarks,
-                          "models": [report._asdict() for report in ranker.report],
-                          "findings": [finding._asdict() for finding in wrong]}, indent=2))
+                          "models": [report._asdict() for report in ranker.report]}, indent=2))
         return
     print(printable(found, keep="\n"))
-    for finding in wrong:
-        print(printable(f"\n{finding.kind}: {finding.message}", keep="\n"))
     for remark in dict.fromkeys(remarks):
         note(arguments, remark)
 

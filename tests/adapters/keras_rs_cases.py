@@ -16,7 +16,12 @@ import pytest
 import training_oracle as oracle
 from numpy.typing import NDArray
 
-from farann.adapters.keras_rs import BruteForceFurthestRetrieval, FurthestRetrieval
+from farann.adapters.keras_rs import (
+    BruteForceFurthestRetrieval,
+    BruteForceFusionRetrieval,
+    FurthestRetrieval,
+)
+from farann.adapters.posneg import FusionRanker, SignedModel
 from farann.adapters.training import logistic_losses, relative_log_q, retrieval_loss
 
 # Keras's own arrays don't know numpy 2's `copy` yet.
@@ -215,6 +220,91 @@ def test_layers_that_need_keras_2() -> None:
         pytest.skip("needs tensorflow-recommenders and tf-keras")
     with pytest.raises(ImportError, match="TF_USE_LEGACY_KERAS=1"):
         importlib.import_module("farann.adapters.tfrs")
+
+
+# ---- several models in one ranking ----
+
+DIMS, NAMES = (6, 4, 5), np.array([f"film {i:02}" for i in range(60)])
+SIGNS: tuple[int | str, ...] = (1, -1, "both")
+
+
+def fused(metric: str = "dot", seed: int = 0, ids: Any = None) -> tuple[FusionRanker, list[Any]]:
+    """A fitted ranker of three models, the second of which lacks items; users' embeddings."""
+    rng = np.random.default_rng(seed)
+    items, users = ([rng.standard_normal((n, dim), dtype=np.float32) for dim in DIMS]
+                    for n in (60, 20))
+    who, what = rng.integers(0, 20, 2000), rng.integers(0, 60, 2000)
+    odds = sum(weight * (users[m][who] * items[m][what]).sum(axis=1)
+               for m, weight in enumerate((1.0, -0.7, 0.4)))
+    ids = np.arange(60) if ids is None else ids
+    models = [SignedModel(items[m][12 * (m == 1):], users[m], sign, ids=ids[12 * (m == 1):],
+                          metric=metric if m == 1 else "dot") for m, sign in enumerate(SIGNS)]
+    ranker = FusionRanker(models).fit(who, ids[what], rng.random(2000) < 1 / (1 + np.exp(-odds)))
+    return inside.adapters.fused(ranker), [each[:7] for each in users]
+
+
+@pytest.mark.parametrize("among", ["all", "shown"])
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+def test_fusion_is_that_of_the_ranker(metric: str, among: str, tmp_path: Path) -> None:
+    ranker, queries = fused(metric)
+    layer = BruteForceFusionRetrieval(ranker, k=5, among=among, name="fusion")
+    inputs = [keras.Input((dim,)) for dim in DIMS]
+    model = keras.Model(inputs, layer(inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    hits = ranker.rank(np.arange(7), 5, among=among, seen=True)
+    for ask in (layer, lambda asked: model.predict(asked, verbose=0),
+                lambda asked: loaded.predict(asked, verbose=0), loaded.get_layer("fusion")):
+        scores, ids = map(numpy, ask(queries))
+        assert (ids == hits.ids).all() and ids.dtype.kind == "i"
+        np.testing.assert_allclose(scores, hits.scores, rtol=1e-4, atol=1e-5)
+    chances = numpy(loaded.get_layer("fusion").probability(scores))
+    intercept = ranker.linear(among).intercept
+    np.testing.assert_allclose(chances, 1 / (1 + np.exp(-scores - intercept)), rtol=1e-5)
+    assert np.isnan(chances).all() == (among == "all")
+    unknown = [queries[0], np.zeros_like(queries[1]), queries[2]]
+    assert (numpy(layer(unknown)[1])
+            == ranker.rank(queries=unknown, k=5, among=among).ids).all()
+
+
+def test_fusion_keeps_ids_and_takes_another_ranker() -> None:
+    ranker, queries = fused(ids=NAMES)
+    hits = ranker.rank(np.arange(7), 4, seen=True)
+    layer = BruteForceFusionRetrieval(ranker, k=4)
+    assert (numpy(layer(queries)[1]) == hits.ids.astype(str)).all()
+    rows = BruteForceFusionRetrieval(ranker, np.arange(60), k=4, return_scores=False)
+    inputs = [keras.Input((dim,)) for dim in DIMS]
+    model = keras.Model(inputs, rows(inputs))
+    assert (NAMES[numpy(model.predict(queries, verbose=0))] == hits.ids.astype(str)).all()
+    other, queries = fused(seed=1, ids=NAMES)
+    rows.update_ranker(other, np.arange(60), exposure=3.0)
+    assert (NAMES[numpy(model.predict(queries, verbose=0))]
+            == other.rank(np.arange(7), 4, exposure=3.0, seen=True).ids.astype(str)).all()
+
+
+def test_bad_input_of_fusion() -> None:
+    ranker, queries = fused()
+    no_ranker: Any = ROWS
+    empty = BruteForceFusionRetrieval(k=4)
+    with pytest.raises(ValueError, match="there is no ranker yet: call update_ranker"):
+        empty(queries)
+    layer = BruteForceFusionRetrieval(ranker, k=4)
+    before = numpy(layer(queries)[1])
+    for bad in (queries[0], queries[:2], [*queries, queries[0]], [queries[0], *queries[:2]],
+                [queries[0], queries[1][:3], queries[2]], [each[0] for each in queries]):
+        with pytest.raises(ValueError, match="inputs: expected"):
+            layer(bad)
+    for change, error, text in (
+        (lambda: layer.update_candidates(ROWS), NotImplementedError, "call update_ranker"),
+        (lambda: layer.update_ranker(no_ranker), TypeError, "ranker: expected a FusionRanker"),
+        (lambda: layer.update_ranker(ranker, NAMES[:5]), ValueError, "candidate_ids: expected sh"),
+        (lambda: layer.update_ranker(ranker, among="some"), ValueError, "among: expected one of"),
+        (lambda: BruteForceFusionRetrieval(ranker, k=61), ValueError, "k = 61 candidates or more"),
+        (lambda: BruteForceFusionRetrieval(candidate_ids=NAMES), ValueError, "without a ranker"),
+    ):
+        with pytest.raises(error, match=text):
+            change()
+    assert (numpy(layer(queries)[1]) == before).all()
 
 
 # ---- training ----

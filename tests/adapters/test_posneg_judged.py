@@ -1,10 +1,11 @@
-"""evaluate and diagnose."""
+"""evaluate, what it advises, and what it finds."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
+import inside
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -40,7 +41,7 @@ class Log:
 
 @pytest.fixture(scope="module")
 def fitted() -> FusionRanker:
-    return Log().fit()
+    return inside.adapters.fused(Log(n=1000).fit())
 
 
 def by_name(found: Evaluation) -> dict[str, Any]:
@@ -51,89 +52,126 @@ def test_a_table_of_simpler_ways(fitted: FusionRanker) -> None:
     log = Log(1, 1200)
     found = fitted.evaluate(*log.feedback, k=5)
     rows = by_name(found)
-    assert list(rows) == ["positive model alone", "negative model alone", "average of raw scores",
-                          "items' record alone", "this ranker", "oracle"]
-    this, oracle = rows["this ranker"], rows["oracle"]
-    assert oracle.auc.mean == oracle.ndcg.mean == 1.0
-    assert rows["positive model alone"].auc.mean < this.auc.mean < 1.0
-    assert found.advice.startswith("Use this ranker: +")
+    assert list(rows) == ["positive", "negative", "plain average", "items' record", "this ranker"]
+    this = rows["this ranker"]
+    assert rows["positive"].auc.mean < this.auc.mean < 1.0
+    assert "Among shown items: use this ranker: +" in found.advice and found.best[1] == this.name
     text = str(found)
-    assert text.endswith(found.advice) and "| this ranker | " in text
-    # By hand: the first five of each user's own feedback.
+    assert found.advice in text and "| this ranker | " in text and found.left_out == 0
     hits = fitted.score(np.arange(USERS), np.arange(N), among="shown")
     score, chance = (each[log.users, log.what] for each in (hits.scores, hits.probability))
     auc = metrics.auc_by_user(log.users, log.labels, score)
     assert this.auc.mean == pytest.approx(np.nanmean(auc))
     assert found.calibration_error == pytest.approx(
         metrics.expected_calibration_error(chance, log.labels), abs=1e-5)
-    dislikes = []
-    for user in np.unique(log.users):
-        mine = np.flatnonzero(log.users == user)
-        if len(mine) > 5 and not log.labels[mine].all():
-            dislikes.append((~log.labels[mine[np.argsort(-score[mine])[:5]]]).mean())
-    assert this.disliked.mean == pytest.approx(np.nanmean(dislikes))
     plain = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert [row["name"] for row in plain["rows"]] == list(rows)
-    assert plain["rows"][4]["auc"]["mean"] == this.auc.mean
+    assert plain["rows"][4]["auc"]["mean"] == this.auc.mean and plain["best"] == [*found.best]
     assert len(plain["reliability"]["predicted"]) == len(found.reliability.observed)
+
+
+def test_lists_are_those_of_rank(fitted: FusionRanker) -> None:
+    """What `rank` returns is judged: of all items, without those that the user has rated."""
+    log = Log(1, 1200)
+    found = by_name(fitted.evaluate(*log.feedback, k=5))
+    for name in ("this ranker", "positive", "negative", "plain average", "items' record"):
+        ids = fitted.by(name).rank(np.arange(USERS), 5).ids
+        rated = Log(n=1000)
+        for user in range(USERS):
+            assert not np.isin(ids[user], rated.what[rated.users == user]).any()
+        liked, disliked = ([log.what[(log.users == user) & (log.labels == label)]
+                            for user in range(USERS)] for label in (True, False))
+        assert found[name].ndcg.mean == pytest.approx(np.nanmean(metrics.ndcg_at_k(ids, liked, 5)))
+        assert found[name].disliked.mean == pytest.approx(
+            np.nanmean(metrics.disliked_at_k(ids, disliked, 5)))
+
+
+def test_users_and_items_of_no_model_are_counted(fitted: FusionRanker) -> None:
+    log = Log(1, 1200)
+    users, items, labels = (np.append(each, np.array(more)) for each, more in zip(
+        log.feedback, ([USERS, 3], [4, N], [True, False]), strict=True))
+    found = fitted.evaluate(users, items, labels)
+    assert found.left_out == 2 and "2 labels are about users or items that no" in str(found)
+    assert str(found.rows) == str(fitted.evaluate(*log.feedback).rows)
+    with pytest.raises(ValueError, match="that some model has, got none among 1 labels"):
+        fitted.evaluate([USERS], [1], [1])
 
 
 def test_the_advice_may_be_against_the_ranker(fitted: FusionRanker) -> None:
     log = Log(2)
     users, what, _ = log.feedback
     noise = np.random.default_rng(3).random(len(users)) < 0.5
-    assert "better than chance" in fitted.evaluate(users, what, noise).advice
+    assert "shown items: nothing orders this feedback better than chance" in fitted.evaluate(
+        users, what, noise).advice
     likes = (log.people[0][users] * log.items[0][what]).sum(axis=1) > 0
     found = fitted.evaluate(users, what, likes)
-    assert found.advice.startswith("Use 'positive model alone' rather than this ranker: -")
+    assert "Among shown items: use 'positive' rather than this ranker: -" in found.advice
+    assert found.best[1] == "positive"
     few = users < 5
-    assert fitted.evaluate(users[few], what[few], log.labels[few]).advice.startswith(
-        "Only 5 users have both likes and dislikes here, of 10")
-    assert fitted.evaluate(users, what, users % 2 == 0).advice.startswith("No user has both")
-    alone = FusionRanker(log.models()[:1]).fit(*log.feedback)
-    assert alone.evaluate(*Log(3).feedback).advice.startswith("'positive model alone' will do: ")
+    assert "Among shown items: only 5 users have the labels to judge by, of 10" in fitted.evaluate(
+        users[few], what[few], log.labels[few]).advice
+    one = fitted.evaluate(users, what, users % 2 == 0)
+    assert "only 0 users" in one.advice and one.best[1] == "this ranker"
 
 
-def test_what_is_wrong_is_named() -> None:
+def test_advice_is_one_call_away(fitted: FusionRanker) -> None:
+    log = Log(2)
+    users, what, _ = log.feedback
+    judged = fitted.evaluate(users, what, (log.people[0][users] * log.items[0][what]).sum(1) > 0)
+    ranker = fitted.by(*judged.best)
+    order = -(log.people[0] @ log.items[0].T)
+    np.testing.assert_array_equal(ranker.rank(np.arange(USERS), 4, among="shown", seen=True).ids,
+                                  np.argsort(order, axis=1, kind="stable")[:, :4])
+    assert "shown items by 'positive'" in repr(ranker)
+    again = by_name(ranker.evaluate(*log.feedback))
+    assert again["this ranker"].auc == again["positive"].auc
+    with pytest.raises(ValueError, match="by: expected one of 'positive', 'negative', 'plain av"):
+        fitted.by("nothing")
+
+
+def test_a_model_alone_comes_before_what_it_lacks() -> None:
     log = Log()
+    models = [SignedModel(log.items[0][:30], log.people[0]), log.models()[1]]
+    ranker = FusionRanker(models).fit(*log.feedback).by("positive")
+    ids = ranker.rank(np.arange(USERS), N, seen=True).ids
+    assert (np.sort(ids[:, :30], axis=1) == np.arange(30)).all()
+
+
+def test_what_is_wrong_is_named(fitted: FusionRanker) -> None:
+    log = Log(6)
 
     def kinds(ranker: FusionRanker, *feedback: Array) -> dict[str, str]:
-        return {each.kind: each.message for each in ranker.diagnose(*(feedback or log.feedback))}
+        return {each.kind: each.message for each in
+                ranker.evaluate(*(feedback or log.feedback)).findings}
 
-    raw = FusionRanker(log.models())
-    assert kinds(raw) == {}
-    wrong = SignedModel(log.items[1], log.people[1], 1, name="negative")
-    assert "negative: AUC" in kinds(FusionRanker([log.models()[0], wrong]))["swapped"]
-    assert set(kinds(raw, log.users, log.what, ~log.labels)) == {"swapped"}
-    assert "all 2,400 are likes" in kinds(raw, log.users, log.what, np.ones(2400))["one kind"]
-    assert "few labels" in kinds(raw, *(each[:60] for each in log.feedback))
-    shuffled = [SignedModel(log.items[0][np.random.default_rng(0).permutation(N)], log.people[0])]
-    assert "which may be chance" in kinds(FusionRanker(shuffled)).get("no signal", "") or \
-        "swapped" in kinds(FusionRanker(shuffled))
+    assert kinds(fitted) == {}
+    assert {"swapped"} <= set(kinds(fitted, log.users, log.what, ~log.labels))
+    assert "all 2,400 are likes" in kinds(fitted, log.users, log.what, np.ones(2400))["one kind"]
+    assert "few labels" in kinds(fitted, *(each[:60] for each in log.feedback))
     exact = (log.people[0][log.users] * log.items[0][log.what]).sum(axis=1) > 0
-    assert "trained on these" in kinds(raw, log.users, log.what, exact)["too good"]
+    assert "trained on these" in kinds(fitted, log.users, log.what, exact)["too good"]
+    noise = np.random.default_rng(0).random(2400) < 0.5
+    assert "which may be chance" in kinds(fitted, log.users, log.what, noise)["no signal"]
     lacking = [SignedModel(log.items[0][:40], log.people[0]),
                SignedModel(log.items[1], log.people[1], -1)]
-    assert "positive: lacks the item or the user of 3" in kinds(FusionRanker(lacking))["unseen"]
+    assert "positive: lacks the item or the user of 3" in kinds(
+        FusionRanker(lacking).fit(*Log().feedback))["unseen"]
 
 
 def test_a_share_of_likes_that_was_not_expected_is_told(fitted: FusionRanker) -> None:
     log = Log(4)
     kept = log.labels | (np.arange(len(log.labels)) % 4 == 0)
-    found = fitted.diagnose(*(each[kept] for each in log.feedback))
+    found = fitted.evaluate(*(each[kept] for each in log.feedback)).findings
     assert [each.kind for each in found] == ["share of likes"]
     assert "sample_weight=" in found[0].message
     dislikes = 1.0 - log.labels[kept]
     again = FusionRanker(log.models()).fit(*(each[kept] for each in log.feedback),
                                            sample_weight=1.0 + 3.0 * dislikes)
-    assert not again.diagnose(*Log(5).feedback)
+    assert not again.evaluate(*Log(5).feedback).findings
 
 
 def test_feedback_is_checked_as_in_fit(fitted: FusionRanker) -> None:
-    for ask in (fitted.evaluate, fitted.diagnose):
-        with pytest.raises(ValueError, match="users: expected as many as items and labels"):
-            ask([1, 2], [1, 2], [1])
-        with pytest.raises(KeyError, match="items: 60 is in no model"):
-            ask([1], [60], [1])
+    with pytest.raises(ValueError, match="users: expected as many as items and labels"):
+        fitted.evaluate([1, 2], [1, 2], [1])
     with pytest.raises(ValueError, match="k: expected 1 or more"):
         fitted.evaluate([1], [1], [1], k=0)

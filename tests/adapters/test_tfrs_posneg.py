@@ -49,16 +49,18 @@ def test_answers_are_those_of_the_ranker(n_models: int, among: str) -> None:
     ranker = ranker_of(n_models, holes=True)
     layer = filled(ranker, among=among)
     for ask in ways(layer):
-        agree(ask(QUERIES), ranker.rank(QUERIES, 5, among=among))
-    agree(layer(QUERIES, k=3), ranker.rank(QUERIES, 3, among=among))
-    agree(tf.function(layer)(QUERIES, k=tf.constant(4)), ranker.rank(QUERIES, 4, among=among))
+        agree(ask(QUERIES), ranker.rank(QUERIES, 5, among=among, seen=True))
+    agree(layer(QUERIES, k=3), ranker.rank(QUERIES, 3, among=among, seen=True))
+    agree(tf.function(layer)(QUERIES, k=tf.constant(4)),
+          ranker.rank(QUERIES, 4, among=among, seen=True))
     assert isinstance(layer, tfrs.layers.factorized_top_k.TopK) and layer.is_exact()
 
 
 def test_the_case_tells_fusion_from_what_is_no_fusion() -> None:
-    best = ranker_of(2).rank(QUERIES, 5).ids
-    for other in (ranker_of(1).rank(QUERIES, 5), ranker_of(3).rank(QUERIES, 5),
-                  ranker_of(2).rank(QUERIES, 5, among="shown")):
+    best = ranker_of(2).rank(QUERIES, 5, seen=True).ids
+    for other in (ranker_of(1).rank(QUERIES, 5, seen=True),
+                  ranker_of(3).rank(QUERIES, 5, seen=True),
+                  ranker_of(2).rank(QUERIES, 5, among="shown", seen=True)):
         assert (other.ids != best).any(axis=1).mean() > 0.5
     average = np.argsort(-(USERS[0] @ POSITIVE.T - USERS[1] @ NEGATIVE.T)[ASKED], axis=1)[:, :5]
     assert (NAMES[average] != best).any(axis=1).mean() > 0.5
@@ -66,7 +68,7 @@ def test_the_case_tells_fusion_from_what_is_no_fusion() -> None:
 
 def test_exposure() -> None:
     ranker = ranker_of()
-    agree(filled(ranker, exposure=3.0)(QUERIES), ranker.rank(QUERIES, 5, exposure=3.0))
+    agree(filled(ranker, exposure=3.0)(QUERIES), ranker.rank(QUERIES, 5, exposure=3.0, seen=True))
 
 
 def test_chances() -> None:
@@ -86,11 +88,11 @@ def test_tuples_of_embeddings() -> None:
     layer = BruteForceFusion(k=5).index_ranker(ranker)
     asked = tuple(users[:6] for users in USERS)
     for ask in ways(layer):
-        agree(ask(asked), ranker.rank(USER_NAMES[:6], 5))
+        agree(ask(asked), ranker.rank(USER_NAMES[:6], 5, seen=True))
     for single in (layer, tf.function(layer)):
-        agree(single(tuple(users[3] for users in USERS)), ranker.rank(USER_NAMES[3], 5))
+        agree(single(tuple(users[3] for users in USERS)), ranker.rank(USER_NAMES[3], 5, seen=True))
     agree(layer(tuple(users.astype(np.float64) for users in asked)),
-          ranker.rank(USER_NAMES[:6], 5))
+          ranker.rank(USER_NAMES[:6], 5, seen=True))
     # Zeros stand for a model that doesn't know the user.
     unknown = (asked[0], np.zeros_like(asked[1]), asked[2])
     agree(layer(unknown), ranker.rank(queries=unknown, k=5))
@@ -129,7 +131,7 @@ def test_identifiers_keep_their_type(dtype: str) -> None:
         ids += np.array(2**53 + 1, dtype)  # float64 couldn't tell them apart
     ranker = ranker_of()
     layer = filled(ranker, ids)
-    rows = np.searchsorted(ranker.ids, ranker.rank(QUERIES, 5).ids)
+    rows = np.searchsorted(ranker.ids, ranker.rank(QUERIES, 5, seen=True).ids)
     for ask in ways(layer):
         found = np.asarray(ask(QUERIES)[1])
         assert found.dtype == dtype and (found == ids[rows]).all()
@@ -147,7 +149,7 @@ def test_numbers_of_a_ranker() -> None:
 def test_more_than_there_are() -> None:
     ranker = ranker_of()
     layer = filled(ranker)
-    hits = ranker.rank(QUERIES, N)
+    hits = ranker.rank(QUERIES, N, seen=True)
     for ask in (layer, tf.function(layer)):
         scores, ids = ask(QUERIES, k=N + 10)
         agree((scores[:, :N], ids[:, :N]), hits)
@@ -160,14 +162,15 @@ def test_more_than_there_are() -> None:
 
 def test_exclusions() -> None:
     ranker = ranker_of()
-    out = ranker.rank(QUERIES, 5).ids[:, [0, 1, 3]].astype(str)
+    out = ranker.rank(QUERIES, 5, seen=True).ids[:, [0, 1, 3]].astype(str)
     layer = filled(ranker)
     for asked in (layer.query_with_exclusions, tf.function(layer.query_with_exclusions)):
-        agree(asked(QUERIES, out), ranker.rank(QUERIES, 5, exclude=list(out.astype(object))))
+        agree(asked(QUERIES, out),
+              ranker.rank(QUERIES, 5, exclude=list(out.astype(object)), seen=True))
     unknown = out.copy()
     unknown[:, 1] = "no item"  # ignored
     agree(layer.query_with_exclusions(QUERIES, unknown),
-          ranker.rank(QUERIES, 5, exclude=list(out[:, [0, 2]].astype(object))))
+          ranker.rank(QUERIES, 5, exclude=list(out[:, [0, 2]].astype(object)), seen=True))
 
 
 def test_another_ranker_reaches_compiled_functions() -> None:
@@ -182,7 +185,7 @@ def test_another_ranker_reaches_compiled_functions() -> None:
         for m, sign in enumerate(SIGNS)])
     layer.index_ranker(others, among="shown")
     for ask in (function, lambda queries: layer.predict(queries, verbose=0)):
-        agree(ask(QUERIES), others.rank(QUERIES, 5, among="shown"))
+        agree(ask(QUERIES), others.rank(QUERIES, 5, among="shown", seen=True))
     layer.index_ranker(FusionRanker([
         SignedModel(ITEMS[m][:, :3], USERS[m][:, :3], ids=NAMES, name=str(m)) for m in range(3)]))
     for ask in (layer, function):
@@ -217,7 +220,7 @@ def test_without_a_ranker_products_are_averaged(metric: str) -> None:
 def test_two_models_take_a_ranker() -> None:
     ranker = PosNegRanker(POSITIVE, USERS[0], NEGATIVE, USERS[1]).fit(WHO, WHAT, WHO % 2 == 0)
     layer = posneg().index(BOTH, NAMES).index_ranker(ranker, NAMES)
-    assert (text(layer(QUERIES)[1]) == NAMES[ranker.rank(ASKED, 5).ids]).all()
+    assert (text(layer(QUERIES)[1]) == NAMES[ranker.rank(ASKED, 5, seen=True).ids]).all()
     assert layer.positive_query_model is layer.query_models[0]
     assert layer.negative_query_model is layer.query_models[1]
 
@@ -291,7 +294,7 @@ def test_bad_rankers_change_nothing() -> None:
         layer.index_ranker(ranker, among="none")
     with pytest.raises(NotImplementedError, match="index_ranker"):
         layer.index(BOTH, NAMES)
-    agree(layer(QUERIES), ranker.rank(QUERIES, 5))
+    agree(layer(QUERIES), ranker.rank(QUERIES, 5, seen=True))
 
 
 def test_bad_datasets() -> None:
@@ -325,7 +328,7 @@ def test_bad_arguments() -> None:
 def test_counting_true_candidates_needs_ids() -> None:
     ranker = ranker_of()
     metric = FactorizedBottomK(filled(ranker), ks=[1, 5])
-    metric.update_state(QUERIES, None, ranker.rank(QUERIES, 5).ids[:, 2].astype(str))
+    metric.update_state(QUERIES, None, ranker.rank(QUERIES, 5, seen=True).ids[:, 2].astype(str))
     assert [float(share) for share in metric.result()] == [0.0, 1.0]
     with pytest.raises(ValueError, match="true_candidate_ids: expected with a layer of several"):
         metric.update_state(QUERIES, QUERIES)

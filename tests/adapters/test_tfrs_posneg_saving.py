@@ -65,7 +65,7 @@ def test_saved_layers_work_in_other_processes(make: Callable[[], Any], suffix: s
 
 def test_exported_layers_need_no_farann(tmp_path: Path, elsewhere: Run) -> None:
     ranker = ranker_of(holes=True)
-    hits = ranker.rank(QUERIES, 5)
+    hits = ranker.rank(QUERIES, 5, seen=True)
     layer = filled(ranker)
     agree(layer(tf.constant(QUERIES)), hits)
     exclusions = hits.ids[:, :2].astype(str)
@@ -92,7 +92,7 @@ def test_exported_layers_need_no_farann(tmp_path: Path, elsewhere: Run) -> None:
 
 def test_restored_weights_are_searched(tmp_path: Path) -> None:
     ranker = ranker_of(holes=True)
-    layer, hits = filled(ranker), ranker.rank(QUERIES, 5)
+    layer, hits = filled(ranker), ranker.rank(QUERIES, 5, seen=True)
     queries = tf.constant(QUERIES)
     path = str(tmp_path / "weights")
     layer.save_weights(path)
@@ -122,10 +122,10 @@ def test_without_query_models(tmp_path: Path) -> None:
     ranker = ranker_of()
     layer = BruteForceFusion(k=5).index_ranker(ranker)
     asked = tuple(users[:6] for users in USERS)
-    agree(layer(asked), ranker.rank(USER_NAMES[:6], 5))
+    agree(layer(asked), ranker.rank(USER_NAMES[:6], 5, seen=True))
     layer.save(tmp_path / "layer.keras")
     loaded = tf.keras.models.load_model(tmp_path / "layer.keras")
-    agree(loaded(asked), ranker.rank(USER_NAMES[:6], 5))
+    agree(loaded(asked), ranker.rank(USER_NAMES[:6], 5, seen=True))
 
 
 @pytest.mark.parametrize("suffix", ["", ".keras"])

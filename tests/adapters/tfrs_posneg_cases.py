@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import inside
 import numpy as np
 from numpy.typing import NDArray
 from tfrs_cases import tf
@@ -50,7 +51,7 @@ def ranker_of(n_models: int = 3, metric: str = "dot", holes: bool = False, *, fi
         models.append(SignedModel(ITEMS[m][some], USERS[m], SIGNS[m], ids=NAMES[some],
                                   user_ids=USER_NAMES, metric="cosine" if m == 1 else metric))
     ranker = FusionRanker(models)
-    return ranker.fit(USER_NAMES[WHO], NAMES[WHAT], LIKED) if fit else ranker
+    return inside.adapters.fused(ranker.fit(USER_NAMES[WHO], NAMES[WHAT], LIKED)) if fit else ranker
 
 
 def filled(ranker: FusionRanker, identifiers: Any = None, **options: Any) -> Any:

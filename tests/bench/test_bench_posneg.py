@@ -112,16 +112,14 @@ def test_judging_by_plain_loops() -> None:
         liked = [i for i, value in label.items() if value > 0]
         disliked = [i for i, value in label.items() if value < 0]
         order = sorted((i for i in range(60) if i not in before),
-                       key=lambda i: -everywhere[user, i])
+                       key=lambda i: -everywhere[user, i])[: run.K]
         if disliked:
-            share = sum(i in disliked for i in order[:10]) / 10
-            assert judged.all_disliked[user] == pytest.approx(share)
-        known = sorted((i for i, value in label.items() if value), key=lambda i: -shown[user, i])
-        if len(known) > 10 and disliked:
-            share = sum(i in disliked for i in known[:10]) / 10
-            assert judged.shown_disliked[user] == pytest.approx(share)
-        else:
-            assert np.isnan(judged.shown_disliked[user])
+            share = sum(i in disliked for i in order) / run.K
+            assert judged.disliked[user] == pytest.approx(share)
+        if liked:
+            worth = 1 / np.log2(np.arange(2, run.K + 2))
+            gain = sum(one for one, i in zip(worth, order, strict=False) if i in liked)
+            assert judged.ndcg[user] == pytest.approx(gain / worth[: len(liked)].sum())
         if liked and disliked:
             pairs = [shown[user, a] > shown[user, b] for a in liked for b in disliked]
             assert judged.auc[user] == pytest.approx(np.mean(pairs))
@@ -133,8 +131,8 @@ def test_ways_are_the_ranker_and_its_models() -> None:
     ratings = tiny(each=55)
     part = ratings.split(0)
     found, numbers = run.ways(ratings, part, 0)
-    assert list(found) == ["ranker", "positive", "negative", "logistic", "regression", "graph",
-                           run.NAIVE, run.RECORD]
+    assert list(found) == ["ranker", "positive", "fine", "negative", "logistic", "graph",
+                           run.AVERAGE, run.RECORD]
     auc = {name: np.nanmean(run.judge(ratings, part, way).auc) for name, way in found.items()}
     assert auc["ranker"] > 0.7 and auc["logistic"] > 0.7 and min(auc.values()) > 0.45
     assert numbers["fit_seconds"] > 0 and 0 < numbers["calibration_error"] < 0.2
@@ -142,8 +140,20 @@ def test_ways_are_the_ranker_and_its_models() -> None:
     mean = (ratings.labels[given] > 0).mean()
     item = ratings.items[given] == 7
     likes = (ratings.labels[given] > 0)[item].sum()
-    assert found[run.RECORD].shown[3, 7] == pytest.approx(
-        np.log((likes + 4 * mean) / (item.sum() - likes + 4 * (1 - mean))))
+    assert found[run.RECORD].shown[3, 7] == pytest.approx(np.log(
+        (likes / mean + 4) / ((item.sum() - likes) / (1 - mean) + 4)), abs=1e-5)
+
+
+def test_few_labels_are_left_to_learn_from_in_a_sparse_log() -> None:
+    part = dataclasses.replace(tiny(), few=10).split(1)
+    ratings = tiny()
+    for user in range(40):
+        mine = ratings.users == user
+        assert (part[mine] < TEST).sum() == 10 and (part[mine] == TEST).sum() >= 13
+        assert (ratings.labels[mine & (part < TEST)] != 0).all()
+    made = feedback.load("made-zipf")
+    assert (np.bincount(made.users) == 15).all() and made.shape == (600, 1200)
+    assert np.bincount(made.items)[:10].mean() > 20 * np.bincount(made.items)[600:].mean()
 
 
 def test_the_whole_run_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
@@ -162,15 +172,17 @@ def test_the_whole_run_and_its_report(tmp_path: Path, monkeypatch: pytest.Monkey
                                      "movielens-100k:time,filmtrust"])
     assert command.main() == 0
     lines = [json.loads(text) for text in out.read_text().splitlines()]
-    assert lines[0]["seeds"] == [3000, 3001] and lines[0]["command"].startswith("python -m bench p")
+    assert lines[0]["seeds"] == [7000, 7001] and lines[0]["command"].startswith("python -m bench p")
     assert [line["kind"] for line in lines] == ["run", "set", "skipped"]
     first = lines[1]
-    assert len(first["auc_by_split"]) == 2 and first["single"] in first["auc"]
-    assert first["auc_gain"][1] <= first["auc_gain"][0] <= first["auc_gain"][2]
-    assert first["auc_of"][0] - first["auc_of"][1] == pytest.approx(first["auc_gain"][0], abs=0.03)
+    auc = first["auc"]
+    assert len(auc["gain_by_split"]) == 2 and auc["single"] in auc["mean"]
+    mean, low, high = auc["gain"]["single"]
+    assert low <= mean <= high and len(first["advice"]) == 2
+    assert auc["mean"]["ranker"] - auc["mean"][auc["single"]] == pytest.approx(mean, abs=0.03)
     page = (tmp_path / "posneg.md").read_text()
     assert page in capsys.readouterr().out + "\n"
-    assert page.count("| Tiny") == 3 and f"({first['single']})" in page
+    assert page.count("| Tiny") == 4 and f"({auc['single']})" in page
     assert [line["dataset"] for line in report.load(out)] == ["movielens-100k:time"]
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "examples"
-# Three are no scripts; test_tfrs_example.py runs the others with data of their own, test_ray.py
-# where Ray can listen, and test_service.py the service.
+# Three are no scripts; test_tfrs_example.py and test_keras_rs.py run the others with data of their
+# own, test_ray.py where Ray can listen, and test_service.py the service.
 ELSEWHERE = {"movielens.py", "towers.py", "click_log.py", "tfrs_two_towers.py", "tfrs_posneg.py",
-             "tfrs_click_log.py", "ray_serve.py", "service.py"}
+             "tfrs_click_log.py", "keras_posneg.py", "ray_serve.py", "service.py"}
 EXAMPLES = sorted(path for path in FOLDER.glob("*.py") if path.name not in ELSEWHERE)
 
 

@@ -7,12 +7,7 @@ from typing import Any
 from farann.adapters.documents import Documents
 from farann.adapters.metadata import Condition
 from farann.adapters.posneg import FusionRanker
-from farann.adapters.posneg.factorization import (
-    graph_convolution,
-    item_regression,
-    least_squares,
-    regression_bytes,
-)
+from farann.adapters.posneg.factorization import graph_convolution, least_squares
 from farann.adapters.posneg.regression import Learned as _Learned
 from farann.adapters.posneg.regression import regression, unseen_pairs
 from farann.adapters.ray import distinct
@@ -32,6 +27,25 @@ def learned_by(ranker: FusionRanker) -> _Learned:
     """What a fitted ranker knows."""
     assert ranker._state is not None
     return ranker._state.learned
+
+
+def fused(ranker: FusionRanker) -> FusionRanker:
+    """The ranker, whether or not one model ranks all items better."""
+    assert ranker._state is not None
+    models, learned, seen = ranker._state[:3]
+    return ranker._made_of(models, learned._replace(order=("this ranker", "this ranker")), seen)
+
+
+def spreads_of(ranker: FusionRanker) -> Any:
+    """The spread of each model's scores, in which weights are."""
+    assert ranker._state is not None
+    return ranker._state.models.spreads
+
+
+def popularity_of(ranker: FusionRanker) -> Any:
+    """What each item's popularity adds to the log-odds of being shown."""
+    learned = learned_by(ranker)
+    return learned.exposure.popularity * learned.popular
 
 
 def index_options(layer: Any) -> dict[str, Any]:

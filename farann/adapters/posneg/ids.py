@@ -57,15 +57,15 @@ def places(ids: Ids, wanted: Ids) -> Int64Array:
     return np.where(ids[at] == wanted, at, -1)
 
 
-def known(name: str, given: Any, ids: Ids) -> Int64Array:
-    """Places of ids that must be of the kind of the ascending ones, and all be among them."""
+def known(name: str, given: Any, ids: Ids, *, all_of_them: bool = True) -> Int64Array:
+    """Places of ids, of the kind of the ascending ones, among these; -1 if some may be others."""
     wanted = checked(name, given)
     if len(wanted) and (wanted.dtype == object) != (ids.dtype == object):
         expected = "strings" if ids.dtype == object else "integers"
         raise TypeError(f"{name}: expected {expected}, as the models' ids are, got "
                         f"{checks.shown(wanted.tolist()[0])}")
     at = places(ids, wanted)
-    if (at < 0).any():
+    if all_of_them and (at < 0).any():
         raise KeyError(f"{name}: {wanted[at < 0].tolist()[0]!r} is in no model")
     return at
 

@@ -90,6 +90,15 @@ def directed(vectors: Float32Array, metric: str) -> Float32Array:
     return (wide / np.where(norms > 0, norms, 1.0)).astype(np.float32)
 
 
+class Way(NamedTuple):
+    """A way of ranking, linear in scores of unit spread."""
+
+    weights: Float64Array  # (n_models,)
+    constants: Float64Array  # (n_models,): added for the items that a model has
+    tail: tuple[float, float]  # of the items' record, and of their popularity
+    stranger: tuple[float, float]  # the same for users whom no model has
+
+
 class Models(NamedTuple):
     """Models over the items and users of all of them, which are numbered in the order of ids."""
 
@@ -99,6 +108,7 @@ class Models(NamedTuple):
     items: tuple[Float32Array, ...]  # (n_items, dim) each; zeros where a model lacks the item
     users: tuple[Float32Array, ...]  # (n_users, dim) each
     has: BoolArray  # (n_items, n_models): which model has which item
+    spreads: Float64Array  # (n_models,): of scores among a user's items, which become 1
     ids: Ids  # ascending, as the next
     user_ids: Ids
 
@@ -127,7 +137,8 @@ class Models(NamedTuple):
         return cls(names, tuple(model.sign for model in models),
                    tuple(model.metric for model in models), tuple(rows for rows, _ in items),
                    tuple(lined_up(model.users, model.user_ids, user_ids)[0] for model in models),
-                   np.column_stack([has for _, has in items]), ids, user_ids)
+                   np.column_stack([has for _, has in items]),
+                   np.array([_spread(model.items, model.users) for model in models]), ids, user_ids)
 
     @property
     def directions(self) -> Float64Array:
@@ -140,7 +151,7 @@ class Models(NamedTuple):
         return tuple(rows.shape[1] for rows in self.items)
 
     def similarities(self, users: Int64Array, items: Int64Array) -> Float64Array:
-        """Scores of pairs of users and items by each model, (n, n_models).
+        """Scores of pairs of users and items by each model, of unit spread, (n, n_models).
 
         NaN where a model lacks the item or the user.
         """
@@ -150,23 +161,21 @@ class Models(NamedTuple):
             for start in range(0, len(items), step := max(1, _BLOCK // of_items.shape[1])):
                 who, what = users[start : start + step], items[start : start + step]
                 similar = np.einsum("id,id->i", of_users[who], of_items[what], dtype=np.float64)
-                found[start : start + step, m] = np.where(knows[who] & self.has[what, m], similar,
-                                                          np.nan)
+                found[start : start + step, m] = np.where(
+                    knows[who] & self.has[what, m], similar / self.spreads[m], np.nan)
         return found
 
-    def log_lengths(self) -> Float64Array:
-        """Logarithms of the lengths of items' vectors, (n_items, n_models), with the mean 0.
+    def bounds(self) -> Float64Array:
+        """What no score of unit spread exceeds, for each model."""
+        return np.array([_longest(items) * _longest(users) for items, users in zip(
+            self.items, self.users, strict=True)]) / self.spreads
 
-        Relative to the root mean square, of which a tenth is added: below that they are chance.
-        """
-        found = np.zeros(self.has.shape)
-        for m, (rows, has, metric) in enumerate(zip(self.items, self.has.T, self.metrics,
-                                                    strict=True)):
-            squares = np.einsum("id,id->i", rows, rows, dtype=np.float64)
-            if metric == "dot" and squares.any():
-                length = np.log(np.sqrt(squares / squares[has].mean()) + 0.1)
-                found[:, m] = np.where(has, length - length[has].mean(), 0.0)
-        return found
+    def form(self, way: Way, rows: Float32Array, intercept: float = float("nan")) -> LinearForm:
+        """A way of ranking as one product with `laid_out` rows."""
+        scale = [np.append(np.full(dim, weight), constant) for dim, weight, constant in zip(
+            self.dims, way.weights / self.spreads, way.constants, strict=True)]
+        return LinearForm(self.names, self.metrics, self.dims, self.ids, rows, np.concatenate(
+            [*scale, way.tail]).astype(np.float32), intercept)
 
     def vectors_of(self, queries: Any) -> tuple[list[Float32Array], bool]:
         """Checked query embeddings of each model, (n, dim), and whether it is one query.
@@ -193,6 +202,19 @@ class Models(NamedTuple):
                 for dim, rows, metric in zip(self.dims, given, self.metrics, strict=True)], single
 
 
+def _spread(items: Float32Array, users: Float32Array) -> float:
+    """Root mean square, over users, of the standard deviation of a user's scores."""
+    people, centered = users[users.any(axis=1)].astype(np.float64), items - items.mean(
+        axis=0, dtype=np.float64)
+    squares = np.sum((people.T @ people) * (centered.T @ centered)) / max(
+        1, len(people) * len(centered))
+    return float(np.sqrt(squares)) if squares > 0 else 1.0
+
+
+def _longest(rows: Float32Array) -> float:
+    return float(np.sqrt(np.einsum("id,id->i", rows, rows, dtype=np.float64).max(initial=0.0)))
+
+
 def lined_up(rows: Float32Array, ids: Ids, wanted: Ids) -> tuple[Float32Array, BoolArray]:
     """Rows in the order of ascending ids, zeros where there is none; and where there is one."""
     at = places(wanted, ids)
@@ -214,12 +236,13 @@ class LinearForm(NamedTuple):
         Ascending.
     rows : float32 (n_items, sum(dims) + n_models + 2)
         For each model the item's embedding, of length 1 under "cosine", and a 1; or zeros where
-        the model lacks the item. Then what the item itself adds to the log-odds of a like, and to
-        those of being shown.
+        the model lacks the item. Then the item's record of likes, and the logarithm of how
+        often it was shown.
     scale : float32 (sum(dims) + n_models + 2,)
         What the query's coordinates are multiplied by, which are its embedding by each model and a
         1, and two 1s at the end: the weight of each model, and minus that times its mean score, so
-        that an item that a model lacks counts as average there.
+        that an item that a model lacks counts as average there; or a large number if one model
+        ranks alone, so that such an item comes last.
     intercept : float
         What makes log-odds of a like of a score, if that is one among shown items; else NaN.
 
@@ -261,8 +284,8 @@ def coordinates(queries: Sequence[Float32Array]) -> Float32Array:
     return np.hstack([*parts, np.ones((len(parts[0]), 2))]).astype(np.float32)
 
 
-def laid_out(items: Sequence[Float32Array], has: BoolArray, like: Float64Array,
-             shown: Float64Array) -> Float32Array:
+def laid_out(models: Models, record: Float64Array, popular: Float64Array) -> Float32Array:
     """The rows of a `LinearForm`."""
-    parts = [np.column_stack([rows, column]) for rows, column in zip(items, has.T, strict=True)]
-    return np.column_stack([*parts, like, shown]).astype(np.float32)
+    parts = [np.column_stack([rows, column]) for rows, column in
+             zip(models.items, models.has.T, strict=True)]
+    return np.column_stack([*parts, record, popular]).astype(np.float32)

@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Rng
-from farann.adapters.posneg import evaluation, files, ids, regression
-from farann.adapters.posneg.evaluation import THIS, Evaluation, Finding
+from farann.adapters.posneg import evaluation, files, ids, logs, regression
+from farann.adapters.posneg.evaluation import Evaluation
 from farann.adapters.posneg.factorization import Factorization
 from farann.adapters.posneg.ids import Ids
-from farann.adapters.posneg.models import LinearForm, Models, SignedModel, coordinates, laid_out
-from farann.adapters.posneg.regression import Feedback, Learned, ModelReport, Pairs
-from farann.contract import checks
+from farann.adapters.posneg.models import (
+    LinearForm,
+    Models,
+    SignedModel,
+    Way,
+    coordinates,
+    laid_out,
+)
+from farann.adapters.posneg.regression import (
+    AVERAGE,
+    RECORD,
+    THIS,
+    Exposure,
+    Feedback,
+    Fold,
+    Learned,
+    ModelReport,
+    Pairs,
+)
+from farann.contract import checks, names
 from farann.index import Index
 from farann.results import Result
+from farann.runtime.progress import told
 
 Trainer = Callable[[Any, Any, BoolArray], Sequence[SignedModel]]
 # Float64 numbers made at a time where scores are taken apart: 32 MiB.
 _BLOCK = 1 << 22
-_FOLDS = 5  # by default
+_NESTED = 1 << 16  # labels that weights are learned from to judge the mixture
 _MOST_EXPOSURE = 1e9  # above it float32 can't distinguish log-odds of being shown
+# Lists of all items that `fit` judges: of 20 items, for 500 users, or more with few items.
+_JUDGED, _JUDGED_USERS, _JUDGED_SCORES = 20, 500, 1 << 22
+# Standard errors, and share, by which the mixture must list likes better to rank all items: that
+# folds have a fifth fewer labels costs a single model about 4 % more, on the sets of design.
+_SURE, _LEAST_GAIN = 2.0, 0.05
 
 
 class FusionHits(Result):
@@ -54,16 +78,24 @@ class _State(NamedTuple):
 
     models: Models
     learned: Learned
+    seen: Int64Array  # pairs that `fit` knew, as user * n_items + item, ascending
     rows: Float32Array
     search: Index
 
+    def seen_by(self, users: Int64Array) -> list[Ids]:
+        """Ids of the items that each user rated; -1 is a user of no model."""
+        size = len(self.models.ids)
+        first, last = (np.searchsorted(self.seen, (users + more) * size) for more in (0, 1))
+        return [self.models.ids[self.seen[one:other] - user * size] for one, other, user
+                in zip(first, last, users, strict=True)]
 
-class FusionRanker:
+
+class FusionRanker(metaclass=names.Hinted):
     """Rank items near in models of likes and far in models of dislikes, by any number of models.
 
     `fit` learns by one logistic regression, with an intercept for each user, what the models'
-    scores say about a like. The log-odds are one dot product, so one index finds the best of all
-    items exactly.
+    scores say about a like. The score is one dot product, so one index finds the best of all items
+    exactly.
 
     Parameters
     ----------
@@ -77,11 +109,12 @@ class FusionRanker:
     Notes
     -----
     The score among shown items is the sum over models of weight times (score - mean score), plus
-    what the item's record of likes and the lengths of its vectors say, where that helps to order
-    the items of held-out users. An item or a user that a model lacks counts as average there.
+    that of the item's record of likes. Scores have unit spread among a user's items in every fold
+    and at the end, and no model counts against its sign. What a model lacks counts as average.
     Among all items, "never shown" isn't "not disliked": `fit` also learns, from items that users
     weren't shown, the log-odds of being shown, and the score is these plus `exposure` times those
-    of a like. Threads may share a ranker; `rank` sees what `fit` found before or after.
+    of a like; or it is that of one model, unless all together listed held-out likes better.
+    Threads may share a ranker; `rank` sees what `fit` found before or after.
 
     Examples
     --------
@@ -91,11 +124,11 @@ class FusionRanker:
     >>> users, items = rng.integers(0, 60, (2, 2000))
     >>> liked = rng.random(2000) < 1 / (1 + np.exp(-(taste[users] * charm[items]).sum(axis=1)))
     >>> ranker = FusionRanker().fit(users, items, liked)
-    >>> ranker
-    <FusionRanker: 60 items, positive, negative, logistic, regression, graph, fitted>
+    >>> ranker.names
+    ('positive', 'fine', 'negative', 'logistic', 'graph')
     >>> hits = ranker.rank([0, 1], k=3)
     >>> hits.ids.shape, sorted(hits.parts)
-    ((2, 3), ['graph', 'items', 'logistic', 'negative', 'positive', 'regression'])
+    ((2, 3), ['fine', 'graph', 'items', 'logistic', 'negative', 'positive'])
     """
 
     def __init__(self, models: Sequence[SignedModel] | Trainer | None = None, *,
@@ -105,6 +138,7 @@ class FusionRanker:
         self._train: Trainer | None = given if callable(given) else None
         self._models = None if callable(given) else Models.of(given)
         self._state: _State | None = None
+        self._lost_trainer = False  # by a file
 
     # ---- what it knows ----
 
@@ -132,21 +166,28 @@ class FusionRanker:
         models = self._models if self._state is None else self._state.models
         what = repr(self._train) if models is None else (f"{len(models.ids):,} items, "
                                                          f"{', '.join(models.names)}")
-        return f"<FusionRanker: {what}, {'not ' if self._state is None else ''}fitted>"
+        order = (THIS, THIS) if self._state is None else self._state.learned.order
+        alone = "".join(f", {kind} items by {name!r}" for kind, name in
+                        zip(("all", "shown"), order, strict=True) if name != THIS)
+        return f"<FusionRanker: {what}, {'not ' if self._state is None else ''}fitted{alone}>"
 
     # ---- learning ----
 
-    def fit(self, users: npt.ArrayLike, items: npt.ArrayLike, labels: npt.ArrayLike, *,
-            cv: Any = None, sample_weight: npt.ArrayLike | None = None, unseen: int = 4,
-            exposure: float = 0.75, seed: int = 0, rng: Rng = None) -> FusionRanker:
+    def fit(self, users: Any, items: Any = None, labels: Any = None, *, times: Any = None,
+            cv: Any = None, sample_weight: npt.ArrayLike | None = None, shown: Any = None,
+            seed: int = 0, rng: Rng = None, progress: Any = False) -> FusionRanker:
         """Learn what the models' scores say about a like.
 
         Parameters
         ----------
         users, items : array_like of int or str (n,)
-            Who was shown what.
+            Who was shown what. In the place of `users` alone: a data frame, or dict of arrays,
+            with columns user, item, label (or rating) and perhaps time; or a SciPy sparse matrix
+            (n_users, n_items) of 1 for likes and -1 for dislikes.
         labels : array_like of bool or int (n,)
             1 for a like (or click), 0 or -1 for a dislike (or what was passed over).
+        times : array_like of numbers or dates (n,), optional
+            When. Folds are by time then: each user's later half is held out in parts.
         cv : int or list of pairs of array_like of int, optional
             With a trainer: the number of folds, by default 5; or for each fold the rows to train
             on and the rows held out. Weights are learned from held-out rows; then the trainer
@@ -154,14 +195,11 @@ class FusionRanker:
         sample_weight : array_like of float (n,), optional
             How much each label counts for the weights: one over the chance that it was shown,
             say, or the true over the sampled share of its kind.
-        unseen : int
-            Items drawn for each label that its user wasn't shown, to learn what is shown. 0
-            leaves exposure out.
-        exposure : float
-            How much log-odds of a like count beside those of being shown, where all items are
-            ranked. Small numbers keep hits, large ones avoid dislikes.
-        seed, rng
-            For folds and unseen items, as in `Index`.
+        shown : pair of array_like (m,), optional
+            Users and items that were shown beside these, such as those that given models were
+            trained on: they aren't drawn as unseen, and `rank` leaves them out.
+        seed, rng, progress
+            For folds and unseen items; and a bar or a function, as in `Index`.
 
         Returns
         -------
@@ -170,9 +208,10 @@ class FusionRanker:
 
         Raises
         ------
-        ValueError, TypeError, KeyError
-            For wrong shapes or labels, labels of one kind only, users or items that no model has,
-            and a model whose sign turns out swapped. The ranker keeps what it had found before.
+        ValueError, TypeError, KeyError, RuntimeError
+            For wrong shapes or labels, labels of one kind only, users or items that no given model
+            has, a model whose sign turns out swapped, and a ranker from a file that can't hold
+            what trains its models. The ranker keeps what it had found before.
 
         Examples
         --------
@@ -185,41 +224,58 @@ class FusionRanker:
         >>> ranker.report[0].name, round(ranker.report[0].auc, 1)
         ('positive', 0.9)
         """
+        if self._lost_trainer:
+            raise RuntimeError("fit: the file held the models, but not the function that trains "
+                               "them, and they know this feedback; make FusionRanker(train) anew, "
+                               "or replace() them by models trained elsewhere")
         if self._models and cv is not None:
             raise ValueError("cv: expected None for models that are trained already, got "
                              f"{checks.shown(cv)}; give the ranker what trains them")
-        who, what = ids.checked("users", users), ids.checked("items", items)
-        liked = _likes(labels, who, what)
-        weight = _weights(sample_weight, len(who))
-        each, preference = checks.to_int("unseen", unseen, 0, 1000), _preference(exposure)
+        log = logs.read(users, items, labels, times)
+        weight = logs.weights(sample_weight, len(log.liked))
         # A stream of its own: folds must not depend on draws that made the log with the same seed.
-        random = np.random.default_rng([checks.to_seed(seed, rng), _FOLDS])
-        folds = _folds(cv, len(who), random)
-        final = self._models or self._trained(who, what, liked, None)
-        at, item_at = ids.known("users", who, final.user_ids), ids.known("items", what, final.ids)
-        size = len(final.ids)
-        shown = np.unique(at * size + item_at)
-        said, others, records, lengths = [], [], [], []
-        for some, rest in folds:
-            models = self._models or self._trained(who[some], what[some], liked[some], final)
-            said.append(models.similarities(at[rest], item_at[rest]))
-            drawn = regression.unseen_pairs(at[rest], shown, each, random, size)
-            others.append(Pairs(*drawn, models.similarities(*drawn)))
-            lengths.append(models.log_lengths()[item_at[rest]])
-            records.append(regression.item_record(item_at[some], size, liked[some],
-                                                  weight[some])[item_at[rest]])
-        rows = np.concatenate([rest for _, rest in folds])
-        group = at[rows]
-        if self._train is not None:  # each fold has models of its own
-            fold = np.repeat(np.arange(len(folds)), list(map(len, said)))
-            group = group + len(final.user_ids) * fold
-        mean = max(float(weight[rows].mean()), 1e-300)
-        feedback = Feedback(at[rows], item_at[rows], liked[rows], weight[rows] / mean, group,
-                            np.vstack(said), np.concatenate(records), np.vstack(lengths))
-        pairs = Pairs(*(np.concatenate(part) for part in zip(*others, strict=True)))
-        record = regression.item_record(item_at, size, liked, weight)
-        learned = regression.learn(final, feedback, record, pairs, preference)
-        self._state = self._state_of(final, learned)
+        random = np.random.default_rng([checks.to_seed(seed, rng), logs.FOLDS])
+        folds = logs.folds(cv, log, random)
+        if not folds:
+            raise ValueError("times: expected users with two labels or more, got none")
+        for number, (some, _) in enumerate(folds if self._train else ()):
+            if log.liked[some].all() or not log.liked[some].any():
+                kind = "likes" if log.liked.any() and log.liked[some].any() else "dislikes"
+                raise ValueError("labels: expected likes and dislikes to learn from in each fold, "
+                                 f"got only {kind} to train on in fold {number + 1} of "
+                                 f"{len(folds)}; it takes more labels of both kinds")
+        found = []
+        with told("fit", len(folds) + 1, progress) as done:
+            final = self._models or self._trained(log, None)
+            at, what = (ids.known(name, given, every) for name, given, every in (
+                ("users", log.users, final.user_ids), ("items", log.items, final.ids)))
+            size = len(final.ids)
+            seen = np.unique(np.concatenate([at * size + what, _pairs(final, shown)]))
+            done(1)
+            for number, (some, rest) in enumerate(folds):
+                one = self._models or self._trained(log.take(some), final)
+                record = regression.item_record(what[some], size, log.liked[some], weight[some])
+                # Each fold of a trainer has models of its own.
+                group = at[rest] + (self._train is not None) * number * len(final.user_ids)
+                pairs = regression.unseen_pairs(at[rest], seen, size, random)
+                found.append(Fold(one, record, regression.popularity(what[some], size),
+                                  np.asarray(one.has.any(axis=1)), some, rest,
+                                  Feedback(at[rest], what[rest], log.liked[rest], weight[rest],
+                                           group, one.similarities(at[rest], what[rest]),
+                                           record[what[rest]]),
+                                  Pairs(*pairs, one.similarities(*pairs))))
+                done(1)
+        held = log.liked[np.concatenate([rest for _, rest in folds])]
+        if held.all() or not held.any():
+            raise ValueError("labels: expected likes and dislikes to learn from, got only "
+                             f"{'likes' if held.all() else 'dislikes'} in {len(held)} rows")
+        learned = regression.learn(final, found, regression.item_record(
+            what, size, log.liked, weight), regression.popularity(what, size))
+        # Signs of the trainer by default are right.
+        learned = regression.judged_alone(final, found, learned, check_signs=not isinstance(
+            self._train, Factorization))
+        order = _order_of_all(_listed_likes(learned, found, at, what, log.liked, random))
+        self._state = self._state_of(final, learned._replace(order=(order, THIS)), seen)
         return self
 
     def replace(self, models: Sequence[SignedModel]) -> FusionRanker:
@@ -236,28 +292,52 @@ class FusionRanker:
             A new one. A new item adds nothing of its own to the log-odds of a like, and the
             least there is to those of being shown.
         """
-        (before, learned, _, _), after = self._fitted(), Models.of(models)
+        (before, learned, seen, _, _), after = self._fitted(), Models.of(models)
         _check_alike(after, before)
-        if learned.exposure is not None:
-            shown = learned.exposure.items
-            learned = learned._replace(exposure=learned.exposure._replace(
-                items=ids.by_id(before.ids, shown, after.ids, float(shown.min()))))
+        user, item = (ids.places(new, old)[rows] for new, old, rows in zip(
+            (after.user_ids, after.ids), (before.user_ids, before.ids),
+            np.divmod(seen, len(before.ids)), strict=True))
+        there = (user >= 0) & (item >= 0)
         return self._made_of(after, learned._replace(
             record=ids.by_id(before.ids, learned.record, after.ids, 0.0),
-            items=ids.by_id(before.ids, learned.items, after.ids, 0.0),
-            users=ids.by_id(before.user_ids, learned.users, after.user_ids, 0.0)), self._threads)
+            popular=ids.by_id(before.ids, learned.popular, after.ids, 0.0),
+            users=ids.by_id(before.user_ids, learned.users, after.user_ids, 0.0)),
+            (user * len(after.ids) + item)[there])
+
+    def by(self, all_items: str, shown: str | None = None) -> FusionRanker:
+        """Make a ranker of the same models that ranks in another way, as `evaluate` may advise.
+
+        Parameters
+        ----------
+        all_items, shown : str
+            The way for all items, and for shown ones, by default the same: the name of a model,
+            "plain average", "items' record", or "this ranker" for the way of now.
+
+        Returns
+        -------
+        FusionRanker
+            A new one. Its chances are those of this ranker; an explicit `exposure` overrides a
+            way that isn't this ranker's.
+        """
+        state, order = self._fitted(), []
+        ways = (all_items, all_items if shown is None else shown)
+        for name, now in zip(ways, state.learned.order, strict=True):
+            checks.to_choice("by", name, (*state.models.names, AVERAGE, RECORD, THIS))
+            order.append(now if name == THIS else name)
+        return self._made_of(state.models, state.learned._replace(order=(order[0], order[1])),
+                             state.seen)
 
     # ---- asking ----
 
     def rank(self, users: npt.ArrayLike | None = None, k: int = 10, *, queries: Any = None,
              among: str = "all", exposure: float | None = None, exclude: Any = None,
-             allowed: Any = None) -> FusionHits:
-        """Find the k best items, exactly.
+             allowed: Any = None, seen: bool = False) -> FusionHits:
+        """Find the k best items that a user hasn't rated, exactly.
 
         Parameters
         ----------
         users : int, str, or array_like of these (n_users,), optional
-            Users of the models.
+            Those that no model has get the items' record, and a warning says so.
         k : int
             Beyond the number of items answers are padded.
         queries : sequence of array_like (n_users, dim) or (dim,), or dict by name, optional
@@ -267,10 +347,14 @@ class FusionRanker:
             Whether to choose from everything, or from what could be shown anyway, such as the
             candidates of an earlier stage: then exposure doesn't count.
         exposure : float, optional
-            In the place of that of `fit`.
+            How much log-odds of a like count beside those of being shown, where all items are
+            ranked: small numbers keep hits, large ones avoid dislikes. Without it 0.75 of the
+            mixture, or the one model that `fit` found better.
         exclude, allowed : optional
             Ids to leave out per user, and the only ids (or a mask in the order of `ids`) that
             may be found, as in `Index.search_furthest`.
+        seen : bool
+            Whether items that `fit` knew the user to have rated may be found, too.
 
         Returns
         -------
@@ -279,18 +363,21 @@ class FusionRanker:
 
         Raises
         ------
-        ValueError, TypeError, KeyError, RuntimeError
-            For wrong shapes or options, users that no model has, and before `fit`.
+        ValueError, TypeError, RuntimeError
+            For wrong shapes or options, and before `fit`.
         """
         state = self._fitted()
-        form = self._form(state, among, exposure)
-        query, who, single = self._asked(state, users, queries)
-        out = [exclude] if single and exclude is not None else exclude
-        found = state.search.search_nearest(query * form.scale, k, exclude=out, allowed=allowed,
+        (form, way), (query, who, single) = (self._form(state, among, exposure),
+                                             self._asked(state, users, queries))
+        vectors = _for_strangers(query * form.scale, way, who)
+        rated = ([state.models.ids[:0]] * len(vectors) if who is None or seen
+                 else state.seen_by(who))
+        out = rated if checks.is_nothing(exclude) else _excluded(exclude, rated, single)
+        found = state.search.search_nearest(vectors, k, exclude=out, allowed=allowed,
                                             threads=self._threads, return_keys=True)
         at = _places(state.models.ids, found.ids)
         assert found.keys is not None
-        return self._hits(state, form, query, who, at, found.ids, single,
+        return self._hits(state, form, vectors, query, who, at, found.ids, single,
                           np.where(at < 0, np.nan, found.keys))
 
     def score(self, users: npt.ArrayLike | None = None, items: npt.ArrayLike | None = None, *,
@@ -316,11 +403,12 @@ class FusionRanker:
             As in `rank`, and for items that no model has.
         """
         state = self._fitted()
-        form = self._form(state, among, exposure)
-        query, who, single = self._asked(state, users, queries)
+        (form, way), (query, who, single) = (self._form(state, among, exposure),
+                                             self._asked(state, users, queries))
+        vectors = _for_strangers(query * form.scale, way, who)
         at = np.arange(len(form.ids)) if items is None else ids.known("items", items, form.ids)
-        at = np.broadcast_to(at, (len(query), len(at)))
-        return self._hits(state, form, query, who, at, form.ids[at], single)
+        at = np.broadcast_to(at, (len(vectors), len(at)))
+        return self._hits(state, form, vectors, query, who, at, form.ids[at], single)
 
     def linear(self, among: str = "all", exposure: float | None = None) -> LinearForm:
         """Give the score, `among` and with `exposure` as in `rank`, as one dot product.
@@ -331,103 +419,117 @@ class FusionRanker:
             Before `fit` the plain average of the models' scores, those of sign -1 times -1.
         """
         if self._state is not None:
-            return self._form(self._state, among, exposure)
+            return self._form(self._state, among, exposure)[0]
         models = self._lined_up()
-        nothing, m = np.zeros(len(models.ids)), len(models.names)
-        return _form_of(models, laid_out(models.items, models.has, nothing, nothing),
-                        models.directions / m, np.zeros(m), (0.0, 0.0), float("nan"))
+        nothing, m = np.zeros(len(models.ids)), np.zeros(len(models.names))
+        learned = Learned(m, m, 0.0, 0.0, nothing, nothing, nothing, Exposure(m, 0.0), ())
+        return models.form(learned.way(models, AVERAGE, "shown"), laid_out(models, nothing,
+                                                                           nothing))
 
     # ---- judging ----
 
-    def evaluate(self, users: npt.ArrayLike, items: npt.ArrayLike, labels: npt.ArrayLike, *,
-                 k: int = 10) -> Evaluation:
-        """Compare this ranker with simpler ways, on feedback that nothing has seen.
+    def evaluate(self, users: Any, items: Any = None, labels: Any = None, *, k: int = 10
+                 ) -> Evaluation:
+        """Compare this ranker with simpler ways, on feedback that nothing has seen, and diagnose.
 
         Parameters
         ----------
         users, items, labels
-            Feedback as in `fit`, of users and items that some model has; neither the models nor
-            `fit` may have had it.
+            Feedback as in `fit`; neither the models nor `fit` may have had it. Labels about users
+            or items that no model has are left out and counted.
         k : int
-            How much of a list counts. Users with more items than that are ranked.
+            How long lists of all items are. What `fit` knew a user to have rated is not in them.
 
         Returns
         -------
         Evaluation
-            Of each model alone, their average, the items' record, this ranker, and an oracle that
-            knows the labels; ``str()`` makes a table, and `advice` says which to use.
+            Of each model alone, their average, the items' record and this ranker, among all items
+            and among those shown, with what is wrong with models or labels. ``str()`` makes a
+            table, `advice` says which way to use, and ``ranker.by(*judged.best)`` uses it.
+
+        Raises
+        ------
+        ValueError, TypeError, RuntimeError
+            As in `fit`; if no model knows any of the users or items; and before `fit`.
         """
-        k, (models, learned, _, _) = checks.to_int("k", k, 1), self._fitted()
-        who, what, liked, similar = self._observed(models, users, items, labels)
-        said = models.directions * np.where(np.isnan(similar), learned.centers, similar)
-        log_odds = learned.log_odds(similar, who, what)
-        ways = {f"{name} model alone": column for name, column in zip(models.names, said.T,
-                                                                      strict=True)}
-        ways |= {"average of raw scores": said.mean(axis=1),
-                 "items' record alone": learned.record[what], THIS: log_odds}
-        return evaluation.evaluate(who, liked, ways, _chance(log_odds), k)
-
-    def diagnose(self, users: npt.ArrayLike, items: npt.ArrayLike, labels: npt.ArrayLike
-                 ) -> list[Finding]:
-        """Name what is wrong with models or labels, by feedback as in `evaluate`.
-
-        A ranker of models need not be fitted. If it is, it is also found out if models were
-        trained on the feedback of `fit`.
-
-        Returns
-        -------
-        list of Finding
-            Empty if nothing was found.
-        """
-        state, models = self._state, self._lined_up()
-        who, what, liked, similar = self._observed(models, users, items, labels)
-        chances: Float64Array | None = None
-        before: dict[str, float] = {}
-        if state is not None:
-            chances = _chance(state.learned.log_odds(similar, who, what))
-            before = {report.name: report.auc for report in state.learned.reports}
+        k, state = checks.to_int("k", k, 1), self._fitted()
+        models, learned = state.models, state.learned
+        log = logs.read(users, items, labels)
+        who, what = (ids.known(name, given, every, all_of_them=False) for name, given, every in (
+            ("users", log.users, models.user_ids), ("items", log.items, models.ids)))
+        known = (who >= 0) & (what >= 0)
+        if not known.any():
+            raise ValueError("users: expected feedback of users and items that some model has, got "
+                             f"none among {len(known):,} labels")
+        who, what, liked = who[known], what[known], log.liked[known]
+        similar, scores, lists = models.similarities(who, what), {}, {}
+        people = np.unique(who)
+        query = coordinates([each[people] for each in models.users])
+        for name in (*models.names, AVERAGE, RECORD, THIS):
+            of_all, of_shown = ((one if name == THIS else name) for one in learned.order)
+            way = learned.way(models, of_shown, "shown")
+            scores[name] = np.nansum(similar * way.weights + way.constants, axis=1) + (
+                way.tail[0] * learned.record[what])
+            form = models.form(learned.way(models, of_all, "all"), state.rows)
+            lists[name] = _places(models.ids, state.search.search_nearest(
+                query * form.scale, k, exclude=state.seen_by(people), threads=self._threads).ids)
+        chances = _chance(learned.log_odds(similar, who, what))
         said = dict(zip(models.names, (models.directions * similar).T, strict=True))
-        return evaluation.diagnose(who, liked, said, before, chances)
+        findings = evaluation.diagnose(who, liked, said, {
+            report.name: report.auc for report in learned.reports}, chances)
+        return evaluation.evaluate(who, what, liked, scores, lists, chances, k,
+                                   int((~known).sum()), findings)
 
     # ---- files ----
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a fitted ranker, with all models' rows, to a file that is replaced whole or not."""
-        files.write(path, *self._fitted()[:2])
+        state, train = self._fitted(), self._train
+        options = {"dim": train.dim, "seed": train.seed} if isinstance(
+            train, Factorization) else train is not None or self._lost_trainer
+        files.write(path, files.Content(*state[:3], options))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, threads: int | None = None) -> FusionRanker:
-        """Read a ranker from a file: one of models, as a file holds no trainer.
+        """Read a ranker from a file.
+
+        Its `fit` trains again if the models were those of `Factorization`, and refuses if they
+        were of another trainer, which a file can't hold.
 
         Raises
         ------
         FormatError
             If the file is no such ranker, is truncated or altered, or of a newer version.
         """
-        return cls._made_of(*files.read(path), checks.to_threads(threads))
+        content, ranker = files.read(path), cls(threads=threads)
+        ranker._train = (Factorization(**content.trainer) if isinstance(content.trainer, dict)
+                         else None)
+        ranker._lost_trainer = content.trainer is True
+        ranker._models = None if ranker._train else content.models
+        ranker._state = ranker._state_of(*content[:3])
+        return ranker
 
     # ---- shared by the above ----
 
-    @classmethod
-    def _made_of(cls, models: Models, learned: Learned, threads: int | None) -> FusionRanker:
-        ranker = cls.__new__(cls)
-        ranker._train, ranker._models, ranker._threads = None, models, threads
-        ranker._state = ranker._state_of(models, learned)
+    def _made_of(self, models: Models, learned: Learned, seen: Int64Array) -> FusionRanker:
+        ranker = type(self)(threads=self._threads)
+        ranker._train, ranker._lost_trainer = self._train, self._lost_trainer
+        ranker._models = None if self._train else models
+        ranker._state = ranker._state_of(models, learned, seen)
         return ranker
 
-    def _state_of(self, models: Models, learned: Learned) -> _State:
-        shown = np.zeros(len(models.ids)) if learned.exposure is None else learned.exposure.items
-        rows = laid_out(models.items, models.has, learned.items, shown)
+    def _state_of(self, models: Models, learned: Learned, seen: Int64Array) -> _State:
+        rows = laid_out(models, learned.record, learned.popular)
         search = Index(rows.shape[1], "dot", threads=self._threads)
         search.add(rows, models.ids, copy=False)
-        return _State(models, learned, rows, search)
+        return _State(models, learned, seen, rows, search)
 
-    def _trained(self, users: Ids, items: Ids, liked: BoolArray, final: Models | None) -> Models:
+    def _trained(self, log: logs.Log, final: Models | None) -> Models:
         """Models of some feedback; with `final`, the same ones over its items and users."""
         assert self._train is not None
-        given = self._train(users, items, liked)
+        given = self._train(log.users, log.items, log.liked)
         if final is None:
-            return Models.of(given, (items, users))
+            return Models.of(given, (log.items, log.users))
         if isinstance(given, Sequence):  # a model that all feedback has no room for is left out
             given = [model for model in given if getattr(model, "name", "") in final.names]
         models = Models.of(given, (final.ids, final.user_ids), only=True)
@@ -445,60 +547,63 @@ class FusionRanker:
             raise RuntimeError("fit must be called first: nothing was learned yet")
         return self._state
 
-    def _form(self, state: _State, among: str, exposure: float | None) -> LinearForm:
+    def _form(self, state: _State, among: str, exposure: float | None) -> tuple[LinearForm, Way]:
         checks.to_choice("among", among, ("all", "shown"))
         learned = state.learned
-        if exposure is not None and (among == "shown" or learned.exposure is None):
-            raise ValueError("exposure: expected among='all' and a ranker whose fit had unseen "
-                             f"of 1 or more, got among={among!r}")
-        weights, tail, intercept = learned.weights, (1.0, 0.0), learned.intercept
-        if among == "all" and learned.exposure is not None:
-            much = learned.exposure.preference if exposure is None else _preference(exposure)
-            weights = learned.exposure.weights + much * weights
-            tail, intercept = (much, 1.0), float("nan")
-        return _form_of(state.models, state.rows, weights, learned.centers, tail, intercept)
+        name = learned.order[among == "shown"]
+        if exposure is not None:
+            if among == "shown":
+                raise ValueError("exposure: expected among='all', got among='shown'")
+            name, exposure = THIS, checks.to_finite("exposure", exposure, 0, _MOST_EXPOSURE)
+        way = learned.way(state.models, name, among, exposure)
+        return state.models.form(way, state.rows, learned.intercept if (
+            name == THIS and among == "shown") else float("nan")), way
 
     def _asked(self, state: _State, users: Any, queries: Any
                ) -> tuple[Float32Array, Int64Array | None, bool]:
-        """Coordinates of queries, numbers of users or None, and whether it is one alone."""
+        """Coordinates of queries, numbers of users (-1: of no model) or None, and whether one."""
         if (users is None) == (queries is None):
             raise TypeError("users: expected either users or queries=")
         if users is None:
             parts, single = state.models.vectors_of(queries)
             return coordinates(parts), None, single
         single = isinstance(users, (str, int, np.integer))
-        rows = ids.known("users", [users] if single else users, state.models.user_ids)
-        return coordinates([each[rows] for each in state.models.users]), rows, single
+        asked = [users] if single else users
+        rows = ids.known("users", asked, state.models.user_ids, all_of_them=False)
+        if (new := rows < 0).any():
+            warnings.warn(f"users: {int(new.sum()):,} of {len(new):,} are in no model, such as "
+                          f"{asked[int(np.argmax(new))]!r}, and get items by their record",
+                          UserWarning, stacklevel=3)
+        nobody = [np.zeros((1, dim), np.float32) for dim in state.models.dims]  # row -1
+        return coordinates([np.vstack([each, zeros])[rows] for each, zeros in zip(
+            state.models.users, nobody, strict=True)]), rows, single
 
-    def _hits(self, state: _State, form: LinearForm, query: Float32Array,
+    def _hits(self, state: _State, form: LinearForm, vectors: Float32Array, query: Float32Array,
               users: Int64Array | None, items: Int64Array, found: Ids, single: bool,
               scores: Float64Array | None = None) -> FusionHits:
         """Answers for numbers of items, (n, k), -1 where there is none."""
-        liking = self._form(state, "shown", None)
+        models, learned = state.models, state.learned
+        liking = models.form(way := learned.way(models, THIS, "shown"), state.rows)
+        odds = _for_strangers(query * liking.scale, way, users)
         starts = np.cumsum([0, *(dim + 1 for dim in form.dims)])
         parts = np.empty((*items.shape, len(starts)))
-        log_odds = np.full(items.shape, liking.intercept)
-        if users is not None:
-            log_odds += state.learned.users[users][:, np.newaxis]
+        log_odds = np.full(items.shape, learned.intercept)
+        if users is not None and len(learned.users):
+            log_odds += np.where(users < 0, 0.0, learned.users[users])[:, np.newaxis]
         step = max(1, _BLOCK // max(1, items.shape[1] * len(form.scale)))
         for start in range(0, len(items), step):
             some = slice(start, start + step)
             rows = form.rows[items[some]].astype(np.float64)
-            log_odds[some] += np.einsum("nkd,nd->nk", rows, query[some] * liking.scale)
-            rows *= (query[some] * form.scale)[:, np.newaxis]
+            log_odds[some] += np.einsum("nkd,nd->nk", rows, odds[some])
+            rows *= vectors[some, np.newaxis]
             np.add.reduceat(rows, starts, axis=2, out=parts[some])
         parts[items < 0], log_odds[items < 0] = np.nan, np.nan
         at, scores = 0 if single else slice(None), parts.sum(axis=2) if scores is None else scores
         return FusionHits(found[at], scores[at], _chance(log_odds)[at], {
             name: parts[at, ..., i] for i, name in enumerate((*form.names, "items"))})
 
-    def _observed(self, models: Models, users: Any, items: Any, labels: Any
-                  ) -> tuple[Int64Array, Int64Array, BoolArray, Float64Array]:
-        """Checked feedback in numbers of users and items, and scores by each model."""
-        who = ids.known("users", users, models.user_ids)
-        what = ids.known("items", items, models.ids)
-        liked = _likes(labels, who, what)
-        return who, what, liked, models.similarities(who, what)
+
+names.hint_at_methods(FusionRanker)
 
 
 def PosNegRanker(positive: npt.ArrayLike | Index, positive_users: npt.ArrayLike,
@@ -517,7 +622,8 @@ def PosNegRanker(positive: npt.ArrayLike | Index, positive_users: npt.ArrayLike,
     Returns
     -------
     FusionRanker
-        Of the models "positive" and "negative", not fitted.
+        Of the models "positive" and "negative", not fitted. Fit it: the plain average of two such
+        models listed fewer likes than the positive one alone on all sets that it was tried on.
 
     Examples
     --------
@@ -531,12 +637,67 @@ def PosNegRanker(positive: npt.ArrayLike | Index, positive_users: npt.ArrayLike,
     ], threads=threads)
 
 
-def _form_of(models: Models, rows: Float32Array, weights: Float64Array, centers: Float64Array,
-             tail: tuple[float, float], intercept: float) -> LinearForm:
-    scale = [np.append(np.full(dim, weight), -weight * center)
-             for dim, weight, center in zip(models.dims, weights, centers, strict=True)]
-    return LinearForm(models.names, models.metrics, models.dims, models.ids, rows,
-                      np.concatenate([*scale, tail]).astype(np.float32), intercept)
+def _order_of_all(each: dict[str, Float64Array]) -> str:
+    """The way that ranks all items: this ranker's if that is surely better, or the best one alone,
+    by nDCG of each way for the same users."""
+    judged = ~np.isnan(each[THIS])
+    if not judged.any():
+        return THIS
+    best = max((name for name in each if name != THIS),
+               key=lambda name: each[name][judged].mean())
+    gain = (each[THIS] - each[best])[judged]
+    wanted = max(_SURE * gain.std() / np.sqrt(len(gain)), _LEAST_GAIN * each[best][judged].mean())
+    return THIS if gain.mean() > wanted else best
+
+
+def _listed_likes(learned: Learned, folds: list[Fold], users: Int64Array, items: Int64Array,
+                  liked: BoolArray, random: np.random.Generator) -> dict[str, Float64Array]:
+    """The nDCG of each way of ranking all items, by likes that were held out of each fold, for some
+    users; weights are those of other folds."""
+    size, n_users = len(learned.record), len(learned.users)
+    some = np.sort(random.permutation(np.unique(users[liked]))[: max(
+        _JUDGED_USERS, _JUDGED_SCORES // size)])
+    place = np.full(n_users, -1)
+    place[some] = np.arange(len(some))
+    ways = (THIS, *folds[0].models.names, RECORD)
+    worth: dict[str, list[Float64Array]] = {name: [] for name in ways}
+    few = [fold.at_most(_NESTED // len(folds)) for fold in folds]
+    for number, fold in enumerate(folds):
+        rest = few[:number] + few[number + 1 :]
+        apart = regression.learn(fold.models, rest, learned.record, learned.popular)
+        seen, good = np.zeros((2, len(some), size), np.bool_)
+        for mask, rows in ((seen, fold.known), (good, fold.held[liked[fold.held]])):
+            mine = rows[place[users[rows]] >= 0]
+            mask[place[users[mine]], items[mine]] = True
+        seen[:, ~fold.there], good[:, ~fold.there] = True, False
+        lines = laid_out(fold.models, fold.record, fold.popular)
+        query = coordinates([each[some] for each in fold.models.users])
+        for name in ways:
+            vectors = query * fold.models.form(apart.way(fold.models, name, "all"), lines).scale
+            worth[name].append(evaluation.ndcg(vectors @ lines.T, seen, good, _JUDGED))
+    return {name: np.concatenate(found) for name, found in worth.items()}
+
+
+def _for_strangers(vectors: Float32Array, way: Way, users: Int64Array | None) -> Float32Array:
+    """The vectors, with those of users in no model as the way has it."""
+    if users is not None:
+        vectors[users < 0, -2:] = way.stranger
+    return vectors
+
+
+def _pairs(models: Models, given: Any) -> Int64Array:
+    """Pairs of users and items as user * n_items + item, of those that models have."""
+    if given is None:
+        return np.zeros(0, np.int64)
+    if not isinstance(given, Sequence) or len(given) != 2:
+        raise ValueError("shown: expected a pair, users and items, got "
+                         f"{checks.shown(given)}")
+    user, item = (ids.known("shown", each, every, all_of_them=False)
+                  for each, every in zip(given, (models.user_ids, models.ids), strict=True))
+    if len(user) != len(item):
+        raise ValueError(f"shown: expected users and items, as many of both, got {len(user)} and "
+                         f"{len(item)}")
+    return (user * len(models.ids) + item)[(user >= 0) & (item >= 0)]
 
 
 def _places(every: Ids, found: Ids) -> Int64Array:
@@ -551,63 +712,32 @@ def _chance(log_odds: Float64Array) -> Float64Array:
     return 0.5 + 0.5 * np.tanh(0.5 * log_odds)
 
 
-def _likes(labels: npt.ArrayLike, users: Ids, items: Ids) -> BoolArray:
-    """Labels of 1 for likes and 0, or -1, for dislikes; which are likes."""
-    given, n = checks.to_array("labels", labels), len(users)
-    if not n or len(items) != n or given.shape != (n,):
-        raise ValueError("users: expected as many as items and labels, one or more, got "
-                         f"{n} for {len(items)} items and labels of shape {given.shape}")
-    if given.dtype.kind not in "biuf":
-        raise TypeError(f"labels: expected 0 and 1, got {checks.what_is(given)}")
-    kinds = set(np.unique(given).tolist())
-    if not kinds <= {0, 1} and not kinds <= {-1, 1}:
-        raise ValueError("labels: expected 0 and 1, or -1 and 1, got "
-                         f"{', '.join(f'{kind:g}' for kind in sorted(kinds)[:5])}; leave out what "
-                         "was neither liked nor disliked")
-    return np.asarray(given == 1, np.bool_)
+def _excluded(exclude: Any, rated: list[Ids], single: bool) -> list[list[Any]]:
+    """Ids to leave out for each user: rated ones, and those that were given."""
+    lists = [exclude] * len(rated)
+    if not single and not checks.is_flat(_readable(exclude)):
+        lists = list(checks.to_lists("exclude", exclude, len(rated)))
+    return [[*of_user, *more] for of_user, more in zip(rated, map(_without_padding, lists),
+                                                       strict=True)]
 
 
-def _weights(given: npt.ArrayLike | None, n: int) -> Float64Array:
-    if given is None:
-        return np.ones(n)
-    weight = checks.to_numbers("sample_weight", given)
-    if weight.shape != (n,) or not np.isfinite(weight).all() or (weight < 0).any() \
-            or not weight.any():
-        raise ValueError(f"sample_weight: expected {n} finite numbers of 0 or more, not all 0, got "
-                         f"{checks.shown(weight)}")
-    scaled: Float64Array = weight / weight.max()  # else sums overflow
-    return scaled
+def _without_padding(given: Any) -> list[Any]:
+    """Ids without the -1 or None that fill up rows of an array."""
+    checked = _readable(given)
+    if checks.is_nothing(checked):
+        return []
+    if isinstance(checked, np.ndarray):
+        checked = checked.tolist() if checked.dtype == object else checked
+    if isinstance(checked, list | tuple | Set):
+        checked = [one for one in checked if one is not None]
+    return list(ids.checked("exclude", checked))
 
 
-def _preference(exposure: Any) -> float:
-    number = checks.to_finite("exposure", exposure)
-    if not 0 <= number <= _MOST_EXPOSURE:
-        raise ValueError(f"exposure: expected a number from 0 to {_MOST_EXPOSURE:g}, got "
-                         f"{number:g}")
-    return number
-
-
-def _folds(cv: Any, n: int, random: np.random.Generator) -> list[tuple[Int64Array, Int64Array]]:
-    """Rows to train on and rows held out, for each fold."""
-    if cv is None or isinstance(cv, (int, np.integer)):
-        count = _FOLDS if cv is None else checks.to_int("cv", cv, 2, max(2, n))
-        fold = random.permutation(n) % count
-        return [(np.flatnonzero(fold != one), np.flatnonzero(fold == one))
-                for one in range(min(count, n))]
-    if not isinstance(cv, (list, tuple)) or not cv or any(
-            not isinstance(pair, Sequence) or len(pair) != 2 for pair in cv):
-        raise TypeError("cv: expected a number of folds, or a list of pairs of rows to train on "
-                        f"and rows held out, got {checks.shown(cv)}; list(splitter.split(X)) "
-                        "makes one of a scikit-learn splitter")
-    folds = []
-    for i, pair in enumerate(cv):
-        some, rest = (checks.to_ids(f"cv[{i}]", rows, what="numbers of rows") for rows in pair)
-        if not len(some) or not len(rest) or np.isin(rest, some).any() \
-                or min(some.min(), rest.min()) < 0 or max(some.max(), rest.max()) >= n:
-            raise ValueError(f"cv[{i}]: expected numbers of rows from 0 to {n - 1} to train on, "
-                             f"and others that are held out, got {checks.shown(pair)}")
-        folds.append((some, rest))
-    return folds
+def _readable(given: Any) -> Any:
+    """Ids that have an end: a range may have none that memory holds."""
+    if given is None or isinstance(given, list | tuple | Set) or hasattr(given, "__array__"):
+        return given
+    raise TypeError(f"exclude: expected ids, or ids for each user, got {checks.shown(given)}")
 
 
 def _check_alike(models: Models, expected: Models) -> None:

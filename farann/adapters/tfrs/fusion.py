@@ -38,7 +38,8 @@ class BruteForceFusion(IndexedTopK):
 
     Notes
     -----
-    Answers are those of ``ranker.rank(queries=...)``. Scores are computed in float32: candidates
+    Answers are those of ``ranker.rank(..., seen=True)``: give what users have rated to
+    ``query_with_exclusions``. Scores are computed in float32: candidates
     whose scores differ by less than its rounding may change places. Of equal scores the candidate
     that was indexed first comes first. Where scoring all candidates takes too long, call the
     ranker, which has an index.
@@ -197,7 +198,8 @@ class BruteForcePosNeg(BruteForceFusion):
     Notes
     -----
     After `index` the score is half the positive product less half the negative one, an average of
-    numbers on two scales: right only if the models happen to score alike. `index_ranker` takes
+    numbers on two scales, which lists fewer likes than the positive model alone on all sets of
+    ratings that it was tried on. `index_ranker` takes
     the scores of a fitted `PosNegRanker`, which has learned what those of the models mean.
 
     Examples

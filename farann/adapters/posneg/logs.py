@@ -1,0 +1,149 @@
+"""Logs of feedback as columns, data frames or sparse matrices, checked; and their folds."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from farann._types import BoolArray, Float64Array, Int64Array
+from farann.adapters.posneg import ids
+from farann.adapters.posneg.ids import Ids
+from farann.contract import checks
+
+FOLDS = 5  # by default
+# What columns of data frames may be called: user, item, label, and perhaps the time.
+_COLUMN_NAMES = (("user", "user_id", "userId"), ("item", "item_id", "itemId", "movieId"),
+            ("label", "rating", "liked"), ("time", "timestamp"))
+
+
+class Log(NamedTuple):
+    """Who liked or disliked what, (n,) each, and perhaps when."""
+
+    users: Ids
+    items: Ids
+    liked: BoolArray
+    times: Float64Array | None = None
+
+    def take(self, rows: Int64Array) -> Log:
+        """Some of it."""
+        return Log(self.users[rows], self.items[rows], self.liked[rows])
+
+
+def read(users: Any, items: Any, labels: Any, times: Any = None) -> Log:
+    """Check a log: three columns, or a data frame or a sparse matrix in the place of `users`."""
+    if items is None and labels is None:
+        if hasattr(users, "tocoo"):
+            matrix = users.tocoo()
+            users, items, labels = matrix.row, matrix.col, matrix.data
+            if not np.all(labels):
+                raise ValueError("users: a stored 0 of a sparse matrix is no label: a dislike is "
+                                 "-1; eliminate_zeros() leaves out what is neither")
+        else:
+            users, items, labels, found = _columns(users)
+            times = found if times is None else times
+    elif items is None or labels is None:
+        raise TypeError(f"{'items' if items is None else 'labels'}: expected one for each user, or "
+                        "in the place of users a data frame or a sparse matrix alone, got None")
+    who, what = ids.checked("users", users), ids.checked("items", items)
+    liked = _likes(labels, who, what)
+    if times is None:
+        return Log(who, what, liked)
+    when = np.asarray(times) if hasattr(times, "dtype") else times
+    of_objects = when.dtype.kind == "O" and when.ndim == 1 if isinstance(when, np.ndarray) else (
+        isinstance(when, list | tuple))
+    if of_objects and all(isinstance(one, datetime.datetime) for one in when):
+        when = [one.timestamp() for one in when]
+    when = checks.to_array("times", when)
+    if when.dtype.kind == "M":
+        when = np.where(np.isnat(when), np.nan, when.astype("datetime64[us]").astype(np.float64))
+    when = checks.to_numbers("times", when)
+    if when.shape != liked.shape or not np.isfinite(when).all():
+        raise ValueError(f"times: expected {len(liked)} finite numbers or dates, got "
+                         f"{checks.shown(times)}")
+    return Log(who, what, liked, when)
+
+
+def _columns(frame: Any) -> list[Any]:
+    """The columns of a data frame, or of a dict of arrays; None for the time if it isn't there."""
+    names = list(frame) if isinstance(frame, Mapping) else getattr(
+        frame, "column_names", getattr(frame, "columns", None))
+    if names is None:
+        raise TypeError("users: expected three columns, users, items and labels, or one data frame "
+                        f"or sparse matrix, got {checks.shown(frame)} alone")
+    picked = [next((name for name in several if name in names), None) for several in _COLUMN_NAMES]
+    if None in picked[:3]:
+        raise ValueError(f"users: expected columns user, item and label (or rating), got "
+                         f"{', '.join(map(str, names))}; rename them, or give three columns")
+    return [None if name is None else np.asarray(frame[name]) for name in picked]
+
+
+def _likes(labels: Any, users: Ids, items: Ids) -> BoolArray:
+    """Labels of 1 for likes and 0, or -1, for dislikes; which are likes."""
+    given, n = checks.to_array("labels", labels), len(users)
+    if not n or len(items) != n or given.shape != (n,):
+        raise ValueError("users: expected as many as items and labels, one or more, got "
+                         f"{n} for {len(items)} items and labels of shape {given.shape}")
+    if given.dtype.kind not in "biuf":
+        raise TypeError(f"labels: expected 0 and 1, got {checks.what_is(given)}")
+    kinds = set(np.unique(given).tolist())
+    if not kinds <= {0, 1} and not kinds <= {-1, 1}:
+        what = ("0 beside 1 and -1 is no label: give the rows where labels != 0 alone"
+                if kinds == {-1, 0, 1} else
+                "of ratings from 1 to 5, say, give the rows where (ratings >= 4) | (ratings <= 2) "
+                "alone, with labels=ratings >= 4, and so leave out what was neither liked nor "
+                "disliked")
+        raise ValueError("labels: expected 0 and 1, or -1 and 1, got "
+                         f"{', '.join(f'{kind:g}' for kind in sorted(kinds)[:5])}; {what}")
+    return np.asarray(given == 1, np.bool_)
+
+
+def weights(given: npt.ArrayLike | None, n: int) -> Float64Array:
+    """Check weights of labels; by default all are 1."""
+    if given is None:
+        return np.ones(n)
+    weight = checks.to_numbers("sample_weight", given)
+    if weight.shape != (n,) or not np.isfinite(weight).all() or (weight < 0).any() \
+            or not weight.any():
+        raise ValueError(f"sample_weight: expected {n} finite numbers of 0 or more, not all 0, got "
+                         f"{checks.shown(weight)}")
+    scaled: Float64Array = weight / weight.max()  # else sums overflow
+    return scaled
+
+
+def folds(cv: Any, log: Log, random: np.random.Generator) -> list[tuple[Int64Array, Int64Array]]:
+    """Rows to train on and rows held out, for each fold."""
+    n = len(log.liked)
+    if cv is None or isinstance(cv, (int, np.integer)):
+        count = FOLDS if cv is None else checks.to_int("cv", cv, 2, max(2, n))
+        if log.times is None:
+            fold = random.permutation(n) % count
+            return [(np.flatnonzero(fold != one), np.flatnonzero(fold == one))
+                    for one in range(min(count, n))]
+        # Each user's second half is held out in parts, each by what all users rated before.
+        users = np.unique(log.users, return_inverse=True)[1]
+        order = np.lexsort((log.times, users))
+        share = np.empty(n)
+        share[order] = ((np.arange(n) - np.searchsorted(users[order], users[order]) + 0.5)
+                        / np.bincount(users)[users[order]])
+        fold = np.ceil(2 * count * (share - 0.5)).astype(np.int64)  # 0 and less: always trained on
+        parts = [(np.flatnonzero(fold < one), np.flatnonzero(fold == one))
+                 for one in range(1, count + 1)]
+        return [part for part in parts if len(part[0]) and len(part[1])]
+    if not isinstance(cv, (list, tuple)) or not cv or any(
+            not isinstance(pair, Sequence) or len(pair) != 2 for pair in cv):
+        raise TypeError("cv: expected a number of folds, or a list of pairs of rows to train on "
+                        f"and rows held out, got {checks.shown(cv)}; list(splitter.split(X)) "
+                        "makes one of a scikit-learn splitter")
+    found = []
+    for i, pair in enumerate(cv):
+        some, rest = (checks.to_ids(f"cv[{i}]", rows, what="numbers of rows") for rows in pair)
+        if not len(some) or not len(rest) or np.isin(rest, some).any() \
+                or min(some.min(), rest.min()) < 0 or max(some.max(), rest.max()) >= n:
+            raise ValueError(f"cv[{i}]: expected numbers of rows from 0 to {n - 1} to train on, "
+                             f"and others that are held out, got {checks.shown(pair)}")
+        found.append((some, rest))
+    return found
