@@ -19,7 +19,8 @@ from farann.vectors import integers_of, open_vectors, read_id_lists, read_ids, s
 
 Array = npt.NDArray[Any]
 # Names, in lower case, of a first column that has ids, and that of an index that pandas puts last.
-_IDS, _PANDAS = ("", "id", "ids", "index", "unnamed: 0"), "__index_level_0__"
+_ID_NAMES = ("id", "ids", "index")  # beside lists of numbers that of any column
+_IDS, _PANDAS = ("", *_ID_NAMES, "unnamed: 0"), "__index_level_0__"
 _COLUMNS_NAMED, _NAME_SHOWN = 8, 40  # columns in a message, and characters of the name of one
 
 
@@ -65,9 +66,10 @@ def columns_of_table(file: tuple[Path, str | None], named: str | None = None,
                      choose: bool = True) -> Columns:
     """Say which column of a table holds ids, and which are no coordinates.
 
-    Ids are in the first column if it has no name or is called id, ids or index, or else in the only
-    column of words. `named`: the column of ids that was asked for, `labels`: that of groups.
-    `keep`: the first column is a coordinate, and ids are row numbers. `choose`: ids are looked for.
+    Ids are in the first column if it has no name or is called id, ids or index, beside lists of
+    numbers in any column of that name, or else in the only column of words. `named`: the column of
+    ids that was asked for, `labels`: that of groups. `keep`: the first column is a coordinate, and
+    ids are row numbers. `choose`: ids are looked for.
     """
     path, name = file
     kinds = kinds_of(path)
@@ -80,8 +82,9 @@ def columns_of_table(file: tuple[Path, str | None], named: str | None = None,
         first = None
     found = named if named is not None or keep or not choose else first
     if found is None and not keep and choose:
-        if len(words) > 1 and list in kinds.values():
-            found = next((name for name in ("id", "ids", "index") if name in words), None)
+        if list in kinds.values():
+            found = next((name for one in _ID_NAMES for name, kind in kinds.items() if (
+                kind in (int, str) and name != labels and name.strip().lower() == one)), None)
         if len(words) > 1 and found is None:
             raise ValueError(
                 f"{path}: columns {listed(words)} have words: say which one has the ids of rows "
@@ -89,8 +92,6 @@ def columns_of_table(file: tuple[Path, str | None], named: str | None = None,
                 "none for row numbers")
         if found is None and words:
             found = words[0]
-        elif found is None and list in kinds.values():
-            found = next((name for name in ("id", "ids") if kinds.get(name) is int), None)
     without = dict.fromkeys(one for one in (first, found, labels, *words) if one is not None)
     made = Columns(path, kinds, found, tuple(without))
     if kinds and not made.has_lists and not made.coordinates() and len(kinds) == len(without):

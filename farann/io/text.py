@@ -17,6 +17,8 @@ from farann.io.vector_content import Array, Content, Fault, Wanted, check_size, 
 
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _LONGEST_LINE = 1 << 24  # characters of a line
+# Columns from which names may be numbers alone, above fractions, and above integers.
+_LEAST_NUMBERED, _MANY_NUMBERED = 3, 8
 # What tables write in the place of a value that is missing.
 _MISSING = {"", "-", "?", ".", "na", "n/a", "nan", "nil", "none", "null"}
 
@@ -49,10 +51,11 @@ def look_at_text(wanted: Wanted) -> Content:
     path, separator = wanted.path, SEPARATORS[wanted.path.suffix.lower()]
     with _opened(path) as stream:
         lines = _filled_lines(stream)
-        fields = next(csv.reader(islice(lines, 1), delimiter=separator), [])
-        rows = sum(1 for _ in lines)
+        fields, values = (next(csv.reader(islice(lines, 1), delimiter=separator), [])
+                          for _ in range(2))
+        rows = bool(values) + sum(1 for _ in lines)
     numbers = list(map(_is_number, fields))
-    if _is_numbered(fields):
+    if _is_numbered(fields, values):
         numbers = [False] * len(fields)
     has_names = not all(numbers)
     columns = _columns(wanted, fields if has_names else [])
@@ -121,14 +124,23 @@ def kinds_of_text(path: Path) -> dict[str, type]:
     """The first values of columns, by name; empty if the first line has numbers."""
     records = _records(path)
     names, values = next(records, []), next(records, [])
-    if any(map(_is_number, names)) and not _is_numbered(names):
+    if any(map(_is_number, names)) and not _is_numbered(names, values):
         return {}
     return dict(zip(names, map(_kind, chain(values, repeat(""))), strict=False))
 
 
-def _is_numbered(names: list[str]) -> bool:
-    """Whether a first line is that of a frame of pandas: no name, and then 0, 1, 2, ..."""
-    return len(names) > 1 and names == ["", *map(str, range(len(names) - 1))]
+def _is_numbered(names: list[str], values: list[str]) -> bool:
+    """Whether a first line is that of a frame of pandas, 0, 1, 2, ..., perhaps behind no name.
+
+    A row may begin so, too: names are above fractions, or are many and the next line doesn't go on.
+    """
+    if names[:1] == [""]:
+        return len(names) > 1 and names[1:] == [*map(str, range(len(names) - 1))]
+    n = len(names)
+    if n < _LEAST_NUMBERED or len(values) != n or names != [*map(str, range(n))]:
+        return False
+    return not any(map(_is_integer, values)) or (
+        n >= _MANY_NUMBERED and values != [*map(str, range(n, 2 * n))])
 
 
 def _kind(text: str) -> type:

@@ -163,6 +163,8 @@ def test_frames_of_pandas(capsys: pytest.CaptureFixture[str]) -> None:
     pandas = pytest.importorskip("pandas")
     rows = np.random.default_rng(0).standard_normal((9, 4))
     for frame in (pandas.DataFrame(rows), pandas.DataFrame(rows, columns=list("abcd"))):
+        frame.to_csv("a.csv", index=False)
+        assert_array_equal(built("a.csv").reconstruct(range(9)), rows.astype(np.float32))
         frame.to_csv("a.csv")
         assert_array_equal(built("a.csv").reconstruct(range(9)), rows.astype(np.float32))
         frame.index = 10 + np.arange(9)
@@ -173,6 +175,24 @@ def test_frames_of_pandas(capsys: pytest.CaptureFixture[str]) -> None:
         frame.to_parquet("a.parquet")  # puts its index last
         index = built("a.parquet")
         assert index.ids.tolist() == list(range(10, 19)) and index.dim == 4
+
+
+@pytest.mark.parametrize(("lines_of", "n_rows"), [
+    (["0,1,2", "0.5,1.0,2.5", "1,0,3"], 2),
+    (["0,1,2,3,4,5,6,7", "1,0,0,9,0,0,0,0"], 1),
+    (["0,1,2"], 1), (["0,1,2", "3,4,5"], 2), (["0,1", "0.5,2.5"], 2), (["0,1,3", ".5,.5,.5"], 2),
+    (["0,1,2,3,4,5,6,7", "8,9,10,11,12,13,14,15"], 2)])
+def test_names_that_are_numbers(lines_of: list[str], n_rows: int,
+                                capsys: pytest.CaptureFixture[str]) -> None:
+    """Frames of pandas have such: above fractions, or many, but not in rows that go on counting."""
+    Path("a.csv").write_text("\n".join(lines_of) + "\n")
+    assert main(["build", "a.csv", "-o", "x.farann"]) == 0
+    index = farann.Index.load("x.farann")
+    assert (len(index), index.dim) == (n_rows, lines_of[0].count(",") + 1)
+    has_names = n_rows < len(lines_of)
+    assert ("a.csv: ids are row numbers; coordinates '0', '1', '2'" in capsys.readouterr().err
+            ) == has_names
+    assert_array_equal(index.reconstruct(0), np.array(lines_of[has_names].split(","), np.float32))
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet"])
@@ -190,6 +210,10 @@ def test_words_beside_lists_are_ids(kind: str, capsys: pytest.CaptureFixture[str
     assert built(made(vector=vectors, name=NAMES)).ids.tolist() == NAMES
     assert built(made(vector=vectors, tags=[["a"]] * 4, stars=[1, 2, 3, 4])).ids.tolist() == [
         0, 1, 2, 3]
+    for id in ("id", "IDs", "index"):  # before words, wherever it is
+        path = made(vector=vectors, name=NAMES, **{id: [7, 3, 9, 1]})
+        assert built(path).ids.tolist() == [7, 3, 9, 1]
+    assert built(path, "--ids", "name").ids.tolist() == NAMES
     two = made(vector=vectors, name=NAMES, color=["red"] * 4)
     assert "columns 'name', 'color' have words" in refused(capsys, two)
     assert built(two, "--ids", "name").ids.tolist() == NAMES
