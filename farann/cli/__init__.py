@@ -114,9 +114,13 @@ def _standard_input(arguments: argparse.Namespace) -> Iterator[None]:
         suffix = next((name for magic, name in _STARTS.items() if start.startswith(magic)),
                       ".csv" if asked[0] in (*ROW_FILES, "scores") else ".txt")
         path = os.path.join(folder, f"stdin{suffix}")
-        with open(path, "wb") as stream:
-            stream.write(start)
-            shutil.copyfileobj(sys.stdin.buffer, stream)
+        try:
+            with open(path, "wb") as stream:
+                stream.write(start)
+                shutil.copyfileobj(sys.stdin.buffer, stream)
+        except OSError as error:
+            error.filename = f"{path}, a copy of standard input"
+            raise
         setattr(arguments, asked[0], path)
         arguments.standard_input = path
         try:

@@ -47,6 +47,13 @@ def test_output_that_is_cut_is_an_error(asked: str, unbuffered: str) -> None:
     assert 0 < os.path.getsize("out") <= 4096
 
 
+@posix
+def test_input_that_is_not_copied_whole() -> None:
+    cut = shell("ulimit -f 4; cat rows.npy | $F search x.farann - -q")
+    assert cut.returncode == 2
+    assert cut.stderr.endswith("stdin.npy, a copy of standard input: File too large\n")
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize(("asked", "unbuffered"), [("--help", ""), ("diameter x.farann", "1")])
 def test_a_device_without_room(asked: str, unbuffered: str) -> None:
