@@ -119,8 +119,11 @@ def _done(made: Callable[[bool], _core.Task], by_codes: bool,
     task = made(by_codes)
     if in_file is not None and by_codes:
         task.search_only(0, _in_blocks(task.n_in_line()))  # which stops where codes are given up
-    with paging.in_order(None if by_codes else in_file):
+    if in_file is None or by_codes:
         task.run()
+    else:
+        with paging.in_order(in_file):
+            task.run()
     if in_file is not None and task.gave_up:
         return _done(made, False, in_file)[0], True
     return task, task.gave_up

@@ -7,13 +7,16 @@ changes a result, and arrays in memory are left alone.
 
 from __future__ import annotations
 
-import mmap
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import mmap
 
 # Names of advice in `mmap`, which has those of the platform alone: none on Windows.
 NORMAL, RANDOM, SEQUENTIAL, _WILL_NEED = (
@@ -22,6 +25,10 @@ NORMAL, RANDOM, SEQUENTIAL, _WILL_NEED = (
 
 def mapping_of(array: object) -> mmap.mmap | None:
     """The mapping that an array is a view of; None if it isn't one of a file."""
+    if "mmap" not in sys.modules:  # whoever maps a file imports it
+        return None
+    import mmap
+
     while isinstance(array, (np.ndarray, memoryview)):
         array = array.base if isinstance(array, np.ndarray) else array.obj
     return array if isinstance(array, mmap.mmap) else None
@@ -45,6 +52,8 @@ def _start_of(mapping: mmap.mmap) -> int:
 
 
 def _advise(mapping: mmap.mmap, start: int, nbytes: int, advice: str) -> None:
+    import mmap
+
     if hasattr(mmap, advice):
         before = start % mmap.PAGESIZE
         with suppress(OSError):  # some file systems take no advice
@@ -65,7 +74,7 @@ def taken(rows: npt.NDArray[Any], which: slice | npt.NDArray[np.integer[Any]]) -
     """``rows[which]``, where pages of a mapped file are all requested before the first is waited
     for. They come in any order, many at a time."""
     mapping, step = mapping_of(rows), rows.strides[0]
-    if mapping is not None and hasattr(mmap, _WILL_NEED) and step > 0:
+    if mapping is not None and step > 0:
         row_bytes = rows.nbytes // len(rows) if len(rows) else 0
         start = rows.ctypes.data - _start_of(mapping)
         numbers = np.arange(len(rows))[which] if isinstance(which, slice) else which

@@ -190,6 +190,7 @@ def test_tunings(parts: Any, path: Path) -> None:
                              for name, value in table.items()}
     for some in ([table], [exact], [], [{**table, "guard": None}, {**table, "k": 5}],
                  [{**table, "late": [], "late_spread": [], "sampled": 0}],
+                 [{**table, "late": [None, 1.0, 0.0], "late_spread": [None, 0.0, 0.0]}],
                  [{**table, "predicted_thresholds": [], "single_costs": [], "later": "more"}]):
         assert not refused(path, {**metadata, "tunings": some}, arrays), some
     columns = [name for name, value in table.items() if isinstance(value, list)]
@@ -208,7 +209,7 @@ def test_tunings(parts: Any, path: Path) -> None:
         wrong.setdefault(name, [])
         wrong[name] += [table[name][:-1], [*table[name], 1.0], None, 5, ["much", *table[name][1:]],
                         [[], *table[name][1:]], [10**400, *table[name][1:]]]
-        if name not in ("rows", "deviations", "predicted_thresholds"):
+        if name not in ("rows", "deviations", "predicted_thresholds", "late", "late_spread"):
             wrong[name].append([None, *table[name][1:]])
     del wrong["rows"][2]  # an empty column less its last number
     for name, values in wrong.items():
