@@ -9,10 +9,11 @@ cdef enum:
 cdef class KeyModel:
     cdef const farann_kernels *kernels
     cdef const float[:, ::1] axes
+    cdef const float[::1] zeros
     cdef const double[:, ::1] terms, groups
     cdef double more  # rows that it is for, over those it was made of
 
-    cdef void tell(self, const double *query_vector, double sign, double key,
+    cdef void tell(self, const float *query_vector, double norm, double sign, double key,
                    float *found) noexcept nogil
 
 

@@ -1,7 +1,7 @@
 """The guard: it finds queries unlike those that a search was tuned with."""
 
 cimport cython
-from libc.math cimport INFINITY, NAN, exp, fabs, log, sqrt
+from libc.math cimport INFINITY, NAN, expf, fabs, log, sqrt
 
 
 import numpy as np
@@ -60,21 +60,23 @@ cdef class KeyModel:
         if not (modelled > 0.0 and n_rows >= 0):
             raise ValueError("there must be rows")
         self.axes, self.terms, self.groups = axes, terms, groups
+        self.zeros = np.zeros(padded(axes.shape[1]), np.float32)
         self.more = n_rows / modelled if n_rows else 1.0
 
-    cdef void tell(self, const double *query_vector, double sign, double key,
+    cdef void tell(self, const float *query_vector, double norm, double sign, double key,
                    float *found) noexcept nogil:
         """Write how far a reduced key is below the mean, in deviations of all keys of the query,
         and the logarithm of the number of rows expected beyond it; NaN where all keys are equal."""
+        cdef float products[1 + KEY_AXES]
         cdef double along[1 + KEY_AXES]
-        cdef double variance = 0.0, within = 0.0, across = 0.0, beyond = 0.0, falls = 0.0
-        cdef double square, x
+        cdef double variance = 0.0, within = 0.0, across = norm * norm, beyond = 0.0, falls = 0.0
+        cdef double square, scale, x
         cdef int64_t dim = self.axes.shape[1], j, c
-        self.kernels.keys_f64[<int>FARANN_DOT](&self.axes[0, 0], NULL, 1 + KEY_AXES, dim,
-                                               query_vector, along)
-        for j in range(dim):
-            across += query_vector[j] * query_vector[j]
+        self.kernels.score_rows_f32(&self.axes[0, 0], NULL, 1 + KEY_AXES, dim, &self.zeros[0],
+                                    query_vector, False, 0.0, products, NULL)
+        along[0] = products[0]
         for j in range(1, 1 + KEY_AXES):
+            along[j] = products[j]
             across -= along[j] * along[j]
             along[j] += sign * self.terms[j, 0]
             square = along[j] * along[j]
@@ -93,12 +95,12 @@ cdef class KeyModel:
             x = key
             for j in range(GROUP_AXES):
                 x -= self.groups[c, 2 + j] * along[1 + j]
-            x *= within / self.groups[c, 1]
+            scale = within / self.groups[c, 1]
+            x *= scale
             # The upper tail of the normal distribution, to some hundredths.
-            square = 0.5 * exp(-fabs(x) * (0.717 + 0.416 * fabs(x)))
+            square = 0.5 * expf(<float>(-fabs(x) * (0.717 + 0.416 * fabs(x))))
             beyond += self.groups[c, 0] * (square if x > 0.0 else 1.0 - square)
-            falls += (self.groups[c, 0] * square * (0.717 + 0.832 * fabs(x))
-                      * within / self.groups[c, 1])
+            falls += self.groups[c, 0] * square * (0.717 + 0.832 * fabs(x)) * scale
         if self.more != 1.0 and falls > 0.0:  # by how much removed rows move the k-th key
             found[0] += <float>(log(self.more) * beyond / (falls * sqrt(variance)))
         found[1] = <float>log(self.more * beyond + LEAST_BEYOND)

@@ -142,8 +142,8 @@ cdef class Task(Search):
         cdef double key
         if self.model is not None and top.count == top.capacity:
             key = top.entries[top.count - 1].key * query.key_scale + query.key_offset
-            self.batch.find_query_vector(i)
-            self.model.tell(self.batch.query_vector, self.batch.bias_sign,
+            self.batch.round_query_vector(i)
+            self.model.tell(self.batch.rounded, query.vector_norm, self.batch.bias_sign,
                             key if self.kth_keys == NULL else self.kth_keys[i], &witness[1])
 
     def witness_to(self, float[:, ::1] witness, int64_t start):

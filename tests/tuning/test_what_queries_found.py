@@ -69,10 +69,12 @@ class TestRecall:
 
     @pytest.mark.parametrize("batch", [1, 40, 1000])
     def test_like_the_rows(self, plain: bytes, nearest: bytes, batch: int) -> None:
-        """Hardly any is answered exactly, but for one check of up to 60 suspects."""
+        """Hardly any is answered exactly, but where a draw of queries found too little by chance."""
         for saved, is_nearest in ((plain, False), (nearest, True)):
-            found, guarded = searched(saved, around(1000, 5), 0.95, batch, is_nearest)
-            assert found >= 0.93 and guarded <= 0.12
+            each = [searched(saved, around(1000, seed), 0.95, batch, is_nearest)
+                    for seed in (5, 6, 7)]
+            assert min(found for found, _ in each) >= 0.93
+            assert np.mean([guarded for _, guarded in each]) <= 0.08
 
     def test_the_same_calls_give_the_same_answers(self, plain: bytes) -> None:
         queries = np.vstack([around(100, 2), -around(100, 3)])
