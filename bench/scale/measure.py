@@ -154,7 +154,7 @@ def main() -> None:
     if args.memory is not None:
         try:
             memory.run(args.folder, args.out, memory.to_bytes(args.memory), args.rows)
-        except (memory.NoGroupError, ValueError) as error:
+        except (memory.NotHereError, ValueError) as error:
             parser.error(str(error))
         return
 

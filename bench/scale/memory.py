@@ -26,8 +26,8 @@ BATCHES = (1, 20, 1000)
 K = 10
 
 
-class NoGroupError(Exception):
-    """No memory cgroup can be made here; the message says why."""
+class NotHereError(Exception):
+    """Nothing can be measured here: the message says why."""
 
 
 def to_bytes(text: str) -> int:
@@ -43,7 +43,7 @@ def _parent_and_file() -> tuple[Path, str]:
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:
-        raise NoGroupError("there are no cgroups on this system") from None
+        raise NotHereError("there are no cgroups on this system") from None
     for line in lines:
         number, controllers, _ = line.split(":", 2)
         if number != "0" and "memory" in controllers.split(","):
@@ -51,7 +51,7 @@ def _parent_and_file() -> tuple[Path, str]:
     passed_on = _ROOT / "cgroup.subtree_control"
     if passed_on.exists() and "memory" in passed_on.read_text().split():
         return _ROOT, "memory.max"
-    raise NoGroupError("the memory controller of cgroups is not there, or not passed on")
+    raise NotHereError("the memory controller of cgroups is not there, or not passed on")
 
 
 @contextmanager
@@ -65,7 +65,7 @@ def group_of(limit: int) -> Iterator[Path]:
     except OSError as error:
         if group.exists():
             group.rmdir()
-        raise NoGroupError(f"{group} can't be made or limited ({error.strerror}); root can") \
+        raise NotHereError(f"{group} can't be made or limited ({error.strerror}); root can") \
             from None
     try:
         yield group
@@ -101,6 +101,21 @@ def bytes_read() -> int:
     return int(fields["read_bytes"])
 
 
+def check_counted(folder: Path) -> None:
+    """Refuse a folder whose files the system keeps in memory, or whose reads it doesn't count."""
+    file = folder / f"counted-{os.getpid()}"
+    try:
+        file.write_bytes(bytes(1 << 20))
+        dropped(file)
+        before = bytes_read()
+        file.read_bytes()
+        if bytes_read() == before:
+            raise NotHereError(f"what is read in {folder} isn't counted; it takes a folder on a "
+                               "disk")
+    finally:
+        file.unlink(missing_ok=True)
+
+
 def run(folder: Path, out: Path, limit: int, rows: int | None = None,
         cells: Sequence[int | None] | None = None, compared: bool = True) -> None:
     """Measure builds and searches with little memory, and builds with enough to be `compared`; a
@@ -108,6 +123,7 @@ def run(folder: Path, out: Path, limit: int, rows: int | None = None,
     n = rows or 2 * limit // (4 * DIM)
     file = folder / f"rows-{n}.npy"
     with group_of(limit) as group:
+        check_counted(folder)
         write_rows(file, n)
         for number in (None, int(4 * n**0.5)) if cells is None else cells:
             index = folder / "index.farann"

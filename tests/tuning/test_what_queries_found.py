@@ -69,7 +69,7 @@ class TestRecall:
 
     @pytest.mark.parametrize("batch", [1, 40, 1000])
     def test_like_the_rows(self, plain: bytes, nearest: bytes, batch: int) -> None:
-        """Hardly any is answered exactly, but where a draw of queries found too little by chance."""
+        """Hardly any is answered exactly, but where queries found too little by chance."""
         for saved, is_nearest in ((plain, False), (nearest, True)):
             each = [searched(saved, around(1000, seed), 0.95, batch, is_nearest)
                     for seed in (5, 6, 7)]
