@@ -111,7 +111,7 @@ def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int
         each(partial(split, points=lambda p: space.of(rows[members[p]])), range(len(parts)),
              threads)
         return Means(partitions, parts, starts)
-    # The room that each part's last row is in, of so many bytes each.
+    # For each part the number of the run of `room` bytes that its last row falls in.
     room_of = np.cumsum([len(some) for some in members]) * rows[:1].nbytes // room
     for first, end in pairwise([0, *(1 + np.flatnonzero(np.diff(room_of))).tolist(), len(parts)]):
         split_run(first, end)

@@ -27,7 +27,9 @@ class Costs(NamedTuple):
 # but for products of codes, taken to cost half, and rows that pass: 20 to 22 ns on a Xeon of 2 GHz
 # (Sapphire Rapids). At "avx2" and above a row that passes took 34 to 44 ns on an AMD EPYC (Zen 4).
 # Queries took 1/2 to 1/6 of that beside all other work on an AMD EPYC (Zen 5) at "avx512vnni" and
-# "avxvnni": 330 batches of 256 on six real sets of 16 to 784 dimensions. "avx2" is as "avxvnni".
+# "avxvnni": 330 batches of 256 on six real sets of 16 to 784 dimensions. "avx2" is as "avxvnni",
+# but for products, timed on an AMD EPYC (Zen 3); a product of codes at "avx512" is taken to cost no
+# more than that: it took 0.019 on the Xeon.
 COSTS = {
     "scalar": Costs(5000.0, 14.0, 0.62, 0.5, 40.0, 40.0, 390.0, 1.9),
     "avx2": Costs(1500.0, 8.0, 0.013, 0.026, 34.0, 43.0, 38.0, 0.2),

@@ -21,7 +21,7 @@ from farann.contract.stop_rule import ALL_CODES, StopRule
 from farann.layout.added_rows import Added
 from farann.quantize.scalar import centered
 from farann.results import Hits, merge
-from farann.runtime import batches
+from farann.runtime import batches, paging
 from farann.runtime.pieces import Allowance, Pieces
 from farann.runtime.progress import measuring, renamed
 from farann.store.store import Answers, RuleByTable, Store
@@ -180,7 +180,7 @@ def _keys_in_pieces(store: Store, queries: Float32Array,
     if metric.adds_squared_norm:
         square_sign = -1.0 if store.by_nearest else 1.0
     some = np.linspace(0, n - 1, min(n, key_model.MODEL_ROWS)).astype(np.int64)
-    rows = centered(store.base[some], store.center, metric.normalized)
+    rows = centered(paging.taken(store.base, some), store.center, metric.normalized)
     few = queries[:: -(-len(queries) // key_model.MODEL_QUERIES)]
     vectors = metric.query_vectors(few, store.center, store.by_nearest)
     return key_model.in_pieces(allowed, rows, vectors, left, square_sign, store.spec.seed)
