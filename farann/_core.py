@@ -4,8 +4,9 @@ from farann.native.codes import (CODE_SPAN, MOST_AXES, Codes, Partitions, Transf
                                  code_extents, code_rows, encode_rows, pack_codes, rotate)
 from farann.native.collector import Collector, NearestBeyondCollector, RangeCollector
 from farann.native.greedy import Greedy
-from farann.native.guard import Guard, KeyModel, Watch
+from farann.native.guard import Guard
 from farann.native.judge import CodeTrials
+from farann.native.key_model import KeyModel
 from farann.native.kernels import (METRICS, CancelFlag, Cancelled, begin_arithmetic,
                                    end_arithmetic, fail_allocation, first_bad_row, flush_denormals,
                                    isa_levels, largest_query_code, widened)
@@ -16,3 +17,4 @@ from farann.native.sets import SetSearch
 from farann.native.single import SingleSearch
 from farann.native.snapshot import Filter, Snapshot, marked
 from farann.native.task import Task, write_best
+from farann.native.watch import Watch

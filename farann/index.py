@@ -409,7 +409,7 @@ class Index(metaclass=Hinted):
             the row, as by `reconstruct`.
         recall : float, optional
             Find this share of the true answer, on average over queries like the sample of `tune`.
-            If nothing was measured for this k, the search is exact, and does as much work again on
+            If nothing was measured for this k, the search is exact, and lends up to as much work to
             measuring, until that is done. Queries unlike the sample are answered exactly; if there
             are many, a `RecallWarning` says so once. 1 is exact, and so is the search if no
             approximate setting reaches the recall at a lower cost. Without vectors it is the share

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import nan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from farann._types import Int64Array
+from farann._types import Float32Array, Int64Array
 from farann.contract import checks
 
 if TYPE_CHECKING:
@@ -42,6 +42,14 @@ class StopRule(NamedTuple):
     def approximate(self) -> bool:
         """Whether some coded rows aren't scanned, or errors of codes are treated as noise."""
         return self.rows is not None or self.deviations is not None
+
+
+class Witness(NamedTuple):
+    """What is to be told of the answers of an approximate search, see `_core.Task.witness_to`."""
+
+    told: Float32Array  # (n, 3), to write to
+    model: KeyModel | None = None  # of the keys of all rows; None: nothing is told of keys
+    every: int = 1  # of the k-th keys one in so many is told of
 
 
 EXACT = StopRule()

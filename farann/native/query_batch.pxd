@@ -49,7 +49,7 @@ cdef class QueryBatch:
     cdef const double *exact_query(self, int64_t i) noexcept nogil
     cdef const double *rest_of(self, int64_t i) noexcept nogil
     cdef void find_query_vector(self, int64_t i) noexcept nogil
-    cdef void round_query_vector(self, int64_t i) noexcept nogil
+    cdef double round_query_vector(self, int64_t i) noexcept nogil
     cdef void count_rows(self, int64_t n, int64_t row_bytes) noexcept nogil
     cdef void count_products(self, int64_t n, int64_t row_products, int64_t n_queries,
                              bint of_codes) noexcept nogil

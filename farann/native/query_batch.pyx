@@ -133,8 +133,9 @@ cdef class QueryBatch:
             self.query_vector, self.rounded, &query.prepared)
         self.exact_of = query if self.rests is None else NULL
 
-    cdef void round_query_vector(self, int64_t i) noexcept nogil:
-        """Compute that vector in float32 alone, in a fourth of the time."""
+    cdef double round_query_vector(self, int64_t i) noexcept nogil:
+        """Write that vector to `rounded` in float32, over the factor that is returned, in a tenth
+        of the time."""
         cdef const float *given = self.queries[i].given
         cdef const double *center = &self.snapshot.center[0]
         cdef float *rounded = self.rounded
@@ -142,12 +143,13 @@ cdef class QueryBatch:
         cdef int64_t j
         if given == NULL:
             self.find_query_vector(i)
-        elif self.metric == FARANN_L2:
-            for j in range(self.dim):
-                rounded[j] = <float>(2.0 * factor * (given[j] - center[j]))
-        else:
-            for j in range(self.dim):
-                rounded[j] = <float>(factor * given[j])
+            return 1.0
+        if self.metric != FARANN_L2:
+            memcpy(rounded, given, self.dim * sizeof(float))
+            return factor
+        for j in range(self.dim):
+            rounded[j] = <float>(given[j] - center[j])
+        return 2.0 * factor
 
     cdef void count_rows(self, int64_t n, int64_t row_bytes) noexcept nogil:
         """Count n rows that were read and scored for one query."""

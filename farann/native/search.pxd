@@ -2,7 +2,7 @@ from libc.stdint cimport int64_t
 
 from farann.native.bounds cimport Bound
 from farann.native.collector cimport Collector
-from farann.native.guard cimport KeyModel
+from farann.native.key_model cimport KeyModel
 from farann.native.judge cimport Judge
 from farann.native.levels cimport Level
 from farann.native.probing cimport Lateness, PartitionMeans

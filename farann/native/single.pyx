@@ -5,12 +5,14 @@ from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyB
                              PyBuffer_Release, PyObject_GetBuffer)
 
 from farann.native.collector cimport Collector
-from farann.native.guard cimport WITNESSES, Guard, KeyModel, Watch
+from farann.native.guard cimport Guard
 from farann.native.judge cimport Pause, note, rests
+from farann.native.key_model cimport KeyModel
 from farann.native.kernels cimport *
 from farann.native.query_batch cimport QueryBatch
-from farann.native.task cimport Task
 from farann.native.snapshot cimport Filter, Snapshot
+from farann.native.task cimport Task
+from farann.native.watch cimport WITNESSES, Watch
 
 import numpy as np
 
@@ -176,7 +178,7 @@ cdef class SingleSearch:
             task.answer()
             task.collector.write(0, scores, ids, self.k)
             if self.watch is not None:
-                task.tell(0, witness)
+                task.tell(0, witness, self.watch.tells_key(self.snapshot.dim))
         farann_arithmetic_end(before)
         return outcome
 

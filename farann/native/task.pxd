@@ -15,7 +15,7 @@ cdef class Task(Search):
     cdef Source base            # rows of the last build: positions of codes, or slots
     cdef RowSource tail         # rows that were added since and have no codes
 
-    cdef void tell(self, int64_t i, float *witness) noexcept nogil
+    cdef void tell(self, int64_t i, float *witness, bint of_key) noexcept nogil
 
 
 cdef take_judge(Search search, costs, bint may_go_by_keys)

@@ -5,8 +5,8 @@ from libc.stdint cimport INT64_MAX
 
 from farann.native.bounds cimport CeilingBound, IntegerKeys, NormBound, lie_by_norm
 from farann.native.collector cimport Collector, floor_of
-from farann.native.guard cimport WITNESSES, KeyModel
 from farann.native.judge cimport Judge
+from farann.native.key_model cimport KeyModel
 from farann.native.kernels cimport *
 from farann.native.levels cimport code_level_of, code_rows_of, decoded_level_of, whole_level_of
 from farann.native.probing cimport Lateness, PartitionMeans, late_rows, probed_partitions
@@ -15,6 +15,7 @@ from farann.native.row_levels cimport float_level_of, key_level_of
 from farann.native.snapshot cimport Filter, Segment, Snapshot
 from farann.native.search cimport Part
 from farann.native.sources cimport CodeSource, added_runs, rest_behind
+from farann.native.watch cimport WITNESSES
 
 cdef enum:
     CANDIDATE_ROOM = 64  # candidates beyond 2 k that a query holds before they are thinned out
@@ -132,23 +133,23 @@ cdef class Task(Search):
         """Write all answers, query after query, from `start` on."""
         write_found(self, &scores[start], &ids[start], -1)
 
-    cdef void tell(self, int64_t i, float *witness) noexcept nogil:
+    cdef void tell(self, int64_t i, float *witness, bint of_key) noexcept nogil:
         """What tells of the answer of query i; see `witness_to`."""
         cdef const farann_topk *top = &self.collector.found[i].top
         cdef const farann_query *query = &self.batch.queries[i].prepared
         witness[0] = witness[1] = witness[2] = NAN
         if self.lateness is not None and self.lateness.coded.of[i].usable:
             witness[0] = self.lateness.of_queries[i]
-        cdef double key
-        if self.model is not None and top.count == top.capacity:
+        cdef double key, factor
+        if self.model is not None and of_key and top.count == top.capacity:
             key = top.entries[top.count - 1].key * query.key_scale + query.key_offset
-            self.batch.round_query_vector(i)
-            self.model.tell(self.batch.rounded, query.vector_norm, self.batch.bias_sign,
+            factor = self.batch.round_query_vector(i)
+            self.model.tell(self.batch.rounded, factor, query.vector_norm, self.batch.bias_sign,
                             key if self.kth_keys == NULL else self.kth_keys[i], &witness[1])
 
-    def witness_to(self, float[:, ::1] witness, int64_t start):
+    def witness_to(self, float[:, ::1] witness, int64_t start, int64_t every=1):
         """Write what tells of the answers of queries, from line `start` on: their lateness, and
-        for a `model` what that tells of their k-th keys, NaN where it tells nothing.
+        for a `model` what that tells of the k-th keys of one query in `every`; else NaN.
 
         Rows that answer many sample queries come first. The lateness of an answer is the mean of
         the square roots of its rows' panel numbers, from 1 on; rows in partitions have the panel
@@ -158,12 +159,12 @@ cdef class Task(Search):
         cdef int64_t i
         cdef uint64_t before
         if witness.shape[1] != WITNESSES or not (
-                0 <= start <= witness.shape[0] - self.batch.n_queries):
+                0 <= start <= witness.shape[0] - self.batch.n_queries and every >= 1):
             raise ValueError("there must be three numbers for each query")
         with nogil:
             before = farann_arithmetic_begin()
             for i in range(self.batch.n_queries if self.lateness is not None else 0):
-                self.tell(i, &witness[start + i, 0])
+                self.tell(i, &witness[start + i, 0], (start + i) % every == 0)
             farann_arithmetic_end(before)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
-from farann.contract.stop_rule import ALL_ROWS, EXACT, StopRule
+from farann.contract.stop_rule import ALL_ROWS, EXACT, StopRule, Witness
 from farann.results import Hits, RangeHits, SearchStats, unchecked
 from farann.runtime import paging, pool
 from farann.runtime.cost import codes_pay, row_costs
@@ -43,15 +43,14 @@ _QUERY_BYTES = 16_384
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
         nearest: bool, threads: int, rule: StopRule = EXACT,
-        witness: Float32Array | None = None,
+        witness: Witness | None = None,
         collect: Callable[[int, int], _core.Collector] | None = None,
-        float32_first: bool = False,
-        model: _core.KeyModel | None = None) -> tuple[Hits, SearchStats]:
+        float32_first: bool = False) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, or what `collect` finds, and statistics.
 
     `collect` makes the collector of the queries start .. stop. What tells of each answer of an
-    approximate search is written to `witness` (n, 3), see `Task.witness_to`, the last two numbers
-    by `model` if that is given. `float32_first`: exact searches don't begin with codes.
+    approximate search is written to the `witness`. `float32_first`: exact searches don't begin
+    with codes.
     """
     n, work = len(queries), chosen.n_rows * snapshot.dim
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
@@ -66,13 +65,14 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
             collector = _core.Collector(k) if collect is None else collect(start, stop)
             return _core.Task(snapshot, chosen, queries, start, stop, collector, nearest,
                               None if rule is EXACT else rule, flag=flag, costs=costs,
-                              by_codes=trial, tells_late=witness is not None, model=model)
+                              by_codes=trial, tells_late=witness is not None,
+                              model=None if witness is None else witness.model)
 
         task, gave_up = _done(made, trial, snapshot.in_file)
         if trial:
             trials.note(gave_up)
         if witness is not None:
-            task.witness_to(witness, start)
+            task.witness_to(witness.told, start, witness.every)
         task.write_top(scores, ids, start)
         did.append(task.did())
 

@@ -16,15 +16,21 @@ Pieces: TypeAlias = Generator[None, None, Result]
 # Nanoseconds of numpy for a multiply-add of a matrix product, and to read a number of a long array:
 # round numbers, guided by timings on an AMD EPYC (Zen 5).
 _PRODUCT, _NUMBER = 0.03, 1.0
+_PIECE = 1e5  # nanoseconds of a piece beside its work
+_LEAST = 1e6  # nanoseconds from which pieces are begun, as each takes some time of its own
+# Share of an exact search's cost that is lent: pieces take 1.4 to 1.7 times what is counted.
+_LENT = 0.6
 
 
 class Allowance:
     """Nanoseconds of one thread that the next pieces may take; by default unlimited."""
 
-    def __init__(self, left: float = inf) -> None:
+    def __init__(self, left: float = inf, supposed: float = 0.0) -> None:
         self.left = left  # below 0 where a piece took more
-        # What an exact search takes for a single query, and for one of a batch: 0 until it's known.
+        # What an exact search takes for a single query, and for one of a batch: 0 until it's known;
+        # until then it's supposed.
         self.single = self.query = 0.0
+        self.supposed = supposed
         self.multiplies = False  # whether matrices are multiplied from now on
 
     @property
@@ -32,11 +38,12 @@ class Allowance:
         """Whether the nanoseconds are limited, as searches lend them."""
         return self.left != inf
 
-    def lend(self, n_queries: int, share: float) -> None:
-        """Allow the work of an exact search in this share of the rows for some queries."""
+    def lend(self, n_queries: int, share: float) -> bool:
+        """Allow most of the work of an exact search in this share of the rows for some queries;
+        return whether there is enough to go on."""
         own = self.single if n_queries == 1 else n_queries * (self.query or self.single)
-        # While costs are unknown each search does one piece, until one of these measures them.
-        self.left = min(self.left, 0.0) + share * own if own else 1.0
+        self.left += _LENT * share * (own or n_queries * self.supposed)
+        return self.left >= _LEAST
 
     def spend_on(self, products: float, numbers: float) -> None:
         """Spend the nanoseconds of numpy's products, and of the numbers that it reads."""
@@ -50,6 +57,7 @@ class Allowance:
         """Do pieces until nothing is left to spend; return the result at the end, else None."""
         try:
             while self.left > 0.0:
+                self.left -= _PIECE
                 with ieee_arithmetic(), one_thread() if self.multiplies else nullcontext():
                     next(pieces)
         except StopIteration as end:

@@ -15,7 +15,7 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array
-from farann.contract.stop_rule import ALL_CODES, EXACT, Limits, StopRule
+from farann.contract.stop_rule import ALL_CODES, EXACT, Limits, StopRule, Witness
 from farann.results import Hits, RangeHits, SearchStats, no_hits, shares_found, unchecked
 from farann.runtime import batches, pool
 from farann.runtime.cost import FEW_QUERIES
@@ -66,7 +66,9 @@ def top(question: Question) -> tuple[Hits, SearchStats]:
     if question.row_filters.groups is None and _lacks_table(question):
         from farann.search import tables
 
-        tables.lend(question)
+        rows = question.row_filters.rows
+        tables.lend(question.store, question.k, question.view.exact.isa, len(question.queries),
+                    1.0 if rows is None else rows.count / question.store.n_slots)
     return answer
 
 
@@ -94,10 +96,10 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
     else:
         hits, stats = _run(question, rule)
     if len(queries) == 1 and question.collect is None and store.built and (
-            limits is None or (limits.recall is not None and filters is UNFILTERED
-                               and not _lacks_table(question))):
-        singles.keep(store, view.exact.isa, k, None if limits is None else limits.recall, table,
-                     guard, rule, filters)
+            limits is None or (limits.recall is not None and filters is UNFILTERED)):
+        singles.keep(store, view.exact.isa, k, None if limits is None else limits.recall,
+                     singles.Lacking(table) if _lacks_table(question) else table, guard, rule,
+                     filters)
     return hits, stats
 
 
@@ -140,55 +142,68 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
     unlike = guard.unlike(question.queries, question.threads)
     if unlike is None and watch is None:
         return _run(question, rule)
-    exactly = np.zeros(n, np.bool_)
+    like, exact = np.arange(n), EXACT if question.store.n_coded is None else ALL_CODES
     if unlike is not None:
-        exactly[unlike] = True
-    like = np.flatnonzero(~exactly)
-    exact = EXACT if question.store.n_coded is None else ALL_CODES
-    # Predictions of keys are those of all rows.
-    model = rule.model if question.row_filters is UNFILTERED else None
-    witness = None if watch is None else np.full((len(like), 3), np.nan, np.float32)
-    did = []
+        like = np.delete(like, unlike)
+    told, every = np.full((len(like), 3), np.nan, np.float32), 1
+    witness, did, guarded = None, list[SearchStats](), n - len(like)
+    if watch is not None and question.every_row:  # nothing is known of some of the rows
+        every = watch.every(len(like))
+        witness = Witness(told, rule.model if question.row_filters is UNFILTERED else None, every)
 
-    def search_some(which: Int64Array, rule: StopRule, witness: Float32Array | None = None) -> None:
+    def search(which: Int64Array, rule: StopRule, witness: Witness | None = None) -> Hits:
+        found, work = _run(question if len(which) == n else question.of(which), rule, witness)
+        did.append(work)
+        return found
+
+    def replace(which: Int64Array, rule: StopRule, witness: Witness | None = None) -> None:
         if len(which):
-            found, work = _run(question.of(which), rule, witness, model)
+            found = search(which, rule, witness)
             hits.ids[which], hits.scores[which] = found.ids, found.scores
-            did.append(work)
 
     if unlike is None:
-        hits, work = _run(question, rule, witness, model)
-        did.append(work)
+        hits = search(like, rule, witness)
     else:
         hits = Hits(np.empty((n, k), np.int64), np.empty((n, k), np.float32))
-        search_some(like, rule, witness)
-        search_some(unlike, exact)
-    if watch is not None and witness is not None:
-        groups, went_on = watch.groups(witness) or (), True
-        while went_on:
-            went_on = False
-            for group, positions in enumerate(groups):
-                left, some = watch.to_check(group), like[positions]
-                some = some[~exactly[some]]
-                if left == 0 or len(some) == 0:
-                    continue
-                if left > 0:
-                    which = np.linspace(0, len(some) - 1, min(left, len(some))).astype(np.int64)
-                    some, went_on = some[which], True
-                before = hits.ids[some]
-                search_some(some, exact)
-                exactly[some] = True
-                if left > 0:
-                    watch.note(group, shares_found(before, hits.ids[some]))
-                else:
-                    guard.note(0, len(some))
+        replace(like, rule, witness)
+        replace(unlike, exact)
+    if watch is not None:
+        if watch.is_surprised(told, every) and witness is not None and every > 1:
+            replace(like, rule, witness._replace(every=1))
+        guarded += _check(guard, watch, told, like, hits, partial(search, rule=exact))
     total = SearchStats(*map(sum, zip(*did, strict=True)))
-    return hits, total._replace(queries=n, queries_guarded=int(exactly.sum()))
+    return hits, total._replace(queries=n, queries_guarded=guarded)
 
 
-def _run(question: Question, rule: StopRule, witness: Float32Array | None = None,
-         model: _core.KeyModel | None = None) -> tuple[Hits, SearchStats]:
-    """The k best rows of each query; `witness` and `model` as for `batches.top`."""
+def _check(guard: Guard, watch: _core.Watch, told: Float32Array, like: Int64Array, hits: Hits,
+           search: Callable[[Int64Array], Hits]) -> int:
+    """Compare answers with exact ones, which `search` finds, as the watch asks; replace them where
+    something is surprising. Return how many were replaced."""
+    groups, exactly, went_on = watch.groups(told), np.zeros(len(like), np.bool_), True
+    while went_on:
+        went_on = False
+        for group, numbers in enumerate(groups):
+            left, some = watch.to_check(group), numbers[~exactly[numbers]]
+            if left == 0 or len(some) == 0:
+                continue
+            if left > 0:
+                chosen = np.linspace(0, len(some) - 1, min(left, len(some))).astype(np.int64)
+                some, went_on = some[chosen], True
+            which = like[some]
+            found = search(which)
+            shares = shares_found(hits.ids[which], found.ids)
+            if not watch.only_compares:
+                exactly[some] = True
+                hits.ids[which], hits.scores[which] = found.ids, found.scores
+            if left < 0:
+                guard.note(0, len(some))
+            watch.note(group, shares)
+    return int(exactly.sum())
+
+
+def _run(question: Question, rule: StopRule,
+         witness: Witness | None = None) -> tuple[Hits, SearchStats]:
+    """The k best rows of each query; `witness` as for `batches.top`."""
     store, view, queries, k, threads, filters, *_ = question
     approximate = rule is not EXACT and rule.approximate
     chosen = view.everything
@@ -203,7 +218,7 @@ def _run(question: Question, rule: StopRule, witness: Float32Array | None = None
     snapshot = view.snapshot if approximate else view.exact
     nearest, collect = question.nearest, None if question.collect is None else question.collector
     return batches.top(snapshot, chosen, queries, k, nearest, threads, rule, witness, collect,
-                       len(queries) < FEW_QUERIES and store.float32_below(nearest) > 0.0, model)
+                       len(queries) < FEW_QUERIES and store.float32_below(nearest) > 0.0)
 
 
 # ---- queries with groups of their own ----

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +24,13 @@ Suspect: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...], int]  # an
 _MOST_PREPARED = 16  # prepared kinds of queries (level, k, recall) in one cache; then it is emptied
 
 
-def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured | None,
+class Lacking(NamedTuple):
+    """The plan of queries that are answered exactly, as there is no table that holds."""
+
+    table: Measured | None  # one that no longer holds
+
+
+def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured | Lacking | None,
          guard: Guard | None, rule: StopRule, row_filters: RowFilters = UNFILTERED) -> None:
     """Cache a prepared search for single queries of the same kind, unless the table has changed
     since `table` was read."""
@@ -57,11 +63,19 @@ def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float 
     if isinstance(allowed, np.ndarray):
         return None if recall is not None else _masked(store, isa, queries, k, allowed)
     singles = store.singles if allowed is None else allowed.singles(store)
-    kept = None if singles is None else singles.get((isa, k, recall))
-    if kept is None or (recall is not None and kept.plan is not store.tunings.by_k.get(k)):
+    kept, lacking = None if singles is None else singles.get((isa, k, recall)), False
+    if kept is None:
         return None
+    if recall is not None and kept.plan is not (table := store.tunings.by_k.get(k)):
+        lacking = isinstance(kept.plan, Lacking) and kept.plan.table is table
+        if not lacking:
+            return None
     found = kept.search(queries)
     if found is None or len(found) == 3:
+        if lacking and found is not None:
+            from farann.search import tables
+
+            tables.lend(store, k, isa)
         return found
     return _guarded(store, isa, queries, k, kept.watch, found)
 
@@ -90,12 +104,15 @@ def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int, watch: _cor
     if not suspect or watch is None:
         guard.note(1 + guard.tests.count_alone(), 1)
         return ids, scores, (*counts, 1)
-    before, _, work, group = suspect
-    if watch.to_check(group) > 0:
-        watch.note(group, shares_found(np.atleast_2d(before), np.atleast_2d(ids)))
-    if watch.to_check(group) < 0:
+    before, scores_before, work, group = suspect
+    total = *map(sum, zip(work[1:], counts[1:], strict=True)),
+    compares, left = watch.only_compares, watch.to_check(group)
+    if left < 0:
         guard.note(guard.tests.count_alone(), 1)
-    return ids, scores, (1, *map(sum, zip(work[1:], counts[1:], strict=True)), 1)
+    watch.note(group, shares_found(np.atleast_2d(before), np.atleast_2d(ids)))
+    if compares:
+        return before, scores_before, (1, *total, 0)
+    return ids, scores, (1, *total, 1)
 
 
 def exact(store: Store, isa: str, queries: npt.ArrayLike, k: int,

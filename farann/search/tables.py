@@ -22,6 +22,7 @@ from farann.layout.added_rows import Added
 from farann.quantize.scalar import centered
 from farann.results import Hits, merge
 from farann.runtime import batches, paging
+from farann.runtime.cost import SINGLE_COSTS
 from farann.runtime.pieces import Allowance, Pieces
 from farann.runtime.progress import measuring, renamed
 from farann.store.store import Answers, RuleByTable, Store
@@ -65,12 +66,12 @@ def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
     if question.every_row:
         run_ends = None if store.asks_nearest else stops_for(
             store, k, missing_at(recall), isa, question.threads)
-        if late is not None and (guard := measured.guard) is not None:
-            rule = rule._replace(
-                watch=guard.watch_for(k, recall, single, tuned.usual_at(effort), late[2]),
-                model=guard.model_for(store.n_left_of_base))
         rule = rule._replace(predicted_threshold=tuned.predicted_threshold_at(effort),
                              run_ends=run_ends)
+    if late is not None and (guard := measured.guard) is not None:
+        watch = guard.watch_for((k, recall, single, question.every_row), tuned.usual_at(effort),
+                                late[2], tuned.cost_of(effort))
+        rule = rule._replace(watch=watch, model=guard.model_for(store.n_left_of_base))
     return measured, rule
 
 
@@ -85,14 +86,14 @@ def lacks_table(store: Store, k: int, recall: float) -> bool:
     return _takes_table(store, recall) and not (measured and measured.holds(store.alive))
 
 
-def lend(question: Question) -> None:
-    """After a search that was exact because its table is missing, do as much work on measuring it.
+def lend(store: Store, k: int, isa: str, n_queries: int = 1, share: float = 1.0) -> None:
+    """After searches of a share of the rows that were exact because their table is missing, do as
+    much work on measuring it.
 
     The amount doesn't depend on threads, so that the same calls always give the same answers."""
-    store, k, rows = question.store, question.k, question.row_filters.rows
-    share = 1.0 if rows is None else rows.count / store.n_slots
-    store.tunings.go_on(k, partial(measured_again, store, k, question.view.exact.isa),
-                        len(question.queries), share)
+    costs, dim = SINGLE_COSTS[isa], store.dim
+    supposed = costs.query + (costs.query_coordinate + len(store) * costs.code_product) * dim
+    store.tunings.go_on(k, partial(measured_again, store, k, isa), supposed, n_queries, share)
 
 
 def rule_within(budget: int, store: Store) -> StopRule:

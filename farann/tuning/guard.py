@@ -49,6 +49,8 @@ _LONG = 16_384  # queries whose tests take some milliseconds: Ctrl+C must be abl
 # error); these needn't be guarded.
 _USUAL_SHARE = 0.015
 _FAR_BEYOND = 1.25  # failing at 1.25 times the limits, for squares of distances, isn't chance
+_COMPARING = 0.02  # time for comparing answers with exact ones, over that of the answers
+_LEAST_COST = 1e-4  # of answers beside exact ones, by which comparing is planned
 _MOST_WATCHES = 64  # kinds of searches, by k and recall
 _WARN_AFTER = 4  # warn when this many more queries were guarded than _WARN_SHARE of all
 _WARN_SHARE = 0.05
@@ -73,7 +75,7 @@ class Guard:
         self.arrays, self.keys = arrays, keys
         self.tests = _core.Guard(isa, scale_free, signs_of(dim), *vars(arrays).values())
         self.isa, self.model = isa, None if keys is None else model_of(keys, isa)
-        self._watches: dict[tuple[int, float, bool], _core.Watch] = {}
+        self._watches: dict[tuple[int, float, bool, bool], _core.Watch] = {}
         self._n_queries, self._guarded, self._surplus, self._warned = 0, 0, 0.0, False
 
     def unlike(self, queries: Float32Array, threads: int) -> Int64Array | None:
@@ -102,14 +104,16 @@ class Guard:
         """The model of keys of so many rows of the base, those that are left."""
         return None if self.keys is None else model_of(self.keys, self.isa, n_rows)
 
-    def watch_for(self, k: int, recall: float, single: bool, usual: Float64Array,
-                  sampled: int) -> _core.Watch:
-        """The watch over answers of one kind, as long as the same is usual."""
-        watch = self._watches.get((k, recall, single))
+    def watch_for(self, asked: tuple[int, float, bool, bool], usual: Float64Array, sampled: int,
+                  cost: float) -> _core.Watch:
+        """The watch over answers of one kind (k, recall, single, of every row), as long as the same
+        is usual; `cost` is that beside exact search."""
+        watch = self._watches.get(asked)
         if watch is None or not np.array_equal(watch.usual, usual):
             if len(self._watches) >= _MOST_WATCHES:
                 self._watches.clear()
-            watch = self._watches[k, recall, single] = _core.Watch(recall, usual, sampled)
+            watch = self._watches[asked] = _core.Watch(
+                asked[1], usual, sampled, round(1.0 / (_COMPARING * max(cost, _LEAST_COST))))
         return watch
 
     def note(self, asked: int, guarded: int) -> None:

@@ -17,7 +17,7 @@ from farann.runtime.pieces import Allowance, Pieces
 
 MODEL_ROWS = 4096  # most rows that a model is made from
 MODEL_QUERIES = 512  # most queries that say which directions count
-_AXES, _GROUP_AXES = 16, 8  # KEY_AXES and GROUP_AXES of the core
+_AXES, _GROUP_AXES = 15, 8  # KEY_AXES and GROUP_AXES of the core
 _GROUPS_OF_ROWS = 64  # groups of rows
 _ITERATIONS = 8  # of subspace iterations, and of k-means
 _SPARE_AXES = 8  # axes beyond those kept, with which iterations converge sooner

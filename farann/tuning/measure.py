@@ -10,7 +10,7 @@ import numpy as np
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, Progress
-from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule
+from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule, Witness
 from farann.results import Hits, SearchStats, share_found, shares_found
 from farann.runtime import batches
 from farann.runtime.cost import FEW_QUERIES, cost_of, guard_cost
@@ -240,8 +240,8 @@ class Searches(NamedTuple):
         # One thread, as the number of threads changes how queries are grouped.
         return batches.top(
             self.snapshot, self._rows_for(some), self.queries[some], self.k, self.nearest, 1, rule,
-            None if witness is None else witness[some], float32_first=self.float32_first,
-            model=self.model)
+            None if witness is None else Witness(witness[some], self.model),
+            float32_first=self.float32_first)
 
     def _rows_for(self, some: slice) -> _core.Filter:
         """The rows that some of the queries may find: all, or for each all but its own."""

@@ -402,30 +402,30 @@ class Tunings:
     def __init__(self) -> None:
         self.by_k: dict[int, Measured] = {}
         # Unfinished measurements of searches, by k. They refer to rows, but not back to this.
-        self._unfinished: dict[int, tuple[Allowance, Pieces[Measured]]] = {}
+        self._unfinished: dict[int, tuple[Allowance, Pieces[Measured] | None]] = {}
         self._lock = pool.fresh_lock(self)
 
     def usual_guard(self) -> Guard | None:
         """The guard of the store's own sample, which is the same for each k."""
         return next((one.guard for one in list(self.by_k.values()) if one.is_usual), None)
 
-    def go_on(self, k: int, begin: Callable[[Allowance], Pieces[Measured]], n_queries: int,
-              share: float) -> None:
-        """Do some pieces of measuring the table for k: at most as much work as an exact search of a
-        share of the rows for some queries. `begin` starts the measurement. While another search
-        measures, nothing is done."""
+    def go_on(self, k: int, begin: Callable[[Allowance], Pieces[Measured]], supposed: float,
+              n_queries: int, share: float) -> None:
+        """Do some pieces of measuring the table for k: in all, no more work than exact searches of
+        a share of the rows for some queries, each of which is supposed to take so many nanoseconds
+        until that is known. `begin` starts the measurement. While another search measures, nothing
+        is done."""
         if not self._lock.acquire(blocking=False):
             return
         try:
             # Popped, so that none is left after an error, or in a child forked meanwhile.
-            allowed, pieces = self._unfinished.pop(k, (None, None))
-            before = self.by_k.get(k)
-            if allowed is None or pieces is None:
-                log().info("measuring what recall= takes for k=%d, as part of searches", k)
-                allowed = Allowance(0.0)
-                pieces = begin(allowed)
-            allowed.lend(n_queries, share)
-            measured = allowed.advanced(pieces)
+            allowed, pieces = self._unfinished.pop(k, (Allowance(0.0, supposed), None))
+            before, measured = self.by_k.get(k), None
+            if allowed.lend(n_queries, share):
+                if pieces is None:
+                    log().info("measuring what recall= takes for k=%d, as part of searches", k)
+                    pieces = begin(allowed)
+                measured = allowed.advanced(pieces)
             if self.by_k.get(k) is not before:  # it was tuned meanwhile
                 return
             if measured is None:

@@ -28,5 +28,4 @@ def finish_measuring(index: farann.Index, k: int, nearest: bool = False) -> None
     assert store is not None
     store = store.mirrored(index.isa) if nearest else store
     while _tables.lacks_table(store, k, 0.5):
-        begin = partial(_tables.measured_again, store, k, index.isa)
-        store.tunings.go_on(k, begin, 10**6, 1.0)
+        _tables.lend(store, k, index.isa, 10**6)

@@ -128,7 +128,7 @@ class TestRecall:
         alike = around(middles_of(24), 40, 6)
         plain.search_furthest(alike[0], recall=TARGET)
         for watch in inside.tuning.watches_of(plain):
-            watch.groups(np.full((200, 3), 1e9, np.float32))
+            assert watch.is_surprised(np.full((200, 3), 1e9, np.float32), 1)
         done = [plain.search_furthest(query, recall=TARGET, return_stats=True).stats
                 for query in alike]
         for watch in inside.tuning.watches_of(plain):

@@ -78,30 +78,43 @@ def test_the_same_calls_give_the_same_table(rng: np.random.Generator) -> None:
     assert found[0] == found[1] == found[2]
 
 
-def test_a_search_does_at_most_its_own_work_again(rng: np.random.Generator,
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    """By counts: rows scanned for the sample beside those that a query scans, which is all."""
+@pytest.mark.parametrize("n_queries", [1, 10])
+def test_searches_do_less_than_their_own_work_again(n_queries: int, rng: np.random.Generator,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    """By counts: what pieces are counted as, and rows scanned for the sample beside those that a
+    query scans, which is all. There are few pieces, as each takes some time of its own."""
     rows, queries = (rng.standard_normal((n, 24), dtype=np.float32) for n in (20_000, 50))
     index = index_of(rows, "dot").build()
-    scanned: list[int] = []
-    top = inside.runtime.top
+    exact = index.search_furthest(queries, K, return_stats=True).stats
+    assert exact.rows_scanned == 50 * len(rows)
+    scanned, spent = list[int](), list[float]()
+    top, advanced = inside.runtime.top, inside.runtime.Allowance.advanced
 
     def counted(*args: Any, **options: Any) -> Any:
         hits, stats = top(*args, **options)
         scanned.append(stats.rows_scanned)
         return hits, stats
 
-    for _ in range(2):  # what is kept for single queries isn't counted from the second on
-        index.search_furthest(queries[0], K)
+    def noted(allowed: Any, pieces: Any) -> Any:
+        before = allowed.left
+        found = advanced(allowed, pieces)
+        spent.append(before - allowed.left)
+        return found
+
+    some = queries[0] if n_queries == 1 else queries[:n_queries]
+    index.search_furthest(some, K, recall=0.9)
     monkeypatch.setattr(inside.settings, "top", counted)
-    lent = []
-    for i in range(1000):
-        scanned.clear()
-        index.search_furthest(queries[i % 50], K, recall=0.9)
-        lent.append(sum(scanned))
+    monkeypatch.setattr(inside.runtime.Allowance, "advanced", noted)
+    calls = 1000 // n_queries
+    for _ in range(calls):
+        index.search_furthest(some, K, recall=0.9)
     assert K not in tables(index)
-    assert 0 < max(lent) <= 2 * len(rows)
-    assert 0.5 * len(rows) < np.mean(lent) <= 1.2 * len(rows)
+    # Kept single queries aren't counted, but for the sample's.
+    own = 0 if n_queries == 1 else calls * n_queries * len(rows)
+    assert 0 <= sum(scanned) - own <= 1000 * len(rows)
+    each = inside.runtime.cost_of(exact, 24, index.isa, single=n_queries == 1) / 50
+    assert 0.3 * 1000 * each < sum(spent) <= 1000 * each
+    assert len(spent) <= calls and len(spent) <= sum(spent) / 5e5
 
 
 def test_single_queries_get_there(rng: np.random.Generator) -> None:

@@ -172,13 +172,13 @@ class TestKeyModel:
             assert (index.search_furthest(queries, recall=0.9).ids >= 0).all()
 
     def test_wrong_arguments(self) -> None:
-        axes, terms, groups = np.ones((17, 4), np.float32), np.ones((17, 3)), np.ones((2, 10))
+        axes, terms, groups = np.ones((16, 4), np.float32), np.ones((16, 3)), np.ones((2, 10))
         core.KeyModel("scalar", axes, terms, groups, 3)
         for n_rows, some in ((-1, groups), (0, -groups)):
             with pytest.raises(ValueError, match="there must be rows"):
                 core.KeyModel("scalar", axes, terms, some, n_rows)
-        for wrong in ((axes[:16], terms, groups), (axes, terms[:, :2].copy(), groups),
-                      (axes, terms, groups[:, :9].copy())):
+        for wrong in ((axes[:15], terms, groups), (axes, terms[:, :2].copy(), groups),
+                      (axes, terms, groups[:, :9].copy()), (axes, terms, np.ones((65, 10)))):
             with pytest.raises(ValueError, match="those of the dimension"):
                 core.KeyModel("scalar", *wrong)
         with pytest.raises(ValueError, match="finite"):
