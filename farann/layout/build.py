@@ -142,7 +142,9 @@ def make_codes(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
         if n_partitions == 0:
             return choose_for_singles(task, _in_order(task), held_out)
         made = _in_partitions(task, n_partitions)
-        if spec.cells != "auto" or not spec.vectors or held_out is None or len(held_out) == 0:
+        # Rows of one length end no scan, in whatever order they lie.
+        compared = spec.cells == "auto" or not spec.metric.normalized
+        if not compared or not spec.vectors or held_out is None or len(held_out) == 0:
             return choose_for_singles(task, made, held_out)
         plain = _in_order(task._replace(builder=task.builder._replace(
             progress=renamed(progress, "coding rows without partitions"))))
@@ -168,7 +170,8 @@ def _long_answers(builder: Builder, coded: Int64Array, queries: Float32Array,
 
 
 def _better(task: _Task, partitioned: Made, plain: Made, queries: Float32Array) -> Made:
-    """Choose a layout: partitions must make approximate searches faster and none of them slower.
+    """Choose a layout: partitions must make approximate searches faster and none of them slower,
+    if it isn't for the user to say.
 
     The layout without is kept as well if exact searches are slower with partitions."""
     snapshots = [task.builder.snapshot(made.layout) for made in (partitioned, plain)]
@@ -185,10 +188,11 @@ def _better(task: _Task, partitioned: Made, plain: Made, queries: Float32Array) 
     both = exact[0].cost(snapshots[0]) > _SLOWER * exact[1].cost(snapshots[1])
     if both:
         exact[0] = exact[1]
-    each(judge, range(2), task.builder.threads)
-    if _SLOWER * sum(costs[0]) > sum(costs[1]) or any(
-            one > _SLOWER * other for one, other in zip(costs[0], costs[1], strict=True)):
-        return plain
+    if task.spec.cells == "auto":
+        each(judge, range(2), task.builder.threads)
+        if _SLOWER * sum(costs[0]) > sum(costs[1]) or any(
+                one > _SLOWER * other for one, other in zip(costs[0], costs[1], strict=True)):
+            return plain
     return partitioned._replace(exact=plain.layout) if both else partitioned
 
 

@@ -303,3 +303,23 @@ def test_codes_go_with_their_index(cells: int | None, rng: np.random.Generator) 
         assert [part() for part in parts] == [None] * len(parts)
     finally:
         gc.enable()
+
+
+@pytest.mark.parametrize("metric", ["l2", "dot"])
+@pytest.mark.parametrize("nearest", [False, True])
+def test_partitions_dont_slow_exact_searches_down(metric: str, nearest: bool,
+                                                  rng: np.random.Generator) -> None:
+    """By counted work, where rows of many lengths end a scan early; and answers are the same."""
+    rows = float32(rng.standard_normal((12_000, DIM)) * np.exp(rng.standard_normal((12_000, 1))))
+    queries = rng.standard_normal((100, DIM), dtype=np.float32)
+    found = {}
+    for cells in (None, 60):
+        index = farann.Index(metric=metric, cells=cells)
+        index.add(rows)
+        index.build(nearest=nearest)
+        search = index.search_nearest if nearest else index.search_furthest
+        hits = search(queries, K, return_stats=True)
+        found[cells] = inside.runtime.cost_of(hits.stats, DIM, index.isa), hits
+        assert (inside.store.of(index).partitions is not None) == (cells is not None)
+    assert found[60][0] <= 1.1 * found[None][0]
+    assert_same(found[60][1], found[None][1])
