@@ -116,6 +116,9 @@ class RangeCollector(Collector):
 class NearestBeyondCollector(Collector):
     def __init__(self, k: int, radii: Float64Array) -> None: ...
 
+class GroupedCollector(Collector):
+    def __init__(self, k: int, per_group: int, by_slot: Int32Array) -> None: ...
+
 class Task:
     def __init__(self, snapshot: Snapshot, filter: Filter, queries: Float32Array, start: int,
                  stop: int, collector: Collector, nearest: bool = False,

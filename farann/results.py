@@ -95,15 +95,17 @@ class _Table(Result):
         -------
         dict of arrays (n_found,)
             `query`, the number of the query, int64, except for selections; `rank`, from 1, int64;
-            `id`; `score`, float32; with ``return_keys=True`` `key`, float64.
+            `id`; `score`, float32; with ``return_keys=True`` `key`, float64; with ``per_group=``
+            `group`.
             ``polars.DataFrame(hits.to_dict())`` makes a frame of it.
         """
         queries, ranks, found = self._lines()  # and where these rows are among the arrays
         columns = {"query": queries, "rank": ranks, "id": self.ids[found],
                    "score": self.scores[found]}
-        keys = getattr(self, "keys", None)
-        if keys is not None:
-            columns["key"] = keys[found]
+        for name in ("key", "group"):
+            values = getattr(self, f"{name}s", None)
+            if values is not None:
+                columns[name] = values[found]
         return {name: column for name, column in columns.items() if column is not None}
 
     def _repr_html_(self) -> str:
@@ -158,6 +160,8 @@ class Hits(_Table):
         -infinity as padding.
     stats : SearchStats, or None
         Counts of the work, after a search with ``return_stats=True``.
+    groups : int64, or objects where labels are strings, the same shape, or None
+        The labels of the rows' groups, after a search with ``per_group=``; -1 or None as padding.
 
     Notes
     -----
@@ -181,12 +185,13 @@ class Hits(_Table):
     score [5. 1.]
     """
 
-    __slots__ = ("ids", "scores", "keys", "stats")
+    __slots__ = ("ids", "scores", "keys", "stats", "groups")
 
     def __init__(self, ids: npt.NDArray[Any], scores: Float32Array,
-                 keys: Float64Array | Any = None, stats: SearchStats | Any = None) -> None:
+                 keys: Float64Array | Any = None, stats: SearchStats | Any = None,
+                 groups: npt.NDArray[Any] | Any = None) -> None:
         super().__init__(ids, scores)
-        self.keys, self.stats = keys, stats
+        self.keys, self.stats, self.groups = keys, stats, groups
 
     @property
     def found(self) -> BoolArray:
@@ -318,10 +323,10 @@ _new = object.__new__
 
 
 def unchecked(ids: npt.NDArray[Any], scores: Float32Array, keys: Float64Array | None = None,
-              stats: SearchStats | None = None) -> Hits:
+              stats: SearchStats | None = None, groups: npt.NDArray[Any] | None = None) -> Hits:
     """Make hits without the check of `Hits`, which takes longer than all else."""
     hits = _new(Hits)
-    hits.ids, hits.scores, hits.keys, hits.stats = ids, scores, keys, stats
+    hits.ids, hits.scores, hits.keys, hits.stats, hits.groups = ids, scores, keys, stats, groups
     return hits
 
 

@@ -271,6 +271,7 @@ class Filtering(NamedTuple):
     allowed: Any = None
     groups: Any = None
     outside_groups: Any = None
+    per_group: Any = None  # a limit of answers, no filter of rows, that comes with these
     # Rows that serve as queries: ids, query after query, and offsets by query. Each query leaves
     # its own rows out, beside those in `exclude`.
     own: tuple[Int64Array, Int64Array] | None = None

@@ -47,6 +47,12 @@ class Question(NamedTuple):
     keyed: bool = False  # whether keys are returned
     # Makes the collector of a task: of k, and of the radii of its queries. None: the k best rows.
     collect: Callable[..., _core.Collector] | None = None
+    per_group: int | None = None  # the largest number of rows of a group
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the k best rows that are wanted."""
+        return self.collect is None and self.per_group is None
 
     def of(self, which: Int64Array, row_filters: RowFilters | None = None) -> Question:
         """Select some of the queries."""
@@ -57,6 +63,8 @@ class Question(NamedTuple):
     def collector(self, start: int, stop: int) -> _core.Collector:
         """Make the collector of a task for some of the queries."""
         made: Callable[..., _core.Collector] = self.collect or _core.Collector
+        if self.per_group is not None and self.store.groups is not None:
+            return _core.GroupedCollector(self.k, self.per_group, self.store.groups.by_slot())
         return made(self.k) if self.radii is None else made(self.k, self.radii[start:stop])
 
 
@@ -93,7 +101,7 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
         hits, stats = _guarded(guard, question, rule)
     else:
         hits, stats = _run(question, rule)
-    if len(queries) == 1 and question.collect is None and store.built and (
+    if len(queries) == 1 and question.is_plain and store.built and (
             limits is None or (limits.recall is not None and filters is UNFILTERED
                                and not _lacks_table(question))):
         singles.keep(store, view.exact.isa, k, None if limits is None else limits.recall, table,
@@ -194,16 +202,17 @@ def _run(question: Question, rule: StopRule, witness: Float32Array | None = None
     chosen = view.everything
     if filters is not UNFILTERED:
         chosen = filters.filter(store, view, len(queries), exact=not approximate)
-    if rule is EXACT and len(queries) == 1 and question.collect is None and store.built:
+    if rule is EXACT and len(queries) == 1 and question.is_plain and store.built:
         within = chosen if filters.mark_anew else None
         if within is not None or (filters is UNFILTERED and question.limits is not None):
             found = singles.exact(store, view.exact.isa, queries, k, within)
             if found is not None:
                 return unchecked(*found[:2]), SearchStats(*found[2])
     snapshot = view.snapshot if approximate else view.exact
-    nearest, collect = question.nearest, None if question.collect is None else question.collector
+    nearest, collect = question.nearest, None if question.is_plain else question.collector
     return batches.top(snapshot, chosen, queries, k, nearest, threads, rule, witness, collect,
-                       len(queries) < FEW_QUERIES and store.float32_below(nearest) > 0.0, model)
+                       len(queries) < FEW_QUERIES and store.float32_below(nearest) > 0.0, model,
+                       merges=question.collect is None)
 
 
 # ---- queries with groups of their own ----
