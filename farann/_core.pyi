@@ -144,7 +144,8 @@ class SingleSearch:
     def __init__(self, snapshot: Snapshot, filter: Filter, k: int, plan: object,
                  costs: tuple[float, float, float, float], rule: StopRule, *,
                  guard: Guard | None = None, nearest: bool = False,
-                 float32_below: float = 0.0) -> None: ...
+                 float32_below: float = 0.0,
+                 collect: Callable[[], Collector] | None = None) -> None: ...
     watch: Final[Watch | None]
     def search(self, queries: object, within: Filter | None = None) -> (
         tuple[Int64Array, Float32Array, tuple[int, ...]]

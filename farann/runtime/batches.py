@@ -175,8 +175,9 @@ def _in_blocks(rows: int) -> int:
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object,
            rule: StopRule, guard: _core.Guard | None = None, *, nearest: bool = False,
-           float32_below: float = 0.0) -> _core.SingleSearch | None:
-    """Prepare single queries with the answers of `top`; None if k is large, or if a query takes so
+           float32_below: float = 0.0,
+           collect: Callable[[], _core.Collector] | None = None) -> _core.SingleSearch | None:
+    """Prepare single queries with the answers of `top`, by collectors of `collect`; None if k is large, or if a query takes so
     long that Ctrl+C must end it."""
     work = everything.n_rows * snapshot.dim
     share = _APPROXIMATE_SHARE if rule.approximate and rule.rows != ALL_ROWS else 1
@@ -184,7 +185,7 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
                               row_costs(1, snapshot.dim, snapshot.isa), rule, guard=guard,
-                              nearest=nearest, float32_below=float32_below)
+                              nearest=nearest, float32_below=float32_below, collect=collect)
 
 
 def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,

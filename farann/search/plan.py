@@ -63,9 +63,16 @@ class Question(NamedTuple):
     def collector(self, start: int, stop: int) -> _core.Collector:
         """Make the collector of a task for some of the queries."""
         made: Callable[..., _core.Collector] = self.collect or _core.Collector
-        if self.per_group is not None and self.store.groups is not None:
-            return _core.GroupedCollector(self.k, self.per_group, self.store.groups.by_slot())
+        if self.per_group is not None:
+            return self.grouped()()
         return made(self.k) if self.radii is None else made(self.k, self.radii[start:stop])
+
+    def grouped(self) -> Callable[[], _core.Collector]:
+        """Make the collector of a search with `per_group`; it holds no store."""
+        groups, per_group = self.store.groups, self.per_group
+        assert groups is not None and per_group is not None
+        most = self.row_filters.most_of_groups(groups, self.k, per_group)
+        return partial(_core.GroupedCollector, most, per_group, groups.by_slot())
 
 
 def top(question: Question) -> tuple[Hits, SearchStats]:
@@ -208,6 +215,11 @@ def _run(question: Question, rule: StopRule, witness: Float32Array | None = None
             found = singles.exact(store, view.exact.isa, queries, k, within)
             if found is not None:
                 return unchecked(*found[:2]), SearchStats(*found[2])
+    if rule is EXACT and len(queries) == 1 and question.per_group is not None and store.built:
+        found = singles.of_groups(store, view.exact.isa, queries, k, question.per_group, filters,
+                                  question.grouped)
+        if found is not None:
+            return unchecked(*found[:2]), SearchStats(*found[2])
     snapshot = view.snapshot if approximate else view.exact
     nearest, collect = question.nearest, None if question.is_plain else question.collector
     return batches.top(snapshot, chosen, queries, k, nearest, threads, rule, witness, collect,

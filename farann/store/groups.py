@@ -88,6 +88,13 @@ class Groups:
         """Rows of the largest of some groups."""
         return int(np.diff(self._by_group()[1])[numbers[numbers >= 0]].max(initial=0))
 
+    def most(self, k: int, per_group: int) -> int:
+        """Rows that can be found, at least 1 and at most k, with at most `per_group` of a group."""
+        if len(self) >= k:
+            return k
+        sizes = np.diff(self._by_group()[1])
+        return max(1, min(k, int(np.minimum(sizes, per_group).sum())))
+
     def grown(self, name: str, labels: GroupLabels) -> Groups:
         """Add rows in the groups with these labels, old or new; self stays valid."""
         numbers, names = self.numbers_of(name, labels), self.names
