@@ -647,9 +647,9 @@ class Index(metaclass=Hinted):
                              recall: float | None = None, epsilon: float | None = None,
                              budget: int | None = None, seconds: float | None = None,
                              exclude: Any = None, allowed: Any = None, groups: Any = None,
-                             outside_groups: Any = None, threads: int | None = None,
-                             return_keys: bool = False, return_stats: bool = False,
-                             **unknown: UnknownKeyword) -> Hits:
+                             outside_groups: Any = None, per_group: int | None = None,
+                             threads: int | None = None, return_keys: bool = False,
+                             return_stats: bool = False, **unknown: UnknownKeyword) -> Hits:
         """Find the k rows furthest from the nearest member of each set.
 
         Parameters
@@ -664,8 +664,8 @@ class Index(metaclass=Hinted):
         epsilon : float, optional
             No row that was left out is more than (1 + epsilon) times as far from its nearest member
             as the k-th found (l2), or better than its dot product or cosine by more than epsilon.
-        k, budget, seconds, exclude, allowed, groups, outside_groups, threads, return_stats
-            As in `search_furthest`, with sets for queries.
+        k, budget, seconds, exclude, allowed, groups, outside_groups, per_group, threads
+            As in `search_furthest`, with sets for queries, as is `return_stats`.
         return_keys : bool
             Also return `Hits.keys`, as in `search_furthest`. A row's key is its smallest key over
             the members, under cosine divided by the member's norm. The keys of a set of one vector
@@ -698,15 +698,16 @@ class Index(metaclass=Hinted):
         """
         check_keywords(Index.search_furthest_from, unknown)
         return diverse.furthest_from(self._live, sets, k, ids, recall, epsilon, budget, seconds,
-                                     Filtering(exclude, allowed, groups, outside_groups), threads,
-                                     return_keys, return_stats)
+                                     Filtering(exclude, allowed, groups, outside_groups, per_group),
+                                     threads, return_keys, return_stats)
 
     def search_contrast(self, likes: Any = None, dislikes: Any = None, k: int = 10, *,
                         like_ids: Any = None, dislike_ids: Any = None, weight: float = 1.0,
                         likes_by: Literal["mean", "best"] = "mean", recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
                         seconds: float | None = None, exclude: Any = None, allowed: Any = None,
-                        groups: Any = None, outside_groups: Any = None, threads: int | None = None,
+                        groups: Any = None, outside_groups: Any = None,
+                        per_group: int | None = None, threads: int | None = None,
                         return_keys: bool = False, return_stats: bool = False,
                         **unknown: UnknownKeyword) -> Hits:
         """Find the k rows like some vectors and unlike others.
@@ -734,8 +735,9 @@ class Index(metaclass=Hinted):
             The search is exact with any recall.
         epsilon : float, optional
             No row that was left out scores more than epsilon above the k-th found.
-        k, budget, seconds, exclude, allowed, groups, outside_groups, threads, return_stats
-            As in `search_furthest`; with "best" the budget is that of each like.
+        k, budget, seconds, exclude, allowed, groups, outside_groups, per_group, threads
+            As in `search_furthest`, as is `return_stats`; with "best" the budget is that of each
+            like.
         return_keys : bool
             Also return `Hits.keys`: scores in float64, for `farann.merge`.
 
@@ -772,7 +774,7 @@ class Index(metaclass=Hinted):
         return diverse.contrast(
             self._live, (likes, like_ids), (dislikes, dislike_ids), k, weight, likes_by,
             (recall, epsilon, budget, seconds),
-            Filtering(exclude, allowed, groups, outside_groups), threads, return_keys,
+            Filtering(exclude, allowed, groups, outside_groups, per_group), threads, return_keys,
             return_stats)
 
     def search_mmr(self, queries: npt.ArrayLike | None = None, k: int = 10, *,

@@ -310,3 +310,68 @@ def test_work_where_few_rows_can_be_found(rng: np.random.Generator) -> None:
     filtered = index.search_furthest(queries, 10, per_group=2, allowed=allowed, return_stats=True)
     plain = index.search_furthest(queries, 10, allowed=allowed, return_stats=True)
     assert filtered.stats.rows_passed < 2 * plain.stats.rows_passed
+
+
+def questions_of(index: farann.Index, rows: Float32,
+                 rng: np.random.Generator) -> list[Callable[..., farann.Hits]]:
+    """Questions about sets, of one vector and several, and about likes and dislikes."""
+    sets = [rows[rng.integers(0, len(rows), size)] + np.float32(0.1) for size in (1, 2, 5, 9)]
+    likes, dislikes = ([rows[rng.integers(0, len(rows), size)] + np.float32(0.2)
+                        for size in sizes] for sizes in ((1, 3, 2, 2), (2, 1, 3, 1)))
+    asked: list[Callable[..., farann.Hits]] = [
+        lambda **given: index.search_furthest_from(sets, **given)]
+    if index.metric != "l2":
+        asked += [lambda **given: index.search_contrast(likes, dislikes, **given),
+                  lambda **given: index.search_contrast(likes, dislikes, likes_by="best", **given)]
+    return asked
+
+
+@pytest.mark.parametrize("metric", reference.METRICS)
+@pytest.mark.parametrize("kind", ["gaussian", "grid"])
+@pytest.mark.parametrize("n", [60, 3000])
+def test_sets_and_contrasts(n: int, kind: str, metric: str, rng: np.random.Generator) -> None:
+    rows = rows_for(kind, rng, n, 12, metric)
+    for grouping in ("one", "any", "strings", "each its own"):
+        labels = GROUPINGS[grouping](rng, n)
+        index = farann.Index(metric=metric)
+        index.add(rows[20:], groups=labels[20:].tolist(), ids=np.arange(20, n))
+        index.build()
+        index.add(rows[:20], groups=labels[:20].tolist(), ids=np.arange(20))
+        for search in questions_of(index, rows, rng):
+            everything = search(k=n)
+            assert everything.found.all()
+            for k, most in ((10, 1), (30, 2), (7, n)):
+                expected = greedily(everything, labels, k, most)
+                assert_grouped(search(k=k, per_group=most), expected, labels)
+            limited = search(k=5, per_group=1, return_keys=True)
+            assert (np.diff(limited.keys[limited.found.all(axis=1)]) <= 0).all()
+
+
+@pytest.mark.parametrize("strings", [False, True])
+def test_merged_parts(strings: bool, rng: np.random.Generator) -> None:
+    """Parts with all kinds of sizes, and one that never had rows."""
+    rows = rng.integers(-2, 3, (3000, 4)).astype(np.float32)
+    labels = GROUPINGS["strings" if strings else "any"](rng, 3000)
+    whole, parts = farann.Index(), [farann.Index(4)]
+    whole.add(rows, groups=labels.tolist())
+    for start, stop in ((0, 500), (500, 504), (504, 3000)):
+        parts.append(farann.Index())
+        parts[-1].add(rows[start:stop], np.arange(start, stop), groups=labels[start:stop].tolist())
+    for queries in (rows[:9] + np.float32(0.5), rows[0] + np.float32(0.5)):
+        for k, most in ((10, 1), (90, 2), (5, 5)):
+            expected = whole.search_nearest(queries, k, per_group=most, return_keys=True)
+            found = [part.search_nearest(queries, k, per_group=most, return_keys=True)
+                     for part in parts]
+            merged = farann.merge(found, per_group=most)
+            assert_same(merged, expected)
+            assert_array_equal(merged.groups, expected.groups)
+            assert_array_equal(merged.keys, expected.keys)
+    with pytest.raises(ValueError, match="per_group: expected a limit, as parts"):
+        farann.merge(found)
+    with pytest.raises(ValueError, match="per_group: expected none, as parts"):
+        farann.merge([whole.search_nearest(queries, 3, return_keys=True)], per_group=1)
+    other = farann.Index()
+    other.add(rows[:5], np.arange(5000, 5005), groups=[5] * 5 if strings else ["a"] * 5)
+    mixed = other.search_nearest(queries, 3, per_group=1, return_keys=True)
+    with pytest.raises(ValueError, match="labels of groups of one kind"):
+        farann.merge([mixed, found[1]], per_group=1)
