@@ -780,8 +780,9 @@ class Index(metaclass=Hinted):
     def search_mmr(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                    ids: Ids | None = None, diversity: float = 0.5, candidates: int | None = None,
                    exclude: Any = None, allowed: Any = None, groups: Any = None,
-                   outside_groups: Any = None, threads: int | None = None,
-                   return_stats: bool = False, **unknown: UnknownKeyword) -> Hits:
+                   outside_groups: Any = None, per_group: int | None = None,
+                   threads: int | None = None, return_stats: bool = False,
+                   **unknown: UnknownKeyword) -> Hits:
         """Find rows like the query and unlike each other: maximal marginal relevance.
 
         The first is the most similar row. Each next one has the largest
@@ -795,6 +796,9 @@ class Index(metaclass=Hinted):
         candidates : int, optional
             Choose among this number of most similar rows, as other libraries do; by default among
             all rows.
+        per_group : int, optional
+            Choose at most this many rows of each group of `add`: those of groups that have enough
+            are passed over.
         queries, k, ids, exclude, allowed, groups, outside_groups, threads, return_stats
             As in `search_furthest`.
 
@@ -823,7 +827,7 @@ class Index(metaclass=Hinted):
         """
         check_keywords(Index.search_mmr, unknown)
         return diverse.mmr(self._live, queries, k, ids, diversity, candidates,
-                           Filtering(exclude, allowed, groups, outside_groups), threads,
+                           Filtering(exclude, allowed, groups, outside_groups, per_group), threads,
                            return_stats)
 
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,

@@ -91,7 +91,8 @@ def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
     vectors, single, given = asked(live, queries, ids, given)
     question = question_of(live, vectors, k, given, threads, single=single, keyed=True)
     search = partial(mmr.search, diversity=diversity, candidates=candidates)
-    hits = answered(live, question, len(vectors), k, single, True, return_stats, search)
+    hits = answered(live, question, len(vectors), k, single, True, return_stats, search,
+                    given.per_group)
     hits.keys = None
     return hits
 

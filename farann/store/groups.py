@@ -135,8 +135,8 @@ def to_labels(name: str, value: Any) -> GroupLabels:
     return checks.to_ids(name, value, single=True, what="integer or string labels")
 
 
-def of_new_rows(groups: Groups | None, n_before: int, labels: GroupLabels | None,
-                n: int) -> Groups | None:
+def of_new_rows(groups: Groups | None, n_before: int, labels: GroupLabels | None, n: int,
+                name: str = "groups") -> Groups | None:
     """The groups of an index with n more rows: all rows have one, or none has."""
     if labels is None:
         if groups is not None and n:
@@ -144,7 +144,7 @@ def of_new_rows(groups: Groups | None, n_before: int, labels: GroupLabels | None
                              "none")
         return groups
     if len(labels) != n:
-        raise ValueError(f"groups: expected {n} labels, one a row, got {len(labels)}")
+        raise ValueError(f"{name}: expected {n} labels, one a row, got {len(labels)}")
     if groups is None:
         if n_before:
             raise ValueError("groups: expected none, as the index has rows without groups; give "
