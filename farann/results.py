@@ -515,8 +515,8 @@ def limited(places: Int64Array, labels: npt.NDArray[Any], k: int, per_group: int
     """The first k places of each line of which at most `per_group` share a label, flat; -1 fills
     places up.
 
-    A part has all its rows of the whole answer: what rules a row out in its part, `per_group` better
-    rows of its group or k, does so among all rows.
+    A part has all its rows of the whole answer: what rules a row out in its part, k better rows or
+    `per_group` ones of its group, does so among all rows.
     """
     lines, at = np.nonzero(places >= 0)
     numbers = dict[Any, int]()
@@ -547,8 +547,9 @@ def _checked(given: list[Any], per_group: Any) -> type[Hits | RangeHits]:
             raise ValueError(f"parts[{number}]: expected an answer with keys, got one without; "
                              "search with return_keys=True")
         if (getattr(part, "groups", None) is None) != (per_group is None):
-            raise ValueError(f"per_group: expected {'none' if per_group else 'a limit'}, as "
-                             f"parts[{number}] is an answer with{'out' if per_group else ''} groups")
+            wanted = "none" if per_group else "that of the searches"
+            raise ValueError(f"per_group: expected {wanted}, as parts[{number}] has "
+                             f"{'no ' if per_group else ''}groups")
         asked, first = ((len(one.offsets) - 1,) if isinstance(one, RangeHits)
                         else one.ids.shape[:-1] for one in (part, given[0]))
         if asked != first:

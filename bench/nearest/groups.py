@@ -1,7 +1,7 @@
 """Times of groups beside lists of ids: a thousand queries of classes with 500 rows each.
 
-At most one row of a group is found by `per_group=`, and by two ways that do without it: a search for
-each row of the answer, which leaves out the groups found so far, and one for ten times k rows.
+At most one row of a group is found by `per_group=`, and by two ways that do without it: a search
+for each row of the answer, which leaves out the groups found so far, and one for ten times k rows.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def run(rows: int = 60_000, dim: int = 128, groups: int = 120, repeats: int = 5)
         print(f"{name:<42}{seconds * 1e3:8.1f} ms")
     right = nearest(queries, per_group=1).ids
     some = first_of_groups(nearest(queries, 10 * K).ids, labels)
-    share = np.mean([len(set(one) & set(all.tolist())) for one, all in zip(some, right)]) / K
-    print(f"among 10 k rows there are {share:.3f} of the nearest of as many groups")
+    share = np.mean([len({*one} & {*all.tolist()}) for one, all in zip(some, right, strict=True)])
+    print(f"among 10 k rows there are {share / K:.3f} of the nearest rows of k groups")
 
 
 def first_of_groups(ids: NDArray[np.int64], labels: NDArray[np.int64]) -> list[list[int]]:
@@ -88,6 +88,7 @@ def one_by_one(search: Callable[..., farann.Hits], queries: NDArray[np.float32],
     for _ in range(K):
         left_out = [np.concatenate([[-1], *(members[labels[row]] for row in rows)])
                     for rows in found]
-        for rows, row in zip(found, search(queries, 1, exclude=left_out).ids[:, 0].tolist()):
+        nearest = search(queries, 1, exclude=left_out).ids[:, 0].tolist()
+        for rows, row in zip(found, nearest, strict=True):
             rows.append(row)
     return found

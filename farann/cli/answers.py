@@ -37,7 +37,7 @@ def print_answers(answers: Answers, metric: str, longest: int, n: int, *, groupe
                  for table in _tables_of(answers)
                  for *place, score, group in zip(
                      *(table[name] for name in ("query", "rank", "id", "score")),
-                     zip(table["group"]) if grouped else repeat(()))))
+                     zip(table["group"], strict=True) if grouped else repeat(()), strict=False)))
 
 
 def _tables_of(answers: Iterable[Found]) -> Iterator[Table]:

@@ -158,7 +158,7 @@ def _merged(question: Question, hits: Hits, owners: Int64Array) -> Hits:
         first = np.sort(np.unique(ids[order], return_index=True)[1])
         order = order[first[ids[order[first]] >= 0]]
         if question.per_group is not None and store.groups is not None:
-            groups = store.groups.by_slot()[store.slots_of(ids)]  # of padding any
+            groups = store.groups.by_slot()[store.slots_of(hits.ids[start:end].ravel())]
             order = limited(order[np.newaxis], groups, k, question.per_group)
         order = order[order >= 0][:k]
         for to, part in ((merged.ids, ids), (merged.keys, keys), (merged.scores, scores)):

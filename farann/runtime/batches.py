@@ -59,9 +59,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     did: list[tuple[int, ...]] = []
     approximate = rule is not EXACT and rule.approximate
     trials = _trials_of(snapshot, n, k, nearest)
-
-    def collected(start: int, stop: int) -> _core.Collector:
-        return _core.Collector(k) if collect is None else collect(start, stop)
+    collected = collect or (lambda start, stop: _core.Collector(k))
 
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
         trial = by_codes and trials.begin()
@@ -177,8 +175,8 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
            rule: StopRule, guard: _core.Guard | None = None, *, nearest: bool = False,
            float32_below: float = 0.0,
            collect: Callable[[], _core.Collector] | None = None) -> _core.SingleSearch | None:
-    """Prepare single queries with the answers of `top`, by collectors of `collect`; None if k is large, or if a query takes so
-    long that Ctrl+C must end it."""
+    """Prepare single queries with the answers of `top`, whose collector `collect` makes; None if k
+    is large, or if a query takes so long that Ctrl+C must end it."""
     work = everything.n_rows * snapshot.dim
     share = _APPROXIMATE_SHARE if rule.approximate and rule.rows != ALL_ROWS else 1
     if k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):

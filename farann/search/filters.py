@@ -41,7 +41,7 @@ _LEFT_OUT = 16  # if the excluded group holds over 1/16 of the rows, the tuning 
 
 # Searches for single queries, by instruction-set level, k and recall; and rows of a group, where
 # these are limited.
-Singles: TypeAlias = dict[tuple[str | float | None, ...], _core.SingleSearch]
+Singles: TypeAlias = dict[tuple[Any, ...], _core.SingleSearch]
 
 
 class Rows:

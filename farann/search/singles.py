@@ -36,7 +36,7 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     _keep(store, isa, singles, (isa, k, recall), k, table, guard, rule, row_filters, None)
 
 
-def _keep(store: Store, isa: str, singles: Singles, key: tuple[str | float | None, ...], k: int,
+def _keep(store: Store, isa: str, singles: Singles, key: tuple[Any, ...], k: int,
           table: Measured | None, guard: Guard | None, rule: StopRule, row_filters: RowFilters,
           collect: Callable[[], _core.Collector] | None) -> None:
     """Cache a prepared search, if there can be one."""

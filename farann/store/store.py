@@ -102,7 +102,7 @@ class Store:
         # Made when it is first asked for; two threads may make the same, and either will do.
         self._view: tuple[str, View] | None = None
         # Searches for single queries, see `filters.Singles`.
-        self.singles: dict[tuple[str | float | None, ...], _core.SingleSearch] = {}
+        self.singles: dict[tuple[Any, ...], _core.SingleSearch] = {}
         # By k, where depths of runs were needed; a store with other rows takes them over.
         self.run_answers: dict[int, Answers] = {}
         # By k, recall, whether it is a single query, and whether it may find every row.

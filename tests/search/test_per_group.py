@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import diverse_oracle
 import inside
 import numpy as np
 import pytest
@@ -281,7 +282,9 @@ def test_what_is_refused(rng: np.random.Generator) -> None:
     index.add(rows, groups=np.arange(30) % 4)
     with pytest.raises(ValueError, match="per_group: the index has no groups"):
         bare.search_furthest(rows, 2, per_group=1)
-    for wrong, error in ((0, ValueError), (-1, ValueError), (1.5, TypeError), ("a", TypeError)):
+    refused: list[tuple[Any, type[Exception]]] = [
+        (0, ValueError), (-1, ValueError), (1.5, TypeError), ("a", TypeError)]
+    for wrong, error in refused:
         with pytest.raises(error, match="per_group"):
             index.search_furthest(rows, 2, per_group=wrong)
     with pytest.raises(ValueError, match="per_group: expected none beside beyond"):
@@ -366,7 +369,7 @@ def test_merged_parts(strings: bool, rng: np.random.Generator) -> None:
             assert_same(merged, expected)
             assert_array_equal(merged.groups, expected.groups)
             assert_array_equal(merged.keys, expected.keys)
-    with pytest.raises(ValueError, match="per_group: expected a limit, as parts"):
+    with pytest.raises(ValueError, match="per_group: expected that of the searches, as parts"):
         farann.merge(found)
     with pytest.raises(ValueError, match="per_group: expected none, as parts"):
         farann.merge([whole.search_nearest(queries, 3, return_keys=True)], per_group=1)
@@ -375,3 +378,39 @@ def test_merged_parts(strings: bool, rng: np.random.Generator) -> None:
     mixed = other.search_nearest(queries, 3, per_group=1, return_keys=True)
     with pytest.raises(ValueError, match="labels of groups of one kind"):
         farann.merge([mixed, found[1]], per_group=1)
+
+
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+@pytest.mark.parametrize("kind", ["gaussian", "grid"])
+@pytest.mark.parametrize("n", [40, 3000])
+def test_marginal_relevance(n: int, kind: str, metric: str, rng: np.random.Generator) -> None:
+    """Also where the first pools hold rows of full groups alone."""
+    rows = rows_for(kind, rng, n, 6, metric)
+    queries = rng.standard_normal((2, 6), dtype=np.float32)
+    for labels in (np.argsort(np.argsort(rows @ queries[0])) * 7 // n, rng.integers(0, n, n)):
+        index = farann.Index(metric=metric)
+        index.add(rows, groups=labels)
+        for diversity, most in ((0.0, 1), (0.4, 1), (0.7, 2), (1.0, 3)):
+            hits = index.search_mmr(queries, 9, diversity=diversity, per_group=most)
+            for i, query in enumerate(queries):
+                _, expected = diverse_oracle.relevance(query, rows, 9, metric, np.arange(n),
+                                                       diversity, labels=labels, per_group=most)
+                assert_array_equal(hits.ids[i, : len(expected)], expected)
+                assert (hits.ids[i, len(expected) :] == -1).all()
+                assert_array_equal(hits.groups[i, : len(expected)], labels[expected])
+
+
+def test_arrays_without_an_index(rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((200, 4), dtype=np.float32)
+    labels = [f"{i % 6}" for i in range(200)]
+    index = farann.Index()
+    index.add(rows, groups=labels)
+    for name in ("search_furthest", "search_nearest"):
+        hits = getattr(farann, name)(rows, rows[:3], 5, row_groups=labels, per_group=1)
+        expected = getattr(index, name)(rows[:3], 5, per_group=1)
+        assert_same(hits, expected)
+        assert_array_equal(hits.groups, expected.groups)
+        with pytest.raises(ValueError, match="per_group: expected row_groups, too"):
+            getattr(farann, name)(rows, rows[:3], 5, per_group=1)
+        with pytest.raises(ValueError, match="row_groups: expected 200 labels, one a row, got 6"):
+            getattr(farann, name)(rows, rows[:3], 5, row_groups=labels[:6], per_group=1)
