@@ -27,7 +27,7 @@ class Result:
 
     def __iter__(self) -> NoReturn:
         *fields, last = (f"{self._name()}.{field}" for field in self.__slots__
-                         if field not in ("keys", "stats"))
+                         if field not in ("keys", "stats", "groups"))
         raise TypeError(
             f"{type(self).__name__} doesn't unpack: read {', '.join(fields)} and {last}")
 
