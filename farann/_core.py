@@ -4,6 +4,7 @@ from farann.native.codes import (CODE_SPAN, MOST_AXES, Codes, Partitions, Transf
                                  code_extents, code_rows, encode_rows, pack_codes, rotate)
 from farann.native.collector import Collector, NearestBeyondCollector, RangeCollector
 from farann.native.greedy import Greedy
+from farann.native.grouped import GroupedCollector
 from farann.native.guard import Guard
 from farann.native.judge import CodeTrials
 from farann.native.key_model import KeyModel

@@ -120,6 +120,9 @@ class RangeCollector(Collector):
 class NearestBeyondCollector(Collector):
     def __init__(self, k: int, radii: Float64Array) -> None: ...
 
+class GroupedCollector(Collector):
+    def __init__(self, k: int, per_group: int, by_slot: Int32Array) -> None: ...
+
 class Task:
     def __init__(self, snapshot: Snapshot, filter: Filter, queries: Float32Array, start: int,
                  stop: int, collector: Collector, nearest: bool = False,
@@ -145,7 +148,8 @@ class SingleSearch:
     def __init__(self, snapshot: Snapshot, filter: Filter, k: int, plan: object,
                  costs: tuple[float, float, float, float], rule: StopRule, *,
                  guard: Guard | None = None, nearest: bool = False,
-                 float32_below: float = 0.0) -> None: ...
+                 float32_below: float = 0.0,
+                 collect: Callable[[], Collector] | None = None) -> None: ...
     watch: Final[Watch | None]
     def search(self, queries: object, within: Filter | None = None) -> (
         tuple[Int64Array, Float32Array, tuple[int, ...]]
@@ -164,7 +168,8 @@ class SetSearch:
     def __init__(self, snapshot: Snapshot, filter: Filter, members: Float64Array,
                  offsets: Int64Array, start: int, k: int, *, epsilon: float = 0.0, budget: int = 0,
                  seconds: float = 0.0, rests: Float64Array | None = None, raw: bool = False,
-                 floor: float = -np.inf, flag: CancelFlag | None = None) -> None: ...
+                 floor: float = -np.inf, per_group: int = 0, by_slot: Int32Array | None = None,
+                 flag: CancelFlag | None = None) -> None: ...
     def run(self) -> None: ...
     def write_top(self, scores: Float32Array, ids: Int64Array, start: int) -> None: ...
     def write_keys(self, keys: Float64Array, start: int) -> None: ...

@@ -392,8 +392,9 @@ class Index(metaclass=Hinted):
                         epsilon: float | None = None, budget: int | None = None,
                         seconds: float | None = None, exclude: Any = None, allowed: Any = None,
                         groups: Any = None, outside_groups: Any = None,
-                        threads: int | None = None, return_keys: bool = False,
-                        return_stats: bool = False, **unknown: UnknownKeyword) -> Hits:
+                        per_group: int | None = None, threads: int | None = None,
+                        return_keys: bool = False, return_stats: bool = False,
+                        **unknown: UnknownKeyword) -> Hits:
         """Find the k rows furthest from each query.
 
         Parameters
@@ -442,6 +443,10 @@ class Index(metaclass=Hinted):
         outside_groups : optional
             Find rows of all other groups: labels as for `groups`; none leave nothing out. At most
             one of both is given.
+        per_group : int, optional
+            Find at most this many rows of each group of `add`: rows are taken best first, unless
+            their group has enough. The answer has `Hits.groups`. Such a search is exact with any
+            recall.
         threads : int, optional
             In place of the index's own number; -1 for one thread a CPU.
         return_keys : bool
@@ -462,9 +467,10 @@ class Index(metaclass=Hinted):
         ------
         ValueError, TypeError
             For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1 or far beyond
-            the number of rows, a filter of the wrong shape, groups that the index hasn't, more than
-            one of recall, epsilon, budget and seconds, or none of recall, budget and seconds for an
-            index without vectors; and for both or neither of queries and ids.
+            the number of rows, a filter of the wrong shape, groups that the index hasn't,
+            `per_group` without groups, more than one of recall, epsilon, budget and seconds, or
+            none of recall, budget and seconds for an index without vectors; and for both or neither
+            of queries and ids.
         KeyError
             If one of `ids` is not in the index.
 
@@ -485,25 +491,34 @@ class Index(metaclass=Hinted):
 
         >>> index.search_furthest(ids=1, k=2).ids
         array([0, 2])
+
+        The best row of each group:
+
+        >>> index = farann.Index()
+        >>> index.add([[1.0], [7.0], [9.0], [8.0]], groups=["cat", "dog", "dog", "fox"])
+        array([0, 1, 2, 3])
+        >>> index.search_furthest([0.0], k=3, per_group=1)
+        Hits(ids=[2, 3, 0], scores=[9., 8., 1.], groups=['dog', 'fox', 'cat'])
         """
         if unknown:  # a call takes 1 % of a single query
             check_keywords(Index.search_furthest, unknown)
         return ask.furthest(self._live, queries, k, ids, recall, epsilon, budget, seconds, exclude,
-                            allowed, groups, outside_groups, threads, return_keys, return_stats)
+                            allowed, groups, outside_groups, per_group, threads, return_keys,
+                            return_stats)
 
     def search_nearest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                        ids: Ids | None = None, beyond: npt.ArrayLike | None = None,
                        recall: float | None = None, epsilon: float | None = None,
                        budget: int | None = None, seconds: float | None = None,
                        exclude: Any = None, allowed: Any = None, groups: Any = None,
-                       outside_groups: Any = None, threads: int | None = None,
-                       return_keys: bool = False, return_stats: bool = False,
-                       **unknown: UnknownKeyword) -> Hits:
+                       outside_groups: Any = None, per_group: int | None = None,
+                       threads: int | None = None, return_keys: bool = False,
+                       return_stats: bool = False, **unknown: UnknownKeyword) -> Hits:
         """Find the k rows nearest to each query.
 
         Parameters
         ----------
-        queries, k, ids, exclude, allowed, groups, outside_groups, threads, return_stats
+        queries, k, ids, exclude, allowed, groups, outside_groups, per_group, threads, return_stats
             As in `search_furthest`.
         recall, epsilon, budget, seconds : optional
             As in `search_furthest`; `recall` is measured for the nearest rows, by
@@ -512,8 +527,8 @@ class Index(metaclass=Hinted):
             dot product or cosine by more than epsilon.
         beyond : float, or array_like of float (n_queries,), optional
             Find the nearest of the rows that are further than this radius, one for all queries, or
-            one for each. The search is then exact with `recall` and `epsilon`, and refuses `budget`
-            and `seconds`.
+            one for each. The search is then exact with `recall` and `epsilon`, and refuses
+            `budget`, `seconds` and `per_group`.
         return_keys : bool
             Also return `Hits.keys`: those of `search_furthest` times -1, so that larger is better
             here, too.
@@ -550,8 +565,8 @@ class Index(metaclass=Hinted):
         if unknown:  # a call takes 1 % of a single query
             check_keywords(Index.search_nearest, unknown)
         return ask.nearest(self._live, queries, k, ids, (recall, epsilon, budget, seconds),
-                           Filtering(exclude, allowed, groups, outside_groups), beyond, threads,
-                           return_keys, return_stats)
+                           Filtering(exclude, allowed, groups, outside_groups, per_group), beyond,
+                           threads, return_keys, return_stats)
 
     def search_beyond(self, queries: npt.ArrayLike | None = None,
                       radius: npt.ArrayLike | None = None, *, ids: Ids | None = None,
@@ -632,9 +647,9 @@ class Index(metaclass=Hinted):
                              recall: float | None = None, epsilon: float | None = None,
                              budget: int | None = None, seconds: float | None = None,
                              exclude: Any = None, allowed: Any = None, groups: Any = None,
-                             outside_groups: Any = None, threads: int | None = None,
-                             return_keys: bool = False, return_stats: bool = False,
-                             **unknown: UnknownKeyword) -> Hits:
+                             outside_groups: Any = None, per_group: int | None = None,
+                             threads: int | None = None, return_keys: bool = False,
+                             return_stats: bool = False, **unknown: UnknownKeyword) -> Hits:
         """Find the k rows furthest from the nearest member of each set.
 
         Parameters
@@ -649,8 +664,8 @@ class Index(metaclass=Hinted):
         epsilon : float, optional
             No row that was left out is more than (1 + epsilon) times as far from its nearest member
             as the k-th found (l2), or better than its dot product or cosine by more than epsilon.
-        k, budget, seconds, exclude, allowed, groups, outside_groups, threads, return_stats
-            As in `search_furthest`, with sets for queries.
+        k, budget, seconds, exclude, allowed, groups, outside_groups, per_group, threads
+            As in `search_furthest`, with sets for queries, as is `return_stats`.
         return_keys : bool
             Also return `Hits.keys`, as in `search_furthest`. A row's key is its smallest key over
             the members, under cosine divided by the member's norm. The keys of a set of one vector
@@ -683,15 +698,16 @@ class Index(metaclass=Hinted):
         """
         check_keywords(Index.search_furthest_from, unknown)
         return diverse.furthest_from(self._live, sets, k, ids, recall, epsilon, budget, seconds,
-                                     Filtering(exclude, allowed, groups, outside_groups), threads,
-                                     return_keys, return_stats)
+                                     Filtering(exclude, allowed, groups, outside_groups, per_group),
+                                     threads, return_keys, return_stats)
 
     def search_contrast(self, likes: Any = None, dislikes: Any = None, k: int = 10, *,
                         like_ids: Any = None, dislike_ids: Any = None, weight: float = 1.0,
                         likes_by: Literal["mean", "best"] = "mean", recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
                         seconds: float | None = None, exclude: Any = None, allowed: Any = None,
-                        groups: Any = None, outside_groups: Any = None, threads: int | None = None,
+                        groups: Any = None, outside_groups: Any = None,
+                        per_group: int | None = None, threads: int | None = None,
                         return_keys: bool = False, return_stats: bool = False,
                         **unknown: UnknownKeyword) -> Hits:
         """Find the k rows like some vectors and unlike others.
@@ -719,8 +735,9 @@ class Index(metaclass=Hinted):
             The search is exact with any recall.
         epsilon : float, optional
             No row that was left out scores more than epsilon above the k-th found.
-        k, budget, seconds, exclude, allowed, groups, outside_groups, threads, return_stats
-            As in `search_furthest`; with "best" the budget is that of each like.
+        k, budget, seconds, exclude, allowed, groups, outside_groups, per_group, threads
+            As in `search_furthest`, as is `return_stats`; with "best" the budget is that of each
+            like.
         return_keys : bool
             Also return `Hits.keys`: scores in float64, for `farann.merge`.
 
@@ -757,14 +774,15 @@ class Index(metaclass=Hinted):
         return diverse.contrast(
             self._live, (likes, like_ids), (dislikes, dislike_ids), k, weight, likes_by,
             (recall, epsilon, budget, seconds),
-            Filtering(exclude, allowed, groups, outside_groups), threads, return_keys,
+            Filtering(exclude, allowed, groups, outside_groups, per_group), threads, return_keys,
             return_stats)
 
     def search_mmr(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                    ids: Ids | None = None, diversity: float = 0.5, candidates: int | None = None,
                    exclude: Any = None, allowed: Any = None, groups: Any = None,
-                   outside_groups: Any = None, threads: int | None = None,
-                   return_stats: bool = False, **unknown: UnknownKeyword) -> Hits:
+                   outside_groups: Any = None, per_group: int | None = None,
+                   threads: int | None = None, return_stats: bool = False,
+                   **unknown: UnknownKeyword) -> Hits:
         """Find rows like the query and unlike each other: maximal marginal relevance.
 
         The first is the most similar row. Each next one has the largest
@@ -778,6 +796,9 @@ class Index(metaclass=Hinted):
         candidates : int, optional
             Choose among this number of most similar rows, as other libraries do; by default among
             all rows.
+        per_group : int, optional
+            Choose at most this many rows of each group of `add`: those of groups that have enough
+            are passed over.
         queries, k, ids, exclude, allowed, groups, outside_groups, threads, return_stats
             As in `search_furthest`.
 
@@ -806,7 +827,7 @@ class Index(metaclass=Hinted):
         """
         check_keywords(Index.search_mmr, unknown)
         return diverse.mmr(self._live, queries, k, ids, diversity, candidates,
-                           Filtering(exclude, allowed, groups, outside_groups), threads,
+                           Filtering(exclude, allowed, groups, outside_groups, per_group), threads,
                            return_stats)
 
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,

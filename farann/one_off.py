@@ -16,12 +16,14 @@ from farann.index import Index
 from farann.quantize.scalar import center_of
 from farann.results import Hits, Selection
 from farann.runtime.pool import default_isa
+from farann.store.groups import of_new_rows, to_labels
 from farann.store.ids import IdMap
 from farann.store.store import Store
 
 
 def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: Metric = "l2",
-                    *, exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                    *, exclude: Any = None, allowed: Any = None, row_groups: Any = None,
+                    per_group: int | None = None, threads: int | None = None,
                     return_keys: bool = False, return_stats: bool = False,
                     **unknown: UnknownKeyword) -> Hits:
     """Find the k rows furthest from each query, without an index.
@@ -33,7 +35,9 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     queries : array_like (n_queries, dim) or (dim,)
     k : int
     metric : {"l2", "dot", "cosine"}
-    exclude, allowed, threads, return_keys, return_stats : optional
+    row_groups : array_like of int or str (n,), optional
+        The label of each row's group, for `per_group`.
+    exclude, allowed, per_group, threads, return_keys, return_stats : optional
         As in `Index.search_furthest`.
 
     Returns
@@ -45,15 +49,19 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     --------
     >>> farann.search_furthest([[0.0], [5.0], [3.0]], [[1.0]], k=2).ids
     array([[1, 2]])
+    >>> farann.search_furthest([[0.0], [5.0], [3.0]], [[1.0]], k=2, row_groups=["a", "b", "b"],
+    ...                        per_group=1).ids
+    array([[1, 0]])
     """
     check_keywords(search_furthest, unknown)
-    return _index_over(rows, metric, threads).search_furthest(
-        queries, k, exclude=exclude, allowed=allowed, return_keys=return_keys,
+    return _index_over(rows, metric, threads, row_groups, per_group).search_furthest(
+        queries, k, exclude=exclude, allowed=allowed, per_group=per_group, return_keys=return_keys,
         return_stats=return_stats)
 
 
 def search_nearest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: Metric = "l2",
-                   *, exclude: Any = None, allowed: Any = None, threads: int | None = None,
+                   *, exclude: Any = None, allowed: Any = None, row_groups: Any = None,
+                   per_group: int | None = None, threads: int | None = None,
                    return_keys: bool = False, return_stats: bool = False,
                    **unknown: UnknownKeyword) -> Hits:
     """Find the k rows nearest to each query, without an index.
@@ -66,8 +74,8 @@ def search_nearest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, met
     array([[0, 2]])
     """
     check_keywords(search_nearest, unknown)
-    return _index_over(rows, metric, threads).search_nearest(
-        queries, k, exclude=exclude, allowed=allowed, return_keys=return_keys,
+    return _index_over(rows, metric, threads, row_groups, per_group).search_nearest(
+        queries, k, exclude=exclude, allowed=allowed, per_group=per_group, return_keys=return_keys,
         return_stats=return_stats)
 
 
@@ -127,13 +135,18 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "
         progress=progress)
 
 
-def _index_over(rows: npt.ArrayLike, metric: Metric, threads: int | None = None) -> Index:
+def _index_over(rows: npt.ArrayLike, metric: Metric, threads: int | None = None,
+                row_groups: Any = None, per_group: Any = None) -> Index:
     """Make an index over rows, copied only if their type or order requires it."""
+    if per_group is not None and row_groups is None:
+        raise ValueError("per_group: expected row_groups, too, the label of each row's group")
     row_type = row_type_for(rows.dtype) if isinstance(rows, np.ndarray) else "float32"
     index = Index(metric=metric, dtype=row_type, codes="float32", threads=threads)
     vectors = to_rows("rows", rows, None, row_type, normalized=index.metric == "cosine")
+    groups = None if row_groups is None else of_new_rows(
+        None, 0, to_labels("row_groups", row_groups), len(vectors), "row_groups")
     index._live.store = Store(vectors.shape[1], index._live.spec).changed(
-        base=vectors, ids=IdMap.restored(None, len(vectors), 0), built=True,
+        base=vectors, groups=groups, ids=IdMap.restored(None, len(vectors), 0), built=True,
         center=center_of(vectors, index.metric == "cosine"))
     return index
 

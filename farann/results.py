@@ -27,7 +27,7 @@ class Result:
 
     def __iter__(self) -> NoReturn:
         *fields, last = (f"{self._name()}.{field}" for field in self.__slots__
-                         if field not in ("keys", "stats"))
+                         if field not in ("keys", "stats", "groups"))
         raise TypeError(
             f"{type(self).__name__} doesn't unpack: read {', '.join(fields)} and {last}")
 
@@ -95,15 +95,17 @@ class _Table(Result):
         -------
         dict of arrays (n_found,)
             `query`, the number of the query, int64, except for selections; `rank`, from 1, int64;
-            `id`; `score`, float32; with ``return_keys=True`` `key`, float64.
+            `id`; `score`, float32; with ``return_keys=True`` `key`, float64; with ``per_group=``
+            `group`.
             ``polars.DataFrame(hits.to_dict())`` makes a frame of it.
         """
         queries, ranks, found = self._lines()  # and where these rows are among the arrays
         columns = {"query": queries, "rank": ranks, "id": self.ids[found],
                    "score": self.scores[found]}
-        keys = getattr(self, "keys", None)
-        if keys is not None:
-            columns["key"] = keys[found]
+        for name in ("key", "group"):
+            values = getattr(self, f"{name}s", None)
+            if values is not None:
+                columns[name] = values[found]
         return {name: column for name, column in columns.items() if column is not None}
 
     def _repr_html_(self) -> str:
@@ -158,6 +160,8 @@ class Hits(_Table):
         -infinity as padding.
     stats : SearchStats, or None
         Counts of the work, after a search with ``return_stats=True``.
+    groups : int64, or objects where labels are strings, the same shape, or None
+        The labels of the rows' groups, after a search with ``per_group=``; -1 or None as padding.
 
     Notes
     -----
@@ -181,12 +185,13 @@ class Hits(_Table):
     score [5. 1.]
     """
 
-    __slots__ = ("ids", "scores", "keys", "stats")
+    __slots__ = ("ids", "scores", "keys", "stats", "groups")
 
     def __init__(self, ids: npt.NDArray[Any], scores: Float32Array,
-                 keys: Float64Array | Any = None, stats: SearchStats | Any = None) -> None:
+                 keys: Float64Array | Any = None, stats: SearchStats | Any = None,
+                 groups: npt.NDArray[Any] | Any = None) -> None:
         super().__init__(ids, scores)
-        self.keys, self.stats = keys, stats
+        self.keys, self.stats, self.groups = keys, stats, groups
 
     @property
     def found(self) -> BoolArray:
@@ -318,10 +323,10 @@ _new = object.__new__
 
 
 def unchecked(ids: npt.NDArray[Any], scores: Float32Array, keys: Float64Array | None = None,
-              stats: SearchStats | None = None) -> Hits:
+              stats: SearchStats | None = None, groups: npt.NDArray[Any] | None = None) -> Hits:
     """Make hits without the check of `Hits`, which takes longer than all else."""
     hits = _new(Hits)
-    hits.ids, hits.scores, hits.keys, hits.stats = ids, scores, keys, stats
+    hits.ids, hits.scores, hits.keys, hits.stats, hits.groups = ids, scores, keys, stats, groups
     return hits
 
 
@@ -401,7 +406,8 @@ def share_found(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
 # ---- merging ----
 
 
-def merge(parts: Sequence[Found], k: int | None = None) -> Found:
+def merge(parts: Sequence[Found], k: int | None = None, *,
+          per_group: int | None = None) -> Found:
     """Merge the answers of several indexes to the same queries.
 
     The answer has the bits of a search of one index with the rows of all parts, if the parts are
@@ -416,6 +422,8 @@ def merge(parts: Sequence[Found], k: int | None = None) -> Found:
     k : int, optional
         Number of rows of `Hits` to keep for each query; by default that of the narrowest part. Each
         part must have its k best rows, or for each query all its rows, padded.
+    per_group : int, optional
+        The limit of the searches, where these had one.
 
     Returns
     -------
@@ -427,7 +435,8 @@ def merge(parts: Sequence[Found], k: int | None = None) -> Found:
     ------
     ValueError, TypeError
         For no parts, or parts without keys, of different kinds or queries, with fewer rows than
-        requested, with integer ids beside strings, or with a row in common.
+        requested, with integer ids beside strings, or with a row in common; for `per_group` and
+        parts without groups, or groups without it.
 
     Notes
     -----
@@ -447,7 +456,7 @@ def merge(parts: Sequence[Found], k: int | None = None) -> Found:
     True
     """
     given: list[Any] = list(parts)
-    kind = _checked(given)
+    kind = _checked(given, per_group)
     firsts = np.cumsum([0, *(part.ids.size for part in given[:-1])])
     if kind is RangeHits:
         if k is not None:
@@ -457,8 +466,9 @@ def merge(parts: Sequence[Found], k: int | None = None) -> Found:
         starts, stops = bounds[:-1] + firsts, bounds[1:] + firsts
     else:
         k = _to_k(given, k)
-        offsets = np.arange(len(np.atleast_2d(given[0].ids)) + 1) * k
         widths = np.array([part.ids.shape[-1] for part in given])
+        n_merged = k if per_group is None else int(widths.sum())
+        offsets = np.arange(len(np.atleast_2d(given[0].ids)) + 1) * n_merged
         starts = firsts + np.arange(len(offsets) - 1)[:, np.newaxis] * widths
         stops = starts + np.stack([np.atleast_2d(part.found).sum(axis=1) for part in given], axis=1)
     # Padding comes last, where the place -1 is.
@@ -470,31 +480,76 @@ def merge(parts: Sequence[Found], k: int | None = None) -> Found:
     places = np.empty(int(offsets[-1]), np.int64)
     _core.merge_sorted(all_keys, order, np.ascontiguousarray(starts), np.ascontiguousarray(stops),
                        offsets, places)
-    ids, scores, keys = all_ids[places], all_scores[places], all_keys[places]
     there = places >= 0
     queries = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
-    _check_disjoint(ids[there], keys[there], queries[there])
+    _check_disjoint(all_ids[places[there]], all_keys[places[there]], queries[there])
+    groups = None
+    if per_group is not None and k is not None:
+        all_groups = _joined_groups(given)
+        places = limited(places.reshape(-1, n_merged), all_groups, k, per_group)
+        groups = all_groups[places]
+    ids, scores, keys = all_ids[places], all_scores[places], all_keys[places]
     stats: SearchStats | None = None
     if all(part.stats is not None for part in given):
         stats = SearchStats(*map(sum, zip(*(part.stats for part in given), strict=True)))
         stats = stats._replace(queries=given[0].stats.queries)
     shape = (*given[0].ids.shape[:-1], k)
     merged: Any = (RangeHits(offsets, ids, scores, keys, stats) if kind is RangeHits else
-                   Hits(ids.reshape(shape), scores.reshape(shape), keys.reshape(shape), stats))
+                   Hits(ids.reshape(shape), scores.reshape(shape), keys.reshape(shape), stats,
+                        None if groups is None else groups.reshape(shape)))
     return merged  # type: ignore[no-any-return]
 
 
-def _checked(given: list[Any]) -> type[Hits | RangeHits]:
+def _joined_groups(parts: list[Hits]) -> npt.NDArray[Any]:
+    """Labels of the rows of all parts, flat, one behind the other, and then padding."""
+    strings = any(part.groups.dtype == object for part in parts)
+    # An index without rows doesn't know yet of which kind its labels are.
+    if strings and any(part.groups.dtype != object and part.found.any() for part in parts):
+        raise ValueError("parts: expected labels of groups of one kind, got integers and strings")
+    return np.concatenate([*(
+        np.full(part.groups.size, None) if strings and part.groups.dtype != object
+        else part.groups.ravel() for part in parts), [None if strings else -1]])
+
+
+def limited(places: Int64Array, labels: npt.NDArray[Any], k: int, per_group: int) -> Int64Array:
+    """The first k places of each line of which at most `per_group` share a label, flat; -1 fills
+    places up.
+
+    A part has all its rows of the whole answer: what rules a row out in its part, k better rows or
+    `per_group` ones of its group, does so among all rows.
+    """
+    lines, at = np.nonzero(places >= 0)
+    numbers = dict[Any, int]()
+    own = np.fromiter((numbers.setdefault(label, len(numbers)) for label in labels[
+        places[lines, at]].tolist()), np.int64, len(lines)) + lines * len(labels)
+    order = np.argsort(own, kind="stable")
+    ranks = np.arange(len(own)) - np.searchsorted(own[order], own[order])
+    taken = np.zeros(places.shape, np.bool_)
+    taken[lines[order], at[order]] = ranks < per_group
+    ranks = np.cumsum(taken, axis=1)
+    taken &= ranks <= k
+    limited = np.full((len(places), k), -1)
+    limited[np.nonzero(taken)[0], ranks[taken] - 1] = places[taken]
+    return limited.ravel()
+
+
+def _checked(given: list[Any], per_group: Any) -> type[Hits | RangeHits]:
     """The kind of the parts, which are checked."""
     if not given:
         raise ValueError("parts: expected at least one, got none")
     kind = RangeHits if isinstance(given[0], RangeHits) else Hits
+    if per_group is not None:
+        checks.to_int("per_group", per_group, 1)
     for number, part in enumerate(given):
         if not isinstance(part, kind):
             raise TypeError(f"parts[{number}]: expected {kind.__name__}, got {checks.shown(part)}")
         if part.keys is None:
             raise ValueError(f"parts[{number}]: expected an answer with keys, got one without; "
                              "search with return_keys=True")
+        if (getattr(part, "groups", None) is None) != (per_group is None):
+            wanted = "none" if per_group else "that of the searches"
+            raise ValueError(f"per_group: expected {wanted}, as parts[{number}] has "
+                             f"{'no ' if per_group else ''}groups")
         asked, first = ((len(one.offsets) - 1,) if isinstance(one, RangeHits)
                         else one.ids.shape[:-1] for one in (part, given[0]))
         if asked != first:

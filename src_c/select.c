@@ -214,6 +214,69 @@ void farann_topk_push_rows(farann_topk *top, const double *keys, const int64_t *
     }
 }
 
+double farann_grouped_push(farann_grouped kept, farann_entry entry, int32_t group) {
+    farann_entry *entries = kept.top->entries;
+    int32_t *groups = kept.groups;
+    int64_t count = kept.top->count, at = 0, end = count, own = 0, last;
+    while (at < end) {
+        const int64_t middle = at + (end - at) / 2;
+        if (is_worse(entry, entries[middle]))
+            at = middle + 1;
+        else
+            end = middle;
+    }
+    for (int64_t i = 0; i < count; i++) own += groups[i] == group;
+    last = own < kept.most ? count : -1; /* where the entry that may have to go is */
+    if (own == kept.most)
+        for (last = count - 1; groups[last] != group;) last--;
+    else if (count == kept.top->capacity)
+        last--;
+    if (at <= last) {
+        own += last == count || groups[last] != group;
+        memmove(entries + at + 1, entries + at, (size_t)(last - at) * sizeof *entries);
+        memmove(groups + at + 1, groups + at, (size_t)(last - at) * sizeof *groups);
+        entries[at] = entry;
+        groups[at] = group;
+        if (last == count) kept.top->count = ++count;
+    }
+    if (own == kept.most) { /* no later than the last of all */
+        for (last = count - 1; groups[last] != group;) last--;
+        return entries[last].key;
+    }
+    return count == kept.top->capacity ? entries[count - 1].key : -INFINITY;
+}
+
+void farann_grouped_push_rows(farann_grouped kept, const int32_t *by_slot, const double *keys,
+                              const int64_t *rows, int64_t n, double sign,
+                              const farann_block *block, const farann_filter *filter) {
+    const farann_topk *top = kept.top;
+    for (int64_t i = 0; i < n; i++) {
+        const double key = sign * keys[i];
+        const int full = top->count == top->capacity;
+        if (full && key < top->entries[top->count - 1].key) continue;
+        const int64_t slot = slot_of(block, rows ? rows[i] : i);
+        const farann_entry entry = {key, block->ids ? block->ids[slot] : slot};
+        if (full && !is_worse(top->entries[top->count - 1], entry)) continue;
+        if (farann_filter_allows(filter, slot)) farann_grouped_push(kept, entry, by_slot[slot]);
+    }
+}
+
+void farann_grouped_admit(farann_candidates *list, int64_t from, const int32_t *by_slot,
+                          farann_grouped floors, double slack) {
+    const farann_topk *top = floors.top;
+    int64_t count = from;
+    for (int64_t i = from; i < list->count; i++) {
+        const double score = (double)list->scores[i], most = score + slack;
+        const int64_t slot = list->slots[i];
+        const farann_entry entry = {score - slack, slot};
+        if (top->count == top->capacity && most < top->entries[top->count - 1].key) continue;
+        if (most < farann_grouped_push(floors, entry, by_slot[slot])) continue;
+        list->scores[count] = list->scores[i];
+        list->slots[count++] = slot;
+    }
+    list->count = count;
+}
+
 static void sort_by_insertion(farann_entry *entries, int64_t n) {
     for (int64_t i = 1; i < n; i++) {
         const farann_entry entry = entries[i];

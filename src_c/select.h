@@ -104,6 +104,37 @@ void farann_topk_push_rows(farann_topk *top, const double *keys, const int64_t *
                            double sign, const farann_block *block, const farann_filter *filter);
 
 /*
+ * Rows of which at most `most` share a group: the best `top->capacity` of them, sorted, best first.
+ * groups[i] is the group of entry i. They are those that are taken greedily in the order of entries
+ * from all that were offered: an entry that drops out has `most` better ones of its group among the
+ * kept, or `capacity` better ones, and rows to come only replace these by better ones.
+ */
+typedef struct {
+    farann_topk *top;
+    int32_t *groups;
+    int64_t most;
+} farann_grouped;
+
+/*
+ * Offer an entry of a group. Returns the least key with which a row of this group can still be
+ * taken, -infinity if any can.
+ */
+double farann_grouped_push(farann_grouped kept, farann_entry entry, int32_t group);
+
+/* farann_topk_push_rows for grouped rows; `by_slot` has the group of each slot. */
+void farann_grouped_push_rows(farann_grouped kept, const int32_t *by_slot, const double *keys,
+                              const int64_t *rows, int64_t n, double sign,
+                              const farann_block *block, const farann_filter *filter);
+
+/*
+ * Candidates from index `from` on have slots, and keys that differ from their scores by at most
+ * `slack`: offer the smallest key that each can have to `floors`, and drop those whose largest
+ * can't be taken any more.
+ */
+void farann_grouped_admit(farann_candidates *list, int64_t from, const int32_t *by_slot,
+                          farann_grouped floors, double slack);
+
+/*
  * Sort any entries, best first; they stay in any order once *given_up isn't 0. With `scratch`, which
  * has room for n entries, it is faster where keys lie evenly.
  */

@@ -69,8 +69,9 @@ def selection(rows: Float32, k: int, metric: str, ids: Int64, first: Any,
 
 
 def relevance(query: Float32, rows: Float32, k: int, metric: str, ids: Int64, diversity: float,
-              among: Any = None) -> tuple[Float64, Int64]:
-    """Maximal marginal relevance among the rows at some positions."""
+              among: Any = None, labels: Any = None, per_group: int = 1) -> tuple[Float64, Int64]:
+    """Maximal marginal relevance among the rows at some positions; of rows that share a label at
+    most `per_group` are picked."""
     similar = -member_keys(query[None], rows, metric)[0]
     closest = np.full(len(rows), -np.inf)
     left = np.zeros(len(rows), bool)
@@ -87,6 +88,8 @@ def relevance(query: Float32, rows: Float32, k: int, metric: str, ids: Int64, di
         picked.append(best)
         values.append(value[best])
         left[best] = False
+        if labels is not None and (labels[picked] == labels[best]).sum() == per_group:
+            left &= labels != labels[best]
         closest = np.maximum(closest, -member_keys(rows[best : best + 1], rows, metric)[0])
     return np.array(values), ids[np.array(picked, np.int64)]
 

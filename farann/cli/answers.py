@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,13 +28,16 @@ _MOST_FIXED = 1 << 28  # bytes of strings in an array of numpy
 SCORE_NAMES = {"l2": "distance", "dot": "dot", "cosine": "cosine"}
 
 
-def print_answers(answers: Answers, metric: str, longest: int, n: int) -> None:
-    """Print a line a hit; ids have up to `longest` digits, and there are n queries."""
-    widths = max(5, len(str(n))), 8, max(12, longest + 2), 16
-    print_table(["query", "rank", "id", SCORE_NAMES[metric]], widths,
-                ((*place, f"{score:.5f}" if abs(score) < 1e8 else f"{score:.8g}")
+def print_answers(answers: Answers, metric: str, longest: int, n: int, *, grouped: bool) -> None:
+    """Print a line a hit; ids have up to `longest` digits, and there are n queries. `grouped`: hits
+    have groups."""
+    widths = max(5, len(str(n))), 8, max(12, longest + 2), 16, *[22] * grouped
+    print_table(["query", "rank", "id", SCORE_NAMES[metric], *["group"] * grouped], widths,
+                ((*place, f"{score:.5f}" if abs(score) < 1e8 else f"{score:.8g}", *group)
                  for table in _tables_of(answers)
-                 for *place, score in zip(*table.values(), strict=True)))
+                 for *place, score, group in zip(
+                     *(table[name] for name in ("query", "rank", "id", "score")),
+                     zip(table["group"], strict=True) if grouped else repeat(()), strict=False)))
 
 
 def _tables_of(answers: Iterable[Found]) -> Iterator[Table]:
@@ -96,16 +99,18 @@ def _jsonl(stream: IO[bytes], answers: Iterable[Found]) -> None:
             continue
         table, n = found.to_dict(), _queries_of(found)
         ends = np.searchsorted(table["query"], np.arange(1, n))
-        for ids, scores in zip(np.split(table["id"], ends)[:n],
-                               np.split(table["score"], ends)[:n], strict=True):
-            _write_json(stream, ids, scores, query=query)
+        for some in zip(*(np.split(column, ends)[:n] for column in table.values()), strict=True):
+            of_query = dict(zip(table, some, strict=True))
+            groups = {"groups": of_query["group"].tolist()} if "group" in table else None
+            _write_json(stream, of_query["id"], of_query["score"], groups, query=query)
             query += 1
 
 
-def _write_json(stream: IO[bytes], ids: NDArray[Any], scores: NDArray[Any], **more: int) -> None:
+def _write_json(stream: IO[bytes], ids: NDArray[Any], scores: NDArray[Any],
+                groups: dict[str, Any] | None = None, **more: int) -> None:
     # The fewest digits that give the float32 back; none where no row is before the first.
     content = {**more, "ids": ids.tolist(), "scores": [
-        float(str(score)) if np.isfinite(score) else None for score in scores]}
+        float(str(score)) if np.isfinite(score) else None for score in scores], **(groups or {})}
     text = json.dumps(content, ensure_ascii=False)
     if not text.isprintable():  # JSON itself escapes but half of the control characters
         text = "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
@@ -116,6 +121,9 @@ def _npz(stream: IO[bytes], answers: Iterable[Found]) -> None:
     parts = list(answers)
     arrays: dict[str, Any] = {"ids": _storable(np.concatenate([found.ids for found in parts])),
                               "scores": np.concatenate([found.scores for found in parts])}
+    if isinstance(parts[0], Hits) and parts[0].groups is not None:
+        arrays["groups"] = _storable(np.concatenate([found.groups for found in parts
+                                                     if isinstance(found, Hits)]))
     counts = [np.diff(found.offsets) for found in parts if isinstance(found, RangeHits)]
     if counts:
         arrays["offsets"] = np.concatenate([[0], np.cumsum(np.concatenate(counts))])

@@ -342,6 +342,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add("--allowed FILE", "the only ids to find, or a boolean mask over all rows")
     add("--groups FILE", "labels of groups, one a query: find rows of that group alone")
     add("--outside-groups FILE", "labels of groups, one a query: find rows of all other groups")
+    add("--per-group N", "find at most N rows of each group of the index, and tell the groups")
     add("--mmap", "map the file: leave the rows on disk and read what is needed")
     _add_shared(add)
 

@@ -56,8 +56,8 @@ QUERIES_A_CALL = 1024  # enough for all threads, few enough for the progress bar
 SEARCHES = {"nearest": "search_nearest", "beyond": "search_beyond", "within": "search_within",
             "diversity": "search_mmr", "likes": "search_contrast", "dislikes": "search_contrast"}
 # Options of searches that are arguments of methods as they are.
-OPTIONS = ("k", "weight", "likes_by", "diversity", "recall", "epsilon", "budget", "seconds",
-           "threads")
+OPTIONS = ("k", "weight", "likes_by", "diversity", "per_group", "recall", "epsilon", "budget",
+           "seconds", "threads")
 
 
 def build(arguments: argparse.Namespace) -> None:
@@ -184,7 +184,8 @@ def search(arguments: argparse.Namespace) -> None:
 
     if kind == "table":  # which itself shows that things move
         longest = 0 if strings else len(str(index.ids.max(initial=0)))
-        results.print_answers(answers(lambda more: None), index.metric, longest, n)
+        results.print_answers(answers(lambda more: None), index.metric, longest, n,
+                              grouped=arguments.per_group is not None)
     else:
         with told("queries", n, is_shown(arguments)) as advance:
             results.write(output, kind, answers(advance))

@@ -76,7 +76,7 @@ def _of_sets(live: Live, asked: Any, k: int, limited: tuple[Any, ...], given: Fi
     question = question_of(live, asked, k, given, threads, single=single,
                            limits=to_limits(*limited), keyed=keyed)
     return answered(live, question, len(asked), k, single, keyed, return_stats,
-                    partial(plan.top_of_groups, search=search))
+                    partial(plan.top_of_groups, search=search), given.per_group)
 
 
 def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
@@ -91,7 +91,8 @@ def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
     vectors, single, given = asked(live, queries, ids, given)
     question = question_of(live, vectors, k, given, threads, single=single, keyed=True)
     search = partial(mmr.search, diversity=diversity, candidates=candidates)
-    hits = answered(live, question, len(vectors), k, single, True, return_stats, search)
+    hits = answered(live, question, len(vectors), k, single, True, return_stats, search,
+                    given.per_group)
     hits.keys = None
     return hits
 

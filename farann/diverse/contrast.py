@@ -18,7 +18,7 @@ from farann._types import Float64Array, Int64Array
 from farann.contract import checks
 from farann.diverse import member_sets
 from farann.diverse.member_sets import MemberSets
-from farann.results import Hits, SearchStats, no_hits
+from farann.results import Hits, SearchStats, limited, no_hits
 from farann.search.ask import check_one, rows_of
 from farann.search.plan import Question
 from farann.store.store import Store
@@ -138,20 +138,29 @@ def search(question: Question) -> tuple[Hits, SearchStats]:
         queries=sets, row_filters=question.row_filters.of(owners), limits=limits,
         keyed=question.keyed or several), raw=True)
     if several:
-        hits = _merged(hits, owners, len(asked))
+        hits = _merged(question, hits, owners)
         hits.keys = hits.keys if question.keyed else None
     return hits, stats._replace(queries=len(asked))
 
 
-def _merged(hits: Hits, owners: Int64Array, n: int) -> Hits:
-    """The best rows of all sets of each of n questions, each row once, with its largest key."""
-    k, ends = hits.ids.shape[1], np.searchsorted(owners, np.arange(n + 1))
+def _merged(question: Question, hits: Hits, owners: Int64Array) -> Hits:
+    """The best rows of all sets of each question, each row once, with its largest key.
+
+    With `per_group` a row of the answer is in that of the set with its largest key: rows that are
+    better there are better here, too.
+    """
+    n, k, store = len(question.queries), hits.ids.shape[1], question.store
+    ends = np.searchsorted(owners, np.arange(n + 1))
     merged = no_hits(n, k, keyed=True)
     for i, (start, end) in enumerate(pairwise(ends)):
         ids, keys, scores = (part[start:end].ravel() for part in (hits.ids, hits.keys, hits.scores))
         order = np.lexsort((ids, -keys))
         first = np.sort(np.unique(ids[order], return_index=True)[1])
-        order = order[first[ids[order[first]] >= 0][:k]]
+        order = order[first[ids[order[first]] >= 0]]
+        if question.per_group is not None and store.groups is not None:
+            groups = store.groups.by_slot()[store.slots_of(hits.ids[start:end].ravel())]
+            order = limited(order[np.newaxis], groups, k, question.per_group)
+        order = order[order >= 0][:k]
         for to, part in ((merged.ids, ids), (merged.keys, keys), (merged.scores, scores)):
             to[i, : len(order)] = part[order]
     return merged

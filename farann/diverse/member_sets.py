@@ -107,12 +107,17 @@ def search(question: Question, *, raw: bool = False) -> tuple[Hits, SearchStats]
     keys = np.empty((n, k) if question.keyed else (0, k), np.float64)
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
     did: list[tuple[int, ...]] = []
+    wanted, by_slot = k, None
+    if question.per_group is not None and store.groups is not None:
+        wanted = row_filters.most_of_groups(store.groups, k, question.per_group)
+        by_slot = store.groups.by_slot()
 
     def search(start: int, stop: int, flag: _core.CancelFlag) -> None:
         first, last = sets.offsets[start], sets.offsets[stop]
         members = sets.members[first:last].astype(np.float64)
         task = _core.SetSearch(snapshot, chosen, members, sets.offsets[start : stop + 1] - first,
-                               start, k, flag=flag, raw=raw, epsilon=limits.epsilon or 0.0,
+                               start, wanted, flag=flag, raw=raw, epsilon=limits.epsilon or 0.0,
+                               per_group=question.per_group or 0, by_slot=by_slot,
                                budget=limits.budget or 0, seconds=limits.seconds or 0.0,
                                rests=_low_bits(members) if sets.members.itemsize == 8 else None)
         task.run()

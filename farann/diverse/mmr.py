@@ -112,6 +112,8 @@ class Ranker:
         picked = self._store.slots_of(begun.picked[0])
         self._query, self._picked = begun.queries, picked[picked >= 0].tolist()
         self._vectors = list(begun.vectors[0][:, None])
+        groups, self._full = self._store.groups, list[int]()  # groups that have enough picks
+        self._groups = None if groups is None or question.per_group is None else groups.by_slot()
         self._wanted = question.k + len(self._vectors)  # picks in all
         self.did = list[SearchStats]()  # searches, and exact keys
         self._size, self._picked_before = _FIRST_POOL, -1
@@ -151,16 +153,27 @@ class Ranker:
         self._picked.append(slot)
         self._vectors.append(vector)
         self._done[which] = True
+        if self._groups is not None and self._question.per_group is not None:
+            group = self._groups[slot]
+            if (self._groups[self._picked] == group).sum() == self._question.per_group:
+                self._full.append(int(group))
+                self._done |= self._groups[self._slots] == group
         np.maximum(self._closest, -self._keys(vector, self._slots)[0], out=self._closest)
 
     def _take_pool(self, slots: Int64Array) -> None:
         self._slots = slots
         self._ids = self._store.ids.ids_of(slots)
-        self._done: BoolArray = np.isin(slots, self._picked)
+        self._done: BoolArray = np.isin(slots, self._picked) | self._are_full(slots)
         self._similar = -self._keys(self._query, slots)[0]
         self._closest = np.full(len(slots), -inf)
         if self._vectors:
             self._closest = (-self._keys(np.concatenate(self._vectors), slots)).max(axis=0)
+
+    def _are_full(self, slots: Int64Array) -> BoolArray:
+        """Mask of the rows in groups that have enough picks."""
+        if self._groups is None:
+            return np.zeros(len(slots), np.bool_)
+        return np.isin(self._groups[slots], self._full)
 
     def _keys(self, members: Float32Array, slots: Int64Array) -> Float64Array:
         self.did.append(SearchStats(1, rows_rescored=len(members) * len(slots)))
@@ -244,7 +257,7 @@ class Ranker:
             of_sample = np.full(len(slots), np.float32(inf))
             for member in members:
                 np.minimum(of_sample, -(sample @ member), out=of_sample)
-            of_sample[np.isin(slots, self._picked)] = -inf
+            of_sample[np.isin(slots, self._picked) | self._are_full(slots)] = -inf
             rows, bounds = np.concatenate([rows, sample]), np.concatenate([bounds, of_sample])
             stand_for = np.append(stand_for, np.full(len(slots), each))
         floor, values, part = -inf, bounds.copy(), query.astype(np.float32)

@@ -62,6 +62,7 @@ cdef inline int64_t n_new(Collector collector, int64_t j, int64_t i) noexcept no
     return collector.tile[j].count - collector.found[i].passed.count
 
 
+cdef float at_least(Collector collector, int64_t m, const float *scores, int64_t n) noexcept nogil
 cdef double bar_of(QueryBatch batch, int64_t i, double threshold) noexcept nogil
 cdef double floor_of(const Query *query, double reduced) noexcept nogil
 cdef double rough_key(const Query *query, double sign, double score) noexcept nogil

@@ -21,6 +21,11 @@ cdef extern from "select.h" nogil:
         farann_entry *entries
         int64_t capacity, count
 
+    ctypedef struct farann_grouped:
+        farann_topk *top
+        int32_t *groups
+        int64_t most
+
     ctypedef struct farann_block:
         int64_t first
         const int64_t *positions
@@ -45,6 +50,10 @@ cdef extern from "select.h" nogil:
     void farann_topk_push(farann_topk *, double, int64_t)
     void farann_topk_push_rows(farann_topk *, const double *, const int64_t *, int64_t, double,
                                const farann_block *, const farann_filter *)
+    double farann_grouped_push(farann_grouped, farann_entry, int32_t)
+    void farann_grouped_push_rows(farann_grouped, const int32_t *, const double *, const int64_t *,
+                                  int64_t, double, const farann_block *, const farann_filter *)
+    void farann_grouped_admit(farann_candidates *, int64_t, const int32_t *, farann_grouped, double)
     int64_t farann_id_set_room(int64_t)
     void farann_id_set_fill(farann_id_set *, const int64_t *, int64_t, uint32_t *)
     void farann_candidates_drop(farann_candidates *, int64_t, const farann_block *,

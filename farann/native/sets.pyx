@@ -34,6 +34,9 @@ cdef struct MemberSet:
 cdef class SetCollector(Collector):
     """Collects the k best rows of each set, whose members are the queries of a batch."""
 
+    cdef const int32_t[::1] by_slot  # the groups of rows
+    cdef int64_t per_group  # rows of a group in an answer, at most; 0: any
+    cdef int32_t *groups    # of the entries of answers, set after set
     cdef bint raw           # keys of members are compared as they are
     cdef double floor       # every set's first threshold
     cdef int64_t count      # of sets
@@ -62,6 +65,8 @@ cdef class SetCollector(Collector):
         chosen.check_queries(start + self.count)
         self.sets = <MemberSet *>self.batch.scratch.allocate(self.count, sizeof(MemberSet))
         entries = <farann_entry *>self.batch.scratch.allocate(self.count * k, sizeof(farann_entry))
+        if self.per_group:
+            self.groups = <int32_t *>self.batch.scratch.allocate(self.count * k, sizeof(int32_t))
         self.owners = <int64_t *>self.batch.scratch.allocate(4 * n, sizeof(int64_t))
         self.order, self.seen = self.owners + n, self.owners + 2 * n
         self.ruled_out = self.owners + 3 * n
@@ -167,9 +172,16 @@ cdef class SetCollector(Collector):
         where = farann_block(segment.first, self.kept, NULL, self.batch.snapshot.ids_by_slot,
                              self.batch.snapshot.n_slots)
         all_allowed.alive, all_allowed.groups, all_allowed.excluded.bits = NULL, NULL, 0
-        farann_topk_push_rows(&members.top, self.least, NULL, n, 1.0, &where, &all_allowed)
+        if self.per_group:
+            farann_grouped_push_rows(
+                farann_grouped(&members.top, self.groups + (members - self.sets)
+                               * members.top.capacity, self.per_group),
+                &self.by_slot[0], self.least, NULL, n, 1.0, &where, &all_allowed)
+        else:
+            farann_topk_push_rows(&members.top, self.least, NULL, n, 1.0, &where, &all_allowed)
         if members.top.count == members.top.capacity:
-            members.threshold = members.top.entries[0].key
+            members.threshold = members.top.entries[
+                members.top.count - 1 if self.per_group else 0].key
 
     cdef void sort_members(self, const MemberSet *members) noexcept nogil:
         """Sort members by the share of rows that they rule out."""
@@ -285,7 +297,8 @@ cdef class SetSearch(Search):
     for each set, 0 no limit. `rests` are the lowest bits of members of more than 29 bits, at most
     24 of them: members keep 29 bits without them, so that products with rows are exact, with the
     same bits everywhere. With `raw` keys are compared as they are, under cosine, too, scores are
-    these keys, and a member may be zero. Rows below `floor` over their set need not be found.
+    these keys, and a member may be zero. Rows below `floor` over their set need not be found. At
+    most `per_group` rows of a group are, by the groups of `by_slot`; 0: any.
     """
 
     cdef SetCollector sets
@@ -293,12 +306,16 @@ cdef class SetSearch(Search):
     def __init__(self, Snapshot snapshot, Filter filter, const double[:, ::1] members,
                  const int64_t[::1] offsets, int64_t start, int64_t k, *, double epsilon=0.0,
                  int64_t budget=0, double seconds=0.0, rests=None, bint raw=False,
-                 double floor=-INFINITY, CancelFlag flag=None):
+                 double floor=-INFINITY, int64_t per_group=0, const int32_t[::1] by_slot=None,
+                 CancelFlag flag=None):
         cdef int64_t n = members.shape[0], largest_block
         cdef bint listed = filter.segments[0].positions != NULL
         cdef Codes codes = None if listed or filter.n_rows <= FEW_ROWS else snapshot.codes
         if not snapshot.vectors:
             raise ValueError("sets can't be searched for without vectors")
+        if per_group < 0 or (per_group and (
+                by_slot is None or by_slot.shape[0] < snapshot.n_slots)):
+            raise ValueError("each row must have a group, of which some rows may be found")
         # The sets apply their own exclusions.
         if members.shape[1] != snapshot.dim:
             raise ValueError("members must have the dimension of the rows")
@@ -315,6 +332,7 @@ cdef class SetSearch(Search):
             largest_block = max(largest_block, code_rows_of(codes))
         self.collector = self.sets = SetCollector.__new__(SetCollector)
         self.sets.raw, self.sets.floor = raw, floor
+        self.sets.per_group, self.sets.by_slot = per_group, by_slot
         self.sets.set_up(self.batch, 0, largest_block, True)
         self.sets.take_sets(filter, offsets, start, max(min(k, filter.n_rows), 1), largest_block)
         take_judge(self, (0.0, 0.0, 0.0, 0.0), False)

@@ -41,7 +41,7 @@ cdef class SingleSearch:
     The filter is one for all queries alike. `plan` is what the caller made the plan of, to tell
     later whether that still holds. Queries that are unlike the sample of a guard aren't searched
     for. Exact searches begin in float32, which serves while they read fewer bytes than
-    `float32_below`; if that is 0, with codes.
+    `float32_below`; if that is 0, with codes. `collect` makes the collector of a task.
     """
 
     cdef Snapshot snapshot
@@ -53,17 +53,18 @@ cdef class SingleSearch:
     cdef bint approximate, nearest
     cdef int64_t k
     cdef readonly object plan
-    cdef object costs, rule, results_of_one, results_of_batch
+    cdef object collect, costs, rule, results_of_one, results_of_batch
     cdef bint holds_gil
     cdef list idle, idle_without_codes
     cdef Pause other  # of the level that searches begin with, where it served badly; in searches
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, rule, *,
-                 Guard guard=None, bint nearest=False, double float32_below=0.0):
+                 Guard guard=None, bint nearest=False, double float32_below=0.0, collect=None):
         if filter.excluded is not None or filter.groups is not None:
             raise ValueError("a filter that differs from query to query is not for all alike")
         self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
         self.costs, self.rule, self.guard, self.nearest = costs, rule, guard, nearest
+        self.collect = collect
         self.approximate, self.watch, self.model = rule.approximate, rule.watch, rule.model
         self.results_of_one, self.results_of_batch = (k,), (1, k)
         self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
@@ -73,8 +74,9 @@ cdef class SingleSearch:
     cdef Task new_task(self, bint by_codes):
         # Any query will do, as long as it has a direction.
         first = np.ones((1, self.snapshot.dim), np.float32)
-        return Task(self.snapshot, self.filter, first, 0, 1, Collector(self.k), self.nearest,
-                    self.rule, costs=self.costs, by_codes=by_codes,
+        collector = Collector(self.k) if self.collect is None else self.collect()
+        return Task(self.snapshot, self.filter, first, 0, 1, collector, self.nearest, self.rule,
+                    costs=self.costs, by_codes=by_codes,
                     tells_late=self.watch is not None, model=self.model)
 
     def search(self, queries, Filter within=None):

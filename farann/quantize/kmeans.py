@@ -5,8 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +12,8 @@ import numpy.typing as npt
 
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
-from farann.quantize.scalar import centered, each_in_groups, parts_of
+from farann.quantize.scalar import centered, each_block, each_in_groups, parts_of
 from farann.quantize.transform import Moment
-from farann.runtime import paging
 from farann.runtime.process import each, one_thread
 from farann.runtime.progress import told
 
@@ -63,29 +60,55 @@ class Means(NamedTuple):
     starts: Int64Array | None = None
 
 
+class _Sample:
+    """Some of the rows, centered, with 8 bits a coordinate: in memory, so that rows in a file are
+    read once, however often k-means looks at them. It gives its rows as an array does.
+
+    Errors of 1/254 of a row's largest coordinate hardly move means, which are of many rows.
+    """
+
+    def __init__(self, rows: RowArray, space: Space, threads: int) -> None:
+        self.shape = rows.shape
+        self._codes = np.empty(rows.shape, np.int8)
+        self._scales = np.empty((len(rows), 1), np.float32)
+
+        def code(block: slice) -> None:
+            own = rows[block]
+            for some in parts_of(slice(0, len(own))):
+                vectors = _moderate(own[some], space.center, space.normalized)
+                scales = np.abs(vectors).max(axis=1, keepdims=True, initial=0.0)
+                scales = np.maximum(scales, np.float32(1e-30)) / np.float32(127.0)
+                at = slice(block.start + some.start, block.start + some.stop)
+                self._scales[at], self._codes[at] = scales, np.rint(vectors / scales)
+
+        each_block(code, rows, threads)
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+    def __getitem__(self, which: slice | Int64Array) -> Float32Array:
+        return self._codes[which] * self._scales[which]
+
+
 def means_of(rows: RowArray, space: Space, n_partitions: int, seed: int,
              threads: int = 1, progress: Progress = False) -> Means:
     """The means of partitions, by a sample of the rows."""
     n_parts = 1 if n_partitions <= _MOST_AT_ONCE else round(n_partitions**0.5)
     with _fitting(), told("finding partitions", n_parts, progress) as advance:
-        some = _some_of(rows, n_partitions * _ROWS_A_CELL)
-        if paging.is_mapped(rows) and some.nbytes <= rows.size:
-            with paging.in_order(rows):
-                some = some.copy()
-        axes = _axes_of(space.of(_some_of(some, _POINTS_OF_AXES)), seed)
+        sample: Any = _Sample(_some_of(rows, n_partitions * _ROWS_A_CELL), space, threads)
+        space = Space(np.zeros(rows.shape[1]), False, space.moment)  # samples are centered
+        axes = _axes_of(space.of(_some_of(sample, _POINTS_OF_AXES)), seed)
         if n_parts == 1:
-            means = Means(_fitted(space.of(some), n_partitions, seed, axes=axes))
+            means = Means(_fitted(space.of(sample), n_partitions, seed, axes=axes))
             advance(1)
             return means
-        return _in_two_levels(some, space, n_parts, n_partitions, seed, axes, threads, advance,
-                              rows.size)
+        return _in_two_levels(sample, space, n_parts, n_partitions, seed, axes, threads, advance)
 
 
 def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int, seed: int,
-                   axes: Any, threads: int, advance: Callable[[int], None], room: int) -> Means:
+                   axes: Any, threads: int, advance: Callable[[int], None]) -> Means:
     """Fit means in two levels: each part is split into its share of partitions. Points are made
-    anew for each part: allocating memory for all of them would take longer. Rows in a file are read
-    in its order, for as many parts at a time as fit `room` bytes."""
+    anew for each part: allocating memory for all of them would take longer."""
     parts = _fitted(space.of(_some_of(rows, n_parts * _ROWS_A_PART)), n_parts, seed, axes=axes)
     part_of = labels_of(rows, space, Means(parts), threads)
     members = [np.flatnonzero(part_of == p) for p in range(len(parts))]
@@ -94,27 +117,13 @@ def _in_two_levels(rows: RowArray, space: Space, n_parts: int, n_partitions: int
     starts = np.cumsum([0, *numbers])
     partitions = np.empty((starts[-1], rows.shape[1]), np.float32)
 
-    def split(p: int, points: Callable[[int], Float32Array]) -> None:
+    def split(p: int) -> None:
         if len(members[p]):
-            partitions[starts[p] : starts[p + 1]] = _fitted(points(p), numbers[p], seed, axes=axes)
+            partitions[starts[p] : starts[p + 1]] = _fitted(
+                space.of(rows[members[p]]), numbers[p], seed, axes=axes)
         advance(1)
 
-    def split_run(first: int, end: int) -> None:
-        """Split parts of rows in a file, which are read in its order."""
-        which = np.sort(np.concatenate(members[first:end]))
-        with paging.in_order(rows):
-            run = rows[which]
-        each(partial(split, points=lambda p: space.of(run[which.searchsorted(members[p])])),
-             range(first, end), threads)
-
-    if not paging.is_mapped(rows):
-        each(partial(split, points=lambda p: space.of(rows[members[p]])), range(len(parts)),
-             threads)
-        return Means(partitions, parts, starts)
-    # For each part the number of the run of `room` bytes that its last row falls in.
-    room_of = np.cumsum([len(some) for some in members]) * rows[:1].nbytes // room
-    for first, end in pairwise([0, *(1 + np.flatnonzero(np.diff(room_of))).tolist(), len(parts)]):
-        split_run(first, end)
+    each(split, range(len(parts)), threads)
     return Means(partitions, parts, starts)
 
 

@@ -45,26 +45,26 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         nearest: bool, threads: int, rule: StopRule = EXACT,
         witness: Witness | None = None,
         collect: Callable[[int, int], _core.Collector] | None = None,
-        float32_first: bool = False) -> tuple[Hits, SearchStats]:
+        float32_first: bool = False, merges: bool = True) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, or what `collect` finds, and statistics.
 
     `collect` makes the collector of the queries start .. stop. What tells of each answer of an
     approximate search is written to the `witness`. `float32_first`: exact searches don't begin
-    with codes.
+    with codes. `merges`: collectors of parts of the rows can be merged.
     """
     n, work = len(queries), chosen.n_rows * snapshot.dim
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
     did: list[tuple[int, ...]] = []
     approximate = rule is not EXACT and rule.approximate
     trials = _trials_of(snapshot, n, k, nearest)
+    collected = collect or (lambda start, stop: _core.Collector(k))
 
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
         trial = by_codes and trials.begin()
 
         def made(trial: bool) -> _core.Task:
-            collector = _core.Collector(k) if collect is None else collect(start, stop)
-            return _core.Task(snapshot, chosen, queries, start, stop, collector, nearest,
-                              None if rule is EXACT else rule, flag=flag, costs=costs,
+            return _core.Task(snapshot, chosen, queries, start, stop, collected(start, stop),
+                              nearest, None if rule is EXACT else rule, flag=flag, costs=costs,
                               by_codes=trial, tells_late=witness is not None,
                               model=None if witness is None else witness.model)
 
@@ -80,7 +80,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     long = _is_long(n, work // share, k, snapshot.isa)
     query_bytes, parts, n_parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None, 0
     if (long and threads > 1 and n <= _FEW_A_THREAD * threads and rule is EXACT
-            and snapshot.added is None and collect is None):
+            and snapshot.added is None and merges):
         n_parts = min(threads * _PARTS_A_THREAD, work // max(_SMALL_WORK, 1),
                       _TASK_BYTES // (n * query_bytes))
     by_codes, costs = False, (0.0, 0.0, 0.0, 0.0)
@@ -96,7 +96,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     if n_parts > 1:
         trial = by_codes and trials.begin()
         parts = _in_parts(lambda flag: _core.Task(
-            snapshot, chosen, queries, 0, n, _core.Collector(k), nearest, flag=flag, costs=costs,
+            snapshot, chosen, queries, 0, n, collected(0, n), nearest, flag=flag, costs=costs,
             by_codes=trial), threads, n_parts,
                           _is_long(n, work // _LEADING_SHARE, k, snapshot.isa))
         if trial:
@@ -172,16 +172,17 @@ def _in_blocks(rows: int) -> int:
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object,
            rule: StopRule, guard: _core.Guard | None = None, *, nearest: bool = False,
-           float32_below: float = 0.0) -> _core.SingleSearch | None:
-    """Prepare single queries with the answers of `top`; None if k is large, or if a query takes so
-    long that Ctrl+C must end it."""
+           float32_below: float = 0.0,
+           collect: Callable[[], _core.Collector] | None = None) -> _core.SingleSearch | None:
+    """Prepare single queries with the answers of `top`, whose collector `collect` makes; None if k
+    is large, or if a query takes so long that Ctrl+C must end it."""
     work = everything.n_rows * snapshot.dim
     share = _APPROXIMATE_SHARE if rule.approximate and rule.rows != ALL_ROWS else 1
     if k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
                               row_costs(1, snapshot.dim, snapshot.isa), rule, guard=guard,
-                              nearest=nearest, float32_below=float32_below)
+                              nearest=nearest, float32_below=float32_below, collect=collect)
 
 
 def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,

@@ -36,16 +36,16 @@ _AS_GIVEN = (Filter, ndarray)
 
 def furthest(live: Live, queries: Any, k: int, ids: Any, recall: float | None,
              epsilon: float | None, budget: int | None, seconds: float | None, exclude: Any,
-             allowed: Any, groups: Any, outside_groups: Any, threads: int | None,
-             return_keys: bool, return_stats: bool) -> Hits:
+             allowed: Any, groups: Any, outside_groups: Any, per_group: int | None,
+             threads: int | None, return_keys: bool, return_stats: bool) -> Hits:
     """The k rows furthest from each query."""
     if seconds is not None and recall is None and epsilon is None and budget is None and (
             _is_in_time(live, queries, seconds)):
         seconds = None
     may_be_kept = (
         ids is None and exclude is None and (allowed is None or type(allowed) in _AS_GIVEN)
-        and groups is None and outside_groups is None and epsilon is None and budget is None
-        and seconds is None and not return_keys
+        and groups is None and outside_groups is None and per_group is None and epsilon is None
+        and budget is None and seconds is None and not return_keys
         and (threads is None or (type(threads) is int and threads == 1)))
     store, found = live.store, None
     if may_be_kept and store is not None and type(queries) is ndarray and (
@@ -53,7 +53,7 @@ def furthest(live: Live, queries: Any, k: int, ids: Any, recall: float | None,
         found = singles.again(store, live.isa, queries, k, recall, allowed)
     if found is None:
         limits = _limits(live, recall, epsilon, budget, seconds)
-        given = Filtering(exclude, allowed, groups, outside_groups)
+        given = Filtering(exclude, allowed, groups, outside_groups, per_group)
         vectors, single, given = asked(live, queries, ids, given)
         if may_be_kept and single and store is not None and (
                 type(queries) is not ndarray or queries.dtype != np.float32):
@@ -77,6 +77,9 @@ def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...]
         if exact is not None and (exact.budget or exact.seconds):
             raise ValueError(f"{'budget' if exact.budget else 'seconds'}: rows beyond a radius are "
                              "always searched for exactly; leave it out")
+        if given.per_group is not None:
+            raise ValueError("per_group: expected none beside beyond, as all rows of a group may "
+                             "lie within the radius; filter by groups instead")
     else:
         if _is_open(given) and _is_open(limited[1:]) and threads is None and not return_keys:
             again = None if ids is not None else _nearest_again(live, queries, k, limited[0],
@@ -151,6 +154,19 @@ def groups(live: Live, ids: Any) -> npt.NDArray[Any]:
     return store.groups.labels_of(store.groups.by_slot()[slots].astype(np.int64))
 
 
+def groups_of(store: Store | None, ids: Int64Array) -> npt.NDArray[Any]:
+    """The labels of the groups of found rows, in the shape of `ids`; in padding -1, or None where
+    labels are strings."""
+    if store is None or store.groups is None:
+        return np.full(ids.shape, -1)
+    there = ids >= 0
+    numbers = store.groups.by_slot()[store.slots_of(ids[there])]
+    labels = store.groups.labels_of(numbers.astype(np.int64))
+    found = np.full(ids.shape, None if labels.dtype == object else -1, labels.dtype)
+    found[there] = labels
+    return found
+
+
 def checked(live: Live, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
     """Check queries; return their vectors, and whether the input was a single one."""
     store, metric = live.store, live.spec.metric
@@ -208,18 +224,30 @@ def question_of(live: Live, queries: Any, k: int, given: Filtering, threads: int
     if store is not None:
         view = store.view(live.isa)
         n_rows = view.snapshot.n_slots - store.n_removed
+    per_group = _to_per_group(store, given)
     if k > n_rows:
         checks.check_padding(k, len(queries), n_rows)
     if store is None:
         return None
     from farann.search.plan import Question
 
-    row_filters = UNFILTERED if _is_open(given) else filters.row_filters(
+    row_filters = UNFILTERED if _is_open(given._replace(per_group=None)) else filters.row_filters(
         store, n_rows, given, len(queries), single)
     every_row = limits is not None and given.allowed is None and given.groups is None and (
         row_filters is UNFILTERED or row_filters.leaves_most(store))
+    if limits is not None and per_group is not None:
+        limits = limits._replace(recall=None)  # tables are of answers without this limit
     return Question(store, view, queries, k, threads_for(live, threads), row_filters, limits,
-                    every_row, nearest, radii, keyed, collect)
+                    every_row, nearest, radii, keyed, collect, per_group)
+
+
+def _to_per_group(store: Store | None, given: Filtering) -> int | None:
+    """Check the largest number of rows of a group."""
+    if given.per_group is None:
+        return None
+    if store is not None and store.n_slots and store.groups is None:
+        raise ValueError("per_group: the index has no groups; give them to add, as groups=")
+    return checks.to_int("per_group", given.per_group, 1)
 
 
 def keys_of(question: Question, found: Hits | RangeHits) -> Float64Array:
@@ -238,12 +266,16 @@ def keys_of(question: Question, found: Hits | RangeHits) -> Float64Array:
 
 def answered(live: Live, question: Question | None, n: int, k: int, single: bool,
              keyed: bool, return_stats: bool,
-             search: Callable[[Question], tuple[Hits, SearchStats]]) -> Hits:
-    """Answer n queries by `search`; without rows the answer is padding alone."""
+             search: Callable[[Question], tuple[Hits, SearchStats]],
+             per_group: Any = None) -> Hits:
+    """Answer n queries by `search`; without rows the answer is padding alone. With `per_group`
+    hits have the labels of groups."""
     if not n or question is None or question.view.snapshot.n_slots == question.store.n_removed:
         hits, stats = no_hits(n, k, keyed=keyed), SearchStats(n)
     else:
         hits, stats = search(question)
+    if per_group is not None:
+        hits.groups = groups_of(None if question is None else question.store, hits.ids)
     live.last_search = stats
     if question is not None and question.store.labels is not None:
         hits.ids = question.store.named(hits.ids)
@@ -251,7 +283,8 @@ def answered(live: Live, question: Question | None, n: int, k: int, single: bool
     if not single:
         return hits
     keys = hits.keys if hits.keys is None else hits.keys[0]
-    return unchecked(hits.ids[0], hits.scores[0], keys, hits.stats)
+    groups = hits.groups if hits.groups is None else hits.groups[0]
+    return unchecked(hits.ids[0], hits.scores[0], keys, hits.stats, groups)
 
 
 def _top(live: Live, vectors: Float32Array, single: bool, k: int, limits: Limits | None,
@@ -263,7 +296,8 @@ def _top(live: Live, vectors: Float32Array, single: bool, k: int, limits: Limits
                            nearest=nearest, radii=radii, keyed=return_keys, collect=collect)
     if return_keys:
         check_exact("return_keys", live.spec.vectors, "keys are those of the vectors")
-    return answered(live, question, len(vectors), k, single, return_keys, return_stats, _search)
+    return answered(live, question, len(vectors), k, single, return_keys, return_stats, _search,
+                    given.per_group)
 
 
 def _search(question: Question) -> tuple[Hits, SearchStats]:

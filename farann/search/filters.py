@@ -39,8 +39,9 @@ _MOST_LISTED = 1 << 20
 _LEFT_OUT = 16  # if the excluded group holds over 1/16 of the rows, the tuning table is ignored
 
 
-# Searches for single queries, by instruction-set level, k and recall.
-Singles: TypeAlias = dict[tuple[str, int, float | None], _core.SingleSearch]
+# Searches for single queries, by instruction-set level, k and recall; and rows of a group, where
+# these are limited.
+Singles: TypeAlias = dict[tuple[Any, ...], _core.SingleSearch]
 
 
 class Rows:
@@ -53,6 +54,7 @@ class Rows:
             np.count_nonzero(mask.view(np.bool_)))
         self._n_slots = n_slots
         self._filters: dict[bool, _core.Filter] = {}  # by whether rows are listed
+        self.of_groups: Groups | None = None  # groups of these rows alone, once they are needed
         self.singles: Singles | None = None  # a cache; None: the rows aren't those of a `Filter`
 
     def mask(self) -> UInt8Array:
@@ -204,6 +206,15 @@ class RowFilters(NamedTuple):
         return (self.rows is not None and store.n_coded is None
                 and self.rows.count * _EXACT_BELOW <= store.n_slots)
 
+    def most_of_groups(self, groups: Groups, k: int, per_group: int) -> int:
+        """An upper limit of the rows that an answer can have, at most k: there is no threshold
+        before these are found."""
+        if self.rows is None:
+            return groups.most(k, per_group)
+        if self.rows.of_groups is None:
+            self.rows.of_groups = groups.kept(self.rows.slots())
+        return self.rows.of_groups.most(k, per_group)
+
     def of(self, which: Int64Array) -> RowFilters:
         """Select the filters of some of the queries."""
         groups, excluded, outside = self.groups, self.excluded, self.outside_groups
@@ -271,6 +282,7 @@ class Filtering(NamedTuple):
     allowed: Any = None
     groups: Any = None
     outside_groups: Any = None
+    per_group: Any = None  # a limit of answers, no filter of rows, that comes with these
     # Rows that serve as queries: ids, query after query, and offsets by query. Each query leaves
     # its own rows out, beside those in `exclude`.
     own: tuple[Int64Array, Int64Array] | None = None

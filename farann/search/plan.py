@@ -47,6 +47,12 @@ class Question(NamedTuple):
     keyed: bool = False  # whether keys are returned
     # Makes the collector of a task: of k, and of the radii of its queries. None: the k best rows.
     collect: Callable[..., _core.Collector] | None = None
+    per_group: int | None = None  # the largest number of rows of a group
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is the k best rows that are wanted."""
+        return self.collect is None and self.per_group is None
 
     def of(self, which: Int64Array, row_filters: RowFilters | None = None) -> Question:
         """Select some of the queries."""
@@ -57,7 +63,16 @@ class Question(NamedTuple):
     def collector(self, start: int, stop: int) -> _core.Collector:
         """Make the collector of a task for some of the queries."""
         made: Callable[..., _core.Collector] = self.collect or _core.Collector
+        if self.per_group is not None:
+            return self.grouped()()
         return made(self.k) if self.radii is None else made(self.k, self.radii[start:stop])
+
+    def grouped(self) -> Callable[[], _core.Collector]:
+        """Make the collector of a search with `per_group`; it holds no store."""
+        groups, per_group = self.store.groups, self.per_group
+        assert groups is not None and per_group is not None
+        most = self.row_filters.most_of_groups(groups, self.k, per_group)
+        return partial(_core.GroupedCollector, most, per_group, groups.by_slot())
 
 
 def top(question: Question) -> tuple[Hits, SearchStats]:
@@ -95,7 +110,7 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
         hits, stats = _guarded(guard, question, rule)
     else:
         hits, stats = _run(question, rule)
-    if len(queries) == 1 and question.collect is None and store.built and (
+    if len(queries) == 1 and question.is_plain and store.built and (
             limits is None or (limits.recall is not None and filters is UNFILTERED)):
         singles.keep(store, view.exact.isa, k, None if limits is None else limits.recall,
                      singles.Lacking(table) if _lacks_table(question) else table, guard, rule,
@@ -209,16 +224,22 @@ def _run(question: Question, rule: StopRule,
     chosen = view.everything
     if filters is not UNFILTERED:
         chosen = filters.filter(store, view, len(queries), exact=not approximate)
-    if rule is EXACT and len(queries) == 1 and question.collect is None and store.built:
+    if rule is EXACT and len(queries) == 1 and question.is_plain and store.built:
         within = chosen if filters.mark_anew else None
         if within is not None or (filters is UNFILTERED and question.limits is not None):
             found = singles.exact(store, view.exact.isa, queries, k, within)
             if found is not None:
                 return unchecked(*found[:2]), SearchStats(*found[2])
+    if rule is EXACT and len(queries) == 1 and question.per_group is not None and store.built:
+        found = singles.of_groups(store, view.exact.isa, queries, k, question.per_group, filters,
+                                  question.grouped)
+        if found is not None:
+            return unchecked(*found[:2]), SearchStats(*found[2])
     snapshot = view.snapshot if approximate else view.exact
-    nearest, collect = question.nearest, None if question.collect is None else question.collector
+    nearest, collect = question.nearest, None if question.is_plain else question.collector
     return batches.top(snapshot, chosen, queries, k, nearest, threads, rule, witness, collect,
-                       len(queries) < FEW_QUERIES and store.float32_below(nearest) > 0.0)
+                       len(queries) < FEW_QUERIES and store.float32_below(nearest) > 0.0,
+                       merges=question.collect is None)
 
 
 # ---- queries with groups of their own ----

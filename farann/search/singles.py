@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,7 @@ import numpy.typing as npt
 from farann._types import Float32Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
 from farann.results import shares_found
-from farann.search.filters import UNFILTERED, Filter, RowFilters, rows_of_mask
+from farann.search.filters import UNFILTERED, Filter, RowFilters, Singles, rows_of_mask
 
 if TYPE_CHECKING:
     from farann import _core
@@ -38,6 +39,13 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     before = None if singles is None else singles.get((isa, k, recall))
     if singles is None or (before is not None and before.plan is table):
         return  # the search is cached; it refused the query
+    _keep(store, isa, singles, (isa, k, recall), k, table, guard, rule, row_filters, None)
+
+
+def _keep(store: Store, isa: str, singles: Singles, key: tuple[Any, ...], k: int,
+          table: Measured | Lacking | None, guard: Guard | None, rule: StopRule,
+          row_filters: RowFilters, collect: Callable[[], _core.Collector] | None) -> None:
+    """Cache a prepared search, if there can be one."""
     from farann.runtime import batches
 
     view = store.view(isa)
@@ -45,12 +53,12 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     snapshot = view.snapshot if rule.approximate else view.exact
     kept = batches.single(snapshot, chosen, k, table, rule,
                           None if guard is None else guard.tests, nearest=store.by_nearest,
-                          float32_below=store.float32_below())
+                          float32_below=store.float32_below(), collect=collect)
     if kept is None:
         return
     if len(singles) >= _MOST_PREPARED:
         singles.clear()
-    singles[isa, k, recall] = kept
+    singles[key] = kept
 
 
 def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float | None,
@@ -123,4 +131,19 @@ def exact(store: Store, isa: str, queries: npt.ArrayLike, k: int,
         keep(store, isa, k, None, None, None, EXACT)
     kept = store.singles.get((isa, k, None))
     found = None if kept is None else kept.search(queries, within)
+    return None if not found or len(found) == 4 else found
+
+
+def of_groups(store: Store, isa: str, queries: npt.ArrayLike, k: int, per_group: int,
+              row_filters: RowFilters,
+              grouped: Callable[[], Callable[[], _core.Collector]]) -> Answer | None:
+    """The exact answer to one query with at most `per_group` rows of a group, by the collectors
+    that `grouped` prepares; None if it can't be prepared."""
+    singles, key = row_filters.singles(store), (isa, k, None, per_group)
+    if singles is None:
+        return None
+    if key not in singles:
+        _keep(store, isa, singles, key, k, None, None, EXACT, row_filters, grouped())
+    kept = singles.get(key)
+    found = None if kept is None else kept.search(queries)
     return None if not found or len(found) == 4 else found

@@ -88,6 +88,13 @@ class Groups:
         """Rows of the largest of some groups."""
         return int(np.diff(self._by_group()[1])[numbers[numbers >= 0]].max(initial=0))
 
+    def most(self, k: int, per_group: int) -> int:
+        """Rows that can be found, at least 1 and at most k, with at most `per_group` of a group."""
+        if len(self) >= k:
+            return k
+        sizes = np.diff(self._by_group()[1])
+        return max(1, min(k, int(np.minimum(sizes, per_group).sum())))
+
     def grown(self, name: str, labels: GroupLabels) -> Groups:
         """Add rows in the groups with these labels, old or new; self stays valid."""
         numbers, names = self.numbers_of(name, labels), self.names
@@ -128,8 +135,8 @@ def to_labels(name: str, value: Any) -> GroupLabels:
     return checks.to_ids(name, value, single=True, what="integer or string labels")
 
 
-def of_new_rows(groups: Groups | None, n_before: int, labels: GroupLabels | None,
-                n: int) -> Groups | None:
+def of_new_rows(groups: Groups | None, n_before: int, labels: GroupLabels | None, n: int,
+                name: str = "groups") -> Groups | None:
     """The groups of an index with n more rows: all rows have one, or none has."""
     if labels is None:
         if groups is not None and n:
@@ -137,7 +144,7 @@ def of_new_rows(groups: Groups | None, n_before: int, labels: GroupLabels | None
                              "none")
         return groups
     if len(labels) != n:
-        raise ValueError(f"groups: expected {n} labels, one a row, got {len(labels)}")
+        raise ValueError(f"{name}: expected {n} labels, one a row, got {len(labels)}")
     if groups is None:
         if n_before:
             raise ValueError("groups: expected none, as the index has rows without groups; give "

@@ -101,8 +101,8 @@ class Store:
         self.added: Added | None = None  # codes of the tail, where the base has codes and vectors
         # Made when it is first asked for; two threads may make the same, and either will do.
         self._view: tuple[str, View] | None = None
-        # Searches for single queries, by instruction-set level, k and recall.
-        self.singles: dict[tuple[str, int, float | None], _core.SingleSearch] = {}
+        # Searches for single queries, see `filters.Singles`.
+        self.singles: dict[tuple[Any, ...], _core.SingleSearch] = {}
         # By k, where depths of runs were needed; a store with other rows takes them over.
         self.run_answers: dict[int, Answers] = {}
         # By k, recall, whether it is a single query, and whether it may find every row.

@@ -410,6 +410,14 @@ def test_groups(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
                             {"outside_groups": own, "exclude": [1, 2]}, {"groups": none_of_them}):
                 assert_same(getattr(client, search)(queries, 9, **filters),
                             getattr(one, search)(queries, 9, **filters))
+        sets = queries.reshape(4, 3, DIM)
+        for limited in ({"per_group": 1}, {"per_group": 2, "exclude": [1, 2], "recall": 0.9}):
+            for search, asked in (("search_furthest", queries), ("search_nearest", queries),
+                                  ("search_furthest_from", sets), ("search_contrast", sets)):
+                found, right = (getattr(each, search)(asked, k=9, **limited)
+                                for each in (client, one))
+                assert_same(found, right)
+                assert_array_equal(found.groups, right.groups)
         every = one.ids
         for filters in ({"groups": own}, {"outside_groups": own, "exclude": [1, 2]}):
             assert_same(client.search_mmr(queries, 4, **filters),

@@ -237,6 +237,35 @@ def test_files_with_nothing_in_them(capsys: pytest.CaptureFixture[str]) -> None:
                 assert capsys.readouterr().out == wanted
 
 
+@pytest.mark.parametrize("named", [False, True])
+def test_at_most_some_rows_of_a_group(named: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """In every form of output there is the group of each row."""
+    rows = np.arange(12, dtype=np.float32)[:, np.newaxis]
+    index = farann.Index()
+    index.add(rows, groups=[f"g{i % 3}" if named else i % 3 - 1 for i in range(12)])
+    index.save("x.farann")
+    np.save("rows.npy", rows[:2])
+    search = ["search", "x.farann", "rows.npy", "-k", "4", "-q", "--per-group", "1"]
+    groups = ["g2", "g1", "g0"] if named else [1, 0, -1]
+    assert main([*search, "-o", "-"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["query,rank,id,score,group", f"0,1,11,11.0,{groups[0]}"]
+    assert len(lines) == 7
+    assert main([*search, "--json"]) == 0
+    first = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert first == {"query": 0, "ids": [11, 10, 9], "scores": [11.0, 10.0, 9.0], "groups": groups}
+    assert main(search) == 0
+    table = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert table[0][-1] == "group"
+    assert table[2] == ["0", "2", "10", "10.00000", str(groups[1])]
+    assert main([*search, "-o", "x.npz"]) == 0
+    found = np.load("x.npz")
+    assert found["groups"].tolist() == 2 * [[*groups, "" if named else -1]]
+    without_k = [one for one in search if one not in ("-k", "4")]
+    assert main([*without_k, "--within", "1"]) == 2
+    assert "--per-group is not for --within" in capsys.readouterr().err
+
+
 def test_long_ids_in_little_memory(capsys: pytest.CaptureFixture[str]) -> None:
     """In arrays of numpy each takes as much as the longest."""
     index = farann.Index()

@@ -25,6 +25,16 @@ def test_there_is_a_radius_for_each_query(
         inside.native.task_of(snapshot, np.ones((3, 6), np.float32), 3, collector=collector())
 
 
+@pytest.mark.parametrize(("per_group", "n"), [(0, 100), (-1, 100), (1, 99)])
+def test_each_row_has_a_group(snapshot: core.Snapshot, per_group: int, n: int) -> None:
+    collector = core.GroupedCollector(3, per_group, np.zeros(n, np.int32))
+    with pytest.raises(ValueError, match="each row must have a group"):
+        inside.native.task_of(snapshot, np.ones((3, 6), np.float32), 3, collector=collector)
+    with pytest.raises(ValueError, match="each row must have a group"):
+        core.SetSearch(snapshot, core.Filter(snapshot), np.ones((2, 6)), np.array([0, 2]), 0, 3,
+                       per_group=per_group or -1, by_slot=np.zeros(n, np.int32))
+
+
 def test_a_collector_is_for_one_task(snapshot: core.Snapshot) -> None:
     """Another task would replace the memory that the first one writes to."""
     queries, collector = np.ones((3, 6), np.float32), core.Collector(4)

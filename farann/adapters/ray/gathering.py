@@ -95,8 +95,8 @@ class Gathering(ABC):
                         epsilon: float | None = None, budget: int | None = None,
                         seconds: float | None = None, exclude: Any = None, allowed: Any = None,
                         groups: Any = None, outside_groups: Any = None,
-                        return_stats: bool = False, allow_partial: bool = False,
-                        **unknown: UnknownKeyword) -> Any:
+                        per_group: int | None = None, return_stats: bool = False,
+                        allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
         """The k rows furthest from each query, of all shards; see `farann.Index.search_furthest`.
 
         Parameters
@@ -110,7 +110,7 @@ class Gathering(ABC):
             once, by the same queries for all: see `tune`.
         budget : int, optional
             Rows scanned for a query in all shards together, of each by its share of the rows.
-        seconds, exclude, allowed, groups, outside_groups, return_stats : optional
+        seconds, exclude, allowed, groups, outside_groups, per_group, return_stats : optional
             As there, but `allowed` takes ids alone. Shards search at the same time.
         allow_partial : bool
             Answer from the other shards if some can't be asked.
@@ -132,8 +132,9 @@ class Gathering(ABC):
                        recall: float | None = None, epsilon: float | None = None,
                        budget: int | None = None, seconds: float | None = None,
                        exclude: Any = None, allowed: Any = None, groups: Any = None,
-                       outside_groups: Any = None, return_stats: bool = False,
-                       allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
+                       outside_groups: Any = None, per_group: int | None = None,
+                       return_stats: bool = False, allow_partial: bool = False,
+                       **unknown: UnknownKeyword) -> Any:
         """The k rows nearest to each query; all else as in `search_furthest`."""
         return _search(kind="search_nearest", **locals())
 
@@ -143,8 +144,8 @@ class Gathering(ABC):
                         epsilon: float | None = None, budget: int | None = None,
                         seconds: float | None = None, exclude: Any = None, allowed: Any = None,
                         groups: Any = None, outside_groups: Any = None,
-                        return_stats: bool = False, allow_partial: bool = False,
-                        **unknown: UnknownKeyword) -> Any:
+                        per_group: int | None = None, return_stats: bool = False,
+                        allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
         """The k rows like some and unlike others; see `farann.Index.search_contrast`.
 
         Returns
@@ -175,10 +176,10 @@ class Gathering(ABC):
                                    likes_by=likes_by, epsilon=epsilon, budget=budget,
                                    seconds=seconds, exclude=exclude, allowed=allowed,
                                    groups=groups, outside_groups=outside_groups,
-                                   return_stats=return_stats)
+                                   per_group=per_group, return_stats=return_stats)
         parts, missing = self._ask("search", "search_contrast", sides["likes"], options,
                                    allow_partial=allow_partial)
-        hits = merge(parts, k)
+        hits = merge(parts, k, per_group=per_group)
         return Partial(hits, missing) if allow_partial else hits
 
     def search_beyond(self, queries: npt.ArrayLike | None = None,
@@ -207,8 +208,9 @@ class Gathering(ABC):
                              recall: float | None = None, epsilon: float | None = None,
                              budget: int | None = None, seconds: float | None = None,
                              exclude: Any = None, allowed: Any = None, groups: Any = None,
-                             outside_groups: Any = None, return_stats: bool = False,
-                             allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
+                             outside_groups: Any = None, per_group: int | None = None,
+                             return_stats: bool = False, allow_partial: bool = False,
+                             **unknown: UnknownKeyword) -> Any:
         """The k rows furthest from the nearest member of each set; all else as in
         `search_furthest`. See `farann.Index.search_furthest_from`."""
         return _search(kind="search_furthest_from", **locals())
@@ -430,8 +432,9 @@ def _search(self: Gathering, kind: str, ids: Any, allow_partial: bool, unknown: 
     if "k" in asked:
         asked["k"] = k = checks.to_int("k", asked["k"], 1)
     vectors: Any
-    if "sets" in asked:  # searches for these are exact with a recall
+    if "sets" in asked or asked.get("per_group") is not None:  # they are exact with a recall
         asked["recall"] = None
+    if "sets" in asked:
         vectors, asked["exclude"] = self._asked_sets(asked.pop("sets"), ids, asked["exclude"])
     else:
         vectors, asked["exclude"] = self._asked(queries, ids, asked["exclude"])
@@ -444,7 +447,7 @@ def _search(self: Gathering, kind: str, ids: Any, allow_partial: bool, unknown: 
             if not allow_partial:  # where it may be, the recall itself is enough of each shard
                 raise
     parts, missing = self._ask("search", kind, vectors, options, allow_partial=allow_partial)
-    hits = merge(parts, asked.get("k"))
+    hits = merge(parts, asked.get("k"), per_group=options.get("per_group"))
     return Partial(hits, missing) if allow_partial else hits
 
 
