@@ -21,8 +21,6 @@ cdef class Part:
     cdef Level whole            # whole codes for hubs, beside a PCA filter; else None
     cdef CodedQueries coded     # None: for all queries
     cdef bint usable            # for the queries that have codes, or for the others
-    cdef bint by_norm           # whether rows lie by norm
-    cdef bint tail              # of rows added since the last build
 
     cdef take(self, Level level)
     cdef void *at(self, int rung) noexcept nogil
@@ -36,7 +34,7 @@ cdef class Search:
     cdef Judge judge
     cdef list owned             # the objects that the pointers below refer to
     cdef void *parts[MOST_PARTS]
-    cdef int n_parts
+    cdef int n_parts, n_base    # all, and those of the last build: rows added since come last
     cdef CodedQueries coded, coded_added  # None: there are no codes that are of use
     cdef PartitionMeans means   # None: no partitions are chosen
     cdef Lateness lateness      # None: it is not measured
@@ -61,8 +59,7 @@ cdef class Search:
     cdef int64_t n_asking
 
     cdef make_room(self)
-    cdef Part add(self, Source source, ladder, CodedQueries coded=*, bint usable=*,
-                  bint tail=*)
+    cdef Part add(self, Source source, ladder, CodedQueries coded=*, bint usable=*)
     cdef prepare(self)
     cdef check_finished(self)
 

@@ -66,8 +66,7 @@ cdef class Search:
         self.alive, self.open = self.asking + n, self.asking + 2 * n
         self.scored, self.rungs = self.asking + 3 * n, self.asking + 4 * n
 
-    cdef Part add(self, Source source, ladder, CodedQueries coded=None, bint usable=True,
-                  bint tail=False):
+    cdef Part add(self, Source source, ladder, CodedQueries coded=None, bint usable=True):
         """Add a part: rows of a source, for queries that have codes there, or for the others.
 
         `ladder`: its levels, of which the judge chooses one for each query and block.
@@ -76,7 +75,7 @@ cdef class Search:
         part.source, part.bound, part.owned = source, Bound(), []
         for level in ladder:
             part.take(level)
-        part.coded, part.usable, part.tail = coded, usable, tail
+        part.coded, part.usable = coded, usable
         if self.n_parts == MOST_PARTS:
             raise ValueError("a search has too many parts")
         self.owned.append(part)
@@ -121,17 +120,15 @@ cdef class Search:
             (<Part>self.parts[s]).source.foresee()
         while self.n_asking > 0:  # a round
             self.n_seen = 0
-            for s in range(self.n_parts):
-                if not (<Part>self.parts[s]).tail:
-                    scan_part(self, <Part>self.parts[s])
+            for s in range(self.n_base):
+                scan_part(self, <Part>self.parts[s])
             self.n_asking = ask_again(self)
         self.all_ask()
         for i in range(self.batch.n_queries if self.kth_keys != NULL else 0):
             self.kth_keys[i] = self.collector.kth_so_far(i)
         self.all_rows = not self.collector.all_have_k_rows()
-        for s in range(self.n_parts):
-            if (<Part>self.parts[s]).tail:
-                scan_part(self, <Part>self.parts[s])
+        for s in range(self.n_base, self.n_parts):
+            scan_part(self, <Part>self.parts[s])
         self.batch.kernels.end()
         self.collector.finish()
 
@@ -218,7 +215,7 @@ cdef void scan_part(Search search, Part part) noexcept nogil:
                 search.n_seen + part.source.done)):
             break
         if block.members != NULL:
-            scan_block(search, part, <Level>level, &block, block.members, block.n_members)
+            scan_block(search, part, <Level>level, block, block.members, block.n_members)
             continue
         if block.begins:
             n_alive = asking_for(search, part)
@@ -280,7 +277,7 @@ cdef void scan_from(Search search, Part part, int rung, const Block *whole,
             i = search.open[j]
             search.scored[count] = i
             count += search.rungs[i] == rung
-        scan_block(search, part, <Level>part.of_block(rung, &block), &block, search.scored, count)
+        scan_block(search, part, <Level>part.of_block(rung, &block), block, search.scored, count)
         more = False
         for j in range(n):
             more = more or search.rungs[search.open[j]] > rung
@@ -288,25 +285,19 @@ cdef void scan_from(Search search, Part part, int rung, const Block *whole,
             scan_from(search, part, rung + 1, &block, n)
 
 
-cdef void scan_block(Search search, Part part, Level level, const Block *whole,
-                     const int64_t *members, int64_t n) noexcept nogil:
-    """Scan a block by one level, a tile of queries at a time; in pieces if it is too long."""
-    cdef Block block
-    cdef int64_t start = 0, at, count
-    while start < whole.n and n > 0:
-        block = whole[0]
-        if whole.n > level.most:
-            block = piece(whole, start, level.most)
-        start += block.n
+cdef void scan_block(Search search, Part part, Level level, Block block, const int64_t *members,
+                     int64_t n) noexcept nogil:
+    """Scan a block by one level, a tile of queries at a time."""
+    cdef int64_t at = 0, count
+    if n > 0:
         level.take_block(part.source, &block, n)
-        at = 0
-        while at < n and block.n > 0:
-            search.ended = search.ended or stopped(search)
-            if search.ended:
-                return
-            count = level.next_tile(members + at, n - at)
-            scan_tile(search, part, level, &block, members + at, count)
-            at += count
+    while at < n and block.n > 0:
+        search.ended = search.ended or stopped(search)
+        if search.ended:
+            return
+        count = level.next_tile(members + at, n - at)
+        scan_tile(search, part, level, &block, members + at, count)
+        at += count
 
 
 cdef void scan_tile(Search search, Part part, Level level, const Block *block,
@@ -392,7 +383,7 @@ cdef void judge_block(Search search, Part part, const Block *block, int64_t n_al
     if (part.levels[CODES] == NULL or part.levels[FLOAT32] == NULL
             or n < search.judge.next_look):
         return
-    if search.judge.look(search.alive, n_alive, n, part.source.count - n, part.by_norm):
+    if search.judge.look(search.alive, n_alive, n, part.source.count - n, part.bound.by_norm):
         search.gave_up = True
-        if not part.by_norm:
+        if not part.bound.by_norm:
             part.source.leave()

@@ -324,9 +324,10 @@ cdef class SetSearch(Search):
                      [SetKeyLevel.of(self.sets, None)])
         else:
             self.put_codes_together(codes, budget)
+        self.n_base = self.n_parts
         if filter.segments[1].count:
             self.add(RowSource.of(self.batch, &filter.segments[1]),
-                     [SetKeyLevel.of(self.sets, None)], None, True, True)
+                     [SetKeyLevel.of(self.sets, None)])
         self.prepare()
 
     cdef put_codes_together(self, Codes codes, int64_t budget):

@@ -92,9 +92,9 @@ cdef class Task(Search):
         if leader is None:
             return
         self.judge.cost_passed = self.judge.cost_refined = self.judge.cost_reranked = 0.0
-        for s in range(self.n_parts):
+        for s in range(self.n_base):
             # The leader has searched the parts outside of the line.
-            if not ((<Part>self.parts[s]).tail or (<Part>self.parts[s]).source is self.base):
+            if (<Part>self.parts[s]).source is not self.base:
                 (<Part>self.parts[s]).source = RowSource.of(self.batch, &NO_ROWS)
         if (leader.batch.n_queries != self.batch.n_queries
                 or leader.batch.snapshot is not self.batch.snapshot):
@@ -209,7 +209,6 @@ cdef put_together(Task task, rule, costs, bint by_codes, bint tells_late):
     cdef bint few = n_rows <= FEW_ROWS and (snapshot.vectors or n_rows == 0)
     cdef bint listed = batch.filter.segments[0].positions != NULL
     cdef Codes codes = snapshot.codes
-    cdef int n_parts
     if not snapshot.vectors and listed:
         raise ValueError("without vectors a filter must be a mask")
     if few or listed or not (by_codes or not snapshot.vectors):
@@ -230,9 +229,9 @@ cdef put_together(Task task, rule, costs, bint by_codes, bint tells_late):
         put_rows_together(task)
     else:
         put_codes_together(task, codes, rule, tells_late)
-    n_parts = task.n_parts
+    task.n_base = task.n_parts
     put_tail_together(task, codes, rule)
-    if task.model is not None and task.n_parts > n_parts:  # it knows nothing of added rows
+    if task.model is not None and task.n_parts > task.n_base:  # it knows nothing of added rows
         task.kth_keys = <double *>batch.scratch.allocate(batch.n_queries, sizeof(double))
 
 
@@ -276,7 +275,7 @@ cdef put_codes_together(Task task, Codes codes, rule, bint tells_late):
     task.coded = CodedQueries.of_batch(
         batch, codes, codes.has_pca_filter and (probes or not task.approximate),
         noise_deviations(task, rule.deviations if probes else INFINITY))
-    add_uncoded(task, CodeSource.of(batch, codes), task.coded, False)
+    add_uncoded(task, CodeSource.of(batch, codes), task.coded)
     add_outliers(task, codes, task.keys)
     if task.approximate:
         if 0 < rule.budget <= snapshot.n_slots:
@@ -288,18 +287,18 @@ cdef put_codes_together(Task task, Codes codes, rule, bint tells_late):
         n_first = min(n_first, most)
     task.base = base = CodeSource.of(batch, codes)
     base.n_scored, base.stop = rows_to_score(task, codes, n_first), n_first
-    add_codes(task, base, task.coded, False)
+    add_codes(task, base, task.coded)
     if not task.approximate:
         if snapshot.vectors:
             task.add(rest_behind(base), task.row_levels, task.coded)
     elif probes:
         task.means = PartitionMeans.of(task.coded, rule.deviations)
         add_codes(task, probed_partitions(task.means, task.collector, n_first, most,
-                                          rule.predicted_threshold), task.coded, False)
+                                          rule.predicted_threshold), task.coded)
     elif rule.extends_beyond is not None:
         task.lateness = Lateness.of(task.coded, task.collector, None)
         task.extends = True  # the source of late rows tells lateness
-        add_codes(task, late_rows(task.lateness, rule.extends_beyond, n_first), task.coded, False)
+        add_codes(task, late_rows(task.lateness, rule.extends_beyond, n_first), task.coded)
     if tells_late and task.approximate and task.lateness is None:
         task.lateness = Lateness.of(task.coded, task.collector,
                                     snapshot.partitions if probes else None)
@@ -314,23 +313,23 @@ cdef put_tail_together(Task task, Codes codes, rule):
         rest = snapshot.uncoded
         task.coded_added = CodedQueries.of_batch(
             batch, snapshot.added, snapshot.added.has_pca_filter, noise_deviations(task, INFINITY, True))
-        add_uncoded(task, added_runs(batch, None), task.coded_added, True)
+        add_uncoded(task, added_runs(batch, None), task.coded_added)
         add_codes(task, added_runs(batch, None if rule is None else rule.run_ends),
-                  task.coded_added, True)
+                  task.coded_added)
     task.tail = RowSource.of(batch, &rest)
     if rest.count:
-        task.add(task.tail, task.row_levels, None, True, True)
+        task.add(task.tail, task.row_levels)
 
 
-cdef add_uncoded(Task task, CodeSource source, CodedQueries coded, bint tail):
+cdef add_uncoded(Task task, CodeSource source, CodedQueries coded):
     """All coded rows, for queries that have no codes: keys of the rows, or of decoded ones."""
     cdef Level level = task.keys
     if not task.batch.snapshot.vectors:
         level = decoded_level_of(coded)
-    task.add(source, [level], coded, False, tail)
+    task.add(source, [level], coded, False)
 
 
-cdef add_codes(Task task, CodeSource source, CodedQueries coded, bint tail):
+cdef add_codes(Task task, CodeSource source, CodedQueries coded):
     """Coded rows, for the queries that have codes."""
     cdef Codes codes = coded.codes
     cdef Level level, whole = None
@@ -342,15 +341,14 @@ cdef add_codes(Task task, CodeSource source, CodedQueries coded, bint tail):
         level = code_level_of(coded, most, 0 if codes.has_pca_filter else n_scored)
     if task.approximate:  # close scores are resolved among the first rows alone
         level.first_judged = INT64_MAX
-    part = task.add(source, [level], coded, True, tail)
+    part = task.add(source, [level], coded)
     if level is not whole:
         part.whole = whole
     if task.batch.snapshot.vectors:
         for level in [task.keys] if task.approximate else task.row_levels:
             part.take(level)
-    if lie_by_norm(task.batch, codes) and (
-            not tail or task.batch.snapshot.codes.max_norm is not None):
-        part.bound, part.by_norm = NormBound.of(coded), True
+    if lie_by_norm(task.batch, codes) and task.batch.snapshot.codes.max_norm is not None:
+        part.bound = NormBound.of(coded)
 
 
 cdef int64_t rows_to_score(Task task, Codes codes, int64_t stop) noexcept:
