@@ -127,7 +127,7 @@ class Task:
     def __init__(self, snapshot: Snapshot, filter: Filter, queries: Float32Array, start: int,
                  stop: int, collector: Collector, nearest: bool = False,
                  rule: StopRule | None = None, *, flag: CancelFlag | None = None,
-                 costs: tuple[float, float, float, float] = ..., by_codes: bool = True,
+                 costs: tuple[float, ...] = ..., by_codes: bool = True,
                  tells_late: bool = False, model: KeyModel | None = None) -> None: ...
     gave_up: Final[bool]
     def run(self) -> None: ...
@@ -146,7 +146,7 @@ def write_best(tasks: Sequence[Task], scores: Float32Array, ids: Int64Array) -> 
 class SingleSearch:
     plan: Final[object]
     def __init__(self, snapshot: Snapshot, filter: Filter, k: int, plan: object,
-                 costs: tuple[float, float, float, float], rule: StopRule, *,
+                 costs: tuple[float, ...], rule: StopRule, *,
                  guard: Guard | None = None, nearest: bool = False,
                  float32_below: float = 0.0,
                  collect: Callable[[], Collector] | None = None) -> None: ...

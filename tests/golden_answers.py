@@ -30,13 +30,14 @@ import numpy.typing as npt
 import farann
 
 DATA = Path(__file__).with_suffix(".npz")
-SEEDS, METRICS = 60, ("l2", "dot", "cosine")
+SEEDS, METRICS = 64, ("l2", "dot", "cosine")
+WIDE = 60  # the first of the seeds whose rows are wide
 FILTERS = ("none", "exclude", "allowed", "groups", "outside_groups", "removed")
 # Codes and cells of indexes.
 WAYS: tuple[tuple[Any, int | None], ...] = (
     ("int8", None), ("int4", None), ("float32", None), ("int8", 6), ("int4", 6))
 K = 5
-_QUERIES, _SETS = 3, ([0, 1], [2])
+_SETS = [0, 1], [2]
 _SHOWN = 10  # wrong answers
 # Two to these; squares of the tiny ones are denormal in float32.
 _POWERS = {"huge": 55, "tiny": -68}
@@ -103,11 +104,26 @@ def rows_of(kind: str, seed: int, n: int, dim: int, what: int = 0) -> Floats:
         return rows
     if kind == "long and short":
         return np.where((some % 50 == 0)[:, None], 64.0 * rows, 0.5 * rows)
+    return scaled(rows, kind, what > 0)
+
+
+def scaled(rows: Floats, kind: str, queries: bool) -> Floats:
+    """Make a fiftieth of the axes strong in rows.
+
+    Codes are too rough for queries along weak axes: for all of them, or for every other one.
+    """
+    strong = np.arange(rows.shape[1]) < rows.shape[1] // 50
+    if kind not in ("weak axes", "all axes"):
+        return rows
+    if not queries:
+        return np.where(strong, rows, np.ldexp(rows, -10))
+    rows[:: 1 if kind == "weak axes" else 2, strong] = 0.0
     return rows
 
 
 KINDS = ("bell", "clusters", "integers", "one-hot", "duplicates", "bits", "huge", "tiny",
          "all sizes", "few directions", "nearly alike", "both signs", "long and short")
+WIDE_KINDS = ("weak axes", "all axes", "nearly alike", "few directions")
 
 
 @dataclass(frozen=True)
@@ -124,10 +140,12 @@ class Problem:
     @classmethod
     def of(cls, seed: int) -> Problem:
         """The problem of a seed: sizes and kinds take turns."""
-        kind = KINDS[seed % len(KINDS)]
+        kind, n_queries = KINDS[seed % len(KINDS)], 3
         n, dim = 300 + 97 * (seed % 11), (16, 8, 33, 4, 24, 48, 3)[seed % 7]
+        if seed >= WIDE:  # a block has fewer rows in float32 than of codes
+            kind, n, dim, n_queries = WIDE_KINDS[seed - WIDE], 1700, 400, 9
         rows = rows_of(kind, seed, n, dim)
-        queries = rows_of(kind, seed, _QUERIES, dim, 10)
+        queries = rows_of(kind, seed, n_queries, dim, 10)
         queries[1] = rows[n // 2]  # a row itself
         for vectors in (rows, queries):
             vectors[(vectors == 0.0).all(axis=1), 0] = 1.0  # zeros have no cosine
@@ -136,7 +154,9 @@ class Problem:
 
     def built(self, metric: str, codes: Any, cells: int | None, in_steps: bool) -> farann.Index:
         """An index of the rows; `in_steps`: two fifths are added after the build, backwards."""
-        index = farann.Index(metric=metric, codes=codes, cells=cells)
+        # One thread has all queries of a wide batch, enough to share rows.
+        index = farann.Index(metric=metric, codes=codes, cells=cells,
+                             threads=1 if self.seed >= WIDE else None)
         order, n = np.arange(len(self.rows)), len(self.rows)
         if in_steps:
             order = np.concatenate([order[: n * 3 // 5], order[n * 3 // 5 :][::-1]])
@@ -152,13 +172,13 @@ class Problem:
         """The filter of that name as keywords; for each query its own, where it can be."""
         n = len(self.rows)
         if name == "exclude":
-            excluded = self.ids[below(n, self.seed, 21, _QUERIES, n // 3)]
+            excluded = self.ids[below(n, self.seed, 21, len(self.queries), n // 3)]
             excluded[0, ::5] = -1
             return {"exclude": excluded}
         if name == "allowed":
             return {"allowed": np.isin(index.ids, self.ids[below(3, self.seed, 22, n) > 0])}
         if name in ("groups", "outside_groups"):
-            return {name: np.arange(_QUERIES) % 3}
+            return {name: np.arange(len(self.queries)) % 3}
         return {}
 
     @property
@@ -193,7 +213,7 @@ def asked(problem: Problem, index: farann.Index, given: dict[str, Any],
                 keys.append(hits.keys[here][found >= 0].view(np.uint64))
         return ids, keys
 
-    queries, every = problem.queries, list(range(_QUERIES))
+    queries, every = problem.queries, list(range(len(problem.queries)))
     far, near = radii
     yield together(lambda some, own: index.search_furthest(
         queries[some], K, return_keys=True, **own), every)
@@ -226,8 +246,9 @@ def answers(problem: Problem, index: farann.Index, radii: tuple[Floats, Floats],
         for alone in ways:
             for answer in asked(problem, index, problem.filter(name, index), radii, alone):
                 yield name, alone, answer
-        yield from ((name, question, arrays) for question, arrays in asked_else(
-            problem, index, name, radii))
+        if problem.seed < WIDE:
+            yield from ((name, question, arrays) for question, arrays in asked_else(
+                problem, index, name, radii))
 
 
 def asked_else(problem: Problem, index: farann.Index, name: str,
@@ -238,7 +259,7 @@ def asked_else(problem: Problem, index: farann.Index, name: str,
     for alone in (False, True):
         hits = [index.search_within(queries[some], near[some], return_keys=True, **{
             key: value if key == "allowed" else value[some] for key, value in given.items()})
-            for some in ([slice(i, i + 1) for i in range(_QUERIES)] if alone else [slice(None)])]
+            for some in ([slice(i, i + 1) for i in range(3)] if alone else [slice(None)])]
         yield "within", [np.concatenate(part) for part in zip(
             *((np.diff(some.offsets), some.ids, some.keys) for some in hits), strict=True)]
     if index.metric != "l2" and problem.kind not in OFF_CENTER:
@@ -292,7 +313,7 @@ def checksum(arrays: Any) -> int:
 
 def make() -> None:
     """Write the answers of this version, by float32 rows."""
-    counts, rows, places, keys = [], [], [], []
+    counts, rows, places, keys, n_answers = [], [], [], [], []
     radii: list[tuple[Floats, Floats]] = []
     sums: list[list[int]] = []
     for seed in range(SEEDS):
@@ -308,6 +329,7 @@ def make() -> None:
                     sums[-1].append(checksum(answer))
                 else:
                     found += list(zip(*answer, strict=True))
+            n_answers.append(len(found))
             counts += [len(ids) for ids, _ in found]
             rows += [row_of[int(name)] for ids, _ in found for name in ids]
             # The same rows answer under several filters.
@@ -316,9 +338,10 @@ def make() -> None:
             keys.append(distinct)
             places.append(place)
     np.savez_compressed(
-        DATA, counts=np.array(counts, np.uint16), rows=np.array(rows, np.uint16),
-        places=np.concatenate(places).astype(np.uint16), keys=np.concatenate(keys),
-        n_keys=np.array([len(part) for part in keys], np.uint16), radii=np.array(radii),
+        DATA, counts=np.array(counts, np.uint16), n_answers=np.array(n_answers, np.uint16),
+        rows=np.array(rows, np.uint16), places=np.concatenate(places).astype(np.uint16),
+        keys=np.concatenate(keys), n_keys=np.array([len(part) for part in keys], np.uint16),
+        radii=np.concatenate(radii, axis=1), n_radii=[len(far) for far, _ in radii],
         sums=np.concatenate(sums).astype(np.uint32),
         n_sums=np.array([len(part) for part in sums], np.uint16))
     print(f"{DATA.name}: {len(rows):,} rows in {len(counts):,} answers, "
@@ -331,9 +354,10 @@ class Kept:
     def __init__(self) -> None:
         with np.load(DATA) as file:
             self.counts, self.rows, self.places = file["counts"], file["rows"], file["places"]
-            self.keys, self.n_keys, self.radii = file["keys"], file["n_keys"], file["radii"]
+            self.keys, self.n_keys = file["keys"], file["n_keys"]
+            self.radii = np.split(file["radii"], np.cumsum(file["n_radii"]), axis=1)
             self.sums = np.split(file["sums"], np.cumsum(file["n_sums"], dtype=np.int64))
-        self.per_problem = len(self.counts) // (SEEDS * len(METRICS))
+            self.starts = np.concatenate([[0], np.cumsum(file["n_answers"], dtype=np.int64)])
         self.ends = np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
         self.key_ends = np.concatenate([[0], np.cumsum(self.n_keys, dtype=np.int64)])
 
@@ -344,7 +368,7 @@ class Kept:
         number = seed * len(METRICS) + metric
         keys = self.keys[self.key_ends[number] : self.key_ends[number + 1]]
         found = []
-        for i in range(number * self.per_problem, (number + 1) * self.per_problem):
+        for i in range(self.starts[number], self.starts[number + 1]):
             here = slice(self.ends[i], self.ends[i + 1])
             found.append((self.rows[here].astype(np.int64), keys[self.places[here]]))
         return tuple(self.radii[number]), found, self.sums[number]

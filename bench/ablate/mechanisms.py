@@ -245,7 +245,7 @@ MECHANISMS = (
               ((added_rows.Added, "_kept_beside", lambda self, n: self.runs),), question="added"),
     # Judges: which levels pay.
     Mechanism("cost-judge", "codes given up where much passes",
-              (_NATIVE + "judge.pyx: look_at_codes will_cost_too_much",), native=True),
+              (_NATIVE + "judge.pyx: look predict_cost too_costly charge fails",), native=True),
     Mechanism("code-trials", "batches without codes after those that gave them up",
               (_NATIVE + "judge.pyx: CodeTrials",),
               ((batches, "_trials_of", lambda *_: CodeTrials()),), question="small-batches"),
@@ -254,7 +254,7 @@ MECHANISMS = (
     Mechanism("nibble-judge", "upper halves not read first where much passes",
               (_NATIVE + "judge.pyx: note",), native=True),
     Mechanism("first-in-float32", "first rows in float32 where codes can't tell them apart",
-              (_NATIVE + "search.pyx: scan_refused",), native=True),
+              (_NATIVE + "search.pyx: climb scan_from",), native=True),
     Mechanism("early-filters", "filters before whole codes where many rows are left out",
               ("src_c/select.c: farann_candidates_drop",), native=True, question="masked"),
     Mechanism("listed-rows", "rows listed where a filter leaves few",

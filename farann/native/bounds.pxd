@@ -23,6 +23,7 @@ cdef class IntegerKeys:
 
 cdef class Bound:
     cdef QueryBatch batch
+    cdef bint by_norm       # whether it is that of rows sorted by norm
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil

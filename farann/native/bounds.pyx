@@ -133,6 +133,7 @@ cdef class NormBound(Bound):
     cdef NormBound of(CodedQueries coded):
         cdef NormBound self = NormBound.__new__(NormBound)
         self.batch, self.coded, self.codes = coded.batch, coded, coded.codes
+        self.by_norm = True
         return self
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,

@@ -25,34 +25,50 @@ cdef class CodeTrials:
     cdef Pause pause
 
 
+cdef enum:  # rungs of a ladder of levels, from the fastest to the one that tells all rows apart
+    CODES, FLOAT32, KEYS, N_RUNGS
+
+
+cdef struct Account:  # of a query, for the codes of one part
+    int rung            # of the level that scores its next block
+    bint tries          # whether codes have another try in that block
+    int64_t rows        # rows up to the last look
+    double lost         # the cost of those that codes let pass, without those that always do
+    int64_t scanned     # rows scored by codes since
+    double spent        # the cost of those that passed
+    double share        # the cost of a row between the last two looks; 0: there were none
+    double expected     # the cost of the rows that are left
+
+
 cdef class Judge:
     cdef QueryBatch batch
     cdef Collector collector
     cdef CeilingBound ceilings
-    # Costs of a row that passes, is refined, is reranked. Unit: the time that scanning a row by
-    # codes saves over float32. 0: codes are never given up.
+    # Costs of a row that passes, is refined, is reranked. Unit: what a product with a row takes
+    # longer in float32 than by codes. 0: codes are never given up.
     cdef double cost_passed, cost_refined, cost_reranked
-    cdef double cost_whole      # the same of a row scanned by whole codes, put into panels
-    cdef bint codes_pay         # False: all rows from here on are scored in float32
-    cdef int64_t next_look      # rows scanned when codes are judged next
-    cdef int64_t judged         # rows scanned at the last judgment
-    cdef double cost_judged, share_judged  # the cost up to there, and of a row before it
-    cdef double lost            # what codes lost up to there, in rows of this part
-    cdef int64_t n_alike        # rows whose scores were too close to the k-th: these got keys
-    cdef bint may_go_by_keys    # whether queries may switch to exact keys
+    # The same of a row in float32: to pack it, for all queries; or to read it for one query alone;
+    # and what these take longer in the order of codes than in that of memory.
+    cdef double cost_packed, cost_alone, cost_in_order
+    cdef int64_t next_doubling  # rows scanned when codes are judged next, for all queries
+    cdef int64_t next_look      # the same for those that try them again
+    cdef bint trying            # whether these do in the next block
+    cdef double extra           # what a row costs more in float32, as of the last look
+    cdef bint goes_by_keys      # whether queries may switch to exact keys
     cdef bint packs             # exact keys are computed for tiles of queries, too
-    cdef bint *by_keys          # by query: whether it gets exact keys of all rows
-    cdef int64_t n_by_keys
+    cdef Account *accounts      # by query
 
     @staticmethod
     cdef Judge of(QueryBatch batch, Collector collector, CeilingBound ceilings, costs,
-                  bint may_go_by_keys)
+                  bint goes_by_keys)
     cdef void begin(self) noexcept nogil
     cdef void begin_part(self) noexcept nogil
     cdef bint too_alike(self, int64_t i, int64_t n_selected, int64_t n) noexcept nogil
     cdef bint too_many(self, int64_t i, int64_t passed, int64_t seen, int64_t n) noexcept nogil
-    cdef void take_by_keys(self, int64_t i) noexcept nogil
+    cdef void charge(self, int64_t i, int64_t n, int64_t passed, int64_t refined,
+                     int64_t reranked) noexcept nogil
+    cdef bint fails(self, int64_t i, int64_t passed, int64_t n, bint narrows) noexcept nogil
+    cdef void climb(self, int64_t i, int rung, bint stays) noexcept nogil
     cdef void met(self, int64_t i, int64_t near, int64_t n) noexcept nogil
-    cdef void end_keys(self) noexcept nogil
-    cdef void look_at_codes(self, int64_t n, int64_t left, int64_t n_alive, bint by_norm,
-                            bint all_coded) noexcept nogil
+    cdef bint look(self, const int64_t *members, int64_t n_members, int64_t n, int64_t left,
+                   bint by_norm) noexcept nogil

@@ -6,6 +6,7 @@ goes the same way each time.
 
 cimport cython
 from libc.math cimport INFINITY
+from libc.string cimport memset
 
 from farann.native.kernels cimport *
 
@@ -59,30 +60,42 @@ cdef class CodeTrials:
 @cython.no_gc  # references between parts form no cycles
 @cython.freelist(8)
 cdef class Judge:
-    """Says which levels pay: for all queries, and for each."""
+    """Says for each query which rung of a part's ladder scores its next block.
+
+    A level refuses a block for a query that too many rows pass for; the next rung scores it then.
+    Codes have another try when the rows scanned have doubled, unless they were given up.
+    """
 
     @staticmethod
     cdef Judge of(QueryBatch batch, Collector collector, CeilingBound ceilings, costs,
-                  bint may_go_by_keys):
+                  bint goes_by_keys):
         cdef Judge self = Judge.__new__(Judge)
         self.batch, self.collector, self.ceilings = batch, collector, ceilings
-        self.cost_passed, self.cost_refined, self.cost_reranked, self.cost_whole = costs
-        self.may_go_by_keys = may_go_by_keys and uses(KEY_SCAN)
-        self.packs = self.may_go_by_keys and batch.n_queries >= FEW_QUERIES
-        self.by_keys = <bint *>batch.scratch.allocate(batch.n_queries, sizeof(bint))
+        if uses(COST_JUDGE):
+            (self.cost_passed, self.cost_refined, self.cost_reranked, self.cost_packed,
+             self.cost_alone, self.cost_in_order) = costs
+        self.goes_by_keys = goes_by_keys and uses(KEY_SCAN)
+        self.packs = self.goes_by_keys and batch.n_queries >= FEW_QUERIES
+        self.accounts = <Account *>batch.scratch.allocate(batch.n_queries, sizeof(Account))
         return self
 
     cdef void begin(self) noexcept nogil:
         """Reset the state to that before the first row."""
-        self.codes_pay, self.n_alike = True, 0
-        self.end_keys()
+        memset(self.accounts, 0, self.batch.n_queries * sizeof(Account))
 
     cdef void begin_part(self) noexcept nogil:
         """Begin to count for the next part: the cost of rows before it is left out."""
-        self.judged, self.next_look = 0, 0
-        self.share_judged, self.lost, self.cost_judged = 0.0, 0.0, cost_so_far(self)
+        cdef int64_t i
+        cdef Account *account
+        self.next_look = self.next_doubling = 0
+        self.trying = False
+        for i in range(self.batch.n_queries):
+            account = &self.accounts[i]
+            account.rows = account.scanned = 0
+            account.tries = False
+            account.spent = account.lost = account.share = account.expected = 0.0
 
-    # ---- exact keys of all rows, for queries whose k-th key many rows share ----
+    # ---- blocks that a level refuses ----
 
     cdef bint too_alike(self, int64_t i, int64_t n_selected, int64_t n) noexcept nogil:
         """Whether the scores of too many of the n first rows are too close to the best.
@@ -90,66 +103,98 @@ cdef class Judge:
         Where a filter leaves out the best, many pass for that reason alone.
         """
         cdef int64_t passed = n_selected - self.batch.k
-        if not (self.may_go_by_keys and self.batch.filter.is_open()
-                and self.collector.found[i].predicted == -INFINITY):
-            return False
-        if not (passed * FEW_ALIKE > n and passed * PASSES_AS_KEY > n * self.batch.dim):
-            return False
-        self.n_alike += passed
-        return True
+        return (self.goes_by_keys and self.batch.filter.is_open()
+                and self.collector.found[i].predicted == -INFINITY
+                and passed * FEW_ALIKE > n and passed * PASSES_AS_KEY > n * self.batch.dim)
 
     cdef bint too_many(self, int64_t i, int64_t passed, int64_t seen, int64_t n) noexcept nogil:
         """Whether too many of n rows passed, after `seen` others, so that keys of all cost less.
 
         In random order about n k / seen rows pass anyway.
         """
-        if passed == 0 or seen < self.batch.k or not self.may_go_by_keys or (
+        if passed == 0 or seen < self.batch.k or not self.goes_by_keys or (
                 self.collector.found[i].predicted > -INFINITY):
             return False
         passed -= 2 * n * self.batch.k // seen
         if passed * SOME_PASS > n:
             self.ceilings.find(i)
-        if few_of(self, passed, n):
-            return False
-        self.n_alike += passed
-        return True
+        return not few_of(self, passed, n)
 
-    cdef void take_by_keys(self, int64_t i) noexcept nogil:
-        """Switch a query to exact keys from the next block on."""
-        self.n_by_keys += not self.by_keys[i]
-        self.by_keys[i] = True
-        self.ceilings.find(i)
+    cdef bint fails(self, int64_t i, int64_t passed, int64_t n, bint narrows) noexcept nogil:
+        """Whether the rows that passed cost too much in a block where codes have another try."""
+        cdef double cost = self.cost_refined if narrows else self.cost_passed + self.cost_reranked
+        return self.accounts[i].tries and passed * cost > self.extra * n
+
+    cdef void climb(self, int64_t i, int rung, bint stays) noexcept nogil:
+        """A block is scored by a higher rung; so are the next ones if the query `stays` there."""
+        if rung == KEYS and self.goes_by_keys:
+            self.ceilings.find(i)
+        if stays and (self.goes_by_keys or rung < KEYS):
+            self.accounts[i].rung, self.accounts[i].tries = rung, False
 
     cdef void met(self, int64_t i, int64_t near, int64_t n) noexcept nogil:
-        """Switch a query back to rough scores if few of n rows came near its k-th key."""
-        if not self.by_keys[i]:
-            return
-        self.n_alike += near
-        if few_of(self, 2 * near, n):
-            self.by_keys[i] = False
-            self.n_by_keys -= 1
+        """Switch a query back from exact keys if few of n rows came near its k-th key."""
+        if self.accounts[i].rung == KEYS and few_of(self, 2 * near, n):
+            self.accounts[i].rung = FLOAT32
 
-    cdef void end_keys(self) noexcept nogil:
-        """Switch all queries back to rough scores."""
-        cdef int64_t i
-        self.n_by_keys = 0
-        for i in range(self.batch.n_queries):
-            self.by_keys[i] = False
+    # ---- codes, by the cost of the rows that they let pass ----
 
-    # ---- levels, for all queries ----
+    cdef void charge(self, int64_t i, int64_t n, int64_t passed, int64_t refined,
+                     int64_t reranked) noexcept nogil:
+        """Count n rows that codes scored for a query, and the cost of those not ruled out."""
+        self.accounts[i].scanned += n
+        self.accounts[i].spent += (passed * self.cost_passed + refined * self.cost_refined
+                                   + reranked * self.cost_reranked)
 
-    cdef void look_at_codes(self, int64_t n, int64_t left, int64_t n_alive, bint by_norm,
-                            bint all_coded) noexcept nogil:
-        """Give codes up if the rows that will pass of the `left` ones cost too much.
+    cdef bint look(self, const int64_t *members, int64_t n_members, int64_t n, int64_t left,
+                   bint by_norm) noexcept nogil:
+        """Give codes up for queries that float32 serves better in the `left` rows; let those that go
+        without them try them again. Return whether they are of no use to all.
 
-        This is judged after n rows, and each time that n has doubled.
+        This is judged after n rows, each time that n has doubled. A block later it is for those
+        that try.
         """
-        if not uses(COST_JUDGE):
-            return
-        self.next_look = 2 * n
-        if n >= max(<int64_t>FEWEST_JUDGED, 16 * self.batch.k):
-            self.codes_pay = not (will_cost_too_much(self, n, left, n_alive, by_norm)
-                                  and all_coded)
+        cdef int64_t j, n_float32 = n_members, shared = 0
+        cdef double lost = 0.0, best = 0.0, of_all = n_members + self.cost_packed
+        cdef bint doubled = n >= self.next_doubling, of_no_use, leaves
+        cdef Account *account
+        if n < max(<int64_t>FEWEST_JUDGED, 16 * self.batch.k):
+            self.next_look = self.next_doubling = 2 * n
+            return False
+        for j in range(n_members):
+            account = &self.accounts[members[j]]
+            if account.scanned and (doubled or account.tries):
+                predict_cost(self, account, n, left, by_norm)
+        while n_float32 > 0 and n_float32 != shared:
+            # The fewer queries share packed rows, the more does float32 cost each.
+            shared, n_float32 = n_float32, 0
+            self.extra = 1.0 + min((self.cost_packed + self.cost_in_order) / shared,
+                                   self.cost_alone + self.cost_in_order)
+            for j in range(n_members):
+                account = &self.accounts[members[j]]
+                n_float32 += account.rung == FLOAT32 or too_costly(account, self.extra, n, left)
+        for j in range(n_members):
+            account = &self.accounts[members[j]]
+            lost += account.lost
+            best += max(min(account.expected, self.extra * left), 0.0)
+        of_no_use = (left > 0 and best >= of_all * left
+                     and lost > of_all * (n + MOST_LOST * (n + left)))
+        leaves = of_no_use and not by_norm
+        if doubled:
+            self.next_doubling = 2 * n
+        self.next_look, self.trying = self.next_doubling, False
+        for j in range(n_members):
+            account = &self.accounts[members[j]]
+            if account.rung == CODES and (doubled or account.tries or leaves):
+                account.tries = False
+                if leaves or too_costly(account, self.extra, n, left):
+                    # Rough scores by codes have larger errors; the candidates get exact keys.
+                    self.collector.settle(members[j])
+                    account.rung = FLOAT32
+            elif account.rung == FLOAT32 and doubled and not leaves:
+                account.rung, account.tries, self.trying = CODES, True, True
+                self.next_look = n + 1
+        return of_no_use
 
 
 cdef bint few_of(Judge judge, int64_t passed, int64_t n) noexcept nogil:
@@ -159,42 +204,40 @@ cdef bint few_of(Judge judge, int64_t passed, int64_t n) noexcept nogil:
     return passed * (MANY_PASS_L2 if judge.batch.metric == FARANN_L2 else MANY_PASS) <= n
 
 
-cdef bint will_cost_too_much(Judge judge, int64_t n, int64_t left, int64_t n_alive,
-                             bint by_norm) noexcept nogil:
-    """Whether the rows that will pass cost more than codes save.
+cdef void predict_cost(Judge judge, Account *account, int64_t n, int64_t left,
+                       bint by_norm) noexcept nogil:
+    """Compute what the rows that will pass by codes cost a query, and would have cost so far.
 
     About 6 k of the first 16 k rows pass in any case, until there is a good threshold; later
     about k pass whenever the number of scanned rows doubles. If codes serve, the share of other
-    rows that pass halves at each doubling; if they don't, it stays the same.
+    rows that pass halves at each doubling; if they don't, it stays the same. Of rows that codes did
+    not score, others would have passed as of those that they did.
     """
-    cdef int64_t met = n - judge.judged, usual = judge.batch.k
-    # Float32 would score all queries, codes score those that rows can still answer.
-    cdef double idle = 1.0 - n_alive / <double>judge.batch.n_queries
-    cdef double saved = left * (1.0 + judge.cost_whole * idle)
-    cdef double cost = cost_so_far(judge), share, falls = 0.5, expected = 0.0
-    cdef bint first = judge.judged == 0
+    cdef int64_t rows = n - account.rows, usual = judge.batch.k
+    cdef double share, falls = 0.5
+    cdef bint first = account.rows == 0
     if first:
-        # In the order of norms the first rows pass in any case.
-        usual = n if by_norm else 6 * judge.batch.k + ALWAYS_PASS
-    share = ((cost - judge.cost_judged) / judge.batch.n_queries
-             - usual * (judge.cost_passed + judge.cost_reranked)) / met
-    if judge.share_judged > 0.0:
-        falls = min(max(share / judge.share_judged, falls), 1.0)
-    judge.share_judged = 0.0 if first else share
-    judge.judged, judge.cost_judged = n, cost
-    judge.lost += (share - 1.0) * met
-    if judge.lost <= MOST_LOST * (n + left):
-        return False
+        usual = 6 * judge.batch.k + ALWAYS_PASS
+    share = (account.spent / account.scanned
+             - usual * (judge.cost_passed + judge.cost_reranked) / rows)
+    if first and by_norm:
+        share = 0.0  # in the order of norms the first rows pass in any case
+    if account.share > 0.0:
+        falls = min(max(share / account.share, falls), 1.0)
+    account.lost += share * rows
+    account.rows, account.share = n, 0.0 if first else share
+    account.spent, account.scanned, account.expected = 0.0, 0, 0.0
     while left > 0:
         share *= falls
-        expected += share * min(n, left)
+        account.expected += share * min(n, left)
         left -= n
         n *= 2
-    return expected > saved
 
 
-cdef double cost_so_far(Judge judge) noexcept nogil:
-    """The cost of the rows that codes did not rule out."""
-    return ((judge.batch.passed + judge.n_alike) * judge.cost_passed
-            + judge.batch.refined * judge.cost_refined
-            + (judge.batch.rescored + judge.n_alike) * judge.cost_reranked)
+cdef bint too_costly(const Account *account, double extra, int64_t n, int64_t left) noexcept nogil:
+    """Whether codes are to be given up for a query, if float32 costs `extra` more a row.
+
+    A wrong guess costs a share of what codes could save, not a factor.
+    """
+    return (account.lost - extra * account.rows > MOST_LOST * extra * (n + left)
+            and account.expected > extra * left)

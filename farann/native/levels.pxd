@@ -14,6 +14,7 @@ cdef enum:
 
 cdef class Level:
     cdef QueryBatch batch
+    cdef int rung           # of a part's ladder
     cdef bint narrows       # whether the rows of the last scan are to be narrowed down
     cdef int64_t most       # rows of a block that there is room for
     cdef int64_t first_judged  # rows scanned before the judge may take queries to exact keys
@@ -21,7 +22,6 @@ cdef class Level:
     cdef uint64_t unable    # places in the last tile of queries that could not be scored, as bits
 
     cdef void begin_query(self, int64_t i) noexcept nogil
-    cdef double slack_of(self, int64_t i) noexcept nogil
     cdef int64_t most_after(self, int64_t n) noexcept nogil
     cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil
     cdef int64_t next_tile(self, const int64_t *members, int64_t n) noexcept nogil

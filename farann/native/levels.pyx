@@ -5,7 +5,7 @@ from libc.math cimport INFINITY, NAN
 from libc.stdint cimport INT64_MAX
 
 from farann.native.collector cimport n_new, rough_key
-from farann.native.judge cimport Pause, note, rests
+from farann.native.judge cimport KEYS, Pause, note, rests
 from farann.native.query_batch cimport CodedQuery
 from farann.native.kernels cimport *
 
@@ -35,10 +35,6 @@ cdef class Level:
 
     cdef void begin_query(self, int64_t i) noexcept nogil:
         """Query i was prepared."""
-
-    cdef double slack_of(self, int64_t i) noexcept nogil:
-        """The error bound of scores in all blocks, as far as it is known before the scan."""
-        return 0.0
 
     cdef int64_t most_after(self, int64_t n) noexcept nogil:
         """Rows of the next block at most, where n were scanned."""
@@ -122,9 +118,6 @@ cdef class CodeLevel(Level):
 
     cdef void begin_query(self, int64_t i) noexcept nogil:
         self.passing[i].floor = NAN
-
-    cdef double slack_of(self, int64_t i) noexcept nogil:
-        return self.coded.of[i].whole.off
 
     cdef int64_t most_after(self, int64_t n) noexcept nogil:
         """Rows that pass are fetched from memory: a single query waits for that once a block.
@@ -230,6 +223,7 @@ cdef farann_coded_tile tile_of(CodeLevel level, const int64_t *members, int64_t 
     cdef double floor
     cdef int64_t j
     for j in range(count):
+        collector.allow(members[j], level.coded.of[members[j]].whole.off)
         passing = &level.passing[members[j]]
         floor = collector.bar(members[j]) - (0.0 if level.offsets == NULL else level.offsets[j])
         if floor != passing.floor or high != passing.high:
@@ -552,6 +546,7 @@ cdef Level decoded_level_of(CodedQueries coded):
     cdef DecodedLevel level = DecodedLevel.__new__(DecodedLevel)
     cdef Level codes = code_level_of(coded, coded.codes.n_positions, 0)
     level.batch, level.codes, level.most = coded.batch, coded.codes, FARANN_CODE_PANEL
+    level.rung = KEYS
     if isinstance(codes, RelativeLevel):
         level.relative = <RelativeLevel>codes
     return level

@@ -5,12 +5,14 @@ from libc.math cimport INFINITY, fabs
 from libc.string cimport memcpy
 
 from farann.native.bounds cimport IntegerKeys
+from farann.native.judge cimport FLOAT32, KEYS
 from farann.native.kernels cimport *
 from farann.native.query_batch cimport Query
 from farann.native.snapshot cimport Segment
 from farann.native.sources cimport KEYS_AT_ONCE, Block, RowBlock, RowReader, Source
 
 cdef enum:
+    FEW_PACKED = 6  # fewer queries read rows where they are stored: reading them bounds the speed
     FEW_KEYED = 3  # fewer queries compute keys row by row: packing rows would not pay
     KEY_PRODUCTS = 2  # float32 products that a float64 product of a packed row counts as
     KEY_PRODUCTS_L2 = 6  # the same under l2
@@ -21,47 +23,105 @@ cdef double QUOTIENT_ERROR = 2.0 ** -50
 cdef double NEARLY_ZERO = 1e-200
 
 
+@cython.final
 @cython.no_gc  # references between parts form no cycles
 cdef class FloatLevel(Level):
-    """Base of the float32 levels: vectors of queries, copied when the first block is scanned."""
+    """Rows in float32: packed in panels once for tiles of queries, where they are stored for few.
+
+    Few queries are bound by reading rows.
+    """
 
     cdef RowReader reader
     cdef float *vectors     # of all queries, padded; NULL: no block was scanned yet
     cdef bint has_vectors   # whether they are those of the present queries
     cdef Segment rows       # of the block
+    cdef bint packed        # whether these are in panels
+    cdef int64_t width      # queries of a tile of packed rows
+    cdef float *panels
+    cdef float *bias
+    cdef double squares     # the largest |y|^2 of the block
+    cdef float *tile        # vectors of a tile, side by side
+    cdef float *thresholds
+    cdef float *scores      # of a block, query after query; NULL: not allocated yet
 
     cdef void begin_query(self, int64_t i) noexcept nogil:
         self.has_vectors = False
 
     cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
         cdef int64_t i, n = self.batch.n_queries, size = padded(self.batch.dim)
+        cdef RowBlock rows
         self.rows = source.rows_of(block)
-        if self.vectors == NULL:
-            self.vectors = <float *>self.batch.scratch.allocated(n * size, sizeof(float), True)
-            if self.vectors == NULL:
-                self.batch.scratch.failed, block.n = True, 0
-                return
+        self.packed = n_members >= FEW_PACKED
+        if not self.has_room(n * size):
+            self.batch.scratch.failed, block.n = True, 0
+            return
         for i in range(0 if self.has_vectors else n):
             self.batch.find_query_vector(i)
             memcpy(self.vectors + i * size, self.batch.rounded, self.batch.dim * sizeof(float))
         self.has_vectors = True
+        if self.packed and block.n > 0:
+            rows = self.reader.block(&self.rows, 0, block.n)
+            self.squares = self.batch.kernels.pack_rows_f32(
+                rows.rows, rows.positions, block.n, self.batch.dim, &self.batch.snapshot.center[0],
+                self.batch.normalized, self.batch.bias_sign, self.panels, self.bias)
 
+    cdef bint has_room(self, int64_t of_vectors) noexcept nogil:
+        """Make room for vectors, scores and a block in panels, once; False: there is no memory."""
+        cdef int64_t dim = self.batch.dim
+        if self.vectors == NULL:
+            self.vectors = <float *>self.batch.scratch.allocated(of_vectors, sizeof(float), True)
+        if self.scores == NULL:
+            self.scores = <float *>self.batch.scratch.allocated(
+                self.most * min(self.width, self.batch.n_queries), sizeof(float), False)
+        if self.packed and self.panels == NULL:
+            self.panels = <float *>self.batch.scratch.allocated(
+                self.most * (dim + 1) + self.width * (dim + 1), sizeof(float), False)
+            self.bias = self.panels + self.most * dim
+            self.tile = self.bias + self.most
+            self.thresholds = self.tile + self.width * dim
+        return (self.vectors != NULL and self.scores != NULL
+                and (self.panels != NULL or not self.packed))
 
-@cython.final
-@cython.no_gc
-cdef class RowMajorLevel(FloatLevel):
-    """Rows where they are stored, for few queries: reading the rows bounds the speed."""
-
-    cdef float *scores
+    cdef int64_t next_tile(self, const int64_t *members, int64_t n) noexcept nogil:
+        return min(self.width, n) if self.packed else 1
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
-        cdef int64_t i = members[0], j
+        if not self.packed:
+            self.scan_one(block, members[0], collector)
+            return
+        self.take_tile(members, count, collector)
+        self.batch.kernels.scan_panels_f32(self.panels, block.n, self.batch.dim, self.bias,
+                                           self.tile, count, self.thresholds, collector.tile)
+
+    cdef void score(self, const Block *block, const int64_t *members, int64_t count,
+                    Collector collector) noexcept nogil:
+        cdef int64_t j
+        if not self.packed:
+            self.score_one(block, members[0], collector)
+            if not self.unable:
+                collector.select(0, members[0], self.scores, block.n, &block.where)
+            return
+        self.take_tile(members, count, collector)
+        self.batch.kernels.score_panels_f32(self.panels, block.n, self.batch.dim, self.bias,
+                                            self.tile, count, self.scores, self.most)
+        for j in range(count):
+            if not self.unable >> j & 1:
+                collector.select(j, members[j], self.scores + j * self.most, block.n, &block.where)
+
+    cdef void scan_one(self, const Block *block, int64_t i, Collector collector) noexcept nogil:
+        self.score_one(block, i, collector)
+        if not self.unable:
+            self.batch.kernels.select_f32(
+                self.scores, block.n, collector.float_bar(i), &collector.tile[0])
+
+    cdef void score_one(self, const Block *block, int64_t i, Collector collector) noexcept nogil:
+        """Score the rows of a block where they are stored."""
         cdef const Query *query = &self.batch.queries[i]
-        cdef RowBlock rows
+        cdef RowBlock rows = self.reader.block(&self.rows, 0, block.n)
+        cdef int64_t j
         cdef float norms[2]
         cdef double slack
-        rows = self.reader.block(&self.rows, 0, block.n)
         self.batch.kernels.score_rows_f32(
             rows.rows, rows.positions, block.n, self.batch.dim,
             &self.batch.snapshot.row_major_center[0], self.vectors + i * padded(self.batch.dim),
@@ -78,65 +138,6 @@ cdef class RowMajorLevel(FloatLevel):
         self.batch.count_rows(block.n, self.batch.snapshot.row_bytes)
         self.batch.count_products(block.n, self.batch.dim, 1, False)
         collector.allow(i, slack)
-        self.batch.kernels.select_f32(
-            self.scores, block.n, collector.float_bar(i), &collector.tile[0])
-
-
-@cython.final
-@cython.no_gc
-cdef class PackedLevel(FloatLevel):
-    """Rows packed in panels once, for tiles of many queries."""
-
-    cdef int64_t width      # queries of a tile
-    cdef float *panels      # the rows of the block
-    cdef float *bias
-    cdef double squares     # the largest |y|^2 of the block
-    cdef float *tile        # vectors of a tile, side by side
-    cdef float *thresholds
-    cdef float *scores      # of a block whose rows are all scored, query after query
-
-    cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
-        cdef RowBlock rows
-        FloatLevel.take_block(self, source, block, n_members)
-        if block.n == 0 or not self.has_room():
-            block.n = 0
-            return
-        rows = self.reader.block(&self.rows, 0, block.n)
-        self.squares = self.batch.kernels.pack_rows_f32(
-            rows.rows, rows.positions, block.n, self.batch.dim, &self.batch.snapshot.center[0],
-            self.batch.normalized, self.batch.bias_sign, self.panels, self.bias)
-
-    cdef int64_t next_tile(self, const int64_t *members, int64_t n) noexcept nogil:
-        return min(self.width, n)
-
-    cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
-                   Collector collector) noexcept nogil:
-        self.take_tile(members, count, collector)
-        self.batch.kernels.scan_panels_f32(self.panels, block.n, self.batch.dim, self.bias,
-                                           self.tile, count, self.thresholds, collector.tile)
-
-    cdef void score(self, const Block *block, const int64_t *members, int64_t count,
-                    Collector collector) noexcept nogil:
-        cdef int64_t j
-        self.take_tile(members, count, collector)
-        self.batch.kernels.score_panels_f32(self.panels, block.n, self.batch.dim, self.bias,
-                                            self.tile, count, self.scores, self.most)
-        for j in range(count):
-            if not self.unable >> j & 1:
-                collector.select(j, members[j], self.scores + j * self.most, block.n, &block.where)
-
-    cdef bint has_room(self) noexcept nogil:
-        """Make room for a block in panels, once; False: there is no memory."""
-        cdef int64_t dim = self.batch.dim
-        if self.panels == NULL:
-            self.panels = <float *>self.batch.scratch.allocated(
-                self.most * (dim + 1 + self.width) + self.width * (dim + 1), sizeof(float), False)
-            self.batch.scratch.failed |= self.panels == NULL
-            self.bias = self.panels + self.most * dim
-            self.scores = self.bias + self.most
-            self.tile = self.scores + self.most * self.width
-            self.thresholds = self.tile + self.width * dim
-        return self.panels != NULL
 
     cdef void take_tile(self, const int64_t *members, int64_t count,
                         Collector collector) noexcept nogil:
@@ -163,17 +164,10 @@ cdef class PackedLevel(FloatLevel):
 
 
 cdef Level float_level_of(QueryBatch batch, Collector collector):
-    """The float32 level for this number of queries."""
-    cdef RowMajorLevel few
-    cdef PackedLevel many
-    cdef FloatLevel level
-    if batch.n_queries >= FEW_QUERIES:
-        level = many = PackedLevel.__new__(PackedLevel)
-        many.width = batch.kernels.tile_queries
-    else:
-        level = few = RowMajorLevel.__new__(RowMajorLevel)
-        few.scores = <float *>batch.scratch.allocate(batch.block_rows, sizeof(float))
+    """The level that scores rows in float32."""
+    cdef FloatLevel level = FloatLevel.__new__(FloatLevel)
     level.batch, level.reader, level.most = batch, collector.rows, batch.block_rows
+    level.rung, level.width = FLOAT32, batch.kernels.tile_queries
     return level
 
 
@@ -291,14 +285,14 @@ cdef class KeyLevel(Level):
         cdef RowBlock rows = self.collector.rows.block(&self.rows, 0, n)
         cdef double *keys = self.keys
         cdef double near
-        if self.judge.by_keys[i] and self.integer_keys.are_exact(i):
+        if self.judge.accounts[i].rung == KEYS and self.integer_keys.are_exact(i):
             self.integer_keys.find(i, &rows, n, keys)
         else:
             self.batch.kernels.keys_f64[<int>self.batch.metric](
                 rows.rows, rows.positions, n, self.batch.dim, self.batch.exact_query(i), keys)
             self.batch.rescored += n
         self.collector.take(i, keys, NULL, n, where, &self.batch.queries[i].filter)
-        if self.judge.by_keys[i]:
+        if self.judge.accounts[i].rung == KEYS:
             near = self.near_key(i)  # by the threshold after this block, which the next block has
             for j in range(n):
                 n_near += self.batch.sign * keys[j] > near
@@ -347,6 +341,7 @@ cdef Level key_level_of(QueryBatch batch, Collector collector, Judge judge):
     """The level of exact keys of all rows."""
     cdef KeyLevel level = KeyLevel.__new__(KeyLevel)
     level.batch, level.collector, level.judge = batch, collector, judge
-    level.most, level.integer_keys = batch.block_rows, judge.ceilings.integer_keys
+    level.most, level.rung = batch.block_rows, KEYS
+    level.integer_keys = judge.ceilings.integer_keys
     level.keys = <double *>batch.scratch.allocate(batch.block_rows, sizeof(double), False)
     return level

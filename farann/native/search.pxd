@@ -2,8 +2,8 @@ from libc.stdint cimport int64_t
 
 from farann.native.bounds cimport Bound
 from farann.native.collector cimport Collector
+from farann.native.judge cimport N_RUNGS, Judge
 from farann.native.key_model cimport KeyModel
-from farann.native.judge cimport Judge
 from farann.native.levels cimport Level
 from farann.native.probing cimport Lateness, PartitionMeans
 from farann.native.query_batch cimport CodedQueries, QueryBatch
@@ -16,14 +16,15 @@ cdef enum:
 cdef class Part:
     cdef Source source
     cdef Bound bound
-    cdef Level level            # scores blocks at first
+    cdef void *levels[N_RUNGS]  # by rung; NULL: there is none
+    cdef list owned             # the same
     cdef Level whole            # whole codes for hubs, beside a PCA filter; else None
-    cdef Level floats           # scores blocks once codes don't pay; None: codes alone are used
     cdef CodedQueries coded     # None: for all queries
     cdef bint usable            # for the queries that have codes, or for the others
-    cdef bint by_norm           # whether rows lie by norm
-    cdef bint tail              # of rows added since the last build
 
+    cdef take(self, Level level)
+    cdef void *at(self, int rung) noexcept nogil
+    cdef void *of_block(self, int rung, const Block *block) noexcept nogil
     cdef void begin_query(self, int64_t i) noexcept nogil
 
 
@@ -33,7 +34,7 @@ cdef class Search:
     cdef Judge judge
     cdef list owned             # the objects that the pointers below refer to
     cdef void *parts[MOST_PARTS]
-    cdef int n_parts
+    cdef int n_parts, n_base    # all, and those of the last build: rows added since come last
     cdef CodedQueries coded, coded_added  # None: there are no codes that are of use
     cdef PartitionMeans means   # None: no partitions are chosen
     cdef Lateness lateness      # None: it is not measured
@@ -42,24 +43,23 @@ cdef class Search:
     cdef Level keys             # exact keys of all rows of a block
     cdef bint approximate
     cdef bint is_part           # whether only some rows are searched, see `search_only`
-    cdef bint judges            # whether codes may be given up
+    cdef bint leads             # whether these are the first ones, for a threshold
     cdef bint ended             # whether the search was given up, or its time is over
     cdef bint all_rows          # for queries that found fewer than k rows in those to search
     cdef bint extends           # whether more rows are scanned for queries with late answers
     cdef readonly bint gave_up  # whether codes were given up, as they rule out too little
     cdef int64_t n_seen         # rows in parts before the current one
-    # Queries: those that ask in this round, those that a part can still answer, those scored by its
-    # level, those that get exact keys, those that a level refused.
+    # Queries: those that ask in this round, those that a part can still answer, those that a block
+    # can answer, those that a level scores.
     cdef int64_t *asking
     cdef int64_t *alive
+    cdef int64_t *open
     cdef int64_t *scored
-    cdef int64_t *keyed
-    cdef int64_t *refused
-    cdef int64_t n_asking, n_keyed, n_refused
+    cdef int64_t *rungs         # by query: of the level that scores the block
+    cdef int64_t n_asking
 
     cdef make_room(self)
-    cdef Part add(self, Source source, Level level, CodedQueries coded=*, bint usable=*,
-                  bint tail=*)
+    cdef Part add(self, Source source, ladder, CodedQueries coded=*, bint usable=*)
     cdef prepare(self)
     cdef check_finished(self)
 

@@ -13,26 +13,44 @@ A search scans its parts one after the other. A part has a source of rows, its b
 
 cimport cython
 from libc.math cimport INFINITY
+from libc.string cimport memcpy
 
 from farann.native.collector cimport n_new
+from farann.native.judge cimport CODES, FLOAT32, KEYS
 from farann.native.kernels cimport *
 from farann.native.sources cimport piece
-
-cdef enum:
-    SCORED_TWICE = 4  # refused first rows are scored in float32 if at most 1/4 of the part's rows
-
 
 @cython.final
 cdef class Part:
     """Rows of one source, for the queries that have codes there, for the others, or for all."""
 
+    cdef take(self, Level level):
+        """Add a level to the ladder."""
+        self.owned.append(level)
+        self.levels[level.rung] = <void *>level
+
+    cdef void *at(self, int rung) noexcept nogil:
+        """The level at a rung, or the next one below; if there is none, the lowest."""
+        while rung > 0 and self.levels[rung] == NULL:
+            rung -= 1
+        while self.levels[rung] == NULL:
+            rung += 1
+        return self.levels[rung]
+
+    cdef void *of_block(self, int rung, const Block *block) noexcept nogil:
+        """The level at a rung for a block."""
+        if rung == CODES and self.whole is not None and block.start < self.source.codes.n_hubs:
+            return <void *>self.whole
+        return self.levels[rung]
+
     cdef void begin_query(self, int64_t i) noexcept nogil:
         """Query i was prepared."""
-        self.level.begin_query(i)
+        cdef int rung
+        for rung in range(N_RUNGS):
+            if self.levels[rung] != NULL:
+                (<Level>self.levels[rung]).begin_query(i)
         if self.whole is not None:
             self.whole.begin_query(i)
-        if self.floats is not None:
-            self.floats.begin_query(i)
 
 
 cdef class Search:
@@ -45,15 +63,19 @@ cdef class Search:
         cdef int64_t n = self.batch.n_queries
         self.owned = []
         self.asking = <int64_t *>self.batch.scratch.allocate(5 * n, sizeof(int64_t))
-        self.alive, self.scored = self.asking + n, self.asking + 2 * n
-        self.keyed, self.refused = self.asking + 3 * n, self.asking + 4 * n
+        self.alive, self.open = self.asking + n, self.asking + 2 * n
+        self.scored, self.rungs = self.asking + 3 * n, self.asking + 4 * n
 
-    cdef Part add(self, Source source, Level level, CodedQueries coded=None, bint usable=True,
-                  bint tail=False):
-        """Add a part: rows of a source, for queries that have codes there, or for the others."""
+    cdef Part add(self, Source source, ladder, CodedQueries coded=None, bint usable=True):
+        """Add a part: rows of a source, for queries that have codes there, or for the others.
+
+        `ladder`: its levels, of which the judge chooses one for each query and block.
+        """
         cdef Part part = Part()
-        part.source, part.level, part.bound = source, level, Bound()
-        part.coded, part.usable, part.tail = coded, usable, tail
+        part.source, part.bound, part.owned = source, Bound(), []
+        for level in ladder:
+            part.take(level)
+        part.coded, part.usable = coded, usable
         if self.n_parts == MOST_PARTS:
             raise ValueError("a search has too many parts")
         self.owned.append(part)
@@ -98,17 +120,15 @@ cdef class Search:
             (<Part>self.parts[s]).source.foresee()
         while self.n_asking > 0:  # a round
             self.n_seen = 0
-            for s in range(self.n_parts):
-                if not (<Part>self.parts[s]).tail:
-                    scan_part(self, <Part>self.parts[s])
+            for s in range(self.n_base):
+                scan_part(self, <Part>self.parts[s])
             self.n_asking = ask_again(self)
         self.all_ask()
         for i in range(self.batch.n_queries if self.kth_keys != NULL else 0):
             self.kth_keys[i] = self.collector.kth_so_far(i)
         self.all_rows = not self.collector.all_have_k_rows()
-        for s in range(self.n_parts):
-            if (<Part>self.parts[s]).tail:
-                scan_part(self, <Part>self.parts[s])
+        for s in range(self.n_base, self.n_parts):
+            scan_part(self, <Part>self.parts[s])
         self.batch.kernels.end()
         self.collector.finish()
 
@@ -185,18 +205,17 @@ cdef void scan_part(Search search, Part part) noexcept nogil:
     cdef Block block
     cdef int64_t n_alive = asking_for(search, part)
     cdef void *level
-    if n_alive == 0 or (search.gave_up and search.is_part):
+    if n_alive == 0 or (search.gave_up and search.leads):
         return
-    allow_slack(search, part, search.alive, n_alive)
     part.source.begin(search.asking, search.n_asking, search.all_rows)
     search.judge.begin_part()
     while not search.ended:
-        level = level_of(search, part)
+        level = part.at(lowest_rung(search, n_alive))
         if not part.source.next(&block, (<Level>level).most_after(
                 search.n_seen + part.source.done)):
             break
         if block.members != NULL:
-            scan_block(search, part, <Level>level, &block, block.members, block.n_members)
+            scan_block(search, part, <Level>level, block, block.members, block.n_members)
             continue
         if block.begins:
             n_alive = asking_for(search, part)
@@ -204,9 +223,9 @@ cdef void scan_part(Search search, Part part) noexcept nogil:
         if n_alive == 0:
             part.source.skip()
             continue
-        scan_alive(search, part, <Level>level, &block, n_alive)
+        scan_alive(search, part, &block, n_alive)
         judge_block(search, part, &block, n_alive)
-        if search.gave_up and search.is_part:
+        if search.gave_up and search.leads:
             return
     search.n_seen += part.source.done
 
@@ -221,77 +240,69 @@ cdef int64_t asking_for(Search search, Part part) noexcept nogil:
     return n
 
 
-cdef void allow_slack(Search search, Part part, const int64_t *members, int64_t n) noexcept nogil:
-    """Set the error bound of the part's level for some queries."""
+cdef int lowest_rung(Search search, int64_t n_alive) noexcept nogil:
+    """The rung of the level that scores most queries, and says how long the next block may be."""
     cdef int64_t j
-    for j in range(n):
-        search.collector.allow(members[j], part.level.slack_of(members[j]))
-
-
-cdef void *level_of(Search search, Part part) noexcept nogil:
-    """The level for the next block, as the judge decides."""
-    if part.floats is not None and not search.judge.codes_pay:
-        return <void *>part.floats
-    if part.whole is not None and part.source.at < part.source.codes.n_hubs:
-        return <void *>part.whole
-    return <void *>part.level
-
-
-cdef void scan_alive(Search search, Part part, Level level, const Block *block,
-                     int64_t n_alive) noexcept nogil:
-    """Scan a block for the queries that it can answer: by its level, or by exact keys."""
-    cdef int64_t n
-    search.n_refused = search.n_keyed = 0
-    if search.judge.n_by_keys == 0 and search.judge.ceilings.n_known == 0:
-        scan_block(search, part, level, block, search.alive, n_alive)
-    else:
-        n = split(search, block, n_alive)
-        scan_block(search, part, level, block, search.scored, n)
-        scan_block(search, part, search.keys, block, search.keyed, search.n_keyed)
-    if search.n_refused:
-        scan_refused(search, part, block)
-
-
-cdef int64_t split(Search search, const Block *block, int64_t n_alive) noexcept nogil:
-    """Split the queries that a block can answer: scored by the level, or by exact keys."""
-    cdef int64_t j, n, kept = 0
     for j in range(n_alive):
-        search.scored[j] = search.alive[j]
-    n = search.judge.ceilings.keep_alive(block, search.scored, n_alive, search.collector)
+        if search.judge.accounts[search.alive[j]].rung == CODES:
+            return CODES
+    return FLOAT32
+
+
+cdef void scan_alive(Search search, Part part, const Block *block, int64_t n_alive) noexcept nogil:
+    """Scan a block for the queries that it can answer, each by the level at its rung."""
+    cdef int64_t j, i, n = n_alive
+    memcpy(search.open, search.alive, n * sizeof(int64_t))
+    if search.judge.ceilings.n_known:
+        n = search.judge.ceilings.keep_alive(block, search.open, n, search.collector)
     for j in range(n):
-        if search.judge.by_keys[search.scored[j]]:
-            search.keyed[search.n_keyed] = search.scored[j]
-            search.n_keyed += 1
-        else:
-            search.scored[kept] = search.scored[j]
-            kept += 1
-    return kept
+        i = search.open[j]
+        search.rungs[i] = (<Level>part.at(search.judge.accounts[i].rung)).rung
+    scan_from(search, part, 0, block, n)
 
 
-cdef void scan_block(Search search, Part part, Level level, const Block *whole,
-                     const int64_t *members, int64_t n) noexcept nogil:
-    """Scan a block by one level, a tile of queries at a time; in pieces if it is too long."""
+cdef void scan_from(Search search, Part part, int rung, const Block *whole,
+                    int64_t n) noexcept nogil:
+    """Scan a block by the levels from a rung on; queries that one refuses go on to the next."""
     cdef Block block
-    cdef int64_t start = 0, at, count
-    while start < whole.n and n > 0:
-        block = whole[0]
-        if whole.n > level.most:
-            block = piece(whole, start, level.most)
+    cdef int64_t j, i, count, start = 0
+    cdef bint more
+    while rung < KEYS and part.levels[rung] == NULL:
+        rung += 1
+    while start < whole.n:
+        block = piece(whole, start, (<Level>part.levels[rung]).most)
         start += block.n
+        count = 0
+        for j in range(n):
+            i = search.open[j]
+            search.scored[count] = i
+            count += search.rungs[i] == rung
+        scan_block(search, part, <Level>part.of_block(rung, &block), block, search.scored, count)
+        more = False
+        for j in range(n):
+            more = more or search.rungs[search.open[j]] > rung
+        if more and rung < KEYS:
+            scan_from(search, part, rung + 1, &block, n)
+
+
+cdef void scan_block(Search search, Part part, Level level, Block block, const int64_t *members,
+                     int64_t n) noexcept nogil:
+    """Scan a block by one level, a tile of queries at a time."""
+    cdef int64_t at = 0, count
+    if n > 0:
         level.take_block(part.source, &block, n)
-        at = 0
-        while at < n and block.n > 0:
-            search.ended = search.ended or stopped(search)
-            if search.ended:
-                return
-            count = level.next_tile(members + at, n - at)
-            scan_tile(search, level, &block, members + at, count)
-            at += count
+    while at < n and block.n > 0:
+        search.ended = search.ended or stopped(search)
+        if search.ended:
+            return
+        count = level.next_tile(members + at, n - at)
+        scan_tile(search, part, level, &block, members + at, count)
+        at += count
 
 
-cdef void scan_tile(Search search, Level level, const Block *block, const int64_t *members,
-                    int64_t count) noexcept nogil:
-    cdef int64_t j
+cdef void scan_tile(Search search, Part part, Level level, const Block *block,
+                    const int64_t *members, int64_t count) noexcept nogil:
+    cdef int64_t j, i, before
     cdef bint may_refuse
     for j in range(count):  # the lists that the scan appends to
         search.collector.tile[j] = search.collector.found[members[j]].passed
@@ -299,15 +310,15 @@ cdef void scan_tile(Search search, Level level, const Block *block, const int64_
         level.score(block, members, count, search.collector)
     else:
         level.scan(block, members, count, search.collector)
-    may_refuse = (level.unable or block.all_scored
+    may_refuse = (level.unable or block.all_scored or search.judge.trying
                   or search.n_seen + block.n_before >= level.first_judged)
     for j in range(count if may_refuse else 0):
         if refuses(search, level, block, j, members[j]):
-            search.collector.tile[j].count = search.collector.found[members[j]].passed.count
-            if not level.unable >> j & 1:
-                search.batch.scanned -= block.n  # rows count where they are scored again
-            search.refused[search.n_refused] = members[j]
-            search.n_refused += 1
+            climb(search, part, level, block, j, members[j])
+    if level.rung == CODES:
+        for j in range(count):
+            search.judge.charge(members[j], block.n, 0, n_new(search.collector, j, members[j])
+                                if level.narrows else 0, 0)
     if level.narrows:
         # Checking a filter costs less than fetching a row's other codes.
         for j in range(count if search.batch.filter.share < level.few_allowed else 0):
@@ -316,8 +327,39 @@ cdef void scan_tile(Search search, Level level, const Block *block, const int64_
                 &block.where, &search.batch.queries[members[j]].filter)
         level.narrow(block.start, members, count, search.collector)
     for j in range(count):
-        if n_new(search.collector, j, members[j]):
-            search.collector.admit(j, members[j], &block.where)
+        i = members[j]
+        if n_new(search.collector, j, i):
+            if level.rung == CODES:
+                search.judge.charge(i, 0, n_new(search.collector, j, i), 0, 0)
+            before = search.batch.rescored
+            search.collector.admit(j, i, &block.where)
+            if level.rung == CODES:
+                search.judge.charge(i, 0, 0, 0, search.batch.rescored - before)
+
+
+cdef void climb(Search search, Part part, Level level, const Block *block, int64_t j,
+                int64_t i) noexcept nogil:
+    """Leave a block to the next level for query i, number j of the tile, and those that follow.
+
+    First rows give a threshold, with which the next blocks go by codes again.
+    """
+    cdef int64_t passed = n_new(search.collector, j, i)
+    cdef int rung = level.rung + 1
+    while part.levels[rung] == NULL or (rung == FLOAT32 and not uses(FIRST_IN_FLOAT32)):
+        rung += 1
+    search.rungs[i] = rung
+    if level.rung == CODES:
+        search.judge.charge(i, 0, passed, 0, passed)
+    if not level.unable >> j & 1:
+        # Rows count where they are scored again; codes have places for more than there are.
+        search.batch.scanned -= block.n if level.rung else min(
+            block.n, part.source.codes.n_filled - block.start)
+    if rung == KEYS:
+        search.collector.rerank_all(i)
+    else:
+        search.collector.settle(i)
+    search.collector.tile[j].count = search.collector.found[i].passed.count
+    search.judge.climb(i, rung, not block.all_scored)
 
 
 cdef bint refuses(Search search, Level level, const Block *block, int64_t j,
@@ -330,62 +372,18 @@ cdef bint refuses(Search search, Level level, const Block *block, int64_t j,
         return False
     if block.all_scored:
         return search.judge.too_alike(i, passed, block.n)
+    if level.rung == CODES and search.judge.fails(i, passed, block.n, level.narrows):
+        return True
     return seen >= level.first_judged and search.judge.too_many(i, passed, seen, block.n)
 
 
-cdef void scan_refused(Search search, Part part, const Block *block) noexcept nogil:
-    """Score a block more closely for the queries that its level refused.
-
-    The first rows must give a good threshold: float32 scores them if most queries are refused.
-    Queries that are refused later get exact keys.
-    """
-    cdef Block few
-    cdef int64_t j, n = search.n_refused, start = 0
-    if (block.all_scored and part.floats is not None and 2 * n > search.batch.n_queries
-            and uses(FIRST_IN_FLOAT32) and SCORED_TWICE * block.n <= part.source.count):
-        for j in range(n):
-            search.scored[j] = search.refused[j]
-            search.collector.settle(search.scored[j])
-        while start < block.n:  # float32 may refuse a query in each piece
-            few = piece(block, start, part.floats.most)
-            start += few.n
-            search.n_refused = 0
-            scan_block(search, part, part.floats, &few, search.scored, n)
-            scan_by_keys(search, part, &few)
-        allow_slack(search, part, search.scored, n)  # codes go on from here
-    else:
-        scan_by_keys(search, part, block)
-    if block.all_scored and part.coded is not None:
-        search.judge.end_keys()  # with a threshold from keys, the next blocks go by codes again
-
-
-cdef void scan_by_keys(Search search, Part part, const Block *block) noexcept nogil:
-    """Get the keys of a block for the queries that were refused."""
-    cdef int64_t j, n = search.n_refused
-    search.n_refused = 0
-    for j in range(n):
-        search.keyed[j] = search.refused[j]
-        search.collector.rerank_all(search.keyed[j])
-        if search.judge.may_go_by_keys:
-            search.judge.take_by_keys(search.keyed[j])
-    scan_block(search, part, search.keys, block, search.keyed, n)
-
-
 cdef void judge_block(Search search, Part part, const Block *block, int64_t n_alive) noexcept nogil:
-    """Let the judge decide whether codes still pay; if not, give them up."""
-    cdef int64_t j, n = block.n_before + block.n
-    if part.floats is None or not search.judge.codes_pay:
+    """Let the judge decide for which queries codes still pay; if for none, leave their order."""
+    cdef int64_t n = block.n_before + block.n
+    if (part.levels[CODES] == NULL or part.levels[FLOAT32] == NULL
+            or n < search.judge.next_look):
         return
-    if not search.judges or n < search.judge.next_look:
-        return
-    search.judge.look_at_codes(n, part.source.count - n, n_alive, part.by_norm,
-                               search.n_asking == search.batch.n_queries)
-    if search.judge.codes_pay:
-        return
-    search.gave_up = True
-    search.judge.end_keys()
-    for j in range(n_alive):
-        # Rough scores by codes have larger errors; the candidates get exact keys.
-        search.collector.settle(search.alive[j])
-    if not part.by_norm:
-        part.source.leave()
+    if search.judge.look(search.alive, n_alive, n, part.source.count - n, part.bound.by_norm):
+        search.gave_up = True
+        if not part.bound.by_norm:
+            part.source.leave()

@@ -12,6 +12,7 @@ from libc.math cimport INFINITY, NAN
 from farann.native.bounds cimport Bound, NormBound, lie_by_norm
 from farann.native.codes cimport Codes
 from farann.native.collector cimport Collector, bar_of, floor_of
+from farann.native.judge cimport KEYS
 from farann.native.kernels cimport *
 from farann.native.levels cimport KEY_ROWS, Level, code_rows_of, set_level_of
 from farann.native.query_batch cimport CodedQueries, Query, QueryBatch
@@ -217,7 +218,7 @@ cdef class SetKeyLevel(Level):
         """`coded`: only sets none of whose members has codes there; None: all sets."""
         cdef SetKeyLevel self = SetKeyLevel.__new__(SetKeyLevel)
         self.batch, self.collector, self.coded = collector.batch, collector, coded
-        self.most = collector.batch.block_rows
+        self.most, self.rung = collector.batch.block_rows, KEYS
         return self
 
     cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
@@ -335,15 +336,16 @@ cdef class SetSearch(Search):
         self.sets.per_group, self.sets.by_slot = per_group, by_slot
         self.sets.set_up(self.batch, 0, largest_block, True)
         self.sets.take_sets(filter, offsets, start, max(min(k, filter.n_rows), 1), largest_block)
-        take_judge(self, (0.0, 0.0, 0.0, 0.0), False)
+        take_judge(self, (0.0,) * 6, False)
         if codes is None:
             self.add(RowSource.of(self.batch, &filter.segments[0]),
-                     SetKeyLevel.of(self.sets, None))
+                     [SetKeyLevel.of(self.sets, None)])
         else:
             self.put_codes_together(codes, budget)
+        self.n_base = self.n_parts
         if filter.segments[1].count:
             self.add(RowSource.of(self.batch, &filter.segments[1]),
-                     SetKeyLevel.of(self.sets, None), None, True, True)
+                     [SetKeyLevel.of(self.sets, None)])
         self.prepare()
 
     cdef put_codes_together(self, Codes codes, int64_t budget):
@@ -351,7 +353,7 @@ cdef class SetSearch(Search):
         cdef int64_t n = codes.n_positions
         self.coded = CodedQueries.of_batch(self.batch, codes, codes.has_pca_filter, INFINITY,
                                            self.batch.n_queries > self.sets.count)
-        self.add(CodeSource.of(self.batch, codes), SetKeyLevel.of(self.sets, self.coded),
+        self.add(CodeSource.of(self.batch, codes), [SetKeyLevel.of(self.sets, self.coded)],
                  self.coded, False)
         add_outliers(self, codes, SetKeyLevel.of(self.sets, None))
         if 0 < budget < n:
@@ -369,7 +371,7 @@ cdef class SetSearch(Search):
         source.first, source.stop = first, stop
         level = set_level_of(self.coded, code_rows_of(codes), self.sets.owners, self.sets.seen,
                              self.sets.ruled_out)
-        part = self.add(source, level, self.coded)
+        part = self.add(source, [level], self.coded)
         part.bound = SetBound.of(self.sets, self.coded, norms, first > 0)
 
     def write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):

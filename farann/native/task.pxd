@@ -10,13 +10,12 @@ cdef enum:
 
 
 cdef class Task(Search):
-    cdef Level floats           # None: there are few rows, and all get exact keys
-    cdef Level rows_level       # scores rows that have no codes
+    cdef list row_levels        # of rows that have no codes: float32, if they are many, and keys
     cdef Source base            # rows of the last build: positions of codes, or slots
     cdef RowSource tail         # rows that were added since and have no codes
 
     cdef void tell(self, int64_t i, float *witness, bint of_key) noexcept nogil
 
 
-cdef take_judge(Search search, costs, bint may_go_by_keys)
+cdef take_judge(Search search, costs, bint goes_by_keys)
 cdef add_outliers(Search search, Codes codes, Level level)

@@ -53,7 +53,7 @@ cdef class Task(Search):
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, Collector collector not None, bint nearest=False,
-                 rule=None, *, CancelFlag flag=None, costs=(0.0, 0.0, 0.0, 0.0),
+                 rule=None, *, CancelFlag flag=None, costs=(0.0,) * 6,
                  bint by_codes=True, bint tells_late=False, KeyModel model=None):
         self.model = model
         self.batch = QueryBatch.of(snapshot, filter, queries, start, stop, collector.k, nearest,
@@ -62,7 +62,7 @@ cdef class Task(Search):
             self.batch.take_rule(rule)
             self.approximate = rule.approximate
         self.make_room()
-        self.judges, self.collector = True, collector
+        self.collector = collector
         put_together(self, rule, costs, by_codes or self.approximate, tells_late)
         self.prepare()
 
@@ -85,15 +85,16 @@ cdef class Task(Search):
                 (first > 0) != (leader is not None)):
             raise ValueError("parts of the line must be whole panels, and all but the first have "
                              "a leader")
-        self.is_part, self.judges = True, first == 0
+        self.is_part, self.leads = True, first == 0
         self.base.first, self.base.stop = min(first, before), min(end, before)
         self.tail.first = max(first - before, 0)
         self.tail.stop = max(min(end - before, self.tail.count), 0)
         if leader is None:
             return
-        for s in range(self.n_parts):
+        self.judge.cost_passed = self.judge.cost_refined = self.judge.cost_reranked = 0.0
+        for s in range(self.n_base):
             # The leader has searched the parts outside of the line.
-            if not ((<Part>self.parts[s]).tail or (<Part>self.parts[s]).source is self.base):
+            if (<Part>self.parts[s]).source is not self.base:
                 (<Part>self.parts[s]).source = RowSource.of(self.batch, &NO_ROWS)
         if (leader.batch.n_queries != self.batch.n_queries
                 or leader.batch.snapshot is not self.batch.snapshot):
@@ -175,12 +176,12 @@ cdef int64_t most_code_rows(Task task, Codes codes):
     return (LONG_BLOCKS if long_blocks else 1) * code_rows_of(codes)
 
 
-cdef take_judge(Search search, costs, bint may_go_by_keys):
+cdef take_judge(Search search, costs, bint goes_by_keys):
     """Add the judge, and exact keys for the queries that it switches to these."""
     cdef QueryBatch batch = search.batch
     cdef IntegerKeys integer_keys = IntegerKeys.of(batch, search.collector.rows)
     search.judge = Judge.of(batch, search.collector, CeilingBound.of(batch, integer_keys), costs,
-                            may_go_by_keys)
+                            goes_by_keys)
     search.keys = key_level_of(batch, search.collector, search.judge)
 
 
@@ -197,7 +198,7 @@ cdef add_outliers(Search search, Codes codes, Level level):
     rows = RowSource.of(search.batch, &outliers)
     if not snapshot.vectors:
         rows.read_as = &codes.outliers[0]  # the base has no other vectors
-    search.add(rows, level)
+    search.add(rows, [level])
 
 
 cdef put_together(Task task, rule, costs, bint by_codes, bint tells_late):
@@ -208,7 +209,6 @@ cdef put_together(Task task, rule, costs, bint by_codes, bint tells_late):
     cdef bint few = n_rows <= FEW_ROWS and (snapshot.vectors or n_rows == 0)
     cdef bint listed = batch.filter.segments[0].positions != NULL
     cdef Codes codes = snapshot.codes
-    cdef int n_parts
     if not snapshot.vectors and listed:
         raise ValueError("without vectors a filter must be a mask")
     if few or listed or not (by_codes or not snapshot.vectors):
@@ -218,20 +218,20 @@ cdef put_together(Task task, rule, costs, bint by_codes, bint tells_late):
     task.collector.set_up(batch, 3 * CANDIDATE_ROOM if task.approximate else CANDIDATE_ROOM,
                           largest_block, not few)
     if task.approximate:
-        costs = (0.0, 0.0, 0.0, 0.0)
+        costs = (0.0,) * 6
     # Where lateness is measured, rows with exact keys would not count.
     take_judge(task, costs, task.collector.by_keys and batch.epsilon == 0.0 and snapshot.vectors
                and (codes is None or not task.approximate or not tells_late))
-    task.rows_level = task.keys
+    task.row_levels = [task.keys]
     if not few:
-        task.rows_level = task.floats = float_level_of(batch, task.collector)
+        task.row_levels.append(float_level_of(batch, task.collector))
     if codes is None:
         put_rows_together(task)
     else:
         put_codes_together(task, codes, rule, tells_late)
-    n_parts = task.n_parts
+    task.n_base = task.n_parts
     put_tail_together(task, codes, rule)
-    if task.model is not None and task.n_parts > n_parts:  # it knows nothing of added rows
+    if task.model is not None and task.n_parts > task.n_base:  # it knows nothing of added rows
         task.kth_keys = <double *>batch.scratch.allocate(batch.n_queries, sizeof(double))
 
 
@@ -251,17 +251,17 @@ cdef put_rows_together(Task task):
     """The parts of the rows of the last build, without codes."""
     cdef QueryBatch batch = task.batch
     cdef Codes order = batch.snapshot.codes
-    if (task.floats is not None and order is not None and not task.approximate
+    if (len(task.row_levels) > 1 and order is not None and not task.approximate
             and batch.snapshot.in_file is None
             and batch.filter.segments[0].positions == NULL
             and order.n_positions >= MANY_IN_ORDER and lie_by_norm(batch, order)):
         task.coded = CodedQueries.of_batch(batch, order, order.has_pca_filter)
         task.base = CodeSource.of(batch, order)
         add_outliers(task, order, task.keys)
-        task.add(task.base, task.floats).bound = NormBound.of(task.coded)
+        task.add(task.base, task.row_levels).bound = NormBound.of(task.coded)
         return
     task.base = RowSource.of(batch, &batch.filter.segments[0])
-    task.add(task.base, task.rows_level)
+    task.add(task.base, task.row_levels)
 
 
 cdef put_codes_together(Task task, Codes codes, rule, bint tells_late):
@@ -275,7 +275,7 @@ cdef put_codes_together(Task task, Codes codes, rule, bint tells_late):
     task.coded = CodedQueries.of_batch(
         batch, codes, codes.has_pca_filter and (probes or not task.approximate),
         noise_deviations(task, rule.deviations if probes else INFINITY))
-    add_uncoded(task, CodeSource.of(batch, codes), task.coded, False)
+    add_uncoded(task, CodeSource.of(batch, codes), task.coded)
     add_outliers(task, codes, task.keys)
     if task.approximate:
         if 0 < rule.budget <= snapshot.n_slots:
@@ -287,18 +287,18 @@ cdef put_codes_together(Task task, Codes codes, rule, bint tells_late):
         n_first = min(n_first, most)
     task.base = base = CodeSource.of(batch, codes)
     base.n_scored, base.stop = rows_to_score(task, codes, n_first), n_first
-    add_codes(task, base, task.coded, False)
+    add_codes(task, base, task.coded)
     if not task.approximate:
         if snapshot.vectors:
-            task.add(rest_behind(base), task.floats, task.coded)
+            task.add(rest_behind(base), task.row_levels, task.coded)
     elif probes:
         task.means = PartitionMeans.of(task.coded, rule.deviations)
         add_codes(task, probed_partitions(task.means, task.collector, n_first, most,
-                                          rule.predicted_threshold), task.coded, False)
+                                          rule.predicted_threshold), task.coded)
     elif rule.extends_beyond is not None:
         task.lateness = Lateness.of(task.coded, task.collector, None)
         task.extends = True  # the source of late rows tells lateness
-        add_codes(task, late_rows(task.lateness, rule.extends_beyond, n_first), task.coded, False)
+        add_codes(task, late_rows(task.lateness, rule.extends_beyond, n_first), task.coded)
     if tells_late and task.approximate and task.lateness is None:
         task.lateness = Lateness.of(task.coded, task.collector,
                                     snapshot.partitions if probes else None)
@@ -313,26 +313,26 @@ cdef put_tail_together(Task task, Codes codes, rule):
         rest = snapshot.uncoded
         task.coded_added = CodedQueries.of_batch(
             batch, snapshot.added, snapshot.added.has_pca_filter, noise_deviations(task, INFINITY, True))
-        add_uncoded(task, added_runs(batch, None), task.coded_added, True)
+        add_uncoded(task, added_runs(batch, None), task.coded_added)
         add_codes(task, added_runs(batch, None if rule is None else rule.run_ends),
-                  task.coded_added, True)
+                  task.coded_added)
     task.tail = RowSource.of(batch, &rest)
     if rest.count:
-        task.add(task.tail, task.rows_level, None, True, True)
+        task.add(task.tail, task.row_levels)
 
 
-cdef add_uncoded(Task task, CodeSource source, CodedQueries coded, bint tail):
+cdef add_uncoded(Task task, CodeSource source, CodedQueries coded):
     """All coded rows, for queries that have no codes: keys of the rows, or of decoded ones."""
     cdef Level level = task.keys
     if not task.batch.snapshot.vectors:
         level = decoded_level_of(coded)
-    task.add(source, level, coded, False, tail)
+    task.add(source, [level], coded, False)
 
 
-cdef add_codes(Task task, CodeSource source, CodedQueries coded, bint tail):
+cdef add_codes(Task task, CodeSource source, CodedQueries coded):
     """Coded rows, for the queries that have codes."""
     cdef Codes codes = coded.codes
-    cdef Level level = None, whole = None
+    cdef Level level, whole = None
     cdef int64_t most = most_code_rows(task, codes), n_scored = source.n_scored
     cdef Part part
     if codes.has_pca_filter:
@@ -341,14 +341,14 @@ cdef add_codes(Task task, CodeSource source, CodedQueries coded, bint tail):
         level = code_level_of(coded, most, 0 if codes.has_pca_filter else n_scored)
     if task.approximate:  # close scores are resolved among the first rows alone
         level.first_judged = INT64_MAX
-    part = task.add(source, level, coded, True, tail)
+    part = task.add(source, [level], coded)
     if level is not whole:
         part.whole = whole
-    if task.batch.snapshot.vectors and not task.approximate:
-        part.floats = task.floats
-    if lie_by_norm(task.batch, codes) and (
-            not tail or task.batch.snapshot.codes.max_norm is not None):
-        part.bound, part.by_norm = NormBound.of(coded), True
+    if task.batch.snapshot.vectors:
+        for level in [task.keys] if task.approximate else task.row_levels:
+            part.take(level)
+    if lie_by_norm(task.batch, codes) and task.batch.snapshot.codes.max_norm is not None:
+        part.bound = NormBound.of(coded)
 
 
 cdef int64_t rows_to_score(Task task, Codes codes, int64_t stop) noexcept:

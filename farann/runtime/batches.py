@@ -13,7 +13,7 @@ from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_ROWS, EXACT, StopRule, Witness
 from farann.results import Hits, RangeHits, SearchStats, unchecked
 from farann.runtime import paging, pool
-from farann.runtime.cost import codes_pay, row_costs
+from farann.runtime.cost import RowCosts, codes_pay, row_costs
 
 _QUERIES_A_TASK = 1024  # queries of a task: enough to share packed rows, few enough for the caches
 _QUERIES_OF_CELLS = 2048  # of an approximate task: with more, more queries probe the same partition
@@ -83,7 +83,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
             and snapshot.added is None and merges):
         n_parts = min(threads * _PARTS_A_THREAD, work // max(_SMALL_WORK, 1),
                       _TASK_BYTES // (n * query_bytes))
-    by_codes, costs = False, (0.0, 0.0, 0.0, 0.0)
+    by_codes, costs = False, RowCosts()
     if not approximate:
         # Each task packs rows for itself, so its own number of queries counts.
         of_task = n if n_parts > 1 or n * work < _SMALL_WORK else -(-n // threads)
@@ -130,9 +130,9 @@ def _done(made: Callable[[bool], _core.Task], by_codes: bool,
 
 
 def _trials_of(snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> _core.CodeTrials:
-    """Trials of codes, by direction and about k; a single query always begins with codes."""
+    """Trials of codes, by direction, about k and size; a single query always begins with codes."""
     return _core.CodeTrials() if n == 1 else snapshot.code_trials.setdefault(
-        (k.bit_length(), nearest), _core.CodeTrials())
+        (k.bit_length(), n.bit_length(), nearest), _core.CodeTrials())
 
 
 def _in_parts(make: Callable[[_core.CancelFlag], _core.Task], threads: int, n_parts: int,

@@ -62,7 +62,9 @@ _BYTE = 0.07  # ns to read a byte of rows where few queries share it, at 14 GB a
 # ns to wait for a row at a random place in memory. Measured on a busy Xeon of 2 GHz (Sapphire
 # Rapids): 40,000 rows of 150,000 x 64 took 140 ns each to pass and to get keys.
 _ROW_ANYWHERE = 60.0
-_PANEL_COORDINATE = 0.5  # ns to put a coordinate of whole codes into panels, for all queries
+# ns to read a row in the order of codes, which is not that of memory, beside packing it. Measured
+# on an AMD EPYC (Zen 3), 100,000 x 64.
+_ROW_IN_ORDER = 22.0
 FEW_QUERIES = 6  # queries below which a batch is limited by reading memory, not by its products
 # Bytes that a row at a random place in memory counts as, where a single query waits for memory.
 # Measured on an AMD EPYC (Zen 5), ten sets: 12 to 35 us a megabyte, 20 to 60 ns a row.
@@ -99,23 +101,31 @@ def codes_pay(n_queries: int, n_rows: int, dim: int, isa: str) -> bool:
     return n_rows * (_FLOAT_ROW + dim * saved) >= _CODED_QUERY + _CODED_COORDINATE * dim
 
 
-def row_costs(n_queries: int, dim: int, isa: str) -> tuple[float, float, float, float]:
-    """Costs of a row that passes, is refined, is rescored, and is scanned by whole codes.
+class RowCosts(NamedTuple):
+    """Costs of a row for a query; the unit is what codes save of its product in float32."""
 
-    The unit is what scanning one row by codes saves over float32. If they add up to more than the
-    number of rows scanned, a scan in float32 takes less time.
-    """
+    passed: float = 0.0
+    refined: float = 0.0
+    rescored: float = 0.0
+    packed: float = 0.0  # to read a row in float32, for all queries together
+    alone: float = 0.0  # the same for a query that shares rows with none
+    in_order: float = 0.0  # what both take longer in the order of codes than in that of memory
+
+
+def row_costs(n_queries: int, dim: int, isa: str) -> RowCosts:
+    """The costs by which searches of that many queries choose between codes and float32."""
     costs = COSTS[isa]
-    saved, waits = (costs.float_product - costs.code_product) * dim, 0.0
-    if n_queries < FEW_QUERIES:
-        saved, waits = (4.0 - 1.0) * _BYTE * dim, _ROW_ANYWHERE
-    if saved <= 0.0:  # products of codes are no faster at the scalar level
-        return 0.0, 0.0, 0.0, 0.0
+    saved, waits, packed, alone = 3.0 * _BYTE, _ROW_ANYWHERE, 0.0, 0.0
     if n_queries >= FEW_QUERIES:  # codes lie in panels, float32 rows are packed for each task
-        saved += _PACKED_COORDINATE / n_queries * dim
-    rescored = waits + costs.exact_product * dim
-    return (costs.passed / saved, costs.refined / saved, rescored / saved,
-            (costs.code_product + _PANEL_COORDINATE / max(n_queries, 1)) * dim / saved)
+        saved, waits = costs.float_product - costs.code_product, 0.0
+        packed = _PACKED_COORDINATE
+        alone = SINGLE_COSTS[isa].float_product - costs.float_product
+    if saved <= 0.0:  # products of codes are no faster at the scalar level
+        return RowCosts()
+    saved *= dim
+    return RowCosts(costs.passed / saved, costs.refined / saved,
+                    (waits + costs.exact_product * dim) / saved, packed * dim / saved,
+                    alone * dim / saved, _ROW_IN_ORDER / saved)
 
 
 def bytes_waited_for(work: SearchStats) -> float:

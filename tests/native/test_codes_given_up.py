@@ -14,8 +14,8 @@ from reference import METRICS
 import farann
 
 LEVELS = inside.levels()
-# So much that a single row that passes is too many.
-FOR_CERTAIN = (1e9, 1e9, 1e9, 1e9)
+# A single row that passes costs too much, and all queries leave the order of codes together.
+FOR_CERTAIN = (1e9, 1e9, 1e9, 0.0, 0.0, 100.0)
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_only_where_it_pays(rng: np.random.Generator) -> None:
     stats = hits.stats
     assert_same(hits, reference.furthest(queries, rows, 10, "cosine"))
     assert stats.rows_rescored < 100 * 1500
-    if inside.runtime.row_costs(100, 64, LEVELS[-1]) != (0.0, 0.0, 0.0, 0.0):
+    if inside.runtime.row_costs(100, 64, LEVELS[-1]) != (0.0,) * 6:
         assert stats.float_products > 0
     rows, queries = (rng.standard_normal((n, 64), dtype=np.float32) for n in (20_000, 100))
     for metric in METRICS:
@@ -111,13 +111,42 @@ def test_costs_need_not_be_exact(factor: float, monkeypatch: pytest.MonkeyPatch,
                                  rng: np.random.Generator) -> None:
     """More of the first rows pass than of all: what these lose is little beside what codes save."""
     def scaled(n_queries: int, dim: int, isa: str) -> tuple[float, ...]:
-        return tuple(factor * cost for cost in inside.runtime.row_costs(n_queries, dim, isa))
+        costs = inside.runtime.row_costs(n_queries, dim, isa)
+        return (*(factor * cost for cost in costs[:3]), *costs[3:])
 
     monkeypatch.setattr(inside.settings, "row_costs", scaled)
     scale = rng.lognormal(0, 0.4, (40_200, 1)) / np.sqrt(1 + np.arange(50))
     rows = (rng.standard_normal((40_200, 50)) * scale).astype(np.float32)
     hits = index_of(rows[200:], "cosine").build().search_furthest(rows[:200], return_stats=True)
     assert hits.stats.float_products < 0.05 * 200 * rows.size
+
+
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+def test_a_tied_query_takes_no_others(metric: str, rng: np.random.Generator) -> None:
+    """Nine of ten queries go on by codes where one of them can't tell most of the rows apart."""
+    rows = rng.standard_normal((20_000, 48))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows[:18_000, 0] = 0.9 + 1e-4 * rng.standard_normal(18_000)
+    queries = rng.standard_normal((10, 48)).astype(np.float32)
+    queries[:, 0], queries[0] = 0, 0
+    queries[0, 0] = -1
+    index = index_of(rng.permutation(rows).astype(np.float32), metric).build()
+    stats = index.search_furthest(queries, threads=1, return_stats=True).stats
+    assert stats.code_products >= 0.9 * 10 * rows.size
+    assert stats.float_products < 0.15 * 10 * rows.size
+    assert stats.rows_rescored < 600 * 10
+
+
+def test_long_rows_pass_at_first() -> None:
+    """Codes have another try when the rows scanned have doubled: then few rows pass."""
+    rng = np.random.default_rng(1)  # of other seeds fewer queries are hard to serve at first
+    scale = np.geomspace(2, 0.05, 64)
+    turned, _ = np.linalg.qr(rng.standard_normal((64, 64)))
+    rows = ((rng.standard_normal((40_000, 64)) * scale) @ turned).astype(np.float32)
+    queries = ((rng.standard_normal((10, 64)) * scale[::-1]) @ turned).astype(np.float32)
+    hits = index_of(rows, "l2").build().search_furthest(queries, threads=1, return_stats=True)
+    assert_same(hits, reference.furthest(queries, rows, 10, "l2"))
+    assert hits.stats.float_products < 0.1 * 10 * rows.size
 
 
 @pytest.mark.parametrize("metric", ["dot", "cosine"])
@@ -130,7 +159,7 @@ def test_a_few_long_directions(k: int, metric: str, rng: np.random.Generator) ->
     hits = index_of(rows, metric).build().search_furthest(queries, k, return_stats=True)
     stats = hits.stats
     assert_same(hits, reference.furthest(queries, rows, k, metric))
-    if inside.runtime.row_costs(60, 64, LEVELS[-1]) != (0.0, 0.0, 0.0, 0.0):
+    if inside.runtime.row_costs(60, 64, LEVELS[-1]) != (0.0,) * 6:
         assert stats.rows_rescored < 60 * max(3000, 48 * k)
 
 

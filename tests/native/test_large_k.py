@@ -49,7 +49,7 @@ def test_few_keys_in_float64(
 ) -> None:
     """What codes can't tell from the k-th row is a fraction of k more, not a multiple."""
     # At some levels codes are given up for so large a k, and float32 finds the rest.
-    monkeypatch.setattr(inside.settings, "row_costs", lambda *_: (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(inside.settings, "row_costs", lambda *_: (0.0,) * 6)
     rng = np.random.default_rng(3)
     index = farann.Index(32, metric="cosine", **options)
     index.add(rng.standard_normal((100_000, 32), dtype=np.float32))

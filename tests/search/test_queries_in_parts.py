@@ -171,7 +171,7 @@ def test_codes_that_are_given_up(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]]
 ) -> None:
     """Then all rows are searched by one task, as they would be by one thread."""
-    monkeypatch.setattr(inside.settings, "row_costs", lambda *_: (50.0, 50.0, 50.0, 50.0))
+    monkeypatch.setattr(inside.settings, "row_costs", lambda *_: (50.0,) * 3 + (0.0,) * 3)
     rows, queries = clustered(rng, 8000, 64), clustered(rng, 40, 64)
     index = index_of(rows).build()
     monkeypatch.setattr(inside.settings, "leading_share", 2)

@@ -60,7 +60,7 @@ def test_counts_of_a_first_look(
     index: farann.Index, rows: Float32, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So small an index is soon given up by codes at some levels.
-    monkeypatch.setattr(inside.settings, "row_costs", lambda *_: (0.0, 0.0, 0.0, 0.0))
+    monkeypatch.setattr(inside.settings, "row_costs", lambda *_: (0.0,) * 6)
     directions = index.stats()["directions"]
     assert directions > 0
     for n in (1, 3, 50):

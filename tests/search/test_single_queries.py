@@ -144,7 +144,7 @@ class TestAnswers:
         self, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Each such search takes more memory, and a task has so many pieces of it at most."""
-        monkeypatch.setattr(inside.settings, "row_costs", lambda *_: (50.0, 50.0, 50.0, 50.0))
+        monkeypatch.setattr(inside.settings, "row_costs", lambda *_: (50.0,) * 3 + (0.0,) * 3)
         index = index_of(clustered(rng, 8000, 64)).build()
         queries = clustered(rng, 40, 64)
         assert_alike(index, queries)
@@ -161,7 +161,8 @@ class TestAnswers:
         rows, queries = clustered(rng, 2000, 64), clustered(rng, 120, 64)
         expected, ways = furthest(queries, rows, 1, metric), set[tuple[bool, bool]]()
         for cost in (1e9, 100.0, 0.0):
-            monkeypatch.setattr(inside.settings, "row_costs", lambda *_, cost=cost: (cost,) * 4)
+            monkeypatch.setattr(inside.settings, "row_costs",
+                                lambda *_, cost=cost: (cost,) * 3 + (0.0,) * 3)
             index, left, following = index_of(rows, metric).build(), 0, 0
             inside.store.use_level(index, isa)
             index.search_furthest(queries[0], 1)  # makes the plan
@@ -409,4 +410,4 @@ class TestWork:
         none: NDArray[np.int64] = np.zeros(0, np.int64)
         chosen = core.Filter(snapshot).excluding(none, np.zeros(2, np.int64))
         with pytest.raises(ValueError, match="for all alike"):
-            core.SingleSearch(snapshot, chosen, 3, None, (0.0, 0.0, 0.0, 0.0), EXACT)
+            core.SingleSearch(snapshot, chosen, 3, None, (0.0,) * 6, EXACT)
