@@ -41,7 +41,6 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "files_fcntl": ("fcntl", (files,)),
     "files_open": ("open", (files,)),
     "files_os": ("os", (files,)),
-    "film_shares": ("SHARES", (movies,)),
     "films": ("_FILMS", (data,)),
     "first_bad_row": ("first_bad_row", (core,)),
     "first_pair_queries": ("_FIRST_QUERIES", (pairs,)),
