@@ -56,8 +56,8 @@ def run(output: Path) -> bool:
         "All people together",
         page.table(["films ordered by", f"liked, of the first {K}", f"disliked, of the first {K}",
                     "pairs in order"], rows, numbers_from=1),
-        f"<p>{' '.join(told)} No model knew these ratings; the best model was chosen by them. Below "
-        "are people who gain most, in the middle, and least.</p>")
+        f"<p>{' '.join(told)} No model knew these ratings; the best model was chosen by them. "
+        "Below are people who gain most, in the middle, and least.</p>")
     # Ties: people with more disliked films to put last.
     order = np.lexsort((counted, -np.bincount(users[said < 0], minlength=users.max() + 1)[counted],
                         -spared))

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import farann._core as core
-from farann.adapters.posneg import regression
+from farann.adapters.posneg import learning
 from farann.cli import commands
 from farann.demo import data, movies, words
 from farann.diverse import mmr, pairs
@@ -66,7 +66,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "most_joined_rows": ("_MOST_JOINED_ROWS", (pairs,)),
     "most_listed": ("_MOST_LISTED", (filters,)),
     "most_ordered": ("MOST_ORDERED", (coding,)),
-    "most_regression_steps": ("_MOST_STEPS", (regression,)),
+    "most_regression_steps": ("_MOST_STEPS", (learning,)),
     "most_rotated_rows": ("_MOST_TURNED", (sampling,)),
     "most_sections": ("_MAX_SECTIONS", (container,)),
     "pair_rows_at_once": ("_PAIR_ROWS_AT_ONCE", (pairs,)),
