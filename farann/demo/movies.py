@@ -14,8 +14,8 @@ from farann.demo import data, page
 from farann.demo.data import Films
 from farann.demo.page import say
 
-K = 5  # films that count as the first of a person's
-LEAST = 2 * K  # films held back of a person whose first ones are counted
+FIRST = 5  # films that count as the first of a person's
+LEAST = 2 * FIRST  # films held back of a person whose first ones are counted
 PEOPLE = 6  # whose films are shown
 SHARES = (0.7, 0.3)  # to train on, and to look at
 BOTH, ALONE = "likes and dislikes", "likes alone"
@@ -38,7 +38,7 @@ def run(output: Path) -> bool:
     bad = {name: (said[rows] < 0).sum(axis=1) for name, rows in first.items()}
     right = {name: _in_order(scores, users, said) for name, scores in ways.items()}
     say("\nThe films that people rated later, ordered for each of them;")
-    say(f"the first {K} of {len(counted):,} people:")
+    say(f"the first {FIRST} of {len(counted):,} people:")
     say(f"{'ordered by':30}{'liked':>8}{'disliked':>10}{'pairs in order':>16}")
     rows = []
     for name, which in first.items():
@@ -54,8 +54,8 @@ def run(output: Path) -> bool:
     say("\n".join(told))
     summary = page.section(
         "All people together",
-        page.table(["films ordered by", f"liked, of the first {K}", f"disliked, of the first {K}",
-                    "pairs in order"], rows, numbers_from=1),
+        page.table(["films ordered by", f"liked, of the first {FIRST}",
+                    f"disliked, of the first {FIRST}", "pairs in order"], rows, numbers_from=1),
         f"<p>{' '.join(told)} No model knew these ratings; the best model was chosen by them. "
         "Below are people who gain most, in the middle, and least.</p>")
     # Ties: people with more disliked films to put last.
@@ -100,10 +100,10 @@ def _in_order(scores: Float64Array, users: Int64Array, said: Int64Array) -> Floa
 
 
 def _first(scores: Float64Array, users: Int64Array, people: Int64Array) -> Int64Array:
-    """Rows of the K films with the highest scores of each of these people."""
+    """Rows of the `FIRST` films with the highest scores of each of these people."""
     order: Int64Array = np.lexsort((-scores, users))
     start = np.searchsorted(users[order], people)
-    return np.take(order, start[:, np.newaxis] + np.arange(K))
+    return np.take(order, start[:, np.newaxis] + np.arange(FIRST))
 
 
 def _person(films: Films, kept: Int64Array, said: Int64Array, first: dict[str, Int64Array],
