@@ -139,7 +139,6 @@ by_two, by_three = (each.evaluate(log.mail[later], shown[later], log.clicked[lat
 for name, table, row in (
     ("model of clicks alone", by_two, "positive"),
     ("model of passes alone", by_two, "negative"),
-    ("plain average", by_two, "plain average"),
     ("fusion of both", by_two, "this ranker"),
     ("model of both labels alone", by_three, "signed"),
     ("fusion of all three", by_three, "this ranker"),

@@ -26,7 +26,7 @@ from .feedback import TEST, Ints, Ratings, load
 OUT = RESULTS.with_name("posneg.jsonl")
 K = 20
 # The first split of the tables; those below were looked at while the ranker was designed.
-FIRST_SEED = 7000
+FIRST_SEED = 9000
 # By time, the last of each user's ratings are left out so far before the next split.
 _LATER = 0.1
 RANKER, RECORD, AVERAGE = "ranker", "items' record", "plain average"
@@ -83,7 +83,8 @@ def ways(ratings: Ratings, part: Ints, seed: int) -> tuple[dict[str, Way], dict[
         users, items, ratings.labels[given], seed=seed,
         times=None if ratings.times is None else ratings.times[given])
     numbers: dict[str, Any] = {"fit_seconds": time.process_time() - start}
-    people = [model.users for model in train(users, items, ratings.labels[given] > 0)]
+    models = train(users, items, ratings.labels[given] > 0)
+    people = [model.users for model in models]
 
     def of(ranker: FusionRanker) -> Way:
         both = []
@@ -97,7 +98,8 @@ def ways(ratings: Ratings, part: Ints, seed: int) -> tuple[dict[str, Way], dict[
         return Way(*both)
 
     found = {RANKER: of(ranker)} | {name: of(ranker.by(name))
-                                    for name in (*ranker.names, AVERAGE, RECORD)}
+                                    for name in (*ranker.names, RECORD)}
+    found[AVERAGE] = of(FusionRanker(models))  # not fitted
     numbers["weights"] = [report.weight for report in ranker.report]
     # Half of the users ask which way to take; the others tell whether that was right.
     test = (part == TEST) & (ratings.labels != 0)

@@ -1,4 +1,4 @@
-"""``farann demo movies``: lists by likes alone beside lists by likes and dislikes."""
+"""``farann demo movies``: what people went on to rate, ordered by likes, and by dislikes, too."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-import farann
-from farann._types import BoolArray, Int64Array
+from farann import metrics
+from farann._types import Float64Array, Int64Array
 from farann.demo import data, page
 from farann.demo.data import Films
 from farann.demo.page import say
 
-K = 10  # films listed for each person
-PEOPLE = 6  # whose lists are shown
+FIRST = 5  # films that count as the first of a person's
+LEAST = 2 * FIRST  # films held back of a person whose first ones are counted
+PEOPLE = 6  # whose films are shown
 SHARES = (0.7, 0.3)  # to train on, and to look at
+BOTH, ALONE = "likes and dislikes", "likes alone"
 
-Opinions = NDArray[np.int8]  # 1: liked, with four stars and more; -1: disliked, with two and fewer
 _MARKED = {1: '<span class="good">&#10003; {}</span>', 0: "{}",
            -1: '<span class="bad">&#10007; {}</span>'}
 
@@ -27,65 +28,87 @@ def run(output: Path) -> bool:
     """Show the films, on a page too; True, as there are but people's ratings to compare with."""
     films = page.announced("MovieLens", data.load_films,
                            "These people and films are made up instead.", data.make_films)
-    held_back = np.random.default_rng(0).choice(2, len(films.users), p=SHARES) == 1
-    opinions = (films.stars >= 4).astype(np.int8) - (films.stars <= 2)
-    lists = _lists(films, opinions, ~held_back)
-    # Of each person on each film; the last column is that of the id -1.
-    kept = np.zeros((int(films.users.max()) + 1, len(films.titles) + 1), np.int8)
-    kept[films.users[held_back], films.films[held_back]] = opinions[held_back]
-    liked, disliked = ([(np.take_along_axis(kept, ids, axis=1) == opinion).sum(axis=1)
-                        for ids in lists.values()] for opinion in (1, -1))
-    # People who are spared most disliked films are shown; ties go to those with more liked films.
-    spared = disliked[0] - disliked[1]
-    people = np.lexsort((liked[0] - liked[1], -spared))[:PEOPLE].tolist()
-    say(f"\n{K} films for each of {len(kept):,} people, of those not seen before;")
-    say("what they held back says which of these they like:")
-    say(f"{'':26}{'liked':>8}{'disliked':>10}{'to 100 liked':>14}")
+    held = np.random.default_rng(0).choice(2, len(films.users), p=SHARES) == 1
+    # 1: liked, with four stars and more; -1: disliked, with two and fewer.
+    opinions = (films.stars >= 4).astype(np.int64) - (films.stars <= 2)
+    ways, known = _scores(films, opinions, held)
+    users, kept, said = films.users[known], films.films[known], opinions[known]
+    counted = np.flatnonzero(np.bincount(users) >= LEAST)
+    first = {name: _first(scores, users, counted) for name, scores in ways.items()}
+    bad = {name: (said[rows] < 0).sum(axis=1) for name, rows in first.items()}
+    right = {name: _in_order(scores, users, said) for name, scores in ways.items()}
+    say("\nThe films that people rated later, ordered for each of them;")
+    say(f"the first {FIRST} of {len(counted):,} people:")
+    say(f"{'ordered by':30}{'liked':>8}{'disliked':>10}{'pairs in order':>16}")
     rows = []
-    for name, good, bad in zip(lists, liked, disliked, strict=True):
-        rows.append([f"{good.sum():,}", f"{bad.sum():,}",
-                     f"{100 * bad.sum() / max(good.sum(), 1):.1f}"])
-        say("  {:<24}{:>8}{:>10}{:>14}".format(name, *rows[-1]))
-    told = (f"{(spared > 0).sum():,} people are shown fewer films that they dislike, "
-            f"{(spared < 0).sum():,} more.")
-    say(told)
+    for name, which in first.items():
+        rows.append([name, f"{(said[which] > 0).sum():,}", f"{bad[name].sum():,}",
+                     f"{100 * np.nanmean(right[name]):.1f} %"])
+        say("  {:<28}{:>8}{:>10}{:>16}".format(*rows[-1]))
+    spared = bad[ALONE] - bad[BOTH]
+    gain = metrics.mean_interval(100 * (right[BOTH] - right[ALONE]))
+    told = (f"{(spared > 0).sum():,} people meet fewer films that they dislike than by {ALONE}, "
+            f"{(spared < 0).sum():,} more.",
+            f"Pairs of a liked and a disliked film in order: {gain.mean:+.1f} "
+            f"[{gain.low:+.1f}, {gain.high:+.1f}] %.")
+    say("\n".join(told))
     summary = page.section(
-        "All lists together",
-        page.table(["films by", "liked", "disliked", "disliked to 100 liked"],
-                   [[name, *row] for name, row in zip(lists, rows, strict=True)], numbers_from=1),
-        f"<p>Of all films that a list names, those whose rating was held back. {told} Most films "
-        "were never rated, so that nobody knows. Below are the people who are spared most.</p>")
-    page.write(output, "Films by likes and dislikes", films.about,
-               [summary, *(_person(films, kept[user], lists, user) for user in people)])
+        "All people together",
+        page.table(["films ordered by", f"liked, of the first {FIRST}",
+                    f"disliked, of the first {FIRST}", "pairs in order"], rows, numbers_from=1),
+        f"<p>{' '.join(told)} No model knew these ratings; the best model was chosen by them. "
+        "Below are people who gain most, in the middle, and least.</p>")
+    # Ties: people with more disliked films to put last.
+    order = np.lexsort((counted, -np.bincount(users[said < 0], minlength=users.max() + 1)[counted],
+                        -spared))
+    middle = len(order) // 2 - 1
+    shown = dict.fromkeys([*order[:2], *order[middle:][:2], *order[-2:]])
+    page.write(output, "Films by likes and dislikes", films.about, [summary, *(
+        _person(films, kept, said, {name: first[name][at] for name in (ALONE, BOTH)},
+                int(counted[at])) for at in shown)])
     return True
 
 
-def _lists(films: Films, opinions: Opinions, told: BoolArray) -> dict[str, Int64Array]:
-    """K films for each person, of those not in the log: by likes alone, by likes and dislikes."""
-    from farann.adapters.posneg import Factorization, FusionRanker
+def _scores(films: Films, opinions: Int64Array, held: NDArray[np.bool_]
+            ) -> tuple[dict[str, Float64Array], Int64Array]:
+    """Scores of the ratings held back by each way, and which ratings these are: of films and
+    people that opinions were left of."""
+    from farann.adapters.posneg import FusionRanker
 
-    rated = told & (opinions != 0)
-    log = films.users[rated], films.films[rated], opinions[rated] > 0
-    seen = np.zeros((int(films.users.max()) + 1, len(films.titles)), np.bool_)
-    seen[films.users[told], films.films[told]] = True
-    exclude = [np.flatnonzero(row) for row in seen]
-    likes = Factorization()(*log)[0]
-    alone = farann.Index(metric="dot")
-    alone.add(likes.items, likes.ids)
-    taste = np.zeros((len(seen), likes.users.shape[1]), np.float32)
-    taste[likes.user_ids.astype(np.int64)] = likes.users
-    ranker = FusionRanker().fit(*log, cv=3)
-    ids = np.full((len(seen), K), -1)
-    known = ranker.user_ids.astype(np.int64)
-    ids[known] = ranker.rank(known, k=K, exclude=[exclude[user] for user in known]).ids
-    return {"likes alone": alone.search_nearest(taste, K, exclude=exclude).ids,
-            "likes and dislikes": ids}
+    rated = ~held & (opinions != 0)
+    ranker = FusionRanker().fit(films.users[rated], films.films[rated], opinions[rated] > 0, cv=3)
+    people, every = ranker.user_ids.astype(np.int64), ranker.ids.astype(np.int64)
+    known = np.flatnonzero(held & np.isin(films.users, people) & np.isin(films.films, every))
+    at = np.searchsorted(people, films.users[known]), np.searchsorted(every, films.films[known])
+
+    def by(ranker: FusionRanker) -> Float64Array:
+        return ranker.score(people, among="shown").scores[at]
+
+    each = {name: by(ranker.by(name)) for name in ranker.names}
+    said = opinions[known]
+    best = max((name for name in each if name != "positive"), key=lambda name: float(np.nanmean(
+        _in_order(each[name], films.users[known], said))))
+    return {"what everybody likes": by(ranker.by("items' record")), ALONE: each["positive"],
+            f"the best model, {best!r}": each[best], BOTH: by(ranker)}, known
 
 
-def _person(films: Films, kept: Opinions, lists: dict[str, Int64Array], user: int) -> str:
-    """A person's lists beside each other, with marks for what they like and dislike."""
-    rows = zip(*([_MARKED[int(kept[film])].format(escape(films.titles[film])) for film in ids[user]]
-                 for ids in lists.values()), strict=True)
-    known = f"{(kept > 0).sum()} liked and {(kept < 0).sum()} disliked films held back"
-    return page.section(f"Person {user}", f"<p><small>{known}</small></p>",
-                        page.table([f"by {name}" for name in lists], rows))
+def _in_order(scores: Float64Array, users: Int64Array, said: Int64Array) -> Float64Array:
+    """Each person's share of pairs of a liked and a disliked film in this order; NaN: no pair."""
+    told = said != 0
+    found: Float64Array = metrics.auc_by_user(users[told], said[told] > 0, scores[told])
+    return found
+
+
+def _first(scores: Float64Array, users: Int64Array, people: Int64Array) -> Int64Array:
+    """Rows of the `FIRST` films with the highest scores of each of these people."""
+    order: Int64Array = np.lexsort((-scores, users))
+    start = np.searchsorted(users[order], people)
+    return np.take(order, start[:, np.newaxis] + np.arange(FIRST))
+
+
+def _person(films: Films, kept: Int64Array, said: Int64Array, first: dict[str, Int64Array],
+            user: int) -> str:
+    """A person's first films by both ways, with marks for what they like and dislike."""
+    rows = zip(*([_MARKED[int(said[row])].format(escape(films.titles[kept[row]])) for row in which]
+                 for which in first.values()), strict=True)
+    return page.section(f"Person {user}", page.table([f"by {name}" for name in first], rows))

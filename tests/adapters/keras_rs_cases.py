@@ -282,6 +282,25 @@ def test_fusion_keeps_ids_and_takes_another_ranker() -> None:
             == other.rank(np.arange(7), 4, exposure=3.0, seen=True).ids.astype(str)).all()
 
 
+@pytest.mark.parametrize("ids", [np.arange(60), 2**40 + np.arange(60), NAMES], ids=str)
+def test_fusion_leaves_out_what_is_known(ids: Any) -> None:
+    ranker, queries = fused(ids=ids)
+    layer = BruteForceFusionRetrieval(ranker, k=4)
+    before = numpy(layer(queries)[1])
+    nobody = "" if ids is NAMES else -1
+    known = np.column_stack([before[:, [2, 0]], np.full(7, nobody, before.dtype)])
+    scores, found = map(numpy, layer.query_with_exclusions(queries, known))
+    hits = ranker.rank(np.arange(7), 4, seen=True, exclude=[row[:2].tolist() for row in known])
+    assert (found == hits.ids.astype(before.dtype)).all()
+    np.testing.assert_allclose(scores, hits.scores, rtol=1e-4, atol=1e-5)
+    most = np.tile(ids[:58], (7, 1))  # two are left
+    scores, found = map(numpy, layer.query_with_exclusions(queries, most))
+    assert (np.sort(found[:, :2], axis=1) == ids[58:]).all() and (found[:, 2:] == nobody).all()
+    assert np.isnan(scores[:, 2:]).all() and np.isfinite(scores[:, :2]).all()
+    with pytest.raises(ValueError, match="exclusions: expected shape .n_queries, n_exclusions."):
+        layer.query_with_exclusions(queries, known[:2])
+
+
 def test_bad_input_of_fusion() -> None:
     ranker, queries = fused()
     no_ranker: Any = ROWS

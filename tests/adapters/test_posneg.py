@@ -57,22 +57,16 @@ def everything(ranker: FusionRanker, models: list[SignedModel], among: str,
                exposure: float = 0.75) -> Array:
     """All scores in float64, (n_users, n_items), in the most obvious numpy."""
     learned = inside.adapters.learned_by(ranker)
-    times, other = (exposure, 1.0) if among == "all" else (1.0, 0.0)
-    total = np.tile(times * learned.trust * learned.record, (len(ranker.user_ids), 1))
-    if other:
-        total = total + inside.adapters.popularity_of(ranker)
+    (means, spreads), own = inside.adapters.scales_of(ranker), inside.adapters.items_of(ranker)
+    weights = exposure * learned.liking + learned.showing if among == "all" else learned.liking
+    total = np.tile(weights[-2:] @ own, (len(ranker.user_ids), 1))
     for m, model in enumerate(models):
-        weight = times * learned.weights[m]
-        if other:
-            weight += learned.exposure.weights[m]
         users, items = model.users.astype(float), model.items.astype(float)
-        similar = np.full(total.shape, np.nan)
-        knows = np.flatnonzero(users.any(axis=1))
-        rows = np.searchsorted(ranker.user_ids, model.user_ids[knows])
-        columns = np.searchsorted(ranker.ids, model.ids)
-        similar[np.ix_(rows, columns)] = users[knows] @ items.T / inside.adapters.spreads_of(
-            ranker)[m]
-        total += weight * np.where(np.isnan(similar), 0.0, similar - learned.centers[m])
+        similar = np.full(total.shape, means[m])
+        rows, columns = (np.flatnonzero(each.any(axis=1)) for each in (users, items))
+        similar[np.ix_(np.searchsorted(ranker.user_ids, model.user_ids[rows]), np.searchsorted(
+            ranker.ids, model.ids[columns]))] = users[rows] @ items[columns].T
+        total += weights[m] * (similar - means[m]) / spreads[m]
     return total
 
 
@@ -148,9 +142,10 @@ def test_parts_tell_why(log: Log, fitted: FusionRanker) -> None:
     assert list(hits.parts) == ["positive", "negative", "signed", "items"]
     learned = inside.adapters.learned_by(fitted)
     dislikes = (log.people[1][[4, 5], np.newaxis] * log.items[1][hits.ids]).sum(axis=2)
+    mean, spread = (each[1] for each in inside.adapters.scales_of(fitted))
+    assert mean == pytest.approx((log.people[1] @ log.items[1].T).mean(), abs=1e-5)
     np.testing.assert_allclose(hits.parts["negative"],
-                               learned.weights[1] * (dislikes / inside.adapters.spreads_of(fitted)[
-                                   1] - learned.centers[1]), atol=1e-5)
+                               learned.liking[1] * (dislikes - mean) / spread, atol=1e-5)
 
 
 def test_exposure_counts_in_scores_as_in_lists(fitted: FusionRanker) -> None:
@@ -294,8 +289,7 @@ def test_models_are_replaced_under_what_was_learned(log: Log, fitted: FusionRank
     old, new = (one.score([3], kept).scores[0] for one in (fitted, again))
     assert np.corrcoef(old, new)[0, 1] > 0.999
     assert again.score([3], [N], among="shown").parts["items"] == 0.0
-    assert again.score([3], [N], exposure=0.0).parts["items"] == 0.0  # the least there is
-    assert (again.score([3], [11], exposure=0.0).parts["items"] > 0.0).all()
+    assert inside.adapters.items_of(again)[1][-1] == 0.0  # the least there is
     rated = log.what[log.users == 3]
     assert not np.isin(again.rank(3, 60).ids, rated).any()
     with pytest.raises(ValueError, match="to have the same names and signs"):
@@ -339,25 +333,26 @@ def test_damaged_files_are_refused(fitted: FusionRanker, tmp_path: Path) -> None
             FusionRanker.load(file)
 
 
+OTHERS = [["b", -1, "dot", 4], ["c", "both", "dot", 3]]
 HOSTILE: list[tuple[str, Any]] = [
     ("kind", "index"), ("models", []), ("models", [["a", 1]]), ("models", 3),
-    ("models", [["a", 1, "dot"]] * 3), ("models", [["a", True, "dot"]] * 3),
-    ("models", [["a", 2, "dot"], ["b", 1, "dot"], ["c", 1, "dot"]]),
-    ("models", [["a", [], "dot"], ["b", 1, "dot"], ["c", 1, "dot"]]),
-    ("models", [["a", 1, "l2"], ["b", 1, "dot"], ["c", 1, "dot"]]),
-    ("models", [["a", 1, "dot"], ["b", 1, "dot"]] + [[f"c{i}", 1, "dot"] for i in range(9)]),
-    ("intercept", "high"), ("intercept", None), ("trust", [1]), ("order", ["positive"]),
+    ("models", [["a", 1, "dot", 5]] * 3), ("models", [["a", True, "dot", 5], *OTHERS]),
+    ("models", [["a", 2, "dot", 5], *OTHERS]), ("models", [["a", [], "dot", 5], *OTHERS]),
+    ("models", [["a", 1, "l2", 5], *OTHERS]), ("models", [["a", 1, "dot", 0], *OTHERS]),
+    ("models", [["a", 1, "dot", 4], *OTHERS]), ("models", OTHERS),
+    ("models", [["a", 1, "dot", 5], *OTHERS, ["d", 1, "dot", 2**60]]),
+    ("intercept", "high"), ("intercept", None), ("order", ["positive"]),
     ("order", ["positive", "nobody"]), ("order", "ab"), ("trainer", None), ("trainer", {"dim": 0}),
     ("trainer", {"dim": 4, "seed": "a"}),
     ("@ids", b"[1, 2"), ("@ids", b"[[[["), ("@ids", b"[" * 100_000), ("@ids", b"{}"),
     ("@ids", b"[]"), ("@ids", b"[3, 1]"), ("@ids", b'["a", 1]'), ("@ids", b"[1.5]"),
     ("@ids", b'["\\ud800"]'), ("@ids", b"\xff"), ("@user_ids", b"7"), ("@user_ids", b"[1, 1]"),
-    ("@items.0", np.zeros((N, 0), np.float32)), ("@items.1", np.full((N, 4), np.nan, np.float32)),
-    ("@items.2", np.zeros((N, 3))), ("@users.0", np.zeros((USERS, 4), np.float32)),
-    ("@has", np.ones((N, 2), np.uint8)), ("@weights", np.full(3, np.inf)),
-    ("@centers", np.zeros(2)), ("@record", np.zeros(N, np.float32)), ("@popular", np.zeros(N + 1)),
-    ("@users", np.zeros((USERS, 1))), ("@exposure", np.zeros(3)), ("@reports", np.zeros(9)),
-    ("@exposure", np.full(4, np.nan)), ("@weights", None), ("@ids", None), ("@spreads", None),
+    ("@rows", np.zeros((N, 0), np.float32)), ("@rows", np.full((N, 17), np.nan, np.float32)),
+    ("@rows", np.zeros((N, 17))), ("@people", np.zeros((USERS, 16), np.float32)),
+    ("@people", np.zeros((USERS + 1, 17), np.float32)), ("@liking", np.full(5, np.inf)),
+    ("@means", np.zeros(2)), ("@means", np.full(3, np.nan)), ("@users", np.zeros((USERS, 1))),
+    ("@showing", np.zeros(3)), ("@showing", np.full(5, np.nan)), ("@aucs", np.zeros(9)),
+    ("@liking", None), ("@ids", None), ("@spreads", None),
     ("@spreads", np.zeros(3)), ("@seen", np.array([4, 3])), ("@seen", np.array([-1])),
     ("@seen", np.array([N * USERS])), ("@seen", np.zeros((1, 1), np.int64)),
 ]

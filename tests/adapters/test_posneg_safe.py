@@ -205,7 +205,7 @@ def test_strangers_get_the_items_record(split: Any) -> None:
     _, _, ranker = split
     with pytest.warns(UserWarning, match="users: 1 of 2 are in no model, such as 999, and get"):
         hits = ranker.rank([3, 999], 400, among="shown")
-    record = inside.adapters.learned_by(ranker).record
+    record = inside.adapters.learned_by(ranker).liking[-2] * inside.adapters.items_of(ranker)[0]
     np.testing.assert_allclose(hits.scores[1, : len(record)], -np.sort(-record), atol=1e-5)
     assert (hits.ids[0, :10] == ranker.rank(3, 10, among="shown").ids).all()
     with pytest.warns(UserWarning, match="1 of 1"):

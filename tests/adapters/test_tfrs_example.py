@@ -98,7 +98,7 @@ def test_click_log(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtur
     at = next(i for i, line in enumerate(lines) if line.startswith("the best 50"))
     shown, every = ({line[:32].strip(): numbers(line[32:]) for line in part}
                     for part in (lines[:at], lines[at:]))
-    assert 0.6 < shown["plain average"][0] < shown["the chances that made the log"][0]
+    assert 0.6 < shown["fusion of both"][0] < shown["the chances that made the log"][0]
     assert shown["model of clicks alone"][0] > 0.6
     assert len(every["model of clicks alone"]) == len(every["as the ranker lists all items"]) == 2
     assert lines[-1].endswith("loading: True, and served without farann: True")

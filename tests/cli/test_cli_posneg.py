@@ -44,7 +44,7 @@ def test_models_are_trained_on_the_log(log: str, capsys: pytest.CaptureFixture[s
     ratings = ["--liked", "4", "--disliked", "2", "--dim", "3", "-k", "3"]
     assert main(["posneg", "evaluate", log, "--columns", "user,movie,stars,when", *ratings]) == 0
     said = capsys.readouterr()
-    for name in ("positive", "graph", "plain average", "items' record", "this ranker"):
+    for name in ("positive", "graph", "items' record", "this ranker"):
         assert f"| {name} |" in said.out
     assert "against '" in said.out
     neutral = int(((STARS > 2) & (STARS < 4)).sum())
@@ -54,7 +54,7 @@ def test_models_are_trained_on_the_log(log: str, capsys: pytest.CaptureFixture[s
     assert timeless["rows"][-1]["name"] == "this ranker" and len(timeless["best"]) == 2
     assert timeless["k"] == 3 and [each["name"] for each in timeless["models"]] == [
         "positive", "fine", "negative", "logistic", "graph"]
-    assert {"calibration_error", "reliability", "findings", "warnings"} <= timeless.keys()
+    assert {"calibration_error", "findings", "warnings"} <= timeless.keys()
 
 
 def test_models_of_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,8 +8,8 @@ from farann.adapters.documents import Documents
 from farann.adapters.metadata import Condition
 from farann.adapters.posneg import FusionRanker
 from farann.adapters.posneg.factorization import graph_convolution, least_squares
-from farann.adapters.posneg.regression import Learned as _Learned
-from farann.adapters.posneg.regression import regression, unseen_pairs
+from farann.adapters.posneg.learning import Learned as _Learned
+from farann.adapters.posneg.learning import regression, unseen_pairs
 from farann.adapters.ray import distinct
 from farann.adapters.ray.building import (
     blocks_of_files,
@@ -36,16 +36,17 @@ def fused(ranker: FusionRanker) -> FusionRanker:
     return ranker._made_of(models, learned._replace(order=("this ranker", "this ranker")), seen)
 
 
-def spreads_of(ranker: FusionRanker) -> Any:
-    """The spread of each model's scores, in which weights are."""
+def scales_of(ranker: FusionRanker) -> tuple[Any, Any]:
+    """Mean and spread of each model's scores, which are 0 and 1 to the weights."""
     assert ranker._state is not None
-    return ranker._state.models.spreads
+    return ranker._state.models.means, ranker._state.models.spreads
 
 
-def popularity_of(ranker: FusionRanker) -> Any:
-    """What each item's popularity adds to the log-odds of being shown."""
-    learned = learned_by(ranker)
-    return learned.exposure.popularity * learned.popular
+def items_of(ranker: FusionRanker) -> tuple[Any, Any]:
+    """Record and popularity of each item."""
+    assert ranker._state is not None
+    record, popular = ranker._state.models.rows[:, -2:].astype(float).T
+    return record, popular
 
 
 def index_options(layer: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import farann._core as core
-from farann.adapters.posneg import regression
+from farann.adapters.posneg import learning
 from farann.cli import commands
 from farann.demo import data, movies, words
 from farann.diverse import mmr, pairs
@@ -41,7 +41,6 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "files_fcntl": ("fcntl", (files,)),
     "files_open": ("open", (files,)),
     "files_os": ("os", (files,)),
-    "film_shares": ("SHARES", (movies,)),
     "films": ("_FILMS", (data,)),
     "first_bad_row": ("first_bad_row", (core,)),
     "first_pair_queries": ("_FIRST_QUERIES", (pairs,)),
@@ -67,7 +66,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "most_joined_rows": ("_MOST_JOINED_ROWS", (pairs,)),
     "most_listed": ("_MOST_LISTED", (filters,)),
     "most_ordered": ("MOST_ORDERED", (coding,)),
-    "most_regression_steps": ("_MOST_STEPS", (regression,)),
+    "most_regression_steps": ("_MOST_STEPS", (learning,)),
     "most_rotated_rows": ("_MOST_TURNED", (sampling,)),
     "most_sections": ("_MAX_SECTIONS", (container,)),
     "pair_rows_at_once": ("_PAIR_ROWS_AT_ONCE", (pairs,)),

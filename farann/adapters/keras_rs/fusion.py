@@ -37,8 +37,8 @@ class BruteForceFusionRetrieval(BruteForceFurthestRetrieval):
 
     Notes
     -----
-    Answers are those of ``ranker.rank(queries=...)`` but for float32 rounding: what somebody has
-    rated is among them, so retrieve more and drop that. ``save`` and ``save_weights`` keep what the
+    Answers are those of ``ranker.rank(queries=...)`` but for float32 rounding: give what somebody
+    has rated to `query_with_exclusions`. ``save`` and ``save_weights`` keep what the
     ranker told. Compiled functions return ids if they are numbers that the backend has tensors of;
     in the place of strings give numbers of rows, ``np.arange(len(ranker.ids))``, and look them up.
 
@@ -133,6 +133,49 @@ class BruteForceFusionRetrieval(BruteForceFurthestRetrieval):
         """
         # The base class looks for the smallest products.
         return super().call(-self._coordinates(inputs))
+
+    def query_with_exclusions(self, inputs: Sequence[Tensor], exclusions: Any) -> Any:
+        """The k best candidates of each query, without some that are known.
+
+        Parameters
+        ----------
+        inputs : list of tensor (n_queries, dim)
+            Query embeddings by each model.
+        exclusions : tensor or array (n_queries, n_exclusions)
+            Ids to leave out, for each query. Unknown ones, such as -1 or "", are ignored.
+
+        Returns
+        -------
+        scores, ids
+            As from a call; padded by NaN, and by -1 or "", where fewer than k are left.
+
+        Raises
+        ------
+        ValueError
+            As in a call, and for exclusions of another shape.
+        """
+        ops = keras.ops
+        given = exclusions if keras.ops.is_tensor(exclusions) else np.asarray(exclusions)
+        if len(given.shape) != 2 or given.shape[0] != inputs[0].shape[0]:
+            raise ValueError("exclusions: expected shape (n_queries, n_exclusions), got "
+                             f"{tuple(given.shape)} for {inputs[0].shape[0]} queries")
+        scores, rows, known = self._retrieve(-self._coordinates(inputs), given.shape[1])
+        ids = self._ids_of(rows, known)
+        if isinstance(ids, np.ndarray):  # strings, and numbers that the backend has no tensors of
+            given = ops.convert_to_numpy(given) if ops.is_tensor(given) else given
+            out = ops.convert_to_tensor((ids[:, :, None] == given[:, None, :]).any(axis=2))
+        else:
+            given = ops.cast(ops.convert_to_tensor(given), ids.dtype)
+            out = ops.any(ops.equal(ids[:, :, None], given[:, None, :]), axis=2)
+        best, at = ops.top_k(ops.where(out, -float("inf"), scores), k=self.k)
+        left = ops.isfinite(best)
+        scores = ops.where(left, best, float("nan"))
+        if isinstance(ids, np.ndarray):
+            ids = np.where(ops.convert_to_numpy(left), np.take_along_axis(
+                ids, ops.convert_to_numpy(at), axis=1), "" if ids.dtype.kind in "OSU" else -1)
+        else:
+            ids = ops.where(left, ops.take_along_axis(ids, at, axis=1), -1)
+        return (scores, ids) if self.return_scores else ids
 
     def compute_output_spec(self, inputs: Any) -> Any:
         """Shapes and types of the result of a call, without calling."""

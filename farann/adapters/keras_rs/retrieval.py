@@ -248,12 +248,12 @@ class BruteForceFurthestRetrieval(_FurthestRetrieval):
         values = versions.read(self._version, [functools.partial(_value_of, one) for one in held])
         return values[0], values[1] if ids is not None else None
 
-    def _retrieve(self, queries: Tensor) -> tuple[Tensor, Tensor, Any]:
+    def _retrieve(self, queries: Tensor, more: int = 0) -> tuple[Tensor, Tensor, Any]:
         if self._state is None:
             raise ValueError(_NO_CANDIDATES)
         embeddings, ids = self._read_symbolic() if _is_symbolic(queries) else self._read()
         products = self.compute_score(keras.ops.cast(queries, "float32"), embeddings)
-        scores, rows = keras.ops.top_k(-products, k=self.k)
+        scores, rows = keras.ops.top_k(-products, k=min(self.k + more, embeddings.shape[0]))
         return scores, rows, ids
 
     def _ids_of(self, rows: Tensor, known: Any) -> Any:

@@ -4,11 +4,11 @@
 `farann.adapters.tfrs` and `farann.adapters.keras_rs` import it.
 """
 
-from farann.adapters.posneg.evaluation import Evaluation, Finding
+from farann.adapters.posneg.evaluation import Evaluation
 from farann.adapters.posneg.factorization import Factorization
+from farann.adapters.posneg.learning import ModelReport
 from farann.adapters.posneg.models import LinearForm, SignedModel
 from farann.adapters.posneg.ranker import FusionHits, FusionRanker, PosNegRanker
-from farann.adapters.posneg.regression import ModelReport
 
-__all__ = ["Evaluation", "Factorization", "Finding", "FusionHits", "FusionRanker", "LinearForm",
+__all__ = ["Evaluation", "Factorization", "FusionHits", "FusionRanker", "LinearForm",
            "ModelReport", "PosNegRanker", "SignedModel"]

@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from farann import metrics
-from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
-from farann.adapters.posneg.regression import THIS
-from farann.metrics import Interval, Reliability
+from farann._types import BoolArray, Float64Array, Int64Array
+from farann.adapters.posneg.learning import THIS
+from farann.metrics import Interval
 
 _FEW_USERS = 10  # with likes and dislikes; of fewer no interval says anything
 _FEW_LABELS = 50  # of a kind; weights of fewer are chance
-# Share of the feedback, and difference of chances or AUC, above which it is worth a word.
-_LARGE_SHARE, _LARGE_DIFFERENCE = 0.1, 0.05
+_LARGE_DIFFERENCE = 0.05  # of chances or AUC, above which it is worth a word
 _TOO_GOOD = 0.97  # AUC that no model reaches on people's labels that it wasn't trained on
 
 
@@ -37,22 +36,6 @@ class Row(NamedTuple):
     auc: Interval
 
 
-class Finding(NamedTuple):
-    """One thing that is wrong.
-
-    Attributes
-    ----------
-    kind : str
-        "one kind", "few labels", "swapped", "no signal", "unseen", "too good", "surer before" or
-        "share of likes".
-    message : str
-        What was seen, and what to do.
-    """
-
-    kind: str
-    message: str
-
-
 class Evaluation(NamedTuple):
     """A table of ways of ranking, which to use, and what is wrong.
 
@@ -66,12 +49,10 @@ class Evaluation(NamedTuple):
         The advised ways for both: ``ranker.by(*best)`` is a ranker that follows the advice.
     left_out : int
         Labels about users or items that no model knows.
-    findings : tuple of Finding
-        Faults of models or data.
+    findings : tuple of str
+        Faults of models or data, and what to do.
     calibration_error : float
         Expected calibration error of the ranker's chances, by 10 bins.
-    reliability : Reliability
-        Predicted and observed chances of the ranker by bin, to plot.
     """
 
     rows: tuple[Row, ...]
@@ -79,9 +60,8 @@ class Evaluation(NamedTuple):
     advice: str
     best: tuple[str, str]
     left_out: int
-    findings: tuple[Finding, ...]
+    findings: tuple[str, ...]
     calibration_error: float
-    reliability: Reliability
 
     def __str__(self) -> str:
         """A table in Markdown, the advice, and what is wrong."""
@@ -92,16 +72,14 @@ class Evaluation(NamedTuple):
         if self.left_out:
             lines += ["", f"{self.left_out:,} labels are about users or items that no model knows, "
                       "and left out."]
-        return "\n".join([*lines, *(f"\n{each.kind}: {each.message}" for each in self.findings)])
+        return "\n".join([*lines, *(f"\n{finding}" for finding in self.findings)])
 
     def to_dict(self) -> dict[str, Any]:
         """The report as JSON can hold it; None stands for undefined values."""
-        rows = [{key: value if isinstance(value, str) else
-                 None if np.isnan(value.mean) else value._asdict()
-                 for key, value in row._asdict().items()} for row in self.rows]
-        return {**self._asdict(), "rows": rows, "best": list(self.best),
-                "findings": [each._asdict() for each in self.findings], "reliability": {
-                    key: value.tolist() for key, value in self.reliability._asdict().items()}}
+        return {**self._asdict(), "rows": [
+            {key: value if isinstance(value, str) else
+             None if np.isnan(value.mean) else value._asdict()
+             for key, value in row._asdict().items()} for row in self.rows]}
 
 
 def _shown(value: Interval) -> str:
@@ -111,9 +89,10 @@ def _shown(value: Interval) -> str:
 
 def evaluate(users: Int64Array, items: Int64Array, liked: BoolArray,
              scores: dict[str, Float64Array], lists: dict[str, Int64Array], chances: Float64Array,
-             k: int, left_out: int, findings: list[Finding]) -> Evaluation:
+             k: int, left_out: int, before: dict[str, float]) -> Evaluation:
     """Judge ways of ranking by their scores of feedback, (n,), and their lists of all items,
-    (n_users, k), for users in ascending order; `THIS` has these chances of a like."""
+    (n_users, k), for users in ascending order; `THIS` has these chances of a like, and models had
+    these AUC in the feedback of `fit`."""
     person = np.unique(users, return_inverse=True)[1]
     good, bad = (_by_user(person[which], items[which], int(person.max()))
                  for which in (liked, ~liked))
@@ -125,8 +104,8 @@ def evaluate(users: Int64Array, items: Int64Array, liked: BoolArray,
     ways = [_advice("Among all items", f"nDCG@{k}", ndcg, 0.0),
             _advice("Among shown items", "AUC", auc, 0.5)]
     return Evaluation(rows, k, " ".join(text for text, _ in ways), (ways[0][1], ways[1][1]),
-                      left_out, tuple(findings), metrics.expected_calibration_error(chances, liked),
-                      metrics.reliability(chances, liked))
+                      left_out, tuple(_faults(rows, before, liked, chances)),
+                      metrics.expected_calibration_error(chances, liked))
 
 
 def _by_user(person: Int64Array, items: Int64Array, last: int) -> list[Int64Array]:
@@ -153,63 +132,27 @@ def _advice(where: str, what: str, values: dict[str, Float64Array], chance: floa
             f"{where}: {best!r} will do, as this ranker does: {told}"), THIS
 
 
-def ndcg(scores: Float64Array | Float32Array, seen: BoolArray, liked: BoolArray, k: int
-         ) -> Float64Array:
-    """nDCG@k of lists of all unseen items for each user; (n_users, n_items) each."""
-    values = np.where(seen, -np.inf, scores)
-    k = min(k, values.shape[1])
-    top = np.argpartition(-values, k - 1, axis=1)[:, :k]
-    order = np.argsort(-np.take_along_axis(values, top, axis=1), axis=1, kind="stable")
-    hits = np.take_along_axis(liked, np.take_along_axis(top, order, axis=1), axis=1)
-    worth = 1.0 / np.log2(np.arange(2, k + 2))
-    ideal = np.append(0.0, np.cumsum(worth))[np.minimum(liked.sum(axis=1), k)]
-    return np.where(ideal > 0, hits @ worth / np.where(ideal > 0, ideal, 1.0), np.nan)
-
-
-def diagnose(users: Int64Array, liked: BoolArray, said: dict[str, Float64Array],
-             before: dict[str, float], chances: Float64Array) -> list[Finding]:
-    """Find faults of models and data, by each model's scores times its sign (NaN: no score), its
-    AUC in the feedback of `fit`, and the ranker's probabilities."""
-    likes, every = int(liked.sum()), len(liked)
-    if likes in (0, every):
-        return [Finding("one kind", f"labels: all {every:,} are "
-                        f"{'likes' if likes else 'dislikes'}; nothing can be judged without both")]
-    found = []
-    if min(likes, every - likes) < _FEW_LABELS:
-        found.append(Finding("few labels", f"labels: {likes:,} likes and {every - likes:,} "
-                             f"dislikes; what fewer than {_FEW_LABELS} of a kind say is chance"))
-    for name, scores in said.items():
-        found += _of_model(users, liked, name, scores, before[name])
-    if abs(chances.mean() - likes / every) > _LARGE_DIFFERENCE:
-        found.append(Finding(
-            "share of likes", f"labels: {likes / every:.2f} are likes, {chances.mean():.2f} were "
-            "expected; if the feedback of fit was sampled to another share, fit with "
-            "sample_weight= of the true over the sampled share"))
-    return found
-
-
-def _of_model(users: Int64Array, liked: BoolArray, name: str, scores: Float64Array,
-              before: float) -> list[Finding]:
-    known, found = ~np.isnan(scores), []
-    if known.mean() < 1.0 - _LARGE_SHARE:
-        found.append(Finding("unseen", f"{name}: lacks the item or the user of "
-                             f"{100 * (1.0 - known.mean()):.0f} % of the labels; train it on more "
-                             "recent feedback, or don't rank what it lacks"))
-    if not known.any():
-        return found
-    auc = metrics.mean_interval(metrics.auc_by_user(users[known], liked[known], scores[known]),
-                                samples=500)
-    what = f"{name}: AUC {auc.mean:.3f} [{auc.low:.3f}, {auc.high:.3f}] within users"
-    if auc.high < 0.5:
-        found.append(Finding("swapped", f"{what}, so it orders the wrong way round; are labels, "
-                             "signs or models swapped, or users and items shuffled?"))
-    elif auc.low <= 0.5:
-        found.append(Finding("no signal", f"{what}, which may be chance; are its rows in the order "
-                             "of ids, and its users in that of user_ids?"))
-    if auc.mean > _TOO_GOOD:
-        found.append(Finding("too good", f"{what}; was it trained on these labels?"))
-    if before - auc.high > _LARGE_DIFFERENCE and auc.high >= 0.5:
-        found.append(Finding("surer before", f"{what}, but {before:.3f} on the feedback of fit; "
-                             "was it trained on that? Keep part of the log back, or give the "
-                             "ranker what trains the models"))
+def _faults(rows: tuple[Row, ...], before: dict[str, float], liked: BoolArray,
+            chances: Float64Array) -> list[str]:
+    """Faults of labels and of models."""
+    few, found = min(liked.sum(), (~liked).sum()), []
+    if few < _FEW_LABELS:
+        found.append(f"few labels: {liked.sum():,} likes and {(~liked).sum():,} dislikes; what "
+                     f"fewer than {_FEW_LABELS} of a kind say is chance")
+    for row in rows:
+        auc = row.auc
+        what = f"{row.name}: AUC {auc.mean:.3f} [{auc.low:.3f}, {auc.high:.3f}] within users"
+        if row.name in before and auc.high < 0.5:
+            found.append(f"{what}, so it orders the wrong way round; are labels, signs or models "
+                         "swapped, or users and items shuffled?")
+        elif row.name in before and before[row.name] - auc.high > _LARGE_DIFFERENCE:
+            found.append(f"{what}, but {before[row.name]:.3f} on the feedback of fit; was it "
+                         "trained on that? Keep part of the log back, or give the ranker what "
+                         "trains the models")
+        elif auc.mean > _TOO_GOOD:
+            found.append(f"{what}; was it trained on these labels?")
+    if few and abs(chances.mean() - liked.mean()) > _LARGE_DIFFERENCE:
+        found.append(f"labels: {liked.mean():.2f} are likes, {chances.mean():.2f} were expected; "
+                     "if the feedback of fit was sampled to another share, fit with sample_weight= "
+                     "of the true over the sampled share")
     return found

@@ -11,15 +11,8 @@ import numpy.typing as npt
 
 from farann._types import Int64Array
 from farann.adapters.posneg import ids
+from farann.adapters.posneg.learning import RECORD, THIS, Learned
 from farann.adapters.posneg.models import Models
-from farann.adapters.posneg.regression import (
-    AVERAGE,
-    RECORD,
-    THIS,
-    Exposure,
-    Learned,
-    ModelReport,
-)
 from farann.contract import FormatError, checks
 from farann.io import container
 
@@ -39,20 +32,15 @@ class Content(NamedTuple):
 def write(path: str | os.PathLike[str], content: Content) -> None:
     """Write a ranker."""
     models, learned = content.models, content.learned
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "ids": ids.section(models.ids), "user_ids": ids.section(models.user_ids),
-        "has": models.has.astype(np.uint8), "spreads": models.spreads, "seen": content.seen,
-        "centers": learned.centers, "weights": learned.weights, "record": learned.record,
-        "popular": learned.popular, "users": learned.users,
-        "exposure": np.append(*learned.exposure),
-        "reports": np.array([report[2:] for report in learned.reports], np.float64)}
-    for m, (items, users) in enumerate(zip(models.items, models.users, strict=True)):
-        arrays |= {f"items.{m}": items, f"users.{m}": users}
     container.write_file(path, {
         "kind": _KIND, "models": [list(model) for model in zip(
-            models.names, models.signs, models.metrics, strict=True)],
-        "intercept": learned.intercept, "trust": learned.trust, "order": list(learned.order),
-        "trainer": content.trainer}, arrays)
+            models.names, models.signs, models.metrics, models.dims, strict=True)],
+        "intercept": learned.intercept, "order": list(learned.order),
+        "trainer": content.trainer}, {
+        "ids": ids.section(models.ids), "user_ids": ids.section(models.user_ids),
+        "seen": content.seen, **{name: getattr(part, name) for part, name in (
+            *((models, name) for name in ("rows", "people", "means", "spreads")),
+            *((learned, name) for name in ("liking", "showing", "users", "shares", "aucs")))}})
 
 
 def read(path: str | os.PathLike[str]) -> Content:
@@ -67,56 +55,52 @@ def read(path: str | os.PathLike[str]) -> Content:
 def _content(metadata: dict[str, Any], arrays: Arrays) -> Content:
     if metadata.get("kind") != _KIND:
         raise FormatError("the file holds no FusionRanker")
-    names, signs, metrics = zip(*(_model(*model) for model in metadata["models"]), strict=True)
-    m = len(names)
+    names, signs, metrics, dims = zip(*(_model(*model) for model in metadata["models"]),
+                                      strict=True)
     item_ids, user_ids = ids.read("ids", arrays), ids.read("user_ids", arrays)
-    n, n_users = len(item_ids), len(user_ids)
+    m, n, n_users, dim = len(names), len(item_ids), len(user_ids), sum(dims) + len(dims) + 2
     if len(set(names)) < m or not n:
         raise FormatError(f"expected items, and each name once, got {n} and {names}")
-    items = tuple(_array(arrays, f"items.{i}", np.float32, (n, -1)) for i in range(m))
-    users = tuple(_array(arrays, f"users.{i}", np.float32, (n_users, each.shape[1]))
-                  for i, each in enumerate(items))
-    has = _array(arrays, "has", np.uint8, (n, m)).astype(np.bool_)
-    spreads = _array(arrays, "spreads", np.float64, (m,))
+    models = Models(
+        names, signs, metrics, dims, _array(arrays, "rows", np.float32, (n, dim)),
+        _array(arrays, "people", np.float32, (n_users, dim)),
+        _array(arrays, "means", np.float64, (m,)), _array(arrays, "spreads", np.float64, (m,)),
+        item_ids, user_ids)
     seen = _array(arrays, "seen", np.int64, (None,))
-    if (spreads <= 0).any() or (np.diff(seen, prepend=-1) <= 0).any() or (
+    if (models.spreads <= 0).any() or (np.diff(seen, prepend=-1) <= 0).any() or (
             seen >= n * n_users).any():
         raise FormatError("sections 'spreads' and 'seen' hold numbers that can't be")
     order, trainer = metadata["order"], metadata["trainer"]
     if not isinstance(order, list) or len(order) != 2 or any(
-            name not in (*names, THIS, AVERAGE, RECORD) for name in order):
+            name not in (*names, THIS, RECORD) for name in order):
         raise FormatError(f"metadata: an order can't be {order!r}")
     if not isinstance(trainer, bool):
         trainer = {key: checks.to_int(key, trainer[key], low) for key, low in
                    (("dim", 1), ("seed", 0))}
-    exposure = _array(arrays, "exposure", np.float64, (m + 1,))
-    reports = _array(arrays, "reports", np.float64, (m, 3), finite=False)
-    models = Models(names, signs, metrics, items, users, has, spreads, item_ids, user_ids)
     return Content(models, Learned(
-        _array(arrays, "centers", np.float64, (m,)), _array(arrays, "weights", np.float64, (m,)),
-        checks.to_finite("trust", metadata["trust"]),
+        _array(arrays, "liking", np.float64, (m + 2,)),
+        _array(arrays, "showing", np.float64, (m + 2,)),
         checks.to_finite("intercept", metadata["intercept"]),
-        _array(arrays, "record", np.float64, (n,)), _array(arrays, "popular", np.float64, (n,)),
         _array(arrays, "users", np.float64, (n_users,)),
-        Exposure(exposure[:m], float(exposure[m])),
-        tuple(map(ModelReport, names, signs, *reports.T.tolist())), (order[0], order[1])),
+        _array(arrays, "shares", np.float64, (m,)),
+        _array(arrays, "aucs", np.float64, (m,), finite=False),
+        (order[0], order[1])),
         seen, trainer)
 
 
-def _model(name: Any, sign: Any, metric: Any) -> tuple[str, Any, str]:
+def _model(name: Any, sign: Any, metric: Any, dim: Any) -> tuple[str, Any, str, int]:
     if not isinstance(name, str) or isinstance(sign, (bool, float)) or metric not in (
             "dot", "cosine") or sign not in (1, -1, "both"):
         raise FormatError(f"metadata: a model can't be {name!r}, {sign!r}, {metric!r}")
-    return name, sign, metric
+    return name, sign, metric, checks.to_int("dim", dim, 1)
 
 
 def _array(arrays: Arrays, name: str, dtype: Any, shape: tuple[int | None, ...], *,
            finite: bool = True) -> npt.NDArray[Any]:
-    """A section of numbers; in its shape -1 stands for any size but 0, None for any."""
+    """A section of numbers; in its shape None stands for any size."""
     array = arrays.get(name)
     if array is None or array.dtype != dtype or array.ndim != len(shape) or any(
-            want is not None and (want not in (-1, size) or (want, size) == (-1, 0))
-            for size, want in zip(array.shape, shape, strict=True)):
+            want not in (None, size) for size, want in zip(array.shape, shape, strict=True)):
         raise FormatError(f"section {name!r} is missing, empty, or of another type or shape")
     if finite and not np.isfinite(array).all():
         raise FormatError(f"section {name!r} has numbers that are not finite")

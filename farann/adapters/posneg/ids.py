@@ -52,7 +52,7 @@ def union(name: str, several: Sequence[Ids]) -> Ids:
 def places(ids: Ids, wanted: Ids) -> Int64Array:
     """Places among ascending ids, -1 where there is none."""
     if not len(ids):
-        return np.full(len(wanted), -1)
+        return np.full(wanted.shape, -1)
     at = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
     return np.where(ids[at] == wanted, at, -1)
 
@@ -70,10 +70,10 @@ def known(name: str, given: Any, ids: Ids, *, all_of_them: bool = True) -> Int64
     return at
 
 
-def by_id(ids: Ids, values: Float64Array, wanted: Ids, other: float) -> Float64Array:
-    """Values of ascending ids for other ones; `other` where there is none."""
+def by_id(ids: Ids, values: npt.NDArray[Any], wanted: Ids) -> Float64Array:
+    """Values of ascending ids for other ones; 0 where there is none."""
     at = places(ids, wanted)
-    return np.where(at < 0, other, values[at])
+    return np.where(at < 0, 0.0, values[at])
 
 
 def section(ids: Ids) -> npt.NDArray[np.uint8]:

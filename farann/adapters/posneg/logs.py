@@ -114,25 +114,44 @@ def weights(given: npt.ArrayLike | None, n: int) -> Float64Array:
     return scaled
 
 
-def folds(cv: Any, log: Log, random: np.random.Generator) -> list[tuple[Int64Array, Int64Array]]:
-    """Rows to train on and rows held out, for each fold."""
+def folds(cv: Any, log: Log, random: np.random.Generator, *, trained: bool
+          ) -> list[tuple[Int64Array, Int64Array]]:
+    """Rows to train on, with labels of both kinds if models are trained, and rows held out."""
+    found = _given(cv, len(log.liked)) if cv is not None and not isinstance(
+        cv, (int, np.integer)) else _dealt(FOLDS if cv is None else checks.to_int(
+            "cv", cv, 2, max(2, len(log.liked))), log, random)
+    held = log.liked[np.concatenate([rest for _, rest in found] or [np.zeros(0, np.int64)])]
+    if not len(held):
+        raise ValueError("times: expected users with two labels or more, got none")
+    for labels, where in [(held, f"in {len(held)} rows")] + trained * [
+            (log.liked[some], f"to train on in fold {number + 1} of {len(found)}; it takes more "
+             "labels of both kinds") for number, (some, _) in enumerate(found)]:
+        if labels.all() or not labels.any():
+            raise ValueError("labels: expected likes and dislikes to learn from, got only "
+                             f"{'likes' if labels.all() else 'dislikes'} {where}")
+    return found
+
+
+def _dealt(count: int, log: Log, random: np.random.Generator
+           ) -> list[tuple[Int64Array, Int64Array]]:
     n = len(log.liked)
-    if cv is None or isinstance(cv, (int, np.integer)):
-        count = FOLDS if cv is None else checks.to_int("cv", cv, 2, max(2, n))
-        if log.times is None:
-            fold = random.permutation(n) % count
-            return [(np.flatnonzero(fold != one), np.flatnonzero(fold == one))
-                    for one in range(min(count, n))]
-        # Each user's second half is held out in parts, each by what all users rated before.
-        users = np.unique(log.users, return_inverse=True)[1]
-        order = np.lexsort((log.times, users))
-        share = np.empty(n)
-        share[order] = ((np.arange(n) - np.searchsorted(users[order], users[order]) + 0.5)
-                        / np.bincount(users)[users[order]])
-        fold = np.ceil(2 * count * (share - 0.5)).astype(np.int64)  # 0 and less: always trained on
-        parts = [(np.flatnonzero(fold < one), np.flatnonzero(fold == one))
-                 for one in range(1, count + 1)]
-        return [part for part in parts if len(part[0]) and len(part[1])]
+    if log.times is None:
+        fold = random.permutation(n) % count
+        return [(np.flatnonzero(fold != one), np.flatnonzero(fold == one))
+                for one in range(min(count, n))]
+    # Each user's second half is held out in parts, each by what all users rated before.
+    users = np.unique(log.users, return_inverse=True)[1]
+    order = np.lexsort((log.times, users))
+    share = np.empty(n)
+    share[order] = ((np.arange(n) - np.searchsorted(users[order], users[order]) + 0.5)
+                    / np.bincount(users)[users[order]])
+    fold = np.ceil(2 * count * (share - 0.5)).astype(np.int64)  # 0 and less: always trained on
+    parts = [(np.flatnonzero(fold < one), np.flatnonzero(fold == one))
+             for one in range(1, count + 1)]
+    return [part for part in parts if len(part[0]) and len(part[1])]
+
+
+def _given(cv: Any, n: int) -> list[tuple[Int64Array, Int64Array]]:
     if not isinstance(cv, (list, tuple)) or not cv or any(
             not isinstance(pair, Sequence) or len(pair) != 2 for pair in cv):
         raise TypeError("cv: expected a number of folds, or a list of pairs of rows to train on "

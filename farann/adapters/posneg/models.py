@@ -90,25 +90,17 @@ def directed(vectors: Float32Array, metric: str) -> Float32Array:
     return (wide / np.where(norms > 0, norms, 1.0)).astype(np.float32)
 
 
-class Way(NamedTuple):
-    """A way of ranking, linear in scores of unit spread."""
-
-    weights: Float64Array  # (n_models,)
-    constants: Float64Array  # (n_models,): added for the items that a model has
-    tail: tuple[float, float]  # of the items' record, and of their popularity
-    stranger: tuple[float, float]  # the same for users whom no model has
-
-
 class Models(NamedTuple):
     """Models over the items and users of all of them, which are numbered in the order of ids."""
 
     names: tuple[str, ...]
     signs: tuple[int | str, ...]
     metrics: tuple[str, ...]
-    items: tuple[Float32Array, ...]  # (n_items, dim) each; zeros where a model lacks the item
-    users: tuple[Float32Array, ...]  # (n_users, dim) each
-    has: BoolArray  # (n_items, n_models): which model has which item
-    spreads: Float64Array  # (n_models,): of scores among a user's items, which become 1
+    dims: tuple[int, ...]
+    rows: Float32Array  # (n_items, sum(dims) + m + 2), those of a `LinearForm`
+    people: Float32Array  # (n_users, sum(dims) + m + 2): its coordinates
+    means: Float64Array  # (m,): of scores of all pairs, which become 0
+    spreads: Float64Array  # (m,): of scores among a user's items, which become 1
     ids: Ids  # ascending, as the next
     user_ids: Ids
 
@@ -133,52 +125,67 @@ class Models(NamedTuple):
                                                                           strict=True)]
         ids, user_ids = (union(f"models: {what}", several)
                          for what, several in zip(("ids", "user_ids"), every, strict=True))
-        items = [lined_up(model.items, model.ids, ids) for model in models]
+        scales = np.array([_mean_and_spread(model.items, model.users) for model in models])
         return cls(names, tuple(model.sign for model in models),
-                   tuple(model.metric for model in models), tuple(rows for rows, _ in items),
-                   tuple(lined_up(model.users, model.user_ids, user_ids)[0] for model in models),
-                   np.column_stack([has for _, has in items]),
-                   np.array([_spread(model.items, model.users) for model in models]), ids, user_ids)
+                   tuple(model.metric for model in models),
+                   tuple(model.items.shape[1] for model in models),
+                   coordinates([_lined_up(each.items, each.ids, ids) for each in models], 0.0),
+                   coordinates([_lined_up(each.users, each.user_ids, user_ids)
+                                for each in models]), scales[:, 0], scales[:, 1], ids, user_ids)
+
+    def knowing(self, record: Float64Array, popular: Float64Array) -> Models:
+        """The models with the items' record and popularity, (n_items,)."""
+        return self._replace(rows=np.column_stack([self.rows[:, :-2], record, popular]).astype(
+            np.float32))
+
+    @property
+    def starts(self) -> Int64Array:
+        """Where the coordinates of each model, of the record and of popularity start."""
+        return np.cumsum([0, *(dim + 1 for dim in self.dims), 1])
+
+    @property
+    def there(self) -> BoolArray:
+        """Which items some model has, (n_items,)."""
+        return np.asarray(self.rows[:, self.starts[1:-1] - 1].any(axis=1))
 
     @property
     def directions(self) -> Float64Array:
         """1 or -1 for each model: whether its high scores speak for a like or against."""
         return np.array([-1.0 if sign == -1 else 1.0 for sign in self.signs])
 
-    @property
-    def dims(self) -> tuple[int, ...]:
-        """Dimension of each model."""
-        return tuple(rows.shape[1] for rows in self.items)
-
-    def similarities(self, users: Int64Array, items: Int64Array) -> Float64Array:
-        """Scores of pairs of users and items by each model, of unit spread, (n, n_models).
-
-        NaN where a model lacks the item or the user.
-        """
-        found = np.empty((len(items), len(self.names)))
-        for m, (of_users, of_items) in enumerate(zip(self.users, self.items, strict=True)):
-            knows: BoolArray = np.asarray(of_users.any(axis=1))
-            for start in range(0, len(items), step := max(1, _BLOCK // of_items.shape[1])):
-                who, what = users[start : start + step], items[start : start + step]
-                similar = np.einsum("id,id->i", of_users[who], of_items[what], dtype=np.float64)
-                found[start : start + step, m] = np.where(
-                    knows[who] & self.has[what, m], similar / self.spreads[m], np.nan)
+    def scale(self, weights: Float64Array) -> Float64Array:
+        """Factors of coordinates that weigh the models' scores, record and popularity, (m + 2,)."""
+        m = len(self.dims)
+        each = weights[:m] / self.spreads
+        found = np.append(np.repeat(each, np.add(self.dims, 1)), weights[m:])
+        found[self.starts[1 : m + 1] - 1] = -each * self.means
         return found
 
-    def bounds(self) -> Float64Array:
-        """What no score of unit spread exceeds, for each model."""
-        return np.array([_longest(items) * _longest(users) for items, users in zip(
-            self.items, self.users, strict=True)]) / self.spreads
+    def features(self, items: Int64Array, query: Float32Array) -> Float64Array:
+        """Models' scores, of mean 0 and spread 1, and the record and popularity of items.
 
-    def form(self, way: Way, rows: Float32Array, intercept: float = float("nan")) -> LinearForm:
-        """A way of ranking as one product with `laid_out` rows."""
-        scale = [np.append(np.full(dim, weight), constant) for dim, weight, constant in zip(
-            self.dims, way.weights / self.spreads, way.constants, strict=True)]
-        return LinearForm(self.names, self.metrics, self.dims, self.ids, rows, np.concatenate(
-            [*scale, way.tail]).astype(np.float32), intercept)
+        Of items (n,) or (n, k) and coordinates of n users; 0 where a model lacks either.
+        """
+        return self.products(items, query * self.scale(np.ones(len(self.dims) + 2)))
 
-    def vectors_of(self, queries: Any) -> tuple[list[Float32Array], bool]:
-        """Checked query embeddings of each model, (n, dim), and whether it is one query.
+    def products(self, items: Int64Array, vectors: Float32Array | Float64Array) -> Float64Array:
+        """Products of items (n,) or (n, k) with n vectors, summed over each model's coordinates."""
+        dim, found = vectors.shape[1], np.empty((*items.shape, len(self.dims) + 2))
+        step = max(1, _BLOCK // max(1, dim * items[:1].size))
+        for first in range(0, len(items), step):
+            some = slice(first, first + step)
+            rows = self.rows[items[some]].astype(np.float64)
+            rows *= vectors[some].reshape(-1, *[1] * (items.ndim - 1), dim)
+            np.add.reduceat(rows, self.starts, axis=-1, out=found[some])
+        return found
+
+    def form(self, weights: Float64Array, intercept: float = float("nan")) -> LinearForm:
+        """Weights of the models' scores, of the record and of popularity as one product."""
+        return LinearForm(self.names, self.metrics, self.dims, self.ids, self.rows,
+                          self.scale(weights).astype(np.float32), intercept)
+
+    def vectors_of(self, queries: Any) -> tuple[Float32Array, bool]:
+        """Coordinates of checked query embeddings by each model, and whether it is one query.
 
         Zeros stand in for a model that gives none.
         """
@@ -198,29 +205,27 @@ class Models(NamedTuple):
             raise ValueError("queries: expected as many of each model, and of one model at least, "
                              f"got {', '.join(str(n) for n, _ in sorted(shapes)) or 'none'}")
         n, single = shapes.pop()
-        return [np.zeros((n, dim), np.float32) if rows is None else directed(rows, metric)
-                for dim, rows, metric in zip(self.dims, given, self.metrics, strict=True)], single
+        return coordinates([np.zeros((n, dim), np.float32) if rows is None else
+                            directed(rows, metric) for dim, rows, metric in
+                            zip(self.dims, given, self.metrics, strict=True)]), single
 
 
-def _spread(items: Float32Array, users: Float32Array) -> float:
-    """Root mean square, over users, of the standard deviation of a user's scores."""
-    people, centered = users[users.any(axis=1)].astype(np.float64), items - items.mean(
-        axis=0, dtype=np.float64)
-    squares = np.sum((people.T @ people) * (centered.T @ centered)) / max(
-        1, len(people) * len(centered))
-    return float(np.sqrt(squares)) if squares > 0 else 1.0
+def _mean_and_spread(items: Float32Array, users: Float32Array) -> tuple[float, float]:
+    """Mean of all scores, and the root mean square, over users, of their standard deviation."""
+    people, middle = users[users.any(axis=1)].astype(np.float64), items.mean(axis=0, dtype=float)
+    if not len(people):
+        return 0.0, 1.0
+    centered = items - middle
+    squares = np.sum((people.T @ people) * (centered.T @ centered)) / (len(people) * len(items))
+    return float(people.mean(axis=0) @ middle), float(np.sqrt(squares)) if squares > 0 else 1.0
 
 
-def _longest(rows: Float32Array) -> float:
-    return float(np.sqrt(np.einsum("id,id->i", rows, rows, dtype=np.float64).max(initial=0.0)))
-
-
-def lined_up(rows: Float32Array, ids: Ids, wanted: Ids) -> tuple[Float32Array, BoolArray]:
-    """Rows in the order of ascending ids, zeros where there is none; and where there is one."""
+def _lined_up(rows: Float32Array, ids: Ids, wanted: Ids) -> Float32Array:
+    """Rows in the order of ascending ids, zeros where there is none."""
     at = places(wanted, ids)
-    found, has = np.zeros((len(wanted), rows.shape[1]), np.float32), np.zeros(len(wanted), np.bool_)
-    found[at[at >= 0]], has[at[at >= 0]] = rows[at >= 0], True
-    return found, has
+    found = np.zeros((len(wanted), rows.shape[1]), np.float32)
+    found[at[at >= 0]] = rows[at >= 0]
+    return found
 
 
 class LinearForm(NamedTuple):
@@ -241,8 +246,7 @@ class LinearForm(NamedTuple):
     scale : float32 (sum(dims) + n_models + 2,)
         What the query's coordinates are multiplied by, which are its embedding by each model and a
         1, and two 1s at the end: the weight of each model, and minus that times its mean score, so
-        that an item that a model lacks counts as average there; or a large number if one model
-        ranks alone, so that such an item comes last.
+        that an item that a model lacks counts as average there.
     intercept : float
         What makes log-odds of a like of a score, if that is one among shown items; else NaN.
 
@@ -275,17 +279,7 @@ class LinearForm(NamedTuple):
                                          each, metric in zip(queries, self.metrics, strict=True)])
 
 
-def coordinates(queries: Sequence[Float32Array]) -> Float32Array:
-    """The factors of the scale of a `LinearForm`: each query and a 1 by each model, and two 1s.
-
-    A query of zeros has a 0 in the place of the 1.
-    """
-    parts = [np.column_stack([each, each.any(axis=1)]) for each in queries]
-    return np.hstack([*parts, np.ones((len(parts[0]), 2))]).astype(np.float32)
-
-
-def laid_out(models: Models, record: Float64Array, popular: Float64Array) -> Float32Array:
-    """The rows of a `LinearForm`."""
-    parts = [np.column_stack([rows, column]) for rows, column in
-             zip(models.items, models.has.T, strict=True)]
-    return np.column_stack([*parts, record, popular]).astype(np.float32)
+def coordinates(vectors: Sequence[Float32Array], last: float = 1.0) -> Float32Array:
+    """Each model's vectors and a 1, or a 0 after zeros; and two columns of `last`."""
+    parts = [np.column_stack([each, each.any(axis=1)]) for each in vectors]
+    return np.hstack([*parts, np.full((len(parts[0]), 2), last)]).astype(np.float32)

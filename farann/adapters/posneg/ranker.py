@@ -11,44 +11,19 @@ import numpy as np
 import numpy.typing as npt
 
 from farann._types import BoolArray, Float32Array, Float64Array, Int64Array, Rng
-from farann.adapters.posneg import evaluation, files, ids, logs, regression
+from farann.adapters.posneg import evaluation, files, ids, learning, logs
 from farann.adapters.posneg.evaluation import Evaluation
 from farann.adapters.posneg.factorization import Factorization
 from farann.adapters.posneg.ids import Ids
-from farann.adapters.posneg.models import (
-    LinearForm,
-    Models,
-    SignedModel,
-    Way,
-    coordinates,
-    laid_out,
-)
-from farann.adapters.posneg.regression import (
-    AVERAGE,
-    RECORD,
-    THIS,
-    Exposure,
-    Feedback,
-    Fold,
-    Learned,
-    ModelReport,
-    Pairs,
-)
+from farann.adapters.posneg.learning import RECORD, THIS, Fold, Learned, ModelReport, Pairs
+from farann.adapters.posneg.models import LinearForm, Models, SignedModel
 from farann.contract import checks, names
 from farann.index import Index
 from farann.results import Result
 from farann.runtime.progress import told
 
 Trainer = Callable[[Any, Any, BoolArray], Sequence[SignedModel]]
-# Float64 numbers made at a time where scores are taken apart: 32 MiB.
-_BLOCK = 1 << 22
-_NESTED = 1 << 16  # labels that weights are learned from to judge the mixture
 _MOST_EXPOSURE = 1e9  # above it float32 can't distinguish log-odds of being shown
-# Lists of all items that `fit` judges: of 20 items, for 500 users, or more with few items.
-_JUDGED, _JUDGED_USERS, _JUDGED_SCORES = 20, 500, 1 << 22
-# Standard errors, and share, by which the mixture must list likes better to rank all items: that
-# folds have a fifth fewer labels costs a single model about 4 % more, on the sets of design.
-_SURE, _LEAST_GAIN = 2.0, 0.05
 
 
 class FusionHits(Result):
@@ -79,7 +54,6 @@ class _State(NamedTuple):
     models: Models
     learned: Learned
     seen: Int64Array  # pairs that `fit` knew, as user * n_items + item, ascending
-    rows: Float32Array
     search: Index
 
     def seen_by(self, users: Int64Array) -> list[Ids]:
@@ -160,7 +134,9 @@ class FusionRanker(metaclass=names.Hinted):
     @property
     def report(self) -> tuple[ModelReport, ...]:
         """The fit of each model: its weight, its share in the score, its AUC alone."""
-        return self._fitted().learned.reports
+        models, learned = self._fitted()[:2]
+        return tuple(map(ModelReport, models.names, models.signs, *(each.tolist() for each in (
+            learned.liking[:-2] + 0.0, learned.shares, learned.aucs))))
 
     def __repr__(self) -> str:
         models = self._models if self._state is None else self._state.models
@@ -235,15 +211,7 @@ class FusionRanker(metaclass=names.Hinted):
         weight = logs.weights(sample_weight, len(log.liked))
         # A stream of its own: folds must not depend on draws that made the log with the same seed.
         random = np.random.default_rng([checks.to_seed(seed, rng), logs.FOLDS])
-        folds = logs.folds(cv, log, random)
-        if not folds:
-            raise ValueError("times: expected users with two labels or more, got none")
-        for number, (some, _) in enumerate(folds if self._train else ()):
-            if log.liked[some].all() or not log.liked[some].any():
-                kind = "likes" if log.liked.any() and log.liked[some].any() else "dislikes"
-                raise ValueError("labels: expected likes and dislikes to learn from in each fold, "
-                                 f"got only {kind} to train on in fold {number + 1} of "
-                                 f"{len(folds)}; it takes more labels of both kinds")
+        folds = logs.folds(cv, log, random, trained=self._train is not None)
         found = []
         with told("fit", len(folds) + 1, progress) as done:
             final = self._models or self._trained(log, None)
@@ -252,29 +220,20 @@ class FusionRanker(metaclass=names.Hinted):
             size = len(final.ids)
             seen = np.unique(np.concatenate([at * size + what, _pairs(final, shown)]))
             done(1)
-            for number, (some, rest) in enumerate(folds):
-                one = self._models or self._trained(log.take(some), final)
-                record = regression.item_record(what[some], size, log.liked[some], weight[some])
-                # Each fold of a trainer has models of its own.
-                group = at[rest] + (self._train is not None) * number * len(final.user_ids)
-                pairs = regression.unseen_pairs(at[rest], seen, size, random)
-                found.append(Fold(one, record, regression.popularity(what[some], size),
-                                  np.asarray(one.has.any(axis=1)), some, rest,
-                                  Feedback(at[rest], what[rest], log.liked[rest], weight[rest],
-                                           group, one.similarities(at[rest], what[rest]),
-                                           record[what[rest]]),
-                                  Pairs(*pairs, one.similarities(*pairs))))
+            for some, rest in folds:
+                models = self._models or self._trained(log.take(some), final)
+                models = learning.knowing(models, what[some], log.liked[some], weight[some])
+                who, which = learning.unseen_pairs(at[rest], seen, size, random)
+                found.append(Fold(
+                    models, some, rest,
+                    Pairs.of(models, at[rest], what[rest], log.liked[rest], weight[rest]),
+                    Pairs.of(models, who, which, np.zeros(len(who), np.bool_), np.ones(len(who)))))
                 done(1)
-        held = log.liked[np.concatenate([rest for _, rest in folds])]
-        if held.all() or not held.any():
-            raise ValueError("labels: expected likes and dislikes to learn from, got only "
-                             f"{'likes' if held.all() else 'dislikes'} in {len(held)} rows")
-        learned = regression.learn(final, found, regression.item_record(
-            what, size, log.liked, weight), regression.popularity(what, size))
+        final = learning.knowing(final, what, log.liked, weight)
         # Signs of the trainer by default are right.
-        learned = regression.judged_alone(final, found, learned, check_signs=not isinstance(
-            self._train, Factorization))
-        order = _order_of_all(_listed_likes(learned, found, at, what, log.liked, random))
+        learned = learning.judged_alone(final, found, learning.learn(final, found),
+                                        check_signs=not isinstance(self._train, Factorization))
+        order = learning.order_of_all(learned, found, at, what, log.liked, random)
         self._state = self._state_of(final, learned._replace(order=(order, THIS)), seen)
         return self
 
@@ -292,16 +251,16 @@ class FusionRanker(metaclass=names.Hinted):
             A new one. A new item adds nothing of its own to the log-odds of a like, and the
             least there is to those of being shown.
         """
-        (before, learned, seen, _, _), after = self._fitted(), Models.of(models)
+        (before, learned, seen, _), after = self._fitted(), Models.of(models)
         _check_alike(after, before)
         user, item = (ids.places(new, old)[rows] for new, old, rows in zip(
             (after.user_ids, after.ids), (before.user_ids, before.ids),
             np.divmod(seen, len(before.ids)), strict=True))
         there = (user >= 0) & (item >= 0)
+        after = after.knowing(*(ids.by_id(before.ids, own, after.ids)
+                                for own in before.rows[:, -2:].T))
         return self._made_of(after, learned._replace(
-            record=ids.by_id(before.ids, learned.record, after.ids, 0.0),
-            popular=ids.by_id(before.ids, learned.popular, after.ids, 0.0),
-            users=ids.by_id(before.user_ids, learned.users, after.user_ids, 0.0)),
+            users=ids.by_id(before.user_ids, learned.users, after.user_ids)),
             (user * len(after.ids) + item)[there])
 
     def by(self, all_items: str, shown: str | None = None) -> FusionRanker:
@@ -311,7 +270,7 @@ class FusionRanker(metaclass=names.Hinted):
         ----------
         all_items, shown : str
             The way for all items, and for shown ones, by default the same: the name of a model,
-            "plain average", "items' record", or "this ranker" for the way of now.
+            "items' record", or "this ranker" for the way of now.
 
         Returns
         -------
@@ -322,7 +281,7 @@ class FusionRanker(metaclass=names.Hinted):
         state, order = self._fitted(), []
         ways = (all_items, all_items if shown is None else shown)
         for name, now in zip(ways, state.learned.order, strict=True):
-            checks.to_choice("by", name, (*state.models.names, AVERAGE, RECORD, THIS))
+            checks.to_choice("by", name, (*state.models.names, RECORD, THIS))
             order.append(now if name == THIS else name)
         return self._made_of(state.models, state.learned._replace(order=(order[0], order[1])),
                              state.seen)
@@ -367,18 +326,18 @@ class FusionRanker(metaclass=names.Hinted):
             For wrong shapes or options, and before `fit`.
         """
         state = self._fitted()
-        (form, way), (query, who, single) = (self._form(state, among, exposure),
-                                             self._asked(state, users, queries))
-        vectors = _for_strangers(query * form.scale, way, who)
-        rated = ([state.models.ids[:0]] * len(vectors) if who is None or seen
+        way, (query, who, single) = (self._way(state, among, exposure),
+                                     self._asked(state, users, queries))
+        rated = ([state.models.ids[:0]] * len(query) if who is None or seen
                  else state.seen_by(who))
         out = rated if checks.is_nothing(exclude) else _excluded(exclude, rated, single)
-        found = state.search.search_nearest(vectors, k, exclude=out, allowed=allowed,
-                                            threads=self._threads, return_keys=True)
+        found = state.search.search_nearest(
+            query * state.models.form(way).scale, k, exclude=out, allowed=allowed,
+            threads=self._threads, return_keys=True)
         at = _places(state.models.ids, found.ids)
         assert found.keys is not None
-        return self._hits(state, form, vectors, query, who, at, found.ids, single,
-                          np.where(at < 0, np.nan, found.keys))
+        return _hits(state, way, query, who, at, found.ids, single,
+                     np.where(at < 0, np.nan, found.keys))
 
     def score(self, users: npt.ArrayLike | None = None, items: npt.ArrayLike | None = None, *,
               queries: Any = None, among: str = "all", exposure: float | None = None
@@ -403,12 +362,12 @@ class FusionRanker(metaclass=names.Hinted):
             As in `rank`, and for items that no model has.
         """
         state = self._fitted()
-        (form, way), (query, who, single) = (self._form(state, among, exposure),
-                                             self._asked(state, users, queries))
-        vectors = _for_strangers(query * form.scale, way, who)
-        at = np.arange(len(form.ids)) if items is None else ids.known("items", items, form.ids)
-        at = np.broadcast_to(at, (len(vectors), len(at)))
-        return self._hits(state, form, vectors, query, who, at, form.ids[at], single)
+        way, (query, who, single) = (self._way(state, among, exposure),
+                                     self._asked(state, users, queries))
+        every = state.models.ids
+        at = np.arange(len(every)) if items is None else ids.known("items", items, every)
+        at = np.broadcast_to(at, (len(query), len(at)))
+        return _hits(state, way, query, who, at, every[at], single)
 
     def linear(self, among: str = "all", exposure: float | None = None) -> LinearForm:
         """Give the score, `among` and with `exposure` as in `rank`, as one dot product.
@@ -418,13 +377,14 @@ class FusionRanker(metaclass=names.Hinted):
         LinearForm
             Before `fit` the plain average of the models' scores, those of sign -1 times -1.
         """
-        if self._state is not None:
-            return self._form(self._state, among, exposure)[0]
+        state = self._state
+        if state is not None:
+            way, mixed = self._way(state, among, exposure), state.learned.order[1] == THIS
+            return state.models.form(way, state.learned.intercept if (
+                mixed and among == "shown") else float("nan"))
         models = self._lined_up()
-        nothing, m = np.zeros(len(models.ids)), np.zeros(len(models.names))
-        learned = Learned(m, m, 0.0, 0.0, nothing, nothing, nothing, Exposure(m, 0.0), ())
-        return models.form(learned.way(models, AVERAGE, "shown"), laid_out(models, nothing,
-                                                                           nothing))
+        average = models.directions * models.spreads / len(models.names)
+        return models._replace(means=np.zeros(len(average))).form(np.append(average, [0.0, 0.0]))
 
     # ---- judging ----
 
@@ -462,23 +422,19 @@ class FusionRanker(metaclass=names.Hinted):
             raise ValueError("users: expected feedback of users and items that some model has, got "
                              f"none among {len(known):,} labels")
         who, what, liked = who[known], what[known], log.liked[known]
-        similar, scores, lists = models.similarities(who, what), {}, {}
-        people = np.unique(who)
-        query = coordinates([each[people] for each in models.users])
-        for name in (*models.names, AVERAGE, RECORD, THIS):
-            of_all, of_shown = ((one if name == THIS else name) for one in learned.order)
-            way = learned.way(models, of_shown, "shown")
-            scores[name] = np.nansum(similar * way.weights + way.constants, axis=1) + (
-                way.tail[0] * learned.record[what])
-            form = models.form(learned.way(models, of_all, "all"), state.rows)
+        features = models.features(what, models.people[who])
+        scores, lists, people = {}, {}, np.unique(who)
+        for name in (*models.names, RECORD, THIS):
+            of_all, of_shown = (learned.way(models, one if name == THIS else name, among)
+                                for one, among in zip(learned.order, ("all", "shown"), strict=True))
+            scores[name] = features @ of_shown
             lists[name] = _places(models.ids, state.search.search_nearest(
-                query * form.scale, k, exclude=state.seen_by(people), threads=self._threads).ids)
-        chances = _chance(learned.log_odds(similar, who, what))
-        said = dict(zip(models.names, (models.directions * similar).T, strict=True))
-        findings = evaluation.diagnose(who, liked, said, {
-            report.name: report.auc for report in learned.reports}, chances)
+                models.people[people] * models.form(of_all).scale, k,
+                exclude=state.seen_by(people), threads=self._threads).ids)
+        chances = _chance(features @ learned.liking + learned.users[who] + learned.intercept)
         return evaluation.evaluate(who, what, liked, scores, lists, chances, k,
-                                   int((~known).sum()), findings)
+                                   int((~known).sum()), dict(zip(models.names, learned.aucs,
+                                                                 strict=True)))
 
     # ---- files ----
 
@@ -519,10 +475,9 @@ class FusionRanker(metaclass=names.Hinted):
         return ranker
 
     def _state_of(self, models: Models, learned: Learned, seen: Int64Array) -> _State:
-        rows = laid_out(models, learned.record, learned.popular)
-        search = Index(rows.shape[1], "dot", threads=self._threads)
-        search.add(rows, models.ids, copy=False)
-        return _State(models, learned, seen, rows, search)
+        search = Index(models.rows.shape[1], "dot", threads=self._threads)
+        search.add(models.rows, models.ids, copy=False)
+        return _State(models, learned, seen, search)
 
     def _trained(self, log: logs.Log, final: Models | None) -> Models:
         """Models of some feedback; with `final`, the same ones over its items and users."""
@@ -547,17 +502,14 @@ class FusionRanker(metaclass=names.Hinted):
             raise RuntimeError("fit must be called first: nothing was learned yet")
         return self._state
 
-    def _form(self, state: _State, among: str, exposure: float | None) -> tuple[LinearForm, Way]:
+    def _way(self, state: _State, among: str, exposure: float | None) -> Float64Array:
         checks.to_choice("among", among, ("all", "shown"))
-        learned = state.learned
-        name = learned.order[among == "shown"]
+        name = state.learned.order[among == "shown"]
         if exposure is not None:
             if among == "shown":
                 raise ValueError("exposure: expected among='all', got among='shown'")
             name, exposure = THIS, checks.to_finite("exposure", exposure, 0, _MOST_EXPOSURE)
-        way = learned.way(state.models, name, among, exposure)
-        return state.models.form(way, state.rows, learned.intercept if (
-            name == THIS and among == "shown") else float("nan")), way
+        return state.learned.way(state.models, name, among, exposure)
 
     def _asked(self, state: _State, users: Any, queries: Any
                ) -> tuple[Float32Array, Int64Array | None, bool]:
@@ -565,8 +517,8 @@ class FusionRanker(metaclass=names.Hinted):
         if (users is None) == (queries is None):
             raise TypeError("users: expected either users or queries=")
         if users is None:
-            parts, single = state.models.vectors_of(queries)
-            return coordinates(parts), None, single
+            query, single = state.models.vectors_of(queries)
+            return query, None, single
         single = isinstance(users, (str, int, np.integer))
         asked = [users] if single else users
         rows = ids.known("users", asked, state.models.user_ids, all_of_them=False)
@@ -574,33 +526,9 @@ class FusionRanker(metaclass=names.Hinted):
             warnings.warn(f"users: {int(new.sum()):,} of {len(new):,} are in no model, such as "
                           f"{asked[int(np.argmax(new))]!r}, and get items by their record",
                           UserWarning, stacklevel=3)
-        nobody = [np.zeros((1, dim), np.float32) for dim in state.models.dims]  # row -1
-        return coordinates([np.vstack([each, zeros])[rows] for each, zeros in zip(
-            state.models.users, nobody, strict=True)]), rows, single
-
-    def _hits(self, state: _State, form: LinearForm, vectors: Float32Array, query: Float32Array,
-              users: Int64Array | None, items: Int64Array, found: Ids, single: bool,
-              scores: Float64Array | None = None) -> FusionHits:
-        """Answers for numbers of items, (n, k), -1 where there is none."""
-        models, learned = state.models, state.learned
-        liking = models.form(way := learned.way(models, THIS, "shown"), state.rows)
-        odds = _for_strangers(query * liking.scale, way, users)
-        starts = np.cumsum([0, *(dim + 1 for dim in form.dims)])
-        parts = np.empty((*items.shape, len(starts)))
-        log_odds = np.full(items.shape, learned.intercept)
-        if users is not None and len(learned.users):
-            log_odds += np.where(users < 0, 0.0, learned.users[users])[:, np.newaxis]
-        step = max(1, _BLOCK // max(1, items.shape[1] * len(form.scale)))
-        for start in range(0, len(items), step):
-            some = slice(start, start + step)
-            rows = form.rows[items[some]].astype(np.float64)
-            log_odds[some] += np.einsum("nkd,nd->nk", rows, odds[some])
-            rows *= vectors[some, np.newaxis]
-            np.add.reduceat(rows, starts, axis=2, out=parts[some])
-        parts[items < 0], log_odds[items < 0] = np.nan, np.nan
-        at, scores = 0 if single else slice(None), parts.sum(axis=2) if scores is None else scores
-        return FusionHits(found[at], scores[at], _chance(log_odds)[at], {
-            name: parts[at, ..., i] for i, name in enumerate((*form.names, "items"))})
+        query = state.models.people[rows]
+        query[new, :-2] = 0.0
+        return query, rows, single
 
 
 names.hint_at_methods(FusionRanker)
@@ -637,52 +565,25 @@ def PosNegRanker(positive: npt.ArrayLike | Index, positive_users: npt.ArrayLike,
     ], threads=threads)
 
 
-def _order_of_all(each: dict[str, Float64Array]) -> str:
-    """The way that ranks all items: this ranker's if that is surely better, or the best one alone,
-    by nDCG of each way for the same users."""
-    judged = ~np.isnan(each[THIS])
-    if not judged.any():
-        return THIS
-    best = max((name for name in each if name != THIS),
-               key=lambda name: each[name][judged].mean())
-    gain = (each[THIS] - each[best])[judged]
-    wanted = max(_SURE * gain.std() / np.sqrt(len(gain)), _LEAST_GAIN * each[best][judged].mean())
-    return THIS if gain.mean() > wanted else best
-
-
-def _listed_likes(learned: Learned, folds: list[Fold], users: Int64Array, items: Int64Array,
-                  liked: BoolArray, random: np.random.Generator) -> dict[str, Float64Array]:
-    """The nDCG of each way of ranking all items, by likes that were held out of each fold, for some
-    users; weights are those of other folds."""
-    size, n_users = len(learned.record), len(learned.users)
-    some = np.sort(random.permutation(np.unique(users[liked]))[: max(
-        _JUDGED_USERS, _JUDGED_SCORES // size)])
-    place = np.full(n_users, -1)
-    place[some] = np.arange(len(some))
-    ways = (THIS, *folds[0].models.names, RECORD)
-    worth: dict[str, list[Float64Array]] = {name: [] for name in ways}
-    few = [fold.at_most(_NESTED // len(folds)) for fold in folds]
-    for number, fold in enumerate(folds):
-        rest = few[:number] + few[number + 1 :]
-        apart = regression.learn(fold.models, rest, learned.record, learned.popular)
-        seen, good = np.zeros((2, len(some), size), np.bool_)
-        for mask, rows in ((seen, fold.known), (good, fold.held[liked[fold.held]])):
-            mine = rows[place[users[rows]] >= 0]
-            mask[place[users[mine]], items[mine]] = True
-        seen[:, ~fold.there], good[:, ~fold.there] = True, False
-        lines = laid_out(fold.models, fold.record, fold.popular)
-        query = coordinates([each[some] for each in fold.models.users])
-        for name in ways:
-            vectors = query * fold.models.form(apart.way(fold.models, name, "all"), lines).scale
-            worth[name].append(evaluation.ndcg(vectors @ lines.T, seen, good, _JUDGED))
-    return {name: np.concatenate(found) for name, found in worth.items()}
-
-
-def _for_strangers(vectors: Float32Array, way: Way, users: Int64Array | None) -> Float32Array:
-    """The vectors, with those of users in no model as the way has it."""
+def _hits(state: _State, way: Float64Array, query: Float32Array, users: Int64Array | None,
+          items: Int64Array, found: Ids, single: bool, scores: Float64Array | None = None
+          ) -> FusionHits:
+    """Answers for numbers of items, (n, k), -1 where there is none."""
+    models, learned = state.models, state.learned
+    features = models.features(items, query)
+    features[items < 0] = np.nan
+    log_odds = features @ learned.liking + learned.intercept
     if users is not None:
-        vectors[users < 0, -2:] = way.stranger
-    return vectors
+        log_odds += np.where(users < 0, 0.0, learned.users[users])[:, np.newaxis]
+    at = 0 if single else slice(None)
+    # Vectors of float32, as the index has them: both have the same scores then.
+    added = models.products(items, query * models.form(way).scale)
+    added[items < 0] = np.nan
+    if scores is None:
+        scores = added.sum(axis=-1)
+    parts = {name: added[at, ..., i] for i, name in enumerate(models.names)}
+    parts["items"] = added[at, ..., -2] + added[at, ..., -1]
+    return FusionHits(found[at], scores[at], _chance(log_odds)[at], parts)
 
 
 def _pairs(models: Models, given: Any) -> Int64Array:
@@ -703,8 +604,7 @@ def _pairs(models: Models, given: Any) -> Int64Array:
 def _places(every: Ids, found: Ids) -> Int64Array:
     """Numbers of found items, -1 where there is none."""
     nothing: BoolArray = np.asarray(found == (None if found.dtype == object else -1))
-    flat = np.where(nothing, every[0], found).ravel()
-    return np.where(nothing, -1, ids.places(every, flat).reshape(found.shape))
+    return np.where(nothing, -1, ids.places(every, np.where(nothing, every[0], found)))
 
 
 def _chance(log_odds: Float64Array) -> Float64Array:
