@@ -53,8 +53,8 @@ class Index(metaclass=Hinted):
     cells : int or "auto", optional
         Number of partitions (IVF lists); approximate searches probe the best of them. "auto" makes
         partitions if `build` finds, by counted work, that they save work, and none of few rows. If
-        they slow exact searches down (under "cosine" "auto" alone looks), these get codes of their
-        own. They improve 4-bit codes without vectors.
+        they slow exact searches down, these get codes of their own. They improve 4-bit codes
+        without vectors.
     keep_vectors : bool
         False: `build` drops the float32 rows and keeps the codes alone, in a quarter or an eighth
         of the memory. Scores are then approximate, without bias, and searches need ``recall=``,

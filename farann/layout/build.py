@@ -142,8 +142,8 @@ def make_codes(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
         if n_partitions == 0:
             return choose_for_singles(task, _in_order(task), held_out)
         made = _in_partitions(task, n_partitions)
-        # Rows of one length end no scan, in whatever order they lie.
-        compared = spec.cells == "auto" or not spec.metric.normalized
+        compared = spec.cells == "auto" or (
+            task.cost_model is not None and task.cost_model.key_bounds_pay(query_vectors)[0])
         if not compared or not spec.vectors or held_out is None or len(held_out) == 0:
             return choose_for_singles(task, made, held_out)
         plain = _in_order(task._replace(builder=task.builder._replace(
