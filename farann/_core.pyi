@@ -1,7 +1,7 @@
 """Types of the native core's names for Python."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, final
 
 import numpy as np
 import numpy.typing as npt
@@ -120,6 +120,7 @@ class RangeCollector(Collector):
 class NearestBeyondCollector(Collector):
     def __init__(self, k: int, radii: Float64Array) -> None: ...
 
+@final
 class GroupedCollector(Collector):
     def __init__(self, k: int, per_group: int, by_slot: Int32Array) -> None: ...
 

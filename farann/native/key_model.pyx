@@ -6,8 +6,8 @@ import numpy as np
 
 # Rows that count as expected beyond a key in any case, so that a logarithm is finite.
 cdef double LEAST_BEYOND = 1e-3
-# The upper tail of the normal distribution from x on is about exp(-x (FIRST + SECOND x)) / 2.
-cdef float FIRST = 0.717, SECOND = 0.416
+# The normal distribution from x on is about exp(-BY_DISTANCE x - BY_SQUARE x^2) / 2.
+cdef float BY_DISTANCE = 0.717, BY_SQUARE = 0.416
 
 
 cdef class KeyModel:
@@ -84,9 +84,9 @@ cdef class KeyModel:
                 x[c] -= of_groups[c] * part
         for c in range(n):
             far = fabsf(x[c]) * self.groups[1, c]
-            tail = self.groups[0, c] * half * expf(-far * (FIRST + SECOND * far))
+            tail = self.groups[0, c] * half * expf(-far * (BY_DISTANCE + BY_SQUARE * far))
             beyond += tail if x[c] > 0.0 else self.groups[0, c] - tail
-            falls += tail * (FIRST + 2 * SECOND * far) * self.groups[1, c]
+            falls += tail * (BY_DISTANCE + 2 * BY_SQUARE * far) * self.groups[1, c]
         falls *= scale
         if self.more != 1.0 and falls > 0.0:  # by how much removed rows move the k-th key
             found[0] += <float>(log(self.more) * beyond / (falls * sqrt(variance)))

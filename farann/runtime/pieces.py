@@ -17,7 +17,7 @@ Pieces: TypeAlias = Generator[None, None, Result]
 # round numbers, guided by timings on an AMD EPYC (Zen 5).
 _PRODUCT, _NUMBER = 0.03, 1.0
 _PIECE = 1e5  # nanoseconds of a piece beside its work
-_LEAST = 1e6  # nanoseconds from which pieces are begun, as each takes some time of its own
+_FEWEST_LENT = 1e6  # nanoseconds from which pieces are begun, as each takes some time of its own
 # Share of an exact search's cost that is lent: pieces take 1.4 to 1.7 times what is counted.
 _LENT = 0.6
 
@@ -43,7 +43,7 @@ class Allowance:
         return whether there is enough to go on."""
         own = self.single if n_queries == 1 else n_queries * (self.query or self.single)
         self.left += _LENT * share * (own or n_queries * self.supposed)
-        return self.left >= _LEAST
+        return self.left >= _FEWEST_LENT
 
     def spend_on(self, products: float, numbers: float) -> None:
         """Spend the nanoseconds of numpy's products, and of the numbers that it reads."""

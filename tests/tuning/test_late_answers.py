@@ -203,13 +203,13 @@ class TestWatched:
         found, guarded = [], []
         with pytest.warns(RecallWarning):
             for seed in range(12):
-                queries = skewed(400, 50 + seed)
+                queries = -skewed(400, 50 + seed)
                 truth = other.search_furthest(queries, allowed=allowed)
                 hits = other.search_furthest(queries, allowed=allowed, recall=0.95,
                                              return_stats=True)
                 found.append(recall_of(hits.ids, truth.ids))
                 guarded.append(hits.stats.queries_guarded)
-        assert guarded[0] == 0 and found[0] < 0.92
+        assert guarded[0] == 0 and found[0] < 0.6
         assert guarded[-1] == 400 and found[-1] == 1.0
 
     def test_not_with_a_budget(self, watching: farann.Index) -> None:
