@@ -70,7 +70,7 @@ def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
                              run_ends=run_ends)
     if late is not None and (guard := measured.guard) is not None:
         watch = guard.watch_for((k, recall, single, question.every_row), tuned.usual_at(effort),
-                                late[2], tuned.cost_of(effort))
+                                late[2], tuned.cost_of(effort, single=single))
         rule = rule._replace(watch=watch, model=guard.model_for(store.n_left_of_base))
     return measured, rule
 

@@ -271,13 +271,15 @@ class Tuning(NamedTuple):
             "exact search")
         return f"fastest for recall {self.target:g}: {how}"
 
-    def cost_of(self, effort: float) -> float:
+    def cost_of(self, effort: float, *, single: bool = False) -> float:
         """The cost of searches with an effort, interpolated in `costs`.
 
         Parameters
         ----------
         effort : float
             Up to the largest that was measured, or infinite.
+        single : bool
+            Whether it is for single queries: `single_costs`, if they were measured.
 
         Returns
         -------
@@ -287,7 +289,8 @@ class Tuning(NamedTuple):
         effort = checks.to_float("effort", effort)
         if effort == float("inf"):
             return 1.0
-        return float(np.interp(effort, self.efforts[:-1], self.costs[:-1]))
+        costs = self.single_costs if single and self.single_costs else self.costs
+        return float(np.interp(effort, self.efforts[:-1], costs[:-1]))
 
     def plot(self, axes: Axes | None = None) -> Axes:
         """Plot recall against cost; needs matplotlib.
