@@ -49,7 +49,7 @@ class Witness(NamedTuple):
 
     told: Float32Array  # (n, 3), to write to
     model: KeyModel | None = None  # of the keys of all rows; None: nothing is told of keys
-    every: int = 1  # of the k-th keys one in so many is told of
+    every: int = 1  # the k-th key of one query in `every` is told of, by its number in `told`
 
 
 EXACT = StopRule()

@@ -29,8 +29,9 @@ cdef double DOUBT = 1.5
 # As surprising answers as those that had found enough raise no suspicion; that is forgotten over so
 # many queries, as others may be as surprising.
 cdef double REMEMBERED = 1024.0
-# Where nothing is surprising, too little is found if the mean of what is checked is by so much less
-# than requested, and by so many standard errors. What was found before counts for less and less.
+# Where nothing is surprising, too little is found if the mean recall of checked queries is more than
+# TOLERATED and SURE standard errors below the one requested. After MOST_OF_ALL of them what was
+# found counts half.
 cdef double TOLERATED = 0.02, SURE = 2.0
 cdef int64_t MOST_OF_ALL = 256
 
