@@ -29,8 +29,8 @@ cdef double DOUBT = 1.5
 # As surprising answers as those that had found enough raise no suspicion; that is forgotten over so
 # many queries, as others may be as surprising.
 cdef double REMEMBERED = 1024.0
-# Where nothing is surprising, too little is found if the mean recall of checked queries is more than
-# TOLERATED and SURE standard errors below the one requested. After MOST_OF_ALL of them what was
+# Where nothing is surprising, too little is found if the mean recall of checked queries is more
+# than TOLERATED and SURE standard errors below the one requested. After MOST_OF_ALL of them what was
 # found counts half.
 cdef double TOLERATED = 0.02, SURE = 2.0
 cdef int64_t MOST_OF_ALL = 256
@@ -39,8 +39,8 @@ cdef int64_t MOST_OF_ALL = 256
 cdef class Watch:
     """Whether answers are as those of the sample, by three witnesses, and the verdict on others.
 
-    `usual` (3, 7) is a line of `Tuning.usual`; NaN among what tells of an answer tells nothing. Once
-    surprises add up to more than chance explains, queries with a number above the mean are suspect.
+    `usual` (3, 7) is a line of `Tuning.usual`; NaN among what tells of an answer tells nothing.
+    Once surprises add up to more than chance explains, queries with a number above the mean are suspect.
     Some of both are answered exactly and compared: if all together had found the recall, only
     answers that are more surprising raise suspicion; if not, all suspects are to be answered
     exactly, until surprises end, and others, too, if they miss too much in spite of that.
