@@ -48,6 +48,9 @@ guards_of = inside.tuning.guards_of
 
 
 def guarded(index: farann.Index, queries: Float32, **options: Any) -> tuple[farann.Hits, int]:
+    """What a search finds, and how many queries it answers exactly, whatever was asked before."""
+    for watch in inside.tuning.watches_of(index):
+        watch.forget()
     hits = index.search_furthest(queries, recall=TARGET, return_stats=True, **options)
     stats = hits.stats
     assert stats.queries == (len(queries) if queries.ndim == 2 else 1)

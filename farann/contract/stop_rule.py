@@ -47,7 +47,7 @@ class StopRule(NamedTuple):
 class Witness(NamedTuple):
     """What is to be told of the answers of an approximate search, see `_core.Task.witness_to`."""
 
-    told: Float32Array  # (n, 3), to write to
+    told: Float32Array  # (n, 2), to write to
     model: KeyModel | None = None  # of the keys of all rows; None: nothing is told of keys
     every: int = 1  # the k-th key of one query in `every` is told of, by its number in `told`
 

@@ -482,8 +482,8 @@ def _tuning_of(fields: Mapping[str, Any], partitioned: bool) -> Tuning:
             and not any(map(isinf, tuning.predicted_thresholds))
             and len(tuning.late) == len(tuning.late_spread)
             and len(tuning.usual) in (0, n) and all(
-                len(line) == 21 and not any(map(isnan, line)) and all(
-                    line[i] > 0.0 if i % 7 in (1, 3, 5) else isfinite(line[i]) for i in range(21))
+                len(line) == 12 and not any(map(isnan, line)) and all(
+                    line[i] > 0.0 if i % 2 else isfinite(line[i]) for i in range(12))
                 for line in tuning.usual[:-1])
             and type(tuning.sampled) is int and bool(tuning.late) <= tuning.sampled < 2**31
             and isinstance(tuning.extends, bool)

@@ -90,7 +90,7 @@ cdef class SingleSearch:
             In the shape that goes with that of the query, and what the fields of `SearchStats` are.
             None: the argument is something else, and needs to be checked and converted. An empty
             tuple: it is a query that is unlike others, and has to be answered exactly. With a
-            group of `Watch` as a fourth part it has to be, too, to be compared with that answer.
+            fourth part it has to be, too, to be compared with that answer.
         """
         cdef Py_buffer given
         if type(queries) is not ndarray or not (within is None or within.is_mask_of(self.filter)):
@@ -130,7 +130,6 @@ cdef class SingleSearch:
         cdef QueryBatch batch = task.batch
         cdef Outcome outcome
         cdef float witness[WITNESSES]
-        cdef int group
         scores = new_array(self.results_of_one if single else self.results_of_batch, FLOAT32)
         ids = new_array(self.results_of_one if single else self.results_of_batch, INT64)
         cdef float *to_scores = <float *>memory_of(scores)
@@ -156,13 +155,14 @@ cdef class SingleSearch:
         if outcome == BAD:
             return None
         if outcome == UNLIKE:
+            if self.watch is not None:
+                self.watch.take_unlike()
             return ()  # the caller counts it
         if self.guard is not None:
             self.guard.count_one()
         if self.watch is not None:
-            group = self.watch.take_one(witness)
-            if group >= 0:
-                return ids, scores, (1, *batch.counts()), group
+            if self.watch.take_one(witness):
+                return ids, scores, (1, *batch.counts()), True
         return ids, scores, (1, *batch.counts())
 
     cdef Outcome answer(self, Task task, const float *query, float *scores, int64_t *ids,

@@ -138,15 +138,16 @@ cdef class Task(Search):
         """What tells of the answer of query i; see `witness_to`."""
         cdef const farann_topk *top = &self.collector.found[i].top
         cdef const farann_query *query = &self.batch.queries[i].prepared
-        witness[0] = witness[1] = witness[2] = NAN
+        witness[0] = witness[1] = NAN
         if self.lateness is not None and self.lateness.coded.of[i].usable:
             witness[0] = self.lateness.of_queries[i]
         cdef double key, factor
         if self.model is not None and of_key and top.count == top.capacity:
             key = top.entries[top.count - 1].key * query.key_scale + query.key_offset
             factor = self.batch.round_query_vector(i)
-            self.model.tell(self.batch.rounded, factor, query.vector_norm, self.batch.bias_sign,
-                            key if self.kth_keys == NULL else self.kth_keys[i], &witness[1])
+            witness[1] = self.model.tell(
+                self.batch.rounded, factor, query.vector_norm, self.batch.bias_sign,
+                key if self.kth_keys == NULL else self.kth_keys[i])
 
     def witness_to(self, float[:, ::1] witness, int64_t start, int64_t every=1):
         """Write what tells of the answers of queries, from line `start` on: their lateness, and
@@ -161,7 +162,7 @@ cdef class Task(Search):
         cdef uint64_t before
         if witness.shape[1] != WITNESSES or not (
                 0 <= start <= witness.shape[0] - self.batch.n_queries and every >= 1):
-            raise ValueError("there must be three numbers for each query")
+            raise ValueError("there must be two numbers for each query")
         with nogil:
             before = farann_arithmetic_begin()
             for i in range(self.batch.n_queries if self.lateness is not None else 0):

@@ -1,17 +1,15 @@
 from farann.native.kernels cimport *
 
 cdef enum:
-    WITNESSES = 3  # numbers that tell of an answer: how late, how usual, how many rows beyond
-    SURPRISES = 4  # of a witness: squares of deviations on either side, and deviations
+    WITNESSES = 2  # numbers that tell of an answer: how late, how far out its last key
+    # Of each: squares of deviations on either side, and deviations; and queries the guard found.
+    SURPRISES = 4 * WITNESSES + 1
 
 
-cdef struct Checks:
-    int64_t seen      # queries of a group
-    int64_t checked   # of these
-    double found      # recalls of these, summed
-    double squares    # squares of these
-    bint decided      # whether enough were checked
-    bint short        # whether all are to be answered exactly
+cdef enum Verdict:
+    ENOUGH
+    SHORT_WHERE_SURPRISING  # all are to be answered exactly until surprises end
+    SHORT  # or until those that are checked had found enough
 
 
 cdef class Watch:
@@ -20,24 +18,23 @@ cdef class Watch:
     cdef readonly object usual
     cdef const double[:, ::1] of_witness
     cdef double margin
-    cdef double surplus[SURPRISES * WITNESSES]  # of surprises beyond the margin, never below 0
-    cdef int alarmed                            # witnesses that were surprising last, as bits
-    cdef bint in_batch                          # whether enough were told of for a mean
-    cdef Checks of_group[2]                     # suspects, and other queries
-    cdef Checks of_all                          # queries where nothing is surprising
-    cdef int64_t unchecked, due                 # of these since the last check, and to check now
+    cdef double surplus[SURPRISES]    # of surprises beyond the margin, never below 0
+    cdef double total[SURPRISES]      # surprises since some were suspicious
+    cdef double tolerated[SURPRISES]  # surprise of a query of those that had found enough
+    cdef int alarmed                  # witnesses that were surprising last, as bits
+    cdef int64_t numbers[WITNESSES + 1]  # queries in `total`
+    cdef int64_t checked              # queries since the last verdict
+    cdef double found, squares        # recalls of these, and their squares, summed
+    cdef Verdict verdict
+    cdef int64_t unchecked, due       # queries since some were compared, and to check now
     cdef int64_t singles
-    cdef double total[SURPRISES * WITNESSES]    # surprises since queries are suspect
-    # Surprise of a query whose suspects had found enough.
-    cdef double tolerated[SURPRISES * WITNESSES]
 
-    cdef int tell(self, const float *told, int64_t n, int64_t every) noexcept nogil
-    cdef bint is_suspect(self, const float *told) noexcept nogil
-    cdef int64_t left(self, int group) noexcept nogil
-    cdef void forget_checks(self) noexcept nogil
+    cdef void tell(self, const float *told, int64_t n, int64_t every,
+                   int64_t unlike) noexcept nogil
+    cdef void count(self, int64_t n, int64_t least) noexcept nogil
+    cdef int64_t to_check(self) noexcept nogil
+    cdef void begin(self, Verdict verdict) noexcept nogil
     cdef void decide(self) noexcept nogil
-    cdef void decide_for_all(self) noexcept nogil
-    cdef int64_t others_left(self) noexcept nogil
-    cdef void count_unchecked(self, int64_t n, int64_t least) noexcept nogil
     cdef bint tells_key(self, int64_t dim) noexcept nogil
-    cdef int take_one(self, const float *told) noexcept
+    cdef bint take_one(self, const float *told) noexcept
+    cdef void take_unlike(self) noexcept

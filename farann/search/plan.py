@@ -1,8 +1,8 @@
 """Run searches by their stop rule: exactly, by a budget, or by a table.
 
 A table holds for queries like its sample. Queries that its guard finds unlike get exact answers; so
-do suspects by what tells of their answers, if some that are checked missed too much. A batch in
-which queries have different groups becomes a search for each group.
+do all while some whose answers are checked miss too much. A batch in which queries have different
+groups becomes a search for each group.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array
+from farann._types import Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_CODES, EXACT, Limits, StopRule, Witness
 from farann.results import Hits, RangeHits, SearchStats, no_hits, shares_found, unchecked
 from farann.runtime import batches, pool
@@ -151,8 +151,8 @@ def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | Non
 
 
 def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, SearchStats]:
-    """The k best rows; queries unlike the sample, and suspects that miss too much, are searched
-    exactly, or without vectors by a scan of all codes."""
+    """The k best rows; queries unlike the sample, and all while the watch finds that too much is
+    missed, are searched exactly, or without vectors by a scan of all codes."""
     n, k, watch = len(question.queries), question.k, rule.watch
     unlike = guard.unlike(question.queries, question.threads)
     if unlike is None and watch is None:
@@ -160,8 +160,8 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
     like, exact = np.arange(n), EXACT if question.store.n_coded is None else ALL_CODES
     if unlike is not None:
         like = np.delete(like, unlike)
-    told, every = np.full((len(like), 3), np.nan, np.float32), 1
-    witness, did, guarded = None, list[SearchStats](), n - len(like)
+    told, every = np.full((len(like), 2), np.nan, np.float32), 1
+    witness, did = None, list[SearchStats]()
     if watch is not None and question.every_row:  # nothing is known of some of the rows
         every = watch.every(len(like))
         witness = Witness(told, rule.model if question.row_filters is UNFILTERED else None, every)
@@ -171,49 +171,33 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
         did.append(work)
         return found
 
-    def replace(which: Int64Array, rule: StopRule, witness: Witness | None = None) -> None:
-        if len(which):
-            found = search(which, rule, witness)
-            hits.ids[which], hits.scores[which] = found.ids, found.scores
+    def replace(which: Int64Array, found: Hits) -> None:
+        hits.ids[which], hits.scores[which] = found.ids, found.scores
 
     if unlike is None:
         hits = search(like, rule, witness)
     else:
         hits = Hits(np.empty((n, k), np.int64), np.empty((n, k), np.float32))
-        replace(like, rule, witness)
-        replace(unlike, exact)
-    if watch is not None:
-        if watch.is_surprised(told, every) and witness is not None and every > 1:
-            replace(like, rule, witness._replace(every=1))
-        guarded += _check(guard, watch, told, like, hits, partial(search, rule=exact))
+        if len(like):
+            replace(like, search(like, rule, witness))
+        replace(unlike, search(unlike, exact))
+    guarded = n - len(like)
+    rest = like if watch is None else like[watch.take(told, every, guarded)]
+    while watch is not None and watch.left and len(rest):
+        chosen, left = np.arange(len(rest)), watch.left
+        if 0 < left < len(rest):
+            chosen = np.linspace(0, len(rest) - 1, left).astype(np.int64)
+        which, rest = np.sort(rest[chosen]), np.delete(rest, chosen)
+        found = search(which, exact)
+        shares = shares_found(hits.ids[which], found.ids)
+        if not watch.only_compares:
+            replace(which, found)
+            guarded += len(which)
+        if left < 0:
+            guard.note(0, len(which))
+        watch.note(shares)
     total = SearchStats(*map(sum, zip(*did, strict=True)))
     return hits, total._replace(queries=n, queries_guarded=guarded)
-
-
-def _check(guard: Guard, watch: _core.Watch, told: Float32Array, like: Int64Array, hits: Hits,
-           search: Callable[[Int64Array], Hits]) -> int:
-    """Compare answers with exact ones, which `search` finds, as the watch asks; replace them where
-    something is surprising. Return how many were replaced."""
-    groups, exactly, went_on = watch.groups(told), np.zeros(len(like), np.bool_), True
-    while went_on:
-        went_on = False
-        for group, numbers in enumerate(groups):
-            left, some = watch.to_check(group), numbers[~exactly[numbers]]
-            if left == 0 or len(some) == 0:
-                continue
-            if left > 0:
-                chosen = np.linspace(0, len(some) - 1, min(left, len(some))).astype(np.int64)
-                some, went_on = some[chosen], True
-            which = like[some]
-            found = search(which)
-            shares = shares_found(hits.ids[which], found.ids)
-            if not watch.only_compares:
-                exactly[some] = True
-                hits.ids[which], hits.scores[which] = found.ids, found.scores
-            if left < 0:
-                guard.note(0, len(some))
-            watch.note(group, shares)
-    return int(exactly.sum())
 
 
 def _run(question: Question, rule: StopRule,

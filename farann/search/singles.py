@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from farann.tuning.table import Measured
 
 Answer: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...]]  # ids, scores, counts
-Suspect: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...], int]  # and a group of `Watch`
+Suspect: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...], bool]  # to be compared
 
 _MOST_PREPARED = 16  # prepared kinds of queries (level, k, recall) in one cache; then it is emptied
 
@@ -102,7 +102,8 @@ def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int,
 
 def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int, watch: _core.Watch | None,
              suspect: Suspect | tuple[()]) -> Answer | None:
-    """The exact answer to a query that the guard finds unlike the sample, or to a suspect."""
+    """The exact answer to a query that the guard finds unlike the sample, or to one that the watch
+    compares; what was found before where it does no more than that."""
     table = store.tunings.by_k.get(k)
     guard = None if table is None else table.guard
     found = None if guard is None or store.n_coded is not None else exact(store, isa, queries, k)
@@ -112,12 +113,12 @@ def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int, watch: _cor
     if not suspect or watch is None:
         guard.note(1 + guard.tests.count_alone(), 1)
         return ids, scores, (*counts, 1)
-    before, scores_before, work, group = suspect
+    before, scores_before, work, _ = suspect
     total = *map(sum, zip(work[1:], counts[1:], strict=True)),
-    compares, left = watch.only_compares, watch.to_check(group)
-    if left < 0:
+    compares = watch.only_compares
+    if watch.left < 0:
         guard.note(guard.tests.count_alone(), 1)
-    watch.note(group, shares_found(np.atleast_2d(before), np.atleast_2d(ids)))
+    watch.note(shares_found(np.atleast_2d(before), np.atleast_2d(ids)))
     if compares:
         return before, scores_before, (1, *total, 0)
     return ids, scores, (1, *total, 1)

@@ -28,7 +28,7 @@ from farann.runtime.progress import measuring, renamed
 from farann.store.store import Answers, RuleByTable, Store
 from farann.tuning import key_model, measure
 from farann.tuning.guard import SAMPLE, Guard, guard_in_pieces
-from farann.tuning.key_model import KeyArrays, model_of
+from farann.tuning.key_model import KeyArrays
 from farann.tuning.table import Measured, late_beyond, missing_at, with_margin
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
     if late is not None and (guard := measured.guard) is not None:
         watch = guard.watch_for((k, recall, single, question.every_row), tuned.usual_at(effort),
                                 late[2], tuned.cost_of(effort, single=single))
-        rule = rule._replace(watch=watch, model=guard.model_for(store.n_left_of_base))
+        rule = rule._replace(watch=watch, model=guard.model)
     return measured, rule
 
 
@@ -151,17 +151,17 @@ def _in_pieces(store: Store, k: int, isa: str, allowed: Allowance,
         target=recall, exact=view.exact, nearest=store.by_nearest,
         own_ids=None if slots is None else ids.ids_of(slots),  # a row isn't its own answer
         float32_first=store.float32_below() > 0.0, progress=progress)
-    keys, model = None if guard is None else guard.keys, None if guard is None else guard.model_for(
-        base.n_left_of_base)
+    keys, model = (None, None) if guard is None else (guard.keys, guard.model)
     if guard is None:
         making = partial(
             guard_in_pieces, allowed,
             store.sample_queries(SAMPLE)[0] if queries is None else queries,
             metric.scale_free, store.spec.seed, isa)
-    modelling = _keys_in_pieces(base, sample, allowed) if making and has_codes else None
+    modelling = _keys_in_pieces(base, allowed) if making and has_codes else None
     del store, base, view
-    if modelling is not None and (keys := (yield from modelling)) is not None:
-        model = model_of(keys, isa)
+    if modelling is not None:
+        keys = yield from modelling
+        model = _core.KeyModel(isa, keys.axes, keys.terms)
     tuned, found = yield from table(model=model)
     if len(tuned.efforts) == 1 or not has_codes:
         guard = None  # searches are always exact
@@ -171,20 +171,14 @@ def _in_pieces(store: Store, k: int, isa: str, allowed: Allowance,
                     queries is None if before is None else before.is_usual)
 
 
-def _keys_in_pieces(store: Store, queries: Float32Array,
-                    allowed: Allowance) -> Pieces[KeyArrays | None] | None:
-    """Pieces of a model of the keys of all rows, for queries like some; None without vectors."""
-    n, left = len(store.base), store.n_left_of_base
-    if store.n_coded is not None or left == 0:
+def _keys_in_pieces(store: Store, allowed: Allowance) -> Pieces[KeyArrays] | None:
+    """Pieces of a model of the keys of all rows; None without vectors."""
+    n, metric = len(store.base), store.spec.metric
+    if store.n_coded is not None or store.n_left_of_base == 0:
         return None
-    metric, square_sign = store.spec.metric, 0.0
-    if metric.adds_squared_norm:
-        square_sign = -1.0 if store.by_nearest else 1.0
     some = np.linspace(0, n - 1, min(n, key_model.MODEL_ROWS)).astype(np.int64)
     rows = centered(paging.taken(store.base, some), store.center, metric.normalized)
-    few = queries[:: -(-len(queries) // key_model.MODEL_QUERIES)]
-    vectors = metric.query_vectors(few, store.center, store.by_nearest)
-    return key_model.in_pieces(allowed, rows, vectors, left, square_sign, store.spec.seed)
+    return key_model.in_pieces(allowed, rows, metric.adds_squared_norm, store.spec.seed)
 
 
 def _by_high_nibbles(store: Store) -> Store:

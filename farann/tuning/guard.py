@@ -24,7 +24,7 @@ from farann.quantize.kmeans import move_means
 from farann.quantize.records import Record, kept, one
 from farann.runtime import pool
 from farann.runtime.pieces import Allowance, Pieces
-from farann.tuning.key_model import KeyArrays, model_of
+from farann.tuning.key_model import KeyArrays
 
 SAMPLE = 8192  # most sample queries that a guard is made from
 _HELD_OUT = 4  # one query in 4 is held out, to measure how far queries are from the points
@@ -74,7 +74,7 @@ class Guard:
                  keys: KeyArrays | None = None) -> None:
         self.arrays, self.keys = arrays, keys
         self.tests = _core.Guard(isa, scale_free, signs_of(dim), *vars(arrays).values())
-        self.isa, self.model = isa, None if keys is None else model_of(keys, isa)
+        self.model = None if keys is None else _core.KeyModel(isa, keys.axes, keys.terms)
         self._watches: dict[tuple[int, float, bool, bool], _core.Watch] = {}
         self._n_queries, self._guarded, self._surplus, self._warned = 0, 0, 0.0, False
 
@@ -100,10 +100,6 @@ class Guard:
         self.note(n + self.tests.count_alone(), len(found))
         return found if len(found) else None
 
-    def model_for(self, n_rows: int) -> _core.KeyModel | None:
-        """The model of keys of so many rows of the base, those that are left."""
-        return None if self.keys is None else model_of(self.keys, self.isa, n_rows)
-
     def watch_for(self, asked: tuple[int, float, bool, bool], usual: Float64Array, sampled: int,
                   cost: float) -> _core.Watch:
         """The watch over answers of one kind (k, recall, single, of every row), as long as the same
@@ -126,8 +122,9 @@ class Guard:
         self._warned = True
         warnings.warn(
             f"recall: {self._guarded} of {self._n_queries} queries were unlike those that this "
-            "recall was measured with, and were answered exactly, which takes longer; give a "
-            "sample of such queries to tune(queries), or to build(queries)", RecallWarning,
+            "recall was measured with, and were answered exactly, which takes longer; earlier ones "
+            "may have found less than was requested; give a sample of all kinds of queries to "
+            "tune(queries), or to build(queries)", RecallWarning,
             stacklevel=_frames_to_caller())
 
 

@@ -95,7 +95,7 @@ def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: 
         single_cost = guard_alone + (yield from own.cost_of_singles(rule))
         return (effort, share_found(found.ids, truth.ids), cost / of_exact,
                 rule.predicted_threshold, single_cost / of_exact_single,
-                usual_of(witness, shares_found(found.ids, truth.ids)))
+                usual_of(witness))
 
     efforts = _efforts(n_rows, with_partitions, with_vectors)
     if allowed.is_lent and not with_partitions:
@@ -104,7 +104,7 @@ def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: 
     extended: list[tuple[Any, ...]] = []
     with told("measuring recall", len(efforts) + 1, progress) as advance:
         for effort in efforts:
-            witness = np.zeros((n, 3), np.float32)
+            witness = np.zeros((n, 2), np.float32)
             rule = rule_of(effort, deviations=with_partitions)
             if predicts:
                 rule = rule._replace(
@@ -123,7 +123,7 @@ def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: 
         advance(len(efforts) + 1 - len(plain))
 
     def table(rows: list[tuple[Any, ...]]) -> Tuning:
-        columns = list(zip(*rows, (float("inf"), 1.0, 1.0, nan, 1.0, (0.0,) * 21, 0.0, 0.0),
+        columns = list(zip(*rows, (float("inf"), 1.0, 1.0, nan, 1.0, (0.0,) * 12, 0.0, 0.0),
                            strict=True))
         return Tuning(
             k, rows=() if with_partitions else columns[0], recalls=columns[1], costs=columns[2],

@@ -39,11 +39,11 @@ _MARGIN_STEPS = 1000  # efforts whose cost is compared with that margin
 # Share of the allowed misses that is held back, as future queries differ from the sample.
 _CAUTION = 0.1
 # Floors of the deviation of what tells of answers, as shares of 1 + the mean: lateness, extremeness
-# of k-th keys, rows expected beyond them.
-_LEAST_SPREADS = np.array([0.05, 0.01, 0.01])
+# of k-th keys.
+_LEAST_SPREADS = np.array([0.05, 0.01])
 MOST_SURPRISING = 8.0  # deviations that count, as in the core
 _LEAST_OF_SQUARES = 0.3  # floor of the deviation of squares; of a normal distribution it is 1.12
-_NOT_MEASURED = 0.0, np.inf, 0.6, 1.5, 0.6, 1.5, 1.0  # wider than of a normal distribution
+_NOT_MEASURED = 0.0, np.inf, 0.6, 1.5, 0.6, 1.5  # wider than of a normal distribution
 # A tuning no longer holds once over 1/100 of the answers to its sample were removed.
 _LOST = 100
 
@@ -94,10 +94,9 @@ class Tuning(NamedTuple):
         reaches the threshold. Infinite for exact search, which comes last. Empty without
         partitions.
     usual : tuple of tuple of float
-        What tells of the sample's answers: `late`, how far their k-th keys are below the mean key,
-        and how many rows are expected beyond these. For each of the three the mean, the deviation,
-        mean and deviation of the squares of deviations above the mean, the same below, and the
-        recall of queries below the mean. Empty where it isn't known.
+        What tells of the sample's answers: `late`, and how far their k-th keys are below the mean
+        key, in deviations. For each of the two the mean, the deviation, and mean and deviation of
+        the squares of deviations above the mean and below. Empty where it isn't known.
     """
 
     k: int
@@ -228,17 +227,17 @@ class Tuning(NamedTuple):
 
         Returns
         -------
-        ndarray of shape (3, 7)
+        ndarray of shape (2, 6)
             Interpolated in `usual`; what isn't known of files of older versions is infinitely
             uncertain.
         """
         known = np.array(self.usual[:-1]) if self.usual else np.tile(
-            _NOT_MEASURED, (len(self.efforts) - 1, 3))
+            _NOT_MEASURED, (len(self.efforts) - 1, 2))
         efforts = np.log1p(self.efforts[:-1])
         usual = np.array([np.interp(np.log1p(effort), efforts, column) for column in known.T])
         if (late := self.late_at(effort)) is not None:
             usual[:2] = late[0], max(late[1], _LEAST_SPREADS[0] * (1.0 + late[0]))
-        return usual.reshape(3, 7)
+        return usual.reshape(2, 6)
 
     def worthwhile(self) -> list[tuple[float, float, float]]:
         """List the measured efforts that no other effort beats in both recall and cost.
@@ -341,8 +340,8 @@ def _surely_missing(missing: float, sampled: int) -> float:
     return float((twice - (twice * twice - 4.0 * factor * missing * missing)**0.5) / (2.0 * factor))
 
 
-def usual_of(witness: Float32Array, recalls: Float64Array) -> tuple[float, ...]:
-    """What tells of answers (n, 3) of some recalls, as in `Tuning.usual`."""
+def usual_of(witness: Float32Array) -> tuple[float, ...]:
+    """What tells of answers (n, 2), as in `Tuning.usual`."""
     usual = list[float]()
     for values, least in zip(witness.T.astype(np.float64), _LEAST_SPREADS, strict=True):
         known = values[np.isfinite(values)]
@@ -356,8 +355,6 @@ def usual_of(witness: Float32Array, recalls: Float64Array) -> tuple[float, ...]:
         for side in (far, -far):
             squares = np.maximum(side, 0.0)**2
             usual += squares.mean(), max(squares.std(), _LEAST_OF_SQUARES)
-        below = recalls[~(values > mean)]
-        usual.append(below.mean() if len(below) else 1.0)
     return tuple(map(float, usual))
 
 

@@ -128,7 +128,8 @@ class TestRecall:
         alike = around(middles_of(24), 40, 6)
         plain.search_furthest(alike[0], recall=TARGET)
         for watch in inside.tuning.watches_of(plain):
-            assert watch.is_surprised(np.full((200, 3), 1e9, np.float32), 1)
+            watch.take(np.full((200, 2), 1e9, np.float32), 1)
+            assert watch.left > 0
         done = [plain.search_furthest(query, recall=TARGET, return_stats=True).stats
                 for query in alike]
         for watch in inside.tuning.watches_of(plain):
@@ -153,12 +154,13 @@ class TestRecall:
 class TestBatches:
     @pytest.mark.parametrize("threads", [1, 3])
     def test_some_of_them(self, plain: farann.Index, threads: int) -> None:
-        """Each answer is in its place: exact where guarded, the same as ever elsewhere."""
+        """Each answer is in its place: exact where guarded, the same as ever elsewhere. As many are
+        guarded, 60 of the others are compared."""
         alike, distant = around(middles_of(24), 1500, 4), unlike(24, 300, "dot")["swapped"]
         queries = np.vstack([alike, distant])
         order = np.random.default_rng(1).permutation(len(queries))
         hits, number = guarded(plain, queries[order], threads=threads)
-        assert 300 <= number <= 320
+        assert 360 <= number <= 380
         truth = plain.search_furthest(queries)
         there = np.argsort(order)
         assert_same(farann.Hits(hits.ids[there[1500:]], hits.scores[there[1500:]]),
@@ -174,7 +176,7 @@ class TestBatches:
         for exclude in (None, best, lists):
             truth = plain.search_furthest(queries, allowed=allowed, exclude=exclude)
             hits, number = guarded(plain, queries, allowed=allowed, exclude=exclude)
-            assert 30 <= number <= 33
+            assert 30 <= number <= 60
             same = (hits.ids == truth.ids).all(axis=1)
             assert same.sum() >= 30 and allowed[hits.ids].all()
             if exclude is not None:

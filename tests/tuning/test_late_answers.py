@@ -158,8 +158,7 @@ class TestWatched:
         stats = hits.stats
         truth = watching.search_furthest(queries[order])
         assert recall_of(hits.ids[order >= 1200], truth.ids[order >= 1200]) >= 0.94
-        assert 150 < stats.queries_guarded < 1000
-        assert (hits.ids == truth.ids).all(axis=1).sum() > stats.queries_guarded
+        assert (hits.ids == truth.ids).all(axis=1).sum() >= stats.queries_guarded > 150
 
     def test_one_by_one(self, watching: farann.Index) -> None:
         """After some of them; and not before, nor when queries are like the sample again."""
@@ -270,7 +269,7 @@ class TestWhatIsLate:
             rule = inside.tuning.rule_of(effort, deviations=partitioned)
             task = inside.native.task_of(snapshot, queries, k, rule=rule, tells_late=True)
             ids = inside.native.run(task, 64, k).ids
-            told = np.full((70, 3), -1, np.float32)
+            told = np.full((70, 2), -1, np.float32)
             task.witness_to(told, 3)
             assert (told[:3] == -1).all() and (told[67:] == -1).all()
             assert np.isnan(told[3:67, 1:]).all()  # there is no model
@@ -283,7 +282,7 @@ class TestWhatIsLate:
                 alone = inside.native.task_of(snapshot, queries, k, rule=rule, start=i,
                                               stop=i + 1, tells_late=True)
                 alone.run()
-                told = np.zeros((1, 3), np.float32)
+                told = np.zeros((1, 2), np.float32)
                 alone.witness_to(told, 0)
                 assert told[0, 0] == pytest.approx(late[3 + i], rel=0.1)
 
@@ -292,11 +291,11 @@ class TestWhatIsLate:
         task = inside.native.task_of(snapshot, -skewed(5, 5), 10,
                                      rule=inside.contract.StopRule(rows=2048))
         task.run()
-        told = np.full((5, 3), 2, np.float32)
+        told = np.full((5, 2), 2, np.float32)
         task.witness_to(told, 0)
         assert (told == 2).all()
-        for wrong in (told[:4], np.zeros((5, 2), np.float32)):
-            with pytest.raises(ValueError, match="three numbers"):
+        for wrong in (told[:4], np.zeros((5, 3), np.float32)):
+            with pytest.raises(ValueError, match="two numbers"):
                 task.witness_to(wrong, 0)
 
     def test_more_than_usual(self) -> None:
@@ -304,107 +303,108 @@ class TestWhatIsLate:
         random = np.random.default_rng(0)
 
         def told(n: int, mean: float, spread: float = 1.0) -> Float32:
-            shift = np.array([0, mean, 0])
-            return float32(5.0 + 2.0 * (spread * random.standard_normal((n, 3)) + shift))
+            shift = np.array([0, mean])
+            return float32(5.0 + 2.0 * (spread * random.standard_normal((n, 2)) + shift))
 
-        assert not any(watch().is_surprised(told(n, 0.0), 1) for n in (1, 40, 1000))
+        assert not any(surprised(watch(), told(n, 0.0)) for n in (1, 40, 1000))
         for mean, n in ((0.4, 1000), (1.5, 40), (-0.4, 1000)):
-            one, some = watch(), told(n, mean)
-            assert one.is_surprised(some, 1)
-            groups = one.groups(some)
-            assert np.array_equal(np.sort(np.concatenate(groups)), np.arange(n))
-            assert np.array_equal(groups[0], np.flatnonzero(some[:, 1] > 5.0))
+            assert surprised(watch(), told(n, mean))
         # Squares don't see a mean that moves where the spread is less.
-        assert watch().is_surprised(told(1000, 0.35, 0.7), 1)
-        assert not watch().is_surprised(np.full((1000, 3), np.nan, np.float32), 1)
+        assert surprised(watch(), told(1000, 0.35, 0.7))
+        assert not surprised(watch(), np.full((1000, 2), np.nan, np.float32))
         one = watch()
-        alarms = [one.is_surprised(told(1, 1.0), 1) for _ in range(120)]
+        alarms = [surprised(one, told(1, 1.0)) for _ in range(120)]
         assert not any(alarms[:10]) and all(alarms[100:])
-        assert not any(one.is_surprised(told(1, 0.0), 1) for _ in range(600)[500:]) or (
-            one.to_check(0))
+        assert not any(surprised(one, told(1, 0.0)) for _ in range(600)[500:]) or one.left
 
     def test_some_of_a_large_batch(self) -> None:
         """One in so many is told of, until these are surprising."""
         random, one = np.random.default_rng(1), watch()
-        assert [one.every(n) for n in (1, 511, 512, 1000, 10_000)] == [1, 1, 2, 3, 39]
-        told = float32(5.0 + 2.0 * random.standard_normal((2000, 3)))
-        assert not one.is_surprised(told, 7)
+        assert [one.every(n) for n in (1, 1023, 1024, 10_000)] == [1, 1, 2, 19]
+        told = float32(5.0 + 2.0 * random.standard_normal((2000, 2)))
+        assert not surprised(one, told, 7)
         told[1::2] = 1e9
-        assert not one.is_surprised(told, 2) and one.every(10_000) == 39
-        assert one.is_surprised(told, 7) and one.every(10_000) == 1
+        assert not surprised(one, told, 2) and one.every(10_000) == 19
+        assert surprised(one, told, 7) and one.every(10_000) == 1
+
+    def test_which_are_checked(self) -> None:
+        """By how surprising they are, so that some of each kind are."""
+        told = np.tile(np.arange(256, dtype=np.float32)[:, None], (1, 2))[::-1].copy()
+        one = watch()
+        order = one.take(told, 1)
+        assert one.left == 60
+        assert told[order[0], 0] < 5.0 and (np.diff(told[order, 0].clip(0, 21)) >= 0).all()
+        assert np.array_equal(watch().take(np.full((9, 2), 5.0, np.float32), 1), np.arange(9))
 
     def test_verdicts(self) -> None:
-        """Suspects first; the others if these fall short; what found enough is tolerated."""
-        late = np.full((256, 3), 9.0, np.float32)
-        late[::4] = 5.0
-        one = watch()
-
-        def alarmed(told: Float32 = late) -> bool:
-            surprised = one.is_surprised(told, 1)
-            one.groups(told)
-            return surprised
-
-        assert alarmed()
-        assert one.to_check(0) == 30 and one.to_check(1) == 0
-        one.note(0, np.full(10, 0.9))
-        assert one.to_check(0) == 20 and one.to_check(1) == 1
-        one.note(0, np.full(20, 0.95))
-        assert one.to_check(0) == 0 and one.to_check(1) == 5  # a third of them were seen
-        one.note(1, np.full(5, 0.97))
-        assert one.to_check(0) == one.to_check(1) == 0  # no more of them
-        assert not alarmed()
-        later = np.full((256, 3), 15.0, np.float32)
-        assert alarmed(later) and one.to_check(0) == 30
+        """Some are checked, more while it is close; what found enough is tolerated."""
+        late, one = np.full((256, 2), 9.0, np.float32), watch()
+        assert surprised(one, late) and one.left == 60 and not one.only_compares
+        one.note(np.full(20, 0.95))
+        assert one.left == 40
+        one.note(np.full(40, 0.95))
+        assert one.left == 0 and one.only_compares
+        assert not surprised(one, late)
+        later = np.full((256, 2), 15.0, np.float32)
+        assert surprised(one, later) and one.left == 60
+        close = np.tile([0.8, 1.0], 30)
+        one.note(close)
+        assert one.left == 30
+        one.note(close[:30])
+        one.note(close[:30])
+        assert one.left == 0 and one.only_compares
         one.forget()
-        assert alarmed()
-        one.note(0, np.full(30, 0.92))
-        one.note(1, np.full(5, 0.6))  # the sample's others found .97
-        assert one.to_check(0) == -1 and one.to_check(1) == 25
-        one.forget()
-        assert alarmed()
-        one.note(0, np.full(30, 0.7))
-        assert one.to_check(0) == -1 and one.to_check(1) == 30
-        one.note(1, np.full(30, 0.99))
-        assert one.to_check(1) == 0
-        assert alarmed() and one.to_check(0) == -1
-        assert not all(alarmed(np.full((64, 3), 5.2, np.float32)) for _ in range(20))
-        assert one.to_check(0) == 0
-        assert alarmed() and one.to_check(0) == 30
+        assert surprised(one, late)
+        one.note(np.full(60, 0.7))
+        assert one.left == -1
+        one.note(np.full(196, 1.0))  # not until surprises end
+        assert surprised(one, late) and one.left == -1
+        assert not all(surprised(one, np.full((64, 2), 5.2, np.float32)) for _ in range(20))
+        assert one.left == 0
+        assert surprised(one, late) and one.left == 60
 
     def test_where_nothing_is_surprising(self) -> None:
         """One query in so many is compared; if these miss too much, all are answered exactly."""
-        usual, one = np.full((1, 3), np.nan, np.float32), watch(50)
+        usual, one = np.full((1, 2), np.nan, np.float32), watch(50)
 
-        def asked(n: int) -> tuple[int, int]:
-            some = np.repeat(usual, n, axis=0)
-            assert not one.is_surprised(some, 1)
-            one.groups(some)
-            return one.to_check(0), one.to_check(1)
+        def asked(n: int) -> int:
+            assert not surprised(one, np.repeat(usual, n, axis=0))
+            return one.left
 
-        assert asked(1499) == (0, 0) and asked(1) == (0, 30)  # thirty at once, in batches
+        assert asked(1499) == 0 and asked(1) == 30  # thirty at once, in batches
         assert one.only_compares
-        one.note(1, np.full(30, 0.89))
-        assert asked(30 * 50) == (0, 30) and one.only_compares
-        one.note(1, np.full(30, 0.8))
-        assert asked(1) == (-1, -1) and not one.only_compares
-        one.note(1, np.full(30, 0.85))
-        assert asked(1) == (-1, -1)
-        one.note(1, np.full(30, 0.95))
-        assert asked(1) == (0, 0) and one.only_compares
+        one.note(np.full(30, 0.89))
+        assert asked(30 * 50) == 30 and one.only_compares
+        one.note(np.full(30, 0.8))
+        assert asked(1) == -1 and not one.only_compares
+        one.note(np.full(30, 0.85))
+        # Surprises that come and go don't end that.
+        assert surprised(one, np.full((256, 2), 15.0, np.float32)) and one.left == -1
+        while surprised(one, np.full((64, 2), 5.0, np.float32)):
+            pass
+        assert one.left == -1
+        one.note(np.full(60, 0.95))
+        assert asked(1) == 0 and one.only_compares
 
     @pytest.mark.parametrize("wrong", [
-        np.ones((3, 6)), np.ones((2, 7)), np.zeros((3, 7)), np.full((3, 7), np.nan)])
+        np.ones((2, 5)), np.ones((3, 6)), np.zeros((2, 6)), np.full((2, 6), np.nan)])
     def test_wrong_arguments(self, wrong: Any) -> None:
         with pytest.raises(ValueError, match="numbers for each|must be positive"):
             core.Watch(0.9, wrong, 10, 10)
-        with pytest.raises(ValueError, match="three numbers"):
-            watch().is_surprised(np.ones((4, 2), np.float32), 1)
+        with pytest.raises(ValueError, match="two numbers"):
+            watch().take(np.ones((4, 3), np.float32), 1)
 
 
 def watch(one_in: int = 10**6) -> core.Watch:
-    """A watch over a search for .9, by three witnesses of mean 5 and deviation 2."""
-    usual = np.tile([5.0, 2.0, 0.5, 1.12, 0.5, 1.12, 0.97], (3, 1))
+    """A watch over a search for .9, by two witnesses of mean 5 and deviation 2."""
+    usual = np.tile([5.0, 2.0, 0.5, 1.12, 0.5, 1.12], (2, 1))
     return core.Watch(0.9, usual, 10**6, one_in)
+
+
+def surprised(one: core.Watch, told: Float32, every: int = 1) -> bool:
+    """Whether what tells of answers is surprising."""
+    one.take(told, every)
+    return one.every(10**6) == 1
 
 
 class TestTables:
@@ -418,7 +418,7 @@ class TestTables:
         queries = inside.store.sample_queries(index, 2048)
         snapshot = inside.store.snapshot_of(index)
         for effort in (208, 416, 800):
-            told = np.zeros((len(queries), 3), np.float32)
+            told = np.zeros((len(queries), 2), np.float32)
             task = inside.native.task_of(snapshot, queries, 10, stop=2048, tells_late=True,
                                          rule=inside.contract.StopRule(rows=effort))
             task.run()

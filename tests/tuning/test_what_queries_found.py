@@ -103,9 +103,9 @@ class TestRecall:
         truth = index.search_furthest(mirrored).ids
         assert recall_of(index.search_furthest(mirrored, recall=0.95).ids, truth) >= 0.92
 
-    def test_suspects_that_found_enough_are_left(self, plain: bytes,
-                                                 monkeypatch: pytest.MonkeyPatch) -> None:
-        """Some are checked, and of the others, not one after another until all are exact."""
+    def test_what_found_enough_is_left(self, plain: bytes,
+                                       monkeypatch: pytest.MonkeyPatch) -> None:
+        """Some are checked, not one after another until all are exact."""
         index = pickle.loads(plain)
         queries = around(600, 5)
         checked = []
@@ -116,8 +116,7 @@ class TestRecall:
 
         monkeypatch.setattr(inside.settings, "shares_found", all_found)
         stats = index.search_furthest(-queries, recall=0.8, return_stats=True).stats
-        assert len(checked) == 2 and checked[0] == 30 >= checked[1]
-        assert stats.queries_guarded < 200
+        assert checked == [60] and stats.queries_guarded < 200
 
     def test_only_where_all_rows_may_be_found(self, plain: bytes) -> None:
         """Under a filter predictions of k-th keys don't hold."""
@@ -137,7 +136,7 @@ class TestKeyModel:
         measured = store.tunings.by_k[10]
         assert measured.guard is not None and measured.guard.model is not None
         asked = store.spec.metric.mirrored(queries) if nearest else queries
-        told = np.zeros((len(queries), 3), np.float32)
+        told = np.zeros((len(queries), 2), np.float32)
         snapshot = store.view(index.isa).snapshot
         task = inside.native.task_of(
             snapshot, asked, 10, nearest=store.by_nearest, tells_late=True,
@@ -149,7 +148,7 @@ class TestKeyModel:
     @pytest.mark.parametrize("metric", core.METRICS)
     @pytest.mark.parametrize("nearest", [False, True])
     def test_by_all_keys(self, metric: str, nearest: bool) -> None:
-        """Means and deviations of all keys in numpy; of rows in groups, a k-th key has k above."""
+        """Means and deviations of all keys in numpy."""
         random = np.random.default_rng(3)
         rows = float32(random.standard_normal((6000, 20)) * np.linspace(3, 0.3, 20) + 1.0)
         queries = float32(random.standard_normal((200, 20)) * np.linspace(3, 0.3, 20) + 1.0)
@@ -162,7 +161,6 @@ class TestKeyModel:
         kth = np.sort(keys, axis=1)[:, -10]
         wanted = -(kth - keys.mean(axis=1)) / keys.std(axis=1)
         assert np.abs(told[:, 1] / wanted - 1.0).mean() < 0.05
-        assert np.abs(told[:, 2] - np.log(10.0)).mean() < 2.0
 
     def test_unknown(self) -> None:
         """Fewer than k rows, rows without spread: nothing is told, and searches go on."""
@@ -172,14 +170,10 @@ class TestKeyModel:
             assert (index.search_furthest(queries, recall=0.9).ids >= 0).all()
 
     def test_wrong_arguments(self) -> None:
-        axes, terms, groups = np.ones((16, 4), np.float32), np.ones((16, 3)), np.ones((2, 10))
-        core.KeyModel("scalar", axes, terms, groups, 3)
-        for n_rows, some in ((-1, groups), (0, -groups)):
-            with pytest.raises(ValueError, match="there must be rows"):
-                core.KeyModel("scalar", axes, terms, some, n_rows)
-        for wrong in ((axes[:15], terms, groups), (axes, terms[:, :2].copy(), groups),
-                      (axes, terms, groups[:, :9].copy()), (axes, terms, np.ones((65, 10)))):
+        axes, terms = np.ones((16, 4), np.float32), np.ones((16, 2))
+        core.KeyModel("scalar", axes, terms)
+        for wrong in ((axes[:15], terms), (axes, np.ones((16, 3))), (axes[:, :0], terms)):
             with pytest.raises(ValueError, match="those of the dimension"):
                 core.KeyModel("scalar", *wrong)
         with pytest.raises(ValueError, match="finite"):
-            core.KeyModel("scalar", axes, terms * np.inf, groups)
+            core.KeyModel("scalar", axes, terms * np.inf)
