@@ -13,17 +13,16 @@ cdef double MOST_SURPRISING = 8.0
 # size.
 cdef double SURPRISE_MARGIN = 0.25, UNSURE = 3.0
 # Surprise of a query that the guard found; one in 40 is usual, so that more than one in 20 are many.
-cdef double UNLIKE = 10.0, USUALLY_UNLIKE = 0.025
+cdef double GUARDED = 10.0, USUALLY_GUARDED = 0.025
 # Sum from which queries are suspicious, until it is below half of that; standard deviations of a
 # batch's mean surprise from which.
 cdef double SUSPICIOUS_SUM = 40.0, SUSPICIOUS_MEAN = 4.0
 cdef double MOST_SUM = 60.0  # the sum never grows beyond, so that suspicion ends
-# Queries from which a batch's mean counts, as squares are skewed; of larger batches about MOST_TOLD
-# are told of.
-cdef int64_t LEAST_BATCH = 256, MOST_TOLD = 512
-# The key of one single query in dim // TOLD_COORDINATES is told of while nothing is surprising, as
-# that takes time.
-cdef int64_t TOLD_COORDINATES = 256
+# Queries from which a batch's mean counts, as squares are skewed.
+cdef int64_t LEAST_BATCH = 256
+# Telling of keys takes time: while nothing is surprising, so many coordinates of a batch are read,
+# but at least LEAST_BATCH queries, and one single query in dim // TOLD_COORDINATES.
+cdef int64_t TOLD_OF_BATCH = 1 << 17, TOLD_COORDINATES = 256
 # Suspicious queries that are checked before the verdict; while it is within DOUBT standard errors,
 # MORE are, up to MOST_CHECKED.
 cdef int64_t CHECKED = 60, MORE = 30, MOST_CHECKED = 120
@@ -100,7 +99,7 @@ cdef class Watch:
                         sums[at + 2 + side] += far
                         far = -far
         numbers[WITNESSES] = n + unlike
-        sums[4 * WITNESSES] = UNLIKE * (unlike - USUALLY_UNLIKE * numbers[WITNESSES])
+        sums[4 * WITNESSES] = GUARDED * (unlike - USUALLY_GUARDED * numbers[WITNESSES])
         self.alarmed = 0
         for w in range(WITNESSES + 1):
             self.numbers[w] += <int64_t>numbers[w]
@@ -183,9 +182,9 @@ cdef class Watch:
         give the same."""
         return self.alarmed == 0 and self.verdict == ENOUGH
 
-    def every(self, n):
+    def every(self, n, dim):
         """Of which of n queries at once to tell: one in so many."""
-        return 1 if self.alarmed else max(n // MOST_TOLD, 1)
+        return 1 if self.alarmed else max(min(n // LEAST_BATCH, n * dim // TOLD_OF_BATCH), 1)
 
     def take(self, const float[:, ::1] told, int64_t every, int64_t unlike=0):
         """Take what tells of the answers of a batch, of the keys of one in `every`, in which so

@@ -163,7 +163,7 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
     told, every = np.full((len(like), 2), np.nan, np.float32), 1
     witness, did = None, list[SearchStats]()
     if watch is not None and question.every_row:  # nothing is known of some of the rows
-        every = watch.every(len(like))
+        every = watch.every(len(like), question.store.dim)
         witness = Witness(told, rule.model if question.row_filters is UNFILTERED else None, every)
 
     def search(which: Int64Array, rule: StopRule, witness: Witness | None = None) -> Hits:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from farann import _core
 from farann._types import Float32Array, Float64Array
 from farann.quantize.records import Record, kept
 from farann.runtime.pieces import Allowance, Pieces

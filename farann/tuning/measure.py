@@ -11,7 +11,7 @@ import numpy as np
 from farann import _core
 from farann._types import Float32Array, Float64Array, Int64Array, Progress
 from farann.contract.stop_rule import ALL_CODES, EXACT, StopRule, Witness
-from farann.results import Hits, SearchStats, share_found, shares_found
+from farann.results import Hits, SearchStats, share_found
 from farann.runtime import batches
 from farann.runtime.cost import FEW_QUERIES, cost_of, guard_cost
 from farann.runtime.pieces import Allowance, Pieces

@@ -320,12 +320,13 @@ class TestWhatIsLate:
     def test_some_of_a_large_batch(self) -> None:
         """One in so many is told of, until these are surprising."""
         random, one = np.random.default_rng(1), watch()
-        assert [one.every(n) for n in (1, 1023, 1024, 10_000)] == [1, 1, 2, 19]
+        assert [one.every(n, 512) for n in (1, 511, 512, 10_000)] == [1, 1, 2, 39]
+        assert [one.every(n, 64) for n in (4095, 4096, 10_000)] == [1, 2, 4]
         told = float32(5.0 + 2.0 * random.standard_normal((2000, 2)))
         assert not surprised(one, told, 7)
         told[1::2] = 1e9
-        assert not surprised(one, told, 2) and one.every(10_000) == 19
-        assert surprised(one, told, 7) and one.every(10_000) == 1
+        assert not surprised(one, told, 2) and one.every(10_000, 512) == 39
+        assert surprised(one, told, 7) and one.every(10_000, 512) == 1
 
     def test_which_are_checked(self) -> None:
         """By how surprising they are, so that some of each kind are."""
@@ -404,7 +405,7 @@ def watch(one_in: int = 10**6) -> core.Watch:
 def surprised(one: core.Watch, told: Float32, every: int = 1) -> bool:
     """Whether what tells of answers is surprising."""
     one.take(told, every)
-    return one.every(10**6) == 1
+    return one.every(10**6, 10**6) == 1
 
 
 class TestTables:

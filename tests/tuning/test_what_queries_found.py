@@ -67,6 +67,20 @@ class TestRecall:
     def test_other_centers_in_partitions(self, nearest: bytes, batch: int) -> None:
         assert searched(nearest, around(ASKED, 4, centers=9), 0.95, batch, nearest=True)[0] >= 0.92
 
+    @pytest.mark.parametrize("batch", [1, 50, 500])
+    def test_others_like_those_that_the_guard_found(self, batch: int) -> None:
+        """Two in three are guarded; the rest found .3, by lateness and last keys as usual."""
+        random = np.random.default_rng(1)
+        centers = random.standard_normal((300, 48))
+
+        def some(n: int) -> Float32:
+            which = random.integers(0, 300, n)
+            return float32(centers[which] + 0.35 * random.standard_normal((n, 48)))
+
+        saved = pickle.dumps(index_of(some(N), "l2", threads=1).build(tune=[10]))
+        # In the first 30 or so nobody can know.
+        assert searched(saved, -some(500), 0.9, batch)[0] >= (0.9 if batch > 1 else 0.87)
+
     @pytest.mark.parametrize("batch", [1, 40, 1000])
     def test_like_the_rows(self, plain: bytes, nearest: bytes, batch: int) -> None:
         """Hardly any is answered exactly, but where queries found too little by chance."""
