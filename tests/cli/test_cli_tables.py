@@ -154,7 +154,11 @@ def test_ids_that_are_numbers_elsewhere(capsys: pytest.CaptureFixture[str]) -> N
     """A later column is a coordinate, whatever it is called, and stderr says so."""
     path = table_of("csv", {"x": [0, 1], "id": [7, 9], "y": [3, 4]})
     assert main(["build", path, "-o", "x.farann"]) == 0
-    assert "ids are row numbers; coordinates 'x', 'id', 'y'" in capsys.readouterr().err
+    remark = "'id' is no first column and so a coordinate: --ids id takes it for ids"
+    assert f"ids are row numbers; coordinates 'x', 'id', 'y'; {remark}\n" in (
+        capsys.readouterr().err)
+    assert main(["build", path, "-o", "x.farann", "--ids", "none"]) == 0
+    assert remark not in capsys.readouterr().err
     assert built(path, "--ids", "id").ids.tolist() == [7, 9]
     assert built(path, "--ids", "id").dim == 2
 
@@ -175,6 +179,27 @@ def test_frames_of_pandas(capsys: pytest.CaptureFixture[str]) -> None:
         frame.to_parquet("a.parquet")  # puts its index last
         index = built("a.parquet")
         assert index.ids.tolist() == list(range(10, 19)) and index.dim == 4
+
+
+@pytest.mark.parametrize("name", ["id", "key", None])
+def test_an_index_of_pandas_is_no_coordinate(name: str | None) -> None:
+    """It comes last in Parquet; a first column of ids goes before it."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame(XY, index=pandas.Index([7, 3, 9, 1], name=name))
+    for frames in (frame, frame.assign(vector=ROWS.tolist())[["vector"]]):
+        frames.to_parquet("a.parquet")
+        index = built("a.parquet")
+        assert index.ids.tolist() == [7, 3, 9, 1] and index.dim == 2
+    frame.insert(0, "ids", [5, 6, 8, 4])
+    frame.to_parquet("a.parquet")
+    index = built("a.parquet")
+    assert index.ids.tolist() == [5, 6, 8, 4]
+    assert_array_equal(index.reconstruct([5, 6, 8, 4]), ROWS)
+    pandas.DataFrame({"score": [1, 2, 3, 4]}, pandas.Index([4, 8, 6, 5], name=name)).to_parquet(
+        "s.parquet")
+    assert main(["select", "x.farann", "--scores", "s.parquet", "-k", "4", "-o", "o.txt"]) == 0
+    assert Path("o.txt").read_text().split() == ["5", "6", "8", "4"]
 
 
 @pytest.mark.parametrize(("lines_of", "n_rows"), [
