@@ -150,6 +150,30 @@ def test_no_ids(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--ids: an index has its own ids; leave it out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_a_column_to_leave_out_of_queries(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = table_of(kind, {"x": XY["x"], "key": [7, 3, 9, 1], "y": XY["y"]})
+    index = built(path, "--ids", "key", "--queries", path)
+    assert index.ids.tolist() == [7, 3, 9, 1] and index.dim == 2
+    search = ["search", "x.farann", path, "-k", "1", "--nearest", "--json"]
+    assert main(search) == 2
+    assert "got 3: coordinates 'x', 'key', 'y'; --ids NAME leaves out" in capsys.readouterr().err
+    assert main([*search, "--ids", "key"]) == 0
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["ids"] for line in out.splitlines()] == [[7], [3], [9], [1]]
+    assert f"{path}: coordinates 'x', 'y'; left out 'key'" in err
+    tune = ["tune", "x.farann", "--queries", path]
+    assert main([*tune, "--ids", "key"]) == 0
+    Path("ids.txt").write_text("7\n")
+    for command in (search, tune):
+        for other in ("kay", "ids.txt"):
+            assert main([*command, "--ids", other]) == 2
+            assert (f"--ids: beside queries expected a column of {path} or none, got {other!r}; "
+                    "there are: 'x', 'key', 'y'") in capsys.readouterr().err
+    np.save("q.npy", ROWS)  # where the rows alone have such a column
+    assert built(path, "--ids", "key", "--queries", "q.npy").dim == 2
+
+
 def test_ids_that_are_numbers_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
     """A later column is a coordinate, whatever it is called, and stderr says so."""
     path = table_of("csv", {"x": [0, 1], "id": [7, 9], "y": [3, 4]})
