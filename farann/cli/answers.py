@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, repeat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import numpy as np
@@ -70,7 +71,9 @@ def _storable(ids: NDArray[Any]) -> NDArray[Any]:
 def _csv(stream: IO[bytes], answers: Iterable[Found]) -> None:
     for number, table in enumerate(_tables_of(answers)):
         text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        # Python quotes the characters of the line end alone, and readers take \r for one, too.
+        writer = csv.writer(SimpleNamespace(write=lambda row: text.write(row[:-2] + "\n")),
+                            lineterminator="\r\n")
         if number == 0:
             writer.writerow(table)
         # The shortest digits that give the float32 back.

@@ -338,6 +338,18 @@ def test_columns_of_files_that_follow_each_other(capsys: pytest.CaptureFixture[s
     assert built("a.csv", "c.csv").ids.tolist() == [97, 99]
 
 
+def test_ids_with_line_ends_in_csv() -> None:
+    """Readers take a carriage return for a line end unless it is quoted."""
+    names = ["a\rb", "c\r\nd", "e\nf", 'g,"h']
+    index = farann.Index()
+    index.add(ROWS, names)
+    index.save("x.farann")
+    np.save("rows.npy", ROWS)
+    assert main(["search", "x.farann", "rows.npy", "-k", "1", "--nearest", "-o", "o.csv"]) == 0
+    with open("o.csv", newline="") as stream:
+        assert [row[2] for row in csv.reader(stream)] == ["id", *names]
+
+
 def test_names_of_columns_that_are_odd(capsys: pytest.CaptureFixture[str]) -> None:
     Path("a.csv").write_text("na:me\x1b[2J,x.y\napple,1\npear,2\n")
     assert main(["build", "a.csv", "-o", "x.farann"]) == 0
