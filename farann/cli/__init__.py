@@ -14,7 +14,7 @@ from importlib import import_module
 
 from farann.cli.arguments import USAGE_ERROR, parser_of_commands, refuse
 from farann.cli.streams import Streams, printable
-from farann.cli.terminal import LIST_FILES, ROW_FILES, STREAM, blaming_options, say
+from farann.cli.terminal import LIST_FILES, ROW_FILES, STREAM, blaming_options, remarking, say
 
 __all__ = ["main"]
 
@@ -69,7 +69,7 @@ def _run(argv: Sequence[str] | None, arguments: argparse.Namespace) -> int:
     # Only now, so that --help comes at once.
     module = import_module(
         f"farann.cli.{'posneg' if arguments.command == 'posneg' else 'commands'}")
-    with _standard_input(arguments):
+    with _standard_input(arguments), remarking(arguments):
         status: int | None = getattr(module, arguments.command)(arguments)
     return status or 0
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, repeat
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import numpy as np
@@ -68,14 +68,14 @@ def _storable(ids: NDArray[Any]) -> NDArray[Any]:
 
 
 def _csv(stream: IO[bytes], answers: Iterable[Found]) -> None:
+    # Python quotes the characters of the line end alone, and readers take \r for one, too.
+    writer = csv.writer(SimpleNamespace(
+        write=lambda row: stream.write(f"{row[:-2]}\n".encode())), lineterminator="\r\n")
     for number, table in enumerate(_tables_of(answers)):
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
         if number == 0:
             writer.writerow(table)
         # The shortest digits that give the float32 back.
         writer.writerows(zip(*(map(str, column) for column in table.values()), strict=True))
-        stream.write(text.getvalue().encode())
 
 
 def _parquet(stream: IO[bytes], answers: Iterable[Found]) -> None:

@@ -314,8 +314,8 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add("INDEX", "file that farann build wrote")
     add("QUERIES", "file with a query a row", nargs="?")
     add("--ids FILE", "instead of QUERIES: rows of the index by their ids, one a line, each left "
-        "out of its own answer; beside QUERIES, none: its first column is a coordinate whatever "
-        "it is called")
+        "out of its own answer; beside QUERIES, the column of their ids, which is left out, or "
+        "none: the first column is a coordinate whatever it is called")
     add("--likes FILE", "instead of QUERIES: ids of rows to find others like, a list for each "
         "question")
     add("--dislikes FILE", "ids of rows to find others unlike, a list for each question")
@@ -349,8 +349,8 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add = _command(commands, "tune", "measure what recall costs", TUNE)
     add("INDEX", "file that farann build wrote")
     add("--queries FILE", "a sample of the queries to come (default: rows)")
-    add("--ids", "none: the first column of --queries is a coordinate whatever it is called",
-        choices=["none"])
+    add("--ids NAME", "the column of --queries that has ids and is left out, or none: the first "
+        "one is a coordinate whatever it is called")
     add("-k --k N", "how many rows searches will ask for", 10)
     add("--recall R", "name the fastest setting that reaches this recall", 0.95)
     add("--plot FILE", ".png, .svg or .pdf to plot recall against cost to; takes matplotlib")

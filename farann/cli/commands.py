@@ -198,7 +198,7 @@ def _question(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """The method of an index that is asked for, and its arguments that are the same for all
     queries; refuses options that it doesn't take."""
     asked = [name for name in SEARCHES if getattr(arguments, name) is not None]
-    by_ids = arguments.ids not in (None, NO_IDS)
+    by_ids = arguments.ids not in (None, NO_IDS) and arguments.queries is None
     methods = list(dict.fromkeys(SEARCHES[name] for name in asked)) or ["search_furthest"]
     likes = "search_contrast" in methods
     if (arguments.queries is not None) + by_ids + likes != 1:
@@ -218,14 +218,22 @@ def _question(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
 
 
 def _queries(arguments: argparse.Namespace, dim: int, whose: str) -> VectorFile:
-    """The file of queries, of the dimension that the rows have; its words are no coordinates."""
-    table = columns_of_table(files_of(arguments.queries)[0], keep=arguments.ids == NO_IDS,
-                             choose=False)
+    """The file of queries, of the dimension that the rows have; its ids are no coordinates."""
+    file, keep = files_of(arguments.queries)[0], arguments.ids == NO_IDS
+    kinds = kinds_of(file[0])
+    named = None if keep else _column(arguments.ids, kinds)
+    if named not in kinds:  # in build it may be a column of the rows alone
+        if arguments.command != "build" and not keep and arguments.ids is not None:
+            raise ValueError(f"--ids: beside queries expected a column of {file[0]} or none, got "
+                             f"{arguments.ids!r}; there are: {listed([*kinds])}")
+        named = None
+    table = columns_of_table(file, named, keep=keep, choose=False)._replace(ids=None)
     source = open_vectors(arguments.queries, default="test", ids=table.without,
                           max_bytes=arguments.max_bytes)
     if source.dim != dim:
         names = f": {table.of_vectors()}" if table.kinds else ""
-        hint = "; --ids none leaves out words alone" if source.dim < dim and table.without else ""
+        hint = "" if not table.kinds else "; --ids none leaves out words alone" if (
+            source.dim < dim) else "; --ids NAME leaves out a column"
         raise ValueError(f"{source.path}: expected queries of dimension {dim}, as {whose}, got "
                          f"{source.dim}{names}{hint}")
     _say_columns(arguments, table, table.of_vectors())

@@ -14,13 +14,13 @@ import numpy.typing as npt
 from farann.io.files import open_regular
 from farann.io.text import SEPARATORS, text_lines
 from farann.io.vector_content import Wanted, naming
-from farann.io.vector_formats import columns_of, kinds_of
+from farann.io.vector_formats import columns_of, index_of, kinds_of
 from farann.vectors import integers_of, open_vectors, read_id_lists, read_ids, split_name
 
 Array = npt.NDArray[Any]
-# Names, in lower case, of a first column that has ids, and that of an index that pandas puts last.
+# Names, in lower case, of a first column that has ids.
 _ID_NAMES = ("id", "ids", "index")  # beside lists of numbers that of any column
-_IDS, _PANDAS = ("", *_ID_NAMES, "unnamed: 0"), "__index_level_0__"
+_IDS = ("", *_ID_NAMES, "unnamed: 0")
 _COLUMNS_NAMED, _NAME_SHOWN = 8, 40  # columns in a message, and characters of the name of one
 
 
@@ -31,6 +31,7 @@ class Columns(NamedTuple):
     kinds: dict[str, type]
     ids: str | None = None
     without: tuple[str, ...] = ()  # those that are no coordinates
+    doubtful: str | None = None  # a coordinate that is called as if it had ids
 
     @property
     def has_lists(self) -> bool:
@@ -49,7 +50,9 @@ class Columns(NamedTuple):
         """Where coordinates come from, and what is left out."""
         left = [one for one in self.without if one != self.ids]
         found = "" if self.has_lists else f"coordinates {listed(self.coordinates())}"
-        parts = [found, f"left out {listed(left)}" if left else ""]
+        parts = [found, f"left out {listed(left)}" if left else "",
+                 f"{self.doubtful!r} is no first column and so a coordinate: --ids {self.doubtful} "
+                 "takes it for ids" if self.doubtful else ""]
         return "; ".join(filter(None, parts)) or "vectors from lists of numbers"
 
 
@@ -66,8 +69,9 @@ def columns_of_table(file: tuple[Path, str | None], named: str | None = None,
                      choose: bool = True) -> Columns:
     """Say which column of a table holds ids, and which are no coordinates.
 
-    Ids are in the first column if it has no name or is called id, ids or index, beside lists of
-    numbers in any column of that name, or else in the only column of words. `named`: the column of
+    Ids are in the index of a frame of pandas, in the first column if it has no name or is called
+    id, ids or index, beside lists of numbers in any column of that name, or else in the only column
+    of words. `named`: the column of
     ids that was asked for, `labels`: that of groups. `keep`: the first column is a coordinate, and
     ids are row numbers. `choose`: ids are looked for.
     """
@@ -76,11 +80,9 @@ def columns_of_table(file: tuple[Path, str | None], named: str | None = None,
     if name is not None and list not in kinds.values():  # the one column that is wanted
         return Columns(path, {}, named, tuple(one for one in (named, labels) if one is not None))
     words = [name for name, kind in kinds.items() if kind is str and name != labels]
-    first = next((name for at, name in enumerate(kinds) if name != labels and (
-        name == _PANDAS or (at == 0 and name.strip().lower() in _IDS))), None)
-    if keep:
-        first = None
-    found = named if named is not None or keep or not choose else first
+    index = [] if keep else [one for one in _index_of(path, kinds) if one != labels]
+    first = index[0] if index else None
+    found = named if named is not None or not choose else first
     if found is None and not keep and choose:
         if list in kinds.values():
             found = next((name for one in _ID_NAMES for name, kind in kinds.items() if (
@@ -92,12 +94,21 @@ def columns_of_table(file: tuple[Path, str | None], named: str | None = None,
                 "none for row numbers")
         if found is None and words:
             found = words[0]
-    without = dict.fromkeys(one for one in (first, found, labels, *words) if one is not None)
+    without = dict.fromkeys(one for one in (*index, found, labels, *words) if one is not None)
     made = Columns(path, kinds, found, tuple(without))
+    if not keep:
+        made = made._replace(doubtful=next((one for one in made.coordinates() if (
+            one.strip().lower() in _ID_NAMES)), None))
     if kinds and not made.has_lists and not made.coordinates() and len(kinds) == len(without):
         raise ValueError(f"{path}: expected coordinates beside {listed([*without])}, got none"
                          + "; --ids none takes no column for ids" * (first is not None))
     return made
+
+
+def _index_of(path: Path, kinds: dict[str, type]) -> list[str]:
+    """The columns of a table that hold ids unless others are named; the first one that does."""
+    return [*dict.fromkeys([one for one in [*kinds][:1] if one.strip().lower() in _IDS]
+                           + index_of(path))]
 
 
 def joined_ids(paths: list[Path], column: str, max_bytes: int | None) -> Array | list[str]:
@@ -161,10 +172,11 @@ def read_scores(file: str, ids: Array, max_bytes: int | None) -> Array:
             return np.loadtxt(stream, ndmin=1, comments=None)
     kinds = kinds_of(path)
     words = columns = [one for one, kind in kinds.items() if kind is str]
+    index = [one for one in kinds if kinds[one] is int and one != name and (
+        one in {"id", "ids", *_index_of(path, kinds)})]
     if ids.dtype != object:
-        columns = [one for at, one in enumerate(kinds) if kinds[one] is int and one != name and (
-            one in ("id", "ids") or (at == 0 and one.strip().lower() in _IDS))]
-    scores = open_vectors(file, ids=words + columns, max_bytes=max_bytes).read().ravel()
+        columns = index[:1]
+    scores = open_vectors(file, ids=words + index, max_bytes=max_bytes).read().ravel()
     if len(columns) != 1:
         return scores
     found = joined_ids([path], columns[0], max_bytes)

@@ -9,12 +9,14 @@ import argparse
 import contextlib
 import re
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from farann.cli.streams import printable
+from farann.contract import RecallWarning
 
 STREAM = "-"  # standard input or output, in the place of a file
 # Arguments that are files to read: of rows, and of ids, labels and scores.
@@ -33,6 +35,7 @@ _WORDS = {
     "select_spaced": "farann select --scores", "pairs_within": "farann pairs",
     "max_bytes= or --max-bytes": "--max-bytes",
     "give them to add, as groups=": "give them to farann build, as --groups",
+    "tune(queries)": "farann tune --queries", "build(queries)": "farann build --queries",
 }
 
 
@@ -52,6 +55,22 @@ def note(arguments: argparse.Namespace, text: str) -> None:
         sys.stdout.flush()  # keeps the order where both go to one place
         with contextlib.suppress(OSError):
             print(printable(text), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def remarking(arguments: argparse.Namespace) -> Iterator[None]:
+    """Print what the library warns of as remarks, in the words of the command line."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, RecallWarning):
+                note(arguments, blaming_options(str(message), arguments))
+            else:
+                usual(message, category, *place, **more)
+
+        warnings.showwarning = show
+        yield
 
 
 def size(count: float) -> str:

@@ -211,6 +211,14 @@ def kinds_of_parquet(path: Path) -> dict[str, type]:
             field.type.value_type) else kind_of(field.type) for field in file.schema_arrow}
 
 
+def index_of_parquet(path: Path) -> list[str]:
+    """The columns that hold the index of a frame of pandas, which writes them last."""
+    with open_regular(path) as stream:
+        schema = optional_package("pyarrow.parquet", path).read_schema(stream)
+        known = (schema.pandas_metadata or {}).get("index_columns", [])
+        return [one for one in known if one in schema.names]  # a range isn't written
+
+
 def columns_of_parquet(path: Path, names: list[str], limit: int) -> list[list[Any]]:
     """The values of some columns, at most `limit` bytes with 8 for each and strings in full."""
     left, columns = limit, [list[Any]() for _ in names]

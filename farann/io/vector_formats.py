@@ -39,7 +39,8 @@ from farann.io.vector_content import (
 class Format(NamedTuple):
     """Reader and writer of a file format, and whether it holds several arrays by name.
 
-    Tables tell what their columns hold, and give any of them as Python's values.
+    Tables tell what their columns hold and which are a frame's index, and give any of them as
+    Python's values.
     """
 
     look: Callable[[Wanted], Content]
@@ -47,6 +48,7 @@ class Format(NamedTuple):
     named: bool
     kinds: Callable[[Path], dict[str, type]] = lambda path: {}
     columns: Callable[[Path, list[str], int], list[list[Any]]] = lambda path, names, limit: []
+    frame_index: Callable[[Path], list[str]] = lambda path: []
 
 
 # The default limit of a file's unpacked bytes is the larger of these two. Compressed vectors hardly
@@ -106,6 +108,13 @@ def kinds_of(path: Path) -> dict[str, type]:
     table = format_of(path)
     with naming(path):
         return table.kinds(path)
+
+
+def index_of(path: Path) -> list[str]:
+    """The columns of a table that are the index of a frame."""
+    table = format_of(path)
+    with naming(path):
+        return table.frame_index(path)
 
 
 def columns_of(path: Path, names: list[str], max_bytes: int | None = None) -> list[list[Any]]:
@@ -240,7 +249,8 @@ FORMATS: dict[str, Format] = {
     ".ivecs": _vecs("<i4"),
     ".bvecs": _vecs("u1"),
     ".parquet": Format(optional.look_at_parquet, optional.write_parquet, named=True,
-                       kinds=optional.kinds_of_parquet, columns=optional.columns_of_parquet),
+                       kinds=optional.kinds_of_parquet, columns=optional.columns_of_parquet,
+                       frame_index=optional.index_of_parquet),
     ".hdf5": _HDF5,
     ".h5": _HDF5,
     ".jsonl": _JSON_LINES,

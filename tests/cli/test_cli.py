@@ -400,7 +400,8 @@ def test_rows_as_queries(place: Path, rows: NDArray[np.float32], capsys: Capture
         assert main(["search", "named.farann", *option]) == 2
         assert "own.npy: expected strings, as the index has string ids" in capsys.readouterr().err
     for arguments, message in (([], "expected QUERIES, or --ids, or"),
-                               (["queries.npy", "--ids", "own.npy"], "expected QUERIES, or --ids"),
+                               (["queries.npy", "--ids", "own.npy"],
+                                "--ids: beside queries expected a column of queries.npy or none"),
                                (["--ids", "own.txt"], "ids"), (["--ids", "gone.txt"], "gone.txt")):
         assert main(["search", "rows.farann", *arguments]) != 0
         assert message in capsys.readouterr().err

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import warnings
 from pathlib import Path
 
 import inside
@@ -162,3 +164,24 @@ class TestTune:
         assert Path("rows.farann").read_bytes() == before
         farann.Index(8).save("empty.farann")
         assert "empty.farann: the index has no rows" in refused(capsys, "tune", "empty.farann")
+
+
+@pytest.mark.filterwarnings("default::farann.RecallWarning")
+@pytest.mark.parametrize("quiet", [False, True])
+def test_warnings_are_remarks(place: Path, queries: Float32, capsys: Capture,
+                              monkeypatch: pytest.MonkeyPatch, quiet: bool) -> None:
+    """Without a place in Python, and in the words of the command line."""
+    asked = farann.Index.search_furthest
+
+    @functools.wraps(asked)
+    def warned(index: farann.Index, *arguments: object, **options: object) -> object:
+        warnings.warn("recall: lost; give some to tune(queries), or to build(queries)",
+                      farann.RecallWarning, stacklevel=2)
+        return asked(index, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(farann.Index, "search_furthest", warned)
+    capsys.readouterr()
+    assert main(["search", "rows.farann", "queries.npy", "-k", "1", "--json", *["-q"] * quiet]) == 0
+    said = "--recall: lost; give some to farann tune --queries, or to farann build --queries\n"
+    err = capsys.readouterr().err
+    assert err == "" if quiet else err.startswith(said) and err.count("\n") == 2, err

@@ -150,11 +150,39 @@ def test_no_ids(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "--ids: an index has its own ids; leave it out" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["csv", "tsv", "parquet"])
+def test_a_column_to_leave_out_of_queries(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    path = table_of(kind, {"x": XY["x"], "key": [7, 3, 9, 1], "y": XY["y"]})
+    index = built(path, "--ids", "key", "--queries", path)
+    assert index.ids.tolist() == [7, 3, 9, 1] and index.dim == 2
+    search = ["search", "x.farann", path, "-k", "1", "--nearest", "--json"]
+    assert main(search) == 2
+    assert "got 3: coordinates 'x', 'key', 'y'; --ids NAME leaves out" in capsys.readouterr().err
+    assert main([*search, "--ids", "key"]) == 0
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["ids"] for line in out.splitlines()] == [[7], [3], [9], [1]]
+    assert f"{path}: coordinates 'x', 'y'; left out 'key'" in err
+    tune = ["tune", "x.farann", "--queries", path]
+    assert main([*tune, "--ids", "key"]) == 0
+    Path("ids.txt").write_text("7\n")
+    for command in (search, tune):
+        for other in ("kay", "ids.txt"):
+            assert main([*command, "--ids", other]) == 2
+            assert (f"--ids: beside queries expected a column of {path} or none, got {other!r}; "
+                    "there are: 'x', 'key', 'y'") in capsys.readouterr().err
+    np.save("q.npy", ROWS)  # where the rows alone have such a column
+    assert built(path, "--ids", "key", "--queries", "q.npy").dim == 2
+
+
 def test_ids_that_are_numbers_elsewhere(capsys: pytest.CaptureFixture[str]) -> None:
     """A later column is a coordinate, whatever it is called, and stderr says so."""
     path = table_of("csv", {"x": [0, 1], "id": [7, 9], "y": [3, 4]})
     assert main(["build", path, "-o", "x.farann"]) == 0
-    assert "ids are row numbers; coordinates 'x', 'id', 'y'" in capsys.readouterr().err
+    remark = "'id' is no first column and so a coordinate: --ids id takes it for ids"
+    assert f"ids are row numbers; coordinates 'x', 'id', 'y'; {remark}\n" in (
+        capsys.readouterr().err)
+    assert main(["build", path, "-o", "x.farann", "--ids", "none"]) == 0
+    assert remark not in capsys.readouterr().err
     assert built(path, "--ids", "id").ids.tolist() == [7, 9]
     assert built(path, "--ids", "id").dim == 2
 
@@ -175,6 +203,27 @@ def test_frames_of_pandas(capsys: pytest.CaptureFixture[str]) -> None:
         frame.to_parquet("a.parquet")  # puts its index last
         index = built("a.parquet")
         assert index.ids.tolist() == list(range(10, 19)) and index.dim == 4
+
+
+@pytest.mark.parametrize("name", ["id", "key", None])
+def test_an_index_of_pandas_is_no_coordinate(name: str | None) -> None:
+    """It comes last in Parquet; a first column of ids goes before it."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame(XY, index=pandas.Index([7, 3, 9, 1], name=name))
+    for frames in (frame, frame.assign(vector=ROWS.tolist())[["vector"]]):
+        frames.to_parquet("a.parquet")
+        index = built("a.parquet")
+        assert index.ids.tolist() == [7, 3, 9, 1] and index.dim == 2
+    frame.insert(0, "ids", [5, 6, 8, 4])
+    frame.to_parquet("a.parquet")
+    index = built("a.parquet")
+    assert index.ids.tolist() == [5, 6, 8, 4]
+    assert_array_equal(index.reconstruct([5, 6, 8, 4]), ROWS)
+    pandas.DataFrame({"score": [1, 2, 3, 4]}, pandas.Index([4, 8, 6, 5], name=name)).to_parquet(
+        "s.parquet")
+    assert main(["select", "x.farann", "--scores", "s.parquet", "-k", "4", "-o", "o.txt"]) == 0
+    assert Path("o.txt").read_text().split() == ["5", "6", "8", "4"]
 
 
 @pytest.mark.parametrize(("lines_of", "n_rows"), [
@@ -287,6 +336,18 @@ def test_columns_of_files_that_follow_each_other(capsys: pytest.CaptureFixture[s
     assert "b.csv: expected the columns of a.csv, 'id', 'x', 'y', got 'id', 'y', 'x'" in refused(
         capsys, "a.csv", "b.csv")
     assert built("a.csv", "c.csv").ids.tolist() == [97, 99]
+
+
+def test_ids_with_line_ends_in_csv() -> None:
+    """Readers take a carriage return for a line end unless it is quoted."""
+    names = ["a\rb", "c\r\nd", "e\nf", 'g,"h']
+    index = farann.Index()
+    index.add(ROWS, names)
+    index.save("x.farann")
+    np.save("rows.npy", ROWS)
+    assert main(["search", "x.farann", "rows.npy", "-k", "1", "--nearest", "-o", "o.csv"]) == 0
+    with open("o.csv", newline="") as stream:
+        assert [row[2] for row in csv.reader(stream)] == ["id", *names]
 
 
 def test_names_of_columns_that_are_odd(capsys: pytest.CaptureFixture[str]) -> None:
