@@ -30,8 +30,21 @@ _SURE, _LATER_GAIN = 2.0, 0.08
 _TIE = 1e-5  # weight of the record beside one model, for users whom that model lacks
 
 
+class Feedback(NamedTuple):
+    """Numbers of users and items, whether these were liked, and weights; (n,) each."""
+
+    users: Int64Array
+    items: Int64Array
+    liked: BoolArray
+    weight: Float64Array
+
+    def take(self, rows: Int64Array) -> Feedback:
+        """Some of it."""
+        return Feedback(*(each[rows] for each in self))
+
+
 class Pairs(NamedTuple):
-    """Users and items, with what models say of them; (n,) each."""
+    """Feedback with what models say of it; (n,) each."""
 
     users: Int64Array
     liked: BoolArray
@@ -40,11 +53,10 @@ class Pairs(NamedTuple):
     features: Float64Array  # (n, m + 2), those of `Models.features`
 
     @classmethod
-    def of(cls, models: Models, users: Int64Array, items: Int64Array, liked: BoolArray,
-           weight: Float64Array) -> Pairs:
+    def of(cls, models: Models, given: Feedback) -> Pairs:
         """With what the models say."""
-        return cls(users, liked, weight, models.there[items],
-                   models.features(items, models.people[users]))
+        return cls(given.users, given.liked, given.weight, models.there[given.items],
+                   models.features(given.items, models.people[given.users]))
 
     def some(self, n: int) -> Pairs:
         """A stride of n at most."""
@@ -61,6 +73,15 @@ class Fold(NamedTuple):
     held: Int64Array  # rows that were held out
     labels: Pairs
     unseen: Pairs
+
+    @classmethod
+    def of(cls, models: Models, known: Int64Array, held: Int64Array, feedback: Feedback,
+           shown: Int64Array, random: np.random.Generator) -> Fold:
+        """Models of the known rows, asked about the others; `shown` as for `unseen_pairs`."""
+        models, rest = knowing(models, feedback.take(known)), feedback.take(held)
+        who, what = unseen_pairs(rest.users, shown, len(models.ids), random)
+        return cls(models, known, held, Pairs.of(models, rest), Pairs.of(models, Feedback(
+            who, what, np.zeros(len(who), np.bool_), np.ones(len(who)))))
 
 
 class ModelReport(NamedTuple):
@@ -203,9 +224,8 @@ def _showing(labels: Pairs, unseen: Pairs, n_users: int) -> Float64Array:
 def judged_alone(models: Models, folds: Sequence[Fold], learned: Learned, *, check_signs: bool
                  ) -> Learned:
     """Add the AUC of each model alone. Raises ValueError for signs that turn out swapped."""
-    users, liked, scores = (np.concatenate(each) for each in zip(*(
-        (fold.labels.users, fold.labels.liked, fold.labels.features) for fold in folds),
-        strict=True))
+    users, liked, scores = (np.concatenate([getattr(fold.labels, what) for fold in folds])
+                            for what in ("users", "liked", "features"))
     for i, (name, sign, toward) in enumerate(zip(models.names, models.signs, models.directions,
                                                  strict=True)):
         mean, low, high = metrics.mean_interval(metrics.auc_by_user(
@@ -221,12 +241,12 @@ def judged_alone(models: Models, folds: Sequence[Fold], learned: Learned, *, che
     return learned
 
 
-def knowing(models: Models, items: Int64Array, liked: BoolArray, weight: Float64Array) -> Models:
+def knowing(models: Models, feedback: Feedback) -> Models:
     """Models with the items' own log-odds of a like, shrunk towards the mean, which is zero, and
     with the logarithm of how often each was shown, plus one."""
-    size = len(models.ids)
-    mean = float(np.clip(np.average(liked, weights=weight) if weight.any() else 0.5, 1e-9,
-                         1.0 - 1e-9))
+    _, items, liked, weight = feedback
+    size, mean = len(models.ids), np.average(liked, weights=weight) if weight.any() else 0.5
+    mean = float(np.clip(mean, 1e-9, 1.0 - 1e-9))
     likes, dislikes = (np.bincount(items, weight * which, size) for which in (liked, ~liked))
     return models.knowing(
         np.log((likes / mean + _RECORD_PRIOR) / (dislikes / (1.0 - mean) + _RECORD_PRIOR)),
@@ -247,15 +267,15 @@ def unseen_pairs(users: Int64Array, shown: Int64Array, size: int, random: np.ran
     return who[new], what[new]
 
 
-def order_of_all(learned: Learned, folds: Sequence[Fold], users: Int64Array, items: Int64Array,
-                 liked: BoolArray, random: np.random.Generator) -> str:
+def order_of_all(learned: Learned, folds: Sequence[Fold], feedback: Feedback,
+                 random: np.random.Generator) -> str:
     """The way that ranks all items: this ranker's, but where one model surely lists more likes.
 
     Of single models it is the first, in the order in which they are given, that none surely beats.
     """
     if not learned.showing.any():  # all items are like shown ones
         return THIS
-    each = _listed_likes(folds, users, items, liked, random)
+    each = _listed_likes(folds, feedback, random)
     judged = ~np.isnan(each[THIS])
     if judged.sum() < 2:
         return THIS
@@ -270,10 +290,11 @@ def order_of_all(learned: Learned, folds: Sequence[Fold], users: Int64Array, ite
     return best if beats((1.0 + _LATER_GAIN) * each[best], each[THIS]) else THIS
 
 
-def _listed_likes(folds: Sequence[Fold], users: Int64Array, items: Int64Array, liked: BoolArray,
-                  random: np.random.Generator) -> dict[str, Float64Array]:
+def _listed_likes(folds: Sequence[Fold], feedback: Feedback, random: np.random.Generator
+                  ) -> dict[str, Float64Array]:
     """The nDCG of each way of ranking all items, by likes that were held out of each fold, for some
     users; weights are those of other folds."""
+    users, items, liked, _ = feedback
     size, n_users = folds[0].models.rows.shape[0], len(folds[0].models.people)
     some = np.sort(random.permutation(np.unique(users[liked]))[: max(
         _JUDGED_USERS, _JUDGED_SCORES // size)])
