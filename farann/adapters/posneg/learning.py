@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -40,29 +40,31 @@ class Feedback(NamedTuple):
 
     def take(self, rows: Int64Array) -> Feedback:
         """Some of it."""
-        return Feedback(*(each[rows] for each in self))
+        return Feedback(self.users[rows], self.items[rows], self.liked[rows], self.weight[rows])
 
 
 class Pairs(NamedTuple):
-    """Feedback with what models say of it; (n,) each."""
+    """Feedback, with whether models have the items, and what they say: `Models.features`."""
 
     users: Int64Array
+    items: Int64Array
     liked: BoolArray
     weight: Float64Array
-    there: BoolArray  # whether the fold's models have the item
-    features: Float64Array  # (n, m + 2), those of `Models.features`
+    there: BoolArray
+    features: Float64Array  # (n, m + 2)
 
     @classmethod
     def of(cls, models: Models, given: Feedback) -> Pairs:
-        """With what the models say."""
-        return cls(given.users, given.liked, given.weight, models.there[given.items],
+        """Ask models."""
+        return cls(*given, models.there[given.items],
                    models.features(given.items, models.people[given.users]))
 
-    def some(self, n: int) -> Pairs:
-        """A stride of n at most."""
-        stride = slice(None, None, max(1, -(-len(self.users) // n)))
-        fewer: Any = (each[stride] for each in self)
-        return Pairs(*fewer)
+    @classmethod
+    def joined(cls, several: Sequence[Pairs], most: int | None = None) -> Pairs:
+        """Those of several folds, of each a stride of so many at most."""
+        fewer = [[part[:: max(1, -(-len(part) // (most or max(1, len(part)))))] for part in one]
+                 for one in several]
+        return cls(*map(np.concatenate, zip(*fewer, strict=True)))
 
 
 class Fold(NamedTuple):
@@ -174,22 +176,20 @@ def regression(columns: Float64Array, target: BoolArray, weight: Float64Array, u
         return (float(weight @ (np.logaddexp(0.0, odds) - target * odds) + prior @ found**2 / 2),
                 slope * size)
 
-    free = [(None, None)] * (1 + n_users)
-    bounds = [(None, None) if signs is None else (0, None) if signs[i] > 0 else (None, 0)
-              for i in range(m)]
+    free = [(None, None)] * (1 + n_users + (m if signs is None else 0))
+    bounds = [(0, None) if sign > 0 else (None, 0) for sign in signs or ()]
     # Limits: of rounding, where no step is of use.
     result = minimize(loss, np.zeros(len(size)), jac=True, method="L-BFGS-B",
                       bounds=[*bounds, *free], options={
                           "maxiter": _MOST_STEPS, "ftol": 1e-13, "gtol": 1e-7, "maxcor": 20})
     found = result.x * size
     coefficients = found[:m] / spread
-    return Solution(coefficients, float(found[m] - mean @ coefficients), found[m + 1 :],
-                    float(result.fun))
+    return Solution(coefficients, float(found[m] - mean @ coefficients), found[m + 1 :], result.fun)
 
 
-def learn(models: Models, folds: Sequence[Fold]) -> Learned:
-    """Learn weights in the direction of signs, from what folds held out."""
-    labels, unseen = (Pairs(*map(np.concatenate, zip(*several, strict=True))) for several in (
+def learn(models: Models, folds: Sequence[Fold], most: int | None = None) -> Learned:
+    """Learn weights in the direction of signs, from what folds held out; of each the most."""
+    labels, unseen = (Pairs.joined(several, most) for several in (
         [fold.labels for fold in folds], [fold.unseen for fold in folds]))
     m, n_users = len(models.names), len(models.user_ids)
     weight = labels.weight / max(float(labels.weight.mean()), 1e-300)
@@ -224,8 +224,7 @@ def _showing(labels: Pairs, unseen: Pairs, n_users: int) -> Float64Array:
 def judged_alone(models: Models, folds: Sequence[Fold], learned: Learned, *, check_signs: bool
                  ) -> Learned:
     """Add the AUC of each model alone. Raises ValueError for signs that turn out swapped."""
-    users, liked, scores = (np.concatenate([getattr(fold.labels, what) for fold in folds])
-                            for what in ("users", "liked", "features"))
+    users, _, liked, _, _, scores = Pairs.joined([fold.labels for fold in folds])
     for i, (name, sign, toward) in enumerate(zip(models.names, models.signs, models.directions,
                                                  strict=True)):
         mean, low, high = metrics.mean_interval(metrics.auc_by_user(
@@ -300,11 +299,10 @@ def _listed_likes(folds: Sequence[Fold], feedback: Feedback, random: np.random.G
         _JUDGED_USERS, _JUDGED_SCORES // size)])
     place = np.full(n_users, -1)
     place[some] = np.arange(len(some))
-    few = [fold._replace(**{what: getattr(fold, what).some(_NESTED // len(folds))
-                            for what in ("labels", "unseen")}) for fold in folds]
     worth: dict[str, list[Float64Array]] = {}
     for number, (models, known, held, _, _) in enumerate(folds):
-        apart = learn(models, few[:number] + few[number + 1 :] or few)
+        others = [*folds[:number], *folds[number + 1 :]] or folds
+        apart = learn(models, others, _NESTED // len(folds))
         seen, good = np.zeros((2, len(some), size), np.bool_)
         for mask, rows in ((seen, known), (good, held[liked[held]])):
             mine = rows[place[users[rows]] >= 0]

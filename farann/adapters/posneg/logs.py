@@ -128,19 +128,16 @@ def folds(cv: Any, log: Log, weight: Float64Array, random: np.random.Generator, 
         count = FOLDS if cv is None else checks.to_int("cv", cv, 2, max(2, n))
         found = (_shuffled(count, log, random) if log.times is None else
                  _later(count, log, log.times, trained))
-    held = np.concatenate([rest for _, rest in found] or [np.zeros(0, np.int64)])
-    if not len(held):
+    if not found:
         raise ValueError("times: expected users with two labels or more, and both likes and "
                          "dislikes before the last of them, got none; leave times out")
-    counts = held[weight[held] > 0]
-    for rows, where in [(counts, f"in {len(counts)} rows that are held out and have weight"),
-                        *((some, f"to train on in fold {number + 1} of {len(found)}; it takes more "
-                           "labels of both kinds") for number, (some, _) in enumerate(found)
-                          if trained)]:
+    held = np.concatenate([rest[weight[rest] > 0] for _, rest in found])
+    for rows, where in [(held, f"in {len(held)} rows that are held out and have weight"), *(
+            (some, f"to train on in fold {number} of {len(found)}; it takes more labels of both "
+             "kinds") for number, (some, _) in enumerate(found, 1) if trained)]:
         if not _both(log.liked[rows]):
-            kind = "likes" if log.liked[rows].all() else "dislikes"
             raise ValueError("labels: expected likes and dislikes to learn from, got only "
-                             f"{kind} {where}")
+                             f"{'likes' if log.liked[rows].all() else 'dislikes'} {where}")
     return found
 
 

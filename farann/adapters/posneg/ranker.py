@@ -270,11 +270,11 @@ class FusionRanker(metaclass=names.Hinted):
             For another name, and before `fit`.
         """
         models, learned, seen, _ = self._fitted()
-        ways = [checks.to_choice("by", name, (*models.names, RECORD, THIS))
-                for name in (all_items, all_items if shown is None else shown)]
-        order = [now if name == THIS else name
-                 for name, now in zip(ways, learned.order, strict=True)]
-        return self._made_of(models, learned._replace(order=tuple(order)), seen)
+        asked = all_items, all_items if shown is None else shown
+        one, other = (
+            now if checks.to_choice("by", name, (*models.names, RECORD, THIS)) == THIS else name
+            for name, now in zip(asked, learned.order, strict=True))
+        return self._made_of(models, learned._replace(order=(one, other)), seen)
 
     # ---- asking ----
 
@@ -315,18 +315,15 @@ class FusionRanker(metaclass=names.Hinted):
         ValueError, TypeError, RuntimeError
             For wrong shapes or options, and before `fit`.
         """
-        state = self._fitted()
-        way, (query, who, single) = (self._way(state, among, exposure),
-                                     self._asked(state, users, queries))
+        state, way, query, who, single = self._asked(users, queries, among, exposure)
         rated = ([state.models.ids[:0]] * len(query) if who is None or seen
                  else state.seen_by(who))
         found = state.search.search_nearest(
             query * state.models.form(way).scale, k, exclude=_excluded(exclude, rated, single),
             allowed=allowed, threads=self._threads, return_keys=True)
-        at = _places(state.models.ids, found.ids)
         assert found.keys is not None
-        return _hits(state, way, query, who, at, found.ids, single,
-                     np.where(at < 0, np.nan, found.keys))
+        return _hits(state, way, query, who, _places(state.models.ids, found.ids), found.ids,
+                     single, found.keys)
 
     def score(self, users: npt.ArrayLike | None = None, items: npt.ArrayLike | None = None, *,
               queries: Any = None, among: str = "all", exposure: float | None = None
@@ -350,9 +347,7 @@ class FusionRanker(metaclass=names.Hinted):
         ValueError, TypeError, KeyError, RuntimeError
             As in `rank`, and for items that no model has.
         """
-        state = self._fitted()
-        way, (query, who, single) = (self._way(state, among, exposure),
-                                     self._asked(state, users, queries))
+        state, way, query, who, single = self._asked(users, queries, among, exposure)
         every = state.models.ids
         at = np.arange(len(every)) if items is None else ids.known("items", items, every)
         at = np.broadcast_to(at, (len(query), len(at)))
@@ -480,8 +475,7 @@ class FusionRanker(metaclass=names.Hinted):
         return models
 
     def _lined_up(self) -> Models:
-        models = self._models if self._state is None else self._state.models
-        if models is None:
+        if (models := self._models if self._state is None else self._state.models) is None:
             raise RuntimeError("fit must be called first: no models were trained yet")
         return models
 
@@ -499,24 +493,27 @@ class FusionRanker(metaclass=names.Hinted):
             name, exposure = THIS, checks.to_finite("exposure", exposure, 0, _MOST_EXPOSURE)
         return state.learned.way(state.models, name, among, exposure)
 
-    def _asked(self, state: _State, users: Any, queries: Any
-               ) -> tuple[Float32Array, Int64Array | None, bool]:
-        """Coordinates of queries, numbers of users (-1: of no model) or None, and whether one."""
+    def _asked(self, users: Any, queries: Any, among: str, exposure: float | None
+               ) -> tuple[_State, Float64Array, Float32Array, Int64Array | None, bool]:
+        """The state, weights of the way, coordinates of queries, numbers of users (-1: of no model)
+        or None, and whether it is one."""
+        state = self._fitted()
+        way, models = self._way(state, among, exposure), state.models
         if (users is None) == (queries is None):
             raise TypeError("users: expected either users or queries=")
         if users is None:
-            query, single = state.models.vectors_of(queries)
-            return query, None, single
+            query, single = models.vectors_of(queries)
+            return state, way, query, None, single
         single = isinstance(users, (str, int, np.integer))
         asked = ids.checked("users", [users] if single else users)
-        rows = ids.known("users", asked, state.models.user_ids, all_of_them=False)
+        rows = ids.known("users", asked, models.user_ids, all_of_them=False)
         if (new := rows < 0).any():
             warnings.warn(f"users: {int(new.sum()):,} of {len(new):,} are in no model, such as "
                           f"{asked[new].tolist()[0]!r}, and get items by their record",
                           UserWarning, stacklevel=3)
-        query = state.models.people[rows]
+        query = models.people[rows]
         query[new, :-2] = 0.0
-        return query, rows, single
+        return state, way, query, rows, single
 
 
 names.hint_at_methods(FusionRanker)
@@ -571,11 +568,11 @@ def _hits(state: _State, way: Float64Array, query: Float32Array, users: Int64Arr
     # Vectors of float32, as the index has them: both have the same scores then.
     added = models.products(items, query * models.form(way).scale)
     added[items < 0] = np.nan
+    scores = added.sum(axis=-1) if scores is None else np.where(items < 0, np.nan, scores)
     at = 0 if single else slice(None)
     parts = {name: added[at, ..., i] for i, name in enumerate(models.names)}
     parts["items"] = added[at, ..., -2] + added[at, ..., -1]
-    return FusionHits(found[at], (added.sum(axis=-1) if scores is None else scores)[at],
-                      _chance(log_odds)[at], parts)
+    return FusionHits(found[at], scores[at], _chance(log_odds)[at], parts)
 
 
 def _pairs(models: Models, given: Any) -> Int64Array:
