@@ -18,6 +18,7 @@ _RECORD_PRIOR = 4.0  # labels of the average kind that each item's record is shr
 # Unseen pairs of a fold that exposure is learned from, at most: 4 for each of 65,536 labels.
 _MOST_UNSEEN = 1 << 18
 _MOST_STEPS = 500  # of a regression; 20 to 60 are usual
+FEW_USERS = 10  # with likes and dislikes; of fewer no interval says anything
 # A sign is refused if the 95 % interval of the model's AUC in its direction ends below this.
 _SWAPPED = 0.48
 _NESTED = 1 << 16  # labels that weights are learned from to judge the lists of all items
@@ -227,10 +228,11 @@ def judged_alone(models: Models, folds: Sequence[Fold], learned: Learned, *, che
     users, _, liked, _, _, scores = Pairs.joined([fold.labels for fold in folds])
     for i, (name, sign, toward) in enumerate(zip(models.names, models.signs, models.directions,
                                                  strict=True)):
-        mean, low, high = metrics.mean_interval(metrics.auc_by_user(
-            users, liked, toward * scores[:, i]), samples=500)
+        auc = metrics.auc_by_user(users, liked, toward * scores[:, i])
+        mean, low, high = metrics.mean_interval(auc, samples=500)
         # A model alone may rank the other way: scores of clicks and of passes grow with exposure.
-        if check_signs and high < _SWAPPED and not learned.liking[i]:
+        if check_signs and high < _SWAPPED and not learned.liking[i] and (
+                (~np.isnan(auc)).sum() >= FEW_USERS):
             raise ValueError(
                 f"models: {name!r} has sign {sign!r}, but speaks against its sign by itself "
                 f"(AUC {mean:.3f} [{low:.3f}, {high:.3f}] within users) and beside the other "

@@ -15,7 +15,7 @@ from farann.index import Index
 
 _NAMES: dict[int | str, str] = {1: "positive", -1: "negative", "both": "signed"}
 _BLOCK = 1 << 22  # float64 numbers made at a time where pairs are scored: 32 MiB
-_FARTHEST = 1e15  # spread of scores; weights of larger ones, or of their inverse, leave float32
+_WIDEST = 1e25  # spread of scores; of larger ones, or of their inverse, weights leave float32
 
 
 class SignedModel:
@@ -209,11 +209,12 @@ def _mean_and_spread(model: SignedModel) -> tuple[float, float]:
     middle = items.mean(axis=0, dtype=np.float64)
     centered = items - middle
     square = np.sum((users.T @ users) * (centered.T @ centered)) / (len(users) * len(items))
-    spread = float(np.sqrt(square)) if square > 0 else 1.0
-    if not 1 / _FARTHEST < spread < _FARTHEST:
+    spread = float(np.sqrt(square))
+    if spread > _WIDEST:
         raise ValueError(f"models: {model.name!r} has scores whose spread is {spread:.0e}, "
-                         f"expected {1 / _FARTHEST:.0e} to {_FARTHEST:.0e}; multiply embeddings")
-    return float(users.mean(axis=0) @ middle), spread
+                         f"expected {_WIDEST:.0e} at most; multiply its embeddings by a factor")
+    # Scores that training shrank to nothing say nothing.
+    return float(users.mean(axis=0) @ middle), spread if spread > 1 / _WIDEST else 1.0
 
 
 def _lined_up(rows: Float32Array, ids: Ids, wanted: Ids) -> Float32Array:
