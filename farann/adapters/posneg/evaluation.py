@@ -100,10 +100,11 @@ def evaluate(users: Int64Array, items: Int64Array, liked: BoolArray,
     rows = tuple(Row(name, metrics.mean_interval(ndcg[name]), metrics.mean_interval(
         metrics.disliked_at_k(found, bad, k)), metrics.mean_interval(auc[name]))
         for name, found in lists.items())
+    enough = (~np.isnan(auc[THIS])).sum() >= FEW_USERS
     ways = [_advice("Among all items", f"nDCG@{k}", ndcg, 0.0),
             _advice("Among shown items", "AUC", auc, 0.5)]
     return Evaluation(rows, k, " ".join(text for text, _ in ways), (ways[0][1], ways[1][1]),
-                      left_out, tuple(_faults(rows, before, liked, chances)),
+                      left_out, tuple(_faults(rows if enough else (), before, liked, chances)),
                       metrics.expected_calibration_error(chances, liked))
 
 

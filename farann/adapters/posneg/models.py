@@ -118,11 +118,10 @@ class Models(NamedTuple):
             raise ValueError(f"models: expected each name once, got {again[0]!r} twice; name= "
                              "gives a model another")
         means, spreads = np.transpose([_mean_and_spread(model) for model in models])
-        # Ids of models after those that are given, or none.
-        more = ([], []) if over is None else ([over[0]], [over[1]])
-        own = [] if only else models
-        ids = union("models: ids", [*more[0], *(model.ids for model in own)])
-        user_ids = union("models: user_ids", [*more[1], *(model.user_ids for model in own)])
+        every = [(model.ids, model.user_ids) for model in ([] if only else models)]
+        ids, user_ids = (union(f"models: {what}", several) for what, several in zip(
+            ("ids", "user_ids"), zip(*([] if over is None else [over]), *every, strict=True),
+            strict=True))
         return cls(names, signs, metrics, dims,
                    coordinates([_lined_up(each.items, each.ids, ids) for each in models], 0.0),
                    coordinates([_lined_up(each.users, each.user_ids, user_ids)

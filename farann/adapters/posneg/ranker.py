@@ -83,12 +83,10 @@ class FusionRanker(metaclass=names.Hinted):
 
     Notes
     -----
-    The score among shown items is the sum over models of weight times (score - mean score), plus
-    that of the item's record of likes. Scores have unit spread among a user's items in every fold
-    and at the end, and no model counts against its sign. What a model lacks counts as average.
-    Among all items, "never shown" isn't "not disliked": `fit` also learns, from items that users
-    weren't shown, the log-odds of being shown, and the score is these plus `exposure` times those
-    of a like; or it is that of one model, unless all together listed held-out likes better.
+    Scores have unit spread among a user's items in every fold and at the end, no model counts
+    against its sign, and what a model lacks counts as average. Among all items, "never shown" isn't
+    "not disliked": the score is the log-odds of being shown plus `exposure` times those of a like,
+    or it is that of one model, if that surely listed more held-out likes.
     Threads may share a ranker; `rank` sees what `fit` found before or after.
 
     Examples
@@ -135,8 +133,8 @@ class FusionRanker(metaclass=names.Hinted):
     def report(self) -> tuple[ModelReport, ...]:
         """The fit of each model: its weight, its share in the score, its AUC alone."""
         models, learned = self._fitted()[:2]
-        return tuple(map(ModelReport, models.names, models.signs, *(each.tolist() for each in (
-            learned.liking[:-2] + 0.0, learned.shares, learned.aucs))))
+        numbers = np.stack([learned.liking[:-2] + 0.0, learned.shares, learned.aucs]).tolist()
+        return tuple(map(ModelReport, models.names, models.signs, *numbers))
 
     def __repr__(self) -> str:
         models = self._models if self._state is None else self._state.models
@@ -398,8 +396,8 @@ class FusionRanker(metaclass=names.Hinted):
         k, state = checks.to_int("k", k, 1), self._fitted()
         models, learned = state.models, state.learned
         log = logs.read(users, items, labels)
-        who, what = (ids.known(name, given, every, all_of_them=False) for name, given, every in (
-            ("users", log.users, models.user_ids), ("items", log.items, models.ids)))
+        who = ids.known("users", log.users, models.user_ids, all_of_them=False)
+        what = ids.known("items", log.items, models.ids, all_of_them=False)
         known = (who >= 0) & (what >= 0)
         if not known.any():
             raise ValueError("users: expected feedback of users and items that some model has, got "
@@ -544,9 +542,9 @@ def PosNegRanker(positive: npt.ArrayLike | Index, positive_users: npt.ArrayLike,
     >>> PosNegRanker(np.eye(3), np.eye(3), np.eye(3), np.eye(3))
     <FusionRanker: 3 items, positive, negative, not fitted>
     """
-    both = (positive, positive_users, 1), (negative, negative_users, -1)
-    return FusionRanker([SignedModel(items, users, sign, ids=ids, user_ids=user_ids, metric=metric)
-                         for items, users, sign in both], threads=threads)
+    options: dict[str, Any] = {"ids": ids, "user_ids": user_ids, "metric": metric}
+    return FusionRanker([SignedModel(positive, positive_users, **options),
+                         SignedModel(negative, negative_users, -1, **options)], threads=threads)
 
 
 def _lost(*feedback: Any) -> NoReturn:
@@ -581,8 +579,8 @@ def _pairs(models: Models, given: Any) -> Int64Array:
         return np.zeros(0, np.int64)
     if not isinstance(given, Sequence) or len(given) != 2:
         raise ValueError(f"shown: expected a pair, users and items, got {checks.shown(given)}")
-    user, item = (ids.known("shown", each, every, all_of_them=False)
-                  for each, every in zip(given, (models.user_ids, models.ids), strict=True))
+    user = ids.known("shown", given[0], models.user_ids, all_of_them=False)
+    item = ids.known("shown", given[1], models.ids, all_of_them=False)
     if len(user) != len(item):
         raise ValueError(f"shown: expected users and items, as many of both, got {len(user)} and "
                          f"{len(item)}")
