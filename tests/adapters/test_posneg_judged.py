@@ -141,6 +141,8 @@ def test_what_is_wrong_is_named(fitted: FusionRanker) -> None:
     assert faults(fitted, log.users, log.what, np.ones(2400)) == (
         "few labels: 2,400 likes and 0 dislikes; what fewer than 50 of a kind say is chance")
     assert "few labels: " in faults(fitted, *(each[:60] for each in log.feedback))
+    nine = log.users < 9  # no interval of these says anything
+    assert "wrong way" not in faults(fitted, log.users[nine], log.what[nine], ~log.labels[nine])
     exact = (log.people[0][log.users] * log.items[0][log.what]).sum(axis=1) > 0
     assert "was it trained on these labels?" in faults(fitted, log.users, log.what, exact)
     noise = np.random.default_rng(0).random(2400) < 0.5

@@ -218,3 +218,72 @@ def test_names_of_other_libraries_are_hinted_at() -> None:
         with pytest.raises(AttributeError, match=f"'{name}': use {ours}"):
             getattr(FusionRanker(), name)
     assert "recommend" not in dir(FusionRanker)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_few_dislikes_are_dealt_over_the_folds(seed: int) -> None:
+    """All three of 60 were in one fold of five with one seed in 25, of two with one in four."""
+    users, items, _ = sparse_log(5, 10, 20, 6)
+    liked = ~np.isin(np.arange(60), [7, 21, 40])
+    held: list[int] = []
+
+    def train(who: Array, what: Array, likes: Array) -> list[SignedModel]:
+        held.append(int(3 - (~likes).sum()))
+        return Factorization(2)(who, what, likes)
+
+    hits = FusionRanker(train).fit(users, items, liked, cv=2, seed=seed).rank([0, 1], 3)
+    assert sorted(held) == [0, 1, 2] and np.isfinite(hits.scores).all()
+
+
+def test_time_folds_without_a_kind_to_train_on_are_left_out() -> None:
+    users, items, _ = sparse_log(5, 10, 20, 10)
+    times = np.tile(np.arange(10), 10)
+    liked = ~np.isin(times, [6, 8])
+    ranker = FusionRanker(Factorization(2)).fit(users, items, liked, times=times)
+    assert np.isfinite(ranker.rank([0], 3).scores).all()
+    with pytest.raises(ValueError, match="only likes in 50 rows that are held out and have weight"):
+        FusionRanker().fit(users, items, times > 3, times=times)
+    with pytest.raises(ValueError, match="before the last of them, got none; leave times out"):
+        FusionRanker().fit(users, items, times < 9, times=times)
+
+
+def test_labels_that_count_are_of_both_kinds() -> None:
+    """All scores were 0 where only likes have weight."""
+    users, items, liked = sparse_log(5, 10, 20, 6)
+    with pytest.raises(ValueError, match="got only likes in .* that are held out and have weight"):
+        FusionRanker().fit(users, items, liked, sample_weight=liked)
+
+
+def test_a_lazy_frame_is_no_log() -> None:
+    polars = pytest.importorskip("polars")
+    frame = polars.LazyFrame({"user": [1, 2], "item": [1, 2], "label": [1, 0]})
+    with pytest.raises(TypeError, match="users: expected three columns.*one data frame"):
+        FusionRanker().fit(frame)
+
+
+def test_unknown_users_are_named_whatever_holds_them() -> None:
+    """A set and a Series were indexed by position, a KeyError or TypeError of others."""
+    pandas = pytest.importorskip("pandas")
+    ranker = FusionRanker(Factorization(2)).fit(*sparse_log(5, 10, 20, 6))
+    for users in ({1, 99}, pandas.Series([1, 99], index=[5, 5])):
+        with pytest.warns(UserWarning, match="1 of 2 are in no model, such as 99"):
+            assert ranker.rank(users, 2).ids.shape == (2, 2)
+
+
+def test_models_of_other_ids_replace_none() -> None:
+    users, items, liked = sparse_log(5, 10, 20, 6)
+    ranker, train = FusionRanker(Factorization(2)).fit(users, items, liked), Factorization(2)
+    with pytest.raises(TypeError, match="models: ids: expected integers, as the models' ids are"):
+        ranker.replace(train(users, items.astype(str), liked))
+    with pytest.raises(TypeError, match="models: user_ids: expected integers"):
+        ranker.replace(train(users.astype(str), items, liked))
+
+
+def test_scores_that_float32_cannot_weigh() -> None:
+    """Weights of such models were infinite, a foreign error, or 0, and all scores equal."""
+    users, items, liked = sparse_log(5, 30, 30, 6)
+    rows = np.random.default_rng(0).standard_normal((2, 30, 3))
+    with pytest.raises(ValueError, match="'positive' has scores whose spread is .*e.36, expected"):
+        FusionRanker([SignedModel(*1e18 * rows)])
+    ranker = FusionRanker([SignedModel(*1e-20 * rows)]).fit(users, items, liked)
+    assert ranker.report[0].weight == 0 and np.isfinite(ranker.rank([3], 2).scores).all()

@@ -288,6 +288,9 @@ def test_bad_rankers_change_nothing() -> None:
     with pytest.raises(ValueError, match="ranker: expected 3 models, as there are query models, "
                                          "got positive, negative"):
         layer.index_ranker(ranker_of(2))
+    no_ranker: Any = [1.0]
+    with pytest.raises(TypeError, match="ranker: expected a FusionRanker, got list"):
+        layer.index_ranker(no_ranker)
     with pytest.raises(ValueError, match="same number of rows"):
         layer.index_ranker(ranker, NAMES[:3])
     with pytest.raises(ValueError, match="among: expected"):

@@ -8,10 +8,9 @@ import numpy as np
 
 from farann import metrics
 from farann._types import BoolArray, Float64Array, Int64Array
-from farann.adapters.posneg.learning import THIS
+from farann.adapters.posneg.learning import FEW_USERS, THIS
 from farann.metrics import Interval
 
-_FEW_USERS = 10  # with likes and dislikes; of fewer no interval says anything
 _FEW_LABELS = 50  # of a kind; weights of fewer are chance
 _LARGE_DIFFERENCE = 0.05  # of chances or AUC, above which it is worth a word
 _TOO_GOOD = 0.97  # AUC that no model reaches on people's labels that it wasn't trained on
@@ -101,10 +100,11 @@ def evaluate(users: Int64Array, items: Int64Array, liked: BoolArray,
     rows = tuple(Row(name, metrics.mean_interval(ndcg[name]), metrics.mean_interval(
         metrics.disliked_at_k(found, bad, k)), metrics.mean_interval(auc[name]))
         for name, found in lists.items())
+    enough = (~np.isnan(auc[THIS])).sum() >= FEW_USERS
     ways = [_advice("Among all items", f"nDCG@{k}", ndcg, 0.0),
             _advice("Among shown items", "AUC", auc, 0.5)]
     return Evaluation(rows, k, " ".join(text for text, _ in ways), (ways[0][1], ways[1][1]),
-                      left_out, tuple(_faults(rows, before, liked, chances)),
+                      left_out, tuple(_faults(rows if enough else (), before, liked, chances)),
                       metrics.expected_calibration_error(chances, liked))
 
 
@@ -117,8 +117,8 @@ def _advice(where: str, what: str, values: dict[str, Float64Array], chance: floa
             ) -> tuple[str, str]:
     """The way to use, by numbers of the same users."""
     judged = ~np.isnan(values[THIS])
-    if judged.sum() < _FEW_USERS:
-        return (f"{where}: only {judged.sum()} users have the labels to judge by, of {_FEW_USERS} "
+    if judged.sum() < FEW_USERS:
+        return (f"{where}: only {judged.sum()} users have the labels to judge by, of {FEW_USERS} "
                 "that it takes.", THIS)
     others = {name: metrics.mean_interval(each) for name, each in values.items() if name != THIS}
     best = max(others, key=lambda name: others[name].mean)

@@ -23,7 +23,9 @@ def checked(name: str, given: Any) -> Ids:
         return checks.to_ids(name, given)
     texts = texts_of(name, given, padding=False)
     packed(name, texts)  # what a file can't hold is refused
-    return _objects(texts)
+    found = np.empty(len(texts), object)
+    found[:] = texts
+    return found
 
 
 def of_rows(name: str, given: npt.ArrayLike | None, n: int) -> Ids:
@@ -35,10 +37,9 @@ def of_rows(name: str, given: npt.ArrayLike | None, n: int) -> Ids:
     ids = checked(name, given)
     if len(ids) != n:
         raise ValueError(f"{name}: expected {n} ids, one a row, got {len(ids)}")
-    ordered = np.sort(ids)
-    twice = ordered[1:][ordered[1:] == ordered[:-1]]
-    if len(twice):
-        raise ValueError(f"{name}: expected each id once, got {twice[0]!r} twice")
+    once, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"{name}: expected each id once, got {once[counts > 1][0]!r} twice")
     return ids
 
 
@@ -57,13 +58,18 @@ def places(ids: Ids, wanted: Ids) -> Int64Array:
     return np.where(ids[at] == wanted, at, -1)
 
 
-def known(name: str, given: Any, ids: Ids, *, all_of_them: bool = True) -> Int64Array:
-    """Places of ids, of the kind of the ascending ones, among these; -1 if some may be others."""
-    wanted = checked(name, given)
+def check_kind(name: str, wanted: Ids, ids: Ids) -> None:
+    """Refuse integers among strings, and strings among integers."""
     if len(wanted) and (wanted.dtype == object) != (ids.dtype == object):
         expected = "strings" if ids.dtype == object else "integers"
         raise TypeError(f"{name}: expected {expected}, as the models' ids are, got "
                         f"{checks.shown(wanted.tolist()[0])}")
+
+
+def known(name: str, given: Any, ids: Ids, *, all_of_them: bool = True) -> Int64Array:
+    """Places of ids, of the kind of the ascending ones, among these; -1 if some may be others."""
+    wanted = checked(name, given)
+    check_kind(name, wanted, ids)
     at = places(ids, wanted)
     if all_of_them and (at < 0).any():
         raise KeyError(f"{name}: {wanted[at < 0].tolist()[0]!r} is in no model")
@@ -93,10 +99,4 @@ def read(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Ids:
         raise FormatError(f"section {name!r} holds no ids: {error}") from None
     if len(found) > 1 and not (found[1:] > found[:-1]).all():
         raise FormatError(f"section {name!r} is not in ascending order")
-    return found
-
-
-def _objects(texts: Sequence[Any]) -> Ids:
-    found = np.empty(len(texts), object)
-    found[:] = texts
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,7 @@ _RECORD_PRIOR = 4.0  # labels of the average kind that each item's record is shr
 # Unseen pairs of a fold that exposure is learned from, at most: 4 for each of 65,536 labels.
 _MOST_UNSEEN = 1 << 18
 _MOST_STEPS = 500  # of a regression; 20 to 60 are usual
+FEW_USERS = 10  # with likes and dislikes; of fewer no interval says anything
 # A sign is refused if the 95 % interval of the model's AUC in its direction ends below this.
 _SWAPPED = 0.48
 _NESTED = 1 << 16  # labels that weights are learned from to judge the lists of all items
@@ -30,27 +31,41 @@ _SURE, _LATER_GAIN = 2.0, 0.08
 _TIE = 1e-5  # weight of the record beside one model, for users whom that model lacks
 
 
-class Pairs(NamedTuple):
-    """Users and items, with what models say of them; (n,) each."""
+class Feedback(NamedTuple):
+    """Numbers of users and items, whether these were liked, and weights; (n,) each."""
 
     users: Int64Array
+    items: Int64Array
     liked: BoolArray
     weight: Float64Array
-    there: BoolArray  # whether the fold's models have the item
-    features: Float64Array  # (n, m + 2), those of `Models.features`
+
+    def take(self, rows: Int64Array) -> Feedback:
+        """Some of it."""
+        return Feedback(self.users[rows], self.items[rows], self.liked[rows], self.weight[rows])
+
+
+class Pairs(NamedTuple):
+    """Feedback, with whether models have the items, and what they say: `Models.features`."""
+
+    users: Int64Array
+    items: Int64Array
+    liked: BoolArray
+    weight: Float64Array
+    there: BoolArray
+    features: Float64Array  # (n, m + 2)
 
     @classmethod
-    def of(cls, models: Models, users: Int64Array, items: Int64Array, liked: BoolArray,
-           weight: Float64Array) -> Pairs:
-        """With what the models say."""
-        return cls(users, liked, weight, models.there[items],
-                   models.features(items, models.people[users]))
+    def of(cls, models: Models, given: Feedback) -> Pairs:
+        """Ask models."""
+        return cls(*given, models.there[given.items],
+                   models.features(given.items, models.people[given.users]))
 
-    def some(self, n: int) -> Pairs:
-        """A stride of n at most."""
-        stride = slice(None, None, max(1, -(-len(self.users) // n)))
-        fewer: Any = (each[stride] for each in self)
-        return Pairs(*fewer)
+    @classmethod
+    def joined(cls, several: Sequence[Pairs], most: int | None = None) -> Pairs:
+        """Those of several folds, of each a stride of so many at most."""
+        fewer = [[part[:: max(1, -(-len(part) // (most or max(1, len(part)))))] for part in one]
+                 for one in several]
+        return cls(*map(np.concatenate, zip(*fewer, strict=True)))
 
 
 class Fold(NamedTuple):
@@ -61,6 +76,15 @@ class Fold(NamedTuple):
     held: Int64Array  # rows that were held out
     labels: Pairs
     unseen: Pairs
+
+    @classmethod
+    def of(cls, models: Models, known: Int64Array, held: Int64Array, feedback: Feedback,
+           shown: Int64Array, random: np.random.Generator) -> Fold:
+        """Models of the known rows, asked about the others; `shown` as for `unseen_pairs`."""
+        models, rest = knowing(models, feedback.take(known)), feedback.take(held)
+        who, what = unseen_pairs(rest.users, shown, len(models.ids), random)
+        return cls(models, known, held, Pairs.of(models, rest), Pairs.of(models, Feedback(
+            who, what, np.zeros(len(who), np.bool_), np.ones(len(who)))))
 
 
 class ModelReport(NamedTuple):
@@ -153,22 +177,20 @@ def regression(columns: Float64Array, target: BoolArray, weight: Float64Array, u
         return (float(weight @ (np.logaddexp(0.0, odds) - target * odds) + prior @ found**2 / 2),
                 slope * size)
 
-    free = [(None, None)] * (1 + n_users)
-    bounds = [(None, None) if signs is None else (0, None) if signs[i] > 0 else (None, 0)
-              for i in range(m)]
+    free = [(None, None)] * (1 + n_users + (m if signs is None else 0))
+    bounds = [(0, None) if sign > 0 else (None, 0) for sign in signs or ()]
     # Limits: of rounding, where no step is of use.
     result = minimize(loss, np.zeros(len(size)), jac=True, method="L-BFGS-B",
                       bounds=[*bounds, *free], options={
                           "maxiter": _MOST_STEPS, "ftol": 1e-13, "gtol": 1e-7, "maxcor": 20})
     found = result.x * size
     coefficients = found[:m] / spread
-    return Solution(coefficients, float(found[m] - mean @ coefficients), found[m + 1 :],
-                    float(result.fun))
+    return Solution(coefficients, float(found[m] - mean @ coefficients), found[m + 1 :], result.fun)
 
 
-def learn(models: Models, folds: Sequence[Fold]) -> Learned:
-    """Learn weights in the direction of signs, from what folds held out."""
-    labels, unseen = (Pairs(*map(np.concatenate, zip(*several, strict=True))) for several in (
+def learn(models: Models, folds: Sequence[Fold], most: int | None = None) -> Learned:
+    """Learn weights in the direction of signs, from what folds held out; of each the most."""
+    labels, unseen = (Pairs.joined(several, most) for several in (
         [fold.labels for fold in folds], [fold.unseen for fold in folds]))
     m, n_users = len(models.names), len(models.user_ids)
     weight = labels.weight / max(float(labels.weight.mean()), 1e-300)
@@ -203,15 +225,14 @@ def _showing(labels: Pairs, unseen: Pairs, n_users: int) -> Float64Array:
 def judged_alone(models: Models, folds: Sequence[Fold], learned: Learned, *, check_signs: bool
                  ) -> Learned:
     """Add the AUC of each model alone. Raises ValueError for signs that turn out swapped."""
-    users, liked, scores = (np.concatenate(each) for each in zip(*(
-        (fold.labels.users, fold.labels.liked, fold.labels.features) for fold in folds),
-        strict=True))
+    users, _, liked, _, _, scores = Pairs.joined([fold.labels for fold in folds])
     for i, (name, sign, toward) in enumerate(zip(models.names, models.signs, models.directions,
                                                  strict=True)):
-        mean, low, high = metrics.mean_interval(metrics.auc_by_user(
-            users, liked, toward * scores[:, i]), samples=500)
+        auc = metrics.auc_by_user(users, liked, toward * scores[:, i])
+        mean, low, high = metrics.mean_interval(auc, samples=500)
         # A model alone may rank the other way: scores of clicks and of passes grow with exposure.
-        if check_signs and high < _SWAPPED and not learned.liking[i]:
+        if check_signs and high < _SWAPPED and not learned.liking[i] and (
+                (~np.isnan(auc)).sum() >= FEW_USERS):
             raise ValueError(
                 f"models: {name!r} has sign {sign!r}, but speaks against its sign by itself "
                 f"(AUC {mean:.3f} [{low:.3f}, {high:.3f}] within users) and beside the other "
@@ -221,12 +242,12 @@ def judged_alone(models: Models, folds: Sequence[Fold], learned: Learned, *, che
     return learned
 
 
-def knowing(models: Models, items: Int64Array, liked: BoolArray, weight: Float64Array) -> Models:
+def knowing(models: Models, feedback: Feedback) -> Models:
     """Models with the items' own log-odds of a like, shrunk towards the mean, which is zero, and
     with the logarithm of how often each was shown, plus one."""
-    size = len(models.ids)
-    mean = float(np.clip(np.average(liked, weights=weight) if weight.any() else 0.5, 1e-9,
-                         1.0 - 1e-9))
+    _, items, liked, weight = feedback
+    size, mean = len(models.ids), np.average(liked, weights=weight) if weight.any() else 0.5
+    mean = float(np.clip(mean, 1e-9, 1.0 - 1e-9))
     likes, dislikes = (np.bincount(items, weight * which, size) for which in (liked, ~liked))
     return models.knowing(
         np.log((likes / mean + _RECORD_PRIOR) / (dislikes / (1.0 - mean) + _RECORD_PRIOR)),
@@ -247,15 +268,15 @@ def unseen_pairs(users: Int64Array, shown: Int64Array, size: int, random: np.ran
     return who[new], what[new]
 
 
-def order_of_all(learned: Learned, folds: Sequence[Fold], users: Int64Array, items: Int64Array,
-                 liked: BoolArray, random: np.random.Generator) -> str:
+def order_of_all(learned: Learned, folds: Sequence[Fold], feedback: Feedback,
+                 random: np.random.Generator) -> str:
     """The way that ranks all items: this ranker's, but where one model surely lists more likes.
 
     Of single models it is the first, in the order in which they are given, that none surely beats.
     """
     if not learned.showing.any():  # all items are like shown ones
         return THIS
-    each = _listed_likes(folds, users, items, liked, random)
+    each = _listed_likes(folds, feedback, random)
     judged = ~np.isnan(each[THIS])
     if judged.sum() < 2:
         return THIS
@@ -270,20 +291,20 @@ def order_of_all(learned: Learned, folds: Sequence[Fold], users: Int64Array, ite
     return best if beats((1.0 + _LATER_GAIN) * each[best], each[THIS]) else THIS
 
 
-def _listed_likes(folds: Sequence[Fold], users: Int64Array, items: Int64Array, liked: BoolArray,
-                  random: np.random.Generator) -> dict[str, Float64Array]:
+def _listed_likes(folds: Sequence[Fold], feedback: Feedback, random: np.random.Generator
+                  ) -> dict[str, Float64Array]:
     """The nDCG of each way of ranking all items, by likes that were held out of each fold, for some
     users; weights are those of other folds."""
+    users, items, liked, _ = feedback
     size, n_users = folds[0].models.rows.shape[0], len(folds[0].models.people)
     some = np.sort(random.permutation(np.unique(users[liked]))[: max(
         _JUDGED_USERS, _JUDGED_SCORES // size)])
     place = np.full(n_users, -1)
     place[some] = np.arange(len(some))
-    few = [fold._replace(**{what: getattr(fold, what).some(_NESTED // len(folds))
-                            for what in ("labels", "unseen")}) for fold in folds]
     worth: dict[str, list[Float64Array]] = {}
     for number, (models, known, held, _, _) in enumerate(folds):
-        apart = learn(models, few[:number] + few[number + 1 :] or few)
+        others = [*folds[:number], *folds[number + 1 :]] or folds
+        apart = learn(models, others, _NESTED // len(folds))
         seen, good = np.zeros((2, len(some), size), np.bool_)
         for mask, rows in ((seen, known), (good, held[liked[held]])):
             mine = rows[place[users[rows]] >= 0]

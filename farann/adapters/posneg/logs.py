@@ -15,9 +15,11 @@ from farann.adapters.posneg.ids import Ids
 from farann.contract import checks
 
 FOLDS = 5  # by default
+# With fewer labels of a kind each fold gets its share: random folds may leave none to train on.
+_FEW_OF_A_KIND = 32
 # What columns of data frames may be called: user, item, label, and perhaps the time.
 _COLUMN_NAMES = (("user", "user_id", "userId"), ("item", "item_id", "itemId", "movieId"),
-            ("label", "rating", "liked"), ("time", "timestamp"))
+                 ("label", "rating", "liked"), ("time", "timestamp"))
 
 
 class Log(NamedTuple):
@@ -50,8 +52,11 @@ def read(users: Any, items: Any, labels: Any, times: Any = None) -> Log:
                         "in the place of users a data frame or a sparse matrix alone, got None")
     who, what = ids.checked("users", users), ids.checked("items", items)
     liked = _likes(labels, who, what)
-    if times is None:
-        return Log(who, what, liked)
+    return Log(who, what, liked, None if times is None else _dates(times, len(liked)))
+
+
+def _dates(times: Any, n: int) -> Float64Array:
+    """Numbers, or dates of any kind as numbers."""
     when = np.asarray(times) if hasattr(times, "dtype") else times
     of_objects = when.dtype.kind == "O" and when.ndim == 1 if isinstance(when, np.ndarray) else (
         isinstance(when, list | tuple))
@@ -60,17 +65,17 @@ def read(users: Any, items: Any, labels: Any, times: Any = None) -> Log:
     when = checks.to_array("times", when)
     if when.dtype.kind == "M":
         when = np.where(np.isnat(when), np.nan, when.astype("datetime64[us]").astype(np.float64))
-    when = checks.to_numbers("times", when)
-    if when.shape != liked.shape or not np.isfinite(when).all():
-        raise ValueError(f"times: expected {len(liked)} finite numbers or dates, got "
-                         f"{checks.shown(times)}")
-    return Log(who, what, liked, when)
+    found = checks.to_numbers("times", when)
+    if found.shape != (n,) or not np.isfinite(found).all():
+        raise ValueError(f"times: expected {n} finite numbers or dates, got {checks.shown(times)}")
+    return found
 
 
 def _columns(frame: Any) -> list[Any]:
     """The columns of a data frame, or of a dict of arrays; None for the time if it isn't there."""
-    names = list(frame) if isinstance(frame, Mapping) else getattr(
-        frame, "column_names", getattr(frame, "columns", None))
+    names = list(frame) if isinstance(frame, Mapping) else None
+    if names is None and hasattr(frame, "__len__"):  # a lazy frame has none, and no columns to take
+        names = getattr(frame, "column_names", getattr(frame, "columns", None))
     if names is None:
         raise TypeError("users: expected three columns, users, items and labels, or one data frame "
                         f"or sparse matrix, got {checks.shown(frame)} alone")
@@ -110,45 +115,60 @@ def weights(given: npt.ArrayLike | None, n: int) -> Float64Array:
             or not weight.any():
         raise ValueError(f"sample_weight: expected {n} finite numbers of 0 or more, not all 0, got "
                          f"{checks.shown(weight)}")
-    scaled: Float64Array = weight / weight.max()  # else sums overflow
-    return scaled
+    return np.asarray(weight / weight.max())  # else sums overflow
 
 
-def folds(cv: Any, log: Log, random: np.random.Generator, *, trained: bool
+def folds(cv: Any, log: Log, weight: Float64Array, random: np.random.Generator, *, trained: bool
           ) -> list[tuple[Int64Array, Int64Array]]:
     """Rows to train on, with labels of both kinds if models are trained, and rows held out."""
-    found = _given(cv, len(log.liked)) if cv is not None and not isinstance(
-        cv, (int, np.integer)) else _dealt(FOLDS if cv is None else checks.to_int(
-            "cv", cv, 2, max(2, len(log.liked))), log, random)
-    held = log.liked[np.concatenate([rest for _, rest in found] or [np.zeros(0, np.int64)])]
-    if not len(held):
-        raise ValueError("times: expected users with two labels or more, got none")
-    for labels, where in [(held, f"in {len(held)} rows")] + trained * [
-            (log.liked[some], f"to train on in fold {number + 1} of {len(found)}; it takes more "
-             "labels of both kinds") for number, (some, _) in enumerate(found)]:
-        if labels.all() or not labels.any():
+    n = len(log.liked)
+    if cv is not None and not isinstance(cv, (int, np.integer)):
+        found = _given(cv, n)
+    else:
+        count = FOLDS if cv is None else checks.to_int("cv", cv, 2, max(2, n))
+        found = (_shuffled(count, log, random) if log.times is None else
+                 _later(count, log, log.times, trained))
+    if not found:
+        raise ValueError("times: expected users with two labels or more, and both likes and "
+                         "dislikes before the last of them, got none; leave times out")
+    held = np.concatenate([rest[weight[rest] > 0] for _, rest in found])
+    for rows, where in [(held, f"in {len(held)} rows that are held out and have weight"), *(
+            (some, f"to train on in fold {number} of {len(found)}; it takes more labels of both "
+             "kinds") for number, (some, _) in enumerate(found, 1) if trained)]:
+        if not _both(log.liked[rows]):
             raise ValueError("labels: expected likes and dislikes to learn from, got only "
-                             f"{'likes' if labels.all() else 'dislikes'} {where}")
+                             f"{'likes' if log.liked[rows].all() else 'dislikes'} {where}")
     return found
 
 
-def _dealt(count: int, log: Log, random: np.random.Generator
-           ) -> list[tuple[Int64Array, Int64Array]]:
+def _both(liked: BoolArray) -> bool:
+    return bool(liked.any() and not liked.all())
+
+
+def _shuffled(count: int, log: Log, random: np.random.Generator
+              ) -> list[tuple[Int64Array, Int64Array]]:
     n = len(log.liked)
-    if log.times is None:
-        fold = random.permutation(n) % count
-        return [(np.flatnonzero(fold != one), np.flatnonzero(fold == one))
-                for one in range(min(count, n))]
-    # Each user's second half is held out in parts, each by what all users rated before.
+    fold = random.permutation(n)
+    if min(log.liked.sum(), (~log.liked).sum()) < _FEW_OF_A_KIND:
+        fold[np.lexsort((fold, log.liked))] = np.arange(n)
+    return [(np.flatnonzero(fold % count != one), np.flatnonzero(fold % count == one))
+            for one in range(min(count, n))]
+
+
+def _later(count: int, log: Log, times: Float64Array, trained: bool
+           ) -> list[tuple[Int64Array, Int64Array]]:
+    """Each user's second half in parts, each with what all users rated before: of both kinds, if
+    models are trained on that."""
     users = np.unique(log.users, return_inverse=True)[1]
-    order = np.lexsort((log.times, users))
-    share = np.empty(n)
-    share[order] = ((np.arange(n) - np.searchsorted(users[order], users[order]) + 0.5)
+    order = np.lexsort((times, users))
+    share = np.empty(len(users))
+    share[order] = ((np.arange(len(users)) - np.searchsorted(users[order], users[order]) + 0.5)
                     / np.bincount(users)[users[order]])
     fold = np.ceil(2 * count * (share - 0.5)).astype(np.int64)  # 0 and less: always trained on
     parts = [(np.flatnonzero(fold < one), np.flatnonzero(fold == one))
              for one in range(1, count + 1)]
-    return [part for part in parts if len(part[0]) and len(part[1])]
+    return [part for part in parts if len(part[0]) and len(part[1])
+            and (_both(log.liked[part[0]]) or not trained)]
 
 
 def _given(cv: Any, n: int) -> list[tuple[Int64Array, Int64Array]]:

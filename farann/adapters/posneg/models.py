@@ -14,8 +14,8 @@ from farann.contract import checks
 from farann.index import Index
 
 _NAMES: dict[int | str, str] = {1: "positive", -1: "negative", "both": "signed"}
-# Float64 numbers made at a time where pairs are scored: 32 MiB.
-_BLOCK = 1 << 22
+_BLOCK = 1 << 22  # float64 numbers made at a time where pairs are scored: 32 MiB
+_WIDEST = 1e25  # spread of scores; of larger ones, or of their inverse, weights leave float32
 
 
 class SignedModel:
@@ -79,10 +79,7 @@ class SignedModel:
 
 
 def directed(vectors: Float32Array, metric: str) -> Float32Array:
-    """Vectors whose dot products are the similarities: of length 1 under "cosine".
-
-    Zeros stay zeros.
-    """
+    """Vectors whose dot products are the similarities: of length 1, or 0, under "cosine"."""
     if metric == "dot":
         return vectors
     wide = vectors.astype(np.float64)
@@ -114,24 +111,21 @@ class Models(NamedTuple):
         for model in models:
             if not isinstance(model, SignedModel):
                 raise TypeError(f"models: expected SignedModel, got {checks.shown(model)}")
-        names = tuple(model.name for model in models)
+        names, signs, metrics, dims = zip(*((each.name, each.sign, each.metric,
+                                             each.items.shape[1]) for each in models), strict=True)
         again = [name for name in names if names.count(name) > 1]
         if again:
             raise ValueError(f"models: expected each name once, got {again[0]!r} twice; name= "
                              "gives a model another")
-        every = [[model.ids for model in models], [model.user_ids for model in models]]
-        if over is not None:
-            every = [[more] if only else [more, *own] for own, more in zip(every, over,
-                                                                          strict=True)]
-        ids, user_ids = (union(f"models: {what}", several)
-                         for what, several in zip(("ids", "user_ids"), every, strict=True))
-        scales = np.array([_mean_and_spread(model.items, model.users) for model in models])
-        return cls(names, tuple(model.sign for model in models),
-                   tuple(model.metric for model in models),
-                   tuple(model.items.shape[1] for model in models),
+        means, spreads = np.transpose([_mean_and_spread(model) for model in models])
+        every = [(model.ids, model.user_ids) for model in ([] if only else models)]
+        ids, user_ids = (union(f"models: {what}", several) for what, several in zip(
+            ("ids", "user_ids"), zip(*([] if over is None else [over]), *every, strict=True),
+            strict=True))
+        return cls(names, signs, metrics, dims,
                    coordinates([_lined_up(each.items, each.ids, ids) for each in models], 0.0),
                    coordinates([_lined_up(each.users, each.user_ids, user_ids)
-                                for each in models]), scales[:, 0], scales[:, 1], ids, user_ids)
+                                for each in models]), means, spreads, ids, user_ids)
 
     def knowing(self, record: Float64Array, popular: Float64Array) -> Models:
         """The models with the items' record and popularity, (n_items,)."""
@@ -162,10 +156,8 @@ class Models(NamedTuple):
         return found
 
     def features(self, items: Int64Array, query: Float32Array) -> Float64Array:
-        """Models' scores, of mean 0 and spread 1, and the record and popularity of items.
-
-        Of items (n,) or (n, k) and coordinates of n users; 0 where a model lacks either.
-        """
+        """Models' scores, of mean 0 and spread 1, and record and popularity: of items (n,) or
+        (n, k) and coordinates of n users; 0 where a model lacks either."""
         return self.products(items, query * self.scale(np.ones(len(self.dims) + 2)))
 
     def products(self, items: Int64Array, vectors: Float32Array | Float64Array) -> Float64Array:
@@ -185,10 +177,8 @@ class Models(NamedTuple):
                           self.scale(weights).astype(np.float32), intercept)
 
     def vectors_of(self, queries: Any) -> tuple[Float32Array, bool]:
-        """Coordinates of checked query embeddings by each model, and whether it is one query.
-
-        Zeros stand in for a model that gives none.
-        """
+        """Coordinates of checked query embeddings by each model, zeros for one that gives none,
+        and whether it is one query."""
         if isinstance(queries, Mapping) and set(queries) <= set(self.names):
             queries = [queries.get(name) for name in self.names]
         listed = [] if isinstance(queries, Mapping) or not np.iterable(queries) else list(queries)
@@ -210,14 +200,20 @@ class Models(NamedTuple):
                             zip(self.dims, given, self.metrics, strict=True)]), single
 
 
-def _mean_and_spread(items: Float32Array, users: Float32Array) -> tuple[float, float]:
+def _mean_and_spread(model: SignedModel) -> tuple[float, float]:
     """Mean of all scores, and the root mean square, over users, of their standard deviation."""
-    people, middle = users[users.any(axis=1)].astype(np.float64), items.mean(axis=0, dtype=float)
-    if not len(people):
+    users, items = model.users[model.users.any(axis=1)].astype(np.float64), model.items
+    if not len(users):
         return 0.0, 1.0
+    middle = items.mean(axis=0, dtype=np.float64)
     centered = items - middle
-    squares = np.sum((people.T @ people) * (centered.T @ centered)) / (len(people) * len(items))
-    return float(people.mean(axis=0) @ middle), float(np.sqrt(squares)) if squares > 0 else 1.0
+    square = np.sum((users.T @ users) * (centered.T @ centered)) / (len(users) * len(items))
+    spread = float(np.sqrt(square))
+    if spread > _WIDEST:
+        raise ValueError(f"models: {model.name!r} has scores whose spread is {spread:.0e}, "
+                         f"expected {_WIDEST:.0e} at most; multiply its embeddings by a factor")
+    # Scores that training shrank to nothing say nothing.
+    return float(users.mean(axis=0) @ middle), spread if spread > 1 / _WIDEST else 1.0
 
 
 def _lined_up(rows: Float32Array, ids: Ids, wanted: Ids) -> Float32Array:

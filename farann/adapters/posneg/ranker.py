@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import warnings
 from collections.abc import Callable, Sequence, Set
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,7 @@ from farann.adapters.posneg import evaluation, files, ids, learning, logs
 from farann.adapters.posneg.evaluation import Evaluation
 from farann.adapters.posneg.factorization import Factorization
 from farann.adapters.posneg.ids import Ids
-from farann.adapters.posneg.learning import RECORD, THIS, Fold, Learned, ModelReport, Pairs
+from farann.adapters.posneg.learning import RECORD, THIS, Feedback, Fold, Learned, ModelReport
 from farann.adapters.posneg.models import LinearForm, Models, SignedModel
 from farann.contract import checks, names
 from farann.index import Index
@@ -34,7 +35,7 @@ class FusionHits(Result):
     ids : int64 or object (n_users, k)
         -1, or None among strings, where there are fewer items.
     scores : float64 (n_users, k)
-        What items are ordered by. NaN where there are fewer items.
+        What items are ordered by; NaN where there are fewer.
     probability : float64 (n_users, k)
         Of a like if the item is shown; users whom `fit` knew have a leaning of their own.
     parts : dict of float64 (n_users, k)
@@ -82,12 +83,10 @@ class FusionRanker(metaclass=names.Hinted):
 
     Notes
     -----
-    The score among shown items is the sum over models of weight times (score - mean score), plus
-    that of the item's record of likes. Scores have unit spread among a user's items in every fold
-    and at the end, and no model counts against its sign. What a model lacks counts as average.
-    Among all items, "never shown" isn't "not disliked": `fit` also learns, from items that users
-    weren't shown, the log-odds of being shown, and the score is these plus `exposure` times those
-    of a like; or it is that of one model, unless all together listed held-out likes better.
+    Scores have unit spread among a user's items in every fold and at the end, no model counts
+    against its sign, and what a model lacks counts as average. Among all items, "never shown" isn't
+    "not disliked": the score is the log-odds of being shown plus `exposure` times those of a like,
+    or it is that of one model, if that surely listed more held-out likes.
     Threads may share a ranker; `rank` sees what `fit` found before or after.
 
     Examples
@@ -112,7 +111,6 @@ class FusionRanker(metaclass=names.Hinted):
         self._train: Trainer | None = given if callable(given) else None
         self._models = None if callable(given) else Models.of(given)
         self._state: _State | None = None
-        self._lost_trainer = False  # by a file
 
     # ---- what it knows ----
 
@@ -135,8 +133,8 @@ class FusionRanker(metaclass=names.Hinted):
     def report(self) -> tuple[ModelReport, ...]:
         """The fit of each model: its weight, its share in the score, its AUC alone."""
         models, learned = self._fitted()[:2]
-        return tuple(map(ModelReport, models.names, models.signs, *(each.tolist() for each in (
-            learned.liking[:-2] + 0.0, learned.shares, learned.aucs))))
+        numbers = np.stack([learned.liking[:-2] + 0.0, learned.shares, learned.aucs]).tolist()
+        return tuple(map(ModelReport, models.names, models.signs, *numbers))
 
     def __repr__(self) -> str:
         models = self._models if self._state is None else self._state.models
@@ -188,22 +186,7 @@ class FusionRanker(metaclass=names.Hinted):
             For wrong shapes or labels, labels of one kind only, users or items that no given model
             has, a model whose sign turns out swapped, and a ranker from a file that can't hold
             what trains its models. The ranker keeps what it had found before.
-
-        Examples
-        --------
-        >>> from farann.adapters.posneg import FusionRanker, SignedModel
-        >>> rng = np.random.default_rng(0)
-        >>> films, people = rng.standard_normal((2, 100, 8))
-        >>> who, what = rng.integers(0, 100, (2, 3000))
-        >>> liked = rng.random(3000) < 1 / (1 + np.exp(-(people[who] * films[what]).sum(axis=1)))
-        >>> ranker = FusionRanker([SignedModel(films, people)]).fit(who, what, liked)
-        >>> ranker.report[0].name, round(ranker.report[0].auc, 1)
-        ('positive', 0.9)
         """
-        if self._lost_trainer:
-            raise RuntimeError("fit: the file held the models, but not the function that trains "
-                               "them, and they know this feedback; make FusionRanker(train) anew, "
-                               "or replace() them by models trained elsewhere")
         if self._models and cv is not None:
             raise ValueError("cv: expected None for models that are trained already, got "
                              f"{checks.shown(cv)}; give the ranker what trains them")
@@ -211,29 +194,24 @@ class FusionRanker(metaclass=names.Hinted):
         weight = logs.weights(sample_weight, len(log.liked))
         # A stream of its own: folds must not depend on draws that made the log with the same seed.
         random = np.random.default_rng([checks.to_seed(seed, rng), logs.FOLDS])
-        folds = logs.folds(cv, log, random, trained=self._train is not None)
+        folds = logs.folds(cv, log, weight, random, trained=self._train is not None)
         found = []
         with told("fit", len(folds) + 1, progress) as done:
             final = self._models or self._trained(log, None)
-            at, what = (ids.known(name, given, every) for name, given, every in (
-                ("users", log.users, final.user_ids), ("items", log.items, final.ids)))
-            size = len(final.ids)
-            seen = np.unique(np.concatenate([at * size + what, _pairs(final, shown)]))
+            feedback = Feedback(ids.known("users", log.users, final.user_ids),
+                                ids.known("items", log.items, final.ids), log.liked, weight)
+            seen = np.unique(np.concatenate([feedback.users * len(final.ids) + feedback.items,
+                                             _pairs(final, shown)]))
             done(1)
             for some, rest in folds:
                 models = self._models or self._trained(log.take(some), final)
-                models = learning.knowing(models, what[some], log.liked[some], weight[some])
-                who, which = learning.unseen_pairs(at[rest], seen, size, random)
-                found.append(Fold(
-                    models, some, rest,
-                    Pairs.of(models, at[rest], what[rest], log.liked[rest], weight[rest]),
-                    Pairs.of(models, who, which, np.zeros(len(who), np.bool_), np.ones(len(who)))))
+                found.append(Fold.of(models, some, rest, feedback, seen, random))
                 done(1)
-        final = learning.knowing(final, what, log.liked, weight)
+        final = learning.knowing(final, feedback)
         # Signs of the trainer by default are right.
         learned = learning.judged_alone(final, found, learning.learn(final, found),
                                         check_signs=not isinstance(self._train, Factorization))
-        order = learning.order_of_all(learned, found, at, what, log.liked, random)
+        order = learning.order_of_all(learned, found, feedback, random)
         self._state = self._state_of(final, learned._replace(order=(order, THIS)), seen)
         return self
 
@@ -250,18 +228,24 @@ class FusionRanker(metaclass=names.Hinted):
         FusionRanker
             A new one. A new item adds nothing of its own to the log-odds of a like, and the
             least there is to those of being shown.
+
+        Raises
+        ------
+        ValueError, TypeError, RuntimeError
+            For other names, signs or kinds of ids, and before `fit`.
         """
         (before, learned, seen, _), after = self._fitted(), Models.of(models)
         _check_alike(after, before)
+        for name in ("ids", "user_ids"):
+            ids.check_kind(f"models: {name}", getattr(after, name), getattr(before, name))
         user, item = (ids.places(new, old)[rows] for new, old, rows in zip(
             (after.user_ids, after.ids), (before.user_ids, before.ids),
             np.divmod(seen, len(before.ids)), strict=True))
-        there = (user >= 0) & (item >= 0)
         after = after.knowing(*(ids.by_id(before.ids, own, after.ids)
                                 for own in before.rows[:, -2:].T))
         return self._made_of(after, learned._replace(
             users=ids.by_id(before.user_ids, learned.users, after.user_ids)),
-            (user * len(after.ids) + item)[there])
+            (user * len(after.ids) + item)[(user >= 0) & (item >= 0)])
 
     def by(self, all_items: str, shown: str | None = None) -> FusionRanker:
         """Make a ranker of the same models that ranks in another way, as `evaluate` may advise.
@@ -277,14 +261,18 @@ class FusionRanker(metaclass=names.Hinted):
         FusionRanker
             A new one. Its chances are those of this ranker; an explicit `exposure` overrides a
             way that isn't this ranker's.
+
+        Raises
+        ------
+        ValueError, RuntimeError
+            For another name, and before `fit`.
         """
-        state, order = self._fitted(), []
-        ways = (all_items, all_items if shown is None else shown)
-        for name, now in zip(ways, state.learned.order, strict=True):
-            checks.to_choice("by", name, (*state.models.names, RECORD, THIS))
-            order.append(now if name == THIS else name)
-        return self._made_of(state.models, state.learned._replace(order=(order[0], order[1])),
-                             state.seen)
+        models, learned, seen, _ = self._fitted()
+        asked = all_items, all_items if shown is None else shown
+        one, other = (
+            now if checks.to_choice("by", name, (*models.names, RECORD, THIS)) == THIS else name
+            for name, now in zip(asked, learned.order, strict=True))
+        return self._made_of(models, learned._replace(order=(one, other)), seen)
 
     # ---- asking ----
 
@@ -325,19 +313,15 @@ class FusionRanker(metaclass=names.Hinted):
         ValueError, TypeError, RuntimeError
             For wrong shapes or options, and before `fit`.
         """
-        state = self._fitted()
-        way, (query, who, single) = (self._way(state, among, exposure),
-                                     self._asked(state, users, queries))
+        state, way, query, who, single = self._asked(users, queries, among, exposure)
         rated = ([state.models.ids[:0]] * len(query) if who is None or seen
                  else state.seen_by(who))
-        out = rated if checks.is_nothing(exclude) else _excluded(exclude, rated, single)
         found = state.search.search_nearest(
-            query * state.models.form(way).scale, k, exclude=out, allowed=allowed,
-            threads=self._threads, return_keys=True)
-        at = _places(state.models.ids, found.ids)
+            query * state.models.form(way).scale, k, exclude=_excluded(exclude, rated, single),
+            allowed=allowed, threads=self._threads, return_keys=True)
         assert found.keys is not None
-        return _hits(state, way, query, who, at, found.ids, single,
-                     np.where(at < 0, np.nan, found.keys))
+        return _hits(state, way, query, who, _places(state.models.ids, found.ids), found.ids,
+                     single, found.keys)
 
     def score(self, users: npt.ArrayLike | None = None, items: npt.ArrayLike | None = None, *,
               queries: Any = None, among: str = "all", exposure: float | None = None
@@ -361,9 +345,7 @@ class FusionRanker(metaclass=names.Hinted):
         ValueError, TypeError, KeyError, RuntimeError
             As in `rank`, and for items that no model has.
         """
-        state = self._fitted()
-        way, (query, who, single) = (self._way(state, among, exposure),
-                                     self._asked(state, users, queries))
+        state, way, query, who, single = self._asked(users, queries, among, exposure)
         every = state.models.ids
         at = np.arange(len(every)) if items is None else ids.known("items", items, every)
         at = np.broadcast_to(at, (len(query), len(at)))
@@ -377,11 +359,10 @@ class FusionRanker(metaclass=names.Hinted):
         LinearForm
             Before `fit` the plain average of the models' scores, those of sign -1 times -1.
         """
-        state = self._state
-        if state is not None:
-            way, mixed = self._way(state, among, exposure), state.learned.order[1] == THIS
-            return state.models.form(way, state.learned.intercept if (
-                mixed and among == "shown") else float("nan"))
+        if (state := self._state) is not None:
+            is_chance = among == "shown" and state.learned.order[1] == THIS
+            return state.models.form(self._way(state, among, exposure),
+                                     state.learned.intercept if is_chance else float("nan"))
         models = self._lined_up()
         average = models.directions * models.spreads / len(models.names)
         return models._replace(means=np.zeros(len(average))).form(np.append(average, [0.0, 0.0]))
@@ -403,9 +384,9 @@ class FusionRanker(metaclass=names.Hinted):
         Returns
         -------
         Evaluation
-            Of each model alone, their average, the items' record and this ranker, among all items
-            and among those shown, with what is wrong with models or labels. ``str()`` makes a
-            table, `advice` says which way to use, and ``ranker.by(*judged.best)`` uses it.
+            Of each model alone, the items' record and this ranker, among all items and among
+            those shown, with what is wrong with models or labels. ``str()`` makes a table,
+            `advice` says which way to use, and ``ranker.by(*judged.best)`` uses it.
 
         Raises
         ------
@@ -415,8 +396,8 @@ class FusionRanker(metaclass=names.Hinted):
         k, state = checks.to_int("k", k, 1), self._fitted()
         models, learned = state.models, state.learned
         log = logs.read(users, items, labels)
-        who, what = (ids.known(name, given, every, all_of_them=False) for name, given, every in (
-            ("users", log.users, models.user_ids), ("items", log.items, models.ids)))
+        who = ids.known("users", log.users, models.user_ids, all_of_them=False)
+        what = ids.known("items", log.items, models.ids, all_of_them=False)
         known = (who >= 0) & (what >= 0)
         if not known.any():
             raise ValueError("users: expected feedback of users and items that some model has, got "
@@ -432,18 +413,22 @@ class FusionRanker(metaclass=names.Hinted):
                 models.people[people] * models.form(of_all).scale, k,
                 exclude=state.seen_by(people), threads=self._threads).ids)
         chances = _chance(features @ learned.liking + learned.users[who] + learned.intercept)
-        return evaluation.evaluate(who, what, liked, scores, lists, chances, k,
-                                   int((~known).sum()), dict(zip(models.names, learned.aucs,
-                                                                 strict=True)))
+        return evaluation.evaluate(who, what, liked, scores, lists, chances, k, int(
+            (~known).sum()), dict(zip(models.names, learned.aucs, strict=True)))
 
     # ---- files ----
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a fitted ranker, with all models' rows, to a file that is replaced whole or not."""
+        """Write a fitted ranker, with all models' rows, to a file that is replaced whole or not.
+
+        Raises
+        ------
+        RuntimeError, OSError
+            Before `fit`; and if the file can't be written.
+        """
         state, train = self._fitted(), self._train
-        options = {"dim": train.dim, "seed": train.seed} if isinstance(
-            train, Factorization) else train is not None or self._lost_trainer
-        files.write(path, files.Content(*state[:3], options))
+        files.write(path, state[:3], {"dim": train.dim, "seed": train.seed} if isinstance(
+            train, Factorization) else train is not None)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, threads: int | None = None) -> FusionRanker:
@@ -457,21 +442,17 @@ class FusionRanker(metaclass=names.Hinted):
         FormatError
             If the file is no such ranker, is truncated or altered, or of a newer version.
         """
-        content, ranker = files.read(path), cls(threads=threads)
-        ranker._train = (Factorization(**content.trainer) if isinstance(content.trainer, dict)
-                         else None)
-        ranker._lost_trainer = content.trainer is True
-        ranker._models = None if ranker._train else content.models
-        ranker._state = ranker._state_of(*content[:3])
-        return ranker
+        (content, trainer), ranker = files.read(path), cls(threads=threads)
+        ranker._train = (Factorization(**trainer) if isinstance(trainer, dict)
+                         else _lost if trainer else None)
+        return ranker._made_of(*content)
 
     # ---- shared by the above ----
 
     def _made_of(self, models: Models, learned: Learned, seen: Int64Array) -> FusionRanker:
-        ranker = type(self)(threads=self._threads)
-        ranker._train, ranker._lost_trainer = self._train, self._lost_trainer
+        ranker = copy.copy(self)
         ranker._models = None if self._train else models
-        ranker._state = ranker._state_of(models, learned, seen)
+        ranker._state = self._state_of(models, learned, seen)
         return ranker
 
     def _state_of(self, models: Models, learned: Learned, seen: Int64Array) -> _State:
@@ -492,8 +473,7 @@ class FusionRanker(metaclass=names.Hinted):
         return models
 
     def _lined_up(self) -> Models:
-        models = self._models if self._state is None else self._state.models
-        if models is None:
+        if (models := self._models if self._state is None else self._state.models) is None:
             raise RuntimeError("fit must be called first: no models were trained yet")
         return models
 
@@ -511,24 +491,27 @@ class FusionRanker(metaclass=names.Hinted):
             name, exposure = THIS, checks.to_finite("exposure", exposure, 0, _MOST_EXPOSURE)
         return state.learned.way(state.models, name, among, exposure)
 
-    def _asked(self, state: _State, users: Any, queries: Any
-               ) -> tuple[Float32Array, Int64Array | None, bool]:
-        """Coordinates of queries, numbers of users (-1: of no model) or None, and whether one."""
+    def _asked(self, users: Any, queries: Any, among: str, exposure: float | None
+               ) -> tuple[_State, Float64Array, Float32Array, Int64Array | None, bool]:
+        """The state, weights of the way, coordinates of queries, numbers of users (-1: of no model)
+        or None, and whether it is one."""
+        state = self._fitted()
+        way, models = self._way(state, among, exposure), state.models
         if (users is None) == (queries is None):
             raise TypeError("users: expected either users or queries=")
         if users is None:
-            query, single = state.models.vectors_of(queries)
-            return query, None, single
+            query, single = models.vectors_of(queries)
+            return state, way, query, None, single
         single = isinstance(users, (str, int, np.integer))
-        asked = [users] if single else users
-        rows = ids.known("users", asked, state.models.user_ids, all_of_them=False)
+        asked = ids.checked("users", [users] if single else users)
+        rows = ids.known("users", asked, models.user_ids, all_of_them=False)
         if (new := rows < 0).any():
             warnings.warn(f"users: {int(new.sum()):,} of {len(new):,} are in no model, such as "
-                          f"{asked[int(np.argmax(new))]!r}, and get items by their record",
+                          f"{asked[new].tolist()[0]!r}, and get items by their record",
                           UserWarning, stacklevel=3)
-        query = state.models.people[rows]
+        query = models.people[rows]
         query[new, :-2] = 0.0
-        return query, rows, single
+        return state, way, query, rows, single
 
 
 names.hint_at_methods(FusionRanker)
@@ -559,10 +542,16 @@ def PosNegRanker(positive: npt.ArrayLike | Index, positive_users: npt.ArrayLike,
     >>> PosNegRanker(np.eye(3), np.eye(3), np.eye(3), np.eye(3))
     <FusionRanker: 3 items, positive, negative, not fitted>
     """
-    return FusionRanker([
-        SignedModel(items, users, sign, ids=ids, user_ids=user_ids, metric=metric)
-        for items, users, sign in ((positive, positive_users, 1), (negative, negative_users, -1))
-    ], threads=threads)
+    options: dict[str, Any] = {"ids": ids, "user_ids": user_ids, "metric": metric}
+    return FusionRanker([SignedModel(positive, positive_users, **options),
+                         SignedModel(negative, negative_users, -1, **options)], threads=threads)
+
+
+def _lost(*feedback: Any) -> NoReturn:
+    """The trainer of a ranker whose file couldn't hold its own."""
+    raise RuntimeError("fit: the file held the models, but not the function that trains them, and "
+                       "they know this feedback; make FusionRanker(train) anew, or replace() them "
+                       "by models trained elsewhere")
 
 
 def _hits(state: _State, way: Float64Array, query: Float32Array, users: Int64Array | None,
@@ -570,17 +559,15 @@ def _hits(state: _State, way: Float64Array, query: Float32Array, users: Int64Arr
           ) -> FusionHits:
     """Answers for numbers of items, (n, k), -1 where there is none."""
     models, learned = state.models, state.learned
-    features = models.features(items, query)
-    features[items < 0] = np.nan
-    log_odds = features @ learned.liking + learned.intercept
+    log_odds = models.features(items, query) @ learned.liking + learned.intercept
     if users is not None:
         log_odds += np.where(users < 0, 0.0, learned.users[users])[:, np.newaxis]
-    at = 0 if single else slice(None)
+    log_odds[items < 0] = np.nan
     # Vectors of float32, as the index has them: both have the same scores then.
     added = models.products(items, query * models.form(way).scale)
     added[items < 0] = np.nan
-    if scores is None:
-        scores = added.sum(axis=-1)
+    scores = added.sum(axis=-1) if scores is None else np.where(items < 0, np.nan, scores)
+    at = 0 if single else slice(None)
     parts = {name: added[at, ..., i] for i, name in enumerate(models.names)}
     parts["items"] = added[at, ..., -2] + added[at, ..., -1]
     return FusionHits(found[at], scores[at], _chance(log_odds)[at], parts)
@@ -591,10 +578,9 @@ def _pairs(models: Models, given: Any) -> Int64Array:
     if given is None:
         return np.zeros(0, np.int64)
     if not isinstance(given, Sequence) or len(given) != 2:
-        raise ValueError("shown: expected a pair, users and items, got "
-                         f"{checks.shown(given)}")
-    user, item = (ids.known("shown", each, every, all_of_them=False)
-                  for each, every in zip(given, (models.user_ids, models.ids), strict=True))
+        raise ValueError(f"shown: expected a pair, users and items, got {checks.shown(given)}")
+    user = ids.known("shown", given[0], models.user_ids, all_of_them=False)
+    item = ids.known("shown", given[1], models.ids, all_of_them=False)
     if len(user) != len(item):
         raise ValueError(f"shown: expected users and items, as many of both, got {len(user)} and "
                          f"{len(item)}")
@@ -612,30 +598,19 @@ def _chance(log_odds: Float64Array) -> Float64Array:
     return 0.5 + 0.5 * np.tanh(0.5 * log_odds)
 
 
-def _excluded(exclude: Any, rated: list[Ids], single: bool) -> list[list[Any]]:
+def _excluded(exclude: Any, rated: list[Ids], single: bool) -> list[Any]:
     """Ids to leave out for each user: rated ones, and those that were given."""
-    lists = [exclude] * len(rated)
-    if not single and not checks.is_flat(_readable(exclude)):
-        lists = list(checks.to_lists("exclude", exclude, len(rated)))
-    return [[*of_user, *more] for of_user, more in zip(rated, map(_without_padding, lists),
-                                                       strict=True)]
-
-
-def _without_padding(given: Any) -> list[Any]:
-    """Ids without the -1 or None that fill up rows of an array."""
-    checked = _readable(given)
-    if checks.is_nothing(checked):
-        return []
-    if isinstance(checked, np.ndarray):
-        checked = checked.tolist() if checked.dtype == object else checked
-    if isinstance(checked, list | tuple | Set):
-        checked = [one for one in checked if one is not None]
-    return list(ids.checked("exclude", checked))
+    if checks.is_nothing(exclude):
+        return rated
+    lists = ([exclude] * len(rated) if single or checks.is_flat(_readable(exclude))
+             else checks.to_lists("exclude", exclude, len(rated)))
+    return [[*seen, *(() if checks.is_nothing(more) else _readable(more))]
+            for seen, more in zip(rated, lists, strict=True)]
 
 
 def _readable(given: Any) -> Any:
     """Ids that have an end: a range may have none that memory holds."""
-    if given is None or isinstance(given, list | tuple | Set) or hasattr(given, "__array__"):
+    if isinstance(given, list | tuple | Set) or hasattr(given, "__array__"):
         return given
     raise TypeError(f"exclude: expected ids, or ids for each user, got {checks.shown(given)}")
 

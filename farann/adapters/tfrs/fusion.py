@@ -102,6 +102,8 @@ class BruteForceFusion(IndexedTopK):
             For another number of models than of query models, and as `BruteForceFurthest.index`.
             Nothing changes then.
         """
+        if not isinstance(ranker, FusionRanker):
+            raise TypeError(f"ranker: expected a FusionRanker, got {type(ranker).__name__}")
         form = ranker.linear(among, exposure)
         if self.query_models is not None and len(self.query_models) != len(form.names):
             raise ValueError(f"ranker: expected {len(self.query_models)} models, as there are query"
