@@ -1,5 +1,5 @@
-"""``python -m bench list | run | report | growth | layers | waits | edge | ablate | diverse |
-nearest | posneg | tricks``"""
+"""``python -m bench list | run | report | growth | grid | layers | waits | edge | ablate |
+diverse | nearest | posneg | tricks``"""
 
 from __future__ import annotations
 
@@ -73,6 +73,15 @@ def _parser() -> argparse.ArgumentParser:
     tricks = commands.add_parser("tricks", help="what negated queries and added coordinates miss")
     tricks.add_argument("--rows", type=int, default=60_000, help="of each set (60,000)")
     tricks.add_argument("--cache", type=Path, default=datasets.CACHE, help="of the data sets")
+
+    grid = commands.add_parser("grid", help="cliffs between batches, threads and shapes")
+    grid.add_argument("--quick", action="store_true", help="exact, two threads, half the batches")
+    grid.add_argument("--only", metavar="NAMES", help="sets, as in 'glove,*x1536'")
+    grid.add_argument("--metrics", metavar="NAMES", help="default: all three")
+    grid.add_argument("--max-rows", type=int, metavar="N", help="use the first N rows only")
+    grid.add_argument("--seconds", type=float, default=0.1, help="a cell and library, at least")
+    grid.add_argument("--cache", type=Path, default=datasets.CACHE, help="of the data sets")
+    grid.add_argument("--out", type=Path, default=RESULTS.with_name("grid.jsonl"))
 
     waits = commands.add_parser("waits", help="search times while another thread changes the index")
     waits.add_argument("--rows", type=int, default=100_000)
@@ -216,6 +225,14 @@ def _tricks(arguments: argparse.Namespace) -> None:
     print(tricks.run(arguments.rows, arguments.cache))
 
 
+def _grid(arguments: argparse.Namespace) -> None:
+    from . import grid
+
+    print(grid.run(_names(arguments.only), _names(arguments.metrics), arguments.quick,
+                   arguments.seconds, arguments.max_rows, arguments.cache, arguments.out,
+                   sys.argv[1:]))
+
+
 def _waits(arguments: argparse.Namespace) -> None:
     from . import waits
 
@@ -351,7 +368,7 @@ def main() -> int:
     """Run one command; errors of the caller's are one line."""
     arguments = _parser().parse_args()
     actions = {"run": _run, "report": _report, "growth": _growth, "layers": _layers,
-               "waits": _waits, "tricks": _tricks, "edge": _edge, "ablate": _ablate,
+               "grid": _grid, "waits": _waits, "tricks": _tricks, "edge": _edge, "ablate": _ablate,
                "diverse": _diverse, "nearest": _nearest, "posneg": _posneg}
     try:
         if arguments.command == "list":

@@ -363,6 +363,9 @@ class SearchStats(NamedTuple):
         Blocks of rows scanned, counted for each query.
     rows_passed : int
         Rows whose rough scores reached the threshold at that time.
+    rows_packed : int
+        Rows copied into tiles, in float32 or float64, for queries that share them: by each task,
+        for all of its queries.
     queries_guarded : int
         Queries of a search with ``recall=`` that are unlike the sample of its table, and were
         answered exactly.
@@ -377,6 +380,7 @@ class SearchStats(NamedTuple):
     float_products: int = 0
     blocks_scanned: int = 0
     rows_passed: int = 0
+    rows_packed: int = 0
     queries_guarded: int = 0
 
 

@@ -57,6 +57,7 @@ cdef class Judge:
     cdef bint goes_by_keys      # whether queries may switch to exact keys
     cdef bint packs             # exact keys are computed for tiles of queries, too
     cdef Account *accounts      # by query
+    cdef Judge leader           # that of a search of other rows, at whose rungs queries begin; None
 
     @staticmethod
     cdef Judge of(QueryBatch batch, Collector collector, CeilingBound ceilings, costs,

@@ -81,7 +81,10 @@ cdef class Judge:
 
     cdef void begin(self) noexcept nogil:
         """Reset the state to that before the first row."""
+        cdef int64_t i
         memset(self.accounts, 0, self.batch.n_queries * sizeof(Account))
+        for i in range(self.batch.n_queries if self.leader is not None else 0):
+            self.accounts[i].rung = self.leader.accounts[i].rung
 
     cdef void begin_part(self) noexcept nogil:
         """Begin to count for the next part: the cost of rows before it is left out."""

@@ -35,7 +35,7 @@ cdef class QueryBatch:
     cdef float *rounded             # the same in float32, before it is transformed
     # Counts of work, see `SearchStats`.
     cdef int64_t scanned, refined, rescored, bytes_read
-    cdef int64_t code_products, float_products, blocks, passed
+    cdef int64_t code_products, float_products, blocks, passed, packed
 
     @staticmethod
     cdef QueryBatch of(Snapshot snapshot, Filter filter, const float[:, ::1] queries,

@@ -169,12 +169,12 @@ cdef class QueryBatch:
         """Replace the single query."""
         self.queries[0].given, self.exact_of = given, NULL
         self.scanned = self.refined = self.rescored = self.bytes_read = 0
-        self.code_products = self.float_products = self.blocks = self.passed = 0
+        self.code_products = self.float_products = self.blocks = self.passed = self.packed = 0
 
     cdef tuple counts(self):
         """The fields of `SearchStats` but for the number of queries."""
         return (self.scanned, self.refined, self.rescored, self.bytes_read, self.code_products,
-                self.float_products, self.blocks, self.passed)
+                self.float_products, self.blocks, self.passed, self.packed)
 
 
 @cython.final

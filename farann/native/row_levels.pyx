@@ -61,6 +61,7 @@ cdef class FloatLevel(Level):
         self.has_vectors = True
         if self.packed and block.n > 0:
             rows = self.reader.block(&self.rows, 0, block.n)
+            self.batch.packed += block.n
             self.squares = self.batch.kernels.pack_rows_f32(
                 rows.rows, rows.positions, block.n, self.batch.dim, &self.batch.snapshot.center[0],
                 self.batch.normalized, self.batch.bias_sign, self.panels, self.bias)
@@ -268,6 +269,7 @@ cdef class KeyLevel(Level):
         cdef RowBlock rows = self.collector.rows.block(&self.rows, 0, n)
         cdef double *first = self.panels.first_ids
         cdef double id
+        self.batch.packed += n
         self.batch.kernels.pack_rows_f64(
             rows.rows, rows.positions, n, self.batch.dim, self.batch.normalized,
             self.panels.rows, self.panels.norms)

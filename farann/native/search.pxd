@@ -43,7 +43,7 @@ cdef class Search:
     cdef Level keys             # exact keys of all rows of a block
     cdef bint approximate
     cdef bint is_part           # whether only some rows are searched, see `search_only`
-    cdef bint leads             # whether these are the first ones, for a threshold
+    cdef bint leads             # whether these end where codes are given up
     cdef bint ended             # whether the search was given up, or its time is over
     cdef bint all_rows          # for queries that found fewer than k rows in those to search
     cdef bint extends           # whether more rows are scanned for queries with late answers

@@ -385,5 +385,5 @@ cdef void judge_block(Search search, Part part, const Block *block, int64_t n_al
         return
     if search.judge.look(search.alive, n_alive, n, part.source.count - n, part.bound.by_norm):
         search.gave_up = True
-        if not part.bound.by_norm:
+        if not part.bound.by_norm and not search.is_part:
             part.source.leave()

@@ -76,8 +76,8 @@ cdef class Task(Search):
         """Search only some rows of the line, in whole panels of codes.
 
         The leader has searched the first rows of the line and the rows outside of it, so that there
-        is a threshold. If codes rule out too few of its rows, the leader stops, and `gave_up` is
-        true.
+        is a threshold. Where rows are in a file, it stops if codes rule out too few of its rows,
+        and `gave_up` is true: in the order of codes a file would be read here and there.
         """
         cdef int64_t i, before = self.base.count
         cdef int s
@@ -85,13 +85,16 @@ cdef class Task(Search):
                 (first > 0) != (leader is not None)):
             raise ValueError("parts of the line must be whole panels, and all but the first have "
                              "a leader")
-        self.is_part, self.leads = True, first == 0
+        self.is_part = True
+        self.leads = first == 0 and self.batch.snapshot.in_file is not None
         self.base.first, self.base.stop = min(first, before), min(end, before)
         self.tail.first = max(first - before, 0)
         self.tail.stop = max(min(end - before, self.tail.count), 0)
         if leader is None:
             return
-        self.judge.cost_passed = self.judge.cost_refined = self.judge.cost_reranked = 0.0
+        if self.batch.snapshot.in_file is not None:
+            self.judge.cost_passed = self.judge.cost_refined = self.judge.cost_reranked = 0.0
+        self.base.count = max(self.base.stop - self.base.first, 0)  # rows left, for the judge
         for s in range(self.n_base):
             # The leader has searched the parts outside of the line.
             if (<Part>self.parts[s]).source is not self.base:
@@ -99,6 +102,7 @@ cdef class Task(Search):
         if (leader.batch.n_queries != self.batch.n_queries
                 or leader.batch.snapshot is not self.batch.snapshot):
             raise ValueError("a leader must have searched for the same queries")
+        self.judge.leader = leader.judge
         for i in range(self.batch.n_queries):
             self.collector.raise_threshold(i, leader.collector.found[i].threshold)
 

@@ -13,7 +13,7 @@ from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_ROWS, EXACT, StopRule, Witness
 from farann.results import Hits, RangeHits, SearchStats, unchecked
 from farann.runtime import paging, pool
-from farann.runtime.cost import RowCosts, codes_pay, row_costs
+from farann.runtime.cost import FEW_QUERIES, RowCosts, codes_pay, row_costs
 
 _QUERIES_A_TASK = 1024  # queries of a task: enough to share packed rows, few enough for the caches
 _QUERIES_OF_CELLS = 2048  # of an approximate task: with more, more queries probe the same partition
@@ -31,11 +31,17 @@ _QUERIES_AT_ONCE = 4  # queries that vector instructions score in the time of on
 _READING = 32  # multiply-adds that reading one coordinate of a row counts as
 _FINDING = 256  # multiply-adds that one row of an answer counts as
 _APPROXIMATE_SHARE = 32  # an approximate search scans about 1/32 of the rows
-# Few queries on many rows are searched in parts of the rows.
+# Where few queries share rows, parts of the rows are searched for all of them.
 _LEADING_SHARE = 64  # the first 1/64 of the rows is searched alone and gives the parts a threshold
 _PARTS_A_THREAD = 4  # parts per thread, as some take longer; _TASK_BYTES limits them, too
 _PART_ROWS = 1024  # rows; parts end at a multiple of it
-_FEW_A_THREAD = 2  # queries per thread up to which rows are split; with more, queries are split
+# Multiply-adds of a query in a part, at least: each part prepares the query again.
+_PART_WORK = 1 << 20
+_FLOAT_PART_SHARE = 8  # of that 1/8 without codes: preparing includes no coding
+# Queries per thread up to which rows are split; with more, queries are split.
+_FEW_A_THREAD = 16
+_FEW_FLOATS_A_THREAD = 64  # the same without codes: each task packs its rows for its own queries
+_FEWEST_OF_TASK = 8  # queries of a task, where rows can't be split: they fill tiles of codes
 _MOST_KEPT = 1024  # k up to which a single query keeps its memory for the next one
 # Scratch bytes per query beside its k entries, roughly: candidates, query vector, float64 copy.
 _QUERY_BYTES = 16_384
@@ -78,29 +84,32 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
 
     share = _APPROXIMATE_SHARE if approximate and rule.rows != ALL_ROWS else 1
     long = _is_long(n, work // share, k, snapshot.isa)
-    query_bytes, parts, n_parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None, 0
-    if (long and threads > 1 and n <= _FEW_A_THREAD * threads and rule is EXACT
-            and snapshot.added is None and merges):
-        n_parts = min(threads * _PARTS_A_THREAD, work // max(_SMALL_WORK, 1),
-                      _TASK_BYTES // (n * query_bytes))
+    query_bytes, parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None
+    fewest = _FEWEST_OF_TASK if n >= FEW_QUERIES else 1
     by_codes, costs = False, RowCosts()
-    if not approximate:
+
+    def pay(of_task: int) -> bool:
+        return not approximate and not float32_first and codes_pay(of_task, chosen.n_rows,
+                                                                   snapshot.dim, snapshot.isa)
+
+    if (threads > 1 and rule is EXACT and snapshot.added is None and merges
+            and (long or n >= FEW_QUERIES)):
+        trial = pay(n) and trials.begin()
+        parts = _in_parts(
+            lambda flag: _core.Task(snapshot, chosen, queries, 0, n, collected(0, n), nearest,
+                                    flag=flag, costs=row_costs(n, snapshot.dim, snapshot.isa),
+                                    by_codes=trial),
+            threads, _parts_of(n, work, query_bytes, threads, trial), trials if trial else None,
+            snapshot.in_file is not None, _is_long(n, work // _LEADING_SHARE, k, snapshot.isa),
+            long)
+    if parts is None and not approximate:
         # Each task packs rows for itself, so its own number of queries counts.
-        of_task = n if n_parts > 1 or n * work < _SMALL_WORK else -(-n // threads)
-        by_codes = not float32_first and codes_pay(of_task, chosen.n_rows, snapshot.dim,
-                                                   snapshot.isa)
+        of_task = n if n * work < _SMALL_WORK else max(-(-n // threads), min(n, fewest))
+        by_codes = pay(of_task)
         costs = row_costs(of_task, snapshot.dim, snapshot.isa)
     if n == 1 and not long:
         search(0, 1)
         return unchecked(ids, scores), SearchStats(1, *did[0])
-    if n_parts > 1:
-        trial = by_codes and trials.begin()
-        parts = _in_parts(lambda flag: _core.Task(
-            snapshot, chosen, queries, 0, n, collected(0, n), nearest, flag=flag, costs=costs,
-            by_codes=trial), threads, n_parts,
-                          _is_long(n, work // _LEADING_SHARE, k, snapshot.isa))
-        if trial:
-            trials.note(parts is None)
     if parts is not None:
         _core.write_best(parts, scores, ids)
         did += [task.did() for task in parts]
@@ -108,7 +117,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         most = _QUERIES_OF_CELLS if approximate else _QUERIES_A_TASK
         if not approximate and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
             most = _QUERIES_OF_FEW_ROWS
-        _run(search, n, work, query_bytes, threads, long, most)
+        _run(search, n, work, query_bytes, threads, long, most, fewest)
     return unchecked(ids, scores), SearchStats(n, *map(sum, zip(*did, strict=True)))
 
 
@@ -130,18 +139,36 @@ def _done(made: Callable[[bool], _core.Task], by_codes: bool,
 
 
 def _trials_of(snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> _core.CodeTrials:
-    """Trials of codes, by direction, about k and size; a single query always begins with codes."""
-    return _core.CodeTrials() if n == 1 else snapshot.code_trials.setdefault(
+    """Trials of codes, by direction, about k and size; few queries always begin with codes."""
+    return _core.CodeTrials() if n < FEW_QUERIES else snapshot.code_trials.setdefault(
         (k.bit_length(), n.bit_length(), nearest), _core.CodeTrials())
 
 
+def _parts_of(n: int, work: int, query_bytes: int, threads: int, by_codes: bool) -> int:
+    """Parts of the rows for n queries of `work` multiply-adds each; below 2 don't split rows."""
+    most, least = _FEW_A_THREAD, _PART_WORK
+    if not by_codes:
+        most, least = _FEW_FLOATS_A_THREAD, _PART_WORK // _FLOAT_PART_SHARE
+    if n > most * threads:
+        return 0
+    n_parts = min(threads * _PARTS_A_THREAD, work // max(least, 1),
+                  _TASK_BYTES // (n * query_bytes))
+    if n_parts < min(threads, n // _FEWEST_OF_TASK):
+        return 0  # parts of the queries keep more threads busy
+    return n_parts - n_parts % threads if n_parts > threads else n_parts
+
+
 def _in_parts(make: Callable[[_core.CancelFlag], _core.Task], threads: int, n_parts: int,
+              trials: _core.CodeTrials | None, in_file: bool, first_long: bool,
               long: bool) -> list[_core.Task] | None:
     """Tasks that have each searched a part of the rows, for few queries.
 
     The first rows are searched before the others, which thus have a good threshold from the start;
-    `long`: whether that first search is long. None if codes rule out too few of the first rows.
+    `first_long`: whether that search is long. None if there are fewer than two parts, or if rows
+    are in a file and codes, of which this is one of the `trials`, rule out too few of the first.
     """
+    if n_parts < 2:
+        return None
     done: list[_core.Task] = []
 
     def search(first: int, end: int, flag: _core.CancelFlag) -> None:
@@ -152,8 +179,10 @@ def _in_parts(make: Callable[[_core.CancelFlag], _core.Task], threads: int, n_pa
         task.run()
         done.append(task)
 
-    pool.run_all([partial(search, 0, 0)], 1, long=long)
-    if done[0].gave_up:
+    pool.run_all([partial(search, 0, 0)], 1, long=first_long)
+    if done[0].gave_up and in_file:
+        if trials is not None:
+            trials.note(True)
         return None
     in_line = done[0].n_in_line()
     first = _in_blocks(in_line // _LEADING_SHARE)
@@ -161,7 +190,9 @@ def _in_parts(make: Callable[[_core.CancelFlag], _core.Task], threads: int, n_pa
               for i in range(n_parts)]
     bounds.append(_in_blocks(in_line))
     pool.run_all([partial(search, start, end) for start, end in pairwise(bounds) if start < end],
-                 threads, long=True)
+                 threads, long=long)
+    if trials is not None:
+        trials.note(any(task.gave_up for task in done[1:]))
     return done
 
 
@@ -248,13 +279,14 @@ def _is_long(n: int, work: int, found: int, isa: str) -> bool:
 
 
 def _run(search: Callable[[int, int, _core.CancelFlag], object], n: int, work: int,
-         query_bytes: int, threads: int, long: bool, most: int = _QUERIES_A_TASK) -> None:
+         query_bytes: int, threads: int, long: bool, most: int = _QUERIES_A_TASK,
+         fewest: int = 1) -> None:
     """Call search(start, stop) for ranges that cover n queries, each `work` multiply-adds."""
     if n * work < _SMALL_WORK:
         threads = 1
     largest = max(1, min(most, _TASK_BYTES // query_bytes))
     n_tasks = -(-n // largest)
-    n_tasks = min(-(-n_tasks // threads) * threads, n)
+    n_tasks = min(-(-n_tasks // threads) * threads, max(n // fewest, 1, n_tasks))
     if n_tasks == 1 and not long:
         search(0, n, _core.CancelFlag())
         return

@@ -141,5 +141,6 @@ def cost_of(work: SearchStats, dim: int, isa: str, *, single: bool = False) -> f
             + work.float_products * costs.float_product
             + work.blocks_scanned * costs.block
             + work.rows_passed * costs.passed
+            + work.rows_packed * _PACKED_COORDINATE * dim
             + work.rows_refined * costs.refined
             + work.rows_rescored * costs.exact_product * dim)

@@ -120,7 +120,7 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
 
 def _asked(question: Question, limits: Limits) -> tuple[int, float | None, bool, bool]:
     """The key of a store's cache of rules."""
-    return question.k, limits.recall, len(question.queries) == 1, question.every_row
+    return question.k, limits.recall, len(question.queries) < FEW_QUERIES, question.every_row
 
 
 def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | None]:

@@ -22,7 +22,7 @@ from farann.layout.added_rows import Added
 from farann.quantize.scalar import centered
 from farann.results import Hits, merge
 from farann.runtime import batches, paging
-from farann.runtime.cost import SINGLE_COSTS
+from farann.runtime.cost import FEW_QUERIES, SINGLE_COSTS
 from farann.runtime.pieces import Allowance, Pieces
 from farann.runtime.progress import measuring, renamed
 from farann.store.store import Answers, RuleByTable, Store
@@ -55,7 +55,7 @@ def rule_by_table(question: Question, recall: float) -> RuleByTable | None:
     measured = store.tunings.by_k.get(k)
     if measured is None or not _takes_table(store, recall) or lacks_table(store, k, recall):
         return None
-    tuned, single = measured.tuning, len(question.queries) == 1
+    tuned, single = measured.tuning, len(question.queries) < FEW_QUERIES
     effort = with_margin(tuned, tuned.effort_for(recall, single=single), single=single)
     if effort == float("inf"):
         return measured, None

@@ -9,6 +9,7 @@ from farann.runtime.batches import _is_long as is_long
 from farann.runtime.batches import top
 from farann.runtime.cost import (
     COSTS,
+    FEW_QUERIES,
     SINGLE_COSTS,
     bytes_waited_for,
     codes_pay,

@@ -1,0 +1,214 @@
+"""Cliffs: a batch, a number of threads or a shape that takes longer than its neighbors or peers.
+
+``python -m bench grid`` times cells by turns with faiss Flat, on its own and on padded dimensions,
+and with numpy, and prints the worst cells with the goal that each misses.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatch
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+import farann
+
+from . import datasets, machine
+from .algorithms.faiss_flat import FaissFlat
+from .algorithms.numpy_gemm import NumpyGemm
+from .edge import data
+from .reduction import METRICS
+from .run import Log, Options
+
+BATCHES = (1, 2, 3, 5, 6, 8, 10, 16, 32, 64, 256, 1000)
+THREADS = (1, 2, 8)
+RECALLS = (None, 0.95)
+K = 10
+LIMIT = 1.1  # of each ratio that a goal is about
+_SHAPES = [(dim, n) for dim in (2, 8, 32, 128, 512, 1536, 4096) for n in (100, 1000, 10**4, 10**5)]
+_MOST_VALUES = 60_000_000  # of a shape; larger ones are left out
+_ROUND_QUERIES = 64  # that each way answers in a round, in batches; or one batch
+_REAL = ("glove", "fashion-mnist", "two-towers")
+_MADE: dict[str, data.Generator] = {
+    "strong-axes": data.anisotropic(np.geomspace(2, 0.05, 64)), "histograms": data.histograms}
+_ROWS = 100_000  # of made sets
+
+Floats = datasets.Floats
+Ask = Callable[[Floats], object]
+
+
+class Cell(NamedTuple):
+    """A measured cell; times are microseconds a query, the CPU's with one thread.
+
+    Attributes
+    ----------
+    worst : float
+        The largest of `ratios`, whose goal is `LIMIT`.
+    ratios : dict
+        Of its time to that of a single query ("batch"), of one thread ("threads") and of
+        the fastest peer ("peer").
+    """
+
+    set: str
+    metric: str
+    recall: float | None
+    threads: int
+    batch: int
+    us: float
+    worst: float
+    ratios: dict[str, float]
+
+
+class _OwnDimension(FaissFlat):
+    """faiss Flat without zeros that pad the dimension."""
+
+    multiple = 1
+
+
+def names() -> list[str]:
+    """The sets: real ones, made ones, and shapes of Gaussian rows."""
+    return [*_REAL, *_MADE, *(f"{n}x{dim}" for dim, n in _SHAPES if n * dim <= _MOST_VALUES)]
+
+
+def rows_and_queries(name: str, cache: Path, most: int | None) -> tuple[Floats, Floats]:
+    """The vectors of a set, at most so many rows."""
+    if name in _REAL:
+        loaded = datasets.load(f"{name}-dot", cache, most)
+        return loaded.rows(), loaded.queries()[: max(BATCHES)]
+    if name in _MADE:
+        return _MADE[name](min(most or _ROWS, _ROWS), max(BATCHES), 0)
+    n, dim = map(int, name.split("x"))
+    return data.gaussian(dim)(min(most or n, n), max(BATCHES), 0)
+
+
+def timed(ways: dict[str, Ask], queries: Floats, batch: int,
+          seconds: float) -> dict[str, tuple[float, float]]:
+    """Least CPU and wall microseconds a query, of rounds in which each way takes its turn."""
+    some = [queries[at : at + batch]
+            for at in range(0, max(min(_ROUND_QUERIES, len(queries)) - batch, 0) + 1, batch)]
+    least = dict.fromkeys(ways, (np.inf, np.inf))
+    end, rounds = time.perf_counter() + seconds * len(ways), 0
+    while rounds < 2 or time.perf_counter() < end:
+        for name in list(ways)[:: 1 if rounds % 2 else -1]:
+            cpu, wall = time.process_time(), time.perf_counter()
+            for asked in some:
+                ways[name](asked)
+            took = time.process_time() - cpu, time.perf_counter() - wall
+            n = 1e-6 * sum(map(len, some))
+            least[name] = (min(least[name][0], took[0] / n), min(least[name][1], took[1] / n))
+        rounds += 1
+    return least
+
+
+def _ways(rows: Floats, metric: str, recall: float | None) -> tuple[dict[str, Ask], list[Any]]:
+    """How each library is asked, and the peers."""
+    index = farann.Index(metric=metric)
+    index.add(rows)
+    index.build()
+    if recall:
+        index.tune(k=K)
+    k = min(K, len(rows))
+    ways: dict[str, Ask] = {"farann": partial(index.search_furthest, k=k, recall=recall)}
+    peers: list[Any] = []
+    for peer in (FaissFlat, _OwnDimension, NumpyGemm):
+        if peer.missing() is None:
+            made = peer(metric, k, {})
+            made.build(rows)
+            peers.append(made)
+            ways[f"{peer.name}-{len(peers)}"] = made.search
+    return ways, peers
+
+
+def cells(name: str, rows: Floats, queries: Floats, metric: str, recall: float | None,
+          batches: tuple[int, ...], threads: tuple[int, ...], seconds: float) -> Iterator[Cell]:
+    """Measure the cells of a set under a metric."""
+    ways, peers = _ways(rows, metric, recall)
+    ask: Callable[..., object] = ways["farann"]
+    of_one = dict[int, tuple[float, float]]()
+    for n_threads in threads:
+        ways["farann"] = partial(ask, threads=n_threads)
+        for peer in peers:
+            peer.set_threads(n_threads)
+        for batch in batches:
+            least = timed(ways, queries, batch, seconds)
+            which = 0 if n_threads == 1 else 1  # the CPU's time, or the clock's
+            cpu, wall = least.pop("farann")
+            ratios: dict[str, float] = {}
+            if n_threads == 1:
+                of_one[batch] = cpu, wall
+                ratios["batch"] = cpu / of_one[batches[0]][0]
+            else:
+                ratios["threads"] = wall / of_one[batch][1]
+            us = (cpu, wall)[which]
+            if least:
+                ratios["peer"] = us / min(took[which] for took in least.values())
+            yield Cell(name, metric, recall, n_threads, batch, us, max(ratios.values()), ratios)
+
+
+def run(only: list[str] | None, metrics: list[str] | None, quick: bool, seconds: float,
+        most: int | None, cache: Path, out: Path, command: list[str]) -> str:
+    """Measure all cells, and return the worst as a Markdown table.
+
+    Parameters
+    ----------
+    only : list of str or None
+        Patterns of names of sets.
+    metrics : list of str or None
+    quick : bool
+        Leave out recalls, eight threads and half of the batches.
+    seconds : float
+        To spend on a cell and library, at least.
+    most : int or None
+        Rows of each set, at most.
+    cache, out : Path
+    command : list of str
+        Recorded with the results.
+    """
+    # Read when faiss is loaded; numpy's own OpenBLAS has its kernels already.
+    os.environ.update(FaissFlat.environment(machine.cpu_flags()))
+    log, found = Log(out, Options(k=K), command), list[Cell]()
+    batches, threads = (BATCHES[::2], THREADS[:2]) if quick else (BATCHES, THREADS)
+    chosen = [name for name in names() if not only or any(fnmatch(name, one) for one in only)]
+    if not chosen:
+        raise ValueError(f"--only must match some of {', '.join(names())}")
+    for name in tqdm(chosen, unit="set"):
+        rows, queries = rows_and_queries(name, cache, most)
+        for metric in metrics or METRICS:
+            for recall in RECALLS[:1] if quick or name in names()[len(_REAL) + 2 :] else RECALLS:
+                for cell in cells(name, rows, queries, metric, recall, batches, threads, seconds):
+                    found.append(cell)
+                    log.write("grid", **cell._asdict())
+    return table(found)
+
+
+def table(found: list[Cell], most: int = 20) -> str:
+    """The worst cells, and the goals that they miss.
+
+    Examples
+    --------
+    >>> one = Cell("glove", "dot", None, 1, 2, 90.0, 1.5, {"batch": 1.5, "peer": 0.1})
+    >>> print(table([one]))
+    1 of 1 cells miss a goal of 1.1.
+    <BLANKLINE>
+    | set | metric | search | threads | batch | us a query | misses | batch | threads | peer |
+    |---|---|---|---:|---:|---:|---|---:|---:|---:|
+    | glove | dot | exact | 1 | 2 | 90 | batch | 1.50 |  | 0.10 |
+    """
+    found = sorted(found, key=lambda cell: -cell.worst)
+    bad = sum(cell.worst > LIMIT for cell in found)
+    kinds = ("batch", "threads", "peer")
+    lines = [f"{bad} of {len(found)} cells miss a goal of {LIMIT}.", "",
+             "| set | metric | search | threads | batch | us a query | misses | "
+             + " | ".join(kinds) + " |", "|---|---|---|---:|---:|---:|---|---:|---:|---:|"]
+    for cell in found[:most]:
+        misses = ", ".join(kind for kind, ratio in cell.ratios.items() if ratio > LIMIT)
+        ratios = (f"{cell.ratios[kind]:.2f}" if kind in cell.ratios else "" for kind in kinds)
+        lines.append(f"| {cell.set} | {cell.metric} | {cell.recall or 'exact'} | {cell.threads} | "
+                     f"{cell.batch} | {cell.us:.3g} | {misses} | {' | '.join(ratios)} |")
+    return "\n".join(lines)

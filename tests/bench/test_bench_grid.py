@@ -1,0 +1,39 @@
+"""``python -m bench grid`` on tiny data: the cells, their goals and the table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import grid, run
+from bench.__main__ import main
+
+
+def test_ways_take_turns_and_least_times_count() -> None:
+    calls: list[str] = []
+
+    def ask(name: str) -> grid.Ask:
+        return lambda queries: calls.append(f"{name}{len(queries)}")
+
+    least = grid.timed({"a": ask("a"), "b": ask("b")}, np.zeros((70, 3), np.float32), 32, 0.0)
+    assert calls == ["b32", "b32", "a32", "a32", "a32", "a32", "b32", "b32"]
+    assert all(0 <= us < 1e6 for pair in least.values() for us in pair)
+
+
+def test_the_worst_cells_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(grid, "BATCHES", (1, 7, 9))
+    monkeypatch.setattr(run, "measured_rates", dict)
+    out = tmp_path / "grid.jsonl"
+    monkeypatch.setattr(sys, "argv", ["bench", "grid", "--quick", "--only", "100x8", "--metrics",
+                                      "l2", "--seconds", "0", "--out", str(out)])
+    assert main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "of 4 cells miss a goal" in lines[0] and len(lines) == 4 + 4
+    assert len(out.read_text().splitlines()) == 1 + 4
+    monkeypatch.setattr(sys, "argv", ["bench", "grid", "--only", "none"])
+    assert main() == 2 and "--only must match some of glove" in capsys.readouterr().err
