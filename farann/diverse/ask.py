@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial, reduce
 from math import nan
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from farann.search.ask import answered, asked, check_one, question_of, threads_f
 from farann.search.changes import laid_out
 from farann.search.filters import Filtering
 from farann.store import asked_ids
+from farann.store.groups import to_labels
 from farann.store.live import Live
 
 if TYPE_CHECKING:
@@ -107,9 +108,10 @@ def _check_products(live: Live, what: str) -> None:
 
 def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
                 vectors: Float32Array, *, diversity: float, threads: int | None = None,
-                **given: Any) -> tuple[npt.NDArray[Any], Hits]:
-    """The next pick of `mmr` for each query, after some that may be of other indexes: ids, and
-    hits (n_queries, 1) with keys by which indexes are compared, and numbers in place of strings."""
+                full: Sequence[list[Any]] = (), **given: Any) -> tuple[npt.NDArray[Any], Hits]:
+    """The next pick of `mmr` for each query, after some that may be of other indexes and outside
+    groups that are `full`: ids, and hits (n_queries, 1) with keys by which indexes are compared,
+    and numbers in place of strings."""
     from farann.diverse import mmr
 
     question = question_of(live, queries, 1, Filtering(**given), threads, keyed=True)
@@ -120,7 +122,10 @@ def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
     if store.labels is not None:
         names = asked_ids.checked(store, "picked", picked.ravel(), padding=True)
         picked = asked_ids.numbers(store, names).reshape(picked.shape)
-    begun = mmr.Begun(queries, picked, vectors)
+    known = [] if store.groups is None else [
+        store.groups.numbers_of("per_group", to_labels("per_group", labels) if labels else [])
+        for labels in full]
+    begun = mmr.Begun(queries, picked, vectors, known)
     hits, _ = mmr.search(question._replace(queries=begun), diversity)
     return store.named(hits.ids[:, 0]), hits
 

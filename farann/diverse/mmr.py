@@ -10,7 +10,7 @@ their values will be (`likely`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf, isfinite
@@ -54,18 +54,20 @@ _samples: WeakKeyDictionary[Store, tuple[Int64Array, Float32Array, float]] = Wea
 @dataclass(frozen=True, slots=True)
 class Begun:
     """Queries, and the picks that each has: ids (n_queries, m), -1 for rows of other indexes, and
-    vectors (n_queries, m, dim)."""
+    vectors (n_queries, m, dim); and the numbers of the groups that have enough of them."""
 
     queries: Float32Array
     picked: Int64Array
     vectors: Float32Array
+    full: Sequence[Int64Array] = ()
 
     def __len__(self) -> int:
         return len(self.queries)
 
     def __getitem__(self, which: Int64Array) -> Begun:
         """Some of the queries, in this order."""
-        return Begun(self.queries[which], self.picked[which], self.vectors[which])
+        return Begun(self.queries[which], self.picked[which], self.vectors[which],
+                     [self.full[i] for i in which.tolist()] if self.full else ())
 
 
 def search(question: Question, diversity: float,
@@ -112,8 +114,11 @@ class Ranker:
         picked = self._store.slots_of(begun.picked[0])
         self._query, self._picked = begun.queries, picked[picked >= 0].tolist()
         self._vectors = list(begun.vectors[0][:, None])
-        groups, self._full = self._store.groups, list[int]()  # groups that have enough picks
-        self._groups = None if groups is None or question.per_group is None else groups.by_slot()
+        groups = self._store.groups
+        # Groups that have enough picks.
+        self._full: list[int] = begun.full[0].tolist() if begun.full else []
+        self._groups = None if groups is None or (
+            question.per_group is None and not begun.full) else groups.by_slot()
         self._wanted = question.k + len(self._vectors)  # picks in all
         self.did = list[SearchStats]()  # searches, and exact keys
         self._size, self._picked_before = _FIRST_POOL, -1
