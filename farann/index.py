@@ -901,7 +901,7 @@ class Index(metaclass=Hinted):
                       k: int | None = None, per_group: int | None = None, exclude: Any = None,
                       allowed: Any = None, groups: Any = None, outside_groups: Any = None,
                       threads: int | None = None, progress: Progress = False,
-                      **unknown: UnknownKeyword) -> Spaced:
+                      return_dropped: bool = False, **unknown: UnknownKeyword) -> Spaced:
         """Choose the best-scored rows of which no two are nearer than a radius.
 
         Rows are considered from the highest score down, equal ones by id. A row is chosen unless it
@@ -921,6 +921,8 @@ class Index(metaclass=Hinted):
             Largest number of rows of each group of `add`.
         exclude, allowed, groups, outside_groups, threads, progress : optional
             As in `select_diverse`.
+        return_dropped : bool
+            Tell which rows are too near to a better one, and to which: `dropped`, `keepers`.
 
         Returns
         -------
@@ -946,15 +948,16 @@ class Index(metaclass=Hinted):
         >>> index = farann.Index()
         >>> index.add([[0.0], [0.5], [3.0], [4.0]])
         array([0, 1, 2, 3])
-        >>> index.select_spaced([0.9, 0.8, 0.7, 0.6], radius=1.0).ids
-        array([0, 2, 3])
+        >>> spaced = index.select_spaced([0.9, 0.8, 0.7, 0.6], radius=1.0, return_dropped=True)
+        >>> spaced.ids, spaced.dropped, spaced.keepers
+        (array([0, 2, 3]), array([1]), array([0]))
         >>> index.select_spaced([0.9, 0.8, 0.7, 0.6], k=2).radius
         4.0
         """
         check_keywords(Index.select_spaced, unknown)
         return diverse.select_spaced(self._live, scores, radius, k, per_group,
                                      Filtering(exclude, allowed, groups, outside_groups), threads,
-                                     progress)
+                                     progress, return_dropped)
 
     def pairs_within(self, radius: float, *, limit: int = 10_000_000, exclude: Any = None,
                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,

@@ -154,6 +154,24 @@ def spaced(rows: Float32, scores: Any, radius: float | None, metric: str, k: int
     return [int(ids[i]) for i in picks]
 
 
+def keepers(rows: Float32, scores: Any, radius: float | None, metric: str, picks: list[int],
+            ids: Any = None) -> dict[int, int]:
+    """For each row that is nearer than a radius to a better pick, the best such pick."""
+    ids = np.arange(len(rows)) if ids is None else np.asarray(ids)
+    order = np.lexsort((ids, -np.asarray(scores, float))).tolist()
+    found = {}
+    for place, i in enumerate(order):
+        before = [j for j in order[:place] if ids[j] in picks]
+        if radius is None or ids[i] in picks or not before:
+            continue
+        near = reference.scores_from_keys(
+            rows[i], reference.keys(rows[i], rows[before], metric), metric)
+        which = np.flatnonzero(near < radius if metric == "l2" else near > radius)
+        if len(which):
+            found[int(ids[i])] = int(ids[before[which[0]]])
+    return found
+
+
 def spread(metric: str, radius: float) -> float:
     """The radius that is 2048 numbers of float32 further, or infinity."""
     sign = 1 if metric == "l2" else -1

@@ -119,7 +119,7 @@ def check_counted(folder: Path) -> None:
 def run(folder: Path, out: Path, limit: int, rows: int | None = None,
         cells: Sequence[int | str | None] | None = None, compared: bool = True) -> None:
     """Measure builds and searches with little memory, and builds with enough to be `compared`; a
-    line of JSON for each. `cells`: numbers of partitions to build with, or "auto"; None for none."""
+    line of JSON for each. `cells`: numbers of partitions to build with, or "auto", or None."""
     n = rows or 2 * limit // (4 * DIM)
     file = folder / f"rows-{n}.npy"
     with group_of(limit) as group:

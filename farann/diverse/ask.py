@@ -186,13 +186,15 @@ def _to_wanted(live: Live, k: Any, radius: Any,
 
 def select_spaced(live: Live, scores: npt.ArrayLike, radius: Any, k: int | None,
                   per_group: int | None, given: Filtering, threads: int | None,
-                  progress: Progress) -> Spaced:
+                  progress: Progress, return_dropped: bool) -> Spaced:
     """The best-scored rows of which no two are nearer than a radius."""
+    checks.check_flag("return_dropped", return_dropped)
     most, limit, per_group = _to_wanted(live, k, radius, per_group)
     store, slots, _ = _passing(live, "select_spaced", laid_out(live), given)
     values = checks.to_one_each("scores", scores, 0 if store is None else len(store), ONE_A_ROW)
     if not store:
-        return Spaced(_none_of(store), values, limit)
+        none = _none_of(store)
+        return Spaced(none, values, limit, *(none, none) if return_dropped else ())
     from farann.diverse.spaced import ranked_slots
 
     by_slot = np.empty(store.n_slots)
@@ -200,7 +202,9 @@ def select_spaced(live: Live, scores: npt.ArrayLike, radius: Any, k: int | None,
     order = slots[np.lexsort((store.ids.ids_of(slots), -by_slot[slots]))]
     rows = ranked_slots(store, store.view(live.isa), order, per_group, threads_for(live, threads))
     limit, picks = rows.select(limit, most, checks.to_progress(progress))
-    return Spaced(store.named(store.ids.ids_of(picks)), by_slot[picks], limit)
+    return Spaced(store.named(store.ids.ids_of(picks)), by_slot[picks], limit, *(
+        store.named(store.ids.ids_of(some)) for some in (
+            rows.dropped(limit, picks) if return_dropped else ())))
 
 
 def pairs_within(live: Live, radius: float, limit: int, given: Filtering, threads: int | None,

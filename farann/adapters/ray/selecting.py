@@ -168,7 +168,7 @@ class Selecting(Gathering):
     def select_spaced(self, scores: npt.ArrayLike, *, radius: float | None = None,
                       k: int | None = None, per_group: int | None = None, exclude: Any = None,
                       allowed: Any = None, groups: Any = None, outside_groups: Any = None,
-                      **unknown: UnknownKeyword) -> Spaced:
+                      return_dropped: bool = False, **unknown: UnknownKeyword) -> Spaced:
         """Choose the best-scored rows of which no two are nearer than a radius; see
         `farann.Index.select_spaced`. Scores are in the order of `ids`.
 
@@ -176,7 +176,8 @@ class Selecting(Gathering):
         """
         check_keywords(self.select_spaced, unknown)
         # An index without rows checks all but the scores.
-        limit = self._few_rows().select_spaced([], radius=radius, k=k, per_group=per_group).radius
+        limit = self._few_rows().select_spaced([], radius=radius, k=k, per_group=per_group,
+                                               return_dropped=return_dropped).radius
         self._check_groups(per_group)
         rows = _Listed(self, {})
         values = checks.to_one_each("scores", scores, len(rows.ids), ONE_A_ROW)[rows.places]
@@ -199,11 +200,13 @@ class Selecting(Gathering):
             hits: Hits = search(ids=rows.ids[some], k=1, allowed=rows.ids[others])
             return hits.scores[:, 0]
 
-        limit, picks = Ranked(
+        ranked = Ranked(
             order=order, n_rows=len(rows.ids), larger_is_further=larger_is_further,
             groups=None if per_group is None else np.unique(rows.labels, return_inverse=True)[1],
-            per_group=per_group, nearer=nearer, best=best).select(limit, k)
-        return Spaced(rows.ids[picks], values[picks], limit)
+            per_group=per_group, nearer=nearer, best=best)
+        limit, picks = ranked.select(limit, k)
+        return Spaced(rows.ids[picks], values[picks], limit, *(
+            rows.ids[some] for some in (ranked.dropped(limit, picks) if return_dropped else ())))
 
     def pairs_within(self, radius: float, *, limit: int = 10_000_000, exclude: Any = None,
                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,
