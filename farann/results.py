@@ -275,8 +275,8 @@ class Spaced(Selection):
     radius : float or None
         The smallest distance of two chosen rows; None without a limit.
     dropped, keepers : as `ids`, (m,), or None
-        With ``return_dropped=True``, the rows that are nearer than the radius to a chosen row before
-        them, best first; and for each the best such row.
+        With ``return_dropped=True``, the rows that are nearer than the radius to a better chosen
+        row, best first; and for each the best such row.
     """
 
     __slots__ = ("ids", "scores", "radius", "dropped", "keepers")

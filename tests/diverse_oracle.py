@@ -69,10 +69,12 @@ def selection(rows: Float32, k: int, metric: str, ids: Int64, first: Any,
 
 
 def relevance(query: Float32, rows: Float32, k: int, metric: str, ids: Int64, diversity: float,
-              among: Any = None, labels: Any = None, per_group: int = 1) -> tuple[Float64, Int64]:
+              among: Any = None, labels: Any = None, per_group: int = 1,
+              similar: Any = None) -> tuple[Float64, Int64]:
     """Maximal marginal relevance among the rows at some positions; of rows that share a label at
     most `per_group` are picked."""
-    similar = -member_keys(query[None], rows, metric)[0]
+    if similar is None:
+        similar = -member_keys(query[None], rows, metric)[0]
     closest = np.full(len(rows), -np.inf)
     left = np.zeros(len(rows), bool)
     left[slice(None) if among is None else among] = True

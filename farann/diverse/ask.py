@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 from math import nan
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Int64Array, Progress, UInt8Array
+from farann._types import Float32Array, Float64Array, Int64Array, Progress, UInt8Array
 from farann.contract import checks
 from farann.contract.stop_rule import check_exact, to_limits
 from farann.results import Diameter, Hits, Pairs, SearchStats, Selection, Spaced, no_hits
@@ -80,13 +80,27 @@ def _of_sets(live: Live, asked: Any, k: int, limited: tuple[Any, ...], given: Fi
                     partial(plan.top_of_groups, search=search), given.per_group)
 
 
-def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
+def mmr(live: Live, queries: Any, k: int, ids: Any, scores: Any, scale: str, diversity: float,
         candidates: int | None, given: Filtering, threads: int | None, return_stats: bool) -> Hits:
-    """Rows that are like the query and unlike each other."""
+    """Rows that are like the query, or that have large scores, and unlike each other."""
     from farann.diverse import mmr
 
     _check_products(live, "search_mmr")
     diversity = checks.to_finite("diversity", diversity, 0.0, 1.0)
+    scale = checks.to_choice("scale", scale, tuple(_SCALES))
+    if scores is not None:
+        if any(one is not None for one in (
+                queries, ids, candidates, *given._replace(per_group=None))):
+            raise TypeError("scores: expected neither queries, ids, candidates nor filters beside "
+                            "scores, which name the rows to choose among")
+        single, given = isinstance(scores, Mapping), given._replace(store=laid_out(live))
+        scored = [_scored(given.store, one, scale) for one in ([scores] if single else scores)]
+        question = question_of(live, np.ones((len(scored), live.dim or 1), np.float32), k, given,
+                               threads, single=single, keyed=True)
+        hits = answered(live, question, len(scored), k, single, True, return_stats,
+                        partial(mmr.search, diversity=diversity, scored=scored), given.per_group)
+        hits.keys = None
+        return hits
     if candidates is not None:
         candidates = checks.to_int("candidates", candidates, 1)
     vectors, single, given = asked(live, queries, ids, given)
@@ -96,6 +110,28 @@ def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
                     given.per_group)
     hits.keys = None
     return hits
+
+
+# How scores of others are put beside similarities.
+_SCALES: dict[str, Callable[[Float64Array], Float64Array]] = {
+    "unit": lambda given: (given / 2.0 - given.min() / 2.0) / (
+        (given.max() / 2.0 - given.min() / 2.0) or 1.0),
+    "ranks": lambda given: (np.searchsorted(np.sort(given), given) / max(len(given) - 1, 1)),
+    "as given": lambda given: given,
+}
+
+
+def _scored(store: Store | None, scores: Any, scale: str) -> tuple[Int64Array, Float64Array]:
+    """Slots of the ids that have scores, and these on a scale."""
+    if not isinstance(scores, Mapping):
+        raise TypeError("scores: expected a dict from ids to numbers, or a list of these, got "
+                        f"{checks.shown(scores)}")
+    slots = asked_ids.known_slots(store, list(scores), "scores")
+    given = checks.to_one_each("scores", list(scores.values()), len(slots), ONE_A_ROW)
+    if not np.isfinite(given).all():
+        raise ValueError("scores: expected finite numbers, got "
+                         f"{checks.shown(given[~np.isfinite(given)][0])}")
+    return slots, _SCALES[scale](given) if len(given) else given
 
 
 def _check_products(live: Live, what: str) -> None:
