@@ -19,7 +19,6 @@ from farann.search.ask import answered, asked, check_one, question_of, threads_f
 from farann.search.changes import laid_out
 from farann.search.filters import Filtering
 from farann.store import asked_ids
-from farann.store.groups import to_labels
 from farann.store.live import Live
 
 if TYPE_CHECKING:
@@ -149,6 +148,7 @@ def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
     groups that are `full`: ids, and hits (n_queries, 1) with keys by which indexes are compared,
     and numbers in place of strings."""
     from farann.diverse import mmr
+    from farann.store.groups import to_labels
 
     question = question_of(live, queries, 1, Filtering(**given), threads, keyed=True)
     if question is None or len(question.store) == 0:
