@@ -30,7 +30,7 @@ copybutton_exclude = ".linenos, .gp, .go"  # neither prompts nor output
 # The reference of the adapters is built without the libraries that they are for.
 autodoc_mock_imports = ["tensorflow", "tf_keras", "tensorflow_recommenders", "keras", "keras_rs",
                         "ray", "fsspec", "langchain_core", "llama_index", "haystack",
-                        "skactiveml"]
+                        "skactiveml", "imblearn"]
 exclude_patterns = ["_build", "_templates", "gallery"]
 
 html_theme = "furo"

@@ -119,6 +119,25 @@ def spaced() -> Figure:
     return figure
 
 
+def per_group() -> Figure:
+    """The six rows nearest to a query, and the nearest of which no two share a group."""
+    rng = np.random.default_rng(9)
+    centers = [0.3, 0.2], [1.5, 1.1], [-1.2, 0.9], [0.1, -1.5], [2.0, -0.9], [-1.9, -0.9]
+    labels = np.arange(90) % 6
+    rows = (np.array(centers)[labels] + rng.normal(0, 0.35, (90, 2))).astype(np.float32)
+    query = np.array([0.4, 0.1], np.float32)
+    index = farann.Index()
+    index.add(rows, groups=labels)
+    figure, axes = _panels(2)
+    for axis, most in zip(axes, (6, 1), strict=True):
+        ids = index.search_nearest(query, 6, per_group=most).ids
+        axis.scatter(*rows.T, s=14, c=labels, cmap="Set2")
+        axis.scatter(*rows[ids].T, s=48, facecolors="none", edgecolors=INK)
+        axis.scatter(*query, s=60, color=NEAR, marker="*")
+        _plain(axis, f"6 nearest, per_group={most}")
+    return figure
+
+
 def pairs() -> Figure:
     """All pairs of rows within a radius, as lines between them."""
     from matplotlib.collections import LineCollection
@@ -213,7 +232,8 @@ def least_like() -> Figure | None:
 
 FIGURES: dict[str, Callable[[], Figure]] = {
     "metrics": metrics, "ranges": ranges, "diverse": diverse, "contrast": contrast,
-    "spaced": spaced, "pairs": pairs, "likes": likes, "partitions": partitions,
+    "spaced": spaced, "per-group": per_group, "pairs": pairs, "likes": likes,
+    "partitions": partitions,
 }
 
 

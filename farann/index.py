@@ -7,7 +7,7 @@ read in `io.index_file`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
@@ -157,6 +157,14 @@ class Index(metaclass=Hinted):
 
     def __contains__(self, id: object) -> bool:
         return self._live.holds(id)
+
+    def __iter__(self) -> Iterator[int | str]:
+        """Iterate over the ids, in the order of `ids`."""
+        return iter(self.ids.tolist())
+
+    def __getitem__(self, ids: Ids) -> Float32Array:
+        """The rows of some ids; see `reconstruct`."""
+        return self.reconstruct(ids)
 
     def __repr__(self) -> str:
         if self.closed:
@@ -778,7 +786,8 @@ class Index(metaclass=Hinted):
             return_stats)
 
     def search_mmr(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
-                   ids: Ids | None = None, diversity: float = 0.5, candidates: int | None = None,
+                   ids: Ids | None = None, scores: Any = None, scale: str = "unit",
+                   diversity: float = 0.5, candidates: int | None = None,
                    exclude: Any = None, allowed: Any = None, groups: Any = None,
                    outside_groups: Any = None, per_group: int | None = None,
                    threads: int | None = None, return_stats: bool = False,
@@ -791,6 +800,12 @@ class Index(metaclass=Hinted):
 
         Parameters
         ----------
+        scores : dict from ids to numbers, or list of such dicts, optional
+            In place of queries: a reranker's scores, larger is better, of the rows to choose among.
+            They take the place of ``sim(query, row)``.
+        scale : {"unit", "ranks", "as given"}
+            How scores come on the scale of sim, which goes to 1 under cosine: the lowest of a query
+            to 0 and the highest to 1; by their ranks, evenly from 0 to 1; or not at all.
         diversity : float
             From 0, the most similar rows, to 1, rows unlike those found before.
         candidates : int, optional
@@ -824,9 +839,11 @@ class Index(metaclass=Hinted):
         array([0, 1, 2])
         >>> index.search_mmr([1.0, 0.0], k=2, diversity=0.7).ids
         array([1, 2])
+        >>> index.search_mmr(scores={0: 7.1, 1: 6.9, 2: 2.0}, k=2).ids
+        array([0, 1])
         """
         check_keywords(Index.search_mmr, unknown)
-        return diverse.mmr(self._live, queries, k, ids, diversity, candidates,
+        return diverse.mmr(self._live, queries, k, ids, scores, scale, diversity, candidates,
                            Filtering(exclude, allowed, groups, outside_groups, per_group), threads,
                            return_stats)
 
@@ -901,7 +918,7 @@ class Index(metaclass=Hinted):
                       k: int | None = None, per_group: int | None = None, exclude: Any = None,
                       allowed: Any = None, groups: Any = None, outside_groups: Any = None,
                       threads: int | None = None, progress: Progress = False,
-                      **unknown: UnknownKeyword) -> Spaced:
+                      return_dropped: bool = False, **unknown: UnknownKeyword) -> Spaced:
         """Choose the best-scored rows of which no two are nearer than a radius.
 
         Rows are considered from the highest score down, equal ones by id. A row is chosen unless it
@@ -921,6 +938,8 @@ class Index(metaclass=Hinted):
             Largest number of rows of each group of `add`.
         exclude, allowed, groups, outside_groups, threads, progress : optional
             As in `select_diverse`.
+        return_dropped : bool
+            Tell which rows are too near to a better one, and to which: `dropped`, `keepers`.
 
         Returns
         -------
@@ -946,15 +965,16 @@ class Index(metaclass=Hinted):
         >>> index = farann.Index()
         >>> index.add([[0.0], [0.5], [3.0], [4.0]])
         array([0, 1, 2, 3])
-        >>> index.select_spaced([0.9, 0.8, 0.7, 0.6], radius=1.0).ids
-        array([0, 2, 3])
+        >>> spaced = index.select_spaced([0.9, 0.8, 0.7, 0.6], radius=1.0, return_dropped=True)
+        >>> spaced.ids, spaced.dropped, spaced.keepers
+        (array([0, 2, 3]), array([1]), array([0]))
         >>> index.select_spaced([0.9, 0.8, 0.7, 0.6], k=2).radius
         4.0
         """
         check_keywords(Index.select_spaced, unknown)
         return diverse.select_spaced(self._live, scores, radius, k, per_group,
                                      Filtering(exclude, allowed, groups, outside_groups), threads,
-                                     progress)
+                                     progress, return_dropped)
 
     def pairs_within(self, radius: float, *, limit: int = 10_000_000, exclude: Any = None,
                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,

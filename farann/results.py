@@ -14,6 +14,8 @@ from farann._types import BoolArray, Float32Array, Float64Array, Int64Array
 from farann.contract import checks
 
 _SHOWN_LINES = 20  # most lines of a table in a notebook
+# Fields that are there when they are asked for.
+_OPTIONAL = ("keys", "stats", "groups", "dropped", "keepers")
 _SHOWN_VALUES = 60  # most values of an array that a repr has without leaving some out
 
 
@@ -27,7 +29,7 @@ class Result:
 
     def __iter__(self) -> NoReturn:
         *fields, last = (f"{self._name()}.{field}" for field in self.__slots__
-                         if field not in ("keys", "stats", "groups"))
+                         if field not in _OPTIONAL)
         raise TypeError(
             f"{type(self).__name__} doesn't unpack: read {', '.join(fields)} and {last}")
 
@@ -272,13 +274,18 @@ class Spaced(Selection):
         The given scores of these rows.
     radius : float or None
         The smallest distance of two chosen rows; None without a limit.
+    dropped, keepers : as `ids`, (m,), or None
+        With ``return_dropped=True``, the rows that are nearer than the radius to a better chosen
+        row, best first; and for each the best such row.
     """
 
-    __slots__ = ("ids", "scores", "radius")
+    __slots__ = ("ids", "scores", "radius", "dropped", "keepers")
 
-    def __init__(self, ids: npt.NDArray[Any], scores: Any, radius: float | None) -> None:
+    def __init__(self, ids: npt.NDArray[Any], scores: Any, radius: float | None,
+                 dropped: npt.NDArray[Any] | None = None,
+                 keepers: npt.NDArray[Any] | None = None) -> None:
         super().__init__(ids, scores)
-        self.radius = radius
+        self.radius, self.dropped, self.keepers = radius, dropped, keepers
 
 
 class Pairs(_Table):
@@ -298,6 +305,36 @@ class Pairs(_Table):
     def to_dict(self) -> dict[str, npt.NDArray[Any]]:
         """Columns of a table with a line for each pair: `id`, `other_id` and `score`."""
         return {"id": self.ids[:, 0], "other_id": self.ids[:, 1], "score": self.scores}
+
+    def components(self) -> list[npt.NDArray[Any]]:
+        """Group rows that pairs connect, such as clusters of near duplicates.
+
+        Returns
+        -------
+        list of int64 arrays, or of objects where ids are strings
+            The ids of each group, ascending; groups in the order of their first ids. Rows without a
+            pair are in none.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[0.0], [5.0], [0.25], [5.5], [0.5]])
+        array([0, 1, 2, 3, 4])
+        >>> index.pairs_within(0.5).components()
+        [array([0, 2, 4]), array([1, 3])]
+        """
+        from scipy.sparse import coo_array
+        from scipy.sparse.csgraph import connected_components
+
+        if not len(self.ids):
+            return []
+        ids, numbers = np.unique(self.ids, return_inverse=True)
+        ends = numbers.reshape(-1, 2).T
+        graph = coo_array((np.ones(ends.shape[1], np.bool_), tuple(ends)), (len(ids), len(ids)))
+        _, labels = connected_components(graph, directed=False)
+        groups = np.split(ids[np.argsort(labels, kind="stable")],
+                          np.cumsum(np.bincount(labels))[:-1])
+        return sorted(groups, key=lambda group: group[0])
 
 
 class Diameter(Result):

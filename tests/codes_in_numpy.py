@@ -15,7 +15,7 @@ import inside
 import numpy as np
 import reference
 from inside.contract import traits_of
-from inside.layout import Builder, MeanQueryDirection, whole_panels
+from inside.layout import Builder, MeanQueryDirection, RowLengths, whole_panels
 from inside.quantize import (
     CodeArrays,
     CodeBounds,
@@ -59,7 +59,7 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
     if lead is not None:
         of_queries = MeanQueryDirection(
             Projection((lead / np.linalg.norm(lead))[None]), 1.0, 1.0)
-        sizes = builder.sizes(of_queries.direction)
+        sizes = lengths_of(rows, middle, metric, of_queries.direction).sizes(extents.largest, True)
         assert sizes.along is not None and sizes.lengths is not None
         order = builder.by_key_bound(order, of_queries.optimistic_score(sizes.along, sizes.lengths))
         order = whole_panels(order)
@@ -67,11 +67,19 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
                                        of_queries.direction)
     if not (by_length or by_square):
         return builder.lay_out(whole_panels(order), along_first)
-    sizes = (builder._replace(center=0.0 * middle) if by_square else builder).sizes()
+    sizes = lengths_of(rows, middle, metric, from_origin=by_square).sizes(
+        extents.largest, by_square=by_square)
     assert sizes.lengths is not None
     order = whole_panels(builder.by_key_bound(order, sizes.lengths))
     return builder.with_key_bounds(builder.lay_out(order, along_first), order, sizes,
                                    by_square=by_square)
+
+
+def lengths_of(rows: Float32, center: Float64, metric: str, direction: Projection | None = None,
+               from_origin: bool = False) -> RowLengths:
+    lengths = RowLengths(len(rows), center, metric == "cosine", direction, from_origin)
+    lengths.measure(rows, slice(0, len(rows)))
+    return lengths
 
 
 def projection(directions: Float64 | None) -> Projection | None:

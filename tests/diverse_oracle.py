@@ -69,10 +69,12 @@ def selection(rows: Float32, k: int, metric: str, ids: Int64, first: Any,
 
 
 def relevance(query: Float32, rows: Float32, k: int, metric: str, ids: Int64, diversity: float,
-              among: Any = None, labels: Any = None, per_group: int = 1) -> tuple[Float64, Int64]:
+              among: Any = None, labels: Any = None, per_group: int = 1,
+              similar: Any = None) -> tuple[Float64, Int64]:
     """Maximal marginal relevance among the rows at some positions; of rows that share a label at
     most `per_group` are picked."""
-    similar = -member_keys(query[None], rows, metric)[0]
+    if similar is None:
+        similar = -member_keys(query[None], rows, metric)[0]
     closest = np.full(len(rows), -np.inf)
     left = np.zeros(len(rows), bool)
     left[slice(None) if among is None else among] = True
@@ -152,6 +154,24 @@ def spaced(rows: Float32, scores: Any, radius: float | None, metric: str, k: int
                 continue
         picks.append(i)
     return [int(ids[i]) for i in picks]
+
+
+def keepers(rows: Float32, scores: Any, radius: float | None, metric: str, picks: list[int],
+            ids: Any = None) -> dict[int, int]:
+    """For each row that is nearer than a radius to a better pick, the best such pick."""
+    ids = np.arange(len(rows)) if ids is None else np.asarray(ids)
+    order = np.lexsort((ids, -np.asarray(scores, float))).tolist()
+    found = {}
+    for place, i in enumerate(order):
+        before = [j for j in order[:place] if ids[j] in picks]
+        if radius is None or ids[i] in picks or not before:
+            continue
+        near = reference.scores_from_keys(
+            rows[i], reference.keys(rows[i], rows[before], metric), metric)
+        which = np.flatnonzero(near < radius if metric == "l2" else near > radius)
+        if len(which):
+            found[int(ids[i])] = int(ids[before[which[0]]])
+    return found
 
 
 def spread(metric: str, radius: float) -> float:

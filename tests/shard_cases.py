@@ -153,8 +153,8 @@ def assert_pairs(cluster: Any, one: farann.Index) -> None:
     there = [own[id] for id in cluster.ids.tolist()]
     for options in ({"radius": abs(radius)}, {"radius": abs(radius), "k": 5},
                     {"k": 7, "allowed": one.ids[20:300]}, {"k": 2, "exclude": one.ids[2:]}):
-        found, wanted = (cluster.select_spaced(there, **options),
-                         one.select_spaced(worth, **options))
-        assert_array_equal(found.ids, wanted.ids)
-        assert_array_equal(found.scores, wanted.scores)
+        found, wanted = (cluster.select_spaced(there, **options, return_dropped=True),
+                         one.select_spaced(worth, **options, return_dropped=True))
+        for field in ("ids", "scores", "dropped", "keepers"):
+            assert_array_equal(getattr(found, field), getattr(wanted, field))
         assert found.radius == wanted.radius

@@ -209,6 +209,36 @@ def test_sampling_refuses() -> None:
             FarthestPointSampler(**options).fit(X)
 
 
+@pytest.mark.parametrize("kind", ["random", "ties", "sparse"])
+def test_near_miss_is_that_of_imbalanced_learn(kind: str) -> None:
+    pytest.importorskip("imblearn", reason="needs imbalanced-learn")
+    from imblearn.pipeline import make_pipeline as of_imblearn
+    from imblearn.under_sampling import NearMiss
+    from imblearn.utils.estimator_checks import estimator_checks_generator
+    from scipy.sparse import csr_matrix
+
+    from farann.adapters.imblearn import NearMiss2
+
+    rng = np.random.default_rng(5)
+    for n, minority, classes, k in ((300, 40, 2, 3), (200, 30, 3, 7), (50, 2, 4, 3)):
+        rows: Any = rng.integers(0, 4, (n, 3)) if kind == "ties" else rng.standard_normal(
+            (n, 5), dtype=np.float32)
+        rows = csr_matrix(rows) if kind == "sparse" else rows.astype(np.float64)
+        y = np.append(np.zeros(minority), 1 + np.arange(n - minority) % (classes - 1))
+        for strategy in ("auto", {1: 35} if minority == 40 else "all"):
+            ours = NearMiss2(n_neighbors=k, sampling_strategy=strategy)
+            theirs = NearMiss(version=2, n_neighbors=k, sampling_strategy=strategy)
+            (a, b), (c, d) = ours.fit_resample(rows, y), theirs.fit_resample(rows, y)
+            kept = ours.sample_indices_
+            assert type(a) is type(c) and (b == d).all() and (y[kept] == b).all()
+            assert abs(a - rows[kept]).max() == 0.0
+            assert sorted(kept) == sorted(theirs.sample_indices_)  # rounding may order equal means
+    if kind == "random":
+        checked = [check(estimator) for estimator, check in estimator_checks_generator(NearMiss2())]
+        assert len(checked) >= 14
+        assert of_imblearn(NearMiss2(n_jobs=2), LogisticRegression()).fit(X, X[:, 0] > 0.5)
+
+
 def test_checks_and_pipelines_of_imbalanced_learn() -> None:
     checks = pytest.importorskip("imblearn.utils.estimator_checks", reason="needs imbalanced-learn")
     from imblearn.pipeline import make_pipeline as of_imblearn

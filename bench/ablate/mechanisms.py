@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,12 +120,6 @@ def _function(lines: list[str], name: str, place: str) -> list[str]:
     raise ValueError(f"no function {name!r} in {place!r}")
 
 
-def _without_mean_query(of: Any, query_vectors: Any,
-                        plain: Callable[..., Any] = CostModel.key_bounds_pay) -> tuple[bool, None]:
-    with mock.patch.object(CostModel, "mean_query", _none):
-        return plain(of, query_vectors)[0], None
-
-
 def _nothing_predicted(*_: Any) -> Generator[None, None, float]:
     """The search of a threshold in pieces, without any."""
     yield from ()
@@ -199,13 +193,13 @@ MECHANISMS = (
                "farann/layout/coding.py: by_key_bound with_key_bounds"),
               ((CostModel, "key_bounds_pay", lambda *_: (False, None)),)),
     Mechanism("square-bounds", "rows without negative numbers by length from the origin",
-              ("farann/layout/sampling.py: squares_pay", "farann/layout/coding.py: is_nonnegative",
+              ("farann/layout/sampling.py: squares_pay", "farann/layout/coding.py: RowLengths",
                "src_c/metric.c: farann_negative_norm"),
               ((CostModel, "squares_pay", lambda *_: False),)),
     Mechanism("mean-query", "what rows are along the mean query",
-              ("farann/layout/sampling.py: mean_query ruled_out_along MeanQueryDirection "
+              ("farann/layout/sampling.py: mean_query_of ruled_out_along MeanQueryDirection "
                "along_and_across",),
-              ((CostModel, "key_bounds_pay", _without_mean_query),)),
+              ((build, "mean_query_of", _none),)),
     Mechanism("ceilings", "keys that no row is above",
               (_NATIVE + "bounds.pyx: CeilingBound of_query nothing_negative of_axis least_id",),
               native=True),

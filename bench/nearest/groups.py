@@ -17,7 +17,7 @@ import farann
 K = 10
 
 
-def run(rows: int = 60_000, dim: int = 128, groups: int = 120, repeats: int = 5) -> None:
+def run(rows: int = 60_000, dim: int = 128, groups: int = 120, repeats: int = 2) -> None:
     """Print milliseconds of CPU time of this process for 1,000 queries on one thread."""
     random = np.random.default_rng(0)
     labels = random.permutation(rows) % groups

@@ -117,9 +117,9 @@ def check_counted(folder: Path) -> None:
 
 
 def run(folder: Path, out: Path, limit: int, rows: int | None = None,
-        cells: Sequence[int | None] | None = None, compared: bool = True) -> None:
+        cells: Sequence[int | str | None] | None = None, compared: bool = True) -> None:
     """Measure builds and searches with little memory, and builds with enough to be `compared`; a
-    line of JSON for each. `cells`: numbers of partitions to build with, None for none."""
+    line of JSON for each. `cells`: numbers of partitions to build with, or "auto", or None."""
     n = rows or 2 * limit // (4 * DIM)
     file = folder / f"rows-{n}.npy"
     with group_of(limit) as group:
@@ -162,7 +162,8 @@ def work(what: str, how: str, file: Path, index: Path) -> dict[str, Any]:
     before, began, cpu = bytes_read(), time.perf_counter(), time.process_time()
     facts: dict[str, Any] = {}
     if what == "build":
-        made = farann.Index(cells=None if how == "None" else int(how), threads=1)
+        cells: Any = int(how) if how.isdecimal() else None if how == "None" else how
+        made = farann.Index(cells=cells, threads=1)
         made.add(open_vectors(file).map(), copy=False)
         made.build().save(index)
     else:

@@ -197,7 +197,7 @@ class Documents(Generic[T]):
         index = self.index
         if filter is not None:
             options["allowed"] = self._allowed(index, filter)
-        hits = getattr(index, search)(query, k, **options)
+        hits = getattr(index, search)(query, k=k, **options)
         found = zip(map(self.by_id.get, hits.ids[hits.found]), hits.scores[hits.found].tolist(),
                     strict=True)
         return [(deepcopy(one), score) for one, score in found if one is not None]

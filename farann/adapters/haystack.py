@@ -286,14 +286,17 @@ class FarannRetriever:
         other, chosen among all documents.
     diversity : float
         Of "mmr": from 0, relevance alone, to 1, diversity alone.
+    per_group : int, optional
+        Most documents of each value of the store's `group_by`.
     """
 
     def __init__(self, document_store: FarannDocumentStore, filters: dict[str, Any] | None = None,
-                 top_k: int = 10, mode: str = "similar", diversity: float = 0.5) -> None:
+                 top_k: int = 10, mode: str = "similar", diversity: float = 0.5,
+                 per_group: int | None = None) -> None:
         if mode not in _MODES:
             raise ValueError(f"mode: expected one of {', '.join(_MODES)}, got {mode!r}")
         self.document_store, self.filters, self.top_k = document_store, filters, top_k
-        self.mode, self.diversity = mode, diversity
+        self.mode, self.diversity, self.per_group = mode, diversity, per_group
 
     @component.output_types(documents=list[Document])
     def run(self, query_embedding: list[float], filters: dict[str, Any] | None = None,
@@ -302,7 +305,7 @@ class FarannRetriever:
         options = {"diversity": self.diversity} if self.mode == "mmr" else {}
         return {"documents": self.document_store.search(
             _MODES[self.mode], query_embedding, top_k or self.top_k, filters or self.filters,
-            **options)}
+            per_group=self.per_group, **options)}
 
     @component.output_types(documents=list[Document])
     async def run_async(self, query_embedding: list[float], filters: dict[str, Any] | None = None,

@@ -14,6 +14,7 @@ from farann.adapters.documents import Documents, installed_with
 with installed_with("langchain"):
     from langchain_core.documents import Document
     from langchain_core.embeddings import Embeddings
+    from langchain_core.runnables import run_in_executor
     from langchain_core.vectorstores import VectorStore
 
 Found = list[Document]
@@ -40,7 +41,8 @@ class FarannVectorStore(VectorStore):
     the value or list of values that pass, compared by ``==``, or to operators:
     ``{"year": {"$gte": 2010}}``. There are $eq, $ne, $gt, $gte, $lt, $lte, $in, $nin and $not, and
     between fields $and, $or and $not. A field that is missing is None. Searches also take what
-    `farann.Index` takes, such as ``recall=``.
+    `farann.Index` takes, such as ``recall=``, or ``per_group=2`` for at most two documents of each
+    value of `group_by`.
 
     Examples
     --------
@@ -135,22 +137,51 @@ class FarannVectorStore(VectorStore):
         vectors = [self.embedding.embed_query(one) for one in query]
         return self.documents.search("search_furthest_from", [vectors], k, **kwargs)
 
-    def max_marginal_relevance_search(self, query: str, k: int = 4, fetch_k: int = 20,
-                                      lambda_mult: float = 0.5, **kwargs: Any) -> Found:
-        """Documents that fit a query and differ from each other, chosen among all documents.
+    def contrast_search(self, likes: str | Sequence[str], dislikes: str | Sequence[str] = (),
+                        k: int = 4, **kwargs: Any) -> Found:
+        """The k documents that are like some texts and unlike others.
 
-        `fetch_k` is ignored; ``candidates=20`` chooses among the 20 most similar ones. A
-        `lambda_mult` of 1 counts similarity to the query alone, 0 difference alone.
+        ``filter=`` and the options of `farann.Index.search_contrast` may follow: see the class.
+        """
+        wanted, unwanted = ([[self.embedding.embed_query(one) for one in (
+            [texts] if isinstance(texts, str) else texts)]] for texts in (likes, dislikes))
+        return [one for one, _ in self.documents.search(
+            "search_contrast", wanted, k, dislikes=unwanted, **kwargs)]
+
+    def max_marginal_relevance_search(self, query: str, k: int = 4, fetch_k: int | None = None,
+                                      lambda_mult: float = 0.5, **kwargs: Any) -> Found:
+        """Documents that fit a query and differ from each other, chosen among the `fetch_k` most
+        similar ones, by default among all.
+
+        A `lambda_mult` of 1 counts similarity to the query alone, 0 difference alone.
         """
         return self.max_marginal_relevance_search_by_vector(
             self.embedding.embed_query(query), k, fetch_k, lambda_mult, **kwargs)
 
     def max_marginal_relevance_search_by_vector(
-            self, embedding: Vector, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5,
-            **kwargs: Any) -> Found:
+            self, embedding: Vector, k: int = 4, fetch_k: int | None = None,
+            lambda_mult: float = 0.5, **kwargs: Any) -> Found:
         """Documents that fit a vector and differ from each other."""
         return [one for one, _ in self.documents.search(
-            "search_mmr", embedding, k, diversity=1 - lambda_mult, **kwargs)]
+            "search_mmr", embedding, k, diversity=1 - lambda_mult,
+            **{"candidates": fetch_k, **kwargs})]
+
+    async def amax_marginal_relevance_search(
+            self, query: str, k: int = 4, fetch_k: int | None = None, lambda_mult: float = 0.5,
+            **kwargs: Any) -> Found:
+        """`max_marginal_relevance_search` in a thread."""
+        found: Found = await run_in_executor(
+            None, self.max_marginal_relevance_search, query, k, fetch_k, lambda_mult, **kwargs)
+        return found
+
+    async def amax_marginal_relevance_search_by_vector(
+            self, embedding: Vector, k: int = 4, fetch_k: int | None = None,
+            lambda_mult: float = 0.5, **kwargs: Any) -> Found:
+        """`max_marginal_relevance_search_by_vector` in a thread."""
+        found: Found = await run_in_executor(
+            None, self.max_marginal_relevance_search_by_vector, embedding, k, fetch_k, lambda_mult,
+            **kwargs)
+        return found
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         return lambda score: min(max(self.documents.similarity(score), 0.0), 1.0)

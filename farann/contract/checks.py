@@ -28,6 +28,15 @@ _METRIC_ALIASES = {
     "euclidean": "l2", "ip": "dot", "inner_product": "dot", "innerproduct": "dot",
     "dot_product": "dot", "dotproduct": "dot", "cos": "cosine", "cosine_similarity": "cosine",
 }
+# Distances that are a metric here of changed rows.
+_CHANGED_METRICS = {
+    "angular": "the arccosine of 'cosine'", "hamming": "the square of 'l2' between 0/1 rows",
+    "mahalanobis": "'l2' of whitened rows", "hellinger": "'l2' of square roots",
+    "haversine": "'cosine' of unit vectors", "sqeuclidean": "the square of 'l2'",
+    "correlation": "1 - 'cosine' of rows less their means",
+    "tanimoto": "searched for by 'dot', rows of each number of bits apart",
+    "jaccard": "searched for by 'dot', rows of each number of bits apart",
+}
 # The argument for ids of rows in the place of vectors.
 _BY_ID = {"queries": "ids", "sets": "ids", "likes": "like_ids", "dislikes": "dislike_ids"}
 # Most characters of a value in an error message.
@@ -85,7 +94,8 @@ def what_is(array: npt.NDArray[Any]) -> str:
     if array.ndim == 0:
         return shown(array.item())
     if array.dtype != object:
-        return f"an array of {array.dtype}"
+        return f"an array of {array.dtype}" + (
+            "; make it 0 and 1 by .astype('uint8')" if array.dtype == np.bool_ else "")
     if array.ndim == 2 and len(array) and any(_is_row(cell) for cell in array[0]):
         return ("a table whose cells are arrays; pass the column of vectors alone, such as "
                 'np.stack(table["embedding"])')
@@ -239,6 +249,10 @@ def to_metric(value: Any) -> str:
     name = value.lower() if isinstance(value, str) else None
     if name not in _core.METRICS:
         name = _METRIC_ALIASES.get(str(name).replace(" ", "_").replace("-", "_"))
+    changed = _CHANGED_METRICS.get(str(value).lower())
+    if changed is not None:
+        raise ValueError(f"metric: expected one of 'l2', 'dot', 'cosine', got {value!r}, which is "
+                         f"{changed}: see Other metrics in the documentation")
     return name or str(to_choice("metric", value, _core.METRICS, _METRIC_ALIASES))
 
 

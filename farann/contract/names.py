@@ -50,6 +50,8 @@ _ELSEWHERE = {
     "merge": "merge_beyond",
     "Index, and its method add":
         "IndexFlat IndexFlatL2 IndexFlatIP IndexHNSWFlat IndexIVFFlat index_factory",
+    "Index, and its argument threads": "set_num_threads omp_set_num_threads",
+    "copy.copy(index)": "copy clone",
     "Index.load": "load load_index read_index restore",
     "sklearn.FurthestNeighbors": "FurthestNeighbors NearestNeighbors",
     "load": "load_index read_index restore view",
@@ -89,7 +91,7 @@ class Hinted(ABCMeta):
 def hint_at_methods(cls: type) -> None:
     """Make names of other libraries raise errors that name the method to use."""
     # `__getattr__` would take 2 % of a single search, as Python 3.11 looks it up for each name.
-    known = {*vars(cls), "len(index)"}
+    known = {*vars(cls), "len(index)", "copy.copy(index)"}
     for name in " ".join(_ELSEWHERE.values()).split():
         if name not in known and (instead := _instead_of(name, known)):
             setattr(cls, name, Elsewhere(f"{cls.__name__} has no attribute {name!r}: {instead}"))

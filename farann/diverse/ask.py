@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 from math import nan
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Int64Array, Progress, UInt8Array
+from farann._types import Float32Array, Float64Array, Int64Array, Progress, UInt8Array
 from farann.contract import checks
 from farann.contract.stop_rule import check_exact, to_limits
 from farann.results import Diameter, Hits, Pairs, SearchStats, Selection, Spaced, no_hits
@@ -79,13 +79,27 @@ def _of_sets(live: Live, asked: Any, k: int, limited: tuple[Any, ...], given: Fi
                     partial(plan.top_of_groups, search=search), given.per_group)
 
 
-def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
+def mmr(live: Live, queries: Any, k: int, ids: Any, scores: Any, scale: str, diversity: float,
         candidates: int | None, given: Filtering, threads: int | None, return_stats: bool) -> Hits:
-    """Rows that are like the query and unlike each other."""
+    """Rows that are like the query, or that have large scores, and unlike each other."""
     from farann.diverse import mmr
 
     _check_products(live, "search_mmr")
     diversity = checks.to_finite("diversity", diversity, 0.0, 1.0)
+    scale = checks.to_choice("scale", scale, tuple(_SCALES))
+    if scores is not None:
+        if any(one is not None for one in (
+                queries, ids, candidates, *given._replace(per_group=None))):
+            raise TypeError("scores: expected neither queries, ids, candidates nor filters beside "
+                            "scores, which name the rows to choose among")
+        single, given = isinstance(scores, Mapping), given._replace(store=laid_out(live))
+        scored = [_scored(given.store, one, scale) for one in ([scores] if single else scores)]
+        question = question_of(live, np.ones((len(scored), live.dim or 1), np.float32), k, given,
+                               threads, single=single, keyed=True)
+        hits = answered(live, question, len(scored), k, single, True, return_stats,
+                        partial(mmr.search, diversity=diversity, scored=scored), given.per_group)
+        hits.keys = None
+        return hits
     if candidates is not None:
         candidates = checks.to_int("candidates", candidates, 1)
     vectors, single, given = asked(live, queries, ids, given)
@@ -95,6 +109,28 @@ def mmr(live: Live, queries: Any, k: int, ids: Any, diversity: float,
                     given.per_group)
     hits.keys = None
     return hits
+
+
+# How scores of others are put beside similarities.
+_SCALES: dict[str, Callable[[Float64Array], Float64Array]] = {
+    "unit": lambda given: (given / 2.0 - given.min() / 2.0) / (
+        (given.max() / 2.0 - given.min() / 2.0) or 1.0),
+    "ranks": lambda given: (np.searchsorted(np.sort(given), given) / max(len(given) - 1, 1)),
+    "as given": lambda given: given,
+}
+
+
+def _scored(store: Store | None, scores: Any, scale: str) -> tuple[Int64Array, Float64Array]:
+    """Slots of the ids that have scores, and these on a scale."""
+    if not isinstance(scores, Mapping):
+        raise TypeError("scores: expected a dict from ids to numbers, or a list of these, got "
+                        f"{checks.shown(scores)}")
+    slots = asked_ids.known_slots(store, list(scores), "scores")
+    given = checks.to_one_each("scores", list(scores.values()), len(slots), ONE_A_ROW)
+    if not np.isfinite(given).all():
+        raise ValueError("scores: expected finite numbers, got "
+                         f"{checks.shown(given[~np.isfinite(given)][0])}")
+    return slots, _SCALES[scale](given) if len(given) else given
 
 
 def _check_products(live: Live, what: str) -> None:
@@ -107,10 +143,12 @@ def _check_products(live: Live, what: str) -> None:
 
 def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
                 vectors: Float32Array, *, diversity: float, threads: int | None = None,
-                **given: Any) -> tuple[npt.NDArray[Any], Hits]:
-    """The next pick of `mmr` for each query, after some that may be of other indexes: ids, and
-    hits (n_queries, 1) with keys by which indexes are compared, and numbers in place of strings."""
+                full: Sequence[list[Any]] = (), **given: Any) -> tuple[npt.NDArray[Any], Hits]:
+    """The next pick of `mmr` for each query, after some that may be of other indexes and outside
+    groups that are `full`: ids, and hits (n_queries, 1) with keys by which indexes are compared,
+    and numbers in place of strings."""
     from farann.diverse import mmr
+    from farann.store.groups import to_labels
 
     question = question_of(live, queries, 1, Filtering(**given), threads, keyed=True)
     if question is None or len(question.store) == 0:
@@ -120,7 +158,10 @@ def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
     if store.labels is not None:
         names = asked_ids.checked(store, "picked", picked.ravel(), padding=True)
         picked = asked_ids.numbers(store, names).reshape(picked.shape)
-    begun = mmr.Begun(queries, picked, vectors)
+    known = [] if store.groups is None else [
+        store.groups.numbers_of("per_group", to_labels("per_group", labels) if labels else [])
+        for labels in full]
+    begun = mmr.Begun(queries, picked, vectors, known)
     hits, _ = mmr.search(question._replace(queries=begun), diversity)
     return store.named(hits.ids[:, 0]), hits
 
@@ -181,13 +222,15 @@ def _to_wanted(live: Live, k: Any, radius: Any,
 
 def select_spaced(live: Live, scores: npt.ArrayLike, radius: Any, k: int | None,
                   per_group: int | None, given: Filtering, threads: int | None,
-                  progress: Progress) -> Spaced:
+                  progress: Progress, return_dropped: bool) -> Spaced:
     """The best-scored rows of which no two are nearer than a radius."""
+    checks.check_flag("return_dropped", return_dropped)
     most, limit, per_group = _to_wanted(live, k, radius, per_group)
     store, slots, _ = _passing(live, "select_spaced", laid_out(live), given)
     values = checks.to_one_each("scores", scores, 0 if store is None else len(store), ONE_A_ROW)
     if not store:
-        return Spaced(_none_of(store), values, limit)
+        none = _none_of(store)
+        return Spaced(none, values, limit, *(none, none) if return_dropped else ())
     from farann.diverse.spaced import ranked_slots
 
     by_slot = np.empty(store.n_slots)
@@ -195,7 +238,9 @@ def select_spaced(live: Live, scores: npt.ArrayLike, radius: Any, k: int | None,
     order = slots[np.lexsort((store.ids.ids_of(slots), -by_slot[slots]))]
     rows = ranked_slots(store, store.view(live.isa), order, per_group, threads_for(live, threads))
     limit, picks = rows.select(limit, most, checks.to_progress(progress))
-    return Spaced(store.named(store.ids.ids_of(picks)), by_slot[picks], limit)
+    return Spaced(store.named(store.ids.ids_of(picks)), by_slot[picks], limit, *(
+        store.named(store.ids.ids_of(some)) for some in (
+            rows.dropped(limit, picks) if return_dropped else ())))
 
 
 def pairs_within(live: Live, radius: float, limit: int, given: Filtering, threads: int | None,

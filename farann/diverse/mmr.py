@@ -10,7 +10,7 @@ their values will be (`likely`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf, isfinite
@@ -54,24 +54,28 @@ _samples: WeakKeyDictionary[Store, tuple[Int64Array, Float32Array, float]] = Wea
 @dataclass(frozen=True, slots=True)
 class Begun:
     """Queries, and the picks that each has: ids (n_queries, m), -1 for rows of other indexes, and
-    vectors (n_queries, m, dim)."""
+    vectors (n_queries, m, dim); and the numbers of the groups that have enough of them."""
 
     queries: Float32Array
     picked: Int64Array
     vectors: Float32Array
+    full: Sequence[Int64Array] = ()
 
     def __len__(self) -> int:
         return len(self.queries)
 
     def __getitem__(self, which: Int64Array) -> Begun:
         """Some of the queries, in this order."""
-        return Begun(self.queries[which], self.picked[which], self.vectors[which])
+        return Begun(self.queries[which], self.picked[which], self.vectors[which],
+                     [self.full[i] for i in which.tolist()] if self.full else ())
 
 
-def search(question: Question, diversity: float,
-           candidates: int | None = None) -> tuple[Hits, SearchStats]:
+def search(question: Question, diversity: float, candidates: int | None = None,
+           scored: Sequence[tuple[Int64Array, Float64Array]] | None = None,
+           ) -> tuple[Hits, SearchStats]:
     """The first k picks of each query, or with `Begun` the next ones. Keys are for picks of several
-    indexes: similarities of the first, values of the others."""
+    indexes: similarities of the first, values of the others. `scored`: for each query the slots
+    to choose among, and numbers in place of their similarities to it."""
     store, view, begun, k, threads, row_filters = question[:6]
     n = len(begun)
     if row_filters.groups is not None:
@@ -80,19 +84,23 @@ def search(question: Question, diversity: float,
         begun = Begun(begun, np.empty((n, 0), np.int64), np.empty((n, 0, store.dim), np.float32))
         question = question._replace(queries=begun)
     hits = no_hits(n, k, keyed=True)
-    size = 1 if candidates is None else min(candidates, len(store))
-    chosen = row_filters.filter(store, view, n, exact=True)
-    nearest, stats = batches.top(view.exact, chosen, begun.queries, size, True, threads)
-    did = [stats]
+    did, relevance = list[SearchStats](), [None] * n if scored is None else [r for _, r in scored]
+    if scored is None:
+        size = 1 if candidates is None else min(candidates, len(store))
+        chosen = row_filters.filter(store, view, n, exact=True)
+        nearest, stats = batches.top(view.exact, chosen, begun.queries, size, True, threads)
+        did.append(stats)
+        slots = [store.slots_of(ids[ids >= 0]) for ids in nearest.ids]
+    else:
+        slots = [some for some, _ in scored]
 
     def answer(i: int, flag: _core.CancelFlag) -> None:
-        found = nearest.ids[i][nearest.ids[i] >= 0]
-        if len(found) == 0:
+        if len(slots[i]) == 0:
             return
         # A value may be too large for float32.
         with ieee_arithmetic(), np.errstate(over="ignore"):
-            ranker = Ranker(question.of(np.array([i])), diversity, store.slots_of(found), flag)
-            if candidates is not None:
+            ranker = Ranker(question.of(np.array([i])), diversity, slots[i], flag, relevance[i])
+            if candidates is not None or scored is not None:
                 ranker.bound = -inf
             for j, pick in zip(range(k), ranker.picks(), strict=False):
                 hits.ids[i, j], hits.scores[i, j], hits.keys[i, j] = pick
@@ -106,14 +114,18 @@ class Ranker:
     """The picks of one query."""
 
     def __init__(self, question: Question, diversity: float, slots: Int64Array,
-                 flag: _core.CancelFlag) -> None:
+                 flag: _core.CancelFlag, relevance: Float64Array | None = None) -> None:
+        self._relevance = relevance  # of the slots; None: similarity to the query
         self._question, self._diversity, self._flag = question, diversity, flag
         self._store, self._view, begun = question[:3]
         picked = self._store.slots_of(begun.picked[0])
         self._query, self._picked = begun.queries, picked[picked >= 0].tolist()
         self._vectors = list(begun.vectors[0][:, None])
-        groups, self._full = self._store.groups, list[int]()  # groups that have enough picks
-        self._groups = None if groups is None or question.per_group is None else groups.by_slot()
+        groups = self._store.groups
+        # Groups that have enough picks.
+        self._full: list[int] = begun.full[0].tolist() if begun.full else []
+        self._groups = None if groups is None or (
+            question.per_group is None and not begun.full) else groups.by_slot()
         self._wanted = question.k + len(self._vectors)  # picks in all
         self.did = list[SearchStats]()  # searches, and exact keys
         self._size, self._picked_before = _FIRST_POOL, -1
@@ -164,7 +176,8 @@ class Ranker:
         self._slots = slots
         self._ids = self._store.ids.ids_of(slots)
         self._done: BoolArray = np.isin(slots, self._picked) | self._are_full(slots)
-        self._similar = -self._keys(self._query, slots)[0]
+        self._similar = (-self._keys(self._query, slots)[0] if self._relevance is None
+                         else self._relevance)
         self._closest = np.full(len(slots), -inf)
         if self._vectors:
             self._closest = (-self._keys(np.concatenate(self._vectors), slots)).max(axis=0)

@@ -75,6 +75,23 @@ class Ranked:
                     picks.append(row)
         return np.array(picks, np.int64)
 
+    def dropped(self, radius: float | None, picks: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """The rows that are nearer than a radius to a pick before them, and the first such pick of
+        each."""
+        none = np.empty(0, np.int64)
+        if radius is None or len(picks) == 0:
+            return none, none
+        ranks = np.empty(self.n_rows, np.int64)
+        ranks[self.order] = np.arange(len(self.order))
+        others, sorted_picks = self.order[~np.isin(self.order, picks)], np.sort(picks)
+        first = np.full(len(others), len(self.order))
+        for start in range(0, len(others), _AT_ONCE):
+            ends, near = self.nearer(radius, others[start : start + _AT_ONCE], sorted_picks, 0)
+            np.minimum.at(first, start + np.repeat(np.arange(len(ends) - 1), np.diff(ends)),
+                          ranks[near])
+        covered = first < ranks[others]
+        return others[covered], self.order[first[covered]]
+
     def widest(self, k: int, progress: Progress) -> tuple[float, Int64Array]:
         """A radius that leaves k rows, where one that is 1/2048 larger doesn't, and the rows.
 

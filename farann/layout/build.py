@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
@@ -12,11 +13,20 @@ from farann import _core
 from farann._types import Float32Array, Float64Array, Int32Array, Int64Array, Progress, RowArray
 from farann.contract.index_spec import IndexSpec
 from farann.layout import coding
-from farann.layout.coding import ORDER_K, Builder, answering, whole_panels
+from farann.layout.coding import (
+    ORDER_K,
+    Builder,
+    Coding,
+    RowLengths,
+    answering,
+    whole_panels,
+)
 from farann.layout.partitions import Sums, describe, number_of_partitions
 from farann.layout.sampling import (
     CostModel,
+    MeanQueryDirection,
     cost_model_of,
+    mean_query_of,
     pca_filter_for,
     sample_queries,
     transform_for,
@@ -65,6 +75,14 @@ class Made(NamedTuple):
     recall: float | None = None  # of codes alone, on sample queries; None: not measured
 
 
+class _Plan(NamedTuple):
+    """A layout that isn't coded yet."""
+
+    coding: Coding
+    partitions: PartitionArrays | None = None
+    finish: Callable[[CodeArrays], CodeArrays] = lambda arrays: arrays
+
+
 class _Task(NamedTuple):
     """The inputs of a layout: rows, sample queries and settings."""
 
@@ -78,6 +96,8 @@ class _Task(NamedTuple):
     shape: Float64Array | None = None
     cost_model: CostModel | None = None
     nearest: bool = False
+    lengths: RowLengths | None = None
+    mean_query: MeanQueryDirection | None = None
 
     @property
     def answers(self) -> Int64Array:
@@ -118,8 +138,15 @@ def make_codes(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
         with told("choosing a transform", 0 if few else 1, progress) as advance:
             transform = transform_for(rows, spec.seed, sample, query_vectors)
             advance(1)
+        lengths = mean_query = None
+        if sample is not None:
+            mean_query = mean_query_of(query_vectors, spec.metric)
+            lengths = RowLengths(n, center, spec.metric.normalized,
+                                 mean_query and mean_query.direction,
+                                 spec.metric.adds_squared_norm and not nearest)
         extents = measure_rows(rows, center, spec.metric.normalized, transform, isa, progress,
-                               0 if spec.vectors else WEIGHT_STEPS, threads)
+                               0 if spec.vectors else WEIGHT_STEPS, threads,
+                               None if lengths is None else lengths.measure)
         if extents is None:
             return Made()
         builder = Builder(rows, center, spec.metric, isa, extents, progress, threads=threads)
@@ -136,20 +163,23 @@ def make_codes(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
         with told("choosing what to look at first", 1, progress) as advance:
             task = _looking_first(_Task(
                 builder=builder, coded=coded, spec=spec, query_sample=query_sample,
-                query_vectors=query_vectors, long_answers=answers, nearest=nearest), sample)
+                query_vectors=query_vectors, long_answers=answers, nearest=nearest,
+                lengths=lengths, mean_query=mean_query), sample)
             advance(1)
         del sample
         if n_partitions == 0:
-            return choose_for_singles(task, _in_order(task), held_out)
-        made = _in_partitions(task, n_partitions)
+            return choose_for_singles(task, _made(task, [_in_order(task)])[0], held_out)
+        plans = [_in_partitions(task, n_partitions)]
         compared = spec.cells == "auto" or (
-            task.cost_model is not None and task.cost_model.key_bounds_pay(query_vectors)[0])
-        if not compared or not spec.vectors or held_out is None or len(held_out) == 0:
+            task.cost_model is not None and task.cost_model.key_bounds_pay(mean_query)[0])
+        if compared and spec.vectors and held_out is not None and len(held_out):
+            plans.append(_in_order(task))
+        made, *plain = _made(task, plans)
+        if not plain:
             return choose_for_singles(task, made, held_out)
-        plain = _in_order(task._replace(builder=task.builder._replace(
-            progress=renamed(progress, "coding rows without partitions"))))
+        assert held_out is not None
         with told("comparing layouts", 1, progress) as advance:
-            better = _better(task, made, plain, held_out)
+            better = _better(task, made, plain[0], held_out)
             advance(1)
         return choose_for_singles(task, better, held_out)
 
@@ -255,35 +285,38 @@ def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
                          coded=np.delete(np.arange(n), extents.outliers))
 
 
-def _in_order(task: _Task) -> Made:
+def _in_order(task: _Task) -> _Plan:
     """Lay out without partitions: first rows that answer many queries, then by key bounds."""
-    builder, spec, first = task.builder, task.spec, task.first
+    builder, spec, first, lengths = task.builder, task.spec, task.first, task.lengths
     n, dim = builder.rows.shape
     if not spec.vectors:
         as_rows_lie = not spec.width.is_coarse and len(task.coded) == n and dim < _FEW_DIMENSIONS
         order = whole_panels(task.coded if as_rows_lie else builder.by_size(task.coded))
-        arrays = builder.lay_out(order, width=spec.width, shape=task.shape)
-        return _made(task, replace(arrays, slots=None) if as_rows_lie else arrays, None)
+        return _Plan(Coding(builder, order, width=spec.width, shape=task.shape),
+                     finish=lambda arrays: replace(arrays, slots=None) if as_rows_lie else arrays)
     others = np.delete(np.arange(n), np.concatenate([first, builder.extents.outliers]))
     bounds_tell, key_bound, sizes, mean_query, by_square = False, None, None, None, False
-    if task.cost_model is not None:
-        bounds_tell, mean_query = task.cost_model.key_bounds_pay(task.query_vectors)
-        by_square = task.cost_model.squares_pay(builder.center) and builder.is_nonnegative()
+    if task.cost_model is not None and lengths is not None:
+        bounds_tell, mean_query = task.cost_model.key_bounds_pay(task.mean_query)
+        by_square = lengths.nonnegative and task.cost_model.squares_pay(builder.center)
         # Long rows are likelier answers than short ones; unit vectors all have one length.
         if bounds_tell or not spec.metric.normalized:
-            measured = builder._replace(center=0.0 * builder.center) if by_square else builder
-            sizes = measured.sizes(mean_query and mean_query.direction)
+            sizes = lengths.sizes(builder.extents.largest, mean_query is not None, by_square)
             key_bound = sizes.key_bound(mean_query)
     order = whole_panels(np.concatenate([builder.by_size_in_parts(first, _HUBS_A_PART),
                                          builder.by_key_bound(others, key_bound)]))
-    arrays = builder.lay_out(order, task.pca_filter, spec.width, task.shape)
-    if (bounds_tell or by_square) and sizes is not None:
-        arrays = builder.with_key_bounds(arrays, order, sizes, mean_query and mean_query.direction,
-                                         by_square)
-    return _made(task, arrays, None)
+
+    def with_bounds(arrays: CodeArrays) -> CodeArrays:
+        if sizes is None or not (bounds_tell or by_square):
+            return arrays
+        return builder.with_key_bounds(arrays, order, sizes, mean_query and mean_query.direction,
+                                       by_square)
+
+    return _Plan(Coding(builder, order, task.pca_filter, spec.width, task.shape),
+                 finish=with_bounds)
 
 
-def _in_partitions(task: _Task, n_partitions: int) -> Made:
+def _in_partitions(task: _Task, n_partitions: int) -> _Plan:
     """Lay out with partitions, after rows that answer many queries."""
     builder, spec = task.builder, task.spec
     n, extents, threads = len(builder.rows), builder.extents, builder.threads
@@ -309,17 +342,19 @@ def _in_partitions(task: _Task, n_partitions: int) -> Made:
         partitions = replace(partitions, relative=True)
         builder = builder.relative_to(Origins(partitions, labels))
         order, _, _ = _by_partition(labels, first, builder.by_size(task.coded))
-    arrays = builder.lay_out(order, task.pca_filter, spec.width, task.shape)
-    return _made(task._replace(builder=builder), arrays, partitions)
+    return _Plan(Coding(builder, order, task.pca_filter, spec.width, task.shape), partitions)
 
 
-def _made(task: _Task, arrays: CodeArrays, partitions: PartitionArrays | None) -> Made:
-    """Wrap a layout, with the recall of its codes where no vectors are kept."""
-    layout = Layout(arrays, partitions)
+def _made(task: _Task, plans: list[_Plan]) -> list[Made]:
+    """Code layouts, with the recall of their codes where no vectors are kept."""
+    layouts = [Layout(plan.finish(arrays), plan.partitions) for plan, arrays in zip(
+        plans, task.builder.lay_out_each([plan.coding for plan in plans]), strict=True)]
     if task.spec.vectors:
-        return Made(layout)
-    found = task.builder.answers(task.query_sample, _SAMPLE_K, task.nearest, layout, vectors=False)
-    return Made(layout, recall=share_found(found, task.answers))
+        return [Made(layout) for layout in layouts]
+    answers = [task.builder.answers(task.query_sample, _SAMPLE_K, task.nearest, layout,
+                                    vectors=False) for layout in layouts]
+    return [Made(layout, recall=share_found(found, task.answers))
+            for layout, found in zip(layouts, answers, strict=True)]
 
 
 def _by_partition(labels: Int32Array, first: Int64Array,

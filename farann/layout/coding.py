@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Float32Array, Float64Array, Int64Array, Progress, RowArray, UInt8Array
+from farann._types import Float32Array, Float64Array, Int64Array, Progress, RowArray
 from farann.contract.index_spec import INT8, CodeWidth, IndexSpec, MetricTraits
 from farann.contract.stop_rule import ALL_CODES, EXACT
 from farann.layout.sampling import MeanQueryDirection, along_and_across
@@ -19,7 +19,6 @@ from farann.quantize.scalar import (
     Coarse,
     CodedBlock,
     Extents,
-    blocks_of,
     bounds_from,
     centered,
     each_block,
@@ -67,6 +66,42 @@ class Sizes(NamedTuple):
         joined: Any = (None if parts[0] is None else np.concatenate(parts)
                        for parts in zip(*several, strict=True))
         return Sizes(*joined)
+
+
+class RowLengths:
+    """Lengths that key bounds may be made of, measured in any pass over rows: from the center;
+    across a direction, if there is one; `from_origin`, of rows without negative numbers."""
+
+    def __init__(self, n: int, center: Float64Array, normalized: bool,
+                 direction: Projection | None = None, from_origin: bool = False) -> None:
+        self._center, self._normalized, self._direction = center, normalized, direction
+        self._lengths, n_along = np.empty(n), 0 if direction is None else n
+        self._along, self._across = np.empty(n_along), np.empty(n_along)
+        self._from_origin = np.empty(n) if from_origin else None
+
+    @property
+    def nonnegative(self) -> bool:
+        """Whether lengths from the origin were asked for, and no row has negative numbers."""
+        return self._from_origin is not None
+
+    def measure(self, rows: RowArray, block: slice) -> None:
+        """Measure a block of the rows."""
+        for some in parts_of(block):
+            vectors = centered(rows[some], self._center, self._normalized)
+            self._lengths[some] = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+            if self._direction is not None:
+                self._along[some], self._across[some] = along_and_across(vectors, self._direction)
+            if (of_origin := self._from_origin) is not None:
+                vectors = _core.widened(rows[some]).astype(np.float64)
+                of_origin[some] = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+                if vectors.min() < 0.0:
+                    self._from_origin = None
+
+    def sizes(self, largest: Float64Array, along: bool = False, by_square: bool = False) -> Sizes:
+        """The sizes of all rows, `along` the direction or not, or `by_square` from the origin."""
+        if along:
+            return Sizes(largest, self._across, self._along)
+        return Sizes(largest, self._from_origin if by_square else self._lengths)
 
 
 class _Along(NamedTuple):
@@ -117,28 +152,6 @@ class Builder(NamedTuple):
             return self.by_size(slots)
         order = slots[np.argsort(-key_bound[slots], kind="stable")]
         return self.by_size_in_parts(order, part)
-
-    def is_nonnegative(self) -> bool:
-        """Whether rows have no negative numbers."""
-        with paging.in_order(self.rows):
-            return all(float(_core.widened(self.rows[some]).min()) >= 0.0
-                       for block in blocks_of(len(self.rows)) for some in parts_of(block))
-
-    def sizes(self, direction: Projection | None = None) -> Sizes:
-        """Distances of the rows from the center, or along a direction and across it."""
-        n = len(self.rows)
-        lengths, along = np.empty(n), np.empty(n) if direction is not None else None
-
-        def measure(block: slice) -> None:
-            for some in parts_of(block) if direction is None else [block]:
-                vectors = self.vectors(some)
-                if direction is None or along is None:
-                    lengths[some] = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-                else:
-                    along[some], lengths[some] = along_and_across(vectors, direction)
-
-        each_block(measure, self.rows, self.threads)
-        return Sizes(self.extents.largest, lengths, along)
 
     def with_key_bounds(self, arrays: CodeArrays, order: Int64Array, sizes: Sizes,
                         direction: Projection | None = None, by_square: bool = False) -> CodeArrays:
@@ -194,69 +207,26 @@ class Builder(NamedTuple):
 
         With a PCA filter what is outside it has the `rest_step`, or one of its own.
         """
-        extents, transform, panel = self.extents, self.extents.transform, _core.code_rows(1)
-        places = places_of(order, len(self.rows))
-        inv_scale = extents.inv_scale(largest_of_panels(extents.largest, order))
-        # Codes of outliers, which have no place, are worth nothing.
-        own = np.where(places >= 0, inv_scale[np.maximum(places, 0) // panel], np.float32(0.0))
-        lengths, low_nibble_norm = np.zeros(len(order)), np.zeros(len(order), np.float32)
-        # With a PCA filter whole codes have one scale a panel, so that the first rows can be
-        # scanned as panels, too.
-        whole = panels = low_nibbles = None
-        along: _Along | None = None
-        if pca_filter is not None:
-            whole = np.zeros((len(order), transform.width), np.uint8)
-            along = _Along(pca_filter, np.empty(len(self.rows)), np.empty(len(self.rows)))
-        else:
-            panels, low_nibbles = empty_halves(len(order), transform.width)
-            low_nibbles = low_nibbles if width.low_bits else None
-        coarse = Coarse(width, shape, self.origins) if width.is_coarse else None
-        extremes: list[Any] = []  # squares of the bounds of blocks, in any order
+        return self.lay_out_each([Coding(self, order, pca_filter, width, shape, rest_step)])[0]
 
+    def lay_out_each(self, codings: Sequence[Coding]) -> list[CodeArrays]:
+        """Code rows in several orders at once, so that they are read no more often."""
         def code(block: slice) -> None:
-            n, at = block.stop - block.start, places[block]
-            coded = CodedBlock(block, np.empty((n, transform.width), np.uint8), np.empty(n),
-                               np.empty(n, np.float32))
-            extremes.append(_core.encode_rows(
-                self.rows[block], self.center, self.metric.normalized, transform.signs,
-                transform.pca_axes, own[block], self.isa, *coded[1:])
-                if coarse is None else coarse.encode(
-                    transform.rows(self.vectors(block)), own[block], coded))
-            there = at >= 0
-            if along is not None:
-                along.measure(block, self.vectors(block))
-            if whole is not None:
-                whole[at[there]] = coded.codes[there]
-            elif panels is not None:
-                _core.pack_codes(coded.codes, at, True, panels, low_nibbles)
-            low_nibble_norm[at[there]] = coded.low_nibble_norm[there]
-            lengths[at[there]] = coded.squares[there]
+            for one in codings:
+                one.code(block)
 
-        def squares(inv_scale: Float32Array) -> Float32Array | None:
-            """|z|^2 times the inverse scale, by position."""
-            if not self.metric.adds_squared_norm:
-                return None
-            return (lengths * np.repeat(inv_scale, panel)).astype(np.float32)
+        def code_along(block: slice) -> None:
+            for one in filtered:
+                one.code_along(block)
 
         each_block(code, self.rows, self.threads, "coding rows", self.progress)
-        bounds = self._bounds(np.array(extremes).reshape(-1, 6).max(axis=0, initial=0.0))
-        shared: dict[str, Any] = {
-            "slots": None if len(self.rows) > MOST_ORDERED else order.astype(np.int32),
-            "outliers": extents.outliers, **transform._asdict()}
-        if panels is not None:
-            return CodeArrays(
-                panels=panels, low_nibbles=low_nibbles, inv_scale=inv_scale,
-                squares=squares(inv_scale), bounds=bounds,
-                low_nibble_norm=low_nibble_norm.reshape(-1, panel).max(axis=1), **shared)
-        assert along is not None
-        panels, along_scale, along_bounds = self._code_along(order, places, along, rest_step)
-        return CodeArrays(
-            pca_filter=pca_filter, panels=panels, inv_scale=along_scale,
-            squares=squares(along_scale), bounds=along_bounds, whole=whole,
-            whole_inv_scale=np.repeat(inv_scale, panel), whole_squares=squares(inv_scale),
-            whole_bounds=bounds, **shared)
+        filtered = [one for one in codings if one.begin_along()]
+        if filtered:
+            each_block(code_along, self.rows, self.threads)
+        return [one.arrays() for one in codings]
 
-    def _bounds(self, extremes: Float64Array) -> CodeBounds:
+    def bounds(self, extremes: Float64Array) -> CodeBounds:
+        """Bounds of codes, from the largest squares of `encode_rows`."""
         if self.extents.transform.pca_axes is None:
             return bounds_from(extremes)
         transform = self.extents.transform
@@ -264,48 +234,124 @@ class Builder(NamedTuple):
         return bounds_from(extremes, outside(
             sample_of(self.rows, self.center, self.metric.normalized)))
 
-    def _code_along(self, order: Int64Array, places: Int64Array, measured: _Along,
-                    rest_step: float) -> tuple[UInt8Array, Float32Array, CodeBounds]:
-        """Code rows along a basis: panels, whose last group has the length of the rest outside the
-        basis, their inverse scales, and bounds.
 
-        With a `rest_step` scales are such that this length fits its 127 steps. Components along the
-        basis are computed twice, as keeping them takes much memory."""
-        (basis, largest, rest), m = measured, len(measured.basis)
+class Coding:
+    """Rows being coded in one order. See `Builder.lay_out`."""
+
+    def __init__(self, builder: Builder, order: Int64Array, pca_filter: Projection | None = None,
+                 width: CodeWidth = INT8, shape: Float64Array | None = None,
+                 rest_step: float = 0.0) -> None:
+        self._builder, self._order, self._rest_step = builder, order, rest_step
+        extents, rows, panel = builder.extents, builder.rows, _core.code_rows(1)
+        self._places = places = places_of(order, len(rows))
+        self._inv_scale = extents.inv_scale(largest_of_panels(extents.largest, order))
+        # Codes of outliers, which have no place, are worth nothing.
+        self._own = np.where(places >= 0, self._inv_scale[np.maximum(places, 0) // panel],
+                             np.float32(0.0))
+        self._lengths = np.zeros(len(order))
+        self._low_nibble_norm = np.zeros(len(order), np.float32)
+        # With a PCA filter whole codes have one scale a panel, so that the first rows can be
+        # scanned as panels, too.
+        self._whole = self._low_nibbles = None
+        self._along: _Along | None = None
+        if pca_filter is not None:
+            self._whole = np.zeros((len(order), extents.transform.width), np.uint8)
+            self._along = _Along(pca_filter, np.empty(len(rows)), np.empty(len(rows)))
+            self._panels = np.zeros((len(order), -(-len(pca_filter) // 4) * 4 + 4), np.uint8)
+        else:
+            self._panels, low_nibbles = empty_halves(len(order), extents.transform.width)
+            self._low_nibbles = low_nibbles if width.low_bits else None
+        self._coarse = Coarse(width, shape, builder.origins) if width.is_coarse else None
+        self._extremes: list[Any] = []  # squares of the bounds of blocks, in any order
+        self._extremes_along: list[list[float]] = []
+
+    def code(self, block: slice) -> None:
+        """Code a block of rows, in the first pass."""
+        builder, transform = self._builder, self._builder.extents.transform
+        n, at = block.stop - block.start, self._places[block]
+        coded = CodedBlock(block, np.empty((n, transform.width), np.uint8), np.empty(n),
+                           np.empty(n, np.float32))
+        self._extremes.append(_core.encode_rows(
+            builder.rows[block], builder.center, builder.metric.normalized, transform.signs,
+            transform.pca_axes, self._own[block], builder.isa, *coded[1:])
+            if self._coarse is None else self._coarse.encode(
+                transform.rows(builder.vectors(block)), self._own[block], coded))
+        there = at >= 0
+        if self._along is not None:
+            self._along.measure(block, builder.vectors(block))
+        if self._whole is not None:
+            self._whole[at[there]] = coded.codes[there]
+        else:
+            _core.pack_codes(coded.codes, at, True, self._panels, self._low_nibbles)
+        self._low_nibble_norm[at[there]] = coded.low_nibble_norm[there]
+        self._lengths[at[there]] = coded.squares[there]
+
+    def begin_along(self) -> bool:
+        """Choose scales along the basis of a PCA filter; false: there is none.
+
+        The last group of its panels has the length of the rest outside the basis. With a
+        `rest_step` scales are such that this length fits its 127 steps."""
+        if self._along is None:
+            return False
+        _, largest, rest = self._along
         # The floor: of rows that hardly lie along the basis, scales must not grow beyond float32.
-        room = largest_of_panels(largest, order) * (1.0 + _UP32)
-        outside = largest_of_panels(rest, order)
+        room = largest_of_panels(largest, self._order) * (1.0 + _UP32)
+        outside = largest_of_panels(rest, self._order)
         longest = max(float(room.max()), 1e-6 * float(outside.max()), 1e-28)
         room = np.maximum(room, longest / _core.CODE_SPAN)
-        if rest_step:
-            room = np.maximum(room, outside / (rest_step * (1.0 - _UP32)))
-        inv_scale = (127.0 / room).astype(np.float32)
-        of_row = np.where(places >= 0, inv_scale[np.maximum(places, 0) // _core.code_rows(1)],
-                          np.float32(0.0))
-        rest *= of_row
-        if not rest_step:
-            rest_step = max(float(rest.max()) / 127.0, 1e-30) * _UP
-        panels = np.zeros((len(order), -(-m // 4) * 4 + 4), np.uint8)
-        extremes: list[list[float]] = []  # of blocks, in any order
+        if self._rest_step:
+            room = np.maximum(room, outside / (self._rest_step * (1.0 - _UP32)))
+        self._scale_along = (127.0 / room).astype(np.float32)
+        self._own = np.where(self._places >= 0, self._scale_along[
+            np.maximum(self._places, 0) // _core.code_rows(1)], np.float32(0.0))
+        rest *= self._own
+        if not self._rest_step:
+            self._rest_step = max(float(rest.max()) / 127.0, 1e-30) * _UP
+        return True
 
-        def code(block: slice) -> None:
-            exact = basis.along(self.vectors(block))
-            exact[places[block] < 0] = 0.0  # float32 might not hold outliers
-            exact = exact.astype(np.float32).astype(np.float64)
-            scaled = exact * of_row[block, None]
-            whole = np.clip(np.rint(scaled), -127.0, 127.0)
-            codes = np.full((len(exact), panels.shape[1]), 128, np.uint8)
-            codes[:, :m] = whole + 128.0
-            codes[:, -4:] = 128.0 + np.ceil(rest[block] / rest_step)[:, None]
-            _core.pack_codes(codes, places[block], False, panels)
-            extremes.append([float(np.einsum("ij,ij->i", part, part).max())
-                             for part in (scaled - whole, scaled, exact)])
+    def code_along(self, block: slice) -> None:
+        """Code a block along the basis, in a second pass: keeping components takes much memory."""
+        assert self._along is not None
+        basis, at, m = self._along.basis, self._places[block], len(self._along.basis)
+        exact = basis.along(self._builder.vectors(block))
+        exact[at < 0] = 0.0  # float32 might not hold outliers
+        exact = exact.astype(np.float32).astype(np.float64)
+        scaled = exact * self._own[block, None]
+        whole = np.clip(np.rint(scaled), -127.0, 127.0)
+        codes = np.full((len(exact), self._panels.shape[1]), 128, np.uint8)
+        codes[:, :m] = whole + 128.0
+        codes[:, -4:] = 128.0 + np.ceil(self._along.rest[block] / self._rest_step)[:, None]
+        _core.pack_codes(codes, at, False, self._panels)
+        self._extremes_along.append([float(np.einsum("ij,ij->i", part, part).max())
+                                     for part in (scaled - whole, scaled, exact)])
 
-        each_block(code, self.rows, self.threads)
-        residual, length, norm = np.sqrt(np.max(extremes, axis=0)).tolist()
-        return panels, inv_scale, CodeBounds(
-            (residual + _UP32 * length) * _UP, length * (_UP + _UP32), 0.0, norm * (_UP + _UP32),
-            rest_step)
+    def arrays(self) -> CodeArrays:
+        """The codes, once all blocks are coded."""
+        builder, panel, inv_scale = self._builder, _core.code_rows(1), self._inv_scale
+        bounds = builder.bounds(np.array(self._extremes).reshape(-1, 6).max(axis=0, initial=0.0))
+        shared: dict[str, Any] = {
+            "slots": None if len(builder.rows) > MOST_ORDERED else self._order.astype(np.int32),
+            "outliers": builder.extents.outliers, "panels": self._panels,
+            **builder.extents.transform._asdict()}
+        if self._along is None:
+            return CodeArrays(
+                low_nibbles=self._low_nibbles, inv_scale=inv_scale,
+                squares=self._squares(inv_scale), bounds=bounds,
+                low_nibble_norm=self._low_nibble_norm.reshape(-1, panel).max(axis=1), **shared)
+        residual, length, norm = np.sqrt(np.max(self._extremes_along, axis=0)).tolist()
+        return CodeArrays(
+            pca_filter=self._along.basis, inv_scale=self._scale_along,
+            squares=self._squares(self._scale_along), bounds=CodeBounds(
+                (residual + _UP32 * length) * _UP, length * (_UP + _UP32), 0.0,
+                norm * (_UP + _UP32), self._rest_step), whole=self._whole,
+            whole_inv_scale=np.repeat(inv_scale, panel), whole_squares=self._squares(inv_scale),
+            whole_bounds=bounds, **shared)
+
+    def _squares(self, inv_scale: Float32Array) -> Float32Array | None:
+        """|z|^2 times the inverse scale, by position."""
+        if not self._builder.metric.adds_squared_norm:
+            return None
+        return (self._lengths * np.repeat(inv_scale, _core.code_rows(1))).astype(np.float32)
 
 
 def answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:
@@ -334,8 +380,9 @@ def sizes_like(base: CodeArrays, rows: RowArray, center: Float64Array, spec: Ind
     if base.max_norm is None and spec.metric.normalized:
         # Unit vectors have about the same length, so bounds tell nothing.
         return Sizes(largest)
-    extents = Extents(base.transform, largest, 0.0, np.empty(0, np.int64))
-    return Builder(rows, center, spec.metric, isa, extents, False).sizes(base.mean_query_direction)
+    lengths = RowLengths(len(rows), center, spec.metric.normalized, base.mean_query_direction)
+    lengths.measure(rows, slice(0, len(rows)))
+    return lengths.sizes(largest, base.mean_query_direction is not None)
 
 
 def code_like(base: CodeArrays, rows: RowArray, sizes: Sizes, center: Float64Array,

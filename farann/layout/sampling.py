@@ -194,23 +194,12 @@ class CostModel(NamedTuple):
         share = float((bounds < self.thresholds[:, None]).mean())
         return share > max(self.ruled_out(), _WORTH_SQUARES)
 
-    def key_bounds_pay(self, query_vectors: Float64Array) -> tuple[bool, MeanQueryDirection | None]:
+    def key_bounds_pay(
+            self, mean_query: MeanQueryDirection | None) -> tuple[bool, MeanQueryDirection | None]:
         """Whether key bounds of panels pay, and the mean query direction if it beats lengths."""
-        mean_query = self.mean_query(query_vectors)
         of_lengths, of_direction = self.ruled_out(), self.ruled_out_along(mean_query)
         pays = max(of_lengths, of_direction) > _WORTH_AN_ORDER
         return pays, mean_query if pays and of_direction > of_lengths else None
-
-    def mean_query(self, query_vectors: Float64Array) -> MeanQueryDirection | None:
-        """The direction of the mean query vector; None under l2, where they have none in common."""
-        total = query_vectors.sum(axis=0)
-        length = float(np.linalg.norm(total))
-        if self.squares_sign or not 1e-30 < length < 1e30:
-            return None
-        direction = total / length
-        direction = Projection((direction / np.linalg.norm(direction))[np.newaxis])
-        along, across = along_and_across(query_vectors, direction)
-        return MeanQueryDirection(direction, float(along.mean()), float(across.mean()))
 
     def ruled_out_along(self, mean_query: MeanQueryDirection | None) -> float:
         """The share of rows that key bounds along and across the direction rule out."""
@@ -235,6 +224,18 @@ class MeanQueryDirection(NamedTuple):
     def optimistic_score(self, along: Float64Array, across: Float64Array) -> Float64Array:
         """The score that rows are ordered by."""
         return _DIRECTION_COUNTS * self.along * along + self.across * across
+
+
+def mean_query_of(query_vectors: Float64Array, metric: MetricTraits) -> MeanQueryDirection | None:
+    """The direction of the mean query vector; None under l2, where they have none in common."""
+    total = query_vectors.sum(axis=0)
+    length = float(np.linalg.norm(total))
+    if metric.adds_squared_norm or not 1e-30 < length < 1e30:
+        return None
+    direction = total / length
+    direction = Projection((direction / np.linalg.norm(direction))[np.newaxis])
+    along, across = along_and_across(query_vectors, direction)
+    return MeanQueryDirection(direction, float(along.mean()), float(across.mean()))
 
 
 def along_and_across(vectors: Float64Array,

@@ -133,12 +133,17 @@ class Extents(NamedTuple):
 
 
 def measure_rows(rows: RowArray, center: Float64Array, normalized: bool, transform: Transform,
-                 isa: str, progress: Progress, steps: int = 0, threads: int = 1) -> Extents | None:
-    """Measure the extents of rows; None where codes could not help, as rows have no spread."""
+                 isa: str, progress: Progress, steps: int = 0, threads: int = 1,
+                 also: Callable[[RowArray, slice], object] | None = None) -> Extents | None:
+    """Measure the extents of rows; None where codes could not help, as rows have no spread.
+
+    `also` is called with the rows and each block, while its rows are at hand."""
     largest = np.empty(len(rows))
 
     def measure(block: slice) -> None:
         _core.code_extents(rows[block], center, normalized, *transform, isa, largest[block])
+        if also is not None:
+            also(rows, block)
 
     each_block(measure, rows, threads, "measuring rows", progress)
     limit = _largest_coded(largest)

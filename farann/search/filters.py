@@ -137,6 +137,15 @@ class Filter:
         return (f"<farann.Filter: allowed {number(self._allowed, 'all')}, "
                 f"excluded {number(self._exclude, 'none')}{groups}>")
 
+    def __len__(self) -> int:
+        """The number of rows of the index that pass now."""
+        store = self._live.store
+        return 0 if store is None else self._rows_of(store).count
+
+    def __bool__(self) -> bool:
+        """True, also where no row passes."""
+        return True
+
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a Filter belongs to its index and can't be pickled or copied; make "
                         "another with index.filter")
@@ -293,7 +302,8 @@ class Filtering(NamedTuple):
         settled: dict[str, Any] = {}
         for name in ("exclude", "outside_groups", "allowed", "groups"):
             given, finds = getattr(self, name), name in ("allowed", "groups")
-            if given is None or (name == "allowed" and getattr(given, "dtype", None) == np.bool_):
+            if given is None or isinstance(given, Filter) or (
+                    name == "allowed" and getattr(given, "dtype", None) == np.bool_):
                 continue  # an empty mask is one of no rows
             if checks.is_nothing(given, padding=not finds):
                 settled[name] = () if finds else None

@@ -65,7 +65,8 @@ def test_missing_keras_rs(missing: str) -> None:
 
 @pytest.mark.parametrize("adapter, missing, extra", [
     ("langchain", "langchain_core", "langchain"), ("llama_index", "llama_index", "llama-index"),
-    ("haystack", "haystack", "haystack"), ("skactiveml", "skactiveml", "skactiveml")])
+    ("haystack", "haystack", "haystack"), ("imblearn", "imblearn", "imbalanced-learn"),
+    ("skactiveml", "skactiveml", "skactiveml")])
 def test_what_else_is_missing(adapter: str, missing: str, extra: str) -> None:
     out = run(failing(f"farann.adapters.{adapter}", missing))
     assert out.startswith(f"ModuleNotFoundError {missing}")

@@ -115,6 +115,9 @@ def test_modes(metric: str) -> None:
         index = farann.Index(metric=metric)
         index.add(ROWS)
         assert numbers(mmr) == index.search_mmr(ROWS[3], 6, diversity=0.7).ids.tolist()
+    grouped = filled(metric=metric, group_by="i")
+    assert FarannRetriever(grouped, top_k=3, per_group=1).run(ROWS[3].tolist()) == (
+        FarannRetriever(grouped, top_k=3).run(ROWS[3].tolist()))
     with pytest.raises(ValueError, match="mode: expected one of similar, unlike, mmr, got 'x'"):
         FarannRetriever(store, mode="x")
     assert FarannRetriever(FarannDocumentStore()).run([1.0]) == {"documents": []}

@@ -118,6 +118,24 @@ def test_similar_and_unlike(metric: str) -> None:
     assert len(store.similarity_search("3")) == len(store.unlike_search("3")) == 4
 
 
+def test_contrast_and_at_most_some_of_a_group() -> None:
+    store = filled(90, group_by="kind")
+    index = store.documents.index
+    likes, dislikes = (np.array([store.embedding.embed_query(one) for one in some])
+                       for some in (["4", "9"], ["7"]))
+    right = index.search_contrast([likes], [dislikes], 6).ids[0].tolist()
+    assert [one.id for one in store.contrast_search(["4", "9"], "7", 6)] == right
+    assert [one.id for one in store.contrast_search(["4", "9"], k=6)] == index.search_contrast(
+        [likes], None, 6).ids[0].tolist()
+    every = store.similarity_search("5", 90)
+    seen, best = set[str](), list[str]()
+    for one in every:
+        if repr(one.metadata["kind"]) not in seen:
+            seen.add(repr(one.metadata["kind"]))
+            best.append(str(one.id))
+    assert [str(one.id) for one in store.similarity_search("5", 4, per_group=1)] == best
+
+
 def test_score_threshold() -> None:
     retriever = filled().as_retriever(search_type="similarity_score_threshold",
                                       search_kwargs={"score_threshold": 0.999, "k": 5})
@@ -155,6 +173,9 @@ def test_mmr_is_over_all_documents(metric: str) -> None:
     assert not {*mmr(store, "5", 6, 0.3)} <= pool
     assert {*numbers(store.max_marginal_relevance_search(
         "5", 6, lambda_mult=0.3, candidates=20))} <= pool
+    assert numbers(store.max_marginal_relevance_search(
+        "5", 6, lambda_mult=0.3, candidates=20)) == numbers(store.max_marginal_relevance_search(
+            "5", 6, fetch_k=20, lambda_mult=0.3))
     with pytest.raises(ValueError, match="l2"):
         filled(metric="l2").max_marginal_relevance_search("5")
 

@@ -418,6 +418,11 @@ def test_groups(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
                                 for each in (client, one))
                 assert_same(found, right)
                 assert_array_equal(found.groups, right.groups)
+        for limited in ({"per_group": 1}, {"per_group": 2, "candidates": 30},
+                        {"per_group": 1, "groups": own}, {"per_group": 2, "exclude": [1, 2]}):
+            found, right = (each.search_mmr(queries, 6, **limited) for each in (client, one))
+            assert_same(found, right)
+            assert_array_equal(found.groups, right.groups)
         every = one.ids
         for filters in ({"groups": own}, {"outside_groups": own, "exclude": [1, 2]}):
             assert_same(client.search_mmr(queries, 4, **filters),

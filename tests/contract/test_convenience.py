@@ -42,6 +42,8 @@ def test_other_names_of_metrics(name: str, metric: str) -> None:
 @pytest.mark.parametrize(("options", "words"), [
     ({"metric": "cosin"}, "metric: .* did you mean 'cosine'"),
     ({"metric": "euclidian"}, "metric: .* did you mean 'euclidean'"),
+    ({"metric": "Hamming"}, "metric: .* 'Hamming', which is the square of 'l2' between 0/1 rows"),
+    ({"metric": "mahalanobis"}, "metric: .*, which is 'l2' of whitened rows: see Other metrics"),
     ({"codes": "int-8"}, "codes: .* did you mean 'int8'"),
     ({"dim": ROWS}, r"dim: expected an int, got a ndarray; rows go to add"),
     ({"dim": [[1.0]]}, r"dim: expected an int, got a list; rows go to add"),
@@ -49,6 +51,32 @@ def test_other_names_of_metrics(name: str, metric: str) -> None:
 def test_hints(options: dict[str, Any], words: str) -> None:
     with pytest.raises((ValueError, TypeError), match=words):
         farann.Index(**options)
+
+
+def test_an_index_by_its_ids() -> None:
+    """Rows by ids, iteration over ids, the number of rows that a filter lets through."""
+    index = farann.Index()
+    assert [*index] == []
+    index.add(ROWS[:40], [f"n{i}" for i in range(40)], groups=np.arange(40) % 3)
+    assert [*index] == index.ids.tolist() and sorted(index)[0] == "n0"
+    assert (index["n7"] == ROWS[7]).all() and (index[["n7", "n3"]] == ROWS[[7, 3]]).all()
+    with pytest.raises(KeyError, match="n99"):
+        index["n99"]
+    some = index.filter(groups=[1, 2], exclude=["n1"])
+    none = index.filter(allowed=["n1"], exclude=["n1"])
+    assert len(some) == 25 and len(none) == 0 and none
+    assert not index.search_furthest(ROWS[:2], 3, allowed=none).found.any()
+    index.remove(["n2", "n3"])
+    index.add(ROWS[:2], ["new", "newer"], groups=[0, 1])
+    assert len(some) == 25 and (index.search_furthest(ROWS[0], 30, allowed=some).found.sum() == 25)
+    with pytest.raises(ValueError, match="a Filter of this index"):
+        filled().search_furthest(ROWS[:2], 3, allowed=none)
+    with pytest.raises(TypeError, match=r"got an array of bool; make it 0 and 1 by .astype"):
+        index.add(ROWS > 0.0)
+    with pytest.raises(AttributeError, match=r"use copy.copy\(index\)"):
+        index.copy()  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="use Index, and its argument threads"):
+        farann.set_num_threads(2)  # type: ignore[attr-defined]
 
 
 def test_exclude_for_a_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +241,7 @@ def test_one_bar_for_a_whole_build(capsys: pytest.CaptureFixture[str],
     ("search_furthest", {"nprobe": 8}, "use recall, the share of the true rows to find"),
     ("search_furthest", {"return_scores": True}, "expected one of queries, k, ids, recall, "),
     ("add", {"embeddings": 1}, "add() got an unexpected keyword 'embeddings': use rows"),
-    ("search_mmr", {"of_no_kind": 0.7}, "expected one of queries, k, ids, diversity, ")])
+    ("search_mmr", {"of_no_kind": 0.7}, "expected one of queries, k, ids, scores, scale, ")])
 def test_unknown_keywords(method: str, given: dict[str, Any], words: str) -> None:
     with pytest.raises(TypeError, match=re.escape(words)):
         getattr(filled(), method)(ROWS[:3], **given)

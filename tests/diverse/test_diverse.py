@@ -512,3 +512,53 @@ def test_a_shrinking_block_changes_nothing() -> None:
         assert found == at
         least = np.minimum(least, ((wide - wide[at]) ** 2).sum(axis=1))
         at = int(least.argmax())
+
+
+@pytest.mark.parametrize("metric", ["dot", "cosine"])
+@pytest.mark.parametrize("kind", ["gaussian", "duplicates", "all equal", "one huge row"])
+def test_relevance_by_scores_of_others(kind: str, metric: str, rng: np.random.Generator) -> None:
+    rows, labels = rows_for(kind, rng, 60, 5, metric), rng.integers(0, 7, 60)
+    index, ids = farann.Index(metric=metric, cells=4), rng.permutation(900)[:60]
+    index.add(rows, ids, groups=labels)
+    index.remove(ids[50:])
+    scales = {"unit": lambda r: (r - r.min()) / (np.ptp(r) or 1.0), "as given": lambda r: r,
+              "ranks": lambda r: (r[:, None] > r).sum(axis=1) / max(len(r) - 1, 1)}
+    for scale, scaled in scales.items():
+        for per_group in (None, 1, 2):
+            lists, expected, limit = [], [], per_group or 60
+            for number in (1, 9, 50):
+                at, given = rng.permutation(50)[:number], rng.integers(-4, 5, number) / 2
+                lists.append(dict(zip(ids[at].tolist(), given.tolist(), strict=True)))
+                similar = np.zeros(60)
+                similar[at] = scaled(given)
+                expected.append(oracle.relevance(
+                    rows[0], rows, 12, metric, ids, 0.4, at,
+                    None if per_group is None else labels, limit, similar))
+            hits = index.search_mmr(scores=lists, k=12, diversity=0.4, scale=scale,
+                                    per_group=per_group)
+            for i, (values, found) in enumerate(expected):
+                assert_array_equal(hits.ids[i], np.append(found, [-1] * (12 - len(found))))
+                assert_same_bits(hits.scores[i, : len(found)], reference.as_float32(values))
+            alone = index.search_mmr(scores=lists[1], k=12, diversity=0.4, scale=scale,
+                                     per_group=per_group)
+            assert_array_equal(alone.ids, hits.ids[1])
+    assert_array_equal(index.search_mmr(scores={}, k=2).ids, [-1, -1])
+    many = index.search_mmr(scores={int(id): 1e308 * (-1) ** i for i, id in enumerate(ids[:50])})
+    assert many.found.all()
+
+
+def test_wrong_scores_are_refused(rng: np.random.Generator) -> None:
+    index: Any = farann.Index(metric="cosine")
+    assert_array_equal(index.search_mmr(scores={}, k=2).ids, [-1, -1])
+    index.add(rng.standard_normal((5, 3)))
+    for wrong, error, words in (({9: 1.0}, KeyError, "9"), ({0: np.nan}, ValueError, "NaN"),
+                                ({0: np.inf}, ValueError, "finite"), ([[1.0]], TypeError, "dict"),
+                                ({0: "a"}, TypeError, "scores"),
+                                ([{0: 1.0}, 3], TypeError, "dict")):
+        with pytest.raises(error, match=words):
+            index.search_mmr(scores=wrong)
+    for beside in ({"queries": [1.0, 0.0, 0.0]}, {"ids": 1}, {"candidates": 3}, {"exclude": [1]}):
+        with pytest.raises(TypeError, match="beside scores"):
+            index.search_mmr(scores={0: 1.0}, **beside)
+    with pytest.raises(ValueError, match="scale: expected one of 'unit', 'ranks', 'as given'"):
+        index.search_mmr(scores={0: 1.0}, scale="softmax")

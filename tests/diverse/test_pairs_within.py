@@ -144,3 +144,23 @@ def test_like_scikit_learn(rng: np.random.Generator) -> None:
     once = graph.row < graph.col
     expected = sorted(zip(graph.row[once].tolist(), graph.col[once].tolist(), strict=True))
     assert sorted(map(tuple, index_of(rows).pairs_within(1.5).ids.tolist())) == expected
+
+
+@pytest.mark.parametrize("kind", ["duplicates", "all equal", "grid", "gaussian"])
+def test_components(kind: str, rng: np.random.Generator) -> None:
+    rows, ids = rows_for(kind, rng, 80, 3, "l2"), rng.permutation(1000)[:80]
+    index = farann.Index()
+    index.add(rows, ids)
+    pairs = index.pairs_within(0.8)
+    of_row = {int(id): {int(id)} for id in pairs.ids.ravel()}
+    for a, b in pairs.ids.tolist():  # union by walking through all members
+        both = of_row[a] | of_row[b]
+        for id in both:
+            of_row[id] = both
+    expected = sorted({tuple(sorted(some)) for some in of_row.values()})
+    assert [tuple(some.tolist()) for some in pairs.components()] == expected
+    named = farann.Index()
+    named.add(rows, [f"n{id:03}" for id in ids])
+    found = named.pairs_within(0.8).components()
+    assert sorted(tuple(int(text[1:]) for text in some) for some in found) == expected
+    assert farann.Index(dim=3).pairs_within(1.0).components() == []

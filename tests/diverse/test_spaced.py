@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import reference
 from cases import DATA, Float32, index_of, low_rank, rows_for
+from diverse_oracle import keepers, spread
 from diverse_oracle import spaced as right
-from diverse_oracle import spread
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -45,8 +45,12 @@ def test_hostile_data(kind: str, metric: str, rng: np.random.Generator) -> None:
             rows[7], reference.keys(rows[7], rows, metric), metric)
         on_rows = np.quantile(exact, [0.05, 0.3, 0.5, 0.9], method="nearest").tolist()
         for radius in (*on_rows, float(np.nextafter(on_rows[1], np.inf)), 0.0, 1.0, np.inf):
-            found = index.select_spaced(worth, radius=radius)
+            found = index.select_spaced(worth, radius=radius, return_dropped=True)
             assert found.ids.tolist() == right(rows, worth, radius, metric)
+            assert found.dropped is not None and found.keepers is not None
+            covered = dict(zip(found.dropped.tolist(), found.keepers.tolist(), strict=True))
+            expected = keepers(rows, worth, radius, metric, found.ids.tolist())
+            assert [*covered.items()] == [*expected.items()]
             assert found.scores.tolist() == worth[found.ids].tolist() and found.radius == radius
             assert_array_equal(index.select_spaced(worth, radius=radius, k=5).ids, found.ids[:5])
 
@@ -61,6 +65,26 @@ def test_the_radius_that_leaves_k(kind: str, metric: str, rng: np.random.Generat
         for k in (1, 2, 9, 40, 70, 99):
             check_k(rows, worth, k, metric)
         check_k(rows, worth, 6, metric, groups=np.arange(70) % 4, per_group=2)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_who_covers_whom_with_limits(named: bool, rng: np.random.Generator) -> None:
+    """Rows after the last pick, and those of full groups, are told only where a pick is near."""
+    rows, worth = rng.standard_normal((90, 3), dtype=np.float32), rng.integers(0, 9, 90)
+    ids: Any = np.array([f"n{i:02}" for i in range(90)], object) if named else np.arange(90)
+    index = farann.Index(dim=3)
+    empty = index.select_spaced([], radius=1.0, return_dropped=True)
+    assert empty.dropped is not None and empty.dropped.size == 0
+    index.add(rows, ids, groups=np.arange(90) % 3)
+    for limit in ({"k": 7, "radius": 1.0}, {"per_group": 2, "radius": 0.8}, {"k": 6},
+                  {"per_group": 1}):
+        found = index.select_spaced(worth, return_dropped=True, **limit)
+        assert found.dropped is not None and found.keepers is not None
+        numbers = [np.searchsorted(ids, some).tolist()
+                   for some in (found.ids, found.dropped, found.keepers)]
+        expected = keepers(rows, worth, found.radius, "l2", numbers[0])
+        assert [*zip(*numbers[1:], strict=True)] == [*expected.items()]
+    assert index.select_spaced(worth, radius=1.0).dropped is None
 
 
 @pytest.mark.parametrize("metric", METRICS)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
+import reference
 from numpy.typing import NDArray
 
 import farann
@@ -20,7 +22,7 @@ class Grouping:
     """
 
     def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
+        self.rng, self.limits = rng, rng.spawn(1)[0]
         self.used, self.strings = bool(rng.random() < 0.5), bool(rng.random() < 0.5)
         self.numbers = np.empty(0, np.int64)
         # A filter of groups that is asked with again after changes, whose index it is, and which.
@@ -51,6 +53,29 @@ class Grouping:
     def other_rows(self, n: int) -> Any:
         """Labels that rows beside those of an index can't have: it has none, or all have some."""
         return None if self.used else self.named(np.zeros(n, np.int64))
+
+    def limit(self) -> int | None:
+        """At most so many rows of a group in an answer; None: any number."""
+        if not self.used or not len(self.numbers) or self.limits.random() < 0.6:
+            return None
+        return int(self.limits.integers(1, 4))
+
+    def first(self, found: reference.Found, ids: NDArray[np.int64], k: int,
+              per_group: int) -> reference.Found:
+        """The first k of each line of an order of all rows that `per_group` leaves."""
+        label_of = dict(zip(ids.tolist(), self.numbers.tolist(), strict=True))
+        n = len(found.ids)
+        limited = reference.Found(ids=np.full((n, k), -1, np.int64),
+                                  scores=np.full((n, k), np.nan, np.float32))
+        for i, line in enumerate(found.ids.tolist()):
+            taken, at = Counter[int](), list[int]()
+            for place, id in enumerate(line):
+                if id >= 0 and taken[label_of[id]] < per_group and len(at) < k:
+                    taken[label_of[id]] += 1
+                    at.append(place)
+            limited.ids[i, : len(at)] = found.ids[i, at]
+            limited.scores[i, : len(at)] = found.scores[i, at]
+        return limited
 
     def ask(self, index: farann.Index, ids: NDArray[np.int64], n_queries: int,
             given: dict[str, Any], asked: dict[str, Any]) -> str:

@@ -416,11 +416,18 @@ class History:
             limit = self.limits()[name]
             given = {name: limit, **given}
             self.log[-1] += f", {limit}"
+        per_group = self.grouping.limit() if limit is None else None
+        if per_group is not None:
+            given = {"per_group": per_group, **given}
+            self.log[-1] += f", per_group {per_group}"
         if name == "recall":  # each k is tuned for itself, a large one for seconds
             k = min(k, 100)
         exact = limit is None or (not self.alone and (
             name, limit) in (("epsilon", 0.0), ("recall", 1.0), ("seconds", LONG)))
-        truth = slow(queries, self.rows, k, self.metric, **oracle) if exact else None
+        truth = slow(queries, self.rows, k if per_group is None else len(self.ids), self.metric,
+                     **oracle) if exact else None
+        if truth is not None and per_group is not None:
+            truth = self.grouping.first(truth, self.ids, k, per_group)
         checked: set[bytes] = set()
 
         def ask() -> None:

@@ -409,7 +409,10 @@ class Questions(History):
         k = int(self.rng.choice([1, 4, 9]))
         diversity = float(self.rng.choice([0.0, 0.3, 0.5, 1.0]))
         candidates = None if self.rng.random() < 0.6 else int(self.rng.choice([1, 5, 30, 10**6]))
-        self.note(f"{len(queries)} queries, k {k}, diversity {diversity}, {candidates}")
+        per_group = self.grouping.limit()
+        labels = None if per_group is None else self.grouping.numbers
+        self.note(f"{len(queries)} queries, k {k}, diversity {diversity}, {candidates}, "
+                  f"per_group {per_group}")
         truth = []
         for query, left in zip(queries, out, strict=True):
             among = ~np.isin(self.ids, left)
@@ -418,11 +421,11 @@ class Questions(History):
                                          self.metric, ids=self.ids, exclude=[left])
                 among &= np.isin(self.ids, near.ids[0])
             truth.append(oracle.relevance(query, self.rows, k, self.metric, self.ids, diversity,
-                                          among))
+                                          among, labels, per_group or 1))
 
         def ask() -> None:
             hits = self.index.search_mmr(queries, k, diversity=diversity, candidates=candidates,
-                                         **given)
+                                         per_group=per_group, **given)
             for i, (values, ids) in enumerate(truth):
                 assert_array_equal(hits.ids[i], np.append(ids, [-1] * (k - len(ids))))
                 assert_same_bits(hits.scores[i, : len(ids)], reference.as_float32(values))

@@ -87,14 +87,14 @@ def test_an_error_ends_all(threads: int) -> None:
 def test_codes_are_made_twice_only_for_many_sample_queries(
         n: int, layouts: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     made = 0
-    plain = inside.layout.Builder.lay_out
+    plain = inside.layout.Builder.lay_out_each
 
     def counted(self: inside.layout.Builder, *given: Any, **others: Any) -> Any:
         nonlocal made
         made += 1
         return plain(self, *given, **others)
 
-    monkeypatch.setattr(inside.layout.Builder, "lay_out", counted)
+    monkeypatch.setattr(inside.layout.Builder, "lay_out_each", counted)
     index_over(rng.standard_normal((n, DIM), dtype=np.float32))
     assert made == layouts
 

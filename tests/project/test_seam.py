@@ -21,7 +21,8 @@ PUBLIC = {
     "farann.vectors",
     "farann.adapters", "farann.adapters.keras_rs", "farann.adapters.posneg",
     "farann.adapters.ray", "farann.adapters.tfrs", "farann.adapters.training",
-    "farann.adapters.anomalib", "farann.adapters.haystack", "farann.adapters.langchain",
+    "farann.adapters.anomalib", "farann.adapters.haystack", "farann.adapters.imblearn",
+    "farann.adapters.langchain",
     "farann.adapters.llama_index", "farann.adapters.sentence_transformers",
     "farann.adapters.skactiveml",
 }

@@ -27,7 +27,7 @@ from farann.diverse.greedy import RowSum
 from farann.diverse.pairs import joined
 from farann.diverse.spaced import Ranked, inside
 from farann.index import Index
-from farann.results import Hits, Pairs, RangeHits, Selection, Spaced, merge, no_hits
+from farann.results import Hits, Pairs, RangeHits, Selection, Spaced, merge, no_hits, unchecked
 
 _PROPOSED = 64  # rows that each shard proposes at a time
 
@@ -38,7 +38,7 @@ class Selecting(Gathering):
     def search_mmr(self, queries: npt.ArrayLike | None = None, k: int = 10, *, ids: Any = None,
                    diversity: float = 0.5, candidates: int | None = None, exclude: Any = None,
                    allowed: Any = None, groups: Any = None, outside_groups: Any = None,
-                   **unknown: UnknownKeyword) -> Hits:
+                   per_group: int | None = None, **unknown: UnknownKeyword) -> Hits:
         """Rows that are like the query and unlike each other; see `farann.Index.search_mmr`.
 
         With `candidates` shards are asked once, otherwise once for each of the k rows.
@@ -48,25 +48,40 @@ class Selecting(Gathering):
         given, exclude = self._asked(queries, ids, exclude)
         vectors = np.atleast_2d(given)
         # An index without rows checks the other arguments.
-        self._few_rows().search_mmr(vectors[:1], 1, diversity=diversity, candidates=candidates)
+        self._few_rows().search_mmr(vectors[:1], 1, diversity=diversity, candidates=candidates,
+                                    per_group=per_group)
+        self._check_groups(per_group)
         hits = no_hits(len(vectors), k)
         if self._strings:
             hits.ids = np.full(hits.ids.shape, None)
         filters = self._to_filters(exclude=exclude, allowed=allowed, groups=groups,
                                    outside_groups=outside_groups)
         if candidates is None:
-            self._choose_of_all(hits, vectors, {"diversity": diversity, **filters})
+            self._choose_of_all(hits, vectors, per_group, {"diversity": diversity, **filters})
         else:
-            self._choose_of_nearest(hits, vectors, diversity, {"k": candidates, **filters})
-        return Hits(hits.ids[0], hits.scores[0]) if given.ndim == 1 else hits
+            self._choose_of_nearest(hits, vectors, diversity, per_group,
+                                    {"k": candidates, **filters})
+        if per_group is not None:
+            there = hits.found
+            labels = _Listed(self, {"allowed": np.unique(hits.ids[there])})
+            found = labels.labels[labels.numbers_of(hits.ids[there])]
+            hits.groups = np.full(there.shape, None if found.dtype == object else -1, found.dtype)
+            hits.groups[there] = found
+        return hits if given.ndim > 1 else unchecked(
+            hits.ids[0], hits.scores[0], groups=None if hits.groups is None else hits.groups[0])
 
-    def _choose_of_all(self, hits: Hits, queries: Float32Array, options: dict[str, Any]) -> None:
+    def _choose_of_all(self, hits: Hits, queries: Float32Array, per_group: int | None,
+                       options: dict[str, Any]) -> None:
         """Each shard says its best next row for each query; the best of these is the pick."""
         each, rows = np.arange(len(queries)), np.empty((len(queries), 0, self.manifest.dim),
                                                        np.float32)
+        taken = [Counter[Any]() for _ in queries]
         for step in range(hits.ids.shape[1]):
-            parts, _ = self._ask("next_mmr", queries, hits.ids[:, :step].copy(), rows, options)
-            ids, found, vectors = zip(*parts, strict=True)
+            full = [] if per_group is None else [
+                [label for label in counts if counts[label] == per_group] for counts in taken]
+            parts, _ = self._ask("next_mmr", queries, hits.ids[:, :step].copy(), rows,
+                                 {**options, "full": full})
+            ids, found, vectors, labels = zip(*parts, strict=True)
             ties, keys, scores = (np.stack([getattr(one, field)[:, 0] for one in found])
                                   for field in ("ids", "keys", "scores"))
             best = np.lexsort((ties, -keys, ties < 0), axis=0)[0]
@@ -74,21 +89,23 @@ class Selecting(Gathering):
             if not there.any():
                 break
             hits.ids[there, step] = np.stack(ids)[best, each][there]
+            for i in np.flatnonzero(there).tolist():
+                taken[i][labels[best[i]][i]] += 1
             hits.scores[:, step] = scores[best, each]
             rows = np.concatenate([rows, np.stack(vectors)[best, each][:, np.newaxis]], axis=1)
 
     def _choose_of_nearest(self, hits: Hits, queries: Float32Array, diversity: float,
-                           options: dict[str, Any]) -> None:
+                           per_group: int | None, options: dict[str, Any]) -> None:
         """Choose among the most similar rows of all shards, which have all that it takes."""
         parts, _ = self._ask("search_with_rows", "search_nearest", queries, options)
         nearest = merge([found for found, *_ in parts], options["k"])
-        index, (ids, _, orders, rows, _) = self._few_rows(), _joined(parts)
+        index, (ids, _, orders, rows, labels) = self._few_rows(), _joined(parts)
         _, once = np.unique(orders, return_index=True)
-        index.add(rows[once], ids[once])
+        index.add(rows[once], ids[once], groups=labels[once])
         for i, found in enumerate(nearest.found):
             chosen = index.search_mmr(
                 queries[i], hits.ids.shape[1], diversity=diversity, candidates=options["k"],
-                allowed=nearest.ids[i, found])
+                allowed=nearest.ids[i, found], per_group=per_group)
             hits.ids[i], hits.scores[i] = chosen.ids, chosen.scores
 
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
@@ -151,7 +168,7 @@ class Selecting(Gathering):
     def select_spaced(self, scores: npt.ArrayLike, *, radius: float | None = None,
                       k: int | None = None, per_group: int | None = None, exclude: Any = None,
                       allowed: Any = None, groups: Any = None, outside_groups: Any = None,
-                      **unknown: UnknownKeyword) -> Spaced:
+                      return_dropped: bool = False, **unknown: UnknownKeyword) -> Spaced:
         """Choose the best-scored rows of which no two are nearer than a radius; see
         `farann.Index.select_spaced`. Scores are in the order of `ids`.
 
@@ -159,7 +176,8 @@ class Selecting(Gathering):
         """
         check_keywords(self.select_spaced, unknown)
         # An index without rows checks all but the scores.
-        limit = self._few_rows().select_spaced([], radius=radius, k=k, per_group=per_group).radius
+        limit = self._few_rows().select_spaced([], radius=radius, k=k, per_group=per_group,
+                                               return_dropped=return_dropped).radius
         self._check_groups(per_group)
         rows = _Listed(self, {})
         values = checks.to_one_each("scores", scores, len(rows.ids), ONE_A_ROW)[rows.places]
@@ -182,11 +200,13 @@ class Selecting(Gathering):
             hits: Hits = search(ids=rows.ids[some], k=1, allowed=rows.ids[others])
             return hits.scores[:, 0]
 
-        limit, picks = Ranked(
+        ranked = Ranked(
             order=order, n_rows=len(rows.ids), larger_is_further=larger_is_further,
             groups=None if per_group is None else np.unique(rows.labels, return_inverse=True)[1],
-            per_group=per_group, nearer=nearer, best=best).select(limit, k)
-        return Spaced(rows.ids[picks], values[picks], limit)
+            per_group=per_group, nearer=nearer, best=best)
+        limit, picks = ranked.select(limit, k)
+        return Spaced(rows.ids[picks], values[picks], limit, *(
+            rows.ids[some] for some in (ranked.dropped(limit, picks) if return_dropped else ())))
 
     def pairs_within(self, radius: float, *, limit: int = 10_000_000, exclude: Any = None,
                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,

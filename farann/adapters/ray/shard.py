@@ -237,13 +237,16 @@ class Shard:
 
     def next_mmr(self, queries: Any, picked: IdArray, rows: Any, options: Any) -> tuple[Any, ...]:
         """For each query the best row after some picks by maximal marginal relevance: ids, values
-        that shards are compared by, and rows, of zeros where there is none."""
+        that shards are compared by, rows and groups, of zeros where there is none."""
         ids, found = next_by_mmr(self._index._live, queries, picked, rows, threads=self._threads,
                                  **options)
         there, rows = found.ids[:, 0] >= 0, np.zeros_like(queries)
         rows[there] = self._index.reconstruct(ids[there])
         found.ids[there, 0] = self._order_of(ids[there])
-        return ids, found, rows
+        of_found = self._groups_of(ids[there])
+        labels = np.zeros(len(ids), of_found.dtype)
+        labels[there] = of_found
+        return ids, found, rows, labels
 
     def stats(self) -> dict[str, Any]:
         """The index's statistics, with the shard's name."""
