@@ -213,8 +213,11 @@ class Documents(Generic[T]):
                 labels = None if values is None else values.passing(filter)
             if labels is not None:
                 return index.filter(groups=labels)
-        else:
+        elif callable(filter):
             passes = filter
+        else:
+            raise TypeError("filter: expected a dict of fields, or a function of a document, got "
+                            f"{checks.shown(filter)}")
         return [id for id, one in list(self.by_id.items()) if passes(one)]
 
     def similarity(self, score: float) -> float:
@@ -233,7 +236,11 @@ class Documents(Generic[T]):
             If JSON doesn't hold the metadata of a document.
         """
         def sections(**content: Any) -> dict[str, npt.NDArray[Any]]:
-            return {_SECTION: np.frombuffer(json.dumps(content).encode(), np.uint8)}
+            try:
+                text = json.dumps(content, default=_without_numpy)
+            except TypeError as error:
+                raise TypeError(f"documents: {self._unlike_json(as_json)}: {error}") from None
+            return {_SECTION: np.frombuffer(text.encode(), np.uint8)}
 
         def changes() -> dict[str, npt.NDArray[Any]]:
             put = {id: as_json(self.by_id[id]) for id in self._unsaved if id in self.by_id}
@@ -247,6 +254,16 @@ class Documents(Generic[T]):
                 documents={id: as_json(one) for id, one in self.by_id.items()}), changes),
                 over=True)
             self._unsaved.clear()
+
+    def _unlike_json(self, as_json: Callable[[T], Any]) -> str:
+        """The first document that JSON doesn't hold, and the field if that is all, for an error."""
+        for id, one in self.by_id.items():
+            for field, value in (*self._metadata_of(one).items(), ("", as_json(one))):
+                try:
+                    json.dumps(value, default=_without_numpy)
+                except TypeError:
+                    return repr(id) + f", field {field!r}" * (field != "")
+        return "one"
 
     def load(self, path: str | os.PathLike[str], from_json: Callable[[Any], T], *,
              mmap: bool = False) -> None:
@@ -277,6 +294,13 @@ class Documents(Generic[T]):
             raise FormatError(f"{os.fsdecode(path)}: the index has ids that no document has")
         self.index, self.group_by, self.by_id = index, group_by, by_id
         self.options, self._unsaved = _options_of(index), {}
+
+
+def _without_numpy(value: Any) -> Any:
+    """A scalar of numpy as JSON holds it."""
+    if isinstance(value, np.generic) and not isinstance(plain := value.item(), np.generic):
+        return plain
+    raise TypeError(f"metadata: expected values that JSON holds, got {checks.shown(value)}")
 
 
 def _options_of(index: Index) -> dict[str, Any]:

@@ -304,8 +304,8 @@ class FarannRetriever:
         """Retrieve documents for one query; filters take the place of those of the retriever."""
         options = {"diversity": self.diversity} if self.mode == "mmr" else {}
         return {"documents": self.document_store.search(
-            _MODES[self.mode], query_embedding, top_k or self.top_k, filters or self.filters,
-            per_group=self.per_group, **options)}
+            _MODES[self.mode], query_embedding, self.top_k if top_k is None else top_k,
+            filters or self.filters, per_group=self.per_group, **options)}
 
     @component.output_types(documents=list[Document])
     async def run_async(self, query_embedding: list[float], filters: dict[str, Any] | None = None,
@@ -338,7 +338,8 @@ class FarannDiversityRanker:
         if None in vectors:
             raise ValueError("documents: expected embeddings, got none for "
                              f"{documents[vectors.index(None)].id!r}")
-        index, k = Index(metric="cosine"), min(top_k or self.top_k, len(documents))
+        index = Index(metric="cosine")
+        k = min(self.top_k if top_k is None else top_k, len(documents))
         index.add(vectors)
         picks = index.select_diverse(k) if query_embedding is None else index.search_mmr(
             query_embedding, k, diversity=self.diversity)

@@ -64,7 +64,9 @@ class GroupValues:
                 known = hashlib.sha256(known.encode(errors="replace")).hexdigest()
         noted = self._by_label.get(known)
         if noted is None:
-            key = value if _is_hashable(value) else _UNHASHABLE
+            # A tuple equals a list, which no dict finds.
+            known_by_value = _is_hashable(value) and not isinstance(value, tuple)
+            key = value if known_by_value else _UNHASHABLE
             self._by_label[known] = own
             self._labels_of.setdefault(key, []).append(known)
         elif len(own) != len(noted) or not _is_same(value, noted.get(field)):
@@ -201,9 +203,14 @@ def _is_one_of(value: Any, choices: list[Any]) -> bool:
 def _holds(compare: Callable[[Any, Any], Any], value: Any, other: Any) -> bool:
     """Whether a comparison holds; it doesn't between what can't be compared."""
     try:
-        return bool(compare(value, other))
+        return bool(compare(_lists(value), _lists(other)))
     except (TypeError, ValueError):
         return False
+
+
+def _lists(value: Any) -> Any:
+    """A value with lists for tuples, as it comes back from a file."""
+    return [*map(_lists, value)] if isinstance(value, list | tuple) else value
 
 
 def _is_same(value: Any, other: Any) -> bool:

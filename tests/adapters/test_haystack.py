@@ -121,6 +121,10 @@ def test_modes(metric: str) -> None:
     with pytest.raises(ValueError, match="mode: expected one of similar, unlike, mmr, got 'x'"):
         FarannRetriever(store, mode="x")
     assert FarannRetriever(FarannDocumentStore()).run([1.0]) == {"documents": []}
+    with pytest.raises(ValueError, match="^k: expected"):
+        FarannRetriever(store).run(ROWS[3].tolist(), top_k=0)
+    with pytest.raises(ValueError, match="^k: expected"):
+        FarannDiversityRanker().run(store.filter_documents()[:5], top_k=0)
 
 
 def condition(field: str, operator: str, value: Any) -> dict[str, Any]:

@@ -49,11 +49,13 @@ def equal(value: Any, other: Any) -> bool:
 
 
 def passes(value: Any, asked: Any) -> bool:
-    """The filter written once more."""
+    """The filter written once more; a tuple equals a list, as files have lists alone."""
+    value = list(value) if isinstance(value, tuple) else value
     if isinstance(asked, dict):
         (operator, operand), = asked.items()
+        operand = list(operand) if isinstance(operand, tuple) else operand
         if operator in ("$in", "$nin"):
-            return any(equal(value, one) for one in operand) is (operator == "$in")
+            return any(passes_alone(value, one) for one in operand) is (operator == "$in")
         if operator in ("$eq", "$ne"):
             return equal(value, operand) is (operator == "$eq")
         try:
@@ -61,8 +63,12 @@ def passes(value: Any, asked: Any) -> bool:
         except (TypeError, ValueError):
             return False
     several = asked.tolist() if isinstance(asked, np.ndarray) else asked
-    return equal(value, asked) or (isinstance(several, list | tuple | set | frozenset)
-                                   and any(equal(value, one) for one in several))
+    return passes_alone(value, asked) or (isinstance(several, list | tuple | set | frozenset)
+                                          and any(passes_alone(value, one) for one in several))
+
+
+def passes_alone(value: Any, asked: Any) -> bool:
+    return equal(value, list(asked) if isinstance(asked, tuple) else asked)
 
 
 def documents(values: list[Any], group_by: str | None) -> inside.adapters.Documents[dict[str, Any]]:
@@ -146,3 +152,29 @@ def test_filters_of_loaded_documents(tmp_path: Path, later: Any) -> None:
     for asked in "pet", ["a", 1], ("a", 1), {"$eq": ["a", 1]}, 1, None, {"$ne": 1}:
         assert found(store, {"kind": asked}) == [
             i for i, value in kinds.items() if passes(value, asked)]
+
+
+@pytest.mark.parametrize("group_by", [None, "kind"])
+def test_filters_find_the_same_after_loading(tmp_path: Path, group_by: str | None) -> None:
+    """A file has lists for tuples, and plain numbers for those of numpy."""
+    values = [("a", "c"), ["a", "c"], np.int64(3), np.float32(0.1), np.bool_(True), (("a",), 1)]
+    store = documents(values, group_by)
+    store.save(tmp_path / "x.farann", lambda one: one)
+    loaded = documents([], group_by)
+    loaded.load(tmp_path / "x.farann", dict)
+    asked = [("a", "c"), {"$eq": ("a", "c")}, {"$eq": ["a", "c"]}, {"$in": [("a", "c")]}, 3,
+             np.float32(0.1), True, {"$eq": [["a"], 1]}]
+    expected = [[0, 1]] * 4 + [[2], [3], [], [5]]
+    expected[6] = []  # the fifth has no vector
+    for one in store, loaded:
+        assert [found(one, {"kind": each}) for each in asked] == expected
+
+
+def test_what_is_no_filter_and_what_no_file_holds(tmp_path: Path) -> None:
+    store = documents([1, object()], None)
+    for wrong in ("kind == 'pet'", [{"kind": 1}], 5):
+        with pytest.raises(TypeError, match="^filter: expected a dict of fields, or a function"):
+            found(store, wrong)
+    with pytest.raises(TypeError, match=r"documents: '1', field 'kind': metadata: .*JSON.*object"):
+        store.save(tmp_path / "x.farann", lambda one: one)
+    assert not (tmp_path / "x.farann").exists()
