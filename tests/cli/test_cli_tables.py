@@ -360,6 +360,18 @@ def test_names_of_columns_that_are_odd(capsys: pytest.CaptureFixture[str]) -> No
     assert built("b.csv", "--ids", "id.no").ids.tolist() == ["apple", "pear"]
 
 
+@pytest.mark.parametrize(("text", "said"), [
+    ("id,x\n,2\n1.0,3\n", "row 0: expected a string in 'id', got nothing"),
+    ("id,x\n1,2\n,3\n", "line 3: expected an integer in column 'id', got ''"),
+    ("id;x\n1;2,5\n", "by commas or tabs, not by semicolons"),
+    ("1;2\n3;4\n", "by commas or tabs, not by semicolons")])
+def test_gaps_in_ids_and_semicolons(text: str, said: str,
+                                    capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.csv").write_text(text)
+    error = refused(capsys, "a.csv")
+    assert "a.csv: " in error and said in error
+
+
 def test_ids_of_a_first_column_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     Path("a.csv").write_text("id,x\n1.5,2\n2.5,3\n")
     assert "fractions; --ids none takes no column for ids" in refused(capsys, "a.csv")
