@@ -162,7 +162,7 @@ def _column(path: Path, name: str, kinds: dict[str, type],
     for row, one in enumerate(column):
         if not isinstance(one, str) or (kinds[name] is type(None) and not one.strip()):
             raise ValueError(f"{path}: row {row}: expected a string in {name!r}, got "
-                             f"{one or 'nothing'}")
+                             f"{'nothing' if one == '' else one}")
     return column
 
 
