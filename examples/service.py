@@ -81,6 +81,8 @@ def answered(request: dict[str, Any]) -> dict[str, Any]:
     asked = json.loads(request["wsgi.input"].read(length))
     if not isinstance(asked, dict):
         raise TypeError("expected an object with queries")
+    if "queries" not in asked:
+        raise ValueError("queries: missing")
     queries = asked.pop("queries")  # the index checks them, in little memory
     if unknown := asked.keys() - OPTIONS:
         raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
@@ -89,6 +91,7 @@ def answered(request: dict[str, Any]) -> dict[str, Any]:
     if isinstance(k, int) and k * (len(queries) if several else 1) > MOST_RESULTS:
         raise ValueError(f"expected at most {MOST_RESULTS} results, queries times k")
     # Other requests have the other cores.
-    hits = index.search_furthest(queries, k, **asked, threads=1)
+    hits = index.search_furthest(queries, k, **asked, threads=1, return_stats="recall" in asked)
     scores = np.where(np.isfinite(hits.scores), hits.scores, None)  # JSON has no NaN
-    return {"ids": hits.ids.tolist(), "scores": scores.tolist()}
+    guarded = {"queries_guarded": hits.stats.queries_guarded} if hits.stats else {}
+    return {"ids": hits.ids.tolist(), "scores": scores.tolist(), **guarded}

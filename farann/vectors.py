@@ -27,7 +27,7 @@ from numpy.typing import ArrayLike
 from farann._types import Progress, RowArray
 from farann.contract.row_types import STORED, row_type_for, to_row_type, to_rows
 from farann.io.files import replacing
-from farann.io.text import text_lines
+from farann.io.text import SEPARATORS, text_lines
 from farann.io.vector_content import Array, Reader
 from farann.io.vector_formats import FORMATS, format_of, look
 from farann.runtime.progress import told
@@ -95,7 +95,9 @@ class VectorFile:
                 done += len(block)
                 yield block
         if done != self.rows:
-            raise ValueError(f"{self.path}: expected {self.rows} rows, got {done}")
+            hint = "; fields in quotes can't have line breaks here" if (
+                self.path.suffix.lower() in SEPARATORS) else ""
+            raise ValueError(f"{self.path}: expected {self.rows} rows, got {done}{hint}")
 
     def read(self) -> Array:
         """Read all rows as one array of shape (rows, dim), which may be read-only."""

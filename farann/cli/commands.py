@@ -43,7 +43,7 @@ from farann.cli.terminal import (
 from farann.contract.checks import to_float, to_new_ids
 from farann.contract.stop_rule import to_limits
 from farann.io.files import replacing, require_regular
-from farann.io.text import SEPARATORS
+from farann.io.text import SEPARATORS, begins_like_names
 from farann.io.vector_content import optional_package
 from farann.io.vector_formats import FORMATS, kinds_of
 from farann.runtime.progress import build_steps, shown, told
@@ -120,10 +120,14 @@ def _opened(arguments: argparse.Namespace, vectors: str | list[str],
 
 
 def _say_columns(arguments: argparse.Namespace, table: Columns, text: str) -> None:
-    """Remark what the columns of a table were taken for."""
-    if table.kinds:
-        name = "standard input" if str(table.path) == arguments.standard_input else table.path
-        note(arguments, f"{name}: {text}")
+    """Remark what the columns of a table were taken for, or a first line that may be names."""
+    if not table.kinds and table.path.suffix.lower() in SEPARATORS and (
+            begins_like_names(table.path)):
+        text = "the first line, 0, 1, 2, ..., is taken as a row"
+    elif not table.kinds:
+        return
+    name = "standard input" if str(table.path) == arguments.standard_input else table.path
+    note(arguments, f"{name}: {text}")
 
 
 def _column(given: str | None, kinds: dict[str, type]) -> str | None:

@@ -101,7 +101,9 @@ def columns_of_table(file: tuple[Path, str | None], named: str | None = None,
             one.strip().lower() in _ID_NAMES)), None))
     if kinds and not made.has_lists and not made.coordinates() and len(kinds) == len(without):
         raise ValueError(f"{path}: expected coordinates beside {listed([*without])}, got none"
-                         + "; --ids none takes no column for ids" * (first is not None))
+                         + "; --ids none takes no column for ids" * (first is not None)
+                         + "; fields are separated by commas or tabs, not by semicolons" * (
+                             ";" in made.without[0]))
     return made
 
 
@@ -158,8 +160,9 @@ def _column(path: Path, name: str, kinds: dict[str, type],
         return integers_of(path, name, max_bytes).ravel()
     column = columns_of(path, [name], max_bytes)[0]
     for row, one in enumerate(column):
-        if not isinstance(one, str):
-            raise ValueError(f"{path}: row {row}: expected a string in {name!r}, got {one}")
+        if not isinstance(one, str) or (kinds[name] is type(None) and not one.strip()):
+            raise ValueError(f"{path}: row {row}: expected a string in {name!r}, got "
+                             f"{'nothing' if one == '' else one}")
     return column
 
 

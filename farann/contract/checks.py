@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set, Sized
 from functools import partial
 from math import inf
 from typing import Any
@@ -553,7 +553,7 @@ def is_flat(value: Any) -> bool:
     except TypeError:
         return False
     if first is None:
-        return len(value) > 0  # padding alone
+        return not isinstance(value, Sized) or len(value) > 0  # a generator, or padding alone
     return is_single_id(first)
 
 

@@ -19,6 +19,7 @@ SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _LONGEST_LINE = 1 << 24  # characters of a line
 # Columns from which names may be numbers alone, above fractions, and above integers.
 _LEAST_NUMBERED, _MANY_NUMBERED = 3, 8
+_INT64_DIGITS = 19  # of the largest number
 # What tables write in the place of a value that is missing.
 _MISSING = {"", "-", "?", ".", "na", "n/a", "nan", "nil", "none", "null"}
 
@@ -107,8 +108,11 @@ def _numbers(lines: list[str], separator: str, dtype: np.dtype[Any], names: list
         if len(fields) != width:
             raise Fault(f"line {number}: expected {width} fields, got {len(fields)}")
         for at in range(width) if columns is None else columns:
-            if not (_is_integer if dtype.kind == "i" else _is_number)(fields[at]):
-                what = "an integer" if dtype.kind == "i" else "a number"
+            text = fields[at].strip()
+            large = dtype.kind == "i" and len(text.lstrip("-0")) > _INT64_DIGITS
+            if large or not (_is_integer if dtype.kind == "i" else _is_number)(text):
+                what = ("an integer that int64 can hold" if large else "an integer"
+                        if dtype.kind == "i" else "a number")
                 where = f" in column {names[at]!r}" if names[at] else ""
                 raise Fault(f"line {number}: expected {what}{where}, got {fields[at][:40]!r}")
     raise Fault(wrong)
@@ -141,6 +145,14 @@ def _is_numbered(names: list[str], values: list[str]) -> bool:
         return False
     return not any(map(_is_integer, values)) or (
         n >= _MANY_NUMBERED and values != [*map(str, range(n, 2 * n))])
+
+
+def begins_like_names(path: Path) -> bool:
+    """Whether the first line is taken as a row, though a frame of pandas may have such names."""
+    records = _records(path)
+    names, values = next(records, []), next(records, [])
+    return len(names) >= _LEAST_NUMBERED and names == [*map(str, range(len(names)))] and (
+        not _is_numbered(names, values))
 
 
 def _kind(text: str) -> type:

@@ -239,8 +239,10 @@ def test_names_that_are_numbers(lines_of: list[str], n_rows: int,
     index = farann.Index.load("x.farann")
     assert (len(index), index.dim) == (n_rows, lines_of[0].count(",") + 1)
     has_names = n_rows < len(lines_of)
-    assert ("a.csv: ids are row numbers; coordinates '0', '1', '2'" in capsys.readouterr().err
-            ) == has_names
+    err = capsys.readouterr().err
+    assert ("a.csv: ids are row numbers; coordinates '0', '1', '2'" in err) == has_names
+    assert ("a.csv: the first line, 0, 1, 2, ..., is taken as a row" in err) == (
+        not has_names and lines_of[0].startswith("0,1,2"))
     assert_array_equal(index.reconstruct(0), np.array(lines_of[has_names].split(","), np.float32))
 
 
@@ -358,6 +360,21 @@ def test_names_of_columns_that_are_odd(capsys: pytest.CaptureFixture[str]) -> No
     Path("b.csv").write_text("a:b,id.no,x\n5,apple,1\n6,pear,2\n")
     assert built("b.csv", "--ids", "a:b").ids.tolist() == [5, 6]
     assert built("b.csv", "--ids", "id.no").ids.tolist() == ["apple", "pear"]
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    ("id,x\n,2\n1.0,3\n", "row 0: expected a string in 'id', got nothing"),
+    ("id,x\n1,2\n,3\n", "line 3: expected an integer in column 'id', got ''"),
+    ("id,x\n1,2\n123456789012345678901,3\n",
+     "line 3: expected an integer that int64 can hold in column 'id', got '1234567890"),
+    ('name,x\nfig,2\n"a\nb",3\n', "fields in quotes can't have line breaks here"),
+    ("id;x\n1;2,5\n", "by commas or tabs, not by semicolons"),
+    ("1;2\n3;4\n", "by commas or tabs, not by semicolons")])
+def test_gaps_in_ids_and_semicolons(text: str, said: str,
+                                    capsys: pytest.CaptureFixture[str]) -> None:
+    Path("a.csv").write_text(text)
+    error = refused(capsys, "a.csv")
+    assert "a.csv: " in error and said in error
 
 
 def test_ids_of_a_first_column_that_are_none(capsys: pytest.CaptureFixture[str]) -> None:

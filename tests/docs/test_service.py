@@ -61,10 +61,13 @@ def test_answers(service: Any, tmp_path: Path) -> None:
     assert ask(service, "GET") == ("200 OK", {"rows": 200, "dim": 8, "metric": "cosine"})
     one = ask(service, queries=ROWS[0].tolist(), k=2, allowed=[7])[1]
     assert one["ids"] == [7, -1] and one["scores"][1] is None
+    few = ask(service, queries=ROWS[:3].tolist(), k=4, recall=0.9)[1]
+    assert few["queries_guarded"] == index.search_furthest(
+        ROWS[:3], k=4, recall=0.9, return_stats=True).stats.queries_guarded
 
 
 @pytest.mark.parametrize(("asked", "words"), [
-    ({"queries": [[1.0, 2.0]]}, "dimension 8, got 2"), ({}, "queries"),
+    ({"queries": [[1.0, 2.0]]}, "dimension 8, got 2"), ({}, "queries: missing"),
     ({"queries": ROWS[:1].tolist(), "threads": 4000}, "unknown: threads"),
     ({"queries": ROWS[:1].tolist(), "k": 0}, "k: expected"),
     ({"queries": ROWS[:2].tolist(), "k": 2**20}, "at most 1048576 results"),

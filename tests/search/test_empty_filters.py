@@ -116,3 +116,12 @@ def test_what_is_wrong_stays_wrong(index: farann.Index) -> None:
     assert_same(plain.search_furthest(ROWS, 4, outside_groups=[]), plain.search_furthest(ROWS, 4))
     with pytest.raises(ValueError, match="groups: the index has no groups"):
         plain.search_furthest(ROWS, 4, groups="a")
+
+
+@pytest.mark.parametrize("queries", [[0.0], [[0.0], [1.0]]])
+@pytest.mark.parametrize("some", [(), (1,)])
+def test_generators_are_refused_by_name(queries: list[object], some: tuple[int, ...]) -> None:
+    index = farann.Index()
+    index.add([[1.0], [2.0]])
+    with pytest.raises(TypeError, match=r"^exclude: expected an array, got a generator; write lis"):
+        index.search_furthest(queries, k=1, exclude=(one for one in some))
