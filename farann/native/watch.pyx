@@ -11,13 +11,13 @@ import numpy as np
 cdef double MOST_SURPRISING = 8.0
 # Each query takes SURPRISE_MARGIN off the sum of surprises, or UNSURE over the root of the sample's
 # size.
-cdef double SURPRISE_MARGIN = 0.25, UNSURE = 3.0
-# Surprise of a query that the guard found; one in 40 is usual, so that more than one in 20 are many.
-cdef double GUARDED = 10.0, USUALLY_GUARDED = 0.025
+cdef double SURPRISE_MARGIN = 0.15, UNSURE = 3.0
+# Surprise of a query that the guard found; one in 30 is usual, so that more than one in 20 are many.
+cdef double GUARDED = 10.0, USUALLY_GUARDED = 0.035
 # Sum from which queries are suspicious, until it is below half of that; standard deviations of a
 # batch's mean surprise from which.
 cdef double SUSPICIOUS_SUM = 40.0, SUSPICIOUS_MEAN = 4.0
-cdef double MOST_SUM = 60.0  # the sum never grows beyond, so that suspicion ends
+cdef double MOST_SUM = 45.0  # the sum never grows beyond, so that suspicion ends
 # Queries from which a batch's mean counts, as squares are skewed.
 cdef int64_t LEAST_BATCH = 256
 # Telling of keys takes time: while nothing is surprising, so many coordinates of a batch are read,
