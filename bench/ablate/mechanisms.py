@@ -263,7 +263,8 @@ MECHANISMS = (
               question="single"),
     Mechanism("parts-of-rows", "few queries cut along the rows for threads",
               ("farann/runtime/batches.py: _in_parts", _NATIVE + "task.pyx: search_only"),
-              ((batches, "_FEW_A_THREAD", 0),), options=(("threads", 2),), question="few"),
+              ((batches, "_FEW_A_THREAD", 0), (batches, "_FEW_FLOATS_A_THREAD", 0)),
+              options=(("threads", 2),), question="few"),
     Mechanism("small-tasks", "batches on few rows in smaller tasks", (
         "farann/runtime/batches.py: _run",), (
         (batches, "_QUERIES_OF_FEW_ROWS", batches._QUERIES_A_TASK),), question="small-rows"),

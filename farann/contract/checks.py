@@ -249,7 +249,7 @@ def to_metric(value: Any) -> str:
     name = value.lower() if isinstance(value, str) else None
     if name not in _core.METRICS:
         name = _METRIC_ALIASES.get(str(name).replace(" ", "_").replace("-", "_"))
-    changed = _CHANGED_METRICS.get(str(value).lower())
+    changed = _CHANGED_METRICS.get(value.lower()) if isinstance(value, str) else None
     if changed is not None:
         raise ValueError(f"metric: expected one of 'l2', 'dot', 'cosine', got {value!r}, which is "
                          f"{changed}: see Other metrics in the documentation")

@@ -37,7 +37,7 @@ WHERE = {
 }
 # With these constants small sets need what pays on large ones.
 CONSTANTS: dict[str, dict[str, Any]] = {
-    "parts-of-rows": {"long_work": 1, "small_work": 1 << 14},
+    "parts-of-rows": {"long_work": 1, "part_work": 1 << 11},
 }
 
 
