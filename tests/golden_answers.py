@@ -262,6 +262,17 @@ def asked_else(problem: Problem, index: farann.Index, name: str,
             for some in ([slice(i, i + 1) for i in range(3)] if alone else [slice(None)])]
         yield "within", [np.concatenate(part) for part in zip(
             *((np.diff(some.offsets), some.ids, some.keys) for some in hits), strict=True)]
+    parts = [slice(None)], [slice(i, i + 1) for i in range(3)]
+    for (search, most), own in product(((index.search_furthest, 1), (index.search_nearest, 2)),
+                                       parts):
+        few = [search(queries[some], K, per_group=most, return_keys=True, **{
+            key: value if key == "allowed" else value[some] for key, value in given.items()})
+            for some in own]
+        yield f"{most} of a group", [np.concatenate([getattr(one, part) for one in few])
+                                     for part in ("ids", "keys", "groups")]
+    few_from = index.search_furthest_from([queries[some] for some in _SETS], K, per_group=1,
+                                          return_keys=True, **sets)
+    yield "1 of a group from sets", (few_from.ids, few_from.keys, few_from.groups)
     if index.metric != "l2" and problem.kind not in OFF_CENTER:
         for way in ("mean", "best"):
             found = index.search_contrast(
@@ -274,6 +285,8 @@ def asked_else(problem: Problem, index: farann.Index, name: str,
         for pool in (None, 3 * K):
             found = index.search_mmr(queries, K, diversity=0.5, candidates=pool, **given)
             yield f"mmr of {pool}", (found.ids, found.scores)
+        found = index.search_mmr(queries, K, diversity=0.5, per_group=1, **given)
+        yield "mmr with 1 of a group", (found.ids, found.scores, found.groups)
     rows, may = given, np.sort(index.ids)
     if name == "allowed":
         may = np.sort(index.ids[given["allowed"]])
