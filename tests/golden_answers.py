@@ -262,6 +262,7 @@ def asked_else(problem: Problem, index: farann.Index, name: str,
             for some in ([slice(i, i + 1) for i in range(3)] if alone else [slice(None)])]
         yield "within", [np.concatenate(part) for part in zip(
             *((np.diff(some.offsets), some.ids, some.keys) for some in hits), strict=True)]
+    yield from few_of_groups(problem, index, given, sets)
     if index.metric != "l2" and problem.kind not in OFF_CENTER:
         for way in ("mean", "best"):
             found = index.search_contrast(
@@ -274,6 +275,8 @@ def asked_else(problem: Problem, index: farann.Index, name: str,
         for pool in (None, 3 * K):
             found = index.search_mmr(queries, K, diversity=0.5, candidates=pool, **given)
             yield f"mmr of {pool}", (found.ids, found.scores)
+        found = index.search_mmr(queries, K, diversity=0.5, per_group=1, **given)
+        yield "mmr with 1 of a group", (found.ids, found.scores, found.groups)
     rows, may = given, np.sort(index.ids)
     if name == "allowed":
         may = np.sort(index.ids[given["allowed"]])
@@ -298,6 +301,23 @@ def asked_else(problem: Problem, index: farann.Index, name: str,
         graph = index.furthest_graph(2)
         yield "graph", (graph.ids[by_id], graph.scores[by_id])
         yield "eccentricities", (index.eccentricities()[by_id],)
+
+
+def few_of_groups(problem: Problem, index: farann.Index, given: dict[str, Any],
+                  sets: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Arrays that answer questions with `per_group` under a filter, which sets have as `sets`."""
+    queries = problem.queries
+    parts = [slice(None)], [slice(i, i + 1) for i in range(3)]
+    for (search, most), own in product(((index.search_furthest, 1), (index.search_nearest, 2)),
+                                       parts):
+        few = [search(queries[some], K, per_group=most, return_keys=True, **{
+            key: value if key == "allowed" else value[some] for key, value in given.items()})
+            for some in own]
+        yield f"{most} of a group", [np.concatenate([getattr(one, part) for one in few])
+                                     for part in ("ids", "keys", "groups")]
+    few_from = index.search_furthest_from([queries[some] for some in _SETS], K, per_group=1,
+                                          return_keys=True, **sets)
+    yield "1 of a group from sets", (few_from.ids, few_from.keys, few_from.groups)
 
 
 def checksum(arrays: Any) -> int:

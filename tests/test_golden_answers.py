@@ -24,7 +24,7 @@ def test_answers_at_a_level(level: str) -> None:
     seeds = [*range(first, wide, ONE_IN), wide + first % (golden_answers.SEEDS - wide)]
     did = golden_answers.at_level(level, seeds)
     assert did.returncode == 0, did.stdout + did.stderr
-    assert did.stdout.startswith(f"{level}: 27,140 answers compared, 0 wrong")
+    assert did.stdout.startswith(f"{level}: 29,100 answers compared, 0 wrong")
 
 
 def test_all_levels_are_compared() -> None:

@@ -171,7 +171,8 @@ def make_codes(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
             return choose_for_singles(task, _made(task, [_in_order(task)])[0], held_out)
         plans = [_in_partitions(task, n_partitions)]
         compared = spec.cells == "auto" or (
-            task.cost_model is not None and task.cost_model.key_bounds_pay(mean_query)[0])
+            task.cost_model is not None and task.cost_model.key_bounds_pay(mean_query)[0]
+            and not paging.exceed_memory(rows))
         if compared and spec.vectors and held_out is not None and len(held_out):
             plans.append(_in_order(task))
         made, *plain = _made(task, plans)

@@ -7,9 +7,11 @@ changes a result, and arrays in memory are left alone.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +39,31 @@ def mapping_of(array: object) -> mmap.mmap | None:
 def is_mapped(array: object) -> bool:
     """Whether an array is a view of a mapped file."""
     return mapping_of(array) is not None
+
+
+def exceed_memory(rows: npt.NDArray[Any]) -> bool:
+    """Whether mapped rows are, in float32, more than memory holds: two sets of codes, of about
+    half as much, may not fit beside what a build takes."""
+    return is_mapped(rows) and 4 * rows.size > memory()
+
+
+def memory(root: Path = Path("/")) -> float:
+    """Bytes that this process may use: those of the machine or of a cgroup it is in, 1 or 2."""
+    limits = [float("inf")]
+    with suppress(AttributeError, ValueError, OSError):  # not on Windows
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with suppress(OSError, ValueError):  # no cgroups
+        for line in (root / "proc/self/cgroup").read_text().splitlines():
+            _, controllers, name = line.split(":", 2)
+            top, file = root / "sys/fs/cgroup", "memory.max"
+            if controllers:
+                top, file = top / "memory", "memory.limit_in_bytes"
+            if not controllers or "memory" in controllers.split(","):
+                own = top / name.lstrip("/")
+                for group in (top, own, *own.parents):
+                    with suppress(OSError, ValueError):  # no such file; "max"
+                        limits.append(int((group / file).read_text()))
+    return min(limits)
 
 
 def advise(array: object, advice: str) -> None:

@@ -17,7 +17,7 @@ from farann.runtime.cost import (
     guard_cost,
     row_costs,
 )
-from farann.runtime.paging import taken
+from farann.runtime.paging import memory, taken
 from farann.runtime.pieces import Allowance
 from farann.runtime.pool import _forget_executors as forget_executors
 from farann.runtime.pool import run_all

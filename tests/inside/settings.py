@@ -62,6 +62,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "long_work": ("_LONG_WORK", (batches,)),
     "most_frames": ("_MOST_FRAMES", (synced,)),
     "main_directions": ("_MAIN_DIRECTIONS", (transform,)),
+    "memory": ("memory", (paging,)),
     "measure_in_pieces": ("in_pieces", (measure,)),
     "most_joined_rows": ("_MOST_JOINED_ROWS", (pairs,)),
     "most_listed": ("_MOST_LISTED", (filters,)),

@@ -103,6 +103,35 @@ def test_files_change_no_layout(options: dict[str, Any], rows: Float32, tmp_path
         assert_array_equal(getattr(codes, name), getattr(others, name))
 
 
+@pytest.mark.parametrize(("in_file", "memory"), [(True, 0.5), (True, 2.0), (False, 0.5)])
+def test_rows_beyond_memory_get_one_set_of_codes(
+        in_file: bool, memory: float, tmp_path: Path, rng: np.random.Generator,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two would take up to half as much as float32 rows, and the build some more."""
+    rows = float32(rng.standard_normal((N, DIM)) * np.exp(rng.standard_normal((N, 1))))
+    monkeypatch.setattr(inside.settings, "memory", lambda: memory * rows.nbytes)
+    index = farann.Index(cells=60)
+    index.add(mapped(rows, tmp_path) if in_file else rows, copy=False)
+    index.build()
+    assert (inside.store.of(index).exact is None) == (in_file and memory < 1.0)
+
+
+def test_memory_is_that_of_the_least_group(tmp_path: Path) -> None:
+    machine = inside.runtime.memory(tmp_path)
+    assert machine > 1e6
+    for groups, file, limits in (
+            ("4:cpu,memory:/a/b\n3:cpu:/c\n", "sys/fs/cgroup/memory{}/memory.limit_in_bytes",
+             {"": "9223372036854771712", "/a": "5000", "/a/b": "7000", "/c": "1"}),
+            ("0::/a/b\n", "sys/fs/cgroup{}/memory.max", {"/a": "max", "/a/b": "6000"})):
+        root = tmp_path / groups[:1]
+        texts = {"proc/self/cgroup": groups,
+                 **{file.format(group): limit for group, limit in limits.items()}}
+        for name, text in texts.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        assert inside.runtime.memory(root) == (5000 if groups[0] == "4" else 6000)
+
+
 @pytest.mark.skipif(not hasattr(mmap, "MADV_RANDOM"), reason="nothing can be told to this system")
 @pytest.mark.parametrize("codes", ["int8", "float32"])
 def test_searches_say_how_they_read(codes: str, rng: np.random.Generator, tmp_path: Path,
