@@ -17,13 +17,18 @@ import numpy as np
 from farann._types import Float64Array, Int64Array
 from farann.contract import checks
 from farann.diverse import member_sets
+from farann.diverse.like_bounds import LikeBounds
 from farann.diverse.member_sets import MemberSets
 from farann.results import Hits, SearchStats, limited, no_hits
 from farann.search.ask import check_one, rows_of
-from farann.search.plan import Question
+from farann.search.filters import RowFilters, Rows
+from farann.search.plan import Question, total_of
 from farann.store.store import Store
 
 _LARGEST_WEIGHT = float(np.finfo(np.float32).max)  # times float32 it is far from float64's limits
+# _MANY_MEMBERS: members for each like or dislike from which `LikeBounds` pay.
+# _MEMBERS_FORMED, _ROWS_WITH_MEMBERS: members for these rows that are formed at once.
+_MANY_MEMBERS, _MEMBERS_FORMED, _ROWS_WITH_MEMBERS = 16, 1 << 16, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Contrasts:
 
     def sets(self) -> tuple[MemberSets, Int64Array]:
         """A set for each question, or for each of its likes; and which question it is of."""
-        likes, dislikes = self._wide(self.likes), self._wide(self.dislikes)
+        likes, dislikes = self.wide(self.likes), self.wide(self.dislikes)
         members, owners = list[Float64Array](), list[int]()
         for i in range(len(self)):
             liked = likes[self.likes.offsets[i] : self.likes.offsets[i + 1]]
@@ -59,7 +64,19 @@ class Contrasts:
         offsets = np.cumsum([0] + [len(one) for one in members], dtype=np.int64)
         return MemberSets(np.concatenate(members), offsets), np.array(owners, np.int64)
 
-    def _wide(self, sets: MemberSets) -> Float64Array:
+    def many(self) -> Int64Array:
+        """The questions with many more members than likes and dislikes."""
+        likes, dislikes = np.diff(self.likes.offsets), np.diff(self.dislikes.offsets)
+        many = likes * dislikes > _MANY_MEMBERS * (likes + dislikes)
+        return np.flatnonzero(many & self.by_best)
+
+    def with_only(self, likes: Int64Array, dislikes: Int64Array) -> Contrasts:
+        """A single question with some of its likes and dislikes."""
+        some = [MemberSets(sets.members[which], np.array([0, len(which)]))
+                for sets, which in ((self.likes, likes), (self.dislikes, dislikes))]
+        return replace(self, likes=some[0], dislikes=some[1])
+
+    def wide(self, sets: MemberSets) -> Float64Array:
         """Vectors in float64, of length 1 under cosine."""
         vectors = sets.members.astype(np.float64)
         if self.normalized and len(vectors):
@@ -126,6 +143,52 @@ def depth(value: Any, empty: int, most: int = 4) -> int:
 
 def search(question: Question) -> tuple[Hits, SearchStats]:
     """The k best rows of each question, where all may find the same rows."""
+    asked, limits = question.queries, question.limits
+    many = asked.many()
+    if len(many) == 0 or (limits is not None and (limits.budget or limits.seconds is not None)):
+        return _by_sets(question)
+    hits, did = no_hits(len(asked), question.k, keyed=question.keyed), list[SearchStats]()
+    few = np.delete(np.arange(len(asked)), many)
+    for which in [*([few] if len(few) else []), *many[:, np.newaxis]]:
+        found, stats = (_by_sets if which is few else _by_bounds)(question.of(which))
+        did.append(stats)
+        hits.ids[which], hits.scores[which] = found.ids, found.scores
+        if hits.keys is not None and found.keys is not None:
+            hits.keys[which] = found.keys
+    return hits, total_of(did, len(asked))
+
+
+def _by_bounds(question: Question) -> tuple[Hits, SearchStats]:
+    """The k best rows of a single question: sets are searched for among those that may be."""
+    asked: Contrasts = question.queries
+    asked = asked.with_only(*(np.unique(sets.members, axis=0, return_index=True)[1]
+                              for sets in (asked.likes, asked.dislikes)))
+    store, slots = question.store, question.row_filters.slots(question.store)
+    bounds = LikeBounds(store, asked.wide(asked.likes), asked.wide(asked.dislikes), asked.weight,
+                        normalized=asked.normalized)
+    for kind in (np.float32, np.float64):
+        slots = bounds.kept(slots, kind, question.k, question.per_group, question.threads)
+    found, did = [no_hits(1, question.k, keyed=True)], list[SearchStats]()
+    for start in range(0, len(slots), _ROWS_WITH_MEMBERS):
+        some = slots[start : start + _ROWS_WITH_MEMBERS]
+        part = question._replace(k=len(some), per_group=None, limits=None, keyed=True,
+                                 row_filters=RowFilters(Rows(store.n_slots, slots=some), None))
+        likes, dislikes = bounds.needed(some)
+        step = max(1, _MEMBERS_FORMED // len(dislikes))
+        for first in range(0, len(likes), step):
+            hits, stats = _by_sets(part._replace(
+                queries=asked.with_only(likes[first : first + step], dislikes)))
+            found.append(hits)
+            did.append(stats)
+    ids, keys, scores = (np.concatenate([getattr(hits, name) for hits in found], axis=1)
+                         for name in ("ids", "keys", "scores"))
+    hits = _merged(question, Hits(ids, scores, keys), np.zeros(1, np.int64))
+    hits.keys = hits.keys if question.keyed else None
+    return hits, total_of([*did, SearchStats(1, float_products=bounds.products)], 1)
+
+
+def _by_sets(question: Question) -> tuple[Hits, SearchStats]:
+    """The k best rows of each question, by a search for the sets of all."""
     asked: Contrasts = question.queries
     sets, owners = asked.sets()
     several, limits = len(sets) > len(asked), question.limits
@@ -149,7 +212,7 @@ def _merged(question: Question, hits: Hits, owners: Int64Array) -> Hits:
     With `per_group` a row of the answer is in that of the set with its largest key: rows that are
     better there are better here, too.
     """
-    n, k, store = len(question.queries), hits.ids.shape[1], question.store
+    n, k, store = len(question.queries), question.k, question.store
     ends = np.searchsorted(owners, np.arange(n + 1))
     merged = no_hits(n, k, keyed=True)
     for i, (start, end) in enumerate(pairwise(ends)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any, Literal
 
 import inside
@@ -57,6 +58,63 @@ def test_every_kind_of_rows(kind: str, metric: str) -> None:
                         scores=np.stack([one.scores for one in right])))
                 alone = index.search_contrast(*some[1], 7, **options)
                 assert_same(alone, right[1])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_likes_and_dislikes(kind: str, metric: str) -> None:
+    """With the best of many likes both are compared apart; few rows get members, exactly."""
+    rng = np.random.default_rng(KINDS.index(kind))
+    rows, ids = rows_for(kind, rng, 200, 7, metric), rng.permutation(600)[:200]
+    index, queries = changed_index(rows, ids, metric), queries_for(rng, rows, metric)
+    likes, dislikes = (np.concatenate([some, rows])[rng.integers(0, len(some) + 60, 34)]
+                       for some in (queries[::2], queries[1::2]))
+    weight, out = WEIGHTS[KINDS.index(kind) % len(WEIGHTS)], ids[:9].tolist()
+    with np.errstate(over="ignore"):
+        for k in (6, 400):
+            right = contrast(likes, dislikes, rows, k, metric, ids=ids, weight=weight,
+                             likes_by="best", left_out=out)
+            assert_same(index.search_contrast(likes, dislikes, k, weight=weight, exclude=out,
+                                              likes_by="best"), right)
+
+
+def test_many_likes_in_a_batch_and_by_groups() -> None:
+    rng = np.random.default_rng(9)
+    rows = rows_for("grid", rng, 500, 6, "dot")
+    index = farann.Index(metric="dot")
+    index.add(rows, groups=np.arange(500) % 7)
+    likes = [rng.standard_normal((m, 6)).astype(np.float32) for m in (2, 50, 60)]
+    dislikes = rng.standard_normal((40, 6)).astype(np.float32)
+    batch = index.search_contrast(likes, dislikes, 9, likes_by="best", return_keys=True)
+    assert batch.keys is not None
+    for i, some in enumerate(likes):
+        every = contrast(some, dislikes, rows, 500, "dot", likes_by="best")
+        assert_array_equal(batch.ids[i], every.ids[:9])
+        assert_array_equal(batch.keys[i].astype(np.float32), every.scores[:9])
+        few = index.search_contrast(some, dislikes, 20, likes_by="best", per_group=2, threads=2)
+        left, right = [2] * 7, []
+        for row in every.ids.tolist():
+            left[row % 7] -= 1
+            right += [row] if left[row % 7] >= 0 else []
+        assert few.ids.tolist() == right + [-1] * 6
+        inside = index.search_contrast(some, dislikes, 9, likes_by="best", groups=3)
+        assert_array_equal(inside.ids, every.ids[every.ids % 7 == 3][:9])
+
+
+def test_likes_times_dislikes_form_no_members() -> None:
+    """A thousand of each: a product of each with each row, not a million members."""
+    rng = np.random.default_rng(8)
+    rows, likes, dislikes = (rng.standard_normal((n, 12)).astype(np.float32)
+                             for n in (2000, 1000, 1000))
+    index = index_of(rows, "dot")
+    tracemalloc.start()
+    found = index.search_contrast(likes, dislikes, 5, likes_by="best", return_stats=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 16 << 20  # members alone would be 96 MB
+    assert found.stats is not None and found.stats.float_products < 2 * 2000 * 12 * 2000
+    scores = (rows @ likes.T).max(axis=1) - (rows @ dislikes.T).max(axis=1)
+    assert_array_equal(found.ids, np.argsort(-scores)[:5])
 
 
 @pytest.mark.parametrize("options", [
