@@ -8,8 +8,8 @@ cdef enum:
 
 cdef enum Verdict:
     ENOUGH
-    SHORT_WHERE_SURPRISING  # all are to be answered exactly until surprises end
-    SHORT  # or until those that are checked had found enough
+    SHORT_WHERE_SURPRISING  # all are to be answered exactly, at least until surprises end
+    SHORT  # where nothing was surprising: until they had found enough
 
 
 cdef class Watch:
@@ -21,6 +21,7 @@ cdef class Watch:
     cdef double surplus[SURPRISES]    # of surprises beyond the margin, never below 0
     cdef double total[SURPRISES]      # surprises since some were suspicious
     cdef double tolerated[SURPRISES]  # surprise of a query of those that had found enough
+    cdef int64_t remembered, memory   # queries until that is forgotten, and after the next verdict
     cdef int alarmed                  # witnesses that were surprising last, as bits
     cdef int64_t numbers[WITNESSES + 1]  # queries in `total`
     cdef int64_t checked              # queries since the last verdict

@@ -27,9 +27,10 @@ cdef int64_t TOLD_OF_BATCH = 1 << 17, TOLD_COORDINATES = 256
 # MORE are, up to MOST_CHECKED.
 cdef int64_t CHECKED = 60, MORE = 30, MOST_CHECKED = 120
 cdef double DOUBT = 1.5
-# As surprising answers as those that had found enough raise no suspicion; that is forgotten over so
-# many queries, as others may be as surprising.
-cdef double REMEMBERED = 1024.0
+# As surprising answers as those that had found enough raise no suspicion; that is forgotten after so
+# many queries, as others may be as surprising, and after twice as many if they had found enough
+# once more.
+cdef int64_t REMEMBERED = 1024, LONGEST_REMEMBERED = 1 << 20
 # Where nothing is surprising, queries of batches are compared so many at once, as few take longer.
 # They found too little if their mean recall is more than TOLERATED and SURE standard errors below
 # the one requested; enough again, if it isn't more than TOLERATED below. After MOST_COMPARED of them
@@ -46,7 +47,7 @@ cdef class Watch:
     `usual` (2, 6) is a line of `Tuning.usual`; NaN among what tells of an answer tells nothing.
     Once surprises add up to more than chance explains, some queries are answered exactly and
     compared. If they had found the recall, only answers that are more surprising raise suspicion;
-    if not, all queries are to be answered exactly, until surprises end.
+    if not, all queries are to be answered exactly, until surprises end, or these had found enough.
 
     What no witness tells of is found by comparing one query in `one_in` where nothing is
     surprising. If these miss too much, all are to be answered exactly, until they don't.
@@ -59,6 +60,7 @@ cdef class Watch:
         if not (self.usual[:, 1::2] > 0.0).all():
             raise ValueError("deviations must be positive")
         self.recall, self.sampled, self.one_in = recall, max(sampled, 1), max(one_in, 1)
+        self.memory = REMEMBERED
         self.margin = max(SURPRISE_MARGIN, UNSURE / sqrt(<double>self.sampled))
 
     def forget(self):
@@ -67,6 +69,7 @@ cdef class Watch:
             self.alarmed, self.verdict = 0, ENOUGH
             self.unchecked = self.due = self.checked = 0
             self.found = self.squares = 0.0
+            self.memory, self.remembered = REMEMBERED, 0
             memset(self.surplus, 0, sizeof(self.surplus))
             memset(self.tolerated, 0, sizeof(self.tolerated))
 
@@ -83,6 +86,9 @@ cdef class Watch:
         if not before:
             memset(self.numbers, 0, sizeof(self.numbers))
             memset(self.total, 0, sizeof(self.total))
+        self.remembered -= n + unlike
+        if self.remembered < 0:
+            memset(self.tolerated, 0, sizeof(self.tolerated))
         memset(sums, 0, sizeof(sums))
         memset(numbers, 0, sizeof(numbers))
         for i in range((n + every - 1) // every):
@@ -110,7 +116,6 @@ cdef class Watch:
             number = numbers[w]
             self.total[at] += sums[at]
             sums[at] -= number * self.tolerated[at]
-            self.tolerated[at] *= max(1.0 - number / REMEMBERED, 0.0)
             self.surplus[at] = min(max(self.surplus[at] + sums[at] - number * self.margin, 0.0),
                                    MOST_SUM)
             if self.surplus[at] > SUSPICIOUS_SUM / (1 + (before >> w & 1)) or (
@@ -139,28 +144,32 @@ cdef class Watch:
     cdef void decide(self) noexcept nogil:
         """Decide whether queries find too little, by those checked since the last verdict."""
         cdef double mean, error, beyond
-        cdef bint short
+        cdef bint short, first
         cdef int at
-        if self.checked < COMPARED or self.verdict == SHORT_WHERE_SURPRISING or (
-                self.alarmed and self.due and self.verdict == ENOUGH):
+        cdef int64_t least = MOST_COMPARED if self.verdict == SHORT_WHERE_SURPRISING else COMPARED
+        if self.checked < least or (self.alarmed and self.due and self.verdict == ENOUGH):
             return
         mean = self.found / self.checked
         error = sqrt(max(self.squares / self.checked - mean * mean, 0.0) / self.checked)
         beyond = mean - self.recall
-        if self.verdict == ENOUGH and self.alarmed:
-            if -DOUBT * error <= beyond <= DOUBT * error and self.checked < MOST_CHECKED:
+        if self.verdict != SHORT and self.alarmed:
+            if self.verdict == ENOUGH and self.checked < MOST_CHECKED and (
+                    -DOUBT * error <= beyond <= DOUBT * error):
                 self.due = MORE
                 return
-            short = beyond < -0.5 * error  # chance isn't a loss
+            short, first = beyond < -0.5 * error, self.verdict == ENOUGH  # chance isn't a loss
             self.begin(SHORT_WHERE_SURPRISING if short else ENOUGH)
-            if not short:
-                self.alarmed = 0
+            if short:
+                self.memory = REMEMBERED
+            else:
+                self.alarmed, self.remembered = 0, self.memory
+                self.memory = min(2 * self.memory, LONGEST_REMEMBERED)
             for at in range(SURPRISES):
                 if not short:
                     self.surplus[at] = 0.0
                     self.tolerated[at] = max(self.tolerated[at], self.total[at] / max(
                         self.numbers[at // 4], <int64_t>1))
-                elif self.alarmed >> at // 4 & 1:
+                elif first and self.alarmed >> at // 4 & 1:
                     self.surplus[at] = MOST_SUM
             return
         short = beyond < -TOLERATED - (SURE * error if self.verdict == ENOUGH else 0.0)

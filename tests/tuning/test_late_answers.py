@@ -363,6 +363,20 @@ class TestWhatIsLate:
         assert not all(surprised(one, np.full((64, 2), 5.2, np.float32)) for _ in range(20))
         assert one.left == 0
         assert surprised(one, late) and one.left == 60
+        one.note(np.full(60, 0.7))
+        one.note(np.full(255, 1.0))
+        assert one.left == -1
+        one.note(np.full(1, 1.0))  # or until these had found enough
+        assert one.left == 0 and one.only_compares
+
+    def test_tolerance(self) -> None:
+        """For a thousand queries, then for two thousand."""
+        late, one = np.full((256, 2), 9.0, np.float32), watch()
+        for times in (4, 8, 16):
+            assert surprised(one, late) and one.left == 60
+            one.note(np.full(60, 0.95))
+            for _ in range(times):
+                assert not surprised(one, late)
 
     def test_where_nothing_is_surprising(self) -> None:
         """One query in so many is compared; if these miss too much, all are answered exactly."""
