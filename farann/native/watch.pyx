@@ -20,18 +20,19 @@ cdef double SUSPICIOUS_SUM = 40.0, SUSPICIOUS_MEAN = 4.0
 cdef double MOST_SUM = 45.0  # the sum never grows beyond, so that suspicion ends
 # Queries from which a batch's mean counts, as squares are skewed.
 cdef int64_t LEAST_BATCH = 256
-# Telling of keys takes time: while nothing is surprising, so many coordinates of a batch are read,
-# but at least LEAST_BATCH queries, and one single query in dim // TOLD_COORDINATES.
+# Telling of keys takes time: while nothing is surprising, TOLD_OF_BATCH coordinates of a batch are
+# read, but at least LEAST_BATCH queries, and one single query in dim // TOLD_COORDINATES.
 cdef int64_t TOLD_OF_BATCH = 1 << 17, TOLD_COORDINATES = 256
 # Suspicious queries that are checked before the verdict; while it is within DOUBT standard errors,
-# MORE are, up to MOST_CHECKED.
+# MORE are, up to MOST_CHECKED. A mean recall that is less than LITTLE and half such an error below
+# the one requested isn't a loss.
 cdef int64_t CHECKED = 60, MORE = 30, MOST_CHECKED = 120
-cdef double DOUBT = 1.5
+cdef double DOUBT = 1.5, LITTLE = 0.01
 # As surprising answers as those that had found enough raise no suspicion; that is forgotten after so
 # many queries, as others may be as surprising, and after twice as many if they had found enough
 # once more.
 cdef int64_t REMEMBERED = 1024, LONGEST_REMEMBERED = 1 << 20
-# Where nothing is surprising, queries of batches are compared so many at once, as few take longer.
+# Where nothing is surprising, COMPARED queries of batches are compared at once, as few take longer.
 # They found too little if their mean recall is more than TOLERATED and SURE standard errors below
 # the one requested; enough again, if it isn't more than TOLERATED below. After MOST_COMPARED of them
 # what was found counts half.
@@ -157,7 +158,7 @@ cdef class Watch:
                     -DOUBT * error <= beyond <= DOUBT * error):
                 self.due = MORE
                 return
-            short, first = beyond < -0.5 * error, self.verdict == ENOUGH  # chance isn't a loss
+            short, first = beyond < -LITTLE - 0.5 * error, self.verdict == ENOUGH
             self.begin(SHORT_WHERE_SURPRISING if short else ENOUGH)
             if short:
                 self.memory = REMEMBERED
