@@ -253,7 +253,7 @@ MECHANISMS = (
               ("src_c/select.c: farann_candidates_drop",), native=True, question="masked"),
     Mechanism("listed-rows", "rows listed where a filter leaves few",
               ("farann/search/filters.py: _list_pays",),
-              ((filters, "_list_pays", lambda *_: False),), question="listed"),
+              ((filters, "_list_pays", lambda *_, **made: False),), question="listed"),
     # Single queries, and threads.
     Mechanism("kept-singles", "memory kept from one single query to the next",
               (_NATIVE + "single.*", "farann/search/singles.py"),

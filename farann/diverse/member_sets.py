@@ -103,7 +103,7 @@ def search(question: Question, *, raw: bool = False) -> tuple[Hits, SearchStats]
     `_core.SetSearch`."""
     store, view, sets, k, threads, row_filters = question[:6]
     limits, snapshot, n = question.limits or Limits(None, None, None), view.exact, len(sets)
-    chosen = row_filters.filter(store, view, len(sets.members), exact=not limits.budget)
+    chosen = row_filters.filter(store, view, len(sets.members), exact=not limits.budget, k=k)
     keys = np.empty((n, k) if question.keyed else (0, k), np.float64)
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
     did: list[tuple[int, ...]] = []

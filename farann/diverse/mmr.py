@@ -87,7 +87,7 @@ def search(question: Question, diversity: float, candidates: int | None = None,
     did, relevance = list[SearchStats](), [None] * n if scored is None else [r for _, r in scored]
     if scored is None:
         size = 1 if candidates is None else min(candidates, len(store))
-        chosen = row_filters.filter(store, view, n, exact=True)
+        chosen = row_filters.filter(store, view, n, exact=True, k=size)
         nearest, stats = batches.top(view.exact, chosen, begun.queries, size, True, threads)
         did.append(stats)
         slots = [store.slots_of(ids[ids >= 0]) for ids in nearest.ids]
@@ -231,7 +231,7 @@ class Ranker:
         """The rows furthest from some vectors, without those below a floor, and an upper bound on
         the keys of all others."""
         question, view = self._question, self._view
-        chosen = question.row_filters.filter(self._store, view, len(members), exact=True)
+        chosen = question.row_filters.filter(self._store, view, len(members), exact=True, k=size)
         if len(members) == 1:  # 1.2 to 2.4 times as fast as for a set of it
             hits, did = batches.top(view.exact, chosen, members, size, False, 1)
             self.did.append(did)

@@ -76,7 +76,7 @@ _ROW_AT_RANDOM = 2000
 _CODED_QUERY = 200.0  # ns to rotate and code a query
 _CODED_COORDINATE = 2.0  # ns more for each coordinate
 _FLOAT_ROW = 0.8  # ns to scan a float32 row, beside its products
-_PACKED_COORDINATE = 0.5  # ns to pack a coordinate of a float32 row, for all queries together
+PACKED_COORDINATE = 0.5  # ns to pack a coordinate of a float32 row, for all queries together
 
 # ns to test whether a query is like the sample, beside its float32 products. Round numbers, guided
 # by timings in 2 to 784 dimensions on a busy AMD EPYC (Zen 4) at "avx512vnni" alone.
@@ -95,7 +95,7 @@ def guard_cost(width: int, points: int, isa: str, *, single: bool = False) -> fl
 def codes_pay(n_queries: int, n_rows: int, dim: int, isa: str) -> bool:
     """Whether scanning n_rows by codes is faster than in float32, with the coding of queries."""
     costs = COSTS[isa]
-    saved = costs.float_product - costs.code_product + _PACKED_COORDINATE / max(n_queries, 1)
+    saved = costs.float_product - costs.code_product + PACKED_COORDINATE / max(n_queries, 1)
     if n_queries < FEW_QUERIES or costs.float_product <= costs.code_product:
         return True
     return n_rows * (_FLOAT_ROW + dim * saved) >= _CODED_QUERY + _CODED_COORDINATE * dim
@@ -118,7 +118,7 @@ def row_costs(n_queries: int, dim: int, isa: str) -> RowCosts:
     saved, waits, packed, alone = 3.0 * _BYTE, _ROW_ANYWHERE, 0.0, 0.0
     if n_queries >= FEW_QUERIES:  # codes lie in panels, float32 rows are packed for each task
         saved, waits = costs.float_product - costs.code_product, 0.0
-        packed = _PACKED_COORDINATE
+        packed = PACKED_COORDINATE
         alone = SINGLE_COSTS[isa].float_product - costs.float_product
     if saved <= 0.0:  # products of codes are no faster at the scalar level
         return RowCosts()
@@ -141,6 +141,6 @@ def cost_of(work: SearchStats, dim: int, isa: str, *, single: bool = False) -> f
             + work.float_products * costs.float_product
             + work.blocks_scanned * costs.block
             + work.rows_passed * costs.passed
-            + work.rows_packed * _PACKED_COORDINATE * dim
+            + work.rows_packed * PACKED_COORDINATE * dim
             + work.rows_refined * costs.refined
             + work.rows_rescored * costs.exact_product * dim)

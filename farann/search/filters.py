@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Set
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
@@ -13,7 +14,7 @@ from farann import _core
 from farann._types import BoolArray, Int32Array, Int64Array, UInt8Array
 from farann.contract import checks
 from farann.contract.strings import Strings, are_strings
-from farann.runtime.cost import COSTS
+from farann.runtime.cost import COSTS, FEW_QUERIES, PACKED_COORDINATE, SINGLE_COSTS
 from farann.store import asked_ids
 from farann.store.asked_ids import Checked
 from farann.store.ids import distinct
@@ -25,11 +26,14 @@ if TYPE_CHECKING:
 
 # Allowed rows are a list, whose rows each query scores in float32, or a mask: each query scans the
 # codes of all rows, and skips unmarked ones. `_list_pays` compares both by these costs, to which it
-# adds the products of `cost.COSTS`. Measured on the machine of `cost.COSTS`, with 1 to 1,000
-# queries in 50 and 512 dimensions. Approximate searches take masks alone.
-_FETCH = 40.0  # ns to fetch a listed row from a random place in memory
-_LISTED_COORDINATE = 0.8  # ns to read and pack a coordinate of a listed row
-_CODE_COORDINATE = 0.05  # ns to read a coordinate of a code
+# adds the products of `cost.COSTS`. Fitted to 456 pairs of searches on an AMD EPYC (Zen 3): seven
+# sets of 100 to 400,000 rows, k = 10 and 100, 5 to 70 % allowed, 1 to 200 queries.
+_LISTED = 30.0  # ns to fetch a listed row
+_LISTED_ALONE = 10.0  # the same where fewer than FEW_QUERIES ask, which ask ahead
+_LISTED_SLOT = 1.2  # ns to look at a slot of a mask for a list
+_LISTED_ANEW = 80000.0  # ns more for a single query, whose kept search takes masks alone
+_CODE_COORDINATE = 0.2  # ns to read a coordinate of a code, for all queries together
+_PASSED_BY_MASK = 45.0  # ns for each row that is expected to pass
 
 _SORTED_BELOW = 16  # ids of fewer than 1/16 of the rows are sorted, more marked without sorting
 _EXACT_BELOW = 4  # searches are exact if at most 1/4 of the rows are allowed
@@ -71,9 +75,16 @@ class Rows:
             return self._slots
         return np.flatnonzero(self.mask().view(np.bool_)).astype(np.int64, copy=False)
 
-    def filter(self, store: Store, view: View, n_queries: int, exact: bool) -> _core.Filter:
-        """The rows as a mask or list, whichever takes less work for `n_queries` queries."""
-        listed = exact and _list_pays(store, view, self.count, n_queries)
+    def filter(self, store: Store, view: View, n_queries: int, exact: bool,
+               k: int = 0) -> _core.Filter:
+        """The rows as a list, which each query scores in float32, or as a mask, under which it
+        scans the codes of all rows: what costs less for the k best rows of `n_queries` queries.
+
+        Approximate searches, and those without vectors, take masks alone.
+        """
+        listed = exact and store.n_coded is None and _list_pays(
+            self.count, view.snapshot.n_slots, store.dim, view.coded_dim, k, n_queries,
+            view.snapshot.isa, made=self.singles is not None)
         if listed not in self._filters:
             self._filters[listed] = (
                 _core.Filter(view.snapshot, slots=self.slots()) if listed else
@@ -233,12 +244,13 @@ class RowFilters(NamedTuple):
         return RowFilters(self.rows, excluded, None if groups is None else groups[which],
                           None if outside is None else outside[which])
 
-    def filter(self, store: Store, view: View, n_queries: int, *, exact: bool) -> _core.Filter:
+    def filter(self, store: Store, view: View, n_queries: int, *, exact: bool,
+               k: int = 0) -> _core.Filter:
         """The filter for the core; see `Rows.filter`."""
         assert self.groups is None
         chosen = view.everything
         if self.rows is not None:
-            chosen = self.rows.filter(store, view, n_queries, exact)
+            chosen = self.rows.filter(store, view, n_queries, exact, k)
         if self.outside_groups is not None and store.groups is not None:
             chosen = chosen.outside(store.groups.by_slot(), self.outside_groups)
         return chosen if self.excluded is None else chosen.excluding(*self.excluded)
@@ -456,13 +468,22 @@ def _living(store: Store, mask: npt.NDArray[np.uint8]) -> UInt8Array:
     return mask
 
 
-def _list_pays(store: Store, view: View, count: int, n_queries: int) -> bool:
-    """Whether listing `count` rows costs less than a mask; without vectors they can't be listed."""
-    if store.n_coded is not None:
-        return False
-    costs = COSTS[view.snapshot.isa]
-    listed = store.dim * (_LISTED_COORDINATE + n_queries * costs.float_product)
-    scanned = listed
-    if view.coded_dim:
-        scanned = view.coded_dim * (_CODE_COORDINATE + n_queries * costs.code_product)
-    return count * (_FETCH + listed) < view.snapshot.n_slots * scanned
+def _list_pays(n_rows: int, n_slots: int, dim: int, coded_dim: int, k: int, n_queries: int,
+               isa: str, *, made: bool) -> bool:
+    """Whether scoring a list of n_rows in float32 is faster than a scan of all codes under a mask;
+    `made`: the list will be used again."""
+    costs, fetched, packed, read = SINGLE_COSTS[isa], _LISTED_ALONE, 0.0, 0.0
+    making = 0.0 if made else n_slots * _LISTED_SLOT + (_LISTED_ANEW if n_queries == 1 else 0.0)
+    if n_queries >= FEW_QUERIES:
+        costs, fetched, packed, read = COSTS[isa], _LISTED, PACKED_COORDINATE, _CODE_COORDINATE
+    listed = packed + n_queries * costs.float_product
+    scanned = listed * dim
+    if coded_dim:
+        scanned = (read + n_queries * costs.code_product) * coded_dim
+    # Of rows in any order the i-th is better than the k best before with a chance of k in i. Codes
+    # are scanned of all rows, so that n_slots / n_rows times as many pass.
+    passed = float(n_slots)
+    if k < n_rows:
+        passed = n_slots * k / n_rows * max(1.0, math.log(n_rows / max(k, 1)))
+    return (making + n_rows * (fetched + listed * dim)
+            < n_slots * scanned + n_queries * passed * _PASSED_BY_MASK)

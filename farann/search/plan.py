@@ -207,7 +207,7 @@ def _run(question: Question, rule: StopRule,
     approximate = rule is not EXACT and rule.approximate
     chosen = view.everything
     if filters is not UNFILTERED:
-        chosen = filters.filter(store, view, len(queries), exact=not approximate)
+        chosen = filters.filter(store, view, len(queries), exact=not approximate, k=k)
     if rule is EXACT and len(queries) == 1 and question.is_plain and store.built:
         within = chosen if filters.mark_anew else None
         if within is not None or (filters is UNFILTERED and question.limits is not None):

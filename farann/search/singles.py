@@ -49,7 +49,7 @@ def _keep(store: Store, isa: str, singles: Singles, key: tuple[Any, ...], k: int
     from farann.runtime import batches
 
     view = store.view(isa)
-    chosen = row_filters.filter(store, view, 1, exact=not rule.approximate)
+    chosen = row_filters.filter(store, view, 1, exact=not rule.approximate, k=k)
     snapshot = view.snapshot if rule.approximate else view.exact
     kept = batches.single(snapshot, chosen, k, table, rule,
                           None if guard is None else guard.tests, nearest=store.by_nearest,
@@ -96,7 +96,7 @@ def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int,
             mask.dtype != np.bool_ or mask.shape != (store.n_slots,)):
         return None
     rows = rows_of_mask(store, mask)
-    found = kept.search(queries, rows.filter(store, store.view(isa), 1, exact=True))
+    found = kept.search(queries, rows.filter(store, store.view(isa), 1, exact=True, k=k))
     return None if not found or len(found) == 4 else found
 
 

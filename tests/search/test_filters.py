@@ -416,12 +416,16 @@ def test_what_is_read_depends_on_the_number_of_queries(rng: np.random.Generator)
     index = index_of(rows).build()
     if index.isa == "scalar":
         pytest.skip("at this level codes cost as much as float32")
-    mask = np.arange(n) % 10 == 0
+    mask = np.arange(n) % 4 == 0
     for few in (mask, np.flatnonzero(mask), index.filter(allowed=mask)):
         one = index.search_furthest(rows[0], allowed=few, return_stats=True).stats
         many = index.search_furthest(rows[:500], allowed=few, return_stats=True).stats
         assert one.code_products > 0 and one.float_products == 0
-        assert many.code_products == 0 and many.rows_scanned == 500 * n // 10
+        assert many.code_products == 0 and many.rows_scanned == 500 * n // 4
+    # With a large k many rows pass by their codes, most of which aren't allowed.
+    deep = index.search_furthest(rows[0], 200, allowed=index.filter(allowed=mask),
+                                 return_stats=True).stats
+    assert deep.code_products == 0 and deep.rows_scanned == n // 4
     all_rows = index.search_furthest(rows[:500], allowed=mask | True, return_stats=True).stats
     assert all_rows.float_products == 0
     a_few = index.search_furthest(rows[0], allowed=np.arange(100), return_stats=True).stats
@@ -436,7 +440,7 @@ def test_rows_that_are_not_allowed_are_not_refined(rng: np.random.Generator) -> 
     draws = rng.random(len(rows))
     every, few, half, most = (
         sum(index.search_furthest(row, allowed=allowed, return_stats=True).stats.rows_refined
-            for row in rows[:20]) for allowed in (None, draws < 0.1, draws < 0.5, draws < 0.9))
+            for row in rows[:20]) for allowed in (None, draws < 0.3, draws < 0.5, draws < 0.9))
     assert 0 < few < every and half < every
     assert most <= 1.3 * every  # here filters wait until other codes are read
 
