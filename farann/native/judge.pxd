@@ -56,6 +56,8 @@ cdef class Judge:
     cdef double extra           # what a row costs more in float32, as of the last look
     cdef bint goes_by_keys      # whether queries may switch to exact keys
     cdef bint packs             # exact keys are computed for tiles of queries, too
+    cdef double paid            # the cost of all rows that passed by codes
+    cdef int64_t coded          # rows that codes scored, but for those that a higher rung did
     cdef Account *accounts      # by query
     cdef Judge leader           # that of a search of other rows, at whose rungs queries begin; None
 
@@ -68,6 +70,7 @@ cdef class Judge:
     cdef bint too_many(self, int64_t i, int64_t passed, int64_t seen, int64_t n) noexcept nogil
     cdef void charge(self, int64_t i, int64_t n, int64_t passed, int64_t refined,
                      int64_t reranked) noexcept nogil
+    cdef bint lost(self) noexcept nogil
     cdef bint fails(self, int64_t i, int64_t passed, int64_t n, bint narrows) noexcept nogil
     cdef void climb(self, int64_t i, int rung, bint stays) noexcept nogil
     cdef void met(self, int64_t i, int64_t near, int64_t n) noexcept nogil

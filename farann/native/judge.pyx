@@ -5,7 +5,7 @@ goes the same way each time.
 """
 
 cimport cython
-from libc.math cimport INFINITY
+from libc.math cimport INFINITY, log
 from libc.string cimport memset
 
 from farann.native.kernels cimport *
@@ -51,9 +51,9 @@ cdef class CodeTrials:
         """Whether the next task is to begin with codes."""
         return not rests(&self.pause)
 
-    def note(self, bint gave_up):
-        """Record whether a task that began with codes gave them up."""
-        note(&self.pause, gave_up)
+    def note(self, bint lost):
+        """Record whether a task that began with codes lost by them."""
+        note(&self.pause, lost)
 
 
 @cython.final
@@ -82,6 +82,7 @@ cdef class Judge:
     cdef void begin(self) noexcept nogil:
         """Reset the state to that before the first row."""
         cdef int64_t i
+        self.paid, self.coded = 0.0, 0
         memset(self.accounts, 0, self.batch.n_queries * sizeof(Account))
         for i in range(self.batch.n_queries if self.leader is not None else 0):
             self.accounts[i].rung = self.leader.accounts[i].rung
@@ -145,9 +146,23 @@ cdef class Judge:
     cdef void charge(self, int64_t i, int64_t n, int64_t passed, int64_t refined,
                      int64_t reranked) noexcept nogil:
         """Count n rows that codes scored for a query, and the cost of those not ruled out."""
+        cdef double cost = (passed * self.cost_passed + refined * self.cost_refined
+                            + reranked * self.cost_reranked)
         self.accounts[i].scanned += n
-        self.accounts[i].spent += (passed * self.cost_passed + refined * self.cost_refined
-                                   + reranked * self.cost_reranked)
+        self.accounts[i].spent += cost
+        self.coded += n
+        self.paid += cost
+
+    cdef bint lost(self) noexcept nogil:
+        """Whether float32 would have cost less in all, where no single look found that.
+
+        Of rows in any order the i-th passes with a chance of k in i, by whatever level.
+        """
+        cdef int64_t k = self.batch.k, n = self.batch.n_queries
+        cdef double rows = <double>self.coded / n, passed = k * max(1.0, log(max(rows / k, 1.0)))
+        cdef double extra = 1.0 + min(self.cost_packed / n, self.cost_alone)
+        return self.paid - n * (passed * self.cost_passed + k * self.cost_reranked) > (
+            extra * self.coded)
 
     cdef bint look(self, const int64_t *members, int64_t n_members, int64_t n, int64_t left,
                    bint by_norm) noexcept nogil:

@@ -48,6 +48,7 @@ cdef class Search:
     cdef bint all_rows          # for queries that found fewer than k rows in those to search
     cdef bint extends           # whether more rows are scanned for queries with late answers
     cdef readonly bint gave_up  # whether codes were given up, as they rule out too little
+    cdef readonly bint lost     # whether they were, or cost more than they saved
     cdef int64_t n_seen         # rows in parts before the current one
     # Queries: those that ask in this round, those that a part can still answer, those that a block
     # can answer, those that a level scores.

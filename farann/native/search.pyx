@@ -129,6 +129,7 @@ cdef class Search:
         self.all_rows = not self.collector.all_have_k_rows()
         for s in range(self.n_base, self.n_parts):
             scan_part(self, <Part>self.parts[s])
+        self.lost = self.gave_up or self.judge.lost()
         self.batch.kernels.end()
         self.collector.finish()
 
@@ -350,6 +351,7 @@ cdef void climb(Search search, Part part, Level level, const Block *block, int64
     search.rungs[i] = rung
     if level.rung == CODES:
         search.judge.charge(i, 0, passed, 0, passed)
+        search.judge.coded -= block.n
     if not level.unable >> j & 1:
         # Rows count where they are scored again; codes have places for more than there are.
         search.batch.scanned -= block.n if level.rung else min(

@@ -74,9 +74,9 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
                               by_codes=trial, tells_late=witness is not None,
                               model=None if witness is None else witness.model)
 
-        task, gave_up = _done(made, trial, snapshot.in_file)
+        task, lost = _done(made, trial, snapshot.in_file)
         if trial:
-            trials.note(gave_up)
+            trials.note(lost)
         if witness is not None:
             task.witness_to(witness.told, start, witness.every)
         task.write_top(scores, ids, start)
@@ -135,7 +135,7 @@ def _done(made: Callable[[bool], _core.Task], by_codes: bool,
             task.run()
     if in_file is not None and task.gave_up:
         return _done(made, False, in_file)[0], True
-    return task, task.gave_up
+    return task, task.lost
 
 
 def _trials_of(snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> _core.CodeTrials:
@@ -192,7 +192,7 @@ def _in_parts(make: Callable[[_core.CancelFlag], _core.Task], threads: int, n_pa
     pool.run_all([partial(search, start, end) for start, end in pairwise(bounds) if start < end],
                  threads, long=long)
     if trials is not None:
-        trials.note(any(task.gave_up for task in done[1:]))
+        trials.note(any(task.lost for task in done[1:]))
     return done
 
 

@@ -72,7 +72,13 @@ def sample_queries(index: farann.Index, most: int) -> npt.NDArray[np.float32]:
 
 def forget_code_trials(index: farann.Index) -> None:
     """Let the next batch begin with codes, whatever came of them before."""
-    snapshot_of(index).code_trials.clear()
+    snapshot_of(index)
+    store = of(index)
+    for one in (store, store.mirror):
+        if one is not None:
+            view = one.view(index.isa)
+            view.snapshot.code_trials.clear()
+            view.exact.code_trials.clear()
 
 
 def address_of_rows(index: farann.Index) -> int:

@@ -256,3 +256,20 @@ def test_scores_take_the_memory_of_the_answer(rng: np.random.Generator) -> None:
         tracemalloc.stop()
     # The array of those that have vectors, and the answer.
     assert peak < 2.5 * scores.nbytes
+
+
+def test_codes_that_cost_more_than_they_save_are_left_for_a_while(
+        rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though blocks are too few for a look that finds it: after two such batches 1, 3, 7 without."""
+    monkeypatch.setattr(inside.settings, "row_costs",
+                        lambda n, dim, _: inside.runtime.row_costs(n, dim, "avx2"))
+    noise = rng.standard_normal((1000, 512), dtype=np.float32)
+    alike = (noise[:, :4] @ noise[:4]).astype(np.float32)
+    for rows, tried in ((noise, "1101000100000001"), (alike, "1" * 16)):
+        index = index_of(rows, "dot", threads=1).build()
+        queries = rows[:64]
+        expected = reference.furthest(queries, rows, 50, "dot")
+        for by_codes in tried:
+            hits = index.search_furthest(queries, 50, return_stats=True)
+            assert_same(hits, expected)
+            assert (hits.stats.code_products > 0) == bool(int(by_codes))
