@@ -262,7 +262,7 @@ def test_codes_that_cost_more_than_they_save_are_left_for_a_while(
         rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though blocks are too few for a look that finds it: after two such batches 1, 3, 7 without."""
     monkeypatch.setattr(inside.settings, "row_costs",
-                        lambda n, dim, _: inside.runtime.row_costs(n, dim, "avx2"))
+                        lambda n, dim, _: inside.runtime.row_costs(n, dim, "avx512vnni"))
     noise = rng.standard_normal((1000, 512), dtype=np.float32)
     alike = (noise[:, :4] @ noise[:4]).astype(np.float32)
     for rows, tried in ((noise, "1101000100000001"), (alike, "1" * 16)):
