@@ -10,8 +10,8 @@ from typing import Any, Self
 from farann._types import Metric
 from farann.adapters.documents import Documents, installed_with
 from farann.adapters.metadata import Condition
+from farann.extending import replacing
 from farann.index import Index
-from farann.io.files import replacing
 
 with installed_with("llama-index"):
     from llama_index.core.bridge.pydantic import PrivateAttr

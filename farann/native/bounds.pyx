@@ -37,7 +37,7 @@ cdef class IntegerKeys:
                                           self.batch.dim)
         if of_query < 0:
             return False
-        if self.batch.metric == FARANN_L2:  # squares and products are in one sum
+        if self.batch.traits.squared:  # squares and products are in one sum
             largest = of_rows * (of_rows + 2 * of_query)
         else:
             largest = of_rows * max(of_rows, of_query)
@@ -51,7 +51,7 @@ cdef class IntegerKeys:
         """Write the exact keys of n rows for query i."""
         cdef const farann_kernels *kernels = self.batch.kernels
         cdef const Query *query = &self.batch.queries[i]
-        cdef bint l2 = self.batch.metric == FARANN_L2
+        cdef bint l2 = self.batch.traits.squared
         cdef float norms[2]
         cdef double of_query = 0.0
         cdef int64_t j
@@ -60,7 +60,7 @@ cdef class IntegerKeys:
             of_query += <double>query.given[j] * query.given[j]
         kernels.score_rows_f32(rows.rows, rows.positions, n, self.batch.dim, self.zeros,
                                self.vector, False, 1.0 if l2 else 0.0, self.products, norms)
-        if self.batch.metric == FARANN_COSINE:
+        if self.batch.traits.normalized:
             kernels.score_rows_f32(rows.rows, rows.positions, n, self.batch.dim, self.zeros,
                                    self.zeros, False, 1.0, self.squares, norms)
         farann_keys_of_integers(self.batch.metric, self.products, self.squares, n, of_query, keys)
@@ -161,7 +161,7 @@ cdef class NormBound(Bound):
         if self.codes.by_square:
             return ((norm + 2.0 * sqrt(norm) * coded.across + coded.along) * BOUND_UP + DBL_MIN
                     + self.batch.queries[i].prepared.key_offset)
-        if self.batch.metric == FARANN_L2:
+        if self.batch.traits.squared:
             return length * norm + norm * norm
         if self.codes.mean_query_direction is None:
             return length * norm
@@ -222,7 +222,7 @@ cdef double of_query(CeilingBound bound, int64_t i) noexcept nogil:
     """An upper bound on exact keys times the sign, rounded as keys are; infinity: unknown."""
     if not uses(CEILINGS):
         return INFINITY
-    if bound.batch.metric == FARANN_L2:
+    if bound.batch.traits.squared:
         if bound.batch.sign < 0.0:
             return 0.0
         if bound.integer_keys.are_exact(i) and nothing_negative(bound, i):
@@ -230,7 +230,7 @@ cdef double of_query(CeilingBound bound, int64_t i) noexcept nogil:
         return INFINITY
     if nothing_negative(bound, i):
         return 0.0
-    return of_axis(bound, i) if bound.batch.metric == FARANN_COSINE else INFINITY
+    return of_axis(bound, i) if bound.batch.traits.normalized else INFINITY
 
 
 cdef bint nothing_negative(CeilingBound bound, int64_t i) noexcept nogil:
@@ -262,7 +262,7 @@ cdef double of_axis(CeilingBound bound, int64_t i) noexcept nogil:
 cdef bint lie_by_norm(QueryBatch batch, Codes codes) noexcept nogil:
     """Whether rows are sorted by norm, and norms bound their keys (not for the nearest by l2)."""
     return (codes.max_norm is not None and uses(NORM_PRUNING)
-            and (batch.sign > 0.0 or batch.metric != FARANN_L2))
+            and (batch.sign > 0.0 or not batch.traits.squared))
 
 
 cdef int64_t least_id(const Block *block) noexcept nogil:

@@ -300,7 +300,7 @@ cdef class Collector:
             scores[j], ids[j] = <float>NAN, -1
             if j < top.count:
                 key = self.batch.sign * top.entries[j].key
-                if self.batch.metric == FARANN_L2:
+                if self.batch.traits.squared:
                     key = max(key, 0.0)  # a key computed from a rough score may be negative
                 scores[j] = <float>farann_score(self.batch.metric, key,
                                                 self.batch.queries[i].prepared.query_norm)

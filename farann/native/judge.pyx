@@ -204,7 +204,7 @@ cdef bint few_of(Judge judge, int64_t passed, int64_t n) noexcept nogil:
     """Whether rough scores cost less than exact keys if `passed` of n rows pass."""
     if not judge.packs and not judge.ceilings.integer_keys.may_be_exact():
         return passed * MANY_PASS_ROW_MAJOR <= n
-    return passed * (MANY_PASS_L2 if judge.batch.metric == FARANN_L2 else MANY_PASS) <= n
+    return passed * (MANY_PASS_L2 if judge.batch.traits.squared else MANY_PASS) <= n
 
 
 cdef void predict_cost(Judge judge, Account *account, int64_t n, int64_t left,

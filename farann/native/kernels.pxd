@@ -87,9 +87,7 @@ cdef extern from "kernels.h" nogil:
     int64_t farann_row_type_bytes(farann_row_type)
 
     ctypedef enum farann_metric:
-        FARANN_L2
-        FARANN_DOT
-        FARANN_COSINE
+        FARANN_L2  # for keys_f64 of distances alone: searches ask for traits
 
     ctypedef struct farann_key_threshold:
         double near, least, last_id
@@ -189,6 +187,12 @@ cdef extern from "kernels.h" nogil:
 
 
 cdef extern from "metric.h" nogil:
+    ctypedef struct farann_traits:
+        bint normalized, squared
+        farann_metric sums
+
+    farann_traits farann_traits_of(farann_metric)
+
     ctypedef struct farann_query:
         double key_scale, key_offset, vector_norm, query_norm
 

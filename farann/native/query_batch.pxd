@@ -17,7 +17,7 @@ cdef class QueryBatch:
     cdef CancelFlag flag            # keeps `given_up` alive
     cdef const farann_kernels *kernels
     cdef farann_metric metric
-    cdef bint normalized    # rows are scaled to length 1
+    cdef farann_traits traits
     cdef float bias_sign    # of |y|^2 in scores
     cdef int64_t dim, n_queries, k
     cdef int64_t block_rows         # float32 rows of a block

@@ -41,8 +41,8 @@ cdef class QueryBatch:
         self.kernels, self.metric, self.dim = snapshot.kernels, snapshot.metric, snapshot.dim
         self.n_queries, self.k = stop - start, max(min(k, filter.n_rows), 1)
         self.sign = -1.0 if nearest else 1.0
-        self.normalized = snapshot.metric == FARANN_COSINE
-        self.bias_sign = <float>self.sign if snapshot.metric == FARANN_L2 else 0.0
+        self.traits = snapshot.traits
+        self.bias_sign = <float>self.sign if self.traits.squared else 0.0
         self.block_rows = rows_in_cache(4 * self.dim)
         self.given, self.exact_of = queries, NULL
         self.queries = <Query *>self.scratch.allocate(self.n_queries, sizeof(Query))
@@ -144,7 +144,7 @@ cdef class QueryBatch:
         if given == NULL:
             self.find_query_vector(i)
             return 1.0
-        if self.metric != FARANN_L2:
+        if not self.traits.squared:
             memcpy(rounded, given, self.dim * sizeof(float))
             return factor
         for j in range(self.dim):

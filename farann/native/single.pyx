@@ -171,7 +171,7 @@ cdef class SingleSearch:
         cdef uint64_t before = farann_arithmetic_begin()
         cdef Outcome outcome = ANSWERED
         if farann_first_bad_row(query, 1, self.snapshot.dim,
-                                self.snapshot.metric == FARANN_COSINE) >= 0:
+                                self.snapshot.traits.normalized) >= 0:
             outcome = BAD
         elif self.guard is not None and not self.guard.passes(query, 1.0):
             outcome = UNLIKE

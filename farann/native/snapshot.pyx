@@ -52,6 +52,7 @@ cdef class Snapshot:
         if not 0 <= metric < 3:
             raise ValueError(f"metric: expected 0, 1 or 2, got {metric}")
         self.metric = <farann_metric>metric
+        self.traits = farann_traits_of(self.metric)
         self.base, self.tail = base.view(np.uint8), tail.view(np.uint8)
         self.dim = base.shape[1]
         self.row_bytes = self.dim * farann_row_type_bytes(self.row_type)
@@ -72,7 +73,7 @@ cdef class Snapshot:
         if not vectors and codes.transform.given.axes != NULL:
             raise ValueError("without vectors codes must be of all that rows are")
         if (codes is not None and codes.mean_query_direction is not None
-                and self.metric == FARANN_L2):
+                and self.traits.squared):
             raise ValueError("under l2 there can't be a lead")
         if partitions is not None and (
                 codes is None or partitions.bounds.dim != codes.bounds.dim
@@ -99,7 +100,7 @@ cdef class Snapshot:
         before = farann_arithmetic_begin()
         for j in range(self.dim):
             self.center[j] = center[j]
-            self.row_major_center[j] = 0.0 if self.metric == FARANN_COSINE else <float>center[j]
+            self.row_major_center[j] = 0.0 if self.traits.normalized else <float>center[j]
             self.center_norm += center[j] * center[j]
         self.center_norm = self.center_norm ** 0.5
         farann_arithmetic_end(before)

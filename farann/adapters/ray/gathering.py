@@ -20,13 +20,8 @@ from farann.contract.index_spec import traits_of
 from farann.contract.names import check_keywords
 from farann.contract.stop_rule import to_limits
 from farann.contract.strings import texts_of
-from farann.diverse.contrast import depth
-from farann.diverse.member_sets import to_sets
+from farann.extending import Filter, check_new_ids, check_one, depth, to_labels, to_sets
 from farann.results import Hits, Result, merge
-from farann.search.ask import check_one
-from farann.search.filters import Filter
-from farann.store import asked_ids
-from farann.store.groups import to_labels
 
 
 class Partial(Result):
@@ -313,7 +308,7 @@ class Gathering(ABC):
         vectors, shards = self._vectors("rows", rows, single=False), None
         checks.check_flag("replace", replace)
         if ids is not None:
-            asked_ids.new(ids, len(vectors))  # which says what is wrong with these
+            check_new_ids(ids, len(vectors))  # which says what is wrong with these
             ids = self._to_ids("ids", ids)
             held = np.array(self._ask("holds", ids)[0])
             used = held.any(axis=0)

@@ -22,10 +22,7 @@ from farann.adapters.ray.gathering import Gathering, to_label_array
 from farann.adapters.ray.storage import ShardError
 from farann.contract import checks
 from farann.contract.names import check_keywords
-from farann.diverse.ask import ONE_A_ROW
-from farann.diverse.greedy import RowSum
-from farann.diverse.pairs import joined
-from farann.diverse.spaced import Ranked, inside
+from farann.extending import ONE_A_ROW, Ranked, RowSum, inside, joined
 from farann.index import Index
 from farann.results import Hits, Pairs, RangeHits, Selection, Spaced, merge, no_hits, unchecked
 
