@@ -24,7 +24,7 @@ from farann.results import Diameter, Hits, Pairs, RangeHits, Selection, Spaced, 
 from farann.runtime.pool import default_isa
 from farann.runtime.progress import log
 from farann.search import ask, changes
-from farann.search.filters import Filter, Filtering
+from farann.search.filters import OPEN, Filter, Filtering
 from farann.store.live import Live
 
 if TYPE_CHECKING:
@@ -510,9 +510,10 @@ class Index(metaclass=Hinted):
         """
         if unknown:  # a call takes 1 % of a single query
             check_keywords(Index.search_furthest, unknown)
-        return ask.furthest(self._live, queries, k, ids, recall, epsilon, budget, seconds, exclude,
-                            allowed, groups, outside_groups, per_group, threads, return_keys,
-                            return_stats)
+        given = OPEN if (exclude is allowed is groups is outside_groups is per_group is None) else (
+            Filtering(exclude, allowed, groups, outside_groups, per_group))
+        return ask.furthest(self._live, queries, k, ids, (recall, epsilon, budget, seconds), given,
+                            threads, return_keys, return_stats)
 
     def search_nearest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                        ids: Ids | None = None, beyond: npt.ArrayLike | None = None,

@@ -101,9 +101,10 @@ def of_ids(store: Store | None, name: str, value: Any, *, may_be_empty: bool = F
 def search(question: Question, *, raw: bool = False) -> tuple[Hits, SearchStats]:
     """The k rows furthest from each set, where all sets may find the same rows; `raw` as in
     `_core.SetSearch`."""
-    store, view, sets, k, threads, row_filters = question[:6]
-    limits, snapshot, n = question.limits or Limits(None, None, None), view.exact, len(sets)
-    chosen = row_filters.filter(store, view, len(sets.members), exact=not limits.budget)
+    store, sets, k, threads = question.store, question.queries, question.k, question.threads
+    limits, snapshot = question.limits or Limits(None, None, None), question.view.exact
+    n, row_filters = len(sets), question.row_filters
+    chosen = row_filters.filter(store, question.view, len(sets.members), exact=not limits.budget)
     keys = np.empty((n, k) if question.keyed else (0, k), np.float64)
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
     did: list[tuple[int, ...]] = []

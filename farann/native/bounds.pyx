@@ -116,7 +116,10 @@ cdef double BOUND_UP = 1.0 + 1e-9
 
 @cython.no_gc  # references between parts form no cycles
 cdef class Bound:
-    """Rules out queries that neither a block nor the rows after it can answer."""
+    """Rules out queries that a block can't answer, or with `from_here_on` nor the rows after it."""
+
+    cdef void forget(self, int64_t i) noexcept nogil:
+        """Query i was prepared."""
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
@@ -133,7 +136,7 @@ cdef class NormBound(Bound):
     cdef NormBound of(CodedQueries coded):
         cdef NormBound self = NormBound.__new__(NormBound)
         self.batch, self.coded, self.codes = coded.batch, coded, coded.codes
-        self.by_norm = True
+        self.from_here_on = True
         return self
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
@@ -177,7 +180,7 @@ cdef class CeilingBound(Bound):
     """The largest key that any row can have: once k rows have it, only smaller ids count.
 
     Where no number is negative, rows that share no coordinate with the query tie there, and so do
-    copies of it. Unlike other bounds it does not rule out the blocks that follow.
+    copies of it.
     """
 
     @staticmethod
@@ -201,6 +204,8 @@ cdef class CeilingBound(Bound):
         cdef int64_t j, i, kept = 0, first_id = -1
         cdef const Query *query
         cdef const farann_entry *last
+        if self.n_known == 0:
+            return n
         for j in range(n):
             i = members[j]
             members[kept] = i

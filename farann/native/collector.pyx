@@ -12,6 +12,9 @@ from libc.stdlib cimport free
 
 
 cdef enum:
+    # Queries from which k/8 more rows are awaited before the best are selected again; those of
+    # single queries may lie anywhere.
+    SELECTED_LATE_FOR = 6
     # k from which there is room for 4 k candidates, not 2 k: codes can't tell many of them from the
     # k-th. With 4 k for all, 2 % more rows are refined on Fashion-MNIST.
     LARGE_K = 65
@@ -175,7 +178,7 @@ cdef class Collector:
             if found.passed.count >= max(found.select_at, self.batch.k):
                 self.keep_best(i)
                 found.select_at = found.passed.count + 1
-                if self.batch.n_queries >= FEW_QUERIES:  # rows of a single query may lie anywhere
+                if self.batch.n_queries >= SELECTED_LATE_FOR:
                     found.select_at += self.batch.k // 8
         elif found.best.count == self.batch.k:
             self.raise_threshold(i, found.best.scores[self.batch.k - 1] - found.slack)

@@ -259,7 +259,6 @@ cdef extern from "quantize.h" nogil:
 
 
 cdef enum:
-    FEW_QUERIES = 6  # queries of a batch below which packing the rows costs more than it saves
     BLOCK_BYTES = 524288  # bytes of a packed block of rows, which stays in the second-level cache
     FIRST_BLOCK = 64  # rows of a scan's first block; blocks are multiples of it
     LARGEST_BLOCK = 1024  # rows of a block, at most

@@ -8,6 +8,7 @@ from libc.string cimport memcpy, memset
 from farann.native.kernels import Cancelled
 
 cdef enum:
+    TILED_FOR = 6  # queries of a batch from which codes are scored for tiles of them
     # With a time limit:
     ROWS_IN_ANY_CASE = 1024  # rows that each query meets before the first look; or 4 k if more
     WORK_A_LOOK = 1 << 22  # multiply-adds between looks at the clock: under a millisecond
@@ -192,7 +193,7 @@ cdef class CodedQueries:
         """
         cdef CodedQueries self = CodedQueries.__new__(CodedQueries)
         cdef int64_t n_tiles, width = batch.kernels.code_queries
-        if batch.n_queries < FEW_QUERIES and uses(SINGLE_TILES) and not in_tiles:
+        if batch.n_queries < TILED_FOR and uses(SINGLE_TILES) and not in_tiles:
             width = 1
         n_tiles = (batch.n_queries + width - 1) // width
         self.batch, self.codes, self.width, self.pca_filtered = batch, codes, width, pca_filtered

@@ -250,7 +250,7 @@ cdef class SetBound(Bound):
         """`enough`: no rows are wanted once all sets have k."""
         cdef SetBound self = SetBound.__new__(SetBound)
         self.batch, self.collector, self.coded = collector.batch, collector, coded
-        self.norms, self.enough = norms, enough
+        self.norms, self.enough, self.from_here_on = norms, enough, True
         return self
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
@@ -372,7 +372,7 @@ cdef class SetSearch(Search):
         level = set_level_of(self.coded, code_rows_of(codes), self.sets.owners, self.sets.seen,
                              self.sets.ruled_out)
         part = self.add(source, [level], self.coded)
-        part.bound = SetBound.of(self.sets, self.coded, norms, first > 0)
+        part.bind(SetBound.of(self.sets, self.coded, norms, first > 0))
 
     def write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):
         """Write the answers to rows start, start + 1, ..., padded where fewer rows were found."""

@@ -263,7 +263,7 @@ cdef put_rows_together(Task task):
         task.coded = CodedQueries.of_batch(batch, order, order.has_pca_filter)
         task.base = CodeSource.of(batch, order)
         add_outliers(task, order, task.keys)
-        task.add(task.base, task.row_levels).bound = NormBound.of(task.coded)
+        task.add(task.base, task.row_levels).bind(NormBound.of(task.coded))
         return
     task.base = RowSource.of(batch, &batch.filter.segments[0])
     task.add(task.base, task.row_levels)
@@ -317,7 +317,8 @@ cdef put_tail_together(Task task, Codes codes, rule):
     if codes is not None and snapshot.added is not None:
         rest = snapshot.uncoded
         task.coded_added = CodedQueries.of_batch(
-            batch, snapshot.added, snapshot.added.has_pca_filter, noise_deviations(task, INFINITY, True))
+            batch, snapshot.added, snapshot.added.has_pca_filter,
+            noise_deviations(task, INFINITY, True))
         add_uncoded(task, added_runs(batch, None), task.coded_added)
         add_codes(task, added_runs(batch, None if rule is None else rule.run_ends),
                   task.coded_added)
@@ -353,7 +354,7 @@ cdef add_codes(Task task, CodeSource source, CodedQueries coded):
         for level in [task.keys] if task.approximate else task.row_levels:
             part.take(level)
     if lie_by_norm(task.batch, codes) and task.batch.snapshot.codes.max_norm is not None:
-        part.bound = NormBound.of(coded)
+        part.bind(NormBound.of(coded))
 
 
 cdef int64_t rows_to_score(Task task, Codes codes, int64_t stop) noexcept:

@@ -17,7 +17,7 @@ from farann.results import Hits, RangeHits, SearchStats, no_hits, unchecked
 from farann.runtime import pool
 from farann.search import filters, singles
 from farann.search.changes import laid_out
-from farann.search.filters import UNFILTERED, Filter, Filtering
+from farann.search.filters import OPEN, UNFILTERED, Filter, Filtering
 from farann.store import asked_ids
 from farann.store.live import Live
 
@@ -34,26 +34,25 @@ _PADDING = 16  # coordinates of padding in a row, at most
 _AS_GIVEN = (Filter, ndarray)
 
 
-def furthest(live: Live, queries: Any, k: int, ids: Any, recall: float | None,
-             epsilon: float | None, budget: int | None, seconds: float | None, exclude: Any,
-             allowed: Any, groups: Any, outside_groups: Any, per_group: int | None,
-             threads: int | None, return_keys: bool, return_stats: bool) -> Hits:
-    """The k rows furthest from each query."""
+def furthest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...],
+             given: Filtering, threads: int | None, return_keys: bool, return_stats: bool) -> Hits:
+    """The k rows furthest from each query; `limited` are recall, epsilon, budget and seconds."""
+    recall, epsilon, budget, seconds = limited
     if seconds is not None and recall is None and epsilon is None and budget is None and (
             _is_in_time(live, queries, seconds)):
-        seconds = None
+        seconds, limited = None, (None, None, None, None)
+    allowed = given.allowed
     may_be_kept = (
-        ids is None and exclude is None and (allowed is None or type(allowed) in _AS_GIVEN)
-        and groups is None and outside_groups is None and per_group is None and epsilon is None
-        and budget is None and seconds is None and not return_keys
+        ids is None and epsilon is None and budget is None and seconds is None and not return_keys
+        and (given is OPEN or _is_open(given._replace(allowed=None)))
+        and (allowed is None or type(allowed) in _AS_GIVEN)
         and (threads is None or (type(threads) is int and threads == 1)))
     store, found = live.store, None
     if may_be_kept and store is not None and type(queries) is ndarray and (
             queries.ndim == 1 or queries.shape[:1] == (1,)):
         found = singles.again(store, live.isa, queries, k, recall, allowed)
     if found is None:
-        limits = _limits(live, recall, epsilon, budget, seconds)
-        given = Filtering(exclude, allowed, groups, outside_groups, per_group)
+        limits = _limits(live, *limited)
         vectors, single, given = asked(live, queries, ids, given)
         if may_be_kept and single and store is not None and (
                 type(queries) is not ndarray or queries.dtype != np.float32):
@@ -254,13 +253,13 @@ def keys_of(question: Question, found: Hits | RangeHits) -> Float64Array:
     """Exact keys of found rows, in the shape of `found.ids`; -infinity where an id is -1."""
     from farann.runtime import batches
 
-    store, view, queries = question[:3]
     if isinstance(found, Hits):
-        offsets = np.arange(len(queries) + 1) * found.ids.shape[1]
+        offsets = np.arange(len(question.queries) + 1) * found.ids.shape[1]
     else:
         offsets = found.offsets
-    keys = batches.keys_of_found(view.exact, queries, offsets, store.slots_of(found.ids.ravel()),
-                                 question.nearest, question.threads)
+    keys = batches.keys_of_found(question.view.exact, question.queries, offsets,
+                                 question.store.slots_of(found.ids.ravel()), question.nearest,
+                                 question.threads)
     return keys.reshape(found.ids.shape)
 
 

@@ -318,6 +318,9 @@ class Filtering(NamedTuple):
                 else ("groups", self.groups))
 
 
+OPEN = Filtering()  # no filter: one record, so that a single query needs no other
+
+
 def row_filters(store: Store, n_rows: int, given: Filtering, n_queries: int,
                 single: bool) -> RowFilters:
     """Check the filter arguments of a search among `n_rows` rows, and look the rows up."""
