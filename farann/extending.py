@@ -85,8 +85,8 @@ def rows_within(index: Index, rows: Float32Array, radius: float, most: int, only
                 threads: int | None) -> tuple[RangeHits, bool]:
     """Rows within a radius of some others, with keys: all, or about `most` for each row; and
     whether there may be more."""
-    given = Filtering(allowed=index.filter(**only) if only else None)
-    hits = in_range(index._live, rows, radius, None, given, threads, True, False, nearest=True,
+    filtering = Filtering(allowed=index.filter(**only) if only else None)
+    hits = in_range(index._live, rows, radius, None, filtering, threads, True, False, nearest=True,
                     most=most)
     return hits, is_cut(hits, most)
 

@@ -510,10 +510,11 @@ class Index(metaclass=Hinted):
         """
         if unknown:  # a call takes 1 % of a single query
             check_keywords(Index.search_furthest, unknown)
-        given = OPEN if (exclude is allowed is groups is outside_groups is per_group is None) else (
-            Filtering(exclude, allowed, groups, outside_groups, per_group))
-        return ask.furthest(self._live, queries, k, ids, (recall, epsilon, budget, seconds), given,
-                            threads, return_keys, return_stats)
+        filtering = OPEN
+        if not exclude is allowed is groups is outside_groups is per_group is None:
+            filtering = Filtering(exclude, allowed, groups, outside_groups, per_group)
+        return ask.furthest(self._live, queries, k, ids, (recall, epsilon, budget, seconds),
+                            filtering, threads, return_keys, return_stats)
 
     def search_nearest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                        ids: Ids | None = None, beyond: npt.ArrayLike | None = None,

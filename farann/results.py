@@ -101,13 +101,13 @@ class _Table(Result):
             `group`.
             ``polars.DataFrame(hits.to_dict())`` makes a frame of it.
         """
-        queries, ranks, found = self._lines()  # and where these rows are among the arrays
-        columns = {"query": queries, "rank": ranks, "id": self.ids[found],
-                   "score": self.scores[found]}
+        queries, ranks, places = self._lines()  # and where these rows are among the arrays
+        columns = {"query": queries, "rank": ranks, "id": self.ids[places],
+                   "score": self.scores[places]}
         for name in ("key", "group"):
             values = getattr(self, f"{name}s", None)
             if values is not None:
-                columns[name] = values[found]
+                columns[name] = values[places]
         return {name: column for name, column in columns.items() if column is not None}
 
     def _repr_html_(self) -> str:
@@ -421,9 +421,9 @@ class SearchStats(NamedTuple):
     queries_guarded: int = 0
 
 
-def shares_found(found: Int64Array, wanted: Int64Array) -> Float64Array:
+def shares_found(answers: Int64Array, wanted: Int64Array) -> Float64Array:
     """The same for each line of ids, none of which are strings."""
-    ids = np.sort(np.concatenate([found, wanted], axis=1), axis=1)
+    ids = np.sort(np.concatenate([answers, wanted], axis=1), axis=1)
     same = ((ids[:, 1:] == ids[:, :-1]) & (ids[:, 1:] >= 0)).sum(axis=1)
     shares: Float64Array = same / np.maximum((wanted >= 0).sum(axis=1), 1)
     return shares
@@ -496,26 +496,27 @@ def merge(parts: Sequence[Found], k: int | None = None, *,
     >>> np.array_equal(hits.ids, whole.search_furthest(rows[:5], k=3).ids)
     True
     """
-    given: list[Any] = list(parts)
-    kind = _checked(given, per_group)
-    firsts = np.cumsum([0, *(part.ids.size for part in given[:-1])])
+    answers: list[Any] = list(parts)
+    kind = _checked(answers, per_group)
+    firsts = np.cumsum([0, *(part.ids.size for part in answers[:-1])])
     if kind is RangeHits:
         if k is not None:
             raise ValueError(f"k: expected none, as RangeHits keep all rows, got {k}")
-        bounds = np.stack([part.offsets for part in given], axis=1)
+        bounds = np.stack([part.offsets for part in answers], axis=1)
         offsets = bounds.sum(axis=1)
         starts, stops = bounds[:-1] + firsts, bounds[1:] + firsts
     else:
-        k = _to_k(given, k)
-        widths = np.array([part.ids.shape[-1] for part in given])
+        k = _to_k(answers, k)
+        widths = np.array([part.ids.shape[-1] for part in answers])
         n_merged = k if per_group is None else int(widths.sum())
-        offsets = np.arange(len(np.atleast_2d(given[0].ids)) + 1) * n_merged
+        offsets = np.arange(len(np.atleast_2d(answers[0].ids)) + 1) * n_merged
         starts = firsts + np.arange(len(offsets) - 1)[:, np.newaxis] * widths
-        stops = starts + np.stack([np.atleast_2d(part.found).sum(axis=1) for part in given], axis=1)
+        stops = starts + np.stack([np.atleast_2d(part.found).sum(axis=1) for part in answers],
+                                  axis=1)
     # Padding comes last, where the place -1 is.
-    all_ids = _joined_ids([part.ids for part in given])
-    all_scores = np.concatenate([*(part.scores.ravel() for part in given), [np.float32(np.nan)]])
-    all_keys = np.concatenate([*(part.keys.ravel() for part in given), [-np.inf]])
+    all_ids = _joined_ids([part.ids for part in answers])
+    all_scores = np.concatenate([*(part.scores.ravel() for part in answers), [np.float32(np.nan)]])
+    all_keys = np.concatenate([*(part.keys.ravel() for part in answers), [-np.inf]])
     # Of equal keys the smaller id comes first; of strings those of earlier parts.
     order = np.arange(len(all_ids)) if all_ids.dtype == object else all_ids
     places = np.empty(int(offsets[-1]), np.int64)
@@ -526,15 +527,15 @@ def merge(parts: Sequence[Found], k: int | None = None, *,
     _check_disjoint(all_ids[places[there]], all_keys[places[there]], queries[there])
     groups = None
     if per_group is not None and k is not None:
-        all_groups = _joined_groups(given)
+        all_groups = _joined_groups(answers)
         places = limited(places.reshape(-1, n_merged), all_groups, k, per_group)
         groups = all_groups[places]
     ids, scores, keys = all_ids[places], all_scores[places], all_keys[places]
     stats: SearchStats | None = None
-    if all(part.stats is not None for part in given):
-        stats = SearchStats(*map(sum, zip(*(part.stats for part in given), strict=True)))
-        stats = stats._replace(queries=given[0].stats.queries)
-    shape = (*given[0].ids.shape[:-1], k)
+    if all(part.stats is not None for part in answers):
+        stats = SearchStats(*map(sum, zip(*(part.stats for part in answers), strict=True)))
+        stats = stats._replace(queries=answers[0].stats.queries)
+    shape = (*answers[0].ids.shape[:-1], k)
     merged: Any = (RangeHits(offsets, ids, scores, keys, stats) if kind is RangeHits else
                    Hits(ids.reshape(shape), scores.reshape(shape), keys.reshape(shape), stats,
                         None if groups is None else groups.reshape(shape)))
@@ -574,14 +575,14 @@ def limited(places: Int64Array, labels: npt.NDArray[Any], k: int, per_group: int
     return limited.ravel()
 
 
-def _checked(given: list[Any], per_group: Any) -> type[Hits | RangeHits]:
+def _checked(parts: list[Any], per_group: Any) -> type[Hits | RangeHits]:
     """The kind of the parts, which are checked."""
-    if not given:
+    if not parts:
         raise ValueError("parts: expected at least one, got none")
-    kind = RangeHits if isinstance(given[0], RangeHits) else Hits
+    kind = RangeHits if isinstance(parts[0], RangeHits) else Hits
     if per_group is not None:
         checks.to_int("per_group", per_group, 1)
-    for number, part in enumerate(given):
+    for number, part in enumerate(parts):
         if not isinstance(part, kind):
             raise TypeError(f"parts[{number}]: expected {kind.__name__}, got {checks.shown(part)}")
         if part.keys is None:
@@ -591,11 +592,11 @@ def _checked(given: list[Any], per_group: Any) -> type[Hits | RangeHits]:
             wanted = "none" if per_group else "that of the searches"
             raise ValueError(f"per_group: expected {wanted}, as parts[{number}] has "
                              f"{'no ' if per_group else ''}groups")
-        asked, first = ((len(one.offsets) - 1,) if isinstance(one, RangeHits)
-                        else one.ids.shape[:-1] for one in (part, given[0]))
-        if asked != first:
+        shape, first = ((len(one.offsets) - 1,) if isinstance(one, RangeHits)
+                        else one.ids.shape[:-1] for one in (part, parts[0]))
+        if shape != first:
             raise ValueError(f"parts[{number}]: expected answers to the queries of parts[0], "
-                             f"of shape {first}, got {asked}")
+                             f"of shape {first}, got {shape}")
     return kind
 
 

@@ -202,7 +202,7 @@ class FurthestNeighbors(BaseEstimator):
     def _graph(self, mode: str, distances: npt.NDArray[Any],
                indices: npt.NDArray[Any]) -> csr_matrix:
         """The graph of the rows that each query found."""
-        ends = np.cumsum([len(found) for found in indices])
+        ends = np.cumsum([len(line) for line in indices])
         values = np.ones(ends[-1]) if mode == "connectivity" else np.concatenate(distances)
         return csr_matrix((values, np.concatenate(indices), np.concatenate([[0], ends])),
                           shape=(len(indices), self.n_samples_fit_))
@@ -444,8 +444,8 @@ class FarthestPointTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         rows = self._rows(X, reset=False)
         index = Index(metric=self._metric, codes="float32")
         index.add(_with_coordinates(self.samples_, _zeros(index, self.samples_), 0))
-        asked = _with_coordinates(rows, _zeros(index, rows), 1)
-        return _distances_of(self._metric, index.score(asked, index.ids))
+        queries = _with_coordinates(rows, _zeros(index, rows), 1)
+        return _distances_of(self._metric, index.score(queries, index.ids))
 
 
 @dataclass(slots=True)

@@ -63,8 +63,8 @@ class LikeBounds:
         else:
             floor = np.partition(sure, -k)[-k] if k < len(sure) else -np.inf
         with np.errstate(all="ignore"):
-            kept: Int64Array = slots[~(scores + offs < floor)]
-        return kept
+            some: Int64Array = slots[~(scores + offs < floor)]
+        return some
 
     def needed(self, slots: Int64Array) -> tuple[Int64Array, Int64Array]:
         """The likes and the dislikes that may give some rows their scores."""

@@ -72,8 +72,8 @@ def frames_since(path: StrPath, place: Place) -> tuple[list[Content], Place] | N
 
 
 def _all_frames(stream: io.BufferedIOBase, place: Place) -> tuple[list[Content], Place]:
-    found = list(_frames(stream, place))
-    return [frame for frame, _ in found], found[-1][1] if found else place
+    all_frames = list(_frames(stream, place))
+    return [frame for frame, _ in all_frames], all_frames[-1][1] if all_frames else place
 
 
 def _holds(stream: Stream, place: Place) -> bool:
@@ -164,8 +164,8 @@ class Writer:
     def holds(self, place: Place) -> bool:
         """Whether the file still has its name, ends at a place, and this process has its lock."""
         with contextlib.suppress(OSError, ValueError):  # the last where it is closed
-            found, ours = os.stat(self.path), os.fstat(self._stream.fileno())
-            return (self._process == os.getpid() and os.path.samestat(found, ours)
+            theirs, ours = os.stat(self.path), os.fstat(self._stream.fileno())
+            return (self._process == os.getpid() and os.path.samestat(theirs, ours)
                     and _holds(self._stream, place)
                     and not _read_at(self._stream, place.start, _SIZE).strip(b"\0"))
         return False

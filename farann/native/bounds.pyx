@@ -33,7 +33,7 @@ cdef class IntegerKeys:
         cdef int64_t of_rows = self.batch.snapshot.largest_whole_number(), of_query, largest
         if of_rows < 0 or not uses(INTEGER_KEYS):
             return False
-        of_query = farann_largest_integer(self.batch.queries[i].given, FARANN_FLOAT32,
+        of_query = farann_largest_integer(self.batch.queries[i].vector, FARANN_FLOAT32,
                                           self.batch.dim)
         if of_query < 0:
             return False
@@ -56,8 +56,8 @@ cdef class IntegerKeys:
         cdef double of_query = 0.0
         cdef int64_t j
         for j in range(self.batch.dim):
-            self.vector[j] = -2.0 * query.given[j] if l2 else query.given[j]
-            of_query += <double>query.given[j] * query.given[j]
+            self.vector[j] = -2.0 * query.vector[j] if l2 else query.vector[j]
+            of_query += <double>query.vector[j] * query.vector[j]
         kernels.score_rows_f32(rows.rows, rows.positions, n, self.batch.dim, self.zeros,
                                self.vector, False, 1.0 if l2 else 0.0, self.products, norms)
         if self.batch.traits.normalized:
@@ -85,7 +85,7 @@ cdef double largest_sum(IntegerKeys keys, int64_t i) noexcept nogil:
     The largest |x|^2 is computed once for a snapshot.
     """
     cdef int64_t known = farann_load(&keys.batch.snapshot.largest_square), start, n, j
-    cdef double found = 0.0
+    cdef double largest = 0.0
     cdef float norms[2]
     cdef int s
     cdef const Segment *segment
@@ -100,14 +100,14 @@ cdef double largest_sum(IntegerKeys keys, int64_t i) noexcept nogil:
                 keys.batch.kernels.score_rows_f32(
                     rows.rows, NULL, n, keys.batch.dim, keys.zeros, keys.zeros, False, 0.0,
                     keys.products, norms)
-                found = max(found, norms[1])
+                largest = max(largest, norms[1])
                 start += n
-        known = <int64_t>found
+        known = <int64_t>largest
         farann_store(&keys.batch.snapshot.largest_square, known)
-    found = <double>known
+    largest = <double>known
     for j in range(keys.batch.dim):
-        found += <double>query.given[j] * query.given[j]
-    return found
+        largest += <double>query.vector[j] * query.vector[j]
+    return largest
 
 
 # Factor on bounds of exact keys, for the rounding of float64; that of others is in the slack.
@@ -141,20 +141,20 @@ cdef class NormBound(Bound):
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
-        cdef int64_t j, i, kept = 0, panel = block.start // FARANN_CODE_PANEL
+        cdef int64_t j, i, count = 0, panel = block.start // FARANN_CODE_PANEL
         cdef const farann_entry *last = NULL
         cdef double key
         for j in range(n):
             i = members[j]
-            members[kept] = i
+            members[count] = i
             key = self.max_key(panel, i)
             # The rounding error of queries without codes is unknown.
             if self.coded.of[i].usable and key + self.coded.of[i].whole.slack < collector.bar(i):
                 continue
             if self.codes.by_square:
                 last = collector.kth_near(i, key)
-            kept += last == NULL or last.key + self.batch.queries[i].prepared.key_offset <= key
-        return kept
+            count += last == NULL or last.key + self.batch.queries[i].prepared.key_offset <= key
+        return count
 
     cdef double max_key(self, int64_t panel, int64_t i) noexcept nogil:
         """The largest reduced key that rows from a panel on can have."""
@@ -201,15 +201,15 @@ cdef class CeilingBound(Bound):
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
-        cdef int64_t j, i, kept = 0, first_id = -1
+        cdef int64_t j, i, count = 0, first_id = -1
         cdef const Query *query
         cdef const farann_entry *last
         if self.n_known == 0:
             return n
         for j in range(n):
             i = members[j]
-            members[kept] = i
-            kept += 1
+            members[count] = i
+            count += 1
             if not self.ceilings[i] < INFINITY:
                 continue
             query = &self.batch.queries[i]
@@ -219,8 +219,8 @@ cdef class CeilingBound(Bound):
                 continue
             if first_id < 0:
                 first_id = least_id(block)
-            kept -= last.id < first_id
-        return kept
+            count -= last.id < first_id
+        return count
 
 
 cdef double of_query(CeilingBound bound, int64_t i) noexcept nogil:
@@ -243,7 +243,7 @@ cdef bint nothing_negative(CeilingBound bound, int64_t i) noexcept nogil:
     cdef const Query *query = &bound.batch.queries[i]
     cdef int64_t j
     for j in range(bound.batch.dim):
-        if bound.batch.sign * query.given[j] < 0.0:
+        if bound.batch.sign * query.vector[j] < 0.0:
             return False
     return not bound.batch.snapshot.has_negative()
 
@@ -257,10 +257,10 @@ cdef double of_axis(CeilingBound bound, int64_t i) noexcept nogil:
     cdef double size = 0.0
     cdef int64_t j
     for j in range(bound.batch.dim):
-        if query.given[j] != 0.0:
+        if query.vector[j] != 0.0:
             if size > 0.0:
                 return INFINITY
-            size = fabs(query.given[j])
+            size = fabs(query.vector[j])
     return size
 
 

@@ -108,7 +108,7 @@ cdef class Judge:
         """
         cdef int64_t passed = n_selected - self.batch.k
         return (self.goes_by_keys and self.batch.filter.is_open()
-                and self.collector.found[i].predicted == -INFINITY
+                and self.collector.answers[i].predicted == -INFINITY
                 and passed * FEW_ALIKE > n and passed * PASSES_AS_KEY > n * self.batch.dim)
 
     cdef bint too_many(self, int64_t i, int64_t passed, int64_t seen, int64_t n) noexcept nogil:
@@ -117,7 +117,7 @@ cdef class Judge:
         In random order about n k / seen rows pass anyway.
         """
         if passed == 0 or seen < self.batch.k or not self.goes_by_keys or (
-                self.collector.found[i].predicted > -INFINITY):
+                self.collector.answers[i].predicted > -INFINITY):
             return False
         passed -= 2 * n * self.batch.k // seen
         if passed * SOME_PASS > n:

@@ -169,7 +169,7 @@ cdef class Picks:
         norms[0] .. norms[1] are their |y|^2, those of products are left out where it is NULL.
         """
         cdef float own[2]
-        if norms == NULL and (self.traits.normalized or self.traits.squared):  # the kernel needs room for them
+        if norms == NULL and (self.traits.normalized or self.traits.squared):  # the kernel's room
             norms = &own[0]
         self.kernels.score_rows_f32(
             block.rows, block.positions, n, self.dim, &self.snapshot.row_major_center[0],
@@ -320,19 +320,19 @@ cdef void score_block(OpenRows block, int64_t first, int64_t end, bint packed) n
 
 cdef void keep_above(OpenRows block, double floor, bint packed) noexcept nogil:
     """Leave out rows at the floor or below; pack the others where half the panels will do."""
-    cdef int64_t i, kept = 0, width = block.kernels.panel_rows
+    cdef int64_t i, left = 0, width = block.kernels.panel_rows
     for i in range(block.n):
         if block.states[block.slots[i]].bound > floor:
-            block.slots[kept] = block.slots[i]
-            block.places[kept] = block.places[i]
-            kept += 1
-    block.n = kept
-    if not packed or kept and uses(SHRINKING_BLOCKS) and (
-            2 * ((kept + width - 1) // width) <= (block.n_scored_at_once + width - 1) // width):
+            block.slots[left] = block.slots[i]
+            block.places[left] = block.places[i]
+            left += 1
+    block.n = left
+    if not packed or left and uses(SHRINKING_BLOCKS) and (
+            2 * ((left + width - 1) // width) <= (block.n_scored_at_once + width - 1) // width):
         if packed:
-            block.pack(block.slots, kept, block.panels, block.bias)
-        block.n_scored_at_once = kept
-        for i in range(kept):
+            block.pack(block.slots, left, block.panels, block.bias)
+        block.n_scored_at_once = left
+        for i in range(left):
             block.places[i] = i
 
 

@@ -313,7 +313,7 @@ cdef class KeyLevel(Level):
             for j in range(lane, self.batch.dim, 8):
                 column, counts = self.tile + n * width, self.batch.traits.squared
                 for i in range(width):
-                    column[i] = self.batch.queries[members[i]].given[j] if i < count else 0.0
+                    column[i] = self.batch.queries[members[i]].vector[j] if i < count else 0.0
                     counts |= column[i] != 0.0 or not uses(ZERO_COLUMNS)
                 self.panels.columns[n] = j
                 n += counts
@@ -334,7 +334,7 @@ cdef class KeyLevel(Level):
 
     cdef double near_key(self, int64_t i) noexcept nogil:
         """The key times the sign from which rows would pass by rough scores, less the slack."""
-        return ((self.collector.found[i].threshold - self.collector.found[i].slack
+        return ((self.collector.answers[i].threshold - self.collector.answers[i].slack
                  - self.batch.queries[i].prepared.key_offset)
                 / self.batch.queries[i].prepared.key_scale)
 

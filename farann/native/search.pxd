@@ -71,4 +71,4 @@ cdef class Search:
 
     cdef void answer(self) noexcept nogil
     cdef void all_ask(self) noexcept nogil
-    cdef void begin_again(self, const float *given) noexcept nogil
+    cdef void begin_again(self, const float *vector) noexcept nogil

@@ -169,9 +169,9 @@ cdef class Search:
                                   "once")
             raise MemoryError("no memory for the rows that were found; ask for fewer")
 
-    cdef void begin_again(self, const float *given) noexcept nogil:
+    cdef void begin_again(self, const float *vector) noexcept nogil:
         """Replace the single query of this search, and prepare the new one."""
-        self.batch.begin_again(given)
+        self.batch.begin_again(vector)
         self.batch.scratch.failed = False
         prepare_queries(self)
 
@@ -325,7 +325,7 @@ cdef void scan_tile(Search search, Part part, Level level, const Block *block,
     cdef int64_t j, i, before
     cdef bint may_refuse
     for j in range(count):  # the lists that the scan appends to
-        search.collector.tile[j] = search.collector.found[members[j]].passed
+        search.collector.tile[j] = search.collector.answers[members[j]].passed
     if block.all_scored:
         level.score(block, members, count, search.collector)
     else:
@@ -343,7 +343,7 @@ cdef void scan_tile(Search search, Part part, Level level, const Block *block,
         # Checking a filter costs less than fetching a row's other codes.
         for j in range(count if search.batch.filter.share < level.few_allowed else 0):
             farann_candidates_drop(
-                &search.collector.tile[j], search.collector.found[members[j]].passed.count,
+                &search.collector.tile[j], search.collector.answers[members[j]].passed.count,
                 &block.where, &search.batch.queries[members[j]].filter)
         level.narrow(block.start, members, count, search.collector)
     for j in range(count):
@@ -378,7 +378,7 @@ cdef void climb(Search search, Part part, Level level, const Block *block, int64
         search.collector.rerank_all(i)
     else:
         search.collector.settle(i)
-    search.collector.tile[j].count = search.collector.found[i].passed.count
+    search.collector.tile[j].count = search.collector.answers[i].passed.count
     search.judge.climb(i, rung, not block.all_scored)
 
 

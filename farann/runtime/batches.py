@@ -273,10 +273,10 @@ def keys_of_found(snapshot: _core.Snapshot, queries: Float32Array, offsets: Int6
     return keys
 
 
-def _is_long(n: int, work: int, found: int, isa: str) -> bool:
+def _is_long(n: int, work: int, k: int, isa: str) -> bool:
     """Whether n queries, each of `work` multiply-adds and `found` rows, take long."""
     slow = isa == "scalar"
-    counted = (n if slow else n // _QUERIES_AT_ONCE) * work + _READING * work + _FINDING * n * found
+    counted = (n if slow else n // _QUERIES_AT_ONCE) * work + _READING * work + _FINDING * n * k
     return counted >= (_SLOW_LONG_WORK if slow else _LONG_WORK)
 
 

@@ -132,8 +132,8 @@ def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | Non
         if limits.epsilon or limits.seconds is not None:
             exact = exact._replace(epsilon=limits.epsilon or 0.0, seconds=limits.seconds)
         return exact, None
-    asked = _asked(question, limits)
-    made = store.rules.get(asked)
+    key = _asked(question, limits)
+    made = store.rules.get(key)
     if made is None or made[0] is not store.tunings.by_k.get(question.k):
         from farann.search import tables
 
@@ -145,7 +145,7 @@ def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | Non
             return exact, None
         if len(store.rules) >= _MOST_RULES:
             store.rules.clear()
-        store.rules[asked] = made
+        store.rules[key] = made
     table, rule = made
     return (exact, None) if rule is None else (rule, table.guard)
 
@@ -167,12 +167,12 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
         witness = Witness(told, rule.model if question.row_filters is UNFILTERED else None, every)
 
     def search(which: Int64Array, rule: StopRule, witness: Witness | None = None) -> Hits:
-        found, work = _run(question if len(which) == n else question.of(which), rule, witness)
+        answer, work = _run(question if len(which) == n else question.of(which), rule, witness)
         did.append(work)
-        return found
+        return answer
 
-    def replace(which: Int64Array, found: Hits) -> None:
-        hits.ids[which], hits.scores[which] = found.ids, found.scores
+    def replace(which: Int64Array, answer: Hits) -> None:
+        hits.ids[which], hits.scores[which] = answer.ids, answer.scores
 
     if unlike is None:
         hits = search(like, rule, witness)
@@ -188,10 +188,10 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
         if 0 < left < len(rest):
             chosen = np.linspace(0, len(rest) - 1, left).astype(np.int64)
         which, rest = np.sort(rest[chosen]), np.delete(rest, chosen)
-        found = search(which, exact)
-        shares = shares_found(hits.ids[which], found.ids)
+        answer = search(which, exact)
+        shares = shares_found(hits.ids[which], answer.ids)
         if not watch.only_compares:
-            replace(which, found)
+            replace(which, answer)
             guarded += len(which)
         if left < 0:
             guard.note(0, len(which))
@@ -249,10 +249,10 @@ def top_of_groups(question: Question, search: Callable[[Question], tuple[Hits, S
     hits, did = no_hits(n, question.k, keyed=question.keyed), list[SearchStats]()
 
     def run(which: Int64Array, part: Question, flag: _core.CancelFlag | None = None) -> None:
-        found, stats = search(part)
-        hits.ids[which], hits.scores[which] = found.ids, found.scores
-        if hits.keys is not None and found.keys is not None:
-            hits.keys[which] = found.keys
+        answer, stats = search(part)
+        hits.ids[which], hits.scores[which] = answer.ids, answer.scores
+        if hits.keys is not None and answer.keys is not None:
+            hits.keys[which] = answer.keys
         did.append(stats)
 
     _run_parts(question, run)
@@ -265,15 +265,15 @@ def in_range(question: Question, most: int = 0) -> tuple[RangeHits, SearchStats]
     if question.row_filters.groups is None:
         return _in_range(question, most)
     n, none = len(question.queries), np.empty(0, np.int64)
-    found, did = [(none, none, np.empty(0, np.float32))], list[SearchStats]()
+    parts, did = [(none, none, np.empty(0, np.float32))], list[SearchStats]()
 
     def run(which: Int64Array, part: Question, flag: _core.CancelFlag | None = None) -> None:
         hits, stats = _in_range(part, most)
-        found.append((np.repeat(which, np.diff(hits.offsets)), hits.ids, hits.scores))
+        parts.append((np.repeat(which, np.diff(hits.offsets)), hits.ids, hits.scores))
         did.append(stats)
 
     _run_parts(question, run)
-    queries, ids, scores = map(np.concatenate, zip(*found, strict=True))
+    queries, ids, scores = map(np.concatenate, zip(*parts, strict=True))
     order = np.argsort(queries, kind="stable")
     offsets = np.searchsorted(queries[order], np.arange(n + 1))
     return RangeHits(offsets, ids[order], scores[order]), total_of(did, n)

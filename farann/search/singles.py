@@ -45,14 +45,14 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     view = store.view(isa)
     chosen = row_filters.filter(store, view, 1, exact=not rule.approximate)
     snapshot = view.snapshot if rule.approximate else view.exact
-    kept = batches.single(snapshot, chosen, k, table, rule,
+    single = batches.single(snapshot, chosen, k, table, rule,
                           None if guard is None else guard.tests, nearest=store.by_nearest,
                           float32_below=store.float32_below(), collect=collect)
-    if kept is None:
+    if single is None:
         return
     if len(singles) >= _MOST_PREPARED:
         singles.clear()
-    singles[key] = kept
+    singles[key] = single
 
 
 def _key(isa: str, k: int, recall: float | None, per_group: int | None) -> tuple[Any, ...]:
@@ -69,33 +69,33 @@ def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float 
     if isinstance(allowed, np.ndarray):
         return None if recall is not None else _masked(store, isa, queries, k, allowed)
     singles = store.singles if allowed is None else allowed.singles(store)
-    kept, lacking = None if singles is None else singles.get((isa, k, recall)), False
-    if kept is None:
+    single, lacking = None if singles is None else singles.get((isa, k, recall)), False
+    if single is None:
         return None
-    if recall is not None and kept.plan is not (table := store.tunings.by_k.get(k)):
-        lacking = isinstance(kept.plan, Lacking) and kept.plan.table is table
+    if recall is not None and single.plan is not (table := store.tunings.by_k.get(k)):
+        lacking = isinstance(single.plan, Lacking) and single.plan.table is table
         if not lacking:
             return None
-    found = kept.search(queries)
-    if found is None or len(found) == 3:
-        if lacking and found is not None:
+    answer = single.search(queries)
+    if answer is None or len(answer) == 3:
+        if lacking and answer is not None:
             from farann.search import tables
 
             tables.lend(store, k, isa)
-        return found
-    return _guarded(store, isa, queries, k, kept.watch, found)
+        return answer
+    return _guarded(store, isa, queries, k, single.watch, answer)
 
 
 def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int,
             mask: npt.NDArray[np.bool_]) -> Answer | None:
     """The exact answer under a mask; None if the mask must be checked, or if a list costs less."""
-    kept = store.singles.get((isa, k, None))
-    if kept is None or store.alive is not None or (
+    single = store.singles.get((isa, k, None))
+    if single is None or store.alive is not None or (
             mask.dtype != np.bool_ or mask.shape != (store.n_slots,)):
         return None
     rows = rows_of_mask(store, mask)
-    found = kept.search(queries, rows.filter(store, store.view(isa), 1, exact=True))
-    return None if not found or len(found) == 4 else found
+    answer = single.search(queries, rows.filter(store, store.view(isa), 1, exact=True))
+    return None if not answer or len(answer) == 4 else answer
 
 
 def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int, watch: _core.Watch | None,
@@ -104,10 +104,10 @@ def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int, watch: _cor
     compares; what was found before where it does no more than that."""
     table = store.tunings.by_k.get(k)
     guard = None if table is None else table.guard
-    found = None if guard is None or store.n_coded is not None else exact(store, isa, queries, k)
-    if guard is None or found is None:
+    answer = None if guard is None or store.n_coded is not None else exact(store, isa, queries, k)
+    if guard is None or answer is None:
         return None
-    ids, scores, counts = found
+    ids, scores, counts = answer
     if not suspect or watch is None:
         guard.note(1 + guard.tests.count_alone(), 1)
         return ids, scores, (*counts, 1)
@@ -132,6 +132,6 @@ def exact(store: Store, isa: str, queries: npt.ArrayLike, k: int,
     if singles is not None and key not in singles:
         keep(store, isa, k, None, None, None, EXACT, row_filters, per_group,
              None if collectors is None else collectors())
-    kept = None if singles is None else singles.get(key)
-    found = None if kept is None else kept.search(queries, within)
-    return None if not found or len(found) == 4 else found
+    single = None if singles is None else singles.get(key)
+    answer = None if single is None else single.search(queries, within)
+    return None if not answer or len(answer) == 4 else answer

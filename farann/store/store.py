@@ -259,9 +259,9 @@ class Store:
 
     def with_rows(self, rows: RowArray, ids: Int64Array, groups: Groups | None) -> Store:
         """This store with more rows, whose ids are new; `groups` are those of all rows."""
-        before, n_tail, alive, added = self._n_tail, self._n_tail + len(rows), self.alive, None
-        if alive is not None:
-            alive = np.concatenate([alive, np.ones(len(rows), np.uint8)])
+        before, n_tail, live, added = self._n_tail, self._n_tail + len(rows), self.alive, None
+        if live is not None:
+            live = np.concatenate([live, np.ones(len(rows), np.uint8)])
         tail = appended(self._tail, before, rows, TAIL_ROOM, least=0)
         # Checked after the copy, as another thread may change the caller's array.
         check_rows("rows", tail[before:n_tail], self.spec.metric.normalized)
@@ -271,7 +271,7 @@ class Store:
             added = (self.added or Added()).grown(
                 self.codes, tail[:n_tail], len(rows), self.n_base, self.center, self.spec,
                 default_isa(), self._order_queries)
-        return self.changed(_tail=tail, _n_tail=n_tail, alive=alive, ids=self.ids.grown(ids),
+        return self.changed(_tail=tail, _n_tail=n_tail, alive=live, ids=self.ids.grown(ids),
                             groups=groups, added=added, edits=self.edits + 1)
 
     def _order_queries(self) -> Float32Array:
@@ -285,9 +285,9 @@ class Store:
 
     def without(self, slots: Int64Array) -> Store:
         """This store with some rows marked as removed; `rebuilt` gives their space back."""
-        alive = np.ones(self.n_slots, np.uint8) if self.alive is None else self.alive.copy()
-        alive[slots] = 0
-        return self.changed(alive=alive, n_removed=self.n_removed + len(slots),
+        live = np.ones(self.n_slots, np.uint8) if self.alive is None else self.alive.copy()
+        live[slots] = 0
+        return self.changed(alive=live, n_removed=self.n_removed + len(slots),
                             edits=self.edits + 1)
 
     def rebuilt(self, queries: Float32Array | None = None, progress: Progress = False,
@@ -444,10 +444,10 @@ class Store:
         which have depths of their own; else, or if the base has no rows left, the whole store."""
         if self.added is None or not self.added.runs:
             return self
-        alive, n_removed = None, 0
+        live, n_removed = None, 0
         if self.alive is not None:
-            alive = self.alive[: self.n_base]
+            live = self.alive[: self.n_base]
             n_removed = self.n_base - self.n_left_of_base
-        base = self.changed(_tail=self.tail[:0], _n_tail=0, added=None, alive=alive,
+        base = self.changed(_tail=self.tail[:0], _n_tail=0, added=None, alive=live,
                             n_removed=n_removed, ids=IdMap.restored(None, self.n_base, 0))
         return base if len(base) else self

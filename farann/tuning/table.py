@@ -388,12 +388,12 @@ class Measured(NamedTuple):
     queries: Float32Array | None = None  # those given to `Index.tune`; None: a sample of the store
     is_usual: bool = False  # whether the guard is that of the store's sample
 
-    def holds(self, alive: UInt8Array | None) -> bool:
+    def holds(self, live: UInt8Array | None) -> bool:
         """Whether nearly all answers are still there."""
-        if alive is None or self.guard is None:
+        if live is None or self.guard is None:
             return True
         return self.answers is not None and bool(
-            (alive[self.answers] == 0).sum() * _LOST <= len(self.answers))
+            (live[self.answers] == 0).sum() * _LOST <= len(self.answers))
 
 
 class Tunings:
