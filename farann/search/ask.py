@@ -47,22 +47,31 @@ def furthest(live: Live, queries: Any, k: int, ids: Any, recall: float | None,
         and groups is None and outside_groups is None and per_group is None and epsilon is None
         and budget is None and seconds is None and not return_keys
         and (threads is None or (type(threads) is int and threads == 1)))
-    store, found = live.store, None
-    if may_be_kept and store is not None and type(queries) is ndarray and (
-            queries.ndim == 1 or queries.shape[:1] == (1,)):
-        found = singles.again(store, live.isa, queries, k, recall, allowed)
-    if found is None:
-        limits = _limits(live, recall, epsilon, budget, seconds)
-        given = Filtering(exclude, allowed, groups, outside_groups, per_group)
-        vectors, single, given = asked(live, queries, ids, given)
-        if may_be_kept and single and store is not None and (
-                type(queries) is not ndarray or queries.dtype != np.float32):
-            found = singles.again(store, live.isa, vectors[0], k, recall, allowed)
-    if found is not None and store is not None:
-        found_ids, scores, live.last_search = found
-        return unchecked(found_ids if store.labels is None else store.named(found_ids), scores,
-                         None, SearchStats(*found[2]) if return_stats else None)
+    limits = _limits(live, recall, epsilon, budget, seconds)
+    given = Filtering(exclude, allowed, groups, outside_groups, per_group)
+    vectors, single, given = asked(live, queries, ids, given)
+    if may_be_kept and single and (type(queries) is not ndarray or queries.dtype != np.float32):
+        again = furthest_again(live, vectors[0], k, recall, allowed, None, None, return_stats)
+        if again is not None:
+            return again
     return _top(live, vectors, single, k, limits, given, threads, return_keys, return_stats)
+
+
+def furthest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float | None = None,
+                   allowed: Any = None, seconds: float | None = None, threads: int | None = None,
+                   return_stats: bool = False) -> Hits | None:
+    """Answer a single query from the cache, or return None."""
+    store = live.store
+    if store is None or (threads is not None and not (type(threads) is int and threads == 1)) or (
+            allowed is not None and type(allowed) not in _AS_GIVEN) or (seconds is not None and (
+                recall is not None or not _is_in_time(live, queries, seconds))):
+        return None
+    found = singles.again(store, live.isa, queries, k, recall, allowed)
+    if found is None:
+        return None
+    found_ids, scores, live.last_search = found
+    return unchecked(found_ids if store.labels is None else store.named(found_ids), scores,
+                     None, SearchStats(*found[2]) if return_stats else None)
 
 
 def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...],
@@ -81,11 +90,6 @@ def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...]
             raise ValueError("per_group: expected none beside beyond, as all rows of a group may "
                              "lie within the radius; filter by groups instead")
     else:
-        if _is_open(given) and _is_open(limited[1:]) and threads is None and not return_keys:
-            again = None if ids is not None else _nearest_again(live, queries, k, limited[0],
-                                                                return_stats)
-            if again is not None:
-                return again
         limits = _limits(live, *limited)
     vectors, single, given = asked(live, queries, ids, given)
     if beyond is not None:
@@ -342,13 +346,12 @@ def _is_in_time(live: Live, queries: npt.ArrayLike, seconds: float) -> bool:
             and store.n_slots * (store.dim + _PADDING) <= _BEFORE_A_LOOK)
 
 
-def _nearest_again(live: Live, queries: npt.ArrayLike, k: int, recall: float | None,
-                   return_stats: bool) -> Hits | None:
+def nearest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float | None = None,
+                  return_stats: bool = False) -> Hits | None:
     """Answer a single nearest query from the cache, or return None."""
     store = live.store
     mirror = None if store is None else store.mirror
-    if mirror is None or not isinstance(queries, np.ndarray) or (
-            queries.dtype != np.float32 or queries.ndim != 1):
+    if mirror is None or queries.dtype != np.float32 or queries.ndim != 1:
         return None
     vector = mirror.spec.metric.mirrored(queries)
     found = singles.again(mirror, live.isa, vector, k, recall)
