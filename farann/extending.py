@@ -9,7 +9,7 @@ import numpy as np
 
 from farann._types import BoolArray, Float32Array, IdArray, Int64Array
 from farann.contract.strings import packed
-from farann.diverse.ask import ONE_A_ROW, next_by_mmr
+from farann.diverse.ask import ONE_A_ROW, next_by_mmr, scores_of
 from farann.diverse.contrast import depth
 from farann.diverse.greedy import RowSum
 from farann.diverse.member_sets import to_sets
@@ -32,7 +32,8 @@ __all__ = [
     "ONE_A_ROW", "Filter", "Ranked", "RowSum", "check_new_ids", "check_one", "depth", "inside",
     "joined", "loaded_beside", "missing_at", "next_mmr", "numbers_of", "options_of",
     "private_folder", "read_bytes", "read_file", "replacing", "rows_of", "rows_that", "rows_there",
-    "rows_within", "saved_beside", "to_labels", "to_sets", "told", "write_bytes", "write_file",
+    "rows_within", "saved_beside", "scores_of", "to_labels", "to_sets", "told", "write_bytes",
+    "write_file",
 ]
 
 

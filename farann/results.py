@@ -99,7 +99,6 @@ class _Table(Result):
             `query`, the number of the query, int64, except for selections; `rank`, from 1, int64;
             `id`; `score`, float32; with ``return_keys=True`` `key`, float64; with ``per_group=``
             `group`.
-            ``polars.DataFrame(hits.to_dict())`` makes a frame of it.
         """
         queries, ranks, places = self._lines()  # and where these rows are among the arrays
         columns = {"query": queries, "rank": ranks, "id": self.ids[places],
@@ -131,6 +130,19 @@ class _Table(Result):
             if column.dtype == object:  # ids, whose type pyarrow can't tell where there are none
                 columns[name] = pyarrow.array(column, pyarrow.string())
         return pyarrow.table(columns)
+
+    def to_polars(self) -> Any:
+        """Make a polars frame of `to_dict`; needs polars.
+
+        Returns
+        -------
+        polars.DataFrame
+        """
+        import polars
+
+        return polars.DataFrame(self.to_dict(), schema_overrides={
+            name: polars.String for name, column in self.to_dict().items()
+            if column.dtype == object})
 
     def to_pandas(self) -> Any:
         """Make a pandas frame of `to_dict`; needs pandas.
@@ -188,6 +200,9 @@ class Hits(_Table):
     """
 
     __slots__ = ("ids", "scores", "keys", "stats", "groups")
+    keys: Float64Array | Any
+    stats: SearchStats | Any
+    groups: npt.NDArray[Any] | Any
 
     def __init__(self, ids: npt.NDArray[Any], scores: Float32Array,
                  keys: Float64Array | Any = None, stats: SearchStats | Any = None,
@@ -233,6 +248,9 @@ class RangeHits(_Table):
     """
 
     __slots__ = ("offsets", "ids", "scores", "keys", "stats")
+    offsets: Int64Array
+    keys: Float64Array | Any
+    stats: SearchStats | Any
 
     def __init__(self, offsets: Int64Array, ids: npt.NDArray[Any], scores: Float32Array,
                  keys: Float64Array | Any = None, stats: SearchStats | Any = None) -> None:
@@ -280,6 +298,9 @@ class Spaced(Selection):
     """
 
     __slots__ = ("ids", "scores", "radius", "dropped", "keepers")
+    radius: float | None
+    dropped: npt.NDArray[Any] | None
+    keepers: npt.NDArray[Any] | None
 
     def __init__(self, ids: npt.NDArray[Any], scores: Any, radius: float | None,
                  dropped: npt.NDArray[Any] | None = None,
@@ -350,6 +371,8 @@ class Diameter(Result):
     """
 
     __slots__ = ("ids", "score")
+    ids: npt.NDArray[Any]
+    score: float
 
     def __init__(self, ids: npt.NDArray[Any], score: float) -> None:
         self.ids, self.score = ids, score

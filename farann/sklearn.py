@@ -160,7 +160,7 @@ class FurthestNeighbors(BaseEstimator):
             raise TypeError(f"radius: expected a number, got {checks.shown(limit)}")
         metric = self.index_.metric
         limit = {"l2": limit, "dot": -limit, "cosine": 1.0 - limit}[metric]
-        hits, zeros = self._find("search_beyond", queries, own, float(limit))
+        hits, zeros = self._find("search_beyond", queries, own, radius=float(limit))
         distances, indices = np.empty(len(queries), object), np.empty(len(queries), object)
         for i, (start, end) in enumerate(pairwise(hits.offsets)):
             distances[i] = _distances_of(metric, hits.scores[start:end])

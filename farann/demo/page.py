@@ -20,7 +20,7 @@ from farann.io.files import replacing
 
 Data = TypeVar("Data", Words, Pictures, Films)
 
-say = partial(print, flush=True)  # a demo's lines, one by one as they come
+say: Callable[..., None] = partial(print, flush=True)  # a demo's lines, one by one as they come
 
 _PAGE = Template("""\
 <!doctype html>

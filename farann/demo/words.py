@@ -182,13 +182,13 @@ class Numpy:
             columns = np.vstack([-2 * columns, squares])
         else:
             columns /= -np.sqrt(squares) if metric == "cosine" else -1
-        self.count = len(rows)
-        self.per_group = max(1, round(math.sqrt(self.count / K)))
+        self.count: int = len(rows)
+        self.per_group: int = max(1, round(math.sqrt(self.count / K)))
         padding = -self.count % self.per_group
-        self.columns = np.pad(columns, ((0, 0), (0, padding)))
-        self.groups = self.columns.shape[1] // self.per_group
+        self.columns: NDArray[Any] = np.pad(columns, ((0, 0), (0, padding)))
+        self.groups: int = self.columns.shape[1] // self.per_group
         # Kept, because fresh pages would cost more than the product.
-        self.keys = np.empty((256 // columns.itemsize, self.columns.shape[1]), dtype)
+        self.keys: NDArray[Any] = np.empty((256 // columns.itemsize, self.columns.shape[1]), dtype)
 
     def search(self, queries: Array) -> NDArray[np.int64]:
         """Return the ids of the K furthest rows, furthest first."""

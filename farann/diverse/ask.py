@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Float64Array, Int64Array, Progress, UInt8Array
+from farann._types import Float32Array, Float64Array, Int64Array, Progress, Scores, UInt8Array
 from farann.contract import checks
 from farann.contract.stop_rule import check_exact, to_limits
 from farann.results import Diameter, Hits, Pairs, SearchStats, Selection, Spaced, no_hits
@@ -79,8 +79,8 @@ def _of_sets(live: Live, sets: Any, k: int, limited: tuple[Any, ...], filtering:
                     partial(plan.top_of_groups, search=search), filtering.per_group)
 
 
-def mmr(live: Live, queries: Any, k: int, ids: Any, scores: Any, scale: str, diversity: float,
-        candidates: int | None, filtering: Filtering, threads: int | None,
+def mmr(live: Live, queries: Any, k: int, ids: Any, scores: Scores | None, scale: str,
+        diversity: float, candidates: int | None, filtering: Filtering, threads: int | None,
         return_stats: bool) -> Hits:
     """Rows that are like the query, or that have large scores, and unlike each other."""
     from farann.diverse import mmr
@@ -94,7 +94,7 @@ def mmr(live: Live, queries: Any, k: int, ids: Any, scores: Any, scale: str, div
             raise TypeError("scores: expected neither queries, ids, candidates nor filters beside "
                             "scores, which name the rows to choose among")
         single, filtering = isinstance(scores, Mapping), filtering._replace(store=laid_out(live))
-        scored = [_scored(filtering.store, one, scale) for one in ([scores] if single else scores)]
+        scored = [_scored(filtering.store, one, scale) for one in scores_of(scores)]
         question = question_of(live, np.ones((len(scored), live.dim or 1), np.float32), k,
                                filtering, threads, single=single, keyed=True)
         hits = answered(live, question, len(scored), k, single, True, return_stats,
@@ -122,11 +122,19 @@ _SCALES: dict[str, Callable[[Float64Array], Float64Array]] = {
 }
 
 
-def _scored(store: Store | None, scores: Any, scale: str) -> tuple[Int64Array, Float64Array]:
+def scores_of(scores: Scores) -> list[Mapping[Any, float]]:
+    """Scores of others, query by query."""
+    listed = [*scores] if isinstance(scores, Sequence) else [scores]
+    for one in listed:
+        if not isinstance(one, Mapping):
+            raise TypeError("scores: expected a dict from ids to numbers, or a list of these, got "
+                            f"{checks.shown(one)}")
+    return listed
+
+
+def _scored(store: Store | None, scores: Mapping[Any, float],
+            scale: str) -> tuple[Int64Array, Float64Array]:
     """Slots of the ids that have scores, and these on a scale."""
-    if not isinstance(scores, Mapping):
-        raise TypeError("scores: expected a dict from ids to numbers, or a list of these, got "
-                        f"{checks.shown(scores)}")
     slots = asked_ids.known_slots(store, list(scores), "scores")
     values = checks.to_one_each("scores", list(scores.values()), len(slots), ONE_A_ROW)
     if not np.isfinite(values).all():

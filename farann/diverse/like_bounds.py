@@ -25,6 +25,7 @@ _BOUNDED_AT_ONCE = 1 << 20  # products of a block of rows, and its coordinates
 
 class LikeBounds:
     """Likes and dislikes of one question, in float64; what is `normalized` has rows of length 1."""
+    products: int
 
     def __init__(self, store: Store, likes: Float64Array, dislikes: Float64Array, weight: float,
                  *, normalized: bool) -> None:

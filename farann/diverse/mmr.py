@@ -113,6 +113,8 @@ def search(question: Question, diversity: float, candidates: int | None = None,
 
 class Ranker:
     """The picks of one query."""
+    did: list[SearchStats]
+    bound: float
 
     def __init__(self, question: Question, diversity: float, slots: Int64Array,
                  flag: _core.CancelFlag, relevance: Float64Array | None = None) -> None:

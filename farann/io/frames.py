@@ -149,6 +149,7 @@ class Writer:
     BlockingIOError
         If another writer has it open, in this process or another one.
     """
+    path: str
 
     def __init__(self, path: StrPath) -> None:
         self.path, self._process = os.fsdecode(path), os.getpid()
@@ -193,7 +194,7 @@ class Writer:
         self.in_doubt = False
         return new
 
-    in_doubt = False  # whether `append` failed while it wrote the header, which may be there
+    in_doubt: bool = False  # whether `append` failed while it wrote the header, which may be there
 
     def _write(self, at: int, data: bytes) -> None:
         self._stream.seek(at)

@@ -85,6 +85,22 @@ def sections_of(live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
     return metadata, arrays
 
 
+def shared_sections_of(live: Live) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """The same for another index in memory: arrays that are in one piece are shared, and as they
+    can't be written to, what is added to either goes elsewhere."""
+    metadata, sections = sections_of(live)
+    arrays = dict[str, npt.NDArray[Any]]()
+    for name, section in sections.items():
+        whole = section
+        if isinstance(section, ArrayChunks):
+            chunks = [chunk for chunk in section.chunks if len(chunk)]
+            whole = chunks[0] if len(chunks) == 1 else np.concatenate(
+                [np.empty((0, *section.shape[1:]), section.dtype), *chunks])
+        arrays[name] = whole.view()
+        arrays[name].flags.writeable = False
+    return metadata, arrays
+
+
 def _rows_in_order(store: Store) -> Iterator[RowArray]:
     """All rows; those in a mapped file are read from beginning to end."""
     with paging.in_order(store.base, then=store.reading):

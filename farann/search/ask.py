@@ -17,7 +17,7 @@ from farann.results import Hits, RangeHits, SearchStats, no_hits, unchecked
 from farann.runtime import pool
 from farann.search import filters, singles
 from farann.search.changes import laid_out
-from farann.search.filters import OPEN, UNFILTERED, Filter, Filtering
+from farann.search.filters import UNFILTERED, Filter, Filtering
 from farann.store import asked_ids
 from farann.store.live import Live
 
@@ -45,24 +45,33 @@ def furthest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...
     allowed = filtering.allowed
     may_be_kept = (
         ids is None and epsilon is None and budget is None and seconds is None and not return_keys
-        and (filtering is OPEN or _is_open(filtering._replace(allowed=None)))
+        and _is_open(filtering._replace(allowed=None))
         and (allowed is None or type(allowed) in _AS_GIVEN)
         and (threads is None or (type(threads) is int and threads == 1)))
-    store, answer = live.store, None
-    if may_be_kept and store is not None and type(queries) is ndarray and (
-            queries.ndim == 1 or queries.shape[:1] == (1,)):
-        answer = singles.again(store, live.isa, queries, k, recall, allowed)
-    if answer is None:
-        limits = _limits(live, *limited)
-        vectors, single, filtering = asked(live, queries, ids, filtering)
-        if may_be_kept and single and store is not None and (
-                type(queries) is not ndarray or queries.dtype != np.float32):
-            answer = singles.again(store, live.isa, vectors[0], k, recall, allowed)
-    if answer is not None and store is not None:
-        slots, scores, live.last_search = answer
-        return unchecked(slots if store.labels is None else store.named(slots), scores, None,
-                         SearchStats(*answer[2]) if return_stats else None)
+    limits = _limits(live, *limited)
+    vectors, single, filtering = asked(live, queries, ids, filtering)
+    if may_be_kept and single and (type(queries) is not ndarray or queries.dtype != np.float32):
+        again = furthest_again(live, vectors[0], k, recall, allowed, None, None, return_stats)
+        if again is not None:
+            return again
     return _top(live, vectors, single, k, limits, filtering, threads, return_keys, return_stats)
+
+
+def furthest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float | None = None,
+                   allowed: Any = None, seconds: float | None = None, threads: int | None = None,
+                   return_stats: bool = False) -> Hits | None:
+    """Answer a single query from the cache, or return None."""
+    store = live.store
+    if store is None or (threads is not None and not (type(threads) is int and threads == 1)) or (
+            allowed is not None and type(allowed) not in _AS_GIVEN) or (seconds is not None and (
+                recall is not None or not _is_in_time(live, queries, seconds))):
+        return None
+    answer = singles.again(store, live.isa, queries, k, recall, allowed)
+    if answer is None:
+        return None
+    slots, scores, live.last_search = answer
+    return unchecked(slots if store.labels is None else store.named(slots), scores, None,
+                     SearchStats(*answer[2]) if return_stats else None)
 
 
 def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...],
@@ -81,11 +90,6 @@ def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...]
             raise ValueError("per_group: expected none beside beyond, as all rows of a group may "
                              "lie within the radius; filter by groups instead")
     else:
-        if _is_open(filtering) and _is_open(limited[1:]) and threads is None and not return_keys:
-            again = None if ids is not None else _nearest_again(live, queries, k, limited[0],
-                                                                return_stats)
-            if again is not None:
-                return again
         limits = _limits(live, *limited)
     vectors, single, filtering = asked(live, queries, ids, filtering)
     if beyond is not None:
@@ -343,13 +347,12 @@ def _is_in_time(live: Live, queries: npt.ArrayLike, seconds: float) -> bool:
             and store.n_slots * (store.dim + _PADDING) <= _BEFORE_A_LOOK)
 
 
-def _nearest_again(live: Live, queries: npt.ArrayLike, k: int, recall: float | None,
-                   return_stats: bool) -> Hits | None:
+def nearest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float | None = None,
+                  return_stats: bool = False) -> Hits | None:
     """Answer a single nearest query from the cache, or return None."""
     store = live.store
     mirror = None if store is None else store.mirror
-    if mirror is None or not isinstance(queries, np.ndarray) or (
-            queries.dtype != np.float32 or queries.ndim != 1):
+    if mirror is None or queries.dtype != np.float32 or queries.ndim != 1:
         return None
     vector = mirror.spec.metric.mirrored(queries)
     answer = singles.again(mirror, live.isa, vector, k, recall)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import BoolArray, Int32Array, Int64Array, UInt8Array
+from farann._types import BoolArray, Ids, Int32Array, Int64Array, UInt8Array
 from farann.contract import checks
 from farann.contract.strings import Strings, are_strings
 from farann.runtime.cost import COSTS
@@ -39,6 +39,8 @@ _MOST_LISTED = 1 << 20
 _LEFT_OUT = 16  # if the excluded group holds over 1/16 of the rows, the tuning table is ignored
 
 
+# What may be allowed: ids, a mask, or rows that were prepared.
+Allowed: TypeAlias = "Ids | Filter"
 # Searches for single queries, by instruction-set level, k and recall; and rows of a group, where
 # these are limited.
 Singles: TypeAlias = dict[tuple[Any, ...], _core.SingleSearch]
@@ -46,6 +48,7 @@ Singles: TypeAlias = dict[tuple[Any, ...], _core.SingleSearch]
 
 class Rows:
     """Allowed rows of a store, as a mask of its slots or a list of them, and their filters."""
+    count: int
 
     def __init__(self, n_slots: int, *, mask: UInt8Array | None = None,
                  slots: Int64Array | None = None) -> None:
@@ -317,9 +320,6 @@ class Filtering(NamedTuple):
                              "both")
         return (("outside_groups", self.outside_groups) if self.groups is None
                 else ("groups", self.groups))
-
-
-OPEN = Filtering()  # no filter: one record, so that a single query needs no other
 
 
 def row_filters(store: Store, n_rows: int, filtering: Filtering, n_queries: int,

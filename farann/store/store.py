@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +73,17 @@ class View(NamedTuple):
 
 class Store:
     """Rows by slot, in two segments, with their ids; the base has codes where that helps."""
+    dim: int
+    spec: IndexSpec
+    build: object
+    tunings: Tunings
+    nearest_tunings: Tunings
+    asks_nearest: bool
+    for_nearest: bool
+    mirror: Store | None
+    ids: IdMap
+    built: bool
+    n_removed: int
 
     def __init__(self, dim: int, spec: IndexSpec) -> None:
         self.dim, self.spec = dim, spec
@@ -85,7 +96,7 @@ class Store:
         self.n_coded: int | None = None
         self.tunings, self.nearest_tunings = Tunings(), Tunings()
         # Whether searches are for the nearest rows, see `mirrored`; whether the layout is for them.
-        self.asks_nearest, self.for_nearest, self.mirror = False, False, cast("Store | None", None)
+        self.asks_nearest, self.for_nearest, self.mirror = False, False, None
         self.unused_queries: Float32Array | None = None
         # Up to 512 of the queries given to `build`; None: rows are sampled when they are needed.
         self.order_queries: Float32Array | None = None

@@ -69,6 +69,10 @@ class GuardArrays(Record):
 
 class Guard:
     """Finds queries that are unlike a sample, and counts them."""
+    arrays: GuardArrays
+    keys: KeyArrays | None
+    tests: _core.Guard
+    model: _core.KeyModel | None
 
     def __init__(self, arrays: GuardArrays, dim: int, scale_free: bool, isa: str,
                  keys: KeyArrays | None = None) -> None:

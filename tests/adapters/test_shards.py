@@ -424,6 +424,10 @@ def test_groups(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
             assert_same(found, right)
             assert_array_equal(found.groups, right.groups)
         every = one.ids
+        scores = dict(zip(every[::2].tolist(), range(len(every)), strict=False))
+        found, right = (each.search_mmr(scores=scores, k=6, per_group=1) for each in (client, one))
+        assert_same(found, right)
+        assert_array_equal(found.groups, right.groups)
         for filters in ({"groups": own}, {"outside_groups": own, "exclude": [1, 2]}):
             assert_same(client.search_mmr(queries, 4, **filters),
                         one.search_mmr(queries, 4, **filters))
@@ -439,8 +443,8 @@ def test_groups(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
                     one.select_diverse(9, start=first, groups=labels[0]))
         with pytest.raises(ValueError, match="start: expected an id that may be chosen"):
             client.select_diverse(9, start=first, outside_groups=labels[0])
-        assert_same_beyond(client.search_beyond(queries, 0.2, outside_groups=own),
-                           one.search_beyond(queries, 0.2, outside_groups=own))
+        assert_same_beyond(client.search_beyond(queries, radius=0.2, outside_groups=own),
+                           one.search_beyond(queries, radius=0.2, outside_groups=own))
 
     assert_groups(cluster)
     cluster.remove([5])

@@ -166,12 +166,12 @@ def test_beyond(kind: str, metric: str) -> None:
     )
     for radius in [*np.quantile(exact, [0, 0.1, 0.5, 1], method="nearest").tolist(), -1.0, 0.0]:
         expected = reference.beyond(queries, rows, radius, metric)
-        assert_same_beyond(index.search_beyond(queries, radius), expected)
+        assert_same_beyond(index.search_beyond(queries, radius=radius), expected)
         first = expected.offsets[1]
         single = reference.Beyond(
             expected.offsets[:2], expected.scores[:first], expected.ids[:first]
         )
-        assert_same_beyond(index.search_beyond(queries[0], radius), single)
+        assert_same_beyond(index.search_beyond(queries[0], radius=radius), single)
 
 
 @pytest.mark.parametrize("metric", METRICS)
