@@ -537,7 +537,7 @@ def merge(parts: Sequence[Found], k: int | None = None, *,
         stops = starts + np.stack([np.atleast_2d(part.found).sum(axis=1) for part in answers],
                                   axis=1)
     # Padding comes last, where the place -1 is.
-    all_ids = _joined_ids([part.ids for part in answers])
+    all_ids = _joined("ids", answers, [part.ids for part in answers])
     all_scores = np.concatenate([*(part.scores.ravel() for part in answers), [np.float32(np.nan)]])
     all_keys = np.concatenate([*(part.keys.ravel() for part in answers), [-np.inf]])
     # Of equal keys the smaller id comes first; of strings those of earlier parts.
@@ -550,7 +550,7 @@ def merge(parts: Sequence[Found], k: int | None = None, *,
     _check_disjoint(all_ids[places[there]], all_keys[places[there]], queries[there])
     groups = None
     if per_group is not None and k is not None:
-        all_groups = _joined_groups(answers)
+        all_groups = _joined("labels of groups", answers, [part.groups for part in answers])
         places = limited(places.reshape(-1, n_merged), all_groups, k, per_group)
         groups = all_groups[places]
     ids, scores, keys = all_ids[places], all_scores[places], all_keys[places]
@@ -563,17 +563,6 @@ def merge(parts: Sequence[Found], k: int | None = None, *,
                    Hits(ids.reshape(shape), scores.reshape(shape), keys.reshape(shape), stats,
                         None if groups is None else groups.reshape(shape)))
     return merged  # type: ignore[no-any-return]
-
-
-def _joined_groups(parts: list[Hits]) -> npt.NDArray[Any]:
-    """Labels of the rows of all parts, flat, one behind the other, and then padding."""
-    strings = any(part.groups.dtype == object for part in parts)
-    # An index without rows doesn't know yet of which kind its labels are.
-    if strings and any(part.groups.dtype != object and part.found.any() for part in parts):
-        raise ValueError("parts: expected labels of groups of one kind, got integers and strings")
-    return np.concatenate([*(
-        np.full(part.groups.size, None) if strings and part.groups.dtype != object
-        else part.groups.ravel() for part in parts), [None if strings else -1]])
 
 
 def limited(places: Int64Array, labels: npt.NDArray[Any], k: int, per_group: int) -> Int64Array:
@@ -634,12 +623,14 @@ def _to_k(parts: list[Hits], k: int | None) -> int:
     return k
 
 
-def _joined_ids(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """The ids of all parts, flat, one behind the other, and then padding."""
+def _joined(what: str, parts: list[Any], arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """The ids or labels of all parts, flat, one behind the other, and then padding."""
     strings = any(array.dtype == object for array in arrays)
-    # An index without rows doesn't know yet of which kind its ids are.
-    if strings and any(array.dtype != object and (array >= 0).any() for array in arrays):
-        raise ValueError("parts: expected ids of one kind, got integers and strings")
+    # An index without rows doesn't know yet of which kind its own are.
+    if strings and any(
+            array.dtype != object and (part.found.any() if isinstance(part, Hits) else array.size)
+            for part, array in zip(parts, arrays, strict=True)):
+        raise ValueError(f"parts: expected {what} of one kind, got integers and strings")
     return np.concatenate([*(
         np.full(array.size, None) if strings and array.dtype != object else array.ravel()
         for array in arrays), [None if strings else -1]])

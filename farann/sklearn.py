@@ -399,27 +399,7 @@ class FarthestPointSampler(OneToOneFeatureMixin, _FarthestPoints):
 class FarthestPointTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _FarthestPoints):
     """Turn rows into distances to rows that cover all, as `sklearn.cluster.KMeans` does to centers.
 
-    Parameters
-    ----------
-    n_samples : int
-        Number of rows to choose, as `FarthestPointSampler` does; fewer if there are fewer.
-    metric : {"l2", "dot", "cosine"}
-        As of `FurthestNeighbors`.
-    start : int, optional
-        The number of the first row; by default the one furthest from the mean of all.
-    n_jobs : int, optional
-        Threads, as of `FurthestNeighbors`.
-
-    Attributes
-    ----------
-    sample_indices_ : int64 (n,)
-        Numbers of the chosen rows, in the order in which they were chosen. Under cosine a row of
-        zeros is chosen only where no other is left.
-    radii_ : float64 (n,)
-        How far each was from the nearest row that was chosen before; infinite for the first.
-    samples_ : float (n, n_features)
-        The chosen rows.
-    n_features_in_ : int
+    Parameters and attributes are those of `FarthestPointSampler`, which chooses the same rows.
 
     Examples
     --------

@@ -138,17 +138,9 @@ def _header_at(stream: io.BufferedIOBase, at: int, place: Place) -> bytes | None
 
 
 class Writer:
-    """A file that is open for frames, and locked against other writers until it is closed.
+    """A file that is open for frames, locked until it is closed; BlockingIOError where another
+    writer, of this process or another one, has it open."""
 
-    Parameters
-    ----------
-    path : str or path-like
-
-    Raises
-    ------
-    BlockingIOError
-        If another writer has it open, in this process or another one.
-    """
     path: str
 
     def __init__(self, path: StrPath) -> None:

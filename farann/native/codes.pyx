@@ -37,16 +37,8 @@ def code_rows(int64_t n):
 
 
 cdef class Projection:
-    """Orthonormal directions, as `quantize.transform.Projection` has them.
-
-    Parameters
-    ----------
-    given : Projection
-    dim : int
-        What vectors have.
-    name : str
-        Of the argument, for errors.
-    """
+    """Orthonormal directions of `dim` coordinates, as `quantize.transform.Projection` has them;
+    `name` is that of the argument, for errors."""
 
     def __init__(self, projection, int64_t dim, str name):
         directions = np.asarray(projection.directions, np.float64)
@@ -195,14 +187,8 @@ def pack_codes(const uint8_t[:, ::1] rows, const int64_t[::1] places, bint halve
 cdef class Codes:
     """8-bit codes of all rows of a snapshot's base, by position; several levels of them.
 
-    Parameters
-    ----------
-    n_rows, dim : int
-        Of the base.
-    arrays : CodeArrays
-        docs/format.md says what each holds.
-    in_runs : bool
-        Whether rows are sorted by reach within runs only; the arrays have the reach of each panel.
+    docs/format.md says what each of `arrays` holds, a `CodeArrays`. `in_runs`: rows are sorted by
+    reach within runs only, and the arrays have the reach of each panel.
     """
 
     def __init__(self, int64_t n_rows, int64_t dim, arrays, bint in_runs=False):
@@ -397,15 +383,7 @@ cdef double largest_of(values, str name) except -1.0:
 
 
 cdef class Partitions:
-    """The positions of each cell, and each cell's mean as a coded row.
-
-    Parameters
-    ----------
-    n_coded, n_positions : int
-        Of the codes.
-    arrays : PartitionArrays
-        docs/format.md says what each holds.
-    """
+    """The positions of each cell, and each cell's mean as a coded row, from `PartitionArrays`."""
 
     def __init__(self, int64_t n_coded, int64_t n_positions, arrays):
         cdef int64_t n, groups = (n_coded - 1) // FARANN_CODE_GROUP + 2
