@@ -277,10 +277,7 @@ cdef int64_t least_id(const Block *block) noexcept nogil:
     if where.slots == NULL and where.positions == NULL and where.ids == NULL:
         return where.first
     for i in range(block.n):
-        if where.slots != NULL:
-            slot = where.slots[i]
-        else:
-            slot = where.first + (where.positions[i] if where.positions != NULL else i)
+        slot = farann_slot_of(where, i)
         if 0 <= slot < where.end:
             least = min(least, where.ids[slot] if where.ids != NULL else slot)
     return least

@@ -80,7 +80,7 @@ cdef class GroupedCollector(Collector):
                 if list.scores[at] >= floor:
                     farann_grouped_push(self.roughly(trial),
                                         farann_entry(list.scores[at], list.slots[at]),
-                                        self.by_slot[slot_of(where, list.slots[at])])
+                                        self.by_slot[farann_slot_of(where, list.slots[at])])
             if floor == -INFINITY or self.floors[trial].count == self.batch.k:
                 return
             list.count, floor = before, -INFINITY
@@ -123,10 +123,3 @@ cdef class GroupedCollector(Collector):
             for j in range(other.answers[i].top.count):
                 farann_grouped_push(self.by_group(i), other.answers[i].top.entries[j],
                                     other.by_group(i).groups[j])
-
-
-cdef int64_t slot_of(const farann_block *where, int64_t row) noexcept nogil:
-    """The slot of a row of a block."""
-    if where.slots != NULL:
-        return where.slots[row]
-    return where.first + (where.positions[row] if where.positions != NULL else row)

@@ -33,6 +33,8 @@ cdef extern from "select.h" nogil:
         const int64_t *ids
         int64_t end
 
+    int64_t farann_slot_of(const farann_block *, int64_t)
+
     ctypedef struct farann_id_set:
         int bits
 

@@ -115,8 +115,7 @@ cdef class SetCollector(Collector):
         cdef const farann_candidates *passed = &self.tile[j]
         cdef int64_t at, slot, count = 0
         for at in range(passed.count):
-            slot = passed.slots[at]
-            slot = where.slots[slot] if where.slots != NULL else where.first + slot
+            slot = farann_slot_of(where, passed.slots[at])
             if 0 <= slot < where.end and farann_filter_allows(&members.filter, slot):
                 self.rows_at[count] = slot
                 count += 1
