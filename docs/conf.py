@@ -102,8 +102,7 @@ def _with_table(app: Any, page: str, source: list[str]) -> None:
 
 def _readable(app: Any, kind: str, name: str, found: Any, options: Any, signature: str | None,
               returned: str | None) -> tuple[str | None, str | None]:
-    """Leave out the parameter that takes unknown keywords, and write aliases in unions as names."""
+    """Write aliases in unions as names."""
     if signature:
-        signature = re.sub(r"(, )?\*\*unknown[^,)]*", "", signature)
         signature = re.sub(r"TypeAliasForwardRef\('([^']*)'\)", r"\1", signature)
     return signature, returned

@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     from farann._version import __version__
     from farann.contract import FormatError, RecallWarning
     from farann.index import Index
-    from farann.one_off import search_furthest, search_mmr, search_nearest, select_diverse
+    from farann.one_off import (
+        pairs_within,
+        search_furthest,
+        search_mmr,
+        search_nearest,
+        select_diverse,
+        select_spaced,
+    )
     from farann.results import (
         Diameter,
         Hits,
@@ -36,7 +43,8 @@ if TYPE_CHECKING:
 __all__ = [
     "Diameter", "Filter", "FormatError", "Hits", "Index", "Pairs", "RangeHits", "RecallWarning",
     "SearchStats", "Selection", "Spaced", "Tuning", "__version__", "isa_levels", "merge",
-    "search_furthest", "search_mmr", "search_nearest", "select_diverse",
+    "pairs_within", "search_furthest", "search_mmr", "search_nearest", "select_diverse",
+    "select_spaced",
 ]
 
 # What is imported when it is first asked for (SPEC 1), names by their modules, and modules.
@@ -46,8 +54,8 @@ _LAZY_NAMES = {
     "RecallWarning": "contract", "SearchStats": "results", "Selection": "results",
     "Spaced": "results", "Tuning": "tuning.table",
     "__version__": "_version", "isa_levels": "native.kernels", "merge": "results",
-    "search_furthest": "one_off", "search_mmr": "one_off", "search_nearest": "one_off",
-    "select_diverse": "one_off",
+    "pairs_within": "one_off", "search_furthest": "one_off", "search_mmr": "one_off",
+    "search_nearest": "one_off", "select_diverse": "one_off", "select_spaced": "one_off",
 }
 _LAZY_MODULES = ("metrics", "sklearn", "vectors")
 

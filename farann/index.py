@@ -7,30 +7,67 @@ read in `io.index_file`.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 import numpy as np
 import numpy.typing as npt
+from numpy import ndarray
 
-from farann._types import Float32Array, Ids, Metric, Progress, Rng, UnknownKeyword
+from farann._types import (
+    CodesName,
+    Exclude,
+    Float32Array,
+    Ids,
+    LabelsLike,
+    Metric,
+    Progress,
+    Rng,
+    Scale,
+    Scores,
+)
 from farann.contract import FormatError, checks
 from farann.contract.index_spec import IndexSpec, check_codes, traits_of
-from farann.contract.names import Elsewhere, Hinted, check_keywords, hint_at_methods
+from farann.contract.names import Elsewhere, Function, Hinted, hint_at_methods, hinted
 from farann.contract.row_types import to_row_type
 from farann.diverse import ask as diverse
 from farann.results import Diameter, Hits, Pairs, RangeHits, Selection, Spaced, html_table
 from farann.runtime.pool import default_isa
 from farann.runtime.progress import log
 from farann.search import ask, changes
-from farann.search.filters import Filter, Filtering
+from farann.search.filters import Allowed, Filter, Filtering
 from farann.store.live import Live
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
     from farann.tuning.table import Tuning
+
+
+def _cached_first(again: Callable[..., Hits | None], *keywords: str,
+                  ) -> Callable[[Function], Function]:
+    """Answer queries by the cache before other arguments are looked at, where no others than some
+    keywords are given: with all of them a single query takes a tenth longer."""
+    some = frozenset(keywords)
+
+    def decorate(search: Function) -> Function:
+        in_full = hinted(search)
+
+        @wraps(search)
+        def call(index: Any, queries: Any = None, k: Any = 10, **given: Any) -> Hits:
+            if type(queries) is ndarray and (queries.ndim == 1 or queries.shape[:1] == (1,)) and (
+                    not given or given.keys() <= some):
+                hits = again(index._live, queries, k, **given)
+                if hits is not None:
+                    return hits
+            found: Hits = in_full(index, queries, k, **given)
+            return found
+
+        return cast(Function, call)
+
+    return decorate
 
 
 class Index(metaclass=Hinted):
@@ -92,11 +129,11 @@ class Index(metaclass=Hinted):
 
     __slots__ = ("__weakref__", "_live")
 
+    @hinted
     def __init__(self, dim: int | None = None, metric: Metric = "l2", *, dtype: Any = "float32",
-                 codes: str = "int8", cells: int | str | None = None, keep_vectors: bool = True,
-                 seed: int = 0, rng: Rng = None, threads: int | None = None,
-                 **unknown: UnknownKeyword) -> None:
-        check_keywords(Index, unknown)
+                 codes: CodesName = "int8", cells: int | str | None = None,
+                 keep_vectors: bool = True, seed: int = 0, rng: Rng = None,
+                 threads: int | None = None) -> None:
         dim = None if dim is None else checks.to_dim(dim)
         traits, row_type = traits_of(checks.to_metric(metric)), to_row_type(dtype)
         cells = check_codes(codes, cells, keep_vectors)
@@ -194,9 +231,10 @@ class Index(metaclass=Hinted):
 
     # ---- changes ----
 
+    @hinted
     def add(self, rows: npt.ArrayLike, ids: npt.ArrayLike | None = None, *,
             groups: npt.ArrayLike | None = None, replace: bool = False,
-            copy: bool = True, **unknown: UnknownKeyword) -> npt.NDArray[Any]:
+            copy: bool = True) -> npt.NDArray[Any]:
         """Add rows, or replace rows with the same ids.
 
         A built index isn't built again for added rows until these are more than the others; then
@@ -254,7 +292,6 @@ class Index(metaclass=Hinted):
 
         >>> index.add(np.load("items.npy", mmap_mode="r"), copy=False)  # doctest: +SKIP
         """
-        check_keywords(Index.add, unknown)
         return changes.add(self._live, rows, ids, groups, replace, copy)
 
     def reserve(self, n: int) -> None:
@@ -309,6 +346,7 @@ class Index(metaclass=Hinted):
         """
         changes.remove(self._live, ids)
 
+    @hinted
     def build(self, queries: npt.ArrayLike | None = None, *, tune: Iterable[int] = (),
               nearest: bool = False, progress: Progress = False) -> Index:
         """Lay out the rows for searches; the first search does it if nobody did.
@@ -349,6 +387,7 @@ class Index(metaclass=Hinted):
         changes.build(self._live, queries, tune, nearest, progress)
         return self
 
+    @hinted
     def tune(self, queries: npt.ArrayLike | None = None, k: int = 10,
              recall: float = 0.95, *, nearest: bool = False,
              progress: Progress = False) -> Tuning:
@@ -395,14 +434,16 @@ class Index(metaclass=Hinted):
 
     # ---- searches ----
 
+    @_cached_first(ask.furthest_again, "recall", "allowed", "seconds", "threads",
+                   "return_stats")
     def search_furthest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                         ids: Ids | None = None, recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
-                        seconds: float | None = None, exclude: Any = None, allowed: Any = None,
-                        groups: Any = None, outside_groups: Any = None,
-                        per_group: int | None = None, threads: int | None = None,
-                        return_keys: bool = False, return_stats: bool = False,
-                        **unknown: UnknownKeyword) -> Hits:
+                        seconds: float | None = None, exclude: Exclude | None = None,
+                        allowed: Allowed | None = None, groups: LabelsLike | None = None,
+                        outside_groups: LabelsLike | None = None, per_group: int | None = None,
+                        threads: int | None = None, return_keys: bool = False,
+                        return_stats: bool = False) -> Hits:
         """Find the k rows furthest from each query.
 
         Parameters
@@ -508,20 +549,19 @@ class Index(metaclass=Hinted):
         >>> index.search_furthest([0.0], k=3, per_group=1)
         Hits(ids=[2, 3, 0], scores=[9., 8., 1.], groups=['dog', 'fox', 'cat'])
         """
-        if unknown:  # a call takes 1 % of a single query
-            check_keywords(Index.search_furthest, unknown)
-        return ask.furthest(self._live, queries, k, ids, recall, epsilon, budget, seconds, exclude,
-                            allowed, groups, outside_groups, per_group, threads, return_keys,
-                            return_stats)
+        return ask.furthest(self._live, queries, k, ids, (recall, epsilon, budget, seconds),
+                            Filtering(exclude, allowed, groups, outside_groups, per_group),
+                            threads, return_keys, return_stats)
 
+    @_cached_first(ask.nearest_again, "recall", "return_stats")
     def search_nearest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                        ids: Ids | None = None, beyond: npt.ArrayLike | None = None,
                        recall: float | None = None, epsilon: float | None = None,
                        budget: int | None = None, seconds: float | None = None,
-                       exclude: Any = None, allowed: Any = None, groups: Any = None,
-                       outside_groups: Any = None, per_group: int | None = None,
-                       threads: int | None = None, return_keys: bool = False,
-                       return_stats: bool = False, **unknown: UnknownKeyword) -> Hits:
+                       exclude: Exclude | None = None, allowed: Allowed | None = None,
+                       groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
+                       per_group: int | None = None, threads: int | None = None,
+                       return_keys: bool = False, return_stats: bool = False) -> Hits:
         """Find the k rows nearest to each query.
 
         Parameters
@@ -570,18 +610,16 @@ class Index(metaclass=Hinted):
         >>> index.search_nearest([0.0], k=1, outside_groups="cat", beyond=furthest_cat).ids
         array([3])
         """
-        if unknown:  # a call takes 1 % of a single query
-            check_keywords(Index.search_nearest, unknown)
         return ask.nearest(self._live, queries, k, ids, (recall, epsilon, budget, seconds),
                            Filtering(exclude, allowed, groups, outside_groups, per_group), beyond,
                            threads, return_keys, return_stats)
 
-    def search_beyond(self, queries: npt.ArrayLike | None = None,
-                      radius: npt.ArrayLike | None = None, *, ids: Ids | None = None,
-                      exclude: Any = None, allowed: Any = None, groups: Any = None,
-                      outside_groups: Any = None, threads: int | None = None,
-                      return_keys: bool = False, return_stats: bool = False,
-                      **unknown: UnknownKeyword) -> RangeHits:
+    @hinted
+    def search_beyond(self, queries: npt.ArrayLike | None = None, *, radius: npt.ArrayLike,
+                      ids: Ids | None = None, exclude: Exclude | None = None,
+                      allowed: Allowed | None = None, groups: LabelsLike | None = None,
+                      outside_groups: LabelsLike | None = None, threads: int | None = None,
+                      return_keys: bool = False, return_stats: bool = False) -> RangeHits:
         """Find all rows further from each query than a radius.
 
         Parameters
@@ -608,17 +646,16 @@ class Index(metaclass=Hinted):
         >>> index.search_beyond([[0.0], [3.0]], radius=[2.5, 0.5]).ids
         array([2, 0, 1])
         """
-        check_keywords(Index.search_beyond, unknown)
         return ask.in_range(self._live, queries, radius, ids,
                             Filtering(exclude, allowed, groups, outside_groups), threads,
                             return_keys, return_stats)
 
-    def search_within(self, queries: npt.ArrayLike | None = None,
-                      radius: npt.ArrayLike | None = None, *, ids: Ids | None = None,
-                      exclude: Any = None, allowed: Any = None, groups: Any = None,
-                      outside_groups: Any = None, threads: int | None = None,
-                      return_keys: bool = False, return_stats: bool = False,
-                      **unknown: UnknownKeyword) -> RangeHits:
+    @hinted
+    def search_within(self, queries: npt.ArrayLike | None = None, *, radius: npt.ArrayLike,
+                      ids: Ids | None = None, exclude: Exclude | None = None,
+                      allowed: Allowed | None = None, groups: LabelsLike | None = None,
+                      outside_groups: LabelsLike | None = None, threads: int | None = None,
+                      return_keys: bool = False, return_stats: bool = False) -> RangeHits:
         """Find all rows within a radius of each query: those that `search_beyond` leaves.
 
         Parameters
@@ -644,20 +681,21 @@ class Index(metaclass=Hinted):
         >>> hits.offsets, hits.ids
         (array([0, 1, 3]), array([0, 2, 1]))
         """
-        check_keywords(Index.search_within, unknown)
         return ask.in_range(self._live, queries, radius, ids,
                             Filtering(exclude, allowed, groups, outside_groups), threads,
                             return_keys, return_stats, nearest=True)
 
     # ---- sets, selections and pairs ----
 
+    @hinted
     def search_furthest_from(self, sets: Any = None, k: int = 10, *, ids: Any = None,
                              recall: float | None = None, epsilon: float | None = None,
                              budget: int | None = None, seconds: float | None = None,
-                             exclude: Any = None, allowed: Any = None, groups: Any = None,
-                             outside_groups: Any = None, per_group: int | None = None,
+                             exclude: Exclude | None = None, allowed: Allowed | None = None,
+                             groups: LabelsLike | None = None,
+                             outside_groups: LabelsLike | None = None, per_group: int | None = None,
                              threads: int | None = None, return_keys: bool = False,
-                             return_stats: bool = False, **unknown: UnknownKeyword) -> Hits:
+                             return_stats: bool = False) -> Hits:
         """Find the k rows furthest from the nearest member of each set.
 
         Parameters
@@ -704,20 +742,20 @@ class Index(metaclass=Hinted):
         >>> index.search_furthest_from([[[0.0], [9.0]]], k=2)
         Hits(ids=[[1, 2]], scores=[[4., 2.]])
         """
-        check_keywords(Index.search_furthest_from, unknown)
         return diverse.furthest_from(self._live, sets, k, ids, recall, epsilon, budget, seconds,
                                      Filtering(exclude, allowed, groups, outside_groups, per_group),
                                      threads, return_keys, return_stats)
 
+    @hinted
     def search_contrast(self, likes: Any = None, dislikes: Any = None, k: int = 10, *,
                         like_ids: Any = None, dislike_ids: Any = None, weight: float = 1.0,
                         likes_by: Literal["mean", "best"] = "mean", recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
-                        seconds: float | None = None, exclude: Any = None, allowed: Any = None,
-                        groups: Any = None, outside_groups: Any = None,
-                        per_group: int | None = None, threads: int | None = None,
-                        return_keys: bool = False, return_stats: bool = False,
-                        **unknown: UnknownKeyword) -> Hits:
+                        seconds: float | None = None, exclude: Exclude | None = None,
+                        allowed: Allowed | None = None, groups: LabelsLike | None = None,
+                        outside_groups: LabelsLike | None = None, per_group: int | None = None,
+                        threads: int | None = None, return_keys: bool = False,
+                        return_stats: bool = False) -> Hits:
         """Find the k rows like some vectors and unlike others.
 
         The score of a row is ``sim(like, row) - weight * max(sim(dislike, row))`` over the
@@ -778,20 +816,20 @@ class Index(metaclass=Hinted):
         >>> index.search_contrast(like_ids=0, dislike_ids=[3], k=2).ids
         array([2, 1])
         """
-        check_keywords(Index.search_contrast, unknown)
         return diverse.contrast(
             self._live, (likes, like_ids), (dislikes, dislike_ids), k, weight, likes_by,
             (recall, epsilon, budget, seconds),
             Filtering(exclude, allowed, groups, outside_groups, per_group), threads, return_keys,
             return_stats)
 
+    @hinted
     def search_mmr(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
-                   ids: Ids | None = None, scores: Any = None, scale: str = "unit",
+                   ids: Ids | None = None, scores: Scores | None = None, scale: Scale = "unit",
                    diversity: float = 0.5, candidates: int | None = None,
-                   exclude: Any = None, allowed: Any = None, groups: Any = None,
-                   outside_groups: Any = None, per_group: int | None = None,
-                   threads: int | None = None, return_stats: bool = False,
-                   **unknown: UnknownKeyword) -> Hits:
+                   exclude: Exclude | None = None, allowed: Allowed | None = None,
+                   groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
+                   per_group: int | None = None, threads: int | None = None,
+                   return_stats: bool = False) -> Hits:
         """Find rows like the query and unlike each other: maximal marginal relevance.
 
         The first is the most similar row. Each next one has the largest
@@ -842,16 +880,16 @@ class Index(metaclass=Hinted):
         >>> index.search_mmr(scores={0: 7.1, 1: 6.9, 2: 2.0}, k=2).ids
         array([0, 1])
         """
-        check_keywords(Index.search_mmr, unknown)
         return diverse.mmr(self._live, queries, k, ids, scores, scale, diversity, candidates,
                            Filtering(exclude, allowed, groups, outside_groups, per_group), threads,
                            return_stats)
 
+    @hinted
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
                        radius: float | None = None, per_group: int | None = None,
-                       exclude: Any = None, allowed: Any = None, groups: Any = None,
-                       outside_groups: Any = None, threads: int | None = None,
-                       progress: Progress = False, **unknown: UnknownKeyword) -> Selection:
+                       exclude: Exclude | None = None, allowed: Allowed | None = None,
+                       groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
+                       threads: int | None = None, progress: Progress = False) -> Selection:
         """Choose rows that cover all others: farthest-point sampling, or greedy k-center.
 
         Each pick is the row furthest from all picks before (Gonzalez 1985). Under l2 every row is
@@ -909,16 +947,17 @@ class Index(metaclass=Hinted):
         >>> index.select_diverse(3, start=0)
         Selection(ids=[0, 2, 3], scores=[inf,  9.,  4.])
         """
-        check_keywords(Index.select_diverse, unknown)
         return diverse.select(self._live, k, start, first, radius, per_group,
                               Filtering(exclude, allowed, groups, outside_groups), threads,
                               progress)
 
-    def select_spaced(self, scores: npt.ArrayLike, *, radius: float | None = None,
-                      k: int | None = None, per_group: int | None = None, exclude: Any = None,
-                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,
+    @hinted
+    def select_spaced(self, scores: npt.ArrayLike, k: int | None = None, *,
+                      radius: float | None = None, per_group: int | None = None,
+                      exclude: Exclude | None = None, allowed: Allowed | None = None,
+                      groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
                       threads: int | None = None, progress: Progress = False,
-                      return_dropped: bool = False, **unknown: UnknownKeyword) -> Spaced:
+                      return_dropped: bool = False) -> Spaced:
         """Choose the best-scored rows of which no two are nearer than a radius.
 
         Rows are considered from the highest score down, equal ones by id. A row is chosen unless it
@@ -928,12 +967,12 @@ class Index(metaclass=Hinted):
         ----------
         scores : array_like (len(index),)
             A score of each row, in the order of `ids`: real numbers, larger is better.
+        k : int, optional
+            Largest number of rows; by default there is no limit.
         radius : float, optional
             Chosen rows are at this distance or further from each other; under dot and cosine their
             dot product or cosine is at most this. Compared in float64. By default the radius that
             leaves `k` rows.
-        k : int, optional
-            Largest number of rows; by default there is no limit.
         per_group : int, optional
             Largest number of rows of each group of `add`.
         exclude, allowed, groups, outside_groups, threads, progress : optional
@@ -968,18 +1007,18 @@ class Index(metaclass=Hinted):
         >>> spaced = index.select_spaced([0.9, 0.8, 0.7, 0.6], radius=1.0, return_dropped=True)
         >>> spaced.ids, spaced.dropped, spaced.keepers
         (array([0, 2, 3]), array([1]), array([0]))
-        >>> index.select_spaced([0.9, 0.8, 0.7, 0.6], k=2).radius
+        >>> index.select_spaced([0.9, 0.8, 0.7, 0.6], 2).radius
         4.0
         """
-        check_keywords(Index.select_spaced, unknown)
         return diverse.select_spaced(self._live, scores, radius, k, per_group,
                                      Filtering(exclude, allowed, groups, outside_groups), threads,
                                      progress, return_dropped)
 
-    def pairs_within(self, radius: float, *, limit: int = 10_000_000, exclude: Any = None,
-                     allowed: Any = None, groups: Any = None, outside_groups: Any = None,
-                     threads: int | None = None, progress: Progress = False,
-                     **unknown: UnknownKeyword) -> Pairs:
+    @hinted
+    def pairs_within(self, radius: float, *, limit: int = 10_000_000,
+                     exclude: Exclude | None = None, allowed: Allowed | None = None,
+                     groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
+                     threads: int | None = None, progress: Progress = False) -> Pairs:
         """Find all pairs of rows within a radius of each other, such as near duplicates.
 
         Parameters
@@ -1013,14 +1052,14 @@ class Index(metaclass=Hinted):
         array([[0, 2],
                [1, 3]])
         """
-        check_keywords(Index.pairs_within, unknown)
         return diverse.pairs_within(self._live, radius, limit,
                                     Filtering(exclude, allowed, groups, outside_groups), threads,
                                     progress)
 
-    def diameter(self, *, exclude: Any = None, allowed: Any = None, groups: Any = None,
-                 outside_groups: Any = None, threads: int | None = None,
-                 progress: Progress = False, **unknown: UnknownKeyword) -> Diameter:
+    @hinted
+    def diameter(self, *, exclude: Exclude | None = None, allowed: Allowed | None = None,
+                 groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
+                 threads: int | None = None, progress: Progress = False) -> Diameter:
         """Find the two rows that are furthest from each other.
 
         Parameters
@@ -1046,13 +1085,13 @@ class Index(metaclass=Hinted):
         >>> index.diameter()
         Diameter(ids=[1, 2], score=7.0)
         """
-        check_keywords(Index.diameter, unknown)
         return diverse.diameter(self._live, Filtering(exclude, allowed, groups, outside_groups),
                                 threads, progress)
 
-    def eccentricities(self, *, exclude: Any = None, allowed: Any = None, groups: Any = None,
-                       outside_groups: Any = None, threads: int | None = None,
-                       progress: Progress = False, **unknown: UnknownKeyword) -> Float32Array:
+    @hinted
+    def eccentricities(self, *, exclude: Exclude | None = None, allowed: Allowed | None = None,
+                       groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
+                       threads: int | None = None, progress: Progress = False) -> Float32Array:
         """Compute each row's distance to the row furthest from it.
 
         Parameters
@@ -1064,7 +1103,8 @@ class Index(metaclass=Hinted):
         -------
         float32 (len(index),)
             In the order of `ids`: distances, or under dot and cosine the smallest dot product or
-            cosine with another row. NaN where there is no other row.
+            cosine with another row. NaN where there is no other row. An array and no result, as
+            each row has one: ``furthest_graph(k=1)`` names the other rows.
 
         Examples
         --------
@@ -1074,23 +1114,27 @@ class Index(metaclass=Hinted):
         >>> index.eccentricities()
         array([4., 7., 7.], dtype=float32)
         """
-        check_keywords(Index.eccentricities, unknown)
         return diverse.furthest_of_each(
             self._live, "eccentricities", 1, Filtering(exclude, allowed, groups, outside_groups),
             threads, progress)[0].scores[:, 0]
 
     @overload
     def furthest_graph(self, k: int = 10, *, as_sparse: Literal[False] = False,
-                       **given: Any) -> Hits: ...
+                       exclude: Exclude | None = None, allowed: Allowed | None = None,
+                       groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
+                       threads: int | None = None, progress: Progress = False) -> Hits: ...
 
     @overload
     def furthest_graph(self, k: int = 10, *, as_sparse: Literal[True],
-                       **given: Any) -> csr_array: ...
+                       exclude: Exclude | None = None, allowed: Allowed | None = None,
+                       groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
+                       threads: int | None = None, progress: Progress = False) -> csr_array: ...
 
-    def furthest_graph(self, k: int = 10, *, as_sparse: bool = False, exclude: Any = None,
-                       allowed: Any = None, groups: Any = None, outside_groups: Any = None,
-                       threads: int | None = None, progress: Progress = False,
-                       **unknown: UnknownKeyword) -> Hits | csr_array:
+    @hinted
+    def furthest_graph(self, k: int = 10, *, as_sparse: bool = False,
+                       exclude: Exclude | None = None, allowed: Allowed | None = None,
+                       groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
+                       threads: int | None = None, progress: Progress = False) -> Hits | csr_array:
         """Find each row's k furthest other rows.
 
         Parameters
@@ -1125,15 +1169,16 @@ class Index(metaclass=Hinted):
                [2],
                [1]])
         """
-        check_keywords(Index.furthest_graph, unknown)
         return diverse.furthest_graph(
             self._live, k, as_sparse, Filtering(exclude, allowed, groups, outside_groups), threads,
             progress)
 
     # ---- rows by their ids, filters ----
 
-    def filter(self, *, exclude: Any = None, allowed: Any = None, groups: Any = None,
-               outside_groups: Any = None, **unknown: UnknownKeyword) -> Filter:
+    @hinted
+    def filter(self, *, exclude: Exclude | None = None, allowed: Allowed | None = None,
+               groups: LabelsLike | None = None,
+               outside_groups: LabelsLike | None = None) -> Filter:
         """Prepare a filter for many searches.
 
         Parameters
@@ -1172,9 +1217,9 @@ class Index(metaclass=Hinted):
         >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
         array([3])
         """
-        check_keywords(Index.filter, unknown)
         return Filter(self._live, Filtering(exclude, allowed, groups, outside_groups))
 
+    @hinted
     def score(self, queries: npt.ArrayLike, ids: Ids, *,
               threads: int | None = None) -> Float32Array:
         """Compute the scores of given rows for given queries.
@@ -1188,7 +1233,8 @@ class Index(metaclass=Hinted):
         Returns
         -------
         float32 (n_queries, n_ids), or (n_ids,) for a single query
-            The scores that a search gives. Without vectors they differ slightly from these, as
+            The scores that a search gives, in the order of `ids`: an array and no result, as
+            nothing was found. Without vectors they differ slightly from these, as
             searches code the query, too.
 
         Raises
@@ -1375,6 +1421,28 @@ class Index(metaclass=Hinted):
         block.
         """
         self._live.close()
+
+    def copy(self) -> Self:
+        """Copy the index: neither sees later changes of the other, and they share memory that
+        doesn't change.
+
+        Examples
+        --------
+        >>> index = farann.Index()
+        >>> index.add([[1.0], [5.0]])
+        array([0, 1])
+        >>> other = index.copy()
+        >>> other.remove(0)
+        >>> len(index), len(other)
+        (2, 1)
+        """
+        from farann.io import index_file
+
+        index = self._restored(*index_file.shared_sections_of(self._live), checked=False)
+        index._live.threads = self._live.threads
+        return index
+
+    __copy__ = copy
 
     def __enter__(self) -> Self:
         self._live.store  # noqa: B018 - raises where it is closed

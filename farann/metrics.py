@@ -128,29 +128,29 @@ def disliked_at_k(ids: npt.ArrayLike, disliked: Any, k: int) -> Float64Array:
     float64 (n_queries,)
         NaN where nothing was found or nothing is known to be disliked.
     """
-    hits, count, found = _hits(ids, disliked, k, "disliked")
-    return np.where(count > 0, _ratio(hits.sum(axis=1), found), np.nan)
+    hits, count, listed = _hits(ids, disliked, k, "disliked")
+    return np.where(count > 0, _ratio(hits.sum(axis=1), listed), np.nan)
 
 
 def _hits(ids: npt.ArrayLike, relevant: Any, k: int | None,
           name: str = "relevant") -> tuple[BoolArray, Int64Array, Int64Array]:
     """Mask of the found ids that are relevant, (n_queries, m), and the numbers of relevant ids and
     of found ones, (n_queries,)."""
-    found = checks.to_array("ids", ids)
-    if found.ndim != 2 or (found.size and found.dtype.kind not in "iu"):
-        raise ValueError(f"ids: expected ints of shape (n_queries, m), got {found.dtype} "
-                         f"{found.shape}")
-    found = found[:, : None if k is None else checks.to_int("k", k, 1)].astype(np.int64)
-    known, offsets = checks.to_listed_ids(name, relevant, len(found))
-    hits, count = np.zeros(found.shape, np.bool_), np.zeros(len(found), np.int64)
+    listed = checks.to_array("ids", ids)
+    if listed.ndim != 2 or (listed.size and listed.dtype.kind not in "iu"):
+        raise ValueError(f"ids: expected ints of shape (n_queries, m), got {listed.dtype} "
+                         f"{listed.shape}")
+    listed = listed[:, : None if k is None else checks.to_int("k", k, 1)].astype(np.int64)
+    known, offsets = checks.to_listed_ids(name, relevant, len(listed))
+    hits, count = np.zeros(listed.shape, np.bool_), np.zeros(len(listed), np.int64)
     for i, (start, end) in enumerate(pairwise(offsets)):
         good = np.unique(known[start:end])
         good = good[good >= 0]
-        hits[i], count[i] = np.isin(found[i], good), len(good)
-        real = found[i][found[i] >= 0]
+        hits[i], count[i] = np.isin(listed[i], good), len(good)
+        real = listed[i][listed[i] >= 0]
         if len(np.unique(real)) < len(real):
             raise ValueError("ids: expected each id once a query")
-    return hits, count, (found >= 0).sum(axis=1)
+    return hits, count, (listed >= 0).sum(axis=1)
 
 
 def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> Float64Array:
@@ -329,6 +329,6 @@ def bootstrap_interval(statistic: Callable[[Int64Array], float], n_users: int, *
     n_users = checks.to_int("n_users", n_users, 1, _MOST_USERS)
     samples = checks.to_int("samples", samples, 1, _MOST_SAMPLES)
     draw = np.random.default_rng(checks.to_seed(seed, rng))
-    found = [statistic(draw.integers(0, n_users, n_users)) for _ in range(samples)]
-    low, high = np.quantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    values = [statistic(draw.integers(0, n_users, n_users)) for _ in range(samples)]
+    low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(statistic(np.arange(n_users))), float(low), float(high))

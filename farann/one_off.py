@@ -8,24 +8,26 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import Metric, Progress, UnknownKeyword
+from farann._types import Exclude, LabelsLike, Metric, Progress, Scale, Scores
 from farann.contract.index_spec import traits_of
-from farann.contract.names import check_keywords
+from farann.contract.names import hinted
 from farann.contract.row_types import row_type_for, to_rows
 from farann.index import Index
 from farann.quantize.scalar import center_of
-from farann.results import Hits, Selection
+from farann.results import Hits, Pairs, Selection, Spaced
 from farann.runtime.pool import default_isa
+from farann.search.filters import Allowed
 from farann.store.groups import of_new_rows, to_labels
 from farann.store.ids import IdMap
 from farann.store.store import Store
 
 
+@hinted
 def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: Metric = "l2",
-                    *, exclude: Any = None, allowed: Any = None, row_groups: Any = None,
-                    per_group: int | None = None, threads: int | None = None,
-                    return_keys: bool = False, return_stats: bool = False,
-                    **unknown: UnknownKeyword) -> Hits:
+                    *, exclude: Exclude | None = None, allowed: Allowed | None = None,
+                    row_groups: LabelsLike | None = None, per_group: int | None = None,
+                    threads: int | None = None, return_keys: bool = False,
+                    return_stats: bool = False) -> Hits:
     """Find the k rows furthest from each query, without an index.
 
     Parameters
@@ -53,17 +55,17 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     ...                        per_group=1).ids
     array([[1, 0]])
     """
-    check_keywords(search_furthest, unknown)
     return _index_over(rows, metric, threads, row_groups, per_group).search_furthest(
         queries, k, exclude=exclude, allowed=allowed, per_group=per_group, return_keys=return_keys,
         return_stats=return_stats)
 
 
+@hinted
 def search_nearest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: Metric = "l2",
-                   *, exclude: Any = None, allowed: Any = None, row_groups: Any = None,
-                   per_group: int | None = None, threads: int | None = None,
-                   return_keys: bool = False, return_stats: bool = False,
-                   **unknown: UnknownKeyword) -> Hits:
+                   *, exclude: Exclude | None = None, allowed: Allowed | None = None,
+                   row_groups: LabelsLike | None = None, per_group: int | None = None,
+                   threads: int | None = None, return_keys: bool = False,
+                   return_stats: bool = False) -> Hits:
     """Find the k rows nearest to each query, without an index.
 
     Arguments are those of `search_furthest`.
@@ -73,36 +75,41 @@ def search_nearest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, met
     >>> farann.search_nearest([[0.0], [5.0], [3.0]], [[1.0]], k=2).ids
     array([[0, 2]])
     """
-    check_keywords(search_nearest, unknown)
     return _index_over(rows, metric, threads, row_groups, per_group).search_nearest(
         queries, k, exclude=exclude, allowed=allowed, per_group=per_group, return_keys=return_keys,
         return_stats=return_stats)
 
 
-def search_mmr(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, metric: Metric = "cosine",
-               *, diversity: float = 0.5, candidates: int | None = None, exclude: Any = None,
-               allowed: Any = None, threads: int | None = None, return_stats: bool = False,
-               **unknown: UnknownKeyword) -> Hits:
+@hinted
+def search_mmr(rows: npt.ArrayLike, queries: npt.ArrayLike | None = None, k: int = 10, *,
+               metric: Metric, scores: Scores | None = None, scale: Scale = "unit",
+               diversity: float = 0.5, candidates: int | None = None,
+               exclude: Exclude | None = None, allowed: Allowed | None = None,
+               row_groups: LabelsLike | None = None, per_group: int | None = None,
+               threads: int | None = None, return_stats: bool = False) -> Hits:
     """Find rows like the query and unlike each other, without an index.
 
-    `diversity` and `candidates` are those of `Index.search_mmr`, other arguments those of
-    `search_furthest`.
+    `metric` must be given, as "dot" or "cosine": the default of other functions has no MMR. Other
+    arguments are those of `Index.search_mmr` and `search_furthest`; ids in `scores` are row
+    numbers.
 
     Examples
     --------
-    >>> farann.search_mmr([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0]], [1.0, 0.0], 2, diversity=0.7).ids
+    >>> rows = [[1.0, 0.1], [1.0, 0.0], [0.0, 1.0]]
+    >>> farann.search_mmr(rows, [1.0, 0.0], 2, metric="cosine", diversity=0.7).ids
     array([1, 2])
     """
-    check_keywords(search_mmr, unknown)
-    return _index_over(rows, metric, threads).search_mmr(
-        queries, k, diversity=diversity, candidates=candidates, exclude=exclude, allowed=allowed,
-        return_stats=return_stats)
+    return _index_over(rows, metric, threads, row_groups, per_group).search_mmr(
+        queries, k, scores=scores, scale=scale, diversity=diversity, candidates=candidates,
+        exclude=exclude, allowed=allowed, per_group=per_group, return_stats=return_stats)
 
 
+@hinted
 def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "l2", *,
                    start: Any = None, first: Any = None, radius: float | None = None,
-                   exclude: Any = None, allowed: Any = None, threads: int | None = None,
-                   progress: Progress = False, **unknown: UnknownKeyword) -> Selection:
+                   row_groups: LabelsLike | None = None, per_group: int | None = None,
+                   exclude: Exclude | None = None, allowed: Allowed | None = None,
+                   threads: int | None = None, progress: Progress = False) -> Selection:
     """Choose rows that cover all others, without an index: farthest-point sampling.
 
     Parameters
@@ -111,7 +118,9 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "
         Not copied if they are a C-contiguous array of float32, float16, uint8 or int8.
     k : int, optional
     metric : {"l2", "dot", "cosine"}
-    start, first, radius, exclude, allowed, threads, progress : optional
+    row_groups : array_like of int or str (n,), optional
+        The label of each row's group, for `per_group`.
+    start, first, radius, per_group, exclude, allowed, threads, progress : optional
         As in `Index.select_diverse`.
 
     Returns
@@ -124,15 +133,53 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "
     >>> farann.select_diverse([[0.0], [1.0], [9.0], [5.0]], k=3, start=0).ids
     array([0, 2, 3])
     """
-    check_keywords(select_diverse, unknown)
-    if (first is None and radius is None and exclude is None and allowed is None
-            and threads in (None, 1) and progress is False):
+    if all(given is None for given in (first, radius, per_group, exclude, allowed)) and (
+            threads in (None, 1) and progress is False):
         few = _few_of(rows, k, metric, start)
         if few is not None:
             return few
-    return _index_over(rows, metric, threads).select_diverse(
-        k, start=start, first=first, radius=radius, exclude=exclude, allowed=allowed,
-        progress=progress)
+    return _index_over(rows, metric, threads, row_groups, per_group).select_diverse(
+        k, start=start, first=first, radius=radius, per_group=per_group, exclude=exclude,
+        allowed=allowed, progress=progress)
+
+
+@hinted
+def select_spaced(rows: npt.ArrayLike, scores: npt.ArrayLike, k: int | None = None,
+                  metric: Metric = "l2", *, radius: float | None = None,
+                  exclude: Exclude | None = None, allowed: Allowed | None = None,
+                  row_groups: LabelsLike | None = None, per_group: int | None = None,
+                  threads: int | None = None, progress: Progress = False,
+                  return_dropped: bool = False) -> Spaced:
+    """Choose the best-scored rows of which no two are nearer than a radius, without an index.
+
+    Arguments are those of `Index.select_spaced` and `search_furthest`.
+
+    Examples
+    --------
+    >>> farann.select_spaced([[0.0], [0.5], [3.0]], [0.9, 0.8, 0.7], radius=1.0).ids
+    array([0, 2])
+    """
+    return _index_over(rows, metric, threads, row_groups, per_group).select_spaced(
+        scores, k, radius=radius, per_group=per_group, exclude=exclude, allowed=allowed,
+        progress=progress, return_dropped=return_dropped)
+
+
+@hinted
+def pairs_within(rows: npt.ArrayLike, radius: float, metric: Metric = "l2", *,
+                 limit: int = 10_000_000, exclude: Exclude | None = None,
+                 allowed: Allowed | None = None, threads: int | None = None,
+                 progress: Progress = False) -> Pairs:
+    """Find all pairs of rows within a radius of each other, without an index.
+
+    Arguments are those of `Index.pairs_within` and `search_furthest`.
+
+    Examples
+    --------
+    >>> farann.pairs_within([[0.0], [5.0], [0.25]], 0.5).ids
+    array([[0, 2]])
+    """
+    return _index_over(rows, metric, threads).pairs_within(
+        radius, limit=limit, exclude=exclude, allowed=allowed, progress=progress)
 
 
 def _index_over(rows: npt.ArrayLike, metric: Metric, threads: int | None = None,

@@ -99,15 +99,14 @@ class _Table(Result):
             `query`, the number of the query, int64, except for selections; `rank`, from 1, int64;
             `id`; `score`, float32; with ``return_keys=True`` `key`, float64; with ``per_group=``
             `group`.
-            ``polars.DataFrame(hits.to_dict())`` makes a frame of it.
         """
-        queries, ranks, found = self._lines()  # and where these rows are among the arrays
-        columns = {"query": queries, "rank": ranks, "id": self.ids[found],
-                   "score": self.scores[found]}
+        queries, ranks, places = self._lines()  # and where these rows are among the arrays
+        columns = {"query": queries, "rank": ranks, "id": self.ids[places],
+                   "score": self.scores[places]}
         for name in ("key", "group"):
             values = getattr(self, f"{name}s", None)
             if values is not None:
-                columns[name] = values[found]
+                columns[name] = values[places]
         return {name: column for name, column in columns.items() if column is not None}
 
     def _repr_html_(self) -> str:
@@ -131,6 +130,19 @@ class _Table(Result):
             if column.dtype == object:  # ids, whose type pyarrow can't tell where there are none
                 columns[name] = pyarrow.array(column, pyarrow.string())
         return pyarrow.table(columns)
+
+    def to_polars(self) -> Any:
+        """Make a polars frame of `to_dict`; needs polars.
+
+        Returns
+        -------
+        polars.DataFrame
+        """
+        import polars
+
+        return polars.DataFrame(self.to_dict(), schema_overrides={
+            name: polars.String for name, column in self.to_dict().items()
+            if column.dtype == object})
 
     def to_pandas(self) -> Any:
         """Make a pandas frame of `to_dict`; needs pandas.
@@ -188,6 +200,9 @@ class Hits(_Table):
     """
 
     __slots__ = ("ids", "scores", "keys", "stats", "groups")
+    keys: Float64Array | Any
+    stats: SearchStats | Any
+    groups: npt.NDArray[Any] | Any
 
     def __init__(self, ids: npt.NDArray[Any], scores: Float32Array,
                  keys: Float64Array | Any = None, stats: SearchStats | Any = None,
@@ -233,6 +248,9 @@ class RangeHits(_Table):
     """
 
     __slots__ = ("offsets", "ids", "scores", "keys", "stats")
+    offsets: Int64Array
+    keys: Float64Array | Any
+    stats: SearchStats | Any
 
     def __init__(self, offsets: Int64Array, ids: npt.NDArray[Any], scores: Float32Array,
                  keys: Float64Array | Any = None, stats: SearchStats | Any = None) -> None:
@@ -280,6 +298,9 @@ class Spaced(Selection):
     """
 
     __slots__ = ("ids", "scores", "radius", "dropped", "keepers")
+    radius: float | None
+    dropped: npt.NDArray[Any] | None
+    keepers: npt.NDArray[Any] | None
 
     def __init__(self, ids: npt.NDArray[Any], scores: Any, radius: float | None,
                  dropped: npt.NDArray[Any] | None = None,
@@ -350,6 +371,8 @@ class Diameter(Result):
     """
 
     __slots__ = ("ids", "score")
+    ids: npt.NDArray[Any]
+    score: float
 
     def __init__(self, ids: npt.NDArray[Any], score: float) -> None:
         self.ids, self.score = ids, score
@@ -421,9 +444,9 @@ class SearchStats(NamedTuple):
     queries_guarded: int = 0
 
 
-def shares_found(found: Int64Array, wanted: Int64Array) -> Float64Array:
+def shares_found(answers: Int64Array, wanted: Int64Array) -> Float64Array:
     """The same for each line of ids, none of which are strings."""
-    ids = np.sort(np.concatenate([found, wanted], axis=1), axis=1)
+    ids = np.sort(np.concatenate([answers, wanted], axis=1), axis=1)
     same = ((ids[:, 1:] == ids[:, :-1]) & (ids[:, 1:] >= 0)).sum(axis=1)
     shares: Float64Array = same / np.maximum((wanted >= 0).sum(axis=1), 1)
     return shares
@@ -496,26 +519,27 @@ def merge(parts: Sequence[Found], k: int | None = None, *,
     >>> np.array_equal(hits.ids, whole.search_furthest(rows[:5], k=3).ids)
     True
     """
-    given: list[Any] = list(parts)
-    kind = _checked(given, per_group)
-    firsts = np.cumsum([0, *(part.ids.size for part in given[:-1])])
+    answers: list[Any] = list(parts)
+    kind = _checked(answers, per_group)
+    firsts = np.cumsum([0, *(part.ids.size for part in answers[:-1])])
     if kind is RangeHits:
         if k is not None:
             raise ValueError(f"k: expected none, as RangeHits keep all rows, got {k}")
-        bounds = np.stack([part.offsets for part in given], axis=1)
+        bounds = np.stack([part.offsets for part in answers], axis=1)
         offsets = bounds.sum(axis=1)
         starts, stops = bounds[:-1] + firsts, bounds[1:] + firsts
     else:
-        k = _to_k(given, k)
-        widths = np.array([part.ids.shape[-1] for part in given])
+        k = _to_k(answers, k)
+        widths = np.array([part.ids.shape[-1] for part in answers])
         n_merged = k if per_group is None else int(widths.sum())
-        offsets = np.arange(len(np.atleast_2d(given[0].ids)) + 1) * n_merged
+        offsets = np.arange(len(np.atleast_2d(answers[0].ids)) + 1) * n_merged
         starts = firsts + np.arange(len(offsets) - 1)[:, np.newaxis] * widths
-        stops = starts + np.stack([np.atleast_2d(part.found).sum(axis=1) for part in given], axis=1)
+        stops = starts + np.stack([np.atleast_2d(part.found).sum(axis=1) for part in answers],
+                                  axis=1)
     # Padding comes last, where the place -1 is.
-    all_ids = _joined_ids([part.ids for part in given])
-    all_scores = np.concatenate([*(part.scores.ravel() for part in given), [np.float32(np.nan)]])
-    all_keys = np.concatenate([*(part.keys.ravel() for part in given), [-np.inf]])
+    all_ids = _joined("ids", answers, [part.ids for part in answers])
+    all_scores = np.concatenate([*(part.scores.ravel() for part in answers), [np.float32(np.nan)]])
+    all_keys = np.concatenate([*(part.keys.ravel() for part in answers), [-np.inf]])
     # Of equal keys the smaller id comes first; of strings those of earlier parts.
     order = np.arange(len(all_ids)) if all_ids.dtype == object else all_ids
     places = np.empty(int(offsets[-1]), np.int64)
@@ -526,30 +550,19 @@ def merge(parts: Sequence[Found], k: int | None = None, *,
     _check_disjoint(all_ids[places[there]], all_keys[places[there]], queries[there])
     groups = None
     if per_group is not None and k is not None:
-        all_groups = _joined_groups(given)
+        all_groups = _joined("labels of groups", answers, [part.groups for part in answers])
         places = limited(places.reshape(-1, n_merged), all_groups, k, per_group)
         groups = all_groups[places]
     ids, scores, keys = all_ids[places], all_scores[places], all_keys[places]
     stats: SearchStats | None = None
-    if all(part.stats is not None for part in given):
-        stats = SearchStats(*map(sum, zip(*(part.stats for part in given), strict=True)))
-        stats = stats._replace(queries=given[0].stats.queries)
-    shape = (*given[0].ids.shape[:-1], k)
+    if all(part.stats is not None for part in answers):
+        stats = SearchStats(*map(sum, zip(*(part.stats for part in answers), strict=True)))
+        stats = stats._replace(queries=answers[0].stats.queries)
+    shape = (*answers[0].ids.shape[:-1], k)
     merged: Any = (RangeHits(offsets, ids, scores, keys, stats) if kind is RangeHits else
                    Hits(ids.reshape(shape), scores.reshape(shape), keys.reshape(shape), stats,
                         None if groups is None else groups.reshape(shape)))
     return merged  # type: ignore[no-any-return]
-
-
-def _joined_groups(parts: list[Hits]) -> npt.NDArray[Any]:
-    """Labels of the rows of all parts, flat, one behind the other, and then padding."""
-    strings = any(part.groups.dtype == object for part in parts)
-    # An index without rows doesn't know yet of which kind its labels are.
-    if strings and any(part.groups.dtype != object and part.found.any() for part in parts):
-        raise ValueError("parts: expected labels of groups of one kind, got integers and strings")
-    return np.concatenate([*(
-        np.full(part.groups.size, None) if strings and part.groups.dtype != object
-        else part.groups.ravel() for part in parts), [None if strings else -1]])
 
 
 def limited(places: Int64Array, labels: npt.NDArray[Any], k: int, per_group: int) -> Int64Array:
@@ -574,14 +587,14 @@ def limited(places: Int64Array, labels: npt.NDArray[Any], k: int, per_group: int
     return limited.ravel()
 
 
-def _checked(given: list[Any], per_group: Any) -> type[Hits | RangeHits]:
+def _checked(parts: list[Any], per_group: Any) -> type[Hits | RangeHits]:
     """The kind of the parts, which are checked."""
-    if not given:
+    if not parts:
         raise ValueError("parts: expected at least one, got none")
-    kind = RangeHits if isinstance(given[0], RangeHits) else Hits
+    kind = RangeHits if isinstance(parts[0], RangeHits) else Hits
     if per_group is not None:
         checks.to_int("per_group", per_group, 1)
-    for number, part in enumerate(given):
+    for number, part in enumerate(parts):
         if not isinstance(part, kind):
             raise TypeError(f"parts[{number}]: expected {kind.__name__}, got {checks.shown(part)}")
         if part.keys is None:
@@ -591,11 +604,11 @@ def _checked(given: list[Any], per_group: Any) -> type[Hits | RangeHits]:
             wanted = "none" if per_group else "that of the searches"
             raise ValueError(f"per_group: expected {wanted}, as parts[{number}] has "
                              f"{'no ' if per_group else ''}groups")
-        asked, first = ((len(one.offsets) - 1,) if isinstance(one, RangeHits)
-                        else one.ids.shape[:-1] for one in (part, given[0]))
-        if asked != first:
+        shape, first = ((len(one.offsets) - 1,) if isinstance(one, RangeHits)
+                        else one.ids.shape[:-1] for one in (part, parts[0]))
+        if shape != first:
             raise ValueError(f"parts[{number}]: expected answers to the queries of parts[0], "
-                             f"of shape {first}, got {asked}")
+                             f"of shape {first}, got {shape}")
     return kind
 
 
@@ -610,12 +623,14 @@ def _to_k(parts: list[Hits], k: int | None) -> int:
     return k
 
 
-def _joined_ids(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """The ids of all parts, flat, one behind the other, and then padding."""
+def _joined(what: str, parts: list[Any], arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """The ids or labels of all parts, flat, one behind the other, and then padding."""
     strings = any(array.dtype == object for array in arrays)
-    # An index without rows doesn't know yet of which kind its ids are.
-    if strings and any(array.dtype != object and (array >= 0).any() for array in arrays):
-        raise ValueError("parts: expected ids of one kind, got integers and strings")
+    # An index without rows doesn't know yet of which kind its own are.
+    if strings and any(
+            array.dtype != object and (part.found.any() if isinstance(part, Hits) else array.size)
+            for part, array in zip(parts, arrays, strict=True)):
+        raise ValueError(f"parts: expected {what} of one kind, got integers and strings")
     return np.concatenate([*(
         np.full(array.size, None) if strings and array.dtype != object else array.ravel()
         for array in arrays), [None if strings else -1]])

@@ -160,7 +160,7 @@ class FurthestNeighbors(BaseEstimator):
             raise TypeError(f"radius: expected a number, got {checks.shown(limit)}")
         metric = self.index_.metric
         limit = {"l2": limit, "dot": -limit, "cosine": 1.0 - limit}[metric]
-        hits, zeros = self._find("search_beyond", queries, own, float(limit))
+        hits, zeros = self._find("search_beyond", queries, own, radius=float(limit))
         distances, indices = np.empty(len(queries), object), np.empty(len(queries), object)
         for i, (start, end) in enumerate(pairwise(hits.offsets)):
             distances[i] = _distances_of(metric, hits.scores[start:end])
@@ -202,7 +202,7 @@ class FurthestNeighbors(BaseEstimator):
     def _graph(self, mode: str, distances: npt.NDArray[Any],
                indices: npt.NDArray[Any]) -> csr_matrix:
         """The graph of the rows that each query found."""
-        ends = np.cumsum([len(found) for found in indices])
+        ends = np.cumsum([len(line) for line in indices])
         values = np.ones(ends[-1]) if mode == "connectivity" else np.concatenate(distances)
         return csr_matrix((values, np.concatenate(indices), np.concatenate([[0], ends])),
                           shape=(len(indices), self.n_samples_fit_))
@@ -399,27 +399,7 @@ class FarthestPointSampler(OneToOneFeatureMixin, _FarthestPoints):
 class FarthestPointTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _FarthestPoints):
     """Turn rows into distances to rows that cover all, as `sklearn.cluster.KMeans` does to centers.
 
-    Parameters
-    ----------
-    n_samples : int
-        Number of rows to choose, as `FarthestPointSampler` does; fewer if there are fewer.
-    metric : {"l2", "dot", "cosine"}
-        As of `FurthestNeighbors`.
-    start : int, optional
-        The number of the first row; by default the one furthest from the mean of all.
-    n_jobs : int, optional
-        Threads, as of `FurthestNeighbors`.
-
-    Attributes
-    ----------
-    sample_indices_ : int64 (n,)
-        Numbers of the chosen rows, in the order in which they were chosen. Under cosine a row of
-        zeros is chosen only where no other is left.
-    radii_ : float64 (n,)
-        How far each was from the nearest row that was chosen before; infinite for the first.
-    samples_ : float (n, n_features)
-        The chosen rows.
-    n_features_in_ : int
+    Parameters and attributes are those of `FarthestPointSampler`, which chooses the same rows.
 
     Examples
     --------
@@ -444,8 +424,8 @@ class FarthestPointTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin
         rows = self._rows(X, reset=False)
         index = Index(metric=self._metric, codes="float32")
         index.add(_with_coordinates(self.samples_, _zeros(index, self.samples_), 0))
-        asked = _with_coordinates(rows, _zeros(index, rows), 1)
-        return _distances_of(self._metric, index.score(asked, index.ids))
+        queries = _with_coordinates(rows, _zeros(index, rows), 1)
+        return _distances_of(self._metric, index.score(queries, index.ids))
 
 
 @dataclass(slots=True)

@@ -216,20 +216,20 @@ def open_vectors(file: StrPath | Sequence[StrPath], *, default: str = "train",
     (10000, 100)
     """
     without = (ids,) if isinstance(ids, str) else tuple(ids or ())
-    found = [_opened(path, name, default, without, max_bytes) for path, name in files_of(file)]
-    if len(found) == 1:
-        return found[0]
-    first = found[0]
-    for one in found:
+    parts = [_opened(path, name, default, without, max_bytes) for path, name in files_of(file)]
+    if len(parts) == 1:
+        return parts[0]
+    first = parts[0]
+    for one in parts:
         if one.dim != first.dim:
             raise ValueError(f"{one.path}: expected vectors of dimension {first.dim}, as "
                              f"{first.path} has, got {one.dim}")
-    dtype = np.result_type(*(one.dtype for one in found))
+    dtype = np.result_type(*(one.dtype for one in parts))
 
     def read(step: int) -> Iterator[Array]:
-        return (block for one in found for block in one._read(step))
+        return (block for one in parts for block in one._read(step))
 
-    return VectorFile(first.path, sum(one.rows for one in found), first.dim, dtype, read)
+    return VectorFile(first.path, sum(one.rows for one in parts), first.dim, dtype, read)
 
 
 def _opened(path: Path, name: str | None, default: str, without: tuple[str, ...],
@@ -247,7 +247,7 @@ def _opened(path: Path, name: str | None, default: str, without: tuple[str, ...]
 
 def files_of(file: StrPath | Sequence[StrPath]) -> list[tuple[Path, str | None]]:
     """List the files of names, patterns and folders, each with the name of its array."""
-    found: list[tuple[Path, str | None]] = []
+    files: list[tuple[Path, str | None]] = []
     for given in [file] if isinstance(file, (str, os.PathLike)) else file:
         path, name = split_name(given)
         paths = [path]
@@ -258,10 +258,10 @@ def files_of(file: StrPath | Sequence[StrPath]) -> list[tuple[Path, str | None]]
         if not paths:
             raise ValueError(f"{path}: expected files of vectors, or a folder of Parquet files, "
                              "got none")
-        found += [(one, name) for one in paths]
-    if not found:
+        files += [(one, name) for one in paths]
+    if not files:
         raise ValueError("file: expected one or more, got none")
-    return found
+    return files
 
 
 def read_ids(file: StrPath, *, max_bytes: int | None = None) -> Array:

@@ -16,6 +16,14 @@ static const double SMALLEST_SQUARES = 1e-25;
 /* Limit on the relative error of a float32 |y|^2; it limits the dimension to 16,761. */
 static const double LARGEST_NORM_ERROR = 1e-3;
 
+farann_traits farann_traits_of(farann_metric metric) {
+    return (farann_traits){
+        .normalized = metric == FARANN_COSINE,
+        .squared = metric == FARANN_L2,
+        .sums = metric == FARANN_COSINE ? FARANN_DOT : metric,
+    };
+}
+
 void farann_query_prepare(const farann_kernels *kernels, farann_metric metric, double sign,
                           const float *query, int64_t dim, const double *center, double center_norm,
                           double *exact, double *query_vector, float *query_vector_f32,

@@ -1,6 +1,6 @@
 /*
  * Everything that depends on the metric for one query: how exact keys, rough float32 scores and the
- * scores that the caller sees relate. The search loop doesn't depend on the metric.
+ * scores that the caller sees relate. The search loop asks for traits, never for the metric.
  */
 #ifndef FARANN_METRIC_H
 #define FARANN_METRIC_H
@@ -8,6 +8,14 @@
 #include <stdint.h>
 
 #include "kernels.h"
+
+typedef struct {
+    int normalized;     /* keys are divided by |x| */
+    int squared;        /* keys are squared distances */
+    farann_metric sums; /* the metric whose keys are what these are before a division */
+} farann_traits;
+
+farann_traits farann_traits_of(farann_metric metric);
 
 /*
  * With s = +1 (furthest) or -1 (nearest), the rough score of a packed row approximates the

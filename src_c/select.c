@@ -68,11 +68,6 @@ int farann_filter_allows(const farann_filter *filter, int64_t slot) {
     return allowed && !is_in_set(&filter->excluded, filter->ids ? filter->ids[slot] : slot);
 }
 
-static int64_t slot_of(const farann_block *block, int64_t row) {
-    if (block->slots) return block->slots[row];
-    return block->first + (block->positions ? block->positions[row] : row);
-}
-
 /* The last of the best scores, or -inf while there is room for more. */
 static float last_of(const farann_best_scores *best) {
     return best->count == best->capacity ? best->scores[best->count - 1] : -INFINITY;
@@ -106,7 +101,7 @@ void farann_candidates_admit(farann_candidates *list, int64_t from, const farann
     for (int64_t i = from; i < count; i++) {
         const float score = scores[i];
         if ((double)score < (double)last - margin || (double)score > ceiling) continue;
-        const int64_t slot = slot_of(block, slots[i]);
+        const int64_t slot = farann_slot_of(block, slots[i]);
         if (slot < 0 || slot >= end || !farann_filter_allows(filter, slot)) continue;
         scores[kept] = score;
         slots[kept++] = slot;
@@ -128,11 +123,11 @@ void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_
     int64_t kept = from, count = list->count, end = block->end;
     for (int64_t i = from; block->slots && i < count; i++) FARANN_PREFETCH(block->slots + slots[i]);
     for (int64_t i = from; filter->alive && i < count; i++) {
-        const int64_t slot = slot_of(block, slots[i]);
+        const int64_t slot = farann_slot_of(block, slots[i]);
         FARANN_PREFETCH(filter->alive + (((slot >= 0) & (slot < end)) ? slot : 0));
     }
     for (int64_t i = from; i < count; i++) {
-        const int64_t row = slots[i], slot = slot_of(block, row);
+        const int64_t row = slots[i], slot = farann_slot_of(block, row);
         scores[kept] = scores[i];
         slots[kept] = row;
         kept += slot >= 0 && slot < end && farann_filter_allows(filter, slot);
@@ -206,7 +201,7 @@ void farann_topk_push_rows(farann_topk *top, const double *keys, const int64_t *
     for (int64_t i = 0; i < n; i++) {
         const double key = sign * keys[i];
         if (top->count == top->capacity && key < top->entries[0].key) continue;
-        const int64_t slot = slot_of(block, rows ? rows[i] : i);
+        const int64_t slot = farann_slot_of(block, rows ? rows[i] : i);
         const farann_entry entry = {key, block->ids ? block->ids[slot] : slot};
         /* Cheaper than the filter, and most tied rows end here. */
         if (top->count == top->capacity && !is_worse(top->entries[0], entry)) continue;
@@ -254,7 +249,7 @@ void farann_grouped_push_rows(farann_grouped kept, const int32_t *by_slot, const
         const double key = sign * keys[i];
         const int full = top->count == top->capacity;
         if (full && key < top->entries[top->count - 1].key) continue;
-        const int64_t slot = slot_of(block, rows ? rows[i] : i);
+        const int64_t slot = farann_slot_of(block, rows ? rows[i] : i);
         const farann_entry entry = {key, block->ids ? block->ids[slot] : slot};
         if (full && !is_worse(top->entries[top->count - 1], entry)) continue;
         if (farann_filter_allows(filter, slot)) farann_grouped_push(kept, entry, by_slot[slot]);

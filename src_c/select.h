@@ -44,6 +44,11 @@ typedef struct {
     int64_t end;
 } farann_block;
 
+static inline int64_t farann_slot_of(const farann_block *block, int64_t row) {
+    if (block->slots) return block->slots[row];
+    return block->first + (block->positions ? block->positions[row] : row);
+}
+
 /*
  * A set of ids: an open hash table over a list that it doesn't copy. A place holds one more than
  * where in the list its id is, or 0. `bits` is the logarithm of the number of places; 0: no set.

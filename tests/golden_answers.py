@@ -222,7 +222,7 @@ def asked(problem: Problem, index: farann.Index, given: dict[str, Any],
     yield together(lambda some, own: index.search_nearest(
         queries[some], K, beyond=near[some], return_keys=True, **own), every)
     yield together(lambda some, own: index.search_beyond(
-        queries[some], far[some], return_keys=True, **own), every)
+        queries[some], radius=far[some], return_keys=True, **own), every)
     yield together(lambda some, own: index.search_furthest_from(
         [queries[_SETS[i]] for i in some], K, return_keys=True, **own), [0, 1])
 
@@ -257,7 +257,7 @@ def asked_else(problem: Problem, index: farann.Index, name: str,
     given, queries, near = problem.filter(name, index), problem.queries, radii[1]
     sets = {key: value if key == "allowed" else value[:2] for key, value in given.items()}
     for alone in (False, True):
-        hits = [index.search_within(queries[some], near[some], return_keys=True, **{
+        hits = [index.search_within(queries[some], radius=near[some], return_keys=True, **{
             key: value if key == "allowed" else value[some] for key, value in given.items()})
             for some in ([slice(i, i + 1) for i in range(3)] if alone else [slice(None)])]
         yield "within", [np.concatenate(part) for part in zip(

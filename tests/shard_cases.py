@@ -78,9 +78,11 @@ def assert_answers(cluster: Any, one: farann.Index, queries: Float32) -> None:
     hits = cluster.search_furthest(queries, 9, exclude=exclude, allowed=allowed)
     assert_same(hits, one.search_furthest(queries, 9, exclude=exclude, allowed=allowed))
     radius = float(one.search_furthest(queries, 30).scores[0, -1])
-    assert_same_beyond(cluster.search_beyond(queries, radius), one.search_beyond(queries, radius))
+    assert_same_beyond(cluster.search_beyond(queries, radius=radius),
+                       one.search_beyond(queries, radius=radius))
     radius = float(one.search_nearest(queries, 30).scores[0, -1])
-    assert_same_beyond(cluster.search_within(queries, radius), one.search_within(queries, radius))
+    assert_same_beyond(cluster.search_within(queries, radius=radius),
+                       one.search_within(queries, radius=radius))
     some = rows[[1, 5, len(rows) - 1]]
     for left_out in (None, rows[:9], [rows[:2], rows[:0], rows[7:30]]):
         for search in ("search_furthest", "search_nearest"):
@@ -130,6 +132,17 @@ def assert_selections(cluster: Any, one: farann.Index, queries: Float32) -> None
         assert_same(cluster.search_mmr(queries, 5, **options),
                     one.search_mmr(queries, 5, **options))
     assert_same(cluster.search_mmr(ids=few, k=3), one.search_mmr(ids=few, k=3))
+    worth = {id: i % 5 for i, id in enumerate(one.ids[::3].tolist())}  # ties
+    for scores in (worth, [worth, {few[2]: 2.5, few[0]: 1e300}, {}]):
+        for scale in ("unit", "ranks", "as given"):
+            assert_same(cluster.search_mmr(scores=scores, scale=scale, k=7, diversity=0.8),
+                        one.search_mmr(scores=scores, scale=scale, k=7, diversity=0.8))
+    unknown = {few[0]: 1.0, "nobody" if one.ids.dtype == object else 10**9: 2.0}
+    for client in (cluster, one):
+        with pytest.raises(KeyError, match="scores: .* is not in the index"):
+            client.search_mmr(scores=unknown, k=3)
+        with pytest.raises(TypeError, match="scores: expected neither"):
+            client.search_mmr(queries, scores=worth)
 
 
 def assert_pairs(cluster: Any, one: farann.Index) -> None:

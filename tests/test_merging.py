@@ -62,7 +62,7 @@ def test_merged_as_one_index(kind: str, metric: str, rng: np.random.Generator) -
                 assert_same(tree, wanted)
     score = reference.furthest(queries, rows, 30, metric).scores
     radius = float(np.median(score[np.isfinite(score)]))
-    assert_same_beyond(farann.merge(searched(parts, "search_beyond", queries, radius)),
+    assert_same_beyond(farann.merge(searched(parts, "search_beyond", queries, radius=radius)),
                        reference.beyond(queries, rows, radius, metric))
 
 
@@ -144,12 +144,12 @@ def test_strings_merge_in_the_order_of_parts(rng: np.random.Generator) -> None:
         wanted = whole.search_nearest(queries, k)
         assert_array_equal(merged.ids, wanted.ids)
         assert_array_equal(merged.scores, wanted.scores)
-    merged_beyond = farann.merge(searched(parts, "search_beyond", queries, 1.0))
-    assert_array_equal(merged_beyond.ids, whole.search_beyond(queries, 1.0).ids)
+    merged_beyond = farann.merge(searched(parts, "search_beyond", queries, radius=1.0))
+    assert_array_equal(merged_beyond.ids, whole.search_beyond(queries, radius=1.0).ids)
     # A row of two parts doesn't lie beside itself among its equals.
     parts = [*parts_of(rows[:2], [], "l2", ["a", "b"]), *parts_of(rows[:1], [], "l2", ["a"])]
     refused(lambda: farann.merge(searched(parts, "search_nearest", queries, 3)), "twice")
-    refused(lambda: farann.merge(searched(parts, "search_beyond", queries, 0.0)), "twice")
+    refused(lambda: farann.merge(searched(parts, "search_beyond", queries, radius=0.0)), "twice")
 
 
 def refused(make: Callable[[], object], *words: str) -> None:
@@ -182,12 +182,12 @@ def test_what_is_refused(rng: np.random.Generator) -> None:
     names.add(rows, [f"{i}" for i in range(20)])
     refused(lambda: farann.merge([found[0], names.search_furthest(queries, 5, return_keys=True)]),
             "integers and strings")
-    beyond: list[Any] = searched([a, b], "search_beyond", queries, 1e9)
-    refused(lambda: farann.merge([beyond[0], a.search_beyond(queries, 0.0)]), "parts[1]",
+    beyond: list[Any] = searched([a, b], "search_beyond", queries, radius=1e9)
+    refused(lambda: farann.merge([beyond[0], a.search_beyond(queries, radius=0.0)]), "parts[1]",
             "return_keys")
     refused(lambda: farann.merge([beyond[0], beyond[0]]), "twice")
     refused(lambda: farann.merge([beyond[0], b.search_beyond(
-        queries[:2], 0.0, return_keys=True)]), "parts[1]")
+        queries[:2], radius=0.0, return_keys=True)]), "parts[1]")
     coded = farann.Index(DIM, "dot", codes="int8", keep_vectors=False)
     coded.add(rows)
     refused(lambda: coded.search_furthest(queries, 5, recall=0.9, return_keys=True), "return_keys")
@@ -207,7 +207,7 @@ def test_results_with_keys_are_results(rng: np.random.Generator) -> None:
     rows: Float32 = rng.standard_normal((9, DIM), dtype=np.float32)
     index = parts_of(rows, [], "l2")[0]
     hits: Any = index.search_furthest(rows[:2], 11, return_keys=True)
-    beyond: Any = index.search_beyond(rows[:2], 0.0, return_keys=True)
+    beyond: Any = index.search_beyond(rows[:2], radius=0.0, return_keys=True)
     assert "keys=" in repr(hits) and "keys=" in repr(beyond)
     for found in (hits, beyond):
         for other in (copy.copy(found), pickle.loads(pickle.dumps(found))):
@@ -220,5 +220,5 @@ def test_results_with_keys_are_results(rng: np.random.Generator) -> None:
                                              == table["score"]).all()
     empty: Any = farann.Index(DIM).search_furthest(rows, 2, return_keys=True)
     assert np.isneginf(empty.keys).all() and empty.keys.shape == (9, 2)
-    nothing: Any = farann.Index(DIM).search_beyond(rows, 2.0, return_keys=True)
+    nothing: Any = farann.Index(DIM).search_beyond(rows, radius=2.0, return_keys=True)
     assert len(nothing.keys) == 0

@@ -176,8 +176,8 @@ def test_threads_do_not_matter(kind: str, metric: str) -> None:
         alone = search(queries, 20)
         assert_same(search(queries, 20, threads=2), alone)
         assert_same(search(queries, 20, threads=5), alone)
-    assert_same_beyond(index.search_beyond(queries, 1.0, threads=2),
-                       index.search_beyond(queries, 1.0))
+    assert_same_beyond(index.search_beyond(queries, radius=1.0, threads=2),
+                       index.search_beyond(queries, radius=1.0))
     ids = np.arange(0, 5000, 3)
     assert_same_bits(index.score(queries, ids, threads=2), index.score(queries, ids))
 
@@ -191,7 +191,7 @@ def test_beyond_equals_the_filtered_oracle(problem: Problem, data: st.DataObject
     radius = data.draw(st.sampled_from(exact.tolist()) | st.floats(allow_nan=False))
     index = problem.make_index()
     expected = reference.beyond(queries, rows, radius, metric)
-    assert_same_beyond(index.search_beyond(queries, radius), expected)
+    assert_same_beyond(index.search_beyond(queries, radius=radius), expected)
 
 
 def through_file(index: farann.Index, path: Path, **options: Any) -> farann.Index:
@@ -318,7 +318,7 @@ for seed, dim in enumerate([1, 7, 16, 31, 33, 64, 65, 97, 131, 784]):
             queries = np.tile(queries_for(rng, rows, metric), (2, 1))
             index = index_of(rows, metric)
             hits = [index.search_furthest(queries, 12), index.search_nearest(queries[0], 40),
-                    index.search_beyond(queries[:3], 0.5)]
+                    index.search_beyond(queries[:3], radius=0.5)]
             parts += [part.ravel() for hit in hits for part in (hit.scores, hit.ids)]
             parts.append(index.score(queries, index.ids[:5]).ravel())
 give(isa=index.isa, scores=np.concatenate([p for p in parts if p.dtype == np.float32]),

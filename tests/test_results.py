@@ -35,7 +35,7 @@ def test_nothing_unpacks_or_has_a_length(index: farann.Index) -> None:
     for result, unpacked, counted in (
             (index.search_furthest([[0.0], [1.0]]), "Hits doesn't unpack: read hits.ids and "
              "hits.scores", "Hits has no length: read hits.ids.shape or hits.found.sum()"),
-            (index.search_beyond([0.0], 2.0), "RangeHits doesn't unpack: read hits.offsets, "
+            (index.search_beyond([0.0], radius=2.0), "RangeHits doesn't unpack: read hits.offsets, "
              "hits.ids and hits.scores", "RangeHits has no length: read hits.ids.shape"),
             (index.select_diverse(2), "Selection doesn't unpack: read selection.ids and "
              "selection.scores", "Selection has no length: read selection.ids.shape"),
@@ -71,8 +71,8 @@ def test_scores_in_the_place_of_ids_are_refused() -> None:
 def test_copies_have_all_fields(index: farann.Index) -> None:
     asked: dict[str, Any] = {"return_keys": True, "return_stats": True}
     for result in (index.search_furthest([[0.0]], k=4, **asked), index.search_furthest([0.0]),
-                   index.search_beyond([[0.0]], 2.0, return_keys=True), index.select_diverse(2),
-                   index.diameter()):
+                   index.search_beyond([[0.0]], radius=2.0, return_keys=True),
+                   index.select_diverse(2), index.diameter()):
         for other in (copy.copy(result), copy.deepcopy(result),
                       pickle.loads(pickle.dumps(result))):
             assert type(other) is type(result)
@@ -97,7 +97,7 @@ def test_reprs_are_short(index: farann.Index) -> None:
     hits = index.search_furthest([0.0], k=2)
     assert repr(hits) == "Hits(ids=[10, 40], scores=[5., 3.])"
     assert repr(index.diameter()) == "Diameter(ids=[10, 70], score=4.0)"
-    assert repr(index.search_beyond([[0.0]], 4.0)) == (
+    assert repr(index.search_beyond([[0.0]], radius=4.0)) == (
         "RangeHits(offsets=[0, 1], ids=[10], scores=[5.])")
     hits = index.search_furthest([0.0], k=2, return_keys=True, return_stats=True)
     lines = repr(hits).split("\n")
@@ -151,7 +151,7 @@ def test_arrow_has_strings_where_nothing_is_found() -> None:
     named.add([[0.0], [1.0]], ids=["a", "b"])
     some = named.search_furthest([0.0], 1).to_arrow()
     for none in (named.search_furthest([0.0], 1, allowed=named.filter(exclude=["a", "b"])),
-                 named.search_beyond([0.0], 9.0)):
+                 named.search_beyond([0.0], radius=9.0)):
         table = none.to_arrow()
         assert table.num_rows == 0 and table.schema == some.schema
         assert table.schema.field("id").type == arrow.string()
@@ -167,21 +167,21 @@ def test_a_radius_for_each_query(metric: str, codes: str) -> None:
     made.add(rows)
     # Such that some find nothing, and some much.
     radii = made.search_furthest(queries, 40).scores[np.arange(1500), np.arange(1500) % 40]
-    found = made.search_beyond(queries, radii)
+    found = made.search_beyond(queries, radius=radii)
     assert np.diff(found.offsets).min() == 0 and len(found.ids) > 20_000
     for i in (0, 1, 39, 700, 1023, 1024, 1499):
-        one = made.search_beyond(queries[i], float(radii[i]))
+        one = made.search_beyond(queries[i], radius=float(radii[i]))
         mine = slice(found.offsets[i], found.offsets[i + 1])
         assert (found.ids[mine] == one.ids).all() and (found.scores[mine] == one.scores).all()
-    same = made.search_beyond(queries[:9], [radii[0]] * 9)
-    assert (same.ids == made.search_beyond(queries[:9], float(radii[0])).ids).all()
-    assert made.search_beyond(queries[:0], np.empty(0)).offsets.tolist() == [0]
-    assert farann.Index().search_beyond(queries[:2], [1, 2]).offsets.tolist() == [0, 0, 0]
+    same = made.search_beyond(queries[:9], radius=[radii[0]] * 9)
+    assert (same.ids == made.search_beyond(queries[:9], radius=float(radii[0])).ids).all()
+    assert made.search_beyond(queries[:0], radius=np.empty(0)).offsets.tolist() == [0]
+    assert farann.Index().search_beyond(queries[:2], radius=[1, 2]).offsets.tolist() == [0, 0, 0]
     for bad, words in (([1.0], r"shape \(2,\)"), ([1.0, np.nan], "got NaN at 1"),
                        (["1", "2"], "expected numbers"), ([True, False], "expected a number"),
                        ([[1.0, 2.0]], r"shape \(2,\)")):
         with pytest.raises((ValueError, TypeError), match=f"radius: .*{words}"):
-            made.search_beyond(queries[:2], bad)
+            made.search_beyond(queries[:2], radius=bad)
 
 
 def test_notebooks_show_small_tables(index: farann.Index) -> None:
@@ -195,7 +195,7 @@ def test_notebooks_show_small_tables(index: farann.Index) -> None:
                 (0, 1, "a&amp;b", 5.0), (0, 2, "c", 3.0), (0, 3, "&lt;b&gt;", 1.0),
                 (1, 1, "&lt;b&gt;", 3.0), (1, 2, "a&amp;b", 1.0), (1, 3, "c", 1.0)))
         + "</table><p>Hits: 6 rows</p>")
-    many = index.search_beyond(np.zeros((1000, 1)), 0.5)._repr_html_()
+    many = index.search_beyond(np.zeros((1000, 1)), radius=0.5)._repr_html_()
     assert many.count("<tr>") == 21 and many.endswith(
         "<p>RangeHits: the first 20 of 3,000 rows</p>")
     assert farann.Index(1).search_furthest([0.0])._repr_html_().endswith("<p>Hits: 0 rows</p>")

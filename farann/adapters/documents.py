@@ -18,9 +18,8 @@ import numpy.typing as npt
 from farann._types import Metric
 from farann.adapters.metadata import Condition, GroupValues, condition
 from farann.contract import FormatError, checks
+from farann.extending import loaded_beside, options_of, rows_of, saved_beside
 from farann.index import Index
-from farann.io import synced
-from farann.store import asked_ids
 
 T = TypeVar("T")
 Filter = Callable[[T], bool] | Mapping[str, Any] | Condition[T]
@@ -119,12 +118,9 @@ class Documents(Generic[T]):
 
     def vectors(self, ids: Iterable[str]) -> list[list[float] | None]:
         """The vectors of the documents that have these ids; None for those without one."""
-        store, ids = self.index._live.store, list(ids)
-        if store is None:
-            return [None] * len(ids)
-        slots = store.slots_of(asked_ids.numbers(store, asked_ids.checked(store, "ids", ids)))
-        rows = iter(store.take(slots[slots >= 0]).tolist())
-        return [next(rows) if there else None for there in (slots >= 0).tolist()]
+        here, found = rows_of(self.index, list(ids))
+        rows = iter(found.tolist())
+        return [next(rows) if there else None for there in here.tolist()]
 
     def where(self, passes: Callable[[T], bool]) -> dict[str, T]:
         """The stored documents that pass, by their ids."""
@@ -167,11 +163,8 @@ class Documents(Generic[T]):
     def restart(self) -> None:
         """Remove all documents, and let vectors of another dimension follow."""
         with self.changing:
-            live, spec = self.index._live, self.index._live.spec
-            self.index, self.by_id = Index(
-                None, self.index.metric, dtype=spec.row_type, codes=spec.codes,
-                cells=spec.cells, keep_vectors=spec.vectors, seed=spec.seed, threads=live.threads
-            ), {}
+            self.index = Index(None, self.index.metric, **options_of(self.index))
+            self.by_id = {}
 
     def _unlist(self, ids: Iterable[str]) -> None:
         if there := [id for id in ids if id in self.index]:
@@ -249,10 +242,9 @@ class Documents(Generic[T]):
 
         with self.changing:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            synced.sync(self.index._live, path, synced.Beside(lambda: sections(
+            saved_beside(self.index, path, lambda: sections(
                 group_by=self.group_by,
-                documents={id: as_json(one) for id, one in self.by_id.items()}), changes),
-                over=True)
+                documents={id: as_json(one) for id, one in self.by_id.items()}), changes)
             self._unsaved.clear()
 
     def _unlike_json(self, as_json: Callable[[T], Any]) -> str:
@@ -274,7 +266,7 @@ class Documents(Generic[T]):
         FormatError
             If the file is not one that `save` wrote.
         """
-        index, (arrays, *frames) = Index._loaded(path, mmap=mmap, read=[_SECTION])
+        index, (arrays, *frames) = loaded_beside(path, [_SECTION], mmap=mmap)
         try:
             content = json.loads(arrays[_SECTION].tobytes())
             group_by, documents = content["group_by"], dict(content["documents"])
@@ -305,7 +297,6 @@ def _without_numpy(value: Any) -> Any:
 
 def _options_of(index: Index) -> dict[str, Any]:
     """The options of an index that aren't the default ones, without its metric."""
-    spec, defaults = index._live.spec, signature(Index).parameters
-    options = {"dtype": spec.row_type, "codes": spec.codes, "cells": spec.cells,
-               "keep_vectors": spec.vectors, "seed": spec.seed}
-    return {name: value for name, value in options.items() if value != defaults[name].default}
+    defaults = signature(Index).parameters
+    return {name: value for name, value in options_of(index).items()
+            if value != defaults[name].default}

@@ -300,18 +300,27 @@ class FarannRetriever:
 
     @component.output_types(documents=list[Document])
     def run(self, query_embedding: list[float], filters: dict[str, Any] | None = None,
-            top_k: int | None = None) -> dict[str, Found]:
-        """Retrieve documents for one query; filters take the place of those of the retriever."""
-        options = {"diversity": self.diversity} if self.mode == "mmr" else {}
+            top_k: int | None = None,
+            dislikes: list[list[float]] | None = None) -> dict[str, Found]:
+        """Retrieve documents for one query; filters take the place of those of the retriever.
+
+        With the embeddings `dislikes` documents are like the query and unlike these, in any mode.
+        """
+        search, options = _MODES[self.mode], dict[str, Any]()
+        if dislikes:
+            search, options = "search_contrast", {"dislikes": dislikes}
+        elif self.mode == "mmr":
+            options = {"diversity": self.diversity}
         return {"documents": self.document_store.search(
-            _MODES[self.mode], query_embedding, self.top_k if top_k is None else top_k,
+            search, query_embedding, self.top_k if top_k is None else top_k,
             filters or self.filters, per_group=self.per_group, **options)}
 
     @component.output_types(documents=list[Document])
     async def run_async(self, query_embedding: list[float], filters: dict[str, Any] | None = None,
-                        top_k: int | None = None) -> dict[str, Found]:
+                        top_k: int | None = None,
+                        dislikes: list[list[float]] | None = None) -> dict[str, Found]:
         """`run` in a thread, for ``run_async`` of pipelines."""
-        return await asyncio.to_thread(self.run, query_embedding, filters, top_k)
+        return await asyncio.to_thread(self.run, query_embedding, filters, top_k, dislikes)
 
 
 @component
@@ -323,10 +332,12 @@ class FarannDiversityRanker:
     top_k : int
     diversity : float
         From 0, relevance alone, to 1, diversity alone.
+    by_score : bool
+        Take documents' scores, such as a reranker's, in place of their similarity to a query.
     """
 
-    def __init__(self, top_k: int = 10, diversity: float = 0.5) -> None:
-        self.top_k, self.diversity = top_k, diversity
+    def __init__(self, top_k: int = 10, diversity: float = 0.5, by_score: bool = False) -> None:
+        self.top_k, self.diversity, self.by_score = top_k, diversity, by_score
 
     @component.output_types(documents=list[Document])
     def run(self, documents: list[Document], query_embedding: list[float] | None = None,
@@ -341,6 +352,10 @@ class FarannDiversityRanker:
         index = Index(metric="cosine")
         k = min(self.top_k if top_k is None else top_k, len(documents))
         index.add(vectors)
-        picks = index.select_diverse(k) if query_embedding is None else index.search_mmr(
-            query_embedding, k, diversity=self.diversity)
+        if self.by_score:
+            scores: Any = {i: one.score for i, one in enumerate(documents)}
+            picks: Any = index.search_mmr(k=k, scores=scores, diversity=self.diversity)
+        else:
+            picks = index.select_diverse(k) if query_embedding is None else index.search_mmr(
+                query_embedding, k, diversity=self.diversity)
         return {"documents": [documents[i] for i in picks.ids]}

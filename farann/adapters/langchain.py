@@ -166,6 +166,14 @@ class FarannVectorStore(VectorStore):
             "search_mmr", embedding, k, diversity=1 - lambda_mult,
             **{"candidates": fetch_k, **kwargs})]
 
+    def max_marginal_relevance_search_by_score(
+            self, scored: Scored, k: int = 4, lambda_mult: float = 0.5, **kwargs: Any) -> Found:
+        """Choose among documents of this store with a reranker's scores in place of their
+        similarities to a query. `scale` of `farann.Index.search_mmr` may follow."""
+        return [one for one, _ in self.documents.search(
+            "search_mmr", None, k, scores={one.id: score for one, score in scored},
+            diversity=1 - lambda_mult, **kwargs)]
+
     async def amax_marginal_relevance_search(
             self, query: str, k: int = 4, fetch_k: int | None = None, lambda_mult: float = 0.5,
             **kwargs: Any) -> Found:

@@ -10,12 +10,13 @@ from typing import Any, Self
 from farann._types import Metric
 from farann.adapters.documents import Documents, installed_with
 from farann.adapters.metadata import Condition
+from farann.extending import replacing
 from farann.index import Index
-from farann.io.files import replacing
 
 with installed_with("llama-index"):
     from llama_index.core.bridge.pydantic import PrivateAttr
-    from llama_index.core.schema import BaseNode
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
+    from llama_index.core.schema import BaseNode, NodeWithScore, QueryBundle
     from llama_index.core.vector_stores import types, utils
 
 _HOW_TO_LOAD = ("the nodes are in a store of farann: pass vector_store="
@@ -38,7 +39,9 @@ class FarannVectorStore(types.BasePydanticVectorStore):
     Notes
     -----
     The mode "mmr" chooses among all nodes. ``vector_store_kwargs={"unlike": True}`` of a retriever
-    gives the least similar nodes; what else stands there goes to the search of `farann.Index`.
+    gives the least similar nodes, with ``dislikes``, embeddings, or ``dislike_ids``, ids of nodes,
+    those that are like the query and unlike these; what else stands there goes to the search of
+    `farann.Index`.
 
     Examples
     --------
@@ -105,6 +108,8 @@ class FarannVectorStore(types.BasePydanticVectorStore):
         search = "search_furthest" if unlike else _QUERY_MODES.get(mode)
         if search is None:
             raise ValueError(f"mode: expected 'default' or 'mmr', got {mode.value!r}")
+        if kwargs.keys() & {"dislikes", "dislike_ids"}:
+            search = "search_contrast"
         if search == "search_mmr":
             given = [one for one in (mmr_threshold, query.mmr_threshold, 0.5) if one is not None]
             kwargs["diversity"] = 1 - given[0]
@@ -174,3 +179,36 @@ class FarannVectorStore(types.BasePydanticVectorStore):
         `load_index_from_storage` loads the rest.
         """
         return cls.from_persist_path(f"{persist_dir}/default__vector_store.json", mmap=mmap)
+
+
+class FarannDiversityPostprocessor(BaseNodePostprocessor):
+    """Choose nodes that differ from each other and have large scores, such as a reranker's.
+
+    Parameters
+    ----------
+    vector_store : FarannVectorStore
+        The store that the nodes are from.
+    top_n : int
+    mmr_threshold : float
+        From 0, diversity alone, to 1, scores alone.
+    scale : {"unit", "ranks", "as given"}
+        As of `farann.Index.search_mmr`.
+    """
+
+    vector_store: FarannVectorStore
+    top_n: int = 10
+    mmr_threshold: float = 0.5
+    scale: str = "unit"
+
+    @classmethod
+    def class_name(cls) -> str:
+        """The name of the class in files."""
+        return "FarannDiversityPostprocessor"
+
+    def _postprocess_nodes(self, nodes: list[NodeWithScore],
+                           query_bundle: QueryBundle | None = None) -> list[NodeWithScore]:
+        by_id = {one.node.node_id: one for one in nodes}
+        hits = self.vector_store.client.search_mmr(
+            k=self.top_n, diversity=1 - self.mmr_threshold, scale=self.scale,
+            scores={id: one.get_score(raise_error=True) for id, one in by_id.items()})
+        return [by_id[id] for id in hits.ids[hits.found]]

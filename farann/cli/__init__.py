@@ -97,13 +97,13 @@ def _standard_input(arguments: argparse.Namespace) -> Iterator[None]:
     What it is, its first bytes say. Errors speak of standard input, not of the file.
     """
     arguments.standard_input = None
-    asked = [name for name in (*ROW_FILES, *LIST_FILES)
+    named = [name for name in (*ROW_FILES, *LIST_FILES)
              if getattr(arguments, name, None) in (STREAM, [STREAM])]
-    if not asked or arguments.command == "demo":
+    if not named or arguments.command == "demo":
         yield
         return
-    if len(asked) > 1:
-        raise ValueError(f"{STREAM}: standard input can be one file, got it as {len(asked)}")
+    if len(named) > 1:
+        raise ValueError(f"{STREAM}: standard input can be one file, got it as {len(named)}")
     if sys.stdin is None:
         raise ValueError(f"{STREAM}: standard input is closed")
     import shutil
@@ -112,7 +112,7 @@ def _standard_input(arguments: argparse.Namespace) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="farann-") as folder:
         start = sys.stdin.buffer.read(8)
         suffix = next((name for magic, name in _STARTS.items() if start.startswith(magic)),
-                      ".csv" if asked[0] in (*ROW_FILES, "scores") else ".txt")
+                      ".csv" if named[0] in (*ROW_FILES, "scores") else ".txt")
         path = os.path.join(folder, f"stdin{suffix}")
         try:
             with open(path, "wb") as stream:
@@ -121,7 +121,7 @@ def _standard_input(arguments: argparse.Namespace) -> Iterator[None]:
         except OSError as error:
             error.filename = f"{path}, a copy of standard input"
             raise
-        setattr(arguments, asked[0], path)
+        setattr(arguments, named[0], path)
         arguments.standard_input = path
         try:
             yield

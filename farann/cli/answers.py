@@ -43,16 +43,16 @@ def print_answers(answers: Answers, metric: str, longest: int, n: int, *, groupe
 def _tables_of(answers: Iterable[Found]) -> Iterator[Table]:
     """The columns of tables with a line for each row found, batch by batch."""
     done = 0
-    for found in answers:
-        columns = found.to_dict()
+    for part in answers:
+        columns = part.to_dict()
         if "query" in columns:
             columns["query"] += done
-        done += _queries_of(found)
+        done += _queries_of(part)
         yield columns
 
 
-def _queries_of(found: Found) -> int:
-    return len(found.offsets) - 1 if isinstance(found, RangeHits) else len(found.ids)
+def _queries_of(answer: Found) -> int:
+    return len(answer.offsets) - 1 if isinstance(answer, RangeHits) else len(answer.ids)
 
 
 def _storable(ids: NDArray[Any]) -> NDArray[Any]:
@@ -93,11 +93,11 @@ def _parquet(stream: IO[bytes], answers: Iterable[Found]) -> None:
 def _jsonl(stream: IO[bytes], answers: Iterable[Found]) -> None:
     """A line for each query, or one for all rows chosen or pairs."""
     query = 0
-    for found in answers:
-        if not isinstance(found, Hits | RangeHits):
-            _write_json(stream, found.ids, found.scores)
+    for part in answers:
+        if not isinstance(part, Hits | RangeHits):
+            _write_json(stream, part.ids, part.scores)
             continue
-        table, n = found.to_dict(), _queries_of(found)
+        table, n = part.to_dict(), _queries_of(part)
         ends = np.searchsorted(table["query"], np.arange(1, n))
         for some in zip(*(np.split(column, ends)[:n] for column in table.values()), strict=True):
             of_query = dict(zip(table, some, strict=True))
@@ -119,25 +119,25 @@ def _write_json(stream: IO[bytes], ids: NDArray[Any], scores: NDArray[Any],
 
 def _npz(stream: IO[bytes], answers: Iterable[Found]) -> None:
     parts = list(answers)
-    arrays: dict[str, Any] = {"ids": _storable(np.concatenate([found.ids for found in parts])),
-                              "scores": np.concatenate([found.scores for found in parts])}
+    arrays: dict[str, Any] = {"ids": _storable(np.concatenate([part.ids for part in parts])),
+                              "scores": np.concatenate([part.scores for part in parts])}
     if isinstance(parts[0], Hits) and parts[0].groups is not None:
-        arrays["groups"] = _storable(np.concatenate([found.groups for found in parts
-                                                     if isinstance(found, Hits)]))
-    counts = [np.diff(found.offsets) for found in parts if isinstance(found, RangeHits)]
+        arrays["groups"] = _storable(np.concatenate([part.groups for part in parts
+                                                     if isinstance(part, Hits)]))
+    counts = [np.diff(part.offsets) for part in parts if isinstance(part, RangeHits)]
     if counts:
         arrays["offsets"] = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
     np.savez(stream, **arrays)
 
 
 def _npy(stream: IO[bytes], answers: Iterable[Found]) -> None:
-    for found in answers:
-        np.save(stream, _storable(found.ids))
+    for part in answers:
+        np.save(stream, _storable(part.ids))
 
 
 def _txt(stream: IO[bytes], answers: Iterable[Found]) -> None:
-    for found in answers:
-        for id in found.ids:
+    for part in answers:
+        for id in part.ids:
             if isinstance(id, str) and ("\n" in id or id.endswith("\r")):
                 raise ValueError(f"ids: expected ones of a line each for text, got {shown(id)}; "
                                  "write .csv, .parquet or .json")

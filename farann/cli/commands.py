@@ -130,11 +130,11 @@ def _say_columns(arguments: argparse.Namespace, table: Columns, text: str) -> No
     note(arguments, f"{name}: {text}")
 
 
-def _column(given: str | None, kinds: dict[str, type]) -> str | None:
+def _column(name: str | None, kinds: dict[str, type]) -> str | None:
     """The column of the vector files that an option names; None for a file, or nothing."""
-    file = split_name(given or "")[0]
-    named = given is not None and not file.is_file() and (given in kinds or not file.suffix)
-    return given if named else None
+    file = split_name(name or "")[0]
+    named = name is not None and not file.is_file() and (name in kinds or not file.suffix)
+    return name if named else None
 
 
 def _print_json(facts: dict[str, Any]) -> None:
@@ -143,7 +143,7 @@ def _print_json(facts: dict[str, Any]) -> None:
 
 def search(arguments: argparse.Namespace) -> None:
     """Answer the queries of a file."""
-    method, given = _question(arguments)
+    method, options = _question(arguments)
     output, kind = _output(arguments, "results", ("npz", "csv", "parquet", "jsonl"),
                            "csv" if arguments.output == STREAM else "table")
     index = _loaded(arguments.index, mmap=arguments.mmap)
@@ -167,7 +167,7 @@ def search(arguments: argparse.Namespace) -> None:
     assert n is not None
     for name in ("groups", "outside_groups"):
         lists[name] = _one_each(arguments, name, n, "a label for each query")
-    given["allowed"] = _read(arguments, "allowed", strings)
+    options["allowed"] = _read(arguments, "allowed", strings)
     ask, seconds = getattr(index, method), 0.0
 
     def answers(advance: Callable[[int], None]) -> results.Answers:
@@ -180,7 +180,7 @@ def search(arguments: argparse.Namespace) -> None:
                 chosen["queries"] = batch
             began = time.perf_counter()
             with blaming(arguments, done):
-                hits = ask(**chosen, **given)
+                hits = ask(**chosen, **options)
             seconds += time.perf_counter() - began
             advance(len(batch))
             done = end
@@ -201,24 +201,24 @@ def search(arguments: argparse.Namespace) -> None:
 def _question(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
     """The method of an index that is asked for, and its arguments that are the same for all
     queries; refuses options that it doesn't take."""
-    asked = [name for name in SEARCHES if getattr(arguments, name) is not None]
+    named = [name for name in SEARCHES if getattr(arguments, name) is not None]
     by_ids = arguments.ids not in (None, NO_IDS) and arguments.queries is None
-    methods = list(dict.fromkeys(SEARCHES[name] for name in asked)) or ["search_furthest"]
+    methods = list(dict.fromkeys(SEARCHES[name] for name in named)) or ["search_furthest"]
     likes = "search_contrast" in methods
     if (arguments.queries is not None) + by_ids + likes != 1:
         raise ValueError("expected QUERIES, or --ids, or --likes and --dislikes")
     if len(methods) > 1:
-        raise ValueError(f"expected at most one of {', '.join(map(option_of, asked))}")
+        raise ValueError(f"expected at most one of {', '.join(map(option_of, named))}")
     known = signature(getattr(Index, methods[0])).parameters
-    given = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
-    for name in given:
+    options = {name: value for name in OPTIONS if (value := getattr(arguments, name)) is not None}
+    for name in options:
         if name not in known:
             raise ValueError(f"{option_of(name)} is " + (
-                f"not for {option_of(asked[0])}" if asked else "for --likes and --dislikes"))
+                f"not for {option_of(named[0])}" if named else "for --likes and --dislikes"))
     if "radius" in known:
-        given["radius"] = to_float(asked[0], getattr(arguments, asked[0]))
+        options["radius"] = to_float(named[0], getattr(arguments, named[0]))
     to_limits(arguments.recall, arguments.epsilon, arguments.budget, arguments.seconds)
-    return methods[0], given
+    return methods[0], options
 
 
 def _queries(arguments: argparse.Namespace, dim: int, whose: str) -> VectorFile:
@@ -262,16 +262,16 @@ def _read(arguments: argparse.Namespace, name: str, strings: bool | None = None)
 
 def _one_each(arguments: argparse.Namespace, name: str, n: int, each: str) -> Any:
     """n ids or labels in the file of an argument; None without a file."""
-    found = _read(arguments, name)
-    if found is None or (name == "outside_groups" and not len(found)):
+    values = _read(arguments, name)
+    if values is None or (name == "outside_groups" and not len(values)):
         return None
-    file, kind = getattr(arguments, name), "strings" if isinstance(found, list) else found.dtype
-    if len(found) != n or kind not in ("strings", np.int64):
-        named = kind == "strings" and len(found) == n + 1
-        raise ValueError(f"{file}: expected {each} ({n}), integers or strings, got {len(found)} of "
-                         f"{kind}" + ("; FILE:NAME says that the first line is a name" if named
+    file, kind = getattr(arguments, name), "strings" if isinstance(values, list) else values.dtype
+    if len(values) != n or kind not in ("strings", np.int64):
+        named = kind == "strings" and len(values) == n + 1
+        raise ValueError(f"{file}: expected {each} ({n}), integers or strings, got {len(values)} "
+                         f"of {kind}" + ("; FILE:NAME says that the first line is a name" if named
                                       and Path(file).suffix in SEPARATORS else ""))
-    return found
+    return values
 
 
 def _has_strings(index: Index) -> bool:
@@ -362,17 +362,17 @@ def select(arguments: argparse.Namespace) -> None:
     strings = _has_strings(index)
     if start is not None and start.isdecimal() and not strings:
         start = int(start)
-    given = {name: getattr(arguments, name) for name in ("k", "radius", "per_group", "threads")}
-    given["progress"] = is_shown(arguments)
+    options = {name: getattr(arguments, name) for name in ("k", "radius", "per_group", "threads")}
+    options["progress"] = is_shown(arguments)
     for name in ("first", "exclude", "allowed", "groups", "outside_groups"):
-        given[name] = _read(arguments, name, strings)
+        options[name] = _read(arguments, name, strings)
     with blaming(arguments):
         if arguments.scores is None:
-            chosen = index.select_diverse(start=start, **given)
+            chosen = index.select_diverse(start=start, **options)
         else:
-            del given["first"]
+            del options["first"]
             values = read_scores(arguments.scores, index.ids, arguments.max_bytes)
-            chosen = index.select_spaced(values, **given)
+            chosen = index.select_spaced(values, **options)
     if arguments.output is None and kind == "txt":
         if changed := results.print_ids(chosen.ids):
             note(arguments, f"{counted(changed, 'id')} printed with escapes for control "
@@ -399,10 +399,10 @@ def pairs(arguments: argparse.Namespace) -> None:
     """Write all pairs of rows of a file or an index within a radius."""
     output, kind = _output(arguments, "pairs", ("csv", "parquet", "npz", "json"), "csv")
     index = _index_of(arguments)
-    found = index.pairs_within(arguments.radius, limit=arguments.limit, threads=arguments.threads,
+    hits = index.pairs_within(arguments.radius, limit=arguments.limit, threads=arguments.threads,
                                progress=is_shown(arguments))
-    results.write(output, kind, [found])
-    note(arguments, f"{counted(len(found.ids), 'pair')} of {counted(len(index), 'row')}")
+    results.write(output, kind, [hits])
+    note(arguments, f"{counted(len(hits.ids), 'pair')} of {counted(len(index), 'row')}")
 
 
 def diameter(arguments: argparse.Namespace) -> None:
@@ -410,13 +410,13 @@ def diameter(arguments: argparse.Namespace) -> None:
     index = _index_of(arguments)
     if len(index) < 2:
         raise ValueError(f"{arguments.rows}: expected at least two rows, got {len(index)}")
-    found = index.diameter(threads=arguments.threads, progress=is_shown(arguments))
+    pair = index.diameter(threads=arguments.threads, progress=is_shown(arguments))
     name = results.SCORE_NAMES[index.metric]
     if arguments.json:
-        print(json.dumps({"ids": found.ids.tolist(), name: found.score}))
+        print(json.dumps({"ids": pair.ids.tolist(), name: pair.score}))
     else:
-        a, b = map(printable, found.ids)
-        print(f"{name} {found.score:.8g} of {a} and {b}")
+        a, b = map(printable, pair.ids)
+        print(f"{name} {pair.score:.8g} of {a} and {b}")
 
 
 def _loaded(file: str, *, mmap: bool = False) -> Index:
@@ -488,8 +488,8 @@ def _check_output(path: Path, arguments: argparse.Namespace, *inputs: Path, what
         raise ValueError(f"{path}: there is no folder {str(path.parent)!r} to write to")
     if path.exists():
         require_regular(path)
-        given = [split_name(file)[0] for file in files_of_arguments(arguments).values()]
-        if any(source.exists() and path.samefile(source) for source in (*inputs, *given)):
+        names = [split_name(file)[0] for file in files_of_arguments(arguments).values()]
+        if any(source.exists() and path.samefile(source) for source in (*inputs, *names)):
             raise ValueError(f"{path}: this would overwrite a file that is read")
 
 

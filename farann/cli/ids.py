@@ -43,14 +43,14 @@ class Columns(NamedTuple):
         return [] if self.has_lists else [one for one in self.kinds if one not in self.without]
 
     def __str__(self) -> str:
-        found = "ids are row numbers" if self.ids is None else f"ids from {listed([self.ids])}"
-        return f"{found}; {self.of_vectors()}"
+        ids = "ids are row numbers" if self.ids is None else f"ids from {listed([self.ids])}"
+        return f"{ids}; {self.of_vectors()}"
 
     def of_vectors(self) -> str:
         """Where coordinates come from, and what is left out."""
         left = [one for one in self.without if one != self.ids]
-        found = "" if self.has_lists else f"coordinates {listed(self.coordinates())}"
-        parts = [found, f"left out {listed(left)}" if left else "",
+        columns = "" if self.has_lists else f"coordinates {listed(self.coordinates())}"
+        parts = [columns, f"left out {listed(left)}" if left else "",
                  f"{self.doubtful!r} is no first column and so a coordinate: --ids {self.doubtful} "
                  "takes it for ids" if self.doubtful else ""]
         return "; ".join(filter(None, parts)) or "vectors from lists of numbers"
@@ -82,20 +82,20 @@ def columns_of_table(file: tuple[Path, str | None], named: str | None = None,
     words = [name for name, kind in kinds.items() if kind is str and name != labels]
     index = [] if keep else [one for one in _index_of(path, kinds) if one != labels]
     first = index[0] if index else None
-    found = named if named is not None or not choose else first
-    if found is None and not keep and choose:
+    column = named if named is not None or not choose else first
+    if column is None and not keep and choose:
         if list in kinds.values():
-            found = next((name for one in _ID_NAMES for name, kind in kinds.items() if (
+            column = next((name for one in _ID_NAMES for name, kind in kinds.items() if (
                 kind in (int, str) and name != labels and name.strip().lower() == one)), None)
-        if len(words) > 1 and found is None:
+        if len(words) > 1 and column is None:
             raise ValueError(
                 f"{path}: columns {listed(words)} have words: say which one has the ids of rows "
                 "(--ids NAME) and which their groups (--groups NAME of farann build), or --ids "
                 "none for row numbers")
-        if found is None and words:
-            found = words[0]
-    without = dict.fromkeys(one for one in (*index, found, labels, *words) if one is not None)
-    made = Columns(path, kinds, found, tuple(without))
+        if column is None and words:
+            column = words[0]
+    without = dict.fromkeys(one for one in (*index, column, labels, *words) if one is not None)
+    made = Columns(path, kinds, column, tuple(without))
     if not keep:
         made = made._replace(doubtful=next((one for one in made.coordinates() if (
             one.strip().lower() in _ID_NAMES)), None))
@@ -115,12 +115,12 @@ def _index_of(path: Path, kinds: dict[str, type]) -> list[str]:
 
 def joined_ids(paths: list[Path], column: str, max_bytes: int | None) -> Array | list[str]:
     """A column of ids or labels of several files, one after the other."""
-    found = [_column(path, column, kinds_of(path), max_bytes) for path in paths]
-    strings = {isinstance(part, list) for part in found}
+    parts = [_column(path, column, kinds_of(path), max_bytes) for path in paths]
+    strings = {isinstance(part, list) for part in parts}
     if len(strings) > 1:
         raise ValueError(f"{paths[0]}: expected integers or strings in {column!r} of all files, "
                          "got both")
-    return [*chain(*found)] if True in strings else np.concatenate(found)
+    return [*chain(*parts)] if True in strings else np.concatenate(parts)
 
 
 def read_any_ids(file: str | os.PathLike[str], max_bytes: int | None, default: str = "ids",

@@ -60,14 +60,14 @@ def posneg(arguments: argparse.Namespace) -> None:
             ranker = FusionRanker(trainer).fit(before.users, before.items, before.liked,
                                                times=before.times, seed=arguments.seed)
             test = _known(arguments, test, ranker, "no model was trained on")
-        found = ranker.evaluate(test.users, test.items, test.liked, k=arguments.k)
+        judged = ranker.evaluate(test.users, test.items, test.liked, k=arguments.k)
     remarks = [str(warning.message) for warning in said
                if issubclass(warning.category, UserWarning)]
     if arguments.json:
-        print(json.dumps({**found.to_dict(), "labels": len(test.items), "warnings": remarks,
+        print(json.dumps({**judged.to_dict(), "labels": len(test.items), "warnings": remarks,
                           "models": [report._asdict() for report in ranker.report]}, indent=2))
         return
-    print(printable(found, keep="\n"))
+    print(printable(judged, keep="\n"))
     for remark in dict.fromkeys(remarks):
         note(arguments, remark)
 
@@ -209,15 +209,15 @@ def _id(path: Path, row: int, value: Any) -> str:
 
 
 def _numbers(path: Path, what: str, values: Column) -> Float64Array:
-    found = np.empty(len(values))
+    numbers = np.empty(len(values))
     for row, value in enumerate(values):
         try:
-            found[row] = float(value)
+            numbers[row] = float(value)
         except (TypeError, ValueError):
-            found[row] = np.nan
-        if not np.isfinite(found[row]):
+            numbers[row] = np.nan
+        if not np.isfinite(numbers[row]):
             raise ValueError(f"{path}: row {row}: expected a number as {what}, got {value!r}")
-    return found
+    return numbers
 
 
 def _times(path: Path, values: Column) -> Float64Array:

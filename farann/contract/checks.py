@@ -472,10 +472,10 @@ def to_float(name: str, value: Any) -> float:
 
 def to_radii(name: str, value: Any, n_queries: int) -> Float64Array:
     """Check a number for all of n queries, or one for each; none is NaN."""
-    given = to_array(name, value)
-    if given.ndim == 0 or given.dtype == np.bool_:  # truth is refused
+    array = to_array(name, value)
+    if array.ndim == 0 or array.dtype == np.bool_:  # truth is refused
         return np.full(n_queries, to_float(name, value))
-    return to_one_each(name, given, n_queries, "a number, or one for each query")
+    return to_one_each(name, array, n_queries, "a number, or one for each query")
 
 
 def to_one_each(name: str, value: Any, n: int, expected: str) -> Float64Array:
@@ -560,9 +560,9 @@ def is_flat(value: Any) -> bool:
 def to_lists(name: str, value: Any, n_queries: int) -> Sequence[Any]:
     """Check that there is something for each query."""
     try:
-        given = len(value)
+        count = len(value)
     except TypeError:
         raise TypeError(f"{name}: expected ids for each query, got {shown(value)}") from None
-    if given != n_queries:
-        raise ValueError(f"{name}: expected ids for each of {n_queries} queries, got {given}")
+    if count != n_queries:
+        raise ValueError(f"{name}: expected ids for each of {n_queries} queries, got {count}")
     return value  # type: ignore[no-any-return]

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from abc import ABCMeta
-from collections.abc import Callable, Collection, Mapping
-from typing import NoReturn
+from collections.abc import Callable, Collection
+from functools import wraps
+from typing import Any, NoReturn, TypeVar, cast
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Names here, with what there is to say of them, and names of the same elsewhere or before.
 _ELSEWHERE = {
@@ -51,7 +54,7 @@ _ELSEWHERE = {
     "Index, and its method add":
         "IndexFlat IndexFlatL2 IndexFlatIP IndexHNSWFlat IndexIVFFlat index_factory",
     "Index, and its argument threads": "set_num_threads omp_set_num_threads",
-    "copy.copy(index)": "copy clone",
+    "copy": "clone",
     "Index.load": "load load_index read_index restore",
     "sklearn.FurthestNeighbors": "FurthestNeighbors NearestNeighbors",
     "load": "load_index read_index restore view",
@@ -65,7 +68,7 @@ _ELSEWHERE = {
     "rank": "recommend recommend_all full_sort_topk predict_rank",
     "evaluate": "diagnose auc_score precision_at_k ndcg_at_k",
     "fit": "fit_partial fit_transform train",
-    "to_pandas": "df to_df to_dataframe to_polars",
+    "to_pandas": "df to_df to_dataframe",
     "to_dict": "to_list tolist to_records as_dict items",
     "len(index)": "ntotal count shape size element_count get_current_count",
 }
@@ -91,23 +94,34 @@ class Hinted(ABCMeta):
 def hint_at_methods(cls: type) -> None:
     """Make names of other libraries raise errors that name the method to use."""
     # `__getattr__` would take 2 % of a single search, as Python 3.11 looks it up for each name.
-    known = {*vars(cls), "len(index)", "copy.copy(index)"}
+    known = {*vars(cls), "len(index)"}
     for name in " ".join(_ELSEWHERE.values()).split():
         if name not in known and (instead := _instead_of(name, known)):
             setattr(cls, name, Elsewhere(f"{cls.__name__} has no attribute {name!r}: {instead}"))
 
 
-def check_keywords(function: Callable[..., object], unknown: Mapping[str, object]) -> None:
-    """Refuse keywords that a function doesn't take."""
-    if not unknown:
-        return
+def hinted(function: Function) -> Function:
+    """Make errors for keywords that a function doesn't take say what it calls the same."""
+    @wraps(function)
+    def call(*args: Any, **given: Any) -> Any:
+        try:
+            return function(*args, **given)
+        except TypeError:
+            known = _keywords_of(function)
+            name = next((name for name in given if name not in known), None)
+            if name is None:
+                raise
+        called = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
+        instead = like(name, known) or f"expected one of {', '.join(known)}"
+        raise TypeError(f"{called}() got an unexpected keyword {name!r}: {instead}")
+
+    return cast(Function, call)
+
+
+def _keywords_of(function: Callable[..., object]) -> list[str]:
     import inspect
 
-    known = [name for name, parameter in inspect.signature(function).parameters.items()
-             if name != "self" and parameter.kind is not parameter.VAR_KEYWORD]
-    name = next(iter(unknown))
-    instead = like(name, known) or f"expected one of {', '.join(known)}"
-    raise TypeError(f"{function.__name__}() got an unexpected keyword {name!r}: {instead}")
+    return [name for name in inspect.signature(function).parameters if name != "self"]
 
 
 def like(name: str, known: Collection[str]) -> str:

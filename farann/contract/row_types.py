@@ -83,25 +83,25 @@ def _converted(name: str, array: npt.NDArray[Any], row_type: str, first: int) ->
     rows = np.empty(array.shape, STORED[row_type])
     step = max(_NUMBERS_AT_ONCE // max(array.shape[1], 1), 1)
     for start in range(0, len(array), step):
-        given = plain_numbers(array[start : start + step])
-        rows[start : start + step], exact = _converted_block(given, row_type)
+        block = plain_numbers(array[start : start + step])
+        rows[start : start + step], exact = _converted_block(block, row_type)
         if exact.all():
             continue
         row, column = np.argwhere(~exact)[0]
-        raise ValueError(_not_exact(name, given[row, column], row_type, first + start + int(row)))
+        raise ValueError(_not_exact(name, block[row, column], row_type, first + start + int(row)))
     return rows
 
 
-def _converted_block(given: npt.NDArray[Any], row_type: str) -> tuple[RowArray, BoolArray]:
+def _converted_block(numbers: npt.NDArray[Any], row_type: str) -> tuple[RowArray, BoolArray]:
     """Numbers as they are kept, and which of them are the same as before; NaN is the same."""
     with np.errstate(all="ignore"):
         if row_type in ("uint8", "int8"):
             limits = np.iinfo(row_type)
-            inside = (given >= limits.min) & (given <= limits.max)
-            rows = np.where(inside, given, given.dtype.type(0)).astype(row_type)
-            return rows, inside & (rows == given)
-        wide = given.astype(np.float32)
-        same = _same(wide, given)
+            inside = (numbers >= limits.min) & (numbers <= limits.max)
+            rows = np.where(inside, numbers, numbers.dtype.type(0)).astype(row_type)
+            return rows, inside & (rows == numbers)
+        wide = numbers.astype(np.float32)
+        same = _same(wide, numbers)
         if row_type == "float16":
             rows = wide.astype(np.float16)
             return rows, same & _same(rows, wide)
@@ -109,14 +109,14 @@ def _converted_block(given: npt.NDArray[Any], row_type: str) -> tuple[RowArray, 
         return (bits >> 16).astype(np.uint16), same & (((bits & 0xFFFF) == 0) | np.isnan(wide))
 
 
-def _same(converted: npt.NDArray[Any], given: npt.NDArray[Any]) -> BoolArray:
-    if given.dtype.kind in "iu":
+def _same(converted: npt.NDArray[Any], numbers: npt.NDArray[Any]) -> BoolArray:
+    if numbers.dtype.kind in "iu":
         # As whole numbers: float64 doesn't hold all of 64 bits.
-        limits = np.iinfo(given.dtype)
+        limits = np.iinfo(numbers.dtype)
         inside = (converted >= float(limits.min)) & (converted < float(limits.max) + 1.0)
-        whole = np.where(inside, converted, np.float32(0)).astype(given.dtype)
-        return np.asarray(inside & (whole == given))
-    return np.asarray((converted == given) | (np.isnan(converted) & np.isnan(given)))
+        whole = np.where(inside, converted, np.float32(0)).astype(numbers.dtype)
+        return np.asarray(inside & (whole == numbers))
+    return np.asarray((converted == numbers) | (np.isnan(converted) & np.isnan(numbers)))
 
 
 def _not_exact(name: str, number: Any, row_type: str, row: int) -> str:

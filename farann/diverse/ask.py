@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, Float64Array, Int64Array, Progress, UInt8Array
+from farann._types import Float32Array, Float64Array, Int64Array, Progress, Scores, UInt8Array
 from farann.contract import checks
 from farann.contract.stop_rule import check_exact, to_limits
 from farann.results import Diameter, Hits, Pairs, SearchStats, Selection, Spaced, no_hits
@@ -32,7 +32,7 @@ _INSTEAD = "use search_furthest or search_nearest with recall=, or budget="
 
 def furthest_from(live: Live, sets: Any, k: int, ids: Any, recall: float | None,
                   epsilon: float | None, budget: int | None, seconds: float | None,
-                  given: Filtering, threads: int | None, return_keys: bool,
+                  filtering: Filtering, threads: int | None, return_keys: bool,
                   return_stats: bool) -> Hits:
     """The k rows furthest from the nearest member of each set."""
     from farann.diverse import member_sets
@@ -45,13 +45,13 @@ def furthest_from(live: Live, sets: Any, k: int, ids: Any, recall: float | None,
     else:
         store = laid_out(live)
         members = member_sets.of_ids(store, "ids", ids)
-        given = given._replace(own=members.own(), store=store)
-    return _of_sets(live, members, k, (recall, epsilon, budget, seconds), given, threads,
+        filtering = filtering._replace(own=members.own(), store=store)
+    return _of_sets(live, members, k, (recall, epsilon, budget, seconds), filtering, threads,
                     return_keys, return_stats, member_sets.search)
 
 
 def contrast(live: Live, likes: tuple[Any, Any], dislikes: tuple[Any, Any], k: int, weight: Any,
-             likes_by: Any, limited: tuple[Any, ...], given: Filtering, threads: int | None,
+             likes_by: Any, limited: tuple[Any, ...], filtering: Filtering, threads: int | None,
              return_keys: bool, return_stats: bool) -> Hits:
     """The k rows like some and unlike others; `likes` and `dislikes` are vectors, and ids."""
     from farann.diverse import contrast
@@ -62,25 +62,26 @@ def contrast(live: Live, likes: tuple[Any, Any], dislikes: tuple[Any, Any], k: i
                                           normalized=live.spec.metric.normalized)
     own = [ids for sets in (asked.likes, asked.dislikes) if (ids := sets.own()) is not None]
     if own:
-        given = given._replace(own=reduce(filters.both, own), store=store)
-    return _of_sets(live, asked, k, limited, given, threads, return_keys, return_stats,
+        filtering = filtering._replace(own=reduce(filters.both, own), store=store)
+    return _of_sets(live, asked, k, limited, filtering, threads, return_keys, return_stats,
                     contrast.search, single=single)
 
 
-def _of_sets(live: Live, asked: Any, k: int, limited: tuple[Any, ...], given: Filtering,
+def _of_sets(live: Live, sets: Any, k: int, limited: tuple[Any, ...], filtering: Filtering,
              threads: int | None, keyed: bool, return_stats: bool,
              search: Callable[..., tuple[Hits, SearchStats]], *, single: bool = False) -> Hits:
     """Find the k best rows of each set; `limited` are recall, epsilon, budget and seconds."""
     from farann.search import plan
 
-    question = question_of(live, asked, k, given, threads, single=single,
+    question = question_of(live, sets, k, filtering, threads, single=single,
                            limits=to_limits(*limited), keyed=keyed)
-    return answered(live, question, len(asked), k, single, keyed, return_stats,
-                    partial(plan.top_of_groups, search=search), given.per_group)
+    return answered(live, question, len(sets), k, single, keyed, return_stats,
+                    partial(plan.top_of_groups, search=search), filtering.per_group)
 
 
-def mmr(live: Live, queries: Any, k: int, ids: Any, scores: Any, scale: str, diversity: float,
-        candidates: int | None, given: Filtering, threads: int | None, return_stats: bool) -> Hits:
+def mmr(live: Live, queries: Any, k: int, ids: Any, scores: Scores | None, scale: str,
+        diversity: float, candidates: int | None, filtering: Filtering, threads: int | None,
+        return_stats: bool) -> Hits:
     """Rows that are like the query, or that have large scores, and unlike each other."""
     from farann.diverse import mmr
 
@@ -89,24 +90,25 @@ def mmr(live: Live, queries: Any, k: int, ids: Any, scores: Any, scale: str, div
     scale = checks.to_choice("scale", scale, tuple(_SCALES))
     if scores is not None:
         if any(one is not None for one in (
-                queries, ids, candidates, *given._replace(per_group=None))):
+                queries, ids, candidates, *filtering._replace(per_group=None))):
             raise TypeError("scores: expected neither queries, ids, candidates nor filters beside "
                             "scores, which name the rows to choose among")
-        single, given = isinstance(scores, Mapping), given._replace(store=laid_out(live))
-        scored = [_scored(given.store, one, scale) for one in ([scores] if single else scores)]
-        question = question_of(live, np.ones((len(scored), live.dim or 1), np.float32), k, given,
-                               threads, single=single, keyed=True)
+        single, filtering = isinstance(scores, Mapping), filtering._replace(store=laid_out(live))
+        scored = [_scored(filtering.store, one, scale) for one in scores_of(scores)]
+        question = question_of(live, np.ones((len(scored), live.dim or 1), np.float32), k,
+                               filtering, threads, single=single, keyed=True)
         hits = answered(live, question, len(scored), k, single, True, return_stats,
-                        partial(mmr.search, diversity=diversity, scored=scored), given.per_group)
+                        partial(mmr.search, diversity=diversity, scored=scored),
+                        filtering.per_group)
         hits.keys = None
         return hits
     if candidates is not None:
         candidates = checks.to_int("candidates", candidates, 1)
-    vectors, single, given = asked(live, queries, ids, given)
-    question = question_of(live, vectors, k, given, threads, single=single, keyed=True)
+    vectors, single, filtering = asked(live, queries, ids, filtering)
+    question = question_of(live, vectors, k, filtering, threads, single=single, keyed=True)
     search = partial(mmr.search, diversity=diversity, candidates=candidates)
     hits = answered(live, question, len(vectors), k, single, True, return_stats, search,
-                    given.per_group)
+                    filtering.per_group)
     hits.keys = None
     return hits
 
@@ -120,17 +122,25 @@ _SCALES: dict[str, Callable[[Float64Array], Float64Array]] = {
 }
 
 
-def _scored(store: Store | None, scores: Any, scale: str) -> tuple[Int64Array, Float64Array]:
+def scores_of(scores: Scores) -> list[Mapping[Any, float]]:
+    """Scores of others, query by query."""
+    listed = [*scores] if isinstance(scores, Sequence) else [scores]
+    for one in listed:
+        if not isinstance(one, Mapping):
+            raise TypeError("scores: expected a dict from ids to numbers, or a list of these, got "
+                            f"{checks.shown(one)}")
+    return listed
+
+
+def _scored(store: Store | None, scores: Mapping[Any, float],
+            scale: str) -> tuple[Int64Array, Float64Array]:
     """Slots of the ids that have scores, and these on a scale."""
-    if not isinstance(scores, Mapping):
-        raise TypeError("scores: expected a dict from ids to numbers, or a list of these, got "
-                        f"{checks.shown(scores)}")
     slots = asked_ids.known_slots(store, list(scores), "scores")
-    given = checks.to_one_each("scores", list(scores.values()), len(slots), ONE_A_ROW)
-    if not np.isfinite(given).all():
+    values = checks.to_one_each("scores", list(scores.values()), len(slots), ONE_A_ROW)
+    if not np.isfinite(values).all():
         raise ValueError("scores: expected finite numbers, got "
-                         f"{checks.shown(given[~np.isfinite(given)][0])}")
-    return slots, _SCALES[scale](given) if len(given) else given
+                         f"{checks.shown(values[~np.isfinite(values)][0])}")
+    return slots, _SCALES[scale](values) if len(values) else values
 
 
 def _check_products(live: Live, what: str) -> None:
@@ -143,14 +153,14 @@ def _check_products(live: Live, what: str) -> None:
 
 def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
                 vectors: Float32Array, *, diversity: float, threads: int | None = None,
-                full: Sequence[list[Any]] = (), **given: Any) -> tuple[npt.NDArray[Any], Hits]:
+                full: Sequence[list[Any]] = (), **options: Any) -> tuple[npt.NDArray[Any], Hits]:
     """The next pick of `mmr` for each query, after some that may be of other indexes and outside
     groups that are `full`: ids, and hits (n_queries, 1) with keys by which indexes are compared,
     and numbers in place of strings."""
     from farann.diverse import mmr
     from farann.store.groups import to_labels
 
-    question = question_of(live, queries, 1, Filtering(**given), threads, keyed=True)
+    question = question_of(live, queries, 1, Filtering(**options), threads, keyed=True)
     if question is None or len(question.store) == 0:
         hits = no_hits(len(queries), 1, keyed=True)
         return hits.ids[:, 0], hits
@@ -167,7 +177,7 @@ def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
 
 
 def select(live: Live, k: int | None, start: Any, first: Any, radius: float | None,
-           per_group: int | None, given: Filtering, threads: int | None,
+           per_group: int | None, filtering: Filtering, threads: int | None,
            progress: Progress) -> Selection:
     """Choose rows that cover all others."""
     from farann.diverse import greedy
@@ -175,7 +185,7 @@ def select(live: Live, k: int | None, start: Any, first: Any, radius: float | No
     most, limit, per_group = _to_wanted(live, k, radius, per_group)
     if start is not None and first is not None:
         raise ValueError("start: expected at most one of start and first, got both")
-    store, slots, mask = _passing(live, "select_diverse", live.store, given)
+    store, slots, mask = _passing(live, "select_diverse", live.store, filtering)
     begin = greedy.slot_of(store, start)
     before = asked_ids.known_slots(store, [] if first is None else first, "first")
     if not store:
@@ -189,14 +199,14 @@ def select(live: Live, k: int | None, start: Any, first: Any, radius: float | No
     return selection
 
 
-def _passing(live: Live, what: str, store: Store | None, given: Filtering,
+def _passing(live: Live, what: str, store: Store | None, filtering: Filtering,
              ) -> tuple[Store | None, Int64Array, UInt8Array | None]:
     """The rows that pass filters, as slots and as a mask, None for all; `what` takes vectors."""
     check_exact(what, live.spec.vectors, _INSTEAD)
-    filters.check_owner(live, given.allowed)
+    filters.check_owner(live, filtering.allowed)
     if not store:
         return store, np.empty(0, np.int64), None
-    return store, *filters.slots_and_mask(live, store, given)
+    return store, *filters.slots_and_mask(live, store, filtering)
 
 
 def _none_of(store: Store | None, n: int = 0) -> npt.NDArray[Any]:
@@ -221,12 +231,12 @@ def _to_wanted(live: Live, k: Any, radius: Any,
 
 
 def select_spaced(live: Live, scores: npt.ArrayLike, radius: Any, k: int | None,
-                  per_group: int | None, given: Filtering, threads: int | None,
+                  per_group: int | None, filtering: Filtering, threads: int | None,
                   progress: Progress, return_dropped: bool) -> Spaced:
     """The best-scored rows of which no two are nearer than a radius."""
     checks.check_flag("return_dropped", return_dropped)
     most, limit, per_group = _to_wanted(live, k, radius, per_group)
-    store, slots, _ = _passing(live, "select_spaced", laid_out(live), given)
+    store, slots, _ = _passing(live, "select_spaced", laid_out(live), filtering)
     values = checks.to_one_each("scores", scores, 0 if store is None else len(store), ONE_A_ROW)
     if not store:
         none = _none_of(store)
@@ -243,26 +253,26 @@ def select_spaced(live: Live, scores: npt.ArrayLike, radius: Any, k: int | None,
             rows.dropped(limit, picks) if return_dropped else ())))
 
 
-def pairs_within(live: Live, radius: float, limit: int, given: Filtering, threads: int | None,
+def pairs_within(live: Live, radius: float, limit: int, filtering: Filtering, threads: int | None,
                  progress: Progress) -> Pairs:
     """All pairs of rows that are no further apart than a radius."""
     from farann.diverse import pairs
 
     radius, limit = checks.to_float("radius", radius), checks.to_int("limit", limit, 1)
-    store, slots, _ = _passing(live, "pairs_within", laid_out(live), given)
+    store, slots, _ = _passing(live, "pairs_within", laid_out(live), filtering)
     progress = checks.to_progress(progress)
     if not store:
         return Pairs(np.empty((0, 2), np.int64), np.empty(0, np.float32))
-    found = pairs.within(store, store.view(live.isa), slots, radius, limit,
+    hits = pairs.within(store, store.view(live.isa), slots, radius, limit,
                          threads_for(live, threads), progress)
-    return Pairs(store.named(found.ids.ravel()).reshape(-1, 2), found.scores)
+    return Pairs(store.named(hits.ids.ravel()).reshape(-1, 2), hits.scores)
 
 
-def diameter(live: Live, given: Filtering, threads: int | None, progress: Progress) -> Diameter:
+def diameter(live: Live, filtering: Filtering, threads: int | None, progress: Progress) -> Diameter:
     """The two rows that are furthest from each other."""
     from farann.diverse import pairs
 
-    store, slots, _ = _passing(live, "diameter", laid_out(live), given)
+    store, slots, _ = _passing(live, "diameter", laid_out(live), filtering)
     progress = checks.to_progress(progress)
     if store is None or len(slots) < 2:
         return Diameter(_none_of(store, 2), nan)
@@ -271,11 +281,11 @@ def diameter(live: Live, given: Filtering, threads: int | None, progress: Progre
     return Diameter(store.named(np.array([pair.a, pair.b])), pairs.score_of(store, pair))
 
 
-def furthest_graph(live: Live, k: int, as_sparse: bool, given: Filtering, threads: int | None,
+def furthest_graph(live: Live, k: int, as_sparse: bool, filtering: Filtering, threads: int | None,
                    progress: Progress) -> Hits | csr_array:
     """Each row's k furthest other rows."""
-    hits, store = furthest_of_each(live, "furthest_graph", checks.to_int("k", k, 1), given, threads,
-                                   progress)
+    hits, store = furthest_of_each(live, "furthest_graph", checks.to_int("k", k, 1), filtering,
+                                   threads, progress)
     if as_sparse:
         from farann.diverse import pairs
 
@@ -285,7 +295,7 @@ def furthest_graph(live: Live, k: int, as_sparse: bool, given: Filtering, thread
     return hits
 
 
-def furthest_of_each(live: Live, what: str, k: int, given: Filtering, threads: int | None,
+def furthest_of_each(live: Live, what: str, k: int, filtering: Filtering, threads: int | None,
                      progress: Progress) -> tuple[Hits, Store | None]:
     """Find the furthest rows of each row, and return the store, too; `what` is for errors."""
     from farann.diverse import pairs
@@ -295,7 +305,7 @@ def furthest_of_each(live: Live, what: str, k: int, given: Filtering, threads: i
     if not store:
         return no_hits(0, k), store
     slots, own = store.live_slots(), store.live_ids()
-    question = question_of(live, slots, k, given._replace(
+    question = question_of(live, slots, k, filtering._replace(
         own=(own, np.arange(len(own) + 1)), store=store), threads)
     assert question is not None
     return pairs.furthest_of_all(question, progress), store

@@ -90,19 +90,19 @@ def to_contrasts(store: Store | None, likes: tuple[Any, Any], dislikes: tuple[An
     """Check likes and dislikes, as vectors or as ids, and tell whether it is a single question."""
     weight = checks.to_finite("weight", weight, 0.0, _LARGEST_WEIGHT)
     by_best = checks.to_choice("likes_by", likes_by, ("mean", "best")) == "best"
-    found = [_side(store, "likes", *likes, normalized=normalized),
+    sides = [_side(store, "likes", *likes, normalized=normalized),
              _side(store, "dislikes", *dislikes, normalized=normalized)]
-    if not any(found):
+    if not any(sides):
         raise TypeError("likes: expected likes or dislikes, as vectors or ids, got neither")
-    counts = [len(sets) for sets, is_batch in filter(None, found) if is_batch]
+    counts = [len(sets) for sets, is_batch in filter(None, sides) if is_batch]
     if len(set(counts)) > 1:
         raise ValueError(f"dislikes: expected a set for each of {counts[0]} questions, as there "
                          f"are of likes, got {counts[1]}")
     n = counts[0] if counts else 1
-    dim = next(sets for sets, _ in filter(None, found)).members.shape[1]
+    dim = next(sets for sets, _ in filter(None, sides)).members.shape[1]
     none = MemberSets(np.empty((0, dim), np.float32), np.zeros(2, np.int64)), False
     liked, disliked = (sets if is_batch or n == 1 else sets[np.zeros(n, np.int64)]
-                       for sets, is_batch in (side or none for side in found))
+                       for sets, is_batch in (side or none for side in sides))
     offsets = liked.offsets + disliked.offsets
     empty = offsets[1:] == offsets[:-1]
     if empty.any():
@@ -143,32 +143,33 @@ def depth(value: Any, empty: int, most: int = 4) -> int:
 
 def search(question: Question) -> tuple[Hits, SearchStats]:
     """The k best rows of each question, where all may find the same rows."""
-    asked, limits = question.queries, question.limits
-    many = asked.many()
+    contrasts, limits = question.queries, question.limits
+    many = contrasts.many()
     if len(many) == 0 or (limits is not None and (limits.budget or limits.seconds is not None)):
         return _by_sets(question)
-    hits, did = no_hits(len(asked), question.k, keyed=question.keyed), list[SearchStats]()
-    few = np.delete(np.arange(len(asked)), many)
+    hits, did = no_hits(len(contrasts), question.k, keyed=question.keyed), list[SearchStats]()
+    few = np.delete(np.arange(len(contrasts)), many)
     for which in [*([few] if len(few) else []), *many[:, np.newaxis]]:
-        found, stats = (_by_sets if which is few else _by_bounds)(question.of(which))
+        part, stats = (_by_sets if which is few else _by_bounds)(question.of(which))
         did.append(stats)
-        hits.ids[which], hits.scores[which] = found.ids, found.scores
-        if hits.keys is not None and found.keys is not None:
-            hits.keys[which] = found.keys
-    return hits, total_of(did, len(asked))
+        hits.ids[which], hits.scores[which] = part.ids, part.scores
+        if hits.keys is not None and part.keys is not None:
+            hits.keys[which] = part.keys
+    return hits, total_of(did, len(contrasts))
 
 
 def _by_bounds(question: Question) -> tuple[Hits, SearchStats]:
     """The k best rows of a single question: sets are searched for among those that may be."""
-    asked: Contrasts = question.queries
-    asked = asked.with_only(*(np.unique(sets.members, axis=0, return_index=True)[1]
-                              for sets in (asked.likes, asked.dislikes)))
+    contrasts: Contrasts = question.queries
+    contrasts = contrasts.with_only(*(
+        np.unique(sets.members, axis=0, return_index=True)[1]
+        for sets in (contrasts.likes, contrasts.dislikes)))
     store, slots = question.store, question.row_filters.slots(question.store)
-    bounds = LikeBounds(store, asked.wide(asked.likes), asked.wide(asked.dislikes), asked.weight,
-                        normalized=asked.normalized)
+    bounds = LikeBounds(store, contrasts.wide(contrasts.likes), contrasts.wide(contrasts.dislikes),
+                        contrasts.weight, normalized=contrasts.normalized)
     for kind in (np.float32, np.float64):
         slots = bounds.kept(slots, kind, question.k, question.per_group, question.threads)
-    found, did = [no_hits(1, question.k, keyed=True)], list[SearchStats]()
+    parts, did = [no_hits(1, question.k, keyed=True)], list[SearchStats]()
     for start in range(0, len(slots), _ROWS_WITH_MEMBERS):
         some = slots[start : start + _ROWS_WITH_MEMBERS]
         part = question._replace(k=len(some), per_group=None, limits=None, keyed=True,
@@ -177,10 +178,10 @@ def _by_bounds(question: Question) -> tuple[Hits, SearchStats]:
         step = max(1, _MEMBERS_FORMED // len(dislikes))
         for first in range(0, len(likes), step):
             hits, stats = _by_sets(part._replace(
-                queries=asked.with_only(likes[first : first + step], dislikes)))
-            found.append(hits)
+                queries=contrasts.with_only(likes[first : first + step], dislikes)))
+            parts.append(hits)
             did.append(stats)
-    ids, keys, scores = (np.concatenate([getattr(hits, name) for hits in found], axis=1)
+    ids, keys, scores = (np.concatenate([getattr(hits, name) for hits in parts], axis=1)
                          for name in ("ids", "keys", "scores"))
     hits = _merged(question, Hits(ids, scores, keys), np.zeros(1, np.int64))
     hits.keys = hits.keys if question.keyed else None
@@ -189,21 +190,21 @@ def _by_bounds(question: Question) -> tuple[Hits, SearchStats]:
 
 def _by_sets(question: Question) -> tuple[Hits, SearchStats]:
     """The k best rows of each question, by a search for the sets of all."""
-    asked: Contrasts = question.queries
-    sets, owners = asked.sets()
-    several, limits = len(sets) > len(asked), question.limits
+    contrasts: Contrasts = question.queries
+    sets, owners = contrasts.sets()
+    several, limits = len(sets) > len(contrasts), question.limits
     if limits is not None:
         # Under cosine the core compares keys divided by the norms of members.
-        scale = 1.0 + asked.weight if asked.normalized else 1.0
+        scale = 1.0 + contrasts.weight if contrasts.normalized else 1.0
         limits = limits._replace(epsilon=(limits.epsilon or 0.0) / scale,
-                                 seconds=(limits.seconds or 0.0) * len(asked) / len(sets))
+                                 seconds=(limits.seconds or 0.0) * len(contrasts) / len(sets))
     hits, stats = member_sets.search(question._replace(
         queries=sets, row_filters=question.row_filters.of(owners), limits=limits,
         keyed=question.keyed or several), raw=True)
     if several:
         hits = _merged(question, hits, owners)
         hits.keys = hits.keys if question.keyed else None
-    return hits, stats._replace(queries=len(asked))
+    return hits, stats._replace(queries=len(contrasts))
 
 
 def _merged(question: Question, hits: Hits, owners: Int64Array) -> Hits:

@@ -25,6 +25,7 @@ _BOUNDED_AT_ONCE = 1 << 20  # products of a block of rows, and its coordinates
 
 class LikeBounds:
     """Likes and dislikes of one question, in float64; what is `normalized` has rows of length 1."""
+    products: int
 
     def __init__(self, store: Store, likes: Float64Array, dislikes: Float64Array, weight: float,
                  *, normalized: bool) -> None:
@@ -63,8 +64,8 @@ class LikeBounds:
         else:
             floor = np.partition(sure, -k)[-k] if k < len(sure) else -np.inf
         with np.errstate(all="ignore"):
-            kept: Int64Array = slots[~(scores + offs < floor)]
-        return kept
+            some: Int64Array = slots[~(scores + offs < floor)]
+        return some
 
     def needed(self, slots: Int64Array) -> tuple[Int64Array, Int64Array]:
         """The likes and the dislikes that may give some rows their scores."""

@@ -83,27 +83,29 @@ def of_ids(store: Store | None, name: str, value: Any, *, may_be_empty: bool = F
     """Sets of rows by their ids."""
     if isinstance(value, (str, Set)) or not hasattr(value, "__len__"):
         raise TypeError(f"{name}: expected a sequence of sets of ids, got {checks.shown(value)}")
-    found = []
+    members = []
     for i, one in enumerate(value):
         if checks.is_single_id(one):
             raise ValueError(f"{name}: expected a sequence of sets of ids, got "
                              f"{checks.shown(value)}; pass one set as [ids]")
-        found.append(rows_of(store, one, f"{name}[{i}]"))
-        if len(found[i][1]) == 0 and not may_be_empty:
+        members.append(rows_of(store, one, f"{name}[{i}]"))
+        if len(members[i][1]) == 0 and not may_be_empty:
             raise ValueError(f"{name}[{i}]: expected at least one id, got an empty set")
-    offsets = np.cumsum([0] + [len(ids) for _, ids in found], dtype=np.int64)
+    offsets = np.cumsum([0] + [len(ids) for _, ids in members], dtype=np.int64)
     dim = 1 if store is None else store.dim
-    rows = [np.empty((0, dim), np.float32), *(rows for rows, _ in found)]
-    ids = [np.empty(0, np.int64), *(ids for _, ids in found)]
+    rows = [np.empty((0, dim), np.float32), *(rows for rows, _ in members)]
+    ids = [np.empty(0, np.int64), *(ids for _, ids in members)]
     return MemberSets(np.concatenate(rows), offsets, np.concatenate(ids))
 
 
 def search(question: Question, *, raw: bool = False) -> tuple[Hits, SearchStats]:
     """The k rows furthest from each set, where all sets may find the same rows; `raw` as in
     `_core.SetSearch`."""
-    store, view, sets, k, threads, row_filters = question[:6]
-    limits, snapshot, n = question.limits or Limits(None, None, None), view.exact, len(sets)
-    chosen = row_filters.filter(store, view, len(sets.members), exact=not limits.budget, k=k)
+    store, sets, k, threads = question.store, question.queries, question.k, question.threads
+    limits, snapshot = question.limits or Limits(None, None, None), question.view.exact
+    n, row_filters = len(sets), question.row_filters
+    chosen = row_filters.filter(store, question.view, len(sets.members), exact=not limits.budget,
+                                k=k)
     keys = np.empty((n, k) if question.keyed else (0, k), np.float64)
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
     did: list[tuple[int, ...]] = []

@@ -76,8 +76,8 @@ def search(question: Question, diversity: float, candidates: int | None = None,
     """The first k picks of each query, or with `Begun` the next ones. Keys are for picks of several
     indexes: similarities of the first, values of the others. `scored`: for each query the slots
     to choose among, and numbers in place of their similarities to it."""
-    store, view, begun, k, threads, row_filters = question[:6]
-    n = len(begun)
+    store, view, begun, k = question.store, question.view, question.queries, question.k
+    n, row_filters = len(begun), question.row_filters
     if row_filters.groups is not None:
         return plan.top_of_groups(question, lambda part: search(part, diversity, candidates))
     if not isinstance(begun, Begun):
@@ -88,7 +88,8 @@ def search(question: Question, diversity: float, candidates: int | None = None,
     if scored is None:
         size = 1 if candidates is None else min(candidates, len(store))
         chosen = row_filters.filter(store, view, n, exact=True, k=size)
-        nearest, stats = batches.top(view.exact, chosen, begun.queries, size, True, threads)
+        nearest, stats = batches.top(view.exact, chosen, begun.queries, size, True,
+                                     question.threads)
         did.append(stats)
         slots = [store.slots_of(ids[ids >= 0]) for ids in nearest.ids]
     else:
@@ -106,18 +107,20 @@ def search(question: Question, diversity: float, candidates: int | None = None,
                 hits.ids[i, j], hits.scores[i, j], hits.keys[i, j] = pick
             did.extend(ranker.did)
 
-    pool.run_all([partial(answer, i) for i in range(n)], threads, long=True)
+    pool.run_all([partial(answer, i) for i in range(n)], question.threads, long=True)
     return hits, plan.total_of(did, n)
 
 
 class Ranker:
     """The picks of one query."""
+    did: list[SearchStats]
+    bound: float
 
     def __init__(self, question: Question, diversity: float, slots: Int64Array,
                  flag: _core.CancelFlag, relevance: Float64Array | None = None) -> None:
         self._relevance = relevance  # of the slots; None: similarity to the query
         self._question, self._diversity, self._flag = question, diversity, flag
-        self._store, self._view, begun = question[:3]
+        self._store, self._view, begun = question.store, question.view, question.queries
         picked = self._store.slots_of(begun.picked[0])
         self._query, self._picked = begun.queries, picked[picked >= 0].tolist()
         self._vectors = list(begun.vectors[0][:, None])

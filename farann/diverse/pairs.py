@@ -70,10 +70,10 @@ def furthest_pair(store: Store, view: View, slots: Int64Array, threads: int,
     keys, ask = np.empty(len(slots)), partial(_best_of, store, view, chosen, slack, threads)
     with told("rows asked", len(slots), progress) as advance:
         while start < len(slots) and _most(store, reach[start]) >= best.key - slack:
-            asked = slots[start : start + size]
-            best, keys[start : start + size] = ask(asked, best)
-            start, size = start + len(asked), min(2 * size, _MOST_PAIRED)
-            advance(len(asked))
+            some = slots[start : start + size]
+            best, keys[start : start + size] = ask(some, best)
+            start, size = start + len(some), min(2 * size, _MOST_PAIRED)
+            advance(len(some))
     if slack:
         close = slots[:start][keys[:start] >= best.key - slack]
         others = _about_as_far(store, view, chosen, close, slots[start:], best.key - slack, threads)
@@ -88,9 +88,9 @@ def _about_as_far(store: Store, view: View, chosen: _core.Filter, close: Int64Ar
     there = np.zeros(store.n_slots, np.bool_)
     for start in range(0, len(close) if len(others) else 0, _FIRST_QUERIES):
         rows = store.take(close[start : start + _FIRST_QUERIES])
-        found, _ = batches.in_range(view.exact, chosen, rows, np.full(len(rows), -key), False,
+        hits, _ = batches.in_range(view.exact, chosen, rows, np.full(len(rows), -key), False,
                                     threads)
-        there[store.slots_of(found.ids)] = True
+        there[store.slots_of(hits.ids)] = True
     return others[there[others]]
 
 
@@ -145,13 +145,13 @@ def _reaches(store: Store, slots: Int64Array) -> Float64Array:
         along = rows @ (direction if metric.normalized else center)
         squares = np.square(rows if metric.normalized else rows - center).sum(axis=1)
         if metric.normalized:
-            found = np.arccos(np.clip(along / np.sqrt(squares), -1.0, 1.0)) + 1e-7
+            angles = np.arccos(np.clip(along / np.sqrt(squares), -1.0, 1.0)) + 1e-7
         elif metric.adds_squared_norm:
-            found = np.sqrt(squares) * (1.0 + _LENGTH_ERROR)
+            angles = np.sqrt(squares) * (1.0 + _LENGTH_ERROR)
         else:
-            found = 0.5 * (square + squares) - along
-            found += _LENGTH_ERROR * (square + squares + np.abs(along))
-        reach[start : start + len(rows)] = found
+            angles = 0.5 * (square + squares) - along
+            angles += _LENGTH_ERROR * (square + squares + np.abs(along))
+        reach[start : start + len(rows)] = angles
     return reach
 
 
@@ -182,12 +182,12 @@ def as_graph(ids: Int64Array, hits: Hits) -> csr_array:
     """The furthest rows of each row as a sparse matrix of scores, in the order of `ids`."""
     from scipy.sparse import csr_array as sparse_array
 
-    found = hits.ids >= 0
+    there = hits.ids >= 0
     order = np.argsort(ids, kind="stable")
-    columns = order[np.searchsorted(ids[order], hits.ids[found])]
+    columns = order[np.searchsorted(ids[order], hits.ids[there])]
     offsets = np.zeros(len(ids) + 1, np.int64)
-    np.cumsum(found.sum(axis=1), out=offsets[1:])
-    data: Float32Array = hits.scores[found]
+    np.cumsum(there.sum(axis=1), out=offsets[1:])
+    data: Float32Array = hits.scores[there]
     return sparse_array((data, columns, offsets), shape=(len(ids), len(ids)))
 
 
@@ -215,7 +215,7 @@ def joined(ids: Int64Array, search: Callable[[slice, int], tuple[RangeHits, bool
            limit: int, progress: Progress) -> Pairs:
     """All pairs of rows with ascending ids, by a search within the radius that may stop early, and
     says so. The smaller id is the query: under cosine the other way may round differently."""
-    found, n_found, start, size = list[tuple[Int64Array, Float32Array]](), 0, 0, _MOST_JOINED
+    parts, n_found, start, size = list[tuple[Int64Array, Float32Array]](), 0, 0, _MOST_JOINED
     with told("rows asked", len(ids), progress) as advance:
         while start < len(ids):
             some = slice(start, min(start + size, len(ids)))
@@ -234,8 +234,8 @@ def joined(ids: Int64Array, search: Callable[[slice, int], tuple[RangeHits, bool
             if cut:
                 n_found, size = n_found - n_new, max(n_asked // 8, 1)
                 continue
-            found.append((np.stack([firsts[once], hits.ids[once]], axis=1), hits.scores[once]))
+            parts.append((np.stack([firsts[once], hits.ids[once]], axis=1), hits.scores[once]))
             start, size = some.stop, min(2 * size, _MOST_JOINED)
             advance(n_asked)
     none = np.empty((0, 2), np.int64), np.empty(0, np.float32)
-    return Pairs(*map(np.concatenate, zip(none, *found, strict=True)))
+    return Pairs(*map(np.concatenate, zip(none, *parts, strict=True)))

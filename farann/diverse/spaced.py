@@ -110,9 +110,9 @@ class Ranked:
         with told("radii tried", halvings, progress) as advance:
             while high - low > _CLOSE:
                 before, middle = (high - low).bit_length(), (low + high) // 2
-                found = self.spaced(sign * _number(middle), k, all_or_none=True)
-                if len(found) == k:
-                    picks, low = found, self._reach(found, sign)
+                chosen = self.spaced(sign * _number(middle), k, all_or_none=True)
+                if len(chosen) == k:
+                    picks, low = chosen, self._reach(chosen, sign)
                 else:
                     high = middle
                 advance(before - max(high - low, _CLOSE).bit_length())

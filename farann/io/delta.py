@@ -86,11 +86,11 @@ def delta_of(old: Mark, new: Store | None) -> tuple[dict[str, Any], dict[str, An
     if len(removed := _removed_since(old, new)):
         arrays["removed"] = removed
     if new.added is not None and new.added.codes is not None:
-        kept = _runs_in_common(old, new.added)
-        if kept < len(new.added.runs):
-            since = new.added._replace(runs=new.added.runs[kept:])
+        common = _runs_in_common(old, new.added)
+        if common < len(new.added.runs):
+            since = new.added._replace(runs=new.added.runs[common:])
             arrays |= index_file.sections_of_added(since, new.added.codes)
-            metadata["runs"] = kept
+            metadata["runs"] = common
     if _tables_of(new) != old.tables:
         facts, guards = index_file.sections_of_tables(new)
         metadata |= facts
@@ -142,27 +142,27 @@ def applied(store: Store | None, metadata: Mapping[str, Any], arrays: Arrays) ->
     if store is None or type(count) is not int or type(next_id) is not int or not (
             store.n_slots <= count < 2**48 and store.ids.next <= next_id <= 2**63):
         raise FormatError("'count' or 'next_id' are not those of an index")
-    n, alive, changes = store.n_slots, store.alive, dict[str, Any]()
+    n, live, changes = store.n_slots, store.alive, dict[str, Any]()
     if count > n:  # before there is memory for what is said of them
         section(arrays, "rows", store.spec.stored, (count - n, store.dim))
-    if alive is not None or "removed" in arrays:
-        alive = np.append(np.ones(n, np.uint8) if alive is None else alive,
+    if live is not None or "removed" in arrays:
+        live = np.append(np.ones(n, np.uint8) if live is None else live,
                           np.ones(count - n, np.uint8))
-    if "removed" in arrays and alive is not None:
+    if "removed" in arrays and live is not None:
         removed = index_file.removed_from(arrays, count)
-        if not alive[removed].all():
+        if not live[removed].all():
             raise FormatError("section 'removed': a row is removed twice")
-        alive[removed] = 0
+        live[removed] = 0
         changes["n_removed"] = store.n_removed + len(removed)
     if count > n:
-        changes |= _with_rows(store, count, next_id, arrays, alive)
+        changes |= _with_rows(store, count, next_id, arrays, live)
         if store.codes is not None and store.n_coded is None:
             added = store.added or Added()
             new = np.arange(n, count, dtype=np.int64) - store.n_base
             changes["added"] = added._replace(waiting=np.concatenate([added.waiting, new]))
     if "runs" in metadata:
         changes["added"] = _with_runs(store, metadata["runs"], arrays, count)
-    changed = store.changed(alive=alive, **changes)
+    changed = store.changed(alive=live, **changes)
     if {"tunings", "nearest_tunings"} & metadata.keys() and store.layout is not None:
         changed.tunings, changed.nearest_tunings = Tunings(), Tunings()
         index_file.restore_tables(changed, metadata, arrays)
@@ -170,7 +170,7 @@ def applied(store: Store | None, metadata: Mapping[str, Any], arrays: Arrays) ->
 
 
 def _with_rows(store: Store, count: int, next_id: int, arrays: Arrays,
-               alive: UInt8Array | None) -> dict[str, Any]:
+               live: UInt8Array | None) -> dict[str, Any]:
     n, n_new = store.n_slots, count - store.n_slots
     rows = arrays["rows"]
     bad = _core.first_bad_row(rows, store.spec.metric.normalized)
@@ -187,8 +187,8 @@ def _with_rows(store: Store, count: int, next_id: int, arrays: Arrays,
     ids.next = next_id
     # Each row that is not removed is the last one with its id, and the only one.
     of_new = np.arange(n, count, dtype=np.int64)
-    here = of_new if alive is None else of_new[alive[n:] != 0]
-    before = store.ids.slots_of(numbers, None if alive is None else alive[:n])
+    here = of_new if live is None else of_new[live[n:] != 0]
+    before = store.ids.slots_of(numbers, None if live is None else live[:n])
     if (before >= 0).any() or (ids.slots_of(ids.ids_of(here), None) != here).any():
         raise FormatError("the ids are not unique")
     changes: dict[str, Any] = {
@@ -225,14 +225,14 @@ def _longer(name: str, labels: Labels, arrays: Arrays) -> Labels:
     return labels.grown(more.strings)
 
 
-def _with_runs(store: Store, kept: Any, arrays: Arrays, count: int) -> Added:
+def _with_runs(store: Store, common: Any, arrays: Arrays, count: int) -> Added:
     before, base = store.added or Added(), store.codes
     if base is None or store.n_coded is not None or (
-            type(kept) is not int or not 0 <= kept <= len(before.runs)):
+            type(common) is not int or not 0 <= common <= len(before.runs)):
         raise FormatError("'runs' are not those of an index")
     codes, ends = index_file.added_codes_from(arrays, base, store.spec)
     try:
-        added = before._replace(runs=before.runs[:kept]).with_runs(
+        added = before._replace(runs=before.runs[:common]).with_runs(
             codes, ends, store.n_base, count - store.n_base)
         assert added.codes is not None
         added.codes.made(partial(_core.Codes, in_runs=True), count, store.dim)

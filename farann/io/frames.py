@@ -72,8 +72,8 @@ def frames_since(path: StrPath, place: Place) -> tuple[list[Content], Place] | N
 
 
 def _all_frames(stream: io.BufferedIOBase, place: Place) -> tuple[list[Content], Place]:
-    found = list(_frames(stream, place))
-    return [frame for frame, _ in found], found[-1][1] if found else place
+    all_frames = list(_frames(stream, place))
+    return [frame for frame, _ in all_frames], all_frames[-1][1] if all_frames else place
 
 
 def _holds(stream: Stream, place: Place) -> bool:
@@ -138,17 +138,10 @@ def _header_at(stream: io.BufferedIOBase, at: int, place: Place) -> bytes | None
 
 
 class Writer:
-    """A file that is open for frames, and locked against other writers until it is closed.
+    """A file that is open for frames, locked until it is closed; BlockingIOError where another
+    writer, of this process or another one, has it open."""
 
-    Parameters
-    ----------
-    path : str or path-like
-
-    Raises
-    ------
-    BlockingIOError
-        If another writer has it open, in this process or another one.
-    """
+    path: str
 
     def __init__(self, path: StrPath) -> None:
         self.path, self._process = os.fsdecode(path), os.getpid()
@@ -164,8 +157,8 @@ class Writer:
     def holds(self, place: Place) -> bool:
         """Whether the file still has its name, ends at a place, and this process has its lock."""
         with contextlib.suppress(OSError, ValueError):  # the last where it is closed
-            found, ours = os.stat(self.path), os.fstat(self._stream.fileno())
-            return (self._process == os.getpid() and os.path.samestat(found, ours)
+            theirs, ours = os.stat(self.path), os.fstat(self._stream.fileno())
+            return (self._process == os.getpid() and os.path.samestat(theirs, ours)
                     and _holds(self._stream, place)
                     and not _read_at(self._stream, place.start, _SIZE).strip(b"\0"))
         return False
@@ -193,7 +186,7 @@ class Writer:
         self.in_doubt = False
         return new
 
-    in_doubt = False  # whether `append` failed while it wrote the header, which may be there
+    in_doubt: bool = False  # whether `append` failed while it wrote the header, which may be there
 
     def _write(self, at: int, data: bytes) -> None:
         self._stream.seek(at)

@@ -85,6 +85,22 @@ def sections_of(live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
     return metadata, arrays
 
 
+def shared_sections_of(live: Live) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """The same for another index in memory: arrays that are in one piece are shared, and as they
+    can't be written to, what is added to either goes elsewhere."""
+    metadata, sections = sections_of(live)
+    arrays = dict[str, npt.NDArray[Any]]()
+    for name, section in sections.items():
+        whole = section
+        if isinstance(section, ArrayChunks):
+            chunks = [chunk for chunk in section.chunks if len(chunk)]
+            whole = chunks[0] if len(chunks) == 1 else np.concatenate(
+                [np.empty((0, *section.shape[1:]), section.dtype), *chunks])
+        arrays[name] = whole.view()
+        arrays[name].flags.writeable = False
+    return metadata, arrays
+
+
 def _rows_in_order(store: Store) -> Iterator[RowArray]:
     """All rows; those in a mapped file are read from beginning to end."""
     with paging.in_order(store.base, then=store.reading):
@@ -233,9 +249,9 @@ def _alive_from(arrays: Arrays, count: int) -> UInt8Array | None:
     """A byte for each of `count` rows, 0 for those that are removed; None where none is."""
     if "removed" not in arrays:
         return None
-    alive = np.ones(count, np.uint8)
-    alive[removed_from(arrays, count)] = 0
-    return alive
+    live = np.ones(count, np.uint8)
+    live[removed_from(arrays, count)] = 0
+    return live
 
 
 def removed_from(arrays: Arrays, count: int) -> Int64Array:
@@ -247,11 +263,11 @@ def removed_from(arrays: Arrays, count: int) -> Int64Array:
     return removed
 
 
-def _hides_rows(ids: Int64Array, alive: UInt8Array | None) -> bool:
+def _hides_rows(ids: Int64Array, live: UInt8Array | None) -> bool:
     """Whether a later row has the id of one that isn't removed."""
     order = ids.argsort(kind="stable")
     earlier = order[:-1][ids[order[1:]] == ids[order[:-1]]]
-    return bool(len(earlier) and (alive is None or alive[earlier].any()))
+    return bool(len(earlier) and (live is None or live[earlier].any()))
 
 
 def labels_from(name: str, arrays: Arrays, count: int | None, checked: bool) -> Labels | None:
@@ -382,7 +398,7 @@ def section(arrays: Arrays, name: str, dtype: Any,
     if array is None:
         raise FormatError(f"section {name!r} is missing")
     if array.dtype not in dtypes or array.ndim != len(shape) or any(
-            n not in (None, given) for n, given in zip(shape, array.shape, strict=True)):
+            n not in (None, wanted) for n, wanted in zip(shape, array.shape, strict=True)):
         kinds = " or ".join(np.dtype(one).name for one in dtypes)
         raise FormatError(f"section {name!r}: expected {kinds} {shape}, "
                           f"got {array.dtype} {array.shape}")

@@ -69,16 +69,16 @@ def look_at_hdf5(wanted: Wanted) -> Content:
 
 def _data_sets(h5py: Any, file: Any) -> list[str]:
     """Paths of data sets, in groups, too, and of soft links, which are named and never followed."""
-    found: list[str] = []
+    names: list[str] = []
 
     def note(name: str, link: Any) -> bool | None:
         if isinstance(link, h5py.HardLink) and not isinstance(file[name], h5py.Dataset):
             return None
-        found.append(name)
-        return len(found) == _MOST_NAMED or None  # which ends it
+        names.append(name)
+        return len(names) == _MOST_NAMED or None  # which ends it
 
     file.visititems_links(note)
-    return found
+    return names
 
 
 def _hard_linked(h5py: Any, file: Any, name: str) -> Any:
@@ -244,9 +244,9 @@ def columns_of_parquet(path: Path, names: list[str], limit: int) -> list[list[An
                 left -= sum(len(str(text).encode()) * count
                             for text, count in zip(texts, counts.tolist(), strict=True))
                 check_size(limit - left, limit, "text")
-                found = np.full(len(part), None)
-                found[there] = np.array(texts, object)[places]
-                values.extend(found.tolist())
+                column = np.full(len(part), None)
+                column[there] = np.array(texts, object)[places]
+                values.extend(column.tolist())
     return columns
 
 

@@ -213,11 +213,11 @@ def reload(live: Live, load: Callable[..., tuple[HasLive, list[Sections]]]) -> b
         if not state.mark.has_rows_of(store):
             raise ValueError("reload: expected an index without changes of its own; sync or save "
                              "it, or load the file anew")
-        found = frames.frames_since(state.path, state.place)
-        if found is not None and not found[0]:
+        since = frames.frames_since(state.path, state.place)
+        if since is not None and not since[0]:
             return False
-        if found is not None and state.mark.is_build_of(store):
-            changes, place = found
+        if since is not None and state.mark.is_build_of(store):
+            changes, place = since
             try:
                 new = _applied(store, changes, state.place.number)
             except FormatError as error:

@@ -98,10 +98,10 @@ def _numbers(lines: list[str], separator: str, dtype: np.dtype[Any], names: list
     """Lines as an array; an error names a field that is no number, and its place."""
     width, wrong = len(names), "fields"
     try:
-        found: Array = np.loadtxt(lines, dtype, delimiter=separator, comments=None, quotechar='"',
+        numbers: Array = np.loadtxt(lines, dtype, delimiter=separator, comments=None, quotechar='"',
                                   usecols=columns, ndmin=2)
-        if columns is not None or found.shape[1] == width:
-            return found
+        if columns is not None or numbers.shape[1] == width:
+            return numbers
     except (ValueError, OverflowError) as error:
         wrong = str(error)
     for number, fields in enumerate(csv.reader(lines, delimiter=separator), done + 1):
@@ -204,9 +204,9 @@ def look_at_json_lines(wanted: Wanted) -> Content:
     """Find the field of lists of numbers, or the one of a name, which may be of numbers."""
     with _opened(wanted.path) as stream:
         lines = _filled_lines(stream)
-        found = list(_parsed(islice(lines, 1)))
-        rows = sum(1 for _ in lines) + len(found)
-    record, field = found[0] if found else [], None
+        first = list(_parsed(islice(lines, 1)))
+        rows = sum(1 for _ in lines) + len(first)
+    record, field = first[0] if first else [], None
     if isinstance(record, dict):
         known = [one for one, value in record.items()
                  if _is_row(value) or (one == wanted.name and _is_json_number(value))]

@@ -83,8 +83,8 @@ class Added(NamedTuple):
             now, later = np.split(now, [len(now) // _PANEL * _PANEL])
             if len(now) == 0:
                 return self._replace(waiting=waiting[later], large=large)
-            kept = self._kept_beside(len(now))
-            merged = self.runs[len(kept):]
+            count = self._kept_beside(len(now))
+            merged = self.runs[len(count):]
             old = [self._rows_of(run, n_base) for run in merged]
             rows = np.concatenate([*old, waiting[now]])
             sizes = Sizes.joined([*(coding.sizes_like(base, tail[some], center, spec, isa)
@@ -92,21 +92,21 @@ class Added(NamedTuple):
             codes = coding.code_like(base, tail[rows], sizes, center, spec, isa, queries())
             assert codes.slots is not None
             codes = replace(codes, slots=(n_base + rows)[codes.slots].astype(np.int32))
-            return self._replace(runs=kept, waiting=waiting[later], large=large)._with(codes)
+            return self._replace(runs=count, waiting=waiting[later], large=large)._with(codes)
 
     def _kept_beside(self, n: int) -> tuple[Run, ...]:
         """The runs that aren't merged when n rows are coded."""
         runs = self.runs
         while True:
-            above, kept = LEAST_RUN * _FAN, len(runs)  # rows of the levels above that of n
+            above, count = LEAST_RUN * _FAN, len(runs)  # rows of the levels above that of n
             while n >= above:
                 above *= _FAN
-            while kept and runs[kept - 1].n < above:
-                kept -= 1
-            if len(runs) - kept < _FAN - 1:
+            while count and runs[count - 1].n < above:
+                count -= 1
+            if len(runs) - count < _FAN - 1:
                 return runs
-            n += sum(run.n for run in runs[kept:])
-            runs = runs[:kept]
+            n += sum(run.n for run in runs[count:])
+            runs = runs[:count]
 
     def _rows_of(self, run: Run, n_base: int) -> Int64Array:
         assert self.codes is not None and self.codes.slots is not None

@@ -280,8 +280,8 @@ def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
     if spec.vectors or not spec.width.is_coarse:
         return task
     room = max(n // _ROWS_A_VECTOR - len(extents.outliers), 0)
-    kept = answering(task.answers, n, 1)[:room]
-    extents = extents._replace(outliers=np.union1d(extents.outliers, kept))
+    first = answering(task.answers, n, 1)[:room]
+    extents = extents._replace(outliers=np.union1d(extents.outliers, first))
     return task._replace(builder=builder._replace(extents=extents),
                          coded=np.delete(np.arange(n), extents.outliers))
 
@@ -354,8 +354,8 @@ def _made(task: _Task, plans: list[_Plan]) -> list[Made]:
         return [Made(layout) for layout in layouts]
     answers = [task.builder.answers(task.query_sample, _SAMPLE_K, task.nearest, layout,
                                     vectors=False) for layout in layouts]
-    return [Made(layout, recall=share_found(found, task.answers))
-            for layout, found in zip(layouts, answers, strict=True)]
+    return [Made(layout, recall=share_found(answer, task.answers))
+            for layout, answer in zip(layouts, answers, strict=True)]
 
 
 def _by_partition(labels: Int32Array, first: Int64Array,

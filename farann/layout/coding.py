@@ -358,8 +358,8 @@ def answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:
     """Rows that answer `least` queries or more, those that answer most first.
 
     They soon give a good threshold. Rows that answer one query are no better than others."""
-    found = answers >= 0  # few rows may give fewer answers
-    slots, ranks = answers[found], np.nonzero(found)[1]
+    there = answers >= 0  # few rows may give fewer answers
+    slots, ranks = answers[there], np.nonzero(there)[1]
     shares = np.bincount(slots, (1.0 + ranks) ** -0.5, minlength=n)
     several = np.flatnonzero(np.bincount(slots, minlength=n) >= least)
     return several[np.argsort(-shares[several], kind="stable")]

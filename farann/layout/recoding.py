@@ -35,11 +35,11 @@ def _as_order(codes: CodeArrays, n_rows: int) -> Int32Array:
 
 
 def without(layout: Layout, outlier_rows: RowArray,
-            alive: npt.NDArray[np.bool_]) -> tuple[Layout, Float32Array]:
+            live: npt.NDArray[np.bool_]) -> tuple[Layout, Float32Array]:
     """Drop the rows that aren't `alive` (by slot), and number the others anew."""
     codes = layout.codes
-    numbers = np.append(np.where(alive, np.cumsum(alive) - 1, -1), -1)  # the last is that of -1
-    slots = numbers[_as_order(codes, len(alive))]
+    numbers = np.append(np.where(live, np.cumsum(live) - 1, -1), -1)  # the last is that of -1
+    slots = numbers[_as_order(codes, len(live))]
     outliers = numbers[codes.outliers]
     codes = replace(codes, slots=slots.astype(np.int32), outliers=outliers[outliers >= 0])
     return _closed_up(layout._replace(codes=codes)), outlier_rows[outliers >= 0]

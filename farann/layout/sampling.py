@@ -116,41 +116,41 @@ def transform_for(rows: RowArray, seed: int, sample: Float64Array | None,
     return Transform(rotation_signs(dim if pca_axes is None else len(pca_axes), seed), pca_axes)
 
 
-def pca_axes_for(sample: Float64Array, asked: Float64Array, seed: int) -> Projection | None:
+def pca_axes_for(sample: Float64Array, queries: Float64Array, seed: int) -> Projection | None:
     """The fewest principal axes, in whole groups, along which codes of rows are nearly as precise;
     None if no group of coordinates can be saved."""
     dim = sample.shape[1]
     found = directions(sample, seed)
-    outside = _left(asked, found).mean(axis=0) * _left(sample, found).max(axis=0)
+    outside = _left(queries, found).mean(axis=0) * _left(sample, found).max(axis=0)
     # The mean square of products, which are about zero on average as rows are centered.
-    squares = (sample.T @ sample) * (asked.T @ asked)
-    differ = np.sqrt(max(float(squares.sum()), 0.0) / (len(sample) * len(asked)))
+    squares = (sample.T @ sample) * (queries.T @ queries)
+    differ = np.sqrt(max(float(squares.sum()), 0.0) / (len(sample) * len(queries)))
     numbers = np.arange(4, min(len(found), MOST_DIRECTIONS) + 1, 4)
     for number in numbers[outside[numbers - 1] <= _LARGEST_OUTSIDE * differ]:
         if -(-dim // 4) * 4 <= number:
             break
         axes = Projection(np.ascontiguousarray(found[:number]))
-        if _passing(sample, asked, axes) <= _MOST_PASSING:
+        if _passing(sample, queries, axes) <= _MOST_PASSING:
             return axes
     return None
 
 
-def _passing(sample: Float64Array, asked: Float64Array, pca_axes: Projection) -> float:
+def _passing(sample: Float64Array, queries: Float64Array, pca_axes: Projection) -> float:
     """Mean number of sampled rows per query that the axes can't tell from the best one."""
     # The common part of all rows shifts all keys of a query equally: it is left out.
     sample = sample - np.median(sample, axis=0)
-    asked = asked[:: -(-len(asked) // _ASKED)]
-    best = (sample @ asked.T).max(axis=0)
-    along = pca_axes.along(sample) @ pca_axes.along(asked).T
+    queries = queries[:: -(-len(queries) // _ASKED)]
+    best = (sample @ queries.T).max(axis=0)
+    along = pca_axes.along(sample) @ pca_axes.along(queries).T
     # A few rows that are large may be left out of the codes.
     far = np.quantile(_left(sample, pca_axes.directions)[:, -1], 0.99, method="lower")
-    outside = _left(asked, pca_axes.directions)[:, -1] * far
+    outside = _left(queries, pca_axes.directions)[:, -1] * far
     return float((along >= best - outside).sum(axis=0).mean())
 
 
-def _left(vectors: Float64Array, found: Float64Array) -> Float64Array:
+def _left(vectors: Float64Array, axes: Float64Array) -> Float64Array:
     """Lengths of vectors outside the first direction, the first two, and so on."""
-    along = np.cumsum((vectors @ found.T) ** 2, axis=1)
+    along = np.cumsum((vectors @ axes.T) ** 2, axis=1)
     left: Float64Array = np.einsum("ij,ij->i", vectors, vectors)[:, None] - along
     return np.sqrt(np.maximum(left, 0.0, out=left), out=left)
 

@@ -23,8 +23,9 @@ cdef class IntegerKeys:
 
 cdef class Bound:
     cdef QueryBatch batch
-    cdef bint by_norm       # whether it is that of rows sorted by norm
+    cdef bint from_here_on  # whether it holds for a block and all after it, or for one alone
 
+    cdef void forget(self, int64_t i) noexcept nogil
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil
 
@@ -45,7 +46,6 @@ cdef class CeilingBound(Bound):
 
     @staticmethod
     cdef CeilingBound of(QueryBatch batch, IntegerKeys integer_keys)
-    cdef void forget(self, int64_t i) noexcept nogil
     cdef void find(self, int64_t i) noexcept nogil
 
 

@@ -33,11 +33,11 @@ cdef class IntegerKeys:
         cdef int64_t of_rows = self.batch.snapshot.largest_whole_number(), of_query, largest
         if of_rows < 0 or not uses(INTEGER_KEYS):
             return False
-        of_query = farann_largest_integer(self.batch.queries[i].given, FARANN_FLOAT32,
+        of_query = farann_largest_integer(self.batch.queries[i].vector, FARANN_FLOAT32,
                                           self.batch.dim)
         if of_query < 0:
             return False
-        if self.batch.metric == FARANN_L2:  # squares and products are in one sum
+        if self.batch.traits.squared:  # squares and products are in one sum
             largest = of_rows * (of_rows + 2 * of_query)
         else:
             largest = of_rows * max(of_rows, of_query)
@@ -51,16 +51,16 @@ cdef class IntegerKeys:
         """Write the exact keys of n rows for query i."""
         cdef const farann_kernels *kernels = self.batch.kernels
         cdef const Query *query = &self.batch.queries[i]
-        cdef bint l2 = self.batch.metric == FARANN_L2
+        cdef bint l2 = self.batch.traits.squared
         cdef float norms[2]
         cdef double of_query = 0.0
         cdef int64_t j
         for j in range(self.batch.dim):
-            self.vector[j] = -2.0 * query.given[j] if l2 else query.given[j]
-            of_query += <double>query.given[j] * query.given[j]
+            self.vector[j] = -2.0 * query.vector[j] if l2 else query.vector[j]
+            of_query += <double>query.vector[j] * query.vector[j]
         kernels.score_rows_f32(rows.rows, rows.positions, n, self.batch.dim, self.zeros,
                                self.vector, False, 1.0 if l2 else 0.0, self.products, norms)
-        if self.batch.metric == FARANN_COSINE:
+        if self.batch.traits.normalized:
             kernels.score_rows_f32(rows.rows, rows.positions, n, self.batch.dim, self.zeros,
                                    self.zeros, False, 1.0, self.squares, norms)
         farann_keys_of_integers(self.batch.metric, self.products, self.squares, n, of_query, keys)
@@ -85,7 +85,7 @@ cdef double largest_sum(IntegerKeys keys, int64_t i) noexcept nogil:
     The largest |x|^2 is computed once for a snapshot.
     """
     cdef int64_t known = farann_load(&keys.batch.snapshot.largest_square), start, n, j
-    cdef double found = 0.0
+    cdef double largest = 0.0
     cdef float norms[2]
     cdef int s
     cdef const Segment *segment
@@ -100,14 +100,14 @@ cdef double largest_sum(IntegerKeys keys, int64_t i) noexcept nogil:
                 keys.batch.kernels.score_rows_f32(
                     rows.rows, NULL, n, keys.batch.dim, keys.zeros, keys.zeros, False, 0.0,
                     keys.products, norms)
-                found = max(found, norms[1])
+                largest = max(largest, norms[1])
                 start += n
-        known = <int64_t>found
+        known = <int64_t>largest
         farann_store(&keys.batch.snapshot.largest_square, known)
-    found = <double>known
+    largest = <double>known
     for j in range(keys.batch.dim):
-        found += <double>query.given[j] * query.given[j]
-    return found
+        largest += <double>query.vector[j] * query.vector[j]
+    return largest
 
 
 # Factor on bounds of exact keys, for the rounding of float64; that of others is in the slack.
@@ -116,7 +116,10 @@ cdef double BOUND_UP = 1.0 + 1e-9
 
 @cython.no_gc  # references between parts form no cycles
 cdef class Bound:
-    """Rules out queries that neither a block nor the rows after it can answer."""
+    """Rules out queries that a block can't answer, or with `from_here_on` nor the rows after it."""
+
+    cdef void forget(self, int64_t i) noexcept nogil:
+        """Query i was prepared."""
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
@@ -133,25 +136,25 @@ cdef class NormBound(Bound):
     cdef NormBound of(CodedQueries coded):
         cdef NormBound self = NormBound.__new__(NormBound)
         self.batch, self.coded, self.codes = coded.batch, coded, coded.codes
-        self.by_norm = True
+        self.from_here_on = True
         return self
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
-        cdef int64_t j, i, kept = 0, panel = block.start // FARANN_CODE_PANEL
+        cdef int64_t j, i, count = 0, panel = block.start // FARANN_CODE_PANEL
         cdef const farann_entry *last = NULL
         cdef double key
         for j in range(n):
             i = members[j]
-            members[kept] = i
+            members[count] = i
             key = self.max_key(panel, i)
             # The rounding error of queries without codes is unknown.
             if self.coded.of[i].usable and key + self.coded.of[i].whole.slack < collector.bar(i):
                 continue
             if self.codes.by_square:
                 last = collector.kth_near(i, key)
-            kept += last == NULL or last.key + self.batch.queries[i].prepared.key_offset <= key
-        return kept
+            count += last == NULL or last.key + self.batch.queries[i].prepared.key_offset <= key
+        return count
 
     cdef double max_key(self, int64_t panel, int64_t i) noexcept nogil:
         """The largest reduced key that rows from a panel on can have."""
@@ -161,7 +164,7 @@ cdef class NormBound(Bound):
         if self.codes.by_square:
             return ((norm + 2.0 * sqrt(norm) * coded.across + coded.along) * BOUND_UP + DBL_MIN
                     + self.batch.queries[i].prepared.key_offset)
-        if self.batch.metric == FARANN_L2:
+        if self.batch.traits.squared:
             return length * norm + norm * norm
         if self.codes.mean_query_direction is None:
             return length * norm
@@ -177,7 +180,7 @@ cdef class CeilingBound(Bound):
     """The largest key that any row can have: once k rows have it, only smaller ids count.
 
     Where no number is negative, rows that share no coordinate with the query tie there, and so do
-    copies of it. Unlike other bounds it does not rule out the blocks that follow.
+    copies of it.
     """
 
     @staticmethod
@@ -198,13 +201,15 @@ cdef class CeilingBound(Bound):
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
-        cdef int64_t j, i, kept = 0, first_id = -1
+        cdef int64_t j, i, count = 0, first_id = -1
         cdef const Query *query
         cdef const farann_entry *last
+        if self.n_known == 0:
+            return n
         for j in range(n):
             i = members[j]
-            members[kept] = i
-            kept += 1
+            members[count] = i
+            count += 1
             if not self.ceilings[i] < INFINITY:
                 continue
             query = &self.batch.queries[i]
@@ -214,15 +219,15 @@ cdef class CeilingBound(Bound):
                 continue
             if first_id < 0:
                 first_id = least_id(block)
-            kept -= last.id < first_id
-        return kept
+            count -= last.id < first_id
+        return count
 
 
 cdef double of_query(CeilingBound bound, int64_t i) noexcept nogil:
     """An upper bound on exact keys times the sign, rounded as keys are; infinity: unknown."""
     if not uses(CEILINGS):
         return INFINITY
-    if bound.batch.metric == FARANN_L2:
+    if bound.batch.traits.squared:
         if bound.batch.sign < 0.0:
             return 0.0
         if bound.integer_keys.are_exact(i) and nothing_negative(bound, i):
@@ -230,7 +235,7 @@ cdef double of_query(CeilingBound bound, int64_t i) noexcept nogil:
         return INFINITY
     if nothing_negative(bound, i):
         return 0.0
-    return of_axis(bound, i) if bound.batch.metric == FARANN_COSINE else INFINITY
+    return of_axis(bound, i) if bound.batch.traits.normalized else INFINITY
 
 
 cdef bint nothing_negative(CeilingBound bound, int64_t i) noexcept nogil:
@@ -238,7 +243,7 @@ cdef bint nothing_negative(CeilingBound bound, int64_t i) noexcept nogil:
     cdef const Query *query = &bound.batch.queries[i]
     cdef int64_t j
     for j in range(bound.batch.dim):
-        if bound.batch.sign * query.given[j] < 0.0:
+        if bound.batch.sign * query.vector[j] < 0.0:
             return False
     return not bound.batch.snapshot.has_negative()
 
@@ -252,17 +257,17 @@ cdef double of_axis(CeilingBound bound, int64_t i) noexcept nogil:
     cdef double size = 0.0
     cdef int64_t j
     for j in range(bound.batch.dim):
-        if query.given[j] != 0.0:
+        if query.vector[j] != 0.0:
             if size > 0.0:
                 return INFINITY
-            size = fabs(query.given[j])
+            size = fabs(query.vector[j])
     return size
 
 
 cdef bint lie_by_norm(QueryBatch batch, Codes codes) noexcept nogil:
     """Whether rows are sorted by norm, and norms bound their keys (not for the nearest by l2)."""
     return (codes.max_norm is not None and uses(NORM_PRUNING)
-            and (batch.sign > 0.0 or batch.metric != FARANN_L2))
+            and (batch.sign > 0.0 or not batch.traits.squared))
 
 
 cdef int64_t least_id(const Block *block) noexcept nogil:
@@ -272,10 +277,7 @@ cdef int64_t least_id(const Block *block) noexcept nogil:
     if where.slots == NULL and where.positions == NULL and where.ids == NULL:
         return where.first
     for i in range(block.n):
-        if where.slots != NULL:
-            slot = where.slots[i]
-        else:
-            slot = where.first + (where.positions[i] if where.positions != NULL else i)
+        slot = farann_slot_of(where, i)
         if 0 <= slot < where.end:
             least = min(least, where.ids[slot] if where.ids != NULL else slot)
     return least

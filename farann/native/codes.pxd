@@ -14,7 +14,7 @@ cdef class Projection:
 
 
 cdef class Transform:
-    cdef farann_transform given
+    cdef farann_transform record
     cdef double[:, ::1] signs
     cdef Projection axes
     cdef int64_t dim

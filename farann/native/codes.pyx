@@ -37,19 +37,11 @@ def code_rows(int64_t n):
 
 
 cdef class Projection:
-    """Orthonormal directions, as `quantize.transform.Projection` has them.
+    """Orthonormal directions of `dim` coordinates, as `quantize.transform.Projection` has them;
+    `name` is that of the argument, for errors."""
 
-    Parameters
-    ----------
-    given : Projection
-    dim : int
-        What vectors have.
-    name : str
-        Of the argument, for errors.
-    """
-
-    def __init__(self, given, int64_t dim, str name):
-        directions = np.asarray(given.directions, np.float64)
+    def __init__(self, projection, int64_t dim, str name):
+        directions = np.asarray(projection.directions, np.float64)
         if (directions.ndim != 2 or not 1 <= directions.shape[0] <= min(dim, LARGEST_BASIS)
                 or directions.shape[1] != dim):
             raise ValueError(f"{name} must be up to {LARGEST_BASIS} directions of the rows' space")
@@ -85,13 +77,13 @@ cdef class Transform:
         if signs.shape[0] != FARANN_ROTATION_ROUNDS or dim < 1:
             raise ValueError("there must be signs for each round of the rotation")
         self.signs = np.array(signs, np.float64)
-        self.given = farann_transform(&self.signs[0, 0], NULL, dim)
+        self.record = farann_transform(&self.signs[0, 0], NULL, dim)
         if axes is not None:
             if np.ndim(axes.directions) != 2 or len(axes.directions) != dim:
                 raise ValueError("there must be signs for each of the axes")
             dim = axes.directions.shape[1]
             self.axes = Projection(axes, dim, "axes")
-            self.given.axes = &self.axes.directions[0, 0]
+            self.record.axes = &self.axes.directions[0, 0]
         self.dim = dim
 
 
@@ -106,7 +98,7 @@ def rotate(double[:, ::1] vectors, const int8_t[:, ::1] signs, str isa):
     with nogil:
         before = farann_arithmetic_begin()
         for i in range(vectors.shape[0]):
-            kernels.rotate_f64(&vectors[i, 0], dim, turn.given.signs, FARANN_ROTATION_ROUNDS)
+            kernels.rotate_f64(&vectors[i, 0], dim, turn.record.signs, FARANN_ROTATION_ROUNDS)
         farann_arithmetic_end(before)
 
 
@@ -148,10 +140,10 @@ cdef object code_blocks(
             before = farann_arithmetic_begin()
             if extents is not None:
                 farann_code_extents(kernels, &wide[0, 0], n, dim, &center[0],
-                                    unit, &turn.given, &scratch[0], &extents[start])
+                                    unit, &turn.record, &scratch[0], &extents[start])
             else:
                 farann_encode_rows(kernels, &wide[0, 0], n, dim, &center[0], unit,
-                                   &turn.given, &inv_scale[start], &scratch[0], &codes[start, 0],
+                                   &turn.record, &inv_scale[start], &scratch[0], &codes[start, 0],
                                    &squares[start], &low_nibble_norm[start], &largest[0])
             farann_arithmetic_end(before)
         start += n
@@ -195,14 +187,8 @@ def pack_codes(const uint8_t[:, ::1] rows, const int64_t[::1] places, bint halve
 cdef class Codes:
     """8-bit codes of all rows of a snapshot's base, by position; several levels of them.
 
-    Parameters
-    ----------
-    n_rows, dim : int
-        Of the base.
-    arrays : CodeArrays
-        docs/format.md says what each holds.
-    in_runs : bool
-        Whether rows are sorted by reach within runs only; the arrays have the reach of each panel.
+    docs/format.md says what each of `arrays` holds, a `CodeArrays`. `in_runs`: rows are sorted by
+    reach within runs only, and the arrays have the reach of each panel.
     """
 
     def __init__(self, int64_t n_rows, int64_t dim, arrays, bint in_runs=False):
@@ -293,9 +279,9 @@ cdef check_shapes(arrays, dict needed, dict optional):
     """Refuse arrays of other shapes; those that are optional may be None."""
     for name, shape in {**needed, **optional}.items():
         array = getattr(arrays, name)
-        found = None if array is None else array.shape
-        if found != shape and (name in needed or found is not None):
-            raise ValueError(f"{name}: expected shape {shape}, got {found}")
+        there = None if array is None else array.shape
+        if there != shape and (name in needed or there is not None):
+            raise ValueError(f"{name}: expected shape {shape}, got {there}")
 
 
 cdef const uint8_t *bytes_of(const uint8_t[:, ::1] array) noexcept:
@@ -397,15 +383,7 @@ cdef double largest_of(values, str name) except -1.0:
 
 
 cdef class Partitions:
-    """The positions of each cell, and each cell's mean as a coded row.
-
-    Parameters
-    ----------
-    n_coded, n_positions : int
-        Of the codes.
-    arrays : PartitionArrays
-        docs/format.md says what each holds.
-    """
+    """The positions of each cell, and each cell's mean as a coded row, from `PartitionArrays`."""
 
     def __init__(self, int64_t n_coded, int64_t n_positions, arrays):
         cdef int64_t n, groups = (n_coded - 1) // FARANN_CODE_GROUP + 2

@@ -2,7 +2,7 @@ from farann.native.kernels cimport *
 from farann.native.query_batch cimport Query, QueryBatch
 from farann.native.sources cimport RowReader
 
-cdef struct Found:  # rows found by a query; its collector alone writes it
+cdef struct Answer:  # rows found by a query; its collector alone writes it
     double threshold  # a reduced key that every row of the answer reaches
     double predicted  # the same as a prediction, which the search may find to be wrong
     double slack      # the scores of `passed` are off by at most this
@@ -15,7 +15,7 @@ cdef struct Found:  # rows found by a query; its collector alone writes it
 cdef class Collector:
     cdef QueryBatch batch
     cdef RowReader rows
-    cdef Found *found           # by query
+    cdef Answer *answers        # by query
     cdef farann_candidates *tile  # lists that the scan of a tile of queries appends to
     cdef int64_t capacity       # of `passed`, before it is thinned out
     cdef int64_t k              # rows that are wanted of each query, at most
@@ -59,7 +59,7 @@ cdef class Collector:
 
 cdef inline int64_t n_new(Collector collector, int64_t j, int64_t i) noexcept nogil:
     """Rows appended to list j of the tile, that of query i."""
-    return collector.tile[j].count - collector.found[i].passed.count
+    return collector.tile[j].count - collector.answers[i].passed.count
 
 
 cdef float at_least(Collector collector, int64_t m, const float *scores, int64_t n) noexcept nogil

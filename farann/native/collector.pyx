@@ -12,6 +12,9 @@ from libc.stdlib cimport free
 
 
 cdef enum:
+    # Queries from which k/8 more rows are awaited before the best are selected again; those of
+    # single queries may lie anywhere.
+    SELECTED_LATE_FOR = 6
     # k from which there is room for 4 k candidates, not 2 k: codes can't tell many of them from the
     # k-th. With 4 k for all, 2 % more rows are refined on Fashion-MNIST.
     LARGE_K = 65
@@ -39,7 +42,7 @@ cdef class Collector:
             raise ValueError("there must be a radius for each query")
         self.batch = batch
         self.rows = RowReader.of(batch.snapshot, batch.scratch, batch.block_rows)
-        self.found = <Found *>batch.scratch.allocate(n, sizeof(Found))
+        self.answers = <Answer *>batch.scratch.allocate(n, sizeof(Answer))
         self.capacity = room
         self.allocate_answers()
         n_kept = self.capacity + largest_block
@@ -52,8 +55,8 @@ cdef class Collector:
             slots = <int64_t *>batch.scratch.allocate(
                 n * n_kept, sizeof(int64_t) + sizeof(float), False)
             for i in range(n):
-                self.found[i].passed.slots = slots + i * n_kept
-                self.found[i].passed.scores = <float *>(slots + n * n_kept) + i * n_kept
+                self.answers[i].passed.slots = slots + i * n_kept
+                self.answers[i].passed.scores = <float *>(slots + n * n_kept) + i * n_kept
 
     cdef allocate_answers(self):
         cdef int64_t i, n = self.batch.n_queries, k = self.batch.k
@@ -65,24 +68,24 @@ cdef class Collector:
         if not self.selects:
             best = <float *>self.batch.scratch.allocate(n * k, sizeof(float))
         for i in range(n):
-            self.found[i].top.entries, self.found[i].top.capacity = entries + i * k, k
+            self.answers[i].top.entries, self.answers[i].top.capacity = entries + i * k, k
             if best != NULL:
-                self.found[i].best.scores, self.found[i].best.capacity = best + i * k, k
+                self.answers[i].best.scores, self.answers[i].best.capacity = best + i * k, k
 
     cdef void forget(self, int64_t i) noexcept nogil:
         """Reset query i: drop its rows, and the threshold that came from them."""
-        cdef Found *found = &self.found[i]
-        found.threshold, found.predicted, found.slack = -INFINITY, -INFINITY, 0.0
-        found.passed.count = found.best.count = found.top.count = found.select_at = 0
+        cdef Answer *answer = &self.answers[i]
+        answer.threshold, answer.predicted, answer.slack = -INFINITY, -INFINITY, 0.0
+        answer.passed.count = answer.best.count = answer.top.count = answer.select_at = 0
 
     cdef int64_t forget_unkept(self, int64_t *members) noexcept nogil:
         """Reset the queries that fell short of a prediction; write which, return how many."""
         cdef int64_t i, n = 0
         for i in range(self.batch.n_queries):
-            if self.found[i].predicted == -INFINITY:
+            if self.answers[i].predicted == -INFINITY:
                 continue
             self.keep_best(i)
-            if self.found[i].threshold + self.found[i].slack < self.found[i].predicted:
+            if self.answers[i].threshold + self.answers[i].slack < self.answers[i].predicted:
                 self.forget(i)
                 members[n] = i
                 n += 1
@@ -109,31 +112,31 @@ cdef class Collector:
 
     cdef bint has_k_rows(self, int64_t i) noexcept nogil:
         """Whether a query has found k rows, with those that have no exact keys yet."""
-        return self.found[i].top.count + self.found[i].passed.count >= self.batch.k
+        return self.answers[i].top.count + self.answers[i].passed.count >= self.batch.k
 
     @cython.final
     cdef void predict(self, int64_t i, double key) noexcept nogil:
         """Predict a reduced key that all rows of the answer reach."""
-        self.found[i].predicted = key
+        self.answers[i].predicted = key
 
     @cython.final
     cdef void allow(self, int64_t i, double slack) noexcept nogil:
         """Raise the error bound of the rough scores to come."""
-        self.found[i].slack = max(self.found[i].slack, slack)
+        self.answers[i].slack = max(self.answers[i].slack, slack)
 
     @cython.final
     cdef void raise_threshold(self, int64_t i, double key) noexcept nogil:
         """Use a threshold that another search has found for the same query."""
-        self.found[i].threshold = max(self.found[i].threshold, key)
+        self.answers[i].threshold = max(self.answers[i].threshold, key)
 
     cdef double bar(self, int64_t i) noexcept nogil:
         """The reduced key that a row must reach to be worth finding."""
-        return bar_of(self.batch, i, max(self.found[i].threshold, self.found[i].predicted))
+        return bar_of(self.batch, i, max(self.answers[i].threshold, self.answers[i].predicted))
 
     @cython.final
     cdef float float_bar(self, int64_t i) noexcept nogil:
         """The rough score that rows must exceed, with the allowed error of scores."""
-        return nextafterf(<float>(self.bar(i) - self.found[i].slack), -INFINITY)
+        return nextafterf(<float>(self.bar(i) - self.answers[i].slack), -INFINITY)
 
     # ---- rows with rough scores ----
 
@@ -148,7 +151,7 @@ cdef class Collector:
         cdef int64_t before = list.count, row, reach = 0
         cdef bint all_allowed = self.batch.filter.is_open()
         cdef float floor = self.float_bar(i)
-        cdef double slack = self.found[i].slack
+        cdef double slack = self.answers[i].slack
         if floor > -INFINITY:
             self.batch.kernels.select_f32(scores, n, floor, list)
             return
@@ -165,44 +168,44 @@ cdef class Collector:
 
     cdef void admit(self, int64_t j, int64_t i, const farann_block *where) noexcept nogil:
         """Take over the rows appended to list j of the tile, that of query i."""
-        cdef Found *found = &self.found[i]
-        cdef int64_t before = found.passed.count
-        found.passed.count = self.tile[j].count
-        self.batch.passed += found.passed.count - before
+        cdef Answer *answer = &self.answers[i]
+        cdef int64_t before = answer.passed.count
+        answer.passed.count = self.tile[j].count
+        self.batch.passed += answer.passed.count - before
         self.take_passed(i, before, where)
         if self.selects:
             # Selecting the k best raises the threshold, if enough have passed since the last time.
-            if found.passed.count >= max(found.select_at, self.batch.k):
+            if answer.passed.count >= max(answer.select_at, self.batch.k):
                 self.keep_best(i)
-                found.select_at = found.passed.count + 1
-                if self.batch.n_queries >= FEW_QUERIES:  # rows of a single query may lie anywhere
-                    found.select_at += self.batch.k // 8
-        elif found.best.count == self.batch.k:
-            self.raise_threshold(i, found.best.scores[self.batch.k - 1] - found.slack)
-        if found.passed.count >= self.capacity or (
-                found.threshold == -INFINITY and found.passed.count >= 2 * self.batch.k):
+                answer.select_at = answer.passed.count + 1
+                if self.batch.n_queries >= SELECTED_LATE_FOR:
+                    answer.select_at += self.batch.k // 8
+        elif answer.best.count == self.batch.k:
+            self.raise_threshold(i, answer.best.scores[self.batch.k - 1] - answer.slack)
+        if answer.passed.count >= self.capacity or (
+                answer.threshold == -INFINITY and answer.passed.count >= 2 * self.batch.k):
             thin_out(self, i)
 
     cdef void take_passed(self, int64_t i, int64_t before,
                           const farann_block *where) noexcept nogil:
         """Make slots of rows appended from `before` on, keep the allowed, note the best scores."""
-        cdef Found *found = &self.found[i]
-        farann_candidates_admit(&found.passed, before, where, &self.batch.queries[i].filter,
-                                &found.best, 2.0 * found.slack, INFINITY, INFINITY)
+        cdef Answer *answer = &self.answers[i]
+        farann_candidates_admit(&answer.passed, before, where, &self.batch.queries[i].filter,
+                                &answer.best, 2.0 * answer.slack, INFINITY, INFINITY)
 
     cdef double keep_best(self, int64_t i) noexcept nogil:
         """The k-th best rough score; less its slack, it bounds the k-th best key."""
-        cdef Found *found = &self.found[i]
+        cdef Answer *answer = &self.answers[i]
         cdef double best
-        if (found.passed.count if self.selects else found.best.count) < self.batch.k:
+        if (answer.passed.count if self.selects else answer.best.count) < self.batch.k:
             return INFINITY
         if self.selects:
-            best = self.batch.kernels.kth_largest_f32(found.passed.scores, found.passed.count,
+            best = self.batch.kernels.kth_largest_f32(answer.passed.scores, answer.passed.count,
                                                       self.batch.k)
-            self.raise_threshold(i, best - found.slack)
+            self.raise_threshold(i, best - answer.slack)
         else:
-            best = found.best.scores[self.batch.k - 1]
-        farann_candidates_split(&found.passed, best - 2.0 * found.slack, INFINITY)
+            best = answer.best.scores[self.batch.k - 1]
+        farann_candidates_split(&answer.passed, best - 2.0 * answer.slack, INFINITY)
         return best
 
     @cython.final
@@ -227,30 +230,30 @@ cdef class Collector:
 
     cdef const farann_entry *kth(self, int64_t i) noexcept nogil:
         """The k-th best row by exact keys, which others must beat; NULL: any row is taken."""
-        cdef const farann_topk *top = &self.found[i].top
+        cdef const farann_topk *top = &self.answers[i].top
         return top.entries if top.count == top.capacity else NULL
 
     @cython.final
     cdef const farann_entry *kth_near(self, int64_t i, double key) noexcept nogil:
         """The k-th best row among all that passed; NULL if there is none, or it is below `key`."""
-        cdef Found *found = &self.found[i]
-        if found.threshold + found.slack < key:
+        cdef Answer *answer = &self.answers[i]
+        if answer.threshold + answer.slack < key:
             return NULL  # by rough scores already
-        if found.passed.count:
+        if answer.passed.count:
             self.rerank_all(i)
         return self.kth(i)
 
     @cython.final
     cdef void settle(self, int64_t i) noexcept nogil:
         """Get the keys of all candidates, and reset the error bound of rough scores."""
-        cdef Found *found = &self.found[i]
+        cdef Answer *answer = &self.answers[i]
         self.rerank_all(i)
-        found.best.count, found.slack, found.select_at = 0, 0.0, 0
+        answer.best.count, answer.slack, answer.select_at = 0, 0.0, 0
 
     cdef void take(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
                    const farann_block *where, const farann_filter *filter) noexcept nogil:
         """Take n rows of a block by exact keys: some rows, or the first ones if `rows` is NULL."""
-        farann_topk_push_rows(&self.found[i].top, keys, rows, n, self.batch.sign, where, filter)
+        farann_topk_push_rows(&self.answers[i].top, keys, rows, n, self.batch.sign, where, filter)
         self.raise_to_kth(i)
 
     @cython.final
@@ -264,7 +267,7 @@ cdef class Collector:
 
     cdef absorb(self, int64_t i, list others):
         """Add what other collectors found for the same query in other rows; all have finished."""
-        cdef farann_topk *best = &self.found[i].top
+        cdef farann_topk *best = &self.answers[i].top
         cdef const farann_topk *top
         cdef Collector other
         cdef int64_t j
@@ -272,35 +275,35 @@ cdef class Collector:
             best.entries[j], best.entries[best.count - 1 - j] = (
                 best.entries[best.count - 1 - j], best.entries[j])
         for other in others:
-            top = &other.found[i].top
+            top = &other.answers[i].top
             for j in range(top.count):
                 farann_topk_push(best, top.entries[j].key, top.entries[j].id)
         farann_entries_sort(best.entries, best.count, NULL, &NEVER)
 
     cdef void finish(self) noexcept nogil:
         """Get the keys of the remaining candidates, and sort the answers."""
-        cdef Found *found
+        cdef Answer *answer
         cdef farann_entry *memory
         cdef int64_t i
         for i in range(self.batch.n_queries):
             if self.batch.cancelled():
                 return
-            found, memory = &self.found[i], NULL
+            answer, memory = &self.answers[i], NULL
             self.rerank_all(i)
-            if 2 * found.top.count <= self.capacity:  # candidates are done with: sort in their room
-                memory = <farann_entry *>found.passed.slots
-            farann_entries_sort(found.top.entries, found.top.count, memory, self.batch.given_up)
+            if 2 * answer.top.count <= self.capacity:  # sort in the room of the candidates
+                memory = <farann_entry *>answer.passed.slots
+            farann_entries_sort(answer.top.entries, answer.top.count, memory, self.batch.given_up)
 
     cdef void write(self, int64_t i, float *scores, int64_t *ids, int64_t n) noexcept nogil:
         """Write n results of query i, padded where fewer rows were found."""
-        cdef const farann_topk *top = &self.found[i].top
+        cdef const farann_topk *top = &self.answers[i].top
         cdef double key
         cdef int64_t j
         for j in range(n):
             scores[j], ids[j] = <float>NAN, -1
             if j < top.count:
                 key = self.batch.sign * top.entries[j].key
-                if self.batch.metric == FARANN_L2:
+                if self.batch.traits.squared:
                     key = max(key, 0.0)  # a key computed from a rough score may be negative
                 scores[j] = <float>farann_score(self.batch.metric, key,
                                                 self.batch.queries[i].prepared.query_norm)
@@ -322,9 +325,9 @@ cdef float at_least(Collector collector, int64_t m, const float *scores, int64_t
 cdef void thin_out(Collector collector, int64_t i) noexcept nogil:
     """Drop rows that can't belong to the answer; if most stay, get keys."""
     collector.keep_best(i)
-    if collector.found[i].passed.count > collector.capacity // 2:
+    if collector.answers[i].passed.count > collector.capacity // 2:
         rerank_best(collector, i)
-    if collector.found[i].passed.count > collector.capacity // 2:
+    if collector.answers[i].passed.count > collector.capacity // 2:
         rerank(collector, i, 0)
 
 
@@ -333,9 +336,9 @@ cdef void rerank_best(Collector collector, int64_t i) noexcept nogil:
 
     Exact keys bound the k-th best key better, so that few other candidates need theirs.
     """
-    cdef Found *found = &collector.found[i]
-    rerank(collector, i, farann_candidates_split(&found.passed, -INFINITY, collector.keep_best(i)))
-    farann_candidates_split(&found.passed, found.threshold - found.slack, INFINITY)
+    cdef Answer *answer = &collector.answers[i]
+    rerank(collector, i, farann_candidates_split(&answer.passed, -INFINITY, collector.keep_best(i)))
+    farann_candidates_split(&answer.passed, answer.threshold - answer.slack, INFINITY)
 
 
 cdef void rerank(Collector collector, int64_t i, int64_t first) noexcept nogil:
@@ -344,25 +347,25 @@ cdef void rerank(Collector collector, int64_t i, int64_t first) noexcept nogil:
     Candidates that are left after a time limit are reranked, too.
     """
     cdef const Query *query = &collector.batch.queries[i]
-    cdef Found *found = &collector.found[i]
+    cdef Answer *answer = &collector.answers[i]
     cdef farann_filter admitted
     cdef farann_block where
     cdef int64_t j = first, row, n, n_exact
     admitted.alive, admitted.groups, admitted.excluded.bits = NULL, NULL, 0
-    while j < found.passed.count and not collector.batch.cancelled():
-        n = min(found.passed.count - j, <int64_t>RERANKED_AT_ONCE)
-        where = farann_block(0, found.passed.slots + j, NULL,
+    while j < answer.passed.count and not collector.batch.cancelled():
+        n = min(answer.passed.count - j, <int64_t>RERANKED_AT_ONCE)
+        where = farann_block(0, answer.passed.slots + j, NULL,
                              collector.batch.snapshot.ids_by_slot, collector.batch.snapshot.n_slots)
         for row in range(0 if collector.batch.snapshot.vectors else n):
             collector.keys[row] = rough_key(query, collector.batch.sign,
-                                            found.passed.scores[j + row])
-        n_exact = collector.rows.keys_of(found.passed.slots + j, n, collector.batch.exact_query(i),
+                                            answer.passed.scores[j + row])
+        n_exact = collector.rows.keys_of(answer.passed.slots + j, n, collector.batch.exact_query(i),
                                          collector.keys)
         collector.batch.rescored += n_exact
         collector.batch.bytes_read += n_exact * collector.batch.snapshot.row_bytes
         collector.take(i, collector.keys, NULL, n, &where, &admitted)
         j += n
-    found.passed.count = first
+    answer.passed.count = first
 
 
 @cython.no_gc
@@ -382,9 +385,9 @@ cdef class RangeCollector(Collector):
 
     def __dealloc__(self):
         cdef int64_t i
-        if self.found != NULL:
+        if self.answers != NULL:
             for i in range(self.batch.n_queries):
-                free(self.found[i].top.entries)
+                free(self.answers[i].top.entries)
 
     cdef void forget(self, int64_t i) noexcept nogil:
         cdef const Query *query = &self.batch.queries[i]
@@ -404,7 +407,7 @@ cdef class RangeCollector(Collector):
     cdef void take(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
                    const farann_block *where, const farann_filter *filter) noexcept nogil:
         """Append the rows that lie on the wanted side of the radius."""
-        cdef farann_topk *top = &self.found[i].top
+        cdef farann_topk *top = &self.answers[i].top
         cdef farann_entry *entries
         if 0 < self.most <= top.count:
             return
@@ -458,16 +461,16 @@ cdef class NearestBeyondCollector(Collector):
 
     cdef void take_passed(self, int64_t i, int64_t before,
                           const farann_block *where) noexcept nogil:
-        cdef Found *found = &self.found[i]
+        cdef Answer *answer = &self.answers[i]
         farann_candidates_admit(
-            &found.passed, before, where, &self.batch.queries[i].filter, &found.best,
-            2.0 * found.slack, self.beyond[i] - found.slack, self.not_beyond[i] + found.slack)
+            &answer.passed, before, where, &self.batch.queries[i].filter, &answer.best,
+            2.0 * answer.slack, self.beyond[i] - answer.slack, self.not_beyond[i] + answer.slack)
 
     cdef double keep_best(self, int64_t i) noexcept nogil:
         """Rows that may be within the radius don't count before they have keys."""
         if self.selects:
-            rerank(self, i, farann_candidates_split(&self.found[i].passed, -INFINITY,
-                                                    self.beyond[i] - self.found[i].slack))
+            rerank(self, i, farann_candidates_split(&self.answers[i].passed, -INFINITY,
+                                                    self.beyond[i] - self.answers[i].slack))
         return Collector.keep_best(self, i)
 
     cdef void take(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,

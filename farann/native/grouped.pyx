@@ -3,7 +3,7 @@
 cimport cython
 from libc.math cimport INFINITY, nextafterf
 
-from farann.native.collector cimport Collector, Found, at_least
+from farann.native.collector cimport Answer, Collector, at_least
 from farann.native.kernels cimport *
 
 cdef enum:
@@ -42,13 +42,13 @@ cdef class GroupedCollector(Collector):
         self.groups = <int32_t *>self.batch.scratch.allocate((2 * n + 1) * k, sizeof(int32_t))
         self.floors = <farann_topk *>self.batch.scratch.allocate(n + 1, sizeof(farann_topk))
         for i in range(n):
-            self.found[i].top.entries, self.found[i].top.capacity = entries + i * k, k
+            self.answers[i].top.entries, self.answers[i].top.capacity = entries + i * k, k
         for i in range(n + 1):
             self.floors[i].entries, self.floors[i].capacity = entries + (n + i) * k, k
 
-    cdef farann_grouped kept(self, int64_t i) noexcept nogil:
+    cdef farann_grouped by_group(self, int64_t i) noexcept nogil:
         """The rows of a query by exact keys."""
-        return farann_grouped(&self.found[i].top, self.groups + i * self.batch.k, self.per_group)
+        return farann_grouped(&self.answers[i].top, self.groups + i * self.batch.k, self.per_group)
 
     cdef farann_grouped roughly(self, int64_t i) noexcept nogil:
         """The rows of a query by their floors; those of query n are for trials."""
@@ -60,7 +60,7 @@ cdef class GroupedCollector(Collector):
         self.floors[i].count = 0
 
     cdef bint has_k_rows(self, int64_t i) noexcept nogil:
-        return max(self.found[i].top.count, self.floors[i].count) == self.batch.k
+        return max(self.answers[i].top.count, self.floors[i].count) == self.batch.k
 
     cdef void select(self, int64_t j, int64_t i, const float *scores, int64_t n,
                      const farann_block *where) noexcept nogil:
@@ -72,14 +72,15 @@ cdef class GroupedCollector(Collector):
         if floor == -INFINITY:
             floor = at_least(self, SELECTED * self.batch.k, scores, n)
             self.batch.kernels.select_f32(
-                scores, n, nextafterf(<float>(floor - 2.0 * self.found[i].slack), -INFINITY), list)
+                scores, n, nextafterf(<float>(floor - 2.0 * self.answers[i].slack), -INFINITY),
+                list)
             farann_candidates_drop(list, before, where, &self.batch.queries[i].filter)
             self.floors[trial].count = 0
             for at in range(before, list.count if floor > -INFINITY else before):
                 if list.scores[at] >= floor:
                     farann_grouped_push(self.roughly(trial),
                                         farann_entry(list.scores[at], list.slots[at]),
-                                        self.by_slot[slot_of(where, list.slots[at])])
+                                        self.by_slot[farann_slot_of(where, list.slots[at])])
             if floor == -INFINITY or self.floors[trial].count == self.batch.k:
                 return
             list.count, floor = before, -INFINITY
@@ -88,29 +89,30 @@ cdef class GroupedCollector(Collector):
     cdef void take_passed(self, int64_t i, int64_t before,
                           const farann_block *where) noexcept nogil:
         """Make slots of rows appended from `before` on, and keep those that may be taken."""
-        cdef Found *found = &self.found[i]
-        farann_candidates_admit(&found.passed, before, where, &self.batch.queries[i].filter,
-                                &found.best, 0.0, INFINITY, INFINITY)
-        farann_grouped_admit(&found.passed, before, &self.by_slot[0], self.roughly(i), found.slack)
+        cdef Answer *answer = &self.answers[i]
+        farann_candidates_admit(&answer.passed, before, where, &self.batch.queries[i].filter,
+                                &answer.best, 0.0, INFINITY, INFINITY)
+        farann_grouped_admit(&answer.passed, before, &self.by_slot[0], self.roughly(i),
+                             answer.slack)
         if self.floors[i].count == self.batch.k:
             self.raise_threshold(i, self.floors[i].entries[self.batch.k - 1].key)
 
     cdef double keep_best(self, int64_t i) noexcept nogil:
-        cdef Found *found = &self.found[i]
+        cdef Answer *answer = &self.answers[i]
         cdef double least
         if self.floors[i].count < self.batch.k:
             return INFINITY
         least = self.floors[i].entries[self.batch.k - 1].key
-        farann_candidates_split(&found.passed, least - found.slack, INFINITY)
-        return least + found.slack
+        farann_candidates_split(&answer.passed, least - answer.slack, INFINITY)
+        return least + answer.slack
 
     cdef const farann_entry *kth(self, int64_t i) noexcept nogil:
-        cdef const farann_topk *top = &self.found[i].top
+        cdef const farann_topk *top = &self.answers[i].top
         return &top.entries[top.count - 1] if top.count == top.capacity else NULL
 
     cdef void take(self, int64_t i, const double *keys, const int64_t *rows, int64_t n,
                    const farann_block *where, const farann_filter *filter) noexcept nogil:
-        farann_grouped_push_rows(self.kept(i), &self.by_slot[0], keys, rows, n, self.batch.sign,
+        farann_grouped_push_rows(self.by_group(i), &self.by_slot[0], keys, rows, n, self.batch.sign,
                                  where, filter)
         self.raise_to_kth(i)
 
@@ -118,13 +120,6 @@ cdef class GroupedCollector(Collector):
         cdef GroupedCollector other
         cdef int64_t j
         for other in others:
-            for j in range(other.found[i].top.count):
-                farann_grouped_push(self.kept(i), other.found[i].top.entries[j],
-                                    other.kept(i).groups[j])
-
-
-cdef int64_t slot_of(const farann_block *where, int64_t row) noexcept nogil:
-    """The slot of a row of a block."""
-    if where.slots != NULL:
-        return where.slots[row]
-    return where.first + (where.positions[row] if where.positions != NULL else row)
+            for j in range(other.answers[i].top.count):
+                farann_grouped_push(self.by_group(i), other.answers[i].top.entries[j],
+                                    other.by_group(i).groups[j])

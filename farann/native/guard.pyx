@@ -93,9 +93,9 @@ cdef class Guard:
 
     cdef double sum_of_squares(self, const float *x, int64_t n) noexcept nogil:
         """The sum of squares of up to dim numbers."""
-        cdef double found
-        self.kernels.keys_f64[<int>FARANN_L2](x, NULL, 1, n, &self.zeros[0], &found)
-        return found
+        cdef double square
+        self.kernels.keys_f64[<int>FARANN_L2](x, NULL, 1, n, &self.zeros[0], &square)
+        return square
 
     def is_like(self, const float[:, ::1] queries, int64_t i, double times=1.0):
         """Whether query i is like the sample, where squares may be `times` as large.

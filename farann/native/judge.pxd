@@ -75,4 +75,4 @@ cdef class Judge:
     cdef void climb(self, int64_t i, int rung, bint stays) noexcept nogil
     cdef void met(self, int64_t i, int64_t near, int64_t n) noexcept nogil
     cdef bint look(self, const int64_t *members, int64_t n_members, int64_t n, int64_t left,
-                   bint by_norm) noexcept nogil
+                   bint in_order) noexcept nogil

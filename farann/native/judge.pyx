@@ -11,6 +11,7 @@ from libc.string cimport memset
 from farann.native.kernels cimport *
 
 cdef enum:
+    PACKED_FOR = 6  # queries from which rows are packed for exact keys: fewer don't pay for that
     LONGEST_PAUSE = 7  # turns of a pause, at most: blocks, tasks or single queries
     FEWEST_JUDGED = 256  # rows scanned before codes are judged, at least; or 16 k if that is more
     ALWAYS_PASS = 64  # rows a query, plus 6 k, whose passing the first judgment doesn't count
@@ -75,7 +76,7 @@ cdef class Judge:
             (self.cost_passed, self.cost_refined, self.cost_reranked, self.cost_packed,
              self.cost_alone, self.cost_in_order) = costs
         self.goes_by_keys = goes_by_keys and uses(KEY_SCAN)
-        self.packs = self.goes_by_keys and batch.n_queries >= FEW_QUERIES
+        self.packs = self.goes_by_keys and batch.n_queries >= PACKED_FOR
         self.accounts = <Account *>batch.scratch.allocate(batch.n_queries, sizeof(Account))
         return self
 
@@ -108,7 +109,7 @@ cdef class Judge:
         """
         cdef int64_t passed = n_selected - self.batch.k
         return (self.goes_by_keys and self.batch.filter.is_open()
-                and self.collector.found[i].predicted == -INFINITY
+                and self.collector.answers[i].predicted == -INFINITY
                 and passed * FEW_ALIKE > n and passed * PASSES_AS_KEY > n * self.batch.dim)
 
     cdef bint too_many(self, int64_t i, int64_t passed, int64_t seen, int64_t n) noexcept nogil:
@@ -117,7 +118,7 @@ cdef class Judge:
         In random order about n k / seen rows pass anyway.
         """
         if passed == 0 or seen < self.batch.k or not self.goes_by_keys or (
-                self.collector.found[i].predicted > -INFINITY):
+                self.collector.answers[i].predicted > -INFINITY):
             return False
         passed -= 2 * n * self.batch.k // seen
         if passed * SOME_PASS > n:
@@ -165,7 +166,7 @@ cdef class Judge:
             extra * self.coded)
 
     cdef bint look(self, const int64_t *members, int64_t n_members, int64_t n, int64_t left,
-                   bint by_norm) noexcept nogil:
+                   bint in_order) noexcept nogil:
         """Give codes up for queries that float32 serves better in the `left` rows; let those that go
         without them try them again. Return whether they are of no use to all.
 
@@ -182,7 +183,7 @@ cdef class Judge:
         for j in range(n_members):
             account = &self.accounts[members[j]]
             if account.scanned and (doubled or account.tries):
-                predict_cost(self, account, n, left, by_norm)
+                predict_cost(self, account, n, left, in_order)
         while n_float32 > 0 and n_float32 != shared:
             # The fewer queries share packed rows, the more does float32 cost each.
             shared, n_float32 = n_float32, 0
@@ -197,7 +198,7 @@ cdef class Judge:
             best += max(min(account.expected, self.extra * left), 0.0)
         of_no_use = (left > 0 and best >= of_all * left
                      and lost > of_all * (n + MOST_LOST * (n + left)))
-        leaves = of_no_use and not by_norm
+        leaves = of_no_use and not in_order
         if doubled:
             self.next_doubling = 2 * n
         self.next_look, self.trying = self.next_doubling, False
@@ -219,11 +220,11 @@ cdef bint few_of(Judge judge, int64_t passed, int64_t n) noexcept nogil:
     """Whether rough scores cost less than exact keys if `passed` of n rows pass."""
     if not judge.packs and not judge.ceilings.integer_keys.may_be_exact():
         return passed * MANY_PASS_ROW_MAJOR <= n
-    return passed * (MANY_PASS_L2 if judge.batch.metric == FARANN_L2 else MANY_PASS) <= n
+    return passed * (MANY_PASS_L2 if judge.batch.traits.squared else MANY_PASS) <= n
 
 
 cdef void predict_cost(Judge judge, Account *account, int64_t n, int64_t left,
-                       bint by_norm) noexcept nogil:
+                       bint in_order) noexcept nogil:
     """Compute what the rows that will pass by codes cost a query, and would have cost so far.
 
     About 6 k of the first 16 k rows pass in any case, until there is a good threshold; later
@@ -238,7 +239,7 @@ cdef void predict_cost(Judge judge, Account *account, int64_t n, int64_t left,
         usual = 6 * judge.batch.k + ALWAYS_PASS
     share = (account.spent / account.scanned
              - usual * (judge.cost_passed + judge.cost_reranked) / rows)
-    if first and by_norm:
+    if first and in_order:
         share = 0.0  # in the order of norms the first rows pass in any case
     if account.share > 0.0:
         falls = min(max(share / account.share, falls), 1.0)

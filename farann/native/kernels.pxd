@@ -33,6 +33,8 @@ cdef extern from "select.h" nogil:
         const int64_t *ids
         int64_t end
 
+    int64_t farann_slot_of(const farann_block *, int64_t)
+
     ctypedef struct farann_id_set:
         int bits
 
@@ -87,9 +89,7 @@ cdef extern from "kernels.h" nogil:
     int64_t farann_row_type_bytes(farann_row_type)
 
     ctypedef enum farann_metric:
-        FARANN_L2
-        FARANN_DOT
-        FARANN_COSINE
+        FARANN_L2  # for keys_f64 of distances alone: searches ask for traits
 
     ctypedef struct farann_key_threshold:
         double near, least, last_id
@@ -189,6 +189,12 @@ cdef extern from "kernels.h" nogil:
 
 
 cdef extern from "metric.h" nogil:
+    ctypedef struct farann_traits:
+        bint normalized, squared
+        farann_metric sums
+
+    farann_traits farann_traits_of(farann_metric)
+
     ctypedef struct farann_query:
         double key_scale, key_offset, vector_norm, query_norm
 
@@ -255,7 +261,6 @@ cdef extern from "quantize.h" nogil:
 
 
 cdef enum:
-    FEW_QUERIES = 6  # queries of a batch below which packing the rows costs more than it saves
     BLOCK_BYTES = 524288  # bytes of a packed block of rows, which stays in the second-level cache
     FIRST_BLOCK = 64  # rows of a scan's first block; blocks are multiples of it
     LARGEST_BLOCK = 1024  # rows of a block, at most

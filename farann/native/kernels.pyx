@@ -48,7 +48,7 @@ def widened(rows, str isa=None):
     cdef farann_row_type type
     cdef const farann_kernels *kernels
     cdef int64_t n, dim, start = 0, count
-    cdef const uint8_t[:, ::1] given
+    cdef const uint8_t[:, ::1] bytes_of_rows
     cdef float[:, ::1] wide
     if rows.dtype == np.float32:
         return rows
@@ -59,11 +59,11 @@ def widened(rows, str isa=None):
     result = np.empty((n, dim), np.float32)
     if n == 0 or dim == 0:
         return result
-    given, wide = rows.view(np.uint8), result
+    bytes_of_rows, wide = rows.view(np.uint8), result
     while start < n:
         count = min(max(CHECKED_AT_ONCE // dim, 1), n - start)
         with nogil:
-            kernels.widen_rows(type, &given[start, 0], NULL, count, dim, &wide[start, 0])
+            kernels.widen_rows(type, &bytes_of_rows[start, 0], NULL, count, dim, &wide[start, 0])
         start += count
         PyErr_CheckSignals()
     return result

@@ -276,7 +276,7 @@ cdef class NibbleLevel(CodeLevel):
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
-        self.narrows = (collector.found[members[0]].threshold > -INFINITY
+        self.narrows = (collector.answers[members[0]].threshold > -INFINITY
                         and not rests(&self.passing[members[0]].pause))
         scan_codes(self, block, members, count, self.narrows, collector)
         if (self.narrows and uses(NIBBLE_JUDGE) and n_new(collector, 0, members[0])
@@ -447,7 +447,7 @@ cdef class DecodedLevel(Level):
         cdef farann_block where
         cdef double offset
         self.batch.find_query_vector(i)
-        farann_transform_vector(self.batch.kernels, &self.codes.transform.given,
+        farann_transform_vector(self.batch.kernels, &self.codes.transform.record,
                                self.batch.dim, self.batch.query_vector,
                                self.batch.query_vector + padded(self.batch.dim))
         offset = self.mean_score()

@@ -20,7 +20,7 @@ def keys_of_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
     Under cosine keys are divided by the query's norm, so that those of members of a set can be
     compared.
     """
-    cdef double found[KEYS_AT_ONCE]
+    cdef double values[KEYS_AT_ONCE]
     cdef int64_t i, j, count, at = 0, n = queries.shape[0], n_slots = slots.shape[0]
     cdef int64_t first = 0 if snapshot.vectors else snapshot.segments[0].count
     cdef double norm
@@ -49,13 +49,13 @@ def keys_of_slots(Snapshot snapshot, const float[:, ::1] queries, const int64_t[
             for i in range(n):
                 if batch.cancelled():
                     break
-                rows.keys_of(&slots[at], count, batch.exact_query(i), found)
+                rows.keys_of(&slots[at], count, batch.exact_query(i), values)
                 norm = batch.queries[i].prepared.query_norm
                 for j in range(count):
                     if scores is None:
-                        keys[i, at + j] = found[j] / norm
+                        keys[i, at + j] = values[j] / norm
                     else:
-                        scores[i, at + j] = <float>farann_score(snapshot.metric, found[j], norm)
+                        scores[i, at + j] = <float>farann_score(snapshot.metric, values[j], norm)
             at += count
         farann_arithmetic_end(before)
     batch.check_cancelled()
@@ -102,7 +102,7 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
     """
     cdef int64_t first = 0, count, i, at, n = queries.shape[0]
     cdef Task task = Task(snapshot, filter, queries, 0, n, Collector(k), nearest, rule)
-    cdef double[::1] found = np.full(n, np.nan)
+    cdef double[::1] values = np.full(n, np.nan)
     cdef PartitionMeans means = task.means
     cdef const float *optimistic
     cdef double key, good
@@ -110,7 +110,7 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
     if scores.shape[0] != n:
         raise ValueError("there must be a score for each query")
     if means is None:
-        return np.asarray(found)  # all rows are scored
+        return np.asarray(values)  # all rows are scored
     task.all_ask()
     with nogil:
         before = farann_arithmetic_begin()
@@ -128,8 +128,8 @@ def surprises(Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                        + task.batch.queries[i].prepared.key_offset)
                 optimistic = means.scores + at * means.partitions.n_padded
                 good = means.mean_of_best(optimistic)
-                found[i] = (key - good) / means.deviation_of(i, optimistic, good)
+                values[i] = (key - good) / means.deviation_of(i, optimistic, good)
             first += count
         snapshot.kernels.end()
         farann_arithmetic_end(before)
-    return np.asarray(found)
+    return np.asarray(values)

@@ -53,7 +53,7 @@ cdef class Picks:
     cdef Snapshot snapshot
     cdef const farann_kernels *kernels
     cdef farann_metric metric
-    cdef bint normalized    # rows are scaled to length 1
+    cdef farann_traits traits
     cdef float bias_sign    # of |y|^2 in scores
     cdef int64_t dim, count, capacity
     cdef int64_t n_scored, n_exact  # pairs of rows and picks, by float32 and by exact keys

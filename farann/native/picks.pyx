@@ -29,8 +29,8 @@ cdef class Picks:
         cdef int64_t n = padded(snapshot.dim), width
         self.snapshot, self.kernels, self.metric = snapshot, snapshot.kernels, snapshot.metric
         self.dim = snapshot.dim
-        self.normalized = self.metric == FARANN_COSINE
-        self.bias_sign = -1.0 if self.metric == FARANN_L2 else 0.0
+        self.traits = snapshot.traits
+        self.bias_sign = -1.0 if self.traits.squared else 0.0
         self.scratch = Scratch()
         self.exact = <double *>self.scratch.allocate(n, sizeof(double))
         self.query_vector = <double *>self.scratch.allocate(2 * n, sizeof(double))
@@ -108,7 +108,7 @@ cdef class Picks:
         slack += FLOAT32_ROUNDING * offset
         self.offsets[at] = <float>(self.prepared.key_offset + slack)
         # Unit rows are not centered where they lie: their scores lack the constant.
-        self.row_offsets[at] = <float>slack if self.normalized else self.offsets[at]
+        self.row_offsets[at] = <float>slack if self.traits.normalized else self.offsets[at]
         self.off = max(self.off, 2.0 * slack)
         memcpy(self.rows + at * self.dim, row, self.dim * sizeof(float))
         self.norms[at] = self.norm_of(row)
@@ -150,9 +150,9 @@ cdef class Picks:
         cdef bint held
         self.prepare(self.row_of(slot))
         # Unit rows less a center of length 1 at most have |y|^2 up to 4.
-        self.squares = 4.0 if self.normalized else self.largest * (1.0 + 1e-3)
+        self.squares = 4.0 if self.traits.normalized else self.largest * (1.0 + 1e-3)
         held = farann_query_slack_row_major(
-            &self.prepared, self.normalized, self.smallest, self.largest) >= 0.0
+            &self.prepared, self.traits.normalized, self.smallest, self.largest) >= 0.0
         self.add_query(self.row_of(slot))
         held &= not self.by_keys
         self.row_major = held and self.snapshot.row_type == FARANN_FLOAT32
@@ -169,11 +169,11 @@ cdef class Picks:
         norms[0] .. norms[1] are their |y|^2, those of products are left out where it is NULL.
         """
         cdef float own[2]
-        if norms == NULL and self.metric != FARANN_DOT:  # the kernel needs room for them
+        if norms == NULL and (self.traits.normalized or self.traits.squared):  # the kernel's room
             norms = &own[0]
         self.kernels.score_rows_f32(
             block.rows, block.positions, n, self.dim, &self.snapshot.row_major_center[0],
-            self.rounded, self.normalized, self.bias_sign, self.scores, norms)
+            self.rounded, self.traits.normalized, self.bias_sign, self.scores, norms)
 
     cdef void raise_best(self, int64_t at, const int64_t *slots, int64_t n,
                          float *best) noexcept nogil:
@@ -217,17 +217,17 @@ cdef class Picks:
             block = self.rows_at(slots + start, count)
             self.kernels.pack_rows_f32(
                 block.rows, block.positions, count, self.dim, &self.snapshot.center[0],
-                self.normalized, self.bias_sign, panels + start * self.dim,
+                self.traits.normalized, self.bias_sign, panels + start * self.dim,
                 bias + start)
             start += count
 
     cdef double norm_of(self, const float *row) noexcept nogil:
         """|row| in the order of exact keys under cosine; else 1."""
         cdef double square
-        if self.metric != FARANN_COSINE:
+        if not self.traits.normalized:
             return 1.0
         self.kernels.widen_f32(row, self.dim, self.exact)
-        self.kernels.keys_f64[<int>FARANN_DOT](row, NULL, 1, self.dim, self.exact, &square)
+        self.kernels.keys_f64[<int>self.traits.sums](row, NULL, 1, self.dim, self.exact, &square)
         return sqrt(-square)
 
     cdef double least_key(self, const float *row, int64_t first, int64_t end) noexcept nogil:
@@ -236,7 +236,6 @@ cdef class Picks:
         Sums of products and of squared differences are the same either way round; what they are
         divided by, and in which order, is that of searches with the members as queries.
         """
-        cdef farann_metric sums = FARANN_DOT if self.metric == FARANN_COSINE else self.metric
         cdef double keys[KEYS_AT_ONCE]
         cdef double least = INFINITY, norm = self.norm_of(row)
         cdef int64_t n, j
@@ -244,8 +243,8 @@ cdef class Picks:
         self.kernels.widen_f32(row, self.dim, self.exact)
         while first < end:
             n = min(end - first, KEYS_AT_ONCE)
-            self.kernels.keys_f64[<int>sums](self.rows + first * self.dim, NULL, n, self.dim,
-                                             self.exact, keys)
+            self.kernels.keys_f64[<int>self.traits.sums](
+                self.rows + first * self.dim, NULL, n, self.dim, self.exact, keys)
             for j in range(n):
                 least = min(least, keys[j] / norm / self.norms[first + j])
             first += n
@@ -321,19 +320,19 @@ cdef void score_block(OpenRows block, int64_t first, int64_t end, bint packed) n
 
 cdef void keep_above(OpenRows block, double floor, bint packed) noexcept nogil:
     """Leave out rows at the floor or below; pack the others where half the panels will do."""
-    cdef int64_t i, kept = 0, width = block.kernels.panel_rows
+    cdef int64_t i, left = 0, width = block.kernels.panel_rows
     for i in range(block.n):
         if block.states[block.slots[i]].bound > floor:
-            block.slots[kept] = block.slots[i]
-            block.places[kept] = block.places[i]
-            kept += 1
-    block.n = kept
-    if not packed or kept and uses(SHRINKING_BLOCKS) and (
-            2 * ((kept + width - 1) // width) <= (block.n_scored_at_once + width - 1) // width):
+            block.slots[left] = block.slots[i]
+            block.places[left] = block.places[i]
+            left += 1
+    block.n = left
+    if not packed or left and uses(SHRINKING_BLOCKS) and (
+            2 * ((left + width - 1) // width) <= (block.n_scored_at_once + width - 1) // width):
         if packed:
-            block.pack(block.slots, kept, block.panels, block.bias)
-        block.n_scored_at_once = kept
-        for i in range(kept):
+            block.pack(block.slots, left, block.panels, block.bias)
+        block.n_scored_at_once = left
+        for i in range(left):
             block.places[i] = i
 
 

@@ -6,7 +6,7 @@ from libc.stdint cimport INT64_MAX
 from libc.stdlib cimport free
 
 from farann.native.codes cimport Codes
-from farann.native.collector cimport Found
+from farann.native.collector cimport Answer
 from farann.native.sources cimport Block
 
 import numpy as np
@@ -350,16 +350,16 @@ cdef class Lateness:
 
     cdef float of_query(self, int64_t i) noexcept nogil:
         """The lateness of the rows that query i has found."""
-        cdef const Found *found = &self.collector.found[i]
+        cdef const Answer *answer = &self.collector.answers[i]
         cdef double last = self.collector.keep_best(i), total = 0.0
         cdef int64_t j
         if not self.coded.of[i].usable:
             return 0.0
-        if last == INFINITY and found.top.count == self.batch.k:
-            last = found.threshold
-        for j in range(found.passed.count):
-            if found.passed.scores[j] >= last:
-                total += ROOTS[min(self.places[found.passed.slots[j]], self.last_place)]
+        if last == INFINITY and answer.top.count == self.batch.k:
+            last = answer.threshold
+        for j in range(answer.passed.count):
+            if answer.passed.scores[j] >= last:
+                total += ROOTS[min(self.places[answer.passed.slots[j]], self.last_place)]
         return <float>(total / self.batch.k)
 
 

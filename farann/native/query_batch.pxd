@@ -4,7 +4,7 @@ from farann.native.snapshot cimport Filter, Snapshot
 
 
 cdef struct Query:
-    const float *given      # NULL: it is in float64
+    const float *vector     # NULL: it is in float64
     farann_query prepared
     farann_filter filter    # the rows it may find
 
@@ -17,7 +17,7 @@ cdef class QueryBatch:
     cdef CancelFlag flag            # keeps `given_up` alive
     cdef const farann_kernels *kernels
     cdef farann_metric metric
-    cdef bint normalized    # rows are scaled to length 1
+    cdef farann_traits traits
     cdef float bias_sign    # of |y|^2 in scores
     cdef int64_t dim, n_queries, k
     cdef int64_t block_rows         # float32 rows of a block
@@ -25,7 +25,7 @@ cdef class QueryBatch:
     cdef double epsilon
     cdef double end_time            # seconds; infinity: no time limit
     cdef int64_t next_look          # at the clock, in multiply-adds
-    cdef const float[:, ::1] given  # keeps the queries alive
+    cdef const float[:, ::1] narrow  # keeps the queries alive
     cdef const double[:, ::1] wide  # of 29 bits but for the rests, so that products are exact
     cdef const double[:, ::1] rests
     cdef Query *queries
@@ -53,7 +53,7 @@ cdef class QueryBatch:
     cdef void count_rows(self, int64_t n, int64_t row_bytes) noexcept nogil
     cdef void count_products(self, int64_t n, int64_t row_products, int64_t n_queries,
                              bint of_codes) noexcept nogil
-    cdef void begin_again(self, const float *given) noexcept nogil
+    cdef void begin_again(self, const float *vector) noexcept nogil
     cdef tuple counts(self)
 
 

@@ -8,6 +8,7 @@ from libc.string cimport memcpy, memset
 from farann.native.kernels import Cancelled
 
 cdef enum:
+    TILED_FOR = 6  # queries of a batch from which codes are scored for tiles of them
     # With a time limit:
     ROWS_IN_ANY_CASE = 1024  # rows that each query meets before the first look; or 4 k if more
     WORK_A_LOOK = 1 << 22  # multiply-adds between looks at the clock: under a millisecond
@@ -41,10 +42,10 @@ cdef class QueryBatch:
         self.kernels, self.metric, self.dim = snapshot.kernels, snapshot.metric, snapshot.dim
         self.n_queries, self.k = stop - start, max(min(k, filter.n_rows), 1)
         self.sign = -1.0 if nearest else 1.0
-        self.normalized = snapshot.metric == FARANN_COSINE
-        self.bias_sign = <float>self.sign if snapshot.metric == FARANN_L2 else 0.0
+        self.traits = snapshot.traits
+        self.bias_sign = <float>self.sign if self.traits.squared else 0.0
         self.block_rows = rows_in_cache(4 * self.dim)
-        self.given, self.exact_of = queries, NULL
+        self.narrow, self.exact_of = queries, NULL
         self.queries = <Query *>self.scratch.allocate(self.n_queries, sizeof(Query))
         self.exact = <double *>self.scratch.allocate(padded_dim, sizeof(double))
         self.query_vector = <double *>self.scratch.allocate(
@@ -58,7 +59,7 @@ cdef class QueryBatch:
         with nogil:
             for i in range(self.n_queries):
                 if narrow:
-                    self.queries[i].given = &queries[start + i, 0]
+                    self.queries[i].vector = &queries[start + i, 0]
                 if self.cancelled():
                     break
                 self.queries[i].filter = filter.of_query(start + i, places)
@@ -103,8 +104,8 @@ cdef class QueryBatch:
         cdef bint rests = self.rests is not None
         cdef int64_t j
         if self.exact_of != query:
-            if query.given != NULL:
-                self.kernels.widen_f32(query.given, self.dim, self.exact)
+            if query.vector != NULL:
+                self.kernels.widen_f32(query.vector, self.dim, self.exact)
             else:
                 for j in range(self.dim):
                     self.exact[j] = self.wide[i, j] - (self.rests[i, j] if rests else 0.0)
@@ -125,10 +126,10 @@ cdef class QueryBatch:
         They are those of the whole query, with its rest, as its keys are.
         """
         cdef Query *query = &self.queries[i]
-        if query.given == NULL:
+        if query.vector == NULL:
             memcpy(self.exact, &self.wide[i, 0], self.dim * sizeof(double))
         farann_query_prepare(
-            self.kernels, self.metric, self.sign, query.given, self.dim,
+            self.kernels, self.metric, self.sign, query.vector, self.dim,
             &self.snapshot.center[0], self.snapshot.center_norm, self.exact,
             self.query_vector, self.rounded, &query.prepared)
         self.exact_of = query if self.rests is None else NULL
@@ -136,19 +137,19 @@ cdef class QueryBatch:
     cdef double round_query_vector(self, int64_t i) noexcept nogil:
         """Write that vector to `rounded` in float32, over the factor that is returned, in a tenth
         of the time."""
-        cdef const float *given = self.queries[i].given
+        cdef const float *vector = self.queries[i].vector
         cdef const double *center = &self.snapshot.center[0]
         cdef float *rounded = self.rounded
         cdef double factor = -self.sign / self.queries[i].prepared.query_norm
         cdef int64_t j
-        if given == NULL:
+        if vector == NULL:
             self.find_query_vector(i)
             return 1.0
-        if self.metric != FARANN_L2:
-            memcpy(rounded, given, self.dim * sizeof(float))
+        if not self.traits.squared:
+            memcpy(rounded, vector, self.dim * sizeof(float))
             return factor
         for j in range(self.dim):
-            rounded[j] = <float>(given[j] - center[j])
+            rounded[j] = <float>(vector[j] - center[j])
         return 2.0 * factor
 
     cdef void count_rows(self, int64_t n, int64_t row_bytes) noexcept nogil:
@@ -165,9 +166,9 @@ cdef class QueryBatch:
             self.float_products += n * row_products
         self.blocks += n_queries
 
-    cdef void begin_again(self, const float *given) noexcept nogil:
+    cdef void begin_again(self, const float *vector) noexcept nogil:
         """Replace the single query."""
-        self.queries[0].given, self.exact_of = given, NULL
+        self.queries[0].vector, self.exact_of = vector, NULL
         self.scanned = self.refined = self.rescored = self.bytes_read = 0
         self.code_products = self.float_products = self.blocks = self.passed = self.packed = 0
 
@@ -192,7 +193,7 @@ cdef class CodedQueries:
         """
         cdef CodedQueries self = CodedQueries.__new__(CodedQueries)
         cdef int64_t n_tiles, width = batch.kernels.code_queries
-        if batch.n_queries < FEW_QUERIES and uses(SINGLE_TILES) and not in_tiles:
+        if batch.n_queries < TILED_FOR and uses(SINGLE_TILES) and not in_tiles:
             width = 1
         n_tiles = (batch.n_queries + width - 1) // width
         self.batch, self.codes, self.width, self.pca_filtered = batch, codes, width, pca_filtered
@@ -248,7 +249,7 @@ cdef class CodedQueries:
         cdef const Query *query = &self.batch.queries[i]
         cdef CodedQuery *coded = &self.of[i]
         cdef double *vector = self.batch.query_vector
-        cdef const double *given
+        cdef const double *exact
         cdef double outside
         if self.pca_filtered:
             encode_for_pca_filter(self, i, vector, self.scanned.of + i * self.scanned.groups)
@@ -256,12 +257,12 @@ cdef class CodedQueries:
             coded.across = self.codes.mean_query_direction.residual_norm(
                 self.batch.kernels, vector, &coded.along)
         if self.codes.by_square:
-            given = self.batch.exact_query(i)
-            coded.along = farann_along(self.batch.kernels, NULL, 0, padded(self.batch.dim), given,
+            exact = self.batch.exact_query(i)
+            coded.along = farann_along(self.batch.kernels, NULL, 0, padded(self.batch.dim), exact,
                                        NULL)
-            coded.across = farann_negative_norm(given, padded(self.batch.dim))
+            coded.across = farann_negative_norm(exact, padded(self.batch.dim))
         outside = sqrt(farann_transform_vector(
-            self.batch.kernels, &self.codes.transform.given, self.batch.dim, vector,
+            self.batch.kernels, &self.codes.transform.record, self.batch.dim, vector,
             vector + padded(self.batch.dim))) * self.outside_counts
         farann_code_query(self.batch.kernels, vector, outside, &self.bounds,
                           self.codes.bounds.norm, &query.prepared, self.codes.int4_alone,

@@ -64,7 +64,7 @@ cdef class FloatLevel(Level):
             self.batch.packed += block.n
             self.squares = self.batch.kernels.pack_rows_f32(
                 rows.rows, rows.positions, block.n, self.batch.dim, &self.batch.snapshot.center[0],
-                self.batch.normalized, self.batch.bias_sign, self.panels, self.bias)
+                self.batch.traits.normalized, self.batch.bias_sign, self.panels, self.bias)
 
     cdef bint has_room(self, int64_t of_vectors) noexcept nogil:
         """Make room for vectors, scores and a block in panels, once; False: there is no memory."""
@@ -126,13 +126,13 @@ cdef class FloatLevel(Level):
         self.batch.kernels.score_rows_f32(
             rows.rows, rows.positions, block.n, self.batch.dim,
             &self.batch.snapshot.row_major_center[0], self.vectors + i * padded(self.batch.dim),
-            self.batch.normalized, self.batch.bias_sign, self.scores, norms)
-        slack = farann_query_slack_row_major(&query.prepared, self.batch.normalized,
+            self.batch.traits.normalized, self.batch.bias_sign, self.scores, norms)
+        slack = farann_query_slack_row_major(&query.prepared, self.batch.traits.normalized,
                                              norms[0], norms[1])
         self.unable = slack < 0.0
         if self.unable:
             return
-        if self.batch.normalized:
+        if self.batch.traits.normalized:
             # Unpacked unit rows are not centered: the center would only add a constant.
             for j in range(block.n):
                 self.scores[j] += <float>query.prepared.key_offset
@@ -234,7 +234,7 @@ cdef class KeyLevel(Level):
             start += step
         self.batch.count_products(
             block.n * self.batch.kernels.key_queries, self.panels.lanes[8] * (
-                KEY_PRODUCTS_L2 if self.batch.metric == FARANN_L2 else KEY_PRODUCTS), count, False)
+                KEY_PRODUCTS_L2 if self.batch.traits.squared else KEY_PRODUCTS), count, False)
         for i in range(count):
             self.judge.met(members[i], near[i], block.n)
 
@@ -271,7 +271,7 @@ cdef class KeyLevel(Level):
         cdef double id
         self.batch.packed += n
         self.batch.kernels.pack_rows_f64(
-            rows.rows, rows.positions, n, self.batch.dim, self.batch.normalized,
+            rows.rows, rows.positions, n, self.batch.dim, self.batch.traits.normalized,
             self.panels.rows, self.panels.norms)
         for i in range(n):
             slot = where.first + (where.positions[i] if where.positions != NULL else i)
@@ -311,9 +311,9 @@ cdef class KeyLevel(Level):
         for lane in range(8):
             self.panels.lanes[lane] = n
             for j in range(lane, self.batch.dim, 8):
-                column, counts = self.tile + n * width, self.batch.metric == FARANN_L2
+                column, counts = self.tile + n * width, self.batch.traits.squared
                 for i in range(width):
-                    column[i] = self.batch.queries[members[i]].given[j] if i < count else 0.0
+                    column[i] = self.batch.queries[members[i]].vector[j] if i < count else 0.0
                     counts |= column[i] != 0.0 or not uses(ZERO_COLUMNS)
                 self.panels.columns[n] = j
                 n += counts
@@ -334,7 +334,7 @@ cdef class KeyLevel(Level):
 
     cdef double near_key(self, int64_t i) noexcept nogil:
         """The key times the sign from which rows would pass by rough scores, less the slack."""
-        return ((self.collector.found[i].threshold - self.collector.found[i].slack
+        return ((self.collector.answers[i].threshold - self.collector.answers[i].slack
                  - self.batch.queries[i].prepared.key_offset)
                 / self.batch.queries[i].prepared.key_scale)
 

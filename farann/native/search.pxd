@@ -11,18 +11,24 @@ from farann.native.sources cimport Block, Source
 
 cdef enum:
     MOST_PARTS = 10
+    MOST_BOUNDS = 3
 
 
 cdef class Part:
     cdef Source source
-    cdef Bound bound
+    cdef void *bounds[MOST_BOUNDS]
+    cdef int n_bounds
+    cdef bint in_order          # whether a bound holds from a block on: rows come in an order
     cdef void *levels[N_RUNGS]  # by rung; NULL: there is none
-    cdef list owned             # the same
+    cdef list owned             # the bounds and levels
     cdef Level whole            # whole codes for hubs, beside a PCA filter; else None
     cdef CodedQueries coded     # None: for all queries
     cdef bint usable            # for the queries that have codes, or for the others
 
     cdef take(self, Level level)
+    cdef bind(self, Bound bound)
+    cdef int64_t keep_alive(self, bint from_here_on, const Block *block, int64_t *members,
+                            int64_t n, Collector collector) noexcept nogil
     cdef void *at(self, int rung) noexcept nogil
     cdef void *of_block(self, int rung, const Block *block) noexcept nogil
     cdef void begin_query(self, int64_t i) noexcept nogil
@@ -66,4 +72,4 @@ cdef class Search:
 
     cdef void answer(self) noexcept nogil
     cdef void all_ask(self) noexcept nogil
-    cdef void begin_again(self, const float *given) noexcept nogil
+    cdef void begin_again(self, const float *vector) noexcept nogil

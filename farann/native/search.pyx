@@ -1,9 +1,9 @@
 """The loop of all searches, from the first row to the answer.
 
-A search scans its parts one after the other. A part has a source of rows, its bound and levels:
+A search scans its parts one after the other. A part has a source of rows, bounds and levels:
 
     Source      yields blocks of rows: of the base, of partitions, of added rows
-    Bound       rules out queries that a block can't answer, before it is scored
+    Bound       rules out queries that a block can't answer, or all from there on
     Level       scores a block for a tile of queries: by codes, in float32, by exact keys
     Collector   keeps the rows that pass, and owns the thresholds
     Judge       chooses the level that pays, by the rows that levels have ruled out
@@ -29,6 +29,25 @@ cdef class Part:
         self.owned.append(level)
         self.levels[level.rung] = <void *>level
 
+    cdef bind(self, Bound bound):
+        """Add a bound."""
+        if self.n_bounds == MOST_BOUNDS:
+            raise ValueError("a part has too many bounds")
+        self.owned.append(bound)
+        self.bounds[self.n_bounds] = <void *>bound
+        self.n_bounds += 1
+        self.in_order = self.in_order or bound.from_here_on
+
+    cdef int64_t keep_alive(self, bint from_here_on, const Block *block, int64_t *members,
+                            int64_t n, Collector collector) noexcept nogil:
+        """Move the members that a block can answer to the front, by the bounds that hold for it
+        alone, or by those that hold from there on; return how many they are."""
+        cdef int b
+        for b in range(self.n_bounds):
+            if n > 0 and (<Bound>self.bounds[b]).from_here_on == from_here_on:
+                n = (<Bound>self.bounds[b]).keep_alive(block, members, n, collector)
+        return n
+
     cdef void *at(self, int rung) noexcept nogil:
         """The level at a rung, or the next one below; if there is none, the lowest."""
         while rung > 0 and self.levels[rung] == NULL:
@@ -45,7 +64,9 @@ cdef class Part:
 
     cdef void begin_query(self, int64_t i) noexcept nogil:
         """Query i was prepared."""
-        cdef int rung
+        cdef int rung, b
+        for b in range(self.n_bounds):
+            (<Bound>self.bounds[b]).forget(i)
         for rung in range(N_RUNGS):
             if self.levels[rung] != NULL:
                 (<Level>self.levels[rung]).begin_query(i)
@@ -72,7 +93,8 @@ cdef class Search:
         `ladder`: its levels, of which the judge chooses one for each query and block.
         """
         cdef Part part = Part()
-        part.source, part.bound, part.owned = source, Bound(), []
+        part.source, part.owned = source, []
+        part.bind(self.judge.ceilings)
         for level in ladder:
             part.take(level)
         part.coded, part.usable = coded, usable
@@ -148,9 +170,9 @@ cdef class Search:
                                   "once")
             raise MemoryError("no memory for the rows that were found; ask for fewer")
 
-    cdef void begin_again(self, const float *given) noexcept nogil:
+    cdef void begin_again(self, const float *vector) noexcept nogil:
         """Replace the single query of this search, and prepare the new one."""
-        self.batch.begin_again(given)
+        self.batch.begin_again(vector)
         self.batch.scratch.failed = False
         prepare_queries(self)
 
@@ -163,7 +185,6 @@ cdef void prepare_queries(Search search) noexcept nogil:
             return
         search.batch.find_query_vector(i)
         search.collector.forget(i)
-        search.judge.ceilings.forget(i)
         if search.coded_added is not None:
             search.coded_added.encode(i)
             search.batch.find_query_vector(i)
@@ -220,7 +241,7 @@ cdef void scan_part(Search search, Part part) noexcept nogil:
             continue
         if block.begins:
             n_alive = asking_for(search, part)
-        n_alive = part.bound.keep_alive(&block, search.alive, n_alive, search.collector)
+        n_alive = part.keep_alive(True, &block, search.alive, n_alive, search.collector)
         if n_alive == 0:
             part.source.skip()
             continue
@@ -252,10 +273,9 @@ cdef int lowest_rung(Search search, int64_t n_alive) noexcept nogil:
 
 cdef void scan_alive(Search search, Part part, const Block *block, int64_t n_alive) noexcept nogil:
     """Scan a block for the queries that it can answer, each by the level at its rung."""
-    cdef int64_t j, i, n = n_alive
-    memcpy(search.open, search.alive, n * sizeof(int64_t))
-    if search.judge.ceilings.n_known:
-        n = search.judge.ceilings.keep_alive(block, search.open, n, search.collector)
+    cdef int64_t j, i, n
+    memcpy(search.open, search.alive, n_alive * sizeof(int64_t))
+    n = part.keep_alive(False, block, search.open, n_alive, search.collector)
     for j in range(n):
         i = search.open[j]
         search.rungs[i] = (<Level>part.at(search.judge.accounts[i].rung)).rung
@@ -306,7 +326,7 @@ cdef void scan_tile(Search search, Part part, Level level, const Block *block,
     cdef int64_t j, i, before
     cdef bint may_refuse
     for j in range(count):  # the lists that the scan appends to
-        search.collector.tile[j] = search.collector.found[members[j]].passed
+        search.collector.tile[j] = search.collector.answers[members[j]].passed
     if block.all_scored:
         level.score(block, members, count, search.collector)
     else:
@@ -324,7 +344,7 @@ cdef void scan_tile(Search search, Part part, Level level, const Block *block,
         # Checking a filter costs less than fetching a row's other codes.
         for j in range(count if search.batch.filter.share < level.few_allowed else 0):
             farann_candidates_drop(
-                &search.collector.tile[j], search.collector.found[members[j]].passed.count,
+                &search.collector.tile[j], search.collector.answers[members[j]].passed.count,
                 &block.where, &search.batch.queries[members[j]].filter)
         level.narrow(block.start, members, count, search.collector)
     for j in range(count):
@@ -360,7 +380,7 @@ cdef void climb(Search search, Part part, Level level, const Block *block, int64
         search.collector.rerank_all(i)
     else:
         search.collector.settle(i)
-    search.collector.tile[j].count = search.collector.found[i].passed.count
+    search.collector.tile[j].count = search.collector.answers[i].passed.count
     search.judge.climb(i, rung, not block.all_scored)
 
 
@@ -385,7 +405,7 @@ cdef void judge_block(Search search, Part part, const Block *block, int64_t n_al
     if (part.levels[CODES] == NULL or part.levels[FLOAT32] == NULL
             or n < search.judge.next_look):
         return
-    if search.judge.look(search.alive, n_alive, n, part.source.count - n, part.bound.by_norm):
+    if search.judge.look(search.alive, n_alive, n, part.source.count - n, part.in_order):
         search.gave_up = True
-        if not part.bound.by_norm and not search.is_part:
+        if not part.in_order and not search.is_part:
             part.source.leave()

@@ -44,7 +44,7 @@ cdef class SetCollector(Collector):
     cdef MemberSet *sets
     cdef int64_t *owners    # the set of each member
     cdef double *least      # by row that gets exact keys: its smallest key over the members met
-    cdef int64_t *kept      # and its place in its segment
+    cdef int64_t *rows_at   # and its place in its segment
     cdef double *rest_keys  # the keys of the rest of a member
     cdef int64_t *order     # members of each set, those first that rule out most
     cdef int64_t *seen      # by member: rows that got a key for it, and those that it ruled out
@@ -73,7 +73,7 @@ cdef class SetCollector(Collector):
         self.ruled_out = self.owners + 3 * n
         self.least = <double *>self.batch.scratch.allocate(
             largest_block, sizeof(double) + sizeof(int64_t))
-        self.kept = <int64_t *>(self.least + largest_block)
+        self.rows_at = <int64_t *>(self.least + largest_block)
         if self.batch.rests is not None:
             self.rest_keys = <double *>self.batch.scratch.allocate(largest_block, sizeof(double))
         for s in range(self.count):
@@ -115,10 +115,9 @@ cdef class SetCollector(Collector):
         cdef const farann_candidates *passed = &self.tile[j]
         cdef int64_t at, slot, count = 0
         for at in range(passed.count):
-            slot = passed.slots[at]
-            slot = where.slots[slot] if where.slots != NULL else where.first + slot
+            slot = farann_slot_of(where, passed.slots[at])
             if 0 <= slot < where.end and farann_filter_allows(&members.filter, slot):
-                self.kept[count] = slot
+                self.rows_at[count] = slot
                 count += 1
         self.batch.passed += count
         members.passed += count
@@ -130,7 +129,7 @@ cdef class SetCollector(Collector):
         for at in range(rows.count):
             position = at if rows.positions == NULL else rows.positions[at]
             if farann_filter_allows(&members.filter, rows.first + position):
-                self.kept[count] = position
+                self.rows_at[count] = position
                 count += 1
         self.batch.scanned += count
         self.score_kept(members, rows, count)
@@ -151,10 +150,10 @@ cdef class SetCollector(Collector):
             i, scale = self.order[at], 1.0
             if not self.are_raw(members):
                 scale = self.batch.queries[i].prepared.query_norm
-            self.rows.keys_at(segment, self.kept, n, self.batch.exact_query(i), self.keys)
+            self.rows.keys_at(segment, self.rows_at, n, self.batch.exact_query(i), self.keys)
             rest = self.batch.rest_of(i)
             if rest != NULL:
-                self.rows.keys_at(segment, self.kept, n, rest, self.rest_keys)
+                self.rows.keys_at(segment, self.rows_at, n, rest, self.rest_keys)
                 for j in range(n):
                     self.keys[j] += self.rest_keys[j]
             self.batch.rescored += n
@@ -162,7 +161,7 @@ cdef class SetCollector(Collector):
             count = 0
             for j in range(n):
                 self.least[count] = min(self.least[j], self.keys[j] / scale)
-                self.kept[count] = self.kept[j]
+                self.rows_at[count] = self.rows_at[j]
                 count += self.least[count] >= members.threshold
             self.seen[i] += n
             self.ruled_out[i] += n - count
@@ -170,7 +169,7 @@ cdef class SetCollector(Collector):
         self.sort_members(members)
         if n == 0:
             return
-        where = farann_block(segment.first, self.kept, NULL, self.batch.snapshot.ids_by_slot,
+        where = farann_block(segment.first, self.rows_at, NULL, self.batch.snapshot.ids_by_slot,
                              self.batch.snapshot.n_slots)
         all_allowed.alive, all_allowed.groups, all_allowed.excluded.bits = NULL, NULL, 0
         if self.per_group:
@@ -250,7 +249,7 @@ cdef class SetBound(Bound):
         """`enough`: no rows are wanted once all sets have k."""
         cdef SetBound self = SetBound.__new__(SetBound)
         self.batch, self.collector, self.coded = collector.batch, collector, coded
-        self.norms, self.enough = norms, enough
+        self.norms, self.enough, self.from_here_on = norms, enough, True
         return self
 
     cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
@@ -260,7 +259,7 @@ cdef class SetBound(Bound):
         Half a tile of them are, those that rule out most, or a whole one where many rows pass.
         """
         cdef MemberSet *chosen
-        cdef int64_t s, at, i, room, kept = 0, width = self.coded.width
+        cdef int64_t s, at, i, room, count = 0, width = self.coded.width
         if self.enough and block.begins and self.collector.all_have_k_rows():
             return 0
         for at in range(n if block.begins else 0):
@@ -274,10 +273,10 @@ cdef class SetBound(Bound):
             for at in range(chosen.first, chosen.end):
                 i = self.collector.order[at]
                 if self.coded.of[i].usable and room > 0:
-                    members[kept] = i
-                    kept += 1
+                    members[count] = i
+                    count += 1
                     room -= 1
-        return kept
+        return count
 
     cdef bint can_answer(self, const Block *block, const MemberSet *chosen) noexcept nogil:
         """Whether norms let the rows from a block on answer all members of a set."""
@@ -372,7 +371,7 @@ cdef class SetSearch(Search):
         level = set_level_of(self.coded, code_rows_of(codes), self.sets.owners, self.sets.seen,
                              self.sets.ruled_out)
         part = self.add(source, [level], self.coded)
-        part.bound = SetBound.of(self.sets, self.coded, norms, first > 0)
+        part.bind(SetBound.of(self.sets, self.coded, norms, first > 0))
 
     def write_top(self, float[:, ::1] scores, int64_t[:, ::1] ids, int64_t start):
         """Write the answers to rows start, start + 1, ..., padded where fewer rows were found."""

@@ -92,27 +92,27 @@ cdef class SingleSearch:
             tuple: it is a query that is unlike others, and has to be answered exactly. With a
             fourth part it has to be, too, to be compared with that answer.
         """
-        cdef Py_buffer given
+        cdef Py_buffer buffer
         if type(queries) is not ndarray or not (within is None or within.is_mask_of(self.filter)):
             return None
         try:
-            PyObject_GetBuffer(queries, &given, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
+            PyObject_GetBuffer(queries, &buffer, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
         except (BufferError, ValueError, TypeError):  # not in C order, or of a type such as dates
             return None
         try:
-            if not self.takes(&given):
+            if not self.takes(&buffer):
                 return None
-            return self.searched(<const float *>given.buf, given.ndim == 1, within)
+            return self.searched(<const float *>buffer.buf, buffer.ndim == 1, within)
         finally:
-            PyBuffer_Release(&given)
+            PyBuffer_Release(&buffer)
 
-    cdef bint takes(self, const Py_buffer *given) noexcept:
+    cdef bint takes(self, const Py_buffer *buffer) noexcept:
         """Whether a buffer is a vector of the right length, as float32 and aligned."""
-        cdef int last = given.ndim - 1
-        return (given.format != NULL and given.format[0] == b"f" and given.format[1] == 0
-                and (last == 0 or (last == 1 and given.shape[0] == 1))
-                and given.shape[last] == self.snapshot.dim
-                and <uintptr_t>given.buf % sizeof(float) == 0)
+        cdef int last = buffer.ndim - 1
+        return (buffer.format != NULL and buffer.format[0] == b"f" and buffer.format[1] == 0
+                and (last == 0 or (last == 1 and buffer.shape[0] == 1))
+                and buffer.shape[last] == self.snapshot.dim
+                and <uintptr_t>buffer.buf % sizeof(float) == 0)
 
     cdef searched(self, const float *query, bint single, Filter within):
         cdef bint first, by_codes
@@ -171,7 +171,7 @@ cdef class SingleSearch:
         cdef uint64_t before = farann_arithmetic_begin()
         cdef Outcome outcome = ANSWERED
         if farann_first_bad_row(query, 1, self.snapshot.dim,
-                                self.snapshot.metric == FARANN_COSINE) >= 0:
+                                self.snapshot.traits.normalized) >= 0:
             outcome = BAD
         elif self.guard is not None and not self.guard.passes(query, 1.0):
             outcome = UNLIKE

@@ -20,6 +20,7 @@ cdef class Snapshot:
     cdef readonly str isa
     cdef const farann_kernels *kernels
     cdef farann_metric metric
+    cdef farann_traits traits
     cdef readonly Codes codes
     cdef int64_t largest_integer, negative  # see `largest_whole_number`, `has_negative`
     cdef int64_t largest_square  # |x|^2 of rows of whole numbers, see `IntegerKeys.largest_sum`

@@ -52,6 +52,7 @@ cdef class Snapshot:
         if not 0 <= metric < 3:
             raise ValueError(f"metric: expected 0, 1 or 2, got {metric}")
         self.metric = <farann_metric>metric
+        self.traits = farann_traits_of(self.metric)
         self.base, self.tail = base.view(np.uint8), tail.view(np.uint8)
         self.dim = base.shape[1]
         self.row_bytes = self.dim * farann_row_type_bytes(self.row_type)
@@ -69,10 +70,10 @@ cdef class Snapshot:
             raise ValueError("ids and alive must have one entry a slot")
         if codes is not None and (codes.n_rows != n_base or codes.dim != self.dim):
             raise ValueError("codes must be those of the base")
-        if not vectors and codes.transform.given.axes != NULL:
+        if not vectors and codes.transform.record.axes != NULL:
             raise ValueError("without vectors codes must be of all that rows are")
         if (codes is not None and codes.mean_query_direction is not None
-                and self.metric == FARANN_L2):
+                and self.traits.squared):
             raise ValueError("under l2 there can't be a lead")
         if partitions is not None and (
                 codes is None or partitions.bounds.dim != codes.bounds.dim
@@ -99,7 +100,7 @@ cdef class Snapshot:
         before = farann_arithmetic_begin()
         for j in range(self.dim):
             self.center[j] = center[j]
-            self.row_major_center[j] = 0.0 if self.metric == FARANN_COSINE else <float>center[j]
+            self.row_major_center[j] = 0.0 if self.traits.normalized else <float>center[j]
             self.center_norm += center[j] * center[j]
         self.center_norm = self.center_norm ** 0.5
         farann_arithmetic_end(before)
@@ -118,9 +119,9 @@ cdef class Snapshot:
 ctypedef int64_t (*OfNumbers)(const void *, farann_row_type, int64_t) noexcept nogil
 
 
-cdef int64_t of_all_rows(Snapshot snapshot, int64_t *kept, OfNumbers of) noexcept nogil:
+cdef int64_t of_all_rows(Snapshot snapshot, int64_t *cache, OfNumbers of) noexcept nogil:
     """The larger value of both segments, or -1 if one has -1."""
-    cdef int64_t known = farann_load(kept), found
+    cdef int64_t known = farann_load(cache), value
     cdef int s
     cdef const Segment *segment
     if known == NOT_LOOKED_FOR:
@@ -128,9 +129,9 @@ cdef int64_t of_all_rows(Snapshot snapshot, int64_t *kept, OfNumbers of) noexcep
         for s in range(2):
             segment = &snapshot.segments[s]
             if known >= 0 and segment.count:
-                found = of(segment.rows, snapshot.row_type, segment.count * snapshot.dim)
-                known = -1 if found < 0 else max(known, found)
-        farann_store(kept, known)
+                value = of(segment.rows, snapshot.row_type, segment.count * snapshot.dim)
+                known = -1 if value < 0 else max(known, value)
+        farann_store(cache, known)
     return known
 
 
@@ -160,7 +161,7 @@ cdef take_added(Snapshot snapshot, runs, uncoded):
 def marked(const int64_t[::1] ids, int64_t least, int64_t n):
     """A byte for each of n numbers from `least` on: 1 for those that are among the ids."""
     # Pointers, which writing bytes can't change.
-    cdef const int64_t *given
+    cdef const int64_t *numbers
     cdef uint8_t[::1] view
     cdef uint8_t *marks
     cdef uint64_t at, first = <uint64_t>least, count = <uint64_t>n
@@ -169,10 +170,10 @@ def marked(const int64_t[::1] ids, int64_t least, int64_t n):
     if n == 0 or n_ids == 0:
         return result
     view = result
-    given, marks = &ids[0], &view[0]
+    numbers, marks = &ids[0], &view[0]
     with nogil:
         for i in range(n_ids):
-            at = <uint64_t>given[i] - first  # one below the first is large
+            at = <uint64_t>numbers[i] - first  # one below the first is large
             if at < count:
                 marks[at] = 1
     return result

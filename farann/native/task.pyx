@@ -104,7 +104,7 @@ cdef class Task(Search):
             raise ValueError("a leader must have searched for the same queries")
         self.judge.leader = leader.judge
         for i in range(self.batch.n_queries):
-            self.collector.raise_threshold(i, leader.collector.found[i].threshold)
+            self.collector.raise_threshold(i, leader.collector.answers[i].threshold)
 
     def rule_out(self, double least):
         """Rule out rows whose key is below `least`, which under cosine is minus the cosine."""
@@ -123,7 +123,7 @@ cdef class Task(Search):
         cdef int64_t i
         cdef const farann_topk *top
         for i in range(self.batch.n_queries):
-            top = &self.collector.found[i].top
+            top = &self.collector.answers[i].top
             keys[start + i], ids[start + i] = -INFINITY, -1
             if top.count:
                 keys[start + i] = top.entries[0].key / self.batch.queries[i].prepared.query_norm
@@ -132,7 +132,7 @@ cdef class Task(Search):
     def counts(self):
         """Rows found, by query."""
         cdef int64_t i
-        return [self.collector.found[i].top.count for i in range(self.batch.n_queries)]
+        return [self.collector.answers[i].top.count for i in range(self.batch.n_queries)]
 
     def write_range(self, float[::1] scores, int64_t[::1] ids, int64_t start):
         """Write all answers, query after query, from `start` on."""
@@ -140,7 +140,7 @@ cdef class Task(Search):
 
     cdef void tell(self, int64_t i, float *witness, bint of_key) noexcept nogil:
         """What tells of the answer of query i; see `witness_to`."""
-        cdef const farann_topk *top = &self.collector.found[i].top
+        cdef const farann_topk *top = &self.collector.answers[i].top
         cdef const farann_query *query = &self.batch.queries[i].prepared
         witness[0] = witness[1] = NAN
         if self.lateness is not None and self.lateness.coded.of[i].usable:
@@ -263,7 +263,7 @@ cdef put_rows_together(Task task):
         task.coded = CodedQueries.of_batch(batch, order, order.has_pca_filter)
         task.base = CodeSource.of(batch, order)
         add_outliers(task, order, task.keys)
-        task.add(task.base, task.row_levels).bound = NormBound.of(task.coded)
+        task.add(task.base, task.row_levels).bind(NormBound.of(task.coded))
         return
     task.base = RowSource.of(batch, &batch.filter.segments[0])
     task.add(task.base, task.row_levels)
@@ -317,7 +317,8 @@ cdef put_tail_together(Task task, Codes codes, rule):
     if codes is not None and snapshot.added is not None:
         rest = snapshot.uncoded
         task.coded_added = CodedQueries.of_batch(
-            batch, snapshot.added, snapshot.added.has_pca_filter, noise_deviations(task, INFINITY, True))
+            batch, snapshot.added, snapshot.added.has_pca_filter,
+            noise_deviations(task, INFINITY, True))
         add_uncoded(task, added_runs(batch, None), task.coded_added)
         add_codes(task, added_runs(batch, None if rule is None else rule.run_ends),
                   task.coded_added)
@@ -353,7 +354,7 @@ cdef add_codes(Task task, CodeSource source, CodedQueries coded):
         for level in [task.keys] if task.approximate else task.row_levels:
             part.take(level)
     if lie_by_norm(task.batch, codes) and task.batch.snapshot.codes.max_norm is not None:
-        part.bound = NormBound.of(coded)
+        part.bind(NormBound.of(coded))
 
 
 cdef int64_t rows_to_score(Task task, Codes codes, int64_t stop) noexcept:
@@ -378,7 +379,7 @@ cdef write_found(Task task, float *scores, int64_t *ids, int64_t width):
     with nogil:
         before = farann_arithmetic_begin()
         for i in range(task.batch.n_queries):
-            n = task.collector.found[i].top.count if width < 0 else width
+            n = task.collector.answers[i].top.count if width < 0 else width
             task.collector.write(i, scores + at, ids + at, n)
             at += n
         farann_arithmetic_end(before)

@@ -25,7 +25,7 @@ cdef class Watch:
     cdef int alarmed                  # witnesses that were surprising last, as bits
     cdef int64_t numbers[WITNESSES + 1]  # queries in `total`
     cdef int64_t checked              # queries since the last verdict
-    cdef double found, squares        # recalls of these, and their squares, summed
+    cdef double recalls, squares        # recalls of these, and their squares, summed
     cdef Verdict verdict
     cdef int64_t unchecked, due       # queries since some were compared, and to check now
     cdef int64_t singles

@@ -69,7 +69,7 @@ cdef class Watch:
         with cython.critical_section(self):
             self.alarmed, self.verdict = 0, ENOUGH
             self.unchecked = self.due = self.checked = 0
-            self.found = self.squares = 0.0
+            self.recalls = self.squares = 0.0
             self.memory, self.remembered = REMEMBERED, 0
             memset(self.surplus, 0, sizeof(self.surplus))
             memset(self.tolerated, 0, sizeof(self.tolerated))
@@ -140,7 +140,7 @@ cdef class Watch:
 
     cdef void begin(self, Verdict verdict) noexcept nogil:
         self.verdict = verdict
-        self.checked, self.found, self.squares = 0, 0.0, 0.0
+        self.checked, self.recalls, self.squares = 0, 0.0, 0.0
 
     cdef void decide(self) noexcept nogil:
         """Decide whether queries find too little, by those checked since the last verdict."""
@@ -150,7 +150,7 @@ cdef class Watch:
         cdef int64_t least = MOST_COMPARED if self.verdict == SHORT_WHERE_SURPRISING else COMPARED
         if self.checked < least or (self.alarmed and self.due and self.verdict == ENOUGH):
             return
-        mean = self.found / self.checked
+        mean = self.recalls / self.checked
         error = sqrt(max(self.squares / self.checked - mean * mean, 0.0) / self.checked)
         beyond = mean - self.recall
         if self.verdict != SHORT and self.alarmed:
@@ -178,7 +178,7 @@ cdef class Watch:
             self.begin(SHORT if short else ENOUGH)
         elif self.checked >= MOST_COMPARED:
             self.checked //= 2
-            self.found *= 0.5
+            self.recalls *= 0.5
             self.squares *= 0.5
 
     @property
@@ -215,10 +215,10 @@ cdef class Watch:
     def note(self, recalls):
         """Note what checked queries had found."""
         cdef int64_t n = len(recalls)
-        cdef double found = recalls.sum(), squares = (recalls * recalls).sum()
+        cdef double total = recalls.sum(), squares = (recalls * recalls).sum()
         with cython.critical_section(self):
             self.checked += n
-            self.found += found
+            self.recalls += total
             self.squares += squares
             self.due = max(self.due - n, 0)
             self.decide()

@@ -43,7 +43,7 @@ def most_held(vectors: Float64Array, number: int) -> float:
     return min(np.sqrt(number * others) / total, 1.0) if n > 1 else 1.0
 
 
-def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors: Float64Array,
+def choose(directions: Float64Array, sample: Float64Array, n_rows: int, query_vectors: Float64Array,
            thresholds: Float64Array, squares_sign: float, width: int,
            seed: int) -> Projection | None:
     """Choose the number of directions that makes the search cheapest; None if none does.
@@ -53,9 +53,9 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
     codes have `width` bytes. Keys and thresholds are those of `CostModel`.
     """
     dim, sample = sample.shape[1], some_of(sample)
-    found = found[: min(len(found), dim // 2, MOST_DIRECTIONS)]
-    along = sample @ found.T
-    query_along = query_vectors @ found.T
+    directions = directions[: min(len(directions), dim // 2, MOST_DIRECTIONS)]
+    along = sample @ directions.T
+    query_along = query_vectors @ directions.T
     squares = np.einsum("ij,ij->i", sample, sample)
     query_squares = np.einsum("ij,ij->i", query_vectors, query_vectors)
     # `least`: products that rows must reach; `products`: those along the directions so far.
@@ -64,7 +64,7 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
     rest, query_rest = squares.copy(), query_squares.copy()
     best, best_cost, before = 0, _WORTH_IT * n_rows * (width + _SCAN_END), 0
     for m in _NUMBERS:
-        if m > len(found) or n_rows * (m + 4 + _SCAN_END) >= best_cost or (
+        if m > len(directions) or n_rows * (m + 4 + _SCAN_END) >= best_cost or (
                 width + m + 4 + 8 + 4 * (squares_sign != 0.0) > _LARGEST_SHARE * 4 * dim):
             break
         new = slice(before, m)
@@ -82,4 +82,4 @@ def choose(found: Float64Array, sample: Float64Array, n_rows: int, query_vectors
     if best == 0:
         return None
     rotation = np.linalg.qr(np.random.default_rng(seed).standard_normal((best, best)))[0]
-    return Projection(np.ascontiguousarray(rotation @ found[:best]))
+    return Projection(np.ascontiguousarray(rotation @ directions[:best]))

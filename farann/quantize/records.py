@@ -104,10 +104,10 @@ class Record:
             value.directions if isinstance(value, Projection) else value, part.metadata["dtype"]))
             for part, value in values.items() if value is not None}
 
-    def made(self, kind: Callable[..., Made], *given: Any) -> Made:
+    def made(self, kind: Callable[..., Made], *arguments: Any) -> Made:
         """The core's object of these arrays, made once: they always go with the same rows."""
         if "_made" not in self.__dict__:
-            self.__dict__["_made"] = kind(*given, self)
+            self.__dict__["_made"] = kind(*arguments, self)
         made: Made = self.__dict__["_made"]
         return made
 

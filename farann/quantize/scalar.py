@@ -299,8 +299,8 @@ class CodedRows(NamedTuple):
             if self.metric.normalized:
                 vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-30)
             rows[block] = vectors
-        kept = np.flatnonzero(np.isin(slots, self.layout.codes.outliers))
-        rows[kept] = _core.widened(self._outliers(slots[kept]))
+        outliers = np.flatnonzero(np.isin(slots, self.layout.codes.outliers))
+        rows[outliers] = _core.widened(self._outliers(slots[outliers]))
         return rows
 
     @ieee_arithmetic()

@@ -92,8 +92,8 @@ def some_of(sample: Float64Array) -> Float64Array:
 def directions_of(query_vectors: Float64Array) -> Float64Array:
     """Query vectors of length 1: long queries aren't more important. Zeros stay what they are."""
     lengths = np.linalg.norm(query_vectors, axis=1, keepdims=True)
-    found: Float64Array = query_vectors / np.maximum(lengths, np.finfo(np.float64).tiny)
-    return found
+    directions: Float64Array = query_vectors / np.maximum(lengths, np.finfo(np.float64).tiny)
+    return directions
 
 
 class Moment(NamedTuple):

@@ -13,7 +13,7 @@ from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_ROWS, EXACT, StopRule, Witness
 from farann.results import Hits, RangeHits, SearchStats, unchecked
 from farann.runtime import paging, pool
-from farann.runtime.cost import FEW_QUERIES, RowCosts, codes_pay, row_costs
+from farann.runtime.cost import RowCosts, codes_pay, row_costs
 
 _QUERIES_A_TASK = 1024  # queries of a task: enough to share packed rows, few enough for the caches
 _QUERIES_OF_CELLS = 2048  # of an approximate task: with more, more queries probe the same partition
@@ -31,6 +31,8 @@ _QUERIES_AT_ONCE = 4  # queries that vector instructions score in the time of on
 _READING = 32  # multiply-adds that reading one coordinate of a row counts as
 _FINDING = 256  # multiply-adds that one row of an answer counts as
 _APPROXIMATE_SHARE = 32  # an approximate search scans about 1/32 of the rows
+_TRIED_FOR = 6  # queries from which tasks count whether codes paid: fewer always begin with codes
+_SHARED_FOR = 6  # queries from which tasks are made to share packed rows, or parts of the rows
 # Where few queries share rows, parts of the rows are searched for all of them.
 _LEADING_SHARE = 64  # the first 1/64 of the rows is searched alone and gives the parts a threshold
 _PARTS_A_THREAD = 4  # parts per thread, as some take longer; _TASK_BYTES limits them, too
@@ -85,7 +87,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     share = _APPROXIMATE_SHARE if approximate and rule.rows != ALL_ROWS else 1
     long = _is_long(n, work // share, k, snapshot.isa)
     query_bytes, parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None
-    fewest = _FEWEST_OF_TASK if n >= FEW_QUERIES else 1
+    fewest = _FEWEST_OF_TASK if n >= _SHARED_FOR else 1
     by_codes, costs = False, RowCosts()
 
     def pay(of_task: int) -> bool:
@@ -93,7 +95,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
                                                                    snapshot.dim, snapshot.isa)
 
     if (threads > 1 and rule is EXACT and snapshot.added is None and merges
-            and (long or n >= FEW_QUERIES)):
+            and (long or n >= _SHARED_FOR)):
         trial = pay(n) and trials.begin()
         parts = _in_parts(
             lambda flag: _core.Task(snapshot, chosen, queries, 0, n, collected(0, n), nearest,
@@ -140,7 +142,7 @@ def _done(made: Callable[[bool], _core.Task], by_codes: bool,
 
 def _trials_of(snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> _core.CodeTrials:
     """Trials of codes, by direction, about k and size; few queries always begin with codes."""
-    return _core.CodeTrials() if n < FEW_QUERIES else snapshot.code_trials.setdefault(
+    return _core.CodeTrials() if n < _TRIED_FOR else snapshot.code_trials.setdefault(
         (k.bit_length(), n.bit_length(), nearest), _core.CodeTrials())
 
 
@@ -271,10 +273,10 @@ def keys_of_found(snapshot: _core.Snapshot, queries: Float32Array, offsets: Int6
     return keys
 
 
-def _is_long(n: int, work: int, found: int, isa: str) -> bool:
+def _is_long(n: int, work: int, k: int, isa: str) -> bool:
     """Whether n queries, each of `work` multiply-adds and `found` rows, take long."""
     slow = isa == "scalar"
-    counted = (n if slow else n // _QUERIES_AT_ONCE) * work + _READING * work + _FINDING * n * found
+    counted = (n if slow else n // _QUERIES_AT_ONCE) * work + _READING * work + _FINDING * n * k
     return counted >= (_SLOW_LONG_WORK if slow else _LONG_WORK)
 
 

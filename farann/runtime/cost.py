@@ -65,7 +65,7 @@ _ROW_ANYWHERE = 60.0
 # ns to read a row in the order of codes, which is not that of memory, beside packing it. Measured
 # on an AMD EPYC (Zen 3), 100,000 x 64.
 _ROW_IN_ORDER = 22.0
-FEW_QUERIES = 6  # queries below which a batch is limited by reading memory, not by its products
+FEW_QUERIES = 6  # queries below which a batch costs what single queries do: it waits for memory
 # Bytes that a row at a random place in memory counts as, where a single query waits for memory.
 # Measured on an AMD EPYC (Zen 5), ten sets: 12 to 35 us a megabyte, 20 to 60 ns a row.
 _ROW_AT_RANDOM = 2000

@@ -24,6 +24,9 @@ _LENT = 0.6
 
 class Allowance:
     """Nanoseconds of one thread that the next pieces may take; by default unlimited."""
+    left: float
+    single: float
+    query: float
 
     def __init__(self, left: float = inf, supposed: float = 0.0) -> None:
         self.left = left  # below 0 where a piece took more

@@ -34,40 +34,49 @@ _PADDING = 16  # coordinates of padding in a row, at most
 _AS_GIVEN = (Filter, ndarray)
 
 
-def furthest(live: Live, queries: Any, k: int, ids: Any, recall: float | None,
-             epsilon: float | None, budget: int | None, seconds: float | None, exclude: Any,
-             allowed: Any, groups: Any, outside_groups: Any, per_group: int | None,
-             threads: int | None, return_keys: bool, return_stats: bool) -> Hits:
-    """The k rows furthest from each query."""
+def furthest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...],
+             filtering: Filtering, threads: int | None, return_keys: bool,
+             return_stats: bool) -> Hits:
+    """The k rows furthest from each query; `limited` are recall, epsilon, budget and seconds."""
+    recall, epsilon, budget, seconds = limited
     if seconds is not None and recall is None and epsilon is None and budget is None and (
             _is_in_time(live, queries, seconds)):
-        seconds = None
+        seconds, limited = None, (None, None, None, None)
+    allowed = filtering.allowed
     may_be_kept = (
-        ids is None and exclude is None and (allowed is None or type(allowed) in _AS_GIVEN)
-        and groups is None and outside_groups is None and per_group is None and epsilon is None
-        and budget is None and seconds is None and not return_keys
+        ids is None and epsilon is None and budget is None and seconds is None and not return_keys
+        and _is_open(filtering._replace(allowed=None))
+        and (allowed is None or type(allowed) in _AS_GIVEN)
         and (threads is None or (type(threads) is int and threads == 1)))
-    store, found = live.store, None
-    if may_be_kept and store is not None and type(queries) is ndarray and (
-            queries.ndim == 1 or queries.shape[:1] == (1,)):
-        found = singles.again(store, live.isa, queries, k, recall, allowed)
-    if found is None:
-        limits = _limits(live, recall, epsilon, budget, seconds)
-        given = Filtering(exclude, allowed, groups, outside_groups, per_group)
-        vectors, single, given = asked(live, queries, ids, given)
-        if may_be_kept and single and store is not None and (
-                type(queries) is not ndarray or queries.dtype != np.float32):
-            found = singles.again(store, live.isa, vectors[0], k, recall, allowed)
-    if found is not None and store is not None:
-        found_ids, scores, live.last_search = found
-        return unchecked(found_ids if store.labels is None else store.named(found_ids), scores,
-                         None, SearchStats(*found[2]) if return_stats else None)
-    return _top(live, vectors, single, k, limits, given, threads, return_keys, return_stats)
+    limits = _limits(live, *limited)
+    vectors, single, filtering = asked(live, queries, ids, filtering)
+    if may_be_kept and single and (type(queries) is not ndarray or queries.dtype != np.float32):
+        again = furthest_again(live, vectors[0], k, recall, allowed, None, None, return_stats)
+        if again is not None:
+            return again
+    return _top(live, vectors, single, k, limits, filtering, threads, return_keys, return_stats)
+
+
+def furthest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float | None = None,
+                   allowed: Any = None, seconds: float | None = None, threads: int | None = None,
+                   return_stats: bool = False) -> Hits | None:
+    """Answer a single query from the cache, or return None."""
+    store = live.store
+    if store is None or (threads is not None and not (type(threads) is int and threads == 1)) or (
+            allowed is not None and type(allowed) not in _AS_GIVEN) or (seconds is not None and (
+                recall is not None or not _is_in_time(live, queries, seconds))):
+        return None
+    answer = singles.again(store, live.isa, queries, k, recall, allowed)
+    if answer is None:
+        return None
+    slots, scores, live.last_search = answer
+    return unchecked(slots if store.labels is None else store.named(slots), scores, None,
+                     SearchStats(*answer[2]) if return_stats else None)
 
 
 def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...],
-            given: Filtering, beyond: npt.ArrayLike | None, threads: int | None, return_keys: bool,
-            return_stats: bool) -> Hits:
+            filtering: Filtering, beyond: npt.ArrayLike | None, threads: int | None,
+            return_keys: bool, return_stats: bool) -> Hits:
     """Find the k rows nearest to each query, or the nearest of those beyond a radius; `limited` are
     recall, epsilon, budget and seconds."""
     limits = radii = None
@@ -77,24 +86,19 @@ def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...]
         if exact is not None and (exact.budget or exact.seconds):
             raise ValueError(f"{'budget' if exact.budget else 'seconds'}: rows beyond a radius are "
                              "always searched for exactly; leave it out")
-        if given.per_group is not None:
+        if filtering.per_group is not None:
             raise ValueError("per_group: expected none beside beyond, as all rows of a group may "
                              "lie within the radius; filter by groups instead")
     else:
-        if _is_open(given) and _is_open(limited[1:]) and threads is None and not return_keys:
-            again = None if ids is not None else _nearest_again(live, queries, k, limited[0],
-                                                                return_stats)
-            if again is not None:
-                return again
         limits = _limits(live, *limited)
-    vectors, single, given = asked(live, queries, ids, given)
+    vectors, single, filtering = asked(live, queries, ids, filtering)
     if beyond is not None:
         radii = checks.to_radii("beyond", beyond, len(vectors))
-    return _top(live, vectors, single, k, limits, given, threads, return_keys, return_stats, True,
-                radii, None if radii is None else _core.NearestBeyondCollector)
+    return _top(live, vectors, single, k, limits, filtering, threads, return_keys, return_stats,
+                True, radii, None if radii is None else _core.NearestBeyondCollector)
 
 
-def in_range(live: Live, queries: Any, radius: Any, ids: Any, given: Filtering,
+def in_range(live: Live, queries: Any, radius: Any, ids: Any, filtering: Filtering,
              threads: int | None, return_keys: bool, return_stats: bool, *,
              nearest: bool = False, most: int = 0) -> RangeHits:
     """Find every row beyond a radius around a query, or with `nearest` every row within it; `most`:
@@ -103,8 +107,8 @@ def in_range(live: Live, queries: Any, radius: Any, ids: Any, given: Filtering,
 
     names = ("search_within", "search_nearest") if nearest else ("search_beyond", "search_furthest")
     check_exact(names[0], live.spec.vectors, f"use {names[1]} with recall=, or budget=")
-    vectors, single, given = asked(live, queries, ids, given)
-    question = question_of(live, vectors, 1, given, threads, single=single, nearest=nearest,
+    vectors, single, filtering = asked(live, queries, ids, filtering)
+    question = question_of(live, vectors, 1, filtering, threads, single=single, nearest=nearest,
                            radii=checks.to_radii("radius", radius, len(vectors)))
     if question is None:
         return RangeHits(np.zeros(len(vectors) + 1, np.int64), np.empty(0, np.int64),
@@ -162,9 +166,9 @@ def groups_of(store: Store | None, ids: Int64Array) -> npt.NDArray[Any]:
     there = ids >= 0
     numbers = store.groups.by_slot()[store.slots_of(ids[there])]
     labels = store.groups.labels_of(numbers.astype(np.int64))
-    found = np.full(ids.shape, None if labels.dtype == object else -1, labels.dtype)
-    found[there] = labels
-    return found
+    named = np.full(ids.shape, None if labels.dtype == object else -1, labels.dtype)
+    named[there] = labels
+    return named
 
 
 def checked(live: Live, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
@@ -175,15 +179,15 @@ def checked(live: Live, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
 
 
 def asked(live: Live, queries: Any, ids: Any,
-          given: Filtering) -> tuple[Float32Array, bool, Filtering]:
+          filtering: Filtering) -> tuple[Float32Array, bool, Filtering]:
     """Check queries, or look up rows as queries: their vectors, whether single, their filters."""
     check_one("queries", queries, ids)
     if ids is None:
-        return *checked(live, queries), given
+        return *checked(live, queries), filtering
     store = laid_out(live)
     vectors, own = rows_of(store, ids)
-    given = given._replace(own=(own, np.arange(len(own) + 1)), store=store)
-    return vectors, checks.is_single_id(ids), given
+    filtering = filtering._replace(own=(own, np.arange(len(own) + 1)), store=store)
+    return vectors, checks.is_single_id(ids), filtering
 
 
 def check_one(name: str, vectors: Any, ids: Any, of_ids: str = "ids") -> None:
@@ -207,33 +211,34 @@ def threads_for(live: Live, threads: int | None) -> int:
     return pool.cpu_count() if number is None or number == -1 else number
 
 
-def question_of(live: Live, queries: Any, k: int, given: Filtering, threads: int | None, *,
+def question_of(live: Live, queries: Any, k: int, filtering: Filtering, threads: int | None, *,
                 single: bool = False, limits: Limits | None = None, nearest: bool = False,
                 radii: Float64Array | None = None, keyed: bool = False,
                 collect: Callable[..., _core.Collector] | None = None) -> Question | None:
     """Check k and filters, and make the record of a search; None if rows were never added."""
     if type(k) is not int or not 1 <= k <= checks.MOST_PADDED:
         k = checks.to_int("k", k, 1)
-    if isinstance(given.allowed, Filter):
-        filters.check_owner(live, given.allowed)
+    if isinstance(filtering.allowed, Filter):
+        filters.check_owner(live, filtering.allowed)
     store, n_rows = live.store, 0
-    if given.store is not None:
-        store = given.store
+    if filtering.store is not None:
+        store = filtering.store
     elif store is not None and not store.built:
         store = laid_out(live)
     if store is not None:
         view = store.view(live.isa)
         n_rows = view.snapshot.n_slots - store.n_removed
-    per_group = _to_per_group(store, given)
+    per_group = _to_per_group(store, filtering)
     if k > n_rows:
         checks.check_padding(k, len(queries), n_rows)
     if store is None:
         return None
     from farann.search.plan import Question
 
-    row_filters = UNFILTERED if _is_open(given._replace(per_group=None)) else filters.row_filters(
-        store, n_rows, given, len(queries), single)
-    every_row = limits is not None and given.allowed is None and given.groups is None and (
+    row_filters = UNFILTERED
+    if not _is_open(filtering._replace(per_group=None)):
+        row_filters = filters.row_filters(store, n_rows, filtering, len(queries), single)
+    every_row = limits is not None and filtering.allowed is None and filtering.groups is None and (
         row_filters is UNFILTERED or row_filters.leaves_most(store))
     if limits is not None and per_group is not None:
         limits = limits._replace(recall=None)  # tables are of answers without this limit
@@ -241,27 +246,27 @@ def question_of(live: Live, queries: Any, k: int, given: Filtering, threads: int
                     every_row, nearest, radii, keyed, collect, per_group)
 
 
-def _to_per_group(store: Store | None, given: Filtering) -> int | None:
+def _to_per_group(store: Store | None, filtering: Filtering) -> int | None:
     """Check the largest number of rows of a group."""
-    if given.per_group is None:
+    if filtering.per_group is None:
         return None
     if store is not None and store.n_slots and store.groups is None:
         raise ValueError("per_group: the index has no groups; give them to add, as groups=")
-    return checks.to_int("per_group", given.per_group, 1)
+    return checks.to_int("per_group", filtering.per_group, 1)
 
 
-def keys_of(question: Question, found: Hits | RangeHits) -> Float64Array:
+def keys_of(question: Question, hits: Hits | RangeHits) -> Float64Array:
     """Exact keys of found rows, in the shape of `found.ids`; -infinity where an id is -1."""
     from farann.runtime import batches
 
-    store, view, queries = question[:3]
-    if isinstance(found, Hits):
-        offsets = np.arange(len(queries) + 1) * found.ids.shape[1]
+    if isinstance(hits, Hits):
+        offsets = np.arange(len(question.queries) + 1) * hits.ids.shape[1]
     else:
-        offsets = found.offsets
-    keys = batches.keys_of_found(view.exact, queries, offsets, store.slots_of(found.ids.ravel()),
-                                 question.nearest, question.threads)
-    return keys.reshape(found.ids.shape)
+        offsets = hits.offsets
+    keys = batches.keys_of_found(question.view.exact, question.queries, offsets,
+                                 question.store.slots_of(hits.ids.ravel()), question.nearest,
+                                 question.threads)
+    return keys.reshape(hits.ids.shape)
 
 
 def answered(live: Live, question: Question | None, n: int, k: int, single: bool,
@@ -288,16 +293,16 @@ def answered(live: Live, question: Question | None, n: int, k: int, single: bool
 
 
 def _top(live: Live, vectors: Float32Array, single: bool, k: int, limits: Limits | None,
-         given: Filtering, threads: int | None, return_keys: bool, return_stats: bool,
+         filtering: Filtering, threads: int | None, return_keys: bool, return_stats: bool,
          nearest: bool = False, radii: Float64Array | None = None,
          collect: Callable[..., _core.Collector] | None = None) -> Hits:
     """The k best rows of each query, or what `collect` finds, see `Question`."""
-    question = question_of(live, vectors, k, given, threads, single=single, limits=limits,
+    question = question_of(live, vectors, k, filtering, threads, single=single, limits=limits,
                            nearest=nearest, radii=radii, keyed=return_keys, collect=collect)
     if return_keys:
         check_exact("return_keys", live.spec.vectors, "keys are those of the vectors")
     return answered(live, question, len(vectors), k, single, return_keys, return_stats, _search,
-                    given.per_group)
+                    filtering.per_group)
 
 
 def _search(question: Question) -> tuple[Hits, SearchStats]:
@@ -329,9 +334,9 @@ def _limits(live: Live, *limited: Any) -> Limits | None:
     return limits
 
 
-def _is_open(given: tuple[Any, ...]) -> bool:
+def _is_open(arguments: tuple[Any, ...]) -> bool:
     """Whether neither filters nor stop rules are given."""
-    return all(said is None for said in given)
+    return all(said is None for said in arguments)
 
 
 def _is_in_time(live: Live, queries: npt.ArrayLike, seconds: float) -> bool:
@@ -342,26 +347,25 @@ def _is_in_time(live: Live, queries: npt.ArrayLike, seconds: float) -> bool:
             and store.n_slots * (store.dim + _PADDING) <= _BEFORE_A_LOOK)
 
 
-def _nearest_again(live: Live, queries: npt.ArrayLike, k: int, recall: float | None,
-                   return_stats: bool) -> Hits | None:
+def nearest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float | None = None,
+                  return_stats: bool = False) -> Hits | None:
     """Answer a single nearest query from the cache, or return None."""
     store = live.store
     mirror = None if store is None else store.mirror
-    if mirror is None or not isinstance(queries, np.ndarray) or (
-            queries.dtype != np.float32 or queries.ndim != 1):
+    if mirror is None or queries.dtype != np.float32 or queries.ndim != 1:
         return None
     vector = mirror.spec.metric.mirrored(queries)
-    found = singles.again(mirror, live.isa, vector, k, recall)
-    if found is None:
+    answer = singles.again(mirror, live.isa, vector, k, recall)
+    if answer is None:
         return None
-    ids, scores, live.last_search = found
+    ids, scores, live.last_search = answer
     if not mirror.by_nearest:
         from farann.search.plan import Question
 
         scores = _mirrored(Question(mirror, mirror.view(live.isa), vector[np.newaxis], 1, 1),
                            Hits(ids[np.newaxis], scores[np.newaxis]))[0]
     return unchecked(mirror.named(ids), scores, None,
-                     SearchStats(*found[2]) if return_stats else None)
+                     SearchStats(*answer[2]) if return_stats else None)
 
 
 def _mirrored(question: Question, hits: Hits) -> Float32Array:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from farann import _core
-from farann._types import BoolArray, Int32Array, Int64Array, UInt8Array
+from farann._types import BoolArray, Ids, Int32Array, Int64Array, UInt8Array
 from farann.contract import checks
 from farann.contract.strings import Strings, are_strings
 from farann.runtime.cost import COSTS, FEW_QUERIES, PACKED_COORDINATE, SINGLE_COSTS
@@ -43,6 +43,8 @@ _MOST_LISTED = 1 << 20
 _LEFT_OUT = 16  # if the excluded group holds over 1/16 of the rows, the tuning table is ignored
 
 
+# What may be allowed: ids, a mask, or rows that were prepared.
+Allowed: TypeAlias = "Ids | Filter"
 # Searches for single queries, by instruction-set level, k and recall; and rows of a group, where
 # these are limited.
 Singles: TypeAlias = dict[tuple[Any, ...], _core.SingleSearch]
@@ -50,6 +52,7 @@ Singles: TypeAlias = dict[tuple[Any, ...], _core.SingleSearch]
 
 class Rows:
     """Allowed rows of a store, as a mask of its slots or a list of them, and their filters."""
+    count: int
 
     def __init__(self, n_slots: int, *, mask: UInt8Array | None = None,
                  slots: Int64Array | None = None) -> None:
@@ -112,25 +115,26 @@ class Filter:
            [0, 1]])
     """
 
-    def __init__(self, live: Live, given: Filtering) -> None:
+    def __init__(self, live: Live, filtering: Filtering) -> None:
         self._live, store = live, live.store
         self._allowed: Checked | None = None
         self._exclude: Checked | None = None
         self._groups: GroupLabels | None = None
         # Rows by the store that ids were looked up in. Two threads that look up find the same.
         self._found: weakref.WeakKeyDictionary[Store, Rows] = weakref.WeakKeyDictionary()
-        if all(said is None for said in given):
+        if all(said is None for said in filtering):
             raise ValueError("filter: expected exclude, allowed, groups or outside_groups, "
                              "got none of them")
-        given = given.without_nothing()
-        if given.allowed is not None:
-            mask, self._allowed = _allowed(store, 0 if store is None else len(store), given.allowed)
+        filtering = filtering.without_nothing()
+        if filtering.allowed is not None:
+            mask, self._allowed = _allowed(store, 0 if store is None else len(store),
+                                           filtering.allowed)
             if mask is not None and store is not None:
                 ids = store.live_ids()[mask]
                 self._allowed = ids if store.labels is None else store.labels.strings.of(ids)
-        if given.exclude is not None:
-            self._exclude = asked_ids.checked(store, "exclude", given.exclude, padding=True)
-        self._by, labels = given.labels()
+        if filtering.exclude is not None:
+            self._exclude = asked_ids.checked(store, "exclude", filtering.exclude, padding=True)
+        self._by, labels = filtering.labels()
         if labels is not None:
             from farann.store.groups import to_labels
 
@@ -162,16 +166,16 @@ class Filter:
                         "another with index.filter")
 
     def _rows_of(self, store: Store) -> Rows:
-        found = self._found.get(store)
-        if found is None:
-            found = self._found[store] = self._looked_up(store)
-            found.singles = {}
-        return found
+        rows = self._found.get(store)
+        if rows is None:
+            rows = self._found[store] = self._looked_up(store)
+            rows.singles = {}
+        return rows
 
     def singles(self, store: Store) -> Singles | None:
         """The cache of prepared single queries, if the filter was looked up in this store."""
-        found = self._found.get(store)
-        return None if found is None else found.singles
+        rows = self._found.get(store)
+        return None if rows is None else rows.singles
 
     def _looked_up(self, store: Store) -> Rows:
         allowed, exclude = (None if ids is None else asked_ids.numbers(store, ids)
@@ -313,11 +317,11 @@ class Filtering(NamedTuple):
         """Excluding nothing is no filter; to allow nothing, in any form, is to find nothing."""
         settled: dict[str, Any] = {}
         for name in ("exclude", "outside_groups", "allowed", "groups"):
-            given, finds = getattr(self, name), name in ("allowed", "groups")
-            if given is None or isinstance(given, Filter) or (
-                    name == "allowed" and getattr(given, "dtype", None) == np.bool_):
+            value, finds = getattr(self, name), name in ("allowed", "groups")
+            if value is None or isinstance(value, Filter) or (
+                    name == "allowed" and getattr(value, "dtype", None) == np.bool_):
                 continue  # an empty mask is one of no rows
-            if checks.is_nothing(given, padding=not finds):
+            if checks.is_nothing(value, padding=not finds):
                 settled[name] = () if finds else None
         return self._replace(**settled) if settled else self
 
@@ -330,11 +334,12 @@ class Filtering(NamedTuple):
                 else ("groups", self.groups))
 
 
-def row_filters(store: Store, n_rows: int, given: Filtering, n_queries: int,
+def row_filters(store: Store, n_rows: int, filtering: Filtering, n_queries: int,
                 single: bool) -> RowFilters:
     """Check the filter arguments of a search among `n_rows` rows, and look the rows up."""
-    given = given.without_nothing()
-    rows, excluded, exclude = _allowed_rows(store, n_rows, given.allowed), None, given.exclude
+    filtering = filtering.without_nothing()
+    rows, excluded = _allowed_rows(store, n_rows, filtering.allowed), None
+    exclude = filtering.exclude
     if exclude is not None and not single and checks.is_flat(exclude):
         ids = asked_ids.numbers(store, asked_ids.checked(store, "exclude", exclude, padding=True))
         if len(ids) * n_queries > _MOST_LISTED:
@@ -345,9 +350,9 @@ def row_filters(store: Store, n_rows: int, given: Filtering, n_queries: int,
     elif exclude is not None:
         ids, offsets = asked_ids.listed(store, "exclude", exclude, n_queries, single)
         excluded = (ids, offsets) if len(ids) else None
-    if given.own is not None:
-        excluded = given.own if excluded is None else both(excluded, given.own)
-    name, labels = given.labels()
+    if filtering.own is not None:
+        excluded = filtering.own if excluded is None else both(excluded, filtering.own)
+    name, labels = filtering.labels()
     if labels is None:
         return RowFilters(rows, excluded)
     groups = _groups_asked(store, name, labels, n_queries)
@@ -369,11 +374,12 @@ def both(some: tuple[Int64Array, Int64Array],
 
 
 def slots_and_mask(live: Live, store: Store,
-                   given: Filtering) -> tuple[Int64Array, UInt8Array | None]:
+                   filtering: Filtering) -> tuple[Int64Array, UInt8Array | None]:
     """Slots of the rows that a selection may choose, and their mask; None: all. Labels of groups
     are as for `Index.filter`."""
-    given = given.without_nothing()
-    rows, others = _allowed_rows(store, len(store), given.allowed), given._replace(allowed=None)
+    filtering = filtering.without_nothing()
+    rows = _allowed_rows(store, len(store), filtering.allowed)
+    others = filtering._replace(allowed=None)
     mask = store.alive if rows is None else rows.mask()
     if any(said is not None for said in others):
         chosen = Filter(live, others)._rows_of(store).mask()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from farann.store.store import Store, View
     from farann.tuning.guard import Guard
 
+_FLOAT32_FIRST = 6  # queries below which exact searches may begin in float32, as `SingleSearch`
 _MOST_RULES = 64  # rules cached of a store, by k and recall: making one outlasts a small batch
 _SMALL_WORK = 1 << 22  # multiply-adds below which a group is searched on one thread, beside others
 _LONG_GROUPS = 1 << 27  # multiply-adds of all small groups, from which Ctrl+C can end them
@@ -60,19 +61,18 @@ class Question(NamedTuple):
                              row_filters=row_filters or self.row_filters.of(which),
                              radii=None if self.radii is None else self.radii[which])
 
+    def collectors(self) -> Callable[..., _core.Collector]:
+        """What makes collectors, of the radii of their queries if there are any; holds no store."""
+        if self.per_group is None:
+            return partial(self.collect or _core.Collector, self.k)
+        groups = self.store.groups
+        assert groups is not None
+        most = self.row_filters.most_of_groups(groups, self.k, self.per_group)
+        return partial(_core.GroupedCollector, most, self.per_group, groups.by_slot())
+
     def collector(self, start: int, stop: int) -> _core.Collector:
         """Make the collector of a task for some of the queries."""
-        made: Callable[..., _core.Collector] = self.collect or _core.Collector
-        if self.per_group is not None:
-            return self.grouped()()
-        return made(self.k) if self.radii is None else made(self.k, self.radii[start:stop])
-
-    def grouped(self) -> Callable[[], _core.Collector]:
-        """Make the collector of a search with `per_group`; it holds no store."""
-        groups, per_group = self.store.groups, self.per_group
-        assert groups is not None and per_group is not None
-        most = self.row_filters.most_of_groups(groups, self.k, per_group)
-        return partial(_core.GroupedCollector, most, per_group, groups.by_slot())
+        return self.collectors()(*() if self.radii is None else (self.radii[start:stop],))
 
 
 def top(question: Question) -> tuple[Hits, SearchStats]:
@@ -99,20 +99,20 @@ def _lacks_table(question: Question) -> bool:
 
 def _top(question: Question) -> tuple[Hits, SearchStats]:
     """Search where all queries may find the same rows, but for excluded ones."""
-    store, view, queries, k, _, filters, limits, *_ = question
+    store, filters, limits, k = question.store, question.row_filters, question.limits, question.k
     rule, table, guard = EXACT, store.tunings.by_k.get(k), None
     # With few rows an approximate search may find too little, and an exact one is cheap.
     if limits is not None and (
             filters is UNFILTERED or (limits.recall is None and limits.budget is None)
             or not filters.are_few(store)):
         rule, guard = _rule_for(question, limits)
-    if guard is not None and len(queries):
+    if guard is not None and len(question.queries):
         hits, stats = _guarded(guard, question, rule)
     else:
         hits, stats = _run(question, rule)
-    if len(queries) == 1 and question.is_plain and store.built and (
+    if len(question.queries) == 1 and question.is_plain and store.built and (
             limits is None or (limits.recall is not None and filters is UNFILTERED)):
-        singles.keep(store, view.exact.isa, k, None if limits is None else limits.recall,
+        singles.keep(store, question.view.exact.isa, k, None if limits is None else limits.recall,
                      singles.Lacking(table) if _lacks_table(question) else table, guard, rule,
                      filters)
     return hits, stats
@@ -132,8 +132,8 @@ def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | Non
         if limits.epsilon or limits.seconds is not None:
             exact = exact._replace(epsilon=limits.epsilon or 0.0, seconds=limits.seconds)
         return exact, None
-    asked = _asked(question, limits)
-    made = store.rules.get(asked)
+    key = _asked(question, limits)
+    made = store.rules.get(key)
     if made is None or made[0] is not store.tunings.by_k.get(question.k):
         from farann.search import tables
 
@@ -145,7 +145,7 @@ def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | Non
             return exact, None
         if len(store.rules) >= _MOST_RULES:
             store.rules.clear()
-        store.rules[asked] = made
+        store.rules[key] = made
     table, rule = made
     return (exact, None) if rule is None else (rule, table.guard)
 
@@ -167,12 +167,12 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
         witness = Witness(told, rule.model if question.row_filters is UNFILTERED else None, every)
 
     def search(which: Int64Array, rule: StopRule, witness: Witness | None = None) -> Hits:
-        found, work = _run(question if len(which) == n else question.of(which), rule, witness)
+        answer, work = _run(question if len(which) == n else question.of(which), rule, witness)
         did.append(work)
-        return found
+        return answer
 
-    def replace(which: Int64Array, found: Hits) -> None:
-        hits.ids[which], hits.scores[which] = found.ids, found.scores
+    def replace(which: Int64Array, answer: Hits) -> None:
+        hits.ids[which], hits.scores[which] = answer.ids, answer.scores
 
     if unlike is None:
         hits = search(like, rule, witness)
@@ -188,10 +188,10 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
         if 0 < left < len(rest):
             chosen = np.linspace(0, len(rest) - 1, left).astype(np.int64)
         which, rest = np.sort(rest[chosen]), np.delete(rest, chosen)
-        found = search(which, exact)
-        shares = shares_found(hits.ids[which], found.ids)
+        answer = search(which, exact)
+        shares = shares_found(hits.ids[which], answer.ids)
         if not watch.only_compares:
-            replace(which, found)
+            replace(which, answer)
             guarded += len(which)
         if left < 0:
             guard.note(0, len(which))
@@ -203,26 +203,23 @@ def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, Se
 def _run(question: Question, rule: StopRule,
          witness: Witness | None = None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query; `witness` as for `batches.top`."""
-    store, view, queries, k, threads, filters, *_ = question
-    approximate = rule is not EXACT and rule.approximate
-    chosen = view.everything
+    store, view, filters = question.store, question.view, question.row_filters
+    approximate, n = rule is not EXACT and rule.approximate, len(question.queries)
+    chosen, answer = view.everything, None
     if filters is not UNFILTERED:
-        chosen = filters.filter(store, view, len(queries), exact=not approximate, k=k)
-    if rule is EXACT and len(queries) == 1 and question.is_plain and store.built:
-        within = chosen if filters.mark_anew else None
-        if within is not None or (filters is UNFILTERED and question.limits is not None):
-            found = singles.exact(store, view.exact.isa, queries, k, within)
-            if found is not None:
-                return unchecked(*found[:2]), SearchStats(*found[2])
-    if rule is EXACT and len(queries) == 1 and question.per_group is not None and store.built:
-        found = singles.of_groups(store, view.exact.isa, queries, k, question.per_group, filters,
-                                  question.grouped)
-        if found is not None:
-            return unchecked(*found[:2]), SearchStats(*found[2])
-    snapshot = view.snapshot if approximate else view.exact
-    nearest, collect = question.nearest, None if question.is_plain else question.collector
-    return batches.top(snapshot, chosen, queries, k, nearest, threads, rule, witness, collect,
-                       len(queries) < FEW_QUERIES and store.float32_below(nearest) > 0.0,
+        chosen = filters.filter(store, view, n, exact=not approximate, k=question.k)
+    if rule is EXACT and n == 1 and question.collect is None and store.built:
+        single = partial(singles.exact, store, view.exact.isa, question.queries, question.k)
+        if question.per_group is not None:
+            answer = single(None, filters, question.per_group, question.collectors)
+        elif filters.mark_anew or (filters is UNFILTERED and question.limits is not None):
+            answer = single(chosen if filters.mark_anew else None)
+    if answer is not None:
+        return unchecked(*answer[:2]), SearchStats(*answer[2])
+    return batches.top(view.snapshot if approximate else view.exact, chosen, question.queries,
+                       question.k, question.nearest, question.threads, rule, witness,
+                       None if question.is_plain else question.collector,
+                       n < _FLOAT32_FIRST and store.float32_below(question.nearest) > 0.0,
                        merges=question.collect is None)
 
 
@@ -252,10 +249,10 @@ def top_of_groups(question: Question, search: Callable[[Question], tuple[Hits, S
     hits, did = no_hits(n, question.k, keyed=question.keyed), list[SearchStats]()
 
     def run(which: Int64Array, part: Question, flag: _core.CancelFlag | None = None) -> None:
-        found, stats = search(part)
-        hits.ids[which], hits.scores[which] = found.ids, found.scores
-        if hits.keys is not None and found.keys is not None:
-            hits.keys[which] = found.keys
+        answer, stats = search(part)
+        hits.ids[which], hits.scores[which] = answer.ids, answer.scores
+        if hits.keys is not None and answer.keys is not None:
+            hits.keys[which] = answer.keys
         did.append(stats)
 
     _run_parts(question, run)
@@ -268,24 +265,24 @@ def in_range(question: Question, most: int = 0) -> tuple[RangeHits, SearchStats]
     if question.row_filters.groups is None:
         return _in_range(question, most)
     n, none = len(question.queries), np.empty(0, np.int64)
-    found, did = [(none, none, np.empty(0, np.float32))], list[SearchStats]()
+    parts, did = [(none, none, np.empty(0, np.float32))], list[SearchStats]()
 
     def run(which: Int64Array, part: Question, flag: _core.CancelFlag | None = None) -> None:
         hits, stats = _in_range(part, most)
-        found.append((np.repeat(which, np.diff(hits.offsets)), hits.ids, hits.scores))
+        parts.append((np.repeat(which, np.diff(hits.offsets)), hits.ids, hits.scores))
         did.append(stats)
 
     _run_parts(question, run)
-    queries, ids, scores = map(np.concatenate, zip(*found, strict=True))
+    queries, ids, scores = map(np.concatenate, zip(*parts, strict=True))
     order = np.argsort(queries, kind="stable")
     offsets = np.searchsorted(queries[order], np.arange(n + 1))
     return RangeHits(offsets, ids[order], scores[order]), total_of(did, n)
 
 
 def _in_range(question: Question, most: int) -> tuple[RangeHits, SearchStats]:
-    store, view, queries = question[:3]
+    view, queries = question.view, question.queries
     assert question.radii is not None
-    chosen = question.row_filters.filter(store, view, len(queries), exact=True)
+    chosen = question.row_filters.filter(question.store, view, len(queries), exact=True)
     return batches.in_range(view.exact, chosen, queries, question.radii, question.nearest,
                             question.threads, most)
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from farann._types import Float32Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
 from farann.results import shares_found
-from farann.search.filters import UNFILTERED, Filter, RowFilters, Singles, rows_of_mask
+from farann.search.filters import UNFILTERED, Filter, RowFilters, rows_of_mask
 
 if TYPE_CHECKING:
     from farann import _core
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from farann.tuning.table import Measured
 
 Answer: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...]]  # ids, scores, counts
-Suspect: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...], bool]  # to be compared
+Compared: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...], bool]  # for the watch
 
 _MOST_PREPARED = 16  # prepared kinds of queries (level, k, recall) in one cache; then it is emptied
 
@@ -32,33 +32,31 @@ class Lacking(NamedTuple):
 
 
 def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured | Lacking | None,
-         guard: Guard | None, rule: StopRule, row_filters: RowFilters = UNFILTERED) -> None:
-    """Cache a prepared search for single queries of the same kind, unless the table has changed
-    since `table` was read."""
-    singles = row_filters.singles(store)
-    before = None if singles is None else singles.get((isa, k, recall))
+         guard: Guard | None, rule: StopRule, row_filters: RowFilters = UNFILTERED,
+         per_group: int | None = None,
+         collect: Callable[[], _core.Collector] | None = None) -> None:
+    """Cache a prepared search for single queries of the same kind, if there can be one."""
+    singles, key = row_filters.singles(store), _key(isa, k, recall, per_group)
+    before = None if singles is None else singles.get(key)
     if singles is None or (before is not None and before.plan is table):
         return  # the search is cached; it refused the query
-    _keep(store, isa, singles, (isa, k, recall), k, table, guard, rule, row_filters, None)
-
-
-def _keep(store: Store, isa: str, singles: Singles, key: tuple[Any, ...], k: int,
-          table: Measured | Lacking | None, guard: Guard | None, rule: StopRule,
-          row_filters: RowFilters, collect: Callable[[], _core.Collector] | None) -> None:
-    """Cache a prepared search, if there can be one."""
     from farann.runtime import batches
 
     view = store.view(isa)
     chosen = row_filters.filter(store, view, 1, exact=not rule.approximate, k=k)
     snapshot = view.snapshot if rule.approximate else view.exact
-    kept = batches.single(snapshot, chosen, k, table, rule,
+    single = batches.single(snapshot, chosen, k, table, rule,
                           None if guard is None else guard.tests, nearest=store.by_nearest,
                           float32_below=store.float32_below(), collect=collect)
-    if kept is None:
+    if single is None:
         return
     if len(singles) >= _MOST_PREPARED:
         singles.clear()
-    singles[key] = kept
+    singles[key] = single
+
+
+def _key(isa: str, k: int, recall: float | None, per_group: int | None) -> tuple[Any, ...]:
+    return (isa, k, recall) if per_group is None else (isa, k, recall, per_group)
 
 
 def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float | None,
@@ -71,45 +69,45 @@ def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float 
     if isinstance(allowed, np.ndarray):
         return None if recall is not None else _masked(store, isa, queries, k, allowed)
     singles = store.singles if allowed is None else allowed.singles(store)
-    kept, lacking = None if singles is None else singles.get((isa, k, recall)), False
-    if kept is None:
+    single, lacking = None if singles is None else singles.get((isa, k, recall)), False
+    if single is None:
         return None
-    if recall is not None and kept.plan is not (table := store.tunings.by_k.get(k)):
-        lacking = isinstance(kept.plan, Lacking) and kept.plan.table is table
+    if recall is not None and single.plan is not (table := store.tunings.by_k.get(k)):
+        lacking = isinstance(single.plan, Lacking) and single.plan.table is table
         if not lacking:
             return None
-    found = kept.search(queries)
-    if found is None or len(found) == 3:
-        if lacking and found is not None:
+    answer = single.search(queries)
+    if answer is None or len(answer) == 3:
+        if lacking and answer is not None:
             from farann.search import tables
 
             tables.lend(store, k, isa)
-        return found
-    return _guarded(store, isa, queries, k, kept.watch, found)
+        return answer
+    return _guarded(store, isa, queries, k, single.watch, answer)
 
 
 def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int,
             mask: npt.NDArray[np.bool_]) -> Answer | None:
     """The exact answer under a mask; None if the mask must be checked, or if a list costs less."""
-    kept = store.singles.get((isa, k, None))
-    if kept is None or store.alive is not None or (
+    single = store.singles.get((isa, k, None))
+    if single is None or store.alive is not None or (
             mask.dtype != np.bool_ or mask.shape != (store.n_slots,)):
         return None
     rows = rows_of_mask(store, mask)
-    found = kept.search(queries, rows.filter(store, store.view(isa), 1, exact=True, k=k))
-    return None if not found or len(found) == 4 else found
+    answer = single.search(queries, rows.filter(store, store.view(isa), 1, exact=True, k=k))
+    return None if not answer or len(answer) == 4 else answer
 
 
 def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int, watch: _core.Watch | None,
-             suspect: Suspect | tuple[()]) -> Answer | None:
+             suspect: Compared | tuple[()]) -> Answer | None:
     """The exact answer to a query that the guard finds unlike the sample, or to one that the watch
     compares; what was found before where it does no more than that."""
     table = store.tunings.by_k.get(k)
     guard = None if table is None else table.guard
-    found = None if guard is None or store.n_coded is not None else exact(store, isa, queries, k)
-    if guard is None or found is None:
+    answer = None if guard is None or store.n_coded is not None else exact(store, isa, queries, k)
+    if guard is None or answer is None:
         return None
-    ids, scores, counts = found
+    ids, scores, counts = answer
     if not suspect or watch is None:
         guard.note(1 + guard.tests.count_alone(), 1)
         return ids, scores, (*counts, 1)
@@ -125,26 +123,15 @@ def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int, watch: _cor
 
 
 def exact(store: Store, isa: str, queries: npt.ArrayLike, k: int,
-          within: _core.Filter | None = None) -> Answer | None:
+          within: _core.Filter | None = None, row_filters: RowFilters = UNFILTERED,
+          per_group: int | None = None,
+          collectors: Callable[[], Callable[[], _core.Collector]] | None = None) -> Answer | None:
     """The exact answer to one query; None if it can't be prepared, or rows are a list and not a
-    mask."""
-    if (isa, k, None) not in store.singles:
-        keep(store, isa, k, None, None, None, EXACT)
-    kept = store.singles.get((isa, k, None))
-    found = None if kept is None else kept.search(queries, within)
-    return None if not found or len(found) == 4 else found
-
-
-def of_groups(store: Store, isa: str, queries: npt.ArrayLike, k: int, per_group: int,
-              row_filters: RowFilters,
-              grouped: Callable[[], Callable[[], _core.Collector]]) -> Answer | None:
-    """The exact answer to one query with at most `per_group` rows of a group, by the collectors
-    that `grouped` prepares; None if it can't be prepared."""
-    singles, key = row_filters.singles(store), (isa, k, None, per_group)
-    if singles is None:
-        return None
-    if key not in singles:
-        _keep(store, isa, singles, key, k, None, None, EXACT, row_filters, grouped())
-    kept = singles.get(key)
-    found = None if kept is None else kept.search(queries)
-    return None if not found or len(found) == 4 else found
+    mask. `collectors` prepares what makes the collectors, if they aren't the plain ones."""
+    singles, key = row_filters.singles(store), _key(isa, k, None, per_group)
+    if singles is not None and key not in singles:
+        keep(store, isa, k, None, None, None, EXACT, row_filters, per_group,
+             None if collectors is None else collectors())
+    single = None if singles is None else singles.get(key)
+    answer = None if single is None else single.search(queries, within)
+    return None if not answer or len(answer) == 4 else answer

@@ -109,10 +109,10 @@ def measured(store: Store, k: int, isa: str, queries: Float32Array | None = None
              recall: float = 0.95, progress: Progress = False) -> Measured:
     """Measure a tuning table and its guard, by given queries or a sample, and keep them."""
     allowed = Allowance()
-    found = allowed.completed(_in_pieces(store, k, isa, allowed, queries, recall,
+    table = allowed.completed(_in_pieces(store, k, isa, allowed, queries, recall,
                                          progress=progress))
-    store.tunings.keep(found)
-    return found
+    store.tunings.keep(table)
+    return table
 
 
 def measured_again(store: Store, k: int, isa: str, allowed: Allowance) -> Pieces[Measured]:
@@ -143,7 +143,7 @@ def _in_pieces(store: Store, k: int, isa: str, allowed: Allowance,
         sample, slots = store.sample_queries(size)
     # k above the number of rows would only take memory for padding.
     base = store.base_alone()
-    ids, alive, has_codes = base.ids, base.alive, store.codes is not None
+    ids, live, has_codes = base.ids, base.alive, store.codes is not None
     view, metric, making = _by_high_nibbles(base).view(isa), store.spec.metric, None
     table = partial(
         measure.in_pieces, view.snapshot, sample, min(k, len(base)), allowed,
@@ -162,12 +162,12 @@ def _in_pieces(store: Store, k: int, isa: str, allowed: Allowance,
     if modelling is not None:
         keys = yield from modelling
         model = _core.KeyModel(isa, keys.axes, keys.terms)
-    tuned, found = yield from table(model=model)
+    tuned, answers = yield from table(model=model)
     if len(tuned.efforts) == 1 or not has_codes:
         guard = None  # searches are always exact
     elif making is not None:
         guard = yield from making(keys=keys)
-    return Measured(tuned._replace(k=k), guard, ids.slots_of(found[found >= 0], alive), queries,
+    return Measured(tuned._replace(k=k), guard, ids.slots_of(answers[answers >= 0], live), queries,
                     queries is None if before is None else before.is_usual)
 
 
@@ -193,10 +193,10 @@ def _by_high_nibbles(store: Store) -> Store:
 def retuned(old: Store, new: Store, isa: str, has_sample: bool, tuned_for: Iterable[int],
             nearest: bool = False, progress: Progress = False) -> Store:
     """Tune a new store for some k, with `nearest` of nearest rows, and for those of the old one."""
-    asked = [(old, new, () if nearest else tuned_for)]
+    turns = [(old, new, () if nearest else tuned_for)]
     if len(new) and (nearest or old.nearest_tunings.by_k):
-        asked.insert(0, (old.mirrored(isa), new.mirrored(isa), tuned_for if nearest else ()))
-    for before, after, wanted in asked:
+        turns.insert(0, (old.mirrored(isa), new.mirrored(isa), tuned_for if nearest else ()))
+    for before, after, wanted in turns:
         # Searches may tune the old layout in the meantime.
         while len(after) and (k := min((set(wanted) | before.tunings.by_k.keys())
                                        - after.tunings.by_k.keys(), default=0)):
@@ -278,7 +278,7 @@ def sample_like(store: Store, k: int, guard: Guard) -> tuple[Float32Array, Int64
     return queries[like], None if slots is None else slots[some][like]
 
 
-def stops_of(answers: Answers, added: Added, alive: UInt8Array | None,
+def stops_of(answers: Answers, added: Added, live: UInt8Array | None,
              missing: float) -> Int64Array | None:
     """The position to stop each run's scan before, to miss a share `missing` of its answers.
 
@@ -288,8 +288,8 @@ def stops_of(answers: Answers, added: Added, alive: UInt8Array | None,
         return None
     assert added.codes is not None and added.codes.slots is not None
     queries, slots = np.nonzero(answers.hits.found)[0], answers.hits.ids[answers.hits.found]
-    if alive is not None:
-        queries, slots = queries[alive[slots] > 0], slots[alive[slots] > 0]
+    if live is not None:
+        queries, slots = queries[live[slots] > 0], slots[live[slots] > 0]
     # The run of each slot, -1 for none, and the share of the run to scan to reach the slot.
     run_of, share = np.full(answers.n_slots, -1), np.zeros(answers.n_slots)
     for i, run in enumerate(added.runs):

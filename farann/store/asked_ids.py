@@ -50,8 +50,8 @@ def listed(store: Store, name: str, value: Any, n_queries: int,
 def known_slots(store: Store | None, ids: Ids, name: str = "ids") -> Int64Array:
     """Slots of ids that must be there."""
     wanted = checked(store, name, ids, single=True)
-    found = numbers(store, wanted)
-    slots = np.full(len(found), -1) if store is None else store.slots_of(found)
+    known = numbers(store, wanted)
+    slots = np.full(len(known), -1) if store is None else store.slots_of(known)
     unknown = np.flatnonzero(slots < 0)
     if len(unknown):
         first = int(unknown[0])

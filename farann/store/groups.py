@@ -61,8 +61,8 @@ class Groups:
             return np.empty(0, np.int64)
         if isinstance(labels, list) and isinstance(names, Labels):
             texts = list(dict.fromkeys(labels))
-            found = dict(zip(texts, names.numbers_of(packed(name, texts)).tolist(), strict=True))
-            return np.fromiter((found[text] for text in labels), np.int64, len(labels))
+            by_text = dict(zip(texts, names.numbers_of(packed(name, texts)).tolist(), strict=True))
+            return np.fromiter((by_text[text] for text in labels), np.int64, len(labels))
         if not isinstance(labels, list) and isinstance(names, IdMap):
             return names.slots_of(labels, None)
         kinds = ("integers", "strings") if isinstance(labels, list) else ("strings", "integers")

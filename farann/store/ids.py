@@ -55,7 +55,7 @@ class IdMap:
         """Ids of some slots."""
         return slots.copy() if self._ids is None else self._ids[slots]
 
-    def slots_of(self, ids: Int64Array, alive: UInt8Array | None) -> Int64Array:
+    def slots_of(self, ids: Int64Array, live: UInt8Array | None) -> Int64Array:
         """Slots of some ids; -1 for those that no row has."""
         if self._ids is None:
             slots = np.where((ids >= 0) & (ids < self._count), ids, -1)
@@ -66,8 +66,8 @@ class IdMap:
                 at = ordered.searchsorted(ids, "right") - 1
                 slots = np.where(ordered[at] == ids,
                                  first + (at if order is None else order[at]), slots)
-        if alive is not None and len(alive):
-            slots[alive[slots] == 0] = -1
+        if live is not None and len(live):
+            slots[live[slots] == 0] = -1
         return slots
 
     def marked(self, ids: Int64Array) -> UInt8Array:

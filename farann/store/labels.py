@@ -162,10 +162,11 @@ class Labels:
         at, ordered = np.empty(len(wanted), np.int64), np.sort(wanted)  # for the caches
         at[ordered & _NUMBER_MASK] = np.searchsorted(keys, ordered & ~_NUMBER_MASK)
         while len(wanted):
-            found = keys[np.minimum(at, len(keys) - 1)]
-            alike = found ^ wanted <= _NUMBER_MASK
-            wanted, at, found = wanted[alike], at[alike] + 1, found[alike]
-            which, candidates = ((some & _NUMBER_MASK).astype(np.int64) for some in (wanted, found))
+            nearest = keys[np.minimum(at, len(keys) - 1)]
+            alike = nearest ^ wanted <= _NUMBER_MASK
+            wanted, at, nearest = wanted[alike], at[alike] + 1, nearest[alike]
+            which, candidates = ((some & _NUMBER_MASK).astype(np.int64)
+                                 for some in (wanted, nearest))
             same = self._equal(strings, which, candidates)
             numbers[which[same]] = candidates[same]
             again = ~same & (at < len(keys))

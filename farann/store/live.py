@@ -23,6 +23,9 @@ class Live:
     # puts it here in one assignment. Whoever reads takes it once, and needs no lock.
     store: Store | None
     last_search: tuple[int, ...]  # the fields of `SearchStats`
+    isa: str
+    spec: IndexSpec
+    threads: int | None
 
     def __init__(self, spec: IndexSpec, dim: int | None, isa: str, threads: int | None) -> None:
         self.spec, self.isa, self.threads = spec, isa, threads

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +73,17 @@ class View(NamedTuple):
 
 class Store:
     """Rows by slot, in two segments, with their ids; the base has codes where that helps."""
+    dim: int
+    spec: IndexSpec
+    build: object
+    tunings: Tunings
+    nearest_tunings: Tunings
+    asks_nearest: bool
+    for_nearest: bool
+    mirror: Store | None
+    ids: IdMap
+    built: bool
+    n_removed: int
 
     def __init__(self, dim: int, spec: IndexSpec) -> None:
         self.dim, self.spec = dim, spec
@@ -85,7 +96,7 @@ class Store:
         self.n_coded: int | None = None
         self.tunings, self.nearest_tunings = Tunings(), Tunings()
         # Whether searches are for the nearest rows, see `mirrored`; whether the layout is for them.
-        self.asks_nearest, self.for_nearest, self.mirror = False, False, cast("Store | None", None)
+        self.asks_nearest, self.for_nearest, self.mirror = False, False, None
         self.unused_queries: Float32Array | None = None
         # Up to 512 of the queries given to `build`; None: rows are sampled when they are needed.
         self.order_queries: Float32Array | None = None
@@ -259,9 +270,9 @@ class Store:
 
     def with_rows(self, rows: RowArray, ids: Int64Array, groups: Groups | None) -> Store:
         """This store with more rows, whose ids are new; `groups` are those of all rows."""
-        before, n_tail, alive, added = self._n_tail, self._n_tail + len(rows), self.alive, None
-        if alive is not None:
-            alive = np.concatenate([alive, np.ones(len(rows), np.uint8)])
+        before, n_tail, live, added = self._n_tail, self._n_tail + len(rows), self.alive, None
+        if live is not None:
+            live = np.concatenate([live, np.ones(len(rows), np.uint8)])
         tail = appended(self._tail, before, rows, TAIL_ROOM, least=0)
         # Checked after the copy, as another thread may change the caller's array.
         check_rows("rows", tail[before:n_tail], self.spec.metric.normalized)
@@ -271,7 +282,7 @@ class Store:
             added = (self.added or Added()).grown(
                 self.codes, tail[:n_tail], len(rows), self.n_base, self.center, self.spec,
                 default_isa(), self._order_queries)
-        return self.changed(_tail=tail, _n_tail=n_tail, alive=alive, ids=self.ids.grown(ids),
+        return self.changed(_tail=tail, _n_tail=n_tail, alive=live, ids=self.ids.grown(ids),
                             groups=groups, added=added, edits=self.edits + 1)
 
     def _order_queries(self) -> Float32Array:
@@ -285,9 +296,9 @@ class Store:
 
     def without(self, slots: Int64Array) -> Store:
         """This store with some rows marked as removed; `rebuilt` gives their space back."""
-        alive = np.ones(self.n_slots, np.uint8) if self.alive is None else self.alive.copy()
-        alive[slots] = 0
-        return self.changed(alive=alive, n_removed=self.n_removed + len(slots),
+        live = np.ones(self.n_slots, np.uint8) if self.alive is None else self.alive.copy()
+        live[slots] = 0
+        return self.changed(alive=live, n_removed=self.n_removed + len(slots),
                             edits=self.edits + 1)
 
     def rebuilt(self, queries: Float32Array | None = None, progress: Progress = False,
@@ -444,10 +455,10 @@ class Store:
         which have depths of their own; else, or if the base has no rows left, the whole store."""
         if self.added is None or not self.added.runs:
             return self
-        alive, n_removed = None, 0
+        live, n_removed = None, 0
         if self.alive is not None:
-            alive = self.alive[: self.n_base]
+            live = self.alive[: self.n_base]
             n_removed = self.n_base - self.n_left_of_base
-        base = self.changed(_tail=self.tail[:0], _n_tail=0, added=None, alive=alive,
+        base = self.changed(_tail=self.tail[:0], _n_tail=0, added=None, alive=live,
                             n_removed=n_removed, ids=IdMap.restored(None, self.n_base, 0))
         return base if len(base) else self

@@ -69,6 +69,10 @@ class GuardArrays(Record):
 
 class Guard:
     """Finds queries that are unlike a sample, and counts them."""
+    arrays: GuardArrays
+    keys: KeyArrays | None
+    tests: _core.Guard
+    model: _core.KeyModel | None
 
     def __init__(self, arrays: GuardArrays, dim: int, scale_free: bool, isa: str,
                  keys: KeyArrays | None = None) -> None:
@@ -93,30 +97,30 @@ class Guard:
         else:
             pool.run_all([partial(self.tests.find, queries, start, min(start + step, n), marks)
                           for start in range(0, n, step)], threads, long=n >= _LONG)
-        found = np.flatnonzero(marks)
-        if n > 1 and len(found) <= usual + 2.0 * usual**0.5:
-            far = [not self.tests.is_like(queries, int(i), _FAR_BEYOND) for i in found]
-            found = found[np.array(far, np.bool_)]
-        self.note(n + self.tests.count_alone(), len(found))
-        return found if len(found) else None
+        flagged = np.flatnonzero(marks)
+        if n > 1 and len(flagged) <= usual + 2.0 * usual**0.5:
+            far = [not self.tests.is_like(queries, int(i), _FAR_BEYOND) for i in flagged]
+            flagged = flagged[np.array(far, np.bool_)]
+        self.note(n + self.tests.count_alone(), len(flagged))
+        return flagged if len(flagged) else None
 
-    def watch_for(self, asked: tuple[int, float, bool, bool], usual: Float64Array, sampled: int,
+    def watch_for(self, key: tuple[int, float, bool, bool], usual: Float64Array, sampled: int,
                   cost: float) -> _core.Watch:
         """The watch over answers of one kind (k, recall, single, of every row), as long as the same
         is usual; `cost` is that beside exact search."""
-        watch = self._watches.get(asked)
+        watch = self._watches.get(key)
         if watch is None or not np.array_equal(watch.usual, usual):
             if len(self._watches) >= _MOST_WATCHES:
                 self._watches.clear()
-            watch = self._watches[asked] = _core.Watch(
-                asked[1], usual, sampled, round(1.0 / (_COMPARING * max(cost, _LEAST_COST))))
+            watch = self._watches[key] = _core.Watch(
+                key[1], usual, sampled, round(1.0 / (_COMPARING * max(cost, _LEAST_COST))))
         return watch
 
-    def note(self, asked: int, guarded: int) -> None:
+    def note(self, queries: int, guarded: int) -> None:
         """Count queries; warn the caller once if chance doesn't explain those guarded."""
-        self._n_queries += asked
+        self._n_queries += queries
         self._guarded += guarded
-        self._surplus = max(self._surplus + guarded - _WARN_SHARE * asked, 0.0)
+        self._surplus = max(self._surplus + guarded - _WARN_SHARE * queries, 0.0)
         if self._surplus <= _WARN_AFTER or self._warned:
             return
         self._warned = True
@@ -245,8 +249,8 @@ def _far_apart(x: Float32Array, isa: str, allowed: Allowance) -> Pieces[Float32A
 def _largest(squares: Float64Array) -> float:
     """The limit on squares that nearly all held-out queries stay within."""
     n, ordered = len(squares), np.sort(squares)
-    found = ordered[-1 - n // _FAILING] if n >= _FAILING else _BEYOND * ordered[-1 - n // 20]
-    return float(max(found, _LEAST_LIMIT))
+    largest = ordered[-1 - n // _FAILING] if n >= _FAILING else _BEYOND * ordered[-1 - n // 20]
+    return float(max(largest, _LEAST_LIMIT))
 
 
 def _whitening(x: Float64Array) -> Float64Array:

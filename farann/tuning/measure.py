@@ -90,10 +90,10 @@ def in_pieces(snapshot: _core.Snapshot, queries: Float32Array, k: int, allowed: 
 
     def tried(effort: float, rule: StopRule,
               witness: Float32Array) -> Pieces[tuple[Any, ...]]:
-        work, found = yield from own.top(rule, witness if tells_late else None)
+        work, answers = yield from own.top(rule, witness if tells_late else None)
         cost = cost_of(work, snapshot.dim, snapshot.isa) + guard_batch * n
         single_cost = guard_alone + (yield from own.cost_of_singles(rule))
-        return (effort, share_found(found.ids, truth.ids), cost / of_exact,
+        return (effort, share_found(answers.ids, truth.ids), cost / of_exact,
                 rule.predicted_threshold, single_cost / of_exact_single,
                 usual_of(witness))
 
@@ -208,13 +208,13 @@ class Searches(NamedTuple):
     def top(self, rule: StopRule,
             witness: Float32Array | None = None) -> Pieces[tuple[SearchStats, Hits]]:
         """Search for the k best rows of all queries; return the work and the answers."""
-        n, did, found = len(self.queries), list[SearchStats](), list[Hits]()
+        n, did, parts = len(self.queries), list[SearchStats](), list[Hits]()
         at, each = 0, self.allowed.query or self.allowed.single
         while at < n or not did:
             some = slice(at, at + self.allowed.number(n - at, each))
             hits, work = self._top_of(some, rule, witness)
             did.append(work)
-            found.append(hits)
+            parts.append(hits)
             at = some.stop
             each = self._spent_on(work, single=some.stop - some.start < FEW_QUERIES) / max(
                 work.queries, 1)
@@ -222,8 +222,8 @@ class Searches(NamedTuple):
                 self.allowed.query = each
             yield
         total = SearchStats(*map(sum, zip(*did, strict=True)))
-        return total, Hits(np.concatenate([hits.ids for hits in found]),
-                           np.concatenate([hits.scores for hits in found]))
+        return total, Hits(np.concatenate([hits.ids for hits in parts]),
+                           np.concatenate([hits.scores for hits in parts]))
 
     def cost_of_singles(self, rule: StopRule) -> Pieces[float]:
         """Mean nanoseconds of single queries, by some of the sample; NaN if not measured."""
@@ -277,9 +277,9 @@ class Searches(NamedTuple):
             at = some.stop
             self.allowed.left -= each * len(parts[-1])
             yield
-        found = np.concatenate(parts)
-        found = found[np.isfinite(found)]
-        if len(found) == 0:
+        keys = np.concatenate(parts)
+        keys = keys[np.isfinite(keys)]
+        if len(keys) == 0:
             return nan
-        usual, low = np.quantile(found, (0.5, 0.05))
+        usual, low = np.quantile(keys, (0.5, 0.05))
         return float(usual - _BELOW * (usual - low))

@@ -168,37 +168,15 @@ class Tuning(NamedTuple):
         return float(self.efforts[i - 1] + share * (self.efforts[i] - self.efforts[i - 1]))
 
     def predicted_threshold_at(self, effort: float) -> float:
-        """The threshold that searches with an effort predict.
-
-        Parameters
-        ----------
-        effort : float
-            Up to the largest that was measured.
-
-        Returns
-        -------
-        float
-            Interpolated in `predicted_thresholds`, NaN where nothing is predicted.
-        """
+        """Interpolate the threshold that searches with a measured effort predict; NaN: none."""
         effort = checks.to_float("effort", effort)
         if not self.predicted_thresholds or effort == float("inf"):
             return float("nan")
         return float(np.interp(effort, self.efforts[:-1], self.predicted_thresholds[:-1]))
 
     def late_at(self, effort: float) -> tuple[float, float, int] | None:
-        """Interpolate how late answers come in the order of rows.
-
-        Parameters
-        ----------
-        effort : float
-            Up to the largest that was measured.
-
-        Returns
-        -------
-        tuple or None
-            Interpolated in `late` and `late_spread` by logarithms, and `sampled`, less between
-            measured efforts, where interpolation adds an error; None where lateness isn't known.
-        """
+        """Interpolate how late answers come in the order of rows: `late` and `late_spread`, and
+        how many sampled queries that is worth; None where lateness isn't known."""
         effort = checks.to_float("effort", effort)
         unknown = not self.late or bool(np.isnan([self.late, self.late_spread]).any())
         if unknown or effort == float("inf"):
@@ -218,19 +196,8 @@ class Tuning(NamedTuple):
         return mean, spread, max(1, round(worth))
 
     def usual_at(self, effort: float) -> Float64Array:
-        """Interpolate what tells of the sample's answers.
-
-        Parameters
-        ----------
-        effort : float
-            Up to the largest that was measured.
-
-        Returns
-        -------
-        ndarray of shape (2, 6)
-            Interpolated in `usual`; what isn't known of files of older versions is infinitely
-            uncertain.
-        """
+        """Interpolate what tells of the sample's answers, (2, 6); what files of older versions
+        don't have is infinitely uncertain."""
         known = np.array(self.usual[:-1]) if self.usual else np.tile(
             _NOT_MEASURED, (len(self.efforts) - 1, 2))
         efforts = np.log1p(self.efforts[:-1])
@@ -388,12 +355,12 @@ class Measured(NamedTuple):
     queries: Float32Array | None = None  # those given to `Index.tune`; None: a sample of the store
     is_usual: bool = False  # whether the guard is that of the store's sample
 
-    def holds(self, alive: UInt8Array | None) -> bool:
+    def holds(self, live: UInt8Array | None) -> bool:
         """Whether nearly all answers are still there."""
-        if alive is None or self.guard is None:
+        if live is None or self.guard is None:
             return True
         return self.answers is not None and bool(
-            (alive[self.answers] == 0).sum() * _LOST <= len(self.answers))
+            (live[self.answers] == 0).sum() * _LOST <= len(self.answers))
 
 
 class Tunings:

@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"
 pytest.importorskip("haystack")
 
 from haystack import Document, Pipeline
-from haystack.core.serialization import allow_deserialization_module
+from haystack.core.serialization import allow_deserialization_module, component_to_dict
 from haystack.dataclasses import ByteStream
 from haystack.document_stores.errors import DuplicateDocumentError
 from haystack.document_stores.types import DuplicatePolicy
@@ -115,6 +116,8 @@ def test_modes(metric: str) -> None:
         index = farann.Index(metric=metric)
         index.add(ROWS)
         assert numbers(mmr) == index.search_mmr(ROWS[3], 6, diversity=0.7).ids.tolist()
+        contrast = FarannRetriever(store).run(ROWS[3].tolist(), dislikes=ROWS[[7, 9]].tolist())
+        assert numbers(contrast) == index.search_contrast(ROWS[3], ROWS[[7, 9]]).ids.tolist()
     grouped = filled(metric=metric, group_by="i")
     assert FarannRetriever(grouped, top_k=3, per_group=1).run(ROWS[3].tolist()) == (
         FarannRetriever(grouped, top_k=3).run(ROWS[3].tolist()))
@@ -187,6 +190,11 @@ def test_ranker() -> None:
         assert numbers(ranker.run(given, ROWS[7].tolist(), top_k)) == expected[
             expected >= 0].tolist()
     assert ranker.run([]) == {"documents": []}
+    given = [replace(one, score=float(i % 9)) for i, one in enumerate(given)]
+    by_score = index.search_mmr(scores={i: i % 9 for i in range(50)}, k=5, diversity=0.3)
+    scored = FarannDiversityRanker(top_k=5, diversity=0.3, by_score=True)
+    assert numbers(scored.run(given)) == by_score.ids.tolist()
+    assert component_to_dict(scored, "ranker")["init_parameters"]["by_score"]
     with pytest.raises(ValueError, match="documents: expected embeddings, got none for 'x'"):
         ranker.run([*given, Document(id="x", content="none")])
 

@@ -180,6 +180,30 @@ def test_mmr_is_over_all_documents(metric: str) -> None:
         filled(metric="l2").max_marginal_relevance_search("5")
 
 
+def test_mmr_by_the_scores_of_a_reranker() -> None:
+    store = filled()
+    found = store.similarity_search("5", 40)
+    scored = [(one, float(one.metadata["i"] % 7)) for one in found]
+    numbers_found = numbers(found)
+    worth = np.array([score for _, score in scored])
+    for weight, scale in ((1.0, "unit"), (0.6, "unit"), (0.6, "ranks")):
+        relevance = worth / 6 if scale == "unit" else (
+            worth[:, None] > worth).sum(axis=1) / (len(worth) - 1)
+        alike = np.array([similarities(store, str(i))[numbers_found] for i in numbers_found])
+        picks: list[int] = []
+        for _ in range(9):
+            value = weight * relevance - (1 - weight) * alike[picks].max(axis=0, initial=-np.inf) \
+                if picks else relevance
+            value = np.where(np.isin(np.arange(40), picks), -np.inf, value)
+            ties = np.flatnonzero(value >= value.max() - 1e-9)  # the one that was added first
+            picks.append(int(min(ties, key=lambda i: numbers_found[i])))
+        assert numbers(store.max_marginal_relevance_search_by_score(
+            scored, 9, weight, scale=scale)) == [numbers_found[i] for i in picks]
+    assert store.max_marginal_relevance_search_by_score([]) == []
+    with pytest.raises(KeyError, match="scores: 'gone' is not in the index"):
+        store.max_marginal_relevance_search_by_score([(Document(id="gone", page_content=""), 1.0)])
+
+
 FILTERS: list[tuple[Any, Callable[[int], bool]]] = [
     ({"kind": "pet"}, lambda i: i % 4 == 0),
     ({"kind": ["car", "boat"]}, lambda i: i % 4 == 1),

@@ -14,7 +14,7 @@ pytest.importorskip("llama_index.core")
 
 from llama_index.core import StorageContext, VectorStoreIndex, load_index_from_storage
 from llama_index.core.embeddings import BaseEmbedding
-from llama_index.core.schema import NodeRelationship, RelatedNodeInfo, TextNode
+from llama_index.core.schema import NodeRelationship, NodeWithScore, RelatedNodeInfo, TextNode
 from llama_index.core.vector_stores import (
     MetadataFilter,
     MetadataFilters,
@@ -22,7 +22,7 @@ from llama_index.core.vector_stores import (
     VectorStoreQuery,
 )
 
-from farann.adapters.llama_index import FarannVectorStore
+from farann.adapters.llama_index import FarannDiversityPostprocessor, FarannVectorStore
 
 N = 200
 ROWS = np.random.default_rng(0).standard_normal((N, 6)).astype(np.float32)
@@ -100,6 +100,32 @@ def test_mmr_is_that_of_llama_index() -> None:
     assert (store.query(asked(3, 9, mode="mmr", mmr_threshold=0.2)).ids
             == store.query(asked(3, 9, mode="mmr"), mmr_threshold=0.2).ids
             != store.query(asked(3, 9, mode="mmr")).ids)
+
+
+def test_contrast() -> None:
+    store = filled()
+    expected = store.client.search_contrast(ROWS[3], ROWS[[7, 9]], 6).ids.tolist()
+    for kwargs in ({"dislikes": ROWS[[7, 9]].tolist()}, {"dislike_ids": ["n7", "n9"]}):
+        found = store.query(asked(3, 8), **kwargs).ids
+        assert [id for id in found or [] if id not in ("n7", "n9")][:6] == expected
+    light = store.query(asked(3, 6), dislikes=ROWS[[7]], weight=0.0).ids
+    assert light == store.query(asked(3, 6)).ids
+
+
+def test_diversity_by_the_scores_of_a_reranker() -> None:
+    store = filled()
+    given = [NodeWithScore(node=node, score=float(i % 5)) for i, node in enumerate(nodes()[:30])]
+    scores = {one.node.node_id: one.score or 0.0 for one in given}
+    for threshold in 0.3, 1.0:
+        expected = store.client.search_mmr(scores=scores, k=4, diversity=1 - threshold).ids
+        chosen = FarannDiversityPostprocessor(
+            vector_store=store, top_n=4, mmr_threshold=threshold).postprocess_nodes(given)
+        assert [one.node.node_id for one in chosen] == expected.tolist()
+        assert all(one in given for one in chosen)
+    assert FarannDiversityPostprocessor(vector_store=store).postprocess_nodes([]) == []
+    given[3].score = None
+    with pytest.raises(ValueError, match="[Ss]core"):
+        FarannDiversityPostprocessor(vector_store=store).postprocess_nodes(given)
 
 
 def filters(*conditions: tuple[str, str, Any], by: str | None = "and") -> MetadataFilters:

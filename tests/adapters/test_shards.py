@@ -424,6 +424,10 @@ def test_groups(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
             assert_same(found, right)
             assert_array_equal(found.groups, right.groups)
         every = one.ids
+        scores = dict(zip(every[::2].tolist(), range(len(every)), strict=False))
+        found, right = (each.search_mmr(scores=scores, k=6, per_group=1) for each in (client, one))
+        assert_same(found, right)
+        assert_array_equal(found.groups, right.groups)
         for filters in ({"groups": own}, {"outside_groups": own, "exclude": [1, 2]}):
             assert_same(client.search_mmr(queries, 4, **filters),
                         one.search_mmr(queries, 4, **filters))
@@ -439,8 +443,8 @@ def test_groups(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
                     one.select_diverse(9, start=first, groups=labels[0]))
         with pytest.raises(ValueError, match="start: expected an id that may be chosen"):
             client.select_diverse(9, start=first, outside_groups=labels[0])
-        assert_same_beyond(client.search_beyond(queries, 0.2, outside_groups=own),
-                           one.search_beyond(queries, 0.2, outside_groups=own))
+        assert_same_beyond(client.search_beyond(queries, radius=0.2, outside_groups=own),
+                           one.search_beyond(queries, radius=0.2, outside_groups=own))
 
     assert_groups(cluster)
     cluster.remove([5])
@@ -586,7 +590,8 @@ def test_what_cannot_be_asked_is_told(tmp_path: Path, rng: np.random.Generator) 
     assert isinstance(whole, Partial) and whole.missing == ()
     cluster.broken = {1}
     asked: tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...] = (
-        (cluster.search_furthest, (rows[:3], 30)), (cluster.search_beyond, (rows[:3], 0.5)),
+        (cluster.search_furthest, (rows[:3], 30)),
+        (lambda *args, **more: cluster.search_beyond(*args, radius=0.5, **more), (rows[:3],)),
         (cluster.score, (rows[:3], [3, 25, 45])))
     for ask, args in asked:
         with pytest.raises(ShardError, match="shard 1 .shards/00001.farann.: gone"):

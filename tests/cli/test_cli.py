@@ -275,7 +275,7 @@ def test_batches_change_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_ranges(place: Path, queries: NDArray[np.float32], capsys: Capture, kind: str,
                 radius: float) -> None:
     arguments = ["search", "rows.farann", "queries.npy", f"--{kind}", str(radius), "-q"]
-    hits = getattr(farann.Index.load("rows.farann"), f"search_{kind}")(queries, radius)
+    hits = getattr(farann.Index.load("rows.farann"), f"search_{kind}")(queries, radius=radius)
     counts = np.diff(hits.offsets)
     assert counts.max() > 1 and len(set(counts)) > 1
     assert main(arguments) == 0
@@ -341,7 +341,7 @@ def test_select_by_scores(place: Path, capsys: Capture) -> None:
 def test_search_beyond_a_negative_cosine(place: Path, queries: NDArray[np.float32]) -> None:
     main(["build", "rows.npy", "-o", "c.farann", "--metric", "cosine", "-q"])
     assert main(["search", "c.farann", "queries.npy", "--beyond=-5e-1", "-o", "o.npz", "-q"]) == 0
-    hits = farann.Index.load("c.farann").search_beyond(queries, -0.5)
+    hits = farann.Index.load("c.farann").search_beyond(queries, radius=-0.5)
     with np.load("o.npz") as found:
         assert len(hits.ids) > 0
         assert_array_equal(found["ids"], hits.ids)

@@ -119,8 +119,8 @@ METHODS: dict[str, tuple[str, Method]] = {
     "recall": ("recall", lambda i, v: i.search_furthest(TWO, recall=v)),
     "epsilon": ("epsilon", lambda i, v: i.search_furthest(TWO, epsilon=v)),
     "budget": ("budget", lambda i, v: i.search_furthest(TWO, budget=v)),
-    "radius": ("radius", lambda i, v: i.search_beyond(TWO, v)),
-    "radius of one": ("radius", lambda i, v: i.search_beyond(ONE, v)),
+    "radius": ("radius", lambda i, v: i.search_beyond(TWO, radius=v)),
+    "radius of one": ("radius", lambda i, v: i.search_beyond(ONE, radius=v)),
     "score queries": ("queries", lambda i, v: i.score(v, [1])),
     "score ids": ("ids", lambda i, v: i.score(TWO, v)),
     "score threads": ("threads", lambda i, v: i.score(TWO, [1], threads=v)),
@@ -255,14 +255,14 @@ def test_radii_at_the_ends(metric: str) -> None:
     for size in (1e20, 1e300, np.inf, np.finfo(np.float64).max, Fraction(10**300)):
         for queries in (ONE, TWO):
             n = 1 if queries is ONE else 2
-            assert len(index.search_beyond(queries, nothing * size).ids) == 0
-            assert len(index.search_beyond(queries, everything * size).ids) == n * N
-            assert len(index.search_within(queries, nothing * size).ids) == n * N
-            assert len(index.search_within(queries, everything * size).ids) == 0
+            assert len(index.search_beyond(queries, radius=nothing * size).ids) == 0
+            assert len(index.search_beyond(queries, radius=everything * size).ids) == n * N
+            assert len(index.search_within(queries, radius=nothing * size).ids) == n * N
+            assert len(index.search_within(queries, radius=everything * size).ids) == 0
     radius: Any
     for radius in (HUGE, -HUGE, Fraction(HUGE)):
         with pytest.raises(ValueError, match="radius: expected a number that float64 can hold"):
-            index.search_beyond(TWO, radius)
+            index.search_beyond(TWO, radius=radius)
 
 
 @pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import copy
+import inspect
 import logging
 import pickle
 import pydoc
@@ -73,8 +74,6 @@ def test_an_index_by_its_ids() -> None:
         filled().search_furthest(ROWS[:2], 3, allowed=none)
     with pytest.raises(TypeError, match=r"got an array of bool; make it 0 and 1 by .astype"):
         index.add(ROWS > 0.0)
-    with pytest.raises(AttributeError, match=r"use copy.copy\(index\)"):
-        index.copy()  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="use Index, and its argument threads"):
         farann.set_num_threads(2)  # type: ignore[attr-defined]
 
@@ -257,7 +256,7 @@ def test_unknown_keywords_of_filters() -> None:
 def test_questions_without_an_index(name: str, metric: str) -> None:
     if name == "search_mmr" and metric == "l2":
         with pytest.raises(ValueError, match="metric='dot' or 'cosine'"):
-            farann.search_mmr(ROWS, ROWS[:2], 3, metric)
+            farann.search_mmr(ROWS, ROWS[:2], 3, metric=metric)
         return
     rows, index = ROWS[:200].copy(), farann.Index(metric=metric)
     rows[100:150] = rows[:50]  # ties
@@ -269,18 +268,89 @@ def test_questions_without_an_index(name: str, metric: str) -> None:
     for queries, some in ((rows[:9], each), (rows[5], [{}, {"exclude": [5]}])):
         for given in some:
             for k in (1, 6, 201):
-                hits, right = one_off(rows, queries, k, metric, **given), of_index(
+                hits, right = one_off(rows, queries, k, metric=metric, **given), of_index(
                     queries, k, **given)
                 assert np.array_equal(hits.ids, right.ids)
                 assert np.array_equal(hits.scores, right.scores, equal_nan=True)
     if name != "search_mmr":
-        keys = one_off(rows, rows[:3], 4, metric, return_keys=True).keys
+        keys = one_off(rows, rows[:3], 4, metric=metric, return_keys=True).keys
         assert np.array_equal(keys, of_index(rows[:3], 4, return_keys=True).keys)
-    stats = one_off(rows, rows[:3], 4, metric, return_stats=True).stats
+    stats = one_off(rows, rows[:3], 4, metric=metric, return_stats=True).stats
     assert stats.queries == 3 and stats.rows_scanned >= 200
-    assert one_off(np.empty((0, 8)), rows[:2], 1, "dot").ids.tolist() == [[-1], [-1]]
+    assert one_off(np.empty((0, 8)), rows[:2], 1, metric="dot").ids.tolist() == [[-1], [-1]]
     with pytest.raises(TypeError, match=rf"{name}\(\) got .* 'n_neighbors': use k"):
         one_off(rows, rows[:1], n_neighbors=3)
+
+
+@pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
+def test_selections_without_an_index(metric: str) -> None:
+    rows, worth = ROWS[:200].copy(), np.arange(200) % 13
+    rows[100:150] = rows[:50]  # ties
+    labels = [f"g{i % 7}" for i in range(200)]
+    index = farann.Index(metric=metric)
+    index.add(rows, groups=labels)
+    for given in ({"k": 9}, {"k": 20, "per_group": 2}, {"radius": index.select_spaced(worth, 30
+                  ).radius, "allowed": np.arange(200) % 3 > 0, "return_dropped": True}):
+        one_off = farann.select_spaced(rows, worth, metric=metric, row_groups=labels, **given)
+        right = index.select_spaced(worth, **given)
+        assert repr(one_off) == repr(right) and len(right.ids) > 2
+        assert (farann.select_diverse(rows, 9, metric, row_groups=labels, per_group=1).ids
+                == index.select_diverse(9, per_group=1).ids).all()
+    radius = index.select_spaced(worth, 30).radius
+    one_off, right = farann.pairs_within(rows, radius, metric, exclude=[3]), index.pairs_within(
+        radius, exclude=[3])
+    assert len(right.ids) > 40 and (one_off.ids == right.ids).all()
+    assert (one_off.scores == right.scores).all()
+    if metric != "l2":
+        scored = [dict(zip(range(40), worth[i : i + 40].tolist(), strict=True)) for i in (0, 5)]
+        assert repr(farann.search_mmr(rows, k=7, metric=metric, scores=scored, scale="ranks")) == (
+            repr(index.search_mmr(k=7, scores=scored, scale="ranks")))
+    with pytest.raises(TypeError, match=r"search_mmr\(\) missing .* 'metric'"):
+        farann.search_mmr(rows, rows[:2])  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("keep_vectors", [True, False])
+@pytest.mark.parametrize("built", [True, False])
+def test_copies_are_independent(built: bool, keep_vectors: bool) -> None:
+    """Of each other's changes, also of those in the room behind their rows and labels."""
+    index = farann.Index(metric="cosine", threads=2, keep_vectors=keep_vectors)
+    index.add(ROWS[:900], [f"n{i}" for i in range(900)], groups=np.arange(900) % 3)
+    index.remove(["n5"])
+    if built:
+        index.build()
+    index.add(ROWS[900:910], [f"n{i}" for i in range(900, 910)], groups=[7] * 10)
+    budget = {} if keep_vectors else {"budget": 2000}
+    before = index.search_furthest(ROWS[:20], 9, **budget)
+    for other in (index.copy(), copy.copy(index)):
+        mine, others = (copy.deepcopy(other) for _ in range(2))
+        assert type(other) is farann.Index and other.threads == 2
+        assert repr(other.search_furthest(ROWS[:20], 9, **budget)) == repr(before)
+        for changed, rows, label in ((index, ROWS[910:950], 8), (other, ROWS[950:990], 9)):
+            changed.add(rows, [f"m{i}" for i in range(40)], groups=[label] * 40)
+            changed.remove(["n7", "n901"])
+            changed.build()
+        for one, rows, label in ((index, ROWS[910:950], 8), (other, ROWS[950:990], 9)):
+            assert len(one) == 947 and set(one.groups(["m0", "m39"])) == {label}
+            if keep_vectors:
+                assert (one[[f"m{i}" for i in range(40)]] == rows).all()
+        assert len(mine) == len(others) == 909 and "n7" in mine
+        index.remove([f"m{i}" for i in range(40)])
+        index.add(ROWS[[7, 901]], ["n7", "n901"], groups=[1, 7])
+    assert len(farann.Index().copy()) == 0 and farann.Index(3).copy().dim == 3
+
+
+def test_a_folder_hides_no_hint() -> None:
+    filled().search_furthest(ROWS[:2], 3)
+    with pytest.raises(TypeError, match="use search_furthest, or search_nearest"):
+        farann.search(ROWS[0], 3)  # type: ignore[attr-defined]
+
+
+def test_help_shows_what_there_is() -> None:
+    for owner in (farann.Index, farann):
+        for name in dir(owner):
+            if inspect.isfunction(found := getattr(owner, name)):
+                kinds = {one.kind for one in inspect.signature(found).parameters.values()}
+                assert not kinds & {inspect.Parameter.VAR_KEYWORD}, name
 
 
 @pytest.mark.parametrize(("name", "ours"), [
@@ -329,7 +399,7 @@ def test_names_that_results_have_not(name: str, ours: str) -> None:
 
 @pytest.mark.parametrize(("method", "given", "words"), [
     ("search_furthest", ["b"], "queries: expected real numbers, got strings; ids of rows go to"),
-    ("search_within", np.array(["a", "b"], object), "got strings; ids of rows go to ids="),
+    ("search_nearest", np.array(["a", "b"], object), "got strings; ids of rows go to ids="),
     ("search_furthest_from", [["a", "b"]], "sets[0]: expected real numbers, got strings; ids of"),
     ("search_contrast", "b", "likes: expected real numbers, got strings; ids of rows go to like"),
     ("add", ["b"], "rows: expected real numbers, got strings")])

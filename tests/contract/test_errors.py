@@ -63,7 +63,7 @@ VECTOR_CALLS: dict[str, tuple[str, Call]] = {
     "add": ("rows", lambda index, x: index.add(x)),
     "search_furthest": ("queries", lambda index, x: index.search_furthest(x)),
     "search_nearest": ("queries", lambda index, x: index.search_nearest(x)),
-    "search_beyond": ("queries", lambda index, x: index.search_beyond(x, 1.0)),
+    "search_beyond": ("queries", lambda index, x: index.search_beyond(x, radius=1.0)),
     "score": ("queries", lambda index, x: index.score(x, [1, 2])),
 }
 
@@ -238,7 +238,7 @@ def test_whole_numbers_of_numpy_are_k(small_index: Callable[..., farann.Index]) 
 @pytest.mark.parametrize("radius", ["1", None, [1.0, 2.0], [[1.0]], 1j, np.nan])
 def test_bad_radius(radius: Any, small_index: Callable[..., farann.Index]) -> None:
     refuse(
-        small_index(dim=DIM), "radius", lambda i, r: i.search_beyond(np.ones(DIM), r), radius
+        small_index(dim=DIM), "radius", lambda i, r: i.search_beyond(np.ones(DIM), radius=r), radius
     )
 
 
@@ -265,7 +265,7 @@ def test_bad_exclude(kind: str, small_index: Callable[..., farann.Index]) -> Non
     for call in (
         lambda i, x: i.search_furthest(queries, exclude=x),
         lambda i, x: i.search_nearest(queries, exclude=x),
-        lambda i, x: i.search_beyond(queries, 1.0, exclude=x),
+        lambda i, x: i.search_beyond(queries, radius=1.0, exclude=x),
     ):
         refuse(index, "exclude", call, BAD_EXCLUDES[kind])
 
@@ -278,7 +278,7 @@ def test_bad_allowed(allowed: Any, small_index: Callable[..., farann.Index]) -> 
     index = small_index(dim=DIM)
     for call in (
         lambda i, x: i.search_furthest(np.ones(DIM), allowed=x),
-        lambda i, x: i.search_beyond(np.ones((2, DIM)), 1.0, allowed=x),
+        lambda i, x: i.search_beyond(np.ones((2, DIM)), radius=1.0, allowed=x),
     ):
         refuse(index, "allowed", call, allowed)
 

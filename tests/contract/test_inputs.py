@@ -31,7 +31,7 @@ class TestEmpty:
             assert hits.ids.dtype == np.int64 and hits.scores.dtype == np.float32
             assert search(none, 7, exclude=[], allowed=[1]).ids.shape == (0, 7)
             assert search(none, exclude=np.empty((0, 3), np.int64)).ids.shape == (0, 10)
-        past = index.search_beyond(none, 1.0)
+        past = index.search_beyond(none, radius=1.0)
         assert past.offsets.tolist() == [0] and past.ids.shape == past.scores.shape == (0,)
         assert index.score(none, [1, 2]).shape == (0, 2)
         assert farann.search_furthest(np.ones((3, DIM)), none, 2).ids.shape == (0, 2)
@@ -50,7 +50,7 @@ class TestEmpty:
             one = built.search_nearest(np.ones(DIM), 2, exclude=[4], allowed=[3])
             assert one.ids.tolist() == [-1, -1] and np.isnan(one.scores).all()
             assert built.search_furthest(np.ones(DIM), 2, allowed=np.empty(0, bool)).ids[0] == -1
-            assert built.search_beyond(np.ones((2, DIM)), -9.0).offsets.tolist() == [0, 0, 0]
+            assert built.search_beyond(np.ones((2, DIM)), radius=-9.0).offsets.tolist() == [0, 0, 0]
             assert built.score(np.ones((2, DIM)), []).shape == (2, 0)
         assert index.reconstruct([]).shape == (0, DIM)
         assert index.add(np.ones((2, DIM))).tolist() == ([5, 6] if emptied else [0, 1])
@@ -86,7 +86,7 @@ class TestInputs:
         index = small_index(dim=DIM)
         before = snapshot(index)
         hits, beyond = (index.search_furthest(np.ones((2, DIM))),
-                        index.search_beyond(np.ones(DIM), 0.0))
+                        index.search_beyond(np.ones(DIM), radius=0.0))
         for array in (
             index.ids,
             index.reconstruct([1, 2]),
@@ -105,7 +105,7 @@ class TestInputs:
         rows.flags.writeable = ids.flags.writeable = False
         index = index_of(rows, ids=ids)
         index.search_furthest(rows)
-        index.search_beyond(rows, 1.0)
+        index.search_beyond(rows, radius=1.0)
         index.score(rows, ids)
         index.remove(ids[:3])
         assert np.array_equal(ids, kept_ids)

@@ -105,7 +105,7 @@ def test_all_else_that_is_asked(dtype: str, rng: np.random.Generator) -> None:
     assert_same(index.search_furthest(queries, 9, exclude=excluded),
                 reference.furthest(queries, x, 9, "l2", exclude=excluded))
     radius = float(np.median(reference.score(queries, x, "l2")))
-    assert_same_beyond(index.search_beyond(queries, radius),
+    assert_same_beyond(index.search_beyond(queries, radius=radius),
                        reference.beyond(queries, x, radius, "l2"))
     assert_same_bits(index.score(queries, few), reference.score(queries, x[few], "l2"))
     assert_same_bits(index.reconstruct(few), x[few])

@@ -98,6 +98,29 @@ def test_angular_and_correlation() -> None:
     check(hits, 1.0 - hits.scores, cdist(rows[:9], rows, "correlation"), 1e-5)
 
 
+@pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
+def test_boosts(metric: str) -> None:
+    """Similarity, or half the squared distance times -1, and a weight times worth; with ties."""
+    rng = np.random.default_rng(8)
+    rows, worth = rng.standard_normal((500, 7)), np.exp(rng.normal(0.0, 2.0, 500))
+    if metric == "cosine":
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    rows[9], worth[9] = rows[3], worth[3]
+    index_metric = "l2" if metric == "l2" else "dot"
+    changed, size = SHOWN["boosted"](rows, worth, index_metric)
+    index = farann.Index(metric=index_metric)
+    index.add(changed)
+    similar = -cdist(rows[:9], rows, "sqeuclidean") / 2 if metric == "l2" else rows[:9] @ rows.T
+    for weight in (0.0, 0.01, 3.0, -0.5):
+        asked = SHOWN["question"](rows[:9], weight, size, index_metric)
+        value = similar + weight * worth
+        for hits, sign in ((index.search_nearest(asked, 20), -1), (
+                index.search_furthest(asked, 20), 1)):
+            found = np.take_along_axis(value, hits.ids, axis=1)
+            best = sign * np.sort(sign * value, axis=1)[:, :20]
+            np.testing.assert_allclose(found, best, rtol=1e-5, atol=1e-5)
+
+
 def test_tanimoto() -> None:
     """Rows of equally many ones are in the same order; `tanimoto` is that of scipy."""
     rng = np.random.default_rng(7)

@@ -446,7 +446,7 @@ def ask(index: farann.Index, queries: NDArray[np.float32]) -> None:
     valid(index.search_furthest(queries[0], 5, budget=100, exclude=few), ids)
     if vectors:
         valid(index.search_nearest(queries[:3], len(ids) + 1), ids)
-        assert np.isin(index.search_beyond(queries[:3], 1.0).ids, ids).all()
+        assert np.isin(index.search_beyond(queries[:3], radius=1.0).ids, ids).all()
     assert index.score(queries[:2], few).shape == (2, len(few))
     assert index.reconstruct(ids).shape == (len(ids), index.dim)
 

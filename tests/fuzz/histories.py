@@ -462,7 +462,7 @@ class History:
         self.log[-1] += f", radius {radius!r}"
         truth = reference.beyond(queries, self.rows, radius, self.metric, **oracle)
         return lambda: assert_same_beyond(
-            self.index.search_beyond(question, radius, **given), truth)
+            self.index.search_beyond(question, radius=radius, **given), truth)
 
     def score(self, queries: Float32, question: Any, threads: int) -> Callable[[], None]:
         at = self.rng.integers(0, len(self.ids), 20) if len(self.ids) else np.empty(0, np.int64)

@@ -172,7 +172,7 @@ class Questions(History):
             lambda: self.index.search_contrast(one, bad[1]),
             lambda: self.index.search_contrast(like_ids=[unknown]),
             lambda: self.index.search_contrast(),
-            lambda: self.index.search_within(one, np.nan),
+            lambda: self.index.search_within(one, radius=np.nan),
             lambda: self.index.pairs_within(np.nan),
             lambda: self.index.pairs_within(1.0, limit=0),
             lambda: self.index.select_spaced(np.zeros(len(self.ids) + 1), radius=1.0),
@@ -277,7 +277,7 @@ class Questions(History):
         truth = reference.within(queries, self.rows, radius, self.metric, ids=self.ids,
                                  exclude=out)
         return lambda: assert_same_beyond(
-            self.index.search_within(queries, radius, **given), truth)
+            self.index.search_within(queries, radius=radius, **given), truth)
 
     def ask_by_id(self) -> Asked:
         """A question by ids is that by vectors, but for the rows themselves."""

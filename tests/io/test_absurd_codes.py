@@ -24,7 +24,7 @@ def search_all_ways(path: Path) -> None:
             for k in (5, N):
                 ids = search(some, k).ids
                 assert ((ids >= -1) & (ids < N)).all()
-        beyond = index.search_beyond(some, 1.0)
+        beyond = index.search_beyond(some, radius=1.0)
         assert ((beyond.ids >= 0) & (beyond.ids < N)).all()
 
 

@@ -73,7 +73,7 @@ class TestSameBytes:
     def test_searching_changes_nothing(self, saved: bytes, path: Path) -> None:
         index = farann.Index.load(path)
         index.search_furthest(grid(5, seed=1), exclude=[[7]] * 5)
-        index.search_beyond(grid(5, seed=1), 2.0)
+        index.search_beyond(grid(5, seed=1), radius=2.0)
         index.save(path)
         assert path.read_bytes() == saved
 

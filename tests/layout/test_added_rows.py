@@ -223,7 +223,7 @@ def test_beyond_and_epsilon(rng: np.random.Generator) -> None:
     index = grown(built(rows[:BASE]), rows[BASE:], 130)
     queries = rng.standard_normal((9, DIM), dtype=np.float32)
     radius = float(np.median(reference.furthest(queries, rows, 60, "l2").scores[:, -1]))
-    assert_same_beyond(index.search_beyond(queries, radius),
+    assert_same_beyond(index.search_beyond(queries, radius=radius),
                        reference.beyond(queries, rows, radius, "l2"))
     exact = reference.furthest(queries, rows, K, "l2").scores[:, -1]
     near = index.search_furthest(queries, K, epsilon=0.1).scores[:, -1]

@@ -199,7 +199,7 @@ def test_exact_searches_have_codes_of_their_own(both: farann.Index,
     expected = reference.furthest(queries, every, K, "cosine", ids=both.ids)
     assert_same(both.search_furthest(queries, K), expected)
     radius = float(expected.scores[:, -1].max())
-    assert_same_beyond(both.search_beyond(queries, radius),
+    assert_same_beyond(both.search_beyond(queries, radius=radius),
                        reference.beyond(queries, every, radius, "cosine", ids=both.ids))
 
 

@@ -37,7 +37,7 @@ WITH_VECTORS: dict[str, Search] = {
     "many": lambda index, q: index.search_furthest(q, 200, threads=2),
     "nearest": lambda index, q: index.search_nearest(q, 5, threads=2),
     "epsilon": lambda index, q: index.search_furthest(q, 5, epsilon=0.1),
-    "beyond": lambda index, q: index.search_beyond(q, 6.0),
+    "beyond": lambda index, q: index.search_beyond(q, radius=6.0),
     "few allowed": lambda index, q: index.search_furthest(q, 5, allowed=np.arange(0, N, 500)),
 }
 

@@ -75,10 +75,10 @@ def test_exact(isa: str, metric: str, m: int | None, rng: np.random.Generator) -
     for filter in filters:
         expected = reference.furthest(queries, rows, 10, metric, **filter)
         assert_same(index.search_furthest(queries, 10, **filter), expected)
-        assert_same_beyond(index.search_beyond(queries, radius, **filter),
+        assert_same_beyond(index.search_beyond(queries, radius=radius, **filter),
                            reference.beyond(queries, rows, radius, metric, **filter))
     for n in (1, 29):
-        assert_same_beyond(index.search_beyond(queries[:n], radius),
+        assert_same_beyond(index.search_beyond(queries[:n], radius=radius),
                            reference.beyond(queries[:n], rows, radius, metric))
 
 
@@ -186,7 +186,7 @@ def test_single_queries_of_many_rows(isa: str, metric: str, rng: np.random.Gener
                 assert_same(search(query[None], 10, **one), expected)
                 refined += index.stats()["last_search"]["rows_refined"]
             assert_same_beyond(
-                index.search_beyond(query[None], float(radii[i]), **one),
+                index.search_beyond(query[None], radius=float(radii[i]), **one),
                 reference.beyond(queries[i : i + 1], rows[alive], float(radii[i]), metric,
                                  ids=alive, **one))
     assert refined > 0

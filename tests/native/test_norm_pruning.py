@@ -73,7 +73,7 @@ def test_exact(metric: str, lead: bool, m: int | None, rng: np.random.Generator)
     for isa in LEVELS:
         inside.store.use_level(index, isa)
         assert_same(index.search_furthest(queries, 10, exclude=excluded, allowed=allowed), expected)
-        assert_same_beyond(index.search_beyond(queries, radius), beyond)
+        assert_same_beyond(index.search_beyond(queries, radius=radius), beyond)
 
 
 @pytest.mark.parametrize("metric", ["l2", "dot"])
@@ -210,7 +210,7 @@ def test_rows_by_square(m: int | None, rng: np.random.Generator) -> None:
             assert_same(index.search_furthest(queries[:n], k), some, k)
         assert_same(index.search_nearest(queries, 10), nearest)
         assert_same(index.search_furthest(queries, 10, exclude=excluded, allowed=allowed), filtered)
-        assert_same_beyond(index.search_beyond(queries, radius), beyond)
+        assert_same_beyond(index.search_beyond(queries, radius=radius), beyond)
         rough = index.search_furthest(queries, 10, epsilon=0.01).scores
         assert (rough * 1.01 >= expected.scores[:, :10]).all()
     index.add(-rows[:300])  # only those of the base have no negative numbers

@@ -17,7 +17,8 @@ import numpy.typing as npt
 import farann
 
 PACKAGE = os.path.dirname(farann.__file__) + os.sep
-RECORDS = ("unchecked", "RangeHits.__init__")  # functions that fill the slots of a result
+# Functions that fill the slots of a result, and the one that gives errors for unknown keywords.
+RECORDS = ("unchecked", "RangeHits.__init__", "hinted.<locals>.call")
 
 
 class Way(NamedTuple):

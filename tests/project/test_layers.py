@@ -1,8 +1,10 @@
-"""Imports within the package go downwards, as the contracts in pyproject.toml say."""
+"""Imports within the package go downwards, as the contracts in pyproject.toml say; adapters don't
+reach into an index, nor does Cython look at the metric."""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -58,6 +60,56 @@ def test_no_module_takes_public_names_from_above(path: Path) -> None:
 ])
 def test_what_is_taken_from_the_root(text: str, found: list[str]) -> None:
     assert names_of_the_root(text) == found
+
+
+def privates_of_an_index(text: str) -> list[str]:
+    """The private attributes of `Index` that a module takes from others than itself."""
+    names = {name for name in vars(farann.Index) if re.match("_[a-z]", name)}
+    return [node.attr for node in ast.walk(ast.parse(text))
+            if isinstance(node, ast.Attribute) and node.attr in names
+            and ast.unparse(node.value) not in ("self", "super()")]
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "adapters").rglob("*.py")),
+                         ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_adapters_leave_an_index_closed(path: Path) -> None:
+    """`farann.extending` has what they need; a contract forbids imports of what is private."""
+    assert privates_of_an_index(path.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(("text", "found"), [
+    ("self._live = index.ids\nself._loaded(path)", []),
+    ("index._live.store", ["_live"]),
+    ("Index._loaded(path)", ["_loaded"]),
+])
+def test_what_is_private_of_an_index(text: str, found: list[str]) -> None:
+    assert privates_of_an_index(text) == found
+
+
+def looks_at_the_metric(text: str) -> list[str]:
+    """Lines of Cython that name a metric or compare one, where `farann_traits` says what counts."""
+    return [line.strip() for line in text.splitlines() if re.search(
+        r"FARANN_(?:DOT|COSINE)|(?<!keys_f64\[<int>)FARANN_L2\b(?!  # for keys_f64)"
+        r"|\bmetric\s*[=!]=|[=!]=\s*[\w.]*\bmetric\b|\bMETRICS\[", line)]
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "native").glob("*.p[yx][xd]")),
+                         ids=lambda path: path.name)
+def test_cython_never_looks_at_the_metric(path: Path) -> None:
+    assert looks_at_the_metric(path.read_text("utf-8")) == []
+
+
+@pytest.mark.parametrize(("text", "looks"), [
+    ("if self.batch.metric == FARANN_L2:", True),
+    ("of = x != snapshot.metric", True),
+    ("ctypedef enum farann_metric:\n    FARANN_COSINE", True),
+    ("squares = METRICS[self.metric] == 'l2'", True),
+    ("score = farann_score(self.batch.metric, key, norm)", False),
+    ("self.kernels.keys_f64[<int>FARANN_L2](x, NULL, 1, n, &self.zeros[0], &key)", False),
+    ("if self.traits.squared:", False),
+])
+def test_what_looks_at_the_metric(text: str, looks: bool) -> None:
+    assert bool(looks_at_the_metric(text)) == looks
 
 
 def test_every_folder_is_packaged_and_says_what_it_is_for() -> None:

@@ -538,7 +538,7 @@ class TestErrors:
             (lambda: index.search_furthest(query), "exact search needs the vectors"),
             (lambda: index.search_furthest(query, epsilon=0.1), "epsilon: .* needs the vectors"),
             (lambda: index.search_nearest(query), "exact search needs the vectors"),
-            (lambda: index.search_beyond(query, 1.0), "search_beyond needs the vectors"),
+            (lambda: index.search_beyond(query, radius=1.0), "search_beyond needs the vectors"),
         ):
             with pytest.raises(ValueError, match=what + ".*keep_vectors=False dropped them"):
                 ask()

@@ -301,7 +301,7 @@ def test_outliers(n_queries: int, metric: str, rng: np.random.Generator) -> None
     index.remove([5])
     assert 5 not in index.search_furthest(queries, 12).ids
     radius = 100.0 if metric == "l2" else -100.0
-    assert set(index.search_beyond(queries, radius).ids.tolist()) <= {700, 1999}
+    assert set(index.search_beyond(queries, radius=radius).ids.tolist()) <= {700, 1999}
 
 
 @given(
@@ -370,7 +370,7 @@ def test_kinds_of_codes_agree(rng: np.random.Generator) -> None:
             index.add(rows[:50] * np.float32(1.5))  # a tail without codes
             answers.append([index.search_furthest(queries, 20), index.search_nearest(queries, 3),
                             index.search_furthest(queries[0], 20),
-                            index.search_beyond(queries, {"l2": 22.0, "dot": -90.0,
+                            index.search_beyond(queries, radius={"l2": 22.0, "dot": -90.0,
                                                           "cosine": -0.6}[metric])])
         for one, other in zip(*answers, strict=True):
             for name in type(one).__slots__:

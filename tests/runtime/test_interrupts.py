@@ -90,7 +90,7 @@ CASES = [
     ("", "search_furthest(queries, threads=2)", 2),
     ("", "search_furthest(queries, threads=4)", 4),
     ("", "search_furthest(queries, k=500, threads=2)", 2),
-    ("", "search_beyond(queries, 1e9, threads=2)", 2),
+    ("", "search_beyond(queries, radius=1e9, threads=2)", 2),
     ("codes='float32'", "search_nearest(queries, threads=1)", 1),
     ("cells=200", "search_furthest(queries, budget=20_000, threads=2)", 2),
     ("codes='int4', keep_vectors=False", "search_furthest(queries, recall=1.0, threads=2)", 2),

@@ -262,7 +262,7 @@ def test_answers_are_those_of_denormal_rows(
         assert_same(search(queries, 9), right)
         assert_same(search(queries[:3], 9), farann.Hits(right.ids[:3], right.scores[:3]))
         assert_same(search(queries[0], 9), farann.Hits(right.ids[0], right.scores[0]))
-    assert_same_beyond(index.search_beyond(queries, radius), beyond)
+    assert_same_beyond(index.search_beyond(queries, radius=radius), beyond)
     assert_same_bits(index.score(queries, np.arange(len(rows))), scores)
 
 

@@ -250,7 +250,7 @@ class TestExactWithCells:
                 hits = index.search_furthest(queries)
                 limited = index.search_furthest(queries, budget=600)
                 assert (limited.ids >= 0).all()
-                beyond = index.search_beyond(queries, float(np.median(hits.scores)))
+                beyond = index.search_beyond(queries, radius=float(np.median(hits.scores)))
                 near = index.search_nearest(queries)
                 results = [hits.ids, hits.scores, near.ids, near.scores, beyond.offsets, beyond.ids,
                            beyond.scores, index.score(queries, [5, 0])]
@@ -357,7 +357,7 @@ class TestGrid:
                         # Nine queries: their mean strays.
                         assert recall_of(hits.ids, truths[name].ids) >= 0.65, where
             radius = float(np.median(truths["none"].scores))
-            assert_same_beyond(index.search_beyond(queries, radius),
+            assert_same_beyond(index.search_beyond(queries, radius=radius),
                                reference.beyond(queries, rows[ids], radius, metric, ids=ids))
             assert_same(index.search_nearest(queries, 8),
                         reference.nearest(queries, rows[ids], 8, metric, ids=ids))

@@ -25,8 +25,8 @@ SEARCHES: dict[str, Callable[..., Any]] = {
     "furthest": lambda index, q, **only: index.search_furthest(q, 4, **only),
     "nearest": lambda index, q, **only: index.search_nearest(q, 4, **only),
     "recall": lambda index, q, **only: index.search_furthest(q, 4, recall=0.9, **only),
-    "beyond": lambda index, q, **only: index.search_beyond(q, 0.0, **only),
-    "within": lambda index, q, **only: index.search_within(q, 0.0, **only),
+    "beyond": lambda index, q, **only: index.search_beyond(q, radius=0.0, **only),
+    "within": lambda index, q, **only: index.search_within(q, radius=0.0, **only),
     "mmr": lambda index, q, **only: index.search_mmr(q, 4, **only),
     "from sets": lambda index, q, **only: index.search_furthest_from(
         [np.atleast_2d(one) for one in np.atleast_2d(q)], 4, **only),
@@ -94,8 +94,9 @@ def test_without_an_index() -> None:
         assert_same(farann.search_furthest(ROWS, ROWS[:5], 4, exclude=nothing), everything)
         assert_same(farann.search_nearest(ROWS, ROWS[:5], 4, exclude=nothing),
                     farann.search_nearest(ROWS, ROWS[:5], 4))
-        assert_same(farann.search_mmr(ROWS, ROWS[:5], 4, exclude=nothing),
-                    farann.search_mmr(ROWS, ROWS[:5], 4))
+        assert_same(farann.search_mmr(ROWS, ROWS[:5], 4, metric="cosine",
+                                      exclude=nothing),
+                    farann.search_mmr(ROWS, ROWS[:5], 4, metric="cosine"))
         assert_same(farann.select_diverse(ROWS, 4, exclude=nothing),
                     farann.select_diverse(ROWS, 4))
 

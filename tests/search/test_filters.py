@@ -67,7 +67,7 @@ def check(
     past = reference.beyond(queries, rows, RADIUS[metric], metric, **plain)
     if exclude is allowed is None:
         assert 0 < len(past.ids) < NQ * len(rows)
-    assert_same_beyond(index.search_beyond(queries, RADIUS[metric], **filters), past)
+    assert_same_beyond(index.search_beyond(queries, radius=RADIUS[metric], **filters), past)
 
 
 def best(setting: Setting, k: int) -> NDArray[np.int64]:
@@ -180,7 +180,7 @@ def test_excluding_everything(setting: Setting) -> None:
     hits = setting.target.search_furthest(setting.queries, 3, exclude=everything)
     assert (hits.ids == -1).all() and np.isnan(hits.scores).all()
     assert hits.ids.shape == (NQ, 3)
-    past = setting.target.search_beyond(setting.queries, -1e9, exclude=everything)
+    past = setting.target.search_beyond(setting.queries, radius=-1e9, exclude=everything)
     assert past.offsets.tolist() == [0] * (NQ + 1) and past.ids.size == past.scores.size == 0
     one = setting.target.search_nearest(setting.queries[0], 2, exclude=setting.ids)
     assert one.ids.tolist() == [-1, -1]

@@ -56,7 +56,7 @@ def test_rows_are_queries(kind: str, metric: str, rng: np.random.Generator) -> N
             assert_same(index.search_nearest(ids=np.array(own), k=6, exclude=exclude), right)
             beyond = reference.beyond(rows[at], rows[there], radius, exclude=left_out, **common)
             assert_same_beyond(index.search_beyond(ids=own, radius=radius, exclude=exclude), beyond)
-            within = index.search_within(rows[at], radius, exclude=left_out)
+            within = index.search_within(rows[at], radius=radius, exclude=left_out)
             assert_same_beyond(index.search_within(ids=own, radius=radius, exclude=exclude), within)
         assert_same(index.search_furthest(ids=own[3], k=6),
                     index.search_furthest(rows[at[3]], 6, exclude=[own[3]]))

@@ -44,11 +44,11 @@ def test_within(kind: str, metric: str, rng: np.random.Generator) -> None:
     below = np.nextafter(on_rows[:3], -np.inf)
     for radius in [*on_rows.tolist(), *below.tolist(), -1.0, 0.0, np.inf, -np.inf]:
         expected = reference.within(queries, rows, radius, metric)
-        assert_same_beyond(index.search_within(queries, radius), expected)
+        assert_same_beyond(index.search_within(queries, radius=radius), expected)
         first = expected.offsets[1]
         single = reference.Beyond(
             expected.offsets[:2], expected.scores[:first], expected.ids[:first])
-        assert_same_beyond(index.search_within(queries[0], radius), single)
+        assert_same_beyond(index.search_within(queries[0], radius=radius), single)
 
 
 @pytest.mark.parametrize("options", [{}, {"codes": "int4"}, {"codes": "float32"}, {"cells": 9}])
@@ -76,14 +76,14 @@ def test_levels_changes_and_filters(metric: str, options: Any, rng: np.random.Ge
                         {"exclude": exclude, "allowed": allowed}):
             expected = reference.within(queries, rows[left], near, metric, ids=left, **filters)
             assert len(expected.ids) > 60
-            assert_same_beyond(index.search_within(queries, near, **filters), expected)
+            assert_same_beyond(index.search_within(queries, radius=near, **filters), expected)
         for count in (1, 3):
-            assert_same_beyond(index.search_within(queries[:count], near, threads=2),
+            assert_same_beyond(index.search_within(queries[:count], radius=near, threads=2),
                                reference.within(queries[:count], rows[left], near, metric,
                                                 ids=left))
     others = [left[labels[left] != label] for label in labels[:40]]
     of_own = reference.within(queries, rows[left], near, metric, ids=left, exclude=others)
-    assert_same_beyond(index.search_within(queries, near, groups=labels[:40]), of_own)
+    assert_same_beyond(index.search_within(queries, radius=near, groups=labels[:40]), of_own)
 
 
 @settings(max_examples=60, deadline=None)
@@ -101,7 +101,8 @@ def test_within_and_beyond_are_all_rows(data: st.DataObject) -> None:
     radius = scores_of(queries[one], rows, metric)[int(rng.integers(n))]
     if data.draw(st.booleans()):
         radius = float(reference.as_float32(radius))
-    near, far = index.search_within(queries, radius), index.search_beyond(queries, radius)
+    near, far = (search(queries, radius=radius)
+                 for search in (index.search_within, index.search_beyond))
     assert_array_equal(near.offsets + far.offsets, n * np.arange(len(queries) + 1))
     everything = index.search_nearest(queries, n)
     for i in range(len(queries)):
@@ -118,11 +119,11 @@ def test_radius_0_finds_copies() -> None:
     above_1 = float(np.nextafter(np.float32(1), np.float32(2)))
     rows = float32([[1.0, 0.0], [1.0, -0.0], [1.0, 1e-45], [above_1, 0.0], [3.0, 4.0]])
     index = index_of(rows)
-    assert index.search_within(rows[0], 0.0).ids.tolist() == [0, 1]
-    assert index.search_within(rows[:2], [0.0, 1e-45]).ids.tolist() == [0, 1, 0, 1]
-    assert index.search_within(rows[0], 2e-45).ids.tolist() == [0, 1, 2]
-    assert len(index.search_within(rows[0], -0.5).ids) == 0
-    assert len(farann.Index(2).search_within(rows, 9.0).ids) == 0
+    assert index.search_within(rows[0], radius=0.0).ids.tolist() == [0, 1]
+    assert index.search_within(rows[:2], radius=[0.0, 1e-45]).ids.tolist() == [0, 1, 0, 1]
+    assert index.search_within(rows[0], radius=2e-45).ids.tolist() == [0, 1, 2]
+    assert len(index.search_within(rows[0], radius=-0.5).ids) == 0
+    assert len(farann.Index(2).search_within(rows, radius=9.0).ids) == 0
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -134,9 +135,9 @@ def test_keys_merge(metric: str, rng: np.random.Generator) -> None:
     for start in (0, 300, 600):
         parts.append(index_of(rows[start : start + 300], metric, np.arange(start, start + 300)))
     radius = float(whole.search_nearest(queries, 30).scores[0, -1])
-    merged = farann.merge([part.search_within(queries, radius, return_keys=True)
+    merged = farann.merge([part.search_within(queries, radius=radius, return_keys=True)
                            for part in parts])
-    found = whole.search_within(queries, radius, return_keys=True)
+    found = whole.search_within(queries, radius=radius, return_keys=True)
     assert_same_beyond(found, reference.within(queries, rows, radius, metric))
     assert_same_beyond(merged, reference.Beyond(found.offsets, found.scores, found.ids))
     assert merged.keys is not None and found.keys is not None
@@ -149,10 +150,10 @@ def test_keys_merge(metric: str, rng: np.random.Generator) -> None:
 def test_what_is_refused() -> None:
     index = index_of(float32([[1.0], [2.0]]))
     with pytest.raises(ValueError, match="radius: expected numbers, got NaN"):
-        index.search_within([[1.0]], [np.nan])
+        index.search_within([[1.0]], radius=[np.nan])
     with pytest.raises(ValueError, match="radius: expected a number, or one for each query, shape"):
-        index.search_within([1.0], [1.0, 2.0])
+        index.search_within([1.0], radius=[1.0, 2.0])
     coded = farann.Index(keep_vectors=False)
     coded.add([[1.0], [2.0]])
     with pytest.raises(ValueError, match="search_within needs the vectors.*use search_nearest"):
-        coded.search_within([1.0], 1.0)
+        coded.search_within([1.0], radius=1.0)

@@ -83,7 +83,7 @@ class Living:
             scores = reference.furthest(queries, self.rows, 1, self.metric).scores
             radius = float(np.nanmedian(scores))
             beyond = reference.beyond(queries, self.rows, radius, exclude=others, **common)
-            assert_same_beyond(self.index.search_beyond(queries, radius, **asked), beyond)
+            assert_same_beyond(self.index.search_beyond(queries, radius=radius, **asked), beyond)
             sets = [queries[i : i + 1 + i % 2] for i in range(n)]
             asked |= {"return_keys": True}
             found = self.index.search_furthest_from(sets, k, **asked)
@@ -196,12 +196,12 @@ def test_what_is_refused(rng: np.random.Generator) -> None:
     with pytest.raises(TypeError, match="outside_groups: expected integers"):
         index.search_nearest(rows, 1, outside_groups="a")
     with pytest.raises(ValueError, match="at most one of groups and outside_groups"):
-        index.search_beyond(rows, 1.0, outside_groups=1, groups=1)
+        index.search_beyond(rows, radius=1.0, outside_groups=1, groups=1)
     with pytest.raises(ValueError, match="groups: expected a label, or one for each of 10 queries"):
         index.search_furthest(rows, 1, groups=[1, 2, 3])
     for asked in (rows[0], rows[:2]):  # a set has no order
         with pytest.raises(ValueError, match="a label, or one for each of . queries, got a set"):
-            index.search_within(asked, 1.0, groups={1, 2})
+            index.search_within(asked, radius=1.0, groups={1, 2})
     with pytest.raises(KeyError):
         index.groups([99])
     assert len(index) == 10

@@ -88,8 +88,9 @@ def test_searches_and_filters(pair: Pair) -> None:
     for _ in range(3):  # the second goes the short way
         one = pair.strings.search_furthest(QUERIES[0], 3)
         assert one.ids.tolist() == hits.ids[0, :3].tolist()
-    beyond = pair.strings.search_beyond(QUERIES, 4.0)
-    assert beyond.ids.tolist() == named(pair.numbers.search_beyond(QUERIES, 4.0).ids.tolist())
+    beyond = pair.strings.search_beyond(QUERIES, radius=4.0)
+    right = pair.numbers.search_beyond(QUERIES, radius=4.0)
+    assert beyond.ids.tolist() == named(right.ids.tolist())
     assert (pair.strings.score(QUERIES, NAMES[5:9]) == pair.numbers.score(QUERIES, range(5, 9))
             ).all()
     assert (pair.strings.reconstruct(NAMES[5]) == ROWS[5]).all()
@@ -405,7 +406,7 @@ def test_answers_of_nothing_are_of_strings() -> None:
         for ids, shape in ((index.search_furthest(nothing, 3).ids, (0, 3)),
                            (index.search_mmr(nothing, 3).ids, (0, 3)),
                            (index.search_furthest_from([], 3).ids, (0, 3)),
-                           (index.search_beyond(nothing, 1.0).ids, (0,))):
+                           (index.search_beyond(nothing, radius=1.0).ids, (0,))):
             assert ids.dtype == object and ids.shape == shape
         if empty:
             assert index.select_diverse(2).ids.dtype == object

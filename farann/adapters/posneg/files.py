@@ -14,7 +14,7 @@ from farann.adapters.posneg import ids
 from farann.adapters.posneg.learning import RECORD, THIS, Learned
 from farann.adapters.posneg.models import Models
 from farann.contract import FormatError, checks
-from farann.io import container
+from farann.extending import read_file, write_file
 
 _KIND = "likes and dislikes"
 # Options of `Factorization`; for any other trainer, which a file can't hold, True.
@@ -29,7 +29,7 @@ def write(path: str | os.PathLike[str], content: Content, trainer: Trainer) -> N
     models, learned, seen = content
     parts = {**models._asdict(), **learned._asdict(), "seen": seen}
     described = [parts.pop(name) for name in ("names", "signs", "metrics", "dims")]
-    container.write_file(path, {
+    write_file(path, {
         "kind": _KIND, "models": [list(model) for model in zip(*described, strict=True)],
         "intercept": parts.pop("intercept"), "order": list(parts.pop("order")),
         "trainer": trainer}, {
@@ -39,7 +39,7 @@ def write(path: str | os.PathLike[str], content: Content, trainer: Trainer) -> N
 
 def read(path: str | os.PathLike[str]) -> tuple[Content, Trainer]:
     """Read a file and trust nothing in it."""
-    metadata, arrays = container.read_file(path)
+    metadata, arrays = read_file(path)
     try:
         return _content(metadata, arrays)
     except (TypeError, ValueError, KeyError) as error:  # FormatError is one of them

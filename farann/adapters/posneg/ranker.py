@@ -19,9 +19,9 @@ from farann.adapters.posneg.ids import Ids
 from farann.adapters.posneg.learning import RECORD, THIS, Feedback, Fold, Learned, ModelReport
 from farann.adapters.posneg.models import LinearForm, Models, SignedModel
 from farann.contract import checks, names
+from farann.extending import told
 from farann.index import Index
 from farann.results import Result
-from farann.runtime.progress import told
 
 Trainer = Callable[[Any, Any, BoolArray], Sequence[SignedModel]]
 _MOST_EXPOSURE = 1e9  # above it float32 can't distinguish log-odds of being shown

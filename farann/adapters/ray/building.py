@@ -29,8 +29,8 @@ from farann.adapters.ray.storage import (
 )
 from farann.contract import checks
 from farann.contract.index_spec import traits_of
+from farann.extending import private_folder
 from farann.index import Index
-from farann.io.files import private_folder
 from farann.vectors import open_vectors
 
 PLAN = "plan.json"

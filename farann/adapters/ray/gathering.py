@@ -12,21 +12,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import BoolArray, Float32Array, IdArray, UnknownKeyword
+from farann._types import BoolArray, Exclude, Float32Array, IdArray, Ids, LabelsLike
 from farann.adapters.ray.distinct import repeated
 from farann.adapters.ray.storage import Manifest, ShardError, SharedTuning, SharedTunings, Storage
 from farann.contract import checks
 from farann.contract.index_spec import traits_of
-from farann.contract.names import check_keywords
+from farann.contract.names import hinted
 from farann.contract.stop_rule import to_limits
 from farann.contract.strings import texts_of
-from farann.diverse.contrast import depth
-from farann.diverse.member_sets import to_sets
+from farann.extending import Filter, check_new_ids, check_one, depth, to_labels, to_sets
 from farann.results import Hits, Result, merge
-from farann.search.ask import check_one
-from farann.search.filters import Filter
-from farann.store import asked_ids
-from farann.store.groups import to_labels
 
 
 class Partial(Result):
@@ -90,13 +85,14 @@ class Gathering(ABC):
         return ([answer for answer in answers if not isinstance(answer, ShardError)],
                 tuple(map(self.manifest.name_of, lost)))
 
-    def search_furthest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
-                        ids: Any = None, recall: float | None = None,
-                        epsilon: float | None = None, budget: int | None = None,
-                        seconds: float | None = None, exclude: Any = None, allowed: Any = None,
-                        groups: Any = None, outside_groups: Any = None,
+    @hinted
+    def search_furthest(self, queries: npt.ArrayLike | None = None, k: int = 10, *, ids: Any = None,
+                        recall: float | None = None, epsilon: float | None = None,
+                        budget: int | None = None, seconds: float | None = None,
+                        exclude: Exclude | None = None, allowed: Ids | None = None,
+                        groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
                         per_group: int | None = None, return_stats: bool = False,
-                        allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
+                        allow_partial: bool = False) -> Any:
         """The k rows furthest from each query, of all shards; see `farann.Index.search_furthest`.
 
         Parameters
@@ -127,25 +123,26 @@ class Gathering(ABC):
         """
         return _search(kind="search_furthest", **locals())
 
-    def search_nearest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
-                       ids: Any = None, beyond: npt.ArrayLike | None = None,
-                       recall: float | None = None, epsilon: float | None = None,
-                       budget: int | None = None, seconds: float | None = None,
-                       exclude: Any = None, allowed: Any = None, groups: Any = None,
-                       outside_groups: Any = None, per_group: int | None = None,
-                       return_stats: bool = False, allow_partial: bool = False,
-                       **unknown: UnknownKeyword) -> Any:
+    @hinted
+    def search_nearest(self, queries: npt.ArrayLike | None = None, k: int = 10, *, ids: Any = None,
+                       beyond: npt.ArrayLike | None = None, recall: float | None = None,
+                       epsilon: float | None = None, budget: int | None = None,
+                       seconds: float | None = None, exclude: Exclude | None = None,
+                       allowed: Ids | None = None, groups: LabelsLike | None = None,
+                       outside_groups: LabelsLike | None = None, per_group: int | None = None,
+                       return_stats: bool = False, allow_partial: bool = False) -> Any:
         """The k rows nearest to each query; all else as in `search_furthest`."""
         return _search(kind="search_nearest", **locals())
 
+    @hinted
     def search_contrast(self, likes: Any = None, dislikes: Any = None, k: int = 10, *,
                         like_ids: Any = None, dislike_ids: Any = None, weight: float = 1.0,
                         likes_by: str = "mean", recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
-                        seconds: float | None = None, exclude: Any = None, allowed: Any = None,
-                        groups: Any = None, outside_groups: Any = None,
-                        per_group: int | None = None, return_stats: bool = False,
-                        allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
+                        seconds: float | None = None, exclude: Exclude | None = None,
+                        allowed: Ids | None = None, groups: LabelsLike | None = None,
+                        outside_groups: LabelsLike | None = None, per_group: int | None = None,
+                        return_stats: bool = False, allow_partial: bool = False) -> Any:
         """The k rows like some and unlike others; see `farann.Index.search_contrast`.
 
         Returns
@@ -153,7 +150,6 @@ class Gathering(ABC):
         Hits, or Partial
             With keys.
         """
-        check_keywords(self.search_contrast, unknown)
         to_limits(recall, epsilon, budget, seconds)
         own: list[Any] = [[]]
         sides = {"likes": likes, "dislikes": dislikes}
@@ -182,11 +178,11 @@ class Gathering(ABC):
         hits = merge(parts, k, per_group=per_group)
         return Partial(hits, missing) if allow_partial else hits
 
-    def search_beyond(self, queries: npt.ArrayLike | None = None,
-                      radius: npt.ArrayLike | None = None, *, ids: Any = None,
-                      exclude: Any = None, allowed: Any = None, groups: Any = None,
-                      outside_groups: Any = None, return_stats: bool = False,
-                      allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
+    @hinted
+    def search_beyond(self, queries: npt.ArrayLike | None = None, *, radius: npt.ArrayLike,
+                      ids: Any = None, exclude: Exclude | None = None, allowed: Ids | None = None,
+                      groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
+                      return_stats: bool = False, allow_partial: bool = False) -> Any:
         """Every row further from a query than a radius; see `farann.Index.search_beyond`.
 
         Returns
@@ -196,21 +192,22 @@ class Gathering(ABC):
         """
         return _search(kind="search_beyond", **locals())
 
-    def search_within(self, queries: npt.ArrayLike | None = None,
-                      radius: npt.ArrayLike | None = None, *, ids: Any = None,
-                      exclude: Any = None, allowed: Any = None, groups: Any = None,
-                      outside_groups: Any = None, return_stats: bool = False,
-                      allow_partial: bool = False, **unknown: UnknownKeyword) -> Any:
+    @hinted
+    def search_within(self, queries: npt.ArrayLike | None = None, *, radius: npt.ArrayLike,
+                      ids: Any = None, exclude: Exclude | None = None, allowed: Ids | None = None,
+                      groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
+                      return_stats: bool = False, allow_partial: bool = False) -> Any:
         """Every row no further from a query than a radius; all else as in `search_beyond`."""
         return _search(kind="search_within", **locals())
 
+    @hinted
     def search_furthest_from(self, sets: Any = None, k: int = 10, *, ids: Any = None,
                              recall: float | None = None, epsilon: float | None = None,
                              budget: int | None = None, seconds: float | None = None,
-                             exclude: Any = None, allowed: Any = None, groups: Any = None,
-                             outside_groups: Any = None, per_group: int | None = None,
-                             return_stats: bool = False, allow_partial: bool = False,
-                             **unknown: UnknownKeyword) -> Any:
+                             exclude: Exclude | None = None, allowed: Ids | None = None,
+                             groups: LabelsLike | None = None,
+                             outside_groups: LabelsLike | None = None, per_group: int | None = None,
+                             return_stats: bool = False, allow_partial: bool = False) -> Any:
         """The k rows furthest from the nearest member of each set; all else as in
         `search_furthest`. See `farann.Index.search_furthest_from`."""
         return _search(kind="search_furthest_from", **locals())
@@ -280,7 +277,7 @@ class Gathering(ABC):
             raise ValueError("queries: expected a sample, as the index was built without one")
         return made
 
-    def add(self, rows: npt.ArrayLike, ids: Any = None, groups: Any = None,
+    def add(self, rows: npt.ArrayLike, ids: Any = None, groups: LabelsLike | None = None,
             replace: bool = False) -> IdArray:
         """Add rows, to a shard that grows, or replace rows; the next search finds them.
 
@@ -313,7 +310,7 @@ class Gathering(ABC):
         vectors, shards = self._vectors("rows", rows, single=False), None
         checks.check_flag("replace", replace)
         if ids is not None:
-            asked_ids.new(ids, len(vectors))  # which says what is wrong with these
+            check_new_ids(ids, len(vectors))  # which says what is wrong with these
             ids = self._to_ids("ids", ids)
             held = np.array(self._ask("holds", ids)[0])
             used = held.any(axis=0)
@@ -424,10 +421,9 @@ class Gathering(ABC):
         self._ask(method)
 
 
-def _search(self: Gathering, kind: str, ids: Any, allow_partial: bool, unknown: dict[str, Any],
+def _search(self: Gathering, kind: str, ids: Any, allow_partial: bool,
             queries: Any = None, **asked: Any) -> Any:
     """Search with limits and filters, None for those that aren't given."""
-    check_keywords(getattr(self, kind), unknown)
     to_limits(*map(asked.get, ("recall", "epsilon", "budget", "seconds")))
     if "k" in asked:
         asked["k"] = k = checks.to_int("k", asked["k"], 1)

@@ -17,15 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from farann._types import Float32Array, IdArray, Int64Array, UnknownKeyword
+from farann._types import Exclude, Float32Array, IdArray, Ids, Int64Array, LabelsLike, Scale, Scores
 from farann.adapters.ray.gathering import Gathering, to_label_array
 from farann.adapters.ray.storage import ShardError
 from farann.contract import checks
-from farann.contract.names import check_keywords
-from farann.diverse.ask import ONE_A_ROW
-from farann.diverse.greedy import RowSum
-from farann.diverse.pairs import joined
-from farann.diverse.spaced import Ranked, inside
+from farann.contract.names import hinted
+from farann.extending import ONE_A_ROW, Ranked, RowSum, inside, joined, scores_of
 from farann.index import Index
 from farann.results import Hits, Pairs, RangeHits, Selection, Spaced, merge, no_hits, unchecked
 
@@ -35,16 +32,30 @@ _PROPOSED = 64  # rows that each shard proposes at a time
 class Selecting(Gathering):
     """Searches and selections of rows over all shards."""
 
+    @hinted
     def search_mmr(self, queries: npt.ArrayLike | None = None, k: int = 10, *, ids: Any = None,
-                   diversity: float = 0.5, candidates: int | None = None, exclude: Any = None,
-                   allowed: Any = None, groups: Any = None, outside_groups: Any = None,
-                   per_group: int | None = None, **unknown: UnknownKeyword) -> Hits:
+                   scores: Scores | None = None, scale: Scale = "unit", diversity: float = 0.5,
+                   candidates: int | None = None, exclude: Exclude | None = None,
+                   allowed: Ids | None = None, groups: LabelsLike | None = None,
+                   outside_groups: LabelsLike | None = None,
+                   per_group: int | None = None) -> Hits:
         """Rows that are like the query and unlike each other; see `farann.Index.search_mmr`.
 
-        With `candidates` shards are asked once, otherwise once for each of the k rows.
+        With `candidates` shards are asked once, with `scores` for the rows that have one, otherwise
+        once for each of the k rows.
         """
-        check_keywords(self.search_mmr, unknown)
         k = checks.to_int("k", k, 1)
+        if scores is not None:
+            index = self._few_rows()
+            self._check_groups(per_group)
+            if len(names := list({id: None for one in scores_of(scores) for id in one})):
+                rows = _Listed(self, {"allowed": self._to_ids("scores", names)})
+                index.add(self.reconstruct(rows.ids), rows.ids,
+                          groups=None if per_group is None else rows.labels)
+            return index.search_mmr(
+                queries, k, ids=ids, scores=scores, scale=scale, diversity=diversity,
+                candidates=candidates, exclude=exclude, allowed=allowed, groups=groups,
+                outside_groups=outside_groups, per_group=per_group)
         given, exclude = self._asked(queries, ids, exclude)
         vectors = np.atleast_2d(given)
         # An index without rows checks the other arguments.
@@ -108,16 +119,17 @@ class Selecting(Gathering):
                 allowed=nearest.ids[i, found], per_group=per_group)
             hits.ids[i], hits.scores[i] = chosen.ids, chosen.scores
 
+    @hinted
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
                        radius: float | None = None, per_group: int | None = None,
-                       exclude: Any = None, allowed: Any = None, groups: Any = None,
-                       outside_groups: Any = None, **unknown: UnknownKeyword) -> Selection:
+                       exclude: Exclude | None = None, allowed: Ids | None = None,
+                       groups: LabelsLike | None = None,
+                       outside_groups: LabelsLike | None = None) -> Selection:
         """Choose rows that cover all others, each the one furthest from those before; see
         `farann.Index.select_diverse`.
 
         By default, or with "centroid" as `start`, the first pick is the row furthest from the mean.
         """
-        check_keywords(self.select_diverse, unknown)
         self._few_rows().select_diverse(k, radius=radius, per_group=per_group)  # checks these
         self._check_groups(per_group)
         k = sys.maxsize if k is None else k
@@ -165,18 +177,19 @@ class Selecting(Gathering):
             return Selection(np.array(ids[len(before) :], begin.dtype),
                              np.array(scores).astype(np.float32))
 
-    def select_spaced(self, scores: npt.ArrayLike, *, radius: float | None = None,
-                      k: int | None = None, per_group: int | None = None, exclude: Any = None,
-                      allowed: Any = None, groups: Any = None, outside_groups: Any = None,
-                      return_dropped: bool = False, **unknown: UnknownKeyword) -> Spaced:
+    @hinted
+    def select_spaced(self, scores: npt.ArrayLike, k: int | None = None, *,
+                      radius: float | None = None, per_group: int | None = None,
+                      exclude: Exclude | None = None, allowed: Ids | None = None,
+                      groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
+                      return_dropped: bool = False) -> Spaced:
         """Choose the best-scored rows of which no two are nearer than a radius; see
         `farann.Index.select_spaced`. Scores are in the order of `ids`.
 
         Shards are asked twice for each 1,024 rows that are considered.
         """
-        check_keywords(self.select_spaced, unknown)
         # An index without rows checks all but the scores.
-        limit = self._few_rows().select_spaced([], radius=radius, k=k, per_group=per_group,
+        limit = self._few_rows().select_spaced([], k, radius=radius, per_group=per_group,
                                                return_dropped=return_dropped).radius
         self._check_groups(per_group)
         rows = _Listed(self, {})
@@ -208,14 +221,15 @@ class Selecting(Gathering):
         return Spaced(rows.ids[picks], values[picks], limit, *(
             rows.ids[some] for some in (ranked.dropped(limit, picks) if return_dropped else ())))
 
-    def pairs_within(self, radius: float, *, limit: int = 10_000_000, exclude: Any = None,
-                     allowed: Any = None, groups: Any = None, outside_groups: Any = None,
-                     **unknown: UnknownKeyword) -> Pairs:
+    @hinted
+    def pairs_within(self, radius: float, *, limit: int = 10_000_000,
+                     exclude: Exclude | None = None, allowed: Ids | None = None,
+                     groups: LabelsLike | None = None,
+                     outside_groups: LabelsLike | None = None) -> Pairs:
         """Find all pairs of rows within a radius of each other; see `farann.Index.pairs_within`.
 
         Shards are asked once for each 4,096 rows. `limit` is for the pairs of all shards.
         """
-        check_keywords(self.pairs_within, unknown)
         self._few_rows().pairs_within(radius, limit=limit)  # checks these
         only = self._to_filters(exclude=exclude, allowed=allowed, groups=groups,
                                 outside_groups=outside_groups)

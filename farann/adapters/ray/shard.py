@@ -20,16 +20,18 @@ from farann._types import BoolArray, Float32Array, IdArray, Int64Array
 from farann.adapters.ray.distinct import packed_keys
 from farann.adapters.ray.storage import MANIFEST, SAMPLE_FILE, Manifest, ShardError, Storage
 from farann.contract import FormatError
-from farann.contract.strings import packed
-from farann.diverse.ask import next_by_mmr
-from farann.diverse.greedy import RowSum
-from farann.diverse.pairs import is_cut
+from farann.extending import (
+    RowSum,
+    next_mmr,
+    numbers_of,
+    read_bytes,
+    rows_that,
+    rows_there,
+    rows_within,
+    write_bytes,
+)
 from farann.index import Index
-from farann.io.container import read_bytes, write_bytes
 from farann.results import RangeHits
-from farann.search.ask import in_range
-from farann.search.filters import Filtering, slots_and_mask
-from farann.store.asked_ids import numbers
 
 _CHANGE_NAME = re.compile(r"(\d{12})\.change")
 _READ_AT_ONCE = 8_192
@@ -169,10 +171,7 @@ class Shard:
 
     def holds(self, ids: IdArray) -> BoolArray:
         """Mask of the ids that are rows of this shard."""
-        store = self._index._live.store
-        assert store is not None
-        here: BoolArray = store.slots_of(self._numbers_of(ids)) >= 0
-        return here
+        return rows_there(self._index, ids)
 
     def search(self, kind: str, queries: Any, options: dict[str, Any]) -> Any:
         """Search the index, with keys. For a recall it is tuned by the sample that
@@ -211,14 +210,11 @@ class Shard:
              only: dict[str, Any]) -> tuple[RangeHits, bool]:
         """Rows within a radius of some others, with keys: all, or about `most` for each row; and
         whether there may be more."""
-        given = Filtering(allowed=self._index.filter(**only) if only else None)
-        hits = in_range(self._index._live, rows, radius, None, given, self._threads, True, False,
-                        nearest=True, most=most)
-        return hits, is_cut(hits, most)
+        return rows_within(self._index, rows, radius, most, only, self._threads)
 
     def listed(self, only: dict[str, Any]) -> tuple[IdArray, Int64Array, IdArray]:
         """Ids, order and groups of the rows that may be chosen."""
-        ids = self._ids_of(only)
+        ids = rows_that(self._index, only)
         return ids, self._order_of(ids), self._groups_of(ids)
 
     def of_ids(self, method: str, ids: IdArray, *args: Any) -> tuple[BoolArray, Any]:
@@ -228,7 +224,7 @@ class Shard:
 
     def sum_of_rows(self, only: dict[str, Any]) -> tuple[RowSum, list[tuple[int, Any]]]:
         """The sum of the rows that may be chosen, and of the first of them order and id."""
-        ids = self._ids_of(only)
+        ids = rows_that(self._index, only)
         blocks = (self._index.reconstruct(ids[at : at + _READ_AT_ONCE])
                   for at in range(0, len(ids), _READ_AT_ONCE))
         total = RowSum.of(blocks, self.manifest.dim, self.manifest.metric == "cosine")
@@ -238,8 +234,8 @@ class Shard:
     def next_mmr(self, queries: Any, picked: IdArray, rows: Any, options: Any) -> tuple[Any, ...]:
         """For each query the best row after some picks by maximal marginal relevance: ids, values
         that shards are compared by, rows and groups, of zeros where there is none."""
-        ids, found = next_by_mmr(self._index._live, queries, picked, rows, threads=self._threads,
-                                 **options)
+        ids, found = next_mmr(self._index, queries, picked, rows, threads=self._threads,
+                              **options)
         there, rows = found.ids[:, 0] >= 0, np.zeros_like(queries)
         rows[there] = self._index.reconstruct(ids[there])
         found.ids[there, 0] = self._order_of(ids[there])
@@ -253,14 +249,6 @@ class Shard:
         return {"shard": self.name, "pid": os.getpid(), "changes": self.n_changes,
                 **self._index.stats()}
 
-    def _ids_of(self, only: dict[str, Any]) -> IdArray:
-        """Ids of the rows that may be chosen, in the order of those of the index."""
-        live = self._index._live
-        if not only or live.store is None:
-            return self._index.ids
-        slots, _ = slots_and_mask(live, live.store, Filtering(**only))
-        return live.store.named(live.store.ids.ids_of(slots))
-
     def _groups_of(self, ids: IdArray) -> IdArray:
         """Labels of the groups of rows; zeros where there are none."""
         return self._index.groups(ids) if len(ids) and self.manifest.grouped else np.zeros(
@@ -269,9 +257,4 @@ class Shard:
     def _order_of(self, ids: IdArray) -> Int64Array:
         """Order of equal rows: integer ids, or for strings the number of rows added before."""
         before = self.manifest.shards[: self.number] if ids.dtype == object else ()
-        return sum(record.rows for record in before) + self._numbers_of(ids)
-
-    def _numbers_of(self, ids: IdArray) -> Int64Array:
-        """Integer ids, or the index's numbers of string ids."""
-        texts = packed("ids", ids.tolist()) if ids.dtype == object else ids
-        return numbers(self._index._live.store, texts)
+        return sum(record.rows for record in before) + numbers_of(self._index, ids)

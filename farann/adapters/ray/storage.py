@@ -22,9 +22,8 @@ import numpy as np
 from farann._types import Float32Array
 from farann._version import __version__
 from farann.contract import FormatError
-from farann.io.files import private_folder, replacing
+from farann.extending import missing_at, private_folder, replacing
 from farann.results import Hits, share_found
-from farann.tuning.table import missing_at
 
 MANIFEST = "manifest.json"
 _FORMAT = 1

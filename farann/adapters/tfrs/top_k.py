@@ -10,7 +10,6 @@ import tensorflow as tf
 from tensorflow_recommenders.layers.factorized_top_k import TopK
 from tf_keras.src.saving.legacy.saved_model.utils import in_tf_saved_model_scope
 
-from farann import _core
 from farann.adapters.tfrs import scoring
 from farann.contract import checks
 
@@ -33,7 +32,7 @@ class FurthestTopK(TopK):
     def __init__(self, query_model: Any, k: int, metric: str, name: str | None) -> None:
         super().__init__(k=checks.to_int("k", k, 1, _MOST_COLUMNS), name=name)
         self.query_model = query_model
-        self._metric = checks.to_choice("metric", metric, _core.METRICS)
+        self._metric = checks.to_metric(metric)
         self._must_restore_from_config = self._CANT_BE_EXPORTED is not None
 
     def call(self, queries: Any, k: int | None = None) -> tuple[Tensor, Tensor]:
