@@ -57,9 +57,12 @@ def _cached_first(again: Callable[..., Hits | None], *keywords: str,
 
         @wraps(search)
         def call(index: Any, queries: Any = None, k: Any = 10, **given: Any) -> Hits:
-            if type(queries) is ndarray and (queries.ndim == 1 or queries.shape[:1] == (1,)) and (
-                    not given or given.keys() <= some):
-                hits = again(index._live, queries, k, **given)
+            hits = None
+            if type(queries) is ndarray and (not given or given.keys() <= some):
+                if queries.ndim == 1 or queries.shape[:1] == (1,):
+                    hits = again(index._live, queries, k, **given)
+                elif queries.ndim == 2 and 0 < len(queries) <= ask.MOST_ONE_BY_ONE:
+                    hits = ask.one_by_one(again, index._live, queries, k, **given)
                 if hits is not None:
                     return hits
             found: Hits = in_full(index, queries, k, **given)

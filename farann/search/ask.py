@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 # the clock after 2^22 multiply-adds, and each coordinate, padding included, takes at most three:
 # as a code, in float32 and for the exact key.
 _BEFORE_A_LOOK = 2**20
+MOST_ONE_BY_ONE = 5  # queries
+_ONE_BY_ONE = 2**20  # coordinates of all rows; a batch begins in 50 us, a query alone in 4
 _PADDING = 16  # coordinates of padding in a row, at most
 # Types of `allowed` with which a single query may use the cache, see `singles`.
 _AS_GIVEN = (Filter, ndarray)
@@ -72,6 +74,26 @@ def furthest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float 
     slots, scores, live.last_search = answer
     return unchecked(slots if store.labels is None else store.named(slots), scores, None,
                      SearchStats(*answer[2]) if return_stats else None)
+
+
+def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArray[Any], k: int,
+               **given: Any) -> Hits | None:
+    """Answer a few queries by `again` where that takes less time than to begin a batch: exactly,
+    as batches with limits share a measurement, or time."""
+    store, answers = live.store, list[Hits]()
+    if store is None or store.n_slots * store.dim > _ONE_BY_ONE or not given.keys().isdisjoint(
+            ("recall", "seconds")):
+        return None
+    for query in queries:
+        answer = again(live, query, k, **{**given, "return_stats": True})
+        if answer is None:
+            return None
+        answers.append(answer)
+    did = [answer.stats for answer in answers if answer.stats is not None]
+    live.last_search = total = SearchStats(*map(sum, zip(*did, strict=True)))
+    return unchecked(np.stack([answer.ids for answer in answers]),
+                     np.stack([answer.scores for answer in answers]), None,
+                     total if given.get("return_stats") else None)
 
 
 def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...],

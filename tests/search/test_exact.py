@@ -260,7 +260,7 @@ def test_scores_take_the_memory_of_the_answer(rng: np.random.Generator) -> None:
 
 def test_codes_that_cost_more_than_they_save_are_left_for_a_while(
         rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Though blocks are too few for a look that finds it: after two such batches 1, 3, 7 without."""
+    """Though blocks are too few for a look to find it: after two such batches 1, 3, 7 without."""
     costs = (100.0, 100.0, 300.0, 50.0, 10.0, 0.0)
     monkeypatch.setattr(inside.settings, "row_costs", lambda *_: costs)
     noise = rng.standard_normal((1000, 512), dtype=np.float32)
