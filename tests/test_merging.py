@@ -62,7 +62,7 @@ def test_merged_as_one_index(kind: str, metric: str, rng: np.random.Generator) -
                 assert_same(tree, wanted)
     score = reference.furthest(queries, rows, 30, metric).scores
     radius = float(np.median(score[np.isfinite(score)]))
-    assert_same_beyond(farann.merge(searched(parts, "search_beyond", queries, radius)),
+    assert_same_beyond(farann.merge(searched(parts, "search_beyond", queries, radius=radius)),
                        reference.beyond(queries, rows, radius, metric))
 
 
@@ -144,12 +144,12 @@ def test_strings_merge_in_the_order_of_parts(rng: np.random.Generator) -> None:
         wanted = whole.search_nearest(queries, k)
         assert_array_equal(merged.ids, wanted.ids)
         assert_array_equal(merged.scores, wanted.scores)
-    merged_beyond = farann.merge(searched(parts, "search_beyond", queries, 1.0))
+    merged_beyond = farann.merge(searched(parts, "search_beyond", queries, radius=1.0))
     assert_array_equal(merged_beyond.ids, whole.search_beyond(queries, radius=1.0).ids)
     # A row of two parts doesn't lie beside itself among its equals.
     parts = [*parts_of(rows[:2], [], "l2", ["a", "b"]), *parts_of(rows[:1], [], "l2", ["a"])]
     refused(lambda: farann.merge(searched(parts, "search_nearest", queries, 3)), "twice")
-    refused(lambda: farann.merge(searched(parts, "search_beyond", queries, 0.0)), "twice")
+    refused(lambda: farann.merge(searched(parts, "search_beyond", queries, radius=0.0)), "twice")
 
 
 def refused(make: Callable[[], object], *words: str) -> None:
@@ -182,7 +182,7 @@ def test_what_is_refused(rng: np.random.Generator) -> None:
     names.add(rows, [f"{i}" for i in range(20)])
     refused(lambda: farann.merge([found[0], names.search_furthest(queries, 5, return_keys=True)]),
             "integers and strings")
-    beyond: list[Any] = searched([a, b], "search_beyond", queries, 1e9)
+    beyond: list[Any] = searched([a, b], "search_beyond", queries, radius=1e9)
     refused(lambda: farann.merge([beyond[0], a.search_beyond(queries, radius=0.0)]), "parts[1]",
             "return_keys")
     refused(lambda: farann.merge([beyond[0], beyond[0]]), "twice")

@@ -318,7 +318,7 @@ for seed, dim in enumerate([1, 7, 16, 31, 33, 64, 65, 97, 131, 784]):
             queries = np.tile(queries_for(rng, rows, metric), (2, 1))
             index = index_of(rows, metric)
             hits = [index.search_furthest(queries, 12), index.search_nearest(queries[0], 40),
-                    index.search_beyond(queries[:3], 0.5)]
+                    index.search_beyond(queries[:3], radius=0.5)]
             parts += [part.ravel() for hit in hits for part in (hit.scores, hit.ids)]
             parts.append(index.score(queries, index.ids[:5]).ravel())
 give(isa=index.isa, scores=np.concatenate([p for p in parts if p.dtype == np.float32]),

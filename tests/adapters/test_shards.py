@@ -590,7 +590,8 @@ def test_what_cannot_be_asked_is_told(tmp_path: Path, rng: np.random.Generator) 
     assert isinstance(whole, Partial) and whole.missing == ()
     cluster.broken = {1}
     asked: tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...] = (
-        (cluster.search_furthest, (rows[:3], 30)), (cluster.search_beyond, (rows[:3], 0.5)),
+        (cluster.search_furthest, (rows[:3], 30)),
+        (lambda *args, **given: cluster.search_beyond(*args, radius=0.5, **given), (rows[:3],)),
         (cluster.score, (rows[:3], [3, 25, 45])))
     for ask, args in asked:
         with pytest.raises(ShardError, match="shard 1 .shards/00001.farann.: gone"):
