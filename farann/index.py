@@ -435,7 +435,7 @@ class Index(metaclass=Hinted):
     # ---- searches ----
 
     @_cached_first(ask.furthest_again, "recall", "allowed", "seconds", "threads",
-                   "return_stats")
+                   "return_stats", "per_group")
     def search_furthest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                         ids: Ids | None = None, recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
@@ -553,7 +553,7 @@ class Index(metaclass=Hinted):
                             allowed, groups, outside_groups, per_group, threads, return_keys,
                             return_stats)
 
-    @_cached_first(ask.nearest_again, "recall", "return_stats")
+    @_cached_first(ask.nearest_again, "recall", "return_stats", "per_group")
     def search_nearest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                        ids: Ids | None = None, beyond: npt.ArrayLike | None = None,
                        recall: float | None = None, epsilon: float | None = None,

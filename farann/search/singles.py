@@ -148,3 +148,13 @@ def of_groups(store: Store, isa: str, queries: npt.ArrayLike, k: int, per_group:
     kept = singles.get(key)
     found = None if kept is None else kept.search(queries)
     return None if not found or len(found) == 4 else found
+
+
+def of_groups_again(store: Store, isa: str, queries: npt.ArrayLike, k: int,
+                    per_group: int) -> Answer | None:
+    """The same from the cache of unfiltered queries; None if nothing is prepared for it."""
+    if type(k) is not int or type(per_group) is not int:
+        return None
+    kept = store.singles.get((isa, k, None, per_group))
+    found = None if kept is None else kept.search(queries)
+    return None if not found or len(found) == 4 else found
