@@ -17,7 +17,7 @@ from farann.search.filters import only
 from farann.store.store import Store, View
 
 _AT_ONCE = 1024  # rows that are compared at a time, first with the picks, then with each other
-_FIRST_ROWS = 64  # rows of the first such block; each next one has twice as many, until they are 1,024
+_FIRST_ROWS = 64  # rows of the first such block; each next one has twice as many, to _AT_ONCE
 _CLOSE = 1 << 11  # a search for the widest radius ends within this number of float32 values
 
 
