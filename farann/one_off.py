@@ -146,8 +146,9 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "
 @hinted
 def select_spaced(rows: npt.ArrayLike, scores: npt.ArrayLike, k: int | None = None,
                   metric: Metric = "l2", *, radius: float | None = None,
-                  exclude: Exclude | None = None, allowed: Allowed | None = None,
-                  row_groups: LabelsLike | None = None, per_group: int | None = None,
+                  weight: float | None = None, exclude: Exclude | None = None,
+                  allowed: Allowed | None = None, row_groups: LabelsLike | None = None,
+                  per_group: int | None = None,
                   threads: int | None = None, progress: Progress = False,
                   return_dropped: bool = False) -> Spaced:
     """Choose the best-scored rows of which no two are nearer than a radius, without an index.
@@ -160,8 +161,8 @@ def select_spaced(rows: npt.ArrayLike, scores: npt.ArrayLike, k: int | None = No
     array([0, 2])
     """
     return _index_over(rows, metric, threads, row_groups, per_group).select_spaced(
-        scores, k, radius=radius, per_group=per_group, exclude=exclude, allowed=allowed,
-        progress=progress, return_dropped=return_dropped)
+        scores, k, radius=radius, weight=weight, per_group=per_group, exclude=exclude,
+        allowed=allowed, progress=progress, return_dropped=return_dropped)
 
 
 @hinted

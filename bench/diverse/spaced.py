@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,10 @@ def main() -> None:
     print(f"  numpy {took:.1f} s for {share:.0%} of the rows, {picks:,} picks")
     took, found = seconds_of(lambda: index.select_spaced(scores, k=1000))
     print(f"1,000 spaced: radius {found.radius:.4g}; farann {took:.2f} s")
+    for name, select in valued(rows, index, scores):
+        took, picks = seconds_of(select)
+        value = scores[picks].sum() + separation(rows, picks)
+        print(f"  100 by scores and distance: {name} {took:.2f} s, value {value:.4f}")
     some = rows[:20_000]
     took, diverse = seconds_of(lambda: farann.select_diverse(some, 200, threads=1))
     print(f"200 of {len(some):,} by distance alone: farann {took:.3f} s, "
@@ -97,6 +103,26 @@ def main() -> None:
 
     took, solution = seconds_of(solved)
     print(f"  max-div {took:.1f} s, {separation(some, solution.i_selected):.4g} apart")
+
+
+def valued(rows: Floats, index: farann.Index, scores: NDArray[np.float64],
+           ) -> list[tuple[str, Callable[[], Any]]]:
+    """Ways to choose rows by the sum of their scores and their smallest distance (GIST)."""
+    ways: list[tuple[str, Callable[[], Any]]] = [
+        ("farann", lambda: index.select_spaced(scores, 100, weight=1.0).ids)]
+    with suppress(ImportError):
+        import divsel
+
+        for diameter in ("approx", "exact"):
+            ways.append((f"divsel, diameter {diameter}", partial(
+                divsel.gist_select, rows, scores, k=100, lam=1.0, eps=0.05, metric="euclidean",
+                diameter=diameter)))
+    with suppress(ImportError):
+        import gist
+
+        ways.append(("gist-select", lambda: gist.gist(
+            rows, gist.LinearUtility(scores), gist.EuclideanDistance(), 100, 1.0, 0.05).indices))
+    return ways
 
 
 def others(rows: Floats, radius: float) -> dict[str, Callable[[], Any]]:

@@ -230,14 +230,24 @@ def _to_wanted(live: Live, k: Any, radius: Any,
             None if per_group is None else checks.to_int("per_group", per_group, 1))
 
 
-def select_spaced(live: Live, scores: npt.ArrayLike, radius: Any, k: int | None,
+def select_spaced(live: Live, scores: npt.ArrayLike, k: int | None, radius: Any, weight: Any,
                   per_group: int | None, filtering: Filtering, threads: int | None,
                   progress: Progress, return_dropped: bool) -> Spaced:
     """The best-scored rows of which no two are nearer than a radius."""
     checks.check_flag("return_dropped", return_dropped)
     most, limit, per_group = _to_wanted(live, k, radius, per_group)
+    if weight is not None:
+        weight = checks.to_finite("weight", weight, 0.0)
+        if most is None or limit is not None or per_group is not None:
+            raise ValueError("weight: expected k beside it, and neither radius nor per_group")
+        if live.spec.metric.name == "dot":
+            raise ValueError("weight: expected an index with metric='l2' or 'cosine', as dot "
+                             "products are no distances, got 'dot'")
     store, slots, _ = _passing(live, "select_spaced", laid_out(live), filtering)
     values = checks.to_one_each("scores", scores, 0 if store is None else len(store), ONE_A_ROW)
+    if weight is not None and (values < 0.0).any():
+        raise ValueError("scores: expected numbers of 0 or more beside weight, got "
+                         f"{checks.shown(values[values < 0.0][0])}")
     if not store:
         none = _none_of(store)
         return Spaced(none, values, limit, *(none, none) if return_dropped else ())
@@ -247,7 +257,13 @@ def select_spaced(live: Live, scores: npt.ArrayLike, radius: Any, k: int | None,
     by_slot[store.live_slots()] = values
     order = slots[np.lexsort((store.ids.ids_of(slots), -by_slot[slots]))]
     rows = ranked_slots(store, store.view(live.isa), order, per_group, threads_for(live, threads))
-    limit, picks = rows.select(limit, most, checks.to_progress(progress))
+    if weight is None or most is None:
+        limit, picks = rows.select(limit, most, checks.to_progress(progress))
+    else:
+        from farann.diverse.valued import select_valued
+
+        limit, picks = select_valued(store, store.view(live.isa), rows, by_slot, most, weight,
+                                     threads_for(live, threads), checks.to_progress(progress))
     return Spaced(store.named(store.ids.ids_of(picks)), by_slot[picks], limit, *(
         store.named(store.ids.ids_of(some)) for some in (
             rows.dropped(limit, picks) if return_dropped else ())))

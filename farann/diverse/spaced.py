@@ -17,6 +17,7 @@ from farann.search.filters import only
 from farann.store.store import Store, View
 
 _AT_ONCE = 1024  # rows that are compared at a time, first with the picks, then with each other
+_FIRST_ROWS = 64  # rows of the first such block; each next one has twice as many, to _AT_ONCE
 _CLOSE = 1 << 11  # a search for the widest radius ends within this number of float32 values
 
 
@@ -43,18 +44,20 @@ class Ranked:
         return radius, self.spaced(radius, k or len(self.order), progress)
 
     def spaced(self, radius: float | None, k: int, progress: Progress = False, *,
-               all_or_none: bool = False) -> Int64Array:
-        """The first k rows that are not nearer than a radius to one chosen before; `all_or_none`:
-        end as soon as there can't be k."""
+               hopeless: Callable[[list[int], int], bool] | None = None) -> Int64Array:
+        """The first k rows that are not nearer than a radius to one chosen before; `hopeless`:
+        whether to end early, by the rows chosen and the number of rows met."""
         order, groups, picks = self.order, self.groups, list[int]()
         picked, room = np.zeros(self.n_rows, np.bool_), np.empty(0, np.int64)
         if groups is not None:
             room = np.full(groups.max(initial=-1) + 1, self.per_group)
         with told("rows met", len(order), progress) as advance:
-            for start in range(0, len(order), _AT_ONCE):
-                some = order[start : start + _AT_ONCE]
+            stop = 0
+            while stop < len(order):
+                start, stop = stop, stop + min(stop + _FIRST_ROWS, _AT_ONCE)
+                some = order[start:stop]
                 advance(len(some))
-                if len(picks) == k or (all_or_none and len(picks) + len(order) - start < k):
+                if len(picks) == k or (hopeless is not None and hopeless(picks, start)):
                     break
                 if groups is not None:
                     some = some[room[groups[some]] > 0]
@@ -74,6 +77,13 @@ class Ranked:
                     picked[row] = True
                     picks.append(row)
         return np.array(picks, np.int64)
+
+    def nearest(self, picks: Int64Array) -> float | None:
+        """The score of the two of some rows that are nearest; None for fewer than two."""
+        if len(picks) < 2:
+            return None
+        scores = self.best(picks, np.sort(picks), True)
+        return float(scores.min() if self.larger_is_further else scores.max())
 
     def dropped(self, radius: float | None, picks: Int64Array) -> tuple[Int64Array, Int64Array]:
         """The rows that are nearer than a radius to a pick before them, and the first such pick of
@@ -110,7 +120,8 @@ class Ranked:
         with told("radii tried", halvings, progress) as advance:
             while high - low > _CLOSE:
                 before, middle = (high - low).bit_length(), (low + high) // 2
-                chosen = self.spaced(sign * _number(middle), k, all_or_none=True)
+                chosen = self.spaced(sign * _number(middle), k, hopeless=lambda picks, met: (
+                    len(picks) + len(self.order) - met < k))
                 if len(chosen) == k:
                     picks, low = chosen, self._reach(chosen, sign)
                 else:

@@ -61,19 +61,22 @@ def furthest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...
 
 def furthest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float | None = None,
                    allowed: Any = None, seconds: float | None = None, threads: int | None = None,
-                   return_stats: bool = False) -> Hits | None:
+                   return_stats: bool = False, per_group: int | None = None) -> Hits | None:
     """Answer a single query from the cache, or return None."""
     store = live.store
     if store is None or (threads is not None and not (type(threads) is int and threads == 1)) or (
             allowed is not None and type(allowed) not in _AS_GIVEN) or (seconds is not None and (
                 recall is not None or not _is_in_time(live, queries, seconds))):
         return None
-    answer = singles.again(store, live.isa, queries, k, recall, allowed)
+    if per_group is not None and seconds is not None:
+        return None
+    answer = singles.again(store, live.isa, queries, k, recall, allowed, per_group)
     if answer is None:
         return None
-    slots, scores, live.last_search = answer
-    return unchecked(slots if store.labels is None else store.named(slots), scores, None,
-                     SearchStats(*answer[2]) if return_stats else None)
+    ids, scores, live.last_search = answer
+    return unchecked(ids if store.labels is None else store.named(ids), scores, None,
+                     SearchStats(*answer[2]) if return_stats else None,
+                     None if per_group is None else groups_of(store, ids))
 
 
 def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArray[Any], k: int,
@@ -370,14 +373,14 @@ def _is_in_time(live: Live, queries: npt.ArrayLike, seconds: float) -> bool:
 
 
 def nearest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float | None = None,
-                  return_stats: bool = False) -> Hits | None:
+                  return_stats: bool = False, per_group: int | None = None) -> Hits | None:
     """Answer a single nearest query from the cache, or return None."""
     store = live.store
     mirror = None if store is None else store.mirror
     if mirror is None or queries.dtype != np.float32 or queries.ndim != 1:
         return None
     vector = mirror.spec.metric.mirrored(queries)
-    answer = singles.again(mirror, live.isa, vector, k, recall)
+    answer = singles.again(mirror, live.isa, vector, k, recall, None, per_group)
     if answer is None:
         return None
     ids, scores, live.last_search = answer
@@ -387,7 +390,8 @@ def nearest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float |
         scores = _mirrored(Question(mirror, mirror.view(live.isa), vector[np.newaxis], 1, 1),
                            Hits(ids[np.newaxis], scores[np.newaxis]))[0]
     return unchecked(mirror.named(ids), scores, None,
-                     SearchStats(*answer[2]) if return_stats else None)
+                     SearchStats(*answer[2]) if return_stats else None,
+                     None if per_group is None else groups_of(mirror, ids))
 
 
 def _mirrored(question: Question, hits: Hits) -> Float32Array:

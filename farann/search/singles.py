@@ -60,16 +60,21 @@ def _key(isa: str, k: int, recall: float | None, per_group: int | None) -> tuple
 
 
 def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float | None,
-          allowed: Filter | npt.NDArray[np.bool_] | None = None) -> Answer | None:
+          allowed: Filter | npt.NDArray[np.bool_] | None = None,
+          per_group: int | None = None) -> Answer | None:
     """Answer a single query from the cache; None if nothing is prepared for it, as for approximate
     answers under a filter."""
     # As a key of the cache True or 1.0 would equal 1.
     if type(k) is not int or not (recall is None or type(recall) is float):
         return None
+    if per_group is not None and not (
+            type(per_group) is int and recall is None and allowed is None):
+        return None
     if isinstance(allowed, np.ndarray):
         return None if recall is not None else _masked(store, isa, queries, k, allowed)
     singles = store.singles if allowed is None else allowed.singles(store)
-    single, lacking = None if singles is None else singles.get((isa, k, recall)), False
+    single, lacking = None if singles is None else singles.get(
+        _key(isa, k, recall, per_group)), False
     if single is None:
         return None
     if recall is not None and single.plan is not (table := store.tunings.by_k.get(k)):

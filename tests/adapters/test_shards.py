@@ -591,7 +591,7 @@ def test_what_cannot_be_asked_is_told(tmp_path: Path, rng: np.random.Generator) 
     cluster.broken = {1}
     asked: tuple[tuple[Callable[..., Any], tuple[Any, ...]], ...] = (
         (cluster.search_furthest, (rows[:3], 30)),
-        (lambda *args, **more: cluster.search_beyond(*args, radius=0.5, **more), (rows[:3],)),
+        (lambda *args, **given: cluster.search_beyond(*args, radius=0.5, **given), (rows[:3],)),
         (cluster.score, (rows[:3], [3, 25, 45])))
     for ask, args in asked:
         with pytest.raises(ShardError, match="shard 1 .shards/00001.farann.: gone"):

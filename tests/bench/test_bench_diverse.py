@@ -63,6 +63,7 @@ def test_spaced_rows_beside_others(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "max_div", None)
     spaced.main()
     said = capsys.readouterr().out
+    assert "by scores and distance: farann" in said
     assert "2,500 rows of 3 dimensions" in said and "max-div isn't installed" in said
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import inside
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from reference import METRICS
+from scipy.spatial.distance import pdist
 
 import farann
 
@@ -193,3 +195,81 @@ def test_progress_and_what_is_refused() -> None:
     coded.add([[1.0], [2.0]])
     with pytest.raises(ValueError, match="select_spaced needs the vectors"):
         coded.select_spaced([1, 2], k=1)
+
+
+def value_of(rows: Float32, worth: Float32, picks: Any, weight: float, metric: str) -> float:
+    """Scores, and a weight times the smallest distance, of unit vectors under cosine."""
+    wide = rows[picks].astype(np.float64)
+    if metric == "cosine":
+        wide /= np.linalg.norm(wide, axis=1, keepdims=True)
+    apart = pdist(wide).min() if len(wide) > 1 else 0.0
+    return float(worth[picks].sum() + weight * apart)
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_value_and_diversity_have_a_bound(metric: str) -> None:
+    """Of few rows, with copies and tied scores, beside the best of all subsets."""
+    rng = np.random.default_rng(0)
+    for trial in range(30):
+        n, k = int(rng.integers(1, 9)), int(rng.integers(1, 5))
+        rows = rng.integers(-2, 3, (n, 2)).astype(np.float32) + np.float32(0.5)
+        worth = rng.integers(0, 4, n).astype(np.float64)
+        index = farann.Index(metric=metric)
+        index.add(rows)
+        for weight in (0.0, 0.3, 2.0, 50.0):
+            found = index.select_spaced(worth, k, weight=weight)
+            best = max(value_of(rows, worth, list(some), weight, metric)
+                       for size in range(1, k + 1) for some in combinations(range(n), size))
+            ours = value_of(rows, worth, found.ids, weight, metric)
+            assert ours >= 0.65 * best - 1e-6 and len(found.ids) <= k, trial
+            assert (np.diff(found.scores) <= 0).all() and len({*found.ids}) == len(found.ids)
+            assert (found.radius is None) == (len(found.ids) < 2)
+
+
+@pytest.mark.parametrize("metric", ["l2", "cosine"])
+def test_value_and_diversity_without_shortcuts(metric: str) -> None:
+    """All radii in turn, none left out and none left early, are no better."""
+    rng = np.random.default_rng(1)
+    rows = (rng.standard_normal((20, 8))[rng.integers(0, 20, 1300)]
+            + 0.3 * rng.standard_normal((1300, 8))).astype(np.float32)
+    rows[50:60] = rows[40:50]
+    worth, some = rng.integers(0, 50, 1300) / 50.0, np.arange(1300) % 9 > 0
+    index = farann.Index(metric=metric)
+    index.add(rows)
+    wide = rows.astype(np.float64)
+    if metric == "cosine":
+        wide /= np.linalg.norm(wide, axis=1, keepdims=True)
+    for weight, k, allowed in ((0.5, 30, some), (4.0, 12, None)):
+        order = np.argsort(-worth, kind="stable")
+        order = order[some[order]] if allowed is not None else order
+        far = pdist(wide[np.sort(order)]).max()
+        values = []
+        for radius in far * 0.025 * 1.05 ** np.arange(76):
+            left, picks = order, list[int]()
+            while len(left) and len(picks) < k:
+                picks.append(int(left[0]))
+                left = left[1:]
+                left = left[np.linalg.norm(wide[left] - wide[picks[-1]], axis=1) >= radius]
+            values.append(value_of(rows, worth, picks, weight, metric))
+        found = index.select_spaced(worth, k, weight=weight, allowed=allowed)
+        assert value_of(rows, worth, found.ids, weight, metric) >= max(values) * (1.0 - 1e-6)
+        assert allowed is None or allowed[found.ids].all()
+    several = index.select_spaced(worth, k, weight=weight, threads=2, return_dropped=True)
+    assert several.ids.tolist() == found.ids.tolist() and several.radius == found.radius
+    assert several.dropped is not None
+
+
+def test_what_value_and_diversity_refuse() -> None:
+    index = farann.Index()
+    assert len(index.select_spaced([], 3, weight=1.0).ids) == 0
+    index.add([[0.0], [0.0], [0.0]])
+    assert index.select_spaced([1, 2, 3], 2, weight=5.0).ids.tolist() == [2, 1]
+    for asked, words in (({"k": None, "radius": 1.0}, "weight: expected k beside it"),
+                         ({"weight": -1.0}, "weight: expected a number of 0 or more"),
+                         ({"scores": [1, -2, 3]}, "scores: expected numbers of 0 or more beside")):
+        with pytest.raises(ValueError, match=words):
+            index.select_spaced(**{"scores": [1, 2, 3], "k": 2, "weight": 1.0, **asked})
+    dot = farann.Index(metric="dot")
+    dot.add([[1.0]])
+    with pytest.raises(ValueError, match="weight: expected an index with metric='l2' or 'cosine'"):
+        dot.select_spaced([1.0], 1, weight=1.0)

@@ -414,3 +414,31 @@ def test_arrays_without_an_index(rng: np.random.Generator) -> None:
             getattr(farann, name)(rows, rows[:3], 5, per_group=1)
         with pytest.raises(ValueError, match="row_groups: expected 200 labels, one a row, got 6"):
             getattr(farann, name)(rows, rows[:3], 5, row_groups=labels[:6], per_group=1)
+
+
+@pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])
+def test_single_queries_that_are_prepared(metric: str) -> None:
+    """They find what a batch finds, also after changes, and arguments are still checked."""
+    rng = np.random.default_rng(3)
+    rows = rng.integers(-3, 4, (600, 5)).astype(np.float32) + np.float32(0.5)  # ties
+    index = farann.Index(metric=metric)
+    index.add(rows, [f"n{i}" for i in range(600)], groups=[f"g{i % 40}" for i in range(600)])
+    for search in (index.search_furthest, index.search_nearest):
+        for change in (lambda: None, lambda: index.remove([f"n{i}" for i in range(9)]),
+                       lambda: index.add(rows[:4], ["a", "b", "c", "d"], groups=["g1"] * 4)):
+            change()
+            batch = search(rows[:5], 7, per_group=2)
+            for i, row in enumerate(rows[:5]):
+                for _ in range(2):
+                    one = search(row, 7, per_group=2, return_stats=True)
+                    assert one.ids.tolist() == batch.ids[i].tolist()
+                    assert one.groups.tolist() == batch.groups[i].tolist()
+                    assert np.array_equal(one.scores, batch.scores[i]) and one.stats.queries == 1
+            index.remove([id for id in ("a", "b", "c", "d") if id in index])
+            index.add(rows[:9], [f"n{i}" for i in range(9)], groups=["g0"] * 9, replace=True)
+        assert search(rows[0], 7, per_group=1).ids.shape == (7,)
+        for wrong in (True, 0, 1.5):
+            with pytest.raises((TypeError, ValueError), match="^per_group: expected"):
+                search(rows[0], 7, per_group=wrong)
+        with pytest.raises(ValueError, match="^recall: expected"):
+            search(rows[0], 7, per_group=1, recall=2.0)
