@@ -26,6 +26,9 @@ import farann
 # TensorFlow reads these when it is imported: TFRS needs Keras 2, and nobody its greeting.
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# One thread each: the processes of the suite are as many as there are cores.
+os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
 # Shells start background jobs without Ctrl+C, and child processes inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -54,9 +57,9 @@ def give(**arrays):
 
 
 # What takes longest comes first: if it came last, the other processes would have to wait for it.
-LONGEST = ("test_ray", "test_tfrs", "test_docs_build", "test_keras_rs", "test_out_of_core",
-           "test_corpus", "test_types", "test_docs", "test_demo", "test_bench_posneg",
-           "test_bench_run", "test_tuning")
+LONGEST = ("test_ray", "test_tfrs", "test_docs_build", "test_keras_rs", "test_shards",
+           "test_out_of_core", "test_corpus", "test_golden_answers", "test_types", "test_docs",
+           "test_examples", "test_tuning", "test_diverse", "test_demo", "test_bench_edge")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

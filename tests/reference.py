@@ -114,27 +114,27 @@ def _first(k: int, cost: Float64, ids: Int64) -> NDArray[np.intp]:
 
 
 def _search(
-    sign: float,
+    signs: Sequence[float],
     queries: Float32,
     rows: Float32,
     ids: Int64 | None,
     k: int,
     metric: str,
-    exclude: Sequence[Iterable[int]] | Int64 | None,
-    allowed: Iterable[int] | None,
-) -> Found:
+    exclude: Sequence[Iterable[int]] | Int64 | None = None,
+    allowed: Iterable[int] | None = None,
+) -> list[Found]:
     ids = np.arange(len(rows)) if ids is None else ids
-    found = Found(
-        np.full((len(queries), k), np.nan, np.float32), np.full((len(queries), k), -1, np.int64)
-    )
+    shape = len(queries), k
+    found = [Found(np.full(shape, np.nan, np.float32), np.full(shape, -1, np.int64)) for _ in signs]
     columns = Columns(rows, metric)  # once: the oracle takes most of the time of many tests
     keep = _allowed(ids, allowed)
     for i, query in enumerate(queries):
         at = _candidates(ids, keep, None if exclude is None else exclude[i])
         key = columns.keys(query)[at]
-        best = _first(k, -sign * key, ids[at])
-        found.ids[i, : len(best)] = ids[at][best]
-        found.scores[i, : len(best)] = as_float32(scores_from_keys(query, key, metric)[best])
+        for sign, (scores, best_ids) in zip(signs, found, strict=True):
+            best = _first(k, -sign * key, ids[at])
+            best_ids[i, : len(best)] = ids[at][best]
+            scores[i, : len(best)] = as_float32(scores_from_keys(query, key[best], metric))
     return found
 
 
@@ -149,7 +149,7 @@ def furthest(
     allowed: Iterable[int] | None = None,
 ) -> Found:
     """The k rows with the largest keys, equal keys by smaller id."""
-    return _search(1.0, queries, rows, ids, k, metric, exclude, allowed)
+    return _search([1.0], queries, rows, ids, k, metric, exclude, allowed)[0]
 
 
 def nearest(
@@ -163,7 +163,13 @@ def nearest(
     allowed: Iterable[int] | None = None,
 ) -> Found:
     """The k rows with the smallest keys, equal keys by smaller id."""
-    return _search(-1.0, queries, rows, ids, k, metric, exclude, allowed)
+    return _search([-1.0], queries, rows, ids, k, metric, exclude, allowed)[0]
+
+
+def furthest_and_nearest(queries: Float32, rows: Float32, k: int, metric: str,
+                         ids: Int64 | None = None) -> list[Found]:
+    """Both, of the same keys."""
+    return _search([1.0, -1.0], queries, rows, ids, k, metric)
 
 
 def beyond(

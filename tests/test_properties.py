@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import pickle
 import tempfile
 from collections.abc import Callable
@@ -164,8 +165,7 @@ def test_batch_is_one_by_one(problem: Problem, k: int) -> None:
         assert_same(search(np.tile(problem.queries, (12, 1)), k), many)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize(("kind", "metric"), list(zip(DATA, itertools.cycle(METRICS))))
 def test_threads_do_not_matter(kind: str, metric: str) -> None:
     """Enough work that it is shared out."""
     rng = np.random.default_rng(1)

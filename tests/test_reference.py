@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import reference
-from cases import DATA, float32, queries_for
+from cases import DATA, float32, pairs, queries_for
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from reference import METRICS
@@ -54,6 +55,14 @@ def test_total_is_within_rounding_of_the_exact_sum(dim: int, kind: str) -> None:
         exact = sum(Fraction(t) for t in terms)
         room = Fraction(math.fsum(abs(t) for t in terms)) * Fraction(dim + 3, 2**53)
         assert abs(Fraction(float(got)) - exact) <= room
+
+
+def test_pairs_of_all_values_come_together() -> None:
+    axes = range(5), "abc", (True, False), range(10, 14)
+    found = pairs(*axes)
+    assert len(found) < 30
+    for a, b in itertools.combinations(range(4), 2):
+        assert {(row[a], row[b]) for row in found} == set(itertools.product(axes[a], axes[b]))
 
 
 def test_integers_are_exact() -> None:

@@ -6,6 +6,7 @@ import importlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +77,8 @@ def test_updates_of_any_size(layer_class: Any) -> None:
     assert len(layer.weights) == (2 if layer_class is BruteForceFurthestRetrieval else 0)
 
 
-@pytest.mark.parametrize("layer_class", LAYERS)
-@pytest.mark.parametrize("kind", [None, *IDS])
+@pytest.mark.parametrize(("layer_class", "kind"), [
+    *zip(cycle(LAYERS), (None, *IDS)), (FurthestRetrieval, None), (LAYERS[0], "text")])
 def test_saving_keeps_candidates(layer_class: Any, kind: str | None, tmp_path: Path) -> None:
     ids = None if kind is None else IDS[kind]
     inputs = keras.Input((5,))
@@ -243,8 +244,7 @@ def fused(metric: str = "dot", seed: int = 0, ids: Any = None) -> tuple[FusionRa
     return inside.adapters.fused(ranker), [each[:7] for each in users]
 
 
-@pytest.mark.parametrize("among", ["all", "shown"])
-@pytest.mark.parametrize("metric", ["dot", "cosine"])
+@pytest.mark.parametrize(("metric", "among"), [("dot", "shown"), ("cosine", "all")])
 def test_fusion_is_that_of_the_ranker(metric: str, among: str, tmp_path: Path) -> None:
     ranker, queries = fused(metric)
     layer = BruteForceFusionRetrieval(ranker, k=5, among=among, name="fusion")

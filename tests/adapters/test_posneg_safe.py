@@ -89,7 +89,7 @@ def test_one_model_ranks_all_items_where_it_lists_more_likes() -> None:
 
 @pytest.mark.parametrize("form", ["dict", "pandas", "sparse"])
 def test_logs_of_any_form_are_the_same_log(form: str) -> None:
-    users, items, liked = sparse_log(3, 40, 50, 20)
+    users, items, liked = sparse_log(3, 24, 30, 14)
     signs = np.where(liked, 1, -1)
     log: Any = {"user": users, "item": items, "rating": signs}
     if form == "pandas":
@@ -97,7 +97,7 @@ def test_logs_of_any_form_are_the_same_log(form: str) -> None:
     elif form == "sparse":
         from scipy.sparse import coo_matrix
 
-        log = coo_matrix((signs, (users, items)), (40, 50)).tocsr()
+        log = coo_matrix((signs, (users, items)), (24, 30)).tocsr()
         order = np.lexsort((items, users))
         users, items, liked = users[order], items[order], liked[order]
     train = Factorization(2)

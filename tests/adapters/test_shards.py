@@ -52,8 +52,7 @@ def one_index(rows: Any, metric: str, ids: Any = None) -> farann.Index:
     return index
 
 
-@pytest.mark.parametrize("named", [False, True])
-@pytest.mark.parametrize("metric", reference.METRICS)
+@pytest.mark.parametrize(("metric", "named"), [("l2", True), ("dot", False), ("cosine", True)])
 def test_selections_begin_with_the_mean_of_all_shards(
         metric: str, named: bool, rng: np.random.Generator) -> None:
     half = rng.standard_normal((60, DIM), dtype=np.float32)
@@ -189,17 +188,14 @@ def test_string_ids(metric: str, rng: np.random.Generator) -> None:
     queries = np.concatenate([rows[5:6], rng.standard_normal((8, DIM), dtype=np.float32)])
     built(uri, rows, metric, 250, names[:N], sample=rows[::2])
     cluster, one = PlainCluster(uri), one_index(rows, metric, names[:N])
-    assert_answers(cluster, one, queries)
-    assert_selections(cluster, one, queries[:4])
     assert_same(cluster.select_diverse(9), one.select_diverse(9))
     more = np.concatenate([rows[:12], hostile(rng, 21, metric)])  # rows that are there already
     assert_array_equal(cluster.add(more, names[N:]), one.add(more, names[N:]))
     gone = ["n0-0", "n3-3", "n9-399", "n0-400", f"n2-{N + 2}"]
     cluster.remove(gone)
     one.remove(gone)
-    for client in (cluster, PlainCluster(uri)):
-        assert_answers(client, one, queries)
-        assert_selections(client, one, queries[:4])
+    assert_answers(PlainCluster(uri), one, queries)
+    assert_selections(cluster, one, queries[:4])
     assert_pairs(cluster, one)
     kind = "search_nearest" if metric == "l2" else "search_furthest"
     tuning = cluster.tune(k=5, nearest=metric == "l2")
@@ -244,8 +240,7 @@ def test_shards_answer_as_one_index(metric: str, tmp_path: Path, rng: np.random.
     assert_array_equal(PlainCluster(uri).add(more), one.add(more))
 
 
-@pytest.mark.parametrize("named", [False, True])
-@pytest.mark.parametrize("metric", reference.METRICS)
+@pytest.mark.parametrize(("metric", "named"), [("l2", False), ("dot", True), ("cosine", False)])
 def test_groups_of_selections(metric: str, named: bool, rng: np.random.Generator) -> None:
     """Groups lie in several shards, and more is proposed of one than may be chosen."""
     rows, uri = hostile(rng, N, metric), f"memory://groups-{metric}-{named}"
@@ -303,8 +298,7 @@ def test_pairs_of_equal_rows_are_refused_by_shards(monkeypatch: pytest.MonkeyPat
         cluster.pairs_within(0.0, limit=n - 1)
 
 
-@pytest.mark.parametrize("named", [False, True])
-@pytest.mark.parametrize("metric", reference.METRICS)
+@pytest.mark.parametrize(("metric", "named"), [("l2", True), ("dot", False), ("cosine", True)])
 def test_replaced_rows(metric: str, named: bool, tmp_path: Path, rng: np.random.Generator) -> None:
     """Each row stays in its shard, where its replacement is one change; the place of its id among
     equal scores stays, too."""
@@ -321,9 +315,8 @@ def test_replaced_rows(metric: str, named: bool, tmp_path: Path, rng: np.random.
             assert_array_equal(each.add(more, some, replace=True), some)
         with pytest.raises(ValueError, match="not in use, got .*; pass replace=True"):
             cluster.add(more, some)
-        for client in (cluster, PlainCluster(uri)):
-            assert_answers(client, one, queries)
-            assert_selections(client, one, queries[:4])
+        assert_answers(cluster if number == 1 else PlainCluster(uri), one, queries)
+        assert_selections(cluster, one, queries[:4])
     cluster.remove(ids[[210, N]])
     one.remove(ids[[210, N]])
     assert_answers(PlainCluster(uri), one, queries)

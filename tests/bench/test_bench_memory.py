@@ -1,15 +1,13 @@
-"""Builds and searches in a memory cgroup, where one can be made."""
+"""Memory cgroups: what is said where none can be made. What is read in little memory is counted
+by tests/layout/test_reads.py, and held in little by tests/io/test_out_of_core.py."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from bench.scale import measure, memory
-
-LIMIT, ROWS = 300 << 20, 250_000  # 384 MB of rows; Python and its libraries take about 100 MB
 
 
 def test_bytes_are_read_from_text() -> None:
@@ -33,19 +31,3 @@ def test_no_group_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 def test_folders_in_memory_are_refused() -> None:
     with pytest.raises(memory.NotHereError, match="isn't counted"):
         memory.check_counted(Path("/dev/shm"))
-
-
-def test_reads_in_little_memory(tmp_path: Path) -> None:
-    """Bytes from the disk, read-ahead included; the counts of rows are in test_reads."""
-    try:
-        memory.check_counted(tmp_path)
-        with memory.group_of(LIMIT):
-            pass
-    except memory.NotHereError as error:
-        pytest.skip(str(error))
-    memory.run(tmp_path, tmp_path / "out", LIMIT, ROWS, [None], compared=False)
-    lines = [json.loads(line) for line in (tmp_path / "out").read_text().splitlines()]
-    build, *searches = lines
-    assert build["read_bytes"] <= 8.5 * build["rows_bytes"]
-    for line in searches:
-        assert line["read_bytes"] <= 0.05 * line["rows_bytes"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 from typing import Any
 
@@ -142,8 +143,7 @@ def test_limits_of_searches_for_sets() -> None:
     assert (index.search_furthest_from(sets, 200, budget=16).ids >= 0).all()
 
 
-@pytest.mark.parametrize("metric", ["dot", "cosine"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "metric"), list(zip(KINDS, itertools.cycle(["dot", "cosine"]))))
 def test_marginal_relevance_over_all_rows(
     kind: str, metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,14 +267,13 @@ def test_pairs_and_graphs(kind: str, metric: str) -> None:
     assert np.float32(diameter.score) == oracle.scores_of(keys.max(), metric)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "metric"), list(zip(KINDS, itertools.cycle(METRICS))))
 def test_pairs_and_graphs_with_filters(kind: str, metric: str,
                                        monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs of rows that pass; of a graph all rows, and what they may find."""
     monkeypatch.setattr(inside.settings, "pair_rows_at_once", 37)
     rng = np.random.default_rng(KINDS.index(kind))
-    n, k = 150, 4
+    n, k = 100, 4
     rows, ids, labels = rows_for(kind, rng, n, 7, metric), _ids(rng, n), rng.integers(0, 5, n)
     index = farann.Index(metric=metric)
     index.add(rows, ids, groups=[f"g{label}" for label in labels])

@@ -11,7 +11,7 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
+from cases import DATA, Float32, assert_same, index_of, pairs, queries_for, rows_for
 from reference import METRICS
 
 import farann
@@ -117,7 +117,7 @@ def test_rows_serve_as_queries_where_there_are_none(rng: np.random.Generator) ->
     assert chosen(index_of(few_dimensions(rng, N), "cosine").build()) == "whole codes"
 
 
-@pytest.fixture(params=LEVEL)
+@pytest.fixture
 def forced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A level that all builds choose, whatever it costs, of sets of any size."""
     def choose(task: object, made: Any, queries: object) -> Any:
@@ -130,9 +130,9 @@ def forced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
-@pytest.mark.parametrize("options", [{}, {"cells": 7}, {"codes": "int4"}])
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", [*list(DATA)[::4], "letter pairs"])
+@pytest.mark.parametrize(("kind", "metric", "options", "forced"), pairs(
+    [*list(DATA)[::4], "letter pairs"], METRICS, [{}, {"cells": 7}, {"codes": "int4"}], LEVEL),
+    indirect=["forced"])
 def test_the_same_answers(kind: str, metric: str, options: dict[str, Any], forced: str,
                           rng: np.random.Generator) -> None:
     rows = letter_pairs(rng, 700) if kind == "letter pairs" else rows_for(

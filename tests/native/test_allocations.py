@@ -122,7 +122,7 @@ def test_a_build_survives_too() -> None:
     core.fail_allocation(0)
     expected = bytes_of(index_of(rows, threads=1).build().search_furthest(rows[:5], 3))
     n_allocations = core.fail_allocation(-1)
-    for n in range(1, n_allocations + 1, 5):
+    for n in range(1, n_allocations + 1, 11):
         index = index_of(rows, threads=1)
         core.fail_allocation(n)
         with pytest.raises(MemoryError, match="memory"):

@@ -7,7 +7,7 @@ from typing import Any
 import inside
 import numpy as np
 import pytest
-from cases import assert_exact, index_of
+from cases import assert_exact, index_of, pairs
 from reference import METRICS, Float32
 
 import farann
@@ -31,10 +31,9 @@ def rows_like(kind: str) -> Float32:
     return rows
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", ["any", "near first", "far first", "up and down", "many ties",
-                                  "all the same"])
-@pytest.mark.parametrize("codes", ["int8", "float32"])
+@pytest.mark.parametrize(("codes", "kind", "metric"), pairs(
+    ["int8", "float32"],
+    ["any", "near first", "far first", "up and down", "many ties", "all the same"], METRICS))
 def test_answers(codes: str, kind: str, metric: str) -> None:
     rows = rows_like(kind)
     queries = np.random.default_rng(2).standard_normal((4, DIM), dtype=np.float32)

@@ -8,7 +8,7 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import core_top
+from cases import core_top, pairs
 from inside import core
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
@@ -65,9 +65,8 @@ TIED: dict[str, Callable[[np.random.Generator, int], Float32]] = {
 }
 
 
-@pytest.mark.parametrize("dim", [1, 3, 5, 8, 17, 200])
-@pytest.mark.parametrize("kind", TIED)
-@pytest.mark.parametrize("metric", core.METRICS)
+@pytest.mark.parametrize(("metric", "kind", "dim"), pairs(
+    core.METRICS, TIED, [1, 3, 5, 8, 17, 200]))
 def test_answers_at_all_levels(metric: str, kind: str, dim: int, rng: np.random.Generator) -> None:
     both = TIED[kind](rng, dim)
     rows, queries = both[:N], both[N:]
@@ -80,10 +79,8 @@ def test_answers_at_all_levels(metric: str, kind: str, dim: int, rng: np.random.
                 assert_array_equal(scores.view(np.int32), expected.scores[:n].view(np.int32))
 
 
-@pytest.mark.parametrize("order", ["ascending", "descending", "any"])
-@pytest.mark.parametrize("kind", TIED)
-@pytest.mark.parametrize("dim", [17, 300])
-@pytest.mark.parametrize("metric", core.METRICS)
+@pytest.mark.parametrize(("metric", "dim", "kind", "order"), pairs(
+    core.METRICS, [17, 300], TIED, ["ascending", "descending", "any"]))
 def test_answers_by_codes(
     metric: str, dim: int, kind: str, order: str, rng: np.random.Generator
 ) -> None:

@@ -43,8 +43,7 @@ def found(hits: farann.Hits) -> NDArray[np.int64]:
 class TestFourBits:
     """With vectors answers are exact, whatever the codes."""
 
-    @pytest.mark.parametrize("kind", DATA)
-    @pytest.mark.parametrize("metric", METRICS)
+    @pytest.mark.parametrize(("metric", "kind"), list(zip(itertools.cycle(METRICS), DATA)))
     def test_exact_on_hostile_rows(self, metric: str, kind: str, rng: np.random.Generator) -> None:
         for n, dim, cells in ((200, 9, None), (70, 1, None), (300, 33, 7)):
             rows = rows_for(kind, rng, n, dim, metric)

@@ -12,7 +12,7 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import DATA, Float32, core_top, low_rank, queries_for
+from cases import DATA, Float32, core_top, low_rank, pairs, queries_for
 from codes_in_numpy import (
     Float64,
     Int64,
@@ -289,9 +289,8 @@ def floor_of(radius: float, metric: str, asked: Question) -> float:
     return (key - abs(key) * 1e-12) * asked.key_scale + asked.key_offset
 
 
-@pytest.mark.parametrize("layout", ["halves", "axes", "four bits", 1, 6, 8])
-@pytest.mark.parametrize("metric", core.METRICS)
-@pytest.mark.parametrize("isa", LEVELS)
+@pytest.mark.parametrize(("isa", "metric", "layout"), pairs(
+    LEVELS, core.METRICS, ["halves", "axes", "four bits", 1, 6, 8]))
 def test_kernels_keep_these_candidates(isa: str, metric: str, layout: str | int,
                                        rng: np.random.Generator,
                                        monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import inside
 import numpy as np
 import pytest
 from approximate_cases import DATA, clustered, gaussian
-from cases import Float32
+from cases import Float32, pairs
 from numpy.typing import NDArray
 
 N, DIM, N_CELLS = 20_000, 16, 400
@@ -62,9 +62,8 @@ def fourth_root(moment: inside.quantize.Moment) -> NDArray[np.float64]:
     return result
 
 
-@pytest.mark.parametrize("weighed", [False, True])
-@pytest.mark.parametrize("unit", [False, True])
-@pytest.mark.parametrize("n_cells", [5, N_CELLS])
+@pytest.mark.parametrize(("n_cells", "unit", "weighed"), pairs(
+    [5, N_CELLS], [False, True], [False, True]))
 def test_rows_are_in_the_nearest_cell(n_cells: int, unit: bool, weighed: bool,
                                       rng: np.random.Generator) -> None:
     rows = gaussian(rng, N, DIM) + np.float32(0.5)
@@ -73,7 +72,8 @@ def test_rows_are_in_the_nearest_cell(n_cells: int, unit: bool, weighed: bool,
     space = inside.quantize.Space(center, unit, moment)
     means = inside.quantize.means_of(rows, space, n_cells, 0).partitions
     labels = inside.quantize.partition(rows, space, n_cells, 0)
-    vectors = rows.astype(np.float64)
+    some = np.arange(0, N, 8)
+    vectors = rows[some].astype(np.float64)
     if unit:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     vectors -= center
@@ -82,7 +82,7 @@ def test_rows_are_in_the_nearest_cell(n_cells: int, unit: bool, weighed: bool,
     distances = (vectors[:, None, :] - means.astype(np.float64)) ** 2
     distances = distances.sum(axis=2)
     # Rows are centered in float32.
-    assert (distances[np.arange(N), labels] <= distances.min(axis=1) + 1e-5).all()
+    assert (distances[np.arange(len(some)), labels[some]] <= distances.min(axis=1) + 1e-5).all()
     assert len(np.unique(labels)) > 0.9 * n_cells
 
 

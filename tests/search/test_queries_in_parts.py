@@ -11,7 +11,7 @@ import inside
 import numpy as np
 import pytest
 from approximate_cases import clustered
-from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
+from cases import DATA, Float32, assert_same, index_of, pairs, queries_for, rows_for
 from inside.runtime import QUERY_BYTES, TASK_BYTES, forget_executors
 from numpy.typing import NDArray
 from reference import METRICS, furthest, nearest
@@ -48,8 +48,7 @@ def assert_alike(index: farann.Index, queries: Float32, k: int = 10, **filters: 
             assert_same(search(queries, k, threads=threads, **filters), expected)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize(("kind", "metric"), list(zip(DATA, itertools.cycle(METRICS))))
 def test_answers_are_exact(
     kind: str, metric: str, rng: np.random.Generator, tasks: list[tuple[int, int]]
 ) -> None:
@@ -67,9 +66,8 @@ def test_answers_are_exact(
                 assert len(tasks) > n + 2
 
 
-@pytest.mark.parametrize("isa", LEVELS)
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("options", [{}, {"codes": "int4"}, {"codes": "float32"}, {"cells": 30}])
+@pytest.mark.parametrize(("options", "metric", "isa"), pairs(
+    [{}, {"codes": "int4"}, {"codes": "float32"}, {"cells": 30}], METRICS, LEVELS))
 def test_layouts_and_changes(
     options: dict[str, Any], metric: str, isa: str, rng: np.random.Generator,
     tasks: list[tuple[int, int]],
@@ -249,7 +247,7 @@ def noisy(task, run):
     finally:
         running[0] -= 1
 
-rows = np.random.default_rng(0).standard_normal((1_000_000, 64), dtype=np.float32)
+rows = np.tile(np.random.default_rng(0).standard_normal((1000, 64), dtype=np.float32), (1000, 1))
 index = farann.Index(64, codes="float32", threads=2)
 index.add(rows)
 index.build()

@@ -55,7 +55,7 @@ class TestSearches:
         for search in (index.search_furthest, index.search_nearest):
             hits = search(queries[:n], 7, seconds=SOON)
             assert hits.found.all()
-            for i in range(n):
+            for i in range(0, n, max(1, n // 40)):
                 assert len(set(hits.ids[i])) == 7
                 assert_same_bits(hits.scores[i], index.score(queries[i], hits.ids[i]))
         if n == 400:

@@ -26,7 +26,7 @@ import farann
 
 PACKAGE = str(Path(farann.__file__).parent)
 # Lines that the suite leaves out between two that it tries.
-STRIDE = 1 if os.environ.get("FARANN_ATOMIC") == "deep" else 9
+STRIDE = 1 if os.environ.get("FARANN_ATOMIC") == "deep" else 19
 N, DIM, K = 300, 7, 5
 
 

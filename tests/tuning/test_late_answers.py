@@ -12,7 +12,7 @@ import inside
 import numpy as np
 import pytest
 from approximate_cases import recall_of
-from cases import Float32, assert_same, float32, index_of
+from cases import Float32, assert_same, float32, index_of, pairs
 from inside import core
 
 import farann
@@ -69,9 +69,8 @@ def otherwise(index: farann.Index, k: int, **changes: Any) -> farann.Index:
 class TestExtended:
     """Twice as many rows are scanned for late queries, and again."""
 
-    @pytest.mark.parametrize("batch", [1, 40, 1000])
-    @pytest.mark.parametrize("share", [0.02, 0.1, 0.5, 1.0])
-    @pytest.mark.parametrize("recall", [0.8, 0.9])
+    @pytest.mark.parametrize(("recall", "share", "batch"), pairs(
+        [0.8, 0.9], [0.02, 0.1, 0.5, 1.0], [1, 40, 1000]))
     def test_mixtures(self, index: farann.Index, recall: float, share: float, batch: int) -> None:
         """Nothing about mirrored queries is unusual but what answers them; what is checked of a
         batch decides, so that a little may be missing."""

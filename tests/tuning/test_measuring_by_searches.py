@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import reference
 from approximate_cases import clustered
-from cases import Float32, assert_same, index_of
+from cases import Float32, assert_same, index_of, pairs
 from inside import core
 
 import farann
@@ -41,10 +41,9 @@ def asked_until_tuned(index: farann.Index, queries: Float32, k: int = K, nearest
     raise AssertionError("no table was measured")
 
 
-@pytest.mark.parametrize("nearest", [False, True])
-@pytest.mark.parametrize("options", [
-    {}, {"cells": 30}, {"codes": "int4"}, {"cells": 30, "keep_vectors": False}])
-@pytest.mark.parametrize("metric", reference.METRICS)
+@pytest.mark.parametrize(("metric", "options", "nearest"), pairs(
+    reference.METRICS,
+    [{}, {"cells": 30}, {"codes": "int4"}, {"cells": 30, "keep_vectors": False}], [False, True]))
 def test_exact_until_it_is_measured(metric: str, options: dict[str, Any], nearest: bool,
                                     rng: np.random.Generator) -> None:
     rows, queries = clustered(rng, 5000, DIM), clustered(rng, 300, DIM)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from approximate_cases import recall_of
-from cases import Float32, float32, index_of
+from cases import Float32, float32, index_of, pairs
 
 import farann
 
@@ -57,9 +57,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("loaded", [False, True])
-@pytest.mark.parametrize("asked", [0.8, 0.95])
-@pytest.mark.parametrize("single", [False, True])
+@pytest.mark.parametrize(("loaded", "asked", "single"), pairs(
+    [False, True], [0.8, 0.95], [False, True]))
 def test_recall(tuned: tuple[farann.Index, npt.NDArray[np.int64]], measured: list[int],
                 loaded: bool, asked: float, single: bool) -> None:
     index = fresh(tuned)
