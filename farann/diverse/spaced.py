@@ -17,7 +17,7 @@ from farann.search.filters import only
 from farann.store.store import Store, View
 
 _AT_ONCE = 1024  # rows that are compared at a time, first with the picks, then with each other
-_FIRST = 64  # rows of the first such block; each next one has twice as many, until they are 1,024
+_FIRST_MET = 64  # rows of the first such block; each next one has twice as many, until they are 1,024
 _CLOSE = 1 << 11  # a search for the widest radius ends within this number of float32 values
 
 
@@ -54,7 +54,7 @@ class Ranked:
         with told("rows met", len(order), progress) as advance:
             stop = 0
             while stop < len(order):
-                start, stop = stop, stop + min(stop + _FIRST, _AT_ONCE)
+                start, stop = stop, stop + min(stop + _FIRST_MET, _AT_ONCE)
                 some = order[start:stop]
                 advance(len(some))
                 if len(picks) == k or (hopeless is not None and hopeless(picks, start)):
