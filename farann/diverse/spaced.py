@@ -17,7 +17,7 @@ from farann.search.filters import only
 from farann.store.store import Store, View
 
 _AT_ONCE = 1024  # rows that are compared at a time, first with the picks, then with each other
-_FIRST_MET = 64  # rows of the first such block; each next one has twice as many, until they are 1,024
+_FIRST_MET = 64  # rows of the first such block; the next ones are larger, up to 1,024
 _CLOSE = 1 << 11  # a search for the widest radius ends within this number of float32 values
 
 
