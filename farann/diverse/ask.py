@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from farann.store.store import Store
 
 ONE_A_ROW = "one for each row in the order of index.ids"  # the scores of rows to select
+_MOST_VALUE = 1e200  # of a score or weight: sums and products with distances stay finite
 _INSTEAD = "use search_furthest or search_nearest with recall=, or budget="
 
 
@@ -136,10 +137,10 @@ def _scored(store: Store | None, scores: Mapping[Any, float],
             scale: str) -> tuple[Int64Array, Float64Array]:
     """Slots of the ids that have scores, and these on a scale."""
     slots = asked_ids.known_slots(store, list(scores), "scores")
-    values = checks.to_one_each("scores", list(scores.values()), len(slots), ONE_A_ROW)
+    values = checks.to_one_each("scores", list(scores.values()), len(slots),
+                                "a number for each id")
     if not np.isfinite(values).all():
-        raise ValueError("scores: expected finite numbers, got "
-                         f"{checks.shown(values[~np.isfinite(values)][0])}")
+        raise ValueError(f"scores: expected finite numbers, got {values[~np.isfinite(values)][0]}")
     return slots, _SCALES[scale](values) if len(values) else values
 
 
@@ -237,7 +238,7 @@ def select_spaced(live: Live, scores: npt.ArrayLike, k: int | None, radius: Any,
     checks.check_flag("return_dropped", return_dropped)
     most, limit, per_group = _to_wanted(live, k, radius, per_group)
     if weight is not None:
-        weight = checks.to_finite("weight", weight, 0.0)
+        weight = checks.to_finite("weight", weight, 0.0, _MOST_VALUE)
         if most is None or limit is not None or per_group is not None:
             raise ValueError("weight: expected k beside it, and neither radius nor per_group")
         if live.spec.metric.name == "dot":
@@ -245,9 +246,9 @@ def select_spaced(live: Live, scores: npt.ArrayLike, k: int | None, radius: Any,
                              "products are no distances, got 'dot'")
     store, slots, _ = _passing(live, "select_spaced", laid_out(live), filtering)
     values = checks.to_one_each("scores", scores, 0 if store is None else len(store), ONE_A_ROW)
-    if weight is not None and (values < 0.0).any():
-        raise ValueError("scores: expected numbers of 0 or more beside weight, got "
-                         f"{checks.shown(values[values < 0.0][0])}")
+    if weight is not None and (wrong := (values < 0.0) | (values > _MOST_VALUE)).any():
+        raise ValueError(f"scores: expected numbers from 0 to {_MOST_VALUE:g} beside weight, got "
+                         f"{values[wrong][0]}")
     if not store:
         none = _none_of(store)
         return Spaced(none, values, limit, *(none, none) if return_dropped else ())

@@ -92,11 +92,15 @@ def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArr
         if answer is None:
             return None
         answers.append(answer)
+    if live.store is not store:  # a batch sees the index before a change or after it
+        return None
     did = [answer.stats for answer in answers if answer.stats is not None]
     live.last_search = total = SearchStats(*map(sum, zip(*did, strict=True)))
+    groups = [answer.groups for answer in answers if answer.groups is not None]
     return unchecked(np.stack([answer.ids for answer in answers]),
                      np.stack([answer.scores for answer in answers]), None,
-                     total if given.get("return_stats") else None)
+                     total if given.get("return_stats") else None,
+                     np.stack(groups) if groups else None)
 
 
 def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...],

@@ -267,8 +267,11 @@ def test_what_value_and_diversity_refuse() -> None:
     asked: dict[str, Any]
     usual: dict[str, Any] = {"scores": [1, 2, 3], "k": 2, "weight": 1.0}
     for asked, words in (({"k": None, "radius": 1.0}, "weight: expected k beside it"),
-                         ({"weight": -1.0}, "weight: expected a number of 0 or more"),
-                         ({"scores": [1, -2, 3]}, "scores: expected numbers of 0 or more beside")):
+                         ({"weight": -1.0}, "weight: expected a number from 0 to 1e.200, got -1"),
+                         ({"weight": 1e308}, "weight: expected a number from 0 to 1e.200, got"),
+                         ({"scores": [1, -2, 3]}, "scores: expected .* beside weight, got -2.0"),
+                         ({"scores": [1, np.inf, 3]}, "scores: expected .* weight, got inf"),
+                         ({"scores": [9e307] * 3, "k": 3}, "scores: expected numbers from 0 to")):
         with pytest.raises(ValueError, match=words):
             index.select_spaced(**{**usual, **asked})
     dot = farann.Index(metric="dot")

@@ -10,6 +10,7 @@ import farann
 import farann._core as core
 from farann.diverse import greedy as _greedy
 from farann.diverse.greedy import RowSum
+from farann.search import singles
 from farann.search import tables as _tables
 from farann.search.changes import laid_out as _laid_out
 from farann.search.tables import stops_for, stops_of

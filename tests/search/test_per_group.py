@@ -434,6 +434,9 @@ def test_single_queries_that_are_prepared(metric: str) -> None:
                     assert one.ids.tolist() == batch.ids[i].tolist()
                     assert one.groups.tolist() == batch.groups[i].tolist()
                     assert np.array_equal(one.scores, batch.scores[i]) and one.stats.queries == 1
+            again = search(rows[:5], 7, per_group=2)  # one by one
+            assert again.ids.tolist() == batch.ids.tolist()
+            assert again.groups.tolist() == batch.groups.tolist()
             index.remove([id for id in ("a", "b", "c", "d") if id in index])
             index.add(rows[:9], [f"n{i}" for i in range(9)], groups=["g0"] * 9, replace=True)
         assert search(rows[0], 7, per_group=1).ids.shape == (7,)

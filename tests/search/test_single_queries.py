@@ -431,3 +431,28 @@ def test_a_few_queries_are_asked_one_by_one(n: int, rng: np.random.Generator) ->
             search(np.where(queries == queries[-1], np.nan, queries), 7)
         with pytest.raises(ValueError, match="expected shape"):
             search(queries[None], 7)
+
+
+def test_a_few_queries_see_one_state_of_the_index(rng: np.random.Generator,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where another thread changes it between two of them."""
+    rows = rng.standard_normal((300, 8), dtype=np.float32)
+    queries = rows[[0, 0, 0]]
+    for change in (lambda: index.add(rows[:1] * -100, ids=[999]), lambda: index.remove(0)):
+        index = farann.Index()
+        index.add(rows)
+        index.search_furthest(queries[0], 1)
+        again, n_asked = inside.search.singles.again, []
+
+        def changes_between(*asked: Any, again: Any = again, change: Any = change,
+                            n_asked: list[int] = n_asked) -> Any:
+            n_asked.append(1)
+            if len(n_asked) == 2:
+                change()
+                index.search_furthest(queries[0], 1)  # prepared again
+            return again(*asked)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(inside.search.singles, "again", changes_between)
+            found = index.search_furthest(queries, 1)
+        assert len(n_asked) > 1 and len(np.unique(found.ids)) == 1
