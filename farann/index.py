@@ -969,7 +969,7 @@ class Index(metaclass=Hinted):
         Parameters
         ----------
         scores : array_like (len(index),)
-            A score of each row, in the order of `ids`: real numbers, larger is better.
+            A score of each row, in the order of `ids`: float64 numbers, larger is better.
         k : int, optional
             Largest number of rows; by default there is no limit.
         radius : float, optional

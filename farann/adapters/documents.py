@@ -188,6 +188,9 @@ class Documents(Generic[T]):
             Of that method.
         """
         index = self.index
+        if options.get("per_group") is not None and self.group_by is None:
+            raise ValueError("per_group: expected a store with group_by=, the field of the "
+                             "metadata whose values are groups")
         if filter is not None:
             options["allowed"] = self._allowed(index, filter)
         hits = getattr(index, search)(query, k=k, **options)

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from farann._types import Metric
 from farann.adapters.documents import Documents, installed_with
+from farann.contract import checks
 
 with installed_with("langchain"):
     from langchain_core.documents import Document
@@ -170,9 +171,15 @@ class FarannVectorStore(VectorStore):
             self, scored: Scored, k: int = 4, lambda_mult: float = 0.5, **kwargs: Any) -> Found:
         """Choose among documents of this store with a reranker's scores in place of their
         similarities to a query. `scale` of `farann.Index.search_mmr` may follow."""
+        try:
+            scores = {one.id: score for one, score in scored}
+        except (AttributeError, TypeError, ValueError):
+            raise TypeError("scored: expected pairs of a document and its score, got "
+                            f"{checks.shown(scored)}") from None
+        if None in scores:
+            raise ValueError("scored: expected documents found in the store, got one without an id")
         return [one for one, _ in self.documents.search(
-            "search_mmr", None, k, scores={one.id: score for one, score in scored},
-            diversity=1 - lambda_mult, **kwargs)]
+            "search_mmr", None, k, scores=scores, diversity=1 - lambda_mult, **kwargs)]
 
     async def amax_marginal_relevance_search(
             self, query: str, k: int = 4, fetch_k: int | None = None, lambda_mult: float = 0.5,

@@ -200,6 +200,14 @@ def test_mmr_by_the_scores_of_a_reranker() -> None:
         assert numbers(store.max_marginal_relevance_search_by_score(
             scored, 9, weight, scale=scale)) == [numbers_found[i] for i in picks]
     assert store.max_marginal_relevance_search_by_score([]) == []
+    for wrong, error, words in (
+            ([Document("text")], TypeError, "scored: expected pairs of a document and its score"),
+            ({"id": 1.0}, TypeError, "scored: expected pairs of a document and its score"),
+            ([(Document("text"), 1.0)], ValueError, "scored: .* got one without an id")):
+        with pytest.raises(error, match=words):
+            store.max_marginal_relevance_search_by_score(wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="per_group: expected a store with group_by="):
+        store.similarity_search("5", per_group=1)
     with pytest.raises(KeyError, match="scores: 'gone' is not in the index"):
         store.max_marginal_relevance_search_by_score([(Document(id="gone", page_content=""), 1.0)])
 

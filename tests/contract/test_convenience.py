@@ -237,6 +237,8 @@ def test_one_bar_for_a_whole_build(capsys: pytest.CaptureFixture[str],
     ("search_beyond", {"radius": 1.0, "filter": []}, "unexpected keyword 'filter': use allowed"),
     ("search_furthest_from", {"recal": 0.9}, "unexpected keyword 'recal': use recall"),
     ("search_mmr", {"lambda_mult": 0.7}, "use diversity, which is 1 - lambda_mult"),
+    ("search_nearest", {"group_by": "brand"}, "use per_group"),
+    ("add", {"group_by": "brand"}, "use groups"),
     ("search_furthest", {"nprobe": 8}, "use recall, the share of the true rows to find"),
     ("search_furthest", {"return_scores": True}, "expected one of queries, k, ids, recall, "),
     ("add", {"embeddings": 1}, "add() got an unexpected keyword 'embeddings': use rows"),
@@ -258,6 +260,8 @@ def test_questions_without_an_index(name: str, metric: str) -> None:
         with pytest.raises(ValueError, match="metric='dot' or 'cosine'"):
             farann.search_mmr(ROWS, ROWS[:2], 3, metric=metric)
         return
+    with pytest.raises(TypeError, match="unexpected keyword 'groups': use row_groups"):
+        getattr(farann, name)(ROWS, ROWS[:2], 3, metric=metric, groups=[1] * len(ROWS))
     rows, index = ROWS[:200].copy(), farann.Index(metric=metric)
     rows[100:150] = rows[:50]  # ties
     index.add(rows)
@@ -358,7 +362,8 @@ def test_help_shows_what_there_is() -> None:
     ("knn", "search_nearest"), ("fit", "add"), ("ntotal", "len(index)"), ("d", "dim"),
     ("range_search", "search_beyond, or search_within"), ("farthest", "search_furthest"),
     ("recommend", "search_contrast"), ("upsert", "add, with replace=True"), ("load_index", "load"),
-    ("get_current_count", "len(index)"), ("set_ef", "search_furthest, with recall=")])
+    ("get_current_count", "len(index)"), ("set_ef", "search_furthest, with recall="),
+    ("rerank", "search_mmr, with scores="), ("deduplicate", "pairs_within")])
 def test_names_of_other_libraries(name: str, ours: str) -> None:
     index = filled()
     for owner in (index, farann.Index):
@@ -391,6 +396,8 @@ def test_names_that_results_have_not(name: str, ours: str) -> None:
         getattr(hits, name)
     with pytest.raises(AttributeError, match="^Hits has no attribute 'of_no_kind'$"):
         hits.of_no_kind  # noqa: B018
+    with pytest.raises(AttributeError, match="^Pairs has no attribute 'clusters': use components$"):
+        filled().pairs_within(0.1).clusters  # type: ignore[attr-defined]  # noqa: B018
     assert not hasattr(hits, "__array_interface__") and copy.copy(hits).ids is hits.ids
     assert np.array_equal(pickle.loads(pickle.dumps(hits)).ids, hits.ids)
     with pytest.raises(TypeError, match=r"^Hits doesn't unpack: read hits\.ids and hits\.scores$"):
