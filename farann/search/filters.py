@@ -440,6 +440,10 @@ def _allowed(store: Store | None, n_rows: int, allowed: Any) -> tuple[BoolArray 
                 raise ValueError(f"allowed: expected a mask of shape ({n_rows},), got "
                                  f"{allowed.shape}")
             return allowed, np.empty(0, np.int64)
+        if allowed.shape == (n_rows,) and n_rows > 2 and allowed.dtype.kind in "iu" and (
+                0 <= allowed.min() <= allowed.max() <= 1):
+            raise ValueError(f"allowed: expected ids or a boolean mask, got {n_rows} numbers 0 and "
+                             "1, one for each row; write mask.astype(bool)")
     return None, asked_ids.checked(store, "allowed", allowed, copy=False)
 
 

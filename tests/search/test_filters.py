@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import pickle
 import weakref
 from collections.abc import Callable, Iterable, Sequence
@@ -202,6 +203,20 @@ def test_allowed_ids_and_mask_are_alike(
     check(setting, allowed=[*kept, *kept], kept=kept)
     check(setting, allowed=mask.tolist(), kept=kept)
     check(setting, allowed=np.repeat(mask, 2)[::2], kept=kept)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_a_mask_of_integers_is_refused(dtype: Any) -> None:
+    """It would be the ids 0 and 1."""
+    index = farann.Index()
+    index.add(np.eye(4, dtype=np.float32))
+    for single, mask in itertools.product((True, False), ([0, 1, 1, 0], [1] * 4, [0] * 4)):
+        queries = np.ones(4) if single else np.ones((3, 4))
+        with pytest.raises(ValueError, match="allowed: expected ids or a boolean mask, got 4"):
+            index.search_furthest(queries, 2, allowed=np.array(mask, dtype))
+    with pytest.raises(ValueError, match="allowed: expected ids or a boolean mask"):
+        index.filter(allowed=np.ones(4, dtype))
+    assert index.search_furthest(np.ones(4), 2, allowed=np.array([1, 0], dtype)).ids.max() == 1
 
 
 def test_nothing_allowed(setting: Setting) -> None:
