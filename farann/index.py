@@ -56,17 +56,17 @@ def _cached_first(again: Callable[..., Hits | None], *keywords: str,
         in_full = hinted(search)
 
         @wraps(search)
-        def call(index: Any, queries: Any = None, k: Any = 10, **given: Any) -> Hits:
+        def call(index: Any, queries: Any = None, k: Any = 10, **options: Any) -> Hits:
             hits = None
-            if type(queries) is ndarray and (not given or given.keys() <= some):
+            if type(queries) is ndarray and (not options or options.keys() <= some):
                 if queries.ndim == 1 or queries.shape[:1] == (1,):
-                    hits = again(index._live, queries, k, **given)
+                    hits = again(index._live, queries, k, **options)
                 elif queries.ndim == 2 and 0 < len(queries) <= ask.MOST_ONE_BY_ONE:
-                    hits = ask.one_by_one(again, index._live, queries, k, **given)
+                    hits = ask.one_by_one(again, index._live, queries, k, **options)
                 if hits is not None:
                     return hits
-            found: Hits = in_full(index, queries, k, **given)
-            return found
+            answer: Hits = in_full(index, queries, k, **options)
+            return answer
 
         return cast(Function, call)
 

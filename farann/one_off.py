@@ -133,7 +133,7 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "
     >>> farann.select_diverse([[0.0], [1.0], [9.0], [5.0]], k=3, start=0).ids
     array([0, 2, 3])
     """
-    if all(given is None for given in (first, radius, per_group, exclude, allowed)) and (
+    if all(value is None for value in (first, radius, per_group, exclude, allowed)) and (
             threads in (None, 1) and progress is False):
         few = _few_of(rows, k, metric, start)
         if few is not None:
