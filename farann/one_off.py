@@ -114,13 +114,9 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "
 
     Parameters
     ----------
-    rows : array_like (n, dim)
-        Not copied if they are a C-contiguous array of float32, float16, uint8 or int8.
-    k : int, optional
-    metric : {"l2", "dot", "cosine"}
-    row_groups : array_like of int or str (n,), optional
-        The label of each row's group, for `per_group`.
-    start, first, radius, per_group, exclude, allowed, threads, progress : optional
+    rows, metric, row_groups
+        As in `search_furthest`.
+    k, start, first, radius, per_group, exclude, allowed, threads, progress : optional
         As in `Index.select_diverse`.
 
     Returns
