@@ -70,8 +70,8 @@ if not TYPE_CHECKING:  # which would take any name for one that there is
         module = import_module(f"farann.{_LAZY_NAMES.get(name, name)}")
         if name in _LAZY_MODULES:
             return module
-        globals()[name] = found = getattr(module, name)
-        return found
+        globals()[name] = value = getattr(module, name)
+        return value
 
     def _hint(name: str) -> str:
         from farann.contract.names import like

@@ -56,17 +56,17 @@ def _cached_first(again: Callable[..., Hits | None], *keywords: str,
         in_full = hinted(search)
 
         @wraps(search)
-        def call(index: Any, queries: Any = None, k: Any = 10, **given: Any) -> Hits:
+        def call(index: Any, queries: Any = None, k: Any = 10, **options: Any) -> Hits:
             hits = None
-            if type(queries) is ndarray and (not given or given.keys() <= some):
+            if type(queries) is ndarray and (not options or options.keys() <= some):
                 if queries.ndim == 1 or queries.shape[:1] == (1,):
-                    hits = again(index._live, queries, k, **given)
+                    hits = again(index._live, queries, k, **options)
                 elif queries.ndim == 2 and 0 < len(queries) <= ask.MOST_ONE_BY_ONE:
-                    hits = ask.one_by_one(again, index._live, queries, k, **given)
+                    hits = ask.one_by_one(again, index._live, queries, k, **options)
                 if hits is not None:
                     return hits
-            found: Hits = in_full(index, queries, k, **given)
-            return found
+            answer: Hits = in_full(index, queries, k, **options)
+            return answer
 
         return cast(Function, call)
 
@@ -852,10 +852,7 @@ class Index(metaclass=Hinted):
         candidates : int, optional
             Choose among this number of most similar rows, as other libraries do; by default among
             all rows.
-        per_group : int, optional
-            Choose at most this many rows of each group of `add`: those of groups that have enough
-            are passed over.
-        queries, k, ids, exclude, allowed, groups, outside_groups, threads, return_stats
+        queries, k, ids, exclude, allowed, groups, outside_groups, per_group, threads, return_stats
             As in `search_furthest`.
 
         Returns
@@ -981,9 +978,7 @@ class Index(metaclass=Hinted):
             which are 0 or more, and this times the smallest distance of two rows, for unit vectors
             under cosine. That is at least 0.65 times the largest possible (GIST, Fahrbach et al.
             2025).
-        per_group : int, optional
-            Largest number of rows of each group of `add`.
-        exclude, allowed, groups, outside_groups, threads, progress : optional
+        per_group, exclude, allowed, groups, outside_groups, threads, progress : optional
             As in `select_diverse`.
         return_dropped : bool
             Tell which rows are too near to a better one, and to which: `dropped`, `keepers`.

@@ -248,10 +248,10 @@ def expected_calibration_error(probabilities: npt.ArrayLike, labels: npt.ArrayLi
     return float((weight * np.abs(predicted - observed)).sum()) if len(weight) else float("nan")
 
 
-def _columns(**given: npt.ArrayLike) -> list[npt.NDArray[Any]]:
+def _columns(**columns: npt.ArrayLike) -> list[npt.NDArray[Any]]:
     """Arrays of one dimension and one length, of finite numbers."""
-    arrays = [checks.to_array(name, value) for name, value in given.items()]
-    for name, array in zip(given, arrays, strict=True):
+    arrays = [checks.to_array(name, value) for name, value in columns.items()]
+    for name, array in zip(columns, arrays, strict=True):
         if array.shape != (len(arrays[0].ravel()),):
             raise ValueError(f"{name}: expected shape ({arrays[0].size},), got {array.shape}")
         if array.size and array.dtype.kind not in "biuf":

@@ -114,13 +114,9 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "
 
     Parameters
     ----------
-    rows : array_like (n, dim)
-        Not copied if they are a C-contiguous array of float32, float16, uint8 or int8.
-    k : int, optional
-    metric : {"l2", "dot", "cosine"}
-    row_groups : array_like of int or str (n,), optional
-        The label of each row's group, for `per_group`.
-    start, first, radius, per_group, exclude, allowed, threads, progress : optional
+    rows, metric, row_groups
+        As in `search_furthest`.
+    k, start, first, radius, per_group, exclude, allowed, threads, progress : optional
         As in `Index.select_diverse`.
 
     Returns
@@ -133,7 +129,7 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "
     >>> farann.select_diverse([[0.0], [1.0], [9.0], [5.0]], k=3, start=0).ids
     array([0, 2, 3])
     """
-    if all(given is None for given in (first, radius, per_group, exclude, allowed)) and (
+    if all(value is None for value in (first, radius, per_group, exclude, allowed)) and (
             threads in (None, 1) and progress is False):
         few = _few_of(rows, k, metric, start)
         if few is not None:

@@ -452,17 +452,17 @@ def shares_found(answers: Int64Array, wanted: Int64Array) -> Float64Array:
     return shares
 
 
-def share_found(found: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
-    """Compute the share of the ids in `wanted` that are in the same row of `found`.
+def share_found(answers: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
+    """Compute the share of the ids in `wanted` that are in the same row of `answers`.
 
     Neither has an id twice in a row. Padding, -1 or None among strings, counts in neither.
     """
     if wanted.dtype == object:
         numbers: dict[Any, int] = {None: -1}
-        found, wanted = (np.array([numbers.setdefault(id, len(numbers)) for id in ids.flat],
-                                  np.int64).reshape(ids.shape) for ids in (found, wanted))
+        answers, wanted = (np.array([numbers.setdefault(id, len(numbers)) for id in ids.flat],
+                                    np.int64).reshape(ids.shape) for ids in (answers, wanted))
     # Sorted together: memory for twice the ids, where comparing all pairs takes their product.
-    ids = np.sort(np.concatenate([found, wanted], axis=1), axis=1)
+    ids = np.sort(np.concatenate([answers, wanted], axis=1), axis=1)
     same = (ids[:, 1:] == ids[:, :-1]) & (ids[:, 1:] >= 0)
     return float(same.sum() / max(int((wanted >= 0).sum()), 1))
 

@@ -118,8 +118,8 @@ class Documents(Generic[T]):
 
     def vectors(self, ids: Iterable[str]) -> list[list[float] | None]:
         """The vectors of the documents that have these ids; None for those without one."""
-        here, found = rows_of(self.index, list(ids))
-        rows = iter(found.tolist())
+        here, vectors = rows_of(self.index, list(ids))
+        rows = iter(vectors.tolist())
         return [next(rows) if there else None for there in here.tolist()]
 
     def where(self, passes: Callable[[T], bool]) -> dict[str, T]:
@@ -156,9 +156,9 @@ class Documents(Generic[T]):
     def drop_where(self, passes: Callable[[T], bool]) -> int:
         """Remove the documents that pass; return how many they are."""
         with self.changing:
-            found = self.where(passes)
-            self.drop(found)
-            return len(found)
+            matches = self.where(passes)
+            self.drop(matches)
+            return len(matches)
 
     def restart(self) -> None:
         """Remove all documents, and let vectors of another dimension follow."""

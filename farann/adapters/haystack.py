@@ -127,8 +127,8 @@ class FarannDocumentStore:
     def count_unique_metadata_by_filter(self, filters: Filters,
                                         metadata_fields: list[str]) -> dict[str, int]:
         """How many different values each field has in the documents that pass the filters."""
-        found = self.documents.where(self._passes(filters)).values()
-        return {field.removeprefix("meta."): len(distinct(_values(found, field)))
+        matches = self.documents.where(self._passes(filters)).values()
+        return {field.removeprefix("meta."): len(distinct(_values(matches, field)))
                 for field in metadata_fields}
 
     def get_metadata_fields_info(self) -> dict[str, dict[str, str]]:
@@ -139,9 +139,9 @@ class FarannDocumentStore:
                 if value is not None:
                     names = (name for name, kind in _FIELD_TYPES if isinstance(value, kind))
                     types.setdefault(field, set()).add(next(names, "keyword"))
-        return {field: {"type": found.pop() if len(found) == 1 else
-                        "float" if found == {"int", "float"} else "keyword"}
-                for field, found in types.items()}
+        return {field: {"type": kinds.pop() if len(kinds) == 1 else
+                        "float" if kinds == {"int", "float"} else "keyword"}
+                for field, kinds in types.items()}
 
     def get_metadata_field_min_max(self, metadata_field: str) -> dict[str, Any]:
         """The smallest and the largest value of a field; None where no document has it.
@@ -175,8 +175,8 @@ class FarannDocumentStore:
             Of the documents whose values these are.
         """
         term = (search_term or "").lower()
-        found = self.documents.where(self._passes(filters)).values()
-        values = [value for value in distinct(_values(found, metadata_field))
+        matches = self.documents.where(self._passes(filters)).values()
+        values = [value for value in distinct(_values(matches, metadata_field))
                   if term in str(value).lower()]
         values.sort(key=lambda value: (str(value), type(value).__name__))
         return values[from_ : from_ + size], len(values)
@@ -184,10 +184,10 @@ class FarannDocumentStore:
     def search(self, search: str, query_embedding: list[float], top_k: int,
                filters: Filters | None = None, **options: Any) -> Found:
         """Search `farann.Index`; scores are larger for similar documents."""
-        found = self.documents.search(search, query_embedding, top_k, self._condition(filters),
-                                      **options)
+        hits = self.documents.search(search, query_embedding, top_k, self._condition(filters),
+                                     **options)
         return self._with_embeddings(
-            (one, self.documents.similarity(score)) for one, score in found)
+            (one, self.documents.similarity(score)) for one, score in hits)
 
     def _passes(self, filters: Filters | None) -> Callable[[Document], bool]:
         if not filters:
@@ -215,10 +215,10 @@ class FarannDocumentStore:
         return Condition(passes, lambda meta: document_matches_filter(
             filters, Document(id="one", meta=dict(meta))), choices)
 
-    def _with_embeddings(self, found: Iterable[tuple[Document, float | None]]) -> Found:
-        found = list(found)
+    def _with_embeddings(self, hits: Iterable[tuple[Document, float | None]]) -> Found:
+        hits = list(hits)
         return [_copied(one, score, vector) for (one, score), vector in zip(
-            found, self.documents.vectors(one.id for one, _ in found), strict=True)]
+            hits, self.documents.vectors(one.id for one, _ in hits), strict=True)]
 
     count_documents_async = _in_a_thread(count_documents)
     filter_documents_async = _in_a_thread(filter_documents)

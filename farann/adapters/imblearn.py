@@ -64,15 +64,15 @@ class NearMiss2(BaseUnderSampler):
         smallest = min(counts, key=counts.__getitem__)
         index = Index(threads=self.n_jobs or 1)
         index.add(_dense(X[y == smallest]))
-        k, kept = min(self.n_neighbors, counts[smallest]), []
+        k, chosen = min(self.n_neighbors, counts[smallest]), []
         for label in np.unique(y):
             rows = np.flatnonzero(y == label)
             if label in self.sampling_strategy_:
                 means = index.search_furthest(_dense(X[rows]), k).scores.mean(
                     axis=1, dtype=np.float64)
                 rows = rows[np.argsort(means, kind="stable")[: self.sampling_strategy_[label]]]
-            kept.append(rows)
-        self.sample_indices_ = np.concatenate(kept)
+            chosen.append(rows)
+        self.sample_indices_ = np.concatenate(chosen)
         return (_safe_indexing(X, self.sample_indices_), _safe_indexing(y, self.sample_indices_))
 
     def __sklearn_tags__(self) -> Any:

@@ -29,8 +29,8 @@ class IndexOptions:
             raise ValueError("recall, epsilon: expected one of them at most, got both")
         self.metric = metric
         self.of_index = {"codes": codes} | ({} if cells is None else {"cells": cells})
-        given: dict[str, Any] = {"recall": recall, "epsilon": epsilon}
-        self.of_search = {name: value for name, value in given.items() if value is not None}
+        options: dict[str, Any] = {"recall": recall, "epsilon": epsilon}
+        self.of_search = {name: value for name, value in options.items() if value is not None}
         Index(metric=metric, **self.of_index)  # refuses bad options
 
     @property

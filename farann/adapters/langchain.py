@@ -185,18 +185,18 @@ class FarannVectorStore(VectorStore):
             self, query: str, k: int = 4, fetch_k: int | None = None, lambda_mult: float = 0.5,
             **kwargs: Any) -> Found:
         """`max_marginal_relevance_search` in a thread."""
-        found: Found = await run_in_executor(
+        documents: Found = await run_in_executor(
             None, self.max_marginal_relevance_search, query, k, fetch_k, lambda_mult, **kwargs)
-        return found
+        return documents
 
     async def amax_marginal_relevance_search_by_vector(
             self, embedding: Vector, k: int = 4, fetch_k: int | None = None,
             lambda_mult: float = 0.5, **kwargs: Any) -> Found:
         """`max_marginal_relevance_search_by_vector` in a thread."""
-        found: Found = await run_in_executor(
+        documents: Found = await run_in_executor(
             None, self.max_marginal_relevance_search_by_vector, embedding, k, fetch_k, lambda_mult,
             **kwargs)
-        return found
+        return documents
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         return lambda score: min(max(self.documents.similarity(score), 0.0), 1.0)

@@ -111,13 +111,13 @@ class FarannVectorStore(types.BasePydanticVectorStore):
         if kwargs.keys() & {"dislikes", "dislike_ids"}:
             search = "search_contrast"
         if search == "search_mmr":
-            given = [one for one in (mmr_threshold, query.mmr_threshold, 0.5) if one is not None]
-            kwargs["diversity"] = 1 - given[0]
-        found = self._store.search(search, query.query_embedding, query.similarity_top_k,
-                                   self._filter(query), **kwargs)
+            limits = [one for one in (mmr_threshold, query.mmr_threshold, 0.5) if one is not None]
+            kwargs["diversity"] = 1 - limits[0]
+        hits = self._store.search(search, query.query_embedding, query.similarity_top_k,
+                                  self._filter(query), **kwargs)
         return types.VectorStoreQueryResult(
-            nodes=[node for node, _ in found], ids=[node.node_id for node, _ in found],
-            similarities=[self._store.similarity(score) for _, score in found])
+            nodes=[node for node, _ in hits], ids=[node.node_id for node, _ in hits],
+            similarities=[self._store.similarity(score) for _, score in hits])
 
     def _filter(self, query: types.VectorStoreQuery) -> Any:
         node_ids = query.node_ids or None  # an index of this store alone passes an empty list

@@ -116,10 +116,10 @@ def condition(filter: Metadata, metadata_of: Callable[[T], Metadata],
     passes = _compiled(filter)
     if group_by is None or list(filter) != [group_by]:
         return Condition(lambda one: passes(metadata_of(one)))
-    asked, choices = filter[group_by], None
-    if not isinstance(asked, Mapping):
+    labels, choices = filter[group_by], None
+    if not isinstance(labels, Mapping):
         # A list equals nothing that can be looked up.
-        choices = [*(_choices(asked) or ()), *([] if isinstance(asked, list) else [asked])]
+        choices = [*(_choices(labels) or ()), *([] if isinstance(labels, list) else [labels])]
     return Condition(lambda one: passes(metadata_of(one)), passes, choices)
 
 
@@ -127,39 +127,39 @@ def _compiled(filter: Metadata) -> Passes:
     """A function of metadata that says whether all fields of a filter pass."""
     if not isinstance(filter, Mapping):
         raise ValueError(f"filter: expected a dict of fields, got {filter!r}")
-    parts = [_logical(field, asked) if str(field).startswith("$") else _of_field(field, asked)
-             for field, asked in filter.items()]
+    parts = [_logical(field, test) if str(field).startswith("$") else _of_field(field, test)
+             for field, test in filter.items()]
     return lambda metadata: all(part(metadata) for part in parts)
 
 
-def _logical(name: str, asked: Any) -> Passes:
+def _logical(name: str, filters: Any) -> Passes:
     if name == "$not":
-        inner = _compiled(asked)
+        inner = _compiled(filters)
         return lambda metadata: not inner(metadata)
     if name not in ("$and", "$or"):
         raise ValueError(f"filter: expected $and, $or, $not or a field, got {name!r}; other "
                          "filters are written as a function of a document")
-    if not isinstance(asked, list | tuple) or not asked:
-        raise ValueError(f"filter: expected a list of filters for {name}, got {asked!r}")
-    inner_ones, every = [_compiled(one) for one in asked], all if name == "$and" else any
+    if not isinstance(filters, list | tuple) or not filters:
+        raise ValueError(f"filter: expected a list of filters for {name}, got {filters!r}")
+    inner_ones, every = [_compiled(one) for one in filters], all if name == "$and" else any
     return lambda metadata: every(one(metadata) for one in inner_ones)
 
 
-def _of_field(field: str, asked: Any) -> Passes:
-    test = _of_value(asked)
+def _of_field(field: str, condition: Any) -> Passes:
+    test = _of_value(condition)
     return lambda metadata: test(metadata.get(field))
 
 
-def _of_value(asked: Any) -> Passes:
+def _of_value(condition: Any) -> Passes:
     """A function of a field's value: equal to what is asked, one of it, or by operators."""
-    if not isinstance(asked, Mapping):
-        choices = _choices(asked)
+    if not isinstance(condition, Mapping):
+        choices = _choices(condition)
         if choices is None:
-            return lambda value: _holds(operator.eq, value, asked)
-        return lambda value: _is_one_of(value, choices) or _holds(operator.eq, value, asked)
-    if not asked:
+            return lambda value: _holds(operator.eq, value, condition)
+        return lambda value: _is_one_of(value, choices) or _holds(operator.eq, value, condition)
+    if not condition:
         raise ValueError(f"filter: expected one of {', '.join(_OPERATORS)}, got an empty dict")
-    tests = [_by_operator(name, operand) for name, operand in asked.items()]
+    tests = [_by_operator(name, operand) for name, operand in condition.items()]
     return lambda value: all(test(value) for test in tests)
 
 
@@ -187,12 +187,12 @@ _COMPARISONS: dict[str, tuple[Callable[[Any, Any], Any], bool]] = {
 _OPERATORS = (*_COMPARISONS, "$in", "$nin", "$not")
 
 
-def _choices(asked: Any) -> list[Any] | None:
+def _choices(condition: Any) -> list[Any] | None:
     """The values of a list, set, array or the like; None for what is one value."""
-    if isinstance(asked, str | bytes | Mapping) or not isinstance(asked, Iterable):
+    if isinstance(condition, str | bytes | Mapping) or not isinstance(condition, Iterable):
         return None
-    tolist = getattr(asked, "tolist", None)  # of arrays, whose rows can't be compared
-    values = asked if tolist is None else tolist()
+    tolist = getattr(condition, "tolist", None)  # of arrays, whose rows can't be compared
+    values = condition if tolist is None else tolist()
     return list(values) if isinstance(values, Iterable) else None
 
 

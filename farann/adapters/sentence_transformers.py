@@ -74,7 +74,7 @@ def mine_hard_negatives(
             highest.append(least - absolute_margin)
         if relative_margin is not None:
             highest.append(least - abs(least) * relative_margin)
-        found = ids[fits & (scores <= min(highest))][range_min:range_max]
-        found = found if sampling_strategy == "top" else rng.permutation(found)
-        rows += [(query, text, texts[j]) for text in own for j in found[:num_negatives]]
+        negatives = ids[fits & (scores <= min(highest))][range_min:range_max]
+        negatives = negatives if sampling_strategy == "top" else rng.permutation(negatives)
+        rows += [(query, text, texts[j]) for text in own for j in negatives[:num_negatives]]
     return {name: [row[i] for row in rows] for i, name in enumerate((anchor, positive, "negative"))}

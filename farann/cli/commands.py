@@ -160,10 +160,10 @@ def search(arguments: argparse.Namespace) -> None:
     for name, argument in (("likes", "like_ids"), ("dislikes", "dislike_ids"),
                            ("exclude", "exclude")):
         if (file := getattr(arguments, name)) is not None:
-            found = read_lists(file, n, arguments.max_bytes, strings)
-            n = len(found)
-            lists[argument] = found if name == "exclude" else [
-                [id for id in one if id != -1] for one in found]  # without padding
+            listed = read_lists(file, n, arguments.max_bytes, strings)
+            n = len(listed)
+            lists[argument] = listed if name == "exclude" else [
+                [id for id in one if id != -1] for one in listed]  # without padding
     assert n is not None
     for name in ("groups", "outside_groups"):
         lists[name] = _one_each(arguments, name, n, "a label for each query")

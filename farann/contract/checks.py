@@ -346,12 +346,12 @@ def to_ids(name: str, value: Any, *, single: bool = False, copy: bool = True,
            what: str = "integer ids") -> Int64Array:
     """Check ids, or with `single` perhaps one id, and give them as a contiguous int64 array, (n,);
     without `copy` perhaps the given one, to read only."""
-    given = to_array(name, list(value) if isinstance(value, Set) else value)
-    array = given[np.newaxis] if single and given.ndim == 0 else given
+    values = to_array(name, list(value) if isinstance(value, Set) else value)
+    array = values[np.newaxis] if single and values.ndim == 0 else values
     if array.size == 0 and array.ndim == 1:
         return np.empty(0, np.int64)
     if array.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected {what}, got {what_is(given)}")
+        raise TypeError(f"{name}: expected {what}, got {what_is(values)}")
     if array.ndim != 1:
         raise ValueError(f"{name}: expected shape (n,), got {array.shape}")
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:

@@ -107,12 +107,12 @@ def hint_at_methods(cls: type) -> None:
 def hinted(function: Function) -> Function:
     """Make errors for keywords that a function doesn't take say what it calls the same."""
     @wraps(function)
-    def call(*args: Any, **given: Any) -> Any:
+    def call(*args: Any, **keywords: Any) -> Any:
         try:
-            return function(*args, **given)
+            return function(*args, **keywords)
         except TypeError:
             known = _keywords_of(function)
-            name = next((name for name in given if name not in known), None)
+            name = next((name for name in keywords if name not in known), None)
             if name is None:
                 raise
         called = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]

@@ -116,10 +116,10 @@ def _pictures(pictures: Pictures, hits: farann.Hits, row: int) -> str:
                       for score, i in zip(hits.scores[row], hits.ids[row], strict=True))
 
 
-def _agrees(rows: UInt8Array, asked: Int64Array, ids: Int64Array) -> bool:
+def _agrees(rows: UInt8Array, places: Int64Array, ids: Int64Array) -> bool:
     """Whether float64 finds no rows less like the queries than those of the answers."""
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    queries = rows[asked] / norms[asked, None]
+    queries = rows[places] / norms[places, None]
     cosines = np.hstack([queries @ part.T.astype(np.float64)
                          for part in np.array_split(rows, 1 + len(rows) // 5_000)]) / norms
     best = np.sort(cosines, axis=1)[:, : ids.shape[1]]

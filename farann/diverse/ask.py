@@ -15,7 +15,7 @@ from farann.contract import checks
 from farann.contract.stop_rule import check_exact, to_limits
 from farann.results import Diameter, Hits, Pairs, SearchStats, Selection, Spaced, no_hits
 from farann.search import filters
-from farann.search.ask import answered, asked, check_one, question_of, threads_for
+from farann.search.ask import answered, check_one, question_of, threads_for, vectors_of
 from farann.search.changes import laid_out
 from farann.search.filters import Filtering
 from farann.store import asked_ids
@@ -59,12 +59,12 @@ def contrast(live: Live, likes: tuple[Any, Any], dislikes: tuple[Any, Any], k: i
 
     _check_products(live, "search_contrast")
     store = live.store if likes[1] is None and dislikes[1] is None else laid_out(live)
-    asked, single = contrast.to_contrasts(store, likes, dislikes, weight, likes_by,
+    contrasts, single = contrast.to_contrasts(store, likes, dislikes, weight, likes_by,
                                           normalized=live.spec.metric.normalized)
-    own = [ids for sets in (asked.likes, asked.dislikes) if (ids := sets.own()) is not None]
+    own = [ids for sets in (contrasts.likes, contrasts.dislikes) if (ids := sets.own()) is not None]
     if own:
         filtering = filtering._replace(own=reduce(filters.both, own), store=store)
-    return _of_sets(live, asked, k, limited, filtering, threads, return_keys, return_stats,
+    return _of_sets(live, contrasts, k, limited, filtering, threads, return_keys, return_stats,
                     contrast.search, single=single)
 
 
@@ -105,7 +105,7 @@ def mmr(live: Live, queries: Any, k: int, ids: Any, scores: Scores | None, scale
         return hits
     if candidates is not None:
         candidates = checks.to_int("candidates", candidates, 1)
-    vectors, single, filtering = asked(live, queries, ids, filtering)
+    vectors, single, filtering = vectors_of(live, queries, ids, filtering)
     question = question_of(live, vectors, k, filtering, threads, single=single, keyed=True)
     search = partial(mmr.search, diversity=diversity, candidates=candidates)
     hits = answered(live, question, len(vectors), k, single, True, return_stats, search,

@@ -168,7 +168,7 @@ def _by_bounds(question: Question) -> tuple[Hits, SearchStats]:
     bounds = LikeBounds(store, contrasts.wide(contrasts.likes), contrasts.wide(contrasts.dislikes),
                         contrasts.weight, normalized=contrasts.normalized)
     for kind in (np.float32, np.float64):
-        slots = bounds.kept(slots, kind, question.k, question.per_group, question.threads)
+        slots = bounds.candidates(slots, kind, question.k, question.per_group, question.threads)
     parts, did = [no_hits(1, question.k, keyed=True)], list[SearchStats]()
     for start in range(0, len(slots), _ROWS_WITH_MEMBERS):
         some = slots[start : start + _ROWS_WITH_MEMBERS]

@@ -74,7 +74,7 @@ def snapshot_of(store: Store, isa: str) -> _core.Snapshot:
         return store.view(isa).snapshot
     rows = store.tail if len(store.tail) else store.base
     center = center_of(rows[:: len(rows) // _CENTER_SAMPLE + 1], store.spec.metric.normalized)
-    return _core.Snapshot(store.base, store.tail, store.ids.by_slot(), store.alive, center,
+    return _core.Snapshot(store.base, store.tail, store.ids.by_slot(), store.mask, center,
                           store.spec.metric.number, isa)
 
 

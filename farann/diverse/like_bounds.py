@@ -36,7 +36,7 @@ class LikeBounds:
         self._reach = float(lengths[: len(likes)].max() + weight * lengths[len(likes) :].max())
         self.products = 0  # multiply-adds
 
-    def kept(self, slots: Int64Array, kind: type[np.floating[Any]], k: int,
+    def candidates(self, slots: Int64Array, kind: type[np.floating[Any]], k: int,
              per_group: int | None, threads: int) -> Int64Array:
         """The rows that may be among the k best, at most `per_group` of a group, by products in
         float32 or float64."""

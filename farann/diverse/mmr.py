@@ -263,8 +263,8 @@ class Ranker:
         is the query's part."""
         slots, known = self._slots, self._values()
         if len(slots) > _MOST_KNOWN:
-            kept = np.argpartition(-known, _MOST_KNOWN)[:_MOST_KNOWN]
-            slots, known = slots[kept], known[kept]
+            largest = np.argpartition(-known, _MOST_KNOWN)[:_MOST_KNOWN]
+            slots, known = slots[largest], known[largest]
         rows, bounds = unit_rows(self._store, slots), known.astype(np.float32)
         stand_for, filters = np.ones(len(rows)), self._question.row_filters
         if filters.rows is None and filters.outside_groups is None:

@@ -58,9 +58,9 @@ def _best(rows: Ranked, scores: Float64Array, k: int, weight: float, furthest: I
     def try_out(picks: Int64Array) -> float:
         nonlocal best, value
         apart = spacing(picks)
-        found = fsum(scores[picks].tolist()) + weight * apart
-        if found > value:
-            best, value = picks, found
+        total = fsum(scores[picks].tolist()) + weight * apart
+        if total > value:
+            best, value = picks, total
         return apart
 
     def leaves_none(apart: list[float], known: list[int]) -> Callable[[list[int], int], bool]:

@@ -385,9 +385,9 @@ def read_sections(stream: io.BufferedIOBase, *, mapped: bool,
 
 
 def _check_end(stream: io.BufferedIOBase, length: int) -> None:
-    found = stream.seek(0, os.SEEK_END)
-    if found != length:
-        raise FormatError(f"too long: expected {length} bytes, got {found}")
+    size = stream.seek(0, os.SEEK_END)
+    if size != length:
+        raise FormatError(f"too long: expected {length} bytes, got {size}")
 
 
 def _sections(stream: io.BufferedIOBase) -> tuple[Iterator[_Section], int]:

@@ -29,7 +29,7 @@ class Mark(NamedTuple):
     edits: int = 0
     n_slots: int = 0
     n_removed: int = 0
-    alive: UInt8Array | None = None
+    mask: UInt8Array | None = None
     n_labels: int | None = None
     n_groups: int | None = None
     runs: tuple[npt.NDArray[np.int32], ...] = ()  # slots of each
@@ -48,7 +48,7 @@ def mark_of(store: Store | None) -> Mark:
     """A mark of a store."""
     if store is None:
         return Mark()
-    return Mark(store.build, store.edits, store.n_slots, store.n_removed, store.alive,
+    return Mark(store.build, store.edits, store.n_slots, store.n_removed, store.mask,
                 None if store.labels is None else len(store.labels),
                 None if store.groups is None else len(store.groups),
                 tuple(_slots_of_runs(store.added)), _tables_of(store))
@@ -101,11 +101,11 @@ def delta_of(old: Mark, new: Store | None) -> tuple[dict[str, Any], dict[str, An
 
 
 def _removed_since(old: Mark, new: Store) -> Int64Array:
-    if new.alive is None or new.n_removed == old.n_removed:
+    if new.mask is None or new.n_removed == old.n_removed:
         return np.empty(0, np.int64)
-    gone = new.alive == 0
-    if old.alive is not None:
-        gone[: len(old.alive)] &= old.alive != 0
+    gone = new.mask == 0
+    if old.mask is not None:
+        gone[: len(old.mask)] &= old.mask != 0
     return np.flatnonzero(gone).astype(np.int64, copy=False)
 
 
@@ -142,7 +142,7 @@ def applied(store: Store | None, metadata: Mapping[str, Any], arrays: Arrays) ->
     if store is None or type(count) is not int or type(next_id) is not int or not (
             store.n_slots <= count < 2**48 and store.ids.next <= next_id <= 2**63):
         raise FormatError("'count' or 'next_id' are not those of an index")
-    n, live, changes = store.n_slots, store.alive, dict[str, Any]()
+    n, live, changes = store.n_slots, store.mask, dict[str, Any]()
     if count > n:  # before there is memory for what is said of them
         section(arrays, "rows", store.spec.stored, (count - n, store.dim))
     if live is not None or "removed" in arrays:
@@ -162,7 +162,7 @@ def applied(store: Store | None, metadata: Mapping[str, Any], arrays: Arrays) ->
             changes["added"] = added._replace(waiting=np.concatenate([added.waiting, new]))
     if "runs" in metadata:
         changes["added"] = _with_runs(store, metadata["runs"], arrays, count)
-    changed = store.changed(alive=live, **changes)
+    changed = store.changed(mask=live, **changes)
     if {"tunings", "nearest_tunings"} & metadata.keys() and store.layout is not None:
         changed.tunings, changed.nearest_tunings = Tunings(), Tunings()
         index_file.restore_tables(changed, metadata, arrays)

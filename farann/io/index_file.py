@@ -63,8 +63,8 @@ def sections_of(live: Live) -> tuple[dict[str, Any], dict[str, Any]]:
     if count > n_coded or not n_coded:
         arrays["rows"] = ArrayChunks(store.base.dtype, (count - n_coded, store.dim),
                                      [store.tail] if n_coded else _rows_in_order(store))
-    if store.n_removed and store.alive is not None:
-        arrays["removed"] = np.flatnonzero(store.alive == 0).astype(np.int64, copy=False)
+    if store.n_removed and store.mask is not None:
+        arrays["removed"] = np.flatnonzero(store.mask == 0).astype(np.int64, copy=False)
     if store.labels is not None:
         arrays |= _sections_of_labels("labels", store.labels)
     if store.groups is not None:
@@ -219,10 +219,10 @@ def _rows_of(metadata: Mapping[str, Any], arrays: Arrays, spec: IndexSpec, check
     if bad >= 0:
         raise FormatError(f"row {bad} is not a finite vector")
     store = Store(dim, spec)
-    store.alive = _alive_from(arrays, count)
-    store.n_removed = 0 if store.alive is None else count - int(np.count_nonzero(store.alive))
+    store.mask = _alive_from(arrays, count)
+    store.n_removed = 0 if store.mask is None else count - int(np.count_nonzero(store.mask))
     ids = section(arrays, "ids", np.int64, (count,)) if "ids" in arrays else None
-    if ids is not None and count and (ids.min() < 0 or _hides_rows(ids, store.alive)):
+    if ids is not None and count and (ids.min() < 0 or _hides_rows(ids, store.mask)):
         raise FormatError("the ids are negative or not unique")
     store.labels = labels_from("labels", arrays, None, checked)
     if store.labels is not None and not (

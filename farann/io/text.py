@@ -84,12 +84,12 @@ def look_at_text(wanted: Wanted) -> Content:
 def _columns(wanted: Wanted, names: list[str]) -> list[int] | None:
     """Numbers of columns, None for all of them."""
     left_out = wanted.name is None and bool(wanted.without)
-    given = wanted.without if left_out else (wanted.name,)
-    if given == (None,) and not (wanted.default == "ids" and "ids" in names):
+    listed = wanted.without if left_out else (wanted.name,)
+    if listed == (None,) and not (wanted.default == "ids" and "ids" in names):
         return None
     if not names:
-        raise Fault(f"the first line has no names of columns, got {given[0]!r}")
-    chosen = {names.index(wanted._replace(name=one).choose("column", names)) for one in given}
+        raise Fault(f"the first line has no names of columns, got {listed[0]!r}")
+    chosen = {names.index(wanted._replace(name=one).choose("column", names)) for one in listed}
     return [at for at in range(len(names)) if (at in chosen) != left_out]
 
 

@@ -120,16 +120,16 @@ def pca_axes_for(sample: Float64Array, queries: Float64Array, seed: int) -> Proj
     """The fewest principal axes, in whole groups, along which codes of rows are nearly as precise;
     None if no group of coordinates can be saved."""
     dim = sample.shape[1]
-    found = directions(sample, seed)
-    outside = _left(queries, found).mean(axis=0) * _left(sample, found).max(axis=0)
+    along = directions(sample, seed)
+    outside = _left(queries, along).mean(axis=0) * _left(sample, along).max(axis=0)
     # The mean square of products, which are about zero on average as rows are centered.
     squares = (sample.T @ sample) * (queries.T @ queries)
     differ = np.sqrt(max(float(squares.sum()), 0.0) / (len(sample) * len(queries)))
-    numbers = np.arange(4, min(len(found), MOST_DIRECTIONS) + 1, 4)
+    numbers = np.arange(4, min(len(along), MOST_DIRECTIONS) + 1, 4)
     for number in numbers[outside[numbers - 1] <= _LARGEST_OUTSIDE * differ]:
         if -(-dim // 4) * 4 <= number:
             break
-        axes = Projection(np.ascontiguousarray(found[:number]))
+        axes = Projection(np.ascontiguousarray(along[:number]))
         if _passing(sample, queries, axes) <= _MOST_PASSING:
             return axes
     return None

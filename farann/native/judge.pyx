@@ -210,7 +210,7 @@ cdef class Judge:
                     # Rough scores by codes have larger errors; the candidates get exact keys.
                     self.collector.settle(members[j])
                     account.rung = FLOAT32
-            elif account.rung == FLOAT32 and doubled and not leaves:
+            elif CODES < account.rung < KEYS and doubled and not leaves:
                 account.rung, account.tries, self.trying = CODES, True, True
                 self.next_look = n + 1
         return of_no_use

@@ -263,12 +263,12 @@ cdef int64_t asking_for(Search search, Part part) noexcept nogil:
 
 
 cdef int lowest_rung(Search search, int64_t n_alive) noexcept nogil:
-    """The rung of the level that scores most queries, and says how long the next block may be."""
+    """The lowest rung of all queries: its level says how long the next block may be."""
+    cdef int lowest = FLOAT32
     cdef int64_t j
     for j in range(n_alive):
-        if search.judge.accounts[search.alive[j]].rung == CODES:
-            return CODES
-    return FLOAT32
+        lowest = min(lowest, search.judge.accounts[search.alive[j]].rung)
+    return lowest
 
 
 cdef void scan_alive(Search search, Part part, const Block *block, int64_t n_alive) noexcept nogil:

@@ -231,11 +231,11 @@ def _best_of_parts(points: Float32Array, near: npt.NDArray[np.intp], starts: Int
         if len(members) == 0 or starts[p] == starts[p + 1]:
             continue
         distances = points[members] @ partitions[starts[p] : starts[p + 1]].T
-        found = distances.argmin(axis=1)
-        least = distances[np.arange(len(members)), found]
+        places = distances.argmin(axis=1)
+        least = distances[np.arange(len(members)), places]
         better = least < best[members]
         best[members[better]] = least[better]
-        labels[members[better]] = starts[p] + found[better]
+        labels[members[better]] = starts[p] + places[better]
     return labels
 
 

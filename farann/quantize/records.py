@@ -43,7 +43,7 @@ class CodeBounds(NamedTuple):
         return CodeBounds(*np.maximum(self, others).tolist())
 
 
-def kept(dtype: Any, ndim: int, of: Callable[..., Any] | None = None) -> Mapping[str, Any]:
+def section(dtype: Any, ndim: int, of: Callable[..., Any] | None = None) -> Mapping[str, Any]:
     """A mark of fields that files keep as sections; `of` makes the value from the array."""
     return MappingProxyType({"dtype": np.dtype(dtype), "ndim": ndim, "of": of})
 
@@ -121,34 +121,34 @@ class Record:
 class CodeArrays(Record):
     """Codes of rows in an order; docs/format.md says what each array holds."""
 
-    panels: UInt8Array = field(metadata=kept(np.uint8, 2))
-    low_nibbles: UInt8Array | None = field(default=None, metadata=kept(np.uint8, 2))
-    inv_scale: Float32Array = field(metadata=kept(np.float32, 1))
-    low_nibble_norm: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
-    squares: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
-    signs: npt.NDArray[np.int8] = field(metadata=kept(np.int8, 2))
-    slots: Int32Array | None = field(default=None, metadata=kept(np.int32, 1))
-    outliers: Int64Array = field(metadata=kept(np.int64, 1))
-    bounds: CodeBounds = field(metadata=kept(np.float64, 1, _bounds))
-    pca_filter: Projection | None = field(default=None, metadata=kept(np.float64, 2, Projection))
-    whole: UInt8Array | None = field(default=None, metadata=kept(np.uint8, 2))
-    whole_inv_scale: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
-    whole_squares: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
-    whole_bounds: CodeBounds | None = field(default=None, metadata=kept(np.float64, 1, _bounds))
+    panels: UInt8Array = field(metadata=section(np.uint8, 2))
+    low_nibbles: UInt8Array | None = field(default=None, metadata=section(np.uint8, 2))
+    inv_scale: Float32Array = field(metadata=section(np.float32, 1))
+    low_nibble_norm: Float32Array | None = field(default=None, metadata=section(np.float32, 1))
+    squares: Float32Array | None = field(default=None, metadata=section(np.float32, 1))
+    signs: npt.NDArray[np.int8] = field(metadata=section(np.int8, 2))
+    slots: Int32Array | None = field(default=None, metadata=section(np.int32, 1))
+    outliers: Int64Array = field(metadata=section(np.int64, 1))
+    bounds: CodeBounds = field(metadata=section(np.float64, 1, _bounds))
+    pca_filter: Projection | None = field(default=None, metadata=section(np.float64, 2, Projection))
+    whole: UInt8Array | None = field(default=None, metadata=section(np.uint8, 2))
+    whole_inv_scale: Float32Array | None = field(default=None, metadata=section(np.float32, 1))
+    whole_squares: Float32Array | None = field(default=None, metadata=section(np.float32, 1))
+    whole_bounds: CodeBounds | None = field(default=None, metadata=section(np.float64, 1, _bounds))
     # The largest |z| of each panel, or norm across the mean query direction.
-    max_norm: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
+    max_norm: Float32Array | None = field(default=None, metadata=section(np.float32, 1))
     # In its place under l2, for rows without negative numbers: |x|^2 of each panel at most.
-    max_square: Float64Array | None = field(default=None, metadata=kept(np.float64, 1))
+    max_square: Float64Array | None = field(default=None, metadata=section(np.float64, 1))
     # A direction that query vectors have in common, and of each panel the most along it.
     mean_query_direction: Projection | None = field(
-        default=None, metadata=kept(np.float64, 2, Projection))
-    max_along: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
+        default=None, metadata=section(np.float64, 2, Projection))
+    max_along: Float32Array | None = field(default=None, metadata=section(np.float32, 1))
     # The transform of rows before they are coded, see `Transform`.
-    pca_axes: Projection | None = field(default=None, metadata=kept(np.float64, 2, Projection))
+    pca_axes: Projection | None = field(default=None, metadata=section(np.float64, 2, Projection))
     # The first level of single exact queries, see `build.choose_for_singles`: whole codes instead
     # of high nibbles; float32, while they wait for fewer bytes than this (`cost.bytes_waited_for`).
-    whole_codes_first: bool = field(default=False, metadata=kept(np.uint8, 1, _flag))
-    float32_below: float = field(default=0.0, metadata=kept(np.float64, 1, _cost))
+    whole_codes_first: bool = field(default=False, metadata=section(np.uint8, 1, _flag))
+    float32_below: float = field(default=0.0, metadata=section(np.float64, 1, _cost))
 
     @property
     def transform(self) -> Transform:
@@ -190,13 +190,13 @@ def empty_halves(n_positions: int, width: int) -> tuple[UInt8Array, UInt8Array]:
 class PartitionArrays(Record):
     """Partitions of codes; docs/format.md says what each array holds."""
 
-    starts: Int64Array = field(metadata=kept(np.int64, 1))
-    panels: UInt8Array = field(metadata=kept(np.uint8, 2))
-    inv_scale: Float32Array = field(metadata=kept(np.float32, 1))
-    squares: Float32Array | None = field(default=None, metadata=kept(np.float32, 1))
-    step: float = field(metadata=kept(np.float64, 1, one))
+    starts: Int64Array = field(metadata=section(np.int64, 1))
+    panels: UInt8Array = field(metadata=section(np.uint8, 2))
+    inv_scale: Float32Array = field(metadata=section(np.float32, 1))
+    squares: Float32Array | None = field(default=None, metadata=section(np.float32, 1))
+    step: float = field(metadata=section(np.float64, 1, one))
     # Whether codes are those of rows less the mean of their partition.
-    relative: bool = field(metadata=kept(np.uint8, 1, _flag))
+    relative: bool = field(metadata=section(np.uint8, 1, _flag))
 
     def at(self, positions: Int64Array) -> Int64Array:
         """The partitions that positions of codes belong to; -1 for none."""

@@ -12,7 +12,7 @@ from typing import NoReturn
 class _Questions(ModuleType):
     """This folder, which hides the hint that `farann.search` has before it is imported."""
 
-    def __call__(self, *args: object, **given: object) -> NoReturn:
+    def __call__(self, *args: object, **options: object) -> NoReturn:
         raise TypeError("farann.search is no function: use search_furthest, or search_nearest")
 
 

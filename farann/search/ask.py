@@ -51,7 +51,7 @@ def furthest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...
         and (allowed is None or type(allowed) in _AS_GIVEN)
         and (threads is None or (type(threads) is int and threads == 1)))
     limits = _limits(live, *limited)
-    vectors, single, filtering = asked(live, queries, ids, filtering)
+    vectors, single, filtering = vectors_of(live, queries, ids, filtering)
     if may_be_kept and single and (type(queries) is not ndarray or queries.dtype != np.float32):
         again = furthest_again(live, vectors[0], k, recall, allowed, None, None, return_stats)
         if again is not None:
@@ -80,15 +80,15 @@ def furthest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float 
 
 
 def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArray[Any], k: int,
-               **given: Any) -> Hits | None:
+               **options: Any) -> Hits | None:
     """Answer a few queries by `again` where that takes less time than to begin a batch: exactly,
     as batches with limits share a measurement, or time."""
     store, answers = live.store, list[Hits]()
-    if store is None or store.n_slots * store.dim > _ONE_BY_ONE or not given.keys().isdisjoint(
+    if store is None or store.n_slots * store.dim > _ONE_BY_ONE or not options.keys().isdisjoint(
             ("recall", "seconds")):
         return None
     for query in queries:
-        answer = again(live, query, k, **{**given, "return_stats": True})
+        answer = again(live, query, k, **{**options, "return_stats": True})
         if answer is None:
             return None
         answers.append(answer)
@@ -99,7 +99,7 @@ def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArr
     groups = [answer.groups for answer in answers if answer.groups is not None]
     return unchecked(np.stack([answer.ids for answer in answers]),
                      np.stack([answer.scores for answer in answers]), None,
-                     total if given.get("return_stats") else None,
+                     total if options.get("return_stats") else None,
                      np.stack(groups) if groups else None)
 
 
@@ -120,7 +120,7 @@ def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...]
                              "lie within the radius; filter by groups instead")
     else:
         limits = _limits(live, *limited)
-    vectors, single, filtering = asked(live, queries, ids, filtering)
+    vectors, single, filtering = vectors_of(live, queries, ids, filtering)
     if beyond is not None:
         radii = checks.to_radii("beyond", beyond, len(vectors))
     return _top(live, vectors, single, k, limits, filtering, threads, return_keys, return_stats,
@@ -136,7 +136,7 @@ def in_range(live: Live, queries: Any, radius: Any, ids: Any, filtering: Filteri
 
     names = ("search_within", "search_nearest") if nearest else ("search_beyond", "search_furthest")
     check_exact(names[0], live.spec.vectors, f"use {names[1]} with recall=, or budget=")
-    vectors, single, filtering = asked(live, queries, ids, filtering)
+    vectors, single, filtering = vectors_of(live, queries, ids, filtering)
     question = question_of(live, vectors, 1, filtering, threads, single=single, nearest=nearest,
                            radii=checks.to_radii("radius", radius, len(vectors)))
     if question is None:
@@ -207,7 +207,7 @@ def checked(live: Live, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
                              normalized=metric.normalized)
 
 
-def asked(live: Live, queries: Any, ids: Any,
+def vectors_of(live: Live, queries: Any, ids: Any,
           filtering: Filtering) -> tuple[Float32Array, bool, Filtering]:
     """Check queries, or look up rows as queries: their vectors, whether single, their filters."""
     check_one("queries", queries, ids)

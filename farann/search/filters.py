@@ -236,7 +236,7 @@ class RowFilters(NamedTuple):
         if self.rows is None:
             return groups.most(k, per_group)
         if self.rows.of_groups is None:
-            self.rows.of_groups = groups.kept(self.rows.slots())
+            self.rows.of_groups = groups.subset(self.rows.slots())
         return self.rows.of_groups.most(k, per_group)
 
     def of(self, which: Int64Array) -> RowFilters:
@@ -380,7 +380,7 @@ def slots_and_mask(live: Live, store: Store,
     filtering = filtering.without_nothing()
     rows = _allowed_rows(store, len(store), filtering.allowed)
     others = filtering._replace(allowed=None)
-    mask = store.alive if rows is None else rows.mask()
+    mask = store.mask if rows is None else rows.mask()
     if any(said is not None for said in others):
         chosen = Filter(live, others)._rows_of(store).mask()
         mask = chosen if mask is None else mask & chosen
@@ -414,7 +414,7 @@ def _rows_within(store: Store, number: int, allowed: UInt8Array | None) -> Rows:
     slots = np.empty(0, np.int64)
     if number >= 0 and store.groups is not None:
         slots = store.groups.slots_of(number)
-    for marks in (store.alive, allowed):
+    for marks in (store.mask, allowed):
         if marks is not None:
             slots = slots[marks[slots] != 0]
     return Rows(store.n_slots, slots=slots)
@@ -456,9 +456,9 @@ def only(store: Store, view: View, slots: Int64Array, n_queries: int) -> _core.F
 
 def rows_of_mask(store: Store, mask: BoolArray) -> Rows:
     """Rows by a mask over those that are not removed; it is copied only if some are removed."""
-    if store.alive is None:
+    if store.mask is None:
         return Rows(len(mask), mask=np.ascontiguousarray(mask).view(np.uint8))
-    slots = store.alive.copy()
+    slots = store.mask.copy()
     slots[slots.view(np.bool_)] = mask
     return Rows(len(slots), mask=slots)
 
@@ -473,8 +473,8 @@ def rows_of_ids(store: Store, ids: Int64Array) -> Rows:
 
 def _living(store: Store, mask: npt.NDArray[np.uint8]) -> UInt8Array:
     """Clear the mask of removed rows."""
-    if store.alive is not None:
-        mask &= store.alive
+    if store.mask is not None:
+        mask &= store.mask
     return mask
 
 

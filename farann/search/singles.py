@@ -95,7 +95,7 @@ def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int,
             mask: npt.NDArray[np.bool_]) -> Answer | None:
     """The exact answer under a mask; None if the mask must be checked, or if a list costs less."""
     single = store.singles.get((isa, k, None))
-    if single is None or store.alive is not None or (
+    if single is None or store.mask is not None or (
             mask.dtype != np.bool_ or mask.shape != (store.n_slots,)):
         return None
     rows = rows_of_mask(store, mask)

@@ -83,7 +83,7 @@ def _takes_table(store: Store, recall: float) -> bool:
 def lacks_table(store: Store, k: int, recall: float) -> bool:
     """Whether a recall takes a table that wasn't measured, or no longer holds."""
     measured = store.tunings.by_k.get(k)
-    return _takes_table(store, recall) and not (measured and measured.holds(store.alive))
+    return _takes_table(store, recall) and not (measured and measured.holds(store.mask))
 
 
 def lend(store: Store, k: int, isa: str, n_queries: int = 1, share: float = 1.0) -> None:
@@ -143,7 +143,7 @@ def _in_pieces(store: Store, k: int, isa: str, allowed: Allowance,
         sample, slots = store.sample_queries(size)
     # k above the number of rows would only take memory for padding.
     base = store.base_alone()
-    ids, live, has_codes = base.ids, base.alive, store.codes is not None
+    ids, live, has_codes = base.ids, base.mask, store.codes is not None
     view, metric, making = _by_high_nibbles(base).view(isa), store.spec.metric, None
     table = partial(
         measure.in_pieces, view.snapshot, sample, min(k, len(base)), allowed,
@@ -219,7 +219,7 @@ def stops_for(store: Store, k: int, missing: float, isa: str, threads: int) -> I
         return None
     answers = store.run_answers[k] = _answers_now(
         store, k, table.guard, isa, threads, store.run_answers.get(k))
-    return stops_of(answers, added, store.alive, missing)
+    return stops_of(answers, added, store.mask, missing)
 
 
 def _answers_now(store: Store, k: int, guard: Guard, isa: str, threads: int,
@@ -235,14 +235,14 @@ def _answers_now(store: Store, k: int, guard: Guard, isa: str, threads: int,
         queries = sample_like(store, k, guard)[0]
     else:
         queries, slots = before.queries, before.hits.ids
-        gone = 0 if store.alive is None else np.count_nonzero(store.alive[slots[slots >= 0]] == 0)
+        gone = 0 if store.mask is None else np.count_nonzero(store.mask[slots[slots >= 0]] == 0)
         n_new = store.n_slots - before.n_slots
         if n_new * _NEW <= store.n_slots and gone * _GONE <= slots.size:
             if before.runs is store.added.runs:
                 return before
             rows = store.tail[-n_new:]
             new = _core.Snapshot(rows, rows[:0], None,
-                                 None if store.alive is None else store.alive[-n_new:],
+                                 None if store.mask is None else store.mask[-n_new:],
                                  store.center, store.spec.metric.number, isa)
             hits = _best(store, new, _core.Filter(new), queries, k, threads)
             hits.ids[hits.ids >= 0] += before.n_slots

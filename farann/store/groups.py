@@ -20,7 +20,7 @@ _MOST_GROUPS = np.iinfo(np.int32).max
 
 
 class Groups:
-    """The group of each slot, by number, and the labels of groups. Immutable: `grown` and `kept`
+    """The group of each slot, by number, and the labels of groups. Immutable: `grown` and `subset`
     make others, which share unchanged arrays."""
 
     def __init__(self, names: IdMap | Labels, numbers: Int32Array | None = None,
@@ -114,14 +114,14 @@ class Groups:
         return Groups(names, appended(self._numbers, self._count, numbers),
                       self._count + len(numbers))
 
-    def kept(self, slots: Int64Array) -> Groups:
+    def subset(self, slots: Int64Array) -> Groups:
         """Keep these slots alone, in this order; groups without rows are dropped."""
         numbers = self.by_slot()[slots]
         used = np.bincount(numbers, minlength=len(self)) > 0
         names = self.names
         if not used.all():
             left = np.flatnonzero(used).astype(np.int64, copy=False)
-            names = names.kept(left)
+            names = names.subset(left)
             numbers = (np.cumsum(used) - 1).astype(np.int32)[numbers]
         return Groups(names, numbers, len(numbers))
 

@@ -110,7 +110,7 @@ class IdMap:
         new._ids = appended(held, self._count, ids)
         return new
 
-    def kept(self, slots: Int64Array) -> IdMap:
+    def subset(self, slots: Int64Array) -> IdMap:
         """The map of these slots alone, in this order, as slots 0, 1, ..."""
         return IdMap.restored(self.ids_of(slots), len(slots), self.next)
 

@@ -31,7 +31,7 @@ UInt64Array: TypeAlias = npt.NDArray[np.uint64]
 
 
 class Labels:
-    """Strings by number and numbers by string; each string once. Never changes: `grown` and `kept`
+    """Strings by number and numbers by string; each string once. Immutable: `grown` and `subset`
     make others, which share what stays the same."""
 
     def __init__(self) -> None:
@@ -104,7 +104,7 @@ class Labels:
         new._octets = appended(self._octets, used, strings.octets[: more + SPARE], _MORE, SPARE)
         return new
 
-    def kept(self, numbers: Int64Array) -> Labels:
+    def subset(self, numbers: Int64Array) -> Labels:
         """These strings alone, in this order, as numbers 0, 1, ..."""
         return Labels().grown(self.strings.of(numbers))
 

@@ -106,7 +106,7 @@ class Store:
         self.base: RowArray = np.empty((0, dim), spec.stored)
         self.center: Float64Array = np.zeros(dim)
         self.built, self.n_removed = False, 0
-        self.alive: UInt8Array | None = None
+        self.mask: UInt8Array | None = None
         self._tail: RowArray = self.base  # with spare room at the end
         self._n_tail = 0
         self.added: Added | None = None  # codes of the tail, where the base has codes and vectors
@@ -135,12 +135,13 @@ class Store:
         that has no others; None: all rows."""
         ids, groups, labels = self.ids, self.groups, self.labels
         if slots is not None:
-            ids, groups = ids.kept(slots), None if groups is None else groups.kept(slots)
+            ids, groups = ids.subset(slots), None if groups is None else groups.subset(slots)
         if labels is not None and len(labels) != len(ids):
             numbers = ids.ids_of(np.arange(len(ids), dtype=np.int64))
             left = np.sort(numbers)  # strings that no row has are dropped
-            ids, labels = IdMap.restored(left.searchsorted(numbers), len(ids), 0), labels.kept(left)
-        return {"ids": ids, "labels": labels, "groups": groups, "alive": None, "n_removed": 0}
+            ids = IdMap.restored(left.searchsorted(numbers), len(ids), 0)
+            labels = labels.subset(left)
+        return {"ids": ids, "labels": labels, "groups": groups, "mask": None, "n_removed": 0}
 
     @property
     def tail(self) -> RowArray:
@@ -160,9 +161,9 @@ class Store:
     @property
     def n_left_of_base(self) -> int:
         """The same without those."""
-        if self.alive is None:
+        if self.mask is None:
             return self.n_base
-        return int(np.count_nonzero(self.alive[: self.n_base].view(np.bool_)))
+        return int(np.count_nonzero(self.mask[: self.n_base].view(np.bool_)))
 
     def __len__(self) -> int:
         return self.n_slots - self.n_removed
@@ -182,7 +183,7 @@ class Store:
                 codes, partitions = (None, None) if layout is None else layout.native(
                     self.n_base, self.dim)
                 return _core.Snapshot(
-                    self.base, self.tail, self.ids.by_slot(), self.alive, self.center,
+                    self.base, self.tail, self.ids.by_slot(), self.mask, self.center,
                     self.spec.metric.number, isa, codes=codes, partitions=partitions,
                     vectors=self.n_coded is None, added=added, runs=runs, uncoded=uncoded)
 
@@ -234,13 +235,13 @@ class Store:
 
     def slots_of(self, ids: Int64Array) -> Int64Array:
         """Slots of some ids; -1 for those that no row has."""
-        return self.ids.slots_of(ids, self.alive)
+        return self.ids.slots_of(ids, self.mask)
 
     def live_slots(self) -> Int64Array:
         """Slots of the rows that are not removed."""
-        if self.alive is None:
+        if self.mask is None:
             return np.arange(self.n_slots, dtype=np.int64)
-        return np.flatnonzero(self.alive).astype(np.int64, copy=False)
+        return np.flatnonzero(self.mask).astype(np.int64, copy=False)
 
     def live_ids(self) -> Int64Array:
         """Their ids, in the order of slots."""
@@ -270,7 +271,7 @@ class Store:
 
     def with_rows(self, rows: RowArray, ids: Int64Array, groups: Groups | None) -> Store:
         """This store with more rows, whose ids are new; `groups` are those of all rows."""
-        before, n_tail, live, added = self._n_tail, self._n_tail + len(rows), self.alive, None
+        before, n_tail, live, added = self._n_tail, self._n_tail + len(rows), self.mask, None
         if live is not None:
             live = np.concatenate([live, np.ones(len(rows), np.uint8)])
         tail = appended(self._tail, before, rows, TAIL_ROOM, least=0)
@@ -282,7 +283,7 @@ class Store:
             added = (self.added or Added()).grown(
                 self.codes, tail[:n_tail], len(rows), self.n_base, self.center, self.spec,
                 default_isa(), self._order_queries)
-        return self.changed(_tail=tail, _n_tail=n_tail, alive=live, ids=self.ids.grown(ids),
+        return self.changed(_tail=tail, _n_tail=n_tail, mask=live, ids=self.ids.grown(ids),
                             groups=groups, added=added, edits=self.edits + 1)
 
     def _order_queries(self) -> Float32Array:
@@ -296,9 +297,9 @@ class Store:
 
     def without(self, slots: Int64Array) -> Store:
         """This store with some rows marked as removed; `rebuilt` gives their space back."""
-        live = np.ones(self.n_slots, np.uint8) if self.alive is None else self.alive.copy()
+        live = np.ones(self.n_slots, np.uint8) if self.mask is None else self.mask.copy()
         live[slots] = 0
-        return self.changed(alive=live, n_removed=self.n_removed + len(slots),
+        return self.changed(mask=live, n_removed=self.n_removed + len(slots),
                             edits=self.edits + 1)
 
     def rebuilt(self, queries: Float32Array | None = None, progress: Progress = False,
@@ -344,7 +345,7 @@ class Store:
     def _merged(self, progress: Progress) -> tuple[RowArray, RowArray, dict[str, Any]]:
         """All rows that are left as one segment, where they lie if they are in one piece, room for
         more rows, and the `rows_left`."""
-        if self.alive is None and (base := self._in_place()) is not None:
+        if self.mask is None and (base := self._in_place()) is not None:
             return base, self._tail[self._n_tail :], self.rows_left(None)
         live = self.live_slots()
         base = empty_rows((len(live), self.dim), self.base.dtype)
@@ -387,7 +388,8 @@ class Store:
 
         assert self.codes is not None and self.n_coded is not None
         live, isa = self.live_slots(), default_isa()
-        (layout, outlier_rows), n_coded = self.kept(), int(np.searchsorted(live, self.n_coded))
+        layout, outlier_rows = self.layout_left()
+        n_coded = int(np.searchsorted(live, self.n_coded))
         tail = self.stored(live[n_coded:])
         layout, far = recoding.extended(layout, n_coded, tail, self.center, self.spec, isa)
         order = np.concatenate([np.flatnonzero(~far), np.flatnonzero(far)])
@@ -404,14 +406,14 @@ class Store:
         assert self.layout is not None and self.n_coded is not None
         return CodedRows(self.layout, self.base, self.center, self.spec.metric)
 
-    def kept(self) -> tuple[Layout, RowArray]:
+    def layout_left(self) -> tuple[Layout, RowArray]:
         """The layout of a base without vectors and its outliers, without removed rows."""
         layout, rows = self.coded[:2]
-        if self.alive is None:
+        if self.mask is None:
             return layout, rows
         from farann.layout import recoding
 
-        return recoding.without(layout, rows, self.alive[: self.n_base].astype(np.bool_))
+        return recoding.without(layout, rows, self.mask[: self.n_base].astype(np.bool_))
 
     @property
     def outgrown(self) -> bool:
@@ -425,7 +427,7 @@ class Store:
             "rows": self.base.nbytes + self.tail.nbytes,  # spare room is no memory until it is used
             "ids": self.ids.nbytes + (0 if self.labels is None else self.labels.nbytes),
             "groups": 0 if self.groups is None else self.groups.nbytes,
-            "removed": 0 if self.alive is None else self.alive.nbytes,
+            "removed": 0 if self.mask is None else self.mask.nbytes,
             "center": self.center.nbytes,
             "codes": sum(record.nbytes for record in coded if record is not None),
             "cells": 0 if self.partitions is None else self.partitions.nbytes,
@@ -438,7 +440,7 @@ class Store:
         if source is not None and len(source):
             other = self.asks_nearest != self.for_nearest
             return mirrored(source[:most]) if other else source[:most], None
-        free = np.ones(self.n_slots, np.uint8) if self.alive is None else self.alive.copy()
+        free = np.ones(self.n_slots, np.uint8) if self.mask is None else self.mask.copy()
         if len(self.base) and self.n_coded is None:
             from farann.layout.sampling import sampled
 
@@ -456,9 +458,9 @@ class Store:
         if self.added is None or not self.added.runs:
             return self
         live, n_removed = None, 0
-        if self.alive is not None:
-            live = self.alive[: self.n_base]
+        if self.mask is not None:
+            live = self.mask[: self.n_base]
             n_removed = self.n_base - self.n_left_of_base
-        base = self.changed(_tail=self.tail[:0], _n_tail=0, added=None, alive=live,
+        base = self.changed(_tail=self.tail[:0], _n_tail=0, added=None, mask=live,
                             n_removed=n_removed, ids=IdMap.restored(None, self.n_base, 0))
         return base if len(base) else self

@@ -21,7 +21,7 @@ from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract import RecallWarning
 from farann.contract.index_spec import traits_of
 from farann.quantize.kmeans import move_means
-from farann.quantize.records import Record, kept, one
+from farann.quantize.records import Record, one, section
 from farann.runtime import pool
 from farann.runtime.pieces import Allowance, Pieces
 from farann.tuning.key_model import KeyArrays
@@ -60,11 +60,11 @@ _WARN_SHARE = 0.05
 class GuardArrays(Record):
     """The arrays that `_core.Guard` is made of, and that a file keeps."""
 
-    center: Float32Array = field(metadata=kept(np.float32, 1))
-    scale: float = field(metadata=kept(np.float64, 1, one))
-    points: Float32Array = field(metadata=kept(np.float32, 2))
-    reaches: Float32Array = field(metadata=kept(np.float32, 1))
-    axes: Float32Array = field(metadata=kept(np.float32, 2))
+    center: Float32Array = field(metadata=section(np.float32, 1))
+    scale: float = field(metadata=section(np.float64, 1, one))
+    points: Float32Array = field(metadata=section(np.float32, 2))
+    reaches: Float32Array = field(metadata=section(np.float32, 1))
+    axes: Float32Array = field(metadata=section(np.float32, 2))
 
 
 class Guard:
@@ -274,9 +274,9 @@ def _nearest(x: Float64Array, points: Float64Array, allowed: Allowance,
         some = x[start : start + _SUMMED_AT_ONCE]
         squares = np.einsum("ij,ij->i", some, some)[:, None] - 2.0 * (some @ points.T) + own
         squares = np.maximum(squares, 0.0) / spread
-        found = squares.argmin(axis=1)
-        nearest[start : start + len(some)] = found
-        least[start : start + len(some)] = squares[np.arange(len(some)), found]
+        places = squares.argmin(axis=1)
+        nearest[start : start + len(some)] = places
+        least[start : start + len(some)] = squares[np.arange(len(some)), places]
         allowed.spend_on(some.size * len(points), 3 * squares.size)
         yield
     return nearest, least

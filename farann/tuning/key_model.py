@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from farann._types import Float32Array, Float64Array
-from farann.quantize.records import Record, kept
+from farann.quantize.records import Record, section
 from farann.runtime.pieces import Allowance, Pieces
 
 MODEL_ROWS = 4096  # most rows that a model is made from
@@ -25,8 +25,8 @@ _LAST_DEVIATION = 4.0  # of the last coordinate, over that along the longest axi
 class KeyArrays(Record):
     """The arrays that `_core.KeyModel` is made of, and that a file keeps."""
 
-    axes: Float32Array = field(metadata=kept(np.float32, 2))
-    terms: Float64Array = field(metadata=kept(np.float64, 2))
+    axes: Float32Array = field(metadata=section(np.float32, 2))
+    terms: Float64Array = field(metadata=section(np.float64, 2))
 
 
 def in_pieces(allowed: Allowance, rows: Float64Array, squares: bool,

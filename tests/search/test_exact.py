@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -268,3 +269,21 @@ def test_codes_that_cost_more_than_they_save_are_left_for_a_while(
             hits = index.search_furthest(queries, 50, return_stats=True)
             assert_same(hits, expected)
             assert (hits.stats.code_products > 0) == bool(int(by_codes))
+
+
+def test_codes_lose_by_what_passes(
+        rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a row that passes costs a tenth less, codes stay, and a tenth more, they are left."""
+    costs = [0.0] * 6
+    monkeypatch.setattr(inside.settings, "row_costs", lambda *_: tuple(costs))
+    rows = rng.standard_normal((1024, 512), dtype=np.float32)
+    k, n = 50, 64
+    for share, stay in ((0.9, True), (1.1, False)):
+        index, costs[:] = index_of(rows, "dot", threads=1).build(), [0.0] * 6
+        passed = index.search_furthest(rows[:n], k, return_stats=True).stats.rows_passed
+        saved = n * len(rows) * (1 + 50 / n)
+        costs[:] = [share * saved / (passed - n * k * math.log(len(rows) / k)), 0, 0, 50, 10, 0]
+        for _ in range(2):
+            index.search_furthest(rows[:n], k)
+        last = index.search_furthest(rows[:n], k, return_stats=True).stats
+        assert (last.code_products > 0) == stay

@@ -441,6 +441,16 @@ def test_what_is_read_depends_on_the_number_of_queries(rng: np.random.Generator)
     deep = index.search_furthest(rows[0], 200, allowed=index.filter(allowed=mask),
                                  return_stats=True).stats
     assert deep.code_products == 0 and deep.rows_scanned == n // 4
+    best = index.search_furthest(rows[:500], 1, allowed=mask, return_stats=True).stats
+    assert best.code_products == 0
+    # A list that is used once doesn't pay for its making.
+    fewer = np.arange(n) % 16 == 0
+    once, again = (index.search_furthest(rows[0], allowed=allowed, return_stats=True).stats
+                   for allowed in (fewer, index.filter(allowed=fewer)))
+    assert once.code_products > 0 and again.code_products == 0
+    third = index.search_furthest(rows[:500], budget=n, allowed=np.arange(n) % 3 == 0,
+                                  return_stats=True).stats
+    assert third.code_products > 0  # approximate searches go by codes
     all_rows = index.search_furthest(rows[:500], allowed=mask | True, return_stats=True).stats
     assert all_rows.float_products == 0
     a_few = index.search_furthest(rows[0], allowed=np.arange(100), return_stats=True).stats

@@ -155,18 +155,18 @@ class BruteForceFusionRetrieval(BruteForceFurthestRetrieval):
             As in a call, and for exclusions of another shape.
         """
         ops = keras.ops
-        given = exclusions if keras.ops.is_tensor(exclusions) else np.asarray(exclusions)
-        if len(given.shape) != 2 or given.shape[0] != inputs[0].shape[0]:
+        left_out = exclusions if keras.ops.is_tensor(exclusions) else np.asarray(exclusions)
+        if len(left_out.shape) != 2 or left_out.shape[0] != inputs[0].shape[0]:
             raise ValueError("exclusions: expected shape (n_queries, n_exclusions), got "
-                             f"{tuple(given.shape)} for {inputs[0].shape[0]} queries")
-        scores, rows, known = self._retrieve(-self._coordinates(inputs), given.shape[1])
+                             f"{tuple(left_out.shape)} for {inputs[0].shape[0]} queries")
+        scores, rows, known = self._retrieve(-self._coordinates(inputs), left_out.shape[1])
         ids = self._ids_of(rows, known)
         if isinstance(ids, np.ndarray):  # strings, and numbers that the backend has no tensors of
-            given = ops.convert_to_numpy(given) if ops.is_tensor(given) else given
-            out = ops.convert_to_tensor((ids[:, :, None] == given[:, None, :]).any(axis=2))
+            left_out = ops.convert_to_numpy(left_out) if ops.is_tensor(left_out) else left_out
+            out = ops.convert_to_tensor((ids[:, :, None] == left_out[:, None, :]).any(axis=2))
         else:
-            given = ops.cast(ops.convert_to_tensor(given), ids.dtype)
-            out = ops.any(ops.equal(ids[:, :, None], given[:, None, :]), axis=2)
+            left_out = ops.cast(ops.convert_to_tensor(left_out), ids.dtype)
+            out = ops.any(ops.equal(ids[:, :, None], left_out[:, None, :]), axis=2)
         best, at = ops.top_k(ops.where(out, -float("inf"), scores), k=self.k)
         left = ops.isfinite(best)
         scores = ops.where(left, best, float("nan"))
@@ -215,8 +215,8 @@ class BruteForceFusionRetrieval(BruteForceFurthestRetrieval):
                              "model, got "
                              f"{len(queries) if isinstance(queries, list | tuple) else 'a tensor'}")
         parts = []
-        for given, dim, cosine in zip(queries, self._dims, self._cosine, strict=True):
-            each = ops.cast(given, "float32")
+        for vectors, dim, cosine in zip(queries, self._dims, self._cosine, strict=True):
+            each = ops.cast(vectors, "float32")
             if each.shape[1:] != (dim,) or each.shape[0] != queries[0].shape[0]:
                 raise ValueError(f"inputs: expected shapes {self._dims} after the number of "
                                  f"queries, got {tuple(tuple(one.shape) for one in queries)}")

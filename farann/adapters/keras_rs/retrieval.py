@@ -58,11 +58,11 @@ class _FurthestRetrieval(Retrieval):
             For embeddings that are no matrix of finite numbers, or fewer than k; for ids of
             another number. Nothing changes then.
         """
-        given = checks.to_array("candidate_embeddings", _to_numpy(candidate_embeddings))
-        if given.ndim != 2:
+        candidates = checks.to_array("candidate_embeddings", _to_numpy(candidate_embeddings))
+        if candidates.ndim != 2:
             raise ValueError("candidate_embeddings: expected rank 2, (n, dim), "
-                             f"got shape {given.shape}")
-        rows = checks.to_vectors("candidate_embeddings", given, None, normalized=False,
+                             f"got shape {candidates.shape}")
+        rows = checks.to_vectors("candidate_embeddings", candidates, None, normalized=False,
                                  single=False)
         if len(rows) < self.k:
             raise ValueError(f"candidate_embeddings: expected k = {self.k} candidates or more, "
@@ -150,8 +150,8 @@ class _FurthestRetrieval(Retrieval):
     def _ids_of(self, rows: Tensor, known: Any) -> Any:
         if known is None:
             return rows
-        found, dtype = known[keras.ops.convert_to_numpy(rows)], _tensor_dtype(known)
-        return found if dtype is None else keras.ops.convert_to_tensor(found, dtype=dtype)
+        ids, dtype = known[keras.ops.convert_to_numpy(rows)], _tensor_dtype(known)
+        return ids if dtype is None else keras.ops.convert_to_tensor(ids, dtype=dtype)
 
 
 class BruteForceFurthestRetrieval(_FurthestRetrieval):

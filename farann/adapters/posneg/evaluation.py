@@ -95,11 +95,11 @@ def evaluate(users: Int64Array, items: Int64Array, liked: BoolArray,
     person = np.unique(users, return_inverse=True)[1]
     good, bad = (_by_user(person[which], items[which], int(person.max()))
                  for which in (liked, ~liked))
-    ndcg = {name: metrics.ndcg_at_k(found, good, k) for name, found in lists.items()}
+    ndcg = {name: metrics.ndcg_at_k(ranked, good, k) for name, ranked in lists.items()}
     auc = {name: metrics.auc_by_user(person, liked, said) for name, said in scores.items()}
     rows = tuple(Row(name, metrics.mean_interval(ndcg[name]), metrics.mean_interval(
-        metrics.disliked_at_k(found, bad, k)), metrics.mean_interval(auc[name]))
-        for name, found in lists.items())
+        metrics.disliked_at_k(ranked, bad, k)), metrics.mean_interval(auc[name]))
+        for name, ranked in lists.items())
     enough = (~np.isnan(auc[THIS])).sum() >= FEW_USERS
     ways = [_advice("Among all items", f"nDCG@{k}", ndcg, 0.0),
             _advice("Among shown items", "AUC", auc, 0.5)]
@@ -135,24 +135,24 @@ def _advice(where: str, what: str, values: dict[str, Float64Array], chance: floa
 def _faults(rows: tuple[Row, ...], before: dict[str, float], liked: BoolArray,
             chances: Float64Array) -> list[str]:
     """Faults of labels and of models."""
-    few, found = min(liked.sum(), (~liked).sum()), []
+    few, faults = min(liked.sum(), (~liked).sum()), []
     if few < _FEW_LABELS:
-        found.append(f"few labels: {liked.sum():,} likes and {(~liked).sum():,} dislikes; what "
-                     f"fewer than {_FEW_LABELS} of a kind say is chance")
+        faults.append(f"few labels: {liked.sum():,} likes and {(~liked).sum():,} dislikes; what "
+                      f"fewer than {_FEW_LABELS} of a kind say is chance")
     for row in rows:
         auc = row.auc
         what = f"{row.name}: AUC {auc.mean:.3f} [{auc.low:.3f}, {auc.high:.3f}] within users"
         if row.name in before and auc.high < 0.5:
-            found.append(f"{what}, so it orders the wrong way round; are labels, signs or models "
-                         "swapped, or users and items shuffled?")
+            faults.append(f"{what}, so it orders the wrong way round; are labels, signs or models "
+                          "swapped, or users and items shuffled?")
         elif row.name in before and before[row.name] - auc.high > _LARGE_DIFFERENCE:
-            found.append(f"{what}, but {before[row.name]:.3f} on the feedback of fit; was it "
-                         "trained on that? Keep part of the log back, or give the ranker what "
-                         "trains the models")
+            faults.append(f"{what}, but {before[row.name]:.3f} on the feedback of fit; was it "
+                          "trained on that? Keep part of the log back, or give the ranker what "
+                          "trains the models")
         elif auc.mean > _TOO_GOOD:
-            found.append(f"{what}; was it trained on these labels?")
+            faults.append(f"{what}; was it trained on these labels?")
     if few and abs(chances.mean() - liked.mean()) > _LARGE_DIFFERENCE:
-        found.append(f"labels: {liked.mean():.2f} are likes, {chances.mean():.2f} were expected; "
-                     "if the feedback of fit was sampled to another share, fit with sample_weight= "
-                     "of the true over the sampled share")
-    return found
+        faults.append(f"labels: {liked.mean():.2f} are likes, {chances.mean():.2f} were expected; "
+                      "if the feedback of fit was sampled to another share, fit with sample_weight="
+                      " of the true over the sampled share")
+    return faults

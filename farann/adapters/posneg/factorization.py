@@ -73,19 +73,19 @@ class Factorization:
         if good.all() or not good.any():
             raise ValueError("liked: expected likes and dislikes to learn from, got one kind only")
         shape, dim, seed = (len(people), len(every)), self.dim, self.seed
-        found: list[tuple[str, int | str, npt.NDArray[Any], Embeddings]] = []
+        models: list[tuple[str, int | str, npt.NDArray[Any], Embeddings]] = []
         for name, sign, penalty, rounds in _LEAST_SQUARES:
             rows = good == (sign == 1)
             known, column = np.unique(what[rows], return_inverse=True)
-            before = found[-1][3] if found and found[-1][1] == sign else None
-            found.append((name, sign, every[known], least_squares(
+            before = models[-1][3] if models and models[-1][1] == sign else None
+            models.append((name, sign, every[known], least_squares(
                 who[rows], column, (len(people), len(known)), seed, dim=dim, penalty=penalty,
                 rounds=rounds, start=before)))
-        found += [("logistic", "both", every, logistic(who, what, good, shape, seed, dim=dim)),
-                  ("graph", "both", every, graph_convolution(who, what, good, shape, seed,
-                                                             dim=dim))]
+        models += [("logistic", "both", every, logistic(who, what, good, shape, seed, dim=dim)),
+                   ("graph", "both", every, graph_convolution(who, what, good, shape, seed,
+                                                              dim=dim))]
         return [SignedModel(columns, rows, sign, name=name, ids=ids, user_ids=people)
-                for name, sign, ids, (rows, columns) in found]
+                for name, sign, ids, (rows, columns) in models]
 
 
 def least_squares(users: Int64Array, items: Int64Array, shape: tuple[int, int], seed: int = 0, *,
@@ -105,20 +105,20 @@ def least_squares(users: Int64Array, items: Int64Array, shape: tuple[int, int], 
     return left, right
 
 
-def _solve(solved: Float32Array, given: Float32Array, feedback: Any, confidence: float,
+def _solve(solved: Float32Array, others: Float32Array, feedback: Any, confidence: float,
            penalty: float) -> None:
     """One side by the other, for rows of feedback."""
-    dim = given.shape[1]
+    dim = others.shape[1]
     one, two = np.triu_indices(dim)
     place = np.empty((dim, dim), np.intp)  # of each cell of a symmetric matrix in its upper half
     place[one, two] = place[two, one] = np.arange(len(one))
-    everywhere = (given.T @ given + penalty * np.eye(dim, dtype=np.float32))[one, two]
-    outer = np.float32(confidence) * given[:, one] * given[:, two]
+    everywhere = (others.T @ others + penalty * np.eye(dim, dtype=np.float32))[one, two]
+    outer = np.float32(confidence) * others[:, one] * others[:, two]
     for first in range(0, len(solved), _ROWS_AT_ONCE):
         mine = feedback[first : first + _ROWS_AT_ONCE]
         halves = mine @ outer
         halves += everywhere
-        wanted = (1.0 + confidence) * (mine @ given)
+        wanted = (1.0 + confidence) * (mine @ others)
         solved[first : first + _ROWS_AT_ONCE] = np.linalg.solve(
             halves[:, place], wanted[:, :, np.newaxis])[:, :, 0]
 

@@ -58,13 +58,13 @@ def _content(metadata: dict[str, Any], arrays: Arrays) -> tuple[Content, Trainer
 
     def array(name: str, *shape: int | None, dtype: Any = np.float64) -> npt.NDArray[Any]:
         """A section of numbers; in its shape None stands for any size."""
-        found = arrays.get(name)
-        if found is None or found.dtype != dtype or found.ndim != len(shape) or any(
-                want not in (None, size) for size, want in zip(found.shape, shape, strict=True)):
+        values = arrays.get(name)
+        if values is None or values.dtype != dtype or values.ndim != len(shape) or any(
+                want not in (None, size) for size, want in zip(values.shape, shape, strict=True)):
             raise FormatError(f"section {name!r} is missing, empty, or of another type or shape")
-        if name != "aucs" and not np.isfinite(found).all():
+        if name != "aucs" and not np.isfinite(values).all():
             raise FormatError(f"section {name!r} has numbers that are not finite")
-        return found
+        return values
 
     rows, people = (array(name, size, width, dtype=np.float32)
                     for name, size in (("rows", n), ("people", n_users)))

@@ -17,24 +17,24 @@ from farann.contract.strings import are_strings, packed, texts_of
 Ids: TypeAlias = npt.NDArray[Any]
 
 
-def checked(name: str, given: Any) -> Ids:
+def checked(name: str, values: Any) -> Ids:
     """Check ids of either kind, which may come more than once."""
-    if not are_strings(given):
-        return checks.to_ids(name, given)
-    texts = texts_of(name, given, padding=False)
+    if not are_strings(values):
+        return checks.to_ids(name, values)
+    texts = texts_of(name, values, padding=False)
     packed(name, texts)  # what a file can't hold is refused
-    found = np.empty(len(texts), object)
-    found[:] = texts
-    return found
+    strings = np.empty(len(texts), object)
+    strings[:] = texts
+    return strings
 
 
-def of_rows(name: str, given: npt.ArrayLike | None, n: int) -> Ids:
+def of_rows(name: str, values: npt.ArrayLike | None, n: int) -> Ids:
     """Check the ids of n rows, each once; by default they count from 0."""
-    if given is None:
+    if values is None:
         return np.arange(n)
-    if not are_strings(given):
-        return checks.to_new_ids(name, given, n)
-    ids = checked(name, given)
+    if not are_strings(values):
+        return checks.to_new_ids(name, values, n)
+    ids = checked(name, values)
     if len(ids) != n:
         raise ValueError(f"{name}: expected {n} ids, one a row, got {len(ids)}")
     once, counts = np.unique(ids, return_counts=True)
@@ -66,9 +66,9 @@ def check_kind(name: str, wanted: Ids, ids: Ids) -> None:
                         f"{checks.shown(wanted.tolist()[0])}")
 
 
-def known(name: str, given: Any, ids: Ids, *, all_of_them: bool = True) -> Int64Array:
+def known(name: str, values: Any, ids: Ids, *, all_of_them: bool = True) -> Int64Array:
     """Places of ids, of the kind of the ascending ones, among these; -1 if some may be others."""
-    wanted = checked(name, given)
+    wanted = checked(name, values)
     check_kind(name, wanted, ids)
     at = places(ids, wanted)
     if all_of_them and (at < 0).any():
@@ -94,9 +94,9 @@ def read(name: str, arrays: Mapping[str, npt.NDArray[Any]]) -> Ids:
         raise FormatError(f"section {name!r} is missing or of another type")
     try:
         listed = json.loads(octets.tobytes())
-        found = of_rows(name, listed, len(listed))
+        ids = of_rows(name, listed, len(listed))
     except (ValueError, TypeError, RecursionError) as error:
         raise FormatError(f"section {name!r} holds no ids: {error}") from None
-    if len(found) > 1 and not (found[1:] > found[:-1]).all():
+    if len(ids) > 1 and not (ids[1:] > ids[:-1]).all():
         raise FormatError(f"section {name!r} is not in ascending order")
-    return found
+    return ids

@@ -127,15 +127,15 @@ class Learned(NamedTuple):
         m = len(models.names)
         this: Float64Array = self.liking if among == "shown" else self.showing + self.liking * (
             EXPOSURE if exposure is None else exposure)
-        found = np.zeros(m + 2)
+        weights = np.zeros(m + 2)
         if name == THIS:
             return this
         if name == RECORD:
-            found[m] = 1.0
+            weights[m] = 1.0
         else:
-            found[m:] = _TIE * (this[m:] if this[m:].any() else np.array([1.0, 0.0]))
-            found[models.names.index(name)] = models.directions[models.names.index(name)]
-        return found
+            weights[m:] = _TIE * (this[m:] if this[m:].any() else np.array([1.0, 0.0]))
+            weights[models.names.index(name)] = models.directions[models.names.index(name)]
+        return weights
 
 
 class Solution(NamedTuple):
@@ -170,11 +170,11 @@ def regression(columns: Float64Array, target: BoolArray, weight: Float64Array, u
     prior = np.append(np.ones(m), [0.0, *np.ones(n_users)])
 
     def loss(point: Float64Array) -> tuple[float, Float64Array]:
-        found = point * size
-        odds = scaled @ found[: m + 1] + found[m + 1 :][users]
+        solution = point * size
+        odds = scaled @ solution[: m + 1] + solution[m + 1 :][users]
         slack = weight * (expit(odds) - target)
-        slope = np.append(scaled.T @ slack, np.bincount(users, slack, n_users)) + prior * found
-        return (float(weight @ (np.logaddexp(0.0, odds) - target * odds) + prior @ found**2 / 2),
+        slope = np.append(scaled.T @ slack, np.bincount(users, slack, n_users)) + prior * solution
+        return (float(weight @ (np.logaddexp(0.0, odds) - target * odds) + prior @ solution**2 / 2),
                 slope * size)
 
     free = [(None, None)] * (1 + n_users + (m if signs is None else 0))
@@ -215,11 +215,11 @@ def _showing(labels: Pairs, unseen: Pairs, n_users: int) -> Float64Array:
     users, weight = np.append(labels.users, unseen.users)[there], np.ones(len(shown))
     if shown.all():
         return np.zeros(m + 2)
-    found, nothing = (regression(some, shown, weight, users, n_users)
-                      for some in (columns, columns[:, :0]))
-    if nothing.loss - found.loss < (m + 1) / 2 * np.log(len(shown)):
+    fitted, nothing = (regression(some, shown, weight, users, n_users)
+                       for some in (columns, columns[:, :0]))
+    if nothing.loss - fitted.loss < (m + 1) / 2 * np.log(len(shown)):
         return np.zeros(m + 2)
-    return np.insert(found.coefficients, m, 0.0)
+    return np.insert(fitted.coefficients, m, 0.0)
 
 
 def judged_alone(models: Models, folds: Sequence[Fold], learned: Learned, *, check_signs: bool
@@ -314,7 +314,7 @@ def _listed_likes(folds: Sequence[Fold], feedback: Feedback, random: np.random.G
             scale = models.scale(apart.way(models, name, "all")).astype(np.float32)
             worth.setdefault(name, []).append(_ndcg(
                 models.people[some] * scale @ models.rows.T, seen, good))
-    return {name: np.concatenate(found) for name, found in worth.items()}
+    return {name: np.concatenate(parts) for name, parts in worth.items()}
 
 
 def _ndcg(scores: Float32Array, seen: BoolArray, liked: BoolArray) -> Float64Array:

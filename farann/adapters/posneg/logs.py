@@ -45,8 +45,8 @@ def read(users: Any, items: Any, labels: Any, times: Any = None) -> Log:
                 raise ValueError("users: a stored 0 of a sparse matrix is no label: a dislike is "
                                  "-1; eliminate_zeros() leaves out what is neither")
         else:
-            users, items, labels, found = _columns(users)
-            times = found if times is None else times
+            users, items, labels, dates = _columns(users)
+            times = dates if times is None else times
     elif items is None or labels is None:
         raise TypeError(f"{'items' if items is None else 'labels'}: expected one for each user, or "
                         "in the place of users a data frame or a sparse matrix alone, got None")
@@ -65,10 +65,10 @@ def _dates(times: Any, n: int) -> Float64Array:
     when = checks.to_array("times", when)
     if when.dtype.kind == "M":
         when = np.where(np.isnat(when), np.nan, when.astype("datetime64[us]").astype(np.float64))
-    found = checks.to_numbers("times", when)
-    if found.shape != (n,) or not np.isfinite(found).all():
+    dates = checks.to_numbers("times", when)
+    if dates.shape != (n,) or not np.isfinite(dates).all():
         raise ValueError(f"times: expected {n} finite numbers or dates, got {checks.shown(times)}")
-    return found
+    return dates
 
 
 def _columns(frame: Any) -> list[Any]:
@@ -88,13 +88,13 @@ def _columns(frame: Any) -> list[Any]:
 
 def _likes(labels: Any, users: Ids, items: Ids) -> BoolArray:
     """Labels of 1 for likes and 0, or -1, for dislikes; which are likes."""
-    given, n = checks.to_array("labels", labels), len(users)
-    if not n or len(items) != n or given.shape != (n,):
+    values, n = checks.to_array("labels", labels), len(users)
+    if not n or len(items) != n or values.shape != (n,):
         raise ValueError("users: expected as many as items and labels, one or more, got "
-                         f"{n} for {len(items)} items and labels of shape {given.shape}")
-    if given.dtype.kind not in "biuf":
-        raise TypeError(f"labels: expected 0 and 1, got {checks.what_is(given)}")
-    kinds = set(np.unique(given).tolist())
+                         f"{n} for {len(items)} items and labels of shape {values.shape}")
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"labels: expected 0 and 1, got {checks.what_is(values)}")
+    kinds = set(np.unique(values).tolist())
     if not kinds <= {0, 1} and not kinds <= {-1, 1}:
         what = ("0 beside 1 and -1 is no label: give the rows where labels != 0 alone"
                 if kinds == {-1, 0, 1} else
@@ -103,14 +103,14 @@ def _likes(labels: Any, users: Ids, items: Ids) -> BoolArray:
                 "disliked")
         raise ValueError("labels: expected 0 and 1, or -1 and 1, got "
                          f"{', '.join(f'{kind:g}' for kind in sorted(kinds)[:5])}; {what}")
-    return np.asarray(given == 1, np.bool_)
+    return np.asarray(values == 1, np.bool_)
 
 
-def weights(given: npt.ArrayLike | None, n: int) -> Float64Array:
+def weights(values: npt.ArrayLike | None, n: int) -> Float64Array:
     """Check weights of labels; by default all are 1."""
-    if given is None:
+    if values is None:
         return np.ones(n)
-    weight = checks.to_numbers("sample_weight", given)
+    weight = checks.to_numbers("sample_weight", values)
     if weight.shape != (n,) or not np.isfinite(weight).all() or (weight < 0).any() \
             or not weight.any():
         raise ValueError(f"sample_weight: expected {n} finite numbers of 0 or more, not all 0, got "
@@ -123,22 +123,22 @@ def folds(cv: Any, log: Log, weight: Float64Array, random: np.random.Generator, 
     """Rows to train on, with labels of both kinds if models are trained, and rows held out."""
     n = len(log.liked)
     if cv is not None and not isinstance(cv, (int, np.integer)):
-        found = _given(cv, n)
+        pairs = _given(cv, n)
     else:
         count = FOLDS if cv is None else checks.to_int("cv", cv, 2, max(2, n))
-        found = (_shuffled(count, log, random) if log.times is None else
+        pairs = (_shuffled(count, log, random) if log.times is None else
                  _later(count, log, log.times, trained))
-    if not found:
+    if not pairs:
         raise ValueError("times: expected users with two labels or more, and both likes and "
                          "dislikes before the last of them, got none; leave times out")
-    held = np.concatenate([rest[weight[rest] > 0] for _, rest in found])
+    held = np.concatenate([rest[weight[rest] > 0] for _, rest in pairs])
     for rows, where in [(held, f"in {len(held)} rows that are held out and have weight"), *(
-            (some, f"to train on in fold {number} of {len(found)}; it takes more labels of both "
-             "kinds") for number, (some, _) in enumerate(found, 1) if trained)]:
+            (some, f"to train on in fold {number} of {len(pairs)}; it takes more labels of both "
+             "kinds") for number, (some, _) in enumerate(pairs, 1) if trained)]:
         if not _both(log.liked[rows]):
             raise ValueError("labels: expected likes and dislikes to learn from, got only "
                              f"{'likes' if log.liked[rows].all() else 'dislikes'} {where}")
-    return found
+    return pairs
 
 
 def _both(liked: BoolArray) -> bool:
@@ -177,12 +177,12 @@ def _given(cv: Any, n: int) -> list[tuple[Int64Array, Int64Array]]:
         raise TypeError("cv: expected a number of folds, or a list of pairs of rows to train on "
                         f"and rows held out, got {checks.shown(cv)}; list(splitter.split(X)) "
                         "makes one of a scikit-learn splitter")
-    found = []
+    pairs = []
     for i, pair in enumerate(cv):
         some, rest = (checks.to_ids(f"cv[{i}]", rows, what="numbers of rows") for rows in pair)
         if not len(some) or not len(rest) or np.isin(rest, some).any() \
                 or min(some.min(), rest.min()) < 0 or max(some.max(), rest.max()) >= n:
             raise ValueError(f"cv[{i}]: expected numbers of rows from 0 to {n - 1} to train on, "
                              f"and others that are held out, got {checks.shown(pair)}")
-        found.append((some, rest))
-    return found
+        pairs.append((some, rest))
+    return pairs

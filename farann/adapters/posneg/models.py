@@ -151,9 +151,9 @@ class Models(NamedTuple):
         """Factors of coordinates that weigh the models' scores, record and popularity, (m + 2,)."""
         m = len(self.dims)
         each = weights[:m] / self.spreads
-        found = np.append(np.repeat(each, np.add(self.dims, 1)), weights[m:])
-        found[self.starts[1 : m + 1] - 1] = -each * self.means
-        return found
+        scales = np.append(np.repeat(each, np.add(self.dims, 1)), weights[m:])
+        scales[self.starts[1 : m + 1] - 1] = -each * self.means
+        return scales
 
     def features(self, items: Int64Array, query: Float32Array) -> Float64Array:
         """Models' scores, of mean 0 and spread 1, and record and popularity: of items (n,) or
@@ -162,14 +162,14 @@ class Models(NamedTuple):
 
     def products(self, items: Int64Array, vectors: Float32Array | Float64Array) -> Float64Array:
         """Products of items (n,) or (n, k) with n vectors, summed over each model's coordinates."""
-        dim, found = vectors.shape[1], np.empty((*items.shape, len(self.dims) + 2))
+        dim, sums = vectors.shape[1], np.empty((*items.shape, len(self.dims) + 2))
         step = max(1, _BLOCK // max(1, dim * items[:1].size))
         for first in range(0, len(items), step):
             some = slice(first, first + step)
             rows = self.rows[items[some]].astype(np.float64)
             rows *= vectors[some].reshape(-1, *[1] * (items.ndim - 1), dim)
-            np.add.reduceat(rows, self.starts, axis=-1, out=found[some])
-        return found
+            np.add.reduceat(rows, self.starts, axis=-1, out=sums[some])
+        return sums
 
     def form(self, weights: Float64Array, intercept: float = float("nan")) -> LinearForm:
         """Weights of the models' scores, of the record and of popularity as one product."""
@@ -185,19 +185,19 @@ class Models(NamedTuple):
         if len(listed) != len(self.names):
             raise ValueError("queries: expected an array a model, those of "
                              f"{', '.join(self.names)}, got {checks.shown(queries)}")
-        given = [None if each is None else checks.to_vectors(
+        arrays = [None if each is None else checks.to_vectors(
             f"queries of {name!r}", each, dim, normalized=False, single=True)
             for name, dim, each in zip(self.names, self.dims, listed, strict=True)]
         # An empty list is no single query.
         shapes = {(len(rows), len(rows) == 1 and np.ndim(each) == 1)
-                  for rows, each in zip(given, listed, strict=True) if rows is not None}
+                  for rows, each in zip(arrays, listed, strict=True) if rows is not None}
         if len(shapes) != 1:
             raise ValueError("queries: expected as many of each model, and of one model at least, "
                              f"got {', '.join(str(n) for n, _ in sorted(shapes)) or 'none'}")
         n, single = shapes.pop()
         return coordinates([np.zeros((n, dim), np.float32) if rows is None else
                             directed(rows, metric) for dim, rows, metric in
-                            zip(self.dims, given, self.metrics, strict=True)]), single
+                            zip(self.dims, arrays, self.metrics, strict=True)]), single
 
 
 def _mean_and_spread(model: SignedModel) -> tuple[float, float]:
@@ -219,9 +219,9 @@ def _mean_and_spread(model: SignedModel) -> tuple[float, float]:
 def _lined_up(rows: Float32Array, ids: Ids, wanted: Ids) -> Float32Array:
     """Rows in the order of ascending ids, zeros where there is none."""
     at = places(wanted, ids)
-    found = np.zeros((len(wanted), rows.shape[1]), np.float32)
-    found[at[at >= 0]] = rows[at >= 0]
-    return found
+    lined_up = np.zeros((len(wanted), rows.shape[1]), np.float32)
+    lined_up[at[at >= 0]] = rows[at >= 0]
+    return lined_up
 
 
 class LinearForm(NamedTuple):

@@ -107,9 +107,9 @@ class FusionRanker(metaclass=names.Hinted):
     def __init__(self, models: Sequence[SignedModel] | Trainer | None = None, *,
                  threads: int | None = None) -> None:
         self._threads = checks.to_threads(threads)
-        given = Factorization() if models is None else models
-        self._train: Trainer | None = given if callable(given) else None
-        self._models = None if callable(given) else Models.of(given)
+        source = Factorization() if models is None else models
+        self._train: Trainer | None = source if callable(source) else None
+        self._models = None if callable(source) else Models.of(source)
         self._state: _State | None = None
 
     # ---- what it knows ----
@@ -268,10 +268,10 @@ class FusionRanker(metaclass=names.Hinted):
             For another name, and before `fit`.
         """
         models, learned, seen, _ = self._fitted()
-        asked = all_items, all_items if shown is None else shown
+        pair = all_items, all_items if shown is None else shown
         one, other = (
             now if checks.to_choice("by", name, (*models.names, RECORD, THIS)) == THIS else name
-            for name, now in zip(asked, learned.order, strict=True))
+            for name, now in zip(pair, learned.order, strict=True))
         return self._made_of(models, learned._replace(order=(one, other)), seen)
 
     # ---- asking ----
@@ -316,12 +316,12 @@ class FusionRanker(metaclass=names.Hinted):
         state, way, query, who, single = self._asked(users, queries, among, exposure)
         rated = ([state.models.ids[:0]] * len(query) if who is None or seen
                  else state.seen_by(who))
-        found = state.search.search_nearest(
+        hits = state.search.search_nearest(
             query * state.models.form(way).scale, k, exclude=_excluded(exclude, rated, single),
             allowed=allowed, threads=self._threads, return_keys=True)
-        assert found.keys is not None
-        return _hits(state, way, query, who, _places(state.models.ids, found.ids), found.ids,
-                     single, found.keys)
+        assert hits.keys is not None
+        return _hits(state, way, query, who, _places(state.models.ids, hits.ids), hits.ids,
+                     single, hits.keys)
 
     def score(self, users: npt.ArrayLike | None = None, items: npt.ArrayLike | None = None, *,
               queries: Any = None, among: str = "all", exposure: float | None = None
@@ -463,12 +463,12 @@ class FusionRanker(metaclass=names.Hinted):
     def _trained(self, log: logs.Log, final: Models | None) -> Models:
         """Models of some feedback; with `final`, the same ones over its items and users."""
         assert self._train is not None
-        given = self._train(log.users, log.items, log.liked)
+        trained = self._train(log.users, log.items, log.liked)
         if final is None:
-            return Models.of(given, (log.items, log.users))
-        if isinstance(given, Sequence):  # a model that all feedback has no room for is left out
-            given = [model for model in given if getattr(model, "name", "") in final.names]
-        models = Models.of(given, (final.ids, final.user_ids), only=True)
+            return Models.of(trained, (log.items, log.users))
+        if isinstance(trained, Sequence):  # a model that all feedback has no room for is left out
+            trained = [model for model in trained if getattr(model, "name", "") in final.names]
+        models = Models.of(trained, (final.ids, final.user_ids), only=True)
         _check_alike(models, final)
         return models
 
@@ -503,11 +503,11 @@ class FusionRanker(metaclass=names.Hinted):
             query, single = models.vectors_of(queries)
             return state, way, query, None, single
         single = isinstance(users, (str, int, np.integer))
-        asked = ids.checked("users", [users] if single else users)
-        rows = ids.known("users", asked, models.user_ids, all_of_them=False)
+        people = ids.checked("users", [users] if single else users)
+        rows = ids.known("users", people, models.user_ids, all_of_them=False)
         if (new := rows < 0).any():
             warnings.warn(f"users: {int(new.sum()):,} of {len(new):,} are in no model, such as "
-                          f"{asked[new].tolist()[0]!r}, and get items by their record",
+                          f"{people[new].tolist()[0]!r}, and get items by their record",
                           UserWarning, stacklevel=3)
         query = models.people[rows]
         query[new, :-2] = 0.0
@@ -555,7 +555,7 @@ def _lost(*feedback: Any) -> NoReturn:
 
 
 def _hits(state: _State, way: Float64Array, query: Float32Array, users: Int64Array | None,
-          items: Int64Array, found: Ids, single: bool, scores: Float64Array | None = None
+          items: Int64Array, item_ids: Ids, single: bool, scores: Float64Array | None = None
           ) -> FusionHits:
     """Answers for numbers of items, (n, k), -1 where there is none."""
     models, learned = state.models, state.learned
@@ -570,27 +570,27 @@ def _hits(state: _State, way: Float64Array, query: Float32Array, users: Int64Arr
     at = 0 if single else slice(None)
     parts = {name: added[at, ..., i] for i, name in enumerate(models.names)}
     parts["items"] = added[at, ..., -2] + added[at, ..., -1]
-    return FusionHits(found[at], scores[at], _chance(log_odds)[at], parts)
+    return FusionHits(item_ids[at], scores[at], _chance(log_odds)[at], parts)
 
 
-def _pairs(models: Models, given: Any) -> Int64Array:
+def _pairs(models: Models, pair: Any) -> Int64Array:
     """Pairs of users and items as user * n_items + item, of those that models have."""
-    if given is None:
+    if pair is None:
         return np.zeros(0, np.int64)
-    if not isinstance(given, Sequence) or len(given) != 2:
-        raise ValueError(f"shown: expected a pair, users and items, got {checks.shown(given)}")
-    user = ids.known("shown", given[0], models.user_ids, all_of_them=False)
-    item = ids.known("shown", given[1], models.ids, all_of_them=False)
+    if not isinstance(pair, Sequence) or len(pair) != 2:
+        raise ValueError(f"shown: expected a pair, users and items, got {checks.shown(pair)}")
+    user = ids.known("shown", pair[0], models.user_ids, all_of_them=False)
+    item = ids.known("shown", pair[1], models.ids, all_of_them=False)
     if len(user) != len(item):
         raise ValueError(f"shown: expected users and items, as many of both, got {len(user)} and "
                          f"{len(item)}")
     return (user * len(models.ids) + item)[(user >= 0) & (item >= 0)]
 
 
-def _places(every: Ids, found: Ids) -> Int64Array:
+def _places(every: Ids, some: Ids) -> Int64Array:
     """Numbers of found items, -1 where there is none."""
-    nothing: BoolArray = np.asarray(found == (None if found.dtype == object else -1))
-    return np.where(nothing, -1, ids.places(every, np.where(nothing, every[0], found)))
+    nothing: BoolArray = np.asarray(some == (None if some.dtype == object else -1))
+    return np.where(nothing, -1, ids.places(every, np.where(nothing, every[0], some)))
 
 
 def _chance(log_odds: Float64Array) -> Float64Array:
@@ -608,11 +608,11 @@ def _excluded(exclude: Any, rated: list[Ids], single: bool) -> list[Any]:
             for seen, more in zip(rated, lists, strict=True)]
 
 
-def _readable(given: Any) -> Any:
+def _readable(value: Any) -> Any:
     """Ids that have an end: a range may have none that memory holds."""
-    if isinstance(given, list | tuple | Set) or hasattr(given, "__array__"):
-        return given
-    raise TypeError(f"exclude: expected ids, or ids for each user, got {checks.shown(given)}")
+    if isinstance(value, list | tuple | Set) or hasattr(value, "__array__"):
+        return value
+    raise TypeError(f"exclude: expected ids, or ids for each user, got {checks.shown(value)}")
 
 
 def _check_alike(models: Models, expected: Models) -> None:

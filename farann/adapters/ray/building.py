@@ -62,10 +62,10 @@ class Plan(NamedTuple):
         """Write the plan, or go on with one that is the same; ValueError for another."""
         if not storage.exists(PLAN):
             storage.write_json(PLAN, self._asdict())
-        found = json.loads(storage.read(PLAN))
+        plan = json.loads(storage.read(PLAN))
         for name, value in self._asdict().items():
-            if found.get(name) != value:
-                raise ValueError(f"{name}: expected {found.get(name)!r}, as the build in "
+            if plan.get(name) != value:
+                raise ValueError(f"{name}: expected {plan.get(name)!r}, as the build in "
                                  f"{storage.uri} began with, got {value!r}; build elsewhere, or "
                                  "remove that folder")
 
@@ -147,10 +147,10 @@ def finish(uri: str, plan: Plan, records: list[ShardRecord],
 
 def _check_distinct(storage: Storage, manifest: Manifest) -> None:
     """Raise a ValueError if two shards have an id in common."""
-    found = repeated([partial(storage.read_part, _file_of(shard, "keys"))
+    twice = repeated([partial(storage.read_part, _file_of(shard, "keys"))
                       for shard in range(len(manifest.shards))])
-    if found is not None:
-        key, shards = found
+    if twice is not None:
+        key, shards = twice
         record = manifest.shards[shards[0]]
         path = storage.fetch(record.file, record.sha256, manifest.name_of(shards[0]))
         with Index.load(path, mmap=True) as index:

@@ -149,11 +149,11 @@ def _got(ref: Any, timeout: float | None = None) -> Any:
         raise getattr(error, "cause", error) from None
 
 
-def _placed(given: dict[str, Any] | None, defaults: dict[str, Any],
+def _placed(wanted: dict[str, Any] | None, defaults: dict[str, Any],
             n: int) -> tuple[dict[str, Any], int | None]:
     """Options of n actors or tasks at the same time, and the threads of each; ShardError if Ray's
     machines don't have the CPUs, which it would wait for."""
-    options = {**defaults, **(given or {})}
+    options = {**defaults, **(wanted or {})}
     cpus = float(options["num_cpus"])
     if n and not ray.is_initialized():
         ray.init()
@@ -166,7 +166,7 @@ def _placed(given: dict[str, Any] | None, defaults: dict[str, Any],
             f"ray_remote_args: {n} workers of {cpus:g} CPUs each need {n * cpus:g} CPUs, and Ray's "
             f"machines, of {sum(machines):g} in all, have room for {room} of these; pass a smaller "
             f"num_cpus, by default {defaults['num_cpus']:g}, or start more machines first")
-    return options, max(int(cpus), 1) if (given or {}).get("num_cpus") else None
+    return options, max(int(cpus), 1) if (wanted or {}).get("num_cpus") else None
 
 
 class _Worker:
@@ -316,8 +316,8 @@ class Cluster(Selecting, AbstractContextManager["Cluster"]):
 
     def _tell_all(self, method: str) -> None:
         """Call a method of all workers, replicas too; ShardError if one can't be asked."""
-        asked = [(shard, [one]) for shard, workers in enumerate(self._workers) for one in workers]
-        for answer in self._answers(method, (), asked, self._timeout * len(asked)):
+        turns = [(shard, [one]) for shard, workers in enumerate(self._workers) for one in workers]
+        for answer in self._answers(method, (), turns, self._timeout * len(turns)):
             if isinstance(answer, Exception):
                 raise answer
 
@@ -328,15 +328,15 @@ class Cluster(Selecting, AbstractContextManager["Cluster"]):
         self._turn += 1
         # The workers of each shard, that first whose turn it is; one alone writes changes.
         turn = self._turn % len(self._workers[0])
-        asked = [(shard, workers[:1] if method == "record" else workers[turn:] + workers[:turn])
+        turns = [(shard, workers[:1] if method == "record" else workers[turn:] + workers[:turn])
                  for shard, workers in enumerate(self._workers) if shard in shards]
-        return self._answers(method, shared, asked, self._timeout)
+        return self._answers(method, shared, turns, self._timeout)
 
-    def _answers(self, method: str, args: Any, asked: list[Any], seconds: float) -> list[Any]:
+    def _answers(self, method: str, args: Any, turns: list[Any], seconds: float) -> list[Any]:
         """Answers of the first worker of each shard, or of the next one if it can't be asked."""
         deadline, answers = time.monotonic() + seconds, []
-        refs = [self._begun(workers[0], method, args) for _, workers in asked]
-        for ref, (shard, (_, *others)) in zip(refs, asked, strict=True):
+        refs = [self._begun(workers[0], method, args) for _, workers in turns]
+        for ref, (shard, (_, *others)) in zip(refs, turns, strict=True):
             answer = self._ended(shard, ref, deadline)
             while isinstance(answer, ShardError) and others:
                 answer = self._ended(shard, self._begun(others.pop(0), method, args),

@@ -61,8 +61,8 @@ class Gathering(ABC):
             return
         shards = range(len(self.manifest.shards))
         files, _ = self._ask("keys", shards=shards)
-        if found := repeated([partial(_part, file) for file in files]):
-            key, twice = found
+        if match := repeated([partial(_part, file) for file in files]):
+            key, twice = match
             names = " and ".join(self.manifest.name_of(shard) for shard in twice)
             raise ShardError(f"{names} of {self._storage.uri} have ids in common, so the rows of "
                              "these would come twice; build the index again from rows whose ids "
@@ -350,17 +350,17 @@ class Gathering(ABC):
         """Fill places of ids from their shards; give shards that can't be asked. KeyError if
         an id is in none."""
         parts, missing = self._ask("of_ids", method, ids, *args, allow_partial=allow_partial)
-        found = np.zeros(len(ids), np.bool_)
+        there = np.zeros(len(ids), np.bool_)
         for here, part in parts:
             places[here] = part.T if method == "score" else part
-            found |= here
+            there |= here
         if not missing:
-            check_found(ids, found)
+            check_found(ids, there)
         return missing
 
-    def _vectors(self, name: str, given: npt.ArrayLike, *, single: bool = True) -> Float32Array:
+    def _vectors(self, name: str, values: npt.ArrayLike, *, single: bool = True) -> Float32Array:
         """Vectors; where one may come alone it stays alone."""
-        array = checks.to_array(name, given)
+        array = checks.to_array(name, values)
         vectors = checks.to_vectors(name, array, self.manifest.dim, single=single,
                                     normalized=self._traits.normalized)
         return vectors[0] if array.ndim == len(vectors) == 1 else vectors
@@ -380,8 +380,8 @@ class Gathering(ABC):
         """Sets of vectors, or of the rows of some ids, and ids to exclude: these rows, too."""
         check_one("sets", sets, ids)
         if ids is None:
-            found = to_sets("sets", sets, self.manifest.dim, normalized=self._traits.normalized)
-            return np.split(found.members, found.offsets[1:-1]), exclude
+            checked = to_sets("sets", sets, self.manifest.dim, normalized=self._traits.normalized)
+            return np.split(checked.members, checked.offsets[1:-1]), exclude
         if any(map(checks.is_single_id, ids)):
             raise ValueError(f"ids: expected a sequence of sets of ids, got {checks.shown(ids)}; "
                              "pass one set as [ids]")
@@ -397,18 +397,18 @@ class Gathering(ABC):
 
     def _to_filters(self, **filters: Any) -> dict[str, Any]:
         """The filters that were given; refused where they can't be split by shard."""
-        given = {name: value for name, value in filters.items()
-                 if value is not None and value is not False
-                 and not (name in ("exclude", "outside_groups") and checks.is_nothing(value))}
-        if (allowed := given.get("allowed")) is not None:
+        chosen = {name: value for name, value in filters.items()
+                  if value is not None and value is not False
+                  and not (name in ("exclude", "outside_groups") and checks.is_nothing(value))}
+        if (allowed := chosen.get("allowed")) is not None:
             if isinstance(allowed, Filter):
                 raise ValueError("allowed: expected ids, got a Filter, which belongs to one index")
             if np.asarray(allowed).dtype == np.bool_:
                 raise ValueError("allowed: expected ids, got a mask, which is for the rows of one "
                                  "index; pass the ids that it marks")
             nothing = checks.is_nothing(allowed, padding=False)
-            given["allowed"] = self._to_ids("allowed", [] if nothing else allowed)
-        return given
+            chosen["allowed"] = self._to_ids("allowed", [] if nothing else allowed)
+        return chosen
 
     def _merged(self, kind: str, k: int, queries: Float32Array, recall: float) -> Hits:
         """The answer of all shards, of which each is asked for a recall."""
@@ -422,19 +422,19 @@ class Gathering(ABC):
 
 
 def _search(self: Gathering, kind: str, ids: Any, allow_partial: bool,
-            queries: Any = None, **asked: Any) -> Any:
+            queries: Any = None, **args: Any) -> Any:
     """Search with limits and filters, None for those that aren't given."""
-    to_limits(*map(asked.get, ("recall", "epsilon", "budget", "seconds")))
-    if "k" in asked:
-        asked["k"] = k = checks.to_int("k", asked["k"], 1)
+    to_limits(*map(args.get, ("recall", "epsilon", "budget", "seconds")))
+    if "k" in args:
+        args["k"] = k = checks.to_int("k", args["k"], 1)
     vectors: Any
-    if "sets" in asked or asked.get("per_group") is not None:  # they are exact with a recall
-        asked["recall"] = None
-    if "sets" in asked:
-        vectors, asked["exclude"] = self._asked_sets(asked.pop("sets"), ids, asked["exclude"])
+    if "sets" in args or args.get("per_group") is not None:  # they are exact with a recall
+        args["recall"] = None
+    if "sets" in args:
+        vectors, args["exclude"] = self._asked_sets(args.pop("sets"), ids, args["exclude"])
     else:
-        vectors, asked["exclude"] = self._asked(queries, ids, asked["exclude"])
-    options = self._to_filters(**asked)
+        vectors, args["exclude"] = self._asked(queries, ids, args["exclude"])
+    options = self._to_filters(**args)
     if options.get("recall", 1.0) < 1.0:
         try:
             tuning = self._tunings.of(kind, k)
@@ -443,7 +443,7 @@ def _search(self: Gathering, kind: str, ids: Any, allow_partial: bool,
             if not allow_partial:  # where it may be, the recall itself is enough of each shard
                 raise
     parts, missing = self._ask("search", kind, vectors, options, allow_partial=allow_partial)
-    hits = merge(parts, asked.get("k"), per_group=options.get("per_group"))
+    hits = merge(parts, args.get("k"), per_group=options.get("per_group"))
     return Partial(hits, missing) if allow_partial else hits
 
 
@@ -465,10 +465,10 @@ def _excluding(exclude: Any, own: list[Any]) -> Any:
         own, checks.to_lists("exclude", lists, len(own)), strict=True)]
 
 
-def check_found(ids: IdArray, found: BoolArray) -> None:
+def check_found(ids: IdArray, there: BoolArray) -> None:
     """KeyError for the first id that is in no shard."""
-    if not found.all():
-        raise KeyError(f"id {ids[~found][0]!r} is in no shard")
+    if not there.all():
+        raise KeyError(f"id {ids[~there][0]!r} is in no shard")
 
 
 def to_label_array(groups: Any) -> IdArray:

@@ -56,8 +56,8 @@ class Selecting(Gathering):
                 queries, k, ids=ids, scores=scores, scale=scale, diversity=diversity,
                 candidates=candidates, exclude=exclude, allowed=allowed, groups=groups,
                 outside_groups=outside_groups, per_group=per_group)
-        given, exclude = self._asked(queries, ids, exclude)
-        vectors = np.atleast_2d(given)
+        array, exclude = self._asked(queries, ids, exclude)
+        vectors = np.atleast_2d(array)
         # An index without rows checks the other arguments.
         self._few_rows().search_mmr(vectors[:1], 1, diversity=diversity, candidates=candidates,
                                     per_group=per_group)
@@ -75,10 +75,10 @@ class Selecting(Gathering):
         if per_group is not None:
             there = hits.found
             labels = _Listed(self, {"allowed": np.unique(hits.ids[there])})
-            found = labels.labels[labels.numbers_of(hits.ids[there])]
-            hits.groups = np.full(there.shape, None if found.dtype == object else -1, found.dtype)
-            hits.groups[there] = found
-        return hits if given.ndim > 1 else unchecked(
+            own = labels.labels[labels.numbers_of(hits.ids[there])]
+            hits.groups = np.full(there.shape, None if own.dtype == object else -1, own.dtype)
+            hits.groups[there] = own
+        return hits if array.ndim > 1 else unchecked(
             hits.ids[0], hits.scores[0], groups=None if hits.groups is None else hits.groups[0])
 
     def _choose_of_all(self, hits: Hits, queries: Float32Array, per_group: int | None,
@@ -92,8 +92,8 @@ class Selecting(Gathering):
                 [label for label in counts if counts[label] == per_group] for counts in taken]
             parts, _ = self._ask("next_mmr", queries, hits.ids[:, :step].copy(), rows,
                                  {**options, "full": full})
-            ids, found, vectors, labels = zip(*parts, strict=True)
-            ties, keys, scores = (np.stack([getattr(one, field)[:, 0] for one in found])
+            ids, answers, vectors, labels = zip(*parts, strict=True)
+            ties, keys, scores = (np.stack([getattr(one, field)[:, 0] for one in answers])
                                   for field in ("ids", "keys", "scores"))
             best = np.lexsort((ties, -keys, ties < 0), axis=0)[0]
             there = ties[best, each] >= 0
@@ -234,9 +234,9 @@ class Selecting(Gathering):
         only = self._to_filters(exclude=exclude, allowed=allowed, groups=groups,
                                 outside_groups=outside_groups)
         rows = _Listed(self, only)
-        found = joined(np.arange(len(rows.ids)), lambda some, most: rows.near(
+        pairs = joined(np.arange(len(rows.ids)), lambda some, most: rows.near(
             rows.ids[some], radius, most, only), float(radius), limit, False)
-        return Pairs(rows.ids[found.ids], found.scores)
+        return Pairs(rows.ids[pairs.ids], pairs.scores)
 
     @property
     def ids(self) -> IdArray:
@@ -334,8 +334,8 @@ def _picks(index: Index, parts: list[Any],
 
 def _joined(parts: list[Any]) -> Any:
     """Ids, keys, orders, rows and groups that shards found, concatenated."""
-    found = [(hits.ids[hits.found], hits.keys[hits.found], *others) for hits, *others in parts]
-    return map(np.concatenate, zip(*found, strict=True))
+    columns = [(hits.ids[hits.found], hits.keys[hits.found], *others) for hits, *others in parts]
+    return map(np.concatenate, zip(*columns, strict=True))
 
 
 def _as_set(rows: list[Float32Array]) -> Float32Array:

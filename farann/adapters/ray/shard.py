@@ -69,8 +69,8 @@ class Change(NamedTuple):
 
 def count_changes(storage: Storage) -> int:
     """The number of changes; other files may be left over from a killed process."""
-    found = map(_CHANGE_NAME.fullmatch, storage.names("changes"))
-    return max((int(match[1]) for match in found if match), default=0)
+    matches = map(_CHANGE_NAME.fullmatch, storage.names("changes"))
+    return max((int(match[1]) for match in matches if match), default=0)
 
 
 def name_of(change: int) -> str:
@@ -234,15 +234,15 @@ class Shard:
     def next_mmr(self, queries: Any, picked: IdArray, rows: Any, options: Any) -> tuple[Any, ...]:
         """For each query the best row after some picks by maximal marginal relevance: ids, values
         that shards are compared by, rows and groups, of zeros where there is none."""
-        ids, found = next_mmr(self._index, queries, picked, rows, threads=self._threads,
-                              **options)
-        there, rows = found.ids[:, 0] >= 0, np.zeros_like(queries)
+        ids, hits = next_mmr(self._index, queries, picked, rows, threads=self._threads,
+                             **options)
+        there, rows = hits.ids[:, 0] >= 0, np.zeros_like(queries)
         rows[there] = self._index.reconstruct(ids[there])
-        found.ids[there, 0] = self._order_of(ids[there])
+        hits.ids[there, 0] = self._order_of(ids[there])
         of_found = self._groups_of(ids[there])
         labels = np.zeros(len(ids), of_found.dtype)
         labels[there] = of_found
-        return ids, found, rows, labels
+        return ids, hits, rows, labels
 
     def stats(self) -> dict[str, Any]:
         """The index's statistics, with the shard's name."""

@@ -253,11 +253,11 @@ def sha256_of(path: Path) -> str:
 def checked(path: Path, sha256: str, what: str) -> Path:
     """The path of a file; ShardError, which says `what`, if it isn't the one with this hash."""
     try:
-        found = sha256_of(path)
+        digest = sha256_of(path)
     except FileNotFoundError:
         raise ShardError(f"{what}: the file is not there") from None
-    if found != sha256:
-        raise ShardError(f"{what}: the file was changed or damaged: its SHA-256 is {found}, the "
+    if digest != sha256:
+        raise ShardError(f"{what}: the file was changed or damaged: its SHA-256 is {digest}, the "
                          f"manifest says {sha256}; restore it, or build this shard again")
     return path
 
@@ -327,9 +327,9 @@ class SharedTunings:
             if made is None:
                 sample = self._storage.read_rows(SAMPLE_FILE)
                 queries = sample[:: -(-len(sample) // _MERGED_QUERIES)]
-                truth, *found = (self._search(kind, k, queries, share).ids
-                                 for share in (1.0, *_RECALLS[:-1]))
-                recalls = [share_found(ids, truth) for ids in (*found, truth)]
+                truth, *answers = (self._search(kind, k, queries, share).ids
+                                   for share in (1.0, *_RECALLS[:-1]))
+                recalls = [share_found(ids, truth) for ids in (*answers, truth)]
                 made = SharedTuning(k, _RECALLS, tuple(recalls), len(queries))
                 self._storage.write_json(name, {**made._asdict(), "sample": digest})
             self._known[kind, k] = made
@@ -348,10 +348,10 @@ class SharedTunings:
         """Read a file; None if it is damaged or of another sample."""
         try:
             fields = json.loads(self._storage.read(name))
-            asked, recalls = (tuple(map(float, fields[name])) for name in ("asked", "recalls"))
-            whole = len(asked) == len(recalls) and fields["sample"] == digest and all(
-                0.0 <= share <= 1.0 for share in asked + recalls)
-            made = SharedTuning(int(fields["k"]), asked, recalls, int(fields["sampled"]))
+            requested, recalls = (tuple(map(float, fields[name])) for name in ("asked", "recalls"))
+            whole = len(requested) == len(recalls) and fields["sample"] == digest and all(
+                0.0 <= share <= 1.0 for share in requested + recalls)
+            made = SharedTuning(int(fields["k"]), requested, recalls, int(fields["sampled"]))
         except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
             return None
         return made if whole else None

@@ -132,7 +132,7 @@ class BruteForceFusion(IndexedTopK):
 
     def save(self, *args: Any, **options: Any) -> None:
         """Write the layer; query models that share layers are copied, as Keras keeps these once."""
-        models, asked = self.query_models, self.query_with_exclusions
+        models, method = self.query_models, self.query_with_exclusions
         if models is not None and _share_layers(models):
             self.query_models = [models[0], *map(_copied, models[1:])]
             self._compile()  # the compiled functions refer to the old models
@@ -140,7 +140,7 @@ class BruteForceFusion(IndexedTopK):
             super().save(*args, **options)
         finally:
             self.query_models = models
-            setattr(self, "query_with_exclusions", asked)
+            setattr(self, "query_with_exclusions", method)
 
     def get_config(self) -> dict[str, Any]:
         """The configuration for `from_config`; candidates are weights, and not part of it."""

@@ -178,10 +178,10 @@ def to_rows(name: str, candidates: Any, metric: str) -> Float32Array:
         if candidates.dtype == tf.bfloat16:
             candidates = tf.cast(candidates, tf.float32)
         candidates = candidates.numpy()
-    given: npt.NDArray[Any] = checks.to_array(name, candidates)
-    if given.ndim != 2:
-        raise ValueError(f"The {name} tensor must be 2D (got {given.shape}).")
-    rows = checks.to_vectors(name, given, None, normalized=metric == "cosine", single=False)
+    array: npt.NDArray[Any] = checks.to_array(name, candidates)
+    if array.ndim != 2:
+        raise ValueError(f"The {name} tensor must be 2D (got {array.shape}).")
+    rows = checks.to_vectors(name, array, None, normalized=metric == "cosine", single=False)
     if len(rows) == 0:
         raise ValueError(f"{name}: expected one row or more, got none")
     return rows

@@ -39,20 +39,20 @@ def products(metric: str, queries: Tensor, rows: Tensor, center: Tensor) -> Tens
     return tf.matmul(vectors, rows, transpose_b=True)
 
 
-def scores_of(metric: str, found: Tensor, queries: Tensor, center: Tensor) -> Tensor:
+def scores_of(metric: str, keys: Tensor, queries: Tensor, center: Tensor) -> Tensor:
     """Scores from the products that were found: distances under l2."""
     if metric != "l2":
-        return found
+        return keys
     lengths = tf.reduce_sum(tf.square(queries - center), axis=1, keepdims=True)
-    return tf.sqrt(tf.maximum(found + lengths, 0.0))
+    return tf.sqrt(tf.maximum(keys + lengths, 0.0))
 
 
-def best_of(found: Tensor, k: Any) -> tuple[Tensor, Tensor]:
+def best_of(scores: Tensor, k: Any) -> tuple[Tensor, Tensor]:
     """The k largest numbers of each row and their columns, padded with NaN and -1."""
-    n = tf.shape(found)[1]
+    n = tf.shape(scores)[1]
     if tf.executing_eagerly():
-        checks.check_padding(int(k), int(tf.shape(found)[0]), int(n))
-    best, columns = tf.math.top_k(found, tf.minimum(k, n))
+        checks.check_padding(int(k), int(tf.shape(scores)[0]), int(n))
+    best, columns = tf.math.top_k(scores, tf.minimum(k, n))
     missing = [[0, 0], [0, tf.maximum(k - n, 0)]]
     best = tf.pad(best, missing, constant_values=np.nan)
     columns = tf.pad(columns, missing, constant_values=-1)

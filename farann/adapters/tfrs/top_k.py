@@ -86,8 +86,8 @@ class FurthestTopK(TopK):
         k = self._checked_k(k)
         real, exclusions = None, _even(exclusions)
         if exclusions is None:
-            found: tuple[Tensor, Tensor] = self(queries, k=k)
-            return found
+            answer: tuple[Tensor, Tensor] = self(queries, k=k)
+            return answer
         if isinstance(exclusions, tf.RaggedTensor):
             real = tf.sequence_mask(exclusions.row_lengths())
             exclusions = exclusions.to_tensor()
@@ -105,11 +105,11 @@ class FurthestTopK(TopK):
         excluded = tf.reduce_any(same if real is None else same & real[:, None, :], axis=-1)
         # Infinity marks them: no finite penalty is below every score.
         lowest = tf.constant(-np.inf, scores.dtype)
-        kept = tf.where(excluded | tf.math.is_nan(scores), lowest, scores)
-        best, columns = tf.math.top_k(kept, k)
-        found = best > lowest
-        return (tf.where(found, best, np.nan),
-                tf.where(found, tf.gather(identifiers, columns, batch_dims=1),
+        allowed = tf.where(excluded | tf.math.is_nan(scores), lowest, scores)
+        best, columns = tf.math.top_k(allowed, k)
+        there = best > lowest
+        return (tf.where(there, best, np.nan),
+                tf.where(there, tf.gather(identifiers, columns, batch_dims=1),
                          no_id(identifiers.dtype)))
 
     def pair_scores(self, queries: Tensor, candidates: Tensor) -> Tensor:
