@@ -30,7 +30,7 @@ IdArray: TypeAlias = npt.NDArray[Any]
 Ids: TypeAlias = npt.ArrayLike | Set[int] | Set[str]
 LabelsLike: TypeAlias = Ids
 # Ids to leave out: for all queries, or for each its own.
-Exclude: TypeAlias = Ids | Sequence[Ids | None]
+Exclude: TypeAlias = Ids | Sequence[Ids | Sequence[str | None] | None]
 # Scores of others: of each id a number.
 Scores: TypeAlias = Mapping[Any, float] | Sequence[Mapping[Any, float]]
 Scale: TypeAlias = Literal["unit", "ranks", "as given"] | str

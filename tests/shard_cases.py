@@ -133,6 +133,7 @@ def assert_selections(cluster: Any, one: farann.Index, queries: Float32) -> None
                     one.search_mmr(queries, 5, **options))
     assert_same(cluster.search_mmr(ids=few, k=3), one.search_mmr(ids=few, k=3))
     worth = {id: i % 5 for i, id in enumerate(one.ids[::3].tolist())}  # ties
+    scores: Any
     for scores in (worth, [worth, {few[2]: 2.5, few[0]: 1e300}, {}]):
         for scale in ("unit", "ranks", "as given"):
             assert_same(cluster.search_mmr(scores=scores, scale=scale, k=7, diversity=0.8),

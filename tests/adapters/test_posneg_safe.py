@@ -265,6 +265,7 @@ def test_unknown_users_are_named_whatever_holds_them() -> None:
     """A set and a Series were indexed by position, a KeyError or TypeError of others."""
     pandas = pytest.importorskip("pandas")
     ranker = FusionRanker(Factorization(2)).fit(*sparse_log(5, 10, 20, 6))
+    users: Any
     for users in ({1, 99}, pandas.Series([1, 99], index=[5, 5])):
         with pytest.warns(UserWarning, match="1 of 2 are in no model, such as 99"):
             assert ranker.rank(users, 2).ids.shape == (2, 2)

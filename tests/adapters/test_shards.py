@@ -871,8 +871,9 @@ def test_what_is_refused(tmp_path: Path, rng: np.random.Generator) -> None:
             (lambda: cluster.search_furthest(rows[:2], 0), ValueError, "k"),
             (lambda: cluster.search_furthest(rows[:2, :3], 2), ValueError, "queries"),
             (lambda: cluster.search_furthest(rows[:2], 2, allowed=mask), ValueError, "mask"),
-            (lambda: cluster.search_furthest(rows[:2], 2, allowed=one_index(rows, "l2").filter(
-                exclude=[1])), ValueError, "Filter"),
+            (lambda: cluster.search_furthest(
+                rows[:2], 2, allowed=one_index(rows, "l2").filter(
+                    exclude=[1])), ValueError, "Filter"),  # type: ignore[arg-type]
             (lambda: cluster.score(rows[:2], [3, 40]), KeyError, "40"),
             (lambda: cluster.search_mmr(rows[:2], 3), ValueError, "metric"),
             (lambda: cluster.select_diverse(3, start=99), KeyError, "99"),

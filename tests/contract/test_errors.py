@@ -317,4 +317,4 @@ def test_arguments_after_metric_have_names() -> None:
     with pytest.raises(TypeError):
         farann.Index(4, "l2", "float32")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="colour"):
-        farann.Index(4, colour="red")  # type: ignore[arg-type]
+        farann.Index(4, colour="red")  # type: ignore[call-arg]

@@ -327,7 +327,7 @@ def test_filters_of_pairs_and_graphs_are_checked() -> None:
         with pytest.raises(ValueError, match="groups: the index has no groups"):
             ask(groups=["a", "a", "b"])
         with pytest.raises(TypeError, match="got an unexpected keyword 'within': use groups"):
-            ask(within=3)  # type: ignore[arg-type]
+            ask(within=3)  # type: ignore[call-arg, call-overload]
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -520,8 +520,9 @@ def test_relevance_by_scores_of_others(kind: str, metric: str, rng: np.random.Ge
     index, ids = farann.Index(metric=metric, cells=4), rng.permutation(900)[:60]
     index.add(rows, ids, groups=labels)
     index.remove(ids[50:])
-    scales = {"unit": lambda r: (r - r.min()) / (np.ptp(r) or 1.0), "as given": lambda r: r,
-              "ranks": lambda r: (r[:, None] > r).sum(axis=1) / max(len(r) - 1, 1)}
+    scales: dict[str, Any] = {
+        "unit": lambda r: (r - r.min()) / (np.ptp(r) or 1.0), "as given": lambda r: r,
+        "ranks": lambda r: (r[:, None] > r).sum(axis=1) / max(len(r) - 1, 1)}
     for scale, scaled in scales.items():
         for per_group in (None, 1, 2):
             lists, expected, limit = [], [], per_group or 60

@@ -197,7 +197,7 @@ def test_progress_and_what_is_refused() -> None:
         coded.select_spaced([1, 2], k=1)
 
 
-def value_of(rows: Float32, worth: Float32, picks: Any, weight: float, metric: str) -> float:
+def value_of(rows: Float32, worth: Any, picks: Any, weight: float, metric: str) -> float:
     """Scores, and a weight times the smallest distance, of unit vectors under cosine."""
     wide = rows[picks].astype(np.float64)
     if metric == "cosine":
@@ -264,11 +264,13 @@ def test_what_value_and_diversity_refuse() -> None:
     assert len(index.select_spaced([], 3, weight=1.0).ids) == 0
     index.add([[0.0], [0.0], [0.0]])
     assert index.select_spaced([1, 2, 3], 2, weight=5.0).ids.tolist() == [2, 1]
+    asked: dict[str, Any]
+    usual: dict[str, Any] = {"scores": [1, 2, 3], "k": 2, "weight": 1.0}
     for asked, words in (({"k": None, "radius": 1.0}, "weight: expected k beside it"),
                          ({"weight": -1.0}, "weight: expected a number of 0 or more"),
                          ({"scores": [1, -2, 3]}, "scores: expected numbers of 0 or more beside")):
         with pytest.raises(ValueError, match=words):
-            index.select_spaced(**{"scores": [1, 2, 3], "k": 2, "weight": 1.0, **asked})
+            index.select_spaced(**{**usual, **asked})
     dot = farann.Index(metric="dot")
     dot.add([[1.0]])
     with pytest.raises(ValueError, match="weight: expected an index with metric='l2' or 'cosine'"):

@@ -121,8 +121,8 @@ def test_what_is_wrong_stays_wrong(index: farann.Index) -> None:
 
 @pytest.mark.parametrize("queries", [[0.0], [[0.0], [1.0]]])
 @pytest.mark.parametrize("some", [(), (1,)])
-def test_generators_are_refused_by_name(queries: list[object], some: tuple[int, ...]) -> None:
+def test_generators_are_refused_by_name(queries: Any, some: Any) -> None:
     index = farann.Index()
     index.add([[1.0], [2.0]])
     with pytest.raises(TypeError, match=r"^exclude: expected an array, got a generator; write lis"):
-        index.search_furthest(queries, k=1, exclude=(one for one in some))
+        index.search_furthest(queries, k=1, exclude=(one for one in some))  # type: ignore[arg-type]

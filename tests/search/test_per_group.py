@@ -437,6 +437,7 @@ def test_single_queries_that_are_prepared(metric: str) -> None:
             index.remove([id for id in ("a", "b", "c", "d") if id in index])
             index.add(rows[:9], [f"n{i}" for i in range(9)], groups=["g0"] * 9, replace=True)
         assert search(rows[0], 7, per_group=1).ids.shape == (7,)
+        wrong: Any
         for wrong in (True, 0, 1.5):
             with pytest.raises((TypeError, ValueError), match="^per_group: expected"):
                 search(rows[0], 7, per_group=wrong)
