@@ -1,6 +1,7 @@
 """How Sphinx builds these pages: `make docs`."""
 
 import contextlib
+import functools
 import io
 import re
 import shutil
@@ -13,7 +14,9 @@ import farann
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS), str(DOCS.parent)]
 import argument_table
+import jinja2
 import members
+from numpydoc import docscrape_sphinx
 
 from bench import report
 from farann.demo import images
@@ -51,6 +54,9 @@ autodoc_type_aliases = {name: name for name in (
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 90
 numpydoc_show_class_members = False
+# It would compile the same templates anew for each docstring.
+docscrape_sphinx.SandboxedEnvironment = functools.partial(
+    docscrape_sphinx.SandboxedEnvironment, bytecode_cache=jinja2.FileSystemBytecodeCache())
 
 myst_heading_anchors = 3
 
@@ -64,6 +70,8 @@ linkcheck_timeout, linkcheck_workers = 15, 16
 
 # Made anew by each build: what the benchmark measured, and pictures to click.
 report.write(DOCS / "results.jsonl", DOCS / "_extra" / "benchmark-plots.html")
+if tags.has("few"):  # `sphinx -t few`, as tests build it: 1,800 rows, not 60,000
+    images.data.load_fashion = images.data.load_digits
 with contextlib.redirect_stdout(io.StringIO()):
     images.run(DOCS / "_extra" / "pictures.html")
 html_extra_path = ["_extra"]
@@ -83,6 +91,9 @@ sphinx_gallery_conf = {
 suppress_warnings = ["config.cache"]  # of the above, which can't be pickled
 
 
+_sidebars: dict[str, str] = {}  # by page: what Sphinx took half of the build to make anew
+
+
 def setup(app: Any) -> None:
     """Methods have pages, of which the sidebar would make each page three times as large."""
     app.connect("html-page-context", _shallow, priority=400)  # before furo asks for it
@@ -92,12 +103,22 @@ def setup(app: Any) -> None:
 
 def _shallow(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
     whole = context["toctree"]
-    context["toctree"] = lambda **options: whole(**{**options, "maxdepth": 2})
+    owner = page.rpartition(".")[0]  # of a method's page that of its class, in the same folder
+
+    def sidebar(**options: Any) -> str:
+        if owner not in _sidebars:
+            _sidebars[page] = whole(**{**options, "maxdepth": 2})
+            return _sidebars[page]
+        return _sidebars[owner].replace('class="current reference internal" href="#"',
+            f'class="reference internal" href="{owner.rpartition("/")[2]}.html"')
+
+    context["toctree"] = sidebar
 
 
 def _with_table(app: Any, page: str, source: list[str]) -> None:
-    source[0] = source[0].replace("<!-- The table of `docs/argument_table.py` -->",
-                                  argument_table.table())
+    mark = "<!-- The table of `docs/argument_table.py` -->"
+    if mark in source[0]:
+        source[0] = source[0].replace(mark, argument_table.table())
 
 
 def _readable(app: Any, kind: str, name: str, found: Any, options: Any, signature: str | None,

@@ -31,7 +31,7 @@ def accuracy(chosen):
 picks = farann.select_diverse(vectors, max(sizes))
 diverse = [accuracy(picks.ids[:size]) for size in sizes]
 rng = np.random.default_rng(0)
-draws = [[accuracy(rng.choice(len(vectors), size, replace=False)) for _ in range(20)]
+draws = [[accuracy(rng.choice(len(vectors), size, replace=False)) for _ in range(10)]
          for size in sizes]
 for size, ours, theirs in zip(sizes, diverse, draws, strict=True):
     print(f"{size:4} labels: diverse {ours:.3f}, at random {np.mean(theirs):.3f}, "
@@ -42,7 +42,7 @@ for size, ours, theirs in zip(sizes, diverse, draws, strict=True):
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
 left.plot(sizes, diverse, "o-", label="diverse")
-left.plot(sizes, np.mean(draws, axis=1), "o-", label="at random, mean of 20")
+left.plot(sizes, np.mean(draws, axis=1), "o-", label="at random, mean of ten")
 left.set(xlabel="labels", ylabel="accuracy", xscale="log")
 left.legend()
 right.plot(np.arange(1, max(sizes)), picks.scores[1:])

@@ -11,15 +11,12 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from farann import _core
 from farann._types import Progress
 from farann.runtime import pool
 from farann.runtime.progress import told
-
-if TYPE_CHECKING:
-    from threadpoolctl import ThreadpoolController
 
 Part = TypeVar("Part")
 
@@ -27,11 +24,9 @@ _lock = threading.Lock()
 # Users that need BLAS to have one thread; and by file name the libraries, with their old threads.
 _users: set[object] = set()
 _limited: dict[str, tuple[Any, int]] = {}
-# OpenMP libraries that were loaded when one thread was last needed.
-_openmp: list[Any] = []
-# The number of Python modules at the last look for libraries, and the libraries found. A look takes
-# some milliseconds, like the build of an index of a few thousand rows.
-_found: tuple[int, ThreadpoolController] | None = None
+# The number of Python modules at the last look for libraries, and those of BLAS and of OpenMP that
+# were found. A look takes some milliseconds, like the build of an index of a few thousand rows.
+_found: tuple[int, list[Any], list[Any]] = (-1, [], [])
 
 
 @contextmanager
@@ -43,38 +38,44 @@ def one_thread() -> Iterator[None]:
     limit for each thread, which holds for a BLAS that is made with it, too.
     """
     user = object()
+    before: list[tuple[Any, int]] = []  # libraries of OpenMP, with their old threads
     try:
         with _lock:
             _users.add(user)
-            libraries = _limit()
-        with libraries.limit(limits=1, user_api="openmp"):
-            yield
+            _limit(before)
+        yield
     finally:
         try:
-            _leave(user)
+            _leave(user, before)
         except BaseException:  # a Ctrl+C in here
-            _leave(user)
+            _leave(user, before)
             raise
 
 
-def _limit() -> ThreadpoolController:
+def _limit(before: list[tuple[Any, int]]) -> None:
     """Limit the libraries that there are; modules that were imported since may have loaded more."""
     global _found
-    from threadpoolctl import ThreadpoolController  # for builds alone
+    if _found[0] != len(sys.modules):
+        from threadpoolctl import ThreadpoolController  # for builds alone
 
-    if _found is None or _found[0] != len(sys.modules):
-        _found = len(sys.modules), ThreadpoolController()
-    libraries = _found[1]
-    _openmp[:] = libraries.select(user_api="openmp").lib_controllers
-    for library in libraries.select(user_api="blas").lib_controllers:
+        libraries = ThreadpoolController()
+        _found = (len(sys.modules), *(libraries.select(user_api=api).lib_controllers
+                                      for api in ("blas", "openmp")))
+    for library in _found[1]:
         threads = library.num_threads
         if threads and threads > 1 and getattr(library, "threading_layer", "") != "openmp":
             _limited.setdefault(library.filepath, (library, threads))
             _set_threads(library, 1)
-    return libraries
+    for library in _found[2]:
+        threads = library.num_threads
+        if threads != 1:
+            before.append((library, threads))
+            library.set_num_threads(1)
 
 
-def _leave(user: object) -> None:
+def _leave(user: object, before: list[tuple[Any, int]]) -> None:
+    for library, threads in before:
+        library.set_num_threads(threads)
     with _lock:
         _users.discard(user)
         for name, (library, threads) in () if _users else list(_limited.items()):
@@ -112,7 +113,7 @@ def each(work: Callable[[Part], object], parts: Sequence[Part], threads: int, wh
     caller = threading.current_thread()
     with told(what, len(parts), progress) as advance:
         def one(part: Part, flag: _core.CancelFlag) -> None:
-            for library in _openmp if threading.current_thread() is not caller else ():
+            for library in _found[2] if threading.current_thread() is not caller else ():
                 library.set_num_threads(1)  # in a thread of farann's pool, for good
             with ieee_arithmetic():
                 work(part)

@@ -340,7 +340,7 @@ def gradients_of(given: dict[str, Any]) -> dict[str, NDArray[Any]]:
     if BACKEND == "jax":
         import jax
 
-        found = jax.grad(loss, argnums=tuple(range(len(derived))))(*derived.values())
+        found = jax.jit(jax.grad(loss, tuple(range(len(derived)))))(*derived.values())
     elif BACKEND == "tensorflow":
         import tensorflow as tf
 

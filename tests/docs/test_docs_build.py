@@ -28,9 +28,10 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     paths = [str(ROOT), *filter(None, sys.path)]
     done = subprocess.run(
         [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-E", "-b", "html",
-         "-d", str(folder / "doctrees"), "docs", str(folder / "html")],
+         "-t", "few", "-d", str(folder / "doctrees"), "docs", str(folder / "html")],
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1",
+             "OPENBLAS_NUM_THREADS": "1"},  # on a busy machine others would spin
         timeout=1800,
         capture_output=True,
         text=True,

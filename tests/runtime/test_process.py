@@ -102,6 +102,23 @@ def test_libraries_are_looked_for_again_where_modules_came(
     assert len(looked) == 2
 
 
+def test_openmp_is_limited_in_this_thread_and_restored() -> None:
+    pytest.importorskip("sklearn.cluster")  # which has one
+
+    def threads() -> set[int]:
+        return {one["num_threads"] for one in threadpool_info() if one["user_api"] == "openmp"}
+
+    with threadpool_limits(3, user_api="openmp"):
+        if threads() != {3}:
+            pytest.skip("needs an OpenMP that can be set")
+        with inside.runtime.one_thread(), inside.runtime.one_thread():
+            assert threads() == {1}
+        assert threads() == {3}
+        with pytest.raises(ValueError), inside.runtime.one_thread():
+            raise ValueError
+        assert threads() == {3}
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
 def test_errors_restore_too(three_threads: list[int], error: type[BaseException]) -> None:
     with pytest.raises(error), inside.runtime.one_thread():
