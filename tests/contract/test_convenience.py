@@ -397,7 +397,7 @@ def test_names_that_results_have_not(name: str, ours: str) -> None:
     with pytest.raises(AttributeError, match="^Hits has no attribute 'of_no_kind'$"):
         hits.of_no_kind  # noqa: B018
     with pytest.raises(AttributeError, match="^Pairs has no attribute 'clusters': use components$"):
-        filled().pairs_within(0.1).clusters  # type: ignore[attr-defined]  # noqa: B018
+        filled().pairs_within(0.1).clusters  # noqa: B018
     assert not hasattr(hits, "__array_interface__") and copy.copy(hits).ids is hits.ids
     assert np.array_equal(pickle.loads(pickle.dumps(hits)).ids, hits.ids)
     with pytest.raises(TypeError, match=r"^Hits doesn't unpack: read hits\.ids and hits\.scores$"):

@@ -438,17 +438,20 @@ def test_a_few_queries_see_one_state_of_the_index(rng: np.random.Generator,
     """Also where another thread changes it between two of them."""
     rows = rng.standard_normal((300, 8), dtype=np.float32)
     queries = rows[[0, 0, 0]]
-    for change in (lambda: index.add(rows[:1] * -100, ids=[999]), lambda: index.remove(0)):
-        index = farann.Index()
+    for adds in (True, False):
+        index, n_asked = farann.Index(), list[int]()
         index.add(rows)
         index.search_furthest(queries[0], 1)
-        again, n_asked = inside.search.singles.again, []
+        again = inside.search.singles.again
 
-        def changes_between(*asked: Any, again: Any = again, change: Any = change,
-                            n_asked: list[int] = n_asked) -> Any:
+        def changes_between(*asked: Any, again: Any = again, index: farann.Index = index,
+                            n_asked: list[int] = n_asked, adds: bool = adds) -> Any:
             n_asked.append(1)
             if len(n_asked) == 2:
-                change()
+                if adds:
+                    index.add(rows[:1] * -100, ids=[999])
+                else:
+                    index.remove(0)
                 index.search_furthest(queries[0], 1)  # prepared again
             return again(*asked)
 
