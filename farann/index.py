@@ -38,6 +38,7 @@ from farann.runtime.pool import default_isa
 from farann.runtime.progress import log
 from farann.search import ask, changes
 from farann.search.filters import Allowed, Filter, Filtering
+from farann.search.singles import MOST_ONE_BY_ONE
 from farann.store.live import Live
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _cached_first(again: Callable[..., Hits | None], *keywords: str,
             if type(queries) is ndarray and (not options or options.keys() <= some):
                 if queries.ndim == 1 or queries.shape[:1] == (1,):
                     hits = again(index._live, queries, k, **options)
-                elif queries.ndim == 2 and 0 < len(queries) <= ask.MOST_ONE_BY_ONE:
+                elif queries.ndim == 2 and 0 < len(queries) <= MOST_ONE_BY_ONE:
                     hits = ask.one_by_one(again, index._live, queries, k, **options)
                 if hits is not None:
                     return hits

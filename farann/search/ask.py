@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 # the clock after 2^22 multiply-adds, and each coordinate, padding included, takes at most three:
 # as a code, in float32 and for the exact key.
 _BEFORE_A_LOOK = 2**20
-MOST_ONE_BY_ONE = 5  # queries
-_ONE_BY_ONE = 2**20  # coordinates of all rows; a batch begins in 50 us, a query alone in 4
 _PADDING = 16  # coordinates of padding in a row, at most
 # Types of `allowed` with which a single query may use the cache, see `singles`.
 _AS_GIVEN = (Filter, ndarray)
@@ -84,8 +82,8 @@ def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArr
     """Answer a few queries by `again` where that takes less time than to begin a batch: exactly,
     as batches with limits share a measurement, or time."""
     store, answers = live.store, list[Hits]()
-    if store is None or store.n_slots * store.dim > _ONE_BY_ONE or not options.keys().isdisjoint(
-            ("recall", "seconds")):
+    if store is None or not singles.go_one_by_one(store) or (
+            not options.keys().isdisjoint(("recall", "seconds"))):
         return None
     for query in queries:
         answer = again(live, query, k, **{**options, "return_stats": True})

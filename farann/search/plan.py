@@ -110,7 +110,10 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
         hits, stats = _guarded(guard, question, rule)
     else:
         hits, stats = _run(question, rule)
-    if len(question.queries) == 1 and question.is_plain and store.built and (
+    n = len(question.queries)
+    alone = n == 1 or (limits is None and 1 < n <= singles.MOST_ONE_BY_ONE
+                       and singles.go_one_by_one(store))
+    if alone and question.is_plain and store.built and (
             limits is None or (limits.recall is not None and filters is UNFILTERED)):
         singles.keep(store, question.view.exact.isa, k, None if limits is None else limits.recall,
                      singles.Lacking(table) if _lacks_table(question) else table, guard, rule,

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Answer: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...]]  # ids, scores, counts
 Compared: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...], bool]  # for the watch
 
+MOST_ONE_BY_ONE = 5  # queries that may go one by one
+_ONE_BY_ONE = 2**20  # coordinates of all rows; a batch begins in 50 us, a query alone in 4
 _MOST_PREPARED = 16  # prepared kinds of queries (level, k, recall) in one cache; then it is emptied
 
 
@@ -29,6 +31,11 @@ class Lacking(NamedTuple):
     """The plan of queries that are answered exactly, as there is no table that holds."""
 
     table: Measured | None  # one that no longer holds
+
+
+def go_one_by_one(store: Store) -> bool:
+    """Whether up to MOST_ONE_BY_ONE exact queries take less time one by one than as a batch."""
+    return store.n_slots * store.dim <= _ONE_BY_ONE
 
 
 def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured | Lacking | None,

@@ -413,17 +413,25 @@ class TestWork:
 
 
 @pytest.mark.parametrize("n", [2, 3, 5])
-def test_a_few_queries_are_asked_one_by_one(n: int, rng: np.random.Generator) -> None:
+def test_a_few_queries_are_asked_one_by_one(n: int, rng: np.random.Generator,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a batch would take longer to begin: the same answers, and the sum of the work."""
     rows, queries = rng.standard_normal((2, 900, 8), dtype=np.float32)
     queries = queries[:n]
     index = farann.Index(metric="cosine")
     index.add(rows, ids=[f"{'row' * (i % 3)}{i}" for i in range(900)])
     for search in (index.search_furthest, index.search_nearest):
-        first = search(queries, 7)  # a batch, as nothing is kept yet
+        first = search(queries, 7)  # a batch, which prepares what the next ones go by
+        asked, again = list[Any](), inside.search.singles.again
+        with monkeypatch.context() as patched:
+            patched.setattr(inside.search.singles, "again",
+                            lambda *args, asked=asked: asked.append(again(*args)) or asked[-1])
+            second = search(queries, 7, return_stats=True)
+        assert len(asked) == n and None not in asked
         one = [search(query, 7, return_stats=True) for query in queries]
         some = search(queries, 7, return_stats=True)
         assert_same(some, first)
+        assert second.stats == some.stats
         assert some.stats == tuple(map(sum, zip(*(hits.stats for hits in one), strict=True)))
         assert index.stats()["last_search"] == some.stats._asdict()
         assert search(queries, 7).stats is None and search(queries[:0], 7).ids.shape == (0, 7)
