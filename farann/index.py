@@ -787,8 +787,9 @@ class Index(metaclass=Hinted):
         epsilon : float, optional
             No row that was left out scores more than epsilon above the k-th found.
         k, budget, seconds, exclude, allowed, groups, outside_groups, per_group, threads
-            As in `search_furthest`, as is `return_stats`; with "best" the budget is that of each
-            like.
+            As in `search_furthest`, as is `return_stats`. With "best" the budget is that of each
+            like, and hundreds of likes and dislikes are answered exactly in the time of comparing
+            both with all rows, whatever `seconds` is.
         return_keys : bool
             Also return `Hits.keys`: scores in float64, for `farann.merge`.
 
