@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import itertools
 import threading
 import weakref
@@ -29,8 +28,7 @@ LEVELS = inside.levels()
 
 def in_general(index: farann.Index, query: Any, k: Any = 10, **options: Any) -> Any:
     """The answer of the way that all queries go, without a look at the cache."""
-    in_full: Any = inspect.unwrap(farann.Index.search_furthest)
-    return in_full(index, query, k, **options)
+    return inside.search.furthest_in_full(index, query, k, **options)
 
 
 def assert_alike(index: farann.Index, queries: Float32, k: int = 10, **options: Any) -> None:
