@@ -309,8 +309,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[1.0], [5.0]], ids=["a", "b"])
-        array(['a', 'b'], dtype=object)
+        >>> ids = index.add([[1.0], [5.0]], ids=["a", "b"])
         >>> index.remove("a")
         >>> index.ids
         array(['b'], dtype=object)
@@ -477,8 +476,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index(metric="dot")
-        >>> index.add([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], groups=["cat", "dog", "dog"])
-        array([0, 1, 2])
+        >>> ids = index.add([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], groups=["cat", "dog", "dog"])
         >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
         Hits(ids=[[ 2,  0, -1]], scores=[[-1.,  1., nan]])
         >>> index.search_furthest(ids=1, k=2).ids
@@ -525,8 +523,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[0.0], [3.0], [2.0], [5.0]], groups=["cat", "cat", "dog", "dog"])
-        array([0, 1, 2, 3])
+        >>> ids = index.add([[0.0], [3.0], [2.0], [5.0]], groups=["cat", "cat", "dog", "dog"])
         >>> index.search_nearest([0.0], k=2, recall=0.95)
         Hits(ids=[0, 2], scores=[0., 2.])
 
@@ -565,8 +562,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[1.0], [2.0], [3.0]])
-        array([0, 1, 2])
+        >>> ids = index.add([[1.0], [2.0], [3.0]])
         >>> index.search_beyond([[0.0], [3.0]], radius=[2.5, 0.5]).ids
         array([2, 0, 1])
         """
@@ -598,8 +594,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[1.0], [2.0], [3.0]])
-        array([0, 1, 2])
+        >>> ids = index.add([[1.0], [2.0], [3.0]])
         >>> hits = index.search_within([[0.0], [3.0]], radius=1.0)
         >>> hits.offsets, hits.ids
         (array([0, 1, 3]), array([0, 2, 1]))
@@ -654,8 +649,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[0.0], [4.0], [7.0]])
-        array([0, 1, 2])
+        >>> ids = index.add([[0.0], [4.0], [7.0]])
         >>> index.search_furthest_from([[[0.0], [9.0]]], k=2)
         Hits(ids=[[1, 2]], scores=[[4., 2.]])
         """
@@ -720,8 +714,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index(metric="cosine")
-        >>> index.add([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6], [0.0, 1.0]])
-        array([0, 1, 2, 3])
+        >>> ids = index.add([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6], [0.0, 1.0]])
         >>> index.search_contrast([1.0, 0.0], [0.0, 1.0], k=2).ids
         array([2, 0])
         >>> index.search_contrast(like_ids=0, dislike_ids=[3], k=2).ids
@@ -776,8 +769,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index(metric="cosine")
-        >>> index.add([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0]])
-        array([0, 1, 2])
+        >>> ids = index.add([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0]])
         >>> index.search_mmr([1.0, 0.0], k=2, diversity=0.7).ids
         array([1, 2])
         >>> index.search_mmr(scores={0: 7.1, 1: 6.9, 2: 2.0}, k=2).ids
@@ -836,8 +828,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[0.0], [1.0], [9.0], [5.0]])
-        array([0, 1, 2, 3])
+        >>> ids = index.add([[0.0], [1.0], [9.0], [5.0]])
         >>> index.select_diverse(3, start=0)
         Selection(ids=[0, 2, 3], scores=[inf,  9.,  4.])
         """
@@ -893,8 +884,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[0.0], [0.5], [3.0], [4.0]])
-        array([0, 1, 2, 3])
+        >>> ids = index.add([[0.0], [0.5], [3.0], [4.0]])
         >>> spaced = index.select_spaced([0.9, 0.8, 0.7, 0.6], radius=1.0, return_dropped=True)
         >>> spaced.ids, spaced.dropped, spaced.keepers
         (array([0, 2, 3]), array([1]), array([0]))
@@ -932,8 +922,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[0.0], [5.0], [0.25], [5.0]])
-        array([0, 1, 2, 3])
+        >>> ids = index.add([[0.0], [5.0], [0.25], [5.0]])
         >>> index.pairs_within(0.5).ids
         array([[0, 2],
                [1, 3]])
@@ -965,8 +954,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[0.0], [3.0], [-4.0]])
-        array([0, 1, 2])
+        >>> ids = index.add([[0.0], [3.0], [-4.0]])
         >>> index.diameter()
         Diameter(ids=[1, 2], score=7.0)
         """
@@ -993,8 +981,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[0.0], [3.0], [-4.0]])
-        array([0, 1, 2])
+        >>> ids = index.add([[0.0], [3.0], [-4.0]])
         >>> index.eccentricities()
         array([4., 7., 7.], dtype=float32)
         """
@@ -1043,8 +1030,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[0.0], [3.0], [-4.0]])
-        array([0, 1, 2])
+        >>> ids = index.add([[0.0], [3.0], [-4.0]])
         >>> index.furthest_graph(k=1).ids.ravel()
         array([2, 2, 1])
         """
@@ -1081,8 +1067,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[1.0], [2.0], [3.0]])
-        array([0, 1, 2])
+        >>> ids = index.add([[1.0], [2.0], [3.0]])
         >>> unseen = index.filter(exclude=[2])
         >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
         array([1])
@@ -1110,8 +1095,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[1.0], [5.0]], ids=["a", "b"])
-        array(['a', 'b'], dtype=object)
+        >>> ids = index.add([[1.0], [5.0]], ids=["a", "b"])
         >>> index.score([2.0], ["b", "a"])
         array([3., 1.], dtype=float32)
         """
@@ -1133,8 +1117,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[1.0], [5.0]], ids=["a", "b"])
-        array(['a', 'b'], dtype=object)
+        >>> ids = index.add([[1.0], [5.0]], ids=["a", "b"])
         >>> index.reconstruct("b")
         array([5.], dtype=float32)
         """
@@ -1156,8 +1139,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[1.0], [2.0], [9.0]], groups=["cat", "cat", "dog"])
-        array([0, 1, 2])
+        >>> ids = index.add([[1.0], [2.0], [9.0]], groups=["cat", "cat", "dog"])
         >>> index.groups([2, 0])
         array(['dog', 'cat'], dtype=object)
         """
@@ -1222,8 +1204,7 @@ class Index(metaclass=Hinted):
         >>> import tempfile
         >>> path = tempfile.mkdtemp() + "/items.farann"
         >>> index = farann.Index()
-        >>> index.add([[0.0], [5.0]])
-        array([0, 1])
+        >>> ids = index.add([[0.0], [5.0]])
         >>> index.sync(path)
         >>> reader = farann.Index.load(path, mmap=True)
         >>> index.remove(1)
@@ -1275,8 +1256,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[1.0], [5.0]])
-        array([0, 1])
+        >>> ids = index.add([[1.0], [5.0]])
         >>> other = index.copy()
         >>> other.remove(0)
         >>> len(index), len(other)
