@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import inside
 import pytest
@@ -148,6 +149,26 @@ def test_the_page_of_the_command_line_has_all_commands_and_options() -> None:
         missing = [option for option in options
                    if option not in ("-h", "--help") and f"`{option}" not in section]
         assert not missing, (name, missing)
+
+
+def test_the_page_of_the_format_names_sections_and_keys() -> None:
+    """Those of files that are kept, which the page's own reader reads."""
+    page = (ROOT / "docs" / "format.md").read_text("utf-8")
+    blocks = re.findall(r"```.*?```", page, re.DOTALL)
+    quoted = set(re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", page, flags=re.DOTALL)))
+    names: dict[str, Any] = {}
+    exec(next(block for block in blocks if "def read" in block)[len("```python"):-3], names)
+    found: set[str] = set()
+    for path in (ROOT / "tests" / "golden" / "format3").glob("*.farann"):
+        sections = names["read"](path)
+        metadata = sections.pop("metadata")
+        found |= {*sections, *metadata}
+        found |= {key for table in metadata.get("tunings", []) for key in table}
+    assert {"rows", "codes.panels", "added.ends", "guards.0.axes", "predicted_thresholds"} <= found
+    found = {re.sub(r"\.\d+\.", ".N.", name) for name in found}
+    # "codes.…" are in a table of their own, and those of others are said to be as these.
+    short = {re.sub("^(codes|added|nearest_guards.N)\\.", "", name) for name in found - quoted}
+    assert short - quoted <= {"axes", "center", "points", "reaches", "scale"}
 
 
 def named_in_the_map(text: str) -> list[str]:
