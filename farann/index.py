@@ -113,6 +113,9 @@ class Index(metaclass=Hinted):
     id comes first. Any number of threads may search while others change the index: a search sees it
     before or after a change. A change that fails or is interrupted leaves the index as it was.
 
+    Wrong arguments, such as vectors of another dimension or with NaN, are a ValueError or TypeError
+    that says what was expected; unknown ids are a KeyError.
+
     Examples
     --------
     >>> import farann
@@ -377,11 +380,6 @@ class Index(metaclass=Hinted):
         Tuning
             Recall and estimated cost by effort; `str` makes a table, `plot` a plot.
 
-        Raises
-        ------
-        ValueError
-            If the index is empty, or for arguments that searches refuse.
-
         Examples
         --------
         >>> rows = np.random.default_rng(0).standard_normal((5000, 8))
@@ -617,7 +615,7 @@ class Index(metaclass=Hinted):
         """Find the k rows furthest from the nearest member of each set.
 
         Exact: rows are ordered by their smallest float64 key over the members, then by id. A set of
-        one vector has the answer of `search_furthest`.
+        one vector has the answer of `search_furthest`. Not for an index without vectors.
 
         Parameters
         ----------
@@ -640,11 +638,6 @@ class Index(metaclass=Hinted):
         Hits
             `ids` int64 and `scores` float32, (n, k), furthest first: the distance to the nearest
             member, the largest dot product or the largest cosine. Padding is -1 and NaN.
-
-        Raises
-        ------
-        ValueError, TypeError, KeyError
-            As from `search_furthest`; also for an empty set, or an index without vectors.
 
         Examples
         --------
@@ -670,9 +663,9 @@ class Index(metaclass=Hinted):
         """Find the k rows like some vectors and unlike others.
 
         The score of a row is ``sim(like, row) - weight * max(sim(dislike, row))`` over the
-        dislikes, where sim is the dot product or the cosine. Exact: rows are ordered by the
-        smallest product with ``mean(likes) - weight * dislike``, in float64 in one fixed order,
-        then by id; that differs from the score in the last digits of float64 only.
+        dislikes, where sim is the dot product or the cosine (not under l2). Exact: rows are ordered
+        by the smallest product with ``mean(likes) - weight * dislike``, in float64 in one fixed
+        order, then by id; that differs from the score in the last digits of float64 only.
 
         Parameters
         ----------
@@ -705,12 +698,6 @@ class Index(metaclass=Hinted):
             `ids` int64 and `scores` float32, (k,), or (n, k) for a batch, largest scores first.
             Padding is -1 and NaN.
 
-        Raises
-        ------
-        ValueError, TypeError, KeyError
-            Under l2, without likes and dislikes, for vectors beside ids, a negative weight, or
-            arguments that `search_furthest_from` refuses.
-
         Examples
         --------
         >>> index = farann.Index(metric="cosine")
@@ -736,10 +723,10 @@ class Index(metaclass=Hinted):
                    return_stats: bool = False) -> Hits:
         """Find rows like the query and unlike each other: maximal marginal relevance.
 
-        The first is the most similar row. Each next one has the largest ``(1 - diversity) *
-        sim(query, row) - diversity * max(sim(pick, row))`` over the picks before, where sim is the
-        dot product or the cosine (Carbonell and Goldstein 1998). Exact in float64; of equal values
-        the smaller id comes first.
+        The first is the most similar row. Each next one has the largest
+        ``(1 - diversity) * sim(query, row) - diversity * max(sim(pick, row))`` over the picks
+        before, where sim is the dot product or the cosine, not under l2 (Carbonell and Goldstein
+        1998). Exact in float64; of equal values the smaller id comes first.
 
         Parameters
         ----------
@@ -760,11 +747,6 @@ class Index(metaclass=Hinted):
         -------
         Hits
             In the order of choice. A score is the value above; the first lacks the second term.
-
-        Raises
-        ------
-        ValueError, TypeError
-            Under l2, for a diversity outside 0 to 1, or what `search_furthest_from` refuses.
 
         Examples
         --------
@@ -789,7 +771,7 @@ class Index(metaclass=Hinted):
 
         Each pick is the row furthest from all picks before by float64 keys, then the smaller id
         (Gonzalez 1985). Under l2 every row is then at most twice as far from its nearest pick as
-        with the best possible choice of k rows. The index need not be built.
+        with the best possible choice of k rows. The index need not be built, but must have vectors.
 
         Parameters
         ----------
@@ -801,7 +783,7 @@ class Index(metaclass=Hinted):
             the rows that may be chosen, of their directions under cosine (the smallest id if that
             is zero).
         first : array_like of int (m,), optional
-            Ids of rows chosen before, such as an existing core set. They are not returned.
+            In place of `start`: ids of rows chosen before, which are not returned.
         radius : float, optional
             Stop when every row is within this distance of a pick, or has at least this dot product
             or cosine with one.
@@ -818,12 +800,6 @@ class Index(metaclass=Hinted):
             `ids` int64 and `scores` float32, (n,): the distance of each pick to the nearest pick
             before it, infinite for the first; under dot and cosine its largest dot product or
             cosine, minus infinity for the first.
-
-        Raises
-        ------
-        ValueError, TypeError, KeyError
-            Without k, radius and per_group, for both start and first, ids that are not in the index
-            or may not be chosen, `per_group` without groups, or an index without vectors.
 
         Examples
         --------
@@ -854,7 +830,7 @@ class Index(metaclass=Hinted):
         scores : array_like (len(index),)
             A score of each row, in the order of `ids`: float64 numbers, larger is better.
         k : int, optional
-            Largest number of rows; by default there is no limit.
+            Largest number of rows; by default there is no limit but `radius` or `per_group`.
         radius : float, optional
             Chosen rows are at this distance or further from each other; under dot and cosine their
             dot product or cosine is at most this. By default a float32 radius found by bisection,
@@ -874,12 +850,6 @@ class Index(metaclass=Hinted):
         -------
         Spaced
             `ids` and `scores` float64, (n,), best first, and the `radius`, None without one.
-
-        Raises
-        ------
-        ValueError, TypeError
-            Without radius, k and per_group, for NaN or a wrong shape of the scores, for an index
-            without vectors, or for `per_group` without groups.
 
         Examples
         --------
@@ -1057,12 +1027,6 @@ class Index(metaclass=Hinted):
         -------
         Filter
             For the argument ``allowed`` of searches of this index.
-
-        Raises
-        ------
-        ValueError, TypeError
-            Without arguments, for a filter of the wrong shape or type, or for groups if the index
-            has none.
 
         Examples
         --------
