@@ -59,11 +59,12 @@ def _cached_first(again: Callable[..., Hits | None], *keywords: str,
         @wraps(search)
         def call(index: Any, queries: Any = None, k: Any = 10, **options: Any) -> Hits:
             hits = None
-            if type(queries) is ndarray and (not options or options.keys() <= some):
+            if type(queries) is ndarray and (
+                    not (said := options and ask.without_defaults(options)) or said.keys() <= some):
                 if queries.ndim == 1 or queries.shape[:1] == (1,):
-                    hits = again(index._live, queries, k, **options)
+                    hits = again(index._live, queries, k, **said)
                 elif queries.ndim == 2 and 0 < len(queries) <= MOST_ONE_BY_ONE:
-                    hits = ask.one_by_one(again, index._live, queries, k, **options)
+                    hits = ask.one_by_one(again, index._live, queries, k, **said)
                 if hits is not None:
                     return hits
             answer: Hits = in_full(index, queries, k, **options)
@@ -392,7 +393,7 @@ class Index(metaclass=Hinted):
 
     # ---- searches ----
 
-    @_cached_first(ask.furthest_again, "recall", "allowed", "seconds", "threads",
+    @_cached_first(ask.furthest_again, "recall", "allowed", "seconds",
                    "return_stats", "per_group")
     def search_furthest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                         ids: Ids | None = None, recall: float | None = None,
@@ -688,7 +689,9 @@ class Index(metaclass=Hinted):
         epsilon : float, optional
             No row that was left out scores more than epsilon above the k-th found.
         k, budget, seconds, exclude, allowed, groups, outside_groups, per_group, threads
-            As in `search_furthest`, as is `return_stats`.
+            As in `search_furthest`, as is `return_stats`. With "best" the budget is that of each
+            like, and hundreds of likes and dislikes are answered exactly in the time of comparing
+            both with all rows, whatever `seconds` is.
         return_keys : bool
             Also return `Hits.keys`: scores in float64, for `farann.merge`.
 
