@@ -47,6 +47,15 @@ if TYPE_CHECKING:
     from farann.tuning.table import Tuning
 
 
+def _beyond_defaults(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a search by the cache without defaults and numbers of threads: searches that
+    more threads would share aren't cached."""
+    return {name: value for name, value in options.items()
+            if value is not None and not (value is False and name.startswith("return_"))
+            and not (name == "threads" and type(value) is int
+                     and (value == -1 or 0 < value <= checks.MOST_THREADS))}
+
+
 def _cached_first(again: Callable[..., Hits | None], *keywords: str,
                   ) -> Callable[[Function], Function]:
     """Answer queries by the cache before other arguments are looked at, where no others than some
@@ -60,7 +69,7 @@ def _cached_first(again: Callable[..., Hits | None], *keywords: str,
         def call(index: Any, queries: Any = None, k: Any = 10, **options: Any) -> Hits:
             hits = None
             if type(queries) is ndarray and (
-                    not (said := options and ask.without_defaults(options)) or said.keys() <= some):
+                    not (said := options and _beyond_defaults(options)) or said.keys() <= some):
                 if queries.ndim == 1 or queries.shape[:1] == (1,):
                     hits = again(index._live, queries, k, **said)
                 elif queries.ndim == 2 and 0 < len(queries) <= MOST_ONE_BY_ONE:

@@ -22,7 +22,7 @@ _QUERIES_OF_FEW_ROWS = 256
 _FEW_CODED = 1 << 20  # coordinates up to which rows with codes are small
 _FEW_FLOATS = 1 << 16  # coordinates up to which rows are small in float32
 _TASK_BYTES = 1 << 28  # bytes of scratch memory of one task, at most
-_SMALL_WORK = 1 << 23  # multiply-adds below which starting a second thread costs more than it saves
+_LEAST_SHARED = 1 << 23  # multiply-adds below which starting a second thread costs more than it saves
 # Multiply-adds from which a batch is long: some tens of ms. It runs on other threads, so that the
 # main thread can wait for Ctrl+C; that switch took 1 to 2 % of batches of 7 ms.
 _LONG_WORK = 1 << 30
@@ -34,8 +34,8 @@ _FINDING = 256  # multiply-adds that one row of an answer counts as
 _APPROXIMATE_SHARE = 32  # an approximate search scans about 1/32 of the rows
 _TRIED_FOR = 6  # queries from which tasks count whether codes paid: fewer always begin with codes
 _SHARED_FOR = 6  # queries from which tasks are made to share packed rows, or parts of the rows
-# Where few queries share rows, parts of the rows are searched for all of them. Where the last such
-# batch did less than 1/4 of the work of all rows, its first rows took most of it: queries are split.
+# Where few queries share rows, parts of the rows are searched for all of them, unless the last such
+# batch did less than 1/4 of the work of all rows: then the first ones take most of it.
 _LEAST_WORK_OF_PARTS = 1 / 4
 _LEADING_SHARE = 64  # the first 1/64 of the rows is searched alone and gives the parts a threshold
 _PARTS_A_THREAD = 2  # parts per thread, as some take longer; _TASK_BYTES limits them, too
@@ -97,7 +97,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         by_rows = usual >= _LEAST_WORK_OF_PARTS and (
             by_rows or (n > 1 and work >= 2 * threads * _PART_WORK))
         fewest = max(fewest, _SHARED_FOR)
-        threads = 1 if n * work * usual < _SMALL_WORK else threads
+        threads = 1 if n * work * usual < _LEAST_SHARED else threads
     by_codes, costs = False, RowCosts()
 
     def pay(of_task: int) -> bool:
@@ -115,7 +115,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
             long)
     if parts is None and not approximate:
         # Each task packs rows for itself, so its own number of queries counts.
-        of_task = n if n * work < _SMALL_WORK else max(-(-n // threads), min(n, fewest))
+        of_task = n if n * work < _LEAST_SHARED else max(-(-n // threads), min(n, fewest))
         by_codes = pay(of_task)
         costs = row_costs(of_task, snapshot.dim, snapshot.isa)
     if n == 1 and not long:
@@ -297,7 +297,7 @@ def _run(search: Callable[[int, int, _core.CancelFlag], object], n: int, work: i
          query_bytes: int, threads: int, long: bool, most: int = _QUERIES_A_TASK,
          fewest: int = 1) -> None:
     """Call search(start, stop) for ranges that cover n queries, each `work` multiply-adds."""
-    if n * work < _SMALL_WORK:
+    if n * work < _LEAST_SHARED:
         threads = 1
     largest = max(1, min(most, _TASK_BYTES // query_bytes))
     n_tasks = -(-n // largest)

@@ -47,10 +47,10 @@ def furthest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...
         ids is None and epsilon is None and budget is None and seconds is None and not return_keys
         and _is_open(filtering._replace(allowed=None))
         and (allowed is None or type(allowed) in _AS_GIVEN))
-    threads = checks.to_threads(threads)
     limits = _limits(live, *limited)
     vectors, single, filtering = vectors_of(live, queries, ids, filtering)
     if may_be_kept and single and (type(queries) is not ndarray or queries.dtype != np.float32):
+        checks.to_threads(threads)
         again = furthest_again(live, vectors[0], k, recall, allowed, None, return_stats)
         if again is not None:
             return again
@@ -75,15 +75,6 @@ def furthest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float 
     return unchecked(ids if store.labels is None else store.named(ids), scores, None,
                      SearchStats(*answer[2]) if return_stats else None,
                      None if per_group is None else groups_of(store, ids))
-
-
-def without_defaults(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of a search by the cache without defaults and numbers of threads: searches that
-    more threads would share aren't cached."""
-    return {name: value for name, value in options.items()
-            if value is not None and not (value is False and name.startswith("return_"))
-            and not (name == "threads" and type(value) is int
-                     and (value == -1 or 0 < value <= checks.MOST_THREADS))}
 
 
 def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArray[Any], k: int,
