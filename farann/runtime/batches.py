@@ -22,7 +22,7 @@ _QUERIES_OF_FEW_ROWS = 256
 _FEW_CODED = 1 << 20  # coordinates up to which rows with codes are small
 _FEW_FLOATS = 1 << 16  # coordinates up to which rows are small in float32
 _TASK_BYTES = 1 << 28  # bytes of scratch memory of one task, at most
-_LEAST_SHARED = 1 << 23  # multiply-adds below which starting a second thread costs more than it saves
+_LEAST_SHARED = 1 << 23  # multiply-adds below which a second thread costs more than it saves
 # Multiply-adds from which a batch is long: some tens of ms. It runs on other threads, so that the
 # main thread can wait for Ctrl+C; that switch took 1 to 2 % of batches of 7 ms.
 _LONG_WORK = 1 << 30
