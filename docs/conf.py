@@ -40,6 +40,7 @@ html_theme = "furo"
 html_title = f"farann {release}"
 html_copy_source = False
 html_show_sphinx = False
+html_search_scorer = str(DOCS / "search_scores.js")
 
 # A page a class, function and method, by _templates/autosummary: written anew by each build.
 shutil.rmtree(DOCS / "api", ignore_errors=True)

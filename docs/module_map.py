@@ -1,4 +1,4 @@
-"""The map of modules in CONTRIBUTING.md, made from the first sentences of their docstrings.
+"""MODULES.md: the map of modules and C files, made from their docstrings and comments.
 
 `python docs/module_map.py` writes it, `--check` says whether it is current. Folders and modules are
 in the order of the layers in `pyproject.toml`: each imports from those below it. Modules of the
@@ -15,8 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = ROOT / "CONTRIBUTING.md"
-BEGIN, END = "<!-- modules: `make format` writes this -->\n", "<!-- end of modules -->\n"
+PAGE = ROOT / "MODULES.md"
+HEAD = """# Map of modules
+
+`make format` writes this page from the first sentences of docstrings, and of comments in C. Folders
+and modules in Python import from those below them.
+
+"""
 WIDTH = 24  # columns of a name and its indent
 
 
@@ -63,24 +68,38 @@ def entries(folder: Path, depth: int, order: dict[str, list[str]]) -> Iterator[s
 
 
 def entry(name: str, depth: int, path: Path) -> str:
+    return entry_of(name, depth, first_sentence(path))
+
+
+def entry_of(name: str, depth: int, sentence: str) -> str:
     indented = "  " * depth + name
-    return f"    {indented:<{WIDTH}}  {first_sentence(path)}\n"
+    return f"    {indented:<{WIDTH}}  {sentence}\n"
+
+
+def of_c(folder: Path, depth: int) -> Iterator[str]:
+    """Lines of a folder of C sources that begin with a comment."""
+    if any(path.suffix == ".h" for path in folder.iterdir()):
+        yield f"    {'  ' * depth}{folder.name}/\n"
+    for path in sorted(folder.iterdir(), key=lambda path: (path.is_dir(), path.name)):
+        if path.is_dir():
+            yield from of_c(path, depth + 1)
+        elif path.suffix == ".h" or not path.with_suffix(".h").exists():
+            found = re.match(r"/\*(.+?)\*/", path.read_text("utf-8"), re.S)
+            if found:
+                comment = " ".join(found[1].replace("\n *", " ").split())
+                yield entry_of(path.name, depth + 1, re.split(r"\.(?: |$)", comment)[0])
 
 
 def current_page() -> str:
-    """The page with the map as it should be."""
-    before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    _, found, after = rest.partition(END)
-    if not found:
-        raise ValueError(f"{PAGE.name}: expected the lines {BEGIN!r} and {END!r}")
-    tree = "".join(entries(ROOT / "farann", 0, layers()))
-    return f"{before}{BEGIN}\n{tree}\n{END}{after}"
+    """The page as it should be."""
+    lines = [*entries(ROOT / "farann", 0, layers()), "\n", *of_c(ROOT / "src_c", 0)]
+    return HEAD + "".join(lines)
 
 
 def main() -> int:
     page = current_page()
     if "--check" in sys.argv[1:]:
-        if page != PAGE.read_text("utf-8"):
+        if not PAGE.exists() or page != PAGE.read_text("utf-8"):
             print(f"{PAGE.name}: the map of modules is old; `make format` writes it anew")
             return 1
     else:

@@ -59,11 +59,12 @@ def _cached_first(again: Callable[..., Hits | None], *keywords: str,
         @wraps(search)
         def call(index: Any, queries: Any = None, k: Any = 10, **options: Any) -> Hits:
             hits = None
-            if type(queries) is ndarray and (not options or options.keys() <= some):
+            if type(queries) is ndarray and (
+                    not (said := options and ask.without_defaults(options)) or said.keys() <= some):
                 if queries.ndim == 1 or queries.shape[:1] == (1,):
-                    hits = again(index._live, queries, k, **options)
+                    hits = again(index._live, queries, k, **said)
                 elif queries.ndim == 2 and 0 < len(queries) <= MOST_ONE_BY_ONE:
-                    hits = ask.one_by_one(again, index._live, queries, k, **options)
+                    hits = ask.one_by_one(again, index._live, queries, k, **said)
                 if hits is not None:
                     return hits
             answer: Hits = in_full(index, queries, k, **options)
@@ -85,40 +86,36 @@ class Index(metaclass=Hinted):
         Furthest means the largest Euclidean distance, the smallest dot product, or the smallest
         cosine similarity. "euclidean", "ip", "inner_product" and "cos" are other names of these.
     dtype : {"float32", "float16", "bfloat16", "uint8", "int8"}, or such a numpy dtype
-        Type of the stored rows. Answers are exact over these values, scored in float64. `add` takes
-        rows of another type only if that changes no number.
+        Type of the stored rows, over which answers are exact. `add` takes rows of another type only
+        if that changes no number.
     codes : {"int8", "int4", "float32"}
-        Rough scores before the exact pass: by 8-bit codes (a quarter to a third more memory,
-        several times the speed), by 4-bit codes (half of that memory, but weaker bounds), or by the
-        float32 rows themselves. Answers are the same.
+        Rough scores before the exact pass: 8-bit codes (a quarter to a third more memory, several
+        times the speed), 4-bit codes (half of that memory, weaker bounds), or float32 rows. Answers
+        are the same.
     cells : int or "auto", optional
-        Number of partitions (IVF lists); approximate searches probe the best of them. "auto" makes
-        partitions if `build` finds, by counted work, that they save work, and none of few rows. If
-        they slow exact searches down, these get codes of their own. They improve 4-bit codes
-        without vectors.
+        Number of partitions (IVF lists), the best of which approximate searches probe. "auto" makes
+        them if `build` finds, by counted work, that they save work.
     keep_vectors : bool
-        False: `build` drops the float32 rows and keeps the codes alone, in a quarter or an eighth
-        of the memory. Scores are then approximate, without bias, and searches need ``recall=``,
-        ``budget=`` or ``seconds=``. Dropped rows can't be restored.
+        False: `build` drops the float32 rows and keeps codes alone, in a quarter or an eighth of
+        the memory. Scores are then approximate, and searches need ``recall=``, ``budget=`` or
+        ``seconds=``.
     seed : int
         Random seed of `build`, below 2^128.
     rng : int or numpy.random.Generator, BitGenerator or SeedSequence, optional
         In place of `seed` (SPEC 7): an integer is the seed, a generator draws one.
     threads : int, optional
-        Threads of a search and of `build`, at most 4096; by default, or -1, one for each CPU. They
-        share a batch. If it has fewer queries than threads, and an exact search of these takes
-        long, each thread searches a part of the rows.
+        Threads of searches and of `build`, at most 4096; by default, or -1, one for each CPU. They
+        share the queries of a batch, or the rows of a long exact search of fewer queries.
 
     Notes
     -----
-    While the vectors are kept, answers are exact: the ids and the order of brute force in float64
-    over the stored rows, on every instruction set and with any number of threads. Of equal scores
-    the smaller id comes first. Rows are first scored roughly, by codes or in float32, with a proven
-    bound on the error, and every row that could belong to the answer is scored again in float64.
+    While vectors are kept, answers are those of brute force in float64 over the stored rows, ids
+    and order, on every instruction set and with any number of threads. Of equal scores the smaller
+    id comes first. Any number of threads may search while others change the index: a search sees it
+    before or after a change. A change that fails or is interrupted leaves the index as it was.
 
-    Any number of threads may search while others add, remove or build: a search sees the index
-    before or after a change, never between, and doesn't wait for it. A change that fails or is
-    interrupted leaves the index as it was.
+    Wrong arguments, such as vectors of another dimension or with NaN, are a ValueError or TypeError
+    that says what was expected; unknown ids are a KeyError.
 
     Examples
     --------
@@ -226,10 +223,9 @@ class Index(metaclass=Hinted):
         dict
             `rows`, `removed`, `added` (since the last build), `dim`, `metric`, `dtype`, `codes`,
             `isa`, `threads`, `built`, `keep_vectors`; `codes_recall`, without vectors the recall@10
-            of a scan of all codes on sample queries, measured by the first build (None: not
-            measured); `bytes` by part; `directions`, the number of directions of the PCA filter
-            (0: none, all coordinates are scanned); `axes`, the number of axes along which rows are
-            coded (0: in all coordinates); `last_search`, the fields of `SearchStats`.
+            of a scan of all codes, measured by the first build, or None; `bytes` by part;
+            `directions` of the PCA filter and `axes` along which rows are coded, 0 for none;
+            `last_search`, a `SearchStats`.
         """
         return self._live.stats()
 
@@ -241,33 +237,26 @@ class Index(metaclass=Hinted):
             copy: bool = True) -> npt.NDArray[Any]:
         """Add rows, or replace rows with the same ids.
 
-        A built index isn't built again for added rows until these are more than the others; then
-        `add` builds before it returns.
+        Once more rows were added since the last build than it had, `add` builds before it returns.
 
         Parameters
         ----------
         rows : array_like (n, dim)
             Real numbers of any type and any strides: arrays, tensors on the CPU, frames, or a
-            column of arrays or lists of pandas, polars or pyarrow. They are rounded to float32;
-            conversion to another `dtype` of the index must change no number. uint16: bits of
-            bfloat16.
+            column of lists of pandas, polars or pyarrow. They are rounded to float32; conversion to
+            another `dtype` must change no number. uint16: bits of bfloat16.
         ids : array_like of int or str (n,), optional
             Ids, each once: integers of 0 or more, or strings of at most 65,535 bytes of UTF-8, not
-            both in one index. None may be in use, unless `replace` is true. By default integers
-            continue after the largest ever used, beginning with 0.
+            both in one index. By default integers continue after the largest ever used, from 0.
         groups : array_like of int or str (n,), optional
-            The label of each row's group, such as its class, for `groups` and `outside_groups` of
-            searches. Integers, also negative ones, or strings, not both in one index. All rows have
-            a label, or none has. A replaced row gets the new label.
+            The label of each row's group, such as its class: integers or strings, not both in one
+            index. All rows have a label, or none has.
         replace : bool
-            True replaces rows with the same ids, and adds rows whose ids are new, in one change: a
-            search beside it finds the old or the new row of each id. Replaced rows come last in
-            `ids`. Among equal scores an id keeps its place.
+            True replaces rows with the same ids and adds others, in one change. Replaced rows come
+            last in `ids`; among equal scores an id keeps its place.
         copy : bool
-            False keeps the rows where they are, for example in a mapped file that is larger than
-            memory, or in a column of lists of a fixed size. They must be the first rows of the
-            index, of its `dtype`, in C order, and must not change while it exists. With a copy the
-            caller may change its array at any time.
+            False keeps the rows where they are, such as in a mapped file. They must be the first
+            rows of the index, of its `dtype`, in C order, and must not change.
 
         Returns
         -------
@@ -277,10 +266,10 @@ class Index(metaclass=Hinted):
         Raises
         ------
         ValueError, TypeError
-            For a wrong dimension, NaN or infinity, numbers too large for float32, a zero vector
-            under cosine, a number that the index's `dtype` doesn't hold, ids that are negative,
-            repeated or, without `replace`, in use, `replace` without ids, groups for some rows
-            only, or rows that need a copy with ``copy=False``. The index is unchanged then.
+            For a wrong dimension, NaN, infinity or numbers too large for float32, a zero vector
+            under cosine, a number that `dtype` doesn't hold, ids that are negative, repeated or,
+            without `replace`, in use, groups for some rows only, or rows that need a copy with
+            ``copy=False``.
 
         Examples
         --------
@@ -291,9 +280,6 @@ class Index(metaclass=Hinted):
         array([30, 90])
         >>> index.reconstruct(30)
         array([5., 6.], dtype=float32)
-
-        Rows of a file that need not fit in memory:
-
         >>> index.add(np.load("items.npy", mmap_mode="r"), copy=False)  # doctest: +SKIP
         """
         return changes.add(self._live, rows, ids, groups, replace, copy)
@@ -301,29 +287,18 @@ class Index(metaclass=Hinted):
     def reserve(self, n: int) -> None:
         """Allocate memory for n more rows, so that adding them copies no earlier row.
 
+        Streamed rows otherwise take up to twice their memory for a moment. Unused room takes no
+        memory on most systems; `build` keeps it if no row was removed. Unchanged index: ValueError
+        if the dimension isn't known yet, MemoryError if there isn't enough memory.
+
         Parameters
         ----------
         n : int
-            Number of rows to come. Unused room takes no memory on most systems.
-
-        Raises
-        ------
-        ValueError
-            If the dimension of the rows isn't known yet.
-        MemoryError
-            If there isn't enough memory. The index is unchanged then.
-
-        Notes
-        -----
-        Without it, rows that are streamed into an index take up to twice their memory for a moment.
-        `build` keeps rows where they are, and the room behind them, if none was removed.
 
         Examples
         --------
         >>> index = farann.Index(dim=2)
         >>> index.reserve(1000)
-        >>> index.add([[1, 2], [3, 4]])
-        array([0, 1])
         """
         changes.reserve(self._live, n)
 
@@ -333,17 +308,12 @@ class Index(metaclass=Hinted):
         Parameters
         ----------
         ids : int, str or array_like of these (n,)
-
-        Raises
-        ------
-        KeyError
-            If an id is not in the index; nothing is removed then.
+            KeyError if one is not in the index; nothing is removed then.
 
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[1.0], [5.0]], ids=["a", "b"])
-        array(['a', 'b'], dtype=object)
+        >>> ids = index.add([[1.0], [5.0]], ids=["a", "b"])
         >>> index.remove("a")
         >>> index.ids
         array(['b'], dtype=object)
@@ -357,36 +327,28 @@ class Index(metaclass=Hinted):
 
         Frees the memory of removed rows, merges those added since the last build, computes the
         center and makes codes. It changes the speed of exact searches, never their answers.
-
-        With ``keep_vectors=False`` the first build drops the float32 rows. Later ones code added
-        rows with the center of the first, and keep older codes.
+        Searches continue on the old layout; both are in memory until the new one is complete. With
+        ``keep_vectors=False`` the first build drops the float32 rows; later ones keep its center
+        and codes.
 
         Parameters
         ----------
         queries : array_like (n, dim), optional
-            A sample of real queries, some thousands if you can, for indexes with codes or
-            partitions. By default rows are the sample, which is worse if queries are distributed
-            differently, such as users of a recommender.
+            A sample of real queries, some thousands if you can. By default rows are the sample,
+            which is worse if queries are distributed differently.
         tune : iterable of int, optional
-            Values of k to tune for, as `tune` does, so that no search has to. Every k that was
-            tuned before is tuned again for the new layout.
+            Values of k to tune for, as `tune` does. Every k that was tuned before is tuned again.
         nearest : bool
             Lay out and tune for `search_nearest`. Both searches still work.
         progress : bool or callable
-            Show one bar over all steps with the time left; or call a function with the name of a
-            step, the work done, from 0 on, and the total. Threads of the build call it, one at a
-            time. It may search the index; a change of the index from it would wait for ever. If it
-            raises an error, the build ends, and nothing has changed.
+            Show one bar with the time left; or call a function with the name of a step, the work
+            done and the total. Threads of the build call it, one at a time. It may search the
+            index, not change it. If it raises an error, nothing has changed.
 
         Returns
         -------
         Index
             The index itself.
-
-        Notes
-        -----
-        Searches continue on the old layout; both are in memory until the new one is complete. Other
-        changes wait. A build that is interrupted changes nothing.
         """
         changes.build(self._live, queries, tune, nearest, progress)
         return self
@@ -397,12 +359,14 @@ class Index(metaclass=Hinted):
              progress: Progress = False) -> Tuning:
         """Measure recall and cost by effort, for ``search_furthest(..., recall=)``.
 
+        The next `build` measures again, with the same queries. Files keep tables.
+
         Parameters
         ----------
         queries : array_like (n, dim), optional
             A sample of real queries, some thousands if you can. By default those given to `build`
-            that it did not use itself, else a sample of the rows. Searches with ``recall=`` answer
-            queries unlike these exactly.
+            that it did not use itself, else a sample of the rows. Queries unlike these get exact
+            answers.
         k : int
             The k of the searches to come; each has a table of its own.
         recall : float
@@ -410,21 +374,12 @@ class Index(metaclass=Hinted):
         nearest : bool
             Measure for ``search_nearest(..., recall=)``.
         progress : bool or callable
-            Show a progress bar, or call a function, as in `build`.
+            As in `build`.
 
         Returns
         -------
         Tuning
             Recall and estimated cost by effort; `str` makes a table, `plot` a plot.
-
-        Raises
-        ------
-        ValueError
-            If the index is empty, or for arguments that searches refuse.
-
-        Notes
-        -----
-        The next `build` measures again, with the same queries. Files keep tables.
 
         Examples
         --------
@@ -438,7 +393,7 @@ class Index(metaclass=Hinted):
 
     # ---- searches ----
 
-    @_cached_first(ask.furthest_again, "recall", "allowed", "seconds", "threads",
+    @_cached_first(ask.furthest_again, "recall", "allowed", "seconds",
                    "return_stats", "per_group")
     def search_furthest(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                         ids: Ids | None = None, recall: float | None = None,
@@ -450,108 +405,83 @@ class Index(metaclass=Hinted):
                         return_stats: bool = False) -> Hits:
         """Find the k rows furthest from each query.
 
+        Exact without recall, epsilon, budget and seconds. Without vectors scores are approximate.
+
         Parameters
         ----------
         queries : array_like (n_queries, dim) or (dim,)
             Converted to float32, as rows are.
         k : int
-            Number of rows to find, at least 1. Answers are padded if there are fewer rows; a call
-            may pad to at most 2^24 results, queries times k.
+            Number of rows to find, at least 1. Answers are padded if there are fewer rows, up to
+            2^24 results a call.
         ids : int, str or array_like of these (n_queries,), optional
-            In place of `queries`: rows by their ids. Each is left out of its own answer, as are
-            those of `exclude`. In an index without vectors the query is decoded from the codes of
-            the row, as by `reconstruct`.
+            In place of `queries`: rows by their ids, each left out of its own answer. Without
+            vectors the query is decoded from the row's codes.
         recall : float, optional
-            Find this share of the true answer, on average over queries like the sample of `tune`.
-            If nothing was measured for this k, the search is exact, and lends up to as much work to
-            measuring, until that is done. Queries unlike the sample are answered exactly; if there
-            are many, a `RecallWarning` says so once. 1 is exact, and so is the search if no
-            approximate setting reaches the recall at a lower cost. Without vectors it is the share
-            of the answer of a scan of all codes.
+            Find this share of the true answer, on average over queries like the sample of `tune`;
+            others get exact answers, and many of them a `RecallWarning`, once. If nothing was
+            measured for this k, the search is exact and lends up to as much work to measuring.
+            Without vectors it is the share of the answer of a scan of all codes.
         epsilon : float, optional
-            A guarantee: no row that was left out is more than (1 + epsilon) times as far as the
-            k-th found (l2), or better than its dot product or cosine by more than epsilon. It
-            bounds distances, not recall.
+            A guarantee: no row left out is more than (1 + epsilon) times as far as the k-th found
+            (l2), or better than its dot product or cosine by more than epsilon.
         budget : int, optional
             Scan at most this many rows of the last build, the most promising first, rounded up to a
-            multiple of 16. Rows added since are scanned as well. All rows are scanned if filters
-            leave fewer than k of these, or if there are no codes.
+            multiple of 16, and rows added since. All are scanned if filters leave fewer than k of
+            these.
         seconds : float, optional
-            Time limit of a query; a batch of n queries has n times as long. The answer is the best
-            of the rows scanned by then, with true scores. The clock is read after some million
-            multiply-adds, and not before each query has met about a thousand rows, or 4 k, and
-            found k; all rows are scanned if filters leave fewer. The answer depends on the machine
-            and its load; that of `budget` doesn't.
+            Time limit of a query, n times as long for a batch of n: the best of the rows scanned by
+            then, at least 1,000 or 4 k, and until k are found. The answer depends on the machine
+            and its load.
         exclude : optional
             Ids to leave out: for all queries an int array (m,), a list or a set; or for each query
-            its own, an int array (n_queries, m) padded with -1, or a sequence of n_queries arrays,
-            lists or sets. None is padding if ids are strings. Unknown ids are ignored; an empty
-            container, or None for a query, leaves nothing out.
+            an int array (n_queries, m) padded with -1, or a sequence of n_queries arrays, lists or
+            sets. None is padding if ids are strings, and nothing for a query. Unknown ids are
+            ignored.
         allowed : optional
             The only rows to find, for all queries: ids (m,), a boolean mask (len(index),) in the
             order of `ids`, or a `Filter` from `filter`.
-        groups : optional
-            Find rows of one group alone: a label given to `add`, or one for each query,
-            (n_queries,). An unknown group has no rows; an empty list finds none.
-        outside_groups : optional
-            Find rows of all other groups: labels as for `groups`; none leave nothing out. At most
-            one of both is given.
+        groups, outside_groups : optional
+            Find rows of one group alone, or of all others: a label given to `add`, or one for each
+            query, (n_queries,). An unknown group has no rows. At most one of both is given.
         per_group : int, optional
-            Find at most this many rows of each group of `add`: rows are taken best first, unless
-            their group has enough. The answer has `Hits.groups`. Such a search is exact with any
-            recall.
+            Find at most this many rows of each group, best first; exact with any recall. The answer
+            has `Hits.groups`.
         threads : int, optional
             In place of the index's own number; -1 for one thread a CPU.
         return_keys : bool
             Also return `Hits.keys`, the float64 numbers by which rows are ordered, for
-            `farann.merge`. An index without vectors has none.
+            `farann.merge`.
         return_stats : bool
             Also return `Hits.stats`: rows scored at each level, bytes read, and other counts.
 
         Returns
         -------
         Hits
-            `ids` int64 and `scores` float32, (n_queries, k), furthest first; (k,) for a single
-            query. Distances under l2, dot products and cosines otherwise, infinite where float32
-            can't hold them. Padding has the id -1 and the score NaN. If ids are strings, `ids` are
-            objects, and None in padding.
+            `ids` int64 (objects if ids are strings) and `scores` float32, (n_queries, k), furthest
+            first; (k,) for a single query. Distances under l2, dot products and cosines otherwise,
+            infinite where float32 can't hold them. Padding is -1 (None) and NaN.
 
         Raises
         ------
         ValueError, TypeError
-            For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1 or far beyond
-            the number of rows, a filter of the wrong shape, groups that the index hasn't,
-            `per_group` without groups, more than one of recall, epsilon, budget and seconds, or
-            none of recall, budget and seconds for an index without vectors; and for both or neither
-            of queries and ids.
+            For a wrong dimension, NaN or infinity, a zero query under cosine, k < 1, a filter of
+            the wrong shape, groups that the index hasn't, more than one of recall, epsilon, budget
+            and seconds, none of recall, budget and seconds without vectors; both or neither of
+            queries and ids.
         KeyError
             If one of `ids` is not in the index.
-
-        Notes
-        -----
-        Without recall, epsilon, budget and seconds the answer is exact; with `seconds` it is exact
-        if the time suffices. In an index without vectors scores and their order are approximate.
 
         Examples
         --------
         >>> index = farann.Index(metric="dot")
-        >>> index.add([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-        array([0, 1, 2])
+        >>> ids = index.add([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]], groups=["cat", "dog", "dog"])
         >>> index.search_furthest([[1.0, 0.0]], k=3, exclude=[[1]])
         Hits(ids=[[ 2,  0, -1]], scores=[[-1.,  1., nan]])
-
-        Rows unlike row 1:
-
         >>> index.search_furthest(ids=1, k=2).ids
         array([0, 2])
-
-        The best row of each group:
-
-        >>> index = farann.Index()
-        >>> index.add([[1.0], [7.0], [9.0], [8.0]], groups=["cat", "dog", "dog", "fox"])
-        array([0, 1, 2, 3])
-        >>> index.search_furthest([0.0], k=3, per_group=1)
-        Hits(ids=[2, 3, 0], scores=[9., 8., 1.], groups=['dog', 'fox', 'cat'])
+        >>> index.search_furthest([1.0, 0.0], k=2, per_group=1)
+        Hits(ids=[2, 0], scores=[-1.,  1.], groups=['dog', 'cat'])
         """
         return ask.furthest(self._live, queries, k, ids, (recall, epsilon, budget, seconds),
                             Filtering(exclude, allowed, groups, outside_groups, per_group),
@@ -568,48 +498,36 @@ class Index(metaclass=Hinted):
                        return_keys: bool = False, return_stats: bool = False) -> Hits:
         """Find the k rows nearest to each query.
 
+        ``build(nearest=True)`` lays rows out for these searches.
+
         Parameters
         ----------
         queries, k, ids, exclude, allowed, groups, outside_groups, per_group, threads, return_stats
             As in `search_furthest`.
         recall, epsilon, budget, seconds : optional
-            As in `search_furthest`; `recall` is measured for the nearest rows, by
-            ``tune(nearest=True)`` or the first such search. `epsilon`: no row that was left out is
-            nearer than the distance of the k-th found over (1 + epsilon) (l2), or better than its
-            dot product or cosine by more than epsilon.
+            As in `search_furthest`; `recall` is measured by ``tune(nearest=True)`` or the first
+            such search. `epsilon`: no row left out is nearer than the distance of the k-th found
+            over (1 + epsilon) (l2), or better than its dot product or cosine by more than epsilon.
         beyond : float, or array_like of float (n_queries,), optional
-            Find the nearest of the rows that are further than this radius, one for all queries, or
-            one for each. The search is then exact with `recall` and `epsilon`, and refuses
-            `budget`, `seconds` and `per_group`.
+            Find the nearest of the rows further than this radius. The search is then exact with
+            `recall` and `epsilon`, and refuses `budget`, `seconds` and `per_group`.
         return_keys : bool
-            Also return `Hits.keys`: those of `search_furthest` times -1, so that larger is better
-            here, too.
+            Also return `Hits.keys`: those of `search_furthest` times -1, so that larger is better.
 
         Returns
         -------
         Hits
             Nearest first: the smallest distances, the largest dot products or cosines.
 
-        Notes
-        -----
-        ``build(nearest=True)`` lays rows out for these searches. An index without vectors has
-        approximate answers, as in `search_furthest`.
-
         Examples
         --------
-        >>> index = farann.Index(metric="dot")
-        >>> index.add([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
-        array([0, 1, 2])
-        >>> index.search_nearest([1.0, 0.0], k=2, recall=0.95)
-        Hits(ids=[0, 1], scores=[1., 0.])
-
-        The nearest row of another class, and one that is further than the furthest of the own:
-
         >>> index = farann.Index()
-        >>> index.add([[0.0], [3.0], [2.0], [5.0]], groups=["cat", "cat", "dog", "dog"])
-        array([0, 1, 2, 3])
-        >>> index.search_nearest([0.0], k=1, outside_groups="cat").ids
-        array([2])
+        >>> ids = index.add([[0.0], [3.0], [2.0], [5.0]], groups=["cat", "cat", "dog", "dog"])
+        >>> index.search_nearest([0.0], k=2, recall=0.95)
+        Hits(ids=[0, 2], scores=[0., 2.])
+
+        The nearest row of another class that is further than the furthest of the own:
+
         >>> furthest_cat = index.search_furthest([0.0], k=1, groups="cat").scores
         >>> index.search_nearest([0.0], k=1, outside_groups="cat", beyond=furthest_cat).ids
         array([3])
@@ -629,8 +547,8 @@ class Index(metaclass=Hinted):
         Parameters
         ----------
         radius : float, or array_like of float (n_queries,)
-            One for all queries, or one for each. Rows at a greater distance are found; under dot
-            and cosine, rows whose dot product or cosine is less. Compared in float64.
+            Rows at a greater distance are found; under dot and cosine, rows whose dot product or
+            cosine is less. Compared in float64.
         queries, ids, exclude, allowed, groups, outside_groups, threads, return_keys, return_stats
             As in `search_furthest`.
 
@@ -643,10 +561,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[1.0], [2.0], [3.0]])
-        array([0, 1, 2])
-        >>> index.search_beyond([[0.0], [3.0]], radius=1.5).ids
-        array([2, 1, 0])
+        >>> ids = index.add([[1.0], [2.0], [3.0]])
         >>> index.search_beyond([[0.0], [3.0]], radius=[2.5, 0.5]).ids
         array([2, 0, 1])
         """
@@ -665,9 +580,8 @@ class Index(metaclass=Hinted):
         Parameters
         ----------
         radius : float, or array_like of float (n_queries,)
-            One for all queries, or one for each. Rows at this distance or less are found; 0 finds
-            copies of the query. Under dot and cosine, rows whose dot product or cosine is at least
-            this. Compared in float64.
+            Rows at this distance or less are found; 0 finds copies. Under dot and cosine, rows
+            whose dot product or cosine is at least this. Compared in float64.
         queries, ids, exclude, allowed, groups, outside_groups, threads, return_keys, return_stats
             As in `search_nearest`.
 
@@ -679,8 +593,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[1.0], [2.0], [3.0]])
-        array([0, 1, 2])
+        >>> ids = index.add([[1.0], [2.0], [3.0]])
         >>> hits = index.search_within([[0.0], [3.0]], radius=1.0)
         >>> hits.offsets, hits.ids
         (array([0, 1, 3]), array([0, 2, 1]))
@@ -702,24 +615,24 @@ class Index(metaclass=Hinted):
                              return_stats: bool = False) -> Hits:
         """Find the k rows furthest from the nearest member of each set.
 
+        Exact: rows are ordered by their smallest float64 key over the members, then by id. A set of
+        one vector has the answer of `search_furthest`. Not for an index without vectors.
+
         Parameters
         ----------
         sets : sequence of array_like (m_i, dim), or array (n, m, dim)
             For each set its vectors, at least one.
         ids : sequence of array_like of int or str (m_i,), optional
-            In place of `sets`: for each set rows by their ids. They are left out of its answer, as
-            are those of `exclude`.
+            In place of `sets`: for each set rows by their ids, which are left out of its answer.
         recall : float, optional
             The search is exact with any recall.
         epsilon : float, optional
-            No row that was left out is more than (1 + epsilon) times as far from its nearest member
-            as the k-th found (l2), or better than its dot product or cosine by more than epsilon.
+            As in `search_furthest`, for distances to the nearest member.
         k, budget, seconds, exclude, allowed, groups, outside_groups, per_group, threads
             As in `search_furthest`, with sets for queries, as is `return_stats`.
         return_keys : bool
-            Also return `Hits.keys`, as in `search_furthest`. A row's key is its smallest key over
-            the members, under cosine divided by the member's norm. The keys of a set of one vector
-            are those of `search_furthest`.
+            Also return `Hits.keys`: a row's smallest key over the members, under cosine divided by
+            the member's norm; of a set of one vector as in `search_furthest`.
 
         Returns
         -------
@@ -727,22 +640,10 @@ class Index(metaclass=Hinted):
             `ids` int64 and `scores` float32, (n, k), furthest first: the distance to the nearest
             member, the largest dot product or the largest cosine. Padding is -1 and NaN.
 
-        Raises
-        ------
-        ValueError, TypeError, KeyError
-            As from `search_furthest`; also for an empty set, or an index without vectors.
-
-        Notes
-        -----
-        Exact, as `search_furthest`: rows are ordered by their smallest float64 key over the
-        members, and by id if these are equal. A set of one vector has the answer of
-        `search_furthest`.
-
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[0.0], [4.0], [7.0]])
-        array([0, 1, 2])
+        >>> ids = index.add([[0.0], [4.0], [7.0]])
         >>> index.search_furthest_from([[[0.0], [9.0]]], k=2)
         Hits(ids=[[1, 2]], scores=[[4., 2.]])
         """
@@ -763,31 +664,34 @@ class Index(metaclass=Hinted):
         """Find the k rows like some vectors and unlike others.
 
         The score of a row is ``sim(like, row) - weight * max(sim(dislike, row))`` over the
-        dislikes, where sim is the dot product or the cosine.
+        dislikes, where sim is the dot product or the cosine (not under l2). Exact: rows are ordered
+        by the smallest product with ``mean(likes) - weight * dislike``, in float64 in one fixed
+        order, then by id; that differs from the score in the last digits of float64 only.
 
         Parameters
         ----------
         likes : array_like (dim,) or (m, dim), optional
-            The likes of one search; for a batch an array (n, m, dim), or a sequence of n arrays
-            (m_i, dim), some of which may be empty.
+            For a batch an array (n, m, dim), or a sequence of n arrays (m_i, dim), some maybe
+            empty.
         dislikes : array_like, optional
             As `likes`. A single set beside a batch of likes holds for all of them. Without dislikes
             the nearest rows are found, without likes the rows furthest from all dislikes.
         like_ids, dislike_ids : int, str or array_like of these (m,), optional
-            In place of `likes` or `dislikes`: rows by their ids, which are left out of the answer,
-            as are those of `exclude`; for a batch a sequence of n arrays (m_i,).
+            In place of `likes` or `dislikes`: rows by their ids, which are left out of the answer;
+            for a batch a sequence of n arrays (m_i,).
         weight : float
             Weight of dislikes, 0 or more.
         likes_by : {"mean", "best"}
-            With several likes, use the mean of ``sim(like, row)``, or the largest. "best" takes a
-            search for each like.
+            With several likes, use the mean of ``sim(like, row)``, or the largest, which takes a
+            search (and a budget) for each like.
         recall : float, optional
             The search is exact with any recall.
         epsilon : float, optional
             No row that was left out scores more than epsilon above the k-th found.
         k, budget, seconds, exclude, allowed, groups, outside_groups, per_group, threads
-            As in `search_furthest`, as is `return_stats`; with "best" the budget is that of each
-            like.
+            As in `search_furthest`, as is `return_stats`. With "best" the budget is that of each
+            like, and hundreds of likes and dislikes are answered exactly in the time of comparing
+            both with all rows, whatever `seconds` is.
         return_keys : bool
             Also return `Hits.keys`: scores in float64, for `farann.merge`.
 
@@ -797,24 +701,10 @@ class Index(metaclass=Hinted):
             `ids` int64 and `scores` float32, (k,), or (n, k) for a batch, largest scores first.
             Padding is -1 and NaN.
 
-        Raises
-        ------
-        ValueError, TypeError, KeyError
-            Under l2, for a search without likes and dislikes, vectors beside ids, a negative
-            weight, or arguments that `search_furthest_from` refuses.
-
-        Notes
-        -----
-        Exact: rows are ordered by the smallest product of the row, under cosine divided by its
-        norm, with ``mean(likes) - weight * dislike`` over the dislikes, which are of length 1 under
-        cosine; all in float64 in one fixed order, and by id if these are equal. That differs from
-        the score above in the last digits of float64 only.
-
         Examples
         --------
         >>> index = farann.Index(metric="cosine")
-        >>> index.add([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6], [0.0, 1.0]])
-        array([0, 1, 2, 3])
+        >>> ids = index.add([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6], [0.0, 1.0]])
         >>> index.search_contrast([1.0, 0.0], [0.0, 1.0], k=2).ids
         array([2, 0])
         >>> index.search_contrast(like_ids=0, dislike_ids=[3], k=2).ids
@@ -838,44 +728,33 @@ class Index(metaclass=Hinted):
 
         The first is the most similar row. Each next one has the largest
         ``(1 - diversity) * sim(query, row) - diversity * max(sim(pick, row))`` over the picks
-        before, where sim is the dot product or the cosine (Carbonell and Goldstein 1998).
+        before, where sim is the dot product or the cosine, not under l2 (Carbonell and Goldstein
+        1998). Exact in float64; of equal values the smaller id comes first.
 
         Parameters
         ----------
         scores : dict from ids to numbers, or list of such dicts, optional
-            In place of queries: a reranker's scores, larger is better, of the rows to choose among.
-            They take the place of ``sim(query, row)``.
+            In place of queries and of ``sim(query, row)``: a reranker's scores, larger is better,
+            of the rows to choose among.
         scale : {"unit", "ranks", "as given"}
-            How scores come on the scale of sim, which goes to 1 under cosine: the lowest of a query
-            to 0 and the highest to 1; by their ranks, evenly from 0 to 1; or not at all.
+            How scores are brought to the scale of sim: the lowest of a query to 0 and the highest
+            to 1; by their ranks, evenly from 0 to 1; or not at all.
         diversity : float
             From 0, the most similar rows, to 1, rows unlike those found before.
         candidates : int, optional
-            Choose among this number of most similar rows, as other libraries do; by default among
-            all rows.
+            Choose among this number of most similar rows; by default among all rows.
         queries, k, ids, exclude, allowed, groups, outside_groups, per_group, threads, return_stats
             As in `search_furthest`.
 
         Returns
         -------
         Hits
-            In the order in which rows were chosen. A score is the value above; that of the first
-            row lacks the second term.
-
-        Raises
-        ------
-        ValueError, TypeError
-            Under l2, for a diversity outside 0 to 1, or what `search_furthest_from` refuses.
-
-        Notes
-        -----
-        Exact: values are computed in float64; of equal ones the smaller id comes first.
+            In the order of choice. A score is the value above; the first lacks the second term.
 
         Examples
         --------
         >>> index = farann.Index(metric="cosine")
-        >>> index.add([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0]])
-        array([0, 1, 2])
+        >>> ids = index.add([[1.0, 0.1], [1.0, 0.0], [0.0, 1.0]])
         >>> index.search_mmr([1.0, 0.0], k=2, diversity=0.7).ids
         array([1, 2])
         >>> index.search_mmr(scores={0: 7.1, 1: 6.9, 2: 2.0}, k=2).ids
@@ -893,8 +772,9 @@ class Index(metaclass=Hinted):
                        threads: int | None = None, progress: Progress = False) -> Selection:
         """Choose rows that cover all others: farthest-point sampling, or greedy k-center.
 
-        Each pick is the row furthest from all picks before (Gonzalez 1985). Under l2 every row is
-        then at most twice as far from its nearest pick as with the best possible choice of k rows.
+        Each pick is the row furthest from all picks before by float64 keys, then the smaller id
+        (Gonzalez 1985). Under l2 every row is then at most twice as far from its nearest pick as
+        with the best possible choice of k rows. The index need not be built, but must have vectors.
 
         Parameters
         ----------
@@ -902,11 +782,11 @@ class Index(metaclass=Hinted):
             Number of rows to choose; fewer if there are fewer. Optional with `radius` or
             `per_group`.
         start : int or "centroid", optional
-            The id of the first pick; by default "centroid", the row furthest from the mean of the
-            rows that may be chosen, of their directions under cosine.
+            The id of the first pick; by default "centroid", the row furthest from the exact mean of
+            the rows that may be chosen, of their directions under cosine (the smallest id if that
+            is zero).
         first : array_like of int (m,), optional
-            Ids of rows chosen before, such as an existing core set. They are not returned, and the
-            first pick is the row furthest from them.
+            In place of `start`: ids of rows chosen before, which are not returned.
         radius : float, optional
             Stop when every row is within this distance of a pick, or has at least this dot product
             or cosine with one.
@@ -914,12 +794,8 @@ class Index(metaclass=Hinted):
             Largest number of rows of each group of `add`; those in `first` count.
         exclude, allowed, groups, outside_groups : optional
             Rows that may be chosen, as in `filter`; `allowed` may be a `Filter`.
-        threads : int, optional
-            In place of the index's own number. Threads share the passes over many rows: the mean,
-            and scores for the first pick and for picks that rows behind haven't met. The search for
-            the next pick among the rows that may be it runs on one.
-        progress : bool or callable
-            Show a progress bar, or call a function, as in `build`.
+        threads, progress : optional
+            As in `search_furthest` and `build`. Threads share the passes over many rows.
 
         Returns
         -------
@@ -928,23 +804,10 @@ class Index(metaclass=Hinted):
             before it, infinite for the first; under dot and cosine its largest dot product or
             cosine, minus infinity for the first.
 
-        Raises
-        ------
-        ValueError, TypeError, KeyError
-            Without k, radius and per_group, for both start and first, ids that are not in the index
-            or may not be chosen, `per_group` without groups, or an index without vectors.
-
-        Notes
-        -----
-        The order is that of greedy selection by float64 keys; of equal ones the smaller id comes
-        first. The mean of the rows is computed exactly. If it has no direction under cosine, the
-        selection begins with the smallest id. The index need not be built.
-
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[0.0], [1.0], [9.0], [5.0]])
-        array([0, 1, 2, 3])
+        >>> ids = index.add([[0.0], [1.0], [9.0], [5.0]])
         >>> index.select_diverse(3, start=0)
         Selection(ids=[0, 2, 3], scores=[inf,  9.,  4.])
         """
@@ -962,22 +825,24 @@ class Index(metaclass=Hinted):
         """Choose the best-scored rows of which no two are nearer than a radius.
 
         Rows are considered from the highest score down, equal ones by id. A row is chosen unless it
-        is nearer than the radius to a row chosen before, or its group has enough rows.
+        is nearer than the radius to a row chosen before, or its group has enough rows. The score of
+        two rows is that of `search_within` with the later one as the query, compared in float64.
 
         Parameters
         ----------
         scores : array_like (len(index),)
             A score of each row, in the order of `ids`: float64 numbers, larger is better.
         k : int, optional
-            Largest number of rows; by default there is no limit.
+            Largest number of rows; by default there is no limit but `radius` or `per_group`.
         radius : float, optional
             Chosen rows are at this distance or further from each other; under dot and cosine their
-            dot product or cosine is at most this. Compared in float64. By default the radius that
-            leaves `k` rows.
+            dot product or cosine is at most this. By default a float32 radius found by bisection,
+            the same on every machine: it leaves at least k rows, and one larger by 1/2048 of it
+            leaves fewer. It is 0 (dot, cosine: infinity) if there are fewer than k rows.
         weight : float, optional
             In place of a radius, under l2 and cosine: choose the radius by the sum of the scores,
-            which are 0 or more, and this times the smallest distance of two rows, for unit vectors
-            under cosine. That is at least 0.65 times the largest possible (GIST, Fahrbach et al.
+            which are 0 or more, and this times the smallest distance of two rows (of unit vectors
+            under cosine). That is at least 0.65 times the largest possible (GIST, Fahrbach et al.
             2025).
         per_group, exclude, allowed, groups, outside_groups, threads, progress : optional
             As in `select_diverse`.
@@ -989,30 +854,13 @@ class Index(metaclass=Hinted):
         Spaced
             `ids` and `scores` float64, (n,), best first, and the `radius`, None without one.
 
-        Raises
-        ------
-        ValueError, TypeError
-            Without radius, k and per_group, for NaN or a wrong shape of the scores, for an index
-            without vectors, or for `per_group` without groups.
-
-        Notes
-        -----
-        If k is given without a radius, bisection finds a float32 radius, the same on every machine.
-        It leaves at least k rows, of which the first k are the answer; a radius larger by at most
-        1/2048 of it leaves fewer. A still larger one may leave k again, as dropping a row can make
-        room for two. If there are fewer than k rows it is 0, or infinity under dot and cosine. The
-        score of two rows is that of `search_within` with the later one as the query.
-
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[0.0], [0.5], [3.0], [4.0]])
-        array([0, 1, 2, 3])
+        >>> ids = index.add([[0.0], [0.5], [3.0], [4.0]])
         >>> spaced = index.select_spaced([0.9, 0.8, 0.7, 0.6], radius=1.0, return_dropped=True)
         >>> spaced.ids, spaced.dropped, spaced.keepers
         (array([0, 2, 3]), array([1]), array([0]))
-        >>> index.select_spaced([0.9, 0.8, 0.7, 0.6], 2).radius
-        4.0
         >>> index.select_spaced([0.9, 0.8, 0.7, 0.6], 3, weight=1.0).ids
         array([0, 3])
         """
@@ -1033,7 +881,8 @@ class Index(metaclass=Hinted):
             Pairs at this distance or less are found; 0 finds copies. Under dot and cosine, pairs
             whose dot product or cosine is at least this. Compared in float64.
         limit : int
-            Largest number of pairs; more are an error. A pair takes 20 bytes.
+            Largest number of pairs, of 20 bytes each; more are a ValueError that says how many were
+            found.
         exclude, allowed, groups, outside_groups, threads, progress : optional
             As in `select_diverse`, for rows that may be in pairs.
 
@@ -1043,17 +892,10 @@ class Index(metaclass=Hinted):
             `ids` (n_pairs, 2), the smaller one first, and `scores` float32 (n_pairs,): each pair
             once, in the order of the first ids, and those of one first id nearest first.
 
-        Raises
-        ------
-        ValueError
-            For more pairs than `limit`, with the number found and the number of rows searched; or
-            for an index without vectors.
-
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[0.0], [5.0], [0.25], [5.0]])
-        array([0, 1, 2, 3])
+        >>> ids = index.add([[0.0], [5.0], [0.25], [5.0]])
         >>> index.pairs_within(0.5).ids
         array([[0, 2],
                [1, 3]])
@@ -1078,16 +920,14 @@ class Index(metaclass=Hinted):
         Returns
         -------
         Diameter
-            `ids` int64 (2,), the smaller one first, and `score`, their distance; under dot and
-            cosine the smallest dot product or cosine of two rows. -1 and NaN if there are fewer
-            than two rows. Of pairs with equal float64 keys the one with the smallest ids; under
-            cosine each row has a key for the other, and the larger one counts.
+            `ids` int64 (2,), the smaller one first, and `score`, their distance, or smallest dot
+            product or cosine; -1 and NaN for fewer than two rows. Of pairs with equal float64 keys
+            the one with the smallest ids; under cosine the larger of a pair's two keys counts.
 
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[0.0], [3.0], [-4.0]])
-        array([0, 1, 2])
+        >>> ids = index.add([[0.0], [3.0], [-4.0]])
         >>> index.diameter()
         Diameter(ids=[1, 2], score=7.0)
         """
@@ -1103,20 +943,18 @@ class Index(metaclass=Hinted):
         Parameters
         ----------
         exclude, allowed, groups, outside_groups, threads, progress : optional
-            As in `furthest_graph`.
+            As in `furthest_graph`, whose ``k=1`` names the other rows.
 
         Returns
         -------
         float32 (len(index),)
             In the order of `ids`: distances, or under dot and cosine the smallest dot product or
-            cosine with another row. NaN where there is no other row. An array and no result, as
-            each row has one: ``furthest_graph(k=1)`` names the other rows.
+            cosine with another row. NaN where there is no other row.
 
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[0.0], [3.0], [-4.0]])
-        array([0, 1, 2])
+        >>> ids = index.add([[0.0], [3.0], [-4.0]])
         >>> index.eccentricities()
         array([4., 7., 7.], dtype=float32)
         """
@@ -1143,6 +981,8 @@ class Index(metaclass=Hinted):
                        threads: int | None = None, progress: Progress = False) -> Hits | csr_array:
         """Find each row's k furthest other rows.
 
+        Under l2 a few outlying rows, hubs, are the furthest from nearly all others.
+
         Parameters
         ----------
         k : int
@@ -1157,23 +997,15 @@ class Index(metaclass=Hinted):
         Returns
         -------
         Hits, or scipy.sparse.csr_array (len(index), len(index))
-            `ids` and `scores` (len(index), k), in the order of `ids`, as from `search_furthest`
-            with each row as a query that may not find itself. The matrix has the scores as entries,
-            rows and columns in the order of `ids`; a score of 0 is an entry, too.
-
-        Notes
-        -----
-        Under l2 a few outlying rows, hubs, are the furthest from nearly all others.
+            `ids` and `scores` (len(index), k), in the order of `ids`. The matrix has scores as
+            entries, also those of 0, rows and columns in the order of `ids`.
 
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[0.0], [3.0], [-4.0]])
-        array([0, 1, 2])
-        >>> index.furthest_graph(k=1).ids
-        array([[2],
-               [2],
-               [1]])
+        >>> ids = index.add([[0.0], [3.0], [-4.0]])
+        >>> index.furthest_graph(k=1).ids.ravel()
+        array([2, 2, 1])
         """
         return diverse.furthest_graph(
             self._live, k, as_sparse, Filtering(exclude, allowed, groups, outside_groups), threads,
@@ -1185,7 +1017,7 @@ class Index(metaclass=Hinted):
     def filter(self, *, exclude: Exclude | None = None, allowed: Allowed | None = None,
                groups: LabelsLike | None = None,
                outside_groups: LabelsLike | None = None) -> Filter:
-        """Prepare a filter for many searches.
+        """Prepare a filter for many searches, which then look no ids up until the index changes.
 
         Parameters
         ----------
@@ -1199,29 +1031,13 @@ class Index(metaclass=Hinted):
         Filter
             For the argument ``allowed`` of searches of this index.
 
-        Raises
-        ------
-        ValueError, TypeError
-            Without arguments, for a filter of the wrong shape or type, or for groups if the index
-            has none.
-
-        Notes
-        -----
-        Until the index changes, a search with the filter neither looks ids up nor reads a mask.
-        Answers are those of the same ids passed to the search.
-
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[1.0], [2.0], [3.0]])
-        array([0, 1, 2])
+        >>> ids = index.add([[1.0], [2.0], [3.0]])
         >>> unseen = index.filter(exclude=[2])
         >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
         array([1])
-        >>> index.add([[9.0]])
-        array([3])
-        >>> index.search_furthest([0.0], k=1, allowed=unseen).ids
-        array([3])
         """
         return Filter(self._live, Filtering(exclude, allowed, groups, outside_groups))
 
@@ -1234,25 +1050,19 @@ class Index(metaclass=Hinted):
         ----------
         queries : array_like (n_queries, dim) or (dim,)
         ids : array_like of int or str (n_ids,)
+            KeyError if one is not in the index.
         threads : int, optional
 
         Returns
         -------
         float32 (n_queries, n_ids), or (n_ids,) for a single query
-            The scores that a search gives, in the order of `ids`: an array and no result, as
-            nothing was found. Without vectors they differ slightly from these, as
-            searches code the query, too.
-
-        Raises
-        ------
-        KeyError
-            If an id is not in the index.
+            The scores that a search gives, in the order of `ids`. Without vectors they differ
+            slightly, as searches code the query, too.
 
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[1.0], [5.0]], ids=["a", "b"])
-        array(['a', 'b'], dtype=object)
+        >>> ids = index.add([[1.0], [5.0]], ids=["a", "b"])
         >>> index.score([2.0], ["b", "a"])
         array([3., 1.], dtype=float32)
         """
@@ -1264,22 +1074,17 @@ class Index(metaclass=Hinted):
         Parameters
         ----------
         ids : int, str or array_like of these (n,)
+            KeyError if one is not in the index.
 
         Returns
         -------
         float32 (n, dim), or (dim,) for a single id
             Decoded rows are approximate, and of length 1 under cosine.
 
-        Raises
-        ------
-        KeyError
-            If an id is not in the index.
-
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[1.0], [5.0]], ids=["a", "b"])
-        array(['a', 'b'], dtype=object)
+        >>> ids = index.add([[1.0], [5.0]], ids=["a", "b"])
         >>> index.reconstruct("b")
         array([5.], dtype=float32)
         """
@@ -1291,43 +1096,30 @@ class Index(metaclass=Hinted):
         Parameters
         ----------
         ids : int, str or array_like of these (n,), optional
-            By default all rows, in the order of `ids`.
+            By default all rows, in the order of `ids`. KeyError if one is not in the index.
 
         Returns
         -------
         int64 or object (n,), objects where labels are strings
-
-        Raises
-        ------
-        KeyError
-            If an id is not in the index.
-        ValueError
-            If the index has no groups.
+            ValueError if the index has no groups.
 
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[1.0], [2.0], [9.0]], groups=["cat", "cat", "dog"])
-        array([0, 1, 2])
+        >>> ids = index.add([[1.0], [2.0], [9.0]], groups=["cat", "cat", "dog"])
         >>> index.groups([2, 0])
         array(['dog', 'cat'], dtype=object)
-        >>> index.search_furthest([0.0], k=1, groups="cat").ids
-        array([1])
         """
         return ask.groups(self._live, ids)
 
     # ---- files ----
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Save the index to a file, which is replaced whole or not at all.
+        """Save the index, as of the call, to a file, which is replaced whole or not at all.
 
         Parameters
         ----------
         path : str or path-like
-
-        Notes
-        -----
-        The file holds the index as of the call; searches and changes go on meanwhile.
         """
         from farann.io import synced
 
@@ -1342,12 +1134,11 @@ class Index(metaclass=Hinted):
         ----------
         path : str or path-like
         mmap : bool
-            Map the rows instead of reading them: they are read when a search needs them, and may be
-            larger than memory. Their checksums are not checked then; ``farann info --verify`` does
-            that. `close`, or a ``with`` block, releases the file. Nobody may write to it in place
-            meanwhile: if it is shortened, a later search may end the process by SIGBUS, which
-            Python can't catch; if it is overwritten, answers are wrong or the process crashes.
-            Replacing the file, as `save` does, is safe.
+            Map the rows instead of reading them: they may be larger than memory, and their
+            checksums are not checked (``farann info --verify`` does that). `close`, or a ``with``
+            block, releases the file. Nobody may write to it in place meanwhile: if it is shortened,
+            SIGBUS may end the process; if overwritten, answers are wrong. Replacing it, as `save`
+            does, is safe.
 
         Raises
         ------
@@ -1359,11 +1150,10 @@ class Index(metaclass=Hinted):
     def sync(self, path: str | os.PathLike[str]) -> None:
         """Write to a file what changed since the index was loaded from it or synced to it.
 
-        Added rows, removals and their like are appended, at a cost of what changed. The first sync
-        to a file that the index wasn't loaded from, or one after a `build`, replaces the file as
-        `save` does, and so does one now and then, so that the file has at most twice the bytes that
-        it needs. Once this returns all is on disk; after a crash or a power cut the file holds the
-        index as it was after one of the syncs.
+        Changes are appended, at a cost of what changed. The first sync to another file, or after a
+        `build`, replaces the file as `save` does, and so does one now and then, so that the file
+        has at most twice the bytes that it needs. Once this returns all is on disk; after a crash
+        or a power cut the file holds the index as it was after one of the syncs.
 
         Parameters
         ----------
@@ -1381,8 +1171,7 @@ class Index(metaclass=Hinted):
         >>> import tempfile
         >>> path = tempfile.mkdtemp() + "/items.farann"
         >>> index = farann.Index()
-        >>> index.add([[0.0], [5.0]])
-        array([0, 1])
+        >>> ids = index.add([[0.0], [5.0]])
         >>> index.sync(path)
         >>> reader = farann.Index.load(path, mmap=True)
         >>> index.remove(1)
@@ -1422,9 +1211,8 @@ class Index(metaclass=Hinted):
         """Release the rows, and the file that they are mapped from.
 
         The file is unmapped when the last running search has ended, and the last filter and array
-        of ids of the index is gone. Using a closed index is a ValueError; closing it again does
-        nothing. ``with farann.Index.load(path, mmap=True) as index:`` closes it at the end of the
-        block.
+        of ids is gone. Using a closed index is a ValueError; closing it again does nothing. A
+        ``with`` block closes the index at its end.
         """
         self._live.close()
 
@@ -1435,8 +1223,7 @@ class Index(metaclass=Hinted):
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[1.0], [5.0]])
-        array([0, 1])
+        >>> ids = index.add([[1.0], [5.0]])
         >>> other = index.copy()
         >>> other.remove(0)
         >>> len(index), len(other)

@@ -117,16 +117,8 @@ def average_precision(ids: npt.ArrayLike, relevant: Any, k: int | None = None) -
 def disliked_at_k(ids: npt.ArrayLike, disliked: Any, k: int) -> Float64Array:
     """Share of known dislikes among the first k, or among fewer if fewer were found.
 
-    Parameters
-    ----------
-    ids : array_like of int (n_queries, m)
-    disliked : array_like of int (n_queries, d) padded with -1, or a sequence of arrays
-    k : int
-
-    Returns
-    -------
-    float64 (n_queries,)
-        NaN where nothing was found or nothing is known to be disliked.
+    Parameters and return value are those of `recall_at_k`, with dislikes for relevant items; NaN
+    where nothing was found or nothing is known to be disliked.
     """
     hits, count, listed = _hits(ids, disliked, k, "disliked")
     return np.where(count > 0, _ratio(hits.sum(axis=1), listed), np.nan)
@@ -212,10 +204,6 @@ def reliability(probabilities: npt.ArrayLike, labels: npt.ArrayLike, bins: int =
     bins : int
     strategy : {"uniform", "quantile"}
         Bins of equal width, or of equally many predictions.
-
-    Returns
-    -------
-    Reliability
     """
     chance, label = _columns(probabilities=probabilities, labels=labels)
     if len(wrong := chance[(chance < 0) | (chance > 1)]):
@@ -266,24 +254,19 @@ def _columns(**columns: npt.ArrayLike) -> list[npt.NDArray[Any]]:
 
 def mean_interval(values: npt.ArrayLike, *, confidence: float = 0.95, samples: int = 2000,
                   seed: int = 0, rng: Rng = None) -> Interval:
-    """Mean of one number a user, with a bootstrap interval over users.
+    """Mean of one number a user, with a percentile bootstrap interval over users.
 
     Parameters
     ----------
     values : array_like of float (n_users,)
-        NaN is left out. For two methods on the same users take the differences: such an
-        interval is much narrower than those of both.
+        NaN is left out; without values all is NaN. For two methods on the same users take the
+        differences: their interval is much narrower.
     confidence : float
     samples : int
         Bootstrap samples.
     seed : int
     rng : int or numpy.random.Generator, BitGenerator or SeedSequence, optional
         In place of `seed` (SPEC 7).
-
-    Returns
-    -------
-    Interval
-        With the percentile interval; NaN if there are no values.
 
     Examples
     --------
@@ -305,7 +288,9 @@ def mean_interval(values: npt.ArrayLike, *, confidence: float = 0.95, samples: i
 def bootstrap_interval(statistic: Callable[[Int64Array], float], n_users: int, *,
                        confidence: float = 0.95, samples: int = 2000, seed: int = 0,
                        rng: Rng = None) -> Interval:
-    """Any statistic of users, with a bootstrap interval over them.
+    """Any statistic of users, with a percentile bootstrap interval over them.
+
+    See Efron and Tibshirani, "An introduction to the bootstrap" (1993).
 
     Parameters
     ----------
@@ -314,12 +299,6 @@ def bootstrap_interval(statistic: Callable[[Int64Array], float], n_users: int, *
     n_users : int
     confidence, samples, seed, rng
         As in `mean_interval`.
-
-    Returns
-    -------
-    Interval
-        The statistic of all users, with the percentile interval (Efron and Tibshirani, "An
-        introduction to the bootstrap", 1993).
     """
     confidence = checks.to_float("confidence", confidence)
     if not 0 < confidence < 1:

@@ -96,9 +96,8 @@ class _Table(Result):
         Returns
         -------
         dict of arrays (n_found,)
-            `query`, the number of the query, int64, except for selections; `rank`, from 1, int64;
-            `id`; `score`, float32; with ``return_keys=True`` `key`, float64; with ``per_group=``
-            `group`.
+            `query` (except for selections) and `rank`, from 1, int64; `id`; `score`, float32; with
+            ``return_keys=True`` `key`, float64; with ``per_group=`` `group`.
         """
         queries, ranks, places = self._lines()  # and where these rows are among the arrays
         columns = {"query": queries, "rank": ranks, "id": self.ids[places],
@@ -117,12 +116,7 @@ class _Table(Result):
                               f"the first {_SHOWN_LINES} of " * (n > _SHOWN_LINES)) + f"{n:,} rows")
 
     def to_arrow(self) -> Any:
-        """Make a pyarrow table of `to_dict`; needs pyarrow.
-
-        Returns
-        -------
-        pyarrow.Table
-        """
+        """Make a pyarrow.Table of `to_dict`; needs pyarrow."""
         import pyarrow
 
         columns: dict[str, Any] = self.to_dict()
@@ -132,12 +126,7 @@ class _Table(Result):
         return pyarrow.table(columns)
 
     def to_polars(self) -> Any:
-        """Make a polars frame of `to_dict`; needs polars.
-
-        Returns
-        -------
-        polars.DataFrame
-        """
+        """Make a polars.DataFrame of `to_dict`; needs polars."""
         import polars
 
         return polars.DataFrame(self.to_dict(), schema_overrides={
@@ -145,52 +134,38 @@ class _Table(Result):
             if column.dtype == object})
 
     def to_pandas(self) -> Any:
-        """Make a pandas frame of `to_dict`; needs pandas.
-
-        Returns
-        -------
-        pandas.DataFrame
-        """
+        """Make a pandas.DataFrame of `to_dict`; needs pandas."""
         import pandas
 
         return pandas.DataFrame(self.to_dict())
 
 
 class Hits(_Table):
-    """The k best rows of each query.
+    """The k best rows of each query. Fields are read by name: hits don't unpack, and have no `len`.
 
     Attributes
     ----------
     ids : int64 (n_queries, k), or (k,) for a single query
-        The rows' ids; -1 as padding. If ids are strings, objects, and None as padding.
+        The rows' ids, -1 as padding; objects if ids are strings, None as padding.
     scores : float32, the same shape
         Distances (l2), dot products or cosines, best first. NaN as padding.
     keys : float64, the same shape, or None
-        The numbers by which rows are ordered, for `merge`, after a search with
-        ``return_keys=True``. Larger is better, and of equal keys the smaller id comes first. A key
-        depends on the query and the row alone, and has the same bits on every machine: the squared
-        distance (l2), minus the dot product, or minus the dot product with the row divided by its
-        norm (cosine), in float64. `search_nearest` and `search_furthest_from` describe theirs.
-        -infinity as padding.
+        With ``return_keys=True``, the numbers by which rows are ordered, largest first, of equal
+        ones the smaller id, for `merge`: the squared distance (l2), minus the dot product, or minus
+        the dot product with the row divided by its norm (cosine); see also `search_nearest` and
+        `search_furthest_from`. They have the same bits on every machine. -infinity as padding.
     stats : SearchStats, or None
-        Counts of the work, after a search with ``return_stats=True``.
+        Counts of the work, with ``return_stats=True``.
     groups : int64, or objects where labels are strings, the same shape, or None
-        The labels of the rows' groups, after a search with ``per_group=``; -1 or None as padding.
-
-    Notes
-    -----
-    Fields are read by name: unpacking hits, or taking their `len`, is a TypeError.
+        The labels of the rows' groups, with ``per_group=``; -1 or None as padding.
 
     Examples
     --------
     >>> index = farann.Index()
-    >>> index.add([[1.0], [5.0]])
-    array([0, 1])
+    >>> ids = index.add([[1.0], [5.0]])
     >>> hits = index.search_furthest([[0.0]], k=3)
     >>> hits.ids, hits.found
     (array([[ 1,  0, -1]]), array([[ True,  True, False]]))
-    >>> hits.ids[hits.found]
-    array([1, 0])
     >>> for name, column in hits.to_dict().items():
     ...     print(name, column)
     query [0 0]
@@ -230,21 +205,14 @@ class RangeHits(_Table):
         Query i found ``ids[offsets[i]:offsets[i + 1]]``, best first.
     ids : int64 (offsets[-1],), or objects where ids are strings
     scores : float32 (offsets[-1],)
-    keys : float64 (offsets[-1],), or None
-        As in `Hits`, for `merge`.
-    stats : SearchStats, or None
-        As in `Hits`.
+    keys, stats : as in `Hits`, or None
 
     Examples
     --------
     >>> index = farann.Index()
-    >>> index.add([[1.0], [2.0], [5.0]])
-    array([0, 1, 2])
-    >>> hits = index.search_beyond([[0.0], [4.0]], radius=1.5)
-    >>> hits
+    >>> ids = index.add([[1.0], [2.0], [5.0]])
+    >>> index.search_beyond([[0.0], [4.0]], radius=1.5)
     RangeHits(offsets=[0, 2, 4], ids=[2, 1, 0, 1], scores=[5., 2., 3., 2.])
-    >>> hits.to_dict()["query"]
-    array([0, 0, 1, 1])
     """
 
     __slots__ = ("offsets", "ids", "scores", "keys", "stats")
@@ -268,11 +236,10 @@ class Selection(_Table):
     Attributes
     ----------
     ids : int64 (n,), or objects if ids are strings
-        The rows' ids, in the order in which they were chosen.
+        In the order of choice.
     scores : float32 (n,)
-        The distance of each to the nearest row chosen before, which never rises; under dot and
-        cosine the largest dot product or cosine, which never falls. That of the first row is
-        infinity, or minus infinity.
+        The distance of each to the nearest row chosen before, or its largest dot product or cosine;
+        that of the first row is infinity, or minus infinity.
     """
 
     __slots__ = ("ids", "scores")
@@ -287,14 +254,14 @@ class Spaced(Selection):
     Attributes
     ----------
     ids : int64 (n,), or objects if ids are strings
-        The rows' ids, those with the best scores first.
+        Those with the best scores first.
     scores : float64 (n,)
         The given scores of these rows.
     radius : float or None
         The smallest distance of two chosen rows; None without a limit.
     dropped, keepers : as `ids`, (m,), or None
-        With ``return_dropped=True``, the rows that are nearer than the radius to a better chosen
-        row, best first; and for each the best such row.
+        With ``return_dropped=True``, the rows nearer than the radius to a better chosen row, best
+        first; and for each the best such row.
     """
 
     __slots__ = ("ids", "scores", "radius", "dropped", "keepers")
@@ -315,8 +282,7 @@ class Pairs(_Table):
     Attributes
     ----------
     ids : int64 (n_pairs, 2), or objects where ids are strings
-        The smaller id of each pair first. Pairs are in the order of first ids, and those with the
-        same first id nearest first.
+        The smaller id of each pair first; in the order of first ids, then nearest first.
     scores : float32 (n_pairs,)
         Distances, or under dot and cosine dot products or cosines.
     """
@@ -333,14 +299,12 @@ class Pairs(_Table):
         Returns
         -------
         list of int64 arrays, or of objects where ids are strings
-            The ids of each group, ascending; groups in the order of their first ids. Rows without a
-            pair are in none.
+            The ids of each group, ascending; groups in the order of their first ids.
 
         Examples
         --------
         >>> index = farann.Index()
-        >>> index.add([[0.0], [5.0], [0.25], [5.5], [0.5]])
-        array([0, 1, 2, 3, 4])
+        >>> ids = index.add([[0.0], [5.0], [0.25], [5.5], [0.5]])
         >>> index.pairs_within(0.5).components()
         [array([0, 2, 4]), array([1, 3])]
         """
@@ -366,8 +330,7 @@ class Diameter(Result):
     ids : int64 (2,), or objects where ids are strings
         The smaller one first; -1, or None, if there are fewer than two rows.
     score : float
-        Their distance; under dot and cosine the smallest dot product or cosine of two rows. NaN if
-        there are fewer than two rows.
+        Their distance, or smallest dot product or cosine of two rows; NaN for fewer than two rows.
     """
 
     __slots__ = ("ids", "score")
@@ -403,19 +366,15 @@ class SearchStats(NamedTuple):
     ----------
     queries : int
     rows_scanned : int
-        Rows scored first: by codes, along leading directions or whole, in float32, or by exact keys
-        if neither is accurate enough.
+        Rows scored first: by codes, in float32, or by exact keys if neither is accurate enough.
     rows_refined : int
         Of these, rows scored again by the codes of all coordinates.
     rows_rescored : int
-        Rows scored by exact keys, in float64. If all rows of a block were, for several queries
-        together, only those that could be answers count.
+        Rows scored by exact keys; where whole blocks were, those that could be answers.
     bytes_read : int
-        Bytes of all rows and codes that were scored, counted for each query, although queries of
-        a batch read them together.
+        Bytes of rows and codes that were scored, counted for each query of a batch.
     code_products : int
-        Multiply-adds of codes in scans, of centroids, too. A batch is scanned for in tiles of
-        queries, and the empty places of a tile count.
+        Multiply-adds of codes, of centroids, too, with the empty places of tiles of queries.
     float_products : int
         Multiply-adds of float32 rows. One in float64, for several queries together, counts as two,
         or under l2 as six.
@@ -424,11 +383,9 @@ class SearchStats(NamedTuple):
     rows_passed : int
         Rows whose rough scores reached the threshold at that time.
     rows_packed : int
-        Rows copied into tiles, in float32 or float64, for queries that share them: by each task,
-        for all of its queries.
+        Rows copied into tiles by each task, for queries that share them.
     queries_guarded : int
-        Queries of a search with ``recall=`` that are unlike the sample of its table, and were
-        answered exactly.
+        Queries with ``recall=`` unlike the sample of its table, which were answered exactly.
     """
 
     queries: int
@@ -475,8 +432,9 @@ def merge(parts: Sequence[Found], k: int | None = None, *,
     """Merge the answers of several indexes to the same queries.
 
     The answer has the bits of a search of one index with the rows of all parts, if the parts are
-    answers of one kind (furthest, nearest, furthest from sets, or on one side of a radius), exact,
-    and with the same filters.
+    answers of one kind, exact, and with the same filters. Rows are ordered by key, largest first,
+    then by id; of string ids those of earlier parts come first, as in an index to which the parts
+    were added in this order.
 
     Parameters
     ----------
@@ -492,8 +450,8 @@ def merge(parts: Sequence[Found], k: int | None = None, *,
     Returns
     -------
     Hits or RangeHits
-        Of the kind of the parts, with keys: (n_queries, k), or (k,) for a single query. It has the
-        sum of their `stats` if all parts have these.
+        Of the kind of the parts, with keys, and the sum of their `stats` if all have these:
+        (n_queries, k), or (k,) for a single query.
 
     Raises
     ------
@@ -501,13 +459,6 @@ def merge(parts: Sequence[Found], k: int | None = None, *,
         For no parts, or parts without keys, of different kinds or queries, with fewer rows than
         requested, with integer ids beside strings, or with a row in common; for `per_group` and
         parts without groups, or groups without it.
-
-    Notes
-    -----
-    Rows are ordered by key, largest first, and of equal keys the smaller id comes first. An index
-    with string ids orders equal keys as rows were added: here rows of earlier parts come first, as
-    in an index to which the parts were added in this order. Scores can't replace keys: rows that
-    tie in float32 may differ in float64.
 
     Examples
     --------

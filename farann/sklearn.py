@@ -63,9 +63,8 @@ class FurthestNeighbors(BaseEstimator):
     radius : float
         `radius_neighbors` finds rows at a larger distance.
     metric : {"l2", "dot", "cosine"}
-        As of `farann.Index`, also "euclidean" and "inner_product".
     codes : {"int8", "int4", "float32"}
-        As of `farann.Index`. Answers don't depend on it.
+        As of `farann.Index`.
     recall : float, optional
         Share of the true answers that `kneighbors` finds, on average; by default all.
     n_jobs : int, optional
@@ -76,8 +75,7 @@ class FurthestNeighbors(BaseEstimator):
     index_ : farann.Index
         The rows. Under cosine, if some are zeros, all have two coordinates more: the first of these
         is 1 for rows of zeros, the second for queries of zeros, else 0.
-    n_samples_fit_ : int
-    n_features_in_ : int
+    n_samples_fit_, n_features_in_ : int
     feature_names_in_ : array of str
         Where `X` had names.
     """
@@ -120,8 +118,7 @@ class FurthestNeighbors(BaseEstimator):
 
         Returns
         -------
-        distances : float64 (n_queries, n_neighbors)
-            Only with `return_distance`.
+        distances : float64 (n_queries, n_neighbors), with `return_distance`
         indices : int64 (n_queries, n_neighbors)
             Numbers of the fitted rows.
         """
@@ -151,8 +148,7 @@ class FurthestNeighbors(BaseEstimator):
 
         Returns
         -------
-        distances, indices : arrays of arrays (n_queries,)
-            Of float64 and int64, as in `kneighbors`.
+        distances, indices : arrays of arrays (n_queries,), float64 and int64
         """
         queries, own = self._queries(X)
         limit = self.radius if radius is None else radius
@@ -329,16 +325,14 @@ class _FarthestPoints(BaseEstimator):
 class FarthestPointSampler(OneToOneFeatureMixin, _FarthestPoints):
     """Choose rows that cover all others: farthest-point sampling, or greedy k-center.
 
-    Each chosen row is the furthest from all chosen before; see
-    `farann.Index.select_diverse`. It is a sampler of imbalanced-learn, for its pipelines, and
-    needs that library for nothing else.
+    Each chosen row is the furthest from all chosen before, as in `farann.Index.select_diverse`. It
+    is a sampler for imbalanced-learn's pipelines, and needs that library for nothing else.
 
     Parameters
     ----------
     n_samples : int
         Number of rows to choose; fewer if there are fewer.
     metric : {"l2", "dot", "cosine"}
-        As of `FurthestNeighbors`.
     start : int, optional
         The number of the first row; by default the one furthest from the mean of all.
     n_jobs : int, optional
@@ -347,8 +341,7 @@ class FarthestPointSampler(OneToOneFeatureMixin, _FarthestPoints):
     Attributes
     ----------
     sample_indices_ : int64 (n,)
-        Numbers of the chosen rows, in the order in which they were chosen. Under cosine a row of
-        zeros is chosen only where no other is left.
+        Numbers of the chosen rows, in the order of choice; under cosine rows of zeros come last.
     radii_ : float64 (n,)
         How far each was from the nearest row that was chosen before; infinite for the first.
     samples_ : float (n, n_features)
@@ -378,8 +371,7 @@ class FarthestPointSampler(OneToOneFeatureMixin, _FarthestPoints):
         Returns
         -------
         X, y
-            The chosen rows and labels, of the types that came. `sampling_strategy_` has the
-            number of rows of each class.
+            The chosen ones, of the types that came. `sampling_strategy_` counts rows by class.
         """
         classes = _classes(y)
         check_consistent_length(X, classes)

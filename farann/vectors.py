@@ -46,7 +46,6 @@ class VectorFile:
     Attributes
     ----------
     path : Path
-        The file.
     rows, dim : int
         Number of vectors, and of numbers in each.
     dtype : dtype
@@ -66,7 +65,7 @@ class VectorFile:
         return row_type_for(self.dtype)
 
     def blocks(self, block_bytes: int = FILE_BLOCK_BYTES) -> Iterator[Array]:
-        """Read the rows block by block.
+        """Read the rows block by block; a damaged file is a ValueError.
 
         Parameters
         ----------
@@ -77,11 +76,6 @@ class VectorFile:
         ------
         ndarray of shape (n, dim)
             The next rows, n >= 1. It may be a read-only view of the file.
-
-        Raises
-        ------
-        ValueError
-            If the file turns out to be damaged.
 
         Examples
         --------
@@ -118,12 +112,11 @@ class VectorFile:
         folder : str or path-like, optional
             Folder of the copy; by default that of the file.
         dtype : {"float32", "float16", "bfloat16", "uint8", "int8"}
-            Type of the numbers, as for `farann.Index`: 4, 2 or 1 bytes each. Only float32
-            rounds.
+            Type of the numbers, as for `farann.Index`. Only float32 rounds.
         unit : bool
             Refuse zero vectors in a copy, as an index for cosine does.
         progress : bool or callable
-            Show a progress bar while a copy is made, or call a function; see `Index.build`.
+            As in `Index.build`, while a copy is made.
 
         Returns
         -------
@@ -133,16 +126,14 @@ class VectorFile:
 
         Raises
         ------
-        ValueError
-            If the file is damaged, or has a number that an index would refuse.
-        OSError
-            If the copy cannot be written.
+        ValueError, OSError
+            If the file is damaged or has a number that an index would refuse; if the copy can't be
+            written.
 
         Examples
         --------
-        >>> index = farann.Index(metric="dot")
         >>> rows = open_vectors("items.parquet:embedding").map()  # doctest: +SKIP
-        >>> ids = index.add(rows, copy=False)  # doctest: +SKIP
+        >>> ids = farann.Index().add(rows, copy=False)  # doctest: +SKIP
         """
         whole = self._whole
         stored = STORED[to_row_type(dtype)]
@@ -184,14 +175,13 @@ def open_vectors(file: StrPath | Sequence[StrPath], *, default: str = "train",
         ``parts/*.npy`` stands for the files that it matches, a folder for its Parquet files; both
         in the order of their names.
     default : str
-        The name to use if the file has several and none was given:
-        ann-benchmarks calls rows ``train`` and queries ``test``.
+        The name to use if the file has several and none was given: ann-benchmarks calls rows
+        ``train`` and queries ``test``.
     ids : str or sequence of str, optional
         Columns that hold ids or labels of the rows and aren't coordinates, in text and Parquet.
     max_bytes : int, optional
-        The most bytes that the numbers of a file may take once they are unpacked. By default 100
-        times the size of the file, and at least 64 MiB: a small file that claims more is a mistake
-        or a trap.
+        The most bytes that the numbers of a file may take once they are unpacked; by default 100
+        times the size of the file, and at least 64 MiB.
 
     Returns
     -------
@@ -201,13 +191,11 @@ def open_vectors(file: StrPath | Sequence[StrPath], *, default: str = "train",
     Raises
     ------
     ValueError
-        If the file is of no known kind or is damaged, or what it holds is not vectors, takes
-        more than ``max_bytes``, or lies in other files (HDF5); if files differ in dimension, or
-        there are none.
-    ImportError
-        If reading it takes a package that is not installed.
-    OSError
-        If the file cannot be opened.
+        If the file is of no known kind or is damaged, or what it holds is not vectors, takes more
+        than ``max_bytes``, or lies in other files (HDF5); if files differ in dimension, or there
+        are none.
+    ImportError, OSError
+        If reading it takes a package that is not installed; if it cannot be opened.
 
     Examples
     --------
@@ -265,24 +253,19 @@ def files_of(file: StrPath | Sequence[StrPath]) -> list[tuple[Path, str | None]]
 
 
 def read_ids(file: StrPath, *, max_bytes: int | None = None) -> Array:
-    """Read ids: a list of integers, or a boolean mask.
+    """Read ids: a list of integers, or a boolean mask. Errors are those of `open_vectors`.
 
     Parameters
     ----------
     file : str or path-like
-        Any of the vector files with one list of integers, or ``.txt`` with integers between
-        blanks, commas or line ends.
+        Any of the vector files with one list of integers, or ``.txt`` with integers between blanks,
+        commas or line ends.
     max_bytes : int, optional
         As for `open_vectors`; text has no limit.
 
     Returns
     -------
     ndarray of shape (n,), int64 or bool
-
-    Raises
-    ------
-    ValueError, ImportError, OSError
-        As for `open_vectors`.
 
     Examples
     --------
@@ -302,13 +285,13 @@ def read_ids(file: StrPath, *, max_bytes: int | None = None) -> Array:
 
 def read_id_lists(file: StrPath, n: int | None, *,
                   max_bytes: int | None = None) -> Array | list[Array]:
-    """Read a list of ids for each of n queries.
+    """Read a list of ids for each of n queries. Errors are those of `open_vectors`.
 
     Parameters
     ----------
     file : str or path-like
-        Any of the vector files, with a row of integers a query (-1 means nothing) or one list
-        that goes for every query; or ``.txt`` with a line a query.
+        Any of the vector files, with a row of integers a query (-1 means nothing) or one list that
+        goes for every query; or ``.txt`` with a line a query.
     n : int, or None
         How many queries there are; None: as many as there are lists.
     max_bytes : int, optional
@@ -317,11 +300,6 @@ def read_id_lists(file: StrPath, n: int | None, *,
     Returns
     -------
     ndarray of shape (n, m), int64, or list of n arrays
-
-    Raises
-    ------
-    ValueError, ImportError, OSError
-        As for `open_vectors`.
 
     Examples
     --------
@@ -353,17 +331,14 @@ def write_vectors(file: StrPath, vectors: ArrayLike, name: str | None = None) ->
     vectors : array-like of shape (rows, dim)
         Numbers. ``.ivecs`` and ``.bvecs`` take those that int32 and uint8 can hold.
     name : str, optional
-        Of the array, column or data set; ``vectors`` unless given, ``train`` in ``.hdf5``. Text
-        has none.
+        Of the array, column or data set; ``vectors`` unless given, ``train`` in ``.hdf5``. Text has
+        none.
 
     Raises
     ------
-    ValueError
-        If the extension is unknown, or the file cannot hold these vectors.
-    ImportError
-        If writing it takes a package that is not installed.
-    OSError
-        If the file cannot be written.
+    ValueError, ImportError, OSError
+        If the extension is unknown, or the file cannot hold these vectors; if writing it takes a
+        package that is not installed; if the file cannot be written.
 
     Examples
     --------

@@ -101,8 +101,10 @@ QUESTIONS = {
 
 
 def asks(question: Question, exact: bool = True) -> dict[tuple[str, str], Ask]:
-    """Ways to ask: exact or with a recall, a batch or single; without vectors none is exact."""
+    """Ways to ask: exact or with a recall, in batches or single; without vectors none is exact."""
     modes = {"batch": question.batch, "single": question.single}
+    if question.batch is _search:
+        modes |= {"tens": _in_batches(10), "threads": _with(_search, {"threads": 2})}
     return {(way, mode): _with(ask, options) for way, options in _WAYS.items()
             for mode, ask in modes.items()
             if ask is not None and (question.limits or way == "exact") and (

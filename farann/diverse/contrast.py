@@ -64,10 +64,13 @@ class Contrasts:
         offsets = np.cumsum([0] + [len(one) for one in members], dtype=np.int64)
         return MemberSets(np.concatenate(members), offsets), np.array(owners, np.int64)
 
-    def many(self) -> Int64Array:
-        """The questions with many more members than likes and dislikes."""
+    def many(self, n_rows: int, budget: int | None) -> Int64Array:
+        """The questions with many more members than likes and dislikes, but for those of which a
+        budget for each like leaves less work than comparing both with all rows."""
         likes, dislikes = np.diff(self.likes.offsets), np.diff(self.dislikes.offsets)
         many = likes * dislikes > _MANY_MEMBERS * (likes + dislikes)
+        if budget is not None:
+            many &= likes * dislikes * float(budget) >= n_rows * (likes + dislikes)
         return np.flatnonzero(many & self.by_best)
 
     def with_only(self, likes: Int64Array, dislikes: Int64Array) -> Contrasts:
@@ -144,8 +147,8 @@ def depth(value: Any, empty: int, most: int = 4) -> int:
 def search(question: Question) -> tuple[Hits, SearchStats]:
     """The k best rows of each question, where all may find the same rows."""
     contrasts, limits = question.queries, question.limits
-    many = contrasts.many()
-    if len(many) == 0 or (limits is not None and (limits.budget or limits.seconds is not None)):
+    many = contrasts.many(question.store.n_slots, limits.budget if limits else None)
+    if len(many) == 0:
         return _by_sets(question)
     hits, did = no_hits(len(contrasts), question.k, keyed=question.keyed), list[SearchStats]()
     few = np.delete(np.arange(len(contrasts)), many)

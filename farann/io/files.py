@@ -1,7 +1,7 @@
 """Files on disk: opening regular ones only, and replacing one wholly or not at all.
 
 What is promised about crashes, permissions and what killed processes leave is in
-``docs/format.md``.
+``docs/how-it-works/saving.md``.
 """
 
 from __future__ import annotations

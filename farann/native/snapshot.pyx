@@ -63,7 +63,8 @@ cdef class Snapshot:
                                  "rows of the outliers")
             n_base = codes.n_rows
         self.n_slots = n_base + tail.shape[0]
-        self.ids, self.alive, self.code_trials, self.in_file = ids, alive, {}, in_file
+        self.ids, self.alive, self.in_file = ids, alive, in_file
+        self.code_trials, self.work_shares = {}, {}
         self.largest_integer = self.largest_square = self.negative = NOT_LOOKED_FOR
         if (ids is not None and self.ids.shape[0] != self.n_slots) or (
                 alive is not None and self.alive.shape[0] != self.n_slots):

@@ -22,20 +22,23 @@ _QUERIES_OF_FEW_ROWS = 256
 _FEW_CODED = 1 << 20  # coordinates up to which rows with codes are small
 _FEW_FLOATS = 1 << 16  # coordinates up to which rows are small in float32
 _TASK_BYTES = 1 << 28  # bytes of scratch memory of one task, at most
-_SMALL_WORK = 1 << 22  # multiply-adds below which starting a second thread costs more than it saves
+_SMALL_WORK = 1 << 23  # multiply-adds below which starting a second thread costs more than it saves
 # Multiply-adds from which a batch is long: some tens of ms. It runs on other threads, so that the
 # main thread can wait for Ctrl+C; that switch took 1 to 2 % of batches of 7 ms.
 _LONG_WORK = 1 << 30
 _SLOW_LONG_WORK = 1 << 27  # the same at "scalar"
 _QUERIES_AT_ONCE = 4  # queries that vector instructions score in the time of one
 _READING = 32  # multiply-adds that reading one coordinate of a row counts as
+_KEY_WORK = 4  # multiply-adds that one of an exact key counts as
 _FINDING = 256  # multiply-adds that one row of an answer counts as
 _APPROXIMATE_SHARE = 32  # an approximate search scans about 1/32 of the rows
 _TRIED_FOR = 6  # queries from which tasks count whether codes paid: fewer always begin with codes
 _SHARED_FOR = 6  # queries from which tasks are made to share packed rows, or parts of the rows
-# Where few queries share rows, parts of the rows are searched for all of them.
+# Where few queries share rows, parts of the rows are searched for all of them. Where the last such
+# batch did less than 1/4 of the work of all rows, its first rows took most of it: queries are split.
+_LEAST_WORK_OF_PARTS = 1 / 4
 _LEADING_SHARE = 64  # the first 1/64 of the rows is searched alone and gives the parts a threshold
-_PARTS_A_THREAD = 4  # parts per thread, as some take longer; _TASK_BYTES limits them, too
+_PARTS_A_THREAD = 2  # parts per thread, as some take longer; _TASK_BYTES limits them, too
 _PART_ROWS = 1024  # rows; parts end at a multiple of it
 # Multiply-adds of a query in a part, at least: each part prepares the query again.
 _PART_WORK = 1 << 20
@@ -87,15 +90,21 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     share = _APPROXIMATE_SHARE if approximate and rule.rows != ALL_ROWS else 1
     long = _is_long(n, work // share, k, snapshot.isa)
     query_bytes, parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None
-    fewest = _FEWEST_OF_TASK if n >= _SHARED_FOR else 1
+    kind = k.bit_length(), nearest
+    usual = snapshot.work_shares.get(kind) if rule is EXACT else None
+    by_rows, fewest = long or n >= _SHARED_FOR, _FEWEST_OF_TASK if n >= _SHARED_FOR else 1
+    if usual is not None:
+        by_rows = usual >= _LEAST_WORK_OF_PARTS and (
+            by_rows or (n > 1 and work >= 2 * threads * _PART_WORK))
+        fewest = max(fewest, _SHARED_FOR)
+        threads = 1 if n * work * usual < _SMALL_WORK else threads
     by_codes, costs = False, RowCosts()
 
     def pay(of_task: int) -> bool:
         return not approximate and not float32_first and codes_pay(of_task, chosen.n_rows,
                                                                    snapshot.dim, snapshot.isa)
 
-    if (threads > 1 and rule is EXACT and snapshot.added is None and merges
-            and (long or n >= _SHARED_FOR)):
+    if threads > 1 and rule is EXACT and snapshot.added is None and merges and by_rows:
         trial = pay(n) and trials.begin()
         parts = _in_parts(
             lambda flag: _core.Task(snapshot, chosen, queries, 0, n, collected(0, n), nearest,
@@ -111,8 +120,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         costs = row_costs(of_task, snapshot.dim, snapshot.isa)
     if n == 1 and not long:
         search(0, 1)
-        return unchecked(ids, scores), SearchStats(1, *did[0])
-    if parts is not None:
+    elif parts is not None:
         _core.write_best(parts, scores, ids)
         did += [task.did() for task in parts]
     else:
@@ -120,7 +128,12 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         if not approximate and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
             most = _QUERIES_OF_FEW_ROWS
         _run(search, n, work, query_bytes, threads, long, most, fewest)
-    return unchecked(ids, scores), SearchStats(n, *map(sum, zip(*did, strict=True)))
+    stats = SearchStats(n, *map(sum, zip(*did, strict=True)))
+    if rule is EXACT and n * work:
+        did_work = (stats.code_products + stats.float_products
+                    + _KEY_WORK * stats.rows_rescored * snapshot.dim)
+        snapshot.work_shares[kind] = min(did_work / (n * work), 1.0)
+    return unchecked(ids, scores), stats
 
 
 def _done(made: Callable[[bool], _core.Task], by_codes: bool,

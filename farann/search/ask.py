@@ -46,24 +46,24 @@ def furthest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...
     may_be_kept = (
         ids is None and epsilon is None and budget is None and seconds is None and not return_keys
         and _is_open(filtering._replace(allowed=None))
-        and (allowed is None or type(allowed) in _AS_GIVEN)
-        and (threads is None or (type(threads) is int and threads == 1)))
+        and (allowed is None or type(allowed) in _AS_GIVEN))
+    threads = checks.to_threads(threads)
     limits = _limits(live, *limited)
     vectors, single, filtering = vectors_of(live, queries, ids, filtering)
     if may_be_kept and single and (type(queries) is not ndarray or queries.dtype != np.float32):
-        again = furthest_again(live, vectors[0], k, recall, allowed, None, None, return_stats)
+        again = furthest_again(live, vectors[0], k, recall, allowed, None, return_stats)
         if again is not None:
             return again
     return _top(live, vectors, single, k, limits, filtering, threads, return_keys, return_stats)
 
 
 def furthest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float | None = None,
-                   allowed: Any = None, seconds: float | None = None, threads: int | None = None,
-                   return_stats: bool = False, per_group: int | None = None) -> Hits | None:
+                   allowed: Any = None, seconds: float | None = None, return_stats: bool = False,
+                   per_group: int | None = None) -> Hits | None:
     """Answer a single query from the cache, or return None."""
     store = live.store
-    if store is None or (threads is not None and not (type(threads) is int and threads == 1)) or (
-            allowed is not None and type(allowed) not in _AS_GIVEN) or (seconds is not None and (
+    if store is None or (allowed is not None and type(allowed) not in _AS_GIVEN) or (
+            seconds is not None and (
                 recall is not None or not _is_in_time(live, queries, seconds))):
         return None
     if per_group is not None and seconds is not None:
@@ -75,6 +75,15 @@ def furthest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float 
     return unchecked(ids if store.labels is None else store.named(ids), scores, None,
                      SearchStats(*answer[2]) if return_stats else None,
                      None if per_group is None else groups_of(store, ids))
+
+
+def without_defaults(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a search by the cache without defaults and numbers of threads: searches that
+    more threads would share aren't cached."""
+    return {name: value for name, value in options.items()
+            if value is not None and not (value is False and name.startswith("return_"))
+            and not (name == "threads" and type(value) is int
+                     and (value == -1 or 0 < value <= checks.MOST_THREADS))}
 
 
 def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArray[Any], k: int,
@@ -95,10 +104,15 @@ def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArr
     did = [answer.stats for answer in answers if answer.stats is not None]
     live.last_search = total = SearchStats(*map(sum, zip(*did, strict=True)))
     groups = [answer.groups for answer in answers if answer.groups is not None]
-    return unchecked(np.stack([answer.ids for answer in answers]),
-                     np.stack([answer.scores for answer in answers]), None,
+    return unchecked(_rows([answer.ids for answer in answers]),
+                     _rows([answer.scores for answer in answers]), None,
                      total if options.get("return_stats") else None,
-                     np.stack(groups) if groups else None)
+                     _rows(groups) if groups else None)
+
+
+def _rows(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """Arrays of one length as rows, in a quarter of the time of `np.stack`."""
+    return np.concatenate(parts).reshape(len(parts), -1)
 
 
 def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...],

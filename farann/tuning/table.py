@@ -88,7 +88,7 @@ class Tuning(NamedTuple):
         The number of sample queries.
     extends : bool
         Without partitions: whether twice as many rows are scanned for queries whose answers come
-        later than `late` and half of `late_spread`, and again. Recall and costs are with that.
+        later than `late` plus `late_spread`, and again. Recall and costs are with that.
     deviations : tuple of float
         With partitions: a partition is probed if its mean key plus this many standard deviations
         reaches the threshold. Infinite for exact search, which comes last. Empty without

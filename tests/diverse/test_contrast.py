@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tracemalloc
+from functools import partial
 from typing import Any, Literal
 
 import inside
@@ -264,6 +265,26 @@ def test_limits() -> None:
             assert (few.ids >= 0).all() and (few.ids != exact.ids).any()
         stats = index.search_contrast(likes, dislikes, likes_by="best", return_stats=True).stats
         assert stats is not None and stats.queries == 4 and stats.rows_scanned >= 3000
+
+
+def test_limits_of_many_likes_and_dislikes() -> None:
+    """Members of all pairs are formed only where a budget leaves less to do with them."""
+    rng = np.random.default_rng(6)
+    rows, likes, dislikes = (rng.standard_normal((n, 24)).astype(np.float32)
+                             for n in (3000, 300, 300))
+    index = index_of(rows, "dot").build()
+    ask = partial(index.search_contrast, likes, dislikes, 5, likes_by="best", return_stats=True)
+    exact = ask()
+    for limits in ({"budget": 21}, {"budget": 10_000}, {"seconds": 1e-9}, {"epsilon": 0.1}):
+        tracemalloc.start()
+        hits = ask(**limits)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert_same(hits, exact)
+        assert hits.stats == exact.stats
+        assert peak < 300 * 300 * 24 * 8 / 2  # bytes of all members
+    few = ask(budget=19)
+    assert few.stats.rows_scanned < 300 * 3000 / 8 and (few.ids >= 0).all()  # of all likes
 
 
 def test_merged_parts_are_the_whole() -> None:

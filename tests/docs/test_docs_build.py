@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import inside
 import pytest
@@ -70,11 +72,21 @@ def test_the_table_has_all_questions(pages: Path) -> None:
     assert sum("unknown" in line for line in told) == 0
 
 
+# By stem, as Sphinx searches: pages that have the word in a heading; other words are in their text.
+IN_HEADINGS = {"opposit": "guide", "filter": "guide", "truth": "guide", "outlier": "guide",
+               "replac": "keep", "duplic": "diverse", "dislik": "posneg", "recal": "approximate"}
+IN_TEXT = {"farthest": "index", "dissimilar": "index", "mip": "index", "contrast": "index",
+           "dedupl": "index", "mmr": "diverse", "probe": "approximate"}
+
+
 def test_words_that_people_search_for_are_found(pages: Path) -> None:
-    """Sphinx looks for stems, all of a question's; here those of words that pages must have."""
-    index = (pages / "searchindex.js").read_text("utf-8").partition('"terms":')[2]
-    for word in ("farthest", "dissimilar", "mip", "opposit", "furthest", "outlier"):
-        assert f'"{word}":' in index, word
+    text = (pages / "searchindex.js").read_text("utf-8")
+    index = json.loads(text.removeprefix("Search.setIndex(").rstrip().removesuffix(")"))
+    for part, words in (("titleterms", IN_HEADINGS), ("terms", IN_TEXT)):
+        for word, page in words.items():
+            found = index[part][word]
+            found = found if isinstance(found, list) else [found]
+            assert page in {index["docnames"][number] for number in found}, word
 
 
 def links_of(page: Path) -> list[str]:
@@ -150,6 +162,26 @@ def test_the_page_of_the_command_line_has_all_commands_and_options() -> None:
         assert not missing, (name, missing)
 
 
+def test_the_page_of_the_format_names_sections_and_keys() -> None:
+    """Those of files that are kept, which the page's own reader reads."""
+    page = (ROOT / "docs" / "format.md").read_text("utf-8")
+    blocks = re.findall(r"```.*?```", page, re.DOTALL)
+    quoted = set(re.findall(r"`([^`]+)`", re.sub(r"```.*?```", "", page, flags=re.DOTALL)))
+    names: dict[str, Any] = {}
+    exec(next(block for block in blocks if "def read" in block)[len("```python"):-3], names)
+    found: set[str] = set()
+    for path in (ROOT / "tests" / "golden" / "format3").glob("*.farann"):
+        sections = names["read"](path)
+        metadata = sections.pop("metadata")
+        found |= {*sections, *metadata}
+        found |= {key for table in metadata.get("tunings", []) for key in table}
+    assert {"rows", "codes.panels", "added.ends", "guards.0.axes", "predicted_thresholds"} <= found
+    found = {re.sub(r"\.\d+\.", ".N.", name) for name in found}
+    # "codes.…" are in a table of their own, and those of others are said to be as these.
+    short = {re.sub("^(codes|added|nearest_guards.N)\\.", "", name) for name in found - quoted}
+    assert short - quoted <= {"axes", "center", "points", "reaches", "scale"}
+
+
 def named_in_the_map(text: str) -> list[str]:
     """Paths that the tree under "What is where" names, with stars for what is in angles."""
     tree = text.partition("## What is where")[2].partition("\n## ")[0]
@@ -173,16 +205,17 @@ def named_in_the_map(text: str) -> list[str]:
 
 def test_the_map_names_what_there_is() -> None:
     names = named_in_the_map((ROOT / "CONTRIBUTING.md").read_text("utf-8"))
-    assert {"farann/index.py", "src_c/metric.c", "tests/inside/"} <= set(names)
-    # Modules in Cython are named without what ends their files.
-    assert [name for name in names
-            if not (any(ROOT.glob(name)) or any(ROOT.glob(f"{name}.py[xi]")))] == []
+    assert {"src_c/kernels/", "tests/inside/"} <= set(names)
+    assert [name for name in names if not any(ROOT.glob(name))] == []
 
 
 def test_the_map_is_made_from_docstrings() -> None:
     done = subprocess.run([sys.executable, "docs/module_map.py", "--check"], cwd=ROOT, text=True,
                           capture_output=True)
     assert done.returncode == 0, done.stdout + done.stderr
+    text = (ROOT / "MODULES.md").read_text("utf-8")
+    for name in ("index.py", "search.pyx", "metric.h", "codes_for_one-inl.h"):
+        assert re.search(rf"^ +{name} +\w", text, re.M), name
 
 
 def test_parts_of_a_map() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +17,11 @@ from farann.search import tables as _tables
 from farann.search.changes import laid_out as _laid_out
 from farann.search.tables import stops_for, stops_of
 from inside import store as _store
+
+
+# Searches without a look at the cache of single queries.
+furthest_in_full: Any = inspect.unwrap(farann.Index.search_furthest)
+nearest_in_full: Any = inspect.unwrap(farann.Index.search_nearest)
 
 
 def selection_of(index: farann.Index, most: int) -> core.Greedy:

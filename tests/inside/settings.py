@@ -74,6 +74,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "pair_rows_at_once": ("_PAIR_ROWS_AT_ONCE", (pairs,)),
     "part_work": ("_PART_WORK", (batches,)),
     "parts_a_thread": ("_PARTS_A_THREAD", (batches,)),
+    "least_work_of_parts": ("_LEAST_WORK_OF_PARTS", (batches,)),
     "pca_filter_largest_share": ("_LARGEST_SHARE", (pca_filter,)),
     "pca_filter_worth_it": ("_WORTH_IT", (pca_filter,)),
     "read_table": ("read_table", (container,)),

@@ -137,7 +137,7 @@ def moved_behind(events: list[Event], kind: str, other: str) -> list[Event]:
 
 
 def test_what_a_save_does(over_old: Record, from_none: Record) -> None:
-    """The order that docs/format.md promises; the last lock and unlink are of what was swept."""
+    """The order that saving.md promises; the last lock and unlink are of what was swept."""
     for recording in (over_old, from_none):
         steps = [event.kind for event in recording.events]
         first = steps[: steps.index("returned")]

@@ -43,7 +43,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 def left_over(path: Path, digits: str = "0123456789abcdef") -> Path:
-    """The name of a temporary file that a killed save to path leaves; docs/format.md has it."""
+    """The name of a temporary file that a killed save to path leaves; see saving.md of the docs."""
     return path.with_name(f".farann-{zlib.crc32(path.name.encode()):08x}-{digits}.tmp")
 
 

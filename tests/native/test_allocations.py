@@ -31,11 +31,11 @@ EVERYWHERE: dict[str, Search] = {
     "allowed": lambda index, q: index.search_furthest(q, 5, budget=N, allowed=np.arange(0, N, 3)),
     "score": lambda index, q: index.score(q, np.arange(5, N + 50, 7)),
 }
-# With a number of threads single queries are searched anew; test_single_queries.py has the cache.
+# Single queries are searched anew; test_single_queries.py has the cache.
 WITH_VECTORS: dict[str, Search] = {
-    "exact": lambda index, q: index.search_furthest(q, 5, threads=2),
-    "many": lambda index, q: index.search_furthest(q, 200, threads=2),
-    "nearest": lambda index, q: index.search_nearest(q, 5, threads=2),
+    "exact": lambda index, q: inside.search.furthest_in_full(index, q, 5),
+    "many": lambda index, q: inside.search.furthest_in_full(index, q, 200),
+    "nearest": lambda index, q: inside.search.nearest_in_full(index, q, 5),
     "epsilon": lambda index, q: index.search_furthest(q, 5, epsilon=0.1),
     "beyond": lambda index, q: index.search_beyond(q, radius=6.0),
     "few allowed": lambda index, q: index.search_furthest(q, 5, allowed=np.arange(0, N, 500)),

@@ -337,7 +337,7 @@ def test_single_queries_go_the_short_way(cells: int | None, options: dict[str, A
     ones, which is work."""
     rows, queries = drawn(rng, BASE), drawn(rng, 40)
     index = streamed(built(rows[:9000], metric, cells=cells), rows[9000:], 400)
-    expected = [index.search_furthest(query, K, threads=2, return_stats=True, **options)
+    expected = [inside.search.furthest_in_full(index, query, K, return_stats=True, **options)
                 for query in queries]
     like = [i for i, hits in enumerate(expected) if hits.stats.queries_guarded == 0]
     queries, expected = queries[like], [expected[i] for i in like]

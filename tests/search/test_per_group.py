@@ -136,6 +136,7 @@ def test_parts_of_the_rows(n_queries: int, codes: str, rng: np.random.Generator,
         expected = greedily(search(queries, 4000), labels, 15, 2)
         for threads in (n_queries + 1, n_queries + 4):
             parts.clear()
+            inside.store.forget_code_trials(index)
             with inside.native.watched(search_only=noted):
                 hits = search(queries, 15, per_group=2, threads=threads)
             assert_grouped(hits, expected, labels)

@@ -28,6 +28,7 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
     monkeypatch.setattr(inside.settings, "is_long", lambda *_: True)
     monkeypatch.setattr(inside.settings, "leading_share", 16)
     monkeypatch.setattr(inside.settings, "small_work", 1)
+    monkeypatch.setattr(inside.settings, "least_work_of_parts", 0.0)
     monkeypatch.setattr(inside.settings, "part_work", 1)
     monkeypatch.setattr(inside.settings, "rows_a_part", 64)
     parts: list[tuple[int, int]] = []
@@ -122,9 +123,9 @@ def test_not_where_parts_would_take_too_much_memory(
 ) -> None:
     index = index_of(rng.standard_normal((200_000, 2), dtype=np.float32), codes="float32").build()
     index.search_furthest(np.ones(2), 20_000, threads=3)
-    assert len(tasks) == 13
-    index.search_furthest(np.ones(2), 40_000, threads=30)
-    assert len(tasks) == 13 + 1 + TASK_BYTES // (QUERY_BYTES + 72 * 40_000) // 30 * 30
+    assert len(tasks) == 7
+    index.search_furthest(np.ones(2), 90_000, threads=30)
+    assert len(tasks) == 7 + 1 + TASK_BYTES // (QUERY_BYTES + 72 * 90_000) // 30 * 30
     tasks.clear()
     index.search_furthest(np.ones(2), 190_000 * 10, threads=30)
     assert 1 < len(tasks) < 21
@@ -215,6 +216,31 @@ def test_where_no_thread_can_be_started(
     assert_same(index.search_furthest(rows[0], threads=3), expected)
 
 
+def test_batches_are_cut_by_what_the_last_one_did(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]]
+) -> None:
+    """Where norms end a search early, or little is left to do, parts of the rows take longer."""
+    monkeypatch.undo()
+    used = list[int]()
+    run_all = inside.runtime.run_all
+    monkeypatch.setattr(inside.settings, "run_all", lambda functions, threads, **options: (
+        used.append(len(functions)), run_all(functions, threads, **options)))
+    rows = rng.standard_normal((70_000, 64), dtype=np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    queries = rng.standard_normal((40, 64), dtype=np.float32)
+    ends_early = rows * (1 + 9 * (np.arange(70_000, dtype=np.float32) < 600)[:, np.newaxis])
+    for some, cuts in ((rows, {10: [1, 4], 3: [1, 4]}), (ends_early, {10: [], 40: []}),
+                       (rows[:4000], {10: []})):
+        index = index_of(some, threads=2).build()
+        first = index.search_furthest(queries)
+        for n, cut in cuts.items():
+            used.clear()
+            tasks.clear()
+            hits = index.search_furthest(queries[:n])
+            assert_same(hits, farann.Hits(first.ids[:n], first.scores[:n]))
+            assert used == cut and len(tasks) == sum(cut), n
+
+
 def test_what_can_be_no_part(rng: np.random.Generator) -> None:
     rows = rng.standard_normal((500, 8), dtype=np.float32)
     snapshot = inside.store.snapshot_of(index_of(rows).build())
@@ -252,7 +278,7 @@ index = farann.Index(64, codes="float32", threads=2)
 index.add(rows)
 index.build()
 expected = index.search_furthest(rows[0])
-inside.settings.parts_a_thread = 200
+inside.settings.parts_a_thread, inside.settings.least_work_of_parts = 200, 0.0
 interrupted = False
 try:
     with inside.native.watched(run=noisy):

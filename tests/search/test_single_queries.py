@@ -27,8 +27,8 @@ LEVELS = inside.levels()
 
 
 def in_general(index: farann.Index, query: Any, k: Any = 10, **options: Any) -> Any:
-    """The answer of the way that all queries go; a number of threads leads there."""
-    return index.search_furthest(query, k, threads=2, **options)
+    """The answer of the way that all queries go, without a look at the cache."""
+    return inside.search.furthest_in_full(index, query, k, **options)
 
 
 def assert_alike(index: farann.Index, queries: Float32, k: int = 10, **options: Any) -> None:
@@ -439,6 +439,31 @@ def test_a_few_queries_are_asked_one_by_one(n: int, rng: np.random.Generator,
             search(np.where(queries == queries[-1], np.nan, queries), 7)
         with pytest.raises(ValueError, match="expected shape"):
             search(queries[None], 7)
+
+
+@pytest.mark.parametrize("said", [
+    {"threads": 2}, {"threads": -1}, {"threads": 4096, "return_stats": False},
+    dict.fromkeys(("recall", "per_group", "ids", "beyond", "exclude", "epsilon", "budget"))
+    | {"threads": None, "return_keys": False}])
+def test_defaults_and_threads_are_answered_by_the_cache(
+        said: dict[str, Any], rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As who wraps a search hands all of its arguments on."""
+    rows = rng.standard_normal((300, 8), dtype=np.float32)
+    index = index_of(rows).build()
+    for search in (index.search_furthest, index.search_nearest):
+        if search == index.search_furthest:
+            said = {name: value for name, value in said.items() if name != "beyond"}
+        single, some = search(rows[0], 5), search(rows[:3], 5)
+        asked, again = list[Any](), inside.search.singles.again
+        with monkeypatch.context() as patched:
+            patched.setattr(inside.search.singles, "again",
+                            lambda *args, asked=asked: asked.append(again(*args)) or asked[-1])
+            assert_same(search(rows[0], 5, **said), single)
+            assert_same(search(rows[:3], 5, **said), some)
+        assert len(asked) == 4 and None not in asked
+        for wrong in (0, True, 4097, 1.0, "2"):
+            with pytest.raises((TypeError, ValueError), match="threads"):
+                search(rows[0], 5, threads=wrong)
 
 
 def test_a_few_queries_see_one_state_of_the_index(rng: np.random.Generator,
