@@ -77,6 +77,8 @@ class BuildExt(build_ext):
 
     def build_extensions(self):
         family = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
+        if family == "msvc" and not self.compiler.initialized:
+            self.compiler.initialize()  # once, which threads that compile would each begin with
         # The last -O counts, and at -O3 gcc took minutes for each level with sanitizers.
         flags = [flag for flag in FLAGS[family] if not (SANITIZED and flag == "-O3")]
         link_flags = []

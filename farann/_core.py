@@ -10,7 +10,7 @@ from farann.native.judge import CodeTrials
 from farann.native.key_model import KeyModel
 from farann.native.kernels import (METRICS, CancelFlag, Cancelled, begin_arithmetic,
                                    end_arithmetic, fail_allocation, first_bad_row, flush_denormals,
-                                   isa_levels, largest_query_code, widened)
+                                   give_back_memory, isa_levels, largest_query_code, widened)
 from farann.native.measuring import keys_of_found, keys_of_slots, surprises
 from farann.native.merging import (add_directions_exactly, add_rows_exactly, empty_sum, mean_of_sum,
                                    merge_sorted)

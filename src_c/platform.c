@@ -7,6 +7,9 @@
 #endif
 
 #include <stdlib.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "platform.h"
 #include "portable.h"
@@ -25,6 +28,12 @@ void *farann_alloc(size_t bytes, int zeroed) {
 
 void *farann_realloc(void *memory, size_t bytes) {
     return must_fail() ? NULL : realloc(memory, bytes);
+}
+
+void farann_give_back_memory(void) {
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
 }
 
 int64_t farann_fail_allocation(int64_t n) {

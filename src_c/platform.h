@@ -13,6 +13,9 @@
 void *farann_alloc(size_t bytes, int zeroed);
 void *farann_realloc(void *memory, size_t bytes);
 
+/* Give memory that was freed back to the system, of which glibc keeps tens of megabytes. */
+void farann_give_back_memory(void);
+
 /*
  * For tests: let the n-th of the next allocations fail, in any thread, once; 0: count them only;
  * negative: neither. Returns how many were counted since the last call.

@@ -15,7 +15,7 @@ import inside
 import numpy as np
 import reference
 from inside.contract import traits_of
-from inside.layout import Builder, MeanQueryDirection, RowLengths, whole_panels
+from inside.layout import Builder, MeanQueryDirection, RowLengths, key_bounds, whole_panels
 from inside.quantize import (
     CodeArrays,
     CodeBounds,
@@ -63,16 +63,16 @@ def lay_out(rows: Float32, metric: str, basis: Float64 | None = None, *,
         assert sizes.along is not None and sizes.lengths is not None
         order = builder.by_key_bound(order, of_queries.optimistic_score(sizes.along, sizes.lengths))
         order = whole_panels(order)
-        return builder.with_key_bounds(builder.lay_out(order, along_first), order, sizes,
-                                       of_queries.direction)
+        return replace(builder.lay_out(order, along_first),
+                       **key_bounds(order, sizes, of_queries.direction))
     if not (by_length or by_square):
         return builder.lay_out(whole_panels(order), along_first)
     sizes = lengths_of(rows, middle, metric, from_origin=by_square).sizes(
         extents.largest, by_square=by_square)
     assert sizes.lengths is not None
     order = whole_panels(builder.by_key_bound(order, sizes.lengths))
-    return builder.with_key_bounds(builder.lay_out(order, along_first), order, sizes,
-                                   by_square=by_square)
+    return replace(builder.lay_out(order, along_first),
+                   **key_bounds(order, sizes, by_square=by_square))
 
 
 def lengths_of(rows: Float32, center: Float64, metric: str, direction: Projection | None = None,

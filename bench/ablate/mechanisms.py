@@ -190,7 +190,7 @@ MECHANISMS = (
               (_NATIVE + "bounds.pyx: NormBound lie_by_norm",), native=True),
     Mechanism("key-bounds", "rows by what they may reach",
               ("farann/layout/sampling.py: key_bounds_pay ruled_out",
-               "farann/layout/coding.py: by_key_bound with_key_bounds"),
+               "farann/layout/coding.py: by_key_bound key_bounds"),
               ((CostModel, "key_bounds_pay", lambda *_: (False, None)),)),
     Mechanism("square-bounds", "rows without negative numbers by length from the origin",
               ("farann/layout/sampling.py: squares_pay", "farann/layout/coding.py: RowLengths",

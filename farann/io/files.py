@@ -133,13 +133,11 @@ def replacing(path: StrPath) -> Iterator[io.BufferedRandom]:
 
 
 def force(descriptor: int) -> None:
-    """Force a file to disk; on macOS past the cache of the drive, which `fsync` leaves there."""
-    full = getattr(fcntl, "F_FULLFSYNC", None)
-    if full is not None:
-        with contextlib.suppress(OSError):  # a file system that doesn't know it
-            fcntl.fcntl(descriptor, full)
-            return
+    """Force a file to disk; on macOS past the cache of the drive, where `fsync` leaves it."""
     os.fsync(descriptor)
+    if hasattr(fcntl, "F_FULLFSYNC"):
+        with contextlib.suppress(OSError):  # a file system that doesn't know it
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
 
 
 def _claim(descriptor: int, temporary: str) -> bool:

@@ -148,10 +148,13 @@ class Writer:
         require_regular(self.path)
         self._stream = open(self.path, "r+b", buffering=0)  # noqa: SIM115 - `close` closes it
         try:
-            _lock(self._stream.fileno(), self.path)
-        except BaseException:
+            _lock(self._stream.fileno(), lock=True)
+        except OSError as error:
             self._stream.close()
-            raise
+            if error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
+                raise
+            raise BlockingIOError(errno.EAGAIN, "another index syncs to this file; close it first",
+                                  self.path) from None
         _open.add(self)
 
     def holds(self, place: Place) -> bool:
@@ -196,10 +199,11 @@ class Writer:
 
     def close(self) -> None:
         """Close the file, and let others write to it."""
-        # Not by closing alone, as code of others may have copied the descriptor.
-        if fcntl is not None and not self._stream.closed and self._process == os.getpid():
+        # Not by closing alone: code of others may have copied the descriptor, and Windows may take
+        # its time.
+        if not self._stream.closed and self._process == os.getpid():
             with contextlib.suppress(OSError):
-                fcntl.flock(self._stream.fileno(), fcntl.LOCK_UN)
+                _lock(self._stream.fileno(), lock=False)
         self._stream.close()
 
     def __del__(self) -> None:
@@ -221,18 +225,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _lock(descriptor: int, path: str) -> None:
-    """Lock a file for this opening of it; BlockingIOError if another one has the lock."""
-    try:
-        if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            import msvcrt
+def _lock(descriptor: int, *, lock: bool) -> None:
+    """Lock or unlock a file for this opening of it."""
+    if fcntl is not None:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB if lock else fcntl.LOCK_UN)
+    else:
+        import msvcrt
 
-            os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EAGAIN, errno.EDEADLK):
-            raise BlockingIOError(errno.EAGAIN, "another index syncs to this file; close it first",
-                                  path) from None
-        raise
+        os.lseek(descriptor, _LOCKED_BYTE, os.SEEK_SET)
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK if lock else msvcrt.LK_UNLCK, 1)

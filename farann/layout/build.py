@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,11 +20,11 @@ from farann.layout.coding import (
     Coding,
     RowLengths,
     answering,
+    key_bounds,
     whole_panels,
 )
 from farann.layout.partitions import Sums, describe, number_of_partitions
 from farann.layout.sampling import (
-    CostModel,
     MeanQueryDirection,
     cost_model_of,
     mean_query_of,
@@ -33,7 +34,7 @@ from farann.layout.sampling import (
     typical,
 )
 from farann.quantize.kmeans import Space, labels_of, means_of
-from farann.quantize.records import CodeArrays, Layout, Origins, PartitionArrays
+from farann.quantize.records import Layout, Origins, PartitionArrays
 from farann.quantize.scalar import LARGEST_DIM, LEAST_SAMPLE, measure_rows, shape_of
 from farann.quantize.transform import Projection, moment_of
 from farann.results import SearchStats, share_found
@@ -80,28 +81,34 @@ class _Plan(NamedTuple):
 
     coding: Coding
     partitions: PartitionArrays | None = None
-    finish: Callable[[CodeArrays], CodeArrays] = lambda arrays: arrays
+    others: Mapping[str, Any] = MappingProxyType({})  # arrays that coding doesn't make
 
 
 class _Task(NamedTuple):
     """The inputs of a layout: rows, sample queries and settings."""
 
     builder: Builder
-    coded: Int64Array  # rows that are not outliers
     spec: IndexSpec
     query_sample: Float32Array
     query_vectors: Float64Array  # of the sample
     long_answers: Int64Array  # slots of the ORDER_K best rows of each sample query
     pca_filter: Projection | None = None
     shape: Float64Array | None = None
-    cost_model: CostModel | None = None
     nearest: bool = False
     lengths: RowLengths | None = None
+    # Whether key bounds pay, along which direction, and whether those of squares pay.
+    bounds_pay: bool = False
     mean_query: MeanQueryDirection | None = None
+    squares_pay: bool = False
 
     @property
     def answers(self) -> Int64Array:
         return np.ascontiguousarray(self.long_answers[:, :_SAMPLE_K])
+
+    @property
+    def ordered(self) -> _Task:
+        """The same once layouts are planned: without the measures of all rows."""
+        return self._replace(builder=self.builder.ordered, lengths=None)
 
     @property
     def first(self) -> Int64Array:
@@ -127,73 +134,81 @@ def make_codes(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
     few = n < LEAST_SAMPLE and n_partitions == 0 and not spec.width.is_coarse and spec.vectors
     # With few rows no layout is chosen, and no product needs one thread.
     with nullcontext() if few else one_thread():
-        query_sample = sample_queries(rows, spec.seed, queries)
-        query_vectors = spec.metric.query_vectors(query_sample, center, nearest)
-        # No PCA axes for coarse codes, which are rounded for likely queries instead, nor without
-        # vectors: the part of rows outside the axes would be lost.
-        sample = None
-        if spec.vectors and not spec.width.is_coarse and not few:
-            sample, query_sample, query_vectors = typical(
-                rows, center, spec.metric.normalized, query_sample, query_vectors)
-        with told("choosing a transform", 0 if few else 1, progress) as advance:
-            transform = transform_for(rows, spec.seed, sample, query_vectors)
-            advance(1)
-        lengths = mean_query = None
-        if sample is not None:
-            mean_query = mean_query_of(query_vectors, spec.metric)
-            lengths = RowLengths(n, center, spec.metric.normalized,
-                                 mean_query and mean_query.direction,
-                                 spec.metric.adds_squared_norm and not nearest)
-        extents = measure_rows(rows, center, spec.metric.normalized, transform, isa, progress,
-                               0 if spec.vectors else WEIGHT_STEPS, threads,
-                               None if lengths is None else lengths.measure)
-        if extents is None:
-            return Made()
-        builder = Builder(rows, center, spec.metric, isa, extents, progress, threads=threads)
-        if n > coding.MOST_ORDERED:
-            # Without slots every row has a position, outlying ones, too.
-            extents = extents._replace(limit=float(extents.largest.max()),
-                                       outliers=np.empty(0, np.int64))
-            builder = builder._replace(extents=extents)
-            return Made(Layout(builder.lay_out(whole_panels(np.arange(n)), width=spec.width)))
-        coded = np.delete(np.arange(n), extents.outliers)
-        if few:
-            return Made(Layout(builder.lay_out(whole_panels(builder.by_size(coded)))))
-        answers = _long_answers(builder, coded, query_sample, nearest)
-        with told("choosing what to look at first", 1, progress) as advance:
-            task = _looking_first(_Task(
-                builder=builder, coded=coded, spec=spec, query_sample=query_sample,
-                query_vectors=query_vectors, long_answers=answers, nearest=nearest,
-                lengths=lengths, mean_query=mean_query), sample)
-            advance(1)
-        del sample
-        if n_partitions == 0:
-            return choose_for_singles(task, _made(task, [_in_order(task)])[0], held_out)
-        plans = [_in_partitions(task, n_partitions)]
-        compared = spec.cells == "auto" or (
-            task.cost_model is not None and task.cost_model.key_bounds_pay(mean_query)[0]
-            and not paging.exceed_memory(rows))
-        if compared and spec.vectors and held_out is not None and len(held_out):
-            plans.append(_in_order(task))
+        task = _measured(rows, center, spec, isa, queries, progress, threads, nearest, few)
+        if isinstance(task, Made):
+            return task
+        compared = spec.vectors and held_out is not None and len(held_out) > 0 and (
+            spec.cells == "auto" or (task.bounds_pay and not paging.exceed_memory(rows)))
+        plans = _plans(task, n_partitions, compared)
+        task = task.ordered
         made, *plain = _made(task, plans)
-        if not plain:
-            return choose_for_singles(task, made, held_out)
-        assert held_out is not None
-        with told("comparing layouts", 1, progress) as advance:
-            better = _better(task, made, plain[0], held_out)
-            advance(1)
-        return choose_for_singles(task, better, held_out)
+        del plans
+        if plain:
+            assert held_out is not None
+            with told("comparing layouts", 1, progress) as advance:
+                made = _better(task, made, plain[0], held_out)
+                advance(1)
+        return choose_for_singles(task, made, held_out)
 
 
-def _long_answers(builder: Builder, coded: Int64Array, queries: Float32Array,
-                  nearest: bool) -> Int64Array:
+def _measured(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
+              queries: Float32Array | None, progress: Progress, threads: int, nearest: bool,
+              few: bool) -> _Task | Made:
+    """Measure rows for a layout; or code them at once, where nothing is to be chosen."""
+    n = len(rows)
+    query_sample = sample_queries(rows, spec.seed, queries)
+    query_vectors = spec.metric.query_vectors(query_sample, center, nearest)
+    # No PCA axes for coarse codes, which are rounded for likely queries instead, nor without
+    # vectors: the part of rows outside the axes would be lost.
+    sample = None
+    if spec.vectors and not spec.width.is_coarse and not few:
+        sample, query_sample, query_vectors = typical(
+            rows, center, spec.metric.normalized, query_sample, query_vectors)
+    with told("choosing a transform", 0 if few else 1, progress) as advance:
+        transform = transform_for(rows, spec.seed, sample, query_vectors)
+        advance(1)
+    lengths = mean_query = None
+    if sample is not None:
+        mean_query = mean_query_of(query_vectors, spec.metric)
+        lengths = RowLengths(n, center, spec.metric.normalized,
+                             mean_query and mean_query.direction,
+                             spec.metric.adds_squared_norm and not nearest)
+    extents = measure_rows(rows, center, spec.metric.normalized, transform, isa, progress,
+                           0 if spec.vectors else WEIGHT_STEPS, threads,
+                           None if lengths is None else lengths.measure)
+    if extents is None:
+        return Made()
+    builder = Builder(rows, center, spec.metric, isa, extents, progress, threads=threads)
+    if n > coding.MOST_ORDERED:
+        # Without slots every row has a position, outlying ones, too.
+        extents = extents._replace(limit=float(extents.largest.max()),
+                                   outliers=np.empty(0, np.int64))
+        builder = builder._replace(extents=extents)
+        return Made(Layout(builder.lay_out(whole_panels(np.arange(n)), width=spec.width)))
+    if few:
+        return Made(Layout(builder.lay_out(whole_panels(builder.by_size(builder.coded)))))
+    answers = _long_answers(builder, query_sample, nearest)
+    with told("choosing what to look at first", 1, progress) as advance:
+        task = _looking_first(_Task(builder, spec, query_sample, query_vectors, answers,
+                                    nearest=nearest, lengths=lengths), sample, mean_query)
+        advance(1)
+    return task
+
+
+def _plans(task: _Task, n_partitions: int, compared: bool) -> list[_Plan]:
+    """The layouts to code: with partitions or without; both to be compared."""
+    plans = [_in_partitions(task, n_partitions)] if n_partitions else []
+    return plans if plans and not compared else [*plans, _in_order(task)]
+
+
+def _long_answers(builder: Builder, queries: Float32Array, nearest: bool) -> Int64Array:
     """Slots of the rows that answer sample queries, by codes if that pays."""
     layout = None
     # Of rows in a file those alone are read that codes leave.
     if len(queries) > _MANY_QUERIES or paging.is_mapped(builder.rows):
         rough = builder._replace(progress=renamed(builder.progress,
                                                   "coding rows for a sample of queries"))
-        layout = Layout(rough.lay_out(whole_panels(builder.by_size(coded))))
+        layout = Layout(rough.lay_out(whole_panels(builder.by_size(builder.coded))))
     with told("answering a sample of queries", 1, builder.progress) as advance:
         answers = builder.answers(queries, ORDER_K, nearest, layout)
         advance(1)
@@ -266,25 +281,29 @@ def choose_for_singles(task: _Task, made: Made, queries: Float32Array | None) ->
     return made._replace(layout=chosen(made.layout), exact=chosen(made.exact))
 
 
-def _looking_first(task: _Task, sample: Float64Array | None) -> _Task:
+def _looking_first(task: _Task, sample: Float64Array | None,
+                   mean_query: MeanQueryDirection | None) -> _Task:
     """Add a PCA filter and key bounds to a task, or the rounding of coarse codes."""
-    builder, spec = task.builder, task.spec
+    builder, spec, lengths = task.builder, task.spec, task.lengths
     n, extents = len(builder.rows), builder.extents
     if spec.width.is_coarse:
         task = task._replace(shape=shape_of(extents.transform.rows(task.query_vectors)))
     elif sample is not None:
+        assert lengths is not None
         cost_model = cost_model_of(builder.rows, builder.center, spec.metric, task.query_vectors,
                                    task.answers[:, -1], sample, task.nearest)
         pca_filter = pca_filter_for(cost_model, n, extents.transform.width, spec.seed)
-        task = task._replace(cost_model=cost_model, pca_filter=pca_filter)
+        bounds_pay, mean_query = cost_model.key_bounds_pay(mean_query)
+        task = task._replace(
+            pca_filter=pca_filter, bounds_pay=bounds_pay, mean_query=mean_query,
+            squares_pay=lengths.nonnegative and cost_model.squares_pay(builder.center))
     if spec.vectors or not spec.width.is_coarse:
         return task
     # recall@10 on GloVe: 0.76 by plain rounding, 0.79 by `shape`, 0.84 with these exact rows.
     room = max(n // _ROWS_A_VECTOR - len(extents.outliers), 0)
     first = answering(task.answers, n, 1)[:room]
     extents = extents._replace(outliers=np.union1d(extents.outliers, first))
-    return task._replace(builder=builder._replace(extents=extents),
-                         coded=np.delete(np.arange(n), extents.outliers))
+    return task._replace(builder=builder._replace(extents=extents))
 
 
 def _in_order(task: _Task) -> _Plan:
@@ -292,30 +311,23 @@ def _in_order(task: _Task) -> _Plan:
     builder, spec, first, lengths = task.builder, task.spec, task.first, task.lengths
     n, dim = builder.rows.shape
     if not spec.vectors:
-        as_rows_lie = not spec.width.is_coarse and len(task.coded) == n and dim < _FEW_DIMENSIONS
-        order = whole_panels(task.coded if as_rows_lie else builder.by_size(task.coded))
+        as_rows_lie = not spec.width.is_coarse and dim < _FEW_DIMENSIONS and not len(
+            builder.extents.outliers)
+        order = whole_panels(builder.coded if as_rows_lie else builder.by_size(builder.coded))
         return _Plan(Coding(builder, order, width=spec.width, shape=task.shape),
-                     finish=lambda arrays: replace(arrays, slots=None) if as_rows_lie else arrays)
-    others = np.delete(np.arange(n), np.concatenate([first, builder.extents.outliers]))
-    bounds_tell, key_bound, sizes, mean_query, by_square = False, None, None, None, False
-    if task.cost_model is not None and lengths is not None:
-        bounds_tell, mean_query = task.cost_model.key_bounds_pay(task.mean_query)
-        by_square = lengths.nonnegative and task.cost_model.squares_pay(builder.center)
-        # Long rows are likelier answers than short ones; unit vectors all have one length.
-        if bounds_tell or not spec.metric.normalized:
-            sizes = lengths.sizes(builder.extents.largest, mean_query is not None, by_square)
-            key_bound = sizes.key_bound(mean_query)
+                     others={"slots": None} if as_rows_lie else {})
+    outside = np.delete(np.arange(n), np.concatenate([first, builder.extents.outliers]))
+    mean_query, by_square = task.mean_query, task.squares_pay
+    sizes, key_bound, others = None, None, dict[str, Any]()
+    # Long rows are likelier answers than short ones; unit vectors all have one length.
+    if lengths is not None and (task.bounds_pay or not spec.metric.normalized):
+        sizes = lengths.sizes(builder.extents.largest, mean_query is not None, by_square)
+        key_bound = sizes.key_bound(mean_query)
     order = whole_panels(np.concatenate([builder.by_size_in_parts(first, _HUBS_A_PART),
-                                         builder.by_key_bound(others, key_bound)]))
-
-    def with_bounds(arrays: CodeArrays) -> CodeArrays:
-        if sizes is None or not (bounds_tell or by_square):
-            return arrays
-        return builder.with_key_bounds(arrays, order, sizes, mean_query and mean_query.direction,
-                                       by_square)
-
-    return _Plan(Coding(builder, order, task.pca_filter, spec.width, task.shape),
-                 finish=with_bounds)
+                                         builder.by_key_bound(outside, key_bound)]))
+    if sizes is not None and (task.bounds_pay or by_square):
+        others = key_bounds(order, sizes, mean_query and mean_query.direction, by_square)
+    return _Plan(Coding(builder, order, task.pca_filter, spec.width, task.shape), others=others)
 
 
 def _in_partitions(task: _Task, n_partitions: int) -> _Plan:
@@ -337,20 +349,20 @@ def _in_partitions(task: _Task, n_partitions: int) -> _Plan:
     labels[in_none] = -1
     of_filled = sums.total()[np.unique(labels[labels >= 0])]
     del means, sums
-    order, starts, labels = _by_partition(labels, first, builder.by_size(task.coded))
+    order, starts, labels = _by_partition(labels, first, builder.by_size(builder.coded))
     with told("describing partitions", 1, builder.progress) as advance:
         partitions = describe(builder, labels, starts, of_filled, moment)
         advance(1)
     if relative:
         partitions = replace(partitions, relative=True)
         builder = builder.relative_to(Origins(partitions, labels))
-        order, _, _ = _by_partition(labels, first, builder.by_size(task.coded))
+        order, _, _ = _by_partition(labels, first, builder.by_size(builder.coded))
     return _Plan(Coding(builder, order, task.pca_filter, spec.width, task.shape), partitions)
 
 
 def _made(task: _Task, plans: list[_Plan]) -> list[Made]:
     """Code layouts, with the recall of their codes where no vectors are kept."""
-    layouts = [Layout(plan.finish(arrays), plan.partitions) for plan, arrays in zip(
+    layouts = [Layout(replace(arrays, **plan.others), plan.partitions) for plan, arrays in zip(
         plans, task.builder.lay_out_each([plan.coding for plan in plans]), strict=True)]
     if task.spec.vectors:
         return [Made(layout) for layout in layouts]

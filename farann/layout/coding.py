@@ -153,21 +153,15 @@ class Builder(NamedTuple):
         order = slots[np.argsort(-key_bound[slots], kind="stable")]
         return self.by_size_in_parts(order, part)
 
-    def with_key_bounds(self, arrays: CodeArrays, order: Int64Array, sizes: Sizes,
-                        direction: Projection | None = None, by_square: bool = False) -> CodeArrays:
-        """Add key bounds of panels to codes, rounded up: of lengths, or along and across a
-        direction. `by_square`: lengths are not centered, and rows have no negative numbers."""
-        assert sizes.lengths is not None
-        if by_square:
-            return replace(arrays, max_square=largest_of_panels(sizes.lengths**2, order))
-        most = largest_of_panels(sizes.lengths, order) * (1.0 + _LENGTH_UP)
-        arrays = replace(arrays, max_norm=most.astype(np.float32))
-        if direction is None or sizes.along is None:
-            return arrays
-        # Empty panels come last, and have no larger bounds than others.
-        most = largest_of_panels(sizes.along, order, sizes.along.min())
-        return replace(arrays, mean_query_direction=direction,
-                       max_along=np.nextafter(most.astype(np.float32), np.float32(np.inf)))
+    @property
+    def coded(self) -> Int64Array:
+        """Slots of rows that are not outliers."""
+        return np.delete(np.arange(len(self.rows)), self.extents.outliers)
+
+    @property
+    def ordered(self) -> Builder:
+        """The same once rows have their order and scales: without the measures of all rows."""
+        return self._replace(extents=self.extents._replace(largest=np.empty(0)))
 
     def relative_to(self, origins: Origins) -> Builder:
         """Return a builder that codes the differences of rows from their origins."""
@@ -235,56 +229,87 @@ class Builder(NamedTuple):
             sample_of(self.rows, self.center, self.metric.normalized)))
 
 
+def key_bounds(order: Int64Array, sizes: Sizes, direction: Projection | None = None,
+               by_square: bool = False) -> dict[str, Any]:
+    """Key bounds of panels, rounded up, as parts of `CodeArrays`: of lengths, or along and across a
+    direction. `by_square`: lengths are not centered, and rows have no negative numbers."""
+    assert sizes.lengths is not None
+    if by_square:
+        return {"max_square": largest_of_panels(sizes.lengths**2, order)}
+    most = largest_of_panels(sizes.lengths, order) * (1.0 + _LENGTH_UP)
+    bounds: dict[str, Any] = {"max_norm": most.astype(np.float32)}
+    if direction is not None and sizes.along is not None:
+        # Empty panels come last, and have no larger bounds than others.
+        most = largest_of_panels(sizes.along, order, sizes.along.min())
+        bounds.update(mean_query_direction=direction,
+                      max_along=np.nextafter(most.astype(np.float32), np.float32(np.inf)))
+    return bounds
+
+
 class Coding:
-    """Rows being coded in one order. See `Builder.lay_out`."""
+    """Rows being coded in one order. See `Builder.lay_out`.
+
+    The peak of a build's memory is here: beside codes it holds few bytes a row."""
 
     def __init__(self, builder: Builder, order: Int64Array, pca_filter: Projection | None = None,
                  width: CodeWidth = INT8, shape: Float64Array | None = None,
                  rest_step: float = 0.0) -> None:
-        self._builder, self._order, self._rest_step = builder, order, rest_step
-        extents, rows, panel = builder.extents, builder.rows, _core.code_rows(1)
-        self._places = places = places_of(order, len(rows))
+        self._builder, self._rest_step, extents = builder.ordered, rest_step, builder.extents
+        n, n_places = len(builder.rows), len(order)
         self._inv_scale = extents.inv_scale(largest_of_panels(extents.largest, order))
-        # Codes of outliers, which have no place, are worth nothing.
-        self._own = np.where(places >= 0, self._inv_scale[np.maximum(places, 0) // panel],
-                             np.float32(0.0))
-        self._lengths = np.zeros(len(order))
-        self._low_nibble_norm = np.zeros(len(order), np.float32)
+        self._order = order.astype(np.int32) if n <= MOST_ORDERED else order
+        self._places = places_of(order, n).astype(np.int32 if n_places < 2**31 else np.int64)
+        squared = builder.metric.adds_squared_norm
+        # |z|^2 times the inverse scale, by position.
+        self._squares = np.zeros(n_places, np.float32) if squared else None
         # With a PCA filter whole codes have one scale a panel, so that the first rows can be
         # scanned as panels, too.
-        self._whole = self._low_nibbles = None
+        self._whole = self._low_nibbles = self._low_nibble_norm = None
         self._along: _Along | None = None
         if pca_filter is not None:
-            self._whole = np.zeros((len(order), extents.transform.width), np.uint8)
-            self._along = _Along(pca_filter, np.empty(len(rows)), np.empty(len(rows)))
-            self._panels = np.zeros((len(order), -(-len(pca_filter) // 4) * 4 + 4), np.uint8)
+            self._whole = np.zeros((n_places, extents.transform.width), np.uint8)
+            self._along = _Along(pca_filter, np.empty(n), np.empty(n))
+            self._panels = np.zeros((n_places, -(-len(pca_filter) // 4) * 4 + 4), np.uint8)
+            self._lengths = np.empty(n if squared else 0)
         else:
-            self._panels, low_nibbles = empty_halves(len(order), extents.transform.width)
+            self._panels, low_nibbles = empty_halves(n_places, extents.transform.width)
             self._low_nibbles = low_nibbles if width.low_bits else None
+            self._low_nibble_norm = np.zeros(n_places, np.float32)
         self._coarse = Coarse(width, shape, builder.origins) if width.is_coarse else None
         self._extremes: list[Any] = []  # squares of the bounds of blocks, in any order
         self._extremes_along: list[list[float]] = []
 
+    def _own(self, inv_scale: Float32Array, rows: slice) -> tuple[Int64Array, Float32Array]:
+        """Positions of rows, and their scales by panel: codes of outliers, which have no place, are
+        worth nothing."""
+        at = self._places[rows].astype(np.int64)
+        return at, np.where(at >= 0, inv_scale[np.maximum(at, 0) // _core.code_rows(1)],
+                            np.float32(0.0))
+
     def code(self, block: slice) -> None:
         """Code a block of rows, in the first pass."""
         builder, transform = self._builder, self._builder.extents.transform
-        n, at = block.stop - block.start, self._places[block]
-        coded = CodedBlock(block, np.empty((n, transform.width), np.uint8), np.empty(n),
-                           np.empty(n, np.float32))
+        at, own = self._own(self._inv_scale, block)
+        coded = CodedBlock(block, np.empty((len(at), transform.width), np.uint8),
+                           np.empty(len(at)), np.empty(len(at), np.float32))
         self._extremes.append(_core.encode_rows(
             builder.rows[block], builder.center, builder.metric.normalized, transform.signs,
-            transform.pca_axes, self._own[block], builder.isa, *coded[1:])
+            transform.pca_axes, own, builder.isa, *coded[1:])
             if self._coarse is None else self._coarse.encode(
-                transform.rows(builder.vectors(block)), self._own[block], coded))
+                transform.rows(builder.vectors(block)), own, coded))
         there = at >= 0
-        if self._along is not None:
-            self._along.measure(block, builder.vectors(block))
-        if self._whole is not None:
+        if self._along is not None and self._whole is not None:
+            for some in parts_of(block):
+                self._along.measure(some, builder.vectors(some))
             self._whole[at[there]] = coded.codes[there]
         else:
             _core.pack_codes(coded.codes, at, True, self._panels, self._low_nibbles)
-        self._low_nibble_norm[at[there]] = coded.low_nibble_norm[there]
-        self._lengths[at[there]] = coded.squares[there]
+        if self._low_nibble_norm is not None:
+            self._low_nibble_norm[at[there]] = coded.low_nibble_norm[there]
+        if self._squares is not None:
+            self._squares[at[there]] = (coded.squares * own)[there]
+            if self._along is not None:
+                self._lengths[block] = coded.squares
 
     def begin_along(self) -> bool:
         """Choose scales along the basis of a PCA filter; false: there is none.
@@ -302,56 +327,56 @@ class Coding:
         if self._rest_step:
             room = np.maximum(room, outside / (self._rest_step * (1.0 - _UP32)))
         self._scale_along = (127.0 / room).astype(np.float32)
-        self._own = np.where(self._places >= 0, self._scale_along[
-            np.maximum(self._places, 0) // _core.code_rows(1)], np.float32(0.0))
-        rest *= self._own
+        self._along = self._along._replace(largest=rest[:0])
+        for some in parts_of(slice(0, len(rest))):
+            rest[some] *= self._own(self._scale_along, some)[1]
         if not self._rest_step:
             self._rest_step = max(float(rest.max()) / 127.0, 1e-30) * _UP
+        self._squares_along = None if self._squares is None else np.zeros_like(self._squares)
         return True
 
     def code_along(self, block: slice) -> None:
         """Code a block along the basis, in a second pass: keeping components takes much memory."""
         assert self._along is not None
-        basis, at, m = self._along.basis, self._places[block], len(self._along.basis)
-        exact = basis.along(self._builder.vectors(block))
-        exact[at < 0] = 0.0  # float32 might not hold outliers
-        exact = exact.astype(np.float32).astype(np.float64)
-        scaled = exact * self._own[block, None]
-        whole = np.clip(np.rint(scaled), -127.0, 127.0)
-        codes = np.full((len(exact), self._panels.shape[1]), 128, np.uint8)
-        codes[:, :m] = whole + 128.0
-        codes[:, -4:] = 128.0 + np.ceil(self._along.rest[block] / self._rest_step)[:, None]
-        _core.pack_codes(codes, at, False, self._panels)
-        self._extremes_along.append([float(np.einsum("ij,ij->i", part, part).max())
-                                     for part in (scaled - whole, scaled, exact)])
+        basis, m = self._along.basis, len(self._along.basis)
+        for some in parts_of(block):
+            at, own = self._own(self._scale_along, some)
+            exact = basis.along(self._builder.vectors(some))
+            exact[at < 0] = 0.0  # float32 might not hold outliers
+            exact = exact.astype(np.float32).astype(np.float64)
+            scaled = exact * own[:, None]
+            whole = np.clip(np.rint(scaled), -127.0, 127.0)
+            codes = np.full((len(exact), self._panels.shape[1]), 128, np.uint8)
+            codes[:, :m] = whole + 128.0
+            codes[:, -4:] = 128.0 + np.ceil(self._along.rest[some] / self._rest_step)[:, None]
+            _core.pack_codes(codes, at, False, self._panels)
+            if self._squares_along is not None:
+                self._squares_along[at[at >= 0]] = (self._lengths[some] * own)[at >= 0]
+            self._extremes_along.append([float(np.einsum("ij,ij->i", part, part).max())
+                                         for part in (scaled - whole, scaled, exact)])
 
     def arrays(self) -> CodeArrays:
         """The codes, once all blocks are coded."""
         builder, panel, inv_scale = self._builder, _core.code_rows(1), self._inv_scale
         bounds = builder.bounds(np.array(self._extremes).reshape(-1, 6).max(axis=0, initial=0.0))
         shared: dict[str, Any] = {
-            "slots": None if len(builder.rows) > MOST_ORDERED else self._order.astype(np.int32),
+            "slots": self._order if self._order.dtype == np.int32 else None,
             "outliers": builder.extents.outliers, "panels": self._panels,
             **builder.extents.transform._asdict()}
-        if self._along is None:
+        if self._low_nibble_norm is not None:
             return CodeArrays(
-                low_nibbles=self._low_nibbles, inv_scale=inv_scale,
-                squares=self._squares(inv_scale), bounds=bounds,
-                low_nibble_norm=self._low_nibble_norm.reshape(-1, panel).max(axis=1), **shared)
+                low_nibbles=self._low_nibbles, inv_scale=inv_scale, squares=self._squares,
+                bounds=bounds, low_nibble_norm=self._low_nibble_norm.reshape(-1, panel).max(axis=1),
+                **shared)
+        assert self._along is not None
         residual, length, norm = np.sqrt(np.max(self._extremes_along, axis=0)).tolist()
         return CodeArrays(
             pca_filter=self._along.basis, inv_scale=self._scale_along,
-            squares=self._squares(self._scale_along), bounds=CodeBounds(
+            squares=self._squares_along, bounds=CodeBounds(
                 (residual + _UP32 * length) * _UP, length * (_UP + _UP32), 0.0,
                 norm * (_UP + _UP32), self._rest_step), whole=self._whole,
-            whole_inv_scale=np.repeat(inv_scale, panel), whole_squares=self._squares(inv_scale),
+            whole_inv_scale=np.repeat(inv_scale, panel), whole_squares=self._squares,
             whole_bounds=bounds, **shared)
-
-    def _squares(self, inv_scale: Float32Array) -> Float32Array | None:
-        """|z|^2 times the inverse scale, by position."""
-        if not self._builder.metric.adds_squared_norm:
-            return None
-        return (self._lengths * np.repeat(inv_scale, _core.code_rows(1))).astype(np.float32)
 
 
 def answering(answers: Int64Array, n: int, least: int = 2) -> Int64Array:
@@ -408,7 +433,7 @@ def code_like(base: CodeArrays, rows: RowArray, sizes: Sizes, center: Float64Arr
     arrays = builder.lay_out(order, base.pca_filter, rest_step=base.bounds.rest_step)
     if key_bound is None:
         return arrays
-    arrays = builder.with_key_bounds(arrays, order, sizes, direction)
+    arrays = replace(arrays, **key_bounds(order, sizes, direction))
     return replace(arrays, max_norm=_from_each_on(arrays.max_norm),
                    max_along=_from_each_on(arrays.max_along))
 

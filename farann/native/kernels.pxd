@@ -73,6 +73,7 @@ cdef extern from "portable.h" nogil:
 cdef extern from "platform.h" nogil:
     void *farann_alloc(size_t, bint)
     void *farann_realloc(void *, size_t)
+    void farann_give_back_memory()
     int64_t farann_fail_allocation(int64_t)
     double farann_seconds()
     uint64_t farann_arithmetic_begin()

@@ -132,6 +132,12 @@ cdef class CancelFlag:
         return max(left, 0)
 
 
+def give_back_memory():
+    """Give memory that was freed back to the system, of which glibc keeps tens of megabytes."""
+    with nogil:
+        farann_give_back_memory()
+
+
 def fail_allocation(int64_t n):
     """For tests: let the n-th of the next allocations of the core fail, once.
 

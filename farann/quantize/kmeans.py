@@ -154,7 +154,8 @@ def _fitted(points: Float32Array, n_groups: int, seed: int, axes: Any = None) ->
     from sklearn.cluster import KMeans
 
     model = KMeans(min(n_groups, len(points)), init="random", n_init=1, max_iter=_ROUNDS, tol=0.0,
-                   algorithm="lloyd", random_state=seed % 2**32)  # it takes no more
+                   algorithm="lloyd", random_state=seed % 2**32,  # it takes no more
+                   copy_x=False)  # it centers points and puts them back
     if axes is None:
         return model.fit(points).cluster_centers_.astype(np.float32)  # type: ignore[no-any-return]
     labels = model.fit(axes.transform(points)).labels_

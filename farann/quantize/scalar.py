@@ -94,8 +94,11 @@ def parts_of(block: slice, size: int = _ROWS_IN_CACHE) -> list[slice]:
 def each_block(work: Callable[[slice], object], rows: RowArray, threads: int, what: str = "",
                progress: Progress = False) -> None:
     """Call `work` for every block of rows, which are read once and in order."""
+    blocks = blocks_of(len(rows))
+    if len(blocks) > _FEW_BLOCKS:
+        _core.give_back_memory()  # what was freed before would add to the peak
     with paging.in_order(rows):
-        each(work, blocks_of(len(rows)), threads, what, progress)
+        each(work, blocks, threads, what, progress)
 
 
 def each_in_groups(work: Callable[[int, slice], object], rows: RowArray, threads: int,
@@ -235,11 +238,15 @@ def places_of(order: npt.NDArray[np.integer[Any]], n: int) -> Int64Array:
     return places
 
 
-def largest_of_panels(values: npt.NDArray[Any], order: Int64Array,
+def largest_of_panels(values: npt.NDArray[Any], order: npt.NDArray[np.integer[Any]],
                       least: float = 0.0) -> npt.NDArray[Any]:
     """The largest of each panel's values of rows in an order of slots; none is below `least`."""
-    there = np.where(order >= 0, values[np.maximum(order, 0)], values.dtype.type(least))
-    largest: npt.NDArray[Any] = there.reshape(-1, _core.code_rows(1)).max(axis=1)
+    panel = _core.code_rows(1)
+    largest = np.empty(len(order) // panel, values.dtype)
+    for some in parts_of(slice(0, len(largest))):
+        own = order[panel * some.start : panel * some.stop]
+        there = np.where(own >= 0, values[np.maximum(own, 0)], values.dtype.type(least))
+        largest[some] = there.reshape(-1, panel).max(axis=1)
     return largest
 
 

@@ -55,6 +55,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "kmeans_compared": ("_MOST_COMPARED", (kmeans,)),
     "leading_share": ("_LEADING_SHARE", (batches,)),
     "likely_floor": ("likely", (mmr.Ranker,)),
+    "frames_fcntl": ("fcntl", (frames,)),
     "frames_open": ("open", (frames,)),
     "least_frames": ("_LEAST_FRAMES", (synced,)),
     "least_run": ("LEAST_RUN", (added_rows,)),

@@ -100,7 +100,7 @@ class TestBuild:
         ("name", "options", "share"),
         [
             ("rows.npy", ["--codes", "float32", "--ids", "ids.npy"], 0.15),
-            ("rows.npy", ["--metric", "dot", "--cells", "64"], 0.75),
+            ("rows.npy", ["--metric", "dot", "--cells", "64"], 0.5),
             ("half.npy", ["--metric", "cosine"], 0.75),
         ],
     )

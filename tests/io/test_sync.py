@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable
@@ -171,6 +172,29 @@ def test_one_writer_at_a_time(path: Path) -> None:
     first.close()
     second.sync(path)
     assert "row 1" not in farann.Index.load(path)
+
+
+def test_locks_of_windows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here are none: a stand-in locks bytes, behind the file, as nobody else may read them. They
+    are unlocked, which the system does in its own time where a file is only closed."""
+    at, owners = dict[int, int](), dict[tuple[int, int], int]()
+
+    class Windows:
+        LK_UNLCK, LK_NBLCK = range(2)
+
+        def locking(self, descriptor: int, how: int, n: int) -> None:
+            byte = os.fstat(descriptor).st_ino, at.pop(descriptor)
+            assert n == 1 and byte[1] > 2**60
+            if how == self.LK_UNLCK:
+                assert owners.pop(byte) == descriptor
+            elif owners.setdefault(byte, descriptor) != descriptor:
+                raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(inside.settings, "frames_fcntl", None)
+    monkeypatch.setitem(sys.modules, "msvcrt", Windows())
+    monkeypatch.setattr(os, "lseek", lambda descriptor, byte, _: at.update({descriptor: byte}))
+    test_one_writer_at_a_time(path)
+    assert not owners
 
 
 @replaces
