@@ -326,15 +326,6 @@ def _diverse(arguments: argparse.Namespace) -> None:
                   "are computed")
         print("{}: the diameter is {:.6g}, after {:.2f} s".format(name, *diverse.diameter(rows)))
     print(diverse.table(found))
-    if arguments.only:
-        return
-    words = datasets.load("glove-cosine", arguments.cache, arguments.max_rows)
-    for diversity in (0.3, 0.5):
-        shares = diverse.found_in_pools(words.rows()[: diverse.MMR_ROWS], words.queries()[:50],
-                                        diversity)
-        pools = ", ".join(f"{size:,}: {share:.0%}" for size, share
-                          in zip(diverse.POOLS, shares, strict=True))
-        print(f"marginal relevance at {diversity}, of the exact 10 a pool finds {pools}")
 
 
 def _nearest(arguments: argparse.Namespace) -> None:

@@ -11,12 +11,29 @@ import numpy as np
 import farann
 from farann.metrics import ndcg_at_k
 
-from ..diverse.contrast import average_vector, best, best_score, unit
 from .data import Labeled, Tree
 from .record import Floats, Ints, Use, Values
 
 WEIGHTS = (0.1, 0.2, 0.3, 0.5, 1.0)
 K = 10
+
+
+def unit(vectors: Floats) -> Floats:
+    """Vectors of length 1."""
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
+
+
+def best(scores: Floats, k: int = K) -> Ints:
+    """The positions of the k largest scores, in order."""
+    some = np.argpartition(scores, -k)[-k:]
+    return np.asarray(some[np.argsort(-scores[some])])
+
+
+def best_score(rows: Floats, like: Floats, dislikes: Floats) -> Ints:
+    """As in Qdrant: the similarity to the like, or minus the square of that to a dislike where that
+    is larger."""
+    scores, unlike = rows @ like, (rows @ dislikes.T).max(axis=1)
+    return best(np.where(scores > unlike, scores, -unlike * unlike))
 
 
 class Question(NamedTuple):
@@ -67,7 +84,7 @@ def values(found: Tree | Labeled, repeats: int) -> Values:
         answers = {
             "likes alone": left[best(rows[left] @ like, K)],
             "Rocchio": left[best(rows[left] @ (like - 0.15 * one.dislikes.mean(axis=0)), K)],
-            "average vector": left[average_vector(rows[left], like, one.dislikes)],
+            "average vector": left[best(rows[left] @ (2 * like - one.dislikes.mean(axis=0)), K)],
             "best score": left[best_score(rows[left], like, one.dislikes)],
             **{f"weight {weight:g}": index.search_contrast(
                 one.likes, one.dislikes, K, weight=weight, exclude=one.shown).ids

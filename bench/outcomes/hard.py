@@ -9,7 +9,7 @@ import numpy as np
 import farann
 from farann.metrics import reciprocal_rank
 
-from ..diverse.contrast import unit
+from .contrast import unit
 from .data import Pairs
 from .record import Floats, Ints, Use, Values
 

@@ -9,7 +9,7 @@ import numpy as np
 
 import farann
 
-from ..diverse.contrast import unit
+from .contrast import unit
 from .data import Labeled, Tree
 from .record import Floats, Ints, Use, Values
 

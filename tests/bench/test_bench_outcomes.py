@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -118,7 +119,8 @@ def test_a_second_answer_of_a_part_counts_half() -> None:
     assert len(np.unique(parts)) == 3
 
 
-def test_sets_to_label() -> None:
+def test_sets_to_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coreset, "ROUNDS", 1)
     found = clusters()
     picks = coreset.picked(found.rows, 10, seed=0)
     assert all(len(np.unique(each)) == len(each) <= 10 for each in picks.values())
@@ -196,12 +198,13 @@ def test_furthest_answers() -> None:
 def test_a_run_its_page_and_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                         capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(data.SETS, "digits", Set("Digits", "BSD", clusters))
+    monkeypatch.setitem(run.USES, "outliers", replace(outliers.USE, repeats=2))
     data.load.cache_clear()
     out = tmp_path / "outcomes.jsonl"
     asked = ["outcomes", "--use", "outliers", "--only", "dig*", "--out", str(out)]
     monkeypatch.setattr("sys.argv", ["bench", *asked, "--quick"])
     assert command.main() == 0
-    assert "**Outliers**, Digits (BSD, reports): average precision, 2 repeats" in (
+    assert "**Outliers**, Digits (BSD, reports): average precision, 1 repeats" in (
         capsys.readouterr().out)
     assert not list(run.read(out))  # quick runs aren't reported
     monkeypatch.setattr("sys.argv", ["bench", *asked])
