@@ -26,10 +26,16 @@ def picked(rows: Floats, k: int, seed: int) -> dict[str, Ints]:
     index.add(rows)
     centers = KMeans(k, n_init=1, random_state=seed).fit(rows).cluster_centers_
     lonely = index.search_nearest(ids=index.ids, k=NEIGHBOR).scores[:, -1]
-    return {"random": np.random.default_rng(seed).permutation(len(rows))[:k],
+    ways = {"random": np.random.default_rng(seed).permutation(len(rows))[:k],
             "k-means": np.unique(index.search_nearest(centers.astype(np.float32), 1).ids),
             **{f"leave out {share:g}": index.select_diverse(
                 k, allowed=lonely <= np.quantile(lonely, 1 - share)).ids for share in SHARES}}
+    # The rows nearest to the means of what each pick stands for: one step of k-means.
+    own = farann.Index()
+    own.add(rows[ways["leave out 0.2"]])
+    nearest = own.search_nearest(rows, 1).ids[:, 0]
+    means = np.stack([rows[nearest == pick].mean(axis=0) for pick in own.ids])
+    return {**ways, "leave out 0.2, to means": np.unique(index.search_nearest(means, 1).ids)}
 
 
 def at_once(k: int, found: Labeled, repeats: int) -> Values:

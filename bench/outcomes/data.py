@@ -24,10 +24,10 @@ from ..sets.minilm import PACKAGE, MiniLM
 from .record import Floats, Ints
 
 _LIVING, _THINGS, _IDEAS = ("05", "20"), ("06", "13"), ("04", "09", "10")  # of WordNet's files
-_ROWS = 3000  # of a set of texts
+_ROWS = 1200  # of a set of texts
 _COMMON = 40_000  # words of GloVe, the commonest
-_OF_LABEL, _BELOW_TOPIC = 60, 20  # rows of a label, and below a topic, at least
-_SHORTEST, _WORDS = 8, 40  # words of a text; of longer ones the first
+_OF_LABEL, _BELOW_TOPIC = 60, 12  # rows of a label, and below a topic, at least
+_SHORTEST, _WORDS = 8, 20  # words of a text; of longer ones the first
 
 Arrays = dict[str, Any]
 
@@ -259,7 +259,7 @@ def _examples(kind: str) -> Pairs:
     """WordNet's examples of use, and the definitions of what they are examples of."""
     def make(folder: Path) -> Arrays:
         some = _some([one for one in synsets(folder, kind).values()
-                      if len(one.example.split()) >= 3], 2000)
+                      if len(one.example.split()) >= 3], _ROWS // 2)
         return {"questions": embedded([one.example for one in some]),
                 "answers": embedded([one.gloss for one in some])}
 

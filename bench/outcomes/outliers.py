@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from .data import Labeled
 from .record import Floats, Use, Values, Wide
 
 NEIGHBOR = 10
-_SHARE = 0.02  # of the rows that are outliers
+_SHARE = (0.02, 0.1)  # outliers a usual row: of all other labels, of one
 
 
 def ways(rows: Floats) -> dict[str, Wide]:
@@ -29,23 +30,27 @@ def ways(rows: Floats) -> dict[str, Wide]:
             "Isolation Forest": -IsolationForest(random_state=0).fit(rows).score_samples(rows)}
 
 
-def values(found: Labeled, repeats: int) -> Values:
-    """Average precision: the rows of a label, another each time, and a few of all others."""
+def values(of_one: bool, found: Labeled, repeats: int) -> Values:
+    """Average precision: the rows of a label, another each time, and a few of all others, or of
+    one other label, which are then near each other."""
     from sklearn.metrics import average_precision_score
 
     result: dict[str, list[float]] = defaultdict(list)
     labels, random = np.unique(found.labels), np.random.default_rng(7)
     for repeat in range(repeats):
-        same = found.labels == labels[repeat % len(labels)]
-        usual, others = np.flatnonzero(same), np.flatnonzero(~same)
-        some = random.permutation(others)[: max(5, int(_SHARE * len(usual)))]
+        label, other = np.roll(labels, repeat)[[0, 1 + repeat % (len(labels) - 1)]]
+        usual = np.flatnonzero(found.labels == label)
+        others = np.flatnonzero(found.labels == other if of_one else found.labels != label)
+        some = random.permutation(others)[: max(5, int(_SHARE[of_one] * len(usual)))]
         rows = found.rows[np.concatenate([usual, some])]
         for way, scores in ways(rows).items():
             result[way].append(average_precision_score(np.arange(len(rows)) >= len(usual), scores))
     return result
 
 
-USE = Use("Outliers", "average precision", "tenth neighbor",
-          ("from the mean", "LOF", "Isolation Forest"), values, 20,
-          ("fashion", "foldoc", "nouns", "tokens", "digits", "cancer", "cells"),
-          chose=("fashion", "foldoc"))
+_SETS = ("fashion", "foldoc", "nouns", "tokens", "digits", "cancer", "cells")
+SCATTERED, GROUPED = (Use(title, "average precision", "tenth neighbor",
+                          ("from the mean", "LOF", "Isolation Forest"), partial(values, of_one), 20,
+                          _SETS, chose=("fashion", "foldoc"))
+                      for title, of_one in (("Outliers of all kinds, 2 %", False),
+                                            ("Outliers of one kind, 10 %", True)))

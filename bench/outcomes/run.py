@@ -27,7 +27,7 @@ OUT = RESULTS.with_name("outcomes.jsonl")
 USES: dict[str, Use] = {
     "opposites": opposites.USE, "contrast": contrast.USE,
     **{f"labels-{k}": use for k, use in coreset.AT_ONCE.items()}, "batches": coreset.IN_BATCHES,
-    "mmr": mmr.USE, "outliers": outliers.USE,
+    "mmr": mmr.USE, "outliers": outliers.SCATTERED, "outliers-of-one": outliers.GROUPED,
     "duplicates": duplicates.USE, "negatives": hard.USE, "likes": likes.USE}
 _QUICK = 8  # times fewer repeats
 START, END = "<!-- outcomes:start -->", "<!-- outcomes:end -->"

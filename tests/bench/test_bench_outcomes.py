@@ -135,8 +135,9 @@ def test_sets_to_label(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_outliers_are_rows_of_other_labels() -> None:
-    values = means(outliers.values(clusters(), 4))
+    values, of_one = (means(outliers.values(of_one, clusters(), 4)) for of_one in (False, True))
     assert values["tenth neighbor"] > 0.5
+    assert of_one.keys() == values.keys() and of_one != values
     assert values.keys() == {"tenth neighbor", "furthest row", "from the mean", "LOF",
                              "Isolation Forest"}
 
@@ -198,13 +199,13 @@ def test_furthest_answers() -> None:
 def test_a_run_its_page_and_its_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                         capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setitem(data.SETS, "digits", Set("Digits", "BSD", clusters))
-    monkeypatch.setitem(run.USES, "outliers", replace(outliers.USE, repeats=2))
+    monkeypatch.setitem(run.USES, "outliers", replace(outliers.SCATTERED, repeats=2))
     data.load.cache_clear()
     out = tmp_path / "outcomes.jsonl"
     asked = ["outcomes", "--use", "outliers", "--only", "dig*", "--out", str(out)]
     monkeypatch.setattr("sys.argv", ["bench", *asked, "--quick"])
     assert command.main() == 0
-    assert "**Outliers**, Digits (BSD, reports): average precision, 1 repeats" in (
+    assert "**Outliers of all kinds, 2 %**, Digits (BSD, reports): average precision, 1" in (
         capsys.readouterr().out)
     assert not list(run.read(out))  # quick runs aren't reported
     monkeypatch.setattr("sys.argv", ["bench", *asked])
