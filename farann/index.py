@@ -752,7 +752,7 @@ class Index(metaclass=Hinted):
 
     @hinted
     def search_contrast(self, likes: Any = None, dislikes: Any = None, k: int = 10, *,
-                        like_ids: Any = None, dislike_ids: Any = None, weight: float = 0.3,
+                        like_ids: Any = None, dislike_ids: Any = None, weight: float = 0.2,
                         likes_by: Literal["mean", "best"] = "mean", recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
                         seconds: float | None = None, exclude: Exclude | None = None,

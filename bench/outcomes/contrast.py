@@ -94,7 +94,7 @@ def values(found: Tree | Labeled, repeats: int) -> Values:
     return ways
 
 
-USE = Use("Like A, not like B", f"nDCG@{K}", "weight 0.3",
+USE = Use("Like A, not like B", f"nDCG@{K}", "weight 0.2",
           ("likes alone", "Rocchio", "average vector", "best score"), values, 150,
           ("living", "fashion", "things", "ideas", "words", "foldoc", "digits"),
           chose=("living", "fashion"))

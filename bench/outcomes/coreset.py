@@ -100,8 +100,8 @@ def _model(rows: Floats, labels: Ints) -> Any:
 
 _SETS = ("fashion", "digits", "nouns", "foldoc", "leaves", "cells")
 AT_ONCE = {k: Use(f"{k} labels at once", "accuracy of the nearest labeled row", "leave out 0.2",
-                  ("random", "k-means"), partial(at_once, k), 20, _SETS, chose=("fashion",))
+                  ("random", "k-means"), partial(at_once, k), 10, _SETS, chose=("fashion",))
            for k in (50, 200)}
 IN_BATCHES = Use("Labels in batches of 20", "accuracy of a logistic regression",
-                 "furthest of doubtful", ("random", "least certain"), in_batches, 10,
+                 "furthest of doubtful", ("random", "least certain"), in_batches, 5,
                  _SETS[:-1], chose=("fashion",))

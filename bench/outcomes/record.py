@@ -91,10 +91,14 @@ def records(name: str, use: Use, data: str, license: str, values: Values) -> lis
     sign = -1.0 if use.fewer else 1.0
     rival = max(use.today, key=lambda way: sign * np.nanmean(found[way]))
     return [Record(name, data, license, "chose" if data in use.chose else "reports", use.measure,
-                   way, "ours" if way == use.ours else "today" if way in use.today else "other",
-                   rival, int((~np.isnan(each)).sum()), *mean_interval(each),
+                   way, whose(use, way), rival, int((~np.isnan(each)).sum()), *mean_interval(each),
                    *mean_interval(sign * (each - found[rival])))
             for way, each in found.items()]
+
+
+def whose(use: Use, way: str) -> str:
+    """Whether a way is the recommended one, one of today's, or another."""
+    return "ours" if way == use.ours else "today" if way in use.today else "other"
 
 
 def counts(found: Iterable[Record]) -> dict[str, int]:

@@ -8,7 +8,7 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from ..run import RESULTS, commit
 from . import contrast, coreset, duplicates, hard, likes, mmr, opposites, outliers
 from .data import SETS, load
 from .picture import picture
-from .record import Record, Use, counts, records
+from .record import Record, Use, counts, records, whose
 
 OUT = RESULTS.with_name("outcomes.jsonl")
 USES: dict[str, Use] = {
@@ -114,7 +114,8 @@ def page(found: Iterable[Record]) -> str:
 
 
 def read(path: Path) -> Iterator[Record]:
-    """The latest records of a file that weren't quick, in the order of uses and sets."""
+    """The latest records of a file that weren't quick, in the order of uses and sets; which way is
+    recommended may have changed since."""
     latest: dict[tuple[str, str], dict[str, list[Record]]] = {}
     for line in path.read_text("utf-8").splitlines():
         content = json.loads(line)
@@ -125,7 +126,7 @@ def read(path: Path) -> Iterator[Record]:
     for name, use in USES.items():
         for data in use.sets:
             for records_of in list(latest.get((name, data), {}).values())[-1:]:
-                yield from records_of
+                yield from (replace(one, whose=whose(use, one.way)) for one in records_of)
 
 
 def update(folder: Path, found: Sequence[Record]) -> None:

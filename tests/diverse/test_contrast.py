@@ -254,7 +254,7 @@ def test_the_usual_weight() -> None:
     index = index_of(rows, "cosine")
     like, dislike = [1.0, 0.0], [0.6, 0.8]
     assert_same(index.search_contrast(like, dislike, 2),
-                index.search_contrast(like, dislike, 2, weight=0.3))
+                index.search_contrast(like, dislike, 2, weight=0.2))
     assert index.search_contrast(like, dislike, 1).ids.tolist() == [0]
     assert index.search_contrast(like, dislike, 1, weight=1.0).ids.tolist() == [1]
 
