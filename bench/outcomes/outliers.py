@@ -13,6 +13,7 @@ from .data import Labeled
 from .record import Floats, Use, Values, Wide
 
 NEIGHBOR = 10
+_USUAL = 40  # rows of a label, at least
 _SHARE = (0.02, 0.1)  # outliers a usual row: of all other labels, of one
 
 
@@ -36,7 +37,8 @@ def values(of_one: bool, found: Labeled, repeats: int) -> Values:
     from sklearn.metrics import average_precision_score
 
     result: dict[str, list[float]] = defaultdict(list)
-    labels, random = np.unique(found.labels), np.random.default_rng(7)
+    labels, sizes = np.unique(found.labels, return_counts=True)
+    labels, random = labels[sizes >= _USUAL], np.random.default_rng(7)
     for repeat in range(repeats):
         label, other = np.roll(labels, repeat)[[0, 1 + repeat % (len(labels) - 1)]]
         usual = np.flatnonzero(found.labels == label)
