@@ -134,11 +134,10 @@ def _labeled(name: str, read: Callable[[Path], list[tuple[str, str]]]) -> Labele
     def make(folder: Path) -> Arrays:
         pairs = read(folder)
         often = Counter(label for label, _ in pairs)
-        labels, texts = zip(*_some([pair for pair in pairs if often[pair[0]] >= _OF_LABEL], _ROWS),
-                            strict=True)
-        texts = [" ".join(text.split()[:_WORDS]) for text in texts]
-        return {"rows": embedded(texts), "labels": np.unique(labels, return_inverse=True)[1],
-                "texts": np.array(texts)}
+        some = _some([pair for pair in pairs if often[pair[0]] >= _OF_LABEL], _ROWS)
+        texts = [" ".join(text.split()[:_WORDS]) for _, text in some]
+        labels = np.unique([label for label, _ in some], return_inverse=True)[1]
+        return {"rows": embedded(texts), "labels": labels, "texts": np.array(texts)}
 
     return Labeled(**kept(name, make))
 

@@ -69,6 +69,6 @@ def values(pairs: Pairs, repeats: int) -> Values:
     return result
 
 
-USE = Use("Negatives to train with", "MRR of held-out questions", "nearest, margin",
+USE = Use("Negatives to train with", "MRR of held-out questions", "nearest",
           ("untrained", "random"), values, 8, ("verbs", "adjectives", "examples", "terms"),
           chose=("verbs",))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 Wide = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
-Values = dict[str, Sequence[float]]  # for each way a number a repeat, of the same repeats
+Values = Mapping[str, Sequence[float]]  # for each way a number a repeat, of the same repeats
 
 
 @dataclass(frozen=True)
