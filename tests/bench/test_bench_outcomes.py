@@ -221,7 +221,7 @@ def test_a_run_its_page_and_its_picture(tmp_path: Path, monkeypatch: pytest.Monk
     assert "old" not in text
     assert text.startswith("before") and text.endswith("after\n")
     assert "| Digits | BSD |" in text
-    drawn = picture.picture(found, {"outliers": "Outliers"})
+    drawn = picture.picture(found, {"outliers": outliers.SCATTERED.title})
     assert drawn == (tmp_path / "docs" / "_static" / "outcomes-light.svg").read_text()
     assert drawn.count("<circle") == 1
     data.load.cache_clear()
