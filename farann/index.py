@@ -817,7 +817,7 @@ class Index(metaclass=Hinted):
         >>> index.add([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6], [0.0, 1.0]])
         array([0, 1, 2, 3])
         >>> index.search_contrast([1.0, 0.0], [0.0, 1.0], k=2).ids
-        array([2, 0])
+        array([0, 2])
         >>> index.search_contrast(like_ids=0, dislike_ids=[3], k=2).ids
         array([2, 1])
         """
