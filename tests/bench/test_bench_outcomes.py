@@ -251,3 +251,9 @@ def test_paths_through_a_hierarchy() -> None:
     assert data.paths_of(meanings, ["00000003", "00000001"]).tolist() == [[1, 2, 3], [1, -1, -1]]
     meanings["00000001"] = one("00000003")  # a circle ends
     assert data.paths_of(meanings, ["00000003"]).tolist() == [[1, 2, 3]]
+
+
+def test_the_page_has_what_was_measured() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    table = run.page(run.read(docs / "outcomes.jsonl"))
+    assert f"{run.START}\n{table}\n{run.END}" in (docs / "outcomes.md").read_text("utf-8")
