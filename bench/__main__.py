@@ -1,5 +1,5 @@
 """``python -m bench list | run | report | growth | grid | layers | waits | edge | ablate |
-diverse | nearest | posneg | tricks``"""
+diverse | nearest | outcomes | posneg | tricks``"""
 
 from __future__ import annotations
 
@@ -117,6 +117,13 @@ def _parser() -> argparse.ArgumentParser:
                          help="time groups beside lists of ids instead")
     nearest.add_argument("--cache", type=Path, default=datasets.CACHE)
     nearest.add_argument("--out", type=Path, default=RESULTS.with_name("nearest.jsonl"))
+    outcomes = commands.add_parser("outcomes", help="whom the answers help, by their own measure")
+    outcomes.add_argument("--use", metavar="NAMES", help="such as 'contrast,mmr' (default: all)")
+    outcomes.add_argument("--only", metavar="NAMES", help="sets, as in 'foldoc,digits*'")
+    outcomes.add_argument("--quick", action="store_true", help="a few repeats of each")
+    outcomes.add_argument("--page", action="store_true",
+                          help="put what --out has into docs/outcomes.md instead")
+    outcomes.add_argument("--out", type=Path, default=RESULTS.with_name("outcomes.jsonl"))
     ablate = commands.add_parser("ablate", help="what each mechanism of the search saves")
     ablate.add_argument("--only", metavar="NAMES", help="mechanisms, as in 'hubs,axes'")
     ablate.add_argument("--data", metavar="NAMES", help="default: real data")
@@ -319,15 +326,6 @@ def _diverse(arguments: argparse.Namespace) -> None:
                   "are computed")
         print("{}: the diameter is {:.6g}, after {:.2f} s".format(name, *diverse.diameter(rows)))
     print(diverse.table(found))
-    if arguments.only:
-        return
-    words = datasets.load("glove-cosine", arguments.cache, arguments.max_rows)
-    for diversity in (0.3, 0.5):
-        shares = diverse.found_in_pools(words.rows()[: diverse.MMR_ROWS], words.queries()[:50],
-                                        diversity)
-        pools = ", ".join(f"{size:,}: {share:.0%}" for size, share
-                          in zip(diverse.POOLS, shares, strict=True))
-        print(f"marginal relevance at {diversity}, of the exact 10 a pool finds {pools}")
 
 
 def _nearest(arguments: argparse.Namespace) -> None:
@@ -347,6 +345,17 @@ def _nearest(arguments: argparse.Namespace) -> None:
         datasets.load(name, arguments.cache)
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     nearest.run(arguments.cache, data, only, arguments.k, arguments.out)
+
+
+def _outcomes(arguments: argparse.Namespace) -> None:
+    from .outcomes import run as outcomes
+
+    if arguments.page:
+        outcomes.update(_ROOT, list(outcomes.read(arguments.out)))
+        return
+    outcomes.run(outcomes.chosen(_names(arguments.use)), _names(arguments.only), arguments.quick,
+                 arguments.out, sys.argv[1:])
+    print(f"results in {arguments.out}")
 
 
 def _posneg(arguments: argparse.Namespace) -> None:
@@ -369,7 +378,7 @@ def main() -> int:
     arguments = _parser().parse_args()
     actions = {"run": _run, "report": _report, "growth": _growth, "layers": _layers,
                "grid": _grid, "waits": _waits, "tricks": _tricks, "edge": _edge, "ablate": _ablate,
-               "diverse": _diverse, "nearest": _nearest, "posneg": _posneg}
+               "diverse": _diverse, "nearest": _nearest, "outcomes": _outcomes, "posneg": _posneg}
     try:
         if arguments.command == "list":
             _list()

@@ -62,7 +62,7 @@ def whole_table(results: Results) -> str:
     return "\n".join([*lines, "", f"In brackets: speed over the best peer's. {where}."])
 
 
-def replace_between(text: str, table_text: str) -> str:
+def replace_between(text: str, table_text: str, start: str = START, end: str = END) -> str:
     """Put the table between the markers of a page.
 
     Raises
@@ -70,11 +70,11 @@ def replace_between(text: str, table_text: str) -> str:
     ValueError
         The markers aren't there once each, in order.
     """
-    if text.count(START) != 1 or text.count(END) != 1 or text.index(START) > text.index(END):
-        raise ValueError(f"the page must hold {START} and then {END}, once each")
-    before, _, rest = text.partition(START)
-    _, _, after = rest.partition(END)
-    return f"{before}{START}\n{table_text}\n{END}{after}"
+    if text.count(start) != 1 or text.count(end) != 1 or text.index(start) > text.index(end):
+        raise ValueError(f"the page must hold {start} and then {end}, once each")
+    before, _, rest = text.partition(start)
+    _, _, after = rest.partition(end)
+    return f"{before}{start}\n{table_text}\n{end}{after}"
 
 
 def chart(results: Results, *, dark: bool = False) -> str:

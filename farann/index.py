@@ -662,7 +662,7 @@ class Index(metaclass=Hinted):
 
     @hinted
     def search_contrast(self, likes: Any = None, dislikes: Any = None, k: int = 10, *,
-                        like_ids: Any = None, dislike_ids: Any = None, weight: float = 1.0,
+                        like_ids: Any = None, dislike_ids: Any = None, weight: float = 0.2,
                         likes_by: Literal["mean", "best"] = "mean", recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
                         seconds: float | None = None, exclude: Exclude | None = None,
@@ -689,7 +689,8 @@ class Index(metaclass=Hinted):
             In place of `likes` or `dislikes`: rows by their ids, which are left out of the answer;
             for a batch a sequence of n arrays (m_i,).
         weight : float
-            Weight of dislikes, 0 or more.
+            Weight of dislikes, 0 or more. A large one loses right rows that are a little like a
+            dislike.
         likes_by : {"mean", "best"}
             With several likes, use the mean of ``sim(like, row)``, or the largest, which takes a
             search (and a budget) for each like.
@@ -715,7 +716,7 @@ class Index(metaclass=Hinted):
         >>> index = farann.Index(metric="cosine")
         >>> ids = index.add([[1.0, 0.0], [0.8, 0.6], [0.8, -0.6], [0.0, 1.0]])
         >>> index.search_contrast([1.0, 0.0], [0.0, 1.0], k=2).ids
-        array([2, 0])
+        array([0, 2])
         >>> index.search_contrast(like_ids=0, dislike_ids=[3], k=2).ids
         array([2, 1])
         """
@@ -728,7 +729,7 @@ class Index(metaclass=Hinted):
     @hinted
     def search_mmr(self, queries: npt.ArrayLike | None = None, k: int = 10, *,
                    ids: Ids | None = None, scores: Scores | None = None, scale: Scale = "unit",
-                   diversity: float = 0.5, candidates: int | None = None,
+                   diversity: float = 0.3, candidates: int | None = None,
                    exclude: Exclude | None = None, allowed: Allowed | None = None,
                    groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
                    per_group: int | None = None, threads: int | None = None,

@@ -83,7 +83,7 @@ def search_nearest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, met
 @hinted
 def search_mmr(rows: npt.ArrayLike, queries: npt.ArrayLike | None = None, k: int = 10, *,
                metric: Metric, scores: Scores | None = None, scale: Scale = "unit",
-               diversity: float = 0.5, candidates: int | None = None,
+               diversity: float = 0.3, candidates: int | None = None,
                exclude: Exclude | None = None, allowed: Allowed | None = None,
                row_groups: LabelsLike | None = None, per_group: int | None = None,
                threads: int | None = None, return_stats: bool = False) -> Hits:

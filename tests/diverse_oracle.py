@@ -115,7 +115,7 @@ def keys(columns: reference.Columns, member: Any) -> Float64:
 
 
 def contrast(likes: Float32, dislikes: Float32, rows: Float32, k: int, metric: str, *,
-             ids: Any = None, weight: float = 1.0, likes_by: str = "mean",
+             ids: Any = None, weight: float = 0.2, likes_by: str = "mean",
              left_out: Any = ()) -> reference.Found:
     """The k rows with the largest contrast, equal ones by smaller id."""
     ids = np.arange(len(rows)) if ids is None else ids

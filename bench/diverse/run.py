@@ -1,4 +1,4 @@
-"""Times of selections on real data, one thread; and how much of the exact list pools find."""
+"""Times of selections on real data, one thread."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from .methods import MOST_ROWS, Floats, Method, Positions, available, radius
 
 # Data sets of the suite: two with outliers, two whose rows have one length.
 DATA = ("fashion-mnist-l2", "glove-cosine", "equal-norm-cosine", "sentences-cosine")
-POOLS = (20, 100, 1000)
-MMR_ROWS = 100_000
 
 
 class Selected(NamedTuple):
@@ -89,19 +87,6 @@ def diameter(rows: Floats) -> tuple[float, float]:
         began = time.process_time()
         distance = index.diameter().score
         return distance, time.process_time() - began
-
-
-def found_in_pools(rows: Floats, queries: Floats, diversity: float, k: int = 10) -> list[float]:
-    """The share of the exact list of marginal relevance that pools of each size find."""
-    index = farann.Index(metric="cosine")
-    index.add(rows)
-    exact = index.search_mmr(queries, k, diversity=diversity)
-    shares = []
-    for size in POOLS:
-        pool = index.search_mmr(queries, k, diversity=diversity, candidates=size)
-        same = [len(np.intersect1d(a, b)) for a, b in zip(exact.ids, pool.ids, strict=True)]
-        shares.append(float(np.mean(same)) / k)
-    return shares
 
 
 def table(found: Sequence[Selected]) -> str:

@@ -2,8 +2,9 @@
 A diverse subset for labelling
 ==============================
 
-Labels cost money. Rows that cover all others tell a classifier more than as many rows at random, as long as there are
-few of them.
+Labels cost money. Rows that cover all others tell a classifier more about these digits than as many rows at random, as
+long as there are few of them. On other data strange rows come first: leave out the loneliest fifth. Fifty rows near
+k-means centers did better on all of six sets, here .93 beside .88, at random .83: see the page on outcomes.
 """
 
 import matplotlib.pyplot as plt

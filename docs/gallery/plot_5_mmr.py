@@ -3,7 +3,9 @@ Relevant and diverse: MMR
 =========================
 
 The ten rows most like a query are often ten times the same. Maximal marginal relevance takes rows that are like the
-query and unlike those before them, here of all rows and not of a short list.
+query and unlike those before them. Few candidates and little diversity keep the list relevant: of things of WordNet ten
+plain nearest rows had an α-nDCG of .43, MMR of 20 with diversity 0.3 .41, of all rows with 0.5 .27 (see the page on
+outcomes).
 """
 
 import matplotlib.pyplot as plt
@@ -27,7 +29,7 @@ for diversity, ids in lists.items():
     print(f"diversity {diversity}: digits {labels[ids]}")
 
 # %%
-# The usual way takes the 20 most similar rows first, and loses most of the exact list:
+# Choosing among the 20 most similar rows gives another list:
 
 exact = index.search_mmr(query, k=8, diversity=0.5).ids
 short = index.search_mmr(query, k=8, diversity=0.5, candidates=20).ids

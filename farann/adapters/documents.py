@@ -38,6 +38,12 @@ def installed_with(extra: str) -> Iterator[None]:
                                   name=error.name) from None
 
 
+def pool_of(k: int) -> int:
+    """Most similar documents among which MMR chooses k: more of them lost right answers and brought
+    no further parts of a topic (``python -m bench outcomes``)."""
+    return max(20, 2 * k)
+
+
 class Documents(Generic[T]):
     """Documents by their ids, and an index of the vectors that they have.
 

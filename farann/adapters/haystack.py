@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, ParamSpec, Self, TypeVar
 
 from farann._types import Metric
-from farann.adapters.documents import Documents, installed_with
+from farann.adapters.documents import Documents, installed_with, pool_of
 from farann.adapters.metadata import Condition, distinct
 from farann.index import Index
 
@@ -283,7 +283,7 @@ class FarannRetriever:
     top_k : int
     mode : {"similar", "unlike", "mmr"}
         The most similar documents, the least similar ones, or those that fit and differ from each
-        other, chosen among all documents.
+        other, chosen among the 20 (or twice as many as requested) most similar ones.
     diversity : float
         Of "mmr": from 0, relevance alone, to 1, diversity alone.
     per_group : int, optional
@@ -291,7 +291,7 @@ class FarannRetriever:
     """
 
     def __init__(self, document_store: FarannDocumentStore, filters: dict[str, Any] | None = None,
-                 top_k: int = 10, mode: str = "similar", diversity: float = 0.5,
+                 top_k: int = 10, mode: str = "similar", diversity: float = 0.3,
                  per_group: int | None = None) -> None:
         if mode not in _MODES:
             raise ValueError(f"mode: expected one of {', '.join(_MODES)}, got {mode!r}")
@@ -307,13 +307,14 @@ class FarannRetriever:
         With the embeddings `dislikes` documents are like the query and unlike these, in any mode.
         """
         search, options = _MODES[self.mode], dict[str, Any]()
+        k = self.top_k if top_k is None else top_k
         if dislikes:
             search, options = "search_contrast", {"dislikes": dislikes}
         elif self.mode == "mmr":
-            options = {"diversity": self.diversity}
+            options = {"diversity": self.diversity, "candidates": pool_of(k)}
         return {"documents": self.document_store.search(
-            search, query_embedding, self.top_k if top_k is None else top_k,
-            filters or self.filters, per_group=self.per_group, **options)}
+            search, query_embedding, k, filters or self.filters, per_group=self.per_group,
+            **options)}
 
     @component.output_types(documents=list[Document])
     async def run_async(self, query_embedding: list[float], filters: dict[str, Any] | None = None,
@@ -336,7 +337,7 @@ class FarannDiversityRanker:
         Take documents' scores, such as a reranker's, in place of their similarity to a query.
     """
 
-    def __init__(self, top_k: int = 10, diversity: float = 0.5, by_score: bool = False) -> None:
+    def __init__(self, top_k: int = 10, diversity: float = 0.3, by_score: bool = False) -> None:
         self.top_k, self.diversity, self.by_score = top_k, diversity, by_score
 
     @component.output_types(documents=list[Document])

@@ -1,4 +1,4 @@
-"""A vector store of LangChain: similar, unlike, and diverse documents among all of them."""
+"""A vector store of LangChain: similar, unlike, and diverse documents, exactly."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from farann._types import Metric
-from farann.adapters.documents import Documents, installed_with
+from farann.adapters.documents import Documents, installed_with, pool_of
 from farann.contract import checks
 
 with installed_with("langchain"):
@@ -150,9 +150,9 @@ class FarannVectorStore(VectorStore):
             "search_contrast", wanted, k, dislikes=unwanted, **kwargs)]
 
     def max_marginal_relevance_search(self, query: str, k: int = 4, fetch_k: int | None = None,
-                                      lambda_mult: float = 0.5, **kwargs: Any) -> Found:
+                                      lambda_mult: float = 0.7, **kwargs: Any) -> Found:
         """Documents that fit a query and differ from each other, chosen among the `fetch_k` most
-        similar ones, by default among all.
+        similar ones, by default 20 or twice k; ``candidates=None`` chooses among all.
 
         A `lambda_mult` of 1 counts similarity to the query alone, 0 difference alone.
         """
@@ -161,11 +161,11 @@ class FarannVectorStore(VectorStore):
 
     def max_marginal_relevance_search_by_vector(
             self, embedding: Vector, k: int = 4, fetch_k: int | None = None,
-            lambda_mult: float = 0.5, **kwargs: Any) -> Found:
+            lambda_mult: float = 0.7, **kwargs: Any) -> Found:
         """Documents that fit a vector and differ from each other."""
         return [one for one, _ in self.documents.search(
             "search_mmr", embedding, k, diversity=1 - lambda_mult,
-            **{"candidates": fetch_k, **kwargs})]
+            **{"candidates": pool_of(k) if fetch_k is None else fetch_k, **kwargs})]
 
     def max_marginal_relevance_search_by_score(
             self, scored: Scored, k: int = 4, lambda_mult: float = 0.5, **kwargs: Any) -> Found:

@@ -1,4 +1,4 @@
-"""A vector store of LlamaIndex: similar, unlike, and diverse nodes among all of them."""
+"""A vector store of LlamaIndex: similar, unlike, and diverse nodes, exactly."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from farann._types import Metric
-from farann.adapters.documents import Documents, installed_with
+from farann.adapters.documents import Documents, installed_with, pool_of
 from farann.adapters.metadata import Condition
 from farann.extending import replacing
 from farann.index import Index
@@ -38,10 +38,11 @@ class FarannVectorStore(types.BasePydanticVectorStore):
 
     Notes
     -----
-    The mode "mmr" chooses among all nodes. ``vector_store_kwargs={"unlike": True}`` of a retriever
-    gives the least similar nodes, with ``dislikes``, embeddings, or ``dislike_ids``, ids of nodes,
-    those that are like the query and unlike these; what else stands there goes to the search of
-    `farann.Index`.
+    The mode "mmr" chooses among the 20 (or twice as many as requested) most similar nodes.
+    ``vector_store_kwargs={"candidates": None}`` of a retriever chooses among all. ``"unlike":
+    True`` there gives the least similar nodes, with ``dislikes``, embeddings, or ``dislike_ids``,
+    ids of nodes, those that are like the query and unlike these; what else stands there goes to the
+    search of `farann.Index`.
 
     Examples
     --------
@@ -111,8 +112,9 @@ class FarannVectorStore(types.BasePydanticVectorStore):
         if kwargs.keys() & {"dislikes", "dislike_ids"}:
             search = "search_contrast"
         if search == "search_mmr":
-            limits = [one for one in (mmr_threshold, query.mmr_threshold, 0.5) if one is not None]
-            kwargs["diversity"] = 1 - limits[0]
+            limits = [one for one in (mmr_threshold, query.mmr_threshold, 0.7) if one is not None]
+            kwargs = {"diversity": 1 - limits[0], "candidates": pool_of(query.similarity_top_k),
+                      **kwargs}
         hits = self._store.search(search, query.query_embedding, query.similarity_top_k,
                                   self._filter(query), **kwargs)
         return types.VectorStoreQueryResult(

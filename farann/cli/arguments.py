@@ -319,7 +319,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add("--likes FILE", "instead of QUERIES: ids of rows to find others like, a list for each "
         "question")
     add("--dislikes FILE", "ids of rows to find others unlike, a list for each question")
-    add("--weight W", "how much dislikes count (default: 1)")
+    add("--weight W", "how much dislikes count (default: 0.2)")
     add("--likes-by", "which similarity to several likes counts (default: mean)",
         choices=["mean", "best"])
     add("-k --k N", "how many rows to find for each query (default: 10)")

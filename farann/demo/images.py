@@ -9,7 +9,7 @@ from string import Template
 import numpy as np
 
 import farann
-from farann._types import Int64Array, UInt8Array
+from farann._types import Float32Array, Int64Array
 from farann.demo import data, page
 from farann.demo.data import Pictures
 from farann.demo.page import say
@@ -57,15 +57,17 @@ def run(output: Path) -> bool:
     """Show the pictures, on a page too, and tell whether answers are those of numpy in float64."""
     pictures = page.announced("Fashion-MNIST", data.load_fashion,
                            "These are scikit-learn's digits instead.", data.load_digits)
-    index = farann.Index(metric="cosine", dtype="uint8")
-    index.add(pictures.rows)
+    # Raw pixels are all positive, and least like most pictures are the same few dark ones.
+    rows = np.subtract(pictures.rows, pictures.rows.mean(axis=0), dtype=np.float32)
+    index = farann.Index(metric="cosine")
+    index.add(rows, copy=False)
     kinds = [np.flatnonzero(np.array(pictures.labels) == kind)[:CHOICE]
              for kind in dict.fromkeys(pictures.labels)]
     queries = np.concatenate(kinds)
-    furthest, nearest = (search(pictures.rows[queries], PICTURES, exclude=queries[:, None])
+    furthest, nearest = (search(rows[queries], PICTURES, exclude=queries[:, None])
                          for search in (index.search_furthest, index.search_nearest))
     strips = []
-    say("\nLeast like each, by cosine of the pixels")
+    say("\nLeast like each, by cosine of the pixels less the mean picture")
     for at in np.cumsum([0, *map(len, kinds[:-1])]):  # the first of each kind
         names = [pictures.labels[i] for i in furthest.ids[at]]
         say(f"  {pictures.labels[queries[at]]:<12} {', '.join(dict.fromkeys(names))}"[:80])
@@ -76,7 +78,7 @@ def run(output: Path) -> bool:
     pair = index.diameter()
     one, other = (pictures.labels[i] for i in pair.ids)
     say(f"\nThe two pictures least alike: {one} and {other}, cosine {pair.score:.3f}")
-    right = _agrees(pictures.rows, queries, furthest.ids)
+    right = _agrees(rows, queries, furthest.ids)
     say(f"Ids {'agree' if right else 'DISAGREE'} with numpy in float64: "
         f"{furthest.ids.size} looked at.")
     page.write(output, "Pictures least like others", pictures.about, [
@@ -116,7 +118,7 @@ def _pictures(pictures: Pictures, hits: farann.Hits, row: int) -> str:
                       for score, i in zip(hits.scores[row], hits.ids[row], strict=True))
 
 
-def _agrees(rows: UInt8Array, places: Int64Array, ids: Int64Array) -> bool:
+def _agrees(rows: Float32Array, places: Int64Array, ids: Int64Array) -> bool:
     """Whether float64 finds no rows less like the queries than those of the answers."""
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
     queries = rows[places] / norms[places, None]

@@ -115,7 +115,8 @@ def test_modes(metric: str) -> None:
         mmr = FarannRetriever(store, mode="mmr", diversity=0.7).run(ROWS[3].tolist(), top_k=6)
         index = farann.Index(metric=metric)
         index.add(ROWS)
-        assert numbers(mmr) == index.search_mmr(ROWS[3], 6, diversity=0.7).ids.tolist()
+        assert numbers(mmr) == index.search_mmr(
+            ROWS[3], 6, diversity=0.7, candidates=20).ids.tolist()
         contrast = FarannRetriever(store).run(ROWS[3].tolist(), dislikes=ROWS[[7, 9]].tolist())
         assert numbers(contrast) == index.search_contrast(ROWS[3], ROWS[[7, 9]]).ids.tolist()
     grouped = filled(metric=metric, group_by="i")

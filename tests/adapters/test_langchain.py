@@ -161,16 +161,20 @@ def test_mmr_is_over_all_documents(metric: str) -> None:
     for weight in 0.3, 0.5, 0.9:
         expected = mmr(store, "5", 6, weight)
         assert numbers(store.max_marginal_relevance_search(
-            "5", 6, lambda_mult=weight)) == expected
+            "5", 6, lambda_mult=weight, candidates=None)) == expected
         retriever = store.as_retriever(search_type="mmr", search_kwargs={
-            "k": 6, "lambda_mult": weight})
+            "k": 6, "lambda_mult": weight, "candidates": None})
         assert numbers(retriever.invoke("5")) == expected
         assert numbers(asyncio.run(retriever.ainvoke("5"))) == expected
         vector = store.embedding.embed_query("5")
         assert numbers(asyncio.run(store.amax_marginal_relevance_search_by_vector(
-            vector, 6, lambda_mult=weight))) == expected
+            vector, 6, lambda_mult=weight, candidates=None))) == expected
     pool = {*numbers(store.similarity_search("5", 20))}
     assert not {*mmr(store, "5", 6, 0.3)} <= pool
+    assert numbers(store.max_marginal_relevance_search("5", 6)) == numbers(
+        store.max_marginal_relevance_search("5", 6, fetch_k=20, lambda_mult=0.7))
+    assert numbers(store.max_marginal_relevance_search("5", 15)) == numbers(
+        store.max_marginal_relevance_search("5", 15, fetch_k=30, lambda_mult=0.7))
     assert {*numbers(store.max_marginal_relevance_search(
         "5", 6, lambda_mult=0.3, candidates=20))} <= pool
     assert numbers(store.max_marginal_relevance_search(

@@ -92,14 +92,16 @@ def test_mmr_is_that_of_llama_index() -> None:
     simple.add(nodes())
     for threshold in 0.2, 0.5, 0.9, 1.0:
         for number in 3, 50, 77:
-            ours = store.query(asked(number, 2, mode="mmr"), mmr_threshold=threshold)
+            ours = store.query(asked(number, 2, mode="mmr"), mmr_threshold=threshold,
+                               candidates=None)
             theirs = simple.query(asked(number, 2, mode="mmr"), mmr_threshold=threshold)
             assert ours.ids is not None and theirs.ids is not None
             pairs = zip(ours.ids, theirs.ids, strict=True)
             assert all(a == b or int(a[1:]) % 180 == int(b[1:]) % 180 for a, b in pairs)  # copies
     assert (store.query(asked(3, 9, mode="mmr", mmr_threshold=0.2)).ids
             == store.query(asked(3, 9, mode="mmr"), mmr_threshold=0.2).ids
-            != store.query(asked(3, 9, mode="mmr")).ids)
+            != store.query(asked(3, 9, mode="mmr")).ids
+            == store.query(asked(3, 9, mode="mmr"), mmr_threshold=0.7, candidates=20).ids)
 
 
 def test_contrast() -> None:

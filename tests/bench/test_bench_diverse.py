@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import farann
-from bench.diverse import contrast, methods, run, spaced
+from bench.diverse import methods, run, spaced
 
 
 def test_all_libraries_choose_the_same_rows() -> None:
@@ -33,12 +33,6 @@ def test_selections_are_timed_or_estimated() -> None:
     late = list(run.selections("tiny", rows, [12], -1.0, ["numpy GEMV"]))
     assert late[0].estimated
     assert "| farann | " in run.table(found) and "~" in run.table(late)
-
-
-def test_pools_find_a_share() -> None:
-    rows = np.random.default_rng(2).standard_normal((300, 6)).astype(np.float32)
-    shares = run.found_in_pools(rows, rows[:4] + 0.1, 0.5)
-    assert len(shares) == 3 and 0 < shares[0] <= 1 and shares[2] == 1
 
 
 def test_what_is_computed_and_the_diameter() -> None:
@@ -65,13 +59,3 @@ def test_spaced_rows_beside_others(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     said = capsys.readouterr().out
     assert "by scores and distance: farann" in said
     assert "2,500 rows of 3 dimensions" in said and "max-div isn't installed" in said
-
-
-def test_ways_of_contrast() -> None:
-    rows = np.random.default_rng(4).standard_normal((400, 6)).astype(np.float32)
-    found = {name: share for name, share, _ in contrast.compared(
-        rows, rows[:50] + 0.1, near=True, runs=1)}
-    # Float32 of brute force may swap what float64 tells apart.
-    assert found["farann, batch"] == 1.0 and found["numpy GEMM"] > 0.98
-    assert found["pool of 100"] <= found["pool of 1,000"] and found["pool of 10,000"] > 0.98
-    assert 0.0 <= found["average_vector"] < 1.0 and 0.0 <= found["best_score"] < 1.0

