@@ -91,13 +91,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     long = _is_long(n, work // share, k, snapshot.isa)
     query_bytes, parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None
     kind = k.bit_length(), nearest
-    usual = snapshot.work_shares.get(kind) if rule is EXACT else None
-    by_rows, fewest = long or n >= _SHARED_FOR, _FEWEST_OF_TASK if n >= _SHARED_FOR else 1
-    if usual is not None:
-        by_rows = usual >= _LEAST_WORK_OF_PARTS and (
-            by_rows or (n > 1 and work >= 2 * threads * _PART_WORK))
-        fewest = max(fewest, _SHARED_FOR)
-        threads = 1 if n * work * usual < _LEAST_SHARED else threads
+    threads, by_rows, fewest = _shared(
+        snapshot.work_shares.get(kind) if rule is EXACT else None, n, work, threads, long)
     by_codes, costs = False, RowCosts()
 
     def pay(of_task: int) -> bool:
@@ -134,6 +129,18 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
                     + _KEY_WORK * stats.rows_rescored * snapshot.dim)
         snapshot.work_shares[kind] = min(did_work / (n * work), 1.0)
     return unchecked(ids, scores), stats
+
+
+def _shared(usual: float | None, n: int, work: int, threads: int,
+            long: bool) -> tuple[int, bool, int]:
+    """Threads, whether they may share the rows, and the fewest queries of a task; `usual`: share of
+    `work` that a query took in the last batch."""
+    by_rows, fewest = (True, _FEWEST_OF_TASK) if n >= _SHARED_FOR else (long, 1)
+    if usual is None:
+        return threads, by_rows, fewest
+    by_rows = usual >= _LEAST_WORK_OF_PARTS and (
+        by_rows or (n > 1 and work >= 2 * threads * _PART_WORK))
+    return (1 if n * work * usual < _LEAST_SHARED else threads), by_rows, max(fewest, _SHARED_FOR)
 
 
 def _done(made: Callable[[bool], _core.Task], by_codes: bool,

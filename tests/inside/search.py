@@ -18,7 +18,6 @@ from farann.search.changes import laid_out as _laid_out
 from farann.search.tables import stops_for, stops_of
 from inside import store as _store
 
-
 # Searches without a look at the cache of single queries.
 furthest_in_full: Any = inspect.unwrap(farann.Index.search_furthest)
 nearest_in_full: Any = inspect.unwrap(farann.Index.search_nearest)
