@@ -51,52 +51,42 @@ _LOST = 100
 class Tuning(NamedTuple):
     """Recall and cost by effort: the number of rows scanned, or standard deviations of partitions.
 
-    `print` shows a table and the fastest effort that reaches the target. The table leaves out an
-    effort if another one finds as much at the same cost or less.
-
-    Costs are estimated from the work that searches did, not from the time they took, so that they
-    don't depend on what else a machine has to do.
+    `print` shows a table and the fastest effort that reaches the target, without efforts that
+    another one beats. Costs are estimated from counted work, not from time, which varies with load.
 
     Attributes
     ----------
     k : int
-        Rows that were asked for.
+        Rows that searches return.
     rows : tuple of float
-        Without partitions: how many rows are scanned, those first that answer many queries.
-        Infinite for exact search, which comes last, or without vectors for a scan of all codes.
-        Empty with partitions.
+        Without partitions: rows scanned, those first that answer many queries. Infinite for exact
+        search, which comes last, or without vectors for a scan of all codes.
     recalls : tuple of float
-        The share of the true k furthest rows that was found; without vectors, of those that all
-        codes find.
+        The share of the true k furthest rows; without vectors, of those that all codes find.
     costs : tuple of float
-        Estimated work of a search beside that of the exact one, or without vectors of the scan of
-        all codes, whose cost is 1; in a batch.
+        Estimated work in a batch beside that of the exact search, or of the scan of all codes.
     target : float
         A recall; the printed table ends with the fastest search that reaches it.
     predicted_thresholds : tuple of float
-        With partitions: by how many deviations the k-th key is above the optimistic scores of good
-        partitions at that effort, in nearly all cases; NaN, or an empty tuple, where it can't be
-        predicted.
+        With partitions: deviations of the k-th key above the optimistic scores of good partitions
+        at that effort, in nearly all cases; NaN or an empty tuple where it can't be predicted.
     single_costs : tuple of float
-        The same for single queries; empty where it isn't known.
-    late : tuple of float
-        How late the answers of the sample came: the root of their places in the order of rows,
-        in panels of 16, on average. Later ones are a sign of other queries. Empty without vectors.
-    late_spread : tuple of float
-        The standard deviation of `late` from query to query.
+        `costs` of single queries; empty if unknown.
+    late, late_spread : tuple of float
+        Mean and deviation of how late the answers of the sample came: the root of their places in
+        the order of rows, in panels of 16. Later ones are a sign of other queries.
     sampled : int
         The number of sample queries.
     extends : bool
-        Without partitions: whether twice as many rows are scanned for queries whose answers come
-        later than `late` and half of `late_spread`, and again. Recall and costs are with that.
+        Without partitions: whether twice as many rows are scanned, and again, for queries whose
+        answers come later than `late` and half of `late_spread`. Recall and costs are with that.
     deviations : tuple of float
         With partitions: a partition is probed if its mean key plus this many standard deviations
-        reaches the threshold. Infinite for exact search, which comes last. Empty without
-        partitions.
+        reaches the threshold. Infinite for exact search, which comes last.
     usual : tuple of tuple of float
-        What tells of the sample's answers: `late`, and how far their k-th keys are below the mean
-        key, in deviations. For each of the two the mean, the deviation, and mean and deviation of
-        the squares of deviations above the mean and below. Empty where it isn't known.
+        Lateness of the sample's answers, and deviations of their k-th keys below the mean key: for
+        each of the two the mean, the deviation, and mean and deviation of the squares of deviations
+        above the mean and below. Empty if unknown.
     """
 
     k: int
