@@ -36,7 +36,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # `ci` keeps the suite short and repeatable; FARANN_HYPOTHESIS=deep looks further, at random. No
 # example is too slow: on a busy machine all of them are.
-settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True,
+settings.register_profile("ci", max_examples=40, deadline=None, derandomize=True,
                           suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile(
     "deep",

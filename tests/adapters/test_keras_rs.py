@@ -32,7 +32,7 @@ def test_backend(backend: str, tmp_path: Path) -> None:
          str(Path(__file__).with_name("keras_rs_cases.py"))],
         cwd=Path(__file__).parents[2],
         env=environment_of(backend),
-        timeout=300,
+        timeout=1800,
         capture_output=True,
         text=True,
     )
