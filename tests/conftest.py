@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +57,9 @@ def give(**arrays):
 
 
 # What takes longest comes first: if it came last, the other processes would have to wait for it.
-LONGEST = ("test_frameworks", "test_ray", "test_docs_build", "test_keras_rs", "test_shards",
-           "test_out_of_core", "test_corpus", "test_golden_answers", "test_types",
+LONGEST = ("test_ray", "test_tfrs", "test_docs_build", "test_keras_rs", "test_shards",
+           "test_out_of_core", "test_corpus", "test_golden_answers", "test_types", "test_docs",
            "test_examples", "test_tuning", "test_diverse", "test_demo", "test_bench_edge")
-# Files that import libraries which take long to import. Each process of pytest -n would do so to
-# collect them: `test_frameworks` runs them in one of its own.
-FRAMEWORKS = ("adapters/test_tfrs*.py", "adapters/test_langchain.py",
-              "adapters/test_llama_index.py", "adapters/test_haystack.py",
-              "bench/test_bench_layers.py", "docs/test_docs.py")
-TESTS = Path(__file__).parent
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,27 +72,14 @@ def pytest_configure(config: pytest.Config) -> None:
         inside.native.only_level(farann.Index().isa)
 
 
-@cache
-def framework_files(config: pytest.Config) -> list[Path]:
-    """The files that `test_frameworks` runs: of what is to be tested, if it is in that itself."""
-    if not hasattr(config, "workerinput"):
-        return []
-    tested = [Path(config.invocation_params.dir, name).resolve() for name in config.args]
-
-    def is_tested(path: Path) -> bool:
-        return any(place in (path, *path.parents) for place in tested)
-
-    return [path for pattern in FRAMEWORKS for path in sorted(TESTS.glob(pattern))
-            if is_tested(path)] if is_tested(TESTS / "adapters" / "test_frameworks.py") else []
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    return collection_path in framework_files(config) or None
-
-
 def place_of(nodeid: str) -> tuple[int, str]:
-    """When a test starts, and what it shares a process with: the other tests of its file."""
+    """When a test starts, and what it shares a process with: the other tests of its file.
+
+    Tests of TensorFlow share one, as they share another one that has it imported.
+    """
     name = Path(nodeid.partition("::")[0]).stem
+    if name.startswith("test_tfrs"):
+        name = "test_tfrs"
     return LONGEST.index(name) if name in LONGEST else len(LONGEST), name
 
 
@@ -218,7 +198,7 @@ def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Arrays
 
 @pytest.fixture(scope="session")
 def another_process() -> Iterator[Any]:
-    """Processes that have TensorFlow imported, for tests that save in one and load in another."""
+    """A process that has TensorFlow imported, for tests that save in one and load in another."""
     from tfrs_cases import Elsewhere  # skips where TensorFlow is missing
 
     process = Elsewhere()
