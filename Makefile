@@ -88,6 +88,9 @@ demo: $(VENV)/.demo  ## words, pictures and films: three pages, and numpy beside
 	$(BIN)/farann demo images -o build/images.html
 	$(BIN)/farann demo movies -o build/movies.html
 
+# Tests run many processes, which would compile the same modules again and again.
+test check: export PYTHONDONTWRITEBYTECODE :=
+
 # By name: the files with the fewest tests, which pytest would leave for the end, take longest.
 test: $(VENV)/.test  ## run all tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -175,7 +178,7 @@ SUITE ?= run
 RUN_BENCH := $(BENCH)/bin/python -m bench
 SUITE_run = $(RUN_BENCH) run && $(RUN_BENCH) report
 SUITE_full = $(RUN_BENCH) run --full --resume && $(RUN_BENCH) growth --rows 1e5..1e7 --resume && $(RUN_BENCH) report
-SUITE_kernels = $(BIN)/python -m pytest bench/kernels --benchmark-columns=min,median --benchmark-sort=name
+SUITE_kernels = $(BIN)/python -m pytest -p benchmark bench/kernels --benchmark-columns=min,median --benchmark-sort=name
 bench: $(if $(filter kernels,$(SUITE)),$(VENV)/.test,$(BENCH)/.built)  ## compare with other libraries: bench/results/index.html; SUITE=full, edge, layers, posneg or kernels
 	@$(if $(filter full edge,$(SUITE)),$(call install-or-tell,lorann==1.0.1))
 	@$(if $(filter layers posneg,$(SUITE)),$(call install-adapters,$(BENCH)/bin/python))

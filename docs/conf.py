@@ -64,6 +64,8 @@ myst_heading_anchors = 3
 html_static_path, html_css_files = ["_static"], ["tables.css"]
 html_theme_options = {"light_logo": "logo-light.svg", "dark_logo": "logo-dark.svg",
                       "sidebar_hide_name": True}
+if tags.has("few"):  # `sphinx -t few`, as tests build it: the same content sooner, and 1,800 pictures, not 60,000
+    html_theme, html_theme_options = "basic", {}
 
 # `sphinx -b linkcheck`: headings of pages on GitHub are made by scripts.
 linkcheck_anchors_ignore_for_url = [r"https://github\.com/.*"]
@@ -71,7 +73,7 @@ linkcheck_timeout, linkcheck_workers = 15, 16
 
 # Made anew by each build: what the benchmark measured, and pictures to click.
 report.write(DOCS / "results.jsonl", DOCS / "_extra" / "benchmark-plots.html")
-if tags.has("few"):  # `sphinx -t few`, as tests build it: 1,800 rows, not 60,000
+if tags.has("few"):
     images.data.load_fashion = images.data.load_digits
 with contextlib.redirect_stdout(io.StringIO()):
     images.run(DOCS / "_extra" / "pictures.html")

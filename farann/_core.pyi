@@ -69,7 +69,7 @@ class Snapshot:
     dim: Final[int]
     n_slots: Final[int]
     def __init__(self, base: RowArray, tail: RowArray, ids: Int64Array | None,
-                 alive: UInt8Array | None, center: Float64Array, metric: int, isa: str, *,
+                 live: UInt8Array | None, center: Float64Array, metric: int, isa: str, *,
                  codes: Codes | None = None, partitions: Partitions | None = None,
                  vectors: bool = True, added: Codes | None = None, runs: Int64Array | None = None,
                  uncoded: Int64Array | None = None, in_file: RowArray | None = None) -> None: ...

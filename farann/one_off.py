@@ -112,17 +112,7 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "
                    threads: int | None = None, progress: Progress = False) -> Selection:
     """Choose rows that cover all others, without an index: farthest-point sampling.
 
-    Parameters
-    ----------
-    rows, metric, row_groups
-        As in `search_furthest`.
-    k, start, first, radius, per_group, exclude, allowed, threads, progress : optional
-        As in `Index.select_diverse`.
-
-    Returns
-    -------
-    Selection
-        As from `Index.select_diverse`; ids are row numbers.
+    Arguments are those of `Index.select_diverse` and `search_furthest`.
 
     Examples
     --------

@@ -236,8 +236,8 @@ def _opened(path: Path, name: str | None, default: str, without: tuple[str, ...]
 def files_of(file: StrPath | Sequence[StrPath]) -> list[tuple[Path, str | None]]:
     """List the files of names, patterns and folders, each with the name of its array."""
     files: list[tuple[Path, str | None]] = []
-    for given in [file] if isinstance(file, (str, os.PathLike)) else file:
-        path, name = split_name(given)
+    for one in [file] if isinstance(file, (str, os.PathLike)) else file:
+        path, name = split_name(one)
         paths = [path]
         if path.is_dir():
             paths = sorted(path.glob("*.parquet"))

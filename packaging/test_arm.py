@@ -22,7 +22,8 @@ ARM = ROOT / "build" / "arm"
 COMPILER = "aarch64-linux-gnu-gcc"
 TOOLS = ("apt-get", "dpkg-deb", COMPILER, "qemu-aarch64")
 PACKAGES = ("python3", "libpython3-dev", "libgomp1", "libstdc++6")
-WHEELS = ("numpy", "scikit-learn", "threadpoolctl", "tqdm", "pytest", "hypothesis")
+WHEELS = ("numpy", "scikit-learn", "threadpoolctl", "tqdm", "pytest", "pytest-xdist",
+          "hypothesis")
 PLATFORMS = [f"manylinux_2_{minor}_aarch64" for minor in range(17, 35)] + ["manylinux2014_aarch64"]
 # CPUs of 2012, of 2019, and all that is emulated, with their levels. Emulated SVE is left out: with
 # it numpy's own products of float64 matrices are NaN.

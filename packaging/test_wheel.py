@@ -17,7 +17,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TOOLS = ["pytest>=8.2", "hypothesis>=6.100"]
+TOOLS = ["pytest>=8.4", "pytest-xdist>=3.6", "hypothesis>=6.100"]
 TESTS = ["exact", "kernels", "codes", "filters", "approximate", "single_queries", "inputs",
          "errors", "index_files", "concurrency", "sync", "sync_crashes"]
 # Which file is tested, and what an import of the package takes along.

@@ -62,7 +62,7 @@ void farann_id_set_fill(farann_id_set *set, const int64_t *ids, int64_t n, uint3
 }
 
 int farann_filter_allows(const farann_filter *filter, int64_t slot) {
-    int allowed = !filter->alive || filter->alive[slot] != 0; /* without a branch */
+    int allowed = !filter->live || filter->live[slot] != 0; /* without a branch */
     if (filter->groups) allowed &= filter->groups[slot] != filter->group;
     if (!filter->excluded.bits) return allowed;
     return allowed && !is_in_set(&filter->excluded, filter->ids ? filter->ids[slot] : slot);
@@ -122,9 +122,9 @@ void farann_candidates_drop(farann_candidates *list, int64_t from, const farann_
     int64_t *FARANN_RESTRICT slots = list->slots;
     int64_t kept = from, count = list->count, end = block->end;
     for (int64_t i = from; block->slots && i < count; i++) FARANN_PREFETCH(block->slots + slots[i]);
-    for (int64_t i = from; filter->alive && i < count; i++) {
+    for (int64_t i = from; filter->live && i < count; i++) {
         const int64_t slot = farann_slot_of(block, slots[i]);
-        FARANN_PREFETCH(filter->alive + (((slot >= 0) & (slot < end)) ? slot : 0));
+        FARANN_PREFETCH(filter->live + (((slot >= 0) & (slot < end)) ? slot : 0));
     }
     for (int64_t i = from; i < count; i++) {
         const int64_t row = slots[i], slot = farann_slot_of(block, row);

@@ -62,12 +62,12 @@ typedef struct {
 } farann_id_set;
 
 /*
- * The rows that may not be found: slots with alive[slot] == 0 (NULL: none), rows whose ids are
+ * The rows that may not be found: slots with live[slot] == 0 (NULL: none), rows whose ids are
  * `excluded`, and those with groups[slot] == group (NULL: none). ids[slot] is a row's id, or the
  * slot is where ids is NULL.
  */
 typedef struct {
-    const uint8_t *alive;
+    const uint8_t *live;
     const int64_t *ids;
     farann_id_set excluded;
     const int32_t *groups;

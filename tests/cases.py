@@ -183,6 +183,12 @@ def assert_same(got: Answer, expected: Answer, k: int | None = None) -> None:
     assert_same_bits(got.scores, scores)
 
 
+def near(got: ArrayLike, expected: ArrayLike, rel: float = 1e-6, abs: float = 1e-12) -> bool:
+    """What `pytest.approx` says of arrays, which it goes through number by number."""
+    a, b = np.asarray(got, float), np.asarray(expected, float)
+    return a.shape == b.shape and bool((np.abs(a - b) <= np.maximum(rel * np.abs(b), abs)).all())
+
+
 def arrays_of(answer: Any) -> list[NDArray[Any]]:
     """What an answer consists of: the arrays of a result, in order, or itself."""
     names = ("offsets", "ids", "scores", "score")

@@ -35,7 +35,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 # `ci` keeps the suite short and repeatable; FARANN_HYPOTHESIS=deep looks further, at random. No
 # example is too slow: on a busy machine all of them are.
-settings.register_profile("ci", max_examples=60, deadline=None, derandomize=True,
+settings.register_profile("ci", max_examples=40, deadline=None, derandomize=True,
                           suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile(
     "deep",
@@ -75,7 +75,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def place_of(nodeid: str) -> tuple[int, str]:
     """When a test starts, and what it shares a process with: the other tests of its file.
 
-    Tests of TensorFlow share one, as they share further processes that have it imported.
+    Tests of TensorFlow share one, as they share another one that has it imported.
     """
     name = Path(nodeid.partition("::")[0]).stem
     if name.startswith("test_tfrs"):
@@ -198,7 +198,7 @@ def run_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Arrays
 
 @pytest.fixture(scope="session")
 def another_process() -> Iterator[Any]:
-    """Processes that have TensorFlow imported, for tests that save in one and load in another."""
+    """A process that has TensorFlow imported, for tests that save in one and load in another."""
     from tfrs_cases import Elsewhere  # skips where TensorFlow is missing
 
     process = Elsewhere()

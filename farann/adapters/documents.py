@@ -200,9 +200,9 @@ class Documents(Generic[T]):
         if filter is not None:
             options["allowed"] = self._allowed(index, filter)
         hits = getattr(index, search)(query, k=k, **options)
-        found = zip(map(self.by_id.get, hits.ids[hits.found]), hits.scores[hits.found].tolist(),
+        scored = zip(map(self.by_id.get, hits.ids[hits.found]), hits.scores[hits.found].tolist(),
                     strict=True)
-        return [(deepcopy(one), score) for one, score in found if one is not None]
+        return [(deepcopy(one), score) for one, score in scored if one is not None]
 
     def _allowed(self, index: Index, filter: Filter[T]) -> Any:
         if isinstance(filter, Mapping):

@@ -21,7 +21,7 @@ from farann.io.files import replacing
 from farann.io.vector_content import optional_package
 
 Answers = Iterator[Hits | RangeHits]
-Found = Hits | RangeHits | Selection | Pairs
+AnyAnswer = Hits | RangeHits | Selection | Pairs
 Table = dict[str, NDArray[Any]]
 
 _MOST_FIXED = 1 << 28  # bytes of strings in an array of numpy
@@ -40,8 +40,8 @@ def print_answers(answers: Answers, metric: str, longest: int, n: int, *, groupe
                      zip(table["group"], strict=True) if grouped else repeat(()), strict=False)))
 
 
-def _tables_of(answers: Iterable[Found]) -> Iterator[Table]:
-    """The columns of tables with a line for each row found, batch by batch."""
+def _tables_of(answers: Iterable[AnyAnswer]) -> Iterator[Table]:
+    """The columns of tables with a line a hit, batch by batch."""
     done = 0
     for part in answers:
         columns = part.to_dict()
@@ -51,7 +51,7 @@ def _tables_of(answers: Iterable[Found]) -> Iterator[Table]:
         yield columns
 
 
-def _queries_of(answer: Found) -> int:
+def _queries_of(answer: AnyAnswer) -> int:
     return len(answer.offsets) - 1 if isinstance(answer, RangeHits) else len(answer.ids)
 
 
@@ -67,7 +67,7 @@ def _storable(ids: NDArray[Any]) -> NDArray[Any]:
     return np.array(["" if one is None else one for one in ids.ravel()], np.str_).reshape(ids.shape)
 
 
-def _csv(stream: IO[bytes], answers: Iterable[Found]) -> None:
+def _csv(stream: IO[bytes], answers: Iterable[AnyAnswer]) -> None:
     # Python quotes the characters of the line end alone, and readers take \r for one, too.
     writer = csv.writer(SimpleNamespace(
         write=lambda row: stream.write(f"{row[:-2]}\n".encode())), lineterminator="\r\n")
@@ -78,7 +78,7 @@ def _csv(stream: IO[bytes], answers: Iterable[Found]) -> None:
         writer.writerows(zip(*(map(str, column) for column in table.values()), strict=True))
 
 
-def _parquet(stream: IO[bytes], answers: Iterable[Found]) -> None:
+def _parquet(stream: IO[bytes], answers: Iterable[AnyAnswer]) -> None:
     arrow = optional_package("pyarrow", ".parquet")
     parquet = optional_package("pyarrow.parquet", ".parquet")
     tables = (arrow.table({
@@ -90,7 +90,7 @@ def _parquet(stream: IO[bytes], answers: Iterable[Found]) -> None:
             writer.write_table(table)
 
 
-def _jsonl(stream: IO[bytes], answers: Iterable[Found]) -> None:
+def _jsonl(stream: IO[bytes], answers: Iterable[AnyAnswer]) -> None:
     """A line for each query, or one for all rows chosen or pairs."""
     query = 0
     for part in answers:
@@ -117,7 +117,7 @@ def _write_json(stream: IO[bytes], ids: NDArray[Any], scores: NDArray[Any],
     stream.write((text + "\n").encode())
 
 
-def _npz(stream: IO[bytes], answers: Iterable[Found]) -> None:
+def _npz(stream: IO[bytes], answers: Iterable[AnyAnswer]) -> None:
     parts = list(answers)
     arrays: dict[str, Any] = {"ids": _storable(np.concatenate([part.ids for part in parts])),
                               "scores": np.concatenate([part.scores for part in parts])}
@@ -130,12 +130,12 @@ def _npz(stream: IO[bytes], answers: Iterable[Found]) -> None:
     np.savez(stream, **arrays)
 
 
-def _npy(stream: IO[bytes], answers: Iterable[Found]) -> None:
+def _npy(stream: IO[bytes], answers: Iterable[AnyAnswer]) -> None:
     for part in answers:
         np.save(stream, _storable(part.ids))
 
 
-def _txt(stream: IO[bytes], answers: Iterable[Found]) -> None:
+def _txt(stream: IO[bytes], answers: Iterable[AnyAnswer]) -> None:
     for part in answers:
         for id in part.ids:
             if isinstance(id, str) and ("\n" in id or id.endswith("\r")):
@@ -144,12 +144,12 @@ def _txt(stream: IO[bytes], answers: Iterable[Found]) -> None:
             stream.write(f"{id}\n".encode())
 
 
-WRITERS: dict[str, Callable[[IO[bytes], Iterable[Found]], None]] = {
+WRITERS: dict[str, Callable[[IO[bytes], Iterable[AnyAnswer]], None]] = {
     "npz": _npz, "npy": _npy, "txt": _txt, "csv": _csv, "parquet": _parquet, "jsonl": _jsonl,
     "json": _jsonl}
 
 
-def write(path: Path | None, kind: str, answers: Iterable[Found]) -> None:
+def write(path: Path | None, kind: str, answers: Iterable[AnyAnswer]) -> None:
     """Write a file, replacing it, or to standard output."""
     if path is not None:
         with replacing(path) as file:

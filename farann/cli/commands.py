@@ -199,7 +199,7 @@ def search(arguments: argparse.Namespace) -> None:
 
 
 def _question(arguments: argparse.Namespace) -> tuple[str, dict[str, Any]]:
-    """The method of an index that is asked for, and its arguments that are the same for all
+    """The method of an index for the options, and its arguments that are the same for all
     queries; refuses options that it doesn't take."""
     named = [name for name in SEARCHES if getattr(arguments, name) is not None]
     by_ids = arguments.ids not in (None, NO_IDS) and arguments.queries is None
@@ -457,7 +457,7 @@ def demo(arguments: argparse.Namespace) -> int:
 
 
 def _sample(arguments: argparse.Namespace, dim: int) -> NDArray[Any] | None:
-    """A sample of queries, if a file of some is given."""
+    """A sample of queries, None without a file."""
     if arguments.queries is None:
         return None
     return _queries(arguments, dim, "the rows have").read()

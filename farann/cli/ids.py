@@ -72,7 +72,7 @@ def columns_of_table(file: tuple[Path, str | None], named: str | None = None,
     Ids are in the index of a frame of pandas, in the first column if it has no name or is called
     id, ids or index, beside lists of numbers in any column of that name, or else in the only column
     of words. `named`: the column of
-    ids that was asked for, `labels`: that of groups. `keep`: the first column is a coordinate, and
+    ids by request, `labels`: that of groups. `keep`: the first column is a coordinate, and
     ids are row numbers. `choose`: ids are looked for.
     """
     path, name = file
@@ -182,12 +182,12 @@ def read_scores(file: str, ids: Array, max_bytes: int | None) -> Array:
     scores = open_vectors(file, ids=words + index, max_bytes=max_bytes).read().ravel()
     if len(columns) != 1:
         return scores
-    found = joined_ids([path], columns[0], max_bytes)
-    by_id = dict(zip(found, scores, strict=False))
+    named = joined_ids([path], columns[0], max_bytes)
+    by_id = dict(zip(named, scores, strict=False))
     missing = [one for one in ids.tolist() if one not in by_id]
-    if missing or not len(by_id) == len(found) == len(scores):
+    if missing or not len(by_id) == len(named) == len(scores):
         raise ValueError(f"{path}: expected a score for each id, and each id once, got "
-                         f"{len(scores)} scores of {len(set(found))} ids"
+                         f"{len(scores)} scores of {len(set(named))} ids"
                          + (f", none for {missing[0]!r}" if missing else ""))
     return np.array([by_id[one] for one in ids.tolist()])
 

@@ -116,7 +116,7 @@ def _models_of_files(arguments: argparse.Namespace) -> list[SignedModel]:
     models: list[SignedModel] = []
     for sign, items, users in arguments.model:
         (rows, own), (people, own_users) = (
-            _rows_and_ids(arguments, file, given) for file, given in (
+            _rows_and_ids(arguments, file, its_ids) for file, its_ids in (
                 (items, arguments.item_ids), (users, arguments.user_ids)))
         sizes = len(rows), len(people)
         if models and sizes != (len(models[0].items), len(models[0].users)):
@@ -163,12 +163,13 @@ def _read_log(arguments: argparse.Namespace) -> Log:
         if name not in there:
             raise ValueError(f"{path}: expected a column {name!r}, got {', '.join(there)}; "
                              "--columns says what they are called")
-    found = columns_of(path, names, arguments.max_bytes)
-    if not found[0]:
+    values = columns_of(path, names, arguments.max_bytes)
+    if not values[0]:
         raise ValueError(f"{path}: expected feedback, got none")
-    good, bad = _kinds(path, _numbers(path, "label", found[2]), arguments.liked, arguments.disliked)
-    users, items = (_names(path, column) for column in found[:2])
-    times = None if len(found) < 4 else _times(path, found[3])
+    labels = _numbers(path, "label", values[2])
+    good, bad = _kinds(path, labels, arguments.liked, arguments.disliked)
+    users, items = (_names(path, column) for column in values[:2])
+    times = None if len(values) < 4 else _times(path, values[3])
     if neutral := int((~(good | bad)).sum()):
         note(arguments, f"{counted(neutral, 'rating is', 'ratings are')} neither likes nor "
              "dislikes and left out")

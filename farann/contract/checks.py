@@ -276,7 +276,7 @@ def to_vectors(name: str, value: Any, dim: int | None, *, normalized: bool,
     """
     array = to_matrix(name, value, dim, single=single)
     vectors = as_float32(array)
-    check_rows(name, vectors, normalized, given=array)
+    check_rows(name, vectors, normalized, original=array)
     return vectors
 
 
@@ -289,10 +289,10 @@ def as_float32(array: npt.NDArray[Any]) -> Float32Array:
 
 
 def check_rows(name: str, rows: RowArray, normalized: bool, first: int = 0,
-               given: npt.NDArray[Any] | None = None) -> None:
+               original: npt.NDArray[Any] | None = None) -> None:
     """Refuse NaN and infinity, and for `normalized` rows zero vectors.
 
-    `first`: the number of the first row in what errors say. `given`: rows as they came.
+    `first`: the number of the first row in what errors say. `original`: rows as they came.
     """
     bad = _core.first_bad_row(rows, normalized)
     if bad < 0:
@@ -302,7 +302,7 @@ def check_rows(name: str, rows: RowArray, normalized: bool, first: int = 0,
         what = "expected finite numbers, got NaN"
     elif not np.isinf(row).any():
         what = "cosine needs vectors with a direction, got a zero vector"
-    elif given is None or np.isinf(plain_numbers(given[bad])).any():
+    elif original is None or np.isinf(plain_numbers(original[bad])).any():
         what = "expected finite numbers, got infinity"
     else:
         what = "expected numbers that float32 can hold, got one too large"

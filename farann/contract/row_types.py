@@ -75,7 +75,7 @@ def to_rows(name: str, value: Any, dim: int | None, row_type: str, *, normalized
         rows = _converted(name, array, row_type, first)
     if checked or not fits:
         checks.check_rows(name, rows, normalized, first,
-                          given=array if row_type == "float32" else None)
+                          original=array if row_type == "float32" else None)
     return rows
 
 

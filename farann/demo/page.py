@@ -46,9 +46,9 @@ th, td { padding: .35rem .7rem .35rem 0; border-bottom: 1px solid var(--line);
 figure { margin: 0; width: 56px } figcaption { font-size: .68rem; line-height: 1.15;
   color: var(--soft); overflow-wrap: anywhere }
 img { width: 56px; height: 56px; image-rendering: pixelated; border-radius: 4px; display: block }
-.asked { display: flex; gap: 1.2rem; align-items: flex-start; margin-top: 1.6rem }
-.asked > figure, .asked > figure img { width: 96px } .asked > figure img { height: 96px }
-.asked p { margin: 0 0 .15rem; font-size: .85rem } .asked .row { margin-bottom: .6rem }
+.question { display: flex; gap: 1.2rem; align-items: flex-start; margin-top: 1.6rem }
+.question > figure, .question > figure img { width: 96px } .question > figure img { height: 96px }
+.question p { margin: 0 0 .15rem; font-size: .85rem } .question .row { margin-bottom: .6rem }
 .far { color: var(--far) } .near { color: var(--near) }
 .bad { color: var(--bad) } .good { color: var(--good) }
 small { color: var(--soft) }

@@ -87,7 +87,7 @@ def _find(words: Words, queries: Sequence[str]) -> list[int]:
 
 
 def _common(words: Words, queries: list[int]) -> str:
-    """The common words least and most like each that is asked for, and a set of unlike ones."""
+    """The common words least and most like each query, and a set of unlike ones."""
     common = words.common()
     index = farann.Index(metric="cosine")
     index.add(words.rows[common], ids=common)
@@ -111,7 +111,7 @@ def _common(words: Words, queries: list[int]) -> str:
 
 
 def _table(words: Words, queries: list[int], answers: dict[str, tuple[str, farann.Hits]]) -> str:
-    """Words and what was found for each, with scores: columns by their heads, with a class each."""
+    """Words and the answers to each, with scores: columns by their heads, with a class each."""
     columns = [[", ".join(f'<span class="{kind}">{escape(words.labels[i])}</span> '
                           f"<small>{score:.2f}</small>" for score, i in zip(*line, strict=True))
                 for line in zip(hits.scores, hits.ids, strict=True)]

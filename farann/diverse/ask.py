@@ -116,10 +116,10 @@ def mmr(live: Live, queries: Any, k: int, ids: Any, scores: Scores | None, scale
 
 # How scores of others are put beside similarities.
 _SCALES: dict[str, Callable[[Float64Array], Float64Array]] = {
-    "unit": lambda given: (given / 2.0 - given.min() / 2.0) / (
-        (given.max() / 2.0 - given.min() / 2.0) or 1.0),
-    "ranks": lambda given: (np.searchsorted(np.sort(given), given) / max(len(given) - 1, 1)),
-    "as given": lambda given: given,
+    "unit": lambda scores: (scores / 2.0 - scores.min() / 2.0) / (
+        (scores.max() / 2.0 - scores.min() / 2.0) or 1.0),
+    "ranks": lambda scores: (np.searchsorted(np.sort(scores), scores) / max(len(scores) - 1, 1)),
+    "as given": lambda scores: scores,
 }
 
 

@@ -219,7 +219,7 @@ def _rows_of(metadata: Mapping[str, Any], arrays: Arrays, spec: IndexSpec, check
     if bad >= 0:
         raise FormatError(f"row {bad} is not a finite vector")
     store = Store(dim, spec)
-    store.mask = _alive_from(arrays, count)
+    store.mask = _mask_from(arrays, count)
     store.n_removed = 0 if store.mask is None else count - int(np.count_nonzero(store.mask))
     ids = section(arrays, "ids", np.int64, (count,)) if "ids" in arrays else None
     if ids is not None and count and (ids.min() < 0 or _hides_rows(ids, store.mask)):
@@ -245,7 +245,7 @@ def _rows_of(metadata: Mapping[str, Any], arrays: Arrays, spec: IndexSpec, check
     return store
 
 
-def _alive_from(arrays: Arrays, count: int) -> UInt8Array | None:
+def _mask_from(arrays: Arrays, count: int) -> UInt8Array | None:
     """A byte for each of `count` rows, 0 for those that are removed; None where none is."""
     if "removed" not in arrays:
         return None

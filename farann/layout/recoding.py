@@ -36,7 +36,7 @@ def _as_order(codes: CodeArrays, n_rows: int) -> Int32Array:
 
 def without(layout: Layout, outlier_rows: RowArray,
             live: npt.NDArray[np.bool_]) -> tuple[Layout, Float32Array]:
-    """Drop the rows that aren't `alive` (by slot), and number the others anew."""
+    """Drop the rows that aren't live (by slot), and number the others anew."""
     codes = layout.codes
     numbers = np.append(np.where(live, np.cumsum(live) - 1, -1), -1)  # the last is that of -1
     slots = numbers[_as_order(codes, len(live))]

@@ -26,7 +26,7 @@ cdef class Bound:
     cdef bint from_here_on  # whether it holds for a block and all after it, or for one alone
 
     cdef void forget(self, int64_t i) noexcept nogil
-    cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
+    cdef int64_t keep_open(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil
 
 

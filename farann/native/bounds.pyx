@@ -121,7 +121,7 @@ cdef class Bound:
     cdef void forget(self, int64_t i) noexcept nogil:
         """Query i was prepared."""
 
-    cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
+    cdef int64_t keep_open(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
         """Move the members that these rows can answer to the front; return how many they are."""
         return n
@@ -139,7 +139,7 @@ cdef class NormBound(Bound):
         self.from_here_on = True
         return self
 
-    cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
+    cdef int64_t keep_open(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
         cdef int64_t j, i, count = 0, panel = block.start // FARANN_CODE_PANEL
         cdef const farann_entry *last = NULL
@@ -199,7 +199,7 @@ cdef class CeilingBound(Bound):
             self.ceilings[i] = of_query(self, i)
             self.n_known += self.ceilings[i] < INFINITY
 
-    cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
+    cdef int64_t keep_open(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
         cdef int64_t j, i, count = 0, first_id = -1
         cdef const Query *query

@@ -351,7 +351,7 @@ cdef void rerank(Collector collector, int64_t i, int64_t first) noexcept nogil:
     cdef farann_filter admitted
     cdef farann_block where
     cdef int64_t j = first, row, n, n_exact
-    admitted.alive, admitted.groups, admitted.excluded.bits = NULL, NULL, 0
+    admitted.live, admitted.groups, admitted.excluded.bits = NULL, NULL, 0
     while j < answer.passed.count and not collector.batch.cancelled():
         n = min(answer.passed.count - j, <int64_t>RERANKED_AT_ONCE)
         where = farann_block(0, answer.passed.slots + j, NULL,
@@ -484,13 +484,13 @@ cdef int64_t keep_on_side(Collector collector, int64_t i, const double *keys, co
                           int64_t n, bint beyond) noexcept nogil:
     """Copy the keys of rows beyond the radius, or within it, and their places in the block."""
     cdef const Query *query = &collector.batch.queries[i]
-    cdef int64_t at, kept = 0
+    cdef int64_t at, hits = 0
     cdef double score
     for at in range(n):
         score = farann_score(collector.batch.metric, keys[at], query.prepared.query_norm)
-        collector.keys[kept], collector.places[kept] = keys[at], at if rows == NULL else rows[at]
-        kept += farann_is_beyond(collector.batch.metric, score, collector.radii[i]) == beyond
-    return kept
+        collector.keys[hits], collector.places[hits] = keys[at], at if rows == NULL else rows[at]
+        hits += farann_is_beyond(collector.batch.metric, score, collector.radii[i]) == beyond
+    return hits
 
 
 cdef double bar_of(QueryBatch batch, int64_t i, double threshold) noexcept nogil:

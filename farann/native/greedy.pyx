@@ -332,7 +332,7 @@ cdef class Greedy:
                 self.leave_out(first[i])
             self.leave_out(first[0])
             for i in range(self.n_slots):
-                if filter.alive != NULL and not filter.alive[i]:
+                if filter.live != NULL and not filter.live[i]:
                     self.leave_out(i)
             for i in range(first.shape[0]):
                 self.count_in_group(first[i])

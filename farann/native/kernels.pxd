@@ -39,7 +39,7 @@ cdef extern from "select.h" nogil:
         int bits
 
     ctypedef struct farann_filter:
-        const uint8_t *alive
+        const uint8_t *live
         const int64_t *ids
         farann_id_set excluded
         const int32_t *groups

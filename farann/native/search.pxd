@@ -27,7 +27,7 @@ cdef class Part:
 
     cdef take(self, Level level)
     cdef bind(self, Bound bound)
-    cdef int64_t keep_alive(self, bint from_here_on, const Block *block, int64_t *members,
+    cdef int64_t keep_open(self, bint from_here_on, const Block *block, int64_t *members,
                             int64_t n, Collector collector) noexcept nogil
     cdef void *at(self, int rung) noexcept nogil
     cdef void *of_block(self, int rung, const Block *block) noexcept nogil
@@ -59,7 +59,7 @@ cdef class Search:
     # Queries: those that ask in this round, those that a part can still answer, those that a block
     # can answer, those that a level scores.
     cdef int64_t *asking
-    cdef int64_t *alive
+    cdef int64_t *in_part
     cdef int64_t *open
     cdef int64_t *scored
     cdef int64_t *rungs         # by query: of the level that scores the block

@@ -38,14 +38,14 @@ cdef class Part:
         self.n_bounds += 1
         self.in_order = self.in_order or bound.from_here_on
 
-    cdef int64_t keep_alive(self, bint from_here_on, const Block *block, int64_t *members,
+    cdef int64_t keep_open(self, bint from_here_on, const Block *block, int64_t *members,
                             int64_t n, Collector collector) noexcept nogil:
         """Move the members that a block can answer to the front, by the bounds that hold for it
         alone, or by those that hold from there on; return how many they are."""
         cdef int b
         for b in range(self.n_bounds):
             if n > 0 and (<Bound>self.bounds[b]).from_here_on == from_here_on:
-                n = (<Bound>self.bounds[b]).keep_alive(block, members, n, collector)
+                n = (<Bound>self.bounds[b]).keep_open(block, members, n, collector)
         return n
 
     cdef void *at(self, int rung) noexcept nogil:
@@ -84,7 +84,7 @@ cdef class Search:
         cdef int64_t n = self.batch.n_queries
         self.owned = []
         self.asking = <int64_t *>self.batch.scratch.allocate(5 * n, sizeof(int64_t))
-        self.alive, self.open = self.asking + n, self.asking + 2 * n
+        self.in_part, self.open = self.asking + n, self.asking + 2 * n
         self.scored, self.rungs = self.asking + 3 * n, self.asking + 4 * n
 
     cdef Part add(self, Source source, ladder, CodedQueries coded=None, bint usable=True):
@@ -225,14 +225,14 @@ cdef int64_t ask_again(Search search) noexcept nogil:
 cdef void scan_part(Search search, Part part) noexcept nogil:
     """The scan: a block, the queries it can answer, their scores, the rows that pass."""
     cdef Block block
-    cdef int64_t n_alive = asking_for(search, part)
+    cdef int64_t n_in_part = asking_for(search, part)
     cdef void *level
-    if n_alive == 0 or (search.gave_up and search.leads):
+    if n_in_part == 0 or (search.gave_up and search.leads):
         return
     part.source.begin(search.asking, search.n_asking, search.all_rows)
     search.judge.begin_part()
     while not search.ended:
-        level = part.at(lowest_rung(search, n_alive))
+        level = part.at(lowest_rung(search, n_in_part))
         if not part.source.next(&block, (<Level>level).most_after(
                 search.n_seen + part.source.done)):
             break
@@ -240,42 +240,42 @@ cdef void scan_part(Search search, Part part) noexcept nogil:
             scan_block(search, part, <Level>level, block, block.members, block.n_members)
             continue
         if block.begins:
-            n_alive = asking_for(search, part)
-        n_alive = part.keep_alive(True, &block, search.alive, n_alive, search.collector)
-        if n_alive == 0:
+            n_in_part = asking_for(search, part)
+        n_in_part = part.keep_open(True, &block, search.in_part, n_in_part, search.collector)
+        if n_in_part == 0:
             part.source.skip()
             continue
-        scan_alive(search, part, &block, n_alive)
-        judge_block(search, part, &block, n_alive)
+        scan_open(search, part, &block, n_in_part)
+        judge_block(search, part, &block, n_in_part)
         if search.gave_up and search.leads:
             return
     search.n_seen += part.source.done
 
 
 cdef int64_t asking_for(Search search, Part part) noexcept nogil:
-    """List the queries that ask, and that the part is for, as alive; return how many."""
+    """List the queries that ask, and that the part is for; return their number."""
     cdef int64_t j, i, n = 0
     for j in range(search.n_asking):
         i = search.asking[j]
-        search.alive[n] = i
+        search.in_part[n] = i
         n += part.coded is None or part.coded.of[i].usable == part.usable
     return n
 
 
-cdef int lowest_rung(Search search, int64_t n_alive) noexcept nogil:
+cdef int lowest_rung(Search search, int64_t n_in_part) noexcept nogil:
     """The lowest rung of all queries: its level says how long the next block may be."""
     cdef int lowest = FLOAT32
     cdef int64_t j
-    for j in range(n_alive):
-        lowest = min(lowest, search.judge.accounts[search.alive[j]].rung)
+    for j in range(n_in_part):
+        lowest = min(lowest, search.judge.accounts[search.in_part[j]].rung)
     return lowest
 
 
-cdef void scan_alive(Search search, Part part, const Block *block, int64_t n_alive) noexcept nogil:
+cdef void scan_open(Search search, Part part, const Block *block, int64_t n_in_part) noexcept nogil:
     """Scan a block for the queries that it can answer, each by the level at its rung."""
     cdef int64_t j, i, n
-    memcpy(search.open, search.alive, n_alive * sizeof(int64_t))
-    n = part.keep_alive(False, block, search.open, n_alive, search.collector)
+    memcpy(search.open, search.in_part, n_in_part * sizeof(int64_t))
+    n = part.keep_open(False, block, search.open, n_in_part, search.collector)
     for j in range(n):
         i = search.open[j]
         search.rungs[i] = (<Level>part.at(search.judge.accounts[i].rung)).rung
@@ -399,13 +399,14 @@ cdef bint refuses(Search search, Level level, const Block *block, int64_t j,
     return seen >= level.first_judged and search.judge.too_many(i, passed, seen, block.n)
 
 
-cdef void judge_block(Search search, Part part, const Block *block, int64_t n_alive) noexcept nogil:
+cdef void judge_block(Search search, Part part, const Block *block,
+                      int64_t n_in_part) noexcept nogil:
     """Let the judge decide for which queries codes still pay; if for none, leave their order."""
     cdef int64_t n = block.n_before + block.n
     if (part.levels[CODES] == NULL or part.levels[FLOAT32] == NULL
             or n < search.judge.next_look):
         return
-    if search.judge.look(search.alive, n_alive, n, part.source.count - n, part.in_order):
+    if search.judge.look(search.in_part, n_in_part, n, part.source.count - n, part.in_order):
         search.gave_up = True
         if not part.in_order and not search.is_part:
             part.source.leave()

@@ -28,7 +28,7 @@ cdef struct MemberSet:
     farann_filter filter
     double threshold        # a key that every row of the answer reaches
     int64_t passed          # rows whose codes let them pass
-    bint alive              # whether the rows that are left of a part can be an answer
+    bint open               # whether the rows that are left of a part can be an answer
 
 
 @cython.no_gc  # references between parts form no cycles
@@ -171,7 +171,7 @@ cdef class SetCollector(Collector):
             return
         where = farann_block(segment.first, self.rows_at, NULL, self.batch.snapshot.ids_by_slot,
                              self.batch.snapshot.n_slots)
-        all_allowed.alive, all_allowed.groups, all_allowed.excluded.bits = NULL, NULL, 0
+        all_allowed.live, all_allowed.groups, all_allowed.excluded.bits = NULL, NULL, 0
         if self.per_group:
             farann_grouped_push_rows(
                 farann_grouped(&members.top, self.groups + (members - self.sets)
@@ -252,7 +252,7 @@ cdef class SetBound(Bound):
         self.norms, self.enough, self.from_here_on = norms, enough, True
         return self
 
-    cdef int64_t keep_alive(self, const Block *block, int64_t *members, int64_t n,
+    cdef int64_t keep_open(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
         """Keep the sets all of whose members these rows can answer; list which are scanned.
 
@@ -263,11 +263,11 @@ cdef class SetBound(Bound):
         if self.enough and block.begins and self.collector.all_have_k_rows():
             return 0
         for at in range(n if block.begins else 0):
-            self.collector.sets[self.collector.owners[members[at]]].alive = True
+            self.collector.sets[self.collector.owners[members[at]]].open = True
         for s in range(self.collector.count):
             chosen = &self.collector.sets[s]
-            chosen.alive = chosen.alive and self.can_answer(block, chosen)
-            if not chosen.alive:
+            chosen.open = chosen.open and self.can_answer(block, chosen)
+            if not chosen.open:
                 continue
             room = (width + 1) // 2 if chosen.passed * KEY_ROWS < block.n_before else width
             for at in range(chosen.first, chosen.end):

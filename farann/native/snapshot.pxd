@@ -39,7 +39,7 @@ cdef class Snapshot:
     cdef float[::1] row_major_center  # the same; zero for unit rows, not centered when unpacked
     cdef const int64_t[::1] ids
     cdef const int64_t *ids_by_slot
-    cdef const uint8_t[::1] alive
+    cdef const uint8_t[::1] live
     cdef farann_row_type row_type
     cdef int64_t row_bytes
 
@@ -50,7 +50,7 @@ cdef class Snapshot:
 cdef class Filter:
     cdef Snapshot snapshot
     cdef Segment segments[2]
-    cdef const uint8_t *alive
+    cdef const uint8_t *live
     cdef const uint8_t[::1] allowed
     cdef const int64_t[::1] excluded, offsets
     cdef const int32_t[::1] groups, left_out

@@ -16,7 +16,7 @@ cdef class Snapshot:
         but the outliers of the codes.
     ids : int64 (n_slots,) or None
         Ids by slot; None where the id is the slot.
-    alive : uint8 (n_slots,) or None
+    live : uint8 (n_slots,) or None
         0 for removed rows; None where no row is removed.
     center : float64 (dim,)
         Subtracted from rows before they are scored roughly; values that float32 has.
@@ -37,7 +37,7 @@ cdef class Snapshot:
         the order of slots alone, and begin anew where codes are given up.
     """
 
-    def __init__(self, base not None, tail not None, ids, alive,
+    def __init__(self, base not None, tail not None, ids, live,
                  const double[::1] center, int metric, str isa, *, Codes codes=None,
                  Partitions partitions=None, bint vectors=True, Codes added=None, runs=None,
                  uncoded=None, in_file=None):
@@ -63,12 +63,12 @@ cdef class Snapshot:
                                  "rows of the outliers")
             n_base = codes.n_rows
         self.n_slots = n_base + tail.shape[0]
-        self.ids, self.alive, self.in_file = ids, alive, in_file
+        self.ids, self.live, self.in_file = ids, live, in_file
         self.code_trials, self.work_shares = {}, {}
         self.largest_integer = self.largest_square = self.negative = NOT_LOOKED_FOR
         if (ids is not None and self.ids.shape[0] != self.n_slots) or (
-                alive is not None and self.alive.shape[0] != self.n_slots):
-            raise ValueError("ids and alive must have one entry a slot")
+                live is not None and self.live.shape[0] != self.n_slots):
+            raise ValueError("ids and live must have one entry a slot")
         if codes is not None and (codes.n_rows != n_base or codes.dim != self.dim):
             raise ValueError("codes must be those of the base")
         if not vectors and codes.transform.record.axes != NULL:
@@ -187,7 +187,7 @@ cdef class Filter:
     ----------
     snapshot : Snapshot
     allowed : uint8 (n_slots,) or None
-        0 for rows that may not be found; it stands in the place of the snapshot's `alive`.
+        0 for rows that may not be found; it stands in the place of the snapshot's `live`.
     slots : int64 (m,) or None
         Sorted slots, the only ones to search; None: all of them.
     share : float
@@ -199,12 +199,12 @@ cdef class Filter:
         cdef int64_t i, split
         self.snapshot = snapshot
         self.segments[0], self.segments[1] = snapshot.segments[0], snapshot.segments[1]
-        self.allowed = snapshot.alive if allowed is None else allowed
-        self.alive, self.share = NULL, share
+        self.allowed = snapshot.live if allowed is None else allowed
+        self.live, self.share = NULL, share
         if self.allowed is not None and snapshot.n_slots:
             if self.allowed.shape[0] != snapshot.n_slots:
                 raise ValueError("allowed must have one entry a slot")
-            self.alive = &self.allowed[0]
+            self.live = &self.allowed[0]
         self.excluded = self.offsets = self.groups = self.left_out = None
         if slots is not None:
             split = 0
@@ -263,7 +263,7 @@ cdef class Filter:
 
     cdef bint is_open(self) noexcept nogil:
         """Whether every row may be found."""
-        return self.alive == NULL and self.excluded is None and self.groups is None
+        return self.live == NULL and self.excluded is None and self.groups is None
 
     cdef bint is_mask_of(self, Filter other) noexcept:
         """Whether it is a mask on the rows that the other one searches, for all queries alike."""
@@ -278,7 +278,7 @@ cdef class Filter:
         """The filter of query i; `places` is zeroed memory for its set of ids."""
         cdef farann_filter result
         cdef int64_t n = self.n_excluded(i)
-        result.alive, result.ids = self.alive, self.snapshot.ids_by_slot
+        result.live, result.ids = self.live, self.snapshot.ids_by_slot
         result.excluded.bits, result.groups = 0, NULL
         if self.groups is not None and self.left_out[i] >= 0:
             result.groups, result.group = &self.groups[0], self.left_out[i]
@@ -290,7 +290,7 @@ cdef class Filter:
 cdef Filter copied(Filter filter):
     cdef Filter new = Filter.__new__(Filter)
     new.segments[0], new.segments[1] = filter.segments[0], filter.segments[1]
-    new.alive, new.allowed, new.positions = filter.alive, filter.allowed, filter.positions
+    new.live, new.allowed, new.positions = filter.live, filter.allowed, filter.positions
     new.snapshot, new.n_rows, new.share = filter.snapshot, filter.n_rows, filter.share
     new.excluded, new.offsets = filter.excluded, filter.offsets
     new.groups, new.left_out = filter.groups, filter.left_out

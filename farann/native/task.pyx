@@ -363,7 +363,7 @@ cdef int64_t rows_to_score(Task task, Codes codes, int64_t stop) noexcept:
     if task.collector.selects:
         most = LARGEST_BLOCK
     if (task.coded.width == 1 or SCORED_OF_K * k > most or codes.int4_alone
-            or task.batch.filter.alive != NULL or not uses(FIRST_ROWS)
+            or task.batch.filter.live != NULL or not uses(FIRST_ROWS)
             or not task.collector.ranks):
         return 0
     n = min(min(codes.n_leading, code_rows_of(codes)), min(most, stop))

@@ -17,14 +17,14 @@ from farann.quantize.transform import Moment
 from farann.runtime.process import each, one_thread
 from farann.runtime.progress import told
 
-# Partitions that one k-means finds; more are found in two levels, which takes far less time.
+# Partitions of one k-means; more take two levels, which takes far less time.
 _MOST_AT_ONCE = 256
 _MOST_COMPARED = 1024  # partitions up to which a row is compared with the means of all
 _PARTS_COMPARED = 4  # of more: a row is compared with the means in its 4 nearest first-level parts
 _ROWS_A_CELL = 64  # sampled rows per partition; with fewer, means depend on the sample
 _ROWS_A_PART = 256  # sampled rows per part: means of few rows are long, and attract too few rows
 _ROUNDS = 8  # rounds of k-means; later ones hardly move means
-_MOST_AXES = 128  # dimensions beyond which groups are found along this number of principal axes
+_MOST_AXES = 128  # dimensions beyond which groups are made along this number of principal axes
 _POINTS_OF_AXES = 4096  # least points that the axes are computed from, up to twice that
 _COMPARED_AT_ONCE = 1024  # vectors that are compared at a time, whose distances stay in caches
 _LARGEST_POINT = 1e16  # coordinates are clipped to this; such large rows are scored in float64
@@ -150,7 +150,7 @@ def _axes_of(points: Float32Array, seed: int) -> Any:
 
 
 def _fitted(points: Float32Array, n_groups: int, seed: int, axes: Any = None) -> Float32Array:
-    """Fit means: groups are found along the axes, if any, and means have all dimensions."""
+    """Fit means: groups are formed along the axes, if any, and means have all dimensions."""
     from sklearn.cluster import KMeans
 
     model = KMeans(min(n_groups, len(points)), init="random", n_init=1, max_iter=_ROUNDS, tol=0.0,
@@ -187,11 +187,11 @@ def _compared(means: Float32Array, space: Space) -> Float32Array:
 
 
 def labels_of(rows: RowArray, space: Space, means: Means, threads: int, progress: Progress = False,
-              found: Callable[[int, slice, Int32Array], object] | None = None) -> Int32Array:
+              take: Callable[[int, slice, Int32Array], object] | None = None) -> Int32Array:
     """The partition of each row: the nearest of all, or where there are very many, of those in the
     parts that are nearest.
 
-    `found` is called with the group of a block, see `each_in_groups`, the block and its labels,
+    `take` is called with the group of a block, see `each_in_groups`, the block and its labels,
     while its rows are at hand.
     """
     labels = np.empty(len(rows), np.int32)
@@ -201,8 +201,8 @@ def labels_of(rows: RowArray, space: Space, means: Means, threads: int, progress
 
     def find(group: int, block: slice) -> None:
         label(block)
-        if found is not None:
-            found(group, block, labels[block])
+        if take is not None:
+            take(group, block, labels[block])
 
     def label(block: slice) -> None:
         points = np.ones((block.stop - block.start, rows.shape[1] + 1), np.float32)

@@ -48,7 +48,7 @@ def choose(directions: Float64Array, sample: Float64Array, n_rows: int, query_ve
            seed: int) -> Projection | None:
     """Choose the number of directions that makes the search cheapest; None if none does.
 
-    Of the directions `found` (m, dim) the first are taken, and rotated among each other by the
+    Of the `directions` (m, dim) the first are taken, and rotated among each other by the
     `seed`, which evens their codes out. `sample` (s, dim) is of `n_rows` centered rows, whose whole
     codes have `width` bytes. Keys and thresholds are those of `CostModel`.
     """

@@ -254,7 +254,7 @@ def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Arr
         tasks[start] = task
 
     work = chosen.n_rows * snapshot.dim
-    # Every row may be found.
+    # No row is filtered out.
     long = _is_long(n, work, chosen.n_rows, snapshot.isa)
     _run(search, n, work, _QUERY_BYTES, threads, long)
     counts = [count for start in sorted(tasks) for count in tasks[start].counts()]
@@ -285,7 +285,7 @@ def score(snapshot: _core.Snapshot, queries: Float32Array, slots: Int64Array,
 
 def keys_of_found(snapshot: _core.Snapshot, queries: Float32Array, offsets: Int64Array,
                   slots: Int64Array, nearest: bool, threads: int) -> Float64Array:
-    """Exact keys of what queries found, query i slots[offsets[i]:offsets[i + 1]]."""
+    """Exact keys of hits, of query i slots[offsets[i]:offsets[i + 1]]."""
     keys = np.empty(len(slots))
     work = partial(_core.keys_of_found, snapshot, queries, offsets, slots, nearest, keys)
     n, a_query = len(queries), -(-len(slots) // max(len(queries), 1)) * snapshot.dim
@@ -294,7 +294,7 @@ def keys_of_found(snapshot: _core.Snapshot, queries: Float32Array, offsets: Int6
 
 
 def _is_long(n: int, work: int, k: int, isa: str) -> bool:
-    """Whether n queries, each of `work` multiply-adds and `found` rows, take long."""
+    """Whether n queries, each of `work` multiply-adds and k rows, take long."""
     slow = isa == "scalar"
     counted = (n if slow else n // _QUERIES_AT_ONCE) * work + _READING * work + _FINDING * n * k
     return counted >= (_SLOW_LONG_WORK if slow else _LONG_WORK)

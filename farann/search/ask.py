@@ -191,7 +191,7 @@ def groups(live: Live, ids: Any) -> npt.NDArray[Any]:
 
 
 def groups_of(store: Store | None, ids: Int64Array) -> npt.NDArray[Any]:
-    """The labels of the groups of found rows, in the shape of `ids`; in padding -1, or None where
+    """The labels of the groups of hits, in the shape of `ids`; in padding -1, or None where
     labels are strings."""
     if store is None or store.groups is None:
         return np.full(ids.shape, -1)
@@ -288,7 +288,7 @@ def _to_per_group(store: Store | None, filtering: Filtering) -> int | None:
 
 
 def keys_of(question: Question, hits: Hits | RangeHits) -> Float64Array:
-    """Exact keys of found rows, in the shape of `found.ids`; -infinity where an id is -1."""
+    """Exact keys of hits, in the shape of `hits.ids`; -infinity where an id is -1."""
     from farann.runtime import batches
 
     if isinstance(hits, Hits):

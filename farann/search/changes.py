@@ -47,7 +47,7 @@ def add(live: Live, rows: npt.ArrayLike, ids: npt.ArrayLike | None, groups: npt.
         if store.dim != vectors.shape[1]:  # another thread added the first rows meanwhile
             raise ValueError(
                 f"rows: expected vectors of dimension {store.dim}, got {vectors.shape[1]}")
-        new_ids, labels = asked_ids.given(store, checked, len(vectors), replace)
+        new_ids, labels = asked_ids.of_new_rows(store, checked, len(vectors), replace)
         new_groups = of_new_rows(store.groups, store.n_slots, group_labels, len(vectors))
         if labels is not store.labels:
             store = store.changed(labels=labels)

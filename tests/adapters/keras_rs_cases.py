@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import runpy
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -29,6 +31,7 @@ from farann.adapters.training import logistic_losses, relative_log_q, retrieval_
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 BACKEND = keras.backend.backend()
+EXAMPLES = Path(__file__).parents[2] / "examples"
 LAYERS = [BruteForceFurthestRetrieval, FurthestRetrieval]
 ROWS = np.random.default_rng(0).standard_normal((60, 5), dtype=np.float32)
 QUERIES = np.random.default_rng(1).standard_normal((7, 5), dtype=np.float32)
@@ -429,3 +432,29 @@ def test_bad_training() -> None:
                                          **given})
     with pytest.raises(ValueError, match="temperature: expected a number above 0"):
         retrieval_loss(keras.ops, rows, rows, temperature=0)
+
+
+@pytest.mark.filterwarnings("ignore")  # Keras and TensorFlow warn of what they do themselves
+@pytest.mark.skipif(BACKEND != "tensorflow" and bool(find_spec("tensorflow")),
+                    reason="runs on TensorFlow where it is there")
+def test_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                 capsys: pytest.CaptureFixture[str]) -> None:
+    """Two groups of users; each likes one half of the films and dislikes the other."""
+    users, films = np.divmod(np.random.default_rng(0).permutation(60 * 40)[:1200], 40)
+    stars = np.where((users + films) % 2 == 0, 5, 1)
+    (tmp_path / "ratings.inter").write_text("".join(
+        f"u{u}\ti{i}\t{s}\n" for u, i, s in zip(users, films, stars, strict=True)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    monkeypatch.setattr(sys, "argv", [
+        "keras_posneg.py", "--ratings", "ratings.inter", "--batch", "100", "--folds", "2",
+        "--dim", "8", "--epochs", "6"])
+    runpy.run_path(str(EXAMPLES / "keras_posneg.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("1,200 ratings by 60 users of 40 films")
+    assert f"trained three models 3 times on {BACKEND}" in lines[1]
+    this = next(line for line in lines if line.startswith("| this ranker"))
+    assert float(this.split("|")[-2].split()[0]) > 0.9  # its AUC
+    best = lines[lines.index("likely to be liked by user u0 if watched:") + 1 :][:5]
+    assert all(int(line.split()[0][1:]) % 2 == 0 for line in best)
+    assert lines[-1] == "as the ranker ranks: 100.0%; the same after saving and loading: True"

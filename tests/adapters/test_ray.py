@@ -49,7 +49,7 @@ def test_cases_on_ray() -> None:
             "HOME": folder}  # where Ray writes a token
         done = subprocess.run(
             [*command, sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "-o",
-             "addopts=", "-W", "default", "--durations=8",
+             "addopts=--disable-plugin-autoload", "-W", "default", "--durations=8",
              str(Path(__file__).with_name("ray_cases.py"))],
             cwd=Path(__file__).parents[2], env=environment, timeout=900, capture_output=True,
             text=True)

@@ -403,11 +403,11 @@ def test_pictures_to_click(few_pictures: tuple[Any, Any], tmp_path: Path,
     rows = np.subtract(rows, rows.mean(axis=0), dtype=np.float32)
     asked = np.concatenate([np.flatnonzero(kinds == kind)[:6] for kind in dict.fromkeys(kinds)])
     right = reference.furthest(rows[asked], rows, PICTURES, "cosine")
-    assert len(known["asked"]) == len(asked) == 60
-    for one, scores in zip(known["asked"], right.scores, strict=True):
+    assert len(known["queries"]) == len(asked) == 60
+    for one, scores in zip(known["queries"], right.scores, strict=True):
         assert [score for _, score in one["far"]] == [round(float(score), 2) for score in scores]
         assert one["picture"] not in [place for place, _ in one["near"]]
-    for query, one in zip(asked, known["asked"], strict=True):
+    for query, one in zip(asked, known["queries"], strict=True):
         assert known["pictures"][one["picture"]] == only_picture(pixels[query], tmp_path)
 
 

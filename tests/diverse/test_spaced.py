@@ -13,7 +13,7 @@ import reference
 from cases import DATA, Float32, index_of, low_rank, rows_for
 from diverse_oracle import keepers, spread
 from diverse_oracle import spaced as right
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from reference import METRICS
@@ -126,7 +126,6 @@ def test_many_rows_changes_and_filters(metric: str, rng: np.random.Generator) ->
     assert len(right(rows[left], worth[left], spread(metric, found.radius), metric, **own)) < 50
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_laws(data: st.DataObject) -> None:
     """No two picks are nearer than the radius, every other row is nearer to a better one; without

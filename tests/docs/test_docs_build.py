@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -234,15 +235,19 @@ SOURCES = ("farann/**/*.py", "farann/**/*.py[xid]", "farann/**/*.pxd", "farann/*
            "src_c/**/*.[ch]", "bench/*.py")
 
 
+@cache
+def words_of_the_code() -> set[str]:
+    sources = {path for pattern in SOURCES for path in ROOT.glob(pattern)}
+    return set(re.findall(r"\w+", "\n".join(
+        [*(path.read_text("utf-8") for path in sources), *(path.stem for path in sources)])))
+
+
 @pytest.mark.parametrize(
     "page", [*sorted((ROOT / "docs" / "how-it-works").glob("*.md")), ROOT / "docs" / "glossary.md"],
     ids=lambda page: page.stem)
 def test_names_in_tables_are_those_of_the_code(page: Path) -> None:
     """The last column of tables of letters and of words has names of the code."""
-    sources = {path for pattern in SOURCES for path in ROOT.glob(pattern)}
-    there = set(re.findall(r"\w+", "\n".join(
-        [*(path.read_text("utf-8") for path in sources), *(path.stem for path in sources)])))
-    missing = []
+    missing, there = [], words_of_the_code()
     inside_table = False
     for line in page.read_text("utf-8").splitlines():
         cells = re.split(r"(?<!\\)\|", line)[1:-1]

@@ -14,6 +14,7 @@ import farann
 import farann._core as core
 from farann.contract.stop_rule import StopRule
 from farann.diverse.member_sets import _low_bits as low_bits
+from farann.native import _library as library
 from farann.native.kernels import MECHANISMS, leave_out
 
 _only: tuple[str, ...] | None = None

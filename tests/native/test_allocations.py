@@ -8,7 +8,7 @@ from typing import Any
 import inside
 import numpy as np
 import pytest
-from cases import arrays_of, index_of
+from cases import arrays_of, index_of, pairs
 from inside import core
 
 import farann
@@ -48,7 +48,7 @@ def nothing_fails_afterwards() -> Iterator[None]:
     core.fail_allocation(-1)
 
 
-@pytest.fixture(scope="module", params=list(INDEXES))
+@pytest.fixture(scope="module")
 def index(request: pytest.FixtureRequest) -> farann.Index:
     rng = np.random.default_rng(7)
     made = index_of(rng.standard_normal((N, DIM), dtype=np.float32), threads=1,
@@ -67,11 +67,10 @@ def bytes_of(answer: Any) -> list[bytes]:
     return [array.tobytes() for array in arrays_of(answer)]
 
 
-@pytest.mark.parametrize("number", [None, 3, 40])
-@pytest.mark.parametrize("kind", [*EVERYWHERE, *WITH_VECTORS])
+@pytest.mark.parametrize(("index", "kind", "number"), [
+    *pairs(("int8", "float32", "cells"), (*EVERYWHERE, *WITH_VECTORS), (None, 3, 40)),
+    *pairs(("int4 alone", "cells alone"), EVERYWHERE, (None, 3, 40))], indirect=["index"])
 def test_every_allocation_may_fail(index: farann.Index, kind: str, number: int | None) -> None:
-    if kind in WITH_VECTORS and not index.stats()["keep_vectors"]:
-        pytest.skip("this search needs vectors")
     search = (EVERYWHERE | WITH_VECTORS)[kind]
     queries = queries_of(number)
     expected = bytes_of(search(index, queries))
@@ -97,6 +96,7 @@ def test_every_allocation_may_fail(index: farann.Index, kind: str, number: int |
 
 
 @pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("index", INDEXES, indirect=True)
 def test_in_threads_too(index: farann.Index, threads: int) -> None:
     """One task fails; the others stop, and the next search has all its threads."""
     queries = queries_of(2500)

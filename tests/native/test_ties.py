@@ -118,12 +118,11 @@ def test_first_rows_in_several_pieces(metric: str, isa: str, rng: np.random.Gene
     index.add(rows)
     index.build()
     inside.store.use_level(index, isa)
-    for k in (30, 100):
-        for asked in (queries, -queries):
-            expected = reference.furthest(asked, rows, k, metric)
-            hits = index.search_furthest(asked, k, threads=1)
-            assert_array_equal(hits.ids, expected.ids)
-            assert_array_equal(hits.scores, expected.scores)
+    for k, asked in ((30, queries), (100, -queries)):
+        expected = reference.furthest(asked, rows, k, metric)
+        hits = index.search_furthest(asked, k, threads=1)
+        assert_array_equal(hits.ids, expected.ids)
+        assert_array_equal(hits.scores, expected.scores)
 
 
 @pytest.mark.parametrize("codes", ["int8", "float32"])

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import reference
 from approximate_cases import clustered, gaussian, recall_of
-from cases import Float32, assert_same, index_of
+from cases import Float32, assert_same, index_of, near
 from codes_in_numpy import Float64
 from numpy.typing import NDArray
 from reference import METRICS
@@ -82,14 +82,14 @@ def assert_rough(index: farann.Index, queries: Float32, metric: str) -> None:
     best_first = -1.0 if metric == "l2" else 1.0
     for i, query in enumerate(queries):
         expected = rough.scores(query, metric, coded=False)[order]
-        assert scores[i] == pytest.approx(expected, rel=2e-6, abs=2e-5)
+        assert near(scores[i], expected, rel=2e-6, abs=2e-5)
         expected = np.full(len(ids), np.nan)
         expected[held] = rough.scores(query, metric, coded=True)[order]
         others = np.flatnonzero(np.isnan(expected))  # exact
         expected[others] = index.score(query, ids[others])
         got = expected[np.searchsorted(ids, hits.ids[i])]
-        assert hits.scores[i] == pytest.approx(got, rel=2e-6, abs=2e-5)
-        assert got == pytest.approx(best_first * np.sort(best_first * expected)[:10], abs=3e-5)
+        assert near(hits.scores[i], got, rel=2e-6, abs=2e-5)
+        assert near(got, best_first * np.sort(best_first * expected)[:10], abs=3e-5)
 
 
 class TestRecall:
@@ -154,7 +154,7 @@ class TestScores:
             hits = index.search_furthest(asked, 5, **ALL)
             for query, ids, scores in zip(np.atleast_2d(asked), np.atleast_2d(hits.ids),
                                           np.atleast_2d(hits.scores), strict=True):
-                assert index.score(query, ids) == pytest.approx(scores, rel=1e-5, abs=2e-44)
+                assert near(index.score(query, ids), scores, rel=1e-5, abs=2e-44)
 
     @pytest.mark.parametrize("metric", METRICS)
     def test_the_same_one_by_one_and_with_any_threads(self, metric: str) -> None:
@@ -168,7 +168,7 @@ class TestScores:
                 single = [index.search_furthest(query, **limits) for query in queries[:40]]
                 for one, ids, scores in zip(single, hits.ids, hits.scores, strict=False):
                     assert np.array_equal(one.ids, ids)
-                    assert one.scores == pytest.approx(scores, rel=1e-6, abs=1e-5)
+                    assert near(one.scores, scores, abs=1e-5)
 
     @pytest.mark.parametrize("metric", METRICS)
     def test_at_every_level(self, metric: str) -> None:
@@ -190,7 +190,7 @@ class TestScores:
             for i in range(len(queries)):
                 where = {int(id): at for at, id in enumerate(everything.ids[i])}
                 at = [where[int(id)] for id in hits.ids[i]]
-                assert hits.scores[i] == pytest.approx(everything.scores[i][at], rel=1e-6, abs=1e-5)
+                assert near(hits.scores[i], everything.scores[i][at], abs=1e-5)
             assert recall_of(hits.ids, everything.ids[:, :10].copy()) >= 0.5
 
 

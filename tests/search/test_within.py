@@ -19,7 +19,7 @@ from cases import (
     queries_for,
     rows_for,
 )
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from reference import METRICS
@@ -86,7 +86,6 @@ def test_levels_changes_and_filters(metric: str, options: Any, rng: np.random.Ge
     assert_same_beyond(index.search_within(queries, radius=near, groups=labels[:40]), of_own)
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_within_and_beyond_are_all_rows(data: st.DataObject) -> None:
     """Each row is within the radius or beyond it: never both, never neither."""

@@ -55,10 +55,10 @@ class Pairs(NamedTuple):
     features: Float64Array  # (n, m + 2)
 
     @classmethod
-    def of(cls, models: Models, given: Feedback) -> Pairs:
+    def of(cls, models: Models, labels: Feedback) -> Pairs:
         """Ask models."""
-        return cls(*given, models.there[given.items],
-                   models.features(given.items, models.people[given.users]))
+        return cls(*labels, models.there[labels.items],
+                   models.features(labels.items, models.people[labels.users]))
 
     @classmethod
     def joined(cls, several: Sequence[Pairs], most: int | None = None) -> Pairs:
@@ -183,9 +183,10 @@ def regression(columns: Float64Array, target: BoolArray, weight: Float64Array, u
     result = minimize(loss, np.zeros(len(size)), jac=True, method="L-BFGS-B",
                       bounds=[*bounds, *free], options={
                           "maxiter": _MOST_STEPS, "ftol": 1e-13, "gtol": 1e-7, "maxcor": 20})
-    found = result.x * size
-    coefficients = found[:m] / spread
-    return Solution(coefficients, float(found[m] - mean @ coefficients), found[m + 1 :], result.fun)
+    solution = result.x * size
+    coefficients = solution[:m] / spread
+    return Solution(coefficients, float(solution[m] - mean @ coefficients), solution[m + 1 :],
+                    result.fun)
 
 
 def learn(models: Models, folds: Sequence[Fold], most: int | None = None) -> Learned:

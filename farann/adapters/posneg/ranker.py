@@ -194,24 +194,24 @@ class FusionRanker(metaclass=names.Hinted):
         weight = logs.weights(sample_weight, len(log.liked))
         # A stream of its own: folds must not depend on draws that made the log with the same seed.
         random = np.random.default_rng([checks.to_seed(seed, rng), logs.FOLDS])
-        folds = logs.folds(cv, log, weight, random, trained=self._train is not None)
-        found = []
-        with told("fit", len(folds) + 1, progress) as done:
+        splits = logs.folds(cv, log, weight, random, trained=self._train is not None)
+        folds = []
+        with told("fit", len(splits) + 1, progress) as done:
             final = self._models or self._trained(log, None)
             feedback = Feedback(ids.known("users", log.users, final.user_ids),
                                 ids.known("items", log.items, final.ids), log.liked, weight)
             seen = np.unique(np.concatenate([feedback.users * len(final.ids) + feedback.items,
                                              _pairs(final, shown)]))
             done(1)
-            for some, rest in folds:
+            for some, rest in splits:
                 models = self._models or self._trained(log.take(some), final)
-                found.append(Fold.of(models, some, rest, feedback, seen, random))
+                folds.append(Fold.of(models, some, rest, feedback, seen, random))
                 done(1)
         final = learning.knowing(final, feedback)
         # Signs of the trainer by default are right.
-        learned = learning.judged_alone(final, found, learning.learn(final, found),
+        learned = learning.judged_alone(final, folds, learning.learn(final, folds),
                                         check_signs=not isinstance(self._train, Factorization))
-        order = learning.order_of_all(learned, found, feedback, random)
+        order = learning.order_of_all(learned, folds, feedback, random)
         self._state = self._state_of(final, learned._replace(order=(order, THIS)), seen)
         return self
 

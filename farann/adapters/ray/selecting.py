@@ -109,14 +109,14 @@ class Selecting(Gathering):
                            per_group: int | None, options: dict[str, Any]) -> None:
         """Choose among the most similar rows of all shards, which have all that it takes."""
         parts, _ = self._ask("search_with_rows", "search_nearest", queries, options)
-        nearest = merge([found for found, *_ in parts], options["k"])
+        nearest = merge([hits for hits, *_ in parts], options["k"])
         index, (ids, _, orders, rows, labels) = self._few_rows(), _joined(parts)
         _, once = np.unique(orders, return_index=True)
         index.add(rows[once], ids[once], groups=labels[once])
-        for i, found in enumerate(nearest.found):
+        for i, there in enumerate(nearest.found):
             chosen = index.search_mmr(
                 queries[i], hits.ids.shape[1], diversity=diversity, candidates=options["k"],
-                allowed=nearest.ids[i, found], per_group=per_group)
+                allowed=nearest.ids[i, there], per_group=per_group)
             hits.ids[i], hits.scores[i] = chosen.ids, chosen.scores
 
     @hinted
@@ -295,7 +295,7 @@ class _Listed:
         if most:
             most = max(most // len(self.cluster.manifest.shards), 1)
         parts, _ = self.cluster._ask("near", self.cluster.reconstruct(ids), radius, most, only)
-        hits = merge([found for found, _ in parts])
+        hits = merge([hits for hits, _ in parts])
         hits.ids = self.numbers_of(hits.ids)
         return hits, any(cut for _, cut in parts)
 

@@ -270,7 +270,7 @@ class BruteForcePosNeg(BruteForceFusion):
             raise TypeError("candidates: expected a pair, the embeddings by the positive and by "
                             f"the negative model, got {type(candidates).__name__}")
         positive, negative = (
-            to_rows(name, given, self._metric) for name, given in zip(
+            to_rows(name, rows, self._metric) for name, rows in zip(
                 ("positive_candidates", "negative_candidates"), candidates, strict=True))
         if len(positive) != len(negative):
             raise ValueError("candidates: expected as many rows by both models, got "

@@ -13,21 +13,21 @@ void best(void) {
     farann_entry *entries = NEW(farann_entry, n), *heap = NEW(farann_entry, k);
     farann_best_scores noted = {NEW(float, k), k, 0};
     farann_topk top = {heap, k, 0};
-    uint8_t *alive = number(0, 1) ? NEW(uint8_t, n_slots) : NULL;
+    uint8_t *live = number(0, 1) ? NEW(uint8_t, n_slots) : NULL;
     int32_t *groups = number(0, 1) ? NEW(int32_t, n_slots) : NULL;
     int64_t *excluded = NEW(int64_t, 2), n_kept = 0, n_entries = 0;
     double *row_keys = NEW(double, n);
     const double margin = (double)number(0, 9);
     const int64_t never = 0;
-    for (int64_t i = 0; alive && i < n_slots; i++) alive[i] = byte() % 4 != 0;
+    for (int64_t i = 0; live && i < n_slots; i++) live[i] = byte() % 4 != 0;
     for (int64_t i = 0; groups && i < n_slots; i++) groups[i] = byte() % 4;
     excluded[0] = number(0, n_slots - 1);
     excluded[1] = excluded[0] + 1;
-    farann_filter filter = {alive, NULL, {0}, groups, 2};
+    farann_filter filter = {live, NULL, {0}, groups, 2};
     farann_id_set_fill(&filter.excluded, excluded, 2, NEW(uint32_t, farann_id_set_room(2)));
     const farann_block block = {0, NULL, NULL, NULL, n_slots};
     for (int64_t i = 0; i < n; i++) {
-        const int allowed = i != excluded[0] && i != excluded[1] && (!alive || alive[i]) &&
+        const int allowed = i != excluded[0] && i != excluded[1] && (!live || live[i]) &&
                             (!groups || groups[i] != 2);
         CHECK(farann_filter_allows(&filter, i) == allowed);
         row_keys[i] = (double)small();
