@@ -888,6 +888,7 @@ class Index(metaclass=Hinted):
     @hinted
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
                        radius: float | None = None, per_group: int | None = None,
+                       leave_out: float = 0.0,
                        exclude: Exclude | None = None, allowed: Allowed | None = None,
                        groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
                        threads: int | None = None, progress: Progress = False) -> Selection:
@@ -895,6 +896,8 @@ class Index(metaclass=Hinted):
 
         Each pick is the row furthest from all picks before (Gonzalez 1985). Under l2 every row is
         then at most twice as far from its nearest pick as with the best possible choice of k rows.
+        It is bad at choosing typical rows: outliers come first, and rows to label chosen so often
+        teach less than random ones. `leave_out` is for that.
 
         Parameters
         ----------
@@ -912,6 +915,9 @@ class Index(metaclass=Hinted):
             or cosine with one.
         per_group : int, optional
             Largest number of rows of each group of `add`; those in `first` count.
+        leave_out : float, default 0.0
+            The share, below 1, of the rows that may be chosen that are left out as the loneliest,
+            such as 0.2 for rows to label. They are neither chosen nor covered.
         exclude, allowed, groups, outside_groups : optional
             Rows that may be chosen, as in `filter`; `allowed` may be a `Filter`.
         threads : int, optional
@@ -932,10 +938,16 @@ class Index(metaclass=Hinted):
         ------
         ValueError, TypeError, KeyError
             Without k, radius and per_group, for both start and first, ids that are not in the index
-            or may not be chosen, `per_group` without groups, or an index without vectors.
+            or may not be chosen, `per_group` without groups, a share that is none, or an index
+            without vectors.
 
         Notes
         -----
+        The loneliest rows are those furthest from the nearest of 32 rows, which are spread evenly
+        over the ids (Sugiyama and Borgwardt 2013); of equal ones those of the smaller ids. The row
+        `start`, given by its id, is not left out, and rows of `first` don't count. The twofold
+        bound holds for the rows that stay (k-center with outliers: Charikar et al. 2001).
+
         The order is that of greedy selection by float64 keys; of equal ones the smaller id comes
         first. The mean of the rows is computed exactly. If it has no direction under cosine, the
         selection begins with the smallest id. The index need not be built.
@@ -948,7 +960,7 @@ class Index(metaclass=Hinted):
         >>> index.select_diverse(3, start=0)
         Selection(ids=[0, 2, 3], scores=[inf,  9.,  4.])
         """
-        return diverse.select(self._live, k, start, first, radius, per_group,
+        return diverse.select(self._live, k, start, first, radius, per_group, leave_out,
                               Filtering(exclude, allowed, groups, outside_groups), threads,
                               progress)
 
