@@ -1,8 +1,8 @@
-"""The loneliest rows, which a selection may leave out: those furthest from a sample of the others.
+"""The loneliest rows, which a selection may leave out: those furthest from centers of the others.
 
-How far a row is from the nearest of a few rows tells outliers much as its distance to the tenth
-nearest of all rows does, at a small part of the cost (Sugiyama and Borgwardt 2013, "Rapid
-distance-based outlier detection via sampling").
+A row's distance to the nearest center of k-means tells how much of an outlier it is (Chawla and
+Gionis 2013, "k-means--"), and a few centers of a sample of the rows will do. Centers have the same
+bits everywhere: rows go to their nearest center by exact searches, and sums are exact.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from typing import Any
 import numpy as np
 
 from farann import _core
-from farann._types import Int64Array
+from farann._types import Float32Array, Int64Array
 from farann.contract import checks
-from farann.diverse.greedy import snapshot_of
-from farann.runtime import pool
+from farann.contract.index_spec import MetricTraits, traits_of
+from farann.diverse.greedy import RowSum, snapshot_of
+from farann.runtime import batches, pool
 from farann.store.store import Store
 
-_COMPARED_WITH = 32  # rows of the sample: they take less time than 100 picks
+_MOST_SAMPLED, _CENTERS, _STEPS = 2048, 64, 4  # rows of the sample; of k-means
+_ROWS_A_CENTER = 4  # of the sample, at least
 _GOLDEN = (5.0**0.5 - 1.0) / 2.0  # its multiples fill the interval evenly, without a period
 # Multiply-adds below which a second thread costs more than it saves, and Ctrl+C can wait.
 _FEW_PRODUCTS = 50_000_000
@@ -39,14 +41,30 @@ def n_left_out(share: float, n: int) -> int:
     return min(int(share * n), n - 1)
 
 
-def samples_of(n: int) -> tuple[Int64Array, Int64Array]:
-    """The places of two samples among n rows, 2 or more: one for the rows outside it, and one for
-    the rows of the first. A sample of one row has it twice: keys for several members alone are
-    divided by their lengths under cosine."""
-    numbers = np.arange(1, 2 * min(_COMPARED_WITH, n // 2) + 1)
-    places = np.unique((numbers * _GOLDEN % 1.0 * n).astype(np.int64))
-    first, second = places[::2], places[1::2]
-    return np.resize(first, max(len(first), 2)), np.resize(second, max(len(second), 2))
+def sample_of(n: int) -> Int64Array:
+    """The places of a sample of n rows."""
+    numbers = np.arange(1, min(_MOST_SAMPLED, n) + 1)
+    return np.unique((numbers * _GOLDEN % 1.0 * n).astype(np.int64))
+
+
+def centers_of(rows: Float32Array, metric: MetricTraits, isa: str) -> Float32Array:
+    """The centers that k-means finds in a sample of rows; under dot, too, by distances.
+
+    Those of fewer than a quarter of the usual number of rows are left out: outliers themselves.
+    """
+    n = min(_CENTERS, max(len(rows) // _ROWS_A_CENTER, 1))
+    centers = rows[np.arange(n) * len(rows) // n].copy()
+    metric = metric if metric.normalized else traits_of("l2")
+    for _ in range(_STEPS):
+        snapshot = _core.Snapshot(centers[:0], centers, None, None, np.zeros(centers.shape[1]),
+                                  metric.number, isa)
+        own = batches.top(snapshot, _core.Filter(snapshot), rows, 1, True, 1)[0].ids[:, 0]
+        centers = centers.copy()
+        for center in np.unique(own).tolist():
+            mean = RowSum.of([rows[own == center]], rows.shape[1], metric.normalized).mean()
+            if not metric.normalized or mean.any():
+                centers[center] = mean
+    return centers[4 * n * np.bincount(own, minlength=n) >= len(rows)]
 
 
 def staying(store: Store, isa: str, slots: Int64Array, share: float, kept: int | None,
@@ -59,34 +77,30 @@ def staying(store: Store, isa: str, slots: Int64Array, share: float, kept: int |
     if n_out < 1:
         return slots
     by_id = slots[np.argsort(store.ids.ids_of(slots), kind="stable")]
-    first, second = (by_id[places] for places in samples_of(len(slots)))
-    stay = np.zeros(store.n_slots, np.uint8)
-    stay[slots] = 1
-    rest, own = stay.copy(), np.zeros_like(stay)
-    rest[first], own[first] = 0, 1
-    if kept is not None:
-        rest[kept] = own[kept] = 0
-    is_long = len(slots) * len(first) * store.dim > _FEW_PRODUCTS
-    threads = threads if is_long else 1
+    metric = store.spec.metric
+    centers = centers_of(store.take(by_id[sample_of(len(slots))]), metric, isa)
+    members, offsets = centers.astype(np.float64), np.array([0, len(centers)])
+    is_long = len(slots) * centers.size > _FEW_PRODUCTS
     snapshot, ids, keys = snapshot_of(store, isa), list[Int64Array](), list[Any]()
 
-    def search(sample: Int64Array, some: Int64Array, flag: _core.CancelFlag) -> None:
-        mask, members = np.zeros_like(stay), store.take(sample).astype(np.float64)
+    def search(some: Int64Array, flag: _core.CancelFlag) -> None:
+        mask, most = np.zeros(store.n_slots, np.uint8), min(n_out, len(some))
         mask[some] = 1
-        most = min(n_out, len(some))
-        task = _core.SetSearch(snapshot, _core.Filter(snapshot, mask), members,
-                               np.array([0, len(members)]), 0, most, flag=flag)
+        task = _core.SetSearch(snapshot, _core.Filter(snapshot, mask), members, offsets, 0, most,
+                               flag=flag)
         task.run()
-        found = np.empty((1, most), np.int64)
-        of_found = np.empty((1, most))
+        found, of_found = np.empty((1, most), np.int64), np.empty((1, most))
         task.write_top(np.empty((1, most), np.float32), found, 0)
         task.write_keys(of_found, 0)
         ids.append(found[0])
         keys.append(of_found[0])
 
-    parts = [(first, some) for some in np.array_split(np.flatnonzero(rest), threads)]
-    pool.run_all([partial(search, sample, some) for sample, some in (
-        *parts, (second, np.flatnonzero(own))) if len(some)], threads, long=is_long)
+    threads = threads if is_long else 1
+    others = slots if kept is None else slots[slots != kept]
+    pool.run_all([partial(search, some) for some in np.array_split(others, threads)], threads,
+                 long=is_long)
     out, by = np.concatenate(ids), np.concatenate(keys)
-    stay[store.slots_of(out[np.lexsort((out, -by))[:n_out]])] = 0
+    stay = np.zeros(store.n_slots, np.bool_)
+    stay[slots] = True
+    stay[store.slots_of(out[np.lexsort((out, -by))[:n_out]])] = False
     return np.flatnonzero(stay)

@@ -1,7 +1,8 @@
-"""What `leave_out=` of a selection leaves out: the rows furthest from a sample of the others."""
+"""What `leave_out=` of a selection leaves out: the rows furthest from centers of the others."""
 
 from __future__ import annotations
 
+from math import fsum
 from typing import Any
 
 import diverse_oracle as oracle
@@ -20,19 +21,28 @@ KINDS = sorted(DATA)
 
 def staying(rows: NDArray[np.float32], ids: NDArray[np.int64], share: float, metric: str,
             kept: int | None = None) -> NDArray[np.int64]:
-    """The ids that stay: each row is compared with 32 rows, spread by the golden ratio over the
-    ids, those of this sample with 32 others; of equal ones the smaller ids go first."""
+    """The ids that stay, by plain loops: four steps of k-means on rows that are spread by the
+    golden ratio over the ids, then distances to centers; of equal ones the smaller ids go."""
     order, n = np.argsort(ids), len(rows)
-    golden = (np.sqrt(5.0) - 1.0) / 2.0
-    places = sorted({int(i * golden % 1.0 * n) for i in range(1, 2 * min(32, n // 2) + 1)})
-    first, second = order[places[::2]], order[places[1::2]]
-    if len(first) == 1:
-        first = np.repeat(first, 2)
-    if len(second) == 1:
-        second = np.repeat(second, 2)
-    keys = oracle.member_keys(rows[first], rows, metric).min(axis=0)
-    own = np.unique(first)
-    keys[own] = oracle.member_keys(rows[second], rows[own], metric).min(axis=0)
+    golden, space = (np.sqrt(5.0) - 1.0) / 2.0, "cosine" if metric == "cosine" else "l2"
+    sample = rows[order[sorted({int(i * golden % 1.0 * n) for i in range(1, min(n, 2048) + 1)})]]
+    some = min(64, max(len(sample) // 4, 1))
+    centers = np.array([sample[i * len(sample) // some] for i in range(some)])
+    for _ in range(4):
+        keys = np.array([reference.keys(row, centers, space) for row in sample])
+        own = keys.argmin(axis=1)
+        for center in np.unique(own):
+            wide = sample[own == center].astype(np.float64)
+            if space == "cosine":
+                wide /= np.sqrt(reference.total((wide * wide).T))[:, None]
+            mean = np.array([fsum(column) / len(wide) for column in wide.T]).astype(np.float32)
+            if space == "l2" or mean.any():
+                centers[center] = mean
+    centers = centers[np.bincount(own, minlength=some) >= len(sample) / some / 4]
+    if len(centers) == 1:
+        keys = reference.keys(centers[0], rows, metric)
+    else:
+        keys = oracle.member_keys(centers, rows, metric).min(axis=0)
     if kept is not None:
         keys[ids == kept] = -np.inf
     return np.sort(ids[np.lexsort((ids, -keys))[min(int(share * n), n - 1) :]])

@@ -26,10 +26,11 @@ from farann.extending import (
     ONE_A_ROW,
     Ranked,
     RowSum,
+    centers_of,
     inside,
     joined,
     n_left_out,
-    samples_of,
+    sample_of,
     scores_of,
 )
 from farann.index import Index
@@ -268,15 +269,12 @@ class Selecting(Gathering):
         n_out = n_left_out(share, len(numbers))
         if n_out < 1:
             return only
-        first, second = (rows.ids[numbers[places]] for places in samples_of(len(numbers)))
+        sample = self.reconstruct(rows.ids[numbers[sample_of(len(numbers))]])
         kept = self._to_ids("start", [] if start is None or (
             isinstance(start, str) and start == "centroid") else [start])
-        parts = []
-        for sample, others in (
-                (first, _without_ids(only, np.concatenate([before, first, kept]))),
-                (second, {"allowed": first[~np.isin(first, kept)]})):
-            parts += self._ask("search", "search_furthest_from", self.reconstruct(sample)[
-                np.newaxis], {"k": n_out, "only": others})[0]
+        centers = centers_of(sample, self._traits, self._few_rows().isa)
+        parts, _ = self._ask("search", "search_furthest_from", centers[np.newaxis], {
+            "k": n_out, "only": _without_ids(only, np.append(before, kept))})
         ids, keys = (np.concatenate([getattr(one, name)[0][one.found[0]] for one in parts])
                      for name in ("ids", "keys"))
         order = np.lexsort((rows.numbers_of(ids), -keys))
