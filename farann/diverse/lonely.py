@@ -8,20 +8,22 @@ bits everywhere: rows go to their nearest center by exact searches, and sums are
 from __future__ import annotations
 
 from functools import partial
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from farann import _core
-from farann._types import Float32Array, Int64Array
+from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract import checks
 from farann.contract.index_spec import MetricTraits, traits_of
 from farann.diverse.greedy import RowSum, snapshot_of
 from farann.runtime import batches, pool
 from farann.store.store import Store
 
-_MOST_SAMPLED, _CENTERS, _STEPS = 2048, 64, 4  # rows of the sample; of k-means
+_MOST_SAMPLED, _CENTERS, _STEPS = 1024, 32, 3  # rows of the sample; of k-means
 _ROWS_A_CENTER = 4  # of the sample, at least
+_MANY_SAMPLES = 8  # from 8 times the rows of the sample on a floor below the answers pays
 _GOLDEN = (5.0**0.5 - 1.0) / 2.0  # its multiples fill the interval evenly, without a period
 # Multiply-adds below which a second thread costs more than it saves, and Ctrl+C can wait.
 _FEW_PRODUCTS = 50_000_000
@@ -77,29 +79,43 @@ def staying(store: Store, isa: str, slots: Int64Array, share: float, kept: int |
     if n_out < 1:
         return slots
     by_id = slots[np.argsort(store.ids.ids_of(slots), kind="stable")]
-    metric = store.spec.metric
-    centers = centers_of(store.take(by_id[sample_of(len(slots))]), metric, isa)
+    sample = by_id[sample_of(len(slots))]
+    centers = centers_of(store.take(sample), store.spec.metric, isa)
     members, offsets = centers.astype(np.float64), np.array([0, len(centers)])
     is_long = len(slots) * centers.size > _FEW_PRODUCTS
-    snapshot, ids, keys = snapshot_of(store, isa), list[Int64Array](), list[Any]()
+    threads = threads if is_long else 1
+    snapshot = snapshot_of(store, isa)
 
-    def search(some: Int64Array, flag: _core.CancelFlag) -> None:
-        mask, most = np.zeros(store.n_slots, np.uint8), min(n_out, len(some))
+    def furthest(some: Int64Array, k: int, floor: float = -inf,
+                 flag: _core.CancelFlag | None = None) -> tuple[Int64Array, Float64Array]:
+        """Ids and keys of the k of some slots that are furthest, if they are above a floor."""
+        mask, most = np.zeros(store.n_slots, np.uint8), min(k, len(some))
         mask[some] = 1
         task = _core.SetSearch(snapshot, _core.Filter(snapshot, mask), members, offsets, 0, most,
-                               flag=flag)
+                               floor=floor, flag=flag)
         task.run()
-        found, of_found = np.empty((1, most), np.int64), np.empty((1, most))
-        task.write_top(np.empty((1, most), np.float32), found, 0)
-        task.write_keys(of_found, 0)
-        ids.append(found[0])
-        keys.append(of_found[0])
+        ids, keys = np.empty((1, most), np.int64), np.empty((1, most))
+        task.write_top(np.empty((1, most), np.float32), ids, 0)
+        task.write_keys(keys, 0)
+        there = keys[0] > -inf
+        return ids[0, there], keys[0, there]
 
-    threads = threads if is_long else 1
     others = slots if kept is None else slots[slots != kept]
-    pool.run_all([partial(search, some) for some in np.array_split(others, threads)], threads,
-                 long=is_long)
-    out, by = np.concatenate(ids), np.concatenate(keys)
+    floor, out, by = -inf, np.empty(0, np.int64), np.empty(0)
+    # In the sample a third more rows than are left out are above the floor.
+    if len(slots) > _MANY_SAMPLES * len(sample) and (
+            n_above := int(share * len(sample) * 4 / 3) + _CENTERS) < len(sample):
+        floor = float(furthest(sample, n_above)[1][-1])
+    while len(out) < n_out:
+        found = list[tuple[Int64Array, Float64Array]]()
+
+        def search(some: Int64Array, flag: _core.CancelFlag, floor: float = floor) -> None:
+            found.append(furthest(some, n_out, floor, flag))  # noqa: B023
+
+        pool.run_all([partial(search, some) for some in np.array_split(others, threads)], threads,
+                     long=is_long)
+        out, by = map(np.concatenate, zip(*found, strict=True))
+        floor = -inf  # the sample was unlike the rows
     stay = np.zeros(store.n_slots, np.bool_)
     stay[slots] = True
     stay[store.slots_of(out[np.lexsort((out, -by))[:n_out]])] = False

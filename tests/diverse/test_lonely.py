@@ -21,14 +21,14 @@ KINDS = sorted(DATA)
 
 def staying(rows: NDArray[np.float32], ids: NDArray[np.int64], share: float, metric: str,
             kept: int | None = None) -> NDArray[np.int64]:
-    """The ids that stay, by plain loops: four steps of k-means on rows that are spread by the
+    """The ids that stay, by plain loops: three steps of k-means on rows that are spread by the
     golden ratio over the ids, then distances to centers; of equal ones the smaller ids go."""
     order, n = np.argsort(ids), len(rows)
     golden, space = (np.sqrt(5.0) - 1.0) / 2.0, "cosine" if metric == "cosine" else "l2"
-    sample = rows[order[sorted({int(i * golden % 1.0 * n) for i in range(1, min(n, 2048) + 1)})]]
-    some = min(64, max(len(sample) // 4, 1))
+    sample = rows[order[sorted({int(i * golden % 1.0 * n) for i in range(1, min(n, 1024) + 1)})]]
+    some = min(32, max(len(sample) // 4, 1))
     centers = np.array([sample[i * len(sample) // some] for i in range(some)])
-    for _ in range(4):
+    for _ in range(3):
         keys = np.array([reference.keys(row, centers, space) for row in sample])
         own = keys.argmin(axis=1)
         for center in np.unique(own):
@@ -83,6 +83,21 @@ def test_how_rows_lie_and_threads_change_nothing(metric: str) -> None:
     index.remove(np.arange(0, 9000, 2))
     half = farann.select_diverse(rows[1::2], 20, metric, leave_out=0.3)
     assert_array_equal(index.select_diverse(20, leave_out=0.3).ids, 2 * half.ids + 1)
+
+
+@pytest.mark.parametrize("sorted_first", [False, True])
+def test_a_floor_by_the_sample_changes_nothing(sorted_first: bool) -> None:
+    """Where rows are many; also where the rows of the sample are all lonely ones."""
+    rng = np.random.default_rng(5)
+    rows = (rng.standard_normal((9000, 3)) * rng.lognormal(0, 1, (9000, 1))).astype(np.float32)
+    if sorted_first:
+        golden = (np.sqrt(5.0) - 1.0) / 2.0
+        rows *= 0.1
+        rows[sorted({int(i * golden % 1.0 * 9000) for i in range(1, 1025)})] *= 30
+    ids = np.arange(9000)
+    for share in (0.05, 0.2, 0.9):
+        found = farann.select_diverse(rows, 9000, leave_out=share)
+        assert_array_equal(np.sort(found.ids), staying(rows, ids, share, "l2"))
 
 
 def test_junk_is_left_out() -> None:
