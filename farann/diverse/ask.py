@@ -196,7 +196,8 @@ def select(live: Live, k: int | None, start: Any, first: Any, radius: float | No
         raise ValueError(f"start: expected an id that may be chosen, got {start!r}")
     before, threads = np.unique(before), threads_for(live, threads)
     if share > 0.0:
-        slots = lonely.staying(store, live.isa, np.setdiff1d(slots, before), share, begin, threads)
+        slots = slots[~np.isin(slots, before)] if len(before) else slots
+        slots = lonely.staying(store, live.isa, slots, share, begin, threads)
         mask = np.zeros(store.n_slots, np.uint8)
         mask[slots] = 1
     selection = greedy.select(

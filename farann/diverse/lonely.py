@@ -21,7 +21,7 @@ from farann.diverse.greedy import RowSum, snapshot_of
 from farann.runtime import batches, pool
 from farann.store.store import Store
 
-_MOST_SAMPLED, _CENTERS, _STEPS = 1024, 32, 3  # rows of the sample; of k-means
+_MOST_SAMPLED, _CENTERS, _STEPS = 1024, 16, 3  # rows of the sample; of k-means
 _ROWS_A_CENTER = 4  # of the sample, at least
 _MANY_SAMPLES = 8  # from 8 times the rows of the sample on a floor below the answers pays
 _GOLDEN = (5.0**0.5 - 1.0) / 2.0  # its multiples fill the interval evenly, without a period
