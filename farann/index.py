@@ -943,7 +943,7 @@ class Index(metaclass=Hinted):
 
         Notes
         -----
-        The loneliest rows are those furthest from the nearest of 16 centers, which k-means finds in
+        The loneliest rows are those furthest from the nearest of 24 centers, which k-means finds in
         a sample of 1,024 rows (Chawla and Gionis 2013); of equal ones those of the smaller ids.
         The row `start`, given by its id, is not left out, and rows of `first` don't count. The
         twofold bound holds for the rows that stay (k-center with outliers: Charikar et al. 2001).

@@ -8,7 +8,7 @@ bits everywhere: rows go to their nearest center by exact searches, and sums are
 from __future__ import annotations
 
 from functools import partial
-from math import inf
+from math import inf, sqrt
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,7 @@ from farann.diverse.greedy import RowSum, snapshot_of
 from farann.runtime import batches, pool
 from farann.store.store import Store
 
-_MOST_SAMPLED, _CENTERS, _STEPS = 1024, 16, 3  # rows of the sample; of k-means
+_MOST_SAMPLED, _CENTERS, _STEPS = 1024, 24, 3  # rows of the sample; of k-means
 _ROWS_A_CENTER = 4  # of the sample, at least
 _MANY_SAMPLES = 8  # from 8 times the rows of the sample on a floor below the answers pays
 _GOLDEN = (5.0**0.5 - 1.0) / 2.0  # its multiples fill the interval evenly, without a period
@@ -102,9 +102,10 @@ def staying(store: Store, isa: str, slots: Int64Array, share: float, kept: int |
 
     others = slots if kept is None else slots[slots != kept]
     floor, out, by = -inf, np.empty(0, np.int64), np.empty(0)
-    # In the sample a third more rows than are left out are above the floor.
-    if len(slots) > _MANY_SAMPLES * len(sample) and (
-            n_above := int(share * len(sample) * 4 / 3) + _CENTERS) < len(sample):
+    # In the sample four deviations more rows than are left out are above the floor.
+    expected = share * len(sample)
+    n_above = int(expected + 4.0 * sqrt(expected)) + 1
+    if len(slots) > _MANY_SAMPLES * len(sample) and n_above < len(sample):
         floor = float(furthest(sample, n_above)[1][-1])
     while len(out) < n_out:
         found = list[tuple[Int64Array, Float64Array]]()

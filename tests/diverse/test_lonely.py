@@ -26,7 +26,7 @@ def staying(rows: NDArray[np.float32], ids: NDArray[np.int64], share: float, met
     order, n = np.argsort(ids), len(rows)
     golden, space = (np.sqrt(5.0) - 1.0) / 2.0, "cosine" if metric == "cosine" else "l2"
     sample = rows[order[sorted({int(i * golden % 1.0 * n) for i in range(1, min(n, 1024) + 1)})]]
-    some = min(16, max(len(sample) // 4, 1))
+    some = min(24, max(len(sample) // 4, 1))
     centers = np.array([sample[i * len(sample) // some] for i in range(some)])
     for _ in range(3):
         keys = np.array([reference.keys(row, centers, space) for row in sample])
