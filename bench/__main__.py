@@ -1,5 +1,5 @@
-"""``python -m bench list | run | report | growth | grid | layers | waits | edge | ablate |
-diverse | nearest | outcomes | posneg | tricks``"""
+"""``python -m bench list | run | report | grid | edge | ablate | diverse | nearest |
+outcomes | posneg``"""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import argparse
 import sys
 from dataclasses import asdict
 from pathlib import Path
-
-from tqdm import tqdm
 
 from . import datasets
 from .algorithms import all_algorithms, matching
@@ -21,15 +19,13 @@ _ROOT = Path(__file__).parent.parent
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench", description="farann beside what people use today."
-    )
+    parser = argparse.ArgumentParser(prog="python -m bench",
+                                     description="farann beside what people use today.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the peers and the data sets")
 
     running = commands.add_parser("run", help="measure, and append to a file of JSON lines")
     running.add_argument("--full", action="store_true", help="all data sets, long sweeps (hours)")
-    running.add_argument("--resume", action="store_true", help="leave out what --out has")
     running.add_argument("--only", metavar="NAMES", help="peers, as in 'farann,faiss-*'")
     running.add_argument("--data", metavar="NAMES", help="data sets, as in 'glove-cosine'")
     running.add_argument("--rows", metavar="FILE", help="your own rows, .npy or .hdf5[:name]")
@@ -50,30 +46,6 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("--readme", action="store_true",
                         help="renew what README.md and docs/ show of the results")
 
-    growth = commands.add_parser("growth", help="cost, build and memory as the rows grow")
-    growth.add_argument("--rows", default="1e4..1e6", metavar="A..B", help="default: %(default)s")
-    growth.add_argument("--points", type=int, default=5, help="sizes between A and B")
-    growth.add_argument("--dim", type=int, default=64)
-    growth.add_argument("--metric", choices=METRICS, default="l2")
-    growth.add_argument("--recall", type=float, default=0.95, help="for the approximate ones")
-    growth.add_argument("--only", metavar="NAMES", help="peers, as in 'farann,faiss-flat'")
-    growth.add_argument(
-        "--limit", type=float, default=600.0, metavar="S", help="seconds a peer and size (600)"
-    )
-    growth.add_argument("--resume", action="store_true", help="leave out what --out has")
-    growth.add_argument("--cache", type=Path, default=datasets.CACHE)
-    growth.add_argument("--out", type=Path, default=RESULTS)
-
-    layers = commands.add_parser("layers", help="the layers for TensorFlow Recommenders")
-    layers.add_argument("--shapes", metavar="NxD,...", help="default: 400000x50,1000000x64")
-    layers.add_argument("--only", metavar="NAMES", help="as in 'Furthest,ScaNN'")
-    layers.add_argument("--seconds", type=float, default=2.0, help="a batch size, at least")
-    layers.add_argument("--timeout", type=float, default=1800.0, metavar="S", help="a layer")
-    layers.add_argument("--out", type=Path, default=RESULTS.with_name("layers.jsonl"))
-    tricks = commands.add_parser("tricks", help="what negated queries and added coordinates miss")
-    tricks.add_argument("--rows", type=int, default=60_000, help="of each set (60,000)")
-    tricks.add_argument("--cache", type=Path, default=datasets.CACHE, help="of the data sets")
-
     grid = commands.add_parser("grid", help="cliffs between batches, threads and shapes")
     grid.add_argument("--quick", action="store_true", help="exact, two threads, half the batches")
     grid.add_argument("--only", metavar="NAMES", help="sets, as in 'glove,*x1536'")
@@ -83,21 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     grid.add_argument("--cache", type=Path, default=datasets.CACHE, help="of the data sets")
     grid.add_argument("--out", type=Path, default=RESULTS.with_name("grid.jsonl"))
 
-    waits = commands.add_parser("waits", help="search times while another thread changes the index")
-    waits.add_argument("--rows", type=int, default=100_000)
-    waits.add_argument("--dim", type=int, default=64)
-    waits.add_argument("--seconds", type=float, default=20.0, help="beside each kind of change")
-    waits.add_argument("--recall", type=float, help="of the searches; by default they are exact")
     edge = commands.add_parser("edge", help="where farann was slow, or short of a recall")
-    edge.add_argument("--only", metavar="NAMES", help="as in 'recall-*,wide,seed-7'")
+    edge.add_argument("--only", metavar="NAMES", help="as in 'recall-*,wide'")
     edge.add_argument("--scale", type=float, default=1.0, help="factor of the numbers of rows")
     edge.add_argument("--seconds", type=float, default=0.5, help="a measurement, at least")
     edge.add_argument("--timeout", type=float, default=900.0, metavar="S", help="a library and row")
-    edge.add_argument("--worst", type=int, metavar="N",
-                      help="draw N shapes of data instead, and show those of most counted work")
-    edge.add_argument("--mixtures", action="store_true",
-                      help="recall of batches with queries unlike the rows instead")
-    edge.add_argument("--seed", type=int, default=0, help="the first of these shapes")
     edge.add_argument("--out", type=Path, default=RESULTS.with_name("edge.jsonl"))
     diverse = commands.add_parser("diverse", help="choosing rows that cover all others")
     diverse.add_argument("--k", default="200,1000", metavar="N,...", help="default: %(default)s")
@@ -113,8 +75,6 @@ def _parser() -> argparse.ArgumentParser:
                          metavar="NAMES", help="default: %(default)s")
     nearest.add_argument("--only", metavar="NAMES", help="farann, farann-cells, hnswlib, ...")
     nearest.add_argument("--k", type=int, default=10, help="answers a query (default 10)")
-    nearest.add_argument("--groups", action="store_true",
-                         help="time groups beside lists of ids instead")
     nearest.add_argument("--cache", type=Path, default=datasets.CACHE)
     nearest.add_argument("--out", type=Path, default=RESULTS.with_name("nearest.jsonl"))
     outcomes = commands.add_parser("outcomes", help="whom the answers help, by their own measure")
@@ -136,8 +96,6 @@ def _parser() -> argparse.ArgumentParser:
     posneg.add_argument("--seeds", type=int, default=3, help="splits (default 3)")
     posneg.add_argument("--first-seed", type=int, metavar="N",
                         help="of the splits; the default is beyond those of the design")
-    posneg.add_argument("--scale", action="store_true",
-                        help="speed on a million impressions instead")
     posneg.add_argument("--cache", type=Path, default=datasets.CACHE)
     posneg.add_argument("--out", type=Path, help="default: bench/results/posneg.jsonl")
     return parser
@@ -169,15 +127,8 @@ def _run(arguments: argparse.Namespace) -> None:
     chosen: list[datasets.DataSet] = []
     unavailable: list[Unavailable] = []
     if arguments.rows:
-        chosen.append(
-            datasets.from_files(
-                arguments.rows,
-                arguments.queries,
-                arguments.metric,
-                arguments.cache,
-                arguments.max_rows,
-            )
-        )
+        chosen.append(datasets.from_files(arguments.rows, arguments.queries, arguments.metric,
+                                          arguments.cache, arguments.max_rows))
     named = _names(arguments.data)
     usual = datasets.FULL if arguments.full else datasets.QUICK
     for name in named or ([] if arguments.rows else usual):
@@ -187,17 +138,12 @@ def _run(arguments: argparse.Namespace) -> None:
         except Unavailable as error:
             unavailable.append(error)
     full = arguments.full
-    options = Options(
-        full=full,
-        k=arguments.k,
-        threads=arguments.threads,
-        repeats=arguments.repeats or (5 if full else 3),
-        budget=arguments.budget or (1.0 if full else 0.3),
-        timeout=arguments.timeout or (900.0 if full else 300.0),
-    )
+    options = Options(full=full, k=arguments.k, threads=arguments.threads,
+                      repeats=arguments.repeats or (5 if full else 3),
+                      budget=arguments.budget or (1.0 if full else 0.3),
+                      timeout=arguments.timeout or (900.0 if full else 300.0))
     peers = matching(_names(arguments.only))
-    command = sys.argv[1:]
-    path = run(peers, chosen, unavailable, options, arguments.out, command, arguments.resume)
+    path = run(peers, chosen, unavailable, options, arguments.out, sys.argv[1:])
     print(f"results in {path}")
 
 
@@ -208,30 +154,6 @@ def _report(arguments: argparse.Namespace) -> None:
     print(f"page in {page}")
 
 
-def _growth(arguments: argparse.Namespace) -> None:
-    from . import growth
-
-    path = growth.run(
-        sizes=growth.sizes(arguments.rows, arguments.points),
-        dim=arguments.dim,
-        metric=arguments.metric,
-        wanted_recall=arguments.recall,
-        only=_names(arguments.only),
-        limit=arguments.limit,
-        cache=arguments.cache,
-        out=arguments.out,
-        command=sys.argv[1:],
-        resume=arguments.resume,
-    )
-    print(f"results in {path}")
-
-
-def _tricks(arguments: argparse.Namespace) -> None:
-    from . import tricks
-
-    print(tricks.run(arguments.rows, arguments.cache))
-
-
 def _grid(arguments: argparse.Namespace) -> None:
     from . import grid
 
@@ -240,56 +162,12 @@ def _grid(arguments: argparse.Namespace) -> None:
                    sys.argv[1:]))
 
 
-def _waits(arguments: argparse.Namespace) -> None:
-    from . import waits
-
-    print(waits.run(arguments.rows, arguments.dim, arguments.seconds, arguments.recall))
-
-
-def _layers(arguments: argparse.Namespace) -> None:
-    from . import layers
-
-    shapes = list(layers.SHAPES)
-    if arguments.shapes:
-        try:
-            shapes = [(int(n), int(d)) for n, d in (
-                text.split("x") for text in arguments.shapes.split(","))]
-        except ValueError:
-            raise ValueError(
-                f"--shapes must be as in 400000x50, got {arguments.shapes!r}") from None
-    path = layers.run(
-        shapes=shapes,
-        layers=_names(arguments.only) or list(layers.LAYERS),
-        seconds=arguments.seconds,
-        timeout=arguments.timeout,
-        out=arguments.out,
-        command=sys.argv[1:],
-    )
-    print(f"results in {path}")
-
-
 def _edge(arguments: argparse.Namespace) -> None:
-    from .edge import cases, mixtures, worst
+    from .edge import cases
     from .edge import run as edge
 
-    if arguments.mixtures:
-        print(mixtures.table(list(mixtures.search(_names(arguments.only), arguments.scale))))
-        return
-    if arguments.worst is not None:
-        if arguments.worst < 1:
-            raise ValueError(f"--worst must be 1 or more, got {arguments.worst}")
-        found = worst.search(arguments.worst, arguments.seed, arguments.scale)
-        shown = tqdm(found, total=arguments.worst, unit="shape")
-        print(worst.table(list(shown)))
-        return
-    path = edge.run(
-        chosen=cases.matching(_names(arguments.only)),
-        scale=arguments.scale,
-        seconds=arguments.seconds,
-        timeout=arguments.timeout,
-        out=arguments.out,
-        command=sys.argv[1:],
-    )
+    path = edge.run(cases.matching(_names(arguments.only)), arguments.scale, arguments.seconds,
+                    arguments.timeout, arguments.out, sys.argv[1:])
     print(f"results in {path}")
 
 
@@ -319,32 +197,19 @@ def _diverse(arguments: argparse.Namespace) -> None:
         for one in diverse.selections(name, rows, ks, arguments.limit, _names(arguments.only)):
             found.append(one)
             log.write("diverse", **one._asdict())
-        if "farann" not in (_names(arguments.only) or ["farann"]):
-            continue
-        for k in ks:
-            print(f"{name}: of the distances to {k:,} picks {diverse.evaluated(rows, k):.0%} "
-                  "are computed")
-        print("{}: the diameter is {:.6g}, after {:.2f} s".format(name, *diverse.diameter(rows)))
     print(diverse.table(found))
 
 
 def _nearest(arguments: argparse.Namespace) -> None:
-    from .nearest import groups
     from .nearest import run as nearest
     from .nearest.libraries import LIBRARIES
 
-    if arguments.groups:
-        groups.run()
-        return
     only = _names(arguments.only) or list(LIBRARIES)
     unknown = set(only) - set(LIBRARIES)
     if unknown:
         raise ValueError(f"--only: expected some of {', '.join(LIBRARIES)}, got {min(unknown)}")
-    data = _names(arguments.data) or []
-    for name in data:
-        datasets.load(name, arguments.cache)
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    nearest.run(arguments.cache, data, only, arguments.k, arguments.out)
+    print(nearest.run(arguments.cache, _names(arguments.data) or [], only, arguments.k,
+                      arguments.out, sys.argv[1:]))
 
 
 def _outcomes(arguments: argparse.Namespace) -> None:
@@ -359,31 +224,25 @@ def _outcomes(arguments: argparse.Namespace) -> None:
 
 
 def _posneg(arguments: argparse.Namespace) -> None:
-    from .posneg import feedback, report, run, scale
+    from .posneg import feedback, run
 
     out = arguments.out or run.OUT
-    if arguments.scale:
-        print("\n".join(scale.run(out, sys.argv[1:])))
-        return
     if arguments.seeds < 1:
         raise ValueError(f"--seeds must be 1 or more, got {arguments.seeds}")
     first = run.FIRST_SEED if arguments.first_seed is None else arguments.first_seed
     run.run(_names(arguments.data) or feedback.NAMES, range(first, first + arguments.seeds),
             arguments.cache, out, sys.argv[1:])
-    print(report.write(out).read_text("utf-8"))
+    print(run.tables(out))
 
 
 def main() -> int:
     """Run one command; errors of the caller's are one line."""
     arguments = _parser().parse_args()
-    actions = {"run": _run, "report": _report, "growth": _growth, "layers": _layers,
-               "grid": _grid, "waits": _waits, "tricks": _tricks, "edge": _edge, "ablate": _ablate,
-               "diverse": _diverse, "nearest": _nearest, "outcomes": _outcomes, "posneg": _posneg}
+    actions = {"list": lambda _: _list(), "run": _run, "report": _report, "grid": _grid,
+               "edge": _edge, "ablate": _ablate, "diverse": _diverse, "nearest": _nearest,
+               "outcomes": _outcomes, "posneg": _posneg}
     try:
-        if arguments.command == "list":
-            _list()
-        else:
-            actions[arguments.command](arguments)
+        actions[arguments.command](arguments)
     except (ValueError, KeyError, FileNotFoundError) as error:
         message = error.args[0] if isinstance(error, KeyError) else error
         print(f"bench: {message}", file=sys.stderr)

@@ -1,6 +1,6 @@
-"""The three charts of the report as inline SVG.
+"""The chart of the report as inline SVG.
 
-They are drawn here, not by a plotting library, so that the page needs no script to be read:
+It is drawn here, not by a plotting library, so that the page needs no script to be read:
 it opens at once, prints as sharp as text, follows dark mode and stays a few hundred kilobytes
 (plotly's script alone is over four megabytes). ``page.js`` only adds the hover.
 """
@@ -41,17 +41,6 @@ class Series:
     line: bool = True
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One bar of an exact-search chart."""
-
-    title: str
-    library: str
-    value: float
-    note: str
-    tip: str
-
-
 def number(value: float) -> str:
     """Three significant digits with thousands separated: 0.0123, 4.56, 78.9, 12,345."""
     if value == 0 or not math.isfinite(value):
@@ -78,13 +67,11 @@ def marker(shape: str, x: float, y: float, size: float = 4.2) -> str:
     s = size
     if shape == "circle":
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{s:.1f}"/>'
-    outlines = {
-        "square": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
-        "triangle": [(0, -1.15), (1.1, 0.85), (-1.1, 0.85)],
-        "diamond": [(0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0)],
-        "wedge": [(0, 1.15), (1.1, -0.85), (-1.1, -0.85)],
-        "bar": [(-1.3, -0.6), (1.3, -0.6), (1.3, 0.6), (-1.3, 0.6)],
-    }
+    outlines = {"square": [(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
+                "triangle": [(0, -1.15), (1.1, 0.85), (-1.1, 0.85)],
+                "diamond": [(0, -1.25), (1.25, 0), (0, 1.25), (-1.25, 0)],
+                "wedge": [(0, 1.15), (1.1, -0.85), (-1.1, -0.85)],
+                "bar": [(-1.3, -0.6), (1.3, -0.6), (1.3, 0.6), (-1.3, 0.6)]}
     places = " ".join(f"{x + s * dx:.1f},{y + s * dy:.1f}" for dx, dy in outlines[shape])
     return f'<polygon points="{places}"/>'
 
@@ -192,79 +179,6 @@ def recall_chart(series: Sequence[Series], limit: float | None, title: str) -> s
     ordered = sorted(series, key=lambda s: s.strong)  # ours on top
     parts += [_series(one, x, y) for one in ordered]
     return _svg(height, title, parts, "recall")
-
-
-def bar_chart(bars: Sequence[Bar], limits: Sequence[tuple[str, float]], title: str) -> str:
-    """Microseconds a query of exact searches, fastest first, on a logarithmic axis.
-
-    Parameters
-    ----------
-    bars : sequence of Bar
-    limits : sequence of (str, float)
-        Names and microseconds of the machine's limits, drawn as lines.
-    title : str
-    """
-    row, top, left, right = 38.0, 42.0, 10.0, WIDTH - 12.0
-    bottom = top + row * len(bars)
-    values = [bar.value for bar in bars] + [value for _, value in limits]
-    low = 10.0 ** math.floor(math.log10(min(values) / 1.3))
-    high = max(values)
-    x = _log_scale(low, high, left, right - 118)  # room for the label behind the longest bar
-    parts = []
-    for value, labelled in log_ticks(low, high):
-        parts.append(_line(x(value), top, x(value), bottom, "grid" if labelled else "grid minor"))
-        if labelled and x(value) < right - 78:
-            parts.append(_text(x(value), bottom + 17, short(value)))
-    parts.append(_text(right, bottom + 17, "µs a query", "end", "axis"))
-    words = []  # above the lines of the limits
-    for place, bar in enumerate(sorted(bars, key=lambda b: b.value)):
-        y = top + row * place
-        strong = " strong" if bar.library == "farann" else ""
-        end = x(bar.value)
-        parts.append(
-            f'<g class="pt bar {_slug(bar.library)}{strong}" data-x="{end:.1f}" '
-            f'data-y="{y + 26:.1f}" data-tip="{escape(bar.tip)}"><rect x="{left}" '
-            f'y="{y + 18:.1f}" width="{max(1.0, end - left):.1f}" height="15" rx="2"/></g>'
-        )
-        words.append(_text(left, y + 13, bar.title, "start", f"name{strong}"))
-        words.append(
-            _text(end + 6, y + 30, number(bar.value) + bar.note, "start", f"value{strong}")
-        )
-    for place, (name, value) in enumerate(sorted(limits, key=lambda pair: pair[1])):
-        left_half = x(value) < (left + right) / 2
-        parts.append(_line(x(value), 8 + 16 * place, x(value), bottom, "limit"))
-        words.append(
-            _text(
-                x(value) + (4 if left_half else -4),
-                17 + 16 * place,
-                f"{name} {number(value)}",
-                "start" if left_half else "end",
-                "limit-label",
-            )
-        )
-    parts += words
-    return _svg(bottom + 26, title, parts, "bars")
-
-
-def growth_chart(series: Sequence[Series], unit: str, title: str) -> str:
-    """A cost against the number of rows, both logarithmic; the points are joined."""
-    height, left, right, top, bottom = 300.0, 52.0, WIDTH - 14.0, 26.0, 254.0
-    costs = [p.y for s in series for p in s.points]
-    counts = [p.x for s in series for p in s.points]
-    y = _log_scale(min(costs) / 1.4, max(costs) * 1.4, bottom, top)
-    x = _log_scale(min(counts) / 1.2, max(counts) * 1.2, left, right)
-    parts = [_text(6, 15, unit, "start", "axis")]
-    for value, labelled in log_ticks(min(costs) / 1.4, max(costs) * 1.4):
-        parts.append(_line(left, y(value), right, y(value), "grid" if labelled else "grid minor"))
-        if labelled:
-            parts.append(_text(left - 6, y(value) + 4, short(value), "end"))
-    for value, labelled in log_ticks(min(counts) / 1.2, max(counts) * 1.2):
-        parts.append(_line(x(value), top, x(value), bottom, "grid" if labelled else "grid minor"))
-        if labelled:
-            parts.append(_text(x(value), bottom + 18, short(value)))
-    parts.append(_text((left + right) / 2, bottom + 38, "rows", "middle", "axis"))
-    parts += [_series(one, x, y) for one in sorted(series, key=lambda s: s.strong)]
-    return _svg(height, title, parts, "growth")
 
 
 def tip(title: str, *lines: Any) -> str:

@@ -175,24 +175,10 @@ SOURCES = {
         "Patches of photographs, 1,000,000 x 16", _held_out(photos.patches, 1_000_000)),
 }
 QUICK = ["fashion-mnist-l2", "glove-cosine", "gaussian-dot"]
-FULL = [
-    "fashion-mnist-l2",
-    "fashion-mnist-cosine",
-    "fashion-mnist-dot",
-    "glove-cosine",
-    "glove-dot",
-    "gaussian-dot",
-    "gaussian-l2",
-    "clusters-l2",
-    "equal-norm-cosine",
-    "low-rank-l2",
-    "two-towers-cosine",
-    "two-towers-dot",
-    "sentences-cosine",
-    "sentences-wide-cosine",
-    "descriptors-l2",
-    "patches-cosine",
-]
+FULL = ["fashion-mnist-l2", "fashion-mnist-cosine", "fashion-mnist-dot", "glove-cosine",
+        "glove-dot", "gaussian-dot", "gaussian-l2", "clusters-l2", "equal-norm-cosine",
+        "low-rank-l2", "two-towers-cosine", "two-towers-dot", "sentences-cosine",
+        "sentences-wide-cosine", "descriptors-l2", "patches-cosine"]
 
 
 def load(name: str, cache: Path = CACHE, max_rows: int | None = None) -> DataSet:
@@ -226,9 +212,8 @@ def load(name: str, cache: Path = CACHE, max_rows: int | None = None) -> DataSet
     return with_truth(DataSet(name, title, metric, folder))
 
 
-def from_files(
-    rows: str, queries: str | None, metric: str, cache: Path = CACHE, max_rows: int | None = None
-) -> DataSet:
+def from_files(rows: str, queries: str | None, metric: str, cache: Path = CACHE,
+               max_rows: int | None = None) -> DataSet:
     """The user's own vectors from .npy or .hdf5 files.
 
     An HDF5 file may hold several arrays: ``file.hdf5:name`` chooses one, else ``train`` is

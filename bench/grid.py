@@ -24,6 +24,7 @@ from .algorithms.faiss_flat import FaissFlat
 from .algorithms.numpy_gemm import NumpyGemm
 from .edge import data
 from .reduction import METRICS
+from .results import markdown
 from .run import Log, Options
 
 BATCHES = (1, 2, 3, 5, 6, 8, 10, 16, 32, 64, 256, 1000)
@@ -197,18 +198,17 @@ def table(found: list[Cell], most: int = 20) -> str:
     1 of 1 cells miss a goal of 1.1.
     <BLANKLINE>
     | set | metric | search | threads | batch | us a query | misses | batch | threads | peer |
-    |---|---|---|---:|---:|---:|---|---:|---:|---:|
+    |---|---|---|---:|---:|---:|---:|---:|---:|---:|
     | glove | dot | exact | 1 | 2 | 90 | batch | 1.50 |  | 0.10 |
     """
     found = sorted(found, key=lambda cell: -cell.worst)
     bad = sum(cell.worst > LIMIT for cell in found)
     kinds = ("batch", "threads", "peer")
-    lines = [f"{bad} of {len(found)} cells miss a goal of {LIMIT}.", "",
-             "| set | metric | search | threads | batch | us a query | misses | "
-             + " | ".join(kinds) + " |", "|---|---|---|---:|---:|---:|---|---:|---:|---:|"]
+    rows = []
     for cell in found[:most]:
         misses = ", ".join(kind for kind, ratio in cell.ratios.items() if ratio > LIMIT)
         ratios = (f"{cell.ratios[kind]:.2f}" if kind in cell.ratios else "" for kind in kinds)
-        lines.append(f"| {cell.set} | {cell.metric} | {cell.recall or 'exact'} | {cell.threads} | "
-                     f"{cell.batch} | {cell.us:.3g} | {misses} | {' | '.join(ratios)} |")
-    return "\n".join(lines)
+        rows.append([cell.set, cell.metric, str(cell.recall or "exact"), str(cell.threads),
+                     str(cell.batch), f"{cell.us:.3g}", misses, *ratios])
+    heads = ["set", "metric", "search", "threads", "batch", "us a query", "misses", *kinds]
+    return f"{bad} of {len(found)} cells miss a goal of {LIMIT}.\n\n{markdown(heads, rows, 3)}"

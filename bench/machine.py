@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-KERNELS = Path(__file__).parent / "results" / "kernels.json"
 _SHOWN_FLAGS = (
     "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimd", "i8mm")
 _BUFFER = 384 << 20  # bytes, well beyond the caches
@@ -30,11 +29,6 @@ def cpu_flags() -> frozenset[str]:
         if name.strip() in ("flags", "Features"):
             return frozenset(value.split())
     return frozenset()
-
-
-def is_intel() -> bool:
-    """Whether the CPU says that Intel made it."""
-    return any(line.startswith("vendor_id") and "GenuineIntel" in line for line in _cpuinfo())
 
 
 def _cpuinfo() -> list[str]:
@@ -101,15 +95,11 @@ def _status(key: str) -> int:
 def describe() -> dict[str, Any]:
     """Name and shape of the machine, without measuring."""
     flags = cpu_flags()
-    return {
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count() or 1,
-        "flags": [flag for flag in _SHOWN_FLAGS if flag in flags],
-        "memory_bytes": memory_bytes(),
-        "cache_bytes": last_level_cache(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
+    return {"cpu": _cpu_name(), "cores": os.cpu_count() or 1,
+            "flags": [flag for flag in _SHOWN_FLAGS if flag in flags],
+            "memory_bytes": memory_bytes(), "cache_bytes": last_level_cache(),
+            "system": f"{platform.system()} {platform.machine()}",
+            "python": platform.python_version()}
 
 
 def _best(function: Callable[[], object], repeats: int) -> float:
@@ -152,42 +142,17 @@ def measure(buffer_bytes: int = _BUFFER, size: int = 2048, repeats: int = 6) -> 
     return rates
 
 
-def kernel_rates(path: Path = KERNELS) -> dict[str, float]:
-    """Rates that the kernel benchmarks measured, if they ran.
-
-    They may leave ``bench/results/kernels.json``: an object with any of ``flops_1`` (float32
-    operations a second) and ``int8_1`` (8-bit operations a second; a multiply and an add
-    are two), for one thread.
-    """
-    if not path.exists():
-        return {}
-    content = json.loads(path.read_text())
-    return {key: float(content[key]) for key in ("flops_1", "int8_1") if key in content}
-
-
 def limits(machine: dict[str, Any], rows: int, dim: int) -> dict[str, float]:
     """Least microseconds a query for reading or multiplying every row once.
 
     Keys: ``batch`` and ``threads`` (float32 arithmetic of one thread, of two), ``single`` (float32
-    bytes from memory), ``single-int8`` (a quarter of them) and, when its rate is
-    known, ``batch-int8``.
+    bytes from memory).
     """
-    rates = machine["rates"]
-
-    def read(size: float) -> float:
-        fits = 0 < size < machine.get("cache_bytes", 0)
-        return size / float(rates["read_cache" if fits else "read_1"])
-
-    values = rows * dim
-    least = {
-        "batch": 2 * values / rates["flops_1"],
-        "threads": 2 * values / rates["flops_2"],
-        "single": read(4 * values),
-        "single-int8": read(values),
-    }
-    if rates.get("int8_1"):
-        least["batch-int8"] = 2 * values / rates["int8_1"]
-    return {key: 1e6 * seconds for key, seconds in least.items()}
+    rates, size = machine["rates"], 4 * rows * dim
+    fits = 0 < size < machine.get("cache_bytes", 0)
+    return {"batch": 2e6 * rows * dim / rates["flops_1"],
+            "threads": 2e6 * rows * dim / rates["flops_2"],
+            "single": 1e6 * size / rates["read_cache" if fits else "read_1"]}
 
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ TOLERANCE = 1e-6
 _PAIRS = 1 << 24  # float64 values held at once
 
 
-def pair_scores(
-    rows: NDArray[np.floating], queries: NDArray[np.floating], ids: Ids, metric: str
-) -> Scores:
+def pair_scores(rows: NDArray[np.floating], queries: NDArray[np.floating], ids: Ids,
+                metric: str) -> Scores:
     """True float64 scores of each query's own ids.
 
     Parameters
@@ -47,9 +46,8 @@ def pair_scores(
     return scores
 
 
-def furthest(
-    rows: NDArray[np.floating], queries: NDArray[np.floating], k: int, metric: str
-) -> tuple[Ids, Scores]:
+def furthest(rows: NDArray[np.floating], queries: NDArray[np.floating], k: int,
+             metric: str) -> tuple[Ids, Scores]:
     """The k furthest rows of each query by float64 brute force, ties by smaller id.
 
     Returns
@@ -98,9 +96,8 @@ def _rough_queries(queries: NDArray[np.floating], mean: Scores, metric: str) -> 
     return -2.0 * (wide - mean) if metric == "l2" else -wide
 
 
-def tolerances(
-    rows: NDArray[np.floating], queries: NDArray[np.floating], kth: Scores, metric: str
-) -> Scores:
+def tolerances(rows: NDArray[np.floating], queries: NDArray[np.floating], kth: Scores,
+               metric: str) -> Scores:
     """How far from the k-th best score a row still counts, one value a query.
 
     It is 1e-6 of the natural size of a score (the distance; |q| times the typical |x|; 1),
@@ -116,13 +113,8 @@ def tolerances(
     return TOLERANCE * typical * lengths
 
 
-def recall(
-    rows: NDArray[np.floating],
-    queries: NDArray[np.floating],
-    ids: Ids,
-    kth: Scores,
-    metric: str,
-) -> float:
+def recall(rows: NDArray[np.floating], queries: NDArray[np.floating], ids: Ids, kth: Scores,
+           metric: str) -> float:
     """Recall by value with distinct ids.
 
     An id counts when its true float64 score reaches the k-th best score within

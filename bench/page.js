@@ -3,7 +3,7 @@
   const tip = document.getElementById("tip");
   let near = null;
 
-  function show(point, event) {
+  function show(point) {
     if (point === near) return;
     hide();
     near = point;
@@ -11,8 +11,7 @@
     tip.textContent = point.dataset.tip;
     const box = point.getBoundingClientRect();
     const width = tip.offsetWidth, height = tip.offsetHeight;
-    const middle = point.classList.contains("bar") ? event.clientX : box.left + box.width / 2;
-    const left = Math.min(Math.max(8, middle - width / 2), innerWidth - width - 8);
+    const left = Math.min(Math.max(8, box.left + box.width / 2 - width / 2), innerWidth - width - 8);
     const above = box.top - height - 10;
     tip.style.left = `${left}px`;
     tip.style.top = `${above > 4 ? above : box.bottom + 10}px`;
@@ -30,11 +29,9 @@
     const box = chart.getBoundingClientRect();
     const scale = chart.viewBox.baseVal.width / box.width;
     const x = (event.clientX - box.left) * scale, y = (event.clientY - box.top) * scale;
-    const bars = chart.classList.contains("bars");
-    let best = null, least = bars ? 20 : 34;
+    let best = null, least = 34;
     for (const point of chart.querySelectorAll(".pt")) {
-      const dx = bars ? 0 : point.dataset.x - x;
-      const distance = Math.hypot(dx, point.dataset.y - y);
+      const distance = Math.hypot(point.dataset.x - x, point.dataset.y - y);
       if (distance < least) { least = distance; best = point; }
     }
     return best;
@@ -50,7 +47,7 @@
   for (const chart of charts) {
     const react = event => {
       const point = nearest(chart, event);
-      if (point) show(point, event); else hide();
+      if (point) show(point); else hide();
     };
     chart.addEventListener("pointermove", react);
     chart.addEventListener("pointerdown", react);

@@ -8,14 +8,14 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from . import charts, growth, readme, results, tables
-from .charts import Bar, Point, Series, number
+from . import charts, readme, results, tables
+from .charts import Point, Series, number
 from .machine import limits
 from .results import Record, Results, settings
 from .tables import MODES, variant_title
 
 _HERE = Path(__file__).parent
-_EXACT_MODES = {"batch": "in a batch", "single": "one by one"}
+_CHARTED = {"batch": "in a batch", "single": "one by one"}
 
 
 def _tip(record: Record) -> str:
@@ -62,32 +62,12 @@ def _figure(caption: str, drawing: str) -> str:
     return f"<figure><figcaption>{caption}</figcaption>{drawing}</figure>"
 
 
-def _recall_figure(
-    found: list[Record], series: list[Series], machine: dict[str, Any], mode: str, title: str
-) -> str:
+def _recall_figure(found: list[Record], series: list[Series], machine: dict[str, Any], mode: str,
+                   title: str) -> str:
     limit = 1e6 / limits(machine, found[0]["rows"], found[0]["dim"])[mode]
-    caption = f"Recall and speed, {_EXACT_MODES[mode]} <small>better is up and right</small>"
+    caption = f"Recall and speed, {_CHARTED[mode]} <small>better is up and right</small>"
     drawing = charts.recall_chart(series, limit, f"{title}: recall and speed, {MODES[mode]}")
     return _figure(caption, drawing)
-
-
-def _exact_figure(found: list[Record], machine: dict[str, Any], mode: str, title: str) -> str:
-    best = [results.fastest(group, exact=True) for group in tables.groups(found).values()]
-    exact = [record for record in best if record is not None]
-    if not exact:
-        return ""
-    mine = results.fastest(tables.ours(exact), exact=True)
-    bars = []
-    for record in exact:
-        slower = results.ratio(mine, record) if results.is_peer(record) else None
-        note = f" · {tables.times(slower)}" if slower else ""
-        bars.append(Bar(variant_title(record), record["library"], record["us"], note, _tip(record)))
-    least = limits(machine, found[0]["rows"], found[0]["dim"])
-    names = {mode: "float32 limit", f"{mode}-int8": "int8 limit"}
-    lines = [(name, least[key]) for key, name in names.items() if key in least]
-    shown = " <small>shorter is better; × of farann's time</small>" if mine else ""
-    caption = f"Exact search, {_EXACT_MODES[mode]}{shown}"
-    return _figure(caption, charts.bar_chart(bars, lines, f"{title}: exact search, {MODES[mode]}"))
 
 
 def _dataset_section(found: Results, dataset: str) -> str:
@@ -95,17 +75,16 @@ def _dataset_section(found: Results, dataset: str) -> str:
     title = escape(every[0]["dataset_title"])
     machine = found.machine
     shapes = _shapes(found.records)
-    recall, exact, best = [], [], []
+    recall, best = [], []
     shown: dict[str, Series] = {}
     for mode in MODES:
         records = found.of(dataset, mode)
         if not records:
             continue
-        if mode in _EXACT_MODES:
+        if mode in _CHARTED:
             series = _series(records, shapes)
             shown |= {one.key: one for one in reversed(series)}
             recall.append(_recall_figure(records, series, machine, mode, title))
-            exact.append(_exact_figure(records, machine, mode, title))
         threads = max(record["threads"] for record in records)
         name = MODES[mode].replace("several", str(threads))
         best.append(f"<h3>{name}</h3>{tables.best_table(records, machine, mode)}")
@@ -115,7 +94,6 @@ def _dataset_section(found: Results, dataset: str) -> str:
 {_blind_words(found.of(dataset, "batch"))}
 <div class="pair">{"".join(recall)}</div>
 {charts.legend(list(shown.values())[::-1])}
-<div class="pair">{"".join(exact)}</div>
 {"".join(best)}
 <h3>Indexes</h3>
 {tables.index_table(every)}
@@ -137,74 +115,6 @@ def _blind_words(batch: list[Record]) -> str:
     )
 
 
-def _growth_section(found: Results) -> str:
-    if not found.growth:
-        return ""
-    curves = growth.curves(found.growth)
-    units = {
-        "batch": ("Cost in a batch", "µs a query", 1.0),
-        "single": ("Cost one by one", "µs a query", 1.0),
-        "build": ("Build time", "seconds", 1.0),
-        "memory": ("Size of the index", "MB", 2.0**-20),
-    }
-    figures: list[str] = []
-    shown: list[Series] = []
-    used: dict[str, int] = {}
-    shapes = []
-    for curve in curves:
-        place = used.get(curve["library"], 0)
-        used[curve["library"]] = place + 1
-        shapes.append(charts.SHAPES[place % len(charts.SHAPES)])
-    for cost, (caption, unit, factor) in units.items():
-        series = []
-        for curve, shape in zip(curves, shapes, strict=True):
-            slope = curve["exponents"][cost]
-            points = [
-                Point(
-                    rows,
-                    value * factor,
-                    charts.tip(
-                        curve["title"],
-                        f"{rows:,} rows: {number(value * factor)} {unit}",
-                        f"grows as N^{slope:.2f}" if slope is not None else "",
-                    ),
-                )
-                for rows, value in curve["points"][cost]
-                if value > 0
-            ]
-            if points:
-                strong = curve["library"] == results.LIBRARY
-                series.append(
-                    Series(curve["title"], curve["title"], curve["library"], shape, points, strong)
-                )
-        if series:
-            figures.append(_figure(caption, charts.growth_chart(series, unit, caption)))
-            shown = shown or series
-    rows = [
-        (
-            "ours" if curve["library"] == results.LIBRARY else "",
-            [
-                escape(curve["title"]),
-                *[
-                    "" if (e := curve["exponents"][cost]) is None else f"N<sup>{e:.2f}</sup>"
-                    for cost in units
-                ],
-            ],
-        )
-        for curve in curves
-    ]
-    dims = sorted({record["dim"] for record in found.growth})
-    about = f"Clustered rows of dimension {', '.join(map(str, dims))}, one thread."
-    return f"""
-<section>
-<h2 id="growth">As the rows grow</h2>
-<p class="lead">{about} The exponents are fitted to all sizes by least squares.</p>
-<div class="pair">{"".join(figures)}</div>
-{charts.legend(shown)}
-{tables.table(["grows as", *[caption.lower() for caption, _, _ in units.values()]], rows)}
-</section>"""
-
-
 def _machine_section(found: Results) -> str:
     machine, rates = found.machine, found.machine["rates"]
     rated = [
@@ -213,9 +123,7 @@ def _machine_section(found: Results) -> str:
         f"{rates['flops_1'] / 1e9:.0f} GFLOP/s float32 on one thread, "
         f"{rates['flops_2'] / 1e9:.0f} on two",
     ]
-    if rates.get("int8_1"):
-        rated.append(f"{rates['int8_1'] / 1e9:.0f} Gop/s in 8 bits on one thread")
-    every = [*found.records, *found.growth]
+    every = found.records
     versions = {
         f"{record['library']} {record['version']}"
         for record in every
@@ -297,7 +205,6 @@ def _summary_table(found: Results) -> str:
 def page(found: Results) -> str:
     """The whole page."""
     links = [(name, name) for name in found.datasets()]
-    links += [("growth", "growth")] if found.growth else []
     links.append(("machine", "machine"))
     nav = "".join(f'<a href="#{escape(to)}">{escape(name)}</a>' for to, name in links)
     ks = ", ".join(map(str, sorted({record["k"] for record in found.records}))) or "10"
@@ -313,7 +220,6 @@ def page(found: Results) -> str:
 </header>
 <main>
 {"".join(_dataset_section(found, dataset) for dataset in found.datasets())}
-{_growth_section(found)}
 {_machine_section(found)}
 </main>"""
     return Template((_HERE / "page.html").read_text(encoding="utf-8")).substitute(

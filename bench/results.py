@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,8 +24,6 @@ class Results:
         The runs on that machine that gave at least one of the lines below, oldest first.
     records : list of dict
         The latest result of each measurement.
-    growth : list of dict
-        Likewise, of the growth runs.
     failures, skipped : list of dict
         What failed or was left out and has no result that came later.
     """
@@ -34,7 +31,6 @@ class Results:
     machine: dict[str, Any]
     runs: list[Record] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
-    growth: list[Record] = field(default_factory=list)
     failures: list[Record] = field(default_factory=list)
     skipped: list[Record] = field(default_factory=list)
 
@@ -60,9 +56,6 @@ def _best_rates(measured: list[dict[str, float]]) -> dict[str, float]:
 
 def _identity(line: Record) -> str:
     keys = ["dataset", "k", "algorithm", "build", "search", "variant", "mode", "rows", "dim"]
-    # A growth line is one of a size and a target, whichever setting reached it.
-    if line["kind"] == "growth":
-        keys = ["algorithm", "label", "target", "mode", "rows", "dim", "metric"]
     return json.dumps([line.get(key) for key in keys], sort_keys=True)
 
 
@@ -86,7 +79,7 @@ def read(path: Path) -> list[Record]:
 
 
 def load(path: Path) -> Results:
-    """Read a file that `run.run` or `growth.run` wrote.
+    """Read a file that `run.run` wrote.
 
     Raises
     ------
@@ -102,49 +95,28 @@ def load(path: Path) -> Results:
     machine = dict(list(runs.values())[-1]["machine"])
     here = {run for run, line in runs.items() if place(line["machine"]) == place(machine)}
     machine["rates"] = _best_rates([runs[run]["machine"]["rates"] for run in here])
-    latest: dict[str, dict[str, Record]] = {
-        kind: {} for kind in ("result", "growth", "failure", "skipped")
-    }
+    latest: dict[str, dict[str, Record]] = {kind: {} for kind in ("result", "failure", "skipped")}
     for line in lines:
-        if line["kind"] == "run" or line["run"] not in here:
-            continue
-        latest[line["kind"]][_identity(line)] = line
-    records, growth = list(latest["result"].values()), list(latest["growth"].values())
-    measured: dict[str, str] = {}  # the last run that has an index, and an algorithm at a size
-    for record in [*records, *growth]:
-        for key in (_index(record), _subject(record)):
-            measured[key] = max(record["run"], measured.get(key, ""))
-    used = {line["run"] for line in [*records, *growth]}
+        if line["kind"] in latest and line["run"] in here:
+            latest[line["kind"]][_identity(line)] = line
+    records = list(latest["result"].values())
+    measured: dict[str, str] = {}  # the last run that has an index
+    for record in records:
+        measured[_index(record)] = max(record["run"], measured.get(_index(record), ""))
+    used = {line["run"] for line in records}
     ran = {line["algorithm"] for line in records}
     return Results(
         machine=machine,
         runs=[line for run, line in runs.items() if run in used],
         records=records,
-        growth=growth,
-        failures=[
-            line
-            for line in latest["failure"].values()
-            if measured.get(_index(line), "") <= line["run"]
-        ],
-        skipped=[
-            line
-            for line in latest["skipped"].values()
-            if line["run"] in used
-            and ("dataset" in line or line.get("algorithm") not in ran)
-            and ("mode" in line or _subject(line) not in measured)
-        ],
-    )
+        failures=[line for line in latest["failure"].values()
+                  if measured.get(_index(line), "") <= line["run"]],
+        skipped=[line for line in latest["skipped"].values() if line["run"] in used
+                 and ("dataset" in line or line.get("algorithm") not in ran)])
 
 
 def _index(line: Record) -> str:
-    return json.dumps([_subject(line), line["build"]], sort_keys=True)
-
-
-def _subject(line: Record) -> str:
-    """An algorithm on a data set; in the growth run, at a size."""
-    name = str(line.get("dataset"))
-    rows = line.get("rows") if name.startswith("growth-") else None
-    return json.dumps([name, line.get("algorithm"), rows])
+    return json.dumps([line["dataset"], line["algorithm"], line["build"]], sort_keys=True)
 
 
 def is_ours(record: Record) -> bool:
@@ -166,9 +138,8 @@ def pareto(records: Iterable[Record]) -> list[Record]:
     return front[::-1]
 
 
-def fastest(
-    records: Iterable[Record], recall: float = 0.0, *, exact: bool = False
-) -> Record | None:
+def fastest(records: Iterable[Record], recall: float = 0.0, *,
+            exact: bool = False) -> Record | None:
     """The fastest record that reaches a recall, or that is exact; None when none does."""
     reached = [r for r in records if (r["exact"] if exact else r["recall"] >= recall)]
     return min(reached, key=lambda r: r["us"], default=None)
@@ -189,21 +160,19 @@ def ratio(record: Record | None, peer: Record | None) -> float | None:
     return None if record is None or peer is None else float(peer["us"] / record["us"])
 
 
-def exponent(sizes: Sequence[float], costs: Sequence[float]) -> float | None:
-    """Slope of log cost over log size by least squares; None with fewer than two sizes.
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]], words: int = 1) -> str:
+    """A Markdown table; the first columns are words, the others numbers.
 
     Examples
     --------
-    >>> exponent([10, 100, 1000], [1, 10, 100])
-    1.0
+    >>> print(markdown(["set", "us"], [["glove", "1.5"]]))
+    | set | us |
+    |---|---:|
+    | glove | 1.5 |
     """
-    pairs = [(math.log(n), math.log(c)) for n, c in zip(sizes, costs, strict=True) if c > 0]
-    if len({x for x, _ in pairs}) < 2:
-        return None
-    mean_x = sum(x for x, _ in pairs) / len(pairs)
-    mean_y = sum(y for _, y in pairs) / len(pairs)
-    above = sum((x - mean_x) * (y - mean_y) for x, y in pairs)
-    return round(above / sum((x - mean_x) ** 2 for x, _ in pairs), 10)
+    rule = f"|{'---|' * words}{'---:|' * (len(heads) - words)}"
+    lines = [f"| {' | '.join(cells)} |" for cells in (heads, *rows)]
+    return "\n".join([lines[0], rule, *lines[1:]])
 
 
 def settings(record: Record) -> str:

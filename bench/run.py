@@ -24,27 +24,18 @@ from .algorithms.base import Profile, Setting
 from .datasets import DataSet
 from .fetch import Unavailable
 from .results import Record
-from .resume import Done
 from .worker import MODES, Task, describe
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results" / "results.jsonl"
-_THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-)
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
+                     "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _NOT_INHERITED = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "FARANN_ISA")
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to measure; the defaults are those of a quick run.
-
-    `recall` is what approximate searches of a growth run should reach.
-    """
+    """How to measure; the defaults are those of a quick run."""
 
     full: bool = False
     k: int = 10
@@ -53,7 +44,6 @@ class Options:
     budget: float = 0.3
     timeout: float = 300.0
     modes: tuple[str, ...] = MODES
-    recall: float | None = None
 
 
 class Log:
@@ -106,49 +96,24 @@ def child_environment(extra: dict[str, str] | None = None) -> dict[str, str]:
 
 def measured_rates() -> dict[str, float]:
     """What the machine can do, measured in a process with numpy's own choice of kernels."""
-    output = subprocess.run(
-        [sys.executable, "-m", "bench.machine"],
-        cwd=ROOT,
-        env=child_environment(),
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
+    output = subprocess.run([sys.executable, "-m", "bench.machine"], cwd=ROOT,
+                            env=child_environment(), check=True, capture_output=True,
+                            text=True).stdout
     rates: dict[str, float] = json.loads(output)
-    for key, value in machine.kernel_rates().items():
-        rates[key] = max(value, rates.get(key, 0.0))
     return rates
 
 
 def about_index(algorithm: type[Algorithm], data: DataSet, setting: Setting, k: int) -> Record:
     """What every line on an index says of it."""
     rows, dim = data.shape()
-    return {
-        "algorithm": algorithm.name,
-        "title": algorithm.title,
-        "library": algorithm.library,
-        "baseline": algorithm.baseline,
-        "version": algorithm.version(),
-        "dataset": data.name,
-        "dataset_title": data.title,
-        "metric": data.metric,
-        "rows": rows,
-        "dim": dim,
-        "k": k,
-        "build": setting.build,
-        "variant": setting.environment,
-        "label": setting.label,
-    }
+    return {"algorithm": algorithm.name, "title": algorithm.title, "library": algorithm.library,
+            "baseline": algorithm.baseline, "version": algorithm.version(), "dataset": data.name,
+            "dataset_title": data.title, "metric": data.metric, "rows": rows, "dim": dim, "k": k,
+            "build": setting.build, "variant": setting.environment, "label": setting.label}
 
 
-def measure(
-    algorithm: type[Algorithm],
-    data: DataSet,
-    setting: Setting,
-    options: Options,
-    log: Log,
-    timeout: float,
-) -> list[Record]:
+def measure(algorithm: type[Algorithm], data: DataSet, setting: Setting, options: Options,
+            log: Log) -> list[Record]:
     """Build and time one index in a process of its own; a failure is logged and told.
 
     Returns
@@ -157,32 +122,22 @@ def measure(
         A record a measurement, also when the process failed later.
     """
     environment = {**algorithm.environment(machine.cpu_flags()), **setting.environment}
-    task = Task(
-        algorithm=algorithm.name,
-        dataset=describe(data),
-        build=setting.build,
-        searches=setting.searches,
-        modes=list(options.modes),
-        k=options.k,
-        threads=options.threads,
-        repeats=options.repeats,
-        budget=options.budget,
-    )
+    task = Task(algorithm.name, describe(data), setting.build, setting.searches,
+                list(options.modes), options.k, options.threads, options.repeats, options.budget)
     start = time.monotonic()
-    measured, reason = run_child(task, child_environment(environment), timeout)
-    about = {
-        **about_index(algorithm, data, setting, options.k),
-        "environment": environment,
-        "process_seconds": time.monotonic() - start,
-    }
+    measured, reason = run_child("worker", asdict(task), child_environment(environment),
+                                 options.timeout)
+    about = {**about_index(algorithm, data, setting, options.k), "environment": environment,
+             "process_seconds": time.monotonic() - start}
     if reason:
         log.write("failure", **about, reason=reason)
         tqdm.write(f"failed: {algorithm.name} on {data.title}: {reason}", file=sys.stderr)
     return [{**about, **record} for record in measured]
 
 
-def run_child(task: Task, environment: dict[str, str], timeout: float) -> tuple[list[Any], str]:
-    """Do a task in a child process.
+def run_child(module: str, task: dict[str, Any], environment: dict[str, str],
+              timeout: float) -> tuple[list[Any], str]:
+    """Have a module of this suite do a task in a process of its own: see `worker.serve`.
 
     Returns
     -------
@@ -193,9 +148,9 @@ def run_child(task: Task, environment: dict[str, str], timeout: float) -> tuple[
     """
     with tempfile.TemporaryDirectory(prefix="farann-bench-") as folder:
         task_path, out_path = Path(folder, "task.json"), Path(folder, "out.jsonl")
-        task_path.write_text(json.dumps(asdict(task)))
+        task_path.write_text(json.dumps(task))
         out_path.touch()
-        command = [sys.executable, "-m", "bench.worker", str(task_path), str(out_path)]
+        command = [sys.executable, "-m", f"bench.{module}", str(task_path), str(out_path)]
         with open(Path(folder, "stderr"), "wb") as errors:
             reason = _wait(command, environment, errors, timeout)
         lines = Path(folder, "stderr").read_text(errors="replace").strip().splitlines()
@@ -205,15 +160,9 @@ def run_child(task: Task, environment: dict[str, str], timeout: float) -> tuple[
 
 
 def _wait(command: list[str], environment: dict[str, str], errors: BinaryIO, timeout: float) -> str:
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=errors,
-        start_new_session=True,
-    ) as child:
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=errors,
+                          start_new_session=True) as child:
         try:
             return reason_of(child.wait(timeout=timeout))
         except subprocess.TimeoutExpired:
@@ -254,22 +203,10 @@ def plan(
     return tasks, skipped
 
 
-def run(
-    algorithms: list[type[Algorithm]],
-    data_sets: list[DataSet],
-    unavailable: list[Unavailable],
-    options: Options,
-    out: Path = RESULTS,
-    command: list[str] | None = None,
-    resume: bool = False,
-) -> Path:
-    """Measure every algorithm on every data set and append to a file of JSON lines.
-
-    With `resume`, an index that the file holds already, in the sense of `resume.Done`, is
-    not measured again.
-    """
+def run(algorithms: list[type[Algorithm]], data_sets: list[DataSet], unavailable: list[Unavailable],
+        options: Options, out: Path = RESULTS, command: list[str] | None = None) -> Path:
+    """Measure every algorithm on every data set and append to a file of JSON lines."""
     log = Log(out, options, command or [])
-    done = Done(out, log.about)
     for error in unavailable:
         log.write("skipped", reason=str(error))
         tqdm.write(f"left out: {error}", file=sys.stderr)
@@ -280,10 +217,7 @@ def run(
         tqdm.write(f"left out: {entry['algorithm']}{where}: {entry['reason']}", file=sys.stderr)
     with tqdm(tasks, desc="bench", unit="index", smoothing=0) as progress:
         for algorithm, data, setting in progress:
-            about = about_index(algorithm, data, setting, options.k)
-            if resume and done.index(about, setting.searches):
-                continue
             progress.set_postfix_str(f"{data.name}: {algorithm.name}")
-            for record in measure(algorithm, data, setting, options, log, options.timeout):
+            for record in measure(algorithm, data, setting, options, log):
                 log.write("result", **record)
     return out

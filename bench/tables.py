@@ -9,23 +9,10 @@ from typing import Any
 
 from .charts import number
 from .machine import limits
-from .results import (
-    LEVELS,
-    Record,
-    Results,
-    best_peer,
-    fastest,
-    is_ours,
-    is_peer,
-    ratio,
-    settings,
-)
+from .results import LEVELS, Record, Results, best_peer, fastest, is_ours, is_peer, ratio, settings
 
-MODES = {
-    "batch": "Batch, one thread",
-    "single": "One by one, one thread",
-    "threads": "Batch, several threads",
-}
+MODES = {"batch": "Batch, one thread", "single": "One by one, one thread",
+         "threads": "Batch, several threads"}
 Cell = str
 
 
@@ -67,15 +54,11 @@ def table(head: Sequence[str], rows: Sequence[tuple[str, Sequence[Cell]]], words
     """HTML of a table; each row is a class and cells of HTML, the first `words` are text."""
 
     def cells(values: Sequence[str], tag: str) -> str:
-        return "".join(
-            f"<{tag}{' class=words' if place < words else ''}>{value}</{tag}>"
-            for place, value in enumerate(values)
-        )
+        return "".join(f"<{tag}{' class=words' if place < words else ''}>{value}</{tag}>"
+                       for place, value in enumerate(values))
 
-    body = "".join(
-        f"<tr{f' class={look!r}' if look else ''}>{cells(values, 'td')}</tr>"
-        for look, values in rows
-    )
+    body = "".join(f"<tr{f' class={look!r}' if look else ''}>{cells(values, 'td')}</tr>"
+                   for look, values in rows)
     return (
         f'<div class="scroll"><table><thead><tr>{cells(head, "th")}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
@@ -122,19 +105,14 @@ def best_table(records: Sequence[Record], machine: dict[str, Any], mode: str) ->
     return table(head, rows)
 
 
-def limit_rows(
-    records: Sequence[Record], machine: dict[str, Any], mode: str
-) -> list[tuple[str, Sequence[Cell]]]:
+def limit_rows(records: Sequence[Record], machine: dict[str, Any],
+               mode: str) -> list[tuple[str, Sequence[Cell]]]:
     """The machine's limits for scanning every row once, as rows of a table."""
     if mode == "threads" and {record["threads"] for record in records} != {2}:
         return []
-    least = limits(machine, records[0]["rows"], records[0]["dim"])
-    names = {mode: "limit of a float32 scan", f"{mode}-int8": "limit of an int8 scan"}
-    return [
-        ("base", [name, number(least[key]), "", "", "", "", f"{records[0]['rows']:,}"])
-        for key, name in names.items()
-        if key in least
-    ]
+    least = limits(machine, records[0]["rows"], records[0]["dim"])[mode]
+    cells = ["limit of a float32 scan", number(least), "", "", "", "", f"{records[0]['rows']:,}"]
+    return [("base", cells)]
 
 
 def index_table(records: Sequence[Record]) -> str:
@@ -147,18 +125,10 @@ def index_table(records: Sequence[Record]) -> str:
         size = f"{record['index_bytes'] / record['rows']:,.0f}"
         if record["index_bytes_are"] != "reported":
             size += "<small>grown</small>"
-        rows.append(
-            (
-                "ours" if is_ours(record) else "base" if record.get("baseline") else "",
-                [
-                    escape(title),
-                    escape(build if not record.get("variant") else ""),
-                    number(record["build_seconds"]),
-                    size,
-                    f"{record['peak_bytes'] / 2**20:,.0f}",
-                ],
-            )
-        )
+        look = "ours" if is_ours(record) else "base" if record.get("baseline") else ""
+        rows.append((look, [
+            escape(title), escape(build if not record.get("variant") else ""),
+            number(record["build_seconds"]), size, f"{record['peak_bytes'] / 2**20:,.0f}"]))
     return table(["index", "built with", "build s", "bytes a row", "peak MB"], rows, words=2)
 
 
@@ -169,21 +139,12 @@ def full_table(records: Sequence[Record]) -> str:
         for title, found in groups([r for r in records if r["mode"] == mode]).items():
             for record in sorted(found, key=lambda r: (-r["recall"], r["us"])):
                 mine = is_ours(record)
-                rows.append(
-                    (
-                        "ours" if mine else "base" if record.get("baseline") else "",
-                        [
-                            escape(title),
-                            escape(settings({**record, "variant": {}})),
-                            MODES[mode].lower(),
-                            f"{record['recall']:.4f}",
-                            number(record["us"]),
-                            f"{1e6 / record['us']:,.0f}",
-                            f"{record['queries']:,}",
-                            times(ratio(record, best_peer(record, records))) if mine else "",
-                        ],
-                    )
-                )
+                look = "ours" if mine else "base" if record.get("baseline") else ""
+                rows.append((look, [
+                    escape(title), escape(settings({**record, "variant": {}})),
+                    MODES[mode].lower(), f"{record['recall']:.4f}", number(record["us"]),
+                    f"{1e6 / record['us']:,.0f}", f"{record['queries']:,}",
+                    times(ratio(record, best_peer(record, records))) if mine else ""]))
     head = ["algorithm", "settings", "mode", "recall", "µs a query", "queries/s", "queries",
             "speed over the best peer's"]  # fmt: skip
     return table(head, rows, words=3)
@@ -192,16 +153,10 @@ def full_table(records: Sequence[Record]) -> str:
 def headline(results: Results, dataset: str) -> list[tuple[str, Record | None, Record | None]]:
     """What is compared first: farann's best and the best peer's in three disciplines."""
     batch, single = results.of(dataset, "batch"), results.of(dataset, "single")
-    disciplines = (
-        ("exact, batch", batch, 0.0, True),
-        ("exact, one by one", single, 0.0, True),
-        ("recall ≥ 0.95, batch", batch, 0.95, False),
-    )
+    disciplines = (("exact, batch", batch, 0.0, True), ("exact, one by one", single, 0.0, True),
+                   ("recall ≥ 0.95, batch", batch, 0.95, False))
     return [
-        (
-            name,
-            fastest(ours(records), level, exact=exact),
-            fastest(peers(records), level, exact=exact),
-        )
+        (name, fastest(ours(records), level, exact=exact),
+         fastest(peers(records), level, exact=exact))
         for name, records, level, exact in disciplines
     ]

@@ -61,9 +61,8 @@ class _Timing:
     microseconds: list[float]
 
 
-def _time(
-    search: Callable[[Any], Any], probe: Callable[[], object], share: int, queries: Any, task: Task
-) -> _Timing:
+def _time(search: Callable[[Any], Any], probe: Callable[[], object], share: int, queries: Any,
+          task: Task) -> _Timing:
     """Time `search` on as many queries as the budget allows.
 
     `probe` answers `share` queries and tells how many that are.
@@ -137,14 +136,10 @@ def measure(task: Task) -> Iterator[Record]:
         """What doesn't depend on the mode."""
         algorithm.configure(search)
         size = algorithm.index_bytes()
-        return {
-            "build": task.build,
-            "search": search,
-            "build_seconds": build_seconds,
-            "index_bytes": grown if size is None else size,
-            "index_bytes_are": "growth of the process" if size is None else "reported",
-            "claims_exact": algorithm.claims_exact(search),
-        }
+        return {"build": task.build, "search": search, "build_seconds": build_seconds,
+                "index_bytes": grown if size is None else size,
+                "index_bytes_are": "growth of the process" if size is None else "reported",
+                "claims_exact": algorithm.claims_exact(search)}
 
     def timed(about: Record, mode: str) -> Record:
         nonlocal peak
@@ -156,20 +151,11 @@ def measure(task: Task) -> Iterator[Record]:
         if timing.ids.shape != (len(asked), min(task.k, len(rows))):
             raise ValueError(f"ids must be {task.k} a query, got shape {timing.ids.shape}")
         recall = measures.recall(rows, asked, timing.ids, kth[: len(asked)], data.metric)
-        return {
-            **about,
-            "mode": mode,
-            "threads": algorithm.threads,
-            "queries": len(asked),
-            "us": min(timing.microseconds),
-            "us_all": timing.microseconds,
-            "recall": recall,
-            "same_order": measures.same_order(timing.ids, true_ids[: len(asked)]),
-            "rows_scanned": algorithm.rows_scanned(),
-            "peak_bytes": peak,
-            "kernels": algorithm.kernels(),
-            "exact": about["claims_exact"] and recall == 1.0,
-        }
+        return {**about, "mode": mode, "threads": algorithm.threads, "queries": len(asked),
+                "us": min(timing.microseconds), "us_all": timing.microseconds, "recall": recall,
+                "same_order": measures.same_order(timing.ids, true_ids[: len(asked)]),
+                "rows_scanned": algorithm.rows_scanned(), "peak_bytes": peak,
+                "kernels": algorithm.kernels(), "exact": about["claims_exact"] and recall == 1.0}
 
     batch: list[Record] = []
     for search in task.searches:
@@ -180,14 +166,14 @@ def measure(task: Task) -> Iterator[Record]:
             yield timed(record, mode)
 
 
-def main(task_path: str, out_path: str) -> None:
-    """Do the task in a file, write records to another."""
-    task = Task(**json.loads(Path(task_path).read_text()))
-    with open(out_path, "a", encoding="utf-8") as out:
+def serve(measure: Callable[[dict[str, Any]], Iterator[Record]]) -> None:
+    """Do the task in the file of the first argument, append records to that of the second."""
+    task = json.loads(Path(sys.argv[1]).read_text())
+    with open(sys.argv[2], "a", encoding="utf-8") as out:
         for record in measure(task):
             out.write(json.dumps(record) + "\n")
             out.flush()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    serve(lambda task: measure(Task(**task)))

@@ -12,6 +12,7 @@ from farann.contract.strings import packed
 from farann.diverse.ask import ONE_A_ROW, next_by_mmr, scores_of
 from farann.diverse.contrast import depth
 from farann.diverse.greedy import RowSum
+from farann.diverse.lonely import centers_of, n_left_out, sample_of
 from farann.diverse.member_sets import to_sets
 from farann.diverse.pairs import is_cut, joined
 from farann.diverse.spaced import Ranked, inside
@@ -29,11 +30,11 @@ from farann.store.groups import to_labels
 from farann.tuning.table import missing_at
 
 __all__ = [
-    "ONE_A_ROW", "Filter", "Ranked", "RowSum", "check_new_ids", "check_one", "depth", "inside",
-    "joined", "loaded_beside", "missing_at", "next_mmr", "numbers_of", "options_of",
-    "private_folder", "read_bytes", "read_file", "replacing", "rows_of", "rows_that", "rows_there",
-    "rows_within", "saved_beside", "scores_of", "to_labels", "to_sets", "told", "write_bytes",
-    "write_file",
+    "ONE_A_ROW", "Filter", "Ranked", "RowSum", "centers_of", "check_new_ids", "check_one", "depth",
+    "inside", "joined", "loaded_beside", "missing_at", "n_left_out", "next_mmr", "numbers_of",
+    "options_of", "private_folder", "read_bytes", "read_file", "replacing", "rows_of", "rows_that",
+    "rows_there", "rows_within", "sample_of", "saved_beside", "scores_of", "to_labels", "to_sets",
+    "told", "write_bytes", "write_file",
 ]
 
 

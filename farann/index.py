@@ -777,6 +777,7 @@ class Index(metaclass=Hinted):
     @hinted
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
                        radius: float | None = None, per_group: int | None = None,
+                       leave_out: float = 0.0,
                        exclude: Exclude | None = None, allowed: Allowed | None = None,
                        groups: LabelsLike | None = None, outside_groups: LabelsLike | None = None,
                        threads: int | None = None, progress: Progress = False) -> Selection:
@@ -785,6 +786,8 @@ class Index(metaclass=Hinted):
         Each pick is the row furthest from all picks before by float64 keys, then the smaller id
         (Gonzalez 1985). Under l2 every row is then at most twice as far from its nearest pick as
         with the best possible choice of k rows. The index need not be built, but must have vectors.
+        Outliers come first, so rows to label chosen so often teach less than random ones: see
+        `leave_out`.
 
         Parameters
         ----------
@@ -802,6 +805,9 @@ class Index(metaclass=Hinted):
             or cosine with one.
         per_group : int, optional
             Largest number of rows of each group of `add`; those in `first` count.
+        leave_out : float, default 0.0
+            The share, below 1, of the rows that may be chosen that are left out as the loneliest,
+            such as 0.2 for rows to label. They are neither chosen nor covered.
         exclude, allowed, groups, outside_groups : optional
             Rows that may be chosen, as in `filter`; `allowed` may be a `Filter`.
         threads, progress : optional
@@ -814,6 +820,13 @@ class Index(metaclass=Hinted):
             before it, infinite for the first; under dot and cosine its largest dot product or
             cosine, minus infinity for the first.
 
+        Notes
+        -----
+        The loneliest rows are those furthest from the nearest of 24 centers, which k-means finds in
+        a sample of 1,024 rows (Chawla and Gionis 2013); of equal ones those of the smaller ids. The
+        row `start`, given by its id, stays, and rows of `first` don't count. The twofold bound
+        holds for the rows that stay (Charikar et al. 2001).
+
         Examples
         --------
         >>> index = farann.Index()
@@ -821,7 +834,7 @@ class Index(metaclass=Hinted):
         >>> index.select_diverse(3, start=0)
         Selection(ids=[0, 2, 3], scores=[inf,  9.,  4.])
         """
-        return diverse.select(self._live, k, start, first, radius, per_group,
+        return diverse.select(self._live, k, start, first, radius, per_group, leave_out,
                               Filtering(exclude, allowed, groups, outside_groups), threads,
                               progress)
 

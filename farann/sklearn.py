@@ -281,11 +281,12 @@ class FurthestNeighborsTransformer(ClassNamePrefixFeaturesOutMixin, TransformerM
 class _FarthestPoints(BaseEstimator):
     """Choose rows that cover all others."""
 
-    def __init__(self, *, n_samples: int = 10, metric: Metric = "l2",
-                 start: int | None = None, n_jobs: int | None = None) -> None:
+    def __init__(self, *, n_samples: int = 10, metric: Metric = "l2", start: int | None = None,
+                 leave_out: float = 0.0, n_jobs: int | None = None) -> None:
         self.n_samples = n_samples
         self.metric = metric
         self.start = start
+        self.leave_out = leave_out
         self.n_jobs = n_jobs
 
     def fit(self, X: npt.ArrayLike, y: object = None) -> Self:
@@ -299,9 +300,11 @@ class _FarthestPoints(BaseEstimator):
             raise ValueError("start: cosine needs vectors with a direction, got the number of a "
                              "row of zeros")
         index.add(rows[~zeros], np.flatnonzero(~zeros))
-        chosen = index.select_diverse(k, start=start, threads=effective_n_jobs(self.n_jobs))
+        chosen = index.select_diverse(k, start=start, leave_out=self.leave_out,
+                                      threads=effective_n_jobs(self.n_jobs))
         # The distance of rows of zeros to all others is 1, and of each other 1 as well.
-        rest = np.flatnonzero(zeros)[: k - len(chosen.ids)]
+        left = 0 if self.leave_out and len(chosen.ids) else k - len(chosen.ids)
+        rest = np.flatnonzero(zeros)[:left]
         self.sample_indices_ = np.concatenate([chosen.ids, rest])
         self.radii_ = np.concatenate([_distances_of(index.metric, chosen.scores),
                                       np.ones(len(rest))])
@@ -335,6 +338,8 @@ class FarthestPointSampler(OneToOneFeatureMixin, _FarthestPoints):
     metric : {"l2", "dot", "cosine"}
     start : int, optional
         The number of the first row; by default the one furthest from the mean of all.
+    leave_out : float, default 0.0
+        The share of the rows that is left out as the loneliest, and rows of zeros with them.
     n_jobs : int, optional
         Threads, as of `FurthestNeighbors`.
 

@@ -119,7 +119,9 @@ def assert_selections(cluster: Any, one: farann.Index, queries: Float32) -> None
     wanted = one.select_diverse(70, start=start)
     radius = float(wanted.scores[25])
     for options in ({"start": start}, {"first": some}, {"start": start, "radius": radius},
-                    {"start": start, "allowed": one.ids[:60]}):
+                    {"start": start, "allowed": one.ids[:60]}, {"leave_out": 0.2},
+                    {"start": start, "leave_out": 0.9},
+                    {"first": some, "exclude": one.ids[7:30], "leave_out": 0.3}):
         assert_same(cluster.select_diverse(70, **options), one.select_diverse(70, **options))
     if one.metric == "l2":
         return

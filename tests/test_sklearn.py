@@ -17,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
+import farann
 from farann.sklearn import (
     FarthestPointSampler,
     FarthestPointTransformer,
@@ -172,6 +173,16 @@ def test_sampling(metric: str) -> None:
     assert every.get_feature_names_out()[3] == "farthestpointtransformer3"
 
 
+def test_the_loneliest_are_left_out_of_samples() -> None:
+    index = farann.Index(metric="cosine")
+    there = np.flatnonzero(X.any(axis=1))
+    index.add(X[there], there)
+    chosen = FarthestPointSampler(n_samples=99, metric="cosine", leave_out=0.3).fit(X)
+    assert chosen.sample_indices_.tolist() == index.select_diverse(99, leave_out=0.3).ids.tolist()
+    nothing = clone(chosen).set_params(n_samples=2).fit(np.zeros((4, 3)))
+    assert nothing.sample_indices_.tolist() == [0, 1]
+
+
 def test_samples_are_of_the_types_that_came() -> None:
     pandas = pytest.importorskip("pandas", reason="needs pandas")
     polars = pytest.importorskip("polars", reason="needs polars")
@@ -204,6 +215,7 @@ def test_sampling_refuses() -> None:
         assert not hasattr(sampler, "sample_indices_")
     for options, words in (({"n_samples": 0}, "n_samples: expected 1"),
                            ({"start": 60}, "start: expected at most 59"),
+                           ({"leave_out": 1.0}, "leave_out: expected a share"),
                            ({"start": 4, "metric": "cosine"}, "start: cosine needs")):
         with pytest.raises(ValueError, match=words):
             FarthestPointSampler(**options).fit(X)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 import farann
 
 from ..datasets import DataSet
+from ..results import markdown
 from .mechanisms import Mechanism
 from .questions import QUESTIONS, Ask, asks, built, counts
 
@@ -41,7 +42,6 @@ class Saved:
     work: float  # all that is counted
     bytes: float  # of the index
     build: float  # time of the process
-    lines: int  # of code, of its files and functions
     used: bool  # whether anything that is counted differs
 
 
@@ -90,7 +90,7 @@ def ablate(data: DataSet, mechanisms: list[Mechanism], seconds: float) -> Iterat
                             seconds),
                 work=sum(theirs.values()) / max(sum(ours.values()), 1),
                 bytes=sizes[1] / sizes[0], build=sides[1].seconds / sides[0].seconds,
-                lines=mechanism.lines, used=used)
+                used=used)
 
 
 def _counts(side: Side, mechanism: Mechanism, ask: Ask, queries: NDArray[np.float32],
@@ -119,12 +119,11 @@ def table(found: list[Saved]) -> str:
 
     Examples
     --------
-    >>> saved = Saved("hubs", "glove-dot", "exact", "batch", 1.25, 1.0, 0.9, 1.0, 40, True)
+    >>> saved = Saved("hubs", "glove-dot", "exact", "batch", 1.25, 1.0, 0.9, 1.0, True)
     >>> print(table([saved]).splitlines()[2])
-    | hubs | 40 | 1 of 1 | glove-dot exact batch 1.25 | 0.90 | 1.00 |
+    | hubs | glove-dot exact batch 1.25 | 1 of 1 | 0.90 | 1.00 |
     """
-    lines = ["| mechanism | lines | sets that use it | time without / with, above 1.1 or below .95 "
-             "| bytes | build |", "|---|---:|---:|---|---:|---:|"]
+    rows = []
     for name in dict.fromkeys(saved.mechanism for saved in found):
         of_it = [saved for saved in found if saved.mechanism == name]
         used = [saved for saved in of_it if saved.used]
@@ -133,7 +132,7 @@ def table(found: list[Saved]) -> str:
                    for saved in used if not 0.95 <= saved.time <= 1.1]
         middle = [float(np.median([getattr(saved, what) for saved in used or of_it]))
                   for what in ("bytes", "build")]
-        lines.append(f"| {name} | {of_it[0].lines} | {len(those)} of {len(sets)} | "
-                     f"{', '.join(notable) or 'none'} | {middle[0]:.2f} | {middle[1]:.2f} |")
-    return "\n".join(lines)
-
+        rows.append([name, ", ".join(notable) or "none", f"{len(those)} of {len(sets)}",
+                     *(f"{value:.2f}" for value in middle)])
+    return markdown(["mechanism", "time without / with, above 1.1 or below .95",
+                     "sets that use it", "bytes", "build"], rows, 2)

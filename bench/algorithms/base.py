@@ -40,15 +40,12 @@ class Setting:
     """One index to build, in a process of its own, and the searches to time on it.
 
     Settings with a `label` stand apart in charts and tables, as an algorithm of its own would.
-    One that is `aside` shows what another setting gains, as an instruction set that isn't the
-    best: the growth run leaves it out.
     """
 
     build: Parameters = field(default_factory=dict)
     searches: list[Parameters] = field(default_factory=lambda: [{}])
     environment: dict[str, str] = field(default_factory=dict)
     label: str = ""
-    aside: bool = False
 
 
 class Algorithm(ABC):

@@ -28,8 +28,6 @@ class Mode:
         Modes of one label are one line in the charts.
     isa : str or None
         An instruction set that is not the best here, else the mode is left out.
-    aside : bool
-        Not for the growth run.
     all_rows : bool
         Searches have a budget of all rows, which is what asks for all there is without vectors.
     applies : callable
@@ -41,7 +39,6 @@ class Mode:
     more: tuple[dict[str, Any], ...] = ()
     label: str = ""
     isa: str | None = None
-    aside: bool = False
     all_rows: bool = False
     applies: Callable[[Profile], bool] = lambda profile: True
 
@@ -58,12 +55,12 @@ MODES = [
     Mode(searches=({}, *_QUICK), more=_FULL),
     Mode({"cells": "auto"}, _QUICK, _FULL, label="cells",
          applies=lambda profile: profile.rows >= _ROWS_OF_CELLS),
-    Mode(isa="avx2", aside=True),
-    Mode(isa="avx512", aside=True, applies=lambda profile: profile.full),
-    Mode({"codes": "float32"}, aside=True),
-    Mode({"codes": "int8", "keep_vectors": False}, aside=True, all_rows=True),
-    Mode({"codes": "int4", "keep_vectors": False}, aside=True, all_rows=True),
-    Mode({"codes": "int4", "keep_vectors": False, "cells": "auto"}, aside=True, all_rows=True,
+    Mode(isa="avx2"),
+    Mode(isa="avx512", applies=lambda profile: profile.full),
+    Mode({"codes": "float32"}),
+    Mode({"codes": "int8", "keep_vectors": False}, all_rows=True),
+    Mode({"codes": "int4", "keep_vectors": False}, all_rows=True),
+    Mode({"codes": "int4", "keep_vectors": False, "cells": "auto"}, all_rows=True,
          applies=lambda profile: profile.rows >= _ROWS_OF_CELLS),
 ]
 
@@ -88,7 +85,6 @@ class Farann(Algorithm):
                 [dict(s) for s in mode.searches + (mode.more if profile.full else ())],
                 {"FARANN_ISA": mode.isa} if mode.isa else {},
                 mode.label,
-                mode.aside,
             )
             for mode in MODES
             if mode.applies(profile) and (mode.isa is None or mode.isa in levels[:-1])
@@ -111,9 +107,8 @@ class Farann(Algorithm):
     def build(self, rows: Rows) -> None:
         import farann
 
-        self._index: Any = farann.Index(
-            rows.shape[1], self.metric, threads=self.threads, **self.parameters
-        )
+        self._index: Any = farann.Index(rows.shape[1], self.metric, threads=self.threads,
+                                        **self.parameters)
         self._index.add(rows)
         self._index.build(queries=self.sample)
         self._search: dict[str, Any] = {}

@@ -36,12 +36,8 @@ class Hnswlib(Algorithm):
         self._reduction = Reduction(rows, self.metric, multiple=16)
         reduced = self._reduction.rows
         self._index: Any = hnswlib.Index(space="ip", dim=reduced.shape[1])
-        self._index.init_index(
-            max_elements=len(reduced),
-            M=self.parameters["m"],
-            ef_construction=self.parameters["ef_construction"],
-            random_seed=0,
-        )
+        self._index.init_index(max_elements=len(reduced), M=self.parameters["m"],
+                               ef_construction=self.parameters["ef_construction"], random_seed=0)
         self._index.add_items(reduced, num_threads=self.threads)
 
     def configure(self, search: Mapping[str, Any]) -> None:

@@ -47,9 +47,8 @@ class _Scann(Algorithm):
             ids, _ = self._searcher.search_batched(reduced, self.k, **self._options)
         else:
             share = -(-len(reduced) // self.threads)
-            ids, _ = self._searcher.search_batched_parallel(
-                reduced, self.k, **self._options, batch_size=min(share, 256)
-            )
+            ids, _ = self._searcher.search_batched_parallel(reduced, self.k, **self._options,
+                                                            batch_size=min(share, 256))
         return np.asarray(ids).astype(np.int64)
 
     def search_one(self, query: Rows) -> NDArray[np.integer]:
@@ -91,19 +90,15 @@ class ScannTree(_Scann):
 
     def score(self, builder: Any, rows: int) -> Any:
         return (
-            builder.tree(
-                num_leaves=self.parameters["leaves"],
-                num_leaves_to_search=min(100, self.parameters["leaves"]),
-                training_sample_size=rows,
-                soar_lambda=1.5 if self.parameters["soar"] else None,
-                overretrieve_factor=2.0 if self.parameters["soar"] else None,
-            )
+            builder.tree(num_leaves=self.parameters["leaves"],
+                         num_leaves_to_search=min(100, self.parameters["leaves"]),
+                         training_sample_size=rows,
+                         soar_lambda=1.5 if self.parameters["soar"] else None,
+                         overretrieve_factor=2.0 if self.parameters["soar"] else None)
             .score_ah(2, anisotropic_quantization_threshold=0.2)
             .reorder(200)
         )
 
     def configure(self, search: Mapping[str, Any]) -> None:
-        self._options = {
-            "leaves_to_search": search["leaves"],
-            "pre_reorder_num_neighbors": search["reorder"],
-        }
+        self._options = {"leaves_to_search": search["leaves"],
+                         "pre_reorder_num_neighbors": search["reorder"]}

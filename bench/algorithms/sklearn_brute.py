@@ -34,14 +34,9 @@ class SklearnBrute(Algorithm):
                 ]
             )
         metric = "euclidean" if self.metric == "l2" else "cosine"
-        chunks = pairwise_distances_chunked(
-            queries,
-            self._rows,
-            reduce_func=lambda chunk, start: furthest_first(self._ids, chunk, self.k),
-            metric=metric,
-            n_jobs=1,
-            working_memory=128,
-        )
+        chunks = pairwise_distances_chunked(queries, self._rows, reduce_func=lambda chunk,
+                                            start: furthest_first(self._ids, chunk, self.k),
+                                            metric=metric, n_jobs=1, working_memory=128)
         return np.vstack(list(chunks))
 
     def index_bytes(self) -> int:

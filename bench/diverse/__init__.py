@@ -1,1 +1,1 @@
-"""Diverse selections beside other libraries, and what truncated pools cost marginal relevance."""
+"""Diverse selections beside other libraries."""

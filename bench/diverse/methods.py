@@ -36,20 +36,6 @@ def _numpy(rows: Floats, k: int, start: int) -> Positions:
     return picks
 
 
-def _scipy(rows: Floats, k: int, start: int) -> Positions:
-    """A pass over all rows a pick, in float64, compiled and without a product of matrices."""
-    from scipy.spatial.distance import cdist
-
-    wide = rows.astype(np.float64)
-    least = np.full(len(rows), np.inf)
-    picks = np.empty(k, np.int64)
-    for i in range(k):
-        picks[i] = start
-        np.minimum(least, cdist(wide, wide[start : start + 1], "sqeuclidean")[:, 0], out=least)
-        start = int(least.argmax())
-    return picks
-
-
 def _fpsample(rows: Floats, k: int, start: int) -> Positions:
     """A pass over all rows a pick, compiled."""
     import fpsample
@@ -81,18 +67,14 @@ def _rdkit(rows: Floats, k: int, start: int) -> Positions:
     return np.array(list(picked), np.int64)
 
 
-def _pyversity(strategy: str) -> Method:
-    """Rows without relevance: under MMR those of farthest-point sampling by cosines."""
+def _pyversity(rows: Floats, k: int, start: int) -> Positions:
+    """MMR of rows without relevance: farthest-point sampling by cosines."""
+    import pyversity
 
-    def select(rows: Floats, k: int, start: int) -> Positions:
-        import pyversity
-
-        relevance = np.zeros(len(rows), np.float32)
-        relevance[start] = 1.0
-        found = pyversity.diversify(rows, relevance, k, strategy=strategy, diversity=1.0)
-        return np.asarray(found.indices, np.int64)
-
-    return select
+    relevance = np.zeros(len(rows), np.float32)
+    relevance[start] = 1.0
+    found = pyversity.diversify(rows, relevance, k, strategy="mmr", diversity=1.0)
+    return np.asarray(found.indices, np.int64)
 
 
 def _anomalib(rows: Floats, k: int, start: int) -> Positions:
@@ -141,29 +123,20 @@ def _submodlib(rows: Floats, k: int, start: int) -> Positions:
     return np.array([row for row, _ in found], np.int64)
 
 
-METHODS: dict[str, tuple[str, Method]] = {
-    "farann": ("farann", _farann),
-    "numpy GEMV": ("numpy", _numpy),
-    "scipy cdist": ("scipy", _scipy),
-    "fpsample": ("fpsample", _fpsample),
-    "fpsample buckets": ("fpsample", _fpsample_buckets),
-    "skmatter FPS": ("skmatter", _skmatter),
-    "RDKit MaxMin": ("rdkit", _rdkit),
-    "pyversity MMR": ("pyversity", _pyversity("mmr")),
-    "pyversity MSD": ("pyversity", _pyversity("msd")),
-    "pyversity SSD": ("pyversity", _pyversity("ssd")),
-    "pyversity DPP": ("pyversity", _pyversity("dpp")),
-    "anomalib KCenterGreedy": ("anomalib", _anomalib),
-    "apricot facility location": ("apricot", _apricot),
-    "submodlib DisparityMin": ("submodlib", _submodlib),
-}
+METHODS: dict[str, tuple[str, Method]] = {"farann": ("farann", _farann),
+                                          "numpy GEMV": ("numpy", _numpy),
+                                          "fpsample": ("fpsample", _fpsample),
+                                          "fpsample buckets": ("fpsample", _fpsample_buckets),
+                                          "skmatter FPS": ("skmatter", _skmatter),
+                                          "RDKit MaxMin": ("rdkit", _rdkit),
+                                          "pyversity MMR": ("pyversity", _pyversity),
+                                          "anomalib KCenterGreedy": ("anomalib", _anomalib),
+                                          "apricot facility location": ("apricot", _apricot),
+                                          "submodlib DisparityMin": ("submodlib", _submodlib)}
 # What begins with another row, or chooses by something else than the distance to the nearest pick.
-OTHER_PICKS = {"fpsample buckets", "pyversity MSD", "pyversity SSD", "pyversity DPP",
-               "anomalib KCenterGreedy", "apricot facility location", "submodlib DisparityMin"}
-
-
-# What its k-d tree takes.
-MOST_DIM = {"fpsample buckets": 8}
+OTHER_PICKS = {"fpsample buckets", "anomalib KCenterGreedy", "apricot facility location",
+               "submodlib DisparityMin"}
+MOST_DIM = {"fpsample buckets": 8}  # what its k-d tree takes
 # What asks for all pairs gets the first rows alone.
 MOST_ROWS = {"apricot facility location": 5000, "submodlib DisparityMin": 5000}
 

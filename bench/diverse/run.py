@@ -1,4 +1,4 @@
-"""Times of selections on real data, one thread."""
+"""Times of selections on real data, on one thread."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-import farann
-from farann import _core
-from farann.diverse.greedy import snapshot_of
-
+from ..results import markdown
 from .methods import MOST_ROWS, Floats, Method, Positions, available, radius
 
 # Data sets of the suite: two with outliers, two whose rows have one length.
@@ -66,40 +63,16 @@ def _timed(select: Method, rows: Floats, k: int, start: int) -> tuple[Positions,
         return picks, time.process_time() - began
 
 
-def evaluated(rows: Floats, k: int) -> float:
-    """The share of the distances of all rows to k - 1 picks that a selection computes."""
-    index = farann.Index()
-    index.add(rows)
-    store = index._live.store
-    assert store is not None
-    snapshot = snapshot_of(store, index.isa)
-    task = _core.Greedy(snapshot, _core.Filter(snapshot), np.array([_start(rows)]), k - 1)
-    task.run(k - 1)
-    return sum(task.did()[:2]) / (len(rows) * (k - 1))
-
-
-def diameter(rows: Floats) -> tuple[float, float]:
-    """The diameter of rows, and the CPU seconds that it took in an index that was built."""
-    index = farann.Index(threads=1)
-    index.add(rows)
-    index.build()
-    with threadpool_limits(1):
-        began = time.process_time()
-        distance = index.diameter().score
-        return distance, time.process_time() - began
-
-
 def table(found: Sequence[Selected]) -> str:
     """A Markdown table: a row a library, a column a data set and number of picks."""
     columns = list(dict.fromkeys((each.data, each.k) for each in found))
     times = {(each.method, each.data, each.k): each for each in found}
-    lines = ["| seconds | " + " | ".join(f"{data}, k = {k:,}" for data, k in columns) + " |",
-             "|---|" + "---|" * len(columns)]
+    rows = []
     for method in dict.fromkeys(each.method for each in found):
         cells = []
         for data, k in columns:
             one = times.get((method, data, k))
             cells.append("" if one is None
                          else f"{'~' if one.estimated else ''}{one.seconds:.3g}")
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        rows.append([method, *cells])
+    return markdown(["seconds", *(f"{data}, k = {k:,}" for data, k in columns)], rows)

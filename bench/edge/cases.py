@@ -6,20 +6,12 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from typing import Any
 
-from . import worst
 from .data import GENERATORS, Made
 
 EXACT = ("faiss-flat", "scann-brute", "numpy")
 ALL = (*EXACT, "faiss-ivf-flat", "scann-tree", "lorann")
 BATCH, SINGLE, BOTH = ("batch",), ("single",), ("batch", "single")
 BUILD = "build"
-# The ten worst of `python -m bench edge --worst 150`, when the suite was written, at the level
-# "avx512vnni": 41 to 107 times the counted cost of a plain scan.
-WORST_SEEDS = (106, 127, 133, 115, 82, 146, 43, 125, 64, 92)
-# The ten slowest beside faiss Flat of some 370 shapes that were timed, in batches of 64 or one by
-# one: seeds 4000 to 4099, 5000 to 5099, 6000 to 6099, others for k = 100, and those slow before.
-SLOWEST_SEEDS = (6096, 6014, 5426, 2050, 5147, 5096, 4033, 3088, 5248, 1001)
-_SEED = "seed-"
 _FEWEST_ROWS = 1000  # small sets stay as they are at any scale up to 1
 
 
@@ -70,9 +62,6 @@ class Case:
 
     def make(self, scale: float) -> Made:
         """Rows and queries at a scale."""
-        if self.data.startswith(_SEED):
-            made = worst.shape(int(self.data.removeprefix(_SEED)), scale)
-            return made.rows, made.queries
         count = max(min(self.rows, _FEWEST_ROWS), int(self.rows * scale))
         return GENERATORS[self.data](count, self.queries, 0)
 
@@ -165,31 +154,16 @@ CASES: tuple[Case, ...] = (
 )
 
 
-def of_seed(seed: int) -> Case:
-    """The fuzzer's data of a seed as a row."""
-    made = worst.shape(seed)
-    return Case(f"{_SEED}{seed}", f"seed {seed}: {made.words}", f"{_SEED}{seed}", len(made.rows),
-                made.metric, (Way(),), EXACT, BOTH, k=made.k)
-
-
 def named(name: str) -> Case:
-    """The case of that name, ``seed-N`` being the fuzzer's of that seed."""
-    for case in CASES:
-        if case.name == name:
-            return case
-    if name.startswith(_SEED) and name.removeprefix(_SEED).isdecimal():
-        return of_seed(int(name.removeprefix(_SEED)))
-    names = ", ".join(case.name for case in CASES)
-    raise ValueError(f"--only must be of {names}, or {_SEED}N, got {name!r}")
+    """The case of that name."""
+    return matching([name])[0]
 
 
 def matching(patterns: list[str] | None) -> list[Case]:
-    """Cases whose names match one of the shell patterns, in the suite's order, then seeds."""
-    if patterns is None:
-        return [*CASES, *map(of_seed, (*WORST_SEEDS, *SLOWEST_SEEDS))]
-    found: list[Case] = []
-    for pattern in patterns:
-        alike = [case for case in CASES if fnmatch(case.name, pattern)]
-        found += [case for case in alike or [named(pattern)] if case not in found]
-    return found
-
+    """Cases whose names match one of the shell patterns, in the suite's order."""
+    for pattern in patterns or []:
+        if not any(fnmatch(case.name, pattern) for case in CASES):
+            names = ", ".join(case.name for case in CASES)
+            raise ValueError(f"--only must be of {names}, got {pattern!r}")
+    return [case for case in CASES
+            if patterns is None or any(fnmatch(case.name, pattern) for pattern in patterns)]

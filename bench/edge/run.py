@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from .. import machine
 from ..algorithms import by_name
 from ..fetch import Unavailable
-from ..results import Record
-from ..run import RESULTS, ROOT, Log, Options, child_environment
+from ..results import Record, markdown
+from ..run import RESULTS, Log, Options, child_environment, run_child
 from .cases import BUILD, Case
-from .worker import OURS, Problem, Task, write
+from .worker import OURS
 
 OUT = RESULTS.with_name("edge.jsonl")
 _LIBRARIES = ("faiss", "ScaNN", "LoRANN", "numpy")
@@ -46,22 +43,23 @@ def run(chosen: list[Case], scale: float, seconds: float, timeout: float, out: P
             _left_out(log, who, reason)
     records: list[Record] = []
     for case in chosen:
-        with tempfile.TemporaryDirectory(prefix="farann-edge-") as folder:
-            try:
-                shape = _prepared(case, scale, Path(folder))
-            except Unavailable as error:
-                _left_out(log, case.name, str(error))
-                continue
-            for who in (OURS, *(peer for peer in case.peers if not missing[peer])):
-                print(f"{case.name}, {shape}: {who}", file=sys.stderr)
-                found, reason = _child(Task(case.name, who, folder, seconds), timeout)
-                for record in found:
-                    full = {"case": case.name, "title": case.title, "shape": shape, "k": case.k,
-                            "scale": scale, **record}
-                    records.append(full)
-                    log.write("edge", **full)
-                if reason:
-                    _left_out(log, f"{who} on {case.name}", reason)
+        try:
+            count, dim = case.make(scale)[0].shape
+        except Unavailable as error:
+            _left_out(log, case.name, str(error))
+            continue
+        for who in (OURS, *(peer for peer in case.peers if not missing[peer])):
+            print(f"{case.name}, {count:,} x {dim}: {who}", file=sys.stderr)
+            known = {} if who == OURS else by_name(who).environment(machine.cpu_flags())
+            task = {"case": case.name, "who": who, "scale": scale, "seconds": seconds}
+            found, reason = run_child("edge.worker", task, child_environment(known), timeout)
+            for record in found:
+                full = {"case": case.name, "title": case.title, "shape": f"{count:,} x {dim}",
+                        "k": case.k, "scale": scale, **record}
+                records.append(full)
+                log.write("edge", **full)
+            if reason:
+                _left_out(log, f"{who} on {case.name}", reason)
     rates = [log.about["machine"]["rates"].get(f"read_{threads}") for threads in (1, 2)]
     if all(rates):
         print("One thread reads {:.0f} GB/s from memory, two {:.0f}.\n".format(
@@ -73,30 +71,6 @@ def run(chosen: list[Case], scale: float, seconds: float, timeout: float, out: P
 def _left_out(log: Log, what: str, reason: str) -> None:
     log.write("skipped", what=what, reason=reason)
     print(f"left out: {what}: {reason}", file=sys.stderr)
-
-
-def _prepared(case: Case, scale: float, folder: Path) -> str:
-    """Make a case's data and its truth in a folder; returns the shape in words."""
-    rows, queries = case.make(scale)
-    Problem.of(case, rows, queries).store(folder)
-    return f"{len(rows):,} x {rows.shape[1]}"
-
-
-def _child(task: Task, timeout: float) -> tuple[list[Record], str]:
-    """What a worker measured, also before it failed, and why it did."""
-    known = {} if task.who == OURS else by_name(task.who).environment(machine.cpu_flags())
-    paths = [str(Path(task.folder, f"{task.who}.{end}")) for end in ("json", "jsonl")]
-    write(task, Path(paths[0]))
-    Path(paths[1]).touch()
-    try:
-        done = subprocess.run([sys.executable, "-m", "bench.edge.worker", *paths], cwd=ROOT,
-                              env=child_environment(known), capture_output=True, text=True,
-                              errors="replace", timeout=timeout)
-        last = done.stderr.strip().splitlines()[-1:]
-        reason = f"exit status {done.returncode}: {''.join(last)[:300]}" if done.returncode else ""
-    except subprocess.TimeoutExpired:
-        reason = f"stopped after {timeout:.0f} s"
-    return [json.loads(line) for line in Path(paths[1]).read_text().splitlines()], reason
 
 
 def fastest(records: Iterable[Record], ours: Record, library: str) -> Record | None:
@@ -133,22 +107,18 @@ def table(records: list[Record]) -> str:
     """
     heads = ["where", "how", "mode", "asked", "got", "time", *_LIBRARIES, "itself", "scanned",
              "rescored", "counted", "guarded"]
-    lines = [_line(heads), f"|{'---|' * 3}{'---:|' * (len(heads) - 3)}"]
+    lines = []
     for ours in (record for record in records if record["library"] == OURS):
         rivals = [*(fastest(records, ours, library) for library in _LIBRARIES),
                   itself(records, ours)]
         got = f"{ours['recall']:.3f}"
-        lines.append(_line([
+        lines.append([
             f"{ours['title']}, {ours['shape']}", ours["label"] or "exact", ours["mode"],
             f"{ours['asked']:g}", f"**{got}**" if ours["recall"] < ours["asked"] - _SHORT else got,
             _time(ours["us"]), *(_ratio(ours, rival) for rival in rivals),
             f"{ours['scanned']:,.0f}", f"{ours['rescored']:,.0f}", f"{ours['counted']:.2f}",
-            f"{ours['guarded']:.0%}" if ours.get("guarded") else ""]))
-    return "\n".join(lines)
-
-
-def _line(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+            f"{ours['guarded']:.0%}" if ours.get("guarded") else ""])
+    return markdown(heads, lines, 3)
 
 
 def _time(us: float) -> str:

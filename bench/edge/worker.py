@@ -5,26 +5,25 @@ from __future__ import annotations
 import gc
 import importlib
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import farann
+from farann.runtime.cost import cost_of
 
 from .. import measures
 from ..algorithms import by_name
 from ..algorithms.base import Algorithm, Ids, Profile
 from ..results import Record
+from ..worker import serve
 from .cases import BUILD, Case, Way, named
 from .data import Floats
-from .worst import over_plain
 
 OURS = "farann"
 _ONE_BY_ONE = 64  # queries whose answers are checked and counted when they are asked one by one
@@ -32,16 +31,7 @@ _ONE_BY_ONE = 64  # queries whose answers are checked and counted when they are 
 _FILTERED_BATCH = 64
 _BUILDS, _BUILD_SECONDS = 3, 10.0  # best of so many, unless one takes longer
 _FEWEST = 3  # repetitions
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a worker is to do; the folder has what `store` wrote."""
-
-    case: str
-    who: str
-    folder: str
-    seconds: float
+_BLOCK = 1024  # rows of a block of a plain scan
 
 
 @dataclass(frozen=True)
@@ -62,18 +52,6 @@ class Problem:
         k = min(case.k, max(1, len(rows) // 2))
         return cls(case, rows, queries, k,
                    measures.furthest(rows, queries, k, case.metric)[1][:, -1])
-
-    def store(self, folder: Path) -> None:
-        """Write the arrays to a folder."""
-        for name in ("rows", "queries", "kth"):
-            np.save(folder / f"{name}.npy", getattr(self, name))
-
-    @classmethod
-    def load(cls, case: Case, folder: Path) -> Problem:
-        """Read what `store` wrote."""
-        rows, queries, kth = (np.load(folder / f"{name}.npy")
-                              for name in ("rows", "queries", "kth"))
-        return cls(case, rows, queries, min(case.k, max(1, len(rows) // 2)), kth)
 
     def recall(self, ids: NDArray[Any], chosen: Chosen) -> float:
         """Of the answers to the first queries."""
@@ -161,12 +139,10 @@ def _ours(problem: Problem, seconds: float) -> Iterator[Record]:
         if way.only and way.only[0] == "prepared":
             chosen = replace(chosen, allowed=index.filter(allowed=chosen.allowed))
         for mode in way.modes or case.modes:
-            yield {
-                "library": OURS, "who": OURS, "label": way.label, "against": way.against,
-                "asked": way.search.get("recall", 1.0), "only": way.only, "mode": mode,
-                "reading": chosen.reading(seconds / 10) if mode == "single" else 0.0,
-                **_farann_in(mode, problem, way, chosen, index, build_seconds, seconds),
-            }
+            yield {"library": OURS, "who": OURS, "label": way.label, "against": way.against,
+                   "asked": way.search.get("recall", 1.0), "only": way.only, "mode": mode,
+                   "reading": chosen.reading(seconds / 10) if mode == "single" else 0.0,
+                   **_farann_in(mode, problem, way, chosen, index, build_seconds, seconds)}
 
 
 def _index_of(way: Way) -> str:
@@ -216,14 +192,26 @@ def _farann_in(mode: str, problem: Problem, way: Way, chosen: Chosen, index: far
         callers = int(mode.partition(" ")[2] or 1)
         us = _one_by_one(one, len(queries), callers, seconds)
     rows, dim = problem.rows.shape
-    return {
-        "us": us, "recall": problem.recall(ids, chosen),
-        "scanned": work.rows_scanned / work.queries,
-        "refined": work.rows_refined / work.queries,
-        "rescored": work.rows_rescored / work.queries,
-        "guarded": work.queries_guarded / work.queries,
-        "counted": over_plain(work, rows, dim, problem.k, index.isa),
-    }
+    return {"us": us, "recall": problem.recall(ids, chosen),
+            "scanned": work.rows_scanned / work.queries,
+            "refined": work.rows_refined / work.queries,
+            "rescored": work.rows_rescored / work.queries,
+            "guarded": work.queries_guarded / work.queries,
+            "counted": over_plain(work, rows, dim, problem.k, index.isa)}
+
+
+def plain_scan(queries: int, rows: int, dim: int, k: int) -> farann.SearchStats:
+    """The work of a scan in float32 that has to look again at nothing but the answers."""
+    answers = queries * min(k, rows)
+    return farann.SearchStats(queries=queries, rows_scanned=queries * rows, rows_rescored=answers,
+                              float_products=queries * rows * dim,
+                              blocks_scanned=queries * -(-rows // _BLOCK), rows_passed=answers)
+
+
+def over_plain(work: farann.SearchStats, rows: int, dim: int, k: int, isa: str) -> float:
+    """Counted cost of a search, divided by that of a plain scan for as many queries."""
+    plain = plain_scan(work.queries, rows, dim, k)
+    return cost_of(work, dim, isa) / cost_of(plain, dim, isa)
 
 
 def _theirs(problem: Problem, who: str, seconds: float) -> Iterator[Record]:
@@ -256,10 +244,8 @@ def _theirs(problem: Problem, who: str, seconds: float) -> Iterator[Record]:
             for mode in case.modes:
                 found = _peer_in(mode, problem, chosen, algorithm, build_seconds, seconds)
                 for only in alike:
-                    yield {
-                        "library": algorithm.library, "who": who, "label": "", "only": only,
-                        "mode": mode, "search": search, "kernels": algorithm.kernels(), **found,
-                    }
+                    yield {"library": algorithm.library, "who": who, "label": "", "only": only,
+                           "mode": mode, "search": search, "kernels": algorithm.kernels(), **found}
         restore()
 
 
@@ -341,20 +327,10 @@ def _one_by_one(one: Callable[[int], object], queries: int, callers: int, second
     return _least((lambda: ask(0)) if callers == 1 else all_of_them, share * callers, seconds)
 
 
-def main(task_path: str, out_path: str) -> None:
-    """Do the task in a file, append records to another."""
-    task = Task(**json.loads(Path(task_path).read_text()))
-    problem = Problem.load(named(task.case), Path(task.folder))
-    with open(out_path, "a", encoding="utf-8") as out:
-        for record in measure(problem, task.who, task.seconds):
-            out.write(json.dumps(record) + "\n")
-            out.flush()
-
-
-def write(task: Task, path: Path) -> None:
-    """As `main` reads it."""
-    path.write_text(json.dumps(asdict(task)))
+def _do(task: dict[str, Any]) -> Iterator[Record]:
+    case = named(task["case"])
+    yield from measure(Problem.of(case, *case.make(task["scale"])), task["who"], task["seconds"])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    serve(_do)

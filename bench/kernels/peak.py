@@ -17,14 +17,10 @@ _SECONDS = 0.2
 
 
 # Whose words a level has, where these aren't its own, and what is defined for it.
-_WORDS = {
-    "avx2": ("avx2", ["-DMADDUBS"]),
-    "avxvnni": ("avx2", ["-DFARANN_AVX_VNNI"]),
-    "avx512": ("avx512", ["-DMADDUBS"]),
-    "avx512vnni": ("avx512", ["-DFARANN_VNNI", "-DVNNI"]),
-    "dotprod": ("neon", ["-DFARANN_DOTPROD"]),
-    "i8mm": ("neon", ["-DFARANN_I8MM"]),
-}
+_WORDS = {"avx2": ("avx2", ["-DMADDUBS"]), "avxvnni": ("avx2", ["-DFARANN_AVX_VNNI"]),
+          "avx512": ("avx512", ["-DMADDUBS"]),
+          "avx512vnni": ("avx512", ["-DFARANN_VNNI", "-DVNNI"]),
+          "dotprod": ("neon", ["-DFARANN_DOTPROD"]), "i8mm": ("neon", ["-DFARANN_I8MM"])}
 
 
 @cache

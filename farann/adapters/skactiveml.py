@@ -20,6 +20,9 @@ class FarthestPointQuery(SingleAnnotatorPoolQueryStrategy):
     Parameters
     ----------
     metric : {"l2", "dot", "cosine"}
+    leave_out : float, default 0.0
+        The share of the candidates that is left out as the loneliest, as in
+        `farann.Index.select_diverse`.
     missing_label, random_state : as in all query strategies
 
     Examples
@@ -30,9 +33,10 @@ class FarthestPointQuery(SingleAnnotatorPoolQueryStrategy):
     """
 
     def __init__(self, metric: str = "l2", missing_label: Any = MISSING_LABEL,
-                 random_state: Any = None) -> None:
+                 random_state: Any = None, leave_out: float = 0.0) -> None:
         super().__init__(missing_label=missing_label, random_state=random_state)
         self.metric = metric
+        self.leave_out = leave_out
 
     def query(self, X: Any, y: Any, candidates: Any = None, batch_size: int = 1,
               return_utilities: bool = False) -> Any:
@@ -65,7 +69,8 @@ class FarthestPointQuery(SingleAnnotatorPoolQueryStrategy):
         first = np.arange(len(rows), len(index)) if len(centers) else None
         if places is None:
             X, places, centers = rows, own, centers[:0]
-        picks = index.select_diverse(batch_size, first=first, allowed=own).ids
+        picks = index.select_diverse(batch_size, first=first, allowed=own,
+                                     leave_out=self.leave_out).ids
         if not return_utilities:
             return places[picks]
         sign, closer = (1, np.minimum) if self.metric == "l2" else (-1, np.maximum)

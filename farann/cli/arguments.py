@@ -367,6 +367,7 @@ def parser_of_commands() -> argparse.ArgumentParser:
         "radius that leaves -k rows; FILE:NAME names a column")
     add("--per-group N", "choose at most N rows of each group of the index")
     add("--start ID", "the first row (default: the one furthest from the mean)")
+    add("--leave-out SHARE", "leave out this share of the rows, the loneliest, such as 0.2")
     for word, which in (("first", "ids that were chosen before"), ("exclude", "ids to leave out"),
                         ("allowed", "the only ids to choose, or a boolean mask over all rows"),
                         ("groups", "labels of the only groups to choose from"),

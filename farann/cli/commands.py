@@ -353,9 +353,10 @@ def select(arguments: argparse.Namespace) -> None:
     if arguments.k is None and arguments.radius is None and arguments.per_group is None:
         raise ValueError("give -k, how many rows to choose, or --radius, or --per-group")
     if arguments.scores is not None:
-        for name in ("start", "first", "plot"):
+        for name in ("start", "first", "plot", "leave_out"):
             if getattr(arguments, name) is not None:
-                raise ValueError(f"--{name}: rows are chosen by --scores; leave one of both out")
+                raise ValueError(f"{option_of(name)}: rows are chosen by --scores; leave one of "
+                                 "both out")
     output, kind = _output(arguments, "ids", ("npy", "txt", "csv", "parquet", "json"), "txt")
     plot = _plotter(arguments)
     index, start = _index_of(arguments), arguments.start
@@ -368,7 +369,8 @@ def select(arguments: argparse.Namespace) -> None:
         options[name] = _read(arguments, name, strings)
     with blaming(arguments):
         if arguments.scores is None:
-            chosen = index.select_diverse(start=start, **options)
+            chosen = index.select_diverse(start=start, leave_out=arguments.leave_out or 0.0,
+                                          **options)
         else:
             del options["first"]
             values = read_scores(arguments.scores, index.ids, arguments.max_bytes)

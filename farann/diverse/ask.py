@@ -178,12 +178,13 @@ def next_by_mmr(live: Live, queries: Float32Array, picked: npt.NDArray[Any],
 
 
 def select(live: Live, k: int | None, start: Any, first: Any, radius: float | None,
-           per_group: int | None, filtering: Filtering, threads: int | None,
+           per_group: int | None, leave_out: Any, filtering: Filtering, threads: int | None,
            progress: Progress) -> Selection:
-    """Choose rows that cover all others."""
-    from farann.diverse import greedy
+    """Choose rows that cover all others, or all but the loneliest."""
+    from farann.diverse import greedy, lonely
 
     most, limit, per_group = _to_wanted(live, k, radius, per_group)
+    share = lonely.to_share(leave_out)
     if start is not None and first is not None:
         raise ValueError("start: expected at most one of start and first, got both")
     store, slots, mask = _passing(live, "select_diverse", live.store, filtering)
@@ -193,9 +194,15 @@ def select(live: Live, k: int | None, start: Any, first: Any, radius: float | No
         return Selection(_none_of(store), np.empty(0, np.float32))
     if begin is not None and begin not in slots:
         raise ValueError(f"start: expected an id that may be chosen, got {start!r}")
+    before, threads = np.unique(before), threads_for(live, threads)
+    if share > 0.0:
+        slots = slots[~np.isin(slots, before)] if len(before) else slots
+        slots = lonely.staying(store, live.isa, slots, share, begin, threads)
+        mask = np.zeros(store.n_slots, np.uint8)
+        mask[slots] = 1
     selection = greedy.select(
-        store, live.isa, slots, mask, most or len(store), begin, np.unique(before), limit,
-        per_group, threads_for(live, threads), checks.to_progress(progress))
+        store, live.isa, slots, mask, most or len(store), begin, before, limit, per_group, threads,
+        checks.to_progress(progress))
     selection.ids = store.named(selection.ids)
     return selection
 

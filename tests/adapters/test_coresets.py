@@ -97,9 +97,9 @@ def test_coreset_inside_patchcore() -> None:
 
 # ---- scikit-activeml ----
 
-def queries(metric: str = "l2", missing: Any = np.nan) -> Any:
+def queries(metric: str = "l2", missing: Any = np.nan, **options: Any) -> Any:
     module = pytest.importorskip("farann.adapters.skactiveml", exc_type=ModuleNotFoundError)
-    return module.FarthestPointQuery(metric, missing_label=missing)
+    return module.FarthestPointQuery(metric, missing_label=missing, **options)
 
 
 @pytest.mark.parametrize("labeled", [1, 7])
@@ -132,6 +132,8 @@ def test_queries_without_labels_and_by_cosines() -> None:
     index.add(X)
     assert queries("cosine").query(X, y, batch_size=3).tolist() == index.select_diverse(
         3, first=[3]).ids.tolist()
+    assert queries("cosine", leave_out=0.3).query(X, y, batch_size=3).tolist() == (
+        index.select_diverse(3, first=[3], leave_out=0.3).ids.tolist())
 
 
 # ---- sentence-transformers ----

@@ -61,8 +61,10 @@ def test_selections_begin_with_the_mean_of_all_shards(
     ids = ids.astype(object) if named else ids
     built(uri, rows, metric, 40, ids)
     cluster, one = PlainCluster(uri), one_index(rows, metric, ids)
-    for options in ({}, {"start": "centroid"}, {"allowed": ids[7:99]}, {"allowed": ids[:0]}):
-        assert_same(cluster.select_diverse(5, **options), one.select_diverse(5, **options))
+    for options in ({}, {"start": "centroid"}, {"allowed": ids[7:99]}, {"allowed": ids[:0]},
+                    {"leave_out": 0.3}, {"start": ids[5], "leave_out": 0.95, "allowed": ids[:90]},
+                    {"first": ids[:9], "exclude": ids[9:20], "leave_out": 0.5}):
+        assert_same(cluster.select_diverse(50, **options), one.select_diverse(50, **options))
     some = rng.choice(ids, 31, replace=False)
     cluster.remove(some)
     one.remove(some)
@@ -430,7 +432,9 @@ def test_groups(kind: str, tmp_path: Path, rng: np.random.Generator) -> None:
                         one.search_furthest_from(queries.reshape(12, 1, DIM), 4, **filters))
         for filters in ({"groups": labels[:2]}, {"outside_groups": labels[200], "exclude": [1, 2]},
                         {"groups": labels[0], "allowed": every[::2]}, {"groups": none_of_them}):
-            assert_same(client.select_diverse(9, **filters), one.select_diverse(9, **filters))
+            for share in (0.0, 0.3):
+                assert_same(client.select_diverse(9, leave_out=share, **filters),
+                            one.select_diverse(9, leave_out=share, **filters))
         first = int(np.flatnonzero(labels[:300] == labels[0])[3])
         assert_same(client.select_diverse(9, start=first, groups=labels[0]),
                     one.select_diverse(9, start=first, groups=labels[0]))

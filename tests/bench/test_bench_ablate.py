@@ -36,9 +36,7 @@ WHERE = {
     "alike-l2": {"first-in-float32"},
 }
 # With these constants small sets need what pays on large ones.
-CONSTANTS: dict[str, dict[str, Any]] = {
-    "parts-of-rows": {"long_work": 1, "part_work": 1 << 11},
-}
+CONSTANTS: dict[str, dict[str, Any]] = {"parts-of-rows": {"long_work": 1, "part_work": 1 << 11}}
 
 
 @pytest.fixture(scope="module")
@@ -94,19 +92,6 @@ def test_each_switch_of_the_core_is_one_of_a_mechanism() -> None:
         inside.native.leave_out("magic")
 
 
-def test_lines_are_those_of_files_and_functions() -> None:
-    assert all(mechanism.lines > 0 for mechanism in mechanisms.MECHANISMS)
-    known = mechanisms.Mechanism("known", "", ("bench/ablate/mechanisms.py: chosen",))
-    assert known.lines == 7
-    called_before = mechanisms.Mechanism("called", "", ("farann/layout/build.py: "
-                                                        "choose_for_singles",))
-    assert called_before.lines > 10
-    for place, message in (("farann/gone.py", "no file 'farann/gone.py'"),
-                           ("bench/ablate/run.py: gone", "no function 'gone'")):
-        with pytest.raises(ValueError, match=message):
-            mechanisms.Mechanism("gone", "", (place,)).lines  # noqa: B018
-
-
 def test_times_are_told_in_turns(folder: Path) -> None:
     data = ablate_cases.made("gaussian", folder / "gaussian")
     found = list(run.ablate(data, mechanisms.chosen(["selecting", "hubs"]), 0.0))
@@ -114,11 +99,11 @@ def test_times_are_told_in_turns(folder: Path) -> None:
         ("selecting", "exact", "batch"), ("hubs", "exact", "batch"), ("hubs", "exact", "single"),
         ("hubs", "0.95", "batch"), ("hubs", "0.95", "single")]
     assert {saved.mechanism: saved.used for saved in found} == {"selecting": True, "hubs": False}
-    assert all(saved.time > 0.0 and saved.lines > 3 for saved in found)
+    assert all(saved.time > 0.0 for saved in found)
 
 
 def test_the_table_leaves_out_what_makes_no_difference() -> None:
-    saved = run.Saved("hubs", "a-dot", "exact", "batch", 1.05, 1.0, 1.0, 1.0, 40, True)
-    assert "| 1 of 1 | none |" in run.table([saved])
+    saved = run.Saved("hubs", "a-dot", "exact", "batch", 1.05, 1.0, 1.0, 1.0, True)
+    assert "| none | 1 of 1 |" in run.table([saved])
     with pytest.raises(ValueError, match="--only must be of codes, .*, got 'magic'"):
         mechanisms.chosen(["magic"])

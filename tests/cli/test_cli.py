@@ -336,6 +336,13 @@ def test_select_by_scores(place: Path, capsys: Capture) -> None:
         per_group=2).ids.tolist()
     assert main(["select", "g.farann", "--scores", "worth.npy", "-k", "3", "--start", "1"]) == 2
     assert "--start: rows are chosen by --scores" in capsys.readouterr().err
+    assert main(["select", "g.farann", "-k", "9", "--leave-out", "0.2", "-q"]) == 0
+    assert list(map(int, capsys.readouterr().out.split())) == index.select_diverse(
+        9, leave_out=0.2).ids.tolist()
+    for more, said in ((["1.5"], "--leave-out: expected a share of the rows"),
+                       ([".2", "--scores", "worth.npy"], "--leave-out: rows are chosen by")):
+        assert main(["select", "g.farann", "-k", "9", "--leave-out", *more]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_search_beyond_a_negative_cosine(place: Path, queries: NDArray[np.float32]) -> None:

@@ -22,7 +22,17 @@ from farann.adapters.ray.gathering import Gathering, to_label_array
 from farann.adapters.ray.storage import ShardError
 from farann.contract import checks
 from farann.contract.names import hinted
-from farann.extending import ONE_A_ROW, Ranked, RowSum, inside, joined, scores_of
+from farann.extending import (
+    ONE_A_ROW,
+    Ranked,
+    RowSum,
+    centers_of,
+    inside,
+    joined,
+    n_left_out,
+    sample_of,
+    scores_of,
+)
 from farann.index import Index
 from farann.results import Hits, Pairs, RangeHits, Selection, Spaced, merge, no_hits, unchecked
 
@@ -122,15 +132,16 @@ class Selecting(Gathering):
     @hinted
     def select_diverse(self, k: int | None = None, *, start: Any = None, first: Any = None,
                        radius: float | None = None, per_group: int | None = None,
-                       exclude: Exclude | None = None, allowed: Ids | None = None,
-                       groups: LabelsLike | None = None,
+                       leave_out: float = 0.0, exclude: Exclude | None = None,
+                       allowed: Ids | None = None, groups: LabelsLike | None = None,
                        outside_groups: LabelsLike | None = None) -> Selection:
         """Choose rows that cover all others, each the one furthest from those before; see
         `farann.Index.select_diverse`.
 
         By default, or with "centroid" as `start`, the first pick is the row furthest from the mean.
         """
-        self._few_rows().select_diverse(k, radius=radius, per_group=per_group)  # checks these
+        self._few_rows().select_diverse(k, radius=radius, per_group=per_group,
+                                        leave_out=leave_out)  # checks these
         self._check_groups(per_group)
         k = sys.maxsize if k is None else k
         if start is not None and first is not None:
@@ -138,6 +149,8 @@ class Selecting(Gathering):
         only, traits = self._to_filters(exclude=exclude, allowed=allowed, groups=groups,
                                         outside_groups=outside_groups), self._traits
         begin = before = np.unique(self._to_ids("first", [] if first is None else first))
+        if leave_out:
+            only = self._without_lonely(only, leave_out, before, start)
         if len(before) == 0 and (start is None or (isinstance(start, str) and start == "centroid")):
             begin = self._furthest_from_mean(only)
         elif len(before) == 0:
@@ -248,6 +261,25 @@ class Selecting(Gathering):
             raise ValueError("per_group: the index has no groups; give them to build, as "
                              "group_column=")
 
+    def _without_lonely(self, only: dict[str, Any], share: float, before: IdArray,
+                        start: Any) -> dict[str, Any]:
+        """Filters that leave out a share of the rows, too, the loneliest."""
+        rows = _Listed(self, only)
+        numbers = np.flatnonzero(~np.isin(rows.ids, before))
+        n_out = n_left_out(share, len(numbers))
+        if n_out < 1:
+            return only
+        sample = self.reconstruct(rows.ids[numbers[sample_of(len(numbers))]])
+        kept = self._to_ids("start", [] if start is None or (
+            isinstance(start, str) and start == "centroid") else [start])
+        centers = centers_of(sample, self._traits, self._few_rows().isa)
+        parts, _ = self._ask("search", "search_furthest_from", centers[np.newaxis], {
+            "k": n_out, "only": _without_ids(only, np.append(before, kept))})
+        ids, keys = (np.concatenate([getattr(one, name)[0][one.found[0]] for one in parts])
+                     for name in ("ids", "keys"))
+        order = np.lexsort((rows.numbers_of(ids), -keys))
+        return _without_ids(only, ids[order[:n_out]])
+
     def _few_rows(self) -> Index:
         """An index of a few rows, like those of shards."""
         return Index(self.manifest.dim, self.manifest.metric, codes="float32", threads=1)
@@ -298,6 +330,12 @@ class _Listed:
         hits = merge([hits for hits, _ in parts])
         hits.ids = self.numbers_of(hits.ids)
         return hits, any(cut for _, cut in parts)
+
+
+def _without_ids(only: dict[str, Any], ids: IdArray) -> dict[str, Any]:
+    """Filters that leave out some ids, too."""
+    return {**only, "exclude": np.concatenate([
+        np.array(list(only.get("exclude", [])), ids.dtype), ids])}
 
 
 def _without(only: dict[str, Any], full: set[Any]) -> dict[str, Any]:
