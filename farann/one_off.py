@@ -108,8 +108,9 @@ def search_mmr(rows: npt.ArrayLike, queries: npt.ArrayLike | None = None, k: int
 def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "l2", *,
                    start: Any = None, first: Any = None, radius: float | None = None,
                    row_groups: LabelsLike | None = None, per_group: int | None = None,
-                   exclude: Exclude | None = None, allowed: Allowed | None = None,
-                   threads: int | None = None, progress: Progress = False) -> Selection:
+                   leave_out: float = 0.0, exclude: Exclude | None = None,
+                   allowed: Allowed | None = None, threads: int | None = None,
+                   progress: Progress = False) -> Selection:
     """Choose rows that cover all others, without an index: farthest-point sampling.
 
     Arguments are those of `Index.select_diverse` and `search_furthest`.
@@ -120,13 +121,14 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "
     array([0, 2, 3])
     """
     if all(value is None for value in (first, radius, per_group, exclude, allowed)) and (
-            threads in (None, 1) and progress is False):
+            threads in (None, 1) and progress is False and isinstance(leave_out, float)
+            and leave_out == 0.0):
         few = _few_of(rows, k, metric, start)
         if few is not None:
             return few
     return _index_over(rows, metric, threads, row_groups, per_group).select_diverse(
-        k, start=start, first=first, radius=radius, per_group=per_group, exclude=exclude,
-        allowed=allowed, progress=progress)
+        k, start=start, first=first, radius=radius, per_group=per_group, leave_out=leave_out,
+        exclude=exclude, allowed=allowed, progress=progress)
 
 
 @hinted

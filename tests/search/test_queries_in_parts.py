@@ -223,8 +223,12 @@ def test_batches_are_cut_by_what_the_last_one_did(
     monkeypatch.undo()
     used = list[int]()
     run_all = inside.runtime.run_all
-    monkeypatch.setattr(inside.settings, "run_all", lambda functions, threads, **options: (
-        used.append(len(functions)), run_all(functions, threads, **options)))
+
+    def noted(functions: Any, threads: int, *, long: bool = False) -> None:
+        used.append(len(functions))
+        run_all(functions, threads, long=long)
+
+    monkeypatch.setattr(inside.settings, "run_all", noted)
     rows = rng.standard_normal((70_000, 64), dtype=np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     queries = rng.standard_normal((40, 64), dtype=np.float32)

@@ -461,6 +461,7 @@ def test_defaults_and_threads_are_answered_by_the_cache(
             assert_same(search(rows[0], 5, **said), single)
             assert_same(search(rows[:3], 5, **said), some)
         assert len(asked) == 4 and None not in asked
+        wrong: Any
         for wrong in (0, True, 4097, 1.0, "2"):
             with pytest.raises((TypeError, ValueError), match="threads"):
                 search(rows[0], 5, threads=wrong)
