@@ -28,7 +28,8 @@ from farann.store.store import Store
 _LARGEST_WEIGHT = float(np.finfo(np.float32).max)  # times float32 it is far from float64's limits
 # _MANY_MEMBERS: members for each like or dislike from which `LikeBounds` pay.
 # _MEMBERS_FORMED, _ROWS_WITH_MEMBERS: members for these rows that are formed at once.
-_MANY_MEMBERS, _MEMBERS_FORMED, _ROWS_WITH_MEMBERS = 16, 1 << 16, 16
+# _MEMBER_WORK: rows whose comparison with a like takes as long as forming a member.
+_MANY_MEMBERS, _MEMBERS_FORMED, _ROWS_WITH_MEMBERS, _MEMBER_WORK = 16, 1 << 16, 16, 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class Contrasts:
         likes, dislikes = np.diff(self.likes.offsets), np.diff(self.dislikes.offsets)
         many = likes * dislikes > _MANY_MEMBERS * (likes + dislikes)
         if budget is not None:
-            many &= likes * dislikes * float(budget) >= n_rows * (likes + dislikes)
+            many &= likes * dislikes * float(budget + _MEMBER_WORK) >= n_rows * (likes + dislikes)
         return np.flatnonzero(many & self.by_best)
 
     def with_only(self, likes: Int64Array, dislikes: Int64Array) -> Contrasts:

@@ -279,7 +279,7 @@ def test_limits() -> None:
         assert stats is not None and stats.queries == 4 and stats.rows_scanned >= 3000
 
 
-def test_limits_of_many_likes_and_dislikes() -> None:
+def test_limits_of_many_likes_and_dislikes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Members of all pairs are formed only where a budget leaves less to do with them."""
     rng = np.random.default_rng(6)
     rows, likes, dislikes = (rng.standard_normal((n, 24)).astype(np.float32)
@@ -287,7 +287,7 @@ def test_limits_of_many_likes_and_dislikes() -> None:
     index = index_of(rows, "dot").build()
     ask = partial(index.search_contrast, likes, dislikes, 5, likes_by="best", return_stats=True)
     exact = ask()
-    for limits in ({"budget": 21}, {"budget": 10_000}, {"seconds": 1e-9}, {"epsilon": 0.1}):
+    for limits in ({"budget": 1}, {"budget": 10_000}, {"seconds": 1e-9}, {"epsilon": 0.1}):
         tracemalloc.start()
         hits = ask(**limits)
         peak = tracemalloc.get_traced_memory()[1]
@@ -295,6 +295,8 @@ def test_limits_of_many_likes_and_dislikes() -> None:
         assert_same(hits, exact)
         assert hits.stats == exact.stats
         assert peak < 300 * 300 * 24 * 8 / 2  # bytes of all members
+    monkeypatch.setattr(inside.settings, "member_work", 0)
+    assert_same(ask(budget=21), exact)
     few = ask(budget=19)
     assert few.stats.rows_scanned < 300 * 3000 / 8 and (few.ids >= 0).all()  # of all likes
 

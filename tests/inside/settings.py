@@ -9,7 +9,7 @@ import farann._core as core
 from farann.adapters.posneg import learning
 from farann.cli import commands
 from farann.demo import data, movies, words
-from farann.diverse import mmr, pairs
+from farann.diverse import contrast, mmr, pairs
 from farann.io import container, files, frames, index_file, synced, vector_formats
 from farann.layout import added_rows, build, coding, partitions, sampling
 from farann.native import codes
@@ -66,6 +66,8 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "memory": ("memory", (paging,)),
     "measure_in_pieces": ("in_pieces", (measure,)),
     "most_joined_rows": ("_MOST_JOINED_ROWS", (pairs,)),
+    "least_work_of_parts": ("_LEAST_WORK_OF_PARTS", (batches,)),
+    "member_work": ("_MEMBER_WORK", (contrast,)),
     "most_listed": ("_MOST_LISTED", (filters,)),
     "most_ordered": ("MOST_ORDERED", (coding,)),
     "most_regression_steps": ("_MOST_STEPS", (learning,)),
@@ -74,7 +76,6 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "pair_rows_at_once": ("_PAIR_ROWS_AT_ONCE", (pairs,)),
     "part_work": ("_PART_WORK", (batches,)),
     "parts_a_thread": ("_PARTS_A_THREAD", (batches,)),
-    "least_work_of_parts": ("_LEAST_WORK_OF_PARTS", (batches,)),
     "pca_filter_largest_share": ("_LARGEST_SHARE", (pca_filter,)),
     "pca_filter_worth_it": ("_WORTH_IT", (pca_filter,)),
     "read_table": ("read_table", (container,)),
