@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         select_diverse,
         select_spaced,
     )
+    from farann.oracle import Verification, verify
     from farann.results import (
         Diameter,
         Hits,
@@ -42,9 +43,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Diameter", "Filter", "FormatError", "Hits", "Index", "Pairs", "RangeHits", "RecallWarning",
-    "SearchStats", "Selection", "Spaced", "Tuning", "__version__", "isa_levels", "merge",
-    "pairs_within", "search_furthest", "search_mmr", "search_nearest", "select_diverse",
-    "select_spaced",
+    "SearchStats", "Selection", "Spaced", "Tuning", "Verification", "__version__", "isa_levels",
+    "merge", "pairs_within", "search_furthest", "search_mmr", "search_nearest", "select_diverse",
+    "select_spaced", "verify",
 ]
 
 # What is imported when it is first asked for (SPEC 1), names by their modules, and modules.
@@ -52,10 +53,11 @@ _LAZY_NAMES = {
     "Diameter": "results", "Filter": "search.filters", "FormatError": "contract",
     "Hits": "results", "Index": "index", "Pairs": "results", "RangeHits": "results",
     "RecallWarning": "contract", "SearchStats": "results", "Selection": "results",
-    "Spaced": "results", "Tuning": "tuning.table",
+    "Spaced": "results", "Tuning": "tuning.table", "Verification": "oracle",
     "__version__": "_version", "isa_levels": "native.kernels", "merge": "results",
     "pairs_within": "one_off", "search_furthest": "one_off", "search_mmr": "one_off",
     "search_nearest": "one_off", "select_diverse": "one_off", "select_spaced": "one_off",
+    "verify": "oracle",
 }
 _LAZY_MODULES = ("metrics", "sklearn", "vectors")
 

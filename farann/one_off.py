@@ -55,7 +55,7 @@ def search_furthest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, me
     ...                        per_group=1).ids
     array([[1, 0]])
     """
-    return _index_over(rows, metric, threads, row_groups, per_group).search_furthest(
+    return index_over(rows, metric, threads, row_groups, per_group).search_furthest(
         queries, k, exclude=exclude, allowed=allowed, per_group=per_group, return_keys=return_keys,
         return_stats=return_stats)
 
@@ -75,7 +75,7 @@ def search_nearest(rows: npt.ArrayLike, queries: npt.ArrayLike, k: int = 10, met
     >>> farann.search_nearest([[0.0], [5.0], [3.0]], [[1.0]], k=2).ids
     array([[0, 2]])
     """
-    return _index_over(rows, metric, threads, row_groups, per_group).search_nearest(
+    return index_over(rows, metric, threads, row_groups, per_group).search_nearest(
         queries, k, exclude=exclude, allowed=allowed, per_group=per_group, return_keys=return_keys,
         return_stats=return_stats)
 
@@ -99,7 +99,7 @@ def search_mmr(rows: npt.ArrayLike, queries: npt.ArrayLike | None = None, k: int
     >>> farann.search_mmr(rows, [1.0, 0.0], 2, metric="cosine", diversity=0.7).ids
     array([1, 2])
     """
-    return _index_over(rows, metric, threads, row_groups, per_group).search_mmr(
+    return index_over(rows, metric, threads, row_groups, per_group).search_mmr(
         queries, k, scores=scores, scale=scale, diversity=diversity, candidates=candidates,
         exclude=exclude, allowed=allowed, per_group=per_group, return_stats=return_stats)
 
@@ -126,7 +126,7 @@ def select_diverse(rows: npt.ArrayLike, k: int | None = None, metric: Metric = "
         few = _few_of(rows, k, metric, start)
         if few is not None:
             return few
-    return _index_over(rows, metric, threads, row_groups, per_group).select_diverse(
+    return index_over(rows, metric, threads, row_groups, per_group).select_diverse(
         k, start=start, first=first, radius=radius, per_group=per_group, leave_out=leave_out,
         exclude=exclude, allowed=allowed, progress=progress)
 
@@ -148,7 +148,7 @@ def select_spaced(rows: npt.ArrayLike, scores: npt.ArrayLike, k: int | None = No
     >>> farann.select_spaced([[0.0], [0.5], [3.0]], [0.9, 0.8, 0.7], radius=1.0).ids
     array([0, 2])
     """
-    return _index_over(rows, metric, threads, row_groups, per_group).select_spaced(
+    return index_over(rows, metric, threads, row_groups, per_group).select_spaced(
         scores, k, radius=radius, weight=weight, per_group=per_group, exclude=exclude,
         allowed=allowed, progress=progress, return_dropped=return_dropped)
 
@@ -167,11 +167,11 @@ def pairs_within(rows: npt.ArrayLike, radius: float, metric: Metric = "l2", *,
     >>> farann.pairs_within([[0.0], [5.0], [0.25]], 0.5).ids
     array([[0, 2]])
     """
-    return _index_over(rows, metric, threads).pairs_within(
+    return index_over(rows, metric, threads).pairs_within(
         radius, limit=limit, exclude=exclude, allowed=allowed, progress=progress)
 
 
-def _index_over(rows: npt.ArrayLike, metric: Metric, threads: int | None = None,
+def index_over(rows: npt.ArrayLike, metric: Metric, threads: int | None = None,
                 row_groups: Any = None, per_group: Any = None) -> Index:
     """Make an index over rows, copied only if their type or order requires it."""
     if per_group is not None and row_groups is None:
