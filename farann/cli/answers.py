@@ -19,6 +19,7 @@ from farann.cli.terminal import print_table
 from farann.contract.checks import shown
 from farann.io.files import replacing
 from farann.io.vector_content import optional_package
+from farann.io.vector_formats import FORMATS
 
 Answers = Iterator[Hits | RangeHits]
 AnyAnswer = Hits | RangeHits | Selection | Pairs
@@ -124,6 +125,8 @@ def _npz(stream: IO[bytes], answers: Iterable[AnyAnswer]) -> None:
     if isinstance(parts[0], Hits) and parts[0].groups is not None:
         arrays["groups"] = _storable(np.concatenate([part.groups for part in parts
                                                      if isinstance(part, Hits)]))
+    if isinstance(parts[0], Hits) and parts[0].keys is not None:
+        arrays["keys"] = np.concatenate([part.keys for part in parts if isinstance(part, Hits)])
     counts = [np.diff(part.offsets) for part in parts if isinstance(part, RangeHits)]
     if counts:
         arrays["offsets"] = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
@@ -133,6 +136,11 @@ def _npz(stream: IO[bytes], answers: Iterable[AnyAnswer]) -> None:
 def _npy(stream: IO[bytes], answers: Iterable[AnyAnswer]) -> None:
     for part in answers:
         np.save(stream, _storable(part.ids))
+
+
+def _ivecs(stream: IO[bytes], answers: Iterable[AnyAnswer]) -> None:
+    for part in answers:
+        FORMATS[".ivecs"].write(stream, part.ids, None)
 
 
 def _txt(stream: IO[bytes], answers: Iterable[AnyAnswer]) -> None:
@@ -146,7 +154,7 @@ def _txt(stream: IO[bytes], answers: Iterable[AnyAnswer]) -> None:
 
 WRITERS: dict[str, Callable[[IO[bytes], Iterable[AnyAnswer]], None]] = {
     "npz": _npz, "npy": _npy, "txt": _txt, "csv": _csv, "parquet": _parquet, "jsonl": _jsonl,
-    "json": _jsonl}
+    "json": _jsonl, "ivecs": _ivecs}
 
 
 def write(path: Path | None, kind: str, answers: Iterable[AnyAnswer]) -> None:

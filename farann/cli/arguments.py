@@ -29,6 +29,8 @@ examples:
   farann select items.npy -k 1000 -o ids.npy     rows that cover all others
   farann pairs items.npy 0.1                     all pairs within a radius
   farann diameter items.npy                      the two rows furthest apart
+  farann groundtruth items.npy queries.npy -o truth.ivecs
+                                                 exact answers for other indexes
   farann posneg evaluate log.csv                 do models of dislikes pay?
 
 farann COMMAND --help explains a command."""
@@ -151,6 +153,25 @@ have a line a pair: id, other_id and score. .npz and .json have ids and scores.
 examples:
   farann pairs items.npy 0.5 -o twins.csv
   farann pairs items.farann 0.98 > twins.csv"""
+
+GROUNDTRUTH = f"""\
+Write the exact answers to queries, by float64 keys, as ground truth for other
+libraries and indexes. ROWS is a file of vectors, which may be larger than
+memory, or an index that farann build wrote. .ivecs has the ids alone, -1 where
+there are fewer than K rows; .npz has the arrays ids, scores and keys; .parquet
+and .csv have a line a hit, .jsonl one a query. Of equal keys the smaller id
+comes first; the closing remark tells how many queries have a tie at rank K.
+
+Answers are kept in the folder OUT.parts until all are there: an interrupted
+command continues from them if files and arguments are the same.
+
+{VECTORS}
+
+examples:
+  farann groundtruth base.fvecs query.fvecs -k 100 -o truth.ivecs
+  farann groundtruth glove.hdf5 glove.hdf5 --metric cosine -o truth.npz
+  farann groundtruth items.npy users.npy --metric dot --allowed stock.npy -o truth.parquet
+  farann groundtruth items.npy users.npy --furthest -o furthest.ivecs"""
 
 DEMO = """\
 Show furthest search on data that one can look at, and write a page of HTML:
@@ -387,6 +408,20 @@ def parser_of_commands() -> argparse.ArgumentParser:
     add("-o --output OUT", ".csv, .parquet, .npz or .json file to write (default: standard output, "
         "as CSV)")
     add("--limit N", "the most pairs to find", 10_000_000)
+    _add_shared(add)
+
+    add = _command(commands, "groundtruth", "write exact answers to queries", GROUNDTRUTH)
+    _add_rows(add)
+    add("QUERIES", "file with a query a row")
+    add("-o --output OUT", ".ivecs, .npz, .parquet, .csv or .jsonl file to write", required=True)
+    add("-k --k N", "how many rows to find for each query", 100)
+    add("--furthest", "find the furthest rows", dest="nearest", action="store_false")
+    add("--nearest", "find the nearest rows, as by default", dest="nearest", action="store_true")
+    add("--exclude FILE", "ids to leave out, a list for each query")
+    add("--allowed FILE", "the only ids to find, or a boolean mask over all rows")
+    add("--codes", "how rows of a file are scored before the exact rerank: by 8-bit codes (fast), "
+        "4-bit codes (half as large) or the rows themselves (least memory)", "int8",
+        choices=list(CODE_WIDTHS))
     _add_shared(add)
 
     add = _command(commands, "info", "show what is in an index", INFO)

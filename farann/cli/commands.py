@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from farann import Index, Spaced
+from farann import Hits, Index, Spaced
 from farann.cli import answers as results
 from farann.cli import terminal
 from farann.cli.ids import (
@@ -28,6 +28,7 @@ from farann.cli.ids import (
     read_lists,
     read_scores,
 )
+from farann.cli.parts import Parts, fingerprint_of
 from farann.cli.streams import printable
 from farann.cli.terminal import (
     STREAM,
@@ -40,7 +41,7 @@ from farann.cli.terminal import (
     say,
     size,
 )
-from farann.contract.checks import to_float, to_new_ids
+from farann.contract.checks import to_float, to_int, to_new_ids
 from farann.contract.stop_rule import to_limits
 from farann.io.files import replacing, require_regular
 from farann.io.text import SEPARATORS, begins_like_names
@@ -55,6 +56,7 @@ QUERIES_A_CALL = 1024  # enough for all threads, few enough for the progress bar
 # Options that ask for another search than that of the furthest rows, and the method for it.
 SEARCHES = {"nearest": "search_nearest", "beyond": "search_beyond", "within": "search_within",
             "diversity": "search_mmr", "likes": "search_contrast", "dislikes": "search_contrast"}
+ANSWERS = ("ivecs", "npz", "parquet", "csv", "jsonl")  # formats of exact answers
 # Options of searches that are arguments of methods as they are.
 OPTIONS = ("k", "weight", "likes_by", "diversity", "per_group", "recall", "epsilon", "budget",
            "seconds", "threads")
@@ -227,7 +229,7 @@ def _queries(arguments: argparse.Namespace, dim: int, whose: str) -> VectorFile:
     kinds = kinds_of(file[0])
     named = None if keep else _column(arguments.ids, kinds)
     if named not in kinds:  # in build it may be a column of the rows alone
-        if arguments.command != "build" and not keep and arguments.ids is not None:
+        if not hasattr(arguments, "rows") and arguments.command != "build" and not keep and arguments.ids is not None:
             raise ValueError(f"--ids: beside queries expected a column of {file[0]} or none, got "
                              f"{arguments.ids!r}; there are: {listed([*kinds])}")
         named = None
@@ -421,6 +423,63 @@ def diameter(arguments: argparse.Namespace) -> None:
         print(f"{name} {pair.score:.8g} of {a} and {b}")
 
 
+def groundtruth(arguments: argparse.Namespace) -> None:
+    """Write the exact answers to queries, and continue where such a run was interrupted."""
+    output, k, tied, resumed = Path(arguments.output), arguments.k, 0, 0
+    _check_output(output, arguments, what="answers", kinds=ANSWERS)
+    to_int("k", k, 1)
+    index = _index_of(arguments, output.parent)
+    if not len(index) or index.dim is None:
+        raise ValueError(f"{arguments.rows}: expected vectors, got none")
+    if _has_strings(index):
+        raise ValueError(f"{arguments.rows}: expected ids that are integers, got strings; --ids "
+                         "none takes row numbers")
+    source = _queries(arguments, index.dim, f"{arguments.rows} has")
+    n, allowed = source.rows, _read(arguments, "allowed", False)
+    lists = None if arguments.exclude is None else read_lists(
+        arguments.exclude, n, arguments.max_bytes, False)
+    files = {name: files_of(file) for name, file in files_of_arguments(arguments).items()}
+    parts = Parts(output, fingerprint_of(
+        (path for some in files.values() for path, _ in some if path.is_file()),
+        [k, index.metric, arguments.nearest, arguments.ids, QUERIES_A_CALL,
+         [(name, [of for _, of in some]) for name, some in files.items()]]))
+    # One more row tells ties at rank k.
+    asked, began = k + (k < len(index)), time.perf_counter()
+
+    def answers(advance: Callable[[int], None]) -> results.Answers:
+        nonlocal tied, resumed
+        done = 0
+        for number, batch in enumerate(_batches(source, n)):
+            end = done + len(batch)
+            hits = parts.load(number, (len(batch), asked))
+            if hits is not None:
+                resumed += len(batch)
+            else:
+                search = index.search_nearest if arguments.nearest else index.search_furthest
+                with blaming(arguments, done):
+                    hits = search(batch, asked, exclude=None if lists is None else lists[done:end],
+                                  allowed=allowed, threads=arguments.threads, return_keys=True)
+                parts.keep(number, hits)
+            ties = hits.found[:, k:] & (hits.keys[:, k:] == hits.keys[:, k - 1 : k])
+            tied += int(ties.sum())
+            advance(len(batch))
+            done = end
+            yield Hits(hits.ids[:, :k], hits.scores[:, :k], hits.keys[:, :k])
+
+    with told("queries", n, is_shown(arguments)) as advance:
+        results.write(output, output.suffix[1:], answers(advance))
+    parts.remove()
+    seconds = time.perf_counter() - began
+    if arguments.json:
+        _print_json({"file": str(output), "queries": n, "rows": len(index), "k": k,
+                     "metric": index.metric, "nearest": arguments.nearest, "tied": tied,
+                     "resumed": resumed, "seconds": seconds})
+    else:
+        note(arguments, f"{output}: {counted(n, 'query', 'queries')} of "
+             f"{counted(len(index), 'row')}, {tied:,} with a tie at rank {k:,}, in {seconds:.1f} s"
+             + f"; {resumed:,} were answered before" * bool(resumed))
+
+
 def _loaded(file: str, *, mmap: bool = False) -> Index:
     if Path(file).suffix.lower() in FORMATS:
         raise ValueError(f"{file}: expected an index, got a file of vectors; index it first: "
@@ -428,16 +487,21 @@ def _loaded(file: str, *, mmap: bool = False) -> Index:
     return Index.load(file, mmap=mmap)
 
 
-def _index_of(arguments: argparse.Namespace) -> Index:
-    """The index of a file, or one of the vectors of a file."""
+def _index_of(arguments: argparse.Namespace, folder: Path | None = None) -> Index:
+    """The index of a file, or one of the vectors of a file; given a folder for copies that
+    mapping takes, rows are mapped."""
+    mapped = folder is not None
     if Path(arguments.rows).suffix == ".farann":
         if arguments.ids is not None:
             raise ValueError("--ids: an index has its own ids; leave it out")
-        return _loaded(arguments.rows)
+        return _loaded(arguments.rows, mmap=mapped)
     source, ids, _ = _opened(arguments, arguments.rows)
-    index = Index(source.dim, arguments.metric)
+    index = Index(source.dim, arguments.metric, dtype=source.kept_as if mapped else "float32",
+                  codes=vars(arguments).get("codes", "int8"))
     with blaming(arguments):
-        index.add(source.read(), ids)
+        rows = source.map(folder, dtype=index.dtype, unit=index.metric == "cosine",
+                          progress=is_shown(arguments)) if mapped else source.read()
+        index.add(rows, ids, copy=not mapped)
     return index
 
 
