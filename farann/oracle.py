@@ -170,8 +170,9 @@ def _allowed(index: Index, row_filters: RowFilters, answers: Int64Array) -> Bool
         passing &= row_filters.rows.mask().view(np.bool_)[known]
     if row_filters.excluded is not None:
         ids, offsets = row_filters.excluded
-        queries = np.repeat(np.arange(len(answers)), np.diff(offsets))[ids < n]
-        left_out = queries * n + ids[ids < n]
+        queries, known_ids = np.repeat(np.arange(len(answers)), np.diff(offsets)), ids >= 0
+        known_ids &= ids < n
+        left_out = queries[known_ids] * n + ids[known_ids]
         passing &= ~np.isin(np.arange(len(answers))[:, np.newaxis] * n + known, left_out)
     return passing
 

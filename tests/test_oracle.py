@@ -91,6 +91,11 @@ def test_kinds_of_wrong_answers() -> None:
         "  missing rows 5, in answers to 2 of 2 queries: 0, 1")
 
 
+def test_padding_and_ids_of_no_row_exclude_nothing() -> None:
+    said = farann.verify(ROWS, [[3.0], [3.0]], [[4], [4]], exclude=[[2, 9], [-1, 3]])
+    assert said.right.all() and not said.not_allowed.any()
+
+
 def test_ties_are_right_but_no_more_than_belong_there() -> None:
     # The best two of 1: row 0 at a distance of 1, and one of three at 2.
     for ids, right, missing in (([0, 4], [True, True], []), ([3, 4], [True, False], [0]),

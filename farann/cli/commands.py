@@ -228,8 +228,8 @@ def _queries(arguments: argparse.Namespace, dim: int, whose: str) -> VectorFile:
     file, keep = files_of(arguments.queries)[0], arguments.ids == NO_IDS
     kinds = kinds_of(file[0])
     named = None if keep else _column(arguments.ids, kinds)
-    if named not in kinds:  # in build it may be a column of the rows alone
-        if not hasattr(arguments, "rows") and arguments.command != "build" and not keep and arguments.ids is not None:
+    if named not in kinds:  # elsewhere it may be a column of the rows alone
+        if arguments.command in ("search", "tune") and not keep and arguments.ids is not None:
             raise ValueError(f"--ids: beside queries expected a column of {file[0]} or none, got "
                              f"{arguments.ids!r}; there are: {listed([*kinds])}")
         named = None

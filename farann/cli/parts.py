@@ -17,7 +17,7 @@ from farann.cli import answers
 from farann.io.files import open_regular, replacing
 from farann.io.vector_formats import look
 
-_NAME = re.compile(r"[0-9a-f]{32}-\d{6,}\.npz")  # a fingerprint, and the number of a part
+_PART_NAME = re.compile(r"[0-9a-f]{32}-\d{6,}\.npz")  # a fingerprint, and the number of a part
 
 
 def fingerprint_of(files: Iterable[Path], facts: Any) -> str:
@@ -45,7 +45,7 @@ class Parts:
         for name, dtype in (("ids", np.int64), ("scores", np.float32), ("keys", np.float64)):
             try:
                 content = look(self._path(number), name, name)
-                if (content.shape, content.dtype) != (shape, dtype):
+                if content.shape != shape or content.dtype != dtype:
                     return None
                 arrays.append(np.concatenate([np.empty((0, shape[1]), dtype),
                                               *content.read(max(1, shape[0]))]))
@@ -70,5 +70,5 @@ class Parts:
 
     def _remove(self, but: str | None = None) -> None:
         for path in self._folder.glob("*.npz"):  # none where there is no folder
-            if _NAME.fullmatch(path.name) and (but is None or not path.name.startswith(but)):
+            if _PART_NAME.fullmatch(path.name) and (but is None or not path.name.startswith(but)):
                 path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import pytest
 
 from bench import datasets
 from bench import run as main_run
-from bench.nearest import run
+from bench.nearest import audit, run
 
 
 @pytest.mark.parametrize("metric", ["l2", "cosine"])
@@ -25,3 +25,14 @@ def test_what_a_library_takes(metric: str, tmp_path: Path, monkeypatch: pytest.M
     assert built["rows"] == 400 and found[0]["setting"] == "exact" and len(found) == 5
     assert found[0]["recall"] == 1.0
     assert table[4].startswith("| farann | ") and " | 1.0000, " in table[4]
+
+
+def test_audit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(rows: audit.Rows) -> audit.Search:
+        raise ImportError("no such library")
+
+    monkeypatch.setitem(audit.LIBRARIES, "none", ("none", missing))
+    lines = audit.audit(["farann", "none", "numpy"], audit.sets(2000, 20)).splitlines()
+    assert lines[2] == "| farann | 0 / 0 / 0 | 0 / 0 / 0 | 0 / 0 / 0 |" and len(lines) == 4
+    single, batch, _ = lines[3].split(" | ")[2].split(" / ")  # offset of 1,000
+    assert int(single) > 20 and int(batch) > 20
