@@ -96,8 +96,8 @@ def test_times_are_told_in_turns(folder: Path) -> None:
     data = ablate_cases.made("gaussian", folder / "gaussian")
     found = list(run.ablate(data, mechanisms.chosen(["selecting", "hubs"]), 0.0))
     assert [(saved.mechanism, saved.way, saved.mode) for saved in found] == [
-        ("selecting", "exact", "batch"), ("hubs", "exact", "batch"), ("hubs", "exact", "single"),
-        ("hubs", "0.95", "batch"), ("hubs", "0.95", "single")]
+        ("selecting", "exact", "batch"), *(("hubs", way, mode) for way in ("exact", "0.95")
+                                           for mode in ("batch", "single", "tens", "threads"))]
     assert {saved.mechanism: saved.used for saved in found} == {"selecting": True, "hubs": False}
     assert all(saved.time > 0.0 for saved in found)
 
