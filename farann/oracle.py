@@ -170,9 +170,9 @@ def _allowed(index: Index, row_filters: RowFilters, answers: Int64Array) -> Bool
         passing &= row_filters.rows.mask().view(np.bool_)[known]
     if row_filters.excluded is not None:
         ids, offsets = row_filters.excluded
-        queries, known_ids = np.repeat(np.arange(len(answers)), np.diff(offsets)), ids >= 0
-        known_ids &= ids < n
-        left_out = queries[known_ids] * n + ids[known_ids]
+        queries = np.repeat(np.arange(len(answers)), np.diff(offsets))
+        of_rows = (ids >= 0) & (ids < n)
+        left_out = queries[of_rows] * n + ids[of_rows]
         passing &= ~np.isin(np.arange(len(answers))[:, np.newaxis] * n + known, left_out)
     return passing
 
@@ -197,7 +197,7 @@ def _places(best: Float64Array, keys: Float64Array) -> Int64Array:
     spots = np.arange(k) - np.maximum.accumulate(starts, axis=1)
     for i in range(n):
         spots[i] += (-best[i]).searchsorted(-ordered[i])
-    kept = np.take_along_axis(best, np.minimum(spots, k - 1), axis=1)
     places = np.empty((n, k), np.int64)
-    np.put_along_axis(places, order, np.where((spots < k) & (kept == ordered), spots, k), axis=1)
+    # A row's key is among the best ones, or below them all.
+    np.put_along_axis(places, order, np.minimum(spots, k), axis=1)
     return places

@@ -30,14 +30,10 @@ def fingerprint_of(files: Iterable[Path], facts: Any) -> str:
 
 
 class Parts:
-    """Answers to batches of queries, as files in the folder OUTPUT.parts.
-
-    Parts of another fingerprint are removed.
-    """
+    """Answers to batches of queries, as files in the folder OUTPUT.parts."""
 
     def __init__(self, output: Path, fingerprint: str) -> None:
         self._folder, self._fingerprint = output.with_name(f"{output.name}.parts"), fingerprint
-        self._remove(but=fingerprint)
 
     def load(self, number: int, shape: tuple[int, int]) -> Hits | None:
         """The answers of a part; None if there are none, of this shape and undamaged."""
@@ -60,15 +56,12 @@ class Parts:
             answers.WRITERS["npz"](stream, [hits])
 
     def remove(self) -> None:
-        """Remove all parts, and the folder if nothing else is in it."""
-        self._remove()
+        """Remove all parts, of other fingerprints too, and the folder if nothing else is in it."""
+        for path in self._folder.glob("*.npz"):  # none where there is no folder
+            if _PART_NAME.fullmatch(path.name):
+                path.unlink(missing_ok=True)
         with suppress(OSError):
             self._folder.rmdir()
 
     def _path(self, number: int) -> Path:
         return self._folder / f"{self._fingerprint}-{number:06}.npz"
-
-    def _remove(self, but: str | None = None) -> None:
-        for path in self._folder.glob("*.npz"):  # none where there is no folder
-            if _PART_NAME.fullmatch(path.name) and (but is None or not path.name.startswith(but)):
-                path.unlink(missing_ok=True)
