@@ -1,8 +1,8 @@
 """Audit of exact nearest search: wrong answers of libraries, and answers that depend on the batch.
 
 Run as ``python -m bench.nearest.audit [LIBRARY ...]``; libraries that are not installed are left
-out. The table has, for each set, wrong rows of single queries and of one batch, and the number of
-queries for which the two have different ids.
+out. The table has, for each set, wrong rows of single queries, in a batch of all and in one of
+three times as many, and the number of queries whose ids depend on that.
 """
 
 from __future__ import annotations
@@ -95,10 +95,10 @@ def audit(names: list[str], data: dict[str, tuple[Rows, Rows]]) -> str:
                 print(f"{title}: {error}", file=sys.stderr)
                 break
             answers = [np.vstack([search(queries[i : i + 1]) for i in range(len(queries))]),
-                       search(queries)]
+                       search(queries), search(np.tile(queries, (3, 1)))[: len(queries)]]
             wrong = [int((~farann.verify(rows, queries, ids).right).sum()) for ids in answers]
-            cells.append(f"{wrong[0]:,} / {wrong[1]:,} / "
-                         f"{int((answers[0] != answers[1]).any(axis=1).sum()):,}")
+            differ = (np.stack(answers) != answers[0]).any(axis=(0, 2)).sum()
+            cells.append(" / ".join(f"{count:,}" for count in [*wrong, int(differ)]))
         else:
             lines.append(cells)
     return markdown(["library", *data], lines)
