@@ -68,8 +68,8 @@ def _cached_first(again: Callable[..., Hits | None], *keywords: str,
         @wraps(search)
         def call(index: Any, queries: Any = None, k: Any = 10, **options: Any) -> Hits:
             hits = None
-            if type(queries) is ndarray and (
-                    not (said := options and _beyond_defaults(options)) or said.keys() <= some):
+            said = options if options.keys() <= some else _beyond_defaults(options)
+            if type(queries) is ndarray and (said is options or said.keys() <= some):
                 if queries.ndim == 1 or queries.shape[:1] == (1,):
                     hits = again(index._live, queries, k, **said)
                 elif queries.ndim == 2 and 0 < len(queries) <= MOST_ONE_BY_ONE:

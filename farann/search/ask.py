@@ -83,7 +83,7 @@ def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArr
     as batches with limits share a measurement, or time."""
     store, answers = live.store, list[Hits]()
     if store is None or not singles.go_one_by_one(store) or (
-            not options.keys().isdisjoint(("recall", "seconds"))):
+            options.get("recall") is not None or options.get("seconds") is not None):
         return None
     for query in queries:
         answer = again(live, query, k, **{**options, "return_stats": True})
