@@ -71,6 +71,7 @@ def test_the_table_has_all_questions(pages: Path) -> None:
              if name.startswith(("search_", "select_", "pairs_", "diameter"))}
     assert asked <= {line[0] for line in told if line}
     assert sum("unknown" in line for line in told) == 0
+    assert all("href=" in line for line in lines if "✓" in line)
 
 
 # By stem, as Sphinx searches: pages that have the word in a heading; other words are in their text.
