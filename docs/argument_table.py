@@ -14,13 +14,15 @@ from farann.cli.arguments import parser_of_commands
 
 ROOT = Path(__file__).resolve().parent.parent
 # Columns of arguments that mean the same for all questions that take them.
-SHARED = (("recall", "epsilon", "budget", "seconds"),
-          ("exclude", "allowed", "groups", "outside_groups"),
-          ("threads",), ("progress",), ("return_keys", "return_stats"))
+SHARED = {"stop rules": ("recall", "epsilon", "budget", "seconds"),
+          "filters": ("exclude", "allowed", "groups", "outside_groups"),
+          "threads": ("threads",), "progress": ("progress",),
+          "keys, stats": ("return_keys", "return_stats")}
 QUESTIONS = ("search_", "select_", "pairs_", "diameter", "eccentricities", "furthest_graph")
 # The files that have them, by where they are asked.
-ASKED = {"of an `Index`": ["index.py"], "of `farann`, about rows without an index": ["one_off.py"],
-         "of Ray's `Cluster`": ["adapters/ray/gathering.py", "adapters/ray/selecting.py"]}
+ASKED = {"`Index`": ("farann.Index", ["index.py"]), "`farann`": ("farann", ["one_off.py"]),
+         "Ray's `Cluster`": ("farann.adapters.ray.cluster.Cluster",
+                             ["adapters/ray/gathering.py", "adapters/ray/selecting.py"])}
 # Options that say how a command reads and writes.
 _NO_ARGUMENTS = {"help", "index", "rows", "metric", "output", "format", "json", "mmap", "max_bytes",
                  "quiet", "plot"}
@@ -38,29 +40,30 @@ def of_files(files: list[str]) -> dict[str, list[str]]:
 
 
 def of_commands() -> dict[str, list[str]]:
-    """Commands that ask a question, and their options by the names of the arguments."""
+    """Commands that ask a question, linked, and their options by the names of the arguments."""
     commands = next(action.choices for action in parser_of_commands()._actions
                     if isinstance(action, argparse._SubParsersAction))
-    return {f"farann {name}": [action.dest for action in commands[name]._actions
+    return {f"[`farann {name}`](cli.md#farann-{name})": [action.dest for action in commands[name]._actions
                                if action.dest not in _NO_ARGUMENTS]
             for name in commands if name in ("search", "select", "diameter")}
 
 
 def line_of(question: str, arguments: list[str]) -> str:
     """A line of the table: all of a column is a check mark, some of it are named."""
-    own = [one for one in arguments if not any(one in column for column in SHARED)]
+    own = [one for one in arguments if not any(one in column for column in SHARED.values())]
     cells = [", ".join(f"`{one}`" for one in own)]
-    for column in SHARED:
+    for column in SHARED.values():
         taken = [one for one in column if one in arguments]
-        cells.append("✓" if len(taken) == len(column) else ", ".join(f"`{one}`" for one in taken))
-    return f"| `{question}` | {' | '.join(cells)} |\n".replace("|  |", "| |").replace("|  |", "| |")
+        cells.append("✓" if len(taken) == len(column) else ", ".join(taken).replace("return_", ""))
+    return f"| {question} | {' | '.join(cells)} |\n".replace("|  |", "| |").replace("|  |", "| |")
 
 
 def table() -> str:
     """The table, a part for each place where questions are asked."""
-    heads = " | ".join(", ".join(f"`{one}`" for one in column) for column in SHARED)
-    ruled = f" | its own | {heads} |\n|{'---|' * (2 + len(SHARED))}\n"
-    parts = [(place, of_files(files)) for place, files in ASKED.items()]
+    ruled = f" | its own | {' | '.join(SHARED)} |\n|{'---|' * (2 + len(SHARED))}\n"
+    parts = [(place, {f"{{py:obj}}`{name} <{owner}.{name}>`": arguments
+                      for name, arguments in of_files(files).items()})
+             for place, (owner, files) in ASKED.items()]
     return "\n".join(f"| {place}{ruled}" + "".join(map(line_of, asked, asked.values()))
                      for place, asked in [*parts, ("command line", of_commands())])
 

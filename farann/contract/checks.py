@@ -353,7 +353,8 @@ def to_ids(name: str, value: Any, *, single: bool = False, copy: bool = True,
     if array.dtype.kind not in "iu":
         raise TypeError(f"{name}: expected {what}, got {what_is(values)}")
     if array.ndim != 1:
-        raise ValueError(f"{name}: expected shape (n,), got {array.shape}")
+        around = "; write [...] around one id" if array.ndim == 0 else ""
+        raise ValueError(f"{name}: expected shape (n,), got {array.shape}{around}")
     if array.dtype == np.uint64 and array.max() > np.iinfo(np.int64).max:
         raise ValueError(f"{name}: expected {what} that int64 can hold, got {array.max()}")
     return array.astype(np.int64) if copy else np.ascontiguousarray(array, np.int64)
@@ -498,7 +499,8 @@ def to_finite(name: str, value: Any, least: float = -inf, most: float = inf, *,
         wanted = f"above {least:g}" + f", at most {most:g}" * (most < inf)
         if not above:
             wanted = f"of {least:g} or more" if most == inf else f"from {least:g} to {most:g}"
-        raise ValueError(f"{name}: expected a number {wanted}, got {number}")
+        percent = f"; {number:g} % is {number / 100:g}" if most == 1.0 < number <= 100.0 else ""
+        raise ValueError(f"{name}: expected a number {wanted}, got {number}{percent}")
     return number
 
 

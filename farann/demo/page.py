@@ -28,6 +28,7 @@ _PAGE = Template("""\
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>farann: $title</title>
+<script>if (self != top) document.documentElement.className = "embedded"</script>
 <style>
 :root { color-scheme: light dark; --ink: #1c2733; --soft: #5b6b7b; --line: #d9e0e7;
   --paper: #fbfcfd; --card: #fff; --far: #c2410c; --near: #0f6cbd; --bad: #b42318; --good: #1a7f37 }
@@ -56,8 +57,10 @@ small { color: var(--soft) }
   box-sizing: border-box; background: #000 padding-box; background-size: 100% 100%;
   image-rendering: pixelated }
 button.tile { cursor: pointer }
-@media (max-width: 30em) { #choice { max-height: 9.5rem; overflow-y: auto } }
+.embedded section ~ section, .embedded h1 { display: none }
 .tile[aria-pressed=true] { border-color: var(--near) } #answers .tile { width: 72px; height: 72px }
+@media (max-width: 30em) { #choice { max-height: 9.5rem; overflow-y: auto }
+  #answers .tile { width: 56px; height: 56px } }
 </style>
 <h1>$title</h1>
 <p class="soft">$about</p>
@@ -116,7 +119,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers_from: int 
 
 def section(title: str, *parts: str) -> str:
     """A heading and its content."""
-    return f"<h2>{escape(title)}</h2>{''.join(parts)}"
+    return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"
 
 
 def write(path: Path, title: str, about: str, sections: Iterable[str]) -> None:

@@ -145,6 +145,8 @@ def test_what_is_wrong_is_named(fitted: FusionRanker) -> None:
     assert "wrong way" not in faults(fitted, log.users[nine], log.what[nine], ~log.labels[nine])
     exact = (log.people[0][log.users] * log.items[0][log.what]).sum(axis=1) > 0
     assert "was it trained on these labels?" in faults(fitted, log.users, log.what, exact)
+    assert "100% of the pairs of user and item were in the feedback of fit" in faults(
+        fitted, *Log(n=1000).feedback)
     noise = np.random.default_rng(0).random(2400) < 0.5
     assert "on the feedback of fit; was it trained" in faults(fitted, log.users, log.what, noise)
 

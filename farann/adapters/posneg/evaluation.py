@@ -13,6 +13,7 @@ from farann.metrics import Interval
 
 _FEW_LABELS = 50  # of a kind; weights of fewer are chance
 _LARGE_DIFFERENCE = 0.05  # of chances or AUC, above which it is worth a word
+_MOST_SEEN = 0.9  # share of pairs that `fit` had, above which lists miss nearly every like
 _TOO_GOOD = 0.97  # AUC that no model reaches on people's labels that it wasn't trained on
 
 
@@ -88,10 +89,10 @@ def _shown(value: Interval) -> str:
 
 def evaluate(users: Int64Array, items: Int64Array, liked: BoolArray,
              scores: dict[str, Float64Array], lists: dict[str, Int64Array], chances: Float64Array,
-             k: int, left_out: int, before: dict[str, float]) -> Evaluation:
+             k: int, left_out: int, before: dict[str, float], seen: float) -> Evaluation:
     """Judge ways of ranking by their scores of feedback, (n,), and their lists of all items,
-    (n_users, k), for users in ascending order; `THIS` has these chances of a like, and models had
-    these AUC in the feedback of `fit`."""
+    (n_users, k), for users in ascending order; `THIS` has these chances of a like, models had
+    these AUC in the feedback of `fit`, and it had this share of the pairs."""
     person = np.unique(users, return_inverse=True)[1]
     good, bad = (_by_user(person[which], items[which], int(person.max()))
                  for which in (liked, ~liked))
@@ -104,7 +105,8 @@ def evaluate(users: Int64Array, items: Int64Array, liked: BoolArray,
     ways = [_advice("Among all items", f"nDCG@{k}", ndcg, 0.0),
             _advice("Among shown items", "AUC", auc, 0.5)]
     return Evaluation(rows, k, " ".join(text for text, _ in ways), (ways[0][1], ways[1][1]),
-                      left_out, tuple(_faults(rows if enough else (), before, liked, chances)),
+                      left_out,
+                      tuple(_faults(rows if enough else (), before, liked, chances, seen)),
                       metrics.expected_calibration_error(chances, liked))
 
 
@@ -133,12 +135,15 @@ def _advice(where: str, what: str, values: dict[str, Float64Array], chance: floa
 
 
 def _faults(rows: tuple[Row, ...], before: dict[str, float], liked: BoolArray,
-            chances: Float64Array) -> list[str]:
+            chances: Float64Array, seen: float) -> list[str]:
     """Faults of labels and of models."""
     few, faults = min(liked.sum(), (~liked).sum()), []
     if few < _FEW_LABELS:
         faults.append(f"few labels: {liked.sum():,} likes and {(~liked).sum():,} dislikes; what "
                       f"fewer than {_FEW_LABELS} of a kind say is chance")
+    if seen > _MOST_SEEN:
+        faults.append(f"{seen:.0%} of the pairs of user and item were in the feedback of fit, and "
+                      "lists leave them out; evaluate feedback that fit didn't have")
     for row in rows:
         auc = row.auc
         what = f"{row.name}: AUC {auc.mean:.3f} [{auc.low:.3f}, {auc.high:.3f}] within users"

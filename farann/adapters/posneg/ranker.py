@@ -413,8 +413,9 @@ class FusionRanker(metaclass=names.Hinted):
                 models.people[people] * models.form(of_all).scale, k,
                 exclude=state.seen_by(people), threads=self._threads).ids)
         chances = _chance(features @ learned.liking + learned.users[who] + learned.intercept)
+        seen = np.isin(who * len(models.ids) + what, state.seen).mean()
         return evaluation.evaluate(who, what, liked, scores, lists, chances, k, int(
-            (~known).sum()), dict(zip(models.names, learned.aucs, strict=True)))
+            (~known).sum()), dict(zip(models.names, learned.aucs, strict=True)), float(seen))
 
     # ---- files ----
 
