@@ -63,7 +63,6 @@ class Snapshot:
     codes: Final[Codes | None]
     added: Final[Codes | None]
     code_trials: Final[dict[Any, Any]]
-    work_shares: Final[dict[tuple[int, bool], float]]
     in_file: Final[RowArray | None]
     isa: Final[str]
     dim: Final[int]

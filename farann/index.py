@@ -114,7 +114,7 @@ class Index(metaclass=Hinted):
         In place of `seed` (SPEC 7): an integer is the seed, a generator draws one.
     threads : int, optional
         Threads of searches and of `build`, at most 4096; by default, or -1, one for each CPU. They
-        share the queries of a batch, or the rows of a long exact search of fewer queries.
+        share the queries of a batch, or the rows where few queries read most of them.
 
     Notes
     -----

@@ -25,8 +25,6 @@ cdef class Snapshot:
     cdef int64_t largest_integer, negative  # see `largest_whole_number`, `has_negative`
     cdef int64_t largest_square  # |x|^2 of rows of whole numbers, see `IntegerKeys.largest_sum`
     cdef readonly dict code_trials  # whether codes paid in earlier searches, by kind of search
-    # Share of the multiply-adds of all rows that the last exact batch did, by log2(k), direction.
-    cdef readonly dict work_shares
     cdef readonly Codes added
     cdef readonly object in_file
     cdef Partitions partitions

@@ -63,8 +63,7 @@ cdef class Snapshot:
                                  "rows of the outliers")
             n_base = codes.n_rows
         self.n_slots = n_base + tail.shape[0]
-        self.ids, self.live, self.in_file = ids, live, in_file
-        self.code_trials, self.work_shares = {}, {}
+        self.ids, self.live, self.code_trials, self.in_file = ids, live, {}, in_file
         self.largest_integer = self.largest_square = self.negative = NOT_LOOKED_FOR
         if (ids is not None and self.ids.shape[0] != self.n_slots) or (
                 live is not None and self.live.shape[0] != self.n_slots):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -56,12 +57,14 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         nearest: bool, threads: int, rule: StopRule = EXACT,
         witness: Witness | None = None,
         collect: Callable[[int, int], _core.Collector] | None = None,
-        float32_first: bool = False, merges: bool = True) -> tuple[Hits, SearchStats]:
+        float32_first: bool = False, merges: bool = True,
+        work_shares: dict[Any, float] | None = None, kind: Any = None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, or what `collect` finds, and statistics.
 
     `collect` makes the collector of the queries start .. stop. What tells of each answer of an
     approximate search is written to the `witness`. `float32_first`: exact searches don't begin
-    with codes. `merges`: collectors of parts of the rows can be merged.
+    with codes. `merges`: collectors of parts of the rows can be merged. `work_shares`: which share
+    of the multiply-adds of all rows the last batch of each `kind` did, where that is kept.
     """
     n, work = len(queries), chosen.n_rows * snapshot.dim
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
@@ -90,9 +93,9 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     share = _APPROXIMATE_SHARE if approximate and rule.rows != ALL_ROWS else 1
     long = _is_long(n, work // share, k, snapshot.isa)
     query_bytes, parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None
-    kind = k.bit_length(), nearest
-    threads, by_rows, fewest = _shared(
-        snapshot.work_shares.get(kind) if rule is EXACT else None, n, work, threads, long)
+    shares = work_shares if rule is EXACT else None
+    threads, by_rows, fewest = _shared(None if shares is None else shares.get(kind), n, work,
+                                       threads, long)
     by_codes, costs = False, RowCosts()
 
     def pay(of_task: int) -> bool:
@@ -124,10 +127,10 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
             most = _QUERIES_OF_FEW_ROWS
         _run(search, n, work, query_bytes, threads, long, most, fewest)
     stats = SearchStats(n, *map(sum, zip(*did, strict=True)))
-    if rule is EXACT and n * work:
+    if shares is not None and n * work:
         did_work = (stats.code_products + stats.float_products
                     + _KEY_WORK * stats.rows_rescored * snapshot.dim)
-        snapshot.work_shares[kind] = min(did_work / (n * work), 1.0)
+        shares[kind] = min(did_work / (n * work), 1.0)
     return unchecked(ids, scores), stats
 
 

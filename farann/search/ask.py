@@ -211,7 +211,7 @@ def checked(live: Live, queries: npt.ArrayLike) -> tuple[Float32Array, bool]:
 
 
 def vectors_of(live: Live, queries: Any, ids: Any,
-          filtering: Filtering) -> tuple[Float32Array, bool, Filtering]:
+               filtering: Filtering) -> tuple[Float32Array, bool, Filtering]:
     """Check queries, or look up rows as queries: their vectors, whether single, their filters."""
     check_one("queries", queries, ids)
     if ids is None:

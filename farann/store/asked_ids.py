@@ -76,7 +76,7 @@ def new(ids: Any, n: int) -> Checked | None:
 
 
 def of_new_rows(store: Store, ids: Checked | None, n: int,
-          replace: bool) -> tuple[Int64Array, Labels | None]:
+                replace: bool) -> tuple[Int64Array, Labels | None]:
     """Ids of n rows to come, and the labels of a store that has them, too; none may be in use
     unless they `replace` rows. A string that is known keeps its number."""
     labels = store.labels

@@ -118,6 +118,8 @@ class Store:
         self.run_answers: dict[int, Answers] = {}
         # By k, recall, whether it is a single query, and whether it may find every row.
         self.rules: dict[tuple[int, float | None, bool, bool], RuleByTable] = {}
+        # What exact batches did, by kind, see `batches.top`; stores of the same layout share it.
+        self.work_shares: dict[Any, float] = {}
 
     def changed(self, **parts: Any) -> Store:
         """This store with other parts; views and caches of the old ones are dropped."""
@@ -128,6 +130,7 @@ class Store:
             new.build = object()
         if "layout" in parts:
             new.tunings, new.nearest_tunings, new.run_answers = Tunings(), Tunings(), {}
+            new.work_shares = {}
         return new
 
     def rows_left(self, slots: Int64Array | None) -> dict[str, Any]:

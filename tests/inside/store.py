@@ -77,9 +77,9 @@ def forget_code_trials(index: farann.Index) -> None:
     for one in (store, store.mirror):
         if one is not None:
             view = one.view(index.isa)
-            for snapshot in (view.snapshot, view.exact):
-                snapshot.code_trials.clear()
-                snapshot.work_shares.clear()
+            view.snapshot.code_trials.clear()
+            view.exact.code_trials.clear()
+            one.work_shares.clear()
 
 
 def address_of_rows(index: farann.Index) -> int:

@@ -243,6 +243,12 @@ def test_batches_are_cut_by_what_the_last_one_did(
             hits = index.search_furthest(queries[:n])
             assert_same(hits, farann.Hits(first.ids[:n], first.scores[:n]))
             assert used == cut and len(tasks) == sum(cut), n
+        index.search_nearest(queries)  # tells nothing of the furthest rows, nor do filters
+        index.search_furthest(queries, allowed=index.ids[:200])
+        index.add(rows[:1] / 2)  # what was done is known of the rows that are left
+        used.clear()
+        index.search_furthest(queries[:10])
+        assert used == cuts[10]
 
 
 def test_what_can_be_no_part(rng: np.random.Generator) -> None:
