@@ -93,9 +93,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     share = _APPROXIMATE_SHARE if approximate and rule.rows != ALL_ROWS else 1
     long = _is_long(n, work // share, k, snapshot.isa)
     query_bytes, parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None
-    shares = work_shares if rule is EXACT else None
-    threads, by_rows, fewest = _shared(None if shares is None else shares.get(kind), n, work,
-                                       threads, long)
+    threads, by_rows, fewest = _shared(None if work_shares is None else work_shares.get(kind), n,
+                                       work, threads, long)
     by_codes, costs = False, RowCosts()
 
     def pay(of_task: int) -> bool:
@@ -127,10 +126,10 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
             most = _QUERIES_OF_FEW_ROWS
         _run(search, n, work, query_bytes, threads, long, most, fewest)
     stats = SearchStats(n, *map(sum, zip(*did, strict=True)))
-    if shares is not None and n * work:
+    if work_shares is not None and n * work:
         did_work = (stats.code_products + stats.float_products
                     + _KEY_WORK * stats.rows_rescored * snapshot.dim)
-        shares[kind] = min(did_work / (n * work), 1.0)
+        work_shares[kind] = min(did_work / (n * work), 1.0)
     return unchecked(ids, scores), stats
 
 

@@ -118,7 +118,7 @@ class Store:
         self.run_answers: dict[int, Answers] = {}
         # By k, recall, whether it is a single query, and whether it may find every row.
         self.rules: dict[tuple[int, float | None, bool, bool], RuleByTable] = {}
-        # What exact batches did, by kind, see `batches.top`; stores of the same layout share it.
+        # What batches did, by kind, see `batches.top`; stores of the same layout share it.
         self.work_shares: dict[Any, float] = {}
 
     def changed(self, **parts: Any) -> Store:

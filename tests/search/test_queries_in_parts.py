@@ -245,6 +245,10 @@ def test_batches_are_cut_by_what_the_last_one_did(
             assert used == cut and len(tasks) == sum(cut), n
         index.search_nearest(queries)  # tells nothing of the furthest rows, nor do filters
         index.search_furthest(queries, allowed=index.ids[:200])
+        index.search_furthest(queries, budget=64)
+        used.clear()
+        index.search_furthest(queries[:3], budget=64)  # of which few rows are scanned
+        assert used == []
         index.add(rows[:1] / 2)  # what was done is known of the rows that are left
         used.clear()
         index.search_furthest(queries[:10])
