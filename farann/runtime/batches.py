@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 
@@ -33,6 +33,7 @@ _READING = 32  # multiply-adds that reading one coordinate of a row counts as
 _KEY_WORK = 4  # multiply-adds that one of an exact key counts as
 _FINDING = 256  # multiply-adds that one row of an answer counts as
 _APPROXIMATE_SHARE = 32  # an approximate search scans about 1/32 of the rows
+_LEAST_EXPECTED = 32  # an exact search is expected to need 1/32 of them at least
 _TRIED_FOR = 6  # queries from which tasks count whether codes paid: fewer always begin with codes
 _SHARED_FOR = 6  # queries from which tasks are made to share packed rows, or parts of the rows
 # Where few queries share rows, parts of the rows are searched for all of them, unless the last such
@@ -52,19 +53,22 @@ _MOST_KEPT = 1024  # k up to which a single query keeps its memory for the next 
 # Scratch bytes per query beside its k entries, roughly: candidates, query vector, float64 copy.
 _QUERY_BYTES = 16_384
 
+WorkShares: TypeAlias = dict[tuple[int, ...], float]
+
 
 def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k: int,
         nearest: bool, threads: int, rule: StopRule = EXACT,
         witness: Witness | None = None,
         collect: Callable[[int, int], _core.Collector] | None = None,
         float32_first: bool = False, merges: bool = True,
-        work_shares: dict[Any, float] | None = None, kind: Any = None) -> tuple[Hits, SearchStats]:
+        work_shares: WorkShares | None = None,
+        kind: tuple[bool, ...] = ()) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, or what `collect` finds, and statistics.
 
     `collect` makes the collector of the queries start .. stop. What tells of each answer of an
     approximate search is written to the `witness`. `float32_first`: exact searches don't begin
     with codes. `merges`: collectors of parts of the rows can be merged. `work_shares`: which share
-    of the multiply-adds of all rows the last batch of each `kind` did, where that is kept.
+    of the multiply-adds of all rows the last search did, by its `kind` and its size.
     """
     n, work = len(queries), chosen.n_rows * snapshot.dim
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
@@ -90,11 +94,12 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         task.write_top(scores, ids, start)
         did.append(task.did())
 
-    share = _APPROXIMATE_SHARE if approximate and rule.rows != ALL_ROWS else 1
-    long = _is_long(n, work // share, k, snapshot.isa)
+    sized = _sized(kind, snapshot, chosen, k, rule)
+    usual = None if work_shares is None else work_shares.get(sized)
     query_bytes, parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None
-    threads, by_rows, fewest = _shared(None if work_shares is None else work_shares.get(kind), n,
-                                       work, threads, long)
+    threads, by_rows, fewest = _shared(usual, n, work, threads, _is_long(n, work, k, snapshot.isa))
+    few = approximate and rule.rows != ALL_ROWS
+    long = _is_long(n, _expected(work, snapshot, few, usual), k, snapshot.isa)
     by_codes, costs = False, RowCosts()
 
     def pay(of_task: int) -> bool:
@@ -129,7 +134,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     if work_shares is not None and n * work:
         did_work = (stats.code_products + stats.float_products
                     + _KEY_WORK * stats.rows_rescored * snapshot.dim)
-        work_shares[kind] = min(did_work / (n * work), 1.0)
+        work_shares[sized] = min(did_work / (n * work), 1.0)
     return unchecked(ids, scores), stats
 
 
@@ -227,13 +232,14 @@ def _in_blocks(rows: int) -> int:
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object,
            rule: StopRule, guard: _core.Guard | None = None, *, nearest: bool = False,
-           float32_below: float = 0.0,
-           collect: Callable[[], _core.Collector] | None = None) -> _core.SingleSearch | None:
+           float32_below: float = 0.0, collect: Callable[[], _core.Collector] | None = None,
+           work_shares: WorkShares, kind: tuple[bool, ...]) -> _core.SingleSearch | None:
     """Prepare single queries with the answers of `top`, whose collector `collect` makes; None if k
     is large, or if a query takes so long that Ctrl+C must end it."""
-    work = everything.n_rows * snapshot.dim
-    share = _APPROXIMATE_SHARE if rule.approximate and rule.rows != ALL_ROWS else 1
-    if k > _MOST_KEPT or _is_long(1, work // share, k, snapshot.isa):
+    few = rule.approximate and rule.rows != ALL_ROWS
+    work = _expected(everything.n_rows * snapshot.dim, snapshot, few,
+                     work_shares.get(_sized(kind, snapshot, everything, k, rule)))
+    if k > _MOST_KEPT or _is_long(1, work, k, snapshot.isa):
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
                               row_costs(1, snapshot.dim, snapshot.isa), rule, guard=guard,
@@ -293,6 +299,23 @@ def keys_of_found(snapshot: _core.Snapshot, queries: Float32Array, offsets: Int6
     n, a_query = len(queries), -(-len(slots) // max(len(queries), 1)) * snapshot.dim
     _run(work, n, a_query, _QUERY_BYTES, threads, _is_long(n, a_query, 0, "scalar"))
     return keys
+
+
+def _sized(kind: tuple[bool, ...], snapshot: _core.Snapshot, chosen: _core.Filter, k: int,
+           rule: StopRule) -> tuple[int, ...]:
+    """A kind of searches that find about k of about as many rows, all exactly or all not."""
+    return (*kind, k.bit_length(), (snapshot.n_slots // max(chosen.n_rows, 1)).bit_length(),
+            rule is EXACT)
+
+
+def _expected(work: int, snapshot: _core.Snapshot, few: bool, usual: float | None) -> int:
+    """Multiply-adds of a query, of `work` for all rows; `few`: it is to scan few of them; `usual`:
+    the share that the last one did. This one may do more: up to 32 times as much ends soon."""
+    if few:
+        return work // _APPROXIMATE_SHARE
+    if usual is None or snapshot.in_file is not None:
+        return work
+    return int(work * max(usual, 1 / _LEAST_EXPECTED))
 
 
 def _is_long(n: int, work: int, k: int, isa: str) -> bool:

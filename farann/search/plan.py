@@ -224,9 +224,7 @@ def _run(question: Question, rule: StopRule,
                        None if question.is_plain else question.collector,
                        n < _FLOAT32_FIRST and store.float32_below(question.nearest) > 0.0,
                        merges=question.collect is None, work_shares=store.work_shares,
-                       kind=(question.k.bit_length(), store.asks_nearest, question.is_plain,
-                             rule is EXACT,  # limits are numbers, and may be many
-                             (view.snapshot.n_slots // max(chosen.n_rows, 1)).bit_length()))
+                       kind=(store.asks_nearest, question.is_plain))
 
 
 # ---- queries with groups of their own ----

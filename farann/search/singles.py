@@ -53,8 +53,10 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     chosen = row_filters.filter(store, view, 1, exact=not rule.approximate, k=k)
     snapshot = view.snapshot if rule.approximate else view.exact
     single = batches.single(snapshot, chosen, k, table, rule,
-                          None if guard is None else guard.tests, nearest=store.by_nearest,
-                          float32_below=store.float32_below(), collect=collect)
+                            None if guard is None else guard.tests, nearest=store.by_nearest,
+                            float32_below=store.float32_below(), collect=collect,
+                            work_shares=store.work_shares,
+                            kind=(store.asks_nearest, per_group is None))
     if single is None:
         return
     if len(singles) >= _MOST_PREPARED:

@@ -118,8 +118,8 @@ class Store:
         self.run_answers: dict[int, Answers] = {}
         # By k, recall, whether it is a single query, and whether it may find every row.
         self.rules: dict[tuple[int, float | None, bool, bool], RuleByTable] = {}
-        # What batches did, by kind, see `batches.top`; stores of the same layout share it.
-        self.work_shares: dict[Any, float] = {}
+        # What searches did, see `batches.top`; stores of the same layout share it.
+        self.work_shares: dict[tuple[int, ...], float] = {}
 
     def changed(self, **parts: Any) -> Store:
         """This store with other parts; views and caches of the old ones are dropped."""

@@ -195,6 +195,23 @@ class TestAnswers:
             assert_same(farann.Hits(batch.ids[0], batch.scores[0]), one)
         assert len(searched) == 3  # all but the first
 
+    @pytest.mark.parametrize("ends_early", [True, False])
+    def test_what_reads_few_of_many_rows(
+            self, ends_early: bool, rng: np.random.Generator, searched: list[object],
+            monkeypatch: pytest.MonkeyPatch) -> None:
+        """The main thread hands a search that takes long to another: one that did little isn't."""
+        for limit in ("long_work", "slow_long_work"):
+            monkeypatch.setattr(inside.settings, limit, 1 << 21)
+        rows = rng.standard_normal((20_000, 16), dtype=np.float32)
+        rows /= np.linalg.norm(rows, axis=1)[:, None]
+        if ends_early:
+            rows[:50] *= 100
+        index = index_of(rows).build()
+        for query in rows[:4]:
+            found = index.search_furthest(query, 1)
+            assert_same(found, in_general(index, query, 1))
+        assert len(searched) == (3 if ends_early else 0)
+
 
 @pytest.fixture(scope="module")
 def often_searched() -> farann.Index:
