@@ -233,12 +233,14 @@ def _in_blocks(rows: int) -> int:
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object,
            rule: StopRule, guard: _core.Guard | None = None, *, nearest: bool = False,
            float32_below: float = 0.0, collect: Callable[[], _core.Collector] | None = None,
-           work_shares: WorkShares, kind: tuple[bool, ...]) -> _core.SingleSearch | None:
+           within: _core.Filter | None = None, work_shares: WorkShares,
+           kind: tuple[bool, ...]) -> _core.SingleSearch | None:
     """Prepare single queries with the answers of `top`, whose collector `collect` makes; None if k
-    is large, or if a query takes so long that Ctrl+C must end it."""
+    is large, or if a query, of rows `within`, takes so long that Ctrl+C must end it."""
+    asked = everything if within is None else within
     few = rule.approximate and rule.rows != ALL_ROWS
-    work = _expected(everything.n_rows * snapshot.dim, snapshot, few,
-                     work_shares.get(_sized(kind, snapshot, everything, k, rule)))
+    work = _expected(asked.n_rows * snapshot.dim, snapshot, few,
+                     work_shares.get(_sized(kind, snapshot, asked, k, rule)))
     if k > _MOST_KEPT or _is_long(1, work, k, snapshot.isa):
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,

@@ -41,8 +41,10 @@ def go_one_by_one(store: Store) -> bool:
 def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured | Lacking | None,
          guard: Guard | None, rule: StopRule, row_filters: RowFilters = UNFILTERED,
          per_group: int | None = None,
-         collect: Callable[[], _core.Collector] | None = None) -> None:
-    """Cache a prepared search for single queries of the same kind, if there can be one."""
+         collect: Callable[[], _core.Collector] | None = None,
+         within: _core.Filter | None = None) -> None:
+    """Cache a prepared search for single queries of the same kind, if there can be one; `within`:
+    rows of the next query alone."""
     singles, key = row_filters.singles(store), _key(isa, k, recall, per_group)
     before = None if singles is None else singles.get(key)
     if singles is None or (before is not None and before.plan is table):
@@ -55,7 +57,7 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     single = batches.single(snapshot, chosen, k, table, rule,
                             None if guard is None else guard.tests, nearest=store.by_nearest,
                             float32_below=store.float32_below(), collect=collect,
-                            work_shares=store.work_shares,
+                            within=within, work_shares=store.work_shares,
                             kind=(store.asks_nearest, per_group is None))
     if single is None:
         return
@@ -145,7 +147,7 @@ def exact(store: Store, isa: str, queries: npt.ArrayLike, k: int,
     singles, key = row_filters.singles(store), _key(isa, k, None, per_group)
     if singles is not None and key not in singles:
         keep(store, isa, k, None, None, None, EXACT, row_filters, per_group,
-             None if collectors is None else collectors())
+             None if collectors is None else collectors(), within)
     single = None if singles is None else singles.get(key)
     answer = None if single is None else single.search(queries, within)
     return None if not answer or len(answer) == 4 else answer

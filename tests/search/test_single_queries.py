@@ -195,9 +195,9 @@ class TestAnswers:
             assert_same(farann.Hits(batch.ids[0], batch.scores[0]), one)
         assert len(searched) == 3  # all but the first
 
-    @pytest.mark.parametrize("ends_early", [True, False])
+    @pytest.mark.parametrize(("ends_early", "masked"), [(1, 0), (1, 1), (0, 0)])
     def test_what_reads_few_of_many_rows(
-            self, ends_early: bool, rng: np.random.Generator, searched: list[object],
+            self, ends_early: int, masked: int, rng: np.random.Generator, searched: list[object],
             monkeypatch: pytest.MonkeyPatch) -> None:
         """The main thread hands a search that takes long to another: one that did little isn't."""
         for limit in ("long_work", "slow_long_work"):
@@ -207,10 +207,11 @@ class TestAnswers:
         if ends_early:
             rows[:50] *= 100
         index = index_of(rows).build()
-        for query in rows[:4]:
-            found = index.search_furthest(query, 1)
-            assert_same(found, in_general(index, query, 1))
+        options = {"allowed": np.arange(len(rows)) % 2 == 0} if masked else {}
+        answers = [index.search_furthest(query, 1, **options) for query in rows[:4]]
         assert len(searched) == (3 if ends_early else 0)
+        for query, found in zip(rows, answers, strict=False):
+            assert_same(found, in_general(index, query, 1, **options))
 
 
 @pytest.fixture(scope="module")
