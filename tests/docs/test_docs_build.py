@@ -242,10 +242,9 @@ def words_of_the_code() -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "page", [*sorted((ROOT / "docs" / "how-it-works").glob("*.md")), ROOT / "docs" / "glossary.md"],
-    ids=lambda page: page.stem)
+    "page", sorted((ROOT / "docs" / "how-it-works").glob("*.md")), ids=lambda page: page.stem)
 def test_names_in_tables_are_those_of_the_code(page: Path) -> None:
-    """The last column of tables of letters and of words has names of the code."""
+    """The last column of tables of letters has names of the code."""
     missing, there = [], words_of_the_code()
     inside_table = False
     for line in page.read_text("utf-8").splitlines():
