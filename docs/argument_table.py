@@ -39,13 +39,26 @@ def of_files(files: list[str]) -> dict[str, list[str]]:
     return found
 
 
+def commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of a parser's commands, by name."""
+    return dict(next(action.choices for action in parser._actions
+                     if isinstance(action, argparse._SubParsersAction)))
+
+
+def help_of(command: str) -> str:
+    """The help of a command, such as "posneg evaluate"."""
+    parser = parser_of_commands()
+    for name in command.split():
+        parser = commands(parser)[name]
+    return parser.format_help()
+
+
 def of_commands() -> dict[str, list[str]]:
     """Commands that ask a question, linked, and their options by the names of the arguments."""
-    commands = next(action.choices for action in parser_of_commands()._actions
-                    if isinstance(action, argparse._SubParsersAction))
-    return {f"[`farann {name}`](cli.md#farann-{name})": [action.dest for action in commands[name]._actions
-                               if action.dest not in _NO_ARGUMENTS]
-            for name in commands if name in ("search", "select", "diameter")}
+    return {f"[`farann {name}`](cli.md#farann-{name})": [action.dest for action in parser._actions
+                                                         if action.dest not in _NO_ARGUMENTS]
+            for name, parser in commands(parser_of_commands()).items()
+            if name in ("search", "select", "diameter")}
 
 
 def line_of(question: str, arguments: list[str]) -> str:

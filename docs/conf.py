@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import os
 import re
 import shutil
 import sys
@@ -71,6 +72,8 @@ if tags.has("few"):  # `sphinx -t few`, as tests build it: the same content soon
 linkcheck_anchors_ignore_for_url = [r"https://github\.com/.*"]
 linkcheck_timeout, linkcheck_workers = 15, 16
 
+os.environ.update(COLUMNS="90", NO_COLOR="1")  # of the help of commands
+
 # Made anew by each build: what the benchmark measured, and pictures to click.
 report.write(DOCS / "results.jsonl", DOCS / "_extra" / "benchmark-plots.html")
 if tags.has("few"):
@@ -122,6 +125,8 @@ def _with_table(app: Any, page: str, source: list[str]) -> None:
     mark = "<!-- The table of `docs/argument_table.py` -->"
     if mark in source[0]:
         source[0] = source[0].replace(mark, argument_table.table())
+    source[0] = re.sub("<!-- The help of `farann (.*)` -->", lambda command:
+                       f"```text\n{argument_table.help_of(command[1])}```", source[0])
 
 
 def _readable(app: Any, kind: str, name: str, found: Any, options: Any, signature: str | None,

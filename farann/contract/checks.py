@@ -320,10 +320,11 @@ def to_matrix(name: str, value: Any, dim: int | None, *, single: bool) -> npt.ND
     """Check that rows or queries are numbers, (n, dim), of numpy's types or those that
     `plain_numbers` knows; the parameters are as in `to_vectors`."""
     array = to_array(name, value)
+    instead = _BY_ID.get(name.partition("[")[0])
     if array.dtype.kind not in "fiu" and not _is_small(array.dtype):
-        instead = _BY_ID.get(name.partition("[")[0]) if what_is(array) == "strings" else None
+        by_id = instead is not None and what_is(array) == "strings"
         raise TypeError(f"{name}: expected real numbers, got {what_is(array)}"
-                        + f"; ids of rows go to {instead}=" * bool(instead))
+                        + f"; ids of rows go to {instead}=" * by_id)
     shape = "(dim,) or (n, dim)" if single else "(n, dim)"
     if array.ndim == 1 and single:
         array = array[np.newaxis]
@@ -331,7 +332,9 @@ def to_matrix(name: str, value: Any, dim: int | None, *, single: bool) -> npt.ND
         if array.size == 0 and array.ndim == 1 and dim is not None:
             array = array.reshape(0, dim)
         else:
-            raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+            asked = instead is not None and array.ndim == 0 and array.dtype.kind in "iu"
+            raise ValueError(f"{name}: expected shape {shape}, got {array.shape}"
+                             + f"; is it k={array}, or {instead}={array}?" * asked)
     if dim is not None and array.shape[1] != dim:
         if array.shape == (1, 0):  # an empty list
             return np.empty((0, dim), np.float32)

@@ -40,7 +40,7 @@ _ELSEWHERE = {
     "replace": "update overwrite",
     "search_furthest, or search_nearest":
         "search query query_points find retrieve similarity_search kfn",
-    "search_furthest": "furthest farthest search_farthest dissimilar opposites",
+    "search_furthest": "furthest farthest search_farthest search_opposite dissimilar opposites",
     "search_furthest, with recall=": "nprobe ef set_ef",
     "search_nearest": "knn knn_query kneighbors nearest get_nns_by_vector search_knn",
     "search_nearest, with ids=": "get_nns_by_item",
@@ -49,8 +49,9 @@ _ELSEWHERE = {
     "search_contrast": "recommend discover contrast",
     "search_mmr, with scores=": "rerank",
     "search_mmr": "mmr select_mmr max_marginal_relevance_search",
+    "select_diverse, or select_spaced": "select",
     "select_diverse": "diverse farthest_point_sampling fps k_center kcenter maxmin",
-    "select_spaced": "spaced nms non_maximum_suppression",
+    "select_spaced": "search_spaced spaced nms non_maximum_suppression",
     "pairs_within": "duplicates near_duplicates find_duplicates dedupe deduplicate",
     "components": "clusters connected_components",
     "RangeHits": "BeyondHits",
@@ -76,6 +77,11 @@ _ELSEWHERE = {
     "to_dict": "to_list tolist to_records as_dict items",
     "len(index)": "ntotal count shape size element_count get_current_count",
 }
+# Arguments of another question than the one that was asked.
+_OF_ANOTHER = {"search_furthest": ("radius", "search_beyond"),
+               "search_nearest": ("radius", "search_within"),
+               "search_beyond": ("k", "search_furthest"),
+               "search_within": ("k", "search_nearest")}
 
 
 class Elsewhere:
@@ -105,27 +111,44 @@ def hint_at_methods(cls: type) -> None:
 
 
 def hinted(function: Function) -> Function:
-    """Make errors for keywords that a function doesn't take say what it calls the same."""
+    """Make errors for keywords that a function doesn't take say what it calls the same, and those
+    for too many arguments which of them have to be named."""
     @wraps(function)
     def call(*args: Any, **keywords: Any) -> Any:
         try:
             return function(*args, **keywords)
         except TypeError:
-            known = _keywords_of(function)
+            placed, known = _parameters_of(function)
             name = next((name for name in keywords if name not in known), None)
-            if name is None:
+            if name is None and len(args) <= len(placed):
                 raise
         called = function.__qualname__.removesuffix(".__init__").rpartition(".")[2]
-        instead = like(name, known) or f"expected one of {', '.join(known)}"
+        placed = [one for one in placed if one != "self"]
+        if name is None:
+            named = ", ".join(f"{one}=" for one in known[len(placed):])
+            raise TypeError(f"{called}() takes {' and '.join(placed) or 'nothing'} without a name"
+                            + f"; name others: {named}" * bool(named))
+        instead = (like(name, known) or _other_question(name, called)
+                   or f"expected one of {', '.join(known)}")
         raise TypeError(f"{called}() got an unexpected keyword {name!r}: {instead}")
 
     return cast(Function, call)
 
 
-def _keywords_of(function: Callable[..., object]) -> list[str]:
+def _parameters_of(function: Callable[..., object]) -> tuple[list[str], list[str]]:
+    """Names of parameters that have a place, and of all that have a name, without `self`."""
     import inspect
 
-    return [name for name in inspect.signature(function).parameters if name != "self"]
+    parameters = inspect.signature(function).parameters.values()
+    return ([one.name for one in parameters if one.kind is one.POSITIONAL_OR_KEYWORD],
+            [one.name for one in parameters if one.name != "self"])
+
+
+def _other_question(name: str, called: str) -> str:
+    """The question that has such an argument; empty if none is known."""
+    argument, question = _OF_ANOTHER.get(called, ("", ""))
+    wanted = argument and name in (argument, *_ELSEWHERE[argument].split())
+    return f"use Index.{question} with {argument}=" if wanted else ""
 
 
 def like(name: str, known: Collection[str]) -> str:

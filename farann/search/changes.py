@@ -92,6 +92,8 @@ def build(live: Live, queries: npt.ArrayLike | None, tune: Iterable[int], neares
           progress: Progress) -> None:
     """Build a layout of all rows, and measure tables of `recall=` for some k."""
     checks.check_flag("nearest", nearest)
+    if not isinstance(tune, Iterable):
+        raise TypeError(f"tune: expected several k, such as (10,), got {checks.shown(tune)}")
     tuned_for = {checks.to_int("tune", k, 1) for k in tune}
     progress = checks.to_progress(progress)
     sample = None if queries is None else _sample_of(live, queries, nearest)

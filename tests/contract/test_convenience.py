@@ -242,10 +242,29 @@ def test_one_bar_for_a_whole_build(capsys: pytest.CaptureFixture[str],
     ("search_furthest", {"nprobe": 8}, "use recall, the share of the true rows to find"),
     ("search_furthest", {"return_scores": True}, "expected one of queries, k, ids, recall, "),
     ("add", {"embeddings": 1}, "add() got an unexpected keyword 'embeddings': use rows"),
+    ("search_nearest", {"radius": 1.0}, "keyword 'radius': use Index.search_within with radius="),
+    ("search_furthest", {"threshold": 1.0}, "use Index.search_beyond with radius="),
+    ("search_beyond", {"radius": 1.0, "top_k": 5}, "use Index.search_furthest with k="),
+    ("search_within", {"k": 5}, "use Index.search_nearest with k="),
     ("search_mmr", {"of_no_kind": 0.7}, "expected one of queries, k, ids, scores, scale, ")])
 def test_unknown_keywords(method: str, given: dict[str, Any], words: str) -> None:
     with pytest.raises(TypeError, match=re.escape(words)):
         getattr(filled(), method)(ROWS[:3], **given)
+
+
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda index: index.search_within(ROWS[0], 0.5), "takes queries without a name; name others: "
+     "radius=, ids="),
+    (lambda index: index.search_mmr(ROWS[0], 5, 10), "takes queries and k without a name"),
+    (lambda index: index.select_diverse(ROWS, 5), "takes k without a name; name others: start="),
+    (lambda index: index.diameter(5), "diameter() takes nothing without a name; name others: "),
+    (lambda index: index.tune(10), "queries: expected shape (dim,) or (n, dim), got (); is it "
+     "k=10, or ids=10?"),
+    (lambda index: index.search_nearest(7), "is it k=7, or ids=7?"),
+    (lambda index: index.build(tune=10), "tune: expected several k, such as (10,), got 10")])
+def test_arguments_without_a_name(call: Any, words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=re.escape(words)):
+        call(filled())
 
 
 def test_unknown_keywords_of_filters() -> None:
