@@ -87,7 +87,7 @@ class Ratings:
 
 
 # Other questions about a set, by what stands after its name.
-BY_TIME, NEUTRAL_DISLIKED, SPARSE = ":time", ":neutral", ":sparse"
+BY_TIME, SPARSE = ":time", ":sparse"
 FEW = 10  # labels of a user to learn from in a sparse log
 # Users, items, labels of each and the exponent of items' exposure (Zipf) in logs that are made.
 MADE = {"made-uniform": (600, 1200, 15, 0.0), "made-zipf": (600, 1200, 15, 1.0),
@@ -105,8 +105,7 @@ def load(name: str, cache: Path = CACHE) -> Ratings:
     """A set of ratings, fetched on first use.
 
     After its name ``:time`` means that each user's ratings are split by time, ``:sparse`` that few
-    of each user's labels are there to learn from, and ``:neutral`` that ratings that are neither
-    good nor bad count as dislikes.
+    of each user's labels are there to learn from.
 
     Raises
     ------
@@ -118,7 +117,7 @@ def load(name: str, cache: Path = CACHE) -> Ratings:
     set_name, _, variant = name.partition(":")
     if name in MADE:
         return _made(name, *MADE[name])
-    if set_name not in SOURCES or variant not in ("", "time", "sparse", "neutral"):
+    if set_name not in SOURCES or variant not in ("", "time", "sparse"):
         raise KeyError(f"no ratings {name!r}; there are {', '.join(NAMES)}")
     source = SOURCES[set_name]
     file = cache / f"ratings-{set_name}.csv"
@@ -133,10 +132,8 @@ def load(name: str, cache: Path = CACHE) -> Ratings:
 def _numbered(source: Source, rows: list[Row], variant: str) -> Ratings:
     users, items = (np.unique([row[i] for row in rows], return_inverse=True)[1] for i in (0, 1))
     given, times = (np.array([row[i] for row in rows]) for i in (2, 3))
-    disliked = given < source.liked if variant == "neutral" else given <= source.disliked
-    labels = np.where(given >= source.liked, 1, np.where(disliked, -1, 0))
-    title = {"": "", "time": ", by time", "neutral": ", neutral as disliked",
-             "sparse": f", {FEW} labels a user"}[variant]
+    labels = np.where(given >= source.liked, 1, np.where(given <= source.disliked, -1, 0))
+    title = {"": "", "time": ", by time", "sparse": f", {FEW} labels a user"}[variant]
     return Ratings(source.title + title, users, items, labels,
                    times if variant == "time" else None, few=FEW if variant == "sparse" else None)
 

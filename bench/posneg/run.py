@@ -35,14 +35,12 @@ Bools = NDArray[np.bool_]
 class Judged(NamedTuple):
     """One number a user, NaN where it isn't defined.
 
-    `auc` is of what the user liked or disliked in the test split. The others are of lists of all
-    items but those rated in the other splits, as `rank` returns them; what nobody rated counts as
-    neither liked nor disliked.
+    `auc` is of what the user liked or disliked in the test split, `ndcg` of lists of all items but
+    those rated in the other splits, as `rank` returns them.
     """
 
     auc: Wide
     ndcg: Wide
-    disliked: Wide
 
 
 class Way(NamedTuple):
@@ -58,7 +56,6 @@ def judge(ratings: Ratings, part: Ints, way: Way) -> Judged:
     labels, unseen = np.zeros(ratings.shape, np.int64), np.ones(ratings.shape, np.bool_)
     labels[ratings.users[test], ratings.items[test]] = ratings.labels[test]
     unseen[ratings.users[before], ratings.items[before]] = False
-    liked, disliked = ([np.flatnonzero(row == label) for row in labels] for label in (1, -1))
     known = test & (ratings.labels != 0)
     users, items = ratings.users[known], ratings.items[known]
     auc = np.full(len(labels), np.nan)
@@ -67,7 +64,7 @@ def judge(ratings: Ratings, part: Ints, way: Way) -> Judged:
     values = np.where(unseen, way.everywhere, -np.inf)
     top = np.argsort(-values, axis=1, kind="stable")[:, :K]
     top = np.where(np.isneginf(np.take_along_axis(values, top, axis=1)), -1, top)
-    return Judged(auc, metrics.ndcg_at_k(top, liked, K), metrics.disliked_at_k(top, disliked, K))
+    return Judged(auc, metrics.ndcg_at_k(top, [np.flatnonzero(row > 0) for row in labels], K))
 
 
 def ways(ratings: Ratings, part: Ints, seed: int) -> tuple[dict[str, Way], dict[str, Any]]:
@@ -97,14 +94,12 @@ def ways(ratings: Ratings, part: Ints, seed: int) -> tuple[dict[str, Way], dict[
     found = {RANKER: of(ranker)} | {name: of(ranker.by(name))
                                     for name in (*ranker.names, RECORD)}
     found[AVERAGE] = of(FusionRanker(models))  # not fitted
-    numbers["weights"] = [report.weight for report in ranker.report]
     # Half of the users ask which way to take; the others tell whether that was right.
     test = (part == TEST) & (ratings.labels != 0)
     asking = np.random.default_rng(seed).random(ratings.shape[0]) < 0.5
     test &= asking[ratings.users]
     advice = ranker.evaluate(ratings.users[test], ratings.items[test], ratings.labels[test], k=K)
     numbers["advice"] = [advice.best, np.flatnonzero(~asking).tolist(), advice.advice]
-    numbers["calibration_error"] = advice.calibration_error
     return found, numbers
 
 
@@ -120,27 +115,20 @@ def compare(ratings: Ratings, seeds: range) -> dict[str, Any]:
         found, more = ways(ratings, part, seed)
         for name, way in found.items():
             judged.setdefault(name, []).append(judge(ratings, part, way))
-        if "advice" in more:
-            more["advice"] = _held(more["advice"], {name: each[-1] for name, each in
-                                                    judged.items()})
+        more["advice"] = _held(more["advice"], {name: each[-1] for name, each in judged.items()})
         numbers.append(more)
-    line: dict[str, Any] = {"splits": len(seeds)}
-    for key in numbers[0]:
-        each = [one[key] for one in numbers]
-        line[key] = each if key in ("weights", "advice") else float(np.mean(each))
+    line: dict[str, Any] = {
+        "splits": len(seeds), "advice": [one["advice"] for one in numbers],
+        "fit_seconds": float(np.mean([one["fit_seconds"] for one in numbers]))}
     for key in Judged._fields:
         of = {name: by_user(each, key) for name, each in judged.items()}
         if np.isnan(of[RANKER]).all():
             continue
         mean = {name: float(np.nanmean(each)) for name, each in of.items()}
-        single = max((name for name in of if name not in (RANKER, AVERAGE)),
-                     key=lambda name: (-1 if key == "disliked" else 1) * mean[name])
+        single = max((name for name in of if name not in (RANKER, AVERAGE)), key=mean.__getitem__)
         line[key] = {"single": single, "mean": mean, "gain": {
             rival: list(metrics.mean_interval(of[RANKER] - of[name])) for rival, name in
             (("single", single), (AVERAGE, AVERAGE), (RECORD, RECORD))}}
-        line[key]["gain_by_split"] = [
-            float(np.nanmean(getattr(one, key) - getattr(two, key)))
-            for one, two in zip(judged[RANKER], judged[single], strict=True)]
     return line
 
 
@@ -190,8 +178,7 @@ def tables(path: Path = OUT) -> str:
     """The latest of each set: AUC of shown items, lists of all items; and the advice."""
     lines = list({line["dataset"]: line for line in read(path) if line["kind"] == "set"}.values())
     text = []
-    for key, what in (("auc", "AUC of shown items"), ("ndcg", f"nDCG@{K} of all items"),
-                      ("disliked", f"disliked@{K} of all items")):
+    for key, what in (("auc", "AUC of shown items"), ("ndcg", f"nDCG@{K} of all items")):
         rows = []
         for line in (line for line in lines if key in line):
             mean, single = line[key]["mean"], line[key]["single"]
@@ -203,11 +190,9 @@ def tables(path: Path = OUT) -> str:
     for line in lines:
         right = [f"{sum(one[key]['right'] for one in line['advice'])} of {len(line['advice'])}"
                  for key in ("ndcg", "auc")]
-        weights = [weight for split in line["weights"] for weight in split]
-        rows.append([line["title"], *right, f"{min(weights):.2f} to {max(weights):.2f}",
-                     f"{line['calibration_error']:.3f}", f"{line['fit_seconds']:.1f}"])
-    text.append(markdown(["ratings", "advice was right: all items", "shown items", "weights",
-                          "calibration error", "fit, s"], rows))
+        rows.append([line["title"], *right, f"{line['fit_seconds']:.1f}"])
+    text.append(markdown(["ratings", "advice was right: all items", "shown items", "fit, s"],
+                         rows))
     return "\n\n".join(text)
 
 

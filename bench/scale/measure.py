@@ -92,20 +92,6 @@ def compared(folder: Path, note: Callable[..., None]) -> None:
                      times=times_of(partial(parts[0].search_furthest, queries[:batch], K)))
 
 
-def merged(note: Callable[..., None]) -> None:
-    """Merging what many shards found."""
-    for shards in (10, 100):
-        parts = []
-        for number in range(shards):
-            index = farann.Index(DIM, "cosine")
-            index.add(generated(300, number), range(300 * number, 300 * number + 300))
-            parts.append(index)
-        for batch in BATCHES:
-            found = searched(parts, generated(batch, 7))
-            note("merge", shards=shards, batch=batch,
-                 times=times_of(partial(farann.merge, found), 0.5))
-
-
 def large(folder: Path, rows: int, shards: int, note: Callable[..., None]) -> None:
     """As many rows as memory allows: build, search, and one shard by itself."""
     from farann.adapters.ray import Cluster, build
@@ -131,7 +117,7 @@ def main() -> None:
     parser.add_argument("--memory", metavar="BYTES", help="such as 400M: builds and searches in a "
                         "cgroup of this memory, which takes root")
     parser.add_argument("--shards", type=int, default=4)
-    parser.add_argument("--parts", default="call,merge,compare,large")
+    parser.add_argument("--parts", default="compare,large")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.memory is not None:
@@ -148,16 +134,9 @@ def main() -> None:
         print({name: value for name, value in line.items() if name != "times"}, flush=True)
 
     parts = args.parts.split(",")
-    if "merge" in parts:
-        merged(note)
-    if parts == ["merge"]:
-        return
     import ray
 
     ray.init(include_dashboard=False, num_cpus=8, log_to_driver=False)
-    if "call" in parts:
-        empty = ray.remote(num_cpus=0)(type("Empty", (), {"answer": lambda self: None})).remote()
-        note("call", times=times_of(lambda: ray.get(empty.answer.remote())))
     if "compare" in parts:
         compared(args.folder, note)
     if "large" in parts:
