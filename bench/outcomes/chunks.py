@@ -41,7 +41,7 @@ def values(what: str, found: Passages, repeats: int) -> Values:
         for way, ids in ways(index, found.questions[asked]).items():
             shown = np.unique(found.blocks[ids])
             result[way].append(float(np.isin(answer, shown).mean()) if what == "answers"
-                               else float((shown >= 0).sum()))
+                               else float(len(shown)))
     return result
 
 

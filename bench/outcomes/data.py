@@ -28,7 +28,7 @@ from .record import Floats, Ints
 _LIVING, _THINGS, _IDEAS = ("05", "20"), ("06", "13"), ("04", "09", "10")
 _PEOPLE, _PLACES, _STATES = ("18",), ("14", "15", "17"), ("07", "26")
 _VERBS = tuple(map(str, range(29, 44)))
-_ROWS, _ENTRIES, _PAIRS = 2000, 2400, 600  # texts of labels, of a hierarchy, and with answers
+_ROWS, _ENTRIES, _PAIRS = 1200, 1200, 600  # texts of labels, of a hierarchy, and with answers
 _COMMON = 40_000  # words of GloVe, the commonest
 _OF_LABEL, _BELOW_TOPIC = 60, 12  # rows of a label, and below a topic, at least
 _LIKE_ONE = 3  # adjectives like one, at least
@@ -333,23 +333,21 @@ def blocks_of(text: str) -> list[str]:
 
 
 def passages(sections: list[tuple[str, str]]) -> Arrays:
-    """Chunks of two paragraphs that overlap by one, from titles and texts. Titles are questions
-    if their texts have 2 to 12 paragraphs; an empty one isn't."""
+    """Chunks of two paragraphs that overlap by one, by the mean of both, from titles and texts.
+    Titles are questions if their texts have 2 to 12 paragraphs; an empty one isn't."""
     split = [(title, blocks_of(text)) for title, text in sections]
     numbers: dict[str, int] = {}
     numbered = [[numbers.setdefault(block, len(numbers)) for block in blocks]
                 for _, blocks in split]
-    texts, chunks = list(numbers), list[tuple[int, int]]()
-    for blocks in numbered:
-        chunks += list(pairwise(blocks)) or [(one, -1) for one in blocks]
+    chunks = np.array([pair for blocks in numbered
+                       for pair in pairwise(blocks if len(blocks) > 1 else blocks * 2)])
     asked = {title: blocks for (title, _), blocks in zip(split, numbered, strict=True)
              if title and 2 <= len(blocks) <= _LONGEST}
     answers = np.full((len(asked), _LONGEST), -1)
     for row, blocks in zip(answers, asked.values(), strict=True):
         row[: len(blocks)] = blocks
-    return {"rows": embedded(["\n".join(texts[one] for one in chunk if one >= 0)
-                              for chunk in chunks]),
-            "blocks": np.array(chunks), "questions": embedded(list(asked)), "answers": answers}
+    return {"rows": embedded(list(numbers))[chunks].mean(axis=1), "blocks": chunks,
+            "questions": embedded(list(asked)), "answers": answers}
 
 
 def _manual(name: str, read: Callable[[Path], list[tuple[str, str]]]) -> Passages:
@@ -448,7 +446,6 @@ class Set(NamedTuple):
     make: Callable[[], Any]
 
 
-_RESEARCH = "research only"
 SETS = {
     "living": Set("WordNet, living things", "WordNet", partial(_tree, "living", _LIVING)),
     "things": Set("WordNet, things and food", "WordNet", partial(_tree, "things", _THINGS)),
@@ -478,11 +475,8 @@ SETS = {
     "adjectives": Set("adjectives, example to meaning", "WordNet", partial(_examples, "adj")),
     "examples": Set("nouns, example to meaning", "WordNet", partial(_examples, "noun")),
     "terms": Set("computing, term to meaning", "GFDL", _terms),
-    "movielens": Set("MovieLens", _RESEARCH, partial(feedback.load, "movielens-100k")),
-    "by-time": Set("MovieLens, by time", _RESEARCH, partial(feedback.load, "movielens-100k:time")),
-    "filmtrust": Set("FilmTrust", _RESEARCH, partial(feedback.load, "filmtrust")),
-    "lecturers": Set("ETH lecturers", "GPL", partial(feedback.load, "lecturers")),
-    "senate": Set("US Senate", "GPL", partial(feedback.load, "senate")),
+    **{name: Set(feedback.title(name), feedback.license(name), partial(feedback.load, name))
+       for name in feedback.NAMES},
 }
 
 

@@ -31,13 +31,14 @@ USES: dict[str, Use] = {
     "mmr": mmr.USE, "answers": chunks.ANSWERS, "repeats": chunks.DIFFERENT,
     "outliers": outliers.SCATTERED, "outliers-of-one": outliers.GROUPED,
     "duplicates": duplicates.USE, "negatives": hard.NEGATIVES, "positives": hard.POSITIVES,
-    "likes": likes.USE}
+    "likes": likes.USE, "shown": likes.SHOWN, "lists": likes.LISTS}
+ON_REQUEST = ("shown", "lists")  # half an hour
 _QUICK = 8  # times fewer repeats
 START, END = "<!-- outcomes:start -->", "<!-- outcomes:end -->"
 
 
 def chosen(uses: Sequence[str] | None) -> dict[str, Use]:
-    """Some of the uses, by their names.
+    """Some of the uses, by their names; by default all but those on request.
 
     Raises
     ------
@@ -47,7 +48,8 @@ def chosen(uses: Sequence[str] | None) -> dict[str, Use]:
     unknown = set(uses or ()) - USES.keys()
     if unknown:
         raise ValueError(f"--use: expected some of {', '.join(USES)}, got {min(unknown)}")
-    return {name: use for name, use in USES.items() if not uses or name in uses}
+    return {name: use for name, use in USES.items()
+            if (name in uses if uses else name not in ON_REQUEST)}
 
 
 def run(uses: dict[str, Use], only: Sequence[str] | None, quick: bool, out: Path,

@@ -27,7 +27,6 @@ class Ratings:
 
     Attributes
     ----------
-    title : str
     users, items : int64 (n,)
     labels : int64 (n,)
         1 liked, -1 disliked, 0 neither.
@@ -39,7 +38,6 @@ class Ratings:
         Labels of a user that aren't for testing, at most; the others are left out.
     """
 
-    title: str
     users: Ints
     items: Ints
     labels: Ints
@@ -101,6 +99,21 @@ DESIGN = ("movielens-small", "lecturers", "movielens-small:time", "movielens-sma
           "made-zipf")
 
 
+def title(name: str) -> str:
+    """The name of a set of ratings in tables."""
+    if name in MADE:
+        users, items, each, exponent = MADE[name]
+        return f"made, {users:,} x {each}, {items:,} items, {'Zipf' if exponent else 'uniform'}"
+    set_name, _, variant = name.partition(":")
+    return SOURCES[set_name].title + {
+        "": "", "time": ", by time", "sparse": f", {FEW} labels a user"}[variant]
+
+
+def license(name: str) -> str:
+    """Who may have a set of ratings."""
+    return "generated" if name in MADE else SOURCES[name.partition(":")[0]].license
+
+
 def load(name: str, cache: Path = CACHE) -> Ratings:
     """A set of ratings, fetched on first use.
 
@@ -133,9 +146,8 @@ def _numbered(source: Source, rows: list[Row], variant: str) -> Ratings:
     users, items = (np.unique([row[i] for row in rows], return_inverse=True)[1] for i in (0, 1))
     given, times = (np.array([row[i] for row in rows]) for i in (2, 3))
     labels = np.where(given >= source.liked, 1, np.where(given <= source.disliked, -1, 0))
-    title = {"": "", "time": ", by time", "sparse": f", {FEW} labels a user"}[variant]
-    return Ratings(source.title + title, users, items, labels,
-                   times if variant == "time" else None, few=FEW if variant == "sparse" else None)
+    return Ratings(users, items, labels, times if variant == "time" else None,
+                   few=FEW if variant == "sparse" else None)
 
 
 def _made(name: str, users: int, items: int, each: int, exponent: float) -> Ratings:
@@ -149,8 +161,7 @@ def _made(name: str, users: int, items: int, each: int, exponent: float) -> Rati
     charm, leaning = random.normal(0, 1.3, items), random.normal(0, 0.5, users)
     odds = (taste[who] * kind[what]).sum(axis=1) + charm[what] + leaning[who]
     labels = np.where(random.random(len(who)) < 1 / (1 + np.exp(-odds)), 1, -1)
-    return Ratings(f"Made: {users:,} users x {each}, {items:,} items, "
-                   f"{'Zipf' if exponent else 'uniform'}", who, what, labels, size=(users, items))
+    return Ratings(who, what, labels, size=(users, items))
 
 
 def _fetch(source: Source, file: Path, cache: Path) -> None:
