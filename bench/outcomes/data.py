@@ -212,16 +212,16 @@ def _adjectives(by: str) -> Tree:
                 for number in meanings if meanings[number].above in heads}
         inside = _some([number for number, words in like.items() if words], _ROWS)
         often = Counter(meanings[number].above for number in inside)
-        topics = [number for number in heads if often[number] >= _LIKE_ONE]
-        pairs = [[topics.index(number), topics.index(other)] for number in topics
-                 for other in meanings[number].opposite if other in topics]
+        pairs = [(number, other) for number in heads if often[number] >= _LIKE_ONE
+                 for other in meanings[number].opposite if other in heads]
+        topics = list(dict.fromkeys(number for pair in pairs for number in pair))
         vectors = demo.load_glove().rows
         return {"glove": vectors[[places[like[number][0]] for number in inside]],
                 "glove-names": vectors[[places[heads[number]] for number in topics]],
                 "minilm": embedded([meanings[number].entry for number in inside]),
                 "minilm-names": embedded([heads[number] for number in topics]),
                 "paths": paths_of(meanings, inside), "topics": np.array(topics, np.int64),
-                "opposite": np.array(pairs)}
+                "opposite": np.array([[topics.index(one) for one in pair] for pair in pairs])}
 
     found = kept("adjectives", make)
     return Tree(found[by], found["paths"], found["topics"], found[f"{by}-names"],

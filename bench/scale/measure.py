@@ -4,7 +4,7 @@ Ray listens on the outward address, so run it where only the loopback device is 
 
     unshare -n sh -c 'ip link set lo up && python -m bench.scale.measure --folder DIR --out FILE'
 
-With `--memory 400M` it measures rows that memory does not hold instead, without Ray.
+With `--memory 400` it measures rows that memory does not hold instead, without Ray.
 """
 
 from __future__ import annotations
@@ -114,16 +114,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="for rows and shards")
     parser.add_argument("--out", type=Path, required=True, help="file of JSON lines")
     parser.add_argument("--rows", type=int, help="default 5,000,000, or twice the memory")
-    parser.add_argument("--memory", metavar="BYTES", help="such as 400M: builds and searches in a "
-                        "cgroup of this memory, which takes root")
+    parser.add_argument("--memory", type=int, metavar="MB", help="builds and searches in a cgroup "
+                        "of this memory, which takes root")
     parser.add_argument("--shards", type=int, default=4)
     parser.add_argument("--parts", default="compare,large")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.memory is not None:
         try:
-            memory.run(args.folder, args.out, memory.to_bytes(args.memory), args.rows)
-        except (memory.NotHereError, ValueError) as error:
+            memory.run(args.folder, args.out, args.memory << 20, args.rows)
+        except memory.NotHereError as error:
             parser.error(str(error))
         return
 
