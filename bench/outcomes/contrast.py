@@ -21,7 +21,7 @@ import numpy as np
 import farann
 from farann.metrics import mean_interval, ndcg_at_k
 
-from .data import Labeled, Tree, load
+from .data import SETS, Labeled, Tree, load
 from .record import Floats, Ints, Use, Values
 
 WEIGHTS = (0.1, 0.2, 0.3, 0.5, 1.0)
@@ -133,7 +133,8 @@ def main() -> None:
     print("|---|---|" + "---|" * len(WEIGHTS))
     for name in (*FRESH, *(name for name in USE.sets if name not in USE.chose)):
         found[name] = values(load(name), USE.repeats)
-        print(f"| {name} | {np.mean(found[name]['likes alone']):.3f} |",
+        print(f"| {SETS[name].title}{' (chose)' if name in FRESH else ''} |",
+              f"{np.mean(found[name]['likes alone']):.3f} |",
               *(f"{mean:+.0%} [{low:+.0%}, {high:+.0%}] |"
                 for mean, low, high in gains(found[name]).values()), flush=True)
     fresh = {name: found.pop(name) for name in FRESH}
