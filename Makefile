@@ -179,7 +179,7 @@ RUN_BENCH := $(BENCH)/bin/python -m bench
 SUITE_run = $(RUN_BENCH) run && $(RUN_BENCH) report
 SUITE_full = $(RUN_BENCH) run --full && $(RUN_BENCH) report
 SUITE_kernels = $(BIN)/python -m pytest -p benchmark bench/kernels --benchmark-columns=min,median --benchmark-sort=name
-bench: $(if $(filter kernels,$(SUITE)),$(VENV)/.test,$(BENCH)/.built)  ## compare with other libraries: bench/results/index.html; SUITE=full, edge, posneg or kernels
+bench: $(if $(filter kernels,$(SUITE)),$(VENV)/.test,$(BENCH)/.built)  ## compare with other libraries: bench/results/index.html; SUITE=full, edge, outcomes or kernels
 	@$(if $(filter full edge,$(SUITE)),$(call install-or-tell,lorann==1.0.1))
 	@$(if $(filter posneg,$(SUITE)),$(call install-adapters,$(BENCH)/bin/python))
 	$(or $(SUITE_$(SUITE)),$(RUN_BENCH) $(SUITE))

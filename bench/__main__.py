@@ -1,5 +1,4 @@
-"""``python -m bench list | run | report | grid | edge | ablate | diverse | nearest |
-outcomes | posneg``"""
+"""``python -m bench list | run | report | grid | edge | ablate | diverse | nearest | outcomes``"""
 
 from __future__ import annotations
 
@@ -78,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     nearest.add_argument("--cache", type=Path, default=datasets.CACHE)
     nearest.add_argument("--out", type=Path, default=RESULTS.with_name("nearest.jsonl"))
     outcomes = commands.add_parser("outcomes", help="whom the answers help, by their own measure")
-    outcomes.add_argument("--use", metavar="NAMES", help="such as 'contrast,mmr' (default: all)")
+    outcomes.add_argument("--use", metavar="NAMES",
+                          help="such as 'contrast,mmr' (default: all but shown, lists)")
     outcomes.add_argument("--only", metavar="NAMES", help="sets, as in 'foldoc,digits*'")
     outcomes.add_argument("--quick", action="store_true", help="a few repeats of each")
     outcomes.add_argument("--page", action="store_true",
@@ -91,13 +91,6 @@ def _parser() -> argparse.ArgumentParser:
     ablate.add_argument("--seconds", type=float, default=0.5, help="a measurement, at least")
     ablate.add_argument("--cache", type=Path, default=datasets.CACHE)
     ablate.add_argument("--out", type=Path, default=RESULTS.with_name("ablate.jsonl"))
-    posneg = commands.add_parser("posneg", help="does ranking by likes and dislikes pay?")
-    posneg.add_argument("--data", metavar="NAMES", help="sets of ratings (default: all)")
-    posneg.add_argument("--seeds", type=int, default=3, help="splits (default 3)")
-    posneg.add_argument("--first-seed", type=int, metavar="N",
-                        help="of the splits; the default is beyond those of the design")
-    posneg.add_argument("--cache", type=Path, default=datasets.CACHE)
-    posneg.add_argument("--out", type=Path, help="default: bench/results/posneg.jsonl")
     return parser
 
 
@@ -223,24 +216,12 @@ def _outcomes(arguments: argparse.Namespace) -> None:
     print(f"results in {arguments.out}")
 
 
-def _posneg(arguments: argparse.Namespace) -> None:
-    from .posneg import feedback, run
-
-    out = arguments.out or run.OUT
-    if arguments.seeds < 1:
-        raise ValueError(f"--seeds must be 1 or more, got {arguments.seeds}")
-    first = run.FIRST_SEED if arguments.first_seed is None else arguments.first_seed
-    run.run(_names(arguments.data) or feedback.NAMES, range(first, first + arguments.seeds),
-            arguments.cache, out, sys.argv[1:])
-    print(run.tables(out))
-
-
 def main() -> int:
     """Run one command; errors of the caller's are one line."""
     arguments = _parser().parse_args()
     actions = {"list": lambda _: _list(), "run": _run, "report": _report, "grid": _grid,
                "edge": _edge, "ablate": _ablate, "diverse": _diverse, "nearest": _nearest,
-               "outcomes": _outcomes, "posneg": _posneg}
+               "outcomes": _outcomes}
     try:
         actions[arguments.command](arguments)
     except (ValueError, KeyError, FileNotFoundError) as error:

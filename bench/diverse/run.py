@@ -1,19 +1,69 @@
-"""Times of selections on real data, on one thread."""
+"""Times of farthest-point sampling on real data, on one thread."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+import farann
+
 from ..results import markdown
-from .methods import MOST_ROWS, Floats, Method, Positions, available, radius
+
+Floats = NDArray[np.float32]
+Positions = NDArray[np.int64]
+Method = Callable[[Floats, int, int], Positions]  # of rows, how many, and the first
 
 # Data sets of the suite: two with outliers, two whose rows have one length.
 DATA = ("fashion-mnist-l2", "glove-cosine", "equal-norm-cosine", "sentences-cosine")
+
+
+def _farann(rows: Floats, k: int, start: int) -> Positions:
+    return farann.select_diverse(rows, k, start=start, threads=1).ids
+
+
+def _numpy(rows: Floats, k: int, start: int) -> Positions:
+    """One matrix-vector product a pick."""
+    squares = np.einsum("ij,ij->i", rows, rows)
+    least = np.full(len(rows), np.inf, np.float32)
+    picks = np.empty(k, np.int64)
+    for i in range(k):
+        picks[i] = start
+        distances = squares - 2.0 * (rows @ rows[start]) + squares[start]
+        np.minimum(least, distances, out=least)
+        start = int(least.argmax())
+    return picks
+
+
+def _fpsample(rows: Floats, k: int, start: int) -> Positions:
+    """A pass over all rows a pick, compiled."""
+    import fpsample
+
+    return np.asarray(fpsample.fps_sampling(rows, k, start_idx=start), np.int64)
+
+
+def _fpsample_buckets(rows: Floats, k: int, start: int) -> Positions:
+    """A k-d tree with buckets; its first pick is another row."""
+    import fpsample
+
+    return np.asarray(fpsample.bucket_fps_kdline_sampling(rows, k, h=7, start_idx=start), np.int64)
+
+
+METHODS: dict[str, tuple[str, Method]] = {
+    "farann": ("farann", _farann), "numpy GEMV": ("numpy", _numpy),
+    "fpsample": ("fpsample", _fpsample), "fpsample buckets": ("fpsample", _fpsample_buckets)}
+MOST_DIM = {"fpsample buckets": 8}  # what its k-d tree takes
+
+
+def available(dim: int) -> dict[str, Method]:
+    """The ways whose library is installed, for rows of a dimension."""
+    return {name: method for name, (module, method) in METHODS.items()
+            if find_spec(module) is not None and dim <= MOST_DIM.get(name, dim)}
 
 
 class Selected(NamedTuple):
@@ -24,43 +74,31 @@ class Selected(NamedTuple):
     k: int
     seconds: float  # of the process's CPU time, which other processes don't take
     estimated: bool  # from a shorter run, as the time grows at least as the number of picks
-    radius: float
 
 
 def selections(name: str, rows: Floats, ks: Sequence[int], limit: float,
                only: Sequence[str] | None = None) -> Iterator[Selected]:
     """Time each library; what would take more than `limit` seconds is estimated."""
+    start = int(np.linalg.norm(rows - rows.mean(axis=0), axis=1).argmax())
     for method, select in available(rows.shape[1]).items():
         if only and method not in only:
             continue
-        given = rows[: MOST_ROWS.get(method, len(rows))]
-        start = _start(given)
-        label = f"{method}, {len(given):,} rows" if len(given) < len(rows) else method
         per_pick = 0.0
+        if method != "farann":
+            select(rows[:100], 2, 0)  # imports, and what is compiled when it is first called
+            per_pick = _seconds(select, rows, min(ks[0], 10), start) / min(ks[0], 10)
         for k in ks:
-            picks = np.empty(0, np.int64)
-            if per_pick == 0.0 and method != "farann" and method not in MOST_ROWS:
-                select(given[:100], 2, 0)  # imports, and what is compiled when it is first called
-                _, seconds = _timed(select, given, min(k, 10), start)
-                per_pick = seconds / min(k, 10)
-            if per_pick * k <= limit:
-                picks, seconds = _timed(select, given, k, start)
-                per_pick = seconds / k
-            done = len(picks) == k
-            yield Selected(name, label, k, per_pick * k, not done,
-                           radius(given, picks) if done else float("nan"))
+            estimated = per_pick * k > limit
+            if not estimated:
+                per_pick = _seconds(select, rows, k, start) / k
+            yield Selected(name, method, k, per_pick * k, estimated)
 
 
-def _start(rows: Floats) -> int:
-    """The row furthest from the mean."""
-    return int(np.linalg.norm(rows - rows.mean(axis=0), axis=1).argmax())
-
-
-def _timed(select: Method, rows: Floats, k: int, start: int) -> tuple[Positions, float]:
+def _seconds(select: Method, rows: Floats, k: int, start: int) -> float:
     with threadpool_limits(1):
         began = time.process_time()
-        picks = select(rows, k, start)
-        return picks, time.process_time() - began
+        select(rows, k, start)
+        return time.process_time() - began
 
 
 def table(found: Sequence[Selected]) -> str:

@@ -9,6 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,10 +24,15 @@ from ..sets import wordnet
 from ..sets.minilm import PACKAGE, MiniLM
 from .record import Floats, Ints
 
-_LIVING, _THINGS, _IDEAS = ("05", "20"), ("06", "13"), ("04", "09", "10")  # of WordNet's files
-_ROWS = 1200  # of a set of texts
+# Of WordNet's files
+_LIVING, _THINGS, _IDEAS = ("05", "20"), ("06", "13"), ("04", "09", "10")
+_PEOPLE, _PLACES, _STATES = ("18",), ("14", "15", "17"), ("07", "26")
+_VERBS = tuple(map(str, range(29, 44)))
+_ROWS, _ENTRIES, _PAIRS = 1200, 1200, 600  # texts of labels, of a hierarchy, and with answers
 _COMMON = 40_000  # words of GloVe, the commonest
 _OF_LABEL, _BELOW_TOPIC = 60, 12  # rows of a label, and below a topic, at least
+_LIKE_ONE = 3  # adjectives like one, at least
+_BLOCK, _LONGEST = 30, 12  # words of a paragraph, at least, and paragraphs of an answer, at most
 _SHORTEST, _WORDS = 8, 20  # words of a text; of longer ones the first
 
 Arrays = dict[str, Any]
@@ -42,12 +48,14 @@ class Labeled(NamedTuple):
 
 class Tree(NamedTuple):
     """Vectors of what is in a hierarchy, and of the names of its topics; `paths` has the topics
-    above each row and the row's own, from the root, padded with -1."""
+    above each row and the row's own, from the root, padded with -1. `opposite` has places in
+    `topics`."""
 
     rows: Floats
     paths: Ints
     topics: Ints
     names: Floats
+    opposite: Any = ()
 
 
 class Pairs(NamedTuple):
@@ -55,6 +63,16 @@ class Pairs(NamedTuple):
 
     questions: Floats
     answers: Floats
+
+
+class Passages(NamedTuple):
+    """Vectors of chunks, the two paragraphs in each, of questions, and the paragraphs that answer
+    each, padded with -1."""
+
+    rows: Floats
+    blocks: Ints
+    questions: Floats
+    answers: Ints
 
 
 class Antonyms(NamedTuple):
@@ -117,9 +135,11 @@ def synsets(folder: Path, kind: str = "noun") -> dict[str, Synset]:
         end = 4 + 2 * int(parts[3], 16)
         pointers = re.findall(r"(\S+) (\d{8}) [nvars] \w{4}", " ".join(parts[end:]))
         example = re.search(r'"([^"]+)"', gloss)
+        # An adjective of kind "s" is like another one.
+        up = ("@", "@i", "&") if parts[2] == "s" else ("@", "@i")
         found[parts[0]] = Synset(
             parts[1], [re.sub(r"\(.*\)", "", word) for word in parts[4:end:2]],
-            next((to for how, to in pointers if how in ("@", "@i")), ""),
+            next((to for how, to in pointers if how in up), ""),
             [to for how, to in pointers if how == "!"], gloss.partition('; "')[0].strip(),
             example[1] if example else "")
     return found
@@ -139,7 +159,7 @@ def _labeled(name: str, read: Callable[[Path], list[tuple[str, str]]]) -> Labele
         labels = np.unique([label for label, _ in some], return_inverse=True)[1]
         return {"rows": embedded(texts), "labels": labels, "texts": np.array(texts)}
 
-    return Labeled(**kept(name, make))
+    return Labeled(**kept(f"{name}-{_ROWS}", make))
 
 
 def _nouns(folder: Path) -> list[tuple[str, str]]:
@@ -167,19 +187,45 @@ def _fortunes(folder: Path) -> list[tuple[str, str]]:
             if len(text.split()) >= _SHORTEST]
 
 
-def _tree(name: str, files: tuple[str, ...]) -> Tree:
+def _tree(name: str, files: tuple[str, ...], kind: str = "noun") -> Tree:
     """Entries in WordNet's hierarchy; topics are asked for by their first word."""
     def make(folder: Path) -> Arrays:
-        nouns = synsets(folder)
-        inside = [number for number, one in nouns.items() if one.file in files]
-        some = _some(inside, _ROWS)
-        paths = paths_of(nouns, some)
+        meanings = synsets(folder, kind)
+        inside = [number for number, one in meanings.items() if one.file in files]
+        some = _some(inside, _ENTRIES)
+        paths = paths_of(meanings, some)
         topics = _topics(paths, inside)
-        names = [nouns[f"{number:08d}"].words[0].replace("_", " ") for number in topics]
-        return {"rows": embedded([nouns[number].entry for number in some]), "paths": paths,
+        names = [meanings[f"{number:08d}"].words[0].replace("_", " ") for number in topics]
+        return {"rows": embedded([meanings[number].entry for number in some]), "paths": paths,
                 "topics": topics, "names": embedded(names)}
 
-    return Tree(**kept(name, make))
+    return Tree(**kept(f"{name}-{_ENTRIES}", make))
+
+
+def _adjectives(by: str) -> Tree:
+    """Adjectives like others that have an opposite, which are asked for by their first word."""
+    def make(folder: Path) -> Arrays:
+        meanings, places = synsets(folder, "adj"), _places()
+        heads = {number: one.words[0].lower() for number, one in meanings.items()
+                 if one.opposite and one.words[0].lower() in places}
+        like = {number: [one for one in meanings[number].words if one in places]
+                for number in meanings if meanings[number].above in heads}
+        inside = _some([number for number, words in like.items() if words], _ROWS)
+        often = Counter(meanings[number].above for number in inside)
+        pairs = [(number, other) for number in heads if often[number] >= _LIKE_ONE
+                 for other in meanings[number].opposite if other in heads]
+        topics = list(dict.fromkeys(number for pair in pairs for number in pair))
+        vectors = demo.load_glove().rows
+        return {"glove": vectors[[places[like[number][0]] for number in inside]],
+                "glove-names": vectors[[places[heads[number]] for number in topics]],
+                "minilm": embedded([meanings[number].entry for number in inside]),
+                "minilm-names": embedded([heads[number] for number in topics]),
+                "paths": paths_of(meanings, inside), "topics": np.array(topics, np.int64),
+                "opposite": np.array([[topics.index(one) for one in pair] for pair in pairs])}
+
+    found = kept("adjectives", make)
+    return Tree(found[by], found["paths"], found["topics"], found[f"{by}-names"],
+                found["opposite"].tolist())
 
 
 def _words() -> Tree:
@@ -258,7 +304,7 @@ def _examples(kind: str) -> Pairs:
     """WordNet's examples of use, and the definitions of what they are examples of."""
     def make(folder: Path) -> Arrays:
         some = _some([one for one in synsets(folder, kind).values()
-                      if len(one.example.split()) >= 3], _ROWS // 2)
+                      if len(one.example.split()) >= 3], _PAIRS)
         return {"questions": embedded([one.example for one in some]),
                 "answers": embedded([one.gloss for one in some])}
 
@@ -272,7 +318,82 @@ def _terms() -> Pairs:
         return {"questions": embedded([word for word, _, _ in split]),
                 "answers": embedded([text for _, _, text in split])}
 
-    return Pairs(**kept("terms", make))
+    return Pairs(**kept(f"terms-{_ROWS}", make))
+
+
+def blocks_of(text: str) -> list[str]:
+    """Paragraphs, short ones joined."""
+    found, words = list[str](), list[str]()
+    for paragraph in re.split(r"\n\s*\n", text):
+        words += paragraph.split()
+        if len(words) >= _BLOCK:
+            found.append(" ".join(words))
+            words = []
+    return [*found, " ".join(words)] if words else found
+
+
+def passages(sections: list[tuple[str, str]]) -> Arrays:
+    """Chunks of two paragraphs that overlap by one, by the mean of both, from titles and texts.
+    Titles are questions if their texts have 2 to 12 paragraphs; an empty one isn't."""
+    split = [(title, blocks_of(text)) for title, text in sections]
+    numbers: dict[str, int] = {}
+    numbered = [[numbers.setdefault(block, len(numbers)) for block in blocks]
+                for _, blocks in split]
+    chunks = np.array([pair for blocks in numbered
+                       for pair in pairwise(blocks if len(blocks) > 1 else blocks * 2)])
+    asked = {title: blocks for (title, _), blocks in zip(split, numbered, strict=True)
+             if title and 2 <= len(blocks) <= _LONGEST}
+    answers = np.full((len(asked), _LONGEST), -1)
+    for row, blocks in zip(answers, asked.values(), strict=True):
+        row[: len(blocks)] = blocks
+    return {"rows": embedded(list(numbers))[chunks].mean(axis=1), "blocks": chunks,
+            "questions": embedded(list(asked)), "answers": answers}
+
+
+def _manual(name: str, read: Callable[[Path], list[tuple[str, str]]]) -> Passages:
+    return Passages(**kept(name, lambda folder: passages(read(folder))))
+
+
+def _question(title: str) -> str:
+    return title if title.endswith("?") else ""
+
+
+def perl_faq(folder: Path) -> list[tuple[str, str]]:
+    """Questions and answers about Perl."""
+    place, found = unpack_debian("perl-doc", folder, "Perl's FAQ"), list[tuple[str, str]]()
+    for path in sorted(place.rglob("perlfaq?.pod")):
+        text = re.sub(r"[A-Z]<+\s?([^<>]*?)\s?>+", r"\1", path.read_text("utf-8", "replace"))
+        found += [(_question(title), body) for title, body in
+                  re.findall(r"^=head\d (.+)\n((?:(?!=head).*\n)*)", text, re.M)]
+    return found
+
+
+def python_faq(folder: Path) -> list[tuple[str, str]]:
+    """Questions and answers about Python."""
+    place = unpack_debian("python3.13-doc", folder, "Python's documentation")
+    found = []
+    for path in sorted(place.rglob("_sources/faq/*")):
+        parts = re.split(r"^(\S.*)\n([=\-~^*\"])\2{2,}\n", path.read_text("utf-8"), flags=re.M)
+        found += [(_question(title), body)
+                  for title, body in zip(parts[1::3], parts[3::3], strict=True)]
+    return found
+
+
+def git_manual(folder: Path) -> list[tuple[str, str]]:
+    """Sections of the manual pages of git of which over half is in others, too."""
+    place, pages = unpack_debian("git-man", folder, "git's manual"), dict[str, Any]()
+    for path in sorted(place.rglob("man?/*.gz")):
+        text = gzip.decompress(path.read_bytes()).decode("utf-8")
+        text = re.sub(r"^\.(PP|sp)\n", "\n\n", text, flags=re.M)
+        parts = [part.partition("\n") for part in re.split(r"^\.S[HS] ", text, flags=re.M)[1:]]
+        name = path.name.partition(".")[0]
+        pages[name] = [(f"{name} {head}".replace('"', "").lower(), re.sub(
+            r"^[.'].*$|\\f.|\\&|\\", "", body, flags=re.M)) for head, _, body in parts]
+    blocks = {name: [block for _, body in page for block in blocks_of(body)]
+              for name, page in pages.items()}
+    often = Counter(block for each in blocks.values() for block in each)
+    return [section for name, page in pages.items() for section in page
+            if sum(often[block] > 1 for block in blocks[name]) > len(blocks[name]) / 2]
 
 
 def _pictures() -> Labeled:
@@ -325,11 +446,16 @@ class Set(NamedTuple):
     make: Callable[[], Any]
 
 
-_RESEARCH = "research only"
 SETS = {
     "living": Set("WordNet, living things", "WordNet", partial(_tree, "living", _LIVING)),
     "things": Set("WordNet, things and food", "WordNet", partial(_tree, "things", _THINGS)),
     "ideas": Set("WordNet, acts and ideas", "WordNet", partial(_tree, "ideas", _IDEAS)),
+    "people": Set("WordNet, people", "WordNet", partial(_tree, "people", _PEOPLE)),
+    "places": Set("WordNet, places and groups", "WordNet", partial(_tree, "places", _PLACES)),
+    "states": Set("WordNet, states and traits", "WordNet", partial(_tree, "states", _STATES)),
+    "actions": Set("WordNet, verbs", "WordNet", partial(_tree, "actions", _VERBS, "verb")),
+    "opposites": Set("adjectives and their opposites", "WordNet", partial(_adjectives, "minilm")),
+    "opposites-glove": Set("the same by GloVe", "PDDL", partial(_adjectives, "glove")),
     "words": Set("GloVe words, by WordNet", "PDDL", _words),
     "nouns": Set("WordNet nouns, by file", "WordNet", partial(_labeled, "nouns", _nouns)),
     "foldoc": Set("computing terms, by field", "GFDL", partial(_labeled, "foldoc", _foldoc)),
@@ -340,17 +466,17 @@ SETS = {
     "cancer": Set("breast cancer", "CC BY", partial(_sklearn, "breast_cancer")),
     "cells": Set("cells", "MIT", partial(_frame, "modeldata/cells", "class")),
     "leaves": Set("leaves", "MIT", partial(_frame, "modeldata/leaf_id_flavia", "species")),
+    "perl": Set("questions about Perl", "Artistic", partial(_manual, "perl", perl_faq)),
+    "python": Set("questions about Python", "PSF", partial(_manual, "python", python_faq)),
+    "git": Set("sections of git's manual", "GPL", partial(_manual, "git", git_manual)),
     "antonyms": Set("antonyms by GloVe", "PDDL", partial(_antonyms, "glove")),
     "antonyms-minilm": Set("antonyms by MiniLM", "WordNet", partial(_antonyms, "minilm")),
     "verbs": Set("verbs, example to meaning", "WordNet", partial(_examples, "verb")),
     "adjectives": Set("adjectives, example to meaning", "WordNet", partial(_examples, "adj")),
     "examples": Set("nouns, example to meaning", "WordNet", partial(_examples, "noun")),
     "terms": Set("computing, term to meaning", "GFDL", _terms),
-    "movielens": Set("MovieLens", _RESEARCH, partial(feedback.load, "movielens-100k")),
-    "by-time": Set("MovieLens, by time", _RESEARCH, partial(feedback.load, "movielens-100k:time")),
-    "filmtrust": Set("FilmTrust", _RESEARCH, partial(feedback.load, "filmtrust")),
-    "lecturers": Set("ETH lecturers", "GPL", partial(feedback.load, "lecturers")),
-    "senate": Set("US Senate", "GPL", partial(feedback.load, "senate")),
+    **{name: Set(feedback.title(name), feedback.license(name), partial(feedback.load, name))
+       for name in feedback.NAMES},
 }
 
 

@@ -67,5 +67,5 @@ def values(found: Antonyms | Ratings | Labeled, repeats: int) -> Values:
 
 
 USE = Use("Opposites", "share of right answers", "furthest", ("random", "nearest"), values, 300,
-          ("antonyms", "antonyms-minilm", "senate", "movielens", "lecturers", "digits", "nouns",
-           "fashion"))
+          ("antonyms", "antonyms-minilm", "senate", "movielens-100k", "lecturers", "digits",
+           "nouns", "fashion"))

@@ -31,8 +31,8 @@ class Use:
     values : callable
         Gets what a set is made of and how many repeats or questions; returns values of each way.
     sets, chose : tuple of str
-        Names of sets. `chose` are those on which a default or advice was chosen, and these report
-        nothing.
+        Names of sets. `chose` are those on which a default or advice was chosen, or that were seen
+        before; they don't count.
     fewer : bool
         Whether less of the measure is better.
     """

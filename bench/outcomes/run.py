@@ -7,6 +7,7 @@ import fnmatch
 import json
 import shlex
 import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from itertools import groupby
@@ -18,7 +19,7 @@ from threadpoolctl import threadpool_limits
 from ..fetch import Unavailable
 from ..readme import replace_between
 from ..run import RESULTS, commit
-from . import contrast, coreset, duplicates, hard, likes, mmr, opposites, outliers
+from . import chunks, contrast, coreset, duplicates, hard, likes, mmr, opposites, outliers
 from .data import SETS, load
 from .picture import picture
 from .record import Record, Use, counts, records, whose
@@ -27,14 +28,17 @@ OUT = RESULTS.with_name("outcomes.jsonl")
 USES: dict[str, Use] = {
     "opposites": opposites.USE, "contrast": contrast.USE,
     **{f"labels-{k}": use for k, use in coreset.AT_ONCE.items()}, "batches": coreset.IN_BATCHES,
-    "mmr": mmr.USE, "outliers": outliers.SCATTERED, "outliers-of-one": outliers.GROUPED,
-    "duplicates": duplicates.USE, "negatives": hard.USE, "likes": likes.USE}
+    "mmr": mmr.USE, "answers": chunks.ANSWERS, "repeats": chunks.DIFFERENT,
+    "outliers": outliers.SCATTERED, "outliers-of-one": outliers.GROUPED,
+    "duplicates": duplicates.USE, "negatives": hard.NEGATIVES, "positives": hard.POSITIVES,
+    "likes": likes.USE, "shown": likes.SHOWN, "lists": likes.LISTS}
+ON_REQUEST = ("shown", "lists")  # half an hour
 _QUICK = 8  # times fewer repeats
 START, END = "<!-- outcomes:start -->", "<!-- outcomes:end -->"
 
 
 def chosen(uses: Sequence[str] | None) -> dict[str, Use]:
-    """Some of the uses, by their names.
+    """Some of the uses, by their names; by default all but those on request.
 
     Raises
     ------
@@ -44,7 +48,8 @@ def chosen(uses: Sequence[str] | None) -> dict[str, Use]:
     unknown = set(uses or ()) - USES.keys()
     if unknown:
         raise ValueError(f"--use: expected some of {', '.join(USES)}, got {min(unknown)}")
-    return {name: use for name, use in USES.items() if not uses or name in uses}
+    return {name: use for name, use in USES.items()
+            if (name in uses if uses else name not in ON_REQUEST)}
 
 
 def run(uses: dict[str, Use], only: Sequence[str] | None, quick: bool, out: Path,
@@ -57,6 +62,7 @@ def run(uses: dict[str, Use], only: Sequence[str] | None, quick: bool, out: Path
         with open(out, "a", encoding="utf-8") as file:
             file.write(json.dumps({"kind": kind, "run": now, **content}) + "\n")
 
+    began = time.process_time()
     write("run", command=f"python -m bench {shlex.join(command)}", commit=commit())
     for name, use in uses.items():
         for data in use.sets:
@@ -76,6 +82,7 @@ def run(uses: dict[str, Use], only: Sequence[str] | None, quick: bool, out: Path
                 write("outcome", quick=quick, **asdict(one))
             print(f"{table(use, mine)}\n")
             found += mine
+    print(f"{(time.process_time() - began) / 60:.1f} minutes of CPU time")
     return found
 
 
@@ -108,7 +115,7 @@ def page(found: Iterable[Record]) -> str:
         means = {(one.data, one.way): one.mean for one in mine}
         lines += [f"| {SETS[one.data].title} | {one.license} "
                   f"| {means[one.data, one.rival]:.3f} {one.rival} | {one.mean:.3f} "
-                  f"| {'chose' if one.role == 'chose' else gained(one)} |"
+                  f"| {'chose: ' if one.role == 'chose' else ''}{gained(one)} |"
                   for one in mine if one.whose == "ours"]
     return "\n".join(lines)
 

@@ -1,1 +1,1 @@
-"""Does ranking by likes and dislikes pay? Evidence on real feedback, and speed at scale."""
+"""Likes and dislikes of many people: where they come from, and how they are split."""

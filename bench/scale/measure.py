@@ -4,7 +4,7 @@ Ray listens on the outward address, so run it where only the loopback device is 
 
     unshare -n sh -c 'ip link set lo up && python -m bench.scale.measure --folder DIR --out FILE'
 
-With `--memory 400M` it measures rows that memory does not hold instead, without Ray.
+With `--memory 400` it measures rows that memory does not hold instead, without Ray.
 """
 
 from __future__ import annotations
@@ -92,20 +92,6 @@ def compared(folder: Path, note: Callable[..., None]) -> None:
                      times=times_of(partial(parts[0].search_furthest, queries[:batch], K)))
 
 
-def merged(note: Callable[..., None]) -> None:
-    """Merging what many shards found."""
-    for shards in (10, 100):
-        parts = []
-        for number in range(shards):
-            index = farann.Index(DIM, "cosine")
-            index.add(generated(300, number), range(300 * number, 300 * number + 300))
-            parts.append(index)
-        for batch in BATCHES:
-            found = searched(parts, generated(batch, 7))
-            note("merge", shards=shards, batch=batch,
-                 times=times_of(partial(farann.merge, found), 0.5))
-
-
 def large(folder: Path, rows: int, shards: int, note: Callable[..., None]) -> None:
     """As many rows as memory allows: build, search, and one shard by itself."""
     from farann.adapters.ray import Cluster, build
@@ -128,16 +114,16 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="for rows and shards")
     parser.add_argument("--out", type=Path, required=True, help="file of JSON lines")
     parser.add_argument("--rows", type=int, help="default 5,000,000, or twice the memory")
-    parser.add_argument("--memory", metavar="BYTES", help="such as 400M: builds and searches in a "
-                        "cgroup of this memory, which takes root")
+    parser.add_argument("--memory", type=int, metavar="MB", help="builds and searches in a cgroup "
+                        "of this memory, which takes root")
     parser.add_argument("--shards", type=int, default=4)
-    parser.add_argument("--parts", default="call,merge,compare,large")
+    parser.add_argument("--parts", default="compare,large")
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     if args.memory is not None:
         try:
-            memory.run(args.folder, args.out, memory.to_bytes(args.memory), args.rows)
-        except (memory.NotHereError, ValueError) as error:
+            memory.run(args.folder, args.out, args.memory << 20, args.rows)
+        except memory.NotHereError as error:
             parser.error(str(error))
         return
 
@@ -148,16 +134,9 @@ def main() -> None:
         print({name: value for name, value in line.items() if name != "times"}, flush=True)
 
     parts = args.parts.split(",")
-    if "merge" in parts:
-        merged(note)
-    if parts == ["merge"]:
-        return
     import ray
 
     ray.init(include_dashboard=False, num_cpus=8, log_to_driver=False)
-    if "call" in parts:
-        empty = ray.remote(num_cpus=0)(type("Empty", (), {"answer": lambda self: None})).remote()
-        note("call", times=times_of(lambda: ray.get(empty.answer.remote())))
     if "compare" in parts:
         compared(args.folder, note)
     if "large" in parts:

@@ -1,6 +1,6 @@
 """Rows that memory does not hold: what a build and searches read and take, in a memory cgroup.
 
-`python -m bench.scale.measure --memory 400M` runs this. Each job is a process of its own, which
+`python -m bench.scale.measure --memory 400` runs this. Each job is a process of its own, which
 joins the group before it imports anything large. Bytes are those that its faults and reads had to
 fetch from the disk (`read_bytes` of /proc/self/io), read-ahead included; before each job the
 system drops what it has cached of the files.
@@ -13,14 +13,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 DIM = 384  # codes take a third of the rows, so that they fit where rows are twice the memory
 _BLOCK = 16_384  # rows generated at a time
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _ROOT = Path("/sys/fs/cgroup")
 BATCHES = (1, 20, 1000)
 K = 10
@@ -28,14 +27,6 @@ K = 10
 
 class NotHereError(Exception):
     """Nothing can be measured here: the message says why."""
-
-
-def to_bytes(text: str) -> int:
-    """The number of bytes that "400M" stands for."""
-    number, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
-    if not number.isdecimal() or (unit and unit not in _UNITS):
-        raise ValueError(f"memory: expected a number of bytes such as 400M, got {text!r}")
-    return int(number) * _UNITS.get(unit, 1)
 
 
 def _parent_and_file() -> tuple[Path, str]:
@@ -116,28 +107,24 @@ def check_counted(folder: Path) -> None:
         file.unlink(missing_ok=True)
 
 
-def run(folder: Path, out: Path, limit: int, rows: int | None = None,
-        cells: Sequence[int | str | None] | None = None, compared: bool = True) -> None:
-    """Measure builds and searches with little memory, and builds with enough to be `compared`; a
-    line of JSON for each. `cells`: numbers of partitions to build with, or "auto", or None."""
+def run(folder: Path, out: Path, limit: int, rows: int | None = None) -> None:
+    """Measure builds and searches with little memory, and builds with enough; without partitions
+    and with them. A line of JSON for each."""
     n = rows or 2 * limit // (4 * DIM)
-    file = folder / f"rows-{n}.npy"
+    file, index = folder / f"rows-{n}.npy", folder / "index.farann"
     with group_of(limit) as group:
         check_counted(folder)
         write_rows(file, n)
-        for number in (None, int(4 * n**0.5)) if cells is None else cells:
-            index = folder / "index.farann"
-            for inside in (group, None)[: 1 + compared]:
-                jobs = [["build", str(number)], *(["search", str(batch)] for batch in BATCHES)]
-                for job in jobs if inside else jobs[:1]:
-                    line = {"what": job[0], "memory": limit if inside else None, "cells": number,
-                            "rows": n, "rows_bytes": 4 * DIM * n,
-                            **_done(job, file, index, inside)}
-                    if job[0] == "search":
-                        line["batch"] = int(job[1])
-                    with out.open("a") as stream:
-                        stream.write(json.dumps(line) + "\n")
-                    print(line, flush=True)
+        for cells in ("0", str(int(4 * n**0.5))):
+            jobs = [("build", cells, group), *(("search", str(batch), group) for batch in BATCHES),
+                    ("build", cells, None)]
+            for what, how, inside in jobs:
+                line = {"what": what, "how": how, "memory": limit if inside else None,
+                        "cells": cells, "rows": n, "rows_bytes": 4 * DIM * n,
+                        **_done([what, how], file, index, inside)}
+                with out.open("a") as stream:
+                    stream.write(json.dumps(line) + "\n")
+                print(line, flush=True)
 
 
 def _done(job: list[str], file: Path, index: Path, group: Path | None) -> dict[str, Any]:
@@ -162,8 +149,7 @@ def work(what: str, how: str, file: Path, index: Path) -> dict[str, Any]:
     before, began, cpu = bytes_read(), time.perf_counter(), time.process_time()
     facts: dict[str, Any] = {}
     if what == "build":
-        cells: Any = int(how) if how.isdecimal() else None if how == "None" else how
-        made = farann.Index(cells=cells, threads=1)
+        made = farann.Index(cells=int(how) or None, threads=1)
         made.add(open_vectors(file).map(), copy=False)
         made.build().save(index)
     else:

@@ -10,18 +10,11 @@ import pytest
 from bench.scale import measure, memory
 
 
-def test_bytes_are_read_from_text() -> None:
-    assert [memory.to_bytes(text) for text in ("400M", "2g", "17")] == [400 << 20, 2 << 30, 17]
-    for wrong in ("", "M", "4T", "-1", "1.5G"):
-        with pytest.raises(ValueError, match="memory: expected a number of bytes"):
-            memory.to_bytes(wrong)
-
-
 def test_no_group_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                           capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(memory, "_parent_and_file", lambda: (tmp_path / "none", "limit"))
     monkeypatch.setattr("sys.argv", ["measure", "--folder", str(tmp_path), "--out",
-                                     str(tmp_path / "out"), "--memory", "1M", "--rows", "10"])
+                                     str(tmp_path / "out"), "--memory", "1", "--rows", "10"])
     with pytest.raises(SystemExit):
         measure.main()
     assert "can't be made or limited" in capsys.readouterr().err

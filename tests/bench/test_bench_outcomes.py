@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,12 +14,12 @@ from test_bench_posneg import tiny
 
 from bench import __main__ as command
 from bench.outcomes import (
+    chunks,
     contrast,
     coreset,
     data,
     duplicates,
     hard,
-    likes,
     mmr,
     opposites,
     outliers,
@@ -103,6 +104,29 @@ def test_questions_about_topics_and_after_feedback() -> None:
         assert not set(one.right) & set(one.shown)
 
 
+def test_topics_without_their_opposite() -> None:
+    opposed = tree()._replace(opposite=[(1, 2)])
+    (asked,) = contrast.by_topic(opposed)
+    assert asked.right.tolist() == list(range(30))  # topic 3, not 2
+    assert (asked.dislikes == opposed.names[2]).all()
+
+
+def test_the_rule_for_the_weight() -> None:
+    def gained(**by_weight: float) -> Values:
+        return {"likes alone": [0.5, 0.7], **{
+            f"weight {weight:g}": [0.5 + by_weight.get(f"w{10 * weight:.0f}", 0.0),
+                                   0.7 + by_weight.get(f"w{10 * weight:.0f}", 0.0)]
+            for weight in contrast.WEIGHTS}}
+
+    some, more = gained(w1=0.1, w2=0.2, w3=0.4, w5=0.2), gained(w1=0.1, w2=0.2, w3=-0.1, w5=0.1)
+    assert contrast.gains(some)[0.3] == pytest.approx((2 / 3, 2 / 3, 2 / 3))
+    assert contrast.chosen({"a": some}, {}) == 0.3
+    assert contrast.chosen({"a": some, "b": more}, {"c": gained()}) == 0.2  # 0.3 loses on one
+    assert contrast.chosen({"a": some, "b": more}, {"c": gained(w2=-0.1)}) is None
+    assert contrast.chosen({"a": gained(**dict.fromkeys(("w1", "w2", "w3", "w5", "w10"), -1.0))},
+                           {}) is None
+
+
 def test_a_second_answer_of_a_part_counts_half() -> None:
     assert mmr.gain([7]) == 1.0
     assert mmr.gain([-1, 7]) == pytest.approx(1 / np.log2(3))
@@ -132,6 +156,30 @@ def test_sets_to_label(monkeypatch: pytest.MonkeyPatch) -> None:
     assert min(means(values).values()) > 0.5
     batches = coreset.in_batches(clusters(400), 1)
     assert all(0.5 < each[0] <= 1.0 for each in batches.values())
+
+
+def test_chunks_overlap_and_repeat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "man1").mkdir()
+    for name, first in (("git-one", "alpha"), ("git-two", "beta")):
+        page = (".SH \"NAME\"\n" + f"{first} " * 30 + "\n.SH \"OPTIONS\"\n.PP\n"
+                + "\n.PP\n".join(r"\fBword\fR\-" + f"{i} word " * 30 for i in range(3)))
+        with gzip.open(tmp_path / "man1" / f"{name}.1.gz", "wt") as file:
+            file.write(page)
+    monkeypatch.setattr(data, "unpack_debian", lambda package, folder, what: folder)
+    monkeypatch.setattr(data, "embedded", lambda texts: np.array(
+        [[text.count(word) for word in ("alpha", "beta", "0", "1", "2", "options", "word")]
+         for text in texts], np.float32) + 0.01)
+    sections = data.git_manual(tmp_path)
+    assert [title for title, _ in sections] == [
+        "git-one name", "git-one options", "git-two name", "git-two options"]
+    assert sections[1][1].split()[0] == "word-0"
+    found = data.Passages(**data.passages(sections))
+    assert found.blocks.tolist() == [[0, 0], [1, 2], [2, 3], [4, 4], [1, 2], [2, 3]]
+    assert [row[row >= 0].tolist() for row in found.answers] == [[1, 2, 3], [1, 2, 3]]
+    monkeypatch.setattr(chunks, "K", 3)
+    values = means(chunks.values("different", found, 2))
+    assert values["none within 0.95"] > values["nearest"] >= 2
+    assert means(chunks.values("answers", found, 2))["nearest"] == 1.0
 
 
 def test_outliers_are_rows_of_other_labels() -> None:
@@ -172,17 +220,23 @@ def test_wrong_answers_to_train_with() -> None:
     assert (products[0, nearest[0]] > products[0, furthest[0]]).all()
     late = products[np.arange(60), hard.negatives("nearest, margin", answers, answers)[:, 0]]
     assert (late <= 0.95).all()
-    values = means(hard.values(Pairs(turned, answers), 2))
+    values = means(hard.of_negatives(Pairs(turned, answers), 2))
     assert values["random"] > values["untrained"]
 
 
-def test_the_first_five_held_out() -> None:
-    ratings = tiny()
-    part = ratings.split(1)
-    perfect = np.zeros(ratings.shape)
-    perfect[ratings.users, ratings.items] = ratings.labels
-    best, worst = (np.nanmean(likes.disliked(ratings, part, sign * perfect)) for sign in (1, -1))
-    assert best < 0.2 < 0.8 < worst
+def test_rows_of_a_label_to_train_with() -> None:
+    found = clusters()
+    rows = contrast.unit(found.rows)
+    chosen = {way: hard.positives(way, rows, found.labels) for way in hard.POSITIVE_WAYS}
+    for way, ids in chosen.items():
+        assert (found.labels[ids] == found.labels[:, None]).all(), way
+    near, far = (np.einsum("ij,ikj->ik", rows, rows[chosen[way]]).mean()
+                 for way in ("nearest", "furthest"))
+    assert near > far + 0.1
+    noisy = found.rows.copy()
+    noisy[:, 4:] = 20 * np.random.default_rng(5).standard_normal((len(noisy), 4))
+    values = means(hard.of_positives(Labeled(noisy, found.labels), 2))
+    assert values["random"] > values["untrained"] + 0.1
 
 
 def test_furthest_answers() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -14,11 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench import __main__ as command
 from bench import fetch
-from bench import run as main_run
 from bench.fetch import Unavailable
-from bench.posneg import feedback, run
+from bench.outcomes import likes
+from bench.posneg import feedback
 from bench.posneg.feedback import CALIBRATION, TEST, TRAIN, Ratings
 from bench.posneg.sources import SOURCES
 
@@ -31,7 +29,7 @@ def tiny(seed: int = 0, users: int = 40, items: int = 60, each: int = 45) -> Rat
     what = np.concatenate([random.choice(items, each, replace=False) for _ in range(users)])
     value = (taste[who] * kind[what]).sum(axis=1) + 0.3 * random.standard_normal(len(who))
     labels = np.where(value > 0.2, 1, np.where(value < -0.4, -1, 0))
-    return Ratings("Tiny", who, what, labels)
+    return Ratings(who, what, labels)
 
 
 def test_each_user_is_split_by_the_shares() -> None:
@@ -74,7 +72,6 @@ def test_movielens_is_read_and_cached(packaged: Any, monkeypatch: pytest.MonkeyP
     assert again.labels.tolist() == [1, 0, -1] and again.times is not None
     part = again.split(0)
     assert part[1] == TRAIN and part[0] != TRAIN  # what came first trains
-    assert feedback.load("movielens-100k:neutral", cache).labels.tolist() == [1, -1, -1]
 
 
 def test_a_pickled_frame_is_read(packaged: Any) -> None:
@@ -96,46 +93,60 @@ def test_sets_that_cannot_be_had(packaged: Any) -> None:
 def test_judging_by_plain_loops() -> None:
     ratings = tiny()
     part = ratings.split(0)
-    shown, everywhere = np.random.default_rng(1).standard_normal((2, *ratings.shape))
-    judged = run.judge(ratings, part, run.Way(shown, everywhere))
+    way = likes.Way(*np.random.default_rng(1).standard_normal((2, *ratings.shape)))
+    auc, ndcg, disliked = (judge(ratings, part, way)
+                           for judge in (likes.auc, likes.ndcg, likes.disliked))
     for user in range(40):
         mine = ratings.users == user
         label = dict(zip(ratings.items[mine & (part == TEST)].tolist(),
                          ratings.labels[mine & (part == TEST)].tolist(), strict=True))
         before = set(ratings.items[mine & (part != TEST)].tolist())
-        liked = [i for i, value in label.items() if value > 0]
-        disliked = [i for i, value in label.items() if value < 0]
+        good, bad = ([i for i, value in label.items() if value == sign] for sign in (1, -1))
         order = sorted((i for i in range(60) if i not in before),
-                       key=lambda i: -everywhere[user, i])[: run.K]
-        if disliked:
-            share = sum(i in disliked for i in order) / run.K
-            assert judged.disliked[user] == pytest.approx(share)
-        if liked:
-            worth = 1 / np.log2(np.arange(2, run.K + 2))
-            gain = sum(one for one, i in zip(worth, order, strict=False) if i in liked)
-            assert judged.ndcg[user] == pytest.approx(gain / worth[: len(liked)].sum())
-        if liked and disliked:
-            pairs = [shown[user, a] > shown[user, b] for a in liked for b in disliked]
-            assert judged.auc[user] == pytest.approx(np.mean(pairs))
+                       key=lambda i: -way.everywhere[user, i])[: likes.K]
+        if good:
+            worth = 1 / np.log2(np.arange(2, likes.K + 2))
+            gain = sum(one for one, i in zip(worth, order, strict=False) if i in good)
+            assert ndcg[user] == pytest.approx(gain / worth[: len(good)].sum())
+        first = sorted([*good, *bad], key=lambda i: -way.shown[user, i])[: likes.FIRST]
+        if good and bad:
+            pairs = [way.shown[user, a] > way.shown[user, b] for a in good for b in bad]
+            assert auc[user] == pytest.approx(np.mean(pairs))
         else:
-            assert np.isnan(judged.auc[user])
+            assert np.isnan(auc[user])
+        if good and bad and len([*good, *bad]) > likes.FIRST:
+            assert disliked[user] == np.isin(first, bad).mean()
 
 
 def test_ways_are_the_ranker_and_its_models() -> None:
     ratings = tiny(each=55)
     part = ratings.split(0)
-    found, numbers = run.ways(ratings, part, 0)
-    assert list(found) == ["ranker", "positive", "fine", "negative", "logistic", "graph",
-                           run.RECORD, run.AVERAGE]
-    auc = {name: np.nanmean(run.judge(ratings, part, way).auc) for name, way in found.items()}
+    found = likes.ways(ratings, part, 0)
+    assert list(found) == [likes.RANKER, *likes.SINGLE, likes.AVERAGE]
+    auc = {name: np.nanmean(likes.auc(ratings, part, way)) for name, way in found.items()}
     assert auc["ranker"] > 0.7 and auc["logistic"] > 0.7 and min(auc.values()) > 0.45
-    assert numbers["fit_seconds"] > 0 and 0 < numbers["calibration_error"] < 0.2
     given = (part != TEST) & (ratings.labels != 0)
     mean = (ratings.labels[given] > 0).mean()
     item = ratings.items[given] == 7
-    likes = (ratings.labels[given] > 0)[item].sum()
-    assert found[run.RECORD].shown[3, 7] == pytest.approx(np.log(
-        (likes / mean + 4) / ((item.sum() - likes) / (1 - mean) + 4)), abs=1e-5)
+    liked = (ratings.labels[given] > 0)[item].sum()
+    assert found[likes.RECORD].shown[3, 7] == pytest.approx(np.log(
+        (liked / mean + 4) / ((item.sum() - liked) / (1 - mean) + 4)), abs=1e-5)
+
+
+def test_each_user_counts_once_by_the_mean_of_splits(monkeypatch: pytest.MonkeyPatch) -> None:
+    until = []
+
+    def ways(ratings: Ratings, part: Any, seed: int) -> dict[str, likes.Way]:
+        until.append(len(part))
+        return {likes.RANKER: likes.Way(*np.full((2, *ratings.shape), float(seed)))}
+
+    def judge(ratings: Ratings, part: Any, way: likes.Way) -> Any:
+        return np.where(np.arange(40) < 30, way.shown[:, 0] - likes.FIRST_SEED, np.nan)
+
+    monkeypatch.setattr(likes, "ways", ways)
+    made = dataclasses.replace(tiny(), times=np.arange(40.0 * 45))
+    assert likes.values(judge, made, 3) == {likes.RANKER: [1.0] * 30}
+    assert until == [40 * 45, 40 * 40, 40 * 36]  # the last tenth of each user's goes, by time
 
 
 def test_few_labels_are_left_to_learn_from_in_a_sparse_log() -> None:
@@ -148,42 +159,6 @@ def test_few_labels_are_left_to_learn_from_in_a_sparse_log() -> None:
     made = feedback.load("made-zipf")
     assert (np.bincount(made.users) == 15).all() and made.shape == (600, 1200)
     assert np.bincount(made.items)[:10].mean() > 20 * np.bincount(made.items)[600:].mean()
-
-
-def test_the_whole_run_and_its_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                      capsys: pytest.CaptureFixture[str]) -> None:
-    made = tiny(users=20)
-    when = np.random.default_rng(3).permutation(len(made.users)).astype(float)
-
-    def load(name: str, cache: Path) -> Ratings:
-        if name == "filmtrust":
-            raise Unavailable("no network")
-        return dataclasses.replace(made, times=when)
-
-    monkeypatch.setattr(run, "load", load)
-    monkeypatch.setattr(main_run, "measured_rates", dict)
-    out = tmp_path / "posneg.jsonl"
-    monkeypatch.setattr("sys.argv", ["bench", "posneg", "--seeds", "2", "--out", str(out), "--data",
-                                     "movielens-100k:time,filmtrust"])
-    assert command.main() == 0
-    lines = [json.loads(text) for text in out.read_text().splitlines()]
-    assert lines[1]["seeds"] == [9000, 9001] and lines[0]["command"].startswith("python -m bench p")
-    assert [line["kind"] for line in lines] == ["run", "set", "skipped"]
-    first = lines[1]
-    auc = first["auc"]
-    assert len(auc["gain_by_split"]) == 2 and auc["single"] in auc["mean"]
-    mean, low, high = auc["gain"]["single"]
-    assert low <= mean <= high and len(first["advice"]) == 2
-    assert auc["mean"]["ranker"] - auc["mean"][auc["single"]] == pytest.approx(mean, abs=0.03)
-    page = capsys.readouterr().out
-    assert page.count("| Tiny") == 4 and f"({auc['single']})" in page
-
-
-def test_errors_of_the_command(monkeypatch: pytest.MonkeyPatch,
-                               capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.argv", ["bench", "posneg", "--seeds", "0"])
-    assert command.main() == 2
-    assert "--seeds must be 1 or more" in capsys.readouterr().err
 
 
 def test_pip_that_fails_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

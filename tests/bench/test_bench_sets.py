@@ -139,39 +139,32 @@ def tiny_wheel(path: Path, weights: dict[str, Floats]) -> zipfile.ZipFile:
 
 
 def by_hand(weights: dict[str, Floats], tokens: list[int]) -> list[NDArray[np.float64]]:
-    """States after each layer, token by token and head by head, in float64."""
+    """Means of the states after each layer, a sentence at a time, in float64."""
     w = {name: values.astype(np.float64) for name, values in weights.items()}
 
     def dense(x: Any, name: str) -> Any:
-        return w[f"{name}.weight"] @ x + w[f"{name}.bias"]
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
 
     def normed(x: Any, name: str) -> Any:
-        return (x - x.mean()) / x.std() * w[f"{name}.weight"] + w[f"{name}.bias"]
+        scaled = (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
+        return scaled * w[f"{name}.weight"] + w[f"{name}.bias"]
 
-    xs = [normed(w["embeddings.word_embeddings.weight"][token]
-                 + w["embeddings.position_embeddings.weight"][place]
-                 + w["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
-          for place, token in enumerate(tokens)]
-    states = []
-    size = WIDTH // HEADS
+    x = normed(w["embeddings.word_embeddings.weight"][tokens]
+               + w["embeddings.position_embeddings.weight"][: len(tokens)]
+               + w["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
+    means = []
     for part in (f"encoder.layer.{number}" for number in range(LAYERS)):
-        q, k, v = ([dense(x, f"{part}.attention.self.{name}") for x in xs]
+        q, k, v = (dense(x, f"{part}.attention.self.{name}").reshape(len(x), HEADS, -1)
                    for name in ("query", "key", "value"))
-        seen = [np.empty(WIDTH) for _ in xs]
-        for head in range(HEADS):
-            h = slice(head * size, (head + 1) * size)
-            for place in range(len(xs)):
-                odds = [math.exp(q[place][h] @ key[h] / math.sqrt(size)) for key in k]
-                seen[place][h] = sum(o * value[h] for o, value in zip(odds, v, strict=True))
-                seen[place][h] /= sum(odds)
-        xs = [normed(x + dense(s, f"{part}.attention.output.dense"),
-                     f"{part}.attention.output.LayerNorm") for x, s in zip(xs, seen, strict=True)]
-        inner = [np.array([y * 0.5 * (1 + math.erf(y / math.sqrt(2)))
-                           for y in dense(x, f"{part}.intermediate.dense")]) for x in xs]
-        xs = [normed(x + dense(y, f"{part}.output.dense"), f"{part}.output.LayerNorm")
-              for x, y in zip(xs, inner, strict=True)]
-        states.append(np.mean(xs, axis=0))
-    return states
+        odds = np.exp(np.einsum("ihd,jhd->hij", q, k) / math.sqrt(WIDTH // HEADS))
+        seen = np.einsum("hij,jhd->ihd", odds / odds.sum(axis=2, keepdims=True), v)
+        x = normed(x + dense(seen.reshape(x.shape), f"{part}.attention.output.dense"),
+                   f"{part}.attention.output.LayerNorm")
+        inner = dense(x, f"{part}.intermediate.dense")
+        inner *= 0.5 * (1 + np.vectorize(math.erf)(inner / math.sqrt(2)))
+        x = normed(x + dense(inner, f"{part}.output.dense"), f"{part}.output.LayerNorm")
+        means.append(x.mean(axis=0))
+    return means
 
 
 def test_the_model_is_a_transformer(tmp_path: Path) -> None:
