@@ -1,7 +1,7 @@
 """Say what wheels are; fail where one has a fault: check_wheel.py dist 1200000.
 
-A wheel has one binary and no sources, files of the hashes that it records, its license, and an SBOM of its name and
-version (PEP 770).
+A wheel has one binary and no sources, files of the hashes that it records, its license, and an SBOM
+of its name and version (PEP 770).
 """
 
 from __future__ import annotations
