@@ -1,6 +1,7 @@
 """Build of the native core; everything else is in pyproject.toml."""
 
 import hashlib
+import json
 import os
 import re
 import sys
@@ -10,6 +11,7 @@ from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 C_SOURCES = sorted(str(path) for path in Path("src_c").rglob("*.c"))
@@ -134,6 +136,31 @@ class BuildExt(build_ext):
         return [f"PyInit_{name}" for name in MODULES]
 
 
+def sbom(name, version):
+    """What the binary is made of, as CycloneDX (PEP 770): our C and what Cython generates."""
+    from Cython import __version__ as cython
+
+    def component(name, version):
+        reference = f"pkg:pypi/{name.lower()}@{version}"
+        return {"type": "library", "bom-ref": reference, "name": name, "version": version,
+                "licenses": [{"license": {"id": "Apache-2.0"}}], "purl": reference}
+
+    ours, theirs = component(name, version), component("Cython", cython)
+    return {"bomFormat": "CycloneDX", "specVersion": "1.6", "version": 1,
+            "metadata": {"component": ours}, "components": [theirs],
+            "dependencies": [{"ref": ours["bom-ref"], "dependsOn": [theirs["bom-ref"]]}]}
+
+
+class BdistWheel(bdist_wheel):
+    def write_wheelfile(self, wheelfile_base, **options):
+        """Write the SBOM beside the wheel's own metadata."""
+        super().write_wheelfile(wheelfile_base, **options)
+        folder = Path(wheelfile_base, "sboms")
+        folder.mkdir(exist_ok=True)
+        made = sbom(self.distribution.get_name(), self.distribution.get_version())
+        (folder / "farann.cdx.json").write_text(json.dumps(made, indent=1) + "\n", "utf-8")
+
+
 core = Extension(
     "farann.native._all",
     sources=C_SOURCES,
@@ -155,6 +182,6 @@ setup(
     long_description=readme(),
     long_description_content_type="text/markdown",
     ext_modules=[core],
-    cmdclass={"build_ext": BuildExt},
+    cmdclass={"bdist_wheel": BdistWheel, "build_ext": BuildExt},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if LIMITED else {},
 )

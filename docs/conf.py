@@ -39,6 +39,7 @@ exclude_patterns = ["_build", "_templates", "gallery"]
 
 html_theme = "furo"
 html_title = f"farann {release}"
+html_baseurl = "https://farann.github.io/farann/"
 html_copy_source = False
 html_show_sphinx = False
 html_search_scorer = str(DOCS / "search_scores.js")
@@ -105,6 +106,7 @@ def setup(app: Any) -> None:
     app.connect("html-page-context", _shallow, priority=400)  # before furo asks for it
     app.connect("source-read", _with_table)
     app.connect("autodoc-process-signature", _readable)
+    app.connect("build-finished", _llms)
 
 
 def _shallow(app: Any, page: str, template: str, context: dict[str, Any], doctree: Any) -> None:
@@ -127,6 +129,18 @@ def _with_table(app: Any, page: str, source: list[str]) -> None:
         source[0] = source[0].replace(mark, argument_table.table())
     source[0] = re.sub("<!-- The help of `farann (.*)` -->", lambda command:
                        f"```text\n{argument_table.help_of(command[1])}```", source[0])
+
+
+def _llms(app: Any, exception: Exception | None) -> None:
+    """Write llms.txt: the pages of the sidebar with what they begin with, for language models."""
+    if exception or app.builder.format != "html":
+        return
+    lines = ["# farann", "", f"> {farann.__doc__.partition(chr(10))[0]}", ""]
+    captions = re.findall(r":caption: (.*)\n\n((?:.+\n)+)```", (DOCS / "index.md").read_text("utf-8"))
+    for caption, pages in captions:
+        lines += [f"## {caption}", "", *(
+            f"- [{app.env.titles[page].astext()}]({html_baseurl}{page}.html)" for page in pages.split()), ""]
+    (Path(app.outdir) / "llms.txt").write_text("\n".join(lines), "utf-8")
 
 
 def _readable(app: Any, kind: str, name: str, found: Any, options: Any, signature: str | None,

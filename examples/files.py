@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["farann", "numpy"]
+# ///
 """Save an index, map it instead of reading it, pickle it, and see what a damaged file does."""
 
 import pickle

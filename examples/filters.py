@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["farann", "numpy"]
+# ///
 """Recommend what is least like a user's taste, but nothing seen and only what is in stock.
 
 Also shows ids of one's own, a search beyond a radius, and how an index changes.

@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["farann[keras-rs]", "jax", "keras", "numpy"]
+# ///
 """Keras 3: train towers of likes, of dislikes and of both, and serve one ranking by all of them.
 
 `FusionRanker` cross-fits the towers on MovieLens 100K: it trains them on folds, learns from what

@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["farann", "numpy", "scikit-learn"]
+# ///
 """Rank by what people like and by what they dislike: two models, one list.
 
 A small shop with a log of likes and dislikes. One model is trained on likes and one on dislikes;

@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["farann", "numpy"]
+# ///
 """The furthest rows of a query, under three metrics, and a check against numpy.
 
 Run it from a checkout after `pip install .`:

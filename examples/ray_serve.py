@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["farann[ray-serve]", "numpy", "ray", "starlette"]
+# ///
 """A sharded index behind HTTP, with Ray Serve: batches, health, and a small client.
 
     pip install "farann[ray-serve]"

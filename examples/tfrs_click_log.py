@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["farann[tfrs]", "numpy", "tensorflow", "tensorflow-recommenders"]
+# ///
 """Learn from clicks and passes of a daily mail: rich features, a time split, a layer that serves.
 
 Generates a log of mails: who got them when and where, which items they showed, and which were

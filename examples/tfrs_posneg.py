@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["farann[tfrs]", "numpy", "tensorflow", "tensorflow-recommenders"]
+# ///
 """One list from several two-tower models: near to what a user likes, far from what they dislike.
 
 Trains models of likes, of dislikes and of both on MovieLens 100K with TensorFlow Recommenders.

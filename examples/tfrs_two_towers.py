@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["farann[tfrs]", "numpy", "scikit-learn", "tensorflow", "tensorflow-recommenders"]
+# ///
 """Two retrieval models, one of likes and one of dislikes: what a user won't dislike.
 
 Trains both on MovieLens 100K with TensorFlow Recommenders, retrieves the nearest films of the one

@@ -41,11 +41,11 @@ def environment(folder: Path, wheels: Path) -> Path:
     return python
 
 
-def test(python: Path, names: list[str]) -> int:
+def test(python: Path, names: list[str], tree: Path = ROOT) -> int:
     with tempfile.TemporaryDirectory() as empty:
         where = Path(empty)
-        shutil.copytree(ROOT / "tests", where / "tests")
-        shutil.copy(ROOT / "pyproject.toml", where)
+        shutil.copytree(tree / "tests", where / "tests")
+        shutil.copy(tree / "pyproject.toml", where)
         subprocess.run([python, "-c", LOOK], check=True, cwd=where)
         return subprocess.run(
             [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--one-level",

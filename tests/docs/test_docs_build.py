@@ -49,6 +49,30 @@ def test_every_page_is_built(pages: Path) -> None:
     assert {page.relative_to(docs).with_suffix("") for page in docs.rglob("*.md")} <= built
 
 
+def test_language_models_are_told_of_all_pages(pages: Path) -> None:
+    """llms.txt: pages of the sidebar, with their titles, by what they are for."""
+    text = (pages / "llms.txt").read_text("utf-8")
+    assert text.startswith("# farann\n\n> Furthest-neighbor search")
+    links = re.findall(r"^- \[(.+)\]\(https://farann.github.io/farann/(.+)\)$", text, re.M)
+    assert len(links) == len(set(links)) and ("Install", "install.html") in links
+    told = {pages / name for _, name in links}
+    assert all(page.exists() for page in told)
+    docs = {page.relative_to(ROOT / "docs") for page in (ROOT / "docs").glob("*.md")}
+    assert docs - {page.relative_to(pages).with_suffix(".md") for page in told} == {
+        Path("index.md")}
+
+
+def test_pages_of_the_gallery_have_notebooks(pages: Path) -> None:
+    scripts = sorted((ROOT / "docs" / "gallery").glob("plot_*.py"))
+    assert len(scripts) >= 8
+    for script in scripts:
+        page = pages / "auto_gallery" / f"{script.stem}.html"
+        link = re.search(r'href="([^"]+\.ipynb)"', page.read_text("utf-8"))
+        assert link is not None, script.name
+        cells = json.loads((page.parent / link[1]).read_text("utf-8"))["cells"]
+        assert "farann" in "".join(line for cell in cells for line in cell["source"])
+
+
 def test_the_reference_has_all_public_names(pages: Path) -> None:
     """A page each, with types, which the first page of the reference leads to."""
     reference = (pages / "api.html").read_text("utf-8")
