@@ -150,7 +150,8 @@ class SingleSearch:
                  costs: tuple[float, ...], rule: StopRule, *,
                  guard: Guard | None = None, nearest: bool = False,
                  float32_below: float = 0.0,
-                 collect: Callable[[], Collector] | None = None) -> None: ...
+                 collect: Callable[[], Collector] | None = None, n: int = 1) -> None: ...
+    n: Final[int]
     watch: Final[Watch | None]
     def search(self, queries: object, within: Filter | None = None) -> (
         tuple[Int64Array, Float32Array, tuple[int, ...]]

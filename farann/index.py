@@ -70,10 +70,10 @@ def _cached_first(again: Callable[..., Hits | None], *keywords: str,
             hits = None
             said = options if options.keys() <= some else _beyond_defaults(options)
             if type(queries) is ndarray and (said is options or said.keys() <= some):
-                if queries.ndim == 1 or queries.shape[:1] == (1,):
-                    hits = again(index._live, queries, k, **said)
-                elif queries.ndim == 2 and 0 < len(queries) <= MOST_ONE_BY_ONE:
+                if queries.ndim == 2 and 1 < len(queries) <= MOST_ONE_BY_ONE:
                     hits = ask.one_by_one(again, index._live, queries, k, **said)
+                else:
+                    hits = again(index._live, queries, k, **said)
                 if hits is not None:
                     return hits
             answer: Hits = in_full(index, queries, k, **options)

@@ -167,8 +167,11 @@ cdef class QueryBatch:
         self.blocks += n_queries
 
     cdef void begin_again(self, const float *vector) noexcept nogil:
-        """Replace the single query."""
-        self.queries[0].vector, self.exact_of = vector, NULL
+        """Replace all queries."""
+        cdef int64_t i
+        for i in range(self.n_queries):
+            self.queries[i].vector = vector + i * self.dim
+        self.exact_of = NULL
         self.scanned = self.refined = self.rescored = self.bytes_read = 0
         self.code_products = self.float_products = self.blocks = self.passed = self.packed = 0
 

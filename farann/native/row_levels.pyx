@@ -32,34 +32,33 @@ cdef class FloatLevel(Level):
     """
 
     cdef RowReader reader
-    cdef float *vectors     # of all queries, padded, `lanes` of them side by side; NULL: no room yet
-    cdef int64_t lanes      # queries of a tile of packed rows, or 1 where none are packed
-    cdef bint has_vectors   # whether they are those of the present queries
+    cdef float *vectors     # of all queries, padded; NULL: no block was scanned yet
     cdef Segment rows       # of the block
     cdef bint packed        # whether these are in panels
     cdef int64_t width      # queries of a tile of packed rows
     cdef float *panels
     cdef float *bias
     cdef double squares     # the largest |y|^2 of the block
-    cdef float *tile        # room for vectors of a tile
+    # Vectors side by side, tile after tile: most blocks have the same queries as the one before.
+    cdef float *tiles
+    cdef int64_t *in_tiles  # the queries that these are of, plus 1
+    cdef int64_t n_tiles    # that the block has met
     cdef float *thresholds
     cdef float *scores      # of a block, query after query; NULL: not allocated yet
 
     cdef void begin_query(self, int64_t i) noexcept nogil:
-        self.has_vectors = False
+        if self.vectors != NULL:
+            self.take_vector(i)
+        if self.in_tiles != NULL:
+            self.in_tiles[i] = 0
 
     cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
-        cdef int64_t i, n = self.batch.n_queries
         cdef RowBlock rows
         self.rows = source.rows_of(block)
-        self.packed = n_members >= FEW_PACKED
+        self.packed, self.n_tiles = n_members >= FEW_PACKED, 0
         if not self.has_room():
             self.batch.scratch.failed, block.n = True, 0
             return
-        for i in range(0 if self.has_vectors else n):
-            self.batch.find_query_vector(i)
-            copy_vector(self.batch.rounded, 1, self.vector_of(i), self.lanes, self.batch.dim)
-        self.has_vectors = True
         if self.packed and block.n > 0:
             rows = self.reader.block(&self.rows, 0, block.n)
             self.batch.packed += block.n
@@ -67,18 +66,19 @@ cdef class FloatLevel(Level):
                 rows.rows, rows.positions, block.n, self.batch.dim, &self.batch.snapshot.center[0],
                 self.batch.traits.normalized, self.batch.bias_sign, self.panels, self.bias)
 
-    cdef float *vector_of(self, int64_t i) noexcept nogil:
-        """Where the vector of query i begins."""
-        return self.vectors + (i - i % self.lanes) * padded(self.batch.dim) + i % self.lanes
+    cdef void take_vector(self, int64_t i) noexcept nogil:
+        memcpy(self.vectors + i * padded(self.batch.dim), self.batch.rounded,
+               self.batch.dim * sizeof(float))
 
     cdef bint has_room(self) noexcept nogil:
         """Make room for vectors, scores and a block in panels, once; False: there is no memory."""
-        cdef int64_t dim = self.batch.dim
-        cdef int64_t n = (self.batch.n_queries + self.lanes - 1) // self.lanes * self.lanes
+        cdef int64_t dim = self.batch.dim, i, n = self.batch.n_queries + self.width
         if self.vectors == NULL:
             self.vectors = <float *>self.batch.scratch.allocated(
-                (n + self.lanes) * padded(dim), sizeof(float), True)
-            self.tile = self.vectors + n * padded(dim)
+                self.batch.n_queries * padded(dim), sizeof(float), True)
+            for i in range(self.batch.n_queries if self.vectors != NULL else 0):
+                self.batch.find_query_vector(i)
+                self.take_vector(i)
         if self.scores == NULL:
             self.scores = <float *>self.batch.scratch.allocated(
                 self.most * min(self.width, self.batch.n_queries), sizeof(float), False)
@@ -87,8 +87,11 @@ cdef class FloatLevel(Level):
                 self.most * (dim + 1) + self.width, sizeof(float), False)
             self.bias = self.panels + self.most * dim
             self.thresholds = self.bias + self.most
+            self.in_tiles = <int64_t *>self.batch.scratch.allocated(
+                n, sizeof(int64_t) + dim * sizeof(float), True)
+            self.tiles = <float *>(self.in_tiles + n)
         return (self.vectors != NULL and self.scores != NULL
-                and (self.panels != NULL or not self.packed))
+                and (self.panels != NULL and self.in_tiles != NULL or not self.packed))
 
     cdef int64_t next_tile(self, const int64_t *members, int64_t n) noexcept nogil:
         return min(self.width, n) if self.packed else 1
@@ -127,16 +130,12 @@ cdef class FloatLevel(Level):
         """Score the rows of a block where they are stored."""
         cdef const Query *query = &self.batch.queries[i]
         cdef RowBlock rows = self.reader.block(&self.rows, 0, block.n)
-        cdef const float *vector = self.vector_of(i)
         cdef int64_t j
         cdef float norms[2]
         cdef double slack
-        if self.lanes > 1:
-            copy_vector(vector, self.lanes, self.tile, 1, padded(self.batch.dim))
-            vector = self.tile
         self.batch.kernels.score_rows_f32(
             rows.rows, rows.positions, block.n, self.batch.dim,
-            &self.batch.snapshot.row_major_center[0], vector,
+            &self.batch.snapshot.row_major_center[0], self.vectors + i * padded(self.batch.dim),
             self.batch.traits.normalized, self.batch.bias_sign, self.scores, norms)
         slack = farann_query_slack_row_major(&query.prepared, self.batch.traits.normalized,
                                              norms[0], norms[1])
@@ -153,21 +152,21 @@ cdef class FloatLevel(Level):
 
     cdef const float *take_tile(self, const int64_t *members, int64_t count,
                                 Collector collector) noexcept nogil:
-        """The vectors side by side, as they are kept where the queries are a tile of all; and
-        compute the scores that rows must exceed."""
-        cdef int64_t j, n_able = 0
-        cdef const float *tile = self.vector_of(members[0])
-        cdef bint kept = members[0] % self.width == 0
+        """Interleave the vectors, and compute the scores that rows must exceed."""
+        cdef int64_t i, j, dim = self.batch.dim, n_able = 0
+        cdef float *tile = self.tiles + self.n_tiles * self.width * dim
+        cdef int64_t *in_tile = self.in_tiles + self.n_tiles * self.width
+        cdef const float *vector
         cdef double slack
         self.unable = 0
+        self.n_tiles += 1
         for j in range(self.width):
             self.thresholds[j] = INFINITY
         for j in range(count):
-            kept = kept and members[j] == members[0] + j
-        for j in range(0 if kept else count):
-            copy_vector(self.vector_of(members[j]), self.width, self.tile + j, self.width,
-                        self.batch.dim)
-        for j in range(count):
+            vector = self.vectors + members[j] * padded(dim)
+            for i in range(dim if in_tile[j] != members[j] + 1 else 0):
+                tile[i * self.width + j] = vector[i]
+            in_tile[j] = members[j] + 1
             slack = farann_query_slack(&self.batch.queries[members[j]].prepared, self.squares)
             if slack < 0.0:
                 self.unable |= <uint64_t>1 << j
@@ -177,14 +176,7 @@ cdef class FloatLevel(Level):
                 n_able += 1
         self.batch.count_rows(self.rows.count * n_able, self.batch.snapshot.row_bytes)
         self.batch.count_products(self.rows.count * self.width, self.batch.dim, count, False)
-        return tile if kept else self.tile
-
-
-cdef void copy_vector(const float *vector, int64_t stride, float *to, int64_t to_stride,
-                      int64_t n) noexcept nogil:
-    cdef int64_t i
-    for i in range(n):
-        to[i * to_stride] = vector[i * stride]
+        return tile
 
 
 cdef Level float_level_of(QueryBatch batch, Collector collector):
@@ -192,7 +184,6 @@ cdef Level float_level_of(QueryBatch batch, Collector collector):
     cdef FloatLevel level = FloatLevel.__new__(FloatLevel)
     level.batch, level.reader, level.most = batch, collector.rows, batch.block_rows
     level.rung, level.width = FLOAT32, batch.kernels.tile_queries
-    level.lanes = level.width if batch.n_queries >= FEW_PACKED else 1
     return level
 
 

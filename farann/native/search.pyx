@@ -171,7 +171,7 @@ cdef class Search:
             raise MemoryError("no memory for the rows that were found; ask for fewer")
 
     cdef void begin_again(self, const float *vector) noexcept nogil:
-        """Replace the single query of this search, and prepare the new one."""
+        """Replace the queries of this search by others, one after the other, and prepare these."""
         self.batch.begin_again(vector)
         self.batch.scratch.failed = False
         prepare_queries(self)

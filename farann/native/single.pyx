@@ -1,4 +1,4 @@
-"""Single queries: tasks and memory are kept between calls, with next to no Python."""
+"""Single queries and small batches: tasks and memory are kept between calls, with next to no Python."""
 
 cimport cython
 from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE,
@@ -32,7 +32,8 @@ cdef object INT64 = np.dtype(np.int64)
 
 
 cdef class SingleSearch:
-    """Searches for the k rows furthest from a single query, or nearest to it, all by one plan.
+    """Searches for the k rows furthest from a single query, or nearest to it, all by one plan; or
+    from `n` queries at once, exactly.
 
     Tasks are kept from one query to the next. Any number of threads may search at once. Exact
     searches begin with codes or in float32. Where that serves query after query badly, most of the
@@ -52,6 +53,7 @@ cdef class SingleSearch:
     cdef double float32_below
     cdef bint approximate, nearest
     cdef int64_t k
+    cdef readonly int64_t n
     cdef readonly object plan
     cdef object collect, costs, rule, results_of_one, results_of_batch
     cdef bint holds_gil
@@ -59,28 +61,31 @@ cdef class SingleSearch:
     cdef Pause other  # of the level that searches begin with, where it served badly; in searches
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, rule, *,
-                 Guard guard=None, bint nearest=False, double float32_below=0.0, collect=None):
+                 Guard guard=None, bint nearest=False, double float32_below=0.0, collect=None,
+                 int64_t n=1):
         if filter.excluded is not None or filter.groups is not None:
             raise ValueError("a filter that differs from query to query is not for all alike")
-        self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
+        if n < 1 or (n > 1 and (rule.approximate or guard is not None)):
+            raise ValueError("a batch is one of exact searches")
+        self.snapshot, self.filter, self.k, self.plan, self.n = snapshot, filter, k, plan, n
         self.costs, self.rule, self.guard, self.nearest = costs, rule, guard, nearest
         self.collect = collect
         self.approximate, self.watch, self.model = rule.approximate, rule.watch, rule.model
-        self.results_of_one, self.results_of_batch = (k,), (1, k)
-        self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
+        self.results_of_one, self.results_of_batch = (k,), (n, k)
+        self.holds_gil = n * (filter.n_rows * snapshot.dim + k) < HOLDS_GIL
         self.idle, self.idle_without_codes = [], []
         self.float32_below = 0.0 if rule.approximate else float32_below
 
     cdef Task new_task(self, bint by_codes):
         # Any query will do, as long as it has a direction.
-        first = np.ones((1, self.snapshot.dim), np.float32)
+        first = np.ones((self.n, self.snapshot.dim), np.float32)
         collector = Collector(self.k) if self.collect is None else self.collect()
-        return Task(self.snapshot, self.filter, first, 0, 1, collector, self.nearest, self.rule,
+        return Task(self.snapshot, self.filter, first, 0, self.n, collector, self.nearest, self.rule,
                     costs=self.costs, by_codes=by_codes,
                     tells_late=self.watch is not None, model=self.model)
 
     def search(self, queries, Filter within=None):
-        """Find the rows for a float32 array (dim,) or (1, dim).
+        """Find the rows for a float32 array (n, dim), or (dim,) of a single query.
 
         `within` is a mask of rows for this query alone.
 
@@ -93,7 +98,8 @@ cdef class SingleSearch:
             fourth part it has to be, too, to be compared with that answer.
         """
         cdef Py_buffer buffer
-        if type(queries) is not ndarray or not (within is None or within.is_mask_of(self.filter)):
+        if type(queries) is not ndarray or not (
+                within is None or (self.n == 1 and within.is_mask_of(self.filter))):
             return None
         try:
             PyObject_GetBuffer(queries, &buffer, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS)
@@ -110,7 +116,7 @@ cdef class SingleSearch:
         """Whether a buffer is a vector of the right length, as float32 and aligned."""
         cdef int last = buffer.ndim - 1
         return (buffer.format != NULL and buffer.format[0] == b"f" and buffer.format[1] == 0
-                and (last == 0 or (last == 1 and buffer.shape[0] == 1))
+                and (buffer.shape[0] == self.n if last == 1 else last == 0 and self.n == 1)
                 and buffer.shape[last] == self.snapshot.dim
                 and <uintptr_t>buffer.buf % sizeof(float) == 0)
 
@@ -150,7 +156,7 @@ cdef class SingleSearch:
                 idle.append(task)
             if (first and outcome == ANSWERED and not self.approximate and within is None
                     and uses(SINGLE_JUDGE)):
-                note(&self.other, task.gave_up if by_codes
+                note(&self.other, (task.gave_up if self.n == 1 else task.lost) if by_codes
                      else batch.bytes_read > self.float32_below)
         if outcome == BAD:
             return None
@@ -163,14 +169,15 @@ cdef class SingleSearch:
         if self.watch is not None:
             if self.watch.take_one(witness):
                 return ids, scores, (1, *batch.counts()), True
-        return ids, scores, (1, *batch.counts())
+        return ids, scores, (self.n, *batch.counts())
 
     cdef Outcome answer(self, Task task, const float *query, float *scores, int64_t *ids,
                         float *witness) noexcept nogil:
-        """Answer a query, if it is one."""
+        """Answer a query, or n, if that is what they are."""
         cdef uint64_t before = farann_arithmetic_begin()
         cdef Outcome outcome = ANSWERED
-        if farann_first_bad_row(query, 1, self.snapshot.dim,
+        cdef int64_t i
+        if farann_first_bad_row(query, self.n, self.snapshot.dim,
                                 self.snapshot.traits.normalized) >= 0:
             outcome = BAD
         elif self.guard is not None and not self.guard.passes(query, 1.0):
@@ -178,7 +185,8 @@ cdef class SingleSearch:
         if outcome == ANSWERED:
             task.begin_again(query)
             task.answer()
-            task.collector.write(0, scores, ids, self.k)
+            for i in range(self.n):
+                task.collector.write(i, scores + i * self.k, ids + i * self.k, self.k)
             if self.watch is not None:
                 task.tell(0, witness, self.watch.tells_key(self.snapshot.dim))
         farann_arithmetic_end(before)

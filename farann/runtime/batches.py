@@ -50,6 +50,7 @@ _FEW_A_THREAD = 16
 _FEW_FLOATS_A_THREAD = 64  # the same without codes: each task packs its rows for its own queries
 _FEWEST_OF_TASK = 8  # queries of a task, where rows can't be split: they fill tiles of codes
 _MOST_KEPT = 1024  # k up to which a single query keeps its memory for the next one
+_MOST_OF_BATCH = 4096  # results up to which a batch does
 # Scratch bytes per query beside its k entries, roughly: candidates, query vector, float64 copy.
 _QUERY_BYTES = 16_384
 
@@ -233,19 +234,25 @@ def _in_blocks(rows: int) -> int:
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object,
            rule: StopRule, guard: _core.Guard | None = None, *, nearest: bool = False,
            float32_below: float = 0.0, collect: Callable[[], _core.Collector] | None = None,
-           within: _core.Filter | None = None, work_shares: WorkShares,
-           kind: tuple[bool, ...]) -> _core.SingleSearch | None:
-    """Prepare single queries with the answers of `top`, whose collector `collect` makes; None if k
-    is large, or if a query, of rows `within`, takes so long that Ctrl+C must end it."""
+           within: _core.Filter | None = None, work_shares: WorkShares, kind: tuple[bool, ...],
+           n: int = 1) -> _core.SingleSearch | None:
+    """Prepare single queries, or batches of n, with the answers of `top`, whose collector `collect`
+    makes; None if k is large, or if a query, of rows `within`, takes so long that Ctrl+C must end
+    it, or if threads share a batch."""
     asked = everything if within is None else within
-    few = rule.approximate and rule.rows != ALL_ROWS
-    work = _expected(asked.n_rows * snapshot.dim, snapshot, few,
-                     work_shares.get(_sized(kind, snapshot, asked, k, rule)))
-    if k > _MOST_KEPT or _is_long(1, work, k, snapshot.isa):
+    work, few = asked.n_rows * snapshot.dim, rule.approximate and rule.rows != ALL_ROWS
+    expected = _expected(work, snapshot, few,
+                         work_shares.get(_sized(kind, snapshot, asked, k, rule)))
+    if k > _MOST_KEPT or _is_long(1, expected, k, snapshot.isa):
         return None
+    if n > 1:
+        if n > _QUERIES_OF_FEW_ROWS or n * k > _MOST_OF_BATCH or n * work >= _LEAST_SHARED:
+            return None
+        pays = codes_pay(n, everything.n_rows, snapshot.dim, snapshot.isa)
+        float32_below = 0.0 if pays else float("inf")
     return _core.SingleSearch(snapshot, everything, k, plan,
-                              row_costs(1, snapshot.dim, snapshot.isa), rule, guard=guard,
-                              nearest=nearest, float32_below=float32_below, collect=collect)
+                              row_costs(n, snapshot.dim, snapshot.isa), rule, guard=guard,
+                              nearest=nearest, float32_below=float32_below, collect=collect, n=n)
 
 
 def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,

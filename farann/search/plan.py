@@ -118,6 +118,9 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
         singles.keep(store, question.view.exact.isa, k, None if limits is None else limits.recall,
                      singles.Lacking(table) if _lacks_table(question) else table, guard, rule,
                      filters)
+    elif (rule is EXACT and limits is None and filters is UNFILTERED and question.is_plain
+            and store.built and not store.asks_nearest and n > singles.MOST_ONE_BY_ONE):
+        singles.keep_batch(store, question.view.exact.isa, k, n)
     return hits, stats
 
 

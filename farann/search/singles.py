@@ -66,6 +66,23 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     singles[key] = single
 
 
+def keep_batch(store: Store, isa: str, k: int, n: int) -> None:
+    """Cache a prepared search for batches of n queries, the second time that n is asked."""
+    key, batches_of = (isa, k), store.batches
+    before = batches_of.get(key)
+    if before is None or before[0] != n:
+        batches_of.clear()
+        batches_of[key] = n, None
+    elif before[1] is None:
+        from farann.runtime import batches
+
+        view = store.view(isa)
+        batches_of[key] = n, batches.single(view.exact, view.everything, k, None, EXACT,
+                                            nearest=store.by_nearest, n=n,
+                                            work_shares=store.work_shares,
+                                            kind=(store.asks_nearest, True))
+
+
 def _key(isa: str, k: int, recall: float | None, per_group: int | None) -> tuple[Any, ...]:
     return (isa, k, recall) if per_group is None else (isa, k, recall, per_group)
 
@@ -81,6 +98,11 @@ def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float 
     if per_group is not None and not (
             type(per_group) is int and recall is None and allowed is None):
         return None
+    if isinstance(queries, np.ndarray) and queries.ndim == 2 and len(queries) > 1:
+        if recall is not None or allowed is not None or per_group is not None:
+            return None
+        kept = store.batches.get((isa, k), (0, None))[1]
+        return None if kept is None else kept.search(queries)
     if isinstance(allowed, np.ndarray):
         return None if recall is not None else _masked(store, isa, queries, k, allowed)
     singles = store.singles if allowed is None else allowed.singles(store)

@@ -114,6 +114,8 @@ class Store:
         self._view: tuple[str, View] | None = None
         # Searches for single queries, see `filters.Singles`.
         self.singles: dict[tuple[Any, ...], _core.SingleSearch] = {}
+        # The last size of small batches, and the search for the next one, see `singles`.
+        self.batches: dict[tuple[str, int], tuple[int, _core.SingleSearch | None]] = {}
         # By k, where depths of runs were needed; a store with other rows takes them over.
         self.run_answers: dict[int, Answers] = {}
         # By k, recall, whether it is a single query, and whether it may find every row.
@@ -124,7 +126,7 @@ class Store:
     def changed(self, **parts: Any) -> Store:
         """This store with other parts; views and caches of the old ones are dropped."""
         new = copy(self)
-        new.__dict__.update(parts, _view=None, singles={}, rules={}, mirror=None,
+        new.__dict__.update(parts, _view=None, singles={}, batches={}, rules={}, mirror=None,
                             run_answers=dict(self.run_answers))
         if not _OF_A_BUILD.isdisjoint(parts):
             new.build = object()
@@ -205,7 +207,7 @@ class Store:
             self.view(isa)  # made here both have it
             made = copy(self)
             made.tunings, made.asks_nearest = self.nearest_tunings, True
-            made.singles, made.run_answers, made.rules = {}, {}, {}
+            made.singles, made.batches, made.run_answers, made.rules = {}, {}, {}, {}
             self.mirror = made
         return made
 

@@ -1,4 +1,4 @@
-"""Single queries: what is kept from one to the next changes no answer, no count and no error."""
+"""Single queries, small batches: what is kept for the next changes no answer, count or error."""
 
 from __future__ import annotations
 
@@ -91,6 +91,32 @@ class TestAnswers:
                 found = farann.Hits(np.array([hits.ids for hits in singles]),
                                     np.array([hits.scores for hits in singles]))
                 assert_same(found, furthest(queries, rows, 5, metric))
+
+    @pytest.mark.parametrize(("metric", "kind"), list(zip(itertools.cycle(METRICS), DATA)))
+    def test_of_small_batches_of_one_size(
+        self, kind: str, metric: str, rng: np.random.Generator, searched: list[object]
+    ) -> None:
+        """From the third of a size on they are kept, too: for other queries each time."""
+        rows = rows_for(kind, rng, 700, 17, metric)
+        queries = queries_for(rng, rows, metric)
+        for codes, level in itertools.product(("int8", "float32"), LEVELS):
+            index = index_of(rows, metric, codes=codes).build()
+            inside.store.use_level(index, level)
+            for n in (6, 23):
+                before = len(searched)
+                for _ in range(5):
+                    asked = np.ascontiguousarray(queries[rng.integers(len(queries), size=n)])
+                    hits = index.search_furthest(asked, 5, return_stats=True)
+                    assert_same(hits, furthest(asked, rows, 5, metric))
+                    assert hits.stats is not None and hits.stats.queries == n
+                    assert index.stats()["last_search"] == hits.stats._asdict()
+                assert len(searched) == before + 3
+            asked[n - 1, 16] = np.nan
+            with pytest.raises(ValueError, match="NaN"):
+                index.search_furthest(asked, 5)
+            index.remove(index.search_furthest(asked[:-1], 5).ids[:, 0])
+            left = index.search_furthest(asked[:-1], 5)
+            assert_same(left, in_general(index, asked[:-1], 5))
 
     @pytest.mark.parametrize("metric", METRICS)
     @pytest.mark.parametrize("options", [
