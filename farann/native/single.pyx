@@ -41,7 +41,8 @@ cdef class SingleSearch:
     The filter is one for all queries alike. `plan` is what the caller made the plan of, to tell
     later whether that still holds. Queries that are unlike the sample of a guard aren't searched
     for. Exact searches begin in float32, which serves while they read fewer bytes than
-    `float32_below`; if that is 0, with codes. `collect` makes the collector of a task.
+    `float32_below`; if that is 0, with codes. `collect` makes the collector of a task; `negates` as
+    for `Task`.
     """
 
     cdef Snapshot snapshot
@@ -50,7 +51,7 @@ cdef class SingleSearch:
     cdef KeyModel model
     cdef readonly Watch watch
     cdef double float32_below
-    cdef bint approximate, nearest
+    cdef bint approximate, nearest, negates
     cdef int64_t k
     cdef readonly object plan
     cdef object collect, costs, rule, results_of_one, results_of_batch
@@ -59,12 +60,13 @@ cdef class SingleSearch:
     cdef Pause other  # of the level that searches begin with, where it served badly; in searches
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, rule, *,
-                 Guard guard=None, bint nearest=False, double float32_below=0.0, collect=None):
+                 Guard guard=None, bint nearest=False, double float32_below=0.0, collect=None,
+                 bint negates=False):
         if filter.excluded is not None or filter.groups is not None:
             raise ValueError("a filter that differs from query to query is not for all alike")
         self.snapshot, self.filter, self.k, self.plan = snapshot, filter, k, plan
         self.costs, self.rule, self.guard, self.nearest = costs, rule, guard, nearest
-        self.collect = collect
+        self.collect, self.negates = collect, negates
         self.approximate, self.watch, self.model = rule.approximate, rule.watch, rule.model
         self.results_of_one, self.results_of_batch = (k,), (1, k)
         self.holds_gil = filter.n_rows * snapshot.dim + k < HOLDS_GIL
@@ -77,7 +79,7 @@ cdef class SingleSearch:
         collector = Collector(self.k) if self.collect is None else self.collect()
         return Task(self.snapshot, self.filter, first, 0, 1, collector, self.nearest, self.rule,
                     costs=self.costs, by_codes=by_codes,
-                    tells_late=self.watch is not None, model=self.model)
+                    tells_late=self.watch is not None, model=self.model, negates=self.negates)
 
     def search(self, queries, Filter within=None):
         """Find the rows for a float32 array (dim,) or (1, dim).

@@ -58,13 +58,15 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         witness: Witness | None = None,
         collect: Callable[[int, int], _core.Collector] | None = None,
         float32_first: bool = False, merges: bool = True,
-        work_shares: dict[Any, float] | None = None, kind: Any = None) -> tuple[Hits, SearchStats]:
+        work_shares: dict[Any, float] | None = None, kind: Any = None,
+        negates: bool = False) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, or what `collect` finds, and statistics.
 
     `collect` makes the collector of the queries start .. stop. What tells of each answer of an
     approximate search is written to the `witness`. `float32_first`: exact searches don't begin
     with codes. `merges`: collectors of parts of the rows can be merged. `work_shares`: which share
     of the multiply-adds of all rows the last batch of each `kind` did, where that is kept.
+    `negates`: queries are those of the caller times -1.
     """
     n, work = len(queries), chosen.n_rows * snapshot.dim
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
@@ -80,7 +82,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
             return _core.Task(snapshot, chosen, queries, start, stop, collected(start, stop),
                               nearest, None if rule is EXACT else rule, flag=flag, costs=costs,
                               by_codes=trial, tells_late=witness is not None,
-                              model=None if witness is None else witness.model)
+                              model=None if witness is None else witness.model,
+                              negates=negates)
 
         task, lost = _done(made, trial, snapshot.in_file)
         if trial:
@@ -106,7 +109,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         parts = _in_parts(
             lambda flag: _core.Task(snapshot, chosen, queries, 0, n, collected(0, n), nearest,
                                     flag=flag, costs=row_costs(n, snapshot.dim, snapshot.isa),
-                                    by_codes=trial),
+                                    by_codes=trial, negates=negates),
             threads, _parts_of(n, work, query_bytes, threads, trial), trials if trial else None,
             snapshot.in_file is not None, _is_long(n, work // _LEADING_SHARE, k, snapshot.isa),
             long)
@@ -227,8 +230,8 @@ def _in_blocks(rows: int) -> int:
 
 def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: object,
            rule: StopRule, guard: _core.Guard | None = None, *, nearest: bool = False,
-           float32_below: float = 0.0,
-           collect: Callable[[], _core.Collector] | None = None) -> _core.SingleSearch | None:
+           float32_below: float = 0.0, collect: Callable[[], _core.Collector] | None = None,
+           negates: bool = False) -> _core.SingleSearch | None:
     """Prepare single queries with the answers of `top`, whose collector `collect` makes; None if k
     is large, or if a query takes so long that Ctrl+C must end it."""
     work = everything.n_rows * snapshot.dim
@@ -237,7 +240,8 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
         return None
     return _core.SingleSearch(snapshot, everything, k, plan,
                               row_costs(1, snapshot.dim, snapshot.isa), rule, guard=guard,
-                              nearest=nearest, float32_below=float32_below, collect=collect)
+                              nearest=nearest, float32_below=float32_below, collect=collect,
+                              negates=negates)
 
 
 def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,

@@ -226,7 +226,8 @@ def _run(question: Question, rule: StopRule,
                        merges=question.collect is None, work_shares=store.work_shares,
                        kind=(question.k.bit_length(), store.asks_nearest, question.is_plain,
                              rule is EXACT,  # limits are numbers, and may be many
-                             (view.snapshot.n_slots // max(chosen.n_rows, 1)).bit_length()))
+                             (view.snapshot.n_slots // max(chosen.n_rows, 1)).bit_length()),
+                       negates=store.negates)
 
 
 # ---- queries with groups of their own ----

@@ -54,7 +54,8 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     snapshot = view.snapshot if rule.approximate else view.exact
     single = batches.single(snapshot, chosen, k, table, rule,
                           None if guard is None else guard.tests, nearest=store.by_nearest,
-                          float32_below=store.float32_below(), collect=collect)
+                          float32_below=store.float32_below(), collect=collect,
+                          negates=store.negates)
     if single is None:
         return
     if len(singles) >= _MOST_PREPARED:

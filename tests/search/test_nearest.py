@@ -199,3 +199,11 @@ def test_limits_keep_the_sign_of_zeros(kind: str, metric: str, rng: np.random.Ge
         for query, scores in zip(queries, exact.scores, strict=True):
             for _ in range(2):  # the second time it is answered as the first one was
                 assert_same_bits(index.search_nearest(query, 40, **limit).scores, scores)
+
+
+def test_zeros_of_codes_alone_have_no_sign(rng: np.random.Generator) -> None:
+    """The core writes the scores of the queries that were given, not those of their negatives."""
+    index = index_of(grouped(rng, 300), "dot", keep_vectors=False).build(nearest=True)
+    for n in (1, 3, 40):
+        found = index.search_nearest(np.zeros((n, DIM), np.float32), 5, budget=300)
+        assert_same_bits(found.scores, np.zeros((n, 5), np.float32))
