@@ -201,9 +201,12 @@ def test_limits_keep_the_sign_of_zeros(kind: str, metric: str, rng: np.random.Ge
                 assert_same_bits(index.search_nearest(query, 40, **limit).scores, scores)
 
 
-def test_zeros_of_codes_alone_have_no_sign(rng: np.random.Generator) -> None:
-    """The core writes the scores of the queries that were given, not those of their negatives."""
-    index = index_of(grouped(rng, 300), "dot", keep_vectors=False).build(nearest=True)
+@pytest.mark.parametrize("vectors", [True, False], ids=["vectors", "codes alone"])
+def test_the_core_writes_zeros(vectors: bool, rng: np.random.Generator,
+                               monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are those of the queries that were given, without a second look at their keys."""
+    index = index_of(grouped(rng, 300), "dot", keep_vectors=vectors).build(nearest=True)
+    monkeypatch.setattr("farann.runtime.batches.keys_of_found", None)
     for n in (1, 3, 40):
         found = index.search_nearest(np.zeros((n, DIM), np.float32), 5, budget=300)
         assert_same_bits(found.scores, np.zeros((n, 5), np.float32))
