@@ -1,4 +1,4 @@
-"""``python -m bench list | run | report | grid | edge | ablate | diverse | nearest | outcomes``"""
+"""``python -m bench list | run | report | grid | edge | ablate | diverse | turns | outcomes``"""
 
 from __future__ import annotations
 
@@ -69,13 +69,16 @@ def _parser() -> argparse.ArgumentParser:
                          help="estimate what takes longer (default 30 seconds)")
     diverse.add_argument("--cache", type=Path, default=datasets.CACHE)
     diverse.add_argument("--out", type=Path, default=RESULTS.with_name("diverse.jsonl"))
-    nearest = commands.add_parser("nearest", help="the nearest rows, beside what finds these")
-    nearest.add_argument("--data", default="glove-cosine,fashion-mnist-cosine,fashion-mnist-l2",
-                         metavar="NAMES", help="default: %(default)s")
-    nearest.add_argument("--only", metavar="NAMES", help="farann, farann-cells, hnswlib, ...")
-    nearest.add_argument("--k", type=int, default=10, help="answers a query (default 10)")
-    nearest.add_argument("--cache", type=Path, default=datasets.CACHE)
-    nearest.add_argument("--out", type=Path, default=RESULTS.with_name("nearest.jsonl"))
+    turns = commands.add_parser("turns", help="farann and peers by turns, batches and threads")
+    turns.add_argument("--nearest", action="store_true", help="the nearest rows")
+    turns.add_argument("--exact", action="store_true", help="leave recalls of .99 and .95 out")
+    turns.add_argument("--data", metavar="NAMES", help="default: six real sets")
+    turns.add_argument("--only", metavar="NAMES", help="peers, as in 'farann,faiss-*'")
+    turns.add_argument("--max-rows", type=int, metavar="N", help="use the first N rows only")
+    turns.add_argument("--k", type=int, default=10, help="answers a query (default 10)")
+    turns.add_argument("--seconds", type=float, default=0.2, help="a cell and library, at least")
+    turns.add_argument("--cache", type=Path, default=datasets.CACHE)
+    turns.add_argument("--out", type=Path, default=RESULTS.with_name("turns.jsonl"))
     outcomes = commands.add_parser("outcomes", help="whom the answers help, by their own measure")
     outcomes.add_argument("--use", metavar="NAMES",
                           help="such as 'contrast,mmr' (default: all but shown, lists)")
@@ -193,16 +196,13 @@ def _diverse(arguments: argparse.Namespace) -> None:
     print(diverse.table(found))
 
 
-def _nearest(arguments: argparse.Namespace) -> None:
-    from .nearest import run as nearest
-    from .nearest.libraries import LIBRARIES
+def _turns(arguments: argparse.Namespace) -> None:
+    from . import turns
 
-    only = _names(arguments.only) or list(LIBRARIES)
-    unknown = set(only) - set(LIBRARIES)
-    if unknown:
-        raise ValueError(f"--only: expected some of {', '.join(LIBRARIES)}, got {min(unknown)}")
-    print(nearest.run(arguments.cache, _names(arguments.data) or [], only, arguments.k,
-                      arguments.out, sys.argv[1:]))
+    print(turns.run(_names(arguments.data) or list(turns.SETS), matching(_names(arguments.only)),
+                    turns.TARGETS[: 1 if arguments.exact else None], arguments.nearest,
+                    arguments.k, arguments.seconds, arguments.cache, arguments.out, sys.argv[1:],
+                    arguments.max_rows))
 
 
 def _outcomes(arguments: argparse.Namespace) -> None:
@@ -220,7 +220,7 @@ def main() -> int:
     """Run one command; errors of the caller's are one line."""
     arguments = _parser().parse_args()
     actions = {"list": lambda _: _list(), "run": _run, "report": _report, "grid": _grid,
-               "edge": _edge, "ablate": _ablate, "diverse": _diverse, "nearest": _nearest,
+               "edge": _edge, "ablate": _ablate, "diverse": _diverse, "turns": _turns,
                "outcomes": _outcomes}
     try:
         actions[arguments.command](arguments)

@@ -49,6 +49,7 @@ class DataSet:
     title: str
     metric: str
     folder: Path
+    nearest: bool = False
 
     def rows(self) -> Floats:
         """Rows, float32 of shape (n, dim), in memory."""
@@ -64,9 +65,13 @@ class DataSet:
         return np.asarray(np.load(path), dtype=np.float32) if path.exists() else None
 
     def truth(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Ids and float64 scores of the furthest rows of every query, furthest first."""
-        stem = self.folder / f"truth-{self.metric}"
-        return np.load(f"{stem}-ids.npy"), np.load(f"{stem}-scores.npy")
+        """Ids and float64 scores of the furthest (nearest) rows of every query, best first."""
+        return np.load(f"{self.stem}-ids.npy"), np.load(f"{self.stem}-scores.npy")
+
+    @property
+    def stem(self) -> Path:
+        """What the files of the truth are named after."""
+        return self.folder / f"truth-{self.metric}{'-nearest' * self.nearest}"
 
     def shape(self) -> tuple[int, int]:
         """Number of rows and dimension."""
@@ -181,7 +186,8 @@ FULL = ["fashion-mnist-l2", "fashion-mnist-cosine", "fashion-mnist-dot", "glove-
         "sentences-wide-cosine", "descriptors-l2", "patches-cosine"]
 
 
-def load(name: str, cache: Path = CACHE, max_rows: int | None = None) -> DataSet:
+def load(name: str, cache: Path = CACHE, max_rows: int | None = None,
+         nearest: bool = False) -> DataSet:
     """A built-in set such as ``glove-cosine``, made or fetched on first use.
 
     Raises
@@ -209,7 +215,7 @@ def load(name: str, cache: Path = CACHE, max_rows: int | None = None) -> DataSet
             store(small, np.ascontiguousarray(rows), np.load(folder / "queries.npy"), sample)
         folder, name = small, f"{name}-first-{max_rows}"
     title = f"{source.title}, {metric}" + (f" (first {max_rows:,})" if max_rows else "")
-    return with_truth(DataSet(name, title, metric, folder))
+    return with_truth(DataSet(name, title, metric, folder, nearest))
 
 
 def from_files(rows: str, queries: str | None, metric: str, cache: Path = CACHE,
@@ -311,9 +317,10 @@ def store(folder: Path, rows: Floats, queries: Floats, sample: Floats | None = N
 
 def with_truth(data: DataSet) -> DataSet:
     """Make the set's float64 ground truth if it isn't on disk yet."""
-    stem = data.folder / f"truth-{data.metric}"
+    stem = data.stem
     if not Path(f"{stem}-scores.npy").exists():
-        ids, scores = measures.furthest(data.rows(), data.queries(), TRUTH_K, data.metric)
+        ids, scores = measures.furthest(data.rows(), data.queries(), TRUTH_K, data.metric,
+                                        data.nearest)
         for name, values in (("ids", ids), ("scores", scores)):
             partial = Path(f"{stem}-{name}.partial-{os.getpid()}.npy")
             np.save(partial, values)

@@ -7,7 +7,6 @@ and with numpy, and prints the worst cells with the goal that each misses.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from functools import partial
@@ -26,6 +25,8 @@ from .edge import data
 from .reduction import METRICS
 from .results import markdown
 from .run import Log, Options
+from .turns import asked_in
+from .turns import timed as by_turns
 
 BATCHES = (1, 2, 3, 5, 6, 8, 10, 16, 32, 64, 256, 1000)
 THREADS = (1, 2, 8)
@@ -34,7 +35,6 @@ K = 10
 LIMIT = 1.1  # of each ratio that a goal is about
 _SHAPES = [(dim, n) for dim in (2, 8, 32, 128, 512, 1536, 4096) for n in (100, 1000, 10**4, 10**5)]
 _MOST_VALUES = 60_000_000  # of a shape; larger ones are left out
-_ROUND_QUERIES = 64  # that each way answers in a round, in batches; or one batch
 _REAL = ("glove", "fashion-mnist", "two-towers")
 _MADE: dict[str, data.Generator] = {
     "strong-axes": data.anisotropic(np.geomspace(2, 0.05, 64)), "histograms": data.histograms}
@@ -66,12 +66,6 @@ class Cell(NamedTuple):
     ratios: dict[str, float]
 
 
-class _OwnDimension(FaissFlat):
-    """faiss Flat without zeros that pad the dimension."""
-
-    multiple = 1
-
-
 def names() -> list[str]:
     """The sets: real ones, made ones, and shapes of Gaussian rows."""
     return [*_REAL, *_MADE, *(f"{n}x{dim}" for dim, n in _SHAPES if n * dim <= _MOST_VALUES)]
@@ -91,20 +85,14 @@ def rows_and_queries(name: str, cache: Path, most: int | None) -> tuple[Floats, 
 def timed(ways: dict[str, Ask], queries: Floats, batch: int,
           seconds: float) -> dict[str, tuple[float, float]]:
     """Least CPU and wall microseconds a query, of rounds in which each way takes its turn."""
-    some = [queries[at : at + batch]
-            for at in range(0, max(min(_ROUND_QUERIES, len(queries)) - batch, 0) + 1, batch)]
-    least = dict.fromkeys(ways, (np.inf, np.inf))
-    end, rounds = time.perf_counter() + seconds * len(ways), 0
-    while rounds < 2 or time.perf_counter() < end:
-        for name in list(ways)[:: 1 if rounds % 2 else -1]:
-            cpu, wall = time.process_time(), time.perf_counter()
-            for asked in some:
-                ways[name](asked)
-            took = time.process_time() - cpu, time.perf_counter() - wall
-            n = 1e-6 * sum(map(len, some))
-            least[name] = (min(least[name][0], took[0] / n), min(least[name][1], took[1] / n))
-        rounds += 1
-    return least
+    n = asked_in(batch, len(queries))
+
+    def round_of(ask: Ask) -> Callable[[], object]:
+        return lambda: [ask(queries[at : at + batch]) for at in range(0, n, batch)]
+
+    took = by_turns({name: round_of(ask) for name, ask in ways.items()}, seconds)
+    return {name: (1e6 / n * min(cpu for cpu, _ in rounds), 1e6 / n * min(w for _, w in rounds))
+            for name, rounds in took.items()}
 
 
 def _ways(rows: Floats, metric: str, recall: float | None) -> tuple[dict[str, Ask], list[Any]]:
@@ -117,9 +105,10 @@ def _ways(rows: Floats, metric: str, recall: float | None) -> tuple[dict[str, As
     k = min(K, len(rows))
     ways: dict[str, Ask] = {"farann": partial(index.search_furthest, k=k, recall=recall)}
     peers: list[Any] = []
-    for peer in (FaissFlat, _OwnDimension, NumpyGemm):
+    for peer, parameters in ((FaissFlat, {"multiple": 16}), (FaissFlat, {"multiple": 1}),
+                             (NumpyGemm, {})):
         if peer.missing() is None:
-            made = peer(metric, k, {})
+            made = peer(metric, k, parameters)
             made.build(rows)
             peers.append(made)
             ways[f"{peer.name}-{len(peers)}"] = made.search

@@ -47,14 +47,14 @@ def pair_scores(rows: NDArray[np.floating], queries: NDArray[np.floating], ids: 
 
 
 def furthest(rows: NDArray[np.floating], queries: NDArray[np.floating], k: int,
-             metric: str) -> tuple[Ids, Scores]:
-    """The k furthest rows of each query by float64 brute force, ties by smaller id.
+             metric: str, nearest: bool = False) -> tuple[Ids, Scores]:
+    """The k furthest (or nearest) rows of each query by float64 brute force, ties by smaller id.
 
     Returns
     -------
     ids : ndarray of shape (nq, min(k, n)), int64
     scores : ndarray of shape (nq, min(k, n)), float64
-        Furthest first.
+        Furthest first, or nearest.
     """
     count, dim = rows.shape
     k = min(k, count)
@@ -78,6 +78,8 @@ def furthest(rows: NDArray[np.floating], queries: NDArray[np.floating], k: int,
         ids = np.empty(keys.shape, dtype=np.int64)
         for at in range(0, len(queries), step):
             rough = asked[at : at + step] @ block.T + bias
+            if nearest:
+                np.negative(rough, out=rough)
             order = np.argpartition(-rough, keys.shape[1] - 1, axis=1)[:, : keys.shape[1]]
             keys[at : at + step] = np.take_along_axis(rough, order, axis=1)
             ids[at : at + step] = numbers[order]
@@ -87,7 +89,7 @@ def furthest(rows: NDArray[np.floating], queries: NDArray[np.floating], k: int,
             best_keys = np.take_along_axis(best_keys, order, axis=1)
             best_ids = np.take_along_axis(best_ids, order, axis=1)
     scores = pair_scores(rows, queries, best_ids, metric)
-    order = np.lexsort((best_ids, -scores if metric == "l2" else scores))[:, :k]
+    order = np.lexsort((best_ids, -scores if (metric == "l2") != nearest else scores))[:, :k]
     return np.take_along_axis(best_ids, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
@@ -114,7 +116,7 @@ def tolerances(rows: NDArray[np.floating], queries: NDArray[np.floating], kth: S
 
 
 def recall(rows: NDArray[np.floating], queries: NDArray[np.floating], ids: Ids, kth: Scores,
-           metric: str) -> float:
+           metric: str, nearest: bool = False) -> float:
     """Recall by value with distinct ids.
 
     An id counts when its true float64 score reaches the k-th best score within
@@ -128,6 +130,8 @@ def recall(rows: NDArray[np.floating], queries: NDArray[np.floating], ids: Ids, 
     kth : ndarray of shape (nq,), float64
         The true k-th best score of each query.
     metric : {"l2", "dot", "cosine"}
+    nearest : bool
+        Whether the nearest rows are wanted.
 
     Returns
     -------
@@ -141,7 +145,8 @@ def recall(rows: NDArray[np.floating], queries: NDArray[np.floating], ids: Ids, 
     valid = (ids >= 0) & (ids < len(rows))
     scores = pair_scores(rows, queries, np.where(valid, ids, 0), metric)
     slack = tolerances(rows, queries, kth, metric)[:, None]
-    reached = scores >= kth[:, None] - slack if metric == "l2" else scores <= kth[:, None] + slack
+    larger = (metric == "l2") != nearest
+    reached = scores >= kth[:, None] - slack if larger else scores <= kth[:, None] + slack
     order = np.argsort(ids, axis=1, kind="stable")
     ordered = np.take_along_axis(ids, order, axis=1)
     first = np.ones(ids.shape, dtype=bool)

@@ -1,6 +1,6 @@
-"""Furthest search as maximum inner product search, for peers that know only that.
+"""Search of either end for peers that find the largest inner products or nearest by L2.
 
-The three reductions are stated in `Reduction`. They are done here once, in float64 with
+The reductions are stated in `Reduction`. They are done here once, in float64 with
 one rounding to float32 at the end, so that no peer pays for a clumsy version of them.
 """
 
@@ -19,7 +19,7 @@ def _rounded_up(dim: int, multiple: int) -> int:
 
 
 class Reduction:
-    """Rows and queries whose largest inner products are the furthest pairs.
+    """Rows and queries whose largest inner products are the furthest pairs, or the nearest.
 
     ========  ======================================  =================
     metric    a row becomes                           a query becomes
@@ -30,7 +30,8 @@ class Reduction:
     ========  ======================================  =================
 
     Here m is the mean row, c the mean of |x - m|^2, and s = std(|x - m|^2) / std(x - m),
-    which keeps the extra coordinate in the range of the others, as quantizers like it.
+    which keeps the extra coordinate in the range of the others, as quantizers like it. For the
+    nearest, q isn't negated, and under l2 nothing changes: peers then search by L2.
 
     Parameters
     ----------
@@ -40,12 +41,15 @@ class Reduction:
     multiple : int
         The dimension is padded with zeros to a multiple of this. faiss drops to scalar code
         when the dimension isn't a multiple of 16 (32 for product quantizers).
+    nearest : bool
 
     Attributes
     ----------
     rows : ndarray of shape (n, padded), float32, C-contiguous
     dim : int
         The padded dimension.
+    by_l2 : bool
+        Whether pairs of least distance are wanted, not those of largest inner products.
 
     Examples
     --------
@@ -56,15 +60,18 @@ class Reduction:
     array([1])
     """
 
-    def __init__(self, rows: NDArray[np.floating], metric: str, multiple: int = 1) -> None:
+    def __init__(self, rows: NDArray[np.floating], metric: str, multiple: int = 1,
+                 nearest: bool = False) -> None:
         if metric not in METRICS:
             raise ValueError(f"metric must be one of {METRICS}, got {metric!r}")
         count, dim = rows.shape
         self.metric = metric
+        self._sign = 1.0 if nearest else -1.0
         self._dim = dim
-        self.dim = _rounded_up(dim + (metric == "l2"), multiple)
+        self.by_l2 = nearest and metric == "l2"
+        self.dim = _rounded_up(dim + (metric == "l2" and not nearest), multiple)
         self.rows: Floats = np.zeros((count, self.dim), dtype=np.float32)
-        if metric == "l2":
+        if metric == "l2" and not nearest:
             self._reduce_l2(rows)
         else:
             for at in range(0, count, _CHUNK):
@@ -87,13 +94,15 @@ class Reduction:
     def queries(self, queries: NDArray[np.floating]) -> Floats:
         """Turn queries of shape (nq, dim) into float32 queries of shape (nq, padded)."""
         reduced = np.zeros((len(queries), self.dim), dtype=np.float32)
-        if self.metric == "l2":
+        if self.by_l2:
+            reduced[:, : self._dim] = queries
+        elif self.metric == "l2":
             reduced[:, : self._dim] = -2.0 * (queries - self._mean)
             reduced[:, self._dim] = self._scale
         elif self.metric == "cosine":
-            reduced[:, : self._dim] = -_unit(queries)
+            reduced[:, : self._dim] = self._sign * _unit(queries)
         else:
-            reduced[:, : self._dim] = -queries
+            reduced[:, : self._dim] = self._sign * queries
         return reduced
 
 

@@ -79,15 +79,17 @@ def _time(search: Callable[[Any], Any], probe: Callable[[], object], share: int,
 
 
 def _time_batch(algorithm: Algorithm, queries: Rows, task: Task) -> _Timing:
-    few = queries[:_PROBE]
-    return _time(algorithm.search, lambda: algorithm.search(few), len(few), queries, task)
+    asked = algorithm.asked(queries)
+    few = asked[:_PROBE]
+    return _time(algorithm.find, lambda: algorithm.find(few), len(few), asked, task)
 
 
 def _time_single(algorithm: Algorithm, queries: Rows, task: Task) -> _Timing:
-    def search(asked: list[Rows]) -> list[NDArray[np.integer]]:
-        return [algorithm.search_one(query) for query in asked]
+    def search(some: list[Rows]) -> list[NDArray[np.integer]]:
+        return [algorithm.find_one(query) for query in some]
 
-    return _time(search, lambda: algorithm.search_one(queries[0]), 1, list(queries), task)
+    asked = list(algorithm.asked(queries))
+    return _time(search, lambda: algorithm.find_one(asked[0]), 1, asked, task)
 
 
 def _seconds(function: Callable[[], object]) -> float:

@@ -128,7 +128,8 @@ class Task:
                  stop: int, collector: Collector, nearest: bool = False,
                  rule: StopRule | None = None, *, flag: CancelFlag | None = None,
                  costs: tuple[float, ...] = ..., by_codes: bool = True,
-                 tells_late: bool = False, model: KeyModel | None = None) -> None: ...
+                 tells_late: bool = False, model: KeyModel | None = None,
+                 negates: bool = False) -> None: ...
     gave_up: Final[bool]
     lost: Final[bool]
     def run(self) -> None: ...
@@ -150,7 +151,8 @@ class SingleSearch:
                  costs: tuple[float, ...], rule: StopRule, *,
                  guard: Guard | None = None, nearest: bool = False,
                  float32_below: float = 0.0,
-                 collect: Callable[[], Collector] | None = None, n: int = 1) -> None: ...
+                 collect: Callable[[], Collector] | None = None, n: int = 1,
+                 negates: bool = False) -> None: ...
     n: Final[int]
     watch: Final[Watch | None]
     def search(self, queries: object, within: Filter | None = None) -> (

@@ -8,12 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reduction import Reduction
 from .base import Algorithm, Rows
 
 
 class Faiss(Algorithm):
-    """An index of faiss's factory over the reduced rows, under inner product."""
+    """An index of faiss's factory over the reduced rows."""
 
     library = "faiss"
     package = "faiss-cpu"
@@ -30,24 +29,21 @@ class Faiss(Algorithm):
 
         # The default leaves Flat several times slower on one thread.
         faiss.cvar.distance_compute_blas_threshold = 800
-        self._reduction = Reduction(rows, self.metric, multiple=self.multiple)
-        self.turn(self._reduction.rows)
-        dim = self._reduction.dim
-        self._index: Any = faiss.index_factory(dim, self.factory(dim), faiss.METRIC_INNER_PRODUCT)
-        self.prepare()
-        self._index.train(self._reduction.rows)
-        self._index.add(self._reduction.rows)
-        del self._reduction.rows  # faiss keeps its own copy
+        reduced = self.reduce(rows, self.parameters.get("multiple", self.multiple))
+        self.by_l2 = reduced.by_l2
+        self.turn(reduced.rows)
+        kind = faiss.METRIC_L2 if self.by_l2 else faiss.METRIC_INNER_PRODUCT
+        self._index: Any = faiss.index_factory(reduced.dim, self.factory(reduced.dim), kind)
+        self.prepare(len(rows))
+        self._index.train(reduced.rows)
+        self._index.add(reduced.rows)
+        del reduced.rows  # faiss keeps its own copy
 
     def turn(self, reduced: Rows) -> None:
         """Change the reduced rows in place, in a way that keeps inner products."""
 
-    def asked(self, queries: Rows) -> Rows:
-        """Reduced queries, changed as the rows were."""
-        return self._reduction.queries(queries)
-
-    def prepare(self) -> None:
-        """Set what must be set before training."""
+    def prepare(self, rows: int) -> None:
+        """Set what must be set before training on that many rows."""
 
     def set_threads(self, threads: int) -> None:
         import faiss
@@ -55,9 +51,8 @@ class Faiss(Algorithm):
         super().set_threads(threads)
         faiss.omp_set_num_threads(threads)
 
-    def search(self, queries: Rows) -> NDArray[np.integer]:
-        _, ids = self._index.search(self.asked(queries), self.k)
-        return np.asarray(ids)
+    def find(self, asked: Rows) -> NDArray[np.integer]:
+        return np.asarray(self._index.search(asked, self.k)[1])
 
     def kernels(self) -> list[str]:
         import faiss

@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from ..reduction import Reduction
+
 Rows = NDArray[np.float32]
 Ids = NDArray[np.int64]
 Parameters = dict[str, Any]
@@ -29,6 +31,7 @@ class Profile:
     metric: str
     k: int = 10
     full: bool = False
+    nearest: bool = False
 
     def pick(self, quick: list[Any], full: list[Any]) -> list[Any]:
         """The short list in a quick run, the long one in a full run."""
@@ -49,11 +52,11 @@ class Setting:
 
 
 class Algorithm(ABC):
-    """One way to find the furthest rows.
+    """One way to find the furthest rows, or the nearest.
 
     A peer is one small file with one or a few subclasses. The runner calls, in a fresh
     process: ``build(rows)`` once, then for each search setting ``configure(search)`` and
-    any number of ``search`` and ``search_one``.
+    any number of ``find`` and ``find_one``, whose queries ``asked`` prepared before the clock ran.
 
     Attributes
     ----------
@@ -75,6 +78,8 @@ class Algorithm(ABC):
         Whether the wheel brings an OpenBLAS that doesn't know newer CPUs and must be told.
     baseline : bool
         A baseline is shown but never counts as a peer.
+    nearest_metrics : tuple of str
+        Under which it can be told to find the nearest rows.
     """
 
     name: ClassVar[str]
@@ -86,14 +91,18 @@ class Algorithm(ABC):
     metrics: ClassVar[tuple[str, ...]] = ("l2", "dot", "cosine")
     stale_blas: ClassVar[bool] = False
     baseline: ClassVar[bool] = False
+    nearest_metrics: ClassVar[tuple[str, ...]] = ("l2", "dot", "cosine")
 
-    def __init__(self, metric: str, k: int, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, metric: str, k: int, parameters: Mapping[str, Any],
+                 nearest: bool = False) -> None:
         self.metric = metric
+        self.nearest = nearest
         self.k = k
         self.parameters = dict(parameters)
         self.threads = 1
         self.sample: Rows | None = None  # queries to build with, where the data set has some
         self._limits = ExitStack()
+        self._reduction: Reduction | None = None
 
     @classmethod
     def sweep(cls, profile: Profile) -> list[Setting]:
@@ -133,12 +142,25 @@ class Algorithm(ABC):
         """Index the rows: float32 of shape (n, dim), not to be modified."""
 
     @abstractmethod
-    def search(self, queries: Rows) -> NDArray[np.integer]:
-        """Ids of shape (nq, k) of the furthest rows of float32 queries of shape (nq, dim)."""
+    def find(self, asked: Rows) -> NDArray[np.integer]:
+        """Ids of shape (nq, k) of the rows that prepared queries want."""
 
-    def search_one(self, query: Rows) -> NDArray[np.integer]:
-        """Ids of shape (k,) for one query of shape (dim,)."""
-        return np.asarray(self.search(query[None, :])[0])
+    def find_one(self, asked: Rows) -> NDArray[np.integer]:
+        """Ids of shape (k,) for one prepared query of shape (dim,)."""
+        return np.asarray(self.find(asked[None, :])[0])
+
+    def asked(self, queries: Rows) -> Rows:
+        """Queries as the library takes them: reduced if the rows were."""
+        return queries if self._reduction is None else self._reduction.queries(queries)
+
+    def search(self, queries: Rows) -> NDArray[np.integer]:
+        """Ids of shape (nq, k) for float32 queries of shape (nq, dim)."""
+        return self.find(self.asked(queries))
+
+    def reduce(self, rows: Rows, multiple: int = 1) -> Reduction:
+        """Rows of which the library can find the best; `asked` reduces queries likewise."""
+        self._reduction = Reduction(rows, self.metric, multiple, self.nearest)
+        return self._reduction
 
     def configure(self, search: Mapping[str, Any]) -> None:
         """Set the parameters of the searches that follow; all that the sweep names are there."""
@@ -179,7 +201,7 @@ class Algorithm(ABC):
 
 
 def furthest_first(ids: Ids, products: NDArray[np.floating], k: int) -> Ids:
-    """The k ids with the largest of the given inner products, furthest first."""
+    """The k ids with the largest of the given inner products, largest first."""
     k = min(k, products.shape[1])
     top = np.argpartition(-products, k - 1, axis=1)[:, :k]
     top = np.take_along_axis(top, np.argsort(-np.take_along_axis(products, top, 1), axis=1), 1)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reduction import Reduction
 from .base import Algorithm, Ids, Profile, Rows, Setting, furthest_first
 
 
@@ -24,6 +23,7 @@ class Blind(Algorithm):
     package = "numpy"
     modules = ("numpy",)
     baseline = True
+    nearest_metrics = ()
 
     @classmethod
     def sweep(cls, profile: Profile) -> list[Setting]:
@@ -32,21 +32,21 @@ class Blind(Algorithm):
         return [Setting(searches=[{"listed": m} for m in sizes])] if sizes else []
 
     def build(self, rows: Rows) -> None:
-        reduction = Reduction(rows, self.metric)
+        reduction = self.reduce(rows)
         # One query tells the order: the center itself for l2, the mean row (or mean
         # direction) otherwise. Reduced, they all rank by the largest product.
         center = rows if self.metric != "cosine" else reduction.rows[:, : rows.shape[1]]
         middle = center.mean(axis=0, dtype=np.float64)
         products = reduction.rows @ reduction.queries(middle[None, :])[0]
         self._ranking: Ids = np.argsort(-products, kind="stable")
-        self._reduction = reduction
+        self._rows = reduction.rows
 
     def configure(self, search: Mapping[str, Any]) -> None:
         self._ids = self._ranking[: search["listed"]]
-        self._listed = np.ascontiguousarray(self._reduction.rows[self._ids])
+        self._listed = np.ascontiguousarray(self._rows[self._ids])
 
-    def search(self, queries: Rows) -> NDArray[np.integer]:
-        products = self._reduction.queries(queries) @ self._listed.T
+    def find(self, asked: Rows) -> NDArray[np.integer]:
+        products = asked @ self._listed.T
         return furthest_first(self._ids, products, self.k)
 
     def index_bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""faiss HNSW: a navigable graph under inner product."""
+"""faiss HNSW: a navigable graph."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class FaissHnsw(Faiss):
     def factory(self, dim: int) -> str:
         return f"HNSW{self.parameters['m']},Flat"
 
-    def prepare(self) -> None:
+    def prepare(self, rows: int) -> None:
         self._index.hnsw.efConstruction = self.parameters["ef_construction"]
 
     def configure(self, search: Mapping[str, Any]) -> None:

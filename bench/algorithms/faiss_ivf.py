@@ -1,4 +1,4 @@
-"""faiss inverted lists: with the rows themselves, and with 4-bit codes and a refinement."""
+"""faiss: lists of the rows themselves; 4-bit codes with a refinement, in lists and without."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def _probes(profile: Profile, wanted: list[int]) -> list[int]:
 
 
 class _FaissIvf(Faiss):
-    def prepare(self) -> None:
+    def prepare(self, rows: int) -> None:
         import faiss
 
-        if len(self._reduction.rows) > _MANY_ROWS:
+        if rows > _MANY_ROWS:
             training = faiss.extract_index_ivf(self._index).cp
             training.max_points_per_centroid = training.min_points_per_centroid
 
@@ -47,6 +47,23 @@ class FaissIvfFlat(_FaissIvf):
 
     def configure(self, search: Mapping[str, Any]) -> None:
         self._index.nprobe = search["nprobe"]
+
+
+class FaissPq(Faiss):
+    name = "faiss-pq"
+    title = "faiss PQ fast-scan + refine"
+    multiple = 32
+
+    @classmethod
+    def sweep(cls, profile: Profile) -> list[Setting]:
+        factors = profile.pick([10, 40, 100], [4, 10, 20, 40, 100, 200])
+        return [Setting({}, [{"refine": factor} for factor in factors])]
+
+    def factory(self, dim: int) -> str:
+        return f"PQ{dim // 2}x4fs,RFlat"
+
+    def configure(self, search: Mapping[str, Any]) -> None:
+        self._index.k_factor = search["refine"]
 
 
 class FaissIvfPq(_FaissIvf):

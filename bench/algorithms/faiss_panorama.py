@@ -38,7 +38,8 @@ class FaissPanorama(_Panorama):
         return [Setting({"levels": levels}) for levels in profile.pick([8], [4, 8, 16])]
 
     def factory(self, dim: int) -> str:
-        return f"FlatIPPanorama{self.parameters['levels']}"
+        kind = "L2" if self.by_l2 else "IP"
+        return f"Flat{kind}Panorama{self.parameters['levels']}"
 
 
 class FaissIvfPanorama(_Panorama, FaissIvfFlat):

@@ -51,15 +51,20 @@ _QUICK, _FULL = _recalls(0.8, 0.9, 0.95, 0.97, 0.99), _recalls(0.5, 0.7, 0.995)
 # Fewer rows get no cells by themselves.
 _ROWS_OF_CELLS = 20_000
 
+
+def _furthest(profile: Profile) -> bool:
+    return not profile.nearest
+
+
 MODES = [
     Mode(searches=({}, *_QUICK), more=_FULL),
     Mode({"cells": "auto"}, _QUICK, _FULL, label="cells",
          applies=lambda profile: profile.rows >= _ROWS_OF_CELLS),
-    Mode(isa="avx2"),
+    Mode(isa="avx2", applies=_furthest),
     Mode(isa="avx512", applies=lambda profile: profile.full),
-    Mode({"codes": "float32"}),
-    Mode({"codes": "int8", "keep_vectors": False}, all_rows=True),
-    Mode({"codes": "int4", "keep_vectors": False}, all_rows=True),
+    Mode({"codes": "float32"}, applies=_furthest),
+    Mode({"codes": "int8", "keep_vectors": False}, all_rows=True, applies=_furthest),
+    Mode({"codes": "int4", "keep_vectors": False}, all_rows=True, applies=_furthest),
     Mode({"codes": "int4", "keep_vectors": False, "cells": "auto"}, all_rows=True,
          applies=lambda profile: profile.rows >= _ROWS_OF_CELLS),
 ]
@@ -110,22 +115,22 @@ class Farann(Algorithm):
         self._index: Any = farann.Index(rows.shape[1], self.metric, threads=self.threads,
                                         **self.parameters)
         self._index.add(rows)
-        self._index.build(queries=self.sample)
+        self._index.build(queries=self.sample, nearest=self.nearest)
         self._search: dict[str, Any] = {}
         self._tuned = False
 
     def configure(self, search: Mapping[str, Any]) -> None:
         self._search = dict(search)
         if "recall" in search and not self._tuned:  # once, and not in the time of a search
-            self._index.tune(k=self.k)
+            self._index.tune(k=self.k, nearest=self.nearest)
             self._tuned = True
 
-    def search(self, queries: Rows) -> NDArray[np.integer]:
-        hits = self._index.search_furthest(queries, self.k, threads=self.threads, **self._search)
-        return np.asarray(hits.ids)
+    def find(self, asked: Rows) -> NDArray[np.integer]:
+        way = self._index.search_nearest if self.nearest else self._index.search_furthest
+        return np.asarray(way(asked, self.k, threads=self.threads, **self._search).ids)
 
-    def search_one(self, query: Rows) -> NDArray[np.integer]:
-        return self.search(query)  # a single query gives a single row of ids
+    def find_one(self, asked: Rows) -> NDArray[np.integer]:
+        return self.find(asked)  # a single query gives a single row of ids
 
     def claims_exact(self, search: Mapping[str, Any]) -> bool:
         loose = {"epsilon", "recall", "budget"} & search.keys()

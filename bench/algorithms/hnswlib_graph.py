@@ -1,4 +1,4 @@
-"""hnswlib: a navigable graph under inner product."""
+"""hnswlib: a navigable graph."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reduction import Reduction
 from .base import QUICK_GRAPH_ROWS, Algorithm, Profile, Rows, Setting
 
 
@@ -33,12 +32,13 @@ class Hnswlib(Algorithm):
     def build(self, rows: Rows) -> None:
         import hnswlib
 
-        self._reduction = Reduction(rows, self.metric, multiple=16)
-        reduced = self._reduction.rows
-        self._index: Any = hnswlib.Index(space="ip", dim=reduced.shape[1])
+        made = self.reduce(rows, 16)
+        reduced = made.rows
+        self._index: Any = hnswlib.Index(space="l2" if made.by_l2 else "ip", dim=made.dim)
         self._index.init_index(max_elements=len(reduced), M=self.parameters["m"],
                                ef_construction=self.parameters["ef_construction"], random_seed=0)
         self._index.add_items(reduced, num_threads=self.threads)
+        del made.rows  # it keeps its own copy
 
     def configure(self, search: Mapping[str, Any]) -> None:
         self._index.set_ef(search["ef"])
@@ -46,9 +46,8 @@ class Hnswlib(Algorithm):
     def set_threads(self, threads: int) -> None:
         self.threads = threads
 
-    def search(self, queries: Rows) -> NDArray[np.integer]:
-        reduced = self._reduction.queries(queries)
-        ids, _ = self._index.knn_query(reduced, k=self.k, num_threads=self.threads)
+    def find(self, asked: Rows) -> NDArray[np.integer]:
+        ids, _ = self._index.knn_query(asked, k=self.k, num_threads=self.threads)
         return np.asarray(ids).astype(np.int64)
 
     def kernels(self) -> list[str]:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reduction import Reduction
 from .base import Algorithm, Profile, Rows, Setting
 
 _LEAST_DIM = 64  # it refuses fewer
@@ -37,27 +36,22 @@ class Lorann(Algorithm):
     def build(self, rows: Rows) -> None:
         import lorann
 
-        narrow = rows.shape[1] + (self.metric == "l2") <= _LEAST_DIM
-        self._reduction = Reduction(rows, self.metric, multiple=_LEAST_DIM if narrow else 32)
-        dim = self._reduction.dim
-        reduced = None if dim < _WIDE else 128 if dim <= 1000 else 256
+        narrow = rows.shape[1] + (self.metric == "l2" and not self.nearest) <= _LEAST_DIM
+        made = self.reduce(rows, _LEAST_DIM if narrow else 32)
+        reduced = None if made.dim < _WIDE else 128 if made.dim <= 1000 else 256
         self._index: Any = lorann.LorannIndex(
-            data=self._reduction.rows, n_clusters=self.parameters["clusters"], global_dim=reduced,
-            quantization_bits=8, distance=lorann.IP)  # it keeps the reduced rows, no copy
+            data=made.rows, n_clusters=self.parameters["clusters"], global_dim=reduced,
+            quantization_bits=8,
+            distance=lorann.L2 if made.by_l2 else lorann.IP)  # it keeps these rows, no copy
         self._index.build(n_threads=self.threads)
         self._options = (1, 0)
 
     def configure(self, search: Mapping[str, Any]) -> None:
         self._options = (search["clusters"], max(search["rerank"], self.k))
 
-    def search(self, queries: Rows) -> NDArray[np.integer]:
-        probed, rerank = self._options
-        found = self._index.search(self._reduction.queries(queries), self.k, probed, rerank,
-                                   n_threads=self.threads)
+    def find(self, asked: Rows) -> NDArray[np.integer]:
+        found = self._index.search(asked, self.k, *self._options, n_threads=self.threads)
         return np.asarray(found).astype(np.int64)
 
-    def search_one(self, query: Rows) -> NDArray[np.integer]:
-        probed, rerank = self._options
-        found = self._index.search(self._reduction.queries(query[None, :])[0], self.k, probed,
-                                   rerank)
-        return np.asarray(found).astype(np.int64)
+    def find_one(self, asked: Rows) -> NDArray[np.integer]:
+        return np.asarray(self._index.search(asked, self.k, *self._options)).astype(np.int64)

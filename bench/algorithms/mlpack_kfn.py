@@ -26,6 +26,7 @@ class MlpackKfn(Algorithm):
     package = "mlpack"
     modules = ("mlpack",)
     exact = True
+    nearest_metrics = ()
     stale_blas = True
     # Furthest among unit rows is lowest cosine; a dot product is no distance.
     metrics = ("l2", "cosine")
@@ -45,10 +46,10 @@ class MlpackKfn(Algorithm):
                             algorithm=self.parameters["search"], copy_all_inputs=True)
         self._model: Any = output["output_model"]
 
-    def search(self, queries: Rows) -> NDArray[np.integer]:
+    def find(self, asked: Rows) -> NDArray[np.integer]:
         import mlpack
 
-        output = mlpack.kfn(input_model=self._model, query=self._prepared(queries), k=self.k,
+        output = mlpack.kfn(input_model=self._model, query=self._prepared(asked), k=self.k,
                             algorithm=self.parameters["search"],
                             copy_all_inputs=self.parameters["search"] == "dual_tree")
         return np.asarray(output["neighbors"]).astype(np.int64)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reduction import Reduction
 from .base import QUICK_GRAPH_ROWS, Algorithm, Profile, Rows, Setting
 from .faiss_ivf import lists
 
@@ -45,22 +44,22 @@ class RabitqIvf(_Rabitq):
     def build(self, rows: Rows) -> None:
         import rabitqlib
 
-        self._reduction = Reduction(rows, self.metric, multiple=_MULTIPLE)
-        reduced = self._reduction.rows
+        made = self.reduce(rows, _MULTIPLE)
+        reduced = made.rows
         count, dim = reduced.shape
         clusters = self.parameters["nlist"]
         means = rabitqlib.RaBitQKMeans(dim, clusters, num_threads=self.threads)
         means.train(reduced)
-        self._index = rabitqlib.IvfIndex(dim, count, clusters, self.parameters["bits"], "ip")
+        self._index = rabitqlib.IvfIndex(dim, count, clusters, self.parameters["bits"],
+                                         "l2" if made.by_l2 else "ip")
         self._index.build(reduced, means.centroids, means.assignments, num_threads=self.threads)
-        del self._reduction.rows  # it keeps its own copy
+        del made.rows  # it keeps its own copy
 
     def configure(self, search: Mapping[str, Any]) -> None:
         self._probes = search["nprobe"]
 
-    def search(self, queries: Rows) -> NDArray[np.integer]:
-        reduced = self._reduction.queries(queries)
-        ids, _ = self._index.search(reduced, self.k, self._probes, num_threads=self.threads)
+    def find(self, asked: Rows) -> NDArray[np.integer]:
+        ids, _ = self._index.search(asked, self.k, self._probes, num_threads=self.threads)
         return np.asarray(ids).astype(np.int64)
 
 
@@ -81,16 +80,16 @@ class RabitqGraph(_Rabitq):
     def build(self, rows: Rows) -> None:
         import rabitqlib
 
-        self._reduction = Reduction(rows, self.metric, multiple=_MULTIPLE)
-        reduced = self._reduction.rows
-        self._index = rabitqlib.SymqgIndex(reduced.shape[1], self.parameters["degree"], "ip")
+        made = self.reduce(rows, _MULTIPLE)
+        reduced = made.rows
+        self._index = rabitqlib.SymqgIndex(made.dim, self.parameters["degree"],
+                                           "l2" if made.by_l2 else "ip")
         self._index.build(reduced, self.parameters["ef_construction"], num_threads=self.threads)
-        del self._reduction.rows  # it keeps its own copy
+        del made.rows  # it keeps its own copy
 
     def configure(self, search: Mapping[str, Any]) -> None:
         self._ef = search["ef"]
 
-    def search(self, queries: Rows) -> NDArray[np.integer]:
-        reduced = self._reduction.queries(queries)
-        ids, _ = self._index.search_batch(reduced, self.k, self._ef, num_threads=self.threads)
+    def find(self, asked: Rows) -> NDArray[np.integer]:
+        ids, _ = self._index.search_batch(asked, self.k, self._ef, num_threads=self.threads)
         return np.asarray(ids).astype(np.int64)

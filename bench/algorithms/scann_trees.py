@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reduction import Reduction
 from .base import Algorithm, Profile, Rows, Setting
 
 
@@ -26,12 +25,13 @@ class _Scann(Algorithm):
     def build(self, rows: Rows) -> None:
         from scann.scann_ops.py import scann_ops_pybind
 
-        self._reduction = Reduction(rows, self.metric, multiple=2)
-        builder = scann_ops_pybind.builder(self._reduction.rows, self.k, "dot_product")
+        made = self.reduce(rows, 2)
+        builder = scann_ops_pybind.builder(made.rows, self.k,
+                                           "squared_l2" if made.by_l2 else "dot_product")
         builder.set_n_training_threads(self.threads)
         self._searcher: Any = self.score(builder, len(rows)).build()
         self._options: dict[str, int] = {}
-        del self._reduction.rows  # ScaNN keeps its own copy
+        del made.rows  # ScaNN keeps its own copy
 
     def kernels(self) -> list[str]:
         return []  # it chooses by itself, without telling; it has no BLAS
@@ -41,19 +41,17 @@ class _Scann(Algorithm):
         if threads > 1:
             self._searcher.set_num_threads(threads)
 
-    def search(self, queries: Rows) -> NDArray[np.integer]:
-        reduced = self._reduction.queries(queries)
+    def find(self, asked: Rows) -> NDArray[np.integer]:
         if self.threads == 1:
-            ids, _ = self._searcher.search_batched(reduced, self.k, **self._options)
+            ids, _ = self._searcher.search_batched(asked, self.k, **self._options)
         else:
-            share = -(-len(reduced) // self.threads)
-            ids, _ = self._searcher.search_batched_parallel(reduced, self.k, **self._options,
+            share = -(-len(asked) // self.threads)
+            ids, _ = self._searcher.search_batched_parallel(asked, self.k, **self._options,
                                                             batch_size=min(share, 256))
         return np.asarray(ids).astype(np.int64)
 
-    def search_one(self, query: Rows) -> NDArray[np.integer]:
-        reduced = self._reduction.queries(query[None, :])[0]
-        ids, _ = self._searcher.search(reduced, self.k, **self._options)
+    def find_one(self, asked: Rows) -> NDArray[np.integer]:
+        ids, _ = self._searcher.search(asked, self.k, **self._options)
         return np.asarray(ids).astype(np.int64)
 
 
@@ -76,7 +74,9 @@ class ScannTree(_Scann):
         # In a full run also fewer and more, but no leaves of fewer than 16 rows.
         counts = {root, *profile.pick([], [n for n in (1000, 2000) if 16 * n <= profile.rows])}
         return [Setting({"leaves": leaves, "soar": soar}, cls._searches(profile, leaves))
-                for leaves in sorted(counts) for soar in (False, True)]
+                for leaves in sorted(counts)
+                for soar in ((False,) if profile.nearest and profile.metric == "l2"  # it refuses
+                             else (False, True))]
 
     @classmethod
     def _searches(cls, profile: Profile, leaves: int) -> list[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from ..reduction import Reduction
 from .base import Algorithm, Rows
 
 
@@ -21,20 +20,22 @@ class UsearchExact(Algorithm):
         self.threads = threads
 
     def build(self, rows: Rows) -> None:
-        self._reduction = Reduction(rows, self.metric, multiple=16)
+        from usearch.index import MetricKind
 
-    def search(self, queries: Rows) -> NDArray[np.integer]:
-        from usearch.index import MetricKind, search
+        made = self.reduce(rows, 16)
+        self._rows, self._kind = made.rows, MetricKind.L2sq if made.by_l2 else MetricKind.IP
 
-        matches = search(self._reduction.rows, self._reduction.queries(queries), self.k,
-                         MetricKind.IP, exact=True, threads=self.threads)
+    def find(self, asked: Rows) -> NDArray[np.integer]:
+        from usearch.index import search
+
+        matches = search(self._rows, asked, self.k, self._kind, exact=True, threads=self.threads)
         return np.atleast_2d(np.asarray(matches.keys)).astype(np.int64)
 
     def kernels(self) -> list[str]:
-        from usearch.index import Index, MetricKind
+        from usearch.index import Index
 
-        index = Index(ndim=self._reduction.dim, metric=MetricKind.IP, dtype="f32")
+        index = Index(ndim=self._rows.shape[1], metric=self._kind, dtype="f32")
         return [f"usearch {index.hardware_acceleration}"]
 
     def index_bytes(self) -> int:
-        return self._reduction.rows.nbytes
+        return self._rows.nbytes

@@ -254,18 +254,19 @@ def _peer_in(mode: str, problem: Problem, chosen: Chosen, algorithm: Algorithm,
     queries = problem.queries
     if chosen.allowed is not None:
         queries = queries[:_FILTERED_BATCH]
+    asked = algorithm.asked(queries)
 
     def one(at: int) -> NDArray[np.integer]:
-        return algorithm.search_one(queries[at])
+        return algorithm.find_one(asked[at])
 
     ids: Any
     if mode == "single":
         ids = [one(at) for at in range(min(_ONE_BY_ONE, len(queries)))]
         us = _one_by_one(one, len(queries), 1, seconds)
     else:
-        ids = algorithm.search(queries)
+        ids = algorithm.find(asked)
         us = (1e6 * build_seconds if mode == BUILD else
-              _least(lambda: algorithm.search(queries), len(queries), seconds))
+              _least(lambda: algorithm.find(asked), len(queries), seconds))
     return {"us": us, "recall": problem.recall(ids, chosen)}
 
 

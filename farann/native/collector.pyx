@@ -297,7 +297,7 @@ cdef class Collector:
     cdef void write(self, int64_t i, float *scores, int64_t *ids, int64_t n) noexcept nogil:
         """Write n results of query i, padded where fewer rows were found."""
         cdef const farann_topk *top = &self.answers[i].top
-        cdef double key
+        cdef double key, score
         cdef int64_t j
         for j in range(n):
             scores[j], ids[j] = <float>NAN, -1
@@ -305,8 +305,9 @@ cdef class Collector:
                 key = self.batch.sign * top.entries[j].key
                 if self.batch.traits.squared:
                     key = max(key, 0.0)  # a key computed from a rough score may be negative
-                scores[j] = <float>farann_score(self.batch.metric, key,
-                                                self.batch.queries[i].prepared.query_norm)
+                score = farann_score(self.batch.metric, key,
+                                     self.batch.queries[i].prepared.query_norm)
+                scores[j] = <float>(0.0 - score if self.batch.negates else score)  # not -0.0
                 ids[j] = top.entries[j].id
 
 

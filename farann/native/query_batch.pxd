@@ -22,6 +22,7 @@ cdef class QueryBatch:
     cdef int64_t dim, n_queries, k
     cdef int64_t block_rows         # float32 rows of a block
     cdef double sign                # 1 for the furthest, -1 for the nearest rows
+    cdef bint negates               # scores are those of the queries times -1
     cdef double epsilon
     cdef double end_time            # seconds; infinity: no time limit
     cdef int64_t next_look          # at the clock, in multiply-adds

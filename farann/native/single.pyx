@@ -42,7 +42,8 @@ cdef class SingleSearch:
     The filter is one for all queries alike. `plan` is what the caller made the plan of, to tell
     later whether that still holds. Queries that are unlike the sample of a guard aren't searched
     for. Exact searches begin in float32, which serves while they read fewer bytes than
-    `float32_below`; if that is 0, with codes. `collect` makes the collector of a task.
+    `float32_below`; if that is 0, with codes. `collect` makes the collector of a task; `negates` as
+    for `Task`.
     """
 
     cdef Snapshot snapshot
@@ -51,7 +52,7 @@ cdef class SingleSearch:
     cdef KeyModel model
     cdef readonly Watch watch
     cdef double float32_below
-    cdef bint approximate, nearest
+    cdef bint approximate, nearest, negates
     cdef int64_t k
     cdef readonly int64_t n
     cdef readonly object plan
@@ -62,14 +63,14 @@ cdef class SingleSearch:
 
     def __init__(self, Snapshot snapshot, Filter filter, int64_t k, plan, costs, rule, *,
                  Guard guard=None, bint nearest=False, double float32_below=0.0, collect=None,
-                 int64_t n=1):
+                 int64_t n=1, bint negates=False):
         if filter.excluded is not None or filter.groups is not None:
             raise ValueError("a filter that differs from query to query is not for all alike")
         if n < 1 or (n > 1 and (rule.approximate or guard is not None)):
             raise ValueError("a batch is one of exact searches")
         self.snapshot, self.filter, self.k, self.plan, self.n = snapshot, filter, k, plan, n
         self.costs, self.rule, self.guard, self.nearest = costs, rule, guard, nearest
-        self.collect = collect
+        self.collect, self.negates = collect, negates
         self.approximate, self.watch, self.model = rule.approximate, rule.watch, rule.model
         self.results_of_one, self.results_of_batch = (k,), (n, k)
         self.holds_gil = n * (filter.n_rows * snapshot.dim + k) < HOLDS_GIL
@@ -82,7 +83,7 @@ cdef class SingleSearch:
         collector = Collector(self.k) if self.collect is None else self.collect()
         return Task(self.snapshot, self.filter, first, 0, self.n, collector, self.nearest, self.rule,
                     costs=self.costs, by_codes=by_codes,
-                    tells_late=self.watch is not None, model=self.model)
+                    tells_late=self.watch is not None, model=self.model, negates=self.negates)
 
     def search(self, queries, Filter within=None):
         """Find the rows for a float32 array (n, dim), or (dim,) of a single query.

@@ -48,16 +48,19 @@ cdef class Task(Search):
     of the scanned rows pass the filters, every row is scanned.
 
     The queries are start .. stop of a batch; what is found for them is up to the collector. `costs`
-    are those of `Judge`; for `tells_late` and `model` see `witness_to`.
+    are those of `Judge`; for `tells_late` and `model` see `witness_to`. `negates`: queries are the
+    negated ones of the caller, whose scores are written.
     """
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, Collector collector not None, bint nearest=False,
                  rule=None, *, CancelFlag flag=None, costs=(0.0,) * 6,
-                 bint by_codes=True, bint tells_late=False, KeyModel model=None):
+                 bint by_codes=True, bint tells_late=False, KeyModel model=None,
+                 bint negates=False):
         self.model = model
         self.batch = QueryBatch.of(snapshot, filter, queries, start, stop, collector.k, nearest,
                                    flag)
+        self.batch.negates = negates
         if rule is not None:
             self.batch.take_rule(rule)
             self.approximate = rule.approximate

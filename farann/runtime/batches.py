@@ -62,14 +62,15 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         witness: Witness | None = None,
         collect: Callable[[int, int], _core.Collector] | None = None,
         float32_first: bool = False, merges: bool = True,
-        work_shares: WorkShares | None = None,
-        kind: tuple[bool, ...] = ()) -> tuple[Hits, SearchStats]:
+        work_shares: WorkShares | None = None, kind: tuple[bool, ...] = (),
+        negates: bool = False) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, or what `collect` finds, and statistics.
 
     `collect` makes the collector of the queries start .. stop. What tells of each answer of an
     approximate search is written to the `witness`. `float32_first`: exact searches don't begin
     with codes. `merges`: collectors of parts of the rows can be merged. `work_shares`: which share
-    of the multiply-adds of all rows the last search did, by its `kind` and its size.
+    of the multiply-adds of all rows the last search did, by its `kind` and its size. `negates`:
+    queries are those of the caller times -1.
     """
     n, work = len(queries), chosen.n_rows * snapshot.dim
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
@@ -85,7 +86,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
             return _core.Task(snapshot, chosen, queries, start, stop, collected(start, stop),
                               nearest, None if rule is EXACT else rule, flag=flag, costs=costs,
                               by_codes=trial, tells_late=witness is not None,
-                              model=None if witness is None else witness.model)
+                              model=None if witness is None else witness.model,
+                              negates=negates)
 
         task, lost = _done(made, trial, snapshot.in_file)
         if trial:
@@ -112,7 +114,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         parts = _in_parts(
             lambda flag: _core.Task(snapshot, chosen, queries, 0, n, collected(0, n), nearest,
                                     flag=flag, costs=row_costs(n, snapshot.dim, snapshot.isa),
-                                    by_codes=trial),
+                                    by_codes=trial, negates=negates),
             threads, _parts_of(n, work, query_bytes, threads, trial), trials if trial else None,
             snapshot.in_file is not None, _is_long(n, work // _LEADING_SHARE, k, snapshot.isa),
             long)
@@ -235,7 +237,7 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
            rule: StopRule, guard: _core.Guard | None = None, *, nearest: bool = False,
            float32_below: float = 0.0, collect: Callable[[], _core.Collector] | None = None,
            within: _core.Filter | None = None, work_shares: WorkShares, kind: tuple[bool, ...],
-           n: int = 1) -> _core.SingleSearch | None:
+           n: int = 1, negates: bool = False) -> _core.SingleSearch | None:
     """Prepare single queries, or batches of n, with the answers of `top`, whose collector `collect`
     makes; None if k is large, or if a query, of rows `within`, takes so long that Ctrl+C must end
     it, or if threads share a batch."""
@@ -252,7 +254,8 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
         float32_below = 0.0 if pays else float("inf")
     return _core.SingleSearch(snapshot, everything, k, plan,
                               row_costs(n, snapshot.dim, snapshot.isa), rule, guard=guard,
-                              nearest=nearest, float32_below=float32_below, collect=collect, n=n)
+                              nearest=nearest, float32_below=float32_below, collect=collect, n=n,
+                              negates=negates)
 
 
 def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,

@@ -341,19 +341,14 @@ def _search(question: Question) -> tuple[Hits, SearchStats]:
     """The k best rows of each query."""
     from farann.search import plan
 
-    negated = False
     if question.nearest and question.radii is None:
         store = question.store.mirrored(question.view.exact.isa)
-        negated = not store.by_nearest
         question = question._replace(
             store=store, queries=store.spec.metric.mirrored(question.queries),
             nearest=store.by_nearest)
     hits, stats = plan.top(question)
     if question.keyed:
         hits.keys = keys_of(question, hits)
-    if negated:
-        hits.scores = _mirrored(question, hits)
-        hits.keys = None if hits.keys is None else hits.keys + 0.0  # turns -0 into 0
     return hits, stats
 
 
@@ -391,23 +386,6 @@ def nearest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float |
     if answer is None:
         return None
     ids, scores, live.last_search = answer
-    if not mirror.by_nearest:
-        from farann.search.plan import Question
-
-        scores = _mirrored(Question(mirror, mirror.view(live.isa), vector[np.newaxis], 1, 1),
-                           Hits(ids[np.newaxis], scores[np.newaxis]))[0]
     return unchecked(mirror.named(ids), scores, None,
                      SearchStats(*answer[2]) if return_stats else None,
                      None if per_group is None else groups_of(mirror, ids))
-
-
-def _mirrored(question: Question, hits: Hits) -> Float32Array:
-    """Scores of nearest rows, from those of queries times -1; a 0 gets the sign of its key."""
-    scores = -hits.scores
-    zeros = scores.view(np.int32) << 1 == 0  # by bits: denormal numbers may count as 0 elsewhere
-    if zeros.any() and question.store.n_coded is None:
-        some = np.flatnonzero(zeros.any(axis=1))
-        keys = keys_of(question._replace(queries=question.queries[some], threads=1),
-                       Hits(hits.ids[some], scores[some]))
-        scores[some] = np.where(zeros[some], np.copysign(0.0, keys + 0.0), scores[some])
-    return scores

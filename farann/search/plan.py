@@ -227,7 +227,7 @@ def _run(question: Question, rule: StopRule,
                        None if question.is_plain else question.collector,
                        n < _FLOAT32_FIRST and store.float32_below(question.nearest) > 0.0,
                        merges=question.collect is None, work_shares=store.work_shares,
-                       kind=(store.asks_nearest, question.is_plain))
+                       kind=(store.asks_nearest, question.is_plain), negates=store.negates)
 
 
 # ---- queries with groups of their own ----

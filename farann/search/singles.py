@@ -56,9 +56,9 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     snapshot = view.snapshot if rule.approximate else view.exact
     single = batches.single(snapshot, chosen, k, table, rule,
                             None if guard is None else guard.tests, nearest=store.by_nearest,
-                            float32_below=store.float32_below(), collect=collect,
-                            within=within, work_shares=store.work_shares,
-                            kind=(store.asks_nearest, per_group is None))
+                            float32_below=store.float32_below(), collect=collect, within=within,
+                            work_shares=store.work_shares,
+                            kind=(store.asks_nearest, per_group is None), negates=store.negates)
     if single is None:
         return
     if len(singles) >= _MOST_PREPARED:
@@ -80,7 +80,8 @@ def keep_batch(store: Store, isa: str, k: int, n: int) -> None:
         batches_of[key] = n, batches.single(view.exact, view.everything, k, None, EXACT,
                                             nearest=store.by_nearest, n=n,
                                             work_shares=store.work_shares,
-                                            kind=(store.asks_nearest, True))
+                                            kind=(store.asks_nearest, True),
+                                            negates=store.negates)
 
 
 def _key(isa: str, k: int, recall: float | None, per_group: int | None) -> tuple[Any, ...]:

@@ -97,6 +97,7 @@ class Store:
         self.tunings, self.nearest_tunings = Tunings(), Tunings()
         # Whether searches are for the nearest rows, see `mirrored`; whether the layout is for them.
         self.asks_nearest, self.for_nearest, self.mirror = False, False, None
+        self.negates = False  # whether the core is asked for the furthest of queries times -1
         self.unused_queries: Float32Array | None = None
         # Up to 512 of the queries given to `build`; None: rows are sampled when they are needed.
         self.order_queries: Float32Array | None = None
@@ -207,6 +208,7 @@ class Store:
             self.view(isa)  # made here both have it
             made = copy(self)
             made.tunings, made.asks_nearest = self.nearest_tunings, True
+            made.negates = not made.by_nearest
             made.singles, made.batches, made.run_answers, made.rules = {}, {}, {}, {}
             self.mirror = made
         return made

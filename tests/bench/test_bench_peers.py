@@ -23,11 +23,13 @@ def recall_of(algorithm: Algorithm, rows: NDArray[np.float32],
     """Recall of a batch, after looking that single queries get the same answers."""
     found = np.asarray(algorithm.search(queries), dtype=np.int64)
     assert found.shape == (len(queries), K)
-    kth = measures.furthest(rows, queries, K, algorithm.metric)[1][:, -1]
-    recall = measures.recall(rows, queries, found, kth, algorithm.metric)
-    one_by_one = np.vstack([algorithm.search_one(query) for query in queries]).astype(np.int64)
+    how = algorithm.metric, algorithm.nearest
+    kth = measures.furthest(rows, queries, K, *how)[1][:, -1]
+    recall = measures.recall(rows, queries, found, kth, *how)
+    one_by_one = np.vstack([algorithm.find_one(query) for query in algorithm.asked(queries)]
+                           ).astype(np.int64)
     assert one_by_one.shape == found.shape
-    single = measures.recall(rows, queries, one_by_one, kth, algorithm.metric)
+    single = measures.recall(rows, queries, one_by_one, kth, *how)
     assert single == pytest.approx(recall, abs=0.02)
     return recall
 
@@ -37,20 +39,21 @@ def settings(peer: type[Algorithm], profile: Profile) -> list[Setting]:
     return [Setting(s.build, s.searches[-1:]) for s in peer.sweep(profile)]
 
 
+@pytest.mark.parametrize("nearest", [False, True], ids=["furthest", "nearest"])
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
-def test_recall_of_a_peer(peer: type[Algorithm], metric: str) -> None:
+def test_recall_of_a_peer(peer: type[Algorithm], metric: str, nearest: bool) -> None:
     reason = peer.missing()
     if reason:
         pytest.skip(reason)
-    if metric not in peer.metrics:
+    if metric not in (peer.nearest_metrics if nearest else peer.metrics):
         pytest.skip(f"it has no {metric}")
     # An odd dimension, rows away from the origin, and norms that differ.
     rows, queries = sample(30, 3000, 21, offset=0.4), sample(31, 30, 21)
     rows *= np.random.default_rng(32).uniform(0.5, 2, size=(len(rows), 1)).astype(np.float32)
     kept = rows.copy()
-    for setting in settings(peer, Profile(len(rows), 21, metric, K, full=True)):
-        algorithm = peer(metric, K, setting.build)
+    for setting in settings(peer, Profile(len(rows), 21, metric, K, True, nearest)):
+        algorithm = peer(metric, K, setting.build, nearest)
         algorithm.set_threads(1)
         algorithm.build(rows)
         np.testing.assert_array_equal(rows, kept)

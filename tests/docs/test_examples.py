@@ -5,11 +5,14 @@ from __future__ import annotations
 import ast
 import os
 import re
+import runpy
 import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "examples"
@@ -37,6 +40,35 @@ def test_examples(script: Path, tmp_path: Path) -> None:
     assert done.stderr == ""
     assert len(done.stdout.splitlines()) >= 5
     assert list(tmp_path.iterdir()) == []  # an example leaves nothing behind
+
+
+@pytest.mark.parametrize("name", ["cosine", "dot", "euclidean"])
+def test_backend_of_mteb(name: str, rng: np.random.Generator) -> None:
+    made = runpy.run_path(str(FOLDER / "mteb_backend.py"))
+    backend = made["FarannSearchIndex"](
+        SimpleNamespace(mteb_model_meta=SimpleNamespace(similarity_fn_name=name)))
+    documents, queries = rng.standard_normal((50, 4)), rng.standard_normal((3, 4))
+    for start in (0, 30):  # in two parts, as mteb encodes a corpus
+        part = documents[start : start + 30]
+        backend.add_documents(part, [f"d{start + i}" for i in range(len(part))])
+    scores = queries @ documents.T
+    if name == "cosine":
+        scores /= np.linalg.norm(queries, axis=1)[:, None] * np.linalg.norm(documents, axis=1)
+    if name == "euclidean":
+        scores = -np.linalg.norm(queries[:, None] - documents, axis=2)
+    order = np.argsort(-scores, axis=1)
+    for most, k in ((5, 5), (90, 50)):
+        values, places = backend.search(queries, most)
+        np.testing.assert_array_equal(places, order[:, :k])
+        np.testing.assert_allclose(values, np.take_along_axis(scores, order[:, :k], 1), rtol=1e-5)
+    listed = [40, 2, 17]
+    values, places = backend.search(queries[:2], 2, None, {"b": [f"d{i}" for i in listed]},
+                                    {0: "a", 1: "b"})
+    assert (values[0], places[0]) == ([], [])  # no candidates of query "a"
+    assert places[1] == np.argsort(-scores[1, listed])[:2].tolist()
+    backend.clear()
+    backend.add_documents(documents[:2], ["a", "b"])
+    assert sorted(backend.search(queries[:1], 9)[1][0]) == [0, 1]
 
 
 def test_there_are_examples() -> None:

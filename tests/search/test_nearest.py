@@ -199,3 +199,14 @@ def test_limits_keep_the_sign_of_zeros(kind: str, metric: str, rng: np.random.Ge
         for query, scores in zip(queries, exact.scores, strict=True):
             for _ in range(2):  # the second time it is answered as the first one was
                 assert_same_bits(index.search_nearest(query, 40, **limit).scores, scores)
+
+
+@pytest.mark.parametrize("vectors", [True, False], ids=["vectors", "codes alone"])
+def test_the_core_writes_zeros(vectors: bool, rng: np.random.Generator,
+                               monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are those of the queries that were given, without a second look at their keys."""
+    index = index_of(grouped(rng, 300), "dot", keep_vectors=vectors).build(nearest=True)
+    monkeypatch.setattr("farann.runtime.batches.keys_of_found", None)
+    for n in (1, 3, 40):
+        found = index.search_nearest(np.zeros((n, DIM), np.float32), 5, budget=300)
+        assert_same_bits(found.scores, np.zeros((n, 5), np.float32))

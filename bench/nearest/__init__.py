@@ -1,1 +1,0 @@
-"""The nearest rows, which others were made for: farann beside hnswlib, ScaNN and faiss; groups."""
