@@ -334,7 +334,8 @@ def to_matrix(name: str, value: Any, dim: int | None, *, single: bool) -> npt.ND
         else:
             asked = instead is not None and array.ndim == 0 and array.dtype.kind in "iu"
             raise ValueError(f"{name}: expected shape {shape}, got {array.shape}"
-                             + f"; is it k={array}, or {instead}={array}?" * asked)
+                             + f"; is it k={array}, or {instead}={array}?" * asked
+                             + "; write [...] around one vector" * (array.ndim == 1))
     if dim is not None and array.shape[1] != dim:
         if array.shape == (1, 0):  # an empty list
             return np.empty((0, dim), np.float32)

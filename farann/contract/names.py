@@ -68,7 +68,8 @@ _ELSEWHERE = {
     "add, with replace=True": "upsert update",
     "build": "train",
     "remove": "delete remove_ids mark_deleted discard",
-    "reconstruct": "get get_items get_vector get_vectors get_item_vector fetch reconstruct_n",
+    "reconstruct":
+        "get get_items get_vector get_vectors get_item_vector fetch reconstruct_n vectors",
     "score": "get_distance predict predict_proba full_sort_predict",
     "rank": "recommend recommend_all full_sort_topk predict_rank",
     "evaluate": "diagnose auc_score precision_at_k ndcg_at_k",

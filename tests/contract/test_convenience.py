@@ -261,6 +261,7 @@ def test_unknown_keywords(method: str, given: dict[str, Any], words: str) -> Non
     (lambda index: index.tune(10), "queries: expected shape (dim,) or (n, dim), got (); is it "
      "k=10, or ids=10?"),
     (lambda index: index.search_nearest(7), "is it k=7, or ids=7?"),
+    (lambda index: index.add([1.0, 2.0]), "rows: expected shape (n, dim), got (2,); write [...]"),
     (lambda index: index.build(tune=10), "tune: expected several k, such as (10,), got 10")])
 def test_arguments_without_a_name(call: Any, words: str) -> None:
     with pytest.raises((TypeError, ValueError), match=re.escape(words)):

@@ -180,9 +180,10 @@ def test_the_page_of_the_command_line_has_all_commands_and_options(pages: Path) 
     for name, command in commands.choices.items():
         assert f"## farann {name}\n" in page
         section = built.partition(f'id="farann-{name}"')[2].partition("<section")[0]
+        actions = command._actions
         if command._subparsers is not None:  # `posneg evaluate`
-            (command,) = command._subparsers._group_actions[0].choices.values()
-        options = [option for action in command._actions for option in action.option_strings]
+            actions = command._subparsers._group_actions[0].choices["evaluate"]._actions
+        options = [option for action in actions for option in action.option_strings]
         assert [option for option in options if option not in section] == [], name
 
 
