@@ -135,11 +135,12 @@ def _llms(app: Any, exception: Exception | None) -> None:
     """Write llms.txt: the pages of the sidebar with what they begin with, for language models."""
     if exception or app.builder.format != "html":
         return
-    lines = ["# farann", "", f"> {farann.__doc__.partition(chr(10))[0]}", ""]
-    captions = re.findall(r":caption: (.*)\n\n((?:.+\n)+)```", (DOCS / "index.md").read_text("utf-8"))
-    for caption, pages in captions:
+    lines = ["# farann", "", f"> {(farann.__doc__ or '').partition(chr(10))[0]}", ""]
+    index = (DOCS / "index.md").read_text("utf-8")
+    for caption, pages in re.findall(r":caption: (.*)\n\n((?:.+\n)+)```", index):
+        titles = {page: app.env.titles[page].astext() for page in pages.split()}
         lines += [f"## {caption}", "", *(
-            f"- [{app.env.titles[page].astext()}]({html_baseurl}{page}.html)" for page in pages.split()), ""]
+            f"- [{title}]({html_baseurl}{page}.html)" for page, title in titles.items()), ""]
     (Path(app.outdir) / "llms.txt").write_text("\n".join(lines), "utf-8")
 
 

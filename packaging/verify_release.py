@@ -100,7 +100,7 @@ def check_tree(folder: Path, root: Path = ROOT, commit: str | None = None) -> st
                     if not name.startswith(ADDED_TO_SDIST)}
                    | {name for name in blobs.keys() - found if not name.startswith(NOT_IN_SDIST)})
     if wrong:
-        raise Wrong(f"the sdist differs from {commit} in {wrong}")
+        raise Wrong(f"the sdist differs from {commit} in {len(wrong)} files: {wrong[:9]}")
     return f"{len(found)} files are those of {commit}"
 
 

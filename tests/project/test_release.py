@@ -134,7 +134,7 @@ def test_another_file_than_the_tag_has_is_told(verify: Any, release: Path, capsy
     write_sdist(release, **{f"farann-0.1.0/{name}": "planted = True\n"})
     write_sums(release)
     assert lines(verify, release, capsys) == {
-        "the sdist is the tag": f"the sdist differs from HEAD in ['{name}']"}
+        "the sdist is the tag": f"the sdist differs from HEAD in 1 files: ['{name}']"}
 
 
 @pytest.mark.parametrize(("files", "said"), [
@@ -180,3 +180,11 @@ def test_all_places_say_the_same_version() -> None:
                           "packaging/conda/recipe.yaml": r"^  version: (.+)$"}.items():
         found = re.search(pattern, (ROOT / name).read_text("utf-8"), re.M)
         assert found is not None and found[1] == farann.__version__, name
+
+
+def test_the_sdist_has_nothing_that_was_made() -> None:
+    """What git ignores in folders of the sdist, MANIFEST.in leaves out."""
+    left_out = (ROOT / "MANIFEST.in").read_text("utf-8").split()
+    ignored = (ROOT / ".gitignore").read_text("utf-8").split()
+    made = [path.rstrip("/") for path in ignored if path.startswith(("bench/", "docs/", "tests/"))]
+    assert len(made) >= 8 and set(made) <= set(left_out)
