@@ -1,3 +1,7 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["farann", "mteb", "numpy"]
+# ///
 """Exact retrieval for mteb: the three methods of its search backends.
 
 ``SearchEncoderWrapper(model, index_backend=FarannSearchIndex(model))`` evaluates a model with it.

@@ -46,7 +46,7 @@ def values(what: str, found: Passages, repeats: int) -> Values:
 
 
 ANSWERS, DIFFERENT = (
-    Use(title, measure, "pool 20, 0.3", ("nearest", "pool 20, 0.5"), partial(values, what), 300,
+    Use(title, measure, "pool 20, 0.3", ("nearest", "pool 20, 0.5"), partial(values, what), 150,
         ("perl", "python", "git"))
     for what, title, measure in (
         ("answers", "Answers in overlapping chunks", f"share of an answer in {K} chunks"),

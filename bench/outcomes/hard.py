@@ -134,5 +134,5 @@ def of_positives(found: Labeled, repeats: int) -> Values:
 
 
 POSITIVES = Use("Positives to train with", "accuracy of the nearest row", "furthest",
-                ("untrained", "random"), of_positives, 8,
+                ("untrained", "random"), of_positives, 5,
                 ("fashion", "nouns", "foldoc", "digits", "leaves"), chose=("fashion",))

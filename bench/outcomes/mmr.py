@@ -79,4 +79,4 @@ def values(found: Tree | Labeled, repeats: int) -> Values:
 
 
 USE = Use("Relevant and diverse", f"α-nDCG@{K}", "pool 20, 0.3", ("nearest", "pool 20, 0.5"),
-          values, 300, ("living", "things", "ideas", "words", "foldoc"), chose=("living",))
+          values, 150, ("living", "things", "ideas", "words", "foldoc"), chose=("living",))
