@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["farann", "mteb", "numpy"]
+# dependencies = ["farann", "numpy"]
 # ///
 """Exact retrieval for mteb: the three methods of its search backends.
 

@@ -3,7 +3,8 @@
 The package ziglang brings clang and the C libraries of all these systems, so that one machine makes
 wheels for glibc 2.17 and musl 1.2, on x86-64 and AArch64. What is published comes from `make -f
 packaging/Makefile wheels`, which takes a container engine; this is what can be checked without
-one. auditwheel says whether a wheel needs no more than its name tells, and abi3audit whether it needs no more of Python.
+one. auditwheel says whether a wheel needs no more than its name tells, and abi3audit whether it
+needs no more of Python.
 """
 
 from __future__ import annotations

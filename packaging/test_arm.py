@@ -1,9 +1,9 @@
 """Test the core on ARM, emulated: `python packaging/test_arm.py`.
 
 In build/arm it gathers what an ARM machine would have: Python and the C library as packages of the
-Debian or Ubuntu that this runs on, numpy, scikit-learn and pytest as wheels, and farann, cross-compiled to a wheel
-as it is published. qemu-aarch64 runs the core's tests there: those of kernels as CPUs that have each level, the others
-as the one that has all.
+Debian or Ubuntu that this runs on, numpy, scikit-learn and pytest as wheels, and farann,
+cross-compiled to a wheel as it is published. qemu-aarch64 runs the core's tests there: those of
+kernels as CPUs that have each level, the others as the one that has all.
 Emulation says nothing of time. Where something can't be had, this says so and does nothing.
 """
 

@@ -13,6 +13,7 @@ import pytest
 from bench import audit, datasets, turns
 from bench import run as main_run
 from bench.__main__ import main
+from bench.algorithms.base import Rows
 
 
 @pytest.mark.parametrize("options", [[], ["--nearest"], ["--nearest", "--exact"]], ids=" ".join)
@@ -53,7 +54,7 @@ def test_hopeless_ways_get_no_more_rounds() -> None:
 
 
 def test_audit(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(rows: audit.Rows, metric: str) -> audit.Search:
+    def missing(rows: Rows, metric: str) -> audit.Search:
         raise ImportError("no such library")
 
     monkeypatch.setitem(audit.LIBRARIES, "none", ("none", missing))

@@ -323,6 +323,6 @@ def test_arguments_after_metric_have_names() -> None:
 def test_slips_of_a_first_try_are_corrected(small_index: Callable[..., farann.Index]) -> None:
     index = small_index(dim=DIM)
     with pytest.raises(ValueError, match=r"exclude: .* got \(\); write \[\.\.\.\] around one id"):
-        index.search_furthest(ids=0, exclude=3)  # type: ignore[arg-type]
+        index.search_furthest(ids=0, exclude=3)
     with pytest.raises(ValueError, match=r"recall: .* got 95\.0; 95 % is 0\.95"):
         index.search_furthest(ids=0, recall=95)
