@@ -40,9 +40,9 @@ class TestReached:
     so 0.01 below it is 2.7 standard deviations off; at 0.95 it is 2.6.
     """
 
-    @pytest.mark.parametrize(("kind", "way"), [
-        *in_turn(DATA, metrics=list(itertools.product((None, 60), METRICS))),
-        ("clustered", ("auto", "l2"))])
+    @pytest.mark.parametrize(("way", "kind"), [
+        *in_turn(itertools.product((None, 60), METRICS), metrics=list(DATA)),
+        (("auto", "l2"), "clustered")])
     def test_on_held_out_queries(
         self, kind: str, way: tuple[int | str | None, str],
         rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch,
