@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import os
 import pickle
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ Float32 = NDArray[np.float32]
 Maker = Callable[[np.random.Generator, int, int], Float32]
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+DEEP = os.environ.get("FARANN_HYPOTHESIS") == "deep"
 TINY = float(np.finfo(np.float32).smallest_subnormal)
 
 
@@ -37,8 +39,11 @@ def pairs(*axes: Iterable[Any]) -> list[tuple[Any, ...]]:
     """Of all combinations of values of some axes so many that each two values come together.
 
     For tests in which whatever is wrong shows with two values of the right axes at the latest.
+    With FARANN_HYPOTHESIS=deep all combinations.
     """
     values = [list(axis) for axis in axes]
+    if DEEP:
+        return list(itertools.product(*values))
     left = {((a, x), (b, y)) for a, b in itertools.combinations(range(len(values)), 2)
             for x in range(len(values[a])) for y in range(len(values[b]))}
     used = collections.Counter[tuple[int, int]]()
@@ -56,6 +61,17 @@ def pairs(*axes: Iterable[Any]) -> list[tuple[Any, ...]]:
         left -= set(itertools.combinations(sorted(chosen.items()), 2))
         found.append(tuple(values[axis][value] for axis, value in sorted(chosen.items())))
     return found
+
+
+def in_turn(kinds: Iterable[Any], first: int = 0,
+            metrics: Sequence[Any] = reference.METRICS) -> list[tuple[Any, Any]]:
+    """Each kind with one of the metrics in turn; with FARANN_HYPOTHESIS=deep with all of them.
+
+    Tests of a mechanism begin at different ones: together they have all pairs.
+    """
+    if DEEP:
+        return list(itertools.product(kinds, metrics))
+    return [(kind, metrics[i % len(metrics)]) for i, kind in enumerate(kinds, first)]
 
 
 def float32(values: ArrayLike) -> Float32:

@@ -16,8 +16,13 @@ Int64 = NDArray[np.int64]
 
 def member_keys(members: Float32, rows: Float32, metric: str) -> Float64:
     """Keys of rows for each member, (n_members, n_rows), that can be compared across members."""
-    keys = np.array([reference.keys(member, rows, metric) for member in members])
-    if metric == "cosine":
+    return keys_by(reference.Columns(rows, metric), members)
+
+
+def keys_by(columns: reference.Columns, members: Float32) -> Float64:
+    """The same of rows that are columns already: loops need them once."""
+    keys = np.array([columns.keys(member) for member in members])
+    if columns.metric == "cosine":
         wide = members.astype(np.float64).T
         keys /= np.sqrt(reference.total(wide * wide))[:, None]
     return keys
@@ -50,7 +55,8 @@ def selection(rows: Float32, k: int, metric: str, ids: Int64, first: Any,
     """Greedy picks after the rows at some positions, with those at most so many of each group."""
     left = np.ones(len(rows), bool) if may is None else may.copy()
     left[list(first)] = False
-    least = member_keys(rows[list(first)], rows, metric).min(axis=0)
+    columns = reference.Columns(rows, metric)
+    least = keys_by(columns, rows[list(first)]).min(axis=0)
     picked: list[int] = []
     keys: list[float] = []
     while len(picked) < k:
@@ -64,7 +70,7 @@ def selection(rows: Float32, k: int, metric: str, ids: Int64, first: Any,
         picked.append(best)
         keys.append(least[best])
         left[best] = False
-        least = np.minimum(least, member_keys(rows[best : best + 1], rows, metric)[0])
+        least = np.minimum(least, keys_by(columns, rows[best : best + 1])[0])
     return scores_of(np.array(keys), metric), ids[np.array(picked, np.int64)]
 
 
@@ -73,8 +79,9 @@ def relevance(query: Float32, rows: Float32, k: int, metric: str, ids: Int64, di
               similar: Any = None) -> tuple[Float64, Int64]:
     """Maximal marginal relevance among the rows at some positions; of rows that share a label at
     most `per_group` are picked."""
+    columns = reference.Columns(rows, metric)
     if similar is None:
-        similar = -member_keys(query[None], rows, metric)[0]
+        similar = -keys_by(columns, query[None])[0]
     closest = np.full(len(rows), -np.inf)
     left = np.zeros(len(rows), bool)
     left[slice(None) if among is None else among] = True
@@ -92,7 +99,7 @@ def relevance(query: Float32, rows: Float32, k: int, metric: str, ids: Int64, di
         left[best] = False
         if labels is not None and (labels[picked] == labels[best]).sum() == per_group:
             left &= labels != labels[best]
-        closest = np.maximum(closest, -member_keys(rows[best : best + 1], rows, metric)[0])
+        closest = np.maximum(closest, -keys_by(columns, rows[best : best + 1])[0])
     return np.array(values), ids[np.array(picked, np.int64)]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import pickle
 import tempfile
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from cases import (
     assert_same,
     assert_same_beyond,
     assert_same_bits,
+    in_turn,
     index_of,
     queries_for,
     rows_for,
@@ -165,7 +165,7 @@ def test_batch_is_one_by_one(problem: Problem, k: int) -> None:
         assert_same(search(np.tile(problem.queries, (12, 1)), k), many)
 
 
-@pytest.mark.parametrize(("kind", "metric"), list(zip(DATA, itertools.cycle(METRICS))))
+@pytest.mark.parametrize(("kind", "metric"), in_turn(DATA))
 def test_threads_do_not_matter(kind: str, metric: str) -> None:
     """Enough work that it is shared out."""
     rng = np.random.default_rng(1)

@@ -6,10 +6,11 @@ import itertools
 import math
 from fractions import Fraction
 
+import cases
 import numpy as np
 import pytest
 import reference
-from cases import DATA, float32, pairs, queries_for
+from cases import DATA, float32, in_turn, pairs, queries_for
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 from reference import METRICS
@@ -57,12 +58,26 @@ def test_total_is_within_rounding_of_the_exact_sum(dim: int, kind: str) -> None:
         assert abs(Fraction(float(got)) - exact) <= room
 
 
-def test_pairs_of_all_values_come_together() -> None:
+def test_pairs_of_all_values_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
     axes = range(5), "abc", (True, False), range(10, 14)
+    monkeypatch.setattr(cases, "DEEP", True)
+    assert pairs(*axes) == list(itertools.product(*axes))
+    monkeypatch.setattr(cases, "DEEP", False)
     found = pairs(*axes)
     assert len(found) < 30
     for a, b in itertools.combinations(range(4), 2):
         assert {(row[a], row[b]) for row in found} == set(itertools.product(axes[a], axes[b]))
+
+
+def test_in_turn_all_kinds_come_and_by_three_tests_all_pairs(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = set(itertools.product(DATA, METRICS))
+    monkeypatch.setattr(cases, "DEEP", False)
+    found = [in_turn(DATA, first) for first in range(3)]
+    assert all([kind for kind, _ in each] == list(DATA) for each in found)
+    assert set(itertools.chain(*found)) == everything
+    monkeypatch.setattr(cases, "DEEP", True)
+    assert set(in_turn(DATA)) == everything
 
 
 def test_integers_are_exact() -> None:

@@ -10,7 +10,14 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import assert_exact, assert_same, assert_same_beyond, assert_same_bits, queries_for
+from cases import (
+    assert_exact,
+    assert_same,
+    assert_same_beyond,
+    assert_same_bits,
+    pairs,
+    queries_for,
+)
 from inside import core
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
@@ -72,9 +79,8 @@ def test_every_number_of_each_type_is_widened_exactly(isa: str, dim: int) -> Non
             core.flush_denormals(before > 0)
 
 
-@pytest.mark.parametrize("codes", ("int8", "int4", "float32"))
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("dtype", COMPACT)
+@pytest.mark.parametrize(("dtype", "metric", "codes"), pairs(
+    COMPACT, METRICS, ("int8", "int4", "float32")))
 def test_answers_are_those_of_float64(dtype: str, metric: str, codes: str,
                                       rng: np.random.Generator) -> None:
     for n, dim in ((3, 5), (700, 33)):
@@ -148,9 +154,7 @@ def test_approximate_answers_are_those_of_float32_rows(dtype: str, options: dict
         assert_same(ours, theirs)
 
 
-@pytest.mark.parametrize("mmap", (False, True))
-@pytest.mark.parametrize("vectors", (True, False))
-@pytest.mark.parametrize("dtype", COMPACT)
+@pytest.mark.parametrize(("dtype", "vectors", "mmap"), pairs(COMPACT, (True, False), (False, True)))
 def test_files_keep_the_type(dtype: str, vectors: bool, mmap: bool, tmp_path: Path,
                              rng: np.random.Generator) -> None:
     rows = rows_of(dtype, rng, 500, 40)

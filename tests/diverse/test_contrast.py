@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import tracemalloc
 from functools import partial
 from typing import Any, Literal
@@ -11,7 +10,7 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import DATA, Float32, assert_same, float32, index_of, queries_for, rows_for
+from cases import DATA, Float32, assert_same, float32, in_turn, index_of, queries_for, rows_for
 from diverse_oracle import contrast
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,8 +34,7 @@ def changed_index(rows: Float32, ids: Any, metric: str, **options: Any) -> faran
     return index
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "metric"), in_turn(KINDS, 1, METRICS))
 def test_every_kind_of_rows(kind: str, metric: str) -> None:
     rng = np.random.default_rng(KINDS.index(kind))
     rows, ids = rows_for(kind, rng, 400, 19, metric), rng.permutation(1200)[:400]
@@ -62,7 +60,7 @@ def test_every_kind_of_rows(kind: str, metric: str) -> None:
                 assert_same(alone, right[1])
 
 
-@pytest.mark.parametrize(("kind", "metric"), list(zip(KINDS, itertools.cycle(METRICS))))
+@pytest.mark.parametrize(("kind", "metric"), in_turn(KINDS, metrics=METRICS))
 def test_many_likes_and_dislikes(kind: str, metric: str) -> None:
     """With the best of many likes both are compared apart; few rows get members, exactly."""
     rng = np.random.default_rng(KINDS.index(kind))

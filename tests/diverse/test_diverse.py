@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from fractions import Fraction
 from typing import Any
 
@@ -11,7 +10,16 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import DATA, assert_same, assert_same_bits, float32, index_of, queries_for, rows_for
+from cases import (
+    DATA,
+    assert_same,
+    assert_same_bits,
+    float32,
+    in_turn,
+    index_of,
+    queries_for,
+    rows_for,
+)
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
@@ -25,8 +33,7 @@ def _ids(rng: np.random.Generator, n: int) -> oracle.Int64:
     return rng.permutation(3 * n)[:n].astype(np.int64)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "metric"), in_turn(KINDS))
 def test_a_selection_is_the_greedy_one(kind: str, metric: str) -> None:
     rng = np.random.default_rng(KINDS.index(kind))
     for n, dim in ((1, 3), (60, 2), (150, 17)):
@@ -42,8 +49,7 @@ def test_a_selection_is_the_greedy_one(kind: str, metric: str) -> None:
                 index.build()
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "metric"), in_turn(KINDS, 1))
 def test_most_rows_wait_behind_the_front(kind: str, metric: str) -> None:
     """They are brought up to date by many picks at once, or key by key where numbers are huge."""
     rng = np.random.default_rng(KINDS.index(kind))
@@ -55,8 +61,7 @@ def test_most_rows_wait_behind_the_front(kind: str, metric: str) -> None:
     assert_same_bits(found.scores[1:], scores)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "metric"), in_turn(KINDS, 2))
 def test_rows_furthest_from_sets(kind: str, metric: str) -> None:
     rng = np.random.default_rng(KINDS.index(kind))
     n, dim, k = 400, 19, 7
@@ -143,7 +148,7 @@ def test_limits_of_searches_for_sets() -> None:
     assert (index.search_furthest_from(sets, 200, budget=16).ids >= 0).all()
 
 
-@pytest.mark.parametrize(("kind", "metric"), list(zip(KINDS, itertools.cycle(["dot", "cosine"]))))
+@pytest.mark.parametrize(("kind", "metric"), in_turn(KINDS, metrics=["dot", "cosine"]))
 def test_marginal_relevance_over_all_rows(
     kind: str, metric: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,8 +251,7 @@ def test_sets_as_an_array_of_arrays() -> None:
                        index.search_furthest_from(list(sets), 90).ids)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "metric"), in_turn(KINDS, 1))
 def test_pairs_and_graphs(kind: str, metric: str) -> None:
     rng = np.random.default_rng(KINDS.index(kind))
     n, dim, k = 150, 11, 4
@@ -267,7 +271,7 @@ def test_pairs_and_graphs(kind: str, metric: str) -> None:
     assert np.float32(diameter.score) == oracle.scores_of(keys.max(), metric)
 
 
-@pytest.mark.parametrize(("kind", "metric"), list(zip(KINDS, itertools.cycle(METRICS))))
+@pytest.mark.parametrize(("kind", "metric"), in_turn(KINDS))
 def test_pairs_and_graphs_with_filters(kind: str, metric: str,
                                        monkeypatch: pytest.MonkeyPatch) -> None:
     """Pairs of rows that pass; of a graph all rows, and what they may find."""

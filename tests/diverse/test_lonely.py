@@ -9,7 +9,7 @@ import diverse_oracle as oracle
 import numpy as np
 import pytest
 import reference
-from cases import DATA, assert_same_bits, index_of, rows_for
+from cases import DATA, assert_same_bits, in_turn, index_of, rows_for
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
 
@@ -48,8 +48,7 @@ def staying(rows: NDArray[np.float32], ids: NDArray[np.int64], share: float, met
     return np.sort(ids[np.lexsort((ids, -keys))[min(int(share * n), n - 1) :]])
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "metric"), in_turn(KINDS, 2))
 def test_what_is_left_out(kind: str, metric: str) -> None:
     rng = np.random.default_rng(KINDS.index(kind))
     for n, dim in ((2, 3), (3, 2), (9, 5), (90, 17)):

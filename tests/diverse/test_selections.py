@@ -10,7 +10,7 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import DATA, assert_same_bits, index_of, rows_for
+from cases import DATA, assert_same_bits, in_turn, index_of, rows_for
 from inside import core
 from numpy.testing import assert_array_equal
 
@@ -20,8 +20,7 @@ METRICS = reference.METRICS
 KINDS = sorted(DATA)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "metric"), in_turn(KINDS, 1))
 def test_an_array_gives_the_picks_of_an_index(kind: str, metric: str) -> None:
     rng = np.random.default_rng(KINDS.index(kind))
     for n, dim in ((1, 3), (70, 2), (150, 17), (90, 144), (700, 5)):

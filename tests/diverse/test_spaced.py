@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from itertools import combinations
 from typing import Any
 
@@ -10,7 +9,7 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import DATA, Float32, index_of, low_rank, rows_for
+from cases import DATA, Float32, in_turn, index_of, low_rank, rows_for
 from diverse_oracle import keepers, spread
 from diverse_oracle import spaced as right
 from hypothesis import given
@@ -36,7 +35,7 @@ def check_k(rows: Float32, scores: Any, k: int, metric: str, **options: Any) -> 
         assert len(right(rows, scores, spread(metric, found.radius), metric, **options)) < k
 
 
-@pytest.mark.parametrize(("kind", "metric"), list(zip(DATA, itertools.cycle(METRICS))))
+@pytest.mark.parametrize(("kind", "metric"), in_turn(DATA))
 def test_hostile_data(kind: str, metric: str, rng: np.random.Generator) -> None:
     """Radii on the very score of a pair, where it may stay; many scores are equal."""
     rows = rows_for(kind, rng, 120, 9, metric)

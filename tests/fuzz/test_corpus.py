@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,16 +13,17 @@ import files
 import histories
 import pytest
 import questions
+from cases import DEEP
 
 from farann import Index
 
 CORPUS = Path(__file__).parent / "corpus"
-SEEDS = [line.split() for line in (CORPUS / "seeds.txt").read_text().splitlines()
-         if line and not line.startswith("#")]
+CHOSEN, OTHERS = (CORPUS / "seeds.txt").read_text().split("# These")
 
 
 def seeds_of(kind: str) -> list[int]:
-    return [int(seed) for name, seed, *_ in SEEDS if name == kind]
+    chosen, others = (re.findall(rf"^{kind} (\d+)", text, re.M) for text in (CHOSEN, OTHERS))
+    return [int(seed) for seed in chosen[:: 1 if DEEP else 3] + others]
 
 
 @pytest.mark.parametrize("seed", seeds_of("histories"))

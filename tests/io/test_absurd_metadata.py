@@ -105,7 +105,8 @@ def test_absurd_metadata(kind: str, place: Place, saved: dict[str, Path], tmp_pa
     expected = use(farann.Index.load(saved[kind]), kind)
     path = tmp_path / "index.farann"
     refused = 0
-    for text in TEXTS:
+    # Of files with rows each takes half of them, as both are read by the same code.
+    for text in {"vectors": TEXTS[::2], "cells": TEXTS[1::2], "no rows": TEXTS}[kind]:
         write_with(path, metadata, arrays, place, text, monkeypatch)
         try:
             loaded = farann.Index.load(path)
@@ -119,7 +120,7 @@ def test_absurd_metadata(kind: str, place: Place, saved: dict[str, Path], tmp_pa
         # Ids count from where the file says; all else changes no answer.
         if expected is not None and found is not None and place[0] != "next_id":
             assert_same(found, expected)
-    assert refused >= 7  # what is no JSON, or no finite number
+    assert refused >= 3  # what is no JSON, or no finite number
 
 
 def use_or_run_out_of_ids(index: farann.Index, kind: str, place: Place) -> farann.Hits | None:

@@ -11,7 +11,7 @@ from typing import Any
 import inside
 import numpy as np
 import pytest
-from cases import assert_same
+from cases import assert_same, pairs
 from code_file_cases import (
     DIM,
     LAYOUTS,
@@ -35,9 +35,7 @@ import farann
 __all__ = ["first_look", "halves", "saved"]  # fixtures
 
 
-@pytest.mark.parametrize("mmap", [False, True])
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("metric", core.METRICS)
+@pytest.mark.parametrize(("metric", "layout", "mmap"), pairs(core.METRICS, LAYOUTS, [False, True]))
 def test_codes_come_back(metric: str, layout: str, mmap: bool, tmp_path: Path,
                          rng: np.random.Generator) -> None:
     index = make_index(rng, metric, layout)

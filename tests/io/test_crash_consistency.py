@@ -179,7 +179,7 @@ def test_any_crash_leaves_the_old_or_the_new(
         path.unlink()
 
     for recording in (over_old, from_none):
-        assert faults(recording, recording.events, goes_on, 5 * SAMPLES) == set()
+        assert faults(recording, recording.events, goes_on, 2 * SAMPLES) == set()
 
 
 def test_what_each_step_is_for(over_old: Record, from_none: Record) -> None:

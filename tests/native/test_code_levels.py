@@ -16,7 +16,9 @@ from cases import (
     assert_same,
     assert_same_beyond,
     core_top,
+    in_turn,
     low_rank,
+    pairs,
     queries_for,
     rows_for,
 )
@@ -54,9 +56,8 @@ def coded_index(rows: Float32, metric: str, isa: str, m: int | None, rng: np.ran
 # ---- exact at every level ----
 
 
-@pytest.mark.parametrize("m", [None, 1, 3, 4, 8, 17, 40])
-@pytest.mark.parametrize("metric", core.METRICS)
-@pytest.mark.parametrize("isa", LEVELS)
+@pytest.mark.parametrize(("isa", "metric", "m"), pairs(
+    LEVELS, core.METRICS, [None, 1, 3, 4, 8, 17, 40]))
 def test_exact(isa: str, metric: str, m: int | None, rng: np.random.Generator) -> None:
     rows, queries = low_rank(rng, 333, 40), low_rank(rng, 29, 40)
     index = coded_index(rows, metric, isa, m, rng)
@@ -99,9 +100,8 @@ def test_thousands_wanted(metric: str, m: int | None, rng: np.random.Generator) 
                 np.testing.assert_array_equal(scores, expected.scores[:n])
 
 
-@pytest.mark.parametrize("m", [None, 4])
-@pytest.mark.parametrize("kind", DATA)
-@pytest.mark.parametrize("metric", core.METRICS)
+@pytest.mark.parametrize(("kind", "metric", "m"), [
+    (*pair, m) for i, m in enumerate([None, 4]) for pair in in_turn(DATA, i)])
 def test_hostile_rows(metric: str, kind: str, m: int | None, rng: np.random.Generator) -> None:
     rows = rows_for(kind, rng, 200, 12, metric)
     queries = queries_for(rng, rows, metric)
@@ -247,9 +247,8 @@ def test_four_bits(squared: bool, rng: np.random.Generator) -> None:
 # ---- the first rows, by whole codes ----
 
 
-@pytest.mark.parametrize("hub_rows", [0, 16, 40, 512])
-@pytest.mark.parametrize("metric", core.METRICS)
-@pytest.mark.parametrize("isa", LEVELS)
+@pytest.mark.parametrize(("isa", "metric", "hub_rows"), pairs(
+    LEVELS, core.METRICS, [0, 16, 40, 512]))
 def test_first_rows(isa: str, metric: str, hub_rows: int, rng: np.random.Generator,
                     monkeypatch: pytest.MonkeyPatch) -> None:
     """However many there are, answers are the same; without them all rows get a first look."""

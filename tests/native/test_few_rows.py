@@ -8,7 +8,7 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import DATA, assert_same, index_of, queries_for, rows_for
+from cases import DATA, assert_same, in_turn, index_of, pairs, queries_for, rows_for
 from reference import METRICS
 
 import farann
@@ -19,9 +19,7 @@ PAYS = [level for level in LEVELS
         if inside.runtime.COSTS[level].code_product < inside.runtime.COSTS[level].float_product]
 
 
-@pytest.mark.parametrize("dim", [16, 64, 256])
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("isa", PAYS)
+@pytest.mark.parametrize(("isa", "metric", "dim"), pairs(PAYS, METRICS, [16, 64, 256]))
 def test_what_is_scanned(isa: str, metric: str, dim: int, rng: np.random.Generator) -> None:
     """100 rows in float32, 2,000 by codes, as the rule has it; few queries by codes in any case."""
     for n in (100, 2000):
@@ -58,8 +56,7 @@ def test_no_queries(n: int, rng: np.random.Generator) -> None:
     assert index.search_furthest(np.empty((0, 8), np.float32)).ids.shape == (0, 10)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize(("kind", "metric"), in_turn(DATA, 2))
 def test_the_same_answers(kind: str, metric: str, rng: np.random.Generator) -> None:
     """At every level, of one index: it is built at the fastest in any case."""
     rows = rows_for(kind, rng, 150, 13, metric)

@@ -6,15 +6,13 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import DATA, assert_same, index_of, queries_for, rows_for
-from reference import METRICS
+from cases import DATA, assert_same, in_turn, index_of, queries_for, rows_for
 
 LEVELS = inside.levels()
 
 
-@pytest.mark.parametrize("codes", ["int8", "float32"])
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize(("kind", "metric", "codes"), [
+    (*pair, codes) for i, codes in enumerate(["int8", "float32"]) for pair in in_turn(DATA, i)])
 def test_answers(kind: str, metric: str, codes: str, rng: np.random.Generator) -> None:
     """About where scores are kept sorted no more, and beyond."""
     rows = rows_for(kind, rng, 2500, 9, metric)

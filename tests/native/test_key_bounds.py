@@ -9,7 +9,7 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import core_top
+from cases import core_top, pairs
 from inside import core
 from numpy.testing import assert_array_equal
 from numpy.typing import NDArray
@@ -75,9 +75,7 @@ KINDS: dict[str, Callable[[np.random.Generator], NDArray[np.float64]]] = {
 }
 
 
-@pytest.mark.parametrize("k", [10, 150])
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("metric", ["dot", "cosine"])
+@pytest.mark.parametrize(("metric", "kind", "k"), pairs(["dot", "cosine"], KINDS, [10, 150]))
 def test_answers_at_all_levels(metric: str, kind: str, k: int, rng: np.random.Generator) -> None:
     """The furthest rows, and the nearest to negated queries, for batches and single queries."""
     both = KINDS[kind](rng).astype(np.float32)
@@ -92,9 +90,8 @@ def test_answers_at_all_levels(metric: str, kind: str, k: int, rng: np.random.Ge
                 assert_array_equal(scores.view(np.int32), expected.scores[:n].view(np.int32))
 
 
-@pytest.mark.parametrize("rows_as", [np.float32, np.float16])
-@pytest.mark.parametrize("codes", ["int8", "float32"])
-@pytest.mark.parametrize("metric", ["dot", "cosine"])
+@pytest.mark.parametrize(("metric", "codes", "rows_as"), pairs(
+    ["dot", "cosine"], ["int8", "float32"], [np.float32, np.float16]))
 def test_answers_as_rows_come_and_go(
     metric: str, codes: str, rows_as: type[np.generic], rng: np.random.Generator
 ) -> None:

@@ -11,7 +11,16 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import DATA, Float32, assert_same, assert_same_beyond, low_rank, queries_for, rows_for
+from cases import (
+    DATA,
+    Float32,
+    assert_same,
+    assert_same_beyond,
+    in_turn,
+    low_rank,
+    queries_for,
+    rows_for,
+)
 from code_file_cases import change, put, refuse
 from codes_in_numpy import Float64, filled, lay_out, leading
 from hypothesis import given
@@ -110,9 +119,9 @@ def test_rows_that_lie_backwards_are_left_out(isa: str, metric: str, rng: np.ran
     assert_same(hits, reference.furthest(-queries[:5], rows, 10, metric))
 
 
-@pytest.mark.parametrize("kind", DATA)
-@pytest.mark.parametrize(("metric", "lead"), WAYS)
-def test_hostile_rows(metric: str, lead: bool, kind: str, rng: np.random.Generator) -> None:
+@pytest.mark.parametrize(("kind", "way"), in_turn(DATA, metrics=WAYS))
+def test_hostile_rows(kind: str, way: tuple[str, bool], rng: np.random.Generator) -> None:
+    metric, lead = way
     rows = rows_for(kind, rng, 400, 12, metric)
     queries = queries_for(rng, rows, metric)
     for m in (None, 4):

@@ -107,9 +107,8 @@ def test_answers_by_codes(
         index.build()
 
 
-@pytest.mark.parametrize("isa", inside.levels())
 @pytest.mark.parametrize("metric", core.METRICS)
-def test_first_rows_in_several_pieces(metric: str, isa: str, rng: np.random.Generator) -> None:
+def test_first_rows_in_several_pieces(metric: str, rng: np.random.Generator) -> None:
     """The first rows by codes are more than a block in float32, which tells none of them apart."""
     few = rng.standard_normal((2, 140)).astype(np.float32)
     rows = few[(rng.random(6000) < 0.08).astype(int)]
@@ -117,12 +116,14 @@ def test_first_rows_in_several_pieces(metric: str, isa: str, rng: np.random.Gene
     index = farann.Index(metric=metric)
     index.add(rows)
     index.build()
-    inside.store.use_level(index, isa)
     for k, asked in ((30, queries), (100, -queries)):
         expected = reference.furthest(asked, rows, k, metric)
-        hits = index.search_furthest(asked, k, threads=1)
-        assert_array_equal(hits.ids, expected.ids)
-        assert_array_equal(hits.scores, expected.scores)
+        for isa in inside.levels():
+            inside.store.forget_code_trials(index)
+            inside.store.use_level(index, isa)
+            hits = index.search_furthest(asked, k, threads=1)
+            assert_array_equal(hits.ids, expected.ids)
+            assert_array_equal(hits.scores, expected.scores)
 
 
 @pytest.mark.parametrize("codes", ["int8", "float32"])
@@ -165,9 +166,8 @@ def test_whole_numbers_get_keys_in_float32(
             assert stats.rows_rescored < N / 5 and stats.float_products > 0.8 * N * 24
 
 
-@pytest.mark.parametrize("rows_as", [np.float32, np.float16])
-@pytest.mark.parametrize("metric", core.METRICS)
-@pytest.mark.parametrize("kind", ["scaled", "copies"])
+@pytest.mark.parametrize(("kind", "metric", "rows_as"), pairs(
+    ["scaled", "copies"], core.METRICS, [np.float32, np.float16]))
 def test_single_queries_one_after_another(
     kind: str, metric: str, rows_as: type[np.generic], rng: np.random.Generator
 ) -> None:

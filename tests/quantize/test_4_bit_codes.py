@@ -21,6 +21,7 @@ from cases import (
     assert_same,
     index_of,
     near,
+    pairs,
     queries_for,
     rows_for,
 )
@@ -287,9 +288,7 @@ class TestMemory:
 class TestLife:
     """What was coded stays as it was; what is added is exact until it is coded as well."""
 
-    @pytest.mark.parametrize("cells", [None, 12])
-    @pytest.mark.parametrize("codes", CODES)
-    @pytest.mark.parametrize("metric", METRICS)
+    @pytest.mark.parametrize(("metric", "codes", "cells"), pairs(METRICS, CODES, [None, 12]))
     def test_codes_stay(self, metric: str, codes: str, cells: int | None,
                         rng: np.random.Generator) -> None:
         rows, queries = gaussian(rng, 3000, 10), gaussian(rng, 20, 10)
@@ -411,9 +410,7 @@ def lives(codes: str, cells: int | None, metric: str) -> Iterator[farann.Index]:
 
 
 class TestFiles:
-    @pytest.mark.parametrize("cells", [None, 6])
-    @pytest.mark.parametrize("codes", CODES)
-    @pytest.mark.parametrize("metric", METRICS)
+    @pytest.mark.parametrize(("metric", "codes", "cells"), pairs(METRICS, CODES, [None, 6]))
     def test_the_same_again(self, metric: str, codes: str, cells: int | None,
                             tmp_path: Path) -> None:
         queries = gaussian(np.random.default_rng(7), 9, 9)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import reference
 from approximate_cases import recalls_of
-from cases import DATA, Float32, assert_exact, assert_same, index_of, queries_for, rows_for
+from cases import DATA, Float32, assert_exact, assert_same, in_turn, index_of, queries_for, rows_for
 from code_file_cases import Sections, assert_kept, change, file_of, put, refuse
 from hypothesis import given
 from hypothesis import strategies as st
@@ -100,8 +100,7 @@ def test_exact(metric: str, options: dict[str, Any], rng: np.random.Generator) -
                     expected)
 
 
-@pytest.mark.parametrize("kind", DATA)
-@pytest.mark.parametrize("metric", core.METRICS)
+@pytest.mark.parametrize(("kind", "metric"), in_turn(DATA, 1))
 def test_hostile_rows(metric: str, kind: str, rng: np.random.Generator) -> None:
     rows = rows_for(kind, rng, 400, 12, metric)
     queries = queries_for(rng, rows, metric)

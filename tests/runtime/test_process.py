@@ -14,7 +14,7 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import assert_same, assert_same_beyond, assert_same_bits, index_of, rows_for
+from cases import assert_same, assert_same_beyond, assert_same_bits, index_of, pairs, rows_for
 from inside import core
 from numpy.typing import NDArray
 from reference import METRICS
@@ -259,9 +259,8 @@ def no_denormals() -> Iterator[None]:
         core.flush_denormals(False)
 
 
-@pytest.mark.parametrize("codes", ["int8", "float32"])
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", ["denormals", "1e-22", "mixed magnitudes"])
+@pytest.mark.parametrize(("kind", "metric", "codes"), pairs(
+    ["denormals", "1e-22", "mixed magnitudes"], METRICS, ["int8", "float32"]))
 def test_answers_are_those_of_denormal_rows(
     request: pytest.FixtureRequest, rng: np.random.Generator, kind: str, metric: str, codes: str
 ) -> None:

@@ -5,6 +5,8 @@ The work of a built index, and the recall of rows of any kind.
 
 from __future__ import annotations
 
+import functools
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,19 @@ def built(rows: Float32, metric: str, **options: Any) -> farann.Index:
     index = farann.Index(metric=metric, **options)
     index.add(rows)
     return index.build(tune=[K])
+
+
+@functools.cache
+def kept(metric: str, n: int, shift: float, cells: int | None) -> tuple[Float32, bytes]:
+    rows = drawn(np.random.default_rng(n), n) + np.float32(shift)
+    return rows, pickle.dumps(built(rows, metric, cells=cells))
+
+
+def base(metric: str = "l2", n: int = BASE, shift: float = 0.0,
+         cells: int | None = None) -> tuple[Float32, farann.Index]:
+    """Rows, and an index that has them: built once, as that takes longest."""
+    rows, index = kept(metric, n, shift, cells)
+    return rows, pickle.loads(index)
 
 
 def streamed(index: farann.Index, rows: Float32, step: int = 100) -> farann.Index:
@@ -74,7 +89,7 @@ def test_rows_like_the_base_cost_what_they_do_in_it(metric: str, rng: np.random.
         rows += np.float32(0.7)
         queries += np.float32(0.7)
     once = built(rows, metric)
-    index = streamed(built(rows[:BASE], metric), rows[BASE:-30])
+    index = streamed(built(rows[:BASE], metric), rows[BASE:-30], 500)
     exact = best(queries, rows[:-30], metric)
     assert_same(index.search_furthest(queries[:20], K),
                 reference.furthest(queries[:20], rows[:-30], K, metric))
@@ -210,10 +225,8 @@ KINDS = ["other direction", "clusters", "larger", "smaller", "near duplicates", 
     *((kind, "l2", 30) for kind in KINDS[::3])])
 def test_recall_of_rows_unlike_the_base(kind: str, metric: str, cells: int | None,
                                         rng: np.random.Generator) -> None:
-    shift = np.float32(1.0)
-    rows, queries = drawn(rng, 8000) + shift, drawn(rng, 400) + shift
-    index = built(rows, metric, cells=cells)
-    index.tune(k=K)
+    rows, index = base(metric, 8000, 1.0, cells)
+    queries = drawn(rng, 400) + np.float32(1.0)
     for n in (300, 2500, 3000):
         more = other_rows(kind, rng, n, rows)
         rows = np.vstack([rows, more])
@@ -231,8 +244,8 @@ def test_recall_of_rows_unlike_the_base(kind: str, metric: str, cells: int | Non
 
 def test_runs_stop_for_themselves(rng: np.random.Generator) -> None:
     """What rows of one kind have says nothing of those of another, that were added before."""
-    rows, more, queries = drawn(rng, BASE), drawn(rng, 4096), drawn(rng, 600) + np.float32(1.0)
-    index = built(rows, "l2")
+    rows, index = base()
+    more, queries = drawn(rng, 4096), drawn(rng, 600) + np.float32(1.0)
     index.tune(drawn(rng, 600) + np.float32(1.0), k=K)
     index.add(more)
     index.search_furthest(queries, K, recall=0.9)
@@ -264,8 +277,9 @@ def stops_of(index: farann.Index, recall: float, k: int = K) -> NDArray[np.int64
 
 
 def test_removed_rows_tuning_again_and_files(rng: np.random.Generator, tmp_path: Path) -> None:
-    rows, queries = drawn(rng, 2 * BASE - 500), drawn(rng, 600)
-    index = streamed(built(rows[:BASE], "l2"), rows[BASE:], 300)
+    rows, index = base()
+    rows, queries = np.vstack([rows, drawn(rng, BASE - 500)]), drawn(rng, 600)
+    streamed(index, rows[BASE:], 300)
     left = np.arange(len(rows))
 
     def check(recall: float = 0.95) -> None:
@@ -290,9 +304,7 @@ def test_removed_rows_tuning_again_and_files(rng: np.random.Generator, tmp_path:
     index.save(tmp_path / "index")
     index = farann.Index.load(tmp_path / "index")
     check()
-    other = built(rows[:BASE], "l2")
-    other.tune(k=K)
-    other.save(tmp_path / "other")
+    base()[1].save(tmp_path / "other")
     index, left = streamed(farann.Index.load(tmp_path / "other"), rows[BASE:], 300), np.arange(
         len(rows))
     check()
@@ -300,8 +312,9 @@ def test_removed_rows_tuning_again_and_files(rng: np.random.Generator, tmp_path:
 
 
 def test_filters(rng: np.random.Generator) -> None:
-    rows, queries = drawn(rng, 2 * BASE - 500), drawn(rng, 200)
-    index = streamed(built(rows[:BASE], "l2"), rows[BASE:], 500)
+    rows, index = base()
+    rows, queries = np.vstack([rows, drawn(rng, BASE - 500)]), drawn(rng, 200)
+    streamed(index, rows[BASE:], 500)
     exact = index.search_furthest(queries, 3 * K).ids
     found = index.search_furthest(queries, K, recall=0.9, exclude=exact[:, :5]).ids
     assert recall_of(found, exact[:, 5 : 5 + K]) > 0.87
@@ -315,9 +328,8 @@ def test_filters(rng: np.random.Generator) -> None:
 
 
 def test_k_rows_are_found_where_the_base_has_fewer(rng: np.random.Generator) -> None:
-    rows = drawn(rng, 4 * BASE // 3)
-    index = built(rows[:BASE], "l2")
-    index.tune(k=K)
+    rows, index = base()
+    rows = np.vstack([rows, drawn(rng, BASE // 3)])
     streamed(index, rows[BASE:], 500)
     index.search_furthest(rows[:50], K, recall=0.8)
     index.remove(np.arange(3, BASE))
@@ -335,8 +347,8 @@ def test_single_queries_go_the_short_way(cells: int | None, options: dict[str, A
                                          monkeypatch: pytest.MonkeyPatch) -> None:
     """With the answers and counts of the long one, in any order; some are compared with exact
     ones, which is work."""
-    rows, queries = drawn(rng, BASE), drawn(rng, 40)
-    index = streamed(built(rows[:9000], metric, cells=cells), rows[9000:], 400)
+    index, queries = base(metric, 8000, 1.0, cells)[1], drawn(rng, 40) + np.float32(1.0)
+    streamed(index, drawn(rng, 3000) + np.float32(1.0), 400)
     expected = [inside.search.furthest_in_full(index, query, K, return_stats=True, **options)
                 for query in queries]
     like = [i for i, hits in enumerate(expected) if hits.stats.queries_guarded == 0]
@@ -371,17 +383,17 @@ def test_the_same_history_stops_at_the_same_places(rng: np.random.Generator) -> 
 def test_answers_are_kept_up_to_date(rng: np.random.Generator,
                                      monkeypatch: pytest.MonkeyPatch) -> None:
     """Each row is looked at a few times, and the answers are those of all rows."""
-    rows, queries = drawn(rng, 2 * BASE), drawn(rng, 3)
+    queries = drawn(rng, 3)
     plain = inside.runtime.top
     for metric in ("l2", "dot"):
-        asked = 0
+        rows, index = base(metric)
+        rows, asked = np.vstack([rows, drawn(rng, BASE)]), 0
 
         def counted(snapshot: core.Snapshot, *others: Any, **options: Any) -> Any:
             nonlocal asked
             asked += snapshot.n_slots
             return plain(snapshot, *others, **options)
 
-        index = built(rows[:BASE], metric)
         index.tune(k=K)
         counting: Any = type("Counting", (), {"top": staticmethod(counted)})
         monkeypatch.setattr(inside.settings, "tables_batches", counting)
@@ -445,8 +457,8 @@ def test_stops_by_hand(rng: np.random.Generator) -> None:
 
 
 def test_the_core_refuses_stops_that_do_not_fit(rng: np.random.Generator) -> None:
-    rows = drawn(rng, BASE + 512)
-    index = streamed(built(rows[:BASE], "l2"), rows[BASE:], 512)
+    rows, index = base()
+    streamed(index, drawn(rng, 512), 512)
     view = of(index).view(index.isa)
 
     def task(*stops: int) -> Any:
@@ -467,8 +479,7 @@ def test_the_core_refuses_stops_that_do_not_fit(rng: np.random.Generator) -> Non
 def test_rows_removed_one_by_one(rng: np.random.Generator) -> None:
     """Answers that take the places of removed ones are counted, however few go at a time."""
     k, shift = 20, np.float32(1.0)
-    rows, queries = drawn(rng, BASE), drawn(rng, 300) + shift
-    index = built(rows, "l2")
+    (rows, index), queries = base(), drawn(rng, 300) + shift
     index.tune(drawn(rng, 600) + shift, k=k)
     # Long rows where no query looks; of the first answers some lie before, the next behind them.
     more = (np.abs(drawn(rng, 4096)) + np.float32(1.5)).astype(np.float32)

@@ -22,6 +22,7 @@ from cases import (
     assert_same,
     assert_same_beyond,
     assert_same_bits,
+    in_turn,
     index_of,
     queries_for,
     rows_for,
@@ -223,8 +224,7 @@ class TestFilters:
 class TestExactWithCells:
     """Without recall, epsilon and budget cells change no bit."""
 
-    @pytest.mark.parametrize("kind", DATA)
-    @pytest.mark.parametrize("metric", METRICS)
+    @pytest.mark.parametrize(("kind", "metric"), in_turn(DATA, 1))
     def test_hostile_rows(self, metric: str, kind: str, rng: np.random.Generator) -> None:
         for n, dim, cells in ((180, 9, 7), (70, 1, 3)):
             rows = rows_for(kind, rng, n, dim, metric)
@@ -319,8 +319,7 @@ class TestGrid:
         {"codes": "int4", "cells": 7},
     )
 
-    @pytest.mark.parametrize("metric", METRICS)
-    @pytest.mark.parametrize("kind", KINDS, ids=str)
+    @pytest.mark.parametrize(("kind", "metric"), in_turn(KINDS), ids=str)
     def test_grid(self, kind: dict[str, Any], metric: str, tmp_path: Path,
                   monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(inside.settings, "fewest_partitioned_rows", 100)

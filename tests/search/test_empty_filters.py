@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cases import assert_same
+from cases import assert_same, pairs
 
 import farann
 
@@ -50,8 +50,8 @@ def index(request: pytest.FixtureRequest) -> farann.Index:
     return made
 
 
-@pytest.mark.parametrize("of", QUERIES)
-@pytest.mark.parametrize("search", SEARCHES)
+@pytest.mark.parametrize(("index", "search", "of"), pairs(
+    ["integers", "strings"], SEARCHES, QUERIES), indirect=["index"])
 def test_searches(search: str, of: str, index: farann.Index) -> None:
     ask = SEARCHES[search]
     everything = ask(index, QUERIES[of])

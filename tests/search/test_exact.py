@@ -19,6 +19,7 @@ from cases import (
     assert_same_beyond,
     assert_same_bits,
     float32,
+    in_turn,
     index_of,
     pairs,
     queries_for,
@@ -58,15 +59,17 @@ def test_few_rows_as_users_have_them(n: int, dim: int, metric: str) -> None:
     assert_exact(index, rows, queries, (10, 1, n + 3))
 
 
-@pytest.mark.parametrize(("dim", "kind", "metric"), pairs([1, 7, 16, 33, 97], DATA, METRICS))
-def test_hostile_data(dim: int, kind: str, metric: str) -> None:
+@pytest.mark.parametrize(("kind_of", "dim"), in_turn(
+    itertools.product(DATA, METRICS), metrics=[1, 7, 16, 33, 97]))
+def test_hostile_data(kind_of: tuple[str, str], dim: int) -> None:
+    kind, metric = kind_of
     for n in (2, 33, 1000):
         rng = np.random.default_rng([n, dim])
         rows = rows_for(kind, rng, n, dim, metric)
         assert_exact(index_of(rows, metric), rows, queries_for(rng, rows, metric), (10, 1, n + 3))
 
 
-@pytest.mark.parametrize(("kind", "metric"), list(zip(DATA, itertools.cycle(METRICS))))
+@pytest.mark.parametrize(("kind", "metric"), in_turn(DATA))
 def test_hostile_data_in_many_dimensions(kind: str, metric: str) -> None:
     rng = np.random.default_rng(0)
     rows = rows_for(kind, rng, 600, 784, metric)
@@ -149,8 +152,7 @@ def test_score(kind: str, metric: str, rng: np.random.Generator) -> None:
     assert_same_bits(index.score(queries, ids[:0]), expected[:, :0])
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize(("kind", "metric"), in_turn(DATA, 1))
 def test_beyond(kind: str, metric: str) -> None:
     """Radii on the very score of a row, so that strict and not strict differ."""
     rng = np.random.default_rng(5)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from cases import DATA, Float32, assert_same, queries_for, rows_for
+from cases import DATA, Float32, assert_same, in_turn, queries_for, rows_for
 
 import farann
 
@@ -44,8 +44,7 @@ def radii_for(queries: Float32, rows: Float32, metric: str) -> Any:
     return np.array(radii)
 
 
-@pytest.mark.parametrize("metric", reference.METRICS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "metric"), in_turn(KINDS))
 def test_nearest_beyond(kind: str, metric: str, rng: np.random.Generator) -> None:
     rows = rows_for(kind, rng, N, DIM, metric)
     queries = queries_for(rng, rows, metric)

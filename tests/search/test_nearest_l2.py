@@ -10,7 +10,16 @@ import numpy as np
 import pytest
 import reference
 from approximate_cases import recall_of
-from cases import DATA, Float32, assert_same, assert_same_bits, index_of, queries_for, rows_for
+from cases import (
+    DATA,
+    Float32,
+    assert_same,
+    assert_same_bits,
+    in_turn,
+    index_of,
+    queries_for,
+    rows_for,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,8 +68,8 @@ def test_within_epsilon(kind: str, seed: int, epsilon: float, k: int,
                     epsilon)
 
 
-@pytest.mark.parametrize("kind", sorted(DATA))
-@pytest.mark.parametrize("options", ({}, {"cells": 12}, {"codes": "int4", "cells": 12}))
+@pytest.mark.parametrize(("kind", "options"), in_turn(
+    sorted(DATA), metrics=({}, {"cells": 12}, {"codes": "int4", "cells": 12})))
 def test_hostile_rows(kind: str, options: dict[str, Any], rng: np.random.Generator) -> None:
     """What is found has exact scores; all is found where everything is looked at."""
     n, dim = 700, 13

@@ -92,7 +92,7 @@ def test_hostile_rows(kind: str, metric: str, rng: np.random.Generator) -> None:
 def test_many_rows(grouping: str, options: dict[str, Any], isa: str,
                    rng: np.random.Generator) -> None:
     """All kinds of scans, with first rows that all lie in one group."""
-    n = 9000
+    n = 4000
     rows = rng.standard_normal((n, 20), dtype=np.float32) * np.float32(0.9) ** np.arange(20)
     rows = rows[np.argsort(-np.linalg.norm(rows, axis=1))].astype(np.float32)
     rows[::5] = rows[1::5]  # ties

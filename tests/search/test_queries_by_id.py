@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from cases import assert_same, assert_same_beyond, rows_for
+from cases import assert_same, assert_same_beyond, in_turn, rows_for
 from numpy.testing import assert_array_equal
 
 import farann
@@ -38,8 +38,7 @@ def excludes(own: Any, rng: np.random.Generator, ids: Any) -> list[tuple[Any, li
     ]
 
 
-@pytest.mark.parametrize("metric", reference.METRICS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "metric"), in_turn(KINDS))
 def test_rows_are_queries(kind: str, metric: str, rng: np.random.Generator) -> None:
     rows, ids = rows_for(kind, rng, N, DIM, metric), rng.permutation(3 * N)[:N]
     index = changed_index(rows, ids, metric)

@@ -11,7 +11,7 @@ import inside
 import numpy as np
 import pytest
 from approximate_cases import clustered
-from cases import DATA, Float32, assert_same, index_of, pairs, queries_for, rows_for
+from cases import DATA, Float32, assert_same, in_turn, index_of, pairs, queries_for, rows_for
 from inside.runtime import QUERY_BYTES, TASK_BYTES, forget_executors
 from numpy.typing import NDArray
 from reference import METRICS, furthest, nearest
@@ -49,7 +49,7 @@ def assert_alike(index: farann.Index, queries: Float32, k: int = 10, **filters: 
             assert_same(search(queries, k, threads=threads, **filters), expected)
 
 
-@pytest.mark.parametrize(("kind", "metric"), list(zip(DATA, itertools.cycle(METRICS))))
+@pytest.mark.parametrize(("kind", "metric"), in_turn(DATA))
 def test_answers_are_exact(
     kind: str, metric: str, rng: np.random.Generator, tasks: list[tuple[int, int]]
 ) -> None:

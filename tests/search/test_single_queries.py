@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import reference
 from approximate_cases import clustered
-from cases import DATA, Float32, assert_same, index_of, queries_for, rows_for
+from cases import DATA, Float32, assert_same, in_turn, index_of, queries_for, rows_for
 from inside import core
 from inside.contract import EXACT
 from numpy.typing import NDArray
@@ -92,7 +92,7 @@ class TestAnswers:
                                     np.array([hits.scores for hits in singles]))
                 assert_same(found, furthest(queries, rows, 5, metric))
 
-    @pytest.mark.parametrize(("metric", "kind"), list(zip(itertools.cycle(METRICS), DATA)))
+    @pytest.mark.parametrize(("kind", "metric"), in_turn(DATA))
     def test_of_small_batches_of_one_size(
         self, kind: str, metric: str, rng: np.random.Generator, searched: list[object]
     ) -> None:
@@ -118,11 +118,10 @@ class TestAnswers:
             left = index.search_furthest(asked[:-1], 5)
             assert_same(left, in_general(index, asked[:-1], 5))
 
-    @pytest.mark.parametrize("metric", METRICS)
-    @pytest.mark.parametrize("options", [
+    @pytest.mark.parametrize(("options", "metric"), in_turn([
         {}, {"cells": 40}, {"codes": "int4"}, {"cells": 40, "codes": "int4"},
         {"codes": "float32"},
-    ])
+    ]))
     def test_of_all_layouts(
         self, options: dict[str, Any], metric: str, rng: np.random.Generator
     ) -> None:

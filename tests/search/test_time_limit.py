@@ -9,7 +9,7 @@ import inside
 import numpy as np
 import pytest
 import reference
-from cases import assert_same, assert_same_bits, index_of
+from cases import assert_same, assert_same_bits, index_of, pairs
 from inside import core
 from numpy.typing import NDArray
 from reference import METRICS
@@ -70,9 +70,8 @@ def test_many_are_asked_for(built: Any) -> None:
     assert hits.found.all()
 
 
-@pytest.mark.parametrize("codes", ["float32", "int8", "int4"])
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", ["bits", "gaussian"])
+@pytest.mark.parametrize(("kind", "metric", "codes"), pairs(
+    ["bits", "gaussian"], METRICS, ["float32", "int8", "int4"]))
 def test_each_query_finds_k_rows(kind: str, metric: str, codes: str) -> None:
     """The time may end while tiles of queries wait, or after codes were given up for others."""
     rng = np.random.default_rng(0)

@@ -14,6 +14,7 @@ from cases import (
     assert_same_beyond,
     assert_same_bits,
     float32,
+    in_turn,
     index_of,
     low_rank,
     queries_for,
@@ -32,8 +33,7 @@ def scores_of(query: Float32, rows: Float32, metric: str) -> Any:
     return reference.scores_from_keys(query, reference.keys(query, rows, metric), metric)
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("kind", DATA)
+@pytest.mark.parametrize(("kind", "metric"), in_turn(DATA, 2))
 def test_within(kind: str, metric: str, rng: np.random.Generator) -> None:
     """Radii on the very score of a row, so that `<` and `<=` differ; and just below it."""
     rows = rows_for(kind, rng, 300, 20, metric)

@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import reference
-from cases import DATA, assert_same, index_of, queries_for, rows_for
-from reference import METRICS
+from cases import DATA, assert_same, in_turn, index_of, queries_for, rows_for
 
 import farann
 
 DIM = 9
 
 
-@pytest.mark.parametrize("kind", DATA)
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("kind", "metric"), in_turn(DATA, 2))
 def test_answers_are_those_of_the_rows_now(metric: str, kind: str, rng: np.random.Generator,
                                            tmp_path: Path) -> None:
     rows = rows_for(kind, rng, 500, DIM, metric)

@@ -10,7 +10,7 @@ import inside
 import numpy as np
 import pytest
 from approximate_cases import DATA, clustered, gaussian, recall_of
-from cases import Float32, index_of
+from cases import Float32, in_turn, index_of, pairs
 from inside import core
 from numpy.typing import NDArray
 
@@ -94,9 +94,7 @@ def is_promised(index: farann.Index, told: Promises, ids: NDArray[np.int64]) -> 
     return np.asarray((cell < 0) | (promised > last + 0.15 * told.unit[:, None]))
 
 
-@pytest.mark.parametrize("n_queries", [1, 5, 40])
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("isa", LEVELS)
+@pytest.mark.parametrize(("n_queries", "metric", "isa"), pairs([1, 5, 40], METRICS, LEVELS))
 def test_surprises(isa: str, metric: str, n_queries: int, rng: np.random.Generator) -> None:
     rows, queries = gaussian(rng, N, DIM), gaussian(rng, n_queries, DIM)
     index = index_of(rows, metric, cells=N_CELLS)
@@ -123,8 +121,7 @@ def test_surprises_that_can_not_be_told(rng: np.random.Generator) -> None:
                        inside.contract.StopRule(deviations=3.0))
 
 
-@pytest.mark.parametrize("kind", DATA)
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize(("kind", "metric"), in_turn(DATA))
 def test_no_answer_is_lost(metric: str, kind: str, rng: np.random.Generator) -> None:
     """Answers in cells that promise enough are found, whatever was expected of them."""
     both = DATA[kind](rng, N + 40, DIM)
