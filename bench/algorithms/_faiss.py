@@ -27,9 +27,10 @@ class Faiss(Algorithm):
     def build(self, rows: Rows) -> None:
         import faiss
 
-        # The default leaves Flat several times slower on one thread.
-        faiss.cvar.distance_compute_blas_threshold = 800
         reduced = self.reduce(rows, self.parameters.get("multiple", self.multiple))
+        # Queries times dimension from which Flat multiplies matrices: that pays from some queries
+        # on. The default is many times as much, which leaves batches several times slower.
+        faiss.cvar.distance_compute_blas_threshold = 2 * reduced.dim
         self.by_l2 = reduced.by_l2
         self.turn(reduced.rows)
         kind = faiss.METRIC_L2 if self.by_l2 else faiss.METRIC_INNER_PRODUCT
