@@ -5,9 +5,6 @@
 
 /* Panels scored at once for a single query, so that their sums don't wait for each other. */
 enum { ONE_PANELS = 4 };
-#ifndef PACK_AHEAD
-#define PACK_AHEAD 128
-#endif
 
 /* 1 / |x| of each row of a panel if rows are `normalized`, else 1. */
 WORD void panel_scales(const float *const *row, int64_t dim, int normalized, double *scale) {
@@ -34,7 +31,6 @@ WORD void center_line(int normalized, float *line, double center, const double *
 KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, int64_t n,
                                    int64_t dim, const double *center, int normalized,
                                    float bias_sign, float *panels, float *bias) {
-    const int64_t ahead = dim < PACK_AHEAD ? dim : PACK_AHEAD;
     double largest = 0.0;
     for (int64_t i = 0; i < n; i += PANEL_ROWS) {
         int count = n - i < PANEL_ROWS ? (int)(n - i) : PANEL_ROWS;
@@ -55,8 +51,7 @@ KERNEL(double) NAME(pack_rows_f32)(const float *rows, const int64_t *positions, 
         for (int64_t j = 0; j < dim; j += PACK_COLUMNS) {
             const int width = dim - j < PACK_COLUMNS ? (int)(dim - j) : PACK_COLUMNS;
             /* A panel's rows are more streams than the processor prefetches by itself. */
-            for (int r = 0; r < PANEL_ROWS; r++)
-                FARANN_PREFETCH_FAR(j + ahead < dim ? row[r] + j + ahead : later[r] + j + ahead - dim);
+            for (int r = 0; r < PANEL_ROWS; r++) FARANN_PREFETCH_FAR(later[r] + j);
             transpose_rows(PANEL_ROWS, row, j, width, panel + j * PANEL_ROWS);
             for (int64_t c = j; c < j + width; c++)
                 center_line(normalized, panel + c * PANEL_ROWS, center[c], scale);

@@ -103,12 +103,12 @@ KEYS(keys_cosine_f64, FARANN_COSINE)
 
 /* Columns j .. j + width of n rows, a multiple of four, coordinate by coordinate. */
 WORD void transpose_rows(const int n, const float *const *row, int64_t j, int width, float *lines) {
-    const int fours = width - width % 4;
-    for (int r = 0; r < n; r += 4)
-        for (int c = 0; c < fours; c += 4)
+    int c = 0;
+    for (; c + 4 <= width; c += 4)
+        for (int r = 0; r < n; r += 4)
             f32_transpose4(row[r] + j + c, row[r + 1] + j + c, row[r + 2] + j + c,
                            row[r + 3] + j + c, lines + c * n + r, n);
-    for (int c = fours; c < width; c++)
+    for (; c < width; c++)
         for (int r = 0; r < n; r++) lines[c * n + r] = row[r][j + c];
 }
 
