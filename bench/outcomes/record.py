@@ -90,10 +90,15 @@ def records(name: str, use: Use, data: str, license: str, values: Values) -> lis
         raise ValueError(f"{name} on {data}: expected as many repeats of each way")
     sign = -1.0 if use.fewer else 1.0
     rival = max(use.today, key=lambda way: sign * np.nanmean(found[way]))
-    return [Record(name, data, license, "chose" if data in use.chose else "reports", use.measure,
+    return [Record(name, data, license, role(use, data), use.measure,
                    way, whose(use, way), rival, int((~np.isnan(each)).sum()), *mean_interval(each),
                    *mean_interval(sign * (each - found[rival])))
             for way, each in found.items()]
+
+
+def role(use: Use, data: str) -> str:
+    """Whether a set chose a default or advice, or reports it."""
+    return "chose" if data in use.chose else "reports"
 
 
 def whose(use: Use, way: str) -> str:

@@ -22,7 +22,7 @@ from ..run import RESULTS, commit
 from . import chunks, contrast, coreset, duplicates, hard, likes, mmr, opposites, outliers
 from .data import SETS, load
 from .picture import picture
-from .record import Record, Use, counts, records, whose
+from .record import Record, Use, counts, records, role, whose
 
 OUT = RESULTS.with_name("outcomes.jsonl")
 USES: dict[str, Use] = {
@@ -122,7 +122,7 @@ def page(found: Iterable[Record]) -> str:
 
 def read(path: Path) -> Iterator[Record]:
     """The latest records of a file that weren't quick, in the order of uses and sets; which way is
-    recommended may have changed since."""
+    recommended, and which set chose it, may have changed since."""
     latest: dict[tuple[str, str], dict[str, list[Record]]] = {}
     for line in path.read_text("utf-8").splitlines():
         content = json.loads(line)
@@ -133,7 +133,8 @@ def read(path: Path) -> Iterator[Record]:
     for name, use in USES.items():
         for data in use.sets:
             for records_of in list(latest.get((name, data), {}).values())[-1:]:
-                yield from (replace(one, whose=whose(use, one.way)) for one in records_of)
+                yield from (replace(one, whose=whose(use, one.way), role=role(use, data))
+                            for one in records_of)
 
 
 def update(folder: Path, found: Sequence[Record]) -> None:

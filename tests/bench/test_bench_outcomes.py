@@ -265,7 +265,10 @@ def test_a_run_its_page_and_its_picture(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("sys.argv", ["bench", *asked])
     assert command.main() == 0
     found = list(run.read(out))
-    assert next(one.way for one in found) == "tenth neighbor"
+    assert (found[0].way, found[0].role) == ("tenth neighbor", "reports")
+    with monkeypatch.context() as other:  # chosen on since
+        other.setitem(run.USES, "outliers", replace(outliers.SCATTERED, chose=("digits",)))
+        assert {one.role for one in run.read(out)} == {"chose"}
     assert json.loads(out.read_text().splitlines()[0])["kind"] == "run"
     (tmp_path / "docs" / "_static").mkdir(parents=True)
     page = tmp_path / "docs" / "outcomes.md"
