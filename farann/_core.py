@@ -7,7 +7,6 @@ from farann.native.greedy import Greedy
 from farann.native.grouped import GroupedCollector
 from farann.native.guard import Guard
 from farann.native.judge import CodeTrials
-from farann.native.key_model import KeyModel
 from farann.native.kernels import (METRICS, CancelFlag, Cancelled, begin_arithmetic,
                                    end_arithmetic, fail_allocation, first_bad_row, flush_denormals,
                                    give_back_memory, isa_levels, largest_query_code, widened)
@@ -18,4 +17,4 @@ from farann.native.sets import SetSearch
 from farann.native.single import SingleSearch
 from farann.native.snapshot import Filter, Snapshot, marked
 from farann.native.task import Task, write_best
-from farann.native.watch import Watch
+from farann.native.watch import KeyModel, Watch

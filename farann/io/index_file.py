@@ -27,8 +27,7 @@ from farann.store.ids import IdMap, distinct
 from farann.store.labels import Labels
 from farann.store.live import Live
 from farann.store.store import Store
-from farann.tuning.guard import Guard, GuardArrays
-from farann.tuning.key_model import KeyArrays
+from farann.tuning.guard import Guard, GuardArrays, KeyArrays
 from farann.tuning.table import Measured, Tuning, Tunings
 
 # Metadata: arguments of `Index`, counts with their largest values, flags.

@@ -14,10 +14,9 @@ from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 
 # Lowest first; `_cyutility` is what Cython adds to all.
-MODULES = ("_cyutility", "kernels", "codes", "snapshot", "key_model", "guard", "watch",
-           "query_batch", "sources", "collector", "grouped", "bounds", "judge", "levels",
-           "row_levels", "probing", "search", "task", "single", "picks", "greedy", "measuring",
-           "sets", "merging")
+MODULES = ("_cyutility", "kernels", "codes", "snapshot", "guard", "watch", "query_batch",
+           "sources", "collector", "grouped", "bounds", "judge", "levels", "row_levels", "probing",
+           "search", "task", "single", "picks", "greedy", "measuring", "sets", "merging")
 
 
 def _library() -> str:

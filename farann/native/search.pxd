@@ -3,11 +3,11 @@ from libc.stdint cimport int64_t
 from farann.native.bounds cimport Bound
 from farann.native.collector cimport Collector
 from farann.native.judge cimport N_RUNGS, Judge
-from farann.native.key_model cimport KeyModel
 from farann.native.levels cimport Level
 from farann.native.probing cimport Lateness, PartitionMeans
 from farann.native.query_batch cimport CodedQueries, QueryBatch
 from farann.native.sources cimport Block, Source
+from farann.native.watch cimport KeyModel
 
 cdef enum:
     MOST_PARTS = 10

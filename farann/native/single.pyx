@@ -7,12 +7,11 @@ from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyB
 from farann.native.collector cimport Collector
 from farann.native.guard cimport Guard
 from farann.native.judge cimport Pause, note, rests
-from farann.native.key_model cimport KeyModel
 from farann.native.kernels cimport *
 from farann.native.query_batch cimport QueryBatch
 from farann.native.snapshot cimport Filter, Snapshot
 from farann.native.task cimport Task
-from farann.native.watch cimport WITNESSES, Watch
+from farann.native.watch cimport WITNESSES, KeyModel, Watch
 
 import numpy as np
 

@@ -6,7 +6,6 @@ from libc.stdint cimport INT64_MAX
 from farann.native.bounds cimport CeilingBound, IntegerKeys, NormBound, lie_by_norm
 from farann.native.collector cimport Collector, floor_of
 from farann.native.judge cimport Judge
-from farann.native.key_model cimport KeyModel
 from farann.native.kernels cimport *
 from farann.native.levels cimport code_level_of, code_rows_of, decoded_level_of, whole_level_of
 from farann.native.probing cimport Lateness, PartitionMeans, late_rows, probed_partitions
@@ -15,7 +14,7 @@ from farann.native.row_levels cimport float_level_of, key_level_of
 from farann.native.snapshot cimport Filter, Segment, Snapshot
 from farann.native.search cimport Part
 from farann.native.sources cimport CodeSource, added_runs, rest_behind
-from farann.native.watch cimport WITNESSES
+from farann.native.watch cimport WITNESSES, KeyModel
 
 cdef enum:
     CANDIDATE_ROOM = 64  # candidates beyond 2 k that a query holds before they are thinned out

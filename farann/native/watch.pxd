@@ -4,6 +4,7 @@ cdef enum:
     WITNESSES = 2  # numbers that tell of an answer: how late, how far out its last key
     # Of each: squares of deviations on either side, and deviations; and queries the guard found.
     SURPRISES = 4 * WITNESSES + 1
+    KEY_AXES = 15  # principal axes of the rows that variances of keys are known along
 
 
 cdef enum Verdict:
@@ -39,3 +40,13 @@ cdef class Watch:
     cdef bint tells_key(self, int64_t dim) noexcept nogil
     cdef bint take_one(self, const float *told) noexcept
     cdef void take_unlike(self) noexcept
+
+
+cdef class KeyModel:
+    cdef const farann_kernels *kernels
+    cdef const float[:, ::1] axes
+    cdef const float[::1] zeros
+    cdef const double[:, ::1] terms
+
+    cdef float tell(self, const float *vector, double factor, double norm, double sign,
+                    double key) noexcept nogil

@@ -26,9 +26,15 @@ from farann.runtime.cost import FEW_QUERIES, SINGLE_COSTS
 from farann.runtime.pieces import Allowance, Pieces
 from farann.runtime.progress import measuring, renamed
 from farann.store.store import Answers, RuleByTable, Store
-from farann.tuning import key_model, measure
-from farann.tuning.guard import SAMPLE, Guard, guard_in_pieces
-from farann.tuning.key_model import KeyArrays
+from farann.tuning import measure
+from farann.tuning.guard import (
+    MODEL_ROWS,
+    SAMPLE,
+    Guard,
+    KeyArrays,
+    guard_in_pieces,
+    model_in_pieces,
+)
 from farann.tuning.table import Measured, late_beyond, missing_at, with_margin
 
 if TYPE_CHECKING:
@@ -176,9 +182,9 @@ def _keys_in_pieces(store: Store, allowed: Allowance) -> Pieces[KeyArrays] | Non
     n, metric = len(store.base), store.spec.metric
     if store.n_coded is not None or store.n_left_of_base == 0:
         return None
-    some = np.linspace(0, n - 1, min(n, key_model.MODEL_ROWS)).astype(np.int64)
+    some = np.linspace(0, n - 1, min(n, MODEL_ROWS)).astype(np.int64)
     rows = centered(paging.taken(store.base, some), store.center, metric.normalized)
-    return key_model.in_pieces(allowed, rows, metric.adds_squared_norm, store.spec.seed)
+    return model_in_pieces(allowed, rows, metric.adds_squared_norm, store.spec.seed)
 
 
 def _by_high_nibbles(store: Store) -> Store:

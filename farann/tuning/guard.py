@@ -3,7 +3,8 @@
 A plan holds for queries like its sample. Two tests recognize others. Nearly all queries of the
 sample pass both: they are near one of some points, and within an ellipsoid around their mean. Long
 queries are first reduced to a few sums of their coordinates. `_core.Guard` runs the tests,
-docs/how-it-works/partitions.md explains them.
+docs/how-it-works/partitions.md explains them. `_core.KeyModel` is a witness of answers: the mean
+and deviation of the keys of all rows for a query.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from farann.quantize.kmeans import move_means
 from farann.quantize.records import Record, one, section
 from farann.runtime import pool
 from farann.runtime.pieces import Allowance, Pieces
-from farann.tuning.key_model import KeyArrays
 
 SAMPLE = 8192  # most sample queries that a guard is made from
 _HELD_OUT = 4  # one query in 4 is held out, to measure how far queries are from the points
@@ -54,6 +54,21 @@ _LEAST_COST = 1e-4  # of answers beside exact ones, by which comparing is planne
 _MOST_WATCHES = 64  # kinds of searches, by k and recall
 _WARN_AFTER = 4  # warn when this many more queries were guarded than _WARN_SHARE of all
 _WARN_SHARE = 0.05
+# Of the model of keys.
+MODEL_ROWS = 4096  # most rows that a model is made from
+_AXES = 15  # KEY_AXES of the core
+_ITERATIONS = 8  # of subspace iterations
+_SPARE_AXES = 8  # axes beyond those kept, with which iterations converge sooner
+_MODELLED_AT_ONCE = 1024  # rows of one piece
+_LAST_DEVIATION = 4.0  # of the last coordinate, over that along the longest axis
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class KeyArrays(Record):
+    """The arrays that `_core.KeyModel` is made of, and that a file keeps."""
+
+    axes: Float32Array = field(metadata=section(np.float32, 2))
+    terms: Float64Array = field(metadata=section(np.float64, 2))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -280,3 +295,43 @@ def _nearest(x: Float64Array, points: Float64Array, allowed: Allowance,
         allowed.spend_on(some.size * len(points), 3 * squares.size)
         yield
     return nearest, least
+
+
+def model_in_pieces(allowed: Allowance, rows: Float64Array, squares: bool,
+                    seed: int) -> Pieces[KeyArrays]:
+    """Model the keys of all rows by some of these, centered; `squares`: whether keys have |y|^2."""
+    allowed.multiplies = True
+    yield
+    random = np.random.default_rng([seed, 3])
+    mean, unit = rows.mean(axis=0), 0.0
+    z, n = rows - mean, len(rows)
+    dim = z.shape[1]
+    if squares:
+        last = np.einsum("ij,ij->i", rows, rows)
+        unit = last.std() / (_LAST_DEVIATION * (z.std() or 1.0)) or 1.0
+        z = np.column_stack([z, (last - last.mean()) / unit])
+    yield
+    axes, _ = np.linalg.qr(random.standard_normal((z.shape[1], min(_AXES + _SPARE_AXES,
+                                                                   z.shape[1]))))
+    for _ in range(_ITERATIONS):
+        moved = np.zeros_like(axes)
+        for start in range(0, n, _MODELLED_AT_ONCE):
+            some = z[start : start + _MODELLED_AT_ONCE]
+            moved += some.T @ (some @ axes)
+            allowed.spend_on(2 * some.size * axes.shape[1], some.size)
+            yield
+        axes, _ = np.linalg.qr(moved)
+    along = z @ axes
+    values, turn = np.linalg.eigh(along.T @ along / n)
+    number = min(_AXES, len(values))
+    axes, values = axes @ turn[:, ::-1][:, :number], values[::-1][:number]
+    allowed.spend_on(2 * z.size * len(turn), 0)
+    yield
+    lines, terms = np.zeros((1 + _AXES, dim)), np.zeros((1 + _AXES, 2))
+    lines[0], lines[1 : 1 + number] = mean, axes[:dim].T
+    if squares:
+        terms[0, 0], terms[1 : 1 + number, 0] = float(last.mean()), unit * axes[dim]
+    terms[1 : 1 + number, 1] = values
+    rest = max(float(np.einsum("ij,ij->", z, z)) / n - values.sum(), 0.0)
+    terms[0, 1] = rest / max(z.shape[1] - number, 1)
+    return KeyArrays(lines.astype(np.float32), terms)
