@@ -402,11 +402,17 @@ class SearchStats(NamedTuple):
 
 
 def shares_found(answers: Int64Array, wanted: Int64Array) -> Float64Array:
-    """The same for each line of ids, none of which are strings."""
-    ids = np.sort(np.concatenate([answers, wanted], axis=1), axis=1)
-    same = ((ids[:, 1:] == ids[:, :-1]) & (ids[:, 1:] >= 0)).sum(axis=1)
-    shares: Float64Array = same / np.maximum((wanted >= 0).sum(axis=1), 1)
+    """`share_found` for each line of ids, none of which are strings."""
+    shares: Float64Array = _same(answers, wanted) / np.maximum((wanted >= 0).sum(axis=1), 1)
     return shares
+
+
+def _same(answers: Int64Array, wanted: Int64Array) -> Int64Array:
+    """How many ids both have, by line."""
+    # Sorted together: memory for twice the ids, where comparing all pairs takes their product.
+    ids = np.sort(np.concatenate([answers, wanted], axis=1), axis=1)
+    same: Int64Array = ((ids[:, 1:] == ids[:, :-1]) & (ids[:, 1:] >= 0)).sum(axis=1)
+    return same
 
 
 def share_found(answers: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
@@ -418,10 +424,7 @@ def share_found(answers: npt.NDArray[Any], wanted: npt.NDArray[Any]) -> float:
         numbers: dict[Any, int] = {None: -1}
         answers, wanted = (np.array([numbers.setdefault(id, len(numbers)) for id in ids.flat],
                                     np.int64).reshape(ids.shape) for ids in (answers, wanted))
-    # Sorted together: memory for twice the ids, where comparing all pairs takes their product.
-    ids = np.sort(np.concatenate([answers, wanted], axis=1), axis=1)
-    same = (ids[:, 1:] == ids[:, :-1]) & (ids[:, 1:] >= 0)
-    return float(same.sum() / max(int((wanted >= 0).sum()), 1))
+    return float(_same(answers, wanted).sum() / max(int((wanted >= 0).sum()), 1))
 
 
 # ---- merging ----

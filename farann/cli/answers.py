@@ -122,11 +122,9 @@ def _npz(stream: IO[bytes], answers: Iterable[AnyAnswer]) -> None:
     parts = list(answers)
     arrays: dict[str, Any] = {"ids": _storable(np.concatenate([part.ids for part in parts])),
                               "scores": np.concatenate([part.scores for part in parts])}
-    if isinstance(parts[0], Hits) and parts[0].groups is not None:
-        arrays["groups"] = _storable(np.concatenate([part.groups for part in parts
-                                                     if isinstance(part, Hits)]))
-    if isinstance(parts[0], Hits) and parts[0].keys is not None:
-        arrays["keys"] = np.concatenate([part.keys for part in parts if isinstance(part, Hits)])
+    for name in ("groups", "keys"):
+        if getattr(parts[0], name, None) is not None:
+            arrays[name] = _storable(np.concatenate([getattr(part, name) for part in parts]))
     counts = [np.diff(part.offsets) for part in parts if isinstance(part, RangeHits)]
     if counts:
         arrays["offsets"] = np.concatenate([[0], np.cumsum(np.concatenate(counts))])

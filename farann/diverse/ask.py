@@ -89,6 +89,7 @@ def mmr(live: Live, queries: Any, k: int, ids: Any, scores: Scores | None, scale
     _check_products(live, "search_mmr")
     diversity = checks.to_finite("diversity", diversity, 0.0, 1.0)
     scale = checks.to_choice("scale", scale, tuple(_SCALES))
+    scored = None
     if scores is not None:
         if any(one is not None for one in (
                 queries, ids, candidates, *filtering._replace(per_group=None))):
@@ -96,18 +97,13 @@ def mmr(live: Live, queries: Any, k: int, ids: Any, scores: Scores | None, scale
                             "scores, which name the rows to choose among")
         single, filtering = isinstance(scores, Mapping), filtering._replace(store=laid_out(live))
         scored = [_scored(filtering.store, one, scale) for one in scores_of(scores)]
-        question = question_of(live, np.ones((len(scored), live.dim or 1), np.float32), k,
-                               filtering, threads, single=single, keyed=True)
-        hits = answered(live, question, len(scored), k, single, True, return_stats,
-                        partial(mmr.search, diversity=diversity, scored=scored),
-                        filtering.per_group)
-        hits.keys = None
-        return hits
-    if candidates is not None:
-        candidates = checks.to_int("candidates", candidates, 1)
-    vectors, single, filtering = vectors_of(live, queries, ids, filtering)
+        vectors = np.ones((len(scored), live.dim or 1), np.float32)
+    else:
+        if candidates is not None:
+            candidates = checks.to_int("candidates", candidates, 1)
+        vectors, single, filtering = vectors_of(live, queries, ids, filtering)
     question = question_of(live, vectors, k, filtering, threads, single=single, keyed=True)
-    search = partial(mmr.search, diversity=diversity, candidates=candidates)
+    search = partial(mmr.search, diversity=diversity, candidates=candidates, scored=scored)
     hits = answered(live, question, len(vectors), k, single, True, return_stats, search,
                     filtering.per_group)
     hits.keys = None

@@ -166,7 +166,8 @@ def _synced(live: Live, name: str, state: Synced | None, writer: Writer | None,
             changes = metadata, {**arrays, **beside.changes()}
             if not any(changes):
                 return state
-            if not _overgrown(state):
+            if container.is_current(state.place.first) and state.place.number < _MOST_FRAMES and (
+                    state.place.end - state.whole <= max(state.whole, _LEAST_FRAMES)):
                 return _appended(state, mark, *changes)
     metadata, arrays = index_file.sections_of(live)
     if os.name == "nt" and writer is not None:
@@ -190,11 +191,6 @@ def _synced(live: Live, name: str, state: Synced | None, writer: Writer | None,
     log().debug("wrote %r whole", name)
     return Synced(name, frames.begin(header), mark, container.length_of(header),
                   has_more=beside is not NOTHING, writer=writer)
-
-
-def _overgrown(state: Synced) -> bool:
-    return not container.is_current(state.place.first) or state.place.number >= _MOST_FRAMES or (
-        state.place.end - state.whole > max(state.whole, _LEAST_FRAMES))
 
 
 def _appended(state: Synced, mark: Mark, metadata: dict[str, Any], arrays: Sections) -> Synced:

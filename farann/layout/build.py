@@ -139,7 +139,9 @@ def make_codes(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
             return task
         compared = spec.vectors and held_out is not None and len(held_out) > 0 and (
             spec.cells == "auto" or (task.bounds_pay and not paging.exceed_memory(rows)))
-        plans = _plans(task, n_partitions, compared)
+        plans = [_in_partitions(task, n_partitions)] if n_partitions else []
+        if compared or not plans:
+            plans.append(_in_order(task))
         task = task.ordered
         made, *plain = _made(task, plans)
         del plans
@@ -193,12 +195,6 @@ def _measured(rows: RowArray, center: Float64Array, spec: IndexSpec, isa: str,
                                     nearest=nearest, lengths=lengths), sample, mean_query)
         advance(1)
     return task
-
-
-def _plans(task: _Task, n_partitions: int, compared: bool) -> list[_Plan]:
-    """The layouts to code: with partitions or without; both to be compared."""
-    plans = [_in_partitions(task, n_partitions)] if n_partitions else []
-    return plans if plans and not compared else [*plans, _in_order(task)]
 
 
 def _long_answers(builder: Builder, queries: Float32Array, nearest: bool) -> Int64Array:

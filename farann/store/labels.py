@@ -96,7 +96,7 @@ class Labels:
         new.__dict__.update(self.__dict__)
         if strings.n == 0:
             return new
-        used, more = self._used, int(strings.ends[-1])
+        used, more = int(self._ends[self._count - 1]) if self._count else 0, int(strings.ends[-1])
         new._count = self._count + strings.n
         dtype = np.uint32 if used + more < 2**32 else np.uint64
         new._ends = appended(self._ends.astype(dtype, copy=False), self._count,
@@ -126,10 +126,6 @@ class Labels:
             if repeated(strings) is not None:
                 raise FormatError(f"section '{name}.bytes': an id comes twice")
         return new
-
-    @property
-    def _used(self) -> int:
-        return int(self._ends[self._count - 1]) if self._count else 0
 
     def _covering(self) -> tuple[UInt64Array, ...]:
         """Keys of all strings, in few arrays."""
