@@ -73,19 +73,11 @@ static float last_of(const farann_best_scores *best) {
     return best->count == best->capacity ? best->scores[best->count - 1] : -INFINITY;
 }
 
+/* Scores are few, see FEW_SORTED. */
 static void add_to_best(farann_best_scores *best, float score) {
-    enum { FEW = 24 }; /* scores up to which insertion is used; above, whole vectors count */
     float *sorted = best->scores;
     int64_t at = best->count < best->capacity ? best->count++ : best->capacity - 1;
-    if (at <= FEW) {
-        for (; at > 0 && sorted[at - 1] < score; at--) sorted[at] = sorted[at - 1];
-    } else {
-        /* Counting and moving take whole vectors at a time. */
-        int32_t before = 0;
-        for (int64_t i = 0; i < at; i++) before += !(sorted[i] < score);
-        memmove(sorted + before + 1, sorted + before, (size_t)(at - before) * sizeof *sorted);
-        at = before;
-    }
+    for (; at > 0 && sorted[at - 1] < score; at--) sorted[at] = sorted[at - 1];
     sorted[at] = score;
 }
 
