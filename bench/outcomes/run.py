@@ -32,7 +32,7 @@ USES: dict[str, Use] = {
     "outliers": outliers.SCATTERED, "outliers-of-one": outliers.GROUPED,
     "duplicates": duplicates.USE, "negatives": hard.NEGATIVES, "positives": hard.POSITIVES,
     "likes": likes.USE, "shown": likes.SHOWN, "lists": likes.LISTS}
-ON_REQUEST = ("shown", "lists")  # half an hour
+ON_REQUEST = ("shown", "lists")  # five models a set and split
 _QUICK = 8  # times fewer repeats
 START, END = "<!-- outcomes:start -->", "<!-- outcomes:end -->"
 
