@@ -1,4 +1,4 @@
-"""Single queries and small batches: tasks and memory are kept between calls, with next to no Python."""
+"""Single queries: tasks and memory are kept between calls, with next to no Python."""
 
 cimport cython
 from cpython.buffer cimport (PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_SIMPLE, PyBUF_WRITABLE,
@@ -80,8 +80,8 @@ cdef class SingleSearch:
         # Any query will do, as long as it has a direction.
         first = np.ones((self.n, self.snapshot.dim), np.float32)
         collector = Collector(self.k) if self.collect is None else self.collect()
-        return Task(self.snapshot, self.filter, first, 0, self.n, collector, self.nearest, self.rule,
-                    costs=self.costs, by_codes=by_codes,
+        return Task(self.snapshot, self.filter, first, 0, self.n, collector, self.nearest,
+                    self.rule, costs=self.costs, by_codes=by_codes,
                     tells_late=self.watch is not None, model=self.model, negates=self.negates)
 
     def search(self, queries, Filter within=None):

@@ -103,8 +103,8 @@ def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float 
         if recall is not None or allowed is not None or per_group is not None:
             return None
         kept = store.batches.get((isa, k), (0, None))[1]
-        answer = None if kept is None else kept.search(queries)
-        return None if not answer or len(answer) == 4 else answer
+        found = None if kept is None else kept.search(queries)
+        return None if not found or len(found) == 4 else found
     if isinstance(allowed, np.ndarray):
         return None if recall is not None else _masked(store, isa, queries, k, allowed)
     singles = store.singles if allowed is None else allowed.singles(store)
