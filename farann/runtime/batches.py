@@ -239,8 +239,8 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
            within: _core.Filter | None = None, work_shares: WorkShares, kind: tuple[bool, ...],
            n: int = 1, negates: bool = False) -> _core.SingleSearch | None:
     """Prepare single queries, or batches of n, with the answers of `top`, whose collector `collect`
-    makes; None if k is large, or if a query, of rows `within`, takes so long that Ctrl+C must end
-    it, or if threads share a batch."""
+    makes; None if answers are large, or if a query, of rows `within`, takes so long that Ctrl+C
+    must end it."""
     asked = everything if within is None else within
     work, few = asked.n_rows * snapshot.dim, rule.approximate and rule.rows != ALL_ROWS
     expected = _expected(work, snapshot, few,
@@ -248,7 +248,7 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
     if k > _MOST_KEPT or _is_long(1, expected, k, snapshot.isa):
         return None
     if n > 1:
-        if n > _QUERIES_OF_FEW_ROWS or n * k > _MOST_OF_BATCH or n * work >= _LEAST_SHARED:
+        if n > _QUERIES_OF_FEW_ROWS or n * k > _MOST_OF_BATCH:
             return None
         pays = codes_pay(n, everything.n_rows, snapshot.dim, snapshot.isa)
         float32_below = 0.0 if pays else float("inf")

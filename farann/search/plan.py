@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _FLOAT32_FIRST = 6  # queries below which exact searches may begin in float32, as `SingleSearch`
 _MOST_RULES = 64  # rules cached of a store, by k and recall: making one outlasts a small batch
+_KEPT_WORK = 1 << 23  # multiply-adds below which a batch stays on one thread, and keeps its search
 _SMALL_WORK = 1 << 22  # multiply-adds below which a group is searched on one thread, beside others
 _LONG_GROUPS = 1 << 27  # multiply-adds of all small groups, from which Ctrl+C can end them
 
@@ -119,7 +120,8 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
                      singles.Lacking(table) if _lacks_table(question) else table, guard, rule,
                      filters)
     elif (rule is EXACT and limits is None and filters is UNFILTERED and question.is_plain
-            and store.built and not store.asks_nearest and n > singles.MOST_ONE_BY_ONE):
+            and store.built and not store.asks_nearest and n > singles.MOST_ONE_BY_ONE
+            and n * question.view.everything.n_rows * store.dim < _KEPT_WORK):
         singles.keep_batch(store, question.view.exact.isa, k, n)
     return hits, stats
 

@@ -67,21 +67,19 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
 
 
 def keep_batch(store: Store, isa: str, k: int, n: int) -> None:
-    """Cache a prepared search for batches of n queries, the second time that n is asked."""
-    key, batches_of = (isa, k), store.batches
-    before = batches_of.get(key)
-    if before is None or before[0] != n:
-        batches_of.clear()
-        batches_of[key] = n, None
-    elif before[1] is None:
-        from farann.runtime import batches
+    """Cache a prepared search for batches of n queries, the second time that n is asked; there is
+    one, as it may hold many answers."""
+    key = isa, k, n
+    if store.last_batch != key:
+        store.last_batch = key
+        return
+    from farann.runtime import batches
 
-        view = store.view(isa)
-        batches_of[key] = n, batches.single(view.exact, view.everything, k, None, EXACT,
-                                            nearest=store.by_nearest, n=n,
-                                            work_shares=store.work_shares,
-                                            kind=(store.asks_nearest, True),
-                                            negates=store.negates)
+    view = store.view(isa)
+    kept = batches.single(view.exact, view.everything, k, None, EXACT, nearest=store.by_nearest,
+                          n=n, work_shares=store.work_shares, kind=(store.asks_nearest, True),
+                          negates=store.negates)
+    store.batches = {} if kept is None else {key: kept}
 
 
 def _key(isa: str, k: int, recall: float | None, per_group: int | None) -> tuple[Any, ...]:
@@ -102,7 +100,7 @@ def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float 
     if isinstance(queries, np.ndarray) and queries.ndim == 2 and len(queries) > 1:
         if recall is not None or allowed is not None or per_group is not None:
             return None
-        kept = store.batches.get((isa, k), (0, None))[1]
+        kept = store.batches.get((isa, k, len(queries)))
         found = None if kept is None else kept.search(queries)
         return None if not found or len(found) == 4 else found
     if isinstance(allowed, np.ndarray):

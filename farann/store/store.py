@@ -115,8 +115,9 @@ class Store:
         self._view: tuple[str, View] | None = None
         # Searches for single queries, see `filters.Singles`.
         self.singles: dict[tuple[Any, ...], _core.SingleSearch] = {}
-        # The last size of small batches, and the search for the next one, see `singles`.
-        self.batches: dict[tuple[str, int], tuple[int, _core.SingleSearch | None]] = {}
+        # The prepared search for small batches, by level, k and their number; what was last asked.
+        self.batches: dict[tuple[str, int, int], _core.SingleSearch] = {}
+        self.last_batch: tuple[str, int, int] | None = None
         # By k, where depths of runs were needed; a store with other rows takes them over.
         self.run_answers: dict[int, Answers] = {}
         # By k, recall, whether it is a single query, and whether it may find every row.
