@@ -74,7 +74,7 @@ def _cached_first(again: Callable[..., Hits | None], *keywords: str,
                     hits = again(index._live, queries, k, **said)
                 elif 1 < len(queries) <= MOST_ONE_BY_ONE:
                     hits = ask.one_by_one(again, index._live, queries, k, **said)
-                elif index._live.store.batches:
+                elif index._live.store.batches and said.keys() <= {"return_stats"}:
                     hits = again(index._live, queries, k, **said)
                 if hits is not None:
                     return hits
