@@ -433,10 +433,13 @@ class TestWork:
         def ask() -> None:
             gate.wait(60)
             for _ in range(10):
-                for answers, recall in zip(expected, (None, 0.9), strict=True):
-                    for row, answer in zip(rows, answers, strict=False):
+                for recall in (None, 0.9):
+                    for row, *answers in zip(rows, *expected, strict=False):
                         hits = index.search_furthest(row, recall=recall)
-                        if (hits.ids != answer.ids).any() or (hits.scores != answer.scores).any():
+                        # The watch may have an approximate search answered exactly.
+                        if not any((hits.ids == answer.ids).all()
+                                   and (hits.scores == answer.scores).all()
+                                   for answer in answers[: 1 if recall is None else 2]):
                             wrong.append(hits)
 
         threads = [threading.Thread(target=ask) for _ in range(6)]
