@@ -35,9 +35,6 @@ _LATE = 1.0
 # Without partitions searches scan more rows than the recall takes, for queries unlike the sample:
 # up to this share more in cost.
 _MARGIN = 0.08
-# Share of an exact search's cost that an approximate one must save, margin included; else searches
-# are exact. Estimated costs are off by about as much.
-_LEAST_SAVING = 0.1
 _MARGIN_STEPS = 1000  # efforts whose cost is compared with that margin
 # Share of the allowed misses that is held back, as future queries differ from the sample.
 _CAUTION = 0.1
@@ -124,7 +121,7 @@ class Tuning(NamedTuple):
     def effort_for(self, recall: float, *, single: bool = False) -> float:
         """The rows or deviations that should reach a recall; infinite where only exact search does.
 
-        It is infinite, too, where an approximate search saves less than a tenth.
+        It is infinite, too, where exact search costs no more.
 
         Parameters
         ----------
@@ -161,22 +158,14 @@ class Tuning(NamedTuple):
         scanned_all = self.costs[i - 1] > _DEARER * self.costs[i]
         steep = i > 0 and best[i] - best[i - 1] > _STEEP
         if i == 0 or best[i] == best[i - 1] or scanned_all or steep:
-            return self._if_it_saves(self.efforts[i], costs[i], single)
+            return self.efforts[i]
         # Recall flattens: linear interpolation gives too much effort, logarithmic too little.
         share = (wanted - best[i - 1]) / (best[i] - best[i - 1])
         before, after, then = np.log(np.maximum(1.0 - np.array([best[i - 1], best[i], wanted]),
                                                 _LEAST_MISSING))
         if after < before:
             share = 0.5 * (share + (then - before) / (after - before))
-        effort = float(self.efforts[i - 1] + share * (self.efforts[i] - self.efforts[i - 1]))
-        return self._if_it_saves(effort, costs[i], single)
-
-    def _if_it_saves(self, effort: float, most: float, single: bool) -> float:
-        """An effort that costs at most `most`; infinite if that hardly saves work."""
-        cost = min(most, self.cost_of(effort, single=single))
-        margin = 0.0 if self.deviations else _MARGIN
-        saves = cost * (1.0 + margin) <= (1.0 - _LEAST_SAVING) * self.costs[-1]
-        return effort if saves else float("inf")
+        return float(self.efforts[i - 1] + share * (self.efforts[i] - self.efforts[i - 1]))
 
     def predicted_threshold_at(self, effort: float) -> float:
         """Interpolate the threshold that searches with a measured effort predict; NaN: none."""
@@ -243,7 +232,7 @@ class Tuning(NamedTuple):
     def fastest(self) -> str:
         """The fastest search that reaches the target, in words."""
         effort = self.effort_for(self.target)
-        how = "exact search, as no other saves a tenth" if effort == float("inf") else (
+        how = "exact search" if effort == float("inf") else (
             f"{_shown(self, effort)} {unit_of(self)}, at {self.cost_of(effort):.3g} of the cost of "
             "exact search")
         return f"fastest for recall {self.target:g}: {how}"
