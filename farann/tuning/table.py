@@ -232,7 +232,7 @@ class Tuning(NamedTuple):
     def fastest(self) -> str:
         """The fastest search that reaches the target, in words."""
         effort = self.effort_for(self.target)
-        how = "exact search" if effort == float("inf") else (
+        how = "exact search, as no other costs less" if effort == float("inf") else (
             f"{_shown(self, effort)} {unit_of(self)}, at {self.cost_of(effort):.3g} of the cost of "
             "exact search")
         return f"fastest for recall {self.target:g}: {how}"

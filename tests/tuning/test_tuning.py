@@ -449,7 +449,7 @@ class TestEffortFor:
             "        64      0.7000      0.2500",
             "       128      0.9000      0.5000",
             "     exact      1.0000      1.0000",
-            "fastest for recall 0.95: exact search",
+            "fastest for recall 0.95: exact search, as no other costs less",
         ]
         assert str(self.TABLE._replace(target=0.6)).splitlines()[-1] == (
             "fastest for recall 0.6: 53 rows, at 0.209 of the cost of exact search")
