@@ -28,6 +28,7 @@ from farann.cli.ids import (
     read_lists,
     read_scores,
 )
+from farann.cli.parts import Parts, fingerprint_of
 from farann.cli.streams import printable
 from farann.cli.terminal import (
     STREAM,
@@ -438,7 +439,7 @@ def groundtruth(arguments: argparse.Namespace) -> None:
     lists = None if arguments.exclude is None else read_lists(
         arguments.exclude, n, arguments.max_bytes, False)
     files = {name: files_of(file) for name, file in files_of_arguments(arguments).items()}
-    parts = results.Parts(output, results.fingerprint_of(
+    parts = Parts(output, fingerprint_of(
         (path for some in files.values() for path, _ in some if path.is_file()),
         [k, index.metric, arguments.nearest, arguments.ids, QUERIES_A_CALL,
          [(name, [of for _, of in some]) for name, some in files.items()]]))
