@@ -13,9 +13,13 @@ from .tables import headline, times
 
 START, END = "<!-- bench:start -->", "<!-- bench:end -->"
 
-# Names of colors: what is written, what is softly written, lines, and the three disciplines.
-LIGHT = ("#ffffff", "#1c2733", "#5b6b7b", "#d9e0e7", ("#c2410c", "#0f6cbd", "#1a7f37"))
-DARK = ("#0d1117", "#e6edf3", "#9aa7b4", "#30363d", ("#ff9d6c", "#6cb6ff", "#7ee787"))
+# Paper, what is written, softly written, lines, and three disciplines, by day and by night.
+PAPER, INK, SOFT, LINE, *COLORS = (f"var(--c{place})" for place in range(7))
+_DAY = ("#ffffff", "#1c2733", "#5b6b7b", "#d9e0e7", "#c2410c", "#0f6cbd", "#1a7f37")
+_NIGHT = ("#0d1117", "#e6edf3", "#9aa7b4", "#30363d", "#ff9d6c", "#6cb6ff", "#7ee787")
+STYLE = "<style>{}@media (prefers-color-scheme: dark) {{{}}}</style>".format(*(
+    "svg {{{}}}".format("; ".join(f"--c{place}: {color}" for place, color in enumerate(colors)))
+    for colors in (_DAY, _NIGHT)))
 _WIDTH, _LEFT, _RIGHT, _TOP, _STEP = 760, 300, 24, 74, 30
 
 
@@ -77,12 +81,11 @@ def replace_between(text: str, table_text: str, start: str = START, end: str = E
     return f"{before}{start}\n{table_text}\n{end}{after}"
 
 
-def chart(results: Results, *, dark: bool = False) -> str:
+def chart(results: Results) -> str:
     """How many times faster than the best peer, by data set and discipline, as SVG.
 
     A dot right of the line is faster than every peer.
     """
-    paper, ink, soft, line, colors = DARK if dark else LIGHT
     found = [(dataset, headline(results, dataset)) for dataset in results.datasets()]
     speeds = {dataset: [speed for _, mine, rival in compared
                         if (speed := _speed(mine, rival)) is not None]
@@ -95,37 +98,37 @@ def chart(results: Results, *, dark: bool = False) -> str:
     def x(speed: float) -> float:
         return _LEFT + (_WIDTH - _LEFT - _RIGHT) * (math.log10(speed) - low) / (high - low)
 
-    def text(place: float, y: float, words: str, color: str = ink, anchor: str = "start") -> str:
+    def text(place: float, y: float, words: str, color: str = INK, anchor: str = "start") -> str:
         return (f'<text x="{place:.1f}" y="{y:.1f}" fill="{color}" text-anchor="{anchor}">'
                 f"{escape(words)}</text>")
 
     bottom = height - 34
-    parts = [f'<rect width="{_WIDTH}" height="{height}" fill="{paper}"/>',
-             f'<text x="0" y="18" fill="{ink}" font-size="16" font-weight="600">'
+    parts = [f'<rect width="{_WIDTH}" height="{height}" fill="{PAPER}"/>',
+             f'<text x="0" y="18" fill="{INK}" font-size="16" font-weight="600">'
              "Times as fast as the fastest other library</text>"]
     place = float(_LEFT)
-    for (name, *_), color in zip(found[0][1] if found else [], colors, strict=False):
+    for (name, *_), color in zip(found[0][1] if found else [], COLORS, strict=False):
         parts += [f'<circle cx="{place:.1f}" cy="41" r="5.5" fill="{color}"/>',
-                  text(place + 10, 45, name, soft)]
+                  text(place + 10, 45, name, SOFT)]
         place += 34 + 7.1 * len(name)
     for speed in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000):
         if low <= math.log10(speed) <= high:
             strong = speed == 1
             parts += [f'<line x1="{x(speed):.1f}" x2="{x(speed):.1f}" y1="{_TOP - 14}" '
-                      f'y2="{bottom}" stroke="{soft if strong else line}"/>',
-                      text(x(speed), bottom + 17, f"{speed:g}×", soft, "middle")]
+                      f'y2="{bottom}" stroke="{SOFT if strong else LINE}"/>',
+                      text(x(speed), bottom + 17, f"{speed:g}×", SOFT, "middle")]
     for place_of, (_, compared) in enumerate(found):
         y = _TOP + _STEP * place_of + 6
         title = next(one["dataset_title"] for _, *both in compared for one in both if one)
         parts.append(text(0, y + 4.5, title))
-        for (_, mine, rival), color in zip(compared, colors, strict=True):
+        for (_, mine, rival), color in zip(compared, COLORS, strict=True):
             speed = _speed(mine, rival)
             if speed is not None:
                 parts.append(f'<circle cx="{x(speed):.1f}" cy="{y}" r="5.5" fill="{color}"/>')
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" '
             f'width="{_WIDTH}" font-family="system-ui, sans-serif" font-size="13" role="img" '
             'aria-label="How many times faster farann is than the fastest peer">'
-            f"{''.join(parts)}</svg>\n")
+            f"{STYLE}{''.join(parts)}</svg>\n")
 
 
 def _speed(mine: Record | None, rival: Record | None) -> float | None:
@@ -133,7 +136,7 @@ def _speed(mine: Record | None, rival: Record | None) -> float | None:
 
 
 def update(folder: Path, results: Results) -> None:
-    """Put tables and charts into README and docs of a checkout.
+    """Put tables and the chart into README and docs of a checkout.
 
     Raises
     ------
@@ -145,7 +148,6 @@ def update(folder: Path, results: Results) -> None:
     texts = {page: replace_between(page.read_text("utf-8"), table) for page, table in pages.items()}
     for page, changed in texts.items():
         page.write_text(changed, encoding="utf-8")
-    for name, dark in (("light", False), ("dark", True)):
-        path = folder / "docs" / "_static" / f"speed-{name}.svg"
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(chart(results, dark=dark), encoding="utf-8")
+    drawn = folder / "docs" / "_static" / "speed.svg"
+    drawn.parent.mkdir(exist_ok=True)
+    drawn.write_text(chart(results), encoding="utf-8")

@@ -138,10 +138,9 @@ def read(path: Path) -> Iterator[Record]:
 
 
 def update(folder: Path, found: Sequence[Record]) -> None:
-    """Put the table and the pictures into the docs of a checkout."""
+    """Put the table and the picture into the docs of a checkout."""
     path = folder / "docs" / "outcomes.md"
     text = replace_between(path.read_text("utf-8"), page(found), START, END)
     path.write_text(text, encoding="utf-8")
-    for name, dark in (("light", False), ("dark", True)):
-        drawn = picture(found, {key: use.title for key, use in USES.items()}, dark=dark)
-        (folder / "docs" / "_static" / f"outcomes-{name}.svg").write_text(drawn, encoding="utf-8")
+    drawn = picture(found, {key: use.title for key, use in USES.items()})
+    (folder / "docs" / "_static" / "outcomes.svg").write_text(drawn, encoding="utf-8")

@@ -279,7 +279,7 @@ def test_a_run_its_page_and_its_picture(tmp_path: Path, monkeypatch: pytest.Monk
     assert text.startswith("before") and text.endswith("after\n")
     assert "| Digits | BSD |" in text
     drawn = picture.picture(found, {"outliers": outliers.SCATTERED.title})
-    assert drawn == (tmp_path / "docs" / "_static" / "outcomes-light.svg").read_text()
+    assert drawn == (tmp_path / "docs" / "_static" / "outcomes.svg").read_text()
     assert drawn.count("<circle") == 1
     data.load.cache_clear()
     monkeypatch.setattr("sys.argv", ["bench", "outcomes", "--use", "none"])
