@@ -73,12 +73,15 @@ static float last_of(const farann_best_scores *best) {
     return best->count == best->capacity ? best->scores[best->count - 1] : -INFINITY;
 }
 
-/* Scores are few, see FEW_SORTED. */
+/* Scores are few, see FEW_SORTED, and where the new one belongs is unpredictable: no branch. */
 static void add_to_best(farann_best_scores *best, float score) {
     float *sorted = best->scores;
-    int64_t at = best->count < best->capacity ? best->count++ : best->capacity - 1;
-    for (; at > 0 && sorted[at - 1] < score; at--) sorted[at] = sorted[at - 1];
-    sorted[at] = score;
+    if (best->count < best->capacity) sorted[best->count++] = -INFINITY;
+    for (int64_t at = best->count - 1; at > 0; at--) {
+        const float less = sorted[at - 1] < score ? sorted[at - 1] : score;
+        sorted[at] = sorted[at] > less ? sorted[at] : less;
+    }
+    sorted[0] = sorted[0] > score ? sorted[0] : score;
 }
 
 void farann_candidates_admit(farann_candidates *list, int64_t from, const farann_block *block,

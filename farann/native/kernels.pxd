@@ -285,6 +285,11 @@ cdef inline int64_t whole_panels(int64_t n) noexcept nogil:
     return (n + FARANN_CODE_PANEL - 1) // FARANN_CODE_PANEL * FARANN_CODE_PANEL
 
 
+cdef inline int64_t whole_blocks(int64_t n) noexcept nogil:
+    """Rows of one or more first blocks that hold n rows."""
+    return (max(n, 1) + FIRST_BLOCK - 1) // FIRST_BLOCK * FIRST_BLOCK
+
+
 cdef inline int64_t rows_in_cache(int64_t row_bytes) noexcept nogil:
     """Rows of a block: whole panels of every kind."""
     return min(max(BLOCK_BYTES // row_bytes // FIRST_BLOCK, 1) * FIRST_BLOCK, LARGEST_BLOCK)

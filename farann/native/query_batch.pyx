@@ -44,7 +44,7 @@ cdef class QueryBatch:
         self.sign = -1.0 if nearest else 1.0
         self.traits = snapshot.traits
         self.bias_sign = <float>self.sign if self.traits.squared else 0.0
-        self.block_rows = rows_in_cache(4 * self.dim)
+        self.block_rows = min(rows_in_cache(4 * self.dim), whole_blocks(snapshot.n_slots))
         self.narrow, self.exact_of = queries, NULL
         self.queries = <Query *>self.scratch.allocate(self.n_queries, sizeof(Query))
         self.exact = <double *>self.scratch.allocate(padded_dim, sizeof(double))

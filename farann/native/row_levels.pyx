@@ -35,6 +35,7 @@ cdef class FloatLevel(Level):
     cdef float *vectors     # of all queries, padded; NULL: no block was scanned yet
     cdef Segment rows       # of the block
     cdef bint packed        # whether these are in panels
+    cdef Segment in_panels  # those that were put there last: the same for the next few queries
     cdef int64_t width      # queries of a tile of packed rows
     cdef float *panels
     cdef float *bias
@@ -59,8 +60,11 @@ cdef class FloatLevel(Level):
         if not self.has_room():
             self.batch.scratch.failed, block.n = True, 0
             return
-        if self.packed and block.n > 0:
-            rows = self.reader.block(&self.rows, 0, block.n)
+        if self.packed and block.n > 0 and (
+                self.rows.positions != NULL or self.in_panels.positions != NULL
+                or self.rows.rows != self.in_panels.rows
+                or self.rows.count != self.in_panels.count):
+            rows, self.in_panels = self.reader.block(&self.rows, 0, block.n), self.rows
             self.batch.packed += block.n
             self.squares = self.batch.kernels.pack_rows_f32(
                 rows.rows, rows.positions, block.n, self.batch.dim, &self.batch.snapshot.center[0],
@@ -98,6 +102,9 @@ cdef class FloatLevel(Level):
 
     cdef void scan(self, const Block *block, const int64_t *members, int64_t count,
                    Collector collector) noexcept nogil:
+        if block.begins and collector.ranks and collector.float_bar(members[0]) == -INFINITY:
+            self.score(block, members, count, collector)  # of first rows the k best pass, not all
+            return
         if not self.packed:
             self.scan_one(block, members[0], collector)
             return

@@ -104,3 +104,29 @@ def test_packing_is_counted(rng: np.random.Generator) -> None:
         assert index.search_furthest(rows[:n], return_stats=True).stats.rows_packed == packed, n
     huge = np.full((9, 16), 3e38, np.float32)  # float32 can't hold their products
     assert index.search_furthest(huge, return_stats=True).stats.rows_packed >= 1000
+
+
+def test_of_first_rows_the_best_pass(rng: np.random.Generator) -> None:
+    """Without a threshold all of them would, and each takes as long as some rows to score."""
+    rows = rng.standard_normal((200, 64), dtype=np.float32)
+    index = farann.Index(metric="dot", codes="float32", threads=1)
+    index.add(rows)
+    queries = rng.standard_normal((30, 64), dtype=np.float32)
+    for asked in (queries, queries[:1]):
+        assert index.search_furthest(asked, K, return_stats=True).stats.rows_passed <= (
+            2 * K * len(asked))
+
+
+def test_few_rows_stay_packed(rng: np.random.Generator) -> None:
+    """The next batch of the same size finds rows of one block where the last one put them."""
+    rows = rng.standard_normal((200, 64), dtype=np.float32)
+    index = farann.Index(metric="dot", codes="float32", threads=1)
+    index.add(rows)
+    queries = rng.standard_normal((30, 64), dtype=np.float32)
+    packed = [index.search_furthest(queries, K, return_stats=True).stats.rows_packed
+              for _ in range(4)]
+    assert packed == [200, 200, 200, 0]
+    index.add(100 * rows[3:4], ids=[7], replace=True)
+    for _ in range(4):
+        answer = index.search_furthest(queries, K)
+        assert np.array_equal((answer.ids == 7).any(axis=1), queries @ rows[3] < 0)
