@@ -34,7 +34,7 @@ _KEY_WORK = 4  # multiply-adds that one of an exact key counts as
 _FINDING = 256  # multiply-adds that one row of an answer counts as
 _APPROXIMATE_SHARE = 32  # an approximate search scans about 1/32 of the rows
 _LEAST_EXPECTED = 32  # an exact search is expected to need 1/32 of them at least
-_TRIED_FOR = 2  # queries from which tasks count whether codes paid: single ones always begin with codes
+_TRIED_FOR = 2  # queries from which tasks count whether codes paid; single ones begin with codes
 _SHARED_FOR = 6  # queries from which tasks are made to share packed rows, or parts of the rows
 # Where few queries share rows, parts of the rows are searched for all of them, unless the last such
 # batch did less than 1/4 of the work of all rows: then the first ones take most of it.
