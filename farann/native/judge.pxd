@@ -72,6 +72,7 @@ cdef class Judge:
                      int64_t reranked) noexcept nogil
     cdef bint lost(self) noexcept nogil
     cdef bint fails(self, int64_t i, int64_t passed, int64_t n, bint narrows) noexcept nogil
+    cdef bint dear(self, int64_t passed, int64_t n, bint narrows) noexcept nogil
     cdef void climb(self, int64_t i, int rung, bint stays) noexcept nogil
     cdef void met(self, int64_t i, int64_t near, int64_t n) noexcept nogil
     cdef bint look(self, const int64_t *members, int64_t n_members, int64_t n, int64_t left,

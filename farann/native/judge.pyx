@@ -21,6 +21,8 @@ cdef enum:
     MANY_PASS = 10
     MANY_PASS_L2 = 5
     MANY_PASS_ROW_MAJOR = 4  # as MANY_PASS, for unpacked rows, whose float64 keys take longer
+    # Where none reads float32 yet, one query in so many is expected to with the first.
+    CLIMB_TOGETHER = 16
     SOME_PASS = 32  # if more than one row in 32 passes, the query's ceiling is looked for
     # All first rows get exact keys if codes can't tell more than 1/FEW_ALIKE of them from the best.
     # Later rows may rule these out: such a row costs at most PASSES_AS_KEY coordinates of a key.
@@ -84,6 +86,7 @@ cdef class Judge:
         """Reset the state to that before the first row."""
         cdef int64_t i
         self.paid, self.coded = 0.0, 0
+        self.extra = extra_of(self, max(self.batch.n_queries // CLIMB_TOGETHER, <int64_t>1))
         memset(self.accounts, 0, self.batch.n_queries * sizeof(Account))
         for i in range(self.batch.n_queries if self.leader is not None else 0):
             self.accounts[i].rung = self.leader.accounts[i].rung
@@ -127,8 +130,12 @@ cdef class Judge:
 
     cdef bint fails(self, int64_t i, int64_t passed, int64_t n, bint narrows) noexcept nogil:
         """Whether the rows that passed cost too much in a block where codes have another try."""
+        return self.accounts[i].tries and self.dear(passed, n, narrows)
+
+    cdef bint dear(self, int64_t passed, int64_t n, bint narrows) noexcept nogil:
+        """Whether n rows cost less in float32 than the codes of which so many pass."""
         cdef double cost = self.cost_refined if narrows else self.cost_passed + self.cost_reranked
-        return self.accounts[i].tries and passed * cost > self.extra * n
+        return passed * cost >= self.extra * n
 
     cdef void climb(self, int64_t i, int rung, bint stays) noexcept nogil:
         """A block is scored by a higher rung; so are the next ones if the query `stays` there."""
@@ -187,11 +194,12 @@ cdef class Judge:
         while n_float32 > 0 and n_float32 != shared:
             # The fewer queries share packed rows, the more does float32 cost each.
             shared, n_float32 = n_float32, 0
-            self.extra = 1.0 + min((self.cost_packed + self.cost_in_order) / shared,
-                                   self.cost_alone + self.cost_in_order)
+            self.extra = extra_of(self, shared)
             for j in range(n_members):
                 account = &self.accounts[members[j]]
                 n_float32 += account.rung == FLOAT32 or too_costly(account, self.extra, n, left)
+        if n_float32 == 0:
+            self.extra = extra_of(self, max(n_members // CLIMB_TOGETHER, <int64_t>1))
         for j in range(n_members):
             account = &self.accounts[members[j]]
             lost += account.lost
@@ -214,6 +222,12 @@ cdef class Judge:
                 account.rung, account.tries, self.trying = CODES, True, True
                 self.next_look = n + 1
         return of_no_use
+
+
+cdef double extra_of(Judge judge, int64_t shared) noexcept nogil:
+    """What a row costs more in float32 for each of some queries that share it."""
+    return 1.0 + min((judge.cost_packed + judge.cost_in_order) / shared,
+                     judge.cost_alone + judge.cost_in_order)
 
 
 cdef bint few_of(Judge judge, int64_t passed, int64_t n) noexcept nogil:

@@ -396,7 +396,9 @@ cdef bint refuses(Search search, Level level, const Block *block, int64_t j,
         return search.judge.too_alike(i, passed, block.n)
     if level.rung == CODES and search.judge.fails(i, passed, block.n, level.narrows):
         return True
-    return seen >= level.first_judged and search.judge.too_many(i, passed, seen, block.n)
+    return (seen >= level.first_judged and search.judge.too_many(i, passed, seen, block.n)
+            and (level.rung != CODES or search.judge.cost_passed == 0.0
+                 or search.judge.dear(passed, block.n, level.narrows)))
 
 
 cdef void judge_block(Search search, Part part, const Block *block,

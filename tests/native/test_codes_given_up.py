@@ -139,6 +139,20 @@ def test_a_tied_query_takes_no_others(metric: str, rng: np.random.Generator) -> 
     assert stats.rows_rescored < 600 * 10
 
 
+def test_who_reads_alone_keeps_codes_longer() -> None:
+    """Of blocks of which codes let a fifth of the rows pass one query reads less than all rows."""
+    rng = np.random.default_rng(1)
+    rows, center = rng.standard_normal((40_000, 16)), 3 * rng.standard_normal(16)
+    near = rng.random(40_000) < 0.1
+    rows[near] = center + rng.random((near.sum(), 1)) ** 4 * rng.standard_normal((near.sum(), 16))
+    queries = rng.standard_normal((10, 16)).astype(np.float32)
+    queries[4] = center
+    index = index_of(rows.astype(np.float32), "cosine").build()
+    stats = index.search_nearest(queries, threads=1, return_stats=True).stats
+    assert stats.float_products < 0.15 * rows.size
+    assert stats.rows_passed < 0.01 * 10 * len(rows)
+
+
 def test_long_rows_pass_at_first() -> None:
     """Codes have another try when the rows scanned have doubled: then few rows pass."""
     rng = np.random.default_rng(1)  # of other seeds fewer queries are hard to serve at first
