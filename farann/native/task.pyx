@@ -19,7 +19,7 @@ from farann.native.watch cimport WITNESSES, KeyModel
 cdef enum:
     CANDIDATE_ROOM = 64  # candidates beyond 2 k that a query holds before they are thinned out
     # First rows that are all scored, so that they give the first threshold.
-    LEAST_SCORED = 128  # rows; fewer are scanned as all others are
+    LEAST_SCORED = 64  # rows; fewer are scanned as all others are
     MOST_SCORED = 512  # rows, at most; LARGEST_BLOCK if the k best are selected
     SCORED_OF_K = 4  # no first rows are scored like this if 4 k is above the limit
     # Rows from which a scan without codes reads rows by norm, so that norms may end it.

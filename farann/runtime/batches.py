@@ -14,7 +14,7 @@ from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_ROWS, EXACT, StopRule, Witness
 from farann.results import Hits, RangeHits, SearchStats, unchecked
 from farann.runtime import paging, pool
-from farann.runtime.cost import RowCosts, codes_pay, row_costs
+from farann.runtime.cost import RowCosts, codes_pay, multiply_adds, row_costs
 
 _QUERIES_A_TASK = 1024  # queries of a task: enough to share packed rows, few enough for the caches
 _QUERIES_OF_CELLS = 2048  # of an approximate task: with more, more queries probe the same partition
@@ -30,7 +30,6 @@ _LONG_WORK = 1 << 30
 _SLOW_LONG_WORK = 1 << 27  # the same at "scalar"
 _QUERIES_AT_ONCE = 4  # queries that vector instructions score in the time of one
 _READING = 32  # multiply-adds that reading one coordinate of a row counts as
-_KEY_WORK = 4  # multiply-adds that one of an exact key counts as
 _FINDING = 256  # multiply-adds that one row of an answer counts as
 _APPROXIMATE_SHARE = 32  # an approximate search scans about 1/32 of the rows
 _LEAST_EXPECTED = 32  # an exact search is expected to need 1/32 of them at least
@@ -135,9 +134,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         _run(search, n, work, query_bytes, threads, long, most, fewest)
     stats = SearchStats(n, *map(sum, zip(*did, strict=True)))
     if work_shares is not None and n * work:
-        did_work = (stats.code_products + stats.float_products
-                    + _KEY_WORK * stats.rows_rescored * snapshot.dim)
-        work_shares[sized] = min(did_work / (n * work), 1.0)
+        work_shares[sized] = min(multiply_adds(stats, snapshot.dim) / (n * work), 1.0)
     return unchecked(ids, scores), stats
 
 

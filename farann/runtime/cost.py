@@ -65,16 +65,19 @@ _ROW_ANYWHERE = 60.0
 # ns to read a row in the order of codes, which is not that of memory, beside packing it. Measured
 # on an AMD EPYC (Zen 3), 100,000 x 64.
 _ROW_IN_ORDER = 22.0
+_KEY_WORK = 4  # multiply-adds that one of an exact key counts as
 FEW_QUERIES = 6  # queries below which a batch costs what single queries do: it waits for memory
 # Bytes that a row at a random place in memory counts as, where a single query waits for memory.
 # Measured on an AMD EPYC (Zen 5), ten sets: 12 to 35 us a megabyte, 20 to 60 ns a row.
 _ROW_AT_RANDOM = 2000
 
-# A batch on few rows is scanned in float32: to code its queries would take longer than codes save.
-# Round numbers, guided by timings of batches on 50 to 2,000 rows at "amx" alone, on a busy Xeon of
-# 2 GHz (Sapphire Rapids): no fit of known error. A wrong choice costs some time only.
-_CODED_QUERY = 200.0  # ns to rotate and code a query
-_CODED_COORDINATE = 2.0  # ns more for each coordinate
+# A batch on few rows is scanned in float32: to code its queries would take longer than codes save,
+# and codes let more rows pass. Round numbers, guided by timings of batches of 16 and 256 on 100 to
+# 3,200 rows of 16 to 1,024 dimensions on an AMD EPYC (Zen 3, "avx2"): codes begin to pay at 400
+# rows for 16 queries, at 2,000 for 256. No fit of known error; a wrong choice costs some time only.
+_CODED_QUERY = 300.0  # ns to rotate and code a query
+_CODED_COORDINATE = 8.0  # ns more for each coordinate
+_MORE_PASS = 1 / 30  # rows that pass by codes and wouldn't in float32, for each coordinate
 _FLOAT_ROW = 0.8  # ns to scan a float32 row, beside its products
 PACKED_COORDINATE = 0.5  # ns to pack a coordinate of a float32 row, for all queries together
 
@@ -98,7 +101,8 @@ def codes_pay(n_queries: int, n_rows: int, dim: int, isa: str) -> bool:
     saved = costs.float_product - costs.code_product + PACKED_COORDINATE / max(n_queries, 1)
     if n_queries < FEW_QUERIES or costs.float_product <= costs.code_product:
         return True
-    return n_rows * (_FLOAT_ROW + dim * saved) >= _CODED_QUERY + _CODED_COORDINATE * dim
+    extra = _CODED_COORDINATE + _MORE_PASS * (costs.passed + costs.exact_product * dim)
+    return n_rows * (_FLOAT_ROW + dim * saved) >= _CODED_QUERY + extra * dim
 
 
 class RowCosts(NamedTuple):
@@ -126,6 +130,11 @@ def row_costs(n_queries: int, dim: int, isa: str) -> RowCosts:
     return RowCosts(costs.passed / saved, costs.refined / saved,
                     (waits + costs.exact_product * dim) / saved, packed * dim / saved,
                     alone * dim / saved, _ROW_IN_ORDER / saved)
+
+
+def multiply_adds(work: SearchStats, dim: int) -> int:
+    """Multiply-adds of a search."""
+    return work.code_products + work.float_products + _KEY_WORK * work.rows_rescored * dim
 
 
 def bytes_waited_for(work: SearchStats) -> float:

@@ -82,7 +82,7 @@ def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArr
     """Answer a few queries by `again` where that takes less time than to begin a batch: exactly,
     as batches with limits share a measurement, or time."""
     store, answers = live.store, list[Hits]()
-    if store is None or not singles.go_one_by_one(store) or (
+    if store is None or type(k) is not int or not singles.go_one_by_one(store, k) or (
             options.get("recall") is not None or options.get("seconds") is not None):
         return None
     for query in queries:
@@ -94,6 +94,8 @@ def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArr
         return None
     did = [answer.stats for answer in answers if answer.stats is not None]
     live.last_search = total = SearchStats(*map(sum, zip(*did, strict=True)))
+    if options.keys() <= {"return_stats"}:
+        singles.note_work(store, k, total)
     groups = [answer.groups for answer in answers if answer.groups is not None]
     return unchecked(_rows([answer.ids for answer in answers]),
                      _rows([answer.scores for answer in answers]), None,

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 _FLOAT32_FIRST = 6  # queries below which exact searches may begin in float32, as `SingleSearch`
 _MOST_RULES = 64  # rules cached of a store, by k and recall: making one outlasts a small batch
-_KEPT_WORK = 1 << 23  # multiply-adds below which a batch stays on one thread, and keeps its search
 _SMALL_WORK = 1 << 22  # multiply-adds below which a group is searched on one thread, beside others
 _LONG_GROUPS = 1 << 27  # multiply-adds of all small groups, from which Ctrl+C can end them
 
@@ -113,15 +112,14 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
         hits, stats = _run(question, rule)
     n = len(question.queries)
     alone = n == 1 or (limits is None and 1 < n <= singles.MOST_ONE_BY_ONE
-                       and singles.go_one_by_one(store))
+                       and singles.go_one_by_one(store, k))
     if alone and question.is_plain and store.built and (
             limits is None or (limits.recall is not None and filters is UNFILTERED)):
         singles.keep(store, question.view.exact.isa, k, None if limits is None else limits.recall,
                      singles.Lacking(table) if _lacks_table(question) else table, guard, rule,
                      filters)
     elif (rule is EXACT and limits is None and filters is UNFILTERED and question.is_plain
-            and store.built and not store.asks_nearest and n > singles.MOST_ONE_BY_ONE
-            and n * question.view.everything.n_rows * store.dim < _KEPT_WORK):
+            and store.built and not store.asks_nearest and singles.are_kept(store, k, n)):
         singles.keep_batch(store, question.view.exact.isa, k, n)
     return hits, stats
 

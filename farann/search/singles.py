@@ -10,7 +10,8 @@ import numpy.typing as npt
 
 from farann._types import Float32Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
-from farann.results import shares_found
+from farann.results import SearchStats, shares_found
+from farann.runtime.cost import multiply_adds
 from farann.search.filters import UNFILTERED, Filter, RowFilters, rows_of_mask
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ Answer: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...]]  # ids, sco
 Compared: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...], bool]  # for the watch
 
 MOST_ONE_BY_ONE = 5  # queries that may go one by one
-_ONE_BY_ONE = 2**20  # coordinates of all rows; a batch begins in 50 us, a query alone in 4
+_ONE_BY_ONE = 2**20  # multiply-adds of such a query; a batch begins in 50 us, a query in 4
+_KEPT_WORK = 2**23  # multiply-adds below which a batch stays on one thread, and keeps its search
+# Queries are expected to need 1/32 of all multiply-adds at least, whatever the last ones did.
+_LEAST_SHARE = 1 / 32
 _MOST_PREPARED = 16  # prepared kinds of queries (level, k, recall) in one cache; then it is emptied
 
 
@@ -33,9 +37,31 @@ class Lacking(NamedTuple):
     table: Measured | None  # one that no longer holds
 
 
-def go_one_by_one(store: Store) -> bool:
+def go_one_by_one(store: Store, k: int) -> bool:
     """Whether up to MOST_ONE_BY_ONE exact queries take less time one by one than as a batch."""
-    return store.n_slots * store.dim <= _ONE_BY_ONE
+    return _work(store, k) <= _ONE_BY_ONE
+
+
+def are_kept(store: Store, k: int, n: int) -> bool:
+    """Whether exact batches of n queries do so little that their search is kept."""
+    return n > MOST_ONE_BY_ONE and n * _work(store, k) < _KEPT_WORK
+
+
+def _work(store: Store, k: int) -> float:
+    """Multiply-adds of an exact query for k of all rows, by what the last ones did."""
+    usual = store.work_shares.get(_kind(store, k), 1.0)
+    return store.n_slots * store.dim * max(usual, _LEAST_SHARE)
+
+
+def note_work(store: Store, k: int, did: SearchStats) -> None:
+    """Note what share of the multiply-adds of all rows some exact queries did."""
+    store.work_shares[_kind(store, k)] = multiply_adds(did, store.dim) / max(
+        did.queries * store.n_slots * store.dim, 1)
+
+
+def _kind(store: Store, k: int) -> tuple[int, ...]:
+    """The kind of exact searches of all rows, as `runtime.batches` calls it."""
+    return store.asks_nearest, True, k.bit_length(), 1, True
 
 
 def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured | Lacking | None,
@@ -100,9 +126,7 @@ def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float 
     if isinstance(queries, np.ndarray) and queries.ndim == 2 and len(queries) > 1:
         if recall is not None or allowed is not None or per_group is not None:
             return None
-        kept = store.batches.get((isa, k, len(queries)))
-        found = None if kept is None else kept.search(queries)
-        return None if not found or len(found) == 4 else found
+        return _batch(store, isa, queries, k)
     if isinstance(allowed, np.ndarray):
         return None if recall is not None else _masked(store, isa, queries, k, allowed)
     singles = store.singles if allowed is None else allowed.singles(store)
@@ -122,6 +146,18 @@ def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float 
             tables.lend(store, k, isa)
         return answer
     return _guarded(store, isa, queries, k, single.watch, answer)
+
+
+def _batch(store: Store, isa: str, queries: Float32Array, k: int) -> Answer | None:
+    """The exact answer to a batch, if one of its size is kept."""
+    kept = store.batches.get((isa, k, len(queries)))
+    if kept is None or not are_kept(store, k, len(queries)):
+        return None
+    found = kept.search(queries)
+    if not found or len(found) == 4:
+        return None
+    note_work(store, k, SearchStats(*found[2]))
+    return found
 
 
 def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int,

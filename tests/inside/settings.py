@@ -15,7 +15,7 @@ from farann.layout import added_rows, build, coding, partitions, sampling
 from farann.native import codes
 from farann.quantize import kmeans, pca_filter, scalar, transform
 from farann.runtime import batches, cost, paging, pool
-from farann.search import ask, filters, plan, tables
+from farann.search import ask, filters, plan, singles, tables
 from farann.tuning import guard, measure
 
 # Where each is kept; in several modules where these import it from another.
@@ -52,7 +52,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "index_of_commands": ("Index", (commands,)),
     "is_long": ("_is_long", (batches,)),
     "kmeans_at_once": ("_MOST_AT_ONCE", (kmeans,)),
-    "kept_work": ("_KEPT_WORK", (plan,)),
+    "kept_work": ("_KEPT_WORK", (singles,)),
     "kmeans_compared": ("_MOST_COMPARED", (kmeans,)),
     "leading_share": ("_LEADING_SHARE", (batches,)),
     "likely_floor": ("likely", (mmr.Ranker,)),

@@ -118,6 +118,24 @@ class TestAnswers:
             left = index.search_furthest(asked[:-1], 5)
             assert_same(left, in_general(index, asked[:-1], 5))
 
+    def test_of_small_batches_that_do_little(self, rng: np.random.Generator,
+                                             searched: list[object]) -> None:
+        """What the last queries did with the rows counts, not how many there are."""
+        rows = rng.standard_normal((120_000, 16), dtype=np.float32)
+        rows[:100, 0] += 1000
+        index = index_of(rows, "dot").build()
+        asked = rng.standard_normal((10, 16), dtype=np.float32)
+        asked[:, 0] = -1  # which the long rows answer alone
+        for queries in (asked, asked[:4]) * 6:
+            assert_same(index.search_furthest(queries, 5), furthest(queries, rows, 5, "dot"))
+        assert {np.shape(queries) for queries in searched} == {(10, 16), (16,)}
+        asked[:, 0] = 1  # which they don't answer
+        assert_same(index.search_furthest(asked, 5), furthest(asked, rows, 5, "dot"))
+        before = len(searched)
+        for queries in (asked, asked[:4]):
+            assert_same(index.search_furthest(queries, 5), furthest(queries, rows, 5, "dot"))
+        assert len(searched) == before
+
     @pytest.mark.parametrize(("options", "metric"), in_turn([
         {}, {"cells": 40}, {"codes": "int4"}, {"cells": 40, "codes": "int4"},
         {"codes": "float32"},
