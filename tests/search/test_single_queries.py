@@ -128,7 +128,7 @@ class TestAnswers:
         asked[:, 0] = -1  # which the long rows answer alone
         for queries in (asked, asked[:4]) * 6:
             assert_same(index.search_furthest(queries, 5), furthest(queries, rows, 5, "dot"))
-        assert {np.shape(queries) for queries in searched} == {(10, 16), (16,)}
+        assert {np.asarray(queries).shape for queries in searched} == {(10, 16), (16,)}
         asked[:, 0] = 1  # which they don't answer
         assert_same(index.search_furthest(asked, 5), furthest(asked, rows, 5, "dot"))
         before = len(searched)
