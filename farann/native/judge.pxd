@@ -25,6 +25,11 @@ cdef class CodeTrials:
     cdef Pause pause
 
 
+cdef enum:
+    # Rows from which a scan without codes reads rows by norm, so that norms may end it.
+    MANY_IN_ORDER = 16384
+
+
 cdef enum:  # rungs of a ladder of levels, from the fastest to the one that tells all rows apart
     CODES, FLOAT32, KEYS, N_RUNGS
 

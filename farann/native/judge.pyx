@@ -164,13 +164,15 @@ cdef class Judge:
     cdef bint lost(self) noexcept nogil:
         """Whether float32 would have cost less in all, where no single look found that.
 
-        Of rows in any order the i-th passes with a chance of k in i, by whatever level.
+        Of rows in any order the i-th passes with a chance of k in i, by whatever level. Few rows
+        are all scanned in float32, where norms end a scan of their codes.
         """
-        cdef int64_t k = self.batch.k, n = self.batch.n_queries
+        cdef int64_t k = self.batch.k, n = self.batch.n_queries, n_rows = self.batch.filter.n_rows
+        cdef int64_t otherwise = max(self.coded, n * n_rows if n_rows < MANY_IN_ORDER else 0)
         cdef double rows = <double>self.coded / n, passed = k * max(1.0, log(max(rows / k, 1.0)))
         cdef double extra = 1.0 + min(self.cost_packed / n, self.cost_alone)
         return self.paid - n * (passed * self.cost_passed + k * self.cost_reranked) > (
-            extra * self.coded)
+            extra * otherwise)
 
     cdef bint look(self, const int64_t *members, int64_t n_members, int64_t n, int64_t left,
                    bint in_order) noexcept nogil:

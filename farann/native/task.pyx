@@ -5,7 +5,7 @@ from libc.stdint cimport INT64_MAX
 
 from farann.native.bounds cimport CeilingBound, IntegerKeys, NormBound, lie_by_norm
 from farann.native.collector cimport Collector, floor_of
-from farann.native.judge cimport Judge
+from farann.native.judge cimport MANY_IN_ORDER, Judge
 from farann.native.kernels cimport *
 from farann.native.levels cimport code_level_of, code_rows_of, decoded_level_of, whole_level_of
 from farann.native.probing cimport Lateness, PartitionMeans, late_rows, probed_partitions
@@ -22,8 +22,6 @@ cdef enum:
     LEAST_SCORED = 64  # rows; fewer are scanned as all others are
     MOST_SCORED = 512  # rows, at most; LARGEST_BLOCK if the k best are selected
     SCORED_OF_K = 4  # no first rows are scored like this if 4 k is above the limit
-    # Rows from which a scan without codes reads rows by norm, so that norms may end it.
-    MANY_IN_ORDER = 16384
 
 # Standard deviations of code errors that bounds of approximate searches allow for.
 cdef double MOST_NOISE = 2.0  # with vectors; in partitions from an effort of 3 on

@@ -82,8 +82,9 @@ def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArr
     """Answer a few queries by `again` where that takes less time than to begin a batch: exactly,
     as batches with limits share a measurement, or time."""
     store, answers = live.store, list[Hits]()
-    if store is None or type(k) is not int or not singles.go_one_by_one(store, k) or (
-            options.get("recall") is not None or options.get("seconds") is not None):
+    if store is None or type(k) is not int or (
+            options.get("recall") is not None or options.get("seconds") is not None
+            or not singles.go_one_by_one(store, k, len(queries), live.n_threads)):
         return None
     for query in queries:
         answer = again(live, query, k, **{**options, "return_stats": True})
@@ -96,6 +97,8 @@ def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArr
     live.last_search = total = SearchStats(*map(sum, zip(*did, strict=True)))
     if options.keys() <= {"return_stats"}:
         singles.note_work(store, k, total)
+        if singles.are_kept(store, k, len(queries)) and not store.asks_nearest:
+            singles.keep_batch(store, live.isa, k, len(queries))
     groups = [answer.groups for answer in answers if answer.groups is not None]
     return unchecked(_rows([answer.ids for answer in answers]),
                      _rows([answer.scores for answer in answers]), None,

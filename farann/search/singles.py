@@ -24,7 +24,7 @@ Answer: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...]]  # ids, sco
 Compared: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...], bool]  # for the watch
 
 MOST_ONE_BY_ONE = 5  # queries that may go one by one
-_ONE_BY_ONE = 2**20  # multiply-adds of such a query; a batch begins in 50 us, a query in 4
+_FEWEST_TOGETHER = 4  # queries that fill tiles of codes well enough
 _KEPT_WORK = 2**23  # multiply-adds below which a batch stays on one thread, and keeps its search
 # Queries are expected to need 1/32 of all multiply-adds at least, whatever the last ones did.
 _LEAST_SHARE = 1 / 32
@@ -37,14 +37,16 @@ class Lacking(NamedTuple):
     table: Measured | None  # one that no longer holds
 
 
-def go_one_by_one(store: Store, k: int) -> bool:
-    """Whether up to MOST_ONE_BY_ONE exact queries take less time one by one than as a batch."""
-    return _work(store, k) <= _ONE_BY_ONE
+def go_one_by_one(store: Store, k: int, n: int, threads: int) -> bool:
+    """Whether a few exact queries take less time one by one than as a batch."""
+    work = _work(store, k)
+    return n <= MOST_ONE_BY_ONE and (
+        n * work < _KEPT_WORK or (threads == 1 and (n < _FEWEST_TOGETHER or work < _KEPT_WORK)))
 
 
 def are_kept(store: Store, k: int, n: int) -> bool:
     """Whether exact batches of n queries do so little that their search is kept."""
-    return n > MOST_ONE_BY_ONE and n * _work(store, k) < _KEPT_WORK
+    return n * _work(store, k) < _KEPT_WORK
 
 
 def _work(store: Store, k: int) -> float:
