@@ -14,7 +14,7 @@ from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_ROWS, EXACT, StopRule, Witness
 from farann.results import Hits, RangeHits, SearchStats, unchecked
 from farann.runtime import paging, pool
-from farann.runtime.cost import RowCosts, codes_pay, multiply_adds, row_costs
+from farann.runtime.cost import LEAST_SHARED, RowCosts, codes_pay, multiply_adds, row_costs
 
 _QUERIES_A_TASK = 1024  # queries of a task: enough to share packed rows, few enough for the caches
 _QUERIES_OF_CELLS = 2048  # of an approximate task: with more, more queries probe the same partition
@@ -23,7 +23,6 @@ _QUERIES_OF_FEW_ROWS = 256
 _FEW_CODED = 1 << 20  # coordinates up to which rows with codes are small
 _FEW_FLOATS = 1 << 16  # coordinates up to which rows are small in float32
 _TASK_BYTES = 1 << 28  # bytes of scratch memory of one task, at most
-_LEAST_SHARED = 1 << 23  # multiply-adds below which a second thread costs more than it saves
 # Multiply-adds from which a batch is long: some tens of ms. It runs on other threads, so that the
 # main thread can wait for Ctrl+C; that switch took 1 to 2 % of batches of 7 ms.
 _LONG_WORK = 1 << 30
@@ -39,7 +38,7 @@ _SHARED_FOR = 6  # queries from which tasks are made to share packed rows, or pa
 # batch did less than 1/4 of the work of all rows: then the first ones take most of it.
 _LEAST_WORK_OF_PARTS = 1 / 4
 _LEADING_SHARE = 64  # the first 1/64 of the rows is searched alone and gives the parts a threshold
-_PARTS_A_THREAD = 2  # parts per thread, as some take longer; _TASK_BYTES limits them, too
+_PARTS_A_THREAD = 1  # parts per thread: in each more rows pass; _TASK_BYTES limits them, too
 _PART_ROWS = 1024  # rows; parts end at a multiple of it
 # Multiply-adds of a query in a part, at least: each part prepares the query again.
 _PART_WORK = 1 << 20
@@ -119,7 +118,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
             long)
     if parts is None and not approximate:
         # Each task packs rows for itself, so its own number of queries counts.
-        of_task = n if n * work < _LEAST_SHARED else max(-(-n // threads), min(n, fewest))
+        of_task = n if n * work < LEAST_SHARED else max(-(-n // threads), min(n, fewest))
         by_codes = pay(of_task)
         costs = row_costs(of_task, snapshot.dim, snapshot.isa)
     if n == 1 and not long:
@@ -147,7 +146,7 @@ def _shared(usual: float | None, n: int, work: int, threads: int,
         return threads, by_rows, fewest
     by_rows = usual >= _LEAST_WORK_OF_PARTS and (
         by_rows or (n > 1 and work >= 2 * threads * _PART_WORK))
-    return (1 if n * work * usual < _LEAST_SHARED else threads), by_rows, max(fewest, _SHARED_FOR)
+    return (1 if n * work * usual < LEAST_SHARED else threads), by_rows, max(fewest, _SHARED_FOR)
 
 
 def _done(made: Callable[[bool], _core.Task], by_codes: bool,
@@ -338,7 +337,7 @@ def _run(search: Callable[[int, int, _core.CancelFlag], object], n: int, work: i
          query_bytes: int, threads: int, long: bool, most: int = _QUERIES_A_TASK,
          fewest: int = 1) -> None:
     """Call search(start, stop) for ranges that cover n queries, each `work` multiply-adds."""
-    if n * work < _LEAST_SHARED:
+    if n * work < LEAST_SHARED:
         threads = 1
     largest = max(1, min(most, _TASK_BYTES // query_bytes))
     n_tasks = -(-n // largest)

@@ -65,6 +65,7 @@ _ROW_ANYWHERE = 60.0
 # ns to read a row in the order of codes, which is not that of memory, beside packing it. Measured
 # on an AMD EPYC (Zen 3), 100,000 x 64.
 _ROW_IN_ORDER = 22.0
+LEAST_SHARED = 1 << 25  # multiply-adds below which a second thread costs more than it saves
 _KEY_WORK = 4  # multiply-adds that one of an exact key counts as
 FEW_QUERIES = 6  # queries below which a batch costs what single queries do: it waits for memory
 # Bytes that a row at a random place in memory counts as, where a single query waits for memory.

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from farann._types import Float32Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
 from farann.results import SearchStats, shares_found
-from farann.runtime.cost import multiply_adds
+from farann.runtime.cost import LEAST_SHARED, multiply_adds
 from farann.search.filters import UNFILTERED, Filter, RowFilters, rows_of_mask
 
 if TYPE_CHECKING:
@@ -40,8 +40,9 @@ class Lacking(NamedTuple):
 def go_one_by_one(store: Store, k: int, n: int, threads: int) -> bool:
     """Whether a few exact queries take less time one by one than as a batch."""
     work = _work(store, k)
+    alone = threads == 1 or n * work < LEAST_SHARED
     return n <= MOST_ONE_BY_ONE and (
-        n * work < _KEPT_WORK or (threads == 1 and (n < _FEWEST_TOGETHER or work < _KEPT_WORK)))
+        n * work < _KEPT_WORK or (alone and (n < _FEWEST_TOGETHER or work < _KEPT_WORK)))
 
 
 def are_kept(store: Store, k: int, n: int) -> bool:

@@ -123,9 +123,9 @@ def test_not_where_parts_would_take_too_much_memory(
 ) -> None:
     index = index_of(rng.standard_normal((200_000, 2), dtype=np.float32), codes="float32").build()
     index.search_furthest(np.ones(2), 20_000, threads=3)
-    assert len(tasks) == 7
+    assert len(tasks) == 4
     index.search_furthest(np.ones(2), 90_000, threads=30)
-    assert len(tasks) == 7 + 1 + TASK_BYTES // (QUERY_BYTES + 72 * 90_000) // 30 * 30
+    assert len(tasks) == 4 + 1 + TASK_BYTES // (QUERY_BYTES + 72 * 90_000) // 30 * 30
     tasks.clear()
     index.search_furthest(np.ones(2), 190_000 * 10, threads=30)
     assert 1 < len(tasks) < 21
@@ -193,7 +193,7 @@ def test_an_error_in_a_part(
             raise MemoryError("no more of it")
         run()
 
-    for at in (0, 1, 5):
+    for at in (0, 1, 3):
         numbers = itertools.count()
         with (inside.native.watched(run=fail),
               pytest.raises(MemoryError, match="no more of it")):
@@ -229,11 +229,11 @@ def test_batches_are_cut_by_what_the_last_one_did(
         run_all(functions, threads, long=long)
 
     monkeypatch.setattr(inside.settings, "run_all", noted)
-    rows = rng.standard_normal((70_000, 64), dtype=np.float32)
+    rows = rng.standard_normal((120_000, 64), dtype=np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     queries = rng.standard_normal((40, 64), dtype=np.float32)
-    ends_early = rows * (1 + 9 * (np.arange(70_000, dtype=np.float32) < 600)[:, np.newaxis])
-    for some, cuts in ((rows, {10: [1, 4], 3: [1, 4]}), (ends_early, {10: [], 40: []}),
+    ends_early = rows * (1 + 9 * (np.arange(120_000, dtype=np.float32) < 600)[:, np.newaxis])
+    for some, cuts in ((rows, {10: [1, 2], 5: [1, 2]}), (ends_early, {10: [], 40: []}),
                        (rows[:4000], {10: []})):
         index = index_of(some, threads=2).build()
         first = index.search_furthest(queries)

@@ -122,7 +122,8 @@ class TestAnswers:
         self, rng: np.random.Generator, searched: list[object], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What the last queries did with the rows counts, not how many there are."""
-        monkeypatch.setattr(inside.settings, "kept_work", 2**20)
+        for name in ("kept_work", "small_work"):
+            monkeypatch.setattr(inside.settings, name, 2**20)
         rows = rng.standard_normal((100_000, 16), dtype=np.float32)
         rows[:100, 0] += 1000
         index = index_of(rows, "dot").build()
