@@ -14,7 +14,7 @@ from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_ROWS, EXACT, StopRule, Witness
 from farann.results import Hits, RangeHits, SearchStats, unchecked
 from farann.runtime import paging, pool
-from farann.runtime.cost import LEAST_SHARED, RowCosts, codes_pay, multiply_adds, row_costs
+from farann.runtime.cost import LEAST_SHARED, RowCosts, codes_pay, row_costs
 
 _QUERIES_A_TASK = 1024  # queries of a task: enough to share packed rows, few enough for the caches
 _QUERIES_OF_CELLS = 2048  # of an approximate task: with more, more queries probe the same partition
@@ -29,6 +29,7 @@ _LONG_WORK = 1 << 30
 _SLOW_LONG_WORK = 1 << 27  # the same at "scalar"
 _QUERIES_AT_ONCE = 4  # queries that vector instructions score in the time of one
 _READING = 32  # multiply-adds that reading one coordinate of a row counts as
+_KEY_WORK = 4  # multiply-adds that one of an exact key counts as
 _FINDING = 256  # multiply-adds that one row of an answer counts as
 _APPROXIMATE_SHARE = 32  # an approximate search scans about 1/32 of the rows
 _LEAST_EXPECTED = 32  # an exact search is expected to need 1/32 of them at least
@@ -137,6 +138,11 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     return unchecked(ids, scores), stats
 
 
+def multiply_adds(did: SearchStats, dim: int) -> int:
+    """Multiply-adds of a search."""
+    return did.code_products + did.float_products + _KEY_WORK * did.rows_rescored * dim
+
+
 def _shared(usual: float | None, n: int, work: int, threads: int,
             long: bool) -> tuple[int, bool, int]:
     """Threads, whether they may share the rows, and the fewest queries of a task; `usual`: share of
@@ -241,7 +247,7 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
     work, few = asked.n_rows * snapshot.dim, rule.approximate and rule.rows != ALL_ROWS
     expected = _expected(work, snapshot, few,
                          work_shares.get(_sized(kind, snapshot, asked, k, rule)))
-    if k > _MOST_KEPT or _is_long(1, expected, k, snapshot.isa):
+    if k > _MOST_KEPT or _is_long(n, expected, k, snapshot.isa):
         return None
     if n > 1:
         if n > _QUERIES_OF_FEW_ROWS or n * k > _MOST_OF_BATCH:

@@ -66,7 +66,6 @@ _ROW_ANYWHERE = 60.0
 # on an AMD EPYC (Zen 3), 100,000 x 64.
 _ROW_IN_ORDER = 22.0
 LEAST_SHARED = 1 << 25  # multiply-adds below which a second thread costs more than it saves
-_KEY_WORK = 4  # multiply-adds that one of an exact key counts as
 FEW_QUERIES = 6  # queries below which a batch costs what single queries do: it waits for memory
 # Bytes that a row at a random place in memory counts as, where a single query waits for memory.
 # Measured on an AMD EPYC (Zen 5), ten sets: 12 to 35 us a megabyte, 20 to 60 ns a row.
@@ -131,11 +130,6 @@ def row_costs(n_queries: int, dim: int, isa: str) -> RowCosts:
     return RowCosts(costs.passed / saved, costs.refined / saved,
                     (waits + costs.exact_product * dim) / saved, packed * dim / saved,
                     alone * dim / saved, _ROW_IN_ORDER / saved)
-
-
-def multiply_adds(work: SearchStats, dim: int) -> int:
-    """Multiply-adds of a search."""
-    return work.code_products + work.float_products + _KEY_WORK * work.rows_rescored * dim
 
 
 def bytes_waited_for(work: SearchStats) -> float:

@@ -97,7 +97,8 @@ def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArr
     live.last_search = total = SearchStats(*map(sum, zip(*did, strict=True)))
     if options.keys() <= {"return_stats"}:
         singles.note_work(store, k, total)
-        if singles.are_kept(store, k, len(queries)) and not store.asks_nearest:
+        if not store.asks_nearest and (
+                total.code_products + total.float_products < singles.KEPT_WORK):
             singles.keep_batch(store, live.isa, k, len(queries))
     groups = [answer.groups for answer in answers if answer.groups is not None]
     return unchecked(_rows([answer.ids for answer in answers]),

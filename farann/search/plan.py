@@ -112,14 +112,16 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
         hits, stats = _run(question, rule)
     n = len(question.queries)
     alone = n == 1 or (
-        limits is None and n > 1 and singles.go_one_by_one(store, k, n, question.threads))
+        limits is None and 1 < n <= singles.MOST_ONE_BY_ONE
+        and singles.go_one_by_one(store, k, n, question.threads))
     if alone and question.is_plain and store.built and (
             limits is None or (limits.recall is not None and filters is UNFILTERED)):
         singles.keep(store, question.view.exact.isa, k, None if limits is None else limits.recall,
                      singles.Lacking(table) if _lacks_table(question) else table, guard, rule,
                      filters)
     if (rule is EXACT and limits is None and filters is UNFILTERED and question.is_plain
-            and store.built and not store.asks_nearest and n > 1 and singles.are_kept(store, k, n)):
+            and store.built and not store.asks_nearest and 1 < n <= singles.MOST_TOGETHER
+            and stats.code_products + stats.float_products < singles.KEPT_WORK):
         singles.keep_batch(store, question.view.exact.isa, k, n)
     return hits, stats
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from farann._types import Float32Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
 from farann.results import SearchStats, shares_found
-from farann.runtime.cost import LEAST_SHARED, multiply_adds
+from farann.runtime.cost import LEAST_SHARED
 from farann.search.filters import UNFILTERED, Filter, RowFilters, rows_of_mask
 
 if TYPE_CHECKING:
@@ -25,10 +25,12 @@ Compared: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...], bool]  # 
 
 MOST_ONE_BY_ONE = 5  # queries that may go one by one
 _FEWEST_TOGETHER = 4  # queries that fill tiles of codes well enough
-_KEPT_WORK = 2**23  # multiply-adds below which a batch stays on one thread, and keeps its search
+KEPT_WORK = 2**23  # multiply-adds below which a batch stays on one thread, and keeps its search
 # Queries are expected to need 1/32 of all multiply-adds at least, whatever the last ones did.
 _LEAST_SHARE = 1 / 32
+MOST_TOGETHER = 256  # queries of a batch whose search may be kept
 _MOST_PREPARED = 16  # prepared kinds of queries (level, k, recall) in one cache; then it is emptied
+_CODES, _FLOATS = map(SearchStats._fields.index, ("code_products", "float_products"))
 
 
 class Lacking(NamedTuple):
@@ -39,26 +41,18 @@ class Lacking(NamedTuple):
 
 def go_one_by_one(store: Store, k: int, n: int, threads: int) -> bool:
     """Whether a few exact queries take less time one by one than as a batch."""
-    work = _work(store, k)
+    usual = store.work_shares.get(_kind(store, k), 1.0)
+    work = store.n_slots * store.dim * max(usual, _LEAST_SHARE)
     alone = threads == 1 or n * work < LEAST_SHARED
     return n <= MOST_ONE_BY_ONE and (
-        n * work < _KEPT_WORK or (alone and (n < _FEWEST_TOGETHER or work < _KEPT_WORK)))
-
-
-def are_kept(store: Store, k: int, n: int) -> bool:
-    """Whether exact batches of n queries do so little that their search is kept."""
-    return n * _work(store, k) < _KEPT_WORK
-
-
-def _work(store: Store, k: int) -> float:
-    """Multiply-adds of an exact query for k of all rows, by what the last ones did."""
-    usual = store.work_shares.get(_kind(store, k), 1.0)
-    return store.n_slots * store.dim * max(usual, _LEAST_SHARE)
+        n * work < KEPT_WORK or (alone and (n < _FEWEST_TOGETHER or work < KEPT_WORK)))
 
 
 def note_work(store: Store, k: int, did: SearchStats) -> None:
     """Note what share of the multiply-adds of all rows some exact queries did."""
-    store.work_shares[_kind(store, k)] = multiply_adds(did, store.dim) / max(
+    from farann.runtime import batches
+
+    store.work_shares[_kind(store, k)] = batches.multiply_adds(did, store.dim) / max(
         did.queries * store.n_slots * store.dim, 1)
 
 
@@ -154,12 +148,12 @@ def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float 
 def _batch(store: Store, isa: str, queries: Float32Array, k: int) -> Answer | None:
     """The exact answer to a batch, if one of its size is kept."""
     kept = store.batches.get((isa, k, len(queries)))
-    if kept is None or not are_kept(store, k, len(queries)):
-        return None
-    found = kept.search(queries)
+    found = None if kept is None else kept.search(queries)
     if not found or len(found) == 4:
         return None
-    note_work(store, k, SearchStats(*found[2]))
+    if found[2][_CODES] + found[2][_FLOATS] >= KEPT_WORK:  # next time others may share it
+        store.batches = {}
+        note_work(store, k, SearchStats(*found[2]))
     return found
 
 

@@ -52,7 +52,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "index_of_commands": ("Index", (commands,)),
     "is_long": ("_is_long", (batches,)),
     "kmeans_at_once": ("_MOST_AT_ONCE", (kmeans,)),
-    "kept_work": ("_KEPT_WORK", (singles,)),
+    "kept_work": ("KEPT_WORK", (singles,)),
     "kmeans_compared": ("_MOST_COMPARED", (kmeans,)),
     "leading_share": ("_LEADING_SHARE", (batches,)),
     "likely_floor": ("likely", (mmr.Ranker,)),

