@@ -33,7 +33,7 @@ _KEY_WORK = 4  # multiply-adds that one of an exact key counts as
 _FINDING = 256  # multiply-adds that one row of an answer counts as
 _APPROXIMATE_SHARE = 32  # an approximate search scans about 1/32 of the rows
 _LEAST_EXPECTED = 32  # an exact search is expected to need 1/32 of them at least
-_TRIED_FOR = 2  # queries from which tasks count whether codes paid; single ones begin with codes
+_TRIED_FOR = 6  # queries from which tasks count whether codes paid: fewer always begin with codes
 _SHARED_FOR = 6  # queries from which tasks are made to share packed rows, or parts of the rows
 # Where few queries share rows, parts of the rows are searched for all of them, unless the last such
 # batch did less than 1/4 of the work of all rows: then the first ones take most of it.
@@ -62,20 +62,21 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         collect: Callable[[int, int], _core.Collector] | None = None,
         float32_first: bool = False, merges: bool = True,
         work_shares: WorkShares | None = None, kind: tuple[bool, ...] = (),
-        negates: bool = False) -> tuple[Hits, SearchStats]:
+        negates: bool = False,
+        trials: _core.CodeTrials | None = None) -> tuple[Hits, SearchStats]:
     """The k best rows of each query, or what `collect` finds, and statistics.
 
     `collect` makes the collector of the queries start .. stop. What tells of each answer of an
     approximate search is written to the `witness`. `float32_first`: exact searches don't begin
     with codes. `merges`: collectors of parts of the rows can be merged. `work_shares`: which share
     of the multiply-adds of all rows the last search did, by its `kind` and its size. `negates`:
-    queries are those of the caller times -1.
+    queries are those of the caller times -1. `trials`: of codes, in place of those of the snapshot.
     """
     n, work = len(queries), chosen.n_rows * snapshot.dim
     scores, ids = np.empty((n, k), np.float32), np.empty((n, k), np.int64)
     did: list[tuple[int, ...]] = []
     approximate = rule is not EXACT and rule.approximate
-    trials = _trials_of(snapshot, n, k, nearest)
+    trials = trials or _trials_of(snapshot, n, k, nearest)
     collected = collect or (lambda start, stop: _core.Collector(k))
 
     def search(start: int, stop: int, flag: _core.CancelFlag | None = None) -> None:
@@ -173,7 +174,7 @@ def _done(made: Callable[[bool], _core.Task], by_codes: bool,
 
 
 def _trials_of(snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> _core.CodeTrials:
-    """Trials of codes, by direction, about k and size; single queries always begin with codes."""
+    """Trials of codes, by direction, about k and size; few queries always begin with codes."""
     return _core.CodeTrials() if n < _TRIED_FOR else snapshot.code_trials.setdefault(
         (k.bit_length(), n.bit_length(), nearest), _core.CodeTrials())
 

@@ -237,11 +237,12 @@ class Searches(NamedTuple):
 
     def _top_of(self, some: slice, rule: StopRule,
                 witness: Float32Array | None = None) -> tuple[Hits, SearchStats]:
-        # One thread, as the number of threads changes how queries are grouped.
+        # One thread, as the number of threads changes how queries are grouped; and whatever codes
+        # did before.
         return batches.top(
             self.snapshot, self._rows_for(some), self.queries[some], self.k, self.nearest, 1, rule,
             None if witness is None else Witness(witness[some], self.model),
-            float32_first=self.float32_first)
+            float32_first=self.float32_first, trials=_core.CodeTrials())
 
     def _rows_for(self, some: slice) -> _core.Filter:
         """The rows that some of the queries may find: all, or for each all but its own."""

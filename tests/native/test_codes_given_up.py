@@ -266,10 +266,11 @@ def test_without_memory_for_it(rng: np.random.Generator) -> None:
     inside.runtime.top(snapshot, core.Filter(snapshot), queries, 10, False, 1)
     made = core.fail_allocation(-1)
     for number in range(1, made + 1):
+        inside.store.forget_code_trials(index)
         try:
             core.fail_allocation(number)
             with pytest.raises(MemoryError):
-                index.search_furthest(queries, threads=1)
+                inside.runtime.top(snapshot, core.Filter(snapshot), queries, 10, False, 1)
         finally:
             core.fail_allocation(-1)
         assert_same(index.search_furthest(queries), expected)

@@ -183,9 +183,15 @@ def places_of(lines: Lines, stride: int, offset: int) -> list[int]:
 
 
 def after(setting: Setting, change: str, path: Path) -> tuple[bytes, ...]:
-    inside.store.restore(setting.index, setting.store)
+    restore(setting)
     CHANGES[change](setting, path)
     return answers(setting.index, setting)
+
+
+def restore(setting: Setting) -> None:
+    """Back to before the change, with nothing known of the searches that it made."""
+    inside.store.restore(setting.index, setting.store)
+    inside.store.forget_code_trials(setting.index)
 
 
 # A file that was just opened is closed by the interpreter, which warns of it.
@@ -198,13 +204,13 @@ def test_an_exception_at_any_line(name: str, change: str, tmp_path: Path) -> Non
     index.save(path)
     valid = {answers(index, setting), after(setting, change, path)}
     lines = Lines()
-    inside.store.restore(index, setting.store)
+    restore(setting)
     with lines.watched():
         CHANGES[change](setting, path)
     places = places_of(lines, STRIDE, 5 * list(KINDS).index(name))
     assert places
     for number, place in enumerate(places):
-        inside.store.restore(index, setting.store)
+        restore(setting)
         where = f"{lines.seen[place]}, line {place} of {len(lines.seen)}"
         with Lines(place).watched(), pytest.raises(Interrupted):
             CHANGES[change](setting, path)
@@ -222,13 +228,13 @@ def test_no_memory_at_any_allocation_of_the_core(name: str, change: str, tmp_pat
     setting = setting_of(name)
     index, path = setting.index, tmp_path / "index"
     valid = {answers(index, setting), after(setting, change, path)}
-    inside.store.restore(index, setting.store)
+    restore(setting)
     core.fail_allocation(0)
     CHANGES[change](setting, path)
     made = core.fail_allocation(-1)
     assert made
     for number in range(1, made + 1, max(1, made // 20 if STRIDE > 1 else 1)):
-        inside.store.restore(index, setting.store)
+        restore(setting)
         try:
             core.fail_allocation(number)
             with pytest.raises(MemoryError):
