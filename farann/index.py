@@ -70,9 +70,9 @@ def _cached_first(again: Callable[..., Hits | None], *keywords: str,
             hits = None
             said = options if options.keys() <= some else _beyond_defaults(options)
             if type(queries) is ndarray and (said is options or said.keys() <= some):
-                kept = index._live.store
                 if queries.ndim != 2 or len(queries) == 1 or (
-                        kept is not None and kept.batches and said.keys() <= {"return_stats"}):
+                        (store := index._live.store) is not None and store.batches
+                        and said.keys() <= {"return_stats"}):
                     hits = again(index._live, queries, k, **said)
                 if hits is None and queries.ndim == 2 and 1 < len(queries) <= MOST_ONE_BY_ONE:
                     hits = ask.one_by_one(again, index._live, queries, k, **said)

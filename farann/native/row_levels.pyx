@@ -13,7 +13,6 @@ from farann.native.sources cimport KEYS_AT_ONCE, Block, RowBlock, RowReader, Sou
 
 cdef enum:
     FEW_PACKED = 6  # fewer queries read rows where they are stored: reading them bounds the speed
-    INTERLEAVED = 128  # coordinates of a tile's queries that the first-level cache holds at once
     FEW_KEYED = 3  # fewer queries compute keys row by row: packing rows would not pay
     KEY_PRODUCTS = 2  # float32 products that a float64 product of a packed row counts as
     KEY_PRODUCTS_L2 = 6  # the same under l2
@@ -161,7 +160,7 @@ cdef class FloatLevel(Level):
     cdef const float *take_tile(self, const int64_t *members, int64_t count,
                                 Collector collector) noexcept nogil:
         """Interleave the vectors, and compute the scores that rows must exceed."""
-        cdef int64_t i, j, start, end = 0, dim = self.batch.dim, n_able = 0
+        cdef int64_t i, j, dim = self.batch.dim, n_able = 0
         cdef float *tile = self.tiles + self.n_tiles * self.width * dim
         cdef int64_t *in_tile = self.in_tiles + self.n_tiles * self.width
         cdef const float *vector
@@ -170,13 +169,10 @@ cdef class FloatLevel(Level):
         self.n_tiles += 1
         for j in range(self.width):
             self.thresholds[j] = INFINITY
-        while end < dim:
-            start, end = end, min(end + INTERLEAVED, dim)
-            for j in range(count):
-                vector = self.vectors + members[j] * padded(dim)
-                for i in range(start, end if in_tile[j] != members[j] + 1 else start):
-                    tile[i * self.width + j] = vector[i]
         for j in range(count):
+            vector = self.vectors + members[j] * padded(dim)
+            for i in range(dim if in_tile[j] != members[j] + 1 else 0):
+                tile[i * self.width + j] = vector[i]
             in_tile[j] = members[j] + 1
             slack = farann_query_slack(&self.batch.queries[members[j]].prepared, self.squares)
             if slack < 0.0:

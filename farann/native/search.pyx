@@ -133,7 +133,7 @@ cdef class Search:
     cdef void answer(self) noexcept nogil:
         """Find the answers, between the calls that begin and end arithmetic."""
         cdef int s
-        cdef int64_t i
+        cdef int64_t i, n_rows = 0
         self.batch.kernels.begin()
         self.judge.begin()
         self.gave_up = self.all_rows = self.ended = False
@@ -151,7 +151,9 @@ cdef class Search:
         self.all_rows = not self.collector.all_have_k_rows()
         for s in range(self.n_base, self.n_parts):
             scan_part(self, <Part>self.parts[s])
-        self.lost = self.gave_up or self.judge.lost()
+        for s in range(self.n_base):
+            n_rows = max(n_rows, (<Part>self.parts[s]).source.count)
+        self.lost = self.gave_up or self.judge.lost(n_rows)
         self.batch.kernels.end()
         self.collector.finish()
 

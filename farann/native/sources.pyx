@@ -165,7 +165,8 @@ cdef class RowSource(Source):
         return self
 
     cdef void begin(self, const int64_t *asking, int64_t n, bint all_rows) noexcept nogil:
-        self.at, self.end, self.done, self.ramp = self.first, self.stop, 0, 4 * FIRST_BLOCK
+        self.at, self.end, self.done = self.first, self.stop, 0
+        self.ramp = 4 * FIRST_BLOCK  # of first rows float32 lets the k best pass, not all
 
     cdef bint next(self, Block *block, int64_t most) noexcept nogil:
         if not self.grow(block, most):

@@ -97,8 +97,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         task.write_top(scores, ids, start)
         did.append(task.did())
 
-    sized = _sized(kind, snapshot, chosen, k, rule)
-    usual = None if work_shares is None else work_shares.get(sized)
+    of_kind = sized(kind, k, snapshot.n_slots // max(chosen.n_rows, 1), rule)
+    usual = None if work_shares is None else work_shares.get(of_kind)
     query_bytes, parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None
     threads, by_rows, fewest = _shared(usual, n, work, threads, _is_long(n, work, k, snapshot.isa))
     few = approximate and rule.rows != ALL_ROWS
@@ -135,13 +135,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         _run(search, n, work, query_bytes, threads, long, most, fewest)
     stats = SearchStats(n, *map(sum, zip(*did, strict=True)))
     if work_shares is not None and n * work:
-        work_shares[sized] = min(multiply_adds(stats, snapshot.dim) / (n * work), 1.0)
+        work_shares[of_kind] = share_of(stats, work, snapshot.dim)
     return unchecked(ids, scores), stats
-
-
-def multiply_adds(did: SearchStats, dim: int) -> int:
-    """Multiply-adds of a search."""
-    return did.code_products + did.float_products + _KEY_WORK * did.rows_rescored * dim
 
 
 def _shared(usual: float | None, n: int, work: int, threads: int,
@@ -246,9 +241,9 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
     must end it."""
     asked = everything if within is None else within
     work, few = asked.n_rows * snapshot.dim, rule.approximate and rule.rows != ALL_ROWS
-    expected = _expected(work, snapshot, few,
-                         work_shares.get(_sized(kind, snapshot, asked, k, rule)))
-    if k > _MOST_KEPT or _is_long(n, expected, k, snapshot.isa):
+    share = snapshot.n_slots // max(asked.n_rows, 1)
+    usual = work_shares.get(sized(kind, k, share, rule))
+    if k > _MOST_KEPT or _is_long(n, _expected(work, snapshot, few, usual), k, snapshot.isa):
         return None
     if n > 1:
         if n > _QUERIES_OF_FEW_ROWS or n * k > _MOST_OF_BATCH:
@@ -316,11 +311,16 @@ def keys_of_found(snapshot: _core.Snapshot, queries: Float32Array, offsets: Int6
     return keys
 
 
-def _sized(kind: tuple[bool, ...], snapshot: _core.Snapshot, chosen: _core.Filter, k: int,
-           rule: StopRule) -> tuple[int, ...]:
-    """A kind of searches that find about k of about as many rows, all exactly or all not."""
-    return (*kind, k.bit_length(), (snapshot.n_slots // max(chosen.n_rows, 1)).bit_length(),
-            rule is EXACT)
+def sized(kind: tuple[bool, ...], k: int, share: int = 1, rule: StopRule = EXACT,
+          ) -> tuple[int, ...]:
+    """A kind of searches that find about k of about one row in `share`, all exactly or all not."""
+    return *kind, k.bit_length(), share.bit_length(), rule is EXACT
+
+
+def share_of(did: SearchStats, work: int, dim: int) -> float:
+    """The share of `work`, the multiply-adds of all rows, that queries did."""
+    did_work = did.code_products + did.float_products + _KEY_WORK * did.rows_rescored * dim
+    return min(did_work / max(did.queries * work, 1), 1.0)
 
 
 def _expected(work: int, snapshot: _core.Snapshot, few: bool, usual: float | None) -> int:
@@ -328,9 +328,12 @@ def _expected(work: int, snapshot: _core.Snapshot, few: bool, usual: float | Non
     the share that the last one did. This one may do more: up to 32 times as much ends soon."""
     if few:
         return work // _APPROXIMATE_SHARE
-    if usual is None or snapshot.in_file is not None:
-        return work
-    return int(work * max(usual, 1 / _LEAST_EXPECTED))
+    return expected(work, None if snapshot.in_file is not None else usual)
+
+
+def expected(work: int, usual: float | None) -> int:
+    """Multiply-adds of an exact query of rows in memory, as `_expected`."""
+    return work if usual is None else int(work * max(usual, 1 / _LEAST_EXPECTED))
 
 
 def _is_long(n: int, work: int, k: int, isa: str) -> bool:

@@ -76,7 +76,7 @@ _ROW_AT_RANDOM = 2000
 # 3,200 rows of 16 to 1,024 dimensions on an AMD EPYC (Zen 3, "avx2"): codes begin to pay at 400
 # rows for 16 queries, at 2,000 for 256. No fit of known error; a wrong choice costs some time only.
 _CODED_QUERY = 300.0  # ns to rotate and code a query
-_CODED_COORDINATE = 8.0  # ns more for each coordinate
+_CODED_COORDINATE = 6.0  # ns more for each coordinate
 _MORE_PASS = 1 / 30  # rows that pass by codes and wouldn't in float32, for each coordinate
 _FLOAT_ROW = 0.8  # ns to scan a float32 row, beside its products
 PACKED_COORDINATE = 0.5  # ns to pack a coordinate of a float32 row, for all queries together

@@ -26,8 +26,6 @@ Compared: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...], bool]  # 
 MOST_ONE_BY_ONE = 5  # queries that may go one by one
 _FEWEST_TOGETHER = 4  # queries that fill tiles of codes well enough
 KEPT_WORK = 2**23  # multiply-adds below which a batch stays on one thread, and keeps its search
-# Queries are expected to need 1/32 of all multiply-adds at least, whatever the last ones did.
-_LEAST_SHARE = 1 / 32
 MOST_TOGETHER = 256  # queries of a batch whose search may be kept
 _MOST_PREPARED = 16  # prepared kinds of queries (level, k, recall) in one cache; then it is emptied
 _CODES, _FLOATS = map(SearchStats._fields.index, ("code_products", "float_products"))
@@ -41,8 +39,10 @@ class Lacking(NamedTuple):
 
 def go_one_by_one(store: Store, k: int, n: int, threads: int) -> bool:
     """Whether a few exact queries take less time one by one than as a batch."""
-    usual = store.work_shares.get(_kind(store, k), 1.0)
-    work = store.n_slots * store.dim * max(usual, _LEAST_SHARE)
+    from farann.runtime import batches
+
+    usual = store.work_shares.get(batches.sized((store.asks_nearest, True), k))
+    work = batches.expected(store.n_slots * store.dim, usual)
     alone = threads == 1 or n * work < LEAST_SHARED
     return n <= MOST_ONE_BY_ONE and (
         n * work < KEPT_WORK or (alone and (n < _FEWEST_TOGETHER or work < KEPT_WORK)))
@@ -52,13 +52,8 @@ def note_work(store: Store, k: int, did: SearchStats) -> None:
     """Note what share of the multiply-adds of all rows some exact queries did."""
     from farann.runtime import batches
 
-    store.work_shares[_kind(store, k)] = batches.multiply_adds(did, store.dim) / max(
-        did.queries * store.n_slots * store.dim, 1)
-
-
-def _kind(store: Store, k: int) -> tuple[int, ...]:
-    """The kind of exact searches of all rows, as `runtime.batches` calls it."""
-    return store.asks_nearest, True, k.bit_length(), 1, True
+    store.work_shares[batches.sized((store.asks_nearest, True), k)] = batches.share_of(
+        did, store.n_slots * store.dim, store.dim)
 
 
 def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured | Lacking | None,
@@ -91,10 +86,10 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
 
 def keep_batch(store: Store, isa: str, k: int, n: int) -> None:
     """Cache a prepared search for batches of n queries, the second time that n is asked; there is
-    one, as it may hold many answers."""
-    key = isa, k, n
-    if store.last_batch != key:
-        store.last_batch = key
+    one for few and one for more, as it may hold many answers."""
+    key, few = (isa, k, n), n <= MOST_ONE_BY_ONE
+    if store.last_batches.get(few) != key:
+        store.last_batches[few] = key
         return
     from farann.runtime import batches
 
@@ -102,7 +97,9 @@ def keep_batch(store: Store, isa: str, k: int, n: int) -> None:
     kept = batches.single(view.exact, view.everything, k, None, EXACT, nearest=store.by_nearest,
                           n=n, work_shares=store.work_shares, kind=(store.asks_nearest, True),
                           negates=store.negates)
-    store.batches = {} if kept is None else {key: kept}
+    others = {one: search for one, search in store.batches.items()
+              if (one[2] <= MOST_ONE_BY_ONE) != few}
+    store.batches = others if kept is None else {**others, key: kept}
 
 
 def _key(isa: str, k: int, recall: float | None, per_group: int | None) -> tuple[Any, ...]:
@@ -152,7 +149,7 @@ def _batch(store: Store, isa: str, queries: Float32Array, k: int) -> Answer | No
     if not found or len(found) == 4:
         return None
     if found[2][_CODES] + found[2][_FLOATS] >= KEPT_WORK:  # next time others may share it
-        store.batches = {}
+        store.batches = {one: search for one, search in store.batches.items() if search is not kept}
         note_work(store, k, SearchStats(*found[2]))
     return found
 

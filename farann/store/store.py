@@ -117,7 +117,7 @@ class Store:
         self.singles: dict[tuple[Any, ...], _core.SingleSearch] = {}
         # The prepared search for small batches, by level, k and their number; what was last asked.
         self.batches: dict[tuple[str, int, int], _core.SingleSearch] = {}
-        self.last_batch: tuple[str, int, int] | None = None
+        self.last_batches: dict[bool, tuple[str, int, int]] = {}  # of few queries, and of more
         # By k, where depths of runs were needed; a store with other rows takes them over.
         self.run_answers: dict[int, Answers] = {}
         # By k, recall, whether it is a single query, and whether it may find every row.

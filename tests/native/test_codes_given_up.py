@@ -139,6 +139,7 @@ def test_a_tied_query_takes_no_others(metric: str, rng: np.random.Generator) -> 
     assert stats.rows_rescored < 600 * 10
 
 
+@pytest.mark.skipif("avx2" not in LEVELS, reason="at one level the counts are the same everywhere")
 def test_who_reads_alone_keeps_codes_longer() -> None:
     """Of blocks of which codes let a fifth of the rows pass one query reads less than all rows."""
     rng = np.random.default_rng(1)
@@ -148,6 +149,7 @@ def test_who_reads_alone_keeps_codes_longer() -> None:
     queries = rng.standard_normal((10, 16)).astype(np.float32)
     queries[4] = center
     index = index_of(rows.astype(np.float32), "cosine").build()
+    inside.store.use_level(index, "avx2")
     stats = index.search_nearest(queries, threads=1, return_stats=True).stats
     assert stats.float_products < 0.15 * rows.size
     assert stats.rows_passed < 0.01 * 10 * len(rows)

@@ -118,6 +118,16 @@ class TestAnswers:
             left = index.search_furthest(asked[:-1], 5)
             assert_same(left, in_general(index, asked[:-1], 5))
 
+    def test_a_few_and_more_by_turns(self, rng: np.random.Generator,
+                                     searched: list[object]) -> None:
+        """Neither takes the place of the other."""
+        rows, queries = rng.standard_normal((2, 700, 8), dtype=np.float32)
+        index = index_of(rows, "dot").build()
+        for n in (10, 10, 3, 3, 3) + (10, 3) * 4:
+            found = index.search_furthest(queries[:n], 5)
+            assert_same(found, furthest(queries[:n], rows, 5, "dot"))
+        assert [np.asarray(one).shape for one in searched][-8:] == [(10, 8), (3, 8)] * 4
+
     def test_of_small_batches_that_do_little(
         self, rng: np.random.Generator, searched: list[object], monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -322,6 +322,21 @@ give(**{f"table{i}": table for i, table in enumerate(tables)})
         assert index.tune(k=5).costs[-1] == 1.0
 
 
+    def test_what_codes_did_before_does_not_count(self, rng: np.random.Generator) -> None:
+        """Exact search would seem cheaper, or dearer, than it is for another process."""
+        rows = clustered(rng, 9000, 24)
+        snapshot = inside.store.snapshot_of(index_of(rows).build())
+        costs = []
+        for lost in (False, True):
+            for kind in itertools.product(range(8), range(12), (False,)):
+                trials = snapshot.code_trials[kind] = inside.core.CodeTrials()
+                for _ in range(4):
+                    trials.note(lost)
+            table, _ = inside.tuning.measure(snapshot, rows[:300], 10, with_partitions=False)
+            costs.append(table.costs)
+        assert costs[0] == costs[1]
+
+
 class TestCosts:
     def test_levels(self) -> None:
         assert set(COSTS) == set(SINGLE_COSTS)
