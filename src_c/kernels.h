@@ -194,14 +194,17 @@ typedef struct {
     /*
      * Score packed rows against the first n_queries of a packed tile: bias + <query, row>. Appends
      * each row whose score is greater than its query's threshold to that query's candidates (which
-     * need room for n_rows more), as position `row`. Thresholds, candidates and, below, scores are
-     * those of a whole tile, in whose empty places thresholds are infinite.
+     * need room for n_rows more), as position `row`. Thresholds and candidates are those of a whole
+     * tile, in whose empty places thresholds are infinite.
      */
     void (*scan_panels_f32)(const float *panels, int64_t n_rows, int64_t dim, const float *bias,
                             const float *queries, int64_t n_queries, const float *thresholds,
                             farann_candidates *candidates);
 
-    /* Score packed rows likewise: at scores[t * stride] begin those of query t, of whole panels. */
+    /*
+     * Score packed rows likewise, of whole panels: those of query t < n_queries begin at
+     * scores[t * stride].
+     */
     void (*score_panels_f32)(const float *panels, int64_t n_rows, int64_t dim, const float *bias,
                              const float *queries, int64_t n_queries, float *scores,
                              int64_t stride);

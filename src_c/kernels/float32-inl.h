@@ -139,14 +139,14 @@ KERNEL(void) NAME(scan_panels_f32)(const float *panels, int64_t n_rows, int64_t 
         scan_panels(TILE_QUERIES, panels, n_rows, dim, bias, queries, thresholds, candidates);
 }
 
-WORD void score_panels(const int n_queries, const float *FARANN_RESTRICT panels, int64_t n_rows,
+WORD void score_panels(const int n_computed, const float *FARANN_RESTRICT panels, int64_t n_rows,
                        int64_t dim, const float *FARANN_RESTRICT bias,
-                       const float *FARANN_RESTRICT queries, float *FARANN_RESTRICT scores,
-                       int64_t stride) {
+                       const float *FARANN_RESTRICT queries, int64_t n_queries,
+                       float *FARANN_RESTRICT scores, int64_t stride) {
     for (int64_t i = 0; i < n_rows; i += PANEL_ROWS) {
         f32v score[TILE_QUERIES][PANEL_VECTORS];
-        score_panel(n_queries, panels + i * dim, dim, bias + i, queries, score);
-        for (int t = 0; t < n_queries; t++)
+        score_panel(n_computed, panels + i * dim, dim, bias + i, queries, score);
+        for (int t = 0; t < n_computed && t < n_queries; t++)
             for (int v = 0; v < PANEL_VECTORS; v++)
                 f32_store(scores + t * stride + i + v * F32_LANES, score[t][v]);
     }
@@ -156,9 +156,9 @@ KERNEL(void) NAME(score_panels_f32)(const float *panels, int64_t n_rows, int64_t
                                     const float *bias, const float *queries, int64_t n_queries,
                                     float *scores, int64_t stride) {
     if (n_queries <= HALF_TILE)
-        score_panels(HALF_TILE, panels, n_rows, dim, bias, queries, scores, stride);
+        score_panels(HALF_TILE, panels, n_rows, dim, bias, queries, n_queries, scores, stride);
     else
-        score_panels(TILE_QUERIES, panels, n_rows, dim, bias, queries, scores, stride);
+        score_panels(TILE_QUERIES, panels, n_rows, dim, bias, queries, n_queries, scores, stride);
 }
 
 /* Raise the best of a panel's rows to a score less an offset. */

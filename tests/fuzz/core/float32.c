@@ -25,14 +25,16 @@ static void check_best(const farann_kernels *kernels, const float *packed, int64
     }
 }
 
-/* All scores of packed rows: those of a scan that lets everything pass. */
+/* All scores of packed rows, and no scores of queries that weren't asked: they may have no room. */
 static void check_scores(const farann_kernels *kernels, const float *packed, int64_t n, int64_t dim,
                          const float *bias, const float *tile) {
     const int64_t width = kernels->tile_queries, rows = kernels->panel_rows;
     const int64_t stride = rounded(n, rows);
     float *scores = NEW(float, width *stride);
     const int64_t count = number(1, width);
+    for (int64_t i = 0; i < width * stride; i++) scores[i] = INFINITY;
     kernels->score_panels_f32(packed, n, dim, bias, tile, count, scores, stride);
+    for (int64_t i = count * stride; i < width * stride; i++) CHECK(scores[i] == INFINITY);
     for (int64_t t = 0; t < count; t++)
         for (int64_t i = 0; i < n; i++) {
             float score = bias[i];
