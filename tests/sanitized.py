@@ -85,7 +85,8 @@ def main() -> int:
     }
     arguments = arguments or [str(next(ROOT.glob(f"tests/**/test_{topic}.py")))
                               for topic in TESTS[name]]
-    command = [sys.executable, "-P", "-m", "pytest", "-q", "-o", f"pythonpath={package}",
+    # What UBSan says before the process ends is on standard error: without -s pytest keeps it.
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-s", "-o", f"pythonpath={package}",
                "-p", "no:cacheprovider", *arguments]
     # Sanitizers of threads want memory where it always was.
     if name == "thread" and shutil.which("setarch"):

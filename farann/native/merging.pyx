@@ -126,7 +126,7 @@ def mean_of_sum(int64_t[:, ::1] sums, int64_t n):
         # nothing cancels in float64.
         for i in range(DIGITS - 1):
             carry = (sums[i, j] + (1 << (DIGIT_BITS - 1))) >> DIGIT_BITS
-            sums[i, j] -= carry << DIGIT_BITS
+            sums[i, j] -= carry * (1 << DIGIT_BITS)
             sums[i + 1, j] += carry
         total = 0.0
         for i in range(DIGITS - 1, -1, -1):

@@ -28,12 +28,10 @@ class Allowance:
     single: float
     query: float
 
-    def __init__(self, left: float = inf, supposed: float = 0.0) -> None:
+    def __init__(self, left: float = inf) -> None:
         self.left = left  # below 0 where a piece took more
-        # What an exact search takes for a single query, and for one of a batch: 0 until it's known;
-        # until then it's supposed.
+        # What an exact search takes for a single query, and for one of a batch: 0 until it's known.
         self.single = self.query = 0.0
-        self.supposed = supposed
         self.multiplies = False  # whether matrices are multiplied from now on
 
     @property
@@ -41,11 +39,11 @@ class Allowance:
         """Whether the nanoseconds are limited, as searches lend them."""
         return self.left != inf
 
-    def lend(self, n_queries: int, share: float) -> bool:
-        """Allow most of the work of an exact search in this share of the rows for some queries;
-        return whether there is enough to go on."""
-        own = self.single if n_queries == 1 else n_queries * (self.query or self.single)
-        self.left += _LENT * share * (own or n_queries * self.supposed)
+    def lend(self, n_queries: int, share: float, supposed: float) -> bool:
+        """Allow most of the work of an exact search in this share of the rows for some queries, of
+        each `supposed` until that is known; return whether there is enough to go on."""
+        each = (self.single if n_queries == 1 else self.query) or supposed
+        self.left += _LENT * share * n_queries * each
         return self.left >= _FEWEST_LENT
 
     def spend_on(self, products: float, numbers: float) -> None:

@@ -22,7 +22,7 @@ from farann.layout.added_rows import Added
 from farann.quantize.scalar import centered
 from farann.results import Hits, merge
 from farann.runtime import batches, paging
-from farann.runtime.cost import FEW_QUERIES, SINGLE_COSTS
+from farann.runtime.cost import COSTS, FEW_QUERIES, SINGLE_COSTS
 from farann.runtime.pieces import Allowance, Pieces
 from farann.runtime.progress import measuring, renamed
 from farann.store.store import Answers, RuleByTable, Store
@@ -97,7 +97,7 @@ def lend(store: Store, k: int, isa: str, n_queries: int = 1, share: float = 1.0)
     much work on measuring it.
 
     The amount doesn't depend on threads, so that the same calls always give the same answers."""
-    costs, dim = SINGLE_COSTS[isa], store.dim
+    costs, dim = (SINGLE_COSTS if n_queries == 1 else COSTS)[isa], store.dim
     supposed = costs.query + (costs.query_coordinate + len(store) * costs.code_product) * dim
     store.tunings.go_on(k, partial(measured_again, store, k, isa), supposed, n_queries, share)
 

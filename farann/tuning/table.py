@@ -386,9 +386,9 @@ class Tunings:
             return
         try:
             # Popped, so that none is left after an error, or in a child forked meanwhile.
-            allowed, pieces = self._unfinished.pop(k, (Allowance(0.0, supposed), None))
+            allowed, pieces = self._unfinished.pop(k, (Allowance(0.0), None))
             before, measured = self.by_k.get(k), None
-            if allowed.lend(n_queries, share):
+            if allowed.lend(n_queries, share, supposed):
                 if pieces is None:
                     log().info("measuring what recall= takes for k=%d, as part of searches", k)
                     pieces = begin(allowed)

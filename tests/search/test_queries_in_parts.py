@@ -178,7 +178,7 @@ def test_codes_that_are_given_up(
         assert_same(hits, furthest(queries[i : i + n], rows, 10, "l2"))
         given_up += hits.stats.float_products > 0
         assert hits.stats.rows_scanned == n * 8000 and len(tasks) > 3
-    assert given_up > 5
+    assert given_up > 2
 
 
 def test_an_error_in_a_part(

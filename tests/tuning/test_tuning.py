@@ -232,6 +232,7 @@ class TestTables:
         assert table.single_costs[-1] == 1.0
 
     def test_what_a_table_says(self, index: farann.Index) -> None:
+        inside.store.use_level(index, "scalar")  # at others exact searches may cost less
         table = index.tune(k=5)
         assert table.k == 5 and table.efforts[-1] == INF and table.recalls[-1] == 1.0
         assert list(table.efforts) == sorted(set(table.efforts)) and min(table.costs) > 0
@@ -497,8 +498,10 @@ class TestEffortFor:
         pyplot.close("all")
 
 
-def test_queries_that_change_after_tune_are_kept_as_they_were(rng: np.random.Generator) -> None:
+def test_queries_that_change_after_tune_are_kept_as_they_were(
+        rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next build measures with them."""
+    monkeypatch.setattr(inside.settings, "forced_level", "scalar")  # others may need no table
     rows, queries = cut(clustered(rng, 4300, 16), 4000)
     tables: list[str] = []
     for other in (queries, np.float32(np.nan)):
