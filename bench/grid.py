@@ -25,7 +25,7 @@ from .edge import data
 from .reduction import METRICS
 from .results import markdown
 from .run import Log, Options
-from .turns import asked_in
+from .turns import REST, asked_in
 from .turns import timed as by_turns
 
 BATCHES = (1, 2, 3, 5, 6, 8, 10, 16, 32, 64, 256, 1000)
@@ -82,7 +82,7 @@ def rows_and_queries(name: str, cache: Path, most: int | None) -> tuple[Floats, 
     return data.gaussian(dim)(min(most or n, n), max(BATCHES), 0)
 
 
-def timed(ways: dict[str, Ask], queries: Floats, batch: int,
+def timed(ways: dict[str, Ask], queries: Floats, batch: int, threads: int,
           seconds: float) -> dict[str, tuple[float, float]]:
     """Least CPU and wall microseconds a query, of rounds in which each way takes its turn."""
     n = asked_in(batch, len(queries))
@@ -90,7 +90,8 @@ def timed(ways: dict[str, Ask], queries: Floats, batch: int,
     def round_of(ask: Ask) -> Callable[[], object]:
         return lambda: [ask(queries[at : at + batch]) for at in range(0, n, batch)]
 
-    took = by_turns({name: round_of(ask) for name, ask in ways.items()}, seconds)
+    took = by_turns({name: round_of(ask) for name, ask in ways.items()}, seconds,
+                    rest=REST if threads > 1 else 0.0)
     return {name: (1e6 / n * min(cpu for cpu, _ in rounds), 1e6 / n * min(w for _, w in rounds))
             for name, rounds in took.items()}
 
@@ -126,7 +127,7 @@ def cells(name: str, rows: Floats, queries: Floats, metric: str, recall: float |
         for peer in peers:
             peer.set_threads(n_threads)
         for batch in batches:
-            least = timed(ways, queries, batch, seconds)
+            least = timed(ways, queries, batch, n_threads, seconds)
             which = 0 if n_threads == 1 else 1  # the CPU's time, or the clock's
             cpu, wall = least.pop("farann")
             ratios: dict[str, float] = {}

@@ -31,6 +31,9 @@ BATCHES, THREADS = (1, 10, 100, 1000), (1, 2)
 _EXACT = 0.999  # the recall of an exact library: float32 may round the last of k away
 _ROUND_QUERIES = 64  # that each way answers in a round, in batches; or one batch
 _FEWEST = 3  # rounds
+# Seconds before a way that uses several threads: those of OpenMP and OpenBLAS keep a core busy
+# while they wait for more to do, for up to 2^26 cycles.
+REST = 0.05
 # Times the fastest: a way that takes longer in two rounds, or twice as long in one, gets no more.
 _HOPELESS = 4.0
 Key = TypeVar("Key", bound=Hashable)
@@ -62,18 +65,23 @@ def asked_in(batch: int, queries: int) -> int:
 
 
 def timed(ways: dict[Key, Callable[[], object]], seconds: float,
-          hopeless: float = np.inf) -> dict[Key, list[Took]]:
-    """What each took in every round, at least three rounds and `seconds` a way."""
+          hopeless: float = np.inf, rest: float = 0.0) -> dict[Key, list[Took]]:
+    """What each took in every round, at least three rounds and `seconds` a way; if there is a rest
+    before it, after a round that isn't timed, as cores that rested are slow."""
     took: dict[Key, list[Took]] = {key: [] for key in ways}
-    end, rounds = time.perf_counter() + seconds * len(ways), 0
-    while rounds < _FEWEST or time.perf_counter() < end:
+    left, rounds = seconds * len(ways), 0
+    while rounds < _FEWEST or left > 0.0:
         least = min((min(some)[0] for some in took.values() if some), default=0.0)
         for key in list(ways)[:: 1 if rounds % 2 else -1]:
             most = hopeless * least * (2 if rounds == 1 else 1)
             if rounds == 0 or min(took[key])[0] <= most:
+                if rest:
+                    time.sleep(rest)
+                    ways[key]()
                 cpu, wall = time.process_time(), time.perf_counter()
                 ways[key]()
                 took[key].append((time.process_time() - cpu, time.perf_counter() - wall))
+                left -= took[key][-1][1]
         rounds += 1
     return took
 
@@ -146,7 +154,8 @@ def measure(data: datasets.DataSet, peers: list[type[Algorithm]], targets: tuple
             algorithm.set_threads(threads)
         for target, some in there.items():
             for batch in BATCHES:
-                took = timed({way: partial(way.ask, batch) for way in some}, seconds, _HOPELESS)
+                took = timed({way: partial(way.ask, batch) for way in some}, seconds, _HOPELESS,
+                             REST if threads > 1 else 0.0)
                 for way, rounds in took.items():
                     n = asked_in(batch, len(way.asked))
                     us = [1e6 * one[threads > 1] / n for one in rounds]

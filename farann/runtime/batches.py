@@ -14,7 +14,14 @@ from farann._types import Float32Array, Float64Array, Int64Array
 from farann.contract.stop_rule import ALL_ROWS, EXACT, StopRule, Witness
 from farann.results import Hits, RangeHits, SearchStats, unchecked
 from farann.runtime import paging, pool
-from farann.runtime.cost import LEAST_SHARED, RowCosts, codes_pay, row_costs
+from farann.runtime.cost import (
+    COSTS,
+    LEAST_SHARED,
+    LEAST_SHARED_BY_FEW,
+    RowCosts,
+    codes_pay,
+    row_costs,
+)
 
 _QUERIES_A_TASK = 1024  # queries of a task: enough to share packed rows, few enough for the caches
 _QUERIES_OF_CELLS = 2048  # of an approximate task: with more, more queries probe the same partition
@@ -97,20 +104,22 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         task.write_top(scores, ids, start)
         did.append(task.did())
 
-    of_kind = sized(kind, k, snapshot.n_slots // max(chosen.n_rows, 1), rule)
-    usual = None if work_shares is None else work_shares.get(of_kind)
-    query_bytes, parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None
-    threads, by_rows, fewest = _shared(usual, n, work, threads, _is_long(n, work, k, snapshot.isa))
-    few = approximate and rule.rows != ALL_ROWS
-    long = _is_long(n, _expected(work, snapshot, few, usual), k, snapshot.isa)
-    by_codes, costs = False, RowCosts()
-
     def pay(of_task: int) -> bool:
         return not approximate and not float32_first and codes_pay(of_task, chosen.n_rows,
                                                                    snapshot.dim, snapshot.isa)
 
+    of_kind = sized(kind, k, snapshot.n_slots // max(chosen.n_rows, 1), rule)
+    usual = None if work_shares is None else work_shares.get(of_kind)
+    query_bytes, parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None
+    pays = pay(n)
+    least = _least_shared(snapshot, n, not approximate and not pays)
+    threads, by_rows, fewest = _shared(usual, n, work, threads, least,
+                                       _is_long(n, work, k, snapshot.isa))
+    few = approximate and rule.rows != ALL_ROWS
+    long = _is_long(n, _expected(work, snapshot, few, usual), k, snapshot.isa)
+    by_codes, costs = False, RowCosts()
     if threads > 1 and rule is EXACT and snapshot.added is None and merges and by_rows:
-        trial = pay(n) and trials.begin()
+        trial = pays and trials.begin()
         parts = _in_parts(
             lambda flag: _core.Task(snapshot, chosen, queries, 0, n, collected(0, n), nearest,
                                     flag=flag, costs=row_costs(n, snapshot.dim, snapshot.isa),
@@ -120,8 +129,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
             long)
     if parts is None and not approximate:
         # Each task packs rows for itself, so its own number of queries counts.
-        of_task = n if n * work < LEAST_SHARED else max(-(-n // threads), min(n, fewest))
-        by_codes = pay(of_task)
+        of_task = n if n * work < least else max(-(-n // threads), min(n, fewest))
+        by_codes = pays if of_task == n else pay(of_task)
         costs = row_costs(of_task, snapshot.dim, snapshot.isa)
     if n == 1 and not long:
         search(0, 1)
@@ -132,23 +141,32 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         most = _QUERIES_OF_CELLS if approximate else _QUERIES_A_TASK
         if not approximate and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
             most = _QUERIES_OF_FEW_ROWS
-        _run(search, n, work, query_bytes, threads, long, most, fewest)
+        _run(search, n, work, query_bytes, threads if n * work >= least else 1, long, most, fewest)
     stats = SearchStats(n, *map(sum, zip(*did, strict=True)))
     if work_shares is not None and n * work:
         work_shares[of_kind] = share_of(stats, work, snapshot.dim)
     return unchecked(ids, scores), stats
 
 
-def _shared(usual: float | None, n: int, work: int, threads: int,
+def _least_shared(snapshot: _core.Snapshot, n: int, by_floats: bool) -> float:
+    """Multiply-adds of n queries below which threads cost more than they save."""
+    costs = COSTS[snapshot.isa]
+    if n < _SHARED_FOR:
+        return LEAST_SHARED_BY_FEW
+    by_floats = by_floats or snapshot.codes is None
+    return LEAST_SHARED / (costs.float_product if by_floats else costs.code_product)
+
+
+def _shared(usual: float | None, n: int, work: int, threads: int, least: float,
             long: bool) -> tuple[int, bool, int]:
     """Threads, whether they may share the rows, and the fewest queries of a task; `usual`: share of
-    `work` that a query took in the last batch."""
+    `work` that a query took in the last batch; `least`: multiply-adds that threads share."""
     by_rows, fewest = (True, _FEWEST_OF_TASK) if n >= _SHARED_FOR else (long, 1)
     if usual is None:
         return threads, by_rows, fewest
     by_rows = usual >= _LEAST_WORK_OF_PARTS and (
         by_rows or (n > 1 and work >= 2 * threads * _PART_WORK))
-    return (1 if n * work * usual < LEAST_SHARED else threads), by_rows, max(fewest, _SHARED_FOR)
+    return (1 if n * work * usual < least else threads), by_rows, max(fewest, _SHARED_FOR)
 
 
 def _done(made: Callable[[bool], _core.Task], by_codes: bool,
@@ -274,7 +292,8 @@ def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Arr
     work = chosen.n_rows * snapshot.dim
     # No row is filtered out.
     long = _is_long(n, work, chosen.n_rows, snapshot.isa)
-    _run(search, n, work, _QUERY_BYTES, threads, long)
+    least = _least_shared(snapshot, n, by_floats=False)
+    _run(search, n, work, _QUERY_BYTES, threads if n * work >= least else 1, long)
     counts = [count for start in sorted(tasks) for count in tasks[start].counts()]
     offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
     scores = np.empty(offsets[-1], np.float32)
@@ -295,9 +314,7 @@ def score(snapshot: _core.Snapshot, queries: Float32Array, slots: Int64Array,
         _core.keys_of_slots(snapshot, queries[start:stop], slots, None, flag,
                             scores=scores[start:stop])
 
-    # Keys are computed in float64, which is as slow as the scalar level.
-    long = _is_long(len(queries), len(slots) * snapshot.dim, 0, "scalar")
-    _run(work, len(queries), len(slots) * snapshot.dim, _QUERY_BYTES, threads, long)
+    _run_keys(work, snapshot, len(queries), len(slots), threads)
     return scores
 
 
@@ -306,9 +323,18 @@ def keys_of_found(snapshot: _core.Snapshot, queries: Float32Array, offsets: Int6
     """Exact keys of hits, of query i slots[offsets[i]:offsets[i + 1]]."""
     keys = np.empty(len(slots))
     work = partial(_core.keys_of_found, snapshot, queries, offsets, slots, nearest, keys)
-    n, a_query = len(queries), -(-len(slots) // max(len(queries), 1)) * snapshot.dim
-    _run(work, n, a_query, _QUERY_BYTES, threads, _is_long(n, a_query, 0, "scalar"))
+    n = len(queries)
+    _run_keys(work, snapshot, n, -(-len(slots) // max(n, 1)), threads)
     return keys
+
+
+def _run_keys(compute: Callable[[int, int, _core.CancelFlag], object], snapshot: _core.Snapshot,
+              n: int, n_rows: int, threads: int) -> None:
+    """Call compute(start, stop) for ranges that cover n queries, each of so many keys."""
+    work = n_rows * snapshot.dim
+    shared = n * work * _KEY_WORK >= _least_shared(snapshot, n, by_floats=True)
+    # Keys are computed in float64, which is as slow as the scalar level.
+    _run(compute, n, work, _QUERY_BYTES, threads if shared else 1, _is_long(n, work, 0, "scalar"))
 
 
 def sized(kind: tuple[bool, ...], k: int, share: int = 1, rule: StopRule = EXACT,
@@ -347,8 +373,6 @@ def _run(search: Callable[[int, int, _core.CancelFlag], object], n: int, work: i
          query_bytes: int, threads: int, long: bool, most: int = _QUERIES_A_TASK,
          fewest: int = 1) -> None:
     """Call search(start, stop) for ranges that cover n queries, each `work` multiply-adds."""
-    if n * work < LEAST_SHARED:
-        threads = 1
     largest = max(1, min(most, _TASK_BYTES // query_bytes))
     n_tasks = -(-n // largest)
     n_tasks = min(-(-n_tasks // threads) * threads, max(n // fewest, 1, n_tasks))

@@ -65,7 +65,10 @@ _ROW_ANYWHERE = 60.0
 # ns to read a row in the order of codes, which is not that of memory, beside packing it. Measured
 # on an AMD EPYC (Zen 3), 100,000 x 64.
 _ROW_IN_ORDER = 22.0
-LEAST_SHARED = 1 << 25  # multiply-adds below which a second thread costs more than it saves
+# ns of a batch's products below which a second thread costs more than it saves. Measured on an AMD
+# EPYC (Zen 3) at "avx2", and on a Xeon (Sapphire Rapids) at "amx".
+LEAST_SHARED = 4.4e5
+LEAST_SHARED_BY_FEW = 1 << 25  # the same for few queries, which wait for memory: multiply-adds
 FEW_QUERIES = 6  # queries below which a batch costs what single queries do: it waits for memory
 # Bytes that a row at a random place in memory counts as, where a single query waits for memory.
 # Measured on an AMD EPYC (Zen 5), ten sets: 12 to 35 us a megabyte, 20 to 60 ns a row.

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from farann._types import Float32Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
 from farann.results import SearchStats, shares_found
-from farann.runtime.cost import LEAST_SHARED
+from farann.runtime.cost import LEAST_SHARED_BY_FEW
 from farann.search.filters import UNFILTERED, Filter, RowFilters, rows_of_mask
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def go_one_by_one(store: Store, k: int, n: int, threads: int) -> bool:
 
     usual = store.work_shares.get(batches.sized((store.asks_nearest, True), k))
     work = batches.expected(store.n_slots * store.dim, usual)
-    alone = threads == 1 or n * work < LEAST_SHARED
+    alone = threads == 1 or n * work < LEAST_SHARED_BY_FEW
     return n <= MOST_ONE_BY_ONE and (
         n * work < KEPT_WORK or (alone and (n < _FEWEST_TOGETHER or work < KEPT_WORK)))
 

@@ -345,7 +345,7 @@ rng = np.random.default_rng(0)
 index = farann.Index(16, threads=1)  # builds have threads, too
 index.add(rng.standard_normal((5000, 16), dtype=np.float32))
 index.build()
-queries = rng.standard_normal((3000, 16), dtype=np.float32)
+queries = rng.standard_normal((12_000, 16), dtype=np.float32)
 expected = index.search_furthest(queries, threads=1).ids
 threading.stack_size(2**46)
 try:
@@ -390,7 +390,7 @@ rng = np.random.default_rng(0)
 index = farann.Index(16, threads=1)  # builds have threads, too
 index.add(rng.standard_normal((5000, 16), dtype=np.float32))
 index.build()
-queries = rng.standard_normal((3000, 16), dtype=np.float32)
+queries = rng.standard_normal((12_000, 16), dtype=np.float32)
 expected = index.search_furthest(queries, threads=1).ids
 start = threading.Thread.start
 
@@ -422,7 +422,7 @@ def test_the_main_thread_waits_while_others_work(rng: np.random.Generator) -> No
     expected = index.search_furthest(rows, 5)
     who: set[str] = set()
     with pytest.MonkeyPatch.context() as patch:
-        for limit in ("long_work", "slow_long_work", "small_work"):
+        for limit in ("long_work", "slow_long_work", "small_work", "small_work_of_few"):
             patch.setattr(inside.settings, limit, 0)
 
         def noted(task: Any, run: Callable[[], None]) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from approximate_cases import clustered
 from cases import DATA, Float32, assert_same, in_turn, index_of, pairs, queries_for, rows_for
-from inside.runtime import QUERY_BYTES, TASK_BYTES, forget_executors
+from inside.runtime import COSTS, QUERY_BYTES, TASK_BYTES, forget_executors
 from numpy.typing import NDArray
 from reference import METRICS, furthest, nearest
 
@@ -27,7 +27,8 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
     """Have searches split that are not long; gives the parts that were searched."""
     monkeypatch.setattr(inside.settings, "is_long", lambda *_: True)
     monkeypatch.setattr(inside.settings, "leading_share", 16)
-    monkeypatch.setattr(inside.settings, "small_work", 1)
+    monkeypatch.setattr(inside.settings, "small_work", 1e-9)
+    monkeypatch.setattr(inside.settings, "small_work_of_few", 1)
     monkeypatch.setattr(inside.settings, "least_work_of_parts", 0.0)
     monkeypatch.setattr(inside.settings, "part_work", 1)
     monkeypatch.setattr(inside.settings, "rows_a_part", 64)
@@ -221,6 +222,8 @@ def test_batches_are_cut_by_what_the_last_one_did(
 ) -> None:
     """Where norms end a search early, or little is left to do, parts of the rows take longer."""
     monkeypatch.undo()
+    level = COSTS[inside.levels()[-1]]
+    monkeypatch.setattr(inside.settings, "small_work", 2**25 * level.code_product)
     used = list[int]()
     run_all = inside.runtime.run_all
 

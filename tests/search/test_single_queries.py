@@ -132,7 +132,7 @@ class TestAnswers:
         self, rng: np.random.Generator, searched: list[object], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What the last queries did with the rows counts, not how many there are."""
-        for name in ("kept_work", "small_work"):
+        for name in ("kept_work", "small_work_of_few"):
             monkeypatch.setattr(inside.settings, name, 2**20)
         rows = rng.standard_normal((100_000, 16), dtype=np.float32)
         rows[:100, 0] += 1000
