@@ -34,6 +34,7 @@ _FEWEST = 3  # rounds
 # Seconds before a way that uses several threads: those of OpenMP and OpenBLAS keep a core busy
 # while they wait for more to do, for up to 2^26 cycles.
 REST = 0.05
+_WARM = 0.01  # seconds of a way after it
 # Times the fastest: a way that takes longer in two rounds, or twice as long in one, gets no more.
 _HOPELESS = 4.0
 Key = TypeVar("Key", bound=Hashable)
@@ -67,7 +68,7 @@ def asked_in(batch: int, queries: int) -> int:
 def timed(ways: dict[Key, Callable[[], object]], seconds: float,
           hopeless: float = np.inf, rest: float = 0.0) -> dict[Key, list[Took]]:
     """What each took in every round, at least three rounds and `seconds` a way; if there is a rest
-    before it, after a round that isn't timed, as cores that rested are slow."""
+    before it, after rounds that aren't timed, as cores that rested are slow."""
     took: dict[Key, list[Took]] = {key: [] for key in ways}
     left, rounds = seconds * len(ways), 0
     while rounds < _FEWEST or left > 0.0:
@@ -77,11 +78,13 @@ def timed(ways: dict[Key, Callable[[], object]], seconds: float,
             if rounds == 0 or min(took[key])[0] <= most:
                 if rest:
                     time.sleep(rest)
-                    ways[key]()
+                    awake = time.perf_counter() + _WARM
+                    while time.perf_counter() < awake:
+                        ways[key]()
                 cpu, wall = time.process_time(), time.perf_counter()
                 ways[key]()
                 took[key].append((time.process_time() - cpu, time.perf_counter() - wall))
-                left -= took[key][-1][1]
+                left -= took[key][-1][1] + rest
         rounds += 1
     return took
 

@@ -52,7 +52,7 @@ _PART_ROWS = 1024  # rows; parts end at a multiple of it
 _PART_WORK = 1 << 20
 _FLOAT_PART_SHARE = 8  # of that 1/8 without codes: preparing includes no coding
 # Queries per thread up to which rows are split; with more, queries are split.
-_FEW_A_THREAD = 16
+_FEW_A_THREAD = 8
 _FEW_FLOATS_A_THREAD = 64  # the same without codes: each task packs its rows for its own queries
 _FEWEST_OF_TASK = 8  # queries of a task, where rows can't be split: they fill tiles of codes
 _MOST_KEPT = 1024  # k up to which a single query keeps its memory for the next one
