@@ -35,6 +35,7 @@ _FEWEST = 3  # rounds
 # while they wait for more to do, for up to 2^26 cycles.
 REST = 0.05
 _WARM = 0.01  # seconds of a way after it
+_FEWEST_RESTED = 10  # rounds
 # Times the fastest: a way that takes longer in two rounds, or twice as long in one, gets no more.
 _HOPELESS = 4.0
 Key = TypeVar("Key", bound=Hashable)
@@ -67,11 +68,11 @@ def asked_in(batch: int, queries: int) -> int:
 
 def timed(ways: dict[Key, Callable[[], object]], seconds: float,
           hopeless: float = np.inf, rest: float = 0.0) -> dict[Key, list[Took]]:
-    """What each took in every round, at least three rounds and `seconds` a way; if there is a rest
-    before it, after rounds that aren't timed, as cores that rested are slow."""
+    """What each took in every round, at least three rounds and `seconds` a way; ten rounds if there
+    is a rest before it, after some that aren't timed, as cores that rested are slow."""
     took: dict[Key, list[Took]] = {key: [] for key in ways}
     left, rounds = seconds * len(ways), 0
-    while rounds < _FEWEST or left > 0.0:
+    while rounds < (_FEWEST_RESTED if rest else _FEWEST) or left > 0.0:
         least = min((min(some)[0] for some in took.values() if some), default=0.0)
         for key in list(ways)[:: 1 if rounds % 2 else -1]:
             most = hopeless * least * (2 if rounds == 1 else 1)

@@ -51,6 +51,8 @@ _PART_ROWS = 1024  # rows; parts end at a multiple of it
 # Multiply-adds of a query in a part, at least: each part prepares the query again.
 _PART_WORK = 1 << 20
 _FLOAT_PART_SHARE = 8  # of that 1/8 without codes: preparing includes no coding
+# Exact keys that a part must save the time of: in each more rows pass, 135 in all in place of 43.
+_PART_KEYS = 128
 # Queries per thread up to which rows are split; with more, queries are split.
 _FEW_A_THREAD = 8
 _FEW_FLOATS_A_THREAD = 64  # the same without codes: each task packs its rows for its own queries
@@ -124,7 +126,8 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
             lambda flag: _core.Task(snapshot, chosen, queries, 0, n, collected(0, n), nearest,
                                     flag=flag, costs=row_costs(n, snapshot.dim, snapshot.isa),
                                     by_codes=trial, negates=negates),
-            threads, _parts_of(n, work, query_bytes, threads, trial), trials if trial else None,
+            threads, _parts_of(n, work, query_bytes, threads, trial, snapshot),
+            trials if trial else None,
             snapshot.in_file is not None, _is_long(n, work // _LEADING_SHARE, k, snapshot.isa),
             long)
     if parts is None and not approximate:
@@ -192,11 +195,16 @@ def _trials_of(snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> _core
         (k.bit_length(), n.bit_length(), nearest), _core.CodeTrials())
 
 
-def _parts_of(n: int, work: int, query_bytes: int, threads: int, by_codes: bool) -> int:
+def _parts_of(n: int, work: int, query_bytes: int, threads: int, by_codes: bool,
+              snapshot: _core.Snapshot) -> int:
     """Parts of the rows for n queries of `work` multiply-adds each; below 2 don't split rows."""
-    most, least = _FEW_A_THREAD, _PART_WORK
+    costs = COSTS[snapshot.isa]
+    most, least, product = _FEW_A_THREAD, _PART_WORK, costs.code_product
     if not by_codes:
         most, least = _FEW_FLOATS_A_THREAD, _PART_WORK // _FLOAT_PART_SHARE
+        product = costs.float_product
+    if n >= _SHARED_FOR:
+        least = max(least, int(_PART_KEYS * snapshot.dim * costs.exact_product / product))
     if n > most * threads:
         return 0
     n_parts = min(threads * _PARTS_A_THREAD, work // max(least, 1),

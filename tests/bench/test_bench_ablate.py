@@ -36,8 +36,9 @@ WHERE = {
     "alike-l2": {"first-in-float32"},
 }
 # With these constants small sets need what pays on large ones.
-CONSTANTS: dict[str, dict[str, Any]] = {"parts-of-rows": {"long_work": 1, "part_work": 1 << 11},
-                                        "code-trials": {"kept_work": 0}}
+CONSTANTS: dict[str, dict[str, Any]] = {
+    "parts-of-rows": {"long_work": 1, "part_work": 1 << 11, "part_keys": 0},
+    "code-trials": {"kept_work": 0}}
 
 
 @pytest.fixture(scope="module")

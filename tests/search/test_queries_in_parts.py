@@ -31,6 +31,7 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[int, int]]]:
     monkeypatch.setattr(inside.settings, "small_work_of_few", 1)
     monkeypatch.setattr(inside.settings, "least_work_of_parts", 0.0)
     monkeypatch.setattr(inside.settings, "part_work", 1)
+    monkeypatch.setattr(inside.settings, "part_keys", 0)
     monkeypatch.setattr(inside.settings, "rows_a_part", 64)
     parts: list[tuple[int, int]] = []
 
