@@ -103,7 +103,7 @@ def test_few_answers_lost(tuned: tuple[farann.Index, npt.NDArray[np.int64]],
                           measured: list[int]) -> None:
     """Rows that answer hardly a query may go in any number; others one by one, up to a share."""
     index = fresh(tuned)
-    queries = rows_of(400, 1)  # enough that one search begins to measure
+    queries = rows_of(4000, 1)  # enough that one search begins to measure
     measured.clear()
     index.remove(tuned[1][-1000:])
     index.search_furthest(queries, K, recall=0.9)
