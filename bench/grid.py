@@ -25,7 +25,7 @@ from .edge import data
 from .reduction import METRICS
 from .results import markdown
 from .run import Log, Options
-from .turns import REST, asked_in
+from .turns import HOPELESS, REST, asked_in
 from .turns import timed as by_turns
 
 BATCHES = (1, 2, 3, 5, 6, 8, 10, 16, 32, 64, 256, 1000)
@@ -91,7 +91,7 @@ def timed(ways: dict[str, Ask], queries: Floats, batch: int, threads: int,
         return lambda: [ask(queries[at : at + batch]) for at in range(0, n, batch)]
 
     took = by_turns({name: round_of(ask) for name, ask in ways.items()}, seconds,
-                    rest=REST if threads > 1 else 0.0)
+                    *((HOPELESS, REST) if threads > 1 else ()))
     return {name: (1e6 / n * min(cpu for cpu, _ in rounds), 1e6 / n * min(w for _, w in rounds))
             for name, rounds in took.items()}
 

@@ -37,7 +37,7 @@ REST = 0.05
 _WARM = 0.01  # seconds of a way after it
 _FEWEST_RESTED = 10  # rounds
 # Times the fastest: a way that takes longer in two rounds, or twice as long in one, gets no more.
-_HOPELESS = 4.0
+HOPELESS = 4.0
 Key = TypeVar("Key", bound=Hashable)
 Took = tuple[float, float]  # seconds of the CPU, of the clock
 
@@ -158,7 +158,7 @@ def measure(data: datasets.DataSet, peers: list[type[Algorithm]], targets: tuple
             algorithm.set_threads(threads)
         for target, some in there.items():
             for batch in BATCHES:
-                took = timed({way: partial(way.ask, batch) for way in some}, seconds, _HOPELESS,
+                took = timed({way: partial(way.ask, batch) for way in some}, seconds, HOPELESS,
                              REST if threads > 1 else 0.0)
                 for way, rounds in took.items():
                     n = asked_in(batch, len(way.asked))

@@ -51,8 +51,13 @@ cdef class CodeTrials:
     depend on it. All threads share the count; of two that count at once, one may be lost.
     """
 
+    @property
+    def pauses(self):
+        """Whether the next task is to begin without codes."""
+        return self.pause.left != 0
+
     def begin(self):
-        """Whether the next task is to begin with codes."""
+        """Whether this task is to begin with codes."""
         return not rests(&self.pause)
 
     def note(self, bint lost):

@@ -51,7 +51,8 @@ _PART_ROWS = 1024  # rows; parts end at a multiple of it
 # Multiply-adds of a query in a part, at least: each part prepares the query again.
 _PART_WORK = 1 << 20
 _FLOAT_PART_SHARE = 8  # of that 1/8 without codes: preparing includes no coding
-# Exact keys that a part must save the time of: in each more rows pass, 135 in all in place of 43.
+# Exact keys that a part must save the time of: more rows pass in it. Of 10,000 rows in 1,536
+# dimensions 135 did in two parts and those before, 43 without (AMD EPYC, Zen 3).
 _PART_KEYS = 128
 # Queries per thread up to which rows are split; with more, queries are split.
 _FEW_A_THREAD = 8
@@ -114,22 +115,22 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     usual = None if work_shares is None else work_shares.get(of_kind)
     query_bytes, parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None
     pays = pay(n)
-    least = _least_shared(snapshot, n, not approximate and not pays)
+    least = _least_shared(snapshot, n, by_codes=approximate or pays)
     threads, by_rows, fewest = _shared(usual, n, work, threads, least,
                                        _is_long(n, work, k, snapshot.isa))
     few = approximate and rule.rows != ALL_ROWS
     long = _is_long(n, _expected(work, snapshot, few, usual), k, snapshot.isa)
     by_codes, costs = False, RowCosts()
-    if threads > 1 and rule is EXACT and snapshot.added is None and merges and by_rows:
+    if (threads > 1 and rule is EXACT and snapshot.added is None and merges and by_rows
+            and (n_parts := _parts_of(n, work, query_bytes, threads, pays and not trials.pauses,
+                                      snapshot)) > 1):
         trial = pays and trials.begin()
         parts = _in_parts(
             lambda flag: _core.Task(snapshot, chosen, queries, 0, n, collected(0, n), nearest,
                                     flag=flag, costs=row_costs(n, snapshot.dim, snapshot.isa),
                                     by_codes=trial, negates=negates),
-            threads, _parts_of(n, work, query_bytes, threads, trial, snapshot),
-            trials if trial else None,
-            snapshot.in_file is not None, _is_long(n, work // _LEADING_SHARE, k, snapshot.isa),
-            long)
+            threads, n_parts, trials if trial else None, snapshot.in_file is not None,
+            _is_long(n, work // _LEADING_SHARE, k, snapshot.isa), long)
     if parts is None and not approximate:
         # Each task packs rows for itself, so its own number of queries counts.
         of_task = n if n * work < least else max(-(-n // threads), min(n, fewest))
@@ -151,13 +152,13 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     return unchecked(ids, scores), stats
 
 
-def _least_shared(snapshot: _core.Snapshot, n: int, by_floats: bool) -> float:
+def _least_shared(snapshot: _core.Snapshot, n: int, by_codes: bool) -> float:
     """Multiply-adds of n queries below which threads cost more than they save."""
     costs = COSTS[snapshot.isa]
     if n < _SHARED_FOR:
         return LEAST_SHARED_BY_FEW
-    by_floats = by_floats or snapshot.codes is None
-    return LEAST_SHARED / (costs.float_product if by_floats else costs.code_product)
+    by_codes = by_codes and snapshot.codes is not None
+    return LEAST_SHARED / (costs.code_product if by_codes else costs.float_product)
 
 
 def _shared(usual: float | None, n: int, work: int, threads: int, least: float,
@@ -220,11 +221,9 @@ def _in_parts(make: Callable[[_core.CancelFlag], _core.Task], threads: int, n_pa
     """Tasks that have each searched a part of the rows, for few queries.
 
     The first rows are searched before the others, which thus have a good threshold from the start;
-    `first_long`: whether that search is long. None if there are fewer than two parts, or if rows
-    are in a file and codes, of which this is one of the `trials`, rule out too few of the first.
+    `first_long`: whether that search is long. None if rows are in a file and codes, of which this
+    is one of the `trials`, rule out too few of the first.
     """
-    if n_parts < 2:
-        return None
     done: list[_core.Task] = []
 
     def search(first: int, end: int, flag: _core.CancelFlag) -> None:
@@ -300,7 +299,7 @@ def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Arr
     work = chosen.n_rows * snapshot.dim
     # No row is filtered out.
     long = _is_long(n, work, chosen.n_rows, snapshot.isa)
-    least = _least_shared(snapshot, n, by_floats=False)
+    least = _least_shared(snapshot, n, by_codes=True)
     _run(search, n, work, _QUERY_BYTES, threads if n * work >= least else 1, long)
     counts = [count for start in sorted(tasks) for count in tasks[start].counts()]
     offsets = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
@@ -340,7 +339,7 @@ def _run_keys(compute: Callable[[int, int, _core.CancelFlag], object], snapshot:
               n: int, n_rows: int, threads: int) -> None:
     """Call compute(start, stop) for ranges that cover n queries, each of so many keys."""
     work = n_rows * snapshot.dim
-    shared = n * work * _KEY_WORK >= _least_shared(snapshot, n, by_floats=True)
+    shared = n * work * _KEY_WORK >= _least_shared(snapshot, n, by_codes=False)
     # Keys are computed in float64, which is as slow as the scalar level.
     _run(compute, n, work, _QUERY_BYTES, threads if shared else 1, _is_long(n, work, 0, "scalar"))
 

@@ -53,6 +53,15 @@ def test_hopeless_ways_get_no_more_rounds() -> None:
     assert turns.asked_in(1000, 300) == 300 and turns.asked_in(10, 300) == 60
 
 
+def test_before_two_threads_others_fall_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
+    asleep, calls = list[float](), list[str]()
+    monkeypatch.setattr("bench.turns.time.sleep", asleep.append)
+    took = turns.timed({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 0.0,
+                       rest=turns.REST)
+    assert {key: len(rounds) for key, rounds in took.items()} == {"a": 10, "b": 10}
+    assert asleep == [turns.REST] * 20 and calls.count("a") > 10
+
+
 def test_audit(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(rows: Rows, metric: str) -> audit.Search:
         raise ImportError("no such library")

@@ -171,7 +171,7 @@ def test_codes_that_are_given_up(
 ) -> None:
     """Each part gives them up for itself, in the order of codes, and scans no row twice."""
     monkeypatch.setattr(inside.settings, "row_costs", lambda *_: (50.0,) * 3 + (0.0,) * 3)
-    rows, queries = clustered(rng, 8000, 64), clustered(rng, 40, 64)
+    rows, queries = clustered(rng, 8000, 64), clustered(rng, 80, 64)
     index = index_of(rows).build()
     given_up = 0
     for i in range(len(queries) - n):
@@ -180,7 +180,7 @@ def test_codes_that_are_given_up(
         assert_same(hits, furthest(queries[i : i + n], rows, 10, "l2"))
         given_up += hits.stats.float_products > 0
         assert hits.stats.rows_scanned == n * 8000 and len(tasks) > 3
-    assert given_up > 2
+    assert given_up > 5
 
 
 def test_an_error_in_a_part(
@@ -257,6 +257,53 @@ def test_batches_are_cut_by_what_the_last_one_did(
         used.clear()
         index.search_furthest(queries[:10])
         assert used == cuts[10]
+
+
+@pytest.mark.parametrize(("n", "keys", "cut"), [
+    (10, 0, [1, 2]), (10, 100, [1, 2]), (10, 100_000, []), (16, 0, [1, 2]), (17, 0, [2])])
+def test_what_is_cut(n: int, keys: int, cut: list[int], rng: np.random.Generator,
+                     monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows for a few queries a thread, if parts save the time of keys; the queries for more."""
+    monkeypatch.setattr(inside.settings, "is_long", lambda *_: False)
+    monkeypatch.setattr(inside.settings, "part_keys", keys)
+    monkeypatch.setattr(inside.settings, "rows_a_part", 1024)
+    used = list[int]()
+    run_all = inside.runtime.run_all
+
+    def noted(functions: Any, threads: int, *, long: bool = False) -> None:
+        used.append(len(functions))
+        run_all(functions, threads, long=long)
+
+    monkeypatch.setattr(inside.settings, "run_all", noted)
+    rows = rng.standard_normal((60_000, 16), dtype=np.float32)
+    index = index_of(rows, threads=2).build()
+    used.clear()
+    hits = index.search_furthest(rows[:n])
+    assert used == cut
+    assert_same(hits, furthest(rows[:n], rows, 10, "l2"))
+
+
+def test_a_pause_of_codes_is_counted_once_a_batch(rng: np.random.Generator,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where rows aren't cut, too."""
+    monkeypatch.setattr(inside.settings, "is_long", lambda *_: False)
+    monkeypatch.setattr(inside.settings, "kept_work", 0)
+    monkeypatch.setattr(inside.settings, "part_keys", 10**9)
+    rows = rng.standard_normal((8000, 24), dtype=np.float32)
+    index = index_of(rows, threads=2).build()
+    turns = list[int]()
+    for threads in (1, 2):
+        trials = inside.core.CodeTrials()
+        for _ in range(4):
+            trials.note(True)
+        inside.store.snapshot_of(index).code_trials.clear()
+        inside.store.snapshot_of(index).code_trials.update(
+            dict.fromkeys([(4, 4, False), (4, 4, True)], trials))
+        turns.append(0)
+        while trials.pauses:
+            index.search_furthest(rows[:10], threads=threads)
+            turns[-1] += 1
+    assert turns[0] == turns[1] > 1
 
 
 def test_what_can_be_no_part(rng: np.random.Generator) -> None:
