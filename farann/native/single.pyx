@@ -22,6 +22,7 @@ cdef enum:
 cdef enum Outcome:
     BAD  # the query is not finite, or is zero under cosine
     UNLIKE  # it is one for the guard
+    PASSED_OVER  # too little is found, and the watch compares others
     ANSWERED
 
 cdef object ndarray = np.ndarray
@@ -94,8 +95,9 @@ cdef class SingleSearch:
         (ids, scores, counts) or None
             In the shape that goes with that of the query, and what the fields of `SearchStats` are.
             None: the argument is something else, and needs to be checked and converted. An empty
-            tuple: it is a query that is unlike others, and has to be answered exactly. With a
-            fourth part it has to be, too, to be compared with that answer.
+            tuple: it is a query that is unlike others, or one of a time when too little is found,
+            and has to be answered exactly. With a fourth part it has to be, too, to be compared
+            with that answer.
         """
         cdef Py_buffer buffer
         if type(queries) is not ndarray or not (
@@ -164,6 +166,9 @@ cdef class SingleSearch:
             if self.watch is not None:
                 self.watch.take_unlike()
             return ()  # the caller counts it
+        if outcome == PASSED_OVER:
+            self.watch.pass_over()
+            return ()
         if self.guard is not None:
             self.guard.count_one()
         if self.watch is not None:
@@ -182,6 +187,8 @@ cdef class SingleSearch:
             outcome = BAD
         elif self.guard is not None and not self.guard.passes(query, 1.0):
             outcome = UNLIKE
+        elif self.watch is not None and self.watch.passes_over():
+            outcome = PASSED_OVER
         if outcome == ANSWERED:
             task.begin_again(query)
             task.answer()

@@ -30,6 +30,8 @@ cdef class Watch:
     cdef Verdict verdict
     cdef int64_t unchecked, due       # queries since some were compared, and to check now
     cdef int64_t singles
+    cdef int64_t fell_short           # queries since the verdict that too little is found
+    cdef double recent                # mean recall of the last that were compared
 
     cdef void tell(self, const float *told, int64_t n, int64_t every,
                    int64_t unlike) noexcept nogil
@@ -38,6 +40,9 @@ cdef class Watch:
     cdef void begin(self, Verdict verdict) noexcept nogil
     cdef void decide(self) noexcept nogil
     cdef bint tells_key(self, int64_t dim) noexcept nogil
+    cdef int64_t one_in_short(self) noexcept nogil
+    cdef bint passes_over(self) noexcept nogil
+    cdef void pass_over(self) noexcept
     cdef bint take_one(self, const float *told) noexcept
     cdef void take_unlike(self) noexcept
 

@@ -38,6 +38,11 @@ cdef int64_t REMEMBERED = 1024, LONGEST_REMEMBERED = 1 << 20
 # what was found counts half.
 cdef int64_t COMPARED = 30, MOST_COMPARED = 256
 cdef double TOLERATED = 0.02, SURE = 2.0
+# While too little is found, both searches take longer than an exact one alone: after so many
+# queries one in 2 is still compared, after twice as many one in 3, and so on to one in RAREST; all
+# again as soon as the last RECENT of them, by a falling mean, aren't TOLERATED short.
+cdef int64_t SELDOM_AFTER = 512, RAREST = 8
+cdef double RECENT = 8.0
 
 
 cdef class Watch:
@@ -70,6 +75,7 @@ cdef class Watch:
             self.alarmed, self.verdict = 0, ENOUGH
             self.unchecked = self.due = self.checked = 0
             self.recalls = self.squares = 0.0
+            self.fell_short, self.recent = 0, 0.0
             self.memory, self.remembered = REMEMBERED, 0
             memset(self.surplus, 0, sizeof(self.surplus))
             memset(self.tolerated, 0, sizeof(self.tolerated))
@@ -140,6 +146,8 @@ cdef class Watch:
 
     cdef void begin(self, Verdict verdict) noexcept nogil:
         self.verdict = verdict
+        if verdict == ENOUGH:
+            self.fell_short = 0
         self.checked, self.recalls, self.squares = 0, 0.0, 0.0
 
     cdef void decide(self) noexcept nogil:
@@ -215,8 +223,10 @@ cdef class Watch:
     def note(self, recalls):
         """Note what checked queries had found."""
         cdef int64_t n = len(recalls)
-        cdef double total = recalls.sum(), squares = (recalls * recalls).sum()
+        cdef double total = recalls.sum(), squares = (recalls * recalls).sum(), kept
         with cython.critical_section(self):
+            kept = (1.0 - 1.0 / RECENT)**n
+            self.recent = kept * self.recent + (1.0 - kept) * total / max(n, 1)
             self.checked += n
             self.recalls += total
             self.squares += squares
@@ -227,11 +237,39 @@ cdef class Watch:
         """Whether to tell of the key of the next single query."""
         return self.alarmed != 0 or self.singles % max(dim // TOLD_COORDINATES, <int64_t>1) == 0
 
+    cdef int64_t one_in_short(self) noexcept nogil:
+        """While too little is found, one query in so many is compared; 1 while enough is."""
+        if self.recent >= self.recall - TOLERATED:
+            return 1
+        return min(1 + self.fell_short // SELDOM_AFTER, RAREST)
+
+    cdef bint passes_over(self) noexcept nogil:
+        """Whether the next single query is answered exactly without being compared."""
+        return self.fell_short % self.one_in_short() != 0
+
+    cdef void pass_over(self) noexcept:
+        """Count a single query that wasn't compared."""
+        with cython.critical_section(self):
+            self.fell_short += 1
+
+    def compared(self, int64_t n):
+        """Which of the next n queries are searched approximately: all while enough is found, else
+        some."""
+        cdef int64_t one_in, first
+        with cython.critical_section(self):
+            one_in = self.one_in_short()
+            first = (one_in - self.fell_short % one_in) % one_in
+            if self.verdict != ENOUGH:
+                self.fell_short += n
+        return np.arange(first, n, one_in)
+
     cdef bint take_one(self, const float *told) noexcept:
         """Take what tells of a single query; return whether it is to be answered exactly, too."""
         cdef bint checked
         with cython.critical_section(self):
             self.singles += 1
+            if self.verdict != ENOUGH:
+                self.fell_short += 1
             self.tell(told, 1, 1, 0)
             self.count(1, 1)
             checked = self.to_check() != 0

@@ -107,7 +107,7 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
             or not filters.are_few(store)):
         rule, guard = _rule_for(question, limits)
     if guard is not None and len(question.queries):
-        hits, stats = _guarded(guard, question, rule)
+        hits, stats = _compared(guard, question, rule)
     else:
         hits, stats = _run(question, rule)
     n = len(question.queries)
@@ -156,6 +156,30 @@ def _rule_for(question: Question, limits: Limits) -> tuple[StopRule, Guard | Non
         store.rules[key] = made
     table, rule = made
     return (exact, None) if rule is None else (rule, table.guard)
+
+
+def _compared(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, SearchStats]:
+    """The k best rows as by `_guarded`; while the watch finds too little and compares only some
+    queries, these decide how the others are searched."""
+    n, watch = len(question.queries), rule.watch
+    # Without vectors exact answers take little longer.
+    if watch is None or question.store.n_coded is not None or (
+            len(some := watch.compared(n)) == n):
+        return _guarded(guard, question, rule)
+    hits = Hits(np.empty((n, question.k), np.int64), np.empty((n, question.k), np.float32))
+    did = list[SearchStats]()
+    for which in (some, np.delete(np.arange(n), some)):
+        if len(which):
+            part = question.of(which)
+            if which is some or watch.left >= 0:
+                answer, work = _guarded(guard, part, rule)
+            else:
+                answer, work = _run(part, EXACT)
+                guard.note(0, len(which))
+                work = work._replace(queries_guarded=len(which))
+            hits.ids[which], hits.scores[which] = answer.ids, answer.scores
+            did.append(work)
+    return hits, SearchStats(*map(sum, zip(*did, strict=True)))
 
 
 def _guarded(guard: Guard, question: Question, rule: StopRule) -> tuple[Hits, SearchStats]:

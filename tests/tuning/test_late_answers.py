@@ -248,6 +248,29 @@ class TestCells:
                                                      return_stats=True).stats.queries_guarded)
         assert sum(guarded[40:]) > 50
 
+    @pytest.mark.parametrize("batch", [1, 7, 500])
+    def test_seldom_compared(self, cells: farann.Index, batch: int) -> None:
+        """Where all are unlike the sample, to find that out again costs little more than to answer
+        exactly; and once they are like it, all but some of the first are approximate."""
+        other = otherwise(cells, 10)
+
+        def scanned(queries: Float32, **recall: float) -> tuple[int, int]:
+            stats = [other.search_furthest(queries[at : at + batch], return_stats=True,
+                                           **recall).stats
+                     for at in range(0, len(queries), batch)]
+            return sum(one.rows_scanned for one in stats), sum(
+                one.queries_guarded for one in stats)
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RecallWarning)
+            scanned(populations(4200, 7, 1.0), recall=0.95)
+            unlike = populations(1000, 8, 1.0)
+            work, guarded = scanned(unlike, recall=0.95)
+            assert guarded == len(unlike)
+            assert work <= 1.15 * scanned(unlike)[0]
+            assert scanned(populations(1000, 9), recall=0.95)[1] <= 500
+            assert scanned(populations(1000, 10), recall=0.95)[1] <= 20
+
 
 class TestWhatIsLate:
     """By the positions of what is found, in numpy."""
@@ -370,6 +393,24 @@ class TestWhatIsLate:
         assert one.left == -1
         one.note(np.full(1, 1.0))  # or until these had found enough
         assert one.left == 0 and one.only_compares
+
+    def test_which_are_compared(self) -> None:
+        """Fewer and fewer while too little is found, all once it is enough."""
+        late, one = np.full((256, 2), 9.0, np.float32), watch()
+        assert len(one.compared(10_000)) == 10_000
+        assert surprised(one, late)
+        one.note(np.full(60, 0.7))
+        assert one.left == -1
+        assert len(one.compared(511)) == 511 and len(one.compared(2)) == 2
+        assert [one.compared(1).tolist() for _ in range(5)] == [[], [0], [], [0], []]
+        assert one.compared(6).tolist() == [0, 2, 4]
+        assert len(one.compared(3600)) == 1800
+        assert one.compared(20).tolist() == [4, 12]
+        assert surprised(one, late) and one.left == -1
+        one.note(np.full(256, 1.0))
+        assert one.left == 0 and len(one.compared(9)) == 9
+        one.note(np.full(60, 0.7))
+        assert len(one.compared(511)) == 511  # begun anew
 
     def test_tolerance(self) -> None:
         """For a thousand queries, then for two thousand."""
