@@ -111,7 +111,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         return not approximate and not float32_first and codes_pay(of_task, chosen.n_rows,
                                                                    snapshot.dim, snapshot.isa)
 
-    of_kind = sized(kind, k, snapshot.n_slots // max(chosen.n_rows, 1), rule)
+    of_kind = sized(kind, k, snapshot.n_slots // max(chosen.n_rows, 1), rule is EXACT)
     usual = None if work_shares is None else work_shares.get(of_kind)
     query_bytes, parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None
     pays = pay(n)
@@ -267,7 +267,7 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
     asked = everything if within is None else within
     work, few = asked.n_rows * snapshot.dim, rule.approximate and rule.rows != ALL_ROWS
     share = snapshot.n_slots // max(asked.n_rows, 1)
-    usual = work_shares.get(sized(kind, k, share, rule))
+    usual = work_shares.get(sized(kind, k, share, rule is EXACT))
     if k > _MOST_KEPT or _is_long(n, _expected(work, snapshot, few, usual), k, snapshot.isa):
         return None
     if n > 1:
@@ -344,10 +344,9 @@ def _run_keys(compute: Callable[[int, int, _core.CancelFlag], object], snapshot:
     _run(compute, n, work, _QUERY_BYTES, threads if shared else 1, _is_long(n, work, 0, "scalar"))
 
 
-def sized(kind: tuple[bool, ...], k: int, share: int = 1, rule: StopRule = EXACT,
-          ) -> tuple[int, ...]:
+def sized(kind: tuple[bool, ...], k: int, share: int = 1, exact: bool = True) -> tuple[int, ...]:
     """A kind of searches that find about k of about one row in `share`, all exactly or all not."""
-    return *kind, k.bit_length(), share.bit_length(), rule is EXACT
+    return *kind, k.bit_length(), share.bit_length(), exact
 
 
 def share_of(did: SearchStats, work: int, dim: int) -> float:

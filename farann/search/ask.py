@@ -32,6 +32,7 @@ _BEFORE_A_LOOK = 2**20
 _PADDING = 16  # coordinates of padding in a row, at most
 # Types of `allowed` with which a single query may use the cache, see `singles`.
 _AS_GIVEN = (Filter, ndarray)
+_KEPT_RECALLS = (float, type(None))
 
 
 def furthest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...],
@@ -79,12 +80,12 @@ def furthest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float 
 
 def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArray[Any], k: int,
                **options: Any) -> Hits | None:
-    """Answer a few queries by `again` where that takes less time than to begin a batch: exactly,
-    as batches with limits share a measurement, or time."""
-    store, answers = live.store, list[Hits]()
-    if store is None or type(k) is not int or (
-            options.get("recall") is not None or options.get("seconds") is not None
-            or not singles.go_one_by_one(store, k, len(queries), live.n_threads)):
+    """Answer a few queries by `again` where that takes less time than to begin a batch; not within
+    seconds, which a batch shares."""
+    store, answers, recall = live.store, list[Hits](), options.get("recall")
+    if store is None or type(k) is not int or type(recall) not in _KEPT_RECALLS or (
+            options.get("seconds") is not None
+            or not singles.go_one_by_one(store, k, len(queries), live.n_threads, recall)):
         return None
     for query in queries:
         answer = again(live, query, k, **{**options, "return_stats": True})
@@ -95,11 +96,11 @@ def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArr
         return None
     did = [answer.stats for answer in answers if answer.stats is not None]
     live.last_search = total = SearchStats(*map(sum, zip(*did, strict=True)))
-    if options.keys() <= {"return_stats"}:
-        singles.note_work(store, k, total)
-        if not store.asks_nearest and (
-                total.code_products + total.float_products < singles.KEPT_WORK):
-            singles.keep_batch(store, live.isa, k, len(queries))
+    if options.keys() <= {"return_stats", "recall"}:
+        singles.note_work(store, k, total, recall)
+    if options.keys() <= {"return_stats"} and not store.asks_nearest and (
+            total.code_products + total.float_products < singles.KEPT_WORK):
+        singles.keep_batch(store, live.isa, k, len(queries))
     groups = [answer.groups for answer in answers if answer.groups is not None]
     return unchecked(_rows([answer.ids for answer in answers]),
                      _rows([answer.scores for answer in answers]), None,

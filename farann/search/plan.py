@@ -111,12 +111,14 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
     else:
         hits, stats = _run(question, rule)
     n = len(question.queries)
-    alone = n == 1 or (
-        limits is None and 1 < n <= singles.MOST_ONE_BY_ONE
-        and singles.go_one_by_one(store, k, n, question.threads))
-    if alone and question.is_plain and store.built and (
-            limits is None or (limits.recall is not None and filters is UNFILTERED)):
-        singles.keep(store, question.view.exact.isa, k, None if limits is None else limits.recall,
+    recall = None if limits is None else limits.recall
+    if question.is_plain and store.built and (
+            limits is None or (recall is not None and filters is UNFILTERED)) and (
+            n == 1 or (1 < n <= singles.MOST_ONE_BY_ONE and singles.go_one_by_one(
+                store, k, n, question.threads, recall))):
+        if n > 1 and limits is not None:
+            rule, guard = _rule_for(question.of(np.arange(1)), limits)
+        singles.keep(store, question.view.exact.isa, k, recall,
                      singles.Lacking(table) if _lacks_table(question) else table, guard, rule,
                      filters)
     if (rule is EXACT and limits is None and filters is UNFILTERED and question.is_plain

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 Answer: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...]]  # ids, scores, counts
 Compared: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...], bool]  # for the watch
 
-MOST_ONE_BY_ONE = 5  # queries that may go one by one
+MOST_ONE_BY_ONE = 16  # queries that may go one by one
+_MOST_EXACT = 5  # the same where they are exact
 _FEWEST_TOGETHER = 4  # queries that fill tiles of codes well enough
 KEPT_WORK = 2**23  # multiply-adds below which a batch stays on one thread, and keeps its search
 MOST_TOGETHER = 256  # queries of a batch whose search may be kept
@@ -37,22 +38,35 @@ class Lacking(NamedTuple):
     table: Measured | None  # one that no longer holds
 
 
-def go_one_by_one(store: Store, k: int, n: int, threads: int) -> bool:
-    """Whether a few exact queries take less time one by one than as a batch."""
+def go_one_by_one(store: Store, k: int, n: int, threads: int, recall: float | None = None) -> bool:
+    """Whether a few queries take less time one by one than as a batch."""
     from farann.runtime import batches
 
-    usual = store.work_shares.get(batches.sized((store.asks_nearest, True), k))
-    work = batches.expected(store.n_slots * store.dim, usual)
+    work, usual = store.n_slots * store.dim, None
+    if recall is not None:
+        usual = store.work_shares.get(_kind(store, k, recall))
+    if usual is not None:
+        most, together, work = MOST_ONE_BY_ONE, 0, int(work * usual)
+    else:  # they are exact, or not yet known
+        most, together = _MOST_EXACT, KEPT_WORK
+        work = batches.expected(work, store.work_shares.get(_kind(store, k)))
     alone = threads == 1 or n * work < LEAST_SHARED_BY_FEW
-    return n <= MOST_ONE_BY_ONE and (
-        n * work < KEPT_WORK or (alone and (n < _FEWEST_TOGETHER or work < KEPT_WORK)))
+    return n <= most and (
+        n * work < KEPT_WORK or (alone and (n < _FEWEST_TOGETHER or work < together)))
 
 
-def note_work(store: Store, k: int, did: SearchStats) -> None:
-    """Note what share of the multiply-adds of all rows some exact queries did."""
+def _kind(store: Store, k: int, recall: float | None = None) -> tuple[int, ...]:
+    """The key of a store's shares of work."""
     from farann.runtime import batches
 
-    store.work_shares[batches.sized((store.asks_nearest, True), k)] = batches.share_of(
+    return batches.sized((store.asks_nearest, True), k, exact=recall is None)
+
+
+def note_work(store: Store, k: int, did: SearchStats, recall: float | None = None) -> None:
+    """Note what share of the multiply-adds of all rows some queries did."""
+    from farann.runtime import batches
+
+    store.work_shares[_kind(store, k, recall)] = batches.share_of(
         did, store.n_slots * store.dim, store.dim)
 
 
@@ -87,7 +101,7 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
 def keep_batch(store: Store, isa: str, k: int, n: int) -> None:
     """Cache a prepared search for batches of n queries, the second time that n is asked; there is
     one for few and one for more, as it may hold many answers."""
-    key, few = (isa, k, n), n <= MOST_ONE_BY_ONE
+    key, few = (isa, k, n), n <= _MOST_EXACT
     if store.last_batches.get(few) != key:
         store.last_batches[few] = key
         return
@@ -98,7 +112,7 @@ def keep_batch(store: Store, isa: str, k: int, n: int) -> None:
                           n=n, work_shares=store.work_shares, kind=(store.asks_nearest, True),
                           negates=store.negates)
     others = {one: search for one, search in store.batches.items()
-              if (one[2] <= MOST_ONE_BY_ONE) != few}
+              if (one[2] <= _MOST_EXACT) != few}
     store.batches = others if kept is None else {**others, key: kept}
 
 

@@ -519,6 +519,43 @@ def test_a_few_queries_are_asked_one_by_one(n: int, rng: np.random.Generator,
             search(queries[None], 7)
 
 
+@pytest.mark.parametrize("n", [2, 5, 12])
+def test_a_few_approximate_queries_are_asked_one_by_one(
+        n: int, rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as it is known how little they do; with the answers of single queries."""
+    rows = clustered(rng, 8000, 12)
+    queries = clustered(rng, n, 12)
+    index = index_of(rows).build()
+    inside.tuning.replace(index, 7, Tuning(7, (640.0, np.inf), (0.9, 1.0), (0.5, 1.0)))
+    first = index.search_furthest(queries, 7, recall=0.8)  # it isn't known yet
+    again, asked = inside.search.singles.again, list[Any]()
+
+    def noted(*args: Any) -> Any:
+        asked.append(again(*args))
+        return asked[-1]
+
+    monkeypatch.setattr(inside.search.singles, "again", noted)
+    some = index.search_furthest(queries, 7, recall=0.8, return_stats=True)
+    assert some.stats.rows_scanned == 640 * n
+    assert len(asked) == n and None not in asked
+    one = [index.search_furthest(query, 7, recall=0.8, return_stats=True) for query in queries]
+    assert np.array_equal(some.ids, [hits.ids for hits in one])
+    assert some.stats == tuple(map(sum, zip(*(hits.stats for hits in one), strict=True)))
+    assert some.stats == (index.search_furthest(queries, 7, recall=0.8, return_stats=True)).stats
+    assert n > 5 or np.array_equal(some.ids, first.ids)
+    with pytest.raises(ValueError, match="NaN"):
+        index.search_furthest(np.where(queries == queries[-1], np.nan, queries), 7, recall=0.9)
+    wrong: Any
+    for wrong in (0, 2, "0.9", np.nan):
+        with pytest.raises((TypeError, ValueError), match="recall"):
+            index.search_furthest(queries, 7, recall=wrong)
+    # Where they do much they are together, as they share it.
+    monkeypatch.setattr(inside.search.singles, "KEPT_WORK", 0)
+    asked.clear()
+    index.search_furthest(queries, 7, recall=0.8)
+    assert len(asked) == (n if n < 4 else 0)
+
+
 @pytest.mark.parametrize("said", [
     {"threads": 2}, {"threads": -1}, {"threads": 4096, "return_stats": False},
     dict.fromkeys(("recall", "per_group", "ids", "beyond", "exclude", "epsilon", "budget"))

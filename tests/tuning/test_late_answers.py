@@ -254,22 +254,22 @@ class TestCells:
         exactly; and once they are like it, all but some of the first are approximate."""
         other = otherwise(cells, 10)
 
-        def scanned(queries: Float32, **recall: float) -> tuple[int, int]:
+        def scanned(queries: Float32, recall: float | None = 0.95) -> tuple[int, int]:
             stats = [other.search_furthest(queries[at : at + batch], return_stats=True,
-                                           **recall).stats
+                                           recall=recall).stats
                      for at in range(0, len(queries), batch)]
             return sum(one.rows_scanned for one in stats), sum(
                 one.queries_guarded for one in stats)
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RecallWarning)
-            scanned(populations(4200, 7, 1.0), recall=0.95)
+            scanned(populations(4200, 7, 1.0))
             unlike = populations(1000, 8, 1.0)
-            work, guarded = scanned(unlike, recall=0.95)
+            work, guarded = scanned(unlike)
             assert guarded == len(unlike)
-            assert work <= 1.15 * scanned(unlike)[0]
-            assert scanned(populations(1000, 9), recall=0.95)[1] <= 500
-            assert scanned(populations(1000, 10), recall=0.95)[1] <= 20
+            assert work <= 1.15 * scanned(unlike, None)[0]
+            assert scanned(populations(1000, 9))[1] <= 500
+            assert scanned(populations(1000, 10))[1] <= 20
 
 
 class TestWhatIsLate:
