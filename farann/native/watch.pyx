@@ -38,9 +38,9 @@ cdef int64_t REMEMBERED = 1024, LONGEST_REMEMBERED = 1 << 20
 # what was found counts half.
 cdef int64_t COMPARED = 30, MOST_COMPARED = 256
 cdef double TOLERATED = 0.02, SURE = 2.0
-# While too little is found, both searches take longer than an exact one alone: after so many
-# queries one in 2 is still compared, after twice as many one in 3, and so on to one in RAREST; all
-# again as soon as the last RECENT of them, by a falling mean, aren't TOLERATED short.
+# While too little is found, both searches take longer than an exact one alone: SELDOM_AFTER
+# queries after the verdict one in 2 is still compared, after as many more one in 3, and so on to
+# one in RAREST. All are again once a mean of about the last RECENT isn't TOLERATED short.
 cdef int64_t SELDOM_AFTER = 512, RAREST = 8
 cdef double RECENT = 8.0
 
@@ -253,15 +253,15 @@ cdef class Watch:
             self.fell_short += 1
 
     def compared(self, int64_t n):
-        """Which of the next n queries are searched approximately: all while enough is found, else
-        some."""
+        """Which of the next n queries are searched approximately; None: all, as while enough is
+        found."""
         cdef int64_t one_in, first
         with cython.critical_section(self):
             one_in = self.one_in_short()
             first = (one_in - self.fell_short % one_in) % one_in
             if self.verdict != ENOUGH:
                 self.fell_short += n
-        return np.arange(first, n, one_in)
+        return None if one_in == 1 else np.arange(first, n, one_in)
 
     cdef bint take_one(self, const float *told) noexcept:
         """Take what tells of a single query; return whether it is to be answered exactly, too."""

@@ -218,13 +218,8 @@ def test_where_no_thread_can_be_started(
     assert_same(index.search_furthest(rows[0], threads=3), expected)
 
 
-def test_batches_are_cut_by_what_the_last_one_did(
-    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]]
-) -> None:
-    """Where norms end a search early, or little is left to do, parts of the rows take longer."""
-    monkeypatch.undo()
-    level = COSTS[inside.levels()[-1]]
-    monkeypatch.setattr(inside.settings, "small_work", 2**25 * level.code_product)
+def noted_cuts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Into how many tasks searches are cut from now on."""
     used = list[int]()
     run_all = inside.runtime.run_all
 
@@ -233,6 +228,17 @@ def test_batches_are_cut_by_what_the_last_one_did(
         run_all(functions, threads, long=long)
 
     monkeypatch.setattr(inside.settings, "run_all", noted)
+    return used
+
+
+def test_batches_are_cut_by_what_the_last_one_did(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, tasks: list[tuple[int, int]]
+) -> None:
+    """Where norms end a search early, or little is left to do, parts of the rows take longer."""
+    monkeypatch.undo()
+    level = COSTS[inside.levels()[-1]]
+    monkeypatch.setattr(inside.settings, "small_work", 2**25 * level.code_product)
+    used = noted_cuts(monkeypatch)
     rows = rng.standard_normal((120_000, 64), dtype=np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     queries = rng.standard_normal((40, 64), dtype=np.float32)
@@ -267,14 +273,7 @@ def test_what_is_cut(n: int, keys: int, cut: list[int], rng: np.random.Generator
     monkeypatch.setattr(inside.settings, "is_long", lambda *_: False)
     monkeypatch.setattr(inside.settings, "part_keys", keys)
     monkeypatch.setattr(inside.settings, "rows_a_part", 1024)
-    used = list[int]()
-    run_all = inside.runtime.run_all
-
-    def noted(functions: Any, threads: int, *, long: bool = False) -> None:
-        used.append(len(functions))
-        run_all(functions, threads, long=long)
-
-    monkeypatch.setattr(inside.settings, "run_all", noted)
+    used = noted_cuts(monkeypatch)
     rows = rng.standard_normal((60_000, 16), dtype=np.float32)
     index = index_of(rows, threads=2).build()
     used.clear()

@@ -77,7 +77,7 @@ def test_the_same_calls_give_the_same_table(rng: np.random.Generator) -> None:
     assert found[0] == found[1] == found[2]
 
 
-@pytest.mark.parametrize("n_queries", [1, 10])
+@pytest.mark.parametrize("n_queries", [1, 2, 10])
 def test_searches_do_less_than_their_own_work_again(n_queries: int, rng: np.random.Generator,
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     """By counts: what pieces are counted as, and rows scanned for the sample beside those that a
@@ -109,10 +109,10 @@ def test_searches_do_less_than_their_own_work_again(n_queries: int, rng: np.rand
     for _ in range(calls):
         index.search_furthest(some, K, recall=0.9)
     assert K not in tables(index)
-    # Kept single queries aren't counted, but for the sample's.
-    own = 0 if n_queries == 1 else calls * n_queries * len(rows)
+    # Kept single queries, and two that go one by one, aren't counted, but for the sample's.
+    own = 0 if n_queries <= 2 else calls * n_queries * len(rows)
     assert 0 <= sum(scanned) - own <= 1000 * len(rows)
-    each = sum(inside.runtime.cost_of(stats, 24, index.isa, single=n_queries == 1)
+    each = sum(inside.runtime.cost_of(stats, 24, index.isa, single=n_queries <= 2)
                for stats in exact) / 50
     least = 0.2 if index.isa == "amx" else 0.3  # what rows that pass cost is not supposed
     assert least * 1000 * each < sum(spent) <= 1000 * each
