@@ -153,13 +153,14 @@ class SingleSearch:
                  costs: tuple[float, ...], rule: StopRule, *,
                  guard: Guard | None = None, nearest: bool = False,
                  float32_below: float = 0.0,
-                 collect: Callable[[], Collector] | None = None, n: int = 1,
+                 collect: Callable[[], Collector] | None = None, most: int = 1,
                  negates: bool = False) -> None: ...
-    n: Final[int]
+    most: Final[int]
     watch: Final[Watch | None]
     def search(self, queries: object, within: Filter | None = None) -> (
         tuple[Int64Array, Float32Array, tuple[int, ...]]
-        | tuple[Int64Array, Float32Array, tuple[int, ...], bool] | tuple[()] | None): ...
+        | tuple[Int64Array, Float32Array, tuple[int, ...], list[tuple[int, bool]]] | tuple[()]
+        | None): ...
 
 def keys_of_slots(snapshot: Snapshot, queries: Float32Array, slots: Int64Array,
                   keys: Float64Array | None, flag: CancelFlag | None = None, *,

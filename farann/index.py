@@ -67,15 +67,13 @@ def _cached_first(again: Callable[..., Hits | None], *keywords: str,
 
         @wraps(search)
         def call(index: Any, queries: Any = None, k: Any = 10, **options: Any) -> Hits:
-            hits = None
             said = options if options.keys() <= some else _beyond_defaults(options)
-            if type(queries) is ndarray and (said is options or said.keys() <= some):
-                if queries.ndim != 2 or len(queries) == 1 or (
-                        (store := index._live.store) is not None and store.batches
-                        and said.keys() <= {"return_stats"}):
-                    hits = again(index._live, queries, k, **said)
-                if hits is None and queries.ndim == 2 and 1 < len(queries) <= MOST_ONE_BY_ONE:
-                    hits = ask.one_by_one(again, index._live, queries, k, **said)
+            if type(queries) is ndarray and (said is options or said.keys() <= some) and (
+                    queries.ndim != 2 or len(queries) <= MOST_ONE_BY_ONE
+                    or (said.keys() <= {"recall", "return_stats"}
+                        and (store := index._live.store) is not None
+                        and (store.batches or store.mirror is not None))):
+                hits = again(index._live, queries, k, **said)
                 if hits is not None:
                     return hits
             answer: Hits = in_full(index, queries, k, **options)

@@ -11,7 +11,7 @@ cdef class Guard:
     cdef bint unit
     cdef int64_t dim, width, alone
 
-    cdef void count_one(self) noexcept
+    cdef void count(self, int64_t n) noexcept
     cdef double reduce(self, const float *query, float *x) noexcept nogil
     cdef double sum_of_squares(self, const float *x, int64_t n) noexcept nogil
     cdef bint passes(self, const float *query, double times) noexcept nogil

@@ -111,13 +111,13 @@ cdef class Guard:
             like = self.passes(&queries[i, 0], times)
             farann_arithmetic_end(before)
         if like and times == 1.0:
-            self.count_one()
+            self.count(1)
         return like
 
-    cdef void count_one(self) noexcept:
-        """Count a single query that is like the sample."""
+    cdef void count(self, int64_t n) noexcept:
+        """Count queries that are like the sample."""
         with cython.critical_section(self):
-            self.alone += 1
+            self.alone += n
 
     def count_alone(self):
         """The number of single queries like the sample since the last call."""

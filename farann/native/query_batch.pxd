@@ -3,6 +3,10 @@ from farann.native.kernels cimport *
 from farann.native.snapshot cimport Filter, Snapshot
 
 
+cdef enum:
+    N_COUNTS = 9  # fields of `SearchStats` that batches count
+
+
 cdef struct Query:
     const float *vector     # NULL: it is in float64
     farann_query prepared
@@ -20,6 +24,7 @@ cdef class QueryBatch:
     cdef farann_traits traits
     cdef float bias_sign    # of |y|^2 in scores
     cdef int64_t dim, n_queries, k
+    cdef int64_t room               # queries that others may take the place of, at most
     cdef int64_t block_rows         # float32 rows of a block
     cdef double sign                # 1 for the furthest, -1 for the nearest rows
     cdef bint negates               # scores are those of the queries times -1
@@ -54,7 +59,8 @@ cdef class QueryBatch:
     cdef void count_rows(self, int64_t n, int64_t row_bytes) noexcept nogil
     cdef void count_products(self, int64_t n, int64_t row_products, int64_t n_queries,
                              bint of_codes) noexcept nogil
-    cdef void begin_again(self, const float *vector) noexcept nogil
+    cdef void begin_again(self, const float *vectors, int64_t n) noexcept nogil
+    cdef void add_counts(self, int64_t *counts) noexcept nogil
     cdef tuple counts(self)
 
 

@@ -40,7 +40,8 @@ cdef class QueryBatch:
         if flag is not None:
             self.given_up = &flag.raised
         self.kernels, self.metric, self.dim = snapshot.kernels, snapshot.metric, snapshot.dim
-        self.n_queries, self.k = stop - start, max(min(k, filter.n_rows), 1)
+        self.n_queries = self.room = stop - start
+        self.k = max(min(k, filter.n_rows), 1)
         self.sign = -1.0 if nearest else 1.0
         self.traits = snapshot.traits
         self.bias_sign = <float>self.sign if self.traits.squared else 0.0
@@ -166,19 +167,34 @@ cdef class QueryBatch:
             self.float_products += n * row_products
         self.blocks += n_queries
 
-    cdef void begin_again(self, const float *vector) noexcept nogil:
-        """Replace all queries."""
+    cdef void begin_again(self, const float *vectors, int64_t n) noexcept nogil:
+        """Replace all queries by n others, for which there is room."""
         cdef int64_t i
+        self.n_queries = n
         for i in range(self.n_queries):
-            self.queries[i].vector = vector + i * self.dim
+            self.queries[i].vector = vectors + i * self.dim
         self.exact_of = NULL
         self.scanned = self.refined = self.rescored = self.bytes_read = 0
         self.code_products = self.float_products = self.blocks = self.passed = self.packed = 0
 
+    cdef void add_counts(self, int64_t *counts) noexcept nogil:
+        """Add the fields of `SearchStats` but for the number of queries."""
+        counts[0] += self.scanned
+        counts[1] += self.refined
+        counts[2] += self.rescored
+        counts[3] += self.bytes_read
+        counts[4] += self.code_products
+        counts[5] += self.float_products
+        counts[6] += self.blocks
+        counts[7] += self.passed
+        counts[8] += self.packed
+
     cdef tuple counts(self):
         """The fields of `SearchStats` but for the number of queries."""
-        return (self.scanned, self.refined, self.rescored, self.bytes_read, self.code_products,
-                self.float_products, self.blocks, self.passed, self.packed)
+        cdef int64_t counts[N_COUNTS]
+        memset(counts, 0, sizeof(counts))
+        self.add_counts(counts)
+        return tuple([count for count in counts])
 
 
 @cython.final

@@ -76,16 +76,16 @@ cdef class FloatLevel(Level):
 
     cdef bint has_room(self) noexcept nogil:
         """Make room for vectors, scores and a block in panels, once; False: there is no memory."""
-        cdef int64_t dim = self.batch.dim, i, n = self.batch.n_queries + self.width
+        cdef int64_t dim = self.batch.dim, i, n = self.batch.room + self.width
         if self.vectors == NULL:
             self.vectors = <float *>self.batch.scratch.allocated(
-                self.batch.n_queries * padded(dim), sizeof(float), True)
+                self.batch.room * padded(dim), sizeof(float), True)
             for i in range(self.batch.n_queries if self.vectors != NULL else 0):
                 self.batch.find_query_vector(i)
                 self.take_vector(i)
         if self.scores == NULL:
             self.scores = <float *>self.batch.scratch.allocated(
-                self.most * min(self.width, self.batch.n_queries), sizeof(float), False)
+                self.most * min(self.width, self.batch.room), sizeof(float), False)
         if self.packed and self.panels == NULL:
             self.panels = <float *>self.batch.scratch.allocated(
                 self.most * (dim + 1) + self.width, sizeof(float), False)

@@ -72,4 +72,4 @@ cdef class Search:
 
     cdef void answer(self) noexcept nogil
     cdef void all_ask(self) noexcept nogil
-    cdef void begin_again(self, const float *vector) noexcept nogil
+    cdef void begin_again(self, const float *vectors, int64_t n) noexcept nogil

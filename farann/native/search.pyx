@@ -172,9 +172,9 @@ cdef class Search:
                                   "once")
             raise MemoryError("no memory for the rows that were found; ask for fewer")
 
-    cdef void begin_again(self, const float *vector) noexcept nogil:
-        """Replace the queries of this search by others, one after the other, and prepare these."""
-        self.batch.begin_again(vector)
+    cdef void begin_again(self, const float *vectors, int64_t n) noexcept nogil:
+        """Replace the queries of this search by n others, one after the other, and prepare these."""
+        self.batch.begin_again(vectors, n)
         self.batch.scratch.failed = False
         prepare_queries(self)
 

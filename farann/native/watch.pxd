@@ -42,8 +42,12 @@ cdef class Watch:
     cdef bint tells_key(self, int64_t dim) noexcept nogil
     cdef int64_t one_in_short(self) noexcept nogil
     cdef bint passes_over(self) noexcept nogil
+    cdef bint is_busy(self, int64_t n) noexcept nogil
+    cdef int64_t told_of(self, int64_t n, int64_t dim) noexcept nogil
     cdef void pass_over(self) noexcept
     cdef bint take_one(self, const float *told) noexcept
+    cdef void take_some(self, const float *told, int64_t n, int64_t every,
+                        int64_t unlike=*) noexcept
     cdef void take_unlike(self) noexcept
 
 

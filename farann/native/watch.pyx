@@ -200,9 +200,28 @@ cdef class Watch:
         give the same."""
         return self.alarmed == 0 and self.verdict == ENOUGH
 
-    def every(self, n, dim):
+    def every(self, int64_t n, int64_t dim):
         """Of which of n queries at once to tell: one in so many."""
-        return 1 if self.alarmed else max(min(n // LEAST_BATCH, n * dim // TOLD_OF_BATCH), 1)
+        return self.told_of(n, dim)
+
+    cdef int64_t told_of(self, int64_t n, int64_t dim) noexcept nogil:
+        """See `every`."""
+        if self.alarmed:
+            return 1
+        return max(min(n // LEAST_BATCH, n * dim // TOLD_OF_BATCH), <int64_t>1)
+
+    cdef bint is_busy(self, int64_t n) noexcept nogil:
+        """Whether some of the next n queries at once are to be answered exactly, as far as this is
+        known."""
+        return (self.alarmed != 0 or self.verdict != ENOUGH or self.due != 0
+                or self.unchecked + n >= COMPARED * self.one_in)
+
+    cdef void take_some(self, const float *told, int64_t n, int64_t every,
+                        int64_t unlike=0) noexcept:
+        """Take what tells of the answers of a batch, see `take`."""
+        with cython.critical_section(self):
+            self.tell(told, n, every, unlike)
+            self.count(n, COMPARED)
 
     def take(self, const float[:, ::1] told, int64_t every, int64_t unlike=0):
         """Take what tells of the answers of a batch, of the keys of one in `every`, in which so
@@ -211,9 +230,7 @@ cdef class Watch:
         cdef int64_t n = told.shape[0]
         if told.shape[1] != WITNESSES or every < 1:
             raise ValueError("there must be two numbers for each query")
-        with cython.critical_section(self):
-            self.tell(&told[0, 0] if n else NULL, n, every, unlike)
-            self.count(n, COMPARED)
+        self.take_some(&told[0, 0] if n else NULL, n, every, unlike)
         if self.to_check() == 0:
             return np.arange(n)
         far = (np.asarray(told) - self.usual[:, 0]) / self.usual[:, 1]

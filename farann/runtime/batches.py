@@ -260,25 +260,25 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
            rule: StopRule, guard: _core.Guard | None = None, *, nearest: bool = False,
            float32_below: float = 0.0, collect: Callable[[], _core.Collector] | None = None,
            within: _core.Filter | None = None, work_shares: WorkShares, kind: tuple[bool, ...],
-           n: int = 1, negates: bool = False) -> _core.SingleSearch | None:
-    """Prepare single queries, or batches of n, with the answers of `top`, whose collector `collect`
-    makes; None if answers are large, or if a query, of rows `within`, takes so long that Ctrl+C
-    must end it."""
+           most: int = 1, negates: bool = False) -> _core.SingleSearch | None:
+    """Prepare single queries, or batches of up to `most`, with the answers of `top`, whose
+    collector `collect` makes; None if answers are large, or if a query, of rows `within`, takes so
+    long that Ctrl+C must end it."""
     asked = everything if within is None else within
     work, few = asked.n_rows * snapshot.dim, rule.approximate and rule.rows != ALL_ROWS
     share = snapshot.n_slots // max(asked.n_rows, 1)
     usual = work_shares.get(sized(kind, k, share, rule is EXACT))
-    if k > _MOST_KEPT or _is_long(n, _expected(work, snapshot, few, usual), k, snapshot.isa):
+    if k > _MOST_KEPT or _is_long(most, _expected(work, snapshot, few, usual), k, snapshot.isa):
         return None
-    if n > 1:
-        if n > _QUERIES_OF_FEW_ROWS or n * k > _MOST_OF_BATCH:
+    if most > 1:
+        if most > _QUERIES_OF_FEW_ROWS or most * k > _MOST_OF_BATCH:
             return None
-        pays = codes_pay(n, everything.n_rows, snapshot.dim, snapshot.isa)
+        pays = codes_pay(most, everything.n_rows, snapshot.dim, snapshot.isa)
         float32_below = 0.0 if pays else float("inf")
     return _core.SingleSearch(snapshot, everything, k, plan,
-                              row_costs(n, snapshot.dim, snapshot.isa), rule, guard=guard,
-                              nearest=nearest, float32_below=float32_below, collect=collect, n=n,
-                              negates=negates)
+                              row_costs(most, snapshot.dim, snapshot.isa), rule, guard=guard,
+                              nearest=nearest, float32_below=float32_below, collect=collect,
+                              most=most, negates=negates)
 
 
 def in_range(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array,

@@ -32,7 +32,6 @@ _BEFORE_A_LOOK = 2**20
 _PADDING = 16  # coordinates of padding in a row, at most
 # Types of `allowed` with which a single query may use the cache, see `singles`.
 _AS_GIVEN = (Filter, ndarray)
-_KEPT_RECALLS = (float, type(None))
 
 
 def furthest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...],
@@ -61,7 +60,7 @@ def furthest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...
 def furthest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float | None = None,
                    allowed: Any = None, seconds: float | None = None, return_stats: bool = False,
                    per_group: int | None = None) -> Hits | None:
-    """Answer a single query from the cache, or return None."""
+    """Answer a single query or a few from the cache, or return None."""
     store = live.store
     if store is None or (allowed is not None and type(allowed) not in _AS_GIVEN) or (
             seconds is not None and (
@@ -69,48 +68,13 @@ def furthest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float 
         return None
     if per_group is not None and seconds is not None:
         return None
-    answer = singles.again(store, live.isa, queries, k, recall, allowed, per_group)
+    answer = singles.again(live, store, queries, k, recall, allowed, per_group)
     if answer is None:
         return None
     ids, scores, live.last_search = answer
     return unchecked(ids if store.labels is None else store.named(ids), scores, None,
                      SearchStats(*answer[2]) if return_stats else None,
                      None if per_group is None else groups_of(store, ids))
-
-
-def one_by_one(again: Callable[..., Hits | None], live: Live, queries: npt.NDArray[Any], k: int,
-               **options: Any) -> Hits | None:
-    """Answer a few queries by `again` where that takes less time than to begin a batch; not within
-    seconds, which a batch shares."""
-    store, answers, recall = live.store, list[Hits](), options.get("recall")
-    if store is None or type(k) is not int or type(recall) not in _KEPT_RECALLS or (
-            options.get("seconds") is not None
-            or not singles.go_one_by_one(store, k, len(queries), live.n_threads, recall)):
-        return None
-    for query in queries:
-        answer = again(live, query, k, **{**options, "return_stats": True})
-        if answer is None:
-            return None
-        answers.append(answer)
-    if live.store is not store:  # a batch sees the index before a change or after it
-        return None
-    did = [answer.stats for answer in answers if answer.stats is not None]
-    live.last_search = total = SearchStats(*map(sum, zip(*did, strict=True)))
-    if options.keys() <= {"return_stats", "recall"}:
-        singles.note_work(store, k, total, recall)
-    if options.keys() <= {"return_stats"} and not store.asks_nearest and (
-            total.code_products + total.float_products < singles.KEPT_WORK):
-        singles.keep_batch(store, live.isa, k, len(queries))
-    groups = [answer.groups for answer in answers if answer.groups is not None]
-    return unchecked(_rows([answer.ids for answer in answers]),
-                     _rows([answer.scores for answer in answers]), None,
-                     total if options.get("return_stats") else None,
-                     _rows(groups) if groups else None)
-
-
-def _rows(parts: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-    """Arrays of one length as rows, in a quarter of the time of `np.stack`."""
-    return np.concatenate(parts).reshape(len(parts), -1)
 
 
 def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...],
@@ -383,13 +347,13 @@ def _is_in_time(live: Live, queries: npt.ArrayLike, seconds: float) -> bool:
 
 def nearest_again(live: Live, queries: npt.NDArray[Any], k: int, recall: float | None = None,
                   return_stats: bool = False, per_group: int | None = None) -> Hits | None:
-    """Answer a single nearest query from the cache, or return None."""
+    """Answer a single nearest query or a few from the cache, or return None."""
     store = live.store
     mirror = None if store is None else store.mirror
-    if mirror is None or queries.dtype != np.float32 or queries.ndim != 1:
+    if mirror is None or queries.dtype != np.float32 or queries.ndim > 2:
         return None
     vector = mirror.spec.metric.mirrored(queries)
-    answer = singles.again(mirror, live.isa, vector, k, recall, None, per_group)
+    answer = singles.again(live, mirror, vector, k, recall, None, per_group)
     if answer is None:
         return None
     ids, scores, live.last_search = answer

@@ -121,10 +121,13 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
         singles.keep(store, question.view.exact.isa, k, recall,
                      singles.Lacking(table) if _lacks_table(question) else table, guard, rule,
                      filters)
-    if (rule is EXACT and limits is None and filters is UNFILTERED and question.is_plain
-            and store.built and not store.asks_nearest and 1 < n <= singles.MOST_TOGETHER
-            and stats.code_products + stats.float_products < singles.KEPT_WORK):
-        singles.keep_batch(store, question.view.exact.isa, k, n)
+    if (question.is_plain and store.built and filters is UNFILTERED
+            and (limits is None or (recall is not None and not _lacks_table(question)))
+            and 1 < n <= singles.MOST_TOGETHER
+            and (stats.code_products + stats.float_products < singles.KEPT_WORK
+                 or (n <= singles.MOST_LONG and singles.stays_alone(stats, question.threads)))):
+        rule, guard = (EXACT, None) if limits is None else _rule_for(question, limits)
+        singles.keep_batch(store, question.view.exact.isa, k, n, recall, table, guard, rule)
     return hits, stats
 
 

@@ -16,18 +16,20 @@ from farann.search.filters import UNFILTERED, Filter, RowFilters, rows_of_mask
 
 if TYPE_CHECKING:
     from farann import _core
-    from farann.store.store import Store
+    from farann.store.live import Live
+    from farann.store.store import BatchKey, Store
     from farann.tuning.guard import Guard
     from farann.tuning.table import Measured
 
 Answer: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...]]  # ids, scores, counts
-Compared: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...], bool]  # for the watch
+Incomplete: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...], list[tuple[int, bool]]]
 
 MOST_ONE_BY_ONE = 16  # queries that may go one by one
 _MOST_EXACT = 5  # the same where they are exact
 _FEWEST_TOGETHER = 4  # queries that fill tiles of codes well enough
 KEPT_WORK = 2**23  # multiply-adds below which a batch stays on one thread, and keeps its search
 MOST_TOGETHER = 256  # queries of a batch whose search may be kept
+MOST_LONG = 32  # the same of one that does more, but stays on one thread
 _MOST_PREPARED = 16  # prepared kinds of queries (level, k, recall) in one cache; then it is emptied
 _CODES, _FLOATS = map(SearchStats._fields.index, ("code_products", "float_products"))
 
@@ -42,6 +44,8 @@ def go_one_by_one(store: Store, k: int, n: int, threads: int, recall: float | No
     """Whether a few queries take less time one by one than as a batch."""
     from farann.runtime import batches
 
+    if n > MOST_ONE_BY_ONE:
+        return False
     work, usual = store.n_slots * store.dim, None
     if recall is not None:
         usual = store.work_shares.get(_kind(store, k, recall))
@@ -98,73 +102,122 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     singles[key] = single
 
 
-def keep_batch(store: Store, isa: str, k: int, n: int) -> None:
-    """Cache a prepared search for batches of n queries, the second time that n is asked; there is
-    one for few and one for more, as it may hold many answers."""
-    key, few = (isa, k, n), n <= _MOST_EXACT
-    if store.last_batches.get(few) != key:
-        store.last_batches[few] = key
+def stays_alone(did: SearchStats, threads: int) -> bool:
+    """Whether a batch that did so much is to keep its search: no more threads would share it."""
+    work = did.code_products + did.float_products
+    return work < KEPT_WORK or (
+        did.queries <= MOST_LONG and (threads == 1 or work < LEAST_SHARED_BY_FEW))
+
+
+def keep_batch(store: Store, isa: str, k: int, n: int, recall: float | None = None,
+               table: Measured | None = None, guard: Guard | None = None,
+               rule: StopRule = EXACT) -> None:
+    """Cache a prepared search for batches of about n queries, the second time that these are asked;
+    there is one of each size, exactly and not, as it may hold many answers."""
+    key = isa, k, _room_for(n), recall
+    kind, before = _kind_of_batch(key), store.batches.get(key)
+    plan = None if recall is None else table
+    if before is not None and before.plan is plan:
+        return  # the search is cached; it refused these queries
+    if store.last_batches.get(kind) != key:
+        store.last_batches[kind] = key
         return
     from farann.runtime import batches
 
     view = store.view(isa)
-    kept = batches.single(view.exact, view.everything, k, None, EXACT, nearest=store.by_nearest,
-                          n=n, work_shares=store.work_shares, kind=(store.asks_nearest, True),
-                          negates=store.negates)
-    others = {one: search for one, search in store.batches.items()
-              if (one[2] <= _MOST_EXACT) != few}
+    kept = batches.single(view.exact if rule is EXACT else view.snapshot, view.everything, k, plan,
+                          rule, None if guard is None else guard.tests, nearest=store.by_nearest,
+                          most=_room_for(n), work_shares=store.work_shares,
+                          kind=(store.asks_nearest, True), negates=store.negates)
+    others = {one: search for one, search in store.batches.items() if _kind_of_batch(one) != kind}
     store.batches = others if kept is None else {**others, key: kept}
+
+
+def _kind_of_batch(key: BatchKey) -> tuple[int, bool]:
+    """Room of a batch, and whether it is exact; one of each kind is kept."""
+    return key[2], key[3] is None
+
+
+def _room_for(n: int) -> int:
+    """How many queries the search has room for that is kept for n: few that are no tile, or a power
+    of two."""
+    return _MOST_EXACT if n <= _MOST_EXACT else 1 << max((n - 1).bit_length(), 3)
 
 
 def _key(isa: str, k: int, recall: float | None, per_group: int | None) -> tuple[Any, ...]:
     return (isa, k, recall) if per_group is None else (isa, k, recall, per_group)
 
 
-def again(store: Store, isa: str, queries: npt.ArrayLike, k: int, recall: float | None,
+def again(live: Live, store: Store, queries: npt.ArrayLike, k: int, recall: float | None,
           allowed: Filter | npt.NDArray[np.bool_] | None = None,
           per_group: int | None = None) -> Answer | None:
-    """Answer a single query from the cache; None if nothing is prepared for it, as for approximate
-    answers under a filter."""
+    """Answer a single query from the cache, or a few: by a batch that is kept, or one by one where
+    that takes less time than to begin a batch. None if nothing is prepared for them, as for
+    approximate answers under a filter."""
     # As a key of the cache True or 1.0 would equal 1.
     if type(k) is not int or not (recall is None or type(recall) is float):
         return None
+    plain = allowed is None and per_group is None
     if per_group is not None and not (
             type(per_group) is int and recall is None and allowed is None):
         return None
-    if isinstance(queries, np.ndarray) and queries.ndim == 2 and len(queries) > 1:
-        if recall is not None or allowed is not None or per_group is not None:
-            return None
-        return _batch(store, isa, queries, k)
+    if not isinstance(queries, np.ndarray) or queries.ndim != 2 or len(queries) == 1:
+        return _one_by_one(live, store, queries, k, recall, allowed, per_group)
+    answer = _batch(live, store, queries, k, recall) if plain and len(queries) else None
+    if answer is not None or not len(queries) or not go_one_by_one(
+            store, k, len(queries), live.n_threads, recall):
+        return answer
+    answer = _one_by_one(live, store, queries, k, recall, allowed, per_group)
+    if plain and answer is not None:
+        did = SearchStats(*answer[2])
+        note_work(store, k, did, recall)
+        if recall is None and stays_alone(did, live.n_threads):
+            keep_batch(store, live.isa, k, len(queries))
+    return answer
+
+
+def _one_by_one(live: Live, store: Store, queries: npt.ArrayLike, k: int, recall: float | None,
+                allowed: Filter | npt.NDArray[np.bool_] | None,
+                per_group: int | None) -> Answer | None:
+    """Answer some queries one by one, if there is a search for single ones."""
     if isinstance(allowed, np.ndarray):
-        return None if recall is not None else _masked(store, isa, queries, k, allowed)
+        return None if recall is not None else _masked(store, live.isa, queries, k, allowed)
     singles = store.singles if allowed is None else allowed.singles(store)
     single, lacking = None if singles is None else singles.get(
-        _key(isa, k, recall, per_group)), False
+        _key(live.isa, k, recall, per_group)), False
     if single is None:
         return None
     if recall is not None and single.plan is not (table := store.tunings.by_k.get(k)):
         lacking = isinstance(single.plan, Lacking) and single.plan.table is table
         if not lacking:
             return None
-    answer = single.search(queries)
-    if answer is None or len(answer) == 3:
-        if lacking and answer is not None:
-            from farann.search import tables
+    found = single.search(queries)
+    if not found:
+        return None
+    if len(found) == 4:
+        return _completed(store, live.isa, queries, k, single.watch, found)
+    if lacking:
+        from farann.search import tables
 
-            tables.lend(store, k, isa)
-        return answer
-    return _guarded(store, isa, queries, k, single.watch, answer)
+        for _ in range(found[2][0]):
+            tables.lend(store, k, live.isa)
+    return found
 
 
-def _batch(store: Store, isa: str, queries: Float32Array, k: int) -> Answer | None:
-    """The exact answer to a batch, if one of its size is kept."""
-    kept = store.batches.get((isa, k, len(queries)))
-    found = None if kept is None else kept.search(queries)
+def _batch(live: Live, store: Store, queries: Float32Array, k: int,
+           recall: float | None) -> Answer | None:
+    """The answer to a batch, if a search for it is kept, and if none of its queries is unlike the
+    sample, or is to be compared."""
+    kept = store.batches.get((live.isa, k, _room_for(len(queries)), recall))
+    if kept is None or (recall is not None and kept.plan is not store.tunings.by_k.get(k)):
+        return None
+    found = kept.search(queries)
     if not found or len(found) == 4:
         return None
-    if found[2][_CODES] + found[2][_FLOATS] >= KEPT_WORK:  # next time others may share it
+    if found[2][_CODES] + found[2][_FLOATS] >= KEPT_WORK and not stays_alone(
+            did := SearchStats(*found[2]), live.n_threads):  # next time others may share it
         store.batches = {one: search for one, search in store.batches.items() if search is not kept}
-        note_work(store, k, SearchStats(*found[2]))
+        note_work(store, k, did, recall)
     return found
 
 
@@ -180,28 +233,30 @@ def _masked(store: Store, isa: str, queries: npt.ArrayLike, k: int,
     return None if not answer or len(answer) == 4 else answer
 
 
-def _guarded(store: Store, isa: str, queries: npt.ArrayLike, k: int, watch: _core.Watch | None,
-             suspect: Compared | tuple[()]) -> Answer | None:
-    """The exact answer to a query that the guard finds unlike the sample, or to one that the watch
-    compares; what was found before where it does no more than that."""
+def _completed(store: Store, isa: str, queries: npt.ArrayLike, k: int, watch: _core.Watch | None,
+               found: Incomplete) -> Answer | None:
+    """Answers in full: exact ones for queries that the guard finds unlike the sample, and for those
+    that the watch compares, or what was found for these where it does no more than that."""
     table = store.tunings.by_k.get(k)
     guard = None if table is None else table.guard
-    answer = None if guard is None or store.n_coded is not None else exact(store, isa, queries, k)
-    if guard is None or answer is None:
+    if guard is None or store.n_coded is not None:
         return None
-    ids, scores, counts = answer
-    if not suspect or watch is None:
-        guard.note(1 + guard.tests.count_alone(), 1)
-        return ids, scores, (*counts, 1)
-    before, scores_before, work, _ = suspect
-    total = *map(sum, zip(work[1:], counts[1:], strict=True)),
-    compares = watch.only_compares
-    if watch.left < 0:
-        guard.note(guard.tests.count_alone(), 1)
-    watch.note(shares_found(np.atleast_2d(before), np.atleast_2d(ids)))
-    if compares:
-        return before, scores_before, (1, *total, 0)
-    return ids, scores, (1, *total, 1)
+    ids, scores, counts, left = found
+    did, guarded, vectors = [counts], 0, np.atleast_2d(queries)
+    for i, compared in left:
+        answer = exact(store, isa, vectors[i], k)
+        if answer is None:
+            return None
+        did.append(answer[2])
+        replaces = not compared or watch is None or not watch.only_compares
+        if not compared or (watch is not None and watch.left < 0):
+            guard.note((not compared) + guard.tests.count_alone(), 1)
+        if compared and watch is not None:
+            watch.note(shares_found(np.atleast_2d(ids)[[i]], answer[0][None]))
+        if replaces:
+            guarded += 1
+            np.atleast_2d(ids)[i], np.atleast_2d(scores)[i] = answer[:2]
+    return ids, scores, (counts[0], *map(sum, zip(*(one[1:] for one in did), strict=True)), guarded)
 
 
 def exact(store: Store, isa: str, queries: npt.ArrayLike, k: int,

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from farann.store.labels import Labels
     from farann.tuning.table import Measured
 
+# Of a search for batches that is kept: level, k, its room for queries, and recall.
+BatchKey: TypeAlias = "tuple[str, int, int, float | None]"
 # A tuning table, and the stop rule of the queries it holds for; None: they are exact.
 RuleByTable: TypeAlias = "tuple[Measured, StopRule | None]"
 # Spare room of a longer tail, as a share of it. Pages that nobody wrote to take no memory.
@@ -115,9 +117,9 @@ class Store:
         self._view: tuple[str, View] | None = None
         # Searches for single queries, see `filters.Singles`.
         self.singles: dict[tuple[Any, ...], _core.SingleSearch] = {}
-        # The prepared search for small batches, by level, k and their number; what was last asked.
-        self.batches: dict[tuple[str, int, int], _core.SingleSearch] = {}
-        self.last_batches: dict[bool, tuple[str, int, int]] = {}  # of few queries, and of more
+        # Prepared searches for small batches, one of each kind, and what was last asked.
+        self.batches: dict[BatchKey, _core.SingleSearch] = {}
+        self.last_batches: dict[tuple[int, bool], BatchKey] = {}
         # By k, where depths of runs were needed; a store with other rows takes them over.
         self.run_answers: dict[int, Answers] = {}
         # By k, recall, whether it is a single query, and whether it may find every row.

@@ -38,7 +38,7 @@ WHERE = {
 # With these constants small sets need what pays on large ones.
 CONSTANTS: dict[str, dict[str, Any]] = {
     "parts-of-rows": {"long_work": 1, "part_work": 1 << 11, "part_keys": 0},
-    "code-trials": {"kept_work": 0}}
+    "code-trials": {"most_together": 0}}
 
 
 @pytest.fixture(scope="module")

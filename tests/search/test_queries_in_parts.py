@@ -286,7 +286,7 @@ def test_a_pause_of_codes_is_counted_once_a_batch(rng: np.random.Generator,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     """Where rows aren't cut, too."""
     monkeypatch.setattr(inside.settings, "is_long", lambda *_: False)
-    monkeypatch.setattr(inside.settings, "kept_work", 0)
+    monkeypatch.setattr(inside.settings, "most_together", 0)
     monkeypatch.setattr(inside.settings, "part_keys", 10**9)
     rows = rng.standard_normal((8000, 24), dtype=np.float32)
     index = index_of(rows, threads=2).build()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import pickle
 import threading
 import weakref
 from collections.abc import Callable, Iterator
@@ -141,7 +142,7 @@ class TestAnswers:
         asked[:, 0] = -1  # which the long rows answer alone
         for n in (10, 10, 10, 4, 4, 4):
             assert_same(index.search_furthest(asked[:n], 5), furthest(asked[:n], rows, 5, "dot"))
-        assert {np.asarray(one).shape for one in searched} == {(10, 16), (16,), (4, 16)}
+        assert {np.asarray(one).shape for one in searched} == {(10, 16), (4, 16)}
         asked[:, 0] = 1  # which they don't answer
         for n in (10, 4):
             index.search_furthest(asked[:n], 5)
@@ -505,7 +506,7 @@ def test_a_few_queries_are_asked_one_by_one(n: int, rng: np.random.Generator,
             patched.setattr(inside.search.singles, "again",
                             lambda *args, asked=asked: asked.append(again(*args)) or asked[-1])
             second = search(queries, 7, return_stats=True)
-        assert len(asked) == n and None not in asked
+        assert len(asked) == 1 and None not in asked
         one = [search(query, 7, return_stats=True) for query in queries]
         some = search(queries, 7, return_stats=True)
         assert_same(some, first)
@@ -537,7 +538,7 @@ def test_a_few_approximate_queries_are_asked_one_by_one(
     monkeypatch.setattr(inside.search.singles, "again", noted)
     some = index.search_furthest(queries, 7, recall=0.8, return_stats=True)
     assert some.stats.rows_scanned == 640 * n
-    assert len(asked) == n and None not in asked
+    assert len(asked) == 1 and None not in asked
     one = [index.search_furthest(query, 7, recall=0.8, return_stats=True) for query in queries]
     assert np.array_equal(some.ids, [hits.ids for hits in one])
     assert some.stats == tuple(map(sum, zip(*(hits.stats for hits in one), strict=True)))
@@ -553,7 +554,7 @@ def test_a_few_approximate_queries_are_asked_one_by_one(
     monkeypatch.setattr(inside.search.singles, "KEPT_WORK", 0)
     asked.clear()
     index.search_furthest(queries, 7, recall=0.8)
-    assert len(asked) == (n if n < 4 else 0)
+    assert [one is None for one in asked] == [n >= 4]
 
 
 @pytest.mark.parametrize("said", [
@@ -575,36 +576,120 @@ def test_defaults_and_threads_are_answered_by_the_cache(
                             lambda *args, asked=asked: asked.append(again(*args)) or asked[-1])
             assert_same(search(rows[0], 5, **said), single)
             assert_same(search(rows[:3], 5, **said), some)
-        assert len(asked) == 4 and None not in asked
+        assert len(asked) == 2 and None not in asked
         wrong: Any
         for wrong in (0, True, 4097, 1.0, "2"):
             with pytest.raises((TypeError, ValueError), match="threads"):
                 search(rows[0], 5, threads=wrong)
 
 
-def test_a_few_queries_see_one_state_of_the_index(rng: np.random.Generator,
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where another thread changes it between two of them."""
+SIZES = (2, 9, 16, 5, 12, 10, 16, 3, 33, 40, 64, 7, 6, 8, 2, 200, 256, 129, 9, 4)
+
+
+def alike_pair(rows: Float32, monkeypatch: pytest.MonkeyPatch, metric: str = "dot",
+               **options: Any) -> tuple[farann.Index, farann.Index]:
+    """An index tuned for 10, and a copy; neither answers queries one by one."""
+    monkeypatch.setattr(inside.search.singles, "go_one_by_one", lambda *_: False)
+    monkeypatch.setattr(inside.settings, "kept_work", 2**40)
+    index = index_of(rows, metric, threads=1, **options).build(tune=[10])
+    return index, pickle.loads(pickle.dumps(index))
+
+
+@pytest.mark.parametrize("recall", [None, 0.8])
+@pytest.mark.parametrize("level", LEVELS)
+def test_batches_of_about_one_size_share_a_search(
+        level: str, recall: float | None, rng: np.random.Generator, searched: list[object],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also the larger ones behind the smaller, which found less room needed."""
+    rows = clustered(rng, 6000, 24)
+    for options in ({"codes": "float32"}, {"cells": 30}, {}):
+        index, other = alike_pair(rows, monkeypatch, **options)
+        for one in (index, other):
+            inside.store.use_level(one, level)
+        for first in (6, 9, 17):
+            for n in (first, first, *range(first, 1 + (1 << (first - 1).bit_length()))):
+                queries = clustered(rng, n, 24)
+                before = len(searched)
+                hits = index.search_furthest(queries, recall=recall)
+                assert_same(hits, in_general(other, queries, recall=recall))
+            assert len(searched) == before + 1 or recall
+        assert len(searched) > 20
+        searched.clear()
+
+
+@pytest.mark.parametrize("options", [{}, {"cells": 40}, {"codes": "int4", "keep_vectors": False}])
+def test_approximate_batches_that_are_kept(options: dict[str, Any], rng: np.random.Generator,
+                                           searched: list[object],
+                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    """They find, count and compare what others do: also where some are unlike the sample, where
+    too little is found, and afterwards."""
+    vectors = clustered(rng, 12_000, 16)
+    index, other = alike_pair(vectors[:9000], monkeypatch, **options)
+    monkeypatch.setattr(inside.settings, "comparing", 0.5)
+    for turn in range(12):
+        for n in SIZES:
+            for _ in range(3):
+                queries = vectors[9000:][rng.integers(3000, size=n)]
+                if turn % 4 == 2 and n in (9, 16):
+                    queries[1::3] *= -5
+                elif turn % 4 == 3:
+                    queries[:, :8] = 0
+                hits = index.search_furthest(queries, recall=0.9, return_stats=True)
+                expected = in_general(other, queries, recall=0.9, return_stats=True)
+                assert_same(hits, expected)
+                assert hits.stats == expected.stats
+    asked = [np.asarray(one) for one in searched if np.asarray(one).ndim == 2]
+    assert len(asked) > 100
+
+
+def test_unlike_queries_in_a_batch_that_is_kept(rng: np.random.Generator, searched: list[object],
+                                                monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = clustered(rng, 9000, 16)
+    queries = rows[:10]
+    index, other = alike_pair(rows, monkeypatch, "l2")
+    for _ in range(3):
+        assert index.search_furthest(queries, recall=0.8, return_stats=True).stats[-1] == 0
+    assert len(searched) > 0
+    unlike = queries.copy()
+    unlike[7] *= 1e4
+    hits = index.search_furthest(unlike, recall=0.8, return_stats=True)
+    assert hits.stats.queries_guarded == 1
+    assert np.array_equal(hits.ids[7], furthest(unlike[7:8], rows, 10, "l2").ids[0])
+    expected = in_general(other, unlike, recall=0.8, return_stats=True)
+    assert_same(hits, expected)
+    assert hits.stats == expected.stats
+
+
+def test_a_new_table_is_used_by_kept_batches(rng: np.random.Generator, searched: list[object],
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    index, _ = alike_pair(rng.standard_normal((8000, 12), dtype=np.float32), monkeypatch)
+    queries = rng.standard_normal((12, 12), dtype=np.float32)
+    for effort in (640.0, 64.0, 1280.0):
+        inside.tuning.replace(index, 10, Tuning(10, (effort, np.inf), (0.9, 1.0), (0.1, 1.0)))
+        for _ in range(4):
+            hits = index.search_furthest(queries, recall=0.8, return_stats=True)
+            assert hits.stats.rows_scanned == 12 * effort
+    assert len(searched) == 8  # not the first two; a new table is followed at once
+
+
+def test_a_few_queries_see_one_state_of_the_index(rng: np.random.Generator) -> None:
+    """Also while another thread changes it."""
     rows = rng.standard_normal((300, 8), dtype=np.float32)
-    queries = rows[[0, 0, 0]]
-    for adds in (True, False):
-        index, n_asked = farann.Index(), list[int]()
-        index.add(rows)
-        index.search_furthest(queries[0], 1)
-        again = inside.search.singles.again
+    queries = rows[[0] * 5]
+    index, done = farann.Index(), threading.Event()
+    index.add(rows)
 
-        def changes_between(*asked: Any, again: Any = again, index: farann.Index = index,
-                            n_asked: list[int] = n_asked, adds: bool = adds) -> Any:
-            n_asked.append(1)
-            if len(n_asked) == 2:
-                if adds:
-                    index.add(rows[:1] * -100, ids=[999])
-                else:
-                    index.remove(0)
-                index.search_furthest(queries[0], 1)  # prepared again
-            return again(*asked)
+    def change() -> None:
+        while not done.is_set():
+            index.add(rows[:1] * -100, ids=[999])
+            index.remove(999)
 
-        with monkeypatch.context() as patched:
-            patched.setattr(inside.search.singles, "again", changes_between)
-            found = index.search_furthest(queries, 1)
-        assert len(n_asked) > 1 and len(np.unique(found.ids)) == 1
+    changes = threading.Thread(target=change)
+    changes.start()
+    try:
+        found = [index.search_furthest(queries, 1).ids for _ in range(500)]
+    finally:
+        done.set()
+        changes.join()
+    assert all(len(np.unique(ids)) == 1 for ids in found)
+    assert len(np.unique(found)) == 2
