@@ -47,10 +47,12 @@ KERNEL(void) NAME(scale_query_f64)(const double *exact, const double *center, in
                                    int from_center, double factor, double norm,
                                    double *query_vector, float *query_vector_f32, double *sums) {
     const f64x8 times = f64x8_set1(factor), over = f64x8_set1(norm);
+    const int divides = !from_center && norm != 1.0; /* which takes longer than all else */
     f64x8 distances = f64x8_zero(), products = distances, squares = distances;
     for (int64_t j = 0; j < n; j += 8) {
         f64x8 q = f64x8_load(exact + j), m = f64x8_load(center + j), y = f64x8_sub(q, m);
-        f64x8 w = from_center ? f64x8_mul(y, times) : f64x8_div(f64x8_mul(q, times), over);
+        f64x8 w = f64x8_mul(from_center ? y : q, times);
+        if (divides) w = f64x8_div(w, over);
         f64x8_store(query_vector + j, w);
         f64x8_store_f32(query_vector_f32 + j, w);
         f64x8 r = f64x8_from_f32(query_vector_f32 + j);
