@@ -55,6 +55,7 @@ cdef class Judge:
     # The same of a row in float32: to pack it, for all queries; or to read it for one query alone;
     # and what these take longer in the order of codes than in that of memory.
     cdef double cost_packed, cost_alone, cost_in_order
+    cdef bint counts            # whether there are any
     cdef int64_t next_doubling  # rows scanned when codes are judged next, for all queries
     cdef int64_t next_look      # the same for those that try them again
     cdef bint trying            # whether these do in the next block

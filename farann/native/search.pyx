@@ -270,6 +270,8 @@ cdef int lowest_rung(Search search, int64_t n_in_part) noexcept nogil:
     cdef int64_t j
     for j in range(n_in_part):
         lowest = min(lowest, search.judge.accounts[search.in_part[j]].rung)
+        if lowest == CODES:  # as of the first query, mostly
+            break
     return lowest
 
 
@@ -325,8 +327,8 @@ cdef void scan_block(Search search, Part part, Level level, Block block, const i
 
 cdef void scan_tile(Search search, Part part, Level level, const Block *block,
                     const int64_t *members, int64_t count) noexcept nogil:
-    cdef int64_t j, i, before
-    cdef bint may_refuse
+    cdef int64_t j, i, passed, before
+    cdef bint may_refuse, counts = level.rung == CODES and search.judge.counts
     for j in range(count):  # the lists that the scan appends to
         search.collector.tile[j] = search.collector.answers[members[j]].passed
     if block.all_scored:
@@ -338,11 +340,9 @@ cdef void scan_tile(Search search, Part part, Level level, const Block *block,
     for j in range(count if may_refuse else 0):
         if refuses(search, level, block, j, members[j]):
             climb(search, part, level, block, j, members[j])
-    if level.rung == CODES:
-        for j in range(count):
-            search.judge.charge(members[j], block.n, 0, n_new(search.collector, j, members[j])
-                                if level.narrows else 0, 0)
     if level.narrows:
+        for j in range(count if counts else 0):
+            search.judge.charge(members[j], 0, 0, n_new(search.collector, j, members[j]), 0)
         # Checking a filter costs less than fetching a row's other codes.
         for j in range(count if search.batch.filter.share < level.few_allowed else 0):
             farann_candidates_drop(
@@ -351,13 +351,11 @@ cdef void scan_tile(Search search, Part part, Level level, const Block *block,
         level.narrow(block.start, members, count, search.collector)
     for j in range(count):
         i = members[j]
-        if n_new(search.collector, j, i):
-            if level.rung == CODES:
-                search.judge.charge(i, 0, n_new(search.collector, j, i), 0, 0)
-            before = search.batch.rescored
+        passed, before = n_new(search.collector, j, i), search.batch.rescored
+        if passed:
             search.collector.admit(j, i, &block.where)
-            if level.rung == CODES:
-                search.judge.charge(i, 0, 0, 0, search.batch.rescored - before)
+        if counts:
+            search.judge.charge(i, block.n, passed, 0, search.batch.rescored - before)
 
 
 cdef void climb(Search search, Part part, Level level, const Block *block, int64_t j,
