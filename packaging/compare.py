@@ -1,9 +1,10 @@
 """Time this checkout beside another commit of it: `python packaging/compare.py origin/main`.
 
 Both are compiled by the running Python, and searched in two processes that take turns, so that a
-machine that gets slower or faster meanwhile does so for both; several times, as where memory happens
-to lie changes a search by up to a tenth. The table has the least CPU time of each search and their
-ratio. The exit code is 1 where the mean of the ratios is above 1.02, or where one is above 1.05.
+machine that gets slower or faster meanwhile does so for both; in several pairs of them, as where
+memory happens to lie changes a search by up to a tenth. The table has the least CPU time of each
+search and their ratio. The exit code is 1 where the mean of the ratios is above 1.02, or where one
+is above 1.05.
 
 Made rows are always searched, real ones where `python -m bench` has fetched them (`bench/.cache`):
 exactly, with a recall of .95 and with a mask of half of the rows, in a batch and one by one.
