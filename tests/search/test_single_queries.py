@@ -557,6 +557,36 @@ def test_a_few_approximate_queries_are_asked_one_by_one(
     assert [one is None for one in asked] == [n >= 4]
 
 
+@pytest.mark.parametrize("comparing", [0.02, 1e9])
+@pytest.mark.parametrize("n", [3, 5, 12])
+def test_few_queries_one_of_which_is_unlike_the_others(
+        n: int, comparing: float, rng: np.random.Generator,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is answered exactly; others may be compared: all as single queries are."""
+    monkeypatch.setattr(inside.settings, "comparing", comparing)
+    rows = clustered(rng, 9000, 16)
+    index = index_of(rows).build(tune=[10])
+    queries = rows[:n].copy()
+    for _ in range(2):  # prepared, and known to do little
+        index.search_furthest(queries, recall=0.8)
+    queries[n // 2] *= 1e4
+    other: farann.Index = pickle.loads(pickle.dumps(index))
+    other.search_furthest(rows[0], recall=0.8)
+    for one in (index, other):
+        for watch in inside.tuning.watches_of(one):
+            watch.forget()
+    monkeypatch.setattr(inside.search.singles, "_MOST_EXACT", 0)
+    hits = index.search_furthest(queries, recall=0.8, return_stats=True)
+    singles = [other.search_furthest(query, recall=0.8, return_stats=True) for query in queries]
+    assert np.array_equal(hits.ids, [one.ids for one in singles])
+    assert np.array_equal(hits.scores, [one.scores for one in singles])
+    assert hits.stats == tuple(map(sum, zip(*(one.stats for one in singles), strict=True)))
+    assert hits.stats.queries_guarded == 1
+    assert (hits.stats.rows_scanned > 4000 * n) == (comparing > 1)  # an exact one scans half
+    exact = furthest(queries[n // 2 : n // 2 + 1], rows, 10, "l2")
+    assert np.array_equal(hits.ids[n // 2], exact.ids[0])
+
+
 @pytest.mark.parametrize("said", [
     {"threads": 2}, {"threads": -1}, {"threads": 4096, "return_stats": False},
     dict.fromkeys(("recall", "per_group", "ids", "beyond", "exclude", "epsilon", "budget"))
