@@ -25,6 +25,7 @@ from farann.search.filters import UNFILTERED, RowFilters
 if TYPE_CHECKING:
     from farann.store.store import Store, View
     from farann.tuning.guard import Guard
+    from farann.tuning.table import Measured
 
 _FLOAT32_FIRST = 6  # queries below which exact searches may begin in float32, as `SingleSearch`
 _MOST_RULES = 64  # rules cached of a store, by k and recall: making one outlasts a small batch
@@ -110,25 +111,29 @@ def _top(question: Question) -> tuple[Hits, SearchStats]:
         hits, stats = _compared(guard, question, rule)
     else:
         hits, stats = _run(question, rule)
-    n = len(question.queries)
-    recall = None if limits is None else limits.recall
     if question.is_plain and store.built and (
-            limits is None or (recall is not None and filters is UNFILTERED)) and (
-            n == 1 or (1 < n <= singles.MOST_ONE_BY_ONE and singles.go_one_by_one(
-                store, k, n, question.threads, recall))):
-        if n > 1 and limits is not None:
-            rule, guard = _rule_for(question.of(np.arange(1)), limits)
-        singles.keep(store, question.view.exact.isa, k, recall,
-                     singles.Lacking(table) if _lacks_table(question) else table, guard, rule,
-                     filters)
-    if (question.is_plain and store.built and filters is UNFILTERED
-            and (limits is None or (recall is not None and not _lacks_table(question)))
-            and 1 < n <= singles.MOST_TOGETHER
-            and (stats.code_products + stats.float_products < singles.KEPT_WORK
-                 or (n <= singles.MOST_LONG and singles.stays_alone(stats, question.threads)))):
-        rule, guard = (EXACT, None) if limits is None else _rule_for(question, limits)
-        singles.keep_batch(store, question.view.exact.isa, k, n, recall, table, guard, rule)
+            limits is None or (limits.recall is not None and filters is UNFILTERED)):
+        _keep(question, stats, table, rule, guard)
     return hits, stats
+
+
+def _keep(question: Question, did: SearchStats, table: Measured | None, rule: StopRule,
+          guard: Guard | None) -> None:
+    """Keep a search for the next queries of this kind: for single ones, or few that go one by one,
+    and for batches of about this size."""
+    store, limits, k, n = question.store, question.limits, question.k, len(question.queries)
+    recall, isa = None if limits is None else limits.recall, question.view.exact.isa
+    lacking, single = _lacks_table(question), (rule, guard)
+    if n == 1 or (1 < n <= singles.MOST_ONE_BY_ONE and singles.go_one_by_one(
+            store, k, n, question.threads, recall)):
+        if n > 1 and limits is not None:
+            single = _rule_for(question.of(np.arange(1)), limits)
+        singles.keep(store, isa, k, recall, singles.Lacking(table) if lacking else table,
+                     single[1], single[0], question.row_filters)
+    if (1 < n <= singles.MOST_TOGETHER and question.row_filters is UNFILTERED and not lacking
+            and (did.code_products + did.float_products < singles.KEPT_WORK
+                 or (n <= singles.MOST_LONG and singles.stays_alone(did, question.threads)))):
+        singles.keep_batch(store, isa, k, n, recall, table, guard, rule)
 
 
 def _asked(question: Question, limits: Limits) -> tuple[int, float | None, bool, bool]:
