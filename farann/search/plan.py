@@ -131,8 +131,9 @@ def _keep(question: Question, did: SearchStats, table: Measured | None, rule: St
         singles.keep(store, isa, k, recall, singles.Lacking(table) if lacking else table,
                      single[1], single[0], question.row_filters)
     if (1 < n <= singles.MOST_TOGETHER and question.row_filters is UNFILTERED and not lacking
-            and (did.code_products + did.float_products < singles.KEPT_WORK
-                 or (n <= singles.MOST_LONG and singles.stays_alone(did, question.threads)))):
+            and (n <= singles.MOST_LONG
+                 or did.code_products + did.float_products < singles.KEPT_WORK)
+            and singles.stays_alone(did, isa)):
         singles.keep_batch(store, isa, k, n, recall, table, guard, rule)
 
 

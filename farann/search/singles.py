@@ -11,7 +11,7 @@ import numpy.typing as npt
 from farann._types import Float32Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
 from farann.results import SearchStats, shares_found
-from farann.runtime.cost import LEAST_SHARED_BY_FEW
+from farann.runtime.cost import COSTS, FEW_QUERIES, LEAST_SHARED, LEAST_SHARED_BY_FEW
 from farann.search.filters import UNFILTERED, Filter, RowFilters, rows_of_mask
 
 if TYPE_CHECKING:
@@ -27,10 +27,11 @@ Incomplete: TypeAlias = tuple[Int64Array, Float32Array, tuple[int, ...], list[tu
 MOST_ONE_BY_ONE = 16  # queries that may go one by one
 _MOST_EXACT = 5  # the same where they are exact
 _FEWEST_TOGETHER = 4  # queries that fill tiles of codes well enough
-KEPT_WORK = 2**23  # multiply-adds below which a batch stays on one thread, and keeps its search
-MOST_TOGETHER = 256  # queries of a batch whose search may be kept
-MOST_LONG = 32  # the same of one that does more, but stays on one thread
+KEPT_WORK = 2**23  # multiply-adds below which a few queries stay on one thread
+MOST_LONG = 32  # queries of a batch that does more whose search may be kept
+MOST_TOGETHER = 256  # the same of one that does less
 _MOST_PREPARED = 16  # prepared kinds of queries (level, k, recall) in one cache; then it is emptied
+_LEAST_LONG = 2**19  # multiply-adds below which a batch stays on one thread at any level
 _CODES, _FLOATS = map(SearchStats._fields.index, ("code_products", "float_products"))
 
 
@@ -102,11 +103,12 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     singles[key] = single
 
 
-def stays_alone(did: SearchStats, threads: int) -> bool:
-    """Whether a batch that did so much is to keep its search: no more threads would share it."""
-    work = did.code_products + did.float_products
-    return work < KEPT_WORK or (
-        did.queries <= MOST_LONG and (threads == 1 or work < LEAST_SHARED_BY_FEW))
+def stays_alone(did: SearchStats, isa: str) -> bool:
+    """Whether a batch that did so much is to keep its search: no other thread would share it."""
+    code, product = COSTS[isa].code_product, COSTS[isa].float_product
+    if did.queries < FEW_QUERIES:
+        return did.code_products + did.float_products < LEAST_SHARED_BY_FEW
+    return code * did.code_products + product * did.float_products < LEAST_SHARED
 
 
 def keep_batch(store: Store, isa: str, k: int, n: int, recall: float | None = None,
@@ -171,7 +173,7 @@ def again(live: Live, store: Store, queries: npt.ArrayLike, k: int, recall: floa
     if plain and answer is not None:
         did = SearchStats(*answer[2])
         note_work(store, k, did, recall)
-        if recall is None and stays_alone(did, live.n_threads):
+        if recall is None and stays_alone(did, live.isa):
             keep_batch(store, live.isa, k, len(queries))
     return answer
 
@@ -214,8 +216,8 @@ def _batch(live: Live, store: Store, queries: Float32Array, k: int,
     found = kept.search(queries)
     if not found or len(found) == 4:
         return None
-    if found[2][_CODES] + found[2][_FLOATS] >= KEPT_WORK and not stays_alone(
-            did := SearchStats(*found[2]), live.n_threads):  # next time others may share it
+    if found[2][_CODES] + found[2][_FLOATS] >= _LEAST_LONG and not stays_alone(
+            did := SearchStats(*found[2]), live.isa):  # next time others may share it
         store.batches = {one: search for one, search in store.batches.items() if search is not kept}
         note_work(store, k, did, recall)
     return found

@@ -261,6 +261,7 @@ def test_codes_that_cost_more_than_they_save_are_left_for_a_while(
     """Though blocks are too few for a look to find it: after two such batches 1, 3, 7 without."""
     costs = (100.0, 100.0, 300.0, 50.0, 10.0, 0.0)
     monkeypatch.setattr(inside.settings, "row_costs", lambda *_: costs)
+    monkeypatch.setattr(inside.settings, "most_together", 0)  # kept searches count for themselves
     noise = rng.standard_normal((1000, 512), dtype=np.float32)
     alike = (noise[:, :4] @ noise[:4]).astype(np.float32)
     for rows, tried in ((noise, "1101000100000001"), (alike, "1" * 16)):
