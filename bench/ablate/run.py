@@ -81,7 +81,7 @@ def ablate(data: DataSet, mechanisms: list[Mechanism], seconds: float) -> Iterat
                          for one, switch in zip(sides, switches, strict=True)]
                  for which, ask in asks_of(mechanism).items()}
         sizes = [sum(one.index.stats()["bytes"].values()) for one in sides]
-        used = any(ours != theirs for ours, theirs in found.values())
+        used = not mechanism.counts or any(ours != theirs for ours, theirs in found.values())
         for (way, mode), ask in asks_of(mechanism).items():
             ours, theirs = found[way, mode]
             yield Saved(

@@ -46,6 +46,7 @@ _TIED = 1e-9  # relative difference below which a key and its bound are the same
 _DIRECTION_COUNTS = 2.0
 # Most that the part outside the PCA axes may move keys, as a share of their root mean square.
 _LARGEST_OUTSIDE = 0.15
+_LEAST_SAVED = 0.1  # least share of the coordinates that axes must save: rows pass that they can't tell
 _MOST_TURNED = 256  # dimensions; beyond, axes make preparing a query cost more than its search
 _MOST_PASSING = 8  # rows of the sample, per query, that the axes may let pass
 _ASKED = 128  # most sample queries that `_passing` counts rows for
@@ -118,7 +119,7 @@ def transform_for(rows: RowArray, seed: int, sample: Float64Array | None,
 
 def pca_axes_for(sample: Float64Array, queries: Float64Array, seed: int) -> Projection | None:
     """The fewest principal axes, in whole groups, along which codes of rows are nearly as precise;
-    None if no group of coordinates can be saved."""
+    None if these save less than a tenth of the coordinates."""
     dim = sample.shape[1]
     along = directions(sample, seed)
     outside = _left(queries, along).mean(axis=0) * _left(sample, along).max(axis=0)
@@ -127,7 +128,7 @@ def pca_axes_for(sample: Float64Array, queries: Float64Array, seed: int) -> Proj
     differ = np.sqrt(max(float(squares.sum()), 0.0) / (len(sample) * len(queries)))
     numbers = np.arange(4, min(len(along), MOST_DIRECTIONS) + 1, 4)
     for number in numbers[outside[numbers - 1] <= _LARGEST_OUTSIDE * differ]:
-        if -(-dim // 4) * 4 <= number:
+        if number > (1.0 - _LEAST_SAVED) * 4 * -(-dim // 4):
             break
         axes = Projection(np.ascontiguousarray(along[:number]))
         if _passing(sample, queries, axes) <= _MOST_PASSING:
