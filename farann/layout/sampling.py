@@ -46,7 +46,7 @@ _TIED = 1e-9  # relative difference below which a key and its bound are the same
 _DIRECTION_COUNTS = 2.0
 # Most that the part outside the PCA axes may move keys, as a share of their root mean square.
 _LARGEST_OUTSIDE = 0.15
-_LEAST_SAVED = 0.1  # least share of the coordinates that axes must save: rows pass that they can't tell
+_LEAST_SAVED = 0.1  # share of the coordinates that axes must save: more rows pass along them
 _MOST_TURNED = 256  # dimensions; beyond, axes make preparing a query cost more than its search
 _MOST_PASSING = 8  # rows of the sample, per query, that the axes may let pass
 _ASKED = 128  # most sample queries that `_passing` counts rows for
