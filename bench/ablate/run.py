@@ -42,7 +42,7 @@ class Saved:
     work: float  # all that is counted
     bytes: float  # of the index
     build: float  # time of the process
-    used: bool  # whether anything that is counted differs
+    used: bool  # whether anything that is counted differs, or time alone would tell
 
 
 @dataclass(frozen=True)

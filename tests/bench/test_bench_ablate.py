@@ -104,6 +104,8 @@ def test_times_are_told_in_turns(folder: Path) -> None:
                                            for mode in ("batch", "single", "tens", "threads"))]
     assert {saved.mechanism: saved.used for saved in found} == {"selecting": True, "hubs": False}
     assert all(saved.time > 0.0 for saved in found)
+    # What time alone tells of counts as used wherever it is timed.
+    assert all(saved.used for saved in run.ablate(data, mechanisms.chosen(["joined-nibbles"]), 0.0))
 
 
 def test_the_table_leaves_out_what_makes_no_difference() -> None:

@@ -223,6 +223,15 @@ def test_as_few_as_do_as_well(metric: str, rng: np.random.Generator) -> None:
     assert n_axes(built(flat(rng, 4095), metric)) is None
 
 
+@pytest.mark.parametrize(("rank", "axes"), [(56, 56), (60, None)])
+def test_they_must_save_a_tenth_of_the_coordinates(
+        rank: int, axes: int | None, rng: np.random.Generator) -> None:
+    rows = rng.standard_normal((N, 64), dtype=np.float32)
+    rows[:, rank:] *= 0.02
+    for metric in core.METRICS:
+        assert n_axes(built(rows, metric)) == axes
+
+
 @pytest.mark.parametrize("metric", core.METRICS)
 def test_constant_columns_and_equal_rows(metric: str, rng: np.random.Generator) -> None:
     rows = rng.standard_normal((N, DIM), dtype=np.float32)
