@@ -129,10 +129,11 @@ class Task:
     def __init__(self, snapshot: Snapshot, filter: Filter, queries: Float32Array, start: int,
                  stop: int, collector: Collector, nearest: bool = False,
                  rule: StopRule | None = None, *, flag: CancelFlag | None = None,
-                 costs: tuple[float, ...] = ..., by_codes: bool = True,
+                 costs: tuple[float, ...] = ..., by_codes: bool = True, by_norm: bool = True,
                  tells_late: bool = False, model: KeyModel | None = None,
                  negates: bool = False) -> None: ...
     gave_up: Final[bool]
+    leaves: Final[bool]
     lost: Final[bool]
     def run(self) -> None: ...
     def n_in_line(self) -> int: ...

@@ -28,6 +28,8 @@ cdef class Bound:
     cdef void forget(self, int64_t i) noexcept nogil
     cdef int64_t keep_open(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil
+    cdef int64_t n_within(self, int64_t start, const int64_t *members, int64_t n,
+                          Collector collector) noexcept nogil
 
 
 cdef class NormBound(Bound):
@@ -36,6 +38,7 @@ cdef class NormBound(Bound):
 
     @staticmethod
     cdef NormBound of(CodedQueries coded)
+    cdef bint is_open(self, int64_t panel, int64_t i, Collector collector) noexcept nogil
     cdef double max_key(self, int64_t panel, int64_t i) noexcept nogil
 
 

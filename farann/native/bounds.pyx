@@ -126,6 +126,12 @@ cdef class Bound:
         """Move the members that these rows can answer to the front; return how many they are."""
         return n
 
+    cdef int64_t n_within(self, int64_t start, const int64_t *members, int64_t n,
+                          Collector collector) noexcept nogil:
+        """Rows that can still answer, by this bound and the thresholds so far, from `start` on; of
+        all queries together. 0 if that is not known."""
+        return 0
+
 
 @cython.final
 @cython.no_gc
@@ -142,19 +148,36 @@ cdef class NormBound(Bound):
     cdef int64_t keep_open(self, const Block *block, int64_t *members, int64_t n,
                             Collector collector) noexcept nogil:
         cdef int64_t j, i, count = 0, panel = block.start // FARANN_CODE_PANEL
-        cdef const farann_entry *last = NULL
-        cdef double key
         for j in range(n):
             i = members[j]
             members[count] = i
-            key = self.max_key(panel, i)
-            # The rounding error of queries without codes is unknown.
-            if self.coded.of[i].usable and key + self.coded.of[i].whole.slack < collector.bar(i):
-                continue
-            if self.codes.by_square:
-                last = collector.kth_near(i, key)
-            count += last == NULL or last.key + self.batch.queries[i].prepared.key_offset <= key
+            count += self.is_open(panel, i, collector)
         return count
+
+    cdef int64_t n_within(self, int64_t start, const int64_t *members, int64_t n,
+                          Collector collector) noexcept nogil:
+        cdef int64_t j, first, middle, end, total = 0
+        for j in range(n):
+            first, end = start // FARANN_CODE_PANEL, self.codes.max_norm.shape[0]
+            while first < end:
+                middle = (first + end) // 2
+                if self.is_open(middle, members[j], collector):
+                    first = middle + 1
+                else:
+                    end = middle
+            total += max(first * FARANN_CODE_PANEL - start, <int64_t>0)
+        return total
+
+    cdef bint is_open(self, int64_t panel, int64_t i, Collector collector) noexcept nogil:
+        """Whether rows from a panel on can answer a query."""
+        cdef const farann_entry *last = NULL
+        cdef double key = self.max_key(panel, i)
+        # The rounding error of queries without codes is unknown.
+        if self.coded.of[i].usable and key + self.coded.of[i].whole.slack < collector.bar(i):
+            return False
+        if self.codes.by_square:
+            last = collector.kth_near(i, key)
+        return last == NULL or last.key + self.batch.queries[i].prepared.key_offset <= key
 
     cdef double max_key(self, int64_t panel, int64_t i) noexcept nogil:
         """The largest reduced key that rows from a panel on can have."""

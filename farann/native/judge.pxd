@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t
 
-from farann.native.bounds cimport CeilingBound
+from farann.native.bounds cimport Bound, CeilingBound
 from farann.native.collector cimport Collector
 from farann.native.query_batch cimport QueryBatch
 
@@ -60,6 +60,7 @@ cdef class Judge:
     cdef int64_t next_look      # the same for those that try them again
     cdef bint trying            # whether these do in the next block
     cdef double extra           # what a row costs more in float32, as of the last look
+    cdef bint leaves            # whether rows are to be read in the order of memory from there on
     cdef bint goes_by_keys      # whether queries may switch to exact keys
     cdef bint packs             # exact keys are computed for tiles of queries, too
     cdef double paid            # the cost of all rows that passed by codes
@@ -82,4 +83,8 @@ cdef class Judge:
     cdef void climb(self, int64_t i, int rung, bint stays) noexcept nogil
     cdef void met(self, int64_t i, int64_t near, int64_t n) noexcept nogil
     cdef bint look(self, const int64_t *members, int64_t n_members, int64_t n, int64_t left,
-                   bint in_order) noexcept nogil
+                   Bound order, int64_t at) noexcept nogil
+    cdef void look_at_order(self, Bound order, int64_t at, const int64_t *members,
+                            int64_t n_members, int64_t n, int64_t left) noexcept nogil
+    cdef bint order_pays(self, Bound order, int64_t at, const int64_t *members, int64_t n_members,
+                         int64_t n, int64_t left) noexcept nogil

@@ -18,7 +18,7 @@ cdef class Part:
     cdef Source source
     cdef void *bounds[MOST_BOUNDS]
     cdef int n_bounds
-    cdef bint in_order          # whether a bound holds from a block on: rows come in an order
+    cdef Bound order            # the bound that holds from a block on: rows come in an order; None
     cdef void *levels[N_RUNGS]  # by rung; NULL: there is none
     cdef list owned             # the bounds and levels
     cdef Level whole            # whole codes for hubs, beside a PCA filter; else None
@@ -55,6 +55,7 @@ cdef class Search:
     cdef bint extends           # whether more rows are scanned for queries with late answers
     cdef readonly bint gave_up  # whether codes were given up, as they rule out too little
     cdef readonly bint lost     # whether they were, or cost more than they saved
+    cdef readonly bint leaves   # whether rows are better read in the order of memory
     cdef int64_t n_seen         # rows in parts before the current one
     # Queries: those that ask in this round, those that a part can still answer, those that a block
     # can answer, those that a level scores.

@@ -36,7 +36,8 @@ cdef class Part:
         self.owned.append(bound)
         self.bounds[self.n_bounds] = <void *>bound
         self.n_bounds += 1
-        self.in_order = self.in_order or bound.from_here_on
+        if bound.from_here_on:
+            self.order = bound
 
     cdef int64_t keep_open(self, bint from_here_on, const Block *block, int64_t *members,
                             int64_t n, Collector collector) noexcept nogil:
@@ -136,7 +137,7 @@ cdef class Search:
         cdef int64_t i, n_rows = 0
         self.batch.kernels.begin()
         self.judge.begin()
-        self.gave_up = self.all_rows = self.ended = False
+        self.gave_up = self.leaves = self.all_rows = self.ended = False
         self.all_ask()
         for s in range(self.n_parts):
             (<Part>self.parts[s]).source.foresee()
@@ -404,11 +405,17 @@ cdef bint refuses(Search search, Level level, const Block *block, int64_t j,
 cdef void judge_block(Search search, Part part, const Block *block,
                       int64_t n_in_part) noexcept nogil:
     """Let the judge decide for which queries codes still pay; if for none, leave their order."""
-    cdef int64_t n = block.n_before + block.n
-    if (part.levels[CODES] == NULL or part.levels[FLOAT32] == NULL
-            or n < search.judge.next_look):
+    cdef int64_t n = block.n_before + block.n, at = block.start + block.n
+    cdef int64_t left = part.source.count - n
+    if n < search.judge.next_look or part.levels[FLOAT32] == NULL:
         return
-    if search.judge.look(search.in_part, n_in_part, n, part.source.count - n, part.in_order):
-        search.gave_up = True
-        if not part.in_order and not search.is_part:
+    if part.levels[CODES] != NULL:
+        search.gave_up |= search.judge.look(search.in_part, n_in_part, n, left, part.order, at)
+    elif part.order is not None:
+        search.judge.look_at_order(part.order, at, search.in_part, n_in_part, n, left)
+    else:
+        return
+    if search.judge.leaves:
+        search.leaves = True
+        if not search.is_part:
             part.source.leave()

@@ -45,15 +45,16 @@ cdef class Task(Search):
     of the scanned rows pass the filters, every row is scanned.
 
     The queries are start .. stop of a batch; what is found for them is up to the collector. `costs`
-    are those of `Judge`; for `tells_late` and `model` see `witness_to`. `negates`: queries are the
+    are those of `Judge`; without codes and `by_norm` rows are read in the order of memory; for
+    `tells_late` and `model` see `witness_to`. `negates`: queries are the
     negated ones of the caller, whose scores are written.
     """
 
     def __init__(self, Snapshot snapshot, Filter filter, const float[:, ::1] queries,
                  int64_t start, int64_t stop, Collector collector not None, bint nearest=False,
                  rule=None, *, CancelFlag flag=None, costs=(0.0,) * 6,
-                 bint by_codes=True, bint tells_late=False, KeyModel model=None,
-                 bint negates=False):
+                 bint by_codes=True, bint by_norm=True, bint tells_late=False,
+                 KeyModel model=None, bint negates=False):
         self.model = model
         self.batch = QueryBatch.of(snapshot, filter, queries, start, stop, collector.k, nearest,
                                    flag)
@@ -63,7 +64,7 @@ cdef class Task(Search):
             self.approximate = rule.approximate
         self.make_room()
         self.collector = collector
-        put_together(self, rule, costs, by_codes or self.approximate, tells_late)
+        put_together(self, rule, costs, by_codes or self.approximate, by_norm, tells_late)
         self.prepare()
 
     # ---- parts of the rows, other queries ----
@@ -206,7 +207,7 @@ cdef add_outliers(Search search, Codes codes, Level level):
     search.add(rows, [level])
 
 
-cdef put_together(Task task, rule, costs, bint by_codes, bint tells_late):
+cdef put_together(Task task, rule, costs, bint by_codes, bint by_norm, bint tells_late):
     """Choose the levels, and then the parts."""
     cdef QueryBatch batch = task.batch
     cdef Snapshot snapshot = batch.snapshot
@@ -231,7 +232,7 @@ cdef put_together(Task task, rule, costs, bint by_codes, bint tells_late):
     if not few:
         task.row_levels.append(float_level_of(batch, task.collector))
     if codes is None:
-        put_rows_together(task)
+        put_rows_together(task, by_norm)
     else:
         put_codes_together(task, codes, rule, tells_late)
     task.n_base = task.n_parts
@@ -252,11 +253,11 @@ cdef double noise_deviations(Task task, double effort, bint added=False) noexcep
     return min(MOST_NOISE, LEAST_NOISE + NOISE_BY_EFFORT * effort)
 
 
-cdef put_rows_together(Task task):
+cdef put_rows_together(Task task, bint by_norm):
     """The parts of the rows of the last build, without codes."""
     cdef QueryBatch batch = task.batch
     cdef Codes order = batch.snapshot.codes
-    if (len(task.row_levels) > 1 and order is not None and not task.approximate
+    if (by_norm and len(task.row_levels) > 1 and order is not None and not task.approximate
             and batch.snapshot.in_file is None
             and batch.filter.segments[0].positions == NULL
             and order.n_positions >= MANY_IN_ORDER and lie_by_norm(batch, order)):
@@ -264,6 +265,7 @@ cdef put_rows_together(Task task):
         task.base = CodeSource.of(batch, order)
         add_outliers(task, order, task.keys)
         task.add(task.base, task.row_levels).bind(NormBound.of(task.coded))
+        task.add(rest_behind(task.base), task.row_levels)
         return
     task.base = RowSource.of(batch, &batch.filter.segments[0])
     task.add(task.base, task.row_levels)

@@ -40,7 +40,6 @@ _KEY_WORK = 4  # multiply-adds that one of an exact key counts as
 _FINDING = 256  # multiply-adds that one row of an answer counts as
 _APPROXIMATE_SHARE = 32  # an approximate search scans about 1/32 of the rows
 _LEAST_EXPECTED = 32  # an exact search is expected to need 1/32 of them at least
-_TRIED_FOR = 6  # queries from which tasks count whether codes paid: fewer always begin with codes
 _SHARED_FOR = 6  # queries from which tasks are made to share packed rows, or parts of the rows
 # Where few queries share rows, parts of the rows are searched for all of them, unless the last such
 # batch did less than 1/4 of the work of all rows: then the first ones take most of it.
@@ -126,9 +125,10 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
                                       snapshot)) > 1):
         trial = pays and trials.begin()
         parts = _in_parts(
-            lambda flag: _core.Task(snapshot, chosen, queries, 0, n, collected(0, n), nearest,
-                                    flag=flag, costs=row_costs(n, snapshot.dim, snapshot.isa),
-                                    by_codes=trial, negates=negates),
+            lambda flag, by_codes, by_norm: _core.Task(
+                snapshot, chosen, queries, 0, n, collected(0, n), nearest, flag=flag,
+                costs=row_costs(n, snapshot.dim, snapshot.isa), by_codes=by_codes, by_norm=by_norm,
+                negates=negates),
             threads, n_parts, trials if trial else None, snapshot.in_file is not None,
             _is_long(n, work // _LEADING_SHARE, k, snapshot.isa), long)
     if parts is None and not approximate:
@@ -191,9 +191,9 @@ def _done(made: Callable[[bool], _core.Task], by_codes: bool,
 
 
 def _trials_of(snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> _core.CodeTrials:
-    """Trials of codes, by direction, about k and size; few queries always begin with codes."""
-    return _core.CodeTrials() if n < _TRIED_FOR else snapshot.code_trials.setdefault(
-        (k.bit_length(), n.bit_length(), nearest), _core.CodeTrials())
+    """Trials of codes, by direction, about k and size."""
+    return snapshot.code_trials.setdefault((k.bit_length(), n.bit_length(), nearest),
+                                           _core.CodeTrials())
 
 
 def _parts_of(n: int, work: int, query_bytes: int, threads: int, by_codes: bool,
@@ -215,19 +215,20 @@ def _parts_of(n: int, work: int, query_bytes: int, threads: int, by_codes: bool,
     return n_parts - n_parts % threads if n_parts > threads else n_parts
 
 
-def _in_parts(make: Callable[[_core.CancelFlag], _core.Task], threads: int, n_parts: int,
-              trials: _core.CodeTrials | None, in_file: bool, first_long: bool,
-              long: bool) -> list[_core.Task] | None:
+def _in_parts(make: Callable[[_core.CancelFlag, bool, bool], _core.Task], threads: int,
+              n_parts: int, trials: _core.CodeTrials | None, in_file: bool, first_long: bool,
+              long: bool, by_norm: bool = True) -> list[_core.Task] | None:
     """Tasks that have each searched a part of the rows, for few queries.
 
     The first rows are searched before the others, which thus have a good threshold from the start;
     `first_long`: whether that search is long. None if rows are in a file and codes, of which this
-    is one of the `trials`, rule out too few of the first.
+    is one of the `trials`, rule out too few of the first. They are read in the order of memory, by
+    tasks that begin anew, where these find that neither codes nor norms serve.
     """
     done: list[_core.Task] = []
 
     def search(first: int, end: int, flag: _core.CancelFlag) -> None:
-        task = make(flag)
+        task = make(flag, trials is not None, by_norm)
         if first == 0:
             end = _in_blocks(task.n_in_line() // _LEADING_SHARE)
         task.search_only(first, end, done[0] if first else None)
@@ -239,6 +240,10 @@ def _in_parts(make: Callable[[_core.CancelFlag], _core.Task], threads: int, n_pa
         if trials is not None:
             trials.note(True)
         return None
+    if done[0].leaves and by_norm:
+        if trials is not None:
+            trials.note(True)
+        return _in_parts(make, threads, n_parts, None, in_file, first_long, long, by_norm=False)
     in_line = done[0].n_in_line()
     first = _in_blocks(in_line // _LEADING_SHARE)
     bounds = [first + max(in_line - first, 0) * i // n_parts // _PART_ROWS * _PART_ROWS
