@@ -17,9 +17,9 @@ from farann.runtime import paging, pool
 from farann.runtime.cost import (
     COSTS,
     LEAST_SHARED,
-    LEAST_SHARED_BY_FEW,
     RowCosts,
     codes_pay,
+    least_shared_by_few,
     row_costs,
 )
 
@@ -115,8 +115,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     query_bytes, parts = _QUERY_BYTES + 72 * min(k, chosen.n_rows), None
     pays = pay(n)
     least = _least_shared(snapshot, n, by_codes=approximate or pays)
-    threads, by_rows, fewest = _shared(usual, n, work, threads, least,
-                                       _is_long(n, work, k, snapshot.isa))
+    threads, by_rows, fewest = _shared(usual, n, work, threads, least)
     few = approximate and rule.rows != ALL_ROWS
     long = _is_long(n, _expected(work, snapshot, few, usual), k, snapshot.isa)
     by_codes, costs = False, RowCosts()
@@ -136,11 +135,11 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
         of_task = n if n * work < least else max(-(-n // threads), min(n, fewest))
         by_codes = pays if of_task == n else pay(of_task)
         costs = row_costs(of_task, snapshot.dim, snapshot.isa)
-    if n == 1 and not long:
-        search(0, 1)
-    elif parts is not None:
+    if parts is not None:
         _core.write_best(parts, scores, ids)
         did += [task.did() for task in parts]
+    elif n == 1 and not long:
+        search(0, 1)
     else:
         most = _QUERIES_OF_CELLS if approximate else _QUERIES_A_TASK
         if not approximate and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
@@ -156,16 +155,16 @@ def _least_shared(snapshot: _core.Snapshot, n: int, by_codes: bool) -> float:
     """Multiply-adds of n queries below which threads cost more than they save."""
     costs = COSTS[snapshot.isa]
     if n < _SHARED_FOR:
-        return LEAST_SHARED_BY_FEW
+        return least_shared_by_few(snapshot.codes is not None)
     by_codes = by_codes and snapshot.codes is not None
     return LEAST_SHARED / (costs.code_product if by_codes else costs.float_product)
 
 
-def _shared(usual: float | None, n: int, work: int, threads: int, least: float,
-            long: bool) -> tuple[int, bool, int]:
+def _shared(usual: float | None, n: int, work: int, threads: int,
+            least: float) -> tuple[int, bool, int]:
     """Threads, whether they may share the rows, and the fewest queries of a task; `usual`: share of
     `work` that a query took in the last batch; `least`: multiply-adds that threads share."""
-    by_rows, fewest = (True, _FEWEST_OF_TASK) if n >= _SHARED_FOR else (long, 1)
+    by_rows, fewest = (True, _FEWEST_OF_TASK) if n >= _SHARED_FOR else (n * work >= least, 1)
     if usual is None:
         return threads, by_rows, fewest
     by_rows = usual >= _LEAST_WORK_OF_PARTS and (
@@ -192,8 +191,9 @@ def _done(made: Callable[[bool], _core.Task], by_codes: bool,
 
 def _trials_of(snapshot: _core.Snapshot, n: int, k: int, nearest: bool) -> _core.CodeTrials:
     """Trials of codes, by direction, about k and size."""
-    return snapshot.code_trials.setdefault((k.bit_length(), n.bit_length(), nearest),
-                                           _core.CodeTrials())
+    trials: _core.CodeTrials = snapshot.code_trials.setdefault(
+        (k.bit_length(), n.bit_length(), nearest), _core.CodeTrials())
+    return trials
 
 
 def _parts_of(n: int, work: int, query_bytes: int, threads: int, by_codes: bool,
@@ -268,12 +268,14 @@ def single(snapshot: _core.Snapshot, everything: _core.Filter, k: int, plan: obj
            most: int = 1, negates: bool = False) -> _core.SingleSearch | None:
     """Prepare single queries, or batches of up to `most`, with the answers of `top`, whose
     collector `collect` makes; None if answers are large, or if a query, of rows `within`, takes so
-    long that Ctrl+C must end it."""
+    long that Ctrl+C must end it, or threads may share it."""
     asked = everything if within is None else within
     work, few = asked.n_rows * snapshot.dim, rule.approximate and rule.rows != ALL_ROWS
     share = snapshot.n_slots // max(asked.n_rows, 1)
     usual = work_shares.get(sized(kind, k, share, rule is EXACT))
     if k > _MOST_KEPT or _is_long(most, _expected(work, snapshot, few, usual), k, snapshot.isa):
+        return None
+    if most == 1 and snapshot.codes is None and work >= _least_shared(snapshot, 1, False):
         return None
     if most > 1:
         if most > _QUERIES_OF_FEW_ROWS or most * k > _MOST_OF_BATCH:

@@ -58,6 +58,7 @@ SINGLE_COSTS = {
     "i8mm": Costs(1000.0, 3.0, 0.029, 0.11, 10.0, 39.0, 47.0, 0.04),
 }
 
+_FLOAT32_BYTES = 4  # that a product reads, and by codes 1
 _BYTE = 0.07  # ns to read a byte of rows where few queries share it, at 14 GB a second
 # ns to wait for a row at a random place in memory. Measured on a busy Xeon of 2 GHz (Sapphire
 # Rapids): 40,000 rows of 150,000 x 64 took 140 ns each to pass and to get keys.
@@ -68,7 +69,7 @@ _ROW_IN_ORDER = 22.0
 # ns of a batch's products below which a second thread costs more than it saves. Measured on an AMD
 # EPYC (Zen 3) at "avx2", and on a Xeon (Sapphire Rapids) at "amx".
 LEAST_SHARED = 4.4e5
-LEAST_SHARED_BY_FEW = 1 << 25  # the same for few queries, which wait for memory: multiply-adds
+LEAST_SHARED_BY_FEW = 1 << 25  # the same for few queries, which wait for memory: bytes
 FEW_QUERIES = 6  # queries below which a batch costs what single queries do: it waits for memory
 # Bytes that a row at a random place in memory counts as, where a single query waits for memory.
 # Measured on an AMD EPYC (Zen 5), ten sets: 12 to 35 us a megabyte, 20 to 60 ns a row.
@@ -133,6 +134,11 @@ def row_costs(n_queries: int, dim: int, isa: str) -> RowCosts:
     return RowCosts(costs.passed / saved, costs.refined / saved,
                     (waits + costs.exact_product * dim) / saved, packed * dim / saved,
                     alone * dim / saved, _ROW_IN_ORDER / saved)
+
+
+def least_shared_by_few(codes: bool) -> float:
+    """Multiply-adds of few queries below which a second thread costs more than it saves."""
+    return LEAST_SHARED_BY_FEW / (1 if codes else _FLOAT32_BYTES)
 
 
 def bytes_waited_for(work: SearchStats) -> float:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from farann._types import Float32Array, Int64Array
 from farann.contract.stop_rule import EXACT, StopRule
 from farann.results import SearchStats, shares_found
-from farann.runtime.cost import COSTS, FEW_QUERIES, LEAST_SHARED, LEAST_SHARED_BY_FEW
+from farann.runtime.cost import COSTS, FEW_QUERIES, LEAST_SHARED, least_shared_by_few
 from farann.search.filters import UNFILTERED, Filter, RowFilters, rows_of_mask
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def go_one_by_one(store: Store, k: int, n: int, threads: int, recall: float | No
     else:  # they are exact, or not yet known
         most, together = _MOST_EXACT, KEPT_WORK
         work = batches.expected(work, store.work_shares.get(_kind(store, k)))
-    alone = threads == 1 or n * work < LEAST_SHARED_BY_FEW
+    alone = threads == 1 or n * work < least_shared_by_few(store.codes is not None)
     return n <= most and (
         n * work < KEPT_WORK or (alone and (n < _FEWEST_TOGETHER or work < together)))
 
@@ -107,7 +107,8 @@ def stays_alone(did: SearchStats, isa: str) -> bool:
     """Whether a batch that did so much is to keep its search: no other thread would share it."""
     code, product = COSTS[isa].code_product, COSTS[isa].float_product
     if did.queries < FEW_QUERIES:
-        return did.code_products + did.float_products < LEAST_SHARED_BY_FEW
+        return (did.code_products / least_shared_by_few(True)
+                + did.float_products / least_shared_by_few(False)) < 1
     return code * did.code_products + product * did.float_products < LEAST_SHARED
 
 

@@ -93,7 +93,7 @@ _PLACES: dict[str, tuple[str, tuple[ModuleType | type, ...]]] = {
     "shares_found": ("shares_found", (plan,)),
     "slow_long_work": ("_SLOW_LONG_WORK", (batches,)),
     "small_work": ("LEAST_SHARED", (batches, singles)),
-    "small_work_of_few": ("LEAST_SHARED_BY_FEW", (batches, singles)),
+    "small_work_of_few": ("LEAST_SHARED_BY_FEW", (cost,)),
     "sync_folder": ("_sync_folder", (files,)),
     "tail_covers": ("_covers", (index_file,)),
     "top": ("top", (batches,)),

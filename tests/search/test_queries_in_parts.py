@@ -185,6 +185,27 @@ def test_codes_that_are_given_up(
     assert given_up > 5
 
 
+@pytest.mark.parametrize("n", [1, 3])
+def test_float32_is_shared_by_the_bytes_that_it_reads(
+    n: int, rng: np.random.Generator, tasks: list[tuple[int, int]],
+    monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A product reads four bytes in float32, and one by codes."""
+    rows = rng.standard_normal((4000, 16), dtype=np.float32)
+    monkeypatch.setattr(inside.settings, "is_long", lambda *_: False)
+    monkeypatch.setattr(inside.settings, "kept_work", 0)
+    monkeypatch.setattr(inside.settings, "small_work_of_few", 2 * n * rows.size)
+    for codes, is_cut in (("float32", True), ("int8", False)):
+        index = index_of(rows, codes=codes, threads=2).build()
+        for _ in range(3):
+            tasks.clear()
+            hits = index.search_furthest(rows[:n], return_stats=True)
+            assert_same(hits, furthest(rows[:n], rows, 10, "l2"))
+            assert hits.stats.queries == n
+            assert hits.stats.rows_scanned <= n * len(rows)
+            assert bool(tasks) == is_cut
+
+
 def test_an_error_in_a_part(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
