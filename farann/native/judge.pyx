@@ -238,7 +238,7 @@ cdef class Judge:
 
     cdef void look_at_order(self, Bound order, int64_t at, const int64_t *members,
                             int64_t n_members, int64_t n, int64_t left) noexcept nogil:
-        """The same where there are no codes."""
+        """Where there are no codes, see whether rows are to be read in the order of memory."""
         self.next_look = 2 * n
         self.leaves = not self.order_pays(order, at, members, n_members, n, left)
 

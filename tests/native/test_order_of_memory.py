@@ -55,6 +55,16 @@ def test_norms_that_end_no_scan_give_no_order(kind: str, by_codes: bool, n: int,
         if kind == "crossed":
             assert task.leaves == (by_norm or by_codes)
             assert scanned >= N * n
+            if by_norm:
+                stays = inside.native.task_of(snapshot, queries[:n], K, by_codes=by_codes,
+                                              costs=(*COSTS[:-1], 0.0))
+                assert_same(inside.native.run(stays, n, K), expected)
+                assert not stays.leaves
+                did, other = inside.native.work_of(task), inside.native.work_of(stays)
+                if by_codes:  # these have another try later
+                    assert did.code_products < other.code_products
+                else:  # in another order blocks are small again at first
+                    assert did.blocks_scanned > other.blocks_scanned
         elif by_norm:
             assert not task.leaves
             assert scanned < 0.5 * N * n
@@ -103,6 +113,17 @@ def test_parts_begin_anew(n: int, rng: np.random.Generator,
             hits = index.search_furthest(queries[:n], K, threads=2)
         assert_same(hits, reference.furthest(queries[:n], rows, K, "dot"))
         assert orders == anew
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_few_queries_remember_that_codes_were_given_up(n: int, rng: np.random.Generator) -> None:
+    rows, queries = made("crossed", rng)
+    snapshot = inside.store.snapshot_of(index_of(rows, "dot").build())
+    everything = core.Filter(snapshot)
+    by_codes = [inside.runtime.top(snapshot, everything, queries[:n], K, False, 1)[1].code_products
+                for _ in range(9)]
+    # A pause of 1 after two failures, and one of 3 after the next.
+    assert [did > 0 for did in by_codes] == [True, True, False, True, *[False] * 3, True, False]
 
 
 def test_without_memory_for_it(rng: np.random.Generator) -> None:
