@@ -40,8 +40,10 @@ cdef int64_t COMPARED = 30, MOST_COMPARED = 256
 cdef double TOLERATED = 0.02, SURE = 2.0
 # While too little is found, both searches take longer than an exact one alone: SELDOM_AFTER
 # queries after the verdict one in 2 is still compared, after as many more one in 3, and so on to
-# one in RAREST. All are again once a mean of about the last RECENT isn't TOLERATED short.
-cdef int64_t SELDOM_AFTER = 512, RAREST = 8
+# one in RAREST; so many at once are split, and fewer compared together, or none of them: what is
+# left of a small batch takes hardly less. All are again once a mean of about the last RECENT isn't
+# TOLERATED short.
+cdef int64_t SELDOM_AFTER = 512, RAREST = 8, LEAST_SPLIT = 16
 cdef double RECENT = 8.0
 
 
@@ -272,13 +274,14 @@ cdef class Watch:
     def compared(self, int64_t n):
         """Which of the next n queries are searched approximately; None: all, as while enough is
         found."""
-        cdef int64_t one_in, first
+        cdef int64_t one_in, before
         with cython.critical_section(self):
-            one_in = self.one_in_short()
-            first = (one_in - self.fell_short % one_in) % one_in
+            one_in, before = self.one_in_short(), self.fell_short
             if self.verdict != ENOUGH:
                 self.fell_short += n
-        return None if one_in == 1 else np.arange(first, n, one_in)
+        if n < LEAST_SPLIT * one_in:  # all or none of them
+            return None if before // max(n, 1) % one_in == 0 else np.arange(0)
+        return None if one_in == 1 else np.arange((one_in - before % one_in) % one_in, n, one_in)
 
     cdef bint take_one(self, const float *told) noexcept:
         """Take what tells of a single query; return whether it is to be answered exactly, too."""

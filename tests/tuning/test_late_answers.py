@@ -408,9 +408,11 @@ class TestWhatIsLate:
         assert one.left == -1
         assert len(compared(511)) == 511 and len(compared(2)) == 2
         assert [compared(1) for _ in range(5)] == [[], [0], [], [0], []]
-        assert compared(6) == [0, 2, 4]
-        assert len(compared(3600)) == 1800
-        assert compared(20) == [4, 12]
+        assert [len(compared(6)) for _ in range(5)] == [6, 0, 6, 0, 6]  # few together
+        assert compared(150) == list(range(0, 150, 2))
+        assert len(compared(3400)) == 1700
+        assert [len(compared(100)) for _ in range(16)].count(100) == 2
+        assert compared(600) == list(range(6, 600, 8))
         assert surprised(one, late) and one.left == -1
         one.note(np.full(8, 1.0))  # they seem to find enough
         assert len(compared(9)) == 9 and one.left == -1
