@@ -192,6 +192,13 @@ typedef struct {
                             float *bias);
 
     /*
+     * Pack up to tile_queries of some vectors, `stride` apart, as a tile, which holds coordinate j
+     * of its queries at [j * tile_queries]; the first one fills up its empty places.
+     */
+    void (*pack_queries_f32)(const float *vectors, int64_t stride, const int64_t *members,
+                             int64_t count, int64_t dim, float *tile);
+
+    /*
      * Score packed rows against the first n_queries of a packed tile: bias + <query, row>. Appends
      * each row whose score is greater than its query's threshold to that query's candidates (which
      * need room for n_rows more), as position `row`. Thresholds and candidates are those of a whole

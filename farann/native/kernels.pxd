@@ -155,6 +155,8 @@ cdef extern from "kernels.h" nogil:
                                  double, int, farann_key_threshold *) noexcept nogil
         double (*pack_rows_f32)(const float *, const int64_t *, int64_t, int64_t, const double *,
                                 int, float, float *, float *) noexcept nogil
+        void (*pack_queries_f32)(const float *, int64_t, const int64_t *, int64_t, int64_t,
+                                 float *) noexcept nogil
         void (*scan_panels_f32)(const float *, int64_t, int64_t, const float *, const float *,
                                 int64_t, const float *, farann_candidates *) noexcept nogil
         void (*score_panels_f32)(const float *, int64_t, int64_t, const float *, const float *,

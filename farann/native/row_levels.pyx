@@ -13,7 +13,6 @@ from farann.native.sources cimport KEYS_AT_ONCE, Block, RowBlock, RowReader, Sou
 
 cdef enum:
     FEW_PACKED = 6  # fewer queries read rows where they are stored: reading them bounds the speed
-    COLUMNS_AT_ONCE = 64  # of vectors that are put side by side
     FEW_KEYED = 3  # fewer queries compute keys row by row: packing rows would not pay
     KEY_PRODUCTS = 2  # float32 products that a float64 product of a packed row counts as
     KEY_PRODUCTS_L2 = 6  # the same under l2
@@ -33,7 +32,7 @@ cdef class FloatLevel(Level):
     """
 
     cdef RowReader reader
-    cdef float *vectors     # of all queries, padded; NULL: no block was scanned yet
+    cdef float *vectors     # of all queries, padded; NULL: there is no room for any yet
     cdef Segment rows       # of the block
     cdef bint packed        # whether these are in panels
     cdef Segment in_panels  # those that were put there last: the same for the next few queries
@@ -46,13 +45,13 @@ cdef class FloatLevel(Level):
     cdef int64_t *in_tiles  # the queries that these are of, plus 1
     cdef int64_t n_tiles    # that the block has met
     cdef float *thresholds
-    cdef float *scores      # of a block, query after query; NULL: not allocated yet
+    cdef float *scores      # of a block, query after query
 
     cdef void begin_query(self, int64_t i) noexcept nogil:
         if self.vectors != NULL:
             self.take_vector(i)
-        if self.in_tiles != NULL:
-            self.in_tiles[i] = 0
+            if self.in_tiles != NULL:
+                self.in_tiles[i] = 0
 
     cdef void take_block(self, Source source, Block *block, int64_t n_members) noexcept nogil:
         cdef RowBlock rows
@@ -73,30 +72,37 @@ cdef class FloatLevel(Level):
 
     cdef void take_vector(self, int64_t i) noexcept nogil:
         memcpy(self.vectors + i * padded(self.batch.dim), self.batch.rounded,
-               self.batch.dim * sizeof(float))
+               padded(self.batch.dim) * sizeof(float))
 
     cdef bint has_room(self) noexcept nogil:
-        """Make room for vectors, scores and a block in panels, once; False: there is no memory."""
-        cdef int64_t dim = self.batch.dim, i, n = self.batch.room + self.width
+        """Make room, once, for the vectors, and put them there; False: there is no memory."""
+        cdef int64_t i
         if self.vectors == NULL:
-            self.vectors = <float *>self.batch.scratch.allocated(
-                self.batch.room * padded(dim), sizeof(float), True)
+            self.make_room()
             for i in range(self.batch.n_queries if self.vectors != NULL else 0):
                 self.batch.find_query_vector(i)
                 self.take_vector(i)
-        if self.scores == NULL:
-            self.scores = <float *>self.batch.scratch.allocated(
-                self.most * min(self.width, self.batch.room), sizeof(float), False)
-        if self.packed and self.panels == NULL:
-            self.panels = <float *>self.batch.scratch.allocated(
-                self.most * (dim + 1) + self.width, sizeof(float), False)
-            self.bias = self.panels + self.most * dim
-            self.thresholds = self.bias + self.most
-            self.in_tiles = <int64_t *>self.batch.scratch.allocated(
-                n, sizeof(int64_t) + dim * sizeof(float), True)
-            self.tiles = <float *>(self.in_tiles + n)
-        return (self.vectors != NULL and self.scores != NULL
-                and (self.panels != NULL and self.in_tiles != NULL or not self.packed))
+        return self.vectors != NULL
+
+    cdef void make_room(self) noexcept nogil:
+        """One piece of memory for all: several that are as large may go back to the system each
+        time, as by glibc, and are slow to get again."""
+        cdef int64_t dim = self.batch.dim, n = self.batch.room, width = self.width, most = self.most
+        cdef int64_t n_vectors = n * padded(dim) + most * min(width, n), n_panels = most * dim
+        if n < FEW_PACKED:
+            self.vectors = <float *>self.batch.scratch.allocated(n_vectors, sizeof(float), False)
+            self.scores = self.vectors + n * padded(dim)
+            return
+        self.in_tiles = <int64_t *>self.batch.scratch.allocated(n + width, sizeof(int64_t), True)
+        self.panels = <float *>self.batch.scratch.allocated(
+            n_panels + n_vectors + most + width + (n + width) * dim, sizeof(float), False)
+        if self.in_tiles == NULL or self.panels == NULL:
+            return
+        self.vectors = self.panels + n_panels
+        self.scores = self.vectors + n * padded(dim)
+        self.bias = self.scores + most * min(width, n)
+        self.thresholds = self.bias + most
+        self.tiles = self.thresholds + width
 
     cdef int64_t next_tile(self, const int64_t *members, int64_t n) noexcept nogil:
         return min(self.width, n) if self.packed else 1
@@ -174,7 +180,8 @@ cdef class FloatLevel(Level):
             changed |= in_tile[j] != members[j] + 1
             in_tile[j] = members[j] + 1
         if changed:
-            self.interleave(members, count, tile)
+            self.batch.kernels.pack_queries_f32(
+                self.vectors, padded(self.batch.dim), members, count, self.batch.dim, tile)
         for j in range(count):
             slack = farann_query_slack(&self.batch.queries[members[j]].prepared, self.squares)
             if slack < 0.0:
@@ -188,24 +195,15 @@ cdef class FloatLevel(Level):
         return tile
 
 
-    cdef void interleave(self, const int64_t *members, int64_t count, float *tile) noexcept nogil:
-        """Write some vectors side by side, a few columns at a time, which stay in the cache."""
-        cdef int64_t first = 0, end, i, j, dim = self.batch.dim, width = self.width
-        cdef const float *vector
-        while first < dim:
-            end = min(first + COLUMNS_AT_ONCE, dim)
-            for j in range(count):
-                vector = self.vectors + members[j] * padded(dim)
-                for i in range(first, end):
-                    tile[i * width + j] = vector[i]
-            first = end
-
-
-cdef Level float_level_of(QueryBatch batch, Collector collector):
-    """The level that scores rows in float32."""
+cdef Level float_level_of(QueryBatch batch, Collector collector, bint begins):
+    """The level that scores rows in float32; `begins`: with it searches do."""
     cdef FloatLevel level = FloatLevel.__new__(FloatLevel)
     level.batch, level.reader, level.most = batch, collector.rows, batch.block_rows
     level.rung, level.width = FLOAT32, batch.kernels.tile_queries
+    if begins:
+        level.make_room()
+        if level.vectors == NULL:
+            raise MemoryError("no memory for the vectors of queries; ask fewer at once")
     return level
 
 

@@ -230,7 +230,7 @@ cdef put_together(Task task, rule, costs, bint by_codes, bint by_norm, bint tell
                and (codes is None or not task.approximate or not tells_late))
     task.row_levels = [task.keys]
     if not few:
-        task.row_levels.append(float_level_of(batch, task.collector))
+        task.row_levels.append(float_level_of(batch, task.collector, codes is None))
     if codes is None:
         put_rows_together(task, by_norm)
     else:

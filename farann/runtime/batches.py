@@ -29,6 +29,8 @@ _QUERIES_OF_CELLS = 2048  # of an approximate task: with more, more queries prob
 _QUERIES_OF_FEW_ROWS = 256
 _FEW_CODED = 1 << 20  # coordinates up to which rows with codes are small
 _FEW_FLOATS = 1 << 16  # coordinates up to which rows are small in float32
+# Coordinates of the queries of a task in float32: with more they leave the caches.
+_MOST_FLOATS = 1 << 20
 _TASK_BYTES = 1 << 28  # bytes of scratch memory of one task, at most
 # Multiply-adds from which a batch is long: some tens of ms. It runs on other threads, so that the
 # main thread can wait for Ctrl+C; that switch took 1 to 2 % of batches of 7 ms.
@@ -141,9 +143,7 @@ def top(snapshot: _core.Snapshot, chosen: _core.Filter, queries: Float32Array, k
     elif n == 1 and not long:
         search(0, 1)
     else:
-        most = _QUERIES_OF_CELLS if approximate else _QUERIES_A_TASK
-        if not approximate and work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
-            most = _QUERIES_OF_FEW_ROWS
+        most = _QUERIES_OF_CELLS if approximate else _most_of_task(work, snapshot.dim, by_codes)
         _run(search, n, work, query_bytes, threads if n * work >= least else 1, long, most, fewest)
     stats = SearchStats(n, *map(sum, zip(*did, strict=True)))
     if work_shares is not None and n * work:
@@ -158,6 +158,14 @@ def _least_shared(snapshot: _core.Snapshot, n: int, by_codes: bool) -> float:
         return least_shared_by_few(snapshot.codes is not None)
     by_codes = by_codes and snapshot.codes is not None
     return LEAST_SHARED / (costs.code_product if by_codes else costs.float_product)
+
+
+def _most_of_task(work: int, dim: int, by_codes: bool) -> int:
+    """Queries of an exact task, at most, where one does so many multiply-adds for all rows."""
+    most = _QUERIES_A_TASK
+    if work <= (_FEW_CODED if by_codes else _FEW_FLOATS):
+        most = _QUERIES_OF_FEW_ROWS
+    return most if by_codes else min(most, max(_MOST_FLOATS // dim, 1))
 
 
 def _shared(usual: float | None, n: int, work: int, threads: int,

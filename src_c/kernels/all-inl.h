@@ -48,6 +48,7 @@ WORD void append_scores(farann_candidates *list, uint32_t mask, f32v scores, int
     DO(scan_keys_f64[FARANN_DOT], scan_keys_dot_f64)        \
     DO(scan_keys_f64[FARANN_COSINE], scan_keys_cosine_f64)  \
     DO(pack_rows_f32, pack_rows_f32)                        \
+    DO(pack_queries_f32, pack_queries_f32)                  \
     DO(scan_panels_f32, scan_panels_f32)                    \
     DO(score_panels_f32, score_panels_f32)                  \
     DO(best_scores_f32, best_scores_f32)                    \

@@ -101,13 +101,16 @@ KEYS(keys_cosine_f64, FARANN_COSINE)
  * which no query of a tile is other than 0 products are 0, and change no sum.
  */
 
-/* Columns j .. j + width of n rows, a multiple of four, coordinate by coordinate. */
+/* Columns j .. j + width of n rows, coordinate by coordinate. */
 WORD void transpose_rows(const int n, const float *const *row, int64_t j, int width, float *lines) {
     int c = 0;
-    for (; c + 4 <= width; c += 4)
-        for (int r = 0; r < n; r += 4)
+    for (; c + 4 <= width; c += 4) {
+        for (int r = 0; r + 4 <= n; r += 4)
             f32_transpose4(row[r] + j + c, row[r + 1] + j + c, row[r + 2] + j + c,
                            row[r + 3] + j + c, lines + c * n + r, n);
+        for (int r = n / 4 * 4; r < n; r++)
+            for (int i = 0; i < 4; i++) lines[(c + i) * n + r] = row[r][j + c + i];
+    }
     for (; c < width; c++)
         for (int r = 0; r < n; r++) lines[c * n + r] = row[r][j + c];
 }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import platform
+import subprocess
+import sys
 from typing import Any
 
 import inside
@@ -89,11 +92,11 @@ def test_with_all_that_an_index_can_do(rng: np.random.Generator) -> None:
         assert_same(farann.Hits(hits.ids[i : i + 1], hits.scores[i : i + 1]), expected)
 
 
-@pytest.mark.parametrize("n, tasks", [(1000, 4), (40_000, 1)])
-def test_tasks(n: int, tasks: int, monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("n, dim, tasks", [(1000, 32, 4), (40_000, 32, 1), (100, 4096, 4)])
+def test_tasks(n: int, dim: int, tasks: int, monkeypatch: pytest.MonkeyPatch,
                rng: np.random.Generator) -> None:
-    """Queries on few rows are cut into tasks that stay in the cache."""
-    index = index_of(rng.standard_normal((n, 32), dtype=np.float32)).build()
+    """Queries on few rows, and wide ones in float32, are cut into tasks that stay in the cache."""
+    index = index_of(rng.standard_normal((n, dim), dtype=np.float32)).build()
     cut: list[int] = []
 
     def run_all(work: list[Any], threads: int, *, long: bool) -> None:
@@ -102,5 +105,26 @@ def test_tasks(n: int, tasks: int, monkeypatch: pytest.MonkeyPatch,
             one(None)
 
     monkeypatch.setattr(inside.settings, "run_all", run_all)
-    index.search_furthest(rng.standard_normal((1000, 32), dtype=np.float32), threads=1)
+    index.search_furthest(rng.standard_normal((1000, dim), dtype=np.float32), threads=1)
     assert (cut or [1]) == [tasks]  # one task needs no pool
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is about this library's malloc")
+@pytest.mark.parametrize(("n", "dim"), [(100, 512), (100, 1536), (1000, 4096)])
+def test_batches_get_the_same_memory_again(n: int, dim: int) -> None:
+    """In a process that has freed nothing large, for which the C library would keep more."""
+    code = f"""
+import resource, numpy, farann
+rng = numpy.random.default_rng(0)
+index = farann.Index(metric="dot", codes="float32")
+index.add(rng.standard_normal(({n}, {dim}), numpy.float32))
+index.build()
+queries = rng.standard_normal((1000, {dim}), numpy.float32)
+for _ in range(3):
+    index.search_furthest(queries, threads=1)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+index.search_furthest(queries, threads=1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert int(told.stdout) < 100, told.stdout

@@ -44,6 +44,19 @@ static void check_scores(const farann_kernels *kernels, const float *packed, int
         }
 }
 
+/* A tile of some of the queries, in any order; the empty places repeat the first. */
+static void check_tile(const farann_kernels *kernels, const float *vectors, int64_t dim,
+                       int64_t stride, int64_t n) {
+    const int64_t width = kernels->tile_queries, count = number(1, width);
+    int64_t *members = NEW(int64_t, width);
+    float *tile = NEW(float, dim *width);
+    for (int64_t t = 0; t < count; t++) members[t] = number(0, n - 1);
+    kernels->pack_queries_f32(vectors, stride, members, count, dim, tile);
+    for (int64_t t = 0; t < width; t++)
+        for (int64_t j = 0; j < dim; j++)
+            CHECK(tile[j * width + t] == vectors[members[t < count ? t : 0] * stride + j]);
+}
+
 void panels(void) {
     const int64_t n = number(1, 70), dim = number(1, 40);
     float *rows = NEW(float, n *dim), thresholds[64];
@@ -93,6 +106,7 @@ void panels(void) {
         CHECK(got == largest);
         check_best(kernels, packed, n, dim, bias, tile, thresholds);
         check_scores(kernels, packed, n, dim, bias, tile);
+        check_tile(kernels, queries, dim, dim, n_queries);
     }
 }
 
