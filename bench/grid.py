@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,7 @@ from .edge import data
 from .reduction import METRICS
 from .results import markdown
 from .run import Log, Options
-from .turns import HOPELESS, REST, asked_in
+from .turns import HOPELESS, REST, asked_in, of_round
 from .turns import timed as by_turns
 
 BATCHES = (1, 2, 3, 5, 6, 8, 10, 16, 32, 64, 256, 1000)
@@ -84,16 +85,16 @@ def rows_and_queries(name: str, cache: Path, most: int | None) -> tuple[Floats, 
 
 def timed(ways: dict[str, Ask], queries: Floats, batch: int, threads: int,
           seconds: float) -> dict[str, tuple[float, float]]:
-    """Least CPU and wall microseconds a query, of rounds in which each way takes its turn."""
+    """CPU and wall microseconds a query: medians of rounds in which each way takes its turn."""
     n = asked_in(batch, len(queries))
 
-    def round_of(ask: Ask) -> Callable[[], object]:
-        return lambda: [ask(queries[at : at + batch]) for at in range(0, n, batch)]
+    def rounds_of(ask: Ask) -> Callable[[int], object]:
+        return lambda number: [ask(some) for some in of_round(queries, batch, number)]
 
-    took = by_turns({name: round_of(ask) for name, ask in ways.items()}, seconds,
+    took = by_turns({name: rounds_of(ask) for name, ask in ways.items()}, seconds,
                     *((HOPELESS, REST) if threads > 1 else ()))
-    return {name: (1e6 / n * min(cpu for cpu, _ in rounds), 1e6 / n * min(w for _, w in rounds))
-            for name, rounds in took.items()}
+    return {name: (1e6 / n * median(cpu for cpu, _ in rounds),
+                   1e6 / n * median(wall for _, wall in rounds)) for name, rounds in took.items()}
 
 
 def _ways(rows: Floats, metric: str, recall: float | None) -> tuple[dict[str, Ask], list[Any]]:
@@ -127,9 +128,9 @@ def cells(name: str, rows: Floats, queries: Floats, metric: str, recall: float |
         for peer in peers:
             peer.set_threads(n_threads)
         for batch in batches:
-            least = timed(ways, queries, batch, n_threads, seconds)
+            took = timed(ways, queries, batch, n_threads, seconds)
             which = 0 if n_threads == 1 else 1  # the CPU's time, or the clock's
-            cpu, wall = least.pop("farann")
+            cpu, wall = took.pop("farann")
             ratios: dict[str, float] = {}
             if n_threads == 1:
                 of_one[batch] = cpu, wall
@@ -137,8 +138,8 @@ def cells(name: str, rows: Floats, queries: Floats, metric: str, recall: float |
             else:
                 ratios["threads"] = wall / of_one[batch][1]
             us = (cpu, wall)[which]
-            if least:
-                ratios["peer"] = us / min(took[which] for took in least.values())
+            if took:
+                ratios["peer"] = us / min(one[which] for one in took.values())
             yield Cell(name, metric, recall, n_threads, batch, us, max(ratios.values()), ratios)
 
 

@@ -50,15 +50,14 @@ class Way:
     about: Record
     asked: Rows
 
-    def ask(self, batch: int) -> None:
-        """Answer the queries of one round."""
+    def ask(self, batch: int, number: int) -> None:
+        """Answer the queries of a round."""
         self.algorithm.configure(self.about["search"])
-        if batch == 1:
-            for query in self.asked[:_ROUND_QUERIES]:
-                self.algorithm.find_one(query)
-        else:
-            for at in range(0, asked_in(batch, len(self.asked)), batch):
-                self.algorithm.find(self.asked[at : at + batch])
+        for some in of_round(self.asked, batch, number):
+            if batch == 1:
+                self.algorithm.find_one(some[0])
+            else:
+                self.algorithm.find(some)
 
 
 def asked_in(batch: int, queries: int) -> int:
@@ -66,12 +65,21 @@ def asked_in(batch: int, queries: int) -> int:
     return min(queries, max(batch, _ROUND_QUERIES // batch * batch))
 
 
-def timed(ways: dict[Key, Callable[[], object]], seconds: float,
+def of_round(queries: Rows, batch: int, number: int) -> list[Rows]:
+    """The batches of a round. Each round has others: the CPU foresees the branches of queries that
+    are asked again, and has their rows in its caches, which made ours up to 1.4 times as fast."""
+    n = asked_in(batch, len(queries))
+    first = number * n % (len(queries) - n + 1)
+    return [queries[at : at + batch] for at in range(first, first + n, batch)]
+
+
+def timed(ways: dict[Key, Callable[[int], object]], seconds: float,
           hopeless: float = np.inf, rest: float = 0.0) -> dict[Key, list[Took]]:
     """What each took in every round, at least three rounds and `seconds` a way; ten rounds if there
-    is a rest before it, after some that aren't timed, as cores that rested are slow."""
+    is a rest before it, after some that aren't timed, as cores that rested are slow. A way is
+    called with the number of the round; those below 0 aren't timed."""
     took: dict[Key, list[Took]] = {key: [] for key in ways}
-    left, rounds = seconds * len(ways), 0
+    left, rounds, untimed = seconds * len(ways), 0, 0
     while rounds < (_FEWEST_RESTED if rest else _FEWEST) or left > 0.0:
         least = min((min(some)[0] for some in took.values() if some), default=0.0)
         for key in list(ways)[:: 1 if rounds % 2 else -1]:
@@ -81,9 +89,10 @@ def timed(ways: dict[Key, Callable[[], object]], seconds: float,
                     time.sleep(rest)
                     awake = time.perf_counter() + _WARM
                     while time.perf_counter() < awake:
-                        ways[key]()
+                        untimed -= 1
+                        ways[key](untimed)
                 cpu, wall = time.process_time(), time.perf_counter()
-                ways[key]()
+                ways[key](rounds)
                 took[key].append((time.process_time() - cpu, time.perf_counter() - wall))
                 left -= took[key][-1][1] + rest
         rounds += 1
@@ -165,7 +174,7 @@ def measure(data: datasets.DataSet, peers: list[type[Algorithm]], targets: tuple
                     us = [1e6 * one[threads > 1] / n for one in rounds]
                     found.append({"dataset": data.name, "dataset_title": data.title, "k": k,
                                   "nearest": data.nearest, "target": target, "threads": threads,
-                                  "batch": batch, "us": min(us), "us_all": us, **way.about})
+                                  "batch": batch, "us": median(us), "us_all": us, **way.about})
                     log.write("turn", **found[-1])
     return found
 
@@ -202,9 +211,9 @@ def tables(found: list[Record]) -> str:
             f"{batch} x {threads}" for threads in THREADS for batch in BATCHES)]
         parts.append(f"{some[0]['dataset_title']}, {'exact' if target == 1 else target}\n\n"
                      + markdown(heads, lines))
-    spread = median(median(r["us_all"]) / r["us"] for r in found)
-    return "\n\n".join([*parts, "µs a query (rounds) by batch x threads; the median round took "
-                        f"{spread:.2f} of the least."])
+    spread = median(r["us"] / min(r["us_all"]) for r in found)
+    return "\n\n".join([*parts, "µs a query (rounds) by batch x threads; the median round, shown, "
+                        f"took {spread:.2f} of the least."])
 
 
 def pays_from(peer: Record, mine: list[Record]) -> str:

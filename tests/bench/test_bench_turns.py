@@ -47,19 +47,32 @@ def test_hopeless_ways_get_no_more_rounds() -> None:
         while time.process_time() < end:
             pass
 
-    took = turns.timed({"a": lambda: spin(0.002), "b": lambda: spin(0.012),
-                        "c": lambda: spin(0.04)}, 0.0, hopeless=4.0)
+    took = turns.timed({"a": lambda number: spin(0.002), "b": lambda number: spin(0.012),
+                        "c": lambda number: spin(0.04)}, 0.0, hopeless=4.0)
     assert {key: len(rounds) for key, rounds in took.items()} == {"a": 3, "b": 2, "c": 1}
     assert turns.asked_in(1000, 300) == 300 and turns.asked_in(10, 300) == 60
 
 
 def test_before_two_threads_others_fall_asleep(monkeypatch: pytest.MonkeyPatch) -> None:
-    asleep, calls = list[float](), list[str]()
+    asleep, calls = list[float](), list[tuple[str, int]]()
     monkeypatch.setattr("bench.turns.time.sleep", asleep.append)
-    took = turns.timed({"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, 0.0,
-                       rest=turns.REST)
+    took = turns.timed({"a": lambda number: calls.append(("a", number)),
+                        "b": lambda number: calls.append(("b", number))}, 0.0, rest=turns.REST)
     assert {key: len(rounds) for key, rounds in took.items()} == {"a": 10, "b": 10}
-    assert asleep == [turns.REST] * 20 and calls.count("a") > 10
+    assert asleep == [turns.REST] * 20
+    for key in "ab":
+        assert [n for name, n in calls if name == key and n >= 0] == list(range(10))
+    untimed = [n for _, n in calls if n < 0]
+    assert untimed == list(range(-1, -len(untimed) - 1, -1)) and len(untimed) >= 20
+
+
+def test_rounds_have_other_queries() -> None:
+    queries = np.arange(1000, dtype=np.float32)[:, None]
+    for batch in (1, 10, 256, 1000):
+        rounds = [np.concatenate(turns.of_round(queries, batch, number)) for number in range(-3, 9)]
+        assert {len(some) for some in rounds} == {turns.asked_in(batch, 1000)}
+        assert len({some.tobytes() for some in rounds}) == (12 if batch < 1000 else 1)
+    assert [len(some) for some in turns.of_round(queries, 300, 2)] == [300]
 
 
 def test_audit(monkeypatch: pytest.MonkeyPatch) -> None:
