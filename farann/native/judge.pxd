@@ -77,7 +77,7 @@ cdef class Judge:
     cdef bint too_many(self, int64_t i, int64_t passed, int64_t seen, int64_t n) noexcept nogil
     cdef void charge(self, int64_t i, int64_t n, int64_t passed, int64_t refined,
                      int64_t reranked) noexcept nogil
-    cdef bint lost(self, int64_t n_rows) noexcept nogil
+    cdef bint lost(self, int64_t n_rows, bint in_order) noexcept nogil
     cdef bint fails(self, int64_t i, int64_t passed, int64_t n, bint narrows) noexcept nogil
     cdef bint dear(self, int64_t passed, int64_t n, bint narrows) noexcept nogil
     cdef void climb(self, int64_t i, int rung, bint stays) noexcept nogil

@@ -171,28 +171,30 @@ cdef class Judge:
         self.coded += n
         self.paid += cost
 
-    cdef bint lost(self, int64_t n_rows) noexcept nogil:
-        """Whether float32 would have cost less for n_rows in all, where no single look found that.
+    cdef bint lost(self, int64_t n_rows, bint in_order) noexcept nogil:
+        """Whether float32 would have cost less for n_rows in all, where no single look found that;
+        `in_order`: it, too, would have read them in an order that may end.
 
         Of rows in any order the i-th passes with a chance of k in i, by whatever level. Few rows
-        are all scanned in float32, where norms end a scan of their codes.
+        are all scanned in float32, where norms end a scan of their codes. In order float32 takes
+        about twice what its rows cost, as it reads whole blocks.
         """
         cdef int64_t k = self.batch.k, n = self.batch.n_queries
         cdef int64_t otherwise = max(self.coded, n * n_rows if n_rows < MANY_IN_ORDER else 0)
         cdef double rows = <double>self.coded / n, passed = k * max(1.0, log(max(rows / k, 1.0)))
-        cdef double extra = 1.0 + min(self.cost_packed / n, self.cost_alone)
+        cdef double extra = row_cost(self, n, self.cost_in_order if in_order else 0.0)
         return self.paid - n * (passed * self.cost_passed + k * self.cost_reranked) > (
-            extra * otherwise)
+            extra * otherwise * (2.0 if in_order else 1.0))
 
     cdef bint look(self, const int64_t *members, int64_t n_members, int64_t n, int64_t left,
                    Bound order, int64_t at) noexcept nogil:
         """Give codes up for queries that float32 serves better in the `left` rows; let those that go
-        without them try them again. Return whether they are of no use to all.
+        without them try them again. Return whether none goes by them, as they are of no use to all.
 
         This is judged after n rows, each time that n has doubled. A block later it is for those
         that try. `order`: the bound that may end the scan, whose rows go on at `at`; or None.
         """
-        cdef int64_t j, n_float32 = n_members, shared = 0
+        cdef int64_t j, n_float32 = n_members, n_by_codes = 0, shared = 0
         cdef double lost = 0.0, best = 0.0, of_all = n_members + self.cost_packed
         cdef bint doubled = n >= self.next_doubling, in_order = order is not None, of_no_use, leaves
         cdef Account *account
@@ -234,7 +236,8 @@ cdef class Judge:
             elif CODES < account.rung < KEYS and doubled and not leaves:
                 account.rung, account.tries, self.trying = CODES, True, True
                 self.next_look = n + 1
-        return of_no_use
+            n_by_codes += account.rung == CODES
+        return of_no_use and n_by_codes == 0
 
     cdef void look_at_order(self, Bound order, int64_t at, const int64_t *members,
                             int64_t n_members, int64_t n, int64_t left) noexcept nogil:

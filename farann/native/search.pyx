@@ -135,6 +135,7 @@ cdef class Search:
         """Find the answers, between the calls that begin and end arithmetic."""
         cdef int s
         cdef int64_t i, n_rows = 0
+        cdef bint in_order = False
         self.batch.kernels.begin()
         self.judge.begin()
         self.gave_up = self.leaves = self.all_rows = self.ended = False
@@ -154,7 +155,8 @@ cdef class Search:
             scan_part(self, <Part>self.parts[s])
         for s in range(self.n_base):
             n_rows = max(n_rows, (<Part>self.parts[s]).source.count)
-        self.lost = self.gave_up or self.judge.lost(n_rows)
+            in_order = in_order or (<Part>self.parts[s]).order is not None
+        self.lost = self.gave_up or self.judge.lost(n_rows, in_order)
         self.batch.kernels.end()
         self.collector.finish()
 

@@ -290,3 +290,19 @@ def test_without_memory_for_it(rng: np.random.Generator) -> None:
         finally:
             core.fail_allocation(-1)
         assert_same(index.search_furthest(queries), expected)
+
+
+def test_in_an_order_that_may_end_float32_costs_more() -> None:
+    """Rows far out first, for queries in other directions: few rows are read by codes, and float32
+    would read whole blocks; codes that cost up to twice what they save of that are not left."""
+    rng, sizes = np.random.default_rng(1), np.geomspace(2, 0.05, 32)
+    rows = (rng.standard_normal((40_000, 32)) * sizes).astype(np.float32)
+    queries = (rng.standard_normal((40, 32)) * sizes[::-1]).astype(np.float32)
+    snapshot = inside.store.snapshot_of(index_of(rows).build())
+    expected = reference.furthest(queries, rows, 10, "l2")
+    for passed, in_order, lost in (
+            (28.0, 0.0, False), (60.0, 0.0, True), (100.0, 160.0, False)):
+        task = inside.native.task_of(snapshot, queries, 10,
+                                     costs=(passed, 0.0, 0.0, 0.0, 0.0, in_order))
+        assert_same(inside.native.run(task, 40, 10), expected)
+        assert task.lost == lost and not task.gave_up
