@@ -29,6 +29,7 @@ from farann._types import (
     Scores,
 )
 from farann.contract import FormatError, checks
+from farann.contract.checks import as_float32
 from farann.contract.index_spec import IndexSpec, check_codes, traits_of
 from farann.contract.names import Elsewhere, Function, Hinted, hint_at_methods, hinted
 from farann.contract.row_types import to_row_type
@@ -74,6 +75,9 @@ def _cached_first(again: Callable[..., Hits | None], *keywords: str,
                         and (store := index._live.store) is not None
                         and (store.batches or store.mirror is not None))):
                 hits = again(index._live, queries, k, **said)
+                if hits is None and queries.dtype.kind in "fiu" and (
+                        vectors := as_float32(queries)) is not queries:
+                    hits = again(index._live, vectors, k, **said)
                 if hits is not None:
                     return hits
             answer: Hits = in_full(index, queries, k, **options)

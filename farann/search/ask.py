@@ -49,9 +49,10 @@ def furthest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...
         and (allowed is None or type(allowed) in _AS_GIVEN))
     limits = _limits(live, *limited)
     vectors, single, filtering = vectors_of(live, queries, ids, filtering)
-    if may_be_kept and single and (type(queries) is not ndarray or queries.dtype != np.float32):
+    if may_be_kept and type(queries) is not ndarray:
         checks.to_threads(threads)
-        again = furthest_again(live, vectors[0], k, recall, allowed, None, return_stats)
+        again = furthest_again(live, vectors[0] if single else vectors, k, recall, allowed, None,
+                               return_stats)
         if again is not None:
             return again
     return _top(live, vectors, single, k, limits, filtering, threads, return_keys, return_stats)
@@ -95,6 +96,12 @@ def nearest(live: Live, queries: Any, k: int, ids: Any, limited: tuple[Any, ...]
     else:
         limits = _limits(live, *limited)
     vectors, single, filtering = vectors_of(live, queries, ids, filtering)
+    if _is_open(limited[1:]) and ids is None and beyond is None and not (
+            return_keys or type(queries) is ndarray) and _is_open(filtering):
+        checks.to_threads(threads)
+        again = nearest_again(live, vectors[0] if single else vectors, k, limited[0], return_stats)
+        if again is not None:
+            return again
     if beyond is not None:
         radii = checks.to_radii("beyond", beyond, len(vectors))
     return _top(live, vectors, single, k, limits, filtering, threads, return_keys, return_stats,

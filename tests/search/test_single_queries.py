@@ -8,6 +8,7 @@ import pickle
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import inside
@@ -615,6 +616,27 @@ def test_defaults_and_threads_are_answered_by_the_cache(
         for wrong in (0, True, 4097, 1.0, "2"):
             with pytest.raises((TypeError, ValueError), match="threads"):
                 search(rows[0], 5, threads=wrong)
+
+
+@pytest.mark.parametrize("make", [
+    lambda q: q.astype(np.float64), lambda q: q.astype(np.float16), lambda q: q.tolist(),
+    lambda q: np.asfortranarray(q), lambda q: np.repeat(q, 2, axis=-1)[..., ::2],
+    lambda q: q.astype(np.int32)])
+@pytest.mark.parametrize("recall", [None, 0.8])
+def test_queries_of_other_types_use_the_cache(
+        make: Callable[[Float32], Any], recall: float | None, rng: np.random.Generator,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """The float64 of numpy's default, lists, other strides: they are converted, no more."""
+    rows = np.rint(9.0 * clustered(rng, 3000, 24)).astype(np.float16).astype(np.float32)
+    index, _ = alike_pair(rows, monkeypatch)
+    index.tune(k=10, nearest=True)
+    for search in (index.search_furthest, index.search_nearest):
+        ask = partial(search, k=10, recall=recall)
+        for queries in (rows[5], rows[:3], rows[:20]):
+            expected = [ask(queries) for _ in range(3)][-1]
+            with monkeypatch.context() as patched:
+                patched.setattr(inside.settings, "top_of_search", None)  # the long way
+                assert_same(ask(make(queries)), expected)
 
 
 SIZES = (2, 9, 16, 5, 12, 10, 16, 3, 33, 40, 64, 7, 6, 8, 2, 200, 256, 129, 9, 4)
