@@ -11,6 +11,7 @@ from libc.string cimport memset
 from farann.native.kernels cimport *
 
 cdef enum:
+    CACHED = 1 << 20  # coordinates of rows in float32 that the caches hold
     PACKED_FOR = 6  # queries from which rows are packed for exact keys: fewer don't pay for that
     LONGEST_PAUSE = 7  # turns of a pause, at most: blocks, tasks or single queries
     FEWEST_JUDGED = 256  # rows scanned before codes are judged, at least; or 16 k if that is more
@@ -249,7 +250,7 @@ cdef class Judge:
                          int64_t n, int64_t left) noexcept nogil:
         """Whether queries in float32 read less of the `left` rows after n in an order that may end
         than it takes longer to read rows out of the order of memory; few rows are in the caches."""
-        if (not self.counts or n + left < MANY_IN_ORDER
+        if (not self.counts or (n + left) * self.batch.dim < CACHED
                 or n < max(<int64_t>FEWEST_JUDGED, 16 * self.batch.k)):
             return True
         return (order.n_within(at, members, n_members, self.collector)

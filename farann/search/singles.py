@@ -103,8 +103,11 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     singles[key] = single
 
 
-def stays_alone(did: SearchStats, isa: str) -> bool:
-    """Whether a batch that did so much is to keep its search: no other thread would share it."""
+def stays_alone(did: SearchStats, isa: str, threads: int | None = None) -> bool:
+    """Whether a batch that did so much is to keep its search: no other thread would share it, of
+    as many as there are."""
+    if threads == 1:
+        return True
     code, product = COSTS[isa].code_product, COSTS[isa].float_product
     if did.queries < FEW_QUERIES:
         return (did.code_products / least_shared_by_few(True)
@@ -174,7 +177,7 @@ def again(live: Live, store: Store, queries: npt.ArrayLike, k: int, recall: floa
     if plain and answer is not None:
         did = SearchStats(*answer[2])
         note_work(store, k, did, recall)
-        if recall is None and stays_alone(did, live.isa):
+        if recall is None and stays_alone(did, live.isa, live.n_threads):
             keep_batch(store, live.isa, k, len(queries))
     return answer
 
@@ -218,7 +221,8 @@ def _batch(live: Live, store: Store, queries: Float32Array, k: int,
     if not found or len(found) == 4:
         return None
     if found[2][_CODES] + found[2][_FLOATS] >= _LEAST_LONG and not stays_alone(
-            did := SearchStats(*found[2]), live.isa):  # next time others may share it
+            did := SearchStats(*found[2]), live.isa, live.n_threads):
+        # Next time others may share it.
         store.batches = {one: search for one, search in store.batches.items() if search is not kept}
         note_work(store, k, did, recall)
     return found

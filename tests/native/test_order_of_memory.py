@@ -14,7 +14,7 @@ from inside import core
 import farann
 
 LEVELS = inside.levels()
-N, DIM, K = 17_000, 32, 10  # norms order rows that are read in float32 from 16,384 on
+N, DIM, K = 34_000, 32, 10  # fewer than 2^20 coordinates are in the caches in any order
 # A row that passes costs too much; to read one out of order costs as much as codes save.
 COSTS = (1e9, 1e9, 1e9, 0.0, 0.0, 1.0)
 KINDS = ("crossed", "uneven")
@@ -68,6 +68,16 @@ def test_norms_that_end_no_scan_give_no_order(kind: str, by_codes: bool, n: int,
         elif by_norm:
             assert not task.leaves
             assert scanned < 0.5 * N * n
+
+
+def test_rows_in_the_caches_stay_in_order(rng: np.random.Generator) -> None:
+    rows, queries = (vectors[:, :16] for vectors in made("crossed", rng))
+    snapshot = inside.store.snapshot_of(index_of(rows, "dot").build())
+    expected = reference.furthest(queries[:1], rows, K, "dot")
+    for by_codes in (True, False):
+        task = inside.native.task_of(snapshot, queries[:1], K, costs=COSTS, by_codes=by_codes)
+        assert_same(inside.native.run(task, 1, K), expected)
+        assert not task.leaves
 
 
 @pytest.mark.parametrize("metric", ["l2", "dot", "cosine"])

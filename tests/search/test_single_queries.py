@@ -618,6 +618,19 @@ def test_defaults_and_threads_are_answered_by_the_cache(
                 search(rows[0], 5, threads=wrong)
 
 
+def test_few_queries_stay_together_where_there_is_one_thread(
+        rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One by one they would each read all rows."""
+    monkeypatch.setattr(inside.settings, "small_work_of_few", 1 << 19)
+    rows = clustered(rng, 3000, 24)
+    for threads in (1, 2):
+        index = index_of(rows, codes="float32", threads=threads).build()
+        for _ in range(5):
+            index.search_furthest(rows[0])
+            index.search_furthest(rows[:3])
+        assert len(inside.store.of(index).batches) == (threads == 1)
+
+
 @pytest.mark.parametrize("make", [
     lambda q: q.astype(np.float64), lambda q: q.astype(np.float16), lambda q: q.tolist(),
     lambda q: np.asfortranarray(q), lambda q: np.repeat(q, 2, axis=-1)[..., ::2],
