@@ -180,6 +180,8 @@ cdef class FloatLevel(Level):
             changed |= in_tile[j] != members[j] + 1
             in_tile[j] = members[j] + 1
         if changed:
+            for j in range(count, self.width):
+                in_tile[j] = 0
             self.batch.kernels.pack_queries_f32(
                 self.vectors, padded(self.batch.dim), members, count, self.batch.dim, tile)
         for j in range(count):

@@ -103,11 +103,8 @@ def keep(store: Store, isa: str, k: int, recall: float | None, table: Measured |
     singles[key] = single
 
 
-def stays_alone(did: SearchStats, isa: str, threads: int | None = None) -> bool:
-    """Whether a batch that did so much is to keep its search: no other thread would share it, of
-    as many as there are."""
-    if threads == 1:
-        return True
+def stays_alone(did: SearchStats, isa: str) -> bool:
+    """Whether a batch that did so much is to keep its search: no other thread would share it."""
     code, product = COSTS[isa].code_product, COSTS[isa].float_product
     if did.queries < FEW_QUERIES:
         return (did.code_products / least_shared_by_few(True)
@@ -177,7 +174,7 @@ def again(live: Live, store: Store, queries: npt.ArrayLike, k: int, recall: floa
     if plain and answer is not None:
         did = SearchStats(*answer[2])
         note_work(store, k, did, recall)
-        if recall is None and stays_alone(did, live.isa, live.n_threads):
+        if recall is None and (stays_alone(did, live.isa) or live.n_threads == 1):
             keep_batch(store, live.isa, k, len(queries))
     return answer
 
@@ -220,8 +217,8 @@ def _batch(live: Live, store: Store, queries: Float32Array, k: int,
     found = kept.search(queries)
     if not found or len(found) == 4:
         return None
-    if found[2][_CODES] + found[2][_FLOATS] >= _LEAST_LONG and not stays_alone(
-            did := SearchStats(*found[2]), live.isa, live.n_threads):
+    if found[2][_CODES] + found[2][_FLOATS] >= _LEAST_LONG and not (
+            stays_alone(did := SearchStats(*found[2]), live.isa) or live.n_threads == 1):
         # Next time others may share it.
         store.batches = {one: search for one, search in store.batches.items() if search is not kept}
         note_work(store, k, did, recall)
