@@ -7,7 +7,7 @@ from farann.native.greedy import Greedy
 from farann.native.grouped import GroupedCollector
 from farann.native.guard import Guard
 from farann.native.judge import CodeTrials
-from farann.native.kernels import (METRICS, CancelFlag, Cancelled, begin_arithmetic,
+from farann.native.kernels import (METRICS, Apart, CancelFlag, Cancelled, begin_arithmetic,
                                    end_arithmetic, fail_allocation, first_bad_row, flush_denormals,
                                    give_back_memory, isa_levels, largest_query_code, widened)
 from farann.native.measuring import keys_of_found, keys_of_slots, surprises

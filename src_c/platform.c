@@ -2,7 +2,12 @@
 #ifdef _WIN32
 #include <windows.h>
 #else
+#ifdef __linux__
+#define _GNU_SOURCE /* CPUs of threads */
+#include <sched.h>
+#else
 #define _POSIX_C_SOURCE 200112L
+#endif
 #include <time.h>
 #endif
 
@@ -55,6 +60,39 @@ double farann_seconds(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+#endif
+}
+
+int farann_cpus_of_this(farann_cpus *cpus) {
+    *cpus = (farann_cpus){{0}, {0}, {0}};
+#ifdef __linux__
+    enum { BITS = 64, MOST = BITS * FARANN_CPU_WORDS };
+    cpu_set_t set;
+    const int here = sched_getcpu();
+    int n = 0;
+    if (here < 0 || here >= MOST || sched_getaffinity(0, sizeof set, &set)) return 0;
+    for (int cpu = 0; cpu < MOST; cpu++) {
+        if (!CPU_ISSET(cpu, &set)) continue;
+        const uint64_t bit = (uint64_t)1 << cpu % BITS;
+        cpus->all[cpu / BITS] |= bit;
+        (cpu == here ? cpus->here : cpus->others)[cpu / BITS] |= bit;
+        n++;
+    }
+    return n;
+#else
+    return 0;
+#endif
+}
+
+void farann_cpus_use(int64_t thread, const uint64_t *cpus) {
+#ifdef __linux__
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (int cpu = 0; cpu < 64 * FARANN_CPU_WORDS; cpu++)
+        if (cpus[cpu / 64] >> cpu % 64 & 1) CPU_SET(cpu, &set);
+    (void)sched_setaffinity((pid_t)thread, sizeof set, &set);
+#else
+    (void)thread, (void)cpus;
 #endif
 }
 

@@ -71,6 +71,13 @@ cdef extern from "portable.h" nogil:
 
 
 cdef extern from "platform.h" nogil:
+    ctypedef struct farann_cpus:
+        uint64_t all[16]
+        uint64_t here[16]
+        uint64_t others[16]
+
+    int farann_cpus_of_this(farann_cpus *)
+    void farann_cpus_use(int64_t, const uint64_t *)
     void *farann_alloc(size_t, bint)
     void *farann_realloc(void *, size_t)
     void farann_give_back_memory()
@@ -295,6 +302,12 @@ cdef inline int64_t whole_blocks(int64_t n) noexcept nogil:
 cdef inline int64_t rows_in_cache(int64_t row_bytes) noexcept nogil:
     """Rows of a block: whole panels of every kind."""
     return min(max(BLOCK_BYTES // row_bytes // FIRST_BLOCK, 1) * FIRST_BLOCK, LARGEST_BLOCK)
+
+
+cdef class Apart:
+    cdef list threads
+    cdef farann_cpus cpus
+    cdef bint entered
 
 
 cdef class CancelFlag:

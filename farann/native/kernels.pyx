@@ -9,6 +9,7 @@ import numpy as np
 METRICS = ("l2", "dot", "cosine")
 
 cdef enum:
+    MOST_APART = 16  # CPUs: among many one is found that rests
     CHECKED_AT_ONCE = 16777216  # coordinates checked between looks for signals
     WIDENED_AT_ONCE = 1048576  # coordinates converted to float32 at once, to check other row types
 
@@ -130,6 +131,31 @@ cdef class CancelFlag:
         cdef int64_t left = -farann_load(&self.raised)
         farann_store(&self.raised, -look)
         return max(left, 0)
+
+
+cdef class Apart:
+    """While it is entered the calling thread stays on its CPU, and others, by their native ids, keep
+    off it; on Linux, where it may use two CPUs to MOST_APART.
+
+    A virtual CPU that rests seems to be busy (Linux's `available_idle_cpu`): a thread is woken on
+    the CPU of the one that wakes it. For milliseconds both share that, and the other rests.
+    """
+
+    def __init__(self, threads):
+        self.threads = list(threads)
+
+    def __enter__(self):
+        self.entered = bool(self.threads) and 1 < farann_cpus_of_this(&self.cpus) <= MOST_APART
+        if self.entered:
+            for thread in self.threads:
+                farann_cpus_use(thread, self.cpus.others)
+            farann_cpus_use(0, self.cpus.here)
+
+    def __exit__(self, *error):
+        if self.entered:
+            farann_cpus_use(0, self.cpus.all)
+            for thread in self.threads:
+                farann_cpus_use(thread, self.cpus.all)
 
 
 def give_back_memory():

@@ -258,7 +258,7 @@ def _in_parts(make: Callable[[_core.CancelFlag, bool, bool], _core.Task], thread
               for i in range(n_parts)]
     bounds.append(_in_blocks(in_line))
     pool.run_all([partial(search, start, end) for start, end in pairwise(bounds) if start < end],
-                 threads, long=long)
+                 threads, long=long, apart=True)
     if trials is not None:
         trials.note(any(task.lost for task in done[1:]))
     return done
@@ -402,4 +402,4 @@ def _run(search: Callable[[int, int, _core.CancelFlag], object], n: int, work: i
         return
     bounds = [n * i // n_tasks for i in range(n_tasks + 1)] if n else [0]
     tasks = [partial(search, start, stop) for start, stop in pairwise(bounds)]
-    pool.run_all(tasks, threads, long=long)
+    pool.run_all(tasks, threads, long=long, apart=True)

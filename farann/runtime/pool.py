@@ -25,9 +25,9 @@ _PATIENCE = 0.05
 Function = Callable[[_core.CancelFlag], object]
 
 _lock = threading.Lock()
-# Pools and their sizes by the name of their threads. The one thread of `_STAND_IN` works in the
-# place of the main one, which waits for signals.
-_pools: dict[str, tuple[int, ThreadPoolExecutor]] = {}
+# Pools, their sizes and the native ids of their threads, by the name of these. The one thread of
+# `_STAND_IN` works in the place of the main one, which waits for signals.
+_pools: dict[str, tuple[int, ThreadPoolExecutor, list[int]]] = {}
 _WORKERS, _STAND_IN = "farann", "farann-main"
 _forced = os.environ.get("FARANN_ISA")
 _levels = cache(_core.isa_levels)  # asking the CPU takes as long as adding a few rows
@@ -50,14 +50,18 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
-def _executor(name: str, threads: int) -> ThreadPoolExecutor:
+def _executor(name: str, threads: int) -> tuple[ThreadPoolExecutor, list[int]]:
+    """A pool of so many threads, and the native ids of those that have started."""
     with _lock:
         if name not in _pools or _pools[name][0] < threads:
             from concurrent.futures import ThreadPoolExecutor
 
+            ids = list[int]()
             # A pool that others still use finishes its work and ends with its last task.
-            _pools[name] = threads, ThreadPoolExecutor(threads, thread_name_prefix=name)
-        return _pools[name][1]
+            _pools[name] = threads, ThreadPoolExecutor(
+                threads, thread_name_prefix=name,
+                initializer=lambda: ids.append(threading.get_native_id())), ids
+        return _pools[name][1:]
 
 
 def _forget_executors() -> None:
@@ -142,8 +146,10 @@ class _Batch:
         return True
 
 
-def run_all(functions: Iterable[Function], threads: int, *, long: bool = False) -> None:
+def run_all(functions: Iterable[Function], threads: int, *, long: bool = False,
+            apart: bool = False) -> None:
     """Call all functions, up to `threads` at a time; the first error is raised after the last.
+    `apart`: they call nothing that starts threads, and their CPUs may be chosen, see `_core.Apart`.
 
     Each is given the flag that tells it to stop. Python hears of Ctrl+C in the main thread, between
     its own steps: where work takes `long`, that thread lets another one do it, and waits. Where no
@@ -156,15 +162,17 @@ def run_all(functions: Iterable[Function], threads: int, *, long: bool = False) 
             function(flag)
         return
     batch = _Batch(functions)
+    helpers = min(threads, batch.size) - 1
+    executor, ids = _executor(_WORKERS, threads) if helpers > 0 else (None, [])
     try:
-        waits = long and threading.current_thread() is threading.main_thread() and (
-            batch.start_helpers(_executor(_STAND_IN, 1), 1))
-        helpers = min(threads, batch.size) - 1
-        if helpers > 0:
-            batch.start_helpers(_executor(_WORKERS, threads), helpers)
-        if not waits:
-            batch.work()
-        batch.wait()
+        with _core.Apart(ids if apart and not long else ()):
+            waits = long and threading.current_thread() is threading.main_thread() and (
+                batch.start_helpers(_executor(_STAND_IN, 1)[0], 1))
+            if executor is not None:
+                batch.start_helpers(executor, helpers)
+            if not waits:
+                batch.work()
+            batch.wait()
     except _core.Cancelled:
         batch.give_up()  # a helper failed first: its error is in `errors`
     except BaseException:

@@ -99,7 +99,7 @@ def test_tasks(n: int, dim: int, tasks: int, monkeypatch: pytest.MonkeyPatch,
     index = index_of(rng.standard_normal((n, dim), dtype=np.float32)).build()
     cut: list[int] = []
 
-    def run_all(work: list[Any], threads: int, *, long: bool) -> None:
+    def run_all(work: list[Any], threads: int, **options: Any) -> None:
         cut.append(len(work))
         for one in work:
             one(None)

@@ -314,3 +314,36 @@ def test_every_entry_of_the_core_leaves_it(no_denormals: None) -> None:
         for call in calls:
             call()
             assert core.flush_denormals(True) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="CPUs are chosen on Linux")
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(("options", "apart"), [
+    ({}, False), ({"apart": True}, True), ({"apart": True, "long": True}, False)])
+def test_threads_that_share_a_search_keep_apart(options: dict[str, bool], apart: bool,
+                                                fails: bool) -> None:
+    """The caller stays on its CPU meanwhile, and helpers on others; then all have all again."""
+    before = os.sched_getaffinity(0)
+    if apart and not 2 <= len(before) <= 16:
+        pytest.skip("for 2 to 16 CPUs")
+    both, met = threading.Barrier(2), dict[int, set[int]]()
+
+    def work(flag: Any) -> None:
+        met[threading.get_native_id()] = os.sched_getaffinity(0)
+        both.wait(60)
+        if fails:
+            raise LookupError
+
+    for _ in range(2):  # the first time threads are started, which the system places well
+        met.clear()
+        try:
+            inside.runtime.run_all([work, work], 2, **options)
+        except LookupError:
+            assert fails
+    assert len(met) == 2
+    own = met.pop(threading.get_native_id(), before)
+    assert (len(own) == 1) == apart
+    for thread, others in met.items():
+        assert others == (before - own if apart else before)
+        assert os.sched_getaffinity(thread) == before
+    assert os.sched_getaffinity(0) == before

@@ -56,9 +56,9 @@ def test_no_cell_costs_much_more_than_its_neighbors(
     tasks: list[int] = []
     run_all = inside.runtime.run_all
 
-    def noted(functions: Any, threads: int, *, long: bool = False) -> None:
+    def noted(functions: Any, threads: int, *, long: bool = False, **options: Any) -> None:
         tasks.append(len(functions))
-        run_all(functions, threads, long=long)
+        run_all(functions, threads, long=long, **options)
 
     monkeypatch.setattr(inside.settings, "run_all", noted)
     most = 1.25 if made is histograms else 1.2  # without codes k more rows pass in each part

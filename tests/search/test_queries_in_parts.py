@@ -141,9 +141,9 @@ def test_threads_are_respected(
     used: list[int] = []
     run_all = inside.runtime.run_all
 
-    def noted(functions: Any, threads: int, *, long: bool = False) -> None:
+    def noted(functions: Any, threads: int, *, long: bool = False, **options: Any) -> None:
         used.append(threads)
-        run_all(functions, threads, long=long)
+        run_all(functions, threads, long=long, **options)
 
     monkeypatch.setattr(inside.settings, "run_all", noted)
     rows = clustered(rng, 3000, 12)
@@ -246,9 +246,9 @@ def noted_cuts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     used = list[int]()
     run_all = inside.runtime.run_all
 
-    def noted(functions: Any, threads: int, *, long: bool = False) -> None:
+    def noted(functions: Any, threads: int, *, long: bool = False, **options: Any) -> None:
         used.append(len(functions))
-        run_all(functions, threads, long=long)
+        run_all(functions, threads, long=long, **options)
 
     monkeypatch.setattr(inside.settings, "run_all", noted)
     return used
