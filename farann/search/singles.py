@@ -166,6 +166,8 @@ def again(live: Live, store: Store, queries: npt.ArrayLike, k: int, recall: floa
         return None
     if not isinstance(queries, np.ndarray) or queries.ndim != 2 or len(queries) == 1:
         return _one_by_one(live, store, queries, k, recall, allowed, per_group)
+    if plain and recall is not None and is_exact(store, k, recall, len(queries)):
+        recall = None
     answer = _batch(live, store, queries, k, recall) if plain and len(queries) else None
     if answer is not None or not len(queries) or not go_one_by_one(
             store, k, len(queries), live.n_threads, recall):
@@ -177,6 +179,12 @@ def again(live: Live, store: Store, queries: npt.ArrayLike, k: int, recall: floa
         if recall is None and (stays_alone(did, live.isa) or live.n_threads == 1):
             keep_batch(store, live.isa, k, len(queries))
     return answer
+
+
+def is_exact(store: Store, k: int, recall: float, n: int) -> bool:
+    """Whether n queries are known to be answered exactly, as no effort finds as much for less."""
+    made = store.rules.get((k, recall, n < FEW_QUERIES, True))
+    return made is not None and made[1] is None and made[0] is store.tunings.by_k.get(k)
 
 
 def _one_by_one(live: Live, store: Store, queries: npt.ArrayLike, k: int, recall: float | None,

@@ -631,6 +631,21 @@ def test_few_queries_stay_together_where_there_is_one_thread(
         assert len(inside.store.of(index).batches) == (threads == 1)
 
 
+def test_a_recall_that_exact_searches_reach_for_less(
+        rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few queries stay together then, too: they are known to be answered exactly."""
+    monkeypatch.setattr(inside.search.singles, "KEPT_WORK", 0)
+    rows = rng.standard_normal((300, 8), dtype=np.float32)
+    index = index_of(rows, threads=1).build()
+    index.tune(k=10)
+    expected = furthest(rows[:3], rows, 10, "l2")
+    for _ in range(5):
+        assert_same(index.search_furthest(rows[:3], recall=0.99), expected)
+    store = inside.store.of(index)
+    assert [rule for _, rule in store.rules.values()] == [None]
+    assert {key[-1] for key in store.batches} == {None}
+
+
 @pytest.mark.parametrize("make", [
     lambda q: q.astype(np.float64), lambda q: q.astype(np.float16), lambda q: q.tolist(),
     lambda q: np.asfortranarray(q), lambda q: np.repeat(q, 2, axis=-1)[..., ::2],
