@@ -1,6 +1,6 @@
 """Types of the native core's names for Python."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, final
 
 import numpy as np
@@ -19,7 +19,7 @@ class CancelFlag:
     def cancel_at(self, look: int) -> int: ...
 
 class Apart:
-    def __init__(self, threads: Iterable[int]) -> None: ...
+    def __init__(self, threads: list[int], size: int) -> None: ...
     def __enter__(self) -> None: ...
     def __exit__(self, *error: object) -> None: ...
 

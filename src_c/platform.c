@@ -63,33 +63,37 @@ double farann_seconds(void) {
 #endif
 }
 
-int farann_cpus_of_this(farann_cpus *cpus) {
-    *cpus = (farann_cpus){{0}, {0}, {0}};
+int farann_cpu_here(void) {
 #ifdef __linux__
-    enum { BITS = 64, MOST = BITS * FARANN_CPU_WORDS };
-    cpu_set_t set;
-    const int here = sched_getcpu();
-    int n = 0;
-    if (here < 0 || here >= MOST || sched_getaffinity(0, sizeof set, &set)) return 0;
-    for (int cpu = 0; cpu < MOST; cpu++) {
-        if (!CPU_ISSET(cpu, &set)) continue;
-        const uint64_t bit = (uint64_t)1 << cpu % BITS;
-        cpus->all[cpu / BITS] |= bit;
-        (cpu == here ? cpus->here : cpus->others)[cpu / BITS] |= bit;
-        n++;
-    }
-    return n;
+    return sched_getcpu();
 #else
-    return 0;
+    return -1;
 #endif
 }
 
-void farann_cpus_use(int64_t thread, const uint64_t *cpus) {
+int farann_cpus_of(int64_t thread, int except, farann_cpus *cpus) {
+    *cpus = (farann_cpus){{0}};
+    int n = 0;
+#ifdef __linux__
+    cpu_set_t set;
+    if (sched_getaffinity((pid_t)thread, sizeof set, &set)) return 0;
+    for (int cpu = 0; cpu < 64 * FARANN_CPU_WORDS; cpu++) {
+        if (cpu == except || !CPU_ISSET(cpu, &set)) continue;
+        cpus->words[cpu / 64] |= (uint64_t)1 << cpu % 64;
+        n++;
+    }
+#else
+    (void)thread, (void)except;
+#endif
+    return n;
+}
+
+void farann_cpus_use(int64_t thread, const farann_cpus *cpus) {
 #ifdef __linux__
     cpu_set_t set;
     CPU_ZERO(&set);
     for (int cpu = 0; cpu < 64 * FARANN_CPU_WORDS; cpu++)
-        if (cpus[cpu / 64] >> cpu % 64 & 1) CPU_SET(cpu, &set);
+        if (cpus->words[cpu / 64] >> cpu % 64 & 1) CPU_SET(cpu, &set);
     (void)sched_setaffinity((pid_t)thread, sizeof set, &set);
 #else
     (void)thread, (void)cpus;

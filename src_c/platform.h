@@ -1,7 +1,7 @@
 /*
- * Memory, a clock, CPUs of threads, and the calling thread's mode of arithmetic (MXCSR on x86-64, FPCR on AArch64).
- * Libraries compiled with -ffast-math make it take denormal numbers for zero, which changes
- * answers.
+ * Memory, a clock, CPUs of threads, and the calling thread's mode of arithmetic (MXCSR on x86-64,
+ * FPCR on AArch64). Libraries compiled with -ffast-math make it take denormal numbers for zero,
+ * which changes answers.
  */
 #ifndef FARANN_PLATFORM_H
 #define FARANN_PLATFORM_H
@@ -25,17 +25,23 @@ int64_t farann_fail_allocation(int64_t n);
 /* Seconds since some moment, by a monotonic clock. */
 double farann_seconds(void);
 
-/* Sets of CPUs, of up to 1,024: all that a thread may use, the one it is on, and the others. */
+/* A set of up to 1,024 CPUs, a bit each. */
 enum { FARANN_CPU_WORDS = 16 };
 typedef struct {
-    uint64_t all[FARANN_CPU_WORDS], here[FARANN_CPU_WORDS], others[FARANN_CPU_WORDS];
+    uint64_t words[FARANN_CPU_WORDS];
 } farann_cpus;
 
-/* Those of the calling thread. Returns how many it may use; 0: not known, as off Linux. */
-int farann_cpus_of_this(farann_cpus *cpus);
+/* The CPU that the calling thread is on; -1: not known, as off Linux. */
+int farann_cpu_here(void);
 
-/* Have a thread, by its number in the system, or with 0 the calling one, use some CPUs. */
-void farann_cpus_use(int64_t thread, const uint64_t *cpus);
+/*
+ * The CPUs that a thread may use, by its number in the system; 0: the calling one. Returns how many
+ * there are but for `except`; 0 if that isn't known.
+ */
+int farann_cpus_of(int64_t thread, int except, farann_cpus *cpus);
+
+/* Have a thread use some CPUs. */
+void farann_cpus_use(int64_t thread, const farann_cpus *cpus);
 
 /* Begin with the arithmetic of IEEE 754, rounding to nearest; returns the mode before. */
 uint64_t farann_arithmetic_begin(void);

@@ -72,12 +72,11 @@ cdef extern from "portable.h" nogil:
 
 cdef extern from "platform.h" nogil:
     ctypedef struct farann_cpus:
-        uint64_t all[16]
-        uint64_t here[16]
-        uint64_t others[16]
+        uint64_t words[16]
 
-    int farann_cpus_of_this(farann_cpus *)
-    void farann_cpus_use(int64_t, const uint64_t *)
+    int farann_cpu_here()
+    int farann_cpus_of(int64_t, int, farann_cpus *)
+    void farann_cpus_use(int64_t, const farann_cpus *)
     void *farann_alloc(size_t, bint)
     void *farann_realloc(void *, size_t)
     void farann_give_back_memory()
@@ -306,8 +305,12 @@ cdef inline int64_t rows_in_cache(int64_t row_bytes) noexcept nogil:
 
 cdef class Apart:
     cdef list threads
-    cdef farann_cpus cpus
-    cdef bint entered
+    cdef int64_t size       # of the pool
+    cdef int64_t n_held     # threads that keep to some CPUs
+    cdef int64_t held[16]
+    cdef farann_cpus before[16]
+    cdef object owner       # the thread that has entered it; None: there is none
+    cdef void hold(self, int64_t thread, const farann_cpus *cpus)
 
 
 cdef class CancelFlag:

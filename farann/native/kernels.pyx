@@ -3,6 +3,9 @@
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport free
+from libc.string cimport memset
+
+from threading import get_ident
 
 import numpy as np
 
@@ -134,28 +137,50 @@ cdef class CancelFlag:
 
 
 cdef class Apart:
-    """While it is entered the calling thread stays on its CPU, and others, by their native ids, keep
-    off it; on Linux, where it may use two CPUs to MOST_APART.
+    """While a thread has entered it, that one stays on its CPU, and those of a pool, by their native
+    ids, keep off it; on Linux, with up to MOST_APART CPUs, and no fewer than threads.
 
     A virtual CPU that rests seems to be busy (Linux's `available_idle_cpu`): a thread is woken on
     the CPU of the one that wakes it. For milliseconds both share that, and the other rests.
+
+    Nothing is done for a second caller meanwhile, nor before all threads of the pool have started,
+    as one that starts has the CPUs of the one that starts it.
     """
 
-    def __init__(self, threads):
-        self.threads = list(threads)
+    def __init__(self, list threads, int64_t size):
+        self.threads, self.size = threads, size
 
     def __enter__(self):
-        self.entered = bool(self.threads) and 1 < farann_cpus_of_this(&self.cpus) <= MOST_APART
-        if self.entered:
-            for thread in self.threads:
-                farann_cpus_use(thread, self.cpus.others)
-            farann_cpus_use(0, self.cpus.here)
+        cdef int here
+        cdef farann_cpus own, one
+        with cython.critical_section(self):
+            if self.owner is not None or len(self.threads) < self.size:
+                return
+            here = farann_cpu_here()
+            if here < 0 or not self.size < farann_cpus_of(0, -1, &own) <= MOST_APART:
+                return
+            self.owner, self.n_held = get_ident(), 0
+            for thread in self.threads[:self.size]:
+                if farann_cpus_of(thread, here, &one):
+                    self.hold(thread, &one)
+            memset(&one, 0, sizeof(one))
+            one.words[here // 64] = <uint64_t>1 << here % 64
+            self.hold(0, &one)
+
+    cdef void hold(self, int64_t thread, const farann_cpus *cpus):
+        """Have a thread use some CPUs until the end."""
+        farann_cpus_of(thread, -1, &self.before[self.n_held])
+        self.held[self.n_held] = thread
+        self.n_held += 1
+        farann_cpus_use(thread, cpus)
 
     def __exit__(self, *error):
-        if self.entered:
-            farann_cpus_use(0, self.cpus.all)
-            for thread in self.threads:
-                farann_cpus_use(thread, self.cpus.all)
+        cdef int64_t i
+        with cython.critical_section(self):
+            if self.owner == get_ident():
+                for i in range(self.n_held):
+                    farann_cpus_use(self.held[i], &self.before[i])
+                self.owner = None
 
 
 def give_back_memory():

@@ -9,6 +9,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -25,9 +26,9 @@ _PATIENCE = 0.05
 Function = Callable[[_core.CancelFlag], object]
 
 _lock = threading.Lock()
-# Pools, their sizes and the native ids of their threads, by the name of these. The one thread of
-# `_STAND_IN` works in the place of the main one, which waits for signals.
-_pools: dict[str, tuple[int, ThreadPoolExecutor, list[int]]] = {}
+# Pools, their sizes and what keeps their threads off a caller's CPU, by the name of these threads.
+# The one of `_STAND_IN` works in the place of the main one, which waits for signals.
+_pools: dict[str, tuple[int, ThreadPoolExecutor, _core.Apart]] = {}
 _WORKERS, _STAND_IN = "farann", "farann-main"
 _forced = os.environ.get("FARANN_ISA")
 _levels = cache(_core.isa_levels)  # asking the CPU takes as long as adding a few rows
@@ -50,8 +51,8 @@ def cpu_count() -> int:
     return os.cpu_count() or 1
 
 
-def _executor(name: str, threads: int) -> tuple[ThreadPoolExecutor, list[int]]:
-    """A pool of so many threads, and the native ids of those that have started."""
+def _executor(name: str, threads: int) -> tuple[ThreadPoolExecutor, _core.Apart]:
+    """A pool of so many threads, and what keeps them off a caller's CPU."""
     with _lock:
         if name not in _pools or _pools[name][0] < threads:
             from concurrent.futures import ThreadPoolExecutor
@@ -60,7 +61,8 @@ def _executor(name: str, threads: int) -> tuple[ThreadPoolExecutor, list[int]]:
             # A pool that others still use finishes its work and ends with its last task.
             _pools[name] = threads, ThreadPoolExecutor(
                 threads, thread_name_prefix=name,
-                initializer=lambda: ids.append(threading.get_native_id())), ids
+                initializer=lambda: ids.append(threading.get_native_id())), _core.Apart(
+                    ids, threads)
         return _pools[name][1:]
 
 
@@ -163,9 +165,9 @@ def run_all(functions: Iterable[Function], threads: int, *, long: bool = False,
         return
     batch = _Batch(functions)
     helpers = min(threads, batch.size) - 1
-    executor, ids = _executor(_WORKERS, threads) if helpers > 0 else (None, [])
+    executor, aside = _executor(_WORKERS, threads - 1) if helpers > 0 else (None, nullcontext())
     try:
-        with _core.Apart(ids if apart and not long else ()):
+        with aside if apart and not long else nullcontext():
             waits = long and threading.current_thread() is threading.main_thread() and (
                 batch.start_helpers(_executor(_STAND_IN, 1)[0], 1))
             if executor is not None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import linecache
 import os
+import queue
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
 from typing import Any
 
@@ -327,6 +329,7 @@ def test_threads_that_share_a_search_keep_apart(options: dict[str, bool], apart:
     if apart and not 2 <= len(before) <= 16:
         pytest.skip("for 2 to 16 CPUs")
     both, met = threading.Barrier(2), dict[int, set[int]]()
+    inside.runtime.forget_executors()  # a pool of more threads than CPUs stays as it is
 
     def work(flag: Any) -> None:
         met[threading.get_native_id()] = os.sched_getaffinity(0)
@@ -347,3 +350,62 @@ def test_threads_that_share_a_search_keep_apart(options: dict[str, bool], apart:
         assert others == (before - own if apart else before)
         assert os.sched_getaffinity(thread) == before
     assert os.sched_getaffinity(0) == before
+
+
+@pytest.fixture
+def resting() -> Iterator[int]:
+    """The native id of a thread that rests."""
+    ids, end = queue.SimpleQueue[int](), threading.Event()
+
+    def rest() -> None:
+        ids.put(threading.get_native_id())
+        end.wait(60)
+
+    thread = threading.Thread(target=rest)
+    thread.start()
+    yield ids.get()
+    end.set()
+    thread.join()
+
+
+@pytest.fixture
+def two_cpus() -> set[int]:
+    cpus = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set[int]()
+    if not 2 <= len(cpus) <= 16:
+        pytest.skip("for 2 to 16 CPUs")
+    return cpus
+
+
+def test_a_second_caller_leaves_threads_where_the_first_wants_them(resting: int,
+                                                                   two_cpus: set[int]) -> None:
+    apart = core.Apart([resting], 1)
+
+    def second() -> tuple[set[int], set[int]]:
+        with apart:
+            during = os.sched_getaffinity(0)
+        return during, os.sched_getaffinity(resting)
+
+    with apart, ThreadPoolExecutor(1) as executor:
+        others = two_cpus - os.sched_getaffinity(0)
+        assert len(others) == len(two_cpus) - 1
+        os.sched_setaffinity(executor.submit(threading.get_native_id).result(), two_cpus)
+        assert executor.submit(second).result() == (two_cpus, others)
+    assert os.sched_getaffinity(0) == os.sched_getaffinity(resting) == two_cpus
+
+
+def test_threads_keep_to_their_own_cpus(resting: int, two_cpus: set[int]) -> None:
+    own = {min(two_cpus)}
+    os.sched_setaffinity(resting, own)
+    for cpu in sorted(two_cpus):
+        os.sched_setaffinity(0, {cpu})  # where it mostly is still afterwards
+        os.sched_setaffinity(0, two_cpus)
+        with core.Apart([resting], 1):
+            assert os.sched_getaffinity(resting) == own
+        assert os.sched_getaffinity(resting) == own
+
+
+@pytest.mark.parametrize(("n", "size"), [(1, 2), (0, 1), (16, 16)])
+def test_cpus_are_left_while_threads_start_or_where_they_are_many(
+        n: int, size: int, resting: int, two_cpus: set[int]) -> None:
+    with core.Apart(n * [resting], size):
+        assert os.sched_getaffinity(0) == os.sched_getaffinity(resting) == two_cpus
